@@ -1,0 +1,52 @@
+.DEFAULT_GOAL := help
+SERVICES := scripts/with-services.sh
+
+# $(call where,PROBE,COMMAND): not every machine has every tool; a check that did not run says so.
+define where
+@if $(1) >/dev/null 2>&1; then echo "$(2)"; $(2); else echo "skipped, as this does not work here: $(1)"; fi
+endef
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: dev
+dev: ## Run everything in one process: no account, no server, no setting
+	cargo run --locked -- dev
+
+.PHONY: test
+test: ## Run all tests against a real RabbitMQ and Redis (found or started); ARGS="name" picks some
+	$(SERVICES) cargo test --locked $(ARGS)
+
+.PHONY: bench
+bench: ## Measure the pipeline, built as it is shipped
+	$(SERVICES) cargo bench --locked --profile dist --bench pipeline
+
+.PHONY: fmt
+fmt: ## Format the code
+	cargo fmt
+
+.PHONY: lint
+lint: format manifests clippy doc ## Every check that is not a test
+
+.PHONY: clean-services
+clean-services: ## Stop the RabbitMQ and Redis that a killed test run left behind
+	$(SERVICES) --stop-left-behind
+
+# The parts of `lint`, in the order of what they cost.
+
+.PHONY: format manifests clippy doc
+format:
+	cargo fmt --check
+
+manifests:
+	$(call where,shellcheck --version,shellcheck .ci/run scripts/with-services.sh)
+	$(call where,docker compose version,docker compose config --quiet)
+	$(call where,kubectl version --client,kubectl kustomize k8s --output /dev/null)
+	$(call where,cargo deny --version,cargo deny --locked check licenses bans sources)
+
+clippy:
+	cargo clippy --all-targets --locked -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked

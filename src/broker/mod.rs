@@ -1,0 +1,193 @@
+//! Seam: where requests come from and where results go.
+//!
+//! A [`RequestSource`] hands out deliveries, never more at once than its prefetch, and survives the loss of its
+//! connection by itself. A [`Delivery`] is settled once, by value: doing it twice does not compile. A [`Publisher`]
+//! answers only when the broker has confirmed the message.
+//!
+//! Not a queue of our own: what is neither acknowledged nor confirmed is the broker's, and comes back.
+
+pub mod memory;
+pub mod rabbit;
+
+use async_trait::async_trait;
+
+use crate::domain::time::UnixMillis;
+
+/// Deliveries of requests, in the broker's order.
+#[async_trait]
+pub trait RequestSource: Send {
+    /// The next delivery. `None` once the source was cancelled and everything it had buffered was handed out.
+    ///
+    /// Waits through any outage. Dropping the future loses no delivery.
+    async fn next(&mut self) -> Option<Delivery>;
+
+    /// Asks for no more deliveries; what is buffered still comes out of [`RequestSource::next`].
+    async fn cancel(&mut self);
+}
+
+/// Sends messages and waits for the broker's word that it has them.
+#[async_trait]
+pub trait Publisher: Send + Sync {
+    /// Publishes one persistent message. `Ok` means that the broker confirmed it.
+    async fn publish(&self, message: Outgoing<'_>) -> Result<(), PublishError>;
+}
+
+/// One message from the request queue.
+pub struct Delivery {
+    /// The body as it came.
+    pub body: Vec<u8>,
+    /// What came beside it.
+    pub properties: Properties,
+    /// How the broker is told what became of it.
+    pub settler: Box<dyn Settler>,
+}
+
+impl Delivery {
+    /// Tells the broker what becomes of the message. The adapter may send it a moment later, together with others.
+    ///
+    /// An acknowledgement that never reaches the broker is harmless: the message comes again and is replayed.
+    pub fn settle(self, settlement: Settlement) {
+        self.settler.settle(settlement);
+    }
+
+    /// True once the broker has taken the delivery back, as after a lost connection: the message comes again.
+    pub fn is_lost(&self) -> bool {
+        self.settler.is_lost()
+    }
+}
+
+/// The adapter's half of a delivery.
+pub trait Settler: Send + Sync {
+    /// Tells the broker.
+    fn settle(self: Box<Self>, settlement: Settlement);
+    /// The broker has taken the delivery back.
+    fn is_lost(&self) -> bool;
+}
+
+/// What becomes of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// Its result is confirmed: the broker may forget it.
+    Ack,
+    /// It goes back to the queue.
+    Requeue,
+}
+
+/// The AMQP properties and headers of a delivery that matter here. Strings are bounded by AMQP to 255 bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Properties {
+    /// Comes back on every result.
+    pub correlation_id: Option<String>,
+    /// Where the caller wants the terminal result too.
+    pub reply_to: Option<String>,
+    /// When the caller published it.
+    pub timestamp: Option<UnixMillis>,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+    /// How often the broker counts that it came back.
+    pub delivery_count: u64,
+}
+
+/// A message to publish.
+#[derive(Clone, Copy)]
+pub struct Outgoing<'a> {
+    /// Where it goes.
+    pub target: Target<'a>,
+    /// JSON.
+    pub body: &'a [u8],
+    /// Readers drop repeats by it.
+    pub message_id: &'a str,
+    /// Ties it to its request.
+    pub correlation_id: Option<&'a str>,
+    /// When it was made.
+    pub at: UnixMillis,
+    /// W3C trace context.
+    pub traceparent: Option<&'a str>,
+}
+
+/// Where a message goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// The results exchange. That nobody is bound is counted, not an error.
+    Results {
+        /// `<channel>.<status>`.
+        routing_key: &'a str,
+    },
+    /// A caller's own reply queue, on the default exchange. That it is gone is counted, not an error.
+    Reply {
+        /// Its name.
+        queue: &'a str,
+    },
+    /// The requests exchange, for the SMS queue. A message that no queue takes is an error.
+    Requests,
+    /// The dead-letter exchange. A message that no queue takes is an error.
+    Dead(DeadHeaders<'a>),
+}
+
+/// Why a message was set aside, for its headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeadHeaders<'a> {
+    /// A machine word.
+    pub reason: &'a str,
+    /// The first error, without any value.
+    pub error: &'a str,
+    /// The queue it came from is the adapter's to tell; this is how often it came back.
+    pub delivery_count: u64,
+}
+
+/// A message was not confirmed. It may have arrived.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// No connection, no confirm in time, or a refusal: worth another try.
+    #[error("the broker did not confirm the message: {0}")]
+    Unconfirmed(String),
+    /// No queue takes it.
+    #[error("no queue is bound for the message")]
+    Unroutable,
+}
+
+/// The names of one gateway's exchanges and queues: every one starts with the prefix.
+#[derive(Clone, Debug)]
+pub struct Names {
+    prefix: String,
+}
+
+impl Names {
+    /// Names under a prefix.
+    pub fn new(prefix: &str) -> Names {
+        Names { prefix: prefix.to_owned() }
+    }
+
+    /// Direct exchange that callers publish to.
+    pub fn requests(&self) -> String {
+        format!("{}.requests", self.prefix)
+    }
+
+    /// The queue of requests for text messages.
+    pub fn send_sms(&self) -> String {
+        format!("{}.send-sms", self.prefix)
+    }
+
+    /// Topic exchange of results.
+    pub fn results(&self) -> String {
+        format!("{}.results", self.prefix)
+    }
+
+    /// Exchange of what was set aside.
+    pub fn dead(&self) -> String {
+        format!("{}.dead", self.prefix)
+    }
+
+    /// The queue of what was set aside.
+    pub fn dead_letters(&self) -> String {
+        format!("{}.dead-letters", self.prefix)
+    }
+
+    /// True for the name of one of our own queues.
+    pub fn is_ours(&self, queue: &str) -> bool {
+        queue.strip_prefix(&self.prefix).is_some_and(|rest| rest.starts_with('.'))
+    }
+}
+
+/// The routing key of requests for text messages.
+pub const SEND_SMS_KEY: &str = "send-sms";

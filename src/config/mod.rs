@@ -1,0 +1,690 @@
+//! Settings: read from the environment, checked once, every fault told at once.
+//!
+//! A [`Settings`] is complete: nobody who holds one has to expect a value. A fault names the variable and the rule,
+//! never the value. What a command does not need, it does not ask for.
+
+mod raw;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ipnet::IpNet;
+use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
+
+use self::raw::{Kind, RawSettings};
+use crate::domain::code::{CodeKey, CodeKeyring, CodeLength, Kid};
+use crate::domain::phone::Region;
+use crate::domain::quota::Quota;
+use crate::domain::recipient::RecipientKeyring;
+
+/// What a process is started for: it decides which settings must be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Sends messages.
+    Worker,
+    /// Answers HTTP.
+    Http,
+    /// Both.
+    Serve,
+    /// Both, on a laptop: always development, and nothing has to be set.
+    Dev,
+    /// Looks at the store.
+    Store,
+    /// Declares the broker's topology.
+    Topology,
+    /// Makes tokens for development.
+    Token,
+    /// Looks at text and numbers only.
+    Offline,
+    /// Shows what is set.
+    Show,
+}
+
+/// Whose money it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Environment {
+    /// Real people, real messages. The default.
+    Production,
+    /// Nothing is sent without credentials; well-known keys stand in for missing ones.
+    Development,
+}
+
+/// One thing wrong with the settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The variable.
+    pub name: String,
+    /// What it must be. Never what it is.
+    pub problem: String,
+}
+
+impl Fault {
+    fn new(name: &str, problem: impl Into<String>) -> Fault {
+        Fault { name: name.to_owned(), problem: problem.into() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.problem)
+    }
+}
+
+/// All that is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.iter().map(|fault| format!("  {fault}")).collect::<Vec<_>>().join("\n"))]
+pub struct Faults(pub Vec<Fault>);
+
+/// A setting as it may be shown.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Shown {
+    /// The variable.
+    pub name: &'static str,
+    /// Its value in effect; a secret is `(set)`, nothing is `(not set)`.
+    pub value: String,
+    /// It was given, not a default.
+    pub given: bool,
+}
+
+/// Everything, checked.
+pub struct Settings {
+    /// Production or development.
+    pub environment: Environment,
+    /// Where RabbitMQ is; nothing where a command does without.
+    pub amqp_url: Option<SecretString>,
+    /// Starts the names of all exchanges and queues.
+    pub amqp_prefix: String,
+    /// Where Redis is.
+    pub redis_url: Option<SecretString>,
+    /// Starts the names of all keys.
+    pub redis_prefix: String,
+    /// Where users' requests are answered.
+    pub http_addr: SocketAddr,
+    /// Where probes and metrics are answered.
+    pub ops_addr: SocketAddr,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Which reply queues may be used: names, or prefixes that end in `*`.
+    pub reply_to_allowed: Vec<String>,
+    /// The secret keys.
+    pub keys: Option<Keys>,
+    /// Digits of a code.
+    pub code_length: CodeLength,
+    /// A code's life.
+    pub code_life: Duration,
+    /// What is allowed.
+    pub limits: LimitSettings,
+    /// Messages are sent at all.
+    pub sms_enabled: bool,
+    /// Countries that messages go to; nothing for all.
+    pub allowed_countries: Option<BTreeSet<String>>,
+    /// Landlines are sent to.
+    pub allow_landline: bool,
+    /// Texts stay in the GSM-7 alphabet.
+    pub gsm7: bool,
+    /// The name that texts begin with.
+    pub brand: String,
+    /// The region of numbers without a country code.
+    pub default_region: Region,
+    /// The language of texts when a request names none.
+    pub default_locale: String,
+    /// The account at Twilio, if there is one.
+    pub twilio: Option<Twilio>,
+    /// The longest wait for a provider's answer.
+    pub provider_timeout: Duration,
+    /// Requests handled at once.
+    pub concurrency: u16,
+    /// Deliveries taken at once.
+    pub prefetch: u16,
+    /// How long a stop waits for what is in flight.
+    pub shutdown_grace: Duration,
+    /// How tokens are checked.
+    pub jwt: Option<Jwt>,
+    /// Log lines are JSON.
+    pub log_json: bool,
+    /// Which log lines are written.
+    pub log_filter: String,
+    /// What a person should know before starting.
+    pub notices: Vec<String>,
+    /// Every setting as it may be shown.
+    pub shown: Vec<Shown>,
+}
+
+/// Limits as set. 0 turns one off.
+#[derive(Clone, Copy, Debug)]
+pub struct LimitSettings {
+    /// Sends to a number in a window.
+    pub number: Quota,
+    /// Sends to a number in a day.
+    pub number_day: u32,
+    /// Sends for a user in an hour.
+    pub user: u32,
+    /// Sends for a client address in an hour.
+    pub ip: u32,
+    /// All sends in an hour.
+    pub all: u32,
+    /// Time between two sends to a number.
+    pub cooldown: Duration,
+    /// Wrong tries on a challenge.
+    pub wrong_per_challenge: u32,
+    /// Wrong tries of a recipient in an hour.
+    pub wrong_hour: u32,
+}
+
+/// The secret keys, parsed.
+pub struct Keys {
+    /// Makes and checks codes.
+    pub codes: CodeKeyring,
+    /// Names recipients in the store.
+    pub recipients: RecipientKeyring,
+}
+
+/// An account at Twilio.
+pub struct Twilio {
+    /// `AC…`.
+    pub account_sid: String,
+    /// What signs our calls: the user name and the password of HTTP Basic.
+    pub user: String,
+    /// The password.
+    pub password: SecretString,
+    /// Who messages come from.
+    pub sender: TwilioSender,
+    /// Where the API is.
+    pub base_url: String,
+}
+
+/// Who messages come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TwilioSender {
+    /// One or more numbers.
+    Numbers(Vec<String>),
+    /// A Messaging Service, `MG…`.
+    Service(String),
+}
+
+/// How tokens are checked.
+pub struct Jwt {
+    /// The one key.
+    pub key: JwtKey,
+    /// The issuer that tokens must name.
+    pub issuer: Option<String>,
+    /// The audience that tokens must name.
+    pub audience: Option<String>,
+}
+
+/// The one key that tokens are checked with.
+pub enum JwtKey {
+    /// HS256.
+    Secret(SecretString),
+    /// A public key in PEM: its kind decides between RS256, ES256 and EdDSA.
+    Pem(String),
+}
+
+/// Keys for development, known to everybody. Production refuses them.
+mod development {
+    pub(super) const OTP_SECRET_KEYS: &str = "dev:ZGV2ZWxvcG1lbnQgb25seSwga25vd24gdG8gYWxsISE=";
+    pub(super) const OTP_RECIPIENT_KEY: &str = "ZGV2ZWxvcG1lbnQgcmVjaXBpZW50IGtleSwgcHVibGk=";
+    pub(super) const JWT_SECRET: &str = "otpost development secret, known to everybody";
+    pub(super) const JWT_AUDIENCE: &str = "otpost-development";
+}
+
+impl Settings {
+    /// Reads the process's environment and, in development, `.env`.
+    pub fn load(role: Role) -> Result<Settings, Faults> {
+        Settings::read(role, std::env::vars_os(), Path::new(".env"))
+    }
+
+    /// Reads the given variables and, in development, the given file.
+    pub fn read(
+        role: Role,
+        variables: impl Iterator<Item = (OsString, OsString)>,
+        dotenv: &Path,
+    ) -> Result<Settings, Faults> {
+        let mut faults = Vec::new();
+        let mut variables = raw::environment(variables, &mut faults);
+        if role == Role::Dev {
+            variables.insert("ENVIRONMENT".to_owned(), "development".to_owned());
+        }
+        let mut with_file = variables.clone();
+        raw::add_dotenv(&mut with_file, dotenv, &mut faults);
+        if with_file.get("ENVIRONMENT").is_some_and(|name| name.trim() == "development") {
+            variables = with_file;
+        }
+        raw::add_files(&mut variables, &mut faults);
+        let raw = raw::read(&variables);
+        let mut reader = Reader { raw: &raw, role, faults, shown: Vec::new(), notices: Vec::new() };
+        for name in raw::unknown(&variables) {
+            reader.notices.push(format!("{name} is set, but is no setting of otpost: is it misspelt?"));
+        }
+        let settings = reader.settings();
+        if reader.faults.is_empty() { Ok(settings) } else { Err(Faults(reader.faults)) }
+    }
+
+    /// True where nothing real is at stake.
+    pub fn is_development(&self) -> bool {
+        self.environment == Environment::Development
+    }
+}
+
+struct Reader<'a> {
+    raw: &'a RawSettings,
+    role: Role,
+    faults: Vec<Fault>,
+    shown: Vec<Shown>,
+    notices: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn settings(&mut self) -> Settings {
+        let environment = self.environment();
+        let development = environment == Environment::Development;
+        let amqp_prefix = self.prefix("AMQP_PREFIX", "otpost");
+        let redis_prefix = self.prefix("REDIS_PREFIX", &amqp_prefix);
+        let concurrency: u16 = self.number("WORKER_CONCURRENCY", 64, 1, 4_096);
+        let settings = Settings {
+            environment,
+            amqp_url: self.url("AMQP_URL", &["amqp", "amqps"], "amqp://guest:guest@127.0.0.1:5672/%2f", development),
+            redis_url: self.url("REDIS_URL", &["redis", "rediss"], "redis://127.0.0.1:6379", development),
+            amqp_prefix,
+            redis_prefix,
+            http_addr: self.parsed("HTTP_ADDR", "127.0.0.1:8080", "must be an address and a port, as 0.0.0.0:8080"),
+            ops_addr: self.parsed("OPS_ADDR", "127.0.0.1:9090", "must be an address and a port, as 0.0.0.0:9090"),
+            trusted_proxies: self.list("HTTP_TRUSTED_PROXIES", "", "must be a comma list of CIDRs, as 10.0.0.0/8"),
+            reply_to_allowed: self.list("REPLY_TO_ALLOWED", "amq.rabbitmq.reply-to.*,amq.gen-*,reply.*", "must be a list"),
+            keys: self.keys(development),
+            code_length: CodeLength::new(self.number("OTP_CODE_LENGTH", 6, 4, 10)).expect("4 to 10 was checked"),
+            code_life: minutes(self.number("OTP_EXPIRATION_MINUTES", 10, 1, 1_440)),
+            limits: self.limits(),
+            sms_enabled: self.boolean("SMS_ENABLED", true),
+            allowed_countries: self.countries(),
+            allow_landline: self.boolean("SMS_ALLOW_LANDLINE", false),
+            gsm7: self.choice("SMS_ENCODING", "gsm7", &["gsm7", "unicode"]) == "gsm7",
+            brand: self.brand(),
+            default_region: self.parsed("DEFAULT_REGION", "CO", "must be a country as two letters, as CO"),
+            default_locale: self.choice("DEFAULT_LOCALE", "es", &["es", "en", "pt"]),
+            twilio: self.twilio(development),
+            provider_timeout: seconds(self.number("PROVIDER_TIMEOUT_SECONDS", 15, 4, 60)),
+            concurrency,
+            prefetch: self.number("WORKER_PREFETCH", concurrency + concurrency.div_ceil(10), 1, 8_192),
+            shutdown_grace: seconds(self.number("SHUTDOWN_GRACE_SECONDS", 25, 0, 600)),
+            jwt: self.jwt(development),
+            log_json: self.choice("LOG_FORMAT", if development { "pretty" } else { "json" }, &["pretty", "json"])
+                == "json",
+            log_filter: self.text("RUST_LOG", "info"),
+            notices: Vec::new(),
+            shown: Vec::new(),
+        };
+        if settings.prefetch < settings.concurrency {
+            self.fault("WORKER_PREFETCH", "must be at least WORKER_CONCURRENCY");
+        }
+        Settings { notices: std::mem::take(&mut self.notices), shown: std::mem::take(&mut self.shown), ..settings }
+    }
+
+    fn environment(&mut self) -> Environment {
+        match self.choice("ENVIRONMENT", "production", &["production", "development"]).as_str() {
+            "development" => Environment::Development,
+            _ => Environment::Production,
+        }
+    }
+
+    /// Which of the settings that only some commands need does this one?
+    fn needs(&self, name: &str) -> bool {
+        use Role::{Http, Serve, Store, Token, Topology, Worker};
+        match name {
+            "AMQP_URL" => matches!(self.role, Worker | Http | Serve | Topology),
+            "REDIS_URL" => matches!(self.role, Worker | Http | Serve | Store),
+            "OTP_SECRET_KEYS" => matches!(self.role, Worker | Http | Serve),
+            "OTP_RECIPIENT_KEY" => matches!(self.role, Worker | Http | Serve | Store),
+            "JWT" => matches!(self.role, Http | Serve | Token),
+            "TWILIO" => matches!(self.role, Worker | Serve),
+            _ => false,
+        }
+    }
+
+    fn fault(&mut self, name: &str, problem: impl Into<String>) {
+        self.faults.push(Fault::new(name, problem));
+    }
+
+    fn show(&mut self, name: &'static str, value: impl ToString) {
+        let given = self.raw.get(name).is_some();
+        self.shown.push(Shown { name, value: value.to_string(), given });
+    }
+
+    /// The value, or the default; shown unless it is a secret.
+    fn text(&mut self, name: &'static str, default: &str) -> String {
+        let value = self.raw.get(name).unwrap_or(default).to_owned();
+        self.show(name, if value.is_empty() { "(not set)" } else { &value });
+        value
+    }
+
+    fn secret(&mut self, name: &'static str) -> Option<String> {
+        let value = self.raw.get(name).map(str::to_owned);
+        self.show(name, if value.is_some() { "(set)" } else { "(not set)" });
+        value
+    }
+
+    fn parsed<T: FromStr>(&mut self, name: &'static str, default: &str, rule: &str) -> T {
+        let text = self.text(name, default);
+        text.parse().unwrap_or_else(|_| {
+            self.fault(name, rule);
+            default.parse().unwrap_or_else(|_| unreachable!("the default of {name} follows its rule"))
+        })
+    }
+
+    fn number<T>(&mut self, name: &'static str, default: T, min: T, max: T) -> T
+    where
+        T: FromStr + fmt::Display + PartialOrd + Copy,
+    {
+        let text = self.text(name, &default.to_string());
+        match text.parse() {
+            Ok(number) if (min..=max).contains(&number) => number,
+            _ => {
+                self.fault(name, format!("must be a whole number from {min} to {max}"));
+                default
+            }
+        }
+    }
+
+    fn boolean(&mut self, name: &'static str, default: bool) -> bool {
+        let text = self.text(name, if default { "true" } else { "false" }).to_ascii_lowercase();
+        match text.as_str() {
+            "true" | "1" | "yes" | "on" => true,
+            "false" | "0" | "no" | "off" => false,
+            _ => {
+                self.fault(name, "must be true or false");
+                default
+            }
+        }
+    }
+
+    fn choice(&mut self, name: &'static str, default: &str, choices: &[&str]) -> String {
+        let text = self.text(name, default);
+        if choices.contains(&text.as_str()) {
+            return text;
+        }
+        self.fault(name, format!("must be one of {}", choices.join(", ")));
+        default.to_owned()
+    }
+
+    fn list<T: FromStr>(&mut self, name: &'static str, default: &str, rule: &str) -> Vec<T> {
+        let text = self.text(name, default);
+        let items: Result<Vec<T>, _> = parts(&text).map(str::parse).collect();
+        items.unwrap_or_else(|_| {
+            self.fault(name, rule);
+            Vec::new()
+        })
+    }
+
+    fn prefix(&mut self, name: &'static str, default: &str) -> String {
+        let text = self.text(name, default);
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if !(1..=64).contains(&text.len()) || !text.bytes().all(allowed) || text.starts_with("amq.") {
+            self.fault(name, "must be 1 to 64 letters, digits, dots, _ or -, and not begin with amq.");
+        }
+        text
+    }
+
+    fn brand(&mut self) -> String {
+        let brand = self.text("SMS_BRAND", "MeStore");
+        if !(1..=32).contains(&brand.chars().count()) || brand.chars().any(char::is_control) {
+            self.fault("SMS_BRAND", "must be 1 to 32 characters, none of them a control character");
+        }
+        brand
+    }
+
+    fn url(
+        &mut self,
+        name: &'static str,
+        schemes: &[&str],
+        development_default: &str,
+        development: bool,
+    ) -> Option<SecretString> {
+        let url = self.secret(name);
+        match url {
+            Some(url) if schemes.iter().any(|scheme| url.starts_with(&format!("{scheme}://"))) => Some(url.into()),
+            Some(_) => {
+                self.fault(name, format!("must begin with {}://", schemes.join(":// or ")));
+                None
+            }
+            None if !self.needs(name) => None,
+            None if development => Some(development_default.into()),
+            None => {
+                self.fault(name, "must be set");
+                None
+            }
+        }
+    }
+
+    fn countries(&mut self) -> Option<BTreeSet<String>> {
+        let text = self.text("SMS_ALLOWED_COUNTRIES", "CO");
+        if text == "*" {
+            return None;
+        }
+        let countries: BTreeSet<String> = parts(&text).map(str::to_ascii_uppercase).collect();
+        if countries.is_empty() || countries.iter().any(|country| country.parse::<Region>().is_err()) {
+            self.fault("SMS_ALLOWED_COUNTRIES", "must be a comma list of countries as two letters, as CO,MX; or *");
+        }
+        Some(countries)
+    }
+
+    fn limits(&mut self) -> LimitSettings {
+        const MANY: u32 = 100_000;
+        LimitSettings {
+            number: Quota {
+                count: self.number("SMS_RATE_LIMIT_PER_NUMBER", 5, 0, MANY),
+                window: seconds(self.number("SMS_RATE_LIMIT_WINDOW", 3_600, 1, 604_800)),
+            },
+            number_day: self.number("SMS_RATE_LIMIT_PER_DAY", 10, 0, MANY),
+            user: self.number("SMS_RATE_LIMIT_PER_USER", 10, 0, MANY),
+            ip: self.number("SMS_RATE_LIMIT_PER_IP", 30, 0, MANY),
+            all: self.number("SMS_MAX_PER_HOUR", 10_000, 0, 10_000_000),
+            cooldown: seconds(self.number("OTP_RESEND_COOLDOWN_SECONDS", 30, 0, 3_600)),
+            wrong_per_challenge: self.number("OTP_MAX_ATTEMPTS", 5, 1, 10),
+            wrong_hour: self.number("OTP_WRONG_PER_HOUR", 10, 0, 100),
+        }
+    }
+
+    fn keys(&mut self, development: bool) -> Option<Keys> {
+        let codes = self.key("OTP_SECRET_KEYS", development::OTP_SECRET_KEYS, development);
+        let recipient = self.key("OTP_RECIPIENT_KEY", development::OTP_RECIPIENT_KEY, development);
+        let codes = codes.and_then(|text| self.code_keys(&text));
+        let recipients = recipient.and_then(|text| {
+            let key = key_bytes(&text);
+            if key.is_none() {
+                self.fault("OTP_RECIPIENT_KEY", "must be 32 bytes as base64: openssl rand -base64 32");
+            }
+            key.map(|bytes| RecipientKeyring::new(&bytes))
+        });
+        Some(Keys { codes: codes?, recipients: recipients? })
+    }
+
+    /// A key that this command needs: as set, or in development the well-known one.
+    fn key(&mut self, name: &'static str, well_known: &str, development: bool) -> Option<Zeroizing<String>> {
+        match self.secret(name) {
+            Some(text) if !development && text == well_known => {
+                self.fault(name, "is the development key that everybody knows; production needs its own");
+                None
+            }
+            Some(text) => Some(text.into()),
+            None if development => Some(well_known.to_owned().into()),
+            None => {
+                if self.needs(name) {
+                    self.fault(name, "must be set; docs/operations.md says how to make it");
+                }
+                None
+            }
+        }
+    }
+
+    fn code_keys(&mut self, text: &str) -> Option<CodeKeyring> {
+        let rule = "must be kid:key,kid:key with different kids of 1 to 16 letters, digits, - or _ \
+                    and keys of 32 bytes as base64: openssl rand -base64 32";
+        let keys: Option<Vec<CodeKey>> = parts(text)
+            .map(|part| {
+                let (kid, key) = part.split_once(':')?;
+                Some(CodeKey::new(Kid::parse(kid)?, &*key_bytes(key)?))
+            })
+            .collect();
+        let keyring = keys.and_then(CodeKeyring::new);
+        if keyring.is_none() {
+            self.fault("OTP_SECRET_KEYS", rule);
+        }
+        keyring
+    }
+
+    fn twilio(&mut self, development: bool) -> Option<Twilio> {
+        let account_sid = self.text("TWILIO_ACCOUNT_SID", "");
+        let token = self.secret("TWILIO_AUTH_TOKEN");
+        let (key_sid, key_secret) = (self.text("TWILIO_API_KEY_SID", ""), self.secret("TWILIO_API_KEY_SECRET"));
+        let numbers: Vec<String> = self.list("TWILIO_FROM_NUMBER", "", "must be a comma list");
+        let service = self.text("TWILIO_MESSAGING_SERVICE_SID", "");
+        let base_url = self.text("TWILIO_API_BASE_URL", "https://api.twilio.com");
+        let anything = !account_sid.is_empty() || token.is_some() || !key_sid.is_empty();
+        if !anything && (development || !self.needs("TWILIO")) {
+            return None;
+        }
+        let before = self.faults.len();
+        if !is_sid(&account_sid, "AC") {
+            self.fault("TWILIO_ACCOUNT_SID", "must be set to AC and 32 hexadecimal digits");
+        }
+        // While it is being rotated several are listed: the first signs our calls.
+        let token = token.as_deref().and_then(|tokens| parts(tokens).next()).map(str::to_owned);
+        let (user, password) = match (key_sid.is_empty(), key_secret, token) {
+            (false, Some(secret), _) => (key_sid.clone(), Some(secret)),
+            (false, None, _) => (String::new(), None),
+            (true, _, token) => (account_sid.clone(), token),
+        };
+        match (&password, key_sid.is_empty()) {
+            (None, true) => self.fault("TWILIO_AUTH_TOKEN", "must be set (or TWILIO_API_KEY_SID and its secret)"),
+            (None, false) => self.fault("TWILIO_API_KEY_SECRET", "must be set beside TWILIO_API_KEY_SID"),
+            (Some(_), false) if !is_sid(&key_sid, "SK") => {
+                self.fault("TWILIO_API_KEY_SID", "must be SK and 32 hexadecimal digits");
+            }
+            _ => {}
+        }
+        self.check_base_url(&base_url);
+        let sender = self.sender(numbers, service)?;
+        let password = password?.into();
+        (self.faults.len() == before).then_some(Twilio { account_sid, user, password, sender, base_url })
+    }
+
+    fn sender(&mut self, numbers: Vec<String>, service: String) -> Option<TwilioSender> {
+        match (numbers.is_empty(), service.is_empty()) {
+            (true, true) => {
+                self.fault("TWILIO_FROM_NUMBER", "must be set (or TWILIO_MESSAGING_SERVICE_SID)");
+                None
+            }
+            (_, false) if !is_sid(&service, "MG") => {
+                self.fault("TWILIO_MESSAGING_SERVICE_SID", "must be MG and 32 hexadecimal digits");
+                None
+            }
+            (_, false) => Some(TwilioSender::Service(service)),
+            (false, true) if numbers.iter().all(|number| is_sender(number)) => Some(TwilioSender::Numbers(numbers)),
+            (false, true) => {
+                self.fault("TWILIO_FROM_NUMBER", "must be a comma list of +numbers, short codes or sender names");
+                None
+            }
+        }
+    }
+
+    /// Plain HTTP would show credentials and codes on the way: it is for this very machine only.
+    fn check_base_url(&mut self, url: &str) {
+        let host = url.strip_prefix("http://").map(|rest| rest.split([':', '/']).next().unwrap_or_default());
+        let ok = match host {
+            Some(host) => host == "localhost" || host.starts_with("127."),
+            None => url.starts_with("https://"),
+        };
+        if !ok {
+            self.fault("TWILIO_API_BASE_URL", "must begin with https:// (http:// only for 127.0.0.1 or localhost)");
+        }
+    }
+
+    fn jwt(&mut self, development: bool) -> Option<Jwt> {
+        let secret = self.secret("JWT_SECRET");
+        let pem = self.secret("JWT_PUBLIC_KEY");
+        let jwks = self.text("JWT_JWKS_URL", "");
+        let issuer = Some(self.text("JWT_ISSUER", "")).filter(|issuer| !issuer.is_empty());
+        let default_audience = if development { development::JWT_AUDIENCE } else { "" };
+        let audience = Some(self.text("JWT_AUDIENCE", default_audience)).filter(|audience| !audience.is_empty());
+        if !jwks.is_empty() {
+            self.fault("JWT_JWKS_URL", "is not supported by this version; set JWT_SECRET or JWT_PUBLIC_KEY");
+        }
+        let needed = self.needs("JWT");
+        let key = match (secret, pem) {
+            (Some(_), Some(_)) => {
+                self.fault("JWT_PUBLIC_KEY", "is set beside JWT_SECRET; set one of them");
+                None
+            }
+            (Some(secret), None) if !development && secret == development::JWT_SECRET => {
+                self.fault("JWT_SECRET", "is the development secret that everybody knows; production needs its own");
+                None
+            }
+            (Some(secret), None) if secret.len() < 32 => {
+                self.fault("JWT_SECRET", "must be at least 32 bytes long");
+                None
+            }
+            (Some(secret), None) => Some(JwtKey::Secret(secret.into())),
+            (None, Some(pem)) => Some(JwtKey::Pem(pem)),
+            (None, None) if development => Some(JwtKey::Secret(development::JWT_SECRET.into())),
+            (None, None) => {
+                if needed {
+                    self.fault("JWT_SECRET", "must be set (or JWT_PUBLIC_KEY): users' tokens are checked with it");
+                }
+                None
+            }
+        };
+        if needed && !development && audience.is_none() {
+            self.fault("JWT_AUDIENCE", "must be set: a token made for another service must not open this one");
+        }
+        Some(Jwt { key: key?, issuer, audience })
+    }
+}
+
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty())
+}
+
+fn key_bytes(text: &str) -> Option<Zeroizing<[u8; 32]>> {
+    let bytes = Zeroizing::new(BASE64.decode(text.trim()).ok()?);
+    let key: [u8; 32] = bytes.as_slice().try_into().ok()?;
+    Some(Zeroizing::new(key))
+}
+
+fn is_sid(text: &str, kind: &str) -> bool {
+    text.strip_prefix(kind).is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// A number, a short code, or an alphanumeric sender of up to eleven characters.
+fn is_sender(text: &str) -> bool {
+    let number = text.strip_prefix('+').unwrap_or(text);
+    let digits = number.bytes().all(|byte| byte.is_ascii_digit()) && (3..=15).contains(&number.len());
+    let name = (1..=11).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b' ');
+    digits || name
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(60 * minutes)
+}
+
+/// The secret that signs tokens for development, where tokens are checked with a secret at all.
+pub fn signing_secret(jwt: &Jwt) -> Option<&str> {
+    match &jwt.key {
+        JwtKey::Secret(secret) => Some(secret.expose_secret()),
+        JwtKey::Pem(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

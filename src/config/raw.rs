@@ -1,0 +1,152 @@
+//! The settings as the environment has them: text under names, before any rule.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::Fault;
+
+/// May a setting's value be shown?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Plain,
+    /// Never shown; also read from the file that `<NAME>_FILE` names.
+    Secret,
+}
+
+macro_rules! raw_settings {
+    ($($field:ident $name:literal $kind:ident,)+) => {
+        /// What serde sees: every setting is optional text, so that reading cannot fail and echo a value.
+        #[derive(Default, Deserialize)]
+        pub(super) struct RawSettings { $(pub(super) $field: Option<String>,)+ }
+
+        impl RawSettings {
+            pub(super) const KINDS: &'static [(&'static str, Kind)] = &[$(($name, Kind::$kind),)+];
+
+            pub(super) fn get(&self, name: &str) -> Option<&str> {
+                match name {
+                    $($name => self.$field.as_deref(),)+
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+raw_settings! {
+    environment "ENVIRONMENT" Plain,
+    amqp_url "AMQP_URL" Secret,
+    amqp_prefix "AMQP_PREFIX" Plain,
+    redis_url "REDIS_URL" Secret,
+    redis_prefix "REDIS_PREFIX" Plain,
+    http_addr "HTTP_ADDR" Plain,
+    ops_addr "OPS_ADDR" Plain,
+    http_trusted_proxies "HTTP_TRUSTED_PROXIES" Plain,
+    reply_to_allowed "REPLY_TO_ALLOWED" Plain,
+    otp_secret_keys "OTP_SECRET_KEYS" Secret,
+    otp_recipient_key "OTP_RECIPIENT_KEY" Secret,
+    otp_code_length "OTP_CODE_LENGTH" Plain,
+    otp_expiration_minutes "OTP_EXPIRATION_MINUTES" Plain,
+    otp_max_attempts "OTP_MAX_ATTEMPTS" Plain,
+    otp_resend_cooldown_seconds "OTP_RESEND_COOLDOWN_SECONDS" Plain,
+    otp_wrong_per_hour "OTP_WRONG_PER_HOUR" Plain,
+    sms_enabled "SMS_ENABLED" Plain,
+    sms_rate_limit_per_number "SMS_RATE_LIMIT_PER_NUMBER" Plain,
+    sms_rate_limit_window "SMS_RATE_LIMIT_WINDOW" Plain,
+    sms_rate_limit_per_day "SMS_RATE_LIMIT_PER_DAY" Plain,
+    sms_rate_limit_per_user "SMS_RATE_LIMIT_PER_USER" Plain,
+    sms_rate_limit_per_ip "SMS_RATE_LIMIT_PER_IP" Plain,
+    sms_max_per_hour "SMS_MAX_PER_HOUR" Plain,
+    sms_allowed_countries "SMS_ALLOWED_COUNTRIES" Plain,
+    sms_allow_landline "SMS_ALLOW_LANDLINE" Plain,
+    sms_encoding "SMS_ENCODING" Plain,
+    sms_brand "SMS_BRAND" Plain,
+    default_region "DEFAULT_REGION" Plain,
+    default_locale "DEFAULT_LOCALE" Plain,
+    twilio_account_sid "TWILIO_ACCOUNT_SID" Plain,
+    twilio_auth_token "TWILIO_AUTH_TOKEN" Secret,
+    twilio_api_key_sid "TWILIO_API_KEY_SID" Plain,
+    twilio_api_key_secret "TWILIO_API_KEY_SECRET" Secret,
+    twilio_from_number "TWILIO_FROM_NUMBER" Plain,
+    twilio_messaging_service_sid "TWILIO_MESSAGING_SERVICE_SID" Plain,
+    twilio_api_base_url "TWILIO_API_BASE_URL" Plain,
+    provider_timeout_seconds "PROVIDER_TIMEOUT_SECONDS" Plain,
+    worker_concurrency "WORKER_CONCURRENCY" Plain,
+    worker_prefetch "WORKER_PREFETCH" Plain,
+    shutdown_grace_seconds "SHUTDOWN_GRACE_SECONDS" Plain,
+    jwt_secret "JWT_SECRET" Secret,
+    jwt_public_key "JWT_PUBLIC_KEY" Secret,
+    jwt_jwks_url "JWT_JWKS_URL" Plain,
+    jwt_issuer "JWT_ISSUER" Plain,
+    jwt_audience "JWT_AUDIENCE" Plain,
+    log_format "LOG_FORMAT" Plain,
+    rust_log "RUST_LOG" Plain,
+}
+
+/// Names and values, however they were given.
+pub(super) type Variables = BTreeMap<String, String>;
+
+/// The process's environment. A variable that is not UTF-8 is none of ours, or a fault if it is.
+pub(super) fn environment(variables: impl Iterator<Item = (OsString, OsString)>, faults: &mut Vec<Fault>) -> Variables {
+    let mut read = Variables::new();
+    for (name, value) in variables {
+        let Ok(name) = name.into_string() else { continue };
+        match value.into_string() {
+            Ok(value) => drop(read.insert(name, value)),
+            Err(_) if is_ours(&name) => faults.push(Fault::new(&name, "is not valid UTF-8")),
+            Err(_) => {}
+        }
+    }
+    read
+}
+
+/// Adds what a `.env` file says, where the environment says nothing.
+pub(super) fn add_dotenv(variables: &mut Variables, path: &Path, faults: &mut Vec<Fault>) {
+    let Ok(lines) = dotenvy::from_path_iter(path) else { return };
+    for line in lines {
+        match line {
+            Ok((name, value)) => drop(variables.entry(name).or_insert(value)),
+            // The error would quote the line, and the line may hold a secret.
+            Err(_) => return faults.push(Fault::new(".env", "has a line that is not NAME=value")),
+        }
+    }
+}
+
+/// Takes each secret that `<NAME>_FILE` points to.
+pub(super) fn add_files(variables: &mut Variables, faults: &mut Vec<Fault>) {
+    const BYTES_MAX: u64 = 64 * 1024;
+    for (name, _) in RawSettings::KINDS.iter().filter(|(_, kind)| *kind == Kind::Secret) {
+        let file_name = format!("{name}_FILE");
+        let Some(path) = variables.get(&file_name).filter(|path| !path.is_empty()) else { continue };
+        if variables.get(*name).is_some_and(|value| !value.is_empty()) {
+            faults.push(Fault::new(&file_name, format!("is set beside {name}; set one of them")));
+            continue;
+        }
+        let small = std::fs::metadata(path).is_ok_and(|file| file.len() <= BYTES_MAX);
+        match std::fs::read_to_string(path) {
+            Ok(secret) if small => drop(variables.insert((*name).to_owned(), secret.trim_end().to_owned())),
+            _ => faults.push(Fault::new(&file_name, "names no readable text file of at most 64 KiB")),
+        }
+    }
+}
+
+/// Reads all settings. An empty variable is the same as none.
+pub(super) fn read(variables: &Variables) -> RawSettings {
+    let given = variables.iter().filter(|(name, value)| is_ours(name) && !value.trim().is_empty());
+    let trimmed = given.map(|(name, value)| (name.clone(), value.trim().to_owned()));
+    envy::from_iter(trimmed).expect("optional text takes any value")
+}
+
+/// Variables that look like settings of ours and are none, as a misspelt one would.
+pub(super) fn unknown(variables: &Variables) -> Vec<String> {
+    const OURS: [&str; 5] = ["OTP_", "SMS_", "TWILIO_", "WORKER_", "JWT_"];
+    let looks_ours = |name: &&String| OURS.iter().any(|prefix| name.starts_with(prefix));
+    let known = |name: &str| is_ours(name) || name.strip_suffix("_FILE").is_some_and(is_ours);
+    variables.keys().filter(looks_ours).filter(|name| !known(name)).cloned().collect()
+}
+
+fn is_ours(name: &str) -> bool {
+    RawSettings::KINDS.iter().any(|(ours, _)| *ours == name)
+}

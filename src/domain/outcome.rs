@@ -1,0 +1,366 @@
+//! What became of a request: the outcome that is kept, and the result that is published.
+//!
+//! A request has exactly one terminal outcome. It is stored as the JSON of [`Outcome`] and published as the JSON of
+//! [`SendResult`], which adds whom and what it is about. Neither holds a code or a full address.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::recipient::Channel;
+use super::time::{UnixMillis, seconds_rounded_up, serialize_rfc3339};
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// The provider accepted the message.
+    Sent,
+    /// Nothing was tried.
+    Rejected,
+    /// It was tried; nothing was sent.
+    Failed,
+    /// It may have been sent.
+    Unknown,
+}
+
+impl Status {
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Status::Sent => "sent",
+            Status::Rejected => "rejected",
+            Status::Failed => "failed",
+            Status::Unknown => "unknown",
+        }
+    }
+}
+
+/// Why a request did not end as sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// The request breaks a rule of the contract.
+    InvalidRequest,
+    /// The recipient is no phone number.
+    InvalidRecipient,
+    /// The recipient is a landline.
+    Landline,
+    /// Nothing is sent to the recipient's country.
+    CountryNotAllowed,
+    /// A limit is reached.
+    RateLimited,
+    /// The last send to this recipient was a moment ago.
+    Cooldown,
+    /// Too little time is left for a message to be of use.
+    Expired,
+    /// This kind of message is turned off.
+    ChannelDisabled,
+    /// The provider refused this message.
+    ProviderRejected,
+    /// The provider refuses our account or its settings.
+    ProviderMisconfigured,
+    /// The provider could not be reached, or asked to wait for longer than there was time.
+    ProviderUnavailable,
+    /// The provider's answer was lost.
+    InDoubt,
+    /// The gateway failed.
+    Internal,
+}
+
+impl ErrorCode {
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ErrorCode::InvalidRequest => "invalid_request",
+            ErrorCode::InvalidRecipient => "invalid_recipient",
+            ErrorCode::Landline => "landline",
+            ErrorCode::CountryNotAllowed => "country_not_allowed",
+            ErrorCode::RateLimited => "rate_limited",
+            ErrorCode::Cooldown => "cooldown",
+            ErrorCode::Expired => "expired",
+            ErrorCode::ChannelDisabled => "channel_disabled",
+            ErrorCode::ProviderRejected => "provider_rejected",
+            ErrorCode::ProviderMisconfigured => "provider_misconfigured",
+            ErrorCode::ProviderUnavailable => "provider_unavailable",
+            ErrorCode::InDoubt => "in_doubt",
+            ErrorCode::Internal => "internal",
+        }
+    }
+
+    /// The sentence for people, where nothing more is known.
+    pub const fn message(self) -> &'static str {
+        match self {
+            ErrorCode::InvalidRequest => "the request breaks a rule of the contract",
+            ErrorCode::InvalidRecipient => "the recipient is not a valid phone number",
+            ErrorCode::Landline => "the recipient is a landline, which cannot get text messages",
+            ErrorCode::CountryNotAllowed => "messages to the recipient's country are not allowed",
+            ErrorCode::RateLimited => "a sending limit is reached",
+            ErrorCode::Cooldown => "a code was sent to this recipient a moment ago",
+            ErrorCode::Expired => "too little time was left for the message to be of use",
+            ErrorCode::ChannelDisabled => "sending on this channel is turned off",
+            ErrorCode::ProviderRejected => "the provider refused the message",
+            ErrorCode::ProviderMisconfigured => "the provider refuses the account or its settings",
+            ErrorCode::ProviderUnavailable => "the provider could not take the message in time",
+            ErrorCode::InDoubt => "the provider's answer was lost: the message may have been sent",
+            ErrorCode::Internal => "the gateway failed to handle the request",
+        }
+    }
+}
+
+/// What went wrong, as stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutcomeError {
+    /// The machine word.
+    pub code: ErrorCode,
+    /// A sentence that says more than the code does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// The provider's own error number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_code: Option<u32>,
+    /// Seconds until a new request could succeed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
+}
+
+/// How a request ended, with what is known of it. Stored for the request's repeats.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The end.
+    pub status: Status,
+    /// When.
+    pub at: UnixMillis,
+    /// The purpose of the first copy of the request.
+    pub purpose: String,
+    /// Why it was not sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<OutcomeError>,
+    /// Who was asked to send it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// The provider's name for the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_message_id: Option<String>,
+    /// How often the provider was asked.
+    #[serde(default)]
+    pub attempts: u32,
+    /// How many parts the text was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments: Option<u32>,
+    /// When the code's life ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<UnixMillis>,
+    /// Seconds from `at` until the same recipient may ask again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resend_after: Option<u64>,
+}
+
+impl Outcome {
+    /// An outcome without a send.
+    pub fn refused(status: Status, at: UnixMillis, purpose: &str, error: OutcomeError) -> Outcome {
+        Outcome {
+            status,
+            at,
+            purpose: purpose.to_owned(),
+            error: Some(error),
+            provider: None,
+            provider_message_id: None,
+            attempts: 0,
+            segments: None,
+            expires_at: None,
+            resend_after: None,
+        }
+    }
+
+    /// The reason word for metrics and logs: the error's code, or `ok`.
+    pub fn reason(&self) -> &'static str {
+        self.error.as_ref().map_or("ok", |error| error.code.as_str())
+    }
+}
+
+impl OutcomeError {
+    /// An error that its code tells whole.
+    pub fn of(code: ErrorCode) -> OutcomeError {
+        OutcomeError { code, detail: None, provider_code: None, retry_after: None }
+    }
+
+    /// With a sentence in place of the code's own.
+    pub fn detailed(code: ErrorCode, detail: impl ToString) -> OutcomeError {
+        OutcomeError { detail: Some(detail.to_string()), ..OutcomeError::of(code) }
+    }
+
+    /// With the time to wait, rounded up to seconds.
+    pub fn after(code: ErrorCode, wait: Duration) -> OutcomeError {
+        OutcomeError { retry_after: Some(seconds_rounded_up(wait)), ..OutcomeError::of(code) }
+    }
+}
+
+/// What is published: the JSON body of a message on the results exchange.
+#[derive(Serialize, schemars::JsonSchema)]
+pub struct SendResult<'a> {
+    /// The request's idempotency key.
+    pub request_id: &'a str,
+    /// How the code travels.
+    pub channel: Channel,
+    /// What the code is good for.
+    pub purpose: &'a str,
+    /// The recipient, masked.
+    pub to: &'a str,
+    /// The terminal status.
+    pub status: Status,
+    /// When the request ended (RFC 3339).
+    #[serde(serialize_with = "serialize_rfc3339")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub at: UnixMillis,
+    /// Who was asked to send it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<&'a str>,
+    /// The provider's name for the message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider_message_id: Option<&'a str>,
+    /// How often the provider was asked.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub attempts: u32,
+    /// How many parts the text was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segments: Option<u32>,
+    /// When the code's life ends (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_rfc3339")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
+    pub expires_at: Option<UnixMillis>,
+    /// Seconds from `at` until the same recipient may ask again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resend_after: Option<u64>,
+    /// Why it was not sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<ResultError<'a>>,
+    /// Nothing was sent for this copy of the request.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub replayed: bool,
+}
+
+/// The `error` of a result.
+#[derive(Serialize, schemars::JsonSchema)]
+pub struct ResultError<'a> {
+    /// The machine word.
+    pub code: ErrorCode,
+    /// A sentence for people. It names no secret and no address.
+    pub message: &'a str,
+    /// The provider's own error number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider_code: Option<u32>,
+    /// Seconds until a new request could succeed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
+}
+
+impl<'a> SendResult<'a> {
+    /// The result of an outcome, for a request and its masked recipient.
+    pub fn new(request_id: &'a str, to_masked: &'a str, outcome: &'a Outcome, replayed: bool) -> SendResult<'a> {
+        SendResult {
+            request_id,
+            channel: Channel::Sms,
+            purpose: &outcome.purpose,
+            to: to_masked,
+            status: outcome.status,
+            at: outcome.at,
+            provider: outcome.provider.as_deref(),
+            provider_message_id: outcome.provider_message_id.as_deref(),
+            attempts: outcome.attempts,
+            segments: outcome.segments,
+            expires_at: outcome.expires_at,
+            resend_after: outcome.resend_after,
+            error: outcome.error.as_ref().map(|error| ResultError {
+                code: error.code,
+                message: error.detail.as_deref().unwrap_or(error.code.message()),
+                provider_code: error.provider_code,
+                retry_after: error.retry_after,
+            }),
+            replayed,
+        }
+    }
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+fn optional_rfc3339<S: serde::Serializer>(at: &Option<UnixMillis>, serializer: S) -> Result<S::Ok, S::Error> {
+    match at {
+        Some(at) => serialize_rfc3339(at, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// Why a provider did not accept a message. Each variant is another next step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SendFailure {
+    /// Never again for this recipient, message, country, sender or account.
+    Rejected {
+        /// The provider's own error number.
+        code: Option<u32>,
+        /// How much the refusal stops.
+        scope: Scope,
+    },
+    /// It was not processed: later, not sooner.
+    Throttled {
+        /// The provider's own error number.
+        code: Option<u32>,
+        /// How long the provider asked to wait.
+        retry_after: Option<Duration>,
+    },
+    /// Nothing left us: safe to try again.
+    Unreachable {
+        /// What failed, without any address.
+        detail: String,
+    },
+    /// It may have been sent: trying again could deliver twice.
+    InDoubt {
+        /// What failed, without any address.
+        detail: String,
+    },
+}
+
+/// How much a refusal stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// This recipient.
+    Recipient,
+    /// This message, whoever gets it.
+    Request,
+    /// The recipient's country or number range.
+    Country,
+    /// The number or service that it was sent from.
+    Sender,
+    /// Everything: our account or our settings.
+    Account,
+    /// Nobody told us; it is taken for this message only.
+    Unrecognised,
+}
+
+impl Scope {
+    /// The word of logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Scope::Recipient => "recipient",
+            Scope::Request => "request",
+            Scope::Country => "country",
+            Scope::Sender => "sender",
+            Scope::Account => "account",
+            Scope::Unrecognised => "unrecognised",
+        }
+    }
+}
+
+impl SendFailure {
+    /// The word of logs and metrics.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            SendFailure::Rejected { .. } => "rejected",
+            SendFailure::Throttled { .. } => "throttled",
+            SendFailure::Unreachable { .. } => "unreachable",
+            SendFailure::InDoubt { .. } => "in_doubt",
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Seam: what all workers share, behind one trait. Limits, challenges, and one record a request.
+//!
+//! Every method is one atomic step in every adapter. No key is written without a time to live, which only collects
+//! garbage: decisions compare stored times with the store's own clock. [`memory`] is the executable specification;
+//! a model test drives it and the scripts of [`redis`] with the same steps and wants the same answers.
+//!
+//! Not a cache: losing the store loses limits and pending codes, and a step that could not be made is a
+//! [`StoreError`], never a guess.
+
+pub mod memory;
+pub mod redis;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::domain::challenge::ChallengeId;
+use crate::domain::outcome::Outcome;
+use crate::domain::quota::Quota;
+use crate::domain::recipient::Digest16;
+use crate::domain::request::RequestId;
+use crate::domain::time::UnixMillis;
+use crate::domain::verdict::Verdict;
+
+/// The shared state of all workers.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// May this request be sent, and with which challenge? Charges every limit once if so.
+    async fn admit(&self, ask: &Admit<'_>) -> Result<Admission, StoreError>;
+
+    /// Marks how far the handling of an admitted request has come.
+    async fn mark(&self, handling: &Handling<'_>, mark: Mark) -> Result<Marked, StoreError>;
+
+    /// Ends a request. The first outcome of a request stays; the answer is the one that does.
+    async fn settle(&self, settle: &Settle<'_>) -> Result<Settled, StoreError>;
+
+    /// Checks a typed code: counts before it compares.
+    async fn verify(&self, check: &Check<'_>) -> Result<Verdict, StoreError>;
+
+    /// How much of its limits a recipient and its user have used. Charges nothing.
+    async fn usage(&self, subject: &Subject<'_>, limits: &Limits) -> Result<Usage, StoreError>;
+
+    /// Answers if the store does.
+    async fn ping(&self) -> Result<(), StoreError>;
+}
+
+/// The store did not answer. The step may have been made or not: every step can be asked again.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No answer in time, no connection, or an error from the server.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// It answered what no version of ours writes.
+    #[error("the store answered in an unknown shape to {step}")]
+    Garbled {
+        /// The step that was asked.
+        step: &'static str,
+    },
+}
+
+/// All limits on sending. A count of 0 turns a limit off.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Sends to one number in a sliding window.
+    pub number: Quota,
+    /// Sends to one number in a sliding day.
+    pub number_day: Quota,
+    /// Sends for one user in a sliding hour.
+    pub user: Quota,
+    /// Sends for one client address in a sliding hour.
+    pub ip: Quota,
+    /// All sends together in a sliding hour.
+    pub all: Quota,
+    /// The least time between two sends to one number.
+    pub cooldown: Duration,
+    /// Wrong tries on one challenge.
+    pub wrong_per_challenge: u32,
+    /// Wrong tries on all challenges of one recipient in a sliding hour.
+    pub wrong: Quota,
+}
+
+/// Sends to one number in a sliding day that no refund gives back: a provider's refusals are no free loop.
+pub const POSTS_PER_DAY: Quota = Quota { count: 20, window: Duration::from_secs(86_400) };
+
+/// Whom a send is charged to.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The recipient's name in the store.
+    pub recipient: Digest16,
+    /// What the code is good for.
+    pub purpose: &'a str,
+    /// The caller's user.
+    pub user: Option<Digest16>,
+    /// The client's address.
+    pub ip: Option<Digest16>,
+}
+
+/// One handling of one delivery of one request. `owner` differs for every handling.
+#[derive(Clone, Copy, Debug)]
+pub struct Handling<'a> {
+    /// Whom the request is charged to.
+    pub subject: Subject<'a>,
+    /// The request.
+    pub request: &'a RequestId,
+    /// 64 random bits.
+    pub owner: u64,
+}
+
+/// The question whether a request may be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Admit<'a> {
+    /// Who asks about what.
+    pub handling: Handling<'a>,
+    /// When the request was made, if it tells.
+    pub requested_at: Option<UnixMillis>,
+    /// When a message would be too late, if the request tells.
+    pub not_after: Option<UnixMillis>,
+    /// A code's life.
+    pub code_life: Duration,
+    /// How long this handling may take to its next step.
+    pub lease: Duration,
+    /// The challenge to start, if none can be continued.
+    pub proposal: Proposal<'a>,
+    /// The names of the keys that we have, as [`crate::domain::code::CodeKeyring::kids`] writes them.
+    pub kids: &'a str,
+    /// What is allowed.
+    pub limits: &'a Limits,
+}
+
+/// A challenge that could start.
+#[derive(Clone, Copy, Debug)]
+pub struct Proposal<'a> {
+    /// Its name.
+    pub id: ChallengeId,
+    /// The key of its code.
+    pub kid: &'a str,
+    /// The keyed digest of its code.
+    pub digest: Digest16,
+    /// The caller chose the code.
+    pub callers_code: bool,
+}
+
+/// The answer to [`Admit`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Send it.
+    Granted(Grant),
+    /// Another handling died in the middle of sending it: whether it was sent is not known. It is ours now.
+    InDoubt(Grant),
+    /// It has ended. `ours` is true if this very handling ended it, as when its first answer was lost.
+    Ended {
+        /// How.
+        outcome: Outcome,
+        /// This handling's own doing.
+        ours: bool,
+    },
+    /// Another handling has it. Ask again after this long.
+    Busy(Duration),
+}
+
+/// Leave to send, and with what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The number of the try, from 1.
+    pub attempt: u32,
+    /// The challenge whose code is sent.
+    pub challenge: ChallengeId,
+    /// The key of its code.
+    pub kid: String,
+    /// The keyed digest of its code.
+    pub digest: Digest16,
+    /// The caller chose the code.
+    pub callers_code: bool,
+    /// When the code's life ends.
+    pub expires_at: UnixMillis,
+    /// When a message would be too late.
+    pub deadline: UnixMillis,
+    /// The store's time at the answer: the others are to be read against it.
+    pub now: UnixMillis,
+}
+
+/// How far a handling has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// The try was not accepted; the next comes after this long. Nothing is in doubt.
+    Waiting(Duration),
+    /// The next try, number `attempt`, starts now and ends within `lease`.
+    Sending {
+        /// The number of the try.
+        attempt: u32,
+        /// How long it may take.
+        lease: Duration,
+    },
+    /// This handling gives the request back after so many finished tries, none of them in doubt.
+    GivenBack {
+        /// Tries that the provider refused or never got.
+        attempts: u32,
+    },
+}
+
+/// The answer to a [`Mark`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marked {
+    /// It is so.
+    Held,
+    /// The request is no longer this handling's: it was taken over, has ended, or was lost.
+    Lost,
+}
+
+/// The end of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Settle<'a> {
+    /// Who ends which request.
+    pub handling: Handling<'a>,
+    /// How.
+    pub outcome: &'a Outcome,
+    /// Give the charges back: nothing was sent.
+    pub refund: bool,
+}
+
+/// The answer to [`Settle`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// The request ended as was said.
+    AsSaid,
+    /// It had ended before, so.
+    Before(Outcome),
+}
+
+/// The question whether a typed code is right.
+#[derive(Clone, Copy, Debug)]
+pub struct Check<'a> {
+    /// Whose code.
+    pub recipient: Digest16,
+    /// For what.
+    pub purpose: &'a str,
+    /// 64 random bits, the same when the question is asked again after its answer was lost.
+    pub check_id: u64,
+    /// The keyed digest of the typed code under each key that we have, with the key's name.
+    pub digests: &'a [(&'a str, Digest16)],
+    /// What is allowed.
+    pub limits: &'a Limits,
+}
+
+/// A recipient's use of its limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Sends in the number's window.
+    pub used: u32,
+    /// Sends in the number's day.
+    pub used_day: u32,
+    /// How long until every limit allows one more send, but for the cooldown.
+    pub limited_for: Duration,
+    /// How long the cooldown lasts.
+    pub cooldown: Duration,
+}
+
+/// How long a sent, failed or unknown outcome is kept for repeats.
+pub(crate) const OUTCOME_KEPT: Duration = Duration::from_secs(86_400);
+/// How long a recorded refusal is kept for repeats.
+pub(crate) const REFUSAL_KEPT: Duration = Duration::from_secs(900);
+/// How much longer than it matters a record or a challenge is kept.
+pub(crate) const KEPT_AFTER: Duration = Duration::from_secs(3600);
+

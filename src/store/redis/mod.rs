@@ -1,0 +1,296 @@
+//! The store on Redis 7 or later: one Lua script a step, each run whole or not at all.
+//!
+//! The scripts answer with one line of words, decoded here and nowhere else. Every call has a time limit of its own:
+//! the client's does not bound its wait for a reconnection. A step whose answer was lost may have been made; asking
+//! again gives the same answer.
+
+mod keys;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::io::tcp::TcpSettings;
+use redis::{Client, IntoConnectionInfo, Script, ScriptInvocation};
+
+use self::keys::Keys;
+use super::{
+    Admission, Admit, Check, Grant, Handling, KEPT_AFTER, Limits, Mark, Marked, OUTCOME_KEPT, POSTS_PER_DAY,
+    REFUSAL_KEPT, Settle, Settled, Store, StoreError, Subject, Usage,
+};
+use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, ChallengeId, TIME_LEFT_MIN};
+use crate::domain::outcome::{Outcome, Status};
+use crate::domain::recipient::Digest16;
+use crate::domain::time::{UnixMillis, millis};
+use crate::domain::verdict::Verdict;
+
+/// The longest wait for one answer, reconnecting included.
+const ANSWER_WITHIN: Duration = Duration::from_millis(1_500);
+
+/// A connection to Redis, shared by everything in the process and restored by itself.
+pub struct RedisStore {
+    connection: ConnectionManager,
+    keys: Keys,
+    scripts: Scripts,
+    /// Replaces the server's clock; 0 leaves it. Tests only.
+    time: std::sync::atomic::AtomicU64,
+}
+
+struct Scripts {
+    admit: Script,
+    mark: Script,
+    settle: Script,
+    verify: Script,
+    usage: Script,
+}
+
+impl RedisStore {
+    /// Connects when the first step is asked: a gateway starts while Redis is down.
+    pub fn connect(url: &str, prefix: &str) -> Result<RedisStore, StoreError> {
+        let settings = TcpSettings::default().set_nodelay(true).set_user_timeout(Duration::from_secs(3));
+        let info = url.into_connection_info().map_err(unavailable)?.set_tcp_settings(settings);
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(Duration::from_millis(800)))
+            .set_response_timeout(Some(Duration::from_millis(1_000)))
+            .set_number_of_retries(1)
+            .set_min_delay(Duration::from_millis(50))
+            .set_max_delay(Duration::from_millis(200))
+            .set_pipeline_buffer_size(512);
+        let client = Client::open(info).map_err(unavailable)?;
+        Ok(RedisStore {
+            connection: ConnectionManager::new_lazy_with_config(client, config).map_err(unavailable)?,
+            keys: Keys::new(prefix),
+            scripts: Scripts {
+                admit: Script::new(include_str!("admit.lua")),
+                mark: Script::new(include_str!("mark.lua")),
+                settle: Script::new(include_str!("settle.lua")),
+                verify: Script::new(include_str!("verify.lua")),
+                usage: Script::new(include_str!("usage.lua")),
+            },
+            time: Default::default(),
+        })
+    }
+
+    /// Makes every later step happen at this time instead of the server's. For tests of windows and lives.
+    #[doc(hidden)]
+    pub fn set_time(&self, now: UnixMillis) {
+        self.time.store(now.0, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn time(&self) -> u64 {
+        self.time.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    async fn ask(&self, script: &ScriptInvocation<'_>) -> Result<String, StoreError> {
+        let mut connection = self.connection.clone();
+        match tokio::time::timeout(ANSWER_WITHIN, script.invoke_async(&mut connection)).await {
+            Ok(answer) => answer.map_err(unavailable),
+            Err(_) => Err(StoreError::Unavailable("no answer in time".to_owned())),
+        }
+    }
+}
+
+/// Tells the kind of a fault and the server's error word: a server's message could hold a value.
+fn unavailable(error: redis::RedisError) -> StoreError {
+    let word = error.code().map(|code| format!(" ({code})")).unwrap_or_default();
+    StoreError::Unavailable(format!("{}{word}", error.category()))
+}
+
+fn owner_word(owner: u64) -> String {
+    format!("{owner:016x}")
+}
+
+fn member(handling: &Handling<'_>) -> String {
+    format!("{}:{}", handling.subject.recipient, handling.request)
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    async fn admit(&self, ask: &Admit<'_>) -> Result<Admission, StoreError> {
+        let (handling, limits, subject) = (&ask.handling, ask.limits, &ask.handling.subject);
+        let recipient = subject.recipient;
+        let mut script = self.scripts.admit.prepare_invoke();
+        script
+            .key(self.keys.record(handling))
+            .key(self.keys.challenge(recipient, subject.purpose))
+            .key(self.keys.sends(recipient))
+            .key(self.keys.posts(recipient))
+            .key(self.keys.cooldown(recipient))
+            .key(self.keys.all())
+            .key(self.keys.user(subject))
+            .key(self.keys.ip(subject))
+            .arg(self.time())
+            .arg(owner_word(handling.owner))
+            .arg(member(handling))
+            .arg(ask.requested_at.map_or(0, |at| at.0))
+            .arg(ask.not_after.map_or(0, |at| at.0))
+            .arg(millis(ask.code_life))
+            .arg(millis(ask.lease))
+            .arg(ask.kids)
+            .arg(ask.proposal.id.as_str())
+            .arg(ask.proposal.kid)
+            .arg(ask.proposal.digest.as_str())
+            .arg(u8::from(ask.proposal.callers_code))
+            .arg(subject.purpose)
+            .arg(limits.wrong_per_challenge)
+            .arg(limits.number.count)
+            .arg(millis(limits.number.window))
+            .arg(limits.number_day.count)
+            .arg(subject.user.map_or(0, |_| limits.user.count))
+            .arg(subject.ip.map_or(0, |_| limits.ip.count))
+            .arg(limits.all.count)
+            .arg(millis(limits.cooldown))
+            .arg(POSTS_PER_DAY.count)
+            .arg(millis(TIME_LEFT_MIN))
+            .arg(CONTINUE_LIFE_LEFT_DIVISOR)
+            .arg(millis(REFUSAL_KEPT))
+            .arg(millis(KEPT_AFTER));
+        admission(&self.ask(&script).await?).ok_or(StoreError::Garbled { step: "admit" })
+    }
+
+    async fn mark(&self, handling: &Handling<'_>, mark: Mark) -> Result<Marked, StoreError> {
+        let (word, attempt, span) = match mark {
+            Mark::Waiting(span) => ("waiting", 0, span),
+            Mark::Sending { attempt, lease } => ("sending", attempt, lease),
+            Mark::GivenBack { attempts } => ("back", attempts, Duration::ZERO),
+        };
+        let mut script = self.scripts.mark.key(self.keys.record(handling));
+        script.arg(self.time()).arg(owner_word(handling.owner)).arg(word).arg(attempt).arg(millis(span));
+        match self.ask(&script).await?.as_str() {
+            "held" => Ok(Marked::Held),
+            "lost" => Ok(Marked::Lost),
+            _ => Err(StoreError::Garbled { step: "mark" }),
+        }
+    }
+
+    async fn settle(&self, settle: &Settle<'_>) -> Result<Settled, StoreError> {
+        let (handling, subject) = (&settle.handling, &settle.handling.subject);
+        let outcome = serde_json::to_string(settle.outcome).expect("an outcome is plain data");
+        let kept = if settle.outcome.status == Status::Rejected { REFUSAL_KEPT } else { OUTCOME_KEPT };
+        let mut script = self.scripts.settle.prepare_invoke();
+        script
+            .key(self.keys.record(handling))
+            .key(self.keys.sends(subject.recipient))
+            .key(self.keys.all())
+            .key(self.keys.user(subject))
+            .key(self.keys.ip(subject))
+            .arg(self.time())
+            .arg(owner_word(handling.owner))
+            .arg(outcome)
+            .arg(settle.outcome.status.as_str())
+            .arg(millis(kept))
+            .arg(u8::from(settle.refund))
+            .arg(member(handling));
+        let answer = self.ask(&script).await?;
+        match answer.strip_prefix("before ") {
+            Some(outcome) => stored(outcome).map(Settled::Before).ok_or(StoreError::Garbled { step: "settle" }),
+            None if answer == "said" => Ok(Settled::AsSaid),
+            None => Err(StoreError::Garbled { step: "settle" }),
+        }
+    }
+
+    async fn verify(&self, check: &Check<'_>) -> Result<Verdict, StoreError> {
+        let mut script = self.scripts.verify.prepare_invoke();
+        script
+            .key(self.keys.challenge(check.recipient, check.purpose))
+            .key(self.keys.wrong(check.recipient))
+            .arg(self.time())
+            .arg(owner_word(check.check_id))
+            .arg(check.limits.wrong_per_challenge)
+            .arg(check.limits.wrong.count)
+            .arg(millis(KEPT_AFTER));
+        for (kid, digest) in check.digests {
+            script.arg(*kid).arg(digest.as_str());
+        }
+        verdict(&self.ask(&script).await?).ok_or(StoreError::Garbled { step: "verify" })
+    }
+
+    async fn usage(&self, subject: &Subject<'_>, limits: &Limits) -> Result<Usage, StoreError> {
+        let mut script = self.scripts.usage.prepare_invoke();
+        script
+            .key(self.keys.sends(subject.recipient))
+            .key(self.keys.posts(subject.recipient))
+            .key(self.keys.cooldown(subject.recipient))
+            .key(self.keys.all())
+            .key(self.keys.user(subject))
+            .key(self.keys.ip(subject))
+            .arg(self.time())
+            .arg(limits.number.count)
+            .arg(millis(limits.number.window))
+            .arg(limits.number_day.count)
+            .arg(subject.user.map_or(0, |_| limits.user.count))
+            .arg(subject.ip.map_or(0, |_| limits.ip.count))
+            .arg(limits.all.count)
+            .arg(POSTS_PER_DAY.count);
+        usage(&self.ask(&script).await?).ok_or(StoreError::Garbled { step: "usage" })
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        let mut connection = self.connection.clone();
+        let ping = redis::cmd("PING");
+        match tokio::time::timeout(ANSWER_WITHIN, ping.query_async::<()>(&mut connection)).await {
+            Ok(answer) => answer.map_err(unavailable),
+            Err(_) => Err(StoreError::Unavailable("no answer in time".to_owned())),
+        }
+    }
+}
+
+fn stored(outcome: &str) -> Option<Outcome> {
+    serde_json::from_str(outcome).ok()
+}
+
+fn admission(answer: &str) -> Option<Admission> {
+    let (word, rest) = answer.split_once(' ')?;
+    match word {
+        "granted" => grant(rest).map(Admission::Granted),
+        "doubt" => grant(rest).map(Admission::InDoubt),
+        "busy" => rest.parse().ok().map(|ms| Admission::Busy(Duration::from_millis(ms))),
+        "ended" => {
+            let (ours, outcome) = rest.split_once(' ')?;
+            Some(Admission::Ended { outcome: stored(outcome)?, ours: ours == "1" })
+        }
+        _ => None,
+    }
+}
+
+fn grant(words: &str) -> Option<Grant> {
+    let mut words = words.split(' ');
+    Some(Grant {
+        attempt: words.next()?.parse().ok()?,
+        challenge: ChallengeId::parse(words.next()?)?,
+        kid: words.next()?.to_owned(),
+        digest: Digest16::parse(words.next()?)?,
+        callers_code: words.next()? == "1",
+        expires_at: UnixMillis(words.next()?.parse().ok()?),
+        deadline: UnixMillis(words.next()?.parse().ok()?),
+        now: UnixMillis(words.next()?.parse().ok()?),
+    })
+}
+
+fn verdict(answer: &str) -> Option<Verdict> {
+    let (word, rest) = answer.split_once(' ').unwrap_or((answer, ""));
+    Some(match word {
+        "verified" => Verdict::Verified,
+        "wrong" => Verdict::Wrong { attempts_left: rest.parse().ok()? },
+        "used" => Verdict::AlreadyUsed,
+        "none" => Verdict::NonePending,
+        "key" => Verdict::KeyUnavailable,
+        "expired" => Verdict::Expired { at: UnixMillis(rest.parse().ok()?) },
+        "locked" => {
+            let wait: u64 = rest.parse().ok()?;
+            Verdict::Locked { retry_after: (wait > 0).then(|| Duration::from_millis(wait)) }
+        }
+        _ => return None,
+    })
+}
+
+fn usage(answer: &str) -> Option<Usage> {
+    let mut words = answer.split(' ').map(str::parse::<u64>);
+    let mut next = || words.next()?.ok();
+    Some(Usage {
+        used: next()?.try_into().ok()?,
+        used_day: next()?.try_into().ok()?,
+        limited_for: Duration::from_millis(next()?),
+        cooldown: Duration::from_millis(next()?),
+    })
+}
