@@ -23,6 +23,11 @@ pub trait RequestSource: Send {
 
     /// Asks for no more deliveries; what is buffered still comes out of [`RequestSource::next`].
     async fn cancel(&mut self);
+
+    /// Ends the source once every settlement made so far has been told to the broker, or a limit has passed.
+    ///
+    /// What was not settled comes again. Dropping the source does the same without waiting.
+    async fn close(self: Box<Self>);
 }
 
 /// Sends messages and waits for the broker's word that it has them.
@@ -64,7 +69,7 @@ pub trait Settler: Send + Sync {
     fn is_lost(&self) -> bool;
 }
 
-/// What becomes of a delivery.
+/// What becomes of a delivery. One that is dropped without it stays taken until its source ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settlement {
     /// Its result is confirmed: the broker may forget it.
@@ -155,7 +160,9 @@ pub struct Names {
 impl Names {
     /// Names under a prefix.
     pub fn new(prefix: &str) -> Names {
-        Names { prefix: prefix.to_owned() }
+        Names {
+            prefix: prefix.to_owned(),
+        }
     }
 
     /// Direct exchange that callers publish to.
@@ -185,9 +192,15 @@ impl Names {
 
     /// True for the name of one of our own queues.
     pub fn is_ours(&self, queue: &str) -> bool {
-        queue.strip_prefix(&self.prefix).is_some_and(|rest| rest.starts_with('.'))
+        queue
+            .strip_prefix(&self.prefix)
+            .is_some_and(|rest| rest.starts_with('.'))
     }
 }
 
 /// The routing key of requests for text messages.
 pub const SEND_SMS_KEY: &str = "send-sms";
+
+/// How often a message may come back before the broker sets it aside: only the last fence, because every lost
+/// connection counts too.
+pub const DELIVERY_LIMIT: u32 = 100;

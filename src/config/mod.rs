@@ -11,6 +11,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -19,7 +20,7 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use self::raw::{Kind, RawSettings};
+use self::raw::RawSettings;
 use crate::domain::code::{CodeKey, CodeKeyring, CodeLength, Kid};
 use crate::domain::phone::Region;
 use crate::domain::quota::Quota;
@@ -68,7 +69,10 @@ pub struct Fault {
 
 impl Fault {
     fn new(name: &str, problem: impl Into<String>) -> Fault {
-        Fault { name: name.to_owned(), problem: problem.into() }
+        Fault {
+            name: name.to_owned(),
+            problem: problem.into(),
+        }
     }
 }
 
@@ -114,8 +118,10 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// Which reply queues may be used: names, or prefixes that end in `*`.
     pub reply_to_allowed: Vec<String>,
-    /// The secret keys.
-    pub keys: Option<Keys>,
+    /// Makes and checks codes.
+    pub codes: Option<Arc<CodeKeyring>>,
+    /// Names recipients in the store.
+    pub recipients: Option<Arc<RecipientKeyring>>,
     /// Digits of a code.
     pub code_length: CodeLength,
     /// A code's life.
@@ -177,14 +183,6 @@ pub struct LimitSettings {
     pub wrong_per_challenge: u32,
     /// Wrong tries of a recipient in an hour.
     pub wrong_hour: u32,
-}
-
-/// The secret keys, parsed.
-pub struct Keys {
-    /// Makes and checks codes.
-    pub codes: CodeKeyring,
-    /// Names recipients in the store.
-    pub recipients: RecipientKeyring,
 }
 
 /// An account at Twilio.
@@ -255,17 +253,32 @@ impl Settings {
         }
         let mut with_file = variables.clone();
         raw::add_dotenv(&mut with_file, dotenv, &mut faults);
-        if with_file.get("ENVIRONMENT").is_some_and(|name| name.trim() == "development") {
+        if with_file
+            .get("ENVIRONMENT")
+            .is_some_and(|name| name.trim() == "development")
+        {
             variables = with_file;
         }
         raw::add_files(&mut variables, &mut faults);
         let raw = raw::read(&variables);
-        let mut reader = Reader { raw: &raw, role, faults, shown: Vec::new(), notices: Vec::new() };
+        let mut reader = Reader {
+            raw: &raw,
+            role,
+            faults,
+            shown: Vec::new(),
+            notices: Vec::new(),
+        };
         for name in raw::unknown(&variables) {
-            reader.notices.push(format!("{name} is set, but is no setting of otpost: is it misspelt?"));
+            reader.notices.push(format!(
+                "{name} is set, but is no setting of otpost: is it misspelt?"
+            ));
         }
         let settings = reader.settings();
-        if reader.faults.is_empty() { Ok(settings) } else { Err(Faults(reader.faults)) }
+        if reader.faults.is_empty() {
+            Ok(settings)
+        } else {
+            Err(Faults(reader.faults))
+        }
     }
 
     /// True where nothing real is at stake.
@@ -291,16 +304,44 @@ impl Reader<'_> {
         let concurrency: u16 = self.number("WORKER_CONCURRENCY", 64, 1, 4_096);
         let settings = Settings {
             environment,
-            amqp_url: self.url("AMQP_URL", &["amqp", "amqps"], "amqp://guest:guest@127.0.0.1:5672/%2f", development),
-            redis_url: self.url("REDIS_URL", &["redis", "rediss"], "redis://127.0.0.1:6379", development),
+            amqp_url: self.url(
+                "AMQP_URL",
+                &["amqp", "amqps"],
+                "amqp://guest:guest@127.0.0.1:5672/%2f",
+                development,
+            ),
+            redis_url: self.url(
+                "REDIS_URL",
+                &["redis", "rediss"],
+                "redis://127.0.0.1:6379",
+                development,
+            ),
             amqp_prefix,
             redis_prefix,
-            http_addr: self.parsed("HTTP_ADDR", "127.0.0.1:8080", "must be an address and a port, as 0.0.0.0:8080"),
-            ops_addr: self.parsed("OPS_ADDR", "127.0.0.1:9090", "must be an address and a port, as 0.0.0.0:9090"),
-            trusted_proxies: self.list("HTTP_TRUSTED_PROXIES", "", "must be a comma list of CIDRs, as 10.0.0.0/8"),
-            reply_to_allowed: self.list("REPLY_TO_ALLOWED", "amq.rabbitmq.reply-to.*,amq.gen-*,reply.*", "must be a list"),
-            keys: self.keys(development),
-            code_length: CodeLength::new(self.number("OTP_CODE_LENGTH", 6, 4, 10)).expect("4 to 10 was checked"),
+            http_addr: self.parsed(
+                "HTTP_ADDR",
+                "127.0.0.1:8080",
+                "must be an address and a port, as 0.0.0.0:8080",
+            ),
+            ops_addr: self.parsed(
+                "OPS_ADDR",
+                "127.0.0.1:9090",
+                "must be an address and a port, as 0.0.0.0:9090",
+            ),
+            trusted_proxies: self.list(
+                "HTTP_TRUSTED_PROXIES",
+                "",
+                "must be a comma list of CIDRs, as 10.0.0.0/8",
+            ),
+            reply_to_allowed: self.list(
+                "REPLY_TO_ALLOWED",
+                "amq.rabbitmq.reply-to.*,amq.gen-*,reply.*",
+                "must be a list",
+            ),
+            codes: self.codes(development),
+            recipients: self.recipients(development),
+            code_length: CodeLength::new(self.number("OTP_CODE_LENGTH", 6, 4, 10))
+                .expect("4 to 10 was checked"),
             code_life: minutes(self.number("OTP_EXPIRATION_MINUTES", 10, 1, 1_440)),
             limits: self.limits(),
             sms_enabled: self.boolean("SMS_ENABLED", true),
@@ -313,11 +354,19 @@ impl Reader<'_> {
             twilio: self.twilio(development),
             provider_timeout: seconds(self.number("PROVIDER_TIMEOUT_SECONDS", 15, 4, 60)),
             concurrency,
-            prefetch: self.number("WORKER_PREFETCH", concurrency + concurrency.div_ceil(10), 1, 8_192),
+            prefetch: self.number(
+                "WORKER_PREFETCH",
+                concurrency + concurrency.div_ceil(10),
+                1,
+                8_192,
+            ),
             shutdown_grace: seconds(self.number("SHUTDOWN_GRACE_SECONDS", 25, 0, 600)),
             jwt: self.jwt(development),
-            log_json: self.choice("LOG_FORMAT", if development { "pretty" } else { "json" }, &["pretty", "json"])
-                == "json",
+            log_json: self.choice(
+                "LOG_FORMAT",
+                if development { "pretty" } else { "json" },
+                &["pretty", "json"],
+            ) == "json",
             log_filter: self.text("RUST_LOG", "info"),
             notices: Vec::new(),
             shown: Vec::new(),
@@ -325,11 +374,18 @@ impl Reader<'_> {
         if settings.prefetch < settings.concurrency {
             self.fault("WORKER_PREFETCH", "must be at least WORKER_CONCURRENCY");
         }
-        Settings { notices: std::mem::take(&mut self.notices), shown: std::mem::take(&mut self.shown), ..settings }
+        Settings {
+            notices: std::mem::take(&mut self.notices),
+            shown: std::mem::take(&mut self.shown),
+            ..settings
+        }
     }
 
     fn environment(&mut self) -> Environment {
-        match self.choice("ENVIRONMENT", "production", &["production", "development"]).as_str() {
+        match self
+            .choice("ENVIRONMENT", "production", &["production", "development"])
+            .as_str()
+        {
             "development" => Environment::Development,
             _ => Environment::Production,
         }
@@ -355,7 +411,11 @@ impl Reader<'_> {
 
     fn show(&mut self, name: &'static str, value: impl ToString) {
         let given = self.raw.get(name).is_some();
-        self.shown.push(Shown { name, value: value.to_string(), given });
+        self.shown.push(Shown {
+            name,
+            value: value.to_string(),
+            given,
+        });
     }
 
     /// The value, or the default; shown unless it is a secret.
@@ -375,7 +435,9 @@ impl Reader<'_> {
         let text = self.text(name, default);
         text.parse().unwrap_or_else(|_| {
             self.fault(name, rule);
-            default.parse().unwrap_or_else(|_| unreachable!("the default of {name} follows its rule"))
+            default
+                .parse()
+                .unwrap_or_else(|_| unreachable!("the default of {name} follows its rule"))
         })
     }
 
@@ -394,7 +456,9 @@ impl Reader<'_> {
     }
 
     fn boolean(&mut self, name: &'static str, default: bool) -> bool {
-        let text = self.text(name, if default { "true" } else { "false" }).to_ascii_lowercase();
+        let text = self
+            .text(name, if default { "true" } else { "false" })
+            .to_ascii_lowercase();
         match text.as_str() {
             "true" | "1" | "yes" | "on" => true,
             "false" | "0" | "no" | "off" => false,
@@ -427,7 +491,10 @@ impl Reader<'_> {
         let text = self.text(name, default);
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         if !(1..=64).contains(&text.len()) || !text.bytes().all(allowed) || text.starts_with("amq.") {
-            self.fault(name, "must be 1 to 64 letters, digits, dots, _ or -, and not begin with amq.");
+            self.fault(
+                name,
+                "must be 1 to 64 letters, digits, dots, _ or -, and not begin with amq.",
+            );
         }
         text
     }
@@ -435,7 +502,10 @@ impl Reader<'_> {
     fn brand(&mut self) -> String {
         let brand = self.text("SMS_BRAND", "MeStore");
         if !(1..=32).contains(&brand.chars().count()) || brand.chars().any(char::is_control) {
-            self.fault("SMS_BRAND", "must be 1 to 32 characters, none of them a control character");
+            self.fault(
+                "SMS_BRAND",
+                "must be 1 to 32 characters, none of them a control character",
+            );
         }
         brand
     }
@@ -449,7 +519,13 @@ impl Reader<'_> {
     ) -> Option<SecretString> {
         let url = self.secret(name);
         match url {
-            Some(url) if schemes.iter().any(|scheme| url.starts_with(&format!("{scheme}://"))) => Some(url.into()),
+            Some(url)
+                if schemes
+                    .iter()
+                    .any(|scheme| url.starts_with(&format!("{scheme}://"))) =>
+            {
+                Some(url.into())
+            }
             Some(_) => {
                 self.fault(name, format!("must begin with {}://", schemes.join(":// or ")));
                 None
@@ -470,7 +546,10 @@ impl Reader<'_> {
         }
         let countries: BTreeSet<String> = parts(&text).map(str::to_ascii_uppercase).collect();
         if countries.is_empty() || countries.iter().any(|country| country.parse::<Region>().is_err()) {
-            self.fault("SMS_ALLOWED_COUNTRIES", "must be a comma list of countries as two letters, as CO,MX; or *");
+            self.fault(
+                "SMS_ALLOWED_COUNTRIES",
+                "must be a comma list of countries as two letters, as CO,MX; or *",
+            );
         }
         Some(countries)
     }
@@ -492,25 +571,43 @@ impl Reader<'_> {
         }
     }
 
-    fn keys(&mut self, development: bool) -> Option<Keys> {
-        let codes = self.key("OTP_SECRET_KEYS", development::OTP_SECRET_KEYS, development);
-        let recipient = self.key("OTP_RECIPIENT_KEY", development::OTP_RECIPIENT_KEY, development);
-        let codes = codes.and_then(|text| self.code_keys(&text));
-        let recipients = recipient.and_then(|text| {
-            let key = key_bytes(&text);
-            if key.is_none() {
-                self.fault("OTP_RECIPIENT_KEY", "must be 32 bytes as base64: openssl rand -base64 32");
-            }
-            key.map(|bytes| RecipientKeyring::new(&bytes))
-        });
-        Some(Keys { codes: codes?, recipients: recipients? })
+    fn codes(&mut self, development: bool) -> Option<Arc<CodeKeyring>> {
+        let text = self.key("OTP_SECRET_KEYS", development::OTP_SECRET_KEYS, development)?;
+        let keys: Option<Vec<CodeKey>> = parts(&text)
+            .map(|part| {
+                let (kid, key) = part.split_once(':')?;
+                Some(CodeKey::new(Kid::parse(kid)?, &*key_bytes(key)?))
+            })
+            .collect();
+        let keyring = keys.and_then(CodeKeyring::new);
+        if keyring.is_none() {
+            let rule = "must be kid:key,kid:key with different kids of 1 to 16 letters, digits, - or _ \
+                        and keys of 32 bytes as base64: openssl rand -base64 32";
+            self.fault("OTP_SECRET_KEYS", rule);
+        }
+        keyring.map(Arc::new)
+    }
+
+    fn recipients(&mut self, development: bool) -> Option<Arc<RecipientKeyring>> {
+        let text = self.key("OTP_RECIPIENT_KEY", development::OTP_RECIPIENT_KEY, development)?;
+        let key = key_bytes(&text);
+        if key.is_none() {
+            self.fault(
+                "OTP_RECIPIENT_KEY",
+                "must be 32 bytes as base64: openssl rand -base64 32",
+            );
+        }
+        key.map(|bytes| Arc::new(RecipientKeyring::new(&bytes)))
     }
 
     /// A key that this command needs: as set, or in development the well-known one.
     fn key(&mut self, name: &'static str, well_known: &str, development: bool) -> Option<Zeroizing<String>> {
         match self.secret(name) {
             Some(text) if !development && text == well_known => {
-                self.fault(name, "is the development key that everybody knows; production needs its own");
+                self.fault(
+                    name,
+                    "is the development key that everybody knows; production needs its own",
+                );
                 None
             }
             Some(text) => Some(text.into()),
@@ -524,26 +621,13 @@ impl Reader<'_> {
         }
     }
 
-    fn code_keys(&mut self, text: &str) -> Option<CodeKeyring> {
-        let rule = "must be kid:key,kid:key with different kids of 1 to 16 letters, digits, - or _ \
-                    and keys of 32 bytes as base64: openssl rand -base64 32";
-        let keys: Option<Vec<CodeKey>> = parts(text)
-            .map(|part| {
-                let (kid, key) = part.split_once(':')?;
-                Some(CodeKey::new(Kid::parse(kid)?, &*key_bytes(key)?))
-            })
-            .collect();
-        let keyring = keys.and_then(CodeKeyring::new);
-        if keyring.is_none() {
-            self.fault("OTP_SECRET_KEYS", rule);
-        }
-        keyring
-    }
-
     fn twilio(&mut self, development: bool) -> Option<Twilio> {
         let account_sid = self.text("TWILIO_ACCOUNT_SID", "");
         let token = self.secret("TWILIO_AUTH_TOKEN");
-        let (key_sid, key_secret) = (self.text("TWILIO_API_KEY_SID", ""), self.secret("TWILIO_API_KEY_SECRET"));
+        let (key_sid, key_secret) = (
+            self.text("TWILIO_API_KEY_SID", ""),
+            self.secret("TWILIO_API_KEY_SECRET"),
+        );
         let numbers: Vec<String> = self.list("TWILIO_FROM_NUMBER", "", "must be a comma list");
         let service = self.text("TWILIO_MESSAGING_SERVICE_SID", "");
         let base_url = self.text("TWILIO_API_BASE_URL", "https://api.twilio.com");
@@ -553,17 +637,26 @@ impl Reader<'_> {
         }
         let before = self.faults.len();
         if !is_sid(&account_sid, "AC") {
-            self.fault("TWILIO_ACCOUNT_SID", "must be set to AC and 32 hexadecimal digits");
+            self.fault(
+                "TWILIO_ACCOUNT_SID",
+                "must be set to AC and 32 hexadecimal digits",
+            );
         }
         // While it is being rotated several are listed: the first signs our calls.
-        let token = token.as_deref().and_then(|tokens| parts(tokens).next()).map(str::to_owned);
+        let token = token
+            .as_deref()
+            .and_then(|tokens| parts(tokens).next())
+            .map(str::to_owned);
         let (user, password) = match (key_sid.is_empty(), key_secret, token) {
             (false, Some(secret), _) => (key_sid.clone(), Some(secret)),
             (false, None, _) => (String::new(), None),
             (true, _, token) => (account_sid.clone(), token),
         };
         match (&password, key_sid.is_empty()) {
-            (None, true) => self.fault("TWILIO_AUTH_TOKEN", "must be set (or TWILIO_API_KEY_SID and its secret)"),
+            (None, true) => self.fault(
+                "TWILIO_AUTH_TOKEN",
+                "must be set (or TWILIO_API_KEY_SID and its secret)",
+            ),
             (None, false) => self.fault("TWILIO_API_KEY_SECRET", "must be set beside TWILIO_API_KEY_SID"),
             (Some(_), false) if !is_sid(&key_sid, "SK") => {
                 self.fault("TWILIO_API_KEY_SID", "must be SK and 32 hexadecimal digits");
@@ -573,23 +666,40 @@ impl Reader<'_> {
         self.check_base_url(&base_url);
         let sender = self.sender(numbers, service)?;
         let password = password?.into();
-        (self.faults.len() == before).then_some(Twilio { account_sid, user, password, sender, base_url })
+        (self.faults.len() == before).then_some(Twilio {
+            account_sid,
+            user,
+            password,
+            sender,
+            base_url,
+        })
     }
 
     fn sender(&mut self, numbers: Vec<String>, service: String) -> Option<TwilioSender> {
         match (numbers.is_empty(), service.is_empty()) {
             (true, true) => {
-                self.fault("TWILIO_FROM_NUMBER", "must be set (or TWILIO_MESSAGING_SERVICE_SID)");
+                self.fault(
+                    "TWILIO_FROM_NUMBER",
+                    "must be set (or TWILIO_MESSAGING_SERVICE_SID)",
+                );
                 None
             }
             (_, false) if !is_sid(&service, "MG") => {
-                self.fault("TWILIO_MESSAGING_SERVICE_SID", "must be MG and 32 hexadecimal digits");
+                self.fault(
+                    "TWILIO_MESSAGING_SERVICE_SID",
+                    "must be MG and 32 hexadecimal digits",
+                );
                 None
             }
             (_, false) => Some(TwilioSender::Service(service)),
-            (false, true) if numbers.iter().all(|number| is_sender(number)) => Some(TwilioSender::Numbers(numbers)),
+            (false, true) if numbers.iter().all(|number| is_sender(number)) => {
+                Some(TwilioSender::Numbers(numbers))
+            }
             (false, true) => {
-                self.fault("TWILIO_FROM_NUMBER", "must be a comma list of +numbers, short codes or sender names");
+                self.fault(
+                    "TWILIO_FROM_NUMBER",
+                    "must be a comma list of +numbers, short codes or sender names",
+                );
                 None
             }
         }
@@ -597,13 +707,18 @@ impl Reader<'_> {
 
     /// Plain HTTP would show credentials and codes on the way: it is for this very machine only.
     fn check_base_url(&mut self, url: &str) {
-        let host = url.strip_prefix("http://").map(|rest| rest.split([':', '/']).next().unwrap_or_default());
+        let host = url
+            .strip_prefix("http://")
+            .map(|rest| rest.split([':', '/']).next().unwrap_or_default());
         let ok = match host {
             Some(host) => host == "localhost" || host.starts_with("127."),
             None => url.starts_with("https://"),
         };
         if !ok {
-            self.fault("TWILIO_API_BASE_URL", "must begin with https:// (http:// only for 127.0.0.1 or localhost)");
+            self.fault(
+                "TWILIO_API_BASE_URL",
+                "must begin with https:// (http:// only for 127.0.0.1 or localhost)",
+            );
         }
     }
 
@@ -612,10 +727,18 @@ impl Reader<'_> {
         let pem = self.secret("JWT_PUBLIC_KEY");
         let jwks = self.text("JWT_JWKS_URL", "");
         let issuer = Some(self.text("JWT_ISSUER", "")).filter(|issuer| !issuer.is_empty());
-        let default_audience = if development { development::JWT_AUDIENCE } else { "" };
-        let audience = Some(self.text("JWT_AUDIENCE", default_audience)).filter(|audience| !audience.is_empty());
+        let default_audience = if development {
+            development::JWT_AUDIENCE
+        } else {
+            ""
+        };
+        let audience =
+            Some(self.text("JWT_AUDIENCE", default_audience)).filter(|audience| !audience.is_empty());
         if !jwks.is_empty() {
-            self.fault("JWT_JWKS_URL", "is not supported by this version; set JWT_SECRET or JWT_PUBLIC_KEY");
+            self.fault(
+                "JWT_JWKS_URL",
+                "is not supported by this version; set JWT_SECRET or JWT_PUBLIC_KEY",
+            );
         }
         let needed = self.needs("JWT");
         let key = match (secret, pem) {
@@ -624,7 +747,10 @@ impl Reader<'_> {
                 None
             }
             (Some(secret), None) if !development && secret == development::JWT_SECRET => {
-                self.fault("JWT_SECRET", "is the development secret that everybody knows; production needs its own");
+                self.fault(
+                    "JWT_SECRET",
+                    "is the development secret that everybody knows; production needs its own",
+                );
                 None
             }
             (Some(secret), None) if secret.len() < 32 => {
@@ -636,15 +762,25 @@ impl Reader<'_> {
             (None, None) if development => Some(JwtKey::Secret(development::JWT_SECRET.into())),
             (None, None) => {
                 if needed {
-                    self.fault("JWT_SECRET", "must be set (or JWT_PUBLIC_KEY): users' tokens are checked with it");
+                    self.fault(
+                        "JWT_SECRET",
+                        "must be set (or JWT_PUBLIC_KEY): users' tokens are checked with it",
+                    );
                 }
                 None
             }
         };
         if needed && !development && audience.is_none() {
-            self.fault("JWT_AUDIENCE", "must be set: a token made for another service must not open this one");
+            self.fault(
+                "JWT_AUDIENCE",
+                "must be set: a token made for another service must not open this one",
+            );
         }
-        Some(Jwt { key: key?, issuer, audience })
+        Some(Jwt {
+            key: key?,
+            issuer,
+            audience,
+        })
     }
 }
 
@@ -659,14 +795,18 @@ fn key_bytes(text: &str) -> Option<Zeroizing<[u8; 32]>> {
 }
 
 fn is_sid(text: &str, kind: &str) -> bool {
-    text.strip_prefix(kind).is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    text.strip_prefix(kind)
+        .is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// A number, a short code, or an alphanumeric sender of up to eleven characters.
 fn is_sender(text: &str) -> bool {
     let number = text.strip_prefix('+').unwrap_or(text);
     let digits = number.bytes().all(|byte| byte.is_ascii_digit()) && (3..=15).contains(&number.len());
-    let name = (1..=11).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b' ');
+    let name = (1..=11).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b' ');
     digits || name
 }
 
@@ -685,6 +825,3 @@ pub fn signing_secret(jwt: &Jwt) -> Option<&str> {
         JwtKey::Pem(_) => None,
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -5,6 +5,7 @@
 
 pub mod challenge;
 pub mod code;
+pub mod locale;
 pub mod outcome;
 pub mod phone;
 pub mod quota;

@@ -29,11 +29,12 @@ pub struct Purpose(Box<str>);
 
 impl Purpose {
     /// The rule, for messages.
-    pub const RULE: &'static str = "1 to 32 of a-z, 0-9, _ and -";
+    pub const RULE_SENTENCE: &'static str = "must be 1 to 32 of a-z, 0-9, _ and -";
 
     /// Reads a purpose, or `None` if it breaks [`Purpose::RULE`].
     pub fn parse(text: &str) -> Option<Purpose> {
-        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
+        let allowed =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
         ((1..=32).contains(&text.len()) && text.bytes().all(allowed)).then(|| Purpose(text.into()))
     }
 
@@ -137,7 +138,11 @@ impl RecipientKeyring {
 
     /// The name of an address: the same for every worker, and of no use to who reads it.
     pub fn address(&self, channel: Channel, address: &str) -> Digest16 {
-        Digest16::of(&self.address.digest(&[channel.as_str().as_bytes(), address.as_bytes()]))
+        Digest16::of(
+            &self
+                .address
+                .digest(&[channel.as_str().as_bytes(), address.as_bytes()]),
+        )
     }
 
     /// The name of a caller's user.
@@ -174,7 +179,10 @@ mod tests {
     #[test]
     fn a_user_named_like_a_number_is_not_that_number() {
         let keyring = RecipientKeyring::new(&[7; 32]);
-        assert_ne!(keyring.user("+573001234567"), keyring.address(Channel::Sms, "+573001234567"));
+        assert_ne!(
+            keyring.user("+573001234567"),
+            keyring.address(Channel::Sms, "+573001234567")
+        );
         assert_ne!(keyring.user("10.0.0.1"), keyring.ip("10.0.0.1"));
     }
 

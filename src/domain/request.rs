@@ -10,10 +10,12 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
+use serde::Serialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::code::Code;
+use super::locale::is_bcp47;
 use super::recipient::Purpose;
 use super::time::UnixMillis;
 
@@ -133,7 +135,10 @@ impl fmt::Display for RequestFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RequestFault::TooLarge { bytes } => {
-                write!(f, "the body has {bytes} bytes; at most {BODY_BYTES_MAX} are accepted")
+                write!(
+                    f,
+                    "the body has {bytes} bytes; at most {BODY_BYTES_MAX} are accepted"
+                )
             }
             RequestFault::NotJson { line, column } => {
                 write!(f, "the body is not valid JSON at line {line}, column {column}")
@@ -165,7 +170,8 @@ pub enum Shape {
 }
 
 impl Shape {
-    fn of(value: &Value) -> Shape {
+    /// The shape of a JSON value.
+    pub fn of(value: &Value) -> Shape {
         match value {
             Value::Null => Shape::Null,
             Value::Bool(_) => Shape::Boolean,
@@ -194,7 +200,10 @@ impl fmt::Display for Shape {
 
 impl<'a> SendRequest<'a> {
     /// Reads and checks a body. `timestamp` is the message's own AMQP time, taken where `requested_at` is absent.
-    pub fn decode(body: &'a [u8], timestamp: Option<UnixMillis>) -> Result<SendRequest<'a>, Box<Unacceptable>> {
+    pub fn decode(
+        body: &'a [u8],
+        timestamp: Option<UnixMillis>,
+    ) -> Result<SendRequest<'a>, Box<Unacceptable>> {
         let mut fields = Fields::default();
         let read = read_fields(body, &mut fields);
         read.and_then(|()| fields.check(timestamp)).map_err(|fault| {
@@ -210,7 +219,9 @@ impl<'a> SendRequest<'a> {
 fn read_fields<'a>(body: &'a [u8], fields: &mut Fields<'a>) -> Result<(), RequestFault> {
     let within = &body[..body.len().min(BODY_BYTES_MAX)];
     let mut json = serde_json::Deserializer::from_slice(within);
-    let read = FieldsSeed(fields).deserialize(&mut json).and_then(|repeated| json.end().map(|()| repeated));
+    let read = FieldsSeed(fields)
+        .deserialize(&mut json)
+        .and_then(|repeated| json.end().map(|()| repeated));
     if within.len() < body.len() {
         return Err(RequestFault::TooLarge { bytes: body.len() });
     }
@@ -218,7 +229,10 @@ fn read_fields<'a>(body: &'a [u8], fields: &mut Fields<'a>) -> Result<(), Reques
         Ok(None) => Ok(()),
         Ok(Some(field)) => Err(RequestFault::Repeated { field }),
         Err(error) if error.is_data() => Err(RequestFault::NotAnObject),
-        Err(error) => Err(RequestFault::NotJson { line: error.line(), column: error.column() }),
+        Err(error) => Err(RequestFault::NotJson {
+            line: error.line(),
+            column: error.column(),
+        }),
     }
 }
 
@@ -251,7 +265,11 @@ impl<'a> Raw<'a> {
     }
 
     fn fault(&self, field: &'static str, rule: &'static str) -> RequestFault {
-        RequestFault::Field { field, rule, got: self.shape() }
+        RequestFault::Field {
+            field,
+            rule,
+            got: self.shape(),
+        }
     }
 
     /// The value if there is one; absent and `null` are the same.
@@ -274,7 +292,8 @@ impl<'a> Raw<'a> {
         rule: &'static str,
         read: impl FnOnce(&Cow<'a, str>) -> Option<T>,
     ) -> Result<T, RequestFault> {
-        self.optional(field, rule, read)?.ok_or_else(|| self.fault(field, rule))
+        self.optional(field, rule, read)?
+            .ok_or_else(|| self.fault(field, rule))
     }
 }
 
@@ -296,42 +315,77 @@ macro_rules! fields {
 }
 
 fields!(
-    request_id, to, purpose, user_id, user_name, client_ip, locale, timezone, template, code, requested_at, not_after
+    request_id,
+    to,
+    purpose,
+    user_id,
+    user_name,
+    client_ip,
+    locale,
+    timezone,
+    template,
+    code,
+    requested_at,
+    not_after
 );
 
 impl<'a> Fields<'a> {
     fn check(&self, timestamp: Option<UnixMillis>) -> Result<SendRequest<'a>, RequestFault> {
         const TIME: &str = "must be an RFC 3339 time";
         Ok(SendRequest {
-            id: self.request_id.required("request_id", RequestId::RULE, |text| RequestId::parse(text))?,
-            to: self.to.required("to", "must be a string of 1 to 320 characters", bounded::<320>)?,
+            id: self
+                .request_id
+                .required("request_id", RequestId::RULE, |text| RequestId::parse(text))?,
+            to: self
+                .to
+                .required("to", "must be a string of 1 to 320 characters", bounded::<320>)?,
             purpose: self
                 .purpose
-                .optional("purpose", "must be 1 to 32 of a-z, 0-9, _ and -", |text| Purpose::parse(text))?
+                .optional("purpose", Purpose::RULE_SENTENCE, |text| Purpose::parse(text))?
                 .unwrap_or_default(),
-            user_id: self.user_id.optional("user_id", "must be a string of 1 to 128 characters", bounded::<128>)?,
-            user_name: self.user_name.optional("user_name", "must be a string of at most 200 characters", |text| {
-                (text.len() <= 800 && text.chars().count() <= 200).then(|| text.clone())
-            })?,
-            client_ip: self.client_ip.optional("client_ip", "must be an IPv4 or IPv6 address", |text| {
-                text.parse().ok()
-            })?,
-            locale: self.locale.optional("locale", "must be a BCP 47 language tag of at most 35 characters", |text| {
-                is_language_tag(text).then(|| text.clone())
-            })?,
-            timezone: self.timezone.optional("timezone", "must be an IANA time zone such as America/Bogota", |text| {
-                (text.len() <= 64 && jiff::tz::TimeZone::get(text).is_ok()).then(|| text.clone())
-            })?,
-            template: self.template.optional("template", "must be 1 to 64 of a-z, 0-9, _ and -", |text| {
-                let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
-                ((1..=64).contains(&text.len()) && text.bytes().all(allowed)).then(|| text.clone())
-            })?,
-            code: self.code.optional("code", "must be 4 to 10 digits", |text| Code::parse(text))?,
+            user_id: self.user_id.optional(
+                "user_id",
+                "must be a string of 1 to 128 characters",
+                bounded::<128>,
+            )?,
+            user_name: self.user_name.optional(
+                "user_name",
+                "must be a string of at most 200 characters",
+                |text| (text.len() <= 800 && text.chars().count() <= 200).then(|| text.clone()),
+            )?,
+            client_ip: self
+                .client_ip
+                .optional("client_ip", "must be an IPv4 or IPv6 address", |text| {
+                    text.parse().ok()
+                })?,
+            locale: self.locale.optional(
+                "locale",
+                "must be a BCP 47 language tag of at most 35 characters",
+                |text| is_bcp47(text).then(|| text.clone()),
+            )?,
+            timezone: self.timezone.optional(
+                "timezone",
+                "must be an IANA time zone such as America/Bogota",
+                |text| (text.len() <= 64 && jiff::tz::TimeZone::get(text).is_ok()).then(|| text.clone()),
+            )?,
+            template: self
+                .template
+                .optional("template", "must be 1 to 64 of a-z, 0-9, _ and -", |text| {
+                    let allowed = |byte: u8| {
+                        byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte)
+                    };
+                    ((1..=64).contains(&text.len()) && text.bytes().all(allowed)).then(|| text.clone())
+                })?,
+            code: self
+                .code
+                .optional("code", "must be 4 to 10 digits", |text| Code::parse(text))?,
             requested_at: self
                 .requested_at
                 .optional("requested_at", TIME, |text| UnixMillis::parse_rfc3339(text))?
                 .or(timestamp),
-            not_after: self.not_after.optional("not_after", TIME, |text| UnixMillis::parse_rfc3339(text))?,
+            not_after: self
+                .not_after
+                .optional("not_after", TIME, |text| UnixMillis::parse_rfc3339(text))?,
             autofill: check_autofill(self.autofill.as_ref())?,
         })
     }
@@ -341,16 +395,6 @@ fn bounded<'a, const MAX: usize>(text: &Cow<'a, str>) -> Option<Cow<'a, str>> {
     (1..=MAX).contains(&text.len()).then(|| text.clone())
 }
 
-/// Well-formed by the outline of BCP 47 (RFC 5646): subtags of 1 to 8 letters and digits, the first of letters.
-fn is_language_tag(text: &str) -> bool {
-    let mut subtags = text.split(['-', '_']);
-    let language = subtags.next().unwrap_or_default();
-    text.len() <= 35
-        && (2..=8).contains(&language.len())
-        && language.bytes().all(|byte| byte.is_ascii_alphabetic())
-        && subtags.all(|tag| (1..=8).contains(&tag.len()) && tag.bytes().all(|byte| byte.is_ascii_alphanumeric()))
-}
-
 /// Reads the rare `autofill` object; its words are checked when the text is made.
 fn check_autofill<'a>(given: Option<&Value>) -> Result<Option<AutofillField<'a>>, RequestFault> {
     let fault = |value: &Value| RequestFault::Field {
@@ -358,8 +402,15 @@ fn check_autofill<'a>(given: Option<&Value>) -> Result<Option<AutofillField<'a>>
         rule: "must be {\"webotp_domain\": \"…\"} or {\"android_hash\": \"…\"}",
         got: Shape::of(value),
     };
-    let Some(value) = given.filter(|value| !value.is_null()) else { return Ok(None) };
-    let text = |name| value.get(name).and_then(Value::as_str).map(|text| Cow::Owned(text.to_owned()));
+    let Some(value) = given.filter(|value| !value.is_null()) else {
+        return Ok(None);
+    };
+    let text = |name| {
+        value
+            .get(name)
+            .and_then(Value::as_str)
+            .map(|text| Cow::Owned(text.to_owned()))
+    };
     match (text("webotp_domain"), text("android_hash")) {
         (Some(domain), None) => Ok(Some(AutofillField::WebOtpDomain(domain))),
         (None, Some(hash)) => Ok(Some(AutofillField::AndroidHash(hash))),
@@ -497,24 +548,97 @@ impl<'a> Visitor<'a> for RawSeed<'_, 'a> {
     }
 }
 
+/// The JSON body of a request, for those who publish one. Reading it back is [`SendRequest::decode`].
+#[derive(Clone, Default, Serialize, schemars::JsonSchema)]
+pub struct SendRequestBody {
+    /// The idempotency key of one logical send to one recipient: 1 to 128 visible ASCII characters.
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))]
+    pub request_id: String,
+    /// The recipient: a phone number in E.164, or a national one of the default region.
+    #[schemars(length(min = 1, max = 320))]
+    pub to: String,
+    /// What the code is good for; `verification` if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[a-z0-9_-]{1,32}$"))]
+    pub purpose: Option<String>,
+    /// The caller's user, for a limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub user_id: Option<String>,
+    /// Whom the text greets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 200))]
+    pub user_name: Option<String>,
+    /// The client's IP address, for a limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_ip: Option<String>,
+    /// BCP 47 language tag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 35))]
+    pub locale: Option<String>,
+    /// IANA time zone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub timezone: Option<String>,
+    /// The name of a text; `default` if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[a-z0-9_-]{1,64}$"))]
+    pub template: Option<String>,
+    /// The caller's own code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[0-9]{4,10}$"))]
+    pub code: Option<String>,
+    /// When the caller made the request (RFC 3339); the AMQP `timestamp` if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub requested_at: Option<String>,
+    /// When a message would come too late (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub not_after: Option<String>,
+    /// The machine-readable last line of the text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autofill: Option<AutofillBody>,
+}
+
+/// Who may read the code off the text.
+#[derive(Clone, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AutofillBody {
+    /// A web page of this domain.
+    WebotpDomain(String),
+    /// The Android app of this hash.
+    AndroidHash(String),
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[track_caller]
     fn refused(body: &[u8]) -> (Option<String>, String) {
-        let refusal = SendRequest::decode(body, None).err().expect("the body must be refused");
-        (refusal.request_id.map(|id| id.to_string()), refusal.fault.to_string())
+        let refusal = SendRequest::decode(body, None)
+            .err()
+            .expect("the body must be refused");
+        (
+            refusal.request_id.map(|id| id.to_string()),
+            refusal.fault.to_string(),
+        )
     }
 
     #[track_caller]
     fn check_fault(body: &str, message: &str) {
-        assert_eq!(refused(body.as_bytes()), (Some("r1".to_owned()), message.to_owned()));
+        assert_eq!(
+            refused(body.as_bytes()),
+            (Some("r1".to_owned()), message.to_owned())
+        );
     }
 
     #[test]
     fn the_smallest_request_has_an_id_and_a_recipient() {
-        let request = SendRequest::decode(br#"{"request_id":"r1","to":"3001234567"}"#, None).ok().expect("valid");
+        let request = SendRequest::decode(br#"{"request_id":"r1","to":"3001234567"}"#, None)
+            .ok()
+            .expect("valid");
         assert_eq!((request.id.as_str(), request.to.as_ref()), ("r1", "3001234567"));
         assert_eq!(request.purpose, Purpose::default());
         assert!(request.code.is_none() && request.requested_at.is_none());
@@ -523,7 +647,9 @@ mod tests {
     #[test]
     fn the_message_time_stands_in_for_an_absent_request_time() {
         let at = Some(UnixMillis(1_000));
-        let absent = SendRequest::decode(br#"{"request_id":"r1","to":"3"}"#, at).ok().expect("valid");
+        let absent = SendRequest::decode(br#"{"request_id":"r1","to":"3"}"#, at)
+            .ok()
+            .expect("valid");
         assert_eq!(absent.requested_at, at);
         let body = br#"{"request_id":"r1","to":"3","requested_at":"1970-01-01T00:00:02Z"}"#;
         let given = SendRequest::decode(body, at).ok().expect("valid");
@@ -536,7 +662,10 @@ mod tests {
             r#"{"request_id":"r1","to":573001234567}"#,
             "`to` must be a string of 1 to 320 characters; got a number",
         );
-        check_fault(r#"{"request_id":"r1"}"#, "`to` must be a string of 1 to 320 characters; got nothing");
+        check_fault(
+            r#"{"request_id":"r1"}"#,
+            "`to` must be a string of 1 to 320 characters; got nothing",
+        );
         check_fault(
             r#"{"request_id":"r1","to":"3","code":"12345x"}"#,
             "`code` must be 4 to 10 digits; got a string of 6 characters",
@@ -558,16 +687,28 @@ mod tests {
 
     #[test]
     fn an_id_read_before_the_body_breaks_is_answered_to() {
-        assert_eq!(refused(br#"{"request_id":"r1","to":"300"#).0.as_deref(), Some("r1"));
-        assert_eq!(refused(b"{\"request_id\":\"r1\",\"to\":\"\xff\"}").0.as_deref(), Some("r1"));
+        assert_eq!(
+            refused(br#"{"request_id":"r1","to":"300"#).0.as_deref(),
+            Some("r1")
+        );
+        assert_eq!(
+            refused(b"{\"request_id\":\"r1\",\"to\":\"\xff\"}").0.as_deref(),
+            Some("r1")
+        );
         assert_eq!(refused(br#"{"to":"300","request_id":"#).0, None);
         assert_eq!(refused(br#"{"request_id":"with space","to":"3"}"#).0, None);
-        assert_eq!(refused(br#"["request_id","r1"]"#), (None, "the body must be a JSON object".to_owned()));
+        assert_eq!(
+            refused(br#"["request_id","r1"]"#),
+            (None, "the body must be a JSON object".to_owned())
+        );
     }
 
     #[test]
     fn a_body_over_the_bound_is_refused_and_still_answered_to() {
-        let body = format!(r#"{{"request_id":"r1","to":"3","pad":"{}"}}"#, "x".repeat(2 * 1024 * 1024));
+        let body = format!(
+            r#"{{"request_id":"r1","to":"3","pad":"{}"}}"#,
+            "x".repeat(2 * 1024 * 1024)
+        );
         let (id, message) = refused(body.as_bytes());
         assert_eq!(id.as_deref(), Some("r1"));
         assert!(message.contains("at most 65536"), "{message}");
@@ -579,7 +720,10 @@ mod tests {
         let body = format!(r#"{{"x":{deep},"request_id":"r1","to":"3","y":{{"to":1}}}}"#);
         assert!(SendRequest::decode(body.as_bytes(), None).is_ok());
         let nested = format!(r#"{{"request_id":"r1","to":{deep}}}"#);
-        check_fault(&nested, "`to` must be a string of 1 to 320 characters; got an array");
+        check_fault(
+            &nested,
+            "`to` must be a string of 1 to 320 characters; got an array",
+        );
     }
 
     proptest::proptest! {

@@ -80,7 +80,10 @@ pub struct Limits {
 }
 
 /// Sends to one number in a sliding day that no refund gives back: a provider's refusals are no free loop.
-pub const POSTS_PER_DAY: Quota = Quota { count: 20, window: Duration::from_secs(86_400) };
+pub const POSTS_PER_DAY: Quota = Quota {
+    count: 20,
+    window: Duration::from_secs(86_400),
+};
 
 /// Whom a send is charged to.
 #[derive(Clone, Copy, Debug)]
@@ -171,6 +174,8 @@ pub struct Grant {
     pub digest: Digest16,
     /// The caller chose the code.
     pub callers_code: bool,
+    /// When the request was first admitted: what a text says of time is counted from here.
+    pub admitted_at: UnixMillis,
     /// When the code's life ends.
     pub expires_at: UnixMillis,
     /// When a message would be too late.
@@ -261,4 +266,3 @@ pub(crate) const OUTCOME_KEPT: Duration = Duration::from_secs(86_400);
 pub(crate) const REFUSAL_KEPT: Duration = Duration::from_secs(900);
 /// How much longer than it matters a record or a challenge is kept.
 pub(crate) const KEPT_AFTER: Duration = Duration::from_secs(3600);
-

@@ -15,14 +15,14 @@ if now == 0 then
 end
 local function ms(n) return string.format('%.0f', n) end
 
-local function grant(word, attempt, c_id, c_kid, c_digest, c_callers, expires, deadline)
-  return table.concat({word, attempt, c_id, c_kid, c_digest, c_callers, expires, deadline, ms(now)}, ' ')
+local function grant(word, attempt, c_id, c_kid, c_digest, c_callers, admitted, expires, deadline)
+  return table.concat({word, attempt, c_id, c_kid, c_digest, c_callers, admitted, expires, deadline, ms(now)}, ' ')
 end
 
 -- A request that was seen before.
 local r = redis.call('HMGET', record, 'state', 'owner', 'lease', 'attempt', 'outcome',
-  'challenge', 'kid', 'digest', 'callers', 'expires', 'deadline', 'until')
-if r[1] and tonumber(r[12]) > now then
+  'challenge', 'kid', 'digest', 'callers', 'admitted', 'expires', 'deadline', 'until')
+if r[1] and tonumber(r[13]) > now then
   local state, held_by = r[1], r[2]
   if r[5] then return 'ended ' .. (held_by == owner and '1' or '0') .. ' ' .. r[5] end
   local attempt = tonumber(r[4])
@@ -37,7 +37,8 @@ if r[1] and tonumber(r[12]) > now then
     redis.call('HSET', record, 'state', state, 'owner', owner, 'lease', ms(now + lease), 'attempt', attempt,
       't0', ms(now))
   end
-  return grant(state == 'doubt' and 'doubt' or 'granted', attempt, r[6], r[7], r[8], r[9], r[10], r[11])
+  return grant(state == 'doubt' and 'doubt' or 'granted', attempt, r[6], r[7], r[8], r[9], r[10],
+    r[11], r[12])
 end
 
 -- The challenge: the pending one while enough of its life is left, else a new one.
@@ -103,7 +104,7 @@ else
 end
 redis.call('DEL', record)
 redis.call('HSET', record, 'state', 'sending', 'owner', owner, 'lease', ms(now + lease), 'attempt', 1, 't0', ms(now),
-  'challenge', id, 'kid', kid, 'digest', digest, 'callers', callers, 'expires', ms(expires), 'deadline', ms(deadline),
-  'until', ms(deadline + kept_after))
+  'challenge', id, 'kid', kid, 'digest', digest, 'callers', callers, 'admitted', ms(now), 'expires', ms(expires),
+  'deadline', ms(deadline), 'until', ms(deadline + kept_after))
 redis.call('PEXPIRE', record, ms(deadline - now + kept_after))
-return grant('granted', 1, id, kid, digest, callers, ms(expires), ms(deadline))
+return grant('granted', 1, id, kid, digest, callers, ms(now), ms(expires), ms(deadline))

@@ -1,0 +1,129 @@
+//! What a message costs `otpost worker`, beside a bare loop on the same libraries.
+//!
+//! `cargo bench --bench pipeline --profile dist` runs both, by turns, against a real broker, a real Redis and
+//! a fake Twilio on loopback, and prints CPU per message and messages a second of each, and their ratios: the
+//! absolute numbers belong to the machine, the ratio to us. `--help` lists the settings.
+//!
+//! What is equal on both sides: the build profile and the libraries; the request bytes; the queue and its
+//! arguments; prefetch and concurrency; two AMQP connections; two scripts in Redis, one POST, one confirmed
+//! persistent mandatory result of about the same size and one ack a message; a time-out on every await; one
+//! JSON log line a message to a file; the environment (only what is set here). What only the worker does is
+//! what is being weighed: checking, deriving the code, limits, leases, texts, metrics, the panic fence.
+
+mod bare;
+mod broker;
+mod child;
+mod fake_twilio;
+mod report;
+mod run;
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Settings of the benchmark.
+#[derive(Parser)]
+#[command(
+    name = "pipeline",
+    about = "CPU per message and messages a second: otpost worker against a bare loop"
+)]
+struct Args {
+    /// Requests a run.
+    #[arg(long, default_value_t = 20_000, value_parser = messages)]
+    messages: usize,
+    /// Pairs of runs; which side goes first alternates.
+    #[arg(long, default_value_t = 5)]
+    pairs: usize,
+    /// Messages handled at once, on both sides.
+    #[arg(long, default_value_t = 64)]
+    concurrency: u16,
+    /// How long the fake Twilio thinks about each message.
+    #[arg(long, default_value_t = 0)]
+    latency_ms: u64,
+    /// The runtime of the bare loop.
+    #[arg(long, value_enum, default_value_t = bare::Flavor::Multi)]
+    bare_runtime: bare::Flavor,
+    /// Measure one side alone.
+    #[arg(long, value_enum)]
+    only: Option<Side>,
+    /// The otpost to measure; without it, the one cargo built beside this benchmark.
+    #[arg(long, default_value = env!("CARGO_BIN_EXE_otpost"), hide_default_value = true)]
+    binary: PathBuf,
+    #[arg(long, default_value = "amqp://guest:guest@127.0.0.1:5672/%2f")]
+    amqp_url: String,
+    #[arg(long, default_value = "redis://127.0.0.1:6379/0")]
+    redis_url: String,
+    /// `cargo bench` passes this to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+/// The children that this executable starts of itself.
+#[derive(Subcommand)]
+enum Role {
+    #[command(hide = true)]
+    Bare(bare::Settings),
+    #[command(hide = true)]
+    FakeTwilio(fake_twilio::Settings),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Side {
+    Worker,
+    Bare,
+}
+
+fn main() -> anyhow::Result<()> {
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("another TLS provider was installed before main"))?;
+    let args = Args::parse();
+    match &args.role {
+        Some(Role::Bare(settings)) => settings.runtime.build()?.block_on(bare::consume(settings)),
+        Some(Role::FakeTwilio(settings)) => current_thread()?.block_on(fake_twilio::serve(settings)),
+        None => current_thread()?.block_on(compare(&args)),
+    }
+}
+
+/// As many as there are distinct numbers in the scheme of [`broker`], and enough to measure anything.
+fn messages(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if (1_000..=200_000).contains(&count) => Ok(count),
+        _ => Err("from 1000 to 200000".to_owned()),
+    }
+}
+
+fn current_thread() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("no runtime")
+}
+
+async fn compare(args: &Args) -> anyhow::Result<()> {
+    let mut report = report::Report::default();
+    for pair in 0..args.pairs {
+        for side in sides(args.only, pair) {
+            let name = report::name(side);
+            let measured = run::run(args, side)
+                .await
+                .with_context(|| format!("pair {}, {name}", pair + 1))?;
+            eprintln!("pair {} {name:<6} {measured}", pair + 1);
+            report.add(side, measured);
+        }
+    }
+    report.print(args);
+    Ok(())
+}
+
+/// Both sides, the first of them by turns, so that a machine that slows down over time favours neither.
+fn sides(only: Option<Side>, pair: usize) -> Vec<Side> {
+    match only {
+        Some(side) => vec![side],
+        None if pair.is_multiple_of(2) => vec![Side::Worker, Side::Bare],
+        None => vec![Side::Bare, Side::Worker],
+    }
+}

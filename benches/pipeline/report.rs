@@ -1,0 +1,155 @@
+//! Medians with their spread, as a table for people and as one line of JSON for machines.
+
+use serde_json::{Value, json};
+
+use crate::run::Measured;
+use crate::{Args, Side};
+
+#[derive(Default)]
+pub struct Report {
+    worker: Vec<Measured>,
+    bare: Vec<Measured>,
+}
+
+struct Spread {
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+pub fn name(side: Side) -> &'static str {
+    match side {
+        Side::Worker => "worker",
+        Side::Bare => "bare",
+    }
+}
+
+impl Report {
+    pub fn add(&mut self, side: Side, measured: Measured) {
+        match side {
+            Side::Worker => self.worker.push(measured),
+            Side::Bare => self.bare.push(measured),
+        }
+    }
+
+    pub fn print(&self, args: &Args) {
+        let rows = self.rows();
+        let Args {
+            messages,
+            pairs,
+            concurrency,
+            latency_ms,
+            ..
+        } = args;
+        let runtime = args.bare_runtime.name();
+        println!(
+            "\n{pairs} pairs of {messages} messages, {concurrency} at once, Twilio answers in {latency_ms} ms"
+        );
+        println!("the bare loop's runtime: {runtime}\n");
+        println!("{:<34}{:>9}{:>9}{:>9}", "", "median", "min", "max");
+        for (_, title, decimals, spread) in &rows {
+            let Spread { median, min, max } = spread;
+            println!("{title:<34}{median:>9.decimals$}{min:>9.decimals$}{max:>9.decimals$}");
+        }
+        let mut line = json!({
+            "bench": "pipeline", "messages": messages, "pairs": pairs, "concurrency": concurrency,
+            "latency_ms": latency_ms, "bare_runtime": runtime,
+        });
+        for (key, _, _, spread) in &rows {
+            line[*key] = spread.json();
+        }
+        println!("\n{line}");
+    }
+
+    /// What was measured: key in the JSON, title in the table, decimals, values. A ratio is taken within each
+    /// pair, of runs that were neighbours in time, and only then the median.
+    fn rows(&self) -> Vec<(&'static str, &'static str, usize, Spread)> {
+        let each = |side: &[Measured], value: fn(&Measured) -> f64| side.iter().map(value).collect();
+        let ratio = |value: fn(&Measured) -> f64| {
+            self.worker
+                .iter()
+                .zip(&self.bare)
+                .map(|(worker, bare)| value(worker) / value(bare))
+                .collect()
+        };
+        let rows: [(_, _, _, Vec<f64>); 10] = [
+            (
+                "worker_cpu_us",
+                "worker, µs CPU a message",
+                1,
+                each(&self.worker, |m| m.cpu_us),
+            ),
+            (
+                "bare_cpu_us",
+                "bare loop, µs CPU a message",
+                1,
+                each(&self.bare, |m| m.cpu_us),
+            ),
+            ("cpu_ratio", "worker ÷ bare loop, CPU", 3, ratio(|m| m.cpu_us)),
+            (
+                "worker_per_second",
+                "worker, messages/s",
+                0,
+                each(&self.worker, |m| m.per_second),
+            ),
+            (
+                "bare_per_second",
+                "bare loop, messages/s",
+                0,
+                each(&self.bare, |m| m.per_second),
+            ),
+            (
+                "rate_ratio",
+                "worker ÷ bare loop, messages/s",
+                3,
+                ratio(|m| m.per_second),
+            ),
+            (
+                "worker_result_bytes",
+                "worker, bytes a result",
+                0,
+                each(&self.worker, |m| m.result_bytes),
+            ),
+            (
+                "bare_result_bytes",
+                "bare loop, bytes a result",
+                0,
+                each(&self.bare, |m| m.result_bytes),
+            ),
+            (
+                "worker_log_bytes",
+                "worker, bytes of log a message",
+                0,
+                each(&self.worker, |m| m.log_bytes),
+            ),
+            (
+                "bare_log_bytes",
+                "bare loop, bytes of log a message",
+                0,
+                each(&self.bare, |m| m.log_bytes),
+            ),
+        ];
+        let spread = |(key, title, decimals, values)| Some((key, title, decimals, Spread::of(values)?));
+        rows.into_iter().filter_map(spread).collect()
+    }
+}
+
+impl Spread {
+    /// None of nothing: a side that was not measured has no row.
+    fn of(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        let (min, max) = (*values.first()?, *values.last()?);
+        let middle = values.len() / 2;
+        let median = if values.len().is_multiple_of(2) {
+            f64::midpoint(values[middle - 1], values[middle])
+        } else {
+            values[middle]
+        };
+        Some(Self { median, min, max })
+    }
+
+    fn json(&self) -> Value {
+        let rounded = |value: f64| (value * 1000.0).round() / 1000.0;
+        json!({ "median": rounded(self.median), "min": rounded(self.min), "max": rounded(self.max) })
+    }
+}

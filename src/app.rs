@@ -1,0 +1,485 @@
+//! Puts the parts together: the only file that knows every adapter.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use secrecy::ExposeSecret as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::memory::MemoryBroker;
+use crate::broker::rabbit::RabbitSettings;
+use crate::broker::rabbit::publish::RabbitPublisher;
+use crate::broker::rabbit::source::RabbitSource;
+use crate::broker::rabbit::topology;
+use crate::broker::{Names, Publisher, RequestSource};
+use crate::cli::DevProvider;
+use crate::clock::Clock;
+use crate::config::{Role, Settings, Twilio, TwilioSender};
+use crate::domain::phone;
+use crate::domain::quota::Quota;
+use crate::domain::retry::RetryPolicy;
+use crate::flow::admit::Rules;
+use crate::flow::receive::Worker;
+use crate::flow::verify::Verifier;
+use crate::flow::{Gateway, Policy};
+use crate::http::{self, Api, Readiness, Tokens};
+use crate::provider::simulated::SimulatedProvider;
+use crate::provider::twilio::messages::TwilioMessages;
+use crate::provider::twilio::{Authentication, Sender, TwilioSettings};
+use crate::provider::{CredentialFault, Provider};
+use crate::store::memory::MemoryStore;
+use crate::store::redis::RedisStore;
+use crate::store::{Limits, Store};
+use crate::telemetry::events;
+use crate::text::{SmsEncoding, TextSettings, Texts};
+
+/// How long a second try at leaving waits for what the first one began, beyond the grace period.
+const HTTP_DRAIN: Duration = Duration::from_secs(5);
+
+/// Starts what a role asks for, and runs until it is told to stop.
+pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> anyhow::Result<()> {
+    settings.notices.iter().for_each(|notice| events::notice(notice));
+    let stop = stop_on_signal()?;
+    let warm_up = tokio::task::spawn_blocking(phone::warm_up);
+    let wiring = Wiring::new(&settings)?;
+    let worker = match role {
+        Role::Http => None,
+        _ => Some(wiring.worker(&settings, provider(&settings, dev_provider).await?)?),
+    };
+    let listener = match role {
+        Role::Worker => None,
+        _ => Some(listen("HTTP_ADDR", settings.http_addr, role).await?),
+    };
+    let ops = listen("OPS_ADDR", settings.ops_addr, role).await?;
+    warm_up.await.context("warming up")?;
+    if let (Role::Dev, Some(listener)) = (role, &listener) {
+        greet(&settings, listener.local_addr()?, ops.local_addr()?, &wiring);
+    }
+    let ops = http::serve(
+        ops,
+        http::ops_router(wiring.readiness(worker.is_some())),
+        CancellationToken::new(),
+    );
+    let http = match listener {
+        Some(listener) => Some(http::serve(
+            listener,
+            http::router(wiring.api(&settings)?),
+            stop.clone(),
+        )),
+        None => None,
+    };
+    events::started(word(role), env!("CARGO_PKG_VERSION"));
+    let work = run_worker(worker, &settings, &stop);
+    let answer = run_http(http, &stop);
+    tokio::select! {
+        (unfinished, answered) = async { tokio::join!(work, answer) } => {
+            wiring.close().await;
+            events::stopped(unfinished);
+            answered
+        }
+        stopped = ops => stopped.context("serving OPS_ADDR"),
+    }
+}
+
+fn word(role: Role) -> &'static str {
+    match role {
+        Role::Worker => "worker",
+        Role::Http => "http",
+        Role::Dev => "dev",
+        _ => "serve",
+    }
+}
+
+async fn run_worker(
+    worker: Option<(Arc<Gateway>, Box<dyn RequestSource>)>,
+    settings: &Settings,
+    stop: &CancellationToken,
+) -> usize {
+    match worker {
+        Some((gateway, source)) => {
+            let concurrency = usize::from(settings.concurrency);
+            Worker::new(gateway, concurrency, settings.shutdown_grace, stop.clone())
+                .run(source)
+                .await
+        }
+        None => 0,
+    }
+}
+
+async fn run_http(
+    http: Option<impl Future<Output = std::io::Result<()>>>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let Some(http) = http else { return Ok(()) };
+    let overdue = async {
+        stop.cancelled().await;
+        tokio::time::sleep(HTTP_DRAIN).await;
+    };
+    tokio::select! {
+        served = http => served.context("serving HTTP_ADDR"),
+        () = overdue => Ok(()),
+    }
+}
+
+/// The adapters that settings name.
+struct Wiring {
+    names: Names,
+    store: Arc<dyn Store>,
+    broker: Broker,
+    clock: Clock,
+    in_memory: (bool, bool),
+}
+
+enum Broker {
+    Memory(MemoryBroker),
+    Rabbit {
+        settings: RabbitSettings,
+        publisher: Arc<RabbitPublisher>,
+        consuming: ConsumingFlag,
+    },
+}
+
+type ConsumingFlag = std::sync::Mutex<Option<tokio::sync::watch::Receiver<bool>>>;
+
+impl Wiring {
+    fn new(settings: &Settings) -> anyhow::Result<Wiring> {
+        let names = Names::new(&settings.amqp_prefix);
+        let broker = match rabbit_settings(settings)? {
+            Some(rabbit) => {
+                let publisher = Arc::new(RabbitPublisher::start(rabbit.clone()));
+                Broker::Rabbit {
+                    settings: rabbit,
+                    publisher,
+                    consuming: Default::default(),
+                }
+            }
+            None => Broker::Memory(MemoryBroker::default()),
+        };
+        let store: Arc<dyn Store> = match settings.redis_url {
+            Some(_) => Arc::new(redis_store(settings)?),
+            None => Arc::new(MemoryStore::new(Clock::System)),
+        };
+        let in_memory = (matches!(broker, Broker::Memory(_)), settings.redis_url.is_none());
+        Ok(Wiring {
+            names,
+            store,
+            broker,
+            clock: Clock::System,
+            in_memory,
+        })
+    }
+
+    fn publisher(&self) -> Arc<dyn Publisher> {
+        match &self.broker {
+            Broker::Memory(broker) => Arc::new(broker.publisher()),
+            Broker::Rabbit { publisher, .. } => publisher.clone(),
+        }
+    }
+
+    fn source(&self) -> Box<dyn RequestSource> {
+        match &self.broker {
+            Broker::Memory(broker) => Box::new(broker.source(64)),
+            Broker::Rabbit {
+                settings, consuming, ..
+            } => {
+                let source = RabbitSource::start(settings.clone());
+                *consuming.lock().expect("nothing panics while it holds the lock") = Some(source.connected());
+                Box::new(source)
+            }
+        }
+    }
+
+    fn worker(
+        &self,
+        settings: &Settings,
+        provider: Arc<dyn Provider>,
+    ) -> anyhow::Result<(Arc<Gateway>, Box<dyn RequestSource>)> {
+        let gateway = Gateway {
+            store: self.store.clone(),
+            provider,
+            publisher: self.publisher(),
+            texts: texts(settings)?,
+            codes: settings.codes.clone().context("OTP_SECRET_KEYS must be set")?,
+            recipients: settings
+                .recipients
+                .clone()
+                .context("OTP_RECIPIENT_KEY must be set")?,
+            rules: rules(settings),
+            policy: policy(settings),
+            names: self.names.clone(),
+            clock: self.clock,
+        };
+        Ok((Arc::new(gateway), self.source()))
+    }
+
+    fn api(&self, settings: &Settings) -> anyhow::Result<Arc<Api>> {
+        let recipients = settings
+            .recipients
+            .clone()
+            .context("OTP_RECIPIENT_KEY must be set")?;
+        let jwt = settings
+            .jwt
+            .as_ref()
+            .context("JWT_SECRET or JWT_PUBLIC_KEY must be set")?;
+        Ok(Arc::new(Api {
+            tokens: Tokens::new(jwt)?,
+            verifier: Verifier {
+                store: self.store.clone(),
+                codes: settings.codes.clone().context("OTP_SECRET_KEYS must be set")?,
+                recipients: recipients.clone(),
+                limits: limits(settings),
+            },
+            publisher: self.publisher(),
+            store: self.store.clone(),
+            recipients,
+            rules: rules(settings),
+            limits: limits(settings),
+            code_length: settings.code_length.get(),
+            trusted_proxies: settings.trusted_proxies.clone(),
+            clock: self.clock,
+        }))
+    }
+
+    /// A worker is ready while it can take requests and publish results; HTTP depends on itself only.
+    fn readiness(&self, works: bool) -> Readiness {
+        let Broker::Rabbit {
+            publisher, consuming, ..
+        } = &self.broker
+        else {
+            return Arc::new(|| Ok(()));
+        };
+        if !works {
+            return Arc::new(|| Ok(()));
+        }
+        let publishing = publisher.connected();
+        let consuming = consuming
+            .lock()
+            .expect("nothing panics while it holds the lock")
+            .clone();
+        Arc::new(move || {
+            match (
+                consuming.as_ref().is_some_and(|up| *up.borrow()),
+                *publishing.borrow(),
+            ) {
+                (true, true) => Ok(()),
+                (false, _) => Err("not consuming: RabbitMQ is not connected\n"),
+                (true, false) => Err("not publishing: RabbitMQ is not connected or blocks publishers\n"),
+            }
+        })
+    }
+
+    async fn close(&self) {
+        if let Broker::Rabbit { publisher, .. } = &self.broker {
+            publisher.close().await;
+        }
+    }
+}
+
+/// The broker's settings, where a broker is set.
+fn rabbit_settings(settings: &Settings) -> anyhow::Result<Option<RabbitSettings>> {
+    let Some(url) = &settings.amqp_url else {
+        return Ok(None);
+    };
+    let names = Names::new(&settings.amqp_prefix);
+    let rabbit = RabbitSettings::new(url.expose_secret(), names, settings.prefetch);
+    rabbit.map(Some).context("AMQP_URL")
+}
+
+/// Declares the exchanges and queues, and answers what they are.
+pub(crate) async fn declare_topology(settings: &Settings) -> anyhow::Result<Vec<String>> {
+    let rabbit = rabbit_settings(settings)?.context("AMQP_URL must be set")?;
+    Ok(topology::declare_topology(&rabbit).await?)
+}
+
+/// The store that settings name.
+pub(crate) fn redis_store(settings: &Settings) -> anyhow::Result<RedisStore> {
+    let url = settings.redis_url.as_ref().context("REDIS_URL must be set")?;
+    RedisStore::connect(url.expose_secret(), &settings.redis_prefix)
+        .map_err(|_| anyhow!("REDIS_URL is no valid address"))
+}
+
+/// Whom settings let us send to.
+pub(crate) fn rules(settings: &Settings) -> Rules {
+    Rules {
+        sms_enabled: settings.sms_enabled,
+        default_region: settings.default_region,
+        allowed_countries: settings.allowed_countries.clone(),
+        allow_landline: settings.allow_landline,
+    }
+}
+
+/// What settings allow.
+pub(crate) fn limits(settings: &Settings) -> Limits {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let set = &settings.limits;
+    let hourly = |count| Quota { count, window: HOUR };
+    Limits {
+        number: set.number,
+        number_day: Quota {
+            count: set.number_day,
+            window: 24 * HOUR,
+        },
+        user: hourly(set.user),
+        ip: hourly(set.ip),
+        all: hourly(set.all),
+        cooldown: set.cooldown,
+        wrong_per_challenge: set.wrong_per_challenge,
+        wrong: hourly(set.wrong_hour),
+    }
+}
+
+fn policy(settings: &Settings) -> Policy {
+    Policy {
+        limits: limits(settings),
+        code_life: settings.code_life,
+        code_length: settings.code_length,
+        retry: RetryPolicy::default(),
+        provider_timeout: settings.provider_timeout,
+        reply_to_allowed: settings.reply_to_allowed.clone(),
+    }
+}
+
+fn texts(settings: &Settings) -> anyhow::Result<Texts> {
+    let sms_encoding = if settings.gsm7 {
+        SmsEncoding::Gsm7
+    } else {
+        SmsEncoding::Unicode
+    };
+    let made = Texts::built_in(TextSettings {
+        brand: settings.brand.clone(),
+        sms_encoding,
+        default_locale: settings.default_locale.clone(),
+        templates: Vec::new(),
+    });
+    made.map_err(|faults| {
+        let faults: Vec<String> = faults.iter().map(|fault| format!("\n  {fault}")).collect();
+        anyhow!("the texts cannot be used:{}", faults.concat())
+    })
+}
+
+/// Who carries the messages. Production never simulates, and refused credentials stop it.
+async fn provider(settings: &Settings, dev_provider: DevProvider) -> anyhow::Result<Arc<dyn Provider>> {
+    let twilio = match (&settings.twilio, dev_provider) {
+        (Some(twilio), DevProvider::Twilio) => twilio,
+        (None, DevProvider::Twilio) if !settings.is_development() => bail!("TWILIO_ACCOUNT_SID must be set"),
+        _ => return Ok(simulated()),
+    };
+    let provider = TwilioMessages::new(twilio_settings(twilio, settings.provider_timeout))?;
+    match provider.check_credentials().await {
+        Ok(()) => Ok(Arc::new(provider)),
+        Err(fault @ CredentialFault::Refused { .. }) if settings.is_development() => {
+            events::notice(&format!("{fault}: messages are simulated"));
+            Ok(simulated())
+        }
+        Err(fault @ CredentialFault::Refused { .. }) => {
+            bail!(
+                "{fault}: check TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN (or TWILIO_API_KEY_SID and its secret)"
+            )
+        }
+        // An outage of the provider is no reason not to start: what is asked for waits, and is tried in time.
+        Err(fault @ CredentialFault::Unanswered(_)) => {
+            events::notice(&fault.to_string());
+            Ok(Arc::new(provider))
+        }
+    }
+}
+
+fn simulated() -> Arc<dyn Provider> {
+    Arc::new(SimulatedProvider::on_stdout())
+}
+
+fn twilio_settings(twilio: &Twilio, timeout: Duration) -> TwilioSettings {
+    TwilioSettings {
+        account_sid: twilio.account_sid.clone(),
+        authentication: Authentication {
+            user: twilio.user.clone(),
+            password: twilio.password.clone(),
+        },
+        sender: match &twilio.sender {
+            TwilioSender::Numbers(numbers) => Sender::Numbers(numbers.clone()),
+            TwilioSender::Service(sid) => Sender::MessagingService(sid.clone()),
+        },
+        base_url: twilio.base_url.clone(),
+        timeout,
+        status_callback: None,
+    }
+}
+
+/// A laptop may have the port in use already; anything else should be told.
+async fn listen(name: &str, address: SocketAddr, role: Role) -> anyhow::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(error) if role == Role::Dev && error.kind() == std::io::ErrorKind::AddrInUse => {
+            let free = SocketAddr::new(address.ip(), 0);
+            TcpListener::bind(free)
+                .await
+                .with_context(|| format!("{name}: listening on {free}"))
+        }
+        listener => listener.with_context(|| format!("{name}: listening on {address}")),
+    }
+}
+
+/// The first signal asks to stop; the second leaves at once, and the broker gives what was in flight to another.
+fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = CancellationToken::new();
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        for last in [false, true] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if last {
+                std::process::exit(1);
+            }
+            stopping.cancel();
+        }
+    });
+    Ok(stop)
+}
+
+/// Tells a newcomer what to type.
+fn greet(settings: &Settings, http: SocketAddr, ops: SocketAddr, wiring: &Wiring) {
+    let in_an_hour = wiring.clock.now().plus(Duration::from_secs(3_600));
+    let token = |phone, scope| {
+        let jwt = settings.jwt.as_ref()?;
+        http::development_token(jwt, phone, scope, in_an_hour)
+    };
+    let user = token(Some("+573001234567"), None).unwrap_or_else(|| "$TOKEN".to_owned());
+    let (broker, store) = wiring.in_memory;
+    let place = |in_memory, name| {
+        if in_memory {
+            format!("in memory ({name} is not set)")
+        } else {
+            format!("at {name}")
+        }
+    };
+    println!(
+        "otpost dev: one process, nothing is kept.
+  HTTP     http://{http}
+  metrics  http://{ops}/metrics
+  broker   {}
+  store    {}
+
+Ask for a code; it is shown below:
+
+  curl -sS http://{http}/api/v1/auth/send-verification-sms \\
+    -H 'Authorization: Bearer {user}' \\
+    -H 'Content-Type: application/json' -d '{{\"otp_type\":\"SMS\"}}'
+
+Check it, with the code that you see:
+
+  curl -sS http://{http}/api/v1/auth/verify-phone-otp \\
+    -H 'Authorization: Bearer {user}' \\
+    -H 'Content-Type: application/json' -d '{{\"otp_code\":\"CODE\"}}'
+
+Stop with Ctrl-C.
+",
+        place(broker, "AMQP_URL"),
+        place(store, "REDIS_URL"),
+    );
+}

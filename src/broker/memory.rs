@@ -1,0 +1,402 @@
+//! A broker inside the process: the same behaviour without a server.
+//!
+//! It carries bytes, hands out no more than each source's prefetch, takes back what a source leaves unsettled, counts how
+//! often a message came back and sets it aside after too often. Its only clock is tokio's, and it uses none.
+//!
+//! Nothing survives the process: it is for tests, the simulator and the quick start.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+use async_trait::async_trait;
+use tokio::sync::{Notify, mpsc};
+
+use crate::broker::{
+    DELIVERY_LIMIT, DeadHeaders, Delivery, Outgoing, Properties, PublishError, Publisher, RequestSource,
+    Settlement, Settler, Target,
+};
+use crate::domain::time::UnixMillis;
+
+/// How many messages each queue takes.
+const QUEUE_MAX: usize = 10_000;
+
+/// A broker with one request queue, shared by its clones.
+#[derive(Clone, Default)]
+pub struct MemoryBroker {
+    state: Arc<Mutex<State>>,
+}
+
+/// A message as its reader gets it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedMessage {
+    /// `<channel>.<status>` of a result, the queue of a reply.
+    pub routing_key: String,
+    /// JSON.
+    pub body: Vec<u8>,
+    /// Readers drop repeats by it.
+    pub message_id: String,
+    /// Ties it to its request.
+    pub correlation_id: Option<String>,
+    /// When it was made.
+    pub at: UnixMillis,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+}
+
+/// A message that was set aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// What it holds.
+    pub body: Vec<u8>,
+    /// A machine word.
+    pub reason: String,
+    /// The first error; empty if the broker itself set it aside.
+    pub error: String,
+    /// How often it came back.
+    pub delivery_count: u64,
+}
+
+impl MemoryBroker {
+    /// A new source, which takes up to `prefetch` messages at once, at least one.
+    pub fn source(&self, prefetch: usize) -> MemorySource {
+        let mut state = self.lock();
+        let id = state.next_id();
+        let arrived = Arc::new(Notify::new());
+        state.consumers.push(Consumer {
+            id,
+            prefetch: prefetch.max(1),
+            taken: HashMap::new(),
+            buffered: VecDeque::new(),
+            cancelled: false,
+            arrived: Arc::clone(&arrived),
+        });
+        state.hand_out();
+        MemorySource {
+            broker: self.clone(),
+            id,
+            arrived,
+        }
+    }
+
+    /// A new publisher.
+    pub fn publisher(&self) -> MemoryPublisher {
+        MemoryPublisher { broker: self.clone() }
+    }
+
+    /// Puts a request on the queue with any properties, as a caller's own client would.
+    pub fn send_request(&self, body: &[u8], properties: Properties) -> Result<(), PublishError> {
+        self.lock().enqueue(body.to_vec(), properties)
+    }
+
+    /// Every result from now on. A reader that lags by more than 10,000 messages misses some.
+    pub fn subscribe_results(&self) -> mpsc::Receiver<OwnedMessage> {
+        let (sender, receiver) = mpsc::channel(QUEUE_MAX);
+        self.lock().results.push(sender);
+        receiver
+    }
+
+    /// Declares a caller's reply queue.
+    pub fn reply_queue(&self, name: &str) -> mpsc::Receiver<OwnedMessage> {
+        let (sender, receiver) = mpsc::channel(QUEUE_MAX);
+        self.lock().replies.insert(name.to_owned(), sender);
+        receiver
+    }
+
+    /// What was set aside so far.
+    pub fn dead_letters(&self) -> Vec<DeadLetter> {
+        self.lock().dead.clone()
+    }
+
+    /// Requests that no source holds.
+    pub fn waiting(&self) -> usize {
+        self.lock().queue.len()
+    }
+
+    /// Lets the next `count` publishes fail without effect.
+    pub fn fail_next_publishes(&self, count: usize) {
+        self.lock().failing = count;
+    }
+
+    /// Takes the request queue away: requests are unroutable from now on.
+    pub fn delete_request_queue(&self) {
+        let mut state = self.lock();
+        state.deleted = true;
+        state.queue.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+/// A panic while the lock was held cannot have left half a step: each one is a push, a pop or a counter.
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Message>,
+    consumers: Vec<Consumer>,
+    results: Vec<mpsc::Sender<OwnedMessage>>,
+    replies: HashMap<String, mpsc::Sender<OwnedMessage>>,
+    dead: Vec<DeadLetter>,
+    failing: usize,
+    deleted: bool,
+    last_id: u64,
+}
+
+#[derive(Clone)]
+struct Message {
+    body: Vec<u8>,
+    properties: Properties,
+}
+
+struct Consumer {
+    id: u64,
+    prefetch: usize,
+    /// What it holds unsettled, buffered or handed out.
+    taken: HashMap<u64, Message>,
+    /// What it holds and has not handed out.
+    buffered: VecDeque<u64>,
+    cancelled: bool,
+    arrived: Arc<Notify>,
+}
+
+impl Consumer {
+    fn has_room(&self) -> bool {
+        !self.cancelled && self.taken.len() < self.prefetch
+    }
+}
+
+impl State {
+    fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    fn consumer(&mut self, id: u64) -> Option<&mut Consumer> {
+        self.consumers.iter_mut().find(|consumer| consumer.id == id)
+    }
+
+    fn enqueue(&mut self, body: Vec<u8>, properties: Properties) -> Result<(), PublishError> {
+        if self.deleted {
+            return Err(PublishError::Unroutable);
+        }
+        if self.queue.len() >= QUEUE_MAX {
+            return Err(PublishError::Unconfirmed("the queue is full".to_owned()));
+        }
+        self.queue.push_back(Message { body, properties });
+        self.hand_out();
+        Ok(())
+    }
+
+    /// Moves messages to the consumers that have room, in turn.
+    fn hand_out(&mut self) {
+        while let Some(turn) = self.consumers.iter().position(Consumer::has_room) {
+            let Some(message) = self.queue.pop_front() else {
+                return;
+            };
+            let tag = self.next_id();
+            let mut consumer = self.consumers.remove(turn);
+            consumer.taken.insert(tag, message);
+            consumer.buffered.push_back(tag);
+            consumer.arrived.notify_one();
+            self.consumers.push(consumer);
+        }
+    }
+
+    /// A message comes back: to the end of the queue, or aside when it did so too often.
+    fn take_back(&mut self, mut message: Message) {
+        message.properties.delivery_count += 1;
+        if message.properties.delivery_count <= u64::from(DELIVERY_LIMIT) {
+            self.queue.push_back(message);
+            return;
+        }
+        self.dead.push(DeadLetter {
+            body: message.body,
+            reason: "delivery_limit".to_owned(),
+            error: String::new(),
+            delivery_count: message.properties.delivery_count,
+        });
+    }
+
+    fn settle(&mut self, consumer: u64, tag: u64, settlement: Settlement) {
+        // Once its source is gone, the message is on its way to somebody else.
+        let Some(message) = self
+            .consumer(consumer)
+            .and_then(|consumer| consumer.taken.remove(&tag))
+        else {
+            return;
+        };
+        if settlement == Settlement::Requeue {
+            self.take_back(message);
+        }
+        self.hand_out();
+    }
+
+    fn remove_consumer(&mut self, id: u64) {
+        let Some(at) = self.consumers.iter().position(|consumer| consumer.id == id) else {
+            return;
+        };
+        let mut taken: Vec<(u64, Message)> = self.consumers.remove(at).taken.into_iter().collect();
+        taken.sort_unstable_by_key(|(tag, _)| *tag);
+        for (_, message) in taken {
+            self.take_back(message);
+        }
+        self.hand_out();
+    }
+
+    fn publish(&mut self, message: Outgoing<'_>) -> Result<(), PublishError> {
+        if self.failing > 0 {
+            self.failing -= 1;
+            return Err(PublishError::Unconfirmed("told to fail".to_owned()));
+        }
+        match message.target {
+            Target::Results { routing_key } => {
+                let message = owned(&message, routing_key);
+                self.results.retain(|reader| !reader.is_closed());
+                for reader in &self.results {
+                    // A reader that lags this far misses it, like a queue with a length limit.
+                    let _ = reader.try_send(message.clone());
+                }
+                Ok(())
+            }
+            Target::Reply { queue } => {
+                if let Some(reader) = self.replies.get(queue) {
+                    let _ = reader.try_send(owned(&message, queue));
+                }
+                Ok(())
+            }
+            Target::Requests => self.enqueue(message.body.to_vec(), properties(&message)),
+            Target::Dead(headers) => self.set_aside(message.body, headers),
+        }
+    }
+
+    fn set_aside(&mut self, body: &[u8], headers: DeadHeaders<'_>) -> Result<(), PublishError> {
+        if self.dead.len() >= QUEUE_MAX {
+            return Err(PublishError::Unconfirmed("the queue is full".to_owned()));
+        }
+        self.dead.push(DeadLetter {
+            body: body.to_vec(),
+            reason: headers.reason.to_owned(),
+            error: headers.error.to_owned(),
+            delivery_count: headers.delivery_count,
+        });
+        Ok(())
+    }
+}
+
+fn owned(message: &Outgoing<'_>, routing_key: &str) -> OwnedMessage {
+    OwnedMessage {
+        routing_key: routing_key.to_owned(),
+        body: message.body.to_vec(),
+        message_id: message.message_id.to_owned(),
+        correlation_id: message.correlation_id.map(str::to_owned),
+        at: message.at,
+        traceparent: message.traceparent.map(str::to_owned),
+    }
+}
+
+/// AMQP carries whole seconds: a test that needs more must fail here too.
+fn properties(message: &Outgoing<'_>) -> Properties {
+    Properties {
+        correlation_id: message.correlation_id.map(str::to_owned),
+        reply_to: None,
+        timestamp: UnixMillis::from_seconds(message.at.as_seconds()),
+        traceparent: message.traceparent.map(str::to_owned),
+        delivery_count: 0,
+    }
+}
+
+/// A consumer of the request queue. Dropping it gives back what is unsettled, like a worker that crashed.
+pub struct MemorySource {
+    broker: MemoryBroker,
+    id: u64,
+    arrived: Arc<Notify>,
+}
+
+#[async_trait]
+impl RequestSource for MemorySource {
+    async fn next(&mut self) -> Option<Delivery> {
+        loop {
+            if let Some(delivery) = self.buffered()? {
+                return Some(delivery);
+            }
+            // A message that arrived since is not missed: `notify_one` leaves a permit.
+            self.arrived.notified().await;
+        }
+    }
+
+    async fn cancel(&mut self) {
+        if let Some(consumer) = self.broker.lock().consumer(self.id) {
+            consumer.cancelled = true;
+        }
+        self.arrived.notify_one();
+    }
+
+    async fn close(self: Box<Self>) {}
+}
+
+impl MemorySource {
+    /// The next delivery if there is one; the outer `None` after the last.
+    fn buffered(&self) -> Option<Option<Delivery>> {
+        let mut state = self.broker.lock();
+        let consumer = state.consumer(self.id)?;
+        let Some(tag) = consumer.buffered.pop_front() else {
+            return (!consumer.cancelled).then_some(None);
+        };
+        let message = consumer.taken.get(&tag)?.clone();
+        let state = Arc::downgrade(&self.broker.state);
+        let settler = Box::new(MemorySettler {
+            state,
+            consumer: self.id,
+            tag,
+        });
+        Some(Some(Delivery {
+            body: message.body,
+            properties: message.properties,
+            settler,
+        }))
+    }
+}
+
+impl Drop for MemorySource {
+    fn drop(&mut self) {
+        self.broker.lock().remove_consumer(self.id);
+    }
+}
+
+struct MemorySettler {
+    state: Weak<Mutex<State>>,
+    consumer: u64,
+    tag: u64,
+}
+
+impl Settler for MemorySettler {
+    fn settle(self: Box<Self>, settlement: Settlement) {
+        if let Some(state) = self.state.upgrade() {
+            lock(&state).settle(self.consumer, self.tag, settlement);
+        }
+    }
+
+    fn is_lost(&self) -> bool {
+        let Some(state) = self.state.upgrade() else {
+            return true;
+        };
+        lock(&state).consumer(self.consumer).is_none()
+    }
+}
+
+/// Publishes to a [`MemoryBroker`].
+#[derive(Clone)]
+pub struct MemoryPublisher {
+    broker: MemoryBroker,
+}
+
+#[async_trait]
+impl Publisher for MemoryPublisher {
+    async fn publish(&self, message: Outgoing<'_>) -> Result<(), PublishError> {
+        self.broker.lock().publish(message)
+    }
+}

@@ -1,0 +1,82 @@
+//! How long to wait before a lost connection is built anew.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+
+use super::error::RabbitError;
+use crate::telemetry::events;
+
+/// A growing wait with jitter and no last try.
+pub(super) struct Pace {
+    role: &'static str,
+    delays: ExponentialBackoff,
+}
+
+const DELAY_MIN: Duration = Duration::from_millis(100);
+/// Half of the longest wait, 10 s: the jitter adds up to as much again.
+const DELAY_MAX: Duration = Duration::from_secs(5);
+/// A session that lived this long was a good one. A shorter one is not, or a queue that somebody keeps deleting would
+/// make us spin.
+const STEADY: Duration = Duration::from_secs(10);
+
+impl Pace {
+    pub(super) fn new(role: &'static str) -> Pace {
+        Pace {
+            role,
+            delays: delays(),
+        }
+    }
+
+    /// Tells of the end of a session that lived for `lived`, and how long to wait before the next.
+    pub(super) fn after(&mut self, error: &RabbitError, lived: Duration) -> Duration {
+        if lived >= STEADY {
+            self.delays = delays();
+        }
+        let delay = self.delays.next().unwrap_or(DELAY_MAX);
+        match error {
+            RabbitError::Refused { .. } => events::topology_refused(self.role, error, delay),
+            _ => events::broker_lost(self.role, error, delay),
+        }
+        delay
+    }
+}
+
+fn delays() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(DELAY_MIN)
+        .with_max_delay(DELAY_MAX)
+        .with_factor(2.0)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOST: RabbitError = RabbitError::Ended("test");
+
+    #[test]
+    fn waits_grow_to_a_limit_and_never_end() {
+        let mut pace = Pace::new("test");
+        let waits: Vec<Duration> = (0..200).map(|_| pace.after(&LOST, Duration::ZERO)).collect();
+        assert!(waits[0] >= DELAY_MIN && waits[0] < 2 * DELAY_MIN);
+        assert!(
+            waits[20..]
+                .iter()
+                .all(|wait| *wait >= DELAY_MAX && *wait <= 2 * DELAY_MAX)
+        );
+    }
+
+    #[test]
+    fn only_a_session_that_lived_for_a_while_starts_the_waits_anew() {
+        let mut pace = Pace::new("test");
+        for _ in 0..20 {
+            pace.after(&LOST, Duration::ZERO);
+        }
+        assert!(pace.after(&LOST, STEADY - Duration::from_millis(1)) >= DELAY_MAX);
+        assert!(pace.after(&LOST, STEADY) < 2 * DELAY_MIN);
+    }
+}

@@ -1,0 +1,327 @@
+//! Deliveries from the request queue, over one connection that is rebuilt whenever it is lost.
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::{Stream, StreamExt};
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, Connection, Consumer, Event};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::acks::{self, Settled};
+use super::error::{RabbitError, within};
+use super::pace::Pace;
+use super::{CLOSE_TIMEOUT, RPC_TIMEOUT, RabbitSettings, close, connect, properties, topology};
+use crate::broker::{Delivery, RequestSource, Settlement, Settler};
+use crate::telemetry::events;
+
+const ROLE: &str = "requests";
+const CONSUMER_TAG: &str = "otpost";
+/// Under load RabbitMQ holds acknowledgements back from a quorum queue for a moment, and forgets them if the connection
+/// closes meanwhile. Nothing in AMQP tells when they arrived.
+const SETTLE_GRACE: Duration = Duration::from_millis(100);
+
+/// Deliveries of the request queue.
+pub struct RabbitSource {
+    deliveries: mpsc::Receiver<Delivery>,
+    consuming: watch::Receiver<bool>,
+    cancelled: CancellationToken,
+    supervisor: JoinHandle<()>,
+    /// Ends the supervisor when the source goes, however it goes.
+    ended: DropGuard,
+}
+
+impl RabbitSource {
+    /// Starts to consume in the background, for as long as it takes to connect.
+    pub fn start(settings: RabbitSettings) -> RabbitSource {
+        let (sender, deliveries) = mpsc::channel(usize::from(settings.prefetch));
+        let (consuming_sender, consuming) = watch::channel(false);
+        let cancelled = CancellationToken::new();
+        let ended = CancellationToken::new();
+        let supervisor = Supervisor {
+            settings,
+            deliveries: Some(sender),
+            consuming: consuming_sender,
+            cancelled: cancelled.clone(),
+            ended: ended.clone(),
+        };
+        let supervisor = tokio::spawn(supervisor.run());
+        RabbitSource {
+            deliveries,
+            consuming,
+            cancelled,
+            supervisor,
+            ended: ended.drop_guard(),
+        }
+    }
+
+    /// True while the broker hands out deliveries, for readiness.
+    pub fn connected(&self) -> watch::Receiver<bool> {
+        self.consuming.clone()
+    }
+}
+
+#[async_trait]
+impl RequestSource for RabbitSource {
+    async fn next(&mut self) -> Option<Delivery> {
+        loop {
+            let delivery = self.deliveries.recv().await?;
+            // What was buffered when its connection was lost comes again.
+            if !delivery.is_lost() {
+                return Some(delivery);
+            }
+        }
+    }
+
+    async fn cancel(&mut self) {
+        self.cancelled.cancel();
+    }
+
+    async fn close(self: Box<Self>) {
+        drop(self.ended);
+        // The supervisor bounds each of its own steps. It can only fail by panicking, which was reported already.
+        let _ = self.supervisor.await;
+    }
+}
+
+struct Supervisor {
+    settings: RabbitSettings,
+    /// `None` once everything was handed out after a cancellation.
+    deliveries: Option<mpsc::Sender<Delivery>>,
+    consuming: watch::Sender<bool>,
+    /// Nothing more is wanted.
+    cancelled: CancellationToken,
+    /// Nobody is there any more.
+    ended: CancellationToken,
+}
+
+impl Supervisor {
+    /// Sessions, one after another, until one ends in order.
+    async fn run(mut self) {
+        let mut pace = Pace::new(ROLE);
+        let mut prefetch = self.settings.prefetch;
+        loop {
+            let started = Instant::now();
+            let ended = self.session(prefetch).await;
+            self.consuming.send_replace(false);
+            let Err(error) = ended else { return };
+            // A message that lapin cannot read ends the session each time it comes. Taken alone, it does not raise the
+            // delivery counts of others until the broker sets it aside.
+            prefetch = if error.is_unreadable() {
+                1
+            } else {
+                self.settings.prefetch
+            };
+            let delay = pace.after(&error, started.elapsed());
+            tokio::select! {
+                biased;
+                () = self.stopped() => return,
+                () = tokio::time::sleep(delay) => {}
+            }
+        }
+    }
+
+    /// Nothing more is wanted, or nobody is there.
+    async fn stopped(&self) {
+        tokio::select! {
+            () = self.cancelled.cancelled() => {}
+            () = self.ended.cancelled() => {}
+        }
+    }
+
+    /// One connection, from connecting to its end. `Ok` if the end was asked for.
+    async fn session(&mut self, prefetch: u16) -> Result<(), RabbitError> {
+        let (session, settlements) = tokio::select! {
+            biased;
+            () = self.stopped() => return Ok(()),
+            opened = Session::open(&self.settings, prefetch) => opened?,
+        };
+        self.consuming.send_replace(true);
+        events::broker_connected(ROLE);
+        let finish = CancellationToken::new();
+        let ended = {
+            let mut acks = pin!(acks::write_all(
+                &session.channel,
+                settlements,
+                prefetch,
+                finish.clone()
+            ));
+            let ended = tokio::select! {
+                biased;
+                ended = self.hand_over(&session) => ended,
+                failed = &mut acks => failed,
+            };
+            if ended.is_ok() {
+                finish.cancel();
+                // What cannot be written in time comes again.
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, acks).await;
+                tokio::time::sleep(SETTLE_GRACE).await;
+            }
+            ended
+        };
+        session.link.lost.store(true, Ordering::Release);
+        close(&session.connection).await;
+        if ended.is_ok() {
+            events::broker_closed(ROLE);
+        }
+        ended
+    }
+
+    /// Hands deliveries over until the source ends. After a cancellation it hands over what was prefetched.
+    async fn hand_over(&mut self, session: &Session) -> Result<(), RabbitError> {
+        let mut consumer = session.consumer.clone();
+        let mut failure = pin!(failure(session.connection.events_listener()));
+        let (cancelled, ended) = (self.cancelled.clone(), self.ended.clone());
+        let (mut cancelled, mut ended) = (pin!(cancelled.cancelled()), pin!(ended.cancelled()));
+        let mut draining = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut ended => return Ok(()),
+                error = &mut failure => return Err(error),
+                () = &mut cancelled, if !draining => {
+                    draining = true;
+                    self.consuming.send_replace(false);
+                    session.cancel().await?;
+                }
+                more = session.hand_over_one(&mut consumer, self.deliveries.as_ref()) => match more? {
+                    More::Maybe => {}
+                    More::None if draining => self.deliveries = None,
+                    More::None => return Err(RabbitError::Ended("the broker cancelled the consumer")),
+                },
+            }
+        }
+    }
+}
+
+/// One connection with its consumer.
+struct Session {
+    connection: Connection,
+    channel: Channel,
+    consumer: Consumer,
+    link: Arc<Link>,
+}
+
+/// What the deliveries of a session share with it.
+struct Link {
+    lost: AtomicBool,
+    settlements: mpsc::UnboundedSender<Settled>,
+}
+
+enum More {
+    Maybe,
+    None,
+}
+
+impl Session {
+    async fn open(
+        settings: &RabbitSettings,
+        prefetch: u16,
+    ) -> Result<(Session, mpsc::UnboundedReceiver<Settled>), RabbitError> {
+        let connection = connect(settings, ROLE).await?;
+        let channel = within("open a channel", RPC_TIMEOUT, connection.create_channel()).await?;
+        topology::declare(&channel, &settings.names).await?;
+        let limited = channel.basic_qos(prefetch, BasicQosOptions::default());
+        within("limit the prefetch", RPC_TIMEOUT, limited).await?;
+        let (queue, tag) = (settings.names.send_sms().into(), CONSUMER_TAG.into());
+        let consumer =
+            channel.basic_consume(queue, tag, BasicConsumeOptions::default(), FieldTable::default());
+        let consumer = within("consume", RPC_TIMEOUT, consumer).await?;
+        // Never longer than the prefetch, because each delivery is settled at most once.
+        let (settlements, receiver) = mpsc::unbounded_channel();
+        let link = Arc::new(Link {
+            lost: AtomicBool::new(false),
+            settlements,
+        });
+        Ok((
+            Session {
+                connection,
+                channel,
+                consumer,
+                link,
+            },
+            receiver,
+        ))
+    }
+
+    async fn cancel(&self) -> Result<(), RabbitError> {
+        let cancelled = self
+            .channel
+            .basic_cancel(CONSUMER_TAG.into(), BasicCancelOptions::default());
+        within("cancel the consumer", RPC_TIMEOUT, cancelled).await
+    }
+
+    /// Hands one delivery over when there are both a delivery and room for it. Never ends without a sender.
+    async fn hand_over_one(
+        &self,
+        consumer: &mut Consumer,
+        sender: Option<&mpsc::Sender<Delivery>>,
+    ) -> Result<More, RabbitError> {
+        let Some(sender) = sender else {
+            return std::future::pending().await;
+        };
+        // Without a receiver the source is gone, which ends the session by itself.
+        let Ok(room) = sender.reserve().await else {
+            return std::future::pending().await;
+        };
+        match consumer.next().await {
+            Some(Ok(delivery)) => room.send(self.delivery(delivery)),
+            Some(Err(source)) => {
+                return Err(RabbitError::Failed {
+                    step: "consume",
+                    source,
+                });
+            }
+            None => return Ok(More::None),
+        }
+        Ok(More::Maybe)
+    }
+
+    fn delivery(&self, delivery: lapin::message::Delivery) -> Delivery {
+        Delivery {
+            properties: properties::incoming(&delivery.properties),
+            settler: Box::new(RabbitSettler {
+                tag: delivery.delivery_tag,
+                link: Arc::clone(&self.link),
+            }),
+            body: delivery.data,
+        }
+    }
+}
+
+/// The first event that ends a connection.
+async fn failure(events: impl Stream<Item = Event>) -> RabbitError {
+    let mut events: Pin<&mut _> = pin!(events);
+    while let Some(event) = events.next().await {
+        if let Event::Error(source) = event {
+            return RabbitError::Failed {
+                step: "connection",
+                source,
+            };
+        }
+    }
+    RabbitError::Ended("the connection ended")
+}
+
+struct RabbitSettler {
+    tag: u64,
+    link: Arc<Link>,
+}
+
+impl Settler for RabbitSettler {
+    fn settle(self: Box<Self>, settlement: Settlement) {
+        // After its session nobody takes it, which is harmless: the message comes again.
+        let _ = self.link.settlements.send((self.tag, settlement));
+    }
+
+    fn is_lost(&self) -> bool {
+        self.link.lost.load(Ordering::Acquire)
+    }
+}

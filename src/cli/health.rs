@@ -1,0 +1,41 @@
+//! `otpost health`: asks the process on this machine whether it is ready. Images without a shell have no other probe.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use super::Exit;
+use crate::config::Settings;
+
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+pub(super) fn run(settings: &Settings) -> Exit {
+    match ready(reachable(settings.ops_addr)) {
+        Ok(true) => Exit::Done,
+        Ok(false) => Exit::No,
+        Err(error) => {
+            eprintln!("otpost: no answer on {}: {error}", settings.ops_addr);
+            Exit::Failed
+        }
+    }
+}
+
+/// An address that listens everywhere is asked on loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn ready(address: SocketAddr) -> std::io::Result<bool> {
+    let mut connection = TcpStream::connect_timeout(&address, ANSWER_WITHIN)?;
+    connection.set_read_timeout(Some(ANSWER_WITHIN))?;
+    connection.set_write_timeout(Some(ANSWER_WITHIN))?;
+    connection.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut status = [0; 12];
+    connection.read_exact(&mut status)?;
+    Ok(&status == b"HTTP/1.1 200")
+}

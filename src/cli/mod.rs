@@ -1,0 +1,176 @@
+//! The command line. Starting is done by [`crate::app`]; a command that is more than a start has a file here.
+//!
+//! Output is for people, or with `--json` a list of objects for machines. Exit codes: 0 done, 1 failed, 2 wrong usage or
+//! settings, 3 the answer is no.
+
+mod check_number;
+mod config;
+mod health;
+mod rate_limit;
+mod token;
+mod topology;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::app;
+use crate::config::{Role, Settings};
+use crate::telemetry;
+
+/// A one-time-password gateway: RabbitMQ in, Twilio out, limits in Redis.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 100)]
+pub struct Arguments {
+    /// Print JSON, for machines.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run everything in this process, on a laptop: no account, no server, no setting.
+    ///
+    /// Uses a broker and a store in memory unless AMQP_URL or REDIS_URL is set, and shows messages on the console
+    /// instead of sending them.
+    Dev {
+        /// Who carries the messages.
+        #[arg(long, value_enum, default_value_t = DevProvider::Simulated)]
+        provider: DevProvider,
+    },
+    /// Send what is asked for on the queue.
+    Worker,
+    /// Answer users and back ends over HTTP.
+    Http,
+    /// Worker and HTTP in one process.
+    Serve,
+    /// Say of phone numbers whether a code could be sent to them.
+    CheckNumber {
+        /// Numbers in E.164, or national ones of DEFAULT_REGION.
+        #[arg(required = true, allow_hyphen_values = true)]
+        numbers: Vec<String>,
+    },
+    /// Show how much of its limits a phone number has used.
+    RateLimit {
+        /// A number in E.164, or a national one of DEFAULT_REGION.
+        #[arg(allow_hyphen_values = true)]
+        number: String,
+    },
+    /// Show the settings in effect, secrets covered, and everything wrong with them.
+    Config,
+    /// Declare the exchanges and queues, and exit.
+    Topology,
+    /// Make a token to try things out with. Development only.
+    Token {
+        /// The number that the token's person has.
+        #[arg(long, default_value = "+573001234567")]
+        phone: String,
+        /// Make a token for a service with these scopes instead, as "otp:verify".
+        #[arg(long)]
+        scope: Option<String>,
+        /// How long it is good for.
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=1440))]
+        minutes: u32,
+    },
+    /// Exit with 0 if the process on this machine's OPS_ADDR is ready. For container health checks.
+    Health,
+}
+
+/// Who carries the messages of `otpost dev`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DevProvider {
+    /// The console.
+    Simulated,
+    /// Twilio: real messages, real cost.
+    Twilio,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done,
+    /// It could not be done.
+    Failed,
+    /// Wrong usage or settings.
+    Unusable,
+    /// The answer is no.
+    No,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        match exit {
+            Exit::Done => ExitCode::SUCCESS,
+            Exit::Failed => ExitCode::from(1),
+            Exit::Unusable => ExitCode::from(2),
+            Exit::No => ExitCode::from(3),
+        }
+    }
+}
+
+/// Runs a command to its end.
+pub async fn run(arguments: Arguments) -> Exit {
+    let role = role(&arguments.command);
+    let settings = match Settings::load(role) {
+        Ok(settings) => settings,
+        Err(faults) if role == Role::Show => return config::show_faults(&faults, arguments.json),
+        Err(faults) => {
+            eprintln!("otpost cannot start with these settings:\n{faults}");
+            return Exit::Unusable;
+        }
+    };
+    let json = arguments.json;
+    match arguments.command {
+        Command::Dev { provider } => start(role, settings, provider).await,
+        Command::Worker | Command::Http | Command::Serve => start(role, settings, DevProvider::Twilio).await,
+        Command::CheckNumber { numbers } => check_number::run(&settings, &numbers, json),
+        Command::RateLimit { number } => rate_limit::run(&settings, &number, json).await,
+        Command::Config => config::run(&settings, json),
+        Command::Topology => topology::run(&settings, json).await,
+        Command::Token {
+            phone,
+            scope,
+            minutes,
+        } => token::run(&settings, &phone, scope.as_deref(), minutes),
+        Command::Health => health::run(&settings),
+    }
+}
+
+fn role(command: &Command) -> Role {
+    match command {
+        Command::Dev { .. } => Role::Dev,
+        Command::Worker => Role::Worker,
+        Command::Http => Role::Http,
+        Command::Serve => Role::Serve,
+        Command::RateLimit { .. } => Role::Store,
+        Command::Topology => Role::Topology,
+        Command::Token { .. } => Role::Token,
+        Command::CheckNumber { .. } | Command::Health => Role::Offline,
+        Command::Config => Role::Show,
+    }
+}
+
+async fn start(role: Role, settings: Settings, provider: DevProvider) -> Exit {
+    if let Err(problem) = telemetry::start_logging(&settings.log_filter, settings.log_json) {
+        eprintln!("otpost cannot start with these settings:\n  RUST_LOG {problem}");
+        return Exit::Unusable;
+    }
+    match app::run(role, settings, provider).await {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            eprintln!("otpost: {error:#}");
+            Exit::Failed
+        }
+    }
+}
+
+/// Prints a list of objects for machines.
+fn print_json<T: serde::Serialize>(rows: &[T]) {
+    println!(
+        "{}",
+        serde_json::to_string_pretty(rows).expect("rows are plain data")
+    );
+}

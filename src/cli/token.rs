@@ -1,0 +1,35 @@
+//! `otpost token`: a token to try things out with.
+
+use std::time::Duration;
+
+use super::Exit;
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::http::development_token;
+
+pub(super) fn run(settings: &Settings, phone: &str, scope: Option<&str>, minutes: u32) -> Exit {
+    if !settings.is_development() {
+        eprintln!("otpost: tokens are made in development only; set ENVIRONMENT=development");
+        return Exit::Unusable;
+    }
+    let expires = Clock::System
+        .now()
+        .plus(Duration::from_secs(60 * u64::from(minutes)));
+    let phone = scope.is_none().then_some(phone);
+    let token = settings
+        .jwt
+        .as_ref()
+        .and_then(|jwt| development_token(jwt, phone, scope, expires));
+    match token {
+        Some(token) => {
+            println!("{token}");
+            Exit::Done
+        }
+        None => {
+            eprintln!(
+                "otpost: tokens are checked with JWT_PUBLIC_KEY; whoever has the private key makes them"
+            );
+            Exit::Unusable
+        }
+    }
+}

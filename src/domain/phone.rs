@@ -1,0 +1,349 @@
+//! Phone numbers: one door in, one door out, masked everywhere else.
+//!
+//! A [`PhoneNumber`] is always E.164 (ITU-T E.164: `+`, country code, national number, at most 15 digits), always
+//! assigned in its country's numbering plan, and made of exactly the digits somebody wrote: parsing adds a country code
+//! or takes a national trunk prefix away, it never rewrites a digit. Whoever prints one prints the mask.
+//!
+//! Not a promise that the number is in service or takes an SMS: [`LineType`] is what the numbering plan says of its
+//! range. Portability means that it says nothing of the operator.
+//!
+//! The numbering plans come from the `phonenumber` crate, which is lenient where a gateway must not be: it reads letters
+//! as keypad digits, drops extensions, and takes the leading `005` of `0057 301…` for a Colombian carrier prefix, which
+//! leaves a valid number in Russia. So it is only ever shown plain digits, and its answer is compared with them.
+
+use std::fmt::{self, Display, Formatter};
+use std::str::FromStr;
+
+use phonenumber::Type;
+use phonenumber::country::Id;
+use phonenumber::metadata::{DATABASE, Metadata};
+use thiserror::Error;
+
+/// The longest text that is looked at. A number written with every separator people use is shorter.
+const CHARS_MAX: usize = 32;
+
+/// ITU-T E.164 §6: country code and national number together.
+const DIGITS_MAX: usize = 15;
+
+/// Compiled patterns that are kept: some forty countries' worth, at about 100 kB each. All the world's take 130 MB, which
+/// strangers who send numbers must not be able to make us use.
+const PATTERNS_KEPT_MAX: usize = 400;
+
+/// A checked phone number. `Display` and `Debug` are masked; the full number only leaves by [`PhoneNumber::e164`].
+///
+/// The mask keeps the country code and at most the last four national digits, never more than half of them:
+/// `+57******4567`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct PhoneNumber {
+    e164: String,
+    /// Where the national digits begin in `e164`.
+    national_at: usize,
+    region: Option<Region>,
+    line: LineType,
+}
+
+impl PhoneNumber {
+    /// Reads `+` and an E.164 number, or the national digits of `default_region` (with or without its trunk prefix or
+    /// country code). Spaces, dashes, dots and parentheses may stand anywhere between them.
+    ///
+    /// A number without `+` is one of `default_region` or none: it never becomes a number of another country.
+    pub fn parse(text: &str, default_region: Region) -> Result<PhoneNumber, PhoneFault> {
+        let written = Written::read(text)?;
+        let digits = written.digits();
+        if !written.plus && digits.starts_with("00") {
+            return Err(PhoneFault::InternationalPrefix);
+        }
+        let home = (!written.plus).then_some(default_region);
+        let fault = PhoneFault::NotAssigned {
+            digits: digits.len(),
+            region: home,
+        };
+        let number = Self::assigned(&written, home).ok_or(fault)?;
+        let (code, national) = number.e164[1..].split_at(number.national_at - 1);
+        let written_before = digits.strip_suffix(national);
+        let unchanged = match home {
+            None => written_before == Some(code),
+            Some(home) => {
+                written_before.is_some_and(|before| {
+                    before.is_empty() || before == code || home.trunk_prefix() == Some(before)
+                }) && number.region == Some(home)
+            }
+        };
+        if unchanged && digits_fit(&number.e164) {
+            Ok(number)
+        } else {
+            Err(fault)
+        }
+    }
+
+    /// The full number, `+` first. For the provider, for keyed hashes, and for nobody's eyes.
+    pub fn e164(&self) -> &str {
+        &self.e164
+    }
+
+    /// The country whose plan the number belongs to. Nobody's for shared international codes (`+800`, `+882`). Territories
+    /// whose numbers cannot be told from their neighbour's count as the neighbour (`AX` as `FI`, `SJ` as `NO`).
+    pub fn region(&self) -> Option<Region> {
+        self.region
+    }
+
+    /// What the numbering plan says of the number's range.
+    pub fn line(&self) -> LineType {
+        self.line
+    }
+
+    /// What the crate makes of the digits, if the plan has such a number. The caller checks that it kept them.
+    fn assigned(written: &Written, home: Option<Region>) -> Option<PhoneNumber> {
+        let parsed = match home {
+            // No default country: with one, the crate strips that country's prefixes from a foreign number.
+            None => phonenumber::parse(None, written.with_plus()),
+            Some(home) => phonenumber::parse(Some(home.0), written.digits()),
+        }
+        .ok()?;
+        let (code, national) = (parsed.code().value(), parsed.national());
+        let e164 = format!("+{code}{national}");
+        let national_at = e164.len() - digit_count(national.value()) - usize::from(national.zeros());
+        let (region, line) = match (national.zeros(), parsed.number_type(&DATABASE)) {
+            // Of no type is what the crate calls invalid; asking `is_valid` would only search the plans again.
+            (0, Type::Unknown) => return None,
+            (0, kind) => (parsed.country().id().map(Region), kind.into()),
+            _ if !parsed.is_valid() => return None,
+            _ => place_with_leading_zero(code, &e164[national_at..]),
+        };
+        Some(PhoneNumber {
+            e164,
+            national_at,
+            region,
+            line,
+        })
+    }
+}
+
+impl Display for PhoneNumber {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (code, national) = self.e164.split_at(self.national_at);
+        let shown = (national.len() / 2).min(4);
+        let (hidden, shown) = national.split_at(national.len() - shown);
+        write!(f, "{code}{:*<width$}{shown}", "", width = hidden.len())
+    }
+}
+
+impl fmt::Debug for PhoneNumber {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "PhoneNumber({self})")
+    }
+}
+
+/// What kind of line a range of numbers is assigned to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LineType {
+    Mobile,
+    Landline,
+    /// The plan does not tell them apart, as in all of +1 and in Mexico. Most of them are mobiles.
+    MobileOrLandline,
+    /// Toll-free, premium, shared cost, VoIP, pager, personal and company numbers.
+    Other,
+}
+
+impl LineType {
+    /// The word for people and machines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LineType::Mobile => "mobile",
+            LineType::Landline => "landline",
+            LineType::MobileOrLandline => "mobile_or_landline",
+            LineType::Other => "other",
+        }
+    }
+
+    /// Whether a person is likely to read an SMS there.
+    pub fn takes_sms(self) -> bool {
+        matches!(self, LineType::Mobile | LineType::MobileOrLandline)
+    }
+}
+
+impl From<Type> for LineType {
+    fn from(kind: Type) -> LineType {
+        match kind {
+            Type::Mobile => LineType::Mobile,
+            Type::FixedLine => LineType::Landline,
+            Type::FixedLineOrMobile => LineType::MobileOrLandline,
+            _ => LineType::Other,
+        }
+    }
+}
+
+/// Why a text is not a phone number: the rule and the shape of what was written, never the text itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum PhoneFault {
+    #[error("is empty")]
+    Empty,
+    #[error("is longer than {CHARS_MAX} characters")]
+    TooLong,
+    #[error("contains letters")]
+    Letters,
+    #[error(
+        "contains something other than the digits 0-9, spaces, dashes, dots, parentheses and a leading +"
+    )]
+    Characters,
+    #[error("starts with 00; write + and the country code")]
+    InternationalPrefix,
+    #[error("has {digits} digits, not a number of {}", Plan(*.region))]
+    NotAssigned { digits: usize, region: Option<Region> },
+}
+
+/// The end of a fault's sentence.
+struct Plan(Option<Region>);
+
+impl Display for Plan {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(region) => region.fmt(f),
+            None => f.write_str("any country"),
+        }
+    }
+}
+
+/// A country by its ISO 3166-1 alpha-2 code, for which a numbering plan is known.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Region(Id);
+
+impl Region {
+    fn plan(self) -> Option<&'static Metadata> {
+        DATABASE.by_id(self.0.as_ref())
+    }
+
+    fn trunk_prefix(self) -> Option<&'static str> {
+        self.plan()?.national_prefix()
+    }
+}
+
+impl FromStr for Region {
+    type Err = UnknownRegion;
+
+    /// Either case is understood.
+    fn from_str(text: &str) -> Result<Region, UnknownRegion> {
+        text.to_ascii_uppercase()
+            .parse()
+            .map(Region)
+            .map_err(|_| UnknownRegion)
+    }
+}
+
+impl Display for Region {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_ref())
+    }
+}
+
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        Display::fmt(self, f)
+    }
+}
+
+/// Not the code of a country with a numbering plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("is not the two-letter code of a country (ISO 3166)")]
+pub struct UnknownRegion;
+
+/// Loads the numbering plans and compiles the patterns of a few countries, which takes some 100 ms of one core: call it
+/// at start, from a thread that may block. Without it the first request pays.
+///
+/// The crate keeps 100 compiled patterns, about ten countries' worth, and compiles under a lock that every parse takes:
+/// numbers from many countries would make each parse cost milliseconds. This makes room for four times as many.
+pub fn warm_up() {
+    if let Ok(mut patterns) = DATABASE.cache().lock() {
+        patterns.set_capacity(PATTERNS_KEPT_MAX);
+    }
+    for (country, national) in [
+        (Id::CO, "3001234567"),
+        (Id::CO, "6012345678"),
+        (Id::US, "2015550123"),
+    ] {
+        // Only the work matters here; what these numbers parse to is for the tests.
+        let _ = PhoneNumber::parse(national, Region(country));
+    }
+    for foreign in ["+573001234567", "+525512345678", "+5511987654321", "+34612345678"] {
+        let _ = PhoneNumber::parse(foreign, Region(Id::CO));
+    }
+}
+
+/// What was written, without its separators: digits behind room for a `+`.
+struct Written {
+    buffer: [u8; CHARS_MAX + 1],
+    len: usize,
+    plus: bool,
+}
+
+impl Written {
+    fn read(text: &str) -> Result<Written, PhoneFault> {
+        if text.chars().nth(CHARS_MAX).is_some() {
+            return Err(PhoneFault::TooLong);
+        }
+        let text = text.trim_matches(' ');
+        if text.is_empty() {
+            return Err(PhoneFault::Empty);
+        }
+        let (plus, rest) = match text.strip_prefix('+') {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let mut written = Written {
+            buffer: [b'+'; CHARS_MAX + 1],
+            len: 1,
+            plus,
+        };
+        for character in rest.chars() {
+            match character {
+                '0'..='9' => {
+                    written.buffer[written.len] = character as u8;
+                    written.len += 1;
+                }
+                ' ' | '-' | '.' | '(' | ')' => {}
+                letter if letter.is_alphabetic() => return Err(PhoneFault::Letters),
+                _ => return Err(PhoneFault::Characters),
+            }
+        }
+        Ok(written)
+    }
+
+    fn with_plus(&self) -> &str {
+        str::from_utf8(&self.buffer[..self.len]).expect("a plus and digits are ASCII")
+    }
+
+    fn digits(&self) -> &str {
+        &self.with_plus()[1..]
+    }
+}
+
+/// The crate looks country and type up by the national number's value, which has no leading zeros, although they belong
+/// to the number in Italy, Ivory Coast, Benin, Congo and Gabon: their mobiles would be of no country and no type.
+fn place_with_leading_zero(code: u16, national: &str) -> (Option<Region>, LineType) {
+    let regions = DATABASE.region(&code).unwrap_or_default();
+    for region in regions.into_iter().filter_map(|id| id.parse().ok().map(Region)) {
+        let Some(plan) = region.plan().map(Metadata::descriptors) else {
+            continue;
+        };
+        let mobile = plan.mobile().is_some_and(|range| range.is_match(national));
+        let landline = plan.fixed_line().is_some_and(|range| range.is_match(national));
+        match (mobile, landline) {
+            (true, true) => return (Some(region), LineType::MobileOrLandline),
+            (true, false) => return (Some(region), LineType::Mobile),
+            (false, true) => return (Some(region), LineType::Landline),
+            (false, false) => {}
+        }
+    }
+    (None, LineType::Other)
+}
+
+fn digit_count(value: u64) -> usize {
+    value.checked_ilog10().map_or(1, |log| log as usize + 1)
+}
+
+fn digits_fit(e164: &str) -> bool {
+    e164.len() <= DIGITS_MAX + 1
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,291 @@
+//! Step 1: may this be sent? First what needs no store, then the one atomic question that does.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Gateway;
+use super::receive::{GiveBack, Patience, Turn};
+use crate::domain::challenge::ChallengeId;
+use crate::domain::code::{Code, CodeScope};
+use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError};
+use crate::domain::phone::{PhoneNumber, Region};
+use crate::domain::recipient::{Channel, Digest16};
+use crate::domain::request::{AutofillField, SendRequest};
+use crate::store::{Admission, Admit, Grant, Handling, Proposal, Subject};
+use crate::telemetry::events;
+use crate::text::autofill::{AndroidAppHash, Autofill, WebOtpDomain};
+
+/// Whom we send to. Judged without the store, and judged again for every copy of a request.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Messages are sent at all.
+    pub sms_enabled: bool,
+    /// The region of numbers without a country code.
+    pub default_region: Region,
+    /// Countries that messages go to; nothing for all.
+    pub allowed_countries: Option<BTreeSet<String>>,
+    /// Landlines are sent to.
+    pub allow_landline: bool,
+}
+
+impl Rules {
+    /// The number, if we send to it.
+    pub fn recipient(&self, to: &str) -> Result<PhoneNumber, Refusal> {
+        let number = PhoneNumber::parse(to, self.default_region).map_err(|fault| Refusal {
+            to: UNREADABLE.to_owned(),
+            error: OutcomeError::detailed(ErrorCode::InvalidRecipient, format!("`to` {fault}")),
+        })?;
+        match self.refusal(&number) {
+            Some(code) => Err(Refusal {
+                to: number.to_string(),
+                error: OutcomeError::of(code),
+            }),
+            None => Ok(number),
+        }
+    }
+
+    /// Why nothing is sent to a number, if nothing is.
+    pub fn refusal(&self, number: &PhoneNumber) -> Option<ErrorCode> {
+        let allowed = |countries: &BTreeSet<String>| {
+            number
+                .region()
+                .is_some_and(|region| countries.contains(&region.to_string()))
+        };
+        if !self.sms_enabled {
+            Some(ErrorCode::ChannelDisabled)
+        } else if !self.allowed_countries.as_ref().is_none_or(allowed) {
+            Some(ErrorCode::CountryNotAllowed)
+        } else if !self.allow_landline && !number.line().takes_sms() {
+            Some(ErrorCode::Landline)
+        } else {
+            None
+        }
+    }
+}
+
+/// Stands for a recipient that could not be read.
+pub(super) const UNREADABLE: &str = "***";
+
+/// A request that is refused without asking the store.
+pub struct Refusal {
+    /// The recipient, masked.
+    pub to: String,
+    /// Why.
+    pub error: OutcomeError,
+}
+
+/// A request that could be sent, with what its fields mean.
+pub(super) struct Case<'a> {
+    pub(super) request: &'a SendRequest<'a>,
+    pub(super) to: PhoneNumber,
+    pub(super) autofill: Option<Autofill>,
+    recipient: Digest16,
+    user: Option<Digest16>,
+    ip: Option<Digest16>,
+}
+
+impl Case<'_> {
+    pub(super) fn handling(&self, turn: &Turn<'_>) -> Handling<'_> {
+        let purpose = self.request.purpose.as_str();
+        Handling {
+            subject: Subject {
+                recipient: self.recipient,
+                purpose,
+                user: self.user,
+                ip: self.ip,
+            },
+            request: &self.request.id,
+            owner: turn.owner,
+        }
+    }
+
+    fn scope(&self) -> CodeScope<'_> {
+        CodeScope {
+            channel: Channel::Sms,
+            address: self.to.e164(),
+            purpose: &self.request.purpose,
+        }
+    }
+}
+
+/// What came of asking.
+pub(super) enum Admitted {
+    /// Send it.
+    Send(Leave),
+    /// Another handling may have sent it.
+    Doubt(Grant),
+    /// It was begun, but its code cannot be made here.
+    NoCode { grant: Grant, error: OutcomeError },
+    /// It has ended.
+    Ended { outcome: Outcome, replayed: bool },
+}
+
+/// Leave to send a message, with its code.
+pub(super) struct Leave {
+    pub(super) grant: Grant,
+    pub(super) code: Code,
+    /// When the store said so.
+    pub(super) granted: Instant,
+}
+
+impl Gateway {
+    /// Judges a request by what needs no store.
+    pub(super) fn judge<'a>(&self, request: &'a SendRequest<'a>) -> Result<Case<'a>, Refusal> {
+        let to = self.rules.recipient(&request.to)?;
+        let invalid = |detail: String| Refusal {
+            to: to.to_string(),
+            error: OutcomeError::detailed(ErrorCode::InvalidRequest, detail),
+        };
+        let autofill = request
+            .autofill
+            .as_ref()
+            .map(autofill)
+            .transpose()
+            .map_err(invalid)?;
+        if let Some(template) = request
+            .template
+            .as_deref()
+            .filter(|template| !self.texts.has_template(template))
+        {
+            return Err(invalid(format!(
+                "`template` names no text; got a string of {} characters",
+                template.len()
+            )));
+        }
+        Ok(Case {
+            recipient: self.recipients.address(Channel::Sms, to.e164()),
+            user: request.user_id.as_deref().map(|user| self.recipients.user(user)),
+            ip: request
+                .client_ip
+                .map(|ip| self.recipients.ip(&ip.to_canonical().to_string())),
+            request,
+            to,
+            autofill,
+        })
+    }
+
+    /// Asks the store whether the request may be sent, waiting out an outage and another handling's lease.
+    pub(super) async fn admit(&self, turn: &mut Turn<'_>, case: &Case<'_>) -> Result<Admitted, GiveBack> {
+        let proposed = self.propose(case);
+        loop {
+            let asked = Instant::now();
+            let ask = Admit {
+                handling: case.handling(turn),
+                requested_at: case.request.requested_at,
+                not_after: case.request.not_after,
+                code_life: self.policy.code_life,
+                lease: self.lease(),
+                proposal: Proposal {
+                    id: proposed.challenge,
+                    kid: self.codes.first().kid().as_str(),
+                    digest: proposed.digest,
+                    callers_code: case.request.code.is_some(),
+                },
+                kids: self.codes.kids(),
+                limits: &self.policy.limits,
+            };
+            let admission = turn
+                .asked("admit", Patience::UntilStop, || self.store.admit(&ask))
+                .await?;
+            events::admitted(asked.elapsed());
+            match admission {
+                Admission::Granted(grant) => return Ok(self.leave(case, grant, proposed)),
+                Admission::InDoubt(grant) => {
+                    events::doubt_found(case.request.id.as_str(), grant.attempt);
+                    return Ok(Admitted::Doubt(grant));
+                }
+                Admission::Ended { outcome, ours } => {
+                    return Ok(Admitted::Ended {
+                        outcome,
+                        replayed: !ours,
+                    });
+                }
+                Admission::Busy(wait) => {
+                    turn.slot.lend();
+                    turn.rest(wait, Patience::UntilStop).await?;
+                    turn.slot.regain().await;
+                }
+            }
+        }
+    }
+
+    fn propose(&self, case: &Case<'_>) -> Proposed {
+        let key = self.codes.first();
+        let challenge = match case.request.requested_at {
+            Some(requested_at) => key.challenge_id(&case.request.id, case.scope(), requested_at),
+            None => random_challenge(),
+        };
+        let code = match &case.request.code {
+            Some(code) => Code::parse(code.expose()).expect("a code reads back"),
+            None => key.derive(&challenge, case.scope(), self.policy.code_length),
+        };
+        Proposed {
+            challenge,
+            digest: key.digest(case.scope(), &code),
+            code,
+        }
+    }
+
+    /// Finds the code of the challenge that the store granted: the proposed one, or that of a pending challenge.
+    fn leave(&self, case: &Case<'_>, grant: Grant, proposed: Proposed) -> Admitted {
+        let granted = Instant::now();
+        if grant.challenge == proposed.challenge && grant.digest == proposed.digest {
+            return Admitted::Send(Leave {
+                grant,
+                code: proposed.code,
+                granted,
+            });
+        }
+        match self.codes.get(&grant.kid) {
+            Some(key) if !grant.callers_code => {
+                let code = key.derive(&grant.challenge, case.scope(), self.policy.code_length);
+                Admitted::Send(Leave { grant, code, granted })
+            }
+            Some(key) if key.digest(case.scope(), &proposed.code) == grant.digest => Admitted::Send(Leave {
+                grant,
+                code: proposed.code,
+                granted,
+            }),
+            // Only the caller knows its own code: a repeat that brings another one cannot stand in for it.
+            Some(_) => {
+                let error =
+                    OutcomeError::detailed(ErrorCode::InvalidRequest, "`code` is not that of the first copy");
+                Admitted::NoCode { grant, error }
+            }
+            None => Admitted::NoCode {
+                grant,
+                error: OutcomeError::of(ErrorCode::Internal),
+            },
+        }
+    }
+
+    /// How long one handling may take to its next step: a provider's whole answer, and room to write it down.
+    pub(super) fn lease(&self) -> Duration {
+        self.policy.provider_timeout + Duration::from_secs(5)
+    }
+}
+
+struct Proposed {
+    challenge: ChallengeId,
+    digest: Digest16,
+    code: Code,
+}
+
+fn random_challenge() -> ChallengeId {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+    ChallengeId::from_digest(Digest16::from_random(bytes))
+}
+
+fn autofill(field: &AutofillField<'_>) -> Result<Autofill, String> {
+    match field {
+        AutofillField::WebOtpDomain(domain) => WebOtpDomain::parse(domain)
+            .map(|domain| Autofill::WebOtp { domain })
+            .map_err(|fault| format!("`autofill.webotp_domain` {fault}")),
+        AutofillField::AndroidHash(hash) => AndroidAppHash::parse(hash)
+            .map(|hash| Autofill::AndroidHash { hash })
+            .map_err(|fault| format!("`autofill.android_hash` {fault}")),
+    }
+}

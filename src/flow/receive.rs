@@ -1,0 +1,268 @@
+//! Takes deliveries, never more at once than allowed, and makes sure that each is settled.
+//!
+//! A permit comes before a delivery, so that nothing is taken that cannot be handled. A handling runs inside a panic
+//! fence and its delivery stays outside, so that a panic costs one message and no slot.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Gateway, outage_waits, random_id};
+use crate::broker::{Delivery, RequestSource, Settlement};
+use crate::store::StoreError;
+use crate::telemetry::events;
+
+/// A delivery that only waits is put back after this long: brokers end a consumer that holds one for 30 minutes.
+const HELD_MAX: Duration = Duration::from_secs(20 * 60);
+/// A delivery that made the worker panic this often is set aside.
+const PANICS_MAX: u64 = 5;
+
+/// Handles deliveries from one source until it is told to stop.
+pub struct Worker {
+    gateway: Arc<Gateway>,
+    permits: Arc<Semaphore>,
+    stop: CancellationToken,
+    grace: Duration,
+    unfinished: Arc<AtomicUsize>,
+}
+
+impl Worker {
+    /// A worker that handles at most `concurrency` deliveries at once and, told to stop, waits `grace` for them.
+    pub fn new(
+        gateway: Arc<Gateway>,
+        concurrency: usize,
+        grace: Duration,
+        stop: CancellationToken,
+    ) -> Worker {
+        let permits = Arc::new(Semaphore::new(concurrency));
+        Worker {
+            gateway,
+            permits,
+            stop,
+            grace,
+            unfinished: Arc::default(),
+        }
+    }
+
+    /// Runs until told to stop and drained, or until the grace period is over. Answers how many were left unfinished.
+    pub async fn run(self, mut source: Box<dyn RequestSource>) -> usize {
+        let handlings = TaskTracker::new();
+        while let Some((permit, delivery)) = self.next(source.as_mut()).await {
+            let (gateway, permits, stop) = (self.gateway.clone(), self.permits.clone(), self.stop.clone());
+            let unfinished = Unfinished::count(&self.unfinished);
+            handlings.spawn(async move {
+                let slot = Slot {
+                    permits,
+                    permit: Some(permit),
+                };
+                handle(&gateway, delivery, slot, &stop).await;
+                drop(unfinished);
+            });
+        }
+        events::stopping(self.grace);
+        source.cancel().await;
+        let drained = tokio::time::timeout(self.grace, async {
+            while let Some(delivery) = source.next().await {
+                events::given_back("stopping");
+                delivery.settle(Settlement::Requeue);
+            }
+            handlings.close();
+            handlings.wait().await;
+        });
+        let finished = drained.await.is_ok();
+        source.close().await;
+        if finished {
+            0
+        } else {
+            self.unfinished.load(Ordering::Relaxed)
+        }
+    }
+
+    async fn next(&self, source: &mut dyn RequestSource) -> Option<(OwnedSemaphorePermit, Delivery)> {
+        let taken = async {
+            let permit = self
+                .permits
+                .clone()
+                .acquire_owned()
+                .await
+                .expect("the semaphore is never closed");
+            Some((permit, source.next().await?))
+        };
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => None,
+            taken = taken => taken,
+        }
+    }
+}
+
+/// Counts a handling until it is dropped.
+struct Unfinished(Arc<AtomicUsize>);
+
+impl Unfinished {
+    fn count(counter: &Arc<AtomicUsize>) -> Unfinished {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Unfinished(counter.clone())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn handle(gateway: &Gateway, delivery: Delivery, slot: Slot, stop: &CancellationToken) {
+    let counted = events::handling_started();
+    let mut turn = Turn {
+        delivery: &delivery,
+        slot,
+        stop,
+        taken: Instant::now(),
+        owner: random_id(),
+    };
+    let handled = AssertUnwindSafe(gateway.process(&mut turn)).catch_unwind().await;
+    let settlement = match handled {
+        Ok(Ok(())) => Settlement::Ack,
+        Ok(Err(reason)) => {
+            events::given_back(reason.as_str());
+            Settlement::Requeue
+        }
+        Err(_panic) => panicked(gateway, &mut turn).await,
+    };
+    drop(turn);
+    drop(counted);
+    delivery.settle(settlement);
+}
+
+/// Gives a delivery another chance, until it has had enough of them.
+async fn panicked(gateway: &Gateway, turn: &mut Turn<'_>) -> Settlement {
+    let delivery_count = turn.delivery.properties.delivery_count;
+    events::handling_panicked(delivery_count);
+    if delivery_count + 1 < PANICS_MAX {
+        return Settlement::Requeue;
+    }
+    let set_aside = AssertUnwindSafe(gateway.set_aside_poison(turn))
+        .catch_unwind()
+        .await;
+    if matches!(set_aside, Ok(Ok(()))) {
+        Settlement::Ack
+    } else {
+        Settlement::Requeue
+    }
+}
+
+/// Why a delivery goes back to the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GiveBack {
+    /// The worker stops, and this one only waits.
+    Stopping,
+    /// The broker took it back already.
+    Lost,
+    /// Another handling has the request.
+    TakenOver,
+    /// It was held for as long as a broker lets a consumer hold one.
+    HeldTooLong,
+}
+
+impl GiveBack {
+    fn as_str(self) -> &'static str {
+        match self {
+            GiveBack::Stopping => "stopping",
+            GiveBack::Lost => "delivery_lost",
+            GiveBack::TakenOver => "taken_over",
+            GiveBack::HeldTooLong => "held_too_long",
+        }
+    }
+}
+
+/// What a wait gives way to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// Nothing was sent: a stop ends the wait.
+    UntilStop,
+    /// Something is to be told: only the end of the process ends the wait.
+    UntilTold,
+}
+
+/// One handling of one delivery.
+pub(super) struct Turn<'a> {
+    pub(super) delivery: &'a Delivery,
+    pub(super) slot: Slot,
+    stop: &'a CancellationToken,
+    /// When the delivery was taken.
+    pub(super) taken: Instant,
+    /// Names this handling in the store.
+    pub(super) owner: u64,
+}
+
+impl Turn<'_> {
+    /// Waits, unless the delivery has to go back.
+    pub(super) async fn rest(&self, wait: Duration, patience: Patience) -> Result<(), GiveBack> {
+        if self.delivery.is_lost() {
+            return Err(GiveBack::Lost);
+        }
+        if patience == Patience::UntilStop && self.taken.elapsed() + wait > HELD_MAX {
+            return Err(GiveBack::HeldTooLong);
+        }
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled(), if patience == Patience::UntilStop => Err(GiveBack::Stopping),
+            () = tokio::time::sleep(wait) => Ok(()),
+        }
+    }
+
+    /// Asks the store until it answers. An outage holds the delivery; it neither loses nor repeats it.
+    pub(super) async fn asked<T, Asked>(
+        &self,
+        step: &'static str,
+        patience: Patience,
+        ask: impl Fn() -> Asked,
+    ) -> Result<T, GiveBack>
+    where
+        Asked: Future<Output = Result<T, StoreError>>,
+    {
+        let mut waits = None;
+        loop {
+            match ask().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => {
+                    let wait = waits
+                        .get_or_insert_with(outage_waits)
+                        .next()
+                        .expect("the waits have no end");
+                    events::store_failed(step, &error, Some(wait));
+                    self.rest(wait, patience).await?;
+                }
+            }
+        }
+    }
+}
+
+/// Leave to handle one more delivery. It can be lent back during a long wait.
+pub(super) struct Slot {
+    permits: Arc<Semaphore>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Slot {
+    /// Lets another delivery be handled meanwhile.
+    pub(super) fn lend(&mut self) {
+        self.permit = None;
+    }
+
+    /// Waits for room again.
+    pub(super) async fn regain(&mut self) {
+        if self.permit.is_none() {
+            let permit = self.permits.clone().acquire_owned().await;
+            self.permit = Some(permit.expect("the semaphore is never closed"));
+        }
+    }
+}

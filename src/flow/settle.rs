@@ -1,0 +1,235 @@
+//! Step 3: the outcome is recorded, its result published, and the broker's confirm awaited.
+
+use serde_json::json;
+
+use super::admit::{Case, UNREADABLE};
+use super::receive::{GiveBack, Patience, Turn};
+use super::{Gateway, outage_waits};
+use crate::broker::{DeadHeaders, Outgoing, Target};
+use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, SendResult, Status};
+use crate::domain::recipient::Channel;
+use crate::domain::request::{RequestId, SendRequest, Unacceptable};
+use crate::store::{Settle, Settled};
+use crate::telemetry::events;
+
+/// Of a message that is set aside, this much is shown, masked.
+const EXCERPT_BYTES_MAX: usize = 2_048;
+
+/// What a caller is told.
+pub(super) struct Answer<'a> {
+    pub(super) request: &'a RequestId,
+    /// The recipient, masked.
+    pub(super) to: &'a str,
+    pub(super) outcome: &'a Outcome,
+    pub(super) replayed: bool,
+}
+
+impl Gateway {
+    /// Records the outcome. Another one that was recorded before it stays, and is the answer.
+    pub(super) async fn settle(
+        &self,
+        turn: &Turn<'_>,
+        case: &Case<'_>,
+        outcome: Outcome,
+    ) -> Result<(Outcome, bool), GiveBack> {
+        let nothing_sent = matches!(outcome.status, Status::Failed | Status::Rejected);
+        let settle = Settle {
+            handling: case.handling(turn),
+            outcome: &outcome,
+            refund: nothing_sent,
+        };
+        match turn
+            .asked("settle", Patience::UntilTold, || self.store.settle(&settle))
+            .await?
+        {
+            Settled::AsSaid => Ok((outcome, false)),
+            Settled::Before(before) => Ok((before, true)),
+        }
+    }
+
+    /// Publishes a result, to its reply queue too where that is allowed, and waits until the broker has it.
+    pub(super) async fn announce(&self, turn: &Turn<'_>, answer: &Answer<'_>) -> Result<(), GiveBack> {
+        let Answer {
+            request,
+            to,
+            outcome,
+            replayed,
+        } = answer;
+        let properties = &turn.delivery.properties;
+        let result = SendResult::new(request.as_str(), to, outcome, *replayed);
+        let body = serde_json::to_vec(&result).expect("a result is plain data");
+        let message = Outgoing {
+            target: Target::Results {
+                routing_key: routing_key(outcome.status),
+            },
+            body: &body,
+            message_id: &format!("{request}:{}", outcome.status.as_str()),
+            correlation_id: Some(properties.correlation_id.as_deref().unwrap_or(request.as_str())),
+            at: outcome.at,
+            traceparent: properties.traceparent.as_deref(),
+        };
+        self.publish(turn, message).await?;
+        if let Some(queue) = self.reply_queue(turn, request) {
+            self.publish(
+                turn,
+                Outgoing {
+                    target: Target::Reply { queue },
+                    ..message
+                },
+            )
+            .await?;
+        }
+        events::request_ended(request.as_str(), to, outcome, *replayed, turn.taken.elapsed());
+        Ok(())
+    }
+
+    fn reply_queue<'a>(&self, turn: &Turn<'a>, request: &RequestId) -> Option<&'a str> {
+        let queue = turn.delivery.properties.reply_to.as_deref()?;
+        let allowed = !self.names.is_ours(queue)
+            && self
+                .policy
+                .reply_to_allowed
+                .iter()
+                .any(|rule| matches(rule, queue));
+        if !allowed {
+            events::reply_ignored(request.as_str());
+        }
+        allowed.then_some(queue)
+    }
+
+    async fn publish(&self, turn: &Turn<'_>, message: Outgoing<'_>) -> Result<(), GiveBack> {
+        let mut waits = None;
+        loop {
+            let Err(error) = self.publisher.publish(message).await else {
+                return Ok(());
+            };
+            let wait = waits
+                .get_or_insert_with(outage_waits)
+                .next()
+                .expect("the waits have no end");
+            events::publish_failed(&error, Some(wait));
+            turn.rest(wait, Patience::UntilTold).await?;
+        }
+    }
+
+    /// Answers a body that is no request; one that cannot be attributed to any is set aside.
+    pub(super) async fn answer_unacceptable(
+        &self,
+        turn: &Turn<'_>,
+        unacceptable: &Unacceptable,
+    ) -> Result<(), GiveBack> {
+        let fault = unacceptable.fault.to_string();
+        let Some(request) = &unacceptable.request_id else {
+            return self.set_aside(turn, "unattributable", &fault).await;
+        };
+        let purpose = unacceptable.purpose.clone().unwrap_or_default();
+        let error = OutcomeError::detailed(ErrorCode::InvalidRequest, fault);
+        let outcome = Outcome::refused(Status::Rejected, self.clock.now(), purpose.as_str(), error);
+        self.announce(
+            turn,
+            &Answer {
+                request,
+                to: UNREADABLE,
+                outcome: &outcome,
+                replayed: false,
+            },
+        )
+        .await
+    }
+
+    /// Ends a request that made the worker panic again and again: the result first, then the message set aside.
+    pub(super) async fn set_aside_poison(&self, turn: &Turn<'_>) -> Result<(), GiveBack> {
+        let read = SendRequest::decode(&turn.delivery.body, None);
+        let attributed = match read {
+            Ok(request) => Some((request.id, request.purpose)),
+            Err(refused) => {
+                let Unacceptable {
+                    request_id, purpose, ..
+                } = *refused;
+                request_id.map(|id| (id, purpose.unwrap_or_default()))
+            }
+        };
+        if let Some((request, purpose)) = attributed {
+            let error = OutcomeError::of(ErrorCode::Internal);
+            let outcome = Outcome::refused(Status::Failed, self.clock.now(), purpose.as_str(), error);
+            self.announce(
+                turn,
+                &Answer {
+                    request: &request,
+                    to: UNREADABLE,
+                    outcome: &outcome,
+                    replayed: false,
+                },
+            )
+            .await?;
+        }
+        self.set_aside(turn, "panic", "handling the message panicked")
+            .await
+    }
+
+    async fn set_aside(&self, turn: &Turn<'_>, reason: &'static str, error: &str) -> Result<(), GiveBack> {
+        let delivery = turn.delivery;
+        let body =
+            json!({ "excerpt": masked_excerpt(&delivery.body), "bytes": delivery.body.len() }).to_string();
+        let message = Outgoing {
+            target: Target::Dead(DeadHeaders {
+                reason,
+                error,
+                delivery_count: delivery.properties.delivery_count,
+            }),
+            body: body.as_bytes(),
+            message_id: &format!("dead:{:016x}", turn.owner),
+            correlation_id: delivery.properties.correlation_id.as_deref(),
+            at: self.clock.now(),
+            traceparent: delivery.properties.traceparent.as_deref(),
+        };
+        self.publish(turn, message).await?;
+        events::set_aside(reason, error);
+        Ok(())
+    }
+}
+
+/// The beginning of a body with every digit covered: neither a code nor a number can be read from it.
+fn masked_excerpt(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(EXCERPT_BYTES_MAX)]);
+    text.chars()
+        .map(|character| if character.is_numeric() { '#' } else { character })
+        .collect()
+}
+
+fn routing_key(status: Status) -> &'static str {
+    match (Channel::Sms, status) {
+        (Channel::Sms, Status::Sent) => "sms.sent",
+        (Channel::Sms, Status::Rejected) => "sms.rejected",
+        (Channel::Sms, Status::Failed) => "sms.failed",
+        (Channel::Sms, Status::Unknown) => "sms.unknown",
+    }
+}
+
+/// Does a rule allow a name? A rule is the name itself, or its beginning and a `*`.
+fn matches(rule: &str, name: &str) -> bool {
+    match rule.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None => name == rule,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_is_a_name_or_a_beginning() {
+        assert!(matches("amq.gen-*", "amq.gen-x") && matches("reply.a", "reply.a"));
+        assert!(!matches("reply.a", "reply.ab") && !matches("amq.gen-*", "otpost.send-sms"));
+    }
+
+    #[test]
+    fn an_excerpt_shows_no_digit_of_any_script() {
+        assert_eq!(
+            masked_excerpt("{\"to\":\"+57 300\u{663}\"}".as_bytes()),
+            "{\"to\":\"+## ####\"}"
+        );
+        assert!(masked_excerpt(&[b'7'; 5_000]).len() == EXCERPT_BYTES_MAX);
+    }
+}

@@ -1,0 +1,169 @@
+//! Who asks: bearer tokens (RFC 6750) that are JSON Web Tokens (RFC 7519).
+//!
+//! The algorithm is that of the configured key, whatever a token says. `exp` must be there; issuer and audience must
+//! match where they are configured. A token is never logged, and a refusal tells a client only that it was refused.
+
+use axum::http::{HeaderMap, StatusCode, header};
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
+use secrecy::ExposeSecret as _;
+use serde::{Deserialize, Serialize};
+
+use super::problem::Problem;
+use crate::config::{Jwt, JwtKey, signing_secret};
+use crate::domain::time::UnixMillis;
+use crate::telemetry::events;
+
+/// A longer token than this is not even looked at.
+const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// How far the clocks of whoever makes tokens may differ from ours.
+const LEEWAY_SECONDS: u64 = 10;
+
+/// Checks tokens with the one configured key.
+pub struct Tokens {
+    key: DecodingKey,
+    validation: Validation,
+}
+
+/// The key cannot check tokens.
+#[derive(Debug, thiserror::Error)]
+#[error("JWT_PUBLIC_KEY must be a public key in PEM: RSA of 2048 bits or more, P-256 or Ed25519")]
+pub struct TokenFault;
+
+/// What a token says of whom it was given to: OpenID Connect's standard claims, and OAuth's scope.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Claims {
+    pub(super) sub: Option<String>,
+    pub(super) phone_number: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) locale: Option<String>,
+    pub(super) zoneinfo: Option<String>,
+    pub(super) scope: Option<String>,
+    iss: Option<String>,
+    aud: Option<serde_json::Value>,
+    exp: u64,
+}
+
+/// A person, as a token tells.
+pub(super) struct User {
+    pub(super) sub: String,
+    pub(super) claims: Claims,
+}
+
+impl Tokens {
+    /// A checker for the configured key.
+    pub fn new(settings: &Jwt) -> Result<Tokens, TokenFault> {
+        let (key, algorithm) = match &settings.key {
+            JwtKey::Secret(secret) => (
+                DecodingKey::from_secret(secret.expose_secret().as_bytes()),
+                Algorithm::HS256,
+            ),
+            JwtKey::Pem(pem) => public_key(pem.as_bytes()).ok_or(TokenFault)?,
+        };
+        let mut validation = Validation::new(algorithm);
+        validation.leeway = LEEWAY_SECONDS;
+        validation.validate_nbf = true;
+        match &settings.audience {
+            Some(audience) => {
+                validation.set_audience(&[audience]);
+                validation.required_spec_claims.insert("aud".to_owned());
+            }
+            None => validation.validate_aud = false,
+        }
+        if let Some(issuer) = &settings.issuer {
+            validation.set_issuer(&[issuer]);
+            validation.required_spec_claims.insert("iss".to_owned());
+        }
+        Ok(Tokens { key, validation })
+    }
+
+    /// The person who asks.
+    pub(super) fn user(&self, headers: &HeaderMap) -> Result<User, Problem> {
+        let claims = self.claims(headers)?;
+        match claims.sub.clone().filter(|sub| (1..=128).contains(&sub.len())) {
+            Some(sub) => Ok(User { sub, claims }),
+            None => Err(refused("sub", "the token names nobody (`sub`)")),
+        }
+    }
+
+    /// A service that was given this scope.
+    pub(super) fn service(&self, headers: &HeaderMap, scope: &str) -> Result<(), Problem> {
+        let claims = self.claims(headers)?;
+        if claims
+            .scope
+            .unwrap_or_default()
+            .split(' ')
+            .any(|given| given == scope)
+        {
+            return Ok(());
+        }
+        events::token_refused("scope");
+        Err(Problem::new(StatusCode::FORBIDDEN, "insufficient_scope")
+            .detail(format!("the token lacks `{scope}`")))
+    }
+
+    fn claims(&self, headers: &HeaderMap) -> Result<Claims, Problem> {
+        let bearer = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
+        let token = bearer.and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+        });
+        let Some(token) = token.filter(|token| token.len() <= TOKEN_BYTES_MAX) else {
+            return Err(
+                Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated").detail("a bearer token is needed")
+            );
+        };
+        match decode::<Claims>(token, &self.key, &self.validation) {
+            Ok(token) => Ok(token.claims),
+            Err(error) if matches!(error.kind(), ErrorKind::ExpiredSignature) => {
+                Err(refused("expired", "the token has expired"))
+            }
+            Err(_) => Err(refused("invalid", "the token is not valid here")),
+        }
+    }
+}
+
+fn refused(reason: &'static str, detail: &str) -> Problem {
+    events::token_refused(reason);
+    Problem::new(StatusCode::UNAUTHORIZED, "invalid_token").detail(detail)
+}
+
+/// The kind of key decides the algorithm.
+fn public_key(pem: &[u8]) -> Option<(DecodingKey, Algorithm)> {
+    let rsa = || DecodingKey::from_rsa_pem(pem).map(|key| (key, Algorithm::RS256));
+    let ec = || DecodingKey::from_ec_pem(pem).map(|key| (key, Algorithm::ES256));
+    let ed = || DecodingKey::from_ed_pem(pem).map(|key| (key, Algorithm::EdDSA));
+    rsa().or_else(|_| ec()).or_else(|_| ed()).ok()
+}
+
+/// A token for trying things out: for a person with this number, or for a service with these scopes.
+///
+/// Answers nothing where tokens are checked with a public key: the private one is not ours.
+pub fn development_token(
+    settings: &Jwt,
+    phone_number: Option<&str>,
+    scope: Option<&str>,
+    expires: UnixMillis,
+) -> Option<String> {
+    let claims = Claims {
+        sub: Some(
+            if scope.is_some() {
+                "development-service"
+            } else {
+                "development-user"
+            }
+            .to_owned(),
+        ),
+        phone_number: phone_number.map(str::to_owned),
+        name: phone_number.map(|_| "Ana".to_owned()),
+        scope: scope.map(str::to_owned),
+        iss: settings.issuer.clone(),
+        aud: settings.audience.clone().map(Into::into),
+        exp: expires.as_seconds(),
+        ..Claims::default()
+    };
+    let key = EncodingKey::from_secret(signing_secret(settings)?.as_bytes());
+    encode(&Header::new(Algorithm::HS256), &claims, &key).ok()
+}

@@ -1,0 +1,74 @@
+//! Reads a small JSON object, and says of each field what is wrong without repeating it.
+
+use axum::body::Bytes;
+use axum::http::{HeaderMap, StatusCode, header};
+use serde_json::{Map, Value};
+
+use super::problem::Problem;
+use crate::domain::request::Shape;
+
+/// The fields of a request's body.
+pub(super) struct Body(Map<String, Value>);
+
+impl Body {
+    pub(super) fn read(headers: &HeaderMap, bytes: &Bytes) -> Result<Body, Problem> {
+        let kind = headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok())
+            .unwrap_or_default();
+        let essence = kind.split(';').next().unwrap_or_default().trim();
+        if !essence.eq_ignore_ascii_case("application/json") {
+            return Err(
+                Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
+                    .detail("the body must be application/json"),
+            );
+        }
+        match serde_json::from_slice(bytes) {
+            Ok(Value::Object(fields)) => Ok(Body(fields)),
+            Ok(_) => Err(Problem::invalid("the body must be a JSON object")),
+            Err(error) => Err(
+                Problem::new(StatusCode::BAD_REQUEST, "malformed_json").detail(format!(
+                    "the body is not valid JSON at line {}, column {}",
+                    error.line(),
+                    error.column()
+                )),
+            ),
+        }
+    }
+
+    /// A field that must be there, read by its rule.
+    pub(super) fn required<T>(
+        &self,
+        field: &str,
+        rule: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, Problem> {
+        self.optional(field, rule, read)?
+            .ok_or_else(|| fault(field, rule, self.shape(field)))
+    }
+
+    /// A field that may be absent or `null`, read by its rule.
+    pub(super) fn optional<T>(
+        &self,
+        field: &str,
+        rule: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, Problem> {
+        match self.0.get(field) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => match read(text) {
+                Some(value) => Ok(Some(value)),
+                None => Err(fault(field, rule, self.shape(field))),
+            },
+            Some(_) => Err(fault(field, rule, self.shape(field))),
+        }
+    }
+
+    fn shape(&self, field: &str) -> Shape {
+        self.0.get(field).map_or(Shape::Nothing, Shape::of)
+    }
+}
+
+fn fault(field: &str, rule: &str, got: Shape) -> Problem {
+    Problem::invalid(format!("`{field}` {rule}; got {got}"))
+}

@@ -1,0 +1,120 @@
+//! The HTTP interface: users ask for a code and check it; back ends check one; operators look.
+//!
+//! Answers are JSON, errors `application/problem+json` (RFC 9457) with a machine `code`. Who asks is told by a token;
+//! what a request costs is bounded in size and time. No answer, log line or metric holds a code or a full number.
+
+mod auth;
+mod body;
+mod client;
+mod ops;
+mod problem;
+mod send;
+mod verify;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use ipnet::IpNet;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::timeout::TimeoutLayer;
+
+pub use self::auth::{TokenFault, Tokens, development_token};
+pub use self::ops::{Readiness, ops_router};
+use self::problem::Problem;
+use crate::broker::Publisher;
+use crate::clock::Clock;
+use crate::domain::recipient::RecipientKeyring;
+use crate::flow::admit::Rules;
+use crate::flow::verify::Verifier;
+use crate::store::{Limits, Store};
+use crate::telemetry::events;
+
+/// No request needs more.
+const BODY_BYTES_MAX: usize = 16 * 1024;
+/// The longest time for one answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// What the handlers work with.
+pub struct Api {
+    /// Who may ask.
+    pub tokens: Tokens,
+    /// Checks codes.
+    pub verifier: Verifier,
+    /// Takes requests for codes.
+    pub publisher: Arc<dyn Publisher>,
+    /// Knows what is used up.
+    pub store: Arc<dyn Store>,
+    /// Names users and addresses.
+    pub recipients: Arc<RecipientKeyring>,
+    /// Whom we send to.
+    pub rules: Rules,
+    /// What is allowed.
+    pub limits: Limits,
+    /// Digits of a code.
+    pub code_length: usize,
+    /// Whose word on a client's address is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+/// The routes for users and back ends.
+pub fn router(api: Arc<Api>) -> Router {
+    Router::new()
+        .route(
+            "/api/v1/auth/send-verification-sms",
+            post(send::send_verification_sms),
+        )
+        .route("/api/v1/auth/verify-phone-otp", post(verify::verify_phone_otp))
+        .route("/api/v1/otp/verify", post(verify::verify_for_service))
+        .with_state(api)
+        .route("/livez", get(ops::live))
+        .route("/readyz", get(ops::live))
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed")
+        })
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found"))
+        .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
+        .layer(CatchPanicLayer::custom(|_| {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal").into_response()
+        }))
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::SERVICE_UNAVAILABLE,
+            ANSWER_WITHIN,
+        ))
+        .layer(middleware::from_fn(observe))
+}
+
+/// Answers until told to stop, and then finishes what was begun.
+pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> std::io::Result<()> {
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service)
+        .with_graceful_shutdown(stop.cancelled_owned())
+        .await
+}
+
+async fn observe(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    let route = route.as_ref().map_or("(none)", MatchedPath::as_str);
+    events::http_answered(
+        method.as_str(),
+        route,
+        response.status().as_u16(),
+        started.elapsed(),
+    );
+    response
+}

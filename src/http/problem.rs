@@ -1,0 +1,90 @@
+//! Errors as RFC 9457 has them: a status, a machine `code`, a sentence.
+
+use std::time::Duration;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::domain::time::seconds_rounded_up;
+
+/// An error answer. No member of it ever holds a value that the client sent.
+#[derive(Clone, Debug, Serialize)]
+pub struct Problem {
+    #[serde(skip)]
+    http_status: StatusCode,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempts_remaining: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, code: &'static str) -> Problem {
+        Problem {
+            http_status: status,
+            kind: "about:blank",
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            code,
+            detail: None,
+            attempts_remaining: None,
+            retry_after: None,
+        }
+    }
+
+    pub(super) fn detail(self, detail: impl ToString) -> Problem {
+        Problem {
+            detail: Some(detail.to_string()),
+            ..self
+        }
+    }
+
+    pub(super) fn attempts_remaining(self, attempts: u32) -> Problem {
+        Problem {
+            attempts_remaining: Some(attempts),
+            ..self
+        }
+    }
+
+    pub(super) fn retry_after(self, wait: Duration) -> Problem {
+        Problem {
+            retry_after: Some(seconds_rounded_up(wait)),
+            ..self
+        }
+    }
+
+    /// A field of the request's body breaks its rule.
+    pub(super) fn invalid(detail: impl ToString) -> Problem {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request").detail(detail)
+    }
+
+    /// The store did not answer; whoever asks again a moment later may be served.
+    pub(super) fn store_unavailable() -> Problem {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable").retry_after(Duration::from_secs(2))
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = serde_json::to_vec(&self).expect("a problem is plain data");
+        let kind = HeaderValue::from_static("application/problem+json");
+        let mut response = (self.http_status, [(header::CONTENT_TYPE, kind)], body).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        if self.http_status == StatusCode::UNAUTHORIZED {
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

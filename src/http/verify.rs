@@ -1,0 +1,125 @@
+//! Checking a typed code, for the person who typed it or for a back end.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use serde::Serialize;
+
+use super::Api;
+use super::body::Body;
+use super::problem::Problem;
+use crate::domain::code::Code;
+use crate::domain::phone::PhoneNumber;
+use crate::domain::recipient::{Channel, Purpose};
+use crate::domain::time::seconds_rounded_up;
+use crate::domain::verdict::Verdict;
+
+/// The answer when the code is right.
+#[derive(Serialize)]
+pub(super) struct VerifiedAnswer {
+    verified: bool,
+    channel: Channel,
+    purpose: String,
+    to: String,
+}
+
+/// `POST /api/v1/auth/verify-phone-otp`: the number is the token's.
+pub(super) async fn verify_phone_otp(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Result<Json<VerifiedAnswer>, Problem> {
+    let user = api.tokens.user(&headers)?;
+    let body = Body::read(&headers, &bytes)?;
+    let code = body.required("otp_code", "must be a string of 4 to 10 digits", Code::parse)?;
+    let number = user
+        .claims
+        .phone_number
+        .as_deref()
+        .and_then(|number| api.number(number));
+    let to = number.ok_or_else(|| {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_recipient")
+            .detail("the token has no valid `phone_number`")
+    })?;
+    api.check(to, Purpose::default(), &code).await
+}
+
+/// `POST /api/v1/otp/verify`: for back ends that know the number.
+pub(super) async fn verify_for_service(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Result<Json<VerifiedAnswer>, Problem> {
+    api.tokens.service(&headers, "otp:verify")?;
+    let body = Body::read(&headers, &bytes)?;
+    body.optional("channel", "must be \"sms\"", |channel| {
+        (channel == "sms").then_some(())
+    })?;
+    let purpose = body
+        .optional("purpose", Purpose::RULE_SENTENCE, Purpose::parse)?
+        .unwrap_or_default();
+    let code = body.required("otp_code", "must be a string of 4 to 10 digits", Code::parse)?;
+    let to = body.required("to", "must be a valid phone number", |text| api.number(text))?;
+    api.check(to, purpose, &code).await
+}
+
+impl Api {
+    fn number(&self, text: &str) -> Option<PhoneNumber> {
+        PhoneNumber::parse(text, self.rules.default_region).ok()
+    }
+
+    async fn check(
+        &self,
+        to: PhoneNumber,
+        purpose: Purpose,
+        code: &Code,
+    ) -> Result<Json<VerifiedAnswer>, Problem> {
+        match self.verifier.verify(&to, &purpose, code).await {
+            Ok(Verdict::Verified) => Ok(Json(VerifiedAnswer {
+                verified: true,
+                channel: Channel::Sms,
+                purpose: purpose.as_str().to_owned(),
+                to: to.to_string(),
+            })),
+            Ok(verdict) => Err(problem(&verdict)),
+            Err(_) => Err(Problem::store_unavailable()),
+        }
+    }
+}
+
+fn problem(verdict: &Verdict) -> Problem {
+    let problem = |status, detail: &str| Problem::new(status, verdict.as_str()).detail(detail);
+    match verdict {
+        Verdict::Verified => unreachable!("a verified code is no problem"),
+        Verdict::Wrong { attempts_left } => {
+            problem(StatusCode::UNPROCESSABLE_ENTITY, "the code is wrong").attempts_remaining(*attempts_left)
+        }
+        Verdict::Expired { .. } => problem(StatusCode::GONE, "the code's life is over; ask for a new one"),
+        Verdict::NonePending => problem(
+            StatusCode::NOT_FOUND,
+            "no code is pending for this recipient and purpose",
+        ),
+        Verdict::AlreadyUsed => problem(StatusCode::CONFLICT, "the code was used before"),
+        Verdict::Locked { retry_after: None } => problem(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too many wrong tries; ask for a new code",
+        ),
+        Verdict::Locked {
+            retry_after: Some(wait),
+        } => {
+            let minutes = seconds_rounded_up(*wait).div_ceil(60);
+            problem(
+                StatusCode::TOO_MANY_REQUESTS,
+                &format!("too many wrong tries; come back in {minutes} minutes"),
+            )
+            .retry_after(*wait)
+        }
+        Verdict::KeyUnavailable => problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the key of this code is not here; nothing was counted",
+        ),
+    }
+}

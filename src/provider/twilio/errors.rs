@@ -1,0 +1,327 @@
+//! What a Twilio answer that is no acceptance means, and what a lost one does.
+//!
+//! Everything is decided from the HTTP status, Twilio's error number and the kind of a transport error, never from a
+//! text: texts change, and they hold addresses. What may have been sent is in doubt, whatever else is known of it. An
+//! unknown number gets a cautious default, as Twilio's OpenAPI warns that numbers may change.
+//!
+//! Not a policy: how often something is tried again, and what an account's refusal stops, is decided by the caller.
+//!
+//! Numbers: Twilio's error pages (`docs/api/errors/<number>`). A 429 was never processed (Twilio's page 20429), a 5xx
+//! may have been. `Retry-After`: RFC 9110 §10.2.3.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use reqwest::StatusCode;
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use serde_json::Value;
+
+use super::Answer;
+use crate::domain::outcome::{Scope, SendFailure};
+
+/// No `Retry-After` is believed beyond this: a code is dead long before.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+
+/// What a 4xx answer means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    /// Final, for as much as the scope says.
+    Rejected(Scope),
+    /// Later, not sooner.
+    Throttled,
+    /// Nobody can say whether it was processed.
+    InDoubt,
+}
+
+/// The failure that an answer other than 2xx stands for. `now` is our clock, for an answer that does not tell its own.
+pub(super) fn refusal(answer: &Answer, now: Timestamp) -> SendFailure {
+    let code = error_code(&answer.body);
+    match class_of(answer.status, code) {
+        Class::Rejected(scope) => SendFailure::Rejected { code, scope },
+        Class::Throttled => SendFailure::Throttled {
+            code,
+            retry_after: retry_after(&answer.headers, now),
+        },
+        Class::InDoubt => SendFailure::InDoubt {
+            detail: told(answer.status, code),
+        },
+    }
+}
+
+/// An answer in words.
+pub(super) fn told(status: StatusCode, code: Option<u32>) -> String {
+    let code = code.map_or(String::new(), |code| format!(", code {code}"));
+    format!("answered with HTTP {}{code}", status.as_u16())
+}
+
+/// The failure that a request without an answer stands for. Of the error only kinds are read: its text holds the URL.
+pub(super) fn transport(error: &reqwest::Error) -> SendFailure {
+    let detail = || transport_detail(error).to_owned();
+    if error.is_builder() {
+        // A fault of ours that no retry heals. Nothing left us, and other messages may still do better.
+        SendFailure::Rejected {
+            code: None,
+            scope: Scope::Request,
+        }
+    } else if error.is_connect() {
+        SendFailure::Unreachable { detail: detail() }
+    } else {
+        SendFailure::InDoubt { detail: detail() }
+    }
+}
+
+/// What went wrong on the way, in words that name no address.
+pub(super) fn transport_detail(error: &reqwest::Error) -> &'static str {
+    let causes = || std::iter::successors(error.source(), |&cause| cause.source());
+    // An error inside an `io::Error` is not its source: it has to be asked for.
+    let tls = |cause: &io::Error| cause.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+    let io_errors = || causes().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    match (error.is_connect(), error.is_timeout()) {
+        (true, true) => "connecting timed out",
+        (false, true) => "timed out before the answer",
+        (true, false) if error.is_dns() => "the host name could not be resolved",
+        (true, false) if io_errors().any(tls) => "the TLS handshake failed",
+        (true, false) if io_errors().any(|e| e.kind() == io::ErrorKind::ConnectionRefused) => {
+            "connection refused"
+        }
+        (true, false) => "no connection",
+        (false, false) => "the connection broke before the answer",
+    }
+}
+
+/// The error number in the JSON body of an error, if the body is whole.
+pub(super) fn error_code(body: &[u8]) -> Option<u32> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    u32::try_from(body.get("code")?.as_u64()?).ok()
+}
+
+/// What an answer other than 2xx means. A known number counts for more than the status, except that no number makes
+/// sure of a 5xx.
+fn class_of(status: StatusCode, code: Option<u32>) -> Class {
+    match status.as_u16() {
+        500.. => Class::InDoubt,
+        429 => Class::Throttled,
+        // Nothing is redirected in this API: the base URL is not Twilio's.
+        ..400 => Class::Rejected(Scope::Account),
+        400.. => code
+            .and_then(class_of_code)
+            .unwrap_or_else(|| class_of_status(status, code)),
+    }
+}
+
+/// The meaning of a 4xx whose number says nothing.
+fn class_of_status(status: StatusCode, code: Option<u32>) -> Class {
+    match (status, code) {
+        // A proxy that wants a password counts as our settings.
+        (StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED, _) => {
+            Class::Rejected(Scope::Account)
+        }
+        // With a number of their own these may be about one message; without one they are about the path or the account.
+        (StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, None) => Class::Rejected(Scope::Account),
+        // Something on the way gave up waiting for the request (RFC 9110 §15.5.9); Twilio may have got it.
+        (StatusCode::REQUEST_TIMEOUT, None) => Class::InDoubt,
+        _ => Class::Rejected(Scope::Unrecognised),
+    }
+}
+
+/// The meaning of an error number.
+fn class_of_code(code: u32) -> Option<Class> {
+    let scope = match code {
+        // Not a number, not reachable, not a mobile, unverified (trial account), opted out, unknown or landline.
+        21211 | 21217 | 21265 | 21610 | 21612 | 21614 | 21608 | 30005 | 30006 | 60205 => Scope::Recipient,
+        // The message itself: no body, no recipient, too long, wrong parameters.
+        21602 | 21604 | 21605 | 21617 | 21618 | 21619 | 60200 | 60206 | 60224 => Scope::Request,
+        // A country that is not switched on, or a range that is blocked for pumping.
+        21408 | 30450 | 30453 | 60238 | 60410 | 60605 => Scope::Country,
+        // A sender that is missing, not ours, not allowed there, or whose queue is full.
+        21212 | 21603 | 21606 | 21611 | 30034 => Scope::Sender,
+        // Credentials, suspension, test credentials, concurrency of a closed account, a service that is not there.
+        10001 | 20003 | 20005 | 20006 | 20008 | 20404 | 30002 | 60204 | 60217 | 60220 | 60223 => {
+            Scope::Account
+        }
+        14107 | 20429 | 30001 | 30022 | 30023 | 30027 | 60202 | 60203 | 60212 => {
+            return Some(Class::Throttled);
+        }
+        _ => return None,
+    };
+    Some(Class::Rejected(scope))
+}
+
+/// How long the answer asks to wait, at most an hour: seconds, or a date as read on the server's own clock.
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(str::trim)
+    };
+    let asked = text(RETRY_AFTER)?;
+    if !asked.is_empty() && asked.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than fit are a long time.
+        return Some(
+            asked
+                .parse()
+                .map_or(RETRY_AFTER_MAX, Duration::from_secs)
+                .min(RETRY_AFTER_MAX),
+        );
+    }
+    let until = http_date(asked)?;
+    let now = text(DATE).and_then(http_date).unwrap_or(now);
+    let wait = Duration::try_from(until.duration_since(now)).unwrap_or(Duration::ZERO);
+    Some(wait.min(RETRY_AFTER_MAX))
+}
+
+/// Reads an HTTP-date in any of its three forms (RFC 9110 §5.6.7 obliges a reader to know all of them).
+fn http_date(text: &str) -> Option<Timestamp> {
+    const FORMS: [&str; 3] = [
+        "%a, %d %b %Y %H:%M:%S GMT",
+        "%A, %d-%b-%y %H:%M:%S GMT",
+        "%a %b %e %H:%M:%S %Y",
+    ];
+    let read = FORMS
+        .iter()
+        .find_map(|form| DateTime::strptime(form, text).ok())?;
+    TimeZone::UTC.to_timestamp(read).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UNKNOWN: u32 = 29_999;
+
+    #[track_caller]
+    fn check(status: u16, code: impl Into<Option<u32>>, expected: Class) {
+        let status = StatusCode::from_u16(status).expect("a status");
+        let code = code.into();
+        assert_eq!(class_of(status, code), expected, "HTTP {status}, code {code:?}");
+    }
+
+    #[test]
+    fn every_known_number_has_its_scope() {
+        let table: [(Scope, &[u32]); 5] = [
+            (
+                Scope::Recipient,
+                &[
+                    21211, 21217, 21265, 21608, 21610, 21612, 21614, 30005, 30006, 60205,
+                ],
+            ),
+            (
+                Scope::Request,
+                &[21602, 21604, 21605, 21617, 21618, 21619, 60200, 60206, 60224],
+            ),
+            (Scope::Country, &[21408, 30450, 30453, 60238, 60410, 60605]),
+            (Scope::Sender, &[21212, 21603, 21606, 21611, 30034]),
+            (
+                Scope::Account,
+                &[
+                    10001, 20003, 20005, 20006, 20008, 20404, 30002, 60204, 60217, 60220, 60223,
+                ],
+            ),
+        ];
+        for (scope, codes) in table {
+            for &code in codes {
+                // Whatever 4xx it comes with.
+                for status in [400, 401, 403, 404] {
+                    check(status, code, Class::Rejected(scope));
+                }
+            }
+        }
+        for code in [14107, 20429, 30001, 30022, 30023, 30027, 60202, 60203, 60212] {
+            check(400, code, Class::Throttled);
+        }
+    }
+
+    #[test]
+    fn without_a_known_number_the_status_decides() {
+        for status in [401, 403, 404, 407] {
+            check(status, None, Class::Rejected(Scope::Account));
+        }
+        check(401, UNKNOWN, Class::Rejected(Scope::Account));
+        for status in [400, 403, 404, 409, 422] {
+            check(status, UNKNOWN, Class::Rejected(Scope::Unrecognised));
+        }
+        check(400, None, Class::Rejected(Scope::Unrecognised));
+        for status in [301, 302, 307, 308] {
+            check(status, None, Class::Rejected(Scope::Account));
+        }
+    }
+
+    #[test]
+    fn a_429_was_not_processed_and_a_5xx_may_have_been_whatever_their_number() {
+        for code in [None, Some(20429), Some(21211), Some(UNKNOWN)] {
+            check(429, code, Class::Throttled);
+            for status in [500, 502, 503, 504] {
+                check(status, code, Class::InDoubt);
+            }
+        }
+        check(408, None, Class::InDoubt);
+    }
+
+    #[track_caller]
+    fn check_wait(headers: &[(&str, &str)], expected_seconds: impl Into<Option<u64>>) {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            let name: reqwest::header::HeaderName = name.parse().expect("a name");
+            map.insert(name, value.parse().expect("a value"));
+        }
+        let now = "1994-11-06T08:49:00Z".parse().expect("a time");
+        let expected = expected_seconds.into().map(Duration::from_secs);
+        assert_eq!(retry_after(&map, now), expected, "{headers:?}");
+    }
+
+    #[test]
+    fn retry_after_is_read_in_every_legal_form() {
+        check_wait(&[("retry-after", "7")], 7);
+        check_wait(&[("retry-after", "0")], 0);
+        check_wait(&[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT")], 37);
+        check_wait(&[("retry-after", "Sunday, 06-Nov-94 08:49:37 GMT")], 37);
+        check_wait(&[("retry-after", "Sun Nov  6 08:49:37 1994")], 37);
+    }
+
+    #[test]
+    fn a_date_is_read_on_the_servers_clock_where_it_tells_it() {
+        let until = ("retry-after", "Sun, 06 Nov 1994 10:00:30 GMT");
+        check_wait(&[until, ("date", "Sun, 06 Nov 1994 10:00:00 GMT")], 30);
+        check_wait(&[until, ("date", "yesterday")], 3600);
+    }
+
+    #[test]
+    fn no_wait_is_longer_than_an_hour_and_none_is_negative() {
+        check_wait(&[("retry-after", "86400")], 3600);
+        check_wait(&[("retry-after", "99999999999999999999999")], 3600);
+        check_wait(&[("retry-after", "Mon, 07 Nov 1994 08:49:37 GMT")], 3600);
+        check_wait(&[("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT")], 0);
+    }
+
+    #[test]
+    fn what_is_no_wait_is_no_wait() {
+        check_wait(&[], None);
+        for text in ["", "soon", "-1", "1.5", "+3", "Sun, 31 Nov 1994 08:49:37 GMT"] {
+            check_wait(&[("retry-after", text)], None);
+        }
+    }
+
+    #[test]
+    fn an_error_number_is_read_from_a_whole_body_only() {
+        assert_eq!(
+            error_code(br#"{"code":21211,"message":"x","status":400}"#),
+            Some(21211)
+        );
+        for body in [
+            &b""[..],
+            b"<html>",
+            b"{\"code\":212",
+            b"{}",
+            b"{\"code\":null}",
+            b"{\"code\":-1}",
+            b"[21211]",
+        ] {
+            assert_eq!(error_code(body), None);
+        }
+    }
+}

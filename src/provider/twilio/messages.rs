@@ -1,0 +1,288 @@
+//! Sends through Twilio's Programmable Messaging.
+//!
+//! `POST …/Messages.json` once for each message. Creating a message has no idempotency key, so this never asks twice. Any 2xx
+//! is an acceptance, even when the rest of the answer is lost. All that a request does not change is encoded when the
+//! adapter is made.
+//!
+//! Fields and answers: Twilio's OpenAPI file `twilio_api_v2010` (`CreateMessage`, `FetchAccount`, `ListMessage`).
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use form_urlencoded::Serializer;
+use jiff::Timestamp;
+use reqwest::header::HeaderMap;
+use reqwest::{Body, Method, Request, StatusCode, Url};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Account, Answer, Sender, TwilioSettings, TwilioSettingsFault};
+use super::{errors, fault, form_headers, is_sid};
+use crate::domain::outcome::SendFailure;
+use crate::domain::phone::PhoneNumber;
+use crate::provider::{Accepted, CredentialFault, Message, Provider};
+
+/// Twilio's Messages API. It holds a credential, hence no `Debug`.
+pub struct TwilioMessages {
+    account: Account,
+    messages: Url,
+    form_headers: HeaderMap,
+    /// The part of the form that is the same for all messages of a sender, encoded; one for each sender.
+    prepared: Vec<String>,
+    /// What a credential of ours must be able to read.
+    probe: Url,
+}
+
+/// Twilio's bounds for `ValidityPeriod`, in seconds.
+const VALIDITY_SECONDS: std::ops::RangeInclusive<u64> = 1..=36_000;
+
+/// Test credentials may create messages, which go nowhere, and do nothing else.
+const CODE_TEST_CREDENTIALS: u32 = 20008;
+/// An API key without a permission; also an unknown one.
+const CODE_NOT_AUTHORIZED: u32 = 70051;
+
+impl TwilioMessages {
+    /// Checks the settings and prepares the client. Nothing is connected yet.
+    pub fn new(settings: TwilioSettings) -> Result<TwilioMessages, TwilioSettingsFault> {
+        let account = Account::new(&settings)?;
+        let prepared = prepared_forms(&settings)?;
+        let (messages, probe) = (
+            account.url("/Messages.json"),
+            probe(&account, settings.authentication.is_api_key()),
+        );
+        Ok(TwilioMessages {
+            form_headers: form_headers(&account),
+            account,
+            messages,
+            prepared,
+            probe,
+        })
+    }
+
+    fn request(&self, message: &Message<'_>) -> Request {
+        let mut request = Request::new(Method::POST, self.messages.clone());
+        request.headers_mut().clone_from(&self.form_headers);
+        *request.body_mut() = Some(Body::from(self.form(message)));
+        request
+    }
+
+    fn form(&self, message: &Message<'_>) -> String {
+        let prepared = &self.prepared[sticky_choice(message.to, self.prepared.len())];
+        // Room for a text with an escaped character now and then, so that it rarely grows.
+        let mut form = String::with_capacity(prepared.len() + message.body.len() * 3 / 2 + 80);
+        form.push_str(prepared);
+        Serializer::for_suffix(form, 0)
+            .append_pair("To", message.to.e164())
+            .append_pair("Body", message.body)
+            .append_pair("ValidityPeriod", &validity_seconds(message.validity).to_string())
+            .finish()
+    }
+}
+
+#[async_trait]
+impl Provider for TwilioMessages {
+    fn name(&self) -> &'static str {
+        "twilio"
+    }
+
+    async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure> {
+        let request = self.request(message);
+        let answer = self
+            .account
+            .exchange(request)
+            .await
+            .map_err(|error| errors::transport(&error))?;
+        if answer.status.is_success() {
+            return Ok(accepted(&answer.body));
+        }
+        Err(errors::refusal(&answer, Timestamp::now()))
+    }
+
+    /// Test credentials pass: the magic numbers work with them. Whoever runs with them in earnest is warned in the log.
+    async fn check_credentials(&self) -> Result<(), CredentialFault> {
+        let unanswered =
+            |error: reqwest::Error| CredentialFault::Unanswered(errors::transport_detail(&error).to_owned());
+        let answer = self.account.get(self.probe.clone()).await.map_err(unanswered)?;
+        credential_verdict(&answer)
+    }
+}
+
+fn credential_verdict(answer: &Answer) -> Result<(), CredentialFault> {
+    let code = errors::error_code(&answer.body);
+    match (answer.status, code) {
+        (status, _) if status.is_success() => Ok(()),
+        (StatusCode::FORBIDDEN, Some(CODE_TEST_CREDENTIALS)) => {
+            tracing::warn!("these are Twilio test credentials: messages are accepted, and none is delivered");
+            Ok(())
+        }
+        // A restricted API key may be good for sending and not for reading.
+        (_, Some(CODE_NOT_AUTHORIZED)) => Err(CredentialFault::Unanswered(
+            "they may not read messages, or are unknown".to_owned(),
+        )),
+        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, code) => {
+            Err(CredentialFault::Refused {
+                status: answer.status.as_u16(),
+                code,
+            })
+        }
+        (status, code) => Err(CredentialFault::Unanswered(errors::told(status, code))),
+    }
+}
+
+/// The cheapest thing to read that tells whether the credential is good. The account itself is closed to all API keys but
+/// main ones, which get a 401 like a wrong password (Twilio's page 20003); those are asked for the messages of a day before
+/// there were any, which needs the permission that looking up a lost message does.
+fn probe(account: &Account, is_api_key: bool) -> Url {
+    if !is_api_key {
+        return account.url(".json");
+    }
+    let mut list = account.url("/Messages.json");
+    list.set_query(Some("DateSent=2000-01-01&PageSize=1"));
+    list
+}
+
+fn prepared_forms(settings: &TwilioSettings) -> Result<Vec<String>, TwilioSettingsFault> {
+    let (field, values) = match &settings.sender {
+        Sender::MessagingService(sid) if !is_sid("MG", sid) => {
+            return Err(fault(
+                "the Messaging Service's SID must be MG and 32 hexadecimal digits",
+            ));
+        }
+        Sender::MessagingService(sid) => ("MessagingServiceSid", std::slice::from_ref(sid)),
+        Sender::Numbers(numbers) if numbers.is_empty() || numbers.iter().any(|n| n.trim().is_empty()) => {
+            return Err(fault("a sender number is missing or empty"));
+        }
+        Sender::Numbers(numbers) => ("From", numbers.as_slice()),
+    };
+    let callback = settings.status_callback.as_deref();
+    if callback.is_some_and(|url| !is_callback_url(url)) {
+        return Err(fault(
+            "the status callback must be an http or https URL whose host has no underscore",
+        ));
+    }
+    let prepared = |value: &String| {
+        let mut form = Serializer::new(String::new());
+        form.append_pair(field, value.trim());
+        if let Some(url) = callback {
+            form.append_pair("StatusCallback", url);
+        }
+        form.finish()
+    };
+    Ok(values.iter().map(prepared).collect())
+}
+
+/// Twilio's rule: a valid host name, no underscores.
+fn is_callback_url(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| {
+        let host = url.host_str().unwrap_or_default();
+        matches!(url.scheme(), "https" | "http") && !host.is_empty() && !host.contains('_')
+    })
+}
+
+/// Which of several senders a recipient gets: always the same, on every worker and in every version, so that a person's
+/// codes arrive in one thread. FNV-1a, 64 bits.
+fn sticky_choice(to: &PhoneNumber, choices: usize) -> usize {
+    let hash = to.e164().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let choices = u64::try_from(choices).expect("a count fits");
+    usize::try_from(hash % choices).expect("a remainder is below the count")
+}
+
+/// Rounded down: a message must not be delivered after its life.
+fn validity_seconds(validity: Duration) -> u64 {
+    validity
+        .as_secs()
+        .clamp(*VALIDITY_SECONDS.start(), *VALIDITY_SECONDS.end())
+}
+
+/// The two fields of a message that are of use. Any type is read, so that one that changes does not hide the other.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Created {
+    sid: Value,
+    num_segments: Value,
+}
+
+fn accepted(body: &[u8]) -> Accepted {
+    let created: Created = serde_json::from_slice(body).unwrap_or_default();
+    let is_message = |sid: &&str| is_sid("SM", sid) || is_sid("MM", sid);
+    let message_id = created.sid.as_str().filter(is_message).map(str::to_owned);
+    // A Messaging Service has not chosen a sender yet and says "0": nobody knows.
+    let segments = created
+        .num_segments
+        .as_str()
+        .and_then(|n| n.parse().ok())
+        .filter(|&n| n > 0);
+    Accepted { message_id, segments }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SID: &str = "SM0123456789abcdef0123456789abcdef";
+
+    #[track_caller]
+    fn check(body: &str, message_id: Option<&str>, segments: Option<u32>) {
+        let expected = Accepted {
+            message_id: message_id.map(str::to_owned),
+            segments,
+        };
+        assert_eq!(accepted(body.as_bytes()), expected, "{body}");
+    }
+
+    #[test]
+    fn an_acceptance_is_read_as_far_as_it_makes_sense() {
+        check(
+            &format!(r#"{{"sid":"{SID}","num_segments":"2","error_code":null}}"#),
+            Some(SID),
+            Some(2),
+        );
+        check(
+            &format!(r#"{{"sid":"{SID}","num_segments":"0"}}"#),
+            Some(SID),
+            None,
+        );
+        check(&format!(r#"{{"sid":"{SID}","num_segments":2}}"#), Some(SID), None);
+        check(r#"{"sid":"SM../../x","num_segments":"1"}"#, None, Some(1));
+        check(r#"{"sid":17}"#, None, None);
+        check(&format!(r#"{{"sid":"{SID}","num_seg"#), None, None);
+        check("", None, None);
+    }
+
+    #[test]
+    fn a_validity_is_whole_seconds_within_twilios_bounds() {
+        assert_eq!(validity_seconds(Duration::from_millis(59_999)), 59);
+        assert_eq!(validity_seconds(Duration::ZERO), 1);
+        assert_eq!(validity_seconds(Duration::from_secs(1 << 40)), 36_000);
+    }
+
+    #[test]
+    fn a_callback_host_is_a_name_without_underscores() {
+        assert!(is_callback_url(
+            "https://otp.example.co/webhooks/twilio/status?a=1#rc=5"
+        ));
+        for url in [
+            "",
+            "otp.example.co",
+            "ftp://otp.example.co",
+            "https://my_host.example.co/x",
+        ] {
+            assert!(!is_callback_url(url), "{url}");
+        }
+    }
+
+    #[test]
+    fn senders_are_shared_out_evenly_and_for_good() {
+        let mut counts = [0_u32; 3];
+        for last in 0..3_000 {
+            let to = PhoneNumber::parse(&format!("300123{last:04}"), "CO".parse().expect("a region"));
+            counts[sticky_choice(&to.expect("a mobile"), 3)] += 1;
+        }
+        assert!(
+            counts.iter().all(|&count| (800..1_200).contains(&count)),
+            "{counts:?}"
+        );
+    }
+}

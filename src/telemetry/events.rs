@@ -1,0 +1,266 @@
+//! Everything that the gateway tells its operators: one function an event, a log line and a metric together.
+//!
+//! Messages are constant and lower case; values are fields. A number is passed as its masked form.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use tracing::{debug, error, info, warn};
+
+use super::metrics::{HttpLabels, METRICS, OutcomeLabels, ProviderLabels, ReasonLabel, RoleLabel, observe};
+use crate::domain::outcome::{Outcome, SendFailure};
+use crate::domain::verdict::Verdict;
+
+/// A request's result was confirmed by the broker.
+pub fn request_ended(request: &str, to: &str, outcome: &Outcome, replayed: bool, elapsed: Duration) {
+    let (status, reason) = (outcome.status.as_str(), outcome.reason());
+    let replayed_word = if replayed { "true" } else { "false" };
+    let labels = OutcomeLabels {
+        channel: "sms",
+        status,
+        reason,
+        replayed: replayed_word,
+    };
+    METRICS.outcomes.get_or_create(&labels).inc();
+    observe(&METRICS.request, elapsed);
+    let elapsed_ms = elapsed.as_millis();
+    let (attempts, provider_code) = (
+        outcome.attempts,
+        outcome.error.as_ref().and_then(|error| error.provider_code),
+    );
+    info!(
+        request,
+        to, status, reason, attempts, provider_code, replayed, elapsed_ms, "request ended"
+    );
+}
+
+/// The store answered whether a request may be sent.
+pub fn admitted(elapsed: Duration) {
+    observe(&METRICS.admission, elapsed);
+}
+
+/// The provider took a message.
+pub fn provider_accepted(provider: &'static str, elapsed: Duration) {
+    observe(
+        &METRICS.provider.get_or_create(&ProviderLabels {
+            provider,
+            answer: "accepted",
+        }),
+        elapsed,
+    );
+}
+
+/// The provider did not take a message, or its answer was lost.
+pub fn provider_failed(
+    provider: &'static str,
+    request: &str,
+    attempt: u32,
+    failure: &SendFailure,
+    elapsed: Duration,
+) {
+    let answer = failure.as_str();
+    observe(
+        &METRICS
+            .provider
+            .get_or_create(&ProviderLabels { provider, answer }),
+        elapsed,
+    );
+    match failure {
+        SendFailure::Rejected { code, scope } => {
+            let scope = scope.as_str();
+            warn!(
+                request,
+                provider, attempt, code, scope, "provider refused a message"
+            );
+        }
+        SendFailure::Throttled { code, retry_after } => {
+            let retry_after_ms = retry_after.map(|wait| wait.as_millis());
+            warn!(
+                request,
+                provider, attempt, code, retry_after_ms, "provider throttled a message"
+            );
+        }
+        SendFailure::Unreachable { detail } => {
+            warn!(request, provider, attempt, detail, "provider is unreachable")
+        }
+        SendFailure::InDoubt { detail } => warn!(request, provider, attempt, detail, "a send is in doubt"),
+    }
+}
+
+/// A send will be tried again.
+pub fn send_retried(request: &str, attempt: u32, failure: &SendFailure, wait: Duration) {
+    METRICS
+        .retries
+        .get_or_create(&ReasonLabel {
+            reason: failure.as_str(),
+        })
+        .inc();
+    let wait_ms = wait.as_millis();
+    info!(request, attempt, wait_ms, "send will be tried again");
+}
+
+/// A delivery found another handling that died while it was sending.
+pub fn doubt_found(request: &str, attempt: u32) {
+    warn!(
+        request,
+        attempt, "a send was left in doubt by a handling that ended"
+    );
+}
+
+/// A handling starts; the returned value counts it until it is dropped.
+pub fn handling_started() -> HandlingCounted {
+    METRICS.in_flight.inc();
+    HandlingCounted(())
+}
+
+/// Counts one handling for as long as it lives.
+pub struct HandlingCounted(());
+
+impl Drop for HandlingCounted {
+    fn drop(&mut self) {
+        METRICS.in_flight.dec();
+    }
+}
+
+/// The handling of a delivery panicked.
+pub fn handling_panicked(delivery_count: u64) {
+    METRICS.panics.inc();
+    error!(delivery_count, "handling a delivery panicked");
+}
+
+/// A delivery goes back to the queue.
+pub fn given_back(reason: &'static str) {
+    METRICS.given_back.inc();
+    debug!(reason, "delivery given back");
+}
+
+/// A message was set aside.
+pub fn set_aside(reason: &'static str, error: &str) {
+    METRICS.dead_letters.get_or_create(&ReasonLabel { reason }).inc();
+    warn!(reason, error, "message set aside");
+}
+
+/// A request wants its result on a queue that is not allowed.
+pub fn reply_ignored(request: &str) {
+    METRICS.replies_ignored.inc();
+    warn!(request, "reply queue is not allowed and ignored");
+}
+
+/// The store did not answer a step.
+pub fn store_failed(step: &'static str, error: &impl Display, retry_in: Option<Duration>) {
+    METRICS
+        .store_failures
+        .get_or_create(&ReasonLabel { reason: step })
+        .inc();
+    let retry_in_ms = retry_in.map(|wait| wait.as_millis());
+    warn!(step, %error, retry_in_ms, "store did not answer");
+}
+
+/// The broker did not confirm a message.
+pub fn publish_failed(error: &impl Display, retry_in: Option<Duration>) {
+    METRICS.publish_failures.inc();
+    let retry_in_ms = retry_in.map(|wait| wait.as_millis());
+    warn!(%error, retry_in_ms, "broker did not confirm a message");
+}
+
+/// A code was checked.
+pub fn code_checked(to: &impl Display, purpose: &str, verdict: &Verdict) {
+    METRICS
+        .checks
+        .get_or_create(&ReasonLabel {
+            reason: verdict.as_str(),
+        })
+        .inc();
+    info!(%to, purpose, verdict = verdict.as_str(), "code checked");
+}
+
+/// An HTTP request was answered. The route is the pattern, never the path or the query.
+pub fn http_answered(method: &str, route: &str, status: u16, elapsed: Duration) {
+    METRICS
+        .http
+        .get_or_create(&HttpLabels {
+            route: route.to_owned(),
+            status,
+        })
+        .inc();
+    observe(&METRICS.http_seconds, elapsed);
+    let elapsed_us = elapsed.as_micros();
+    debug!(method, route, status, elapsed_us, "http request answered");
+}
+
+/// A token was refused.
+pub fn token_refused(reason: &'static str) {
+    info!(reason, "token refused");
+}
+
+/// A process started.
+pub fn started(role: &'static str, version: &'static str) {
+    info!(role, version, "started");
+}
+
+/// A process was told to stop.
+pub fn stopping(grace: Duration) {
+    let grace_seconds = grace.as_secs();
+    info!(grace_seconds, "stopping: finishing what is in flight");
+}
+
+/// A process has stopped.
+pub fn stopped(unfinished: usize) {
+    if unfinished == 0 {
+        info!("stopped with nothing in flight");
+    } else {
+        warn!(
+            unfinished,
+            "stopped with deliveries unfinished; the broker gives them to another worker"
+        );
+    }
+}
+
+/// Something that a person should know before trusting this process.
+pub fn notice(notice: &str) {
+    warn!(notice, "notice");
+}
+
+/// A broker connection is up.
+pub fn broker_connected(role: &'static str) {
+    METRICS.connected.get_or_create(&RoleLabel { role }).set(1);
+    info!(role, "broker connected");
+}
+
+/// A broker connection was lost or could not be made.
+pub fn broker_lost(role: &'static str, error: &impl Display, retry_in: Duration) {
+    METRICS.connected.get_or_create(&RoleLabel { role }).set(0);
+    METRICS.connections_lost.get_or_create(&RoleLabel { role }).inc();
+    let retry_in_ms = retry_in.as_millis();
+    warn!(role, %error, retry_in_ms, "broker connection lost");
+}
+
+/// A broker connection was closed in order.
+pub fn broker_closed(role: &'static str) {
+    METRICS.connected.get_or_create(&RoleLabel { role }).set(0);
+    info!(role, "broker connection closed");
+}
+
+/// The broker takes no messages for now, as when it is low on memory or disk.
+pub fn broker_blocked(role: &'static str, reason: &str) {
+    METRICS.connected.get_or_create(&RoleLabel { role }).set(0);
+    warn!(role, reason, "broker takes no messages");
+}
+
+/// The broker takes messages again.
+pub fn broker_unblocked(role: &'static str) {
+    METRICS.connected.get_or_create(&RoleLabel { role }).set(1);
+    info!(role, "broker takes messages again");
+}
+
+/// A queue or an exchange exists with other arguments: somebody has to act.
+pub fn topology_refused(role: &'static str, error: &impl Display, retry_in: Duration) {
+    let retry_in_ms = retry_in.as_millis();
+    error!(role, %error, retry_in_ms, "topology refused");
+}
+
+/// Nobody was bound for a result.
+pub fn result_unroutable(message_id: &str) {
+    METRICS.unroutable.inc();
+    debug!(message_id, "no queue was bound for a result");
+}

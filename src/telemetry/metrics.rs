@@ -1,0 +1,210 @@
+//! Counters and histograms, registered once and rendered in the OpenMetrics text format.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+/// The content type of [`render`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// One label and its constant value.
+type Word = &'static str;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct OutcomeLabels {
+    pub(super) channel: Word,
+    pub(super) status: Word,
+    pub(super) reason: Word,
+    pub(super) replayed: Word,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct ReasonLabel {
+    pub(super) reason: Word,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct ProviderLabels {
+    pub(super) provider: Word,
+    pub(super) answer: Word,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct HttpLabels {
+    pub(super) route: String,
+    pub(super) status: u16,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct RoleLabel {
+    pub(super) role: Word,
+}
+
+/// From half a millisecond to a minute.
+const SECONDS: [f64; 16] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
+
+#[derive(Clone)]
+pub(super) struct Seconds;
+
+impl MetricConstructor<Histogram> for Seconds {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(SECONDS)
+    }
+}
+
+pub(super) struct Metrics {
+    registry: Registry,
+    pub(super) outcomes: Family<OutcomeLabels, Counter>,
+    pub(super) admission: Histogram,
+    pub(super) provider: Family<ProviderLabels, Histogram, Seconds>,
+    pub(super) request: Histogram,
+    pub(super) in_flight: Gauge,
+    pub(super) retries: Family<ReasonLabel, Counter>,
+    pub(super) checks: Family<ReasonLabel, Counter>,
+    pub(super) store_failures: Family<ReasonLabel, Counter>,
+    pub(super) publish_failures: Counter,
+    pub(super) unroutable: Counter,
+    pub(super) replies_ignored: Counter,
+    pub(super) dead_letters: Family<ReasonLabel, Counter>,
+    pub(super) given_back: Counter,
+    pub(super) panics: Counter,
+    pub(super) connected: Family<RoleLabel, Gauge>,
+    pub(super) connections_lost: Family<RoleLabel, Counter>,
+    pub(super) http: Family<HttpLabels, Counter>,
+    pub(super) http_seconds: Histogram,
+}
+
+pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
+
+impl Metrics {
+    fn new() -> Metrics {
+        let mut metrics = Metrics {
+            registry: Registry::with_prefix("otpost"),
+            outcomes: Family::default(),
+            admission: Seconds.new_metric(),
+            provider: Family::new_with_constructor(Seconds),
+            request: Seconds.new_metric(),
+            in_flight: Gauge::default(),
+            retries: Family::default(),
+            checks: Family::default(),
+            store_failures: Family::default(),
+            publish_failures: Counter::default(),
+            unroutable: Counter::default(),
+            replies_ignored: Counter::default(),
+            dead_letters: Family::default(),
+            given_back: Counter::default(),
+            panics: Counter::default(),
+            connected: Family::default(),
+            connections_lost: Family::default(),
+            http: Family::default(),
+            http_seconds: Seconds.new_metric(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        r.register(
+            "outcomes",
+            "Requests ended, by status and reason",
+            self.outcomes.clone(),
+        );
+        r.register_with_unit(
+            "admission",
+            "Time to admit a request",
+            Unit::Seconds,
+            self.admission.clone(),
+        );
+        r.register_with_unit(
+            "provider",
+            "Time of a provider's answer",
+            Unit::Seconds,
+            self.provider.clone(),
+        );
+        r.register_with_unit(
+            "request",
+            "Delivery to confirmed result",
+            Unit::Seconds,
+            self.request.clone(),
+        );
+        r.register("in_flight", "Requests being handled", self.in_flight.clone());
+        r.register(
+            "retries",
+            "Sends to be tried again, by what failed",
+            self.retries.clone(),
+        );
+        r.register("checks", "Codes checked, by verdict", self.checks.clone());
+        r.register(
+            "store_failures",
+            "Steps that the store did not answer",
+            self.store_failures.clone(),
+        );
+        r.register(
+            "publish_failures",
+            "Messages that the broker did not confirm",
+            self.publish_failures.clone(),
+        );
+        r.register(
+            "results_unroutable",
+            "Results that no queue was bound for",
+            self.unroutable.clone(),
+        );
+        r.register(
+            "replies_ignored",
+            "Reply queues that are not allowed",
+            self.replies_ignored.clone(),
+        );
+        r.register(
+            "dead_letters",
+            "Messages set aside, by reason",
+            self.dead_letters.clone(),
+        );
+        r.register(
+            "given_back",
+            "Deliveries put back to the queue",
+            self.given_back.clone(),
+        );
+        r.register("panics", "Handlings that panicked", self.panics.clone());
+        r.register(
+            "broker_connected",
+            "1 while the broker is connected",
+            self.connected.clone(),
+        );
+        r.register(
+            "broker_connections_lost",
+            "Broker connections lost",
+            self.connections_lost.clone(),
+        );
+        r.register(
+            "http_requests",
+            "HTTP requests, by route and status",
+            self.http.clone(),
+        );
+        r.register_with_unit(
+            "http_request",
+            "Time of an HTTP answer",
+            Unit::Seconds,
+            self.http_seconds.clone(),
+        );
+    }
+}
+
+/// All metrics as text.
+pub fn render() -> String {
+    let mut rendered = String::with_capacity(16 * 1024);
+    text::encode(&mut rendered, &METRICS.registry).expect("writing to a string cannot fail");
+    rendered
+}
+
+pub(super) fn observe(histogram: &Histogram, elapsed: Duration) {
+    histogram.observe(elapsed.as_secs_f64());
+}

@@ -1,0 +1,184 @@
+//! A template turned into pieces, once, by rendering it with placeholders.
+
+use std::fmt::Write;
+
+use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, context};
+use zeroize::Zeroizing;
+
+use super::SmsEncoding;
+use super::autofill::Autofill;
+use super::gsm7;
+
+/// Private-use characters (Unicode §23.5) that stand for a value while a template is cut into pieces.
+const NAME: char = '\u{e000}';
+const CODE: char = '\u{e001}';
+const MINUTES: char = '\u{e002}';
+
+/// A text whose template was rendered: four lists of pieces, since a text may differ by whether there is a name and
+/// whether it is one minute.
+pub(super) struct Prepared {
+    variants: [Vec<Piece>; 4],
+}
+
+/// The values a text is filled with. It holds a code: no `Debug`.
+#[derive(Clone, Copy)]
+pub(super) struct Values<'a> {
+    pub(super) name: Option<&'a str>,
+    pub(super) code: &'a str,
+    pub(super) minutes: u32,
+}
+
+#[derive(PartialEq, Eq)]
+enum Piece {
+    Literal(Box<str>),
+    Name,
+    Code,
+    Minutes,
+}
+
+impl Prepared {
+    pub(super) fn new(source: &Source<'_>, encoding: SmsEncoding) -> Result<Prepared, Error> {
+        let variant = |named: bool, one_minute: bool| -> Result<Vec<Piece>, Error> {
+            let name = named.then(|| NAME.to_string());
+            let minutes = if one_minute {
+                Value::from(1)
+            } else {
+                Value::from(MINUTES.to_string())
+            };
+            Ok(pieces(
+                &source.render(name.as_deref(), &CODE.to_string(), minutes)?,
+                encoding,
+            ))
+        };
+        let variants = [
+            variant(false, false)?,
+            variant(false, true)?,
+            variant(true, false)?,
+            variant(true, true)?,
+        ];
+        Ok(Prepared { variants })
+    }
+
+    /// The text, in one allocation: a buffer that grew would leave a copy of the code behind.
+    pub(super) fn fill(&self, values: &Values<'_>, ending: Option<&Autofill>) -> Zeroizing<String> {
+        let pieces = self.variant(values);
+        let capacity =
+            pieces.iter().map(|piece| piece.len(values)).sum::<usize>() + ending_len(ending, values);
+        let mut body = Zeroizing::new(String::with_capacity(capacity));
+        for piece in pieces {
+            match piece {
+                Piece::Literal(text) => body.push_str(text),
+                Piece::Name => body.push_str(values.name.unwrap_or_default()),
+                Piece::Code => body.push_str(values.code),
+                Piece::Minutes => push_number(&mut body, values.minutes),
+            }
+        }
+        match ending {
+            Some(Autofill::WebOtp { domain }) => {
+                for part in ["\n\n@", domain.as_str(), " #", values.code] {
+                    body.push_str(part);
+                }
+            }
+            Some(Autofill::AndroidHash { hash }) => {
+                body.push_str("\n\n");
+                body.push_str(hash.as_str());
+            }
+            None => {}
+        }
+        debug_assert!(body.len() <= capacity, "the body grew");
+        body
+    }
+
+    /// The codes in each variant of the text.
+    pub(super) fn codes(&self) -> [usize; 4] {
+        let codes = |pieces: &Vec<Piece>| pieces.iter().filter(|&piece| *piece == Piece::Code).count();
+        self.variants.each_ref().map(codes)
+    }
+
+    fn variant(&self, values: &Values<'_>) -> &[Piece] {
+        &self.variants[usize::from(values.name.is_some()) * 2 + usize::from(values.minutes == 1)]
+    }
+}
+
+impl Piece {
+    /// At least as many bytes as it fills.
+    fn len(&self, values: &Values<'_>) -> usize {
+        match self {
+            Piece::Literal(text) => text.len(),
+            Piece::Name => values.name.map_or(0, str::len),
+            Piece::Code => values.code.len(),
+            Piece::Minutes => u32::MAX.ilog10() as usize + 1,
+        }
+    }
+}
+
+fn ending_len(ending: Option<&Autofill>, values: &Values<'_>) -> usize {
+    match ending {
+        Some(Autofill::WebOtp { domain }) => "\n\n@ #".len() + domain.as_str().len() + values.code.len(),
+        Some(Autofill::AndroidHash { hash }) => "\n\n".len() + hash.as_str().len(),
+        None => 0,
+    }
+}
+
+fn push_number(body: &mut String, number: u32) {
+    write!(body, "{number}").expect("writing to a string cannot fail");
+}
+
+/// A parsed template and the brand it is rendered with.
+pub(super) struct Source<'a> {
+    engine: Environment<'a>,
+    text: &'a str,
+    brand: &'a str,
+}
+
+impl<'a> Source<'a> {
+    /// Strict: a misspelt name of a value is an error, not an empty place in the text.
+    pub(super) fn parse(text: &'a str, brand: &'a str) -> Result<Source<'a>, Error> {
+        let mut engine = Environment::empty();
+        engine.set_undefined_behavior(UndefinedBehavior::Strict);
+        if [text, brand]
+            .iter()
+            .any(|text| text.contains([NAME, CODE, MINUTES]))
+        {
+            return Err(Error::new(
+                ErrorKind::SyntaxError,
+                "private-use characters have no place in a text",
+            ));
+        }
+        engine.template_from_str(text)?;
+        Ok(Source { engine, text, brand })
+    }
+
+    /// What the engine itself makes of it.
+    pub(super) fn render(
+        &self,
+        user_name: Option<&str>,
+        code: &str,
+        minutes: Value,
+    ) -> Result<String, Error> {
+        let template = self.engine.template_from_str(self.text)?;
+        template.render(context! { brand => self.brand, user_name, code, minutes })
+    }
+}
+
+/// Cuts a text at its placeholders and folds what lies between them.
+fn pieces(rendered: &str, encoding: SmsEncoding) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    for part in rendered.split_inclusive([NAME, CODE, MINUTES]) {
+        let literal = part.trim_end_matches([NAME, CODE, MINUTES]);
+        if !literal.is_empty() {
+            let literal = match encoding {
+                SmsEncoding::Gsm7 => gsm7::fold(literal).into_owned(),
+                SmsEncoding::Unicode => literal.to_owned(),
+            };
+            pieces.push(Piece::Literal(literal.into_boxed_str()));
+        }
+        pieces.extend(match part[literal.len()..].chars().next() {
+            Some(NAME) => Some(Piece::Name),
+            Some(CODE) => Some(Piece::Code),
+            Some(MINUTES) => Some(Piece::Minutes),
+            _ => None,
+        });
+    }
+    pieces
+}

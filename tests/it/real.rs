@@ -1,0 +1,123 @@
+//! The real servers that tests talk to, with names of their own for each test.
+
+use std::sync::Once;
+
+use otpost::store::redis::RedisStore;
+
+/// Where a server is: as given, or on its standard port.
+fn url(name: &str, standard: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| standard.to_owned())
+}
+
+pub fn amqp_url() -> String {
+    url("OTPOST_TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/%2f")
+}
+
+pub fn redis_url() -> String {
+    url("OTPOST_TEST_REDIS_URL", "redis://127.0.0.1:6379")
+}
+
+/// A name that no other test and no earlier run has.
+pub fn unique(kind: &str) -> String {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+    format!("test-{kind}-{:016x}", u64::from_ne_bytes(bytes))
+}
+
+pub fn install_crypto() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| drop(rustls::crypto::aws_lc_rs::default_provider().install_default()));
+}
+
+/// A part of a real Redis, cleaned up when dropped.
+pub struct Redis {
+    pub prefix: String,
+    client: redis::Client,
+}
+
+impl Redis {
+    pub fn fresh() -> Redis {
+        install_crypto();
+        let client = redis::Client::open(redis_url()).expect("a Redis URL");
+        Redis {
+            prefix: unique("store"),
+            client,
+        }
+    }
+
+    pub fn store(&self) -> RedisStore {
+        RedisStore::connect(&redis_url(), &self.prefix).expect("a Redis URL")
+    }
+
+    /// All keys with their time to live in milliseconds and everything in them, as one string each.
+    pub fn dump(&self) -> Vec<(String, i64, String)> {
+        let mut connection = self.client.get_connection().expect("Redis answers");
+        self.keys(&mut connection)
+            .into_iter()
+            .map(|key| read(&mut connection, key))
+            .collect()
+    }
+
+    pub async fn expect_every_key_to_have_a_ttl(&self) {
+        let dump = self.dump();
+        assert!(!dump.is_empty(), "a scan that finds nothing proves nothing");
+        for (key, ttl, _) in dump {
+            assert!(ttl > 0, "{key} has no time to live");
+        }
+    }
+
+    fn keys(&self, connection: &mut redis::Connection) -> Vec<String> {
+        let pattern = format!("*{}*", self.prefix);
+        let mut keys: Vec<String> = Vec::new();
+        let mut cursor = 0_u64;
+        loop {
+            let (next, found): (u64, Vec<String>) = redis::cmd("SCAN")
+                .arg(cursor)
+                .arg("MATCH")
+                .arg(&pattern)
+                .arg("COUNT")
+                .arg(1_000)
+                .query(connection)
+                .expect("Redis answers");
+            keys.extend(found);
+            cursor = next;
+            if cursor == 0 {
+                return keys;
+            }
+        }
+    }
+}
+
+fn read(connection: &mut redis::Connection, key: String) -> (String, i64, String) {
+    let ttl = redis::cmd("PTTL")
+        .arg(&key)
+        .query(connection)
+        .expect("Redis answers");
+    let kind: String = redis::cmd("TYPE")
+        .arg(&key)
+        .query(connection)
+        .expect("Redis answers");
+    let value: redis::Value = match kind.as_str() {
+        "hash" => redis::cmd("HGETALL").arg(&key).query(connection),
+        "zset" => redis::cmd("ZRANGE")
+            .arg(&key)
+            .arg(0)
+            .arg(-1)
+            .arg("WITHSCORES")
+            .query(connection),
+        _ => redis::cmd("GET").arg(&key).query(connection),
+    }
+    .expect("Redis answers");
+    (key, ttl, format!("{value:?}"))
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let Ok(mut connection) = self.client.get_connection() else {
+            return;
+        };
+        for key in self.keys(&mut connection) {
+            let _: Result<(), _> = redis::cmd("UNLINK").arg(key).query(&mut connection);
+        }
+    }
+}
