@@ -445,11 +445,11 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
 /// Tells a newcomer what to type.
 fn greet(settings: &Settings, http: SocketAddr, ops: SocketAddr, wiring: &Wiring) {
     let in_an_hour = wiring.clock.now().plus(Duration::from_secs(3_600));
-    let token = |phone, scope| {
-        let jwt = settings.jwt.as_ref()?;
-        http::development_token(jwt, phone, scope, in_an_hour)
-    };
-    let user = token(Some("+573001234567"), None).unwrap_or_else(|| "$TOKEN".to_owned());
+    let token = settings
+        .jwt
+        .as_ref()
+        .and_then(|jwt| http::development_token(jwt, Some("+573001234567"), None, in_an_hour));
+    let user = token.as_deref().unwrap_or("<one that your issuer signs>");
     let (broker, store) = wiring.in_memory;
     let place = |in_memory, name| {
         if in_memory {
@@ -465,16 +465,18 @@ fn greet(settings: &Settings, http: SocketAddr, ops: SocketAddr, wiring: &Wiring
   broker   {}
   store    {}
 
-Ask for a code; it is shown below:
+Paste this into another terminal. The first line is a token for the number +57 300 123 4567, good for an hour:
 
-  curl -sS http://{http}/api/v1/auth/send-verification-sms \\
-    -H 'Authorization: Bearer {user}' \\
+  TOKEN={user}
+
+Ask for a code; the message is shown here:
+
+  curl -sS http://{http}/api/v1/auth/send-verification-sms -H \"Authorization: Bearer $TOKEN\" \\
     -H 'Content-Type: application/json' -d '{{\"otp_type\":\"SMS\"}}'
 
-Check it, with the code that you see:
+Check it, with the code from the message in place of CODE:
 
-  curl -sS http://{http}/api/v1/auth/verify-phone-otp \\
-    -H 'Authorization: Bearer {user}' \\
+  curl -sS http://{http}/api/v1/auth/verify-phone-otp -H \"Authorization: Bearer $TOKEN\" \\
     -H 'Content-Type: application/json' -d '{{\"otp_code\":\"CODE\"}}'
 
 Stop with Ctrl-C.

@@ -1,18 +1,17 @@
 //! Takes deliveries, never more at once than allowed, and makes sure that each is settled.
 //!
-//! A permit comes before a delivery, so that nothing is taken that cannot be handled. A handling runs inside a panic
+//! The broker hands out a bounded number, and of these a bounded number is handled. A handling runs inside a panic
 //! fence and its delivery stays outside, so that a panic costs one message and no slot.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::{Gateway, outage_waits, random_id};
 use crate::broker::{Delivery, RequestSource, Settlement};
@@ -30,7 +29,6 @@ pub struct Worker {
     permits: Arc<Semaphore>,
     stop: CancellationToken,
     grace: Duration,
-    unfinished: Arc<AtomicUsize>,
 }
 
 impl Worker {
@@ -41,30 +39,28 @@ impl Worker {
         grace: Duration,
         stop: CancellationToken,
     ) -> Worker {
-        let permits = Arc::new(Semaphore::new(concurrency));
         Worker {
             gateway,
-            permits,
+            permits: Arc::new(Semaphore::new(concurrency)),
             stop,
             grace,
-            unfinished: Arc::default(),
         }
     }
 
-    /// Runs until told to stop and drained, or until the grace period is over. Answers how many were left unfinished.
+    /// Runs until told to stop and drained, or until the grace period is over: then it drops what is left, which the
+    /// broker gives to another. Answers how many that were.
     pub async fn run(self, mut source: Box<dyn RequestSource>) -> usize {
-        let handlings = TaskTracker::new();
+        let mut handlings = JoinSet::new();
         while let Some((permit, delivery)) = self.next(source.as_mut()).await {
             let (gateway, permits, stop) = (self.gateway.clone(), self.permits.clone(), self.stop.clone());
-            let unfinished = Unfinished::count(&self.unfinished);
             handlings.spawn(async move {
                 let slot = Slot {
                     permits,
                     permit: Some(permit),
                 };
                 handle(&gateway, delivery, slot, &stop).await;
-                drop(unfinished);
             });
+            while handlings.try_join_next().is_some() {}
         }
         events::stopping(self.grace);
         source.cancel().await;
@@ -73,49 +69,35 @@ impl Worker {
                 events::given_back("stopping");
                 delivery.settle(Settlement::Requeue);
             }
-            handlings.close();
-            handlings.wait().await;
+            while handlings.join_next().await.is_some() {}
         });
-        let finished = drained.await.is_ok();
+        // The end of the grace period is an end like any other: what is left is counted and dropped.
+        let _ = drained.await;
         source.close().await;
-        if finished {
-            0
-        } else {
-            self.unfinished.load(Ordering::Relaxed)
-        }
+        handlings.len()
     }
 
+    /// The next delivery with leave to handle it; nothing once the worker is told to stop.
+    ///
+    /// The permit comes second: held while there is nothing to do, it would be missing where a handling wants its own
+    /// back. The one delivery that waits for a permit was prefetched in any case.
     async fn next(&self, source: &mut dyn RequestSource) -> Option<(OwnedSemaphorePermit, Delivery)> {
-        let taken = async {
-            let permit = self
-                .permits
-                .clone()
-                .acquire_owned()
-                .await
-                .expect("the semaphore is never closed");
-            Some((permit, source.next().await?))
+        let delivery = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return None,
+            delivery = source.next() => delivery?,
         };
         tokio::select! {
             biased;
-            () = self.stop.cancelled() => None,
-            taken = taken => taken,
+            () = self.stop.cancelled() => {
+                events::given_back("stopping");
+                delivery.settle(Settlement::Requeue);
+                None
+            }
+            permit = self.permits.clone().acquire_owned() => {
+                Some((permit.expect("the semaphore is never closed"), delivery))
+            }
         }
-    }
-}
-
-/// Counts a handling until it is dropped.
-struct Unfinished(Arc<AtomicUsize>);
-
-impl Unfinished {
-    fn count(counter: &Arc<AtomicUsize>) -> Unfinished {
-        counter.fetch_add(1, Ordering::Relaxed);
-        Unfinished(counter.clone())
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

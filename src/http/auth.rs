@@ -33,13 +33,21 @@ pub struct TokenFault;
 /// What a token says of whom it was given to: OpenID Connect's standard claims, and OAuth's scope.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Claims {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) sub: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) phone_number: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) locale: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) zoneinfo: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) scope: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     iss: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     aud: Option<serde_json::Value>,
     exp: u64,
 }

@@ -1,8 +1,8 @@
 //! A provider that shows messages instead of sending them.
 //!
-//! Each message is one block on the console, whole even when several are shown at once, in the form that users of the
-//! service before this one know. That block is the one place of the gateway where a code can be read. So this is for
-//! development: only `app.rs` makes one, and only when `ENVIRONMENT` is `development`.
+//! Each message is one block on the console, whole even when several are shown at once, in the form that
+//! users of the service before this one know. That block is the one place of the gateway where a code can be
+//! read. So this is for development: only `app.rs` makes one, and only when `ENVIRONMENT` is `development`.
 //!
 //! The same seed gives the same message ids in the same order. Credentials are always good: there are none.
 

@@ -1,7 +1,12 @@
 //! All integration tests, in one binary.
 
 mod contract {
+    pub mod provider;
     pub mod store;
 }
+mod fake_twilio;
+mod harness;
 mod model;
+mod promises;
 mod real;
+mod twilio;

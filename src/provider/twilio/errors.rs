@@ -1,13 +1,14 @@
 //! What a Twilio answer that is no acceptance means, and what a lost one does.
 //!
-//! Everything is decided from the HTTP status, Twilio's error number and the kind of a transport error, never from a
-//! text: texts change, and they hold addresses. What may have been sent is in doubt, whatever else is known of it. An
-//! unknown number gets a cautious default, as Twilio's OpenAPI warns that numbers may change.
+//! Everything is decided from the HTTP status, Twilio's error number and the kind of a transport error, never
+//! from a text: texts change, and they hold addresses. What may have been sent is in doubt, whatever else is
+//! known of it. An unknown number gets a cautious default, as Twilio's OpenAPI warns that numbers may change.
 //!
-//! Not a policy: how often something is tried again, and what an account's refusal stops, is decided by the caller.
+//! Not a policy: how often something is tried again, and what an account's refusal stops, is decided by the
+//! caller.
 //!
-//! Numbers: Twilio's error pages (`docs/api/errors/<number>`). A 429 was never processed (Twilio's page 20429), a 5xx
-//! may have been. `Retry-After`: RFC 9110 §10.2.3.
+//! Numbers: Twilio's error pages (`docs/api/errors/<number>`). A 429 was never processed (Twilio's page
+//! 20429), a 5xx may have been. `Retry-After`: RFC 9110 §10.2.3.
 
 use std::error::Error;
 use std::io;
@@ -37,7 +38,8 @@ enum Class {
     InDoubt,
 }
 
-/// The failure that an answer other than 2xx stands for. `now` is our clock, for an answer that does not tell its own.
+/// The failure that an answer other than 2xx stands for. `now` is our clock, for an answer that does not tell
+/// its own.
 pub(super) fn refusal(answer: &Answer, now: Timestamp) -> SendFailure {
     let code = error_code(&answer.body);
     match class_of(answer.status, code) {
@@ -58,7 +60,8 @@ pub(super) fn told(status: StatusCode, code: Option<u32>) -> String {
     format!("answered with HTTP {}{code}", status.as_u16())
 }
 
-/// The failure that a request without an answer stands for. Of the error only kinds are read: its text holds the URL.
+/// The failure that a request without an answer stands for. Of the error only kinds are read: its text holds
+/// the URL.
 pub(super) fn transport(error: &reqwest::Error) -> SendFailure {
     let detail = || transport_detail(error).to_owned();
     if error.is_builder() {
@@ -99,8 +102,8 @@ pub(super) fn error_code(body: &[u8]) -> Option<u32> {
     u32::try_from(body.get("code")?.as_u64()?).ok()
 }
 
-/// What an answer other than 2xx means. A known number counts for more than the status, except that no number makes
-/// sure of a 5xx.
+/// What an answer other than 2xx means. A known number counts for more than the status, except that no number
+/// makes sure of a 5xx.
 fn class_of(status: StatusCode, code: Option<u32>) -> Class {
     match status.as_u16() {
         500.. => Class::InDoubt,
@@ -120,7 +123,8 @@ fn class_of_status(status: StatusCode, code: Option<u32>) -> Class {
         (StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED, _) => {
             Class::Rejected(Scope::Account)
         }
-        // With a number of their own these may be about one message; without one they are about the path or the account.
+        // With a number of their own these may be about one message; without one they are about the path or
+        // the account.
         (StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, None) => Class::Rejected(Scope::Account),
         // Something on the way gave up waiting for the request (RFC 9110 §15.5.9); Twilio may have got it.
         (StatusCode::REQUEST_TIMEOUT, None) => Class::InDoubt,
@@ -131,7 +135,8 @@ fn class_of_status(status: StatusCode, code: Option<u32>) -> Class {
 /// The meaning of an error number.
 fn class_of_code(code: u32) -> Option<Class> {
     let scope = match code {
-        // Not a number, not reachable, not a mobile, unverified (trial account), opted out, unknown or landline.
+        // Not a number, not reachable, not a mobile, unverified (trial account), opted out, unknown or
+        // landline.
         21211 | 21217 | 21265 | 21610 | 21612 | 21614 | 21608 | 30005 | 30006 | 60205 => Scope::Recipient,
         // The message itself: no body, no recipient, too long, wrong parameters.
         21602 | 21604 | 21605 | 21617 | 21618 | 21619 | 60200 | 60206 | 60224 => Scope::Request,
@@ -139,7 +144,7 @@ fn class_of_code(code: u32) -> Option<Class> {
         21408 | 30450 | 30453 | 60238 | 60410 | 60605 => Scope::Country,
         // A sender that is missing, not ours, not allowed there, or whose queue is full.
         21212 | 21603 | 21606 | 21611 | 30034 => Scope::Sender,
-        // Credentials, suspension, test credentials, concurrency of a closed account, a service that is not there.
+        // Credentials, suspension, test credentials, a path or a service that is not there.
         10001 | 20003 | 20005 | 20006 | 20008 | 20404 | 30002 | 60204 | 60217 | 60220 | 60223 => {
             Scope::Account
         }

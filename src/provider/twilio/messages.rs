@@ -1,10 +1,11 @@
 //! Sends through Twilio's Programmable Messaging.
 //!
-//! `POST …/Messages.json` once for each message. Creating a message has no idempotency key, so this never asks twice. Any 2xx
-//! is an acceptance, even when the rest of the answer is lost. All that a request does not change is encoded when the
-//! adapter is made.
+//! `POST …/Messages.json` once for each message. Creating a message has no idempotency key, so this never
+//! asks twice. Any 2xx is an acceptance, even when the rest of the answer is lost. All that a request does
+//! not change is encoded when the adapter is made.
 //!
-//! Fields and answers: Twilio's OpenAPI file `twilio_api_v2010` (`CreateMessage`, `FetchAccount`, `ListMessage`).
+//! Fields and answers: Twilio's OpenAPI file `twilio_api_v2010` (`CreateMessage`, `FetchAccount`,
+//! `ListMessage`).
 
 use std::time::Duration;
 
@@ -36,8 +37,6 @@ pub struct TwilioMessages {
 /// Twilio's bounds for `ValidityPeriod`, in seconds.
 const VALIDITY_SECONDS: std::ops::RangeInclusive<u64> = 1..=36_000;
 
-/// Test credentials may create messages, which go nowhere, and do nothing else.
-const CODE_TEST_CREDENTIALS: u32 = 20008;
 /// An API key without a permission; also an unknown one.
 const CODE_NOT_AUTHORIZED: u32 = 70051;
 
@@ -98,7 +97,7 @@ impl Provider for TwilioMessages {
         Err(errors::refusal(&answer, Timestamp::now()))
     }
 
-    /// Test credentials pass: the magic numbers work with them. Whoever runs with them in earnest is warned in the log.
+    /// Test credentials are refused like wrong ones (403, 20008): what they accept is never delivered.
     async fn check_credentials(&self) -> Result<(), CredentialFault> {
         let unanswered =
             |error: reqwest::Error| CredentialFault::Unanswered(errors::transport_detail(&error).to_owned());
@@ -111,10 +110,6 @@ fn credential_verdict(answer: &Answer) -> Result<(), CredentialFault> {
     let code = errors::error_code(&answer.body);
     match (answer.status, code) {
         (status, _) if status.is_success() => Ok(()),
-        (StatusCode::FORBIDDEN, Some(CODE_TEST_CREDENTIALS)) => {
-            tracing::warn!("these are Twilio test credentials: messages are accepted, and none is delivered");
-            Ok(())
-        }
         // A restricted API key may be good for sending and not for reading.
         (_, Some(CODE_NOT_AUTHORIZED)) => Err(CredentialFault::Unanswered(
             "they may not read messages, or are unknown".to_owned(),
@@ -129,9 +124,10 @@ fn credential_verdict(answer: &Answer) -> Result<(), CredentialFault> {
     }
 }
 
-/// The cheapest thing to read that tells whether the credential is good. The account itself is closed to all API keys but
-/// main ones, which get a 401 like a wrong password (Twilio's page 20003); those are asked for the messages of a day before
-/// there were any, which needs the permission that looking up a lost message does.
+/// The cheapest thing to read that tells whether the credential is good. The account itself is closed to all
+/// API keys but main ones, which get a 401 like a wrong password (Twilio's page 20003); those are asked for
+/// the messages of a day before there were any, which needs the permission that looking up a lost message
+/// does.
 fn probe(account: &Account, is_api_key: bool) -> Url {
     if !is_api_key {
         return account.url(".json");
@@ -179,8 +175,8 @@ fn is_callback_url(text: &str) -> bool {
     })
 }
 
-/// Which of several senders a recipient gets: always the same, on every worker and in every version, so that a person's
-/// codes arrive in one thread. FNV-1a, 64 bits.
+/// Which of several senders a recipient gets: always the same, on every worker and in every version, so that
+/// a person's codes arrive in one thread. FNV-1a, 64 bits.
 fn sticky_choice(to: &PhoneNumber, choices: usize) -> usize {
     let hash = to.e164().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -196,7 +192,8 @@ fn validity_seconds(validity: Duration) -> u64 {
         .clamp(*VALIDITY_SECONDS.start(), *VALIDITY_SECONDS.end())
 }
 
-/// The two fields of a message that are of use. Any type is read, so that one that changes does not hide the other.
+/// The two fields of a message that are of use. Any type is read, so that one that changes does not hide the
+/// other.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Created {

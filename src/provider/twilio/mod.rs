@@ -1,11 +1,11 @@
 //! Twilio: settings, and the one HTTP client that talks to it.
 //!
-//! Nothing is ever sent twice by this layer: no retries, no redirects, and every wait has a limit. Connecting always gives
-//! up before the whole exchange does, so that a failure to connect is never taken for a lost answer. Whatever holds a
-//! credential has no `Debug`, and no error tells a URL.
+//! Nothing is ever sent twice by this layer: no retries, no redirects, and every wait has a limit. Connecting
+//! always gives up before the whole exchange does, so that a failure to connect is never taken for a lost
+//! answer. Whatever holds a credential has no `Debug`, and no error tells a URL.
 //!
-//! A connection is not used again after 20 s of rest: load balancers close theirs after about a minute, and a request
-//! that meets the closing is in doubt for nothing.
+//! A connection is not used again after 20 s of rest: load balancers close theirs after about a minute, and a
+//! request that meets the closing is in doubt for nothing.
 //!
 //! Paths and authentication: Twilio's OpenAPI file `twilio_api_v2010`, docs page "Requests to Twilio".
 
@@ -177,8 +177,9 @@ fn client(base: &Url, timeout: Duration) -> Result<Client, TwilioSettingsFault> 
     })
 }
 
-/// Whether the environment's `HTTPS_PROXY` counts. Locked-down networks have no other way out, and a proxy of an `https`
-/// URL only sees whom we talk to. Of a plain `http` one it would see the credential, and a loopback address is ours.
+/// Whether the environment's `HTTPS_PROXY` counts. Locked-down networks have no other way out, and a proxy of
+/// an `https` URL only sees whom we talk to. Of a plain `http` one it would see the credential, and a
+/// loopback address is ours.
 fn may_use_proxy(base: &Url) -> bool {
     let host = base.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let loopback = host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
@@ -197,7 +198,8 @@ fn base_url(text: &str) -> Result<Url, TwilioSettingsFault> {
     Ok(url)
 }
 
-/// The `Authorization` header. It is marked as sensitive: neither printed nor put into an HTTP/2 compression table.
+/// The `Authorization` header. It is marked as sensitive: neither printed nor put into an HTTP/2 compression
+/// table.
 fn authorization(settings: &TwilioSettings) -> Result<HeaderValue, TwilioSettingsFault> {
     let Authentication { user, password } = &settings.authentication;
     if !settings.authentication.is_api_key() && *user != settings.account_sid {

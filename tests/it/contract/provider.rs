@@ -1,0 +1,202 @@
+//! What every provider promises, and what the simulated one shows.
+
+use std::collections::HashSet;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use otpost::clock::Clock;
+use otpost::domain::code::Code;
+use otpost::domain::phone::PhoneNumber;
+use otpost::domain::request::RequestId;
+use otpost::domain::time::UnixMillis;
+use otpost::provider::simulated::SimulatedProvider;
+use otpost::provider::twilio::messages::TwilioMessages;
+use otpost::provider::{Message, Provider};
+
+use crate::fake_twilio::FakeTwilio;
+use crate::twilio::settings;
+
+/// A message with what it borrows.
+pub struct Letter {
+    pub request: RequestId,
+    pub to: PhoneNumber,
+    pub body: String,
+    pub code: Code,
+    pub user_name: Option<String>,
+    pub validity: Duration,
+}
+
+impl Letter {
+    /// To this number, with a usual text.
+    pub fn to(number: &str) -> Letter {
+        Letter {
+            request: RequestId::parse("r-1").expect("valid"),
+            to: PhoneNumber::parse(number, "CO".parse().expect("valid")).expect("a number"),
+            body: "MeStore: Hola Ana & Co, tu codigo es 123456. +100% ñ".to_owned(),
+            code: Code::parse("123456").expect("valid"),
+            user_name: Some("Ana".to_owned()),
+            validity: Duration::from_secs(600),
+        }
+    }
+
+    pub fn message(&self) -> Message<'_> {
+        Message {
+            request: &self.request,
+            to: &self.to,
+            body: &self.body,
+            code: &self.code,
+            user_name: self.user_name.as_deref(),
+            validity: self.validity,
+        }
+    }
+}
+
+/// The suite. The provider must have nothing against ordinary messages.
+pub async fn provider(provider: &dyn Provider) {
+    let one_word = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase());
+    assert!(
+        one_word(provider.name()),
+        "a name is one lower-case word, not {:?}",
+        provider.name()
+    );
+    provider
+        .check_credentials()
+        .await
+        .expect("the credentials are good");
+
+    let mut ids = HashSet::new();
+    for number in ["+573001234567", "+573001234568", "+573001234567"] {
+        let accepted = provider
+            .send(&Letter::to(number).message())
+            .await
+            .expect("the message is accepted");
+        let id = accepted.message_id.expect("a whole answer has an id");
+        assert!(ids.insert(id), "two messages never share an id");
+        assert_ne!(
+            accepted.segments,
+            Some(0),
+            "an unknown number of parts is none, not 0"
+        );
+    }
+}
+
+#[tokio::test]
+async fn simulated_honours_the_contract() {
+    let (adapter, _) = simulated(1);
+    provider(&adapter).await;
+}
+
+#[tokio::test]
+async fn twilio_honours_the_contract() {
+    let twilio = FakeTwilio::start();
+    provider(&TwilioMessages::new(settings(&twilio)).expect("valid settings")).await;
+    assert_eq!(twilio.created(), 3);
+}
+
+#[tokio::test]
+async fn a_simulated_message_is_shown_in_the_block_that_users_know() {
+    let (adapter, console) = simulated(1);
+    adapter
+        .send(&Letter::to("+573001234567").message())
+        .await
+        .expect("accepted");
+    let ruler = "─".repeat(60);
+    let expected = format!(
+        "{ruler}\n\
+         📱 SIMULACIÓN SMS OTP:\n   Para: +57******4567\n   Código: 123456\n   Usuario: Ana\n   \
+         Mensaje: MeStore: Hola Ana & Co, tu codigo es 123456. +100% ñ\n   Timestamp: 2026-11-22T12:00:00Z\n\
+         {ruler}\n"
+    );
+    assert_eq!(console.blocks(), [expected]);
+}
+
+#[tokio::test]
+async fn a_name_or_text_can_neither_forge_a_line_nor_steer_the_terminal() {
+    let (adapter, console) = simulated(1);
+    let mut letter = Letter::to("+573001234567");
+    letter.user_name = Some("Ana\n   Código: 999999\u{1b}[2J".to_owned());
+    letter.body = "first\u{7}\n   Código: 888888\n\n@shop.example #123456".to_owned();
+    adapter.send(&letter.message()).await.expect("accepted");
+    let block = console.blocks().concat();
+    assert!(
+        block.contains("   Usuario: Ana    Código: 999999 [2J\n"),
+        "{block}"
+    );
+    assert!(
+        block.contains("   Mensaje: first \n         Código: 888888\n      \n      @shop.example #123456\n"),
+        "{block}"
+    );
+    assert_eq!(
+        block
+            .lines()
+            .filter(|line| line.starts_with("   Código:"))
+            .count(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_message_to_nobody_by_name_still_has_the_line() {
+    let (adapter, console) = simulated(1);
+    let letter = Letter {
+        user_name: None,
+        ..Letter::to("+573001234567")
+    };
+    adapter.send(&letter.message()).await.expect("accepted");
+    assert!(console.blocks().concat().contains("   Usuario: -\n"));
+}
+
+#[tokio::test]
+async fn the_same_seed_gives_the_same_ids_and_another_seed_others() {
+    let mut ids = Vec::new();
+    for seed in [7, 7, 8] {
+        let (adapter, _) = simulated(seed);
+        let accepted = adapter
+            .send(&Letter::to("+573001234567").message())
+            .await
+            .expect("accepted");
+        ids.push(accepted.message_id.expect("an id"));
+    }
+    assert_eq!(ids[0], ids[1]);
+    assert_ne!(ids[0], ids[2]);
+    assert!(ids[0].len() == 34 && ids[0].starts_with("SM"), "{}", ids[0]);
+}
+
+/// A provider that shows its messages to us, at a fixed time.
+fn simulated(seed: u64) -> (SimulatedProvider, Console) {
+    let console = Console::default();
+    let from = UnixMillis::parse_rfc3339("2026-11-22T12:00:00Z").expect("valid");
+    let clock = Clock::Tokio {
+        from,
+        started: tokio::time::Instant::now(),
+    };
+    (
+        SimulatedProvider::new(seed, clock, Box::new(console.clone())),
+        console,
+    )
+}
+
+/// Keeps each write apart: a block must be one.
+#[derive(Clone, Default)]
+struct Console(Arc<Mutex<Vec<String>>>);
+
+impl Console {
+    fn blocks(&self) -> Vec<String> {
+        self.0.lock().expect("nobody panicked").clone()
+    }
+}
+
+impl Write for Console {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0
+            .lock()
+            .expect("nobody panicked")
+            .push(String::from_utf8_lossy(bytes).into_owned());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,185 @@
+//! What Twilio's OpenAPI file `twilio_api_v2010` says of a request.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Value, json};
+
+use super::{ACCOUNT_SID, API_KEY, AUTH_TOKEN, Recorded};
+
+/// What a request that follows the API is.
+pub enum Judged {
+    Message,
+    Read(Value),
+    Refused(u16, u32),
+}
+
+/// Holds a request against the facts. A breach is a sentence.
+pub fn judge(request: &Recorded) -> Result<Judged, &'static str> {
+    let main_key = match credential(request)?.as_str() {
+        text if text == format!("{ACCOUNT_SID}:{AUTH_TOKEN}") => true,
+        text if text == format!("{}:{}", API_KEY.0, API_KEY.1) => false,
+        _ => return Ok(Judged::Refused(401, 20003)),
+    };
+    let account = format!("/2010-04-01/Accounts/{ACCOUNT_SID}");
+    match (request.method.as_str(), request.path.strip_prefix(&account)) {
+        ("POST", Some("/Messages.json")) => check_message(request).map(|()| Judged::Message),
+        ("GET", Some("/Messages.json")) => Ok(Judged::Read(json!({"messages": [], "next_page_uri": null}))),
+        ("GET", Some(".json")) if main_key => {
+            Ok(Judged::Read(json!({"sid": ACCOUNT_SID, "status": "active"})))
+        }
+        // Twilio's page 20003: the Accounts resource needs a main key.
+        ("GET", Some(".json")) => Ok(Judged::Refused(401, 20003)),
+        (_, None) => Ok(Judged::Refused(404, 20404)),
+        _ => Err("no such method and path"),
+    }
+}
+
+fn credential(request: &Recorded) -> Result<String, &'static str> {
+    let header = request
+        .headers
+        .get("authorization")
+        .ok_or("no Authorization header")?;
+    let encoded = header
+        .strip_prefix("Basic ")
+        .ok_or("the authorization is not Basic")?;
+    let decoded = BASE64_STANDARD
+        .decode(encoded)
+        .map_err(|_| "the credential is not base64")?;
+    String::from_utf8(decoded).map_err(|_| "the credential is not text")
+}
+
+/// The form fields of `CreateMessageRequest` in Twilio's OpenAPI file.
+const FORM_FIELDS: [&str; 25] = [
+    "AddressRetention",
+    "ApplicationSid",
+    "Attempt",
+    "Body",
+    "ContentRetention",
+    "ContentSid",
+    "ContentVariables",
+    "FallbackFrom",
+    "ForceDelivery",
+    "From",
+    "MaxPrice",
+    "MediaUrl",
+    "MessagingServiceSid",
+    "PersistentAction",
+    "ProvideFeedback",
+    "RiskCheck",
+    "ScheduleType",
+    "SendAsMms",
+    "SendAt",
+    "ShortenUrls",
+    "SmartEncoded",
+    "StatusCallback",
+    "To",
+    "TrafficType",
+    "ValidityPeriod",
+];
+
+fn check_message(request: &Recorded) -> Result<(), &'static str> {
+    let rule = |holds: bool, breach: &'static str| if holds { Ok(()) } else { Err(breach) };
+    let e164 = |text: &str| {
+        let digits = text.strip_prefix('+').unwrap_or_default();
+        (7..=15).contains(&digits.len())
+            && digits.bytes().all(|b| b.is_ascii_digit())
+            && !digits.starts_with('0')
+    };
+    let content_type = request.headers.get("content-type").map(String::as_str);
+    let mut names: Vec<&str> = request.form.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    let senders = [request.field("From"), request.field("MessagingServiceSid")];
+    let validity = request
+        .field("ValidityPeriod")
+        .map(|seconds| seconds.parse::<u32>().unwrap_or(0));
+    let callback_host = |url: &str| url.split('/').nth(2).unwrap_or_default().to_owned();
+    rule(
+        content_type == Some("application/x-www-form-urlencoded"),
+        "the content type is not a form's",
+    )?;
+    rule(
+        names.iter().all(|name| FORM_FIELDS.contains(name)),
+        "a field that the API does not know",
+    )?;
+    rule(
+        names.windows(2).all(|pair| pair[0] != pair[1]),
+        "a field stands twice",
+    )?;
+    rule(request.field("To").is_some_and(e164), "To is not E.164")?;
+    rule(
+        senders.iter().flatten().count() == 1,
+        "not exactly one of From and MessagingServiceSid",
+    )?;
+    rule(
+        senders.iter().flatten().all(|sender| !sender.is_empty()),
+        "an empty sender",
+    )?;
+    let body_length = request.field("Body").map_or(0, |body| body.chars().count());
+    rule(
+        (1..=1600).contains(&body_length),
+        "Body is empty or longer than 1600 characters",
+    )?;
+    rule(
+        validity.is_none_or(|seconds| (1..=36_000).contains(&seconds)),
+        "ValidityPeriod is out of bounds",
+    )?;
+    let callback = request.field("StatusCallback").map(callback_host);
+    rule(
+        callback.is_none_or(|host| !host.is_empty() && !host.contains('_')),
+        "StatusCallback has no good host",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: [(&str, &str); 4] = [
+        ("To", "+573001234567"),
+        ("From", "+15005550006"),
+        ("Body", "text"),
+        ("ValidityPeriod", "36000"),
+    ];
+
+    fn verdict(changes: &[(&str, &str)], content_type: &str) -> Result<(), &'static str> {
+        let unchanged = GOOD
+            .iter()
+            .filter(|(name, _)| changes.iter().all(|(changed, _)| changed != name));
+        let form = unchanged.chain(changes).filter(|(_, value)| *value != "absent");
+        check_message(&Recorded {
+            method: "POST".to_owned(),
+            path: String::new(),
+            headers: [("content-type".to_owned(), content_type.to_owned())].into(),
+            form: form
+                .map(|(name, value)| (name.to_string(), value.to_string()))
+                .collect(),
+        })
+    }
+
+    #[test]
+    fn a_request_that_breaks_a_fact_is_told_from_a_good_one() {
+        let form = "application/x-www-form-urlencoded";
+        assert_eq!(verdict(&[], form), Ok(()));
+        assert!(verdict(&[], "application/json").is_err());
+        let service = ("MessagingServiceSid", "MG00000000000000000000000000000003");
+        assert_eq!(verdict(&[("From", "absent"), service], form), Ok(()));
+        let long = "x".repeat(1601);
+        for breach in [
+            [("To", "3001234567")].as_slice(),
+            &[("To", "+57 300 1234567")],
+            &[("To", "absent")],
+            &[("From", "absent")],
+            &[service],
+            &[("Body", "")],
+            &[("Body", &long)],
+            &[("ValidityPeriod", "0")],
+            &[("ValidityPeriod", "36001")],
+            &[("ValidityPeriod", "1.5")],
+            &[("StatusCallback", "https://my_host.example/")],
+            &[("Tags", "x")],
+            &[("To", "+573001234567"), ("To", "+573001234567")],
+        ] {
+            assert!(verdict(breach, form).is_err(), "{breach:?}");
+        }
+    }
+}

@@ -1,0 +1,448 @@
+//! The embedded gateway as a test drives it: the real flow over the adapters in memory, with time that can be paused.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use otpost::broker::memory::{MemoryBroker, OwnedMessage};
+use otpost::broker::{Names, Properties};
+use otpost::clock::Clock;
+use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeLength, Kid};
+use otpost::domain::outcome::SendFailure;
+use otpost::domain::phone::{PhoneNumber, Region};
+use otpost::domain::quota::Quota;
+use otpost::domain::recipient::{Purpose, RecipientKeyring};
+use otpost::domain::retry::RetryPolicy;
+use otpost::domain::verdict::Verdict;
+use otpost::flow::admit::Rules;
+use otpost::flow::receive::Worker;
+use otpost::flow::verify::Verifier;
+use otpost::flow::{Gateway, Policy};
+use otpost::provider::{Accepted, CredentialFault, Message, Provider};
+use otpost::store::memory::MemoryStore;
+use otpost::store::{
+    Admission, Admit, Check, Handling, Limits, Mark, Marked, Settle, Settled, Store, StoreError, Subject,
+    Usage,
+};
+use otpost::text::{SmsEncoding, TextSettings, Texts};
+use serde_json::{Value, json};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub const ALICE: &str = "+573001234567";
+pub const BOB: &str = "+573109876543";
+pub const HOUR: Duration = Duration::from_secs(3_600);
+
+pub fn region() -> Region {
+    "CO".parse().expect("a country")
+}
+
+pub fn number(text: &str) -> PhoneNumber {
+    PhoneNumber::parse(text, region()).expect("a number")
+}
+
+/// What a provider was handed, and when.
+#[derive(Clone)]
+pub struct Posted {
+    pub to: String,
+    pub body: String,
+    pub code: String,
+    pub validity: Duration,
+    pub at: tokio::time::Instant,
+}
+
+/// A provider that answers as a test says, and accepts where it says nothing.
+pub struct ScriptedProvider {
+    answers: Mutex<VecDeque<Result<(), SendFailure>>>,
+    posted: Mutex<Vec<Posted>>,
+    panics: AtomicUsize,
+    /// Closed: a message is held until the test opens it.
+    gate: Semaphore,
+    in_flight: AtomicUsize,
+    pub in_flight_max: AtomicUsize,
+}
+
+impl Default for ScriptedProvider {
+    fn default() -> Self {
+        ScriptedProvider {
+            answers: Mutex::default(),
+            posted: Mutex::default(),
+            panics: AtomicUsize::default(),
+            gate: Semaphore::new(Semaphore::MAX_PERMITS),
+            in_flight: AtomicUsize::default(),
+            in_flight_max: AtomicUsize::default(),
+        }
+    }
+}
+
+impl ScriptedProvider {
+    pub fn answer(&self, failures: impl IntoIterator<Item = SendFailure>) {
+        self.answers.lock().unwrap().extend(failures.into_iter().map(Err));
+    }
+
+    pub fn panic_next(&self, times: usize) {
+        self.panics.store(times, Ordering::SeqCst);
+    }
+
+    pub fn close_gate(&self) {
+        self.gate.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    pub fn open_gate(&self, messages: usize) {
+        self.gate.add_permits(messages);
+    }
+
+    pub fn posted(&self) -> Vec<Posted> {
+        self.posted.lock().unwrap().clone()
+    }
+
+    /// Waits until this many messages were handed over.
+    pub async fn until_posted(&self, count: usize) {
+        within(async {
+            while self.posted.lock().unwrap().len() < count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+    }
+}
+
+#[async_trait]
+impl Provider for ScriptedProvider {
+    fn name(&self) -> &'static str {
+        "scripted"
+    }
+
+    async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure> {
+        let nth = {
+            let mut posted = self.posted.lock().unwrap();
+            posted.push(Posted {
+                to: message.to.e164().to_owned(),
+                body: message.body.to_owned(),
+                code: message.code.expose().to_owned(),
+                validity: message.validity,
+                at: tokio::time::Instant::now(),
+            });
+            posted.len()
+        };
+        let panics = self
+            .panics
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        assert!(panics.is_err(), "the test wants a panic");
+        let now = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+        self.in_flight_max.fetch_max(now, Ordering::SeqCst);
+        let passed = self.gate.acquire().await.expect("the gate is never torn down");
+        passed.forget();
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        let scripted = self.answers.lock().unwrap().pop_front();
+        scripted.unwrap_or(Ok(())).map(|()| Accepted {
+            message_id: Some(format!("SM{nth:032x}")),
+            segments: None,
+        })
+    }
+
+    async fn check_credentials(&self) -> Result<(), CredentialFault> {
+        Ok(())
+    }
+}
+
+/// A store that can be gone. It counts how often it was asked.
+pub struct FlakyStore {
+    pub inner: MemoryStore,
+    pub gone: AtomicBool,
+    pub asked: AtomicUsize,
+}
+
+impl FlakyStore {
+    fn reach(&self) -> Result<&MemoryStore, StoreError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        if self.gone.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable("gone".to_owned()));
+        }
+        Ok(&self.inner)
+    }
+}
+
+#[async_trait]
+impl Store for FlakyStore {
+    async fn admit(&self, ask: &Admit<'_>) -> Result<Admission, StoreError> {
+        self.reach()?.admit(ask).await
+    }
+    async fn mark(&self, handling: &Handling<'_>, mark: Mark) -> Result<Marked, StoreError> {
+        self.reach()?.mark(handling, mark).await
+    }
+    async fn settle(&self, settle: &Settle<'_>) -> Result<Settled, StoreError> {
+        self.reach()?.settle(settle).await
+    }
+    async fn verify(&self, check: &Check<'_>) -> Result<Verdict, StoreError> {
+        self.reach()?.verify(check).await
+    }
+    async fn usage(&self, subject: &Subject<'_>, limits: &Limits) -> Result<Usage, StoreError> {
+        self.reach()?.usage(subject, limits).await
+    }
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.reach()?.ping().await
+    }
+}
+
+/// The parts of an embedded gateway that a test may choose.
+pub struct Options {
+    pub limits: Limits,
+    pub rules: Rules,
+    pub keys: Vec<(&'static str, [u8; 32])>,
+    pub concurrency: usize,
+    pub grace: Duration,
+    pub retry: RetryPolicy,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let hourly = |count| Quota { count, window: HOUR };
+        Options {
+            limits: Limits {
+                number: hourly(5),
+                number_day: Quota {
+                    count: 10,
+                    window: 24 * HOUR,
+                },
+                user: hourly(10),
+                ip: hourly(30),
+                all: hourly(0),
+                cooldown: Duration::ZERO,
+                wrong_per_challenge: 5,
+                wrong: hourly(10),
+            },
+            rules: Rules {
+                sms_enabled: true,
+                default_region: region(),
+                allowed_countries: Some(["CO".to_owned()].into()),
+                allow_landline: false,
+            },
+            keys: vec![("k1", [1; 32])],
+            concurrency: 8,
+            grace: Duration::from_secs(25),
+            retry: RetryPolicy::default(),
+        }
+    }
+}
+
+/// What several gateways share.
+#[derive(Clone)]
+pub struct World {
+    pub broker: MemoryBroker,
+    pub store: Arc<FlakyStore>,
+    pub provider: Arc<ScriptedProvider>,
+    pub clock: Clock,
+}
+
+impl World {
+    pub fn new() -> World {
+        let clock = Clock::tokio();
+        World {
+            broker: MemoryBroker::default(),
+            store: Arc::new(FlakyStore {
+                inner: MemoryStore::new(clock),
+                gone: AtomicBool::new(false),
+                asked: AtomicUsize::new(0),
+            }),
+            provider: Arc::default(),
+            clock,
+        }
+    }
+}
+
+/// A running worker, its doors, and what it published.
+pub struct Embedded {
+    pub world: World,
+    results: mpsc::Receiver<OwnedMessage>,
+    verifier: Verifier,
+    stop: CancellationToken,
+    worker: JoinHandle<usize>,
+}
+
+impl Embedded {
+    pub fn start() -> Embedded {
+        Embedded::with(Options::default())
+    }
+
+    pub fn with(options: Options) -> Embedded {
+        Embedded::in_world(World::new(), options)
+    }
+
+    pub fn in_world(world: World, options: Options) -> Embedded {
+        let keys = options
+            .keys
+            .iter()
+            .map(|(kid, key)| CodeKey::new(Kid::parse(kid).expect("valid"), key));
+        let codes = Arc::new(CodeKeyring::new(keys.collect()).expect("valid"));
+        let recipients = Arc::new(RecipientKeyring::new(&[9; 32]));
+        let store: Arc<dyn Store> = world.store.clone();
+        let gateway = Gateway {
+            store: store.clone(),
+            provider: world.provider.clone(),
+            publisher: Arc::new(world.broker.publisher()),
+            texts: texts(),
+            codes: codes.clone(),
+            recipients: recipients.clone(),
+            rules: options.rules,
+            policy: Policy {
+                limits: options.limits,
+                code_life: Duration::from_secs(600),
+                code_length: CodeLength::new(6).expect("valid"),
+                retry: options.retry,
+                provider_timeout: Duration::from_secs(15),
+                reply_to_allowed: vec!["reply.*".to_owned(), "exact".to_owned()],
+            },
+            names: Names::new("otpost"),
+            clock: world.clock,
+        };
+        let stop = CancellationToken::new();
+        let worker = Worker::new(
+            Arc::new(gateway),
+            options.concurrency,
+            options.grace,
+            stop.clone(),
+        );
+        let source = Box::new(world.broker.source(options.concurrency + 2));
+        Embedded {
+            results: world.broker.subscribe_results(),
+            verifier: Verifier {
+                store,
+                codes,
+                recipients,
+                limits: options.limits,
+            },
+            worker: tokio::spawn(worker.run(source)),
+            stop,
+            world,
+        }
+    }
+
+    /// Publishes a body as it stands.
+    pub fn publish(&self, body: &[u8]) {
+        self.publish_with(body, Properties::default());
+    }
+
+    pub fn publish_with(&self, body: &[u8], properties: Properties) {
+        self.world
+            .broker
+            .send_request(body, properties)
+            .expect("the queue takes it");
+    }
+
+    /// Asks for a code, and waits for the result.
+    pub async fn request(&mut self, id: &str, to: &str) -> Ended {
+        self.publish(&request(id, to));
+        self.result().await
+    }
+
+    pub async fn result(&mut self) -> Ended {
+        let message = within(self.results.recv()).await.expect("a result");
+        Ended {
+            body: serde_json::from_slice(&message.body).expect("a result is JSON"),
+            message,
+        }
+    }
+
+    /// No further result is there.
+    #[track_caller]
+    pub fn expect_no_result(&mut self) {
+        if let Ok(message) = self.results.try_recv() {
+            panic!("another result: {}", message.message_id);
+        }
+    }
+
+    pub async fn verify(&self, to: &str, code: &str) -> Verdict {
+        let code = Code::parse(code).expect("a code");
+        self.verifier
+            .verify(&number(to), &Purpose::default(), &code)
+            .await
+            .expect("the store answers")
+    }
+
+    pub fn posted(&self) -> Vec<Posted> {
+        self.world.provider.posted()
+    }
+
+    /// Tells the worker to stop and waits for it. Answers how many deliveries were left unfinished.
+    pub async fn stop(self) -> usize {
+        self.stop.cancel();
+        within(self.worker).await.expect("the worker does not panic")
+    }
+
+    /// The process dies: nothing is finished, nothing is told.
+    pub async fn crash(self) {
+        self.worker.abort();
+        assert!(self.worker.await.expect_err("aborted").is_cancelled());
+    }
+}
+
+/// The end of a request, as its caller sees it.
+pub struct Ended {
+    pub body: Value,
+    pub message: OwnedMessage,
+}
+
+impl Ended {
+    #[track_caller]
+    pub fn expect(&self, status: &str, error: Option<&str>) -> &Ended {
+        let got = (self.body["status"].as_str(), self.body["error"]["code"].as_str());
+        assert_eq!(got, (Some(status), error), "{}", self.body);
+        self
+    }
+
+    #[track_caller]
+    pub fn expect_sent(&self) -> &Ended {
+        self.expect("sent", None)
+    }
+
+    #[track_caller]
+    pub fn expect_replayed(&self, replayed: bool) -> &Ended {
+        assert_eq!(
+            self.body["replayed"].as_bool().unwrap_or(false),
+            replayed,
+            "{}",
+            self.body
+        );
+        self
+    }
+
+    pub fn retry_after(&self) -> Option<u64> {
+        self.body["error"]["retry_after"].as_u64()
+    }
+}
+
+/// The smallest request.
+pub fn request(id: &str, to: &str) -> Vec<u8> {
+    with(id, to, json!({}))
+}
+
+/// A request with more fields.
+pub fn with(id: &str, to: &str, more: Value) -> Vec<u8> {
+    let mut body = json!({"request_id": id, "to": to});
+    let fields = body.as_object_mut().expect("an object");
+    fields.extend(more.as_object().expect("an object").clone());
+    body.to_string().into_bytes()
+}
+
+pub fn texts() -> Texts {
+    let settings = TextSettings {
+        brand: "MeStore".to_owned(),
+        sms_encoding: SmsEncoding::Gsm7,
+        default_locale: "es".to_owned(),
+        templates: Vec::new(),
+    };
+    Texts::built_in(settings)
+        .ok()
+        .expect("the built-in texts are good")
+}
+
+/// Fails a test that waits for what does not come. The time is the paused clock's, where that is paused.
+pub async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(7_200), future)
+        .await
+        .expect("what the test waits for never came")
+}

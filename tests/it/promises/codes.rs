@@ -1,0 +1,141 @@
+//! A code works once, for its recipient and purpose, within its life, and cannot be guessed.
+
+use std::time::Duration;
+
+use otpost::domain::verdict::Verdict;
+use serde_json::json;
+
+use crate::harness::{ALICE, BOB, Embedded, Options, World, with};
+
+#[tokio::test(start_paused = true)]
+async fn a_code_works_once_for_its_recipient() {
+    let mut gateway = Embedded::start();
+    assert_eq!(gateway.verify(ALICE, "123456").await, Verdict::NonePending);
+    gateway.request("r1", ALICE).await.expect_sent();
+    let code = gateway.posted()[0].code.clone();
+    assert_eq!(gateway.verify(BOB, &code).await, Verdict::NonePending);
+    assert_eq!(gateway.verify(ALICE, &code).await, Verdict::Verified);
+    assert_eq!(gateway.verify(ALICE, &code).await, Verdict::AlreadyUsed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_code_for_one_purpose_does_not_verify_another() {
+    let mut gateway = Embedded::start();
+    gateway.publish(&with("r1", ALICE, json!({"purpose": "login"})));
+    gateway.result().await.expect_sent();
+    let code = gateway.posted()[0].code.clone();
+    assert_eq!(gateway.verify(ALICE, &code).await, Verdict::NonePending);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_code_ends_with_its_life() {
+    let mut gateway = Embedded::start();
+    gateway.request("r1", ALICE).await.expect_sent();
+    let code = gateway.posted()[0].code.clone();
+    tokio::time::advance(Duration::from_secs(600)).await;
+    assert!(matches!(
+        gateway.verify(ALICE, &code).await,
+        Verdict::Expired { .. }
+    ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_of_guesses_gets_five_tries() {
+    let mut gateway = Embedded::start();
+    gateway.request("r1", ALICE).await.expect_sent();
+    let code = gateway.posted()[0].code.clone();
+    let wrong = if code == "000000" { "000001" } else { "000000" };
+    let guesses = futures_util::future::join_all((0..500).map(|_| gateway.verify(ALICE, wrong))).await;
+    let counted = guesses
+        .iter()
+        .filter(|verdict| matches!(verdict, Verdict::Wrong { .. }))
+        .count();
+    assert_eq!(counted, 5);
+    assert_eq!(
+        gateway.verify(ALICE, &code).await,
+        Verdict::Locked { retry_after: None }
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resend_neither_resets_tries_nor_prolongs_the_code() {
+    let mut gateway = Embedded::start();
+    gateway.request("r1", ALICE).await.expect_sent();
+    let code = gateway.posted()[0].code.clone();
+    let wrong = if code == "000000" { "000001" } else { "000000" };
+    for attempts_left in [4, 3] {
+        assert_eq!(
+            gateway.verify(ALICE, wrong).await,
+            Verdict::Wrong { attempts_left }
+        );
+    }
+    tokio::time::advance(Duration::from_secs(470)).await;
+    let resent = gateway.request("r2", ALICE).await;
+    assert_eq!(gateway.posted()[1].code, code);
+    assert!(
+        gateway.posted()[1].body.contains("2 minutos"),
+        "{}",
+        gateway.posted()[1].body
+    );
+    resent.expect_sent();
+    assert_eq!(
+        gateway.verify(ALICE, wrong).await,
+        Verdict::Wrong { attempts_left: 2 }
+    );
+    tokio::time::advance(Duration::from_secs(20)).await;
+    gateway.request("r3", ALICE).await.expect_sent();
+    assert_ne!(
+        gateway.posted()[2].code,
+        code,
+        "with too little life left a new code is made"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callers_own_code_is_sent_and_verifies() {
+    let mut gateway = Embedded::start();
+    gateway.publish(&with("r1", ALICE, json!({"code": "20261122"})));
+    let ended = gateway.result().await;
+    ended.expect_sent();
+    assert!(!ended.body.to_string().contains("20261122"));
+    assert!(gateway.posted()[0].body.contains("20261122"));
+    assert_eq!(gateway.verify(ALICE, "20261122").await, Verdict::Verified);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_rotate_without_losing_a_pending_code() {
+    let world = World::new();
+    let keys = |kids: &[&'static str]| {
+        let key = |kid: &&'static str| (*kid, if *kid == "k1" { [1; 32] } else { [2; 32] });
+        Options {
+            keys: kids.iter().map(key).collect(),
+            ..Options::default()
+        }
+    };
+    let mut before = Embedded::in_world(world.clone(), keys(&["k1"]));
+    before.request("r1", ALICE).await.expect_sent();
+    before.request("r1", BOB).await.expect_sent();
+    let code = world.provider.posted()[0].code.clone();
+    before.stop().await;
+
+    let mut promoted = Embedded::in_world(world.clone(), keys(&["k2", "k1"]));
+    promoted.request("r2", ALICE).await.expect_sent();
+    assert_eq!(
+        world.provider.posted()[2].code,
+        code,
+        "a resend continues under the old key"
+    );
+    assert_eq!(promoted.verify(ALICE, &code).await, Verdict::Verified);
+    promoted.stop().await;
+
+    let retired = Embedded::in_world(world.clone(), keys(&["k2"]));
+    let bobs = world.provider.posted()[1].code.clone();
+    assert_eq!(retired.verify(BOB, &bobs).await, Verdict::KeyUnavailable);
+    retired.stop().await;
+    let restored = Embedded::in_world(world.clone(), keys(&["k2", "k1"]));
+    assert_eq!(
+        restored.verify(BOB, &bobs).await,
+        Verdict::Verified,
+        "nothing was counted"
+    );
+}

@@ -1,0 +1,9 @@
+//! What otpost promises, as sentences: the real flow on the embedded gateway, with time paused.
+
+mod codes;
+mod delivery;
+mod limits;
+mod outages;
+mod poison;
+mod secrets;
+mod sending;

@@ -1,0 +1,73 @@
+//! What cannot be handled is set aside, and delays nobody.
+
+use std::time::Duration;
+
+use crate::harness::{ALICE, BOB, Embedded, Options, request};
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_cannot_be_attributed_is_set_aside_with_its_reason() {
+    let mut gateway = Embedded::start();
+    for body in [
+        b"not json".as_slice(),
+        b"",
+        b"{}",
+        br#"{"to":"+573001234567","code":"123456"}"#,
+        br#"{"request_id":7,"to":"+573001234567"}"#,
+        b"\xff\xfe",
+    ] {
+        gateway.publish(body);
+    }
+    gateway.request("r1", ALICE).await.expect_sent();
+    gateway.expect_no_result();
+    let dead = gateway.world.broker.dead_letters();
+    assert_eq!(dead.len(), 6);
+    for letter in dead {
+        let body = String::from_utf8(letter.body).expect("JSON");
+        assert_eq!(letter.reason, "unattributable");
+        assert!(
+            !letter.error.is_empty() && !letter.error.contains("57300"),
+            "{}",
+            letter.error
+        );
+        assert!(
+            !body.contains("573001234567") && !body.contains("123456"),
+            "{body}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_malformed_request_does_not_delay_its_neighbours() {
+    let mut gateway = Embedded::with(Options {
+        concurrency: 1,
+        ..Options::default()
+    });
+    let started = tokio::time::Instant::now();
+    gateway.publish(&request("r1", ALICE));
+    gateway.publish(b"{\"request_id\":\"bad\",\"to\":");
+    gateway.publish(&[b'['; 100_000]);
+    gateway.publish(&request("r2", BOB));
+    gateway.result().await.expect_sent();
+    gateway.result().await.expect("rejected", Some("invalid_request"));
+    gateway.result().await.expect_sent();
+    assert_eq!(started.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_gives_its_slot_back_and_costs_nobody_else() {
+    let mut gateway = Embedded::with(Options {
+        concurrency: 1,
+        ..Options::default()
+    });
+    gateway.world.provider.panic_next(1);
+    gateway.publish(&request("r1", ALICE));
+    gateway.world.provider.until_posted(1).await;
+    gateway.request("r2", BOB).await.expect_sent();
+    let panicked = gateway.result().await;
+    panicked.expect("unknown", Some("in_doubt"));
+    assert_eq!(
+        gateway.posted().len(),
+        2,
+        "a send that panicked may have been sent"
+    );
+}

@@ -1,0 +1,130 @@
+//! No code and no full number in anything that leaves: logs, results, dead letters, metrics, the store.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use otpost::domain::outcome::{Scope, SendFailure};
+use serde_json::json;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::harness::{ALICE, Embedded, with};
+
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Captured {
+    type Writer = Captured;
+
+    fn make_writer(&'a self) -> Captured {
+        self.clone()
+    }
+}
+
+/// Drives every kind of event: sends, refusals, failures, doubt, checks, panics, outages, poison.
+async fn drive(gateway: &mut Embedded, captured: &mut Vec<String>) -> Vec<String> {
+    let scripted = [
+        SendFailure::Rejected {
+            code: Some(21211),
+            scope: Scope::Recipient,
+        },
+        SendFailure::InDoubt {
+            detail: "timed out".to_owned(),
+        },
+        SendFailure::Throttled {
+            code: None,
+            retry_after: Some(Duration::from_secs(1)),
+        },
+        SendFailure::Unreachable {
+            detail: "refused".to_owned(),
+        },
+    ];
+    for (at, failure) in scripted.into_iter().enumerate() {
+        gateway.world.provider.answer([failure]);
+        gateway.publish(&with(
+            &format!("r{at}"),
+            ALICE,
+            json!({"user_name": "Ana", "client_ip": "10.1.2.3"}),
+        ));
+        captured.push(gateway.result().await.body.to_string());
+    }
+    gateway.publish(&with(
+        "own",
+        ALICE,
+        json!({"code": "98761234", "user_id": "user-7"}),
+    ));
+    captured.push(gateway.result().await.body.to_string());
+    for number in ["+573001234567890", "3001234567x", "6012345678", "00573001234567"] {
+        captured.push(gateway.request("bad", number).await.body.to_string());
+    }
+    gateway.publish(br#"{"to":"+573001234567","code":"98761234"}"#);
+    gateway.publish(br#"{"request_id":"odd","to":573001234567,"code":98761234}"#);
+    captured.push(gateway.result().await.body.to_string());
+    gateway.world.broker.fail_next_publishes(1);
+    captured.push(gateway.request("again", ALICE).await.body.to_string());
+    let codes: Vec<String> = gateway.posted().into_iter().map(|post| post.code).collect();
+    gateway.verify(ALICE, "11112222").await;
+    gateway
+        .verify(ALICE, codes.last().expect("something was sent"))
+        .await;
+    codes
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_code_or_full_address_appears_in_anything_captured() {
+    let log = Captured::default();
+    let filter = otpost::telemetry::filter_of("trace").expect("a filter");
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .json()
+        .with_writer(log.clone())
+        .finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    let mut gateway = Embedded::start();
+    let mut captured = Vec::new();
+    let codes = drive(&mut gateway, &mut captured).await;
+    drop(guard);
+    let dead = gateway.world.broker.dead_letters();
+    captured.extend(
+        dead.iter()
+            .map(|letter| format!("{} {}", letter.error, String::from_utf8_lossy(&letter.body))),
+    );
+    captured.push(otpost::telemetry::metrics::render());
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).expect("log lines are text");
+    assert!(log.lines().count() > 12, "a log that says nothing proves nothing");
+    captured.push(log);
+    let secrets = codes.iter().map(String::as_str).chain([
+        "98761234",
+        "11112222",
+        "3001234567",
+        "6012345678",
+        "user-7",
+        "10.1.2.3",
+    ]);
+    for secret in secrets {
+        for text in &captured {
+            assert!(!has_run(text, secret), "{secret} is in: {text}");
+        }
+    }
+}
+
+/// Digits that chance put into a longer run of digits are not the secret.
+fn has_run(text: &str, secret: &str) -> bool {
+    let is_part = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_hexdigit);
+    let bytes = text.as_bytes();
+    text.match_indices(secret).any(|(at, found)| {
+        let before = at.checked_sub(1).and_then(|before| bytes.get(before));
+        secret.len() >= 10 || (!is_part(before) && !is_part(bytes.get(at + found.len())))
+    })
+}
