@@ -82,10 +82,15 @@ impl fmt::Display for Fault {
     }
 }
 
-/// All that is wrong.
+/// All that is wrong, beside what could be read.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", .0.iter().map(|fault| format!("  {fault}")).collect::<Vec<_>>().join("\n"))]
-pub struct Faults(pub Vec<Fault>);
+#[error("{}", .faults.iter().map(|fault| format!("  {fault}")).collect::<Vec<_>>().join("\n"))]
+pub struct Faults {
+    /// Every fault.
+    pub faults: Vec<Fault>,
+    /// Every setting as it may be shown.
+    pub shown: Vec<Shown>,
+}
 
 /// A setting as it may be shown.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -277,7 +282,10 @@ impl Settings {
         if reader.faults.is_empty() {
             Ok(settings)
         } else {
-            Err(Faults(reader.faults))
+            Err(Faults {
+                faults: reader.faults,
+                shown: settings.shown,
+            })
         }
     }
 
@@ -394,6 +402,9 @@ impl Reader<'_> {
     /// Which of the settings that only some commands need does this one?
     fn needs(&self, name: &str) -> bool {
         use Role::{Http, Serve, Store, Token, Topology, Worker};
+        if self.role == Role::Show {
+            return true;
+        }
         match name {
             "AMQP_URL" => matches!(self.role, Worker | Http | Serve | Topology),
             "REDIS_URL" => matches!(self.role, Worker | Http | Serve | Store),

@@ -157,10 +157,23 @@ pub(super) fn read(variables: &Variables) -> RawSettings {
     envy::from_iter(trimmed).expect("optional text takes any value")
 }
 
+/// Settings of the service that otpost replaces, or of the contract, that this version does not follow yet.
+pub(super) const LATER: [&str; 8] = [
+    "TWILIO_VERIFY_SERVICE_SID",
+    "TWILIO_SENDER_MPS",
+    "TWILIO_STATUS_CALLBACK_URL",
+    "SMS_PROVIDER",
+    "EMAIL_OTP_ENABLED",
+    "DEFAULT_TIMEZONE",
+    "TEMPLATES_DIR",
+    "IN_DOUBT_POLICY",
+];
+
 /// Variables that look like settings of ours and are none, as a misspelt one would.
 pub(super) fn unknown(variables: &Variables) -> Vec<String> {
     const OURS: [&str; 5] = ["OTP_", "SMS_", "TWILIO_", "WORKER_", "JWT_"];
-    let looks_ours = |name: &&String| OURS.iter().any(|prefix| name.starts_with(prefix));
+    let looks_ours =
+        |name: &&String| LATER.contains(&name.as_str()) || OURS.iter().any(|prefix| name.starts_with(prefix));
     let known = |name: &str| is_ours(name) || name.strip_suffix("_FILE").is_some_and(is_ours);
     variables
         .keys()

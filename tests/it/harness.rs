@@ -153,12 +153,17 @@ impl Provider for ScriptedProvider {
 pub struct FlakyStore {
     pub inner: MemoryStore,
     pub gone: AtomicBool,
+    pub panics: AtomicUsize,
     pub asked: AtomicUsize,
 }
 
 impl FlakyStore {
     fn reach(&self) -> Result<&MemoryStore, StoreError> {
         self.asked.fetch_add(1, Ordering::SeqCst);
+        let panics = self
+            .panics
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        assert!(panics.is_err(), "the test wants a panic");
         if self.gone.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable("gone".to_owned()));
         }
@@ -246,6 +251,7 @@ impl World {
             store: Arc::new(FlakyStore {
                 inner: MemoryStore::new(clock),
                 gone: AtomicBool::new(false),
+                panics: AtomicUsize::new(0),
                 asked: AtomicUsize::new(0),
             }),
             provider: Arc::default(),

@@ -71,3 +71,27 @@ async fn a_panic_gives_its_slot_back_and_costs_nobody_else() {
         "a send that panicked may have been sent"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_panics_again_and_again_is_answered_and_set_aside() {
+    let mut gateway = Embedded::with(Options {
+        concurrency: 1,
+        ..Options::default()
+    });
+    gateway
+        .world
+        .store
+        .panics
+        .store(5, std::sync::atomic::Ordering::SeqCst);
+    gateway
+        .request("r1", ALICE)
+        .await
+        .expect("failed", Some("internal"));
+    gateway.request("r2", BOB).await.expect_sent();
+    let dead = gateway.world.broker.dead_letters();
+    assert_eq!(
+        (dead.len(), dead[0].reason.as_str(), dead[0].delivery_count),
+        (1, "panic", 4)
+    );
+    assert!(!String::from_utf8_lossy(&dead[0].body).contains("3001234567"));
+}

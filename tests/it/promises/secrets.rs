@@ -1,21 +1,29 @@
 //! No code and no full number in anything that leaves: logs, results, dead letters, metrics, the store.
 
+use std::cell::RefCell;
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
 use std::time::Duration;
 
+use crate::harness::{ALICE, Embedded, with};
 use otpost::domain::outcome::{Scope, SendFailure};
 use serde_json::json;
-use tracing_subscriber::fmt::MakeWriter;
 
-use crate::harness::{ALICE, Embedded, with};
+thread_local! {
+    static CAPTURED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
 
-#[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
+/// Keeps what the thread of a test logs. One subscriber serves the whole process: whether a log line is wanted at all
+/// is remembered for the process, so a subscriber of one thread alone could miss lines that other threads saw first.
+struct PerThread;
 
-impl Write for Captured {
+impl Write for PerThread {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        CAPTURED.with_borrow_mut(|captured| {
+            captured
+                .as_mut()
+                .map(|captured| captured.extend_from_slice(bytes))
+        });
         Ok(bytes.len())
     }
 
@@ -24,12 +32,22 @@ impl Write for Captured {
     }
 }
 
-impl<'a> MakeWriter<'a> for Captured {
-    type Writer = Captured;
+fn start_capturing() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let filter = otpost::telemetry::filter_of("trace").expect("a filter");
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .json()
+            .with_writer(|| PerThread)
+            .finish();
+        tracing::subscriber::set_global_default(subscriber).expect("nobody else sets one");
+    });
+    CAPTURED.set(Some(Vec::new()));
+}
 
-    fn make_writer(&'a self) -> Captured {
-        self.clone()
-    }
+fn captured_log() -> String {
+    String::from_utf8(CAPTURED.take().unwrap_or_default()).expect("log lines are text")
 }
 
 /// Drives every kind of event: sends, refusals, failures, doubt, checks, panics, outages, poison.
@@ -83,25 +101,17 @@ async fn drive(gateway: &mut Embedded, captured: &mut Vec<String>) -> Vec<String
 
 #[tokio::test(start_paused = true)]
 async fn no_code_or_full_address_appears_in_anything_captured() {
-    let log = Captured::default();
-    let filter = otpost::telemetry::filter_of("trace").expect("a filter");
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .json()
-        .with_writer(log.clone())
-        .finish();
-    let guard = tracing::subscriber::set_default(subscriber);
+    start_capturing();
     let mut gateway = Embedded::start();
     let mut captured = Vec::new();
     let codes = drive(&mut gateway, &mut captured).await;
-    drop(guard);
+    let log = captured_log();
     let dead = gateway.world.broker.dead_letters();
     captured.extend(
         dead.iter()
             .map(|letter| format!("{} {}", letter.error, String::from_utf8_lossy(&letter.body))),
     );
     captured.push(otpost::telemetry::metrics::render());
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).expect("log lines are text");
     assert!(log.lines().count() > 12, "a log that says nothing proves nothing");
     captured.push(log);
     let secrets = codes.iter().map(String::as_str).chain([
