@@ -59,17 +59,10 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
     if let (Role::Dev, Some(listener)) = (role, &listener) {
         greet(&settings, listener.local_addr()?, ops.local_addr()?, &wiring);
     }
-    let ops = http::serve(
-        ops,
-        http::ops_router(wiring.readiness(worker.is_some())),
-        CancellationToken::new(),
-    );
+    let ops =
+        http::serve(ops, http::ops_router(wiring.readiness(worker.is_some())), CancellationToken::new());
     let http = match listener {
-        Some(listener) => Some(http::serve(
-            listener,
-            http::router(wiring.api(&settings)?),
-            stop.clone(),
-        )),
+        Some(listener) => Some(http::serve(listener, http::router(wiring.api(&settings)?), stop.clone())),
         None => None,
     };
     events::started(word(role), env!("CARGO_PKG_VERSION"));
@@ -102,9 +95,7 @@ async fn run_worker(
     match worker {
         Some((gateway, source)) => {
             let concurrency = usize::from(settings.concurrency);
-            Worker::new(gateway, concurrency, settings.shutdown_grace, stop.clone())
-                .run(source)
-                .await
+            Worker::new(gateway, concurrency, settings.shutdown_grace, stop.clone()).run(source).await
         }
         None => 0,
     }
@@ -136,11 +127,7 @@ struct Wiring {
 
 enum Broker {
     Memory(MemoryBroker),
-    Rabbit {
-        settings: RabbitSettings,
-        publisher: Arc<RabbitPublisher>,
-        consuming: ConsumingFlag,
-    },
+    Rabbit { settings: RabbitSettings, publisher: Arc<RabbitPublisher>, consuming: ConsumingFlag },
 }
 
 type ConsumingFlag = std::sync::Mutex<Option<tokio::sync::watch::Receiver<bool>>>;
@@ -151,11 +138,7 @@ impl Wiring {
         let broker = match rabbit_settings(settings)? {
             Some(rabbit) => {
                 let publisher = Arc::new(RabbitPublisher::start(rabbit.clone()));
-                Broker::Rabbit {
-                    settings: rabbit,
-                    publisher,
-                    consuming: Default::default(),
-                }
+                Broker::Rabbit { settings: rabbit, publisher, consuming: Default::default() }
             }
             None => Broker::Memory(MemoryBroker::default()),
         };
@@ -164,13 +147,7 @@ impl Wiring {
             None => Arc::new(MemoryStore::new(Clock::System)),
         };
         let in_memory = (matches!(broker, Broker::Memory(_)), settings.redis_url.is_none());
-        Ok(Wiring {
-            names,
-            store,
-            broker,
-            clock: Clock::System,
-            in_memory,
-        })
+        Ok(Wiring { names, store, broker, clock: Clock::System, in_memory })
     }
 
     fn publisher(&self) -> Arc<dyn Publisher> {
@@ -183,9 +160,7 @@ impl Wiring {
     fn source(&self) -> Box<dyn RequestSource> {
         match &self.broker {
             Broker::Memory(broker) => Box::new(broker.source(64)),
-            Broker::Rabbit {
-                settings, consuming, ..
-            } => {
+            Broker::Rabbit { settings, consuming, .. } => {
                 let source = RabbitSource::start(settings.clone());
                 *consuming.lock().expect("nothing panics while it holds the lock") = Some(source.connected());
                 Box::new(source)
@@ -204,10 +179,7 @@ impl Wiring {
             publisher: self.publisher(),
             texts: texts(settings)?,
             codes: settings.codes.clone().context("OTP_SECRET_KEYS must be set")?,
-            recipients: settings
-                .recipients
-                .clone()
-                .context("OTP_RECIPIENT_KEY must be set")?,
+            recipients: settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?,
             rules: rules(settings),
             policy: policy(settings),
             names: self.names.clone(),
@@ -217,14 +189,8 @@ impl Wiring {
     }
 
     fn api(&self, settings: &Settings) -> anyhow::Result<Arc<Api>> {
-        let recipients = settings
-            .recipients
-            .clone()
-            .context("OTP_RECIPIENT_KEY must be set")?;
-        let jwt = settings
-            .jwt
-            .as_ref()
-            .context("JWT_SECRET or JWT_PUBLIC_KEY must be set")?;
+        let recipients = settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?;
+        let jwt = settings.jwt.as_ref().context("JWT_SECRET or JWT_PUBLIC_KEY must be set")?;
         Ok(Arc::new(Api {
             tokens: Tokens::new(jwt)?,
             verifier: Verifier {
@@ -246,29 +212,18 @@ impl Wiring {
 
     /// A worker is ready while it can take requests and publish results; HTTP depends on itself only.
     fn readiness(&self, works: bool) -> Readiness {
-        let Broker::Rabbit {
-            publisher, consuming, ..
-        } = &self.broker
-        else {
+        let Broker::Rabbit { publisher, consuming, .. } = &self.broker else {
             return Arc::new(|| Ok(()));
         };
         if !works {
             return Arc::new(|| Ok(()));
         }
         let publishing = publisher.connected();
-        let consuming = consuming
-            .lock()
-            .expect("nothing panics while it holds the lock")
-            .clone();
-        Arc::new(move || {
-            match (
-                consuming.as_ref().is_some_and(|up| *up.borrow()),
-                *publishing.borrow(),
-            ) {
-                (true, true) => Ok(()),
-                (false, _) => Err("not consuming: RabbitMQ is not connected\n"),
-                (true, false) => Err("not publishing: RabbitMQ is not connected or blocks publishers\n"),
-            }
+        let consuming = consuming.lock().expect("nothing panics while it holds the lock").clone();
+        Arc::new(move || match (consuming.as_ref().is_some_and(|up| *up.borrow()), *publishing.borrow()) {
+            (true, true) => Ok(()),
+            (false, _) => Err("not consuming: RabbitMQ is not connected\n"),
+            (true, false) => Err("not publishing: RabbitMQ is not connected or blocks publishers\n"),
         })
     }
 
@@ -319,10 +274,7 @@ pub(crate) fn limits(settings: &Settings) -> Limits {
     let hourly = |count| Quota { count, window: HOUR };
     Limits {
         number: set.number,
-        number_day: Quota {
-            count: set.number_day,
-            window: 24 * HOUR,
-        },
+        number_day: Quota { count: set.number_day, window: 24 * HOUR },
         user: hourly(set.user),
         ip: hourly(set.ip),
         all: hourly(set.all),
@@ -344,11 +296,7 @@ fn policy(settings: &Settings) -> Policy {
 }
 
 fn texts(settings: &Settings) -> anyhow::Result<Texts> {
-    let sms_encoding = if settings.gsm7 {
-        SmsEncoding::Gsm7
-    } else {
-        SmsEncoding::Unicode
-    };
+    let sms_encoding = if settings.gsm7 { SmsEncoding::Gsm7 } else { SmsEncoding::Unicode };
     let made = Texts::built_in(TextSettings {
         brand: settings.brand.clone(),
         sms_encoding,
@@ -395,10 +343,7 @@ fn simulated() -> Arc<dyn Provider> {
 fn twilio_settings(twilio: &Twilio, timeout: Duration) -> TwilioSettings {
     TwilioSettings {
         account_sid: twilio.account_sid.clone(),
-        authentication: Authentication {
-            user: twilio.user.clone(),
-            password: twilio.password.clone(),
-        },
+        authentication: Authentication { user: twilio.user.clone(), password: twilio.password.clone() },
         sender: match &twilio.sender {
             TwilioSender::Numbers(numbers) => Sender::Numbers(numbers.clone()),
             TwilioSender::Service(sid) => Sender::MessagingService(sid.clone()),
@@ -414,9 +359,7 @@ async fn listen(name: &str, address: SocketAddr, role: Role) -> anyhow::Result<T
     match TcpListener::bind(address).await {
         Err(error) if role == Role::Dev && error.kind() == std::io::ErrorKind::AddrInUse => {
             let free = SocketAddr::new(address.ip(), 0);
-            TcpListener::bind(free)
-                .await
-                .with_context(|| format!("{name}: listening on {free}"))
+            TcpListener::bind(free).await.with_context(|| format!("{name}: listening on {free}"))
         }
         listener => listener.with_context(|| format!("{name}: listening on {address}")),
     }
@@ -452,11 +395,7 @@ fn greet(settings: &Settings, http: SocketAddr, ops: SocketAddr, wiring: &Wiring
     let user = token.as_deref().unwrap_or("<one that your issuer signs>");
     let (broker, store) = wiring.in_memory;
     let place = |in_memory, name| {
-        if in_memory {
-            format!("in memory ({name} is not set)")
-        } else {
-            format!("at {name}")
-        }
+        if in_memory { format!("in memory ({name} is not set)") } else { format!("at {name}") }
     };
     println!(
         "otpost dev: one process, nothing is kept.

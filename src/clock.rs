@@ -23,19 +23,14 @@ pub enum Clock {
 impl Clock {
     /// A clock that starts now and moves with tokio's timers.
     pub fn tokio() -> Clock {
-        Clock::Tokio {
-            from: Clock::System.now(),
-            started: Instant::now(),
-        }
+        Clock::Tokio { from: Clock::System.now(), started: Instant::now() }
     }
 
     /// The time now.
     pub fn now(&self) -> UnixMillis {
         match self {
             Clock::System => {
-                let since = SystemTime::now()
-                    .duration_since(UNIX_EPOCH)
-                    .unwrap_or(Duration::ZERO);
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
                 UnixMillis::default().plus(since)
             }
             Clock::Tokio { from, started } => from.plus(started.elapsed()),

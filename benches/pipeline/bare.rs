@@ -75,11 +75,7 @@ impl Flavor {
             Self::Multi => Builder::new_multi_thread(),
             Self::Current => Builder::new_current_thread(),
         };
-        builder
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .context("no runtime")
+        builder.worker_threads(2).enable_all().build().context("no runtime")
     }
 
     pub fn name(self) -> &'static str {
@@ -137,14 +133,10 @@ pub async fn consume(settings: &Settings) -> anyhow::Result<()> {
     // Two connections, as the worker has: a blocked publisher must not stop acks.
     let connection = Connection::connect(&settings.amqp_url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
-    channel
-        .basic_qos(settings.prefetch, BasicQosOptions::default())
-        .await?;
+    channel.basic_qos(settings.prefetch, BasicQosOptions::default()).await?;
     let queue = format!("{}.send-sms", settings.prefix).into();
     let options = BasicConsumeOptions::default();
-    let mut requests = channel
-        .basic_consume(queue, "bare".into(), options, FieldTable::default())
-        .await?;
+    let mut requests = channel.basic_consume(queue, "bare".into(), options, FieldTable::default()).await?;
 
     let permits = Arc::new(Semaphore::new(settings.concurrency.into()));
     let mut stop = signal(SignalKind::terminate())?;
@@ -181,9 +173,7 @@ impl Loop {
             results,
             exchange: format!("{}.results", settings.prefix),
             prefix: settings.prefix.clone(),
-            redis: redis::Client::open(settings.redis_url.as_str())?
-                .get_connection_manager()
-                .await?,
+            redis: redis::Client::open(settings.redis_url.as_str())?.get_connection_manager().await?,
             admit: redis::Script::new(ADMIT),
             settle: redis::Script::new(SETTLE),
             http,
@@ -198,46 +188,29 @@ impl Loop {
     async fn handle(&self, delivery: Delivery) -> anyhow::Result<()> {
         let request: Request = serde_json::from_slice(&delivery.data)?;
         let now = jiff::Timestamp::now();
-        ensure!(
-            self.admit(&request, now).await?,
-            "{} was claimed before",
-            request.request_id
-        );
+        ensure!(self.admit(&request, now).await?, "{} was claimed before", request.request_id);
         let sid = self.send(&request).await?;
         self.settle(&request, &sid, now).await?;
         self.publish(&request, &sid, now, &delivery).await?;
-        timeout(BROKER_WITHIN, delivery.ack(BasicAckOptions::default()))
-            .await
-            .context("ack")??;
+        timeout(BROKER_WITHIN, delivery.ack(BasicAckOptions::default())).await.context("ack")??;
         let Request { request_id, to, .. } = &request;
         tracing::info!(%request_id, to = %masked(to), %sid, attempts = 1, "sms sent");
         Ok(())
     }
 
     async fn admit(&self, request: &Request, now: jiff::Timestamp) -> anyhow::Result<bool> {
-        let mut script = self
-            .admit
-            .key(self.key(request, &format!("claim:{}", request.request_id)));
+        let mut script = self.admit.key(self.key(request, &format!("claim:{}", request.request_id)));
         script.key(self.key(request, "sends:h"));
-        script
-            .arg(&request.request_id)
-            .arg(DAY_MS)
-            .arg(now.as_millisecond());
+        script.arg(&request.request_id).arg(DAY_MS).arg(now.as_millisecond());
         let mut redis = self.redis.clone();
-        Ok(timeout(STORE_WITHIN, script.invoke_async(&mut redis))
-            .await
-            .context("admit")??)
+        Ok(timeout(STORE_WITHIN, script.invoke_async(&mut redis)).await.context("admit")??)
     }
 
     async fn settle(&self, request: &Request, sid: &str, now: jiff::Timestamp) -> anyhow::Result<()> {
-        let mut script = self
-            .settle
-            .key(self.key(request, &format!("outcome:{}", request.request_id)));
+        let mut script = self.settle.key(self.key(request, &format!("outcome:{}", request.request_id)));
         script.arg(DAY_MS).arg(sid).arg(now.as_millisecond());
         let mut redis = self.redis.clone();
-        let _: i64 = timeout(STORE_WITHIN, script.invoke_async(&mut redis))
-            .await
-            .context("settle")??;
+        let _: i64 = timeout(STORE_WITHIN, script.invoke_async(&mut redis)).await.context("settle")??;
         Ok(())
     }
 
@@ -292,33 +265,21 @@ impl Loop {
             resend_after: (now + Duration::from_secs(30)).to_string(),
         };
         let body = serde_json::to_vec(&result)?;
-        let correlation = from
-            .properties
-            .correlation_id()
-            .clone()
-            .unwrap_or_else(|| req.request_id.as_str().into());
+        let correlation =
+            from.properties.correlation_id().clone().unwrap_or_else(|| req.request_id.as_str().into());
         let properties = BasicProperties::default()
             .with_content_type("application/json".into())
             .with_delivery_mode(2)
             .with_message_id(format!("{}:sent", req.request_id).into())
             .with_correlation_id(correlation)
             .with_timestamp(now.as_second().unsigned_abs());
-        let options = BasicPublishOptions {
-            mandatory: true,
-            ..Default::default()
-        };
+        let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let exchange = self.exchange.as_str().into();
         let confirmed = async {
-            self.results
-                .basic_publish(exchange, "sms.sent".into(), options, &body, properties)
-                .await?
-                .await
+            self.results.basic_publish(exchange, "sms.sent".into(), options, &body, properties).await?.await
         };
         let confirmation = timeout(BROKER_WITHIN, confirmed).await.context("publish")??;
-        ensure!(
-            matches!(confirmation, Confirmation::Ack(_)),
-            "the broker refused a result"
-        );
+        ensure!(matches!(confirmation, Confirmation::Ack(_)), "the broker refused a result");
         Ok(())
     }
 }

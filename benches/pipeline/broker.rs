@@ -22,9 +22,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const CONFIRM_WINDOW: usize = 500;
 
 /// Mobile ranges of Colombia in which every seven digits are a valid number.
-const MOBILE_RANGES: [u32; 20] = [
-    300, 301, 302, 303, 304, 305, 310, 311, 312, 313, 314, 315, 316, 317, 318, 319, 320, 321, 322, 323,
-];
+const MOBILE_RANGES: [u32; 20] =
+    [300, 301, 302, 303, 304, 305, 310, 311, 312, 313, 314, 315, 316, 317, 318, 319, 320, 321, 322, 323];
 
 pub struct Broker {
     connection: Connection,
@@ -34,19 +33,12 @@ pub struct Broker {
 
 impl Broker {
     pub async fn connect(url: &str, prefix: &str) -> anyhow::Result<Self> {
-        let connection = timeout(
-            ANSWER_WITHIN,
-            Connection::connect(url, ConnectionProperties::default()),
-        )
-        .await
-        .context("RabbitMQ does not answer")??;
+        let connection = timeout(ANSWER_WITHIN, Connection::connect(url, ConnectionProperties::default()))
+            .await
+            .context("RabbitMQ does not answer")??;
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        Ok(Self {
-            connection,
-            channel,
-            prefix: prefix.to_owned(),
-        })
+        Ok(Self { connection, channel, prefix: prefix.to_owned() })
     }
 
     fn name(&self, name: &str) -> lapin::types::ShortString {
@@ -62,27 +54,17 @@ impl Broker {
             ("results", ExchangeKind::Topic),
             ("dead", ExchangeKind::Direct),
         ] {
-            let options = ExchangeDeclareOptions {
-                durable: true,
-                ..Default::default()
-            };
-            self.channel
-                .exchange_declare(self.name(name), kind, options, FieldTable::default())
-                .await?;
+            let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+            self.channel.exchange_declare(self.name(name), kind, options, FieldTable::default()).await?;
         }
         let mut arguments = quorum();
         arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(100));
-        arguments.insert(
-            "x-dead-letter-exchange".into(),
-            long(&format!("{}.dead", self.prefix)),
-        );
+        arguments.insert("x-dead-letter-exchange".into(), long(&format!("{}.dead", self.prefix)));
         arguments.insert("x-dead-letter-routing-key".into(), long("dead-letters"));
         arguments.insert("x-dead-letter-strategy".into(), long("at-least-once"));
         arguments.insert("x-overflow".into(), long("reject-publish"));
-        self.declare_queue("send-sms", arguments, "requests", "send-sms")
-            .await?;
-        self.declare_queue("dead-letters", quorum(), "dead", "dead-letters")
-            .await
+        self.declare_queue("send-sms", arguments, "requests", "send-sms").await?;
+        self.declare_queue("dead-letters", quorum(), "dead", "dead-letters").await
     }
 
     async fn declare_queue(
@@ -93,30 +75,21 @@ impl Broker {
         key: &str,
     ) -> anyhow::Result<()> {
         let (queue, exchange) = (self.name(queue), self.name(exchange));
-        self.channel
-            .queue_declare(queue.clone(), QueueDeclareOptions::durable(), args)
-            .await?;
+        self.channel.queue_declare(queue.clone(), QueueDeclareOptions::durable(), args).await?;
         let options = QueueBindOptions::default();
-        self.channel
-            .queue_bind(queue, exchange, key.into(), options, FieldTable::default())
-            .await?;
+        self.channel.queue_bind(queue, exchange, key.into(), options, FieldTable::default()).await?;
         Ok(())
     }
 
     /// Fills the requests queue: persistent, mandatory, confirmed, each request for another number.
     pub async fn publish_requests(&self, count: usize) -> anyhow::Result<()> {
-        self.channel
-            .queue_purge(self.name("send-sms"), QueuePurgeOptions::default())
-            .await?;
+        self.channel.queue_purge(self.name("send-sms"), QueuePurgeOptions::default()).await?;
         let mut window = Vec::with_capacity(CONFIRM_WINDOW);
         for index in 0..count {
             window.push(self.publish_request(index).await?);
             if window.len() == CONFIRM_WINDOW || index + 1 == count {
                 for confirm in window.drain(..) {
-                    match timeout(ANSWER_WITHIN, confirm)
-                        .await
-                        .context("no confirm of a request")??
-                    {
+                    match timeout(ANSWER_WITHIN, confirm).await.context("no confirm of a request")?? {
                         Confirmation::Ack(None) => {}
                         other => bail!("a request was not taken: {other:?}"),
                     }
@@ -127,9 +100,7 @@ impl Broker {
     }
 
     async fn publish_request(&self, index: usize) -> anyhow::Result<lapin::PublisherConfirm> {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .context("the clock is before 1970")?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
         let request_id = format!("{}-{index:06}", self.prefix);
         let body = serde_json::json!({
             "request_id": request_id,
@@ -141,10 +112,7 @@ impl Broker {
             .with_delivery_mode(2)
             .with_timestamp(now.as_secs())
             .with_correlation_id(format!("order-{index:06}").into());
-        let options = BasicPublishOptions {
-            mandatory: true,
-            ..Default::default()
-        };
+        let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let body = body.to_string();
         let written = self.channel.basic_publish(
             self.name("requests"),
@@ -153,9 +121,7 @@ impl Broker {
             body.as_bytes(),
             properties,
         );
-        Ok(timeout(ANSWER_WITHIN, written)
-            .await
-            .context("RabbitMQ takes no more requests")??)
+        Ok(timeout(ANSWER_WITHIN, written).await.context("RabbitMQ takes no more requests")??)
     }
 
     /// Subscribes to every result. The queue is exclusive and not acked, so that it costs the broker, which
@@ -163,44 +129,24 @@ impl Broker {
     pub async fn collector(&self) -> anyhow::Result<Collector> {
         let channel = self.connection.create_channel().await?;
         let queue = self.name("bench-results");
-        let options = QueueDeclareOptions {
-            exclusive: true,
-            ..Default::default()
-        };
-        channel
-            .queue_declare(queue.clone(), options, FieldTable::default())
-            .await?;
+        let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
+        channel.queue_declare(queue.clone(), options, FieldTable::default()).await?;
         let bind = QueueBindOptions::default();
         channel
-            .queue_bind(
-                queue.clone(),
-                self.name("results"),
-                "#".into(),
-                bind,
-                FieldTable::default(),
-            )
+            .queue_bind(queue.clone(), self.name("results"), "#".into(), bind, FieldTable::default())
             .await?;
-        let consume = BasicConsumeOptions {
-            no_ack: true,
-            ..Default::default()
-        };
-        let consumer = channel
-            .basic_consume(queue, "bench".into(), consume, FieldTable::default())
-            .await?;
+        let consume = BasicConsumeOptions { no_ack: true, ..Default::default() };
+        let consumer = channel.basic_consume(queue, "bench".into(), consume, FieldTable::default()).await?;
         Ok(Collector { consumer })
     }
 
     /// Deletes every name of the contract under the prefix; deleting what is not there is no error.
     pub async fn clean_up(self) -> anyhow::Result<()> {
         for queue in ["send-sms", "send-email", "dead-letters"] {
-            self.channel
-                .queue_delete(self.name(queue), QueueDeleteOptions::default())
-                .await?;
+            self.channel.queue_delete(self.name(queue), QueueDeleteOptions::default()).await?;
         }
         for exchange in ["requests", "results", "dead"] {
-            self.channel
-                .exchange_delete(self.name(exchange), ExchangeDeleteOptions::default())
-                .await?;
+            self.channel.exchange_delete(self.name(exchange), ExchangeDeleteOptions::default()).await?;
         }
         self.connection.close(200, "done".into()).await?;
         Ok(())
@@ -229,24 +175,13 @@ impl Collector {
             let delivery = next.context("the results queue is gone")??;
             first.get_or_insert_with(Instant::now);
             let key = delivery.routing_key.as_str();
-            ensure!(
-                key == "sms.sent",
-                "a {key}: {}",
-                String::from_utf8_lossy(&delivery.data)
-            );
-            let id = delivery
-                .properties
-                .message_id()
-                .as_ref()
-                .context("a result without message_id")?;
+            ensure!(key == "sms.sent", "a {key}: {}", String::from_utf8_lossy(&delivery.data));
+            let id = delivery.properties.message_id().as_ref().context("a result without message_id")?;
             ensure!(seen.insert(id.as_str().to_owned()), "two results {id}");
             bytes += delivery.data.len();
         }
         let first = first.context("no result was asked for")?;
-        Ok(Collected {
-            wall: first.elapsed(),
-            bytes,
-        })
+        Ok(Collected { wall: first.elapsed(), bytes })
     }
 }
 

@@ -30,10 +30,7 @@ impl Process {
             .stderr(file)
             .spawn()
             .with_context(|| format!("cannot start {}", command.get_program().display()))?;
-        Ok(Self {
-            child,
-            log: log.to_owned(),
-        })
+        Ok(Self { child, log: log.to_owned() })
     }
 
     /// User and system time of all threads, those that have ended too.
@@ -47,12 +44,8 @@ impl Process {
             fs::read_to_string(format!("/proc/{}/stat", self.child.id())).context("the process has ended")?;
         // The program's name, in parentheses, may hold spaces: count the fields from behind it, at the third.
         let (_, fields) = stat.rsplit_once(')').context("no name in /proc/<pid>/stat")?;
-        let ticks: u64 = fields
-            .split_whitespace()
-            .skip(11)
-            .take(2)
-            .map(|field| field.parse().unwrap_or(0))
-            .sum();
+        let ticks: u64 =
+            fields.split_whitespace().skip(11).take(2).map(|field| field.parse().unwrap_or(0)).sum();
         Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
     }
 
@@ -75,10 +68,7 @@ impl Process {
     }
 
     pub async fn terminate(mut self) -> anyhow::Result<ExitStatus> {
-        let sent = Command::new("kill")
-            .arg("-TERM")
-            .arg(self.child.id().to_string())
-            .status()?;
+        let sent = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status()?;
         anyhow::ensure!(sent.success(), "kill -TERM failed");
         let asked = Instant::now();
         while asked.elapsed() < ENDS_WITHIN {
@@ -87,10 +77,7 @@ impl Process {
             }
             sleep(Duration::from_millis(20)).await;
         }
-        bail!(
-            "did not end {ENDS_WITHIN:?} after SIGTERM; the end of its log:\n{}",
-            self.log_tail()
-        )
+        bail!("did not end {ENDS_WITHIN:?} after SIGTERM; the end of its log:\n{}", self.log_tail())
     }
 }
 

@@ -97,29 +97,17 @@ impl Twilio {
             if !self.latency.is_zero() {
                 tokio::time::sleep(self.latency).await;
             }
-            return (
-                "201 Created",
-                message(self.posts.fetch_add(1, Ordering::Relaxed), form),
-            );
+            return ("201 Created", message(self.posts.fetch_add(1, Ordering::Relaxed), form));
         }
         if head.starts_with(b"GET /2010-04-01/Accounts/") {
             // The worker tests its credentials at start.
-            return (
-                "200 OK",
-                r#"{"status":"active","type":"Full","friendly_name":"bench"}"#.to_owned(),
-            );
+            return ("200 OK", r#"{"status":"active","type":"Full","friendly_name":"bench"}"#.to_owned());
         }
         if head.starts_with(b"POST /open ") {
             self.gate.send_replace(true);
         }
         let posts = self.posts.load(Ordering::Relaxed);
-        (
-            "200 OK",
-            format!(
-                r#"{{"held":{},"posts":{posts}}}"#,
-                self.held.load(Ordering::Relaxed)
-            ),
-        )
+        ("200 OK", format!(r#"{{"held":{},"posts":{posts}}}"#, self.held.load(Ordering::Relaxed)))
     }
 }
 
@@ -129,13 +117,9 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 
 fn content_length(head: &str) -> anyhow::Result<usize> {
     let value = head.lines().filter_map(|line| line.split_once(':'));
-    let value = value
-        .filter(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-        .map(|(_, value)| value)
-        .next();
-    value.map_or(Ok(0), |value| {
-        value.trim().parse().context("Content-Length is not a number")
-    })
+    let value =
+        value.filter(|(name, _)| name.eq_ignore_ascii_case("content-length")).map(|(_, value)| value).next();
+    value.map_or(Ok(0), |value| value.trim().parse().context("Content-Length is not a number"))
 }
 
 /// The reply to a created message, with the fields of Twilio's own.

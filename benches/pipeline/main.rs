@@ -97,10 +97,7 @@ fn messages(text: &str) -> Result<usize, String> {
 }
 
 fn current_thread() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("no runtime")
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")
 }
 
 async fn compare(args: &Args) -> anyhow::Result<()> {
@@ -108,9 +105,8 @@ async fn compare(args: &Args) -> anyhow::Result<()> {
     for pair in 0..args.pairs {
         for side in sides(args.only, pair) {
             let name = report::name(side);
-            let measured = run::run(args, side)
-                .await
-                .with_context(|| format!("pair {}, {name}", pair + 1))?;
+            let measured =
+                run::run(args, side).await.with_context(|| format!("pair {}, {name}", pair + 1))?;
             eprintln!("pair {} {name:<6} {measured}", pair + 1);
             report.add(side, measured);
         }

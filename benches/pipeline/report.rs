@@ -34,13 +34,7 @@ impl Report {
 
     pub fn print(&self, args: &Args) {
         let rows = self.rows();
-        let Args {
-            messages,
-            pairs,
-            concurrency,
-            latency_ms,
-            ..
-        } = args;
+        let Args { messages, pairs, concurrency, latency_ms, .. } = args;
         let runtime = args.bare_runtime.name();
         println!(
             "\n{pairs} pairs of {messages} messages, {concurrency} at once, Twilio answers in {latency_ms} ms"
@@ -66,68 +60,19 @@ impl Report {
     fn rows(&self) -> Vec<(&'static str, &'static str, usize, Spread)> {
         let each = |side: &[Measured], value: fn(&Measured) -> f64| side.iter().map(value).collect();
         let ratio = |value: fn(&Measured) -> f64| {
-            self.worker
-                .iter()
-                .zip(&self.bare)
-                .map(|(worker, bare)| value(worker) / value(bare))
-                .collect()
+            self.worker.iter().zip(&self.bare).map(|(worker, bare)| value(worker) / value(bare)).collect()
         };
         let rows: [(_, _, _, Vec<f64>); 10] = [
-            (
-                "worker_cpu_us",
-                "worker, µs CPU a message",
-                1,
-                each(&self.worker, |m| m.cpu_us),
-            ),
-            (
-                "bare_cpu_us",
-                "bare loop, µs CPU a message",
-                1,
-                each(&self.bare, |m| m.cpu_us),
-            ),
+            ("worker_cpu_us", "worker, µs CPU a message", 1, each(&self.worker, |m| m.cpu_us)),
+            ("bare_cpu_us", "bare loop, µs CPU a message", 1, each(&self.bare, |m| m.cpu_us)),
             ("cpu_ratio", "worker ÷ bare loop, CPU", 3, ratio(|m| m.cpu_us)),
-            (
-                "worker_per_second",
-                "worker, messages/s",
-                0,
-                each(&self.worker, |m| m.per_second),
-            ),
-            (
-                "bare_per_second",
-                "bare loop, messages/s",
-                0,
-                each(&self.bare, |m| m.per_second),
-            ),
-            (
-                "rate_ratio",
-                "worker ÷ bare loop, messages/s",
-                3,
-                ratio(|m| m.per_second),
-            ),
-            (
-                "worker_result_bytes",
-                "worker, bytes a result",
-                0,
-                each(&self.worker, |m| m.result_bytes),
-            ),
-            (
-                "bare_result_bytes",
-                "bare loop, bytes a result",
-                0,
-                each(&self.bare, |m| m.result_bytes),
-            ),
-            (
-                "worker_log_bytes",
-                "worker, bytes of log a message",
-                0,
-                each(&self.worker, |m| m.log_bytes),
-            ),
-            (
-                "bare_log_bytes",
-                "bare loop, bytes of log a message",
-                0,
-                each(&self.bare, |m| m.log_bytes),
-            ),
+            ("worker_per_second", "worker, messages/s", 0, each(&self.worker, |m| m.per_second)),
+            ("bare_per_second", "bare loop, messages/s", 0, each(&self.bare, |m| m.per_second)),
+            ("rate_ratio", "worker ÷ bare loop, messages/s", 3, ratio(|m| m.per_second)),
+            ("worker_result_bytes", "worker, bytes a result", 0, each(&self.worker, |m| m.result_bytes)),
+            ("bare_result_bytes", "bare loop, bytes a result", 0, each(&self.bare, |m| m.result_bytes)),
+            ("worker_log_bytes", "worker, bytes of log a message", 0, each(&self.worker, |m| m.log_bytes)),
+            ("bare_log_bytes", "bare loop, bytes of log a message", 0, each(&self.bare, |m| m.log_bytes)),
         ];
         let spread = |(key, title, decimals, values)| Some((key, title, decimals, Spread::of(values)?));
         rows.into_iter().filter_map(spread).collect()

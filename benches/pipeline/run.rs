@@ -36,12 +36,7 @@ pub struct Measured {
 
 impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            cpu_us,
-            per_second,
-            result_bytes,
-            log_bytes,
-        } = self;
+        let Self { cpu_us, per_second, result_bytes, log_bytes } = self;
         write!(f, "{cpu_us:6.1} µs CPU and {log_bytes:4.0} B of log a message, ")?;
         write!(f, "{per_second:6.0} messages/s, results of {result_bytes:.0} B")
     }
@@ -49,10 +44,7 @@ impl fmt::Display for Measured {
 
 pub async fn run(args: &Args, side: Side) -> anyhow::Result<Measured> {
     // A prefix of its own: no run finds another's keys, limits or messages.
-    let prefix = format!(
-        "otpost-bench-{:08x}",
-        getrandom::u32().context("no random numbers")?
-    );
+    let prefix = format!("otpost-bench-{:08x}", getrandom::u32().context("no random numbers")?);
     let folder = std::env::temp_dir().join(&prefix);
     std::fs::create_dir(&folder).context("no folder for the logs")?;
     let broker = Broker::connect(&args.amqp_url, &prefix).await?;
@@ -83,10 +75,7 @@ async fn measure(
     let mut process = match side {
         Side::Worker => {
             let mut topology = worker(args, prefix, &twilio, "topology")?;
-            let declared = topology
-                .current_dir(folder)
-                .output()
-                .context("cannot run otpost topology")?;
+            let declared = topology.current_dir(folder).output().context("cannot run otpost topology")?;
             ensure!(
                 declared.status.success(),
                 "otpost topology: {}",
@@ -108,11 +97,7 @@ async fn measure(
     let (cpu, collected, process) = between_the_points(args, &twilio, results, process).await?;
 
     let posts = twilio.state().await?.posts;
-    ensure!(
-        posts == args.messages,
-        "{posts} POSTs for {} requests",
-        args.messages
-    );
+    ensure!(posts == args.messages, "{posts} POSTs for {} requests", args.messages);
     let count = args.messages as f64;
     let log_bytes = process.log_bytes() as f64 / count;
     let ended = process.terminate().await?;
@@ -140,10 +125,7 @@ async fn between_the_points(
             break;
         }
         if started.elapsed() > UNDER_WAY_WITHIN {
-            bail!(
-                "{held} of {every_permit} messages under way; the log ends:\n{}",
-                process.log_tail()
-            );
+            bail!("{held} of {every_permit} messages under way; the log ends:\n{}", process.log_tail());
         }
         sleep(Duration::from_millis(50)).await;
     }
@@ -159,9 +141,7 @@ async fn between_the_points(
 /// An otpost command with the settings of a production of its own. The whole environment is here.
 fn worker(args: &Args, prefix: &str, twilio: &FakeTwilio, command: &str) -> anyhow::Result<Command> {
     // Bound and let go at once: taken by somebody else in between, the worker says so and the run fails.
-    let ops = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .to_string();
+    let ops = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.to_string();
     let mut otpost = Command::new(&args.binary);
     otpost
         .arg(command)
@@ -175,14 +155,8 @@ fn worker(args: &Args, prefix: &str, twilio: &FakeTwilio, command: &str) -> anyh
         .env("TWILIO_AUTH_TOKEN", AUTH_TOKEN)
         .env("TWILIO_FROM_NUMBER", SENDER)
         .env("TWILIO_API_BASE_URL", twilio.url())
-        .env(
-            "OTP_SECRET_KEYS",
-            "k1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
-        )
-        .env(
-            "OTP_RECIPIENT_KEY",
-            "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=",
-        )
+        .env("OTP_SECRET_KEYS", "k1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
+        .env("OTP_RECIPIENT_KEY", "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=")
         .env("JWT_SECRET", "a-secret-for-the-benchmark-of-otpost-only")
         .env("JWT_AUDIENCE", "otpost")
         // No e-mail provider is set up here, and no e-mail is sent.
@@ -198,26 +172,9 @@ fn worker(args: &Args, prefix: &str, twilio: &FakeTwilio, command: &str) -> anyh
 fn bare(args: &Args, prefix: &str, twilio: &FakeTwilio) -> anyhow::Result<Command> {
     let mut bare = Command::new(std::env::current_exe()?);
     bare.arg("bare").env_clear();
-    bare.args([
-        "--amqp-url",
-        &args.amqp_url,
-        "--redis-url",
-        &args.redis_url,
-        "--prefix",
-        prefix,
-    ]);
-    bare.args([
-        "--twilio-url",
-        &twilio.url(),
-        "--runtime",
-        args.bare_runtime.name(),
-    ]);
-    bare.args([
-        "--concurrency",
-        &args.concurrency.to_string(),
-        "--prefetch",
-        &prefetch(args).to_string(),
-    ]);
+    bare.args(["--amqp-url", &args.amqp_url, "--redis-url", &args.redis_url, "--prefix", prefix]);
+    bare.args(["--twilio-url", &twilio.url(), "--runtime", args.bare_runtime.name()]);
+    bare.args(["--concurrency", &args.concurrency.to_string(), "--prefetch", &prefetch(args).to_string()]);
     Ok(bare)
 }
 
@@ -248,17 +205,11 @@ impl FakeTwilio {
             .context("cannot start the fake Twilio")?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().context("its output is piped")?).read_line(&mut line)?;
-        let port = line
-            .trim()
-            .parse()
-            .context("the fake Twilio did not say its port")?;
+        let port = line.trim().parse().context("the fake Twilio did not say its port")?;
         Ok(Self {
             child,
             port,
-            http: reqwest::Client::builder()
-                .no_proxy()
-                .timeout(UNDER_WAY_WITHIN)
-                .build()?,
+            http: reqwest::Client::builder().no_proxy().timeout(UNDER_WAY_WITHIN).build()?,
         })
     }
 
@@ -267,13 +218,7 @@ impl FakeTwilio {
     }
 
     async fn state(&self) -> anyhow::Result<State> {
-        let body = self
-            .http
-            .get(format!("{}/state", self.url()))
-            .send()
-            .await?
-            .bytes()
-            .await?;
+        let body = self.http.get(format!("{}/state", self.url())).send().await?.bytes().await?;
         Ok(serde_json::from_slice(&body)?)
     }
 
@@ -291,17 +236,11 @@ impl Drop for FakeTwilio {
 }
 
 async fn delete_keys(url: &str, prefix: &str) -> anyhow::Result<()> {
-    let mut redis = redis::Client::open(url)?
-        .get_multiplexed_async_connection()
-        .await?;
+    let mut redis = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
     let mut cursor = 0_u64;
     loop {
         let mut scan = redis::cmd("SCAN");
-        scan.arg(cursor)
-            .arg("MATCH")
-            .arg(format!("{prefix}*"))
-            .arg("COUNT")
-            .arg(1000);
+        scan.arg(cursor).arg("MATCH").arg(format!("{prefix}*")).arg("COUNT").arg(1000);
         let (next, keys): (u64, Vec<String>) = scan.query_async(&mut redis).await?;
         if !keys.is_empty() {
             let _: i64 = redis::cmd("UNLINK").arg(keys).query_async(&mut redis).await?;

@@ -71,11 +71,7 @@ impl MemoryBroker {
             arrived: Arc::clone(&arrived),
         });
         state.hand_out();
-        MemorySource {
-            broker: self.clone(),
-            id,
-            arrived,
-        }
+        MemorySource { broker: self.clone(), id, arrived }
     }
 
     /// A new publisher.
@@ -223,10 +219,7 @@ impl State {
 
     fn settle(&mut self, consumer: u64, tag: u64, settlement: Settlement) {
         // Once its source is gone, the message is on its way to somebody else.
-        let Some(message) = self
-            .consumer(consumer)
-            .and_then(|consumer| consumer.taken.remove(&tag))
-        else {
+        let Some(message) = self.consumer(consumer).and_then(|consumer| consumer.taken.remove(&tag)) else {
             return;
         };
         if settlement == Settlement::Requeue {
@@ -348,16 +341,8 @@ impl MemorySource {
         };
         let message = consumer.taken.get(&tag)?.clone();
         let state = Arc::downgrade(&self.broker.state);
-        let settler = Box::new(MemorySettler {
-            state,
-            consumer: self.id,
-            tag,
-        });
-        Some(Some(Delivery {
-            body: message.body,
-            properties: message.properties,
-            settler,
-        }))
+        let settler = Box::new(MemorySettler { state, consumer: self.id, tag });
+        Some(Some(Delivery { body: message.body, properties: message.properties, settler }))
     }
 }
 

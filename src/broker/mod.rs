@@ -160,9 +160,7 @@ pub struct Names {
 impl Names {
     /// Names under a prefix.
     pub fn new(prefix: &str) -> Names {
-        Names {
-            prefix: prefix.to_owned(),
-        }
+        Names { prefix: prefix.to_owned() }
     }
 
     /// Direct exchange that callers publish to.
@@ -192,9 +190,7 @@ impl Names {
 
     /// True for the name of one of our own queues.
     pub fn is_ours(&self, queue: &str) -> bool {
-        queue
-            .strip_prefix(&self.prefix)
-            .is_some_and(|rest| rest.starts_with('.'))
+        queue.strip_prefix(&self.prefix).is_some_and(|rest| rest.starts_with('.'))
     }
 }
 

@@ -27,52 +27,42 @@ pub(super) fn run(settings: &Settings, numbers: &[String], json: bool) -> Exit {
     let rules = app::rules(settings);
     let rows: Vec<Row> = numbers
         .iter()
-        .map(
-            |number| match PhoneNumber::parse(number, settings.default_region) {
-                Ok(phone) => {
-                    let refusal = rules.refusal(&phone);
-                    Row {
-                        number: number.clone(),
-                        valid: true,
-                        formatted: Some(phone.e164().to_owned()),
-                        region: phone.region().map(|region| region.to_string()),
-                        kind: Some(phone.line().as_str()),
-                        sendable: refusal.is_none(),
-                        why_not: refusal.map(|code| code.message().to_owned()),
-                    }
-                }
-                Err(fault) => Row {
+        .map(|number| match PhoneNumber::parse(number, settings.default_region) {
+            Ok(phone) => {
+                let refusal = rules.refusal(&phone);
+                Row {
                     number: number.clone(),
-                    valid: false,
-                    formatted: None,
-                    region: None,
-                    kind: None,
-                    sendable: false,
-                    why_not: Some(format!("it {fault}")),
-                },
+                    valid: true,
+                    formatted: Some(phone.e164().to_owned()),
+                    region: phone.region().map(|region| region.to_string()),
+                    kind: Some(phone.line().as_str()),
+                    sendable: refusal.is_none(),
+                    why_not: refusal.map(|code| code.message().to_owned()),
+                }
+            }
+            Err(fault) => Row {
+                number: number.clone(),
+                valid: false,
+                formatted: None,
+                region: None,
+                kind: None,
+                sendable: false,
+                why_not: Some(format!("it {fault}")),
             },
-        )
+        })
         .collect();
     if json {
         print_json(&rows);
     } else {
         rows.iter().for_each(print_row);
     }
-    if rows.iter().all(|row| row.sendable) {
-        Exit::Done
-    } else {
-        Exit::No
-    }
+    if rows.iter().all(|row| row.sendable) { Exit::Done } else { Exit::No }
 }
 
 fn print_row(row: &Row) {
     let known = [row.formatted.as_deref(), row.region.as_deref(), row.kind];
     let known: Vec<&str> = known.into_iter().flatten().collect();
-    let known = if known.is_empty() {
-        "not valid".to_owned()
-    } else {
-        known.join(", ")
-    };
+    let known = if known.is_empty() { "not valid".to_owned() } else { known.join(", ") };
     let verdict = match &row.why_not {
         None => "sendable".to_owned(),
         Some(why) => format!("not sendable: {why}"),

@@ -30,27 +30,13 @@ pub(super) fn show_faults(faults: &Faults, json: bool) -> Exit {
 
 fn print(shown: &[Shown], faults: &[Fault], json: bool) {
     if json {
-        let problem = |name| {
-            faults
-                .iter()
-                .find(|fault| fault.name == name)
-                .map(|fault| fault.problem.as_str())
-        };
-        let rows: Vec<_> = shown
-            .iter()
-            .map(|shown| Row {
-                shown,
-                problem: problem(shown.name),
-            })
-            .collect();
+        let problem =
+            |name| faults.iter().find(|fault| fault.name == name).map(|fault| fault.problem.as_str());
+        let rows: Vec<_> = shown.iter().map(|shown| Row { shown, problem: problem(shown.name) }).collect();
         return print_json(&rows);
     }
     for shown in shown {
-        let default = if shown.given || shown.value == "(not set)" {
-            ""
-        } else {
-            "  (default)"
-        };
+        let default = if shown.given || shown.value == "(not set)" { "" } else { "  (default)" };
         println!("{:<30} {}{default}", shown.name, shown.value);
     }
 }

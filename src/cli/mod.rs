@@ -130,11 +130,7 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::RateLimit { number } => rate_limit::run(&settings, &number, json).await,
         Command::Config => config::run(&settings, json),
         Command::Topology => topology::run(&settings, json).await,
-        Command::Token {
-            phone,
-            scope,
-            minutes,
-        } => token::run(&settings, &phone, scope.as_deref(), minutes),
+        Command::Token { phone, scope, minutes } => token::run(&settings, &phone, scope.as_deref(), minutes),
         Command::Health => health::run(&settings),
     }
 }
@@ -169,8 +165,5 @@ async fn start(role: Role, settings: Settings, provider: DevProvider) -> Exit {
 
 /// Prints a list of objects for machines.
 fn print_json<T: serde::Serialize>(rows: &[T]) {
-    println!(
-        "{}",
-        serde_json::to_string_pretty(rows).expect("rows are plain data")
-    );
+    println!("{}", serde_json::to_string_pretty(rows).expect("rows are plain data"));
 }

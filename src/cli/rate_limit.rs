@@ -40,12 +40,7 @@ pub(super) async fn run(settings: &Settings, number: &str, json: bool) -> Exit {
     };
     let (limits, purpose) = (app::limits(settings), Purpose::default());
     let recipient = recipients.address(Channel::Sms, to.e164());
-    let subject = Subject {
-        recipient,
-        purpose: purpose.as_str(),
-        user: None,
-        ip: None,
-    };
+    let subject = Subject { recipient, purpose: purpose.as_str(), user: None, ip: None };
     let usage = match store.usage(&subject, &limits).await {
         Ok(usage) => usage,
         Err(error) => {
@@ -75,10 +70,7 @@ pub(super) async fn run(settings: &Settings, number: &str, json: bool) -> Exit {
 
 fn print_row(row: &Row) {
     println!("{}", row.to);
-    println!(
-        "  {} of {} sends in {} s, {} left",
-        row.used, row.limit, row.window, row.remaining
-    );
+    println!("  {} of {} sends in {} s, {} left", row.used, row.limit, row.window, row.remaining);
     println!("  {} of {} sends in a day", row.used_day, row.limit_day);
     match &row.resets_at {
         Some(at) => println!("  limited until {at}"),

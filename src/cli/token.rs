@@ -12,14 +12,9 @@ pub(super) fn run(settings: &Settings, phone: &str, scope: Option<&str>, minutes
         eprintln!("otpost: tokens are made in development only; set ENVIRONMENT=development");
         return Exit::Unusable;
     }
-    let expires = Clock::System
-        .now()
-        .plus(Duration::from_secs(60 * u64::from(minutes)));
+    let expires = Clock::System.now().plus(Duration::from_secs(60 * u64::from(minutes)));
     let phone = scope.is_none().then_some(phone);
-    let token = settings
-        .jwt
-        .as_ref()
-        .and_then(|jwt| development_token(jwt, phone, scope, expires));
+    let token = settings.jwt.as_ref().and_then(|jwt| development_token(jwt, phone, scope, expires));
     match token {
         Some(token) => {
             println!("{token}");

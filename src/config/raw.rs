@@ -122,37 +122,26 @@ pub(super) fn add_dotenv(variables: &mut Variables, path: &Path, faults: &mut Ve
 /// Takes each secret that `<NAME>_FILE` points to.
 pub(super) fn add_files(variables: &mut Variables, faults: &mut Vec<Fault>) {
     const BYTES_MAX: u64 = 64 * 1024;
-    for (name, _) in RawSettings::KINDS
-        .iter()
-        .filter(|(_, kind)| *kind == Kind::Secret)
-    {
+    for (name, _) in RawSettings::KINDS.iter().filter(|(_, kind)| *kind == Kind::Secret) {
         let file_name = format!("{name}_FILE");
         let Some(path) = variables.get(&file_name).filter(|path| !path.is_empty()) else {
             continue;
         };
         if variables.get(*name).is_some_and(|value| !value.is_empty()) {
-            faults.push(Fault::new(
-                &file_name,
-                format!("is set beside {name}; set one of them"),
-            ));
+            faults.push(Fault::new(&file_name, format!("is set beside {name}; set one of them")));
             continue;
         }
         let small = std::fs::metadata(path).is_ok_and(|file| file.len() <= BYTES_MAX);
         match std::fs::read_to_string(path) {
             Ok(secret) if small => drop(variables.insert((*name).to_owned(), secret.trim_end().to_owned())),
-            _ => faults.push(Fault::new(
-                &file_name,
-                "names no readable text file of at most 64 KiB",
-            )),
+            _ => faults.push(Fault::new(&file_name, "names no readable text file of at most 64 KiB")),
         }
     }
 }
 
 /// Reads all settings. An empty variable is the same as none.
 pub(super) fn read(variables: &Variables) -> RawSettings {
-    let given = variables
-        .iter()
-        .filter(|(name, value)| is_ours(name) && !value.trim().is_empty());
+    let given = variables.iter().filter(|(name, value)| is_ours(name) && !value.trim().is_empty());
     let trimmed = given.map(|(name, value)| (name.clone(), value.trim().to_owned()));
     envy::from_iter(trimmed).expect("optional text takes any value")
 }
@@ -175,12 +164,7 @@ pub(super) fn unknown(variables: &Variables) -> Vec<String> {
     let looks_ours =
         |name: &&String| LATER.contains(&name.as_str()) || OURS.iter().any(|prefix| name.starts_with(prefix));
     let known = |name: &str| is_ours(name) || name.strip_suffix("_FILE").is_some_and(is_ours);
-    variables
-        .keys()
-        .filter(looks_ours)
-        .filter(|name| !known(name))
-        .cloned()
-        .collect()
+    variables.keys().filter(looks_ours).filter(|name| !known(name)).cloned().collect()
 }
 
 fn is_ours(name: &str) -> bool {

@@ -50,10 +50,7 @@ impl Code {
             *digit = b'0' + u8::try_from(rest % 10).expect("a remainder of ten is a digit");
             rest /= 10;
         }
-        Code {
-            digits,
-            length: length.get(),
-        }
+        Code { digits, length: length.get() }
     }
 }
 
@@ -70,9 +67,7 @@ pub struct CodeLength(usize);
 impl CodeLength {
     /// Four to ten.
     pub fn new(length: usize) -> Option<CodeLength> {
-        (CODE_DIGITS_MIN..=CODE_DIGITS_MAX)
-            .contains(&length)
-            .then_some(CodeLength(length))
+        (CODE_DIGITS_MIN..=CODE_DIGITS_MAX).contains(&length).then_some(CodeLength(length))
     }
 
     /// The number of digits.
@@ -228,11 +223,7 @@ mod tests {
     }
 
     fn scope(purpose: &Purpose) -> CodeScope<'_> {
-        CodeScope {
-            channel: Channel::Sms,
-            address: "+573001234567",
-            purpose,
-        }
+        CodeScope { channel: Channel::Sms, address: "+573001234567", purpose }
     }
 
     fn challenge(number: u32) -> ChallengeId {
@@ -267,10 +258,7 @@ mod tests {
         }
         let expected = f64::from(CODES) / 10.0;
         for place in counts {
-            let chi_squared: f64 = place
-                .iter()
-                .map(|&n| (f64::from(n) - expected).powi(2) / expected)
-                .sum();
+            let chi_squared: f64 = place.iter().map(|&n| (f64::from(n) - expected).powi(2) / expected).sum();
             // Nine degrees of freedom: above 33.7 once in 10,000 fair draws. The inputs are fixed, so this is stable.
             assert!(chi_squared < 33.7, "chi squared {chi_squared}");
         }
@@ -285,14 +273,7 @@ mod tests {
         let others = [
             key().derive(&challenge(2), scope(&purpose), ten),
             key().derive(&challenge(1), scope(&login), ten),
-            key().derive(
-                &challenge(1),
-                CodeScope {
-                    address: "+573001234568",
-                    ..scope(&purpose)
-                },
-                ten,
-            ),
+            key().derive(&challenge(1), CodeScope { address: "+573001234568", ..scope(&purpose) }, ten),
             CodeKey::new(Kid::parse("k1").expect("valid"), &[4; 32]).derive(
                 &challenge(1),
                 scope(&purpose),
@@ -308,10 +289,7 @@ mod tests {
     fn a_digest_for_one_purpose_is_none_for_another() {
         let (purpose, login) = (Purpose::default(), Purpose::parse("login").expect("valid"));
         let code = Code::parse("123456").expect("valid");
-        assert_ne!(
-            key().digest(scope(&purpose), &code),
-            key().digest(scope(&login), &code)
-        );
+        assert_ne!(key().digest(scope(&purpose), &code), key().digest(scope(&login), &code));
     }
 
     #[test]
@@ -328,9 +306,6 @@ mod tests {
         assert!(CodeKeyring::new(vec![key(), key()]).is_none());
         let second = CodeKey::new(Kid::parse("k2").expect("valid"), &[9; 32]);
         let keyring = CodeKeyring::new(vec![second, key()]).expect("valid");
-        assert_eq!(
-            (keyring.first().kid().as_str(), keyring.kids()),
-            ("k2", ",k2,k1,")
-        );
+        assert_eq!((keyring.first().kid().as_str(), keyring.kids()), ("k2", ",k2,k1,"));
     }
 }

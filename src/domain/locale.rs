@@ -13,10 +13,7 @@ pub fn is_bcp47(text: &str) -> bool {
     text.len() <= 35
         && (shape || private_or_old)
         && text.split(['-', '_']).all(is_subtag)
-        && !text
-            .rsplit(['-', '_'])
-            .next()
-            .is_some_and(|last| last.len() == 1 && shape)
+        && !text.rsplit(['-', '_']).next().is_some_and(|last| last.len() == 1 && shape)
 }
 
 fn is_subtag(text: &str) -> bool {

@@ -182,28 +182,17 @@ impl Outcome {
 impl OutcomeError {
     /// An error that its code tells whole.
     pub fn of(code: ErrorCode) -> OutcomeError {
-        OutcomeError {
-            code,
-            detail: None,
-            provider_code: None,
-            retry_after: None,
-        }
+        OutcomeError { code, detail: None, provider_code: None, retry_after: None }
     }
 
     /// With a sentence in place of the code's own.
     pub fn detailed(code: ErrorCode, detail: impl ToString) -> OutcomeError {
-        OutcomeError {
-            detail: Some(detail.to_string()),
-            ..OutcomeError::of(code)
-        }
+        OutcomeError { detail: Some(detail.to_string()), ..OutcomeError::of(code) }
     }
 
     /// With the time to wait, rounded up to seconds.
     pub fn after(code: ErrorCode, wait: Duration) -> OutcomeError {
-        OutcomeError {
-            retry_after: Some(seconds_rounded_up(wait)),
-            ..OutcomeError::of(code)
-        }
+        OutcomeError { retry_after: Some(seconds_rounded_up(wait)), ..OutcomeError::of(code) }
     }
 }
 

@@ -54,10 +54,7 @@ impl PhoneNumber {
             return Err(PhoneFault::InternationalPrefix);
         }
         let home = (!written.plus).then_some(default_region);
-        let fault = PhoneFault::NotAssigned {
-            digits: digits.len(),
-            region: home,
-        };
+        let fault = PhoneFault::NotAssigned { digits: digits.len(), region: home };
         let number = Self::assigned(&written, home).ok_or(fault)?;
         let (code, national) = number.e164[1..].split_at(number.national_at - 1);
         let written_before = digits.strip_suffix(national);
@@ -69,11 +66,7 @@ impl PhoneNumber {
                 }) && number.region == Some(home)
             }
         };
-        if unchanged && digits_fit(&number.e164) {
-            Ok(number)
-        } else {
-            Err(fault)
-        }
+        if unchanged && digits_fit(&number.e164) { Ok(number) } else { Err(fault) }
     }
 
     /// The full number, `+` first. For the provider, for keyed hashes, and for nobody's eyes.
@@ -110,12 +103,7 @@ impl PhoneNumber {
             _ if !parsed.is_valid() => return None,
             _ => place_with_leading_zero(code, &e164[national_at..]),
         };
-        Some(PhoneNumber {
-            e164,
-            national_at,
-            region,
-            line,
-        })
+        Some(PhoneNumber { e164, national_at, region, line })
     }
 }
 
@@ -223,10 +211,7 @@ impl FromStr for Region {
 
     /// Either case is understood.
     fn from_str(text: &str) -> Result<Region, UnknownRegion> {
-        text.to_ascii_uppercase()
-            .parse()
-            .map(Region)
-            .map_err(|_| UnknownRegion)
+        text.to_ascii_uppercase().parse().map(Region).map_err(|_| UnknownRegion)
     }
 }
 
@@ -256,11 +241,7 @@ pub fn warm_up() {
     if let Ok(mut patterns) = DATABASE.cache().lock() {
         patterns.set_capacity(PATTERNS_KEPT_MAX);
     }
-    for (country, national) in [
-        (Id::CO, "3001234567"),
-        (Id::CO, "6012345678"),
-        (Id::US, "2015550123"),
-    ] {
+    for (country, national) in [(Id::CO, "3001234567"), (Id::CO, "6012345678"), (Id::US, "2015550123")] {
         // Only the work matters here; what these numbers parse to is for the tests.
         let _ = PhoneNumber::parse(national, Region(country));
     }
@@ -289,11 +270,7 @@ impl Written {
             Some(rest) => (true, rest),
             None => (false, text),
         };
-        let mut written = Written {
-            buffer: [b'+'; CHARS_MAX + 1],
-            len: 1,
-            plus,
-        };
+        let mut written = Written { buffer: [b'+'; CHARS_MAX + 1], len: 1, plus };
         for character in rest.chars() {
             match character {
                 '0'..='9' => {

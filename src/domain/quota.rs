@@ -18,11 +18,7 @@ pub struct Quota {
 /// `events` are times in rising order. The limit is reached exactly when the `count`-th newest event is still
 /// inside the window, and it ends when that event leaves it.
 pub fn wait(quota: Quota, events: &[UnixMillis], now: UnixMillis) -> Duration {
-    let Some(blocking) = quota
-        .count
-        .checked_sub(1)
-        .and_then(|newer| nth_newest(events, newer))
-    else {
+    let Some(blocking) = quota.count.checked_sub(1).and_then(|newer| nth_newest(events, newer)) else {
         return Duration::ZERO;
     };
     UnixMillis(blocking.0 + millis(quota.window)).since(now)
@@ -30,10 +26,7 @@ pub fn wait(quota: Quota, events: &[UnixMillis], now: UnixMillis) -> Duration {
 
 /// How many events lie inside the window.
 pub fn used(quota: Quota, events: &[UnixMillis], now: UnixMillis) -> u32 {
-    let inside = events
-        .iter()
-        .filter(|at| at.0 + millis(quota.window) > now.0)
-        .count();
+    let inside = events.iter().filter(|at| at.0 + millis(quota.window) > now.0).count();
     u32::try_from(inside).unwrap_or(u32::MAX)
 }
 
@@ -52,10 +45,7 @@ mod tests {
     fn check(count: u32, events: &[u64], now: u64, expected_ms: u64) {
         let events: Vec<_> = events.iter().copied().map(UnixMillis).collect();
         let quota = Quota { count, window: HOUR };
-        assert_eq!(
-            wait(quota, &events, UnixMillis(now)),
-            Duration::from_millis(expected_ms)
-        );
+        assert_eq!(wait(quota, &events, UnixMillis(now)), Duration::from_millis(expected_ms));
     }
 
     #[test]
@@ -75,10 +65,7 @@ mod tests {
 
     #[test]
     fn what_left_the_window_no_longer_counts() {
-        let quota = Quota {
-            count: 5,
-            window: HOUR,
-        };
+        let quota = Quota { count: 5, window: HOUR };
         let events = [UnixMillis(0), UnixMillis(1)];
         assert_eq!(used(quota, &events, UnixMillis(3_600_000)), 1);
     }

@@ -138,11 +138,7 @@ impl RecipientKeyring {
 
     /// The name of an address: the same for every worker, and of no use to who reads it.
     pub fn address(&self, channel: Channel, address: &str) -> Digest16 {
-        Digest16::of(
-            &self
-                .address
-                .digest(&[channel.as_str().as_bytes(), address.as_bytes()]),
-        )
+        Digest16::of(&self.address.digest(&[channel.as_str().as_bytes(), address.as_bytes()]))
     }
 
     /// The name of a caller's user.
@@ -179,10 +175,7 @@ mod tests {
     #[test]
     fn a_user_named_like_a_number_is_not_that_number() {
         let keyring = RecipientKeyring::new(&[7; 32]);
-        assert_ne!(
-            keyring.user("+573001234567"),
-            keyring.address(Channel::Sms, "+573001234567")
-        );
+        assert_ne!(keyring.user("+573001234567"), keyring.address(Channel::Sms, "+573001234567"));
         assert_ne!(keyring.user("10.0.0.1"), keyring.ip("10.0.0.1"));
     }
 

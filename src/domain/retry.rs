@@ -60,10 +60,8 @@ pub fn after_failure(
     match wait {
         Some(wait) if wait < time_left => Retry::After(wait),
         _ => {
-            let error = OutcomeError {
-                provider_code: code,
-                ..OutcomeError::of(ErrorCode::ProviderUnavailable)
-            };
+            let error =
+                OutcomeError { provider_code: code, ..OutcomeError::of(ErrorCode::ProviderUnavailable) };
             Retry::GiveUp(Status::Failed, error)
         }
     }
@@ -76,13 +74,7 @@ fn rejected(code: Option<u32>, scope: Scope) -> Retry {
             ErrorCode::ProviderRejected
         }
     };
-    Retry::GiveUp(
-        Status::Failed,
-        OutcomeError {
-            provider_code: code,
-            ..OutcomeError::of(word)
-        },
-    )
+    Retry::GiveUp(Status::Failed, OutcomeError { provider_code: code, ..OutcomeError::of(word) })
 }
 
 /// The base of the wait after try number `attempt`; `None` when it was the last.
@@ -104,16 +96,11 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn throttled(seconds: Option<u64>) -> SendFailure {
-        SendFailure::Throttled {
-            code: Some(20429),
-            retry_after: seconds.map(Duration::from_secs),
-        }
+        SendFailure::Throttled { code: Some(20429), retry_after: seconds.map(Duration::from_secs) }
     }
 
     fn unreachable() -> SendFailure {
-        SendFailure::Unreachable {
-            detail: "refused".to_owned(),
-        }
+        SendFailure::Unreachable { detail: "refused".to_owned() }
     }
 
     #[track_caller]
@@ -126,9 +113,7 @@ mod tests {
 
     #[test]
     fn waits_grow_from_the_first_to_the_longest() {
-        let waits: Vec<_> = (1..=8)
-            .map(|attempt| wait(attempt, &unreachable(), MINUTE, 0.0))
-            .collect();
+        let waits: Vec<_> = (1..=8).map(|attempt| wait(attempt, &unreachable(), MINUTE, 0.0)).collect();
         let expected = [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000].map(Some);
         assert_eq!(waits[..7], expected);
         assert_eq!(waits[7], None, "the eighth try is the last");
@@ -154,22 +139,14 @@ mod tests {
 
     #[test]
     fn what_is_in_doubt_is_never_tried_again_here() {
-        let failure = SendFailure::InDoubt {
-            detail: "reset".to_owned(),
-        };
+        let failure = SendFailure::InDoubt { detail: "reset".to_owned() };
         let next = after_failure(&RetryPolicy::default(), 1, &failure, MINUTE, 0.0);
-        assert_eq!(
-            next,
-            Retry::GiveUp(Status::Unknown, OutcomeError::of(ErrorCode::InDoubt))
-        );
+        assert_eq!(next, Retry::GiveUp(Status::Unknown, OutcomeError::of(ErrorCode::InDoubt)));
     }
 
     #[test]
     fn a_refusal_keeps_the_providers_number() {
-        let failure = SendFailure::Rejected {
-            code: Some(21211),
-            scope: Scope::Recipient,
-        };
+        let failure = SendFailure::Rejected { code: Some(21211), scope: Scope::Recipient };
         let Retry::GiveUp(status, error) = after_failure(&RetryPolicy::default(), 1, &failure, MINUTE, 0.0)
         else {
             panic!("a refusal is final")

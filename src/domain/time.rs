@@ -93,10 +93,7 @@ mod tests {
             assert_eq!(UnixMillis::parse_rfc3339(text), None, "{text}");
         }
         assert_eq!(UnixMillis::from_seconds(u64::MAX), None);
-        assert_eq!(
-            UnixMillis(u64::MAX).to_string(),
-            UnixMillis(MILLIS_MAX).to_string()
-        );
+        assert_eq!(UnixMillis(u64::MAX).to_string(), UnixMillis(MILLIS_MAX).to_string());
     }
 
     #[test]

@@ -38,10 +38,7 @@ impl Rules {
             error: OutcomeError::detailed(ErrorCode::InvalidRecipient, format!("`to` {fault}")),
         })?;
         match self.refusal(&number) {
-            Some(code) => Err(Refusal {
-                to: number.to_string(),
-                error: OutcomeError::of(code),
-            }),
+            Some(code) => Err(Refusal { to: number.to_string(), error: OutcomeError::of(code) }),
             None => Ok(number),
         }
     }
@@ -49,9 +46,7 @@ impl Rules {
     /// Why nothing is sent to a number, if nothing is.
     pub fn refusal(&self, number: &PhoneNumber) -> Option<ErrorCode> {
         let allowed = |countries: &BTreeSet<String>| {
-            number
-                .region()
-                .is_some_and(|region| countries.contains(&region.to_string()))
+            number.region().is_some_and(|region| countries.contains(&region.to_string()))
         };
         if !self.sms_enabled {
             Some(ErrorCode::ChannelDisabled)
@@ -90,23 +85,14 @@ impl Case<'_> {
     pub(super) fn handling(&self, turn: &Turn<'_>) -> Handling<'_> {
         let purpose = self.request.purpose.as_str();
         Handling {
-            subject: Subject {
-                recipient: self.recipient,
-                purpose,
-                user: self.user,
-                ip: self.ip,
-            },
+            subject: Subject { recipient: self.recipient, purpose, user: self.user, ip: self.ip },
             request: &self.request.id,
             owner: turn.owner,
         }
     }
 
     fn scope(&self) -> CodeScope<'_> {
-        CodeScope {
-            channel: Channel::Sms,
-            address: self.to.e164(),
-            purpose: &self.request.purpose,
-        }
+        CodeScope { channel: Channel::Sms, address: self.to.e164(), purpose: &self.request.purpose }
     }
 }
 
@@ -138,16 +124,9 @@ impl Gateway {
             to: to.to_string(),
             error: OutcomeError::detailed(ErrorCode::InvalidRequest, detail),
         };
-        let autofill = request
-            .autofill
-            .as_ref()
-            .map(autofill)
-            .transpose()
-            .map_err(invalid)?;
-        if let Some(template) = request
-            .template
-            .as_deref()
-            .filter(|template| !self.texts.has_template(template))
+        let autofill = request.autofill.as_ref().map(autofill).transpose().map_err(invalid)?;
+        if let Some(template) =
+            request.template.as_deref().filter(|template| !self.texts.has_template(template))
         {
             return Err(invalid(format!(
                 "`template` names no text; got a string of {} characters",
@@ -157,9 +136,7 @@ impl Gateway {
         Ok(Case {
             recipient: self.recipients.address(Channel::Sms, to.e164()),
             user: request.user_id.as_deref().map(|user| self.recipients.user(user)),
-            ip: request
-                .client_ip
-                .map(|ip| self.recipients.ip(&ip.to_canonical().to_string())),
+            ip: request.client_ip.map(|ip| self.recipients.ip(&ip.to_canonical().to_string())),
             request,
             to,
             autofill,
@@ -186,9 +163,7 @@ impl Gateway {
                 kids: self.codes.kids(),
                 limits: &self.policy.limits,
             };
-            let admission = turn
-                .asked("admit", Patience::UntilStop, || self.store.admit(&ask))
-                .await?;
+            let admission = turn.asked("admit", Patience::UntilStop, || self.store.admit(&ask)).await?;
             events::admitted(asked.elapsed());
             match admission {
                 Admission::Granted(grant) => return Ok(self.leave(case, grant, proposed)),
@@ -197,10 +172,7 @@ impl Gateway {
                     return Ok(Admitted::Doubt(grant));
                 }
                 Admission::Ended { outcome, ours } => {
-                    return Ok(Admitted::Ended {
-                        outcome,
-                        replayed: !ours,
-                    });
+                    return Ok(Admitted::Ended { outcome, replayed: !ours });
                 }
                 Admission::Busy(wait) => {
                     turn.slot.lend();
@@ -221,43 +193,30 @@ impl Gateway {
             Some(code) => Code::parse(code.expose()).expect("a code reads back"),
             None => key.derive(&challenge, case.scope(), self.policy.code_length),
         };
-        Proposed {
-            challenge,
-            digest: key.digest(case.scope(), &code),
-            code,
-        }
+        Proposed { challenge, digest: key.digest(case.scope(), &code), code }
     }
 
     /// Finds the code of the challenge that the store granted: the proposed one, or that of a pending challenge.
     fn leave(&self, case: &Case<'_>, grant: Grant, proposed: Proposed) -> Admitted {
         let granted = Instant::now();
         if grant.challenge == proposed.challenge && grant.digest == proposed.digest {
-            return Admitted::Send(Leave {
-                grant,
-                code: proposed.code,
-                granted,
-            });
+            return Admitted::Send(Leave { grant, code: proposed.code, granted });
         }
         match self.codes.get(&grant.kid) {
             Some(key) if !grant.callers_code => {
                 let code = key.derive(&grant.challenge, case.scope(), self.policy.code_length);
                 Admitted::Send(Leave { grant, code, granted })
             }
-            Some(key) if key.digest(case.scope(), &proposed.code) == grant.digest => Admitted::Send(Leave {
-                grant,
-                code: proposed.code,
-                granted,
-            }),
+            Some(key) if key.digest(case.scope(), &proposed.code) == grant.digest => {
+                Admitted::Send(Leave { grant, code: proposed.code, granted })
+            }
             // Only the caller knows its own code: a repeat that brings another one cannot stand in for it.
             Some(_) => {
                 let error =
                     OutcomeError::detailed(ErrorCode::InvalidRequest, "`code` is not that of the first copy");
                 Admitted::NoCode { grant, error }
             }
-            None => Admitted::NoCode {
-                grant,
-                error: OutcomeError::of(ErrorCode::Internal),
-            },
+            None => Admitted::NoCode { grant, error: OutcomeError::of(ErrorCode::Internal) },
         }
     }
 

@@ -41,11 +41,7 @@ impl Gateway {
         loop {
             let time_left = deadline.saturating_duration_since(Instant::now());
             if time_left < TIME_LEFT_MIN {
-                let status = if attempt > 1 {
-                    Status::Failed
-                } else {
-                    Status::Rejected
-                };
+                let status = if attempt > 1 { Status::Failed } else { Status::Rejected };
                 return Ok(self.unsent(case, status, attempt - 1, OutcomeError::of(ErrorCode::Expired)));
             }
             // A whole answer must fit, or another handling could take this one for dead.
@@ -64,9 +60,7 @@ impl Gateway {
                 Ok(accepted) => return Ok(self.sent(case, &grant, attempt, accepted, &text)),
                 Err(failure) => failure,
             };
-            let time_left = deadline
-                .saturating_duration_since(Instant::now())
-                .saturating_sub(TIME_LEFT_MIN);
+            let time_left = deadline.saturating_duration_since(Instant::now()).saturating_sub(TIME_LEFT_MIN);
             match after_failure(&self.policy.retry, attempt, &failure, time_left, jitter()) {
                 Retry::GiveUp(status, error) => return Ok(self.unsent(case, status, attempt, error)),
                 Retry::After(wait) => {
@@ -96,11 +90,8 @@ impl Gateway {
         let (started, provider) = (Instant::now(), self.provider.name());
         let fence = self.policy.provider_timeout + PROVIDER_FENCE;
         let answer = tokio::time::timeout(fence, self.provider.send(message)).await;
-        let answer = answer.unwrap_or_else(|_| {
-            Err(SendFailure::InDoubt {
-                detail: "no answer in time".to_owned(),
-            })
-        });
+        let answer =
+            answer.unwrap_or_else(|_| Err(SendFailure::InDoubt { detail: "no answer in time".to_owned() }));
         match &answer {
             Ok(_) => events::provider_accepted(provider, started.elapsed()),
             Err(failure) => {
@@ -121,12 +112,7 @@ impl Gateway {
     ) -> Result<(), GiveBack> {
         let handling = case.handling(turn);
         let waiting = Mark::Waiting(wait + WAITING_LEASE_SLACK);
-        held(
-            turn.asked("mark", Patience::UntilTold, || {
-                self.store.mark(&handling, waiting)
-            })
-            .await?,
-        )?;
+        held(turn.asked("mark", Patience::UntilTold, || self.store.mark(&handling, waiting)).await?)?;
         let rested = turn.rest(wait, Patience::UntilStop).await;
         if rested.is_err() {
             // Should this fail, the request is free again when its lease ends.
@@ -140,16 +126,8 @@ impl Gateway {
 
     async fn mark_sending(&self, turn: &Turn<'_>, case: &Case<'_>, attempt: u32) -> Result<(), GiveBack> {
         let handling = case.handling(turn);
-        let sending = Mark::Sending {
-            attempt,
-            lease: self.lease(),
-        };
-        held(
-            turn.asked("mark", Patience::UntilStop, || {
-                self.store.mark(&handling, sending)
-            })
-            .await?,
-        )
+        let sending = Mark::Sending { attempt, lease: self.lease() };
+        held(turn.asked("mark", Patience::UntilStop, || self.store.mark(&handling, sending)).await?)
     }
 
     fn sent(
@@ -177,21 +155,12 @@ impl Gateway {
     fn unsent(&self, case: &Case<'_>, status: Status, attempts: u32, error: OutcomeError) -> Outcome {
         let refused = Outcome::refused(status, self.clock.now(), case.request.purpose.as_str(), error);
         let provider = (attempts > 0).then(|| self.provider.name().to_owned());
-        Outcome {
-            attempts,
-            provider,
-            ..refused
-        }
+        Outcome { attempts, provider, ..refused }
     }
 
     /// The end of a request whose last try may or may not have been sent.
     pub(super) fn doubted(&self, case: &Case<'_>, grant: &Grant) -> Outcome {
-        self.unsent(
-            case,
-            Status::Unknown,
-            grant.attempt,
-            OutcomeError::of(ErrorCode::InDoubt),
-        )
+        self.unsent(case, Status::Unknown, grant.attempt, OutcomeError::of(ErrorCode::InDoubt))
     }
 
     /// The end of a request that could not be tried this time.

@@ -90,33 +90,22 @@ impl Gateway {
                     request.purpose.as_str(),
                     refusal.error,
                 );
-                let answer = Answer {
-                    request: &request.id,
-                    to: &refusal.to,
-                    outcome: &outcome,
-                    replayed: false,
-                };
+                let answer =
+                    Answer { request: &request.id, to: &refusal.to, outcome: &outcome, replayed: false };
                 return self.announce(turn, &answer).await;
             }
         };
         let (outcome, replayed) = match self.admit(turn, &case).await? {
             Admitted::Send(leave) => {
-                self.settle(turn, &case, self.dispatch(turn, &case, leave).await?)
-                    .await?
+                self.settle(turn, &case, self.dispatch(turn, &case, leave).await?).await?
             }
             Admitted::Doubt(grant) => self.settle(turn, &case, self.doubted(&case, &grant)).await?,
             Admitted::NoCode { grant, error } => {
-                self.settle(turn, &case, self.failed(&case, &grant, error))
-                    .await?
+                self.settle(turn, &case, self.failed(&case, &grant, error)).await?
             }
             Admitted::Ended { outcome, replayed } => (outcome, replayed),
         };
-        let answer = Answer {
-            request: &request.id,
-            to: &case.to.to_string(),
-            outcome: &outcome,
-            replayed,
-        };
+        let answer = Answer { request: &request.id, to: &case.to.to_string(), outcome: &outcome, replayed };
         self.announce(turn, &answer).await
     }
 }

@@ -39,12 +39,7 @@ impl Worker {
         grace: Duration,
         stop: CancellationToken,
     ) -> Worker {
-        Worker {
-            gateway,
-            permits: Arc::new(Semaphore::new(concurrency)),
-            stop,
-            grace,
-        }
+        Worker { gateway, permits: Arc::new(Semaphore::new(concurrency)), stop, grace }
     }
 
     /// Runs until told to stop and drained, or until the grace period is over: then it drops what is left, which the
@@ -54,10 +49,7 @@ impl Worker {
         while let Some((permit, delivery)) = self.next(source.as_mut()).await {
             let (gateway, permits, stop) = (self.gateway.clone(), self.permits.clone(), self.stop.clone());
             handlings.spawn(async move {
-                let slot = Slot {
-                    permits,
-                    permit: Some(permit),
-                };
+                let slot = Slot { permits, permit: Some(permit) };
                 handle(&gateway, delivery, slot, &stop).await;
             });
             while handlings.try_join_next().is_some() {}
@@ -103,13 +95,7 @@ impl Worker {
 
 async fn handle(gateway: &Gateway, delivery: Delivery, slot: Slot, stop: &CancellationToken) {
     let counted = events::handling_started();
-    let mut turn = Turn {
-        delivery: &delivery,
-        slot,
-        stop,
-        taken: Instant::now(),
-        owner: random_id(),
-    };
+    let mut turn = Turn { delivery: &delivery, slot, stop, taken: Instant::now(), owner: random_id() };
     let handled = AssertUnwindSafe(gateway.process(&mut turn)).catch_unwind().await;
     let settlement = match handled {
         Ok(Ok(())) => Settlement::Ack,
@@ -131,14 +117,8 @@ async fn panicked(gateway: &Gateway, turn: &mut Turn<'_>) -> Settlement {
     if delivery_count + 1 < PANICS_MAX {
         return Settlement::Requeue;
     }
-    let set_aside = AssertUnwindSafe(gateway.set_aside_poison(turn))
-        .catch_unwind()
-        .await;
-    if matches!(set_aside, Ok(Ok(()))) {
-        Settlement::Ack
-    } else {
-        Settlement::Requeue
-    }
+    let set_aside = AssertUnwindSafe(gateway.set_aside_poison(turn)).catch_unwind().await;
+    if matches!(set_aside, Ok(Ok(()))) { Settlement::Ack } else { Settlement::Requeue }
 }
 
 /// Why a delivery goes back to the broker.
@@ -216,10 +196,7 @@ impl Turn<'_> {
             match ask().await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => {
-                    let wait = waits
-                        .get_or_insert_with(outage_waits)
-                        .next()
-                        .expect("the waits have no end");
+                    let wait = waits.get_or_insert_with(outage_waits).next().expect("the waits have no end");
                     events::store_failed(step, &error, Some(wait));
                     self.rest(wait, patience).await?;
                 }

@@ -33,15 +33,8 @@ impl Gateway {
         outcome: Outcome,
     ) -> Result<(Outcome, bool), GiveBack> {
         let nothing_sent = matches!(outcome.status, Status::Failed | Status::Rejected);
-        let settle = Settle {
-            handling: case.handling(turn),
-            outcome: &outcome,
-            refund: nothing_sent,
-        };
-        match turn
-            .asked("settle", Patience::UntilTold, || self.store.settle(&settle))
-            .await?
-        {
+        let settle = Settle { handling: case.handling(turn), outcome: &outcome, refund: nothing_sent };
+        match turn.asked("settle", Patience::UntilTold, || self.store.settle(&settle)).await? {
             Settled::AsSaid => Ok((outcome, false)),
             Settled::Before(before) => Ok((before, true)),
         }
@@ -49,19 +42,12 @@ impl Gateway {
 
     /// Publishes a result, to its reply queue too where that is allowed, and waits until the broker has it.
     pub(super) async fn announce(&self, turn: &Turn<'_>, answer: &Answer<'_>) -> Result<(), GiveBack> {
-        let Answer {
-            request,
-            to,
-            outcome,
-            replayed,
-        } = answer;
+        let Answer { request, to, outcome, replayed } = answer;
         let properties = &turn.delivery.properties;
         let result = SendResult::new(request.as_str(), to, outcome, *replayed);
         let body = serde_json::to_vec(&result).expect("a result is plain data");
         let message = Outgoing {
-            target: Target::Results {
-                routing_key: routing_key(outcome.status),
-            },
+            target: Target::Results { routing_key: routing_key(outcome.status) },
             body: &body,
             message_id: &format!("{request}:{}", outcome.status.as_str()),
             correlation_id: Some(properties.correlation_id.as_deref().unwrap_or(request.as_str())),
@@ -70,14 +56,7 @@ impl Gateway {
         };
         self.publish(turn, message).await?;
         if let Some(queue) = self.reply_queue(turn, request) {
-            self.publish(
-                turn,
-                Outgoing {
-                    target: Target::Reply { queue },
-                    ..message
-                },
-            )
-            .await?;
+            self.publish(turn, Outgoing { target: Target::Reply { queue }, ..message }).await?;
         }
         events::request_ended(request.as_str(), to, outcome, *replayed, turn.taken.elapsed());
         Ok(())
@@ -86,11 +65,7 @@ impl Gateway {
     fn reply_queue<'a>(&self, turn: &Turn<'a>, request: &RequestId) -> Option<&'a str> {
         let queue = turn.delivery.properties.reply_to.as_deref()?;
         let allowed = !self.names.is_ours(queue)
-            && self
-                .policy
-                .reply_to_allowed
-                .iter()
-                .any(|rule| matches(rule, queue));
+            && self.policy.reply_to_allowed.iter().any(|rule| matches(rule, queue));
         if !allowed {
             events::reply_ignored(request.as_str());
         }
@@ -103,10 +78,7 @@ impl Gateway {
             let Err(error) = self.publisher.publish(message).await else {
                 return Ok(());
             };
-            let wait = waits
-                .get_or_insert_with(outage_waits)
-                .next()
-                .expect("the waits have no end");
+            let wait = waits.get_or_insert_with(outage_waits).next().expect("the waits have no end");
             events::publish_failed(&error, Some(wait));
             turn.rest(wait, Patience::UntilTold).await?;
         }
@@ -125,16 +97,7 @@ impl Gateway {
         let purpose = unacceptable.purpose.clone().unwrap_or_default();
         let error = OutcomeError::detailed(ErrorCode::InvalidRequest, fault);
         let outcome = Outcome::refused(Status::Rejected, self.clock.now(), purpose.as_str(), error);
-        self.announce(
-            turn,
-            &Answer {
-                request,
-                to: UNREADABLE,
-                outcome: &outcome,
-                replayed: false,
-            },
-        )
-        .await
+        self.announce(turn, &Answer { request, to: UNREADABLE, outcome: &outcome, replayed: false }).await
     }
 
     /// Ends a request that made the worker panic again and again: the result first, then the message set aside.
@@ -143,9 +106,7 @@ impl Gateway {
         let attributed = match read {
             Ok(request) => Some((request.id, request.purpose)),
             Err(refused) => {
-                let Unacceptable {
-                    request_id, purpose, ..
-                } = *refused;
+                let Unacceptable { request_id, purpose, .. } = *refused;
                 request_id.map(|id| (id, purpose.unwrap_or_default()))
             }
         };
@@ -154,17 +115,11 @@ impl Gateway {
             let outcome = Outcome::refused(Status::Failed, self.clock.now(), purpose.as_str(), error);
             self.announce(
                 turn,
-                &Answer {
-                    request: &request,
-                    to: UNREADABLE,
-                    outcome: &outcome,
-                    replayed: false,
-                },
+                &Answer { request: &request, to: UNREADABLE, outcome: &outcome, replayed: false },
             )
             .await?;
         }
-        self.set_aside(turn, "panic", "handling the message panicked")
-            .await
+        self.set_aside(turn, "panic", "handling the message panicked").await
     }
 
     async fn set_aside(&self, turn: &Turn<'_>, reason: &'static str, error: &str) -> Result<(), GiveBack> {
@@ -192,9 +147,7 @@ impl Gateway {
 /// The beginning of a body with every digit covered: neither a code nor a number can be read from it.
 fn masked_excerpt(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(EXCERPT_BYTES_MAX)]);
-    text.chars()
-        .map(|character| if character.is_numeric() { '#' } else { character })
-        .collect()
+    text.chars().map(|character| if character.is_numeric() { '#' } else { character }).collect()
 }
 
 fn routing_key(status: Status) -> &'static str {
@@ -226,10 +179,7 @@ mod tests {
 
     #[test]
     fn an_excerpt_shows_no_digit_of_any_script() {
-        assert_eq!(
-            masked_excerpt("{\"to\":\"+57 300\u{663}\"}".as_bytes()),
-            "{\"to\":\"+## ####\"}"
-        );
+        assert_eq!(masked_excerpt("{\"to\":\"+57 300\u{663}\"}".as_bytes()), "{\"to\":\"+## ####\"}");
         assert!(masked_excerpt(&[b'7'; 5_000]).len() == EXCERPT_BYTES_MAX);
     }
 }

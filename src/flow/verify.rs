@@ -31,16 +31,9 @@ impl Verifier {
         purpose: &Purpose,
         code: &Code,
     ) -> Result<Verdict, StoreError> {
-        let scope = CodeScope {
-            channel: Channel::Sms,
-            address: to.e164(),
-            purpose,
-        };
-        let digests: Vec<_> = self
-            .codes
-            .iter()
-            .map(|key| (key.kid().as_str(), key.digest(scope, code)))
-            .collect();
+        let scope = CodeScope { channel: Channel::Sms, address: to.e164(), purpose };
+        let digests: Vec<_> =
+            self.codes.iter().map(|key| (key.kid().as_str(), key.digest(scope, code))).collect();
         let check = Check {
             recipient: self.recipients.address(Channel::Sms, to.e164()),
             purpose: purpose.as_str(),

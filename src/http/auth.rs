@@ -62,10 +62,9 @@ impl Tokens {
     /// A checker for the configured key.
     pub fn new(settings: &Jwt) -> Result<Tokens, TokenFault> {
         let (key, algorithm) = match &settings.key {
-            JwtKey::Secret(secret) => (
-                DecodingKey::from_secret(secret.expose_secret().as_bytes()),
-                Algorithm::HS256,
-            ),
+            JwtKey::Secret(secret) => {
+                (DecodingKey::from_secret(secret.expose_secret().as_bytes()), Algorithm::HS256)
+            }
             JwtKey::Pem(pem) => public_key(pem.as_bytes()).ok_or(TokenFault)?,
         };
         let mut validation = Validation::new(algorithm);
@@ -97,12 +96,7 @@ impl Tokens {
     /// A service that was given this scope.
     pub(super) fn service(&self, headers: &HeaderMap, scope: &str) -> Result<(), Problem> {
         let claims = self.claims(headers)?;
-        if claims
-            .scope
-            .unwrap_or_default()
-            .split(' ')
-            .any(|given| given == scope)
-        {
+        if claims.scope.unwrap_or_default().split(' ').any(|given| given == scope) {
             return Ok(());
         }
         events::token_refused("scope");
@@ -111,9 +105,7 @@ impl Tokens {
     }
 
     fn claims(&self, headers: &HeaderMap) -> Result<Claims, Problem> {
-        let bearer = headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok());
+        let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = bearer.and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
@@ -156,14 +148,7 @@ pub fn development_token(
     expires: UnixMillis,
 ) -> Option<String> {
     let claims = Claims {
-        sub: Some(
-            if scope.is_some() {
-                "development-service"
-            } else {
-                "development-user"
-            }
-            .to_owned(),
-        ),
+        sub: Some(if scope.is_some() { "development-service" } else { "development-user" }.to_owned()),
         phone_number: phone_number.map(str::to_owned),
         name: phone_number.map(|_| "Ana".to_owned()),
         scope: scope.map(str::to_owned),

@@ -12,27 +12,20 @@ pub(super) struct Body(Map<String, Value>);
 
 impl Body {
     pub(super) fn read(headers: &HeaderMap, bytes: &Bytes) -> Result<Body, Problem> {
-        let kind = headers
-            .get(header::CONTENT_TYPE)
-            .and_then(|kind| kind.to_str().ok())
-            .unwrap_or_default();
+        let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let essence = kind.split(';').next().unwrap_or_default().trim();
         if !essence.eq_ignore_ascii_case("application/json") {
-            return Err(
-                Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
-                    .detail("the body must be application/json"),
-            );
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
+                .detail("the body must be application/json"));
         }
         match serde_json::from_slice(bytes) {
             Ok(Value::Object(fields)) => Ok(Body(fields)),
             Ok(_) => Err(Problem::invalid("the body must be a JSON object")),
-            Err(error) => Err(
-                Problem::new(StatusCode::BAD_REQUEST, "malformed_json").detail(format!(
-                    "the body is not valid JSON at line {}, column {}",
-                    error.line(),
-                    error.column()
-                )),
-            ),
+            Err(error) => Err(Problem::new(StatusCode::BAD_REQUEST, "malformed_json").detail(format!(
+                "the body is not valid JSON at line {}, column {}",
+                error.line(),
+                error.column()
+            ))),
         }
     }
 
@@ -43,8 +36,7 @@ impl Body {
         rule: &str,
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, Problem> {
-        self.optional(field, rule, read)?
-            .ok_or_else(|| fault(field, rule, self.shape(field)))
+        self.optional(field, rule, read)?.ok_or_else(|| fault(field, rule, self.shape(field)))
     }
 
     /// A field that may be absent or `null`, read by its rule.

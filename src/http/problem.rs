@@ -41,24 +41,15 @@ impl Problem {
     }
 
     pub(super) fn detail(self, detail: impl ToString) -> Problem {
-        Problem {
-            detail: Some(detail.to_string()),
-            ..self
-        }
+        Problem { detail: Some(detail.to_string()), ..self }
     }
 
     pub(super) fn attempts_remaining(self, attempts: u32) -> Problem {
-        Problem {
-            attempts_remaining: Some(attempts),
-            ..self
-        }
+        Problem { attempts_remaining: Some(attempts), ..self }
     }
 
     pub(super) fn retry_after(self, wait: Duration) -> Problem {
-        Problem {
-            retry_after: Some(seconds_rounded_up(wait)),
-            ..self
-        }
+        Problem { retry_after: Some(seconds_rounded_up(wait)), ..self }
     }
 
     /// A field of the request's body breaks its rule.
@@ -81,9 +72,7 @@ impl IntoResponse for Problem {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         if self.http_status == StatusCode::UNAUTHORIZED {
-            response
-                .headers_mut()
-                .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }

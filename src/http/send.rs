@@ -19,7 +19,8 @@ use crate::domain::locale::is_bcp47;
 use crate::domain::outcome::{ErrorCode, OutcomeError};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::recipient::{Channel, Digest16, Purpose};
-use crate::domain::request::{RequestId, SendRequestBody};
+use crate::domain::request::RequestId;
+use crate::domain::request::body::SendRequestBody;
 use crate::domain::time::seconds_rounded_up;
 use crate::store::Subject;
 use crate::telemetry::events;
@@ -44,17 +45,12 @@ pub(super) async fn send_verification_sms(
 ) -> Result<(StatusCode, Json<QueuedAnswer>), Problem> {
     let user = api.tokens.user(&headers)?;
     let body = Body::read(&headers, &bytes)?;
-    body.required("otp_type", "must be \"SMS\"", |kind| {
-        (kind == "SMS").then_some(())
-    })?;
+    body.required("otp_type", "must be \"SMS\"", |kind| (kind == "SMS").then_some(()))?;
     let number = user.claims.phone_number.as_deref().ok_or_else(|| {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_recipient")
             .detail("the token has no `phone_number`")
     })?;
-    let to = api
-        .rules
-        .recipient(number)
-        .map_err(|refusal| refused(&refusal.error))?;
+    let to = api.rules.recipient(number).map_err(|refusal| refused(&refusal.error))?;
     let client_ip = client_address(peer.ip(), &headers, &api.trusted_proxies).to_string();
     let request_id = match idempotency_key(&headers)? {
         // A repeat is answered as its first copy was, so limits are not looked at here: they would refuse it.
@@ -67,14 +63,8 @@ pub(super) async fn send_verification_sms(
     api.publish_request(&request_id, &to, &user, client_ip).await?;
     let resend_after = seconds_rounded_up(api.limits.cooldown);
     let (request_id, to, code_length) = (request_id.to_string(), to.to_string(), api.code_length);
-    let answer = QueuedAnswer {
-        request_id,
-        status: "queued",
-        channel: Channel::Sms,
-        to,
-        resend_after,
-        code_length,
-    };
+    let answer =
+        QueuedAnswer { request_id, status: "queued", channel: Channel::Sms, to, resend_after, code_length };
     Ok((StatusCode::ACCEPTED, Json(answer)))
 }
 
@@ -117,18 +107,10 @@ impl Api {
             request_id: request_id.to_string(),
             to: to.e164().to_owned(),
             user_id: Some(user.sub.clone()),
-            user_name: user
-                .claims
-                .name
-                .clone()
-                .filter(|name| name.chars().count() <= 200),
+            user_name: user.claims.name.clone().filter(|name| name.chars().count() <= 200),
             client_ip: Some(client_ip),
             locale: user.claims.locale.clone().filter(|locale| is_bcp47(locale)),
-            timezone: user
-                .claims
-                .zoneinfo
-                .clone()
-                .filter(|zone| jiff::tz::TimeZone::get(zone).is_ok()),
+            timezone: user.claims.zoneinfo.clone().filter(|zone| jiff::tz::TimeZone::get(zone).is_ok()),
             requested_at: Some(at.to_string()),
             ..SendRequestBody::default()
         };

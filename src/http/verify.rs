@@ -35,11 +35,7 @@ pub(super) async fn verify_phone_otp(
     let user = api.tokens.user(&headers)?;
     let body = Body::read(&headers, &bytes)?;
     let code = body.required("otp_code", "must be a string of 4 to 10 digits", Code::parse)?;
-    let number = user
-        .claims
-        .phone_number
-        .as_deref()
-        .and_then(|number| api.number(number));
+    let number = user.claims.phone_number.as_deref().and_then(|number| api.number(number));
     let to = number.ok_or_else(|| {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_recipient")
             .detail("the token has no valid `phone_number`")
@@ -55,12 +51,8 @@ pub(super) async fn verify_for_service(
 ) -> Result<Json<VerifiedAnswer>, Problem> {
     api.tokens.service(&headers, "otp:verify")?;
     let body = Body::read(&headers, &bytes)?;
-    body.optional("channel", "must be \"sms\"", |channel| {
-        (channel == "sms").then_some(())
-    })?;
-    let purpose = body
-        .optional("purpose", Purpose::RULE_SENTENCE, Purpose::parse)?
-        .unwrap_or_default();
+    body.optional("channel", "must be \"sms\"", |channel| (channel == "sms").then_some(()))?;
+    let purpose = body.optional("purpose", Purpose::RULE_SENTENCE, Purpose::parse)?.unwrap_or_default();
     let code = body.required("otp_code", "must be a string of 4 to 10 digits", Code::parse)?;
     let to = body.required("to", "must be a valid phone number", |text| api.number(text))?;
     api.check(to, purpose, &code).await
@@ -98,18 +90,14 @@ fn problem(verdict: &Verdict) -> Problem {
             problem(StatusCode::UNPROCESSABLE_ENTITY, "the code is wrong").attempts_remaining(*attempts_left)
         }
         Verdict::Expired { .. } => problem(StatusCode::GONE, "the code's life is over; ask for a new one"),
-        Verdict::NonePending => problem(
-            StatusCode::NOT_FOUND,
-            "no code is pending for this recipient and purpose",
-        ),
+        Verdict::NonePending => {
+            problem(StatusCode::NOT_FOUND, "no code is pending for this recipient and purpose")
+        }
         Verdict::AlreadyUsed => problem(StatusCode::CONFLICT, "the code was used before"),
-        Verdict::Locked { retry_after: None } => problem(
-            StatusCode::TOO_MANY_REQUESTS,
-            "too many wrong tries; ask for a new code",
-        ),
-        Verdict::Locked {
-            retry_after: Some(wait),
-        } => {
+        Verdict::Locked { retry_after: None } => {
+            problem(StatusCode::TOO_MANY_REQUESTS, "too many wrong tries; ask for a new code")
+        }
+        Verdict::Locked { retry_after: Some(wait) } => {
             let minutes = seconds_rounded_up(*wait).div_ceil(60);
             problem(
                 StatusCode::TOO_MANY_REQUESTS,
@@ -117,9 +105,8 @@ fn problem(verdict: &Verdict) -> Problem {
             )
             .retry_after(*wait)
         }
-        Verdict::KeyUnavailable => problem(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the key of this code is not here; nothing was counted",
-        ),
+        Verdict::KeyUnavailable => {
+            problem(StatusCode::SERVICE_UNAVAILABLE, "the key of this code is not here; nothing was counted")
+        }
     }
 }

@@ -37,12 +37,7 @@ impl SimulatedProvider {
 
     /// Shows each message by one write to `output`.
     pub fn new(seed: u64, clock: Clock, output: Box<dyn Write + Send>) -> SimulatedProvider {
-        SimulatedProvider {
-            seed,
-            sent: AtomicU64::new(0),
-            clock,
-            output: Mutex::new(output),
-        }
+        SimulatedProvider { seed, sent: AtomicU64::new(0), clock, output: Mutex::new(output) }
     }
 
     fn show(&self, message: &Message<'_>) -> io::Result<()> {
@@ -60,16 +55,11 @@ impl Provider for SimulatedProvider {
     }
 
     async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure> {
-        let hidden = |_| SendFailure::Unreachable {
-            detail: "the console cannot be written to".to_owned(),
-        };
+        let hidden = |_| SendFailure::Unreachable { detail: "the console cannot be written to".to_owned() };
         self.show(message).map_err(hidden)?;
         let number = self.sent.fetch_add(1, Ordering::Relaxed);
         let message_id = Some(format!("SM{:016x}{number:016x}", self.seed));
-        Ok(Accepted {
-            message_id,
-            segments: None,
-        })
+        Ok(Accepted { message_id, segments: None })
     }
 
     async fn check_credentials(&self) -> Result<(), CredentialFault> {
@@ -79,9 +69,7 @@ impl Provider for SimulatedProvider {
 
 fn block(message: &Message<'_>, clock: Clock) -> String {
     let ruler = "─".repeat(RULER_WIDTH);
-    let at = i64::try_from(clock.now().as_seconds())
-        .ok()
-        .and_then(|at| Timestamp::from_second(at).ok());
+    let at = i64::try_from(clock.now().as_seconds()).ok().and_then(|at| Timestamp::from_second(at).ok());
     let lines = [
         ("Para", message.to.to_string()),
         ("Código", message.code.expose().to_owned()),

@@ -59,11 +59,7 @@ enum Member {
 
 enum Record {
     Live(Live),
-    Ended {
-        owner: u64,
-        outcome: Outcome,
-        until: UnixMillis,
-    },
+    Ended { owner: u64, outcome: Outcome, until: UnixMillis },
 }
 
 struct Live {
@@ -99,11 +95,7 @@ const SWEEP_EVERY_STEPS: u32 = 1_000;
 impl MemoryStore {
     /// An empty store that reads this clock.
     pub fn new(clock: Clock) -> MemoryStore {
-        MemoryStore {
-            clock,
-            state: Mutex::default(),
-            time: Default::default(),
-        }
+        MemoryStore { clock, state: Mutex::default(), time: Default::default() }
     }
 
     /// Makes every later step happen at this time instead of the clock's. For tests of windows and lives.
@@ -163,28 +155,18 @@ impl State {
         if let Some(record) = self.records.get_mut(&key).filter(|record| record.until() > now) {
             return record.admit_again(ask, now);
         }
-        let challenge = self
-            .pending(ask, now)
-            .unwrap_or_else(|| started(&ask.proposal, now.plus(ask.code_life)));
+        let challenge =
+            self.pending(ask, now).unwrap_or_else(|| started(&ask.proposal, now.plus(ask.code_life)));
         let deadline = deadline(ask, challenge.expires, now);
         if let Err(error) = self.allowed(ask, deadline, now) {
             let outcome = Outcome::refused(Status::Rejected, now, ask.handling.subject.purpose, error);
             let until = now.plus(REFUSAL_KEPT);
-            self.records.insert(
-                key,
-                Record::Ended {
-                    owner: ask.handling.owner,
-                    outcome: outcome.clone(),
-                    until,
-                },
-            );
+            self.records
+                .insert(key, Record::Ended { owner: ask.handling.owner, outcome: outcome.clone(), until });
             return Admission::Ended { outcome, ours: true };
         }
         self.charge(ask, now);
-        let named = (
-            ask.handling.subject.recipient,
-            ask.handling.subject.purpose.to_owned(),
-        );
+        let named = (ask.handling.subject.recipient, ask.handling.subject.purpose.to_owned());
         self.challenges.insert(named, challenge.clone());
         let live = Live {
             phase: Phase::Sending,
@@ -203,9 +185,7 @@ impl State {
     /// The pending challenge, if this send may continue it.
     fn pending(&self, ask: &Admit<'_>, now: UnixMillis) -> Option<Challenge> {
         let subject = &ask.handling.subject;
-        let pending = self
-            .challenges
-            .get(&(subject.recipient, subject.purpose.to_owned()))?;
+        let pending = self.challenges.get(&(subject.recipient, subject.purpose.to_owned()))?;
         let proposal = &ask.proposal;
         let continues = pending.used.is_none()
             && pending.wrong < ask.limits.wrong_per_challenge
@@ -239,12 +219,8 @@ impl State {
             wait(LogKey::Sends(recipient), limits.number_day),
             wait(LogKey::Posts(recipient), POSTS_PER_DAY),
             wait(LogKey::All, limits.all),
-            subject
-                .user
-                .map_or(Duration::ZERO, |user| wait(LogKey::User(user), limits.user)),
-            subject
-                .ip
-                .map_or(Duration::ZERO, |ip| wait(LogKey::Ip(ip), limits.ip)),
+            subject.user.map_or(Duration::ZERO, |user| wait(LogKey::User(user), limits.user)),
+            subject.ip.map_or(Duration::ZERO, |ip| wait(LogKey::Ip(ip), limits.ip)),
         ]
         .into_iter()
         .max()
@@ -252,19 +228,11 @@ impl State {
     }
 
     fn cooldown(&self, recipient: Digest16, now: UnixMillis) -> Duration {
-        self.cooldowns
-            .get(&recipient)
-            .map_or(Duration::ZERO, |until| until.since(now))
+        self.cooldowns.get(&recipient).map_or(Duration::ZERO, |until| until.since(now))
     }
 
     fn times(&self, key: &LogKey) -> Vec<UnixMillis> {
-        let mut times: Vec<_> = self
-            .logs
-            .get(key)
-            .into_iter()
-            .flatten()
-            .map(|entry| entry.at)
-            .collect();
+        let mut times: Vec<_> = self.logs.get(key).into_iter().flatten().map(|entry| entry.at).collect();
         times.sort_unstable();
         times
     }
@@ -322,29 +290,14 @@ impl State {
     fn settle(&mut self, settle: &Settle<'_>, now: UnixMillis) -> Settled {
         let handling = &settle.handling;
         let key = record_key(handling);
-        if let Some(Record::Ended {
-            owner,
-            outcome,
-            until,
-        }) = self.records.get(&key)
+        if let Some(Record::Ended { owner, outcome, until }) = self.records.get(&key)
             && *until > now
         {
-            return if *owner == handling.owner {
-                Settled::AsSaid
-            } else {
-                Settled::Before(outcome.clone())
-            };
+            return if *owner == handling.owner { Settled::AsSaid } else { Settled::Before(outcome.clone()) };
         }
-        let kept = if settle.outcome.status == Status::Rejected {
-            REFUSAL_KEPT
-        } else {
-            OUTCOME_KEPT
-        };
-        let ended = Record::Ended {
-            owner: handling.owner,
-            outcome: settle.outcome.clone(),
-            until: now.plus(kept),
-        };
+        let kept = if settle.outcome.status == Status::Rejected { REFUSAL_KEPT } else { OUTCOME_KEPT };
+        let ended =
+            Record::Ended { owner: handling.owner, outcome: settle.outcome.clone(), until: now.plus(kept) };
         if settle.refund {
             self.refund(handling);
         }
@@ -371,43 +324,31 @@ impl State {
     fn verify(&mut self, check: &Check<'_>, now: UnixMillis) -> Verdict {
         let wrong_key = LogKey::Wrong(check.recipient);
         let wrong_wait = quota::wait(check.limits.wrong, &self.times(&wrong_key), now);
-        let counted = self.logs.get(&wrong_key).is_some_and(|log| {
-            log.iter()
-                .any(|entry| entry.member == Member::Check(check.check_id))
-        });
+        let counted = self
+            .logs
+            .get(&wrong_key)
+            .is_some_and(|log| log.iter().any(|entry| entry.member == Member::Check(check.check_id)));
         let named = (check.recipient, check.purpose.to_owned());
-        let pending = self
-            .challenges
-            .get_mut(&named)
-            .filter(|pending| pending.expires.plus(KEPT_AFTER) > now);
+        let pending =
+            self.challenges.get_mut(&named).filter(|pending| pending.expires.plus(KEPT_AFTER) > now);
         let Some(challenge) = pending else {
             return Verdict::NonePending;
         };
         if let Some(used) = challenge.used {
-            return if used == check.check_id {
-                Verdict::Verified
-            } else {
-                Verdict::AlreadyUsed
-            };
+            return if used == check.check_id { Verdict::Verified } else { Verdict::AlreadyUsed };
         }
         if challenge.expires <= now {
-            return Verdict::Expired {
-                at: challenge.expires,
-            };
+            return Verdict::Expired { at: challenge.expires };
         }
         let tries_max = check.limits.wrong_per_challenge;
         if counted {
-            return Verdict::Wrong {
-                attempts_left: tries_max.saturating_sub(challenge.wrong),
-            };
+            return Verdict::Wrong { attempts_left: tries_max.saturating_sub(challenge.wrong) };
         }
         if challenge.wrong >= tries_max {
             return Verdict::Locked { retry_after: None };
         }
         if !wrong_wait.is_zero() {
-            return Verdict::Locked {
-                retry_after: Some(wrong_wait),
-            };
+            return Verdict::Locked { retry_after: Some(wrong_wait) };
         }
         let Some((_, typed)) = check.digests.iter().find(|(kid, _)| *kid == challenge.kid) else {
             return Verdict::KeyUnavailable;
@@ -420,10 +361,7 @@ impl State {
         let attempts_left = tries_max - challenge.wrong;
         self.append(
             wrong_key,
-            Entry {
-                member: Member::Check(check.check_id),
-                at: now,
-            },
+            Entry { member: Member::Check(check.check_id), at: now },
             Duration::from_secs(3600),
         );
         Verdict::Wrong { attempts_left }
@@ -442,11 +380,9 @@ impl State {
     fn sweep(&mut self, now: UnixMillis) {
         const LOG_KEPT: Duration = Duration::from_secs(7 * 86_400);
         self.records.retain(|_, record| record.until() > now);
-        self.challenges
-            .retain(|_, challenge| challenge.expires.plus(KEPT_AFTER) > now);
+        self.challenges.retain(|_, challenge| challenge.expires.plus(KEPT_AFTER) > now);
         self.cooldowns.retain(|_, until| *until > now);
-        self.logs
-            .retain(|_, log| log.last().is_some_and(|newest| newest.at.plus(LOG_KEPT) > now));
+        self.logs.retain(|_, log| log.last().is_some_and(|newest| newest.at.plus(LOG_KEPT) > now));
     }
 }
 
@@ -470,8 +406,7 @@ fn started(proposal: &Proposal<'_>, expires: UnixMillis) -> Challenge {
 fn deadline(ask: &Admit<'_>, challenge_expires: UnixMillis, now: UnixMillis) -> UnixMillis {
     let asked = ask.requested_at.map_or(now, |at| at.min(now));
     let deadline = asked.plus(ask.code_life).min(challenge_expires);
-    ask.not_after
-        .map_or(deadline, |not_after| deadline.min(not_after))
+    ask.not_after.map_or(deadline, |not_after| deadline.min(not_after))
 }
 
 impl Record {
@@ -485,10 +420,7 @@ impl Record {
     fn admit_again(&mut self, ask: &Admit<'_>, now: UnixMillis) -> Admission {
         let live = match self {
             Record::Ended { owner, outcome, .. } => {
-                return Admission::Ended {
-                    outcome: outcome.clone(),
-                    ours: *owner == ask.handling.owner,
-                };
+                return Admission::Ended { outcome: outcome.clone(), ours: *owner == ask.handling.owner };
             }
             Record::Live(live) => live,
         };

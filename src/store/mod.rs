@@ -80,10 +80,7 @@ pub struct Limits {
 }
 
 /// Sends to one number in a sliding day that no refund gives back: a provider's refusals are no free loop.
-pub const POSTS_PER_DAY: Quota = Quota {
-    count: 20,
-    window: Duration::from_secs(86_400),
-};
+pub const POSTS_PER_DAY: Quota = Quota { count: 20, window: Duration::from_secs(86_400) };
 
 /// Whom a send is charged to.
 #[derive(Clone, Copy, Debug)]

@@ -15,23 +15,13 @@ use crate::domain::verdict::Verdict;
 pub fn request_ended(request: &str, to: &str, outcome: &Outcome, replayed: bool, elapsed: Duration) {
     let (status, reason) = (outcome.status.as_str(), outcome.reason());
     let replayed_word = if replayed { "true" } else { "false" };
-    let labels = OutcomeLabels {
-        channel: "sms",
-        status,
-        reason,
-        replayed: replayed_word,
-    };
+    let labels = OutcomeLabels { channel: "sms", status, reason, replayed: replayed_word };
     METRICS.outcomes.get_or_create(&labels).inc();
     observe(&METRICS.request, elapsed);
     let elapsed_ms = elapsed.as_millis();
-    let (attempts, provider_code) = (
-        outcome.attempts,
-        outcome.error.as_ref().and_then(|error| error.provider_code),
-    );
-    info!(
-        request,
-        to, status, reason, attempts, provider_code, replayed, elapsed_ms, "request ended"
-    );
+    let (attempts, provider_code) =
+        (outcome.attempts, outcome.error.as_ref().and_then(|error| error.provider_code));
+    info!(request, to, status, reason, attempts, provider_code, replayed, elapsed_ms, "request ended");
 }
 
 /// The store answered whether a request may be sent.
@@ -41,13 +31,7 @@ pub fn admitted(elapsed: Duration) {
 
 /// The provider took a message.
 pub fn provider_accepted(provider: &'static str, elapsed: Duration) {
-    observe(
-        &METRICS.provider.get_or_create(&ProviderLabels {
-            provider,
-            answer: "accepted",
-        }),
-        elapsed,
-    );
+    observe(&METRICS.provider.get_or_create(&ProviderLabels { provider, answer: "accepted" }), elapsed);
 }
 
 /// The provider did not take a message, or its answer was lost.
@@ -59,26 +43,15 @@ pub fn provider_failed(
     elapsed: Duration,
 ) {
     let answer = failure.as_str();
-    observe(
-        &METRICS
-            .provider
-            .get_or_create(&ProviderLabels { provider, answer }),
-        elapsed,
-    );
+    observe(&METRICS.provider.get_or_create(&ProviderLabels { provider, answer }), elapsed);
     match failure {
         SendFailure::Rejected { code, scope } => {
             let scope = scope.as_str();
-            warn!(
-                request,
-                provider, attempt, code, scope, "provider refused a message"
-            );
+            warn!(request, provider, attempt, code, scope, "provider refused a message");
         }
         SendFailure::Throttled { code, retry_after } => {
             let retry_after_ms = retry_after.map(|wait| wait.as_millis());
-            warn!(
-                request,
-                provider, attempt, code, retry_after_ms, "provider throttled a message"
-            );
+            warn!(request, provider, attempt, code, retry_after_ms, "provider throttled a message");
         }
         SendFailure::Unreachable { detail } => {
             warn!(request, provider, attempt, detail, "provider is unreachable")
@@ -89,22 +62,14 @@ pub fn provider_failed(
 
 /// A send will be tried again.
 pub fn send_retried(request: &str, attempt: u32, failure: &SendFailure, wait: Duration) {
-    METRICS
-        .retries
-        .get_or_create(&ReasonLabel {
-            reason: failure.as_str(),
-        })
-        .inc();
+    METRICS.retries.get_or_create(&ReasonLabel { reason: failure.as_str() }).inc();
     let wait_ms = wait.as_millis();
     info!(request, attempt, wait_ms, "send will be tried again");
 }
 
 /// A delivery found another handling that died while it was sending.
 pub fn doubt_found(request: &str, attempt: u32) {
-    warn!(
-        request,
-        attempt, "a send was left in doubt by a handling that ended"
-    );
+    warn!(request, attempt, "a send was left in doubt by a handling that ended");
 }
 
 /// A handling starts; the returned value counts it until it is dropped.
@@ -148,10 +113,7 @@ pub fn reply_ignored(request: &str) {
 
 /// The store did not answer a step.
 pub fn store_failed(step: &'static str, error: &impl Display, retry_in: Option<Duration>) {
-    METRICS
-        .store_failures
-        .get_or_create(&ReasonLabel { reason: step })
-        .inc();
+    METRICS.store_failures.get_or_create(&ReasonLabel { reason: step }).inc();
     let retry_in_ms = retry_in.map(|wait| wait.as_millis());
     warn!(step, %error, retry_in_ms, "store did not answer");
 }
@@ -165,24 +127,13 @@ pub fn publish_failed(error: &impl Display, retry_in: Option<Duration>) {
 
 /// A code was checked.
 pub fn code_checked(to: &impl Display, purpose: &str, verdict: &Verdict) {
-    METRICS
-        .checks
-        .get_or_create(&ReasonLabel {
-            reason: verdict.as_str(),
-        })
-        .inc();
+    METRICS.checks.get_or_create(&ReasonLabel { reason: verdict.as_str() }).inc();
     info!(%to, purpose, verdict = verdict.as_str(), "code checked");
 }
 
 /// An HTTP request was answered. The route is the pattern, never the path or the query.
 pub fn http_answered(method: &str, route: &str, status: u16, elapsed: Duration) {
-    METRICS
-        .http
-        .get_or_create(&HttpLabels {
-            route: route.to_owned(),
-            status,
-        })
-        .inc();
+    METRICS.http.get_or_create(&HttpLabels { route: route.to_owned(), status }).inc();
     observe(&METRICS.http_seconds, elapsed);
     let elapsed_us = elapsed.as_micros();
     debug!(method, route, status, elapsed_us, "http request answered");
@@ -209,10 +160,7 @@ pub fn stopped(unfinished: usize) {
     if unfinished == 0 {
         info!("stopped with nothing in flight");
     } else {
-        warn!(
-            unfinished,
-            "stopped with deliveries unfinished; the broker gives them to another worker"
-        );
+        warn!(unfinished, "stopped with deliveries unfinished; the broker gives them to another worker");
     }
 }
 

@@ -47,9 +47,8 @@ pub(super) struct RoleLabel {
 }
 
 /// From half a millisecond to a minute.
-const SECONDS: [f64; 16] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-];
+const SECONDS: [f64; 16] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
 #[derive(Clone)]
 pub(super) struct Seconds;
@@ -113,82 +112,27 @@ impl Metrics {
 
     fn register(&mut self) {
         let r = &mut self.registry;
-        r.register(
-            "outcomes",
-            "Requests ended, by status and reason",
-            self.outcomes.clone(),
-        );
-        r.register_with_unit(
-            "admission",
-            "Time to admit a request",
-            Unit::Seconds,
-            self.admission.clone(),
-        );
-        r.register_with_unit(
-            "provider",
-            "Time of a provider's answer",
-            Unit::Seconds,
-            self.provider.clone(),
-        );
-        r.register_with_unit(
-            "request",
-            "Delivery to confirmed result",
-            Unit::Seconds,
-            self.request.clone(),
-        );
+        r.register("outcomes", "Requests ended, by status and reason", self.outcomes.clone());
+        r.register_with_unit("admission", "Time to admit a request", Unit::Seconds, self.admission.clone());
+        r.register_with_unit("provider", "Time of a provider's answer", Unit::Seconds, self.provider.clone());
+        r.register_with_unit("request", "Delivery to confirmed result", Unit::Seconds, self.request.clone());
         r.register("in_flight", "Requests being handled", self.in_flight.clone());
-        r.register(
-            "retries",
-            "Sends to be tried again, by what failed",
-            self.retries.clone(),
-        );
+        r.register("retries", "Sends to be tried again, by what failed", self.retries.clone());
         r.register("checks", "Codes checked, by verdict", self.checks.clone());
-        r.register(
-            "store_failures",
-            "Steps that the store did not answer",
-            self.store_failures.clone(),
-        );
+        r.register("store_failures", "Steps that the store did not answer", self.store_failures.clone());
         r.register(
             "publish_failures",
             "Messages that the broker did not confirm",
             self.publish_failures.clone(),
         );
-        r.register(
-            "results_unroutable",
-            "Results that no queue was bound for",
-            self.unroutable.clone(),
-        );
-        r.register(
-            "replies_ignored",
-            "Reply queues that are not allowed",
-            self.replies_ignored.clone(),
-        );
-        r.register(
-            "dead_letters",
-            "Messages set aside, by reason",
-            self.dead_letters.clone(),
-        );
-        r.register(
-            "given_back",
-            "Deliveries put back to the queue",
-            self.given_back.clone(),
-        );
+        r.register("results_unroutable", "Results that no queue was bound for", self.unroutable.clone());
+        r.register("replies_ignored", "Reply queues that are not allowed", self.replies_ignored.clone());
+        r.register("dead_letters", "Messages set aside, by reason", self.dead_letters.clone());
+        r.register("given_back", "Deliveries put back to the queue", self.given_back.clone());
         r.register("panics", "Handlings that panicked", self.panics.clone());
-        r.register(
-            "broker_connected",
-            "1 while the broker is connected",
-            self.connected.clone(),
-        );
-        r.register(
-            "broker_connections_lost",
-            "Broker connections lost",
-            self.connections_lost.clone(),
-        );
-        r.register(
-            "http_requests",
-            "HTTP requests, by route and status",
-            self.http.clone(),
-        );
+        r.register("broker_connected", "1 while the broker is connected", self.connected.clone());
+        r.register("broker_connections_lost", "Broker connections lost", self.connections_lost.clone());
+        r.register("http_requests", "HTTP requests, by route and status", self.http.clone());
         r.register_with_unit(
             "http_request",
             "Time of an HTTP answer",

@@ -14,13 +14,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Never logged, whatever the filter: one crate logs the payload of a returned message, and at `trace` others print
 /// frames and requests, which hold codes and numbers.
-const ALWAYS_OFF: [&str; 5] = [
-    "lapin::returned_messages=off",
-    "lapin=info",
-    "hyper=info",
-    "reqwest=info",
-    "amq_protocol=info",
-];
+const ALWAYS_OFF: [&str; 5] =
+    ["lapin::returned_messages=off", "lapin=info", "hyper=info", "reqwest=info", "amq_protocol=info"];
 
 /// Starts logging to standard output. `filter` is in the syntax of `RUST_LOG`.
 pub fn start_logging(filter: &str, json: bool) -> Result<(), String> {
@@ -29,22 +24,10 @@ pub fn start_logging(filter: &str, json: bool) -> Result<(), String> {
     let layer = tracing_subscriber::fmt::layer();
     let started = if json {
         registry
-            .with(
-                layer
-                    .json()
-                    .flatten_event(true)
-                    .with_current_span(false)
-                    .with_span_list(false),
-            )
+            .with(layer.json().flatten_event(true).with_current_span(false).with_span_list(false))
             .try_init()
     } else {
-        registry
-            .with(
-                layer
-                    .with_target(false)
-                    .with_ansi(std::io::stdout().is_terminal()),
-            )
-            .try_init()
+        registry.with(layer.with_target(false).with_ansi(std::io::stdout().is_terminal())).try_init()
     };
     started.map_err(|error| error.to_string())
 }

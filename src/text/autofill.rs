@@ -18,10 +18,8 @@ pub struct WebOtpDomain(String);
 impl WebOtpDomain {
     pub fn parse(text: &str) -> Result<WebOtpDomain, AutofillFault> {
         // A last label of digits would be an address: browsers bind a code to a domain.
-        let named = text
-            .rsplit('.')
-            .next()
-            .is_some_and(|label| label.bytes().any(|byte| byte.is_ascii_alphabetic()));
+        let named =
+            text.rsplit('.').next().is_some_and(|label| label.bytes().any(|byte| byte.is_ascii_alphabetic()));
         if text.len() <= 253 && named && text.split('.').all(is_label) {
             Ok(WebOtpDomain(text.to_ascii_lowercase()))
         } else {
@@ -36,9 +34,7 @@ impl WebOtpDomain {
 
 fn is_label(text: &str) -> bool {
     (1..=63).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-')
 }
@@ -117,15 +113,9 @@ mod tests {
     #[test]
     fn a_hash_has_eleven_characters_of_base64() {
         assert!(AndroidAppHash::parse("FA+9qCX9VSu").is_ok());
-        for text in [
-            "",
-            "FA+9qCX9VS",
-            "FA+9qCX9VSuX",
-            "FA-9qCX9VSu",
-            "FA+9qCX9VS=",
-            "FA+9qCX9VS\n",
-            "FA+9qCX9Vñ",
-        ] {
+        for text in
+            ["", "FA+9qCX9VS", "FA+9qCX9VSuX", "FA-9qCX9VSu", "FA+9qCX9VS=", "FA+9qCX9VS\n", "FA+9qCX9Vñ"]
+        {
             assert_eq!(AndroidAppHash::parse(text), Err(AutofillFault::Hash), "{text:?}");
         }
     }

@@ -41,19 +41,11 @@ pub enum Encoding {
 /// Counts a text's messages as a provider does: no character is split between two of them.
 pub fn measure(text: &str) -> Segments {
     match pack(text.chars().map(septets), SINGLE_SEPTETS, PART_SEPTETS) {
-        Some((units, count)) => Segments {
-            encoding: Encoding::Gsm7,
-            units,
-            count,
-        },
+        Some((units, count)) => Segments { encoding: Encoding::Gsm7, units, count },
         None => {
             let widths = text.chars().map(|character| Some(character.len_utf16() as u32));
             let (units, count) = pack(widths, SINGLE_UNITS, PART_UNITS).unwrap_or((0, 1));
-            Segments {
-                encoding: Encoding::Ucs2,
-                units,
-                count,
-            }
+            Segments { encoding: Encoding::Ucs2, units, count }
         }
     }
 }
@@ -146,10 +138,7 @@ fn push_folded(character: char, folded: &mut String) {
         Some(_) => folded.push(part),
         None => plain &= is_combining_mark(part),
     });
-    let after_plain = folded
-        .chars()
-        .next_back()
-        .is_some_and(|last| septets(last).is_some());
+    let after_plain = folded.chars().next_back().is_some_and(|last| septets(last).is_some());
     if !plain || !after_plain {
         folded.truncate(before);
         folded.push(character);
@@ -164,14 +153,7 @@ mod tests {
 
     #[track_caller]
     fn measures(text: &str, encoding: Encoding, units: u32, count: u32) {
-        assert_eq!(
-            measure(text),
-            Segments {
-                encoding,
-                units,
-                count
-            }
-        );
+        assert_eq!(measure(text), Segments { encoding, units, count });
     }
 
     #[test]
@@ -182,10 +164,7 @@ mod tests {
         measures(basic, Encoding::Gsm7, 127, 1);
         measures("\u{c}^{}\\[~]|€", Encoding::Gsm7, 20, 1);
         let all = (0..=u32::from(u16::MAX)).filter_map(char::from_u32);
-        assert_eq!(
-            all.filter(|&character| septets(character).is_some()).count(),
-            127 + 10
-        );
+        assert_eq!(all.filter(|&character| septets(character).is_some()).count(), 127 + 10);
     }
 
     #[test]
@@ -225,10 +204,7 @@ mod tests {
     fn folding_keeps_what_the_alphabet_has_and_replaces_what_has_a_twin() {
         assert_eq!(fold("áíóúÁÍÓÚ ãõâêô çÇ"), "aiouAIOU aoaeo cÇ");
         assert_eq!(fold("ñÑéÉàüÜ ¿¡€"), "ñÑéÉàüÜ ¿¡€");
-        assert_eq!(
-            fold("“hola” ‘tú’ – fin… ya\u{a0}está"),
-            "\"hola\" 'tu' - fin... ya esta"
-        );
+        assert_eq!(fold("“hola” ‘tú’ – fin… ya\u{a0}está"), "\"hola\" 'tu' - fin... ya esta");
         assert_eq!(fold("Łukasz Đorđe Œuvre İpek"), "Lukasz Dorde OEuvre Ipek");
         assert_eq!(fold("n\u{303} e\u{301} o\u{301}"), "ñ é o");
     }

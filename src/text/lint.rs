@@ -36,10 +36,7 @@ pub struct TextFault {
 
 impl TextFault {
     pub(super) fn new(place: &str, problem: impl Into<String>) -> TextFault {
-        TextFault {
-            place: place.to_owned(),
-            problem: problem.into(),
-        }
+        TextFault { place: place.to_owned(), problem: problem.into() }
     }
 }
 
@@ -85,12 +82,7 @@ pub(super) fn linted(
     let name = longest_name(encoding);
     let mut longest = gsm7::measure("");
     for name in [None, Some("Al"), Some(name.as_str())] {
-        for (code, minutes) in [
-            ("4321", 1),
-            ("4321", 2),
-            (LONGEST_CODE, 10),
-            (LONGEST_CODE, MINUTES_MAX),
-        ] {
+        for (code, minutes) in [("4321", 1), ("4321", 2), (LONGEST_CODE, 10), (LONGEST_CODE, MINUTES_MAX)] {
             let values = Values { name, code, minutes };
             let body = prepared.fill(&values, None);
             problems.extend(problems_of(&body, code, encoding));
@@ -106,11 +98,7 @@ pub(super) fn linted(
     }
     problems.sort();
     problems.dedup();
-    if problems.is_empty() {
-        Ok((prepared, longest))
-    } else {
-        Err(problems)
-    }
+    if problems.is_empty() { Ok((prepared, longest)) } else { Err(problems) }
 }
 
 /// The name that costs most: outside of GSM-7 where that is allowed, since one such letter makes the text UCS-2.
@@ -131,14 +119,10 @@ fn problems_of(body: &str, code: &str, encoding: SmsEncoding) -> Vec<String> {
         );
     }
     if body.chars().count() > CHARS_MAX {
-        problems.push(format!(
-            "is longer than {CHARS_MAX} characters at its longest values"
-        ));
+        problems.push(format!("is longer than {CHARS_MAX} characters at its longest values"));
     }
     if encoding == SmsEncoding::Gsm7 && gsm7::measure(body).encoding != Encoding::Gsm7 {
-        let foreign = body
-            .chars()
-            .find(|&character| !gsm7::is_gsm7(character.encode_utf8(&mut [0; 4])));
+        let foreign = body.chars().find(|&character| !gsm7::is_gsm7(character.encode_utf8(&mut [0; 4])));
         let foreign = foreign.map_or(0, u32::from);
         problems.push(format!(
             "U+{foreign:04X} cannot be written in GSM-7; replace it, or set SMS_ENCODING=unicode"
@@ -160,14 +144,11 @@ fn engine_agrees(source: &Source<'_>, values: &Values<'_>, body: &str, encoding:
 
 /// Runs of digits that are long enough for a code, in any script.
 fn digit_runs(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|character: char| !character.is_numeric())
-        .filter(|run| run.chars().count() >= CODE_DIGITS_MIN)
+    text.split(|character: char| !character.is_numeric()).filter(|run| run.chars().count() >= CODE_DIGITS_MIN)
 }
 
 fn explain(error: &Error) -> String {
-    let line = error
-        .line()
-        .map_or(String::new(), |line| format!("line {line}: "));
+    let line = error.line().map_or(String::new(), |line| format!("line {line}: "));
     match error.detail() {
         Some(detail) => format!("{line}{}: {detail}", error.kind()),
         None => format!("{line}{}", error.kind()),

@@ -7,10 +7,7 @@ pub(super) fn best_match<'a>(
     available: impl Iterator<Item = &'a str> + Clone,
 ) -> Option<usize> {
     let shared = |locale: &str| shared_subtags(wanted, locale);
-    let continued = available
-        .clone()
-        .enumerate()
-        .filter(|(_, locale)| shared(locale) == subtags(locale));
+    let continued = available.clone().enumerate().filter(|(_, locale)| shared(locale) == subtags(locale));
     let longest = continued.max_by_key(|(_, locale)| locale.len());
     longest
         .or_else(|| available.enumerate().find(|(_, locale)| shared(locale) > 0))
@@ -23,9 +20,7 @@ fn subtags(locale: &str) -> usize {
 
 fn shared_subtags(one: &str, other: &str) -> usize {
     let pairs = one.split(['-', '_']).zip(other.split(['-', '_']));
-    pairs
-        .take_while(|(one, other)| one.eq_ignore_ascii_case(other))
-        .count()
+    pairs.take_while(|(one, other)| one.eq_ignore_ascii_case(other)).count()
 }
 
 #[cfg(test)]

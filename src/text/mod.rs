@@ -52,33 +52,17 @@ impl Texts {
     pub fn built_in(settings: TextSettings) -> Result<Texts, Vec<TextFault>> {
         let mut faults = Vec::new();
         let brand = lint::checked_brand(&settings, &mut faults);
-        let mut texts = Texts {
-            templates: BTreeMap::new(),
-            encoding: settings.sms_encoding,
-            lints: Vec::new(),
-        };
+        let mut texts =
+            Texts { templates: BTreeMap::new(), encoding: settings.sms_encoding, lints: Vec::new() };
         for ((template, locale), source) in sources(&settings.templates, &mut faults) {
             match lint::linted(&source, &brand, settings.sms_encoding) {
                 Ok((prepared, segments)) => {
-                    texts.lints.push(Lint {
-                        template: template.clone(),
-                        locale: locale.clone(),
-                        segments,
-                    });
-                    texts
-                        .templates
-                        .entry(template)
-                        .or_default()
-                        .locales
-                        .push((locale, prepared));
+                    texts.lints.push(Lint { template: template.clone(), locale: locale.clone(), segments });
+                    texts.templates.entry(template).or_default().locales.push((locale, prepared));
                 }
                 Err(problems) => {
                     let place = format!("template {template}.{locale}.txt");
-                    faults.extend(
-                        problems
-                            .into_iter()
-                            .map(|problem| TextFault::new(&place, problem)),
-                    );
+                    faults.extend(problems.into_iter().map(|problem| TextFault::new(&place, problem)));
                 }
             }
         }
@@ -90,16 +74,11 @@ impl Texts {
 
     /// Fills a text in. An unusable name greets nobody, an unknown language is answered in the default one.
     pub fn render_sms(&self, text: &SmsText<'_>) -> Result<RenderedSms, UnknownTemplate> {
-        let template = self
-            .templates
-            .get(text.template.unwrap_or(DEFAULT_TEMPLATE))
-            .ok_or(UnknownTemplate)?;
+        let template =
+            self.templates.get(text.template.unwrap_or(DEFAULT_TEMPLATE)).ok_or(UnknownTemplate)?;
         let name = text.user_name.and_then(|name| greeting_name(name, self.encoding));
-        let values = Values {
-            name: name.as_deref(),
-            code: text.code,
-            minutes: text.minutes.min(MINUTES_MAX),
-        };
+        let values =
+            Values { name: name.as_deref(), code: text.code, minutes: text.minutes.min(MINUTES_MAX) };
         let body = template.in_locale(text.locale).fill(&values, text.autofill);
         let segments = gsm7::measure(&body);
         Ok(RenderedSms { body, segments })
@@ -204,9 +183,7 @@ struct Template {
 
 impl Template {
     fn in_locale(&self, wanted: Option<&str>) -> &Prepared {
-        let position = wanted
-            .and_then(|wanted| self.position(wanted))
-            .unwrap_or(self.fallback);
+        let position = wanted.and_then(|wanted| self.position(wanted)).unwrap_or(self.fallback);
         &self.locales[position].1
     }
 
@@ -217,9 +194,7 @@ impl Template {
 
 /// Every source by template and locale; a file of the operator's comes over the built-in one.
 fn sources(files: &[TemplateFile], faults: &mut Vec<TextFault>) -> BTreeMap<(String, String), String> {
-    let files = files
-        .iter()
-        .map(|file| (file.name.as_str(), file.source.as_str()));
+    let files = files.iter().map(|file| (file.name.as_str(), file.source.as_str()));
     let mut sources = BTreeMap::new();
     for (file, source) in BUILT_IN.into_iter().chain(files) {
         match lint::template_and_locale(file) {

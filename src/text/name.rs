@@ -115,18 +115,9 @@ mod tests {
     #[test]
     fn a_name_in_another_script_is_used_where_the_encoding_can_carry_it() {
         greets("Анна", None);
-        assert_eq!(
-            greeting_name("Анна", SmsEncoding::Unicode).as_deref(),
-            Some("Анна")
-        );
-        assert_eq!(
-            greeting_name("अनीता", SmsEncoding::Unicode).as_deref(),
-            Some("अनीता")
-        );
-        assert_eq!(
-            greeting_name("María", SmsEncoding::Unicode).as_deref(),
-            Some("María")
-        );
+        assert_eq!(greeting_name("Анна", SmsEncoding::Unicode).as_deref(), Some("Анна"));
+        assert_eq!(greeting_name("अनीता", SmsEncoding::Unicode).as_deref(), Some("अनीता"));
+        assert_eq!(greeting_name("María", SmsEncoding::Unicode).as_deref(), Some("María"));
     }
 
     proptest! {

@@ -40,22 +40,11 @@ impl Prepared {
     pub(super) fn new(source: &Source<'_>, encoding: SmsEncoding) -> Result<Prepared, Error> {
         let variant = |named: bool, one_minute: bool| -> Result<Vec<Piece>, Error> {
             let name = named.then(|| NAME.to_string());
-            let minutes = if one_minute {
-                Value::from(1)
-            } else {
-                Value::from(MINUTES.to_string())
-            };
-            Ok(pieces(
-                &source.render(name.as_deref(), &CODE.to_string(), minutes)?,
-                encoding,
-            ))
+            let minutes = if one_minute { Value::from(1) } else { Value::from(MINUTES.to_string()) };
+            Ok(pieces(&source.render(name.as_deref(), &CODE.to_string(), minutes)?, encoding))
         };
-        let variants = [
-            variant(false, false)?,
-            variant(false, true)?,
-            variant(true, false)?,
-            variant(true, true)?,
-        ];
+        let variants =
+            [variant(false, false)?, variant(false, true)?, variant(true, false)?, variant(true, true)?];
         Ok(Prepared { variants })
     }
 
@@ -136,14 +125,8 @@ impl<'a> Source<'a> {
     pub(super) fn parse(text: &'a str, brand: &'a str) -> Result<Source<'a>, Error> {
         let mut engine = Environment::empty();
         engine.set_undefined_behavior(UndefinedBehavior::Strict);
-        if [text, brand]
-            .iter()
-            .any(|text| text.contains([NAME, CODE, MINUTES]))
-        {
-            return Err(Error::new(
-                ErrorKind::SyntaxError,
-                "private-use characters have no place in a text",
-            ));
+        if [text, brand].iter().any(|text| text.contains([NAME, CODE, MINUTES])) {
+            return Err(Error::new(ErrorKind::SyntaxError, "private-use characters have no place in a text"));
         }
         engine.template_from_str(text)?;
         Ok(Source { engine, text, brand })

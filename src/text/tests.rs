@@ -19,23 +19,13 @@ fn texts(settings: TextSettings) -> Texts {
 
 fn with_template(name: &str, source: &str) -> TextSettings {
     TextSettings {
-        templates: vec![TemplateFile {
-            name: name.to_owned(),
-            source: source.to_owned(),
-        }],
+        templates: vec![TemplateFile { name: name.to_owned(), source: source.to_owned() }],
         ..settings()
     }
 }
 
 fn text(code: &str) -> SmsText<'_> {
-    SmsText {
-        template: None,
-        locale: None,
-        code,
-        user_name: None,
-        minutes: 10,
-        autofill: None,
-    }
+    SmsText { template: None, locale: None, code, user_name: None, minutes: 10, autofill: None }
 }
 
 #[track_caller]
@@ -56,47 +46,23 @@ fn faults(settings: TextSettings, expected: &[&str]) {
 fn the_default_text_greets_by_name_in_one_segment() {
     let expected =
         "MeStore: Hola Carlos, tu codigo de verificacion es 123456. Valido por 10 minutos. No compartir.";
-    let segments = says(
-        &texts(settings()),
-        &SmsText {
-            user_name: Some("Carlos"),
-            ..text("123456")
-        },
-        expected,
-    );
-    assert_eq!(
-        segments,
-        Segments {
-            encoding: Encoding::Gsm7,
-            units: 95,
-            count: 1
-        }
-    );
+    let segments =
+        says(&texts(settings()), &SmsText { user_name: Some("Carlos"), ..text("123456") }, expected);
+    assert_eq!(segments, Segments { encoding: Encoding::Gsm7, units: 95, count: 1 });
 }
 
 #[test]
 fn without_a_usable_name_the_greeting_is_left_out() {
     let expected = "MeStore: Tu codigo de verificacion es 123456. Valido por 10 minutos. No compartir.";
     for user_name in [None, Some(""), Some("evil.example"), Some("Анна")] {
-        says(
-            &texts(settings()),
-            &SmsText {
-                user_name,
-                ..text("123456")
-            },
-            expected,
-        );
+        says(&texts(settings()), &SmsText { user_name, ..text("123456") }, expected);
     }
 }
 
 #[test]
 fn every_language_has_its_text() {
     let texts = texts(settings());
-    let named = |locale| SmsText {
-        locale: Some(locale),
-        user_name: Some("José"),
-        ..text("123456")
-    };
+    let named = |locale| SmsText { locale: Some(locale), user_name: Some("José"), ..text("123456") };
     says(
         &texts,
         &named("en-US-x-any"),
@@ -109,10 +75,7 @@ fn every_language_has_its_text() {
     );
     for locale in ["es-419", "es_CO", "fr", "tlh-x-any"] {
         let rendered = texts.render_sms(&named(locale)).expect("a known template");
-        assert!(
-            rendered.expose().starts_with("MeStore: Hola José, tu "),
-            "{locale}"
-        );
+        assert!(rendered.expose().starts_with("MeStore: Hola José, tu "), "{locale}");
     }
 }
 
@@ -121,64 +84,29 @@ fn every_built_in_text_costs_one_segment_at_its_longest() {
     let texts = texts(settings());
     assert_eq!(texts.lints().len(), 3);
     for lint in texts.lints() {
-        assert_eq!(
-            (lint.segments.encoding, lint.segments.count),
-            (Encoding::Gsm7, 1),
-            "{lint:?}"
-        );
+        assert_eq!((lint.segments.encoding, lint.segments.count), (Encoding::Gsm7, 1), "{lint:?}");
     }
 }
 
 #[test]
 fn one_minute_is_said_in_the_singular() {
     let expected = "MeStore: Tu codigo de verificacion es 123456. Valido por 1 minuto. No compartir.";
-    says(
-        &texts(settings()),
-        &SmsText {
-            minutes: 1,
-            ..text("123456")
-        },
-        expected,
-    );
+    says(&texts(settings()), &SmsText { minutes: 1, ..text("123456") }, expected);
 }
 
 #[test]
 fn minutes_never_look_like_a_second_code() {
     let expected = "MeStore: Tu codigo de verificacion es 123456. Valido por 999 minutos. No compartir.";
-    says(
-        &texts(settings()),
-        &SmsText {
-            minutes: 1440,
-            ..text("123456")
-        },
-        expected,
-    );
+    says(&texts(settings()), &SmsText { minutes: 1440, ..text("123456") }, expected);
 }
 
 #[test]
 fn unicode_keeps_the_accents_and_says_what_they_cost() {
-    let texts = texts(TextSettings {
-        sms_encoding: SmsEncoding::Unicode,
-        ..settings()
-    });
+    let texts = texts(TextSettings { sms_encoding: SmsEncoding::Unicode, ..settings() });
     let expected =
         "MeStore: Hola María, tu código de verificación es 123456. Válido por 10 minutos. No compartir.";
-    let segments = says(
-        &texts,
-        &SmsText {
-            user_name: Some("María"),
-            ..text("123456")
-        },
-        expected,
-    );
-    assert_eq!(
-        segments,
-        Segments {
-            encoding: Encoding::Ucs2,
-            units: 94,
-            count: 2
-        }
-    );
+    let segments = says(&texts, &SmsText { user_name: Some("María"), ..text("123456") }, expected);
+    assert_eq!(segments, Segments { encoding: Encoding::Ucs2, units: 94, count: 2 });
     assert!(texts.lints().iter().all(|lint| lint.segments.count == 2));
 }
 
@@ -190,30 +118,17 @@ fn an_ending_is_the_last_line() {
     let web = Autofill::WebOtp { domain };
     says(
         &texts,
-        &SmsText {
-            autofill: Some(&web),
-            ..text("123456")
-        },
+        &SmsText { autofill: Some(&web), ..text("123456") },
         &format!("{body}\n\n@shop.example #123456"),
     );
     let hash = AndroidAppHash::parse("FA+9qCX9VSu").expect("a hash");
     let android = Autofill::AndroidHash { hash };
-    says(
-        &texts,
-        &SmsText {
-            autofill: Some(&android),
-            ..text("123456")
-        },
-        &format!("{body}\n\nFA+9qCX9VSu"),
-    );
+    says(&texts, &SmsText { autofill: Some(&android), ..text("123456") }, &format!("{body}\n\nFA+9qCX9VSu"));
 }
 
 #[test]
 fn an_unknown_template_is_an_answer() {
-    let answer = texts(settings()).render_sms(&SmsText {
-        template: Some("nobody"),
-        ..text("123456")
-    });
+    let answer = texts(settings()).render_sms(&SmsText { template: Some("nobody"), ..text("123456") });
     assert_eq!(answer.err(), Some(UnknownTemplate));
 }
 
@@ -225,10 +140,7 @@ fn the_operators_text_replaces_the_built_in_one_of_its_name_and_language() {
     ));
     says(
         &texts,
-        &SmsText {
-            user_name: Some("Ana"),
-            ..text("123456")
-        },
+        &SmsText { user_name: Some("Ana"), ..text("123456") },
         "123456 es tu codigo de MeStore, 10 min.",
     );
     assert_eq!(texts.lints().len(), 3);
@@ -237,29 +149,15 @@ fn the_operators_text_replaces_the_built_in_one_of_its_name_and_language() {
 #[test]
 fn a_template_of_ones_own_is_found_by_its_name() {
     let texts = texts(with_template("login.es_CO.txt", "Entrar: {{ code }}"));
-    says(
-        &texts,
-        &SmsText {
-            template: Some("login"),
-            locale: Some("en"),
-            ..text("4321")
-        },
-        "Entrar: 4321",
-    );
+    says(&texts, &SmsText { template: Some("login"), locale: Some("en"), ..text("4321") }, "Entrar: 4321");
 }
 
 #[test]
 fn a_template_that_would_mislead_is_a_fault() {
     let place = "template default.es.txt";
     for (source, problem) in [
-        (
-            "Hola",
-            "{{ code }} must stand in it exactly once, with and without a name",
-        ),
-        (
-            "{{ code }} {{ code }}",
-            "{{ code }} must stand in it exactly once, with and without a name",
-        ),
+        ("Hola", "{{ code }} must stand in it exactly once, with and without a name"),
+        ("{{ code }} {{ code }}", "{{ code }} must stand in it exactly once, with and without a name"),
         (
             "{% if user_name %}{{ code }}{% endif %}",
             "{{ code }} must stand in it exactly once, with and without a name",
@@ -280,26 +178,15 @@ fn a_template_that_would_mislead_is_a_fault() {
             "{{ code }}{% if user_name == 'Al' %}!{% endif %}",
             "may only ask whether there is a user_name and whether minutes == 1",
         ),
-        (
-            "{{ code }} 🔑",
-            "U+1F511 cannot be written in GSM-7; replace it, or set SMS_ENCODING=unicode",
-        ),
-        (
-            "{{ code }} \u{e001}",
-            "syntax error: private-use characters have no place in a text",
-        ),
+        ("{{ code }} 🔑", "U+1F511 cannot be written in GSM-7; replace it, or set SMS_ENCODING=unicode"),
+        ("{{ code }} \u{e001}", "syntax error: private-use characters have no place in a text"),
     ] {
-        faults(
-            with_template("default.es.txt", source),
-            &[&format!("{place}: {problem}")],
-        );
+        faults(with_template("default.es.txt", source), &[&format!("{place}: {problem}")]);
     }
     let long = format!("{{{{ code }}}}{}", "a".repeat(1600));
     faults(
         with_template("default.es.txt", &long),
-        &[&format!(
-            "{place}: is longer than 1600 characters at its longest values"
-        )],
+        &[&format!("{place}: is longer than 1600 characters at its longest values")],
     );
 }
 
@@ -310,9 +197,7 @@ fn a_template_that_does_not_render_is_a_fault_with_its_line() {
         ("a\n{{ cod }} {{ code }}", "line 2: "),
         ("{{ code | upper }}", "line 1: "),
     ] {
-        let faults = Texts::built_in(with_template("default.es.txt", source))
-            .err()
-            .expect("faults");
+        let faults = Texts::built_in(with_template("default.es.txt", source)).err().expect("faults");
         assert_eq!(faults.len(), 1);
         assert!(faults[0].problem.starts_with(line), "{}", faults[0]);
     }
@@ -321,10 +206,7 @@ fn a_template_that_does_not_render_is_a_fault_with_its_line() {
 #[test]
 fn every_fault_is_reported_at_once() {
     let mut settings = with_template("Default.txt", "{{ code }}");
-    settings.templates.push(TemplateFile {
-        name: "default.en.txt".to_owned(),
-        source: "Hi".to_owned(),
-    });
+    settings.templates.push(TemplateFile { name: "default.en.txt".to_owned(), source: "Hi".to_owned() });
     settings.brand = "メルカリ".to_owned();
     faults(
         settings,
@@ -341,32 +223,17 @@ fn a_brand_that_would_break_a_text_is_a_fault() {
     for (brand, problem) in [
         (" ", "is empty"),
         ("Me\nStore", "contains control characters"),
-        (
-            "Shop2026",
-            "contains four digits in a row, which look like a code",
-        ),
+        ("Shop2026", "contains four digits in a row, which look like a code"),
     ] {
-        faults(
-            TextSettings {
-                brand: brand.to_owned(),
-                ..settings()
-            },
-            &[&format!("SMS_BRAND: {problem}")],
-        );
+        faults(TextSettings { brand: brand.to_owned(), ..settings() }, &[&format!("SMS_BRAND: {problem}")]);
     }
 }
 
 #[test]
 fn a_default_language_without_a_text_is_a_fault() {
-    let french = TextSettings {
-        default_locale: "fr".to_owned(),
-        ..settings()
-    };
+    let french = TextSettings { default_locale: "fr".to_owned(), ..settings() };
     faults(french, &["DEFAULT_LOCALE: template default has no text for it"]);
-    let nonsense = TextSettings {
-        default_locale: "español".to_owned(),
-        ..settings()
-    };
+    let nonsense = TextSettings { default_locale: "español".to_owned(), ..settings() };
     faults(nonsense, &["DEFAULT_LOCALE: is not a language tag (BCP 47)"]);
 }
 

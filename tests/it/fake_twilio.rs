@@ -76,10 +76,7 @@ pub struct Recorded {
 impl Recorded {
     /// The only value of a field.
     pub fn field(&self, name: &str) -> Option<&str> {
-        self.form
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -166,10 +163,7 @@ impl Drop for FakeTwilio {
         let _ = TcpStream::connect(self.address);
         let complaints = std::mem::take(&mut lock(&self.state).complaints);
         if !thread::panicking() {
-            assert!(
-                complaints.is_empty(),
-                "Twilio would not know what to make of this: {complaints:#?}"
-            );
+            assert!(complaints.is_empty(), "Twilio would not know what to make of this: {complaints:#?}");
         }
     }
 }
@@ -215,25 +209,15 @@ fn read_request(reader: &mut BufReader<&TcpStream>) -> Option<Recorded> {
         }
     }
     let (method, target) = lines.first()?.strip_suffix(" HTTP/1.1")?.split_once(' ')?;
-    let header = |line: &String| {
-        line.split_once(':')
-            .map(|(k, v)| (k.to_lowercase(), v.trim().to_owned()))
-    };
+    let header = |line: &String| line.split_once(':').map(|(k, v)| (k.to_lowercase(), v.trim().to_owned()));
     let headers: HashMap<_, _> = lines[1..].iter().filter_map(header).collect();
-    let length = headers
-        .get("content-length")
-        .map_or(Some(0), |length| length.parse().ok())?;
+    let length = headers.get("content-length").map_or(Some(0), |length| length.parse().ok())?;
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let encoded = if method == "GET" { query.as_bytes() } else { &body };
     let form = form_urlencoded::parse(encoded).into_owned().collect();
-    Some(Recorded {
-        method: method.to_owned(),
-        path: path.to_owned(),
-        headers,
-        form,
-    })
+    Some(Recorded { method: method.to_owned(), path: path.to_owned(), headers, form })
 }
 
 /// Bytes to write, and whether the connection ends with them.
@@ -265,22 +249,10 @@ impl State {
             }
             Answer::Redirect(to) => (Some(reply(302, &format!("Location: {to}\r\n"), "")), false),
             Answer::Reset => panic!("a reset is only for the next request"),
-            Answer::AcceptThenClose => (
-                Some(Reply {
-                    bytes: Vec::new(),
-                    last: true,
-                }),
-                true,
-            ),
+            Answer::AcceptThenClose => (Some(Reply { bytes: Vec::new(), last: true }), true),
             Answer::AcceptThenTruncate => {
                 let half = normal.bytes[..normal.bytes.len() - 200].to_vec();
-                (
-                    Some(Reply {
-                        bytes: half,
-                        last: true,
-                    }),
-                    true,
-                )
+                (Some(Reply { bytes: half, last: true }), true)
             }
             Answer::AcceptWith(body) => (Some(reply(201, "", &body)), true),
             Answer::Hang => (None, false),
@@ -298,11 +270,7 @@ impl State {
     }
 
     fn scripted(&mut self, request: &Recorded) -> Answer {
-        let for_recipient = || {
-            request
-                .field("To")
-                .and_then(|to| self.for_recipient.get(to).cloned())
-        };
+        let for_recipient = || request.field("To").and_then(|to| self.for_recipient.get(to).cloned());
         let default = || self.for_everyone.clone().unwrap_or(Answer::Normal);
         let standing = for_recipient().unwrap_or_else(default);
         self.next.pop_front().unwrap_or(standing)
@@ -343,8 +311,5 @@ fn reply(status: u16, headers: &str, body: &str) -> Reply {
     let length = body.len();
     let head =
         format!("HTTP/1.1 {status} Fake\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n");
-    Reply {
-        bytes: format!("{head}{headers}\r\n{body}").into_bytes(),
-        last: false,
-    }
+    Reply { bytes: format!("{head}{headers}\r\n{body}").into_bytes(), last: false }
 }

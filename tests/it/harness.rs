@@ -128,9 +128,7 @@ impl Provider for ScriptedProvider {
             });
             posted.len()
         };
-        let panics = self
-            .panics
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        let panics = self.panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         assert!(panics.is_err(), "the test wants a panic");
         let now = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
         self.in_flight_max.fetch_max(now, Ordering::SeqCst);
@@ -138,10 +136,9 @@ impl Provider for ScriptedProvider {
         passed.forget();
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
         let scripted = self.answers.lock().unwrap().pop_front();
-        scripted.unwrap_or(Ok(())).map(|()| Accepted {
-            message_id: Some(format!("SM{nth:032x}")),
-            segments: None,
-        })
+        scripted
+            .unwrap_or(Ok(()))
+            .map(|()| Accepted { message_id: Some(format!("SM{nth:032x}")), segments: None })
     }
 
     async fn check_credentials(&self) -> Result<(), CredentialFault> {
@@ -160,9 +157,7 @@ pub struct FlakyStore {
 impl FlakyStore {
     fn reach(&self) -> Result<&MemoryStore, StoreError> {
         self.asked.fetch_add(1, Ordering::SeqCst);
-        let panics = self
-            .panics
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        let panics = self.panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         assert!(panics.is_err(), "the test wants a panic");
         if self.gone.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable("gone".to_owned()));
@@ -209,10 +204,7 @@ impl Default for Options {
         Options {
             limits: Limits {
                 number: hourly(5),
-                number_day: Quota {
-                    count: 10,
-                    window: 24 * HOUR,
-                },
+                number_day: Quota { count: 10, window: 24 * HOUR },
                 user: hourly(10),
                 ip: hourly(30),
                 all: hourly(0),
@@ -279,10 +271,7 @@ impl Embedded {
     }
 
     pub fn in_world(world: World, options: Options) -> Embedded {
-        let keys = options
-            .keys
-            .iter()
-            .map(|(kid, key)| CodeKey::new(Kid::parse(kid).expect("valid"), key));
+        let keys = options.keys.iter().map(|(kid, key)| CodeKey::new(Kid::parse(kid).expect("valid"), key));
         let codes = Arc::new(CodeKeyring::new(keys.collect()).expect("valid"));
         let recipients = Arc::new(RecipientKeyring::new(&[9; 32]));
         let store: Arc<dyn Store> = world.store.clone();
@@ -306,21 +295,11 @@ impl Embedded {
             clock: world.clock,
         };
         let stop = CancellationToken::new();
-        let worker = Worker::new(
-            Arc::new(gateway),
-            options.concurrency,
-            options.grace,
-            stop.clone(),
-        );
+        let worker = Worker::new(Arc::new(gateway), options.concurrency, options.grace, stop.clone());
         let source = Box::new(world.broker.source(options.concurrency + 2));
         Embedded {
             results: world.broker.subscribe_results(),
-            verifier: Verifier {
-                store,
-                codes,
-                recipients,
-                limits: options.limits,
-            },
+            verifier: Verifier { store, codes, recipients, limits: options.limits },
             worker: tokio::spawn(worker.run(source)),
             stop,
             world,
@@ -333,10 +312,7 @@ impl Embedded {
     }
 
     pub fn publish_with(&self, body: &[u8], properties: Properties) {
-        self.world
-            .broker
-            .send_request(body, properties)
-            .expect("the queue takes it");
+        self.world.broker.send_request(body, properties).expect("the queue takes it");
     }
 
     /// Asks for a code, and waits for the result.
@@ -347,10 +323,7 @@ impl Embedded {
 
     pub async fn result(&mut self) -> Ended {
         let message = within(self.results.recv()).await.expect("a result");
-        Ended {
-            body: serde_json::from_slice(&message.body).expect("a result is JSON"),
-            message,
-        }
+        Ended { body: serde_json::from_slice(&message.body).expect("a result is JSON"), message }
     }
 
     /// No further result is there.
@@ -363,10 +336,7 @@ impl Embedded {
 
     pub async fn verify(&self, to: &str, code: &str) -> Verdict {
         let code = Code::parse(code).expect("a code");
-        self.verifier
-            .verify(&number(to), &Purpose::default(), &code)
-            .await
-            .expect("the store answers")
+        self.verifier.verify(&number(to), &Purpose::default(), &code).await.expect("the store answers")
     }
 
     pub fn posted(&self) -> Vec<Posted> {
@@ -407,12 +377,7 @@ impl Ended {
 
     #[track_caller]
     pub fn expect_replayed(&self, replayed: bool) -> &Ended {
-        assert_eq!(
-            self.body["replayed"].as_bool().unwrap_or(false),
-            replayed,
-            "{}",
-            self.body
-        );
+        assert_eq!(self.body["replayed"].as_bool().unwrap_or(false), replayed, "{}", self.body);
         self
     }
 
@@ -441,9 +406,7 @@ pub fn texts() -> Texts {
         default_locale: "es".to_owned(),
         templates: Vec::new(),
     };
-    Texts::built_in(settings)
-        .ok()
-        .expect("the built-in texts are good")
+    Texts::built_in(settings).ok().expect("the built-in texts are good")
 }
 
 /// Fails a test that waits for what does not come. The time is the paused clock's, where that is paused.

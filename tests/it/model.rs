@@ -15,28 +15,12 @@ use crate::real;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Pass {
-        milliseconds: u64,
-    },
+    Pass { milliseconds: u64 },
     Admit(Copy),
-    Mark {
-        copy: Copy,
-        mark: u8,
-        attempt: u32,
-    },
-    Settle {
-        copy: Copy,
-        ends: u8,
-    },
-    Verify {
-        recipient: u8,
-        check_id: u64,
-        digest: u8,
-        kid: u8,
-    },
-    Usage {
-        copy: Copy,
-    },
+    Mark { copy: Copy, mark: u8, attempt: u32 },
+    Settle { copy: Copy, ends: u8 },
+    Verify { recipient: u8, check_id: u64, digest: u8, kid: u8 },
+    Usage { copy: Copy },
 }
 
 /// One copy of one request, handled by one owner.
@@ -90,13 +74,7 @@ fn steps() -> impl Strategy<Value = Step> {
 
 fn tight() -> Limits {
     let hourly = |count| Quota { count, window: HOUR };
-    Limits {
-        number: hourly(3),
-        user: hourly(4),
-        all: hourly(6),
-        wrong: hourly(7),
-        ..limits()
-    }
+    Limits { number: hourly(3), user: hourly(4), all: hourly(6), wrong: hourly(7), ..limits() }
 }
 
 impl Copy {
@@ -121,26 +99,14 @@ impl Copy {
 async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String {
     match step {
         Step::Pass { .. } => String::new(),
-        Step::Admit(copy) => format!(
-            "{:?}",
-            store.admit(&copy.ask(now).admit()).await.expect("answers")
-        ),
+        Step::Admit(copy) => format!("{:?}", store.admit(&copy.ask(now).admit()).await.expect("answers")),
         Step::Mark { copy, mark, attempt } => {
             let mark = match mark {
                 0 => Mark::Waiting(Duration::from_millis(7_500)),
-                1 => Mark::Sending {
-                    attempt: *attempt,
-                    lease: Duration::from_secs(20),
-                },
+                1 => Mark::Sending { attempt: *attempt, lease: Duration::from_secs(20) },
                 _ => Mark::GivenBack { attempts: *attempt },
             };
-            format!(
-                "{:?}",
-                store
-                    .mark(&copy.ask(now).handling(), mark)
-                    .await
-                    .expect("answers")
-            )
+            format!("{:?}", store.mark(&copy.ask(now).handling(), mark).await.expect("answers"))
         }
         Step::Settle { copy, ends } => {
             let mut outcome = sent(now);
@@ -150,23 +116,12 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
                 otpost::domain::outcome::Status::Rejected,
             ][usize::from(*ends)];
             let ask = copy.ask(now);
-            let settle = Settle {
-                handling: ask.handling(),
-                outcome: &outcome,
-                refund: *ends > 0,
-            };
+            let settle = Settle { handling: ask.handling(), outcome: &outcome, refund: *ends > 0 };
             format!("{:?}", store.settle(&settle).await.expect("answers"))
         }
-        Step::Verify {
-            recipient,
-            check_id,
-            digest,
-            kid,
-        } => {
-            let digests: Vec<_> = ["k1", "k3"][..usize::from((*kid).min(2))]
-                .iter()
-                .map(|k| (*k, named(*digest)))
-                .collect();
+        Step::Verify { recipient, check_id, digest, kid } => {
+            let digests: Vec<_> =
+                ["k1", "k3"][..usize::from((*kid).min(2))].iter().map(|k| (*k, named(*digest))).collect();
             let limits = tight();
             let check = Check {
                 recipient: named(*recipient),
@@ -179,13 +134,7 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
         }
         Step::Usage { copy } => {
             let ask = copy.ask(now);
-            format!(
-                "{:?}",
-                store
-                    .usage(&ask.handling().subject, &tight())
-                    .await
-                    .expect("answers")
-            )
+            format!("{:?}", store.usage(&ask.handling().subject, &tight()).await.expect("answers"))
         }
     }
 }
@@ -200,10 +149,7 @@ async fn agree(steps: Vec<Step>) {
         }
         memory.at(now);
         scripts.at(now);
-        let (expected, got) = (
-            answer(&memory, step, now).await,
-            answer(&scripts, step, now).await,
-        );
+        let (expected, got) = (answer(&memory, step, now).await, answer(&scripts, step, now).await);
         assert_eq!(expected, got, "step {at} {step:?} of {steps:#?}");
     }
 }

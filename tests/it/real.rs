@@ -39,10 +39,7 @@ impl Redis {
     pub fn fresh() -> Redis {
         install_crypto();
         let client = redis::Client::open(redis_url()).expect("a Redis URL");
-        Redis {
-            prefix: unique("store"),
-            client,
-        }
+        Redis { prefix: unique("store"), client }
     }
 
     pub fn store(&self) -> RedisStore {
@@ -52,10 +49,7 @@ impl Redis {
     /// All keys with their time to live in milliseconds and everything in them, as one string each.
     pub fn dump(&self) -> Vec<(String, i64, String)> {
         let mut connection = self.client.get_connection().expect("Redis answers");
-        self.keys(&mut connection)
-            .into_iter()
-            .map(|key| read(&mut connection, key))
-            .collect()
+        self.keys(&mut connection).into_iter().map(|key| read(&mut connection, key)).collect()
     }
 
     pub async fn expect_every_key_to_have_a_ttl(&self) {
@@ -89,22 +83,11 @@ impl Redis {
 }
 
 fn read(connection: &mut redis::Connection, key: String) -> (String, i64, String) {
-    let ttl = redis::cmd("PTTL")
-        .arg(&key)
-        .query(connection)
-        .expect("Redis answers");
-    let kind: String = redis::cmd("TYPE")
-        .arg(&key)
-        .query(connection)
-        .expect("Redis answers");
+    let ttl = redis::cmd("PTTL").arg(&key).query(connection).expect("Redis answers");
+    let kind: String = redis::cmd("TYPE").arg(&key).query(connection).expect("Redis answers");
     let value: redis::Value = match kind.as_str() {
         "hash" => redis::cmd("HGETALL").arg(&key).query(connection),
-        "zset" => redis::cmd("ZRANGE")
-            .arg(&key)
-            .arg(0)
-            .arg(-1)
-            .arg("WITHSCORES")
-            .query(connection),
+        "zset" => redis::cmd("ZRANGE").arg(&key).arg(0).arg(-1).arg("WITHSCORES").query(connection),
         _ => redis::cmd("GET").arg(&key).query(connection),
     }
     .expect("Redis answers");

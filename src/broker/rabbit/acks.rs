@@ -63,10 +63,7 @@ async fn gather(settlements: &mut UnboundedReceiver<Settled>, batch: &mut Vec<Se
 }
 
 async fn write(channel: &Channel, plan: Plan) -> Result<(), RabbitError> {
-    let requeue = BasicNackOptions {
-        multiple: false,
-        requeue: true,
-    };
+    let requeue = BasicNackOptions { multiple: false, requeue: true };
     let nacks = plan.nacks.iter().map(|tag| channel.basic_nack(*tag, requeue));
     let ack = |tag, multiple| channel.basic_ack(tag, BasicAckOptions { multiple });
     let up_to = plan.ack_up_to.iter().map(|tag| ack(*tag, true));
@@ -132,11 +129,7 @@ mod tests {
 
     #[track_caller]
     fn check(order: &mut Order, batch: &[Settled], nacks: &[u64], ack_up_to: Option<u64>, acks: &[u64]) {
-        let expected = Plan {
-            nacks: nacks.to_vec(),
-            ack_up_to,
-            acks: acks.to_vec(),
-        };
+        let expected = Plan { nacks: nacks.to_vec(), ack_up_to, acks: acks.to_vec() };
         assert_eq!(order.plan(&mut batch.to_vec()), expected);
     }
 
@@ -159,13 +152,7 @@ mod tests {
     #[test]
     fn a_requeue_is_never_covered_by_an_acknowledgement_of_many() {
         let mut order = Order::default();
-        check(
-            &mut order,
-            &[(1, Ack), (3, Requeue), (2, Ack)],
-            &[3],
-            Some(2),
-            &[],
-        );
+        check(&mut order, &[(1, Ack), (3, Requeue), (2, Ack)], &[3], Some(2), &[]);
         check(&mut order, &[(5, Ack), (4, Requeue)], &[4], Some(5), &[]);
     }
 

@@ -37,11 +37,7 @@ impl RabbitSettings {
         let mut uri: AMQPUri = url.parse().map_err(|_| InvalidUrl)?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
         uri.query.connection_timeout.get_or_insert(TCP_CONNECT_TIMEOUT_MS);
-        Ok(RabbitSettings {
-            uri,
-            names,
-            prefetch: prefetch.max(1),
-        })
+        Ok(RabbitSettings { uri, names, prefetch: prefetch.max(1) })
     }
 }
 
@@ -64,12 +60,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connects; `role` is what the broker's own list of connections shows.
 async fn connect(settings: &RabbitSettings, role: &'static str) -> Result<Connection, RabbitError> {
     let properties = ConnectionProperties::default().with_connection_name(format!("otpost {role}").into());
-    within(
-        "connect",
-        CONNECT_TIMEOUT,
-        Connection::connect_uri(settings.uri.clone(), properties),
-    )
-    .await
+    within("connect", CONNECT_TIMEOUT, Connection::connect_uri(settings.uri.clone(), properties)).await
 }
 
 /// Says goodbye. That it fails changes nothing: what was not settled comes again either way.
@@ -88,10 +79,7 @@ mod tests {
     fn limits_are_added_to_a_url_that_has_none() {
         let settings = RabbitSettings::new("amqp://u:p@host/%2f", Names::new("t"), 0).expect("valid");
         assert_eq!(settings.uri.query.heartbeat, Some(HEARTBEAT_SECONDS));
-        assert_eq!(
-            settings.uri.query.connection_timeout,
-            Some(TCP_CONNECT_TIMEOUT_MS)
-        );
+        assert_eq!(settings.uri.query.connection_timeout, Some(TCP_CONNECT_TIMEOUT_MS));
         assert_eq!(settings.prefetch, 1);
     }
 
@@ -105,15 +93,8 @@ mod tests {
 
     #[test]
     fn a_url_that_cannot_be_read_is_not_repeated_in_the_error() {
-        for url in [
-            "",
-            "http://user:secret@host",
-            "amqp//secret",
-            "amqp://user:secret@host:port",
-        ] {
-            let Err(error) = RabbitSettings::new(url, Names::new("t"), 1) else {
-                panic!("accepted {url}")
-            };
+        for url in ["", "http://user:secret@host", "amqp//secret", "amqp://user:secret@host:port"] {
+            let Err(error) = RabbitSettings::new(url, Names::new("t"), 1) else { panic!("accepted {url}") };
             assert!(!error.to_string().contains("secret"));
         }
     }

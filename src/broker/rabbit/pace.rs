@@ -22,10 +22,7 @@ const STEADY: Duration = Duration::from_secs(10);
 
 impl Pace {
     pub(super) fn new(role: &'static str) -> Pace {
-        Pace {
-            role,
-            delays: delays(),
-        }
+        Pace { role, delays: delays() }
     }
 
     /// Tells of the end of a session that lived for `lived`, and how long to wait before the next.
@@ -63,11 +60,7 @@ mod tests {
         let mut pace = Pace::new("test");
         let waits: Vec<Duration> = (0..200).map(|_| pace.after(&LOST, Duration::ZERO)).collect();
         assert!(waits[0] >= DELAY_MIN && waits[0] < 2 * DELAY_MIN);
-        assert!(
-            waits[20..]
-                .iter()
-                .all(|wait| *wait >= DELAY_MAX && *wait <= 2 * DELAY_MAX)
-        );
+        assert!(waits[20..].iter().all(|wait| *wait >= DELAY_MAX && *wait <= 2 * DELAY_MAX));
     }
 
     #[test]

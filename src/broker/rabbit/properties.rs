@@ -13,12 +13,7 @@ const PERSISTENT: u8 = 2;
 
 /// Reads what came beside a request. What cannot be read counts as absent.
 pub(super) fn incoming(properties: &BasicProperties) -> Properties {
-    let header = |name| {
-        properties
-            .headers()
-            .as_ref()
-            .and_then(|headers| headers.inner().get(name))
-    };
+    let header = |name| properties.headers().as_ref().and_then(|headers| headers.inner().get(name));
     Properties {
         correlation_id: owned(properties.correlation_id()),
         reply_to: owned(properties.reply_to()),
@@ -106,11 +101,7 @@ impl Routes {
             Target::Dead(_) => (self.dead.clone(), DEAD_KEY),
         };
         let routing_key = ShortString::try_new(routing_key).ok()?;
-        Some(Letter {
-            exchange,
-            routing_key,
-            properties: self.properties(message),
-        })
+        Some(Letter { exchange, routing_key, properties: self.properties(message) })
     }
 
     fn properties(&self, message: &Outgoing<'_>) -> BasicProperties {
@@ -167,13 +158,8 @@ mod tests {
         let later = format!("{TRACE}-more");
         assert_eq!(read(later.as_bytes()), Some(later));
         let too_long = format!("{TRACE}-{}", "a".repeat(TRACEPARENT_MAX));
-        for wrong in [
-            b"" as &[u8],
-            b"\xff",
-            b"00-abc",
-            too_long.as_bytes(),
-            TRACE.to_uppercase().as_bytes(),
-        ] {
+        for wrong in [b"" as &[u8], b"\xff", b"00-abc", too_long.as_bytes(), TRACE.to_uppercase().as_bytes()]
+        {
             assert_eq!(read(wrong), None);
         }
     }

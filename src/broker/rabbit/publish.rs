@@ -32,10 +32,7 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 const LINE_TIMEOUT: Duration = Duration::from_secs(1);
 /// `lapin` remembers each message that was given up, for as long as its channel lives.
 const GIVEN_UP_MAX: u64 = 10_000;
-const MANDATORY: BasicPublishOptions = BasicPublishOptions {
-    mandatory: true,
-    immediate: false,
-};
+const MANDATORY: BasicPublishOptions = BasicPublishOptions { mandatory: true, immediate: false };
 
 /// Publishes to the exchanges of one gateway.
 pub struct RabbitPublisher {
@@ -55,21 +52,10 @@ impl RabbitPublisher {
         let (line_sender, line) = watch::channel(None);
         let (usable_sender, usable) = watch::channel(false);
         let stop = CancellationToken::new();
-        let supervisor = Supervisor {
-            settings,
-            line: line_sender,
-            usable: usable_sender,
-            stop: stop.clone(),
-        };
+        let supervisor =
+            Supervisor { settings, line: line_sender, usable: usable_sender, stop: stop.clone() };
         let supervisor = Mutex::new(Some(tokio::spawn(supervisor.run())));
-        RabbitPublisher {
-            routes,
-            line,
-            usable,
-            supervisor,
-            _ended: stop.clone().drop_guard(),
-            stop,
-        }
+        RabbitPublisher { routes, line, usable, supervisor, _ended: stop.clone().drop_guard(), stop }
     }
 
     /// True while the broker takes messages, for readiness.
@@ -209,17 +195,9 @@ impl Line {
 }
 
 async fn send(channel: &Channel, letter: Letter, body: &[u8]) -> Result<Confirmation, RabbitError> {
-    let Letter {
-        exchange,
-        routing_key,
-        properties,
-    } = letter;
-    let confirmed = async {
-        channel
-            .basic_publish(exchange, routing_key, MANDATORY, body, properties)
-            .await?
-            .await
-    };
+    let Letter { exchange, routing_key, properties } = letter;
+    let confirmed =
+        async { channel.basic_publish(exchange, routing_key, MANDATORY, body, properties).await?.await };
     within("publish", CONFIRM_TIMEOUT, confirmed).await
 }
 
@@ -322,10 +300,7 @@ impl Supervisor {
     fn on_event(&self, event: Option<Event>, line: &Arc<Line>) -> Result<(), RabbitError> {
         match event {
             Some(Event::Error(source)) => {
-                return Err(RabbitError::Failed {
-                    step: "connection",
-                    source,
-                });
+                return Err(RabbitError::Failed { step: "connection", source });
             }
             None => return Err(RabbitError::Ended("the connection ended")),
             // While blocked, lapin would queue every message in memory without a limit.

@@ -53,13 +53,7 @@ impl RabbitSource {
             ended: ended.clone(),
         };
         let supervisor = tokio::spawn(supervisor.run());
-        RabbitSource {
-            deliveries,
-            consuming,
-            cancelled,
-            supervisor,
-            ended: ended.drop_guard(),
-        }
+        RabbitSource { deliveries, consuming, cancelled, supervisor, ended: ended.drop_guard() }
     }
 
     /// True while the broker hands out deliveries, for readiness.
@@ -114,11 +108,7 @@ impl Supervisor {
             let Err(error) = ended else { return };
             // A message that lapin cannot read ends the session each time it comes. Taken alone, it does not raise the
             // delivery counts of others until the broker sets it aside.
-            prefetch = if error.is_unreadable() {
-                1
-            } else {
-                self.settings.prefetch
-            };
+            prefetch = if error.is_unreadable() { 1 } else { self.settings.prefetch };
             let delay = pace.after(&error, started.elapsed());
             tokio::select! {
                 biased;
@@ -147,12 +137,7 @@ impl Supervisor {
         events::broker_connected(ROLE);
         let finish = CancellationToken::new();
         let ended = {
-            let mut acks = pin!(acks::write_all(
-                &session.channel,
-                settlements,
-                prefetch,
-                finish.clone()
-            ));
+            let mut acks = pin!(acks::write_all(&session.channel, settlements, prefetch, finish.clone()));
             let ended = tokio::select! {
                 biased;
                 ended = self.hand_over(&session) => ended,
@@ -236,25 +221,12 @@ impl Session {
         let consumer = within("consume", RPC_TIMEOUT, consumer).await?;
         // Never longer than the prefetch, because each delivery is settled at most once.
         let (settlements, receiver) = mpsc::unbounded_channel();
-        let link = Arc::new(Link {
-            lost: AtomicBool::new(false),
-            settlements,
-        });
-        Ok((
-            Session {
-                connection,
-                channel,
-                consumer,
-                link,
-            },
-            receiver,
-        ))
+        let link = Arc::new(Link { lost: AtomicBool::new(false), settlements });
+        Ok((Session { connection, channel, consumer, link }, receiver))
     }
 
     async fn cancel(&self) -> Result<(), RabbitError> {
-        let cancelled = self
-            .channel
-            .basic_cancel(CONSUMER_TAG.into(), BasicCancelOptions::default());
+        let cancelled = self.channel.basic_cancel(CONSUMER_TAG.into(), BasicCancelOptions::default());
         within("cancel the consumer", RPC_TIMEOUT, cancelled).await
     }
 
@@ -274,10 +246,7 @@ impl Session {
         match consumer.next().await {
             Some(Ok(delivery)) => room.send(self.delivery(delivery)),
             Some(Err(source)) => {
-                return Err(RabbitError::Failed {
-                    step: "consume",
-                    source,
-                });
+                return Err(RabbitError::Failed { step: "consume", source });
             }
             None => return Ok(More::None),
         }
@@ -287,10 +256,7 @@ impl Session {
     fn delivery(&self, delivery: lapin::message::Delivery) -> Delivery {
         Delivery {
             properties: properties::incoming(&delivery.properties),
-            settler: Box::new(RabbitSettler {
-                tag: delivery.delivery_tag,
-                link: Arc::clone(&self.link),
-            }),
+            settler: Box::new(RabbitSettler { tag: delivery.delivery_tag, link: Arc::clone(&self.link) }),
             body: delivery.data,
         }
     }
@@ -301,10 +267,7 @@ async fn failure(events: impl Stream<Item = Event>) -> RabbitError {
     let mut events: Pin<&mut _> = pin!(events);
     while let Some(event) = events.next().await {
         if let Event::Error(source) = event {
-            return RabbitError::Failed {
-                step: "connection",
-                source,
-            };
+            return RabbitError::Failed { step: "connection", source };
         }
     }
     RabbitError::Ended("the connection ended")

@@ -53,10 +53,7 @@ async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind) -> Result<S
         ExchangeKind::Topic => "topic, durable",
         _ => "direct, durable",
     };
-    let options = ExchangeDeclareOptions {
-        durable: true,
-        ..Default::default()
-    };
+    let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
     let declared = channel.exchange_declare(name.into(), kind, options, FieldTable::default());
     within("declare an exchange", RPC_TIMEOUT, declared)
         .await
@@ -85,13 +82,7 @@ async fn queue(
 
 async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> Result<String, RabbitError> {
     let options = QueueBindOptions::default();
-    let bound = channel.queue_bind(
-        queue.into(),
-        exchange.into(),
-        key.into(),
-        options,
-        FieldTable::default(),
-    );
+    let bound = channel.queue_bind(queue.into(), exchange.into(), key.into(), options, FieldTable::default());
     within("bind a queue", RPC_TIMEOUT, bound).await?;
     Ok(format!("binding {exchange} -> {queue} (routing key {key})"))
 }
@@ -100,11 +91,7 @@ fn refused(error: RabbitError, what: String, wanted: String) -> RabbitError {
     if !error.is_precondition_failed() {
         return error;
     }
-    RabbitError::Refused {
-        what,
-        wanted,
-        detail: error.to_string(),
-    }
+    RabbitError::Refused { what, wanted, detail: error.to_string() }
 }
 
 fn text(value: &str) -> AMQPValue {

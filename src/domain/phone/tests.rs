@@ -79,38 +79,26 @@ fn a_text_that_is_no_number_is_refused_by_the_rule_it_breaks() {
 #[test]
 fn an_international_prefix_never_turns_a_number_into_one_of_another_country() {
     // Colombia's 005 and 009 are carrier prefixes for calls abroad: what is left of the first one is Russian.
-    refused(
-        "0057 301 221 2345",
-        "starts with 00; write + and the country code",
-    );
+    refused("0057 301 221 2345", "starts with 00; write + and the country code");
     refused("009 573012212345", "starts with 00; write + and the country code");
     refused("+0057 301 221 2345", "has 14 digits, not a number of any country");
     // The United States dial abroad with 011.
     let fault = PhoneNumber::parse("011 57 301 221 2345", "US".parse().expect("a plan"));
-    assert_eq!(
-        fault.expect_err("no number").to_string(),
-        "has 15 digits, not a number of US"
-    );
+    assert_eq!(fault.expect_err("no number").to_string(), "has 15 digits, not a number of US");
 }
 
 #[test]
 fn a_carrier_prefix_is_refused_instead_of_stripped() {
     refused("03 300 123 4567", "has 12 digits, not a number of CO");
     refused("+57 0 300 123 4567", "has 13 digits, not a number of any country");
-    refused(
-        "+44 (0)20 7946 0018",
-        "has 13 digits, not a number of any country",
-    );
+    refused("+44 (0)20 7946 0018", "has 13 digits, not a number of any country");
 }
 
 #[test]
 fn a_trunk_prefix_may_stand_before_a_national_number() {
     let britain = "gb".parse().expect("Britain has a plan");
     let number = PhoneNumber::parse("07400 123456", britain).expect("a number");
-    assert_eq!(
-        (number.e164(), number.line()),
-        ("+447400123456", LineType::Mobile)
-    );
+    assert_eq!((number.e164(), number.line()), ("+447400123456", LineType::Mobile));
 }
 
 #[test]
@@ -123,11 +111,9 @@ fn a_number_without_plus_belongs_to_the_default_region() {
 
 #[test]
 fn lines_that_the_plan_does_not_tell_apart_take_sms() {
-    for (written, region) in [
-        ("+1 201 555 0123", "US"),
-        ("+1 416 555 0123", "CA"),
-        ("+52 55 1234 5678", "MX"),
-    ] {
+    for (written, region) in
+        [("+1 201 555 0123", "US"), ("+1 416 555 0123", "CA"), ("+52 55 1234 5678", "MX")]
+    {
         let number = PhoneNumber::parse(written, colombia()).expect("a number");
         assert_eq!(number.line(), LineType::MobileOrLandline);
         assert_eq!(number.region(), region.parse().ok());
@@ -163,19 +149,13 @@ fn what_is_printed_is_masked() {
         check("+1 201 555 0123", "+12015550123", LineType::MobileOrLandline).to_string(),
         "+1******0123"
     );
-    assert_eq!(
-        check("+2250123456789", "+2250123456789", LineType::Mobile).to_string(),
-        "+225******6789"
-    );
+    assert_eq!(check("+2250123456789", "+2250123456789", LineType::Mobile).to_string(), "+225******6789");
 }
 
 #[test]
 fn a_short_number_shows_at_most_half_of_its_digits() {
     // Saint Helena: four or five national digits.
-    assert_eq!(
-        check("+29022158", "+29022158", LineType::Landline).to_string(),
-        "+290***58"
-    );
+    assert_eq!(check("+29022158", "+29022158", LineType::Landline).to_string(), "+290***58");
 }
 
 #[test]
@@ -200,11 +180,7 @@ fn warming_up_can_be_repeated() {
 
 /// Texts that come closer to a number than chance does.
 fn nearly_a_number() -> impl Strategy<Value = String> {
-    prop_oneof![
-        "\\PC{0,40}",
-        "\\+?[0-9 ().-]{0,34}",
-        "\\+?(57|1|39|44|225|52)?[0-9]{4,12}"
-    ]
+    prop_oneof!["\\PC{0,40}", "\\+?[0-9 ().-]{0,34}", "\\+?(57|1|39|44|225|52)?[0-9]{4,12}"]
 }
 
 proptest! {

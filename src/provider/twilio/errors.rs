@@ -44,13 +44,8 @@ pub(super) fn refusal(answer: &Answer, now: Timestamp) -> SendFailure {
     let code = error_code(&answer.body);
     match class_of(answer.status, code) {
         Class::Rejected(scope) => SendFailure::Rejected { code, scope },
-        Class::Throttled => SendFailure::Throttled {
-            code,
-            retry_after: retry_after(&answer.headers, now),
-        },
-        Class::InDoubt => SendFailure::InDoubt {
-            detail: told(answer.status, code),
-        },
+        Class::Throttled => SendFailure::Throttled { code, retry_after: retry_after(&answer.headers, now) },
+        Class::InDoubt => SendFailure::InDoubt { detail: told(answer.status, code) },
     }
 }
 
@@ -66,10 +61,7 @@ pub(super) fn transport(error: &reqwest::Error) -> SendFailure {
     let detail = || transport_detail(error).to_owned();
     if error.is_builder() {
         // A fault of ours that no retry heals. Nothing left us, and other messages may still do better.
-        SendFailure::Rejected {
-            code: None,
-            scope: Scope::Request,
-        }
+        SendFailure::Rejected { code: None, scope: Scope::Request }
     } else if error.is_connect() {
         SendFailure::Unreachable { detail: detail() }
     } else {
@@ -110,9 +102,7 @@ fn class_of(status: StatusCode, code: Option<u32>) -> Class {
         429 => Class::Throttled,
         // Nothing is redirected in this API: the base URL is not Twilio's.
         ..400 => Class::Rejected(Scope::Account),
-        400.. => code
-            .and_then(class_of_code)
-            .unwrap_or_else(|| class_of_status(status, code)),
+        400.. => code.and_then(class_of_code).unwrap_or_else(|| class_of_status(status, code)),
     }
 }
 
@@ -158,21 +148,11 @@ fn class_of_code(code: u32) -> Option<Class> {
 
 /// How long the answer asks to wait, at most an hour: seconds, or a date as read on the server's own clock.
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let text = |name| {
-        headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .map(str::trim)
-    };
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let asked = text(RETRY_AFTER)?;
     if !asked.is_empty() && asked.bytes().all(|byte| byte.is_ascii_digit()) {
         // More digits than fit are a long time.
-        return Some(
-            asked
-                .parse()
-                .map_or(RETRY_AFTER_MAX, Duration::from_secs)
-                .min(RETRY_AFTER_MAX),
-        );
+        return Some(asked.parse().map_or(RETRY_AFTER_MAX, Duration::from_secs).min(RETRY_AFTER_MAX));
     }
     let until = http_date(asked)?;
     let now = text(DATE).and_then(http_date).unwrap_or(now);
@@ -182,14 +162,9 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 
 /// Reads an HTTP-date in any of its three forms (RFC 9110 §5.6.7 obliges a reader to know all of them).
 fn http_date(text: &str) -> Option<Timestamp> {
-    const FORMS: [&str; 3] = [
-        "%a, %d %b %Y %H:%M:%S GMT",
-        "%A, %d-%b-%y %H:%M:%S GMT",
-        "%a %b %e %H:%M:%S %Y",
-    ];
-    let read = FORMS
-        .iter()
-        .find_map(|form| DateTime::strptime(form, text).ok())?;
+    const FORMS: [&str; 3] =
+        ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
+    let read = FORMS.iter().find_map(|form| DateTime::strptime(form, text).ok())?;
     TimeZone::UTC.to_timestamp(read).ok()
 }
 
@@ -209,24 +184,11 @@ mod tests {
     #[test]
     fn every_known_number_has_its_scope() {
         let table: [(Scope, &[u32]); 5] = [
-            (
-                Scope::Recipient,
-                &[
-                    21211, 21217, 21265, 21608, 21610, 21612, 21614, 30005, 30006, 60205,
-                ],
-            ),
-            (
-                Scope::Request,
-                &[21602, 21604, 21605, 21617, 21618, 21619, 60200, 60206, 60224],
-            ),
+            (Scope::Recipient, &[21211, 21217, 21265, 21608, 21610, 21612, 21614, 30005, 30006, 60205]),
+            (Scope::Request, &[21602, 21604, 21605, 21617, 21618, 21619, 60200, 60206, 60224]),
             (Scope::Country, &[21408, 30450, 30453, 60238, 60410, 60605]),
             (Scope::Sender, &[21212, 21603, 21606, 21611, 30034]),
-            (
-                Scope::Account,
-                &[
-                    10001, 20003, 20005, 20006, 20008, 20404, 30002, 60204, 60217, 60220, 60223,
-                ],
-            ),
+            (Scope::Account, &[10001, 20003, 20005, 20006, 20008, 20404, 30002, 60204, 60217, 60220, 60223]),
         ];
         for (scope, codes) in table {
             for &code in codes {
@@ -313,19 +275,10 @@ mod tests {
 
     #[test]
     fn an_error_number_is_read_from_a_whole_body_only() {
-        assert_eq!(
-            error_code(br#"{"code":21211,"message":"x","status":400}"#),
-            Some(21211)
-        );
-        for body in [
-            &b""[..],
-            b"<html>",
-            b"{\"code\":212",
-            b"{}",
-            b"{\"code\":null}",
-            b"{\"code\":-1}",
-            b"[21211]",
-        ] {
+        assert_eq!(error_code(br#"{"code":21211,"message":"x","status":400}"#), Some(21211));
+        for body in
+            [&b""[..], b"<html>", b"{\"code\":212", b"{}", b"{\"code\":null}", b"{\"code\":-1}", b"[21211]"]
+        {
             assert_eq!(error_code(body), None);
         }
     }

@@ -45,17 +45,9 @@ impl TwilioMessages {
     pub fn new(settings: TwilioSettings) -> Result<TwilioMessages, TwilioSettingsFault> {
         let account = Account::new(&settings)?;
         let prepared = prepared_forms(&settings)?;
-        let (messages, probe) = (
-            account.url("/Messages.json"),
-            probe(&account, settings.authentication.is_api_key()),
-        );
-        Ok(TwilioMessages {
-            form_headers: form_headers(&account),
-            account,
-            messages,
-            prepared,
-            probe,
-        })
+        let (messages, probe) =
+            (account.url("/Messages.json"), probe(&account, settings.authentication.is_api_key()));
+        Ok(TwilioMessages { form_headers: form_headers(&account), account, messages, prepared, probe })
     }
 
     fn request(&self, message: &Message<'_>) -> Request {
@@ -86,11 +78,7 @@ impl Provider for TwilioMessages {
 
     async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure> {
         let request = self.request(message);
-        let answer = self
-            .account
-            .exchange(request)
-            .await
-            .map_err(|error| errors::transport(&error))?;
+        let answer = self.account.exchange(request).await.map_err(|error| errors::transport(&error))?;
         if answer.status.is_success() {
             return Ok(accepted(&answer.body));
         }
@@ -111,14 +99,11 @@ fn credential_verdict(answer: &Answer) -> Result<(), CredentialFault> {
     match (answer.status, code) {
         (status, _) if status.is_success() => Ok(()),
         // A restricted API key may be good for sending and not for reading.
-        (_, Some(CODE_NOT_AUTHORIZED)) => Err(CredentialFault::Unanswered(
-            "they may not read messages, or are unknown".to_owned(),
-        )),
+        (_, Some(CODE_NOT_AUTHORIZED)) => {
+            Err(CredentialFault::Unanswered("they may not read messages, or are unknown".to_owned()))
+        }
         (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, code) => {
-            Err(CredentialFault::Refused {
-                status: answer.status.as_u16(),
-                code,
-            })
+            Err(CredentialFault::Refused { status: answer.status.as_u16(), code })
         }
         (status, code) => Err(CredentialFault::Unanswered(errors::told(status, code))),
     }
@@ -140,9 +125,7 @@ fn probe(account: &Account, is_api_key: bool) -> Url {
 fn prepared_forms(settings: &TwilioSettings) -> Result<Vec<String>, TwilioSettingsFault> {
     let (field, values) = match &settings.sender {
         Sender::MessagingService(sid) if !is_sid("MG", sid) => {
-            return Err(fault(
-                "the Messaging Service's SID must be MG and 32 hexadecimal digits",
-            ));
+            return Err(fault("the Messaging Service's SID must be MG and 32 hexadecimal digits"));
         }
         Sender::MessagingService(sid) => ("MessagingServiceSid", std::slice::from_ref(sid)),
         Sender::Numbers(numbers) if numbers.is_empty() || numbers.iter().any(|n| n.trim().is_empty()) => {
@@ -152,9 +135,7 @@ fn prepared_forms(settings: &TwilioSettings) -> Result<Vec<String>, TwilioSettin
     };
     let callback = settings.status_callback.as_deref();
     if callback.is_some_and(|url| !is_callback_url(url)) {
-        return Err(fault(
-            "the status callback must be an http or https URL whose host has no underscore",
-        ));
+        return Err(fault("the status callback must be an http or https URL whose host has no underscore"));
     }
     let prepared = |value: &String| {
         let mut form = Serializer::new(String::new());
@@ -187,9 +168,7 @@ fn sticky_choice(to: &PhoneNumber, choices: usize) -> usize {
 
 /// Rounded down: a message must not be delivered after its life.
 fn validity_seconds(validity: Duration) -> u64 {
-    validity
-        .as_secs()
-        .clamp(*VALIDITY_SECONDS.start(), *VALIDITY_SECONDS.end())
+    validity.as_secs().clamp(*VALIDITY_SECONDS.start(), *VALIDITY_SECONDS.end())
 }
 
 /// The two fields of a message that are of use. Any type is read, so that one that changes does not hide the
@@ -206,11 +185,7 @@ fn accepted(body: &[u8]) -> Accepted {
     let is_message = |sid: &&str| is_sid("SM", sid) || is_sid("MM", sid);
     let message_id = created.sid.as_str().filter(is_message).map(str::to_owned);
     // A Messaging Service has not chosen a sender yet and says "0": nobody knows.
-    let segments = created
-        .num_segments
-        .as_str()
-        .and_then(|n| n.parse().ok())
-        .filter(|&n| n > 0);
+    let segments = created.num_segments.as_str().and_then(|n| n.parse().ok()).filter(|&n| n > 0);
     Accepted { message_id, segments }
 }
 
@@ -222,25 +197,14 @@ mod tests {
 
     #[track_caller]
     fn check(body: &str, message_id: Option<&str>, segments: Option<u32>) {
-        let expected = Accepted {
-            message_id: message_id.map(str::to_owned),
-            segments,
-        };
+        let expected = Accepted { message_id: message_id.map(str::to_owned), segments };
         assert_eq!(accepted(body.as_bytes()), expected, "{body}");
     }
 
     #[test]
     fn an_acceptance_is_read_as_far_as_it_makes_sense() {
-        check(
-            &format!(r#"{{"sid":"{SID}","num_segments":"2","error_code":null}}"#),
-            Some(SID),
-            Some(2),
-        );
-        check(
-            &format!(r#"{{"sid":"{SID}","num_segments":"0"}}"#),
-            Some(SID),
-            None,
-        );
+        check(&format!(r#"{{"sid":"{SID}","num_segments":"2","error_code":null}}"#), Some(SID), Some(2));
+        check(&format!(r#"{{"sid":"{SID}","num_segments":"0"}}"#), Some(SID), None);
         check(&format!(r#"{{"sid":"{SID}","num_segments":2}}"#), Some(SID), None);
         check(r#"{"sid":"SM../../x","num_segments":"1"}"#, None, Some(1));
         check(r#"{"sid":17}"#, None, None);
@@ -257,15 +221,8 @@ mod tests {
 
     #[test]
     fn a_callback_host_is_a_name_without_underscores() {
-        assert!(is_callback_url(
-            "https://otp.example.co/webhooks/twilio/status?a=1#rc=5"
-        ));
-        for url in [
-            "",
-            "otp.example.co",
-            "ftp://otp.example.co",
-            "https://my_host.example.co/x",
-        ] {
+        assert!(is_callback_url("https://otp.example.co/webhooks/twilio/status?a=1#rc=5"));
+        for url in ["", "otp.example.co", "ftp://otp.example.co", "https://my_host.example.co/x"] {
             assert!(!is_callback_url(url), "{url}");
         }
     }
@@ -277,9 +234,6 @@ mod tests {
             let to = PhoneNumber::parse(&format!("300123{last:04}"), "CO".parse().expect("a region"));
             counts[sticky_choice(&to.expect("a mobile"), 3)] += 1;
         }
-        assert!(
-            counts.iter().all(|&count| (800..1_200).contains(&count)),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|&count| (800..1_200).contains(&count)), "{counts:?}");
     }
 }

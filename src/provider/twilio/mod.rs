@@ -99,17 +99,14 @@ impl Account {
             return Err(fault("the account SID must be AC and 32 hexadecimal digits"));
         }
         let mut url = base_url(&settings.base_url)?;
-        url.path_segments_mut()
-            .expect("an http URL has a path")
-            .pop_if_empty()
-            .extend(["2010-04-01", "Accounts", &settings.account_sid]);
+        url.path_segments_mut().expect("an http URL has a path").pop_if_empty().extend([
+            "2010-04-01",
+            "Accounts",
+            &settings.account_sid,
+        ]);
         let authorization = authorization(settings)?;
         let headers = HeaderMap::from_iter([(AUTHORIZATION, authorization)]);
-        Ok(Account {
-            client: client(&url, settings.timeout)?,
-            url,
-            headers,
-        })
+        Ok(Account { client: client(&url, settings.timeout)?, url, headers })
     }
 
     /// The URL of the account or of something below it.
@@ -131,11 +128,7 @@ impl Account {
                 break;
             }
         }
-        Ok(Answer {
-            status,
-            headers,
-            body,
-        })
+        Ok(Answer { status, headers, body })
     }
 
     async fn get(&self, url: Url) -> Result<Answer, reqwest::Error> {
@@ -148,10 +141,7 @@ impl Account {
 /// The headers of a request that carries a form.
 fn form_headers(account: &Account) -> HeaderMap {
     let mut headers = account.headers.clone();
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/x-www-form-urlencoded"),
-    );
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
     headers
 }
 
@@ -171,10 +161,7 @@ fn client(base: &Url, timeout: Duration) -> Result<Client, TwilioSettingsFault> 
         builder = builder.no_proxy();
     }
     let problem = "the HTTP client could not be set up";
-    builder.build().map_err(|source| TwilioSettingsFault {
-        problem,
-        source: Some(source),
-    })
+    builder.build().map_err(|source| TwilioSettingsFault { problem, source: Some(source) })
 }
 
 /// Whether the environment's `HTTPS_PROXY` counts. Locked-down networks have no other way out, and a proxy of
@@ -203,9 +190,7 @@ fn base_url(text: &str) -> Result<Url, TwilioSettingsFault> {
 fn authorization(settings: &TwilioSettings) -> Result<HeaderValue, TwilioSettingsFault> {
     let Authentication { user, password } = &settings.authentication;
     if !settings.authentication.is_api_key() && *user != settings.account_sid {
-        return Err(fault(
-            "the user must be the account SID, or an API key: SK and 32 hexadecimal digits",
-        ));
+        return Err(fault("the user must be the account SID, or an API key: SK and 32 hexadecimal digits"));
     }
     if password.expose_secret().is_empty() {
         return Err(fault("the auth token or API key secret is empty"));
@@ -223,10 +208,7 @@ fn is_sid(prefix: &str, text: &str) -> bool {
 }
 
 fn fault(problem: &'static str) -> TwilioSettingsFault {
-    TwilioSettingsFault {
-        problem,
-        source: None,
-    }
+    TwilioSettingsFault { problem, source: None }
 }
 
 #[cfg(test)]
@@ -254,10 +236,7 @@ mod tests {
     #[test]
     fn the_authorization_header_is_not_printed() {
         let account_sid = "AC0123456789abcdefABCDEF0123456789".to_owned();
-        let authentication = Authentication {
-            user: account_sid.clone(),
-            password: "hunter2".into(),
-        };
+        let authentication = Authentication { user: account_sid.clone(), password: "hunter2".into() };
         let value = authorization(&TwilioSettings {
             account_sid,
             authentication,
@@ -267,22 +246,14 @@ mod tests {
             status_callback: None,
         });
         let value = value.expect("a valid credential");
-        assert_eq!(
-            value,
-            "Basic QUMwMTIzNDU2Nzg5YWJjZGVmQUJDREVGMDEyMzQ1Njc4OTpodW50ZXIy"
-        );
+        assert_eq!(value, "Basic QUMwMTIzNDU2Nzg5YWJjZGVmQUJDREVGMDEyMzQ1Njc4OTpodW50ZXIy");
         assert_eq!(format!("{value:?}"), "Sensitive");
     }
 
     #[test]
     fn a_sid_is_a_prefix_and_32_hexadecimal_digits() {
         assert!(is_sid("AC", "AC0123456789abcdefABCDEF0123456789"));
-        for text in [
-            "",
-            "AC",
-            "SK0123456789abcdefABCDEF0123456789",
-            "AC0123456789abcdefABCDEF012345678g",
-        ] {
+        for text in ["", "AC", "SK0123456789abcdefABCDEF0123456789", "AC0123456789abcdefABCDEF012345678g"] {
             assert!(!is_sid("AC", text), "{text}");
         }
     }

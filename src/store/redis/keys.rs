@@ -12,16 +12,11 @@ pub(super) struct Keys {
 
 impl Keys {
     pub(super) fn new(prefix: &str) -> Keys {
-        Keys {
-            prefix: format!("{{{prefix}}}"),
-        }
+        Keys { prefix: format!("{{{prefix}}}") }
     }
 
     pub(super) fn record(&self, handling: &Handling<'_>) -> String {
-        format!(
-            "{}:{}:req:{}",
-            self.prefix, handling.subject.recipient, handling.request
-        )
+        format!("{}:{}:req:{}", self.prefix, handling.subject.recipient, handling.request)
     }
 
     pub(super) fn challenge(&self, recipient: Digest16, purpose: &str) -> String {

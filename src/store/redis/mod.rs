@@ -47,13 +47,8 @@ struct Scripts {
 impl RedisStore {
     /// Connects when the first step is asked: a gateway starts while Redis is down.
     pub fn connect(url: &str, prefix: &str) -> Result<RedisStore, StoreError> {
-        let settings = TcpSettings::default()
-            .set_nodelay(true)
-            .set_user_timeout(Duration::from_secs(3));
-        let info = url
-            .into_connection_info()
-            .map_err(unavailable)?
-            .set_tcp_settings(settings);
+        let settings = TcpSettings::default().set_nodelay(true).set_user_timeout(Duration::from_secs(3));
+        let info = url.into_connection_info().map_err(unavailable)?.set_tcp_settings(settings);
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(Duration::from_millis(800)))
             .set_response_timeout(Some(Duration::from_millis(1_000)))
@@ -160,12 +155,7 @@ impl Store for RedisStore {
             Mark::GivenBack { attempts } => ("back", attempts, Duration::ZERO),
         };
         let mut script = self.scripts.mark.key(self.keys.record(handling));
-        script
-            .arg(self.time())
-            .arg(owner_word(handling.owner))
-            .arg(word)
-            .arg(attempt)
-            .arg(millis(span));
+        script.arg(self.time()).arg(owner_word(handling.owner)).arg(word).arg(attempt).arg(millis(span));
         match self.ask(&script).await?.as_str() {
             "held" => Ok(Marked::Held),
             "lost" => Ok(Marked::Lost),
@@ -176,11 +166,7 @@ impl Store for RedisStore {
     async fn settle(&self, settle: &Settle<'_>) -> Result<Settled, StoreError> {
         let (handling, subject) = (&settle.handling, &settle.handling.subject);
         let outcome = serde_json::to_string(settle.outcome).expect("an outcome is plain data");
-        let kept = if settle.outcome.status == Status::Rejected {
-            REFUSAL_KEPT
-        } else {
-            OUTCOME_KEPT
-        };
+        let kept = if settle.outcome.status == Status::Rejected { REFUSAL_KEPT } else { OUTCOME_KEPT };
         let mut script = self.scripts.settle.prepare_invoke();
         script
             .key(self.keys.record(handling))
@@ -197,9 +183,9 @@ impl Store for RedisStore {
             .arg(member(handling));
         let answer = self.ask(&script).await?;
         match answer.strip_prefix("before ") {
-            Some(outcome) => stored(outcome)
-                .map(Settled::Before)
-                .ok_or(StoreError::Garbled { step: "settle" }),
+            Some(outcome) => {
+                stored(outcome).map(Settled::Before).ok_or(StoreError::Garbled { step: "settle" })
+            }
             None if answer == "said" => Ok(Settled::AsSaid),
             None => Err(StoreError::Garbled { step: "settle" }),
         }
@@ -260,16 +246,10 @@ fn admission(answer: &str) -> Option<Admission> {
     match word {
         "granted" => grant(rest).map(Admission::Granted),
         "doubt" => grant(rest).map(Admission::InDoubt),
-        "busy" => rest
-            .parse()
-            .ok()
-            .map(|ms| Admission::Busy(Duration::from_millis(ms))),
+        "busy" => rest.parse().ok().map(|ms| Admission::Busy(Duration::from_millis(ms))),
         "ended" => {
             let (ours, outcome) = rest.split_once(' ')?;
-            Some(Admission::Ended {
-                outcome: stored(outcome)?,
-                ours: ours == "1",
-            })
+            Some(Admission::Ended { outcome: stored(outcome)?, ours: ours == "1" })
         }
         _ => None,
     }
@@ -294,20 +274,14 @@ fn verdict(answer: &str) -> Option<Verdict> {
     let (word, rest) = answer.split_once(' ').unwrap_or((answer, ""));
     Some(match word {
         "verified" => Verdict::Verified,
-        "wrong" => Verdict::Wrong {
-            attempts_left: rest.parse().ok()?,
-        },
+        "wrong" => Verdict::Wrong { attempts_left: rest.parse().ok()? },
         "used" => Verdict::AlreadyUsed,
         "none" => Verdict::NonePending,
         "key" => Verdict::KeyUnavailable,
-        "expired" => Verdict::Expired {
-            at: UnixMillis(rest.parse().ok()?),
-        },
+        "expired" => Verdict::Expired { at: UnixMillis(rest.parse().ok()?) },
         "locked" => {
             let wait: u64 = rest.parse().ok()?;
-            Verdict::Locked {
-                retry_after: (wait > 0).then(|| Duration::from_millis(wait)),
-            }
+            Verdict::Locked { retry_after: (wait > 0).then(|| Duration::from_millis(wait)) }
         }
         _ => return None,
     })

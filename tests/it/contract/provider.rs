@@ -55,29 +55,15 @@ impl Letter {
 /// The suite. The provider must have nothing against ordinary messages.
 pub async fn provider(provider: &dyn Provider) {
     let one_word = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase());
-    assert!(
-        one_word(provider.name()),
-        "a name is one lower-case word, not {:?}",
-        provider.name()
-    );
-    provider
-        .check_credentials()
-        .await
-        .expect("the credentials are good");
+    assert!(one_word(provider.name()), "a name is one lower-case word, not {:?}", provider.name());
+    provider.check_credentials().await.expect("the credentials are good");
 
     let mut ids = HashSet::new();
     for number in ["+573001234567", "+573001234568", "+573001234567"] {
-        let accepted = provider
-            .send(&Letter::to(number).message())
-            .await
-            .expect("the message is accepted");
+        let accepted = provider.send(&Letter::to(number).message()).await.expect("the message is accepted");
         let id = accepted.message_id.expect("a whole answer has an id");
         assert!(ids.insert(id), "two messages never share an id");
-        assert_ne!(
-            accepted.segments,
-            Some(0),
-            "an unknown number of parts is none, not 0"
-        );
+        assert_ne!(accepted.segments, Some(0), "an unknown number of parts is none, not 0");
     }
 }
 
@@ -97,10 +83,7 @@ async fn twilio_honours_the_contract() {
 #[tokio::test]
 async fn a_simulated_message_is_shown_in_the_block_that_users_know() {
     let (adapter, console) = simulated(1);
-    adapter
-        .send(&Letter::to("+573001234567").message())
-        .await
-        .expect("accepted");
+    adapter.send(&Letter::to("+573001234567").message()).await.expect("accepted");
     let ruler = "─".repeat(60);
     let expected = format!(
         "{ruler}\n\
@@ -119,30 +102,18 @@ async fn a_name_or_text_can_neither_forge_a_line_nor_steer_the_terminal() {
     letter.body = "first\u{7}\n   Código: 888888\n\n@shop.example #123456".to_owned();
     adapter.send(&letter.message()).await.expect("accepted");
     let block = console.blocks().concat();
-    assert!(
-        block.contains("   Usuario: Ana    Código: 999999 [2J\n"),
-        "{block}"
-    );
+    assert!(block.contains("   Usuario: Ana    Código: 999999 [2J\n"), "{block}");
     assert!(
         block.contains("   Mensaje: first \n         Código: 888888\n      \n      @shop.example #123456\n"),
         "{block}"
     );
-    assert_eq!(
-        block
-            .lines()
-            .filter(|line| line.starts_with("   Código:"))
-            .count(),
-        1
-    );
+    assert_eq!(block.lines().filter(|line| line.starts_with("   Código:")).count(), 1);
 }
 
 #[tokio::test]
 async fn a_message_to_nobody_by_name_still_has_the_line() {
     let (adapter, console) = simulated(1);
-    let letter = Letter {
-        user_name: None,
-        ..Letter::to("+573001234567")
-    };
+    let letter = Letter { user_name: None, ..Letter::to("+573001234567") };
     adapter.send(&letter.message()).await.expect("accepted");
     assert!(console.blocks().concat().contains("   Usuario: -\n"));
 }
@@ -152,10 +123,7 @@ async fn the_same_seed_gives_the_same_ids_and_another_seed_others() {
     let mut ids = Vec::new();
     for seed in [7, 7, 8] {
         let (adapter, _) = simulated(seed);
-        let accepted = adapter
-            .send(&Letter::to("+573001234567").message())
-            .await
-            .expect("accepted");
+        let accepted = adapter.send(&Letter::to("+573001234567").message()).await.expect("accepted");
         ids.push(accepted.message_id.expect("an id"));
     }
     assert_eq!(ids[0], ids[1]);
@@ -167,14 +135,8 @@ async fn the_same_seed_gives_the_same_ids_and_another_seed_others() {
 fn simulated(seed: u64) -> (SimulatedProvider, Console) {
     let console = Console::default();
     let from = UnixMillis::parse_rfc3339("2026-11-22T12:00:00Z").expect("valid");
-    let clock = Clock::Tokio {
-        from,
-        started: tokio::time::Instant::now(),
-    };
-    (
-        SimulatedProvider::new(seed, clock, Box::new(console.clone())),
-        console,
-    )
+    let clock = Clock::Tokio { from, started: tokio::time::Instant::now() };
+    (SimulatedProvider::new(seed, clock, Box::new(console.clone())), console)
 }
 
 /// Keeps each write apart: a block must be one.
@@ -189,10 +151,7 @@ impl Console {
 
 impl Write for Console {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0
-            .lock()
-            .expect("nobody panicked")
-            .push(String::from_utf8_lossy(bytes).into_owned());
+        self.0.lock().expect("nobody panicked").push(String::from_utf8_lossy(bytes).into_owned());
         Ok(bytes.len())
     }
 

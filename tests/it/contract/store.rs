@@ -42,32 +42,14 @@ impl TimedStore for RedisStore {
 
 pub fn limits() -> Limits {
     Limits {
-        number: Quota {
-            count: 5,
-            window: HOUR,
-        },
-        number_day: Quota {
-            count: 10,
-            window: 24 * HOUR,
-        },
-        user: Quota {
-            count: 3,
-            window: HOUR,
-        },
-        ip: Quota {
-            count: 4,
-            window: HOUR,
-        },
-        all: Quota {
-            count: 0,
-            window: HOUR,
-        },
+        number: Quota { count: 5, window: HOUR },
+        number_day: Quota { count: 10, window: 24 * HOUR },
+        user: Quota { count: 3, window: HOUR },
+        ip: Quota { count: 4, window: HOUR },
+        all: Quota { count: 0, window: HOUR },
         cooldown: Duration::from_secs(30),
         wrong_per_challenge: 5,
-        wrong: Quota {
-            count: 10,
-            window: HOUR,
-        },
+        wrong: Quota { count: 10, window: HOUR },
     }
 }
 
@@ -109,24 +91,13 @@ pub fn ask(recipient: u8, request: &str) -> Ask {
 
 impl Ask {
     pub fn owned_by(&self, owner: u64) -> Ask {
-        Ask {
-            owner,
-            ..self.clone()
-        }
+        Ask { owner, ..self.clone() }
     }
 
     pub fn handling(&self) -> Handling<'_> {
-        let subject = Subject {
-            recipient: named(self.recipient),
-            purpose: "verification",
-            user: self.user,
-            ip: None,
-        };
-        Handling {
-            subject,
-            request: &self.request,
-            owner: self.owner,
-        }
+        let subject =
+            Subject { recipient: named(self.recipient), purpose: "verification", user: self.user, ip: None };
+        Handling { subject, request: &self.request, owner: self.owner }
     }
 
     pub fn admit(&self) -> Admit<'_> {
@@ -178,12 +149,7 @@ pub fn sent(at: UnixMillis) -> Outcome {
 }
 
 fn failed(at: UnixMillis) -> Outcome {
-    Outcome::refused(
-        Status::Failed,
-        at,
-        "verification",
-        OutcomeError::of(ErrorCode::ProviderRejected),
-    )
+    Outcome::refused(Status::Failed, at, "verification", OutcomeError::of(ErrorCode::ProviderRejected))
 }
 
 async fn verify(store: &dyn TimedStore, recipient: u8, check_id: u64, digest: u8) -> Verdict {
@@ -197,13 +163,8 @@ async fn verify_under(
     digests: &[(&str, Digest16)],
 ) -> Verdict {
     let limits = limits();
-    let check = Check {
-        recipient: named(recipient),
-        purpose: "verification",
-        check_id,
-        digests,
-        limits: &limits,
-    };
+    let check =
+        Check { recipient: named(recipient), purpose: "verification", check_id, digests, limits: &limits };
     store.verify(&check).await.expect("the store answers")
 }
 
@@ -237,30 +198,17 @@ async fn a_request_is_charged_once_and_answered_the_same_to_its_owner(store: &dy
     let first = granted(admit(store, &request).await);
     assert_eq!(granted(admit(store, &request).await), first);
     assert_eq!(first.attempt, 1);
-    let usage = store
-        .usage(&request.handling().subject, &limits())
-        .await
-        .expect("the store answers");
-    assert_eq!(
-        (usage.used, usage.used_day, usage.cooldown),
-        (1, 1, Duration::from_secs(30))
-    );
+    let usage = store.usage(&request.handling().subject, &limits()).await.expect("the store answers");
+    assert_eq!((usage.used, usage.used_day, usage.cooldown), (1, 1, Duration::from_secs(30)));
 }
 
 async fn an_ended_request_is_replayed_to_others(store: &dyn TimedStore) {
     store.at(START);
     let request = ask(2, "ended");
     granted(admit(store, &request).await);
-    let settle = Settle {
-        handling: request.handling(),
-        outcome: &sent(START),
-        refund: false,
-    };
+    let settle = Settle { handling: request.handling(), outcome: &sent(START), refund: false };
     assert_eq!(store.settle(&settle).await.expect("answers"), Settled::AsSaid);
-    let replay = Admission::Ended {
-        outcome: sent(START),
-        ours: false,
-    };
+    let replay = Admission::Ended { outcome: sent(START), ours: false };
     assert_eq!(admit(store, &request.owned_by(2)).await, replay);
     store.at(START.plus(24 * HOUR - Duration::from_millis(1)));
     assert_eq!(admit(store, &request.owned_by(2)).await, replay);
@@ -275,39 +223,23 @@ async fn limits_slide_and_tell_when_to_come_back(store: &dyn TimedStore) {
     }
     store.at(START.plus(Duration::from_secs(300)));
     let refusal = refused(admit(store, &ask(3, "slide-5")).await);
-    assert_eq!(
-        (refusal.code, refusal.retry_after),
-        (ErrorCode::RateLimited, Some(3_300))
-    );
+    assert_eq!((refusal.code, refusal.retry_after), (ErrorCode::RateLimited, Some(3_300)));
     store.at(START.plus(HOUR));
     granted(admit(store, &ask(3, "slide-6")).await);
     let again = refused(admit(store, &ask(3, "slide-7")).await);
-    assert_eq!(
-        (again.code, again.retry_after),
-        (ErrorCode::RateLimited, Some(60))
-    );
+    assert_eq!((again.code, again.retry_after), (ErrorCode::RateLimited, Some(60)));
 }
 
 async fn a_cooldown_is_not_given_back_but_a_charge_is(store: &dyn TimedStore) {
     store.at(START);
     let request = ask(4, "refund");
     granted(admit(store, &request).await);
-    let settle = Settle {
-        handling: request.handling(),
-        outcome: &failed(START),
-        refund: true,
-    };
+    let settle = Settle { handling: request.handling(), outcome: &failed(START), refund: true };
     store.settle(&settle).await.expect("answers");
-    let usage = store
-        .usage(&request.handling().subject, &limits())
-        .await
-        .expect("the store answers");
+    let usage = store.usage(&request.handling().subject, &limits()).await.expect("the store answers");
     assert_eq!(usage.used, 0);
     let refusal = refused(admit(store, &ask(4, "next")).await);
-    assert_eq!(
-        (refusal.code, refusal.retry_after),
-        (ErrorCode::Cooldown, Some(30))
-    );
+    assert_eq!((refusal.code, refusal.retry_after), (ErrorCode::Cooldown, Some(30)));
     store.at(START.plus(Duration::from_secs(30)));
     granted(admit(store, &ask(4, "later")).await);
 }
@@ -317,18 +249,11 @@ async fn refusals_of_a_provider_are_no_free_loop(store: &dyn TimedStore) {
         store.at(START.plus(Duration::from_secs(30) * number));
         let request = ask(5, &format!("free-{number}"));
         granted(admit(store, &request).await);
-        let settle = Settle {
-            handling: request.handling(),
-            outcome: &failed(START),
-            refund: true,
-        };
+        let settle = Settle { handling: request.handling(), outcome: &failed(START), refund: true };
         store.settle(&settle).await.expect("answers");
     }
     store.at(START.plus(Duration::from_secs(600)));
-    assert_eq!(
-        refused(admit(store, &ask(5, "free-20")).await).code,
-        ErrorCode::RateLimited
-    );
+    assert_eq!(refused(admit(store, &ask(5, "free-20")).await).code, ErrorCode::RateLimited);
 }
 
 async fn a_dead_lease_is_in_doubt_and_a_waiting_one_is_not(store: &dyn TimedStore) {
@@ -340,34 +265,20 @@ async fn a_dead_lease_is_in_doubt_and_a_waiting_one_is_not(store: &dyn TimedStor
     let Admission::InDoubt(doubt) = admit(store, &request.owned_by(2)).await else {
         panic!("a dead lease is doubt")
     };
-    assert_eq!(
-        (doubt.attempt, doubt.challenge, doubt.admitted_at),
-        (1, first.challenge, START)
-    );
+    assert_eq!((doubt.attempt, doubt.challenge, doubt.admitted_at), (1, first.challenge, START));
     assert!(
         matches!(admit(store, &request.owned_by(2)).await, Admission::InDoubt(_)),
         "the same answer again"
     );
-    assert_eq!(
-        store
-            .mark(&request.handling(), Mark::Waiting(LEASE))
-            .await
-            .expect("answers"),
-        Marked::Lost
-    );
+    assert_eq!(store.mark(&request.handling(), Mark::Waiting(LEASE)).await.expect("answers"), Marked::Lost);
 
     let waiting = ask(7, "waiting");
     store.at(START);
     granted(admit(store, &waiting).await);
-    let marked = store
-        .mark(&waiting.handling(), Mark::Waiting(Duration::from_secs(3)))
-        .await
-        .expect("answers");
+    let marked =
+        store.mark(&waiting.handling(), Mark::Waiting(Duration::from_secs(3))).await.expect("answers");
     assert_eq!(marked, Marked::Held);
-    assert_eq!(
-        admit(store, &waiting.owned_by(2)).await,
-        Admission::Busy(Duration::from_secs(3))
-    );
+    assert_eq!(admit(store, &waiting.owned_by(2)).await, Admission::Busy(Duration::from_secs(3)));
     store.at(START.plus(Duration::from_secs(3)));
     assert_eq!(granted(admit(store, &waiting.owned_by(2)).await).attempt, 2);
 }
@@ -376,45 +287,26 @@ async fn a_request_given_back_is_free_at_once(store: &dyn TimedStore) {
     store.at(START);
     let request = ask(8, "back");
     let first = granted(admit(store, &request).await);
-    store
-        .mark(&request.handling(), Mark::GivenBack { attempts: 1 })
-        .await
-        .expect("answers");
+    store.mark(&request.handling(), Mark::GivenBack { attempts: 1 }).await.expect("answers");
     let second = granted(admit(store, &request.owned_by(2)).await);
     assert_eq!((second.attempt, second.challenge), (2, first.challenge));
 }
 
 async fn too_little_time_left_is_expired(store: &dyn TimedStore) {
     store.at(START);
-    let too_soon = Ask {
-        not_after: Some(START.plus(Duration::from_secs(29))),
-        ..ask(9, "soon")
-    };
+    let too_soon = Ask { not_after: Some(START.plus(Duration::from_secs(29))), ..ask(9, "soon") };
     assert_eq!(refused(admit(store, &too_soon).await).code, ErrorCode::Expired);
-    let old = Ask {
-        requested_at: Some(UnixMillis(START.0 - 571_000)),
-        ..ask(9, "old")
-    };
+    let old = Ask { requested_at: Some(UnixMillis(START.0 - 571_000)), ..ask(9, "old") };
     assert_eq!(refused(admit(store, &old).await).code, ErrorCode::Expired);
-    let from_the_future = Ask {
-        requested_at: Some(START.plus(24 * HOUR)),
-        ..ask(9, "future")
-    };
-    assert_eq!(
-        granted(admit(store, &from_the_future).await).deadline,
-        START.plus(LIFE)
-    );
+    let from_the_future = Ask { requested_at: Some(START.plus(24 * HOUR)), ..ask(9, "future") };
+    assert_eq!(granted(admit(store, &from_the_future).await).deadline, START.plus(LIFE));
 }
 
 async fn a_resend_continues_the_challenge_while_it_is_young(store: &dyn TimedStore) {
     store.at(START);
     let first = granted(admit(store, &ask(10, "resend-1")).await);
     store.at(START.plus(Duration::from_secs(480)));
-    let other = Ask {
-        challenge: 210,
-        digest: 211,
-        ..ask(10, "resend-2")
-    };
+    let other = Ask { challenge: 210, digest: 211, ..ask(10, "resend-2") };
     let second = granted(admit(store, &other).await);
     assert_eq!(
         (second.challenge, second.digest, second.expires_at),
@@ -422,38 +314,14 @@ async fn a_resend_continues_the_challenge_while_it_is_young(store: &dyn TimedSto
     );
     assert_eq!(second.deadline, first.expires_at);
     store.at(START.plus(Duration::from_millis(510_001)));
-    let third = granted(
-        admit(
-            store,
-            &Ask {
-                challenge: 212,
-                ..ask(10, "resend-3")
-            },
-        )
-        .await,
-    );
+    let third = granted(admit(store, &Ask { challenge: 212, ..ask(10, "resend-3") }).await);
     assert_eq!(third.challenge, ChallengeId::from_digest(named(212)));
     store.at(START.plus(Duration::from_secs(541)));
-    let callers = Ask {
-        callers_code: true,
-        challenge: 213,
-        digest: 214,
-        ..ask(10, "resend-4")
-    };
-    assert_eq!(
-        granted(admit(store, &callers).await).challenge,
-        ChallengeId::from_digest(named(213))
-    );
+    let callers = Ask { callers_code: true, challenge: 213, digest: 214, ..ask(10, "resend-4") };
+    assert_eq!(granted(admit(store, &callers).await).challenge, ChallengeId::from_digest(named(213)));
     store.at(START.plus(Duration::from_secs(572)));
-    let same = Ask {
-        challenge: 215,
-        request: RequestId::parse("resend-5").expect("valid"),
-        ..callers
-    };
-    assert_eq!(
-        granted(admit(store, &same).await).challenge,
-        ChallengeId::from_digest(named(213))
-    );
+    let same = Ask { challenge: 215, request: RequestId::parse("resend-5").expect("valid"), ..callers };
+    assert_eq!(granted(admit(store, &same).await).challenge, ChallengeId::from_digest(named(213)));
 }
 
 async fn a_code_works_once(store: &dyn TimedStore) {
@@ -462,11 +330,7 @@ async fn a_code_works_once(store: &dyn TimedStore) {
     granted(admit(store, &ask(11, "works")).await);
     assert_eq!(verify(store, 11, 2, 0).await, Verdict::Wrong { attempts_left: 4 });
     assert_eq!(verify(store, 11, 3, 61).await, Verdict::Verified);
-    assert_eq!(
-        verify(store, 11, 3, 61).await,
-        Verdict::Verified,
-        "asked again after a lost answer"
-    );
+    assert_eq!(verify(store, 11, 3, 61).await, Verdict::Verified, "asked again after a lost answer");
     assert_eq!(verify(store, 11, 4, 61).await, Verdict::AlreadyUsed);
     store.at(START.plus(LIFE + HOUR));
     assert_eq!(verify(store, 11, 5, 61).await, Verdict::NonePending);
@@ -476,54 +340,25 @@ async fn five_wrong_tries_lock_a_challenge(store: &dyn TimedStore) {
     store.at(START);
     granted(admit(store, &ask(12, "lock")).await);
     for (check_id, attempts_left) in (1..).zip([4, 3, 2, 1, 0]) {
-        assert_eq!(
-            verify(store, 12, check_id, 0).await,
-            Verdict::Wrong { attempts_left }
-        );
+        assert_eq!(verify(store, 12, check_id, 0).await, Verdict::Wrong { attempts_left });
     }
-    assert_eq!(
-        verify(store, 12, 6, 62).await,
-        Verdict::Locked { retry_after: None }
-    );
+    assert_eq!(verify(store, 12, 6, 62).await, Verdict::Locked { retry_after: None });
     store.at(START.plus(LIFE));
-    assert_eq!(
-        verify(store, 12, 7, 62).await,
-        Verdict::Expired { at: START.plus(LIFE) }
-    );
+    assert_eq!(verify(store, 12, 7, 62).await, Verdict::Expired { at: START.plus(LIFE) });
 }
 
 async fn ten_wrong_tries_in_an_hour_lock_a_recipient(store: &dyn TimedStore) {
     store.at(START);
     for round in 0..2_u8 {
         store.at(START.plus(Duration::from_secs(40) * u32::from(round)));
-        granted(
-            admit(
-                store,
-                &Ask {
-                    challenge: 220 + round,
-                    ..ask(13, &format!("hour-{round}"))
-                },
-            )
-            .await,
-        );
+        granted(admit(store, &Ask { challenge: 220 + round, ..ask(13, &format!("hour-{round}")) }).await);
         for check_id in 0..5 {
             verify(store, 13, u64::from(round) * 5 + check_id, 0).await;
         }
     }
     store.at(START.plus(Duration::from_secs(80)));
-    granted(
-        admit(
-            store,
-            &Ask {
-                challenge: 222,
-                ..ask(13, "hour-2")
-            },
-        )
-        .await,
-    );
-    let locked = Verdict::Locked {
-        retry_after: Some(HOUR - Duration::from_secs(80)),
-    };
+    granted(admit(store, &Ask { challenge: 222, ..ask(13, "hour-2") }).await);
+    let locked = Verdict::Locked { retry_after: Some(HOUR - Duration::from_secs(80)) };
     assert_eq!(verify(store, 13, 99, 63).await, locked);
 }
 
@@ -538,45 +373,18 @@ async fn a_try_whose_answer_was_lost_is_counted_once(store: &dyn TimedStore) {
 async fn an_unknown_key_counts_nothing(store: &dyn TimedStore) {
     store.at(START);
     granted(admit(store, &ask(15, "key")).await);
-    assert_eq!(
-        verify_under(store, 15, 1, &[("k9", named(65))]).await,
-        Verdict::KeyUnavailable
-    );
-    assert_eq!(
-        verify_under(store, 15, 2, &[("k9", named(0)), ("k1", named(65))]).await,
-        Verdict::Verified
-    );
+    assert_eq!(verify_under(store, 15, 1, &[("k9", named(65))]).await, Verdict::KeyUnavailable);
+    assert_eq!(verify_under(store, 15, 2, &[("k9", named(0)), ("k1", named(65))]).await, Verdict::Verified);
 }
 
 async fn a_users_limit_holds_over_recipients(store: &dyn TimedStore) {
     store.at(START);
     for recipient in 16..19 {
-        granted(
-            admit(
-                store,
-                &Ask {
-                    user: Some(named(240)),
-                    ..ask(recipient, "user")
-                },
-            )
-            .await,
-        );
+        granted(admit(store, &Ask { user: Some(named(240)), ..ask(recipient, "user") }).await);
     }
-    let fourth = Ask {
-        user: Some(named(240)),
-        ..ask(19, "user")
-    };
+    let fourth = Ask { user: Some(named(240)), ..ask(19, "user") };
     assert_eq!(refused(admit(store, &fourth).await).code, ErrorCode::RateLimited);
-    granted(
-        admit(
-            store,
-            &Ask {
-                user: Some(named(241)),
-                ..ask(19, "other-user")
-            },
-        )
-        .await,
-    );
+    granted(admit(store, &Ask { user: Some(named(241)), ..ask(19, "other-user") }).await);
 }
 
 async fn the_first_end_stays(store: &dyn TimedStore) {
@@ -584,26 +392,12 @@ async fn the_first_end_stays(store: &dyn TimedStore) {
     let request = ask(20, "end");
     granted(admit(store, &request).await);
     let other = request.owned_by(2);
-    let said = Settle {
-        handling: request.handling(),
-        outcome: &sent(START),
-        refund: false,
-    };
-    let against = Settle {
-        handling: other.handling(),
-        outcome: &failed(START),
-        refund: true,
-    };
+    let said = Settle { handling: request.handling(), outcome: &sent(START), refund: false };
+    let against = Settle { handling: other.handling(), outcome: &failed(START), refund: true };
     assert_eq!(store.settle(&said).await.expect("answers"), Settled::AsSaid);
     assert_eq!(store.settle(&said).await.expect("answers"), Settled::AsSaid);
-    assert_eq!(
-        store.settle(&against).await.expect("answers"),
-        Settled::Before(sent(START))
-    );
-    let usage = store
-        .usage(&request.handling().subject, &limits())
-        .await
-        .expect("the store answers");
+    assert_eq!(store.settle(&against).await.expect("answers"), Settled::Before(sent(START)));
+    let usage = store.usage(&request.handling().subject, &limits()).await.expect("the store answers");
     assert_eq!(usage.used, 1, "an end that does not stay gives nothing back");
 }
 

@@ -35,16 +35,9 @@ pub fn judge(request: &Recorded) -> Result<Judged, &'static str> {
 }
 
 fn credential(request: &Recorded) -> Result<String, &'static str> {
-    let header = request
-        .headers
-        .get("authorization")
-        .ok_or("no Authorization header")?;
-    let encoded = header
-        .strip_prefix("Basic ")
-        .ok_or("the authorization is not Basic")?;
-    let decoded = BASE64_STANDARD
-        .decode(encoded)
-        .map_err(|_| "the credential is not base64")?;
+    let header = request.headers.get("authorization").ok_or("no Authorization header")?;
+    let encoded = header.strip_prefix("Basic ").ok_or("the authorization is not Basic")?;
+    let decoded = BASE64_STANDARD.decode(encoded).map_err(|_| "the credential is not base64")?;
     String::from_utf8(decoded).map_err(|_| "the credential is not text")
 }
 
@@ -89,40 +82,17 @@ fn check_message(request: &Recorded) -> Result<(), &'static str> {
     let mut names: Vec<&str> = request.form.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
     let senders = [request.field("From"), request.field("MessagingServiceSid")];
-    let validity = request
-        .field("ValidityPeriod")
-        .map(|seconds| seconds.parse::<u32>().unwrap_or(0));
+    let validity = request.field("ValidityPeriod").map(|seconds| seconds.parse::<u32>().unwrap_or(0));
     let callback_host = |url: &str| url.split('/').nth(2).unwrap_or_default().to_owned();
-    rule(
-        content_type == Some("application/x-www-form-urlencoded"),
-        "the content type is not a form's",
-    )?;
-    rule(
-        names.iter().all(|name| FORM_FIELDS.contains(name)),
-        "a field that the API does not know",
-    )?;
-    rule(
-        names.windows(2).all(|pair| pair[0] != pair[1]),
-        "a field stands twice",
-    )?;
+    rule(content_type == Some("application/x-www-form-urlencoded"), "the content type is not a form's")?;
+    rule(names.iter().all(|name| FORM_FIELDS.contains(name)), "a field that the API does not know")?;
+    rule(names.windows(2).all(|pair| pair[0] != pair[1]), "a field stands twice")?;
     rule(request.field("To").is_some_and(e164), "To is not E.164")?;
-    rule(
-        senders.iter().flatten().count() == 1,
-        "not exactly one of From and MessagingServiceSid",
-    )?;
-    rule(
-        senders.iter().flatten().all(|sender| !sender.is_empty()),
-        "an empty sender",
-    )?;
+    rule(senders.iter().flatten().count() == 1, "not exactly one of From and MessagingServiceSid")?;
+    rule(senders.iter().flatten().all(|sender| !sender.is_empty()), "an empty sender")?;
     let body_length = request.field("Body").map_or(0, |body| body.chars().count());
-    rule(
-        (1..=1600).contains(&body_length),
-        "Body is empty or longer than 1600 characters",
-    )?;
-    rule(
-        validity.is_none_or(|seconds| (1..=36_000).contains(&seconds)),
-        "ValidityPeriod is out of bounds",
-    )?;
+    rule((1..=1600).contains(&body_length), "Body is empty or longer than 1600 characters")?;
+    rule(validity.is_none_or(|seconds| (1..=36_000).contains(&seconds)), "ValidityPeriod is out of bounds")?;
     let callback = request.field("StatusCallback").map(callback_host);
     rule(
         callback.is_none_or(|host| !host.is_empty() && !host.contains('_')),
@@ -134,25 +104,17 @@ fn check_message(request: &Recorded) -> Result<(), &'static str> {
 mod tests {
     use super::*;
 
-    const GOOD: [(&str, &str); 4] = [
-        ("To", "+573001234567"),
-        ("From", "+15005550006"),
-        ("Body", "text"),
-        ("ValidityPeriod", "36000"),
-    ];
+    const GOOD: [(&str, &str); 4] =
+        [("To", "+573001234567"), ("From", "+15005550006"), ("Body", "text"), ("ValidityPeriod", "36000")];
 
     fn verdict(changes: &[(&str, &str)], content_type: &str) -> Result<(), &'static str> {
-        let unchanged = GOOD
-            .iter()
-            .filter(|(name, _)| changes.iter().all(|(changed, _)| changed != name));
+        let unchanged = GOOD.iter().filter(|(name, _)| changes.iter().all(|(changed, _)| changed != name));
         let form = unchanged.chain(changes).filter(|(_, value)| *value != "absent");
         check_message(&Recorded {
             method: "POST".to_owned(),
             path: String::new(),
             headers: [("content-type".to_owned(), content_type.to_owned())].into(),
-            form: form
-                .map(|(name, value)| (name.to_string(), value.to_string()))
-                .collect(),
+            form: form.map(|(name, value)| (name.to_string(), value.to_string())).collect(),
         })
     }
 

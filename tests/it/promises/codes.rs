@@ -33,10 +33,7 @@ async fn a_code_ends_with_its_life() {
     gateway.request("r1", ALICE).await.expect_sent();
     let code = gateway.posted()[0].code.clone();
     tokio::time::advance(Duration::from_secs(600)).await;
-    assert!(matches!(
-        gateway.verify(ALICE, &code).await,
-        Verdict::Expired { .. }
-    ));
+    assert!(matches!(gateway.verify(ALICE, &code).await, Verdict::Expired { .. }));
 }
 
 #[tokio::test(start_paused = true)]
@@ -46,15 +43,9 @@ async fn a_burst_of_guesses_gets_five_tries() {
     let code = gateway.posted()[0].code.clone();
     let wrong = if code == "000000" { "000001" } else { "000000" };
     let guesses = futures_util::future::join_all((0..500).map(|_| gateway.verify(ALICE, wrong))).await;
-    let counted = guesses
-        .iter()
-        .filter(|verdict| matches!(verdict, Verdict::Wrong { .. }))
-        .count();
+    let counted = guesses.iter().filter(|verdict| matches!(verdict, Verdict::Wrong { .. })).count();
     assert_eq!(counted, 5);
-    assert_eq!(
-        gateway.verify(ALICE, &code).await,
-        Verdict::Locked { retry_after: None }
-    );
+    assert_eq!(gateway.verify(ALICE, &code).await, Verdict::Locked { retry_after: None });
 }
 
 #[tokio::test(start_paused = true)]
@@ -64,31 +55,17 @@ async fn a_resend_neither_resets_tries_nor_prolongs_the_code() {
     let code = gateway.posted()[0].code.clone();
     let wrong = if code == "000000" { "000001" } else { "000000" };
     for attempts_left in [4, 3] {
-        assert_eq!(
-            gateway.verify(ALICE, wrong).await,
-            Verdict::Wrong { attempts_left }
-        );
+        assert_eq!(gateway.verify(ALICE, wrong).await, Verdict::Wrong { attempts_left });
     }
     tokio::time::advance(Duration::from_secs(470)).await;
     let resent = gateway.request("r2", ALICE).await;
     assert_eq!(gateway.posted()[1].code, code);
-    assert!(
-        gateway.posted()[1].body.contains("2 minutos"),
-        "{}",
-        gateway.posted()[1].body
-    );
+    assert!(gateway.posted()[1].body.contains("2 minutos"), "{}", gateway.posted()[1].body);
     resent.expect_sent();
-    assert_eq!(
-        gateway.verify(ALICE, wrong).await,
-        Verdict::Wrong { attempts_left: 2 }
-    );
+    assert_eq!(gateway.verify(ALICE, wrong).await, Verdict::Wrong { attempts_left: 2 });
     tokio::time::advance(Duration::from_secs(20)).await;
     gateway.request("r3", ALICE).await.expect_sent();
-    assert_ne!(
-        gateway.posted()[2].code,
-        code,
-        "with too little life left a new code is made"
-    );
+    assert_ne!(gateway.posted()[2].code, code, "with too little life left a new code is made");
 }
 
 #[tokio::test(start_paused = true)]
@@ -107,10 +84,7 @@ async fn keys_rotate_without_losing_a_pending_code() {
     let world = World::new();
     let keys = |kids: &[&'static str]| {
         let key = |kid: &&'static str| (*kid, if *kid == "k1" { [1; 32] } else { [2; 32] });
-        Options {
-            keys: kids.iter().map(key).collect(),
-            ..Options::default()
-        }
+        Options { keys: kids.iter().map(key).collect(), ..Options::default() }
     };
     let mut before = Embedded::in_world(world.clone(), keys(&["k1"]));
     before.request("r1", ALICE).await.expect_sent();
@@ -120,11 +94,7 @@ async fn keys_rotate_without_losing_a_pending_code() {
 
     let mut promoted = Embedded::in_world(world.clone(), keys(&["k2", "k1"]));
     promoted.request("r2", ALICE).await.expect_sent();
-    assert_eq!(
-        world.provider.posted()[2].code,
-        code,
-        "a resend continues under the old key"
-    );
+    assert_eq!(world.provider.posted()[2].code, code, "a resend continues under the old key");
     assert_eq!(promoted.verify(ALICE, &code).await, Verdict::Verified);
     promoted.stop().await;
 
@@ -133,9 +103,5 @@ async fn keys_rotate_without_losing_a_pending_code() {
     assert_eq!(retired.verify(BOB, &bobs).await, Verdict::KeyUnavailable);
     retired.stop().await;
     let restored = Embedded::in_world(world.clone(), keys(&["k2", "k1"]));
-    assert_eq!(
-        restored.verify(BOB, &bobs).await,
-        Verdict::Verified,
-        "nothing was counted"
-    );
+    assert_eq!(restored.verify(BOB, &bobs).await, Verdict::Verified, "nothing was counted");
 }

@@ -17,10 +17,7 @@ async fn every_request_ends_in_one_result_and_a_repeat_gets_it_again() {
     again.expect_sent().expect_replayed(true);
     assert_eq!(first.message.message_id, "r1:sent");
     assert_eq!(again.message.message_id, first.message.message_id);
-    assert_eq!(
-        again.body["provider_message_id"],
-        first.body["provider_message_id"]
-    );
+    assert_eq!(again.body["provider_message_id"], first.body["provider_message_id"]);
     assert_eq!(again.body["at"], first.body["at"]);
     assert_eq!(gateway.posted().len(), 1);
     gateway.expect_no_result();
@@ -39,16 +36,8 @@ async fn a_repeat_with_other_fields_is_still_the_same_request() {
 #[tokio::test(start_paused = true)]
 async fn the_same_id_for_another_recipient_is_another_request() {
     let mut gateway = Embedded::start();
-    gateway
-        .request("r1", ALICE)
-        .await
-        .expect_sent()
-        .expect_replayed(false);
-    gateway
-        .request("r1", BOB)
-        .await
-        .expect_sent()
-        .expect_replayed(false);
+    gateway.request("r1", ALICE).await.expect_sent().expect_replayed(false);
+    gateway.request("r1", BOB).await.expect_sent().expect_replayed(false);
     assert_eq!(gateway.posted().len(), 2);
 }
 
@@ -57,11 +46,7 @@ async fn a_request_is_acked_only_after_its_result_is_confirmed() {
     let mut gateway = Embedded::start();
     gateway.world.broker.fail_next_publishes(4);
     gateway.request("r1", ALICE).await.expect_sent();
-    assert_eq!(
-        gateway.posted().len(),
-        1,
-        "an unconfirmed result is published again, not sent again"
-    );
+    assert_eq!(gateway.posted().len(), 1, "an unconfirmed result is published again, not sent again");
     gateway.expect_no_result();
 
     gateway.world.broker.fail_next_publishes(usize::MAX);
@@ -69,11 +54,7 @@ async fn a_request_is_acked_only_after_its_result_is_confirmed() {
     gateway.world.provider.until_posted(2).await;
     let world = gateway.world.clone();
     assert_eq!(gateway.stop().await, 1);
-    assert_eq!(
-        world.broker.waiting(),
-        1,
-        "what was not confirmed was not acknowledged"
-    );
+    assert_eq!(world.broker.waiting(), 1, "what was not confirmed was not acknowledged");
 
     world.broker.fail_next_publishes(0);
     let mut next = Embedded::in_world(world, Options::default());
@@ -95,33 +76,17 @@ async fn a_crash_while_sending_does_not_send_a_second_message_blindly() {
     let ended = survivor.result().await;
     ended.expect("unknown", Some("in_doubt"));
     assert_eq!(survivor.posted().len(), 1);
-    survivor
-        .request("r1", ALICE)
-        .await
-        .expect("unknown", Some("in_doubt"))
-        .expect_replayed(true);
+    survivor.request("r1", ALICE).await.expect("unknown", Some("in_doubt")).expect_replayed(true);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_delivery_of_a_request_in_progress_waits_for_it_and_keeps_no_slot() {
     let world = World::new();
-    let mut gateway = Embedded::in_world(
-        world.clone(),
-        Options {
-            concurrency: 1,
-            ..Options::default()
-        },
-    );
+    let mut gateway = Embedded::in_world(world.clone(), Options { concurrency: 1, ..Options::default() });
     world.provider.close_gate();
     gateway.publish(&request("r1", ALICE));
     world.provider.until_posted(1).await;
-    let mut other = Embedded::in_world(
-        world.clone(),
-        Options {
-            concurrency: 1,
-            ..Options::default()
-        },
-    );
+    let mut other = Embedded::in_world(world.clone(), Options { concurrency: 1, ..Options::default() });
     other.publish(&request("r1", ALICE));
     other.publish(&request("r2", BOB));
     world.provider.until_posted(2).await;
@@ -131,10 +96,7 @@ async fn a_delivery_of_a_request_in_progress_waits_for_it_and_keeps_no_slot() {
     let mut ended: Vec<_> = Vec::new();
     for _ in 0..2 {
         let result = gateway.result().await;
-        ended.push((
-            result.body["request_id"].clone(),
-            result.body["replayed"].as_bool(),
-        ));
+        ended.push((result.body["request_id"].clone(), result.body["replayed"].as_bool()));
     }
     assert!(ended.contains(&(json!("r1"), Some(true))), "{ended:?}");
     assert_eq!(world.provider.posted().len(), 2);
@@ -170,57 +132,28 @@ async fn a_reply_queue_gets_the_result_only_where_that_is_allowed() {
         .map(|name| (name, broker.reply_queue(name)))
         .into_iter()
         .collect();
-    for (at, name) in ["reply.me", "exact", "elsewhere", "otpost.send-sms"]
-        .iter()
-        .enumerate()
-    {
-        let properties = Properties {
-            reply_to: Some((*name).to_owned()),
-            ..Properties::default()
-        };
-        gateway.publish_with(
-            &request(&format!("r{at}"), &format!("+57300123456{at}")),
-            properties,
-        );
+    for (at, name) in ["reply.me", "exact", "elsewhere", "otpost.send-sms"].iter().enumerate() {
+        let properties = Properties { reply_to: Some((*name).to_owned()), ..Properties::default() };
+        gateway.publish_with(&request(&format!("r{at}"), &format!("+57300123456{at}")), properties);
         gateway.result().await.expect_sent();
     }
     // A later result is there: whatever was to be sent to a queue before it was sent.
     gateway.request("last", BOB).await.expect_sent();
-    let got: Vec<_> = queues
-        .iter_mut()
-        .map(|(name, queue)| (*name, queue.try_recv().is_ok()))
-        .collect();
-    assert_eq!(
-        got,
-        [
-            ("reply.me", true),
-            ("exact", true),
-            ("elsewhere", false),
-            ("otpost.send-sms", false)
-        ]
-    );
+    let got: Vec<_> = queues.iter_mut().map(|(name, queue)| (*name, queue.try_recv().is_ok())).collect();
+    assert_eq!(got, [("reply.me", true), ("exact", true), ("elsewhere", false), ("otpost.send-sms", false)]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_lost_by_the_store_makes_the_same_code_again() {
     let at = Some(UnixMillis(1_800_000_000_000));
-    let properties = Properties {
-        timestamp: at,
-        ..Properties::default()
-    };
+    let properties = Properties { timestamp: at, ..Properties::default() };
     let mut codes = Vec::new();
     for _ in 0..2 {
         let mut gateway = Embedded::start();
         // The message's own time is in the future of the paused clock or its past; a code's life starts now at the latest.
         let now = gateway.world.clock.now();
         let timestamp = Some(UnixMillis(now.0 / 60_000 * 60_000));
-        gateway.publish_with(
-            &request("r1", ALICE),
-            Properties {
-                timestamp,
-                ..properties.clone()
-            },
-        );
+        gateway.publish_with(&request("r1", ALICE), Properties { timestamp, ..properties.clone() });
         gateway.result().await;
         codes.push((timestamp, gateway.posted()[0].code.clone()));
     }
@@ -232,13 +165,7 @@ async fn a_request_lost_by_the_store_makes_the_same_code_again() {
 #[tokio::test(start_paused = true)]
 async fn a_stop_finishes_what_is_in_flight_and_gives_back_what_only_waits() {
     let world = World::new();
-    let gateway = Embedded::in_world(
-        world.clone(),
-        Options {
-            concurrency: 2,
-            ..Options::default()
-        },
-    );
+    let gateway = Embedded::in_world(world.clone(), Options { concurrency: 2, ..Options::default() });
     let mut results = world.broker.subscribe_results();
     world.provider.close_gate();
     for number in 0..6 {
@@ -250,11 +177,7 @@ async fn a_stop_finishes_what_is_in_flight_and_gives_back_what_only_waits() {
     world.provider.open_gate(2);
     assert_eq!(stopping.await.expect("no panic"), 0);
     assert_eq!(world.provider.posted().len(), 2);
-    assert_eq!(
-        world.broker.waiting(),
-        4,
-        "what was prefetched is back on the queue"
-    );
+    assert_eq!(world.broker.waiting(), 4, "what was prefetched is back on the queue");
     assert!(results.recv().await.is_some() && results.recv().await.is_some());
     assert!(results.try_recv().is_err());
 }
@@ -265,10 +188,7 @@ async fn a_stop_gives_back_a_send_that_waits_for_its_next_try() {
     let world = World::new();
     let gateway = Embedded::in_world(world.clone(), Options::default());
     let retry_after = Some(Duration::from_secs(120));
-    world.provider.answer([SendFailure::Throttled {
-        code: None,
-        retry_after,
-    }]);
+    world.provider.answer([SendFailure::Throttled { code: None, retry_after }]);
     gateway.publish(&request("r1", ALICE));
     world.provider.until_posted(1).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -284,20 +204,13 @@ async fn a_stop_gives_back_a_send_that_waits_for_its_next_try() {
 
 #[tokio::test(start_paused = true)]
 async fn in_flight_never_exceeds_the_limit() {
-    let mut gateway = Embedded::with(Options {
-        concurrency: 3,
-        ..Options::default()
-    });
+    let mut gateway = Embedded::with(Options { concurrency: 3, ..Options::default() });
     for number in 10..60 {
         gateway.publish(&request(&format!("r{number}"), &format!("+5730012345{number}")));
     }
     for _ in 10..60 {
         gateway.result().await.expect_sent();
     }
-    let most = gateway
-        .world
-        .provider
-        .in_flight_max
-        .load(std::sync::atomic::Ordering::SeqCst);
+    let most = gateway.world.provider.in_flight_max.load(std::sync::atomic::Ordering::SeqCst);
     assert!(most <= 3, "{most} at once");
 }

@@ -43,9 +43,7 @@ async fn a_cooldown_tells_when_to_come_back() {
 #[tokio::test(start_paused = true)]
 async fn the_sixth_send_in_an_hour_is_refused_over_all_workers() {
     let world = World::new();
-    let mut workers: Vec<_> = (0..3)
-        .map(|_| Embedded::in_world(world.clone(), Options::default()))
-        .collect();
+    let mut workers: Vec<_> = (0..3).map(|_| Embedded::in_world(world.clone(), Options::default())).collect();
     for number in 0..60 {
         workers[0].publish(&request(&format!("r{number}"), ALICE));
     }
@@ -54,21 +52,12 @@ async fn the_sixth_send_in_an_hour_is_refused_over_all_workers() {
         let ended = workers[0].result().await;
         match ended.body["status"].as_str() {
             Some("sent") => sent += 1,
-            _ => assert!(
-                ended
-                    .expect("rejected", Some("rate_limited"))
-                    .retry_after()
-                    .is_some()
-            ),
+            _ => assert!(ended.expect("rejected", Some("rate_limited")).retry_after().is_some()),
         }
     }
     assert_eq!((sent, world.provider.posted().len()), (5, 5));
-    let codes: std::collections::BTreeSet<_> = world
-        .provider
-        .posted()
-        .into_iter()
-        .map(|post| post.code)
-        .collect();
+    let codes: std::collections::BTreeSet<_> =
+        world.provider.posted().into_iter().map(|post| post.code).collect();
     assert_eq!(codes.len(), 1, "a resend carries the same code");
 }
 
@@ -79,35 +68,18 @@ async fn a_repeat_is_not_charged() {
         gateway.request("r1", ALICE).await.expect_sent();
     }
     gateway.request("r2", ALICE).await.expect_sent();
-    gateway
-        .request("r3", ALICE)
-        .await
-        .expect("rejected", Some("rate_limited"));
+    gateway.request("r3", ALICE).await.expect("rejected", Some("rate_limited"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_charge_is_given_back_when_nothing_was_sent_and_kept_in_doubt() {
     let mut gateway = Embedded::with(limits(|limits| limits.number.count = 1));
-    let refused = SendFailure::Rejected {
-        code: Some(21610),
-        scope: Scope::Recipient,
-    };
+    let refused = SendFailure::Rejected { code: Some(21610), scope: Scope::Recipient };
     gateway.world.provider.answer([refused]);
-    gateway
-        .request("r1", ALICE)
-        .await
-        .expect("failed", Some("provider_rejected"));
-    gateway.world.provider.answer([SendFailure::InDoubt {
-        detail: "reset".to_owned(),
-    }]);
-    gateway
-        .request("r2", ALICE)
-        .await
-        .expect("unknown", Some("in_doubt"));
-    gateway
-        .request("r3", ALICE)
-        .await
-        .expect("rejected", Some("rate_limited"));
+    gateway.request("r1", ALICE).await.expect("failed", Some("provider_rejected"));
+    gateway.world.provider.answer([SendFailure::InDoubt { detail: "reset".to_owned() }]);
+    gateway.request("r2", ALICE).await.expect("unknown", Some("in_doubt"));
+    gateway.request("r3", ALICE).await.expect("rejected", Some("rate_limited"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -117,21 +89,13 @@ async fn a_users_and_an_addresss_limits_hold_over_recipients() {
         limits.ip.count = 3;
     }));
     for number in 0..2 {
-        gateway.publish(&with(
-            "u",
-            &format!("+57300123456{number}"),
-            json!({"user_id": "u1"}),
-        ));
+        gateway.publish(&with("u", &format!("+57300123456{number}"), json!({"user_id": "u1"})));
         gateway.result().await.expect_sent();
     }
     gateway.publish(&with("u", BOB, json!({"user_id": "u1"})));
     gateway.result().await.expect("rejected", Some("rate_limited"));
     for (number, address) in (3..6).zip(["10.0.0.1", "10.0.0.1", "::ffff:10.0.0.1"]) {
-        gateway.publish(&with(
-            "i",
-            &format!("+57300123456{number}"),
-            json!({"client_ip": address}),
-        ));
+        gateway.publish(&with("i", &format!("+57300123456{number}"), json!({"client_ip": address})));
         gateway.result().await.expect_sent();
     }
     gateway.publish(&with("i", BOB, json!({"client_ip": "10.0.0.1"})));
@@ -140,43 +104,20 @@ async fn a_users_and_an_addresss_limits_hold_over_recipients() {
 
 #[tokio::test(start_paused = true)]
 async fn the_cap_over_all_sends_holds() {
-    let mut gateway = Embedded::with(limits(|limits| {
-        limits.all = Quota {
-            count: 4,
-            window: HOUR,
-        }
-    }));
+    let mut gateway = Embedded::with(limits(|limits| limits.all = Quota { count: 4, window: HOUR }));
     for number in 0..4 {
-        gateway
-            .request("r", &format!("+57300123456{number}"))
-            .await
-            .expect_sent();
+        gateway.request("r", &format!("+57300123456{number}")).await.expect_sent();
     }
-    gateway
-        .request("r", BOB)
-        .await
-        .expect("rejected", Some("rate_limited"));
+    gateway.request("r", BOB).await.expect("rejected", Some("rate_limited"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_recorded_refusal_is_replayed_for_a_quarter_of_an_hour() {
     let mut gateway = Embedded::with(limits(|limits| limits.cooldown = Duration::from_secs(30)));
     gateway.request("r1", ALICE).await.expect_sent();
-    gateway
-        .request("r2", ALICE)
-        .await
-        .expect("rejected", Some("cooldown"))
-        .expect_replayed(false);
+    gateway.request("r2", ALICE).await.expect("rejected", Some("cooldown")).expect_replayed(false);
     tokio::time::advance(Duration::from_secs(60)).await;
-    gateway
-        .request("r2", ALICE)
-        .await
-        .expect("rejected", Some("cooldown"))
-        .expect_replayed(true);
+    gateway.request("r2", ALICE).await.expect("rejected", Some("cooldown")).expect_replayed(true);
     tokio::time::advance(Duration::from_secs(900)).await;
-    gateway
-        .request("r2", ALICE)
-        .await
-        .expect_sent()
-        .expect_replayed(false);
+    gateway.request("r2", ALICE).await.expect_sent().expect_replayed(false);
 }

@@ -15,10 +15,7 @@ async fn a_store_outage_does_not_spin_and_loses_nothing() {
     }
     tokio::time::sleep(Duration::from_secs(120)).await;
     let asked = store.asked.load(Ordering::SeqCst);
-    assert!(
-        (8..8 * 120).contains(&asked),
-        "asked {asked} times in two minutes"
-    );
+    assert!((8..8 * 120).contains(&asked), "asked {asked} times in two minutes");
     assert!(gateway.posted().is_empty());
     store.gone.store(false, Ordering::SeqCst);
     for _ in 0..8 {
@@ -49,11 +46,7 @@ async fn a_request_held_too_long_by_an_outage_goes_back_and_then_ends() {
     let mut gateway = Embedded::in_world(world.clone(), Options::default());
     world.store.gone.store(true, Ordering::SeqCst);
     let requested_at = world.clock.now().to_string();
-    gateway.publish(&crate::harness::with(
-        "r1",
-        ALICE,
-        serde_json::json!({"requested_at": requested_at}),
-    ));
+    gateway.publish(&crate::harness::with("r1", ALICE, serde_json::json!({"requested_at": requested_at})));
     tokio::time::sleep(Duration::from_secs(3_000)).await;
     world.store.gone.store(false, Ordering::SeqCst);
     gateway.result().await.expect("rejected", Some("expired"));

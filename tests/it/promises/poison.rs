@@ -24,24 +24,14 @@ async fn a_message_that_cannot_be_attributed_is_set_aside_with_its_reason() {
     for letter in dead {
         let body = String::from_utf8(letter.body).expect("JSON");
         assert_eq!(letter.reason, "unattributable");
-        assert!(
-            !letter.error.is_empty() && !letter.error.contains("57300"),
-            "{}",
-            letter.error
-        );
-        assert!(
-            !body.contains("573001234567") && !body.contains("123456"),
-            "{body}"
-        );
+        assert!(!letter.error.is_empty() && !letter.error.contains("57300"), "{}", letter.error);
+        assert!(!body.contains("573001234567") && !body.contains("123456"), "{body}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_malformed_request_does_not_delay_its_neighbours() {
-    let mut gateway = Embedded::with(Options {
-        concurrency: 1,
-        ..Options::default()
-    });
+    let mut gateway = Embedded::with(Options { concurrency: 1, ..Options::default() });
     let started = tokio::time::Instant::now();
     gateway.publish(&request("r1", ALICE));
     gateway.publish(b"{\"request_id\":\"bad\",\"to\":");
@@ -55,43 +45,23 @@ async fn one_malformed_request_does_not_delay_its_neighbours() {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_gives_its_slot_back_and_costs_nobody_else() {
-    let mut gateway = Embedded::with(Options {
-        concurrency: 1,
-        ..Options::default()
-    });
+    let mut gateway = Embedded::with(Options { concurrency: 1, ..Options::default() });
     gateway.world.provider.panic_next(1);
     gateway.publish(&request("r1", ALICE));
     gateway.world.provider.until_posted(1).await;
     gateway.request("r2", BOB).await.expect_sent();
     let panicked = gateway.result().await;
     panicked.expect("unknown", Some("in_doubt"));
-    assert_eq!(
-        gateway.posted().len(),
-        2,
-        "a send that panicked may have been sent"
-    );
+    assert_eq!(gateway.posted().len(), 2, "a send that panicked may have been sent");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_panics_again_and_again_is_answered_and_set_aside() {
-    let mut gateway = Embedded::with(Options {
-        concurrency: 1,
-        ..Options::default()
-    });
-    gateway
-        .world
-        .store
-        .panics
-        .store(5, std::sync::atomic::Ordering::SeqCst);
-    gateway
-        .request("r1", ALICE)
-        .await
-        .expect("failed", Some("internal"));
+    let mut gateway = Embedded::with(Options { concurrency: 1, ..Options::default() });
+    gateway.world.store.panics.store(5, std::sync::atomic::Ordering::SeqCst);
+    gateway.request("r1", ALICE).await.expect("failed", Some("internal"));
     gateway.request("r2", BOB).await.expect_sent();
     let dead = gateway.world.broker.dead_letters();
-    assert_eq!(
-        (dead.len(), dead[0].reason.as_str(), dead[0].delivery_count),
-        (1, "panic", 4)
-    );
+    assert_eq!((dead.len(), dead[0].reason.as_str(), dead[0].delivery_count), (1, "panic", 4));
     assert!(!String::from_utf8_lossy(&dead[0].body).contains("3001234567"));
 }

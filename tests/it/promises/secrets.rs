@@ -19,11 +19,8 @@ struct PerThread;
 
 impl Write for PerThread {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        CAPTURED.with_borrow_mut(|captured| {
-            captured
-                .as_mut()
-                .map(|captured| captured.extend_from_slice(bytes))
-        });
+        CAPTURED
+            .with_borrow_mut(|captured| captured.as_mut().map(|captured| captured.extend_from_slice(bytes)));
         Ok(bytes.len())
     }
 
@@ -36,11 +33,8 @@ fn start_capturing() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let filter = otpost::telemetry::filter_of("trace").expect("a filter");
-        let subscriber = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .json()
-            .with_writer(|| PerThread)
-            .finish();
+        let subscriber =
+            tracing_subscriber::fmt().with_env_filter(filter).json().with_writer(|| PerThread).finish();
         tracing::subscriber::set_global_default(subscriber).expect("nobody else sets one");
     });
     CAPTURED.set(Some(Vec::new()));
@@ -53,20 +47,10 @@ fn captured_log() -> String {
 /// Drives every kind of event: sends, refusals, failures, doubt, checks, panics, outages, poison.
 async fn drive(gateway: &mut Embedded, captured: &mut Vec<String>) -> Vec<String> {
     let scripted = [
-        SendFailure::Rejected {
-            code: Some(21211),
-            scope: Scope::Recipient,
-        },
-        SendFailure::InDoubt {
-            detail: "timed out".to_owned(),
-        },
-        SendFailure::Throttled {
-            code: None,
-            retry_after: Some(Duration::from_secs(1)),
-        },
-        SendFailure::Unreachable {
-            detail: "refused".to_owned(),
-        },
+        SendFailure::Rejected { code: Some(21211), scope: Scope::Recipient },
+        SendFailure::InDoubt { detail: "timed out".to_owned() },
+        SendFailure::Throttled { code: None, retry_after: Some(Duration::from_secs(1)) },
+        SendFailure::Unreachable { detail: "refused".to_owned() },
     ];
     for (at, failure) in scripted.into_iter().enumerate() {
         gateway.world.provider.answer([failure]);
@@ -77,11 +61,7 @@ async fn drive(gateway: &mut Embedded, captured: &mut Vec<String>) -> Vec<String
         ));
         captured.push(gateway.result().await.body.to_string());
     }
-    gateway.publish(&with(
-        "own",
-        ALICE,
-        json!({"code": "98761234", "user_id": "user-7"}),
-    ));
+    gateway.publish(&with("own", ALICE, json!({"code": "98761234", "user_id": "user-7"})));
     captured.push(gateway.result().await.body.to_string());
     for number in ["+573001234567890", "3001234567x", "6012345678", "00573001234567"] {
         captured.push(gateway.request("bad", number).await.body.to_string());
@@ -93,9 +73,7 @@ async fn drive(gateway: &mut Embedded, captured: &mut Vec<String>) -> Vec<String
     captured.push(gateway.request("again", ALICE).await.body.to_string());
     let codes: Vec<String> = gateway.posted().into_iter().map(|post| post.code).collect();
     gateway.verify(ALICE, "11112222").await;
-    gateway
-        .verify(ALICE, codes.last().expect("something was sent"))
-        .await;
+    gateway.verify(ALICE, codes.last().expect("something was sent")).await;
     codes
 }
 
@@ -108,8 +86,7 @@ async fn no_code_or_full_address_appears_in_anything_captured() {
     let log = captured_log();
     let dead = gateway.world.broker.dead_letters();
     captured.extend(
-        dead.iter()
-            .map(|letter| format!("{} {}", letter.error, String::from_utf8_lossy(&letter.body))),
+        dead.iter().map(|letter| format!("{} {}", letter.error, String::from_utf8_lossy(&letter.body))),
     );
     captured.push(otpost::telemetry::metrics::render());
     assert!(log.lines().count() > 12, "a log that says nothing proves nothing");

@@ -9,23 +9,15 @@ use serde_json::json;
 use crate::harness::{ALICE, BOB, Embedded, Options, with};
 
 fn rejected(scope: Scope) -> SendFailure {
-    SendFailure::Rejected {
-        code: Some(21211),
-        scope,
-    }
+    SendFailure::Rejected { code: Some(21211), scope }
 }
 
 fn throttled(seconds: Option<u64>) -> SendFailure {
-    SendFailure::Throttled {
-        code: Some(20429),
-        retry_after: seconds.map(Duration::from_secs),
-    }
+    SendFailure::Throttled { code: Some(20429), retry_after: seconds.map(Duration::from_secs) }
 }
 
 fn unreachable() -> SendFailure {
-    SendFailure::Unreachable {
-        detail: "connection refused".to_owned(),
-    }
+    SendFailure::Unreachable { detail: "connection refused".to_owned() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -42,31 +34,15 @@ async fn what_needs_no_store_is_refused_without_it() {
         ended.expect("rejected", Some(error)).expect_replayed(false);
         assert!(!ended.body.to_string().contains(to));
     }
-    assert_eq!(
-        gateway
-            .world
-            .store
-            .asked
-            .load(std::sync::atomic::Ordering::SeqCst),
-        0
-    );
+    assert_eq!(gateway.world.store.asked.load(std::sync::atomic::Ordering::SeqCst), 0);
     assert!(gateway.posted().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_turned_off_channel_says_so() {
-    let rules = Rules {
-        sms_enabled: false,
-        ..Options::default().rules
-    };
-    let mut gateway = Embedded::with(Options {
-        rules,
-        ..Options::default()
-    });
-    gateway
-        .request("r1", ALICE)
-        .await
-        .expect("rejected", Some("channel_disabled"));
+    let rules = Rules { sms_enabled: false, ..Options::default().rules };
+    let mut gateway = Embedded::with(Options { rules, ..Options::default() });
+    gateway.request("r1", ALICE).await.expect("rejected", Some("channel_disabled"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -76,10 +52,7 @@ async fn a_bad_request_gets_a_result_that_names_the_field_and_not_the_value() {
     let ended = gateway.result().await;
     ended.expect("rejected", Some("invalid_request"));
     let message = ended.body["error"]["message"].as_str().expect("a sentence");
-    assert_eq!(
-        message,
-        "`code` must be 4 to 10 digits; got a string of 6 characters"
-    );
+    assert_eq!(message, "`code` must be 4 to 10 digits; got a string of 6 characters");
     for (field, value) in [
         ("template", json!("nobody-wrote-it")),
         ("autofill", json!({"webotp_domain": "not a domain"})),
@@ -103,25 +76,11 @@ async fn a_message_greets_in_the_callers_language_and_ends_as_asked() {
     let mut gateway = Embedded::start();
     gateway.publish(&with("r1", ALICE, json!({"user_name": "Ana", "locale": "en-US"})));
     gateway.result().await.expect_sent();
-    gateway.publish(&with(
-        "r2",
-        BOB,
-        json!({"autofill": {"webotp_domain": "shop.example"}}),
-    ));
+    gateway.publish(&with("r2", BOB, json!({"autofill": {"webotp_domain": "shop.example"}})));
     gateway.result().await.expect_sent();
     let posted = gateway.posted();
-    assert!(
-        posted[0].body.contains("Ana") && posted[0].body.contains(&posted[0].code),
-        "{}",
-        posted[0].body
-    );
-    assert!(
-        posted[1]
-            .body
-            .ends_with(&format!("@shop.example #{}", posted[1].code)),
-        "{}",
-        posted[1].body
-    );
+    assert!(posted[0].body.contains("Ana") && posted[0].body.contains(&posted[0].code), "{}", posted[0].body);
+    assert!(posted[1].body.ends_with(&format!("@shop.example #{}", posted[1].code)), "{}", posted[1].body);
     assert_eq!(posted[1].to, BOB);
 }
 
@@ -135,19 +94,11 @@ async fn nothing_is_sent_too_late() {
     let old = "2020-01-01T00:00:00Z";
     gateway.publish(&with("r2", ALICE, json!({"requested_at": old})));
     gateway.result().await.expect("rejected", Some("expired"));
-    let in_a_minute = gateway
-        .world
-        .clock
-        .now()
-        .plus(Duration::from_secs(60))
-        .to_string();
+    let in_a_minute = gateway.world.clock.now().plus(Duration::from_secs(60)).to_string();
     gateway.publish(&with("r3", ALICE, json!({"not_after": in_a_minute})));
     gateway.result().await.expect_sent();
     let validity = gateway.posted()[0].validity;
-    assert!(
-        validity <= Duration::from_secs(60) && validity > Duration::from_secs(58),
-        "{validity:?}"
-    );
+    assert!(validity <= Duration::from_secs(60) && validity > Duration::from_secs(58), "{validity:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -159,10 +110,7 @@ async fn a_throttled_send_waits_as_long_as_the_provider_asked() {
     assert_eq!(ended.body["attempts"], 2);
     let posted = gateway.posted();
     assert!(posted[1].at - posted[0].at >= Duration::from_secs(20));
-    assert_eq!(
-        posted[0].code, posted[1].code,
-        "another try carries the same code"
-    );
+    assert_eq!(posted[0].code, posted[1].code, "another try carries the same code");
     assert_eq!(posted[0].body, posted[1].body);
 }
 
@@ -170,23 +118,12 @@ async fn a_throttled_send_waits_as_long_as_the_provider_asked() {
 async fn retries_end_before_the_code_expires() {
     let mut gateway = Embedded::start();
     let started = tokio::time::Instant::now();
-    gateway
-        .world
-        .provider
-        .answer((0..50).map(|_| throttled(Some(100))));
+    gateway.world.provider.answer((0..50).map(|_| throttled(Some(100))));
     let ended = gateway.request("r1", ALICE).await;
     ended.expect("failed", Some("provider_unavailable"));
     assert_eq!(ended.body["error"]["provider_code"], 20429);
-    assert!(
-        started.elapsed() < Duration::from_secs(571),
-        "{:?}",
-        started.elapsed()
-    );
-    assert_eq!(
-        gateway.posted().len(),
-        6,
-        "at 0, 100, … 500 s: the next would come too late"
-    );
+    assert!(started.elapsed() < Duration::from_secs(571), "{:?}", started.elapsed());
+    assert_eq!(gateway.posted().len(), 6, "at 0, 100, … 500 s: the next would come too late");
 }
 
 #[tokio::test(start_paused = true)]
@@ -201,9 +138,7 @@ async fn a_connection_that_was_never_made_is_tried_again() {
 #[tokio::test(start_paused = true)]
 async fn a_lost_answer_is_not_sent_again() {
     let mut gateway = Embedded::start();
-    gateway.world.provider.answer([SendFailure::InDoubt {
-        detail: "timed out".to_owned(),
-    }]);
+    gateway.world.provider.answer([SendFailure::InDoubt { detail: "timed out".to_owned() }]);
     let ended = gateway.request("r1", ALICE).await;
     ended.expect("unknown", Some("in_doubt"));
     assert_eq!(gateway.posted().len(), 1);
@@ -214,10 +149,7 @@ async fn a_provider_that_never_answers_is_in_doubt_and_not_waited_for() {
     let mut gateway = Embedded::start();
     gateway.world.provider.close_gate();
     let started = tokio::time::Instant::now();
-    gateway
-        .request("r1", ALICE)
-        .await
-        .expect("unknown", Some("in_doubt"));
+    gateway.request("r1", ALICE).await.expect("unknown", Some("in_doubt"));
     assert!(started.elapsed() < Duration::from_secs(20));
 }
 

@@ -22,17 +22,13 @@ async fn sent_with(answer: Answer) -> Result<Accepted, SendFailure> {
 
 #[track_caller]
 fn assert_in_doubt(outcome: Result<Accepted, SendFailure>) {
-    let Err(SendFailure::InDoubt { detail }) = outcome else {
-        panic!("in doubt, not {outcome:?}")
-    };
+    let Err(SendFailure::InDoubt { detail }) = outcome else { panic!("in doubt, not {outcome:?}") };
     assert_says_nothing(&detail);
 }
 
 #[track_caller]
 fn assert_unreachable(outcome: Result<Accepted, SendFailure>) {
-    let Err(SendFailure::Unreachable { detail }) = outcome else {
-        panic!("unreachable, not {outcome:?}")
-    };
+    let Err(SendFailure::Unreachable { detail }) = outcome else { panic!("unreachable, not {outcome:?}") };
     assert_says_nothing(&detail);
 }
 
@@ -42,17 +38,8 @@ async fn a_number_that_twilio_refuses_does_not_concern_another() {
     twilio.for_recipient(ALICE, Answer::error(400, 21211));
     let adapter = adapter(&settings(&twilio));
     let refused = adapter.send(&Letter::to(ALICE).message()).await;
-    assert_eq!(
-        refused,
-        Err(SendFailure::Rejected {
-            code: Some(21211),
-            scope: Scope::Recipient
-        })
-    );
-    adapter
-        .send(&Letter::to("+573001234568").message())
-        .await
-        .expect("accepted");
+    assert_eq!(refused, Err(SendFailure::Rejected { code: Some(21211), scope: Scope::Recipient }));
+    adapter.send(&Letter::to("+573001234568").message()).await.expect("accepted");
     assert_eq!(twilio.created(), 1);
 }
 
@@ -75,14 +62,7 @@ async fn every_refusal_has_its_scope() {
     ] {
         twilio.next([Answer::error(status, code)]);
         let outcome = adapter.send(&Letter::to(ALICE).message()).await;
-        assert_eq!(
-            outcome,
-            Err(SendFailure::Rejected {
-                code: Some(code),
-                scope
-            }),
-            "{code}"
-        );
+        assert_eq!(outcome, Err(SendFailure::Rejected { code: Some(code), scope }), "{code}");
     }
 }
 
@@ -96,11 +76,7 @@ async fn a_refusal_without_a_number_is_judged_by_its_status() {
         (422, Scope::Unrecognised),
     ] {
         let outcome = sent_with(Answer::Status(status, "not an object".into())).await;
-        assert_eq!(
-            outcome,
-            Err(SendFailure::Rejected { code: None, scope }),
-            "{status}"
-        );
+        assert_eq!(outcome, Err(SendFailure::Rejected { code: None, scope }), "{status}");
     }
 }
 
@@ -108,36 +84,18 @@ async fn a_refusal_without_a_number_is_judged_by_its_status() {
 async fn a_redirect_is_a_wrong_base_url_and_is_never_followed() {
     let elsewhere = FakeTwilio::start();
     let outcome = sent_with(Answer::Redirect(elsewhere.base_url())).await;
-    assert_eq!(
-        outcome,
-        Err(SendFailure::Rejected {
-            code: None,
-            scope: Scope::Account
-        })
-    );
-    assert!(
-        elsewhere.requests().is_empty(),
-        "the credential must not go there"
-    );
+    assert_eq!(outcome, Err(SendFailure::Rejected { code: None, scope: Scope::Account }));
+    assert!(elsewhere.requests().is_empty(), "the credential must not go there");
 }
 
 #[tokio::test]
 async fn a_throttled_send_tells_how_long_twilio_asked_to_wait() {
     let in_a_minute = jiff::Timestamp::now() + Duration::from_secs(60);
-    let date = jiff::fmt::rfc2822::DateTimePrinter::new()
-        .timestamp_to_rfc9110_string(&in_a_minute)
-        .expect("a date");
-    for (asked, seconds) in [
-        (Some("7".to_owned()), Some(7..=7)),
-        (Some(date), Some(55..=60)),
-        (None, None),
-    ] {
+    let date =
+        jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&in_a_minute).expect("a date");
+    for (asked, seconds) in [(Some("7".to_owned()), Some(7..=7)), (Some(date), Some(55..=60)), (None, None)] {
         let outcome = sent_with(Answer::Throttle(asked.clone())).await;
-        let Err(SendFailure::Throttled {
-            code: Some(20429),
-            retry_after,
-        }) = outcome
-        else {
+        let Err(SendFailure::Throttled { code: Some(20429), retry_after }) = outcome else {
             panic!("throttled, not {outcome:?}")
         };
         let wait = retry_after.map(|wait| wait.as_secs());
@@ -152,13 +110,7 @@ async fn a_throttled_send_tells_how_long_twilio_asked_to_wait() {
 #[tokio::test]
 async fn a_full_queue_is_throttled_whatever_its_status() {
     let outcome = sent_with(Answer::error(400, 30001)).await;
-    assert_eq!(
-        outcome,
-        Err(SendFailure::Throttled {
-            code: Some(30001),
-            retry_after: None
-        })
-    );
+    assert_eq!(outcome, Err(SendFailure::Throttled { code: Some(30001), retry_after: None }));
 }
 
 #[tokio::test]
@@ -189,18 +141,8 @@ async fn a_handshake_that_stalls_is_unreachable_well_before_the_time_out() {
     let base_url = format!("https://{}", silent.local_addr().expect("an address"));
     let timeout = Duration::from_millis(800);
     let started = Instant::now();
-    assert_unreachable(
-        send(&TwilioSettings {
-            timeout,
-            ..settings_at(base_url)
-        })
-        .await,
-    );
-    assert!(
-        started.elapsed() < timeout,
-        "connecting must give up first: {:?}",
-        started.elapsed()
-    );
+    assert_unreachable(send(&TwilioSettings { timeout, ..settings_at(base_url) }).await);
+    assert!(started.elapsed() < timeout, "connecting must give up first: {:?}", started.elapsed());
 }
 
 #[tokio::test]
@@ -228,10 +170,7 @@ async fn a_connection_that_breaks_before_the_answer_is_in_doubt() {
 async fn a_kept_connection_that_breaks_before_the_answer_is_in_doubt_too() {
     let twilio = FakeTwilio::start();
     let adapter = adapter(&settings(&twilio));
-    adapter
-        .send(&Letter::to(ALICE).message())
-        .await
-        .expect("accepted");
+    adapter.send(&Letter::to(ALICE).message()).await.expect("accepted");
     twilio.next([Answer::Reset]);
     assert_in_doubt(adapter.send(&Letter::to(ALICE).message()).await);
     assert_eq!(twilio.created(), 1);
@@ -242,36 +181,20 @@ async fn no_answer_in_time_is_in_doubt() {
     let twilio = FakeTwilio::start();
     twilio.next([Answer::Hang]);
     let timeout = Duration::from_millis(300);
-    assert_in_doubt(
-        send(&TwilioSettings {
-            timeout,
-            ..settings(&twilio)
-        })
-        .await,
-    );
+    assert_in_doubt(send(&TwilioSettings { timeout, ..settings(&twilio) }).await);
 }
 
 #[tokio::test]
 async fn a_message_is_accepted_once_its_status_came_whatever_becomes_of_the_rest() {
-    let unknown = Accepted {
-        message_id: None,
-        segments: None,
-    };
+    let unknown = Accepted { message_id: None, segments: None };
     assert_eq!(sent_with(Answer::AcceptThenTruncate).await, Ok(unknown.clone()));
     for body in ["", "<html>", "{\"sid\":\"SM12\"}", "[]", "null"] {
-        assert_eq!(
-            sent_with(Answer::AcceptWith(body.to_owned())).await,
-            Ok(unknown.clone()),
-            "{body}"
-        );
+        assert_eq!(sent_with(Answer::AcceptWith(body.to_owned())).await, Ok(unknown.clone()), "{body}");
     }
     // Read up to a bound, which cuts it: still accepted.
     let endless = format!("{{\"pad\":\"{}\"}}", "x".repeat(1 << 20));
     assert_eq!(sent_with(Answer::AcceptWith(endless)).await, Ok(unknown.clone()));
-    assert_eq!(
-        sent_with(Answer::Status(200, serde_json::json!({}))).await,
-        Ok(unknown)
-    );
+    assert_eq!(sent_with(Answer::Status(200, serde_json::json!({}))).await, Ok(unknown));
 }
 
 #[tokio::test]
@@ -283,8 +206,5 @@ async fn a_standing_answer_holds_until_it_is_replaced() {
         assert_in_doubt(adapter.send(&Letter::to(ALICE).message()).await);
     }
     twilio.for_everyone(Answer::Normal);
-    adapter
-        .send(&Letter::to(ALICE).message())
-        .await
-        .expect("accepted");
+    adapter.send(&Letter::to(ALICE).message()).await.expect("accepted");
 }

@@ -12,11 +12,8 @@ use crate::fake_twilio::{Answer, FakeTwilio};
 async fn checked(authentication: Authentication, answers: Vec<Answer>) -> Result<(), CredentialFault> {
     let twilio = FakeTwilio::start();
     twilio.next(answers);
-    let settings = TwilioSettings {
-        authentication,
-        timeout: Duration::from_millis(500),
-        ..settings(&twilio)
-    };
+    let settings =
+        TwilioSettings { authentication, timeout: Duration::from_millis(500), ..settings(&twilio) };
     let verdict = adapter(&settings).check_credentials().await;
     assert_eq!(twilio.only_request().method, "GET", "a check sends nothing");
     if let Err(fault) = &verdict {
@@ -28,31 +25,14 @@ async fn checked(authentication: Authentication, answers: Vec<Answer>) -> Result
 #[tokio::test]
 async fn good_credentials_pass_and_wrong_ones_are_refused() {
     checked(token(), vec![]).await.expect("the token is good");
-    let verdict = checked(
-        Authentication {
-            password: "wrong".into(),
-            ..token()
-        },
-        vec![],
-    )
-    .await;
+    let verdict = checked(Authentication { password: "wrong".into(), ..token() }, vec![]).await;
     assert!(
-        matches!(
-            verdict,
-            Err(CredentialFault::Refused {
-                status: 401,
-                code: Some(20003)
-            })
-        ),
+        matches!(verdict, Err(CredentialFault::Refused { status: 401, code: Some(20003) })),
         "{verdict:?}"
     );
     for (status, code) in [(403, 20005), (404, 20404)] {
         let verdict = checked(token(), vec![Answer::error(status, code)]).await;
-        let Err(CredentialFault::Refused {
-            status: seen,
-            code: told,
-        }) = verdict
-        else {
+        let Err(CredentialFault::Refused { status: seen, code: told }) = verdict else {
             panic!("refused, not {verdict:?}")
         };
         assert_eq!((seen, told), (status, Some(code)));
@@ -67,41 +47,21 @@ async fn a_standard_api_key_passes_although_it_may_not_read_the_account() {
 #[tokio::test]
 async fn an_api_key_that_may_only_send_cannot_be_judged() {
     let verdict = checked(api_key(), vec![Answer::error(401, 70051)]).await;
-    assert!(
-        matches!(verdict, Err(CredentialFault::Unanswered(_))),
-        "{verdict:?}"
-    );
+    assert!(matches!(verdict, Err(CredentialFault::Unanswered(_))), "{verdict:?}");
 }
 
 #[tokio::test]
 async fn test_credentials_are_refused_because_they_deliver_nothing() {
     let verdict = checked(token(), vec![Answer::error(403, 20008)]).await;
-    assert!(
-        matches!(
-            verdict,
-            Err(CredentialFault::Refused {
-                code: Some(20008),
-                ..
-            })
-        ),
-        "{verdict:?}"
-    );
+    assert!(matches!(verdict, Err(CredentialFault::Refused { code: Some(20008), .. })), "{verdict:?}");
 }
 
 #[tokio::test]
 async fn an_outage_says_nothing_about_credentials() {
-    let outages = [
-        Answer::error(500, 20500),
-        Answer::Throttle(None),
-        Answer::Hang,
-        Answer::AcceptThenClose,
-    ];
+    let outages = [Answer::error(500, 20500), Answer::Throttle(None), Answer::Hang, Answer::AcceptThenClose];
     for answer in outages {
         let verdict = checked(token(), vec![answer.clone()]).await;
-        assert!(
-            matches!(verdict, Err(CredentialFault::Unanswered(_))),
-            "{answer:?}: {verdict:?}"
-        );
+        assert!(matches!(verdict, Err(CredentialFault::Unanswered(_))), "{answer:?}: {verdict:?}");
     }
 }
 
@@ -123,9 +83,7 @@ async fn settings_that_cannot_work_are_refused_without_their_values() {
     for (nth, change) in changes.into_iter().enumerate() {
         let mut settings = settings_at("https://api.twilio.com".to_owned());
         change(&mut settings);
-        let Err(fault) = TwilioMessages::new(settings) else {
-            panic!("setting {nth} was taken")
-        };
+        let Err(fault) = TwilioMessages::new(settings) else { panic!("setting {nth} was taken") };
         let said = format!("{fault} {fault:?}");
         assert!(!said.contains("hunter2"), "{said}");
     }

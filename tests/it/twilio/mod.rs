@@ -36,17 +36,11 @@ fn settings_at(base_url: String) -> TwilioSettings {
 }
 
 fn token() -> Authentication {
-    Authentication {
-        user: ACCOUNT_SID.to_owned(),
-        password: AUTH_TOKEN.into(),
-    }
+    Authentication { user: ACCOUNT_SID.to_owned(), password: AUTH_TOKEN.into() }
 }
 
 fn api_key() -> Authentication {
-    Authentication {
-        user: API_KEY.0.to_owned(),
-        password: API_KEY.1.into(),
-    }
+    Authentication { user: API_KEY.0.to_owned(), password: API_KEY.1.into() }
 }
 
 fn adapter(settings: &TwilioSettings) -> TwilioMessages {
@@ -60,18 +54,9 @@ async fn send(settings: &TwilioSettings) -> Result<Accepted, SendFailure> {
 /// No URL, no number, no text, no credential.
 #[track_caller]
 fn assert_says_nothing(text: &str) {
-    for secret in [
-        "127.0.0.1",
-        "http:",
-        "/2010",
-        "57300",
-        "123456",
-        "Hola",
-        ACCOUNT_SID,
-        AUTH_TOKEN,
-        API_KEY.1,
-        SENDER,
-    ] {
+    for secret in
+        ["127.0.0.1", "http:", "/2010", "57300", "123456", "Hola", ACCOUNT_SID, AUTH_TOKEN, API_KEY.1, SENDER]
+    {
         assert!(!text.contains(secret), "{text:?} tells {secret:?}");
     }
 }

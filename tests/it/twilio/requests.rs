@@ -13,23 +13,14 @@ use crate::fake_twilio::{ACCOUNT_SID, Answer, FakeTwilio};
 async fn a_message_is_asked_for_with_exactly_the_fields_of_the_api() {
     let twilio = FakeTwilio::start();
     let callback = "https://otp.example.co/webhooks/twilio/status?a=1&b=2";
-    let settings = TwilioSettings {
-        status_callback: Some(callback.to_owned()),
-        ..settings(&twilio)
-    };
+    let settings = TwilioSettings { status_callback: Some(callback.to_owned()), ..settings(&twilio) };
     let accepted = send(&settings).await.expect("accepted");
     assert_eq!(accepted.segments, Some(1));
 
     let request = twilio.only_request();
     assert_eq!(request.method, "POST");
-    assert_eq!(
-        request.path,
-        format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Messages.json")
-    );
-    assert_eq!(
-        request.headers["user-agent"],
-        concat!("otpost/", env!("CARGO_PKG_VERSION"))
-    );
+    assert_eq!(request.path, format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Messages.json"));
+    assert_eq!(request.headers["user-agent"], concat!("otpost/", env!("CARGO_PKG_VERSION")));
     let mut form = request.form.clone();
     form.sort();
     let expected = [
@@ -39,10 +30,7 @@ async fn a_message_is_asked_for_with_exactly_the_fields_of_the_api() {
         ("To", ALICE),
         ("ValidityPeriod", "600"),
     ];
-    assert_eq!(
-        form,
-        expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
-    );
+    assert_eq!(form, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
 }
 
 #[tokio::test]
@@ -50,12 +38,7 @@ async fn a_messaging_service_stands_in_for_a_number_and_does_not_count_segments(
     let twilio = FakeTwilio::start();
     let service = "MG00000000000000000000000000000003";
     let sender = Sender::MessagingService(service.to_owned());
-    let accepted = send(&TwilioSettings {
-        sender,
-        ..settings(&twilio)
-    })
-    .await
-    .expect("accepted");
+    let accepted = send(&TwilioSettings { sender, ..settings(&twilio) }).await.expect("accepted");
     assert_eq!(accepted.segments, None);
     assert_eq!(twilio.only_request().field("MessagingServiceSid"), Some(service));
 }
@@ -63,10 +46,7 @@ async fn a_messaging_service_stands_in_for_a_number_and_does_not_count_segments(
 #[tokio::test]
 async fn an_api_key_signs_for_the_account_in_the_path() {
     let twilio = FakeTwilio::start();
-    let settings = TwilioSettings {
-        authentication: api_key(),
-        ..settings(&twilio)
-    };
+    let settings = TwilioSettings { authentication: api_key(), ..settings(&twilio) };
     send(&settings).await.expect("accepted");
     assert!(twilio.only_request().path.contains(ACCOUNT_SID));
 }
@@ -79,28 +59,16 @@ async fn a_base_url_may_have_a_path_of_its_own() {
         twilio.next([Answer::AcceptWith("{}".to_owned())]);
         send(&settings).await.expect("accepted");
     }
-    let paths: Vec<_> = twilio
-        .requests()
-        .into_iter()
-        .map(|request| request.path)
-        .collect();
+    let paths: Vec<_> = twilio.requests().into_iter().map(|request| request.path).collect();
     let end = format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Messages.json");
-    assert_eq!(
-        paths,
-        [end.clone(), format!("/gateway{end}"), format!("/gateway{end}")]
-    );
+    assert_eq!(paths, [end.clone(), format!("/gateway{end}"), format!("/gateway{end}")]);
 }
 
 #[tokio::test]
 async fn a_recipient_always_gets_the_same_of_several_senders() {
     let twilio = FakeTwilio::start();
-    let senders = ["+15005550006", "+15005550016", "+15005550026"]
-        .map(str::to_owned)
-        .to_vec();
-    let settings = TwilioSettings {
-        sender: Sender::Numbers(senders),
-        ..settings(&twilio)
-    };
+    let senders = ["+15005550006", "+15005550016", "+15005550026"].map(str::to_owned).to_vec();
+    let settings = TwilioSettings { sender: Sender::Numbers(senders), ..settings(&twilio) };
     for _ in 0..2 {
         // A new process chooses the same.
         let adapter = adapter(&settings);
@@ -109,16 +77,10 @@ async fn a_recipient_always_gets_the_same_of_several_senders() {
             adapter.send(&letter.message()).await.expect("accepted");
         }
     }
-    let from: Vec<_> = twilio
-        .requests()
-        .iter()
-        .map(|r| r.field("From").expect("a sender").to_owned())
-        .collect();
+    let from: Vec<_> =
+        twilio.requests().iter().map(|r| r.field("From").expect("a sender").to_owned()).collect();
     assert_eq!(from[..20], from[20..]);
-    assert!(
-        from.iter().any(|sender| *sender != from[0]),
-        "all of them are used"
-    );
+    assert!(from.iter().any(|sender| *sender != from[0]), "all of them are used");
 }
 
 #[tokio::test]
@@ -126,10 +88,7 @@ async fn a_validity_is_told_in_whole_seconds_within_twilios_bounds() {
     let twilio = FakeTwilio::start();
     let adapter = adapter(&settings(&twilio));
     for (validity, expected) in [(59_999, "59"), (400, "1"), (100_000_000, "36000")] {
-        let letter = Letter {
-            validity: Duration::from_millis(validity),
-            ..Letter::to(ALICE)
-        };
+        let letter = Letter { validity: Duration::from_millis(validity), ..Letter::to(ALICE) };
         adapter.send(&letter.message()).await.expect("accepted");
         let last = twilio.requests().pop().expect("just sent");
         assert_eq!(last.field("ValidityPeriod"), Some(expected));

@@ -1,0 +1,503 @@
+//! The checks: from text under names to [`Settings`], with a rule for each.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use secrecy::SecretString;
+use zeroize::Zeroizing;
+
+use super::raw::{self, RawSettings, Variables};
+use super::{Environment, Fault, Jwt, JwtKey, LimitSettings, Role, Settings, Shown, Twilio, TwilioSender};
+use crate::domain::code::{CodeKey, CodeKeyring, CodeLength, Kid};
+use crate::domain::phone::Region;
+use crate::domain::quota::Quota;
+use crate::domain::recipient::RecipientKeyring;
+
+/// Keys for development, known to everybody. Production refuses them.
+mod development {
+    pub(super) const OTP_SECRET_KEYS: &str = "dev:ZGV2ZWxvcG1lbnQgb25seSwga25vd24gdG8gYWxsISE=";
+    pub(super) const OTP_RECIPIENT_KEY: &str = "ZGV2ZWxvcG1lbnQgcmVjaXBpZW50IGtleSwgcHVibGk=";
+    pub(super) const JWT_SECRET: &str = "otpost development secret, known to everybody";
+    pub(super) const JWT_AUDIENCE: &str = "otpost-development";
+}
+
+/// Reads settings one by one, and keeps every fault for the end.
+pub(super) struct Reader<'a> {
+    raw: &'a RawSettings,
+    role: Role,
+    pub(super) faults: Vec<Fault>,
+    shown: Vec<Shown>,
+    notices: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(raw: &'a RawSettings, role: Role, faults: Vec<Fault>) -> Reader<'a> {
+        Reader { raw, role, faults, shown: Vec::new(), notices: Vec::new() }
+    }
+
+    /// Tells of variables that have no effect, as a misspelt one has none.
+    pub(super) fn notice_unknown(&mut self, variables: &Variables) {
+        for name in raw::unknown(variables) {
+            self.notices.push(match raw::LATER.contains(&name.as_str()) {
+                true => format!("{name} is set, but not supported by this version: it has no effect"),
+                false => format!("{name} is set, but is no setting of otpost: is it misspelt?"),
+            });
+        }
+    }
+
+    pub(super) fn settings(&mut self) -> Settings {
+        let environment = self.environment();
+        let development = environment == Environment::Development;
+        let amqp_prefix = self.prefix("AMQP_PREFIX", "otpost");
+        let redis_prefix = self.prefix("REDIS_PREFIX", &amqp_prefix);
+        let concurrency: u16 = self.number("WORKER_CONCURRENCY", 64, 1, 4_096);
+        let settings = Settings {
+            environment,
+            amqp_url: self.url(
+                "AMQP_URL",
+                &["amqp", "amqps"],
+                "amqp://guest:guest@127.0.0.1:5672/%2f",
+                development,
+            ),
+            redis_url: self.url("REDIS_URL", &["redis", "rediss"], "redis://127.0.0.1:6379", development),
+            amqp_prefix,
+            redis_prefix,
+            http_addr: self.parsed(
+                "HTTP_ADDR",
+                "127.0.0.1:8080",
+                "must be an address and a port, as 0.0.0.0:8080",
+            ),
+            ops_addr: self.parsed(
+                "OPS_ADDR",
+                "127.0.0.1:9090",
+                "must be an address and a port, as 0.0.0.0:9090",
+            ),
+            trusted_proxies: self.list(
+                "HTTP_TRUSTED_PROXIES",
+                "",
+                "must be a comma list of CIDRs, as 10.0.0.0/8",
+            ),
+            reply_to_allowed: self.list(
+                "REPLY_TO_ALLOWED",
+                "amq.rabbitmq.reply-to.*,amq.gen-*,reply.*",
+                "must be a list",
+            ),
+            codes: self.codes(development),
+            recipients: self.recipients(development),
+            code_length: CodeLength::new(self.number("OTP_CODE_LENGTH", 6, 4, 10))
+                .expect("4 to 10 was checked"),
+            code_life: minutes(self.number("OTP_EXPIRATION_MINUTES", 10, 1, 1_440)),
+            limits: self.limits(),
+            sms_enabled: self.boolean("SMS_ENABLED", true),
+            allowed_countries: self.countries(),
+            allow_landline: self.boolean("SMS_ALLOW_LANDLINE", false),
+            gsm7: self.choice("SMS_ENCODING", "gsm7", &["gsm7", "unicode"]) == "gsm7",
+            brand: self.brand(),
+            default_region: self.parsed("DEFAULT_REGION", "CO", "must be a country as two letters, as CO"),
+            default_locale: self.choice("DEFAULT_LOCALE", "es", &["es", "en", "pt"]),
+            twilio: self.twilio(development),
+            provider_timeout: seconds(self.number("PROVIDER_TIMEOUT_SECONDS", 15, 4, 60)),
+            concurrency,
+            prefetch: self.number("WORKER_PREFETCH", concurrency + concurrency.div_ceil(10), 1, 8_192),
+            shutdown_grace: seconds(self.number("SHUTDOWN_GRACE_SECONDS", 25, 0, 600)),
+            jwt: self.jwt(development),
+            log_json: self.choice(
+                "LOG_FORMAT",
+                if development { "pretty" } else { "json" },
+                &["pretty", "json"],
+            ) == "json",
+            log_filter: self.text("RUST_LOG", "info"),
+            notices: Vec::new(),
+            shown: Vec::new(),
+        };
+        if settings.prefetch < settings.concurrency {
+            self.fault("WORKER_PREFETCH", "must be at least WORKER_CONCURRENCY");
+        }
+        Settings {
+            notices: std::mem::take(&mut self.notices),
+            shown: std::mem::take(&mut self.shown),
+            ..settings
+        }
+    }
+
+    fn environment(&mut self) -> Environment {
+        match self.choice("ENVIRONMENT", "production", &["production", "development"]).as_str() {
+            "development" => Environment::Development,
+            _ => Environment::Production,
+        }
+    }
+
+    /// Which of the settings that only some commands need does this one?
+    fn needs(&self, name: &str) -> bool {
+        use Role::{Http, Serve, Store, Token, Topology, Worker};
+        if self.role == Role::Show {
+            return true;
+        }
+        match name {
+            "AMQP_URL" => matches!(self.role, Worker | Http | Serve | Topology),
+            "REDIS_URL" => matches!(self.role, Worker | Http | Serve | Store),
+            "OTP_SECRET_KEYS" => matches!(self.role, Worker | Http | Serve),
+            "OTP_RECIPIENT_KEY" => matches!(self.role, Worker | Http | Serve | Store),
+            "JWT" => matches!(self.role, Http | Serve | Token),
+            "TWILIO" => matches!(self.role, Worker | Serve),
+            _ => false,
+        }
+    }
+
+    fn fault(&mut self, name: &str, problem: impl Into<String>) {
+        self.faults.push(Fault::new(name, problem));
+    }
+
+    fn show(&mut self, name: &'static str, value: impl ToString) {
+        let given = self.raw.get(name).is_some();
+        self.shown.push(Shown { name, value: value.to_string(), given });
+    }
+
+    /// The value, or the default; shown unless it is a secret.
+    fn text(&mut self, name: &'static str, default: &str) -> String {
+        let value = self.raw.get(name).unwrap_or(default).to_owned();
+        self.show(name, if value.is_empty() { "(not set)" } else { &value });
+        value
+    }
+
+    fn secret(&mut self, name: &'static str) -> Option<String> {
+        let value = self.raw.get(name).map(str::to_owned);
+        self.show(name, if value.is_some() { "(set)" } else { "(not set)" });
+        value
+    }
+
+    fn parsed<T: FromStr>(&mut self, name: &'static str, default: &str, rule: &str) -> T {
+        let text = self.text(name, default);
+        text.parse().unwrap_or_else(|_| {
+            self.fault(name, rule);
+            default.parse().unwrap_or_else(|_| unreachable!("the default of {name} follows its rule"))
+        })
+    }
+
+    fn number<T>(&mut self, name: &'static str, default: T, min: T, max: T) -> T
+    where
+        T: FromStr + fmt::Display + PartialOrd + Copy,
+    {
+        let text = self.text(name, &default.to_string());
+        match text.parse() {
+            Ok(number) if (min..=max).contains(&number) => number,
+            _ => {
+                self.fault(name, format!("must be a whole number from {min} to {max}"));
+                default
+            }
+        }
+    }
+
+    fn boolean(&mut self, name: &'static str, default: bool) -> bool {
+        let text = self.text(name, if default { "true" } else { "false" }).to_ascii_lowercase();
+        match text.as_str() {
+            "true" | "1" | "yes" | "on" => true,
+            "false" | "0" | "no" | "off" => false,
+            _ => {
+                self.fault(name, "must be true or false");
+                default
+            }
+        }
+    }
+
+    fn choice(&mut self, name: &'static str, default: &str, choices: &[&str]) -> String {
+        let text = self.text(name, default);
+        if choices.contains(&text.as_str()) {
+            return text;
+        }
+        self.fault(name, format!("must be one of {}", choices.join(", ")));
+        default.to_owned()
+    }
+
+    fn list<T: FromStr>(&mut self, name: &'static str, default: &str, rule: &str) -> Vec<T> {
+        let text = self.text(name, default);
+        let items: Result<Vec<T>, _> = parts(&text).map(str::parse).collect();
+        items.unwrap_or_else(|_| {
+            self.fault(name, rule);
+            Vec::new()
+        })
+    }
+
+    fn prefix(&mut self, name: &'static str, default: &str) -> String {
+        let text = self.text(name, default);
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if !(1..=64).contains(&text.len()) || !text.bytes().all(allowed) || text.starts_with("amq.") {
+            self.fault(name, "must be 1 to 64 letters, digits, dots, _ or -, and not begin with amq.");
+        }
+        text
+    }
+
+    fn brand(&mut self) -> String {
+        let brand = self.text("SMS_BRAND", "MeStore");
+        if !(1..=32).contains(&brand.chars().count()) || brand.chars().any(char::is_control) {
+            self.fault("SMS_BRAND", "must be 1 to 32 characters, none of them a control character");
+        }
+        brand
+    }
+
+    fn url(
+        &mut self,
+        name: &'static str,
+        schemes: &[&str],
+        development_default: &str,
+        development: bool,
+    ) -> Option<SecretString> {
+        let url = self.secret(name);
+        match url {
+            Some(url) if schemes.iter().any(|scheme| url.starts_with(&format!("{scheme}://"))) => {
+                Some(url.into())
+            }
+            Some(_) => {
+                self.fault(name, format!("must begin with {}://", schemes.join(":// or ")));
+                None
+            }
+            None if !self.needs(name) => None,
+            None if development => Some(development_default.into()),
+            None => {
+                self.fault(name, "must be set");
+                None
+            }
+        }
+    }
+
+    fn countries(&mut self) -> Option<BTreeSet<String>> {
+        let text = self.text("SMS_ALLOWED_COUNTRIES", "CO");
+        if text == "*" {
+            return None;
+        }
+        let countries: BTreeSet<String> = parts(&text).map(str::to_ascii_uppercase).collect();
+        if countries.is_empty() || countries.iter().any(|country| country.parse::<Region>().is_err()) {
+            self.fault(
+                "SMS_ALLOWED_COUNTRIES",
+                "must be a comma list of countries as two letters, as CO,MX; or *",
+            );
+        }
+        Some(countries)
+    }
+
+    fn limits(&mut self) -> LimitSettings {
+        const MANY: u32 = 100_000;
+        LimitSettings {
+            number: Quota {
+                count: self.number("SMS_RATE_LIMIT_PER_NUMBER", 5, 0, MANY),
+                window: seconds(self.number("SMS_RATE_LIMIT_WINDOW", 3_600, 1, 604_800)),
+            },
+            number_day: self.number("SMS_RATE_LIMIT_PER_DAY", 10, 0, MANY),
+            user: self.number("SMS_RATE_LIMIT_PER_USER", 10, 0, MANY),
+            ip: self.number("SMS_RATE_LIMIT_PER_IP", 30, 0, MANY),
+            all: self.number("SMS_MAX_PER_HOUR", 10_000, 0, 10_000_000),
+            cooldown: seconds(self.number("OTP_RESEND_COOLDOWN_SECONDS", 30, 0, 3_600)),
+            wrong_per_challenge: self.number("OTP_MAX_ATTEMPTS", 5, 1, 10),
+            wrong_hour: self.number("OTP_WRONG_PER_HOUR", 10, 0, 100),
+        }
+    }
+
+    fn codes(&mut self, development: bool) -> Option<Arc<CodeKeyring>> {
+        let text = self.key("OTP_SECRET_KEYS", development::OTP_SECRET_KEYS, development)?;
+        let keys: Option<Vec<CodeKey>> = parts(&text)
+            .map(|part| {
+                let (kid, key) = part.split_once(':')?;
+                Some(CodeKey::new(Kid::parse(kid)?, &*key_bytes(key)?))
+            })
+            .collect();
+        let keyring = keys.and_then(CodeKeyring::new);
+        if keyring.is_none() {
+            let rule = "must be kid:key,kid:key with different kids of 1 to 16 letters, digits, - or _ \
+                        and keys of 32 bytes as base64: openssl rand -base64 32";
+            self.fault("OTP_SECRET_KEYS", rule);
+        }
+        keyring.map(Arc::new)
+    }
+
+    fn recipients(&mut self, development: bool) -> Option<Arc<RecipientKeyring>> {
+        let text = self.key("OTP_RECIPIENT_KEY", development::OTP_RECIPIENT_KEY, development)?;
+        let key = key_bytes(&text);
+        if key.is_none() {
+            self.fault("OTP_RECIPIENT_KEY", "must be 32 bytes as base64: openssl rand -base64 32");
+        }
+        key.map(|bytes| Arc::new(RecipientKeyring::new(&bytes)))
+    }
+
+    /// A key that this command needs: as set, or in development the well-known one.
+    fn key(&mut self, name: &'static str, well_known: &str, development: bool) -> Option<Zeroizing<String>> {
+        match self.secret(name) {
+            Some(text) if !development && text == well_known => {
+                self.fault(name, "is the development key that everybody knows; production needs its own");
+                None
+            }
+            Some(text) => Some(text.into()),
+            None if development => Some(well_known.to_owned().into()),
+            None => {
+                if self.needs(name) {
+                    self.fault(name, "must be set; docs/operations.md says how to make it");
+                }
+                None
+            }
+        }
+    }
+
+    fn twilio(&mut self, development: bool) -> Option<Twilio> {
+        let account_sid = self.text("TWILIO_ACCOUNT_SID", "");
+        let token = self.secret("TWILIO_AUTH_TOKEN");
+        let (key_sid, key_secret) =
+            (self.text("TWILIO_API_KEY_SID", ""), self.secret("TWILIO_API_KEY_SECRET"));
+        let numbers: Vec<String> = self.list("TWILIO_FROM_NUMBER", "", "must be a comma list");
+        let service = self.text("TWILIO_MESSAGING_SERVICE_SID", "");
+        let base_url = self.text("TWILIO_API_BASE_URL", "https://api.twilio.com");
+        let anything = !account_sid.is_empty() || token.is_some() || !key_sid.is_empty();
+        if !anything && (development || !self.needs("TWILIO")) {
+            return None;
+        }
+        let before = self.faults.len();
+        if !is_sid(&account_sid, "AC") {
+            self.fault("TWILIO_ACCOUNT_SID", "must be set to AC and 32 hexadecimal digits");
+        }
+        // While it is being rotated several are listed: the first signs our calls.
+        let token = token.as_deref().and_then(|tokens| parts(tokens).next()).map(str::to_owned);
+        let (user, password) = match (key_sid.is_empty(), key_secret, token) {
+            (false, Some(secret), _) => (key_sid.clone(), Some(secret)),
+            (false, None, _) => (String::new(), None),
+            (true, _, token) => (account_sid.clone(), token),
+        };
+        match (&password, key_sid.is_empty()) {
+            (None, true) => {
+                self.fault("TWILIO_AUTH_TOKEN", "must be set (or TWILIO_API_KEY_SID and its secret)")
+            }
+            (None, false) => self.fault("TWILIO_API_KEY_SECRET", "must be set beside TWILIO_API_KEY_SID"),
+            (Some(_), false) if !is_sid(&key_sid, "SK") => {
+                self.fault("TWILIO_API_KEY_SID", "must be SK and 32 hexadecimal digits");
+            }
+            _ => {}
+        }
+        self.check_base_url(&base_url);
+        let sender = self.sender(numbers, service)?;
+        let password = password?.into();
+        (self.faults.len() == before).then_some(Twilio { account_sid, user, password, sender, base_url })
+    }
+
+    fn sender(&mut self, numbers: Vec<String>, service: String) -> Option<TwilioSender> {
+        match (numbers.is_empty(), service.is_empty()) {
+            (true, true) => {
+                self.fault("TWILIO_FROM_NUMBER", "must be set (or TWILIO_MESSAGING_SERVICE_SID)");
+                None
+            }
+            (_, false) if !is_sid(&service, "MG") => {
+                self.fault("TWILIO_MESSAGING_SERVICE_SID", "must be MG and 32 hexadecimal digits");
+                None
+            }
+            (_, false) => Some(TwilioSender::Service(service)),
+            (false, true) if numbers.iter().all(|number| is_sender(number)) => {
+                Some(TwilioSender::Numbers(numbers))
+            }
+            (false, true) => {
+                self.fault(
+                    "TWILIO_FROM_NUMBER",
+                    "must be a comma list of +numbers, short codes or sender names",
+                );
+                None
+            }
+        }
+    }
+
+    /// Plain HTTP would show credentials and codes on the way: it is for this very machine only.
+    fn check_base_url(&mut self, url: &str) {
+        let host = url.strip_prefix("http://").map(|rest| rest.split([':', '/']).next().unwrap_or_default());
+        let ok = match host {
+            Some(host) => host == "localhost" || host.starts_with("127."),
+            None => url.starts_with("https://"),
+        };
+        if !ok {
+            self.fault(
+                "TWILIO_API_BASE_URL",
+                "must begin with https:// (http:// only for 127.0.0.1 or localhost)",
+            );
+        }
+    }
+
+    fn jwt(&mut self, development: bool) -> Option<Jwt> {
+        let secret = self.secret("JWT_SECRET");
+        let pem = self.secret("JWT_PUBLIC_KEY");
+        let jwks = self.text("JWT_JWKS_URL", "");
+        let issuer = Some(self.text("JWT_ISSUER", "")).filter(|issuer| !issuer.is_empty());
+        let default_audience = if development { development::JWT_AUDIENCE } else { "" };
+        let audience =
+            Some(self.text("JWT_AUDIENCE", default_audience)).filter(|audience| !audience.is_empty());
+        if !jwks.is_empty() {
+            self.fault("JWT_JWKS_URL", "is not supported by this version; set JWT_SECRET or JWT_PUBLIC_KEY");
+        }
+        let needed = self.needs("JWT");
+        let key = match (secret, pem) {
+            (Some(_), Some(_)) => {
+                self.fault("JWT_PUBLIC_KEY", "is set beside JWT_SECRET; set one of them");
+                None
+            }
+            (Some(secret), None) if !development && secret == development::JWT_SECRET => {
+                self.fault(
+                    "JWT_SECRET",
+                    "is the development secret that everybody knows; production needs its own",
+                );
+                None
+            }
+            (Some(secret), None) if secret.len() < 32 => {
+                self.fault("JWT_SECRET", "must be at least 32 bytes long");
+                None
+            }
+            (Some(secret), None) => Some(JwtKey::Secret(secret.into())),
+            (None, Some(pem)) => Some(JwtKey::Pem(pem)),
+            (None, None) if development => Some(JwtKey::Secret(development::JWT_SECRET.into())),
+            (None, None) => {
+                if needed {
+                    self.fault(
+                        "JWT_SECRET",
+                        "must be set (or JWT_PUBLIC_KEY): users' tokens are checked with it",
+                    );
+                }
+                None
+            }
+        };
+        if needed && !development && audience.is_none() {
+            self.fault(
+                "JWT_AUDIENCE",
+                "must be set: a token made for another service must not open this one",
+            );
+        }
+        Some(Jwt { key: key?, issuer, audience })
+    }
+}
+
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty())
+}
+
+fn key_bytes(text: &str) -> Option<Zeroizing<[u8; 32]>> {
+    let bytes = Zeroizing::new(BASE64.decode(text.trim()).ok()?);
+    let key: [u8; 32] = bytes.as_slice().try_into().ok()?;
+    Some(Zeroizing::new(key))
+}
+
+fn is_sid(text: &str, kind: &str) -> bool {
+    text.strip_prefix(kind)
+        .is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// A number, a short code, or an alphanumeric sender of up to eleven characters.
+fn is_sender(text: &str) -> bool {
+    let number = text.strip_prefix('+').unwrap_or(text);
+    let digits = number.bytes().all(|byte| byte.is_ascii_digit()) && (3..=15).contains(&number.len());
+    let name = (1..=11).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b' ');
+    digits || name
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(60 * minutes)
+}

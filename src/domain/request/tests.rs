@@ -1,0 +1,89 @@
+use super::*;
+
+#[track_caller]
+fn refused(body: &[u8]) -> (Option<String>, String) {
+    let refusal = SendRequest::decode(body, None).err().expect("the body must be refused");
+    (refusal.request_id.map(|id| id.to_string()), refusal.fault.to_string())
+}
+
+#[track_caller]
+fn check_fault(body: &str, message: &str) {
+    assert_eq!(refused(body.as_bytes()), (Some("r1".to_owned()), message.to_owned()));
+}
+
+#[test]
+fn the_smallest_request_has_an_id_and_a_recipient() {
+    let request = SendRequest::decode(br#"{"request_id":"r1","to":"3001234567"}"#, None).ok().expect("valid");
+    assert_eq!((request.id.as_str(), request.to.as_ref()), ("r1", "3001234567"));
+    assert_eq!(request.purpose, Purpose::default());
+    assert!(request.code.is_none() && request.requested_at.is_none());
+}
+
+#[test]
+fn the_message_time_stands_in_for_an_absent_request_time() {
+    let at = Some(UnixMillis(1_000));
+    let absent = SendRequest::decode(br#"{"request_id":"r1","to":"3"}"#, at).ok().expect("valid");
+    assert_eq!(absent.requested_at, at);
+    let body = br#"{"request_id":"r1","to":"3","requested_at":"1970-01-01T00:00:02Z"}"#;
+    let given = SendRequest::decode(body, at).ok().expect("valid");
+    assert_eq!(given.requested_at, Some(UnixMillis(2_000)));
+}
+
+#[test]
+fn a_fault_names_the_field_the_rule_and_the_shape_but_never_the_value() {
+    check_fault(
+        r#"{"request_id":"r1","to":573001234567}"#,
+        "`to` must be a string of 1 to 320 characters; got a number",
+    );
+    check_fault(r#"{"request_id":"r1"}"#, "`to` must be a string of 1 to 320 characters; got nothing");
+    check_fault(
+        r#"{"request_id":"r1","to":"3","code":"12345x"}"#,
+        "`code` must be 4 to 10 digits; got a string of 6 characters",
+    );
+    check_fault(
+        r#"{"request_id":"r1","to":"3","purpose":["a"]}"#,
+        "`purpose` must be 1 to 32 of a-z, 0-9, _ and -; got an array",
+    );
+    check_fault(
+        r#"{"request_id":"r1","to":"3","not_after":"tomorrow"}"#,
+        "`not_after` must be an RFC 3339 time; got a string of 8 characters",
+    );
+    check_fault(r#"{"request_id":"r1","to":"3","to":"4"}"#, "`to` is given twice");
+    check_fault(
+        r#"{"request_id":"r1","to":"3","autofill":{"webotp_domain":"a.b","android_hash":"x"}}"#,
+        "`autofill` must be {\"webotp_domain\": \"…\"} or {\"android_hash\": \"…\"}; got an object",
+    );
+}
+
+#[test]
+fn an_id_read_before_the_body_breaks_is_answered_to() {
+    assert_eq!(refused(br#"{"request_id":"r1","to":"300"#).0.as_deref(), Some("r1"));
+    assert_eq!(refused(b"{\"request_id\":\"r1\",\"to\":\"\xff\"}").0.as_deref(), Some("r1"));
+    assert_eq!(refused(br#"{"to":"300","request_id":"#).0, None);
+    assert_eq!(refused(br#"{"request_id":"with space","to":"3"}"#).0, None);
+    assert_eq!(refused(br#"["request_id","r1"]"#), (None, "the body must be a JSON object".to_owned()));
+}
+
+#[test]
+fn a_body_over_the_bound_is_refused_and_still_answered_to() {
+    let body = format!(r#"{{"request_id":"r1","to":"3","pad":"{}"}}"#, "x".repeat(2 * 1024 * 1024));
+    let (id, message) = refused(body.as_bytes());
+    assert_eq!(id.as_deref(), Some("r1"));
+    assert!(message.contains("at most 65536"), "{message}");
+}
+
+#[test]
+fn unknown_and_deeply_nested_fields_are_skipped() {
+    let deep = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
+    let body = format!(r#"{{"x":{deep},"request_id":"r1","to":"3","y":{{"to":1}}}}"#);
+    assert!(SendRequest::decode(body.as_bytes(), None).is_ok());
+    let nested = format!(r#"{{"request_id":"r1","to":{deep}}}"#);
+    check_fault(&nested, "`to` must be a string of 1 to 320 characters; got an array");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_body_makes_the_decoder_panic(body in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+        let _ = SendRequest::decode(&body, None);
+    }
+}
