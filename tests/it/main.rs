@@ -1,6 +1,7 @@
 //! All integration tests, in one binary.
 
 mod contract {
+    pub mod broker;
     pub mod provider;
     pub mod store;
 }

@@ -24,15 +24,18 @@ pub(super) type Settled = (u64, Settlement);
 const GATHER: Duration = Duration::from_millis(2);
 const BATCH_MAX: usize = 64;
 
+/// How many settlements go together: not so large a part of the prefetch that deliveries stop for want of room.
+pub(super) fn batch_max(prefetch: u16) -> usize {
+    usize::from(prefetch / 4).clamp(1, BATCH_MAX)
+}
+
 /// Writes settlements to `channel` until `finish` is cancelled and every one made before is written.
 pub(super) async fn write_all(
     channel: &Channel,
     mut settlements: UnboundedReceiver<Settled>,
-    prefetch: u16,
+    batch_max: usize,
     finish: CancellationToken,
 ) -> Result<(), RabbitError> {
-    // A large part of the prefetch must not wait for its acknowledgement, or deliveries would stop meanwhile.
-    let batch_max = usize::from(prefetch / 4).clamp(1, BATCH_MAX);
     let mut batch = Vec::with_capacity(batch_max);
     let mut order = Order::default();
     loop {

@@ -16,6 +16,9 @@ pub(super) struct Pace {
 const DELAY_MIN: Duration = Duration::from_millis(100);
 /// Half of the longest wait, 10 s: the jitter adds up to as much again.
 const DELAY_MAX: Duration = Duration::from_secs(5);
+/// The broker sets a message that cannot be read aside after it came a hundred times; until then it may keep others
+/// waiting, so it had better come quickly.
+const UNREADABLE_DELAY: Duration = Duration::from_millis(20);
 /// A session that lived this long was a good one. A shorter one is not, or a queue that somebody keeps deleting would
 /// make us spin.
 const STEADY: Duration = Duration::from_secs(10);
@@ -30,7 +33,10 @@ impl Pace {
         if lived >= STEADY {
             self.delays = delays();
         }
-        let delay = self.delays.next().unwrap_or(DELAY_MAX);
+        let delay = match error.is_unreadable() {
+            true => UNREADABLE_DELAY,
+            false => self.delays.next().unwrap_or(DELAY_MAX),
+        };
         match error {
             RabbitError::Refused { .. } => events::topology_refused(self.role, error, delay),
             _ => events::broker_lost(self.role, error, delay),

@@ -73,12 +73,12 @@ impl RabbitPublisher {
     }
 
     async fn line(&self) -> Result<Arc<Line>, PublishError> {
-        if let Some(line) = self.line.borrow().as_ref() {
+        if let Some(line) = self.line.borrow().as_ref().filter(|line| line.is_open()) {
             return Ok(Arc::clone(line));
         }
         let mut changes = self.line.clone();
-        let up = timeout(LINE_TIMEOUT, changes.wait_for(Option::is_some)).await;
-        match up {
+        let open = changes.wait_for(|line| line.as_ref().is_some_and(|line| line.is_open()));
+        match timeout(LINE_TIMEOUT, open).await {
             Ok(Ok(line)) => Ok(Arc::clone(line.as_ref().expect("waited for one"))),
             Ok(Err(_)) | Err(_) => Err(PublishError::Unconfirmed("not connected".to_owned())),
         }
@@ -127,6 +127,11 @@ enum Trouble {
 }
 
 impl Line {
+    /// False from the moment its channel is lost, before the supervisor knows.
+    fn is_open(&self) -> bool {
+        self.pipelined.status().connected()
+    }
+
     async fn publish_pipelined(&self, letter: Letter, body: &[u8]) -> Result<(), PublishError> {
         let confirmed_before = self.confirmed.load(Ordering::Relaxed);
         match send(&self.pipelined, letter, body).await {

@@ -24,6 +24,8 @@ use crate::telemetry::events;
 
 const ROLE: &str = "requests";
 const CONSUMER_TAG: &str = "otpost";
+/// How long deliveries are taken one at a time after a message that could not be read.
+const CAUTION: Duration = Duration::from_secs(5);
 /// Under load RabbitMQ holds acknowledgements back from a quorum queue for a moment, and forgets them if the connection
 /// closes meanwhile. Nothing in AMQP tells when they arrived.
 const SETTLE_GRACE: Duration = Duration::from_millis(100);
@@ -128,19 +130,19 @@ impl Supervisor {
 
     /// One connection, from connecting to its end. `Ok` if the end was asked for.
     async fn session(&mut self, prefetch: u16) -> Result<(), RabbitError> {
-        let (session, settlements) = tokio::select! {
+        let (session, consumer, settlements) = tokio::select! {
             biased;
             () = self.stopped() => return Ok(()),
             opened = Session::open(&self.settings, prefetch) => opened?,
         };
         self.consuming.send_replace(true);
         events::broker_connected(ROLE);
-        let finish = CancellationToken::new();
+        let (finish, batch_max) = (CancellationToken::new(), acks::batch_max(self.settings.prefetch));
         let ended = {
-            let mut acks = pin!(acks::write_all(&session.channel, settlements, prefetch, finish.clone()));
+            let mut acks = pin!(acks::write_all(&session.channel, settlements, batch_max, finish.clone()));
             let ended = tokio::select! {
                 biased;
-                ended = self.hand_over(&session) => ended,
+                ended = self.hand_over(&session, consumer) => ended,
                 failed = &mut acks => failed,
             };
             if ended.is_ok() {
@@ -159,40 +161,65 @@ impl Supervisor {
         ended
     }
 
-    /// Hands deliveries over until the source ends. After a cancellation it hands over what was prefetched.
-    async fn hand_over(&mut self, session: &Session) -> Result<(), RabbitError> {
-        let mut consumer = session.consumer.clone();
+    /// Hands deliveries over until the source ends.
+    async fn hand_over(&mut self, session: &Session, mut consumer: Consumer) -> Result<(), RabbitError> {
         let mut failure = pin!(failure(session.connection.events_listener()));
         let (cancelled, ended) = (self.cancelled.clone(), self.ended.clone());
         let (mut cancelled, mut ended) = (pin!(cancelled.cancelled()), pin!(ended.cancelled()));
-        let mut draining = false;
+        let mut caution_over = pin!(tokio::time::sleep(CAUTION));
+        let mut phase = session.first_phase(self.settings.prefetch);
         loop {
             tokio::select! {
                 biased;
                 () = &mut ended => return Ok(()),
                 error = &mut failure => return Err(error),
-                () = &mut cancelled, if !draining => {
-                    draining = true;
+                () = &mut cancelled, if phase != Phase::Draining => {
+                    phase = Phase::Draining;
                     self.consuming.send_replace(false);
                     session.cancel().await?;
                 }
-                more = session.hand_over_one(&mut consumer, self.deliveries.as_ref()) => match more? {
-                    More::Maybe => {}
-                    More::None if draining => self.deliveries = None,
-                    More::None => return Err(RabbitError::Ended("the broker cancelled the consumer")),
+                () = &mut caution_over, if phase == Phase::Cautious => {
+                    phase = Phase::Widening;
+                    session.cancel().await?;
+                }
+                more = session.hand_over_one(&mut consumer, self.deliveries.as_ref()) => match (more?, phase) {
+                    (More::Maybe, _) => {}
+                    (More::None, Phase::Draining) => self.deliveries = None,
+                    (More::None, Phase::Widening) => {
+                        consumer = session.consume(&self.settings, self.settings.prefetch).await?;
+                        phase = Phase::Consuming;
+                    }
+                    (More::None, Phase::Consuming | Phase::Cautious) => {
+                        return Err(RabbitError::Ended("the broker cancelled the consumer"));
+                    }
                 },
             }
         }
     }
 }
 
-/// One connection with its consumer.
+/// What the end of a consumer means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// It was not asked for.
+    Consuming,
+    /// The same; one delivery at a time, because a message that cannot be read may be near.
+    Cautious,
+    /// Another consumer follows, with the whole prefetch.
+    Widening,
+    /// Everything that was wanted was handed over.
+    Draining,
+}
+
+/// One connection, and how much of the queue it takes at first.
 struct Session {
     connection: Connection,
     channel: Channel,
-    consumer: Consumer,
+    prefetch: u16,
     link: Arc<Link>,
 }
+
+type Opened = (Session, Consumer, mpsc::UnboundedReceiver<Settled>);
 
 /// What the deliveries of a session share with it.
 struct Link {
@@ -206,23 +233,29 @@ enum More {
 }
 
 impl Session {
-    async fn open(
-        settings: &RabbitSettings,
-        prefetch: u16,
-    ) -> Result<(Session, mpsc::UnboundedReceiver<Settled>), RabbitError> {
+    async fn open(settings: &RabbitSettings, prefetch: u16) -> Result<Opened, RabbitError> {
         let connection = connect(settings, ROLE).await?;
         let channel = within("open a channel", RPC_TIMEOUT, connection.create_channel()).await?;
         topology::declare(&channel, &settings.names).await?;
-        let limited = channel.basic_qos(prefetch, BasicQosOptions::default());
-        within("limit the prefetch", RPC_TIMEOUT, limited).await?;
-        let (queue, tag) = (settings.names.send_sms().into(), CONSUMER_TAG.into());
-        let consumer =
-            channel.basic_consume(queue, tag, BasicConsumeOptions::default(), FieldTable::default());
-        let consumer = within("consume", RPC_TIMEOUT, consumer).await?;
         // Never longer than the prefetch, because each delivery is settled at most once.
         let (settlements, receiver) = mpsc::unbounded_channel();
         let link = Arc::new(Link { lost: AtomicBool::new(false), settlements });
-        Ok((Session { connection, channel, consumer, link }, receiver))
+        let session = Session { connection, channel, prefetch, link };
+        let consumer = session.consume(settings, prefetch).await?;
+        Ok((session, consumer, receiver))
+    }
+
+    async fn consume(&self, settings: &RabbitSettings, prefetch: u16) -> Result<Consumer, RabbitError> {
+        let limited = self.channel.basic_qos(prefetch, BasicQosOptions::default());
+        within("limit the prefetch", RPC_TIMEOUT, limited).await?;
+        let (queue, tag) = (settings.names.send_sms().into(), CONSUMER_TAG.into());
+        let options = BasicConsumeOptions::default();
+        let consumer = self.channel.basic_consume(queue, tag, options, FieldTable::default());
+        within("consume", RPC_TIMEOUT, consumer).await
+    }
+
+    fn first_phase(&self, prefetch: u16) -> Phase {
+        if self.prefetch < prefetch { Phase::Cautious } else { Phase::Consuming }
     }
 
     async fn cancel(&self) -> Result<(), RabbitError> {

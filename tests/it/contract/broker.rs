@@ -1,0 +1,323 @@
+//! What every broker promises, run on the one in memory and on RabbitMQ.
+
+mod faults;
+mod memory;
+mod proxy;
+mod rabbit;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use otpost::broker::{
+    DeadHeaders, Delivery, Outgoing, Properties, PublishError, Publisher, RequestSource, Settlement, Target,
+};
+use otpost::domain::time::UnixMillis;
+use tokio::time::timeout;
+
+/// No wait of these tests takes longer unless something is broken.
+const PATIENCE: Duration = Duration::from_secs(20);
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+const AT: UnixMillis = UnixMillis(1_795_000_000_000);
+
+/// A broker of one kind, for one test.
+#[async_trait]
+trait World: Send + Sync {
+    fn source(&self, prefetch: u16) -> Box<dyn RequestSource>;
+    fn publisher(&self) -> Arc<dyn Publisher>;
+    /// Publishes a request as a caller's own client does.
+    async fn send(&self, body: &str, properties: Properties);
+    /// Reads results that come from now on.
+    async fn results(&self) -> Box<dyn Reader>;
+    /// Declares a caller's reply queue.
+    async fn reply_queue(&self, name: &str) -> Box<dyn Reader>;
+    async fn next_dead_letter(&self) -> Dead;
+    /// Requests that no source holds.
+    async fn waiting(&self) -> usize;
+    async fn delete_request_queue(&self);
+}
+
+#[async_trait]
+trait Reader: Send {
+    async fn next(&mut self) -> Message;
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Message {
+    routing_key: String,
+    body: Vec<u8>,
+    message_id: String,
+    correlation_id: Option<String>,
+    at: UnixMillis,
+    traceparent: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Dead {
+    body: Vec<u8>,
+    reason: String,
+    error: String,
+    delivery_count: u64,
+}
+
+/// Instantiates each promise for each broker.
+macro_rules! contract {
+    ($($promise:ident),* $(,)?) => {
+        mod on_memory {
+            $(#[tokio::test]
+            async fn $promise() {
+                super::$promise(&super::memory::MemoryWorld::default()).await;
+            })*
+        }
+        mod on_rabbit {
+            $(#[tokio::test]
+            async fn $promise() {
+                super::rabbit::in_world(async |world| super::$promise(world).await).await;
+            })*
+        }
+    };
+}
+
+contract!(
+    a_request_arrives_with_its_properties,
+    a_published_request_arrives,
+    a_result_and_a_reply_reach_their_readers,
+    the_prefetch_is_never_exceeded,
+    a_requeued_request_comes_back_and_is_counted,
+    an_acknowledged_request_never_comes_back,
+    a_cancelled_source_hands_out_what_it_had_and_ends,
+    a_second_source_gets_what_the_first_one_dropped,
+    a_closed_source_has_told_of_every_settlement,
+    a_result_that_nobody_reads_counts_as_published,
+    a_reply_to_a_queue_that_is_gone_counts_as_published,
+    a_dead_letter_carries_its_headers,
+    a_request_that_comes_back_too_often_is_set_aside,
+    an_unroutable_request_is_an_error,
+    a_held_delivery_does_not_hold_the_others_back,
+);
+
+async fn a_request_arrives_with_its_properties(world: &dyn World) {
+    let mut source = world.source(4);
+    let sent = Properties {
+        correlation_id: Some("c-1".to_owned()),
+        reply_to: Some("reply.me".to_owned()),
+        timestamp: Some(AT),
+        traceparent: Some(TRACE.to_owned()),
+        delivery_count: 0,
+    };
+    world.send("{\"n\":1}", sent).await;
+    let delivery = next(&mut source).await;
+    assert_eq!(delivery.body, b"{\"n\":1}");
+    assert_eq!(delivery.properties.correlation_id.as_deref(), Some("c-1"));
+    assert_eq!(delivery.properties.reply_to.as_deref(), Some("reply.me"));
+    assert_eq!(delivery.properties.timestamp, Some(AT));
+    assert_eq!(delivery.properties.traceparent.as_deref(), Some(TRACE));
+    assert_eq!(delivery.properties.delivery_count, 0);
+    assert!(!delivery.is_lost());
+}
+
+async fn a_published_request_arrives(world: &dyn World) {
+    let mut source = world.source(4);
+    next_after_publish(world, &mut source, Target::Requests).await;
+}
+
+async fn next_after_publish(world: &dyn World, source: &mut Box<dyn RequestSource>, target: Target<'_>) {
+    world.publisher().publish(outgoing(target, "m-1")).await.expect("published");
+    let delivery = next(source).await;
+    assert_eq!(delivery.body, b"{}");
+    assert_eq!(delivery.properties.correlation_id.as_deref(), Some("c-1"));
+    assert_eq!(delivery.properties.timestamp, Some(AT));
+    assert_eq!(delivery.properties.traceparent.as_deref(), Some(TRACE));
+    delivery.settle(Settlement::Ack);
+}
+
+async fn a_result_and_a_reply_reach_their_readers(world: &dyn World) {
+    let publisher = world.publisher();
+    let mut results = world.results().await;
+    let mut replies = world.reply_queue("reply.one").await;
+    let result = Target::Results { routing_key: "sms.sent" };
+    publisher.publish(outgoing(result, "m-1")).await.expect("a result");
+    publisher.publish(outgoing(Target::Reply { queue: "reply.one" }, "m-2")).await.expect("a reply");
+    let expected = |routing_key: &str, message_id: &str| Message {
+        routing_key: routing_key.to_owned(),
+        body: b"{}".to_vec(),
+        message_id: message_id.to_owned(),
+        correlation_id: Some("c-1".to_owned()),
+        at: AT,
+        traceparent: Some(TRACE.to_owned()),
+    };
+    assert_eq!(results.next().await, expected("sms.sent", "m-1"));
+    assert_eq!(replies.next().await, expected("reply.one", "m-2"));
+}
+
+async fn the_prefetch_is_never_exceeded(world: &dyn World) {
+    send_many(world, 10).await;
+    let mut source = world.source(3);
+    let mut held = vec![next(&mut source).await, next(&mut source).await, next(&mut source).await];
+    assert!(timeout(Duration::from_millis(300), source.next()).await.is_err(), "a fourth came");
+    held.pop().expect("three").settle(Settlement::Ack);
+    next(&mut source).await;
+}
+
+async fn a_requeued_request_comes_back_and_is_counted(world: &dyn World) {
+    let mut source = world.source(1);
+    send_many(world, 1).await;
+    for count in 0..3 {
+        let delivery = next(&mut source).await;
+        assert_eq!(delivery.properties.delivery_count, count);
+        delivery.settle(Settlement::Requeue);
+    }
+}
+
+async fn an_acknowledged_request_never_comes_back(world: &dyn World) {
+    let mut source = world.source(5);
+    send_many(world, 5).await;
+    for _ in 0..5 {
+        next(&mut source).await.settle(Settlement::Ack);
+    }
+    close(source).await;
+    world.send("last", Properties::default()).await;
+    let mut second = world.source(5);
+    assert_eq!(next(&mut second).await.body, b"last");
+}
+
+async fn a_cancelled_source_hands_out_what_it_had_and_ends(world: &dyn World) {
+    send_many(world, 8).await;
+    let mut source = world.source(4);
+    let first = next(&mut source).await;
+    source.cancel().await;
+    first.settle(Settlement::Ack);
+    let mut drained = 0;
+    while let Some(delivery) = patiently(source.next()).await {
+        delivery.settle(Settlement::Ack);
+        drained += 1;
+    }
+    assert!(drained <= 3, "{drained} came after the cancellation");
+    assert!(patiently(source.next()).await.is_none(), "the end is final");
+    close(source).await;
+    until_waiting(world, 7 - drained).await;
+}
+
+async fn a_second_source_gets_what_the_first_one_dropped(world: &dyn World) {
+    send_many(world, 1).await;
+    let mut first = world.source(4);
+    let held = next(&mut first).await;
+    let mut second = world.source(4);
+    drop(first);
+    let again = next(&mut second).await;
+    assert_eq!(again.body, held.body);
+    assert_eq!(again.properties.delivery_count, 1);
+    assert!(held.is_lost());
+    // Too late, and harmless.
+    held.settle(Settlement::Ack);
+    again.settle(Settlement::Requeue);
+    assert_eq!(next(&mut second).await.properties.delivery_count, 2);
+}
+
+async fn a_closed_source_has_told_of_every_settlement(world: &dyn World) {
+    let mut source = world.source(64);
+    send_many(world, 50).await;
+    let mut held = Vec::new();
+    for _ in 0..50 {
+        held.push(next(&mut source).await);
+    }
+    source.cancel().await;
+    assert!(patiently(source.next()).await.is_none());
+    for (number, delivery) in held.into_iter().enumerate() {
+        delivery.settle(if number % 10 == 0 { Settlement::Requeue } else { Settlement::Ack });
+    }
+    close(source).await;
+    until_waiting(world, 5).await;
+}
+
+async fn a_result_that_nobody_reads_counts_as_published(world: &dyn World) {
+    let target = Target::Results { routing_key: "sms.sent" };
+    world.publisher().publish(outgoing(target, "m-1")).await.expect("confirmed");
+}
+
+async fn a_reply_to_a_queue_that_is_gone_counts_as_published(world: &dyn World) {
+    let target = Target::Reply { queue: "reply.gone" };
+    world.publisher().publish(outgoing(target, "m-1")).await.expect("confirmed");
+}
+
+async fn a_dead_letter_carries_its_headers(world: &dyn World) {
+    let headers = DeadHeaders { reason: "poison", error: "not JSON", delivery_count: 5 };
+    world.publisher().publish(outgoing(Target::Dead(headers), "m-1")).await.expect("confirmed");
+    let expected =
+        Dead { body: b"{}".to_vec(), reason: "poison".into(), error: "not JSON".into(), delivery_count: 5 };
+    assert_eq!(patiently(world.next_dead_letter()).await, expected);
+}
+
+async fn a_request_that_comes_back_too_often_is_set_aside(world: &dyn World) {
+    let mut source = world.source(1);
+    world.send("poison", Properties::default()).await;
+    for _ in 0..=otpost::broker::DELIVERY_LIMIT {
+        let delivery = next(&mut source).await;
+        assert_eq!(delivery.body, b"poison");
+        delivery.settle(Settlement::Requeue);
+    }
+    let dead = patiently(world.next_dead_letter()).await;
+    assert_eq!((dead.body.as_slice(), dead.reason.as_str()), (b"poison".as_slice(), "delivery_limit"));
+}
+
+async fn an_unroutable_request_is_an_error(world: &dyn World) {
+    let publisher = world.publisher();
+    publisher.publish(outgoing(Target::Requests, "m-1")).await.expect("there is a queue");
+    world.delete_request_queue().await;
+    let refused = publisher.publish(outgoing(Target::Requests, "m-2")).await;
+    assert!(matches!(refused, Err(PublishError::Unroutable)), "{refused:?}");
+}
+
+/// With a prefetch of 8, 200 deliveries beside the one that is held come only if every other one was acknowledged.
+async fn a_held_delivery_does_not_hold_the_others_back(world: &dyn World) {
+    let mut source = world.source(8);
+    send_many(world, 201).await;
+    let held = next(&mut source).await;
+    let mut late = next(&mut source).await;
+    for _ in 0..199 {
+        let delivery = next(&mut source).await;
+        // Each one is settled after its successor came.
+        std::mem::replace(&mut late, delivery).settle(Settlement::Ack);
+    }
+    late.settle(Settlement::Ack);
+    close(source).await;
+    until_waiting(world, 1).await;
+    let mut second = world.source(8);
+    let again = next(&mut second).await;
+    assert_eq!((again.body, again.properties.delivery_count), (held.body.clone(), 1));
+}
+
+fn outgoing<'a>(target: Target<'a>, message_id: &'a str) -> Outgoing<'a> {
+    let (correlation_id, traceparent) = (Some("c-1"), Some(TRACE));
+    Outgoing { target, body: b"{}", message_id, correlation_id, at: AT, traceparent }
+}
+
+async fn send_many(world: &dyn World, count: usize) {
+    for number in 0..count {
+        world.send(&number.to_string(), Properties::default()).await;
+    }
+}
+
+async fn next(source: &mut Box<dyn RequestSource>) -> Delivery {
+    patiently(source.next()).await.expect("the source ended")
+}
+
+/// A broker puts back what a closed source held in its own time, and tells nobody.
+async fn until_waiting(world: &dyn World, wanted: usize) {
+    let reached = async {
+        while world.waiting().await != wanted {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    patiently(reached).await;
+}
+
+async fn close(source: Box<dyn RequestSource>) {
+    patiently(source.close()).await;
+}
+
+#[track_caller]
+fn patiently<T>(work: impl Future<Output = T>) -> impl Future<Output = T> {
+    let asked = std::panic::Location::caller();
+    async move { timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("nothing happened at {asked}")) }
+}

@@ -1,0 +1,261 @@
+//! What the RabbitMQ adapter promises when connections, queues and exchanges go away.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use lapin::options::{ExchangeDeleteOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::uri::AMQPUri;
+use otpost::broker::rabbit::error::RabbitError;
+use otpost::broker::rabbit::publish::RabbitPublisher;
+use otpost::broker::rabbit::source::RabbitSource;
+use otpost::broker::rabbit::topology::declare_topology;
+use otpost::broker::{
+    DeadHeaders, Properties, PublishError, Publisher, RequestSource, SEND_SMS_KEY, Settlement, Target,
+};
+use tokio::sync::watch;
+
+use super::proxy::{Proxy, UNREADABLE};
+use super::rabbit::{RabbitWorld, in_empty_world, in_world, url};
+use super::{World, close, next, outgoing, patiently, send_many, until_waiting};
+
+const RESULT: Target<'static> = Target::Results { routing_key: "sms.sent" };
+
+/// A proxy to the broker, and the URL that leads through it.
+async fn proxied() -> (Proxy, String) {
+    let mut uri: AMQPUri = url().parse().expect("a valid URL");
+    let proxy = Proxy::start(format!("{}:{}", uri.authority.host, uri.authority.port)).await;
+    uri.authority.host = proxy.address.ip().to_string();
+    uri.authority.port = proxy.address.port();
+    let user = &uri.authority.userinfo;
+    let url = format!(
+        "amqp://{}:{}@{}/{}",
+        user.username,
+        user.password,
+        proxy.address,
+        uri.vhost.replace('/', "%2f")
+    );
+    (proxy, url)
+}
+
+async fn until(flag: &mut watch::Receiver<bool>, wanted: bool) {
+    patiently(flag.wait_for(|value| *value == wanted)).await.expect("the adapter lives");
+}
+
+#[tokio::test]
+async fn a_source_survives_the_loss_of_its_connection() {
+    in_world(async |world: &RabbitWorld| {
+        let (proxy, url) = proxied().await;
+        let source = RabbitSource::start(world.settings_at(&url, 4));
+        let mut connected = source.connected();
+        let mut source: Box<dyn RequestSource> = Box::new(source);
+        send_many(world, 1).await;
+        for count in 0..3 {
+            let held = next(&mut source).await;
+            assert_eq!(held.properties.delivery_count, count);
+            proxy.cut();
+            until(&mut connected, false).await;
+            assert!(held.is_lost());
+            held.settle(Settlement::Ack);
+        }
+        next(&mut source).await.settle(Settlement::Ack);
+        send_many(world, 1).await;
+        assert_eq!(next(&mut source).await.properties.delivery_count, 0, "the acknowledgement counted");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_source_waits_through_an_outage_and_loses_nothing_when_its_wait_is_dropped() {
+    in_world(async |world: &RabbitWorld| {
+        let (proxy, url) = proxied().await;
+        proxy.refuse();
+        let source = RabbitSource::start(world.settings_at(&url, 1));
+        let mut connected = source.connected();
+        let mut source: Box<dyn RequestSource> = Box::new(source);
+        send_many(world, 20).await;
+        let soon = std::time::Duration::from_millis(300);
+        assert!(tokio::time::timeout(soon, source.next()).await.is_err());
+        proxy.resume();
+        until(&mut connected, true).await;
+        for number in 0..20 {
+            let delivery = loop {
+                let moment = std::time::Duration::from_micros(50);
+                if let Ok(delivery) = tokio::time::timeout(moment, source.next()).await {
+                    break delivery.expect("not cancelled");
+                }
+            };
+            assert_eq!(delivery.body, number.to_string().as_bytes());
+            delivery.settle(Settlement::Ack);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_source_without_a_connection_can_be_cancelled_and_closed() {
+    in_empty_world(async |world: &RabbitWorld| {
+        let (proxy, url) = proxied().await;
+        proxy.refuse();
+        let mut source: Box<dyn RequestSource> = Box::new(RabbitSource::start(world.settings_at(&url, 4)));
+        source.cancel().await;
+        assert!(patiently(source.next()).await.is_none());
+        close(source).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_queue_that_was_deleted_is_declared_again() {
+    in_world(async |world: &RabbitWorld| {
+        let source = RabbitSource::start(world.settings(4));
+        let mut connected = source.connected();
+        let mut source: Box<dyn RequestSource> = Box::new(source);
+        until(&mut connected, true).await;
+        world.delete_request_queue().await;
+        until(&mut connected, false).await;
+        until(&mut connected, true).await;
+        world.send("again", Properties::default()).await;
+        assert_eq!(next(&mut source).await.body, b"again");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_publisher_survives_the_loss_of_its_connection() {
+    in_world(async |world: &RabbitWorld| {
+        let (proxy, url) = proxied().await;
+        let publisher = RabbitPublisher::start(world.settings_at(&url, 1));
+        let mut connected = publisher.connected();
+        publisher.publish(outgoing(RESULT, "m-1")).await.expect("confirmed");
+        proxy.refuse();
+        until(&mut connected, false).await;
+        let lost = publisher.publish(outgoing(RESULT, "m-2")).await;
+        assert!(matches!(lost, Err(PublishError::Unconfirmed(_))), "{lost:?}");
+        proxy.resume();
+        until(&mut connected, true).await;
+        publisher.publish(outgoing(RESULT, "m-3")).await.expect("confirmed");
+        publisher.publish(outgoing(Target::Requests, "m-4")).await.expect("confirmed");
+        patiently(publisher.close()).await;
+        let closed = publisher.publish(outgoing(RESULT, "m-5")).await;
+        assert!(matches!(closed, Err(PublishError::Unconfirmed(_))), "{closed:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_exchange_that_was_deleted_is_declared_again() {
+    in_world(async |world: &RabbitWorld| {
+        let publisher = RabbitPublisher::start(world.settings(1));
+        publisher.publish(outgoing(RESULT, "m-1")).await.expect("confirmed");
+        let channel = world.open_channel().await;
+        for (exchange, target) in [
+            (world.names.results(), RESULT),
+            (world.names.requests(), Target::Requests),
+            (world.names.dead(), Target::Dead(DeadHeaders { reason: "r", error: "e", delivery_count: 0 })),
+        ] {
+            channel
+                .exchange_delete(exchange.into(), ExchangeDeleteOptions::default())
+                .await
+                .expect("deleted");
+            let healed = async { while publisher.publish(outgoing(target, "m-2")).await.is_err() {} };
+            patiently(healed).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_queue_with_other_arguments_is_named_with_what_to_do() {
+    in_empty_world(async |world: &RabbitWorld| {
+        let channel = world.open_channel().await;
+        let (queue, options) = (world.names.send_sms(), QueueDeclareOptions::durable());
+        channel.queue_declare(queue.clone().into(), options, FieldTable::default()).await.expect("declared");
+        let refused = declare_topology(&world.settings(1)).await.expect_err("other arguments");
+        assert!(matches!(refused, RabbitError::Refused { .. }), "{refused:?}");
+        let text = refused.to_string();
+        for part in
+            [queue.as_str(), "x-delivery-limit=100", "x-queue-type=quorum", "AMQP_PREFIX", "delete it"]
+        {
+            assert!(text.contains(part), "no {part} in: {text}");
+        }
+        let source = RabbitSource::start(world.settings(1));
+        assert!(!*source.connected().borrow());
+        patiently(Box::new(source).close()).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn declaring_twice_changes_nothing_and_tells_what_is_there() {
+    in_empty_world(async |world: &RabbitWorld| {
+        let first = declare_topology(&world.settings(1)).await.expect("declared");
+        let second = declare_topology(&world.settings(1)).await.expect("declared again");
+        assert_eq!(first, second);
+        assert!(
+            first.iter().any(|line| line.contains(&world.names.send_sms()) && line.contains(SEND_SMS_KEY))
+        );
+    })
+    .await;
+}
+
+/// `lapin` may hand the return of one message to the publisher of another; nobody may be told wrongly because of it.
+#[tokio::test]
+async fn returned_results_disturb_no_other_message() {
+    in_world(async |world: &RabbitWorld| {
+        let publisher = Arc::new(RabbitPublisher::start(world.settings(1)));
+        let mut results = world.reply_queue(&format!("{}.reply", world.names.results())).await;
+        let queue = format!("{}.reply", world.names.results());
+        let sends: Vec<_> = (0..300)
+            .map(|number: usize| {
+                let (publisher, queue) = (Arc::clone(&publisher), queue.clone());
+                tokio::spawn(async move {
+                    let target = match number % 3 {
+                        0 => Target::Reply { queue: "reply.gone" },
+                        1 => Target::Reply { queue: &queue },
+                        _ => Target::Requests,
+                    };
+                    publisher.publish(outgoing(target, &format!("m-{number}"))).await
+                })
+            })
+            .collect();
+        for send in sends {
+            patiently(send).await.expect("no panic").expect("confirmed");
+        }
+        for _ in 0..100 {
+            results.next().await;
+        }
+        until_waiting(world, 100).await;
+    })
+    .await;
+}
+
+/// A correlation id that is no UTF-8 makes `lapin` give up its connection, each time the message comes, until the broker
+/// sets it aside. Its neighbours must not be counted as poison because of it.
+#[tokio::test]
+async fn a_message_that_lapin_cannot_read_costs_its_neighbours_one_delivery() {
+    in_world(async |world: &RabbitWorld| {
+        let (_proxy, url) = proxied().await;
+        let through = lapin::Connection::connect(&url, lapin::ConnectionProperties::default());
+        let channel = through.await.expect("connected").create_channel().await.expect("a channel");
+        let id = String::from_utf8(UNREADABLE.to_vec()).expect("text until the proxy changes it");
+        let properties = lapin::BasicProperties::default().with_correlation_id(id.into());
+        let (exchange, options) = (world.names.requests().into(), Default::default());
+        let sent = channel.basic_publish(exchange, SEND_SMS_KEY.into(), options, b"poison", properties);
+        sent.await.expect("sent");
+        send_many(world, 20).await;
+        let mut source = world.source(20);
+        let mut come = BTreeSet::new();
+        while come.len() < 20 {
+            let delivery = next(&mut source).await;
+            let count = delivery.properties.delivery_count;
+            assert!(count <= 1, "{:?} came back {count} times", delivery.body);
+            come.insert(delivery.body.clone());
+            delivery.settle(Settlement::Ack);
+        }
+        // Once it is gone for a while, as many are taken at once as before.
+        send_many(world, 3).await;
+        let _held = [next(&mut source).await, next(&mut source).await, next(&mut source).await];
+    })
+    .await;
+}

@@ -1,0 +1,88 @@
+//! The broker in memory, as a world of the contract; and what only it promises.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use otpost::broker::memory::{MemoryBroker, OwnedMessage};
+use otpost::broker::{Properties, PublishError, Publisher, RequestSource, Target};
+use tokio::sync::mpsc;
+
+use super::{Dead, Message, Reader, World, outgoing};
+
+#[derive(Default)]
+pub struct MemoryWorld {
+    broker: MemoryBroker,
+}
+
+#[async_trait]
+impl World for MemoryWorld {
+    fn source(&self, prefetch: u16) -> Box<dyn RequestSource> {
+        Box::new(self.broker.source(prefetch.into()))
+    }
+
+    fn publisher(&self) -> Arc<dyn Publisher> {
+        Arc::new(self.broker.publisher())
+    }
+
+    async fn send(&self, body: &str, properties: Properties) {
+        self.broker.send_request(body.as_bytes(), properties).expect("room in the queue");
+    }
+
+    async fn results(&self) -> Box<dyn Reader> {
+        Box::new(MemoryReader(self.broker.subscribe_results()))
+    }
+
+    async fn reply_queue(&self, name: &str) -> Box<dyn Reader> {
+        Box::new(MemoryReader(self.broker.reply_queue(name)))
+    }
+
+    async fn next_dead_letter(&self) -> Dead {
+        let dead = self.broker.dead_letters().into_iter().next().expect("a dead letter");
+        Dead { body: dead.body, reason: dead.reason, error: dead.error, delivery_count: dead.delivery_count }
+    }
+
+    async fn waiting(&self) -> usize {
+        self.broker.waiting()
+    }
+
+    async fn delete_request_queue(&self) {
+        self.broker.delete_request_queue();
+    }
+}
+
+struct MemoryReader(mpsc::Receiver<OwnedMessage>);
+
+#[async_trait]
+impl Reader for MemoryReader {
+    async fn next(&mut self) -> Message {
+        let message = super::patiently(self.0.recv()).await.expect("the broker is there");
+        Message {
+            routing_key: message.routing_key,
+            body: message.body,
+            message_id: message.message_id,
+            correlation_id: message.correlation_id,
+            at: message.at,
+            traceparent: message.traceparent,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_takes_no_more() {
+    let broker = MemoryBroker::default();
+    for _ in 0..10_000 {
+        broker.send_request(b"{}", Properties::default()).expect("room");
+    }
+    let refused = broker.publisher().publish(outgoing(Target::Requests, "m")).await;
+    assert!(matches!(refused, Err(PublishError::Unconfirmed(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn publishes_fail_as_often_as_told() {
+    let broker = MemoryBroker::default();
+    broker.fail_next_publishes(1);
+    let publisher = broker.publisher();
+    assert!(publisher.publish(outgoing(Target::Requests, "m-1")).await.is_err());
+    assert!(publisher.publish(outgoing(Target::Requests, "m-2")).await.is_ok());
+    assert_eq!(broker.waiting(), 1);
+}
