@@ -240,7 +240,7 @@ async fn delete_keys(url: &str, prefix: &str) -> anyhow::Result<()> {
     let mut cursor = 0_u64;
     loop {
         let mut scan = redis::cmd("SCAN");
-        scan.arg(cursor).arg("MATCH").arg(format!("{prefix}*")).arg("COUNT").arg(1000);
+        scan.arg(cursor).arg("MATCH").arg(format!("*{prefix}*")).arg("COUNT").arg(1000);
         let (next, keys): (u64, Vec<String>) = scan.query_async(&mut redis).await?;
         if !keys.is_empty() {
             let _: i64 = redis::cmd("UNLINK").arg(keys).query_async(&mut redis).await?;

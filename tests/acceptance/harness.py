@@ -278,7 +278,7 @@ class Gateway:
         for exchange in ("requests", "results", "dead"):
             channel.exchange_delete(self.name(exchange))
         connection.close()
-        keys = list(self.redis.scan_iter(match=f"{self.prefix}*", count=1000))
+        keys = list(self.redis.scan_iter(match=f"*{self.prefix}*", count=1000))
         for start in range(0, len(keys), 1000):
             self.redis.unlink(*keys[start : start + 1000])
         self.redis.close()

@@ -90,7 +90,7 @@ def in_text(known, text, where):
 def in_redis(known, gateway):
     """Keys and values. The keys of a recipient share a hash tag, and so its requests' codes are looked for in all."""
     entries = {
-        key: value_of(gateway.redis, key) for key in gateway.redis.scan_iter(f"{gateway.prefix}*", 1000)
+        key: value_of(gateway.redis, key) for key in gateway.redis.scan_iter(f"*{gateway.prefix}*", 1000)
     }
     expect(entries, "no key under the prefix: it cannot be the one in use")
     texts = {key: f"{key.decode('utf-8', 'replace')} {value}" for key, value in entries.items()}
