@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Exit, print_json};
+use super::{Exit, print_json, say};
 use crate::app;
 use crate::config::Settings;
 use crate::domain::phone::PhoneNumber;
@@ -67,5 +67,5 @@ fn print_row(row: &Row) {
         None => "sendable".to_owned(),
         Some(why) => format!("not sendable: {why}"),
     };
-    println!("{:<20} {known}; {verdict}", row.number);
+    say(&format!("{:<20} {known}; {verdict}", row.number));
 }

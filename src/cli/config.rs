@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Exit, print_json};
+use super::{Exit, print_json, say};
 use crate::config::{Fault, Faults, Settings, Shown};
 
 /// A setting with its value, or with what is wrong with it.
@@ -37,6 +37,6 @@ fn print(shown: &[Shown], faults: &[Fault], json: bool) {
     }
     for shown in shown {
         let default = if shown.given || shown.value == "(not set)" { "" } else { "  (default)" };
-        println!("{:<30} {}{default}", shown.name, shown.value);
+        say(&format!("{:<30} {}{default}", shown.name, shown.value));
     }
 }

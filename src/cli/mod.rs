@@ -10,6 +10,7 @@ mod rate_limit;
 mod token;
 mod topology;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -165,5 +166,10 @@ async fn start(role: Role, settings: Settings, provider: DevProvider) -> Exit {
 
 /// Prints a list of objects for machines.
 fn print_json<T: serde::Serialize>(rows: &[T]) {
-    println!("{}", serde_json::to_string_pretty(rows).expect("rows are plain data"));
+    say(&serde_json::to_string_pretty(rows).expect("rows are plain data"));
+}
+
+/// Prints a line. Whoever stops reading, as `head` does, has read enough.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Exit, print_json};
+use super::{Exit, print_json, say};
 use crate::app;
 use crate::clock::Clock;
 use crate::config::Settings;
@@ -69,12 +69,12 @@ pub(super) async fn run(settings: &Settings, number: &str, json: bool) -> Exit {
 }
 
 fn print_row(row: &Row) {
-    println!("{}", row.to);
-    println!("  {} of {} sends in {} s, {} left", row.used, row.limit, row.window, row.remaining);
-    println!("  {} of {} sends in a day", row.used_day, row.limit_day);
+    say(&row.to);
+    say(&format!("  {} of {} sends in {} s, {} left", row.used, row.limit, row.window, row.remaining));
+    say(&format!("  {} of {} sends in a day", row.used_day, row.limit_day));
     match &row.resets_at {
-        Some(at) => println!("  limited until {at}"),
-        None if row.cooldown > 0 => println!("  cooling down for {} s", row.cooldown),
-        None => println!("  may be sent to now"),
+        Some(at) => say(&format!("  limited until {at}")),
+        None if row.cooldown > 0 => say(&format!("  cooling down for {} s", row.cooldown)),
+        None => say("  may be sent to now"),
     }
 }

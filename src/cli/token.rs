@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Exit;
+use super::{Exit, say};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::http::development_token;
@@ -17,7 +17,7 @@ pub(super) fn run(settings: &Settings, phone: &str, scope: Option<&str>, minutes
     let token = settings.jwt.as_ref().and_then(|jwt| development_token(jwt, phone, scope, expires));
     match token {
         Some(token) => {
-            println!("{token}");
+            say(&token);
             Exit::Done
         }
         None => {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Exit, print_json};
+use super::{Exit, print_json, say};
 use crate::app;
 use crate::config::Settings;
 
@@ -19,7 +19,7 @@ pub(super) async fn run(settings: &Settings, json: bool) -> Exit {
             Exit::Done
         }
         Ok(declared) => {
-            declared.iter().for_each(|declared| println!("{declared}"));
+            declared.iter().for_each(|declared| say(declared));
             Exit::Done
         }
         Err(error) => {

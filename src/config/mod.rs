@@ -242,10 +242,10 @@ impl Settings {
         if role == Role::Dev {
             variables.insert("ENVIRONMENT".to_owned(), "development".to_owned());
         }
-        let mut with_file = variables.clone();
-        raw::add_dotenv(&mut with_file, dotenv, &mut faults);
-        if with_file.get("ENVIRONMENT").is_some_and(|name| name.trim() == "development") {
-            variables = with_file;
+        // The file itself cannot say that this is development: left behind on a server, it would turn keys into
+        // well-known ones and messages into simulated ones.
+        if variables.get("ENVIRONMENT").is_some_and(|name| name.trim() == "development") {
+            raw::add_dotenv(&mut variables, dotenv, &mut faults);
         }
         raw::add_files(&mut variables, &mut faults);
         let raw = raw::read(&variables);

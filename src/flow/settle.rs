@@ -144,10 +144,28 @@ impl Gateway {
     }
 }
 
-/// The beginning of a body with every digit covered: neither a code nor a number can be read from it.
+/// The shape of the beginning of a body: the contract's field names are kept, every other letter and digit is covered.
+/// No code, number, name or address can be read from it.
 fn masked_excerpt(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(EXCERPT_BYTES_MAX)]);
-    text.chars().map(|character| if character.is_numeric() { '#' } else { character }).collect()
+    let is_word = |character: char| character.is_alphanumeric() || character == '_';
+    let covered = |character: char| match character {
+        _ if character.is_numeric() => '#',
+        _ if character.is_alphabetic() => 'x',
+        _ => character,
+    };
+    let mut masked = String::with_capacity(text.len());
+    let mut rest = text.as_ref();
+    while let Some(first) = rest.chars().next() {
+        let end = rest.find(|next| is_word(next) != is_word(first)).unwrap_or(rest.len());
+        let (run, after) = rest.split_at(end);
+        match SendRequest::FIELDS.contains(&run) {
+            true => masked.push_str(run),
+            false => masked.extend(run.chars().map(covered)),
+        }
+        rest = after;
+    }
+    masked
 }
 
 fn routing_key(status: Status) -> &'static str {
@@ -178,8 +196,10 @@ mod tests {
     }
 
     #[test]
-    fn an_excerpt_shows_no_digit_of_any_script() {
-        assert_eq!(masked_excerpt("{\"to\":\"+57 300\u{663}\"}".as_bytes()), "{\"to\":\"+## ####\"}");
+    fn an_excerpt_shows_the_shape_and_nothing_else() {
+        let body = "{\"to\":\"+57 300\u{663}\",\"user_name\":\"José to 1\",\"mail\":\"a_b@c.d\"}";
+        let shape = "{\"to\":\"+## ####\",\"user_name\":\"xxxx to #\",\"xxxx\":\"x_x@x.x\"}";
+        assert_eq!(masked_excerpt(body.as_bytes()), shape);
         assert!(masked_excerpt(&[b'7'; 5_000]).len() == EXCERPT_BYTES_MAX);
     }
 }

@@ -27,7 +27,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
-use tower_http::timeout::TimeoutLayer;
 
 pub use self::auth::{TokenFault, Tokens, development_token};
 pub use self::ops::{Readiness, ops_router};
@@ -86,7 +85,6 @@ pub fn router(api: Arc<Api>) -> Router {
         .layer(CatchPanicLayer::custom(|_| {
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal").into_response()
         }))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_WITHIN))
         .layer(middleware::from_fn(observe))
 }
 
@@ -100,7 +98,15 @@ async fn observe(request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let response = next.run(request).await;
+    let response = match tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await {
+        // The layer that bounds bodies speaks plain text.
+        Ok(response) if response.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            let detail = format!("a body has at most {BODY_BYTES_MAX} bytes");
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large").detail(detail).into_response()
+        }
+        Ok(response) => response,
+        Err(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "timed_out").into_response(),
+    };
     let route = route.as_ref().map_or("(none)", MatchedPath::as_str);
     events::http_answered(method.as_str(), route, response.status().as_u16(), started.elapsed());
     response

@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Admission, Admit, Check, Grant, Handling, KEPT_AFTER, Limits, Mark, Marked, OUTCOME_KEPT, POSTS_PER_DAY,
-    Proposal, REFUSAL_KEPT, Settle, Settled, Store, StoreError, Subject, Usage,
+    Admission, Admit, Check, Grant, Handling, KEPT_AFTER, Limits, Mark, Marked, OUTCOME_KEPT, Proposal,
+    REFUSAL_KEPT, Settle, Settled, Store, StoreError, Subject, Usage,
 };
 use crate::clock::Clock;
 use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, ChallengeId, TIME_LEFT_MIN};
@@ -217,7 +217,7 @@ impl State {
         [
             wait(LogKey::Sends(recipient), limits.number),
             wait(LogKey::Sends(recipient), limits.number_day),
-            wait(LogKey::Posts(recipient), POSTS_PER_DAY),
+            wait(LogKey::Posts(recipient), limits.posts),
             wait(LogKey::All, limits.all),
             subject.user.map_or(Duration::ZERO, |user| wait(LogKey::User(user), limits.user)),
             subject.ip.map_or(Duration::ZERO, |ip| wait(LogKey::Ip(ip), limits.ip)),
@@ -251,7 +251,7 @@ impl State {
             }
         };
         log(LogKey::Sends(recipient), number);
-        log(LogKey::Posts(recipient), POSTS_PER_DAY);
+        log(LogKey::Posts(recipient), limits.posts);
         log(LogKey::All, limits.all);
         if let Some(user) = subject.user {
             log(LogKey::User(user), limits.user);

@@ -69,6 +69,8 @@ pub struct Limits {
     pub user: Quota,
     /// Sends for one client address in a sliding hour.
     pub ip: Quota,
+    /// Sends to one number in a sliding day that no refund gives back: a provider's refusals are no free loop.
+    pub posts: Quota,
     /// All sends together in a sliding hour.
     pub all: Quota,
     /// The least time between two sends to one number.
@@ -78,9 +80,6 @@ pub struct Limits {
     /// Wrong tries on all challenges of one recipient in a sliding hour.
     pub wrong: Quota,
 }
-
-/// Sends to one number in a sliding day that no refund gives back: a provider's refusals are no free loop.
-pub const POSTS_PER_DAY: Quota = Quota { count: 20, window: Duration::from_secs(86_400) };
 
 /// Whom a send is charged to.
 #[derive(Clone, Copy, Debug)]

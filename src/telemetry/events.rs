@@ -9,6 +9,7 @@ use tracing::{debug, error, info, warn};
 
 use super::metrics::{HttpLabels, METRICS, OutcomeLabels, ProviderLabels, ReasonLabel, RoleLabel, observe};
 use crate::domain::outcome::{Outcome, SendFailure};
+use crate::domain::time::millis;
 use crate::domain::verdict::Verdict;
 
 /// A request's result was confirmed by the broker.
@@ -18,7 +19,7 @@ pub fn request_ended(request: &str, to: &str, outcome: &Outcome, replayed: bool,
     let labels = OutcomeLabels { channel: "sms", status, reason, replayed: replayed_word };
     METRICS.outcomes.get_or_create(&labels).inc();
     observe(&METRICS.request, elapsed);
-    let elapsed_ms = elapsed.as_millis();
+    let elapsed_ms = millis(elapsed);
     let (attempts, provider_code) =
         (outcome.attempts, outcome.error.as_ref().and_then(|error| error.provider_code));
     info!(request, to, status, reason, attempts, provider_code, replayed, elapsed_ms, "request ended");
@@ -50,7 +51,7 @@ pub fn provider_failed(
             warn!(request, provider, attempt, code, scope, "provider refused a message");
         }
         SendFailure::Throttled { code, retry_after } => {
-            let retry_after_ms = retry_after.map(|wait| wait.as_millis());
+            let retry_after_ms = retry_after.map(millis);
             warn!(request, provider, attempt, code, retry_after_ms, "provider throttled a message");
         }
         SendFailure::Unreachable { detail } => {
@@ -63,7 +64,7 @@ pub fn provider_failed(
 /// A send will be tried again.
 pub fn send_retried(request: &str, attempt: u32, failure: &SendFailure, wait: Duration) {
     METRICS.retries.get_or_create(&ReasonLabel { reason: failure.as_str() }).inc();
-    let wait_ms = wait.as_millis();
+    let wait_ms = millis(wait);
     info!(request, attempt, wait_ms, "send will be tried again");
 }
 
@@ -114,14 +115,14 @@ pub fn reply_ignored(request: &str) {
 /// The store did not answer a step.
 pub fn store_failed(step: &'static str, error: &impl Display, retry_in: Option<Duration>) {
     METRICS.store_failures.get_or_create(&ReasonLabel { reason: step }).inc();
-    let retry_in_ms = retry_in.map(|wait| wait.as_millis());
+    let retry_in_ms = retry_in.map(millis);
     warn!(step, %error, retry_in_ms, "store did not answer");
 }
 
 /// The broker did not confirm a message.
 pub fn publish_failed(error: &impl Display, retry_in: Option<Duration>) {
     METRICS.publish_failures.inc();
-    let retry_in_ms = retry_in.map(|wait| wait.as_millis());
+    let retry_in_ms = retry_in.map(millis);
     warn!(%error, retry_in_ms, "broker did not confirm a message");
 }
 
@@ -135,7 +136,7 @@ pub fn code_checked(to: &impl Display, purpose: &str, verdict: &Verdict) {
 pub fn http_answered(method: &str, route: &str, status: u16, elapsed: Duration) {
     METRICS.http.get_or_create(&HttpLabels { route: route.to_owned(), status }).inc();
     observe(&METRICS.http_seconds, elapsed);
-    let elapsed_us = elapsed.as_micros();
+    let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
     debug!(method, route, status, elapsed_us, "http request answered");
 }
 
@@ -179,7 +180,7 @@ pub fn broker_connected(role: &'static str) {
 pub fn broker_lost(role: &'static str, error: &impl Display, retry_in: Duration) {
     METRICS.connected.get_or_create(&RoleLabel { role }).set(0);
     METRICS.connections_lost.get_or_create(&RoleLabel { role }).inc();
-    let retry_in_ms = retry_in.as_millis();
+    let retry_in_ms = millis(retry_in);
     warn!(role, %error, retry_in_ms, "broker connection lost");
 }
 
@@ -203,7 +204,7 @@ pub fn broker_unblocked(role: &'static str) {
 
 /// A queue or an exchange exists with other arguments: somebody has to act.
 pub fn topology_refused(role: &'static str, error: &impl Display, retry_in: Duration) {
-    let retry_in_ms = retry_in.as_millis();
+    let retry_in_ms = millis(retry_in);
     error!(role, %error, retry_in_ms, "topology refused");
 }
 

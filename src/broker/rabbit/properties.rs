@@ -76,6 +76,9 @@ pub(super) struct Letter {
     pub(super) exchange: ShortString,
     pub(super) routing_key: ShortString,
     pub(super) properties: BasicProperties,
+    /// The broker says so when no queue takes it. Not asked of replies: RabbitMQ returns those to a direct reply-to
+    /// although they arrive.
+    pub(super) mandatory: bool,
 }
 
 impl Routes {
@@ -101,7 +104,8 @@ impl Routes {
             Target::Dead(_) => (self.dead.clone(), DEAD_KEY),
         };
         let routing_key = ShortString::try_new(routing_key).ok()?;
-        Some(Letter { exchange, routing_key, properties: self.properties(message) })
+        let mandatory = !matches!(message.target, Target::Reply { .. });
+        Some(Letter { exchange, routing_key, properties: self.properties(message), mandatory })
     }
 
     fn properties(&self, message: &Outgoing<'_>) -> BasicProperties {

@@ -32,7 +32,6 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 const LINE_TIMEOUT: Duration = Duration::from_secs(1);
 /// `lapin` remembers each message that was given up, for as long as its channel lives.
 const GIVEN_UP_MAX: u64 = 10_000;
-const MANDATORY: BasicPublishOptions = BasicPublishOptions { mandatory: true, immediate: false };
 
 /// Publishes to the exchanges of one gateway.
 pub struct RabbitPublisher {
@@ -200,9 +199,10 @@ impl Line {
 }
 
 async fn send(channel: &Channel, letter: Letter, body: &[u8]) -> Result<Confirmation, RabbitError> {
-    let Letter { exchange, routing_key, properties } = letter;
+    let Letter { exchange, routing_key, properties, mandatory } = letter;
+    let options = BasicPublishOptions { mandatory, immediate: false };
     let confirmed =
-        async { channel.basic_publish(exchange, routing_key, MANDATORY, body, properties).await?.await };
+        async { channel.basic_publish(exchange, routing_key, options, body, properties).await?.await };
     within("publish", CONFIRM_TIMEOUT, confirmed).await
 }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::{BODY_BYTES_MAX, RequestFault, Shape};
+use super::{BODY_BYTES_MAX, RequestFault, SendRequest, Shape};
 
 pub(super) fn read_fields<'a>(body: &'a [u8], fields: &mut Fields<'a>) -> Result<(), RequestFault> {
     let within = &body[..body.len().min(BODY_BYTES_MAX)];
@@ -86,6 +86,11 @@ macro_rules! fields {
         pub(super) struct Fields<'a> {
             $(pub(super) $name: Raw<'a>,)+
             pub(super) autofill: Option<Value>,
+        }
+
+        impl SendRequest<'_> {
+            /// The names of the contract's fields.
+            pub const FIELDS: &'static [&'static str] = &[$(stringify!($name),)+ "autofill"];
         }
 
         impl<'a> Fields<'a> {

@@ -2,10 +2,10 @@
 -- KEYS  record, challenge, sends, posts, cooldown, all, user, ip
 -- Answers one line of words; a stored outcome is the rest of its line.
 local record, challenge, sends, posts, cooldown, all, user, ip = unpack(KEYS)
-local now, owner, member, requested, not_after, life, lease, kids = unpack(ARGV, 1, 8)
-local id, kid, digest, callers, purpose, wrong_max = unpack(ARGV, 9, 14)
-local number_count, number_window, day_count, user_count, ip_count, all_count = unpack(ARGV, 15, 20)
-local cooldown_ms, posts_count, left_min, life_divisor, refusal_kept, kept_after = unpack(ARGV, 21, 26)
+local now, owner, request, member, requested, not_after, life, lease, kids = unpack(ARGV, 1, 9)
+local id, kid, digest, callers, purpose, wrong_max = unpack(ARGV, 10, 15)
+local number_count, number_window, day_count, user_count, ip_count, all_count = unpack(ARGV, 16, 21)
+local cooldown_ms, posts_count, left_min, life_divisor, refusal_kept, kept_after = unpack(ARGV, 22, 27)
 
 local HOUR, DAY = 3600000, 86400000
 now = tonumber(now)
@@ -85,7 +85,6 @@ local function charge(key, name, count, window)
   redis.call('ZREMRANGEBYSCORE', key, '-inf', ms(now - window))
   redis.call('PEXPIRE', key, ms(window))
 end
-local request = string.sub(member, 34)
 charge(sends, request, number_count + day_count, math.max(number_window, DAY))
 charge(posts, request, posts_count, DAY)
 charge(all, member, all_count, HOUR)

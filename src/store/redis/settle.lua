@@ -1,6 +1,6 @@
 -- The end of a request. The first one said stays.
 -- KEYS  record, sends, all, user, ip
-local now, owner, outcome, status, kept, refund, member = unpack(ARGV)
+local now, owner, outcome, status, kept, refund, request, member = unpack(ARGV)
 now = tonumber(now)
 if now == 0 then
   local t = redis.call('TIME')
@@ -16,7 +16,7 @@ redis.call('HSET', KEYS[1], 'state', status, 'owner', owner, 'outcome', outcome,
   'until', string.format('%.0f', now + kept))
 redis.call('PEXPIRE', KEYS[1], kept)
 if refund == '1' then
-  redis.call('ZREM', KEYS[2], string.sub(member, 34))
+  redis.call('ZREM', KEYS[2], request)
   for i = 3, 5 do redis.call('ZREM', KEYS[i], member) end
 end
 return 'said'

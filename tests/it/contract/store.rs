@@ -46,6 +46,7 @@ pub fn limits() -> Limits {
         number_day: Quota { count: 10, window: 24 * HOUR },
         user: Quota { count: 3, window: HOUR },
         ip: Quota { count: 4, window: HOUR },
+        posts: Quota { count: 20, window: 24 * HOUR },
         all: Quota { count: 0, window: HOUR },
         cooldown: Duration::from_secs(30),
         wrong_per_challenge: 5,
