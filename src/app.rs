@@ -277,8 +277,8 @@ pub(crate) fn limits(settings: &Settings) -> Limits {
         number_day: Quota { count: set.number_day, window: 24 * HOUR },
         user: hourly(set.user),
         ip: hourly(set.ip),
-        // Twice the day's limit: as many sends may be refused by the provider and given back as may succeed.
-        posts: Quota { count: set.number_day.saturating_mul(2), window: 24 * HOUR },
+        // As many sends may be refused by the provider, and given back, as may succeed.
+        refunds: Quota { count: set.number_day, window: 24 * HOUR },
         all: hourly(set.all),
         cooldown: set.cooldown,
         wrong_per_challenge: set.wrong_per_challenge,

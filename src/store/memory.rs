@@ -38,7 +38,7 @@ struct State {
 #[derive(PartialEq, Eq, Hash)]
 enum LogKey {
     Sends(Digest16),
-    Posts(Digest16),
+    Refunds(Digest16),
     Wrong(Digest16),
     User(Digest16),
     Ip(Digest16),
@@ -217,7 +217,7 @@ impl State {
         [
             wait(LogKey::Sends(recipient), limits.number),
             wait(LogKey::Sends(recipient), limits.number_day),
-            wait(LogKey::Posts(recipient), limits.posts),
+            wait(LogKey::Refunds(recipient), limits.refunds),
             wait(LogKey::All, limits.all),
             subject.user.map_or(Duration::ZERO, |user| wait(LogKey::User(user), limits.user)),
             subject.ip.map_or(Duration::ZERO, |ip| wait(LogKey::Ip(ip), limits.ip)),
@@ -251,7 +251,6 @@ impl State {
             }
         };
         log(LogKey::Sends(recipient), number);
-        log(LogKey::Posts(recipient), limits.posts);
         log(LogKey::All, limits.all);
         if let Some(user) = subject.user {
             log(LogKey::User(user), limits.user);
@@ -299,14 +298,16 @@ impl State {
         let ended =
             Record::Ended { owner: handling.owner, outcome: settle.outcome.clone(), until: now.plus(kept) };
         if settle.refund {
-            self.refund(handling);
+            self.refund(handling, now);
         }
         self.records.insert(key, ended);
         Settled::AsSaid
     }
 
-    fn refund(&mut self, handling: &Handling<'_>) {
+    fn refund(&mut self, handling: &Handling<'_>, now: UnixMillis) {
         let subject = &handling.subject;
+        let refund = Entry { member: Member::Request(subject.recipient, handling.request.clone()), at: now };
+        self.append(LogKey::Refunds(subject.recipient), refund, Duration::from_secs(86_400));
         let charged = [
             Some(LogKey::Sends(subject.recipient)),
             Some(LogKey::All),

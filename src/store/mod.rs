@@ -69,8 +69,8 @@ pub struct Limits {
     pub user: Quota,
     /// Sends for one client address in a sliding hour.
     pub ip: Quota,
-    /// Sends to one number in a sliding day that no refund gives back: a provider's refusals are no free loop.
-    pub posts: Quota,
+    /// Sends to one number in a sliding day that may be given back: a provider's refusals are no free loop.
+    pub refunds: Quota,
     /// All sends together in a sliding hour.
     pub all: Quota,
     /// The least time between two sends to one number.

@@ -207,7 +207,7 @@ impl Default for Options {
                 number_day: Quota { count: 10, window: 24 * HOUR },
                 user: hourly(10),
                 ip: hourly(30),
-                posts: Quota { count: 20, window: 24 * HOUR },
+                refunds: Quota { count: 10, window: 24 * HOUR },
                 all: hourly(0),
                 cooldown: Duration::ZERO,
                 wrong_per_challenge: 5,

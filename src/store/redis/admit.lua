@@ -1,11 +1,14 @@
 -- May this request be sent, and with which challenge?
--- KEYS  record, challenge, sends, posts, cooldown, all, user, ip
+-- KEYS  record, challenge, sends, refunds, cooldown, all, user, ip
 -- Answers one line of words; a stored outcome is the rest of its line.
-local record, challenge, sends, posts, cooldown, all, user, ip = unpack(KEYS)
+--
+-- A record is a line of words too: state, owner, until, and then of a request in progress the rest of what is read
+-- below, of one that has ended its outcome as JSON. Nobody owns a request that was given back: its owner is '-'.
+local record, challenge, sends, refunds, cooldown, all, user, ip = unpack(KEYS)
 local now, owner, request, member, requested, not_after, life, lease, kids = unpack(ARGV, 1, 9)
 local id, kid, digest, callers, purpose, wrong_max = unpack(ARGV, 10, 15)
 local number_count, number_window, day_count, user_count, ip_count, all_count = unpack(ARGV, 16, 21)
-local cooldown_ms, posts_count, left_min, life_divisor, refusal_kept, kept_after = unpack(ARGV, 22, 27)
+local cooldown_ms, refunds_count, left_min, life_divisor, refusal_kept, kept_after = unpack(ARGV, 22, 27)
 
 local HOUR, DAY = 3600000, 86400000
 now = tonumber(now)
@@ -15,30 +18,26 @@ if now == 0 then
 end
 local function ms(n) return string.format('%.0f', n) end
 
-local function grant(word, attempt, c_id, c_kid, c_digest, c_callers, admitted, expires, deadline)
-  return table.concat({word, attempt, c_id, c_kid, c_digest, c_callers, admitted, expires, deadline, ms(now)}, ' ')
-end
-
 -- A request that was seen before.
-local r = redis.call('HMGET', record, 'state', 'owner', 'lease', 'attempt', 'outcome',
-  'challenge', 'kid', 'digest', 'callers', 'admitted', 'expires', 'deadline', 'until')
-if r[1] and tonumber(r[13]) > now then
-  local state, held_by = r[1], r[2]
-  if r[5] then return 'ended ' .. (held_by == owner and '1' or '0') .. ' ' .. r[5] end
-  local attempt = tonumber(r[4])
-  if held_by ~= owner then
-    local lease_left = tonumber(r[3]) - now
-    if held_by ~= '' and lease_left > 0 then return 'busy ' .. ms(lease_left) end
-    if state == 'waiting' then
-      state, attempt = 'sending', attempt + 1
-    else
-      state = 'doubt'
+local seen = redis.call('GET', record)
+if seen then
+  local state, held_by, till, rest = string.match(seen, '^(%S+) (%S+) (%S+) (.+)$')
+  if tonumber(till) > now then
+    if state == 'ended' then return 'ended ' .. (held_by == owner and '1 ' or '0 ') .. rest end
+    local held_till, attempt, facts = string.match(rest, '^(%S+) (%S+) (.+)$')
+    if held_by ~= owner then
+      local lease_left = tonumber(held_till) - now
+      if held_by ~= '-' and lease_left > 0 then return 'busy ' .. ms(lease_left) end
+      if state == 'waiting' then
+        state, attempt = 'sending', ms(attempt + 1)
+      else
+        state = 'doubt'
+      end
+      local taken = table.concat({state, owner, till, ms(now + lease), attempt, facts}, ' ')
+      redis.call('SET', record, taken, 'KEEPTTL')
     end
-    redis.call('HSET', record, 'state', state, 'owner', owner, 'lease', ms(now + lease), 'attempt', attempt,
-      't0', ms(now))
+    return (state == 'doubt' and 'doubt ' or 'granted ') .. attempt .. ' ' .. ms(now) .. ' ' .. facts
   end
-  return grant(state == 'doubt' and 'doubt' or 'granted', attempt, r[6], r[7], r[8], r[9], r[10],
-    r[11], r[12])
 end
 
 -- The challenge: the pending one while enough of its life is left, else a new one.
@@ -57,14 +56,11 @@ local function refuse(code, wait)
   local retry = wait and ',"retry_after":' .. ms(math.ceil(wait / 1000)) or ''
   local outcome = '{"status":"rejected","at":' .. ms(now) .. ',"purpose":"' .. purpose
     .. '","error":{"code":"' .. code .. '"' .. retry .. '}}'
-  redis.call('DEL', record)
-  redis.call('HSET', record, 'state', 'rejected', 'owner', owner, 'outcome', outcome, 'until', ms(now + refusal_kept))
-  redis.call('PEXPIRE', record, refusal_kept)
+  redis.call('SET', record, table.concat({'ended', owner, ms(now + refusal_kept), outcome}, ' '), 'PX', refusal_kept)
   return 'ended 1 ' .. outcome
 end
 local function wait(key, count, window)
-  count = tonumber(count)
-  if count == 0 then return 0 end
+  if count == '0' then return 0 end
   local blocking = redis.call('ZREVRANGE', key, count - 1, count - 1, 'WITHSCORES')
   if not blocking[2] then return 0 end
   return math.max(0, tonumber(blocking[2]) + window - now)
@@ -72,38 +68,32 @@ end
 
 if deadline - now < tonumber(left_min) then return refuse('expired') end
 local longest = math.max(
-  wait(sends, number_count, number_window), wait(sends, day_count, DAY), wait(posts, posts_count, DAY),
+  wait(sends, number_count, number_window), wait(sends, day_count, DAY), wait(refunds, refunds_count, DAY),
   wait(all, all_count, HOUR), wait(user, user_count, HOUR), wait(ip, ip_count, HOUR))
 if longest > 0 then return refuse('rate_limited', longest) end
 local cool_until = tonumber(redis.call('GET', cooldown) or 0)
 if cool_until > now then return refuse('cooldown', cool_until - now) end
 
 -- Granted: charge every limit once, then record it.
-local function charge(key, name, count, window)
-  if tonumber(count) == 0 then return end
+local function charge(key, name, window)
   redis.call('ZADD', key, ms(now), name)
   redis.call('ZREMRANGEBYSCORE', key, '-inf', ms(now - window))
   redis.call('PEXPIRE', key, ms(window))
 end
-charge(sends, request, number_count + day_count, math.max(number_window, DAY))
-charge(posts, request, posts_count, DAY)
-charge(all, member, all_count, HOUR)
-charge(user, member, user_count, HOUR)
-charge(ip, member, ip_count, HOUR)
-if tonumber(cooldown_ms) > 0 then
-  redis.call('SET', cooldown, ms(now + cooldown_ms), 'PX', cooldown_ms)
-end
+if number_count ~= '0' or day_count ~= '0' then charge(sends, request, math.max(number_window, DAY)) end
+if all_count ~= '0' then charge(all, member, HOUR) end
+if user_count ~= '0' then charge(user, member, HOUR) end
+if ip_count ~= '0' then charge(ip, member, HOUR) end
+if cooldown_ms ~= '0' then redis.call('SET', cooldown, ms(now + cooldown_ms), 'PX', cooldown_ms) end
 if continued then
   id, kid, digest = c[1], c[2], c[3]
 else
-  redis.call('DEL', challenge)
+  if c[1] then redis.call('DEL', challenge) end
   redis.call('HSET', challenge, 'id', id, 'kid', kid, 'digest', digest, 'callers', callers,
     'expires', ms(expires), 'wrong', 0)
   redis.call('PEXPIRE', challenge, ms(life + kept_after))
 end
-redis.call('DEL', record)
-redis.call('HSET', record, 'state', 'sending', 'owner', owner, 'lease', ms(now + lease), 'attempt', 1, 't0', ms(now),
-  'challenge', id, 'kid', kid, 'digest', digest, 'callers', callers, 'admitted', ms(now), 'expires', ms(expires),
-  'deadline', ms(deadline), 'until', ms(deadline + kept_after))
-redis.call('PEXPIRE', record, ms(deadline - now + kept_after))
-return grant('granted', 1, id, kid, digest, callers, ms(now), ms(expires), ms(deadline))
+local facts = table.concat({id, kid, digest, callers, ms(now), ms(expires), ms(deadline)}, ' ')
+local sending = table.concat({'sending', owner, ms(deadline + kept_after), ms(now + lease), '1', facts}, ' ')
+redis.call('SET', record, sending, 'PX', ms(deadline - now + kept_after))
+return 'granted 1 ' .. ms(now) .. ' ' .. facts

@@ -27,8 +27,8 @@ impl Keys {
         format!("{}:{recipient}:sends", self.prefix)
     }
 
-    pub(super) fn posts(&self, recipient: Digest16) -> String {
-        format!("{}:{recipient}:posts", self.prefix)
+    pub(super) fn refunds(&self, recipient: Digest16) -> String {
+        format!("{}:{recipient}:refunds", self.prefix)
     }
 
     pub(super) fn cooldown(&self, recipient: Digest16) -> String {

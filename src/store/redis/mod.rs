@@ -121,7 +121,7 @@ impl Store for RedisStore {
             .key(self.keys.record(handling))
             .key(self.keys.challenge(recipient, subject.purpose))
             .key(self.keys.sends(recipient))
-            .key(self.keys.posts(recipient))
+            .key(self.keys.refunds(recipient))
             .key(self.keys.cooldown(recipient))
             .key(self.keys.all())
             .key(self.keys.user(subject))
@@ -148,7 +148,7 @@ impl Store for RedisStore {
             .arg(subject.ip.map_or(0, |_| limits.ip.count))
             .arg(limits.all.count)
             .arg(millis(limits.cooldown))
-            .arg(limits.posts.count)
+            .arg(limits.refunds.count)
             .arg(millis(TIME_LEFT_MIN))
             .arg(CONTINUE_LIFE_LEFT_DIVISOR)
             .arg(millis(REFUSAL_KEPT))
@@ -179,13 +179,13 @@ impl Store for RedisStore {
         script
             .key(self.keys.record(handling))
             .key(self.keys.sends(subject.recipient))
+            .key(self.keys.refunds(subject.recipient))
             .key(self.keys.all())
             .key(self.keys.user(subject))
             .key(self.keys.ip(subject))
             .arg(self.time())
             .arg(owner_word(handling.owner))
             .arg(outcome)
-            .arg(settle.outcome.status.as_str())
             .arg(millis(kept))
             .arg(u8::from(settle.refund))
             .arg(handling.request.as_str())
@@ -220,7 +220,7 @@ impl Store for RedisStore {
         let mut script = self.scripts.usage.prepare_invoke();
         script
             .key(self.keys.sends(subject.recipient))
-            .key(self.keys.posts(subject.recipient))
+            .key(self.keys.refunds(subject.recipient))
             .key(self.keys.cooldown(subject.recipient))
             .key(self.keys.all())
             .key(self.keys.user(subject))
@@ -232,7 +232,7 @@ impl Store for RedisStore {
             .arg(subject.user.map_or(0, |_| limits.user.count))
             .arg(subject.ip.map_or(0, |_| limits.ip.count))
             .arg(limits.all.count)
-            .arg(limits.posts.count);
+            .arg(limits.refunds.count);
         usage(&self.ask(&script).await?).ok_or(StoreError::Garbled { step: "usage" })
     }
 
@@ -266,16 +266,18 @@ fn admission(answer: &str) -> Option<Admission> {
 
 fn grant(words: &str) -> Option<Grant> {
     let mut words = words.split(' ');
+    let mut next = || words.next();
+    let time = |word: Option<&str>| word?.parse().ok().map(UnixMillis);
     Some(Grant {
-        attempt: words.next()?.parse().ok()?,
-        challenge: ChallengeId::parse(words.next()?)?,
-        kid: words.next()?.to_owned(),
-        digest: Digest16::parse(words.next()?)?,
-        callers_code: words.next()? == "1",
-        admitted_at: UnixMillis(words.next()?.parse().ok()?),
-        expires_at: UnixMillis(words.next()?.parse().ok()?),
-        deadline: UnixMillis(words.next()?.parse().ok()?),
-        now: UnixMillis(words.next()?.parse().ok()?),
+        attempt: next()?.parse().ok()?,
+        now: time(next())?,
+        challenge: ChallengeId::parse(next()?)?,
+        kid: next()?.to_owned(),
+        digest: Digest16::parse(next()?)?,
+        callers_code: next()? == "1",
+        admitted_at: time(next())?,
+        expires_at: time(next())?,
+        deadline: time(next())?,
     })
 }
 

@@ -1,22 +1,27 @@
 -- The end of a request. The first one said stays.
--- KEYS  record, sends, all, user, ip
-local now, owner, outcome, status, kept, refund, request, member = unpack(ARGV)
+-- KEYS  record, sends, refunds, all, user, ip
+local now, owner, outcome, kept, refund, request, member = unpack(ARGV)
+local DAY = 86400000
 now = tonumber(now)
 if now == 0 then
   local t = redis.call('TIME')
   now = t[1] * 1000 + math.floor(t[2] / 1000)
 end
-local r = redis.call('HMGET', KEYS[1], 'owner', 'outcome', 'until')
-if r[2] and tonumber(r[3]) > now then
-  if r[1] == owner then return 'said' end
-  return 'before ' .. r[2]
+local function ms(n) return string.format('%.0f', n) end
+local seen = redis.call('GET', KEYS[1])
+if seen then
+  local state, held_by, till, rest = string.match(seen, '^(%S+) (%S+) (%S+) (.+)$')
+  if state == 'ended' and tonumber(till) > now then
+    if held_by == owner then return 'said' end
+    return 'before ' .. rest
+  end
 end
-redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], 'state', status, 'owner', owner, 'outcome', outcome,
-  'until', string.format('%.0f', now + kept))
-redis.call('PEXPIRE', KEYS[1], kept)
+redis.call('SET', KEYS[1], table.concat({'ended', owner, ms(now + kept), outcome}, ' '), 'PX', kept)
 if refund == '1' then
+  redis.call('ZADD', KEYS[3], ms(now), request)
+  redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', ms(now - DAY))
+  redis.call('PEXPIRE', KEYS[3], DAY)
   redis.call('ZREM', KEYS[2], request)
-  for i = 3, 5 do redis.call('ZREM', KEYS[i], member) end
+  for i = 4, 6 do redis.call('ZREM', KEYS[i], member) end
 end
 return 'said'

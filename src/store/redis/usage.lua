@@ -1,6 +1,6 @@
 -- How much of its limits a recipient, its user and its client have used. Charges nothing.
--- KEYS  sends, posts, cooldown, all, user, ip
-local now, number_count, number_window, day_count, user_count, ip_count, all_count, posts_count = unpack(ARGV)
+-- KEYS  sends, refunds, cooldown, all, user, ip
+local now, number_count, number_window, day_count, user_count, ip_count, all_count, refunds_count = unpack(ARGV)
 local HOUR, DAY = 3600000, 86400000
 now = tonumber(now)
 if now == 0 then
@@ -16,7 +16,7 @@ local function wait(key, count, window)
   return math.max(0, tonumber(blocking[2]) + window - now)
 end
 local longest = math.max(
-  wait(KEYS[1], number_count, number_window), wait(KEYS[1], day_count, DAY), wait(KEYS[2], posts_count, DAY),
+  wait(KEYS[1], number_count, number_window), wait(KEYS[1], day_count, DAY), wait(KEYS[2], refunds_count, DAY),
   wait(KEYS[4], all_count, HOUR), wait(KEYS[5], user_count, HOUR), wait(KEYS[6], ip_count, HOUR))
 local cooldown = math.max(0, tonumber(redis.call('GET', KEYS[3]) or 0) - now)
 local used = redis.call('ZCOUNT', KEYS[1], '(' .. ms(now - number_window), '+inf')

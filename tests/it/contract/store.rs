@@ -46,7 +46,7 @@ pub fn limits() -> Limits {
         number_day: Quota { count: 10, window: 24 * HOUR },
         user: Quota { count: 3, window: HOUR },
         ip: Quota { count: 4, window: HOUR },
-        posts: Quota { count: 20, window: 24 * HOUR },
+        refunds: Quota { count: 10, window: 24 * HOUR },
         all: Quota { count: 0, window: HOUR },
         cooldown: Duration::from_secs(30),
         wrong_per_challenge: 5,
@@ -246,7 +246,7 @@ async fn a_cooldown_is_not_given_back_but_a_charge_is(store: &dyn TimedStore) {
 }
 
 async fn refusals_of_a_provider_are_no_free_loop(store: &dyn TimedStore) {
-    for number in 0..20_u32 {
+    for number in 0..10_u32 {
         store.at(START.plus(Duration::from_secs(30) * number));
         let request = ask(5, &format!("free-{number}"));
         granted(admit(store, &request).await);
@@ -254,7 +254,7 @@ async fn refusals_of_a_provider_are_no_free_loop(store: &dyn TimedStore) {
         store.settle(&settle).await.expect("answers");
     }
     store.at(START.plus(Duration::from_secs(600)));
-    assert_eq!(refused(admit(store, &ask(5, "free-20")).await).code, ErrorCode::RateLimited);
+    assert_eq!(refused(admit(store, &ask(5, "free-10")).await).code, ErrorCode::RateLimited);
 }
 
 async fn a_dead_lease_is_in_doubt_and_a_waiting_one_is_not(store: &dyn TimedStore) {
