@@ -127,7 +127,7 @@ struct Wiring {
 
 enum Broker {
     Memory(MemoryBroker),
-    Rabbit { settings: RabbitSettings, publisher: Arc<RabbitPublisher>, consuming: ConsumingFlag },
+    Rabbit { settings: Box<RabbitSettings>, publisher: Arc<RabbitPublisher>, consuming: ConsumingFlag },
 }
 
 type ConsumingFlag = std::sync::Mutex<Option<tokio::sync::watch::Receiver<bool>>>;
@@ -138,7 +138,7 @@ impl Wiring {
         let broker = match rabbit_settings(settings)? {
             Some(rabbit) => {
                 let publisher = Arc::new(RabbitPublisher::start(rabbit.clone()));
-                Broker::Rabbit { settings: rabbit, publisher, consuming: Default::default() }
+                Broker::Rabbit { settings: Box::new(rabbit), publisher, consuming: Default::default() }
             }
             None => Broker::Memory(MemoryBroker::default()),
         };
@@ -161,7 +161,7 @@ impl Wiring {
         match &self.broker {
             Broker::Memory(broker) => Box::new(broker.source(64)),
             Broker::Rabbit { settings, consuming, .. } => {
-                let source = RabbitSource::start(settings.clone());
+                let source = RabbitSource::start(RabbitSettings::clone(settings));
                 *consuming.lock().expect("nothing panics while it holds the lock") = Some(source.connected());
                 Box::new(source)
             }

@@ -163,10 +163,14 @@ pub(super) fn unknown(variables: &Variables) -> Vec<String> {
     const OURS: [&str; 5] = ["OTP_", "SMS_", "TWILIO_", "WORKER_", "JWT_"];
     let looks_ours =
         |name: &&String| LATER.contains(&name.as_str()) || OURS.iter().any(|prefix| name.starts_with(prefix));
-    let known = |name: &str| is_ours(name) || name.strip_suffix("_FILE").is_some_and(is_ours);
+    let known = |name: &str| is_ours(name) || name.strip_suffix("_FILE").is_some_and(is_secret);
     variables.keys().filter(looks_ours).filter(|name| !known(name)).cloned().collect()
 }
 
 fn is_ours(name: &str) -> bool {
     RawSettings::KINDS.iter().any(|(ours, _)| *ours == name)
+}
+
+fn is_secret(name: &str) -> bool {
+    RawSettings::KINDS.contains(&(name, Kind::Secret))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -228,6 +229,7 @@ impl<'a> Reader<'a> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         if !(1..=64).contains(&text.len()) || !text.bytes().all(allowed) || text.starts_with("amq.") {
             self.fault(name, "must be 1 to 64 letters, digits, dots, _ or -, and not begin with amq.");
+            return default.to_owned();
         }
         text
     }
@@ -407,9 +409,8 @@ impl<'a> Reader<'a> {
 
     /// Plain HTTP would show credentials and codes on the way: it is for this very machine only.
     fn check_base_url(&mut self, url: &str) {
-        let host = url.strip_prefix("http://").map(|rest| rest.split([':', '/']).next().unwrap_or_default());
-        let ok = match host {
-            Some(host) => host == "localhost" || host.starts_with("127."),
+        let ok = match url.strip_prefix("http://") {
+            Some(rest) => is_loopback(rest),
             None => url.starts_with("https://"),
         };
         if !ok {
@@ -484,6 +485,17 @@ fn key_bytes(text: &str) -> Option<Zeroizing<[u8; 32]>> {
 fn is_sid(text: &str, kind: &str) -> bool {
     text.strip_prefix(kind)
         .is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// Does a URL, from behind its scheme, lead to this machine? A host may only look like an address of ours, as
+/// `127.0.0.1.example` and `localhost:80@example` do.
+fn is_loopback(rest: &str) -> bool {
+    let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    host == "localhost" || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// A number, a short code, or an alphanumeric sender of up to eleven characters.

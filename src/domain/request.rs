@@ -227,8 +227,8 @@ impl<'a> Fields<'a> {
                 .unwrap_or_default(),
             user_id: self.user_id.optional(
                 "user_id",
-                "must be a string of 1 to 128 characters",
-                bounded::<128>,
+                "must be a string of 1 to 255 characters",
+                bounded::<255>,
             )?,
             user_name: self.user_name.optional(
                 "user_name",
@@ -264,8 +264,10 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// Text of 1 to `MAX` characters. No character has more than four bytes, so that long text is not counted.
 fn bounded<'a, const MAX: usize>(text: &Cow<'a, str>) -> Option<Cow<'a, str>> {
-    (1..=MAX).contains(&text.len()).then(|| text.clone())
+    let fits = !text.is_empty() && text.len() <= 4 * MAX && text.chars().count() <= MAX;
+    fits.then(|| text.clone())
 }
 
 /// Reads the rare `autofill` object; its words are checked when the text is made.

@@ -49,6 +49,8 @@ pub(super) struct Claims {
     iss: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     aud: Option<serde_json::Value>,
+    /// Only written. A token's own is checked before its claims are read, and may have a fraction (RFC 7519 §2).
+    #[serde(skip_deserializing)]
     exp: u64,
 }
 
@@ -65,7 +67,7 @@ impl Tokens {
             JwtKey::Secret(secret) => {
                 (DecodingKey::from_secret(secret.expose_secret().as_bytes()), Algorithm::HS256)
             }
-            JwtKey::Pem(pem) => public_key(pem.as_bytes()).ok_or(TokenFault)?,
+            JwtKey::Pem(pem) => public_key(pem).ok_or(TokenFault)?,
         };
         let mut validation = Validation::new(algorithm);
         validation.leeway = LEEWAY_SECONDS;
@@ -87,7 +89,7 @@ impl Tokens {
     /// The person who asks.
     pub(super) fn user(&self, headers: &HeaderMap) -> Result<User, Problem> {
         let claims = self.claims(headers)?;
-        match claims.sub.clone().filter(|sub| (1..=128).contains(&sub.len())) {
+        match claims.sub.clone().filter(|sub| (1..=255).contains(&sub.len())) {
             Some(sub) => Ok(User { sub, claims }),
             None => Err(refused("sub", "the token names nobody (`sub`)")),
         }
@@ -116,11 +118,12 @@ impl Tokens {
             );
         };
         match decode::<Claims>(token, &self.key, &self.validation) {
-            Ok(token) => Ok(token.claims),
+            // An extension that must be understood and is not makes a token invalid (RFC 7515 §4.1.11); we have none.
+            Ok(token) if token.header.crit.is_none() => Ok(token.claims),
             Err(error) if matches!(error.kind(), ErrorKind::ExpiredSignature) => {
                 Err(refused("expired", "the token has expired"))
             }
-            Err(_) => Err(refused("invalid", "the token is not valid here")),
+            Ok(_) | Err(_) => Err(refused("invalid", "the token is not valid here")),
         }
     }
 }
@@ -130,12 +133,28 @@ fn refused(reason: &'static str, detail: &str) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "invalid_token").detail(detail)
 }
 
-/// The kind of key decides the algorithm.
-fn public_key(pem: &[u8]) -> Option<(DecodingKey, Algorithm)> {
+/// The kind of key decides the algorithm. A key that could never check a token is none: better now than at each token.
+fn public_key(pem: &str) -> Option<(DecodingKey, Algorithm)> {
+    /// An RSA key in PKCS #1 with a modulus of 2048 bits and the shortest exponent.
+    const RSA_BYTES_MIN: usize = 268;
+    /// A point of P-256, uncompressed.
+    const P256_BYTES: usize = 65;
+    const ED25519_BYTES: usize = 32;
+    if !pem.contains("PUBLIC KEY-----") {
+        return None;
+    }
+    let pem = pem.as_bytes();
     let rsa = || DecodingKey::from_rsa_pem(pem).map(|key| (key, Algorithm::RS256));
     let ec = || DecodingKey::from_ec_pem(pem).map(|key| (key, Algorithm::ES256));
     let ed = || DecodingKey::from_ed_pem(pem).map(|key| (key, Algorithm::EdDSA));
-    rsa().or_else(|_| ec()).or_else(|_| ed()).ok()
+    let (key, algorithm) = rsa().or_else(|_| ec()).or_else(|_| ed()).ok()?;
+    let bytes = key.try_get_as_bytes().ok()?.len();
+    let usable = match algorithm {
+        Algorithm::RS256 => bytes >= RSA_BYTES_MIN,
+        Algorithm::ES256 => bytes == P256_BYTES,
+        _ => bytes == ED25519_BYTES,
+    };
+    usable.then_some((key, algorithm))
 }
 
 /// A token for trying things out: for a person with this number, or for a service with these scopes.

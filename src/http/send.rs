@@ -156,6 +156,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
 }
 
 fn refused(error: &OutcomeError) -> Problem {
-    let detail = error.detail.as_deref().unwrap_or(error.code.message());
+    let detail =
+        error.detail.as_deref().unwrap_or(error.code.message()).replace("`to`", "the token's `phone_number`");
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.code.as_str()).detail(detail)
 }

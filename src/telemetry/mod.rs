@@ -8,14 +8,15 @@ pub mod metrics;
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer};
 
-/// Never logged, whatever the filter: one crate logs the payload of a returned message, and at `trace` others print
-/// frames and requests, which hold codes and numbers.
-const ALWAYS_OFF: [&str; 5] =
-    ["lapin::returned_messages=off", "lapin=info", "hyper=info", "reqwest=info", "amq_protocol=info"];
+/// Crates that print frames, requests or headers below `info`: those hold codes, numbers and credentials.
+const QUIET: [&str; 7] = ["lapin", "amq_protocol", "hyper", "reqwest", "h2", "redis", "rustls"];
 
 /// Starts logging to standard output. `filter` is in the syntax of `RUST_LOG`.
 pub fn start_logging(filter: &str, json: bool) -> Result<(), String> {
@@ -32,11 +33,20 @@ pub fn start_logging(filter: &str, json: bool) -> Result<(), String> {
     started.map_err(|error| error.to_string())
 }
 
-/// The filter as given, with what must never be logged taken out of it.
-pub fn filter_of(filter: &str) -> Result<EnvFilter, String> {
-    let mut filter = EnvFilter::try_new(filter).map_err(|_| "is no valid log filter".to_owned())?;
-    for directive in ALWAYS_OFF {
-        filter = filter.add_directive(directive.parse().expect("a constant directive"));
-    }
-    Ok(filter)
+/// The filter as given. It may ask for less than is allowed, and never for more.
+pub fn filter_of<S>(filter: &str) -> Result<impl Layer<S> + use<S>, String>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let given = EnvFilter::try_new(filter).map_err(|_| "is no valid log filter".to_owned())?;
+    Ok(given.and_then(filter_fn(may_be_logged)))
+}
+
+/// Whatever the filter. A directive of an [`EnvFilter`] could not say it: a more exact one would override it.
+fn may_be_logged(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    // It logs the payload of a returned message as a warning.
+    let prints_payloads = target.starts_with("lapin::returned_messages");
+    let is_quiet = QUIET.iter().any(|name| target.starts_with(name));
+    !prints_payloads && (!is_quiet || *metadata.level() <= Level::INFO)
 }

@@ -407,7 +407,7 @@ pub fn texts() -> Texts {
         default_locale: "es".to_owned(),
         templates: Vec::new(),
     };
-    Texts::built_in(settings).ok().expect("the built-in texts are good")
+    Texts::built_in(settings).expect("the built-in texts are good")
 }
 
 /// Fails a test that waits for what does not come. The time is the paused clock's, where that is paused.

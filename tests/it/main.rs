@@ -5,9 +5,15 @@ mod contract {
     pub mod provider;
     pub mod store;
 }
+mod config;
 mod fake_twilio;
 mod harness;
+mod http;
+mod logs;
 mod model;
 mod promises;
 mod real;
+mod tidy;
+mod tokens;
 mod twilio;
+mod wire;

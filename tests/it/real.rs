@@ -9,10 +9,6 @@ fn url(name: &str, standard: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| standard.to_owned())
 }
 
-pub fn amqp_url() -> String {
-    url("OTPOST_TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/%2f")
-}
-
 pub fn redis_url() -> String {
     url("OTPOST_TEST_REDIS_URL", "redis://127.0.0.1:6379")
 }

@@ -4,6 +4,10 @@ use serde::Serialize;
 
 /// The JSON body of a request, for those who publish one. Reading it back is [`SendRequest::decode`](super::SendRequest::decode).
 #[derive(Clone, Default, Serialize, schemars::JsonSchema)]
+#[schemars(
+    title = "SendRequest",
+    description = "A request for a code: the body of a message with the routing key `send-sms`."
+)]
 pub struct SendRequestBody {
     /// The idempotency key of one logical send to one recipient: 1 to 128 visible ASCII characters.
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))]
@@ -17,7 +21,7 @@ pub struct SendRequestBody {
     pub purpose: Option<String>,
     /// The caller's user, for a limit.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(length(min = 1, max = 255))]
     pub user_id: Option<String>,
     /// Whom the text greets.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -13,7 +13,7 @@ fn check_fault(body: &str, message: &str) {
 
 #[test]
 fn the_smallest_request_has_an_id_and_a_recipient() {
-    let request = SendRequest::decode(br#"{"request_id":"r1","to":"3001234567"}"#, None).ok().expect("valid");
+    let request = SendRequest::decode(br#"{"request_id":"r1","to":"3001234567"}"#, None).expect("valid");
     assert_eq!((request.id.as_str(), request.to.as_ref()), ("r1", "3001234567"));
     assert_eq!(request.purpose, Purpose::default());
     assert!(request.code.is_none() && request.requested_at.is_none());
@@ -22,10 +22,10 @@ fn the_smallest_request_has_an_id_and_a_recipient() {
 #[test]
 fn the_message_time_stands_in_for_an_absent_request_time() {
     let at = Some(UnixMillis(1_000));
-    let absent = SendRequest::decode(br#"{"request_id":"r1","to":"3"}"#, at).ok().expect("valid");
+    let absent = SendRequest::decode(br#"{"request_id":"r1","to":"3"}"#, at).expect("valid");
     assert_eq!(absent.requested_at, at);
     let body = br#"{"request_id":"r1","to":"3","requested_at":"1970-01-01T00:00:02Z"}"#;
-    let given = SendRequest::decode(body, at).ok().expect("valid");
+    let given = SendRequest::decode(body, at).expect("valid");
     assert_eq!(given.requested_at, Some(UnixMillis(2_000)));
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::harness::{ALICE, Embedded, with};
 use otpost::domain::outcome::{Scope, SendFailure};
 use serde_json::json;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 thread_local! {
     static CAPTURED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
@@ -33,8 +34,8 @@ fn start_capturing() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let filter = otpost::telemetry::filter_of("trace").expect("a filter");
-        let subscriber =
-            tracing_subscriber::fmt().with_env_filter(filter).json().with_writer(|| PerThread).finish();
+        let lines = tracing_subscriber::fmt::layer().json().with_writer(|| PerThread);
+        let subscriber = tracing_subscriber::registry().with(filter).with(lines);
         tracing::subscriber::set_global_default(subscriber).expect("nobody else sets one");
     });
     CAPTURED.set(Some(Vec::new()));
