@@ -18,6 +18,12 @@ dev: ## Run everything in one process: no account, no server, no setting
 test: ## Run all tests against a real RabbitMQ and Redis (found or started); ARGS="name" picks some
 	$(SERVICES) cargo test --locked $(ARGS)
 
+.PHONY: acceptance
+acceptance: ## Drive the real binary with a foreign client: 20,000 requests, floods, guesses, poison (needs python3)
+	cargo build --locked --profile dist
+	python3 -m venv target/acceptance && target/acceptance/bin/pip install -q -r tests/acceptance/requirements.txt
+	$(SERVICES) target/acceptance/bin/python tests/acceptance/acceptance.py --binary target/dist/otpost $(ARGS)
+
 .PHONY: bench
 bench: ## Measure the pipeline, built as it is shipped
 	$(SERVICES) cargo bench --locked --profile dist --bench pipeline

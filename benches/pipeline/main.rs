@@ -50,9 +50,9 @@ struct Args {
     /// The otpost to measure; without it, the one cargo built beside this benchmark.
     #[arg(long, default_value = env!("CARGO_BIN_EXE_otpost"), hide_default_value = true)]
     binary: PathBuf,
-    #[arg(long, default_value = "amqp://guest:guest@127.0.0.1:5672/%2f")]
+    #[arg(long, env = "OTPOST_TEST_AMQP_URL", default_value = "amqp://guest:guest@127.0.0.1:5672/%2f")]
     amqp_url: String,
-    #[arg(long, default_value = "redis://127.0.0.1:6379/0")]
+    #[arg(long, env = "OTPOST_TEST_REDIS_URL", default_value = "redis://127.0.0.1:6379/0")]
     redis_url: String,
     /// `cargo bench` passes this to every benchmark.
     #[arg(long, hide = true)]

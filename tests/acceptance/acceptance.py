@@ -8,6 +8,7 @@ RabbitMQ and Redis must run (`--amqp-url`, `--redis-url`; loopback by default). 
 fails loudly; the exit status is 0 only if all of them held. Without names, all are run.
 """
 
+import os
 import argparse
 import random
 import secrets as chance
@@ -360,8 +361,8 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--binary", required=True, type=lambda path: str(Path(path).resolve(strict=True)))
-    parser.add_argument("--amqp-url", default="amqp://guest:guest@127.0.0.1:5672/%2f")
-    parser.add_argument("--redis-url", default="redis://127.0.0.1:6379/0")
+    parser.add_argument("--amqp-url", default=os.environ.get("OTPOST_TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/%2f"))
+    parser.add_argument("--redis-url", default=os.environ.get("OTPOST_TEST_REDIS_URL", "redis://127.0.0.1:6379/0"))
     parser.add_argument("--messages", type=int, default=20_000, help="requests of the bulk scenario")
     parser.add_argument(
         "--rust-log", help="RUST_LOG of the secrets scenario; without it, the binary's default"
