@@ -8,8 +8,8 @@ RabbitMQ and Redis must run (`--amqp-url`, `--redis-url`; loopback by default). 
 fails loudly; the exit status is 0 only if all of them held. Without names, all are run.
 """
 
-import os
 import argparse
+import os
 import random
 import secrets as chance
 import sys
