@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use otpost::cli::{self, Arguments};
 
+/// A message costs some hundred small allocations; this allocator takes a tenth off the CPU of a message.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()

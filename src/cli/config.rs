@@ -5,35 +5,52 @@ use serde::Serialize;
 use super::{Exit, print_json, say};
 use crate::config::{Fault, Faults, Settings, Shown};
 
-/// A setting with its value, or with what is wrong with it.
+/// A setting with its value, or with what is wrong with it. What is wrong with a file has no value.
 #[derive(Serialize)]
 struct Row<'a> {
-    #[serde(flatten)]
-    shown: &'a Shown,
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a str>,
+    given: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<&'a str>,
 }
 
 pub(super) fn run(settings: &Settings, json: bool) -> Exit {
     print(&settings.shown, &[], json);
-    for notice in &settings.notices {
-        eprintln!("notice: {notice}");
-    }
+    print_notices(&settings.notices);
     Exit::Done
 }
 
 pub(super) fn show_faults(faults: &Faults, json: bool) -> Exit {
     print(&faults.shown, &faults.faults, json);
+    print_notices(&faults.notices);
     eprintln!("\nthese settings are wrong:\n{faults}");
     Exit::Unusable
+}
+
+fn print_notices(notices: &[String]) {
+    notices.iter().for_each(|notice| eprintln!("notice: {notice}"));
 }
 
 fn print(shown: &[Shown], faults: &[Fault], json: bool) {
     if json {
         let problem =
             |name| faults.iter().find(|fault| fault.name == name).map(|fault| fault.problem.as_str());
-        let rows: Vec<_> = shown.iter().map(|shown| Row { shown, problem: problem(shown.name) }).collect();
-        return print_json(&rows);
+        let settings = shown.iter().map(|shown| Row {
+            name: shown.name,
+            value: Some(&shown.value),
+            given: shown.given,
+            problem: problem(shown.name),
+        });
+        let is_setting = |fault: &&Fault| shown.iter().any(|shown| shown.name == fault.name);
+        let others = faults.iter().filter(|fault| !is_setting(fault)).map(|fault| Row {
+            name: &fault.name,
+            value: None,
+            given: true,
+            problem: Some(&fault.problem),
+        });
+        return print_json(&settings.chain(others).collect::<Vec<_>>());
     }
     for shown in shown {
         let default = if shown.given || shown.value == "(not set)" { "" } else { "  (default)" };

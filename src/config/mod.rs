@@ -84,6 +84,8 @@ pub struct Faults {
     pub faults: Vec<Fault>,
     /// Every setting as it may be shown.
     pub shown: Vec<Shown>,
+    /// What a person should know besides.
+    pub notices: Vec<String>,
 }
 
 /// A setting as it may be shown.
@@ -255,7 +257,7 @@ impl Settings {
         if reader.faults.is_empty() {
             Ok(settings)
         } else {
-            Err(Faults { faults: reader.faults, shown: settings.shown })
+            Err(Faults { faults: reader.faults, shown: settings.shown, notices: settings.notices })
         }
     }
 

@@ -21,7 +21,7 @@ use crate::domain::recipient::RecipientKeyring;
 
 /// Keys for development, known to everybody. Production refuses them.
 mod development {
-    pub(super) const OTP_SECRET_KEY: &str = "ZGV2ZWxvcG1lbnQgb25seSwga25vd24gdG8gYWxsISE=";
+    pub(super) const OTP_SECRET_KEYS: &str = "dev:ZGV2ZWxvcG1lbnQgb25seSwga25vd24gdG8gYWxsISE=";
     pub(super) const OTP_RECIPIENT_KEY: &str = "ZGV2ZWxvcG1lbnQgcmVjaXBpZW50IGtleSwgcHVibGk=";
     pub(super) const JWT_SECRET: &str = "otpost development secret, known to everybody";
     pub(super) const JWT_AUDIENCE: &str = "otpost-development";
@@ -300,10 +300,10 @@ impl<'a> Reader<'a> {
     }
 
     fn codes(&mut self, development: bool) -> Option<Arc<CodeKeyring>> {
-        let text = self.key("OTP_SECRET_KEYS", development::OTP_SECRET_KEY, development)?;
+        let text = self.key("OTP_SECRET_KEYS", development::OTP_SECRET_KEYS, development)?;
         let keys: Option<Vec<CodeKey>> = parts(&text)
             .map(|part| {
-                let (kid, key) = part.split_once(':').or(development.then_some(("dev", part)))?;
+                let (kid, key) = part.split_once(':')?;
                 Some(CodeKey::new(Kid::parse(kid)?, &*key_bytes(key)?))
             })
             .collect();
@@ -329,7 +329,7 @@ impl<'a> Reader<'a> {
     fn key(&mut self, name: &'static str, well_known: &str, development: bool) -> Option<Zeroizing<String>> {
         match self.secret(name) {
             // Whatever name a key is given, these bytes are no secret.
-            Some(text) if !development && text.contains(well_known) => {
+            Some(text) if !development && text.contains(well_known.trim_start_matches("dev:")) => {
                 self.fault(name, "is the development key that everybody knows; production needs its own");
                 None
             }

@@ -116,6 +116,7 @@ impl Store for RedisStore {
     async fn admit(&self, ask: &Admit<'_>) -> Result<Admission, StoreError> {
         let (handling, limits, subject) = (&ask.handling, ask.limits, &ask.handling.subject);
         let recipient = subject.recipient;
+        let shared = limits.all.count > 0 || subject.user.is_some() || subject.ip.is_some();
         let mut script = self.scripts.admit.prepare_invoke();
         script
             .key(self.keys.record(handling))
@@ -129,7 +130,7 @@ impl Store for RedisStore {
             .arg(self.time())
             .arg(owner_word(handling.owner))
             .arg(handling.request.as_str())
-            .arg(member(handling))
+            .arg(if shared { member(handling) } else { String::new() })
             .arg(ask.requested_at.map_or(0, |at| at.0))
             .arg(ask.not_after.map_or(0, |at| at.0))
             .arg(millis(ask.code_life))
@@ -189,7 +190,7 @@ impl Store for RedisStore {
             .arg(millis(kept))
             .arg(u8::from(settle.refund))
             .arg(handling.request.as_str())
-            .arg(member(handling));
+            .arg(if settle.refund { member(handling) } else { String::new() });
         let answer = self.ask(&script).await?;
         match answer.strip_prefix("before ") {
             Some(outcome) => {
