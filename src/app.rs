@@ -24,6 +24,7 @@ use crate::domain::quota::Quota;
 use crate::domain::retry::RetryPolicy;
 use crate::flow::admit::Rules;
 use crate::flow::receive::Worker;
+use crate::flow::reply::Replies;
 use crate::flow::verify::Verifier;
 use crate::flow::{Gateway, Policy};
 use crate::http::{self, Api, Readiness, Tokens};
@@ -137,7 +138,7 @@ impl Wiring {
         let names = Names::new(&settings.amqp_prefix);
         let broker = match rabbit_settings(settings)? {
             Some(rabbit) => {
-                let publisher = Arc::new(RabbitPublisher::start(rabbit.clone()));
+                let publisher = Arc::new(RabbitPublisher::start("results", rabbit.clone()));
                 Broker::Rabbit { settings: Box::new(rabbit), publisher, consuming: Default::default() }
             }
             None => Broker::Memory(MemoryBroker::default()),
@@ -154,6 +155,14 @@ impl Wiring {
         match &self.broker {
             Broker::Memory(broker) => Arc::new(broker.publisher()),
             Broker::Rabbit { publisher, .. } => publisher.clone(),
+        }
+    }
+
+    /// A connection that may break without harm: its queues are the callers'.
+    fn reply_publisher(&self) -> Arc<dyn Publisher> {
+        match &self.broker {
+            Broker::Memory(broker) => Arc::new(broker.publisher()),
+            Broker::Rabbit { settings, .. } => Arc::new(RabbitPublisher::start("replies", *settings.clone())),
         }
     }
 
@@ -177,6 +186,7 @@ impl Wiring {
             store: self.store.clone(),
             provider,
             publisher: self.publisher(),
+            replies: Replies::new(self.reply_publisher()),
             texts: texts(settings)?,
             codes: settings.codes.clone().context("OTP_SECRET_KEYS must be set")?,
             recipients: settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?,
@@ -277,8 +287,6 @@ pub(crate) fn limits(settings: &Settings) -> Limits {
         number_day: Quota { count: set.number_day, window: 24 * HOUR },
         user: hourly(set.user),
         ip: hourly(set.ip),
-        // As many sends may be refused by the provider, and given back, as may succeed.
-        refunds: Quota { count: set.number_day, window: 24 * HOUR },
         all: hourly(set.all),
         cooldown: set.cooldown,
         wrong_per_challenge: set.wrong_per_challenge,

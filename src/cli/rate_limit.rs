@@ -41,7 +41,7 @@ pub(super) async fn run(settings: &Settings, number: &str, json: bool) -> Exit {
     let (limits, purpose) = (app::limits(settings), Purpose::default());
     let recipient = recipients.address(Channel::Sms, to.e164());
     let subject = Subject { recipient, purpose: purpose.as_str(), user: None, ip: None };
-    let usage = match store.usage(&subject, &limits).await {
+    let usage = match store.usage(&subject, None, &limits).await {
         Ok(usage) => usage,
         Err(error) => {
             eprintln!("otpost: {error}");

@@ -65,6 +65,8 @@ pub enum ErrorCode {
     /// The provider's answer was lost.
     InDoubt,
     /// The gateway failed.
+    // Also what a word in the store is read as that only a newer version of ours knows.
+    #[serde(other)]
     Internal,
 }
 

@@ -1,6 +1,7 @@
 //! Whom a code is for: the channel it takes, the address, and the key that names the address in the store.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use hmac::{Hmac, KeyInit, Mac as _};
 use serde::{Deserialize, Serialize};
@@ -124,6 +125,7 @@ pub struct RecipientKeyring {
     address: MacKey,
     user: MacKey,
     ip: MacKey,
+    idempotency: MacKey,
 }
 
 impl RecipientKeyring {
@@ -133,6 +135,7 @@ impl RecipientKeyring {
             address: MacKey::derived(secret, "otpost recipient"),
             user: MacKey::derived(secret, "otpost user"),
             ip: MacKey::derived(secret, "otpost ip"),
+            idempotency: MacKey::derived(secret, "otpost idempotency"),
         }
     }
 
@@ -146,9 +149,18 @@ impl RecipientKeyring {
         Digest16::of(&self.user.digest(&[user_id.as_bytes()]))
     }
 
-    /// The name of a client's IP address.
-    pub fn ip(&self, ip: &str) -> Digest16 {
-        Digest16::of(&self.ip.digest(&[ip.as_bytes()]))
+    /// The name of a client's address. One household or server has a whole IPv6 network of 64 bits, so that is one name.
+    pub fn ip(&self, ip: IpAddr) -> Digest16 {
+        let network = match ip.to_canonical() {
+            IpAddr::V4(ip) => u128::from(ip.to_bits()),
+            IpAddr::V6(ip) => ip.to_bits() >> 64 << 64,
+        };
+        Digest16::of(&self.ip.digest(&[&network.to_be_bytes()]))
+    }
+
+    /// The name of one user's own idempotency key.
+    pub fn idempotency_key(&self, user_id: &str, key: &str) -> Digest16 {
+        Digest16::of(&self.idempotency.digest(&[user_id.as_bytes(), key.as_bytes()]))
     }
 }
 
@@ -176,7 +188,17 @@ mod tests {
     fn a_user_named_like_a_number_is_not_that_number() {
         let keyring = RecipientKeyring::new(&[7; 32]);
         assert_ne!(keyring.user("+573001234567"), keyring.address(Channel::Sms, "+573001234567"));
-        assert_ne!(keyring.user("10.0.0.1"), keyring.ip("10.0.0.1"));
+        assert_ne!(keyring.user("a"), keyring.idempotency_key("a", ""));
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_client_and_a_mapped_address_is_the_ipv4_one() {
+        let keyring = RecipientKeyring::new(&[7; 32]);
+        let named = |ip: &str| keyring.ip(ip.parse().expect("an address"));
+        assert_eq!(named("2001:db8::1"), named("2001:db8::ffff:1"));
+        assert_ne!(named("2001:db8::1"), named("2001:db8:0:1::1"));
+        assert_eq!(named("::ffff:10.0.0.1"), named("10.0.0.1"));
+        assert_ne!(named("10.0.0.2"), named("10.0.0.1"));
     }
 
     #[test]

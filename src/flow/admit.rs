@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Gateway;
 use super::receive::{GiveBack, Patience, Turn};
+use super::{Gateway, outage_waits};
 use crate::domain::challenge::ChallengeId;
 use crate::domain::code::{Code, CodeScope};
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError};
@@ -31,13 +31,26 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// The number, if we send to it.
+    /// The number, if we send to it now.
     pub fn recipient(&self, to: &str) -> Result<PhoneNumber, Refusal> {
+        self.read(to, Rules::refusal)
+    }
+
+    /// The number, if it is one that we send to.
+    fn reachable(&self, to: &str) -> Result<PhoneNumber, Refusal> {
+        self.read(to, Rules::unreachable)
+    }
+
+    fn read(
+        &self,
+        to: &str,
+        refusal: impl Fn(&Rules, &PhoneNumber) -> Option<ErrorCode>,
+    ) -> Result<PhoneNumber, Refusal> {
         let number = PhoneNumber::parse(to, self.default_region).map_err(|fault| Refusal {
             to: UNREADABLE.to_owned(),
             error: OutcomeError::detailed(ErrorCode::InvalidRecipient, format!("`to` {fault}")),
         })?;
-        match self.refusal(&number) {
+        match refusal(self, &number) {
             Some(code) => Err(Refusal { to: number.to_string(), error: OutcomeError::of(code) }),
             None => Ok(number),
         }
@@ -45,12 +58,15 @@ impl Rules {
 
     /// Why nothing is sent to a number, if nothing is.
     pub fn refusal(&self, number: &PhoneNumber) -> Option<ErrorCode> {
+        if !self.sms_enabled { Some(ErrorCode::ChannelDisabled) } else { self.unreachable(number) }
+    }
+
+    /// Why a number is none that we send to, whether or not anything is sent now.
+    fn unreachable(&self, number: &PhoneNumber) -> Option<ErrorCode> {
         let allowed = |countries: &BTreeSet<String>| {
             number.region().is_some_and(|region| countries.contains(&region.to_string()))
         };
-        if !self.sms_enabled {
-            Some(ErrorCode::ChannelDisabled)
-        } else if !self.allowed_countries.as_ref().is_none_or(allowed) {
+        if !self.allowed_countries.as_ref().is_none_or(allowed) {
             Some(ErrorCode::CountryNotAllowed)
         } else if !self.allow_landline && !number.line().takes_sms() {
             Some(ErrorCode::Landline)
@@ -119,7 +135,8 @@ pub(super) struct Leave {
 impl Gateway {
     /// Judges a request by what needs no store.
     pub(super) fn judge<'a>(&self, request: &'a SendRequest<'a>) -> Result<Case<'a>, Refusal> {
-        let to = self.rules.recipient(&request.to)?;
+        // A channel that is turned off refuses what is new; what was sent before is still told, so the store is asked.
+        let to = self.rules.reachable(&request.to)?;
         let invalid = |detail: String| Refusal {
             to: to.to_string(),
             error: OutcomeError::detailed(ErrorCode::InvalidRequest, detail),
@@ -136,7 +153,7 @@ impl Gateway {
         Ok(Case {
             recipient: self.recipients.address(Channel::Sms, to.e164()),
             user: request.user_id.as_deref().map(|user| self.recipients.user(user)),
-            ip: request.client_ip.map(|ip| self.recipients.ip(&ip.to_canonical().to_string())),
+            ip: request.client_ip.map(|ip| self.recipients.ip(ip)),
             request,
             to,
             autofill,
@@ -146,8 +163,9 @@ impl Gateway {
     /// Asks the store whether the request may be sent, waiting out an outage and another handling's lease.
     pub(super) async fn admit(&self, turn: &mut Turn<'_>, case: &Case<'_>) -> Result<Admitted, GiveBack> {
         let proposed = self.propose(case);
+        let mut waits = outage_waits();
         loop {
-            let asked = Instant::now();
+            let started = Instant::now();
             let ask = Admit {
                 handling: case.handling(turn),
                 requested_at: case.request.requested_at,
@@ -162,9 +180,18 @@ impl Gateway {
                 },
                 kids: self.codes.kids(),
                 limits: &self.policy.limits,
+                closed: !self.rules.sms_enabled,
             };
-            let admission = turn.asked("admit", Patience::UntilStop, || self.store.admit(&ask)).await?;
-            events::admitted(asked.elapsed());
+            let asked = turn.asked("admit", Patience::UntilStop, || self.store.admit(&ask)).await;
+            let admission = match asked {
+                Ok(admission) => admission,
+                Err(reason) => {
+                    // An answer that was lost may have been a grant.
+                    self.give_back(turn, case, false, Duration::ZERO).await;
+                    return Err(reason);
+                }
+            };
+            events::admitted(started.elapsed());
             match admission {
                 Admission::Granted(grant) => return Ok(self.leave(case, grant, proposed)),
                 Admission::InDoubt(grant) => {
@@ -174,10 +201,12 @@ impl Gateway {
                 Admission::Ended { outcome, ours } => {
                     return Ok(Admitted::Ended { outcome, replayed: !ours });
                 }
-                Admission::Busy(wait) => {
+                Admission::Busy(lease_left) => {
+                    // It ends with its lease at the latest, and mostly at once.
                     turn.slot.lend();
+                    let wait = waits.next().expect("the waits have no end").min(lease_left);
                     turn.rest(wait, Patience::UntilStop).await?;
-                    turn.slot.regain().await;
+                    turn.regain().await?;
                 }
             }
         }

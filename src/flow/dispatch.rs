@@ -36,17 +36,24 @@ impl Gateway {
             return Ok(self.failed(case, &grant, OutcomeError::of(ErrorCode::Internal)));
         };
         let deadline = granted + grant.deadline.since(grant.now);
-        let mut lease_ends = granted + self.lease();
+        // A try after the first asks once more: the code may have been used while it waited.
+        let mut lease_ends = if grant.attempt > 1 { granted } else { granted + self.lease() };
         let mut attempt = grant.attempt;
         loop {
+            // A whole answer must fit, or another handling could take this one for dead.
+            if lease_ends.saturating_duration_since(Instant::now())
+                < self.policy.provider_timeout + PROVIDER_FENCE
+            {
+                match self.mark_sending(turn, case, attempt).await? {
+                    Marked::Held => {}
+                    Marked::Lost => return Err(GiveBack::TakenOver),
+                    Marked::Stale => return Ok(self.expired(case, attempt)),
+                }
+            }
+            // Last before the POST: whatever was waited for before, nothing goes out too late.
             let time_left = deadline.saturating_duration_since(Instant::now());
             if time_left < TIME_LEFT_MIN {
-                let status = if attempt > 1 { Status::Failed } else { Status::Rejected };
-                return Ok(self.unsent(case, status, attempt - 1, OutcomeError::of(ErrorCode::Expired)));
-            }
-            // A whole answer must fit, or another handling could take this one for dead.
-            if lease_ends.saturating_duration_since(Instant::now()) < self.policy.provider_timeout {
-                self.mark_sending(turn, case, attempt).await?;
+                return Ok(self.expired(case, attempt));
             }
             let message = Message {
                 request: &case.request.id,
@@ -65,7 +72,7 @@ impl Gateway {
                 Retry::GiveUp(status, error) => return Ok(self.unsent(case, status, attempt, error)),
                 Retry::After(wait) => {
                     events::send_retried(case.request.id.as_str(), attempt, &failure, wait);
-                    self.wait_to_retry(turn, case, attempt, wait).await?;
+                    self.wait_to_retry(turn, case, wait).await?;
                     attempt += 1;
                     lease_ends = Instant::now();
                 }
@@ -103,31 +110,38 @@ impl Gateway {
     }
 
     /// Waits with the store knowing that nothing is in doubt; a stop gives the request back meanwhile.
-    async fn wait_to_retry(
-        &self,
-        turn: &Turn<'_>,
-        case: &Case<'_>,
-        attempt: u32,
-        wait: Duration,
-    ) -> Result<(), GiveBack> {
+    async fn wait_to_retry(&self, turn: &Turn<'_>, case: &Case<'_>, wait: Duration) -> Result<(), GiveBack> {
         let handling = case.handling(turn);
         let waiting = Mark::Waiting(wait + WAITING_LEASE_SLACK);
-        held(turn.asked("mark", Patience::UntilTold, || self.store.mark(&handling, waiting)).await?)?;
+        let marked = turn.asked("mark", Patience::UntilTold, || self.store.mark(&handling, waiting)).await?;
+        if marked == Marked::Lost {
+            return Err(GiveBack::TakenOver);
+        }
+        let until = Instant::now() + wait;
         let rested = turn.rest(wait, Patience::UntilStop).await;
         if rested.is_err() {
-            // Should this fail, the request is free again when its lease ends.
-            let back = Mark::GivenBack { attempts: attempt };
-            if let Err(error) = self.store.mark(&handling, back).await {
-                events::store_failed("mark", &error, None);
-            }
+            self.give_back(turn, case, true, until.saturating_duration_since(Instant::now())).await;
         }
         rested
     }
 
-    async fn mark_sending(&self, turn: &Turn<'_>, case: &Case<'_>, attempt: u32) -> Result<(), GiveBack> {
+    async fn mark_sending(&self, turn: &Turn<'_>, case: &Case<'_>, attempt: u32) -> Result<Marked, GiveBack> {
         let handling = case.handling(turn);
         let sending = Mark::Sending { attempt, lease: self.lease() };
-        held(turn.asked("mark", Patience::UntilStop, || self.store.mark(&handling, sending)).await?)
+        let marked = turn.asked("mark", Patience::UntilStop, || self.store.mark(&handling, sending)).await;
+        if marked.is_err() {
+            self.give_back(turn, case, false, Duration::ZERO).await;
+        }
+        marked
+    }
+
+    /// Lets another handling have the request at once, or when its next try is `due`. Should this fail, it is free, and
+    /// in doubt if it was being sent, when its lease ends.
+    pub(super) async fn give_back(&self, turn: &Turn<'_>, case: &Case<'_>, tried: bool, due: Duration) {
+        let back = Mark::GivenBack { tried, due };
+        if let Err(error) = self.store.mark(&case.handling(turn), back).await {
+            events::store_failed("mark", &error, None);
+        }
     }
 
     fn sent(
@@ -158,6 +172,12 @@ impl Gateway {
         Outcome { attempts, provider, ..refused }
     }
 
+    /// The end of a request whose next try, number `attempt`, would come too late to be of use.
+    fn expired(&self, case: &Case<'_>, attempt: u32) -> Outcome {
+        let status = if attempt > 1 { Status::Failed } else { Status::Rejected };
+        self.unsent(case, status, attempt - 1, OutcomeError::of(ErrorCode::Expired))
+    }
+
     /// The end of a request whose last try may or may not have been sent.
     pub(super) fn doubted(&self, case: &Case<'_>, grant: &Grant) -> Outcome {
         self.unsent(case, Status::Unknown, grant.attempt, OutcomeError::of(ErrorCode::InDoubt))
@@ -166,13 +186,6 @@ impl Gateway {
     /// The end of a request that could not be tried this time.
     pub(super) fn failed(&self, case: &Case<'_>, grant: &Grant, error: OutcomeError) -> Outcome {
         self.unsent(case, Status::Failed, grant.attempt - 1, error)
-    }
-}
-
-fn held(marked: Marked) -> Result<(), GiveBack> {
-    match marked {
-        Marked::Held => Ok(()),
-        Marked::Lost => Err(GiveBack::TakenOver),
     }
 }
 

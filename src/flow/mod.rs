@@ -10,6 +10,7 @@
 pub mod admit;
 pub mod dispatch;
 pub mod receive;
+pub mod reply;
 pub mod settle;
 pub mod verify;
 
@@ -20,6 +21,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use self::admit::{Admitted, Rules};
 use self::receive::{GiveBack, Turn};
+use self::reply::Replies;
 use self::settle::Answer;
 use crate::broker::{Names, Publisher};
 use crate::clock::Clock;
@@ -40,6 +42,8 @@ pub struct Gateway {
     pub provider: Arc<dyn Provider>,
     /// Where results go.
     pub publisher: Arc<dyn Publisher>,
+    /// Copies of results for callers' own queues.
+    pub replies: Replies,
     /// What messages say.
     pub texts: Texts,
     /// What codes are made with.

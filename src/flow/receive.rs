@@ -18,8 +18,9 @@ use crate::broker::{Delivery, RequestSource, Settlement};
 use crate::store::StoreError;
 use crate::telemetry::events;
 
-/// A delivery that only waits is put back after this long: brokers end a consumer that holds one for 30 minutes.
-const HELD_MAX: Duration = Duration::from_secs(20 * 60);
+/// A delivery that only waits is put back after this long. Brokers end a consumer that holds one for 30 minutes, and it
+/// may have lain prefetched behind another that was held for as long.
+const HELD_MAX: Duration = Duration::from_secs(12 * 60);
 /// A delivery that made the worker panic this often is set aside.
 const PANICS_MAX: u64 = 5;
 
@@ -62,6 +63,7 @@ impl Worker {
                 delivery.settle(Settlement::Requeue);
             }
             while handlings.join_next().await.is_some() {}
+            self.gateway.replies.finish().await;
         });
         // The end of the grace period is an end like any other: what is left is counted and dropped.
         let _ = drained.await;
@@ -148,10 +150,12 @@ impl GiveBack {
 /// What a wait gives way to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Patience {
-    /// Nothing was sent: a stop ends the wait.
+    /// Nothing is lost by giving the delivery back: a stop, a lost delivery and a long hold end the wait.
     UntilStop,
-    /// Something is to be told: only the end of the process ends the wait.
+    /// What is known is to be told: only a lost delivery ends the wait, as its next handling tells it then.
     UntilTold,
+    /// What is known is known to this handling alone: only the end of the process ends the wait.
+    UntilRecorded,
 }
 
 /// One handling of one delivery.
@@ -168,16 +172,28 @@ pub(super) struct Turn<'a> {
 impl Turn<'_> {
     /// Waits, unless the delivery has to go back.
     pub(super) async fn rest(&self, wait: Duration, patience: Patience) -> Result<(), GiveBack> {
-        if self.delivery.is_lost() {
+        if self.delivery.is_lost() && patience != Patience::UntilRecorded {
             return Err(GiveBack::Lost);
         }
-        if patience == Patience::UntilStop && self.taken.elapsed() + wait > HELD_MAX {
-            return Err(GiveBack::HeldTooLong);
+        if patience != Patience::UntilStop {
+            tokio::time::sleep(wait).await;
+            return Ok(());
         }
+        let hold_left = HELD_MAX.saturating_sub(self.taken.elapsed());
         tokio::select! {
             biased;
-            () = self.stop.cancelled(), if patience == Patience::UntilStop => Err(GiveBack::Stopping),
+            () = self.stop.cancelled() => Err(GiveBack::Stopping),
+            () = tokio::time::sleep(hold_left), if hold_left <= wait => Err(GiveBack::HeldTooLong),
             () = tokio::time::sleep(wait) => Ok(()),
+        }
+    }
+
+    /// Waits for room to go on, after the slot was lent.
+    pub(super) async fn regain(&mut self) -> Result<(), GiveBack> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(GiveBack::Stopping),
+            () = self.slot.regain() => Ok(()),
         }
     }
 
@@ -218,7 +234,7 @@ impl Slot {
     }
 
     /// Waits for room again.
-    pub(super) async fn regain(&mut self) {
+    async fn regain(&mut self) {
         if self.permit.is_none() {
             let permit = self.permits.clone().acquire_owned().await;
             self.permit = Some(permit.expect("the semaphore is never closed"));

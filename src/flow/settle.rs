@@ -4,12 +4,12 @@ use serde_json::json;
 
 use super::admit::{Case, UNREADABLE};
 use super::receive::{GiveBack, Patience, Turn};
-use super::{Gateway, outage_waits};
+use super::{Gateway, outage_waits, random_id};
 use crate::broker::{DeadHeaders, Outgoing, Target};
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, SendResult, Status};
 use crate::domain::recipient::Channel;
 use crate::domain::request::{RequestId, SendRequest, Unacceptable};
-use crate::store::{Settle, Settled};
+use crate::store::{Handling, Refund, Settle, Settled};
 use crate::telemetry::events;
 
 /// Of a message that is set aside, this much is shown, masked.
@@ -32,11 +32,11 @@ impl Gateway {
         case: &Case<'_>,
         outcome: Outcome,
     ) -> Result<(Outcome, bool), GiveBack> {
-        let nothing_sent = matches!(outcome.status, Status::Failed | Status::Rejected);
-        let settle = Settle { handling: case.handling(turn), outcome: &outcome, refund: nothing_sent };
-        match turn.asked("settle", Patience::UntilTold, || self.store.settle(&settle)).await? {
+        let settle = Settle { handling: case.handling(turn), outcome: &outcome, refund: refund(&outcome) };
+        match turn.asked("settle", Patience::UntilRecorded, || self.store.settle(&settle)).await? {
             Settled::AsSaid => Ok((outcome, false)),
             Settled::Before(before) => Ok((before, true)),
+            Settled::Held => Err(GiveBack::TakenOver),
         }
     }
 
@@ -56,7 +56,7 @@ impl Gateway {
         };
         self.publish(turn, message).await?;
         if let Some(queue) = self.reply_queue(turn, request) {
-            self.publish(turn, Outgoing { target: Target::Reply { queue }, ..message }).await?;
+            self.replies.send(queue, &message);
         }
         events::request_ended(request.as_str(), to, outcome, *replayed, turn.taken.elapsed());
         Ok(())
@@ -102,24 +102,53 @@ impl Gateway {
 
     /// Ends a request that made the worker panic again and again: the result first, then the message set aside.
     pub(super) async fn set_aside_poison(&self, turn: &Turn<'_>) -> Result<(), GiveBack> {
-        let read = SendRequest::decode(&turn.delivery.body, None);
-        let attributed = match read {
-            Ok(request) => Some((request.id, request.purpose)),
-            Err(refused) => {
-                let Unacceptable { request_id, purpose, .. } = *refused;
-                request_id.map(|id| (id, purpose.unwrap_or_default()))
-            }
+        let (delivery, now) = (turn.delivery, self.clock.now());
+        let failed = |purpose: &str| {
+            Outcome::refused(Status::Failed, now, purpose, OutcomeError::of(ErrorCode::Internal))
         };
-        if let Some((request, purpose)) = attributed {
-            let error = OutcomeError::of(ErrorCode::Internal);
-            let outcome = Outcome::refused(Status::Failed, self.clock.now(), purpose.as_str(), error);
-            self.announce(
-                turn,
-                &Answer { request: &request, to: UNREADABLE, outcome: &outcome, replayed: false },
-            )
-            .await?;
+        match SendRequest::decode(&delivery.body, delivery.properties.timestamp) {
+            Ok(request) => {
+                let purpose = request.purpose.as_str();
+                let (to, outcome) = match self.judge(&request) {
+                    Ok(case) => {
+                        (case.to.to_string(), self.settle_poison(turn, &case, failed(purpose)).await?)
+                    }
+                    Err(refusal) => (refusal.to, failed(purpose)),
+                };
+                let answer = Answer { request: &request.id, to: &to, outcome: &outcome, replayed: false };
+                self.announce(turn, &answer).await?;
+            }
+            Err(refused) => {
+                if let Unacceptable { request_id: Some(request), purpose, .. } = *refused {
+                    let outcome = failed(purpose.unwrap_or_default().as_str());
+                    let answer =
+                        Answer { request: &request, to: UNREADABLE, outcome: &outcome, replayed: false };
+                    self.announce(turn, &answer).await?;
+                }
+            }
         }
         self.set_aside(turn, "panic", "handling the message panicked").await
+    }
+
+    /// A handling that panicked may have sent the message before: only where the store knows of no send has it failed.
+    async fn settle_poison(
+        &self,
+        turn: &Turn<'_>,
+        case: &Case<'_>,
+        failed: Outcome,
+    ) -> Result<Outcome, GiveBack> {
+        let handling = Handling { owner: random_id(), ..case.handling(turn) };
+        let error = Some(OutcomeError::of(ErrorCode::InDoubt));
+        let unknown = Outcome { status: Status::Unknown, error, ..failed.clone() };
+        for outcome in [failed, unknown] {
+            let settle = Settle { handling, outcome: &outcome, refund: Refund::None };
+            match turn.asked("settle", Patience::UntilTold, || self.store.settle(&settle)).await? {
+                Settled::AsSaid => return Ok(outcome),
+                Settled::Before(before) => return Ok(before),
+                Settled::Held => {}
+            }
+        }
+        Err(GiveBack::TakenOver)
     }
 
     async fn set_aside(&self, turn: &Turn<'_>, reason: &'static str, error: &str) -> Result<(), GiveBack> {
@@ -141,6 +170,16 @@ impl Gateway {
         self.publish(turn, message).await?;
         events::set_aside(reason, error);
         Ok(())
+    }
+}
+
+/// What is not the recipient's doing is given back without being counted against it.
+fn refund(outcome: &Outcome) -> Refund {
+    let refused = outcome.error.as_ref().is_some_and(|error| error.code == ErrorCode::ProviderRejected);
+    match outcome.status {
+        Status::Sent | Status::Unknown => Refund::None,
+        Status::Failed if refused => Refund::Counted,
+        Status::Failed | Status::Rejected => Refund::Free,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Asking for a code: the handler publishes a request like any other service.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Json;
@@ -51,15 +51,12 @@ pub(super) async fn send_verification_sms(
             .detail("the token has no `phone_number`")
     })?;
     let to = api.rules.recipient(number).map_err(|refusal| refused(&refusal.error))?;
-    let client_ip = client_address(peer.ip(), &headers, &api.trusted_proxies).to_string();
+    let client_ip = client_address(peer.ip(), &headers, &api.trusted_proxies);
     let request_id = match idempotency_key(&headers)? {
-        // A repeat is answered as its first copy was, so limits are not looked at here: they would refuse it.
         Some(key) => api.request_id_for(&user.sub, key),
-        None => {
-            api.refuse_if_limited(&to, &user.sub, &client_ip).await?;
-            random_request_id()
-        }
+        None => random_request_id(),
     };
+    api.refuse_if_limited(&request_id, &to, &user.sub, client_ip).await?;
     api.publish_request(&request_id, &to, &user, client_ip).await?;
     let resend_after = seconds_rounded_up(api.limits.cooldown);
     let (request_id, to, code_length) = (request_id.to_string(), to.to_string(), api.code_length);
@@ -69,8 +66,15 @@ pub(super) async fn send_verification_sms(
 }
 
 impl Api {
-    /// Says at once what the worker would say a moment later. Only the worker decides: this charges nothing.
-    async fn refuse_if_limited(&self, to: &PhoneNumber, sub: &str, client_ip: &str) -> Result<(), Problem> {
+    /// Says at once what the worker would say a moment later. Only the worker decides: this charges nothing. A repeat is
+    /// answered as its first copy was, whatever the limits are by now.
+    async fn refuse_if_limited(
+        &self,
+        request_id: &RequestId,
+        to: &PhoneNumber,
+        sub: &str,
+        client_ip: IpAddr,
+    ) -> Result<(), Problem> {
         let purpose = Purpose::default();
         let subject = Subject {
             recipient: self.recipients.address(Channel::Sms, to.e164()),
@@ -78,7 +82,7 @@ impl Api {
             user: Some(self.recipients.user(sub)),
             ip: Some(self.recipients.ip(client_ip)),
         };
-        let usage = self.store.usage(&subject, &self.limits).await.map_err(|error| {
+        let usage = self.store.usage(&subject, Some(request_id), &self.limits).await.map_err(|error| {
             events::store_failed("usage", &error, None);
             Problem::store_unavailable()
         })?;
@@ -86,6 +90,9 @@ impl Api {
             let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, code.as_str());
             Err(problem.detail(code.message()).retry_after(wait))
         };
+        if usage.known {
+            return Ok(());
+        }
         if !usage.limited_for.is_zero() {
             return too_many(ErrorCode::RateLimited, usage.limited_for);
         }
@@ -100,7 +107,7 @@ impl Api {
         request_id: &RequestId,
         to: &PhoneNumber,
         user: &User,
-        client_ip: String,
+        client_ip: IpAddr,
     ) -> Result<(), Problem> {
         let at = self.clock.now();
         let request = SendRequestBody {
@@ -108,7 +115,7 @@ impl Api {
             to: to.e164().to_owned(),
             user_id: Some(user.sub.clone()),
             user_name: user.claims.name.clone().filter(|name| name.chars().count() <= 200),
-            client_ip: Some(client_ip),
+            client_ip: Some(client_ip.to_string()),
             locale: user.claims.locale.clone().filter(|locale| is_bcp47(locale)),
             timezone: user.claims.zoneinfo.clone().filter(|zone| jiff::tz::TimeZone::get(zone).is_ok()),
             requested_at: Some(at.to_string()),
@@ -132,7 +139,7 @@ impl Api {
 
     /// The same user's same key names the same request, and no other user's.
     fn request_id_for(&self, sub: &str, key: &str) -> RequestId {
-        let named = self.recipients.user(&format!("{}:{sub}:{key}", sub.len()));
+        let named = self.recipients.idempotency_key(sub, key);
         RequestId::parse(&format!("http-{named}")).expect("hexadecimal digits are visible ASCII")
     }
 }

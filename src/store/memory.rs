@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use super::{
     Admission, Admit, Check, Grant, Handling, KEPT_AFTER, Limits, Mark, Marked, OUTCOME_KEPT, Proposal,
-    REFUSAL_KEPT, Settle, Settled, Store, StoreError, Subject, Usage,
+    REFUNDS_PER_DAY, REFUSAL_KEPT, Refund, Settle, Settled, Store, StoreError, Subject, Usage,
 };
 use crate::clock::Clock;
 use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, ChallengeId, TIME_LEFT_MIN};
@@ -67,6 +67,7 @@ struct Live {
     owner: Option<u64>,
     lease: UnixMillis,
     attempt: u32,
+    until: UnixMillis,
     challenge: Challenge,
     admitted: UnixMillis,
     deadline: UnixMillis,
@@ -140,12 +141,13 @@ impl Store for MemoryStore {
         Ok(self.step(|state, now| state.verify(check, now)))
     }
 
-    async fn usage(&self, subject: &Subject<'_>, limits: &Limits) -> Result<Usage, StoreError> {
-        Ok(self.step(|state, now| state.usage(subject, limits, now)))
-    }
-
-    async fn ping(&self) -> Result<(), StoreError> {
-        Ok(())
+    async fn usage(
+        &self,
+        subject: &Subject<'_>,
+        request: Option<&RequestId>,
+        limits: &Limits,
+    ) -> Result<Usage, StoreError> {
+        Ok(self.step(|state, now| state.usage(subject, request, limits, now)))
     }
 }
 
@@ -173,6 +175,7 @@ impl State {
             owner: Some(ask.handling.owner),
             lease: now.plus(ask.lease),
             attempt: 1,
+            until: now.plus(OUTCOME_KEPT),
             challenge,
             admitted: now,
             deadline,
@@ -189,7 +192,7 @@ impl State {
         let proposal = &ask.proposal;
         let continues = pending.used.is_none()
             && pending.wrong < ask.limits.wrong_per_challenge
-            && pending.expires.since(now) >= ask.code_life / CONTINUE_LIFE_LEFT_DIVISOR
+            && pending.expires.since(now) >= (ask.code_life / CONTINUE_LIFE_LEFT_DIVISOR).max(TIME_LEFT_MIN)
             && ask.kids.contains(&format!(",{},", pending.kid))
             && pending.callers_code == proposal.callers_code
             && (!proposal.callers_code || pending.digest == proposal.digest);
@@ -197,6 +200,9 @@ impl State {
     }
 
     fn allowed(&self, ask: &Admit<'_>, deadline: UnixMillis, now: UnixMillis) -> Result<(), OutcomeError> {
+        if ask.closed {
+            return Err(OutcomeError::of(ErrorCode::ChannelDisabled));
+        }
         if deadline.since(now) < TIME_LEFT_MIN {
             return Err(OutcomeError::of(ErrorCode::Expired));
         }
@@ -217,7 +223,7 @@ impl State {
         [
             wait(LogKey::Sends(recipient), limits.number),
             wait(LogKey::Sends(recipient), limits.number_day),
-            wait(LogKey::Refunds(recipient), limits.refunds),
+            wait(LogKey::Refunds(recipient), REFUNDS_PER_DAY),
             wait(LogKey::All, limits.all),
             subject.user.map_or(Duration::ZERO, |user| wait(LogKey::User(user), limits.user)),
             subject.ip.map_or(Duration::ZERO, |ip| wait(LogKey::Ip(ip), limits.ip)),
@@ -271,16 +277,25 @@ impl State {
 
     fn mark(&mut self, handling: &Handling<'_>, mark: Mark, now: UnixMillis) -> Marked {
         let live = match self.records.get_mut(&record_key(handling)) {
-            Some(Record::Live(live)) if live.owner == Some(handling.owner) && live.until() > now => live,
+            Some(Record::Live(live)) if live.owner == Some(handling.owner) && live.until > now => live,
             _ => return Marked::Lost,
         };
+        let named = (handling.subject.recipient, handling.subject.purpose.to_owned());
+        let pending = self.challenges.get(&named).filter(|pending| pending.used.is_none());
         match mark {
             Mark::Waiting(span) => (live.phase, live.lease) = (Phase::Waiting, now.plus(span)),
+            // The code of a challenge that was used or replaced meanwhile is of no use to anybody.
+            Mark::Sending { .. } if pending.map(|pending| pending.id) != Some(live.challenge.id) => {
+                return Marked::Stale;
+            }
             Mark::Sending { attempt, lease } => {
                 (live.phase, live.attempt, live.lease) = (Phase::Sending, attempt, now.plus(lease));
             }
-            Mark::GivenBack { attempts } => {
-                (live.phase, live.attempt, live.owner) = (Phase::Waiting, attempts, None);
+            Mark::GivenBack { tried, due } => {
+                if live.phase == Phase::Sending {
+                    (live.phase, live.attempt) = (Phase::Waiting, live.attempt - u32::from(!tried));
+                }
+                (live.owner, live.lease) = (None, now.plus(due));
             }
         }
         Marked::Held
@@ -289,25 +304,33 @@ impl State {
     fn settle(&mut self, settle: &Settle<'_>, now: UnixMillis) -> Settled {
         let handling = &settle.handling;
         let key = record_key(handling);
-        if let Some(Record::Ended { owner, outcome, until }) = self.records.get(&key)
-            && *until > now
-        {
-            return if *owner == handling.owner { Settled::AsSaid } else { Settled::Before(outcome.clone()) };
+        let nothing_sent = matches!(settle.outcome.status, Status::Failed | Status::Rejected);
+        match self.records.get(&key).filter(|record| record.until() > now) {
+            Some(Record::Ended { owner, .. }) if *owner == handling.owner => return Settled::AsSaid,
+            Some(Record::Ended { outcome, .. }) => return Settled::Before(outcome.clone()),
+            // Only who holds a request knows that nothing of it was sent.
+            Some(Record::Live(live)) if live.owner != Some(handling.owner) && nothing_sent => {
+                return Settled::Held;
+            }
+            Some(Record::Live(_)) | None => {}
         }
         let kept = if settle.outcome.status == Status::Rejected { REFUSAL_KEPT } else { OUTCOME_KEPT };
         let ended =
             Record::Ended { owner: handling.owner, outcome: settle.outcome.clone(), until: now.plus(kept) };
-        if settle.refund {
-            self.refund(handling, now);
+        if settle.refund == Refund::Counted {
+            let request = Member::Request(handling.subject.recipient, handling.request.clone());
+            let refund = Entry { member: request, at: now };
+            self.append(LogKey::Refunds(handling.subject.recipient), refund, REFUNDS_PER_DAY.window);
+        }
+        if settle.refund != Refund::None {
+            self.refund(handling);
         }
         self.records.insert(key, ended);
         Settled::AsSaid
     }
 
-    fn refund(&mut self, handling: &Handling<'_>, now: UnixMillis) {
+    fn refund(&mut self, handling: &Handling<'_>) {
         let subject = &handling.subject;
-        let refund = Entry { member: Member::Request(subject.recipient, handling.request.clone()), at: now };
-        self.append(LogKey::Refunds(subject.recipient), refund, Duration::from_secs(86_400));
         let charged = [
             Some(LogKey::Sends(subject.recipient)),
             Some(LogKey::All),
@@ -368,13 +391,21 @@ impl State {
         Verdict::Wrong { attempts_left }
     }
 
-    fn usage(&self, subject: &Subject<'_>, limits: &Limits, now: UnixMillis) -> Usage {
+    fn usage(
+        &self,
+        subject: &Subject<'_>,
+        request: Option<&RequestId>,
+        limits: &Limits,
+        now: UnixMillis,
+    ) -> Usage {
+        let record = request.and_then(|request| self.records.get(&(subject.recipient, request.clone())));
         let sends = self.times(&LogKey::Sends(subject.recipient));
         Usage {
             used: quota::used(limits.number, &sends, now),
             used_day: quota::used(limits.number_day, &sends, now),
             limited_for: self.limited_for(subject, limits, now),
             cooldown: self.cooldown(subject.recipient, now),
+            known: record.is_some_and(|record| record.until() > now),
         }
     }
 
@@ -413,7 +444,7 @@ fn deadline(ask: &Admit<'_>, challenge_expires: UnixMillis, now: UnixMillis) -> 
 impl Record {
     fn until(&self) -> UnixMillis {
         match self {
-            Record::Live(live) => live.until(),
+            Record::Live(live) => live.until,
             Record::Ended { until, .. } => *until,
         }
     }
@@ -427,15 +458,15 @@ impl Record {
         };
         if live.owner != Some(ask.handling.owner) {
             let lease_left = live.lease.since(now);
-            if live.owner.is_some() && !lease_left.is_zero() {
+            if !lease_left.is_zero() {
                 return Admission::Busy(lease_left);
             }
             match live.phase {
                 Phase::Waiting => (live.phase, live.attempt) = (Phase::Sending, live.attempt + 1),
                 Phase::Sending | Phase::Doubt => live.phase = Phase::Doubt,
             }
-            (live.owner, live.lease) = (Some(ask.handling.owner), now.plus(ask.lease));
         }
+        (live.owner, live.lease) = (Some(ask.handling.owner), now.plus(ask.lease));
         match live.phase {
             Phase::Doubt => Admission::InDoubt(live.grant(now)),
             Phase::Sending | Phase::Waiting => Admission::Granted(live.grant(now)),
@@ -444,10 +475,6 @@ impl Record {
 }
 
 impl Live {
-    fn until(&self) -> UnixMillis {
-        self.deadline.plus(KEPT_AFTER)
-    }
-
     fn grant(&self, now: UnixMillis) -> Grant {
         Grant {
             attempt: self.attempt,

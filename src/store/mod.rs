@@ -37,11 +37,13 @@ pub trait Store: Send + Sync {
     /// Checks a typed code: counts before it compares.
     async fn verify(&self, check: &Check<'_>) -> Result<Verdict, StoreError>;
 
-    /// How much of its limits a recipient and its user have used. Charges nothing.
-    async fn usage(&self, subject: &Subject<'_>, limits: &Limits) -> Result<Usage, StoreError>;
-
-    /// Answers if the store does.
-    async fn ping(&self) -> Result<(), StoreError>;
+    /// How much of its limits a recipient and its user have used, and whether the request is known. Charges nothing.
+    async fn usage(
+        &self,
+        subject: &Subject<'_>,
+        request: Option<&RequestId>,
+        limits: &Limits,
+    ) -> Result<Usage, StoreError>;
 }
 
 /// The store did not answer. The step may have been made or not: every step can be asked again.
@@ -69,8 +71,6 @@ pub struct Limits {
     pub user: Quota,
     /// Sends for one client address in a sliding hour.
     pub ip: Quota,
-    /// Sends to one number in a sliding day that may be given back: a provider's refusals are no free loop.
-    pub refunds: Quota,
     /// All sends together in a sliding hour.
     pub all: Quota,
     /// The least time between two sends to one number.
@@ -80,6 +80,10 @@ pub struct Limits {
     /// Wrong tries on all challenges of one recipient in a sliding hour.
     pub wrong: Quota,
 }
+
+/// Sends to one number in a sliding day that the provider may refuse and that are given back all the same: its refusals
+/// are no free loop.
+pub const REFUNDS_PER_DAY: Quota = Quota { count: 10, window: Duration::from_secs(86_400) };
 
 /// Whom a send is charged to.
 #[derive(Clone, Copy, Debug)]
@@ -124,6 +128,8 @@ pub struct Admit<'a> {
     pub kids: &'a str,
     /// What is allowed.
     pub limits: &'a Limits,
+    /// Nothing new is sent. What was sent is still told.
+    pub closed: bool,
 }
 
 /// A challenge that could start.
@@ -192,10 +198,12 @@ pub enum Mark {
         /// How long it may take.
         lease: Duration,
     },
-    /// This handling gives the request back after so many finished tries, none of them in doubt.
+    /// This handling gives the request back. Doubt stays doubt.
     GivenBack {
-        /// Tries that the provider refused or never got.
-        attempts: u32,
+        /// The try at hand was made, and is known not to have been accepted.
+        tried: bool,
+        /// The next may not be made sooner than this.
+        due: Duration,
     },
 }
 
@@ -206,6 +214,8 @@ pub enum Marked {
     Held,
     /// The request is no longer this handling's: it was taken over, has ended, or was lost.
     Lost,
+    /// Its challenge was used or replaced meanwhile: its code is of no use any more.
+    Stale,
 }
 
 /// The end of a request.
@@ -215,8 +225,19 @@ pub struct Settle<'a> {
     pub handling: Handling<'a>,
     /// How.
     pub outcome: &'a Outcome,
-    /// Give the charges back: nothing was sent.
-    pub refund: bool,
+    /// What becomes of the charges.
+    pub refund: Refund,
+}
+
+/// What becomes of the charges of a request that ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refund {
+    /// They stay: something was or may have been sent.
+    None,
+    /// They are given back: nothing was sent, through no fault of the recipient's.
+    Free,
+    /// They are given back, and that is counted: the provider refused the message.
+    Counted,
 }
 
 /// The answer to [`Settle`].
@@ -226,6 +247,8 @@ pub enum Settled {
     AsSaid,
     /// It had ended before, so.
     Before(Outcome),
+    /// Another handling holds it, and only that one could know that nothing was sent.
+    Held,
 }
 
 /// The question whether a typed code is right.
@@ -254,11 +277,13 @@ pub struct Usage {
     pub limited_for: Duration,
     /// How long the cooldown lasts.
     pub cooldown: Duration,
+    /// The store has a record of the request.
+    pub known: bool,
 }
 
-/// How long a sent, failed or unknown outcome is kept for repeats.
+/// How long a request in progress, and a sent, failed or unknown outcome are kept for repeats.
 pub(crate) const OUTCOME_KEPT: Duration = Duration::from_secs(86_400);
 /// How long a recorded refusal is kept for repeats.
 pub(crate) const REFUSAL_KEPT: Duration = Duration::from_secs(900);
-/// How much longer than it matters a record or a challenge is kept.
+/// How much longer than its code lives a challenge is kept.
 pub(crate) const KEPT_AFTER: Duration = Duration::from_secs(3600);

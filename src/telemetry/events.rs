@@ -112,6 +112,12 @@ pub fn reply_ignored(request: &str) {
     warn!(request, "reply queue is not allowed and ignored");
 }
 
+/// A caller's reply queue did not get its copy of a result.
+pub fn reply_failed(reason: &'static str) {
+    METRICS.replies_failed.inc();
+    warn!(reason, "reply was not delivered");
+}
+
 /// The store did not answer a step.
 pub fn store_failed(step: &'static str, error: &impl Display, retry_in: Option<Duration>) {
     METRICS.store_failures.get_or_create(&ReasonLabel { reason: step }).inc();

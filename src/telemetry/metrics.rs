@@ -72,6 +72,7 @@ pub(super) struct Metrics {
     pub(super) publish_failures: Counter,
     pub(super) unroutable: Counter,
     pub(super) replies_ignored: Counter,
+    pub(super) replies_failed: Counter,
     pub(super) dead_letters: Family<ReasonLabel, Counter>,
     pub(super) given_back: Counter,
     pub(super) panics: Counter,
@@ -98,6 +99,7 @@ impl Metrics {
             publish_failures: Counter::default(),
             unroutable: Counter::default(),
             replies_ignored: Counter::default(),
+            replies_failed: Counter::default(),
             dead_letters: Family::default(),
             given_back: Counter::default(),
             panics: Counter::default(),
@@ -126,6 +128,7 @@ impl Metrics {
             self.publish_failures.clone(),
         );
         r.register("results_unroutable", "Results that no queue was bound for", self.unroutable.clone());
+        r.register("replies_failed", "Replies that were not confirmed", self.replies_failed.clone());
         r.register("replies_ignored", "Reply queues that are not allowed", self.replies_ignored.clone());
         r.register("dead_letters", "Messages set aside, by reason", self.dead_letters.clone());
         r.register("given_back", "Deliveries put back to the queue", self.given_back.clone());

@@ -14,10 +14,12 @@ use otpost::domain::outcome::SendFailure;
 use otpost::domain::phone::{PhoneNumber, Region};
 use otpost::domain::quota::Quota;
 use otpost::domain::recipient::{Purpose, RecipientKeyring};
+use otpost::domain::request::RequestId;
 use otpost::domain::retry::RetryPolicy;
 use otpost::domain::verdict::Verdict;
 use otpost::flow::admit::Rules;
 use otpost::flow::receive::Worker;
+use otpost::flow::reply::Replies;
 use otpost::flow::verify::Verifier;
 use otpost::flow::{Gateway, Policy};
 use otpost::provider::{Accepted, CredentialFault, Message, Provider};
@@ -180,11 +182,13 @@ impl Store for FlakyStore {
     async fn verify(&self, check: &Check<'_>) -> Result<Verdict, StoreError> {
         self.reach()?.verify(check).await
     }
-    async fn usage(&self, subject: &Subject<'_>, limits: &Limits) -> Result<Usage, StoreError> {
-        self.reach()?.usage(subject, limits).await
-    }
-    async fn ping(&self) -> Result<(), StoreError> {
-        self.reach()?.ping().await
+    async fn usage(
+        &self,
+        subject: &Subject<'_>,
+        request: Option<&RequestId>,
+        limits: &Limits,
+    ) -> Result<Usage, StoreError> {
+        self.reach()?.usage(subject, request, limits).await
     }
 }
 
@@ -207,7 +211,6 @@ impl Default for Options {
                 number_day: Quota { count: 10, window: 24 * HOUR },
                 user: hourly(10),
                 ip: hourly(30),
-                refunds: Quota { count: 10, window: 24 * HOUR },
                 all: hourly(0),
                 cooldown: Duration::ZERO,
                 wrong_per_challenge: 5,
@@ -280,6 +283,7 @@ impl Embedded {
             store: store.clone(),
             provider: world.provider.clone(),
             publisher: Arc::new(world.broker.publisher()),
+            replies: Replies::new(Arc::new(world.broker.publisher())),
             texts: texts(),
             codes: codes.clone(),
             recipients: recipients.clone(),

@@ -7,7 +7,7 @@ use otpost::domain::quota::Quota;
 use otpost::domain::request::RequestId;
 use otpost::domain::time::UnixMillis;
 use otpost::store::memory::MemoryStore;
-use otpost::store::{Check, Limits, Mark, Settle};
+use otpost::store::{Admit, Check, Limits, Mark, Refund, Settle};
 use proptest::prelude::*;
 
 use crate::contract::store::{Ask, HOUR, START, TimedStore, ask, limits, named, sent};
@@ -64,7 +64,7 @@ fn steps() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => passes.prop_map(|milliseconds| Step::Pass { milliseconds }),
         6 => copies().prop_map(Step::Admit),
-        2 => (copies(), 0..3_u8, 1..4_u32).prop_map(|(copy, mark, attempt)| Step::Mark { copy, mark, attempt }),
+        2 => (copies(), 0..4_u8, 1..4_u32).prop_map(|(copy, mark, attempt)| Step::Mark { copy, mark, attempt }),
         3 => (copies(), 0..3_u8).prop_map(|(copy, ends)| Step::Settle { copy, ends }),
         5 => (0..3_u8, 0..40_u64, 0..5_u8, 0..3_u8)
             .prop_map(|(recipient, check_id, digest, kid)| Step::Verify { recipient, check_id, digest, kid }),
@@ -84,7 +84,7 @@ impl Copy {
             owner: self.owner,
             user: (self.user > 0).then(|| named(200 + self.user)),
             limits: tight(),
-            requested_at: self.requested_ago.map(|ago| UnixMillis(now.0 - ago)),
+            requested_at: self.requested_ago.map(|ago| UnixMillis(if ago < 3_000 { 0 } else { now.0 - ago })),
             not_after: self.left.map(|left| UnixMillis(now.0 + left)),
             challenge: 100 + self.challenge,
             digest: self.challenge,
@@ -99,12 +99,18 @@ impl Copy {
 async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String {
     match step {
         Step::Pass { .. } => String::new(),
-        Step::Admit(copy) => format!("{:?}", store.admit(&copy.ask(now).admit()).await.expect("answers")),
+        Step::Admit(copy) => format!(
+            "{:?}",
+            store
+                .admit(&Admit { closed: copy.challenge == 2 && copy.owner == 2, ..copy.ask(now).admit() })
+                .await
+                .expect("answers")
+        ),
         Step::Mark { copy, mark, attempt } => {
             let mark = match mark {
                 0 => Mark::Waiting(Duration::from_millis(7_500)),
                 1 => Mark::Sending { attempt: *attempt, lease: Duration::from_secs(20) },
-                _ => Mark::GivenBack { attempts: *attempt },
+                _ => Mark::GivenBack { tried: *mark == 2, due: Duration::from_secs(u64::from(*attempt) - 1) },
             };
             format!("{:?}", store.mark(&copy.ask(now).handling(), mark).await.expect("answers"))
         }
@@ -116,7 +122,11 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
                 otpost::domain::outcome::Status::Rejected,
             ][usize::from(*ends)];
             let ask = copy.ask(now);
-            let settle = Settle { handling: ask.handling(), outcome: &outcome, refund: *ends > 0 };
+            let settle = Settle {
+                handling: ask.handling(),
+                outcome: &outcome,
+                refund: [Refund::None, Refund::Counted, Refund::Free][usize::from(*ends)],
+            };
             format!("{:?}", store.settle(&settle).await.expect("answers"))
         }
         Step::Verify { recipient, check_id, digest, kid } => {
@@ -134,7 +144,10 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
         }
         Step::Usage { copy } => {
             let ask = copy.ask(now);
-            format!("{:?}", store.usage(&ask.handling().subject, &tight()).await.expect("answers"))
+            format!(
+                "{:?}",
+                store.usage(&ask.handling().subject, Some(&ask.request), &tight()).await.expect("answers")
+            )
         }
     }
 }

@@ -25,7 +25,6 @@ use super::{RPC_TIMEOUT, RabbitSettings, close, connect, topology};
 use crate::broker::{Outgoing, PublishError, Publisher, Target};
 use crate::telemetry::events;
 
-const ROLE: &str = "results";
 /// For a message to be written and confirmed.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a message waits for a connection.
@@ -45,14 +44,14 @@ pub struct RabbitPublisher {
 }
 
 impl RabbitPublisher {
-    /// Starts to connect in the background, for as long as it takes.
-    pub fn start(settings: RabbitSettings) -> RabbitPublisher {
+    /// Starts to connect in the background, for as long as it takes. `role` names the connection in logs and metrics.
+    pub fn start(role: &'static str, settings: RabbitSettings) -> RabbitPublisher {
         let routes = Routes::new(&settings.names);
         let (line_sender, line) = watch::channel(None);
         let (usable_sender, usable) = watch::channel(false);
         let stop = CancellationToken::new();
         let supervisor =
-            Supervisor { settings, line: line_sender, usable: usable_sender, stop: stop.clone() };
+            Supervisor { role, settings, line: line_sender, usable: usable_sender, stop: stop.clone() };
         let supervisor = Mutex::new(Some(tokio::spawn(supervisor.run())));
         RabbitPublisher { routes, line, usable, supervisor, _ended: stop.clone().drop_guard(), stop }
     }
@@ -219,6 +218,7 @@ async fn open_confirming(connection: &Connection) -> Result<Channel, RabbitError
 }
 
 struct Supervisor {
+    role: &'static str,
     settings: RabbitSettings,
     line: watch::Sender<Option<Arc<Line>>>,
     usable: watch::Sender<bool>,
@@ -228,7 +228,7 @@ struct Supervisor {
 impl Supervisor {
     /// Sessions, one after another, until nobody wants any.
     async fn run(self) {
-        let mut pace = Pace::new(ROLE);
+        let mut pace = Pace::new(self.role);
         loop {
             let started = Instant::now();
             let Err(error) = self.session().await else { return };
@@ -248,18 +248,18 @@ impl Supervisor {
             () = self.stop.cancelled() => return Ok(()),
             opened = self.open() => opened?,
         };
-        events::broker_connected(ROLE);
+        events::broker_connected(self.role);
         let ended = self.watch_over(&line, troubles).await;
         self.offer(None);
         close(&line.connection).await;
         if ended.is_ok() {
-            events::broker_closed(ROLE);
+            events::broker_closed(self.role);
         }
         ended
     }
 
     async fn open(&self) -> Result<(Arc<Line>, mpsc::Receiver<Trouble>), RabbitError> {
-        let connection = connect(&self.settings, ROLE).await?;
+        let connection = connect(&self.settings, self.role).await?;
         self.declare(&connection).await?;
         let pipelined = open_confirming(&connection).await?;
         let (troubles, receiver) = mpsc::channel(1);
@@ -310,11 +310,11 @@ impl Supervisor {
             None => return Err(RabbitError::Ended("the connection ended")),
             // While blocked, lapin would queue every message in memory without a limit.
             Some(Event::ConnectionBlocked(reason)) => {
-                events::broker_blocked(ROLE, &reason);
+                events::broker_blocked(self.role, &reason);
                 self.offer(None);
             }
             Some(Event::ConnectionUnblocked) => {
-                events::broker_unblocked(ROLE);
+                events::broker_unblocked(self.role);
                 self.offer(Some(line));
             }
             Some(_) => {}

@@ -3,12 +3,14 @@
 -- Answers one line of words; a stored outcome is the rest of its line.
 --
 -- A record is a line of words too: state, owner, until, and then of a request in progress the rest of what is read
--- below, of one that has ended its outcome as JSON. Nobody owns a request that was given back: its owner is '-'.
+-- below, of one that has ended its outcome as JSON. Nobody owns a request that was given back: its owner is '-', and
+-- its lease ends when its next try is due.
 local record, challenge, sends, refunds, cooldown, all, user, ip = unpack(KEYS)
 local now, owner, request, member, requested, not_after, life, lease, kids = unpack(ARGV, 1, 9)
 local id, kid, digest, callers, purpose, wrong_max = unpack(ARGV, 10, 15)
 local number_count, number_window, day_count, user_count, ip_count, all_count = unpack(ARGV, 16, 21)
 local cooldown_ms, refunds_count, left_min, life_divisor, refusal_kept, kept_after = unpack(ARGV, 22, 27)
+local record_kept, closed = unpack(ARGV, 28, 29)
 
 local HOUR, DAY = 3600000, 86400000
 now = tonumber(now)
@@ -27,15 +29,15 @@ if seen then
     local held_till, attempt, facts = string.match(rest, '^(%S+) (%S+) (.+)$')
     if held_by ~= owner then
       local lease_left = tonumber(held_till) - now
-      if held_by ~= '-' and lease_left > 0 then return 'busy ' .. ms(lease_left) end
+      if lease_left > 0 then return 'busy ' .. ms(lease_left) end
       if state == 'waiting' then
         state, attempt = 'sending', ms(attempt + 1)
       else
         state = 'doubt'
       end
-      local taken = table.concat({state, owner, till, ms(now + lease), attempt, facts}, ' ')
-      redis.call('SET', record, taken, 'KEEPTTL')
     end
+    local taken = table.concat({state, owner, till, ms(now + lease), attempt, facts}, ' ')
+    redis.call('SET', record, taken, 'KEEPTTL')
     return (state == 'doubt' and 'doubt ' or 'granted ') .. attempt .. ' ' .. ms(now) .. ' ' .. facts
   end
 end
@@ -43,13 +45,13 @@ end
 -- The challenge: the pending one while enough of its life is left, else a new one.
 local c = redis.call('HMGET', challenge, 'id', 'kid', 'digest', 'callers', 'expires', 'used', 'wrong')
 local continued = c[1] and not c[6] and tonumber(c[7]) < tonumber(wrong_max)
-  and tonumber(c[5]) - now >= life / life_divisor
+  and tonumber(c[5]) - now >= math.max(life / life_divisor, tonumber(left_min))
   and string.find(kids, ',' .. c[2] .. ',', 1, true)
   and c[4] == callers and (callers == '0' or c[3] == digest)
 local expires = continued and tonumber(c[5]) or now + life
-local asked = tonumber(requested) > 0 and math.min(tonumber(requested), now) or now
+local asked = math.min(tonumber(requested) or now, now)
 local deadline = math.min(asked + life, expires)
-if tonumber(not_after) > 0 then deadline = math.min(deadline, tonumber(not_after)) end
+deadline = math.min(deadline, tonumber(not_after) or deadline)
 
 -- Refusals. They are recorded, so that a repeat gets the same answer.
 local function refuse(code, wait)
@@ -66,6 +68,7 @@ local function wait(key, count, window)
   return math.max(0, tonumber(blocking[2]) + window - now)
 end
 
+if closed == '1' then return refuse('channel_disabled') end
 if deadline - now < tonumber(left_min) then return refuse('expired') end
 local longest = math.max(
   wait(sends, number_count, number_window), wait(sends, day_count, DAY), wait(refunds, refunds_count, DAY),
@@ -94,6 +97,6 @@ else
   redis.call('PEXPIRE', challenge, ms(life + kept_after))
 end
 local facts = table.concat({id, kid, digest, callers, ms(now), ms(expires), ms(deadline)}, ' ')
-local sending = table.concat({'sending', owner, ms(deadline + kept_after), ms(now + lease), '1', facts}, ' ')
-redis.call('SET', record, sending, 'PX', ms(deadline - now + kept_after))
+local sending = table.concat({'sending', owner, ms(now + record_kept), ms(now + lease), '1', facts}, ' ')
+redis.call('SET', record, sending, 'PX', record_kept)
 return 'granted 1 ' .. ms(now) .. ' ' .. facts

@@ -4,7 +4,8 @@
 //! every step is one atomic script, limits over all recipients included.
 
 use crate::domain::recipient::Digest16;
-use crate::store::{Handling, Subject};
+use crate::domain::request::RequestId;
+use crate::store::Subject;
 
 pub(super) struct Keys {
     prefix: String,
@@ -15,8 +16,8 @@ impl Keys {
         Keys { prefix: format!("{{{prefix}}}") }
     }
 
-    pub(super) fn record(&self, handling: &Handling<'_>) -> String {
-        format!("{}:{}:req:{}", self.prefix, handling.subject.recipient, handling.request)
+    pub(super) fn record(&self, subject: &Subject<'_>, request: &RequestId) -> String {
+        format!("{}:{}:req:{request}", self.prefix, subject.recipient)
     }
 
     pub(super) fn challenge(&self, recipient: Digest16, purpose: &str) -> String {

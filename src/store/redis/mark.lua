@@ -1,5 +1,5 @@
 -- How far the handling of an admitted request has come.
--- KEYS  record
+-- KEYS  record, challenge
 local now, owner, mark, attempt, span = unpack(ARGV)
 now = tonumber(now)
 if now == 0 then
@@ -15,9 +15,15 @@ local due = string.format('%.0f', now + span)
 if mark == 'waiting' then
   state, held_till = 'waiting', due
 elseif mark == 'sending' then
+  -- The code of a challenge that was used or replaced meanwhile is of no use to anybody.
+  local c = redis.call('HMGET', KEYS[2], 'id', 'used')
+  if c[1] ~= string.match(facts, '^%S+') or c[2] then return 'stale' end
   state, held_till, tried = 'sending', due, attempt
 else
-  state, held_by, tried = 'waiting', '-', attempt
+  -- Given back: a try that was not made does not count, and doubt stays doubt.
+  if state == 'sending' and mark == 'untried' then tried = string.format('%.0f', tried - 1) end
+  if state == 'sending' then state = 'waiting' end
+  held_by, held_till = '-', due
 end
 redis.call('SET', KEYS[1], table.concat({state, held_by, till, held_till, tried, facts}, ' '), 'KEEPTTL')
 return 'held'

@@ -6,6 +6,7 @@
 
 mod keys;
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,12 +17,13 @@ use sha2::{Digest as _, Sha256};
 
 use self::keys::Keys;
 use super::{
-    Admission, Admit, Check, Grant, Handling, KEPT_AFTER, Limits, Mark, Marked, OUTCOME_KEPT, REFUSAL_KEPT,
-    Settle, Settled, Store, StoreError, Subject, Usage,
+    Admission, Admit, Check, Grant, Handling, KEPT_AFTER, Limits, Mark, Marked, OUTCOME_KEPT,
+    REFUNDS_PER_DAY, REFUSAL_KEPT, Refund, Settle, Settled, Store, StoreError, Subject, Usage,
 };
 use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, ChallengeId, TIME_LEFT_MIN};
 use crate::domain::outcome::{Outcome, Status};
 use crate::domain::recipient::Digest16;
+use crate::domain::request::RequestId;
 use crate::domain::time::{UnixMillis, millis};
 use crate::domain::verdict::Verdict;
 
@@ -30,7 +32,8 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(1_500);
 
 /// A connection to Redis, shared by everything in the process and restored by itself.
 pub struct RedisStore {
-    connection: ConnectionManager,
+    connection: Mutex<ConnectionManager>,
+    client: Client,
     keys: Keys,
     scripts: Scripts,
     /// Replaces the server's clock; 0 leaves it. Tests only.
@@ -50,16 +53,10 @@ impl RedisStore {
     pub fn connect(url: &str, prefix: &str) -> Result<RedisStore, StoreError> {
         let settings = TcpSettings::default().set_nodelay(true).set_user_timeout(Duration::from_secs(3));
         let info = url.into_connection_info().map_err(unavailable)?.set_tcp_settings(settings);
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(Duration::from_millis(800)))
-            .set_response_timeout(Some(Duration::from_millis(1_000)))
-            .set_number_of_retries(1)
-            .set_min_delay(Duration::from_millis(50))
-            .set_max_delay(Duration::from_millis(200))
-            .set_pipeline_buffer_size(512);
         let client = Client::open(info).map_err(unavailable)?;
         Ok(RedisStore {
-            connection: ConnectionManager::new_lazy_with_config(client, config).map_err(unavailable)?,
+            connection: Mutex::new(connection_to(&client).map_err(unavailable)?),
+            client,
             keys: Keys::new(prefix),
             scripts: Scripts {
                 admit: Script::new(include_str!("admit.lua")),
@@ -83,18 +80,47 @@ impl RedisStore {
     }
 
     async fn ask(&self, script: &ScriptInvocation<'_>) -> Result<String, StoreError> {
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection.lock().expect("nothing panics while it holds the lock").clone();
         match tokio::time::timeout(ANSWER_WITHIN, script.invoke_async(&mut connection)).await {
-            Ok(answer) => answer.map_err(unavailable),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                self.leave_replica(&error);
+                Err(unavailable(error))
+            }
             Err(_) => Err(StoreError::Unavailable("no answer in time".to_owned())),
         }
     }
+
+    /// After a failover the old primary may keep our connection, as a replica that refuses every write. The client
+    /// stays with it, so it is left here: the address leads to the new primary.
+    fn leave_replica(&self, error: &redis::RedisError) {
+        let refused = matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "LOADING"));
+        if refused && let Ok(connection) = connection_to(&self.client) {
+            *self.connection.lock().expect("nothing panics while it holds the lock") = connection;
+        }
+    }
+}
+
+fn connection_to(client: &Client) -> redis::RedisResult<ConnectionManager> {
+    let config = ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(Duration::from_millis(800)))
+        .set_response_timeout(Some(Duration::from_millis(1_000)))
+        .set_number_of_retries(1)
+        .set_min_delay(Duration::from_millis(50))
+        .set_max_delay(Duration::from_millis(200))
+        .set_pipeline_buffer_size(512);
+    ConnectionManager::new_lazy_with_config(client.clone(), config)
 }
 
 /// Tells the kind of a fault and the server's error word: a server's message could hold a value.
 fn unavailable(error: redis::RedisError) -> StoreError {
     let word = error.code().map(|code| format!(" ({code})")).unwrap_or_default();
     StoreError::Unavailable(format!("{}{word}", error.category()))
+}
+
+/// A time, or the word that stands for none: 0 is a time like any other.
+fn optional(at: Option<UnixMillis>) -> String {
+    at.map_or_else(|| "-".to_owned(), |at| at.0.to_string())
 }
 
 fn owner_word(owner: u64) -> String {
@@ -119,7 +145,7 @@ impl Store for RedisStore {
         let shared = limits.all.count > 0 || subject.user.is_some() || subject.ip.is_some();
         let mut script = self.scripts.admit.prepare_invoke();
         script
-            .key(self.keys.record(handling))
+            .key(self.keys.record(&handling.subject, handling.request))
             .key(self.keys.challenge(recipient, subject.purpose))
             .key(self.keys.sends(recipient))
             .key(self.keys.refunds(recipient))
@@ -131,8 +157,8 @@ impl Store for RedisStore {
             .arg(owner_word(handling.owner))
             .arg(handling.request.as_str())
             .arg(if shared { member(handling) } else { String::new() })
-            .arg(ask.requested_at.map_or(0, |at| at.0))
-            .arg(ask.not_after.map_or(0, |at| at.0))
+            .arg(optional(ask.requested_at))
+            .arg(optional(ask.not_after))
             .arg(millis(ask.code_life))
             .arg(millis(ask.lease))
             .arg(ask.kids)
@@ -149,11 +175,13 @@ impl Store for RedisStore {
             .arg(subject.ip.map_or(0, |_| limits.ip.count))
             .arg(limits.all.count)
             .arg(millis(limits.cooldown))
-            .arg(limits.refunds.count)
+            .arg(REFUNDS_PER_DAY.count)
             .arg(millis(TIME_LEFT_MIN))
             .arg(CONTINUE_LIFE_LEFT_DIVISOR)
             .arg(millis(REFUSAL_KEPT))
-            .arg(millis(KEPT_AFTER));
+            .arg(millis(KEPT_AFTER))
+            .arg(millis(OUTCOME_KEPT))
+            .arg(u8::from(ask.closed));
         admission(&self.ask(&script).await?).ok_or(StoreError::Garbled { step: "admit" })
     }
 
@@ -161,13 +189,17 @@ impl Store for RedisStore {
         let (word, attempt, span) = match mark {
             Mark::Waiting(span) => ("waiting", 0, span),
             Mark::Sending { attempt, lease } => ("sending", attempt, lease),
-            Mark::GivenBack { attempts } => ("back", attempts, Duration::ZERO),
+            Mark::GivenBack { tried: true, due } => ("tried", 0, due),
+            Mark::GivenBack { tried: false, due } => ("untried", 0, due),
         };
-        let mut script = self.scripts.mark.key(self.keys.record(handling));
+        let subject = &handling.subject;
+        let mut script = self.scripts.mark.key(self.keys.record(&handling.subject, handling.request));
+        script.key(self.keys.challenge(subject.recipient, subject.purpose));
         script.arg(self.time()).arg(owner_word(handling.owner)).arg(word).arg(attempt).arg(millis(span));
         match self.ask(&script).await?.as_str() {
             "held" => Ok(Marked::Held),
             "lost" => Ok(Marked::Lost),
+            "stale" => Ok(Marked::Stale),
             _ => Err(StoreError::Garbled { step: "mark" }),
         }
     }
@@ -178,7 +210,7 @@ impl Store for RedisStore {
         let kept = if settle.outcome.status == Status::Rejected { REFUSAL_KEPT } else { OUTCOME_KEPT };
         let mut script = self.scripts.settle.prepare_invoke();
         script
-            .key(self.keys.record(handling))
+            .key(self.keys.record(&handling.subject, handling.request))
             .key(self.keys.sends(subject.recipient))
             .key(self.keys.refunds(subject.recipient))
             .key(self.keys.all())
@@ -188,15 +220,21 @@ impl Store for RedisStore {
             .arg(owner_word(handling.owner))
             .arg(outcome)
             .arg(millis(kept))
-            .arg(u8::from(settle.refund))
+            .arg(u8::from(matches!(settle.outcome.status, Status::Failed | Status::Rejected)))
+            .arg(match settle.refund {
+                Refund::None => "none",
+                Refund::Free => "free",
+                Refund::Counted => "counted",
+            })
             .arg(handling.request.as_str())
-            .arg(if settle.refund { member(handling) } else { String::new() });
+            .arg(if settle.refund == Refund::None { String::new() } else { member(handling) });
         let answer = self.ask(&script).await?;
         match answer.strip_prefix("before ") {
             Some(outcome) => {
                 stored(outcome).map(Settled::Before).ok_or(StoreError::Garbled { step: "settle" })
             }
             None if answer == "said" => Ok(Settled::AsSaid),
+            None if answer == "held" => Ok(Settled::Held),
             None => Err(StoreError::Garbled { step: "settle" }),
         }
     }
@@ -217,7 +255,12 @@ impl Store for RedisStore {
         verdict(&self.ask(&script).await?).ok_or(StoreError::Garbled { step: "verify" })
     }
 
-    async fn usage(&self, subject: &Subject<'_>, limits: &Limits) -> Result<Usage, StoreError> {
+    async fn usage(
+        &self,
+        subject: &Subject<'_>,
+        request: Option<&RequestId>,
+        limits: &Limits,
+    ) -> Result<Usage, StoreError> {
         let mut script = self.scripts.usage.prepare_invoke();
         script
             .key(self.keys.sends(subject.recipient))
@@ -225,7 +268,11 @@ impl Store for RedisStore {
             .key(self.keys.cooldown(subject.recipient))
             .key(self.keys.all())
             .key(self.keys.user(subject))
-            .key(self.keys.ip(subject))
+            .key(self.keys.ip(subject));
+        if let Some(request) = request {
+            script.key(self.keys.record(subject, request));
+        }
+        script
             .arg(self.time())
             .arg(limits.number.count)
             .arg(millis(limits.number.window))
@@ -233,17 +280,8 @@ impl Store for RedisStore {
             .arg(subject.user.map_or(0, |_| limits.user.count))
             .arg(subject.ip.map_or(0, |_| limits.ip.count))
             .arg(limits.all.count)
-            .arg(limits.refunds.count);
+            .arg(REFUNDS_PER_DAY.count);
         usage(&self.ask(&script).await?).ok_or(StoreError::Garbled { step: "usage" })
-    }
-
-    async fn ping(&self) -> Result<(), StoreError> {
-        let mut connection = self.connection.clone();
-        let ping = redis::cmd("PING");
-        match tokio::time::timeout(ANSWER_WITHIN, ping.query_async::<()>(&mut connection)).await {
-            Ok(answer) => answer.map_err(unavailable),
-            Err(_) => Err(StoreError::Unavailable("no answer in time".to_owned())),
-        }
     }
 }
 
@@ -307,5 +345,6 @@ fn usage(answer: &str) -> Option<Usage> {
         used_day: next()?.try_into().ok()?,
         limited_for: Duration::from_millis(next()?),
         cooldown: Duration::from_millis(next()?),
+        known: next()? == 1,
     })
 }

@@ -1,6 +1,6 @@
 -- The end of a request. The first one said stays.
 -- KEYS  record, sends, refunds, all, user, ip
-local now, owner, outcome, kept, refund, request, member = unpack(ARGV)
+local now, owner, outcome, kept, nothing_sent, refund, request, member = unpack(ARGV)
 local DAY = 86400000
 now = tonumber(now)
 if now == 0 then
@@ -11,16 +11,19 @@ local function ms(n) return string.format('%.0f', n) end
 local seen = redis.call('GET', KEYS[1])
 if seen then
   local state, held_by, till, rest = string.match(seen, '^(%S+) (%S+) (%S+) (.+)$')
-  if state == 'ended' and tonumber(till) > now then
-    if held_by == owner then return 'said' end
-    return 'before ' .. rest
+  if tonumber(till) > now then
+    if state == 'ended' then return held_by == owner and 'said' or 'before ' .. rest end
+    -- Only who holds a request knows that nothing of it was sent.
+    if held_by ~= owner and nothing_sent == '1' then return 'held' end
   end
 end
 redis.call('SET', KEYS[1], table.concat({'ended', owner, ms(now + kept), outcome}, ' '), 'PX', kept)
-if refund == '1' then
+if refund == 'counted' then
   redis.call('ZADD', KEYS[3], ms(now), request)
   redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', ms(now - DAY))
   redis.call('PEXPIRE', KEYS[3], DAY)
+end
+if refund ~= 'none' then
   redis.call('ZREM', KEYS[2], request)
   for i = 4, 6 do redis.call('ZREM', KEYS[i], member) end
 end

@@ -1,5 +1,5 @@
 -- How much of its limits a recipient, its user and its client have used. Charges nothing.
--- KEYS  sends, refunds, cooldown, all, user, ip
+-- KEYS  sends, refunds, cooldown, all, user, ip, and the record if it is asked about one
 local now, number_count, number_window, day_count, user_count, ip_count, all_count, refunds_count = unpack(ARGV)
 local HOUR, DAY = 3600000, 86400000
 now = tonumber(now)
@@ -21,4 +21,6 @@ local longest = math.max(
 local cooldown = math.max(0, tonumber(redis.call('GET', KEYS[3]) or 0) - now)
 local used = redis.call('ZCOUNT', KEYS[1], '(' .. ms(now - number_window), '+inf')
 local used_day = redis.call('ZCOUNT', KEYS[1], '(' .. ms(now - DAY), '+inf')
-return table.concat({used, used_day, ms(longest), ms(cooldown)}, ' ')
+local seen = KEYS[7] and redis.call('GET', KEYS[7])
+local known = seen and tonumber(string.match(seen, '^%S+ %S+ (%S+)')) > now and 1 or 0
+return table.concat({used, used_day, ms(longest), ms(cooldown), known}, ' ')

@@ -13,7 +13,8 @@ use otpost::domain::verdict::Verdict;
 use otpost::store::memory::MemoryStore;
 use otpost::store::redis::RedisStore;
 use otpost::store::{
-    Admission, Admit, Check, Grant, Handling, Limits, Mark, Marked, Proposal, Settle, Settled, Store, Subject,
+    Admission, Admit, Check, Grant, Handling, Limits, Mark, Marked, Proposal, Refund, Settle, Settled, Store,
+    Subject,
 };
 
 use crate::real;
@@ -46,7 +47,6 @@ pub fn limits() -> Limits {
         number_day: Quota { count: 10, window: 24 * HOUR },
         user: Quota { count: 3, window: HOUR },
         ip: Quota { count: 4, window: HOUR },
-        refunds: Quota { count: 10, window: 24 * HOUR },
         all: Quota { count: 0, window: HOUR },
         cooldown: Duration::from_secs(30),
         wrong_per_challenge: 5,
@@ -116,6 +116,7 @@ impl Ask {
             },
             kids: ",k1,k2,",
             limits: &self.limits,
+            closed: false,
         }
     }
 }
@@ -181,7 +182,11 @@ async fn keeps_its_promises(store: &dyn TimedStore) {
     a_cooldown_is_not_given_back_but_a_charge_is(store).await;
     refusals_of_a_provider_are_no_free_loop(store).await;
     a_dead_lease_is_in_doubt_and_a_waiting_one_is_not(store).await;
-    a_request_given_back_is_free_at_once(store).await;
+    a_request_given_back_is_free_when_its_next_try_is_due(store).await;
+    only_who_holds_a_request_can_say_that_nothing_was_sent(store).await;
+    a_try_with_a_code_that_was_used_meanwhile_is_stale(store).await;
+    a_closed_channel_refuses_what_is_new(store).await;
+    any_time_is_a_time(store).await;
     too_little_time_left_is_expired(store).await;
     a_resend_continues_the_challenge_while_it_is_young(store).await;
     a_code_works_once(store).await;
@@ -199,7 +204,7 @@ async fn a_request_is_charged_once_and_answered_the_same_to_its_owner(store: &dy
     let first = granted(admit(store, &request).await);
     assert_eq!(granted(admit(store, &request).await), first);
     assert_eq!(first.attempt, 1);
-    let usage = store.usage(&request.handling().subject, &limits()).await.expect("the store answers");
+    let usage = store.usage(&request.handling().subject, None, &limits()).await.expect("the store answers");
     assert_eq!((usage.used, usage.used_day, usage.cooldown), (1, 1, Duration::from_secs(30)));
 }
 
@@ -207,7 +212,7 @@ async fn an_ended_request_is_replayed_to_others(store: &dyn TimedStore) {
     store.at(START);
     let request = ask(2, "ended");
     granted(admit(store, &request).await);
-    let settle = Settle { handling: request.handling(), outcome: &sent(START), refund: false };
+    let settle = Settle { handling: request.handling(), outcome: &sent(START), refund: Refund::None };
     assert_eq!(store.settle(&settle).await.expect("answers"), Settled::AsSaid);
     let replay = Admission::Ended { outcome: sent(START), ours: false };
     assert_eq!(admit(store, &request.owned_by(2)).await, replay);
@@ -235,9 +240,9 @@ async fn a_cooldown_is_not_given_back_but_a_charge_is(store: &dyn TimedStore) {
     store.at(START);
     let request = ask(4, "refund");
     granted(admit(store, &request).await);
-    let settle = Settle { handling: request.handling(), outcome: &failed(START), refund: true };
+    let settle = Settle { handling: request.handling(), outcome: &failed(START), refund: Refund::Counted };
     store.settle(&settle).await.expect("answers");
-    let usage = store.usage(&request.handling().subject, &limits()).await.expect("the store answers");
+    let usage = store.usage(&request.handling().subject, None, &limits()).await.expect("the store answers");
     assert_eq!(usage.used, 0);
     let refusal = refused(admit(store, &ask(4, "next")).await);
     assert_eq!((refusal.code, refusal.retry_after), (ErrorCode::Cooldown, Some(30)));
@@ -250,7 +255,8 @@ async fn refusals_of_a_provider_are_no_free_loop(store: &dyn TimedStore) {
         store.at(START.plus(Duration::from_secs(30) * number));
         let request = ask(5, &format!("free-{number}"));
         granted(admit(store, &request).await);
-        let settle = Settle { handling: request.handling(), outcome: &failed(START), refund: true };
+        let settle =
+            Settle { handling: request.handling(), outcome: &failed(START), refund: Refund::Counted };
         store.settle(&settle).await.expect("answers");
     }
     store.at(START.plus(Duration::from_secs(600)));
@@ -284,13 +290,68 @@ async fn a_dead_lease_is_in_doubt_and_a_waiting_one_is_not(store: &dyn TimedStor
     assert_eq!(granted(admit(store, &waiting.owned_by(2)).await).attempt, 2);
 }
 
-async fn a_request_given_back_is_free_at_once(store: &dyn TimedStore) {
+async fn a_request_given_back_is_free_when_its_next_try_is_due(store: &dyn TimedStore) {
     store.at(START);
     let request = ask(8, "back");
     let first = granted(admit(store, &request).await);
-    store.mark(&request.handling(), Mark::GivenBack { attempts: 1 }).await.expect("answers");
+    let due = Duration::from_secs(7);
+    store.mark(&request.handling(), Mark::GivenBack { tried: true, due }).await.expect("answers");
+    assert_eq!(admit(store, &request.owned_by(2)).await, Admission::Busy(due));
+    store.at(START.plus(due));
     let second = granted(admit(store, &request.owned_by(2)).await);
     assert_eq!((second.attempt, second.challenge), (2, first.challenge));
+    let untried = Mark::GivenBack { tried: false, due: Duration::ZERO };
+    store.mark(&request.owned_by(2).handling(), untried).await.expect("answers");
+    assert_eq!(
+        granted(admit(store, &request.owned_by(3)).await).attempt,
+        2,
+        "a try that was not made is no try"
+    );
+}
+
+async fn only_who_holds_a_request_can_say_that_nothing_was_sent(store: &dyn TimedStore) {
+    store.at(START);
+    let request = ask(21, "held");
+    granted(admit(store, &request).await);
+    let other = request.owned_by(2);
+    let nothing = Settle { handling: other.handling(), outcome: &failed(START), refund: Refund::Free };
+    assert_eq!(store.settle(&nothing).await.expect("answers"), Settled::Held);
+    let something = Settle { handling: other.handling(), outcome: &sent(START), refund: Refund::None };
+    assert_eq!(store.settle(&something).await.expect("answers"), Settled::AsSaid);
+}
+
+async fn a_try_with_a_code_that_was_used_meanwhile_is_stale(store: &dyn TimedStore) {
+    store.at(START);
+    let request = ask(22, "stale");
+    granted(admit(store, &request).await);
+    store.mark(&request.handling(), Mark::Waiting(LEASE)).await.expect("answers");
+    assert_eq!(verify(store, 22, 1, 72).await, Verdict::Verified);
+    let next = Mark::Sending { attempt: 2, lease: LEASE };
+    assert_eq!(store.mark(&request.handling(), next).await.expect("answers"), Marked::Stale);
+}
+
+async fn a_closed_channel_refuses_what_is_new(store: &dyn TimedStore) {
+    store.at(START);
+    let request = ask(23, "open");
+    granted(admit(store, &request).await);
+    let settle = Settle { handling: request.handling(), outcome: &sent(START), refund: Refund::None };
+    store.settle(&settle).await.expect("answers");
+    let other = request.owned_by(2);
+    let closed = Admit { closed: true, ..other.admit() };
+    let replay = Admission::Ended { outcome: sent(START), ours: false };
+    assert_eq!(store.admit(&closed).await.expect("answers"), replay);
+    let new = ask(24, "new");
+    let refusal = refused(store.admit(&Admit { closed: true, ..new.admit() }).await.expect("answers"));
+    assert_eq!(refusal.code, ErrorCode::ChannelDisabled);
+}
+
+async fn any_time_is_a_time(store: &dyn TimedStore) {
+    store.at(START);
+    let epoch = Some(UnixMillis(0));
+    for (request, not_after, requested_at) in [("not-after", epoch, None), ("requested", None, epoch)] {
+        let ask = Ask { not_after, requested_at, ..ask(25, request) };
+        assert_eq!(refused(admit(store, &ask).await).code, ErrorCode::Expired);
+    }
 }
 
 async fn too_little_time_left_is_expired(store: &dyn TimedStore) {
@@ -393,12 +454,12 @@ async fn the_first_end_stays(store: &dyn TimedStore) {
     let request = ask(20, "end");
     granted(admit(store, &request).await);
     let other = request.owned_by(2);
-    let said = Settle { handling: request.handling(), outcome: &sent(START), refund: false };
-    let against = Settle { handling: other.handling(), outcome: &failed(START), refund: true };
+    let said = Settle { handling: request.handling(), outcome: &sent(START), refund: Refund::None };
+    let against = Settle { handling: other.handling(), outcome: &failed(START), refund: Refund::Counted };
     assert_eq!(store.settle(&said).await.expect("answers"), Settled::AsSaid);
     assert_eq!(store.settle(&said).await.expect("answers"), Settled::AsSaid);
     assert_eq!(store.settle(&against).await.expect("answers"), Settled::Before(sent(START)));
-    let usage = store.usage(&request.handling().subject, &limits()).await.expect("the store answers");
+    let usage = store.usage(&request.handling().subject, None, &limits()).await.expect("the store answers");
     assert_eq!(usage.used, 1, "an end that does not stay gives nothing back");
 }
 

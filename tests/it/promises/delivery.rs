@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use otpost::broker::Properties;
-use otpost::domain::time::UnixMillis;
 use serde_json::json;
 
 use crate::harness::{ALICE, BOB, Embedded, Options, World, request, with};
@@ -145,21 +144,48 @@ async fn a_reply_queue_gets_the_result_only_where_that_is_allowed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_lost_by_the_store_makes_the_same_code_again() {
-    let at = Some(UnixMillis(1_800_000_000_000));
-    let properties = Properties { timestamp: at, ..Properties::default() };
+    let worlds = [World::new(), World::new()];
+    let requested_at = worlds[0].clock.now().to_string();
     let mut codes = Vec::new();
-    for _ in 0..2 {
-        let mut gateway = Embedded::start();
-        // The message's own time is in the future of the paused clock or its past; a code's life starts now at the latest.
-        let now = gateway.world.clock.now();
-        let timestamp = Some(UnixMillis(now.0 / 60_000 * 60_000));
-        gateway.publish_with(&request("r1", ALICE), Properties { timestamp, ..properties.clone() });
-        gateway.result().await;
-        codes.push((timestamp, gateway.posted()[0].code.clone()));
+    for world in worlds {
+        let mut gateway = Embedded::in_world(world, Options::default());
+        gateway.publish(&with("r1", ALICE, json!({"requested_at": requested_at})));
+        gateway.result().await.expect_sent();
+        codes.push(gateway.posted()[0].code.clone());
     }
-    if codes[0].0 == codes[1].0 {
-        assert_eq!(codes[0].1, codes[1].1);
-    }
+    assert_eq!(codes[0], codes[1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn copies_of_a_request_in_progress_are_answered_soon_after_it_ends() {
+    let world = World::new();
+    let mut gateway = Embedded::in_world(world.clone(), Options::default());
+    world.provider.close_gate();
+    gateway.publish(&request("r1", ALICE));
+    gateway.publish(&request("r1", ALICE));
+    world.provider.until_posted(1).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let ended = tokio::time::Instant::now();
+    world.provider.open_gate(1);
+    gateway.result().await.expect_sent();
+    gateway.result().await.expect_sent().expect_replayed(true);
+    assert!(ended.elapsed() < Duration::from_secs(7), "{:?}", ended.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_known_outcome_survives_a_lost_delivery() {
+    let world = World::new();
+    let mut gateway = Embedded::in_world(world.clone(), Options::default());
+    world.provider.close_gate();
+    gateway.publish(&request("r1", ALICE));
+    world.provider.until_posted(1).await;
+    world.store.gone.store(true, std::sync::atomic::Ordering::SeqCst);
+    world.provider.open_gate(1);
+    tokio::time::sleep(Duration::from_secs(1_500)).await;
+    world.store.gone.store(false, std::sync::atomic::Ordering::SeqCst);
+    gateway.result().await.expect_sent();
+    gateway.request("r1", ALICE).await.expect_sent().expect_replayed(true);
+    assert_eq!(world.provider.posted().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -65,3 +65,14 @@ async fn a_request_that_panics_again_and_again_is_answered_and_set_aside() {
     assert_eq!((dead.len(), dead[0].reason.as_str(), dead[0].delivery_count), (1, "panic", 4));
     assert!(!String::from_utf8_lossy(&dead[0].body).contains("3001234567"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_poison_message_that_may_have_been_sent_never_gets_two_different_ends() {
+    let mut gateway = Embedded::with(Options { concurrency: 1, ..Options::default() });
+    gateway.world.provider.panic_next(1);
+    let properties = otpost::broker::Properties { delivery_count: 4, ..Default::default() };
+    gateway.publish_with(&request("r1", ALICE), properties);
+    gateway.result().await.expect("unknown", Some("in_doubt"));
+    gateway.request("r1", ALICE).await.expect("unknown", Some("in_doubt")).expect_replayed(true);
+    assert_eq!(gateway.posted().len(), 1);
+}

@@ -174,3 +174,46 @@ async fn a_refusal_ends_the_request_with_the_providers_number() {
         assert_eq!(ended.body["attempts"], 1);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_between_two_tries_does_not_send_a_code_that_has_expired() {
+    let mut gateway = Embedded::start();
+    let store = gateway.world.store.clone();
+    gateway.world.provider.answer([throttled(Some(300))]);
+    gateway.publish(&with("r1", ALICE, json!({})));
+    gateway.world.provider.until_posted(1).await;
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    store.gone.store(true, std::sync::atomic::Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_secs(650)).await;
+    store.gone.store(false, std::sync::atomic::Ordering::SeqCst);
+    gateway.result().await.expect("failed", Some("expired"));
+    assert_eq!(gateway.posted().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_is_kept_when_its_delivery_goes_back() {
+    let mut gateway = Embedded::start();
+    let store = gateway.world.store.clone();
+    store.gone.store(true, std::sync::atomic::Ordering::SeqCst);
+    gateway.publish(&with("r1", ALICE, json!({})));
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    store.gone.store(false, std::sync::atomic::Ordering::SeqCst);
+    gateway.world.provider.answer([throttled(Some(400))]);
+    gateway.result().await.expect_sent();
+    let posted = gateway.posted();
+    assert_eq!(posted.len(), 2);
+    assert!(posted[1].at - posted[0].at >= Duration::from_secs(400), "{:?}", posted[1].at - posted[0].at);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_code_that_was_used_meanwhile_is_not_sent_again() {
+    let mut gateway = Embedded::start();
+    gateway.world.provider.answer([throttled(Some(60))]);
+    gateway.publish(&with("r1", ALICE, json!({})));
+    gateway.world.provider.until_posted(1).await;
+    gateway.request("r2", ALICE).await.expect_sent();
+    let code = gateway.posted()[1].code.clone();
+    assert_eq!(gateway.verify(ALICE, &code).await, otpost::domain::verdict::Verdict::Verified);
+    gateway.result().await.expect("failed", Some("expired"));
+    assert_eq!(gateway.posted().len(), 2);
+}

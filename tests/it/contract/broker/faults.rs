@@ -125,7 +125,7 @@ async fn a_queue_that_was_deleted_is_declared_again() {
 async fn a_publisher_survives_the_loss_of_its_connection() {
     in_world(async |world: &RabbitWorld| {
         let (proxy, url) = proxied().await;
-        let publisher = RabbitPublisher::start(world.settings_at(&url, 1));
+        let publisher = RabbitPublisher::start("results", world.settings_at(&url, 1));
         let mut connected = publisher.connected();
         publisher.publish(outgoing(RESULT, "m-1")).await.expect("confirmed");
         proxy.refuse();
@@ -146,7 +146,7 @@ async fn a_publisher_survives_the_loss_of_its_connection() {
 #[tokio::test]
 async fn an_exchange_that_was_deleted_is_declared_again() {
     in_world(async |world: &RabbitWorld| {
-        let publisher = RabbitPublisher::start(world.settings(1));
+        let publisher = RabbitPublisher::start("results", world.settings(1));
         publisher.publish(outgoing(RESULT, "m-1")).await.expect("confirmed");
         let channel = world.open_channel().await;
         for (exchange, target) in [
@@ -203,7 +203,7 @@ async fn declaring_twice_changes_nothing_and_tells_what_is_there() {
 #[tokio::test]
 async fn returned_results_disturb_no_other_message() {
     in_world(async |world: &RabbitWorld| {
-        let publisher = Arc::new(RabbitPublisher::start(world.settings(1)));
+        let publisher = Arc::new(RabbitPublisher::start("results", world.settings(1)));
         let mut results = world.reply_queue(&format!("{}.reply", world.names.results())).await;
         let queue = format!("{}.reply", world.names.results());
         let sends: Vec<_> = (0..300)

@@ -123,7 +123,7 @@ impl World for RabbitWorld {
     }
 
     fn publisher(&self) -> Arc<dyn Publisher> {
-        Arc::new(RabbitPublisher::start(self.settings(1)))
+        Arc::new(RabbitPublisher::start("results", self.settings(1)))
     }
 
     async fn send(&self, body: &str, properties: Properties) {
