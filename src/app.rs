@@ -18,7 +18,7 @@ use crate::broker::rabbit::topology;
 use crate::broker::{Names, Publisher, RequestSource};
 use crate::cli::DevProvider;
 use crate::clock::Clock;
-use crate::config::{Role, Settings, Twilio, TwilioSender};
+use crate::config::{Fault, Role, Settings, Twilio, TwilioSender};
 use crate::domain::phone;
 use crate::domain::quota::Quota;
 use crate::domain::retry::RetryPolicy;
@@ -30,16 +30,45 @@ use crate::flow::{Gateway, Policy};
 use crate::http::{self, Api, Readiness, Tokens};
 use crate::provider::simulated::SimulatedProvider;
 use crate::provider::twilio::messages::TwilioMessages;
-use crate::provider::twilio::{Authentication, Sender, TwilioSettings};
+use crate::provider::twilio::{self, Authentication, Sender, TwilioSettings};
 use crate::provider::{CredentialFault, Provider};
 use crate::store::memory::MemoryStore;
 use crate::store::redis::RedisStore;
 use crate::store::{Limits, Store};
-use crate::telemetry::events;
+use crate::telemetry::{self, events};
+use crate::text::lint::TextFault;
 use crate::text::{SmsEncoding, TextSettings, Texts};
 
 /// How long a second try at leaving waits for what the first one began, beyond the grace period.
 const HTTP_DRAIN: Duration = Duration::from_secs(5);
+
+/// What the adapters find wrong with settings, without asking anybody: a start would fail for it.
+///
+/// Must run inside the runtime, which the store's client wants around it; nothing connects.
+pub fn faults(settings: &Settings) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut fault = |name, problem: String| faults.push(Fault::new(name, problem));
+    if rabbit_settings(settings).is_err() {
+        fault("AMQP_URL", "must be a URL, as amqps://user:password@host:5671/%2f".to_owned());
+    }
+    if settings.redis_url.is_some() && redis_store(settings).is_err() {
+        fault("REDIS_URL", "must be a URL, as rediss://user:password@host:6379/0".to_owned());
+    }
+    if let Some(Err(problem)) = settings.jwt.as_ref().map(Tokens::new) {
+        fault("JWT_PUBLIC_KEY", problem.to_string());
+    }
+    // The built-in texts are without fault: what is wrong with one of them is what the brand makes of it.
+    for found in linted_texts(settings).err().into_iter().flatten() {
+        fault("SMS_BRAND", found.problem);
+    }
+    if settings.twilio.as_ref().is_some_and(|set| twilio::base_url(&set.base_url).is_err()) {
+        fault("TWILIO_API_BASE_URL", "must be a URL without user, query or fragment".to_owned());
+    }
+    if let Err(problem) = telemetry::check_filter(&settings.log_filter) {
+        fault("RUST_LOG", problem);
+    }
+    faults
+}
 
 /// Starts what a role asks for, and runs until it is told to stop.
 pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> anyhow::Result<()> {
@@ -70,9 +99,9 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
     let work = run_worker(worker, &settings, &stop);
     let answer = run_http(http, &stop);
     tokio::select! {
-        (unfinished, answered) = async { tokio::join!(work, answer) } => {
+        (worked, answered) = async { tokio::join!(work, answer) } => {
             wiring.close().await;
-            events::stopped(unfinished);
+            events::stopped(worked?);
             answered
         }
         stopped = ops => stopped.context("serving OPS_ADDR"),
@@ -88,18 +117,22 @@ fn word(role: Role) -> &'static str {
     }
 }
 
+/// Answers how many handlings a stop cut off. A source that ends by itself stops everything: a process that takes no
+/// requests and says that it is well helps nobody.
 async fn run_worker(
     worker: Option<(Arc<Gateway>, Box<dyn RequestSource>)>,
     settings: &Settings,
     stop: &CancellationToken,
-) -> usize {
-    match worker {
-        Some((gateway, source)) => {
-            let concurrency = usize::from(settings.concurrency);
-            Worker::new(gateway, concurrency, settings.shutdown_grace, stop.clone()).run(source).await
-        }
-        None => 0,
+) -> anyhow::Result<usize> {
+    let Some((gateway, source)) = worker else { return Ok(0) };
+    let concurrency = usize::from(settings.concurrency);
+    let worker = Worker::new(gateway, concurrency, settings.shutdown_grace, stop.clone());
+    let unfinished = worker.run(source).await;
+    if !stop.is_cancelled() {
+        stop.cancel();
+        bail!("the source of requests ended by itself");
     }
+    Ok(unfinished)
 }
 
 async fn run_http(
@@ -202,7 +235,7 @@ impl Wiring {
         let recipients = settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?;
         let jwt = settings.jwt.as_ref().context("JWT_SECRET or JWT_PUBLIC_KEY must be set")?;
         Ok(Arc::new(Api {
-            tokens: Tokens::new(jwt)?,
+            tokens: Tokens::new(jwt).context("JWT_PUBLIC_KEY")?,
             verifier: Verifier {
                 store: self.store.clone(),
                 codes: settings.codes.clone().context("OTP_SECRET_KEYS must be set")?,
@@ -306,16 +339,16 @@ fn policy(settings: &Settings) -> Policy {
 }
 
 fn texts(settings: &Settings) -> anyhow::Result<Texts> {
+    linted_texts(settings).map_err(|faults| anyhow!("the texts cannot be used: {faults:?}"))
+}
+
+fn linted_texts(settings: &Settings) -> Result<Texts, Vec<TextFault>> {
     let sms_encoding = if settings.gsm7 { SmsEncoding::Gsm7 } else { SmsEncoding::Unicode };
-    let made = Texts::built_in(TextSettings {
+    Texts::built_in(TextSettings {
         brand: settings.brand.clone(),
         sms_encoding,
         default_locale: settings.default_locale.clone(),
         templates: Vec::new(),
-    });
-    made.map_err(|faults| {
-        let faults: Vec<String> = faults.iter().map(|fault| format!("\n  {fault}")).collect();
-        anyhow!("the texts cannot be used:{}", faults.concat())
     })
 }
 
@@ -324,7 +357,11 @@ async fn provider(settings: &Settings, dev_provider: DevProvider) -> anyhow::Res
     let twilio = match (&settings.twilio, dev_provider) {
         (Some(twilio), DevProvider::Twilio) => twilio,
         (None, DevProvider::Twilio) if !settings.is_development() => bail!("TWILIO_ACCOUNT_SID must be set"),
-        _ => return Ok(simulated()),
+        (None, DevProvider::Twilio) => {
+            events::notice("no account at Twilio is set: messages are simulated");
+            return Ok(simulated());
+        }
+        (_, DevProvider::Simulated) => return Ok(simulated()),
     };
     let provider = TwilioMessages::new(twilio_settings(twilio, settings.provider_timeout))?;
     match provider.check_credentials().await {
@@ -433,4 +470,41 @@ Stop with Ctrl-C.
         place(broker, "AMQP_URL"),
         place(store, "REDIS_URL"),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::broker::Delivery;
+
+    /// As a broker's client would be that lost its broker for good.
+    struct Ended;
+
+    #[async_trait]
+    impl RequestSource for Ended {
+        async fn next(&mut self) -> Option<Delivery> {
+            None
+        }
+        async fn cancel(&mut self) {}
+        async fn close(self: Box<Self>) {}
+    }
+
+    #[tokio::test]
+    async fn a_source_that_ends_by_itself_stops_everything_and_is_an_error() {
+        let settings = Settings::read(Role::Dev, std::iter::empty(), "/nowhere/.env".as_ref(), faults);
+        let settings = settings.expect("a laptop needs nothing");
+        let wiring = Wiring::new(&settings).expect("everything in memory");
+        let (gateway, _source) = wiring.worker(&settings, simulated()).expect("a worker");
+        for asked_for in [true, false] {
+            let stop = CancellationToken::new();
+            if asked_for {
+                stop.cancel();
+            }
+            let worker: (_, Box<dyn RequestSource>) = (gateway.clone(), Box::new(Ended));
+            let worked = run_worker(Some(worker), &settings, &stop).await;
+            assert_eq!((worked.is_ok(), stop.is_cancelled()), (asked_for, true));
+        }
+    }
 }

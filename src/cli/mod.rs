@@ -115,7 +115,7 @@ impl From<Exit> for ExitCode {
 /// Runs a command to its end.
 pub async fn run(arguments: Arguments) -> Exit {
     let role = role(&arguments.command);
-    let settings = match Settings::load(role) {
+    let settings = match Settings::load(role, app::faults) {
         Ok(settings) => settings,
         Err(faults) if role == Role::Show => return config::show_faults(&faults, arguments.json),
         Err(faults) => {

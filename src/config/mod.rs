@@ -65,7 +65,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    fn new(name: &str, problem: impl Into<String>) -> Fault {
+    pub(crate) fn new(name: &str, problem: impl Into<String>) -> Fault {
         Fault { name: name.to_owned(), problem: problem.into() }
     }
 }
@@ -229,15 +229,17 @@ pub enum JwtKey {
 
 impl Settings {
     /// Reads the process's environment and, in development, `.env`.
-    pub fn load(role: Role) -> Result<Settings, Faults> {
-        Settings::read(role, std::env::vars_os(), Path::new(".env"))
+    pub fn load(role: Role, check: impl FnOnce(&Settings) -> Vec<Fault>) -> Result<Settings, Faults> {
+        Settings::read(role, std::env::vars_os(), Path::new(".env"), check)
     }
 
-    /// Reads the given variables and, in development, the given file.
+    /// Reads the given variables and, in development, the given file. `check` looks at what could be read, and knows
+    /// rules that only those know who will use it.
     pub fn read(
         role: Role,
         variables: impl Iterator<Item = (OsString, OsString)>,
         dotenv: &Path,
+        check: impl FnOnce(&Settings) -> Vec<Fault>,
     ) -> Result<Settings, Faults> {
         let mut faults = Vec::new();
         let mut variables = raw::environment(variables, &mut faults);
@@ -254,10 +256,17 @@ impl Settings {
         let mut reader = Reader::new(&raw, role, faults);
         reader.notice_unknown(&variables);
         let settings = reader.settings();
-        if reader.faults.is_empty() {
+        let mut faults = reader.faults;
+        for fault in check(&settings) {
+            // One fault a variable: the second would often be the first in other words.
+            if faults.iter().all(|known| known.name != fault.name) {
+                faults.push(fault);
+            }
+        }
+        if faults.is_empty() {
             Ok(settings)
         } else {
-            Err(Faults { faults: reader.faults, shown: settings.shown, notices: settings.notices })
+            Err(Faults { faults, shown: settings.shown, notices: settings.notices })
         }
     }
 

@@ -88,7 +88,8 @@ raw_settings! {
 /// Names and values, however they were given.
 pub(super) type Variables = BTreeMap<String, String>;
 
-/// The process's environment. A variable that is not UTF-8 is none of ours, or a fault if it is.
+/// The process's environment. An empty variable is the same as none, and hides nothing. A variable that is not UTF-8 is
+/// none of ours, or a fault if it is.
 pub(super) fn environment(
     variables: impl Iterator<Item = (OsString, OsString)>,
     faults: &mut Vec<Fault>,
@@ -97,6 +98,7 @@ pub(super) fn environment(
     for (name, value) in variables {
         let Ok(name) = name.into_string() else { continue };
         match value.into_string() {
+            Ok(value) if value.trim().is_empty() => {}
             Ok(value) => drop(read.insert(name, value)),
             Err(_) if is_ours(&name) => faults.push(Fault::new(&name, "is not valid UTF-8")),
             Err(_) => {}
@@ -147,15 +149,25 @@ pub(super) fn read(variables: &Variables) -> RawSettings {
 }
 
 /// Settings of the service that otpost replaces, or of the contract, that this version does not follow yet.
-pub(super) const LATER: [&str; 8] = [
+pub(super) const LATER: [&str; 18] = [
     "TWILIO_VERIFY_SERVICE_SID",
     "TWILIO_SENDER_MPS",
     "TWILIO_STATUS_CALLBACK_URL",
+    "TWILIO_VERIFY_BASE_URL",
     "SMS_PROVIDER",
     "EMAIL_OTP_ENABLED",
+    "EMAIL_PROVIDER",
+    "EMAIL_FROM",
+    "SENDGRID_API_KEY",
+    "SENDGRID_API_BASE_URL",
+    "SENDGRID_WEBHOOK_PUBLIC_KEY",
+    "SMTP_URL",
     "DEFAULT_TIMEZONE",
     "TEMPLATES_DIR",
     "IN_DOUBT_POLICY",
+    "HTTP_SEND_WAIT_MS",
+    "RECEIPT_WAIT_HOURS",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
 ];
 
 /// Variables that look like settings of ours and are none, as a misspelt one would.

@@ -119,6 +119,10 @@ impl<'a> Reader<'a> {
         if settings.prefetch < settings.concurrency {
             self.fault("WORKER_PREFETCH", "must be at least WORKER_CONCURRENCY");
         }
+        if self.needs("TWILIO") && settings.shutdown_grace < settings.provider_timeout {
+            let cause = "SHUTDOWN_GRACE_SECONDS is less than PROVIDER_TIMEOUT_SECONDS";
+            self.notices.push(format!("{cause}: sends that a stop cuts off end as unknown"));
+        }
         Settings {
             notices: std::mem::take(&mut self.notices),
             shown: std::mem::take(&mut self.shown),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::receive::{GiveBack, Patience, Turn};
+use super::receive::{GiveBack, Turn, Until};
 use super::{Gateway, outage_waits};
 use crate::domain::challenge::ChallengeId;
 use crate::domain::code::{Code, CodeScope};
@@ -182,7 +182,7 @@ impl Gateway {
                 limits: &self.policy.limits,
                 closed: !self.rules.sms_enabled,
             };
-            let asked = turn.asked("admit", Patience::UntilStop, || self.store.admit(&ask)).await;
+            let asked = turn.asked("admit", Until::Stop, || self.store.admit(&ask)).await;
             let admission = match asked {
                 Ok(admission) => admission,
                 Err(reason) => {
@@ -205,7 +205,7 @@ impl Gateway {
                     // It ends with its lease at the latest, and mostly at once.
                     turn.slot.lend();
                     let wait = waits.next().expect("the waits have no end").min(lease_left);
-                    turn.rest(wait, Patience::UntilStop).await?;
+                    turn.rest(wait, Until::Stop).await?;
                     turn.regain().await?;
                 }
             }

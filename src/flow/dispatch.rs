@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::Gateway;
 use super::admit::{Case, Leave};
-use super::receive::{GiveBack, Patience, Turn};
+use super::receive::{GiveBack, Turn, Until};
 use crate::domain::challenge::TIME_LEFT_MIN;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, SendFailure, Status};
 use crate::domain::retry::{Retry, after_failure};
@@ -113,12 +113,12 @@ impl Gateway {
     async fn wait_to_retry(&self, turn: &Turn<'_>, case: &Case<'_>, wait: Duration) -> Result<(), GiveBack> {
         let handling = case.handling(turn);
         let waiting = Mark::Waiting(wait + WAITING_LEASE_SLACK);
-        let marked = turn.asked("mark", Patience::UntilTold, || self.store.mark(&handling, waiting)).await?;
+        let marked = turn.asked("mark", Until::Told, || self.store.mark(&handling, waiting)).await?;
         if marked == Marked::Lost {
             return Err(GiveBack::TakenOver);
         }
         let until = Instant::now() + wait;
-        let rested = turn.rest(wait, Patience::UntilStop).await;
+        let rested = turn.rest(wait, Until::Stop).await;
         if rested.is_err() {
             self.give_back(turn, case, true, until.saturating_duration_since(Instant::now())).await;
         }
@@ -128,7 +128,7 @@ impl Gateway {
     async fn mark_sending(&self, turn: &Turn<'_>, case: &Case<'_>, attempt: u32) -> Result<Marked, GiveBack> {
         let handling = case.handling(turn);
         let sending = Mark::Sending { attempt, lease: self.lease() };
-        let marked = turn.asked("mark", Patience::UntilStop, || self.store.mark(&handling, sending)).await;
+        let marked = turn.asked("mark", Until::Stop, || self.store.mark(&handling, sending)).await;
         if marked.is_err() {
             self.give_back(turn, case, false, Duration::ZERO).await;
         }

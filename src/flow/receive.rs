@@ -149,13 +149,13 @@ impl GiveBack {
 
 /// What a wait gives way to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Patience {
+pub(super) enum Until {
     /// Nothing is lost by giving the delivery back: a stop, a lost delivery and a long hold end the wait.
-    UntilStop,
+    Stop,
     /// What is known is to be told: only a lost delivery ends the wait, as its next handling tells it then.
-    UntilTold,
+    Told,
     /// What is known is known to this handling alone: only the end of the process ends the wait.
-    UntilRecorded,
+    Recorded,
 }
 
 /// One handling of one delivery.
@@ -171,11 +171,11 @@ pub(super) struct Turn<'a> {
 
 impl Turn<'_> {
     /// Waits, unless the delivery has to go back.
-    pub(super) async fn rest(&self, wait: Duration, patience: Patience) -> Result<(), GiveBack> {
-        if self.delivery.is_lost() && patience != Patience::UntilRecorded {
+    pub(super) async fn rest(&self, wait: Duration, until: Until) -> Result<(), GiveBack> {
+        if self.delivery.is_lost() && until != Until::Recorded {
             return Err(GiveBack::Lost);
         }
-        if patience != Patience::UntilStop {
+        if until != Until::Stop {
             tokio::time::sleep(wait).await;
             return Ok(());
         }
@@ -201,7 +201,7 @@ impl Turn<'_> {
     pub(super) async fn asked<T, Asked>(
         &self,
         step: &'static str,
-        patience: Patience,
+        until: Until,
         ask: impl Fn() -> Asked,
     ) -> Result<T, GiveBack>
     where
@@ -214,7 +214,7 @@ impl Turn<'_> {
                 Err(error) => {
                     let wait = waits.get_or_insert_with(outage_waits).next().expect("the waits have no end");
                     events::store_failed(step, &error, Some(wait));
-                    self.rest(wait, patience).await?;
+                    self.rest(wait, until).await?;
                 }
             }
         }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::admit::{Case, UNREADABLE};
-use super::receive::{GiveBack, Patience, Turn};
+use super::receive::{GiveBack, Turn, Until};
 use super::{Gateway, outage_waits, random_id};
 use crate::broker::{DeadHeaders, Outgoing, Target};
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, SendResult, Status};
@@ -33,7 +33,7 @@ impl Gateway {
         outcome: Outcome,
     ) -> Result<(Outcome, bool), GiveBack> {
         let settle = Settle { handling: case.handling(turn), outcome: &outcome, refund: refund(&outcome) };
-        match turn.asked("settle", Patience::UntilRecorded, || self.store.settle(&settle)).await? {
+        match turn.asked("settle", Until::Recorded, || self.store.settle(&settle)).await? {
             Settled::AsSaid => Ok((outcome, false)),
             Settled::Before(before) => Ok((before, true)),
             Settled::Held => Err(GiveBack::TakenOver),
@@ -80,7 +80,7 @@ impl Gateway {
             };
             let wait = waits.get_or_insert_with(outage_waits).next().expect("the waits have no end");
             events::publish_failed(&error, Some(wait));
-            turn.rest(wait, Patience::UntilTold).await?;
+            turn.rest(wait, Until::Told).await?;
         }
     }
 
@@ -142,7 +142,7 @@ impl Gateway {
         let unknown = Outcome { status: Status::Unknown, error, ..failed.clone() };
         for outcome in [failed, unknown] {
             let settle = Settle { handling, outcome: &outcome, refund: Refund::None };
-            match turn.asked("settle", Patience::UntilTold, || self.store.settle(&settle)).await? {
+            match turn.asked("settle", Until::Told, || self.store.settle(&settle)).await? {
                 Settled::AsSaid => return Ok(outcome),
                 Settled::Before(before) => return Ok(before),
                 Settled::Held => {}

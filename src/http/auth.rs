@@ -27,7 +27,7 @@ pub struct Tokens {
 
 /// The key cannot check tokens.
 #[derive(Debug, thiserror::Error)]
-#[error("JWT_PUBLIC_KEY must be a public key in PEM: RSA of 2048 bits or more, P-256 or Ed25519")]
+#[error("must be a public key in PEM: RSA of 2048 bits or more, P-256 or Ed25519")]
 pub struct TokenFault;
 
 /// What a token says of whom it was given to: OpenID Connect's standard claims, and OAuth's scope.

@@ -13,7 +13,7 @@ use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, Layer};
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 /// Crates that print frames, requests or headers below `info`: those hold codes, numbers and credentials.
 const QUIET: [&str; 7] = ["lapin", "amq_protocol", "hyper", "reqwest", "h2", "redis", "rustls"];
@@ -31,6 +31,11 @@ pub fn start_logging(filter: &str, json: bool) -> Result<(), String> {
         registry.with(layer.with_target(false).with_ansi(std::io::stdout().is_terminal())).try_init()
     };
     started.map_err(|error| error.to_string())
+}
+
+/// Says what is wrong with a filter, if anything is.
+pub fn check_filter(filter: &str) -> Result<(), String> {
+    filter_of::<Registry>(filter).map(drop)
 }
 
 /// The filter as given. It may ask for less than is allowed, and never for more.

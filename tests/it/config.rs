@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use otpost::app;
 use otpost::config::{Environment, JwtKey, Role, Settings, Shown, TwilioSender, signing_secret};
 use otpost::domain::code::CodeKeyring;
 use secrecy::ExposeSecret as _;
@@ -44,7 +45,10 @@ fn with<'a>(base: Pairs<'a>, changes: &[(&'a str, &'a str)]) -> Pairs<'a> {
 }
 
 fn read_os(role: Role, variables: Vec<(OsString, OsString)>, dotenv: &Path) -> Result<Settings, Told> {
-    Settings::read(role, variables.into_iter(), dotenv).map_err(|faults| Told {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let _inside = runtime.enter();
+    Settings::read(role, variables.into_iter(), dotenv, app::faults).map_err(|faults| Told {
         names: faults.faults.iter().map(|fault| fault.name.clone()).collect(),
         text: format!("{faults} {:?}", faults.faults),
         shown: faults.shown,
@@ -158,6 +162,40 @@ fn a_bad_configuration_reports_every_fault_and_starts_nothing() {
     for told in ["hunter2", "77777", "7.7777", "staging", "spaces"] {
         assert!(!text.contains(told), "{told} is told: {text}");
     }
+}
+
+#[test]
+fn what_would_fail_a_start_is_told_beside_every_other_fault() {
+    let bad = [
+        ("AMQP_URL", "amqp://u:hunter2@host:port"),
+        ("REDIS_URL", "redis://[hunter2"),
+        ("SMS_BRAND", "hunter2345"),
+        ("JWT_SECRET", ""),
+        ("JWT_PUBLIC_KEY", "hunter2"),
+        ("TWILIO_API_BASE_URL", "https://user:hunter2@twilio.example"),
+        ("RUST_LOG", "hunter2=="),
+    ];
+    for (name, value) in bad.iter().filter(|(_, value)| !value.is_empty()) {
+        let pairs =
+            with(production(), &[("JWT_SECRET", if *name == "JWT_PUBLIC_KEY" { "" } else { JWT_SECRET })]);
+        let text = expect_faults(Role::Show, &with(pairs, &[(name, value)]), &[name]);
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+    let mut names: Vec<_> =
+        bad.iter().filter(|(_, value)| !value.is_empty()).map(|(name, _)| *name).collect();
+    for role in [Role::Worker, Role::Http, Role::Show] {
+        expect_faults(role, &with(production(), &bad), &names);
+    }
+    names.push("OTP_CODE_LENGTH");
+    let all = with(with(production(), &bad), &[("OTP_CODE_LENGTH", "none")]);
+    let text = expect_faults(Role::Serve, &all, &names);
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn a_brand_is_one_fault_however_many_texts_it_spoils() {
+    let brand = [("SMS_BRAND", "Shop\u{e000}\u{e001}\u{e002}"), ("SMS_ENCODING", "unicode")];
+    expect_faults(Role::Worker, &with(production(), &brand), &["SMS_BRAND"]);
 }
 
 #[test]
@@ -325,6 +363,18 @@ fn a_dotenv_file_is_read_in_development_only_and_never_over_the_environment() {
 }
 
 #[test]
+fn an_empty_variable_hides_nothing_that_a_dotenv_file_says() {
+    let file = File::of("SMS_BRAND=FromFile\n");
+    for empty in ["", " "] {
+        let settings = read_with(Role::Dev, &[("SMS_BRAND", empty)], &file.0);
+        assert_eq!(
+            settings.map(|settings| settings.brand).map_err(|told| told.text),
+            Ok("FromFile".to_owned())
+        );
+    }
+}
+
+#[test]
 fn a_broken_dotenv_file_is_a_fault_where_it_is_read_and_nothing_of_it_is_told() {
     let file = File::of("SMS_BRAND=Good\nJWT SECRET hunter2\n");
     let told = read_with(Role::Dev, &[], &file.0).err().expect("a fault");
@@ -357,9 +407,6 @@ fn an_empty_variable_is_no_variable() {
     ];
     for value in ["", "  ", "\t\n"] {
         let changes: Vec<_> = empty.iter().map(|name| (*name, value)).collect();
-        // The path of a file is taken as it is; a blank one is a mistake worth telling.
-        let changes: Vec<_> =
-            changes.into_iter().filter(|(name, _)| value.is_empty() || !name.ends_with("_FILE")).collect();
         let settings = expect(Role::Serve, &with(production(), &changes));
         assert_eq!((settings.code_length.get(), settings.brand.as_str()), (6, "MeStore"));
         assert!(settings.shown.iter().filter(|shown| empty.contains(&shown.name)).all(|shown| !shown.given));
@@ -400,6 +447,26 @@ fn a_misspelt_setting_is_noticed_without_its_value() {
         assert!(notice.starts_with(name) && !notice.contains("hunter2"), "{notice}");
     }
     assert!(expect(Role::Serve, &with(production(), &[("PATH", "/bin"), ("HOME", "/")])).notices.is_empty());
+}
+
+#[test]
+fn a_setting_of_another_version_is_noticed_whatever_it_begins_with() {
+    for name in ["HTTP_SEND_WAIT_MS", "SENDGRID_API_KEY", "SMTP_URL", "EMAIL_FROM", "SMS_PROVIDER"] {
+        let notices = expect(Role::Serve, &with(production(), &[(name, "hunter2")])).notices;
+        assert_eq!(notices, [format!("{name} is set, but not supported by this version: it has no effect")]);
+    }
+}
+
+#[test]
+fn a_grace_that_cuts_slow_sends_off_is_noticed_where_messages_are_sent() {
+    let short = with(production(), &[("SHUTDOWN_GRACE_SECONDS", "14")]);
+    for role in [Role::Worker, Role::Serve, Role::Show] {
+        let notices = expect(role, &short).notices;
+        assert!(matches!(&notices[..], [only] if only.starts_with("SHUTDOWN_GRACE_SECONDS")), "{notices:?}");
+    }
+    assert!(expect(Role::Http, &short).notices.is_empty());
+    let enough = with(production(), &[("SHUTDOWN_GRACE_SECONDS", "15")]);
+    assert!(expect(Role::Worker, &enough).notices.is_empty());
 }
 
 #[test]

@@ -173,7 +173,8 @@ fn may_use_proxy(base: &Url) -> bool {
     base.scheme() == "https" && !loopback
 }
 
-fn base_url(text: &str) -> Result<Url, TwilioSettingsFault> {
+/// A URL as the API is found by, or the rule that it breaks.
+pub(crate) fn base_url(text: &str) -> Result<Url, TwilioSettingsFault> {
     let url = Url::parse(text).map_err(|_| fault("the base URL is not a URL"))?;
     let plain = url.username().is_empty() && url.password().is_none();
     if !matches!(url.scheme(), "https" | "http") {
