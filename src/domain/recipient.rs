@@ -32,7 +32,7 @@ impl Purpose {
     /// The rule, for messages.
     pub const RULE_SENTENCE: &'static str = "must be 1 to 32 of a-z, 0-9, _ and -";
 
-    /// Reads a purpose, or `None` if it breaks [`Purpose::RULE`].
+    /// Reads a purpose, or `None` if it breaks [`Purpose::RULE_SENTENCE`].
     pub fn parse(text: &str) -> Option<Purpose> {
         let allowed =
             |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';

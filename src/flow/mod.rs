@@ -4,7 +4,7 @@
 //! and its outcome [settled](settle): recorded, published and confirmed, and only then acknowledged. The other
 //! entrance is [verify]: a code that a person typed.
 //!
-//! `Ok` is an answer: the caller gets a result. [`GiveBack`] means that the broker keeps the message.
+//! `Ok` is an answer: the caller gets a result. `GiveBack` means that the broker keeps the message.
 //! Not here: what RabbitMQ, Redis or Twilio are. The flow knows three seams and no adapter.
 
 pub mod admit;

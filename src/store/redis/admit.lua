@@ -12,13 +12,7 @@ local number_count, number_window, day_count, user_count, ip_count, all_count = 
 local cooldown_ms, refunds_count, left_min, life_divisor, refusal_kept, kept_after = unpack(ARGV, 22, 27)
 local record_kept, closed = unpack(ARGV, 28, 29)
 
-local HOUR, DAY = 3600000, 86400000
-now = tonumber(now)
-if now == 0 then
-  local t = redis.call('TIME')
-  now = t[1] * 1000 + math.floor(t[2] / 1000)
-end
-local function ms(n) return string.format('%.0f', n) end
+now = clock(now)
 
 -- A request that was seen before.
 local seen = redis.call('GET', record)
@@ -61,32 +55,21 @@ local function refuse(code, wait)
   redis.call('SET', record, table.concat({'ended', owner, ms(now + refusal_kept), outcome}, ' '), 'PX', refusal_kept)
   return 'ended 1 ' .. outcome
 end
-local function wait(key, count, window)
-  if count == '0' then return 0 end
-  local blocking = redis.call('ZREVRANGE', key, count - 1, count - 1, 'WITHSCORES')
-  if not blocking[2] then return 0 end
-  return math.max(0, tonumber(blocking[2]) + window - now)
-end
 
 if closed == '1' then return refuse('channel_disabled') end
 if deadline - now < tonumber(left_min) then return refuse('expired') end
 local longest = math.max(
-  wait(sends, number_count, number_window), wait(sends, day_count, DAY), wait(refunds, refunds_count, DAY),
-  wait(all, all_count, HOUR), wait(user, user_count, HOUR), wait(ip, ip_count, HOUR))
+  wait(sends, number_count, number_window, now), wait(sends, day_count, DAY, now), wait(refunds, refunds_count, DAY, now),
+  wait(all, all_count, HOUR, now), wait(user, user_count, HOUR, now), wait(ip, ip_count, HOUR, now))
 if longest > 0 then return refuse('rate_limited', longest) end
 local cool_until = tonumber(redis.call('GET', cooldown) or 0)
 if cool_until > now then return refuse('cooldown', cool_until - now) end
 
 -- Granted: charge every limit once, then record it.
-local function charge(key, name, window)
-  redis.call('ZADD', key, ms(now), name)
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', ms(now - window))
-  redis.call('PEXPIRE', key, ms(window))
-end
-if number_count ~= '0' or day_count ~= '0' then charge(sends, request, math.max(number_window, DAY)) end
-if all_count ~= '0' then charge(all, member, HOUR) end
-if user_count ~= '0' then charge(user, member, HOUR) end
-if ip_count ~= '0' then charge(ip, member, HOUR) end
+if number_count ~= '0' or day_count ~= '0' then append(sends, request, math.max(number_window, DAY), now) end
+if all_count ~= '0' then append(all, member, HOUR, now) end
+if user_count ~= '0' then append(user, member, HOUR, now) end
+if ip_count ~= '0' then append(ip, member, HOUR, now) end
 if cooldown_ms ~= '0' then redis.call('SET', cooldown, ms(now + cooldown_ms), 'PX', cooldown_ms) end
 if continued then
   id, kid, digest = c[1], c[2], c[3]

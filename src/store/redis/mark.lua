@@ -1,17 +1,13 @@
 -- How far the handling of an admitted request has come.
 -- KEYS  record, challenge
 local now, owner, mark, attempt, span = unpack(ARGV)
-now = tonumber(now)
-if now == 0 then
-  local t = redis.call('TIME')
-  now = t[1] * 1000 + math.floor(t[2] / 1000)
-end
+now = clock(now)
 local seen = redis.call('GET', KEYS[1])
 if not seen then return 'lost' end
 local state, held_by, till, rest = string.match(seen, '^(%S+) (%S+) (%S+) (.+)$')
 if state == 'ended' or held_by ~= owner or tonumber(till) <= now then return 'lost' end
 local held_till, tried, facts = string.match(rest, '^(%S+) (%S+) (.+)$')
-local due = string.format('%.0f', now + span)
+local due = ms(now + span)
 if mark == 'waiting' then
   state, held_till = 'waiting', due
 elseif mark == 'sending' then
@@ -21,7 +17,7 @@ elseif mark == 'sending' then
   state, held_till, tried = 'sending', due, attempt
 else
   -- Given back: a try that was not made does not count, and doubt stays doubt.
-  if state == 'sending' and mark == 'untried' then tried = string.format('%.0f', tried - 1) end
+  if state == 'sending' and mark == 'untried' then tried = ms(tried - 1) end
   if state == 'sending' then state = 'waiting' end
   held_by, held_till = '-', due
 end

@@ -59,11 +59,11 @@ impl RedisStore {
             client,
             keys: Keys::new(prefix),
             scripts: Scripts {
-                admit: Script::new(include_str!("admit.lua")),
-                mark: Script::new(include_str!("mark.lua")),
-                settle: Script::new(include_str!("settle.lua")),
-                verify: Script::new(include_str!("verify.lua")),
-                usage: Script::new(include_str!("usage.lua")),
+                admit: script(include_str!("admit.lua")),
+                mark: script(include_str!("mark.lua")),
+                settle: script(include_str!("settle.lua")),
+                verify: script(include_str!("verify.lua")),
+                usage: script(include_str!("usage.lua")),
             },
             time: Default::default(),
         })
@@ -99,6 +99,10 @@ impl RedisStore {
             *self.connection.lock().expect("nothing panics while it holds the lock") = connection;
         }
     }
+}
+
+fn script(body: &str) -> Script {
+    Script::new(&format!("{}\n{body}", include_str!("prelude.lua")))
 }
 
 fn connection_to(client: &Client) -> redis::RedisResult<ConnectionManager> {

@@ -1,13 +1,7 @@
 -- The end of a request. The first one said stays.
 -- KEYS  record, sends, refunds, all, user, ip
 local now, owner, outcome, kept, nothing_sent, refund, request, member = unpack(ARGV)
-local DAY = 86400000
-now = tonumber(now)
-if now == 0 then
-  local t = redis.call('TIME')
-  now = t[1] * 1000 + math.floor(t[2] / 1000)
-end
-local function ms(n) return string.format('%.0f', n) end
+now = clock(now)
 local seen = redis.call('GET', KEYS[1])
 if seen then
   local state, held_by, till, rest = string.match(seen, '^(%S+) (%S+) (%S+) (.+)$')
@@ -19,9 +13,7 @@ if seen then
 end
 redis.call('SET', KEYS[1], table.concat({'ended', owner, ms(now + kept), outcome}, ' '), 'PX', kept)
 if refund == 'counted' then
-  redis.call('ZADD', KEYS[3], ms(now), request)
-  redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', ms(now - DAY))
-  redis.call('PEXPIRE', KEYS[3], DAY)
+  append(KEYS[3], request, DAY, now)
 end
 if refund ~= 'none' then
   redis.call('ZREM', KEYS[2], request)

@@ -1,23 +1,10 @@
 -- How much of its limits a recipient, its user and its client have used. Charges nothing.
 -- KEYS  sends, refunds, cooldown, all, user, ip, and the record if it is asked about one
 local now, number_count, number_window, day_count, user_count, ip_count, all_count, refunds_count = unpack(ARGV)
-local HOUR, DAY = 3600000, 86400000
-now = tonumber(now)
-if now == 0 then
-  local t = redis.call('TIME')
-  now = t[1] * 1000 + math.floor(t[2] / 1000)
-end
-local function ms(n) return string.format('%.0f', n) end
-local function wait(key, count, window)
-  count = tonumber(count)
-  if count == 0 then return 0 end
-  local blocking = redis.call('ZREVRANGE', key, count - 1, count - 1, 'WITHSCORES')
-  if not blocking[2] then return 0 end
-  return math.max(0, tonumber(blocking[2]) + window - now)
-end
+now = clock(now)
 local longest = math.max(
-  wait(KEYS[1], number_count, number_window), wait(KEYS[1], day_count, DAY), wait(KEYS[2], refunds_count, DAY),
-  wait(KEYS[4], all_count, HOUR), wait(KEYS[5], user_count, HOUR), wait(KEYS[6], ip_count, HOUR))
+  wait(KEYS[1], number_count, number_window, now), wait(KEYS[1], day_count, DAY, now), wait(KEYS[2], refunds_count, DAY, now),
+  wait(KEYS[4], all_count, HOUR, now), wait(KEYS[5], user_count, HOUR, now), wait(KEYS[6], ip_count, HOUR, now))
 local cooldown = math.max(0, tonumber(redis.call('GET', KEYS[3]) or 0) - now)
 local used = redis.call('ZCOUNT', KEYS[1], '(' .. ms(now - number_window), '+inf')
 local used_day = redis.call('ZCOUNT', KEYS[1], '(' .. ms(now - DAY), '+inf')
