@@ -82,9 +82,9 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
     };
     let listener = match role {
         Role::Worker => None,
-        _ => Some(listen("HTTP_ADDR", settings.http_addr, role).await?),
+        _ => Some(listen("HTTP_ADDR", settings.http_addr, role, &settings).await?),
     };
-    let ops = listen("OPS_ADDR", settings.ops_addr, role).await?;
+    let ops = listen("OPS_ADDR", settings.ops_addr, role, &settings).await?;
     warm_up.await.context("warming up")?;
     if let (Role::Dev, Some(listener)) = (role, &listener) {
         greet(&settings, listener.local_addr()?, ops.local_addr()?, &wiring);
@@ -401,10 +401,19 @@ fn twilio_settings(twilio: &Twilio, timeout: Duration) -> TwilioSettings {
     }
 }
 
-/// A laptop may have the port in use already; anything else should be told.
-async fn listen(name: &str, address: SocketAddr, role: Role) -> anyhow::Result<TcpListener> {
+/// A laptop may have the default port in use already: then another will do, and is told. One that was asked for is not
+/// replaced.
+async fn listen(
+    name: &str,
+    address: SocketAddr,
+    role: Role,
+    settings: &Settings,
+) -> anyhow::Result<TcpListener> {
+    let given = settings.shown.iter().any(|shown| shown.name == name && shown.given);
+    let may_move = role == Role::Dev && !given;
     match TcpListener::bind(address).await {
-        Err(error) if role == Role::Dev && error.kind() == std::io::ErrorKind::AddrInUse => {
+        Err(error) if may_move && error.kind() == std::io::ErrorKind::AddrInUse => {
+            events::notice(&format!("{name}: {address} is in use, so another port is taken"));
             let free = SocketAddr::new(address.ip(), 0);
             TcpListener::bind(free).await.with_context(|| format!("{name}: listening on {free}"))
         }

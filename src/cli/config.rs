@@ -53,7 +53,7 @@ fn print(shown: &[Shown], faults: &[Fault], json: bool) {
         return print_json(&settings.chain(others).collect::<Vec<_>>());
     }
     for shown in shown {
-        let default = if shown.given || shown.value == "(not set)" { "" } else { "  (default)" };
+        let default = if shown.given || shown.value.starts_with('(') { "" } else { "  (default)" };
         say(&format!("{:<30} {}{default}", shown.name, shown.value));
     }
 }

@@ -5,6 +5,7 @@
 
 mod raw;
 mod reader;
+mod rules;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;

@@ -2,17 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::Ipv4Addr;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use super::raw::{self, RawSettings, Variables};
+use super::rules::{is_loopback, is_sender, is_sid, key_bytes, minutes, parts, seconds};
 use super::{Environment, Fault, Jwt, JwtKey, LimitSettings, Role, Settings, Shown, Twilio, TwilioSender};
 use crate::domain::code::{CodeKey, CodeKeyring, CodeLength, Kid};
 use crate::domain::phone::Region;
@@ -163,6 +160,12 @@ impl<'a> Reader<'a> {
         self.shown.push(Shown { name, value: value.to_string(), given });
     }
 
+    fn show_development_default(&mut self, name: &str) {
+        if let Some(shown) = self.shown.iter_mut().find(|shown| shown.name == name) {
+            shown.value = "(development default)".to_owned();
+        }
+    }
+
     /// The value, or the default; shown unless it is a secret.
     fn text(&mut self, name: &'static str, default: &str) -> String {
         let value = self.raw.get(name).unwrap_or(default).to_owned();
@@ -263,7 +266,10 @@ impl<'a> Reader<'a> {
                 None
             }
             None if !self.needs(name) => None,
-            None if development => Some(development_default.into()),
+            None if development => {
+                self.show_development_default(name);
+                Some(development_default.into())
+            }
             None => {
                 self.fault(name, "must be set");
                 None
@@ -338,7 +344,10 @@ impl<'a> Reader<'a> {
                 None
             }
             Some(text) => Some(text.into()),
-            None if development => Some(well_known.to_owned().into()),
+            None if development => {
+                self.show_development_default(name);
+                Some(well_known.to_owned().into())
+            }
             None => {
                 if self.needs(name) {
                     self.fault(name, "must be set; docs/operations.md says how to make it");
@@ -455,7 +464,10 @@ impl<'a> Reader<'a> {
             }
             (Some(secret), None) => Some(JwtKey::Secret(secret.into())),
             (None, Some(pem)) => Some(JwtKey::Pem(pem)),
-            (None, None) if development => Some(JwtKey::Secret(development::JWT_SECRET.into())),
+            (None, None) if development => {
+                self.show_development_default("JWT_SECRET");
+                Some(JwtKey::Secret(development::JWT_SECRET.into()))
+            }
             (None, None) => {
                 if needed {
                     self.fault(
@@ -474,47 +486,4 @@ impl<'a> Reader<'a> {
         }
         Some(Jwt { key: key?, issuer, audience })
     }
-}
-
-fn parts(text: &str) -> impl Iterator<Item = &str> {
-    text.split(',').map(str::trim).filter(|part| !part.is_empty())
-}
-
-fn key_bytes(text: &str) -> Option<Zeroizing<[u8; 32]>> {
-    let bytes = Zeroizing::new(BASE64.decode(text.trim()).ok()?);
-    let key: [u8; 32] = bytes.as_slice().try_into().ok()?;
-    Some(Zeroizing::new(key))
-}
-
-fn is_sid(text: &str, kind: &str) -> bool {
-    text.strip_prefix(kind)
-        .is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
-}
-
-/// Does a URL, from behind its scheme, lead to this machine? A host may only look like an address of ours, as
-/// `127.0.0.1.example` and `localhost:80@example` do.
-fn is_loopback(rest: &str) -> bool {
-    let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
-    };
-    host == "localhost" || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
-}
-
-/// A number, a short code, or an alphanumeric sender of up to eleven characters.
-fn is_sender(text: &str) -> bool {
-    let number = text.strip_prefix('+').unwrap_or(text);
-    let digits = number.bytes().all(|byte| byte.is_ascii_digit()) && (3..=15).contains(&number.len());
-    let name = (1..=11).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b' ');
-    digits || name
-}
-
-fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-fn minutes(minutes: u64) -> Duration {
-    Duration::from_secs(60 * minutes)
 }
