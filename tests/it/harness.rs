@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use otpost::broker::memory::{MemoryBroker, OwnedMessage};
-use otpost::broker::{Names, Properties};
+use otpost::broker::{Names, Outgoing, Properties, PublishError, Publisher};
 use otpost::clock::Clock;
 use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeLength, Kid};
 use otpost::domain::outcome::SendFailure;
@@ -148,6 +148,16 @@ impl Provider for ScriptedProvider {
     }
 }
 
+/// A publisher that never hears back, as from a queue that is full.
+pub struct NeverConfirmed;
+
+#[async_trait]
+impl Publisher for NeverConfirmed {
+    async fn publish(&self, _: Outgoing<'_>) -> Result<(), PublishError> {
+        std::future::pending().await
+    }
+}
+
 /// A store that can be gone. It counts how often it was asked.
 pub struct FlakyStore {
     pub inner: MemoryStore,
@@ -200,6 +210,8 @@ pub struct Options {
     pub concurrency: usize,
     pub grace: Duration,
     pub retry: RetryPolicy,
+    /// Where replies go, if not to the world's own broker.
+    pub replies: Option<Arc<dyn Publisher>>,
 }
 
 impl Default for Options {
@@ -226,6 +238,7 @@ impl Default for Options {
             concurrency: 8,
             grace: Duration::from_secs(25),
             retry: RetryPolicy::default(),
+            replies: None,
         }
     }
 }
@@ -283,7 +296,7 @@ impl Embedded {
             store: store.clone(),
             provider: world.provider.clone(),
             publisher: Arc::new(world.broker.publisher()),
-            replies: Replies::new(Arc::new(world.broker.publisher())),
+            replies: Replies::new(options.replies.unwrap_or_else(|| Arc::new(world.broker.publisher()))),
             texts: texts(),
             codes: codes.clone(),
             recipients: recipients.clone(),

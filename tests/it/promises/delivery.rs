@@ -1,11 +1,12 @@
 //! One request, one result, one message.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use otpost::broker::Properties;
+use otpost::broker::{Properties, Publisher};
 use serde_json::json;
 
-use crate::harness::{ALICE, BOB, Embedded, Options, World, request, with};
+use crate::harness::{ALICE, BOB, Embedded, NeverConfirmed, Options, World, request, with};
 
 #[tokio::test(start_paused = true)]
 async fn every_request_ends_in_one_result_and_a_repeat_gets_it_again() {
@@ -140,6 +141,22 @@ async fn a_reply_queue_gets_the_result_only_where_that_is_allowed() {
     gateway.request("last", BOB).await.expect_sent();
     let got: Vec<_> = queues.iter_mut().map(|(name, queue)| (*name, queue.try_recv().is_ok())).collect();
     assert_eq!(got, [("reply.me", true), ("exact", true), ("elsewhere", false), ("otpost.send-sms", false)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reply_queue_that_never_answers_delays_nobody() {
+    let replies = Some(Arc::new(NeverConfirmed) as Arc<dyn Publisher>);
+    let mut gateway = Embedded::with(Options { concurrency: 2, replies, ..Options::default() });
+    let started = tokio::time::Instant::now();
+    for number in 100..400 {
+        let properties = Properties { reply_to: Some("reply.full".to_owned()), ..Properties::default() };
+        gateway.publish_with(&request("r", &format!("+573001234{number}")), properties);
+    }
+    for _ in 100..400 {
+        gateway.result().await.expect_sent();
+    }
+    assert_eq!(started.elapsed(), Duration::ZERO);
+    assert_eq!(gateway.stop().await, 0);
 }
 
 #[tokio::test(start_paused = true)]
