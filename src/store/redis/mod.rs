@@ -122,6 +122,21 @@ fn unavailable(error: redis::RedisError) -> StoreError {
     StoreError::Unavailable(format!("{}{word}", error.category()))
 }
 
+/// The limits on sends, in the order in which the scripts read them. One of a user or an address that is not told is off.
+fn add_limits<'i, 's>(
+    script: &'i mut ScriptInvocation<'s>,
+    subject: &Subject<'_>,
+    limits: &Limits,
+) -> &'i mut ScriptInvocation<'s> {
+    script
+        .arg(limits.number.count)
+        .arg(millis(limits.number.window))
+        .arg(limits.number_day.count)
+        .arg(subject.user.map_or(0, |_| limits.user.count))
+        .arg(subject.ip.map_or(0, |_| limits.ip.count))
+        .arg(limits.all.count)
+}
+
 /// A time, or the word that stands for none: 0 is a time like any other.
 fn optional(at: Option<UnixMillis>) -> String {
     at.map_or_else(|| "-".to_owned(), |at| at.0.to_string())
@@ -171,13 +186,8 @@ impl Store for RedisStore {
             .arg(ask.proposal.digest.as_str())
             .arg(u8::from(ask.proposal.callers_code))
             .arg(subject.purpose)
-            .arg(limits.wrong_per_challenge)
-            .arg(limits.number.count)
-            .arg(millis(limits.number.window))
-            .arg(limits.number_day.count)
-            .arg(subject.user.map_or(0, |_| limits.user.count))
-            .arg(subject.ip.map_or(0, |_| limits.ip.count))
-            .arg(limits.all.count)
+            .arg(limits.wrong_per_challenge);
+        add_limits(&mut script, subject, limits)
             .arg(millis(limits.cooldown))
             .arg(REFUNDS_PER_DAY.count)
             .arg(millis(TIME_LEFT_MIN))
@@ -276,15 +286,8 @@ impl Store for RedisStore {
         if let Some(request) = request {
             script.key(self.keys.record(subject, request));
         }
-        script
-            .arg(self.time())
-            .arg(limits.number.count)
-            .arg(millis(limits.number.window))
-            .arg(limits.number_day.count)
-            .arg(subject.user.map_or(0, |_| limits.user.count))
-            .arg(subject.ip.map_or(0, |_| limits.ip.count))
-            .arg(limits.all.count)
-            .arg(REFUNDS_PER_DAY.count);
+        script.arg(self.time());
+        add_limits(&mut script, subject, limits).arg(REFUNDS_PER_DAY.count);
         usage(&self.ask(&script).await?).ok_or(StoreError::Garbled { step: "usage" })
     }
 }
