@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::recipient::Channel;
 use super::time::{UnixMillis, seconds_rounded_up, serialize_rfc3339};
+use super::trail::Notes;
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -52,6 +53,10 @@ pub enum ErrorCode {
     RateLimited,
     /// The last send to this recipient was a moment ago.
     Cooldown,
+    /// The recipient has opted out, or the provider does not reach it.
+    Suppressed,
+    /// The provider refuses the recipient's country or range for now.
+    Blocked,
     /// Too little time is left for a message to be of use.
     Expired,
     /// This kind of message is turned off.
@@ -80,6 +85,8 @@ impl ErrorCode {
             ErrorCode::CountryNotAllowed => "country_not_allowed",
             ErrorCode::RateLimited => "rate_limited",
             ErrorCode::Cooldown => "cooldown",
+            ErrorCode::Suppressed => "suppressed",
+            ErrorCode::Blocked => "blocked",
             ErrorCode::Expired => "expired",
             ErrorCode::ChannelDisabled => "channel_disabled",
             ErrorCode::ProviderRejected => "provider_rejected",
@@ -99,6 +106,8 @@ impl ErrorCode {
             ErrorCode::CountryNotAllowed => "messages to the recipient's country are not allowed",
             ErrorCode::RateLimited => "a sending limit is reached",
             ErrorCode::Cooldown => "a code was sent to this recipient a moment ago",
+            ErrorCode::Suppressed => "the recipient has opted out or cannot be reached",
+            ErrorCode::Blocked => "the provider refuses the recipient's country or range for now",
             ErrorCode::Expired => "too little time was left for the message to be of use",
             ErrorCode::ChannelDisabled => "sending on this channel is turned off",
             ErrorCode::ProviderRejected => "the provider refused the message",
@@ -156,6 +165,9 @@ pub struct Outcome {
     /// Seconds from `at` until the same recipient may ask again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resend_after: Option<u64>,
+    /// What its handlings noted.
+    #[serde(default, skip_serializing_if = "Notes::is_empty")]
+    pub notes: Notes,
 }
 
 impl Outcome {
@@ -172,6 +184,7 @@ impl Outcome {
             segments: None,
             expires_at: None,
             resend_after: None,
+            notes: Notes::default(),
         }
     }
 

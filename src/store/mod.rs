@@ -1,8 +1,9 @@
 //! Seam: what all workers share, behind one trait. Limits, challenges, and one record a request.
 //!
-//! Every method is one atomic step in every adapter. No key is written without a time to live, which only collects
-//! garbage: decisions compare stored times with the store's own clock. [`memory`] is the executable specification;
-//! a model test drives it and the scripts of [`redis`] with the same steps and wants the same answers.
+//! Every method is one atomic step in every adapter. Two keys apart, none is written without a time to live, which only
+//! collects garbage: decisions compare stored times with the store's own clock. The two that stay until somebody takes
+//! them away are the kill switch and the opt-out of a recipient. [`memory`] is the executable specification; a model
+//! test drives it and the scripts of [`redis`] with the same steps and wants the same answers.
 //!
 //! Not a cache: losing the store loses limits and pending codes, and a step that could not be made is a
 //! [`StoreError`], never a guess.
@@ -17,9 +18,11 @@ use async_trait::async_trait;
 use crate::domain::challenge::ChallengeId;
 use crate::domain::outcome::Outcome;
 use crate::domain::quota::Quota;
+use crate::domain::receipt::DeliveryStatus;
 use crate::domain::recipient::Digest16;
 use crate::domain::request::RequestId;
 use crate::domain::time::UnixMillis;
+use crate::domain::trail::Notes;
 use crate::domain::verdict::Verdict;
 
 /// The shared state of all workers.
@@ -28,8 +31,13 @@ pub trait Store: Send + Sync {
     /// May this request be sent, and with which challenge? Charges every limit once if so.
     async fn admit(&self, ask: &Admit<'_>) -> Result<Admission, StoreError>;
 
-    /// Marks how far the handling of an admitted request has come.
-    async fn mark(&self, handling: &Handling<'_>, mark: Mark) -> Result<Marked, StoreError>;
+    /// Marks how far the handling of an admitted request has come, and keeps its notes, if any are given.
+    async fn mark(
+        &self,
+        handling: &Handling<'_>,
+        mark: Mark,
+        notes: Option<&Notes>,
+    ) -> Result<Marked, StoreError>;
 
     /// Ends a request. The first outcome of a request stays; the answer is the one that does.
     async fn settle(&self, settle: &Settle<'_>) -> Result<Settled, StoreError>;
@@ -44,6 +52,36 @@ pub trait Store: Send + Sync {
         request: Option<&RequestId>,
         limits: &Limits,
     ) -> Result<Usage, StoreError>;
+
+    /// Takes note of what the provider reports of a message. A report that says no more than is known changes nothing.
+    async fn track(&self, track: &Track<'_>) -> Result<Tracked, StoreError>;
+
+    /// Messages whose final report is overdue, each to be asked about by the one who gets it here: the same comes again
+    /// only after as long as it has been waited for, and no more once that is `wait_max`.
+    async fn overdue(&self, wait_max: Duration, count_max: u32) -> Result<Vec<Awaited>, StoreError>;
+
+    /// Says that a worker lives, and whether it has anything to send; tells it what concerns all of them.
+    async fn pulse(&self, worker: u64, busy: bool) -> Result<Pulse, StoreError>;
+
+    /// The kill switch, if it is on.
+    async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError>;
+
+    /// Turns the kill switch on, for a reason, or off. What stood before is the answer.
+    async fn set_kill_switch(&self, reason: Option<&str>) -> Result<Option<KillSwitch>, StoreError>;
+
+    /// All that is known of a request. Without its recipient it is looked for by its id alone.
+    async fn story(
+        &self,
+        request: &RequestId,
+        recipient: Option<Digest16>,
+    ) -> Result<Option<Story>, StoreError>;
+
+    /// The last requests of a recipient, refused ones included, the newest first, at most [`RECENT_MAX`].
+    async fn recent(&self, recipient: Digest16) -> Result<Vec<Recent>, StoreError>;
+
+    /// True for a while after the store may have lost its last second, as in a failover: what it does not know may have
+    /// been sent all the same.
+    fn may_have_forgotten(&self) -> bool;
 }
 
 /// The store did not answer. The step may have been made or not: every step can be asked again.
@@ -130,6 +168,10 @@ pub struct Admit<'a> {
     pub limits: &'a Limits,
     /// Nothing new is sent. What was sent is still told.
     pub closed: bool,
+    /// The recipient's country, of which a range or all may be blocked.
+    pub country: Option<&'a str>,
+    /// What to keep with the record of a request that is new.
+    pub notes: &'a Notes,
 }
 
 /// A challenge that could start.
@@ -184,6 +226,18 @@ pub struct Grant {
     pub deadline: UnixMillis,
     /// The store's time at the answer: the others are to be read against it.
     pub now: UnixMillis,
+    /// When the try `attempt` was begun.
+    pub started: UnixMillis,
+    /// Tries so far of which nobody knew whether they were sent.
+    pub doubts: u32,
+    /// Handlings that began and neither ended the request nor gave it back, this one included.
+    pub starts: u32,
+    /// Sends to the recipient within a day, this one included; of a request that was seen before 0.
+    pub sends: u32,
+    /// A message of this request that the provider has reported by itself: it was accepted.
+    pub proof: Option<String>,
+    /// The notes of the handlings before; nothing for a request that is new.
+    pub notes: Option<Notes>,
 }
 
 /// How far a handling has come.
@@ -198,6 +252,8 @@ pub enum Mark {
         /// How long it may take.
         lease: Duration,
     },
+    /// Nobody knows whether the try at hand was sent, and this handling finds out within this long.
+    Doubt(Duration),
     /// This handling gives the request back. Doubt stays doubt.
     GivenBack {
         /// The try at hand was made, and is known not to have been accepted.
@@ -208,10 +264,12 @@ pub enum Mark {
 }
 
 /// The answer to a [`Mark`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Marked {
     /// It is so.
     Held,
+    /// It was in doubt no longer: the provider has reported this message of the request by itself.
+    Proven(String),
     /// The request is no longer this handling's: it was taken over, has ended, or was lost.
     Lost,
     /// Its challenge was used or replaced meanwhile: its code is of no use any more.
@@ -227,6 +285,32 @@ pub struct Settle<'a> {
     pub outcome: &'a Outcome,
     /// What becomes of the charges.
     pub refund: Refund,
+    /// The message was found by looking for it, so that another request could have found the same.
+    pub found: bool,
+    /// Nothing more is to be sent to the recipient, or to its country, for now.
+    pub block: Option<Block<'a>>,
+    /// When a report of the provider is overdue, if one is expected.
+    pub receipt_due: Option<Duration>,
+}
+
+/// What a provider's refusal stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block<'a> {
+    /// How much of it.
+    pub what: Blocked<'a>,
+    /// The provider's own error number.
+    pub code: u32,
+    /// For how long; until somebody takes it away, if not told.
+    pub lasts: Option<Duration>,
+}
+
+/// How much a block stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocked<'a> {
+    /// The recipient of the request.
+    Recipient,
+    /// A country.
+    Country(&'a str),
 }
 
 /// What becomes of the charges of a request that ends.
@@ -249,6 +333,142 @@ pub enum Settled {
     Before(Outcome),
     /// Another handling holds it, and only that one could know that nothing was sent.
     Held,
+    /// The message that was found is another request's.
+    Taken,
+}
+
+/// What the provider says of a message.
+#[derive(Clone, Copy, Debug)]
+pub struct Track<'a> {
+    /// Who gets the message.
+    pub recipient: Digest16,
+    /// The request that it belongs to.
+    pub request: &'a RequestId,
+    /// The provider's name for it.
+    pub message_id: &'a str,
+    /// What became of it.
+    pub status: DeliveryStatus,
+    /// The provider's own error number.
+    pub code: Option<u32>,
+    /// It was published, and confirmed.
+    pub told: bool,
+    /// What the report stops.
+    pub block: Option<Block<'a>>,
+}
+
+/// The answer to [`Track`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tracked {
+    /// It is final and was not published yet. Publish it, and say so with `told`.
+    News {
+        /// The purpose of the request.
+        purpose: String,
+        /// What comes back on its results.
+        correlation_id: Option<String>,
+    },
+    /// It was known, or is not final.
+    Known,
+    /// There is no such request, or no longer.
+    NoRequest,
+}
+
+/// A message whose final report is overdue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Awaited {
+    /// Who got the message.
+    pub recipient: Digest16,
+    /// The request that it belongs to.
+    pub request: RequestId,
+    /// The provider's name for it.
+    pub message_id: String,
+    /// It is waited for no longer.
+    pub lapsed: bool,
+}
+
+/// What concerns all workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pulse {
+    /// The kill switch is on.
+    pub stopped: bool,
+    /// Workers that lately had something to send, the asking one included if it has.
+    pub busy: u32,
+}
+
+/// The kill switch while it is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KillSwitch {
+    /// Since when.
+    pub since: UnixMillis,
+    /// Why, in the words of who turned it on.
+    pub reason: String,
+}
+
+/// All that is known of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Story {
+    /// How far it is.
+    pub chapter: Chapter,
+    /// The last report of the provider.
+    pub receipt: Option<Receipt>,
+    /// What became of the code, while that is still known.
+    pub code: Option<CodeState>,
+}
+
+/// How far a request is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Chapter {
+    /// Under way.
+    Live {
+        /// `sending`, `waiting` or `doubt`.
+        state: &'static str,
+        /// A handling has it; else it was given back.
+        held: bool,
+        /// The number of the try.
+        attempt: u32,
+        /// The purpose.
+        purpose: String,
+        /// When a message would be too late.
+        deadline: UnixMillis,
+        /// What its handlings noted.
+        notes: Notes,
+    },
+    /// At its end.
+    Ended(Outcome),
+}
+
+/// The last report of the provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// The provider's name for the message.
+    pub message_id: String,
+    /// What became of it.
+    pub status: DeliveryStatus,
+    /// The provider's own error number.
+    pub code: Option<u32>,
+    /// It was published.
+    pub told: bool,
+    /// When it came.
+    pub at: UnixMillis,
+}
+
+/// What became of a code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CodeState {
+    /// When its life ends.
+    pub expires: UnixMillis,
+    /// Tries, right ones included.
+    pub tries: u32,
+    /// It was typed rightly.
+    pub used: bool,
+}
+
+/// One of the last requests of a recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recent {
+    /// When it was admitted, or ended without a send.
+    pub at: UnixMillis,
+    /// Which.
+    pub request: RequestId,
 }
 
 /// The question whether a typed code is right.
@@ -285,5 +505,13 @@ pub struct Usage {
 pub(crate) const OUTCOME_KEPT: Duration = Duration::from_secs(86_400);
 /// How long a recorded refusal is kept for repeats.
 pub(crate) const REFUSAL_KEPT: Duration = Duration::from_secs(900);
+/// How long a message found for one request is no other's: no doubt lasts longer than a code lives.
+pub(crate) const CLAIM_KEPT: Duration = Duration::from_secs(7_200);
+/// How long the store is taken for forgetful after it was another server than before.
+pub(crate) const FORGETFUL_FOR: Duration = Duration::from_secs(600);
+/// How long a worker counts as busy after it last said so.
+pub(crate) const BUSY_FOR: Duration = Duration::from_secs(1);
+/// So many requests of a recipient are remembered as its last.
+pub const RECENT_MAX: u32 = 20;
 /// How much longer than its code lives a challenge is kept.
 pub(crate) const KEPT_AFTER: Duration = Duration::from_secs(3600);

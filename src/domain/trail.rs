@@ -1,0 +1,120 @@
+//! What happened to a request, step by step: kept with its record, shown to who asks why.
+//!
+//! It holds no code and no address. The number of steps is bounded: the first and the last ones are kept.
+
+use serde::{Deserialize, Serialize};
+
+use super::outcome::SendFailure;
+use super::time::UnixMillis;
+
+/// So many steps are kept.
+pub const STEPS_MAX: usize = 32;
+
+/// What the handlings of a request leave for each other and for people.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notes {
+    /// The recipient, masked.
+    #[serde(default)]
+    pub to: String,
+    /// What comes back on results, if the request brought it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    /// The challenge whose code was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<String>,
+    /// What happened, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trail: Vec<Step>,
+}
+
+/// One thing that happened, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// When.
+    pub at: UnixMillis,
+    /// What.
+    #[serde(flatten)]
+    pub what: Event,
+}
+
+/// What can happen to a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// It may be sent: the so-and-so-many-th send to its recipient within a day.
+    Admitted(u32),
+    /// A try, and what the provider said.
+    Tried(Try),
+    /// A handling took it up where another one stopped; `true` if that left a try in doubt.
+    TakenUp(bool),
+    /// The provider was asked which messages it has: `found`, `absent`, `unanswered`, `refused`.
+    LookedUp(String),
+    /// It is sent once more, as nothing was found.
+    Resent(u32),
+    /// It waits for more than its own next try: the machine word of what holds it.
+    Held(String),
+    /// It went back to the queue: the machine word of why.
+    GivenBack(String),
+}
+
+/// A try, and what the provider said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Try {
+    /// Its number.
+    pub attempt: u32,
+    /// `accepted`, `rejected`, `throttled`, `unreachable`, `in_doubt`.
+    pub answer: String,
+    /// The provider's own error number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<u32>,
+    /// How long the answer took.
+    pub ms: u64,
+}
+
+impl Notes {
+    /// Adds a step. Where there is no more room the last one before it makes some: how it began and how it ends is told.
+    pub fn add(&mut self, at: UnixMillis, what: Event) {
+        if self.trail.len() == STEPS_MAX {
+            self.trail.remove(STEPS_MAX / 2);
+        }
+        self.trail.push(Step { at, what });
+    }
+
+    /// True if nothing is noted.
+    pub fn is_empty(&self) -> bool {
+        *self == Notes::default()
+    }
+}
+
+impl Try {
+    /// What a failure says.
+    pub fn failed(attempt: u32, failure: &SendFailure, ms: u64) -> Try {
+        let code = match failure {
+            SendFailure::Rejected { code, .. } | SendFailure::Throttled { code, .. } => *code,
+            SendFailure::Unreachable { .. } | SendFailure::InDoubt { .. } => None,
+        };
+        Try { attempt, answer: failure.as_str().to_owned(), code, ms }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_beginning_and_the_end_are_kept() {
+        let mut notes = Notes::default();
+        (0..100).for_each(|n| notes.add(UnixMillis(n), Event::Resent(0)));
+        let times: Vec<u64> = notes.trail.iter().map(|step| step.at.0).collect();
+        assert_eq!((times.len(), times[0], times[STEPS_MAX - 1]), (STEPS_MAX, 0, 99));
+    }
+
+    #[test]
+    fn notes_read_back() {
+        let mut notes = Notes { to: "+57******4567".to_owned(), ..Notes::default() };
+        notes.add(UnixMillis(7), Event::Admitted(1));
+        notes.add(UnixMillis(8), Event::Tried(Try { attempt: 1, answer: "accepted".to_owned(), code: None, ms: 9 }));
+        let json = serde_json::to_string(&notes).expect("plain data");
+        assert_eq!(serde_json::from_str::<Notes>(&json).expect("reads back"), notes, "{json}");
+    }
+}
