@@ -3,8 +3,10 @@
 //! Nothing here does IO, reads a clock or draws a random number: time and chance are arguments, so that every
 //! decision can be tested with a table. A value of one of these types has been checked; nothing checks it again.
 
+pub mod breaker;
 pub mod challenge;
 pub mod code;
+pub mod doubt;
 pub mod locale;
 pub mod outcome;
 pub mod phone;
@@ -16,3 +18,4 @@ pub mod retry;
 pub mod time;
 pub mod trail;
 pub mod verdict;
+pub mod window;

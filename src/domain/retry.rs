@@ -32,6 +32,10 @@ impl Default for RetryPolicy {
 pub enum Retry {
     /// Try again after this long.
     After(Duration),
+    /// Try again once the provider takes messages again: nobody's are taken now. The end otherwise.
+    Hold(OutcomeError),
+    /// Find out whether it was sent.
+    LookUp,
     /// The request has ended.
     GiveUp(Status, OutcomeError),
 }
@@ -49,10 +53,15 @@ pub fn after_failure(
     jitter: f64,
 ) -> Retry {
     let (asked, code) = match failure {
-        SendFailure::Rejected { code, scope } => return rejected(*code, *scope),
-        SendFailure::InDoubt { .. } => {
-            return Retry::GiveUp(Status::Unknown, OutcomeError::of(ErrorCode::InDoubt));
+        SendFailure::Rejected { code, scope: Scope::Account } => {
+            return Retry::Hold(told(ErrorCode::ProviderMisconfigured, *code));
         }
+        // A sender rests; the message was not processed.
+        SendFailure::Rejected { code, scope: Scope::Sender } => (Duration::ZERO, *code),
+        SendFailure::Rejected { code, .. } => {
+            return Retry::GiveUp(Status::Failed, told(ErrorCode::ProviderRejected, *code));
+        }
+        SendFailure::InDoubt { .. } => return Retry::LookUp,
         SendFailure::Throttled { retry_after, code } => (retry_after.unwrap_or_default(), *code),
         SendFailure::Unreachable { .. } => (Duration::ZERO, None),
     };
@@ -60,21 +69,15 @@ pub fn after_failure(
     match wait {
         Some(wait) if wait < time_left => Retry::After(wait),
         _ => {
-            let error =
-                OutcomeError { provider_code: code, ..OutcomeError::of(ErrorCode::ProviderUnavailable) };
-            Retry::GiveUp(Status::Failed, error)
+            let refused = matches!(failure, SendFailure::Rejected { .. });
+            let word = if refused { ErrorCode::ProviderRejected } else { ErrorCode::ProviderUnavailable };
+            Retry::GiveUp(Status::Failed, told(word, code))
         }
     }
 }
 
-fn rejected(code: Option<u32>, scope: Scope) -> Retry {
-    let word = match scope {
-        Scope::Account => ErrorCode::ProviderMisconfigured,
-        Scope::Recipient | Scope::Request | Scope::Country | Scope::Sender | Scope::Unrecognised => {
-            ErrorCode::ProviderRejected
-        }
-    };
-    Retry::GiveUp(Status::Failed, OutcomeError { provider_code: code, ..OutcomeError::of(word) })
+fn told(word: ErrorCode, provider_code: Option<u32>) -> OutcomeError {
+    OutcomeError { provider_code, ..OutcomeError::of(word) }
 }
 
 /// The base of the wait after try number `attempt`; `None` when it was the last.
@@ -107,7 +110,7 @@ mod tests {
     fn wait(attempt: u32, failure: &SendFailure, time_left: Duration, jitter: f64) -> Option<u128> {
         match after_failure(&RetryPolicy::default(), attempt, failure, time_left, jitter) {
             Retry::After(wait) => Some(wait.as_millis()),
-            Retry::GiveUp(..) => None,
+            Retry::GiveUp(..) | Retry::Hold(_) | Retry::LookUp => None,
         }
     }
 
@@ -138,10 +141,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_doubt_is_never_tried_again_here() {
+    fn what_is_in_doubt_is_looked_up_first() {
         let failure = SendFailure::InDoubt { detail: "reset".to_owned() };
         let next = after_failure(&RetryPolicy::default(), 1, &failure, MINUTE, 0.0);
-        assert_eq!(next, Retry::GiveUp(Status::Unknown, OutcomeError::of(ErrorCode::InDoubt)));
+        assert_eq!(next, Retry::LookUp);
+    }
+
+    #[test]
+    fn a_refusal_of_the_account_is_held_and_one_of_a_sender_tried_again() {
+        let refused = |scope| SendFailure::Rejected { code: Some(20003), scope };
+        let next = |scope| after_failure(&RetryPolicy::default(), 1, &refused(scope), MINUTE, 0.0);
+        assert!(matches!(next(Scope::Account), Retry::Hold(error) if error.code == ErrorCode::ProviderMisconfigured));
+        assert_eq!(next(Scope::Sender), Retry::After(Duration::from_millis(500)));
     }
 
     #[test]
