@@ -9,6 +9,7 @@ pub mod locale;
 pub mod outcome;
 pub mod phone;
 pub mod quota;
+pub mod receipt;
 pub mod recipient;
 pub mod request;
 pub mod retry;
