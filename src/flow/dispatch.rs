@@ -62,6 +62,7 @@ impl Gateway {
                 code: &code,
                 user_name: case.request.user_name.as_deref(),
                 validity: time_left,
+                attempt,
             };
             let failure = match self.hand_over(&message, attempt).await {
                 Ok(accepted) => return Ok(self.sent(case, &grant, attempt, accepted, &text)),

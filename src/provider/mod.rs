@@ -1,8 +1,9 @@
 //! Seam: who carries a message to a person.
 //!
 //! A provider says one of five things of a message: accepted, or a [`SendFailure`], each of which is another next
-//! step. What it cannot tell for sure is in doubt, never a plain failure. Provider errors hold no address, no
-//! credential and no text of a message.
+//! step. What it cannot tell for sure is in doubt, never a plain failure; [`Provider::find`] is what settles a doubt.
+//! What it reports later, by itself, is read by [`Callbacks`], which believe nothing before its signature is proven.
+//! Provider errors hold no address, no credential and no text of a message.
 
 pub mod simulated;
 pub mod twilio;
@@ -14,7 +15,9 @@ use async_trait::async_trait;
 use crate::domain::code::Code;
 use crate::domain::outcome::SendFailure;
 use crate::domain::phone::PhoneNumber;
+use crate::domain::receipt::DeliveryStatus;
 use crate::domain::request::RequestId;
+use crate::domain::time::UnixMillis;
 
 /// Carries text messages.
 #[async_trait]
@@ -27,6 +30,23 @@ pub trait Provider: Send + Sync {
 
     /// Asks whether our credentials are good, without sending anything.
     async fn check_credentials(&self) -> Result<(), CredentialFault>;
+
+    /// How many senders carry our messages. Each has a pace of its own.
+    fn senders(&self) -> usize {
+        1
+    }
+
+    /// Which of the senders carries the messages to a number, counted from 0. Always the same one.
+    fn sender(&self, _to: &PhoneNumber) -> usize {
+        0
+    }
+
+    /// The messages of ours that the provider made for a number since a time, as far as it shows them: what settles a
+    /// doubt. An empty list says that there is none to see, which soon after a send is no proof.
+    async fn find(&self, to: &PhoneNumber, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault>;
+
+    /// What became of one message.
+    async fn fetch(&self, message_id: &str) -> Result<Fetched, LookupFault>;
 }
 
 /// A text message to send. It holds a code: it has no `Debug` and is never stored.
@@ -43,6 +63,8 @@ pub struct Message<'a> {
     pub user_name: Option<&'a str>,
     /// How long the message is of use: later it must not be delivered.
     pub validity: Duration,
+    /// The number of the try, from 1.
+    pub attempt: u32,
 }
 
 /// The provider has the message.
@@ -68,4 +90,96 @@ pub enum CredentialFault {
     /// The provider could not be asked; they may be good.
     #[error("the provider could not be asked about the credentials: {0}")]
     Unanswered(String),
+}
+
+/// A message that the provider made. It holds the text, and so a code: it has no `Debug` and is never stored.
+#[derive(Clone)]
+pub struct Candidate {
+    /// The provider's name for it.
+    pub message_id: String,
+    /// When the provider made it, corrected to our clock.
+    pub created: UnixMillis,
+    /// The text as the provider kept it; `None` where it was removed.
+    pub text: Option<String>,
+    /// How many parts the provider says the text was, if it says.
+    pub segments: Option<u32>,
+}
+
+/// What the provider says of one message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// Whom it went to, where the provider still says so.
+    pub to: Option<PhoneNumber>,
+    /// How far it has come.
+    pub status: DeliveryStatus,
+    /// Why it did not arrive: the provider's own error number.
+    pub code: Option<u32>,
+}
+
+/// Why the provider could not be asked about messages.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LookupFault {
+    /// No answer that can be used: worth asking again. What failed, without any address.
+    #[error("the provider could not be asked about a message: {0}")]
+    Unanswered(String),
+    /// Our credentials may not read messages: asking again is no use.
+    #[error("the provider does not let us read messages (HTTP {status}, code {code:?})")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// The provider's own error number.
+        code: Option<u32>,
+    },
+    /// The provider knows no such message.
+    #[error("the provider knows no such message")]
+    NotFound,
+}
+
+/// Reads what a provider reports by itself, once its signature is proven.
+pub trait Callbacks: Send + Sync {
+    /// Proves and reads one call.
+    fn read(&self, call: &Callback<'_>) -> Result<Report, CallbackFault>;
+}
+
+/// A call of a provider to us, as it came.
+pub struct Callback<'a> {
+    /// The query of the URL, without its `?` and as it was written.
+    pub query: Option<&'a str>,
+    /// The `Content-Type` header.
+    pub content_type: Option<&'a str>,
+    /// The header that proves who calls.
+    pub signature: Option<&'a str>,
+    /// The body, at most 64 KiB of it.
+    pub body: &'a [u8],
+}
+
+/// What a provider says became of a message. It is proven that the provider said it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The request that the message was sent for.
+    pub request: RequestId,
+    /// The number of the try that made the message, from 1.
+    pub attempt: u32,
+    /// Whom the message went to.
+    pub to: PhoneNumber,
+    /// The provider's name for the message.
+    pub message_id: String,
+    /// How far it has come.
+    pub status: DeliveryStatus,
+    /// Why it did not arrive: the provider's own error number.
+    pub code: Option<u32>,
+}
+
+/// Why a call is no report. Each variant is another answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallbackFault {
+    /// Nobody signed it, or not the provider: 403.
+    #[error("the call is not signed by the provider")]
+    Forged,
+    /// Signed, and nothing that we asked for: 400. It names the field.
+    #[error("the call is signed, but its `{0}` cannot be read")]
+    Unreadable(&'static str),
+    /// Signed, but about somebody else's message or a step that we do not know: 204.
+    #[error("the call is signed, but is about no message of ours or no step that matters")]
+    Ignored,
 }

@@ -16,7 +16,11 @@ use jiff::Timestamp;
 
 use crate::clock::Clock;
 use crate::domain::outcome::SendFailure;
-use crate::provider::{Accepted, CredentialFault, Message, Provider};
+use crate::domain::phone::PhoneNumber;
+use crate::domain::time::UnixMillis;
+use crate::provider::{
+    Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, Provider, Report,
+};
 
 /// Shows messages. See the module for where it may be used.
 pub struct SimulatedProvider {
@@ -39,6 +43,9 @@ impl SimulatedProvider {
     pub fn new(seed: u64, clock: Clock, output: Box<dyn Write + Send>) -> SimulatedProvider {
         SimulatedProvider { seed, sent: AtomicU64::new(0), clock, output: Mutex::new(output) }
     }
+
+    /// From now on, what becomes of messages is told here.
+    pub fn on_receipts(&self, _listener: tokio::sync::mpsc::Sender<Report>) {}
 
     fn show(&self, message: &Message<'_>) -> io::Result<()> {
         let block = block(message, self.clock);
@@ -64,6 +71,14 @@ impl Provider for SimulatedProvider {
 
     async fn check_credentials(&self) -> Result<(), CredentialFault> {
         Ok(())
+    }
+
+    async fn find(&self, _to: &PhoneNumber, _since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
+        Err(LookupFault::Unanswered("not yet".to_owned()))
+    }
+
+    async fn fetch(&self, _message_id: &str) -> Result<Fetched, LookupFault> {
+        Err(LookupFault::Unanswered("not yet".to_owned()))
     }
 }
 

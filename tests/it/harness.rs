@@ -13,16 +13,18 @@ use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeLength, Kid};
 use otpost::domain::outcome::SendFailure;
 use otpost::domain::phone::{PhoneNumber, Region};
 use otpost::domain::quota::Quota;
+use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::recipient::{Purpose, RecipientKeyring};
 use otpost::domain::request::RequestId;
 use otpost::domain::retry::RetryPolicy;
+use otpost::domain::time::UnixMillis;
 use otpost::domain::verdict::Verdict;
 use otpost::flow::admit::Rules;
 use otpost::flow::receive::Worker;
 use otpost::flow::reply::Replies;
 use otpost::flow::verify::Verifier;
 use otpost::flow::{Gateway, Policy};
-use otpost::provider::{Accepted, CredentialFault, Message, Provider};
+use otpost::provider::{Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, Provider};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
     Admission, Admit, Check, Handling, Limits, Mark, Marked, Settle, Settled, Store, StoreError, Subject,
@@ -60,6 +62,9 @@ pub struct Posted {
 pub struct ScriptedProvider {
     answers: Mutex<VecDeque<Result<(), SendFailure>>>,
     posted: Mutex<Vec<Posted>>,
+    /// What it accepted, for whom.
+    made: Mutex<Vec<(PhoneNumber, Candidate)>>,
+    clock: Clock,
     panics: AtomicUsize,
     /// Closed: a message is held until the test opens it.
     gate: Semaphore,
@@ -67,20 +72,20 @@ pub struct ScriptedProvider {
     pub in_flight_max: AtomicUsize,
 }
 
-impl Default for ScriptedProvider {
-    fn default() -> Self {
+impl ScriptedProvider {
+    pub fn new(clock: Clock) -> ScriptedProvider {
         ScriptedProvider {
             answers: Mutex::default(),
             posted: Mutex::default(),
+            made: Mutex::default(),
+            clock,
             panics: AtomicUsize::default(),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
             in_flight: AtomicUsize::default(),
             in_flight_max: AtomicUsize::default(),
         }
     }
-}
 
-impl ScriptedProvider {
     pub fn answer(&self, failures: impl IntoIterator<Item = SendFailure>) {
         self.answers.lock().unwrap().extend(failures.into_iter().map(Err));
     }
@@ -138,13 +143,33 @@ impl Provider for ScriptedProvider {
         passed.forget();
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
         let scripted = self.answers.lock().unwrap().pop_front();
-        scripted
-            .unwrap_or(Ok(()))
-            .map(|()| Accepted { message_id: Some(format!("SM{nth:032x}")), segments: None })
+        scripted.unwrap_or(Ok(()))?;
+        let message_id = format!("SM{nth:032x}");
+        let made = Candidate {
+            message_id: message_id.clone(),
+            created: self.clock.now(),
+            text: Some(message.body.to_owned()),
+            segments: None,
+        };
+        self.made.lock().unwrap().push((message.to.clone(), made));
+        Ok(Accepted { message_id: Some(message_id), segments: None })
     }
 
     async fn check_credentials(&self) -> Result<(), CredentialFault> {
         Ok(())
+    }
+
+    async fn find(&self, to: &PhoneNumber, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
+        let made = self.made.lock().unwrap();
+        let to_them = made.iter().filter(|(number, made)| number == to && made.created >= since);
+        Ok(to_them.map(|(_, made)| made.clone()).collect())
+    }
+
+    async fn fetch(&self, message_id: &str) -> Result<Fetched, LookupFault> {
+        let made = self.made.lock().unwrap();
+        let (to, _) =
+            made.iter().find(|(_, made)| made.message_id == message_id).ok_or(LookupFault::NotFound)?;
+        Ok(Fetched { to: Some(to.clone()), status: DeliveryStatus::Sent, code: None })
     }
 }
 
@@ -263,7 +288,7 @@ impl World {
                 panics: AtomicUsize::new(0),
                 asked: AtomicUsize::new(0),
             }),
-            provider: Arc::default(),
+            provider: Arc::new(ScriptedProvider::new(clock)),
             clock,
         }
     }

@@ -21,7 +21,8 @@ use super::{Account, Answer, Sender, TwilioSettings, TwilioSettingsFault};
 use super::{errors, fault, form_headers, is_sid};
 use crate::domain::outcome::SendFailure;
 use crate::domain::phone::PhoneNumber;
-use crate::provider::{Accepted, CredentialFault, Message, Provider};
+use crate::domain::time::UnixMillis;
+use crate::provider::{Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, Provider};
 
 /// Twilio's Messages API. It holds a credential, hence no `Debug`.
 pub struct TwilioMessages {
@@ -58,7 +59,7 @@ impl TwilioMessages {
     }
 
     fn form(&self, message: &Message<'_>) -> String {
-        let prepared = &self.prepared[sticky_choice(message.to, self.prepared.len())];
+        let prepared = &self.prepared[self.sender(message.to)];
         // Room for a text with an escaped character now and then, so that it rarely grows.
         let mut form = String::with_capacity(prepared.len() + message.body.len() * 3 / 2 + 80);
         form.push_str(prepared);
@@ -91,6 +92,22 @@ impl Provider for TwilioMessages {
             |error: reqwest::Error| CredentialFault::Unanswered(errors::transport_detail(&error).to_owned());
         let answer = self.account.get(self.probe.clone()).await.map_err(unanswered)?;
         credential_verdict(&answer)
+    }
+
+    fn senders(&self) -> usize {
+        self.prepared.len()
+    }
+
+    fn sender(&self, to: &PhoneNumber) -> usize {
+        sticky_choice(to, self.prepared.len())
+    }
+
+    async fn find(&self, _to: &PhoneNumber, _since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
+        Err(LookupFault::Unanswered("not yet".to_owned()))
+    }
+
+    async fn fetch(&self, _message_id: &str) -> Result<Fetched, LookupFault> {
+        Err(LookupFault::Unanswered("not yet".to_owned()))
     }
 }
 

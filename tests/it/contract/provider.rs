@@ -25,6 +25,7 @@ pub struct Letter {
     pub code: Code,
     pub user_name: Option<String>,
     pub validity: Duration,
+    pub attempt: u32,
 }
 
 impl Letter {
@@ -37,6 +38,7 @@ impl Letter {
             code: Code::parse("123456").expect("valid"),
             user_name: Some("Ana".to_owned()),
             validity: Duration::from_secs(600),
+            attempt: 1,
         }
     }
 
@@ -48,6 +50,7 @@ impl Letter {
             code: &self.code,
             user_name: self.user_name.as_deref(),
             validity: self.validity,
+            attempt: self.attempt,
         }
     }
 }
