@@ -205,6 +205,7 @@ impl State {
     /// A message comes back: to the end of the queue, or aside when it did so too often.
     fn take_back(&mut self, mut message: Message) {
         message.properties.delivery_count += 1;
+        message.properties.redelivered = true;
         if message.properties.delivery_count <= u64::from(DELIVERY_LIMIT) {
             self.queue.push_back(message);
             return;

@@ -91,6 +91,8 @@ pub struct Properties {
     pub traceparent: Option<String>,
     /// How often the broker counts that it came back.
     pub delivery_count: u64,
+    /// It was handed out before.
+    pub redelivered: bool,
 }
 
 /// A message to publish.

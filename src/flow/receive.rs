@@ -137,7 +137,7 @@ pub(super) enum GiveBack {
 }
 
 impl GiveBack {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             GiveBack::Stopping => "stopping",
             GiveBack::Lost => "delivery_lost",
@@ -172,19 +172,29 @@ pub(super) struct Turn<'a> {
 impl Turn<'_> {
     /// Waits, unless the delivery has to go back.
     pub(super) async fn rest(&self, wait: Duration, until: Until) -> Result<(), GiveBack> {
+        self.wait(std::future::pending::<()>(), wait, until).await.map(|_| ())
+    }
+
+    /// Waits for something, for a while at most, unless the delivery has to go back.
+    pub(super) async fn wait<T>(
+        &self,
+        what: impl Future<Output = T>,
+        at_most: Duration,
+        until: Until,
+    ) -> Result<Option<T>, GiveBack> {
         if self.delivery.is_lost() && until != Until::Recorded {
             return Err(GiveBack::Lost);
         }
         if until != Until::Stop {
-            tokio::time::sleep(wait).await;
-            return Ok(());
+            return Ok(tokio::time::timeout(at_most, what).await.ok());
         }
         let hold_left = HELD_MAX.saturating_sub(self.taken.elapsed());
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(GiveBack::Stopping),
-            () = tokio::time::sleep(hold_left), if hold_left <= wait => Err(GiveBack::HeldTooLong),
-            () = tokio::time::sleep(wait) => Ok(()),
+            done = what => Ok(Some(done)),
+            () = tokio::time::sleep(hold_left), if hold_left <= at_most => Err(GiveBack::HeldTooLong),
+            () = tokio::time::sleep(at_most) => Ok(None),
         }
     }
 

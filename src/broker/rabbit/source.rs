@@ -288,7 +288,7 @@ impl Session {
 
     fn delivery(&self, delivery: lapin::message::Delivery) -> Delivery {
         Delivery {
-            properties: properties::incoming(&delivery.properties),
+            properties: properties::incoming(&delivery.properties, delivery.redelivered),
             settler: Box::new(RabbitSettler { tag: delivery.delivery_tag, link: Arc::clone(&self.link) }),
             body: delivery.data,
         }
