@@ -496,6 +496,8 @@ mod tests {
         async fn next(&mut self) -> Option<Delivery> {
             None
         }
+        async fn pause(&mut self) {}
+        async fn resume(&mut self) {}
         async fn cancel(&mut self) {}
         async fn close(self: Box<Self>) {}
     }

@@ -172,6 +172,16 @@ pub fn given_back(reason: &'static str) {
     debug!(reason, "delivery given back");
 }
 
+/// A worker begins nothing new for now.
+pub fn consumption_paused() {
+    info!("consumption paused");
+}
+
+/// A worker takes deliveries again.
+pub fn consumption_resumed() {
+    info!("consumption resumed");
+}
+
 /// A message was set aside.
 pub fn set_aside(reason: &'static str, error: &str) {
     METRICS.dead_letters.get_or_create(&ReasonLabel { reason }).inc();

@@ -32,7 +32,7 @@ use otpost::store::{
 };
 use otpost::text::{SmsEncoding, TextSettings, Texts};
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -237,6 +237,8 @@ pub struct Options {
     pub retry: RetryPolicy,
     /// Where replies go, if not to the world's own broker.
     pub replies: Option<Arc<dyn Publisher>>,
+    /// While it is true, nothing new is begun.
+    pub paused: watch::Receiver<bool>,
 }
 
 impl Default for Options {
@@ -264,6 +266,7 @@ impl Default for Options {
             grace: Duration::from_secs(25),
             retry: RetryPolicy::default(),
             replies: None,
+            paused: watch::Sender::new(false).subscribe(),
         }
     }
 }
@@ -338,7 +341,8 @@ impl Embedded {
             clock: world.clock,
         };
         let stop = CancellationToken::new();
-        let worker = Worker::new(Arc::new(gateway), options.concurrency, options.grace, stop.clone());
+        let worker = Worker::new(Arc::new(gateway), options.concurrency, options.grace, stop.clone())
+            .pausing_when(options.paused);
         let source = Box::new(world.broker.source(options.concurrency + 2));
         Embedded {
             results: world.broker.subscribe_results(),

@@ -4,6 +4,7 @@ mod codes;
 mod delivery;
 mod limits;
 mod outages;
+mod pauses;
 mod poison;
 mod secrets;
 mod sending;
