@@ -31,6 +31,7 @@ pub struct Gate {
     state: Mutex<State>,
     /// What holds messages back, if anything does.
     shut: watch::Sender<Option<Shut>>,
+    paused: watch::Sender<bool>,
     breaker: watch::Sender<BreakerState>,
     /// There may be a place, or another share of the pace.
     moved: Notify,
@@ -112,6 +113,7 @@ impl Gate {
         let gate = Gate {
             state: Mutex::new(state),
             shut: watch::Sender::new(None),
+            paused: watch::Sender::new(false),
             breaker: watch::Sender::new(BreakerState::Closed),
             moved: Notify::new(),
             pace,
@@ -121,9 +123,9 @@ impl Gate {
         gate
     }
 
-    /// What holds messages back, as it changes.
-    pub fn watch(&self) -> watch::Receiver<Option<Shut>> {
-        self.shut.subscribe()
+    /// Whether anything holds messages back, as it changes.
+    pub fn paused(&self) -> watch::Receiver<bool> {
+        self.paused.subscribe()
     }
 
     /// What holds messages back now.
@@ -306,6 +308,7 @@ impl Gate {
         };
         if set(&self.shut, shut) {
             events::gate_changed(shut.map(Shut::as_str));
+            set(&self.paused, shut.is_some());
             self.moved.notify_waiters();
         }
         if set(&self.breaker, breaker) {

@@ -30,8 +30,6 @@ pub struct Tracker {
     pub publisher: Arc<dyn Publisher>,
     /// What recipients are called in the store.
     pub recipients: Arc<RecipientKeyring>,
-    /// The provider's name in events.
-    pub provider: &'static str,
     /// What time it is.
     pub clock: Clock,
 }
@@ -49,6 +47,7 @@ pub enum TrackError {
 
 /// What became of a message, and whose it is.
 struct Word<'a> {
+    provider: &'static str,
     recipient: Digest16,
     request: &'a RequestId,
     message_id: &'a str,
@@ -58,9 +57,10 @@ struct Word<'a> {
 }
 
 impl Tracker {
-    /// Takes a report. `Ok` means that it need not come again.
-    pub async fn report(&self, report: &Report) -> Result<(), TrackError> {
+    /// Takes a report of a provider. `Ok` means that it need not come again.
+    pub async fn report(&self, provider: &'static str, report: &Report) -> Result<(), TrackError> {
         self.take(&Word {
+            provider,
             recipient: self.recipients.address(Channel::Sms, report.to.e164()),
             request: &report.request,
             message_id: &report.message_id,
@@ -80,11 +80,11 @@ impl Tracker {
                 continue;
             }
             match provider.fetch(&awaited.message_id).await {
-                Ok(fetched) => self.fetched(awaited, &fetched).await?,
+                Ok(fetched) => self.fetched(provider.name(), awaited, &fetched).await?,
                 Err(LookupFault::NotFound) => {}
                 // Where one is not answered the next one is not either; each comes again.
                 Err(fault) => {
-                    events::looked_up(self.provider, awaited.request.as_str(), Some(&fault));
+                    events::looked_up(provider.name(), awaited.request.as_str(), Some(&fault));
                     break;
                 }
             }
@@ -92,8 +92,14 @@ impl Tracker {
         Ok(overdue.len())
     }
 
-    async fn fetched(&self, awaited: &Awaited, fetched: &Fetched) -> Result<(), TrackError> {
+    async fn fetched(
+        &self,
+        provider: &'static str,
+        awaited: &Awaited,
+        fetched: &Fetched,
+    ) -> Result<(), TrackError> {
         self.take(&Word {
+            provider,
             recipient: awaited.recipient,
             request: &awaited.request,
             message_id: &awaited.message_id,
@@ -145,7 +151,7 @@ impl Tracker {
             to: &to,
             status,
             at,
-            provider: self.provider,
+            provider: word.provider,
             provider_message_id: word.message_id,
             error: (!delivered).then_some((&error).into()),
         };

@@ -123,6 +123,11 @@ pub fn receipt_taken(request: &str, status: &'static str, code: Option<u32>, tak
     }
 }
 
+/// A receipt could not be recorded or published: the provider calls again.
+pub fn receipt_failed(request: &str, error: &impl Display) {
+    warn!(request, %error, "receipt could not be dealt with");
+}
+
 /// Nobody ever told what became of a message.
 pub fn receipt_lapsed(request: &str) {
     METRICS.receipts.get_or_create(&ReceiptLabels { status: "unconfirmed", taken: "lapsed" }).inc();
