@@ -306,6 +306,7 @@ fn properties(message: &Outgoing<'_>) -> Properties {
         timestamp: UnixMillis::from_seconds(message.at.as_seconds()),
         traceparent: message.traceparent.map(str::to_owned),
         delivery_count: 0,
+        redelivered: false,
     }
 }
 

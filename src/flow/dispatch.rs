@@ -64,10 +64,7 @@ impl Gateway {
             None => Event::Admitted(grant.sends),
             Some(_) => Event::TakenUp(in_doubt),
         });
-        let doubt = match in_doubt {
-            true => self.doubt_left(case, &grant, granted),
-            false => Doubt { count: grant.doubts, ..Doubt::none(granted) },
-        };
+        let doubt = self.doubt_left(case, &grant, granted, in_doubt);
         Sending {
             attempt: grant.attempt,
             doubt,

@@ -45,10 +45,6 @@ pub(super) struct Doubt {
 }
 
 impl Doubt {
-    pub(super) fn none(now: Instant) -> Doubt {
-        Doubt { is_open: false, count: 0, from: UnixMillis::default(), over: now, others: Vec::new() }
-    }
-
     /// One more try of which nobody knows: begun then, over for sure at that moment.
     pub(super) fn add(&mut self, began: UnixMillis, over: Instant) {
         if self.count == 0 {
@@ -78,20 +74,28 @@ pub(super) enum Resolved {
 }
 
 impl Gateway {
-    /// The doubt that an earlier handling left. If the store has forgotten that one, only the time of the request is
-    /// known.
-    pub(super) fn doubt_left(&self, case: &Case<'_>, grant: &Grant, granted: Instant) -> Doubt {
-        let ago = |at: UnixMillis| {
-            UnixMillis(self.clock.now().0.saturating_sub(millis(grant.now.since(at))))
-        };
+    /// What earlier handlings left in doubt. If the store has forgotten them, only the time of the request is known.
+    pub(super) fn doubt_left(
+        &self,
+        case: &Case<'_>,
+        grant: &Grant,
+        granted: Instant,
+        is_open: bool,
+    ) -> Doubt {
         let longest_ago = UnixMillis(grant.now.0.saturating_sub(millis(self.policy.code_life)));
-        let (from, started) = match grant.doubts {
-            0 => (case.request.requested_at.map_or(longest_ago, |at| at.max(longest_ago)), grant.now),
-            1 => (grant.started, grant.started),
-            _ => (grant.admitted_at, grant.started),
+        let (from, started) = match (is_open, grant.doubts) {
+            (true, 0) => (case.request.requested_at.map_or(longest_ago, |at| at.max(longest_ago)), grant.now),
+            (true, 1) => (grant.started, grant.started),
+            (_, _) => (grant.admitted_at, grant.started),
         };
-        let over = granted + started.plus(self.lease()).since(grant.now);
-        Doubt { is_open: true, count: grant.doubts.max(1), from: ago(from), over, others: Vec::new() }
+        let from_ago = millis(grant.now.since(from));
+        Doubt {
+            is_open,
+            count: grant.doubts.max(u32::from(is_open)),
+            from: UnixMillis(self.clock.now().0.saturating_sub(from_ago)),
+            over: granted + started.plus(self.lease()).since(grant.now),
+            others: Vec::new(),
+        }
     }
 
     /// Finds out whether a message was sent.

@@ -7,7 +7,8 @@
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use governor::clock::{Clock as GovernorClock, Reference as _};
+use governor::clock::Clock as GovernorClock;
+use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
@@ -87,7 +88,7 @@ enum Share {
     Of(u32),
 }
 
-type Limiter = RateLimiter<NotKeyed, InMemoryState, TokioTime>;
+type Limiter = RateLimiter<NotKeyed, InMemoryState, TokioTime, NoOpMiddleware<Nanos>>;
 
 /// What a message gets at the gate.
 enum Entry {
@@ -214,7 +215,7 @@ impl Gate {
             }
             let limiter = &state.limiters[sender % state.limiters.len()];
             if let Err(not_until) = limiter.check() {
-                return Entry::WaitFor(not_until.wait_time_from(limiter.clock().now()));
+                return Entry::WaitFor(not_until.wait_time_from(TokioTime(self.started).now()));
             }
         }
         state.under_way += 1;
