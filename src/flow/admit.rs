@@ -13,6 +13,7 @@ use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError};
 use crate::domain::phone::{PhoneNumber, Region};
 use crate::domain::recipient::{Channel, Digest16};
 use crate::domain::request::{AutofillField, SendRequest};
+use crate::domain::trail::Notes;
 use crate::store::{Admission, Admit, Grant, Handling, Proposal, Subject};
 use crate::telemetry::events;
 use crate::text::autofill::{AndroidAppHash, Autofill, WebOtpDomain};
@@ -164,6 +165,7 @@ impl Gateway {
     pub(super) async fn admit(&self, turn: &mut Turn<'_>, case: &Case<'_>) -> Result<Admitted, GiveBack> {
         let proposed = self.propose(case);
         let mut waits = outage_waits();
+        let notes = Notes::default();
         loop {
             let started = Instant::now();
             let ask = Admit {
@@ -181,6 +183,8 @@ impl Gateway {
                 kids: self.codes.kids(),
                 limits: &self.policy.limits,
                 closed: !self.rules.sms_enabled,
+                country: None,
+                notes: &notes,
             };
             let asked = turn.asked("admit", Until::Stop, || self.store.admit(&ask)).await;
             let admission = match asked {

@@ -13,6 +13,7 @@ use crate::domain::challenge::TIME_LEFT_MIN;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, SendFailure, Status};
 use crate::domain::retry::{Retry, after_failure};
 use crate::domain::time::seconds_rounded_up;
+use crate::domain::trail::Notes;
 use crate::provider::{Accepted, Message};
 use crate::store::{Grant, Mark, Marked};
 use crate::telemetry::events;
@@ -45,7 +46,7 @@ impl Gateway {
                 < self.policy.provider_timeout + PROVIDER_FENCE
             {
                 match self.mark_sending(turn, case, attempt).await? {
-                    Marked::Held => {}
+                    Marked::Held | Marked::Proven(_) => {}
                     Marked::Lost => return Err(GiveBack::TakenOver),
                     Marked::Stale => return Ok(self.expired(case, attempt)),
                 }
@@ -71,6 +72,8 @@ impl Gateway {
             let time_left = deadline.saturating_duration_since(Instant::now()).saturating_sub(TIME_LEFT_MIN);
             match after_failure(&self.policy.retry, attempt, &failure, time_left, jitter()) {
                 Retry::GiveUp(status, error) => return Ok(self.unsent(case, status, attempt, error)),
+                Retry::Hold(error) => return Ok(self.unsent(case, Status::Failed, attempt, error)),
+                Retry::LookUp => return Ok(self.doubted(case, &Grant { attempt, ..grant })),
                 Retry::After(wait) => {
                     events::send_retried(case.request.id.as_str(), attempt, &failure, wait);
                     self.wait_to_retry(turn, case, wait).await?;
@@ -114,7 +117,7 @@ impl Gateway {
     async fn wait_to_retry(&self, turn: &Turn<'_>, case: &Case<'_>, wait: Duration) -> Result<(), GiveBack> {
         let handling = case.handling(turn);
         let waiting = Mark::Waiting(wait + WAITING_LEASE_SLACK);
-        let marked = turn.asked("mark", Until::Told, || self.store.mark(&handling, waiting)).await?;
+        let marked = turn.asked("mark", Until::Told, || self.store.mark(&handling, waiting, None)).await?;
         if marked == Marked::Lost {
             return Err(GiveBack::TakenOver);
         }
@@ -129,7 +132,7 @@ impl Gateway {
     async fn mark_sending(&self, turn: &Turn<'_>, case: &Case<'_>, attempt: u32) -> Result<Marked, GiveBack> {
         let handling = case.handling(turn);
         let sending = Mark::Sending { attempt, lease: self.lease() };
-        let marked = turn.asked("mark", Until::Stop, || self.store.mark(&handling, sending)).await;
+        let marked = turn.asked("mark", Until::Stop, || self.store.mark(&handling, sending, None)).await;
         if marked.is_err() {
             self.give_back(turn, case, false, Duration::ZERO).await;
         }
@@ -140,7 +143,7 @@ impl Gateway {
     /// in doubt if it was being sent, when its lease ends.
     pub(super) async fn give_back(&self, turn: &Turn<'_>, case: &Case<'_>, tried: bool, due: Duration) {
         let back = Mark::GivenBack { tried, due };
-        if let Err(error) = self.store.mark(&case.handling(turn), back).await {
+        if let Err(error) = self.store.mark(&case.handling(turn), back, None).await {
             events::store_failed("mark", &error, None);
         }
     }
@@ -164,6 +167,7 @@ impl Gateway {
             segments: Some(accepted.segments.unwrap_or(text.segments().count)),
             expires_at: Some(grant.expires_at),
             resend_after: Some(seconds_rounded_up(self.policy.limits.cooldown)),
+            notes: Notes::default(),
         }
     }
 

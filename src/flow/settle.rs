@@ -32,11 +32,18 @@ impl Gateway {
         case: &Case<'_>,
         outcome: Outcome,
     ) -> Result<(Outcome, bool), GiveBack> {
-        let settle = Settle { handling: case.handling(turn), outcome: &outcome, refund: refund(&outcome) };
+        let settle = Settle {
+            handling: case.handling(turn),
+            outcome: &outcome,
+            refund: refund(&outcome),
+            found: false,
+            block: None,
+            receipt_due: None,
+        };
         match turn.asked("settle", Until::Recorded, || self.store.settle(&settle)).await? {
             Settled::AsSaid => Ok((outcome, false)),
             Settled::Before(before) => Ok((before, true)),
-            Settled::Held => Err(GiveBack::TakenOver),
+            Settled::Held | Settled::Taken => Err(GiveBack::TakenOver),
         }
     }
 
@@ -141,11 +148,18 @@ impl Gateway {
         let error = Some(OutcomeError::of(ErrorCode::InDoubt));
         let unknown = Outcome { status: Status::Unknown, error, ..failed.clone() };
         for outcome in [failed, unknown] {
-            let settle = Settle { handling, outcome: &outcome, refund: Refund::None };
+            let settle = Settle {
+                handling,
+                outcome: &outcome,
+                refund: Refund::None,
+                found: false,
+                block: None,
+                receipt_due: None,
+            };
             match turn.asked("settle", Until::Told, || self.store.settle(&settle)).await? {
                 Settled::AsSaid => return Ok(outcome),
                 Settled::Before(before) => return Ok(before),
-                Settled::Held => {}
+                Settled::Held | Settled::Taken => {}
             }
         }
         Err(GiveBack::TakenOver)
