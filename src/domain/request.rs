@@ -26,7 +26,7 @@ use super::time::UnixMillis;
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// The idempotency key of one logical send to one recipient: 1 to 128 visible ASCII characters.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(Box<str>);
 
 impl RequestId {

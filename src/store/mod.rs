@@ -298,6 +298,13 @@ pub struct Settle<'a> {
     pub receipt_due: Option<Duration>,
 }
 
+impl<'a> Settle<'a> {
+    /// The provider's name for the message, if there is one that can be kept as a word.
+    pub(crate) fn message_id(&self) -> Option<&'a str> {
+        self.outcome.provider_message_id.as_deref().filter(|id| is_word(id))
+    }
+}
+
 /// What a provider's refusal stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block<'a> {
@@ -516,7 +523,14 @@ pub(crate) const CLAIM_KEPT: Duration = Duration::from_secs(7_200);
 pub(crate) const FORGETFUL_FOR: Duration = Duration::from_secs(600);
 /// How long a worker counts as busy after it last said so.
 pub(crate) const BUSY_FOR: Duration = Duration::from_secs(1);
+/// A final report that is overdue is asked for again after this long at the soonest.
+pub(crate) const RECEIPT_ASKED_AFTER_MIN: Duration = Duration::from_secs(60);
 /// So many requests of a recipient are remembered as its last.
 pub const RECENT_MAX: u32 = 20;
 /// How much longer than its code lives a challenge is kept.
 pub(crate) const KEPT_AFTER: Duration = Duration::from_secs(3600);
+
+/// A name that can be kept as one word among others. Those that providers give to messages are.
+pub(crate) fn is_word(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',')
+}

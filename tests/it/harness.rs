@@ -14,10 +14,11 @@ use otpost::domain::outcome::SendFailure;
 use otpost::domain::phone::{PhoneNumber, Region};
 use otpost::domain::quota::Quota;
 use otpost::domain::receipt::DeliveryStatus;
-use otpost::domain::recipient::{Purpose, RecipientKeyring};
+use otpost::domain::recipient::{Digest16, Purpose, RecipientKeyring};
 use otpost::domain::request::RequestId;
 use otpost::domain::retry::RetryPolicy;
 use otpost::domain::time::UnixMillis;
+use otpost::domain::trail::Notes;
 use otpost::domain::verdict::Verdict;
 use otpost::flow::admit::Rules;
 use otpost::flow::receive::Worker;
@@ -27,8 +28,8 @@ use otpost::flow::{Gateway, Policy};
 use otpost::provider::{Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, Provider};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
-    Admission, Admit, Check, Handling, Limits, Mark, Marked, Settle, Settled, Store, StoreError, Subject,
-    Usage,
+    Admission, Admit, Awaited, Check, Handling, KillSwitch, Limits, Mark, Marked, Pulse, Recent, Settle,
+    Settled, Store, StoreError, Story, Subject, Track, Tracked, Usage,
 };
 use otpost::text::{SmsEncoding, TextSettings, Texts};
 use serde_json::{Value, json};
@@ -208,8 +209,13 @@ impl Store for FlakyStore {
     async fn admit(&self, ask: &Admit<'_>) -> Result<Admission, StoreError> {
         self.reach()?.admit(ask).await
     }
-    async fn mark(&self, handling: &Handling<'_>, mark: Mark) -> Result<Marked, StoreError> {
-        self.reach()?.mark(handling, mark).await
+    async fn mark(
+        &self,
+        handling: &Handling<'_>,
+        mark: Mark,
+        notes: Option<&Notes>,
+    ) -> Result<Marked, StoreError> {
+        self.reach()?.mark(handling, mark, notes).await
     }
     async fn settle(&self, settle: &Settle<'_>) -> Result<Settled, StoreError> {
         self.reach()?.settle(settle).await
@@ -224,6 +230,34 @@ impl Store for FlakyStore {
         limits: &Limits,
     ) -> Result<Usage, StoreError> {
         self.reach()?.usage(subject, request, limits).await
+    }
+    async fn track(&self, track: &Track<'_>) -> Result<Tracked, StoreError> {
+        self.reach()?.track(track).await
+    }
+    async fn overdue(&self, wait_max: Duration, count_max: u32) -> Result<Vec<Awaited>, StoreError> {
+        self.reach()?.overdue(wait_max, count_max).await
+    }
+    async fn pulse(&self, worker: u64, busy: bool) -> Result<Pulse, StoreError> {
+        self.reach()?.pulse(worker, busy).await
+    }
+    async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {
+        self.reach()?.kill_switch().await
+    }
+    async fn set_kill_switch(&self, reason: Option<&str>) -> Result<Option<KillSwitch>, StoreError> {
+        self.reach()?.set_kill_switch(reason).await
+    }
+    async fn story(
+        &self,
+        request: &RequestId,
+        recipient: Option<Digest16>,
+    ) -> Result<Option<Story>, StoreError> {
+        self.reach()?.story(request, recipient).await
+    }
+    async fn recent(&self, recipient: Digest16) -> Result<Vec<Recent>, StoreError> {
+        self.reach()?.recent(recipient).await
+    }
+    fn may_have_forgotten(&self) -> bool {
+        self.inner.may_have_forgotten()
     }
 }
 

@@ -22,6 +22,7 @@ use otpost::domain::quota::Quota;
 use otpost::domain::recipient::{Channel, Digest16, Purpose, RecipientKeyring};
 use otpost::domain::request::{RequestId, SendRequest};
 use otpost::domain::time::UnixMillis;
+use otpost::domain::trail::Notes;
 use otpost::domain::verdict::Verdict;
 use otpost::flow::admit::Rules;
 use otpost::flow::verify::Verifier;
@@ -167,6 +168,8 @@ impl Door {
             kids: ",k2,k1,k9,",
             limits: &limits,
             closed: false,
+            country: None,
+            notes: &Notes::default(),
         };
         match self.store.admit(&admit).await {
             Ok(Admission::Granted(_)) => {}

@@ -112,7 +112,7 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
                 1 => Mark::Sending { attempt: *attempt, lease: Duration::from_secs(20) },
                 _ => Mark::GivenBack { tried: *mark == 2, due: Duration::from_secs(u64::from(*attempt) - 1) },
             };
-            format!("{:?}", store.mark(&copy.ask(now).handling(), mark).await.expect("answers"))
+            format!("{:?}", store.mark(&copy.ask(now).handling(), mark, None).await.expect("answers"))
         }
         Step::Settle { copy, ends } => {
             let mut outcome = sent(now);
@@ -126,6 +126,9 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
                 handling: ask.handling(),
                 outcome: &outcome,
                 refund: [Refund::None, Refund::Counted, Refund::Free][usize::from(*ends)],
+                found: false,
+                block: None,
+                receipt_due: None,
             };
             format!("{:?}", store.settle(&settle).await.expect("answers"))
         }

@@ -1,43 +1,45 @@
 //! The store on Redis 7 or later: one Lua script a step, each run whole or not at all.
 //!
-//! The scripts answer with one line of words, decoded here and nowhere else. Every call has a time limit of its own:
-//! the client's does not bound its wait for a reconnection. A step whose answer was lost may have been made; asking
-//! again gives the same answer.
+//! The scripts answer with words, read in [`answers`] and nowhere else. A step whose answer was lost may have been made;
+//! asking again gives the same answer.
 
+mod answers;
 mod keys;
+mod link;
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::io::tcp::TcpSettings;
-use redis::{Client, IntoConnectionInfo, Script, ScriptInvocation};
+use redis::{Script, ScriptInvocation};
 use sha2::{Digest as _, Sha256};
 
 use self::keys::Keys;
+use self::link::Link;
 use super::{
-    Admission, Admit, Check, Grant, Handling, KEPT_AFTER, Limits, Mark, Marked, OUTCOME_KEPT,
-    REFUNDS_PER_DAY, REFUSAL_KEPT, Refund, Settle, Settled, Store, StoreError, Subject, Usage,
+    Admission, Admit, Awaited, BUSY_FOR, Block, CLAIM_KEPT, Check, FORGETFUL_FOR, Handling, KEPT_AFTER,
+    KillSwitch, Limits, Mark, Marked, OUTCOME_KEPT, Pulse, RECEIPT_ASKED_AFTER_MIN, RECENT_MAX,
+    REFUNDS_PER_DAY, REFUSAL_KEPT, Recent, Refund, Settle, Settled, Store, StoreError, Story, Subject, Track,
+    Tracked, Usage, is_word,
 };
-use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, ChallengeId, TIME_LEFT_MIN};
-use crate::domain::outcome::{Outcome, Status};
+use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, TIME_LEFT_MIN};
+use crate::domain::outcome::Status;
 use crate::domain::recipient::Digest16;
 use crate::domain::request::RequestId;
 use crate::domain::time::{UnixMillis, millis};
+use crate::domain::trail::Notes;
 use crate::domain::verdict::Verdict;
 
-/// The longest wait for one answer, reconnecting included.
-const ANSWER_WITHIN: Duration = Duration::from_millis(1_500);
+/// How long it is kept which reports are expected: longer than any is waited for.
+const RECEIPTS_KEPT: Duration = Duration::from_secs(2 * 86_400);
 
-/// A connection to Redis, shared by everything in the process and restored by itself.
+/// Limits, challenges and records that all workers share.
 pub struct RedisStore {
-    connection: Mutex<ConnectionManager>,
-    client: Client,
+    link: Link,
     keys: Keys,
     scripts: Scripts,
     /// Replaces the server's clock; 0 leaves it. Tests only.
-    time: std::sync::atomic::AtomicU64,
+    time: AtomicU64,
 }
 
 struct Scripts {
@@ -46,17 +48,19 @@ struct Scripts {
     settle: Script,
     verify: Script,
     usage: Script,
+    track: Script,
+    overdue: Script,
+    pulse: Script,
+    kill: Script,
+    story: Script,
+    recent: Script,
 }
 
 impl RedisStore {
     /// Connects when the first step is asked: a gateway starts while Redis is down.
     pub fn connect(url: &str, prefix: &str) -> Result<RedisStore, StoreError> {
-        let settings = TcpSettings::default().set_nodelay(true).set_user_timeout(Duration::from_secs(3));
-        let info = url.into_connection_info().map_err(unavailable)?.set_tcp_settings(settings);
-        let client = Client::open(info).map_err(unavailable)?;
         Ok(RedisStore {
-            connection: Mutex::new(connection_to(&client).map_err(unavailable)?),
-            client,
+            link: Link::open(url)?,
             keys: Keys::new(prefix),
             scripts: Scripts {
                 admit: script(include_str!("admit.lua")),
@@ -64,62 +68,46 @@ impl RedisStore {
                 settle: script(include_str!("settle.lua")),
                 verify: script(include_str!("verify.lua")),
                 usage: script(include_str!("usage.lua")),
+                track: script(include_str!("track.lua")),
+                overdue: script(include_str!("overdue.lua")),
+                pulse: script(include_str!("pulse.lua")),
+                kill: script(include_str!("kill.lua")),
+                story: script(include_str!("story.lua")),
+                recent: script(include_str!("recent.lua")),
             },
-            time: Default::default(),
+            time: AtomicU64::new(0),
         })
     }
 
     /// Makes every later step happen at this time instead of the server's. For tests of windows and lives.
     #[doc(hidden)]
     pub fn set_time(&self, now: UnixMillis) {
-        self.time.store(now.0, std::sync::atomic::Ordering::Relaxed);
+        self.time.store(now.0, Ordering::Relaxed);
     }
 
     fn time(&self) -> u64 {
-        self.time.load(std::sync::atomic::Ordering::Relaxed)
+        self.time.load(Ordering::Relaxed)
     }
 
-    async fn ask(&self, script: &ScriptInvocation<'_>) -> Result<String, StoreError> {
-        let mut connection = self.connection.lock().expect("nothing panics while it holds the lock").clone();
-        match tokio::time::timeout(ANSWER_WITHIN, script.invoke_async(&mut connection)).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => {
-                self.leave_replica(&error);
-                Err(unavailable(error))
-            }
-            Err(_) => Err(StoreError::Unavailable("no answer in time".to_owned())),
-        }
+    /// Runs a script and reads its answer.
+    async fn ask<T>(
+        &self,
+        step: &'static str,
+        script: &ScriptInvocation<'_>,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, StoreError> {
+        read(&self.link.ask(script).await?).ok_or(StoreError::Garbled { step })
     }
 
-    /// After a failover the old primary may keep our connection, as a replica that refuses every write. The client
-    /// stays with it, so it is left here: the address leads to the new primary.
-    fn leave_replica(&self, error: &redis::RedisError) {
-        let refused = matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "LOADING"));
-        if refused && let Ok(connection) = connection_to(&self.client) {
-            *self.connection.lock().expect("nothing panics while it holds the lock") = connection;
-        }
+    async fn turn_kill_switch(&self, turn: &str, reason: &str) -> Result<Option<KillSwitch>, StoreError> {
+        let mut script = self.scripts.kill.key(self.keys.kill());
+        script.arg(self.time()).arg(turn).arg(reason);
+        self.ask("kill", &script, answers::kill_switch).await
     }
 }
 
 fn script(body: &str) -> Script {
     Script::new(&format!("{}\n{body}", include_str!("prelude.lua")))
-}
-
-fn connection_to(client: &Client) -> redis::RedisResult<ConnectionManager> {
-    let config = ConnectionManagerConfig::new()
-        .set_connection_timeout(Some(Duration::from_millis(800)))
-        .set_response_timeout(Some(Duration::from_millis(1_000)))
-        .set_number_of_retries(1)
-        .set_min_delay(Duration::from_millis(50))
-        .set_max_delay(Duration::from_millis(200))
-        .set_pipeline_buffer_size(512);
-    ConnectionManager::new_lazy_with_config(client.clone(), config)
-}
-
-/// Tells the kind of a fault and the server's error word: a server's message could hold a value.
-fn unavailable(error: redis::RedisError) -> StoreError {
-    let word = error.code().map(|code| format!(" ({code})")).unwrap_or_default();
-    StoreError::Unavailable(format!("{}{word}", error.category()))
 }
 
 /// The limits on sends, in the order in which the scripts read them. One of a user or an address that is not told is off.
@@ -137,9 +125,19 @@ fn add_limits<'i, 's>(
         .arg(limits.all.count)
 }
 
-/// A time, or the word that stands for none: 0 is a time like any other.
-fn optional(at: Option<UnixMillis>) -> String {
-    at.map_or_else(|| "-".to_owned(), |at| at.0.to_string())
+/// A value, or the word that stands for none: 0 is a value like any other.
+fn optional(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// The provider's error number of a block and how long it lasts. One that lasts no time is none.
+fn block_words(block: Option<&Block<'_>>) -> (String, String) {
+    let block = block.filter(|block| block.lasts.is_none_or(|lasts| millis(lasts) > 0));
+    (optional(block.map(|block| block.code)), optional(block.and_then(|block| block.lasts).map(millis)))
+}
+
+fn notes_line(notes: &Notes) -> String {
+    serde_json::to_string(notes).expect("notes are plain data")
 }
 
 fn owner_word(owner: u64) -> String {
@@ -164,7 +162,7 @@ impl Store for RedisStore {
         let shared = limits.all.count > 0 || subject.user.is_some() || subject.ip.is_some();
         let mut script = self.scripts.admit.prepare_invoke();
         script
-            .key(self.keys.record(&handling.subject, handling.request))
+            .key(self.keys.record(recipient, handling.request))
             .key(self.keys.challenge(recipient, subject.purpose))
             .key(self.keys.sends(recipient))
             .key(self.keys.refunds(recipient))
@@ -172,12 +170,16 @@ impl Store for RedisStore {
             .key(self.keys.all())
             .key(self.keys.user(subject))
             .key(self.keys.ip(subject))
+            .key(self.keys.suppressed(recipient))
+            .key(self.keys.country(ask.country))
+            .key(self.keys.recent(recipient))
+            .key(self.keys.index(handling.request))
             .arg(self.time())
             .arg(owner_word(handling.owner))
             .arg(handling.request.as_str())
             .arg(if shared { member(handling) } else { String::new() })
-            .arg(optional(ask.requested_at))
-            .arg(optional(ask.not_after))
+            .arg(optional(ask.requested_at.map(|at| at.0)))
+            .arg(optional(ask.not_after.map(|at| at.0)))
             .arg(millis(ask.code_life))
             .arg(millis(ask.lease))
             .arg(ask.kids)
@@ -195,41 +197,52 @@ impl Store for RedisStore {
             .arg(millis(REFUSAL_KEPT))
             .arg(millis(KEPT_AFTER))
             .arg(millis(OUTCOME_KEPT))
-            .arg(u8::from(ask.closed));
-        admission(&self.ask(&script).await?).ok_or(StoreError::Garbled { step: "admit" })
+            .arg(u8::from(ask.closed))
+            .arg(notes_line(ask.notes))
+            .arg(recipient.as_str())
+            .arg(RECENT_MAX);
+        self.ask("admit", &script, answers::admission).await
     }
 
-    async fn mark(&self, handling: &Handling<'_>, mark: Mark) -> Result<Marked, StoreError> {
+    async fn mark(
+        &self,
+        handling: &Handling<'_>,
+        mark: Mark,
+        notes: Option<&Notes>,
+    ) -> Result<Marked, StoreError> {
         let (word, attempt, span) = match mark {
             Mark::Waiting(span) => ("waiting", 0, span),
             Mark::Sending { attempt, lease } => ("sending", attempt, lease),
+            Mark::Doubt(lease) => ("doubt", 0, lease),
             Mark::GivenBack { tried: true, due } => ("tried", 0, due),
             Mark::GivenBack { tried: false, due } => ("untried", 0, due),
         };
         let subject = &handling.subject;
-        let mut script = self.scripts.mark.key(self.keys.record(&handling.subject, handling.request));
+        let mut script = self.scripts.mark.key(self.keys.record(subject.recipient, handling.request));
         script.key(self.keys.challenge(subject.recipient, subject.purpose));
         script.arg(self.time()).arg(owner_word(handling.owner)).arg(word).arg(attempt).arg(millis(span));
-        match self.ask(&script).await?.as_str() {
-            "held" => Ok(Marked::Held),
-            "lost" => Ok(Marked::Lost),
-            "stale" => Ok(Marked::Stale),
-            _ => Err(StoreError::Garbled { step: "mark" }),
-        }
+        script.arg(optional(notes.map(notes_line)));
+        self.ask("mark", &script, answers::marked).await
     }
 
     async fn settle(&self, settle: &Settle<'_>) -> Result<Settled, StoreError> {
         let (handling, subject) = (&settle.handling, &settle.handling.subject);
+        let (recipient, message_id) = (subject.recipient, settle.message_id());
         let outcome = serde_json::to_string(settle.outcome).expect("an outcome is plain data");
         let kept = if settle.outcome.status == Status::Rejected { REFUSAL_KEPT } else { OUTCOME_KEPT };
+        let (block_code, block_lasts) = block_words(settle.block.as_ref());
         let mut script = self.scripts.settle.prepare_invoke();
         script
-            .key(self.keys.record(&handling.subject, handling.request))
-            .key(self.keys.sends(subject.recipient))
-            .key(self.keys.refunds(subject.recipient))
+            .key(self.keys.record(recipient, handling.request))
+            .key(self.keys.sends(recipient))
+            .key(self.keys.refunds(recipient))
             .key(self.keys.all())
             .key(self.keys.user(subject))
             .key(self.keys.ip(subject))
+            .key(self.keys.recent(recipient))
+            .key(self.keys.claim(recipient, message_id))
+            .key(self.keys.block(recipient, settle.block.as_ref()))
+            .key(self.keys.receipts())
             .arg(self.time())
             .arg(owner_word(handling.owner))
             .arg(outcome)
@@ -241,16 +254,17 @@ impl Store for RedisStore {
                 Refund::Counted => "counted",
             })
             .arg(handling.request.as_str())
-            .arg(if settle.refund == Refund::None { String::new() } else { member(handling) });
-        let answer = self.ask(&script).await?;
-        match answer.strip_prefix("before ") {
-            Some(outcome) => {
-                stored(outcome).map(Settled::Before).ok_or(StoreError::Garbled { step: "settle" })
-            }
-            None if answer == "said" => Ok(Settled::AsSaid),
-            None if answer == "held" => Ok(Settled::Held),
-            None => Err(StoreError::Garbled { step: "settle" }),
-        }
+            .arg(if settle.refund == Refund::None { String::new() } else { member(handling) })
+            .arg(RECENT_MAX)
+            .arg(recipient.as_str())
+            .arg(optional(message_id))
+            .arg(u8::from(settle.found))
+            .arg(millis(CLAIM_KEPT))
+            .arg(optional(settle.receipt_due.map(millis)))
+            .arg(millis(RECEIPTS_KEPT))
+            .arg(block_code)
+            .arg(block_lasts);
+        self.ask("settle", &script, answers::settled).await
     }
 
     async fn verify(&self, check: &Check<'_>) -> Result<Verdict, StoreError> {
@@ -266,7 +280,7 @@ impl Store for RedisStore {
         for (kid, digest) in check.digests {
             script.arg(*kid).arg(digest.as_str());
         }
-        verdict(&self.ask(&script).await?).ok_or(StoreError::Garbled { step: "verify" })
+        self.ask("verify", &script, answers::verdict).await
     }
 
     async fn usage(
@@ -284,74 +298,84 @@ impl Store for RedisStore {
             .key(self.keys.user(subject))
             .key(self.keys.ip(subject));
         if let Some(request) = request {
-            script.key(self.keys.record(subject, request));
+            script.key(self.keys.record(subject.recipient, request));
         }
         script.arg(self.time());
         add_limits(&mut script, subject, limits).arg(REFUNDS_PER_DAY.count);
-        usage(&self.ask(&script).await?).ok_or(StoreError::Garbled { step: "usage" })
+        self.ask("usage", &script, answers::usage).await
     }
-}
 
-fn stored(outcome: &str) -> Option<Outcome> {
-    serde_json::from_str(outcome).ok()
-}
-
-fn admission(answer: &str) -> Option<Admission> {
-    let (word, rest) = answer.split_once(' ')?;
-    match word {
-        "granted" => grant(rest).map(Admission::Granted),
-        "doubt" => grant(rest).map(Admission::InDoubt),
-        "busy" => rest.parse().ok().map(|ms| Admission::Busy(Duration::from_millis(ms))),
-        "ended" => {
-            let (ours, outcome) = rest.split_once(' ')?;
-            Some(Admission::Ended { outcome: stored(outcome)?, ours: ours == "1" })
-        }
-        _ => None,
+    async fn track(&self, track: &Track<'_>) -> Result<Tracked, StoreError> {
+        let (block_code, block_lasts) = block_words(track.block.as_ref());
+        let mut script = self.scripts.track.prepare_invoke();
+        script
+            .key(self.keys.record(track.recipient, track.request))
+            .key(self.keys.block(track.recipient, track.block.as_ref()))
+            .arg(self.time())
+            .arg(optional(Some(track.message_id).filter(|id| is_word(id))))
+            .arg(track.status.rank())
+            .arg(track.status.as_str())
+            .arg(u8::from(track.status.is_final()))
+            .arg(u8::from(track.told))
+            .arg(optional(track.code))
+            .arg(block_code)
+            .arg(block_lasts);
+        self.ask("track", &script, answers::tracked).await
     }
-}
 
-fn grant(words: &str) -> Option<Grant> {
-    let mut words = words.split(' ');
-    let mut next = || words.next();
-    let time = |word: Option<&str>| word?.parse().ok().map(UnixMillis);
-    Some(Grant {
-        attempt: next()?.parse().ok()?,
-        now: time(next())?,
-        challenge: ChallengeId::parse(next()?)?,
-        kid: next()?.to_owned(),
-        digest: Digest16::parse(next()?)?,
-        callers_code: next()? == "1",
-        admitted_at: time(next())?,
-        expires_at: time(next())?,
-        deadline: time(next())?,
-    })
-}
+    async fn overdue(&self, wait_max: Duration, count_max: u32) -> Result<Vec<Awaited>, StoreError> {
+        let mut script = self.scripts.overdue.key(self.keys.receipts());
+        script.arg(self.time()).arg(millis(wait_max)).arg(count_max);
+        script.arg(millis(RECEIPT_ASKED_AFTER_MIN)).arg(self.keys.prefix());
+        self.ask("overdue", &script, answers::awaited).await
+    }
 
-fn verdict(answer: &str) -> Option<Verdict> {
-    let (word, rest) = answer.split_once(' ').unwrap_or((answer, ""));
-    Some(match word {
-        "verified" => Verdict::Verified,
-        "wrong" => Verdict::Wrong { attempts_left: rest.parse().ok()? },
-        "used" => Verdict::AlreadyUsed,
-        "none" => Verdict::NonePending,
-        "key" => Verdict::KeyUnavailable,
-        "expired" => Verdict::Expired { at: UnixMillis(rest.parse().ok()?) },
-        "locked" => {
-            let wait: u64 = rest.parse().ok()?;
-            Verdict::Locked { retry_after: (wait > 0).then(|| Duration::from_millis(wait)) }
-        }
-        _ => return None,
-    })
-}
+    async fn pulse(&self, worker: u64, busy: bool) -> Result<Pulse, StoreError> {
+        let mut script = self.scripts.pulse.key(self.keys.busy());
+        script
+            .key(self.keys.kill())
+            .key(self.keys.server())
+            .arg(self.time())
+            .arg(owner_word(worker))
+            .arg(u8::from(busy))
+            .arg(millis(BUSY_FOR))
+            .arg(millis(FORGETFUL_FOR))
+            .arg(self.link.server());
+        let met = |answer: &str| {
+            let (pulse, forgetful_for, server) = answers::pulse(answer)?;
+            self.link.answered(server, forgetful_for);
+            Some(pulse)
+        };
+        self.ask("pulse", &script, met).await
+    }
 
-fn usage(answer: &str) -> Option<Usage> {
-    let mut words = answer.split(' ').map(str::parse::<u64>);
-    let mut next = || words.next()?.ok();
-    Some(Usage {
-        used: next()?.try_into().ok()?,
-        used_day: next()?.try_into().ok()?,
-        limited_for: Duration::from_millis(next()?),
-        cooldown: Duration::from_millis(next()?),
-        known: next()? == 1,
-    })
+    async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {
+        self.turn_kill_switch("as it is", "").await
+    }
+
+    async fn set_kill_switch(&self, reason: Option<&str>) -> Result<Option<KillSwitch>, StoreError> {
+        let turn = if reason.is_some() { "on" } else { "off" };
+        self.turn_kill_switch(turn, reason.unwrap_or_default()).await
+    }
+
+    async fn story(
+        &self,
+        request: &RequestId,
+        recipient: Option<Digest16>,
+    ) -> Result<Option<Story>, StoreError> {
+        let mut script = self.scripts.story.key(self.keys.index(request));
+        script.arg(self.time()).arg(self.keys.prefix()).arg(optional(recipient)).arg(request.as_str());
+        script.arg(millis(KEPT_AFTER));
+        self.ask("story", &script, answers::story).await
+    }
+
+    async fn recent(&self, recipient: Digest16) -> Result<Vec<Recent>, StoreError> {
+        let mut script = self.scripts.recent.key(self.keys.sends(recipient));
+        script.key(self.keys.recent(recipient)).arg(self.time()).arg(RECENT_MAX);
+        self.ask("recent", &script, |answer| answers::recent(answer, RECENT_MAX)).await
+    }
+
+    fn may_have_forgotten(&self) -> bool {
+        self.link.may_have_forgotten()
+    }
 }

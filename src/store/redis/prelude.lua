@@ -26,3 +26,53 @@ local function append(key, name, window, now)
   redis.call('ZREMRANGEBYSCORE', key, '-inf', ms(now - window))
   redis.call('PEXPIRE', key, ms(window))
 end
+
+-- How many events of a log lie inside the window.
+local function used(key, window, now)
+  return redis.call('ZCOUNT', key, '(' .. ms(now - window), '+inf')
+end
+
+-- The record of a request while it counts, its words by name. All begin with state, owner, until and receipt; what an
+-- ended one has besides is its outcome.
+local function read(line, now)
+  local r = {}
+  r.state, r.owner, r.till, r.receipt, r.rest = string.match(line or '', '^(%S+) (%S+) (%S+) (%S+) (.+)$')
+  if not r.state or tonumber(r.till) <= now then return nil end
+  if r.state ~= 'ended' then
+    r.lease, r.attempt, r.started, r.doubts, r.starts, r.facts, r.purpose, r.notes = string.match(r.rest,
+      '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+ %S+ %S+ %S+ %S+ %S+ %S+) (%S+) (.+)$')
+  end
+  return r
+end
+
+-- The line of a request in progress.
+local function live(r)
+  return table.concat({r.state, r.owner, r.till, r.receipt, r.lease, r.attempt, r.started, r.doubts, r.starts, r.facts,
+    r.purpose, r.notes}, ' ')
+end
+
+-- The last report of the provider, if there is one: the message's name, rank, status, and 1 if it was published.
+local function report(r) return string.match(r.receipt, '^([^,]+),(%d+),([^,]+),(%d)') end
+
+-- The try at hand is in doubt. It may have been before.
+local function doubt(r)
+  if r.state ~= 'doubt' then r.state, r.doubts = 'doubt', r.doubts + 1 end
+end
+
+-- Blocks what a provider refuses, never for less long than it is already; until somebody takes it away if it lasts '-'.
+local function block(key, code, lasts, now)
+  local stood = string.match(redis.call('GET', key) or '', ' (%S+)$')
+  if stood == '-' then return end
+  if lasts == '-' then
+    redis.call('SET', key, code .. ' -')
+  elseif not stood or tonumber(stood) < now + lasts then
+    redis.call('SET', key, code .. ' ' .. ms(now + lasts), 'PX', lasts)
+  end
+end
+
+-- Notes that a request came and nothing was sent.
+local function remember_unsent(recent, request, count, now)
+  redis.call('ZADD', recent, ms(now), request)
+  redis.call('ZREMRANGEBYRANK', recent, 0, -1 - count)
+  redis.call('PEXPIRE', recent, DAY)
+end

@@ -9,6 +9,7 @@ use otpost::domain::quota::Quota;
 use otpost::domain::recipient::Digest16;
 use otpost::domain::request::RequestId;
 use otpost::domain::time::UnixMillis;
+use otpost::domain::trail::Notes;
 use otpost::domain::verdict::Verdict;
 use otpost::store::memory::MemoryStore;
 use otpost::store::redis::RedisStore;
@@ -72,6 +73,7 @@ pub struct Ask {
     pub digest: u8,
     pub kid: &'static str,
     pub callers_code: bool,
+    pub notes: Notes,
 }
 
 pub fn ask(recipient: u8, request: &str) -> Ask {
@@ -87,6 +89,7 @@ pub fn ask(recipient: u8, request: &str) -> Ask {
         digest: 50 + recipient,
         kid: "k1",
         callers_code: false,
+        notes: Notes::default(),
     }
 }
 
@@ -117,6 +120,8 @@ impl Ask {
             kids: ",k1,k2,",
             limits: &self.limits,
             closed: false,
+            country: None,
+            notes: &self.notes,
         }
     }
 }
@@ -148,6 +153,10 @@ pub fn sent(at: UnixMillis) -> Outcome {
         attempts: 1,
         ..Outcome::refused(Status::Sent, at, "verification", error)
     }
+}
+
+fn settle<'a>(handling: Handling<'a>, outcome: &'a Outcome, refund: Refund) -> Settle<'a> {
+    Settle { handling, outcome, refund, found: false, block: None, receipt_due: None }
 }
 
 fn failed(at: UnixMillis) -> Outcome {
@@ -212,7 +221,7 @@ async fn an_ended_request_is_replayed_to_others(store: &dyn TimedStore) {
     store.at(START);
     let request = ask(2, "ended");
     granted(admit(store, &request).await);
-    let settle = Settle { handling: request.handling(), outcome: &sent(START), refund: Refund::None };
+    let settle = settle(request.handling(), &sent(START), Refund::None);
     assert_eq!(store.settle(&settle).await.expect("answers"), Settled::AsSaid);
     let replay = Admission::Ended { outcome: sent(START), ours: false };
     assert_eq!(admit(store, &request.owned_by(2)).await, replay);
@@ -240,7 +249,7 @@ async fn a_cooldown_is_not_given_back_but_a_charge_is(store: &dyn TimedStore) {
     store.at(START);
     let request = ask(4, "refund");
     granted(admit(store, &request).await);
-    let settle = Settle { handling: request.handling(), outcome: &failed(START), refund: Refund::Counted };
+    let settle = settle(request.handling(), &failed(START), Refund::Counted);
     store.settle(&settle).await.expect("answers");
     let usage = store.usage(&request.handling().subject, None, &limits()).await.expect("the store answers");
     assert_eq!(usage.used, 0);
@@ -255,8 +264,7 @@ async fn refusals_of_a_provider_are_no_free_loop(store: &dyn TimedStore) {
         store.at(START.plus(Duration::from_secs(30) * number));
         let request = ask(5, &format!("free-{number}"));
         granted(admit(store, &request).await);
-        let settle =
-            Settle { handling: request.handling(), outcome: &failed(START), refund: Refund::Counted };
+        let settle = settle(request.handling(), &failed(START), Refund::Counted);
         store.settle(&settle).await.expect("answers");
     }
     store.at(START.plus(Duration::from_secs(600)));
@@ -277,13 +285,16 @@ async fn a_dead_lease_is_in_doubt_and_a_waiting_one_is_not(store: &dyn TimedStor
         matches!(admit(store, &request.owned_by(2)).await, Admission::InDoubt(_)),
         "the same answer again"
     );
-    assert_eq!(store.mark(&request.handling(), Mark::Waiting(LEASE)).await.expect("answers"), Marked::Lost);
+    assert_eq!(
+        store.mark(&request.handling(), Mark::Waiting(LEASE), None).await.expect("answers"),
+        Marked::Lost
+    );
 
     let waiting = ask(7, "waiting");
     store.at(START);
     granted(admit(store, &waiting).await);
     let marked =
-        store.mark(&waiting.handling(), Mark::Waiting(Duration::from_secs(3))).await.expect("answers");
+        store.mark(&waiting.handling(), Mark::Waiting(Duration::from_secs(3)), None).await.expect("answers");
     assert_eq!(marked, Marked::Held);
     assert_eq!(admit(store, &waiting.owned_by(2)).await, Admission::Busy(Duration::from_secs(3)));
     store.at(START.plus(Duration::from_secs(3)));
@@ -295,13 +306,13 @@ async fn a_request_given_back_is_free_when_its_next_try_is_due(store: &dyn Timed
     let request = ask(8, "back");
     let first = granted(admit(store, &request).await);
     let due = Duration::from_secs(7);
-    store.mark(&request.handling(), Mark::GivenBack { tried: true, due }).await.expect("answers");
+    store.mark(&request.handling(), Mark::GivenBack { tried: true, due }, None).await.expect("answers");
     assert_eq!(admit(store, &request.owned_by(2)).await, Admission::Busy(due));
     store.at(START.plus(due));
     let second = granted(admit(store, &request.owned_by(2)).await);
     assert_eq!((second.attempt, second.challenge), (2, first.challenge));
     let untried = Mark::GivenBack { tried: false, due: Duration::ZERO };
-    store.mark(&request.owned_by(2).handling(), untried).await.expect("answers");
+    store.mark(&request.owned_by(2).handling(), untried, None).await.expect("answers");
     assert_eq!(
         granted(admit(store, &request.owned_by(3)).await).attempt,
         2,
@@ -314,9 +325,9 @@ async fn only_who_holds_a_request_can_say_that_nothing_was_sent(store: &dyn Time
     let request = ask(21, "held");
     granted(admit(store, &request).await);
     let other = request.owned_by(2);
-    let nothing = Settle { handling: other.handling(), outcome: &failed(START), refund: Refund::Free };
+    let nothing = settle(other.handling(), &failed(START), Refund::Free);
     assert_eq!(store.settle(&nothing).await.expect("answers"), Settled::Held);
-    let something = Settle { handling: other.handling(), outcome: &sent(START), refund: Refund::None };
+    let something = settle(other.handling(), &sent(START), Refund::None);
     assert_eq!(store.settle(&something).await.expect("answers"), Settled::AsSaid);
 }
 
@@ -324,17 +335,17 @@ async fn a_try_with_a_code_that_was_used_meanwhile_is_stale(store: &dyn TimedSto
     store.at(START);
     let request = ask(22, "stale");
     granted(admit(store, &request).await);
-    store.mark(&request.handling(), Mark::Waiting(LEASE)).await.expect("answers");
+    store.mark(&request.handling(), Mark::Waiting(LEASE), None).await.expect("answers");
     assert_eq!(verify(store, 22, 1, 72).await, Verdict::Verified);
     let next = Mark::Sending { attempt: 2, lease: LEASE };
-    assert_eq!(store.mark(&request.handling(), next).await.expect("answers"), Marked::Stale);
+    assert_eq!(store.mark(&request.handling(), next, None).await.expect("answers"), Marked::Stale);
 }
 
 async fn a_closed_channel_refuses_what_is_new(store: &dyn TimedStore) {
     store.at(START);
     let request = ask(23, "open");
     granted(admit(store, &request).await);
-    let settle = Settle { handling: request.handling(), outcome: &sent(START), refund: Refund::None };
+    let settle = settle(request.handling(), &sent(START), Refund::None);
     store.settle(&settle).await.expect("answers");
     let other = request.owned_by(2);
     let closed = Admit { closed: true, ..other.admit() };
@@ -454,8 +465,8 @@ async fn the_first_end_stays(store: &dyn TimedStore) {
     let request = ask(20, "end");
     granted(admit(store, &request).await);
     let other = request.owned_by(2);
-    let said = Settle { handling: request.handling(), outcome: &sent(START), refund: Refund::None };
-    let against = Settle { handling: other.handling(), outcome: &failed(START), refund: Refund::Counted };
+    let said = settle(request.handling(), &sent(START), Refund::None);
+    let against = settle(other.handling(), &failed(START), Refund::Counted);
     assert_eq!(store.settle(&said).await.expect("answers"), Settled::AsSaid);
     assert_eq!(store.settle(&said).await.expect("answers"), Settled::AsSaid);
     assert_eq!(store.settle(&against).await.expect("answers"), Settled::Before(sent(START)));

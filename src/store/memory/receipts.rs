@@ -1,0 +1,99 @@
+//! What the provider reports of a message, and the reports that are overdue.
+
+use std::time::Duration;
+
+use super::State;
+use super::records::Stage;
+use crate::domain::receipt::merge;
+use crate::domain::recipient::Digest16;
+use crate::domain::request::RequestId;
+use crate::domain::time::UnixMillis;
+use crate::store::{Awaited, Handling, RECEIPT_ASKED_AFTER_MIN, Receipt, Track, Tracked, is_word};
+
+/// A message whose final report is still to come. The one that is due first comes first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Expected {
+    pub(super) due: UnixMillis,
+    message_id: String,
+    recipient: Digest16,
+    sent: UnixMillis,
+    request: RequestId,
+}
+
+impl State {
+    pub(super) fn track(&mut self, track: &Track<'_>, now: UnixMillis) -> Tracked {
+        if let Some(block) = track.block {
+            self.block(track.recipient, block, now);
+        }
+        let key = (track.recipient, track.request.clone());
+        let Some(record) = self.record_mut(&key, now).filter(|_| is_word(track.message_id)) else {
+            return Tracked::NoRequest;
+        };
+        let known = record.receipt.as_ref().map(|receipt| receipt.status);
+        if let Some(status) = merge(known, track.status) {
+            let message_id = track.message_id.to_owned();
+            record.receipt = Some(Receipt { message_id, status, code: track.code, told: false, at: now });
+        }
+        let receipt = record.receipt.as_mut().expect("the first report is news");
+        if receipt.status != track.status || !track.status.is_final() || receipt.told {
+            return Tracked::Known;
+        }
+        if track.told {
+            receipt.told = true;
+            return Tracked::Known;
+        }
+        let (purpose, notes) = match &record.stage {
+            Stage::Live(live) => (&live.purpose, &live.notes),
+            Stage::Ended(outcome) => (&outcome.purpose, &outcome.notes),
+        };
+        Tracked::News { purpose: purpose.clone(), correlation_id: notes.correlation_id.clone() }
+    }
+
+    pub(super) fn expect_receipt(
+        &mut self,
+        handling: &Handling<'_>,
+        message_id: &str,
+        due: Duration,
+        now: UnixMillis,
+    ) {
+        self.expected.insert(Expected {
+            due: now.plus(due),
+            message_id: message_id.to_owned(),
+            recipient: handling.subject.recipient,
+            sent: now,
+            request: handling.request.clone(),
+        });
+    }
+
+    pub(super) fn overdue(&mut self, wait_max: Duration, count_max: u32, now: UnixMillis) -> Vec<Awaited> {
+        let mut overdue = Vec::new();
+        for _ in 0..count_max {
+            let Some(expected) = self.expected.pop_first() else { break };
+            if expected.due > now {
+                self.expected.insert(expected);
+                break;
+            }
+            overdue.push(expected);
+        }
+        overdue.into_iter().filter_map(|expected| self.ask_about(expected, wait_max, now)).collect()
+    }
+
+    fn ask_about(&mut self, expected: Expected, wait_max: Duration, now: UnixMillis) -> Option<Awaited> {
+        let record = self.record(expected.recipient, &expected.request, now)?;
+        if record.receipt.as_ref().is_some_and(|receipt| receipt.told) {
+            return None;
+        }
+        let waited = now.since(expected.sent);
+        let awaited = Awaited {
+            recipient: expected.recipient,
+            request: expected.request.clone(),
+            message_id: expected.message_id.clone(),
+            lapsed: waited >= wait_max,
+        };
+        if !awaited.lapsed {
+            let due = now.plus(waited.max(RECEIPT_ASKED_AFTER_MIN));
+            self.expected.insert(Expected { due, ..expected });
+        }
+        Some(awaited)
+    }
+}

@@ -1,0 +1,266 @@
+//! The record of a request: who handles it, how far it has come, and how it ended.
+
+use super::shared::Claim;
+use super::{Challenge, Entry, LogKey, Member, State};
+use crate::domain::outcome::{Outcome, Status};
+use crate::domain::time::UnixMillis;
+use crate::domain::trail::Notes;
+use crate::store::{
+    Admission, Admit, CLAIM_KEPT, Grant, Handling, Mark, Marked, OUTCOME_KEPT, REFUNDS_PER_DAY, REFUSAL_KEPT,
+    Receipt, Refund, Settle, Settled,
+};
+
+pub(super) struct Record {
+    /// Nobody, if it was given back.
+    pub(super) owner: Option<u64>,
+    pub(super) until: UnixMillis,
+    pub(super) receipt: Option<Receipt>,
+    pub(super) stage: Stage,
+}
+
+pub(super) enum Stage {
+    Live(Live),
+    Ended(Outcome),
+}
+
+pub(super) struct Live {
+    pub(super) phase: Phase,
+    /// When the owner is taken for dead; of a request that was given back, when its next try is due.
+    lease: UnixMillis,
+    pub(super) attempt: u32,
+    /// When the try `attempt` was begun.
+    started: UnixMillis,
+    doubts: u32,
+    starts: u32,
+    pub(super) challenge: Challenge,
+    admitted: UnixMillis,
+    pub(super) deadline: UnixMillis,
+    pub(super) purpose: String,
+    pub(super) notes: Notes,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Phase {
+    Sending,
+    Waiting,
+    Doubt,
+}
+
+impl Record {
+    pub(super) fn live(owner: u64, until: UnixMillis, live: Live) -> Record {
+        Record { owner: Some(owner), until, receipt: None, stage: Stage::Live(live) }
+    }
+
+    pub(super) fn ended(owner: u64, until: UnixMillis, outcome: Outcome) -> Record {
+        Record { owner: Some(owner), until, receipt: None, stage: Stage::Ended(outcome) }
+    }
+
+    fn proof(&self) -> Option<String> {
+        self.receipt.as_ref().map(|receipt| receipt.message_id.clone())
+    }
+
+    /// The answer for a request that has a record. `sends` are those to its recipient within a day.
+    pub(super) fn admit_again(&mut self, ask: &Admit<'_>, sends: u32, now: UnixMillis) -> Admission {
+        let (owner, proof) = (ask.handling.owner, self.proof());
+        let live = match &mut self.stage {
+            Stage::Ended(outcome) => {
+                return Admission::Ended { outcome: outcome.clone(), ours: self.owner == Some(owner) };
+            }
+            Stage::Live(live) => live,
+        };
+        // Who asks again because its answer was lost gets the same once more.
+        let new = self.owner == Some(owner) && live.phase == Phase::Sending && live.started == live.admitted;
+        if self.owner != Some(owner) {
+            let lease_left = live.lease.since(now);
+            if !lease_left.is_zero() {
+                return Admission::Busy(lease_left);
+            }
+            live.take_over(now);
+        }
+        (self.owner, live.lease) = (Some(owner), now.plus(ask.lease));
+        let seen = live.grant(proof, now);
+        let grant = if new { Grant { sends, notes: None, ..seen } } else { seen };
+        match live.phase {
+            Phase::Doubt => Admission::InDoubt(grant),
+            Phase::Sending | Phase::Waiting => Admission::Granted(grant),
+        }
+    }
+}
+
+impl Live {
+    pub(super) fn new(ask: &Admit<'_>, challenge: Challenge, deadline: UnixMillis, now: UnixMillis) -> Live {
+        Live {
+            phase: Phase::Sending,
+            lease: now.plus(ask.lease),
+            attempt: 1,
+            started: now,
+            doubts: 0,
+            starts: 1,
+            challenge,
+            admitted: now,
+            deadline,
+            purpose: ask.handling.subject.purpose.to_owned(),
+            notes: ask.notes.clone(),
+        }
+    }
+
+    fn take_over(&mut self, now: UnixMillis) {
+        self.starts += 1;
+        match self.phase {
+            Phase::Waiting => {
+                (self.phase, self.attempt, self.started) = (Phase::Sending, self.attempt + 1, now);
+            }
+            Phase::Sending | Phase::Doubt => self.doubt(),
+        }
+    }
+
+    /// The try at hand is in doubt. It may have been before.
+    fn doubt(&mut self) {
+        self.doubts += u32::from(self.phase != Phase::Doubt);
+        self.phase = Phase::Doubt;
+    }
+
+    fn grant(&self, proof: Option<String>, now: UnixMillis) -> Grant {
+        Grant {
+            attempt: self.attempt,
+            challenge: self.challenge.id,
+            kid: self.challenge.kid.clone(),
+            digest: self.challenge.digest,
+            callers_code: self.challenge.callers_code,
+            admitted_at: self.admitted,
+            expires_at: self.challenge.expires,
+            deadline: self.deadline,
+            now,
+            started: self.started,
+            doubts: self.doubts,
+            starts: self.starts,
+            sends: 0,
+            proof,
+            notes: Some(self.notes.clone()),
+        }
+    }
+}
+
+impl State {
+    pub(super) fn mark(
+        &mut self,
+        handling: &Handling<'_>,
+        mark: Mark,
+        notes: Option<&Notes>,
+        now: UnixMillis,
+    ) -> Marked {
+        let subject = &handling.subject;
+        let pending = self.challenge(subject.recipient, subject.purpose).filter(|c| c.used.is_none());
+        let pending = pending.map(|challenge| challenge.id);
+        let key = (subject.recipient, handling.request.clone());
+        let Some(record) = self.record_mut(&key, now).filter(|record| record.owner == Some(handling.owner))
+        else {
+            return Marked::Lost;
+        };
+        let proof = record.proof();
+        let Stage::Live(live) = &mut record.stage else {
+            return Marked::Lost;
+        };
+        match mark {
+            Mark::Waiting(span) => (live.phase, live.lease) = (Phase::Waiting, now.plus(span)),
+            // The code of a challenge that was used or replaced meanwhile is of no use to anybody.
+            Mark::Sending { .. } if pending != Some(live.challenge.id) => return Marked::Stale,
+            Mark::Sending { attempt, lease } => {
+                (live.phase, live.attempt) = (Phase::Sending, attempt);
+                (live.started, live.lease) = (now, now.plus(lease));
+            }
+            Mark::Doubt(lease) => {
+                live.doubt();
+                live.lease = now.plus(lease);
+            }
+            Mark::GivenBack { tried, due } => {
+                if live.phase == Phase::Sending {
+                    (live.phase, live.attempt) = (Phase::Waiting, live.attempt - u32::from(!tried));
+                }
+                live.starts = live.starts.saturating_sub(1);
+                live.lease = now.plus(due);
+                record.owner = None;
+            }
+        }
+        if let Some(notes) = notes {
+            live.notes = notes.clone();
+        }
+        match (mark, proof) {
+            (Mark::Doubt(_), Some(message_id)) => Marked::Proven(message_id),
+            _ => Marked::Held,
+        }
+    }
+
+    pub(super) fn settle(&mut self, settle: &Settle<'_>, now: UnixMillis) -> Settled {
+        let (handling, outcome) = (&settle.handling, settle.outcome);
+        let recipient = handling.subject.recipient;
+        let nothing_sent = matches!(outcome.status, Status::Failed | Status::Rejected);
+        let known = self.record(recipient, handling.request, now);
+        if let Some(record) = known {
+            let ours = record.owner == Some(handling.owner);
+            match &record.stage {
+                Stage::Ended(_) if ours => return Settled::AsSaid,
+                Stage::Ended(before) => return Settled::Before(before.clone()),
+                // Only who holds a request knows that nothing of it was sent.
+                Stage::Live(_) if !ours && nothing_sent => return Settled::Held,
+                Stage::Live(_) => {}
+            }
+        }
+        let receipt = known.and_then(|record| record.receipt.clone());
+        if let Some(message_id) = settle.message_id() {
+            if !self.claim(settle, message_id, now) {
+                return Settled::Taken;
+            }
+            if let Some(due) = settle.receipt_due {
+                self.expect_receipt(handling, message_id, due, now);
+            }
+        }
+        if let Some(block) = settle.block {
+            self.block(recipient, block, now);
+        }
+        self.refund(handling, settle.refund, now);
+        let kept = if outcome.status == Status::Rejected { REFUSAL_KEPT } else { OUTCOME_KEPT };
+        let ended = Record::ended(handling.owner, now.plus(kept), outcome.clone());
+        self.records.insert((recipient, handling.request.clone()), Record { receipt, ..ended });
+        Settled::AsSaid
+    }
+
+    /// Makes a message this request's. False if it was found, and is another one's.
+    fn claim(&mut self, settle: &Settle<'_>, message_id: &str, now: UnixMillis) -> bool {
+        let request = settle.handling.request;
+        let key = (settle.handling.subject.recipient, message_id.to_owned());
+        match self.claims.get(&key).filter(|claim| claim.until > now) {
+            Some(claim) if claim.request == *request => true,
+            Some(_) if settle.found => false,
+            _ => {
+                self.claims.insert(key, Claim { request: request.clone(), until: now.plus(CLAIM_KEPT) });
+                true
+            }
+        }
+    }
+
+    fn refund(&mut self, handling: &Handling<'_>, refund: Refund, now: UnixMillis) {
+        if refund == Refund::None {
+            return;
+        }
+        let (subject, request) = (&handling.subject, handling.request);
+        let recipient = subject.recipient;
+        if refund == Refund::Counted {
+            let refund = Entry { member: Member::Request(recipient, request.clone()), at: now };
+            self.append(LogKey::Refunds(recipient), refund, REFUNDS_PER_DAY.window);
+        }
+        let charged = [
+            Some(LogKey::Sends(recipient)),
+            Some(LogKey::All),
+            subject.user.map(LogKey::User),
+            subject.ip.map(LogKey::Ip),
+        ];
+        let member = Member::Request(recipient, request.clone());
+        for key in charged.into_iter().flatten() {
+            if let Some(log) = self.logs.get_mut(&key) {
+                log.retain(|entry| entry.member != member);
+            }
+        }
+        self.remember_unsent(recipient, request, now);
+    }
+}

@@ -1,0 +1,142 @@
+//! What outlives one request: blocks, claims, the last requests of a recipient, the workers' pulse, the kill switch.
+
+use super::records::{Phase, Stage};
+use super::{DAY, LogKey, Member, State};
+use crate::domain::recipient::Digest16;
+use crate::domain::request::RequestId;
+use crate::domain::time::UnixMillis;
+use crate::store::{
+    BUSY_FOR, Block, Blocked, Chapter, CodeState, KEPT_AFTER, KillSwitch, Pulse, RECENT_MAX, Recent, Story,
+};
+
+#[derive(PartialEq, Eq, Hash)]
+pub(super) enum BlockKey {
+    Recipient(Digest16),
+    Country(String),
+}
+
+pub(super) struct StandingBlock {
+    pub(super) code: u32,
+    /// Until somebody takes it away, if nothing.
+    pub(super) until: Option<UnixMillis>,
+}
+
+impl StandingBlock {
+    pub(super) fn stands(&self, now: UnixMillis) -> bool {
+        self.until.is_none_or(|until| until > now)
+    }
+}
+
+/// A message is this request's.
+pub(super) struct Claim {
+    pub(super) request: RequestId,
+    pub(super) until: UnixMillis,
+}
+
+impl State {
+    /// Blocks what a provider refuses, never for less long than it is already.
+    pub(super) fn block(&mut self, recipient: Digest16, block: Block<'_>, now: UnixMillis) {
+        let key = match block.what {
+            Blocked::Recipient => BlockKey::Recipient(recipient),
+            Blocked::Country(country) => BlockKey::Country(country.to_owned()),
+        };
+        let new = StandingBlock { code: block.code, until: block.lasts.map(|lasts| now.plus(lasts)) };
+        let lasts_longer = |stood: &StandingBlock| match (stood.until, new.until) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(stood), Some(new)) => new > stood,
+        };
+        if self.blocks.get(&key).is_none_or(lasts_longer) {
+            self.blocks.insert(key, new);
+        }
+    }
+
+    /// Notes that a request came and nothing was sent.
+    pub(super) fn remember_unsent(&mut self, recipient: Digest16, request: &RequestId, now: UnixMillis) {
+        let unsent = self.unsent.entry(recipient).or_default();
+        unsent.retain(|recent| recent.request != *request);
+        unsent.push(Recent { at: now, request: request.clone() });
+        newest_first(unsent);
+    }
+
+    pub(super) fn recent(&self, recipient: Digest16, now: UnixMillis) -> Vec<Recent> {
+        let sends = self.logs.get(&LogKey::Sends(recipient)).into_iter().flatten();
+        let sent = sends.filter_map(|entry| match &entry.member {
+            Member::Request(_, request) => Some(Recent { at: entry.at, request: request.clone() }),
+            Member::Check(_) => None,
+        });
+        let mut recent: Vec<Recent> =
+            self.unsent.get(&recipient).into_iter().flatten().cloned().chain(sent).collect();
+        recent.retain(|recent| recent.at.plus(DAY) > now);
+        newest_first(&mut recent);
+        recent
+    }
+
+    pub(super) fn pulse(&mut self, worker: u64, busy: bool, now: UnixMillis) -> Pulse {
+        self.busy.retain(|_, at| at.plus(BUSY_FOR) > now);
+        match busy {
+            true => self.busy.insert(worker, now),
+            false => self.busy.remove(&worker),
+        };
+        let busy = u32::try_from(self.busy.len()).unwrap_or(u32::MAX);
+        Pulse { stopped: self.kill_switch.is_some(), busy }
+    }
+
+    pub(super) fn set_kill_switch(&mut self, reason: Option<&str>, now: UnixMillis) -> Option<KillSwitch> {
+        let before = self.kill_switch.take();
+        let since = before.as_ref().map_or(now, |before| before.since);
+        self.kill_switch = reason.map(|reason| KillSwitch { since, reason: reason.to_owned() });
+        before
+    }
+
+    pub(super) fn story(
+        &self,
+        request: &RequestId,
+        recipient: Option<Digest16>,
+        now: UnixMillis,
+    ) -> Option<Story> {
+        let recipient = recipient.or_else(|| self.index.get(request).copied())?;
+        let record = self.record(recipient, request, now)?;
+        let (chapter, purpose, challenge) = match &record.stage {
+            Stage::Live(live) => {
+                let state = match live.phase {
+                    Phase::Sending => "sending",
+                    Phase::Waiting => "waiting",
+                    Phase::Doubt => "doubt",
+                };
+                let chapter = Chapter::Live {
+                    state,
+                    held: record.owner.is_some(),
+                    attempt: live.attempt,
+                    purpose: live.purpose.clone(),
+                    deadline: live.deadline,
+                    notes: live.notes.clone(),
+                };
+                (chapter, &live.purpose, Some(live.challenge.id.as_str()))
+            }
+            Stage::Ended(outcome) => {
+                (Chapter::Ended(outcome.clone()), &outcome.purpose, outcome.notes.challenge.as_deref())
+            }
+        };
+        let code = self.challenge(recipient, purpose).filter(|pending| {
+            Some(pending.id.as_str()) == challenge && pending.expires.plus(KEPT_AFTER) > now
+        });
+        Some(Story {
+            chapter,
+            receipt: record.receipt.clone(),
+            code: code.map(|code| CodeState {
+                expires: code.expires,
+                tries: code.tries,
+                used: code.used.is_some(),
+            }),
+        })
+    }
+}
+
+/// Orders requests, each once, and keeps no more than are told.
+fn newest_first(recent: &mut Vec<Recent>) {
+    recent.sort_by(|a, b| (b.at, &b.request).cmp(&(a.at, &a.request)));
+    let mut seen = std::collections::HashSet::new();
+    recent.retain(|recent| seen.insert(recent.request.clone()));
+    recent.truncate(usize::try_from(RECENT_MAX).expect("a small number"));
+}

@@ -1,0 +1,238 @@
+//! What the scripts answer, read: words, and the JSON that was given to them.
+
+use std::time::Duration;
+
+use crate::domain::challenge::ChallengeId;
+use crate::domain::outcome::Outcome;
+use crate::domain::receipt::DeliveryStatus;
+use crate::domain::recipient::Digest16;
+use crate::domain::request::RequestId;
+use crate::domain::time::UnixMillis;
+use crate::domain::trail::Notes;
+use crate::domain::verdict::Verdict;
+use crate::store::{
+    Admission, Awaited, Chapter, CodeState, Grant, KillSwitch, Marked, Pulse, Receipt, Recent, Settled,
+    Story, Tracked, Usage,
+};
+
+pub(super) fn admission(answer: &str) -> Option<Admission> {
+    let (word, rest) = answer.split_once(' ')?;
+    match word {
+        "granted" => grant(rest).map(Admission::Granted),
+        "doubt" => grant(rest).map(Admission::InDoubt),
+        "busy" => rest.parse().ok().map(|ms| Admission::Busy(Duration::from_millis(ms))),
+        "ended" => {
+            let (ours, outcome) = rest.split_once(' ')?;
+            Some(Admission::Ended { outcome: json(outcome)?, ours: ours == "1" })
+        }
+        _ => None,
+    }
+}
+
+fn grant(words: &str) -> Option<Grant> {
+    let mut words = words.splitn(15, ' ');
+    let mut next = || words.next();
+    let (attempt, now, started) = (number(next()?)?, time(next()?)?, time(next()?)?);
+    let (doubts, starts, sends) = (number(next()?)?, number(next()?)?, number(next()?)?);
+    Some(Grant {
+        attempt,
+        now,
+        started,
+        doubts,
+        starts,
+        sends,
+        proof: optional(next()?).map(str::to_owned),
+        challenge: ChallengeId::parse(next()?)?,
+        kid: next()?.to_owned(),
+        digest: Digest16::parse(next()?)?,
+        callers_code: next()? == "1",
+        admitted_at: time(next()?)?,
+        expires_at: time(next()?)?,
+        deadline: time(next()?)?,
+        notes: match optional(next()?) {
+            Some(notes) => Some(json(notes)?),
+            None => None,
+        },
+    })
+}
+
+pub(super) fn marked(answer: &str) -> Option<Marked> {
+    Some(match answer {
+        "held" => Marked::Held,
+        "lost" => Marked::Lost,
+        "stale" => Marked::Stale,
+        proven => Marked::Proven(proven.strip_prefix("proven ")?.to_owned()),
+    })
+}
+
+pub(super) fn settled(answer: &str) -> Option<Settled> {
+    Some(match answer {
+        "said" => Settled::AsSaid,
+        "held" => Settled::Held,
+        "taken" => Settled::Taken,
+        before => Settled::Before(json(before.strip_prefix("before ")?)?),
+    })
+}
+
+pub(super) fn verdict(answer: &str) -> Option<Verdict> {
+    let (word, rest) = answer.split_once(' ').unwrap_or((answer, ""));
+    Some(match word {
+        "verified" => Verdict::Verified,
+        "wrong" => Verdict::Wrong { attempts_left: number(rest)? },
+        "used" => Verdict::AlreadyUsed,
+        "none" => Verdict::NonePending,
+        "key" => Verdict::KeyUnavailable,
+        "expired" => Verdict::Expired { at: time(rest)? },
+        "locked" => {
+            let wait: u64 = rest.parse().ok()?;
+            Verdict::Locked { retry_after: (wait > 0).then(|| Duration::from_millis(wait)) }
+        }
+        _ => return None,
+    })
+}
+
+pub(super) fn usage(answer: &str) -> Option<Usage> {
+    let mut words = answer.split(' ');
+    let mut next = || words.next();
+    Some(Usage {
+        used: number(next()?)?,
+        used_day: number(next()?)?,
+        limited_for: span(next()?)?,
+        cooldown: span(next()?)?,
+        known: next()? == "1",
+    })
+}
+
+pub(super) fn tracked(answer: &str) -> Option<Tracked> {
+    let (word, rest) = answer.split_once(' ').unwrap_or((answer, ""));
+    let (purpose, notes) = match word {
+        "none" => return Some(Tracked::NoRequest),
+        "known" => return Some(Tracked::Known),
+        "live" => {
+            let (purpose, notes) = rest.split_once(' ')?;
+            (purpose.to_owned(), json::<Notes>(notes)?)
+        }
+        "ended" => {
+            let outcome: Outcome = json(rest)?;
+            (outcome.purpose, outcome.notes)
+        }
+        _ => return None,
+    };
+    Some(Tracked::News { purpose, correlation_id: notes.correlation_id })
+}
+
+pub(super) fn awaited(answer: &str) -> Option<Vec<Awaited>> {
+    answer.lines().map(awaited_one).collect()
+}
+
+fn awaited_one(line: &str) -> Option<Awaited> {
+    let mut words = line.split(' ');
+    let lapsed = words.next()? == "lapsed";
+    let (message_id, recipient) = (words.next()?.to_owned(), Digest16::parse(words.next()?)?);
+    let _sent = words.next()?;
+    Some(Awaited { lapsed, message_id, recipient, request: RequestId::parse(words.next()?)? })
+}
+
+/// Besides what concerns all: how much longer the server may lack something, and its name.
+pub(super) fn pulse(answer: &str) -> Option<(Pulse, Duration, &str)> {
+    let mut words = answer.split(' ');
+    let pulse = Pulse { stopped: words.next()? == "1", busy: number(words.next()?)? };
+    Some((pulse, span(words.next()?)?, words.next()?))
+}
+
+pub(super) fn kill_switch(answer: &str) -> Option<Option<KillSwitch>> {
+    if answer.is_empty() {
+        return Some(None);
+    }
+    let (since, reason) = answer.split_once(' ')?;
+    Some(Some(KillSwitch { since: time(since)?, reason: reason.to_owned() }))
+}
+
+pub(super) fn story(answer: &str) -> Option<Option<Story>> {
+    if answer.is_empty() {
+        return Some(None);
+    }
+    let mut words = answer.splitn(8, ' ');
+    let mut next = || words.next();
+    let code = match (next()?, next()?, next()?) {
+        ("-", _, _) => None,
+        (expires, tries, used) => {
+            Some(CodeState { expires: time(expires)?, tries: number(tries)?, used: used == "1" })
+        }
+    };
+    let (state, owner, _until) = (next()?, next()?, next()?);
+    let receipt = match optional(next()?) {
+        Some(receipt) => Some(report(receipt)?),
+        None => None,
+    };
+    let rest = next()?;
+    let chapter = match state {
+        "ended" => Chapter::Ended(json(rest)?),
+        state => live(state, owner != "-", rest)?,
+    };
+    Some(Some(Story { chapter, receipt, code }))
+}
+
+fn live(state: &str, held: bool, rest: &str) -> Option<Chapter> {
+    let words: Vec<&str> = rest.splitn(14, ' ').collect();
+    let [_lease, attempt, _started, _doubts, _starts, facts @ .., purpose, notes] = words.as_slice() else {
+        return None;
+    };
+    Some(Chapter::Live {
+        state: ["sending", "waiting", "doubt"].into_iter().find(|known| *known == state)?,
+        held,
+        attempt: number(attempt)?,
+        purpose: (*purpose).to_owned(),
+        deadline: time(facts.last()?)?,
+        notes: json(notes)?,
+    })
+}
+
+fn report(receipt: &str) -> Option<Receipt> {
+    let words: Vec<&str> = receipt.split(',').collect();
+    let &[message_id, _rank, status, told, code, at] = words.as_slice() else {
+        return None;
+    };
+    Some(Receipt {
+        message_id: message_id.to_owned(),
+        status: DeliveryStatus::parse(status)?,
+        code: match optional(code) {
+            Some(code) => Some(number(code)?),
+            None => None,
+        },
+        told: told == "1",
+        at: time(at)?,
+    })
+}
+
+/// The two lists as one: the newest first, each request once.
+pub(super) fn recent(answer: &str, count: u32) -> Option<Vec<Recent>> {
+    let words: Vec<&str> = answer.split_whitespace().collect();
+    let read = |pair: &[&str]| Some(Recent { request: RequestId::parse(pair[0])?, at: time(pair[1])? });
+    let mut recent = words.chunks_exact(2).map(read).collect::<Option<Vec<_>>>()?;
+    recent.sort_by(|a, b| (b.at, &b.request).cmp(&(a.at, &a.request)));
+    let mut seen = std::collections::HashSet::new();
+    recent.retain(|recent| seen.insert(recent.request.clone()));
+    recent.truncate(usize::try_from(count).expect("a small number"));
+    Some(recent)
+}
+
+fn json<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
+    serde_json::from_str(text).ok()
+}
+
+fn time(word: &str) -> Option<UnixMillis> {
+    word.parse().ok().map(UnixMillis)
+}
+
+fn span(word: &str) -> Option<Duration> {
+    word.parse().ok().map(Duration::from_millis)
+}
+
+fn number(word: &str) -> Option<u32> {
+    word.parse().ok()
+}
+
+fn optional(word: &str) -> Option<&str> {
+    (word != "-").then_some(word)
+}
