@@ -13,6 +13,7 @@ mod logs;
 mod model;
 mod promises;
 mod real;
+mod simulation;
 mod tidy;
 mod tokens;
 mod twilio;
