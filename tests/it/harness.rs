@@ -10,6 +10,7 @@ use otpost::broker::memory::{MemoryBroker, OwnedMessage};
 use otpost::broker::{Names, Outgoing, Properties, PublishError, Publisher};
 use otpost::clock::Clock;
 use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeLength, Kid};
+use otpost::domain::doubt::InDoubtPolicy;
 use otpost::domain::outcome::SendFailure;
 use otpost::domain::phone::{PhoneNumber, Region};
 use otpost::domain::quota::Quota;
@@ -21,6 +22,7 @@ use otpost::domain::time::UnixMillis;
 use otpost::domain::trail::Notes;
 use otpost::domain::verdict::Verdict;
 use otpost::flow::admit::Rules;
+use otpost::flow::gate::Gate;
 use otpost::flow::receive::Worker;
 use otpost::flow::reply::Replies;
 use otpost::flow::verify::Verifier;
@@ -39,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 pub const ALICE: &str = "+573001234567";
 pub const BOB: &str = "+573109876543";
+pub const PROVIDER_TIMEOUT: Duration = Duration::from_secs(15);
 pub const HOUR: Duration = Duration::from_secs(3_600);
 
 pub fn region() -> Region {
@@ -269,6 +272,9 @@ pub struct Options {
     pub concurrency: usize,
     pub grace: Duration,
     pub retry: RetryPolicy,
+    pub in_doubt: InDoubtPolicy,
+    /// Messages a second of one sender.
+    pub pace: Option<f64>,
     /// Where replies go, if not to the world's own broker.
     pub replies: Option<Arc<dyn Publisher>>,
     /// While it is true, nothing new is begun.
@@ -299,6 +305,8 @@ impl Default for Options {
             concurrency: 8,
             grace: Duration::from_secs(25),
             retry: RetryPolicy::default(),
+            in_doubt: InDoubtPolicy::Reconcile,
+            pace: None,
             replies: None,
             paused: watch::Sender::new(false).subscribe(),
         }
@@ -359,6 +367,7 @@ impl Embedded {
             provider: world.provider.clone(),
             publisher: Arc::new(world.broker.publisher()),
             replies: Replies::new(options.replies.unwrap_or_else(|| Arc::new(world.broker.publisher()))),
+            gate: Gate::new(options.concurrency, world.provider.senders(), options.pace),
             texts: texts(),
             codes: codes.clone(),
             recipients: recipients.clone(),
@@ -368,7 +377,9 @@ impl Embedded {
                 code_life: Duration::from_secs(600),
                 code_length: CodeLength::new(6).expect("valid"),
                 retry: options.retry,
-                provider_timeout: Duration::from_secs(15),
+                provider_timeout: PROVIDER_TIMEOUT,
+                in_doubt: options.in_doubt,
+                receipt_due: Some(Duration::from_secs(60)),
                 reply_to_allowed: vec!["reply.*".to_owned(), "exact".to_owned()],
             },
             names: Names::new("otpost"),
