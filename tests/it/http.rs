@@ -29,8 +29,8 @@ use otpost::flow::verify::Verifier;
 use otpost::http::{Api, Tokens, ops_router, router};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
-    Admission, Admit, Check, Handling, Limits, Mark, Marked, Proposal, Settle, Settled, Store, StoreError,
-    Subject, Usage,
+    Admission, Admit, Awaited, Check, Handling, KillSwitch, Limits, Mark, Marked, Proposal, Pulse, Recent,
+    Settle, Settled, Store, StoreError, Story, Subject, Track, Tracked, Usage,
 };
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -337,7 +337,7 @@ impl Store for Broken {
         self.fail().await
     }
 
-    async fn mark(&self, _: &Handling<'_>, _: Mark) -> Result<Marked, StoreError> {
+    async fn mark(&self, _: &Handling<'_>, _: Mark, _: Option<&Notes>) -> Result<Marked, StoreError> {
         self.fail().await
     }
 
@@ -351,6 +351,38 @@ impl Store for Broken {
 
     async fn usage(&self, _: &Subject<'_>, _: Option<&RequestId>, _: &Limits) -> Result<Usage, StoreError> {
         self.fail().await
+    }
+
+    async fn track(&self, _: &Track<'_>) -> Result<Tracked, StoreError> {
+        self.fail().await
+    }
+
+    async fn overdue(&self, _: Duration, _: u32) -> Result<Vec<Awaited>, StoreError> {
+        self.fail().await
+    }
+
+    async fn pulse(&self, _: u64, _: bool) -> Result<Pulse, StoreError> {
+        self.fail().await
+    }
+
+    async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {
+        self.fail().await
+    }
+
+    async fn set_kill_switch(&self, _: Option<&str>) -> Result<Option<KillSwitch>, StoreError> {
+        self.fail().await
+    }
+
+    async fn story(&self, _: &RequestId, _: Option<Digest16>) -> Result<Option<Story>, StoreError> {
+        self.fail().await
+    }
+
+    async fn recent(&self, _: Digest16) -> Result<Vec<Recent>, StoreError> {
+        self.fail().await
+    }
+
+    fn may_have_forgotten(&self) -> bool {
+        true
     }
 }
 

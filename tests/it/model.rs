@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use otpost::clock::Clock;
+use otpost::domain::outcome::Status;
 use otpost::domain::quota::Quota;
+use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::request::RequestId;
 use otpost::domain::time::UnixMillis;
+use otpost::domain::trail::Notes;
 use otpost::store::memory::MemoryStore;
-use otpost::store::{Admit, Check, Limits, Mark, Refund, Settle};
+use otpost::store::{Admit, Block, Blocked, Check, Limits, Mark, Refund, Settle, Track};
 use proptest::prelude::*;
 
 use crate::contract::store::{Ask, HOUR, START, TimedStore, ask, limits, named, sent};
@@ -18,10 +21,45 @@ enum Step {
     Pass { milliseconds: u64 },
     Admit(Copy),
     Mark { copy: Copy, mark: u8, attempt: u32 },
-    Settle { copy: Copy, ends: u8 },
+    Settle { copy: Copy, ends: Ends },
     Verify { recipient: u8, check_id: u64, digest: u8, kid: u8 },
     Usage { copy: Copy },
+    Track { copy: Copy, message: u8, status: usize, told: bool, block: Option<Stop> },
+    Overdue { wait_max: u64, count_max: u32 },
+    Pulse { worker: u64, busy: bool },
+    KillSwitch { turn: Option<bool> },
+    Story { copy: Copy, named: bool },
+    Recent { recipient: u8 },
 }
+
+/// How a request ends.
+#[derive(Clone, Debug)]
+struct Ends {
+    status: u8,
+    message: Option<u8>,
+    found: bool,
+    block: Option<Stop>,
+    receipt_due: Option<u64>,
+}
+
+/// What a refusal of the provider stops, and for how many minutes.
+#[derive(Clone, Debug)]
+struct Stop {
+    country: bool,
+    code: u32,
+    minutes: Option<u64>,
+}
+
+const COUNTRY: &str = "CO";
+const STATUSES: [DeliveryStatus; 7] = [
+    DeliveryStatus::Accepted,
+    DeliveryStatus::Queued,
+    DeliveryStatus::Sent,
+    DeliveryStatus::Delivered,
+    DeliveryStatus::Undelivered,
+    DeliveryStatus::Failed,
+    DeliveryStatus::Read,
+];
 
 /// One copy of one request, handled by one owner.
 #[derive(Clone, Debug)]
@@ -64,12 +102,47 @@ fn steps() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => passes.prop_map(|milliseconds| Step::Pass { milliseconds }),
         6 => copies().prop_map(Step::Admit),
-        2 => (copies(), 0..4_u8, 1..4_u32).prop_map(|(copy, mark, attempt)| Step::Mark { copy, mark, attempt }),
-        3 => (copies(), 0..3_u8).prop_map(|(copy, ends)| Step::Settle { copy, ends }),
+        3 => (copies(), 0..6_u8, 1..4_u32).prop_map(|(copy, mark, attempt)| Step::Mark { copy, mark, attempt }),
+        4 => (copies(), ends()).prop_map(|(copy, ends)| Step::Settle { copy, ends }),
         5 => (0..3_u8, 0..40_u64, 0..5_u8, 0..3_u8)
             .prop_map(|(recipient, check_id, digest, kid)| Step::Verify { recipient, check_id, digest, kid }),
         1 => copies().prop_map(|copy| Step::Usage { copy }),
+        3 => (copies(), 0..3_u8, 0..STATUSES.len(), any::<bool>(), stops()).prop_map(
+            |(copy, message, status, told, block)| Step::Track { copy, message, status, told, block }
+        ),
+        2 => (0..700_000_u64, 0..5_u32).prop_map(|(wait_max, count_max)| Step::Overdue { wait_max, count_max }),
+        1 => (0..3_u64, any::<bool>()).prop_map(|(worker, busy)| Step::Pulse { worker, busy }),
+        1 => prop::option::of(any::<bool>()).prop_map(|turn| Step::KillSwitch { turn }),
+        2 => (copies(), any::<bool>()).prop_map(|(copy, named)| Step::Story { copy, named }),
+        1 => (0..3_u8).prop_map(|recipient| Step::Recent { recipient }),
     ]
+}
+
+fn ends() -> impl Strategy<Value = Ends> {
+    let message = prop::option::weighted(0.8, 0..4_u8);
+    (0..3_u8, message, any::<bool>(), stops(), prop::option::of(0..300_000_u64)).prop_map(
+        |(status, message, found, block, receipt_due)| Ends { status, message, found, block, receipt_due },
+    )
+}
+
+fn stops() -> impl Strategy<Value = Option<Stop>> {
+    let minutes = prop::option::weighted(0.9, 0..60_u64);
+    let stop = (any::<bool>(), 1..4_u32, minutes).prop_map(|(country, code, minutes)| Stop {
+        country,
+        code,
+        minutes,
+    });
+    prop::option::weighted(0.1, stop)
+}
+
+impl Stop {
+    fn block(&self) -> Block<'static> {
+        Block {
+            what: if self.country { Blocked::Country(COUNTRY) } else { Blocked::Recipient },
+            code: self.code,
+            lasts: self.minutes.map(|minutes| Duration::from_secs(minutes * 60)),
+        }
+    }
 }
 
 fn tight() -> Limits {
@@ -91,7 +164,19 @@ impl Copy {
             kid: if self.challenge == 3 { "k3" } else { "k1" },
             callers_code: self.callers_code,
             request: RequestId::parse(&format!("r{}", self.request)).expect("valid"),
+            notes: self.notes(),
             ..base
+        }
+    }
+}
+
+impl Copy {
+    fn notes(&self) -> Notes {
+        Notes {
+            to: format!("+5{}", self.recipient),
+            correlation_id: (self.user == 0).then(|| format!("\"challenge\":\"{}\" ", self.request)),
+            challenge: (self.owner > 0).then(|| named(100 + self.challenge).to_string()),
+            trail: Vec::new(),
         }
     }
 }
@@ -102,7 +187,11 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
         Step::Admit(copy) => format!(
             "{:?}",
             store
-                .admit(&Admit { closed: copy.challenge == 2 && copy.owner == 2, ..copy.ask(now).admit() })
+                .admit(&Admit {
+                    closed: copy.challenge == 2 && copy.owner == 2,
+                    country: (copy.recipient == 2).then_some(COUNTRY),
+                    ..copy.ask(now).admit()
+                })
                 .await
                 .expect("answers")
         ),
@@ -110,25 +199,29 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
             let mark = match mark {
                 0 => Mark::Waiting(Duration::from_millis(7_500)),
                 1 => Mark::Sending { attempt: *attempt, lease: Duration::from_secs(20) },
-                _ => Mark::GivenBack { tried: *mark == 2, due: Duration::from_secs(u64::from(*attempt) - 1) },
+                2 | 3 => Mark::Doubt(Duration::from_secs(10)),
+                _ => Mark::GivenBack { tried: *mark == 4, due: Duration::from_secs(u64::from(*attempt) - 1) },
             };
-            format!("{:?}", store.mark(&copy.ask(now).handling(), mark, None).await.expect("answers"))
+            let notes = Some(copy.notes()).filter(|_| *attempt == 1);
+            format!(
+                "{:?}",
+                store.mark(&copy.ask(now).handling(), mark, notes.as_ref()).await.expect("answers")
+            )
         }
         Step::Settle { copy, ends } => {
             let mut outcome = sent(now);
-            outcome.status = [
-                otpost::domain::outcome::Status::Sent,
-                otpost::domain::outcome::Status::Failed,
-                otpost::domain::outcome::Status::Rejected,
-            ][usize::from(*ends)];
+            let status = usize::from(ends.status);
+            outcome.status = [Status::Sent, Status::Failed, Status::Rejected][status];
+            outcome.provider_message_id = ends.message.map(|message| format!("SM{message}"));
+            outcome.notes = copy.notes();
             let ask = copy.ask(now);
             let settle = Settle {
                 handling: ask.handling(),
                 outcome: &outcome,
-                refund: [Refund::None, Refund::Counted, Refund::Free][usize::from(*ends)],
-                found: false,
-                block: None,
-                receipt_due: None,
+                refund: [Refund::None, Refund::Counted, Refund::Free][status],
+                found: ends.found,
+                block: ends.block.as_ref().map(Stop::block),
+                receipt_due: ends.receipt_due.map(Duration::from_millis),
             };
             format!("{:?}", store.settle(&settle).await.expect("answers"))
         }
@@ -151,6 +244,36 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
                 "{:?}",
                 store.usage(&ask.handling().subject, Some(&ask.request), &tight()).await.expect("answers")
             )
+        }
+        Step::Track { copy, message, status, told, block } => {
+            let ask = copy.ask(now);
+            let track = Track {
+                recipient: named(copy.recipient),
+                request: &ask.request,
+                message_id: &format!("SM{message}"),
+                status: STATUSES[*status],
+                code: (*status > 3).then_some(30_000),
+                told: *told,
+                block: block.as_ref().map(Stop::block),
+            };
+            format!("{:?}", store.track(&track).await.expect("answers"))
+        }
+        Step::Overdue { wait_max, count_max } => {
+            let wait_max = Duration::from_millis(*wait_max);
+            format!("{:?}", store.overdue(wait_max, *count_max).await.expect("answers"))
+        }
+        Step::Pulse { worker, busy } => format!("{:?}", store.pulse(*worker, *busy).await.expect("answers")),
+        Step::KillSwitch { turn: None } => format!("{:?}", store.kill_switch().await.expect("answers")),
+        Step::KillSwitch { turn: Some(on) } => {
+            let reason = on.then(|| format!("at {now}"));
+            format!("{:?}", store.set_kill_switch(reason.as_deref()).await.expect("answers"))
+        }
+        Step::Story { copy, named: told } => {
+            let recipient = told.then(|| named(copy.recipient));
+            format!("{:?}", store.story(&copy.ask(now).request, recipient).await.expect("answers"))
+        }
+        Step::Recent { recipient } => {
+            format!("{:?}", store.recent(named(*recipient)).await.expect("answers"))
         }
     }
 }

@@ -48,12 +48,37 @@ impl Redis {
         self.keys(&mut connection).into_iter().map(|key| read(&mut connection, key)).collect()
     }
 
-    pub async fn expect_every_key_to_have_a_ttl(&self) {
+    /// Every key has a time to live, but those with these endings.
+    pub fn expect_only_these_without_a_ttl(&self, endings: &[&str]) {
         let dump = self.dump();
         assert!(!dump.is_empty(), "a scan that finds nothing proves nothing");
-        for (key, ttl, _) in dump {
-            assert!(ttl > 0, "{key} has no time to live");
-        }
+        let mut without: Vec<&str> =
+            dump.iter().filter(|(_, ttl, _)| *ttl <= 0).map(|(key, ..)| key.as_str()).collect();
+        without.sort_unstable_by_key(|key| key.rsplit(':').next());
+        let ends_so = |(key, ending): (&&str, &&str)| key.ends_with(ending);
+        assert!(
+            without.len() == endings.len() && without.iter().zip(endings).all(ends_so),
+            "without a time to live: {without:?}"
+        );
+    }
+
+    /// Puts a value under one of the keys, for a minute.
+    pub fn write(&self, key: &str, value: &str) {
+        let mut connection = self.client.get_connection().expect("Redis answers");
+        let key = format!("{{{}}}:{key}", self.prefix);
+        let () = redis::cmd("SET")
+            .arg(key)
+            .arg(value)
+            .arg("EX")
+            .arg(60)
+            .query(&mut connection)
+            .expect("Redis answers");
+    }
+
+    pub fn delete(&self, key: &str) {
+        let mut connection = self.client.get_connection().expect("Redis answers");
+        let key = format!("{{{}}}:{key}", self.prefix);
+        let () = redis::cmd("DEL").arg(key).query(&mut connection).expect("Redis answers");
     }
 
     fn keys(&self, connection: &mut redis::Connection) -> Vec<String> {

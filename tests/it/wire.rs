@@ -50,6 +50,7 @@ fn sent() -> Outcome {
         segments: Some(1),
         expires_at: Some(UnixMillis(AT.0 + 600_000)),
         resend_after: Some(30),
+        notes: otpost::domain::trail::Notes::default(),
     }
 }
 

@@ -1,5 +1,11 @@
 //! What every store promises, asked of the one in memory and of a real Redis.
 
+mod doubt;
+mod failover;
+mod properties;
+mod receipts;
+mod shared;
+
 use std::time::Duration;
 
 use otpost::clock::Clock;
@@ -205,6 +211,9 @@ async fn keeps_its_promises(store: &dyn TimedStore) {
     an_unknown_key_counts_nothing(store).await;
     a_users_limit_holds_over_recipients(store).await;
     the_first_end_stays(store).await;
+    doubt::keeps_its_promises(store).await;
+    receipts::keeps_its_promises(store).await;
+    shared::keeps_its_promises(store).await;
 }
 
 async fn a_request_is_charged_once_and_answered_the_same_to_its_owner(store: &dyn TimedStore) {
@@ -221,7 +230,8 @@ async fn an_ended_request_is_replayed_to_others(store: &dyn TimedStore) {
     store.at(START);
     let request = ask(2, "ended");
     granted(admit(store, &request).await);
-    let settle = settle(request.handling(), &sent(START), Refund::None);
+    let outcome = sent(START);
+    let settle = settle(request.handling(), &outcome, Refund::None);
     assert_eq!(store.settle(&settle).await.expect("answers"), Settled::AsSaid);
     let replay = Admission::Ended { outcome: sent(START), ours: false };
     assert_eq!(admit(store, &request.owned_by(2)).await, replay);
@@ -249,7 +259,8 @@ async fn a_cooldown_is_not_given_back_but_a_charge_is(store: &dyn TimedStore) {
     store.at(START);
     let request = ask(4, "refund");
     granted(admit(store, &request).await);
-    let settle = settle(request.handling(), &failed(START), Refund::Counted);
+    let outcome = failed(START);
+    let settle = settle(request.handling(), &outcome, Refund::Counted);
     store.settle(&settle).await.expect("answers");
     let usage = store.usage(&request.handling().subject, None, &limits()).await.expect("the store answers");
     assert_eq!(usage.used, 0);
@@ -264,7 +275,8 @@ async fn refusals_of_a_provider_are_no_free_loop(store: &dyn TimedStore) {
         store.at(START.plus(Duration::from_secs(30) * number));
         let request = ask(5, &format!("free-{number}"));
         granted(admit(store, &request).await);
-        let settle = settle(request.handling(), &failed(START), Refund::Counted);
+        let outcome = failed(START);
+        let settle = settle(request.handling(), &outcome, Refund::Counted);
         store.settle(&settle).await.expect("answers");
     }
     store.at(START.plus(Duration::from_secs(600)));
@@ -325,9 +337,11 @@ async fn only_who_holds_a_request_can_say_that_nothing_was_sent(store: &dyn Time
     let request = ask(21, "held");
     granted(admit(store, &request).await);
     let other = request.owned_by(2);
-    let nothing = settle(other.handling(), &failed(START), Refund::Free);
+    let outcome = failed(START);
+    let nothing = settle(other.handling(), &outcome, Refund::Free);
     assert_eq!(store.settle(&nothing).await.expect("answers"), Settled::Held);
-    let something = settle(other.handling(), &sent(START), Refund::None);
+    let outcome = sent(START);
+    let something = settle(other.handling(), &outcome, Refund::None);
     assert_eq!(store.settle(&something).await.expect("answers"), Settled::AsSaid);
 }
 
@@ -345,7 +359,8 @@ async fn a_closed_channel_refuses_what_is_new(store: &dyn TimedStore) {
     store.at(START);
     let request = ask(23, "open");
     granted(admit(store, &request).await);
-    let settle = settle(request.handling(), &sent(START), Refund::None);
+    let outcome = sent(START);
+    let settle = settle(request.handling(), &outcome, Refund::None);
     store.settle(&settle).await.expect("answers");
     let other = request.owned_by(2);
     let closed = Admit { closed: true, ..other.admit() };
@@ -465,8 +480,10 @@ async fn the_first_end_stays(store: &dyn TimedStore) {
     let request = ask(20, "end");
     granted(admit(store, &request).await);
     let other = request.owned_by(2);
-    let said = settle(request.handling(), &sent(START), Refund::None);
-    let against = settle(other.handling(), &failed(START), Refund::Counted);
+    let outcome = sent(START);
+    let said = settle(request.handling(), &outcome, Refund::None);
+    let outcome = failed(START);
+    let against = settle(other.handling(), &outcome, Refund::Counted);
     assert_eq!(store.settle(&said).await.expect("answers"), Settled::AsSaid);
     assert_eq!(store.settle(&said).await.expect("answers"), Settled::AsSaid);
     assert_eq!(store.settle(&against).await.expect("answers"), Settled::Before(sent(START)));
@@ -483,5 +500,5 @@ async fn memory_keeps_its_promises() {
 async fn redis_keeps_its_promises() {
     let redis = real::Redis::fresh();
     keeps_its_promises(&redis.store()).await;
-    redis.expect_every_key_to_have_a_ttl().await;
+    redis.expect_only_these_without_a_ttl(&[":kill", ":suppressed", ":suppressed"]);
 }

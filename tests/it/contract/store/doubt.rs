@@ -1,0 +1,187 @@
+//! Who handles a request, what is in doubt of it, and what its handlings leave each other.
+
+use std::time::Duration;
+
+use otpost::domain::receipt::DeliveryStatus;
+use otpost::domain::recipient::Digest16;
+use otpost::domain::time::UnixMillis;
+use otpost::domain::trail::{Event, Notes};
+use otpost::store::{Admission, Grant, Mark, Marked, Settle, Settled, Track};
+
+use super::{Ask, LEASE, START, TimedStore, admit, ask, granted, limits, named, sent};
+
+pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
+    a_lost_answer_is_given_again(store).await;
+    a_doubt_is_counted_once(store).await;
+    a_send_after_a_doubt_can_be_in_doubt_again(store).await;
+    starts_count_what_was_not_given_back(store).await;
+    what_is_given_back_in_doubt_stays_in_doubt(store).await;
+    notes_are_left_for_the_next_handling(store).await;
+    a_report_proves_that_a_message_was_accepted(store).await;
+    a_message_that_was_found_is_one_requests_only(store).await;
+}
+
+#[track_caller]
+fn in_doubt(admission: Admission) -> Grant {
+    match admission {
+        Admission::InDoubt(grant) => grant,
+        other => panic!("expected doubt, got {other:?}"),
+    }
+}
+
+async fn mark(store: &dyn TimedStore, ask: &Ask, mark: Mark) -> Marked {
+    store.mark(&ask.handling(), mark, None).await.expect("answers")
+}
+
+async fn a_lost_answer_is_given_again(store: &dyn TimedStore) {
+    store.at(START);
+    granted(admit(store, &ask(30, "before")).await);
+    store.at(START.plus(Duration::from_secs(31)));
+    let request = Ask { notes: noted("again"), ..ask(30, "again") };
+    let first = granted(admit(store, &request).await);
+    assert_eq!((first.sends, first.starts, first.doubts, &first.notes), (2, 1, 0, &None));
+    assert_eq!(granted(admit(store, &request).await), first);
+    mark(store, &request, Mark::GivenBack { tried: false, due: Duration::ZERO }).await;
+    let next = granted(admit(store, &request.owned_by(2)).await);
+    assert_eq!((next.sends, next.notes), (0, Some(noted("again"))));
+    let unlimited = otpost::domain::quota::Quota { count: 0, window: Duration::from_secs(3_600) };
+    let limits = otpost::store::Limits { number: unlimited, number_day: unlimited, ..limits() };
+    store.at(START.plus(Duration::from_secs(62)));
+    let third = granted(admit(store, &Ask { limits, ..ask(30, "unlimited") }).await);
+    assert_eq!(third.sends, 3, "counted without a limit too");
+}
+
+async fn a_doubt_is_counted_once(store: &dyn TimedStore) {
+    store.at(START);
+    let request = ask(31, "doubt");
+    granted(admit(store, &request).await);
+    store.at(START.plus(LEASE));
+    let second = request.owned_by(2);
+    let doubt = in_doubt(admit(store, &second).await);
+    assert_eq!((doubt.doubts, doubt.starts, doubt.attempt, doubt.started), (1, 2, 1, START));
+    assert_eq!(in_doubt(admit(store, &second).await), doubt, "the same answer again");
+    for _ in 0..2 {
+        assert_eq!(mark(store, &second, Mark::Doubt(LEASE)).await, Marked::Held);
+    }
+    assert_eq!(admit(store, &request.owned_by(3)).await, Admission::Busy(LEASE));
+    store.at(START.plus(2 * LEASE));
+    let third = in_doubt(admit(store, &request.owned_by(3)).await);
+    assert_eq!((third.doubts, third.starts, third.started), (1, 3, START));
+}
+
+async fn a_send_after_a_doubt_can_be_in_doubt_again(store: &dyn TimedStore) {
+    store.at(START);
+    let request = ask(32, "resend");
+    granted(admit(store, &request).await);
+    assert_eq!(mark(store, &request, Mark::Doubt(LEASE)).await, Marked::Held);
+    let resent = START.plus(Duration::from_secs(10));
+    store.at(resent);
+    assert_eq!(mark(store, &request, Mark::Sending { attempt: 2, lease: LEASE }).await, Marked::Held);
+    store.at(resent.plus(LEASE));
+    let doubt = in_doubt(admit(store, &request.owned_by(2)).await);
+    assert_eq!((doubt.doubts, doubt.attempt, doubt.started), (2, 2, resent));
+}
+
+async fn starts_count_what_was_not_given_back(store: &dyn TimedStore) {
+    store.at(START);
+    let request = ask(33, "starts");
+    let back = Mark::GivenBack { tried: false, due: Duration::ZERO };
+    for owner in 1..4 {
+        let handling = request.owned_by(owner);
+        assert_eq!(granted(admit(store, &handling).await).starts, 1);
+        assert_eq!(mark(store, &handling, back).await, Marked::Held);
+        assert_eq!(mark(store, &handling, back).await, Marked::Lost, "it is nobody's");
+    }
+    granted(admit(store, &request.owned_by(4)).await);
+    for died in 1..3 {
+        store.at(START.plus(LEASE * died));
+        let grant = in_doubt(admit(store, &request.owned_by(4 + u64::from(died))).await);
+        assert_eq!(grant.starts, 1 + died);
+    }
+}
+
+async fn what_is_given_back_in_doubt_stays_in_doubt(store: &dyn TimedStore) {
+    store.at(START);
+    let request = ask(34, "back");
+    granted(admit(store, &request).await);
+    mark(store, &request, Mark::Doubt(LEASE)).await;
+    mark(store, &request, Mark::GivenBack { tried: false, due: Duration::from_secs(3) }).await;
+    assert_eq!(admit(store, &request.owned_by(2)).await, Admission::Busy(Duration::from_secs(3)));
+    store.at(START.plus(Duration::from_secs(3)));
+    let grant = in_doubt(admit(store, &request.owned_by(2)).await);
+    assert_eq!((grant.attempt, grant.doubts, grant.starts), (1, 1, 1));
+}
+
+async fn notes_are_left_for_the_next_handling(store: &dyn TimedStore) {
+    store.at(START);
+    let request = Ask { notes: noted("first"), ..ask(35, "notes") };
+    granted(admit(store, &request).await);
+    let mut notes = noted("with spaces, \"quotes\" and ünïcode\n");
+    notes.add(START, Event::Resent(2));
+    let marked = store.mark(&request.handling(), Mark::Doubt(LEASE), Some(&notes)).await.expect("answers");
+    assert_eq!(marked, Marked::Held);
+    mark(store, &request, Mark::Doubt(LEASE)).await;
+    store.at(START.plus(LEASE));
+    assert_eq!(in_doubt(admit(store, &request.owned_by(2)).await).notes, Some(notes));
+}
+
+async fn a_report_proves_that_a_message_was_accepted(store: &dyn TimedStore) {
+    store.at(START);
+    let request = ask(36, "proof");
+    granted(admit(store, &request).await);
+    assert_eq!(mark(store, &request, Mark::Doubt(LEASE)).await, Marked::Held);
+    store.track(&queued(36, &request)).await.expect("answers");
+    assert_eq!(mark(store, &request, Mark::Doubt(LEASE)).await, Marked::Proven("SM9".to_owned()));
+    assert_eq!(mark(store, &request, Mark::Waiting(LEASE)).await, Marked::Held);
+    store.at(START.plus(LEASE));
+    assert_eq!(granted(admit(store, &request.owned_by(2)).await).proof.as_deref(), Some("SM9"));
+}
+
+async fn a_message_that_was_found_is_one_requests_only(store: &dyn TimedStore) {
+    let found = |ask: &Ask, at: UnixMillis| (ask.clone(), sent(at));
+    let (first, outcome) = found(&ask(37, "found-1"), START);
+    let (second, _) = found(&ask(37, "found-2"), START);
+    store.at(START);
+    granted(admit(store, &first).await);
+    let end = |ask: &Ask, found: bool| {
+        let (ask, outcome) = (ask.clone(), outcome.clone());
+        async move {
+            let settle = Settle { found, ..super::settle(ask.handling(), &outcome, super::Refund::None) };
+            store.settle(&settle).await.expect("answers")
+        }
+    };
+    assert_eq!(end(&first, true).await, Settled::AsSaid);
+    assert_eq!(end(&first, true).await, Settled::AsSaid, "asked again after a lost answer");
+    store.at(START.plus(Duration::from_secs(40)));
+    granted(admit(store, &second).await);
+    assert_eq!(end(&second, true).await, Settled::Taken);
+    store.at(START.plus(Duration::from_secs(60)));
+    in_doubt(admit(store, &second.owned_by(2)).await);
+    assert_eq!(end(&second.owned_by(2), false).await, Settled::AsSaid, "it knows its own message");
+    let elsewhere = ask(38, "found-3");
+    granted(admit(store, &elsewhere).await);
+    assert_eq!(end(&elsewhere, true).await, Settled::AsSaid, "another recipient's");
+}
+
+fn queued(recipient: u8, ask: &Ask) -> Track<'_> {
+    let recipient: Digest16 = named(recipient);
+    let status = DeliveryStatus::Queued;
+    Track {
+        recipient,
+        request: &ask.request,
+        message_id: "SM9",
+        status,
+        code: None,
+        told: false,
+        block: None,
+    }
+}
+
+fn noted(word: &str) -> Notes {
+    Notes {
+        to: "+57******4567".to_owned(),
+        correlation_id: Some(word.to_owned()),
+        challenge: None,
+        trail: Vec::new(),
+    }
+}

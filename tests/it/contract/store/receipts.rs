@@ -1,0 +1,146 @@
+//! What the provider reports of messages, and what is done about reports that do not come.
+
+use std::time::Duration;
+
+use otpost::domain::receipt::DeliveryStatus;
+use otpost::domain::request::RequestId;
+use otpost::domain::trail::Notes;
+use otpost::store::{Awaited, Chapter, Refund, Settle, Track, Tracked};
+
+use super::{Ask, HOUR, LEASE, START, TimedStore, admit, ask, granted, named, sent, settle};
+
+pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
+    a_final_report_is_news_until_it_was_told(store).await;
+    what_comes_late_changes_nothing(store).await;
+    a_report_can_come_before_the_end(store).await;
+    nothing_is_known_of_what_there_is_not(store).await;
+    a_report_that_does_not_come_is_asked_for_ever_less(store).await;
+    what_is_known_is_not_asked_for(store).await;
+}
+
+fn report<'a>(ask: &'a Ask, status: DeliveryStatus) -> Track<'a> {
+    Track {
+        recipient: named(ask.recipient),
+        request: &ask.request,
+        message_id: "SM1",
+        status,
+        code: None,
+        told: false,
+        block: None,
+    }
+}
+
+async fn track(store: &dyn TimedStore, track: Track<'_>) -> Tracked {
+    store.track(&track).await.expect("answers")
+}
+
+fn news() -> Tracked {
+    Tracked::News { purpose: "verification".to_owned(), correlation_id: Some("c 1".to_owned()) }
+}
+
+/// A request that ended as sent, and when its report is due.
+async fn ended(store: &dyn TimedStore, recipient: u8, request: &str, due: Option<Duration>) -> Ask {
+    let notes = Notes { correlation_id: Some("c 1".to_owned()), ..Notes::default() };
+    let request = Ask { notes: notes.clone(), ..ask(recipient, request) };
+    granted(admit(store, &request).await);
+    let mut outcome = sent(START);
+    outcome.notes = notes;
+    let end = Settle { receipt_due: due, ..settle(request.handling(), &outcome, Refund::None) };
+    store.settle(&end).await.expect("answers");
+    request
+}
+
+async fn a_final_report_is_news_until_it_was_told(store: &dyn TimedStore) {
+    store.at(START);
+    let request = ended(store, 40, "news", None).await;
+    assert_eq!(track(store, report(&request, DeliveryStatus::Sent)).await, Tracked::Known);
+    let failed = Track { code: Some(30_003), ..report(&request, DeliveryStatus::Undelivered) };
+    for _ in 0..2 {
+        assert_eq!(track(store, failed).await, news());
+    }
+    assert_eq!(track(store, Track { told: true, ..failed }).await, Tracked::Known);
+    assert_eq!(track(store, failed).await, Tracked::Known);
+    let story = store.story(&request.request, None).await.expect("answers").expect("known");
+    let receipt = story.receipt.expect("reported");
+    assert_eq!((receipt.status, receipt.code, receipt.told), (failed.status, Some(30_003), true));
+    assert!(matches!(story.chapter, Chapter::Ended(_)));
+}
+
+async fn what_comes_late_changes_nothing(store: &dyn TimedStore) {
+    store.at(START);
+    let request = ended(store, 41, "late", None).await;
+    assert_eq!(track(store, report(&request, DeliveryStatus::Delivered)).await, news());
+    for late in [DeliveryStatus::Queued, DeliveryStatus::Sent, DeliveryStatus::Failed] {
+        assert_eq!(track(store, report(&request, late)).await, Tracked::Known, "{late:?}");
+    }
+    let wrong = Track { told: true, ..report(&request, DeliveryStatus::Failed) };
+    assert_eq!(track(store, wrong).await, Tracked::Known);
+    assert_eq!(track(store, report(&request, DeliveryStatus::Delivered)).await, news(), "not told yet");
+}
+
+async fn a_report_can_come_before_the_end(store: &dyn TimedStore) {
+    store.at(START);
+    let notes = Notes { correlation_id: Some("c 1".to_owned()), ..Notes::default() };
+    let request = Ask { notes, ..ask(42, "early") };
+    granted(admit(store, &request).await);
+    assert_eq!(track(store, report(&request, DeliveryStatus::Delivered)).await, news());
+    let outcome = sent(START);
+    store.settle(&settle(request.handling(), &outcome, Refund::None)).await.expect("answers");
+    let story = store.story(&request.request, None).await.expect("answers").expect("known");
+    assert_eq!(story.receipt.expect("it is kept").status, DeliveryStatus::Delivered);
+}
+
+async fn nothing_is_known_of_what_there_is_not(store: &dyn TimedStore) {
+    store.at(START);
+    let never = ask(43, "never");
+    assert_eq!(track(store, report(&never, DeliveryStatus::Sent)).await, Tracked::NoRequest);
+    let request = ended(store, 43, "named", None).await;
+    for message_id in ["", "two words", "a,b"] {
+        let odd = Track { message_id, ..report(&request, DeliveryStatus::Sent) };
+        assert_eq!(track(store, odd).await, Tracked::NoRequest, "{message_id:?}");
+    }
+    store.at(START.plus(24 * HOUR));
+    assert_eq!(track(store, report(&request, DeliveryStatus::Sent)).await, Tracked::NoRequest);
+}
+
+async fn a_report_that_does_not_come_is_asked_for_ever_less(store: &dyn TimedStore) {
+    let seconds = Duration::from_secs;
+    let overdue = async |after: u64| {
+        store.at(START.plus(seconds(after)));
+        store.overdue(seconds(600), 10).await.expect("answers")
+    };
+    store.at(START);
+    let request = ended(store, 44, "awaited", Some(seconds(30))).await;
+    let awaited = |lapsed| {
+        let (message_id, request) = ("SM1".to_owned(), request.request.clone());
+        vec![Awaited { recipient: named(44), request, message_id, lapsed }]
+    };
+    for (after, asked) in
+        [(29, false), (30, true), (30, false), (89, false), (90, true), (179, false), (180, true)]
+    {
+        assert_eq!(overdue(after).await, if asked { awaited(false) } else { vec![] }, "after {after} s");
+    }
+    assert_eq!(overdue(600).await, awaited(true));
+    assert_eq!(overdue(6_000).await, []);
+}
+
+async fn what_is_known_is_not_asked_for(store: &dyn TimedStore) {
+    store.at(START);
+    let told = ended(store, 45, "told", Some(LEASE)).await;
+    let untold = ended(store, 46, "untold", Some(LEASE)).await;
+    for number in 0..3_u8 {
+        ended(store, 47 + number, "many", Some(LEASE + Duration::from_secs(1))).await;
+    }
+    track(store, report(&told, DeliveryStatus::Delivered)).await;
+    track(store, Track { told: true, ..report(&told, DeliveryStatus::Delivered) }).await;
+    track(store, report(&untold, DeliveryStatus::Delivered)).await;
+    store.at(START.plus(LEASE));
+    let overdue = store.overdue(HOUR, 10).await.expect("answers");
+    let ids: Vec<&RequestId> = overdue.iter().map(|awaited| &awaited.request).collect();
+    assert_eq!(ids, [&untold.request]);
+    store.at(START.plus(2 * LEASE));
+    assert_eq!(store.overdue(HOUR, 2).await.expect("answers").len(), 2, "no more than was asked for");
+    assert_eq!(store.overdue(HOUR, 2).await.expect("answers").len(), 1);
+    store.at(START.plus(25 * HOUR));
+    assert_eq!(store.overdue(HOUR, 10).await.expect("answers"), [], "their requests are forgotten");
+}
