@@ -107,6 +107,7 @@ async fn a_request_arrives_with_its_properties(world: &dyn World) {
         timestamp: Some(AT),
         traceparent: Some(TRACE.to_owned()),
         delivery_count: 0,
+        redelivered: false,
     };
     world.send("{\"n\":1}", sent).await;
     let delivery = next(&mut source).await;
