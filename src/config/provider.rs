@@ -125,10 +125,7 @@ impl Reader<'_> {
     }
 
     pub(super) fn in_doubt(&mut self) -> InDoubtPolicy {
-        match self
-            .choice("IN_DOUBT_POLICY", "reconcile", &["reconcile", "never_resend", "resend"])
-            .as_str()
-        {
+        match self.choice("IN_DOUBT_POLICY", "reconcile", &["reconcile", "never_resend", "resend"]).as_str() {
             "never_resend" => InDoubtPolicy::NeverResend,
             "resend" => InDoubtPolicy::Resend,
             _ => InDoubtPolicy::Reconcile,

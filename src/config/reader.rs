@@ -102,7 +102,8 @@ impl<'a> Reader<'a> {
             provider_timeout: seconds(self.number("PROVIDER_TIMEOUT_SECONDS", 15, 4, 60)),
             sender_pace: self.sender_pace(),
             in_doubt: self.in_doubt(),
-            receipt_wait: Some(hours(self.number("RECEIPT_WAIT_HOURS", 4, 0, 20))).filter(|wait| !wait.is_zero()),
+            receipt_wait: Some(hours(self.number("RECEIPT_WAIT_HOURS", 4, 0, 20)))
+                .filter(|wait| !wait.is_zero()),
             concurrency,
             prefetch: self.number("WORKER_PREFETCH", concurrency + concurrency.div_ceil(10), 1, 8_192),
             shutdown_grace: seconds(self.number("SHUTDOWN_GRACE_SECONDS", 25, 0, 600)),

@@ -281,14 +281,7 @@ impl Gateway {
     }
 
     /// The end of a request that is not gone on with: what may have been sent stays in doubt.
-    fn over(
-        &self,
-        case: &Case<'_>,
-        grant: &Grant,
-        in_doubt: bool,
-        notes: Notes,
-        error: OutcomeError,
-    ) -> End {
+    fn over(&self, case: &Case<'_>, grant: &Grant, in_doubt: bool, notes: Notes, error: OutcomeError) -> End {
         let (status, error, attempts) = match in_doubt || grant.doubts > 0 {
             true => (Status::Unknown, OutcomeError::of(ErrorCode::InDoubt), grant.attempt),
             false => (Status::Failed, error, grant.attempt - 1),

@@ -60,10 +60,13 @@ impl Gateway {
         let Leave { grant, code, granted, in_doubt, mut notes } = leave;
         let now = self.clock.now();
         notes.challenge = Some(grant.challenge.as_str().to_owned());
-        notes.add(now, match grant.notes {
-            None => Event::Admitted(grant.sends),
-            Some(_) => Event::TakenUp(in_doubt),
-        });
+        notes.add(
+            now,
+            match grant.notes {
+                None => Event::Admitted(grant.sends),
+                Some(_) => Event::TakenUp(in_doubt),
+            },
+        );
         let doubt = self.doubt_left(case, &grant, granted, in_doubt);
         Sending {
             attempt: grant.attempt,
@@ -235,7 +238,9 @@ impl Gateway {
         let handling = case.handling(turn);
         let waiting = Mark::Waiting { tried: sending.tried, due: at_most + WAITING_LEASE_SLACK };
         let notes = Some(&sending.notes);
-        if turn.asked("mark", Until::Told, || self.store.mark(&handling, waiting, notes)).await? == Marked::Lost {
+        if turn.asked("mark", Until::Told, || self.store.mark(&handling, waiting, notes)).await?
+            == Marked::Lost
+        {
             return Err(GiveBack::TakenOver);
         }
         sending.lease_ends = Instant::now();
@@ -243,7 +248,8 @@ impl Gateway {
         let waited = turn.wait(what, at_most, Until::Stop).await;
         if let Err(reason) = waited {
             // What waits for its next try waits elsewhere too; what waits for us is free.
-            let due = if sending.tried { until.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
+            let due =
+                if sending.tried { until.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
             self.give_back_noted(turn, case, sending, due, reason).await;
         }
         waited

@@ -127,8 +127,12 @@ impl Gateway {
                     }
                 }
             }
-            Admitted::NoCode(end) => (self.settle(turn, &case, end).await?.expect("nothing was found"), false),
-            Admitted::Crashing(end) => (self.settle(turn, &case, end).await?.expect("nothing was found"), true),
+            Admitted::NoCode(end) => {
+                (self.settle(turn, &case, end).await?.expect("nothing was found"), false)
+            }
+            Admitted::Crashing(end) => {
+                (self.settle(turn, &case, end).await?.expect("nothing was found"), true)
+            }
             Admitted::Ended(ended) => (ended, false),
         };
         let Ended { outcome, replayed } = &ended;

@@ -192,7 +192,12 @@ impl Gateway {
         Err(GiveBack::TakenOver)
     }
 
-    pub(super) async fn set_aside(&self, turn: &Turn<'_>, reason: &'static str, error: &str) -> Result<(), GiveBack> {
+    pub(super) async fn set_aside(
+        &self,
+        turn: &Turn<'_>,
+        reason: &'static str,
+        error: &str,
+    ) -> Result<(), GiveBack> {
         let delivery = turn.delivery;
         let body =
             json!({ "excerpt": masked_excerpt(&delivery.body), "bytes": delivery.body.len() }).to_string();

@@ -111,7 +111,8 @@ impl Tracker {
     }
 
     async fn take(&self, word: &Word<'_>) -> Result<(), TrackError> {
-        let country = word.to.and_then(PhoneNumber::region).map(|region| region.to_string()).unwrap_or_default();
+        let country =
+            word.to.and_then(PhoneNumber::region).map(|region| region.to_string()).unwrap_or_default();
         let stop = word.code.filter(|_| word.status.is_final()).and_then(block::after_report);
         let mut track = Track {
             recipient: word.recipient,
@@ -157,7 +158,9 @@ impl Tracker {
         };
         let body = serde_json::to_vec(&event).expect("an event is plain data");
         let message = Outgoing {
-            target: Target::Results { routing_key: if delivered { "sms.delivered" } else { "sms.undelivered" } },
+            target: Target::Results {
+                routing_key: if delivered { "sms.delivered" } else { "sms.undelivered" },
+            },
             body: &body,
             message_id: &format!("{}:{}", word.request, status.as_str()),
             correlation_id: Some(correlation_id.unwrap_or(word.request.as_str())),

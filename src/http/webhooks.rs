@@ -59,7 +59,10 @@ fn refused(fault: CallbackFault) -> Response {
         }
         CallbackFault::Unreadable(field) => {
             let detail = format!("`{field}` is missing or cannot be read");
-            ("unreadable", Problem::new(StatusCode::BAD_REQUEST, "invalid_request").detail(detail).into_response())
+            (
+                "unreadable",
+                Problem::new(StatusCode::BAD_REQUEST, "invalid_request").detail(detail).into_response(),
+            )
         }
         CallbackFault::Ignored => ("ignored", StatusCode::NO_CONTENT.into_response()),
     };

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
 
-use super::metrics::{HttpLabels, METRICS, OutcomeLabels, ProviderLabels, ReasonLabel, ReceiptLabels, RoleLabel, observe};
+use super::metrics::{
+    HttpLabels, METRICS, OutcomeLabels, ProviderLabels, ReasonLabel, ReceiptLabels, RoleLabel, observe,
+};
 use crate::domain::outcome::{Outcome, SendFailure};
 use crate::domain::time::millis;
 use crate::domain::verdict::Verdict;

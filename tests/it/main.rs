@@ -13,6 +13,7 @@ mod logs;
 mod model;
 mod promises;
 mod real;
+mod scripted;
 mod simulation;
 mod tidy;
 mod tokens;

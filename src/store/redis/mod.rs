@@ -219,7 +219,13 @@ impl Store for RedisStore {
         let subject = &handling.subject;
         let mut script = self.scripts.mark.key(self.keys.record(subject.recipient, handling.request));
         script.key(self.keys.challenge(subject.recipient, subject.purpose));
-        script.arg(self.time()).arg(owner_word(handling.owner)).arg(word).arg(attempt).arg(millis(span)).arg(u8::from(tried));
+        script
+            .arg(self.time())
+            .arg(owner_word(handling.owner))
+            .arg(word)
+            .arg(attempt)
+            .arg(millis(span))
+            .arg(u8::from(tried));
         script.arg(optional(notes.map(notes_line)));
         self.ask("mark", &script, answers::marked).await
     }

@@ -298,15 +298,20 @@ async fn a_dead_lease_is_in_doubt_and_a_waiting_one_is_not(store: &dyn TimedStor
         "the same answer again"
     );
     assert_eq!(
-        store.mark(&request.handling(), Mark::Waiting { tried: true, due: LEASE }, None).await.expect("answers"),
+        store
+            .mark(&request.handling(), Mark::Waiting { tried: true, due: LEASE }, None)
+            .await
+            .expect("answers"),
         Marked::Lost
     );
 
     let waiting = ask(7, "waiting");
     store.at(START);
     granted(admit(store, &waiting).await);
-    let marked =
-        store.mark(&waiting.handling(), Mark::Waiting { tried: true, due: Duration::from_secs(3) }, None).await.expect("answers");
+    let marked = store
+        .mark(&waiting.handling(), Mark::Waiting { tried: true, due: Duration::from_secs(3) }, None)
+        .await
+        .expect("answers");
     assert_eq!(marked, Marked::Held);
     assert_eq!(admit(store, &waiting.owned_by(2)).await, Admission::Busy(Duration::from_secs(3)));
     store.at(START.plus(Duration::from_secs(3)));
