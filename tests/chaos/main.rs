@@ -40,6 +40,9 @@ use self::stage::{Traffic, Verdict};
 /// The broker and the workers are asked for no more: this is about faults, not about load.
 const RATE_MAX: u32 = 200;
 
+/// Options of other test binaries that are followed by a value.
+const VALUED: [&str; 5] = ["--test-threads", "--skip", "--format", "--color", "--logfile"];
+
 /// What was asked for.
 struct Options {
     long: bool,
@@ -59,12 +62,16 @@ impl Options {
         }
         let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
         let long = arguments.iter().any(|argument| argument == "--long") || number("CHAOS_LONG") == Some(1);
+        // Some of cargo's own options bring a word that is no name.
+        let is_value = |nth: usize| nth > 0 && VALUED.contains(&arguments[nth - 1].as_str());
+        let is_name = |nth: usize| !arguments[nth].starts_with('-') && !is_value(nth);
+        let named = (0..arguments.len()).filter(|&nth| is_name(nth)).map(|nth| arguments[nth].clone());
         let (length, rate) = if long { (35, 60) } else { (18, 60) };
         let length = Duration::from_secs(number("CHAOS_SECONDS").unwrap_or(length));
         let rate = u32::try_from(number("CHAOS_RATE").unwrap_or(rate)).unwrap_or(RATE_MAX);
         Some(Options {
             long,
-            names: arguments.into_iter().filter(|argument| !argument.starts_with('-')).collect(),
+            names: named.collect(),
             seed: number("CHAOS_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000)),
             traffic: Traffic { a_second: rate.clamp(1, RATE_MAX), length },
         })

@@ -88,10 +88,10 @@ impl Family {
     fn every(self) -> Duration {
         Duration::from_millis(match self {
             Family::WorkerKills => 2_500,
-            Family::RabbitRestarts => 12_000,
-            Family::RedisRestarts => 6_000,
-            Family::Freezes => 6_000,
-            Family::Network => 3_500,
+            Family::RabbitRestarts => 9_000,
+            Family::RedisRestarts => 5_000,
+            Family::Freezes => 3_500,
+            Family::Network => 2_000,
             Family::Provider => 5_000,
             Family::Rollouts => 4_000,
         })

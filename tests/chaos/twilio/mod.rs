@@ -178,9 +178,9 @@ impl Shared {
     fn take_in(&self, asked: &Asked) -> Option<(usize, Fate, Option<Answer>)> {
         let (to, body) = (asked.field("To")?, asked.field("Body")?);
         let code = code_in(body)?.to_owned();
-        // The callback's address tells it; before there is one, the name in the greeting does.
-        let named = || name_in(body).map(|name| format!("{}{name}", self.ids));
-        let request = asked.callback_field("r").or_else(named);
+        // The name in the greeting tells it; where nobody is greeted, the address that receipts go to.
+        let named = name_in(body).map(|name| format!("{}{name}", self.ids));
+        let request = named.or_else(|| asked.callback_field("r"));
         let mut state = self.state();
         let name = request.clone().unwrap_or_default();
         let tries = state.tries.entry(name.clone()).or_default();
