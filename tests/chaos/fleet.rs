@@ -76,7 +76,9 @@ impl Fleet {
 
     /// The binary with the settings of a worker in production.
     fn command(&self, role: &str) -> Command {
-        let mut otpost = command(env!("CARGO_BIN_EXE_otpost"));
+        let binary =
+            std::env::var("CHAOS_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_otpost").to_owned());
+        let mut otpost = command(&binary);
         let Links { rabbit, redis, twilio } = self.links;
         otpost
             .arg(role)

@@ -8,7 +8,8 @@
 //!
 //! `CHAOS_SEED` fixes what chance decides: the same seed gives the same plan of faults. `CHAOS_SECONDS` is the length of
 //! a phase and `CHAOS_RATE` its requests a second. `CHAOS_EXPECT_LOOKUP=1` demands that sends in doubt are looked up;
-//! `CHAOS_WORKER_SETTINGS="NAME=value …"` adds settings of the workers. `CHAOS_KEEP=1` leaves the logs.
+//! `CHAOS_WORKER_SETTINGS="NAME=value …"` adds settings of the workers, `CHAOS_BINARY` names another binary to try.
+//! `CHAOS_KEEP=1` leaves the logs.
 //!
 //! Every history is judged after it has come to rest, by rules that hold under every fault ([`history`]). Nothing here
 //! judges how fast anything was. What is started is killed when the run ends, however it ends short of `kill -9`.

@@ -43,9 +43,8 @@ impl Phase {
         let silent_doubt = self.families.iter().any(|family| family.leaves_silent_doubt());
         let setup = Setup { workers: 3, silent_doubt, code_life_minutes: 4, ..Setup::new(self.name, seed) };
         let stage = Stage::set(setup, servers, folder).await?;
-        if self.families.contains(&Family::Provider) {
-            stage.twilio.set(Mood::UNEASY);
-        }
+        let uneasy = self.families.contains(&Family::Provider);
+        stage.twilio.set(if uneasy { Mood::UNEASY } else { Mood::ORDINARY });
         let faults = steps.len();
         tokio::join!(stage.traffic(traffic), stage.suffer(steps));
         let mut verdict = stage.judge().await;

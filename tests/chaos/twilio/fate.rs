@@ -66,6 +66,8 @@ pub struct Mood {
 }
 
 impl Mood {
+    /// No fault, and the time that a provider takes: kills and cuts meet sends on their way.
+    pub const ORDINARY: Mood = Mood { slow: 1_000, slow_ms: 500, ..Mood::CALM };
     /// A few of each.
     pub const UNEASY: Mood = Mood {
         lost_accepted: 8,
@@ -78,8 +80,8 @@ impl Mood {
         throttled: 30,
         retry_after: 2,
         rejected: 5,
-        slow: 50,
-        slow_ms: 1_500,
+        slow: 900,
+        slow_ms: 500,
         lookups_failed: 50,
     };
     /// Every second one has a fault.
