@@ -40,8 +40,7 @@ impl Phase {
         let steps = plan(self.families, seed, traffic.length.mul_f64(0.9), self.slack);
         println!("{}: {} faults", self.name, steps.len());
         steps.iter().for_each(|step| println!("  {step}"));
-        let silent_doubt = self.families.iter().any(|family| family.leaves_silent_doubt());
-        let setup = Setup { workers: 3, silent_doubt, code_life_minutes: 4, ..Setup::new(self.name, seed) };
+        let setup = Setup { workers: 3, code_life_minutes: 4, ..Setup::new(self.name, seed) };
         let stage = Stage::set(setup, servers, folder).await?;
         let uneasy = self.families.contains(&Family::Provider);
         stage.twilio.set(if uneasy { Mood::UNEASY } else { Mood::ORDINARY });

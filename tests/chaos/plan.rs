@@ -52,6 +52,19 @@ pub enum Fault {
     Provider(&'static str, Mood, Duration),
 }
 
+impl Fault {
+    /// It can leave the sender of a POST in doubt without the provider knowing it: the sender dies, an answer is cut off,
+    /// or it cannot be written down before another takes the request over.
+    pub fn leaves_silent_doubt(&self) -> bool {
+        match self {
+            Fault::KillWorker(_) => true,
+            Fault::Restart(kind, ..) | Fault::Freeze(kind, _) => *kind == Kind::Redis,
+            Fault::Cut(link) | Fault::Network(link, ..) => *link != Link::Rabbit,
+            Fault::RollWorker(_) | Fault::Provider(..) => false,
+        }
+    }
+}
+
 /// A fault and when it begins.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
@@ -95,11 +108,6 @@ impl Family {
             Family::Provider => 5_000,
             Family::Rollouts => 4_000,
         })
-    }
-
-    /// A worker can be left without knowing what became of a POST, and nobody else can know it either.
-    pub fn leaves_silent_doubt(self) -> bool {
-        !matches!(self, Family::RabbitRestarts | Family::Provider | Family::Rollouts)
     }
 }
 

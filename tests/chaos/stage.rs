@@ -25,6 +25,8 @@ use crate::wait::now_ms;
 /// Everything that was asked for has ended so long after the last fault.
 const QUIET_WITHIN: Duration = Duration::from_secs(180);
 const HOUR_MS: u64 = 3_600_000;
+/// A send that is not written down so long after its POST is another's: the provider's time-out, and as much again.
+const SEND_MS: u64 = 10_000;
 
 /// What a stage is made of.
 #[derive(Clone)]
@@ -37,14 +39,14 @@ pub struct Setup {
     pub code_life_minutes: u64,
     /// More settings of the workers.
     pub settings: Vec<(&'static str, String)>,
-    /// Any POST may have left its sender in doubt: workers die, connections are cut.
+    /// Any POST may have left its sender in doubt. Without that, those may that a fault came near.
     pub silent_doubt: bool,
 }
 
 impl Setup {
     pub fn new(name: &'static str, seed: u64) -> Setup {
         let settings = Vec::new();
-        Setup { name, seed, workers: 1, limit: 5, code_life_minutes: 10, settings, silent_doubt: true }
+        Setup { name, seed, workers: 1, limit: 5, code_life_minutes: 10, settings, silent_doubt: false }
     }
 }
 
@@ -63,6 +65,8 @@ pub struct Stage<'a> {
     mood: Mutex<()>,
     issued: AtomicUsize,
     faults: StdMutex<Vec<String>>,
+    /// When faults were that leave a silent doubt, from and to.
+    doubts: StdMutex<Vec<(u64, u64)>>,
 }
 
 /// What is asked for, and how fast.
@@ -108,6 +112,7 @@ impl<'a> Stage<'a> {
             mood: Mutex::default(),
             issued: AtomicUsize::new(0),
             faults: StdMutex::default(),
+            doubts: StdMutex::default(),
         })
     }
 
@@ -188,7 +193,11 @@ impl<'a> Stage<'a> {
         let began = Instant::now();
         let step = |step: Step| async move {
             sleep_until(began + step.at).await;
+            let (from, doubtful) = (now_ms(), step.fault.leaves_silent_doubt());
             self.happen(step.fault).await;
+            if doubtful {
+                self.doubts.lock().unwrap_or_else(PoisonError::into_inner).push((from, now_ms()));
+            }
         };
         futures_util::future::join_all(steps.into_iter().map(step)).await;
     }
@@ -260,7 +269,10 @@ impl<'a> Stage<'a> {
 
     pub fn history(&self) -> History {
         let posts = self.twilio.posts().into_iter();
-        let doubtful = |post: Post| Post { in_doubt: post.in_doubt || self.setup.silent_doubt, ..post };
+        let doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
+        let near = |at: u64| doubts.iter().any(|(from, to)| at + SEND_MS >= *from && at <= *to);
+        let in_doubt = |post: &Post| post.in_doubt || self.setup.silent_doubt || near(post.at);
+        let doubtful = |post: Post| Post { in_doubt: in_doubt(&post), ..post };
         History {
             requests: self.client.requests(),
             results: self.client.results(),

@@ -22,7 +22,7 @@ pub(super) async fn a_silent_twilio_for_two_minutes(place: Place<'_>) -> Result<
 /// While the switch is on nothing is sent; afterwards everything is as before.
 pub(super) async fn kill_switch(place: Place<'_>) -> Result<Came, String> {
     const SENDS: usize = 20;
-    let setup = Setup { silent_doubt: false, ..Setup::new("kill_switch", place.seed) };
+    let setup = Setup::new("kill_switch", place.seed);
     let stage = Stage::set(setup, place.servers, place.folder).await?;
     let switch = async |word| stage.fleet.lock().await.run(&["kill-switch", word]);
     // An unknown command is wrong usage, which is told from a refusal by its exit code.

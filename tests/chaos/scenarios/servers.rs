@@ -24,7 +24,7 @@ async fn redis(place: Place<'_>, words: &[&str]) -> Result<redis::Value, String>
 /// Memory is full and nothing may be evicted: sends wait, and go on once there is room.
 pub(super) async fn redis_out_of_memory_noeviction(place: Place<'_>) -> Result<Came, String> {
     const SENDS: usize = 100;
-    let setup = Setup { silent_doubt: false, ..Setup::new("redis_out_of_memory_noeviction", place.seed) };
+    let setup = Setup::new("redis_out_of_memory_noeviction", place.seed);
     let stage = Stage::set(setup, place.servers, place.folder).await?;
     stage.ask_often(SENDS / 2);
     stage.client.answered(SENDS / 2, SOON).await?;
@@ -51,7 +51,7 @@ pub(super) async fn redis_out_of_memory_noeviction(place: Place<'_>) -> Result<C
 
 /// Redis forgets its scripts again and again.
 pub(super) async fn script_flush(place: Place<'_>) -> Result<Came, String> {
-    let setup = Setup { silent_doubt: false, ..Setup::new("script_flush", place.seed) };
+    let setup = Setup::new("script_flush", place.seed);
     let stage = Stage::set(setup, place.servers, place.folder).await?;
     let flush = async {
         let mut flushed = 0;
@@ -80,7 +80,7 @@ pub(super) async fn script_flush(place: Place<'_>) -> Result<Came, String> {
 /// The queue goes with what lies in it, and comes back by itself.
 pub(super) async fn queue_deleted(place: Place<'_>) -> Result<Came, String> {
     const SENDS: usize = 50;
-    let setup = Setup { silent_doubt: false, workers: 2, ..Setup::new("queue_deleted", place.seed) };
+    let setup = Setup { workers: 2, ..Setup::new("queue_deleted", place.seed) };
     let stage = Stage::set(setup, place.servers, place.folder).await?;
     for _ in 0..2 {
         stage.ask_often(SENDS);

@@ -22,7 +22,8 @@ pub(super) async fn a_worker_killed_between_the_answer_and_the_record(
     place: Place<'_>,
 ) -> Result<Came, String> {
     let name = "a_worker_killed_between_the_answer_and_the_record";
-    let stage = Stage::set(Setup::new(name, place.seed), place.servers, place.folder).await?;
+    let setup = Setup { silent_doubt: true, ..Setup::new(name, place.seed) };
+    let stage = Stage::set(setup, place.servers, place.folder).await?;
     stage.twilio.hold(true);
     stage.ask();
     stage.twilio.posted(1, SOON).await?;
@@ -53,7 +54,7 @@ pub(super) async fn a_worker_killed_between_the_answer_and_the_record(
 /// Every send waits for its next try when the worker is told to stop.
 pub(super) async fn drain_with_sends_in_backoff(place: Place<'_>) -> Result<Came, String> {
     const SENDS: usize = 40;
-    let setup = Setup { silent_doubt: false, ..Setup::new("drain_with_sends_in_backoff", place.seed) };
+    let setup = Setup::new("drain_with_sends_in_backoff", place.seed);
     let stage = Stage::set(setup, place.servers, place.folder).await?;
     stage.twilio.set(Mood { retry_after: 6, ..Mood::THROTTLING });
     stage.ask_often(SENDS);
@@ -82,7 +83,7 @@ pub(super) async fn poison_does_not_slow_neighbours(place: Place<'_>) -> Result<
     let mut last = None;
     for round in 0..ROUNDS {
         for (side, names) in names.iter().enumerate() {
-            let setup = Setup { silent_doubt: false, limit: 1_000, ..Setup::new(names[round], place.seed) };
+            let setup = Setup { limit: 1_000, ..Setup::new(names[round], place.seed) };
             let (verdict, p99_ms) = measured(setup, place, side == 1).await?;
             p99[side].push(p99_ms);
             if !verdict.holds() {
