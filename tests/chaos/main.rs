@@ -67,7 +67,7 @@ impl Options {
         let is_value = |nth: usize| nth > 0 && VALUED.contains(&arguments[nth - 1].as_str());
         let is_name = |nth: usize| !arguments[nth].starts_with('-') && !is_value(nth);
         let named = (0..arguments.len()).filter(|&nth| is_name(nth)).map(|nth| arguments[nth].clone());
-        let (length, rate) = if long { (35, 60) } else { (18, 60) };
+        let (length, rate) = if long { (35, 60) } else { (14, 60) };
         let length = Duration::from_secs(number("CHAOS_SECONDS").unwrap_or(length));
         let rate = u32::try_from(number("CHAOS_RATE").unwrap_or(rate)).unwrap_or(RATE_MAX);
         Some(Options {
