@@ -110,6 +110,12 @@ impl MemoryBroker {
         self.lock().queue.len()
     }
 
+    /// Nothing waits, and no source holds anything.
+    pub fn is_idle(&self) -> bool {
+        let state = self.lock();
+        state.queue.is_empty() && state.consumers.iter().all(|consumer| consumer.taken.is_empty())
+    }
+
     /// Lets the next `count` publishes fail without effect.
     pub fn fail_next_publishes(&self, count: usize) {
         self.lock().failing = count;

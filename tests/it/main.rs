@@ -7,6 +7,7 @@ mod contract {
 }
 mod config;
 mod fake_twilio;
+mod faults;
 mod harness;
 #[path = "../history/mod.rs"]
 mod history;

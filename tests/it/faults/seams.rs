@@ -1,0 +1,463 @@
+//! The adapters in memory, with faults: each answer may be late, lost though it was acted upon, or no answer at all.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use otpost::broker::memory::{MemoryBroker, MemoryPublisher};
+use otpost::broker::{Names, Outgoing, PublishError, Publisher};
+use otpost::clock::Clock;
+use otpost::domain::code::{CodeKey, CodeKeyring, CodeLength, Kid};
+use otpost::domain::doubt::InDoubtPolicy;
+use otpost::domain::outcome::{Scope, SendFailure};
+use otpost::domain::phone::PhoneNumber;
+use otpost::domain::quota::Quota;
+use otpost::domain::receipt::DeliveryStatus;
+use otpost::domain::recipient::{Digest16, RecipientKeyring};
+use otpost::domain::request::RequestId;
+use otpost::domain::retry::RetryPolicy;
+use otpost::domain::time::UnixMillis;
+use otpost::domain::trail::Notes;
+use otpost::domain::verdict::Verdict;
+use otpost::flow::admit::Rules;
+use otpost::flow::gate::Gate;
+use otpost::flow::receive;
+use otpost::flow::reply::Replies;
+use otpost::flow::tend::Sweeps;
+use otpost::flow::track::Tracker;
+use otpost::flow::{Gateway, Policy};
+use otpost::provider::{
+    Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, Provider, Report,
+};
+use otpost::store::memory::MemoryStore;
+use otpost::store::{
+    Admission, Admit, Awaited, Check, Handling, KillSwitch, Limits, Mark, Marked, Pulse, Recent, Settle,
+    Settled, Store, StoreError, Story, Subject, Track, Tracked, Usage,
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{HOUR, region, texts};
+use crate::history::Post;
+
+pub const RECIPIENT_KEY: [u8; 32] = [9; 32];
+const PROVIDER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What goes wrong, until it is calm.
+#[derive(Clone)]
+pub struct Weather {
+    calm: Arc<AtomicBool>,
+    seen: Arc<Mutex<BTreeMap<&'static str, usize>>>,
+}
+
+impl Weather {
+    /// Does this fault happen now? Seldom or often, as its odds are.
+    fn strikes(&self, fault: &'static str, odds: f64) -> bool {
+        let strikes = !self.calm.load(Ordering::SeqCst) && fastrand::f64() < odds;
+        *self.seen.lock().unwrap().entry(fault).or_default() += usize::from(strikes);
+        strikes
+    }
+
+    async fn delay(&self, fault: &'static str, odds: f64, at_most: Duration) {
+        if self.strikes(fault, odds) {
+            tokio::time::sleep(at_most.mul_f64(fastrand::f64())).await;
+        }
+    }
+}
+
+/// What all workers share.
+pub struct World {
+    pub broker: MemoryBroker,
+    pub store: Arc<MemoryStore>,
+    pub provider: Arc<SeamProvider>,
+    pub clock: Clock,
+    pub limits: Limits,
+    weather: Weather,
+    code_life: Duration,
+}
+
+/// One process.
+pub struct Worker {
+    running: JoinHandle<usize>,
+    tending: JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+impl Worker {
+    /// It is gone, between whatever two steps.
+    pub async fn crash(self) {
+        self.tending.abort();
+        self.running.abort();
+        let _ = self.running.await;
+    }
+}
+
+impl World {
+    pub fn new(_seed: u64, sends_an_hour: u32, code_life: Duration) -> World {
+        let clock = Clock::tokio();
+        let weather = Weather { calm: Arc::default(), seen: Arc::default() };
+        let hourly = |count| Quota { count, window: HOUR };
+        World {
+            broker: MemoryBroker::default(),
+            store: Arc::new(MemoryStore::new(clock)),
+            provider: Arc::new(SeamProvider {
+                weather: weather.clone(),
+                clock,
+                posts: Mutex::default(),
+                made: Mutex::default(),
+                reporter: Mutex::default(),
+            }),
+            clock,
+            limits: Limits {
+                number: hourly(sends_an_hour),
+                number_day: hourly(0),
+                user: hourly(0),
+                ip: hourly(0),
+                all: hourly(0),
+                cooldown: Duration::ZERO,
+                wrong_per_challenge: 5,
+                wrong: hourly(10),
+            },
+            weather,
+            code_life,
+        }
+    }
+
+    pub fn chance(&self, odds: f64) -> bool {
+        fastrand::f64() < odds
+    }
+
+    /// No more faults.
+    pub fn calm(&self) {
+        self.weather.calm.store(true, Ordering::SeqCst);
+    }
+
+    /// How often each fault happened.
+    pub fn faults(&self) -> BTreeMap<&'static str, usize> {
+        self.weather.seen.lock().unwrap().clone()
+    }
+
+    /// A while passes, in which a worker may die or be replaced.
+    pub async fn step(&self, workers: &mut Vec<Worker>) {
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(..400))).await;
+        if self.weather.strikes("worker dies", 0.03) {
+            let nth = fastrand::usize(..workers.len());
+            workers.swap_remove(nth).crash().await;
+            workers.push(self.worker(nth));
+        }
+        if self.weather.strikes("worker is told to stop", 0.02) {
+            let nth = fastrand::usize(..workers.len());
+            let worker = workers.swap_remove(nth);
+            worker.stop.cancel();
+            // It drains by itself; the next one does not wait for it.
+            workers.push(self.worker(nth));
+        }
+        if self.weather.strikes("kill switch", 0.01) {
+            self.store.set_kill_switch(Some("storm")).await.expect("answers");
+            let store = self.store.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_secs(fastrand::u64(1..60))).await;
+                store.set_kill_switch(None).await.expect("answers");
+            });
+        }
+    }
+
+    /// A new process; its clock is up to a second off.
+    pub fn worker(&self, _nth: usize) -> Worker {
+        let skew = fastrand::u64(..2_000);
+        let clock = match self.clock {
+            Clock::Tokio { from, started } => {
+                Clock::Tokio { from: UnixMillis(from.0 + skew - 1_000), started }
+            }
+            Clock::System => unreachable!("made from tokio's"),
+        };
+        let store: Arc<dyn Store> =
+            Arc::new(SeamStore { inner: self.store.clone(), weather: self.weather.clone() });
+        let publisher = || {
+            let inner = self.broker.publisher();
+            Arc::new(SeamPublisher { inner, weather: self.weather.clone() })
+        };
+        let recipients = Arc::new(RecipientKeyring::new(&RECIPIENT_KEY));
+        let key = CodeKey::new(Kid::parse("k1").expect("valid"), &[1; 32]);
+        let concurrency = 6;
+        let gateway = Arc::new(Gateway {
+            store: store.clone(),
+            provider: self.provider.clone(),
+            publisher: publisher(),
+            gate: Gate::new(concurrency, 1, None),
+            replies: Replies::new(publisher()),
+            texts: texts(),
+            codes: Arc::new(CodeKeyring::new(vec![key]).expect("valid")),
+            recipients: recipients.clone(),
+            rules: Rules {
+                sms_enabled: true,
+                default_region: region(),
+                allowed_countries: None,
+                allow_landline: false,
+            },
+            policy: Policy {
+                limits: self.limits,
+                code_life: self.code_life,
+                code_length: CodeLength::new(6).expect("valid"),
+                retry: RetryPolicy::default(),
+                provider_timeout: PROVIDER_TIMEOUT,
+                in_doubt: InDoubtPolicy::Reconcile,
+                receipt_due: Some(Duration::from_secs(60)),
+                reply_to_allowed: Vec::new(),
+            },
+            names: Names::new("otpost"),
+            clock,
+        });
+        let tracker = Arc::new(Tracker { store, publisher: publisher(), recipients, clock });
+        *self.provider.reporter.lock().unwrap() = Some(tracker.clone());
+        let stop = CancellationToken::new();
+        let worker =
+            receive::Worker::new(gateway.clone(), concurrency, Duration::from_secs(25), stop.clone())
+                .pausing_when(gateway.gate.paused());
+        let source = Box::new(self.broker.source(concurrency + 1));
+        let sweeps = Some(Sweeps { tracker, wait_max: HOUR });
+        Worker {
+            running: tokio::spawn(worker.run(source)),
+            tending: tokio::spawn(async move { gateway.tend(sweeps, CancellationToken::new()).await }),
+            stop,
+        }
+    }
+}
+
+/// A store whose answers are late or lost.
+struct SeamStore {
+    inner: Arc<MemoryStore>,
+    weather: Weather,
+}
+
+impl SeamStore {
+    async fn step<T>(&self, act: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        let lost = || Err(StoreError::Unavailable("lost".to_owned()));
+        self.weather.delay("store is late before", 0.1, Duration::from_millis(800)).await;
+        if self.weather.strikes("step is not made", 0.03) {
+            return lost();
+        }
+        let answer = act.await;
+        self.weather.delay("store is late after", 0.1, Duration::from_millis(800)).await;
+        if self.weather.strikes("step is made and its answer lost", 0.03) { lost() } else { answer }
+    }
+}
+
+#[async_trait]
+impl Store for SeamStore {
+    async fn admit(&self, ask: &Admit<'_>) -> Result<Admission, StoreError> {
+        self.step(self.inner.admit(ask)).await
+    }
+    async fn mark(
+        &self,
+        handling: &Handling<'_>,
+        mark: Mark,
+        notes: Option<&Notes>,
+    ) -> Result<Marked, StoreError> {
+        self.step(self.inner.mark(handling, mark, notes)).await
+    }
+    async fn settle(&self, settle: &Settle<'_>) -> Result<Settled, StoreError> {
+        self.step(self.inner.settle(settle)).await
+    }
+    async fn verify(&self, check: &Check<'_>) -> Result<Verdict, StoreError> {
+        self.step(self.inner.verify(check)).await
+    }
+    async fn usage(
+        &self,
+        subject: &Subject<'_>,
+        request: Option<&RequestId>,
+        limits: &Limits,
+    ) -> Result<Usage, StoreError> {
+        self.step(self.inner.usage(subject, request, limits)).await
+    }
+    async fn track(&self, track: &Track<'_>) -> Result<Tracked, StoreError> {
+        self.step(self.inner.track(track)).await
+    }
+    async fn overdue(&self, wait_max: Duration, count_max: u32) -> Result<Vec<Awaited>, StoreError> {
+        self.step(self.inner.overdue(wait_max, count_max)).await
+    }
+    async fn pulse(&self, worker: u64, busy: bool) -> Result<Pulse, StoreError> {
+        self.step(self.inner.pulse(worker, busy)).await
+    }
+    async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {
+        self.step(self.inner.kill_switch()).await
+    }
+    async fn set_kill_switch(&self, reason: Option<&str>) -> Result<Option<KillSwitch>, StoreError> {
+        self.step(self.inner.set_kill_switch(reason)).await
+    }
+    async fn story(
+        &self,
+        request: &RequestId,
+        recipient: Option<Digest16>,
+    ) -> Result<Option<Story>, StoreError> {
+        self.step(self.inner.story(request, recipient)).await
+    }
+    async fn recent(&self, recipient: Digest16) -> Result<Vec<Recent>, StoreError> {
+        self.step(self.inner.recent(recipient)).await
+    }
+    fn may_have_forgotten(&self) -> bool {
+        // A failed answer makes a real store say so.
+        self.weather.strikes("store may have forgotten", 0.1)
+    }
+}
+
+/// A publisher whose messages or confirms are lost.
+struct SeamPublisher {
+    inner: MemoryPublisher,
+    weather: Weather,
+}
+
+#[async_trait]
+impl Publisher for SeamPublisher {
+    async fn publish(&self, message: Outgoing<'_>) -> Result<(), PublishError> {
+        let lost = || Err(PublishError::Unconfirmed("lost".to_owned()));
+        self.weather.delay("broker is late", 0.1, Duration::from_secs(2)).await;
+        if self.weather.strikes("message is lost", 0.05) {
+            return lost();
+        }
+        self.inner.publish(message).await?;
+        if self.weather.strikes("confirm is lost", 0.05) { lost() } else { Ok(()) }
+    }
+}
+
+/// A provider that loses answers and messages, and knows the truth.
+pub struct SeamProvider {
+    weather: Weather,
+    clock: Clock,
+    posts: Mutex<Vec<Post>>,
+    made: Mutex<Vec<(PhoneNumber, Candidate)>>,
+    reporter: Mutex<Option<Arc<Tracker>>>,
+}
+
+impl SeamProvider {
+    pub fn posts(&self) -> Vec<Post> {
+        self.posts.lock().unwrap().clone()
+    }
+
+    fn make(&self, message: &Message<'_>, nth: usize) -> String {
+        let message_id = format!("SM{nth:032x}");
+        {
+            let mut posts = self.posts.lock().unwrap();
+            (posts[nth].accepted, posts[nth].sid) = (true, Some(message_id.clone()));
+        }
+        let made = Candidate {
+            message_id: message_id.clone(),
+            created: self.clock.now(),
+            text: (fastrand::f64() < 0.8).then(|| message.body.to_owned()),
+            segments: None,
+        };
+        self.made.lock().unwrap().push((message.to.clone(), made));
+        self.report(message, &message_id);
+        message_id
+    }
+
+    /// Reports come late, out of order, and not at all.
+    fn report(&self, message: &Message<'_>, message_id: &str) {
+        for status in [DeliveryStatus::Queued, DeliveryStatus::Sent, DeliveryStatus::Delivered] {
+            if fastrand::f64() < 0.3 {
+                continue;
+            }
+            let Some(tracker) = self.reporter.lock().unwrap().clone() else { return };
+            let report = Report {
+                request: message.request.clone(),
+                attempt: message.attempt,
+                to: message.to.clone(),
+                message_id: message_id.to_owned(),
+                status,
+                code: None,
+            };
+            let late = Duration::from_millis(fastrand::u64(..20_000));
+            tokio::spawn(async move {
+                tokio::time::sleep(late).await;
+                let _ = tracker.report("seam", &report).await;
+            });
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for SeamProvider {
+    fn name(&self) -> &'static str {
+        "seam"
+    }
+
+    async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure> {
+        let nth = {
+            let mut posts = self.posts.lock().unwrap();
+            posts.push(Post {
+                request: Some(message.request.as_str().to_owned()),
+                to: message.to.e164().to_owned(),
+                code: message.code.expose().to_owned(),
+                at: self.clock.now().0,
+                accepted: false,
+                // Until the answer has been heard.
+                in_doubt: true,
+                sid: None,
+            });
+            posts.len() - 1
+        };
+        let certain = || self.posts.lock().unwrap()[nth].in_doubt = false;
+        let lost = || SendFailure::InDoubt { detail: "reset".to_owned() };
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(20..300))).await;
+        if self.weather.strikes("message is refused for now", 0.05) {
+            certain();
+            let retry_after = Some(Duration::from_secs(fastrand::u64(1..5)));
+            return Err(SendFailure::Throttled { code: Some(20429), retry_after });
+        }
+        if self.weather.strikes("provider is unreachable", 0.05) {
+            certain();
+            return Err(SendFailure::Unreachable { detail: "refused".to_owned() });
+        }
+        if self.weather.strikes("account is refused", 0.005) {
+            certain();
+            return Err(SendFailure::Rejected { code: Some(20003), scope: Scope::Account });
+        }
+        if self.weather.strikes("message is refused", 0.03) {
+            certain();
+            return Err(SendFailure::Rejected { code: Some(21617), scope: Scope::Request });
+        }
+        if self.weather.strikes("message is not made and the answer lost", 0.05) {
+            self.weather.delay("provider hangs, and has made nothing", 0.3, PROVIDER_TIMEOUT).await;
+            return Err(lost());
+        }
+        let message_id = self.make(message, nth);
+        if self.weather.strikes("message is made and the answer lost", 0.05) {
+            self.weather.delay("provider hangs, and has made it", 0.3, PROVIDER_TIMEOUT).await;
+            return Err(lost());
+        }
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(..100))).await;
+        certain();
+        Ok(Accepted { message_id: Some(message_id), segments: None })
+    }
+
+    async fn check_credentials(&self) -> Result<(), CredentialFault> {
+        match self.weather.strikes("probe fails", 0.3) {
+            true => Err(CredentialFault::Unanswered("lost".to_owned())),
+            false => Ok(()),
+        }
+    }
+
+    /// What was made a while ago is surely shown.
+    async fn find(&self, to: &PhoneNumber, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
+        self.weather.delay("lookup is late", 0.1, Duration::from_secs(3)).await;
+        if self.weather.strikes("lookup is not answered", 0.2) {
+            return Err(LookupFault::Unanswered("lost".to_owned()));
+        }
+        let now = self.clock.now();
+        let lag = Duration::from_millis(fastrand::u64(..10_000));
+        let made = self.made.lock().unwrap();
+        let shown = made
+            .iter()
+            .filter(|(number, made)| number == to && made.created >= since && made.created.plus(lag) <= now);
+        Ok(shown.map(|(_, made)| made.clone()).collect())
+    }
+
+    async fn fetch(&self, message_id: &str) -> Result<Fetched, LookupFault> {
+        let made = self.made.lock().unwrap();
+        let (to, _) =
+            made.iter().find(|(_, made)| made.message_id == message_id).ok_or(LookupFault::NotFound)?;
+        Ok(Fetched { to: Some(to.clone()), status: DeliveryStatus::Delivered, code: None })
+    }
+}
