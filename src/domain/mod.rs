@@ -5,6 +5,7 @@
 
 pub mod challenge;
 pub mod code;
+pub mod dead_letter;
 pub mod locale;
 pub mod outcome;
 pub mod phone;
@@ -12,5 +13,6 @@ pub mod quota;
 pub mod recipient;
 pub mod request;
 pub mod retry;
+pub mod sealed;
 pub mod time;
 pub mod verdict;
