@@ -12,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::memory::MemoryBroker;
 use crate::broker::rabbit::RabbitSettings;
+use crate::broker::rabbit::dead_letters::RabbitDeadLetters;
 use crate::broker::rabbit::publish::RabbitPublisher;
 use crate::broker::rabbit::source::RabbitSource;
 use crate::broker::rabbit::topology;
-use crate::broker::{Names, Publisher, RequestSource};
+use crate::broker::{DeadLetters, Names, Publisher, RequestSource};
 use crate::cli::DevProvider;
 use crate::clock::Clock;
 use crate::config::{Fault, Role, Settings, Twilio, TwilioSender};
@@ -328,6 +329,12 @@ fn rabbit_settings(settings: &Settings) -> anyhow::Result<Option<RabbitSettings>
 pub(crate) async fn declare_topology(settings: &Settings) -> anyhow::Result<Vec<String>> {
     let rabbit = rabbit_settings(settings)?.context("AMQP_URL must be set")?;
     Ok(topology::declare_topology(&rabbit).await?)
+}
+
+/// A look at what the broker that settings name holds aside.
+pub(crate) async fn dead_letters(settings: &Settings) -> anyhow::Result<Box<dyn DeadLetters>> {
+    let rabbit = rabbit_settings(settings)?.context("AMQP_URL must be set")?;
+    Ok(Box::new(RabbitDeadLetters::open(&rabbit).await?))
 }
 
 /// The store that settings name.

@@ -47,6 +47,8 @@ pub struct OwnedMessage {
 /// A message that was set aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
+    /// Its name; empty if the broker itself set it aside.
+    pub message_id: String,
     /// What it holds.
     pub body: Vec<u8>,
     /// A machine word.
@@ -55,6 +57,10 @@ pub struct DeadLetter {
     pub error: String,
     /// How often it came back.
     pub delivery_count: u64,
+    /// The request, if it could be read.
+    pub request_id: Option<String>,
+    /// How the request ended, if that was told.
+    pub status: Option<String>,
 }
 
 impl MemoryBroker {
@@ -223,10 +229,13 @@ impl State {
             return;
         }
         self.dead.push(DeadLetter {
+            message_id: String::new(),
             body: message.body,
             reason: "delivery_limit".to_owned(),
             error: String::new(),
             delivery_count: message.properties.delivery_count,
+            request_id: None,
+            status: None,
         });
     }
 
@@ -275,19 +284,22 @@ impl State {
                 Ok(())
             }
             Target::Requests => self.enqueue(message.body.to_vec(), properties(&message)),
-            Target::Dead(headers) => self.set_aside(message.body, headers),
+            Target::Dead(headers) => self.set_aside(&message, headers),
         }
     }
 
-    fn set_aside(&mut self, body: &[u8], headers: DeadHeaders<'_>) -> Result<(), PublishError> {
+    fn set_aside(&mut self, message: &Outgoing<'_>, headers: DeadHeaders<'_>) -> Result<(), PublishError> {
         if self.dead.len() >= QUEUE_MAX {
             return Err(PublishError::Unconfirmed("the queue is full".to_owned()));
         }
         self.dead.push(DeadLetter {
-            body: body.to_vec(),
+            message_id: message.message_id.to_owned(),
+            body: message.body.to_vec(),
             reason: headers.reason.to_owned(),
             error: headers.error.to_owned(),
             delivery_count: headers.delivery_count,
+            request_id: headers.request_id.map(str::to_owned),
+            status: headers.status.map(str::to_owned),
         });
         Ok(())
     }

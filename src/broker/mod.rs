@@ -47,6 +47,63 @@ pub trait Publisher: Send + Sync {
     async fn publish(&self, message: Outgoing<'_>) -> Result<(), PublishError>;
 }
 
+/// What was set aside, for a person who looks at it.
+///
+/// Nothing leaves the queue but by [`DeadLetters::remove`]. What was looked at goes back when this ends, however it ends;
+/// until then nobody else sees it.
+#[async_trait]
+pub trait DeadLetters: Send {
+    /// Takes a look at up to `letters_max` letters that were not looked at before, and at fewer if they are large.
+    async fn browse(&mut self, letters_max: usize) -> Result<Vec<Letter>, DeadLettersError>;
+
+    /// Publishes a message. `Ok` means that a queue has it and the broker confirmed that.
+    async fn publish(&mut self, message: Outgoing<'_>) -> Result<(), PublishError>;
+
+    /// Removes a letter that this look has found.
+    async fn remove(&mut self, letter: &Letter) -> Result<(), DeadLettersError>;
+
+    /// Ends the look once every removal was told to the broker.
+    async fn close(self: Box<Self>);
+}
+
+/// A dead letter.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    /// What this look calls it.
+    pub tag: u64,
+    /// What it holds: of ours [`Contents`], of the broker's the whole message.
+    ///
+    /// [`Contents`]: crate::domain::dead_letter::Contents
+    pub body: Vec<u8>,
+    /// Its message id.
+    pub message_id: Option<String>,
+    /// What came beside it. The count is that of looks, not of deliveries.
+    pub properties: Properties,
+    /// The broker itself set it aside.
+    pub by_broker: bool,
+    /// A machine word: ours, or the broker's.
+    pub reason: String,
+    /// The first error, if we set it aside.
+    pub error: Option<String>,
+    /// The queue it came from.
+    pub queue: Option<String>,
+    /// When it was set aside.
+    pub at: Option<UnixMillis>,
+    /// How often it had come back, if we set it aside.
+    pub delivery_count: Option<u64>,
+    /// The time that its message carried.
+    pub requested_at: Option<UnixMillis>,
+    /// The request, if we set it aside and could read it.
+    pub request_id: Option<String>,
+    /// How the request ended, if we set it aside and that was told.
+    pub status: Option<String>,
+}
+
+/// The broker did not answer, or refused.
+#[derive(Debug, thiserror::Error)]
+#[error("the dead letters cannot be read or changed: {0}")]
+pub struct DeadLettersError(pub String);
+
 /// One message from the request queue.
 pub struct Delivery {
     /// The body as it came.
@@ -144,7 +201,7 @@ pub enum Target<'a> {
 }
 
 /// Why a message was set aside, for its headers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeadHeaders<'a> {
     /// A machine word.
     pub reason: &'a str,
@@ -152,6 +209,12 @@ pub struct DeadHeaders<'a> {
     pub error: &'a str,
     /// The queue it came from is the adapter's to tell; this is how often it came back.
     pub delivery_count: u64,
+    /// The time that the message itself carried.
+    pub requested_at: Option<UnixMillis>,
+    /// The request, if it could be read.
+    pub request_id: Option<&'a str>,
+    /// How the request ended, if its result was published.
+    pub status: Option<&'a str>,
 }
 
 /// A message was not confirmed. It may have arrived.
@@ -210,6 +273,10 @@ impl Names {
 
 /// The routing key of requests for text messages.
 pub const SEND_SMS_KEY: &str = "send-sms";
+
+/// How often a dead letter may come back before the broker drops it. Each look counts, and without a number of ours
+/// brokers have one that is soon reached.
+pub const LOOKS_MAX: u32 = 1_000_000;
 
 /// How often a message may come back before the broker sets it aside: only the last fence, because every lost
 /// connection counts too.

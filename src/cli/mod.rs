@@ -5,6 +5,7 @@
 
 mod check_number;
 mod config;
+mod dead_letters;
 mod health;
 mod rate_limit;
 mod token;
@@ -58,6 +59,11 @@ enum Command {
         /// A number in E.164, or a national one of DEFAULT_REGION.
         #[arg(allow_hyphen_values = true)]
         number: String,
+    },
+    /// Look at what was set aside, replay it or drop it.
+    DeadLetters {
+        #[command(subcommand)]
+        action: dead_letters::Action,
     },
     /// Show the settings in effect, secrets covered, and everything wrong with them.
     Config,
@@ -129,6 +135,7 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::Worker | Command::Http | Command::Serve => start(role, settings, DevProvider::Twilio).await,
         Command::CheckNumber { numbers } => check_number::run(&settings, &numbers, json),
         Command::RateLimit { number } => rate_limit::run(&settings, &number, json).await,
+        Command::DeadLetters { action } => dead_letters::run(&settings, &action, json).await,
         Command::Config => config::run(&settings, json),
         Command::Topology => topology::run(&settings, json).await,
         Command::Token { phone, scope, minutes } => token::run(&settings, &phone, scope.as_deref(), minutes),
@@ -143,7 +150,8 @@ fn role(command: &Command) -> Role {
         Command::Http => Role::Http,
         Command::Serve => Role::Serve,
         Command::RateLimit { .. } => Role::Store,
-        Command::Topology => Role::Topology,
+        // They need the broker too, and the key of recipients for a replay only.
+        Command::Topology | Command::DeadLetters { .. } => Role::Topology,
         Command::Token { .. } => Role::Token,
         Command::CheckNumber { .. } | Command::Health => Role::Offline,
         Command::Config => Role::Show,

@@ -7,6 +7,8 @@ use hmac::{Hmac, KeyInit, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
+use super::sealed::SealKey;
+
 /// How a code reaches a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -126,6 +128,7 @@ pub struct RecipientKeyring {
     user: MacKey,
     ip: MacKey,
     idempotency: MacKey,
+    letters: SealKey,
 }
 
 impl RecipientKeyring {
@@ -136,7 +139,13 @@ impl RecipientKeyring {
             user: MacKey::derived(secret, "otpost user"),
             ip: MacKey::derived(secret, "otpost ip"),
             idempotency: MacKey::derived(secret, "otpost idempotency"),
+            letters: SealKey::derived(secret),
         }
+    }
+
+    /// What seals the bodies of dead letters.
+    pub fn letters(&self) -> &SealKey {
+        &self.letters
     }
 
     /// The name of an address: the same for every worker, and of no use to who reads it.

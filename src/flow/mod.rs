@@ -139,7 +139,8 @@ impl Gateway {
         let (request, to) = (&request.id, &case.to.to_string());
         self.announce(turn, &Answer { request, to, outcome, replayed: *replayed }).await?;
         if crashing {
-            self.set_aside(turn, "crash", "handling the message ended the worker").await?;
+            let ended = Some((request.clone(), outcome.status));
+            self.set_aside(turn, "crash", "handling the message ended the worker", ended).await?;
         }
         Ok(())
     }

@@ -1,20 +1,17 @@
 //! Step 3: the outcome is recorded, its result published, and the broker's confirm awaited.
 
-use serde_json::json;
-
 use super::admit::{Case, UNREADABLE};
 use super::receive::{GiveBack, Turn, Until};
 use super::{Gateway, outage_waits, random_id};
 use crate::broker::{DeadHeaders, Outgoing, Target};
 use crate::domain::block::{Stop, Stopped};
+use crate::domain::dead_letter::Contents;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, SendResult, Status};
 use crate::domain::recipient::Channel;
 use crate::domain::request::{RequestId, SendRequest, Unacceptable};
+use crate::domain::sealed::NONCE_BYTES;
 use crate::store::{Block, Blocked, Handling, Refund, Settle, Settled};
 use crate::telemetry::events;
-
-/// Of a message that is set aside, this much is shown, masked.
-const EXCERPT_BYTES_MAX: usize = 2_048;
 
 /// What a caller is told.
 pub(super) struct Answer<'a> {
@@ -126,7 +123,7 @@ impl Gateway {
     ) -> Result<(), GiveBack> {
         let fault = unacceptable.fault.to_string();
         let Some(request) = &unacceptable.request_id else {
-            return self.set_aside(turn, "unattributable", &fault).await;
+            return self.set_aside(turn, "unattributable", &fault, None).await;
         };
         let purpose = unacceptable.purpose.clone().unwrap_or_default();
         let error = OutcomeError::detailed(ErrorCode::InvalidRequest, fault);
@@ -140,7 +137,7 @@ impl Gateway {
         let failed = |purpose: &str| {
             Outcome::refused(Status::Failed, now, purpose, OutcomeError::of(ErrorCode::Internal))
         };
-        match SendRequest::decode(&delivery.body, delivery.properties.timestamp) {
+        let ended = match SendRequest::decode(&delivery.body, delivery.properties.timestamp) {
             Ok(request) => {
                 let purpose = request.purpose.as_str();
                 let (to, outcome) = match self.judge(&request) {
@@ -151,17 +148,20 @@ impl Gateway {
                 };
                 let answer = Answer { request: &request.id, to: &to, outcome: &outcome, replayed: false };
                 self.announce(turn, &answer).await?;
+                Some((request.id, outcome.status))
             }
-            Err(refused) => {
-                if let Unacceptable { request_id: Some(request), purpose, .. } = *refused {
+            Err(refused) => match *refused {
+                Unacceptable { request_id: Some(request), purpose, .. } => {
                     let outcome = failed(purpose.unwrap_or_default().as_str());
                     let answer =
                         Answer { request: &request, to: UNREADABLE, outcome: &outcome, replayed: false };
                     self.announce(turn, &answer).await?;
+                    Some((request, outcome.status))
                 }
-            }
-        }
-        self.set_aside(turn, "panic", "handling the message panicked").await
+                _ => None,
+            },
+        };
+        self.set_aside(turn, "panic", "handling the message panicked", ended).await
     }
 
     /// A handling that panicked may have sent the message before: only where the store knows of no send has it failed.
@@ -197,18 +197,23 @@ impl Gateway {
         turn: &Turn<'_>,
         reason: &'static str,
         error: &str,
+        ended: Option<(RequestId, Status)>,
     ) -> Result<(), GiveBack> {
         let delivery = turn.delivery;
-        let body =
-            json!({ "excerpt": masked_excerpt(&delivery.body), "bytes": delivery.body.len() }).to_string();
+        let message_id = format!("dead:{:016x}", turn.owner);
+        let contents = Contents::of(&delivery.body, &message_id, self.recipients.letters(), random_nonce());
+        let body = serde_json::to_vec(&contents).expect("a letter is plain data");
         let message = Outgoing {
             target: Target::Dead(DeadHeaders {
                 reason,
                 error,
                 delivery_count: delivery.properties.delivery_count,
+                requested_at: delivery.properties.timestamp,
+                request_id: ended.as_ref().map(|(request, _)| request.as_str()),
+                status: ended.as_ref().map(|(_, status)| status.as_str()),
             }),
-            body: body.as_bytes(),
-            message_id: &format!("dead:{:016x}", turn.owner),
+            body: &body,
+            message_id: &message_id,
             correlation_id: delivery.properties.correlation_id.as_deref(),
             at: self.clock.now(),
             traceparent: delivery.properties.traceparent.as_deref(),
@@ -228,6 +233,13 @@ pub(super) fn stop_to_block(stop: Stop, country: &str) -> Block<'_> {
     Block { what, code: stop.code, lasts: stop.lasts }
 }
 
+/// Chance for one sealed body.
+fn random_nonce() -> [u8; NONCE_BYTES] {
+    let mut nonce = [0; NONCE_BYTES];
+    getrandom::fill(&mut nonce).expect("the operating system gives random bytes");
+    nonce
+}
+
 /// What is not the recipient's doing is given back without being counted against it.
 fn refund(outcome: &Outcome) -> Refund {
     let refused = outcome.error.as_ref().is_some_and(|error| error.code == ErrorCode::ProviderRejected);
@@ -236,30 +248,6 @@ fn refund(outcome: &Outcome) -> Refund {
         Status::Failed if refused => Refund::Counted,
         Status::Failed | Status::Rejected => Refund::Free,
     }
-}
-
-/// The shape of the beginning of a body: the contract's field names are kept, every other letter and digit is covered.
-/// No code, number, name or address can be read from it.
-fn masked_excerpt(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&body[..body.len().min(EXCERPT_BYTES_MAX)]);
-    let is_word = |character: char| character.is_alphanumeric() || character == '_';
-    let covered = |character: char| match character {
-        _ if character.is_numeric() => '#',
-        _ if character.is_alphabetic() => 'x',
-        _ => character,
-    };
-    let mut masked = String::with_capacity(text.len());
-    let mut rest = text.as_ref();
-    while let Some(first) = rest.chars().next() {
-        let end = rest.find(|next| is_word(next) != is_word(first)).unwrap_or(rest.len());
-        let (run, after) = rest.split_at(end);
-        match SendRequest::FIELDS.contains(&run) {
-            true => masked.push_str(run),
-            false => masked.extend(run.chars().map(covered)),
-        }
-        rest = after;
-    }
-    masked
 }
 
 fn routing_key(status: Status) -> &'static str {
@@ -287,13 +275,5 @@ mod tests {
     fn a_rule_is_a_name_or_a_beginning() {
         assert!(matches("amq.gen-*", "amq.gen-x") && matches("reply.a", "reply.a"));
         assert!(!matches("reply.a", "reply.ab") && !matches("amq.gen-*", "otpost.send-sms"));
-    }
-
-    #[test]
-    fn an_excerpt_shows_the_shape_and_nothing_else() {
-        let body = "{\"to\":\"+57 300\u{663}\",\"user_name\":\"José to 1\",\"mail\":\"a_b@c.d\"}";
-        let shape = "{\"to\":\"+## ####\",\"user_name\":\"xxxx to #\",\"xxxx\":\"x_x@x.x\"}";
-        assert_eq!(masked_excerpt(body.as_bytes()), shape);
-        assert!(masked_excerpt(&[b'7'; 5_000]).len() == EXCERPT_BYTES_MAX);
     }
 }

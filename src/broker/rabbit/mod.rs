@@ -8,6 +8,7 @@
 //! Every wait for the broker has a limit, and no error or log line holds the URL.
 
 mod acks;
+pub mod dead_letters;
 pub mod error;
 mod pace;
 mod properties;
@@ -56,6 +57,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const RPC_TIMEOUT: Duration = Duration::from_secs(5);
 /// For an orderly goodbye: the broker cleans up after us in any case.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Under load RabbitMQ holds acknowledgements back from a quorum queue for a moment, and forgets them if the connection
+/// closes meanwhile. Nothing in AMQP tells when they arrived.
+const SETTLE_GRACE: Duration = Duration::from_millis(100);
 
 /// Connects; `role` is what the broker's own list of connections shows.
 async fn connect(settings: &RabbitSettings, role: &'static str) -> Result<Connection, RabbitError> {

@@ -24,7 +24,7 @@ pub(super) fn incoming(properties: &BasicProperties, redelivered: bool) -> Prope
     }
 }
 
-fn owned(text: &Option<ShortString>) -> Option<String> {
+pub(super) fn owned(text: &Option<ShortString>) -> Option<String> {
     text.as_ref().map(|text| text.as_str().to_owned())
 }
 
@@ -50,7 +50,7 @@ fn looks_like_traceparent(text: &str) -> bool {
 }
 
 /// Brokers differ in the integer type that they choose.
-fn count(value: &AMQPValue) -> Option<u64> {
+pub(super) fn count(value: &AMQPValue) -> Option<u64> {
     match *value {
         AMQPValue::ShortShortInt(count) => u64::try_from(count).ok(),
         AMQPValue::ShortShortUInt(count) => Some(count.into()),
@@ -138,6 +138,15 @@ impl Routes {
             put("x-otpost-queue", &self.queue);
             put("x-otpost-at", &message.at.to_string());
             let count = i64::try_from(dead.delivery_count).unwrap_or(i64::MAX);
+            if let Some(at) = dead.requested_at {
+                put("x-otpost-requested-at", &at.to_string());
+            }
+            if let Some(request) = dead.request_id {
+                put("x-otpost-request-id", request);
+            }
+            if let Some(status) = dead.status {
+                put("x-otpost-status", status);
+            }
             headers.insert("x-otpost-delivery-count".into(), AMQPValue::LongLongInt(count));
         }
         (!headers.inner().is_empty()).then_some(headers)

@@ -197,7 +197,11 @@ impl Line {
     }
 }
 
-async fn send(channel: &Channel, letter: Letter, body: &[u8]) -> Result<Confirmation, RabbitError> {
+pub(super) async fn send(
+    channel: &Channel,
+    letter: Letter,
+    body: &[u8],
+) -> Result<Confirmation, RabbitError> {
     let Letter { exchange, routing_key, properties, mandatory } = letter;
     let options = BasicPublishOptions { mandatory, immediate: false };
     let confirmed =
@@ -210,7 +214,7 @@ fn report_return(returned: &lapin::message::BasicReturnMessage) {
     events::result_unroutable(message_id.as_ref().map_or("", |id| id.as_str()));
 }
 
-async fn open_confirming(connection: &Connection) -> Result<Channel, RabbitError> {
+pub(super) async fn open_confirming(connection: &Connection) -> Result<Channel, RabbitError> {
     let channel = within("open a channel", RPC_TIMEOUT, connection.create_channel()).await?;
     let selected = channel.confirm_select(ConfirmSelectOptions::default());
     within("ask for confirms", RPC_TIMEOUT, selected).await?;

@@ -18,7 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::acks::{self, Settled};
 use super::error::{RabbitError, within};
 use super::pace::Pace;
-use super::{CLOSE_TIMEOUT, RPC_TIMEOUT, RabbitSettings, close, connect, properties, topology};
+use super::{CLOSE_TIMEOUT, RPC_TIMEOUT, RabbitSettings, SETTLE_GRACE, close, connect, properties, topology};
 use crate::broker::{Delivery, RequestSource, Settlement, Settler};
 use crate::telemetry::events;
 
@@ -26,9 +26,6 @@ const ROLE: &str = "requests";
 const CONSUMER_TAG: &str = "otpost";
 /// How long deliveries are taken one at a time after a message that could not be read.
 const CAUTION: Duration = Duration::from_secs(5);
-/// Under load RabbitMQ holds acknowledgements back from a quorum queue for a moment, and forgets them if the connection
-/// closes meanwhile. Nothing in AMQP tells when they arrived.
-const SETTLE_GRACE: Duration = Duration::from_millis(100);
 
 /// Deliveries of the request queue.
 pub struct RabbitSource {

@@ -9,7 +9,7 @@ use lapin::{Channel, ExchangeKind};
 
 use super::error::{RabbitError, within};
 use super::{RPC_TIMEOUT, RabbitSettings, close, connect};
-use crate::broker::{DELIVERY_LIMIT, Names, SEND_SMS_KEY};
+use crate::broker::{DELIVERY_LIMIT, LOOKS_MAX, Names, SEND_SMS_KEY};
 
 /// The routing key of everything that is set aside, by us or by the broker.
 pub(super) const DEAD_KEY: &str = "dead";
@@ -29,7 +29,7 @@ pub(super) async fn declare(channel: &Channel, names: &Names) -> Result<Vec<Stri
         exchange(channel, &names.requests(), ExchangeKind::Direct).await?,
         exchange(channel, &names.results(), ExchangeKind::Topic).await?,
         exchange(channel, &names.dead(), ExchangeKind::Direct).await?,
-        queue(channel, &names.dead_letters(), &[]).await?,
+        queue(channel, &names.dead_letters(), &[("x-delivery-limit", limit(LOOKS_MAX))]).await?,
         bind(channel, &names.dead_letters(), &names.dead(), DEAD_KEY).await?,
         queue(channel, &names.send_sms(), &request_queue_arguments(names)).await?,
         bind(channel, &names.send_sms(), &names.requests(), SEND_SMS_KEY).await?,
@@ -38,9 +38,8 @@ pub(super) async fn declare(channel: &Channel, names: &Names) -> Result<Vec<Stri
 
 /// At-least-once dead-lettering needs `reject-publish`; without it a message is lost when its target is away.
 fn request_queue_arguments(names: &Names) -> Vec<(&'static str, AMQPValue)> {
-    let limit = i32::try_from(DELIVERY_LIMIT).expect("a constant far below i32::MAX");
     vec![
-        ("x-delivery-limit", AMQPValue::LongInt(limit)),
+        ("x-delivery-limit", limit(DELIVERY_LIMIT)),
         ("x-dead-letter-exchange", text(&names.dead())),
         ("x-dead-letter-routing-key", text(DEAD_KEY)),
         ("x-dead-letter-strategy", text("at-least-once")),
@@ -92,6 +91,10 @@ fn refused(error: RabbitError, what: String, wanted: String) -> RabbitError {
         return error;
     }
     RabbitError::Refused { what, wanted, detail: error.to_string() }
+}
+
+fn limit(returns: u32) -> AMQPValue {
+    AMQPValue::LongInt(i32::try_from(returns).expect("a constant far below i32::MAX"))
 }
 
 fn text(value: &str) -> AMQPValue {

@@ -1,5 +1,6 @@
 //! What every broker promises, run on the one in memory and on RabbitMQ.
 
+mod dead_letters;
 mod faults;
 mod memory;
 mod proxy;
@@ -281,8 +282,12 @@ async fn a_paused_source_can_be_cancelled(world: &dyn World) {
             delivery.settle(Settlement::Ack);
         }
         close(source).await;
+        // What the source asked for no more is still there.
         let mut rest = world.source(8);
-        assert!(buffered(&mut rest).await.into_iter().map(|d| d.settle(Settlement::Ack)).count() >= 2);
+        for _ in 0..2 {
+            next(&mut rest).await.settle(Settlement::Ack);
+        }
+        buffered(&mut rest).await.into_iter().for_each(|delivery| delivery.settle(Settlement::Ack));
         close(rest).await;
         until_waiting(world, 0).await;
     }
@@ -331,7 +336,8 @@ async fn a_reply_to_a_queue_that_is_gone_counts_as_published(world: &dyn World) 
 }
 
 async fn a_dead_letter_carries_its_headers(world: &dyn World) {
-    let headers = DeadHeaders { reason: "poison", error: "not JSON", delivery_count: 5 };
+    let headers =
+        DeadHeaders { reason: "poison", error: "not JSON", delivery_count: 5, ..DeadHeaders::default() };
     world.publisher().publish(outgoing(Target::Dead(headers), "m-1")).await.expect("confirmed");
     let expected =
         Dead { body: b"{}".to_vec(), reason: "poison".into(), error: "not JSON".into(), delivery_count: 5 };

@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use otpost::broker::Properties;
+use otpost::broker::memory::DeadLetter;
+use otpost::domain::dead_letter::Contents;
+use otpost::domain::recipient::RecipientKeyring;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::harness::{ALICE, BOB, Embedded, Options, request};
+use crate::harness::{ALICE, BOB, Embedded, Options, request, with};
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_cannot_be_attributed_is_set_aside_with_its_reason() {
@@ -67,6 +71,7 @@ async fn a_request_that_panics_again_and_again_is_answered_and_set_aside() {
     gateway.request("r2", BOB).await.expect_sent();
     let dead = gateway.world.broker.dead_letters();
     assert_eq!((dead.len(), dead[0].reason.as_str(), dead[0].delivery_count), (1, "panic", 4));
+    assert_eq!(told_of(&dead[0]), (Some("r1"), Some("failed")));
     assert!(!String::from_utf8_lossy(&dead[0].body).contains("3001234567"));
 }
 
@@ -79,6 +84,37 @@ async fn a_poison_message_that_may_have_been_sent_never_gets_two_different_ends(
     gateway.result().await.expect("unknown", Some("in_doubt"));
     gateway.request("r1", ALICE).await.expect("unknown", Some("in_doubt")).expect_replayed(true);
     assert_eq!(gateway.posted().len(), 1);
+    let dead = gateway.world.broker.dead_letters();
+    assert_eq!(told_of(&dead[0]), (Some("r1"), Some("unknown")), "whoever replays it is warned");
+}
+
+fn told_of(letter: &DeadLetter) -> (Option<&str>, Option<&str>) {
+    (letter.request_id.as_deref(), letter.status.as_deref())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_set_aside_can_be_opened_with_the_key_of_recipients_and_holds_no_code() {
+    let mut gateway = Embedded::start();
+    let bodies = [with("r1", ALICE, json!({"n": 1})), with("r2", BOB, json!({"code": "98761234"}))];
+    for body in &bodies {
+        gateway.world.store.panics.store(1, std::sync::atomic::Ordering::SeqCst);
+        gateway.publish_with(body, Properties { delivery_count: 4, ..Properties::default() });
+        gateway.result().await.expect("failed", Some("internal"));
+    }
+    gateway.request("last", "+573001234560").await.expect_sent();
+    let dead = gateway.world.broker.dead_letters();
+    let opened: Vec<Value> = dead
+        .iter()
+        .map(|letter| {
+            let contents: Contents = serde_json::from_slice(&letter.body).expect("ours");
+            let sealed = contents.sealed.expect("sealed");
+            let key = RecipientKeyring::new(&[9; 32]);
+            let body = key.letters().open(&letter.message_id, &sealed).expect("the key");
+            serde_json::from_slice(&body).expect("JSON")
+        })
+        .collect();
+    let expected = [json!({"request_id": "r1", "to": ALICE, "n": 1}), json!({"request_id": "r2", "to": BOB})];
+    assert_eq!(opened, expected);
 }
 
 /// Publishes what came back `returns` times, between one request before it and one after.

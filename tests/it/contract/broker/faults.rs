@@ -187,7 +187,10 @@ async fn an_exchange_that_was_deleted_is_declared_again() {
         for (exchange, target) in [
             (world.names.results(), RESULT),
             (world.names.requests(), Target::Requests),
-            (world.names.dead(), Target::Dead(DeadHeaders { reason: "r", error: "e", delivery_count: 0 })),
+            (
+                world.names.dead(),
+                Target::Dead(DeadHeaders { reason: "r", error: "e", ..DeadHeaders::default() }),
+            ),
         ] {
             channel
                 .exchange_delete(exchange.into(), ExchangeDeleteOptions::default())

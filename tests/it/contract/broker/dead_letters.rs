@@ -1,0 +1,470 @@
+//! What becomes of dead letters: looked at, replayed and dropped, at RabbitMQ and by the command line.
+
+use std::process::Command;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use otpost::broker::rabbit::dead_letters::RabbitDeadLetters;
+use otpost::broker::{
+    DeadHeaders, DeadLetters, Letter, Outgoing, Properties, PublishError, Settlement, Target,
+};
+use otpost::clock::Clock;
+use otpost::domain::dead_letter::{Contents, Replay, Replayed};
+use otpost::domain::recipient::RecipientKeyring;
+use otpost::domain::time::UnixMillis;
+use serde_json::{Value, json};
+
+use super::rabbit::{RabbitWorld, in_empty_world, in_world, url};
+use super::{TRACE, World, close, next, patiently, until_waiting};
+use crate::harness::{ALICE, Embedded, with};
+
+const KEY: [u8; 32] = [9; 32];
+const LIFE: Duration = Duration::from_secs(600);
+
+fn ago(seconds: u64) -> UnixMillis {
+    UnixMillis(Clock::System.now().0 - seconds * 1_000)
+}
+
+fn contents(name: &str, body: &[u8]) -> Vec<u8> {
+    let contents = Contents::of(body, name, RecipientKeyring::new(&KEY).letters(), [3; 24]);
+    serde_json::to_vec(&contents).expect("plain data")
+}
+
+/// Sets a message aside as a worker does.
+async fn set_aside(world: &RabbitWorld, name: &str, body: &[u8], headers: DeadHeaders<'_>, at: UnixMillis) {
+    let message = Outgoing {
+        target: Target::Dead(headers),
+        body: &contents(name, body),
+        message_id: name,
+        correlation_id: Some("order-7"),
+        at,
+        traceparent: Some(TRACE),
+    };
+    world.publisher().publish(message).await.expect("confirmed");
+}
+
+fn panicked<'a>(request: &'a str, status: &'a str) -> DeadHeaders<'a> {
+    DeadHeaders {
+        reason: "panic",
+        error: "handling the message panicked",
+        delivery_count: 4,
+        requested_at: None,
+        request_id: Some(request),
+        status: Some(status),
+    }
+}
+
+async fn look(world: &RabbitWorld) -> Box<dyn DeadLetters> {
+    Box::new(RabbitDeadLetters::open(&world.settings(1)).await.expect("connected"))
+}
+
+/// Waits until so many letters can be looked at: what an earlier look held goes back in the broker's own time.
+async fn letters(world: &RabbitWorld, wanted: usize) -> (Box<dyn DeadLetters>, Vec<Letter>) {
+    let found = async {
+        loop {
+            let mut look = look(world).await;
+            let found = look.browse(100).await.expect("letters");
+            if found.len() == wanted {
+                return (look, found);
+            }
+            look.close().await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    patiently(found).await
+}
+
+/// Lets the broker itself set a message aside.
+async fn wear_out(world: &RabbitWorld, body: &str, properties: Properties) {
+    let mut source = world.source(1);
+    world.send(body, properties).await;
+    for _ in 0..=otpost::broker::DELIVERY_LIMIT {
+        next(&mut source).await.settle(Settlement::Requeue);
+    }
+    close(source).await;
+}
+
+struct Told {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Told {
+    #[track_caller]
+    fn expect(self, code: i32) -> Told {
+        assert_eq!(self.code, code, "{}\n{}", self.out, self.err);
+        self
+    }
+
+    #[track_caller]
+    fn json(&self) -> Vec<Value> {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.out))
+    }
+}
+
+/// Runs `otpost dead-letters` as an operator does.
+fn run_with(world: &RabbitWorld, key: &[u8; 32], arguments: &[&str]) -> Told {
+    let prefix = world.names.dead();
+    let output = Command::new(env!("CARGO_BIN_EXE_otpost"))
+        .env_clear()
+        .env("AMQP_URL", url())
+        .env("AMQP_PREFIX", prefix.trim_end_matches(".dead"))
+        .env("OTP_RECIPIENT_KEY", BASE64.encode(key))
+        .arg("dead-letters")
+        .args(arguments)
+        .output()
+        .expect("the binary runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    Told {
+        code: output.status.code().expect("an exit code"),
+        out: text(output.stdout),
+        err: text(output.stderr),
+    }
+}
+
+fn run(world: &RabbitWorld, arguments: &[&str]) -> Told {
+    run_with(world, &KEY, arguments)
+}
+
+fn id_of(told: &Told, request: &str) -> String {
+    let rows = told.json();
+    let row = rows.iter().find(|row| row["request_id"] == request);
+    let row = row.unwrap_or_else(|| panic!("no letter of {request}: {}", told.out));
+    row["id"].as_str().expect("an id").to_owned()
+}
+
+#[tokio::test]
+async fn a_look_tells_everything_and_leaves_the_letters_where_they_are() {
+    in_world(async |world: &RabbitWorld| {
+        let (at, made) = (ago(3), ago(9));
+        let headers = DeadHeaders { requested_at: Some(made), ..panicked("r1", "unknown") };
+        set_aside(world, "dead:1", &with("r1", ALICE, json!({})), headers, at).await;
+        for looks in 0..3 {
+            let (mut look, found) = letters(world, 1).await;
+            let letter = &found[0];
+            assert_eq!(letter.message_id.as_deref(), Some("dead:1"));
+            assert_eq!((letter.reason.as_str(), letter.by_broker), ("panic", false));
+            assert_eq!(letter.error.as_deref(), Some("handling the message panicked"));
+            assert_eq!(letter.queue, Some(world.names.send_sms()));
+            assert_eq!((letter.at, letter.requested_at), (Some(at), Some(made)));
+            assert_eq!(
+                (letter.request_id.as_deref(), letter.status.as_deref()),
+                (Some("r1"), Some("unknown"))
+            );
+            assert_eq!(letter.delivery_count, Some(4));
+            assert_eq!(letter.properties.correlation_id.as_deref(), Some("order-7"));
+            assert_eq!(letter.properties.traceparent.as_deref(), Some(TRACE));
+            assert_eq!(letter.properties.delivery_count, looks, "each look is a return");
+            assert!(look.browse(100).await.expect("none").is_empty(), "a look sees each letter once");
+            look.close().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_the_broker_set_aside_is_told_as_such_whatever_headers_it_had() {
+    in_world(async |world: &RabbitWorld| {
+        let properties = Properties { timestamp: Some(ago(60)), ..Properties::default() };
+        let made = properties.timestamp.map(UnixMillis::as_seconds);
+        wear_out(world, r#"{"request_id":"r1","to":"+573001234567","code":"98761234"}"#, properties).await;
+        let (look, found) = letters(world, 1).await;
+        let letter = &found[0];
+        assert_eq!((letter.reason.as_str(), letter.by_broker), ("delivery_limit", true));
+        assert_eq!(letter.queue, Some(world.names.send_sms()));
+        assert_eq!(letter.requested_at.map(UnixMillis::as_seconds), made);
+        assert!(letter.at.expect("a time") > ago(60) && letter.status.is_none() && letter.error.is_none());
+        // One that ends without a word gives its letters back too.
+        drop(look);
+        letters(world, 1).await.0.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_removed_letter_is_gone_and_the_others_stay() {
+    in_world(async |world: &RabbitWorld| {
+        for name in ["dead:1", "dead:2", "dead:3"] {
+            set_aside(world, name, b"x", panicked("r1", "failed"), ago(1)).await;
+        }
+        let (mut look, found) = letters(world, 3).await;
+        look.remove(&found[1]).await.expect("removed");
+        look.close().await;
+        let (look, found) = letters(world, 2).await;
+        let mut names: Vec<_> = found.iter().filter_map(|letter| letter.message_id.as_deref()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["dead:1", "dead:3"]);
+        look.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_looks_again_at_once_sees_every_letter() {
+    in_world(async |world: &RabbitWorld| {
+        for name in ["dead:1", "dead:2", "dead:3"] {
+            set_aside(world, name, b"x", panicked("r1", "failed"), ago(1)).await;
+        }
+        for _ in 0..5 {
+            let mut look = look(world).await;
+            assert_eq!(look.browse(100).await.expect("letters").len(), 3);
+            look.close().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_message_that_no_queue_takes_is_not_published_and_a_queue_that_is_missing_is_told() {
+    in_world(async |world: &RabbitWorld| {
+        world.delete_request_queue().await;
+        let mut look = look(world).await;
+        for _ in 0..2 {
+            let refused = look.publish(super::outgoing(Target::Requests, "m-1")).await;
+            assert!(matches!(refused, Err(PublishError::Unroutable)), "{refused:?}");
+        }
+        look.close().await;
+    })
+    .await;
+    in_empty_world(async |world: &RabbitWorld| {
+        let mut look = look(world).await;
+        let error = look.browse(1).await.expect_err("there is no queue").to_string();
+        assert!(error.contains("NOT_FOUND") || error.contains("no queue"), "{error}");
+        look.close().await;
+        assert!(run(world, &["list"]).expect(1).err.contains("no queue"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_list_shows_no_number_and_no_code_and_ids_stay_the_same() {
+    in_world(async |world: &RabbitWorld| {
+        assert_eq!(run(world, &["list"]).expect(0).out, "no dead letters\n");
+        assert!(run(world, &["list", "--json"]).expect(0).json().is_empty());
+        let own = with("own", ALICE, json!({"code": "98761234", "user_name": "Ana\u{1b}[2J"}));
+        set_aside(world, "dead:1", &own, panicked("own", "failed"), ago(7_300)).await;
+        let unread =
+            DeadHeaders { reason: "unattributable", error: "no \u{1b}[2J id", ..DeadHeaders::default() };
+        set_aside(world, "dead:2", b"code 98761234 for +573001234567", unread, ago(90)).await;
+        wear_out(
+            world,
+            r#"{"request_id":"worn","to":"+573001234567","code":"98761234"}"#,
+            Properties::default(),
+        )
+        .await;
+        letters(world, 3).await.0.close().await;
+
+        let list = run(world, &["list", "--json"]).expect(0);
+        let ids: Vec<Value> = list.json().into_iter().map(|row| row["id"].clone()).collect();
+        let table = run(world, &["list"]).expect(0);
+        assert_eq!(table.out.lines().count(), 4);
+        let mut texts = vec![list.out.clone(), table.out.clone()];
+        for id in &ids {
+            let id = id.as_str().expect("an id");
+            assert!(id.len() == 12 && table.out.contains(id), "{}", table.out);
+            texts.push(run(world, &["show", id]).expect(0).out);
+            texts.push(run(world, &["show", id, "--json"]).expect(0).out);
+        }
+        let (look, found) = letters(world, 3).await;
+        look.close().await;
+        for letter in found.iter().filter(|letter| !letter.by_broker) {
+            texts.push(String::from_utf8_lossy(&letter.body).into_owned());
+        }
+        for text in &texts {
+            for secret in ["98761234", "3001234567", "Ana", "\u{1b}"] {
+                assert!(!text.contains(secret), "{secret:?} is in {text}");
+            }
+        }
+        assert!(table.out.contains("2 h") && table.out.contains("delivery_limit"), "{}", table.out);
+        let broker = &list.json()[2];
+        assert_eq!((&broker["by"], &broker["request_id"]), (&json!("broker"), &json!("worn")));
+        let shown = &run(world, &["show", &id_of(&list, "own"), "--json"]).expect(0).json()[0];
+        assert_eq!((&shown["sealed"], &shown["code_removed"]), (&json!(true), &json!(true)));
+        assert!(shown["excerpt"].as_str().expect("a shape").contains(r#""to":"+############""#), "{shown}");
+
+        let panics = run(world, &["list", "--reason", "panic", "--json"]).expect(0);
+        assert_eq!(panics.json().len(), 1);
+        assert_eq!(run(world, &["list", "--limit", "2", "--json"]).expect(0).json().len(), 2);
+        run(world, &["show", "000000000000"]).expect(3);
+        run(world, &["list", "--limit", "0"]).expect(2);
+        run(world, &["list", "--limit", "10001"]).expect(2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_replayed_letter_becomes_a_request_with_another_id() {
+    in_world(async |world: &RabbitWorld| {
+        let made = ago(30);
+        let headers = DeadHeaders { requested_at: Some(made), ..panicked("r1", "failed") };
+        set_aside(world, "dead:1", &with("r1", ALICE, json!({"user_name": "Ana"})), headers, ago(20)).await;
+        let list = run(world, &["list", "--json"]).expect(0);
+        let id = id_of(&list, "r1");
+
+        let tried = run(world, &["replay", &id, "--dry-run"]).expect(0);
+        assert_eq!(tried.out, format!("{id}  would replay  r1 -> r1~r1\n"));
+        let told = run(world, &["replay", &id]).expect(0);
+        assert_eq!(told.out, format!("{id}  replayed  r1 -> r1~r1\n"));
+        let mut source = world.source(4);
+        let delivery = next(&mut source).await;
+        let body: Value = serde_json::from_slice(&delivery.body).expect("JSON");
+        assert_eq!(body, json!({"request_id": "r1~r1", "to": ALICE, "user_name": "Ana"}));
+        let beside = &delivery.properties;
+        assert_eq!(beside.timestamp.map(UnixMillis::as_seconds), Some(made.as_seconds()));
+        assert_eq!(beside.correlation_id.as_deref(), Some("order-7"));
+        assert_eq!((beside.traceparent.as_deref(), beside.reply_to.as_deref()), (Some(TRACE), None));
+        delivery.settle(Settlement::Ack);
+        close(source).await;
+        letters(world, 0).await.0.close().await;
+        until_waiting(world, 0).await;
+        run(world, &["replay", &id]).expect(3);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_the_broker_set_aside_is_replayed_whole_and_drops_its_reply_queue() {
+    in_world(async |world: &RabbitWorld| {
+        let properties = Properties {
+            reply_to: Some("reply.me".to_owned()),
+            correlation_id: Some("c-1".to_owned()),
+            ..Properties::default()
+        };
+        let body = r#"{"request_id":"worn~r1","to":"+573001234567","code":"98761234"}"#;
+        wear_out(world, body, properties).await;
+        letters(world, 1).await.0.close().await;
+        let told = run(world, &["replay", "--all", "--reason", "delivery_limit", "--json"]).expect(0);
+        let row = &told.json()[0];
+        assert_eq!((&row["result"], &row["new_request_id"]), (&json!("replayed"), &json!("worn~r2")));
+        let mut source = world.source(1);
+        let delivery = next(&mut source).await;
+        let replayed: Value = serde_json::from_slice(&delivery.body).expect("JSON");
+        assert_eq!(replayed, json!({"request_id": "worn~r2", "to": ALICE, "code": "98761234"}));
+        assert_eq!(delivery.properties.reply_to, None);
+        assert_eq!(delivery.properties.correlation_id.as_deref(), Some("c-1"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_replay_is_refused_with_its_reason_and_forced_only_where_that_makes_sense() {
+    in_world(async |world: &RabbitWorld| {
+        let now = ago(1);
+        let late = json!({"requested_at": ago(601).to_string(), "not_after": ago(5).to_string()});
+        set_aside(world, "dead:1", &with("late", ALICE, late), panicked("late", "failed"), now).await;
+        set_aside(world, "dead:2", &with("doubt", ALICE, json!({})), panicked("doubt", "unknown"), now).await;
+        let own = with("own", ALICE, json!({"code": "98761234"}));
+        set_aside(world, "dead:3", &own, panicked("own", "failed"), now).await;
+        let unread = DeadHeaders { reason: "unattributable", ..DeadHeaders::default() };
+        set_aside(world, "dead:4", br#"{"to":"+573001234567"}"#, unread, now).await;
+        set_aside(world, "dead:5", b"no JSON", unread, now).await;
+
+        let refused = run(world, &["replay", "--all", "--json"]).expect(3);
+        let mut rows: Vec<_> = refused
+            .json()
+            .into_iter()
+            .map(|row| {
+                let why = row["why"].as_str().expect("words").to_owned();
+                (row["request_id"].as_str().unwrap_or("").to_owned(), row["can_be_forced"] == true, why)
+            })
+            .collect();
+        rows.sort();
+        let expected = [
+            ("", false, "it holds no valid request: `request_id`"),
+            ("", false, "it was set aside without its body"),
+            ("doubt", true, "it may have been sent"),
+            ("late", true, "its request has expired"),
+            ("own", false, "the caller's own code was taken out"),
+        ];
+        for (row, (request, forced, why)) in rows.iter().zip(expected) {
+            assert_eq!((row.0.as_str(), row.1), (request, forced), "{}", row.2);
+            assert!(row.2.starts_with(why), "{}", row.2);
+        }
+        assert_eq!((rows.len(), world.waiting().await), (5, 0));
+
+        let wrong_key = run_with(world, &[8; 32], &["replay", "--all", "--force"]).expect(3);
+        assert_eq!(wrong_key.out.matches("is OTP_RECIPIENT_KEY the one").count(), 3, "{}", wrong_key.out);
+        let tried = run(world, &["replay", "--all", "--force", "--dry-run"]).expect(3);
+        assert_eq!((tried.out.matches("would replay").count(), world.waiting().await), (2, 0));
+        run(world, &["replay", "--all", "--force"]).expect(3);
+        letters(world, 3).await.0.close().await;
+        let mut source = world.source(4);
+        let mut forced = Vec::new();
+        for _ in 0..2 {
+            let delivery = next(&mut source).await;
+            assert!(delivery.properties.timestamp.expect("a time") > ago(60), "it counts from now");
+            forced.push(serde_json::from_slice::<Value>(&delivery.body).expect("JSON"));
+            delivery.settle(Settlement::Ack);
+        }
+        forced.sort_by_key(ToString::to_string);
+        let expected = ["doubt~r1", "late~r1"].map(|id| json!({"request_id": id, "to": ALICE}));
+        assert_eq!(forced, expected, "a late one loses its times");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn dropped_letters_are_gone_and_a_choice_must_be_made() {
+    in_world(async |world: &RabbitWorld| {
+        for (name, request) in [("dead:1", "r1"), ("dead:2", "r2")] {
+            set_aside(world, name, b"{}", panicked(request, "failed"), ago(1)).await;
+        }
+        let unread = DeadHeaders { reason: "unattributable", ..DeadHeaders::default() };
+        set_aside(world, "dead:3", b"{}", unread, ago(1)).await;
+        for wrong in [&["drop"] as &[&str], &["drop", "0", "--all"], &["drop", "0", "--reason", "panic"]] {
+            run(world, wrong).expect(2);
+        }
+        let id = id_of(&run(world, &["list", "--json"]).expect(0), "r1");
+        let tried = run(world, &["drop", &id, "--dry-run"]).expect(0);
+        assert_eq!(tried.out, format!("{id}  would drop  r1\n"));
+        let told = run(world, &["drop", &id, "ffffffffffff"]).expect(3);
+        assert!(told.out.contains(&format!("{id}  dropped  r1\n")), "{}", told.out);
+        assert!(told.out.contains("ffffffffffff  not found: "), "{}", told.out);
+        letters(world, 2).await.0.close().await;
+        run(world, &["drop", "--all", "--reason", "panic"]).expect(0);
+        letters(world, 1).await.0.close().await;
+        run(world, &["drop", "--all", "--reason", "panic"]).expect(3);
+        run(world, &["drop", "--all"]).expect(0);
+        letters(world, 0).await.0.close().await;
+    })
+    .await;
+}
+
+/// The request in a letter under its next id, as the command makes it.
+fn replay_of(letter: &Letter) -> Replay {
+    let contents: Contents = serde_json::from_slice(&letter.body).expect("ours");
+    let name = letter.message_id.as_deref().expect("a name");
+    let key = RecipientKeyring::new(&KEY);
+    let body = key.letters().open(name, &contents.sealed.expect("sealed")).expect("our key");
+    let replayed = Replayed { body: &body, at: letter.at, status: None };
+    replayed.replay(Clock::System.now(), LIFE, false).expect("in time")
+}
+
+#[tokio::test]
+async fn a_replay_that_broke_off_before_the_letter_was_removed_sends_one_message() {
+    in_world(async |world: &RabbitWorld| {
+        set_aside(world, "dead:1", &with("r1", ALICE, json!({})), panicked("r1", "failed"), ago(1)).await;
+        let (mut crashing, found) = letters(world, 1).await;
+        let replay = replay_of(&found[0]);
+        let message = Outgoing { body: &replay.body, ..super::outgoing(Target::Requests, "replay:r1~r1") };
+        crashing.publish(message).await.expect("confirmed");
+        drop(crashing);
+        letters(world, 1).await.0.close().await;
+        run(world, &["replay", "--all"]).expect(0);
+
+        let mut source = world.source(4);
+        let mut gateway = Embedded::start();
+        for again in [false, true] {
+            let delivery = next(&mut source).await;
+            gateway.publish(&delivery.body);
+            let result = gateway.result().await;
+            result.expect_sent().expect_replayed(again);
+            assert_eq!(result.body["request_id"], "r1~r1");
+            delivery.settle(Settlement::Ack);
+        }
+        assert_eq!(gateway.posted().len(), 1);
+    })
+    .await;
+}
