@@ -23,15 +23,19 @@ use crate::domain::phone;
 use crate::domain::quota::Quota;
 use crate::domain::retry::RetryPolicy;
 use crate::flow::admit::Rules;
+use crate::flow::gate::Gate;
 use crate::flow::receive::Worker;
 use crate::flow::reply::Replies;
+use crate::flow::tend::Sweeps;
+use crate::flow::track::Tracker;
 use crate::flow::verify::Verifier;
 use crate::flow::{Gateway, Policy};
-use crate::http::{self, Api, Readiness, Tokens};
+use crate::http::{self, Api, Readiness, Tokens, Webhooks};
 use crate::provider::simulated::SimulatedProvider;
+use crate::provider::twilio::callback::TwilioCallbacks;
 use crate::provider::twilio::messages::TwilioMessages;
 use crate::provider::twilio::{self, Authentication, Sender, TwilioSettings};
-use crate::provider::{CredentialFault, Provider};
+use crate::provider::{CredentialFault, Provider, Report};
 use crate::store::memory::MemoryStore;
 use crate::store::redis::RedisStore;
 use crate::store::{Limits, Store};
@@ -41,6 +45,14 @@ use crate::text::{SmsEncoding, TextSettings, Texts};
 
 /// How long a second try at leaving waits for what the first one began, beyond the grace period.
 const HTTP_DRAIN: Duration = Duration::from_secs(5);
+/// When a provider that reports by itself is asked about a message all the same.
+const RECEIPT_DUE_REPORTED: Duration = Duration::from_secs(300);
+/// When one that does not is asked first.
+const RECEIPT_DUE_ASKED: Duration = Duration::from_secs(60);
+/// Reports of simulated messages under way at once.
+const REPORTS_MAX: usize = 1_000;
+/// Who reports of them.
+const SIMULATED: &str = "simulated";
 
 /// What the adapters find wrong with settings, without asking anybody: a start would fail for it.
 ///
@@ -76,9 +88,10 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
     let stop = stop_on_signal()?;
     let warm_up = tokio::task::spawn_blocking(phone::warm_up);
     let wiring = Wiring::new(&settings)?;
+    let tracker = wiring.tracker(&settings)?;
     let worker = match role {
         Role::Http => None,
-        _ => Some(wiring.worker(&settings, provider(&settings, dev_provider).await?)?),
+        _ => Some(wiring.worker(&settings, provider(&settings, dev_provider, &tracker).await?)?),
     };
     let listener = match role {
         Role::Worker => None,
@@ -92,11 +105,14 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
     let ops =
         http::serve(ops, http::ops_router(wiring.readiness(worker.is_some())), CancellationToken::new());
     let http = match listener {
-        Some(listener) => Some(http::serve(listener, http::router(wiring.api(&settings)?), stop.clone())),
+        Some(listener) => {
+            let router = http::router(wiring.api(&settings)?, webhooks(&settings, &tracker)?);
+            Some(http::serve(listener, router, stop.clone()))
+        }
         None => None,
     };
     events::started(word(role), env!("CARGO_PKG_VERSION"));
-    let work = run_worker(worker, &settings, &stop);
+    let work = run_worker(worker, tracker, &settings, &stop);
     let answer = run_http(http, &stop);
     tokio::select! {
         (worked, answered) = async { tokio::join!(work, answer) } => {
@@ -121,13 +137,24 @@ fn word(role: Role) -> &'static str {
 /// requests and says that it is well helps nobody.
 async fn run_worker(
     worker: Option<(Arc<Gateway>, Box<dyn RequestSource>)>,
+    tracker: Arc<Tracker>,
     settings: &Settings,
     stop: &CancellationToken,
 ) -> anyhow::Result<usize> {
     let Some((gateway, source)) = worker else { return Ok(0) };
     let concurrency = usize::from(settings.concurrency);
-    let worker = Worker::new(gateway, concurrency, settings.shutdown_grace, stop.clone());
+    let sweeps = settings.receipt_wait.map(|wait_max| Sweeps { tracker, wait_max });
+    let worker = Worker::new(gateway.clone(), concurrency, settings.shutdown_grace, stop.clone());
+    let worker = worker.pausing_when(gateway.gate.paused());
+    // What is in flight still wants to know of the kill switch, so tending ends after it.
+    let tended = CancellationToken::new();
+    let tending = tokio::spawn({
+        let tended = tended.clone();
+        async move { gateway.tend(sweeps, tended).await }
+    });
     let unfinished = worker.run(source).await;
+    tended.cancel();
+    tending.await.context("tending")?;
     if !stop.is_cancelled() {
         stop.cancel();
         bail!("the source of requests ended by itself");
@@ -217,9 +244,10 @@ impl Wiring {
     ) -> anyhow::Result<(Arc<Gateway>, Box<dyn RequestSource>)> {
         let gateway = Gateway {
             store: self.store.clone(),
-            provider,
+            provider: provider.clone(),
             publisher: self.publisher(),
             replies: Replies::new(self.reply_publisher()),
+            gate: Gate::new(usize::from(settings.concurrency), provider.senders(), settings.sender_pace),
             texts: texts(settings)?,
             codes: settings.codes.clone().context("OTP_SECRET_KEYS must be set")?,
             recipients: settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?,
@@ -229,6 +257,15 @@ impl Wiring {
             clock: self.clock,
         };
         Ok((Arc::new(gateway), self.source()))
+    }
+
+    fn tracker(&self, settings: &Settings) -> anyhow::Result<Arc<Tracker>> {
+        Ok(Arc::new(Tracker {
+            store: self.store.clone(),
+            publisher: self.publisher(),
+            recipients: settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?,
+            clock: self.clock,
+        }))
     }
 
     fn api(&self, settings: &Settings) -> anyhow::Result<Arc<Api>> {
@@ -334,8 +371,27 @@ fn policy(settings: &Settings) -> Policy {
         code_length: settings.code_length,
         retry: RetryPolicy::default(),
         provider_timeout: settings.provider_timeout,
+        in_doubt: settings.in_doubt,
+        receipt_due: settings.receipt_wait.map(|_| receipt_due(settings)),
         reply_to_allowed: settings.reply_to_allowed.clone(),
     }
+}
+
+/// What reports by itself is asked late, what does not soon.
+fn receipt_due(settings: &Settings) -> Duration {
+    let reports = settings.twilio.as_ref().is_some_and(|twilio| twilio.status_callback.is_some());
+    if reports { RECEIPT_DUE_REPORTED } else { RECEIPT_DUE_ASKED }
+}
+
+/// The webhook, where Twilio is told to call it and its calls can be proven.
+fn webhooks(settings: &Settings, tracker: &Arc<Tracker>) -> anyhow::Result<Option<Arc<Webhooks>>> {
+    let Some(twilio) = &settings.twilio else { return Ok(None) };
+    let Some(url) = twilio.status_callback.as_deref().filter(|_| !twilio.tokens.is_empty()) else {
+        return Ok(None);
+    };
+    let callbacks = TwilioCallbacks::new(url, &twilio.account_sid, twilio.tokens.clone())
+        .context("TWILIO_STATUS_CALLBACK_URL")?;
+    Ok(Some(Arc::new(Webhooks { callbacks: Arc::new(callbacks), tracker: tracker.clone() })))
 }
 
 fn texts(settings: &Settings) -> anyhow::Result<Texts> {
@@ -353,22 +409,26 @@ fn linted_texts(settings: &Settings) -> Result<Texts, Vec<TextFault>> {
 }
 
 /// Who carries the messages. Production never simulates, and refused credentials stop it.
-async fn provider(settings: &Settings, dev_provider: DevProvider) -> anyhow::Result<Arc<dyn Provider>> {
+async fn provider(
+    settings: &Settings,
+    dev_provider: DevProvider,
+    tracker: &Arc<Tracker>,
+) -> anyhow::Result<Arc<dyn Provider>> {
     let twilio = match (&settings.twilio, dev_provider) {
         (Some(twilio), DevProvider::Twilio) => twilio,
         (None, DevProvider::Twilio) if !settings.is_development() => bail!("TWILIO_ACCOUNT_SID must be set"),
         (None, DevProvider::Twilio) => {
             events::notice("no account at Twilio is set: messages are simulated");
-            return Ok(simulated());
+            return Ok(simulated(tracker));
         }
-        (_, DevProvider::Simulated) => return Ok(simulated()),
+        (_, DevProvider::Simulated) => return Ok(simulated(tracker)),
     };
     let provider = TwilioMessages::new(twilio_settings(twilio, settings.provider_timeout))?;
     match provider.check_credentials().await {
         Ok(()) => Ok(Arc::new(provider)),
         Err(fault @ CredentialFault::Refused { .. }) if settings.is_development() => {
             events::notice(&format!("{fault}: messages are simulated"));
-            Ok(simulated())
+            Ok(simulated(tracker))
         }
         Err(fault @ CredentialFault::Refused { .. }) => {
             bail!(
@@ -383,8 +443,20 @@ async fn provider(settings: &Settings, dev_provider: DevProvider) -> anyhow::Res
     }
 }
 
-fn simulated() -> Arc<dyn Provider> {
-    Arc::new(SimulatedProvider::on_stdout())
+/// Shows messages, and reports of them as a real provider would.
+fn simulated(tracker: &Arc<Tracker>) -> Arc<dyn Provider> {
+    let (sender, mut reports) = tokio::sync::mpsc::channel::<Report>(REPORTS_MAX);
+    let tracker = tracker.clone();
+    tokio::spawn(async move {
+        while let Some(report) = reports.recv().await {
+            if let Err(error) = tracker.report(SIMULATED, &report).await {
+                events::receipt_failed(report.request.as_str(), &error);
+            }
+        }
+    });
+    let provider = SimulatedProvider::on_stdout();
+    provider.on_receipts(sender);
+    Arc::new(provider)
 }
 
 fn twilio_settings(twilio: &Twilio, timeout: Duration) -> TwilioSettings {
@@ -397,7 +469,8 @@ fn twilio_settings(twilio: &Twilio, timeout: Duration) -> TwilioSettings {
         },
         base_url: twilio.base_url.clone(),
         timeout,
-        status_callback: None,
+        // Without a token nobody could tell its calls from anybody's.
+        status_callback: twilio.status_callback.clone().filter(|_| !twilio.tokens.is_empty()),
     }
 }
 
@@ -496,6 +569,8 @@ mod tests {
         async fn next(&mut self) -> Option<Delivery> {
             None
         }
+        async fn pause(&mut self) {}
+        async fn resume(&mut self) {}
         async fn cancel(&mut self) {}
         async fn close(self: Box<Self>) {}
     }

@@ -1,7 +1,7 @@
 //! A broker inside the process: the same behaviour without a server.
 //!
 //! It carries bytes, hands out no more than each source's prefetch, takes back what a source leaves unsettled, counts how
-//! often a message came back and sets it aside after too often. Its only clock is tokio's, and it uses none.
+//! often a message came back and sets it aside after too often. Its only clock is tokio's, and it decides nothing by it.
 //!
 //! Nothing survives the process: it is for tests, the simulator and the quick start.
 
@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use async_trait::async_trait;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 
 use crate::broker::{
     DELIVERY_LIMIT, DeadHeaders, Delivery, Outgoing, Properties, PublishError, Publisher, RequestSource,
@@ -68,6 +69,7 @@ impl MemoryBroker {
             taken: HashMap::new(),
             buffered: VecDeque::new(),
             cancelled: false,
+            paused: false,
             arrived: Arc::clone(&arrived),
         });
         state.hand_out();
@@ -146,6 +148,8 @@ struct State {
 struct Message {
     body: Vec<u8>,
     properties: Properties,
+    /// When it was handed out last.
+    arrived: Instant,
 }
 
 struct Consumer {
@@ -156,12 +160,13 @@ struct Consumer {
     /// What it holds and has not handed out.
     buffered: VecDeque<u64>,
     cancelled: bool,
+    paused: bool,
     arrived: Arc<Notify>,
 }
 
 impl Consumer {
     fn has_room(&self) -> bool {
-        !self.cancelled && self.taken.len() < self.prefetch
+        !self.cancelled && !self.paused && self.taken.len() < self.prefetch
     }
 }
 
@@ -182,7 +187,7 @@ impl State {
         if self.queue.len() >= QUEUE_MAX {
             return Err(PublishError::Unconfirmed("the queue is full".to_owned()));
         }
-        self.queue.push_back(Message { body, properties });
+        self.queue.push_back(Message { body, properties, arrived: Instant::now() });
         self.hand_out();
         Ok(())
     }
@@ -190,9 +195,10 @@ impl State {
     /// Moves messages to the consumers that have room, in turn.
     fn hand_out(&mut self) {
         while let Some(turn) = self.consumers.iter().position(Consumer::has_room) {
-            let Some(message) = self.queue.pop_front() else {
+            let Some(mut message) = self.queue.pop_front() else {
                 return;
             };
+            message.arrived = Instant::now();
             let tag = self.next_id();
             let mut consumer = self.consumers.remove(turn);
             consumer.taken.insert(tag, message);
@@ -205,6 +211,7 @@ impl State {
     /// A message comes back: to the end of the queue, or aside when it did so too often.
     fn take_back(&mut self, mut message: Message) {
         message.properties.delivery_count += 1;
+        message.properties.redelivered = true;
         if message.properties.delivery_count <= u64::from(DELIVERY_LIMIT) {
             self.queue.push_back(message);
             return;
@@ -299,6 +306,7 @@ fn properties(message: &Outgoing<'_>) -> Properties {
         timestamp: UnixMillis::from_seconds(message.at.as_seconds()),
         traceparent: message.traceparent.map(str::to_owned),
         delivery_count: 0,
+        redelivered: false,
     }
 }
 
@@ -319,6 +327,20 @@ impl RequestSource for MemorySource {
             // A message that arrived since is not missed: `notify_one` leaves a permit.
             self.arrived.notified().await;
         }
+    }
+
+    async fn pause(&mut self) {
+        if let Some(consumer) = self.broker.lock().consumer(self.id) {
+            consumer.paused = true;
+        }
+    }
+
+    async fn resume(&mut self) {
+        let mut state = self.broker.lock();
+        if let Some(consumer) = state.consumer(self.id) {
+            consumer.paused = false;
+        }
+        state.hand_out();
     }
 
     async fn cancel(&mut self) {
@@ -342,7 +364,12 @@ impl MemorySource {
         let message = consumer.taken.get(&tag)?.clone();
         let state = Arc::downgrade(&self.broker.state);
         let settler = Box::new(MemorySettler { state, consumer: self.id, tag });
-        Some(Some(Delivery { body: message.body, properties: message.properties, settler }))
+        Some(Some(Delivery {
+            body: message.body,
+            properties: message.properties,
+            arrived: message.arrived,
+            settler,
+        }))
     }
 }
 

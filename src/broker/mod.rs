@@ -10,6 +10,7 @@ pub mod memory;
 pub mod rabbit;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use crate::domain::time::UnixMillis;
 
@@ -20,6 +21,15 @@ pub trait RequestSource: Send {
     ///
     /// Waits through any outage. Dropping the future loses no delivery.
     async fn next(&mut self) -> Option<Delivery>;
+
+    /// Asks the broker for nothing more until [`RequestSource::resume`], through any lost connection.
+    ///
+    /// What is buffered stays, unsettled, and still comes out of [`RequestSource::next`]: the caller decides whether to
+    /// take it. Pausing twice is pausing once.
+    async fn pause(&mut self);
+
+    /// Asks for deliveries again.
+    async fn resume(&mut self);
 
     /// Asks for no more deliveries; what is buffered still comes out of [`RequestSource::next`].
     async fn cancel(&mut self);
@@ -43,6 +53,8 @@ pub struct Delivery {
     pub body: Vec<u8>,
     /// What came beside it.
     pub properties: Properties,
+    /// When the broker handed it out.
+    pub arrived: Instant,
     /// How the broker is told what became of it.
     pub settler: Box<dyn Settler>,
 }
@@ -91,6 +103,8 @@ pub struct Properties {
     pub traceparent: Option<String>,
     /// How often the broker counts that it came back.
     pub delivery_count: u64,
+    /// It was handed out before.
+    pub redelivered: bool,
 }
 
 /// A message to publish.

@@ -3,6 +3,7 @@
 //! A [`Settings`] is complete: nobody who holds one has to expect a value. A fault names the variable and the rule,
 //! never the value. What a command does not need, it does not ask for.
 
+mod provider;
 mod raw;
 mod reader;
 mod rules;
@@ -20,6 +21,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use self::reader::Reader;
 use crate::domain::code::{CodeKeyring, CodeLength};
+use crate::domain::doubt::InDoubtPolicy;
 use crate::domain::phone::Region;
 use crate::domain::quota::Quota;
 use crate::domain::recipient::RecipientKeyring;
@@ -148,6 +150,12 @@ pub struct Settings {
     pub twilio: Option<Twilio>,
     /// The longest wait for a provider's answer.
     pub provider_timeout: Duration,
+    /// Messages a second of one sender, over all workers; nothing where that is not bounded.
+    pub sender_pace: Option<f64>,
+    /// What is done about a send whose answer was lost.
+    pub in_doubt: InDoubtPolicy,
+    /// How long a receipt is waited for; nothing if none is asked for.
+    pub receipt_wait: Option<Duration>,
     /// Requests handled at once.
     pub concurrency: u16,
     /// Deliveries taken at once.
@@ -199,6 +207,10 @@ pub struct Twilio {
     pub sender: TwilioSender,
     /// Where the API is.
     pub base_url: String,
+    /// Where Twilio is to report what became of a message.
+    pub status_callback: Option<String>,
+    /// Every token of the account: reports are signed with one of them.
+    pub tokens: Vec<SecretString>,
 }
 
 /// Who messages come from.

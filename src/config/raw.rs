@@ -72,6 +72,10 @@ raw_settings! {
     twilio_from_number "TWILIO_FROM_NUMBER" Plain,
     twilio_messaging_service_sid "TWILIO_MESSAGING_SERVICE_SID" Plain,
     twilio_api_base_url "TWILIO_API_BASE_URL" Plain,
+    twilio_status_callback_url "TWILIO_STATUS_CALLBACK_URL" Plain,
+    twilio_sender_mps "TWILIO_SENDER_MPS" Plain,
+    in_doubt_policy "IN_DOUBT_POLICY" Plain,
+    receipt_wait_hours "RECEIPT_WAIT_HOURS" Plain,
     provider_timeout_seconds "PROVIDER_TIMEOUT_SECONDS" Plain,
     worker_concurrency "WORKER_CONCURRENCY" Plain,
     worker_prefetch "WORKER_PREFETCH" Plain,
@@ -149,10 +153,8 @@ pub(super) fn read(variables: &Variables) -> RawSettings {
 }
 
 /// Settings of the service that otpost replaces, or of the contract, that this version does not follow yet.
-pub(super) const LATER: [&str; 18] = [
+pub(super) const LATER: [&str; 14] = [
     "TWILIO_VERIFY_SERVICE_SID",
-    "TWILIO_SENDER_MPS",
-    "TWILIO_STATUS_CALLBACK_URL",
     "TWILIO_VERIFY_BASE_URL",
     "SMS_PROVIDER",
     "EMAIL_OTP_ENABLED",
@@ -164,9 +166,7 @@ pub(super) const LATER: [&str; 18] = [
     "SMTP_URL",
     "DEFAULT_TIMEZONE",
     "TEMPLATES_DIR",
-    "IN_DOUBT_POLICY",
     "HTTP_SEND_WAIT_MS",
-    "RECEIPT_WAIT_HOURS",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
 ];
 

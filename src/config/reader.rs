@@ -9,8 +9,8 @@ use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use super::raw::{self, RawSettings, Variables};
-use super::rules::{is_loopback, is_sender, is_sid, key_bytes, minutes, parts, seconds};
-use super::{Environment, Fault, Jwt, JwtKey, LimitSettings, Role, Settings, Shown, Twilio, TwilioSender};
+use super::rules::{hours, key_bytes, minutes, parts, seconds};
+use super::{Environment, Fault, Jwt, JwtKey, LimitSettings, Role, Settings, Shown};
 use crate::domain::code::{CodeKey, CodeKeyring, CodeLength, Kid};
 use crate::domain::phone::Region;
 use crate::domain::quota::Quota;
@@ -30,7 +30,7 @@ pub(super) struct Reader<'a> {
     role: Role,
     pub(super) faults: Vec<Fault>,
     shown: Vec<Shown>,
-    notices: Vec<String>,
+    pub(super) notices: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
@@ -100,6 +100,10 @@ impl<'a> Reader<'a> {
             default_locale: self.choice("DEFAULT_LOCALE", "es", &["es", "en", "pt"]),
             twilio: self.twilio(development),
             provider_timeout: seconds(self.number("PROVIDER_TIMEOUT_SECONDS", 15, 4, 60)),
+            sender_pace: self.sender_pace(),
+            in_doubt: self.in_doubt(),
+            receipt_wait: Some(hours(self.number("RECEIPT_WAIT_HOURS", 4, 0, 20)))
+                .filter(|wait| !wait.is_zero()),
             concurrency,
             prefetch: self.number("WORKER_PREFETCH", concurrency + concurrency.div_ceil(10), 1, 8_192),
             shutdown_grace: seconds(self.number("SHUTDOWN_GRACE_SECONDS", 25, 0, 600)),
@@ -118,7 +122,7 @@ impl<'a> Reader<'a> {
         }
         if self.needs("TWILIO") && settings.shutdown_grace < settings.provider_timeout {
             let cause = "SHUTDOWN_GRACE_SECONDS is less than PROVIDER_TIMEOUT_SECONDS";
-            self.notices.push(format!("{cause}: sends that a stop cuts off end as unknown"));
+            self.notices.push(format!("{cause}: sends that a stop cuts off are in doubt"));
         }
         Settings {
             notices: std::mem::take(&mut self.notices),
@@ -135,7 +139,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Which of the settings that only some commands need does this one?
-    fn needs(&self, name: &str) -> bool {
+    pub(super) fn needs(&self, name: &str) -> bool {
         use Role::{Http, Serve, Store, Token, Topology, Worker};
         if self.role == Role::Show {
             return true;
@@ -151,7 +155,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn fault(&mut self, name: &str, problem: impl Into<String>) {
+    pub(super) fn fault(&mut self, name: &str, problem: impl Into<String>) {
         self.faults.push(Fault::new(name, problem));
     }
 
@@ -167,13 +171,13 @@ impl<'a> Reader<'a> {
     }
 
     /// The value, or the default; shown unless it is a secret.
-    fn text(&mut self, name: &'static str, default: &str) -> String {
+    pub(super) fn text(&mut self, name: &'static str, default: &str) -> String {
         let value = self.raw.get(name).unwrap_or(default).to_owned();
         self.show(name, if value.is_empty() { "(not set)" } else { &value });
         value
     }
 
-    fn secret(&mut self, name: &'static str) -> Option<String> {
+    pub(super) fn secret(&mut self, name: &'static str) -> Option<String> {
         let value = self.raw.get(name).map(str::to_owned);
         self.show(name, if value.is_some() { "(set)" } else { "(not set)" });
         value
@@ -187,7 +191,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn number<T>(&mut self, name: &'static str, default: T, min: T, max: T) -> T
+    pub(super) fn number<T>(&mut self, name: &'static str, default: T, min: T, max: T) -> T
     where
         T: FromStr + fmt::Display + PartialOrd + Copy,
     {
@@ -213,7 +217,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn choice(&mut self, name: &'static str, default: &str, choices: &[&str]) -> String {
+    pub(super) fn choice(&mut self, name: &'static str, default: &str, choices: &[&str]) -> String {
         let text = self.text(name, default);
         if choices.contains(&text.as_str()) {
             return text;
@@ -222,7 +226,7 @@ impl<'a> Reader<'a> {
         default.to_owned()
     }
 
-    fn list<T: FromStr>(&mut self, name: &'static str, default: &str, rule: &str) -> Vec<T> {
+    pub(super) fn list<T: FromStr>(&mut self, name: &'static str, default: &str, rule: &str) -> Vec<T> {
         let text = self.text(name, default);
         let items: Result<Vec<T>, _> = parts(&text).map(str::parse).collect();
         items.unwrap_or_else(|_| {
@@ -354,83 +358,6 @@ impl<'a> Reader<'a> {
                 }
                 None
             }
-        }
-    }
-
-    fn twilio(&mut self, development: bool) -> Option<Twilio> {
-        let account_sid = self.text("TWILIO_ACCOUNT_SID", "");
-        let token = self.secret("TWILIO_AUTH_TOKEN");
-        let (key_sid, key_secret) =
-            (self.text("TWILIO_API_KEY_SID", ""), self.secret("TWILIO_API_KEY_SECRET"));
-        let numbers: Vec<String> = self.list("TWILIO_FROM_NUMBER", "", "must be a comma list");
-        let service = self.text("TWILIO_MESSAGING_SERVICE_SID", "");
-        let base_url = self.text("TWILIO_API_BASE_URL", "https://api.twilio.com");
-        let anything = !account_sid.is_empty() || token.is_some() || !key_sid.is_empty();
-        if !anything && (development || !self.needs("TWILIO")) {
-            return None;
-        }
-        let before = self.faults.len();
-        if !is_sid(&account_sid, "AC") {
-            self.fault("TWILIO_ACCOUNT_SID", "must be set to AC and 32 hexadecimal digits");
-        }
-        // While it is being rotated several are listed: the first signs our calls.
-        let token = token.as_deref().and_then(|tokens| parts(tokens).next()).map(str::to_owned);
-        let (user, password) = match (key_sid.is_empty(), key_secret, token) {
-            (false, Some(secret), _) => (key_sid.clone(), Some(secret)),
-            (false, None, _) => (String::new(), None),
-            (true, _, token) => (account_sid.clone(), token),
-        };
-        match (&password, key_sid.is_empty()) {
-            (None, true) => {
-                self.fault("TWILIO_AUTH_TOKEN", "must be set (or TWILIO_API_KEY_SID and its secret)")
-            }
-            (None, false) => self.fault("TWILIO_API_KEY_SECRET", "must be set beside TWILIO_API_KEY_SID"),
-            (Some(_), false) if !is_sid(&key_sid, "SK") => {
-                self.fault("TWILIO_API_KEY_SID", "must be SK and 32 hexadecimal digits");
-            }
-            _ => {}
-        }
-        self.check_base_url(&base_url);
-        let sender = self.sender(numbers, service)?;
-        let password = password?.into();
-        (self.faults.len() == before).then_some(Twilio { account_sid, user, password, sender, base_url })
-    }
-
-    fn sender(&mut self, numbers: Vec<String>, service: String) -> Option<TwilioSender> {
-        match (numbers.is_empty(), service.is_empty()) {
-            (true, true) => {
-                self.fault("TWILIO_FROM_NUMBER", "must be set (or TWILIO_MESSAGING_SERVICE_SID)");
-                None
-            }
-            (_, false) if !is_sid(&service, "MG") => {
-                self.fault("TWILIO_MESSAGING_SERVICE_SID", "must be MG and 32 hexadecimal digits");
-                None
-            }
-            (_, false) => Some(TwilioSender::Service(service)),
-            (false, true) if numbers.iter().all(|number| is_sender(number)) => {
-                Some(TwilioSender::Numbers(numbers))
-            }
-            (false, true) => {
-                self.fault(
-                    "TWILIO_FROM_NUMBER",
-                    "must be a comma list of +numbers, short codes or sender names",
-                );
-                None
-            }
-        }
-    }
-
-    /// Plain HTTP would show credentials and codes on the way: it is for this very machine only.
-    fn check_base_url(&mut self, url: &str) {
-        let ok = match url.strip_prefix("http://") {
-            Some(rest) => is_loopback(rest),
-            None => url.starts_with("https://"),
-        };
-        if !ok {
-            self.fault(
-                "TWILIO_API_BASE_URL",
-                "must begin with https:// (http:// only for 127.0.0.1 or localhost)",
-            );
         }
     }
 

@@ -46,6 +46,10 @@ pub(super) fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
+pub(super) fn hours(hours: u64) -> Duration {
+    minutes(60 * hours)
+}
+
 pub(super) fn minutes(minutes: u64) -> Duration {
     Duration::from_secs(60 * minutes)
 }

@@ -67,7 +67,9 @@ impl Breaker {
         match failure {
             Some(SendFailure::Rejected { scope: Scope::Account, .. }) => self.open(Cause::Account),
             Some(SendFailure::Unreachable { .. } | SendFailure::InDoubt { .. }) => self.failed(),
-            Some(SendFailure::Rejected { scope: Scope::Unrecognised, .. }) => self.refused_strangely(recipient),
+            Some(SendFailure::Rejected { scope: Scope::Unrecognised, .. }) => {
+                self.refused_strangely(recipient)
+            }
             // Too fast is no fault of the provider's, and says nothing of the others' refusals.
             Some(SendFailure::Throttled { .. }) => self.answered(),
             Some(SendFailure::Rejected { .. }) | None => {
@@ -175,7 +177,9 @@ mod tests {
 
     #[test]
     fn after_a_probe_one_message_decides() {
-        for (failure, then) in [(None, BreakerState::Closed), (Some(lost()), BreakerState::Open(Cause::Failures))] {
+        for (failure, then) in
+            [(None, BreakerState::Closed), (Some(lost()), BreakerState::Open(Cause::Failures))]
+        {
             let mut breaker = Breaker::default();
             breaker.learn(person(1), Some(&refused(Scope::Account)));
             // A late answer to what was on its way does not close it.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::time::UnixMillis;
+use super::time::{UnixMillis, millis};
 
 /// What is done about a send in doubt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,10 +41,15 @@ pub struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
+    /// Nothing older can be it.
+    pub fn earliest(&self) -> UnixMillis {
+        UnixMillis(self.from.0.saturating_sub(millis(CLOCKS_DIFFER)))
+    }
+
     /// Is this the message? It has our text; or, as the provider may alter one, the code; or no text any more and the
     /// right time.
     pub fn is(&self, seen: &Seen<'_>) -> bool {
-        let in_time = seen.created.plus(CLOCKS_DIFFER) >= self.from && seen.created <= self.to.plus(CLOCKS_DIFFER);
+        let in_time = (self.earliest()..=self.to.plus(CLOCKS_DIFFER)).contains(&seen.created);
         in_time && seen.text.is_none_or(|text| text == self.text || has_number(text, self.code))
     }
 }

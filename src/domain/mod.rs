@@ -3,6 +3,7 @@
 //! Nothing here does IO, reads a clock or draws a random number: time and chance are arguments, so that every
 //! decision can be tested with a table. A value of one of these types has been checked; nothing checks it again.
 
+pub mod block;
 pub mod breaker;
 pub mod challenge;
 pub mod code;

@@ -270,6 +270,63 @@ pub struct ResultError<'a> {
     pub retry_after: Option<u64>,
 }
 
+impl<'a> From<&'a OutcomeError> for ResultError<'a> {
+    fn from(error: &'a OutcomeError) -> ResultError<'a> {
+        ResultError {
+            code: error.code,
+            message: error.detail.as_deref().unwrap_or(error.code.message()),
+            provider_code: error.provider_code,
+            retry_after: error.retry_after,
+        }
+    }
+}
+
+/// What became of a message after it was sent: the JSON body of a later fact on the results exchange.
+#[derive(Serialize, schemars::JsonSchema)]
+pub struct DeliveryEvent<'a> {
+    /// The request's idempotency key.
+    pub request_id: &'a str,
+    /// How the code travels.
+    pub channel: Channel,
+    /// What the code is good for.
+    pub purpose: &'a str,
+    /// The recipient, masked.
+    pub to: &'a str,
+    /// The later fact.
+    pub status: DeliveryWord,
+    /// When it became known (RFC 3339).
+    #[serde(serialize_with = "serialize_rfc3339")]
+    #[schemars(with = "String", extend("format" = "date-time"))]
+    pub at: UnixMillis,
+    /// Who carried the message.
+    pub provider: &'a str,
+    /// The provider's name for the message.
+    pub provider_message_id: &'a str,
+    /// Why it did not arrive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<ResultError<'a>>,
+}
+
+/// What can become of a message after it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DeliveryWord {
+    /// It reached the handset.
+    Delivered,
+    /// It did not, and will not.
+    Undelivered,
+}
+
+impl DeliveryWord {
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            DeliveryWord::Delivered => "delivered",
+            DeliveryWord::Undelivered => "undelivered",
+        }
+    }
+}
+
 impl<'a> SendResult<'a> {
     /// The result of an outcome, for a request and its masked recipient.
     pub fn new(
@@ -291,12 +348,7 @@ impl<'a> SendResult<'a> {
             segments: outcome.segments,
             expires_at: outcome.expires_at,
             resend_after: outcome.resend_after,
-            error: outcome.error.as_ref().map(|error| ResultError {
-                code: error.code,
-                message: error.detail.as_deref().unwrap_or(error.code.message()),
-                provider_code: error.provider_code,
-                retry_after: error.retry_after,
-            }),
+            error: outcome.error.as_ref().map(ResultError::from),
             replayed,
         }
     }

@@ -151,7 +151,9 @@ mod tests {
     fn a_refusal_of_the_account_is_held_and_one_of_a_sender_tried_again() {
         let refused = |scope| SendFailure::Rejected { code: Some(20003), scope };
         let next = |scope| after_failure(&RetryPolicy::default(), 1, &refused(scope), MINUTE, 0.0);
-        assert!(matches!(next(Scope::Account), Retry::Hold(error) if error.code == ErrorCode::ProviderMisconfigured));
+        assert!(
+            matches!(next(Scope::Account), Retry::Hold(error) if error.code == ErrorCode::ProviderMisconfigured)
+        );
         assert_eq!(next(Scope::Sender), Retry::After(Duration::from_millis(500)));
     }
 

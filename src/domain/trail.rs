@@ -113,7 +113,10 @@ mod tests {
     fn notes_read_back() {
         let mut notes = Notes { to: "+57******4567".to_owned(), ..Notes::default() };
         notes.add(UnixMillis(7), Event::Admitted(1));
-        notes.add(UnixMillis(8), Event::Tried(Try { attempt: 1, answer: "accepted".to_owned(), code: None, ms: 9 }));
+        notes.add(
+            UnixMillis(8),
+            Event::Tried(Try { attempt: 1, answer: "accepted".to_owned(), code: None, ms: 9 }),
+        );
         let json = serde_json::to_string(&notes).expect("plain data");
         assert_eq!(serde_json::from_str::<Notes>(&json).expect("reads back"), notes, "{json}");
     }

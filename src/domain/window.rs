@@ -71,7 +71,8 @@ impl Window {
 
     fn get_used_to(&mut self, took: Duration) {
         let took = took.as_secs_f64();
-        self.usual_seconds = Some(self.usual_seconds.map_or(took, |usual| usual + (took - usual) * USUAL_WEIGHT));
+        self.usual_seconds =
+            Some(self.usual_seconds.map_or(took, |usual| usual + (took - usual) * USUAL_WEIGHT));
     }
 
     fn shrink(&mut self, now: Duration, factor: f64) {

@@ -6,15 +6,16 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::receive::{GiveBack, Turn, Until};
+use super::settle::{End, Ended};
 use super::{Gateway, outage_waits};
 use crate::domain::challenge::ChallengeId;
 use crate::domain::code::{Code, CodeScope};
-use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError};
+use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use crate::domain::phone::{PhoneNumber, Region};
 use crate::domain::recipient::{Channel, Digest16};
 use crate::domain::request::{AutofillField, SendRequest};
 use crate::domain::trail::Notes;
-use crate::store::{Admission, Admit, Grant, Handling, Proposal, Subject};
+use crate::store::{Admission, Admit, Grant, Handling, Mark, Proposal, Subject};
 use crate::telemetry::events;
 use crate::text::autofill::{AndroidAppHash, Autofill, WebOtpDomain};
 
@@ -93,7 +94,7 @@ pub(super) struct Case<'a> {
     pub(super) request: &'a SendRequest<'a>,
     pub(super) to: PhoneNumber,
     pub(super) autofill: Option<Autofill>,
-    recipient: Digest16,
+    pub(super) recipient: Digest16,
     user: Option<Digest16>,
     ip: Option<Digest16>,
 }
@@ -117,12 +118,12 @@ impl Case<'_> {
 pub(super) enum Admitted {
     /// Send it.
     Send(Leave),
-    /// Another handling may have sent it.
-    Doubt(Grant),
     /// It was begun, but its code cannot be made here.
-    NoCode { grant: Grant, error: OutcomeError },
+    NoCode(End),
+    /// Handling it has ended the worker again and again.
+    Crashing(End),
     /// It has ended.
-    Ended { outcome: Outcome, replayed: bool },
+    Ended(Ended),
 }
 
 /// Leave to send a message, with its code.
@@ -131,7 +132,14 @@ pub(super) struct Leave {
     pub(super) code: Code,
     /// When the store said so.
     pub(super) granted: Instant,
+    /// It may have been sent before.
+    pub(super) in_doubt: bool,
+    /// What is noted of the request.
+    pub(super) notes: Notes,
 }
+
+/// A request whose handling ended this often without any end of the request is set aside.
+const STARTS_MAX: u32 = 5;
 
 impl Gateway {
     /// Judges a request by what needs no store.
@@ -164,8 +172,10 @@ impl Gateway {
     /// Asks the store whether the request may be sent, waiting out an outage and another handling's lease.
     pub(super) async fn admit(&self, turn: &mut Turn<'_>, case: &Case<'_>) -> Result<Admitted, GiveBack> {
         let proposed = self.propose(case);
+        let correlation_id = turn.delivery.properties.correlation_id.clone();
+        let notes = Notes { to: case.to.to_string(), correlation_id, ..Notes::default() };
+        let country = case.to.region().map(|region| region.to_string());
         let mut waits = outage_waits();
-        let notes = Notes::default();
         loop {
             let started = Instant::now();
             let ask = Admit {
@@ -183,7 +193,7 @@ impl Gateway {
                 kids: self.codes.kids(),
                 limits: &self.policy.limits,
                 closed: !self.rules.sms_enabled,
-                country: None,
+                country: country.as_deref(),
                 notes: &notes,
             };
             let asked = turn.asked("admit", Until::Stop, || self.store.admit(&ask)).await;
@@ -191,19 +201,26 @@ impl Gateway {
                 Ok(admission) => admission,
                 Err(reason) => {
                     // An answer that was lost may have been a grant.
-                    self.give_back(turn, case, false, Duration::ZERO).await;
+                    let back = Mark::GivenBack { tried: false, due: Duration::ZERO };
+                    self.give_back(turn, case, back, None).await;
                     return Err(reason);
                 }
             };
             events::admitted(started.elapsed());
             match admission {
-                Admission::Granted(grant) => return Ok(self.leave(case, grant, proposed)),
+                Admission::Granted(grant) => {
+                    // What a forgetful store does not know may have been sent by the handling before.
+                    let is_new = grant.notes.is_none() && grant.attempt == 1;
+                    let in_doubt =
+                        is_new && turn.delivery.properties.redelivered && self.store.may_have_forgotten();
+                    return Ok(self.leave(case, grant, proposed, in_doubt, notes));
+                }
                 Admission::InDoubt(grant) => {
                     events::doubt_found(case.request.id.as_str(), grant.attempt);
-                    return Ok(Admitted::Doubt(grant));
+                    return Ok(self.leave(case, grant, proposed, true, notes));
                 }
                 Admission::Ended { outcome, ours } => {
-                    return Ok(Admitted::Ended { outcome, replayed: !ours });
+                    return Ok(Admitted::Ended(Ended { outcome, replayed: !ours }));
                 }
                 Admission::Busy(lease_left) => {
                     // It ends with its lease at the latest, and mostly at once.
@@ -230,27 +247,48 @@ impl Gateway {
     }
 
     /// Finds the code of the challenge that the store granted: the proposed one, or that of a pending challenge.
-    fn leave(&self, case: &Case<'_>, grant: Grant, proposed: Proposed) -> Admitted {
+    fn leave(
+        &self,
+        case: &Case<'_>,
+        grant: Grant,
+        proposed: Proposed,
+        in_doubt: bool,
+        notes: Notes,
+    ) -> Admitted {
         let granted = Instant::now();
-        if grant.challenge == proposed.challenge && grant.digest == proposed.digest {
-            return Admitted::Send(Leave { grant, code: proposed.code, granted });
+        let notes = grant.notes.clone().unwrap_or(notes);
+        let over = |error| self.over(case, &grant, in_doubt, notes.clone(), error);
+        if grant.starts > STARTS_MAX {
+            return Admitted::Crashing(over(OutcomeError::of(ErrorCode::Internal)));
         }
-        match self.codes.get(&grant.kid) {
-            Some(key) if !grant.callers_code => {
-                let code = key.derive(&grant.challenge, case.scope(), self.policy.code_length);
-                Admitted::Send(Leave { grant, code, granted })
+        let code = if grant.challenge == proposed.challenge && grant.digest == proposed.digest {
+            proposed.code
+        } else {
+            match self.codes.get(&grant.kid) {
+                Some(key) if !grant.callers_code => {
+                    key.derive(&grant.challenge, case.scope(), self.policy.code_length)
+                }
+                Some(key) if key.digest(case.scope(), &proposed.code) == grant.digest => proposed.code,
+                // Only the caller knows its own code: a repeat that brings another one cannot stand in for it.
+                Some(_) => {
+                    let detail = "`code` is not that of the first copy";
+                    return Admitted::NoCode(over(OutcomeError::detailed(ErrorCode::InvalidRequest, detail)));
+                }
+                None => return Admitted::NoCode(over(OutcomeError::of(ErrorCode::Internal))),
             }
-            Some(key) if key.digest(case.scope(), &proposed.code) == grant.digest => {
-                Admitted::Send(Leave { grant, code: proposed.code, granted })
-            }
-            // Only the caller knows its own code: a repeat that brings another one cannot stand in for it.
-            Some(_) => {
-                let error =
-                    OutcomeError::detailed(ErrorCode::InvalidRequest, "`code` is not that of the first copy");
-                Admitted::NoCode { grant, error }
-            }
-            None => Admitted::NoCode { grant, error: OutcomeError::of(ErrorCode::Internal) },
-        }
+        };
+        Admitted::Send(Leave { grant, code, granted, in_doubt, notes })
+    }
+
+    /// The end of a request that is not gone on with: what may have been sent stays in doubt.
+    fn over(&self, case: &Case<'_>, grant: &Grant, in_doubt: bool, notes: Notes, error: OutcomeError) -> End {
+        let (status, error, attempts) = match in_doubt || grant.doubts > 0 {
+            true => (Status::Unknown, OutcomeError::of(ErrorCode::InDoubt), grant.attempt),
+            false => (Status::Failed, error, grant.attempt - 1),
+        };
+        let refused = Outcome::refused(status, self.clock.now(), case.request.purpose.as_str(), error);
+        let provider = (attempts > 0).then(|| self.provider.name().to_owned());
+        End::of(Outcome { attempts, provider, notes, ..refused })
     }
 
     /// How long one handling may take to its next step: a provider's whole answer, and room to write it down.

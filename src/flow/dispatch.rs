@@ -1,6 +1,6 @@
 //! Step 2: the message goes to the provider, again if that is safe, and never too late.
 //!
-//! What may have been sent is not sent again here: it ends as unknown.
+//! What may have been sent is not sent again before it was [looked up](super::doubt).
 
 use std::time::Duration;
 
@@ -8,12 +8,17 @@ use tokio::time::Instant;
 
 use super::Gateway;
 use super::admit::{Case, Leave};
+use super::doubt::{Doubt, Resolved};
+use super::gate::Pass;
 use super::receive::{GiveBack, Turn, Until};
+use super::settle::End;
+use crate::domain::block::{self, Stop};
 use crate::domain::challenge::TIME_LEFT_MIN;
+use crate::domain::code::Code;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, SendFailure, Status};
 use crate::domain::retry::{Retry, after_failure};
-use crate::domain::time::seconds_rounded_up;
-use crate::domain::trail::Notes;
+use crate::domain::time::{millis, seconds_rounded_up};
+use crate::domain::trail::{Event, Notes, Try};
 use crate::provider::{Accepted, Message};
 use crate::store::{Grant, Mark, Marked};
 use crate::telemetry::events;
@@ -24,63 +29,127 @@ const PROVIDER_FENCE: Duration = Duration::from_secs(2);
 /// A handling that waits is taken for dead this long after its next step was due.
 const WAITING_LEASE_SLACK: Duration = Duration::from_secs(5);
 
+/// A request between its admission and its end.
+pub(super) struct Sending {
+    pub(super) grant: Grant,
+    pub(super) code: Code,
+    pub(super) notes: Notes,
+    /// The number of the try that comes next, or that is in doubt.
+    pub(super) attempt: u32,
+    /// What is not known of the tries so far.
+    pub(super) doubt: Doubt,
+    /// When a message would be too late.
+    pub(super) deadline: Instant,
+    /// Until when a whole answer surely belongs to this handling.
+    lease_ends: Instant,
+    /// The try that the store knows of was made.
+    tried: bool,
+    /// How it ends if time runs out.
+    last_error: Option<OutcomeError>,
+}
+
+impl Sending {
+    pub(super) fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+}
+
 impl Gateway {
+    /// Takes up what was admitted.
+    pub(super) fn begin(&self, case: &Case<'_>, leave: Leave) -> Sending {
+        let Leave { grant, code, granted, in_doubt, mut notes } = leave;
+        let now = self.clock.now();
+        notes.challenge = Some(grant.challenge.as_str().to_owned());
+        notes.add(
+            now,
+            match grant.notes {
+                None => Event::Admitted(grant.sends),
+                Some(_) => Event::TakenUp(in_doubt),
+            },
+        );
+        let doubt = self.doubt_left(case, &grant, granted, in_doubt);
+        Sending {
+            attempt: grant.attempt,
+            doubt,
+            deadline: granted + grant.deadline.since(grant.now),
+            // A try after the first asks once more: the code may have been used while it waited.
+            lease_ends: if grant.attempt > 1 { granted } else { granted + self.lease() },
+            tried: false,
+            last_error: None,
+            grant,
+            code,
+            notes,
+        }
+    }
+
     /// Sends the message of an admitted request, and says what became of it.
     pub(super) async fn dispatch(
         &self,
         turn: &Turn<'_>,
         case: &Case<'_>,
-        leave: Leave,
-    ) -> Result<Outcome, GiveBack> {
-        let Leave { grant, code, granted } = leave;
-        let Some(text) = self.compose(case, &grant, code.expose()) else {
-            return Ok(self.failed(case, &grant, OutcomeError::of(ErrorCode::Internal)));
+        sending: &mut Sending,
+    ) -> Result<End, GiveBack> {
+        let Some(text) = self.compose(case, &sending.grant, sending.code.expose()) else {
+            return Ok(self.failed(case, sending, OutcomeError::of(ErrorCode::Internal)));
         };
-        let deadline = granted + grant.deadline.since(grant.now);
-        // A try after the first asks once more: the code may have been used while it waited.
-        let mut lease_ends = if grant.attempt > 1 { granted } else { granted + self.lease() };
-        let mut attempt = grant.attempt;
         loop {
+            if sending.doubt.is_open {
+                match self.resolve(turn, case, sending, &text).await? {
+                    Resolved::Sent { accepted, found } => {
+                        return Ok(End { found, ..self.sent(case, sending, accepted, &text) });
+                    }
+                    Resolved::Unknown => return Ok(self.doubted(case, sending)),
+                    Resolved::NotSent => {
+                        (sending.doubt.is_open, sending.attempt) = (false, sending.attempt + 1);
+                        sending.notes.add(self.clock.now(), Event::Resent(sending.attempt));
+                        sending.lease_ends = Instant::now();
+                        events::send_repeated(case.request.id.as_str(), sending.attempt);
+                    }
+                }
+            }
+            if sending.time_left() < TIME_LEFT_MIN {
+                return Ok(self.too_late(case, sending));
+            }
+            let Some(pass) = self.pass(turn, case, sending).await? else { continue };
             // A whole answer must fit, or another handling could take this one for dead.
-            if lease_ends.saturating_duration_since(Instant::now())
-                < self.policy.provider_timeout + PROVIDER_FENCE
-            {
-                match self.mark_sending(turn, case, attempt).await? {
+            let answer_within = self.policy.provider_timeout + PROVIDER_FENCE;
+            if sending.lease_ends.saturating_duration_since(Instant::now()) < answer_within {
+                match self.mark_sending(turn, case, sending).await? {
                     Marked::Held | Marked::Proven(_) => {}
                     Marked::Lost => return Err(GiveBack::TakenOver),
-                    Marked::Stale => return Ok(self.expired(case, attempt)),
+                    Marked::Stale => return Ok(self.too_late(case, sending)),
                 }
             }
-            // Last before the POST: whatever was waited for before, nothing goes out too late.
-            let time_left = deadline.saturating_duration_since(Instant::now());
-            if time_left < TIME_LEFT_MIN {
-                return Ok(self.expired(case, attempt));
+            // Last before the POST: whatever was waited for, nothing goes out too late, or after it was stopped.
+            if sending.time_left() < TIME_LEFT_MIN || self.gate.shut().is_some() {
+                continue;
             }
-            let message = Message {
-                request: &case.request.id,
-                to: &case.to,
-                body: text.expose(),
-                code: &code,
-                user_name: case.request.user_name.as_deref(),
-                validity: time_left,
-                attempt,
-            };
-            let failure = match self.hand_over(&message, attempt).await {
-                Ok(accepted) => return Ok(self.sent(case, &grant, attempt, accepted, &text)),
+            let (began, began_at) = (Instant::now(), self.clock.now());
+            let answer = self.hand_over(case, sending, &text).await;
+            drop(pass);
+            let failure = match answer {
+                Ok(accepted) => return Ok(self.sent(case, sending, accepted, &text)),
                 Err(failure) => failure,
             };
-            let time_left = deadline.saturating_duration_since(Instant::now()).saturating_sub(TIME_LEFT_MIN);
-            match after_failure(&self.policy.retry, attempt, &failure, time_left, jitter()) {
-                Retry::GiveUp(status, error) => return Ok(self.unsent(case, status, attempt, error)),
-                Retry::Hold(error) => return Ok(self.unsent(case, Status::Failed, attempt, error)),
-                Retry::LookUp => return Ok(self.doubted(case, &Grant { attempt, ..grant })),
+            let time_left = sending.time_left().saturating_sub(TIME_LEFT_MIN);
+            match after_failure(&self.policy.retry, sending.attempt, &failure, time_left, jitter()) {
+                Retry::GiveUp(status, error) => {
+                    let end = self.unsent(case, sending, status, sending.attempt, error);
+                    return Ok(End { stop: stop(&failure), ..end });
+                }
+                Retry::LookUp => {
+                    sending.doubt.add(began_at, began + self.lease());
+                    continue;
+                }
+                Retry::Hold(error) => sending.last_error = Some(error),
                 Retry::After(wait) => {
-                    events::send_retried(case.request.id.as_str(), attempt, &failure, wait);
-                    self.wait_to_retry(turn, case, wait).await?;
-                    attempt += 1;
-                    lease_ends = Instant::now();
+                    events::send_retried(case.request.id.as_str(), sending.attempt, &failure, wait);
+                    let never = std::future::pending::<()>();
+                    self.wait(turn, case, sending, wait, never).await?;
                 }
             }
+            sending.attempt += 1;
+            sending.lease_ends = Instant::now();
         }
     }
 
@@ -97,100 +166,204 @@ impl Gateway {
         self.texts.render_sms(&text).ok()
     }
 
-    async fn hand_over(&self, message: &Message<'_>, attempt: u32) -> Result<Accepted, SendFailure> {
-        let (started, provider) = (Instant::now(), self.provider.name());
+    /// Leave to hand the message over now. Nothing if there was a wait for it that ended otherwise: then look again.
+    async fn pass(
+        &self,
+        turn: &Turn<'_>,
+        case: &Case<'_>,
+        sending: &mut Sending,
+    ) -> Result<Option<Pass<'_>>, GiveBack> {
+        let sender = self.provider.sender(&case.to);
+        if let Some(pass) = self.gate.try_enter(sender) {
+            return Ok(Some(pass));
+        }
+        let useful = sending.time_left().saturating_sub(TIME_LEFT_MIN) + Duration::from_millis(1);
+        match self.gate.shut() {
+            Some(shut) => {
+                sending.notes.add(self.clock.now(), Event::Held(shut.as_str().to_owned()));
+                events::send_held(case.request.id.as_str(), shut.as_str());
+                self.wait(turn, case, sending, useful, self.gate.opened()).await?;
+                Ok(None)
+            }
+            None => Ok(self.wait(turn, case, sending, useful, self.gate.enter(sender)).await?.flatten()),
+        }
+    }
+
+    async fn hand_over(
+        &self,
+        case: &Case<'_>,
+        sending: &mut Sending,
+        text: &RenderedSms,
+    ) -> Result<Accepted, SendFailure> {
+        let message = Message {
+            request: &case.request.id,
+            to: &case.to,
+            body: text.expose(),
+            code: &sending.code,
+            user_name: case.request.user_name.as_deref(),
+            validity: sending.time_left(),
+            attempt: sending.attempt,
+        };
+        let (started, provider, attempt) = (Instant::now(), self.provider.name(), sending.attempt);
         let fence = self.policy.provider_timeout + PROVIDER_FENCE;
-        let answer = tokio::time::timeout(fence, self.provider.send(message)).await;
+        let answer = tokio::time::timeout(fence, self.provider.send(&message)).await;
         let answer =
             answer.unwrap_or_else(|_| Err(SendFailure::InDoubt { detail: "no answer in time".to_owned() }));
-        match &answer {
-            Ok(_) => events::provider_accepted(provider, started.elapsed()),
-            Err(failure) => {
-                let request = message.request.as_str();
-                events::provider_failed(provider, request, attempt, failure, started.elapsed());
+        let took = started.elapsed();
+        self.gate.learn(case.recipient, answer.as_ref().err(), took);
+        let tried = match &answer {
+            Ok(_) => {
+                events::provider_accepted(provider, took);
+                Try { attempt, answer: "accepted".to_owned(), code: None, ms: millis(took) }
             }
-        }
+            Err(failure) => {
+                events::provider_failed(provider, case.request.id.as_str(), attempt, failure, took);
+                Try::failed(attempt, failure, millis(took))
+            }
+        };
+        sending.notes.add(self.clock.now(), Event::Tried(tried));
+        sending.tried = true;
         answer
     }
 
-    /// Waits with the store knowing that nothing is in doubt; a stop gives the request back meanwhile.
-    async fn wait_to_retry(&self, turn: &Turn<'_>, case: &Case<'_>, wait: Duration) -> Result<(), GiveBack> {
+    /// Waits for something, the store knowing that nothing is in doubt; a stop gives the request back meanwhile.
+    async fn wait<T>(
+        &self,
+        turn: &Turn<'_>,
+        case: &Case<'_>,
+        sending: &mut Sending,
+        at_most: Duration,
+        what: impl Future<Output = T>,
+    ) -> Result<Option<T>, GiveBack> {
         let handling = case.handling(turn);
-        let waiting = Mark::Waiting(wait + WAITING_LEASE_SLACK);
-        let marked = turn.asked("mark", Until::Told, || self.store.mark(&handling, waiting, None)).await?;
-        if marked == Marked::Lost {
+        let waiting = Mark::Waiting { tried: sending.tried, due: at_most + WAITING_LEASE_SLACK };
+        let notes = Some(&sending.notes);
+        if turn.asked("mark", Until::Told, || self.store.mark(&handling, waiting, notes)).await?
+            == Marked::Lost
+        {
             return Err(GiveBack::TakenOver);
         }
-        let until = Instant::now() + wait;
-        let rested = turn.rest(wait, Until::Stop).await;
-        if rested.is_err() {
-            self.give_back(turn, case, true, until.saturating_duration_since(Instant::now())).await;
+        sending.lease_ends = Instant::now();
+        let until = Instant::now() + at_most;
+        let waited = turn.wait(what, at_most, Until::Stop).await;
+        if let Err(reason) = waited {
+            // What waits for its next try waits elsewhere too; what waits for us is free.
+            let due =
+                if sending.tried { until.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
+            self.give_back_noted(turn, case, sending, due, reason).await;
         }
-        rested
+        waited
     }
 
-    async fn mark_sending(&self, turn: &Turn<'_>, case: &Case<'_>, attempt: u32) -> Result<Marked, GiveBack> {
+    async fn mark_sending(
+        &self,
+        turn: &Turn<'_>,
+        case: &Case<'_>,
+        sending: &mut Sending,
+    ) -> Result<Marked, GiveBack> {
         let handling = case.handling(turn);
-        let sending = Mark::Sending { attempt, lease: self.lease() };
-        let marked = turn.asked("mark", Until::Stop, || self.store.mark(&handling, sending, None)).await;
-        if marked.is_err() {
-            self.give_back(turn, case, false, Duration::ZERO).await;
+        let mark = Mark::Sending { attempt: sending.attempt, lease: self.lease() };
+        let notes = Some(&sending.notes);
+        let asked_at = Instant::now();
+        let marked = turn.asked("mark", Until::Stop, || self.store.mark(&handling, mark, notes)).await;
+        match &marked {
+            Ok(_) => (sending.lease_ends, sending.tried) = (asked_at + self.lease(), false),
+            Err(reason) => self.give_back_noted(turn, case, sending, Duration::ZERO, *reason).await,
         }
         marked
     }
 
-    /// Lets another handling have the request at once, or when its next try is `due`. Should this fail, it is free, and
-    /// in doubt if it was being sent, when its lease ends.
-    pub(super) async fn give_back(&self, turn: &Turn<'_>, case: &Case<'_>, tried: bool, due: Duration) {
-        let back = Mark::GivenBack { tried, due };
-        if let Err(error) = self.store.mark(&case.handling(turn), back, None).await {
+    pub(super) async fn give_back_noted(
+        &self,
+        turn: &Turn<'_>,
+        case: &Case<'_>,
+        sending: &mut Sending,
+        due: Duration,
+        reason: GiveBack,
+    ) {
+        sending.notes.add(self.clock.now(), Event::GivenBack(reason.as_str().to_owned()));
+        let back = Mark::GivenBack { tried: sending.tried, due };
+        self.give_back(turn, case, back, Some(&sending.notes)).await;
+    }
+
+    /// Lets another handling have the request at once, or when its next try is due. Should this fail, it is free, and in
+    /// doubt if it was being sent, when its lease ends.
+    pub(super) async fn give_back(
+        &self,
+        turn: &Turn<'_>,
+        case: &Case<'_>,
+        back: Mark,
+        notes: Option<&Notes>,
+    ) {
+        if let Err(error) = self.store.mark(&case.handling(turn), back, notes).await {
             events::store_failed("mark", &error, None);
         }
     }
 
-    fn sent(
-        &self,
-        case: &Case<'_>,
-        grant: &Grant,
-        attempt: u32,
-        accepted: Accepted,
-        text: &RenderedSms,
-    ) -> Outcome {
-        Outcome {
+    fn sent(&self, case: &Case<'_>, sending: &mut Sending, accepted: Accepted, text: &RenderedSms) -> End {
+        End::of(Outcome {
             status: Status::Sent,
             at: self.clock.now(),
             purpose: case.request.purpose.as_str().to_owned(),
             error: None,
             provider: Some(self.provider.name().to_owned()),
             provider_message_id: accepted.message_id,
-            attempts: attempt,
+            attempts: sending.attempt,
             segments: Some(accepted.segments.unwrap_or(text.segments().count)),
-            expires_at: Some(grant.expires_at),
+            expires_at: Some(sending.grant.expires_at),
             resend_after: Some(seconds_rounded_up(self.policy.limits.cooldown)),
-            notes: Notes::default(),
-        }
+            notes: sending.notes.clone(),
+        })
     }
 
-    fn unsent(&self, case: &Case<'_>, status: Status, attempts: u32, error: OutcomeError) -> Outcome {
+    /// The end of a request whose message was not sent; of one that was ever in doubt nobody can say so.
+    fn unsent(
+        &self,
+        case: &Case<'_>,
+        sending: &Sending,
+        status: Status,
+        attempts: u32,
+        error: OutcomeError,
+    ) -> End {
+        let (status, error) = match sending.doubt.count {
+            0 => (status, error),
+            _ => {
+                let provider_code = error.provider_code;
+                (Status::Unknown, OutcomeError { provider_code, ..OutcomeError::of(ErrorCode::InDoubt) })
+            }
+        };
         let refused = Outcome::refused(status, self.clock.now(), case.request.purpose.as_str(), error);
         let provider = (attempts > 0).then(|| self.provider.name().to_owned());
-        Outcome { attempts, provider, ..refused }
+        End::of(Outcome { attempts, provider, notes: sending.notes.clone(), ..refused })
     }
 
-    /// The end of a request whose next try, number `attempt`, would come too late to be of use.
-    fn expired(&self, case: &Case<'_>, attempt: u32) -> Outcome {
-        let status = if attempt > 1 { Status::Failed } else { Status::Rejected };
-        self.unsent(case, status, attempt - 1, OutcomeError::of(ErrorCode::Expired))
+    /// The end of a request whose next try would come too late to be of use.
+    fn too_late(&self, case: &Case<'_>, sending: &Sending) -> End {
+        let expired = OutcomeError::of(ErrorCode::Expired);
+        let (status, error) = match (&sending.last_error, sending.attempt) {
+            (Some(error), _) => (Status::Failed, error.clone()),
+            (None, 2..) => (Status::Failed, expired),
+            (None, _) => (Status::Rejected, expired),
+        };
+        self.unsent(case, sending, status, sending.attempt - 1, error)
     }
 
     /// The end of a request whose last try may or may not have been sent.
-    pub(super) fn doubted(&self, case: &Case<'_>, grant: &Grant) -> Outcome {
-        self.unsent(case, Status::Unknown, grant.attempt, OutcomeError::of(ErrorCode::InDoubt))
+    pub(super) fn doubted(&self, case: &Case<'_>, sending: &Sending) -> End {
+        let error = OutcomeError::of(ErrorCode::InDoubt);
+        self.unsent(case, sending, Status::Unknown, sending.attempt, error)
     }
 
     /// The end of a request that could not be tried this time.
-    pub(super) fn failed(&self, case: &Case<'_>, grant: &Grant, error: OutcomeError) -> Outcome {
-        self.unsent(case, Status::Failed, grant.attempt - 1, error)
+    pub(super) fn failed(&self, case: &Case<'_>, sending: &Sending, error: OutcomeError) -> End {
+        self.unsent(case, sending, Status::Failed, sending.attempt - 1, error)
+    }
+}
+
+fn stop(failure: &SendFailure) -> Option<Stop> {
+    match failure {
+        SendFailure::Rejected { code, scope } => block::after_refusal(*scope, *code),
+        _ => None,
     }
 }
 

@@ -1,17 +1,23 @@
 //! What happens to a request, in the order in which it happens. Read this page first.
 //!
 //! A delivery is [received](receive), its request judged and [admitted](admit), its message [dispatched](dispatch),
-//! and its outcome [settled](settle): recorded, published and confirmed, and only then acknowledged. The other
-//! entrance is [verify]: a code that a person typed.
+//! and its outcome [settled](settle): recorded, published and confirmed, and only then acknowledged. Between a message
+//! and the provider stands a [gate]; what may have been sent is [looked up](doubt) before it is sent again. The other
+//! entrances are [verify], a code that a person typed, and [track], what the provider reports by itself. [`tend`] is
+//! what happens beside, whether or not there are requests.
 //!
 //! `Ok` is an answer: the caller gets a result. `GiveBack` means that the broker keeps the message.
 //! Not here: what RabbitMQ, Redis or Twilio are. The flow knows three seams and no adapter.
 
 pub mod admit;
 pub mod dispatch;
+pub mod doubt;
+pub mod gate;
 pub mod receive;
 pub mod reply;
 pub mod settle;
+pub mod tend;
+pub mod track;
 pub mod verify;
 
 use std::sync::Arc;
@@ -20,12 +26,14 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use self::admit::{Admitted, Rules};
-use self::receive::{GiveBack, Turn};
+use self::gate::Gate;
+use self::receive::{GiveBack, Turn, Until};
 use self::reply::Replies;
-use self::settle::Answer;
+use self::settle::{Answer, Ended};
 use crate::broker::{Names, Publisher};
 use crate::clock::Clock;
 use crate::domain::code::{CodeKeyring, CodeLength};
+use crate::domain::doubt::InDoubtPolicy;
 use crate::domain::outcome::{Outcome, Status};
 use crate::domain::recipient::RecipientKeyring;
 use crate::domain::request::SendRequest;
@@ -42,6 +50,8 @@ pub struct Gateway {
     pub provider: Arc<dyn Provider>,
     /// Where results go.
     pub publisher: Arc<dyn Publisher>,
+    /// What stands between a message and the provider.
+    pub gate: Gate,
     /// Copies of results for callers' own queues.
     pub replies: Replies,
     /// What messages say.
@@ -73,6 +83,10 @@ pub struct Policy {
     pub retry: RetryPolicy,
     /// The longest wait for a provider's answer.
     pub provider_timeout: Duration,
+    /// What is done about a send whose answer was lost.
+    pub in_doubt: InDoubtPolicy,
+    /// When the provider is asked what became of a message, if it has not said so by itself; never, if not told.
+    pub receipt_due: Option<Duration>,
     /// Reply queues that may be used: names, or prefixes that end in `*`.
     pub reply_to_allowed: Vec<String>,
 }
@@ -99,18 +113,35 @@ impl Gateway {
                 return self.announce(turn, &answer).await;
             }
         };
-        let (outcome, replayed) = match self.admit(turn, &case).await? {
+        // While nothing may be sent nothing is begun, or charged.
+        turn.wait(self.gate.opened(), Duration::MAX, Until::Stop).await?;
+        let (ended, crashing) = match self.admit(turn, &case).await? {
             Admitted::Send(leave) => {
-                self.settle(turn, &case, self.dispatch(turn, &case, leave).await?).await?
+                let mut sending = self.begin(&case, leave);
+                loop {
+                    let end = self.dispatch(turn, &case, &mut sending).await?;
+                    match self.settle(turn, &case, end).await? {
+                        Ok(ended) => break (ended, false),
+                        // The message that was found is another request's: look again.
+                        Err(message_id) => sending.doubt.rule_out(message_id),
+                    }
+                }
             }
-            Admitted::Doubt(grant) => self.settle(turn, &case, self.doubted(&case, &grant)).await?,
-            Admitted::NoCode { grant, error } => {
-                self.settle(turn, &case, self.failed(&case, &grant, error)).await?
+            Admitted::NoCode(end) => {
+                (self.settle(turn, &case, end).await?.expect("nothing was found"), false)
             }
-            Admitted::Ended { outcome, replayed } => (outcome, replayed),
+            Admitted::Crashing(end) => {
+                (self.settle(turn, &case, end).await?.expect("nothing was found"), true)
+            }
+            Admitted::Ended(ended) => (ended, false),
         };
-        let answer = Answer { request: &request.id, to: &case.to.to_string(), outcome: &outcome, replayed };
-        self.announce(turn, &answer).await
+        let Ended { outcome, replayed } = &ended;
+        let (request, to) = (&request.id, &case.to.to_string());
+        self.announce(turn, &Answer { request, to, outcome, replayed: *replayed }).await?;
+        if crashing {
+            self.set_aside(turn, "crash", "handling the message ended the worker").await?;
+        }
+        Ok(())
     }
 }
 

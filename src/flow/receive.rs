@@ -1,14 +1,19 @@
 //! Takes deliveries, never more at once than allowed, and makes sure that each is settled.
 //!
 //! The broker hands out a bounded number, and of these a bounded number is handled. A handling runs inside a panic
-//! fence and its delivery stays outside, so that a panic costs one message and no slot.
+//! fence and its delivery stays outside, so that a panic costs one message and no slot. A delivery that came back often
+//! may take its process down; it is handled nearly alone, so that it takes few others along.
+//!
+//! During a pause nothing new is begun, and what was taken before it goes on. What the source holds is kept, for as long
+//! as brokers allow.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -24,11 +29,19 @@ const HELD_MAX: Duration = Duration::from_secs(12 * 60);
 /// A delivery that made the worker panic this often is set aside.
 const PANICS_MAX: u64 = 5;
 
+/// A delivery that came back this often is a suspect: who handled it may have died of it.
+const RETURNS_SUSPECT: u64 = 3;
+/// The longest that others wait for a suspect, and it for them: it may be innocent, as after lost connections.
+const ALONE_MAX: Duration = Duration::from_secs(2);
+/// How long a source is given to come up with one more of what it holds.
+const BUFFERED_WAIT: Duration = Duration::from_millis(50);
+
 /// Handles deliveries from one source until it is told to stop.
 pub struct Worker {
     gateway: Arc<Gateway>,
     permits: Arc<Semaphore>,
     stop: CancellationToken,
+    paused: watch::Receiver<bool>,
     grace: Duration,
 }
 
@@ -40,27 +53,39 @@ impl Worker {
         grace: Duration,
         stop: CancellationToken,
     ) -> Worker {
-        Worker { gateway, permits: Arc::new(Semaphore::new(concurrency)), stop, grace }
+        let never = watch::Sender::new(false).subscribe();
+        Worker { gateway, permits: Arc::new(Semaphore::new(concurrency)), stop, paused: never, grace }
+    }
+
+    /// The same worker, which begins nothing new while `paused` is true.
+    pub fn pausing_when(self, paused: watch::Receiver<bool>) -> Worker {
+        Worker { paused, ..self }
     }
 
     /// Runs until told to stop and drained, or until the grace period is over: then it drops what is left, which the
     /// broker gives to another. Answers how many that were.
-    pub async fn run(self, mut source: Box<dyn RequestSource>) -> usize {
+    pub async fn run(mut self, mut source: Box<dyn RequestSource>) -> usize {
         let mut handlings = JoinSet::new();
-        while let Some((permit, delivery)) = self.next(source.as_mut()).await {
+        while let Some((permit, delivery)) = self.next(source.as_mut(), &mut handlings).await {
+            let suspect = is_suspect(&delivery);
             let (gateway, permits, stop) = (self.gateway.clone(), self.permits.clone(), self.stop.clone());
-            handlings.spawn(async move {
+            let handling = handlings.spawn(async move {
                 let slot = Slot { permits, permit: Some(permit) };
                 handle(&gateway, delivery, slot, &stop).await;
             });
+            if suspect {
+                let ended =
+                    async { while !handling.is_finished() && handlings.join_next().await.is_some() {} };
+                // It may take longer: then the others do not wait for it.
+                let _ = tokio::time::timeout(ALONE_MAX, ended).await;
+            }
             while handlings.try_join_next().is_some() {}
         }
         events::stopping(self.grace);
         source.cancel().await;
         let drained = tokio::time::timeout(self.grace, async {
             while let Some(delivery) = source.next().await {
-                events::given_back("stopping");
-                delivery.settle(Settlement::Requeue);
+                give_back(delivery, GiveBack::Stopping);
             }
             while handlings.join_next().await.is_some() {}
             self.gateway.replies.finish().await;
@@ -75,23 +100,84 @@ impl Worker {
     ///
     /// The permit comes second: held while there is nothing to do, it would be missing where a handling wants its own
     /// back. The one delivery that waits for a permit was prefetched in any case.
-    async fn next(&self, source: &mut dyn RequestSource) -> Option<(OwnedSemaphorePermit, Delivery)> {
-        let delivery = tokio::select! {
-            biased;
-            () = self.stop.cancelled() => return None,
-            delivery = source.next() => delivery?,
-        };
-        tokio::select! {
-            biased;
-            () = self.stop.cancelled() => {
-                events::given_back("stopping");
-                delivery.settle(Settlement::Requeue);
-                None
+    async fn next(
+        &mut self,
+        source: &mut dyn RequestSource,
+        handlings: &mut JoinSet<()>,
+    ) -> Option<(OwnedSemaphorePermit, Delivery)> {
+        let mut held = None;
+        loop {
+            if *self.paused.borrow() {
+                self.wait_out_pause(source, &mut held).await;
             }
-            permit = self.permits.clone().acquire_owned() => {
-                Some((permit.expect("the semaphore is never closed"), delivery))
+            let suspect = held.as_ref().is_some_and(is_suspect);
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => {
+                    held.into_iter().for_each(|delivery| give_back(delivery, GiveBack::Stopping));
+                    return None;
+                }
+                () = turned(&mut self.paused, true) => {}
+                delivery = source.next(), if held.is_none() => held = Some(delivery?),
+                permit = room(&self.permits, suspect.then_some(handlings)), if held.is_some() => {
+                    return Some((permit, held.expect("there is one")));
+                }
             }
         }
+    }
+
+    /// Waits until a pause is over or the worker is told to stop. What waits for too long meanwhile is put back.
+    async fn wait_out_pause(&mut self, source: &mut dyn RequestSource, held: &mut Option<Delivery>) {
+        events::consumption_paused();
+        source.pause().await;
+        // The oldest of what the source holds tells how long all of it may stay.
+        if held.is_none() {
+            *held = tokio::task::unconstrained(source.next()).now_or_never().flatten();
+        }
+        let oldest = held.as_ref().map_or_else(Instant::now, |delivery| delivery.arrived);
+        let over = async {
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = turned(&mut self.paused, false) => {}
+            }
+        };
+        let mut over = pin!(over);
+        if tokio::time::timeout_at(oldest + HELD_MAX, &mut over).await.is_err() {
+            held.take().into_iter().for_each(|delivery| give_back(delivery, GiveBack::HeldTooLong));
+            while let Ok(Some(delivery)) = tokio::time::timeout(BUFFERED_WAIT, source.next()).await {
+                give_back(delivery, GiveBack::HeldTooLong);
+            }
+            over.await;
+        }
+        if !self.stop.is_cancelled() {
+            events::consumption_resumed();
+            source.resume().await;
+        }
+    }
+}
+
+/// Leave to handle one more delivery. A suspect, which names what is being handled, waits until that has ended.
+async fn room(permits: &Arc<Semaphore>, others: Option<&mut JoinSet<()>>) -> OwnedSemaphorePermit {
+    if let Some(others) = others {
+        let ended = async { while others.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(ALONE_MAX, ended).await;
+    }
+    permits.clone().acquire_owned().await.expect("the semaphore is never closed")
+}
+
+fn is_suspect(delivery: &Delivery) -> bool {
+    delivery.properties.delivery_count >= RETURNS_SUSPECT
+}
+
+fn give_back(delivery: Delivery, reason: GiveBack) {
+    events::given_back(reason.as_str());
+    delivery.settle(Settlement::Requeue);
+}
+
+/// Waits until a pause is `wanted` or over; for ever once nobody is there to want anything.
+async fn turned(paused: &mut watch::Receiver<bool>, wanted: bool) {
+    if paused.wait_for(|paused| *paused == wanted).await.is_err() {
+        std::future::pending().await
     }
 }
 
@@ -137,7 +223,7 @@ pub(super) enum GiveBack {
 }
 
 impl GiveBack {
-    fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             GiveBack::Stopping => "stopping",
             GiveBack::Lost => "delivery_lost",
@@ -172,19 +258,29 @@ pub(super) struct Turn<'a> {
 impl Turn<'_> {
     /// Waits, unless the delivery has to go back.
     pub(super) async fn rest(&self, wait: Duration, until: Until) -> Result<(), GiveBack> {
+        self.wait(std::future::pending::<()>(), wait, until).await.map(|_| ())
+    }
+
+    /// Waits for something, for a while at most, unless the delivery has to go back.
+    pub(super) async fn wait<T>(
+        &self,
+        what: impl Future<Output = T>,
+        at_most: Duration,
+        until: Until,
+    ) -> Result<Option<T>, GiveBack> {
         if self.delivery.is_lost() && until != Until::Recorded {
             return Err(GiveBack::Lost);
         }
         if until != Until::Stop {
-            tokio::time::sleep(wait).await;
-            return Ok(());
+            return Ok(tokio::time::timeout(at_most, what).await.ok());
         }
         let hold_left = HELD_MAX.saturating_sub(self.taken.elapsed());
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(GiveBack::Stopping),
-            () = tokio::time::sleep(hold_left), if hold_left <= wait => Err(GiveBack::HeldTooLong),
-            () = tokio::time::sleep(wait) => Ok(()),
+            done = what => Ok(Some(done)),
+            () = tokio::time::sleep(hold_left), if hold_left <= at_most => Err(GiveBack::HeldTooLong),
+            () = tokio::time::sleep(at_most) => Ok(None),
         }
     }
 

@@ -6,10 +6,11 @@ use super::admit::{Case, UNREADABLE};
 use super::receive::{GiveBack, Turn, Until};
 use super::{Gateway, outage_waits, random_id};
 use crate::broker::{DeadHeaders, Outgoing, Target};
+use crate::domain::block::{Stop, Stopped};
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, SendResult, Status};
 use crate::domain::recipient::Channel;
 use crate::domain::request::{RequestId, SendRequest, Unacceptable};
-use crate::store::{Handling, Refund, Settle, Settled};
+use crate::store::{Block, Blocked, Handling, Refund, Settle, Settled};
 use crate::telemetry::events;
 
 /// Of a message that is set aside, this much is shown, masked.
@@ -24,26 +25,52 @@ pub(super) struct Answer<'a> {
     pub(super) replayed: bool,
 }
 
+/// How a request ends, and what follows from that.
+pub(super) struct End {
+    pub(super) outcome: Outcome,
+    /// Its message was found by looking for it.
+    pub(super) found: bool,
+    /// The provider refused more than the message.
+    pub(super) stop: Option<Stop>,
+}
+
+impl End {
+    pub(super) fn of(outcome: Outcome) -> End {
+        End { outcome, found: false, stop: None }
+    }
+}
+
+/// How a request has ended.
+pub(super) struct Ended {
+    pub(super) outcome: Outcome,
+    /// It was ended by another handling.
+    pub(super) replayed: bool,
+}
+
 impl Gateway {
-    /// Records the outcome. Another one that was recorded before it stays, and is the answer.
+    /// Records the outcome. Another one that was recorded before it stays, and is the answer. A message that was found
+    /// but is another request's is an error, which names it.
     pub(super) async fn settle(
         &self,
         turn: &Turn<'_>,
         case: &Case<'_>,
-        outcome: Outcome,
-    ) -> Result<(Outcome, bool), GiveBack> {
+        end: End,
+    ) -> Result<Result<Ended, String>, GiveBack> {
+        let End { outcome, found, stop } = end;
+        let country = case.to.region().map(|region| region.to_string()).unwrap_or_default();
         let settle = Settle {
             handling: case.handling(turn),
             outcome: &outcome,
             refund: refund(&outcome),
-            found: false,
-            block: None,
-            receipt_due: None,
+            found,
+            block: stop.map(|stop| stop_to_block(stop, &country)),
+            receipt_due: self.policy.receipt_due.filter(|_| outcome.status == Status::Sent),
         };
         match turn.asked("settle", Until::Recorded, || self.store.settle(&settle)).await? {
-            Settled::AsSaid => Ok((outcome, false)),
-            Settled::Before(before) => Ok((before, true)),
-            Settled::Held | Settled::Taken => Err(GiveBack::TakenOver),
+            Settled::AsSaid => Ok(Ok(Ended { outcome, replayed: false })),
+            Settled::Before(outcome) => Ok(Ok(Ended { outcome, replayed: true })),
+            Settled::Held => Err(GiveBack::TakenOver),
+            Settled::Taken => Ok(Err(outcome.provider_message_id.unwrap_or_default())),
         }
     }
 
@@ -165,7 +192,12 @@ impl Gateway {
         Err(GiveBack::TakenOver)
     }
 
-    async fn set_aside(&self, turn: &Turn<'_>, reason: &'static str, error: &str) -> Result<(), GiveBack> {
+    pub(super) async fn set_aside(
+        &self,
+        turn: &Turn<'_>,
+        reason: &'static str,
+        error: &str,
+    ) -> Result<(), GiveBack> {
         let delivery = turn.delivery;
         let body =
             json!({ "excerpt": masked_excerpt(&delivery.body), "bytes": delivery.body.len() }).to_string();
@@ -185,6 +217,15 @@ impl Gateway {
         events::set_aside(reason, error);
         Ok(())
     }
+}
+
+/// What a refusal stops, by the names of the store.
+pub(super) fn stop_to_block(stop: Stop, country: &str) -> Block<'_> {
+    let what = match stop.what {
+        Stopped::Recipient => Blocked::Recipient,
+        Stopped::Country => Blocked::Country(country),
+    };
+    Block { what, code: stop.code, lasts: stop.lasts }
 }
 
 /// What is not the recipient's doing is given back without being counted against it.

@@ -10,6 +10,7 @@ mod ops;
 mod problem;
 mod send;
 mod verify;
+mod webhooks;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use tower_http::limit::RequestBodyLimitLayer;
 pub use self::auth::{TokenFault, Tokens, development_token};
 pub use self::ops::{Readiness, ops_router};
 use self::problem::Problem;
+pub use self::webhooks::Webhooks;
 use crate::broker::Publisher;
 use crate::clock::Clock;
 use crate::domain::recipient::RecipientKeyring;
@@ -68,13 +70,17 @@ pub struct Api {
     pub clock: Clock,
 }
 
-/// The routes for users and back ends.
-pub fn router(api: Arc<Api>) -> Router {
+/// The routes for users, back ends and, where it reports to us, the provider.
+pub fn router(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>) -> Router {
+    let webhooks = webhooks.map_or_else(Router::new, |webhooks| {
+        Router::new().route("/webhooks/twilio/status", post(webhooks::twilio_status)).with_state(webhooks)
+    });
     Router::new()
         .route("/api/v1/auth/send-verification-sms", post(send::send_verification_sms))
         .route("/api/v1/auth/verify-phone-otp", post(verify::verify_phone_otp))
         .route("/api/v1/otp/verify", post(verify::verify_for_service))
         .with_state(api)
+        .merge(webhooks)
         .route("/livez", get(ops::live))
         .route("/readyz", get(ops::live))
         .method_not_allowed_fallback(async || {

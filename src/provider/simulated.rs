@@ -1,22 +1,53 @@
-//! A provider that shows messages instead of sending them.
+//! A provider that shows messages instead of sending them, and lets a recipient choose what becomes of one.
 //!
 //! Each message is one block on the console, whole even when several are shown at once, in the form that
 //! users of the service before this one know. That block is the one place of the gateway where a code can be
 //! read. So this is for development: only `app.rs` makes one, and only when `ENVIRONMENT` is `development`.
+//! What is not sent is not shown.
 //!
 //! The same seed gives the same message ids in the same order. Credentials are always good: there are none.
+//!
+//! Every message is accepted and reported as delivered a second later, except to `+57 300 555 xxxx`, whose last
+//! four digits choose:
+//!
+//! | digits | the send | the reports |
+//! |---|---|---|
+//! | `0000` | accepted | `delivered` after 1 s, as of any number |
+//! | `0001` | accepted | `delivered` after 60 s |
+//! | `0002` | accepted | out of order: `delivered`, `sent`, `queued`, `delivered` again, a second apart |
+//! | `0408` | times out, but the message is sent: looking for it finds it | `delivered` after 30 s |
+//! | `0429` | throttled twice (20429, wait 2 s), then accepted | `delivered` after 1 s |
+//! | `0503` | cannot be reached twice, then accepted | `delivered` after 1 s |
+//! | `0504` | times out once with nothing sent, then accepted | `delivered` after 1 s |
+//! | `0505` | always times out with nothing sent | none |
+//! | `1408` | refused: the country is not switched on (21408) | none |
+//! | `1610` | refused: the recipient opted out (21610) | none |
+//! | `1614` | refused: not a mobile number (21614) | none |
+//! | `3003` | accepted | `undelivered` (30003: the phone is off or away) after 1 s |
+//! | `3005` | accepted | `undelivered` (30005: no such phone) after 1 s |
+//! | `3007` | accepted | `undelivered` (30007: filtered by the operator) after 1 s |
+//!
+//! Reports are made only where somebody listens, and like those of a real provider they can be lost: with the
+//! process, or when too many are due. Of messages and tries only the newest are remembered.
 
+mod script;
+
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use tokio::sync::{Semaphore, mpsc};
 
+use self::script::{Plan, Step, plan, scripted};
 use crate::clock::Clock;
 use crate::domain::outcome::SendFailure;
 use crate::domain::phone::PhoneNumber;
+use crate::domain::receipt::{DeliveryStatus, merge};
+use crate::domain::request::RequestId;
 use crate::domain::time::UnixMillis;
 use crate::provider::{
     Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, Provider, Report,
@@ -28,10 +59,37 @@ pub struct SimulatedProvider {
     sent: AtomicU64,
     clock: Clock,
     output: Mutex<Box<dyn Write + Send>>,
+    memory: Mutex<Memory>,
+    listener: Mutex<Option<mpsc::Sender<Report>>>,
+    /// Room for reports that are still to come.
+    to_come: Arc<Semaphore>,
 }
 
 const RULER_WIDTH: usize = 60;
 const MARGIN: &str = "   ";
+/// How many messages can be found again, and how many requests have their tries counted.
+const REMEMBERED_MAX: usize = 1_000;
+/// How many reports may be to come at once; those of further messages are lost.
+const REPORTS_TO_COME_MAX: usize = 10_000;
+
+/// What was sent, and how often a scripted request was tried. It holds texts, hence no `Debug`.
+#[derive(Default)]
+struct Memory {
+    sent: VecDeque<Sent>,
+    tries: VecDeque<Tried>,
+}
+
+struct Sent {
+    to: PhoneNumber,
+    shown: Candidate,
+    steps: &'static [Step],
+}
+
+struct Tried {
+    request: RequestId,
+    to: PhoneNumber,
+    times: u32,
+}
 
 impl SimulatedProvider {
     /// Shows messages on the standard output.
@@ -41,17 +99,94 @@ impl SimulatedProvider {
 
     /// Shows each message by one write to `output`.
     pub fn new(seed: u64, clock: Clock, output: Box<dyn Write + Send>) -> SimulatedProvider {
-        SimulatedProvider { seed, sent: AtomicU64::new(0), clock, output: Mutex::new(output) }
+        SimulatedProvider {
+            seed,
+            sent: AtomicU64::new(0),
+            clock,
+            output: Mutex::new(output),
+            memory: Mutex::default(),
+            listener: Mutex::default(),
+            to_come: Arc::new(Semaphore::new(REPORTS_TO_COME_MAX)),
+        }
     }
 
-    /// From now on, what becomes of messages is told here.
-    pub fn on_receipts(&self, _listener: tokio::sync::mpsc::Sender<Report>) {}
+    /// From now on, tells what becomes of messages. A listener that is behind is waited for.
+    pub fn on_receipts(&self, listener: mpsc::Sender<Report>) {
+        *lock(&self.listener) = Some(listener);
+    }
 
     fn show(&self, message: &Message<'_>) -> io::Result<()> {
         let block = block(message, self.clock);
-        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut output = lock(&self.output);
         output.write_all(block.as_bytes())?;
         output.flush()
+    }
+
+    /// Sends, as far as a simulation can: shows the message, remembers it, and has its reports told.
+    fn carry(&self, message: &Message<'_>, steps: &'static [Step]) -> Result<String, SendFailure> {
+        let hidden = |_| SendFailure::Unreachable { detail: "the console cannot be written to".to_owned() };
+        self.show(message).map_err(hidden)?;
+        let number = self.sent.fetch_add(1, Ordering::Relaxed);
+        let message_id = format!("SM{:016x}{number:016x}", self.seed);
+        let shown = Candidate {
+            message_id: message_id.clone(),
+            created: self.clock.now(),
+            text: Some(message.body.to_owned()),
+            segments: None,
+        };
+        lock(&self.memory).keep(Sent { to: message.to.clone(), shown, steps });
+        self.report(message, &message_id, steps);
+        Ok(message_id)
+    }
+
+    fn report(&self, message: &Message<'_>, message_id: &str, steps: &[Step]) {
+        let Some(listener) = lock(&self.listener).clone() else {
+            return;
+        };
+        for step in steps {
+            let Ok(room) = Arc::clone(&self.to_come).try_acquire_owned() else {
+                return;
+            };
+            let report = Report {
+                request: message.request.clone(),
+                attempt: message.attempt,
+                to: message.to.clone(),
+                message_id: message_id.to_owned(),
+                status: step.status,
+                code: step.code,
+            };
+            let (listener, after) = (listener.clone(), step.after);
+            tokio::spawn(async move {
+                tokio::time::sleep(after).await;
+                // Nobody listens any more: a report is lost.
+                let _ = listener.send(report).await;
+                drop(room);
+            });
+        }
+    }
+}
+
+impl Memory {
+    fn keep(&mut self, sent: Sent) {
+        if self.sent.len() == REMEMBERED_MAX {
+            self.sent.pop_front();
+        }
+        self.sent.push_back(sent);
+    }
+
+    /// The number of this try, from 1: as the caller counts, or as we do if it was seen with that number before.
+    fn count(&mut self, message: &Message<'_>) -> u32 {
+        let seen = self.tries.iter_mut().find(|t| t.request == *message.request && t.to == *message.to);
+        if let Some(tried) = seen {
+            tried.times = tried.times.saturating_add(1).max(message.attempt);
+            return tried.times;
+        }
+        if self.tries.len() == REMEMBERED_MAX {
+            self.tries.pop_front();
+        }
+        let times = message.attempt.max(1);
+        self.tries.push_back(Tried { request: message.request.clone(), to: message.to.clone(), times });
+        times
     }
 }
 
@@ -62,24 +197,40 @@ impl Provider for SimulatedProvider {
     }
 
     async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure> {
-        let hidden = |_| SendFailure::Unreachable { detail: "the console cannot be written to".to_owned() };
-        self.show(message).map_err(hidden)?;
-        let number = self.sent.fetch_add(1, Ordering::Relaxed);
-        let message_id = Some(format!("SM{:016x}{number:016x}", self.seed));
-        Ok(Accepted { message_id, segments: None })
+        let nth = if scripted(message.to).is_some() { lock(&self.memory).count(message) } else { 1 };
+        let Plan { failure, sent } = plan(message.to, nth);
+        let message_id = sent.map(|steps| self.carry(message, steps)).transpose()?;
+        match failure {
+            Some(failure) => Err(failure),
+            None => Ok(Accepted { message_id, segments: None }),
+        }
     }
 
     async fn check_credentials(&self) -> Result<(), CredentialFault> {
         Ok(())
     }
 
-    async fn find(&self, _to: &PhoneNumber, _since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
-        Err(LookupFault::Unanswered("not yet".to_owned()))
+    async fn find(&self, to: &PhoneNumber, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
+        let memory = lock(&self.memory);
+        let theirs = memory.sent.iter().filter(|sent| sent.to == *to && sent.shown.created >= since);
+        Ok(theirs.map(|sent| sent.shown.clone()).collect())
     }
 
-    async fn fetch(&self, _message_id: &str) -> Result<Fetched, LookupFault> {
-        Err(LookupFault::Unanswered("not yet".to_owned()))
+    async fn fetch(&self, message_id: &str) -> Result<Fetched, LookupFault> {
+        let memory = lock(&self.memory);
+        let sent = memory.sent.iter().find(|sent| sent.shown.message_id == message_id);
+        let sent = sent.ok_or(LookupFault::NotFound)?;
+        let age = self.clock.now().since(sent.shown.created);
+        let reached = sent.steps.iter().filter(|step| step.after <= age);
+        let (status, code) = reached.fold((DeliveryStatus::Queued, None), |known, step| {
+            merge(Some(known.0), step.status).map_or(known, |status| (status, step.code))
+        });
+        Ok(Fetched { to: Some(sent.to.clone()), status, code })
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn block(message: &Message<'_>, clock: Clock) -> String {

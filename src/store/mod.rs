@@ -243,8 +243,13 @@ pub struct Grant {
 /// How far a handling has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// The try was not accepted; the next comes after this long. Nothing is in doubt.
-    Waiting(Duration),
+    /// The next try comes after this long at most. Nothing is in doubt.
+    Waiting {
+        /// The try at hand was made, and is known not to have been accepted.
+        tried: bool,
+        /// How long.
+        due: Duration,
+    },
     /// The next try, number `attempt`, starts now and ends within `lease`.
     Sending {
         /// The number of the try.

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
 
-use super::metrics::{HttpLabels, METRICS, OutcomeLabels, ProviderLabels, ReasonLabel, RoleLabel, observe};
+use super::metrics::{
+    HttpLabels, METRICS, OutcomeLabels, ProviderLabels, ReasonLabel, ReceiptLabels, RoleLabel, observe,
+};
 use crate::domain::outcome::{Outcome, SendFailure};
 use crate::domain::time::millis;
 use crate::domain::verdict::Verdict;
@@ -68,6 +70,83 @@ pub fn send_retried(request: &str, attempt: u32, failure: &SendFailure, wait: Du
     info!(request, attempt, wait_ms, "send will be tried again");
 }
 
+/// A send waits for more than its own next try.
+pub fn send_held(request: &str, reason: &'static str) {
+    METRICS.held.get_or_create(&ReasonLabel { reason }).inc();
+    info!(request, reason, "send is held");
+}
+
+/// A message is sent once more, as the provider does not have the one that was in doubt.
+pub fn send_repeated(request: &str, attempt: u32) {
+    METRICS.resent.inc();
+    warn!(request, attempt, "a send in doubt is made once more");
+}
+
+/// The provider was asked for its messages.
+pub fn looked_up(provider: &'static str, request: &str, fault: Option<&impl Display>) {
+    match fault {
+        None => debug!(request, provider, "provider showed its messages"),
+        Some(error) => warn!(request, provider, %error, "provider was asked for its messages in vain"),
+    }
+}
+
+/// A doubt is over: `found`, `reported`, `absent` or `unknown`.
+pub fn doubt_resolved(request: &str, answer: &'static str) {
+    METRICS.doubts.get_or_create(&ReasonLabel { reason: answer }).inc();
+    info!(request, answer, "a doubt is over");
+}
+
+/// Messages are held back from now on, or go out again.
+pub fn gate_changed(shut: Option<&'static str>) {
+    for reason in ["kill_switch", "store_silent", "breaker"] {
+        METRICS.gate_shut.get_or_create(&ReasonLabel { reason }).set(i64::from(shut == Some(reason)));
+    }
+    match shut {
+        Some(reason) => error!(reason, "sending is stopped: requests wait"),
+        None => warn!("sending goes on"),
+    }
+}
+
+/// A provider that failed everybody was asked about the account.
+pub fn provider_probed(provider: &'static str, good: bool, waited: Duration) {
+    let answer = if good { "good" } else { "bad" };
+    METRICS.probes.get_or_create(&ReasonLabel { reason: answer }).inc();
+    let waited_ms = millis(waited);
+    warn!(provider, answer, waited_ms, "provider was probed");
+}
+
+/// The provider told what became of a message.
+pub fn receipt_taken(request: &str, status: &'static str, code: Option<u32>, taken: &'static str) {
+    METRICS.receipts.get_or_create(&ReceiptLabels { status, taken }).inc();
+    // Filtered as spam, and not registered with the carriers: that concerns more than this message.
+    match code {
+        Some(30007 | 30034) => error!(request, status, code, taken, "receipt"),
+        _ => info!(request, status, code, taken, "receipt"),
+    }
+}
+
+/// A receipt could not be recorded or published: the provider calls again.
+pub fn receipt_failed(request: &str, error: &impl Display) {
+    warn!(request, %error, "receipt could not be dealt with");
+}
+
+/// Nobody ever told what became of a message.
+pub fn receipt_lapsed(request: &str) {
+    METRICS.receipts.get_or_create(&ReceiptLabels { status: "unconfirmed", taken: "lapsed" }).inc();
+    info!(request, "no receipt came in time");
+}
+
+/// Overdue receipts could not be asked for.
+pub fn sweep_failed(error: &impl Display) {
+    warn!(%error, "overdue receipts could not be asked for");
+}
+
+/// A call to the webhook was refused: `forged`, `unreadable`, `ignored`.
+pub fn callback_refused(reason: &'static str) {
+    METRICS.callbacks_refused.get_or_create(&ReasonLabel { reason }).inc();
+    warn!(reason, "callback refused");
+}
+
 /// A delivery found another handling that died while it was sending.
 pub fn doubt_found(request: &str, attempt: u32) {
     warn!(request, attempt, "a send was left in doubt by a handling that ended");
@@ -98,6 +177,16 @@ pub fn handling_panicked(delivery_count: u64) {
 pub fn given_back(reason: &'static str) {
     METRICS.given_back.inc();
     debug!(reason, "delivery given back");
+}
+
+/// A worker begins nothing new for now.
+pub fn consumption_paused() {
+    info!("consumption paused");
+}
+
+/// A worker takes deliveries again.
+pub fn consumption_resumed() {
+    info!("consumption resumed");
 }
 
 /// A message was set aside.

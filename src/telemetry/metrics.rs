@@ -36,6 +36,12 @@ pub(super) struct ProviderLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct ReceiptLabels {
+    pub(super) status: Word,
+    pub(super) taken: Word,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(super) struct HttpLabels {
     pub(super) route: String,
     pub(super) status: u16,
@@ -67,6 +73,13 @@ pub(super) struct Metrics {
     pub(super) request: Histogram,
     pub(super) in_flight: Gauge,
     pub(super) retries: Family<ReasonLabel, Counter>,
+    pub(super) held: Family<ReasonLabel, Counter>,
+    pub(super) resent: Counter,
+    pub(super) doubts: Family<ReasonLabel, Counter>,
+    pub(super) gate_shut: Family<ReasonLabel, Gauge>,
+    pub(super) probes: Family<ReasonLabel, Counter>,
+    pub(super) receipts: Family<ReceiptLabels, Counter>,
+    pub(super) callbacks_refused: Family<ReasonLabel, Counter>,
     pub(super) checks: Family<ReasonLabel, Counter>,
     pub(super) store_failures: Family<ReasonLabel, Counter>,
     pub(super) publish_failures: Counter,
@@ -94,6 +107,13 @@ impl Metrics {
             request: Seconds.new_metric(),
             in_flight: Gauge::default(),
             retries: Family::default(),
+            held: Family::default(),
+            resent: Counter::default(),
+            doubts: Family::default(),
+            gate_shut: Family::default(),
+            probes: Family::default(),
+            receipts: Family::default(),
+            callbacks_refused: Family::default(),
             checks: Family::default(),
             store_failures: Family::default(),
             publish_failures: Counter::default(),
@@ -120,6 +140,13 @@ impl Metrics {
         r.register_with_unit("request", "Delivery to confirmed result", Unit::Seconds, self.request.clone());
         r.register("in_flight", "Requests being handled", self.in_flight.clone());
         r.register("retries", "Sends to be tried again, by what failed", self.retries.clone());
+        r.register("held", "Sends held back, by what shut the gate", self.held.clone());
+        r.register("resent", "Sends in doubt made once more", self.resent.clone());
+        r.register("doubts", "Doubts that are over, by how", self.doubts.clone());
+        r.register("gate_shut", "1 while this holds all sends back", self.gate_shut.clone());
+        r.register("probes", "Probes of a provider that failed everybody", self.probes.clone());
+        r.register("receipts", "Receipts, by status and what they were", self.receipts.clone());
+        r.register("callbacks_refused", "Calls to the webhook refused", self.callbacks_refused.clone());
         r.register("checks", "Codes checked, by verdict", self.checks.clone());
         r.register("store_failures", "Steps that the store did not answer", self.store_failures.clone());
         r.register(

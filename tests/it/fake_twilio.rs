@@ -1,8 +1,9 @@
 //! A stand-in for Twilio's Messages API on loopback, that checks what it is asked.
 //!
-//! It knows one account. Every request is recorded and held against the facts of Twilio's OpenAPI file
+//! It knows one account, and keeps the messages that it made: they can be listed, page by page, and fetched. A test may
+//! hide them for a while, change them, and add those of others. Every request is recorded and held against the facts of Twilio's OpenAPI file
 //! `twilio_api_v2010`; one that breaks them fails the test when the fake is dropped. Answers have the real
-//! shapes and can be scripted: for the next requests in order, for a recipient, or for everyone.
+//! shapes and can be scripted: for the next requests in order, for messages to a recipient, for lookups, or for everyone.
 //!
 //! Plain blocking sockets on threads of their own: it can break a connection at any byte, does not depend on
 //! a paused clock, and its work does not count as the client's.
@@ -16,7 +17,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
+use sha1::Sha1;
 
 use self::facts::{Judged, judge};
 
@@ -42,6 +47,8 @@ pub enum Answer {
     Reset,
     /// Creates the message, then breaks the connection before the answer.
     AcceptThenClose,
+    /// Creates the message and never answers.
+    AcceptThenHang,
     /// Creates the message and breaks the connection in the middle of the body of the 201.
     AcceptThenTruncate,
     /// Creates the message and sends this as the body of the 201.
@@ -93,9 +100,29 @@ struct State {
     complaints: Vec<String>,
     next: VecDeque<Answer>,
     for_recipient: HashMap<String, Answer>,
+    for_lookups: Option<Answer>,
     for_everyone: Option<Answer>,
     created: usize,
+    /// All messages, oldest first.
+    rows: Vec<Row>,
+    /// At most this many rows a page, whatever is asked for.
+    page_rows: Option<usize>,
+    /// How far the clock here is ahead, in seconds.
+    ahead: i64,
     stopped: bool,
+}
+
+/// A message that was made.
+struct Row {
+    hidden: bool,
+    /// In the shape of `api.v2010.account.message`.
+    message: Value,
+}
+
+impl Row {
+    fn sid(&self) -> &str {
+        self.message["sid"].as_str().expect("a message has a SID")
+    }
 }
 
 impl FakeTwilio {
@@ -135,6 +162,51 @@ impl FakeTwilio {
     /// Scripts the answer to everything that nothing else is scripted for.
     pub fn for_everyone(&self, answer: Answer) {
         lock(&self.state).for_everyone = Some(answer);
+    }
+
+    /// Scripts the answer to every question about messages that were made.
+    pub fn for_lookups(&self, answer: Answer) {
+        lock(&self.state).for_lookups = Some(answer);
+    }
+
+    /// The names of the messages here, oldest first.
+    pub fn sids(&self) -> Vec<String> {
+        lock(&self.state).rows.iter().map(|row| row.sid().to_owned()).collect()
+    }
+
+    /// Hides a message, as one that was made a moment ago may be, or shows it again.
+    pub fn hide(&self, sid: &str, hidden: bool) {
+        lock(&self.state).row(sid).hidden = hidden;
+    }
+
+    /// Changes a message: its status, its time, or who sent it.
+    pub fn change(&self, sid: &str, change: impl FnOnce(&mut Value)) {
+        change(&mut lock(&self.state).row(sid).message);
+    }
+
+    /// Empties the text of a message, as redaction does.
+    pub fn redact(&self, sid: &str) {
+        self.change(sid, |message| message["body"] = "".into());
+    }
+
+    /// Adds a message that was not asked for here, and tells its name.
+    pub fn add(&self, to: &str, from: &str, body: &str, change: impl FnOnce(&mut Value)) -> String {
+        let mut state = lock(&self.state);
+        let sid = format!("SMf{:031x}", state.rows.len());
+        let mut message = message(&sid, to, Some(from), None, body, state.ahead);
+        change(&mut message);
+        state.rows.push(Row { hidden: false, message });
+        sid
+    }
+
+    /// Gives at most this many rows a page from now on.
+    pub fn page_rows(&self, rows: usize) {
+        lock(&self.state).page_rows = Some(rows);
+    }
+
+    /// From now on, the clock here is ahead of the real one.
+    pub fn set_clock_ahead(&self, seconds: i64) {
+        lock(&self.state).ahead = seconds;
     }
 
     /// All requests so far.
@@ -229,36 +301,55 @@ struct Reply {
 impl State {
     /// Records a request and finds the answer; none is a silence that lasts.
     fn take_in(&mut self, request: Recorded) -> Option<Reply> {
-        let (normal, accepts) = match judge(&request) {
-            Ok(Judged::Message) => (self.created_message(&request), true),
-            Ok(Judged::Read(body)) => (reply(200, "", &body.to_string()), false),
-            Ok(Judged::Refused(status, code)) => (error_reply(status, code), false),
+        let mut made = None;
+        let normal = match judge(&request) {
+            Ok(Judged::Message) => {
+                let message = self.message_for(&request);
+                let body = message.to_string();
+                made = Some(Row { hidden: false, message });
+                self.reply(201, "", &body)
+            }
+            Ok(Judged::List) => self.reply(200, "", &self.list(&request).to_string()),
+            Ok(Judged::Fetch(sid)) => match self.rows.iter().find(|row| !row.hidden && row.sid() == sid) {
+                Some(row) => self.reply(200, "", &row.message.to_string()),
+                None => self.error_reply(404, 20404),
+            },
+            Ok(Judged::Read(body)) => self.reply(200, "", &body.to_string()),
+            Ok(Judged::Refused(status, code)) => self.error_reply(status, code),
             Err(complaint) => {
                 self.complaints.push(format!("{complaint}: {request:?}"));
-                (error_reply(400, 21620), false)
+                self.error_reply(400, 21620)
             }
         };
         let scripted = self.scripted(&request);
         self.requests.push(request);
         let (reply, creates) = match scripted {
             Answer::Normal => (Some(normal), true),
-            Answer::Status(status, body) => (Some(reply(status, "", &body.to_string())), false),
+            Answer::Status(status, body) => (Some(self.reply(status, "", &body.to_string())), false),
             Answer::Throttle(wait) => {
                 let wait = wait.map_or(String::new(), |wait| format!("Retry-After: {wait}\r\n"));
-                (Some(reply(429, &wait, &error_body(429, 20429))), false)
+                (Some(self.reply(429, &wait, &error_body(429, 20429))), false)
             }
-            Answer::Redirect(to) => (Some(reply(302, &format!("Location: {to}\r\n"), "")), false),
+            Answer::Redirect(to) => (Some(self.reply(302, &format!("Location: {to}\r\n"), "")), false),
             Answer::Reset => panic!("a reset is only for the next request"),
             Answer::AcceptThenClose => (Some(Reply { bytes: Vec::new(), last: true }), true),
+            Answer::AcceptThenHang => (None, true),
             Answer::AcceptThenTruncate => {
                 let half = normal.bytes[..normal.bytes.len() - 200].to_vec();
                 (Some(Reply { bytes: half, last: true }), true)
             }
-            Answer::AcceptWith(body) => (Some(reply(201, "", &body)), true),
+            Answer::AcceptWith(body) => (Some(self.reply(201, "", &body)), true),
             Answer::Hang => (None, false),
         };
-        self.created += usize::from(accepts && creates);
+        if let Some(row) = made.filter(|_| creates) {
+            self.rows.push(row);
+            self.created += 1;
+        }
         reply
+    }
+
+    fn row(&mut self, sid: &str) -> &mut Row {
+        self.rows.iter_mut().find(|row| row.sid() == sid).expect("a message with this SID")
     }
 
     fn take_reset(&mut self) -> bool {
@@ -270,30 +361,89 @@ impl State {
     }
 
     fn scripted(&mut self, request: &Recorded) -> Answer {
+        let is_post = request.method == "POST";
         let for_recipient = || request.field("To").and_then(|to| self.for_recipient.get(to).cloned());
-        let default = || self.for_everyone.clone().unwrap_or(Answer::Normal);
-        let standing = for_recipient().unwrap_or_else(default);
+        let for_kind = if is_post { for_recipient() } else { self.for_lookups.clone() };
+        let standing = for_kind.or_else(|| self.for_everyone.clone()).unwrap_or(Answer::Normal);
         self.next.pop_front().unwrap_or(standing)
     }
 
-    /// The 201 of Twilio's OpenAPI example, for this message.
-    fn created_message(&self, request: &Recorded) -> Reply {
+    fn message_for(&self, request: &Recorded) -> Value {
         let sid = format!("SM{:032x}", self.created + 1);
-        let service = request.field("MessagingServiceSid");
-        let uri = format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Messages/{sid}");
-        let body = json!({
-            "account_sid": ACCOUNT_SID, "api_version": "2010-04-01", "body": request.field("Body"),
-            "date_created": "Thu, 24 Aug 2023 05:01:45 +0000", "date_sent": null,
-            "date_updated": "Thu, 24 Aug 2023 05:01:45 +0000", "direction": "outbound-api",
-            "error_code": null, "error_message": null, "from": request.field("From"),
-            "messaging_service_sid": service, "num_media": "0",
-            "num_segments": if service.is_some() { "0" } else { "1" }, "price": null, "price_unit": null,
-            "sid": sid, "status": if service.is_some() { "accepted" } else { "queued" },
-            "subresource_uris": {"media": format!("{uri}/Media.json")}, "to": request.field("To"),
-            "uri": format!("{uri}.json"),
-        });
-        reply(201, "", &body.to_string())
+        let field = |name| request.field(name);
+        let (to, body) = (field("To").expect("judged"), field("Body").expect("judged"));
+        message(&sid, to, field("From"), field("MessagingServiceSid"), body, self.ahead)
     }
+
+    /// A page of the list, newest first, in the shape of `ListMessageResponse`.
+    fn list(&self, request: &Recorded) -> Value {
+        let path = format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Messages.json");
+        let wanted = |row: &&Row| {
+            let same =
+                |name: &str, key: &str| request.field(name).is_none_or(|asked| row.message[key] == asked);
+            // Only the check of credentials asks for a day, and for one without messages.
+            !row.hidden && request.field("DateSent").is_none() && same("To", "to") && same("From", "from")
+        };
+        let number = |name| request.field(name).and_then(|number| number.parse::<usize>().ok());
+        let asked = number("PageSize").unwrap_or(50);
+        let (page, size) = (number("Page").unwrap_or(0), self.page_rows.unwrap_or(asked).min(asked));
+        let rows: Vec<&Value> = self.rows.iter().rev().filter(wanted).map(|row| &row.message).collect();
+        let shown: Vec<&Value> = rows.iter().skip(page * size).take(size).copied().collect();
+        let uri = |page: usize, token: &str| {
+            let mut query = form_urlencoded::Serializer::new(String::new());
+            query.extend_pairs(request.form.iter().filter(|(name, _)| !name.starts_with("Page")));
+            query.append_pair("PageSize", &asked.to_string()).append_pair("Page", &page.to_string());
+            if !token.is_empty() {
+                query.append_pair("PageToken", &format!("PA{token}"));
+            }
+            format!("{path}?{}", query.finish())
+        };
+        let last = shown.last().and_then(|row| row["sid"].as_str()).unwrap_or_default();
+        let next = (rows.len() > (page + 1) * size).then(|| uri(page + 1, last));
+        json!({
+            "end": page * size + shown.len().saturating_sub(1), "first_page_uri": uri(0, ""),
+            "next_page_uri": next, "page": page, "page_size": asked, "previous_page_uri": null,
+            "messages": shown, "start": page * size, "uri": uri(page, ""),
+        })
+    }
+
+    fn error_reply(&self, status: u16, code: u32) -> Reply {
+        self.reply(status, "", &error_body(status, code))
+    }
+
+    fn reply(&self, status: u16, headers: &str, body: &str) -> Reply {
+        let (length, date) = (body.len(), now(self.ahead).strftime("%a, %d %b %Y %H:%M:%S GMT"));
+        let head = format!(
+            "HTTP/1.1 {status} Fake\r\nDate: {date}\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n"
+        );
+        Reply { bytes: format!("{head}{headers}\r\n{body}").into_bytes(), last: false }
+    }
+}
+
+fn now(ahead: i64) -> jiff::Timestamp {
+    jiff::Timestamp::now() + jiff::SignedDuration::from_secs(ahead)
+}
+
+/// A time as the fields of a message tell it.
+pub fn rfc_2822(at: jiff::Timestamp) -> String {
+    at.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string()
+}
+
+/// A new message, in the shape of Twilio's OpenAPI example.
+fn message(sid: &str, to: &str, from: Option<&str>, service: Option<&str>, body: &str, ahead: i64) -> Value {
+    let uri = format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Messages/{sid}");
+    let at = rfc_2822(now(ahead));
+    json!({
+        "account_sid": ACCOUNT_SID, "api_version": "2010-04-01", "body": body,
+        "date_created": at, "date_sent": null, "date_updated": at, "direction": "outbound-api",
+        "error_code": null, "error_message": null, "from": from,
+        "messaging_service_sid": service, "num_media": "0",
+        "num_segments": if service.is_some() { "0" } else { "1" }, "price": null, "price_unit": null,
+        "sid": sid, "status": if service.is_some() { "accepted" } else { "queued" },
+        "subresource_uris": {"media": format!("{uri}/Media.json")}, "to": to,
+        "uri": format!("{uri}.json"),
+    })
 }
 
 fn error_body(status: u16, code: u32) -> String {
@@ -303,13 +453,13 @@ fn error_body(status: u16, code: u32) -> String {
     }
 }
 
-fn error_reply(status: u16, code: u32) -> Reply {
-    reply(status, "", &error_body(status, code))
-}
-
-fn reply(status: u16, headers: &str, body: &str) -> Reply {
-    let length = body.len();
-    let head =
-        format!("HTTP/1.1 {status} Fake\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n");
-    Reply { bytes: format!("{head}{headers}\r\n{body}").into_bytes(), last: false }
+/// The signature that Twilio gives a call: of the URL, then of each parameter's name and value in order.
+pub fn signature(token: &str, url: &str, form: &[(&str, &str)]) -> String {
+    let mut form: Vec<_> = form.to_vec();
+    form.sort_unstable();
+    form.dedup();
+    let signed = form.iter().fold(url.to_owned(), |text, (name, value)| text + name + value);
+    let mut mac = Hmac::<Sha1>::new_from_slice(token.as_bytes()).expect("a key of any length");
+    mac.update(signed.as_bytes());
+    BASE64_STANDARD.encode(mac.finalize().into_bytes())
 }

@@ -1,8 +1,7 @@
 //! The embedded gateway as a test drives it: the real flow over the adapters in memory, with time that can be paused.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,22 +9,23 @@ use otpost::broker::memory::{MemoryBroker, OwnedMessage};
 use otpost::broker::{Names, Outgoing, Properties, PublishError, Publisher};
 use otpost::clock::Clock;
 use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeLength, Kid};
-use otpost::domain::outcome::SendFailure;
+use otpost::domain::doubt::InDoubtPolicy;
 use otpost::domain::phone::{PhoneNumber, Region};
 use otpost::domain::quota::Quota;
-use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::recipient::{Digest16, Purpose, RecipientKeyring};
 use otpost::domain::request::RequestId;
 use otpost::domain::retry::RetryPolicy;
-use otpost::domain::time::UnixMillis;
 use otpost::domain::trail::Notes;
 use otpost::domain::verdict::Verdict;
 use otpost::flow::admit::Rules;
+use otpost::flow::gate::Gate;
 use otpost::flow::receive::Worker;
 use otpost::flow::reply::Replies;
+use otpost::flow::tend::Sweeps;
+use otpost::flow::track::Tracker;
 use otpost::flow::verify::Verifier;
 use otpost::flow::{Gateway, Policy};
-use otpost::provider::{Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, Provider};
+use otpost::provider::Provider as _;
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
     Admission, Admit, Awaited, Check, Handling, KillSwitch, Limits, Mark, Marked, Pulse, Recent, Settle,
@@ -33,12 +33,15 @@ use otpost::store::{
 };
 use otpost::text::{SmsEncoding, TextSettings, Texts};
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+pub use crate::scripted::{Posted, ScriptedProvider};
 
 pub const ALICE: &str = "+573001234567";
 pub const BOB: &str = "+573109876543";
+pub const PROVIDER_TIMEOUT: Duration = Duration::from_secs(15);
 pub const HOUR: Duration = Duration::from_secs(3_600);
 
 pub fn region() -> Region {
@@ -47,131 +50,6 @@ pub fn region() -> Region {
 
 pub fn number(text: &str) -> PhoneNumber {
     PhoneNumber::parse(text, region()).expect("a number")
-}
-
-/// What a provider was handed, and when.
-#[derive(Clone)]
-pub struct Posted {
-    pub to: String,
-    pub body: String,
-    pub code: String,
-    pub validity: Duration,
-    pub at: tokio::time::Instant,
-}
-
-/// A provider that answers as a test says, and accepts where it says nothing.
-pub struct ScriptedProvider {
-    answers: Mutex<VecDeque<Result<(), SendFailure>>>,
-    posted: Mutex<Vec<Posted>>,
-    /// What it accepted, for whom.
-    made: Mutex<Vec<(PhoneNumber, Candidate)>>,
-    clock: Clock,
-    panics: AtomicUsize,
-    /// Closed: a message is held until the test opens it.
-    gate: Semaphore,
-    in_flight: AtomicUsize,
-    pub in_flight_max: AtomicUsize,
-}
-
-impl ScriptedProvider {
-    pub fn new(clock: Clock) -> ScriptedProvider {
-        ScriptedProvider {
-            answers: Mutex::default(),
-            posted: Mutex::default(),
-            made: Mutex::default(),
-            clock,
-            panics: AtomicUsize::default(),
-            gate: Semaphore::new(Semaphore::MAX_PERMITS),
-            in_flight: AtomicUsize::default(),
-            in_flight_max: AtomicUsize::default(),
-        }
-    }
-
-    pub fn answer(&self, failures: impl IntoIterator<Item = SendFailure>) {
-        self.answers.lock().unwrap().extend(failures.into_iter().map(Err));
-    }
-
-    pub fn panic_next(&self, times: usize) {
-        self.panics.store(times, Ordering::SeqCst);
-    }
-
-    pub fn close_gate(&self) {
-        self.gate.forget_permits(Semaphore::MAX_PERMITS);
-    }
-
-    pub fn open_gate(&self, messages: usize) {
-        self.gate.add_permits(messages);
-    }
-
-    pub fn posted(&self) -> Vec<Posted> {
-        self.posted.lock().unwrap().clone()
-    }
-
-    /// Waits until this many messages were handed over.
-    pub async fn until_posted(&self, count: usize) {
-        within(async {
-            while self.posted.lock().unwrap().len() < count {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        })
-        .await;
-    }
-}
-
-#[async_trait]
-impl Provider for ScriptedProvider {
-    fn name(&self) -> &'static str {
-        "scripted"
-    }
-
-    async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure> {
-        let nth = {
-            let mut posted = self.posted.lock().unwrap();
-            posted.push(Posted {
-                to: message.to.e164().to_owned(),
-                body: message.body.to_owned(),
-                code: message.code.expose().to_owned(),
-                validity: message.validity,
-                at: tokio::time::Instant::now(),
-            });
-            posted.len()
-        };
-        let panics = self.panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        assert!(panics.is_err(), "the test wants a panic");
-        let now = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
-        self.in_flight_max.fetch_max(now, Ordering::SeqCst);
-        let passed = self.gate.acquire().await.expect("the gate is never torn down");
-        passed.forget();
-        self.in_flight.fetch_sub(1, Ordering::SeqCst);
-        let scripted = self.answers.lock().unwrap().pop_front();
-        scripted.unwrap_or(Ok(()))?;
-        let message_id = format!("SM{nth:032x}");
-        let made = Candidate {
-            message_id: message_id.clone(),
-            created: self.clock.now(),
-            text: Some(message.body.to_owned()),
-            segments: None,
-        };
-        self.made.lock().unwrap().push((message.to.clone(), made));
-        Ok(Accepted { message_id: Some(message_id), segments: None })
-    }
-
-    async fn check_credentials(&self) -> Result<(), CredentialFault> {
-        Ok(())
-    }
-
-    async fn find(&self, to: &PhoneNumber, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
-        let made = self.made.lock().unwrap();
-        let to_them = made.iter().filter(|(number, made)| number == to && made.created >= since);
-        Ok(to_them.map(|(_, made)| made.clone()).collect())
-    }
-
-    async fn fetch(&self, message_id: &str) -> Result<Fetched, LookupFault> {
-        let made = self.made.lock().unwrap();
-        let (to, _) =
-            made.iter().find(|(_, made)| made.message_id == message_id).ok_or(LookupFault::NotFound)?;
-        Ok(Fetched { to: Some(to.clone()), status: DeliveryStatus::Sent, code: None })
-    }
 }
 
 /// A publisher that never hears back, as from a queue that is full.
@@ -269,8 +147,15 @@ pub struct Options {
     pub concurrency: usize,
     pub grace: Duration,
     pub retry: RetryPolicy,
+    pub in_doubt: InDoubtPolicy,
+    /// The kill switch is asked about, a failing provider is probed, and receipts are swept for.
+    pub tended: bool,
+    /// Messages a second of one sender.
+    pub pace: Option<f64>,
     /// Where replies go, if not to the world's own broker.
     pub replies: Option<Arc<dyn Publisher>>,
+    /// While it is true, nothing new is begun.
+    pub paused: watch::Receiver<bool>,
 }
 
 impl Default for Options {
@@ -297,7 +182,11 @@ impl Default for Options {
             concurrency: 8,
             grace: Duration::from_secs(25),
             retry: RetryPolicy::default(),
+            in_doubt: InDoubtPolicy::Reconcile,
+            tended: false,
+            pace: None,
             replies: None,
+            paused: watch::Sender::new(false).subscribe(),
         }
     }
 }
@@ -333,7 +222,10 @@ pub struct Embedded {
     pub world: World,
     results: mpsc::Receiver<OwnedMessage>,
     verifier: Verifier,
+    /// Takes what the provider reports.
+    pub tracker: Arc<Tracker>,
     stop: CancellationToken,
+    tended: DropGuard,
     worker: JoinHandle<usize>,
 }
 
@@ -356,6 +248,7 @@ impl Embedded {
             provider: world.provider.clone(),
             publisher: Arc::new(world.broker.publisher()),
             replies: Replies::new(options.replies.unwrap_or_else(|| Arc::new(world.broker.publisher()))),
+            gate: Gate::new(options.concurrency, world.provider.senders(), options.pace),
             texts: texts(),
             codes: codes.clone(),
             recipients: recipients.clone(),
@@ -365,19 +258,38 @@ impl Embedded {
                 code_life: Duration::from_secs(600),
                 code_length: CodeLength::new(6).expect("valid"),
                 retry: options.retry,
-                provider_timeout: Duration::from_secs(15),
+                provider_timeout: PROVIDER_TIMEOUT,
+                in_doubt: options.in_doubt,
+                receipt_due: Some(Duration::from_secs(60)),
                 reply_to_allowed: vec!["reply.*".to_owned(), "exact".to_owned()],
             },
             names: Names::new("otpost"),
             clock: world.clock,
         };
         let stop = CancellationToken::new();
-        let worker = Worker::new(Arc::new(gateway), options.concurrency, options.grace, stop.clone());
+        let gateway = Arc::new(gateway);
+        let paused = if options.tended { gateway.gate.paused() } else { options.paused };
+        let worker = Worker::new(gateway.clone(), options.concurrency, options.grace, stop.clone())
+            .pausing_when(paused);
+        let tracker = Arc::new(Tracker {
+            store: store.clone(),
+            publisher: Arc::new(world.broker.publisher()),
+            recipients: recipients.clone(),
+            clock: world.clock,
+        });
+        let tended = CancellationToken::new();
+        if options.tended {
+            let sweeps = Some(Sweeps { tracker: tracker.clone(), wait_max: 4 * HOUR });
+            let until = tended.clone();
+            tokio::spawn(async move { gateway.tend(sweeps, until).await });
+        }
         let source = Box::new(world.broker.source(options.concurrency + 2));
         Embedded {
             results: world.broker.subscribe_results(),
             verifier: Verifier { store, codes, recipients, limits: options.limits },
             worker: tokio::spawn(worker.run(source)),
+            tended: tended.drop_guard(),
+            tracker,
             stop,
             world,
         }
@@ -428,6 +340,7 @@ impl Embedded {
 
     /// The process dies: nothing is finished, nothing is told.
     pub async fn crash(self) {
+        drop(self.tended);
         self.worker.abort();
         assert!(self.worker.await.expect_err("aborted").is_cancelled());
     }

@@ -99,7 +99,7 @@ impl Door {
             clock: Clock::System,
         };
         change(&mut api);
-        let router = router(Arc::new(api));
+        let router = router(Arc::new(api), None);
         Door { store, broker, codes, recipients, router }
     }
 

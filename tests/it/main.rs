@@ -8,11 +8,17 @@ mod contract {
 mod config;
 mod fake_twilio;
 mod harness;
+#[path = "../history/mod.rs"]
+mod history;
+#[path = "../history/tests.rs"]
+mod history_tests;
 mod http;
 mod logs;
 mod model;
 mod promises;
 mod real;
+mod scripted;
+mod simulation;
 mod tidy;
 mod tokens;
 mod twilio;

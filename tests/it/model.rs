@@ -203,7 +203,7 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
         ),
         Step::Mark { copy, mark, attempt } => {
             let mark = match mark {
-                0 => Mark::Waiting(Duration::from_millis(7_500)),
+                0 => Mark::Waiting { tried: true, due: Duration::from_millis(7_500) },
                 1 => Mark::Sending { attempt: *attempt, lease: Duration::from_secs(20) },
                 2 | 3 => Mark::Doubt(Duration::from_secs(10)),
                 _ => Mark::GivenBack { tried: *mark == 4, due: Duration::from_secs(u64::from(*attempt) - 1) },

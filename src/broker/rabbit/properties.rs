@@ -12,7 +12,7 @@ const TRACEPARENT_MAX: usize = 255;
 const PERSISTENT: u8 = 2;
 
 /// Reads what came beside a request. What cannot be read counts as absent.
-pub(super) fn incoming(properties: &BasicProperties) -> Properties {
+pub(super) fn incoming(properties: &BasicProperties, redelivered: bool) -> Properties {
     let header = |name| properties.headers().as_ref().and_then(|headers| headers.inner().get(name));
     Properties {
         correlation_id: owned(properties.correlation_id()),
@@ -20,6 +20,7 @@ pub(super) fn incoming(properties: &BasicProperties) -> Properties {
         timestamp: properties.timestamp().and_then(UnixMillis::from_seconds),
         traceparent: header(TRACEPARENT).and_then(traceparent),
         delivery_count: header("x-delivery-count").and_then(count).unwrap_or(0),
+        redelivered,
     }
 }
 

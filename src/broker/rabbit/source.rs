@@ -34,6 +34,7 @@ const SETTLE_GRACE: Duration = Duration::from_millis(100);
 pub struct RabbitSource {
     deliveries: mpsc::Receiver<Delivery>,
     consuming: watch::Receiver<bool>,
+    paused: watch::Sender<bool>,
     cancelled: CancellationToken,
     supervisor: JoinHandle<()>,
     /// Ends the supervisor when the source goes, however it goes.
@@ -45,20 +46,22 @@ impl RabbitSource {
     pub fn start(settings: RabbitSettings) -> RabbitSource {
         let (sender, deliveries) = mpsc::channel(usize::from(settings.prefetch));
         let (consuming_sender, consuming) = watch::channel(false);
+        let (paused, paused_receiver) = watch::channel(false);
         let cancelled = CancellationToken::new();
         let ended = CancellationToken::new();
         let supervisor = Supervisor {
             settings,
             deliveries: Some(sender),
             consuming: consuming_sender,
+            paused: paused_receiver,
             cancelled: cancelled.clone(),
             ended: ended.clone(),
         };
         let supervisor = tokio::spawn(supervisor.run());
-        RabbitSource { deliveries, consuming, cancelled, supervisor, ended: ended.drop_guard() }
+        RabbitSource { deliveries, consuming, paused, cancelled, supervisor, ended: ended.drop_guard() }
     }
 
-    /// True while the broker hands out deliveries, for readiness.
+    /// True while the broker hands out deliveries, or would but for a pause: for readiness.
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.consuming.clone()
     }
@@ -74,6 +77,14 @@ impl RequestSource for RabbitSource {
                 return Some(delivery);
             }
         }
+    }
+
+    async fn pause(&mut self) {
+        self.paused.send_replace(true);
+    }
+
+    async fn resume(&mut self) {
+        self.paused.send_replace(false);
     }
 
     async fn cancel(&mut self) {
@@ -92,6 +103,8 @@ struct Supervisor {
     /// `None` once everything was handed out after a cancellation.
     deliveries: Option<mpsc::Sender<Delivery>>,
     consuming: watch::Sender<bool>,
+    /// Nothing more is wanted for now.
+    paused: watch::Receiver<bool>,
     /// Nothing more is wanted.
     cancelled: CancellationToken,
     /// Nobody is there any more.
@@ -130,10 +143,11 @@ impl Supervisor {
 
     /// One connection, from connecting to its end. `Ok` if the end was asked for.
     async fn session(&mut self, prefetch: u16) -> Result<(), RabbitError> {
+        let paused = *self.paused.borrow();
         let (session, consumer, settlements) = tokio::select! {
             biased;
             () = self.stopped() => return Ok(()),
-            opened = Session::open(&self.settings, prefetch) => opened?,
+            opened = Session::open(&self.settings, prefetch, paused) => opened?,
         };
         self.consuming.send_replace(true);
         events::broker_connected(ROLE);
@@ -162,12 +176,18 @@ impl Supervisor {
     }
 
     /// Hands deliveries over until the source ends.
-    async fn hand_over(&mut self, session: &Session, mut consumer: Consumer) -> Result<(), RabbitError> {
+    async fn hand_over(
+        &mut self,
+        session: &Session,
+        mut consumer: Option<Consumer>,
+    ) -> Result<(), RabbitError> {
         let mut failure = pin!(failure(session.connection.events_listener()));
         let (cancelled, ended) = (self.cancelled.clone(), self.ended.clone());
         let (mut cancelled, mut ended) = (pin!(cancelled.cancelled()), pin!(ended.cancelled()));
+        let (mut pausing, mut resuming) = (self.paused.clone(), self.paused.clone());
         let mut caution_over = pin!(tokio::time::sleep(CAUTION));
-        let mut phase = session.first_phase(self.settings.prefetch);
+        let mut prefetch = session.prefetch;
+        let mut phase = if consumer.is_some() { self.consuming_with(prefetch) } else { Phase::Paused };
         loop {
             tokio::select! {
                 biased;
@@ -176,25 +196,49 @@ impl Supervisor {
                 () = &mut cancelled, if phase != Phase::Draining => {
                     phase = Phase::Draining;
                     self.consuming.send_replace(false);
+                    match consumer {
+                        Some(_) => session.cancel().await?,
+                        None => self.deliveries = None,
+                    }
+                }
+                () = turned(&mut pausing, true), if matches!(phase, Phase::Consuming | Phase::Cautious) => {
+                    phase = Phase::Pausing;
                     session.cancel().await?;
+                }
+                () = turned(&mut resuming, false), if phase == Phase::Paused => {
+                    consumer = Some(session.consume(&self.settings, prefetch).await?);
+                    caution_over.as_mut().reset(Instant::now() + CAUTION);
+                    phase = self.consuming_with(prefetch);
                 }
                 () = &mut caution_over, if phase == Phase::Cautious => {
-                    phase = Phase::Widening;
+                    phase = Phase::Pausing;
+                    prefetch = self.settings.prefetch;
                     session.cancel().await?;
                 }
-                more = session.hand_over_one(&mut consumer, self.deliveries.as_ref()) => match (more?, phase) {
+                more = session.hand_over_one(consumer.as_mut(), self.deliveries.as_ref()) => match (more?, phase) {
                     (More::Maybe, _) => {}
                     (More::None, Phase::Draining) => self.deliveries = None,
-                    (More::None, Phase::Widening) => {
-                        consumer = session.consume(&self.settings, self.settings.prefetch).await?;
-                        phase = Phase::Consuming;
+                    (More::None, Phase::Pausing) => {
+                        consumer = None;
+                        phase = Phase::Paused;
                     }
-                    (More::None, Phase::Consuming | Phase::Cautious) => {
+                    (More::None, Phase::Consuming | Phase::Cautious | Phase::Paused) => {
                         return Err(RabbitError::Ended("the broker cancelled the consumer"));
                     }
                 },
             }
         }
+    }
+
+    fn consuming_with(&self, prefetch: u16) -> Phase {
+        if prefetch < self.settings.prefetch { Phase::Cautious } else { Phase::Consuming }
+    }
+}
+
+/// Waits until a pause is `wanted` or over; for ever once nobody is there to want anything.
+async fn turned(paused: &mut watch::Receiver<bool>, wanted: bool) {
+    if paused.wait_for(|paused| *paused == wanted).await.is_err() {
+        std::future::pending().await
     }
 }
 
@@ -205,8 +249,10 @@ enum Phase {
     Consuming,
     /// The same; one delivery at a time, because a message that cannot be read may be near.
     Cautious,
-    /// Another consumer follows, with the whole prefetch.
-    Widening,
+    /// There is none any more; another one follows, once that is wanted.
+    Pausing,
+    /// There is none.
+    Paused,
     /// Everything that was wanted was handed over.
     Draining,
 }
@@ -219,7 +265,7 @@ struct Session {
     link: Arc<Link>,
 }
 
-type Opened = (Session, Consumer, mpsc::UnboundedReceiver<Settled>);
+type Opened = (Session, Option<Consumer>, mpsc::UnboundedReceiver<Settled>);
 
 /// What the deliveries of a session share with it.
 struct Link {
@@ -233,7 +279,7 @@ enum More {
 }
 
 impl Session {
-    async fn open(settings: &RabbitSettings, prefetch: u16) -> Result<Opened, RabbitError> {
+    async fn open(settings: &RabbitSettings, prefetch: u16, paused: bool) -> Result<Opened, RabbitError> {
         let connection = connect(settings, ROLE).await?;
         let channel = within("open a channel", RPC_TIMEOUT, connection.create_channel()).await?;
         topology::declare(&channel, &settings.names).await?;
@@ -241,7 +287,10 @@ impl Session {
         let (settlements, receiver) = mpsc::unbounded_channel();
         let link = Arc::new(Link { lost: AtomicBool::new(false), settlements });
         let session = Session { connection, channel, prefetch, link };
-        let consumer = session.consume(settings, prefetch).await?;
+        let consumer = match paused {
+            true => None,
+            false => Some(session.consume(settings, prefetch).await?),
+        };
         Ok((session, consumer, receiver))
     }
 
@@ -254,22 +303,19 @@ impl Session {
         within("consume", RPC_TIMEOUT, consumer).await
     }
 
-    fn first_phase(&self, prefetch: u16) -> Phase {
-        if self.prefetch < prefetch { Phase::Cautious } else { Phase::Consuming }
-    }
-
     async fn cancel(&self) -> Result<(), RabbitError> {
         let cancelled = self.channel.basic_cancel(CONSUMER_TAG.into(), BasicCancelOptions::default());
         within("cancel the consumer", RPC_TIMEOUT, cancelled).await
     }
 
-    /// Hands one delivery over when there are both a delivery and room for it. Never ends without a sender.
+    /// Hands one delivery over when there are both a delivery and room for it. Never ends without a consumer and a
+    /// sender.
     async fn hand_over_one(
         &self,
-        consumer: &mut Consumer,
+        consumer: Option<&mut Consumer>,
         sender: Option<&mpsc::Sender<Delivery>>,
     ) -> Result<More, RabbitError> {
-        let Some(sender) = sender else {
+        let (Some(consumer), Some(sender)) = (consumer, sender) else {
             return std::future::pending().await;
         };
         // Without a receiver the source is gone, which ends the session by itself.
@@ -288,8 +334,9 @@ impl Session {
 
     fn delivery(&self, delivery: lapin::message::Delivery) -> Delivery {
         Delivery {
-            properties: properties::incoming(&delivery.properties),
+            properties: properties::incoming(&delivery.properties, delivery.redelivered),
             settler: Box::new(RabbitSettler { tag: delivery.delivery_tag, link: Arc::clone(&self.link) }),
+            arrived: Instant::now(),
             body: delivery.data,
         }
     }

@@ -1,26 +1,95 @@
-//! Reads Twilio's signed status callbacks.
+//! Reads Twilio's status callbacks.
+//!
+//! A call is believed only if its signature proves that Twilio made it, for the URL that Twilio was told, with one of
+//! the account's tokens; before that nothing of it is read. Which request it is about stands in the URL's query, which
+//! the signature covers. Fields that nobody here knows take part in the signature and are skipped.
+//!
+//! Not a memory: the same call may come again, late, or before an earlier one, and each is read alike.
+//!
+//! Fields: Twilio's docs page "Outbound message status in status callbacks".
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
-use super::TwilioSettingsFault;
+use super::signature::{Parameters, Signatures};
+use super::status_url::{ATTEMPT, REQUEST, StatusUrl};
+use super::{TwilioSettingsFault, fault, is_message_sid, is_sid, phone_number};
+use crate::domain::receipt::DeliveryStatus;
+use crate::domain::request::RequestId;
 use crate::provider::{Callback, CallbackFault, Callbacks, Report};
 
-/// Reads status callbacks of one account. It holds secrets, hence no `Debug`.
-pub struct TwilioCallbacks {}
+/// Status callbacks of one account. It holds secrets, hence no `Debug`.
+pub struct TwilioCallbacks {
+    account_sid: String,
+    signatures: Signatures,
+}
 
 impl TwilioCallbacks {
     /// For the URL that Twilio was told, an account, and its tokens: more than one while they are being rotated.
+    ///
+    /// Twilio signs with the account's token even where we call it with an API key.
     pub fn new(
-        _public_url: &str,
-        _account_sid: &str,
-        _tokens: Vec<SecretString>,
+        public_url: &str,
+        account_sid: &str,
+        tokens: Vec<SecretString>,
     ) -> Result<TwilioCallbacks, TwilioSettingsFault> {
-        Ok(TwilioCallbacks {})
+        if !is_sid("AC", account_sid) {
+            return Err(fault("the account SID must be AC and 32 hexadecimal digits"));
+        }
+        if tokens.is_empty() || tokens.iter().any(|token| token.expose_secret().is_empty()) {
+            return Err(fault("an auth token is missing or empty: callbacks are signed with it"));
+        }
+        let urls = StatusUrl::parse(public_url)?.signed_forms();
+        let signatures = Signatures::new(&tokens, urls);
+        Ok(TwilioCallbacks { account_sid: account_sid.to_owned(), signatures })
     }
 }
 
 impl Callbacks for TwilioCallbacks {
-    fn read(&self, _call: &Callback<'_>) -> Result<Report, CallbackFault> {
-        Err(CallbackFault::Forged)
+    fn read(&self, call: &Callback<'_>) -> Result<Report, CallbackFault> {
+        let form = self.signatures.proven(call).ok_or(CallbackFault::Forged)?;
+        if !field(&form, "AccountSid")?.eq_ignore_ascii_case(&self.account_sid) {
+            return Err(CallbackFault::Ignored);
+        }
+        let status = either(&form, "MessageStatus", "SmsStatus")?;
+        let status = DeliveryStatus::parse(status).ok_or(CallbackFault::Ignored)?;
+        let message_id = either(&form, "MessageSid", "SmsSid")?;
+        let to = field(&form, "To")?;
+        let (request, attempt) = about(call.query.unwrap_or_default())?;
+        Ok(Report {
+            request,
+            attempt,
+            to: phone_number(to).ok_or(CallbackFault::Unreadable("To"))?,
+            message_id: is_message_sid(message_id)
+                .then(|| message_id.to_owned())
+                .ok_or(CallbackFault::Unreadable("MessageSid"))?,
+            status,
+            // There is none but on a failure. One that cannot be read does not hide the status.
+            code: optional(&form, "ErrorCode").and_then(|code| code.parse().ok()).filter(|&code| code > 0),
+        })
     }
+}
+
+/// Which message the URL was made for.
+fn about(query: &str) -> Result<(RequestId, u32), CallbackFault> {
+    let only = |name: &'static str| {
+        let mut values = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
+        let value = values.next().filter(|_| values.next().is_none());
+        value.map(|(_, value)| value).ok_or(CallbackFault::Unreadable(name))
+    };
+    let request = RequestId::parse(&only(REQUEST)?).ok_or(CallbackFault::Unreadable(REQUEST))?;
+    let attempt = only(ATTEMPT)?.parse().ok().filter(|&attempt| attempt > 0);
+    Ok((request, attempt.ok_or(CallbackFault::Unreadable(ATTEMPT))?))
+}
+
+fn optional<'f>(form: &'f Parameters<'_>, name: &str) -> Option<&'f str> {
+    form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_ref())
+}
+
+fn field<'f>(form: &'f Parameters<'_>, name: &'static str) -> Result<&'f str, CallbackFault> {
+    optional(form, name).ok_or(CallbackFault::Unreadable(name))
+}
+
+/// The field, or an older name of it.
+fn either<'f>(form: &'f Parameters<'_>, name: &'static str, older: &str) -> Result<&'f str, CallbackFault> {
+    optional(form, name).or_else(|| optional(form, older)).ok_or(CallbackFault::Unreadable(name))
 }

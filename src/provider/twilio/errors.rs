@@ -161,7 +161,7 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 }
 
 /// Reads an HTTP-date in any of its three forms (RFC 9110 §5.6.7 obliges a reader to know all of them).
-fn http_date(text: &str) -> Option<Timestamp> {
+pub(super) fn http_date(text: &str) -> Option<Timestamp> {
     const FORMS: [&str; 3] =
         ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
     let read = FORMS.iter().find_map(|form| DateTime::strptime(form, text).ok())?;

@@ -1,7 +1,7 @@
 //! Sends through Twilio's Programmable Messaging.
 //!
 //! `POST …/Messages.json` once for each message. Creating a message has no idempotency key, so this never
-//! asks twice. Any 2xx is an acceptance, even when the rest of the answer is lost. All that a request does
+//! asks twice; a message whose answer was lost is looked for instead. Any 2xx is an acceptance, even when the rest of the answer is lost. All that a request does
 //! not change is encoded when the adapter is made.
 //!
 //! Fields and answers: Twilio's OpenAPI file `twilio_api_v2010` (`CreateMessage`, `FetchAccount`,
@@ -17,8 +17,12 @@ use reqwest::{Body, Method, Request, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Account, Answer, Sender, TwilioSettings, TwilioSettingsFault};
-use super::{errors, fault, form_headers, is_sid};
+use super::lookup::Lookup;
+use super::status_url::{StatusUrl, UrlTemplate};
+use super::{
+    Account, Answer, BODY_BYTES_MAX, CODE_NOT_AUTHORIZED, Sender, TwilioSettings, TwilioSettingsFault,
+};
+use super::{errors, fault, form_headers, is_message_sid, is_sid};
 use crate::domain::outcome::SendFailure;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::time::UnixMillis;
@@ -31,6 +35,9 @@ pub struct TwilioMessages {
     form_headers: HeaderMap,
     /// The part of the form that is the same for all messages of a sender, encoded; one for each sender.
     prepared: Vec<String>,
+    /// The value that the prepared part ends in the middle of, where reports are asked for.
+    status_url: Option<UrlTemplate>,
+    lookup: Lookup,
     /// What a credential of ours must be able to read.
     probe: Url,
 }
@@ -38,17 +45,21 @@ pub struct TwilioMessages {
 /// Twilio's bounds for `ValidityPeriod`, in seconds.
 const VALIDITY_SECONDS: std::ops::RangeInclusive<u64> = 1..=36_000;
 
-/// An API key without a permission; also an unknown one.
-const CODE_NOT_AUTHORIZED: u32 = 70051;
-
 impl TwilioMessages {
     /// Checks the settings and prepares the client. Nothing is connected yet.
     pub fn new(settings: TwilioSettings) -> Result<TwilioMessages, TwilioSettingsFault> {
         let account = Account::new(&settings)?;
-        let prepared = prepared_forms(&settings)?;
-        let (messages, probe) =
-            (account.url("/Messages.json"), probe(&account, settings.authentication.is_api_key()));
-        Ok(TwilioMessages { form_headers: form_headers(&account), account, messages, prepared, probe })
+        let status_url = settings.status_callback.as_deref().map(StatusUrl::parse).transpose()?;
+        let status_url = status_url.map(|url| url.template());
+        Ok(TwilioMessages {
+            messages: account.url("/Messages.json"),
+            form_headers: form_headers(&account),
+            prepared: prepared_forms(&settings.sender, status_url.as_ref())?,
+            status_url,
+            lookup: Lookup::new(&account, &settings.account_sid, &settings.sender),
+            probe: probe(&account, settings.authentication.is_api_key()),
+            account,
+        })
     }
 
     fn request(&self, message: &Message<'_>) -> Request {
@@ -61,8 +72,11 @@ impl TwilioMessages {
     fn form(&self, message: &Message<'_>) -> String {
         let prepared = &self.prepared[self.sender(message.to)];
         // Room for a text with an escaped character now and then, so that it rarely grows.
-        let mut form = String::with_capacity(prepared.len() + message.body.len() * 3 / 2 + 80);
+        let mut form = String::with_capacity(prepared.len() + message.body.len() * 3 / 2 + 160);
         form.push_str(prepared);
+        if let Some(url) = &self.status_url {
+            url.finish(&mut form, message.request, message.attempt);
+        }
         Serializer::for_suffix(form, 0)
             .append_pair("To", message.to.e164())
             .append_pair("Body", message.body)
@@ -79,7 +93,11 @@ impl Provider for TwilioMessages {
 
     async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure> {
         let request = self.request(message);
-        let answer = self.account.exchange(request).await.map_err(|error| errors::transport(&error))?;
+        let answer = self
+            .account
+            .exchange(request, BODY_BYTES_MAX)
+            .await
+            .map_err(|error| errors::transport(&error))?;
         if answer.status.is_success() {
             return Ok(accepted(&answer.body));
         }
@@ -90,7 +108,7 @@ impl Provider for TwilioMessages {
     async fn check_credentials(&self) -> Result<(), CredentialFault> {
         let unanswered =
             |error: reqwest::Error| CredentialFault::Unanswered(errors::transport_detail(&error).to_owned());
-        let answer = self.account.get(self.probe.clone()).await.map_err(unanswered)?;
+        let answer = self.account.get(self.probe.clone(), BODY_BYTES_MAX).await.map_err(unanswered)?;
         credential_verdict(&answer)
     }
 
@@ -102,12 +120,12 @@ impl Provider for TwilioMessages {
         sticky_choice(to, self.prepared.len())
     }
 
-    async fn find(&self, _to: &PhoneNumber, _since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
-        Err(LookupFault::Unanswered("not yet".to_owned()))
+    async fn find(&self, to: &PhoneNumber, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
+        self.lookup.find(&self.account, to, since).await
     }
 
-    async fn fetch(&self, _message_id: &str) -> Result<Fetched, LookupFault> {
-        Err(LookupFault::Unanswered("not yet".to_owned()))
+    async fn fetch(&self, message_id: &str) -> Result<Fetched, LookupFault> {
+        Lookup::fetch(&self.account, message_id).await
     }
 }
 
@@ -139,8 +157,11 @@ fn probe(account: &Account, is_api_key: bool) -> Url {
     list
 }
 
-fn prepared_forms(settings: &TwilioSettings) -> Result<Vec<String>, TwilioSettingsFault> {
-    let (field, values) = match &settings.sender {
+fn prepared_forms(
+    sender: &Sender,
+    status_url: Option<&UrlTemplate>,
+) -> Result<Vec<String>, TwilioSettingsFault> {
+    let (field, values) = match sender {
         Sender::MessagingService(sid) if !is_sid("MG", sid) => {
             return Err(fault("the Messaging Service's SID must be MG and 32 hexadecimal digits"));
         }
@@ -150,27 +171,14 @@ fn prepared_forms(settings: &TwilioSettings) -> Result<Vec<String>, TwilioSettin
         }
         Sender::Numbers(numbers) => ("From", numbers.as_slice()),
     };
-    let callback = settings.status_callback.as_deref();
-    if callback.is_some_and(|url| !is_callback_url(url)) {
-        return Err(fault("the status callback must be an http or https URL whose host has no underscore"));
-    }
     let prepared = |value: &String| {
-        let mut form = Serializer::new(String::new());
-        form.append_pair(field, value.trim());
-        if let Some(url) = callback {
-            form.append_pair("StatusCallback", url);
+        let form = Serializer::new(String::new()).append_pair(field, value.trim()).finish();
+        match status_url {
+            Some(url) => format!("{form}&StatusCallback={}", url.before()),
+            None => form,
         }
-        form.finish()
     };
     Ok(values.iter().map(prepared).collect())
-}
-
-/// Twilio's rule: a valid host name, no underscores.
-fn is_callback_url(text: &str) -> bool {
-    Url::parse(text).is_ok_and(|url| {
-        let host = url.host_str().unwrap_or_default();
-        matches!(url.scheme(), "https" | "http") && !host.is_empty() && !host.contains('_')
-    })
 }
 
 /// Which of several senders a recipient gets: always the same, on every worker and in every version, so that
@@ -199,8 +207,7 @@ struct Created {
 
 fn accepted(body: &[u8]) -> Accepted {
     let created: Created = serde_json::from_slice(body).unwrap_or_default();
-    let is_message = |sid: &&str| is_sid("SM", sid) || is_sid("MM", sid);
-    let message_id = created.sid.as_str().filter(is_message).map(str::to_owned);
+    let message_id = created.sid.as_str().filter(|sid| is_message_sid(sid)).map(str::to_owned);
     // A Messaging Service has not chosen a sender yet and says "0": nobody knows.
     let segments = created.num_segments.as_str().and_then(|n| n.parse().ok()).filter(|&n| n > 0);
     Accepted { message_id, segments }
@@ -234,14 +241,6 @@ mod tests {
         assert_eq!(validity_seconds(Duration::from_millis(59_999)), 59);
         assert_eq!(validity_seconds(Duration::ZERO), 1);
         assert_eq!(validity_seconds(Duration::from_secs(1 << 40)), 36_000);
-    }
-
-    #[test]
-    fn a_callback_host_is_a_name_without_underscores() {
-        assert!(is_callback_url("https://otp.example.co/webhooks/twilio/status?a=1#rc=5"));
-        for url in ["", "otp.example.co", "ftp://otp.example.co", "https://my_host.example.co/x"] {
-            assert!(!is_callback_url(url), "{url}");
-        }
     }
 
     #[test]

@@ -11,7 +11,10 @@
 
 pub mod callback;
 mod errors;
+mod lookup;
 pub mod messages;
+mod signature;
+mod status_url;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -21,6 +24,8 @@ use base64::prelude::BASE64_STANDARD;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, Method, Request, StatusCode, Url};
 use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::domain::phone::PhoneNumber;
 
 /// Everything needed to send through an account. It holds a secret, hence no `Debug`.
 #[derive(Clone)]
@@ -35,7 +40,7 @@ pub struct TwilioSettings {
     pub base_url: String,
     /// The limit of one exchange, from connecting to the last byte of the answer.
     pub timeout: Duration,
-    /// Where Twilio reports what became of a message.
+    /// Where Twilio reports what became of a message. Which message it is about is added to the URL's query.
     pub status_callback: Option<String>,
 }
 
@@ -76,7 +81,9 @@ pub struct TwilioSettingsFault {
 /// The longest wait for a connection, TLS included.
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(3);
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
-/// More than any answer of this API; the rest of a longer one is not read.
+/// An API key without a permission; also an unknown one.
+const CODE_NOT_AUTHORIZED: u32 = 70051;
+/// More than any answer about one thing; the rest of a longer one is not read.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
 /// An account at a base URL, with what its requests have in common made once.
@@ -118,24 +125,24 @@ impl Account {
     }
 
     /// Asks once. An answer whose body breaks off or never ends is an answer: its status has come.
-    async fn exchange(&self, request: Request) -> Result<Answer, reqwest::Error> {
+    async fn exchange(&self, request: Request, body_bytes_max: usize) -> Result<Answer, reqwest::Error> {
         let mut response = self.client.execute(request).await?;
         let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
         let mut body = Vec::new();
         while let Ok(Some(chunk)) = response.chunk().await {
-            let room = BODY_BYTES_MAX - body.len();
+            let room = body_bytes_max - body.len();
             body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-            if body.len() == BODY_BYTES_MAX {
+            if body.len() == body_bytes_max {
                 break;
             }
         }
         Ok(Answer { status, headers, body })
     }
 
-    async fn get(&self, url: Url) -> Result<Answer, reqwest::Error> {
+    async fn get(&self, url: Url, body_bytes_max: usize) -> Result<Answer, reqwest::Error> {
         let mut request = Request::new(Method::GET, url);
         request.headers_mut().clone_from(&self.headers);
-        self.exchange(request).await
+        self.exchange(request, body_bytes_max).await
     }
 }
 
@@ -207,6 +214,17 @@ fn authorization(settings: &TwilioSettings) -> Result<HeaderValue, TwilioSetting
 fn is_sid(prefix: &str, text: &str) -> bool {
     text.strip_prefix(prefix)
         .is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// Whether the text names a message.
+fn is_message_sid(text: &str) -> bool {
+    is_sid("SM", text) || is_sid("MM", text)
+}
+
+/// A number as Twilio writes it. Without a `+` it is something else.
+fn phone_number(text: &str) -> Option<PhoneNumber> {
+    let unused = "US".parse().expect("a country with a numbering plan");
+    text.starts_with('+').then(|| PhoneNumber::parse(text, unused).ok()).flatten()
 }
 
 fn fault(problem: &'static str) -> TwilioSettingsFault {

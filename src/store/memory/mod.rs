@@ -115,6 +115,12 @@ impl MemoryStore {
         self.forgetful.store(forgetful, Ordering::Relaxed);
     }
 
+    /// Loses every record of a request, as a failover could. For tests.
+    #[doc(hidden)]
+    pub fn forget_requests(&self) {
+        self.step(|state, _| state.records.clear());
+    }
+
     fn now(&self) -> UnixMillis {
         match self.time.load(Ordering::Relaxed) {
             0 => self.clock.now(),

@@ -162,7 +162,10 @@ impl State {
             return Marked::Lost;
         };
         match mark {
-            Mark::Waiting(span) => (live.phase, live.lease) = (Phase::Waiting, now.plus(span)),
+            Mark::Waiting { tried, due } => {
+                live.attempt -= u32::from(live.phase == Phase::Sending && !tried);
+                (live.phase, live.lease) = (Phase::Waiting, now.plus(due));
+            }
             // The code of a challenge that was used or replaced meanwhile is of no use to anybody.
             Mark::Sending { .. } if pending != Some(live.challenge.id) => return Marked::Stale,
             Mark::Sending { attempt, lease } => {

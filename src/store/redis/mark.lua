@@ -1,11 +1,13 @@
 -- How far the handling of an admitted request has come.
 -- KEYS  record, challenge
-local now, owner, mark, attempt, span, notes = unpack(ARGV)
+local now, owner, mark, attempt, span, tried, notes = unpack(ARGV)
 now = clock(now)
 local r = read(redis.call('GET', KEYS[1]), now)
 if not r or r.state == 'ended' or r.owner ~= owner then return 'lost' end
 unfold(r)
 r.lease = ms(now + span)
+-- A try that was not made does not count.
+if r.state == 'sending' and tried == '0' then r.attempt = r.attempt - 1 end
 if mark == 'waiting' then
   r.state = 'waiting'
 elseif mark == 'sending' then
@@ -16,8 +18,7 @@ elseif mark == 'sending' then
 elseif mark == 'doubt' then
   doubt(r)
 else
-  -- Given back: a try that was not made does not count, and doubt stays doubt.
-  if r.state == 'sending' and mark == 'untried' then r.attempt = r.attempt - 1 end
+  -- Given back: doubt stays doubt.
   if r.state == 'sending' then r.state = 'waiting' end
   r.owner, r.starts = '-', math.max(0, r.starts - 1)
 end

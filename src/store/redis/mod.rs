@@ -210,17 +210,22 @@ impl Store for RedisStore {
         mark: Mark,
         notes: Option<&Notes>,
     ) -> Result<Marked, StoreError> {
-        let (word, attempt, span) = match mark {
-            Mark::Waiting(span) => ("waiting", 0, span),
-            Mark::Sending { attempt, lease } => ("sending", attempt, lease),
-            Mark::Doubt(lease) => ("doubt", 0, lease),
-            Mark::GivenBack { tried: true, due } => ("tried", 0, due),
-            Mark::GivenBack { tried: false, due } => ("untried", 0, due),
+        let (word, attempt, span, tried) = match mark {
+            Mark::Waiting { tried, due } => ("waiting", 0, due, tried),
+            Mark::Sending { attempt, lease } => ("sending", attempt, lease, true),
+            Mark::Doubt(lease) => ("doubt", 0, lease, true),
+            Mark::GivenBack { tried, due } => ("back", 0, due, tried),
         };
         let subject = &handling.subject;
         let mut script = self.scripts.mark.key(self.keys.record(subject.recipient, handling.request));
         script.key(self.keys.challenge(subject.recipient, subject.purpose));
-        script.arg(self.time()).arg(owner_word(handling.owner)).arg(word).arg(attempt).arg(millis(span));
+        script
+            .arg(self.time())
+            .arg(owner_word(handling.owner))
+            .arg(word)
+            .arg(attempt)
+            .arg(millis(span))
+            .arg(u8::from(tried));
         script.arg(optional(notes.map(notes_line)));
         self.ask("mark", &script, answers::marked).await
     }

@@ -86,6 +86,9 @@ contract!(
     a_requeued_request_comes_back_and_is_counted,
     an_acknowledged_request_never_comes_back,
     a_cancelled_source_hands_out_what_it_had_and_ends,
+    a_paused_source_asks_for_nothing_more_until_it_is_resumed,
+    a_paused_source_hands_out_what_it_had_and_hears_of_settlements,
+    a_paused_source_can_be_cancelled,
     a_second_source_gets_what_the_first_one_dropped,
     a_closed_source_has_told_of_every_settlement,
     a_result_that_nobody_reads_counts_as_published,
@@ -104,6 +107,7 @@ async fn a_request_arrives_with_its_properties(world: &dyn World) {
         timestamp: Some(AT),
         traceparent: Some(TRACE.to_owned()),
         delivery_count: 0,
+        redelivered: false,
     };
     world.send("{\"n\":1}", sent).await;
     let delivery = next(&mut source).await;
@@ -196,6 +200,92 @@ async fn a_cancelled_source_hands_out_what_it_had_and_ends(world: &dyn World) {
     assert!(patiently(source.next()).await.is_none(), "the end is final");
     close(source).await;
     until_waiting(world, 7 - drained).await;
+}
+
+/// Takes what a paused source still hands out.
+async fn buffered(source: &mut Box<dyn RequestSource>) -> Vec<Delivery> {
+    let mut buffered = Vec::new();
+    while let Ok(Some(delivery)) = timeout(Duration::from_millis(300), source.next()).await {
+        buffered.push(delivery);
+    }
+    buffered
+}
+
+async fn a_paused_source_asks_for_nothing_more_until_it_is_resumed(world: &dyn World) {
+    let mut source = world.source(4);
+    send_many(world, 1).await;
+    next(&mut source).await.settle(Settlement::Ack);
+    for _ in 0..2 {
+        source.pause().await;
+        source.pause().await;
+        assert!(buffered(&mut source).await.is_empty());
+        for number in 0..6 {
+            world.send(&number.to_string(), Properties::default()).await;
+        }
+        assert!(buffered(&mut source).await.is_empty(), "a request came during a pause");
+        until_waiting(world, 6).await;
+        source.resume().await;
+        source.resume().await;
+        for number in 0..6 {
+            let delivery = next(&mut source).await;
+            assert_eq!(delivery.body, number.to_string().as_bytes());
+            assert_eq!(delivery.properties.delivery_count, 0);
+            delivery.settle(Settlement::Ack);
+        }
+    }
+    close(source).await;
+    until_waiting(world, 0).await;
+}
+
+async fn a_paused_source_hands_out_what_it_had_and_hears_of_settlements(world: &dyn World) {
+    let mut source = world.source(4);
+    send_many(world, 8).await;
+    let first = next(&mut source).await;
+    until_waiting(world, 4).await;
+    source.pause().await;
+    let mut held = buffered(&mut source).await;
+    assert_eq!(held.len(), 3, "what was taken before the pause is kept");
+    held.push(first);
+    assert!(held.iter().all(|delivery| !delivery.is_lost()));
+    for delivery in held {
+        delivery.settle(Settlement::Requeue);
+    }
+    until_waiting(world, 8).await;
+    source.resume().await;
+    let mut returns = 0;
+    for _ in 0..8 {
+        let delivery = next(&mut source).await;
+        returns += delivery.properties.delivery_count;
+        delivery.settle(Settlement::Ack);
+    }
+    assert_eq!(returns, 4, "they came back once each");
+    // A resume that follows at once misses nothing.
+    source.pause().await;
+    source.resume().await;
+    send_many(world, 1).await;
+    next(&mut source).await.settle(Settlement::Ack);
+}
+
+async fn a_paused_source_can_be_cancelled(world: &dyn World) {
+    for settled in [false, true] {
+        let mut source = world.source(4);
+        send_many(world, 6).await;
+        let first = next(&mut source).await;
+        source.pause().await;
+        if settled {
+            buffered(&mut source).await.into_iter().for_each(|delivery| delivery.settle(Settlement::Ack));
+        }
+        source.cancel().await;
+        first.settle(Settlement::Ack);
+        while let Some(delivery) = patiently(source.next()).await {
+            delivery.settle(Settlement::Ack);
+        }
+        close(source).await;
+        let mut rest = world.source(8);
+        assert!(buffered(&mut rest).await.into_iter().map(|d| d.settle(Settlement::Ack)).count() >= 2);
+        close(rest).await;
+        until_waiting(world, 0).await;
+    }
 }
 
 async fn a_second_source_gets_what_the_first_one_dropped(world: &dyn World) {

@@ -12,9 +12,10 @@ use otpost::domain::request::RequestId;
 use otpost::domain::time::UnixMillis;
 use otpost::provider::simulated::SimulatedProvider;
 use otpost::provider::twilio::messages::TwilioMessages;
-use otpost::provider::{Message, Provider};
+use otpost::provider::{LookupFault, Message, Provider};
 
 use crate::fake_twilio::FakeTwilio;
+use crate::harness::ScriptedProvider;
 use crate::twilio::settings;
 
 /// A message with what it borrows.
@@ -62,18 +63,61 @@ pub async fn provider(provider: &dyn Provider) {
     provider.check_credentials().await.expect("the credentials are good");
 
     let mut ids = HashSet::new();
+    let began = Clock::System.now();
     for number in ["+573001234567", "+573001234568", "+573001234567"] {
         let accepted = provider.send(&Letter::to(number).message()).await.expect("the message is accepted");
         let id = accepted.message_id.expect("a whole answer has an id");
         assert!(ids.insert(id), "two messages never share an id");
         assert_ne!(accepted.segments, Some(0), "an unknown number of parts is none, not 0");
     }
+    every_number_has_one_sender(provider);
+    what_was_accepted_is_found(provider, &ids, began).await;
+}
+
+fn every_number_has_one_sender(provider: &dyn Provider) {
+    assert!(provider.senders() > 0, "somebody must carry the messages");
+    for last in 0..20 {
+        let to = Letter::to(&format!("+5730012345{last:02}")).to;
+        let sender = provider.sender(&to);
+        assert!(sender < provider.senders(), "a sender is one of those there are");
+        assert_eq!(sender, provider.sender(&to), "a number always gets the same sender");
+    }
+}
+
+/// `ids` are two messages to one number and one to another, all of this run.
+async fn what_was_accepted_is_found(provider: &dyn Provider, ids: &HashSet<String>, began: UnixMillis) {
+    let minute = Duration::from_secs(60);
+    let since = UnixMillis(began.0 - 60_000);
+    let mut found = HashSet::new();
+    for (number, count) in [("+573001234567", 2), ("+573001234568", 1), ("+573001234569", 0)] {
+        let letter = Letter::to(number);
+        let candidates = provider.find(&letter.to, since).await.expect("an answer");
+        assert_eq!(candidates.len(), count, "those to {number}");
+        for candidate in candidates {
+            assert_eq!(candidate.text.as_deref(), Some(&*letter.body), "the text is kept");
+            assert_ne!(candidate.segments, Some(0), "an unknown number of parts is none, not 0");
+            assert!(candidate.created >= since && candidate.created <= Clock::System.now().plus(minute));
+            let fetched = provider.fetch(&candidate.message_id).await.expect("an answer");
+            assert_eq!(fetched.to, Some(letter.to.clone()));
+            assert!(found.insert(candidate.message_id), "a message is found once");
+        }
+        let later = Clock::System.now().plus(minute);
+        assert!(provider.find(&letter.to, later).await.expect("an answer").is_empty(), "none is made later");
+    }
+    assert_eq!(found, *ids, "what was accepted is found by the name it was accepted with");
+    for unknown in ["SM00000000000000000000000000000bad", "", "../SM1"] {
+        assert_eq!(provider.fetch(unknown).await, Err(LookupFault::NotFound));
+    }
 }
 
 #[tokio::test]
 async fn simulated_honours_the_contract() {
-    let (adapter, _) = simulated(1);
-    provider(&adapter).await;
+    provider(&SimulatedProvider::new(1, Clock::tokio(), Box::new(io::sink()))).await;
+}
+
+#[tokio::test]
+async fn the_providers_of_other_tests_honour_the_contract() {
+    provider(&ScriptedProvider::new(Clock::tokio())).await;
 }
 
 #[tokio::test]

@@ -298,15 +298,20 @@ async fn a_dead_lease_is_in_doubt_and_a_waiting_one_is_not(store: &dyn TimedStor
         "the same answer again"
     );
     assert_eq!(
-        store.mark(&request.handling(), Mark::Waiting(LEASE), None).await.expect("answers"),
+        store
+            .mark(&request.handling(), Mark::Waiting { tried: true, due: LEASE }, None)
+            .await
+            .expect("answers"),
         Marked::Lost
     );
 
     let waiting = ask(7, "waiting");
     store.at(START);
     granted(admit(store, &waiting).await);
-    let marked =
-        store.mark(&waiting.handling(), Mark::Waiting(Duration::from_secs(3)), None).await.expect("answers");
+    let marked = store
+        .mark(&waiting.handling(), Mark::Waiting { tried: true, due: Duration::from_secs(3) }, None)
+        .await
+        .expect("answers");
     assert_eq!(marked, Marked::Held);
     assert_eq!(admit(store, &waiting.owned_by(2)).await, Admission::Busy(Duration::from_secs(3)));
     store.at(START.plus(Duration::from_secs(3)));
@@ -349,7 +354,7 @@ async fn a_try_with_a_code_that_was_used_meanwhile_is_stale(store: &dyn TimedSto
     store.at(START);
     let request = ask(22, "stale");
     granted(admit(store, &request).await);
-    store.mark(&request.handling(), Mark::Waiting(LEASE), None).await.expect("answers");
+    store.mark(&request.handling(), Mark::Waiting { tried: true, due: LEASE }, None).await.expect("answers");
     assert_eq!(verify(store, 22, 1, 72).await, Verdict::Verified);
     let next = Mark::Sending { attempt: 2, lease: LEASE };
     assert_eq!(store.mark(&request.handling(), next, None).await.expect("answers"), Marked::Stale);

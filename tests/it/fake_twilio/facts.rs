@@ -9,6 +9,8 @@ use super::{ACCOUNT_SID, API_KEY, AUTH_TOKEN, Recorded};
 /// What a request that follows the API is.
 pub enum Judged {
     Message,
+    List,
+    Fetch(String),
     Read(Value),
     Refused(u16, u32),
 }
@@ -23,7 +25,10 @@ pub fn judge(request: &Recorded) -> Result<Judged, &'static str> {
     let account = format!("/2010-04-01/Accounts/{ACCOUNT_SID}");
     match (request.method.as_str(), request.path.strip_prefix(&account)) {
         ("POST", Some("/Messages.json")) => check_message(request).map(|()| Judged::Message),
-        ("GET", Some("/Messages.json")) => Ok(Judged::Read(json!({"messages": [], "next_page_uri": null}))),
+        ("GET", Some("/Messages.json")) => check_list(request).map(|()| Judged::List),
+        ("GET", Some(path)) if path.starts_with("/Messages/") => {
+            check_fetch(request, path).map(|sid| Judged::Fetch(sid.to_owned()))
+        }
         ("GET", Some(".json")) if main_key => {
             Ok(Judged::Read(json!({"sid": ACCOUNT_SID, "status": "active"})))
         }
@@ -70,14 +75,39 @@ const FORM_FIELDS: [&str; 25] = [
     "ValidityPeriod",
 ];
 
+/// The query parameters of `ListMessage`.
+const LIST_PARAMETERS: [&str; 8] =
+    ["DateSent", "DateSent<", "DateSent>", "From", "Page", "PageSize", "PageToken", "To"];
+
+fn check_list(request: &Recorded) -> Result<(), &'static str> {
+    let mut names: Vec<&str> = request.form.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    let size = request.field("PageSize").map(|size| size.parse::<u32>().unwrap_or(0));
+    rule(names.iter().all(|name| LIST_PARAMETERS.contains(name)), "a parameter that the API does not know")?;
+    rule(names.windows(2).all(|pair| pair[0] != pair[1]), "a parameter stands twice")?;
+    rule(request.field("To").is_none_or(is_e164), "To is not E.164")?;
+    rule(size.is_none_or(|size| (1..=1000).contains(&size)), "PageSize is out of bounds")
+}
+
+/// The SID in the path of `FetchMessage`, which has no parameters.
+fn check_fetch<'a>(request: &Recorded, path: &'a str) -> Result<&'a str, &'static str> {
+    let sid = path.strip_prefix("/Messages/").and_then(|path| path.strip_suffix(".json"));
+    let is_hex = |digits: &str| digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let sid = sid.filter(|sid| ["SM", "MM"].iter().any(|kind| sid.strip_prefix(kind).is_some_and(is_hex)));
+    rule(request.form.is_empty(), "a fetch has no parameters")?;
+    sid.ok_or("the SID is no message's")
+}
+
+fn rule(holds: bool, breach: &'static str) -> Result<(), &'static str> {
+    if holds { Ok(()) } else { Err(breach) }
+}
+
+fn is_e164(text: &str) -> bool {
+    let digits = text.strip_prefix('+').unwrap_or_default();
+    (7..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0')
+}
+
 fn check_message(request: &Recorded) -> Result<(), &'static str> {
-    let rule = |holds: bool, breach: &'static str| if holds { Ok(()) } else { Err(breach) };
-    let e164 = |text: &str| {
-        let digits = text.strip_prefix('+').unwrap_or_default();
-        (7..=15).contains(&digits.len())
-            && digits.bytes().all(|b| b.is_ascii_digit())
-            && !digits.starts_with('0')
-    };
     let content_type = request.headers.get("content-type").map(String::as_str);
     let mut names: Vec<&str> = request.form.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
@@ -87,7 +117,7 @@ fn check_message(request: &Recorded) -> Result<(), &'static str> {
     rule(content_type == Some("application/x-www-form-urlencoded"), "the content type is not a form's")?;
     rule(names.iter().all(|name| FORM_FIELDS.contains(name)), "a field that the API does not know")?;
     rule(names.windows(2).all(|pair| pair[0] != pair[1]), "a field stands twice")?;
-    rule(request.field("To").is_some_and(e164), "To is not E.164")?;
+    rule(request.field("To").is_some_and(is_e164), "To is not E.164")?;
     rule(senders.iter().flatten().count() == 1, "not exactly one of From and MessagingServiceSid")?;
     rule(senders.iter().flatten().all(|sender| !sender.is_empty()), "an empty sender")?;
     let body_length = request.field("Body").map_or(0, |body| body.chars().count());
@@ -116,6 +146,34 @@ mod tests {
             headers: [("content-type".to_owned(), content_type.to_owned())].into(),
             form: form.map(|(name, value)| (name.to_string(), value.to_string())).collect(),
         })
+    }
+
+    fn asked(path: &str, query: &[(&str, &str)]) -> Recorded {
+        Recorded {
+            method: "GET".to_owned(),
+            path: path.to_owned(),
+            headers: [].into(),
+            form: query.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+        }
+    }
+
+    #[test]
+    fn a_question_that_breaks_a_fact_is_told_from_a_good_one() {
+        assert_eq!(check_list(&asked("", &[("To", "+573001234567"), ("PageSize", "1000")])), Ok(()));
+        for breach in [
+            [("to", "+573001234567")].as_slice(),
+            &[("To", "573001234567")],
+            &[("PageSize", "1001")],
+            &[("PageSize", "0")],
+            &[("DateCreated", "2026-01-01")],
+            &[("Page", "1"), ("Page", "2")],
+        ] {
+            assert!(check_list(&asked("", breach)).is_err(), "{breach:?}");
+        }
+        let fetched = |path: &str| check_fetch(&asked(path, &[]), path).is_ok();
+        assert!(fetched("/Messages/SM00000000000000000000000000000001.json"));
+        assert!(!fetched("/Messages/SM1.json"));
+        assert!(!fetched("/Messages/SM00000000000000000000000000000001/Media.json"));
     }
 
     #[test]

@@ -63,23 +63,6 @@ async fn a_request_is_acked_only_after_its_result_is_confirmed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_crash_while_sending_does_not_send_a_second_message_blindly() {
-    let world = World::new();
-    let dying = Embedded::in_world(world.clone(), Options::default());
-    world.provider.close_gate();
-    dying.publish(&request("r1", ALICE));
-    world.provider.until_posted(1).await;
-    dying.crash().await;
-    world.provider.open_gate(10);
-
-    let mut survivor = Embedded::in_world(world, Options::default());
-    let ended = survivor.result().await;
-    ended.expect("unknown", Some("in_doubt"));
-    assert_eq!(survivor.posted().len(), 1);
-    survivor.request("r1", ALICE).await.expect("unknown", Some("in_doubt")).expect_replayed(true);
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_delivery_of_a_request_in_progress_waits_for_it_and_keeps_no_slot() {
     let world = World::new();
     let mut gateway = Embedded::in_world(world.clone(), Options { concurrency: 1, ..Options::default() });

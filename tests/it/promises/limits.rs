@@ -8,6 +8,7 @@ use otpost::store::Limits;
 use serde_json::json;
 
 use crate::harness::{ALICE, BOB, Embedded, HOUR, Options, World, request, with};
+use crate::scripted::Script;
 
 fn limits(change: impl FnOnce(&mut Limits)) -> Options {
     let mut options = Options::default();
@@ -74,10 +75,10 @@ async fn a_repeat_is_not_charged() {
 #[tokio::test(start_paused = true)]
 async fn a_charge_is_given_back_when_nothing_was_sent_and_kept_in_doubt() {
     let mut gateway = Embedded::with(limits(|limits| limits.number.count = 1));
-    let refused = SendFailure::Rejected { code: Some(21610), scope: Scope::Recipient };
+    let refused = SendFailure::Rejected { code: Some(21617), scope: Scope::Request };
     gateway.world.provider.answer([refused]);
     gateway.request("r1", ALICE).await.expect("failed", Some("provider_rejected"));
-    gateway.world.provider.answer([SendFailure::InDoubt { detail: "reset".to_owned() }]);
+    gateway.world.provider.otherwise(Script::Fail(SendFailure::InDoubt { detail: "reset".to_owned() }));
     gateway.request("r2", ALICE).await.expect("unknown", Some("in_doubt"));
     gateway.request("r3", ALICE).await.expect("rejected", Some("rate_limited"));
 }

@@ -2,8 +2,12 @@
 
 mod codes;
 mod delivery;
+mod doubt;
+mod gate;
 mod limits;
 mod outages;
+mod pauses;
 mod poison;
+mod receipts;
 mod secrets;
 mod sending;

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use otpost::broker::Properties;
+use tokio::time::{Instant, sleep};
+
 use crate::harness::{ALICE, BOB, Embedded, Options, request};
 
 #[tokio::test(start_paused = true)]
@@ -51,8 +54,9 @@ async fn a_panic_gives_its_slot_back_and_costs_nobody_else() {
     gateway.world.provider.until_posted(1).await;
     gateway.request("r2", BOB).await.expect_sent();
     let panicked = gateway.result().await;
-    panicked.expect("unknown", Some("in_doubt"));
-    assert_eq!(gateway.posted().len(), 2, "a send that panicked may have been sent");
+    panicked.expect_sent();
+    assert_eq!(gateway.posted().len(), 3, "it may have been sent, so it was looked for first");
+    assert!(gateway.world.provider.looked().len() >= 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -70,9 +74,57 @@ async fn a_request_that_panics_again_and_again_is_answered_and_set_aside() {
 async fn a_poison_message_that_may_have_been_sent_never_gets_two_different_ends() {
     let mut gateway = Embedded::with(Options { concurrency: 1, ..Options::default() });
     gateway.world.provider.panic_next(1);
-    let properties = otpost::broker::Properties { delivery_count: 4, ..Default::default() };
+    let properties = Properties { delivery_count: 4, ..Default::default() };
     gateway.publish_with(&request("r1", ALICE), properties);
     gateway.result().await.expect("unknown", Some("in_doubt"));
     gateway.request("r1", ALICE).await.expect("unknown", Some("in_doubt")).expect_replayed(true);
     assert_eq!(gateway.posted().len(), 1);
+}
+
+/// Publishes what came back `returns` times, between one request before it and one after.
+async fn between_neighbours(gateway: &Embedded, returns: u64) {
+    gateway.publish(&request("before", ALICE));
+    gateway.world.provider.until_posted(1).await;
+    let properties = Properties { delivery_count: returns, ..Properties::default() };
+    gateway.publish_with(&request("suspect", BOB), properties);
+    gateway.publish(&request("after", "+573001234560"));
+    sleep(Duration::from_millis(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_that_came_back_often_starts_alone() {
+    let mut gateway = Embedded::start();
+    let provider = gateway.world.provider.clone();
+    provider.close_gate();
+    between_neighbours(&gateway, 3).await;
+    assert_eq!(provider.posted().len(), 1, "it waits for what is in flight");
+    provider.open_gate(1);
+    gateway.result().await.expect_sent();
+    provider.until_posted(2).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(provider.posted().len(), 2, "and the next waits for it");
+    provider.open_gate(1);
+    gateway.result().await.expect_sent();
+    provider.until_posted(3).await;
+    assert_eq!([1, 2].map(|nth| provider.posted()[nth].to.clone()), [BOB, "+573001234560"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_that_came_back_often_holds_nobody_up_for_long() {
+    let gateway = Embedded::start();
+    gateway.world.provider.close_gate();
+    let started = Instant::now();
+    between_neighbours(&gateway, 3).await;
+    gateway.world.provider.until_posted(2).await;
+    assert!(started.elapsed() < Duration::from_millis(2_010), "{:?}", started.elapsed());
+    gateway.world.provider.until_posted(3).await;
+    assert!(started.elapsed() < Duration::from_millis(4_010), "{:?}", started.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_that_came_back_twice_waits_for_nobody() {
+    let gateway = Embedded::start();
+    gateway.world.provider.close_gate();
+    between_neighbours(&gateway, 2).await;
+    assert_eq!(gateway.posted().len(), 3);
 }

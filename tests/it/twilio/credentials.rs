@@ -68,7 +68,7 @@ async fn an_outage_says_nothing_about_credentials() {
 #[tokio::test]
 async fn settings_that_cannot_work_are_refused_without_their_values() {
     type Change = fn(&mut TwilioSettings);
-    let changes: [Change; 10] = [
+    let changes: [Change; 12] = [
         |s| s.account_sid = "AC-hunter2".to_owned(),
         |s| s.account_sid = "../../AC-hunter2".to_owned(),
         |s| s.authentication.password = String::new().into(),
@@ -78,6 +78,8 @@ async fn settings_that_cannot_work_are_refused_without_their_values() {
         |s| s.base_url = "hunter2".to_owned(),
         |s| s.base_url = "https://user:hunter2@api.twilio.com".to_owned(),
         |s| s.status_callback = Some("https://hunter2_.example/".to_owned()),
+        |s| s.status_callback = Some("https://hunter2.example/?a=1".to_owned()),
+        |s| s.status_callback = Some("https://user:hunter2@otp.example/".to_owned()),
         |s| s.timeout = Duration::ZERO,
     ];
     for (nth, change) in changes.into_iter().enumerate() {

@@ -1,7 +1,9 @@
 //! Twilio's Messages API through the wire.
 
 mod answers;
+mod callbacks;
 mod credentials;
+mod lookups;
 mod requests;
 
 use std::time::Duration;

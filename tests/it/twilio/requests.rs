@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use otpost::domain::request::RequestId;
 use otpost::provider::Provider;
 use otpost::provider::twilio::{Sender, TwilioSettings};
 
@@ -12,7 +13,7 @@ use crate::fake_twilio::{ACCOUNT_SID, Answer, FakeTwilio};
 #[tokio::test]
 async fn a_message_is_asked_for_with_exactly_the_fields_of_the_api() {
     let twilio = FakeTwilio::start();
-    let callback = "https://otp.example.co/webhooks/twilio/status?a=1&b=2";
+    let callback = "https://otp.example.co/webhooks/twilio/status?x=1&y=2#rc=5";
     let settings = TwilioSettings { status_callback: Some(callback.to_owned()), ..settings(&twilio) };
     let accepted = send(&settings).await.expect("accepted");
     assert_eq!(accepted.segments, Some(1));
@@ -26,11 +27,28 @@ async fn a_message_is_asked_for_with_exactly_the_fields_of_the_api() {
     let expected = [
         ("Body", "MeStore: Hola Ana & Co, tu codigo es 123456. +100% ñ"),
         ("From", SENDER),
-        ("StatusCallback", callback),
+        ("StatusCallback", "https://otp.example.co/webhooks/twilio/status?x=1&y=2&r=r-1&a=1#rc=5"),
         ("To", ALICE),
         ("ValidityPeriod", "600"),
     ];
     assert_eq!(form, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+}
+
+#[tokio::test]
+async fn every_try_of_every_request_has_a_callback_of_its_own() {
+    let twilio = FakeTwilio::start();
+    let callback = Some("https://otp.example.co/s".to_owned());
+    let adapter = adapter(&TwilioSettings { status_callback: callback, ..settings(&twilio) });
+    for (request, attempt, expected) in [
+        ("order/17?x=1&a=9#top", 1, "https://otp.example.co/s?r=order%2F17%3Fx%3D1%26a%3D9%23top&a=1"),
+        ("order", 12, "https://otp.example.co/s?r=order&a=12"),
+    ] {
+        let request = RequestId::parse(request).expect("an id");
+        let letter = Letter { request, attempt, ..Letter::to(ALICE) };
+        adapter.send(&letter.message()).await.expect("accepted");
+        let last = twilio.requests().pop().expect("just sent");
+        assert_eq!(last.field("StatusCallback"), Some(expected));
+    }
 }
 
 #[tokio::test]
@@ -81,6 +99,12 @@ async fn a_recipient_always_gets_the_same_of_several_senders() {
         twilio.requests().iter().map(|r| r.field("From").expect("a sender").to_owned()).collect();
     assert_eq!(from[..20], from[20..]);
     assert!(from.iter().any(|sender| *sender != from[0]), "all of them are used");
+    let adapter = adapter(&settings);
+    assert_eq!(adapter.senders(), 3);
+    for (sent, from) in twilio.requests().iter().zip(&from) {
+        let to = Letter::to(sent.field("To").expect("a recipient")).to;
+        assert_eq!(from, ["+15005550006", "+15005550016", "+15005550026"][adapter.sender(&to)]);
+    }
 }
 
 #[tokio::test]

@@ -106,6 +106,41 @@ async fn a_source_without_a_connection_can_be_cancelled_and_closed() {
 }
 
 #[tokio::test]
+async fn a_source_that_loses_its_connection_in_a_pause_connects_and_takes_nothing_until_it_is_resumed() {
+    in_world(async |world: &RabbitWorld| {
+        let (proxy, url) = proxied().await;
+        let source = RabbitSource::start(world.settings_at(&url, 4));
+        let mut connected = source.connected();
+        let mut source: Box<dyn RequestSource> = Box::new(source);
+        send_many(world, 2).await;
+        let held = next(&mut source).await;
+        source.pause().await;
+        proxy.cut();
+        until(&mut connected, false).await;
+        until(&mut connected, true).await;
+        assert!(held.is_lost());
+        let soon = std::time::Duration::from_millis(500);
+        assert!(tokio::time::timeout(soon, source.next()).await.is_err(), "it consumes during a pause");
+        until_waiting(world, 2).await;
+        assert!(*connected.borrow(), "a pause is deliberate: it is ready");
+        source.resume().await;
+        for _ in 0..2 {
+            let delivery = next(&mut source).await;
+            assert_eq!(delivery.properties.delivery_count, 1);
+            delivery.settle(Settlement::Ack);
+        }
+        source.pause().await;
+        proxy.refuse();
+        until(&mut connected, false).await;
+        source.resume().await;
+        proxy.resume();
+        send_many(world, 1).await;
+        next(&mut source).await.settle(Settlement::Ack);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_queue_that_was_deleted_is_declared_again() {
     in_world(async |world: &RabbitWorld| {
         let source = RabbitSource::start(world.settings(4));

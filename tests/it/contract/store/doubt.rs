@@ -132,7 +132,7 @@ async fn a_report_proves_that_a_message_was_accepted(store: &dyn TimedStore) {
     assert_eq!(mark(store, &request, Mark::Doubt(LEASE)).await, Marked::Held);
     store.track(&queued(36, &request)).await.expect("answers");
     assert_eq!(mark(store, &request, Mark::Doubt(LEASE)).await, Marked::Proven("SM9".to_owned()));
-    assert_eq!(mark(store, &request, Mark::Waiting(LEASE)).await, Marked::Held);
+    assert_eq!(mark(store, &request, Mark::Waiting { tried: true, due: LEASE }).await, Marked::Held);
     store.at(START.plus(LEASE));
     assert_eq!(granted(admit(store, &request.owned_by(2)).await).proof.as_deref(), Some("SM9"));
 }

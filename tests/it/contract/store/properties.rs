@@ -51,7 +51,7 @@ proptest! {
             store.set_time(now);
             let handling = request.owned_by(owner);
             let mark = match step {
-                0 => Mark::Waiting(LEASE),
+                0 => Mark::Waiting { tried: true, due: LEASE },
                 1 => Mark::Sending { attempt: 2, lease: LEASE },
                 2 => Mark::Doubt(LEASE),
                 3 => Mark::GivenBack { tried: passed > 9, due: Duration::from_secs(passed) },

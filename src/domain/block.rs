@@ -1,0 +1,79 @@
+//! What a refusal stops beyond the message that got it: a recipient for a day, an opt-out for good, a country for a while.
+//!
+//! Numbers: Twilio's error pages. 21610 is an opt-out; 60410 is Fraud Guard, which blocks a range for twelve hours.
+
+use std::time::Duration;
+
+use super::outcome::Scope;
+
+/// What is stopped, why and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// How much.
+    pub what: Stopped,
+    /// The provider's own error number.
+    pub code: u32,
+    /// For how long; until somebody takes it away, if not told.
+    pub lasts: Option<Duration>,
+}
+
+/// How much is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// The recipient.
+    Recipient,
+    /// Its country.
+    Country,
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const OPTED_OUT: u32 = 21610;
+const FRAUD_GUARD: u32 = 60410;
+
+/// What follows from a provider's refusal of a message.
+pub fn after_refusal(scope: Scope, code: Option<u32>) -> Option<Stop> {
+    let (what, lasts) = match (scope, code?) {
+        (Scope::Recipient, OPTED_OUT) => (Stopped::Recipient, None),
+        (Scope::Recipient, _) => (Stopped::Recipient, Some(24 * HOUR)),
+        (Scope::Country, FRAUD_GUARD) => (Stopped::Country, Some(12 * HOUR)),
+        (Scope::Country, _) => (Stopped::Country, Some(HOUR / 2)),
+        (Scope::Request | Scope::Sender | Scope::Account | Scope::Unrecognised, _) => return None,
+    };
+    Some(Stop { what, code: code?, lasts })
+}
+
+/// What follows from a report that a message did not arrive: an opt-out, or a number that no message reaches (30005
+/// unknown, 30006 a landline or unreachable).
+pub fn after_report(code: u32) -> Option<Stop> {
+    let lasts = match code {
+        OPTED_OUT => None,
+        30005 | 30006 => Some(24 * HOUR),
+        _ => return None,
+    };
+    Some(Stop { what: Stopped::Recipient, code, lasts })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_stops_as_much_as_it_concerns() {
+        let lasts = |scope, code| after_refusal(scope, code).map(|stop| (stop.what, stop.lasts));
+        assert_eq!(lasts(Scope::Recipient, Some(21610)), Some((Stopped::Recipient, None)));
+        assert_eq!(lasts(Scope::Recipient, Some(21614)), Some((Stopped::Recipient, Some(24 * HOUR))));
+        assert_eq!(lasts(Scope::Country, Some(21408)), Some((Stopped::Country, Some(HOUR / 2))));
+        assert_eq!(lasts(Scope::Country, Some(60410)), Some((Stopped::Country, Some(12 * HOUR))));
+        for scope in [Scope::Request, Scope::Sender, Scope::Account, Scope::Unrecognised] {
+            assert_eq!(lasts(scope, Some(1)), None);
+        }
+        assert_eq!(lasts(Scope::Recipient, None), None);
+    }
+
+    #[test]
+    fn a_report_stops_the_recipient_only_where_nothing_will_arrive() {
+        assert_eq!(after_report(21610).map(|stop| stop.lasts), Some(None));
+        assert_eq!(after_report(30005).map(|stop| stop.lasts), Some(Some(24 * HOUR)));
+        assert_eq!(after_report(30003), None);
+    }
+}

@@ -1,0 +1,242 @@
+//! A send in doubt: was it sent? The provider is asked, before anything is sent again.
+//!
+//! A report of the provider's own settles it. Else its list of messages is looked through: what is found there is ours
+//! if no other request has it, and only what was absent twice, when it must have been there, counts as not sent. Then it
+//! is sent once more, with the same code, and never a third time. Whoever gets no answer waits, until the deadline says
+//! that nobody can know.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Gateway;
+use super::admit::Case;
+use super::dispatch::Sending;
+use super::receive::{GiveBack, Turn, Until};
+use crate::domain::doubt::{ABSENT_APART, InDoubtPolicy, Seen, Wanted};
+use crate::domain::outcome::SendFailure;
+use crate::domain::time::{UnixMillis, millis};
+use crate::domain::trail::Event;
+use crate::provider::{Accepted, Candidate, LookupFault};
+use crate::store::{Grant, Mark, Marked};
+use crate::telemetry::events;
+use crate::text::RenderedSms;
+
+/// The wait between two looks: short at first, as a message that was made is soon to be seen.
+const LOOK_AGAIN_FIRST: Duration = Duration::from_secs(1);
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(10);
+/// A doubt is looked at again this often at least, so that it lives on while its handling does.
+const STEP_MAX: Duration = Duration::from_secs(15);
+/// Tries that may end in doubt before nothing is sent any more.
+const DOUBTS_MAX: u32 = 2;
+
+/// What is not known of a request's tries.
+pub(super) struct Doubt {
+    /// The last try is in doubt.
+    pub(super) is_open: bool,
+    /// Tries so far that ever were.
+    pub(super) count: u32,
+    /// When the first of them can have been made, by our clock.
+    from: UnixMillis,
+    /// When the last of them was over for sure.
+    over: Instant,
+    /// Messages that turned out to be other requests'.
+    others: Vec<String>,
+}
+
+impl Doubt {
+    /// One more try of which nobody knows: begun then, over for sure at that moment.
+    pub(super) fn add(&mut self, began: UnixMillis, over: Instant) {
+        if self.count == 0 {
+            self.from = began;
+        }
+        (self.is_open, self.count, self.over) = (true, self.count + 1, over);
+    }
+
+    /// The message that was found is another request's.
+    pub(super) fn rule_out(&mut self, message_id: String) {
+        self.others.push(message_id);
+    }
+}
+
+/// What came of looking.
+pub(super) enum Resolved {
+    /// It was sent.
+    Sent {
+        accepted: Accepted,
+        /// By looking, so that another request could have found the same.
+        found: bool,
+    },
+    /// It was not.
+    NotSent,
+    /// Nobody can say in time.
+    Unknown,
+}
+
+impl Gateway {
+    /// What earlier handlings left in doubt. If the store has forgotten them, only the time of the request is known.
+    pub(super) fn doubt_left(
+        &self,
+        case: &Case<'_>,
+        grant: &Grant,
+        granted: Instant,
+        is_open: bool,
+    ) -> Doubt {
+        let longest_ago = UnixMillis(grant.now.0.saturating_sub(millis(self.policy.code_life)));
+        let (from, started) = match (is_open, grant.doubts) {
+            (true, 0) => (case.request.requested_at.map_or(longest_ago, |at| at.max(longest_ago)), grant.now),
+            (true, 1) => (grant.started, grant.started),
+            (_, _) => (grant.admitted_at, grant.started),
+        };
+        let from_ago = millis(grant.now.since(from));
+        Doubt {
+            is_open,
+            count: grant.doubts.max(u32::from(is_open)),
+            from: UnixMillis(self.clock.now().0.saturating_sub(from_ago)),
+            over: granted + started.plus(self.lease()).since(grant.now),
+            others: Vec::new(),
+        }
+    }
+
+    /// Finds out whether a message was sent.
+    pub(super) async fn resolve(
+        &self,
+        turn: &Turn<'_>,
+        case: &Case<'_>,
+        sending: &mut Sending,
+        text: &RenderedSms,
+    ) -> Result<Resolved, GiveBack> {
+        let may_resend = sending.doubt.count < DOUBTS_MAX;
+        let mut absent_since: Option<Instant> = None;
+        let mut look_again = LOOK_AGAIN_FIRST;
+        loop {
+            match self.mark_doubt(turn, case, sending).await? {
+                Marked::Proven(message_id) if !sending.doubt.others.contains(&message_id) => {
+                    events::doubt_resolved(case.request.id.as_str(), "reported");
+                    let accepted = Accepted { message_id: Some(message_id), segments: None };
+                    return Ok(Resolved::Sent { accepted, found: false });
+                }
+                Marked::Lost => return Err(GiveBack::TakenOver),
+                Marked::Held | Marked::Proven(_) | Marked::Stale => {}
+            }
+            if self.policy.in_doubt == InDoubtPolicy::Resend && may_resend {
+                return Ok(Resolved::NotSent);
+            }
+            if sending.time_left().is_zero() {
+                events::doubt_resolved(case.request.id.as_str(), "unknown");
+                return Ok(Resolved::Unknown);
+            }
+            // While the provider fails everybody it is left alone.
+            let reachable = self.rest(turn, case, sending, STEP_MAX, self.gate.reachable()).await?;
+            if reachable.is_none() {
+                continue;
+            }
+            let begun = Instant::now();
+            let wait = match self.look(case, sending, text).await {
+                Ok(Some(found)) => {
+                    let accepted = Accepted { message_id: Some(found.message_id), segments: found.segments };
+                    self.note_look(sending, "found");
+                    events::doubt_resolved(case.request.id.as_str(), "found");
+                    return Ok(Resolved::Sent { accepted, found: true });
+                }
+                Ok(None) if begun < sending.doubt.over => {
+                    let wait = look_again.min(sending.doubt.over - begun);
+                    look_again = (look_again * 2).min(LOOK_AGAIN_MAX);
+                    wait
+                }
+                Ok(None) => {
+                    self.note_look(sending, "absent");
+                    match absent_since {
+                        Some(first) if begun >= first + ABSENT_APART => {
+                            let resend = may_resend && self.policy.in_doubt == InDoubtPolicy::Reconcile;
+                            let word = if resend { "absent" } else { "unknown" };
+                            events::doubt_resolved(case.request.id.as_str(), word);
+                            return Ok(if resend { Resolved::NotSent } else { Resolved::Unknown });
+                        }
+                        _ => *absent_since.get_or_insert(begun) + ABSENT_APART - begun,
+                    }
+                }
+                Err(LookupFault::Unanswered(_)) => {
+                    self.note_look(sending, "unanswered");
+                    look_again = (look_again * 2).min(LOOK_AGAIN_MAX);
+                    look_again
+                }
+                Err(LookupFault::Refused { .. } | LookupFault::NotFound) => {
+                    self.note_look(sending, "refused");
+                    events::doubt_resolved(case.request.id.as_str(), "unknown");
+                    return Ok(Resolved::Unknown);
+                }
+            };
+            self.rest(turn, case, sending, wait, std::future::pending::<()>()).await?;
+        }
+    }
+
+    /// Looks through the provider's messages once.
+    async fn look(
+        &self,
+        case: &Case<'_>,
+        sending: &Sending,
+        text: &RenderedSms,
+    ) -> Result<Option<Candidate>, LookupFault> {
+        let doubt = &sending.doubt;
+        let until_over = doubt.over.saturating_duration_since(Instant::now());
+        let since_over = Instant::now().saturating_duration_since(doubt.over);
+        let now = self.clock.now().plus(until_over);
+        let wanted = Wanted {
+            from: doubt.from,
+            to: UnixMillis(now.0.saturating_sub(millis(since_over))),
+            text: text.expose(),
+            code: sending.code.expose(),
+        };
+        let fence = self.policy.provider_timeout + Duration::from_secs(2);
+        let asked = tokio::time::timeout(fence, self.provider.find(&case.to, wanted.earliest())).await;
+        let answer = asked.unwrap_or_else(|_| Err(LookupFault::Unanswered("no answer in time".to_owned())));
+        events::looked_up(self.provider.name(), case.request.id.as_str(), answer.as_ref().err());
+        if let Err(LookupFault::Unanswered(detail)) = &answer {
+            let failure = SendFailure::Unreachable { detail: detail.clone() };
+            self.gate.learn(case.recipient, Some(&failure), Duration::ZERO);
+        }
+        let ours = |seen: &Candidate| {
+            !doubt.others.contains(&seen.message_id)
+                && wanted.is(&Seen { created: seen.created, text: seen.text.as_deref() })
+        };
+        Ok(answer?.into_iter().filter(ours).min_by_key(|seen| seen.created))
+    }
+
+    async fn mark_doubt(
+        &self,
+        turn: &Turn<'_>,
+        case: &Case<'_>,
+        sending: &mut Sending,
+    ) -> Result<Marked, GiveBack> {
+        let handling = case.handling(turn);
+        let mark = Mark::Doubt(STEP_MAX + self.lease());
+        let notes = Some(&sending.notes);
+        let marked = turn.asked("mark", Until::Stop, || self.store.mark(&handling, mark, notes)).await;
+        if let Err(reason) = marked {
+            self.give_back_noted(turn, case, sending, Duration::ZERO, reason).await;
+        }
+        marked
+    }
+
+    /// Waits in doubt; a stop leaves the doubt to another handling.
+    async fn rest<T>(
+        &self,
+        turn: &Turn<'_>,
+        case: &Case<'_>,
+        sending: &mut Sending,
+        at_most: Duration,
+        what: impl Future<Output = T>,
+    ) -> Result<Option<T>, GiveBack> {
+        let at_most = at_most.min(sending.time_left());
+        let waited = turn.wait(what, at_most, Until::Stop).await;
+        if let Err(reason) = waited {
+            self.give_back_noted(turn, case, sending, Duration::ZERO, reason).await;
+        }
+        waited
+    }
+
+    fn note_look(&self, sending: &mut Sending, answer: &str) {
+        sending.notes.add(self.clock.now(), Event::LookedUp(answer.to_owned()));
+    }
+}

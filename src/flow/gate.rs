@@ -1,0 +1,358 @@
+//! What stands between a message and the provider: the kill switch, the breaker, the pace of each sender, and how many
+//! messages are under way at once.
+//!
+//! While the gate is shut nothing is taken from the queue, and what is in flight is held: not failed, not counted as
+//! tried. Everything is decided in [`crate::domain`]; here is who waits for it.
+
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use governor::clock::Clock as GovernorClock;
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use crate::domain::breaker::{Breaker, BreakerState};
+use crate::domain::outcome::SendFailure;
+use crate::domain::recipient::Digest16;
+use crate::domain::window::{Load, Window};
+use crate::store::Pulse;
+use crate::telemetry::events;
+
+/// Without a word from the store for this long nobody knows whether the kill switch is on.
+const HEARD_WITHIN: Duration = Duration::from_millis(750);
+/// A worker whose last message is no older than this takes part in the senders' pace.
+const BUSY_FOR: Duration = Duration::from_secs(1);
+
+/// The way to the provider, shared by everything in flight.
+pub struct Gate {
+    state: Mutex<State>,
+    /// What holds messages back, if anything does.
+    shut: watch::Sender<Option<Shut>>,
+    paused: watch::Sender<bool>,
+    breaker: watch::Sender<BreakerState>,
+    /// There may be a place, or another share of the pace.
+    moved: Notify,
+    /// Messages a second of one sender over all workers, if that is bounded.
+    pace: Option<f64>,
+    started: Instant,
+}
+
+/// Why nothing is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shut {
+    /// Somebody turned the kill switch on.
+    KillSwitch,
+    /// The store is silent, so nobody knows whether somebody did.
+    StoreSilent,
+    /// The provider fails everybody.
+    Breaker,
+}
+
+impl Shut {
+    /// The word of logs, metrics and notes.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Shut::KillSwitch => "kill_switch",
+            Shut::StoreSilent => "store_silent",
+            Shut::Breaker => "breaker",
+        }
+    }
+}
+
+struct State {
+    breaker: Breaker,
+    window: Window,
+    under_way: usize,
+    stopped: bool,
+    /// When the store last told of the kill switch; nothing if nobody asks it.
+    heard: Option<Instant>,
+    silent: bool,
+    /// One for each sender.
+    limiters: Vec<Limiter>,
+    share: Share,
+    wanted: Option<Instant>,
+}
+
+/// This worker's part of the senders' pace.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Share {
+    /// It has nothing to send, or the store has not counted it yet.
+    None,
+    /// It was counted. The others learn of it within one pulse, so it begins with the next.
+    Counted,
+    /// One of so many.
+    Of(u32),
+}
+
+type Limiter = RateLimiter<NotKeyed, InMemoryState, TokioTime, NoOpMiddleware<Nanos>>;
+
+/// What a message gets at the gate.
+enum Entry {
+    In,
+    Wait,
+    WaitFor(Duration),
+}
+
+impl Gate {
+    /// A gate that lets at most `window_max` messages be under way, and `pace` a second of each of the `senders`.
+    pub fn new(window_max: usize, senders: usize, pace: Option<f64>) -> Gate {
+        let state = State {
+            breaker: Breaker::default(),
+            window: Window::new(window_max),
+            under_way: 0,
+            stopped: false,
+            heard: None,
+            silent: false,
+            limiters: Vec::with_capacity(senders),
+            share: Share::None,
+            wanted: None,
+        };
+        let gate = Gate {
+            state: Mutex::new(state),
+            shut: watch::Sender::new(None),
+            paused: watch::Sender::new(false),
+            breaker: watch::Sender::new(BreakerState::Closed),
+            moved: Notify::new(),
+            pace,
+            started: Instant::now(),
+        };
+        gate.share_pace(&mut gate.lock(), senders, 1);
+        gate
+    }
+
+    /// Whether anything holds messages back, as it changes.
+    pub fn paused(&self) -> watch::Receiver<bool> {
+        self.paused.subscribe()
+    }
+
+    /// What holds messages back now.
+    pub(super) fn shut(&self) -> Option<Shut> {
+        *self.shut.borrow()
+    }
+
+    /// Waits until nothing holds messages back.
+    pub(super) async fn opened(&self) {
+        self.until(|shut| shut.is_none()).await;
+    }
+
+    /// Waits until the provider may be asked something, though no message may go.
+    pub(super) async fn reachable(&self) {
+        self.until(|shut| shut != Some(Shut::Breaker)).await;
+    }
+
+    /// Waits until the provider fails everybody.
+    pub(super) async fn broken(&self) {
+        self.breaker_is(|state| matches!(state, BreakerState::Open(_))).await;
+    }
+
+    /// Waits until it is known whether the provider is well again.
+    pub(super) async fn decided(&self) {
+        self.breaker_is(|state| !matches!(state, BreakerState::Trial(_))).await;
+    }
+
+    /// True while the provider fails everybody.
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(*self.breaker.borrow(), BreakerState::Open(_))
+    }
+
+    async fn breaker_is(&self, is: impl Fn(BreakerState) -> bool) {
+        let mut state = self.breaker.subscribe();
+        state.wait_for(|state| is(*state)).await.expect("the gate holds the sender");
+    }
+
+    async fn until(&self, is: impl Fn(Option<Shut>) -> bool) {
+        let mut shut = self.shut.subscribe();
+        shut.wait_for(|shut| is(*shut)).await.expect("the gate holds the sender");
+    }
+
+    /// Lets a message through at once, or not at all.
+    pub(super) fn try_enter(&self, sender: usize) -> Option<Pass<'_>> {
+        match self.enter_now(sender) {
+            Entry::In => Some(Pass { gate: self }),
+            Entry::Wait | Entry::WaitFor(_) => None,
+        }
+    }
+
+    /// Lets a message through when there is a place for it and the sender's pace allows; nothing if the gate shuts.
+    pub(super) async fn enter(&self, sender: usize) -> Option<Pass<'_>> {
+        loop {
+            let mut moved = std::pin::pin!(self.moved.notified());
+            moved.as_mut().enable();
+            if self.shut().is_some() {
+                return None;
+            }
+            match self.enter_now(sender) {
+                Entry::In => return Some(Pass { gate: self }),
+                Entry::Wait => moved.await,
+                Entry::WaitFor(wait) => {
+                    tokio::select! {
+                        () = moved => {}
+                        () = tokio::time::sleep(wait) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn enter_now(&self, sender: usize) -> Entry {
+        let mut state = self.lock();
+        state.wanted = Some(Instant::now());
+        let places = match state.breaker.state() {
+            BreakerState::Closed => state.window.size(),
+            BreakerState::Trial(_) => 1,
+            BreakerState::Open(_) => 0,
+        };
+        if state.under_way >= places || self.shut().is_some() {
+            return Entry::Wait;
+        }
+        if self.pace.is_some() {
+            if !matches!(state.share, Share::Of(_)) {
+                return Entry::Wait;
+            }
+            let limiter = &state.limiters[sender % state.limiters.len()];
+            if let Err(not_until) = limiter.check() {
+                return Entry::WaitFor(not_until.wait_time_from(TokioTime(self.started).now()));
+            }
+        }
+        state.under_way += 1;
+        Entry::In
+    }
+
+    /// Learns from the provider's answer to a message.
+    pub(super) fn learn(&self, recipient: Digest16, failure: Option<&SendFailure>, took: Duration) {
+        let load = match failure {
+            None | Some(SendFailure::Rejected { .. }) => Load::Answered(took),
+            Some(SendFailure::Throttled { .. }) => Load::Throttled,
+            Some(SendFailure::Unreachable { .. } | SendFailure::InDoubt { .. }) => Load::Unknown,
+        };
+        self.change(|state, now| {
+            state.breaker.learn(recipient, failure);
+            state.window.learn(now, load);
+        });
+    }
+
+    /// The provider answered a probe well.
+    pub(super) fn probed(&self) {
+        self.change(|state, _| state.breaker.probed());
+    }
+
+    /// True if this worker takes its share of the senders' pace.
+    pub(super) fn is_busy(&self) -> bool {
+        self.lock().wanted.is_some_and(|at| at.elapsed() < BUSY_FOR)
+    }
+
+    /// The store told what concerns all workers.
+    pub(super) fn heard(&self, pulse: Pulse) {
+        let mut state = self.lock();
+        let busy = pulse.busy > 0 && state.wanted.is_some_and(|at| at.elapsed() < BUSY_FOR);
+        let share = match (busy, state.share) {
+            (false, _) => Share::None,
+            (true, Share::None) => Share::Counted,
+            (true, Share::Counted | Share::Of(_)) => Share::Of(pulse.busy),
+        };
+        if let Share::Of(workers) = share
+            && share != state.share
+        {
+            let senders = state.limiters.len();
+            self.share_pace(&mut state, senders, workers);
+        }
+        state.share = share;
+        drop(state);
+        self.moved.notify_waiters();
+        self.change(|state, _| {
+            state.stopped = pulse.stopped;
+            state.heard = Some(Instant::now());
+            state.silent = false;
+        });
+    }
+
+    /// The store did not tell.
+    pub(super) fn not_heard(&self) {
+        self.change(|state, _| {
+            state.silent = state.heard.is_none_or(|at| at.elapsed() >= HEARD_WITHIN);
+        });
+    }
+
+    fn share_pace(&self, state: &mut State, senders: usize, workers: u32) {
+        let Some(pace) = self.pace else { return };
+        let period = Duration::from_secs_f64(f64::from(workers) / pace);
+        let quota = Quota::with_period(period).expect("a pace is more than nothing");
+        let limiter = || {
+            let limiter = RateLimiter::direct_with_clock(quota, TokioTime(self.started));
+            // The first message waits its turn too: another worker's may just have gone.
+            let _ = limiter.check();
+            limiter
+        };
+        state.limiters = (0..senders.max(1)).map(|_| limiter()).collect();
+    }
+
+    fn leave(&self) {
+        self.change(|state, _| state.under_way -= 1);
+    }
+
+    fn change(&self, act: impl FnOnce(&mut State, Duration)) {
+        let (shut, breaker, places) = {
+            let mut state = self.lock();
+            act(&mut state, self.started.elapsed());
+            let open = matches!(state.breaker.state(), BreakerState::Open(_));
+            let shut = match (open, state.stopped, state.silent) {
+                (true, _, _) => Some(Shut::Breaker),
+                (_, true, _) => Some(Shut::KillSwitch),
+                (_, _, true) => Some(Shut::StoreSilent),
+                (false, false, false) => None,
+            };
+            (shut, state.breaker.state(), state.window.size().saturating_sub(state.under_way))
+        };
+        if set(&self.shut, shut) {
+            events::gate_changed(shut.map(Shut::as_str));
+            set(&self.paused, shut.is_some());
+            self.moved.notify_waiters();
+        }
+        if set(&self.breaker, breaker) {
+            self.moved.notify_waiters();
+        }
+        if places > 0 {
+            self.moved.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while it holds the lock")
+    }
+}
+
+/// Says what is so now, if it was not so before.
+fn set<T: PartialEq>(told: &watch::Sender<T>, now: T) -> bool {
+    told.send_if_modified(|known| {
+        let changed = *known != now;
+        *known = now;
+        changed
+    })
+}
+
+/// One message's leave to be under way.
+pub(super) struct Pass<'a> {
+    gate: &'a Gate,
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        self.gate.leave();
+    }
+}
+
+/// Tokio's time as the limiter reads it, so that a test's pause holds for it too.
+#[derive(Clone, Debug)]
+struct TokioTime(Instant);
+
+impl GovernorClock for TokioTime {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        self.0.elapsed().into()
+    }
+}

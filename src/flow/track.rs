@@ -1,0 +1,180 @@
+//! The third entrance: what the provider says became of a message, by itself or when asked.
+//!
+//! A final word is published as `delivered` or `undelivered`, once, and counts as told when the broker has confirmed it.
+//! Reports come late, twice and out of order; the store merges them, and what says no more than is known is dropped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::settle::stop_to_block;
+use crate::broker::{Outgoing, PublishError, Publisher, Target};
+use crate::clock::Clock;
+use crate::domain::block;
+use crate::domain::outcome::{DeliveryEvent, DeliveryWord, ErrorCode, OutcomeError};
+use crate::domain::phone::PhoneNumber;
+use crate::domain::receipt::DeliveryStatus;
+use crate::domain::recipient::{Channel, Digest16, RecipientKeyring};
+use crate::domain::request::RequestId;
+use crate::provider::{Fetched, LookupFault, Provider, Report};
+use crate::store::{Awaited, Store, StoreError, Track, Tracked};
+use crate::telemetry::events;
+
+/// Messages asked about in one go.
+const ASKED_AT_ONCE: u32 = 20;
+
+/// Follows messages to their end.
+pub struct Tracker {
+    /// What all workers share.
+    pub store: Arc<dyn Store>,
+    /// Where events go.
+    pub publisher: Arc<dyn Publisher>,
+    /// What recipients are called in the store.
+    pub recipients: Arc<RecipientKeyring>,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+/// A report could not be dealt with: it is to come again.
+#[derive(Debug, thiserror::Error)]
+pub enum TrackError {
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The broker did not confirm the event.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
+
+/// What became of a message, and whose it is.
+struct Word<'a> {
+    provider: &'static str,
+    recipient: Digest16,
+    request: &'a RequestId,
+    message_id: &'a str,
+    to: Option<&'a PhoneNumber>,
+    status: DeliveryStatus,
+    code: Option<u32>,
+}
+
+impl Tracker {
+    /// Takes a report of a provider. `Ok` means that it need not come again.
+    pub async fn report(&self, provider: &'static str, report: &Report) -> Result<(), TrackError> {
+        self.take(&Word {
+            provider,
+            recipient: self.recipients.address(Channel::Sms, report.to.e164()),
+            request: &report.request,
+            message_id: &report.message_id,
+            to: Some(&report.to),
+            status: report.status,
+            code: report.code,
+        })
+        .await
+    }
+
+    /// Asks the provider about messages whose report is overdue. Answers how many it was asked about.
+    pub async fn sweep(&self, provider: &dyn Provider, wait_max: Duration) -> Result<usize, TrackError> {
+        let overdue = self.store.overdue(wait_max, ASKED_AT_ONCE).await?;
+        for awaited in &overdue {
+            if awaited.lapsed {
+                events::receipt_lapsed(awaited.request.as_str());
+                continue;
+            }
+            match provider.fetch(&awaited.message_id).await {
+                Ok(fetched) => self.fetched(provider.name(), awaited, &fetched).await?,
+                Err(LookupFault::NotFound) => {}
+                // Where one is not answered the next one is not either; each comes again.
+                Err(fault) => {
+                    events::looked_up(provider.name(), awaited.request.as_str(), Some(&fault));
+                    break;
+                }
+            }
+        }
+        Ok(overdue.len())
+    }
+
+    async fn fetched(
+        &self,
+        provider: &'static str,
+        awaited: &Awaited,
+        fetched: &Fetched,
+    ) -> Result<(), TrackError> {
+        self.take(&Word {
+            provider,
+            recipient: awaited.recipient,
+            request: &awaited.request,
+            message_id: &awaited.message_id,
+            to: fetched.to.as_ref(),
+            status: fetched.status,
+            code: fetched.code,
+        })
+        .await
+    }
+
+    async fn take(&self, word: &Word<'_>) -> Result<(), TrackError> {
+        let country =
+            word.to.and_then(PhoneNumber::region).map(|region| region.to_string()).unwrap_or_default();
+        let stop = word.code.filter(|_| word.status.is_final()).and_then(block::after_report);
+        let mut track = Track {
+            recipient: word.recipient,
+            request: word.request,
+            message_id: word.message_id,
+            status: word.status,
+            code: word.code,
+            told: false,
+            block: stop.map(|stop| stop_to_block(stop, &country)),
+        };
+        let tracked = self.store.track(&track).await?;
+        events::receipt_taken(word.request.as_str(), word.status.as_str(), word.code, tracked_word(&tracked));
+        if let Tracked::News { purpose, correlation_id } = tracked {
+            self.publish(word, &purpose, correlation_id.as_deref()).await?;
+            (track.told, track.block) = (true, None);
+            self.store.track(&track).await?;
+        }
+        Ok(())
+    }
+
+    async fn publish(
+        &self,
+        word: &Word<'_>,
+        purpose: &str,
+        correlation_id: Option<&str>,
+    ) -> Result<(), PublishError> {
+        let to = word.to.map_or_else(|| super::admit::UNREADABLE.to_owned(), PhoneNumber::to_string);
+        let delivered = word.status.is_delivered();
+        let status = if delivered { DeliveryWord::Delivered } else { DeliveryWord::Undelivered };
+        let error =
+            OutcomeError { provider_code: word.code, ..OutcomeError::of(ErrorCode::ProviderRejected) };
+        let at = self.clock.now();
+        let event = DeliveryEvent {
+            request_id: word.request.as_str(),
+            channel: Channel::Sms,
+            purpose,
+            to: &to,
+            status,
+            at,
+            provider: word.provider,
+            provider_message_id: word.message_id,
+            error: (!delivered).then_some((&error).into()),
+        };
+        let body = serde_json::to_vec(&event).expect("an event is plain data");
+        let message = Outgoing {
+            target: Target::Results {
+                routing_key: if delivered { "sms.delivered" } else { "sms.undelivered" },
+            },
+            body: &body,
+            message_id: &format!("{}:{}", word.request, status.as_str()),
+            correlation_id: Some(correlation_id.unwrap_or(word.request.as_str())),
+            at,
+            traceparent: None,
+        };
+        self.publisher.publish(message).await
+    }
+}
+
+fn tracked_word(tracked: &Tracked) -> &'static str {
+    match tracked {
+        Tracked::News { .. } => "news",
+        Tracked::Known => "known",
+        Tracked::NoRequest => "no_request",
+    }
+}

@@ -1,0 +1,90 @@
+//! What becomes of a simulated message, by the last four digits of its recipient.
+//!
+//! `docs/simulation.md` has the same table for users.
+
+use std::time::Duration;
+
+use crate::domain::outcome::{Scope, SendFailure};
+use crate::domain::phone::PhoneNumber;
+use crate::domain::receipt::DeliveryStatus;
+
+/// The numbers whose last four digits choose a script.
+const SCRIPTED: &str = "+57300555";
+
+/// A part of a second life: how long after the send, and what is reported then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    pub(super) after: Duration,
+    pub(super) status: DeliveryStatus,
+    pub(super) code: Option<u32>,
+}
+
+/// What one try to send comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// What the caller is told, if not that the message is accepted.
+    pub(super) failure: Option<SendFailure>,
+    /// Whether the message is sent, whatever the caller is told, and what is reported of it.
+    pub(super) sent: Option<&'static [Step]>,
+}
+
+const fn step(seconds: u64, status: DeliveryStatus) -> Step {
+    Step { after: Duration::from_secs(seconds), status, code: None }
+}
+
+const fn undelivered(code: u32) -> [Step; 1] {
+    [Step { code: Some(code), ..step(1, DeliveryStatus::Undelivered) }]
+}
+
+const DELIVERED: &[Step] = &[step(1, DeliveryStatus::Delivered)];
+const DELIVERED_AFTER_HALF_A_MINUTE: &[Step] = &[step(30, DeliveryStatus::Delivered)];
+const DELIVERED_LATE: &[Step] = &[step(60, DeliveryStatus::Delivered)];
+const OUT_OF_ORDER: &[Step] = &[
+    step(1, DeliveryStatus::Delivered),
+    step(2, DeliveryStatus::Sent),
+    step(3, DeliveryStatus::Queued),
+    step(4, DeliveryStatus::Delivered),
+];
+const UNREACHABLE_PHONE: &[Step] = &undelivered(30003);
+const UNKNOWN_PHONE: &[Step] = &undelivered(30005);
+const FILTERED: &[Step] = &undelivered(30007);
+
+/// What the try with this number, from 1, comes to.
+pub(super) fn plan(to: &PhoneNumber, nth: u32) -> Plan {
+    let accepted = |steps| Plan { failure: None, sent: Some(steps) };
+    let failed = |failure| Plan { failure: Some(failure), sent: None };
+    let rejected = |code, scope| failed(SendFailure::Rejected { code: Some(code), scope });
+    match scripted(to).unwrap_or_default() {
+        "0001" => accepted(DELIVERED_LATE),
+        "0002" => accepted(OUT_OF_ORDER),
+        "0408" => Plan { failure: Some(timed_out()), sent: Some(DELIVERED_AFTER_HALF_A_MINUTE) },
+        "0429" if nth <= 2 => failed(throttled()),
+        "0503" if nth <= 2 => failed(unreachable()),
+        "0504" if nth <= 1 => failed(timed_out()),
+        "0505" => failed(timed_out()),
+        "1408" => rejected(21408, Scope::Country),
+        "1610" => rejected(21610, Scope::Recipient),
+        "1614" => rejected(21614, Scope::Recipient),
+        "3003" => accepted(UNREACHABLE_PHONE),
+        "3005" => accepted(UNKNOWN_PHONE),
+        "3007" => accepted(FILTERED),
+        _ => accepted(DELIVERED),
+    }
+}
+
+/// The last four digits of a number that has a script.
+pub(super) fn scripted(to: &PhoneNumber) -> Option<&str> {
+    to.e164().strip_prefix(SCRIPTED)
+}
+
+fn throttled() -> SendFailure {
+    SendFailure::Throttled { code: Some(20429), retry_after: Some(Duration::from_secs(2)) }
+}
+
+fn unreachable() -> SendFailure {
+    SendFailure::Unreachable { detail: "no connection (simulated)".to_owned() }
+}
+
+fn timed_out() -> SendFailure {
+    SendFailure::InDoubt { detail: "timed out before the answer (simulated)".to_owned() }
+}

@@ -1,0 +1,229 @@
+//! A send whose answer was lost: looked up first, made once more at most, with the same code.
+
+use std::time::Duration;
+
+use otpost::broker::Properties;
+use otpost::domain::doubt::InDoubtPolicy;
+use otpost::domain::outcome::SendFailure;
+use otpost::domain::receipt::DeliveryStatus;
+use otpost::provider::Report;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use crate::harness::{ALICE, BOB, Embedded, Options, PROVIDER_TIMEOUT, World, number, request, with};
+use crate::scripted::{Look, Script};
+
+fn lost() -> SendFailure {
+    SendFailure::InDoubt { detail: "timed out".to_owned() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_whose_answer_was_lost_is_found_and_not_sent_again() {
+    let mut gateway = Embedded::start();
+    gateway.world.provider.will([Script::AcceptUnheard]);
+    let started = Instant::now();
+    let ended = gateway.request("r1", ALICE).await;
+    ended.expect_sent().expect_replayed(false);
+    assert_eq!(ended.body["provider_message_id"], format!("SM{:032x}", 1));
+    assert_eq!((ended.body["attempts"].as_u64(), gateway.posted().len()), (Some(1), 1));
+    assert!(started.elapsed() < Duration::from_secs(1), "what is there is found at once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_absent_twice_is_sent_once_more_with_the_same_code() {
+    let mut gateway = Embedded::start();
+    gateway.world.provider.answer([lost()]);
+    let ended = gateway.request("r1", ALICE).await;
+    ended.expect_sent();
+    assert_eq!(ended.body["attempts"], 2);
+    let posted = gateway.posted();
+    assert_eq!((posted.len(), &posted[0].code), (2, &posted[1].code));
+    let looked = gateway.world.provider.looked();
+    let [.., first, second] = looked.as_slice() else { panic!("it was looked for twice") };
+    assert!(*first - posted[0].at >= PROVIDER_TIMEOUT, "before that it may still be on its way");
+    assert!(*second - *first >= Duration::from_secs(10));
+    assert!(posted[1].at >= *second);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_in_doubt_twice_is_never_sent_a_third_time() {
+    let mut gateway = Embedded::start();
+    gateway.world.provider.otherwise(Script::Fail(lost()));
+    let ended = gateway.request("r1", ALICE).await;
+    ended.expect("unknown", Some("in_doubt"));
+    assert_eq!((ended.body["attempts"].as_u64(), gateway.posted().len()), (Some(2), 2));
+    gateway.request("r1", ALICE).await.expect("unknown", Some("in_doubt")).expect_replayed(true);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_second_of_two_doubts_is_looked_up_as_well() {
+    let mut gateway = Embedded::start();
+    gateway.world.provider.will([Script::Fail(lost()), Script::AcceptUnheard]);
+    let ended = gateway.request("r1", ALICE).await;
+    ended.expect_sent();
+    assert_eq!(ended.body["provider_message_id"], format!("SM{:032x}", 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_lags_does_not_cause_a_second_message() {
+    let mut gateway = Embedded::start();
+    gateway.world.provider.will([Script::AcceptUnheard]);
+    // As often as it is looked at before the answer must have come, and once after.
+    gateway.world.provider.shows([Look::Hide; 5]);
+    gateway.request("r1", ALICE).await.expect_sent();
+    assert_eq!(gateway.posted().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_an_answer_to_the_question_nothing_is_sent_again() {
+    let mut gateway = Embedded::start();
+    gateway.world.provider.will([Script::AcceptUnheard]);
+    gateway.world.provider.shows_otherwise(Look::Unanswered);
+    let started = Instant::now();
+    gateway.request("r1", ALICE).await.expect("unknown", Some("in_doubt"));
+    assert_eq!(gateway.posted().len(), 1);
+    assert!(started.elapsed() >= Duration::from_secs(500), "it was asked until the deadline");
+    assert!(gateway.world.provider.looked().len() < 100, "{}", gateway.world.provider.looked().len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_that_may_not_read_end_a_doubt_as_unknown() {
+    let mut gateway = Embedded::start();
+    gateway.world.provider.answer([lost()]);
+    gateway.world.provider.shows_otherwise(Look::Refused);
+    gateway.request("r1", ALICE).await.expect("unknown", Some("in_doubt"));
+    assert_eq!((gateway.posted().len(), gateway.world.provider.looked().len()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_may_forbid_or_hasten_the_second_message() {
+    let never = Options { in_doubt: InDoubtPolicy::NeverResend, ..Options::default() };
+    let mut gateway = Embedded::with(never);
+    gateway.world.provider.will([Script::Fail(lost()), Script::AcceptUnheard]);
+    gateway.request("r1", ALICE).await.expect("unknown", Some("in_doubt"));
+    gateway.request("r2", BOB).await.expect_sent();
+    assert_eq!(gateway.posted().len(), 2);
+
+    let mut gateway = Embedded::with(Options { in_doubt: InDoubtPolicy::Resend, ..Options::default() });
+    gateway.world.provider.will([Script::AcceptUnheard]);
+    let started = Instant::now();
+    gateway.request("r1", ALICE).await.expect_sent();
+    assert_eq!((gateway.posted().len(), gateway.world.provider.looked().len()), (2, 0));
+    assert!(started.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_dies_between_the_answer_and_the_record_leaves_one_message_that_is_found() {
+    let world = World::new();
+    let dying = Embedded::in_world(world.clone(), Options::default());
+    world.provider.will([Script::AcceptAndHang]);
+    dying.publish(&request("r1", ALICE));
+    world.provider.until_posted(1).await;
+    dying.crash().await;
+
+    let mut survivor = Embedded::in_world(world, Options::default());
+    let ended = survivor.result().await;
+    ended.expect_sent();
+    assert_eq!(ended.body["provider_message_id"], format!("SM{:032x}", 1));
+    assert_eq!(survivor.posted().len(), 1);
+    survivor.request("r1", ALICE).await.expect_sent().expect_replayed(true);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_dies_before_the_message_was_made_leaves_it_to_another() {
+    let world = World::new();
+    let dying = Embedded::in_world(world.clone(), Options::default());
+    world.provider.close_gate();
+    dying.publish(&request("r1", ALICE));
+    world.provider.until_posted(1).await;
+    dying.crash().await;
+    world.provider.open_gate(10);
+
+    let mut survivor = Embedded::in_world(world, Options::default());
+    survivor.result().await.expect_sent();
+    let posted = survivor.posted();
+    assert_eq!((posted.len(), posted[1].made, &posted[0].code), (2, true, &posted[1].code));
+    assert!(survivor.world.provider.looked().len() >= 2, "not blindly");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_doubt_survives_the_worker_that_had_it() {
+    let world = World::new();
+    let stopping = Embedded::in_world(world.clone(), Options::default());
+    world.provider.answer([lost()]);
+    stopping.publish(&request("r1", ALICE));
+    world.provider.until_posted(1).await;
+    sleep(Duration::from_secs(3)).await;
+    let started = Instant::now();
+    assert_eq!(stopping.stop().await, 0, "a doubt is given back, not waited for");
+    assert!(started.elapsed() < Duration::from_secs(1));
+
+    let mut next = Embedded::in_world(world.clone(), Options::default());
+    next.result().await.expect_sent();
+    let posted = next.posted();
+    assert_eq!(posted.len(), 2);
+    assert!(posted[1].at - posted[0].at >= PROVIDER_TIMEOUT + Duration::from_secs(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_of_the_provider_settles_a_doubt() {
+    let mut gateway = Embedded::start();
+    gateway.world.provider.will([Script::AcceptUnheard]);
+    gateway.world.provider.shows_otherwise(Look::Unanswered);
+    gateway.publish(&request("r1", ALICE));
+    gateway.world.provider.until_posted(1).await;
+    sleep(Duration::from_secs(1)).await;
+    let report = Report {
+        request: otpost::domain::request::RequestId::parse("r1").expect("valid"),
+        attempt: 1,
+        to: number(ALICE),
+        message_id: "SM-reported".to_owned(),
+        status: DeliveryStatus::Queued,
+        code: None,
+    };
+    gateway.tracker.report("scripted", &report).await.expect("taken");
+    let ended = gateway.result().await;
+    ended.expect_sent();
+    assert_eq!(ended.body["provider_message_id"], "SM-reported");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_requests_to_one_number_do_not_claim_the_same_message() {
+    let mut gateway = Embedded::start();
+    gateway.world.provider.will([Script::AcceptUnheard, Script::Fail(lost())]);
+    gateway.publish(&request("r1", ALICE));
+    gateway.publish(&request("r2", ALICE));
+    let mut found = Vec::new();
+    for _ in 0..2 {
+        let ended = gateway.result().await;
+        ended.expect_sent();
+        found.push(ended.body["provider_message_id"].clone());
+    }
+    assert_ne!(found[0], found[1]);
+    let posted = gateway.world.provider.made();
+    assert_eq!(posted.len(), 2, "one of the two was not made the first time");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_forgetful_store_does_not_know_is_looked_up_before_it_is_sent() {
+    let mut gateway = Embedded::start();
+    let known = gateway.world.clock.now().to_string();
+    gateway.publish(&with("r1", ALICE, json!({ "requested_at": known })));
+    gateway.result().await.expect_sent();
+    gateway.world.store.inner.forget_requests();
+    gateway.world.store.inner.set_forgetful(true);
+    let redelivered = Properties { delivery_count: 1, redelivered: true, ..Properties::default() };
+    gateway.publish_with(&with("r1", ALICE, json!({ "requested_at": known })), redelivered);
+    let ended = gateway.result().await;
+    ended.expect_sent();
+    assert_eq!(ended.body["provider_message_id"], format!("SM{:032x}", 1));
+    assert_eq!(gateway.posted().len(), 1);
+
+    // What was never handed out before cannot have been sent, and one that was not sent is sent.
+    gateway.request("r2", BOB).await.expect_sent();
+    let looked = gateway.world.provider.looked().len();
+    gateway.publish_with(&request("r3", BOB), Properties { redelivered: true, ..Properties::default() });
+    gateway.result().await.expect_sent();
+    assert_eq!(gateway.posted().len(), 3);
+    assert!(gateway.world.provider.looked().len() > looked);
+}

@@ -1,0 +1,200 @@
+//! What holds messages back: the kill switch, a provider that fails everybody, and the pace.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use otpost::domain::outcome::{Scope, SendFailure};
+use otpost::store::Store as _;
+use tokio::time::{Instant, sleep};
+
+use crate::harness::{ALICE, BOB, Embedded, Options, World, request};
+use crate::scripted::{Look, Script};
+
+fn tended() -> Options {
+    Options { tended: true, ..Options::default() }
+}
+
+fn person(n: usize) -> String {
+    format!("+5730012{n:05}")
+}
+
+fn refused(code: u32, scope: Scope) -> SendFailure {
+    SendFailure::Rejected { code: Some(code), scope }
+}
+
+fn unreachable() -> SendFailure {
+    SendFailure::Unreachable { detail: "refused".to_owned() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_kill_switch_stops_all_workers_within_a_second_and_loses_nothing() {
+    let world = World::new();
+    let mut workers: Vec<_> = (0..3).map(|_| Embedded::in_world(world.clone(), tended())).collect();
+    workers[0].request("before", ALICE).await.expect_sent();
+    world.store.inner.set_kill_switch(Some("pumping")).await.expect("answers");
+    sleep(Duration::from_secs(1)).await;
+    for n in 0..20 {
+        workers[0].publish(&request(&format!("r{n}"), &person(n)));
+    }
+    sleep(Duration::from_secs(300)).await;
+    assert_eq!(world.provider.posted().len(), 1);
+    world.store.inner.set_kill_switch(None).await.expect("answers");
+    for _ in 0..20 {
+        workers[0].result().await.expect_sent();
+    }
+    assert_eq!(world.provider.posted().len(), 21);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_kill_switch_holds_what_waits_for_its_next_try() {
+    let mut gateway = Embedded::with(tended());
+    gateway.world.provider.answer([SendFailure::Throttled { code: Some(20429), retry_after: None }; 1]);
+    gateway.publish(&request("r1", ALICE));
+    gateway.world.provider.until_posted(1).await;
+    gateway.world.store.inner.set_kill_switch(Some("test")).await.expect("answers");
+    sleep(Duration::from_secs(120)).await;
+    assert_eq!(gateway.posted().len(), 1);
+    gateway.world.store.inner.set_kill_switch(None).await.expect("answers");
+    let ended = gateway.result().await;
+    ended.expect_sent();
+    assert_eq!(ended.body["attempts"], 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_stores_word_on_the_kill_switch_nothing_is_sent() {
+    let mut gateway = Embedded::with(tended());
+    gateway.world.provider.answer([SendFailure::Throttled { code: None, retry_after: None }]);
+    gateway.publish(&request("r1", ALICE));
+    gateway.world.provider.until_posted(1).await;
+    gateway.world.store.gone.store(true, Ordering::SeqCst);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(gateway.posted().len(), 1);
+    gateway.world.store.gone.store(false, Ordering::SeqCst);
+    gateway.result().await.expect_sent();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_the_account_holds_everybody_and_burns_nobody() {
+    let mut gateway = Embedded::with(tended());
+    gateway.world.provider.is_well(false);
+    gateway.world.provider.otherwise(Script::Fail(refused(20003, Scope::Account)));
+    for n in 0..50 {
+        gateway.publish(&request(&format!("r{n}"), &person(n)));
+    }
+    sleep(Duration::from_secs(120)).await;
+    let posted = gateway.posted().len();
+    assert!(posted <= 8, "{posted}: what was in flight, and no more");
+    let probed = gateway.world.provider.probed().len();
+    assert!((3..=9).contains(&probed), "{probed}");
+    gateway.expect_no_result();
+
+    gateway.world.provider.is_well(true);
+    gateway.world.provider.otherwise(Script::Accept);
+    for _ in 0..50 {
+        gateway.result().await.expect_sent();
+    }
+    assert_eq!(gateway.world.provider.made().len(), 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account_that_stays_refused_ends_requests_as_misconfigured() {
+    let mut gateway = Embedded::with(tended());
+    gateway.world.provider.is_well(false);
+    gateway.world.provider.otherwise(Script::Fail(refused(20003, Scope::Account)));
+    let ended = gateway.request("r1", ALICE).await;
+    ended.expect("failed", Some("provider_misconfigured"));
+    assert_eq!(ended.body["error"]["provider_code"], 20003);
+    assert_eq!(gateway.posted().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_silent_for_two_minutes_loses_nobody_and_is_left_alone() {
+    let mut gateway = Embedded::with(tended());
+    let provider = gateway.world.provider.clone();
+    provider.is_well(false);
+    provider.otherwise(Script::Fail(SendFailure::InDoubt { detail: "timed out".to_owned() }));
+    provider.shows_otherwise(Look::Unanswered);
+    for n in 0..100 {
+        gateway.publish(&request(&format!("r{n}"), &person(n)));
+    }
+    sleep(Duration::from_secs(120)).await;
+    assert!(gateway.posted().len() <= 10, "{}", gateway.posted().len());
+    assert!(gateway.world.broker.waiting() >= 85, "consumption is paused");
+    assert!(provider.probed().len() <= 9, "{}", provider.probed().len());
+    provider.is_well(true);
+    provider.otherwise(Script::Accept);
+    provider.shows_otherwise(Look::Show);
+    for _ in 0..100 {
+        gateway.result().await.expect_sent();
+    }
+    assert_eq!(provider.made().len(), 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_of_one_recipient_country_or_sender_never_stop_the_others() {
+    let mut gateway = Embedded::with(tended());
+    for n in 0..30 {
+        let scope = [Scope::Recipient, Scope::Request][n % 2];
+        gateway.world.provider.answer([refused(21211, scope)]);
+        gateway.request(&format!("bad{n}"), &person(n)).await.expect("failed", Some("provider_rejected"));
+    }
+    gateway.world.provider.answer([refused(21611, Scope::Sender)]);
+    gateway.request("sender", ALICE).await.expect_sent();
+    gateway.request("good", BOB).await.expect_sent();
+    assert!(gateway.world.provider.probed().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_message_tries_the_way_again_and_the_others_wait_for_it() {
+    let mut gateway = Embedded::with(tended());
+    let provider = gateway.world.provider.clone();
+    provider.otherwise(Script::Fail(unreachable()));
+    for n in 0..20 {
+        gateway.publish(&request(&format!("r{n}"), &person(n)));
+    }
+    // Probes are answered well, messages are not: each good probe costs one message's try.
+    sleep(Duration::from_secs(60)).await;
+    let (posted, probed) = (provider.posted().len(), provider.probed().len());
+    assert!(posted <= 8 + probed, "{posted} messages, {probed} probes");
+    provider.otherwise(Script::Accept);
+    for _ in 0..20 {
+        gateway.result().await.expect_sent();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storm_of_429s_narrows_what_is_under_way() {
+    let mut gateway = Embedded::with(Options { concurrency: 32, ..tended() });
+    let throttled = SendFailure::Throttled { code: Some(20429), retry_after: Some(Duration::from_secs(2)) };
+    gateway.world.provider.answer(std::iter::repeat_n(throttled, 100));
+    for n in 0..60 {
+        gateway.publish(&request(&format!("r{n}"), &person(n)));
+    }
+    for _ in 0..60 {
+        gateway.result().await.expect_sent();
+    }
+    assert_eq!(gateway.world.provider.made().len(), 60);
+    assert!(gateway.world.provider.probed().is_empty(), "too fast is no failure");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pace_of_a_sender_holds_over_all_workers() {
+    const PACE: f64 = 5.0;
+    let world = World::new();
+    let paced = || Options { pace: Some(PACE), concurrency: 4, ..tended() };
+    let mut workers: Vec<_> = (0..3).map(|_| Embedded::in_world(world.clone(), paced())).collect();
+    let started = Instant::now();
+    for n in 0..60 {
+        workers[0].publish(&request(&format!("r{n}"), &person(n)));
+    }
+    for _ in 0..60 {
+        workers[0].result().await.expect_sent();
+    }
+    let mut times: Vec<_> = world.provider.posted().iter().map(|post| post.at - started).collect();
+    times.sort_unstable();
+    for second in times.iter().map(|at| at.as_millis()) {
+        let within = times.iter().filter(|at| (second..second + 1_000).contains(&at.as_millis())).count();
+        assert!(within <= PACE as usize + 1, "{within} in the second from {second} ms");
+    }
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+}

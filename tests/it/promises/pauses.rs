@@ -1,0 +1,137 @@
+//! While consumption is paused nothing new is begun, and nothing is lost.
+
+use std::time::Duration;
+
+use otpost::broker::Properties;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+use crate::harness::{ALICE, BOB, Embedded, Options, World, request};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A gateway that handles two at once and takes four, and the switch that pauses it.
+fn pausable(world: World) -> (Embedded, watch::Sender<bool>) {
+    let pause = watch::Sender::new(false);
+    let options = Options { concurrency: 2, paused: pause.subscribe(), ..Options::default() };
+    (Embedded::in_world(world, options), pause)
+}
+
+fn publish_ten(gateway: &Embedded) {
+    for number in 0..10 {
+        gateway.publish(&request(&format!("r{number}"), &format!("+57300123456{number}")));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_stops_taking_requests_and_loses_none() {
+    let world = World::new();
+    let (mut gateway, pause) = pausable(world.clone());
+    world.provider.close_gate();
+    publish_ten(&gateway);
+    world.provider.until_posted(2).await;
+    pause.send_replace(true);
+    world.provider.open_gate(10);
+    gateway.result().await.expect_sent();
+    gateway.result().await.expect_sent();
+
+    for _ in 0..3 {
+        sleep(MINUTE).await;
+        // Told twice is told once.
+        pause.send_replace(true);
+    }
+    gateway.expect_no_result();
+    assert_eq!(world.provider.posted().len(), 2, "what was in flight is finished, and nothing new begun");
+    assert_eq!(world.broker.waiting(), 6, "what was taken before the pause is held, one of it by the worker");
+
+    let resumed = Instant::now();
+    pause.send_replace(false);
+    for _ in 2..10 {
+        gateway.result().await.expect_sent().expect_replayed(false);
+    }
+    assert_eq!((world.provider.posted().len(), resumed.elapsed()), (10, Duration::ZERO));
+    gateway.expect_no_result();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_paused_while_it_is_idle_takes_nothing() {
+    let (mut gateway, pause) = pausable(World::new());
+    gateway.request("r1", ALICE).await.expect_sent();
+    pause.send_replace(true);
+    sleep(MINUTE).await;
+    gateway.publish(&request("r2", BOB));
+    sleep(30 * MINUTE).await;
+    assert_eq!(gateway.world.broker.waiting(), 1);
+    gateway.expect_no_result();
+    pause.send_replace(false);
+    gateway.result().await.expect_sent();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_pause_puts_back_what_is_held() {
+    let world = World::new();
+    let (mut gateway, pause) = pausable(world.clone());
+    world.provider.close_gate();
+    publish_ten(&gateway);
+    world.provider.until_posted(2).await;
+    let later = Duration::from_secs(10);
+    sleep(later).await;
+    pause.send_replace(true);
+    world.provider.open_gate(10);
+    sleep(12 * MINUTE - later - Duration::from_secs(1)).await;
+    assert_eq!(world.broker.waiting(), 6, "they were taken not quite twelve minutes ago");
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(world.broker.waiting(), 8, "a broker would end a consumer that holds them for longer");
+
+    // Another worker may have them now.
+    let mut other = Embedded::in_world(world.clone(), Options::default());
+    for _ in 2..10 {
+        other.result().await;
+    }
+    assert_eq!((world.provider.posted().len(), world.broker.waiting()), (10, 0));
+    sleep(60 * MINUTE).await;
+    other.stop().await;
+
+    gateway.publish(&request("last", "+573001234570"));
+    sleep(MINUTE).await;
+    assert_eq!(world.broker.waiting(), 1, "the pause goes on");
+    pause.send_replace(false);
+    while gateway.result().await.body["request_id"] != "last" {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_during_a_pause_drains_as_usual() {
+    let world = World::new();
+    let (gateway, pause) = pausable(world.clone());
+    let mut results = world.broker.subscribe_results();
+    world.provider.close_gate();
+    publish_ten(&gateway);
+    world.provider.until_posted(2).await;
+    pause.send_replace(true);
+    sleep(Duration::from_secs(5)).await;
+    let stopping = tokio::spawn(gateway.stop());
+    sleep(Duration::from_secs(1)).await;
+    world.provider.open_gate(2);
+    assert_eq!(stopping.await.expect("no panic"), 0);
+    assert_eq!((world.provider.posted().len(), world.broker.waiting()), (2, 8));
+    assert!(results.recv().await.is_some() && results.recv().await.is_some());
+    assert!(results.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspect_waits_for_the_end_of_a_pause_too() {
+    let world = World::new();
+    let (mut gateway, pause) = pausable(world.clone());
+    world.provider.close_gate();
+    gateway.publish(&request("r1", ALICE));
+    world.provider.until_posted(1).await;
+    gateway.publish_with(&request("r2", BOB), Properties { delivery_count: 3, ..Properties::default() });
+    sleep(Duration::from_secs(1)).await;
+    pause.send_replace(true);
+    world.provider.open_gate(2);
+    gateway.result().await.expect_sent();
+    sleep(MINUTE).await;
+    gateway.expect_no_result();
+    pause.send_replace(false);
+    gateway.result().await.expect_sent();
+}

@@ -1,0 +1,122 @@
+//! What becomes of messages after they were sent.
+
+use std::time::Duration;
+
+use otpost::broker::Properties;
+use otpost::domain::receipt::DeliveryStatus;
+use otpost::domain::request::RequestId;
+use otpost::provider::Report;
+use tokio::time::sleep;
+
+use crate::harness::{ALICE, BOB, Embedded, Options, number, request};
+
+async fn report(gateway: &Embedded, id: &str, status: DeliveryStatus, code: Option<u32>) -> bool {
+    let report = Report {
+        request: RequestId::parse(id).expect("valid"),
+        attempt: 1,
+        to: number(ALICE),
+        message_id: format!("SM{:032x}", 1),
+        status,
+        code,
+    };
+    gateway.tracker.report("scripted", &report).await.is_ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_final_receipt_is_published_once_with_the_callers_correlation() {
+    let mut gateway = Embedded::start();
+    let properties = Properties { correlation_id: Some("order-7".to_owned()), ..Properties::default() };
+    gateway.publish_with(&request("r1", ALICE), properties);
+    gateway.result().await.expect_sent();
+    assert!(report(&gateway, "r1", DeliveryStatus::Sent, None).await);
+    gateway.expect_no_result();
+    assert!(report(&gateway, "r1", DeliveryStatus::Delivered, None).await);
+    let event = gateway.result().await;
+    event.expect("delivered", None);
+    assert_eq!(event.message.routing_key, "sms.delivered");
+    assert_eq!(event.message.message_id, "r1:delivered");
+    assert_eq!(event.message.correlation_id.as_deref(), Some("order-7"));
+    assert_eq!(
+        (event.body["to"].as_str(), event.body["purpose"].as_str()),
+        (Some("+57******4567"), Some("verification"))
+    );
+    assert!(report(&gateway, "r1", DeliveryStatus::Delivered, None).await);
+    gateway.expect_no_result();
+}
+
+#[tokio::test(start_paused = true)]
+async fn receipts_merge_monotonically() {
+    use DeliveryStatus::{Delivered, Queued, Sent, Undelivered};
+    let mut gateway = Embedded::start();
+    gateway.request("r1", ALICE).await.expect_sent();
+    for status in [Delivered, Sent, Undelivered, Queued, Delivered] {
+        assert!(report(&gateway, "r1", status, None).await);
+    }
+    gateway.result().await.expect("delivered", None);
+    gateway.expect_no_result();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_counts_as_told_only_when_its_event_is_confirmed() {
+    let mut gateway = Embedded::start();
+    gateway.request("r1", ALICE).await.expect_sent();
+    gateway.world.broker.fail_next_publishes(2);
+    assert!(!report(&gateway, "r1", DeliveryStatus::Undelivered, Some(30003)).await, "it is to come again");
+    assert!(!report(&gateway, "r1", DeliveryStatus::Undelivered, Some(30003)).await);
+    assert!(report(&gateway, "r1", DeliveryStatus::Undelivered, Some(30003)).await);
+    let event = gateway.result().await;
+    event.expect("undelivered", Some("provider_rejected"));
+    assert_eq!(event.body["error"]["provider_code"], 30003);
+    gateway.expect_no_result();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_for_a_request_that_nobody_knows_is_dropped() {
+    let mut gateway = Embedded::start();
+    assert!(report(&gateway, "nobody", DeliveryStatus::Delivered, None).await);
+    gateway.expect_no_result();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receipt_that_never_comes_is_asked_for() {
+    let mut gateway = Embedded::with(Options { tended: true, ..Options::default() });
+    gateway.request("r1", ALICE).await.expect_sent();
+    sleep(Duration::from_secs(600)).await;
+    gateway.expect_no_result();
+    gateway.world.provider.status(DeliveryStatus::Delivered);
+    gateway.result().await.expect("delivered", None);
+    sleep(Duration::from_secs(20_000)).await;
+    gateway.expect_no_result();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_opted_out_or_cannot_be_reached_is_not_asked_again() {
+    use otpost::domain::outcome::{Scope, SendFailure};
+    let mut gateway = Embedded::start();
+    let refused = |code, scope| SendFailure::Rejected { code: Some(code), scope };
+    gateway.world.provider.answer([refused(21610, Scope::Recipient), refused(21614, Scope::Recipient)]);
+    gateway.request("r1", ALICE).await.expect("failed", Some("provider_rejected"));
+    gateway.request("r2", BOB).await.expect("failed", Some("provider_rejected"));
+    sleep(Duration::from_secs(23 * 3_600)).await;
+    let ended = gateway.request("r3", ALICE).await;
+    ended.expect("rejected", Some("suppressed"));
+    assert_eq!(ended.body["error"]["provider_code"], 21610);
+    assert_eq!(ended.retry_after(), None);
+    let ended = gateway.request("r4", BOB).await;
+    ended.expect("rejected", Some("suppressed"));
+    assert!(ended.retry_after().is_some_and(|seconds| seconds <= 3_600));
+    sleep(Duration::from_secs(2 * 3_600)).await;
+    gateway.request("r5", BOB).await.expect_sent();
+    gateway.request("r6", ALICE).await.expect("rejected", Some("suppressed"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_country_that_is_refused_is_left_alone_for_a_while() {
+    use otpost::domain::outcome::{Scope, SendFailure};
+    let mut gateway = Embedded::start();
+    gateway.world.provider.answer([SendFailure::Rejected { code: Some(21408), scope: Scope::Country }]);
+    gateway.request("r1", ALICE).await.expect("failed", Some("provider_rejected"));
+    gateway.request("r2", BOB).await.expect("rejected", Some("blocked"));
+    sleep(Duration::from_secs(31 * 60)).await;
+    gateway.request("r3", BOB).await.expect_sent();
+}

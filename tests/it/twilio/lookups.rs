@@ -1,0 +1,330 @@
+//! What Twilio says of messages that it made: what settles a doubt.
+
+use std::time::Duration;
+
+use otpost::clock::Clock;
+use otpost::domain::phone::PhoneNumber;
+use otpost::domain::receipt::DeliveryStatus;
+use otpost::domain::time::UnixMillis;
+use otpost::provider::twilio::{Sender, TwilioSettings};
+use otpost::provider::{Candidate, Fetched, LookupFault, Provider};
+use serde_json::json;
+
+use super::{ALICE, SENDER, adapter, assert_says_nothing, send, settings, settings_at};
+use crate::contract::provider::Letter;
+use crate::fake_twilio::{Answer, FakeTwilio, rfc_2822};
+
+const BOB: &str = "+573109876543";
+const SERVICE: &str = "MG00000000000000000000000000000003";
+
+fn number(text: &str) -> PhoneNumber {
+    Letter::to(text).to
+}
+
+fn ago(seconds: u64) -> UnixMillis {
+    UnixMillis(Clock::System.now().0 - 1000 * seconds)
+}
+
+async fn found_with(settings: &TwilioSettings, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
+    let verdict = adapter(settings).find(&number(ALICE), since).await;
+    if let Err(fault) = &verdict {
+        assert_says_nothing(&format!("{fault} {fault:?}"));
+    }
+    verdict
+}
+
+/// The names of the messages to Alice since a minute ago.
+async fn found(twilio: &FakeTwilio) -> Result<Vec<String>, LookupFault> {
+    let found = found_with(&settings(twilio), ago(60)).await?;
+    Ok(found.into_iter().map(|candidate| candidate.message_id).collect())
+}
+
+#[track_caller]
+fn assert_unanswered<T>(verdict: Result<T, LookupFault>) {
+    let fault = verdict.err().expect("no answer");
+    assert!(matches!(fault, LookupFault::Unanswered(_)), "{fault:?}");
+}
+
+#[tokio::test]
+async fn a_message_whose_answer_was_lost_is_found() {
+    let twilio = FakeTwilio::start();
+    for lost in [Answer::AcceptThenClose, Answer::AcceptThenHang] {
+        twilio.next([lost]);
+        let timeout = Duration::from_millis(300);
+        send(&TwilioSettings { timeout, ..settings(&twilio) }).await.expect_err("in doubt");
+    }
+    let found = found_with(&settings(&twilio), ago(5)).await.expect("an answer");
+    assert_eq!(found.len(), 2);
+    assert_eq!(found[0].message_id, twilio.sids()[1], "as Twilio lists them");
+    assert_eq!(found[0].text.as_deref(), Some("MeStore: Hola Ana & Co, tu codigo es 123456. +100% ñ"));
+    assert_eq!(found[0].segments, Some(1));
+    let off = ago(0).0.abs_diff(found[0].created.0);
+    assert!(off < 3_000, "{off} ms off");
+}
+
+#[tokio::test]
+async fn a_search_asks_for_the_number_only_and_says_when_there_is_nothing() {
+    let twilio = FakeTwilio::start();
+    assert_eq!(found(&twilio).await, Ok(vec![]));
+    let request = twilio.only_request();
+    assert_eq!(request.method, "GET");
+    let query = [("To", ALICE), ("PageSize", "50")];
+    assert_eq!(request.form, query.map(|(name, value)| (name.to_owned(), value.to_owned())));
+}
+
+#[tokio::test]
+async fn a_message_that_is_not_shown_yet_is_not_found_until_it_is() {
+    let twilio = FakeTwilio::start();
+    send(&settings(&twilio)).await.expect("accepted");
+    let sid = twilio.sids().remove(0);
+    twilio.hide(&sid, true);
+    assert_eq!(found(&twilio).await, Ok(vec![]));
+    twilio.hide(&sid, false);
+    assert_eq!(found(&twilio).await, Ok(vec![sid]));
+}
+
+#[tokio::test]
+async fn a_text_that_was_removed_is_no_text() {
+    let twilio = FakeTwilio::start();
+    send(&settings(&twilio)).await.expect("accepted");
+    let sid = twilio.sids().remove(0);
+    twilio.redact(&sid);
+    let found = found_with(&settings(&twilio), ago(60)).await.expect("an answer");
+    assert!(found[0].text.is_none());
+    twilio.change(&sid, |message| message["body"] = json!(null));
+    let found = found_with(&settings(&twilio), ago(60)).await.expect("an answer");
+    assert!(found[0].text.is_none());
+}
+
+#[tokio::test]
+async fn only_what_our_senders_sent_is_ours() {
+    let twilio = FakeTwilio::start();
+    let ours = twilio.add(ALICE, SENDER, "ours", |message| message["messaging_service_sid"] = SERVICE.into());
+    twilio.add(ALICE, "+15005550099", "another sender's", |_| ());
+    twilio.add(BOB, SENDER, "another recipient's", |_| ());
+    for direction in ["inbound", "outbound-reply", "outbound-call"] {
+        twilio.add(ALICE, SENDER, "no message of an API", |message| message["direction"] = direction.into());
+    }
+    assert_eq!(found(&twilio).await, Ok(vec![ours.clone()]));
+
+    let written = Sender::Numbers(vec!["+57 300 000".to_owned(), " +1 (500) 555-0006 ".to_owned()]);
+    let found = found_with(&TwilioSettings { sender: written, ..settings(&twilio) }, ago(60)).await;
+    assert_eq!(found.expect("an answer").len(), 1, "however the number is written");
+}
+
+#[tokio::test]
+async fn a_messaging_service_finds_its_own_whatever_number_it_chose() {
+    let twilio = FakeTwilio::start();
+    let settings =
+        TwilioSettings { sender: Sender::MessagingService(SERVICE.to_owned()), ..settings(&twilio) };
+    send(&settings).await.expect("accepted");
+    twilio.add(ALICE, SENDER, "another service's", |message| {
+        message["messaging_service_sid"] = "MG00000000000000000000000000000009".into();
+    });
+    twilio.add(ALICE, "+15005550077", "chosen", |message| message["messaging_service_sid"] = SERVICE.into());
+    let found = found_with(&settings, ago(60)).await.expect("an answer");
+    assert_eq!(found.len(), 2);
+    assert_eq!(found[1].segments, None, "the service has not counted them yet");
+}
+
+#[tokio::test]
+async fn every_page_is_read_until_one_is_older_as_a_whole() {
+    let twilio = FakeTwilio::start();
+    twilio.page_rows(2);
+    let at = |seconds: u64| {
+        let at = jiff::Timestamp::now() - Duration::from_secs(seconds);
+        move |message: &mut serde_json::Value| message["date_created"] = rfc_2822(at).into()
+    };
+    // Listed from the last one on: pages of 5 and 300, 200 and 10, 400 and 500, 20 and 600 seconds.
+    let added: Vec<_> = [600, 20, 500, 400, 10, 200, 300, 5]
+        .map(|seconds| twilio.add(ALICE, SENDER, "text", at(seconds)))
+        .into_iter()
+        .collect();
+    assert_eq!(found(&twilio).await, Ok(vec![added[7].clone(), added[4].clone()]));
+    let asked: Vec<_> = twilio.requests().iter().map(|r| r.field("PageToken").map(str::to_owned)).collect();
+    assert_eq!(asked, [None, Some(format!("PA{}", added[6])), Some(format!("PA{}", added[4]))]);
+}
+
+#[tokio::test]
+async fn a_search_that_does_not_end_is_unanswered() {
+    let twilio = FakeTwilio::start();
+    twilio.page_rows(1);
+    for _ in 0..11 {
+        twilio.add(ALICE, SENDER, "text", |_| ());
+    }
+    assert_unanswered(found(&twilio).await);
+    assert_eq!(twilio.requests().len(), 10);
+    twilio.page_rows(2);
+    assert_eq!(found(&twilio).await.expect("an answer").len(), 11);
+}
+
+#[tokio::test]
+async fn times_are_told_on_our_clock() {
+    for ahead in [0, 3_600, -3_600] {
+        let twilio = FakeTwilio::start();
+        twilio.set_clock_ahead(ahead);
+        send(&settings(&twilio)).await.expect("accepted");
+        let found = found_with(&settings(&twilio), ago(5)).await.expect("an answer");
+        assert_eq!(found.len(), 1, "{ahead}");
+        let off = ago(0).0.abs_diff(found[0].created.0);
+        assert!(off < 3_000, "{off} ms off");
+    }
+}
+
+#[tokio::test]
+async fn a_message_of_the_same_second_is_not_taken_for_an_older_one() {
+    let twilio = FakeTwilio::start();
+    let since = Clock::System.now();
+    send(&settings(&twilio)).await.expect("accepted");
+    // Its time is told in whole seconds, which lies before.
+    assert_eq!(found_with(&settings(&twilio), since).await.expect("an answer").len(), 1);
+    let later = UnixMillis(since.0 + 10_000);
+    assert!(found_with(&settings(&twilio), later).await.expect("an answer").is_empty());
+}
+
+#[tokio::test]
+async fn a_next_page_somewhere_else_is_never_asked_for() {
+    let elsewhere = FakeTwilio::start();
+    let account = "/2010-04-01/Accounts/AC00000000000000000000000000000001";
+    for next in [
+        format!("{}{account}/Messages.json?Page=1", elsewhere.base_url()),
+        format!("//{}{account}/Messages.json?Page=1", elsewhere.base_url().trim_start_matches("http://")),
+        format!("{account}/Calls.json?Page=1"),
+        format!("{account}/Messages.json/../Calls.json?Page=1"),
+        "/2010-04-01/Accounts/AC00000000000000000000000000000009/Messages.json?Page=1".to_owned(),
+        format!("{account}/Messages.json"),
+        String::new(),
+    ] {
+        let twilio = FakeTwilio::start();
+        let now = rfc_2822(jiff::Timestamp::now());
+        let row = json!({"sid": "SM00000000000000000000000000000001", "direction": "outbound-api",
+            "date_created": now, "from": SENDER, "body": "text", "num_segments": "1"});
+        twilio.next([Answer::Status(200, json!({"messages": [row], "next_page_uri": next}))]);
+        assert_unanswered(found(&twilio).await);
+        assert_eq!(twilio.requests().len(), 1, "{next}");
+    }
+    assert!(elsewhere.requests().is_empty());
+}
+
+#[tokio::test]
+async fn pages_are_followed_below_a_base_url_with_a_path() {
+    let twilio = FakeTwilio::start();
+    let settings = settings_at(format!("{}/gateway", twilio.base_url()));
+    let next = "/2010-04-01/Accounts/AC00000000000000000000000000000001/Messages.json?Page=1";
+    let row = json!({"sid": "SM00000000000000000000000000000001", "direction": "outbound-api",
+        "date_created": rfc_2822(jiff::Timestamp::now()), "from": SENDER});
+    twilio.next([
+        Answer::Status(200, json!({"messages": [row], "next_page_uri": next})),
+        Answer::Status(200, json!({"messages": [], "next_page_uri": null})),
+    ]);
+    assert_eq!(found_with(&settings, ago(60)).await.expect("an answer").len(), 1);
+    let paths: Vec<_> = twilio.requests().into_iter().map(|request| request.path).collect();
+    assert!(paths.iter().all(|path| path.starts_with("/gateway/2010-04-01/")), "{paths:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_whole_answer_is_never_taken_for_nothing_found() {
+    let row = |change: fn(&mut serde_json::Value)| {
+        let mut row = json!({"sid": "SM00000000000000000000000000000001", "direction": "outbound-api",
+            "date_created": "Thu, 24 Aug 2023 05:01:45 +0000", "from": SENDER});
+        change(&mut row);
+        Answer::Status(200, json!({"messages": [row], "next_page_uri": null}))
+    };
+    for answer in [
+        Answer::Status(200, json!({})),
+        Answer::Status(200, json!({"messages": []})),
+        Answer::Status(200, json!([])),
+        row(|row| row["sid"] = json!("../Calls")),
+        row(|row| row["date_created"] = json!(null)),
+        row(|row| row["date_created"] = json!("yesterday")),
+        row(|row| row["direction"] = json!(null)),
+        row(|row| row["body"] = json!(7)),
+        Answer::AcceptWith("<html>".to_owned()),
+        Answer::AcceptWith(format!("{{\"pad\":\"{}\"}}", "x".repeat(2 << 20))),
+        Answer::AcceptThenTruncate,
+        Answer::AcceptThenClose,
+        Answer::Reset,
+        Answer::Hang,
+        Answer::Throttle(Some("1".to_owned())),
+        Answer::Redirect("http://127.0.0.1:1/".to_owned()),
+        Answer::error(400, 20001),
+        Answer::error(500, 20500),
+        Answer::error(503, 20503),
+    ] {
+        let twilio = FakeTwilio::start();
+        twilio.next([answer.clone()]);
+        let settings = TwilioSettings { timeout: Duration::from_millis(300), ..settings(&twilio) };
+        let fault = found_with(&settings, ago(60)).await.err();
+        assert!(matches!(fault, Some(LookupFault::Unanswered(_))), "{answer:?}: {fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_outage_in_the_middle_of_the_pages_leaves_the_search_unanswered() {
+    let twilio = FakeTwilio::start();
+    twilio.page_rows(1);
+    twilio.add(ALICE, SENDER, "text", |_| ());
+    twilio.add(ALICE, SENDER, "text", |_| ());
+    twilio.next([Answer::Normal, Answer::error(503, 20503)]);
+    assert_unanswered(found(&twilio).await);
+}
+
+#[tokio::test]
+async fn credentials_that_may_not_read_are_told_from_an_outage() {
+    for (status, code) in [(401, 20003), (401, 70051), (403, 20005), (400, 70051), (404, 20404)] {
+        let twilio = FakeTwilio::start();
+        twilio.for_lookups(Answer::error(status, code));
+        assert_eq!(found(&twilio).await, Err(LookupFault::Refused { status, code: Some(code) }));
+    }
+}
+
+#[tokio::test]
+async fn one_message_tells_what_became_of_it() {
+    let twilio = FakeTwilio::start();
+    let adapter = adapter(&settings(&twilio));
+    let accepted = adapter.send(&Letter::to(ALICE).message()).await.expect("accepted");
+    let sid = accepted.message_id.expect("an id");
+    let fetched = |status, code| Ok(Fetched { to: Some(number(ALICE)), status, code });
+    assert_eq!(adapter.fetch(&sid).await, fetched(DeliveryStatus::Queued, None));
+    twilio.change(&sid, |message| {
+        message["status"] = "undelivered".into();
+        message["error_code"] = 30007.into();
+    });
+    assert_eq!(adapter.fetch(&sid).await, fetched(DeliveryStatus::Undelivered, Some(30007)));
+    twilio.change(&sid, |message| message["to"] = "obfuscated".into());
+    assert_eq!(adapter.fetch(&sid).await.expect("an answer").to, None);
+    twilio.change(&sid, |message| message["status"] = "partially_delivered".into());
+    assert_unanswered(adapter.fetch(&sid).await);
+}
+
+#[tokio::test]
+async fn a_message_that_twilio_does_not_know_is_not_found() {
+    let twilio = FakeTwilio::start();
+    let adapter = adapter(&settings(&twilio));
+    let unknown = "SM00000000000000000000000000000009";
+    assert_eq!(adapter.fetch(unknown).await, Err(LookupFault::NotFound));
+    assert_eq!(twilio.requests().len(), 1);
+    // What is no name of a message is another path: it is not asked for.
+    for path in
+        ["", "SM1", "../Calls/CA00000000000000000000000000000001", "SM0000000000000000000000000000000/"]
+    {
+        assert_eq!(adapter.fetch(path).await, Err(LookupFault::NotFound));
+    }
+    assert_eq!(twilio.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_asked_for_is_told_why() {
+    let sid = "SM00000000000000000000000000000001";
+    for (status, code) in [(401, 20003), (403, 70051)] {
+        let twilio = FakeTwilio::start();
+        twilio.for_lookups(Answer::error(status, code));
+        let fault = adapter(&settings(&twilio)).fetch(sid).await.expect_err("refused");
+        assert_eq!(fault, LookupFault::Refused { status, code: Some(code) });
+    }
+    for answer in [Answer::error(500, 20500), Answer::Throttle(None), Answer::AcceptThenClose] {
+        let twilio = FakeTwilio::start();
+        twilio.next([answer]);
+        assert_unanswered(adapter(&settings(&twilio)).fetch(sid).await);
+    }
+}
