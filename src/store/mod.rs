@@ -338,6 +338,7 @@ pub enum Refund {
 
 /// The answer to [`Settle`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is read at once")]
 pub enum Settled {
     /// The request ended as was said.
     AsSaid,

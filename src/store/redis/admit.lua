@@ -24,6 +24,7 @@ end
 local r = read(stood[1], now)
 if r then
   if r.state == 'ended' then return 'ended ' .. (r.owner == owner and '1 ' or '0 ') .. r.rest end
+  unfold(r)
   -- Who asks again because its answer was lost gets the same once more.
   local admitted = string.match(r.facts, '^%S+ %S+ %S+ %S+ (%S+)')
   local new = r.owner == owner and r.state == 'sending' and r.started == admitted

@@ -4,6 +4,7 @@ local now, owner, mark, attempt, span, tried, notes = unpack(ARGV)
 now = clock(now)
 local r = read(redis.call('GET', KEYS[1]), now)
 if not r or r.state == 'ended' or r.owner ~= owner then return 'lost' end
+unfold(r)
 r.lease = ms(now + span)
 -- A try that was not made does not count.
 if r.state == 'sending' and tried == '0' then r.attempt = r.attempt - 1 end

@@ -1,6 +1,6 @@
 //! The store on Redis 7 or later: one Lua script a step, each run whole or not at all.
 //!
-//! The scripts answer with words, read in [`answers`] and nowhere else. A step whose answer was lost may have been made;
+//! The scripts answer with words, read in one place. A step whose answer was lost may have been made;
 //! asking again gives the same answer.
 
 mod answers;

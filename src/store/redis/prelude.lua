@@ -32,17 +32,17 @@ local function used(key, window, now)
   return redis.call('ZCOUNT', key, '(' .. ms(now - window), '+inf')
 end
 
--- The record of a request while it counts, its words by name. All begin with state, owner, until and receipt; what an
--- ended one has besides is its outcome.
+-- The record of a request while it counts, its first words by name. The rest of one that has ended is its outcome.
 local function read(line, now)
   local r = {}
   r.state, r.owner, r.till, r.receipt, r.rest = string.match(line or '', '^(%S+) (%S+) (%S+) (%S+) (.+)$')
-  if not r.state or tonumber(r.till) <= now then return nil end
-  if r.state ~= 'ended' then
-    r.lease, r.attempt, r.started, r.doubts, r.starts, r.facts, r.purpose, r.notes = string.match(r.rest,
-      '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+ %S+ %S+ %S+ %S+ %S+ %S+) (%S+) (.+)$')
-  end
-  return r
+  return r.state and tonumber(r.till) > now and r or nil
+end
+
+-- Names the rest of the words of a request in progress.
+local function unfold(r)
+  r.lease, r.attempt, r.started, r.doubts, r.starts, r.facts, r.purpose, r.notes = string.match(r.rest,
+    '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+ %S+ %S+ %S+ %S+ %S+ %S+) (%S+) (.+)$')
 end
 
 -- The line of a request in progress.

@@ -7,6 +7,7 @@ if not recipient then return '' end
 local line = redis.call('GET', prefix .. ':' .. recipient .. ':req:' .. request)
 local r = read(line, now)
 if not r then return '' end
+if r.state ~= 'ended' then unfold(r) end
 -- The words of an outcome are quoted and none of their quotes is bare: these are its own fields.
 local purpose = r.purpose or string.match(r.rest, '"purpose":"([^"]*)"')
 local id = r.facts and string.match(r.facts, '^%S+') or string.match(r.rest, '"challenge":"([^"]*)"')

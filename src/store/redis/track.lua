@@ -20,4 +20,6 @@ elseif told == '1' then
   write((string.gsub(r.receipt, '^([^,]+,[^,]+,[^,]+),0', '%1,1')))
 end
 if is_final ~= '1' or told == '1' then return 'known' end
-return r.state == 'ended' and 'ended ' .. r.rest or table.concat({'live', r.purpose, r.notes}, ' ')
+if r.state == 'ended' then return 'ended ' .. r.rest end
+unfold(r)
+return table.concat({'live', r.purpose, r.notes}, ' ')
