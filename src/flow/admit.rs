@@ -15,7 +15,7 @@ use crate::domain::phone::{PhoneNumber, Region};
 use crate::domain::recipient::{Channel, Digest16};
 use crate::domain::request::{AutofillField, SendRequest};
 use crate::domain::trail::Notes;
-use crate::store::{Admission, Admit, Grant, Handling, Mark, Proposal, Subject};
+use crate::store::{Admission, Admit, Grant, Handling, Proposal, Subject};
 use crate::telemetry::events;
 use crate::text::autofill::{AndroidAppHash, Autofill, WebOtpDomain};
 
@@ -130,7 +130,7 @@ pub(super) enum Admitted {
 pub(super) struct Leave {
     pub(super) grant: Grant,
     pub(super) code: Code,
-    /// When the store said so.
+    /// When the store was asked.
     pub(super) granted: Instant,
     /// It may have been sent before.
     pub(super) in_doubt: bool,
@@ -177,7 +177,8 @@ impl Gateway {
         let country = case.to.region().map(|region| region.to_string());
         let mut waits = outage_waits();
         loop {
-            let started = Instant::now();
+            // From before it was asked: the lease and the deadline end later for the store, not sooner.
+            let mut asked_at = Instant::now();
             let ask = Admit {
                 handling: case.handling(turn),
                 requested_at: case.request.requested_at,
@@ -196,28 +197,31 @@ impl Gateway {
                 country: country.as_deref(),
                 notes: &notes,
             };
-            let asked = turn.asked("admit", Until::Stop, || self.store.admit(&ask)).await;
+            let admit = || {
+                asked_at = Instant::now();
+                self.store.admit(&ask)
+            };
+            let asked = turn.asked("admit", Until::Stop, admit).await;
             let admission = match asked {
                 Ok(admission) => admission,
                 Err(reason) => {
                     // An answer that was lost may have been a grant.
-                    let back = Mark::GivenBack { tried: false, due: Duration::ZERO };
-                    self.give_back(turn, case, back, None).await;
+                    self.give_back(turn, case, None, Duration::ZERO, None).await;
                     return Err(reason);
                 }
             };
-            events::admitted(started.elapsed());
+            events::admitted(asked_at.elapsed());
             match admission {
                 Admission::Granted(grant) => {
                     // What a forgetful store does not know may have been sent by the handling before.
                     let is_new = grant.notes.is_none() && grant.attempt == 1;
                     let in_doubt =
                         is_new && turn.delivery.properties.redelivered && self.store.may_have_forgotten();
-                    return Ok(self.leave(case, grant, proposed, in_doubt, notes));
+                    return Ok(self.leave(case, grant, asked_at, proposed, in_doubt, notes));
                 }
                 Admission::InDoubt(grant) => {
                     events::doubt_found(case.request.id.as_str(), grant.attempt);
-                    return Ok(self.leave(case, grant, proposed, true, notes));
+                    return Ok(self.leave(case, grant, asked_at, proposed, true, notes));
                 }
                 Admission::Ended { outcome, ours } => {
                     return Ok(Admitted::Ended(Ended { outcome, replayed: !ours }));
@@ -251,11 +255,11 @@ impl Gateway {
         &self,
         case: &Case<'_>,
         grant: Grant,
+        granted: Instant,
         proposed: Proposed,
         in_doubt: bool,
         notes: Notes,
     ) -> Admitted {
-        let granted = Instant::now();
         let notes = grant.notes.clone().unwrap_or(notes);
         let over = |error| self.over(case, &grant, in_doubt, notes.clone(), error);
         if grant.starts > STARTS_MAX {

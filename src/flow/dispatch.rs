@@ -34,18 +34,25 @@ pub(super) struct Sending {
     pub(super) grant: Grant,
     pub(super) code: Code,
     pub(super) notes: Notes,
-    /// The number of the try that comes next, or that is in doubt.
-    pub(super) attempt: u32,
+    /// Tries so far.
+    pub(super) made: u32,
     /// What is not known of the tries so far.
     pub(super) doubt: Doubt,
     /// When a message would be too late.
     pub(super) deadline: Instant,
     /// Until when a whole answer surely belongs to this handling.
     lease_ends: Instant,
-    /// The try that the store knows of was made.
-    tried: bool,
     /// How it ends if time runs out.
     last_error: Option<OutcomeError>,
+}
+
+/// What a request waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// The time of its next try.
+    NextTry,
+    /// Its turn.
+    Gate,
 }
 
 impl Sending {
@@ -69,12 +76,11 @@ impl Gateway {
         );
         let doubt = self.doubt_left(case, &grant, granted, in_doubt);
         Sending {
-            attempt: grant.attempt,
+            made: if in_doubt { grant.attempt } else { grant.attempt - 1 },
             doubt,
             deadline: granted + grant.deadline.since(grant.now),
             // A try after the first asks once more: the code may have been used while it waited.
             lease_ends: if grant.attempt > 1 { granted } else { granted + self.lease() },
-            tried: false,
             last_error: None,
             grant,
             code,
@@ -100,10 +106,10 @@ impl Gateway {
                     }
                     Resolved::Unknown => return Ok(self.doubted(case, sending)),
                     Resolved::NotSent => {
-                        (sending.doubt.is_open, sending.attempt) = (false, sending.attempt + 1);
-                        sending.notes.add(self.clock.now(), Event::Resent(sending.attempt));
+                        sending.doubt.is_open = false;
                         sending.lease_ends = Instant::now();
-                        events::send_repeated(case.request.id.as_str(), sending.attempt);
+                        sending.notes.add(self.clock.now(), Event::Resent(sending.made + 1));
+                        events::send_repeated(case.request.id.as_str(), sending.made + 1);
                     }
                 }
             }
@@ -132,24 +138,18 @@ impl Gateway {
                 Err(failure) => failure,
             };
             let time_left = sending.time_left().saturating_sub(TIME_LEFT_MIN);
-            match after_failure(&self.policy.retry, sending.attempt, &failure, time_left, jitter()) {
+            match after_failure(&self.policy.retry, sending.made, &failure, time_left, jitter()) {
                 Retry::GiveUp(status, error) => {
-                    let end = self.unsent(case, sending, status, sending.attempt, error);
+                    let end = self.unsent(case, sending, status, error);
                     return Ok(End { stop: stop(&failure), ..end });
                 }
-                Retry::LookUp => {
-                    sending.doubt.add(began_at, began + self.lease());
-                    continue;
-                }
+                Retry::LookUp => sending.doubt.add(began_at, began + self.lease()),
                 Retry::Hold(error) => sending.last_error = Some(error),
                 Retry::After(wait) => {
-                    events::send_retried(case.request.id.as_str(), sending.attempt, &failure, wait);
-                    let never = std::future::pending::<()>();
-                    self.wait(turn, case, sending, wait, never).await?;
+                    events::send_retried(case.request.id.as_str(), sending.made, &failure, wait);
+                    self.wait(turn, case, sending, wait, Wait::NextTry, std::future::pending::<()>()).await?;
                 }
             }
-            sending.attempt += 1;
-            sending.lease_ends = Instant::now();
         }
     }
 
@@ -182,10 +182,13 @@ impl Gateway {
             Some(shut) => {
                 sending.notes.add(self.clock.now(), Event::Held(shut.as_str().to_owned()));
                 events::send_held(case.request.id.as_str(), shut.as_str());
-                self.wait(turn, case, sending, useful, self.gate.opened()).await?;
+                self.wait(turn, case, sending, useful, Wait::Gate, self.gate.opened()).await?;
                 Ok(None)
             }
-            None => Ok(self.wait(turn, case, sending, useful, self.gate.enter(sender)).await?.flatten()),
+            None => {
+                let entered = self.gate.enter(sender);
+                Ok(self.wait(turn, case, sending, useful, Wait::Gate, entered).await?.flatten())
+            }
         }
     }
 
@@ -202,9 +205,9 @@ impl Gateway {
             code: &sending.code,
             user_name: case.request.user_name.as_deref(),
             validity: sending.time_left(),
-            attempt: sending.attempt,
+            attempt: sending.made + 1,
         };
-        let (started, provider, attempt) = (Instant::now(), self.provider.name(), sending.attempt);
+        let (started, provider, attempt) = (Instant::now(), self.provider.name(), sending.made + 1);
         let fence = self.policy.provider_timeout + PROVIDER_FENCE;
         let answer = tokio::time::timeout(fence, self.provider.send(&message)).await;
         let answer =
@@ -222,7 +225,9 @@ impl Gateway {
             }
         };
         sending.notes.add(self.clock.now(), Event::Tried(tried));
-        sending.tried = true;
+        sending.made = attempt;
+        // The next try asks for a lease of its own.
+        sending.lease_ends = Instant::now();
         answer
     }
 
@@ -233,23 +238,25 @@ impl Gateway {
         case: &Case<'_>,
         sending: &mut Sending,
         at_most: Duration,
+        why: Wait,
         what: impl Future<Output = T>,
     ) -> Result<Option<T>, GiveBack> {
         let handling = case.handling(turn);
-        let waiting = Mark::Waiting { tried: sending.tried, due: at_most + WAITING_LEASE_SLACK };
-        let notes = Some(&sending.notes);
-        if turn.asked("mark", Until::Told, || self.store.mark(&handling, waiting, notes)).await?
-            == Marked::Lost
-        {
+        let waiting = Mark::Waiting(at_most + WAITING_LEASE_SLACK);
+        let (made, notes) = (Some(sending.made), Some(&sending.notes));
+        let mark = || self.store.mark(&handling, made, waiting, notes);
+        if turn.asked("mark", Until::Told, mark).await? == Marked::Lost {
             return Err(GiveBack::TakenOver);
         }
         sending.lease_ends = Instant::now();
         let until = Instant::now() + at_most;
         let waited = turn.wait(what, at_most, Until::Stop).await;
         if let Err(reason) = waited {
-            // What waits for its next try waits elsewhere too; what waits for us is free.
-            let due =
-                if sending.tried { until.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
+            // What waits for its next try waits elsewhere too; another worker's gate may be open.
+            let due = match why {
+                Wait::NextTry => until.saturating_duration_since(Instant::now()),
+                Wait::Gate => Duration::ZERO,
+            };
             self.give_back_noted(turn, case, sending, due, reason).await;
         }
         waited
@@ -262,12 +269,17 @@ impl Gateway {
         sending: &mut Sending,
     ) -> Result<Marked, GiveBack> {
         let handling = case.handling(turn);
-        let mark = Mark::Sending { attempt: sending.attempt, lease: self.lease() };
-        let notes = Some(&sending.notes);
-        let asked_at = Instant::now();
-        let marked = turn.asked("mark", Until::Stop, || self.store.mark(&handling, mark, notes)).await;
+        let (made, notes) = (Some(sending.made), Some(&sending.notes));
+        let mut asked_at = Instant::now();
+        let mark = || {
+            asked_at = Instant::now();
+            self.store.mark(&handling, made, Mark::Sending(self.lease()), notes)
+        };
+        let marked = turn.asked("mark", Until::Stop, mark).await;
+        // From before it was asked: the store's lease ends later, not sooner.
+        let lease_ends = asked_at + self.lease();
         match &marked {
-            Ok(_) => (sending.lease_ends, sending.tried) = (asked_at + self.lease(), false),
+            Ok(_) => sending.lease_ends = lease_ends,
             Err(reason) => self.give_back_noted(turn, case, sending, Duration::ZERO, *reason).await,
         }
         marked
@@ -282,8 +294,7 @@ impl Gateway {
         reason: GiveBack,
     ) {
         sending.notes.add(self.clock.now(), Event::GivenBack(reason.as_str().to_owned()));
-        let back = Mark::GivenBack { tried: sending.tried, due };
-        self.give_back(turn, case, back, Some(&sending.notes)).await;
+        self.give_back(turn, case, Some(sending.made), due, Some(&sending.notes)).await;
     }
 
     /// Lets another handling have the request at once, or when its next try is due. Should this fail, it is free, and in
@@ -292,10 +303,12 @@ impl Gateway {
         &self,
         turn: &Turn<'_>,
         case: &Case<'_>,
-        back: Mark,
+        made: Option<u32>,
+        due: Duration,
         notes: Option<&Notes>,
     ) {
-        if let Err(error) = self.store.mark(&case.handling(turn), back, notes).await {
+        let handling = case.handling(turn);
+        if let Err(error) = self.store.mark(&handling, made, Mark::GivenBack(due), notes).await {
             events::store_failed("mark", &error, None);
         }
     }
@@ -308,7 +321,7 @@ impl Gateway {
             error: None,
             provider: Some(self.provider.name().to_owned()),
             provider_message_id: accepted.message_id,
-            attempts: sending.attempt,
+            attempts: sending.made,
             segments: Some(accepted.segments.unwrap_or(text.segments().count)),
             expires_at: Some(sending.grant.expires_at),
             resend_after: Some(seconds_rounded_up(self.policy.limits.cooldown)),
@@ -317,14 +330,8 @@ impl Gateway {
     }
 
     /// The end of a request whose message was not sent; of one that was ever in doubt nobody can say so.
-    fn unsent(
-        &self,
-        case: &Case<'_>,
-        sending: &Sending,
-        status: Status,
-        attempts: u32,
-        error: OutcomeError,
-    ) -> End {
+    fn unsent(&self, case: &Case<'_>, sending: &Sending, status: Status, error: OutcomeError) -> End {
+        let attempts = sending.made;
         let (status, error) = match sending.doubt.count {
             0 => (status, error),
             _ => {
@@ -340,23 +347,23 @@ impl Gateway {
     /// The end of a request whose next try would come too late to be of use.
     fn too_late(&self, case: &Case<'_>, sending: &Sending) -> End {
         let expired = OutcomeError::of(ErrorCode::Expired);
-        let (status, error) = match (&sending.last_error, sending.attempt) {
+        let (status, error) = match (&sending.last_error, sending.made) {
             (Some(error), _) => (Status::Failed, error.clone()),
-            (None, 2..) => (Status::Failed, expired),
-            (None, _) => (Status::Rejected, expired),
+            (None, 1..) => (Status::Failed, expired),
+            (None, 0) => (Status::Rejected, expired),
         };
-        self.unsent(case, sending, status, sending.attempt - 1, error)
+        self.unsent(case, sending, status, error)
     }
 
     /// The end of a request whose last try may or may not have been sent.
     pub(super) fn doubted(&self, case: &Case<'_>, sending: &Sending) -> End {
         let error = OutcomeError::of(ErrorCode::InDoubt);
-        self.unsent(case, sending, Status::Unknown, sending.attempt, error)
+        self.unsent(case, sending, Status::Unknown, error)
     }
 
     /// The end of a request that could not be tried this time.
     pub(super) fn failed(&self, case: &Case<'_>, sending: &Sending, error: OutcomeError) -> End {
-        self.unsent(case, sending, Status::Failed, sending.attempt - 1, error)
+        self.unsent(case, sending, Status::Failed, error)
     }
 }
 

@@ -211,8 +211,8 @@ impl Gateway {
     ) -> Result<Marked, GiveBack> {
         let handling = case.handling(turn);
         let mark = Mark::Doubt(STEP_MAX + self.lease());
-        let notes = Some(&sending.notes);
-        let marked = turn.asked("mark", Until::Stop, || self.store.mark(&handling, mark, notes)).await;
+        let (made, notes) = (Some(sending.made), Some(&sending.notes));
+        let marked = turn.asked("mark", Until::Stop, || self.store.mark(&handling, made, mark, notes)).await;
         if let Err(reason) = marked {
             self.give_back_noted(turn, case, sending, Duration::ZERO, reason).await;
         }

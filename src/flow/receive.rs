@@ -298,7 +298,7 @@ impl Turn<'_> {
         &self,
         step: &'static str,
         until: Until,
-        ask: impl Fn() -> Asked,
+        mut ask: impl FnMut() -> Asked,
     ) -> Result<T, GiveBack>
     where
         Asked: Future<Output = Result<T, StoreError>>,

@@ -32,9 +32,13 @@ pub trait Store: Send + Sync {
     async fn admit(&self, ask: &Admit<'_>) -> Result<Admission, StoreError>;
 
     /// Marks how far the handling of an admitted request has come, and keeps its notes, if any are given.
+    ///
+    /// `made` is how many tries of the request the handling knows to have been made: a mark that arrives late, when more
+    /// were made since, changes nothing. Who does not know has made none, and can only give back.
     async fn mark(
         &self,
         handling: &Handling<'_>,
+        made: Option<u32>,
         mark: Mark,
         notes: Option<&Notes>,
     ) -> Result<Marked, StoreError>;
@@ -244,28 +248,13 @@ pub struct Grant {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
     /// The next try comes after this long at most. Nothing is in doubt.
-    Waiting {
-        /// The try at hand was made, and is known not to have been accepted.
-        tried: bool,
-        /// How long.
-        due: Duration,
-    },
-    /// The next try, number `attempt`, starts now and ends within `lease`.
-    Sending {
-        /// The number of the try.
-        attempt: u32,
-        /// How long it may take.
-        lease: Duration,
-    },
-    /// Nobody knows whether the try at hand was sent, and this handling finds out within this long.
+    Waiting(Duration),
+    /// The next try starts now and ends within this long.
+    Sending(Duration),
+    /// Nobody knows whether the last try was sent, and this handling finds out within this long.
     Doubt(Duration),
-    /// This handling gives the request back. Doubt stays doubt.
-    GivenBack {
-        /// The try at hand was made, and is known not to have been accepted.
-        tried: bool,
-        /// The next may not be made sooner than this.
-        due: Duration,
-    },
+    /// This handling gives the request back; the next try may not be made sooner than this. Doubt stays doubt.
+    GivenBack(Duration),
 }
 
 /// The answer to a [`Mark`].
@@ -344,7 +333,7 @@ pub enum Settled {
     AsSaid,
     /// It had ended before, so.
     Before(Outcome),
-    /// Another handling holds it, and only that one could know that nothing was sent.
+    /// Another handling holds it, or has made a try since: only that one could know that nothing was sent.
     Held,
     /// The message that was found is another request's.
     Taken,

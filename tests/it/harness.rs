@@ -90,10 +90,11 @@ impl Store for FlakyStore {
     async fn mark(
         &self,
         handling: &Handling<'_>,
+        made: Option<u32>,
         mark: Mark,
         notes: Option<&Notes>,
     ) -> Result<Marked, StoreError> {
-        self.reach()?.mark(handling, mark, notes).await
+        self.reach()?.mark(handling, made, mark, notes).await
     }
     async fn settle(&self, settle: &Settle<'_>) -> Result<Settled, StoreError> {
         self.reach()?.settle(settle).await

@@ -141,7 +141,7 @@ fn failed(error: RabbitError) -> DeadLettersError {
 fn letter(delivery: lapin::message::Delivery) -> Letter {
     let beside = &delivery.properties;
     let headers = Headers::of(beside);
-    let incoming = properties::incoming(beside);
+    let incoming = properties::incoming(beside, false);
     let time = |name| headers.text(name).and_then(|text| UnixMillis::parse_rfc3339(&text));
     let death = headers.death();
     let by_broker = death.is_some();

@@ -148,10 +148,11 @@ impl Store for MemoryStore {
     async fn mark(
         &self,
         handling: &Handling<'_>,
+        made: Option<u32>,
         mark: Mark,
         notes: Option<&Notes>,
     ) -> Result<Marked, StoreError> {
-        Ok(self.step(|state, now| state.mark(handling, mark, notes, now)))
+        Ok(self.step(|state, now| state.mark(handling, made, mark, notes, now)))
     }
 
     async fn settle(&self, settle: &Settle<'_>) -> Result<Settled, StoreError> {

@@ -120,6 +120,28 @@ impl Live {
         self.phase = Phase::Doubt;
     }
 
+    /// Does a mark of somebody who knows of so many tries belong here? One that comes late does not.
+    fn fits(&self, made: Option<u32>, mark: Mark) -> bool {
+        let Some(made) = made else {
+            return matches!(mark, Mark::GivenBack(_));
+        };
+        let under_way = self.phase == Phase::Sending && self.attempt == made + 1;
+        self.attempt == made || (under_way && !matches!(mark, Mark::Doubt(_)))
+    }
+
+    /// The try under way, if there is one, was not made.
+    fn none_under_way(&mut self, made: Option<u32>) {
+        if self.phase == Phase::Sending && made != Some(self.attempt) {
+            self.attempt -= 1;
+        }
+    }
+
+    /// Is it known here that nothing was sent, by somebody who knows of so many tries?
+    fn is_unsent(&self, made: u32) -> bool {
+        let last = self.attempt == made || (self.phase == Phase::Sending && self.attempt == made + 1);
+        self.doubts == 0 && last
+    }
+
     fn grant(&self, proof: Option<String>, now: UnixMillis) -> Grant {
         Grant {
             attempt: self.attempt,
@@ -145,6 +167,7 @@ impl State {
     pub(super) fn mark(
         &mut self,
         handling: &Handling<'_>,
+        made: Option<u32>,
         mark: Mark,
         notes: Option<&Notes>,
         now: UnixMillis,
@@ -161,24 +184,29 @@ impl State {
         let Stage::Live(live) = &mut record.stage else {
             return Marked::Lost;
         };
+        if !live.fits(made, mark) {
+            return Marked::Lost;
+        }
         match mark {
-            Mark::Waiting { tried, due } => {
-                live.attempt -= u32::from(live.phase == Phase::Sending && !tried);
-                (live.phase, live.lease) = (Phase::Waiting, now.plus(due));
+            Mark::Waiting(span) => {
+                live.none_under_way(made);
+                (live.phase, live.lease) = (Phase::Waiting, now.plus(span));
             }
             // The code of a challenge that was used or replaced meanwhile is of no use to anybody.
-            Mark::Sending { .. } if pending != Some(live.challenge.id) => return Marked::Stale,
-            Mark::Sending { attempt, lease } => {
-                (live.phase, live.attempt) = (Phase::Sending, attempt);
+            Mark::Sending(_) if pending != Some(live.challenge.id) => return Marked::Stale,
+            Mark::Sending(lease) => {
+                live.none_under_way(made);
+                (live.phase, live.attempt) = (Phase::Sending, live.attempt + 1);
                 (live.started, live.lease) = (now, now.plus(lease));
             }
             Mark::Doubt(lease) => {
                 live.doubt();
                 live.lease = now.plus(lease);
             }
-            Mark::GivenBack { tried, due } => {
+            Mark::GivenBack(due) => {
+                live.none_under_way(made);
                 if live.phase == Phase::Sending {
-                    (live.phase, live.attempt) = (Phase::Waiting, live.attempt - u32::from(!tried));
+                    live.phase = Phase::Waiting;
                 }
                 live.starts = live.starts.saturating_sub(1);
                 live.lease = now.plus(due);
@@ -204,8 +232,10 @@ impl State {
             match &record.stage {
                 Stage::Ended(_) if ours => return Settled::AsSaid,
                 Stage::Ended(before) => return Settled::Before(before.clone()),
-                // Only who holds a request knows that nothing of it was sent.
-                Stage::Live(_) if !ours && nothing_sent => return Settled::Held,
+                // Only who holds a request, and has made its last try, knows that nothing of it was sent.
+                Stage::Live(live) if nothing_sent && !(ours && live.is_unsent(outcome.attempts)) => {
+                    return Settled::Held;
+                }
                 Stage::Live(_) => {}
             }
         }

@@ -207,26 +207,21 @@ impl Store for RedisStore {
     async fn mark(
         &self,
         handling: &Handling<'_>,
+        made: Option<u32>,
         mark: Mark,
         notes: Option<&Notes>,
     ) -> Result<Marked, StoreError> {
-        let (word, attempt, span, tried) = match mark {
-            Mark::Waiting { tried, due } => ("waiting", 0, due, tried),
-            Mark::Sending { attempt, lease } => ("sending", attempt, lease, true),
-            Mark::Doubt(lease) => ("doubt", 0, lease, true),
-            Mark::GivenBack { tried, due } => ("back", 0, due, tried),
+        let (word, span) = match mark {
+            Mark::Waiting(span) => ("waiting", span),
+            Mark::Sending(lease) => ("sending", lease),
+            Mark::Doubt(lease) => ("doubt", lease),
+            Mark::GivenBack(due) => ("back", due),
         };
         let subject = &handling.subject;
         let mut script = self.scripts.mark.key(self.keys.record(subject.recipient, handling.request));
         script.key(self.keys.challenge(subject.recipient, subject.purpose));
-        script
-            .arg(self.time())
-            .arg(owner_word(handling.owner))
-            .arg(word)
-            .arg(attempt)
-            .arg(millis(span))
-            .arg(u8::from(tried));
-        script.arg(optional(notes.map(notes_line)));
+        script.arg(self.time()).arg(owner_word(handling.owner)).arg(optional(made)).arg(word);
+        script.arg(millis(span)).arg(optional(notes.map(notes_line)));
         self.ask("mark", &script, answers::marked).await
     }
 
@@ -235,6 +230,7 @@ impl Store for RedisStore {
         let (recipient, message_id) = (subject.recipient, settle.message_id());
         let outcome = serde_json::to_string(settle.outcome).expect("an outcome is plain data");
         let kept = if settle.outcome.status == Status::Rejected { REFUSAL_KEPT } else { OUTCOME_KEPT };
+        let nothing_sent = matches!(settle.outcome.status, Status::Failed | Status::Rejected);
         let (block_code, block_lasts) = block_words(settle.block.as_ref());
         let mut script = self.scripts.settle.prepare_invoke();
         script
@@ -252,7 +248,7 @@ impl Store for RedisStore {
             .arg(owner_word(handling.owner))
             .arg(outcome)
             .arg(millis(kept))
-            .arg(u8::from(matches!(settle.outcome.status, Status::Failed | Status::Rejected)))
+            .arg(optional(nothing_sent.then_some(settle.outcome.attempts)))
             .arg(match settle.refund {
                 Refund::None => "none",
                 Refund::Free => "free",

@@ -54,6 +54,11 @@ end
 -- The last report of the provider, if there is one: the message's name, rank, status, and 1 if it was published.
 local function report(r) return string.match(r.receipt, '^([^,]+),(%d+),([^,]+),(%d)') end
 
+-- Does somebody who knows of so many tries know the last one? One that is under way need not have been made.
+local function knows_last(r, made, must_be_made)
+  return r.attempt == made or not must_be_made and r.state == 'sending' and tonumber(r.attempt) - 1 == tonumber(made)
+end
+
 -- The try at hand is in doubt. It may have been before.
 local function doubt(r)
   if r.state ~= 'doubt' then r.state, r.doubts = 'doubt', r.doubts + 1 end

@@ -6,8 +6,11 @@ now = clock(now)
 local r = read(redis.call('GET', KEYS[1]), now)
 if r then
   if r.state == 'ended' then return r.owner == owner and 'said' or 'before ' .. r.rest end
-  -- Only who holds a request knows that nothing of it was sent.
-  if r.owner ~= owner and nothing_sent == '1' then return 'held' end
+  -- Only who holds a request, and has made its last try, knows that nothing of it was sent.
+  if nothing_sent ~= '-' then
+    unfold(r)
+    if r.owner ~= owner or r.doubts ~= '0' or not knows_last(r, nothing_sent, false) then return 'held' end
+  end
 end
 if message ~= '-' then
   local claim = ms(now + claim_kept) .. ' ' .. request

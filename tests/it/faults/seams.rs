@@ -253,10 +253,11 @@ impl Store for SeamStore {
     async fn mark(
         &self,
         handling: &Handling<'_>,
+        made: Option<u32>,
         mark: Mark,
         notes: Option<&Notes>,
     ) -> Result<Marked, StoreError> {
-        self.step(self.inner.mark(handling, mark, notes)).await
+        self.step(self.inner.mark(handling, made, mark, notes)).await
     }
     async fn settle(&self, settle: &Settle<'_>) -> Result<Settled, StoreError> {
         self.step(self.inner.settle(settle)).await
