@@ -1,13 +1,11 @@
 //! Seam: what all workers share, behind one trait. Limits, challenges, and one record a request.
 //!
-//! Every method is one atomic step in every adapter. Two keys apart, none is written without a time to live, which only
-//! collects garbage: decisions compare stored times with the store's own clock. The two that stay until somebody takes
-//! them away are the kill switch and the opt-out of a recipient. [`memory`] is the executable specification; a model
-//! test drives it and the scripts of [`redis`] with the same steps and wants the same answers.
+//! Every method is one atomic step. A time to live only collects garbage, decisions compare stored times with the store's
+//! own clock; the kill switch and an opt-out have none. [`memory`] is the specification that [`redis`] is tested against.
 //!
-//! Not a cache: losing the store loses limits and pending codes, and a step that could not be made is a
-//! [`StoreError`], never a guess.
+//! Not a cache: losing it loses limits and pending codes, and a step that failed is a [`StoreError`], never a guess.
 
+pub mod bounds;
 pub mod memory;
 pub mod redis;
 
@@ -60,11 +58,10 @@ pub trait Store: Send + Sync {
     /// Takes note of what the provider reports of a message. A report that says no more than is known changes nothing.
     async fn track(&self, track: &Track<'_>) -> Result<Tracked, StoreError>;
 
-    /// Messages whose final report is overdue, each to be asked about by the one who gets it here: the same comes again
-    /// only after as long as it has been waited for, and no more once that is `wait_max`.
+    /// Messages whose final report is overdue, less and less often, and a last time once they were waited for `wait_max`.
     async fn overdue(&self, wait_max: Duration, count_max: u32) -> Result<Vec<Awaited>, StoreError>;
 
-    /// Says that a worker lives, and whether it has anything to send; tells it what concerns all of them.
+    /// Says that a worker lives, and whether it has anything to send. Tells it what concerns all of them.
     async fn pulse(&self, worker: u64, busy: bool) -> Result<Pulse, StoreError>;
 
     /// The kill switch, if it is on.
@@ -80,11 +77,10 @@ pub trait Store: Send + Sync {
         recipient: Option<Digest16>,
     ) -> Result<Option<Story>, StoreError>;
 
-    /// The last requests of a recipient, refused ones included, the newest first, at most [`RECENT_MAX`].
+    /// The last requests of a recipient, refused ones included, the newest first, at most [`bounds::RECENT_MAX`].
     async fn recent(&self, recipient: Digest16) -> Result<Vec<Recent>, StoreError>;
 
-    /// True for a while after the store may have lost its last second, as in a failover: what it does not know may have
-    /// been sent all the same.
+    /// True for a while after a failover may have lost the last second: what is not known may have been sent.
     fn may_have_forgotten(&self) -> bool;
 }
 
@@ -122,10 +118,6 @@ pub struct Limits {
     /// Wrong tries on all challenges of one recipient in a sliding hour.
     pub wrong: Quota,
 }
-
-/// Sends to one number in a sliding day that the provider may refuse and that are given back all the same: its refusals
-/// are no free loop.
-pub const REFUNDS_PER_DAY: Quota = Quota { count: 10, window: Duration::from_secs(86_400) };
 
 /// Whom a send is charged to.
 #[derive(Clone, Copy, Debug)]
@@ -285,13 +277,6 @@ pub struct Settle<'a> {
     pub block: Option<Block<'a>>,
     /// When a report of the provider is overdue, if one is expected.
     pub receipt_due: Option<Duration>,
-}
-
-impl<'a> Settle<'a> {
-    /// The provider's name for the message, if there is one that can be kept as a word.
-    pub(crate) fn message_id(&self) -> Option<&'a str> {
-        self.outcome.provider_message_id.as_deref().filter(|id| is_word(id))
-    }
 }
 
 /// What a provider's refusal stops.
@@ -501,26 +486,4 @@ pub struct Usage {
     pub cooldown: Duration,
     /// The store has a record of the request.
     pub known: bool,
-}
-
-/// How long a request in progress, and a sent, failed or unknown outcome are kept for repeats.
-pub(crate) const OUTCOME_KEPT: Duration = Duration::from_secs(86_400);
-/// How long a recorded refusal is kept for repeats.
-pub(crate) const REFUSAL_KEPT: Duration = Duration::from_secs(900);
-/// How long a message found for one request is no other's: no doubt lasts longer than a code lives.
-pub(crate) const CLAIM_KEPT: Duration = Duration::from_secs(7_200);
-/// How long the store is taken for forgetful after it was another server than before.
-pub(crate) const FORGETFUL_FOR: Duration = Duration::from_secs(600);
-/// How long a worker counts as busy after it last said so.
-pub(crate) const BUSY_FOR: Duration = Duration::from_secs(1);
-/// A final report that is overdue is asked for again after this long at the soonest.
-pub(crate) const RECEIPT_ASKED_AFTER_MIN: Duration = Duration::from_secs(60);
-/// So many requests of a recipient are remembered as its last.
-pub const RECENT_MAX: u32 = 20;
-/// How much longer than its code lives a challenge is kept.
-pub(crate) const KEPT_AFTER: Duration = Duration::from_secs(3600);
-
-/// A name that can be kept as one word among others. Those that providers give to messages are.
-pub(crate) fn is_word(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',')
 }

@@ -11,9 +11,8 @@ use crate::domain::quota::{self, Quota};
 use crate::domain::recipient::Digest16;
 use crate::domain::request::RequestId;
 use crate::domain::time::{UnixMillis, seconds_rounded_up};
-use crate::store::{
-    Admission, Admit, Limits, OUTCOME_KEPT, Proposal, REFUNDS_PER_DAY, REFUSAL_KEPT, Subject, Usage,
-};
+use crate::store::bounds::{OUTCOME_KEPT, REFUNDS_PER_DAY, REFUSAL_KEPT};
+use crate::store::{Admission, Admit, Limits, Proposal, Subject, Usage};
 
 impl State {
     pub(super) fn admit(&mut self, ask: &Admit<'_>, now: UnixMillis) -> Admission {

@@ -16,9 +16,10 @@ use async_trait::async_trait;
 use self::receipts::Expected;
 use self::records::Record;
 use self::shared::{BlockKey, Claim, StandingBlock};
+use super::bounds::KEPT_AFTER;
 use super::{
-    Admission, Admit, Awaited, Check, Handling, KEPT_AFTER, KillSwitch, Limits, Mark, Marked, Pulse, Recent,
-    Settle, Settled, Store, StoreError, Story, Subject, Track, Tracked, Usage,
+    Admission, Admit, Awaited, Check, Handling, KillSwitch, Limits, Mark, Marked, Pulse, Recent, Settle,
+    Settled, Store, StoreError, Story, Subject, Track, Tracked, Usage,
 };
 use crate::clock::Clock;
 use crate::domain::challenge::ChallengeId;

@@ -8,7 +8,8 @@ use crate::domain::receipt::merge;
 use crate::domain::recipient::Digest16;
 use crate::domain::request::RequestId;
 use crate::domain::time::UnixMillis;
-use crate::store::{Awaited, Handling, RECEIPT_ASKED_AFTER_MIN, Receipt, Track, Tracked, is_word};
+use crate::store::bounds::{RECEIPT_ASKED_AFTER_MIN, is_word};
+use crate::store::{Awaited, Handling, Receipt, Track, Tracked};
 
 /// A message whose final report is still to come. The one that is due first comes first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]

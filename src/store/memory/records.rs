@@ -5,10 +5,8 @@ use super::{Challenge, Entry, LogKey, Member, State};
 use crate::domain::outcome::{Outcome, Status};
 use crate::domain::time::UnixMillis;
 use crate::domain::trail::Notes;
-use crate::store::{
-    Admission, Admit, CLAIM_KEPT, Grant, Handling, Mark, Marked, OUTCOME_KEPT, REFUNDS_PER_DAY, REFUSAL_KEPT,
-    Receipt, Refund, Settle, Settled,
-};
+use crate::store::bounds::{CLAIM_KEPT, OUTCOME_KEPT, REFUNDS_PER_DAY, REFUSAL_KEPT};
+use crate::store::{Admission, Admit, Grant, Handling, Mark, Marked, Receipt, Refund, Settle, Settled};
 
 pub(super) struct Record {
     /// Nobody, if it was given back.

@@ -5,9 +5,8 @@ use super::{DAY, LogKey, Member, State};
 use crate::domain::recipient::Digest16;
 use crate::domain::request::RequestId;
 use crate::domain::time::UnixMillis;
-use crate::store::{
-    BUSY_FOR, Block, Blocked, Chapter, CodeState, KEPT_AFTER, KillSwitch, Pulse, RECENT_MAX, Recent, Story,
-};
+use crate::store::bounds::{BUSY_FOR, KEPT_AFTER, RECENT_MAX};
+use crate::store::{Block, Blocked, Chapter, CodeState, KillSwitch, Pulse, Recent, Story};
 
 #[derive(PartialEq, Eq, Hash)]
 pub(super) enum BlockKey {

@@ -16,11 +16,13 @@ use sha2::{Digest as _, Sha256};
 
 use self::keys::Keys;
 use self::link::Link;
+use super::bounds::{
+    BUSY_FOR, CLAIM_KEPT, FORGETFUL_FOR, KEPT_AFTER, OUTCOME_KEPT, RECEIPT_ASKED_AFTER_MIN, RECENT_MAX,
+    REFUNDS_PER_DAY, REFUSAL_KEPT, is_word,
+};
 use super::{
-    Admission, Admit, Awaited, BUSY_FOR, Block, CLAIM_KEPT, Check, FORGETFUL_FOR, Handling, KEPT_AFTER,
-    KillSwitch, Limits, Mark, Marked, OUTCOME_KEPT, Pulse, RECEIPT_ASKED_AFTER_MIN, RECENT_MAX,
-    REFUNDS_PER_DAY, REFUSAL_KEPT, Recent, Refund, Settle, Settled, Store, StoreError, Story, Subject, Track,
-    Tracked, Usage, is_word,
+    Admission, Admit, Awaited, Block, Check, Handling, KillSwitch, Limits, Mark, Marked, Pulse, Recent,
+    Refund, Settle, Settled, Store, StoreError, Story, Subject, Track, Tracked, Usage,
 };
 use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, TIME_LEFT_MIN};
 use crate::domain::outcome::Status;

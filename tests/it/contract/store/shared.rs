@@ -7,8 +7,9 @@ use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::time::UnixMillis;
 use otpost::domain::trail::Notes;
 use otpost::domain::verdict::Verdict;
+use otpost::store::bounds::RECENT_MAX;
 use otpost::store::{
-    Admit, Block, Blocked, Chapter, CodeState, KillSwitch, Mark, Pulse, RECENT_MAX, Refund, Settle, Track,
+    Admit, Block, Blocked, Chapter, CodeState, KillSwitch, Mark, Pulse, Refund, Settle, Track,
 };
 
 use super::{
