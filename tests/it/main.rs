@@ -8,6 +8,10 @@ mod contract {
 mod config;
 mod fake_twilio;
 mod harness;
+#[path = "../history/mod.rs"]
+mod history;
+#[path = "../history/tests.rs"]
+mod history_tests;
 mod http;
 mod logs;
 mod model;

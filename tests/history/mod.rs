@@ -1,0 +1,348 @@
+//! Did it keep its promises? A history of one run, held against the rules that hold under every fault.
+//!
+//! A history is plain data: what was asked for, what was told, and what the provider knows, which is the truth.
+//! [`check`] is pure, asks nobody, and knows no clock: runs against real servers and simulated ones are judged alike.
+//!
+//! Not here: how fast anything was.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+
+/// Everything that is known of one run.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// What was asked for.
+    pub requests: Vec<Request>,
+    /// What was told, in the order in which it was read.
+    pub results: Vec<Told>,
+    /// Every POST that reached the provider.
+    pub posts: Vec<Post>,
+    /// What a number may get, if that is limited.
+    pub limit: Option<Limit>,
+}
+
+/// A request as it was published.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub id: String,
+    pub to: String,
+    /// No POST of it after this time (ms).
+    pub deadline: u64,
+    /// The broker confirmed that it has it. One that is not confirmed may be handled, and may be lost.
+    pub confirmed: bool,
+}
+
+/// A result as it was read.
+#[derive(Clone, Debug)]
+pub struct Told {
+    pub message_id: String,
+    pub request: String,
+    pub status: String,
+    pub replayed: bool,
+    pub error: Option<String>,
+    pub sid: Option<String>,
+    /// When it was read (ms).
+    pub at: u64,
+}
+
+/// One POST of a message, as the provider saw it.
+#[derive(Clone, Debug)]
+pub struct Post {
+    /// None where the provider cannot tell.
+    pub request: Option<String>,
+    pub to: String,
+    pub code: String,
+    /// When it was read (ms).
+    pub at: u64,
+    /// The provider made a message of it.
+    pub accepted: bool,
+    /// Whoever sent it could not know whether it was accepted.
+    pub in_doubt: bool,
+    pub sid: Option<String>,
+}
+
+/// So many requests a number and window may be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    pub count: usize,
+    pub window: u64,
+}
+
+/// The ends of a request. Other statuses are later facts and judged nowhere here.
+const TERMINAL: [&str; 4] = ["sent", "rejected", "failed", "unknown"];
+/// However doubtful its sends were.
+const SMS_MAX: usize = 2;
+
+/// The verdict: what was counted, and what broke a rule.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    pub requests: usize,
+    pub confirmed: usize,
+    pub sent: usize,
+    pub failed: usize,
+    pub rejected: usize,
+    pub unknown: usize,
+    /// Terminal results beyond the first of a request.
+    pub repeats: usize,
+    /// Results that say that nothing was sent for their copy. It can be the first that is read.
+    pub replayed: usize,
+    pub posts: usize,
+    /// Messages at the provider.
+    pub accepted: usize,
+    /// POSTs whose sender could not know what became of them.
+    pub doubts: usize,
+    /// Requests with two accepted messages, as a doubt allows.
+    pub twice: usize,
+    /// `sent` without the provider's name for the message: its answer broke off after the status.
+    pub nameless: usize,
+
+    /// Confirmed, and never answered.
+    pub lost: usize,
+    /// Answered in two ways.
+    pub contradicting: usize,
+    /// Answered without having been asked for.
+    pub unasked: usize,
+    /// Messages more than a request may have.
+    pub sms_beyond: usize,
+    /// Requests with two codes.
+    pub codes_differ: usize,
+    /// POSTs after the deadline.
+    pub late: usize,
+    /// `sent` with a name that is none of the request's messages.
+    pub wrong_sid: usize,
+    /// `sent`, and the provider has no message.
+    pub sent_without_sms: usize,
+    /// `failed` or `rejected`, and the provider has a message.
+    pub sms_without_sent: usize,
+    /// `rejected` says that nothing was tried, and something was.
+    pub rejected_after_post: usize,
+    /// Requests sent to a number beyond its limit.
+    pub over_limit: usize,
+    /// POSTs that no request explains.
+    pub unattributed: usize,
+    /// A sentence for each break, for people.
+    pub broken: Vec<String>,
+}
+
+/// Holds a history against the rules.
+pub fn check(history: &History) -> Report {
+    let mut report = Report { requests: history.requests.len(), ..Report::default() };
+    let requests: BTreeMap<&str, &Request> =
+        history.requests.iter().map(|request| (request.id.as_str(), request)).collect();
+    let told = told_by_request(history, &requests, &mut report);
+    let posts = posts_by_request(history, &requests, &mut report);
+    for (id, request) in requests {
+        report.confirmed += usize::from(request.confirmed);
+        let posts = posts.get(id).map_or(&[][..], Vec::as_slice);
+        check_posts(request, posts, &mut report);
+        match told.get(id) {
+            Some(told) => check_told(request, told, posts, &mut report),
+            None if request.confirmed => {
+                report.lost += 1;
+                report.broken.push(format!("lost: {id} was confirmed and has no terminal result"));
+            }
+            None => {}
+        }
+    }
+    if let Some(limit) = history.limit {
+        check_limit(history, limit, &mut report);
+    }
+    report
+}
+
+fn told_by_request<'a>(
+    history: &'a History,
+    requests: &BTreeMap<&str, &Request>,
+    report: &mut Report,
+) -> HashMap<&'a str, Vec<&'a Told>> {
+    let mut told: HashMap<&str, Vec<&Told>> = HashMap::new();
+    for result in history.results.iter().filter(|result| TERMINAL.contains(&result.status.as_str())) {
+        if !requests.contains_key(result.request.as_str()) {
+            report.unasked += 1;
+            report.broken.push(format!("unasked: {} answers nothing that was asked", result.message_id));
+        }
+        told.entry(&result.request).or_default().push(result);
+    }
+    told
+}
+
+fn posts_by_request<'a>(
+    history: &'a History,
+    requests: &BTreeMap<&str, &Request>,
+    report: &mut Report,
+) -> HashMap<&'a str, Vec<&'a Post>> {
+    report.posts = history.posts.len();
+    report.accepted = history.posts.iter().filter(|post| post.accepted).count();
+    report.doubts = history.posts.iter().filter(|post| post.in_doubt).count();
+    let mut posts: HashMap<&str, Vec<&Post>> = HashMap::new();
+    for post in &history.posts {
+        let asked = post.request.as_deref().and_then(|id| requests.get(id).copied());
+        match (asked, &post.request) {
+            (Some(asked), Some(id)) if asked.to == post.to => posts.entry(id).or_default().push(post),
+            _ => {
+                report.unattributed += 1;
+                let named = post.request.as_deref().unwrap_or("nobody");
+                report.broken.push(format!("unattributed: a POST to {} at {} for {named}", post.to, post.at));
+            }
+        }
+    }
+    // Provider and runs may tell of them in any order.
+    posts.values_mut().for_each(|posts| posts.sort_by_key(|post| post.at));
+    posts
+}
+
+/// What the provider knows of a request, whatever was told.
+fn check_posts(request: &Request, posts: &[&Post], report: &mut Report) {
+    let id = &request.id;
+    let accepted: Vec<usize> = (0..posts.len()).filter(|&nth| posts[nth].accepted).collect();
+    // A second message is allowed once, and only where something before it was in doubt.
+    let doubt_before = |&nth: &usize| posts[..nth].iter().any(|post| post.in_doubt);
+    let allowed = match accepted.get(1) {
+        Some(second) if doubt_before(second) => SMS_MAX,
+        _ => 1,
+    };
+    report.twice += usize::from(accepted.len() == 2 && allowed == SMS_MAX);
+    if accepted.len() > allowed {
+        report.sms_beyond += accepted.len() - allowed;
+        let (count, at) = (accepted.len(), accepted.iter().map(|&nth| posts[nth].at).collect::<Vec<_>>());
+        report.broken.push(format!("sms_beyond: {id} has {count} messages, {allowed} allowed, at {at:?}"));
+    }
+    let codes: BTreeSet<&str> = posts.iter().map(|post| post.code.as_str()).collect();
+    if codes.len() > 1 {
+        report.codes_differ += 1;
+        report.broken.push(format!("codes_differ: {id} was posted with {} codes", codes.len()));
+    }
+    for post in posts.iter().filter(|post| post.at > request.deadline) {
+        report.late += 1;
+        let by = post.at - request.deadline;
+        report.broken.push(format!("late: {id} was posted {by} ms after its deadline"));
+    }
+}
+
+/// What was told of a request, beside what the provider knows of it.
+fn check_told(request: &Request, told: &[&Told], posts: &[&Post], report: &mut Report) {
+    let id = &request.id;
+    let first = told[0];
+    report.repeats += told.len() - 1;
+    report.replayed += told.iter().filter(|told| told.replayed).count();
+    if told.iter().any(|other| (&other.status, &other.sid) != (&first.status, &first.sid)) {
+        report.contradicting += 1;
+        let ends: Vec<_> = told.iter().map(|told| (&told.status, &told.sid, told.at)).collect();
+        report.broken.push(format!("contradicting: {id} ended as {ends:?}"));
+    }
+    let sids: Vec<Option<&str>> =
+        posts.iter().filter(|post| post.accepted).map(|post| post.sid.as_deref()).collect();
+    match first.status.as_str() {
+        "sent" => {
+            report.sent += 1;
+            report.nameless += usize::from(first.sid.is_none());
+            if sids.is_empty() {
+                report.sent_without_sms += 1;
+                report.broken.push(format!("sent_without_sms: {id} was told as sent"));
+            } else if first.sid.is_some() && !sids.contains(&first.sid.as_deref()) {
+                report.wrong_sid += 1;
+                report.broken.push(format!("wrong_sid: {id} was told as {:?}, and is {sids:?}", first.sid));
+            }
+        }
+        "unknown" => report.unknown += 1,
+        status => {
+            report.failed += usize::from(status == "failed");
+            report.rejected += usize::from(status == "rejected");
+            if !sids.is_empty() {
+                report.sms_without_sent += 1;
+                let error = first.error.as_deref().unwrap_or("none");
+                report
+                    .broken
+                    .push(format!("sms_without_sent: {id} was told as {status} ({error}): {sids:?}"));
+            } else if status == "rejected" && !posts.is_empty() {
+                report.rejected_after_post += 1;
+                report.broken.push(format!("rejected_after_post: {id} had {} POSTs", posts.len()));
+            }
+        }
+    }
+}
+
+/// However often a request was posted, it counts once, from its first message on.
+fn check_limit(history: &History, limit: Limit, report: &mut Report) {
+    let mut first: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for post in history.posts.iter().filter(|post| post.accepted) {
+        let Some(request) = &post.request else { continue };
+        let at = first.entry((&post.to, request)).or_insert(post.at);
+        *at = (*at).min(post.at);
+    }
+    let mut numbers: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    for ((to, _), at) in first {
+        numbers.entry(to).or_default().push(at);
+    }
+    for (to, mut times) in numbers {
+        times.sort_unstable();
+        let inside = |end: usize| (0..=end).filter(|&at| times[end] - times[at] < limit.window).count();
+        let most = (0..times.len()).map(inside).max().unwrap_or(0);
+        if most > limit.count {
+            report.over_limit += most - limit.count;
+            report.broken.push(format!("over_limit: {to} got {most} in a window, {} allowed", limit.count));
+        }
+    }
+}
+
+impl Report {
+    /// The counts that must all be nothing.
+    pub fn violations(&self) -> [(&'static str, usize); 12] {
+        [
+            ("lost", self.lost),
+            ("contradicting", self.contradicting),
+            ("unasked", self.unasked),
+            ("sms_beyond", self.sms_beyond),
+            ("codes_differ", self.codes_differ),
+            ("late", self.late),
+            ("wrong_sid", self.wrong_sid),
+            ("sent_without_sms", self.sent_without_sms),
+            ("sms_without_sent", self.sms_without_sent),
+            ("rejected_after_post", self.rejected_after_post),
+            ("over_limit", self.over_limit),
+            ("unattributed", self.unattributed),
+        ]
+    }
+
+    /// No rule was broken.
+    pub fn holds(&self) -> bool {
+        self.violations().iter().all(|&(_, count)| count == 0)
+    }
+
+    /// The first line of a table of reports.
+    pub fn heading() -> String {
+        let (asked, told, known) =
+            ("asked confirmed", "sent unknown failed reject repeats", "posts sms twice");
+        row("", [asked, told, known].join(" ").split(' ').map(str::to_owned), "verdict")
+    }
+
+    /// Its line in that table.
+    pub fn line(&self, name: &str) -> String {
+        let told = [self.sent, self.unknown, self.failed, self.rejected, self.repeats];
+        let known = [self.posts, self.accepted, self.twice];
+        let counts = [self.requests, self.confirmed].into_iter().chain(told).chain(known);
+        let broken: Vec<String> =
+            self.violations().iter().filter(|(_, count)| *count > 0).map(said).collect();
+        let verdict = if broken.is_empty() { "holds".to_owned() } else { broken.join(" ") };
+        row(name, counts.map(|count| count.to_string()), &verdict)
+    }
+}
+
+/// All of it, one count a line.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n{}", Report::heading(), self.line(""))?;
+        let Report { replayed, doubts, nameless, .. } = self;
+        writeln!(f, "replayed {replayed}, in doubt {doubts}, sent without a name {nameless}")?;
+        self.broken.iter().try_for_each(|broken| writeln!(f, "  {broken}"))
+    }
+}
+
+fn said((name, count): &(&'static str, usize)) -> String {
+    format!("{name}={count}")
+}
+
+fn row(name: &str, cells: impl Iterator<Item = String>, verdict: &str) -> String {
+    let cells: String = cells.map(|cell| format!("{cell:>10}")).collect();
+    format!("{name:<44}{cells}  {verdict}")
+}
