@@ -1,0 +1,329 @@
+//! The foreign service: it publishes requests until the broker has them, and reads every result.
+//!
+//! It speaks to RabbitMQ directly, not through a proxy, and outlives the server's restarts.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+    QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use super::servers::Server;
+use crate::history::{Request, Told};
+use crate::wait::{now_ms, until_async};
+
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Before the next try after RabbitMQ did not answer.
+const REST: Duration = Duration::from_millis(200);
+/// Messages on their way at once.
+const WINDOW: usize = 32;
+
+/// What goes onto the requests exchange.
+pub struct Letter {
+    /// The request, unless nobody could read one from the body.
+    pub request: Option<Request>,
+    pub body: Vec<u8>,
+}
+
+/// A service that asks for codes.
+pub struct Client {
+    broker: SocketAddr,
+    prefix: String,
+    letters: mpsc::UnboundedSender<Letter>,
+    shared: Arc<Shared>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+#[derive(Default)]
+struct Shared {
+    seen: Mutex<Seen>,
+    /// Counts what changes in `seen`.
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Seen {
+    requests: HashMap<String, Request>,
+    /// When each was confirmed first.
+    published: HashMap<String, u64>,
+    results: Vec<Told>,
+    answered: HashSet<String>,
+    /// Confirmed, without an end.
+    unanswered: HashSet<String>,
+    /// Handed over, not yet confirmed.
+    pending: usize,
+}
+
+impl Client {
+    /// Connects, and waits until results would be read.
+    pub async fn start(broker: SocketAddr, prefix: &str) -> Result<Client, String> {
+        let (letters, publishing) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared::default());
+        let (ready, mut listening) = watch::channel(false);
+        let line = Line { broker, prefix: prefix.to_owned(), shared: Arc::clone(&shared) };
+        let tasks = [tokio::spawn(line.clone().publish_all(publishing)), tokio::spawn(line.read_all(ready))];
+        let waited = timeout(Duration::from_secs(30), listening.wait_for(|listening| *listening)).await;
+        waited.map_err(|_| "results cannot be read".to_owned())?.map_err(|error| error.to_string())?;
+        Ok(Client { broker, prefix: prefix.to_owned(), letters, shared, tasks })
+    }
+
+    /// Publishes until the broker confirms it, however often it takes.
+    pub fn publish(&self, letter: Letter) {
+        let mut seen = self.shared.seen();
+        seen.pending += 1;
+        if let Some(request) = &letter.request {
+            // A repeat changes nothing of what is known.
+            seen.requests.entry(request.id.clone()).or_insert_with(|| request.clone());
+        }
+        drop(seen);
+        self.letters.send(letter).unwrap_or_else(|_| panic!("the publisher lives as long as its client"));
+    }
+
+    /// Waits until everything is confirmed and every confirmed request has an end.
+    pub async fn quiet(&self, within: Duration) -> Result<(), String> {
+        let mut changes = self.shared.changes.subscribe();
+        let quiet = changes.wait_for(|_| self.shared.seen().open() == 0);
+        let waited = timeout(within, quiet).await.map(drop);
+        waited.map_err(|_| format!("after {within:?} {} requests are open", self.shared.seen().open()))
+    }
+
+    /// Waits until so many requests have an end.
+    pub async fn answered(&self, count: usize, within: Duration) -> Result<(), String> {
+        let mut changes = self.shared.changes.subscribe();
+        let answered = changes.wait_for(|_| self.shared.seen().answered.len() >= count);
+        let waited = timeout(within, answered).await.map(drop);
+        waited.map_err(|_| format!("{count} ends did not come, but {}", self.shared.seen().answered.len()))
+    }
+
+    pub fn requests(&self) -> Vec<Request> {
+        self.shared.seen().requests.values().cloned().collect()
+    }
+
+    pub fn results(&self) -> Vec<Told> {
+        self.shared.seen().results.clone()
+    }
+
+    /// From a request's confirm to its first result, for all that have both.
+    pub fn latencies_ms(&self) -> Vec<u64> {
+        let seen = self.shared.seen();
+        let mut first: HashMap<&str, u64> = HashMap::new();
+        for told in &seen.results {
+            first.entry(&told.request).or_insert(told.at);
+        }
+        let span = |(id, at): (&&str, &u64)| Some(at.saturating_sub(*seen.published.get(*id)?));
+        first.iter().filter_map(span).collect()
+    }
+
+    /// How many messages lie in a queue of the gateway; an error while it is not there.
+    pub async fn queued(&self, name: &str) -> Result<u32, String> {
+        let asked = async {
+            let (connection, channel) = open(self.broker).await.map_err(|error| error.to_string())?;
+            let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
+            let queue = format!("{}.{name}", self.prefix);
+            let queue = channel.queue_declare(queue.into(), options, FieldTable::default()).await;
+            let _ = connection.close(200, "done".into()).await;
+            queue.map(|queue| queue.message_count()).map_err(|error| error.to_string())
+        };
+        timeout(ANSWER_WITHIN, asked).await.unwrap_or_else(|_| Err("no answer".to_owned()))
+    }
+
+    /// Waits until nothing lies in the request queue.
+    pub async fn drained(&self, within: Duration) -> Result<(), String> {
+        until_async("an empty queue", within, async || match self.queued("send-sms").await? {
+            0 => Ok(()),
+            count => Err(format!("({count} messages)")),
+        })
+        .await
+    }
+
+    /// Deletes a queue of the gateway, with what lies in it.
+    pub async fn delete_queue(&self, name: &str) -> Result<(), String> {
+        let (connection, channel) = open(self.broker).await.map_err(|error| error.to_string())?;
+        let queue = format!("{}.{name}", self.prefix);
+        let deleted = channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await;
+        let _ = connection.close(200, "done".into()).await;
+        deleted.map(drop).map_err(|error| error.to_string())
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Shared {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Seen)) {
+        change(&mut self.seen());
+        self.changes.send_modify(|count| *count += 1);
+    }
+}
+
+impl Seen {
+    fn open(&self) -> usize {
+        self.pending + self.unanswered.len()
+    }
+}
+
+/// What both tasks need.
+#[derive(Clone)]
+struct Line {
+    broker: SocketAddr,
+    prefix: String,
+    shared: Arc<Shared>,
+}
+
+async fn open(broker: SocketAddr) -> lapin::Result<(Connection, Channel)> {
+    let url = Server::amqp_url(broker, "?heartbeat=5&connection_timeout=2000");
+    let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
+    let channel = connection.create_channel().await?;
+    Ok((connection, channel))
+}
+
+impl Line {
+    /// Everything, a window at a time, until it is confirmed.
+    async fn publish_all(self, mut letters: mpsc::UnboundedReceiver<Letter>) {
+        let mut waiting = VecDeque::new();
+        loop {
+            let opened = timeout(ANSWER_WITHIN, open(self.broker)).await;
+            let Ok(Ok((_connection, channel))) = opened else {
+                sleep(REST).await;
+                continue;
+            };
+            let select = channel.confirm_select(ConfirmSelectOptions::default());
+            if !matches!(timeout(ANSWER_WITHIN, select).await, Ok(Ok(()))) {
+                continue;
+            }
+            loop {
+                if waiting.is_empty() {
+                    let Some(letter) = letters.recv().await else { return };
+                    waiting.push_back(letter);
+                }
+                while waiting.len() < WINDOW {
+                    let Ok(letter) = letters.try_recv() else { break };
+                    waiting.push_back(letter);
+                }
+                if self.publish_window(&channel, &mut waiting).await.is_err() {
+                    break;
+                }
+                if !waiting.is_empty() {
+                    sleep(REST).await;
+                }
+            }
+        }
+    }
+
+    /// What is not confirmed stays in the window. An error ends the connection.
+    async fn publish_window(&self, channel: &Channel, window: &mut VecDeque<Letter>) -> Result<(), ()> {
+        let mut confirms = Vec::with_capacity(window.len());
+        for letter in window.iter() {
+            let properties =
+                BasicProperties::default().with_content_type("application/json".into()).with_delivery_mode(2);
+            let (exchange, key) = (format!("{}.requests", self.prefix).into(), "send-sms".into());
+            let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+            let published = channel.basic_publish(exchange, key, options, &letter.body, properties);
+            confirms.push(timeout(ANSWER_WITHIN, published).await.map_err(drop)?.map_err(drop)?);
+        }
+        let mut kept = VecDeque::new();
+        let mut broken = false;
+        for confirm in confirms {
+            let letter = window.pop_front().expect("one letter a confirm");
+            let confirmed = match broken {
+                true => None,
+                false => timeout(ANSWER_WITHIN, confirm).await.ok().and_then(Result::ok),
+            };
+            match confirmed {
+                Some(Confirmation::Ack(None)) => self.confirmed(&letter),
+                // It came back, as its queue is gone, or was refused: once more.
+                Some(_) => kept.push_back(letter),
+                None => {
+                    broken = true;
+                    kept.push_back(letter);
+                }
+            }
+        }
+        *window = kept;
+        if broken { Err(()) } else { Ok(()) }
+    }
+
+    fn confirmed(&self, letter: &Letter) {
+        self.shared.change(|seen| {
+            seen.pending -= 1;
+            let Some(id) = letter.request.as_ref().map(|request| &request.id) else { return };
+            seen.requests.get_mut(id).expect("noted before it was published").confirmed = true;
+            seen.published.entry(id.clone()).or_insert_with(now_ms);
+            if !seen.answered.contains(id) {
+                seen.unanswered.insert(id.clone());
+            }
+        });
+    }
+
+    /// Results, over as many connections as it takes.
+    async fn read_all(self, ready: watch::Sender<bool>) {
+        loop {
+            let _ = self.read(&ready).await;
+            sleep(REST).await;
+        }
+    }
+
+    async fn read(&self, ready: &watch::Sender<bool>) -> lapin::Result<()> {
+        let (_connection, channel) = open(self.broker).await?;
+        let queue = format!("{}.chaos", self.prefix);
+        let mut quorum = FieldTable::default();
+        quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        channel.queue_declare(queue.clone().into(), QueueDeclareOptions::durable(), quorum).await?;
+        let (exchange, all) = (format!("{}.results", self.prefix), "#".into());
+        let options = QueueBindOptions::default();
+        channel
+            .queue_bind(queue.clone().into(), exchange.into(), all, options, FieldTable::default())
+            .await?;
+        channel.basic_qos(500, BasicQosOptions::default()).await?;
+        let options = BasicConsumeOptions::default();
+        let consumed = channel.basic_consume(queue.into(), "chaos".into(), options, FieldTable::default());
+        let mut results = consumed.await?;
+        ready.send_replace(true);
+        while let Some(delivery) = results.next().await {
+            let delivery = delivery?;
+            self.told(&delivery);
+            delivery.ack(BasicAckOptions::default()).await?;
+        }
+        Ok(())
+    }
+
+    fn told(&self, delivery: &lapin::message::Delivery) {
+        let body: Value = serde_json::from_slice(&delivery.data).unwrap_or_default();
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let message_id = delivery.properties.message_id().as_ref().map(|id| id.as_str().to_owned());
+        let told = Told {
+            message_id: message_id.unwrap_or_default(),
+            request: text(&body["request_id"]).unwrap_or_default(),
+            status: text(&body["status"]).unwrap_or_default(),
+            replayed: body["replayed"] == true,
+            error: text(&body["error"]["code"]),
+            sid: text(&body["provider_message_id"]),
+            at: now_ms(),
+        };
+        self.shared.change(|seen| {
+            if ["sent", "rejected", "failed", "unknown"].contains(&told.status.as_str()) {
+                seen.unanswered.remove(&told.request);
+                seen.answered.insert(told.request.clone());
+            }
+            seen.results.push(told);
+        });
+    }
+}

@@ -1,0 +1,102 @@
+//! Faults that need aim: each scenario is one moment, brought about on purpose.
+
+mod provider;
+mod servers;
+mod workers;
+
+use std::path::Path;
+use std::pin::Pin;
+use std::time::Duration;
+
+use super::servers::Servers;
+use super::stage::Verdict;
+
+/// What a scenario came to.
+pub enum Came {
+    Out(Box<Verdict>),
+    /// It did not run, and why.
+    Skipped(&'static str),
+}
+
+type Running<'a> = Pin<Box<dyn Future<Output = Result<Came, String>> + 'a>>;
+
+/// Where a scenario runs, and what its chance comes from.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    pub servers: &'a Servers,
+    pub folder: &'a Path,
+    pub seed: u64,
+}
+
+/// A scenario.
+pub struct Scenario {
+    pub name: &'static str,
+    pub run: for<'a> fn(Place<'a>) -> Running<'a>,
+    /// It belongs to the short run too.
+    pub short: bool,
+    /// It leaves the servers to others, so that several run at once.
+    pub alone: bool,
+}
+
+impl Came {
+    fn out(verdict: Verdict) -> Came {
+        Came::Out(Box::new(verdict))
+    }
+}
+
+/// In the order in which they run.
+pub const SCENARIOS: [Scenario; 8] = [
+    Scenario {
+        name: "a_worker_killed_between_the_answer_and_the_record",
+        run: |place| Box::pin(workers::a_worker_killed_between_the_answer_and_the_record(place)),
+        short: true,
+        alone: false,
+    },
+    Scenario {
+        name: "drain_with_sends_in_backoff",
+        run: |place| Box::pin(workers::drain_with_sends_in_backoff(place)),
+        short: true,
+        alone: false,
+    },
+    Scenario {
+        name: "queue_deleted",
+        run: |place| Box::pin(servers::queue_deleted(place)),
+        short: true,
+        alone: false,
+    },
+    Scenario {
+        name: "script_flush",
+        run: |place| Box::pin(servers::script_flush(place)),
+        short: true,
+        alone: false,
+    },
+    Scenario {
+        name: "kill_switch",
+        run: |place| Box::pin(provider::kill_switch(place)),
+        short: false,
+        alone: false,
+    },
+    Scenario {
+        name: "a_silent_twilio_for_two_minutes",
+        run: |place| Box::pin(provider::a_silent_twilio_for_two_minutes(place)),
+        short: false,
+        alone: false,
+    },
+    Scenario {
+        name: "redis_out_of_memory_noeviction",
+        run: |place| Box::pin(servers::redis_out_of_memory_noeviction(place)),
+        short: false,
+        alone: true,
+    },
+    Scenario {
+        name: "poison_does_not_slow_neighbours",
+        run: |place| Box::pin(workers::poison_does_not_slow_neighbours(place)),
+        short: false,
+        alone: true,
+    },
+];
+
+/// For what follows at once on a machine that has other things to do.
+const SOON: Duration = Duration::from_secs(30);
+/// For what waits for a lease or a growing wait to end.
+const LATER: Duration = Duration::from_secs(90);

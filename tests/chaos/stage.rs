@@ -1,0 +1,343 @@
+//! One gateway on its own names: servers behind proxies, a provider, workers, and a service that asks for codes.
+//!
+//! A stage is set up, given traffic and faults, comes to rest, and is judged by its history.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex as StdMutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep_until};
+
+use super::client::{Client, Letter};
+use super::fleet::{Fleet, Links};
+use super::plan::{Fault, Link, Step};
+use super::proxy::{Proxy, Way};
+use super::servers::Servers;
+use super::twilio::{Mood, Twilio};
+use crate::history::{History, Limit, Post, Report, Request, check};
+use crate::wait::now_ms;
+
+/// Everything that was asked for has ended so long after the last fault.
+const QUIET_WITHIN: Duration = Duration::from_secs(180);
+const HOUR_MS: u64 = 3_600_000;
+/// A send that is not written down so long after its POST is another's: the provider's time-out, and as much again.
+const SEND_MS: u64 = 10_000;
+
+/// What a stage is made of.
+#[derive(Clone)]
+pub struct Setup {
+    pub name: &'static str,
+    pub seed: u64,
+    pub workers: usize,
+    /// Sends to a number.
+    pub limit: usize,
+    pub code_life_minutes: u64,
+    /// More settings of the workers.
+    pub settings: Vec<(&'static str, String)>,
+    /// Any POST may have left its sender in doubt. Without that, those may that a fault came near.
+    pub silent_doubt: bool,
+}
+
+impl Setup {
+    pub fn new(name: &'static str, seed: u64) -> Setup {
+        let settings = Vec::new();
+        Setup { name, seed, workers: 1, limit: 5, code_life_minutes: 10, settings, silent_doubt: false }
+    }
+}
+
+/// A gateway with everything around it.
+pub struct Stage<'a> {
+    pub setup: Setup,
+    pub servers: &'a Servers,
+    pub twilio: Twilio,
+    pub client: Client,
+    pub fleet: Mutex<Fleet>,
+    rabbit: Proxy,
+    redis: Proxy,
+    provider: Proxy,
+    /// One fault a link at a time.
+    lanes: [Mutex<()>; 3],
+    mood: Mutex<()>,
+    issued: AtomicUsize,
+    faults: StdMutex<Vec<String>>,
+    /// When faults were that leave a silent doubt, from and to.
+    doubts: StdMutex<Vec<(u64, u64)>>,
+}
+
+/// What is asked for, and how fast.
+#[derive(Clone, Copy)]
+pub struct Traffic {
+    pub a_second: u32,
+    pub length: Duration,
+}
+
+impl<'a> Stage<'a> {
+    /// Sets everything up, and waits until it works.
+    pub async fn set(setup: Setup, servers: &'a Servers, folder: &Path) -> Result<Stage<'a>, String> {
+        let prefix = format!("chaos-{}", setup.name.replace('_', "-"));
+        let twilio = Twilio::start(&format!("{prefix}-"), setup.seed).await;
+        let (rabbit, redis, provider) = tokio::join!(
+            Proxy::start(servers.rabbit.address),
+            Proxy::start(servers.redis.address),
+            Proxy::start(twilio.address),
+        );
+        let links = Links { rabbit: rabbit.address, redis: redis.address, twilio: provider.address };
+        let mut settings = setup.settings.clone();
+        settings.push(("SMS_RATE_LIMIT_PER_NUMBER", setup.limit.to_string()));
+        settings.push(("OTP_EXPIRATION_MINUTES", setup.code_life_minutes.to_string()));
+        let folder: PathBuf = folder.join(setup.name);
+        let mut fleet = Fleet::new(&prefix, &folder, links, &settings);
+        let declared = fleet.run(&["topology"]);
+        if !declared.status.success() {
+            return Err(String::from_utf8_lossy(&declared.stderr).into_owned());
+        }
+        let client = Client::start(servers.rabbit.address, &prefix).await?;
+        (0..setup.workers).for_each(|_| fleet.add());
+        fleet.ready().await?;
+        Ok(Stage {
+            setup,
+            servers,
+            twilio,
+            client,
+            fleet: Mutex::new(fleet),
+            rabbit,
+            redis,
+            provider,
+            lanes: Default::default(),
+            mood: Mutex::default(),
+            issued: AtomicUsize::new(0),
+            faults: StdMutex::default(),
+            doubts: StdMutex::default(),
+        })
+    }
+
+    pub fn proxy(&self, link: Link) -> &Proxy {
+        match link {
+            Link::Rabbit => &self.rabbit,
+            Link::Redis => &self.redis,
+            Link::Twilio => &self.provider,
+        }
+    }
+
+    /// Something went wrong that no history tells.
+    pub fn fault(&self, fault: String) {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).push(fault);
+    }
+
+    fn check(&self, what: Result<(), String>) {
+        if let Err(fault) = what {
+            self.fault(fault);
+        }
+    }
+
+    /// A request for a number that nobody else uses.
+    pub fn ask(&self) {
+        let nth = self.issued.fetch_add(1, Ordering::Relaxed);
+        self.client.publish(self.letter(nth, &number(1_000 + nth), None));
+    }
+
+    pub fn ask_often(&self, count: usize) {
+        (0..count).for_each(|_| self.ask());
+    }
+
+    /// The `nth` request. The name in the greeting tells the provider which it is.
+    fn letter(&self, nth: usize, to: &str, not_after: Option<u64>) -> Letter {
+        let (name, now) = (name(nth), now_ms());
+        let id = format!("chaos-{}-{name}", self.setup.name.replace('_', "-"));
+        let life_end = now + self.setup.code_life_minutes * 60_000;
+        let mut body = json!({"request_id": id, "to": to, "user_name": name, "requested_at": rfc3339(now)});
+        if let Some(not_after) = not_after {
+            body["not_after"] = rfc3339(not_after).into();
+        }
+        let deadline = not_after.map_or(life_end, |not_after| not_after.min(life_end));
+        let request = Request { id, to: to.to_owned(), deadline, confirmed: false };
+        Letter { request: Some(request), body: body.to_string().into_bytes() }
+    }
+
+    /// Requests at a steady pace: most for numbers of their own, some for shared ones, some in a hurry, some twice.
+    pub async fn traffic(&self, traffic: Traffic) {
+        let mut chance = fastrand::Rng::with_seed(self.setup.seed ^ 0x7261_6666);
+        let (began, pause) = (Instant::now(), Duration::from_secs(1) / traffic.a_second);
+        let mut next = began;
+        while began.elapsed() < traffic.length {
+            let nth = self.issued.fetch_add(1, Ordering::Relaxed);
+            let (lot, shared) = (chance.u8(..100), chance.usize(..12));
+            let to = if lot < 5 { number(shared) } else { number(1_000 + nth) };
+            let in_a_hurry = (lot >= 95).then(|| now_ms() + chance.u64(25_000..60_000));
+            let letter = self.letter(nth, &to, in_a_hurry);
+            if (5..8).contains(&lot) {
+                self.client.publish(Letter { request: letter.request.clone(), body: letter.body.clone() });
+            }
+            self.client.publish(letter);
+            next += pause;
+            sleep_until(next).await;
+        }
+    }
+
+    /// Bodies that no request can be read from.
+    pub fn poison(&self, count: usize) {
+        for nth in 0..count {
+            let body =
+                [&b"{\"request_id\": 7"[..], b"\xff\xfe\x00", b"[]", b"{\"to\":\"+573001234567\"}"][nth % 4];
+            self.client.publish(Letter { request: None, body: body.to_vec() });
+        }
+    }
+
+    /// Lets the faults of a plan happen, and waits until each is over.
+    pub async fn suffer(&self, steps: Vec<Step>) {
+        let began = Instant::now();
+        let step = |step: Step| async move {
+            sleep_until(began + step.at).await;
+            let (from, doubtful) = (now_ms(), step.fault.leaves_silent_doubt());
+            self.happen(step.fault).await;
+            if doubtful {
+                self.doubts.lock().unwrap_or_else(PoisonError::into_inner).push((from, now_ms()));
+            }
+        };
+        futures_util::future::join_all(steps.into_iter().map(step)).await;
+    }
+
+    async fn happen(&self, fault: Fault) {
+        match fault {
+            Fault::KillWorker(which) => self.fleet.lock().await.replace_killed(which),
+            Fault::RollWorker(which) => {
+                let retired = self.fleet.lock().await.retire(which);
+                self.check(Fleet::stop(retired).await);
+            }
+            Fault::Restart(kind, end, down) => self.check(self.servers.get(kind).restart(end, down).await),
+            Fault::Freeze(kind, span) => self.servers.get(kind).freeze(span).await,
+            Fault::Cut(link) => self.proxy(link).cut(),
+            Fault::Network(link, way, span) => {
+                let _lane = self.lanes[link as usize].lock().await;
+                self.proxy(link).set(way);
+                tokio::time::sleep(span).await;
+                self.proxy(link).set(Way::Open);
+            }
+            Fault::Provider(_, mood, span) => {
+                let _mood = self.mood.lock().await;
+                self.twilio.set(mood);
+                tokio::time::sleep(span).await;
+                self.twilio.set(Mood::UNEASY);
+            }
+        }
+    }
+
+    /// Everything works from now on.
+    pub fn heal(&self) {
+        for link in [Link::Rabbit, Link::Redis, Link::Twilio] {
+            self.proxy(link).set(Way::Open);
+        }
+        self.twilio.set(Mood::CALM);
+        self.twilio.hold(false);
+    }
+
+    /// Heals, waits until everything asked for has ended, stops the workers, and judges.
+    pub async fn judge(self) -> Verdict {
+        self.heal();
+        self.check(self.client.quiet(QUIET_WITHIN).await);
+        self.wind_down().await;
+        let fleet = self.fleet.lock().await;
+        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        faults.extend(fleet.faults.iter().cloned());
+        let history = self.history();
+        let report = check(&history);
+        let traces = traces(&report, &history, &fleet);
+        Verdict { name: self.setup.name, report, faults, traces, note: String::new() }
+    }
+
+    /// Everything was told, but an acknowledgement may have been lost: what is still queued is handled once more.
+    async fn wind_down(&self) {
+        let mut fleet = self.fleet.lock().await;
+        self.check(fleet.stop_all().await);
+        for _ in 0..3 {
+            let queued = self.client.queued("send-sms").await;
+            if queued == Ok(0) {
+                return;
+            }
+            fleet.add();
+            self.check(fleet.ready().await);
+            self.check(self.client.drained(Duration::from_secs(30)).await);
+            self.check(fleet.stop_all().await);
+        }
+        self.fault("the request queue does not get empty".to_owned());
+    }
+
+    pub fn history(&self) -> History {
+        let posts = self.twilio.posts().into_iter();
+        let doubts = self.doubts.lock().unwrap_or_else(PoisonError::into_inner);
+        let near = |at: u64| doubts.iter().any(|(from, to)| at + SEND_MS >= *from && at <= *to);
+        let in_doubt = |post: &Post| post.in_doubt || self.setup.silent_doubt || near(post.at);
+        let doubtful = |post: Post| Post { in_doubt: in_doubt(&post), ..post };
+        History {
+            requests: self.client.requests(),
+            results: self.client.results(),
+            posts: posts.map(doubtful).collect(),
+            limit: Some(Limit { count: self.setup.limit, window: HOUR_MS }),
+        }
+    }
+}
+
+/// How a stage came out.
+pub struct Verdict {
+    pub name: &'static str,
+    pub report: Report,
+    /// What went wrong beside it.
+    pub faults: Vec<String>,
+    /// What the workers said about requests that broke a rule.
+    pub traces: Vec<String>,
+    /// What else there is to say.
+    pub note: String,
+}
+
+impl Verdict {
+    pub fn holds(&self) -> bool {
+        self.report.holds() && self.faults.is_empty()
+    }
+
+    /// A rule of the scenario's own.
+    pub fn expect(&mut self, holds: bool, what: impl FnOnce(&Report) -> String) {
+        if !holds {
+            self.faults.push(what(&self.report));
+        }
+    }
+}
+
+/// Of the first few breaks: everything that is known.
+fn traces(report: &Report, history: &History, fleet: &Fleet) -> Vec<String> {
+    let mut traces = Vec::new();
+    for broken in report.broken.iter().take(5) {
+        traces.push(broken.clone());
+        let Some(id) = broken.split_whitespace().find(|word| word.starts_with("chaos-")) else { continue };
+        traces.extend(history.requests.iter().filter(|one| one.id == id).map(|one| format!("    {one:?}")));
+        let posts = history.posts.iter().filter(|post| post.request.as_deref() == Some(id));
+        traces.extend(posts.map(|post| format!("    {post:?}")));
+        traces
+            .extend(history.results.iter().filter(|one| one.request == id).map(|one| format!("    {one:?}")));
+        traces.extend(fleet.said_about(id).into_iter().map(|line| format!("    {line}")));
+    }
+    traces
+}
+
+/// The `nth` of many distinct valid mobile numbers.
+fn number(nth: usize) -> String {
+    format!("+57300{:07}", 6_000_000 + nth)
+}
+
+/// A name of letters only, as a greeting takes no others.
+fn name(nth: usize) -> String {
+    let letters: String = (0..6)
+        .rev()
+        .map(|place| char::from(b'a' + u8::try_from(nth / 26_usize.pow(place) % 26).expect("below 26")))
+        .collect();
+    format!("Q{letters}")
+}
+
+fn rfc3339(ms: u64) -> String {
+    let ms = i64::try_from(ms).expect("it is not that late");
+    Timestamp::from_millisecond(ms).expect("a time").to_string()
+}

@@ -1,0 +1,166 @@
+//! What becomes of a POST, drawn from a mood.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::time::Duration;
+
+/// What becomes of one POST.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Answered,
+    Slow(Duration),
+    /// The connection breaks before the answer.
+    Lost {
+        accepted: bool,
+    },
+    /// There is never an answer.
+    Hung {
+        accepted: bool,
+    },
+    /// The 201 breaks off in its body.
+    CutShort,
+    /// A 500.
+    Failed {
+        accepted: bool,
+    },
+    Throttled {
+        seconds: u64,
+    },
+    /// A 400 that is final.
+    Rejected,
+}
+
+impl Fate {
+    pub(super) fn accepts(self) -> bool {
+        match self {
+            Fate::Answered | Fate::Slow(_) | Fate::CutShort => true,
+            Fate::Lost { accepted } | Fate::Hung { accepted } | Fate::Failed { accepted } => accepted,
+            Fate::Throttled { .. } | Fate::Rejected => false,
+        }
+    }
+
+    /// Nobody can tell from the answer whether a message was made.
+    pub(super) fn leaves_doubt(self) -> bool {
+        matches!(self, Fate::Lost { .. } | Fate::Hung { .. } | Fate::Failed { .. })
+    }
+}
+
+/// How often each fault happens: of a thousand POSTs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mood {
+    pub lost_accepted: u32,
+    pub lost_before: u32,
+    pub hung_accepted: u32,
+    pub hung_before: u32,
+    pub cut_short: u32,
+    pub failed_accepted: u32,
+    pub failed_before: u32,
+    pub throttled: u32,
+    /// What a throttled one is told to wait: at most so many seconds.
+    pub retry_after: u64,
+    pub rejected: u32,
+    pub slow: u32,
+    /// At most so slow.
+    pub slow_ms: u64,
+    /// Of a thousand lookups.
+    pub lookups_failed: u32,
+}
+
+impl Mood {
+    /// No fault, and the time that a provider takes: kills and cuts meet sends on their way.
+    pub const ORDINARY: Mood = Mood { slow: 1_000, slow_ms: 500, ..Mood::CALM };
+    /// A few of each.
+    pub const UNEASY: Mood = Mood {
+        lost_accepted: 8,
+        lost_before: 8,
+        hung_accepted: 3,
+        hung_before: 3,
+        cut_short: 5,
+        failed_accepted: 5,
+        failed_before: 5,
+        throttled: 30,
+        retry_after: 2,
+        rejected: 5,
+        slow: 900,
+        slow_ms: 500,
+        lookups_failed: 50,
+    };
+    /// Every second one has a fault.
+    pub const STORM: Mood = Mood {
+        lost_accepted: 40,
+        lost_before: 40,
+        hung_accepted: 15,
+        hung_before: 15,
+        cut_short: 20,
+        failed_accepted: 40,
+        failed_before: 40,
+        throttled: 200,
+        retry_after: 3,
+        rejected: 20,
+        slow: 100,
+        slow_ms: 2_500,
+        lookups_failed: 300,
+    };
+    /// Nothing goes through.
+    pub const THROTTLING: Mood = Mood { throttled: 1_000, retry_after: 3, ..Mood::CALM };
+    /// No fault at all.
+    pub const CALM: Mood = Mood {
+        lost_accepted: 0,
+        lost_before: 0,
+        hung_accepted: 0,
+        hung_before: 0,
+        cut_short: 0,
+        failed_accepted: 0,
+        failed_before: 0,
+        throttled: 0,
+        retry_after: 0,
+        rejected: 0,
+        slow: 0,
+        slow_ms: 0,
+        lookups_failed: 0,
+    };
+
+    pub(super) fn fate(&self, seed: u64, request: &str, nth: u64) -> Fate {
+        let mut chance = chance((seed, request, nth));
+        let fates = [
+            (self.lost_accepted, Fate::Lost { accepted: true }),
+            (self.lost_before, Fate::Lost { accepted: false }),
+            (self.hung_accepted, Fate::Hung { accepted: true }),
+            (self.hung_before, Fate::Hung { accepted: false }),
+            (self.cut_short, Fate::CutShort),
+            (self.failed_accepted, Fate::Failed { accepted: true }),
+            (self.failed_before, Fate::Failed { accepted: false }),
+            (self.throttled, Fate::Throttled { seconds: chance.u64(1..=self.retry_after.max(1)) }),
+            (self.rejected, Fate::Rejected),
+            (self.slow, Fate::Slow(Duration::from_millis(chance.u64(0..=self.slow_ms)))),
+        ];
+        drawn(chance.u32(0..1_000), &fates)
+    }
+
+    pub(super) fn lookup_fate(&self, seed: u64, nth: u64) -> Fate {
+        let mut chance = chance((seed, "lookup", nth));
+        let each = self.lookups_failed / 4;
+        let fates = [
+            (each, Fate::Lost { accepted: false }),
+            (each, Fate::Failed { accepted: false }),
+            (each, Fate::Throttled { seconds: 1 }),
+            (each, Fate::Slow(Duration::from_millis(chance.u64(0..=self.slow_ms)))),
+        ];
+        drawn(chance.u32(0..1_000), &fates)
+    }
+}
+
+fn chance(about: (u64, &str, u64)) -> fastrand::Rng {
+    let mut hasher = DefaultHasher::new();
+    about.hash(&mut hasher);
+    fastrand::Rng::with_seed(hasher.finish())
+}
+
+fn drawn(mut lot: u32, fates: &[(u32, Fate)]) -> Fate {
+    for &(share, fate) in fates {
+        match lot.checked_sub(share) {
+            Some(rest) => lot = rest,
+            None => return fate,
+        }
+    }
+    Fate::Answered
+}

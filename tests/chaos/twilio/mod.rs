@@ -1,0 +1,238 @@
+//! A stand-in for Twilio that keeps the truth: every POST, what was made of it, and what its sender was told.
+//!
+//! What happens to a POST follows from the seed, the request and the number of its try, not from the order in which
+//! POSTs come: the same seed treats the same requests alike.
+
+mod account;
+mod fate;
+mod wire;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+pub use self::account::{ACCOUNT_SID, AUTH_TOKEN};
+use self::account::{Account, code_in, name_in};
+use self::fate::Fate;
+pub use self::fate::Mood;
+use self::wire::{Answer, Asked, read, write};
+use crate::history::Post;
+use crate::wait::now_ms;
+
+/// A client that was told this late may have gone before.
+const SURELY_TOLD_WITHIN: Duration = Duration::from_secs(3);
+
+/// A running stand-in. It stops when dropped.
+pub struct Twilio {
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+    accepting: JoinHandle<()>,
+}
+
+struct Shared {
+    /// What ids of requests begin with.
+    ids: String,
+    seed: u64,
+    state: Mutex<State>,
+    /// Messages are made and answers wait.
+    holding: watch::Sender<bool>,
+    /// How many POSTs there were.
+    posted: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+struct State {
+    account: Account,
+    mood: Mood,
+    posts: Vec<Post>,
+    /// How many POSTs each request had.
+    tries: HashMap<String, u64>,
+    lookups: u64,
+}
+
+impl Twilio {
+    /// One whose requests are called `ids` and the name in the greeting.
+    pub async fn start(ids: &str, seed: u64) -> Twilio {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let shared = Arc::new(Shared {
+            ids: ids.to_owned(),
+            seed,
+            state: Mutex::default(),
+            holding: watch::Sender::new(false),
+            posted: watch::Sender::new(0),
+        });
+        let serving = Arc::clone(&shared);
+        let accepting = tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                let shared = Arc::clone(&serving);
+                tokio::spawn(async move { shared.serve(connection).await });
+            }
+        });
+        Twilio { address, shared, accepting }
+    }
+
+    /// How it treats what comes from now on.
+    pub fn set(&self, mood: Mood) {
+        self.shared.state().mood = mood;
+    }
+
+    /// Whether answers wait after messages were made.
+    pub fn hold(&self, holding: bool) {
+        self.shared.holding.send_replace(holding);
+    }
+
+    /// Every POST so far.
+    pub fn posts(&self) -> Vec<Post> {
+        self.shared.state().posts.clone()
+    }
+
+    /// How often messages were looked up.
+    pub fn lookups(&self) -> u64 {
+        self.shared.state().lookups
+    }
+
+    /// Waits for so many POSTs.
+    pub async fn posted(&self, count: usize, within: Duration) -> Result<(), String> {
+        let mut posted = self.shared.posted.subscribe();
+        let came = tokio::time::timeout(within, posted.wait_for(|posted| *posted >= count)).await;
+        let seen = self.shared.state().posts.len();
+        came.map(drop).map_err(|_| format!("{count} POSTs did not come within {within:?}, but {seen}"))
+    }
+}
+
+impl Drop for Twilio {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.shared.holding.send_replace(false);
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn serve(&self, connection: TcpStream) {
+        let _ = connection.set_nodelay(true);
+        let mut stream = BufReader::new(connection);
+        while let Some(asked) = read(&mut stream).await {
+            let answer = match (asked.method.as_str(), account::place(&asked)) {
+                _ if !account::is_known(&asked) => Some(Answer::error(401, 20003)),
+                ("POST", Some("/Messages.json")) => self.post(&asked, &mut stream).await,
+                ("GET", Some(place)) => self.get(&asked, place).await,
+                _ => Some(Answer::error(404, 20404)),
+            };
+            let Some(answer) = answer else { return };
+            if write(&mut stream, &answer.bytes()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Makes a message, or not, and answers, or not. `None` where the connection ends.
+    async fn post(&self, asked: &Asked, stream: &mut BufReader<TcpStream>) -> Option<Answer> {
+        let came = Instant::now();
+        let Some((nth, fate, message)) = self.take_in(asked) else { return Some(Answer::error(400, 21604)) };
+        let mut holding = self.holding.subscribe();
+        if holding.wait_for(|holding| !holding).await.is_err() {
+            return None;
+        }
+        let answer = match fate {
+            Fate::Answered => message,
+            Fate::Slow(late) => {
+                sleep(late).await;
+                message
+            }
+            Fate::Lost { .. } => None,
+            Fate::Hung { .. } => {
+                // Until the client goes away.
+                let _ = stream.read_u8().await;
+                None
+            }
+            Fate::CutShort => {
+                let bytes = message?.bytes();
+                let _ = write(stream, &bytes[..bytes.len() - 100]).await;
+                None
+            }
+            Fate::Failed { .. } => Some(Answer::error(500, 20500)),
+            Fate::Throttled { seconds } => {
+                Some(Answer::error(429, 20429).header("Retry-After", &seconds.to_string()))
+            }
+            Fate::Rejected => Some(Answer::error(400, 21211)),
+        };
+        if came.elapsed() > SURELY_TOLD_WITHIN {
+            self.state().posts[nth].in_doubt = true;
+        }
+        answer
+    }
+
+    /// Writes the truth down. `None` for what is no message of ours.
+    fn take_in(&self, asked: &Asked) -> Option<(usize, Fate, Option<Answer>)> {
+        let (to, body) = (asked.field("To")?, asked.field("Body")?);
+        let code = code_in(body)?.to_owned();
+        // The name in the greeting tells it; where nobody is greeted, the address that receipts go to.
+        let named = name_in(body).map(|name| format!("{}{name}", self.ids));
+        let request = named.or_else(|| asked.callback_field("r"));
+        let mut state = self.state();
+        let name = request.clone().unwrap_or_default();
+        let tries = state.tries.entry(name.clone()).or_default();
+        *tries += 1;
+        let tries = *tries;
+        let fate = state.mood.fate(self.seed, &name, tries);
+        let accepted = fate.accepts();
+        let (sid, answer) = match accepted {
+            true => {
+                let (sid, answer) = state.account.create(asked);
+                (Some(sid), Some(answer))
+            }
+            false => (None, None),
+        };
+        let post = Post {
+            request,
+            to: to.to_owned(),
+            code,
+            at: now_ms(),
+            accepted,
+            in_doubt: fate.leaves_doubt(),
+            sid,
+        };
+        state.posts.push(post);
+        let count = state.posts.len();
+        drop(state);
+        self.posted.send_replace(count);
+        Some((count - 1, fate, answer))
+    }
+
+    async fn get(&self, asked: &Asked, place: &str) -> Option<Answer> {
+        let (fate, answer) = {
+            let mut state = self.state();
+            let answer = match place {
+                ".json" => return Some(account::probe()),
+                "/Messages.json" => state.account.list(asked),
+                one => state.account.one(one),
+            };
+            state.lookups += 1;
+            (state.mood.lookup_fate(self.seed, state.lookups), answer)
+        };
+        match fate {
+            Fate::Lost { .. } => None,
+            Fate::Failed { .. } => Some(Answer::error(503, 20503)),
+            Fate::Throttled { seconds } => {
+                Some(Answer::error(429, 20429).header("Retry-After", &seconds.to_string()))
+            }
+            Fate::Slow(late) => {
+                sleep(late).await;
+                Some(answer)
+            }
+            _ => Some(answer),
+        }
+    }
+}
