@@ -147,7 +147,9 @@ impl Fleet {
     pub async fn stop(process: Process) -> Result<(), String> {
         let log = process.log().to_owned();
         let status = process.terminate(ENDS_WITHIN).await?;
-        match status.success() {
+        // One that has not begun yet does not listen to signals either, and loses nothing.
+        let began = fs::read_to_string(&log).unwrap_or_default().contains("\"started\"");
+        match status.success() || !began {
             true => Ok(()),
             false => Err(format!("a worker ended with {status} after SIGTERM: {}", log.display())),
         }
