@@ -28,6 +28,10 @@ acceptance: ## Drive the real binary with a foreign client: 20,000 requests, flo
 bench: ## Measure the pipeline, built as it is shipped
 	$(SERVICES) cargo bench --locked --profile dist --bench pipeline
 
+.PHONY: model
+model: ## Check the life of a request exhaustively, with every crash and lost answer (docs/model)
+	cargo run --locked --release --manifest-path docs/model/Cargo.toml
+
 .PHONY: fmt
 fmt: ## Format the code
 	cargo fmt
