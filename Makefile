@@ -32,6 +32,10 @@ chaos: ## Ten minutes of real faults: kills, restarts, freezes, cuts, a broken T
 bench: ## Measure the pipeline, built as it is shipped
 	$(SERVICES) cargo bench --locked --profile dist --bench pipeline
 
+.PHONY: model
+model: ## Check the life of a request exhaustively, with every crash and lost answer (docs/model)
+	cargo run --locked --release --manifest-path docs/model/Cargo.toml
+
 .PHONY: fmt
 fmt: ## Format the code
 	cargo fmt
