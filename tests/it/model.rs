@@ -20,7 +20,7 @@ use crate::real;
 enum Step {
     Pass { milliseconds: u64 },
     Admit(Copy),
-    Mark { copy: Copy, mark: u8, attempt: u32 },
+    Mark { copy: Copy, mark: u8, made: Option<u32> },
     Settle { copy: Copy, ends: Ends },
     Verify { recipient: u8, check_id: u64, digest: u8, kid: u8 },
     Usage { copy: Copy },
@@ -108,7 +108,7 @@ fn steps() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => passes.prop_map(|milliseconds| Step::Pass { milliseconds }),
         8 => copies().prop_map(Step::Admit),
-        6 => (copies(), 0..6_u8, 1..4_u32).prop_map(|(copy, mark, attempt)| Step::Mark { copy, mark, attempt }),
+        6 => (copies(), 0..6_u8, prop::option::weighted(0.95, 0..4_u32)).prop_map(|(copy, mark, made)| Step::Mark { copy, mark, made }),
         3 => (copies(), ends()).prop_map(|(copy, ends)| Step::Settle { copy, ends }),
         5 => (0..3_u8, 0..40_u64, 0..5_u8, 0..3_u8)
             .prop_map(|(recipient, check_id, digest, kid)| Step::Verify { recipient, check_id, digest, kid }),
@@ -201,17 +201,17 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
                 .await
                 .expect("answers")
         ),
-        Step::Mark { copy, mark, attempt } => {
+        Step::Mark { copy, mark, made } => {
             let mark = match mark {
-                0 => Mark::Waiting { tried: true, due: Duration::from_millis(7_500) },
-                1 => Mark::Sending { attempt: *attempt, lease: Duration::from_secs(20) },
+                0 => Mark::Waiting(Duration::from_millis(7_500)),
+                1 => Mark::Sending(Duration::from_secs(20)),
                 2 | 3 => Mark::Doubt(Duration::from_secs(10)),
-                _ => Mark::GivenBack { tried: *mark == 4, due: Duration::from_secs(u64::from(*attempt) - 1) },
+                _ => Mark::GivenBack(Duration::from_secs(u64::from(*mark) - 4)),
             };
-            let notes = Some(copy.notes()).filter(|_| *attempt == 1);
+            let notes = Some(copy.notes()).filter(|_| *made == Some(1));
             format!(
                 "{:?}",
-                store.mark(&copy.ask(now).handling(), mark, notes.as_ref()).await.expect("answers")
+                store.mark(&copy.ask(now).handling(), *made, mark, notes.as_ref()).await.expect("answers")
             )
         }
         Step::Settle { copy, ends } => {

@@ -298,10 +298,7 @@ async fn a_dead_lease_is_in_doubt_and_a_waiting_one_is_not(store: &dyn TimedStor
         "the same answer again"
     );
     assert_eq!(
-        store
-            .mark(&request.handling(), Mark::Waiting { tried: true, due: LEASE }, None)
-            .await
-            .expect("answers"),
+        store.mark(&request.handling(), Some(1), Mark::Waiting(LEASE), None).await.expect("answers"),
         Marked::Lost
     );
 
@@ -309,7 +306,7 @@ async fn a_dead_lease_is_in_doubt_and_a_waiting_one_is_not(store: &dyn TimedStor
     store.at(START);
     granted(admit(store, &waiting).await);
     let marked = store
-        .mark(&waiting.handling(), Mark::Waiting { tried: true, due: Duration::from_secs(3) }, None)
+        .mark(&waiting.handling(), Some(1), Mark::Waiting(Duration::from_secs(3)), None)
         .await
         .expect("answers");
     assert_eq!(marked, Marked::Held);
@@ -323,13 +320,13 @@ async fn a_request_given_back_is_free_when_its_next_try_is_due(store: &dyn Timed
     let request = ask(8, "back");
     let first = granted(admit(store, &request).await);
     let due = Duration::from_secs(7);
-    store.mark(&request.handling(), Mark::GivenBack { tried: true, due }, None).await.expect("answers");
+    store.mark(&request.handling(), Some(1), Mark::GivenBack(due), None).await.expect("answers");
     assert_eq!(admit(store, &request.owned_by(2)).await, Admission::Busy(due));
     store.at(START.plus(due));
     let second = granted(admit(store, &request.owned_by(2)).await);
     assert_eq!((second.attempt, second.challenge), (2, first.challenge));
-    let untried = Mark::GivenBack { tried: false, due: Duration::ZERO };
-    store.mark(&request.owned_by(2).handling(), untried, None).await.expect("answers");
+    let untried = Mark::GivenBack(Duration::ZERO);
+    store.mark(&request.owned_by(2).handling(), Some(1), untried, None).await.expect("answers");
     assert_eq!(
         granted(admit(store, &request.owned_by(3)).await).attempt,
         2,
@@ -354,10 +351,10 @@ async fn a_try_with_a_code_that_was_used_meanwhile_is_stale(store: &dyn TimedSto
     store.at(START);
     let request = ask(22, "stale");
     granted(admit(store, &request).await);
-    store.mark(&request.handling(), Mark::Waiting { tried: true, due: LEASE }, None).await.expect("answers");
+    store.mark(&request.handling(), Some(1), Mark::Waiting(LEASE), None).await.expect("answers");
     assert_eq!(verify(store, 22, 1, 72).await, Verdict::Verified);
-    let next = Mark::Sending { attempt: 2, lease: LEASE };
-    assert_eq!(store.mark(&request.handling(), next, None).await.expect("answers"), Marked::Stale);
+    let next = Mark::Sending(LEASE);
+    assert_eq!(store.mark(&request.handling(), Some(1), next, None).await.expect("answers"), Marked::Stale);
 }
 
 async fn a_closed_channel_refuses_what_is_new(store: &dyn TimedStore) {

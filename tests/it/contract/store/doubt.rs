@@ -29,8 +29,8 @@ fn in_doubt(admission: Admission) -> Grant {
     }
 }
 
-async fn mark(store: &dyn TimedStore, ask: &Ask, mark: Mark) -> Marked {
-    store.mark(&ask.handling(), mark, None).await.expect("answers")
+async fn mark(store: &dyn TimedStore, ask: &Ask, made: u32, mark: Mark) -> Marked {
+    store.mark(&ask.handling(), Some(made), mark, None).await.expect("answers")
 }
 
 async fn a_lost_answer_is_given_again(store: &dyn TimedStore) {
@@ -41,7 +41,7 @@ async fn a_lost_answer_is_given_again(store: &dyn TimedStore) {
     let first = granted(admit(store, &request).await);
     assert_eq!((first.sends, first.starts, first.doubts, &first.notes), (2, 1, 0, &None));
     assert_eq!(granted(admit(store, &request).await), first);
-    mark(store, &request, Mark::GivenBack { tried: false, due: Duration::ZERO }).await;
+    mark(store, &request, 0, Mark::GivenBack(Duration::ZERO)).await;
     let next = granted(admit(store, &request.owned_by(2)).await);
     assert_eq!((next.sends, next.notes), (0, Some(noted("again"))));
     let unlimited = otpost::domain::quota::Quota { count: 0, window: Duration::from_secs(3_600) };
@@ -61,7 +61,7 @@ async fn a_doubt_is_counted_once(store: &dyn TimedStore) {
     assert_eq!((doubt.doubts, doubt.starts, doubt.attempt, doubt.started), (1, 2, 1, START));
     assert_eq!(in_doubt(admit(store, &second).await), doubt, "the same answer again");
     for _ in 0..2 {
-        assert_eq!(mark(store, &second, Mark::Doubt(LEASE)).await, Marked::Held);
+        assert_eq!(mark(store, &second, 1, Mark::Doubt(LEASE)).await, Marked::Held);
     }
     assert_eq!(admit(store, &request.owned_by(3)).await, Admission::Busy(LEASE));
     store.at(START.plus(2 * LEASE));
@@ -73,10 +73,10 @@ async fn a_send_after_a_doubt_can_be_in_doubt_again(store: &dyn TimedStore) {
     store.at(START);
     let request = ask(32, "resend");
     granted(admit(store, &request).await);
-    assert_eq!(mark(store, &request, Mark::Doubt(LEASE)).await, Marked::Held);
+    assert_eq!(mark(store, &request, 1, Mark::Doubt(LEASE)).await, Marked::Held);
     let resent = START.plus(Duration::from_secs(10));
     store.at(resent);
-    assert_eq!(mark(store, &request, Mark::Sending { attempt: 2, lease: LEASE }).await, Marked::Held);
+    assert_eq!(mark(store, &request, 1, Mark::Sending(LEASE)).await, Marked::Held);
     store.at(resent.plus(LEASE));
     let doubt = in_doubt(admit(store, &request.owned_by(2)).await);
     assert_eq!((doubt.doubts, doubt.attempt, doubt.started), (2, 2, resent));
@@ -85,12 +85,12 @@ async fn a_send_after_a_doubt_can_be_in_doubt_again(store: &dyn TimedStore) {
 async fn starts_count_what_was_not_given_back(store: &dyn TimedStore) {
     store.at(START);
     let request = ask(33, "starts");
-    let back = Mark::GivenBack { tried: false, due: Duration::ZERO };
+    let back = Mark::GivenBack(Duration::ZERO);
     for owner in 1..4 {
         let handling = request.owned_by(owner);
         assert_eq!(granted(admit(store, &handling).await).starts, 1);
-        assert_eq!(mark(store, &handling, back).await, Marked::Held);
-        assert_eq!(mark(store, &handling, back).await, Marked::Lost, "it is nobody's");
+        assert_eq!(mark(store, &handling, 0, back).await, Marked::Held);
+        assert_eq!(mark(store, &handling, 0, back).await, Marked::Lost, "it is nobody's");
     }
     granted(admit(store, &request.owned_by(4)).await);
     for died in 1..3 {
@@ -104,8 +104,8 @@ async fn what_is_given_back_in_doubt_stays_in_doubt(store: &dyn TimedStore) {
     store.at(START);
     let request = ask(34, "back");
     granted(admit(store, &request).await);
-    mark(store, &request, Mark::Doubt(LEASE)).await;
-    mark(store, &request, Mark::GivenBack { tried: false, due: Duration::from_secs(3) }).await;
+    mark(store, &request, 1, Mark::Doubt(LEASE)).await;
+    mark(store, &request, 1, Mark::GivenBack(Duration::from_secs(3))).await;
     assert_eq!(admit(store, &request.owned_by(2)).await, Admission::Busy(Duration::from_secs(3)));
     store.at(START.plus(Duration::from_secs(3)));
     let grant = in_doubt(admit(store, &request.owned_by(2)).await);
@@ -118,9 +118,10 @@ async fn notes_are_left_for_the_next_handling(store: &dyn TimedStore) {
     granted(admit(store, &request).await);
     let mut notes = noted("with spaces, \"quotes\" and ünïcode\n");
     notes.add(START, Event::Resent(2));
-    let marked = store.mark(&request.handling(), Mark::Doubt(LEASE), Some(&notes)).await.expect("answers");
+    let marked =
+        store.mark(&request.handling(), Some(1), Mark::Doubt(LEASE), Some(&notes)).await.expect("answers");
     assert_eq!(marked, Marked::Held);
-    mark(store, &request, Mark::Doubt(LEASE)).await;
+    mark(store, &request, 1, Mark::Doubt(LEASE)).await;
     store.at(START.plus(LEASE));
     assert_eq!(in_doubt(admit(store, &request.owned_by(2)).await).notes, Some(notes));
 }
@@ -129,10 +130,10 @@ async fn a_report_proves_that_a_message_was_accepted(store: &dyn TimedStore) {
     store.at(START);
     let request = ask(36, "proof");
     granted(admit(store, &request).await);
-    assert_eq!(mark(store, &request, Mark::Doubt(LEASE)).await, Marked::Held);
+    assert_eq!(mark(store, &request, 1, Mark::Doubt(LEASE)).await, Marked::Held);
     store.track(&queued(36, &request)).await.expect("answers");
-    assert_eq!(mark(store, &request, Mark::Doubt(LEASE)).await, Marked::Proven("SM9".to_owned()));
-    assert_eq!(mark(store, &request, Mark::Waiting { tried: true, due: LEASE }).await, Marked::Held);
+    assert_eq!(mark(store, &request, 1, Mark::Doubt(LEASE)).await, Marked::Proven("SM9".to_owned()));
+    assert_eq!(mark(store, &request, 1, Mark::Waiting(LEASE)).await, Marked::Held);
     store.at(START.plus(LEASE));
     assert_eq!(granted(admit(store, &request.owned_by(2)).await).proof.as_deref(), Some("SM9"));
 }

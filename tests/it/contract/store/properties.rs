@@ -41,20 +41,20 @@ proptest! {
 
     #[test]
     fn doubts_never_go_down_and_starts_only_by_giving_back(
-        steps in prop::collection::vec((0..6_u8, 1..5_u64, 0..30_u64), 1..60)
+        steps in prop::collection::vec((0..6_u8, 1..5_u64, 0..30_u64, 0..4_u32), 1..60)
     ) {
         let (store, request) = (store(), ask(1, "r"));
         let (mut now, mut starts, mut doubts) = (START, 0, 0);
-        for (step, owner, passed) in steps {
+        for (step, owner, passed, made) in steps {
             now = UnixMillis(now.0 + passed * 1_000);
             if now >= START.plus(23 * HOUR) { break }
             store.set_time(now);
             let handling = request.owned_by(owner);
             let mark = match step {
-                0 => Mark::Waiting { tried: true, due: LEASE },
-                1 => Mark::Sending { attempt: 2, lease: LEASE },
+                0 => Mark::Waiting(LEASE),
+                1 => Mark::Sending(LEASE),
                 2 => Mark::Doubt(LEASE),
-                3 => Mark::GivenBack { tried: passed > 9, due: Duration::from_secs(passed) },
+                3 => Mark::GivenBack(Duration::from_secs(passed)),
                 _ => {
                     if let Admission::Granted(grant) | Admission::InDoubt(grant) = run(admit(&store, &handling)) {
                         prop_assert!(grant.starts >= starts.max(1) && grant.doubts >= doubts, "{:?}", grant);
@@ -63,8 +63,8 @@ proptest! {
                     continue;
                 }
             };
-            let marked = run(store.mark(&handling.handling(), mark, None)).expect("answers");
-            if matches!(mark, Mark::GivenBack { .. }) && marked == Marked::Held {
+            let marked = run(store.mark(&handling.handling(), Some(made), mark, None)).expect("answers");
+            if matches!(mark, Mark::GivenBack(_)) && marked == Marked::Held {
                 starts -= 1;
             }
         }

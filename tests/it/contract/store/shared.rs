@@ -133,10 +133,7 @@ async fn a_story_is_found_by_its_name_alone(store: &dyn TimedStore) {
     granted(admit(store, &request).await);
     assert_eq!(verify(store, 66, 1, 0).await, Verdict::Wrong { attempts_left: 4 });
     let notes = Notes { challenge: Some(named(166).to_string()), ..Notes::default() };
-    store
-        .mark(&request.handling(), Mark::Waiting { tried: true, due: LEASE }, Some(&notes))
-        .await
-        .expect("answers");
+    store.mark(&request.handling(), Some(1), Mark::Waiting(LEASE), Some(&notes)).await.expect("answers");
     let live = story().await.expect("known");
     let chapter = Chapter::Live {
         state: "waiting",
