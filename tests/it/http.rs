@@ -337,7 +337,13 @@ impl Store for Broken {
         self.fail().await
     }
 
-    async fn mark(&self, _: &Handling<'_>, _: Option<u32>, _: Mark, _: Option<&Notes>) -> Result<Marked, StoreError> {
+    async fn mark(
+        &self,
+        _: &Handling<'_>,
+        _: Option<u32>,
+        _: Mark,
+        _: Option<&Notes>,
+    ) -> Result<Marked, StoreError> {
         self.fail().await
     }
 

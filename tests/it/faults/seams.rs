@@ -95,7 +95,7 @@ impl Worker {
 }
 
 impl World {
-    pub fn new(_seed: u64, sends_an_hour: u32, code_life: Duration) -> World {
+    pub fn new(sends_an_hour: u32, code_life: Duration) -> World {
         let clock = Clock::tokio();
         let weather = Weather { calm: Arc::default(), seen: Arc::default() };
         let hourly = |count| Quota { count, window: HOUR };
@@ -116,7 +116,8 @@ impl World {
                 user: hourly(0),
                 ip: hourly(0),
                 all: hourly(0),
-                cooldown: Duration::ZERO,
+                // Two sends to one person within the time of one doubt could not be told apart.
+                cooldown: Duration::from_secs(30),
                 wrong_per_challenge: 5,
                 wrong: hourly(10),
             },
@@ -145,14 +146,14 @@ impl World {
         if self.weather.strikes("worker dies", 0.03) {
             let nth = fastrand::usize(..workers.len());
             workers.swap_remove(nth).crash().await;
-            workers.push(self.worker(nth));
+            workers.push(self.worker());
         }
         if self.weather.strikes("worker is told to stop", 0.02) {
             let nth = fastrand::usize(..workers.len());
             let worker = workers.swap_remove(nth);
             worker.stop.cancel();
             // It drains by itself; the next one does not wait for it.
-            workers.push(self.worker(nth));
+            workers.push(self.worker());
         }
         if self.weather.strikes("kill switch", 0.01) {
             self.store.set_kill_switch(Some("storm")).await.expect("answers");
@@ -165,7 +166,7 @@ impl World {
     }
 
     /// A new process; its clock is up to a second off.
-    pub fn worker(&self, _nth: usize) -> Worker {
+    pub fn worker(&self) -> Worker {
         let skew = fastrand::u64(..2_000);
         let clock = match self.clock {
             Clock::Tokio { from, started } => {
@@ -411,7 +412,7 @@ impl Provider for SeamProvider {
             certain();
             return Err(SendFailure::Unreachable { detail: "refused".to_owned() });
         }
-        if self.weather.strikes("account is refused", 0.005) {
+        if self.weather.strikes("account is refused", 0.01) {
             certain();
             return Err(SendFailure::Rejected { code: Some(20003), scope: Scope::Account });
         }

@@ -148,7 +148,7 @@ async fn a_story_is_found_by_its_name_alone(store: &dyn TimedStore) {
     assert_eq!(live.code, code(1, false));
     verify(store, 66, 2, 116).await;
     let mut outcome = failed(START);
-    outcome.notes = notes;
+    (outcome.notes, outcome.attempts) = (notes, 1);
     store.settle(&settle(request.handling(), &outcome, Refund::None)).await.expect("answers");
     let ended = story().await.expect("known");
     assert_eq!((ended.chapter, ended.code), (Chapter::Ended(outcome), code(2, true)));
