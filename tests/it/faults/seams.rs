@@ -448,7 +448,9 @@ impl Provider for SeamProvider {
             return Err(LookupFault::Unanswered("lost".to_owned()));
         }
         let now = self.clock.now();
-        let lag = Duration::from_millis(fastrand::u64(..10_000));
+        // What is shown too late can cause a second message, which doubt allows.
+        let longest = if self.weather.strikes("list lags", 0.1) { 90_000 } else { 10_000 };
+        let lag = Duration::from_millis(fastrand::u64(..longest));
         let made = self.made.lock().unwrap();
         let shown = made
             .iter()
