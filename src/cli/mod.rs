@@ -6,9 +6,11 @@
 mod check_number;
 mod config;
 mod health;
+mod kill_switch;
 mod rate_limit;
 mod token;
 mod topology;
+mod why;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -59,6 +61,20 @@ enum Command {
         #[arg(allow_hyphen_values = true)]
         number: String,
     },
+    /// Say what happened to a request, or list the last requests of a number.
+    Why {
+        /// The request's id.
+        #[arg(required_unless_present = "to")]
+        request_id: Option<String>,
+        /// A number in E.164, or a national one of DEFAULT_REGION: whose request it is, or whose requests to list.
+        #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+        to: Option<String>,
+    },
+    /// Stop all sending at once, in every worker, until it is allowed again.
+    KillSwitch {
+        #[command(subcommand)]
+        turn: Turn,
+    },
     /// Show the settings in effect, secrets covered, and everything wrong with them.
     Config,
     /// Declare the exchanges and queues, and exit.
@@ -77,6 +93,21 @@ enum Command {
     },
     /// Exit with 0 if the process on this machine's OPS_ADDR is ready. For container health checks.
     Health,
+}
+
+/// What to do about the kill switch.
+#[derive(Subcommand)]
+enum Turn {
+    /// Stop sending. What is asked for waits.
+    On {
+        /// Why, for whoever finds it on: at most 200 characters.
+        #[arg(long, value_name = "TEXT", value_parser = kill_switch::read_reason)]
+        reason: Option<String>,
+    },
+    /// Allow sending again.
+    Off,
+    /// Say whether sending is stopped: exit with 3 if it is.
+    Status,
 }
 
 /// Who carries the messages of `otpost dev`.
@@ -129,6 +160,10 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::Worker | Command::Http | Command::Serve => start(role, settings, DevProvider::Twilio).await,
         Command::CheckNumber { numbers } => check_number::run(&settings, &numbers, json),
         Command::RateLimit { number } => rate_limit::run(&settings, &number, json).await,
+        Command::Why { request_id, to } => {
+            why::run(&settings, request_id.as_deref(), to.as_deref(), json).await
+        }
+        Command::KillSwitch { turn } => kill_switch::run(&settings, turn, json).await,
         Command::Config => config::run(&settings, json),
         Command::Topology => topology::run(&settings, json).await,
         Command::Token { phone, scope, minutes } => token::run(&settings, &phone, scope.as_deref(), minutes),
@@ -142,7 +177,7 @@ fn role(command: &Command) -> Role {
         Command::Worker => Role::Worker,
         Command::Http => Role::Http,
         Command::Serve => Role::Serve,
-        Command::RateLimit { .. } => Role::Store,
+        Command::RateLimit { .. } | Command::Why { .. } | Command::KillSwitch { .. } => Role::Store,
         Command::Topology => Role::Topology,
         Command::Token { .. } => Role::Token,
         Command::CheckNumber { .. } | Command::Health => Role::Offline,

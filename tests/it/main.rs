@@ -18,4 +18,5 @@ mod simulation;
 mod tidy;
 mod tokens;
 mod twilio;
+mod why;
 mod wire;
