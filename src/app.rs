@@ -587,14 +587,15 @@ mod tests {
         let settings = Settings::read(Role::Dev, std::iter::empty(), "/nowhere/.env".as_ref(), faults);
         let settings = settings.expect("a laptop needs nothing");
         let wiring = Wiring::new(&settings).expect("everything in memory");
-        let (gateway, _source) = wiring.worker(&settings, simulated()).expect("a worker");
+        let tracker = wiring.tracker(&settings).expect("a tracker");
+        let (gateway, _source) = wiring.worker(&settings, simulated(&tracker)).expect("a worker");
         for asked_for in [true, false] {
             let stop = CancellationToken::new();
             if asked_for {
                 stop.cancel();
             }
             let worker: (_, Box<dyn RequestSource>) = (gateway.clone(), Box::new(Ended));
-            let worked = run_worker(Some(worker), &settings, &stop).await;
+            let worked = run_worker(Some(worker), tracker.clone(), &settings, &stop).await;
             assert_eq!((worked.is_ok(), stop.is_cancelled()), (asked_for, true));
         }
     }

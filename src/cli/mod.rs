@@ -7,9 +7,11 @@ mod check_number;
 mod config;
 mod dead_letters;
 mod health;
+mod kill_switch;
 mod rate_limit;
 mod token;
 mod topology;
+mod why;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -60,10 +62,26 @@ enum Command {
         #[arg(allow_hyphen_values = true)]
         number: String,
     },
+<<<<<<< HEAD
     /// Look at what was set aside, replay it or drop it.
     DeadLetters {
         #[command(subcommand)]
         action: dead_letters::Action,
+=======
+    /// Say what happened to a request, or list the last requests of a number.
+    Why {
+        /// The request's id.
+        #[arg(required_unless_present = "to")]
+        request_id: Option<String>,
+        /// A number in E.164, or a national one of DEFAULT_REGION: whose request it is, or whose requests to list.
+        #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+        to: Option<String>,
+    },
+    /// Stop all sending at once, in every worker, until it is allowed again.
+    KillSwitch {
+        #[command(subcommand)]
+        turn: Turn,
+>>>>>>> 1d1c3a617e787538c4f3fd43d226a7523c95660f
     },
     /// Show the settings in effect, secrets covered, and everything wrong with them.
     Config,
@@ -83,6 +101,21 @@ enum Command {
     },
     /// Exit with 0 if the process on this machine's OPS_ADDR is ready. For container health checks.
     Health,
+}
+
+/// What to do about the kill switch.
+#[derive(Subcommand)]
+enum Turn {
+    /// Stop sending. What is asked for waits.
+    On {
+        /// Why, for whoever finds it on: at most 200 characters.
+        #[arg(long, value_name = "TEXT", value_parser = kill_switch::read_reason)]
+        reason: Option<String>,
+    },
+    /// Allow sending again.
+    Off,
+    /// Say whether sending is stopped: exit with 3 if it is.
+    Status,
 }
 
 /// Who carries the messages of `otpost dev`.
@@ -135,7 +168,14 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::Worker | Command::Http | Command::Serve => start(role, settings, DevProvider::Twilio).await,
         Command::CheckNumber { numbers } => check_number::run(&settings, &numbers, json),
         Command::RateLimit { number } => rate_limit::run(&settings, &number, json).await,
+<<<<<<< HEAD
         Command::DeadLetters { action } => dead_letters::run(&settings, &action, json).await,
+=======
+        Command::Why { request_id, to } => {
+            why::run(&settings, request_id.as_deref(), to.as_deref(), json).await
+        }
+        Command::KillSwitch { turn } => kill_switch::run(&settings, turn, json).await,
+>>>>>>> 1d1c3a617e787538c4f3fd43d226a7523c95660f
         Command::Config => config::run(&settings, json),
         Command::Topology => topology::run(&settings, json).await,
         Command::Token { phone, scope, minutes } => token::run(&settings, &phone, scope.as_deref(), minutes),
@@ -149,9 +189,14 @@ fn role(command: &Command) -> Role {
         Command::Worker => Role::Worker,
         Command::Http => Role::Http,
         Command::Serve => Role::Serve,
+<<<<<<< HEAD
         Command::RateLimit { .. } => Role::Store,
         // They need the broker too, and the key of recipients for a replay only.
         Command::Topology | Command::DeadLetters { .. } => Role::Topology,
+=======
+        Command::RateLimit { .. } | Command::Why { .. } | Command::KillSwitch { .. } => Role::Store,
+        Command::Topology => Role::Topology,
+>>>>>>> 1d1c3a617e787538c4f3fd43d226a7523c95660f
         Command::Token { .. } => Role::Token,
         Command::CheckNumber { .. } | Command::Health => Role::Offline,
         Command::Config => Role::Show,

@@ -358,7 +358,11 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-fn optional_rfc3339<S: serde::Serializer>(at: &Option<UnixMillis>, serializer: S) -> Result<S::Ok, S::Error> {
+/// Writes a time that may be missing as RFC 3339.
+pub(crate) fn optional_rfc3339<S: serde::Serializer>(
+    at: &Option<UnixMillis>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match at {
         Some(at) => serialize_rfc3339(at, serializer),
         None => serializer.serialize_none(),

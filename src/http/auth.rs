@@ -89,17 +89,23 @@ impl Tokens {
     /// The person who asks.
     pub(super) fn user(&self, headers: &HeaderMap) -> Result<User, Problem> {
         let claims = self.claims(headers)?;
-        match claims.sub.clone().filter(|sub| (1..=255).contains(&sub.len())) {
-            Some(sub) => Ok(User { sub, claims }),
-            None => Err(refused("sub", "the token names nobody (`sub`)")),
-        }
+        Ok(User { sub: subject(&claims)?, claims })
     }
 
     /// A service that was given this scope.
     pub(super) fn service(&self, headers: &HeaderMap, scope: &str) -> Result<(), Problem> {
+        self.scoped(headers, scope).map(drop)
+    }
+
+    /// Who operates the gateway, by name: what they look at is written down.
+    pub(super) fn admin(&self, headers: &HeaderMap) -> Result<String, Problem> {
+        subject(&self.scoped(headers, "otp:admin")?)
+    }
+
+    fn scoped(&self, headers: &HeaderMap, scope: &str) -> Result<Claims, Problem> {
         let claims = self.claims(headers)?;
-        if claims.scope.unwrap_or_default().split(' ').any(|given| given == scope) {
-            return Ok(());
+        if claims.scope.as_deref().unwrap_or_default().split(' ').any(|given| given == scope) {
+            return Ok(claims);
         }
         events::token_refused("scope");
         Err(Problem::new(StatusCode::FORBIDDEN, "insufficient_scope")
@@ -126,6 +132,12 @@ impl Tokens {
             Ok(_) | Err(_) => Err(refused("invalid", "the token is not valid here")),
         }
     }
+}
+
+/// Whom a token names.
+fn subject(claims: &Claims) -> Result<String, Problem> {
+    let named = claims.sub.clone().filter(|sub| (1..=255).contains(&sub.len()));
+    named.ok_or_else(|| refused("sub", "the token names nobody (`sub`)"))
 }
 
 fn refused(reason: &'static str, detail: &str) -> Problem {

@@ -11,6 +11,7 @@ mod problem;
 mod send;
 mod verify;
 mod webhooks;
+mod why;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -79,6 +80,8 @@ pub fn router(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>) -> Router {
         .route("/api/v1/auth/send-verification-sms", post(send::send_verification_sms))
         .route("/api/v1/auth/verify-phone-otp", post(verify::verify_phone_otp))
         .route("/api/v1/otp/verify", post(verify::verify_for_service))
+        .route("/api/v1/sms/requests", post(why::last_requests))
+        .route("/api/v1/sms/requests/{request_id}", get(why::explain_request))
         .with_state(api)
         .merge(webhooks)
         .route("/livez", get(ops::live))

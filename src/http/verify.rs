@@ -59,7 +59,7 @@ pub(super) async fn verify_for_service(
 }
 
 impl Api {
-    fn number(&self, text: &str) -> Option<PhoneNumber> {
+    pub(super) fn number(&self, text: &str) -> Option<PhoneNumber> {
         PhoneNumber::parse(text, self.rules.default_region).ok()
     }
 

@@ -5,12 +5,14 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use tracing::field::display;
 use tracing::{debug, error, info, warn};
 
 use super::metrics::{
     HttpLabels, METRICS, OutcomeLabels, ProviderLabels, ReasonLabel, ReceiptLabels, RoleLabel, observe,
 };
 use crate::domain::outcome::{Outcome, SendFailure};
+use crate::domain::phone::PhoneNumber;
 use crate::domain::time::millis;
 use crate::domain::verdict::Verdict;
 
@@ -238,6 +240,20 @@ pub fn http_answered(method: &str, route: &str, status: u16, elapsed: Duration) 
 /// A token was refused.
 pub fn token_refused(reason: &'static str) {
     info!(reason, "token refused");
+}
+
+/// Somebody with the scope `otp:admin` looked at people's requests: who, at what. An audit wants to know.
+pub fn admin_asked(sub: &str, what: &'static str, request: Option<&str>, to: Option<&PhoneNumber>) {
+    METRICS.admin.get_or_create(&ReasonLabel { reason: what }).inc();
+    let (sub, to) = (printable(sub), to.map(display));
+    info!(target: "otpost::audit", audit = true, sub, what, request, to, "an operator asked");
+}
+
+/// What somebody else chose, without anything that could make up another line or cover this one.
+fn printable(text: &str) -> String {
+    const CHARS_MAX: usize = 255;
+    let shown = |character: char| if character.is_ascii_graphic() { character } else { '?' };
+    text.chars().take(CHARS_MAX).map(shown).collect()
 }
 
 /// A process started.

@@ -93,6 +93,7 @@ pub(super) struct Metrics {
     pub(super) connections_lost: Family<RoleLabel, Counter>,
     pub(super) http: Family<HttpLabels, Counter>,
     pub(super) http_seconds: Histogram,
+    pub(super) admin: Family<ReasonLabel, Counter>,
 }
 
 pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
@@ -127,6 +128,7 @@ impl Metrics {
             connections_lost: Family::default(),
             http: Family::default(),
             http_seconds: Seconds.new_metric(),
+            admin: Family::default(),
         };
         metrics.register();
         metrics
@@ -169,6 +171,7 @@ impl Metrics {
             Unit::Seconds,
             self.http_seconds.clone(),
         );
+        r.register("admin_requests", "Looks at people's requests, by what was asked", self.admin.clone());
     }
 }
 

@@ -23,4 +23,5 @@ mod simulation;
 mod tidy;
 mod tokens;
 mod twilio;
+mod why;
 mod wire;

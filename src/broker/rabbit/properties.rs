@@ -162,7 +162,7 @@ mod tests {
     fn with_header(name: &str, value: AMQPValue) -> Properties {
         let mut headers = FieldTable::default();
         headers.insert(name.into(), value);
-        incoming(&BasicProperties::default().with_headers(headers))
+        incoming(&BasicProperties::default().with_headers(headers), false)
     }
 
     #[test]
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(read(AMQPValue::ShortShortUInt(7)), 7);
         assert_eq!(read(AMQPValue::LongInt(-1)), 0);
         assert_eq!(read(AMQPValue::LongString("7".into())), 0);
-        assert_eq!(incoming(&BasicProperties::default()).delivery_count, 0);
+        assert_eq!(incoming(&BasicProperties::default(), false).delivery_count, 0);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::wait::{until, until_async};
 
 /// Whether a send in doubt is looked up at the provider: then it is found, and told as sent. Without that, `unknown` is
 /// the honest end.
-const EXPECT_LOOKUP: bool = false;
+const EXPECT_LOOKUP: bool = true;
 
 fn lookup_is_expected() -> bool {
     EXPECT_LOOKUP || std::env::var("CHAOS_EXPECT_LOOKUP").is_ok_and(|value| value == "1")

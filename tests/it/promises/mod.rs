@@ -9,5 +9,5 @@ mod outages;
 mod pauses;
 mod poison;
 mod receipts;
-mod secrets;
+pub mod secrets;
 mod sending;

@@ -30,7 +30,8 @@ impl Write for PerThread {
     }
 }
 
-fn start_capturing() {
+/// Keeps what this thread logs from now on.
+pub fn start_capturing() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let filter = otpost::telemetry::filter_of("trace").expect("a filter");
@@ -41,7 +42,7 @@ fn start_capturing() {
     CAPTURED.set(Some(Vec::new()));
 }
 
-fn captured_log() -> String {
+pub fn captured_log() -> String {
     String::from_utf8(CAPTURED.take().unwrap_or_default()).expect("log lines are text")
 }
 
@@ -108,7 +109,7 @@ async fn no_code_or_full_address_appears_in_anything_captured() {
 }
 
 /// Digits that chance put into a longer run of digits are not the secret.
-fn has_run(text: &str, secret: &str) -> bool {
+pub fn has_run(text: &str, secret: &str) -> bool {
     let is_part = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_hexdigit);
     let bytes = text.as_bytes();
     text.match_indices(secret).any(|(at, found)| {

@@ -1,0 +1,570 @@
+//! What operators are told: the timeline of a request and the last requests of a number, over HTTP and on the command
+//! line, and the kill switch. The commands are the real binary's, on the real Redis.
+
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Request, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use otpost::domain::challenge::ChallengeId;
+use otpost::domain::outcome::{ErrorCode, Outcome, OutcomeError, SendFailure, Status};
+use otpost::domain::receipt::DeliveryStatus;
+use otpost::domain::recipient::{Channel, Digest16, RecipientKeyring};
+use otpost::domain::request::RequestId;
+use otpost::domain::trail::{Event, Notes, Try};
+use otpost::provider::Report;
+use otpost::store::{
+    Admission, Admit, Grant, Handling, Limits, Proposal, Refund, Settle, Settled, Store, Subject, Track,
+};
+use serde_json::{Value, json};
+
+use crate::contract::store::limits;
+use crate::harness::{ALICE, BOB, Embedded, Options, number, within};
+use crate::http::{Answer, Door, post, service, token};
+use crate::promises::secrets::{captured_log, has_run, start_capturing};
+use crate::real::{Redis, redis_url};
+use crate::scripted::Script;
+
+const REQUESTS: &str = "/api/v1/sms/requests";
+/// Names recipients, here as in the harness.
+const RECIPIENT_KEY: [u8; 32] = [9; 32];
+const ALICE_DIGITS: &str = "3001234567";
+const MASKED: &str = "+57******4567";
+
+/// The HTTP interface over what a running worker knows.
+fn door(gateway: &Embedded) -> Door {
+    Door::with(|api| {
+        api.store = gateway.world.store.clone();
+        api.recipients = Arc::new(RecipientKeyring::new(&RECIPIENT_KEY));
+        api.clock = gateway.world.clock;
+    })
+}
+
+fn get(id: &str, token: Option<&str>) -> Request<Body> {
+    let request = Request::get(format!("{REQUESTS}/{id}"));
+    let request = match token {
+        Some(token) => request.header(header::AUTHORIZATION, format!("Bearer {token}")),
+        None => request,
+    };
+    request.body(Body::empty()).expect("a request")
+}
+
+async fn why(gateway: &Embedded, id: &str) -> Value {
+    door(gateway).ask(get(id, Some(&service()))).await.expect(200)
+}
+
+async fn last(gateway: &Embedded, to: &str) -> Value {
+    door(gateway).post(REQUESTS, &service(), &json!({"to": to})).await.expect(200)
+}
+
+async fn report(gateway: &Embedded, id: &str, message: u32, status: DeliveryStatus) {
+    let report = Report {
+        request: RequestId::parse(id).expect("valid"),
+        attempt: 1,
+        to: number(ALICE),
+        message_id: format!("SM{message:032x}"),
+        status,
+        code: None,
+    };
+    gateway.tracker.report("scripted", &report).await.expect("it is taken");
+}
+
+/// The events of a timeline with their machine words.
+fn events(told: &Value) -> Vec<(&str, &str)> {
+    let word = |line: &'_ Value, name| line[name].as_str().map(str::to_owned).unwrap_or_default();
+    let lines = told["timeline"].as_array().expect("a list");
+    assert!(lines.iter().all(|line| !word(line, "text").is_empty() && word(line, "at").ends_with('Z')));
+    lines.iter().map(|line| (line["what"].as_str().unwrap(), line["answer"].as_str().unwrap_or(""))).collect()
+}
+
+/// A request that is throttled, then in doubt, then found, and delivered. Answers the codes that were sent.
+async fn eventful(gateway: &mut Embedded, id: &str) -> Vec<String> {
+    let throttled = SendFailure::Throttled { code: Some(20429), retry_after: None };
+    gateway.world.provider.will([Script::Fail(throttled), Script::AcceptUnheard]);
+    gateway.request(id, ALICE).await.expect_sent();
+    report(gateway, id, 2, DeliveryStatus::Sent).await;
+    report(gateway, id, 2, DeliveryStatus::Delivered).await;
+    gateway.result().await.expect("delivered", None);
+    gateway.posted().into_iter().map(|posted| posted.code).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happened_to_a_request_is_told_in_order() {
+    let mut gateway = Embedded::start();
+    let codes = eventful(&mut gateway, "r1").await;
+    let told = why(&gateway, "r1").await;
+    assert_eq!(
+        events(&told),
+        [
+            ("admitted", ""),
+            ("tried", "throttled"),
+            ("tried", "in_doubt"),
+            ("looked_up", "found"),
+            ("ended", "sent"),
+            ("receipt", "delivered"),
+        ],
+        "{told}"
+    );
+    let tried = &told["timeline"][1];
+    assert_eq!((&tried["attempt"], &tried["provider_code"]), (&json!(1), &json!(20429)));
+    assert_eq!(told["timeline"][5]["text"], "the provider reports: delivered; told to the caller");
+    let mut times: Vec<&str> =
+        told["timeline"].as_array().unwrap().iter().map(|l| l["at"].as_str().unwrap()).collect();
+    assert!(times.is_sorted(), "{times:?}");
+    times.dedup();
+    assert!(times.len() > 1, "the second try came later");
+
+    for (name, value) in [
+        ("request_id", json!("r1")),
+        ("to", json!(MASKED)),
+        ("purpose", json!("verification")),
+        ("state", json!("ended")),
+        ("status", json!("sent")),
+        ("text", json!("sent; the provider reports: delivered")),
+        ("attempts", json!(2)),
+        ("provider_message_id", json!(format!("SM{:032x}", 2))),
+    ] {
+        assert_eq!(told[name], value, "{told}");
+    }
+    assert_eq!((&told["code"]["state"], &told["code"]["tries"]), (&json!("open"), &json!(0)));
+    gateway.verify(ALICE, codes.last().expect("it was sent")).await;
+    assert_eq!(why(&gateway, "r1").await["code"]["state"], "used");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_under_way_tells_what_holds_it() {
+    let gateway = Embedded::with(Options { tended: true, ..Options::default() });
+    gateway.world.provider.answer([SendFailure::Throttled { code: None, retry_after: None }]);
+    gateway.publish(&crate::harness::request("r1", ALICE));
+    gateway.world.provider.until_posted(1).await;
+    gateway.world.store.inner.set_kill_switch(Some("test")).await.expect("answers");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let told = why(&gateway, "r1").await;
+    assert_eq!(events(&told), [("admitted", ""), ("tried", "throttled"), ("held", "kill_switch")], "{told}");
+    assert_eq!((&told["state"], &told["attempts"]), (&json!("waiting"), &json!(1)), "{told}");
+    assert_eq!(told["text"], "it waits to be sent; a worker has it");
+    assert!(told["deadline"].is_string() && told.get("status").is_none(), "{told}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_requests_of_a_number_come_newest_first_with_how_they_ended() {
+    let mut options = Options::default();
+    options.limits.number.count = 2;
+    let mut gateway = Embedded::with(options);
+    for id in ["r1", "r2", "r3"] {
+        gateway.request(id, ALICE).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+    gateway.request("other", BOB).await.expect_sent();
+    let told = last(&gateway, "300 123 4567").await;
+    assert_eq!(told["to"], MASKED);
+    let requests = told["requests"].as_array().expect("a list");
+    let row =
+        |row: &Value| [&row["request_id"], &row["state"], &row["status"], &row["reason"]].map(Value::clone);
+    let rows: Vec<_> = requests.iter().map(row).collect();
+    let expected = [
+        ["r3", "ended", "rejected", "rate_limited"],
+        ["r2", "ended", "sent", ""],
+        ["r1", "ended", "sent", ""],
+    ];
+    let expected =
+        expected.map(|row| row.map(|word| if word.is_empty() { Value::Null } else { json!(word) }));
+    assert_eq!(rows, expected);
+
+    // A recorded refusal is kept for a quarter of an hour, that it came for a day.
+    tokio::time::sleep(Duration::from_secs(1_000)).await;
+    assert_eq!(last(&gateway, ALICE).await["requests"][0]["state"], "forgotten");
+    assert_eq!(last(&gateway, "+573200000000").await["requests"], json!([]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_of_any_visible_characters_is_found_percent_encoded() {
+    let mut gateway = Embedded::start();
+    let every: String = ('!'..='~').collect();
+    for (id, path) in [
+        ("orders/7", "orders%2F7"),
+        ("orders/7", "orders%2f7"),
+        ("50%", "50%25"),
+        ("%2F", "%252F"),
+        ("a+b?c#d", "a+b%3Fc%23d"),
+        ("..", "%2E%2E"),
+        (&every, &every.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>()),
+        (&"x".repeat(128), &"x".repeat(128)),
+    ] {
+        gateway.request(id, &format!("+57300123{:04}", id.len())).await;
+        assert_eq!(why(&gateway, path).await["request_id"], id);
+    }
+    let door = door(&gateway);
+    let ask = async |path: &str| door.ask(get(path, Some(&service()))).await;
+    for path in ["%20", "a%00b", "%FF", "%C3%B1", "x%0A", &"x".repeat(129)] {
+        let problem = ask(path).await.expect_problem(422, "invalid_request");
+        assert_eq!(problem["detail"], "`request_id` must be 1 to 128 visible ASCII characters", "{path}");
+    }
+    ask("orders/7").await.expect_problem(404, "not_found");
+    ask("nobody").await.expect_problem(404, "unknown_request");
+    ask("orders").await.expect_problem(404, "unknown_request").as_object().expect("an object");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_named_operator_is_told() {
+    let mut gateway = Embedded::start();
+    gateway.request("r1", ALICE).await.expect_sent();
+    let door = door(&gateway);
+    let both = async |token: Option<&str>| -> [Answer; 2] {
+        let mut request = post(REQUESTS, token.unwrap_or_default(), json!({"to": ALICE}).to_string());
+        if token.is_none() {
+            request.headers_mut().remove(header::AUTHORIZATION);
+        }
+        [door.ask(get("r1", token)).await, door.ask(request).await]
+    };
+    for answer in both(None).await {
+        answer.expect_problem(401, "unauthenticated");
+    }
+    for claims in [json!({}), json!({"scope": "otp:verify otp:administrator"}), json!({"scope": "OTP:ADMIN"})]
+    {
+        for answer in both(Some(&token(&claims))).await {
+            answer.expect_problem(403, "insufficient_scope");
+            assert_eq!(answer.header("www-authenticate"), Some("Bearer error=\"insufficient_scope\""));
+            answer.expect_nothing_of(&[MASKED, "r1", "admitted"]);
+        }
+    }
+    for sub in [json!(null), json!(""), json!("x".repeat(256))] {
+        for answer in both(Some(&token(&json!({"scope": "otp:admin", "sub": sub})))).await {
+            answer.expect_problem(401, "invalid_token");
+        }
+    }
+    for answer in both(Some(&token(&json!({"scope": "profile otp:admin"})))).await {
+        answer.expect(200);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_that_name_no_number_and_a_store_that_is_down_are_problems() {
+    let gateway = Embedded::start();
+    let door = door(&gateway);
+    for body in [json!({}), json!({"to": "12"}), json!({"to": 573_001_234_567_u64}), json!({"to": null})] {
+        door.post(REQUESTS, &service(), &body).await.expect_problem(422, "invalid_request");
+    }
+    let answer = door.ask(Request::get(REQUESTS).body(Body::empty()).expect("a request")).await;
+    answer.expect_problem(405, "method_not_allowed");
+    gateway.world.store.gone.store(true, Ordering::SeqCst);
+    door.ask(get("r1", Some(&service()))).await.expect_problem(503, "store_unavailable");
+    door.post(REQUESTS, &service(), &json!({"to": ALICE})).await.expect_problem(503, "store_unavailable");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_looked_at_what_is_written_down() {
+    start_capturing();
+    let gateway = Embedded::start();
+    let door = door(&gateway);
+    let sub = format!("ops\n{{\"audit\":false}}\u{1b}[2J\u{202e}ñ{}", "x".repeat(200));
+    let admin = token(&json!({"sub": sub, "scope": "otp:admin"}));
+    let before = looks();
+    door.ask(get("r%2F1", Some(&admin))).await.expect_problem(404, "unknown_request");
+    door.post(REQUESTS, &admin, &json!({"to": ALICE})).await.expect(200);
+    door.ask(get("r1", Some(&token(&json!({}))))).await.expect_problem(403, "insufficient_scope");
+    let log = captured_log();
+    let lines: Vec<Value> =
+        log.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();
+    let audit: Vec<&Value> = lines.iter().filter(|line| line["fields"]["audit"] == true).collect();
+    assert_eq!(audit.len(), 2, "{log}");
+    let shown = format!("ops?{{\"audit\":false}}?[2J??{}", "x".repeat(200));
+    for line in &audit {
+        assert_eq!((&line["level"], &line["target"]), (&json!("INFO"), &json!("otpost::audit")), "{line}");
+        assert_eq!(
+            (&line["fields"]["sub"], &line["fields"]["message"]),
+            (&json!(shown), &json!("an operator asked"))
+        );
+    }
+    let about = |line: &Value| ["what", "request", "to"].map(|name| line["fields"][name].clone());
+    assert_eq!(about(audit[0]), [json!("request"), json!("r/1"), Value::Null]);
+    assert_eq!(about(audit[1]), [json!("number"), Value::Null, json!(MASKED)]);
+    assert!(!has_run(&log, ALICE_DIGITS), "{log}");
+    assert!(looks() >= before + 2);
+}
+
+/// How often this process was asked by operators.
+fn looks() -> u64 {
+    let metrics = otpost::telemetry::metrics::render();
+    let counts = metrics.lines().filter(|line| line.starts_with("otpost_admin_requests_total{"));
+    counts.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().expect("a count")).sum()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeline_tells_no_code_no_full_number_and_no_address() {
+    let mut gateway = Embedded::start();
+    let mut codes = eventful(&mut gateway, "r1").await;
+    let full = json!({"code": "98761234", "user_id": "user-7", "user_name": "Ana", "client_ip": "10.1.2.3"});
+    gateway.world.provider.answer([SendFailure::Unreachable { detail: "refused by 10.9.8.7".to_owned() }]);
+    gateway.publish(&crate::harness::with("own", ALICE, full));
+    gateway.result().await.expect_sent();
+    gateway.verify(ALICE, "11112222").await;
+    codes.push("98761234".to_owned());
+    let mut told = vec![last(&gateway, ALICE).await.to_string()];
+    for id in ["r1", "own"] {
+        let answer = why(&gateway, id).await;
+        assert!(!events(&answer).is_empty());
+        told.push(answer.to_string());
+    }
+    let secrets = [ALICE_DIGITS, "11112222", "user-7", "Ana", "10.1.2.3", "10.9.8.7"];
+    for secret in codes.iter().map(String::as_str).chain(secrets) {
+        for text in &told {
+            assert!(!has_run(text, secret), "{secret} is in: {text}");
+        }
+    }
+}
+
+/// The binary, in production, on a part of the real Redis.
+fn otpost(redis: &Redis, arguments: &[&str]) -> Output {
+    otpost_at(&redis_url(), &redis.prefix, arguments)
+}
+
+fn otpost_at(url: &str, prefix: &str, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_otpost"))
+        .args(arguments)
+        .env_clear()
+        .env("REDIS_URL", url)
+        .env("REDIS_PREFIX", prefix)
+        .env("OTP_RECIPIENT_KEY", BASE64.encode(RECIPIENT_KEY))
+        .output()
+        .expect("the binary starts")
+}
+
+#[track_caller]
+fn said(output: &Output, exit: i32) -> (String, String) {
+    let [out, err] =
+        [&output.stdout, &output.stderr].map(|text| String::from_utf8(text.clone()).expect("text"));
+    assert_eq!(output.status.code(), Some(exit), "{out}{err}");
+    (out, err)
+}
+
+#[track_caller]
+fn rows(output: &Output, exit: i32) -> Vec<Value> {
+    let (out, err) = said(output, exit);
+    serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out:?} is no list; {err}"))
+}
+
+/// Puts a request into the store as a worker would: admitted, tried twice, ended so.
+async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Option<OutcomeError>) {
+    let recipient = recipient(to);
+    let request = RequestId::parse(id).expect("an id");
+    let limits = Limits { cooldown: Duration::ZERO, ..limits() };
+    let mut notes = Notes { to: number(to).to_string(), ..Notes::default() };
+    let subject = Subject { recipient, purpose: "login", user: None, ip: None };
+    let handling = Handling { subject, request: &request, owner: 1 };
+    let digest = Digest16::from_random([7; 16]);
+    let admit = Admit {
+        handling,
+        requested_at: None,
+        not_after: None,
+        code_life: Duration::from_secs(600),
+        lease: Duration::from_secs(20),
+        proposal: Proposal { id: ChallengeId::from_digest(digest), kid: "k1", digest, callers_code: false },
+        kids: ",k1,",
+        limits: &limits,
+        closed: false,
+        country: None,
+        notes: &notes.clone(),
+    };
+    let Ok(Admission::Granted(Grant { challenge, now, expires_at, .. })) = store.admit(&admit).await else {
+        panic!("the send must be granted");
+    };
+    notes.challenge = Some(challenge.as_str().to_owned());
+    notes.add(now, Event::Admitted(1));
+    let throttled = SendFailure::Throttled { code: Some(20429), retry_after: None };
+    notes.add(now, Event::Tried(Try::failed(1, &throttled, 12)));
+    let refused = Outcome::refused(end, now, "login", OutcomeError::of(ErrorCode::Internal));
+    let sent = error.is_none();
+    let outcome = Outcome {
+        error,
+        attempts: 2,
+        provider: Some("twilio".to_owned()),
+        provider_message_id: sent.then(|| format!("SM{:032x}", 7)),
+        expires_at: Some(expires_at),
+        notes,
+        ..refused
+    };
+    let refund = if sent { Refund::None } else { Refund::Free };
+    let settle = Settle { handling, outcome: &outcome, refund, found: false, block: None, receipt_due: None };
+    assert_eq!(store.settle(&settle).await.expect("answers"), Settled::AsSaid);
+}
+
+fn recipient(to: &str) -> Digest16 {
+    RecipientKeyring::new(&RECIPIENT_KEY).address(Channel::Sms, to)
+}
+
+async fn deliver(store: &dyn Store, to: &str, id: &str) {
+    for told in [false, true] {
+        let track = Track {
+            recipient: recipient(to),
+            request: &RequestId::parse(id).expect("an id"),
+            message_id: &format!("SM{:032x}", 7),
+            status: DeliveryStatus::Delivered,
+            code: None,
+            told,
+            block: None,
+        };
+        store.track(&track).await.expect("answers");
+    }
+}
+
+#[tokio::test]
+async fn the_command_tells_a_request_by_its_id_alone_or_with_its_number() {
+    let redis = Redis::fresh();
+    let store = redis.store();
+    seed(&store, ALICE, "orders/7", Status::Sent, None).await;
+    deliver(&store, ALICE, "orders/7").await;
+    let (out, _) = said(&otpost(&redis, &["why", "orders/7"]), 0);
+    let lines: Vec<&str> = out.lines().collect();
+    let head = format!(
+        "orders/7  to {MASKED}, login: sent; the provider reports: delivered; message SM{:032x}, attempts 2",
+        7
+    );
+    assert_eq!(lines[0], head);
+    let expected = [
+        "admitted as the 1st send to this recipient within a day",
+        "try 1: the provider asked to wait (20429), after 12 ms",
+        "ended as sent",
+        "the provider reports: delivered; told to the caller",
+    ];
+    for (line, text) in lines[1..5].iter().zip(expected) {
+        let (time, words) = line.trim().split_once("  ").expect("a time and words");
+        assert!(
+            otpost::domain::time::UnixMillis::parse_rfc3339(time).is_some() && time.ends_with('Z'),
+            "{line}"
+        );
+        assert_eq!(words, text);
+    }
+    assert!(lines[5].starts_with("  the code was not used yet and is good until "), "{out}");
+    assert_eq!(lines.len(), 6, "{out}");
+
+    let told = rows(&otpost(&redis, &["--json", "why", "orders/7", "--to", ALICE]), 0);
+    assert_eq!(told.len(), 1);
+    assert_eq!(
+        events(&told[0]),
+        [("admitted", ""), ("tried", "throttled"), ("ended", "sent"), ("receipt", "delivered")]
+    );
+    assert_eq!(told[0]["code"]["state"], "open");
+
+    let (out, err) = said(&otpost(&redis, &["why", "orders/7", "--to", BOB]), 3);
+    assert!(out.is_empty() && err.starts_with("otpost: no record of this request to this number"), "{err}");
+    let (_, err) = said(&otpost(&redis, &["why", "nobody"]), 3);
+    assert!(err.starts_with("otpost: no record of this request is kept"), "{err}");
+    assert!(rows(&otpost(&redis, &["why", "nobody", "--json"]), 3).is_empty());
+}
+
+#[tokio::test]
+async fn the_command_lists_the_last_requests_of_a_number() {
+    let redis = Redis::fresh();
+    let store = redis.store();
+    seed(&store, ALICE, "r1", Status::Sent, None).await;
+    deliver(&store, ALICE, "r1").await;
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let refused =
+        OutcomeError { provider_code: Some(21211), ..OutcomeError::of(ErrorCode::ProviderRejected) };
+    seed(&store, ALICE, "r2", Status::Failed, Some(refused)).await;
+    let (out, _) = said(&otpost(&redis, &["why", "--to", "300 123 4567"]), 0);
+    let lines: Vec<Vec<&str>> = out.lines().map(|line| line.split_whitespace().skip(1).collect()).collect();
+    assert_eq!(lines, [vec!["r2", "failed", "provider_rejected"], vec!["r1", "sent", "delivered"]], "{out}");
+    let told = rows(&otpost(&redis, &["why", "--to", ALICE, "--json"]), 0);
+    assert_eq!(
+        (told.len(), &told[0]["reason"], &told[1]["receipt"]),
+        (2, &json!("provider_rejected"), &json!("delivered"))
+    );
+
+    let (out, err) = said(&otpost(&redis, &["why", "--to", BOB]), 3);
+    assert!(out.is_empty() && err.starts_with("otpost: no request to this number"), "{err}");
+    assert!(rows(&otpost(&redis, &["why", "--to", BOB, "--json"]), 3).is_empty());
+    for wrong in
+        [&["why"] as &[&str], &["why", "--to", "12"], &["why", "two words"], &["why", &"x".repeat(129)]]
+    {
+        said(&otpost(&redis, wrong), 2);
+    }
+}
+
+#[tokio::test]
+async fn the_commands_show_no_code_and_no_full_number() {
+    let redis = Redis::fresh();
+    seed(&redis.store(), ALICE, "r1", Status::Sent, None).await;
+    for arguments in [
+        &["why", "r1"] as &[&str],
+        &["why", "r1", "--json"],
+        &["why", "r1", "--to", ALICE, "--json"],
+        &["why", "--to", ALICE],
+        &["why", "--to", ALICE, "--json"],
+    ] {
+        let (out, err) = said(&otpost(&redis, arguments), 0);
+        assert!(!has_run(&format!("{out}{err}"), ALICE_DIGITS), "{arguments:?}: {out}{err}");
+        assert!(
+            !out.contains(&BASE64.encode(RECIPIENT_KEY)) && !out.contains(recipient(ALICE).as_str()),
+            "{out}"
+        );
+    }
+    let (out, err) = said(&otpost(&redis, &["why", "--to", "+5730012345678"]), 2);
+    assert!(!format!("{out}{err}").contains("300123"), "{err}");
+}
+
+#[tokio::test]
+async fn the_kill_switch_is_turned_and_says_how_it_stood() {
+    let redis = Redis::fresh();
+    let store = redis.store();
+    let turn = |arguments: &[&str]| otpost(&redis, &[&["kill-switch"], arguments].concat());
+    assert_eq!(said(&turn(&["status"]), 0).0, "kill switch  off: messages are sent\n");
+    let (out, _) = said(&turn(&["on", "--reason", "número en ataque"]), 0);
+    assert_eq!(
+        out,
+        "kill switch  on since just now: nothing is sent; reason: número en ataque\n\
+         before       off: messages are sent\n"
+    );
+    assert!(store.pulse(1, false).await.expect("answers").stopped, "the workers hear of it");
+    let since = store.kill_switch().await.expect("answers").expect("it is on").since.to_string();
+    let on = json!({"on": true, "since": since, "reason": "número en ataque"});
+    assert_eq!(rows(&turn(&["status", "--json"]), 3), std::slice::from_ref(&on));
+    let (out, _) = said(&turn(&["status"]), 3);
+    assert_eq!(out, format!("kill switch  on since {since}: nothing is sent; reason: número en ataque\n"));
+
+    // Again: no new time, and the reason stays unless another one is given.
+    let again = rows(&turn(&["on", "--json"]), 0);
+    assert_eq!(again, [json!({"on": true, "since": since, "reason": "número en ataque", "before": on})]);
+    let again = rows(&turn(&["on", "--json", "--reason", "other"]), 0);
+    assert_eq!((&again[0]["reason"], &again[0]["since"]), (&json!("other"), &json!(since)));
+
+    let off = rows(&turn(&["off", "--json"]), 0);
+    assert_eq!(off, [json!({"on": false, "before": {"on": true, "since": since, "reason": "other"}})]);
+    assert_eq!(rows(&turn(&["off", "--json"]), 0), [json!({"on": false, "before": {"on": false}})]);
+    assert_eq!(rows(&turn(&["status", "--json"]), 0), [json!({"on": false})]);
+    assert_eq!(rows(&turn(&["on", "--json"]), 0)[0]["reason"], "(none given)");
+    said(&turn(&["off"]), 0);
+
+    for wrong in [
+        &[] as &[&str],
+        &["maybe"],
+        &["on", "--reason", "two\nlines"],
+        &["on", "--reason", ""],
+        &["on", "--reason", &"x".repeat(201)],
+    ] {
+        said(&turn(wrong), 2);
+    }
+    assert_eq!(store.kill_switch().await.expect("answers"), None, "wrong usage turns nothing");
+}
+
+#[tokio::test]
+async fn without_the_store_the_commands_say_that_nothing_was_done() {
+    for arguments in [
+        &["kill-switch", "on"] as &[&str],
+        &["kill-switch", "status"],
+        &["why", "r1"],
+        &["why", "--to", ALICE],
+    ] {
+        let output = within(async { otpost_at("redis://127.0.0.1:1", "nobody", arguments) }).await;
+        let (out, err) = said(&output, 1);
+        assert!(
+            out.is_empty() && err.starts_with("otpost: the store is unavailable"),
+            "{arguments:?}: {err}"
+        );
+    }
+}
