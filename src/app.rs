@@ -1,59 +1,44 @@
-//! Puts the parts together: the only file that knows every adapter.
+//! Puts the parts together: with [`parts`] the only place that knows every adapter.
+
+pub(crate) mod parts;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
-use secrecy::ExposeSecret as _;
+use anyhow::{Context as _, bail};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use self::parts::{
+    limits, linted_texts, policy, provider, rabbit_settings, redis_store, rules, texts, webhooks,
+};
 use crate::broker::memory::MemoryBroker;
 use crate::broker::rabbit::RabbitSettings;
-use crate::broker::rabbit::dead_letters::RabbitDeadLetters;
 use crate::broker::rabbit::publish::RabbitPublisher;
 use crate::broker::rabbit::source::RabbitSource;
-use crate::broker::rabbit::topology;
-use crate::broker::{DeadLetters, Names, Publisher, RequestSource};
+use crate::broker::{Names, Publisher, RequestSource};
 use crate::cli::DevProvider;
 use crate::clock::Clock;
-use crate::config::{Fault, Role, Settings, Twilio, TwilioSender};
+use crate::config::{Fault, Role, Settings};
 use crate::domain::phone;
-use crate::domain::quota::Quota;
-use crate::domain::retry::RetryPolicy;
-use crate::flow::admit::Rules;
+use crate::flow::Gateway;
 use crate::flow::gate::Gate;
 use crate::flow::receive::Worker;
 use crate::flow::reply::Replies;
 use crate::flow::tend::Sweeps;
 use crate::flow::track::Tracker;
 use crate::flow::verify::Verifier;
-use crate::flow::{Gateway, Policy};
-use crate::http::{self, Api, Readiness, Tokens, Webhooks};
-use crate::provider::simulated::SimulatedProvider;
-use crate::provider::twilio::callback::TwilioCallbacks;
-use crate::provider::twilio::messages::TwilioMessages;
-use crate::provider::twilio::{self, Authentication, Sender, TwilioSettings};
-use crate::provider::{CredentialFault, Provider, Report};
+use crate::http::{self, Api, Readiness, Tokens};
+use crate::provider::Provider;
+use crate::provider::twilio;
+use crate::store::Store;
 use crate::store::memory::MemoryStore;
-use crate::store::redis::RedisStore;
-use crate::store::{Limits, Store};
 use crate::telemetry::{self, events};
-use crate::text::lint::TextFault;
-use crate::text::{SmsEncoding, TextSettings, Texts};
 
 /// How long a second try at leaving waits for what the first one began, beyond the grace period.
 const HTTP_DRAIN: Duration = Duration::from_secs(5);
-/// When a provider that reports by itself is asked about a message all the same.
-const RECEIPT_DUE_REPORTED: Duration = Duration::from_secs(300);
-/// When one that does not is asked first.
-const RECEIPT_DUE_ASKED: Duration = Duration::from_secs(60);
-/// Reports of simulated messages under way at once.
-const REPORTS_MAX: usize = 1_000;
-/// Who reports of them.
-const SIMULATED: &str = "simulated";
 
 /// What the adapters find wrong with settings, without asking anybody: a start would fail for it.
 ///
@@ -312,172 +297,6 @@ impl Wiring {
         if let Broker::Rabbit { publisher, .. } = &self.broker {
             publisher.close().await;
         }
-    }
-}
-
-/// The broker's settings, where a broker is set.
-fn rabbit_settings(settings: &Settings) -> anyhow::Result<Option<RabbitSettings>> {
-    let Some(url) = &settings.amqp_url else {
-        return Ok(None);
-    };
-    let names = Names::new(&settings.amqp_prefix);
-    let rabbit = RabbitSettings::new(url.expose_secret(), names, settings.prefetch);
-    rabbit.map(Some).context("AMQP_URL")
-}
-
-/// Declares the exchanges and queues, and answers what they are.
-pub(crate) async fn declare_topology(settings: &Settings) -> anyhow::Result<Vec<String>> {
-    let rabbit = rabbit_settings(settings)?.context("AMQP_URL must be set")?;
-    Ok(topology::declare_topology(&rabbit).await?)
-}
-
-/// A look at what the broker that settings name holds aside.
-pub(crate) async fn dead_letters(settings: &Settings) -> anyhow::Result<Box<dyn DeadLetters>> {
-    let rabbit = rabbit_settings(settings)?.context("AMQP_URL must be set")?;
-    Ok(Box::new(RabbitDeadLetters::open(&rabbit).await?))
-}
-
-/// The store that settings name.
-pub(crate) fn redis_store(settings: &Settings) -> anyhow::Result<RedisStore> {
-    let url = settings.redis_url.as_ref().context("REDIS_URL must be set")?;
-    RedisStore::connect(url.expose_secret(), &settings.redis_prefix)
-        .map_err(|_| anyhow!("REDIS_URL is no valid address"))
-}
-
-/// Whom settings let us send to.
-pub(crate) fn rules(settings: &Settings) -> Rules {
-    Rules {
-        sms_enabled: settings.sms_enabled,
-        default_region: settings.default_region,
-        allowed_countries: settings.allowed_countries.clone(),
-        allow_landline: settings.allow_landline,
-    }
-}
-
-/// What settings allow.
-pub(crate) fn limits(settings: &Settings) -> Limits {
-    const HOUR: Duration = Duration::from_secs(3_600);
-    let set = &settings.limits;
-    let hourly = |count| Quota { count, window: HOUR };
-    Limits {
-        number: set.number,
-        number_day: Quota { count: set.number_day, window: 24 * HOUR },
-        user: hourly(set.user),
-        ip: hourly(set.ip),
-        all: hourly(set.all),
-        cooldown: set.cooldown,
-        wrong_per_challenge: set.wrong_per_challenge,
-        wrong: hourly(set.wrong_hour),
-    }
-}
-
-fn policy(settings: &Settings) -> Policy {
-    Policy {
-        limits: limits(settings),
-        code_life: settings.code_life,
-        code_length: settings.code_length,
-        retry: RetryPolicy::default(),
-        provider_timeout: settings.provider_timeout,
-        in_doubt: settings.in_doubt,
-        receipt_due: settings.receipt_wait.map(|_| receipt_due(settings)),
-        reply_to_allowed: settings.reply_to_allowed.clone(),
-    }
-}
-
-/// What reports by itself is asked late, what does not soon.
-fn receipt_due(settings: &Settings) -> Duration {
-    let reports = settings.twilio.as_ref().is_some_and(|twilio| twilio.status_callback.is_some());
-    if reports { RECEIPT_DUE_REPORTED } else { RECEIPT_DUE_ASKED }
-}
-
-/// The webhook, where Twilio is told to call it and its calls can be proven.
-fn webhooks(settings: &Settings, tracker: &Arc<Tracker>) -> anyhow::Result<Option<Arc<Webhooks>>> {
-    let Some(twilio) = &settings.twilio else { return Ok(None) };
-    let Some(url) = twilio.status_callback.as_deref().filter(|_| !twilio.tokens.is_empty()) else {
-        return Ok(None);
-    };
-    let callbacks = TwilioCallbacks::new(url, &twilio.account_sid, twilio.tokens.clone())
-        .context("TWILIO_STATUS_CALLBACK_URL")?;
-    Ok(Some(Arc::new(Webhooks { callbacks: Arc::new(callbacks), tracker: tracker.clone() })))
-}
-
-fn texts(settings: &Settings) -> anyhow::Result<Texts> {
-    linted_texts(settings).map_err(|faults| anyhow!("the texts cannot be used: {faults:?}"))
-}
-
-fn linted_texts(settings: &Settings) -> Result<Texts, Vec<TextFault>> {
-    let sms_encoding = if settings.gsm7 { SmsEncoding::Gsm7 } else { SmsEncoding::Unicode };
-    Texts::built_in(TextSettings {
-        brand: settings.brand.clone(),
-        sms_encoding,
-        default_locale: settings.default_locale.clone(),
-        templates: Vec::new(),
-    })
-}
-
-/// Who carries the messages. Production never simulates, and refused credentials stop it.
-async fn provider(
-    settings: &Settings,
-    dev_provider: DevProvider,
-    tracker: &Arc<Tracker>,
-) -> anyhow::Result<Arc<dyn Provider>> {
-    let twilio = match (&settings.twilio, dev_provider) {
-        (Some(twilio), DevProvider::Twilio) => twilio,
-        (None, DevProvider::Twilio) if !settings.is_development() => bail!("TWILIO_ACCOUNT_SID must be set"),
-        (None, DevProvider::Twilio) => {
-            events::notice("no account at Twilio is set: messages are simulated");
-            return Ok(simulated(tracker));
-        }
-        (_, DevProvider::Simulated) => return Ok(simulated(tracker)),
-    };
-    let provider = TwilioMessages::new(twilio_settings(twilio, settings.provider_timeout))?;
-    match provider.check_credentials().await {
-        Ok(()) => Ok(Arc::new(provider)),
-        Err(fault @ CredentialFault::Refused { .. }) if settings.is_development() => {
-            events::notice(&format!("{fault}: messages are simulated"));
-            Ok(simulated(tracker))
-        }
-        Err(fault @ CredentialFault::Refused { .. }) => {
-            bail!(
-                "{fault}: check TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN (or TWILIO_API_KEY_SID and its secret)"
-            )
-        }
-        // An outage of the provider is no reason not to start: what is asked for waits, and is tried in time.
-        Err(fault @ CredentialFault::Unanswered(_)) => {
-            events::notice(&fault.to_string());
-            Ok(Arc::new(provider))
-        }
-    }
-}
-
-/// Shows messages, and reports of them as a real provider would.
-fn simulated(tracker: &Arc<Tracker>) -> Arc<dyn Provider> {
-    let (sender, mut reports) = tokio::sync::mpsc::channel::<Report>(REPORTS_MAX);
-    let tracker = tracker.clone();
-    tokio::spawn(async move {
-        while let Some(report) = reports.recv().await {
-            if let Err(error) = tracker.report(SIMULATED, &report).await {
-                events::receipt_failed(report.request.as_str(), &error);
-            }
-        }
-    });
-    let provider = SimulatedProvider::on_stdout();
-    provider.on_receipts(sender);
-    Arc::new(provider)
-}
-
-fn twilio_settings(twilio: &Twilio, timeout: Duration) -> TwilioSettings {
-    TwilioSettings {
-        account_sid: twilio.account_sid.clone(),
-        authentication: Authentication { user: twilio.user.clone(), password: twilio.password.clone() },
-        sender: match &twilio.sender {
-            TwilioSender::Numbers(numbers) => Sender::Numbers(numbers.clone()),
-            TwilioSender::Service(sid) => Sender::MessagingService(sid.clone()),
-        },
-        base_url: twilio.base_url.clone(),
-        timeout,
-        // Without a token nobody could tell its calls from anybody's.
-        status_callback: twilio.status_callback.clone().filter(|_| !twilio.tokens.is_empty()),
     }
 }
 

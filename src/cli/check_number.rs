@@ -24,7 +24,7 @@ struct Row {
 }
 
 pub(super) fn run(settings: &Settings, numbers: &[String], json: bool) -> Exit {
-    let rules = app::rules(settings);
+    let rules = app::parts::rules(settings);
     let rows: Vec<Row> = numbers
         .iter()
         .map(|number| match PhoneNumber::parse(number, settings.default_region) {

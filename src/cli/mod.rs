@@ -62,12 +62,11 @@ enum Command {
         #[arg(allow_hyphen_values = true)]
         number: String,
     },
-<<<<<<< HEAD
     /// Look at what was set aside, replay it or drop it.
     DeadLetters {
         #[command(subcommand)]
         action: dead_letters::Action,
-=======
+    },
     /// Say what happened to a request, or list the last requests of a number.
     Why {
         /// The request's id.
@@ -81,7 +80,6 @@ enum Command {
     KillSwitch {
         #[command(subcommand)]
         turn: Turn,
->>>>>>> 1d1c3a617e787538c4f3fd43d226a7523c95660f
     },
     /// Show the settings in effect, secrets covered, and everything wrong with them.
     Config,
@@ -168,14 +166,11 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::Worker | Command::Http | Command::Serve => start(role, settings, DevProvider::Twilio).await,
         Command::CheckNumber { numbers } => check_number::run(&settings, &numbers, json),
         Command::RateLimit { number } => rate_limit::run(&settings, &number, json).await,
-<<<<<<< HEAD
         Command::DeadLetters { action } => dead_letters::run(&settings, &action, json).await,
-=======
         Command::Why { request_id, to } => {
             why::run(&settings, request_id.as_deref(), to.as_deref(), json).await
         }
         Command::KillSwitch { turn } => kill_switch::run(&settings, turn, json).await,
->>>>>>> 1d1c3a617e787538c4f3fd43d226a7523c95660f
         Command::Config => config::run(&settings, json),
         Command::Topology => topology::run(&settings, json).await,
         Command::Token { phone, scope, minutes } => token::run(&settings, &phone, scope.as_deref(), minutes),
@@ -189,14 +184,9 @@ fn role(command: &Command) -> Role {
         Command::Worker => Role::Worker,
         Command::Http => Role::Http,
         Command::Serve => Role::Serve,
-<<<<<<< HEAD
-        Command::RateLimit { .. } => Role::Store,
+        Command::RateLimit { .. } | Command::Why { .. } | Command::KillSwitch { .. } => Role::Store,
         // They need the broker too, and the key of recipients for a replay only.
         Command::Topology | Command::DeadLetters { .. } => Role::Topology,
-=======
-        Command::RateLimit { .. } | Command::Why { .. } | Command::KillSwitch { .. } => Role::Store,
-        Command::Topology => Role::Topology,
->>>>>>> 1d1c3a617e787538c4f3fd43d226a7523c95660f
         Command::Token { .. } => Role::Token,
         Command::CheckNumber { .. } | Command::Health => Role::Offline,
         Command::Config => Role::Show,

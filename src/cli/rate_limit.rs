@@ -34,11 +34,11 @@ pub(super) async fn run(settings: &Settings, number: &str, json: bool) -> Exit {
             return Exit::Unusable;
         }
     };
-    let (Some(recipients), Ok(store)) = (&settings.recipients, app::redis_store(settings)) else {
+    let (Some(recipients), Ok(store)) = (&settings.recipients, app::parts::redis_store(settings)) else {
         eprintln!("otpost: REDIS_URL is no address of a Redis");
         return Exit::Unusable;
     };
-    let (limits, purpose) = (app::limits(settings), Purpose::default());
+    let (limits, purpose) = (app::parts::limits(settings), Purpose::default());
     let recipient = recipients.address(Channel::Sms, to.e164());
     let subject = Subject { recipient, purpose: purpose.as_str(), user: None, ip: None };
     let usage = match store.usage(&subject, None, &limits).await {

@@ -12,7 +12,7 @@ struct Row {
 }
 
 pub(super) async fn run(settings: &Settings, json: bool) -> Exit {
-    match app::declare_topology(settings).await {
+    match app::parts::declare_topology(settings).await {
         Ok(declared) if json => {
             let rows: Vec<_> = declared.into_iter().map(|declared| Row { declared }).collect();
             print_json(&rows);

@@ -25,14 +25,14 @@ pub(super) async fn run(settings: &Settings, request_id: Option<&str>, to: Optio
             return Exit::Unusable;
         }
     };
-    let (Some(recipients), Ok(store)) = (&settings.recipients, app::redis_store(settings)) else {
+    let (Some(recipients), Ok(store)) = (&settings.recipients, app::parts::redis_store(settings)) else {
         eprintln!("otpost: REDIS_URL is no address of a Redis");
         return Exit::Unusable;
     };
     let recipient = to.as_ref().map(|to| recipients.address(Channel::Sms, to.e164()));
     let answered = match (&request, recipient) {
         (Some(request), recipient) => {
-            let tries_max = app::limits(settings).wrong_per_challenge;
+            let tries_max = app::parts::limits(settings).wrong_per_challenge;
             show_request(&store, request, recipient, tries_max, json).await
         }
         (None, Some(recipient)) => show_number(&store, recipient, json).await,
