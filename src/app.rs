@@ -384,6 +384,7 @@ Stop with Ctrl-C.
 mod tests {
     use async_trait::async_trait;
 
+    use super::parts::simulated;
     use super::*;
     use crate::broker::Delivery;
 

@@ -26,7 +26,7 @@ use otpost::domain::trail::Notes;
 use otpost::domain::verdict::Verdict;
 use otpost::flow::admit::Rules;
 use otpost::flow::verify::Verifier;
-use otpost::http::{Api, Tokens, ops_router, router};
+use otpost::http::{Api, Tokens, Webhooks, ops_router, router};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
     Admission, Admit, Awaited, Check, Handling, KillSwitch, Limits, Mark, Marked, Proposal, Pulse, Recent,
@@ -71,6 +71,15 @@ impl Door {
 
     /// With some of its parts exchanged.
     pub fn with(change: impl FnOnce(&mut Api)) -> Door {
+        Door::made(change, None)
+    }
+
+    /// Open to the provider's reports.
+    pub fn with_webhooks(webhooks: Webhooks) -> Door {
+        Door::made(|_| {}, Some(Arc::new(webhooks)))
+    }
+
+    fn made(change: impl FnOnce(&mut Api), webhooks: Option<Arc<Webhooks>>) -> Door {
         let store = Arc::new(MemoryStore::new(Clock::System));
         store.set_time(START);
         let broker = MemoryBroker::default();
@@ -99,7 +108,7 @@ impl Door {
             clock: Clock::System,
         };
         change(&mut api);
-        let router = router(Arc::new(api), None);
+        let router = router(Arc::new(api), webhooks);
         Door { store, broker, codes, recipients, router }
     }
 

@@ -23,5 +23,6 @@ mod simulation;
 mod tidy;
 mod tokens;
 mod twilio;
+mod webhooks;
 mod why;
 mod wire;

@@ -9,7 +9,8 @@ use otpost::domain::recipient::RecipientKeyring;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::harness::{ALICE, BOB, Embedded, Options, request, with};
+use crate::harness::{ALICE, BOB, Embedded, Options, World, request, with};
+use crate::scripted::{Look, Script};
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_cannot_be_attributed_is_set_aside_with_its_reason() {
@@ -163,4 +164,31 @@ async fn a_delivery_that_came_back_twice_waits_for_nobody() {
     gateway.world.provider.close_gate();
     between_neighbours(&gateway, 2).await;
     assert_eq!(gateway.posted().len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_handling_ends_the_worker_again_and_again_is_answered_and_set_aside() {
+    let world = World::new();
+    world.provider.otherwise(Script::AcceptAndHang);
+    world.provider.shows_otherwise(Look::Unanswered);
+    let mut workers = 0;
+    let mut results = world.broker.subscribe_results();
+    let dying = Embedded::in_world(world.clone(), Options::default());
+    dying.publish(&request("r1", ALICE));
+    let mut next = dying;
+    while world.broker.dead_letters().is_empty() {
+        workers += 1;
+        assert!(workers < 10, "it is never set aside");
+        sleep(Duration::from_secs(60)).await;
+        next.crash().await;
+        next = Embedded::in_world(world.clone(), Options::default());
+        sleep(Duration::from_secs(60)).await;
+    }
+    let result: serde_json::Value =
+        serde_json::from_slice(&results.try_recv().expect("a result").body).expect("JSON");
+    assert_eq!(result["status"], "unknown", "it may have been sent");
+    let dead = world.broker.dead_letters();
+    assert_eq!((dead.len(), dead[0].reason.as_str(), workers), (1, "crash", 5));
+    assert_eq!(world.provider.posted().len(), 1);
+    assert!(results.try_recv().is_err());
 }

@@ -1,0 +1,115 @@
+//! The webhook as Twilio calls it, over the embedded gateway.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::Request;
+use otpost::http::Webhooks;
+use otpost::provider::twilio::callback::TwilioCallbacks;
+
+use crate::fake_twilio::{ACCOUNT_SID, AUTH_TOKEN, signature};
+use crate::harness::{ALICE, Embedded};
+use crate::http::{Answer, Door};
+
+const URL: &str = "https://otp.example.co/webhooks/twilio/status";
+const SID: &str = "SM00000000000000000000000000000001";
+
+fn door(gateway: &Embedded) -> Door {
+    let callbacks =
+        TwilioCallbacks::new(URL, ACCOUNT_SID, vec![AUTH_TOKEN.to_owned().into()]).expect("valid");
+    let webhooks = Webhooks { callbacks: Arc::new(callbacks), tracker: gateway.tracker.clone() };
+    Door::with_webhooks(webhooks)
+}
+
+/// A call about a request's first try, signed with a token.
+fn call(token: &str, request: &str, fields: &[(&str, &str)]) -> Request<Body> {
+    let query = format!("r={request}&a=1");
+    let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+    Request::post(format!("/webhooks/twilio/status?{query}"))
+        .header("content-type", "application/x-www-form-urlencoded")
+        .header("x-twilio-signature", signature(token, &format!("{URL}?{query}"), fields))
+        .body(Body::from(body))
+        .expect("a request")
+}
+
+fn fields<'a>(status: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let base = [("AccountSid", ACCOUNT_SID), ("MessageSid", SID), ("MessageStatus", status), ("To", ALICE)];
+    base.into_iter().chain(more.iter().copied()).collect()
+}
+
+async fn report(door: &Door, status: &str, more: &[(&str, &str)]) -> Answer {
+    door.ask(call(AUTH_TOKEN, "r1", &fields(status, more))).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signed_call_becomes_an_event_and_a_repeat_does_not() {
+    let mut gateway = Embedded::start();
+    let door = door(&gateway);
+    gateway.request("r1", ALICE).await.expect_sent();
+    for status in ["sent", "undelivered", "undelivered", "sent"] {
+        assert_eq!(report(&door, status, &[("ErrorCode", "30003")]).await.status, 204, "{status}");
+    }
+    let event = gateway.result().await;
+    event.expect("undelivered", Some("provider_rejected"));
+    assert_eq!(
+        (event.body["provider"].as_str(), event.body["provider_message_id"].as_str()),
+        (Some("twilio"), Some(SID))
+    );
+    gateway.expect_no_result();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unsigned_or_wrongly_signed_call_is_refused_and_changes_nothing() {
+    let mut gateway = Embedded::start();
+    let door = door(&gateway);
+    gateway.request("r1", ALICE).await.expect_sent();
+    let mut unsigned = call(AUTH_TOKEN, "r1", &fields("delivered", &[]));
+    unsigned.headers_mut().remove("x-twilio-signature");
+    let forged = call("another-token", "r1", &fields("delivered", &[]));
+    for bad in [unsigned, forged] {
+        let answer = door.ask(bad).await;
+        assert_eq!(answer.status, 403);
+        assert!(
+            answer.text.contains("signature_refused") && !answer.text.contains("57300"),
+            "{}",
+            answer.text
+        );
+    }
+    gateway.expect_no_result();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_was_not_confirmed_is_called_for_again() {
+    let mut gateway = Embedded::start();
+    let door = door(&gateway);
+    gateway.request("r1", ALICE).await.expect_sent();
+    gateway.world.broker.fail_next_publishes(1);
+    assert_eq!(report(&door, "delivered", &[]).await.status, 503);
+    assert_eq!(report(&door, "delivered", &[]).await.status, 204);
+    gateway.result().await.expect("delivered", None);
+    gateway.world.store.gone.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(report(&door, "delivered", &[]).await.status, 503, "nobody knows whether it was told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_about_another_account_or_step_is_thanked_for_and_one_without_a_field_is_not() {
+    let gateway = Embedded::start();
+    let door = door(&gateway);
+    let other = [("AccountSid", "AC99999999999999999999999999999999"), ("MessageSid", SID), ("To", ALICE)];
+    assert_eq!(door.ask(call(AUTH_TOKEN, "r1", &other)).await.status, 204);
+    let answer = door
+        .ask(call(
+            AUTH_TOKEN,
+            "r1",
+            &[("AccountSid", ACCOUNT_SID), ("MessageSid", SID), ("MessageStatus", "sent")],
+        ))
+        .await;
+    assert_eq!(answer.status, 400);
+    assert!(answer.text.contains("`To`"), "{}", answer.text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_public_url_there_is_no_webhook() {
+    let door = Door::open();
+    assert_eq!(door.ask(call(AUTH_TOKEN, "r1", &fields("delivered", &[]))).await.status, 404);
+}
