@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Came, Place, SOON};
+use tokio::time::sleep;
+
+use super::{Came, Place};
 use crate::plan::{Fault, Link, Step};
 use crate::proxy::Way;
 use crate::stage::{Setup, Stage, Traffic};
+use crate::wait::now_ms;
 
 /// Connections open and nothing comes back, for as long as most codes live in a person's mind.
 pub(super) async fn a_silent_twilio_for_two_minutes(place: Place<'_>) -> Result<Came, String> {
@@ -19,36 +22,35 @@ pub(super) async fn a_silent_twilio_for_two_minutes(place: Place<'_>) -> Result<
     Ok(Came::out(verdict))
 }
 
-/// While the switch is on nothing is sent; afterwards everything is as before.
+/// Three workers under load: the last POST comes within a second of the command, and all goes on when it is lifted.
 pub(super) async fn kill_switch(place: Place<'_>) -> Result<Came, String> {
-    const SENDS: usize = 20;
-    let setup = Setup::new("kill_switch", place.seed);
+    let setup = Setup { workers: 3, ..Setup::new("kill_switch", place.seed) };
     let stage = Stage::set(setup, place.servers, place.folder).await?;
     let switch = async |word| stage.fleet.lock().await.run(&["kill-switch", word]);
-    // An unknown command is wrong usage, which is told from a refusal by its exit code.
-    if switch("status").await.status.code() == Some(2) {
-        return Ok(Came::Skipped("this version of otpost has no kill-switch command"));
-    }
-    stage.ask_often(SENDS);
-    stage.client.answered(SENDS, SOON).await?;
-    let on = switch("on").await;
-    if !on.status.success() {
-        return Err(format!("kill-switch on: {}", String::from_utf8_lossy(&on.stderr)));
-    }
-    let before = stage.twilio.posts().len();
-    stage.ask_often(SENDS);
-    // They are answered, or they wait: either way nobody is asked to send them.
-    let _ = stage.client.answered(2 * SENDS, Duration::from_secs(8)).await;
-    let meanwhile = stage.twilio.posts().len() - before;
-    switch("off").await;
-    stage.client.quiet(SOON).await?;
-    let ended = stage.client.results().len();
-    stage.ask_often(SENDS);
+    let mut began = 0;
+    let mut lifted = 0;
+    let turn = async {
+        sleep(Duration::from_secs(5)).await;
+        began = now_ms();
+        let on = switch("on").await;
+        sleep(Duration::from_secs(6)).await;
+        lifted = now_ms();
+        let off = switch("off").await;
+        match on.status.success() && off.status.success() {
+            true => Ok(()),
+            false => Err(format!("kill-switch: {}", String::from_utf8_lossy(&on.stderr))),
+        }
+    };
+    let traffic = Traffic { a_second: 50, length: Duration::from_secs(13) };
+    let ((), turned) = tokio::join!(stage.traffic(traffic), turn);
+    turned?;
+    let posts = stage.twilio.posts();
     let mut verdict = stage.judge().await;
-    verdict.expect(meanwhile == 0, |_| format!("{meanwhile} POSTs while the switch was on"));
-    let sent = verdict.report.sent;
-    verdict
-        .expect(sent >= 2 * SENDS, |_| format!("{sent} were sent, fewer than before and after the switch"));
-    verdict.note = format!("{ended} results by the time it was off again");
+    let late = posts.iter().map(|post| post.at).filter(|at| (began..lifted).contains(at)).max();
+    let last = late.map_or(0, |at| at - began);
+    verdict.expect(last < 1_000, |_| format!("the last POST came {last} ms after the command was given"));
+    let after = posts.iter().filter(|post| post.at >= lifted).count();
+    verdict.expect(after > 0, |_| "nothing was sent after the switch was off".to_owned());
+    verdict.note = format!("last POST {last} ms after the command was given");
     Ok(Came::out(verdict))
 }
