@@ -1,4 +1,4 @@
-//! Puts the parts together: with [`parts`] the only place that knows every adapter.
+//! Puts the parts together: with `app/parts.rs` the only place that knows every adapter.
 
 pub(crate) mod parts;
 
