@@ -62,6 +62,10 @@ pub fn faults(settings: &Settings) -> Vec<Fault> {
     if settings.twilio.as_ref().is_some_and(|set| twilio::base_url(&set.base_url).is_err()) {
         fault("TWILIO_API_BASE_URL", "must be a URL without user, query or fragment".to_owned());
     }
+    let callback = settings.twilio.as_ref().and_then(|set| set.status_callback.as_deref());
+    if let Some(Err(problem)) = callback.map(twilio::check_status_callback) {
+        fault("TWILIO_STATUS_CALLBACK_URL", problem.to_string());
+    }
     if let Err(problem) = telemetry::check_filter(&settings.log_filter) {
         fault("RUST_LOG", problem);
     }
@@ -89,7 +93,7 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
         greet(&settings, listener.local_addr()?, ops.local_addr()?, &wiring);
     }
     let ops =
-        http::serve(ops, http::ops_router(wiring.readiness(worker.is_some())), CancellationToken::new());
+        http::serve(ops, http::ops_router(wiring.readiness(worker.as_ref().map(|(gateway, _)| gateway.clone()))), CancellationToken::new());
     let http = match listener {
         Some(listener) => {
             let router = http::router(wiring.api(&settings)?, webhooks(&settings, &tracker)?);
@@ -276,17 +280,15 @@ impl Wiring {
         }))
     }
 
-    /// A worker is ready while it can take requests and publish results; HTTP depends on itself only.
-    fn readiness(&self, works: bool) -> Readiness {
-        let Broker::Rabbit { publisher, consuming, .. } = &self.broker else {
+    /// A worker is ready while it can take requests, send and publish results; HTTP depends on itself only.
+    fn readiness(&self, gateway: Option<Arc<Gateway>>) -> Readiness {
+        let (Broker::Rabbit { publisher, consuming, .. }, Some(gateway)) = (&self.broker, gateway) else {
             return Arc::new(|| Ok(()));
         };
-        if !works {
-            return Arc::new(|| Ok(()));
-        }
         let publishing = publisher.connected();
         let consuming = consuming.lock().expect("nothing panics while it holds the lock").clone();
         Arc::new(move || match (consuming.as_ref().is_some_and(|up| *up.borrow()), *publishing.borrow()) {
+            (true, true) if gateway.gate.is_broken() => Err("not sending: the provider fails everybody\n"),
             (true, true) => Ok(()),
             (false, _) => Err("not consuming: RabbitMQ is not connected\n"),
             (true, false) => Err("not publishing: RabbitMQ is not connected or blocks publishers\n"),

@@ -116,7 +116,7 @@ fn receipt_due(settings: &Settings) -> Duration {
 /// The webhook, where Twilio is told to call it and its calls can be proven.
 pub(super) fn webhooks(settings: &Settings, tracker: &Arc<Tracker>) -> anyhow::Result<Option<Arc<Webhooks>>> {
     let Some(twilio) = &settings.twilio else { return Ok(None) };
-    let Some(url) = twilio.status_callback.as_deref().filter(|_| !twilio.tokens.is_empty()) else {
+    let Some(url) = twilio.status_callback.as_deref() else {
         return Ok(None);
     };
     let callbacks = TwilioCallbacks::new(url, &twilio.account_sid, twilio.tokens.clone())
@@ -199,7 +199,6 @@ fn twilio_settings(twilio: &Twilio, timeout: Duration) -> TwilioSettings {
         },
         base_url: twilio.base_url.clone(),
         timeout,
-        // Without a token nobody could tell its calls from anybody's.
-        status_callback: twilio.status_callback.clone().filter(|_| !twilio.tokens.is_empty()),
+        status_callback: twilio.status_callback.clone(),
     }
 }

@@ -46,7 +46,8 @@ impl Reader<'_> {
         }
         self.check_base_url(&base_url);
         self.check_callback(&callback, tokens.is_empty(), development);
-        let status_callback = Some(callback).filter(|url| !url.is_empty());
+        // Without a token nobody could tell its calls from anybody's.
+        let status_callback = Some(callback).filter(|url| !url.is_empty() && !tokens.is_empty());
         let sender = self.sender(numbers, service)?;
         let password = password?.into();
         (self.faults.len() == before).then_some(Twilio {

@@ -1,6 +1,7 @@
 //! What a refusal stops beyond the message that got it: a recipient for a day, an opt-out for good, a country for a while.
 //!
-//! Numbers: Twilio's error pages. 21610 is an opt-out; 60410 is Fraud Guard, which blocks a range for twelve hours.
+//! Numbers: Twilio's error pages. 21610 is an opt-out; 21408 and 60605 say that a country is not switched on; 60410 is
+//! Fraud Guard, which blocks a range for twelve hours.
 
 use std::time::Duration;
 
@@ -35,8 +36,10 @@ pub fn after_refusal(scope: Scope, code: Option<u32>) -> Option<Stop> {
     let (what, lasts) = match (scope, code?) {
         (Scope::Recipient, OPTED_OUT) => (Stopped::Recipient, None),
         (Scope::Recipient, _) => (Stopped::Recipient, Some(24 * HOUR)),
-        (Scope::Country, FRAUD_GUARD) => (Stopped::Country, Some(12 * HOUR)),
-        (Scope::Country, _) => (Stopped::Country, Some(HOUR / 2)),
+        (Scope::Country, 21408 | 60605) => (Stopped::Country, Some(HOUR / 2)),
+        // The others are about a range of numbers that the provider does not tell: a country has many of them.
+        (Scope::Country, FRAUD_GUARD) => (Stopped::Recipient, Some(12 * HOUR)),
+        (Scope::Country, _) => (Stopped::Recipient, Some(HOUR / 2)),
         (Scope::Request | Scope::Sender | Scope::Account | Scope::Unrecognised, _) => return None,
     };
     Some(Stop { what, code: code?, lasts })
@@ -63,7 +66,8 @@ mod tests {
         assert_eq!(lasts(Scope::Recipient, Some(21610)), Some((Stopped::Recipient, None)));
         assert_eq!(lasts(Scope::Recipient, Some(21614)), Some((Stopped::Recipient, Some(24 * HOUR))));
         assert_eq!(lasts(Scope::Country, Some(21408)), Some((Stopped::Country, Some(HOUR / 2))));
-        assert_eq!(lasts(Scope::Country, Some(60410)), Some((Stopped::Country, Some(12 * HOUR))));
+        assert_eq!(lasts(Scope::Country, Some(60410)), Some((Stopped::Recipient, Some(12 * HOUR))));
+        assert_eq!(lasts(Scope::Country, Some(30450)), Some((Stopped::Recipient, Some(HOUR / 2))));
         for scope in [Scope::Request, Scope::Sender, Scope::Account, Scope::Unrecognised] {
             assert_eq!(lasts(scope, Some(1)), None);
         }

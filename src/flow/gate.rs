@@ -155,7 +155,7 @@ impl Gate {
     }
 
     /// True while the provider fails everybody.
-    pub(super) fn is_broken(&self) -> bool {
+    pub fn is_broken(&self) -> bool {
         matches!(*self.breaker.borrow(), BreakerState::Open(_))
     }
 

@@ -148,6 +148,28 @@ async fn problems_are_what_front_ends_know() {
 fn the_published_schemas_are_those_of_the_types() {
     check_file(SCHEMAS, "send-request.json", &request_schema());
     check_file(SCHEMAS, "send-result.json", &result_schema());
+    check_file(SCHEMAS, "delivery-event.json", &event_schema());
+}
+
+#[test]
+fn every_event_follows_the_schema() {
+    let error = OutcomeError { provider_code: Some(30003), ..OutcomeError::of(ErrorCode::ProviderRejected) };
+    for (status, error) in [(DeliveryWord::Delivered, None), (DeliveryWord::Undelivered, Some(&error))] {
+        let event = DeliveryEvent {
+            request_id: "r1",
+            channel: Channel::Sms,
+            purpose: "verification",
+            to: "+57******4567",
+            status,
+            at: sent().at,
+            provider: "twilio",
+            provider_message_id: "SM1",
+            error: error.map(Into::into),
+        };
+        let event = serde_json::to_value(&event).expect("plain data");
+        assert_eq!(faults(&event_schema(), &event), Vec::<String>::new());
+        assert_eq!(event["status"], status.as_str());
+    }
 }
 
 #[test]

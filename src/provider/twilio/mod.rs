@@ -146,6 +146,11 @@ impl Account {
     }
 }
 
+/// Is this an address that Twilio can be told to report to?
+pub fn check_status_callback(url: &str) -> Result<(), TwilioSettingsFault> {
+    status_url::StatusUrl::parse(url).map(|_| ())
+}
+
 /// The headers of a request that carries a form.
 fn form_headers(account: &Account) -> HeaderMap {
     let mut headers = account.headers.clone();
