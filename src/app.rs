@@ -92,8 +92,11 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
     if let (Role::Dev, Some(listener)) = (role, &listener) {
         greet(&settings, listener.local_addr()?, ops.local_addr()?, &wiring);
     }
-    let ops =
-        http::serve(ops, http::ops_router(wiring.readiness(worker.as_ref().map(|(gateway, _)| gateway.clone()))), CancellationToken::new());
+    let ops = http::serve(
+        ops,
+        http::ops_router(wiring.readiness(worker.as_ref().map(|(gateway, _)| gateway.clone()))),
+        CancellationToken::new(),
+    );
     let http = match listener {
         Some(listener) => {
             let router = http::router(wiring.api(&settings)?, webhooks(&settings, &tracker)?);
@@ -138,13 +141,20 @@ async fn run_worker(
     let worker = worker.pausing_when(gateway.gate.paused());
     // What is in flight still wants to know of the kill switch, so tending ends after it.
     let tended = CancellationToken::new();
-    let tending = tokio::spawn({
+    gateway.look_before_start().await;
+    let mut tending = tokio::spawn({
         let tended = tended.clone();
         async move { gateway.tend(sweeps, tended).await }
     });
-    let unfinished = worker.run(source).await;
+    let unfinished = tokio::select! {
+        unfinished = worker.run(source) => unfinished,
+        ended = &mut tending => {
+            ended.context("what happens beside the requests")?;
+            bail!("what happens beside the requests ended by itself");
+        }
+    };
     tended.cancel();
-    tending.await.context("tending")?;
+    tending.await.context("what happens beside the requests")?;
     if !stop.is_cancelled() {
         stop.cancel();
         bail!("the source of requests ended by itself");

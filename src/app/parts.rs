@@ -166,7 +166,7 @@ pub(super) async fn provider(
             )
         }
         // An outage of the provider is no reason not to start: what is asked for waits, and is tried in time.
-        Err(fault @ CredentialFault::Unanswered(_)) => {
+        Err(fault @ (CredentialFault::Unanswered(_) | CredentialFault::MayNotRead { .. })) => {
             events::notice(&fault.to_string());
             Ok(Arc::new(provider))
         }

@@ -177,7 +177,9 @@ impl Found {
         };
         let statuses = [Status::Sent, Status::Rejected, Status::Failed, Status::Unknown];
         let told = |status: &Status| letter.status.as_deref() == Some(status.as_str());
-        let status = statuses.into_iter().find(told);
+        // What the broker set aside says nothing of its sends: workers may have died of it after they were made.
+        let unsaid = letter.by_broker.then_some(Status::Unknown);
+        let status = statuses.into_iter().find(told).or(unsaid);
         Replayed { body, at: letter.requested_at.or(letter.at), status }.replay(
             now,
             settings.code_life,

@@ -19,6 +19,11 @@ impl Reader<'_> {
         let callback = self.text("TWILIO_STATUS_CALLBACK_URL", "");
         let anything = !account_sid.is_empty() || token.is_some() || !key_sid.is_empty();
         if !anything && (development || !self.needs("TWILIO")) {
+            if !callback.is_empty() {
+                let cause =
+                    "TWILIO_STATUS_CALLBACK_URL is set, but TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN are not";
+                self.notices.push(format!("{cause}: nobody answers there"));
+            }
             return None;
         }
         let before = self.faults.len();

@@ -15,7 +15,7 @@ use crate::domain::phone::{PhoneNumber, Region};
 use crate::domain::recipient::{Channel, Digest16};
 use crate::domain::request::{AutofillField, SendRequest};
 use crate::domain::trail::Notes;
-use crate::store::{Admission, Admit, Grant, Handling, Proposal, Subject};
+use crate::store::{Admission, Admit, Grant, Handling, Mark, Proposal, Subject};
 use crate::telemetry::events;
 use crate::text::autofill::{AndroidAppHash, Autofill, WebOtpDomain};
 
@@ -206,7 +206,8 @@ impl Gateway {
                 Ok(admission) => admission,
                 Err(reason) => {
                     // An answer that was lost may have been a grant.
-                    self.give_back(turn, case, None, Duration::ZERO, None).await;
+                    let back = Mark::GivenBack { due: Duration::ZERO, in_doubt: false };
+                    self.give_back(turn, case, None, back, None).await;
                     return Err(reason);
                 }
             };

@@ -26,6 +26,8 @@ use crate::text::{RenderedSms, SmsText};
 
 /// A provider has its own time limit; this is the fence behind it.
 const PROVIDER_FENCE: Duration = Duration::from_secs(2);
+/// Whether a request that waits for its turn is still waited for is written down this often at least.
+const GATE_STEP_MAX: Duration = Duration::from_secs(15);
 /// A handling that waits is taken for dead this long after its next step was due.
 const WAITING_LEASE_SLACK: Duration = Duration::from_secs(5);
 
@@ -121,7 +123,12 @@ impl Gateway {
             let answer_within = self.policy.provider_timeout + PROVIDER_FENCE;
             if sending.lease_ends.saturating_duration_since(Instant::now()) < answer_within {
                 match self.mark_sending(turn, case, sending).await? {
-                    Marked::Held | Marked::Proven(_) => {}
+                    Marked::Held => {}
+                    // The doubt that was taken for absent was not: no second message.
+                    Marked::Proven(message_id) => {
+                        let accepted = Accepted { message_id: Some(message_id), segments: None };
+                        return Ok(self.sent(case, sending, accepted, &text));
+                    }
                     Marked::Lost => return Err(GiveBack::TakenOver),
                     Marked::Stale => return Ok(self.too_late(case, sending)),
                 }
@@ -177,11 +184,16 @@ impl Gateway {
         if let Some(pass) = self.gate.try_enter(sender) {
             return Ok(Some(pass));
         }
+        // In steps, so that the request is free soon after a worker that dies with it.
         let useful = sending.time_left().saturating_sub(TIME_LEFT_MIN) + Duration::from_millis(1);
+        let useful = useful.min(GATE_STEP_MAX);
         match self.gate.shut() {
             Some(shut) => {
-                sending.notes.add(self.clock.now(), Event::Held(shut.as_str().to_owned()));
-                events::send_held(case.request.id.as_str(), shut.as_str());
+                let held = Event::Held(shut.as_str().to_owned());
+                if sending.notes.trail.last().is_none_or(|last| last.what != held) {
+                    sending.notes.add(self.clock.now(), held);
+                    events::send_held(case.request.id.as_str(), shut.as_str());
+                }
                 self.wait(turn, case, sending, useful, Wait::Gate, self.gate.opened()).await?;
                 Ok(None)
             }
@@ -245,8 +257,13 @@ impl Gateway {
         let waiting = Mark::Waiting(at_most + WAITING_LEASE_SLACK);
         let (made, notes) = (Some(sending.made), Some(&sending.notes));
         let mark = || self.store.mark(&handling, made, waiting, notes);
-        if turn.asked("mark", Until::Told, mark).await? == Marked::Lost {
-            return Err(GiveBack::TakenOver);
+        match turn.asked("mark", Until::Told, mark).await {
+            Ok(Marked::Lost) => return Err(GiveBack::TakenOver),
+            Ok(_) => {}
+            Err(reason) => {
+                self.give_back_noted(turn, case, sending, Duration::ZERO, reason).await;
+                return Err(reason);
+            }
         }
         sending.lease_ends = Instant::now();
         let until = Instant::now() + at_most;
@@ -294,7 +311,8 @@ impl Gateway {
         reason: GiveBack,
     ) {
         sending.notes.add(self.clock.now(), Event::GivenBack(reason.as_str().to_owned()));
-        self.give_back(turn, case, Some(sending.made), due, Some(&sending.notes)).await;
+        let back = Mark::GivenBack { due, in_doubt: sending.doubt.is_open };
+        self.give_back(turn, case, Some(sending.made), back, Some(&sending.notes)).await;
     }
 
     /// Lets another handling have the request at once, or when its next try is due. Should this fail, it is free, and in
@@ -304,11 +322,11 @@ impl Gateway {
         turn: &Turn<'_>,
         case: &Case<'_>,
         made: Option<u32>,
-        due: Duration,
+        back: Mark,
         notes: Option<&Notes>,
     ) {
         let handling = case.handling(turn);
-        if let Err(error) = self.store.mark(&handling, made, Mark::GivenBack(due), notes).await {
+        if let Err(error) = self.store.mark(&handling, made, back, notes).await {
             events::store_failed("mark", &error, None);
         }
     }

@@ -14,7 +14,6 @@ use super::admit::Case;
 use super::dispatch::Sending;
 use super::receive::{GiveBack, Turn, Until};
 use crate::domain::doubt::{ABSENT_APART, InDoubtPolicy, Seen, Wanted};
-use crate::domain::outcome::SendFailure;
 use crate::domain::time::{UnixMillis, millis};
 use crate::domain::trail::Event;
 use crate::provider::{Accepted, Candidate, LookupFault};
@@ -192,10 +191,6 @@ impl Gateway {
         let asked = tokio::time::timeout(fence, self.provider.find(&case.to, wanted.earliest())).await;
         let answer = asked.unwrap_or_else(|_| Err(LookupFault::Unanswered("no answer in time".to_owned())));
         events::looked_up(self.provider.name(), case.request.id.as_str(), answer.as_ref().err());
-        if let Err(LookupFault::Unanswered(detail)) = &answer {
-            let failure = SendFailure::Unreachable { detail: detail.clone() };
-            self.gate.learn(case.recipient, Some(&failure), Duration::ZERO);
-        }
         let ours = |seen: &Candidate| {
             !doubt.others.contains(&seen.message_id)
                 && wanted.is(&Seen { created: seen.created, text: seen.text.as_deref() })
@@ -210,7 +205,7 @@ impl Gateway {
         sending: &mut Sending,
     ) -> Result<Marked, GiveBack> {
         let handling = case.handling(turn);
-        let mark = Mark::Doubt(STEP_MAX + self.lease());
+        let mark = Mark::Doubt(STEP_MAX + self.lease() + LOOK_AGAIN_MAX);
         let (made, notes) = (Some(sending.made), Some(&sending.notes));
         let marked = turn.asked("mark", Until::Stop, || self.store.mark(&handling, made, mark, notes)).await;
         if let Err(reason) = marked {

@@ -71,8 +71,7 @@ struct State {
     /// When the store last told of the kill switch; nothing if nobody asks it.
     heard: Option<Instant>,
     silent: bool,
-    /// One for each sender.
-    limiters: Vec<Limiter>,
+    senders: Vec<Sender>,
     share: Share,
     wanted: Option<Instant>,
 }
@@ -86,6 +85,14 @@ enum Share {
     Counted,
     /// One of so many.
     Of(u32),
+}
+
+/// The pace of one sender, as far as it is this worker's.
+struct Sender {
+    limiter: Limiter,
+    /// After another share became ours: not sooner than this.
+    ready: Instant,
+    last: Option<Instant>,
 }
 
 type Limiter = RateLimiter<NotKeyed, InMemoryState, TokioTime, NoOpMiddleware<Nanos>>;
@@ -107,7 +114,7 @@ impl Gate {
             stopped: false,
             heard: None,
             silent: false,
-            limiters: Vec::with_capacity(senders),
+            senders: Vec::new(),
             share: Share::None,
             wanted: None,
         };
@@ -120,7 +127,9 @@ impl Gate {
             pace,
             started: Instant::now(),
         };
-        gate.share_pace(&mut gate.lock(), senders, 1);
+        if pace.is_some() {
+            gate.lock().senders = (0..senders.max(1)).map(|_| gate.sender(1, None)).collect();
+        }
         gate
     }
 
@@ -129,8 +138,11 @@ impl Gate {
         self.paused.subscribe()
     }
 
-    /// What holds messages back now.
+    /// What holds messages back now. Whoever has not heard of the kill switch for too long holds them back, too.
     pub(super) fn shut(&self) -> Option<Shut> {
+        if self.lock().heard.is_some_and(|at| at.elapsed() >= HEARD_WITHIN) {
+            self.not_heard();
+        }
         *self.shut.borrow()
     }
 
@@ -199,6 +211,7 @@ impl Gate {
     }
 
     fn enter_now(&self, sender: usize) -> Entry {
+        let shut = self.shut().is_some();
         let mut state = self.lock();
         state.wanted = Some(Instant::now());
         let places = match state.breaker.state() {
@@ -206,17 +219,23 @@ impl Gate {
             BreakerState::Trial(_) => 1,
             BreakerState::Open(_) => 0,
         };
-        if state.under_way >= places || self.shut().is_some() {
+        if state.under_way >= places || shut {
             return Entry::Wait;
         }
         if self.pace.is_some() {
             if !matches!(state.share, Share::Of(_)) {
                 return Entry::Wait;
             }
-            let limiter = &state.limiters[sender % state.limiters.len()];
-            if let Err(not_until) = limiter.check() {
+            let now = Instant::now();
+            let nth = sender % state.senders.len();
+            let sender = &mut state.senders[nth];
+            if sender.ready > now {
+                return Entry::WaitFor(sender.ready - now);
+            }
+            if let Err(not_until) = sender.limiter.check() {
                 return Entry::WaitFor(not_until.wait_time_from(TokioTime(self.started).now()));
             }
+            sender.last = Some(now);
         }
         state.under_way += 1;
         Entry::In
@@ -257,8 +276,8 @@ impl Gate {
         if let Share::Of(workers) = share
             && share != state.share
         {
-            let senders = state.limiters.len();
-            self.share_pace(&mut state, senders, workers);
+            let before = std::mem::take(&mut state.senders);
+            state.senders = before.iter().map(|sender| self.sender(workers, Some(sender))).collect();
         }
         state.share = share;
         drop(state);
@@ -277,17 +296,20 @@ impl Gate {
         });
     }
 
-    fn share_pace(&self, state: &mut State, senders: usize, workers: u32) {
-        let Some(pace) = self.pace else { return };
+    /// One sender's pace among so many workers. Who sent a moment ago goes on from there; who did not begins somewhere in
+    /// the period, so that workers that begin together do not send together.
+    fn sender(&self, workers: u32, before: Option<&Sender>) -> Sender {
+        let pace = self.pace.expect("only where there is one");
         let period = Duration::from_secs_f64(f64::from(workers) / pace);
-        let quota = Quota::with_period(period).expect("a pace is more than nothing");
-        let limiter = || {
-            let limiter = RateLimiter::direct_with_clock(quota, TokioTime(self.started));
-            // The first message waits its turn too: another worker's may just have gone.
-            let _ = limiter.check();
-            limiter
+        let now = Instant::now();
+        let ready = match before {
+            Some(Sender { last: Some(last), .. }) if *last + period > now => *last + period,
+            Some(Sender { ready, .. }) if *ready > now && *ready < now + period => *ready,
+            _ => now + period.mul_f64(fastrand::f64()),
         };
-        state.limiters = (0..senders.max(1)).map(|_| limiter()).collect();
+        let quota = Quota::with_period(period).expect("a pace is more than nothing");
+        let limiter = RateLimiter::direct_with_clock(quota, TokioTime(self.started));
+        Sender { limiter, ready, last: before.and_then(|sender| sender.last) }
     }
 
     fn leave(&self) {

@@ -54,13 +54,13 @@ impl Gateway {
         end: End,
     ) -> Result<Result<Ended, String>, GiveBack> {
         let End { outcome, found, stop } = end;
-        let country = case.to.region().map(|region| region.to_string()).unwrap_or_default();
+        let country = case.to.region().map(|region| region.to_string());
         let settle = Settle {
             handling: case.handling(turn),
             outcome: &outcome,
             refund: refund(&outcome),
             found,
-            block: stop.map(|stop| stop_to_block(stop, &country)),
+            block: stop.and_then(|stop| stop_to_block(stop, country.as_deref())),
             receipt_due: self.policy.receipt_due.filter(|_| outcome.status == Status::Sent),
         };
         match turn.asked("settle", Until::Recorded, || self.store.settle(&settle)).await? {
@@ -224,13 +224,13 @@ impl Gateway {
     }
 }
 
-/// What a refusal stops, by the names of the store.
-pub(super) fn stop_to_block(stop: Stop, country: &str) -> Block<'_> {
+/// What a refusal stops, by the names of the store. A number of no country stops none.
+pub(super) fn stop_to_block(stop: Stop, country: Option<&str>) -> Option<Block<'_>> {
     let what = match stop.what {
         Stopped::Recipient => Blocked::Recipient,
-        Stopped::Country => Blocked::Country(country),
+        Stopped::Country => Blocked::Country(country?),
     };
-    Block { what, code: stop.code, lasts: stop.lasts }
+    Some(Block { what, code: stop.code, lasts: stop.lasts })
 }
 
 /// Chance for one sealed body.

@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::track::Tracker;
 use super::{Gateway, random_id};
+use crate::provider::CredentialFault;
+use crate::store::Pulse;
 use crate::telemetry::events;
 
 /// How often the store is asked what concerns all workers.
@@ -39,6 +41,14 @@ impl Gateway {
         stop.run_until_cancelled(beside).await;
     }
 
+    /// Learns how the kill switch stands, before anything is taken from the queue. A store that does not say is silent.
+    pub async fn look_before_start(&self) {
+        match tokio::time::timeout(PULSE_WITHIN, self.store.kill_switch()).await {
+            Ok(Ok(switch)) => self.gate.heard(Pulse { stopped: switch.is_some(), busy: 0 }),
+            Ok(Err(_)) | Err(_) => self.gate.not_heard(),
+        }
+    }
+
     async fn feel_pulse(&self) {
         let worker = random_id();
         let mut ticks = tokio::time::interval(PULSE_EVERY);
@@ -63,7 +73,8 @@ impl Gateway {
             tokio::time::sleep(wait.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
             let limit = self.policy.provider_timeout + Duration::from_secs(2);
             let answer = tokio::time::timeout(limit, self.provider.check_credentials()).await;
-            let good = matches!(answer, Ok(Ok(())));
+            // Whoever says that we may not ask has answered.
+            let good = matches!(answer, Ok(Ok(()) | Err(CredentialFault::MayNotRead { .. })));
             events::provider_probed(self.provider.name(), good, since.elapsed());
             if good {
                 self.gate.probed();

@@ -71,7 +71,8 @@ impl Tracker {
         .await
     }
 
-    /// Asks the provider about messages whose report is overdue. Answers how many it was asked about.
+    /// Asks the provider about messages whose report is overdue. Answers how many there were to ask about; none, if it
+    /// does not answer.
     pub async fn sweep(&self, provider: &dyn Provider, wait_max: Duration) -> Result<usize, TrackError> {
         let overdue = self.store.overdue(wait_max, ASKED_AT_ONCE).await?;
         for awaited in &overdue {
@@ -85,7 +86,7 @@ impl Tracker {
                 // Where one is not answered the next one is not either; each comes again.
                 Err(fault) => {
                     events::looked_up(provider.name(), awaited.request.as_str(), Some(&fault));
-                    break;
+                    return Ok(0);
                 }
             }
         }
@@ -111,8 +112,7 @@ impl Tracker {
     }
 
     async fn take(&self, word: &Word<'_>) -> Result<(), TrackError> {
-        let country =
-            word.to.and_then(PhoneNumber::region).map(|region| region.to_string()).unwrap_or_default();
+        let country = word.to.and_then(PhoneNumber::region).map(|region| region.to_string());
         let stop = word.code.filter(|_| word.status.is_final()).and_then(block::after_report);
         let mut track = Track {
             recipient: word.recipient,
@@ -121,7 +121,7 @@ impl Tracker {
             status: word.status,
             code: word.code,
             told: false,
-            block: stop.map(|stop| stop_to_block(stop, &country)),
+            block: stop.and_then(|stop| stop_to_block(stop, country.as_deref())),
         };
         let tracked = self.store.track(&track).await?;
         events::receipt_taken(word.request.as_str(), word.status.as_str(), word.code, tracked_word(&tracked));

@@ -87,6 +87,12 @@ pub enum CredentialFault {
         /// The provider's own error number.
         code: Option<u32>,
     },
+    /// The provider answers, but not this: a key that may send and not read, or an unknown one.
+    #[error("the credentials may not read messages, or are unknown (code {code})")]
+    MayNotRead {
+        /// The provider's own error number.
+        code: u32,
+    },
     /// The provider could not be asked; they may be good.
     #[error("the provider could not be asked about the credentials: {0}")]
     Unanswered(String),

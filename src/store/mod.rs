@@ -230,8 +230,6 @@ pub struct Grant {
     pub starts: u32,
     /// Sends to the recipient within a day, this one included; of a request that was seen before 0.
     pub sends: u32,
-    /// A message of this request that the provider has reported by itself: it was accepted.
-    pub proof: Option<String>,
     /// The notes of the handlings before; nothing for a request that is new.
     pub notes: Option<Notes>,
 }
@@ -245,8 +243,13 @@ pub enum Mark {
     Sending(Duration),
     /// Nobody knows whether the last try was sent, and this handling finds out within this long.
     Doubt(Duration),
-    /// This handling gives the request back; the next try may not be made sooner than this. Doubt stays doubt.
-    GivenBack(Duration),
+    /// This handling gives the request back. Doubt stays doubt.
+    GivenBack {
+        /// The next try may not be made sooner than this.
+        due: Duration,
+        /// Nobody knows whether the last try was sent, whether or not the store was told of that.
+        in_doubt: bool,
+    },
 }
 
 /// The answer to a [`Mark`].
@@ -254,7 +257,8 @@ pub enum Mark {
 pub enum Marked {
     /// It is so.
     Held,
-    /// It was in doubt no longer: the provider has reported this message of the request by itself.
+    /// The provider has reported this message of the request by itself: there is no doubt about it, and nothing more is
+    /// to be sent.
     Proven(String),
     /// The request is no longer this handling's: it was taken over, has ended, or was lost.
     Lost,

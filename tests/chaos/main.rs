@@ -34,7 +34,7 @@ use std::time::{Duration, Instant};
 
 use self::history::Report;
 use self::phases::PHASES;
-use self::scenarios::{Came, Place, SCENARIOS, Scenario};
+use self::scenarios::{Place, SCENARIOS, Scenario};
 use self::servers::Servers;
 use self::stage::{Traffic, Verdict};
 
@@ -133,7 +133,7 @@ async fn run(options: &Options, folder: &Path) -> bool {
     for phase in PHASES.iter().filter(|phase| options.wants(phase.name, phase.name == "all_together")) {
         let began = Instant::now();
         let ran = phase.run(&servers, folder, options.seed, options.traffic).await;
-        lines.push(Line::of(phase.name, ran.map(|verdict| Came::Out(Box::new(verdict))), began));
+        lines.push(Line::of(phase.name, ran, began));
     }
     let place = Place { servers: &servers, folder, seed: options.seed };
     let wanted = |scenario: &&Scenario| options.wants(scenario.name, scenario.short);
@@ -163,16 +163,15 @@ struct Line {
 
 impl Line {
     /// What went wrong is told at once.
-    fn of(name: &str, came: Result<Came, String>, began: Instant) -> Line {
+    fn of(name: &str, came: Result<Verdict, String>, began: Instant) -> Line {
         let took = began.elapsed().as_secs_f64();
         match came {
-            Ok(Came::Out(verdict)) => {
+            Ok(verdict) => {
                 tell(&verdict, took);
                 let text = format!("{}  {}", verdict.report.line(name), verdict.note);
                 let text = if verdict.holds() { text } else { format!("{text}  FAILED") };
                 Line { text, holds: verdict.holds() }
             }
-            Ok(Came::Skipped(why)) => Line { text: format!("{name:<44}  skipped: {why}"), holds: true },
             Err(why) => {
                 println!("{name}: could not be run to its end after {took:.0} s: {why}");
                 Line { text: format!("{name:<44}  FAILED: could not be run to its end"), holds: false }

@@ -206,7 +206,10 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
                 0 => Mark::Waiting(Duration::from_millis(7_500)),
                 1 => Mark::Sending(Duration::from_secs(20)),
                 2 | 3 => Mark::Doubt(Duration::from_secs(10)),
-                _ => Mark::GivenBack(Duration::from_secs(u64::from(*mark) - 4)),
+                _ => Mark::GivenBack {
+                    due: Duration::from_secs(u64::from(*made == Some(1))),
+                    in_doubt: *mark == 5,
+                },
             };
             let notes = Some(copy.notes()).filter(|_| *made == Some(1));
             format!(

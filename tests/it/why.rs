@@ -381,7 +381,7 @@ async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Option<
     let sent = error.is_none();
     let outcome = Outcome {
         error,
-        attempts: 2,
+        attempts: if sent { 2 } else { 1 },
         provider: Some("twilio".to_owned()),
         provider_message_id: sent.then(|| format!("SM{:032x}", 7)),
         expires_at: Some(expires_at),

@@ -6,7 +6,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use otpost::domain::outcome::{ErrorCode, Outcome, OutcomeError, SendResult, Status};
+use otpost::domain::outcome::{
+    DeliveryEvent, DeliveryWord, ErrorCode, Outcome, OutcomeError, SendResult, Status,
+};
+use otpost::domain::recipient::Channel;
 use otpost::domain::request::body::{AutofillBody, SendRequestBody};
 use otpost::domain::request::{AutofillField, RequestFault, SendRequest, Shape};
 use otpost::domain::time::UnixMillis;
@@ -114,6 +117,11 @@ fn result_schema() -> Value {
     // Of what is written: a field that may be left out is not required.
     let settings = SchemaSettings::draft2020_12().for_serialize();
     settings.into_generator().into_root_schema_for::<SendResult<'static>>().to_value()
+}
+
+fn event_schema() -> Value {
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    settings.into_generator().into_root_schema_for::<DeliveryEvent<'static>>().to_value()
 }
 
 fn request_schema() -> Value {

@@ -134,9 +134,7 @@ fn credential_verdict(answer: &Answer) -> Result<(), CredentialFault> {
     match (answer.status, code) {
         (status, _) if status.is_success() => Ok(()),
         // A restricted API key may be good for sending and not for reading.
-        (_, Some(CODE_NOT_AUTHORIZED)) => {
-            Err(CredentialFault::Unanswered("they may not read messages, or are unknown".to_owned()))
-        }
+        (_, Some(CODE_NOT_AUTHORIZED)) => Err(CredentialFault::MayNotRead { code: CODE_NOT_AUTHORIZED }),
         (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, code) => {
             Err(CredentialFault::Refused { status: answer.status.as_u16(), code })
         }

@@ -31,7 +31,13 @@ impl State {
             return Tracked::NoRequest;
         };
         let known = record.receipt.as_ref().map(|receipt| receipt.status);
-        if let Some(status) = merge(known, track.status) {
+        // Of two messages of a request the one that arrived counts.
+        let other_arrived = track.status.is_delivered()
+            && record.receipt.as_ref().is_some_and(|receipt| {
+                receipt.message_id != track.message_id && !receipt.status.is_delivered()
+            });
+        let news = if other_arrived { Some(track.status) } else { merge(known, track.status) };
+        if let Some(status) = news {
             let message_id = track.message_id.to_owned();
             record.receipt = Some(Receipt { message_id, status, code: track.code, told: false, at: now });
         }

@@ -59,7 +59,7 @@ impl Record {
 
     /// The answer for a request that has a record. `sends` are those to its recipient within a day.
     pub(super) fn admit_again(&mut self, ask: &Admit<'_>, sends: u32, now: UnixMillis) -> Admission {
-        let (owner, proof) = (ask.handling.owner, self.proof());
+        let owner = ask.handling.owner;
         let live = match &mut self.stage {
             Stage::Ended(outcome) => {
                 return Admission::Ended { outcome: outcome.clone(), ours: self.owner == Some(owner) };
@@ -76,7 +76,7 @@ impl Record {
             live.take_over(now);
         }
         (self.owner, live.lease) = (Some(owner), now.plus(ask.lease));
-        let seen = live.grant(proof, now);
+        let seen = live.grant(now);
         let grant = if new { Grant { sends, notes: None, ..seen } } else { seen };
         match live.phase {
             Phase::Doubt => Admission::InDoubt(grant),
@@ -121,10 +121,11 @@ impl Live {
     /// Does a mark of somebody who knows of so many tries belong here? One that comes late does not.
     fn fits(&self, made: Option<u32>, mark: Mark) -> bool {
         let Some(made) = made else {
-            return matches!(mark, Mark::GivenBack(_));
+            return matches!(mark, Mark::GivenBack { in_doubt: false, .. });
         };
         let under_way = self.phase == Phase::Sending && self.attempt == made + 1;
-        self.attempt == made || (under_way && !matches!(mark, Mark::Doubt(_)))
+        let must_be_made = matches!(mark, Mark::Doubt(_) | Mark::GivenBack { in_doubt: true, .. });
+        self.attempt == made || (under_way && !must_be_made)
     }
 
     /// The try under way, if there is one, was not made.
@@ -140,7 +141,7 @@ impl Live {
         self.doubts == 0 && last
     }
 
-    fn grant(&self, proof: Option<String>, now: UnixMillis) -> Grant {
+    fn grant(&self, now: UnixMillis) -> Grant {
         Grant {
             attempt: self.attempt,
             challenge: self.challenge.id,
@@ -155,7 +156,6 @@ impl Live {
             doubts: self.doubts,
             starts: self.starts,
             sends: 0,
-            proof,
             notes: Some(self.notes.clone()),
         }
     }
@@ -191,6 +191,9 @@ impl State {
                 (live.phase, live.lease) = (Phase::Waiting, now.plus(span));
             }
             // The code of a challenge that was used or replaced meanwhile is of no use to anybody.
+            Mark::Sending(_) if live.doubts > 0 && proof.is_some() => {
+                return Marked::Proven(proof.expect("there is one"));
+            }
             Mark::Sending(_) if pending != Some(live.challenge.id) => return Marked::Stale,
             Mark::Sending(lease) => {
                 live.none_under_way(made);
@@ -201,7 +204,10 @@ impl State {
                 live.doubt();
                 live.lease = now.plus(lease);
             }
-            Mark::GivenBack(due) => {
+            Mark::GivenBack { due, in_doubt } => {
+                if in_doubt {
+                    live.doubt();
+                }
                 live.none_under_way(made);
                 if live.phase == Phase::Sending {
                     live.phase = Phase::Waiting;

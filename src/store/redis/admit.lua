@@ -17,7 +17,7 @@ local stood = redis.call('MGET', record, cooldown, suppressed, country)
 -- A grant. Of a new request it has the sends to its recipient within a day, of another one the notes.
 local function granted(r, new)
   return table.concat({r.state == 'doubt' and 'doubt' or 'granted', r.attempt, ms(now), r.started, r.doubts, r.starts,
-    new and used(sends, DAY, now) or 0, (report(r)) or '-', r.facts, new and '-' or r.notes}, ' ')
+    new and used(sends, DAY, now) or 0, r.facts, new and '-' or r.notes}, ' ')
 end
 
 -- A request that was seen before.

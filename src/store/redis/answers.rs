@@ -30,7 +30,7 @@ pub(super) fn admission(answer: &str) -> Option<Admission> {
 }
 
 fn grant(words: &str) -> Option<Grant> {
-    let mut words = words.splitn(15, ' ');
+    let mut words = words.splitn(14, ' ');
     let mut next = || words.next();
     let (attempt, now, started) = (number(next()?)?, time(next()?)?, time(next()?)?);
     let (doubts, starts, sends) = (number(next()?)?, number(next()?)?, number(next()?)?);
@@ -41,7 +41,6 @@ fn grant(words: &str) -> Option<Grant> {
         doubts,
         starts,
         sends,
-        proof: optional(next()?).map(str::to_owned),
         challenge: ChallengeId::parse(next()?)?,
         kid: next()?.to_owned(),
         digest: Digest16::parse(next()?)?,

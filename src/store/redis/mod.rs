@@ -217,7 +217,8 @@ impl Store for RedisStore {
             Mark::Waiting(span) => ("waiting", span),
             Mark::Sending(lease) => ("sending", lease),
             Mark::Doubt(lease) => ("doubt", lease),
-            Mark::GivenBack(due) => ("back", due),
+            Mark::GivenBack { due, in_doubt: false } => ("back", due),
+            Mark::GivenBack { due, in_doubt: true } => ("doubtback", due),
         };
         let subject = &handling.subject;
         let mut script = self.scripts.mark.key(self.keys.record(subject.recipient, handling.request));

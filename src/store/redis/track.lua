@@ -10,9 +10,12 @@ local function write(receipt)
   redis.call('SET', KEYS[1], table.concat({r.state, r.owner, r.till, receipt, r.rest}, ' '), 'KEEPTTL')
 end
 
-local _, known_rank, known_status, was_told = report(r)
+local known_message, known_rank, known_status, was_told = report(r)
+local arrived = { delivered = true, read = true }
+-- Of two messages of a request the one that arrived counts.
+local other_arrived = arrived[status] and known_message ~= message and not arrived[known_status or 'read']
 told = told == '1' and is_final == '1' and '1' or '0'
-if not known_rank or tonumber(known_rank) < tonumber(rank) then
+if not known_rank or other_arrived or tonumber(known_rank) < tonumber(rank) then
   write(table.concat({message, rank, status, told, code, ms(now)}, ','))
 elseif known_status ~= status or was_told == '1' then
   return 'known'

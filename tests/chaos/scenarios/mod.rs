@@ -11,14 +11,7 @@ use std::time::Duration;
 use super::servers::Servers;
 use super::stage::Verdict;
 
-/// What a scenario came to.
-pub enum Came {
-    Out(Box<Verdict>),
-    /// It did not run, and why.
-    Skipped(&'static str),
-}
-
-type Running<'a> = Pin<Box<dyn Future<Output = Result<Came, String>> + 'a>>;
+type Running<'a> = Pin<Box<dyn Future<Output = Result<Verdict, String>> + 'a>>;
 
 /// Where a scenario runs, and what its chance comes from.
 #[derive(Clone, Copy)]
@@ -36,12 +29,6 @@ pub struct Scenario {
     pub short: bool,
     /// It leaves the servers to others, so that several run at once.
     pub alone: bool,
-}
-
-impl Came {
-    fn out(verdict: Verdict) -> Came {
-        Came::Out(Box::new(verdict))
-    }
 }
 
 /// In the order in which they run.

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{Came, Place};
+use super::Place;
 use crate::plan::{Fault, Link, Step};
 use crate::proxy::Way;
-use crate::stage::{Setup, Stage, Traffic};
+use crate::stage::{Setup, Stage, Traffic, Verdict};
 use crate::wait::now_ms;
 
 /// Connections open and nothing comes back, for as long as most codes live in a person's mind.
-pub(super) async fn a_silent_twilio_for_two_minutes(place: Place<'_>) -> Result<Came, String> {
+pub(super) async fn a_silent_twilio_for_two_minutes(place: Place<'_>) -> Result<Verdict, String> {
     let setup = Setup { workers: 2, ..Setup::new("a_silent_twilio_for_two_minutes", place.seed) };
     let stage = Stage::set(setup, place.servers, place.folder).await?;
     let silence = Fault::Network(Link::Twilio, Way::Black, Duration::from_secs(120));
@@ -19,11 +19,11 @@ pub(super) async fn a_silent_twilio_for_two_minutes(place: Place<'_>) -> Result<
     let traffic = Traffic { a_second: 5, length: Duration::from_secs(135) };
     tokio::join!(stage.traffic(traffic), stage.suffer(steps));
     let verdict = stage.judge().await;
-    Ok(Came::out(verdict))
+    Ok(verdict)
 }
 
 /// Three workers under load: the last POST comes within a second of the command, and all goes on when it is lifted.
-pub(super) async fn kill_switch(place: Place<'_>) -> Result<Came, String> {
+pub(super) async fn kill_switch(place: Place<'_>) -> Result<Verdict, String> {
     let setup = Setup { workers: 3, ..Setup::new("kill_switch", place.seed) };
     let stage = Stage::set(setup, place.servers, place.folder).await?;
     let switch = async |word| stage.fleet.lock().await.run(&["kill-switch", word]);
@@ -52,5 +52,5 @@ pub(super) async fn kill_switch(place: Place<'_>) -> Result<Came, String> {
     let after = posts.iter().filter(|post| post.at >= lifted).count();
     verdict.expect(after > 0, |_| "nothing was sent after the switch was off".to_owned());
     verdict.note = format!("last POST {last} ms after the command was given");
-    Ok(Came::out(verdict))
+    Ok(verdict)
 }

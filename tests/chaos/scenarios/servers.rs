@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Came, LATER, Place, SOON};
-use crate::stage::{Setup, Stage, Traffic};
+use super::{LATER, Place, SOON};
+use crate::stage::{Setup, Stage, Traffic, Verdict};
 use crate::wait::{until, until_async};
 
 const TRAFFIC: Traffic = Traffic { a_second: 40, length: Duration::from_secs(3) };
@@ -22,7 +22,7 @@ async fn redis(place: Place<'_>, words: &[&str]) -> Result<redis::Value, String>
 }
 
 /// Memory is full and nothing may be evicted: sends wait, and go on once there is room.
-pub(super) async fn redis_out_of_memory_noeviction(place: Place<'_>) -> Result<Came, String> {
+pub(super) async fn redis_out_of_memory_noeviction(place: Place<'_>) -> Result<Verdict, String> {
     const SENDS: usize = 100;
     let setup = Setup::new("redis_out_of_memory_noeviction", place.seed);
     let stage = Stage::set(setup, place.servers, place.folder).await?;
@@ -46,11 +46,11 @@ pub(super) async fn redis_out_of_memory_noeviction(place: Place<'_>) -> Result<C
     let sent = verdict.report.sent;
     verdict.expect(sent == SENDS, |_| format!("{sent} of {SENDS} were sent"));
     verdict.expect(ended_meanwhile == 0, |_| format!("{ended_meanwhile} ended without memory to note it"));
-    Ok(Came::out(verdict))
+    Ok(verdict)
 }
 
 /// Redis forgets its scripts again and again.
-pub(super) async fn script_flush(place: Place<'_>) -> Result<Came, String> {
+pub(super) async fn script_flush(place: Place<'_>) -> Result<Verdict, String> {
     let setup = Setup::new("script_flush", place.seed);
     let stage = Stage::set(setup, place.servers, place.folder).await?;
     let flush = async {
@@ -74,11 +74,11 @@ pub(super) async fn script_flush(place: Place<'_>) -> Result<Came, String> {
     let odd = verdict.report.failed + verdict.report.unknown;
     verdict.expect(odd == 0, |_| format!("{odd} sends were not made"));
     verdict.note = format!("{flushed} flushes");
-    Ok(Came::out(verdict))
+    Ok(verdict)
 }
 
 /// The queue goes with what lies in it, and comes back by itself.
-pub(super) async fn queue_deleted(place: Place<'_>) -> Result<Came, String> {
+pub(super) async fn queue_deleted(place: Place<'_>) -> Result<Verdict, String> {
     const SENDS: usize = 50;
     let setup = Setup { workers: 2, ..Setup::new("queue_deleted", place.seed) };
     let stage = Stage::set(setup, place.servers, place.folder).await?;
@@ -93,5 +93,5 @@ pub(super) async fn queue_deleted(place: Place<'_>) -> Result<Came, String> {
     let mut verdict = stage.judge().await;
     let sent = verdict.report.sent;
     verdict.expect(sent == 3 * SENDS, |_| format!("{sent} of {} were sent", 3 * SENDS));
-    Ok(Came::out(verdict))
+    Ok(verdict)
 }

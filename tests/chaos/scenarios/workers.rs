@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Came, LATER, Place, SOON};
+use super::{LATER, Place, SOON};
 use crate::plan::Link;
 use crate::proxy::Way;
 use crate::stage::{Setup, Stage, Traffic, Verdict};
@@ -20,7 +20,7 @@ fn lookup_is_expected() -> bool {
 /// Twilio has accepted, its answer has come, and Redis never hears of it: the worst moment to die.
 pub(super) async fn a_worker_killed_between_the_answer_and_the_record(
     place: Place<'_>,
-) -> Result<Came, String> {
+) -> Result<Verdict, String> {
     let name = "a_worker_killed_between_the_answer_and_the_record";
     let setup = Setup { silent_doubt: true, ..Setup::new(name, place.seed) };
     let stage = Stage::set(setup, place.servers, place.folder).await?;
@@ -48,11 +48,11 @@ pub(super) async fn a_worker_killed_between_the_answer_and_the_record(
     }
     let end = if sent == 1 { "sent" } else { "unknown" };
     verdict.note = format!("ended as {end} after {lookups} lookups");
-    Ok(Came::out(verdict))
+    Ok(verdict)
 }
 
 /// Every send waits for its next try when the worker is told to stop.
-pub(super) async fn drain_with_sends_in_backoff(place: Place<'_>) -> Result<Came, String> {
+pub(super) async fn drain_with_sends_in_backoff(place: Place<'_>) -> Result<Verdict, String> {
     const SENDS: usize = 40;
     let setup = Setup::new("drain_with_sends_in_backoff", place.seed);
     let stage = Stage::set(setup, place.servers, place.folder).await?;
@@ -68,12 +68,12 @@ pub(super) async fn drain_with_sends_in_backoff(place: Place<'_>) -> Result<Came
     let all = report.sent == SENDS && report.accepted == SENDS;
     verdict
         .expect(all, |report| format!("{} of {SENDS} were sent, {} messages", report.sent, report.accepted));
-    Ok(Came::out(verdict))
+    Ok(verdict)
 }
 
 /// 2,000 requests, with and without messages among them that nobody can read. This one measures, and judges nothing by
 /// it: the machine may have other things to do.
-pub(super) async fn poison_does_not_slow_neighbours(place: Place<'_>) -> Result<Came, String> {
+pub(super) async fn poison_does_not_slow_neighbours(place: Place<'_>) -> Result<Verdict, String> {
     const ROUNDS: usize = 3;
     let names = [
         ["poison_without_1", "poison_without_2", "poison_without_3"],
@@ -87,7 +87,7 @@ pub(super) async fn poison_does_not_slow_neighbours(place: Place<'_>) -> Result<
             let (verdict, p99_ms) = measured(setup, place, side == 1).await?;
             p99[side].push(p99_ms);
             if !verdict.holds() {
-                return Ok(Came::out(verdict));
+                return Ok(verdict);
             }
             last = Some(verdict);
         }
@@ -100,7 +100,7 @@ pub(super) async fn poison_does_not_slow_neighbours(place: Place<'_>) -> Result<
     let mut verdict = last.expect("there was a round");
     verdict.name = "poison_does_not_slow_neighbours";
     verdict.note = format!("p99 {without} ms without, {with} ms with 1 % poison: ratio {ratio:.2}");
-    Ok(Came::out(verdict))
+    Ok(verdict)
 }
 
 async fn measured(setup: Setup, place: Place<'_>, poisoned: bool) -> Result<(Verdict, u64), String> {

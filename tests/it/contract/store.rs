@@ -320,12 +320,15 @@ async fn a_request_given_back_is_free_when_its_next_try_is_due(store: &dyn Timed
     let request = ask(8, "back");
     let first = granted(admit(store, &request).await);
     let due = Duration::from_secs(7);
-    store.mark(&request.handling(), Some(1), Mark::GivenBack(due), None).await.expect("answers");
+    store
+        .mark(&request.handling(), Some(1), Mark::GivenBack { due, in_doubt: false }, None)
+        .await
+        .expect("answers");
     assert_eq!(admit(store, &request.owned_by(2)).await, Admission::Busy(due));
     store.at(START.plus(due));
     let second = granted(admit(store, &request.owned_by(2)).await);
     assert_eq!((second.attempt, second.challenge), (2, first.challenge));
-    let untried = Mark::GivenBack(Duration::ZERO);
+    let untried = Mark::GivenBack { due: Duration::ZERO, in_doubt: false };
     store.mark(&request.owned_by(2).handling(), Some(1), untried, None).await.expect("answers");
     assert_eq!(
         granted(admit(store, &request.owned_by(3)).await).attempt,

@@ -1,5 +1,6 @@
 //! A send whose answer was lost: looked up first, made once more at most, with the same code.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use otpost::broker::Properties;
@@ -7,6 +8,7 @@ use otpost::domain::doubt::InDoubtPolicy;
 use otpost::domain::outcome::SendFailure;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::provider::Report;
+use otpost::store::Store as _;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -226,4 +228,53 @@ async fn what_a_forgetful_store_does_not_know_is_looked_up_before_it_is_sent() {
     gateway.result().await.expect_sent();
     assert_eq!(gateway.posted().len(), 3);
     assert!(gateway.world.provider.looked().len() > looked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_doubt_that_the_store_was_never_told_of_is_looked_up_all_the_same() {
+    let world = World::new();
+    let stopping = Embedded::in_world(world.clone(), Options::default());
+    world.provider.will([Script::AcceptUnheard]);
+    world.provider.close_gate();
+    stopping.publish(&request("r1", ALICE));
+    world.provider.until_posted(1).await;
+    world.store.gone.store(true, Ordering::SeqCst);
+    world.provider.open_gate(10);
+    sleep(Duration::from_millis(20)).await;
+    world.store.gone.store(false, Ordering::SeqCst);
+    stopping.stop().await;
+
+    let mut next = Embedded::in_world(world.clone(), Options::default());
+    next.result().await.expect_sent();
+    assert_eq!(world.provider.made().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_that_comes_before_the_second_message_prevents_it() {
+    let mut gateway = Embedded::with(Options { tended: true, ..Options::default() });
+    gateway.world.provider.will([Script::AcceptUnheard]);
+    gateway.world.provider.shows_otherwise(Look::Hide);
+    gateway.publish(&request("r1", ALICE));
+    gateway.world.provider.until_posted(1).await;
+    sleep(Duration::from_secs(25)).await;
+    gateway.world.store.inner.set_kill_switch(Some("test")).await.expect("answers");
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(gateway.posted().len(), 1);
+    let report = Report {
+        request: otpost::domain::request::RequestId::parse("r1").expect("valid"),
+        attempt: 1,
+        to: number(ALICE),
+        message_id: "SM-reported".to_owned(),
+        status: DeliveryStatus::Delivered,
+        code: None,
+    };
+    gateway.tracker.report("scripted", &report).await.expect("taken");
+    gateway.result().await.expect("delivered", None);
+    gateway.world.store.inner.set_kill_switch(None).await.expect("answers");
+    let ended = gateway.result().await;
+    ended.expect_sent();
+    assert_eq!(
+        (ended.body["provider_message_id"].as_str(), gateway.posted().len()),
+        (Some("SM-reported"), 1)
+    );
 }

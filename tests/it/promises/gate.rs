@@ -198,3 +198,43 @@ async fn the_pace_of_a_sender_holds_over_all_workers() {
     }
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_at_the_gate_of_a_worker_that_dies_is_soon_sent_by_another() {
+    let world = World::new();
+    let paced = Options { pace: Some(0.05), ..tended() };
+    let dying = Embedded::in_world(world.clone(), paced);
+    dying.publish(&request("r1", ALICE));
+    dying.publish(&request("r2", BOB));
+    world.provider.until_posted(1).await;
+    sleep(Duration::from_secs(2)).await;
+    dying.crash().await;
+    let died = Instant::now();
+    let mut survivor = Embedded::in_world(world, tended());
+    survivor.result().await.expect_sent();
+    assert!(died.elapsed() < Duration::from_secs(40), "{:?}", died.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn workers_that_come_and_go_neither_starve_a_sender_nor_burst() {
+    const PACE: f64 = 1.0;
+    let world = World::new();
+    let paced = || Options { pace: Some(PACE), concurrency: 4, ..tended() };
+    let mut workers: Vec<_> = (0..8).map(|_| Embedded::in_world(world.clone(), paced())).collect();
+    let started = Instant::now();
+    for n in 0..40 {
+        workers[0].publish(&request(&format!("r{n}"), &person(n)));
+        sleep(Duration::from_secs(2)).await;
+    }
+    for _ in 0..40 {
+        workers[0].result().await.expect_sent();
+    }
+    let mut times: Vec<_> =
+        world.provider.posted().iter().map(|post| (post.at - started).as_millis()).collect();
+    times.sort_unstable();
+    let longest = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default();
+    assert!(longest < 15_000, "nothing was sent for {longest} ms");
+    let most =
+        times.iter().map(|at| times.iter().filter(|other| (*at..at + 1_000).contains(other)).count()).max();
+    assert!(most <= Some(3), "{most:?} in one second");
+}

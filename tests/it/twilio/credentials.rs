@@ -47,7 +47,7 @@ async fn a_standard_api_key_passes_although_it_may_not_read_the_account() {
 #[tokio::test]
 async fn an_api_key_that_may_only_send_cannot_be_judged() {
     let verdict = checked(api_key(), vec![Answer::error(401, 70051)]).await;
-    assert!(matches!(verdict, Err(CredentialFault::Unanswered(_))), "{verdict:?}");
+    assert!(matches!(verdict, Err(CredentialFault::MayNotRead { code: 70051 })), "{verdict:?}");
 }
 
 #[tokio::test]

@@ -18,7 +18,12 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
     what_is_given_back_in_doubt_stays_in_doubt(store).await;
     notes_are_left_for_the_next_handling(store).await;
     a_report_proves_that_a_message_was_accepted(store).await;
+    a_doubt_that_was_not_told_is_given_back_as_one(store).await;
     a_message_that_was_found_is_one_requests_only(store).await;
+}
+
+fn back(seconds: u64, in_doubt: bool) -> Mark {
+    Mark::GivenBack { due: Duration::from_secs(seconds), in_doubt }
 }
 
 #[track_caller]
@@ -41,7 +46,7 @@ async fn a_lost_answer_is_given_again(store: &dyn TimedStore) {
     let first = granted(admit(store, &request).await);
     assert_eq!((first.sends, first.starts, first.doubts, &first.notes), (2, 1, 0, &None));
     assert_eq!(granted(admit(store, &request).await), first);
-    mark(store, &request, 0, Mark::GivenBack(Duration::ZERO)).await;
+    mark(store, &request, 0, back(0, false)).await;
     let next = granted(admit(store, &request.owned_by(2)).await);
     assert_eq!((next.sends, next.notes), (0, Some(noted("again"))));
     let unlimited = otpost::domain::quota::Quota { count: 0, window: Duration::from_secs(3_600) };
@@ -85,7 +90,7 @@ async fn a_send_after_a_doubt_can_be_in_doubt_again(store: &dyn TimedStore) {
 async fn starts_count_what_was_not_given_back(store: &dyn TimedStore) {
     store.at(START);
     let request = ask(33, "starts");
-    let back = Mark::GivenBack(Duration::ZERO);
+    let back = back(0, false);
     for owner in 1..4 {
         let handling = request.owned_by(owner);
         assert_eq!(granted(admit(store, &handling).await).starts, 1);
@@ -105,7 +110,7 @@ async fn what_is_given_back_in_doubt_stays_in_doubt(store: &dyn TimedStore) {
     let request = ask(34, "back");
     granted(admit(store, &request).await);
     mark(store, &request, 1, Mark::Doubt(LEASE)).await;
-    mark(store, &request, 1, Mark::GivenBack(Duration::from_secs(3))).await;
+    mark(store, &request, 1, back(3, false)).await;
     assert_eq!(admit(store, &request.owned_by(2)).await, Admission::Busy(Duration::from_secs(3)));
     store.at(START.plus(Duration::from_secs(3)));
     let grant = in_doubt(admit(store, &request.owned_by(2)).await);
@@ -134,8 +139,19 @@ async fn a_report_proves_that_a_message_was_accepted(store: &dyn TimedStore) {
     store.track(&queued(36, &request)).await.expect("answers");
     assert_eq!(mark(store, &request, 1, Mark::Doubt(LEASE)).await, Marked::Proven("SM9".to_owned()));
     assert_eq!(mark(store, &request, 1, Mark::Waiting(LEASE)).await, Marked::Held);
+    let resend = mark(store, &request, 1, Mark::Sending(LEASE)).await;
+    assert_eq!(resend, Marked::Proven("SM9".to_owned()), "nothing more is to be sent");
     store.at(START.plus(LEASE));
-    assert_eq!(granted(admit(store, &request.owned_by(2)).await).proof.as_deref(), Some("SM9"));
+    assert_eq!(granted(admit(store, &request.owned_by(2)).await).attempt, 2, "and nothing was marked");
+}
+
+async fn a_doubt_that_was_not_told_is_given_back_as_one(store: &dyn TimedStore) {
+    store.at(START);
+    let request = ask(77, "untold");
+    granted(admit(store, &request).await);
+    assert_eq!(mark(store, &request, 1, back(0, true)).await, Marked::Held);
+    let grant = in_doubt(admit(store, &request.owned_by(2)).await);
+    assert_eq!((grant.attempt, grant.doubts, grant.starts), (1, 1, 1));
 }
 
 async fn a_message_that_was_found_is_one_requests_only(store: &dyn TimedStore) {

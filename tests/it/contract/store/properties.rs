@@ -54,7 +54,7 @@ proptest! {
                 0 => Mark::Waiting(LEASE),
                 1 => Mark::Sending(LEASE),
                 2 => Mark::Doubt(LEASE),
-                3 => Mark::GivenBack(Duration::from_secs(passed)),
+                3 => Mark::GivenBack { due: Duration::from_secs(passed), in_doubt: passed > 20 },
                 _ => {
                     if let Admission::Granted(grant) | Admission::InDoubt(grant) = run(admit(&store, &handling)) {
                         prop_assert!(grant.starts >= starts.max(1) && grant.doubts >= doubts, "{:?}", grant);
@@ -64,7 +64,7 @@ proptest! {
                 }
             };
             let marked = run(store.mark(&handling.handling(), Some(made), mark, None)).expect("answers");
-            if matches!(mark, Mark::GivenBack(_)) && marked == Marked::Held {
+            if matches!(mark, Mark::GivenBack { .. }) && marked == Marked::Held {
                 starts -= 1;
             }
         }
