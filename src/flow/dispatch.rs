@@ -138,8 +138,7 @@ impl Gateway {
                 continue;
             }
             let (began, began_at) = (Instant::now(), self.clock.now());
-            let answer = self.hand_over(case, sending, &text).await;
-            drop(pass);
+            let answer = self.hand_over(case, sending, &text, pass).await;
             let failure = match answer {
                 Ok(accepted) => return Ok(self.sent(case, sending, accepted, &text)),
                 Err(failure) => failure,
@@ -209,6 +208,7 @@ impl Gateway {
         case: &Case<'_>,
         sending: &mut Sending,
         text: &RenderedSms,
+        pass: Pass<'_>,
     ) -> Result<Accepted, SendFailure> {
         let message = Message {
             request: &case.request.id,
@@ -225,7 +225,7 @@ impl Gateway {
         let answer =
             answer.unwrap_or_else(|_| Err(SendFailure::InDoubt { detail: "no answer in time".to_owned() }));
         let took = started.elapsed();
-        self.gate.learn(case.recipient, answer.as_ref().err(), took);
+        pass.answered(case.recipient, answer.as_ref().err(), took);
         let tried = match &answer {
             Ok(_) => {
                 events::provider_accepted(provider, took);

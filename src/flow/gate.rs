@@ -67,6 +67,10 @@ struct State {
     breaker: Breaker,
     window: Window,
     under_way: usize,
+    /// Counts the times that the breaker changed: an answer to a message of an earlier one says nothing of now.
+    era: u64,
+    /// The one message that tries the way again is under way.
+    trying: bool,
     stopped: bool,
     /// When the store last told of the kill switch; nothing if nobody asks it.
     heard: Option<Instant>,
@@ -99,7 +103,7 @@ type Limiter = RateLimiter<NotKeyed, InMemoryState, TokioTime, NoOpMiddleware<Na
 
 /// What a message gets at the gate.
 enum Entry {
-    In,
+    In(u64),
     Wait,
     WaitFor(Duration),
 }
@@ -111,6 +115,8 @@ impl Gate {
             breaker: Breaker::default(),
             window: Window::new(window_max),
             under_way: 0,
+            era: 0,
+            trying: false,
             stopped: false,
             heard: None,
             silent: false,
@@ -184,7 +190,7 @@ impl Gate {
     /// Lets a message through at once, or not at all.
     pub(super) fn try_enter(&self, sender: usize) -> Option<Pass<'_>> {
         match self.enter_now(sender) {
-            Entry::In => Some(Pass { gate: self }),
+            Entry::In(era) => Some(Pass { gate: self, era }),
             Entry::Wait | Entry::WaitFor(_) => None,
         }
     }
@@ -198,7 +204,7 @@ impl Gate {
                 return None;
             }
             match self.enter_now(sender) {
-                Entry::In => return Some(Pass { gate: self }),
+                Entry::In(era) => return Some(Pass { gate: self, era }),
                 Entry::Wait => moved.await,
                 Entry::WaitFor(wait) => {
                     tokio::select! {
@@ -214,12 +220,9 @@ impl Gate {
         let shut = self.shut().is_some();
         let mut state = self.lock();
         state.wanted = Some(Instant::now());
-        let places = match state.breaker.state() {
-            BreakerState::Closed => state.window.size(),
-            BreakerState::Trial(_) => 1,
-            BreakerState::Open(_) => 0,
-        };
-        if state.under_way >= places || shut {
+        let is_trial = matches!(state.breaker.state(), BreakerState::Trial(_));
+        let has_room = if is_trial { !state.trying } else { state.under_way < state.window.size() };
+        if shut || !has_room {
             return Entry::Wait;
         }
         if self.pace.is_some() {
@@ -238,18 +241,21 @@ impl Gate {
             sender.last = Some(now);
         }
         state.under_way += 1;
-        Entry::In
+        state.trying = is_trial;
+        Entry::In(state.era)
     }
 
     /// Learns from the provider's answer to a message.
-    pub(super) fn learn(&self, recipient: Digest16, failure: Option<&SendFailure>, took: Duration) {
+    fn learn(&self, era: u64, recipient: Digest16, failure: Option<&SendFailure>, took: Duration) {
         let load = match failure {
             None | Some(SendFailure::Rejected { .. }) => Load::Answered(took),
             Some(SendFailure::Throttled { .. }) => Load::Throttled,
             Some(SendFailure::Unreachable { .. } | SendFailure::InDoubt { .. }) => Load::Unknown,
         };
         self.change(|state, now| {
-            state.breaker.learn(recipient, failure);
+            if era == state.era {
+                state.breaker.learn(recipient, failure);
+            }
             state.window.learn(now, load);
         });
     }
@@ -312,22 +318,22 @@ impl Gate {
         Sender { limiter, ready, last: before.and_then(|sender| sender.last) }
     }
 
-    fn leave(&self) {
-        self.change(|state, _| state.under_way -= 1);
+    fn leave(&self, era: u64) {
+        self.change(|state, _| {
+            state.under_way -= 1;
+            state.trying &= era != state.era;
+        });
     }
 
     fn change(&self, act: impl FnOnce(&mut State, Duration)) {
-        let (shut, breaker, places) = {
-            let mut state = self.lock();
-            act(&mut state, self.started.elapsed());
-            let open = matches!(state.breaker.state(), BreakerState::Open(_));
-            let shut = match (open, state.stopped, state.silent) {
-                (true, _, _) => Some(Shut::Breaker),
-                (_, true, _) => Some(Shut::KillSwitch),
-                (_, _, true) => Some(Shut::StoreSilent),
-                (false, false, false) => None,
-            };
-            (shut, state.breaker.state(), state.window.size().saturating_sub(state.under_way))
+        let mut state = self.lock();
+        act(&mut state, self.started.elapsed());
+        let breaker = state.breaker.state();
+        let shut = match (breaker, state.stopped, state.silent) {
+            (BreakerState::Open(_), _, _) => Some(Shut::Breaker),
+            (_, true, _) => Some(Shut::KillSwitch),
+            (_, _, true) => Some(Shut::StoreSilent),
+            (_, false, false) => None,
         };
         if set(&self.shut, shut) {
             events::gate_changed(shut.map(Shut::as_str));
@@ -335,9 +341,10 @@ impl Gate {
             self.moved.notify_waiters();
         }
         if set(&self.breaker, breaker) {
+            (state.era, state.trying) = (state.era + 1, false);
             self.moved.notify_waiters();
         }
-        if places > 0 {
+        if state.window.size() > state.under_way {
             self.moved.notify_one();
         }
     }
@@ -359,11 +366,19 @@ fn set<T: PartialEq>(told: &watch::Sender<T>, now: T) -> bool {
 /// One message's leave to be under way.
 pub(super) struct Pass<'a> {
     gate: &'a Gate,
+    era: u64,
+}
+
+impl Pass<'_> {
+    /// The provider has answered. The gate learns from it.
+    pub(super) fn answered(self, recipient: Digest16, failure: Option<&SendFailure>, took: Duration) {
+        self.gate.learn(self.era, recipient, failure, took);
+    }
 }
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        self.gate.leave();
+        self.gate.leave(self.era);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The third entrance: what the provider says became of a message, by itself or when asked.
 //!
-//! A final word is published as `delivered` or `undelivered`, once, and counts as told when the broker has confirmed it.
+//! A final word is published as `delivered` or `undelivered`, and counts as told when the broker has confirmed it: until
+//! then it is published again, with the same message id.
 //! Reports come late, twice and out of order; the store merges them, and what says no more than is known is dropped.
 
 use std::sync::Arc;

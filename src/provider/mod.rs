@@ -155,7 +155,7 @@ pub struct Callback<'a> {
     pub content_type: Option<&'a str>,
     /// The header that proves who calls.
     pub signature: Option<&'a str>,
-    /// The body, at most 64 KiB of it.
+    /// The body, as far as the door lets one in.
     pub body: &'a [u8],
 }
 
