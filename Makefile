@@ -28,6 +28,21 @@ acceptance: ## Drive the real binary with a foreign client: 20,000 requests, flo
 chaos: ## Ten minutes of real faults: kills, restarts, freezes, cuts, a broken Twilio; ARGS="name" picks some
 	cargo test --locked --test chaos -- --long $(ARGS)
 
+# What libFuzzer needs to see which code an input reaches; a stable compiler takes it.
+COVERAGE := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1
+SECONDS_EACH ?= 60
+
+.PHONY: fuzz
+fuzz: ## Look for input that breaks a parser's promises, a minute each (needs a C++ compiler); SECONDS_EACH=600 looks longer
+	@host=$$(rustc -vV | sed -n 's/^host: //p') && mkdir -p fuzz/artifacts && for target in $(or $(ARGS),decode callback phone); do \
+		echo "== $$target ==" && mkdir -p fuzz/found/$$target && \
+		RUSTFLAGS="$(COVERAGE)" cargo run --quiet --locked --manifest-path fuzz/Cargo.toml --target $$host --bin $$target -- \
+			-max_total_time=$(SECONDS_EACH) -max_len=1024 -timeout=10 -print_final_stats=1 \
+			-artifact_prefix=fuzz/artifacts/$$target- fuzz/found/$$target fuzz/corpus/$$target || exit 1; \
+	done
+
 .PHONY: bench
 bench: ## Measure the pipeline, built as it is shipped
 	$(SERVICES) cargo bench --locked --profile dist --bench pipeline

@@ -6,6 +6,7 @@ mod contract {
     pub mod store;
 }
 mod config;
+mod corpora;
 mod fake_twilio;
 mod faults;
 mod harness;
@@ -16,6 +17,8 @@ mod history_tests;
 mod http;
 mod logs;
 mod model;
+#[path = "../../fuzz/src/lib.rs"]
+mod parsers;
 mod promises;
 mod real;
 mod scripted;

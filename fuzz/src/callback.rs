@@ -1,0 +1,214 @@
+//! A status callback of Twilio, as [`TwilioCallbacks`] read it.
+//!
+//! An input is a call: a line with its `Content-Type`, a line with its query, and its body. An empty line stands for
+//! none. `{hash}` in the query stands for the body's SHA-256, which no fuzzer finds.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use otpost::domain::receipt::DeliveryStatus;
+use otpost::provider::twilio::callback::TwilioCallbacks;
+use otpost::provider::{Callback, CallbackFault, Callbacks as _, Report};
+use sha1::Sha1;
+use sha2::{Digest as _, Sha256};
+
+use super::assert_is_e164;
+
+const URL: &str = "https://otp.example.co/webhooks/twilio/status";
+const ACCOUNT_SID: &str = "AC00000000000000000000000000000001";
+const TOKEN: &str = "made-up-token";
+const FORM: &str = "application/x-www-form-urlencoded";
+/// More than that is not read.
+const PARAMETERS_MAX: usize = 200;
+/// How many bytes of a body are changed, one at a time.
+const CHANGES: usize = 8;
+
+/// Holds the reading of one call against the contract: signed, not signed, and changed after it was signed.
+pub fn check(input: &[u8]) {
+    let Some(call) = Call::of(input) else {
+        return;
+    };
+    let callbacks = callbacks();
+    let signature = call.signature(TOKEN);
+    let read = call.read_by(&callbacks, Some(&signature));
+    match &read {
+        Ok(report) => {
+            assert!(call.can_be_proven());
+            assert_keeps_its_bounds(report);
+            assert_says_what_the_call_says(report, &call);
+            assert_can_be_told_again(report, &callbacks);
+        }
+        Err(CallbackFault::Forged) => assert!(!call.can_be_proven(), "a signed call was refused"),
+        Err(CallbackFault::Unreadable(field)) => {
+            assert!(call.can_be_proven());
+            assert!(["AccountSid", "MessageStatus", "MessageSid", "To", "r", "a"].contains(field), "{field}");
+        }
+        Err(CallbackFault::Ignored) => assert!(call.can_be_proven()),
+    }
+    assert_is_refused_unsigned(&call, &callbacks);
+    assert_is_refused_when_changed(&call, &callbacks, &signature);
+}
+
+fn callbacks() -> TwilioCallbacks {
+    TwilioCallbacks::new(URL, ACCOUNT_SID, vec![TOKEN.into()]).expect("good settings")
+}
+
+#[derive(Clone)]
+struct Call<'a> {
+    content_type: Option<&'a str>,
+    query: Option<String>,
+    body: Cow<'a, [u8]>,
+}
+
+impl<'a> Call<'a> {
+    /// Headers and a URL are text; what is none does not reach the reader.
+    fn of(input: &'a [u8]) -> Option<Call<'a>> {
+        let mut parts = input.splitn(3, |&byte| byte == b'\n');
+        let mut line = || str::from_utf8(parts.next().unwrap_or_default()).ok();
+        let (content_type, query) = (line()?, line()?);
+        let body = parts.next().unwrap_or_default();
+        let hash = hex::encode(Sha256::digest(body));
+        Some(Call {
+            content_type: Some(content_type).filter(|kind| !kind.is_empty()),
+            query: Some(query.replace("{hash}", &hash)).filter(|query| !query.is_empty()),
+            body: Cow::Borrowed(body),
+        })
+    }
+
+    fn read_by(&self, callbacks: &TwilioCallbacks, signature: Option<&str>) -> Result<Report, CallbackFault> {
+        callbacks.read(&Callback {
+            query: self.query.as_deref(),
+            content_type: self.content_type,
+            signature,
+            body: &self.body,
+        })
+    }
+
+    fn is_form(&self) -> bool {
+        let kind = self.content_type.unwrap_or_default().split(';').next().unwrap_or_default();
+        kind.trim().to_ascii_lowercase() == FORM
+    }
+
+    fn parameters(&self) -> Vec<(Cow<'_, str>, Cow<'_, str>)> {
+        form_urlencoded::parse(&self.body).collect()
+    }
+
+    fn queried(&self, name: &str) -> Vec<Cow<'_, str>> {
+        let query = self.query.as_deref().unwrap_or_default().as_bytes();
+        form_urlencoded::parse(query).filter(|(key, _)| key == name).map(|(_, value)| value).collect()
+    }
+
+    /// What Twilio signs of the call: the URL, and a form's distinct parameters in order.
+    fn signed_text(&self) -> String {
+        let query = self.query.as_ref().map_or(String::new(), |query| format!("?{query}"));
+        let parameters = if self.is_form() { self.parameters() } else { Vec::new() };
+        let distinct: BTreeSet<_> = parameters.into_iter().collect();
+        let url = format!("{URL}{query}");
+        distinct.into_iter().fold(url, |text, (name, value)| text + &name + &value)
+    }
+
+    fn signature(&self, token: &str) -> String {
+        let mut mac = Hmac::<Sha1>::new_from_slice(token.as_bytes()).expect("a key of any length");
+        mac.update(self.signed_text().as_bytes());
+        BASE64_STANDARD.encode(mac.finalize().into_bytes())
+    }
+
+    /// Whether a signature covers all of the call: a form of not too many parameters, a body whose hash is in the
+    /// URL, or none at all.
+    fn can_be_proven(&self) -> bool {
+        match self.queried("bodySHA256").first() {
+            _ if self.is_form() => self.parameters().len() <= PARAMETERS_MAX,
+            Some(hash) => *hash == hex::encode(Sha256::digest(&self.body)),
+            None => self.body.is_empty(),
+        }
+    }
+}
+
+fn assert_keeps_its_bounds(report: &Report) {
+    let id = report.request.as_str();
+    assert!((1..=128).contains(&id.len()) && id.bytes().all(|byte| (b'!'..=b'~').contains(&byte)));
+    assert!(report.attempt > 0);
+    let (kind, digits) = report.message_id.split_at_checked(2).expect("two letters");
+    assert!(["SM", "MM"].contains(&kind), "{kind}");
+    assert!(digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    assert_is_e164(report.to.e164());
+    assert_ne!(report.code, Some(0));
+}
+
+fn assert_says_what_the_call_says(report: &Report, call: &Call<'_>) {
+    let parameters = call.parameters();
+    let says = |names: &[&str], value: &str| {
+        parameters.iter().any(|(name, given)| names.contains(&name.as_ref()) && given == value)
+    };
+    assert!(call.is_form(), "nothing else has parameters");
+    assert!(says(&["MessageSid", "SmsSid"], &report.message_id));
+    assert!(says(&["MessageStatus", "SmsStatus"], report.status.as_str()));
+    assert_eq!(DeliveryStatus::parse(report.status.as_str()), Some(report.status));
+    assert_eq!(call.queried("r"), [report.request.as_str()]);
+    let tries: Vec<_> = call.queried("a").iter().map(|attempt| attempt.parse().ok()).collect();
+    assert_eq!(tries, [Some(report.attempt)]);
+    if let Some(code) = report.code {
+        let given = |(name, given): &(Cow<'_, str>, Cow<'_, str>)| {
+            name == "ErrorCode" && given.parse().is_ok_and(|given: u32| given == code)
+        };
+        assert!(parameters.iter().any(given));
+    }
+}
+
+/// A call that says no more than the report makes the same report.
+fn assert_can_be_told_again(report: &Report, callbacks: &TwilioCallbacks) {
+    let form =
+        |pairs: &[(&str, &str)]| form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+    let (attempt, code) = (report.attempt.to_string(), report.code.map(|code| code.to_string()));
+    let mut fields = vec![
+        ("AccountSid", ACCOUNT_SID),
+        ("MessageSid", report.message_id.as_str()),
+        ("MessageStatus", report.status.as_str()),
+        ("To", report.to.e164()),
+    ];
+    fields.extend(code.as_deref().map(|code| ("ErrorCode", code)));
+    let call = Call {
+        content_type: Some(FORM),
+        query: Some(form(&[("r", report.request.as_str()), ("a", &attempt)])),
+        body: Cow::Owned(form(&fields).into_bytes()),
+    };
+    assert_eq!(call.read_by(callbacks, Some(&call.signature(TOKEN))).as_ref(), Ok(report));
+}
+
+fn assert_is_refused_unsigned(call: &Call<'_>, callbacks: &TwilioCallbacks) {
+    let (another, body) = (call.signature("another"), String::from_utf8_lossy(&call.body));
+    for signature in [None, Some(""), Some("AAAAAAAAAAAAAAAAAAAAAAAAAAA="), Some(&*another), Some(&*body)] {
+        assert_eq!(
+            call.read_by(callbacks, signature),
+            Err(CallbackFault::Forged),
+            "not signed, and believed"
+        );
+    }
+}
+
+fn assert_is_refused_when_changed(call: &Call<'_>, callbacks: &TwilioCallbacks, signature: &str) {
+    let signed = call.signed_text();
+    let step = call.body.len() / CHANGES + 1;
+    // Where to begin and which bit to flip: any, but the same ones for the same input.
+    let any = call.body.iter().fold(0, |sum, &byte| sum + usize::from(byte));
+    for at in (any % step..call.body.len()).step_by(step) {
+        let bit = 1_u8 << ((any + at) % 8);
+        let mut changed = call.clone();
+        changed.body.to_mut()[at] ^= bit;
+        // `%c3` and `%C3` are the same text, and what is signed has no sign between a name and its value.
+        if !changed.is_form() || changed.signed_text() != signed {
+            let read = changed.read_by(callbacks, Some(signature));
+            assert_eq!(read, Err(CallbackFault::Forged), "byte {at} ^ {bit} was changed");
+        }
+    }
+    let query = call.query.as_deref().unwrap_or_default();
+    let changed = Call { query: Some(format!("{query}&a=1")), ..call.clone() };
+    assert_eq!(
+        changed.read_by(callbacks, Some(signature)),
+        Err(CallbackFault::Forged),
+        "the query was changed"
+    );
+}

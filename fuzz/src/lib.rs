@@ -1,0 +1,25 @@
+//! What must hold of a parser for any input at all, and not only that it does not panic.
+//!
+//! Each module has one `check`, which panics on an input that breaks a promise. The fuzz targets call it with what a
+//! fuzzer makes up; the gateway's own tests include this file and call it with every file of `fuzz/corpus`.
+
+pub mod callback;
+pub mod decode;
+pub mod phone;
+
+/// A refusal tells a rule, not a value: no six digits in a row of what came, as a phone number or a code has them.
+#[track_caller]
+fn assert_tells_no_digits(told: &str, input: &[u8]) {
+    const DIGITS: usize = 6;
+    for run in told.as_bytes().windows(DIGITS).filter(|run| run.iter().all(u8::is_ascii_digit)) {
+        assert!(!input.windows(DIGITS).any(|part| part == run), "{told}");
+    }
+}
+
+/// A plus and at most fifteen digits, the first of them not zero: a country code and something behind it.
+#[track_caller]
+fn assert_is_e164(e164: &str) {
+    let digits = e164.strip_prefix('+').expect("a plus first");
+    assert!((3..=15).contains(&digits.len()), "{} digits", digits.len());
+    assert!(digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0'));
+}

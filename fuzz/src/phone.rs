@@ -1,0 +1,102 @@
+//! A phone number as people write it, as [`PhoneNumber::parse`] reads it.
+
+use std::sync::Once;
+
+use otpost::domain::phone::{PhoneFault, PhoneNumber, Region, warm_up};
+
+use super::{assert_is_e164, assert_tells_no_digits};
+
+/// Countries whose plans differ: no trunk prefix, a shared code, a prefix of 0, zeros that belong to the number.
+const HOMES: [&str; 6] = ["CO", "US", "GB", "IT", "CI", "DE"];
+
+/// Holds the reading of one text against the contract, in several countries. What is no text is no input.
+pub fn check(input: &[u8]) {
+    static WARM: Once = Once::new();
+    WARM.call_once(warm_up);
+    let Ok(text) = str::from_utf8(input) else {
+        return;
+    };
+    let homes = HOMES.map(|home| home.parse::<Region>().expect("a country"));
+    let read = homes.map(|home| PhoneNumber::parse(text, home));
+    for (home, read) in homes.iter().zip(&read) {
+        match read {
+            Ok(number) => {
+                assert_is_e164(number.e164());
+                // Some plans have shorter ones, for services.
+                assert!(!number.line().takes_sms() || number.e164().len() > 7, "{number}");
+                assert_is_made_of_what_was_written(number, text, *home);
+                assert_is_masked(number);
+                for other in homes {
+                    let again = PhoneNumber::parse(number.e164(), other);
+                    assert!(again.as_ref() == Ok(number), "{number} of {home} is another number in {other}");
+                }
+            }
+            Err(fault) => assert_is_explained(*fault, text, *home),
+        }
+    }
+    if text.trim_matches(' ').starts_with('+') {
+        assert!(
+            read.iter().all(|other| other == &read[0]),
+            "a number with its country code is of one country"
+        );
+    }
+}
+
+/// Separators go, a country code comes, a trunk prefix of at most two digits goes: nothing else is changed.
+fn assert_is_made_of_what_was_written(number: &PhoneNumber, text: &str, home: Region) {
+    let written: String = text.chars().filter(char::is_ascii_digit).collect();
+    let e164 = &number.e164()[1..];
+    if text.trim_matches(' ').starts_with('+') {
+        assert!(e164 == written, "{number} is not what was written");
+    } else {
+        let (code, national) = e164.split_at(national_at(number) - 1);
+        let before = written.strip_suffix(national);
+        assert!(
+            before.is_some_and(|before| before == code || before.len() <= 2),
+            "{number} is not what was written"
+        );
+        assert_eq!(number.region(), Some(home), "a number without a country code is of the country given");
+        assert!(!written.starts_with("00"), "{number} was written with an international prefix");
+    }
+}
+
+/// Where the mask begins is where the country code ends.
+fn national_at(number: &PhoneNumber) -> usize {
+    number.to_string().find('*').expect("a mask")
+}
+
+/// Country code, stars, and at most four last digits that are no more than half of the national ones.
+#[track_caller]
+fn assert_is_masked(number: &PhoneNumber) {
+    let (masked, e164) = (number.to_string(), number.e164());
+    let at = national_at(number);
+    let stars = masked[at..].bytes().take_while(|&byte| byte == b'*').count();
+    let shown = masked.len() - at - stars;
+    assert!((2..=4).contains(&at), "{masked}: a country code has one to three digits");
+    assert!(shown <= 4 && shown <= stars, "{masked}");
+    assert_eq!(masked.len(), e164.len(), "{masked}");
+    assert!(masked[..at] == e164[..at] && masked[at + stars..] == e164[at + stars..], "{masked}");
+    assert_eq!(format!("{number:?}"), format!("PhoneNumber({masked})"));
+}
+
+fn assert_is_explained(fault: PhoneFault, text: &str, home: Region) {
+    let told = fault.to_string();
+    let trimmed = text.trim_matches(' ');
+    let is_long = text.chars().count() > 32;
+    assert_eq!(fault == PhoneFault::TooLong, is_long, "{told}");
+    assert_eq!(fault == PhoneFault::Empty, !is_long && trimmed.is_empty(), "{told}");
+    match fault {
+        PhoneFault::Letters => assert!(text.chars().any(char::is_alphabetic), "{told}"),
+        PhoneFault::Characters => {
+            let plain = |c: char| c.is_ascii_digit() || " -.()".contains(c);
+            assert!(!trimmed.strip_prefix('+').unwrap_or(trimmed).chars().all(plain), "{told}");
+        }
+        PhoneFault::NotAssigned { digits, region } => {
+            assert_eq!(digits, text.bytes().filter(u8::is_ascii_digit).count(), "{told}");
+            assert_eq!(region, (!trimmed.starts_with('+')).then_some(home), "{told}");
+        }
+        PhoneFault::InternationalPrefix => assert!(!trimmed.starts_with('+'), "{told}"),
+        PhoneFault::Empty | PhoneFault::TooLong => {}
+    }
+    assert_tells_no_digits(&told, text.as_bytes());
+}
