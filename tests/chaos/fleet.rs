@@ -94,7 +94,7 @@ impl Fleet {
             .env("TWILIO_API_BASE_URL", format!("http://{twilio}"))
             .env("PROVIDER_TIMEOUT_SECONDS", "4")
             .env("SHUTDOWN_GRACE_SECONDS", GRACE.as_secs().to_string())
-            .env("OTP_RESEND_COOLDOWN_SECONDS", "0")
+            .env("OTP_RESEND_COOLDOWN_SECONDS", "20")
             .env("SMS_RATE_LIMIT_PER_DAY", "1000")
             .env("SMS_MAX_PER_HOUR", "1000000")
             .env("LOG_FORMAT", "json")

@@ -2,7 +2,7 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,7 +23,6 @@ use crate::broker::{Delivery, RequestSource, Settlement, Settler};
 use crate::telemetry::events;
 
 const ROLE: &str = "requests";
-const CONSUMER_TAG: &str = "otpost";
 /// How long deliveries are taken one at a time after a message that could not be read.
 const CAUTION: Duration = Duration::from_secs(5);
 
@@ -260,6 +259,8 @@ struct Session {
     channel: Channel,
     prefetch: u16,
     link: Arc<Link>,
+    /// Consumers so far.
+    consumers: AtomicU32,
 }
 
 type Opened = (Session, Option<Consumer>, mpsc::UnboundedReceiver<Settled>);
@@ -283,7 +284,7 @@ impl Session {
         // Never longer than the prefetch, because each delivery is settled at most once.
         let (settlements, receiver) = mpsc::unbounded_channel();
         let link = Arc::new(Link { lost: AtomicBool::new(false), settlements });
-        let session = Session { connection, channel, prefetch, link };
+        let session = Session { connection, channel, prefetch, link, consumers: AtomicU32::new(0) };
         let consumer = match paused {
             true => None,
             false => Some(session.consume(settings, prefetch).await?),
@@ -294,14 +295,18 @@ impl Session {
     async fn consume(&self, settings: &RabbitSettings, prefetch: u16) -> Result<Consumer, RabbitError> {
         let limited = self.channel.basic_qos(prefetch, BasicQosOptions::default());
         within("limit the prefetch", RPC_TIMEOUT, limited).await?;
-        let (queue, tag) = (settings.names.send_sms().into(), CONSUMER_TAG.into());
+        // Never a name twice: to a consumer that comes again under the same one a quorum queue delivers what it still
+        // holds in a way that ends the channel (seen with RabbitMQ 3.10).
+        let nth = self.consumers.fetch_add(1, Ordering::Relaxed) + 1;
+        let (queue, tag) = (settings.names.send_sms().into(), consumer_tag(nth).into());
         let options = BasicConsumeOptions::default();
         let consumer = self.channel.basic_consume(queue, tag, options, FieldTable::default());
         within("consume", RPC_TIMEOUT, consumer).await
     }
 
     async fn cancel(&self) -> Result<(), RabbitError> {
-        let cancelled = self.channel.basic_cancel(CONSUMER_TAG.into(), BasicCancelOptions::default());
+        let nth = self.consumers.load(Ordering::Relaxed);
+        let cancelled = self.channel.basic_cancel(consumer_tag(nth).into(), BasicCancelOptions::default());
         within("cancel the consumer", RPC_TIMEOUT, cancelled).await
     }
 
@@ -337,6 +342,11 @@ impl Session {
             body: delivery.data,
         }
     }
+}
+
+/// What the `nth` consumer of a session is called.
+fn consumer_tag(nth: u32) -> String {
+    format!("otpost-{nth}")
 }
 
 /// The first event that ends a connection.

@@ -90,6 +90,7 @@ contract!(
     a_paused_source_asks_for_nothing_more_until_it_is_resumed,
     a_paused_source_hands_out_what_it_had_and_hears_of_settlements,
     a_paused_source_can_be_cancelled,
+    what_is_held_over_a_pause_is_not_lost_by_its_end,
     a_second_source_gets_what_the_first_one_dropped,
     a_closed_source_has_told_of_every_settlement,
     a_result_that_nobody_reads_counts_as_published,
@@ -234,6 +235,27 @@ async fn a_paused_source_asks_for_nothing_more_until_it_is_resumed(world: &dyn W
             delivery.settle(Settlement::Ack);
         }
     }
+    close(source).await;
+    until_waiting(world, 0).await;
+}
+
+async fn what_is_held_over_a_pause_is_not_lost_by_its_end(world: &dyn World) {
+    let mut source = world.source(4);
+    send_many(world, 12).await;
+    let mut held = vec![next(&mut source).await];
+    let mut ended = 0;
+    while ended + held.len() < 12 {
+        source.pause().await;
+        held.extend(buffered(&mut source).await);
+        held.remove(0).settle(Settlement::Ack);
+        ended += 1;
+        source.resume().await;
+        if ended + held.len() < 12 {
+            held.push(next(&mut source).await);
+        }
+        assert!(held.iter().all(|delivery| !delivery.is_lost()), "the end of a pause cost a connection");
+    }
+    held.into_iter().for_each(|delivery| delivery.settle(Settlement::Ack));
     close(source).await;
     until_waiting(world, 0).await;
 }
