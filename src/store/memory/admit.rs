@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::records::Live;
 use super::shared::BlockKey;
-use super::{Challenge, DAY, Entry, LogKey, Member, Record, State};
+use super::{Challenge, Cooldown, DAY, Entry, LogKey, Member, Record, State};
 use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, TIME_LEFT_MIN};
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use crate::domain::quota::{self, Quota};
@@ -105,8 +105,15 @@ impl State {
         .unwrap_or_default()
     }
 
+    /// How long a recipient cools down: until its cooldown ends, and then as long as the request that began it may still
+    /// be sent. So no two messages to one recipient are ever in doubt together: the provider could not tell them apart.
     fn cooldown(&self, recipient: Digest16, now: UnixMillis) -> Duration {
-        self.cooldowns.get(&recipient).map_or(Duration::ZERO, |until| until.since(now))
+        let Some(cooldown) = self.cooldowns.get(&recipient) else { return Duration::ZERO };
+        if cooldown.until > now {
+            return cooldown.until.since(now);
+        }
+        let record = self.record(recipient, &cooldown.request, now);
+        record.and_then(|record| record.may_be_sent_for(now)).unwrap_or_default()
     }
 
     fn sends_in_a_day(&self, recipient: Digest16, now: UnixMillis) -> u32 {
@@ -133,7 +140,8 @@ impl State {
             }
         }
         if !limits.cooldown.is_zero() {
-            self.cooldowns.insert(recipient, now.plus(limits.cooldown));
+            let (until, request) = (now.plus(limits.cooldown), ask.handling.request.clone());
+            self.cooldowns.insert(recipient, Cooldown { until, request });
         }
     }
 

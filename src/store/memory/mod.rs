@@ -43,7 +43,7 @@ struct State {
     /// Who was asked to get a request: the recipient of the last one of that name.
     index: HashMap<RequestId, Digest16>,
     challenges: HashMap<(Digest16, String), Challenge>,
-    cooldowns: HashMap<Digest16, UnixMillis>,
+    cooldowns: HashMap<Digest16, Cooldown>,
     logs: HashMap<LogKey, Vec<Entry>>,
     /// The last requests that ended without a send.
     unsent: HashMap<Digest16, Vec<Recent>>,
@@ -77,6 +77,12 @@ struct Entry {
 enum Member {
     Request(Digest16, RequestId),
     Check(u64),
+}
+
+/// The last send to a recipient, and until when there is none other.
+struct Cooldown {
+    until: UnixMillis,
+    request: RequestId,
 }
 
 #[derive(Clone)]
@@ -242,7 +248,9 @@ impl State {
         let records = &self.records;
         self.index.retain(|request, recipient| records.contains_key(&(*recipient, request.clone())));
         self.challenges.retain(|_, challenge| challenge.expires.plus(KEPT_AFTER) > now);
-        self.cooldowns.retain(|_, until| *until > now);
+        self.cooldowns.retain(|recipient, cooldown| {
+            cooldown.until > now || records.contains_key(&(*recipient, cooldown.request.clone()))
+        });
         self.logs.retain(|_, log| log.last().is_some_and(|newest| newest.at.plus(KEPT) > now));
         self.unsent.retain(|_, requests| requests.iter().any(|request| request.at.plus(DAY) > now));
         self.blocks.retain(|_, block| block.stands(now));

@@ -1,5 +1,7 @@
 //! The record of a request: who handles it, how far it has come, and how it ended.
 
+use std::time::Duration;
+
 use super::shared::Claim;
 use super::{Challenge, Entry, LogKey, Member, State};
 use crate::domain::outcome::{Outcome, Status};
@@ -55,6 +57,16 @@ impl Record {
 
     fn proof(&self) -> Option<String> {
         self.receipt.as_ref().map(|receipt| receipt.message_id.clone())
+    }
+
+    /// How long it is surely handled, if it may still be sent.
+    pub(super) fn may_be_sent_for(&self, now: UnixMillis) -> Option<Duration> {
+        match &self.stage {
+            Stage::Live(live) if live.deadline > now => {
+                Some(live.lease.since(now).max(Duration::from_secs(1)))
+            }
+            Stage::Live(_) | Stage::Ended(_) => None,
+        }
     }
 
     /// The answer for a request that has a record. `sends` are those to its recipient within a day.

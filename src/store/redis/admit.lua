@@ -87,15 +87,17 @@ local longest = math.max(
   wait(sends, number_count, number_window, now), wait(sends, day_count, DAY, now), wait(refunds, refunds_count, DAY, now),
   wait(all, all_count, HOUR, now), wait(user, user_count, HOUR, now), wait(ip, ip_count, HOUR, now))
 if longest > 0 then return refuse('rate_limited', longest) end
-local cool_until = tonumber(stood[2] or 0)
-if cool_until > now then return refuse('cooldown', cool_until - now) end
+local cool_for = cooling(cooldown, stood[2], now)
+if cool_for > 0 then return refuse('cooldown', cool_for) end
 
 -- Granted: charge every limit once, then record it.
 append(sends, request, math.max(number_window, DAY), now)
 if all_count ~= '0' then append(all, member, HOUR, now) end
 if user_count ~= '0' then append(user, member, HOUR, now) end
 if ip_count ~= '0' then append(ip, member, HOUR, now) end
-if cooldown_ms ~= '0' then redis.call('SET', cooldown, ms(now + cooldown_ms), 'PX', cooldown_ms) end
+if cooldown_ms ~= '0' then
+  redis.call('SET', cooldown, ms(now + cooldown_ms) .. ' ' .. request, 'PX', ms(math.max(cooldown_ms, deadline - now)))
+end
 if continued then
   id, kid, digest = c[1], c[2], c[3]
 else

@@ -64,6 +64,19 @@ local function doubt(r)
   if r.state ~= 'doubt' then r.state, r.doubts = 'doubt', r.doubts + 1 end
 end
 
+-- How long a recipient cools down: until its cooldown ends, and then as long as the request that began it may still be
+-- sent. So no two messages to one recipient are ever in doubt together: the provider could not tell them apart.
+local function cooling(key, stood, now)
+  local till, request = string.match(stood or '', '^(%S+) (%S+)$')
+  if not till then return 0 end
+  if tonumber(till) > now then return till - now end
+  local r = read(redis.call('GET', string.sub(key, 1, -#'cooldown' - 1) .. 'req:' .. request), now)
+  if not r or r.state == 'ended' then return 0 end
+  unfold(r)
+  if tonumber(string.match(r.facts, '%S+$')) <= now then return 0 end
+  return math.max(r.lease - now, 1000)
+end
+
 -- Blocks what a provider refuses, never for less long than it is already; until somebody takes it away if it lasts '-'.
 local function block(key, code, lasts, now)
   local stood = string.match(redis.call('GET', key) or '', ' (%S+)$')

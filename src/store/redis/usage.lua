@@ -5,6 +5,6 @@ now = clock(now)
 local longest = math.max(
   wait(KEYS[1], number_count, number_window, now), wait(KEYS[1], day_count, DAY, now), wait(KEYS[2], refunds_count, DAY, now),
   wait(KEYS[4], all_count, HOUR, now), wait(KEYS[5], user_count, HOUR, now), wait(KEYS[6], ip_count, HOUR, now))
-local cooldown = math.max(0, tonumber(redis.call('GET', KEYS[3]) or 0) - now)
+local cooldown = cooling(KEYS[3], redis.call('GET', KEYS[3]), now)
 local known = KEYS[7] and read(redis.call('GET', KEYS[7]), now) and 1 or 0
 return table.concat({used(KEYS[1], number_window, now), used(KEYS[1], DAY, now), ms(longest), ms(cooldown), known}, ' ')

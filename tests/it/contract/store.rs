@@ -189,12 +189,22 @@ async fn admit(store: &dyn TimedStore, ask: &Ask) -> Admission {
     store.admit(&ask.admit()).await.expect("the store answers")
 }
 
+/// Admits a request, and ends it as sent at once.
+async fn granted_and_sent(store: &dyn TimedStore, ask: &Ask) -> Grant {
+    let grant = granted(admit(store, ask).await);
+    let outcome = sent(grant.now);
+    let settled = store.settle(&settle(ask.handling(), &outcome, Refund::None)).await;
+    assert_eq!(settled.expect("answers"), Settled::AsSaid);
+    grant
+}
+
 /// Every promise in turn, each with a recipient of its own.
 async fn keeps_its_promises(store: &dyn TimedStore) {
     a_request_is_charged_once_and_answered_the_same_to_its_owner(store).await;
     an_ended_request_is_replayed_to_others(store).await;
     limits_slide_and_tell_when_to_come_back(store).await;
     a_cooldown_is_not_given_back_but_a_charge_is(store).await;
+    a_cooldown_lasts_as_long_as_its_request_may_be_sent(store).await;
     refusals_of_a_provider_are_no_free_loop(store).await;
     a_dead_lease_is_in_doubt_and_a_waiting_one_is_not(store).await;
     a_request_given_back_is_free_when_its_next_try_is_due(store).await;
@@ -244,13 +254,13 @@ async fn an_ended_request_is_replayed_to_others(store: &dyn TimedStore) {
 async fn limits_slide_and_tell_when_to_come_back(store: &dyn TimedStore) {
     for number in 0..5_u32 {
         store.at(START.plus(Duration::from_secs(60) * number));
-        granted(admit(store, &ask(3, &format!("slide-{number}"))).await);
+        granted_and_sent(store, &ask(3, &format!("slide-{number}"))).await;
     }
     store.at(START.plus(Duration::from_secs(300)));
     let refusal = refused(admit(store, &ask(3, "slide-5")).await);
     assert_eq!((refusal.code, refusal.retry_after), (ErrorCode::RateLimited, Some(3_300)));
     store.at(START.plus(HOUR));
-    granted(admit(store, &ask(3, "slide-6")).await);
+    granted_and_sent(store, &ask(3, "slide-6")).await;
     let again = refused(admit(store, &ask(3, "slide-7")).await);
     assert_eq!((again.code, again.retry_after), (ErrorCode::RateLimited, Some(60)));
 }
@@ -268,6 +278,41 @@ async fn a_cooldown_is_not_given_back_but_a_charge_is(store: &dyn TimedStore) {
     assert_eq!((refusal.code, refusal.retry_after), (ErrorCode::Cooldown, Some(30)));
     store.at(START.plus(Duration::from_secs(30)));
     granted(admit(store, &ask(4, "later")).await);
+}
+
+/// Two messages to one number that are in doubt together could not be told apart.
+async fn a_cooldown_lasts_as_long_as_its_request_may_be_sent(store: &dyn TimedStore) {
+    let refused_for = async |request: &str, at: UnixMillis| {
+        store.at(at);
+        let refusal = refused(admit(store, &ask(90, request)).await);
+        assert_eq!(refusal.code, ErrorCode::Cooldown);
+        let usage = store.usage(&ask(90, request).handling().subject, None, &limits()).await;
+        let cooldown = usage.expect("the store answers").cooldown;
+        assert_eq!(Some(cooldown.as_secs()), refusal.retry_after, "and whoever asks first is told so");
+        cooldown.as_secs()
+    };
+    let at = |seconds| START.plus(Duration::from_secs(seconds));
+    store.at(START);
+    let first = ask(90, "doubtful%1");
+    granted(admit(store, &first).await);
+    let doubt = Mark::Doubt(Duration::from_secs(45));
+    store.mark(&first.handling(), Some(1), doubt, None).await.expect("answers");
+    assert_eq!(refused_for("too-soon", at(10)).await, 20, "the cooldown itself");
+    assert_eq!(refused_for("in-doubt", at(30)).await, 15, "until somebody else would take it up");
+    assert_eq!(refused_for("nobody-has-it", at(599)).await, 1);
+    store.at(at(600));
+    granted(admit(store, &ask(90, "past-its-deadline")).await);
+    // One that has ended makes nobody wait.
+    let outcome = sent(at(600));
+    let last = ask(90, "past-its-deadline");
+    store.settle(&settle(last.handling(), &outcome, Refund::None)).await.expect("answers");
+    store.at(at(630));
+    granted(admit(store, &ask(90, "after-its-end")).await);
+    // Without a cooldown nobody waits for anybody.
+    let limits = Limits { cooldown: Duration::ZERO, ..limits() };
+    for request in ["free-1", "free-2"] {
+        granted(admit(store, &Ask { limits, ..ask(91, request) }).await);
+    }
 }
 
 async fn refusals_of_a_provider_are_no_free_loop(store: &dyn TimedStore) {
@@ -397,24 +442,24 @@ async fn too_little_time_left_is_expired(store: &dyn TimedStore) {
 
 async fn a_resend_continues_the_challenge_while_it_is_young(store: &dyn TimedStore) {
     store.at(START);
-    let first = granted(admit(store, &ask(10, "resend-1")).await);
+    let first = granted_and_sent(store, &ask(10, "resend-1")).await;
     store.at(START.plus(Duration::from_secs(480)));
     let other = Ask { challenge: 210, digest: 211, ..ask(10, "resend-2") };
-    let second = granted(admit(store, &other).await);
+    let second = granted_and_sent(store, &other).await;
     assert_eq!(
         (second.challenge, second.digest, second.expires_at),
         (first.challenge, first.digest, first.expires_at)
     );
     assert_eq!(second.deadline, first.expires_at);
     store.at(START.plus(Duration::from_millis(510_001)));
-    let third = granted(admit(store, &Ask { challenge: 212, ..ask(10, "resend-3") }).await);
+    let third = granted_and_sent(store, &Ask { challenge: 212, ..ask(10, "resend-3") }).await;
     assert_eq!(third.challenge, ChallengeId::from_digest(named(212)));
     store.at(START.plus(Duration::from_secs(541)));
     let callers = Ask { callers_code: true, challenge: 213, digest: 214, ..ask(10, "resend-4") };
-    assert_eq!(granted(admit(store, &callers).await).challenge, ChallengeId::from_digest(named(213)));
+    assert_eq!(granted_and_sent(store, &callers).await.challenge, ChallengeId::from_digest(named(213)));
     store.at(START.plus(Duration::from_secs(572)));
     let same = Ask { challenge: 215, request: RequestId::parse("resend-5").expect("valid"), ..callers };
-    assert_eq!(granted(admit(store, &same).await).challenge, ChallengeId::from_digest(named(213)));
+    assert_eq!(granted_and_sent(store, &same).await.challenge, ChallengeId::from_digest(named(213)));
 }
 
 async fn a_code_works_once(store: &dyn TimedStore) {
@@ -444,13 +489,13 @@ async fn ten_wrong_tries_in_an_hour_lock_a_recipient(store: &dyn TimedStore) {
     store.at(START);
     for round in 0..2_u8 {
         store.at(START.plus(Duration::from_secs(40) * u32::from(round)));
-        granted(admit(store, &Ask { challenge: 220 + round, ..ask(13, &format!("hour-{round}")) }).await);
+        granted_and_sent(store, &Ask { challenge: 220 + round, ..ask(13, &format!("hour-{round}")) }).await;
         for check_id in 0..5 {
             verify(store, 13, u64::from(round) * 5 + check_id, 0).await;
         }
     }
     store.at(START.plus(Duration::from_secs(80)));
-    granted(admit(store, &Ask { challenge: 222, ..ask(13, "hour-2") }).await);
+    granted_and_sent(store, &Ask { challenge: 222, ..ask(13, "hour-2") }).await;
     let locked = Verdict::Locked { retry_after: Some(HOUR - Duration::from_secs(80)) };
     assert_eq!(verify(store, 13, 99, 63).await, locked);
 }

@@ -8,7 +8,7 @@ use otpost::domain::doubt::InDoubtPolicy;
 use otpost::domain::outcome::SendFailure;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::provider::Report;
-use otpost::store::Store as _;
+use otpost::store::{Limits, Store as _};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -204,6 +204,28 @@ async fn two_requests_to_one_number_do_not_claim_the_same_message() {
     assert_ne!(found[0], found[1]);
     let posted = gateway.world.provider.made();
     assert_eq!(posted.len(), 2, "one of the two was not made the first time");
+}
+
+/// The second one would look the same at the provider, so it could be taken for the first.
+#[tokio::test(start_paused = true)]
+async fn while_a_message_is_in_doubt_no_other_goes_to_its_number() {
+    let limits = Limits { cooldown: Duration::from_secs(20), ..Options::default().limits };
+    let mut gateway = Embedded::with(Options { limits, ..Options::default() });
+    gateway.world.provider.will([Script::Fail(lost()), Script::AcceptUnheard]);
+    gateway.world.provider.shows([Look::Hide; 8]);
+    gateway.publish(&request("r1", ALICE));
+    gateway.world.provider.until_posted(1).await;
+    sleep(Duration::from_secs(21)).await;
+    let refused = gateway.request("r2", ALICE).await;
+    refused.expect("rejected", Some("cooldown"));
+    assert!(refused.retry_after().is_some_and(|wait| (1..=60).contains(&wait)), "{}", refused.body);
+    gateway.request("r3", BOB).await.expect_sent();
+    let first = gateway.result().await;
+    first.expect_sent();
+    assert_eq!(first.body["request_id"], "r1");
+    gateway.request("r4", ALICE).await.expect_sent();
+    let to_alice = gateway.posted().into_iter().filter(|posted| posted.to == ALICE).count();
+    assert_eq!(to_alice, 3, "the first one twice, as it was not made at first");
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use otpost::domain::time::UnixMillis;
 use otpost::domain::trail::{Event, Notes};
 use otpost::store::{Admission, Grant, Mark, Marked, Settle, Settled, Track};
 
-use super::{Ask, LEASE, START, TimedStore, admit, ask, granted, limits, named, sent};
+use super::{Ask, LEASE, START, TimedStore, admit, ask, granted, granted_and_sent, limits, named, sent};
 
 pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
     a_lost_answer_is_given_again(store).await;
@@ -40,14 +40,19 @@ async fn mark(store: &dyn TimedStore, ask: &Ask, made: u32, mark: Mark) -> Marke
 
 async fn a_lost_answer_is_given_again(store: &dyn TimedStore) {
     store.at(START);
-    granted(admit(store, &ask(30, "before")).await);
+    granted_and_sent(store, &ask(30, "before")).await;
     store.at(START.plus(Duration::from_secs(31)));
     let request = Ask { notes: noted("again"), ..ask(30, "again") };
     let first = granted(admit(store, &request).await);
     assert_eq!((first.sends, first.starts, first.doubts, &first.notes), (2, 1, 0, &None));
     assert_eq!(granted(admit(store, &request).await), first);
     mark(store, &request, 0, back(0, false)).await;
-    let next = granted(admit(store, &request.owned_by(2)).await);
+    let second = request.owned_by(2);
+    let next = granted(admit(store, &second).await);
+    store
+        .settle(&super::settle(second.handling(), &sent(START), super::Refund::None))
+        .await
+        .expect("answers");
     assert_eq!((next.sends, next.notes), (0, Some(noted("again"))));
     let unlimited = otpost::domain::quota::Quota { count: 0, window: Duration::from_secs(3_600) };
     let limits = otpost::store::Limits { number: unlimited, number_day: unlimited, ..limits() };

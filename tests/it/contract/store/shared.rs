@@ -9,11 +9,12 @@ use otpost::domain::trail::Notes;
 use otpost::domain::verdict::Verdict;
 use otpost::store::bounds::RECENT_MAX;
 use otpost::store::{
-    Admit, Block, Blocked, Chapter, CodeState, KillSwitch, Mark, Pulse, Refund, Settle, Track,
+    Admit, Block, Blocked, Chapter, CodeState, KillSwitch, Limits, Mark, Pulse, Refund, Settle, Track,
 };
 
 use super::{
-    Ask, HOUR, LEASE, LIFE, START, TimedStore, admit, ask, failed, granted, named, refused, settle, verify,
+    Ask, HOUR, LEASE, LIFE, START, TimedStore, admit, ask, failed, granted, limits, named, refused, settle,
+    verify,
 };
 
 pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
@@ -166,19 +167,22 @@ async fn the_last_requests_are_told_refused_ones_too(store: &dyn TimedStore) {
     };
     assert_eq!(recent().await, [""; 0]);
     store.at(START);
-    let first = ask(68, "recent-1");
+    let limits = Limits { cooldown: Duration::ZERO, ..limits() };
+    let ask = |request: &str| Ask { limits, ..ask(68, request) };
+    let too_late = |request: &str| Ask { not_after: Some(START), ..ask(request) };
+    let first = ask("recent-1");
     granted(admit(store, &first).await);
     store.at(START.plus(Duration::from_secs(1)));
-    refused(admit(store, &ask(68, "recent-2")).await);
+    refused(admit(store, &too_late("recent-2")).await);
     store.at(START.plus(Duration::from_secs(40)));
-    granted(admit(store, &ask(68, "recent-3")).await);
+    granted(admit(store, &ask("recent-3")).await);
     assert_eq!(recent().await, ["recent-3", "recent-2", "recent-1"]);
     store.at(START.plus(Duration::from_secs(41)));
     end(store, &first, None).await;
     assert_eq!(recent().await, ["recent-1", "recent-3", "recent-2"], "given back, and still told");
     for number in 0..RECENT_MAX {
         store.at(START.plus(Duration::from_millis(42_000 + u64::from(number))));
-        refused(admit(store, &ask(68, &format!("many-{number:02}"))).await);
+        refused(admit(store, &too_late(&format!("many-{number:02}"))).await);
     }
     let told = recent().await;
     assert_eq!((told.len(), told[0].as_str()), (20, "many-19"));
