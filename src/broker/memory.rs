@@ -127,6 +127,11 @@ impl MemoryBroker {
         self.lock().failing = count;
     }
 
+    /// Lets the next `count` letters be refused: nothing is set aside.
+    pub fn fail_next_letters(&self, count: usize) {
+        self.lock().failing_letters = count;
+    }
+
     /// Takes the request queue away: requests are unroutable from now on.
     pub fn delete_request_queue(&self) {
         let mut state = self.lock();
@@ -152,6 +157,7 @@ struct State {
     replies: HashMap<String, mpsc::Sender<OwnedMessage>>,
     dead: Vec<DeadLetter>,
     failing: usize,
+    failing_letters: usize,
     deleted: bool,
     last_id: u64,
 }
@@ -289,6 +295,10 @@ impl State {
     }
 
     fn set_aside(&mut self, message: &Outgoing<'_>, headers: DeadHeaders<'_>) -> Result<(), PublishError> {
+        if self.failing_letters > 0 {
+            self.failing_letters -= 1;
+            return Err(PublishError::Unconfirmed("told to fail".to_owned()));
+        }
         if self.dead.len() >= QUEUE_MAX {
             return Err(PublishError::Unconfirmed("the queue is full".to_owned()));
         }

@@ -55,6 +55,36 @@ pub enum Event {
     Held(String),
     /// It went back to the queue: the machine word of why.
     GivenBack(String),
+    /// It was ended so that its message could be set aside.
+    SetAside(Poison),
+}
+
+/// What a message does to those who handle it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Poison {
+    /// It ends the process.
+    Crash,
+    /// It makes its handling panic.
+    Panic,
+}
+
+impl Poison {
+    /// The machine word: the reason of a dead letter.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Poison::Crash => "crash",
+            Poison::Panic => "panic",
+        }
+    }
+
+    /// The sentence for people.
+    pub const fn message(self) -> &'static str {
+        match self {
+            Poison::Crash => "handling the message ended the worker",
+            Poison::Panic => "handling the message panicked",
+        }
+    }
 }
 
 /// A try, and what the provider said.
@@ -78,6 +108,14 @@ impl Notes {
             self.trail.remove(STEPS_MAX / 2);
         }
         self.trail.push(Step { at, what });
+    }
+
+    /// Why the message of the request is to be set aside, if it is.
+    pub fn set_aside(&self) -> Option<Poison> {
+        self.trail.iter().rev().find_map(|step| match step.what {
+            Event::SetAside(poison) => Some(poison),
+            _ => None,
+        })
     }
 
     /// True if nothing is noted.

@@ -14,7 +14,7 @@ use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use crate::domain::phone::{PhoneNumber, Region};
 use crate::domain::recipient::{Channel, Digest16};
 use crate::domain::request::{AutofillField, SendRequest};
-use crate::domain::trail::Notes;
+use crate::domain::trail::{Event, Notes, Poison};
 use crate::store::{Admission, Admit, Grant, Handling, Mark, Proposal, Subject};
 use crate::telemetry::events;
 use crate::text::autofill::{AndroidAppHash, Autofill, WebOtpDomain};
@@ -118,10 +118,9 @@ impl Case<'_> {
 pub(super) enum Admitted {
     /// Send it.
     Send(Leave),
-    /// It was begun, but its code cannot be made here.
-    NoCode(End),
-    /// Handling it has ended the worker again and again.
-    Crashing(End),
+    /// It was begun, but is not gone on with: its code cannot be made here, or handling it has ended the worker again
+    /// and again.
+    Over(End),
     /// It has ended.
     Ended(Ended),
 }
@@ -264,7 +263,9 @@ impl Gateway {
         let notes = grant.notes.clone().unwrap_or(notes);
         let over = |error| self.over(case, &grant, in_doubt, notes.clone(), error);
         if grant.starts > STARTS_MAX {
-            return Admitted::Crashing(over(OutcomeError::of(ErrorCode::Internal)));
+            let mut end = over(OutcomeError::of(ErrorCode::Internal));
+            end.outcome.notes.add(self.clock.now(), Event::SetAside(Poison::Crash));
+            return Admitted::Over(end);
         }
         let code = if grant.challenge == proposed.challenge && grant.digest == proposed.digest {
             proposed.code
@@ -277,9 +278,9 @@ impl Gateway {
                 // Only the caller knows its own code: a repeat that brings another one cannot stand in for it.
                 Some(_) => {
                     let detail = "`code` is not that of the first copy";
-                    return Admitted::NoCode(over(OutcomeError::detailed(ErrorCode::InvalidRequest, detail)));
+                    return Admitted::Over(over(OutcomeError::detailed(ErrorCode::InvalidRequest, detail)));
                 }
-                None => return Admitted::NoCode(over(OutcomeError::of(ErrorCode::Internal))),
+                None => return Admitted::Over(over(OutcomeError::of(ErrorCode::Internal))),
             }
         };
         Admitted::Send(Leave { grant, code, granted, in_doubt, notes })

@@ -116,34 +116,32 @@ impl Gateway {
         };
         // While nothing may be sent nothing is begun, or charged.
         turn.wait(self.gate.opened(), Duration::MAX, Until::Stop).await?;
-        let (ended, crashing) = match self.admit(turn, &case).await? {
+        let ended = match self.admit(turn, &case).await? {
             Admitted::Send(leave) => {
                 let mut sending = self.begin(&case, leave);
                 loop {
                     let end = self.dispatch(turn, &case, &mut sending).await?;
                     match self.settle(turn, &case, end).await? {
-                        Ok(ended) => break (ended, false),
+                        Ok(ended) => break ended,
                         // The message that was found is another request's: look again.
                         Err(message_id) => sending.doubt.rule_out(message_id),
                     }
                 }
             }
-            Admitted::NoCode(end) => {
-                (self.settle(turn, &case, end).await?.expect("nothing was found"), false)
-            }
-            Admitted::Crashing(end) => {
-                (self.settle(turn, &case, end).await?.expect("nothing was found"), true)
-            }
-            Admitted::Ended(ended) => (ended, false),
+            Admitted::Over(end) => self.settle(turn, &case, end).await?.expect("nothing was found"),
+            Admitted::Ended(ended) => ended,
         };
         let Ended { outcome, replayed } = &ended;
         let (request, to) = (&request.id, &case.to.to_string());
         self.announce(turn, &Answer { request, to, outcome, replayed: *replayed }).await?;
-        if crashing {
-            let ended = Some((request.clone(), outcome.status));
-            self.set_aside(turn, "crash", "handling the message ended the worker", ended).await?;
+        // Who ended it may have died before its message was set aside. Twice is better than never.
+        match outcome.notes.set_aside() {
+            Some(poison) if !replayed || delivery.properties.redelivered => {
+                let ended = Some((request.clone(), outcome.status));
+                self.set_aside(turn, poison.as_str(), poison.message(), ended).await
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 

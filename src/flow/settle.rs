@@ -10,6 +10,7 @@ use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, SendResult, Statu
 use crate::domain::recipient::Channel;
 use crate::domain::request::{RequestId, SendRequest, Unacceptable};
 use crate::domain::sealed::NONCE_BYTES;
+use crate::domain::trail::{Event, Poison};
 use crate::store::{Block, Blocked, Handling, Refund, Settle, Settled};
 use crate::telemetry::events;
 
@@ -134,15 +135,21 @@ impl Gateway {
     /// Ends a request that made the worker panic again and again: the result first, then the message set aside.
     pub(super) async fn set_aside_poison(&self, turn: &Turn<'_>) -> Result<(), GiveBack> {
         let (delivery, now) = (turn.delivery, self.clock.now());
+        let poison = Poison::Panic;
         let failed = |purpose: &str| {
-            Outcome::refused(Status::Failed, now, purpose, OutcomeError::of(ErrorCode::Internal))
+            let mut outcome =
+                Outcome::refused(Status::Failed, now, purpose, OutcomeError::of(ErrorCode::Internal));
+            outcome.notes.add(now, Event::SetAside(poison));
+            outcome
         };
         let ended = match SendRequest::decode(&delivery.body, delivery.properties.timestamp) {
             Ok(request) => {
                 let purpose = request.purpose.as_str();
                 let (to, outcome) = match self.judge(&request) {
                     Ok(case) => {
-                        (case.to.to_string(), self.settle_poison(turn, &case, failed(purpose)).await?)
+                        let mut failed = failed(purpose);
+                        failed.notes.to = case.to.to_string();
+                        (case.to.to_string(), self.settle_poison(turn, &case, failed).await?)
                     }
                     Err(refusal) => (refusal.to, failed(purpose)),
                 };
@@ -161,7 +168,7 @@ impl Gateway {
                 _ => None,
             },
         };
-        self.set_aside(turn, "panic", "handling the message panicked", ended).await
+        self.set_aside(turn, poison.as_str(), poison.message(), ended).await
     }
 
     /// A handling that panicked may have sent the message before: only where the store knows of no send has it failed.

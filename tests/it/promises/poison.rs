@@ -166,29 +166,59 @@ async fn a_delivery_that_came_back_twice_waits_for_nobody() {
     assert_eq!(gateway.posted().len(), 3);
 }
 
+/// Workers die of a request, one after the other, until it is answered. Answers the result and the worker that gave it.
+async fn crash_until_answered(world: &World) -> (serde_json::Value, Embedded) {
+    world.provider.otherwise(Script::AcceptAndHang);
+    world.provider.shows_otherwise(Look::Unanswered);
+    let mut results = world.broker.subscribe_results();
+    let mut worker = Embedded::in_world(world.clone(), Options::default());
+    worker.publish(&request("r1", ALICE));
+    for _ in 0..5 {
+        sleep(Duration::from_secs(60)).await;
+        assert!(results.try_recv().is_err(), "it is given five handlings");
+        worker.crash().await;
+        worker = Embedded::in_world(world.clone(), Options::default());
+    }
+    sleep(Duration::from_secs(60)).await;
+    let result = results.try_recv().expect("a result");
+    assert!(results.try_recv().is_err(), "there is one");
+    (serde_json::from_slice(&result.body).expect("JSON"), worker)
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_request_whose_handling_ends_the_worker_again_and_again_is_answered_and_set_aside() {
     let world = World::new();
-    world.provider.otherwise(Script::AcceptAndHang);
-    world.provider.shows_otherwise(Look::Unanswered);
-    let mut workers = 0;
-    let mut results = world.broker.subscribe_results();
-    let dying = Embedded::in_world(world.clone(), Options::default());
-    dying.publish(&request("r1", ALICE));
-    let mut next = dying;
-    while world.broker.dead_letters().is_empty() {
-        workers += 1;
-        assert!(workers < 10, "it is never set aside");
-        sleep(Duration::from_secs(60)).await;
-        next.crash().await;
-        next = Embedded::in_world(world.clone(), Options::default());
-        sleep(Duration::from_secs(60)).await;
-    }
-    let result: serde_json::Value =
-        serde_json::from_slice(&results.try_recv().expect("a result").body).expect("JSON");
+    let (result, _worker) = crash_until_answered(&world).await;
     assert_eq!(result["status"], "unknown", "it may have been sent");
     let dead = world.broker.dead_letters();
-    assert_eq!((dead.len(), dead[0].reason.as_str(), workers), (1, "crash", 5));
+    assert_eq!((dead.len(), dead[0].reason.as_str()), (1, "crash"));
     assert_eq!(world.provider.posted().len(), 1);
-    assert!(results.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_dies_between_the_result_and_the_letter_leaves_the_letter_to_another() {
+    let world = World::new();
+    world.broker.fail_next_letters(usize::MAX);
+    let (_, dying) = crash_until_answered(&world).await;
+    expect_the_letter_of_another(&world, dying, "crash").await;
+
+    let world = World::new();
+    world.broker.fail_next_letters(usize::MAX);
+    world.store.panics.store(5, std::sync::atomic::Ordering::SeqCst);
+    let mut dying = Embedded::in_world(world.clone(), Options::default());
+    dying.request("r1", ALICE).await.expect("failed", Some("internal"));
+    expect_the_letter_of_another(&world, dying, "panic").await;
+}
+
+async fn expect_the_letter_of_another(world: &World, dying: Embedded, reason: &str) {
+    assert!(world.broker.dead_letters().is_empty());
+    dying.crash().await;
+    world.broker.fail_next_letters(0);
+    let mut next = Embedded::in_world(world.clone(), Options::default());
+    next.result().await.expect_replayed(true);
+    // A repeat by its publisher is answered, and is no reason for a second letter.
+    next.request("r1", ALICE).await.expect_replayed(true);
+    let dead = world.broker.dead_letters();
+    assert_eq!((dead.len(), dead[0].reason.as_str()), (1, reason));
+    assert_eq!(told_of(&dead[0]).0, Some("r1"));
 }
