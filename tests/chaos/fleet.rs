@@ -95,7 +95,7 @@ impl Fleet {
             .env("PROVIDER_TIMEOUT_SECONDS", "4")
             .env("SHUTDOWN_GRACE_SECONDS", GRACE.as_secs().to_string())
             // Longer than any doubt: two sends to one number in doubt at once cannot be told apart (docs/reliability.md).
-            .env("OTP_RESEND_COOLDOWN_SECONDS", "60")
+            .env("OTP_RESEND_COOLDOWN_SECONDS", "20")
             .env("SMS_RATE_LIMIT_PER_DAY", "1000")
             .env("SMS_MAX_PER_HOUR", "1000000")
             .env("LOG_FORMAT", "json")

@@ -3,12 +3,29 @@
 //! Every name starts with the hash tag `{prefix}`, so that on a Redis Cluster all keys of one gateway share a slot and
 //! every step is one atomic script, limits over all recipients included.
 
+use std::io::Write as _;
+
+use redis::{RedisWrite, ToRedisArgs};
+
 use crate::domain::recipient::Digest16;
 use crate::domain::request::RequestId;
 use crate::store::{Block, Blocked, Subject};
 
 pub(super) struct Keys {
     prefix: String,
+}
+
+/// A name, in the pieces that it is written from.
+#[derive(Clone, Copy)]
+pub(super) struct Key<'a>([&'a str; 5]);
+
+impl ToRedisArgs for Key<'_> {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        let mut name = out.writer_for_next_arg();
+        for piece in self.0 {
+            name.write_all(piece.as_bytes()).expect("a command takes any bytes");
+        }
+    }
 }
 
 impl Keys {
@@ -21,95 +38,97 @@ impl Keys {
         &self.prefix
     }
 
-    pub(super) fn record(&self, recipient: Digest16, request: &RequestId) -> String {
-        format!("{}:{recipient}:req:{request}", self.prefix)
+    pub(super) fn record<'a>(&'a self, recipient: &'a Digest16, request: &'a RequestId) -> Key<'a> {
+        self.of(recipient, ":req:", request.as_str())
     }
 
     /// Whose a request is, by its name alone.
-    pub(super) fn index(&self, request: &RequestId) -> String {
-        format!("{}:id:{request}", self.prefix)
+    pub(super) fn index<'a>(&'a self, request: &'a RequestId) -> Key<'a> {
+        self.shared(":id:", request.as_str())
     }
 
-    pub(super) fn recent(&self, recipient: Digest16) -> String {
-        format!("{}:{recipient}:recent", self.prefix)
+    pub(super) fn recent<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
+        self.of(recipient, ":recent", "")
     }
 
     /// Without a message nothing is claimed, and the key is never touched.
-    pub(super) fn claim(&self, recipient: Digest16, message_id: Option<&str>) -> String {
-        format!("{}:{recipient}:sid:{}", self.prefix, message_id.unwrap_or_default())
+    pub(super) fn claim<'a>(&'a self, recipient: &'a Digest16, message_id: Option<&'a str>) -> Key<'a> {
+        self.of(recipient, ":sid:", message_id.unwrap_or_default())
     }
 
-    pub(super) fn suppressed(&self, recipient: Digest16) -> String {
-        format!("{}:{recipient}:suppressed", self.prefix)
+    pub(super) fn suppressed<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
+        self.of(recipient, ":suppressed", "")
     }
 
     /// Without a country the key is never written.
-    pub(super) fn country(&self, country: Option<&str>) -> String {
-        format!("{}:country:{}", self.prefix, country.unwrap_or_default())
+    pub(super) fn country<'a>(&'a self, country: Option<&'a str>) -> Key<'a> {
+        self.shared(":country:", country.unwrap_or_default())
     }
 
     /// Without a block the key is never touched.
-    pub(super) fn block(&self, recipient: Digest16, block: Option<&Block<'_>>) -> String {
+    pub(super) fn block<'a>(&'a self, recipient: &'a Digest16, block: Option<&Block<'a>>) -> Key<'a> {
         match block.map(|block| block.what) {
             Some(Blocked::Country(country)) => self.country(Some(country)),
             Some(Blocked::Recipient) | None => self.suppressed(recipient),
         }
     }
 
-    pub(super) fn receipts(&self) -> String {
-        format!("{}:receipts", self.prefix)
+    pub(super) fn receipts(&self) -> Key<'_> {
+        self.shared(":receipts", "")
     }
 
-    pub(super) fn busy(&self) -> String {
-        format!("{}:busy", self.prefix)
+    pub(super) fn busy(&self) -> Key<'_> {
+        self.shared(":busy", "")
     }
 
-    pub(super) fn kill(&self) -> String {
-        format!("{}:kill", self.prefix)
+    pub(super) fn kill(&self) -> Key<'_> {
+        self.shared(":kill", "")
     }
 
-    pub(super) fn server(&self) -> String {
-        format!("{}:server", self.prefix)
+    pub(super) fn server(&self) -> Key<'_> {
+        self.shared(":server", "")
     }
 
-    pub(super) fn challenge(&self, recipient: Digest16, purpose: &str) -> String {
-        format!("{}:{recipient}:challenge:{purpose}", self.prefix)
+    pub(super) fn challenge<'a>(&'a self, recipient: &'a Digest16, purpose: &'a str) -> Key<'a> {
+        self.of(recipient, ":challenge:", purpose)
     }
 
-    pub(super) fn sends(&self, recipient: Digest16) -> String {
-        format!("{}:{recipient}:sends", self.prefix)
+    pub(super) fn sends<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
+        self.of(recipient, ":sends", "")
     }
 
-    pub(super) fn refunds(&self, recipient: Digest16) -> String {
-        format!("{}:{recipient}:refunds", self.prefix)
+    pub(super) fn refunds<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
+        self.of(recipient, ":refunds", "")
     }
 
-    pub(super) fn cooldown(&self, recipient: Digest16) -> String {
-        format!("{}:{recipient}:cooldown", self.prefix)
+    /// The scripts know that the records of a recipient stand beside it.
+    pub(super) fn cooldown<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
+        self.of(recipient, ":cooldown", "")
     }
 
-    pub(super) fn wrong(&self, recipient: Digest16) -> String {
-        format!("{}:{recipient}:wrong", self.prefix)
+    pub(super) fn wrong<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
+        self.of(recipient, ":wrong", "")
     }
 
-    pub(super) fn all(&self) -> String {
-        format!("{}:spend:h", self.prefix)
+    pub(super) fn all(&self) -> Key<'_> {
+        self.shared(":spend:h", "")
     }
 
     /// Without a user no limit of one is charged, and the key is never touched.
-    pub(super) fn user(&self, subject: &Subject<'_>) -> String {
-        self.shared("user", subject.user)
+    pub(super) fn user<'a>(&'a self, subject: &'a Subject<'_>) -> Key<'a> {
+        self.shared(":user:", subject.user.as_ref().map_or("", Digest16::as_str))
     }
 
     /// Without an address no limit of one is charged, and the key is never touched.
-    pub(super) fn ip(&self, subject: &Subject<'_>) -> String {
-        self.shared("ip", subject.ip)
+    pub(super) fn ip<'a>(&'a self, subject: &'a Subject<'_>) -> Key<'a> {
+        self.shared(":ip:", subject.ip.as_ref().map_or("", Digest16::as_str))
     }
 
-    fn shared(&self, kind: &str, name: Option<Digest16>) -> String {
-        match name {
-            Some(name) => format!("{}:{kind}:{name}", self.prefix),
-            None => format!("{}:{kind}", self.prefix),
-        }
+    fn of<'a>(&'a self, recipient: &'a Digest16, kind: &'a str, rest: &'a str) -> Key<'a> {
+        Key([&self.prefix, ":", recipient.as_str(), kind, rest])
+    }
+
+    fn shared<'a>(&'a self, kind: &'a str, rest: &'a str) -> Key<'a> {
+        Key([&self.prefix, kind, rest, "", ""])
     }
 }

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::io::tcp::TcpSettings;
-use redis::{Client, IntoConnectionInfo, ScriptInvocation};
+use redis::{Client, IntoConnectionInfo};
 
+use super::call::Call;
 use crate::domain::time::millis;
 use crate::store::StoreError;
 
@@ -46,9 +47,9 @@ impl Link {
     }
 
     /// Runs a script, which answers with text.
-    pub(super) async fn ask(&self, script: &ScriptInvocation<'_>) -> Result<String, StoreError> {
+    pub(super) async fn ask(&self, call: &Call<'_>) -> Result<String, StoreError> {
         let mut connection = self.connection.lock().expect("nothing panics while it holds the lock").clone();
-        let answer = tokio::time::timeout(ANSWER_WITHIN, script.invoke_async(&mut connection)).await;
+        let answer = tokio::time::timeout(ANSWER_WITHIN, call.invoke(&mut connection)).await;
         if !matches!(answer, Ok(Ok(_))) {
             self.unanswered.store(true, Ordering::Relaxed);
         }

@@ -4,6 +4,7 @@
 //! asking again gives the same answer.
 
 mod answers;
+mod call;
 mod keys;
 mod link;
 
@@ -11,9 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use redis::{Script, ScriptInvocation};
 use sha2::{Digest as _, Sha256};
 
+use self::call::{Call, Script};
 use self::keys::Keys;
 use self::link::Link;
 use super::bounds::{
@@ -95,16 +96,16 @@ impl RedisStore {
     async fn ask<T>(
         &self,
         step: &'static str,
-        script: &ScriptInvocation<'_>,
+        call: &Call<'_>,
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, StoreError> {
-        read(&self.link.ask(script).await?).ok_or(StoreError::Garbled { step })
+        read(&self.link.ask(call).await?).ok_or(StoreError::Garbled { step })
     }
 
     async fn turn_kill_switch(&self, turn: &str, reason: &str) -> Result<Option<KillSwitch>, StoreError> {
-        let mut script = self.scripts.kill.key(self.keys.kill());
-        script.arg(self.time()).arg(turn).arg(reason);
-        self.ask("kill", &script, answers::kill_switch).await
+        let mut call = self.scripts.kill.call(1);
+        call.arg(self.keys.kill()).arg(self.time()).arg(turn).arg(reason);
+        self.ask("kill", &call, answers::kill_switch).await
     }
 }
 
@@ -112,38 +113,26 @@ fn script(body: &str) -> Script {
     Script::new(&format!("{}\n{body}", include_str!("prelude.lua")))
 }
 
-/// The limits on sends, in the order in which the scripts read them. One of a user or an address that is not told is off.
-fn add_limits<'i, 's>(
-    script: &'i mut ScriptInvocation<'s>,
-    subject: &Subject<'_>,
-    limits: &Limits,
-) -> &'i mut ScriptInvocation<'s> {
-    script
-        .arg(limits.number.count)
+/// Adds the limits on sends, in the order in which the scripts read them. One of a user or an address that is not told is
+/// off.
+fn add_limits(call: &mut Call<'_>, subject: &Subject<'_>, limits: &Limits) {
+    call.arg(limits.number.count)
         .arg(millis(limits.number.window))
         .arg(limits.number_day.count)
         .arg(subject.user.map_or(0, |_| limits.user.count))
         .arg(subject.ip.map_or(0, |_| limits.ip.count))
-        .arg(limits.all.count)
+        .arg(limits.all.count);
 }
 
-/// A value, or the word that stands for none: 0 is a value like any other.
-fn optional(value: Option<impl ToString>) -> String {
-    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
-}
-
-/// The provider's error number of a block and how long it lasts. One that lasts no time is none.
-fn block_words(block: Option<&Block<'_>>) -> (String, String) {
+/// Adds the provider's error number of a block and how long it lasts. One that lasts no time is none.
+fn add_block(call: &mut Call<'_>, block: Option<&Block<'_>>) {
     let block = block.filter(|block| block.lasts.is_none_or(|lasts| millis(lasts) > 0));
-    (optional(block.map(|block| block.code)), optional(block.and_then(|block| block.lasts).map(millis)))
+    call.optional(block.map(|block| block.code));
+    call.optional(block.and_then(|block| block.lasts).map(millis));
 }
 
-fn notes_line(notes: &Notes) -> String {
-    serde_json::to_string(notes).expect("notes are plain data")
-}
-
-fn owner_word(owner: u64) -> String {
-    format!("{owner:016x}")
+fn id_word(id: u64) -> String {
+    format!("{id:016x}")
 }
 
 /// Names a request of a recipient in the logs that recipients share. Short: Redis keeps longer members at six times
@@ -160,28 +149,27 @@ fn member(handling: &Handling<'_>) -> String {
 impl Store for RedisStore {
     async fn admit(&self, ask: &Admit<'_>) -> Result<Admission, StoreError> {
         let (handling, limits, subject) = (&ask.handling, ask.limits, &ask.handling.subject);
-        let recipient = subject.recipient;
+        let recipient = &subject.recipient;
         let shared = limits.all.count > 0 || subject.user.is_some() || subject.ip.is_some();
-        let mut script = self.scripts.admit.prepare_invoke();
-        script
-            .key(self.keys.record(recipient, handling.request))
-            .key(self.keys.challenge(recipient, subject.purpose))
-            .key(self.keys.sends(recipient))
-            .key(self.keys.refunds(recipient))
-            .key(self.keys.cooldown(recipient))
-            .key(self.keys.all())
-            .key(self.keys.user(subject))
-            .key(self.keys.ip(subject))
-            .key(self.keys.suppressed(recipient))
-            .key(self.keys.country(ask.country))
-            .key(self.keys.recent(recipient))
-            .key(self.keys.index(handling.request))
+        let mut call = self.scripts.admit.call(12);
+        call.arg(self.keys.record(recipient, handling.request))
+            .arg(self.keys.challenge(recipient, subject.purpose))
+            .arg(self.keys.sends(recipient))
+            .arg(self.keys.refunds(recipient))
+            .arg(self.keys.cooldown(recipient))
+            .arg(self.keys.all())
+            .arg(self.keys.user(subject))
+            .arg(self.keys.ip(subject))
+            .arg(self.keys.suppressed(recipient))
+            .arg(self.keys.country(ask.country))
+            .arg(self.keys.recent(recipient))
+            .arg(self.keys.index(handling.request))
             .arg(self.time())
-            .arg(owner_word(handling.owner))
+            .arg(id_word(handling.owner))
             .arg(handling.request.as_str())
             .arg(if shared { member(handling) } else { String::new() })
-            .arg(optional(ask.requested_at.map(|at| at.0)))
-            .arg(optional(ask.not_after.map(|at| at.0)))
+            .optional(ask.requested_at.map(|at| at.0))
+            .optional(ask.not_after.map(|at| at.0))
             .arg(millis(ask.code_life))
             .arg(millis(ask.lease))
             .arg(ask.kids)
@@ -191,8 +179,8 @@ impl Store for RedisStore {
             .arg(u8::from(ask.proposal.callers_code))
             .arg(subject.purpose)
             .arg(limits.wrong_per_challenge);
-        add_limits(&mut script, subject, limits)
-            .arg(millis(limits.cooldown))
+        add_limits(&mut call, subject, limits);
+        call.arg(millis(limits.cooldown))
             .arg(REFUNDS_PER_DAY.count)
             .arg(millis(TIME_LEFT_MIN))
             .arg(CONTINUE_LIFE_LEFT_DIVISOR)
@@ -200,10 +188,10 @@ impl Store for RedisStore {
             .arg(millis(KEPT_AFTER))
             .arg(millis(OUTCOME_KEPT))
             .arg(u8::from(ask.closed))
-            .arg(notes_line(ask.notes))
+            .json(ask.notes)
             .arg(recipient.as_str())
             .arg(RECENT_MAX);
-        self.ask("admit", &script, answers::admission).await
+        self.ask("admit", &call, answers::admission).await
     }
 
     async fn mark(
@@ -221,37 +209,42 @@ impl Store for RedisStore {
             Mark::GivenBack { due, in_doubt: true } => ("doubtback", due),
         };
         let subject = &handling.subject;
-        let mut script = self.scripts.mark.key(self.keys.record(subject.recipient, handling.request));
-        script.key(self.keys.challenge(subject.recipient, subject.purpose));
-        script.arg(self.time()).arg(owner_word(handling.owner)).arg(optional(made)).arg(word);
-        script.arg(millis(span)).arg(optional(notes.map(notes_line)));
-        self.ask("mark", &script, answers::marked).await
+        let mut call = self.scripts.mark.call(2);
+        call.arg(self.keys.record(&subject.recipient, handling.request))
+            .arg(self.keys.challenge(&subject.recipient, subject.purpose))
+            .arg(self.time())
+            .arg(id_word(handling.owner))
+            .optional(made)
+            .arg(word)
+            .arg(millis(span));
+        match notes {
+            Some(notes) => call.json(notes),
+            None => call.arg("-"),
+        };
+        self.ask("mark", &call, answers::marked).await
     }
 
     async fn settle(&self, settle: &Settle<'_>) -> Result<Settled, StoreError> {
         let (handling, subject) = (&settle.handling, &settle.handling.subject);
-        let (recipient, message_id) = (subject.recipient, settle.message_id());
-        let outcome = serde_json::to_string(settle.outcome).expect("an outcome is plain data");
+        let (recipient, message_id) = (&subject.recipient, settle.message_id());
         let kept = if settle.outcome.status == Status::Rejected { REFUSAL_KEPT } else { OUTCOME_KEPT };
         let nothing_sent = matches!(settle.outcome.status, Status::Failed | Status::Rejected);
-        let (block_code, block_lasts) = block_words(settle.block.as_ref());
-        let mut script = self.scripts.settle.prepare_invoke();
-        script
-            .key(self.keys.record(recipient, handling.request))
-            .key(self.keys.sends(recipient))
-            .key(self.keys.refunds(recipient))
-            .key(self.keys.all())
-            .key(self.keys.user(subject))
-            .key(self.keys.ip(subject))
-            .key(self.keys.recent(recipient))
-            .key(self.keys.claim(recipient, message_id))
-            .key(self.keys.block(recipient, settle.block.as_ref()))
-            .key(self.keys.receipts())
+        let mut call = self.scripts.settle.call(10);
+        call.arg(self.keys.record(recipient, handling.request))
+            .arg(self.keys.sends(recipient))
+            .arg(self.keys.refunds(recipient))
+            .arg(self.keys.all())
+            .arg(self.keys.user(subject))
+            .arg(self.keys.ip(subject))
+            .arg(self.keys.recent(recipient))
+            .arg(self.keys.claim(recipient, message_id))
+            .arg(self.keys.block(recipient, settle.block.as_ref()))
+            .arg(self.keys.receipts())
             .arg(self.time())
-            .arg(owner_word(handling.owner))
-            .arg(outcome)
+            .arg(id_word(handling.owner))
+            .json(settle.outcome)
             .arg(millis(kept))
-            .arg(optional(nothing_sent.then_some(settle.outcome.attempts)))
+            .optional(nothing_sent.then_some(settle.outcome.attempts))
             .arg(match settle.refund {
                 Refund::None => "none",
                 Refund::Free => "free",
@@ -261,30 +254,28 @@ impl Store for RedisStore {
             .arg(if settle.refund == Refund::None { String::new() } else { member(handling) })
             .arg(RECENT_MAX)
             .arg(recipient.as_str())
-            .arg(optional(message_id))
+            .optional(message_id)
             .arg(u8::from(settle.found))
             .arg(millis(CLAIM_KEPT))
-            .arg(optional(settle.receipt_due.map(millis)))
-            .arg(millis(RECEIPTS_KEPT))
-            .arg(block_code)
-            .arg(block_lasts);
-        self.ask("settle", &script, answers::settled).await
+            .optional(settle.receipt_due.map(millis))
+            .arg(millis(RECEIPTS_KEPT));
+        add_block(&mut call, settle.block.as_ref());
+        self.ask("settle", &call, answers::settled).await
     }
 
     async fn verify(&self, check: &Check<'_>) -> Result<Verdict, StoreError> {
-        let mut script = self.scripts.verify.prepare_invoke();
-        script
-            .key(self.keys.challenge(check.recipient, check.purpose))
-            .key(self.keys.wrong(check.recipient))
+        let mut call = self.scripts.verify.call(2);
+        call.arg(self.keys.challenge(&check.recipient, check.purpose))
+            .arg(self.keys.wrong(&check.recipient))
             .arg(self.time())
-            .arg(owner_word(check.check_id))
+            .arg(id_word(check.check_id))
             .arg(check.limits.wrong_per_challenge)
             .arg(check.limits.wrong.count)
             .arg(millis(KEPT_AFTER));
         for (kid, digest) in check.digests {
-            script.arg(*kid).arg(digest.as_str());
+            call.arg(*kid).arg(digest.as_str());
         }
-        self.ask("verify", &script, answers::verdict).await
+        self.ask("verify", &call, answers::verdict).await
     }
 
     async fn usage(
@@ -293,54 +284,56 @@ impl Store for RedisStore {
         request: Option<&RequestId>,
         limits: &Limits,
     ) -> Result<Usage, StoreError> {
-        let mut script = self.scripts.usage.prepare_invoke();
-        script
-            .key(self.keys.sends(subject.recipient))
-            .key(self.keys.refunds(subject.recipient))
-            .key(self.keys.cooldown(subject.recipient))
-            .key(self.keys.all())
-            .key(self.keys.user(subject))
-            .key(self.keys.ip(subject));
+        let recipient = &subject.recipient;
+        let mut call = self.scripts.usage.call(6 + usize::from(request.is_some()));
+        call.arg(self.keys.sends(recipient))
+            .arg(self.keys.refunds(recipient))
+            .arg(self.keys.cooldown(recipient))
+            .arg(self.keys.all())
+            .arg(self.keys.user(subject))
+            .arg(self.keys.ip(subject));
         if let Some(request) = request {
-            script.key(self.keys.record(subject.recipient, request));
+            call.arg(self.keys.record(recipient, request));
         }
-        script.arg(self.time());
-        add_limits(&mut script, subject, limits).arg(REFUNDS_PER_DAY.count);
-        self.ask("usage", &script, answers::usage).await
+        call.arg(self.time());
+        add_limits(&mut call, subject, limits);
+        call.arg(REFUNDS_PER_DAY.count);
+        self.ask("usage", &call, answers::usage).await
     }
 
     async fn track(&self, track: &Track<'_>) -> Result<Tracked, StoreError> {
-        let (block_code, block_lasts) = block_words(track.block.as_ref());
-        let mut script = self.scripts.track.prepare_invoke();
-        script
-            .key(self.keys.record(track.recipient, track.request))
-            .key(self.keys.block(track.recipient, track.block.as_ref()))
+        let mut call = self.scripts.track.call(2);
+        call.arg(self.keys.record(&track.recipient, track.request))
+            .arg(self.keys.block(&track.recipient, track.block.as_ref()))
             .arg(self.time())
-            .arg(optional(Some(track.message_id).filter(|id| is_word(id))))
+            .optional(Some(track.message_id).filter(|id| is_word(id)))
             .arg(track.status.rank())
             .arg(track.status.as_str())
             .arg(u8::from(track.status.is_final()))
             .arg(u8::from(track.told))
-            .arg(optional(track.code))
-            .arg(block_code)
-            .arg(block_lasts);
-        self.ask("track", &script, answers::tracked).await
+            .optional(track.code);
+        add_block(&mut call, track.block.as_ref());
+        self.ask("track", &call, answers::tracked).await
     }
 
     async fn overdue(&self, wait_max: Duration, count_max: u32) -> Result<Vec<Awaited>, StoreError> {
-        let mut script = self.scripts.overdue.key(self.keys.receipts());
-        script.arg(self.time()).arg(millis(wait_max)).arg(count_max);
-        script.arg(millis(RECEIPT_ASKED_AFTER_MIN)).arg(self.keys.prefix());
-        self.ask("overdue", &script, answers::awaited).await
+        let mut call = self.scripts.overdue.call(1);
+        call.arg(self.keys.receipts())
+            .arg(self.time())
+            .arg(millis(wait_max))
+            .arg(count_max)
+            .arg(millis(RECEIPT_ASKED_AFTER_MIN))
+            .arg(self.keys.prefix());
+        self.ask("overdue", &call, answers::awaited).await
     }
 
     async fn pulse(&self, worker: u64, busy: bool) -> Result<Pulse, StoreError> {
-        let mut script = self.scripts.pulse.key(self.keys.busy());
-        script
-            .key(self.keys.kill())
-            .key(self.keys.server())
+        let mut call = self.scripts.pulse.call(3);
+        call.arg(self.keys.busy())
+            .arg(self.keys.kill())
+            .arg(self.keys.server())
             .arg(self.time())
-            .arg(owner_word(worker))
+            .arg(id_word(worker))
             .arg(u8::from(busy))
             .arg(millis(BUSY_FOR))
             .arg(millis(FORGETFUL_FOR))
@@ -350,7 +343,7 @@ impl Store for RedisStore {
             self.link.answered(server, forgetful_for);
             Some(pulse)
         };
-        self.ask("pulse", &script, met).await
+        self.ask("pulse", &call, met).await
     }
 
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {
@@ -367,16 +360,23 @@ impl Store for RedisStore {
         request: &RequestId,
         recipient: Option<Digest16>,
     ) -> Result<Option<Story>, StoreError> {
-        let mut script = self.scripts.story.key(self.keys.index(request));
-        script.arg(self.time()).arg(self.keys.prefix()).arg(optional(recipient)).arg(request.as_str());
-        script.arg(millis(KEPT_AFTER));
-        self.ask("story", &script, answers::story).await
+        let mut call = self.scripts.story.call(1);
+        call.arg(self.keys.index(request))
+            .arg(self.time())
+            .arg(self.keys.prefix())
+            .optional(recipient.as_ref().map(Digest16::as_str))
+            .arg(request.as_str())
+            .arg(millis(KEPT_AFTER));
+        self.ask("story", &call, answers::story).await
     }
 
     async fn recent(&self, recipient: Digest16) -> Result<Vec<Recent>, StoreError> {
-        let mut script = self.scripts.recent.key(self.keys.sends(recipient));
-        script.key(self.keys.recent(recipient)).arg(self.time()).arg(RECENT_MAX);
-        self.ask("recent", &script, |answer| answers::recent(answer, RECENT_MAX)).await
+        let mut call = self.scripts.recent.call(2);
+        call.arg(self.keys.sends(&recipient))
+            .arg(self.keys.recent(&recipient))
+            .arg(self.time())
+            .arg(RECENT_MAX);
+        self.ask("recent", &call, |answer| answers::recent(answer, RECENT_MAX)).await
     }
 
     fn may_have_forgotten(&self) -> bool {
