@@ -17,6 +17,7 @@ use otpost::clock::Clock;
 use otpost::config::{Jwt, JwtKey};
 use otpost::domain::challenge::ChallengeId;
 use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeScope, Kid};
+use otpost::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use otpost::domain::phone::PhoneNumber;
 use otpost::domain::quota::Quota;
 use otpost::domain::recipient::{Channel, Digest16, Purpose, RecipientKeyring};
@@ -30,7 +31,7 @@ use otpost::http::{Api, Tokens, Webhooks, ops_router, router};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
     Admission, Admit, Awaited, Check, Handling, KillSwitch, Limits, Mark, Marked, Proposal, Pulse, Recent,
-    Settle, Settled, Store, StoreError, Story, Subject, Track, Tracked, Usage,
+    Refund, Settle, Settled, Store, StoreError, Story, Subject, Track, Tracked, Usage,
 };
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
@@ -154,7 +155,7 @@ impl Door {
         self.post(SEND_SMS, &alice(), &json!({"otp_type": "SMS"})).await
     }
 
-    /// Admits a request for this code, as a worker does before it sends.
+    /// Admits a request for this code and ends it as sent, as a worker does.
     async fn send_code(&self, request: &str, code: &str) {
         self.send_code_for(request, code, ALICE, PURPOSE, "k1").await;
     }
@@ -184,6 +185,16 @@ impl Door {
             Ok(Admission::Granted(_)) => {}
             other => panic!("the send must be granted: {other:?}"),
         }
+        let refused = Outcome::refused(Status::Sent, START, purpose, OutcomeError::of(ErrorCode::Internal));
+        let settle = Settle {
+            handling: admit.handling,
+            outcome: &Outcome { error: None, ..refused },
+            refund: Refund::None,
+            found: false,
+            block: None,
+            receipt_due: None,
+        };
+        self.store.settle(&settle).await.expect("the store answers");
     }
 
     fn subject<'a>(&self, to: &str, purpose: &'a str) -> Subject<'a> {
