@@ -18,7 +18,7 @@ pub(super) const NAME_UNITS_MAX: usize = 20;
 /// The name as a text may carry it, folded if the encoding asks for it. `None`: greet nobody.
 pub(super) fn greeting_name(name: &str, encoding: SmsEncoding) -> Option<String> {
     // Nobody's name is longer; whoever sends a megabyte gets no greeting instead of our time.
-    if name.len() > 256 || !name.chars().all(belongs_in_a_name) {
+    if name.len() > 256 || !name.chars().all(belongs_in_a_name) || piles_up(name) || spells_a_number(name) {
         return None;
     }
     let composed: String = name.nfc().collect();
@@ -35,9 +35,46 @@ pub(super) fn greeting_name(name: &str, encoding: SmsEncoding) -> Option<String>
 
 fn belongs_in_a_name(character: char) -> bool {
     let joins = matches!(character, ' ' | '\u{a0}' | '\'' | '’' | '-' | '‐' | '‑');
-    // Fillers and the like are letters to Unicode and nothing to the eye.
-    let invisible = matches!(character, '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}');
-    joins || character.is_alphabetic() && !invisible || is_combining_mark(character)
+    let letter = character.is_alphabetic() && !character.is_numeric();
+    joins || (letter || is_combining_mark(character)) && !deceives(character)
+}
+
+/// Letters and marks to Unicode, and something else to the eye.
+fn deceives(character: char) -> bool {
+    let nothing_to_see = matches!(character,
+        '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{13441}' | '\u{13442}' | '\u{16fe4}' | '\u{e0100}'..='\u{e01ef}');
+    // Dots and colons: as good as a link to who is to type it.
+    let like_a_dot =
+        matches!(character, '\u{2d0}' | '\u{2d1}' | '\u{1427}' | '\u{a4f8}'..='\u{a4fd}' | '\u{a78f}');
+    // Circles, squares and keys around letters, and signs over formulas.
+    let frames =
+        matches!(character, '\u{20d0}'..='\u{20ff}' | '\u{24b6}'..='\u{24e9}' | '\u{1f130}'..='\u{1f189}');
+    nothing_to_see || like_a_dot || frames
+}
+
+/// No language puts more than a few marks on one letter; more of them climb over the lines above.
+fn piles_up(name: &str) -> bool {
+    const MARKS_MAX: usize = 3;
+    let mut marks = 0;
+    name.chars().any(|character| {
+        marks = if is_combining_mark(character) { marks + 1 } else { 0 };
+        marks > MARKS_MAX
+    })
+}
+
+/// Chinese digits are letters, and no name is as many of them as a code has.
+fn spells_a_number(name: &str) -> bool {
+    const DIGITS_MIN: usize = 4;
+    let mut digits = 0;
+    name.chars().filter(|character| !character.is_whitespace()).any(|character| {
+        digits = if "零一二三四五六七八九壹贰叁肆伍陆柒捌玖".contains(character) {
+            digits + 1
+        } else {
+            0
+        };
+        digits >= DIGITS_MIN
+    })
 }
 
 /// The first words, one space between them, as many as there is room for.
@@ -106,6 +143,53 @@ mod tests {
             "' '",
             "\u{3164}",
             "\u{301}",
+            // What looks like a dot, a slash, an at sign or a colon, or is nothing to see.
+            "shop。co",
+            "shop．co",
+            "shop｡co",
+            "shop․co",
+            "shop·co",
+            "shopꓸco",
+            "shopᐧco",
+            "shopꞏco",
+            "shop⁄co",
+            "shop∕co",
+            "ana＠evil",
+            "httpsː evil",
+            "Ana\u{200d}",
+            "A\u{200c}na",
+            "Ana\u{200f}",
+            "Ana\u{2066}B\u{2069}",
+            "Ana\u{2028}B",
+            "Ana\rB",
+            "Ana\0",
+            "Ana\u{fe0f}",
+            "A\u{34f}na",
+            "Ana\u{e0041}",
+            "\u{13441}",
+            // Digits in other clothes.
+            "Ana ４８２９",
+            "Ana ٤٨٢٩",
+            "Ana ४८२९",
+            "Ana 𝟒𝟖𝟐𝟗",
+            "Ana ④⑧②⑨",
+            "Ana ⁴⁸²⁹",
+            "Ana ⅣⅧ",
+            "Ana 〇〇〇〇",
+            "四八二九",
+            "肆 捌 贰 玖",
+            // Letters that are pictures, marks without end.
+            "Ⓐⓝⓐ",
+            "🅰🅱",
+            "4\u{20e3}",
+            "A\u{20e3}",
+            "A\u{301}\u{302}\u{303}\u{304}na",
+            // What a template would do with it is not its own affair.
+            "{{ code }}",
+            "%s",
+            "<b>Ana</b>",
+            "Ana\\n",
+            "Ana & Co",
         ] {
             greets(name, None);
             assert_eq!(greeting_name(name, SmsEncoding::Unicode), None, "{name:?}");
@@ -120,13 +204,44 @@ mod tests {
         assert_eq!(greeting_name("María", SmsEncoding::Unicode).as_deref(), Some("María"));
     }
 
+    #[test]
+    fn a_name_without_end_greets_nobody_and_takes_no_time() {
+        for name in ["a".repeat(5_000), "a ".repeat(2_500), "a\u{301}".repeat(2_500), "あ".repeat(5_000)] {
+            for encoding in [SmsEncoding::Gsm7, SmsEncoding::Unicode] {
+                assert_eq!(greeting_name(&name, encoding), None);
+            }
+        }
+    }
+
+    #[test]
+    fn ordinary_names_of_many_languages_are_kept() {
+        for name in
+            ["Nguyễn Thị Ánh", "José", "דָּוִד", "محمد", "สมชาย", "நந்தினி", "김민준", "一郎", "ʻIolani", "Ñusta"]
+        {
+            assert!(greeting_name(name, SmsEncoding::Unicode).is_some(), "{name}");
+        }
+    }
+
+    /// Every character there is: what one becomes when it is folded, as `ŉ` or `ﷺ`, is a letter or joins letters too.
+    #[test]
+    fn no_character_turns_into_a_digit_or_a_sign() {
+        let plain =
+            |c: char| (c.is_alphabetic() && !c.is_numeric()) || is_combining_mark(c) || " '-’‐‑".contains(c);
+        for character in '\0'..=char::MAX {
+            for encoding in [SmsEncoding::Gsm7, SmsEncoding::Unicode] {
+                let Some(greeting) = greeting_name(&format!("A{character}"), encoding) else { continue };
+                assert!(greeting.chars().all(plain), "U+{:04X} became {greeting:?}", u32::from(character));
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn a_greeting_has_no_digit_no_control_and_fits(name in any::<String>()) {
             for encoding in [SmsEncoding::Gsm7, SmsEncoding::Unicode] {
                 if let Some(greeting) = greeting_name(&name, encoding) {
                     prop_assert!(greeting.encode_utf16().count() <= NAME_UNITS_MAX);
-                    prop_assert!(!greeting.chars().any(|c| c.is_control() || c.is_ascii_digit() || c == '.'));
+                    prop_assert!(!greeting.chars().any(|c| c.is_control() || c.is_numeric() || c == '.'));
                     prop_assert!(encoding == SmsEncoding::Unicode || gsm7::is_gsm7(&greeting));
                 }
             }
