@@ -24,6 +24,10 @@ acceptance: ## Drive the real binary with a foreign client: 20,000 requests, flo
 	python3 -m venv target/acceptance && target/acceptance/bin/pip install -q -r tests/acceptance/requirements.txt
 	$(SERVICES) target/acceptance/bin/python tests/acceptance/acceptance.py --binary target/dist/otpost $(ARGS)
 
+.PHONY: segments
+segments: ## Hold the count of segments against the provider's own calculator (needs node and npm); ARGS=--write keeps its answers
+	tests/acceptance/segments/run.sh $(ARGS)
+
 .PHONY: chaos
 chaos: ## Ten minutes of real faults: kills, restarts, freezes, cuts, a broken Twilio; ARGS="name" picks some
 	cargo test --locked --test chaos -- --long $(ARGS)

@@ -12,6 +12,8 @@ use std::borrow::Cow;
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::{decompose_compatible, is_combining_mark};
 
+use super::cluster::clusters;
+
 /// Septets, or UTF-16 units, in a message of its own.
 const SINGLE_SEPTETS: u32 = 160;
 const SINGLE_UNITS: u32 = 70;
@@ -38,13 +40,24 @@ pub enum Encoding {
     Ucs2,
 }
 
-/// Counts a text's messages as a provider does: no character is split between two of them.
+impl Encoding {
+    /// The word for people and machines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Encoding::Gsm7 => "gsm7",
+            Encoding::Ucs2 => "ucs2",
+        }
+    }
+}
+
+/// Counts a text's messages as a provider does: nothing that is one character to a reader is split between two of them,
+/// unless it alone is longer than one.
 pub fn measure(text: &str) -> Segments {
     match pack(text.chars().map(septets), SINGLE_SEPTETS, PART_SEPTETS) {
         Some((units, count)) => Segments { encoding: Encoding::Gsm7, units, count },
         None => {
-            let widths = text.chars().map(|character| Some(character.len_utf16() as u32));
-            let (units, count) = pack(widths, SINGLE_UNITS, PART_UNITS).unwrap_or((0, 1));
+            let (units, count) =
+                pack(clusters(text).flat_map(widths), SINGLE_UNITS, PART_UNITS).unwrap_or((0, 1));
             Segments { encoding: Encoding::Ucs2, units, count }
         }
     }
@@ -71,6 +84,14 @@ pub fn fold(text: &str) -> Cow<'_, str> {
 /// Whether a text can travel as GSM-7.
 pub fn is_gsm7(text: &str) -> bool {
     text.chars().all(|character| septets(character).is_some())
+}
+
+/// How many UTF-16 units a cluster takes, cut up where one part could not hold it.
+fn widths(cluster: &str) -> impl Iterator<Item = Option<u32>> {
+    let units: u32 = cluster.chars().map(|character| character.len_utf16() as u32).sum();
+    let whole = (units <= PART_UNITS).then_some(units);
+    let torn = cluster.chars().filter(move |_| whole.is_none()).map(|character| character.len_utf16() as u32);
+    whole.into_iter().chain(torn).map(Some)
 }
 
 /// Adds up the characters' widths, `None` if one of them has none. A character that does not fit opens the next part.

@@ -9,6 +9,7 @@
 //! fail, and the one copy they make is zeroized.
 
 pub mod autofill;
+mod cluster;
 pub mod gsm7;
 pub mod lint;
 pub mod locale;
