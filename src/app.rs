@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use self::parts::{
-    limits, linted_texts, policy, provider, rabbit_settings, redis_store, rules, texts, webhooks,
+    limits, policy, provider, rabbit_settings, redis_store, rules, text_faults, texts, webhooks,
 };
 use crate::broker::memory::MemoryBroker;
 use crate::broker::rabbit::RabbitSettings;
@@ -44,6 +44,13 @@ const HTTP_DRAIN: Duration = Duration::from_secs(5);
 ///
 /// Must run inside the runtime, which the store's client wants around it; nothing connects.
 pub fn faults(settings: &Settings) -> Vec<Fault> {
+    let mut faults = faults_beside_texts(settings);
+    faults.extend(text_faults(settings));
+    faults
+}
+
+/// The same, without the texts: a command that is about them tells their faults itself.
+pub(crate) fn faults_beside_texts(settings: &Settings) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut fault = |name, problem: String| faults.push(Fault::new(name, problem));
     if rabbit_settings(settings).is_err() {
@@ -54,10 +61,6 @@ pub fn faults(settings: &Settings) -> Vec<Fault> {
     }
     if let Some(Err(problem)) = settings.jwt.as_ref().map(Tokens::new) {
         fault("JWT_PUBLIC_KEY", problem.to_string());
-    }
-    // The built-in texts are without fault: what is wrong with one of them is what the brand makes of it.
-    for found in linted_texts(settings).err().into_iter().flatten() {
-        fault("SMS_BRAND", found.problem);
     }
     if settings.twilio.as_ref().is_some_and(|set| twilio::base_url(&set.base_url).is_err()) {
         fault("TWILIO_API_BASE_URL", "must be a URL without user, query or fragment".to_owned());

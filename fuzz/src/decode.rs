@@ -8,6 +8,7 @@ use otpost::domain::request::{
     AutofillField, BODY_BYTES_MAX, RequestFault, RequestId, SendRequest, Unacceptable,
 };
 use otpost::domain::time::UnixMillis;
+use otpost::domain::zone::Zone;
 use serde_json::Value;
 
 use super::assert_tells_no_digits;
@@ -45,7 +46,8 @@ fn assert_keeps_its_bounds(request: &SendRequest<'_>, body: &[u8]) {
     assert!(request.user_id.as_deref().is_none_or(|id| (1..=255).contains(&characters(id))));
     assert!(request.user_name.as_deref().is_none_or(|name| characters(name) <= 200));
     assert!(request.locale.as_deref().is_none_or(|tag| (2..=35).contains(&tag.len()) && tag.is_ascii()));
-    assert!(request.timezone.as_deref().is_none_or(|zone| (1..=64).contains(&zone.len()) && zone.is_ascii()));
+    let zone = request.timezone.as_ref().map(Zone::name);
+    assert!(zone.is_none_or(|zone| (1..=64).contains(&zone.len()) && zone.is_ascii()));
     let template = request.template.as_deref();
     assert!(template.is_none_or(|name| (1..=64).contains(&name.len()) && name.bytes().all(is_name)));
     let code = request.code.as_ref().map(|code| code.expose());
@@ -86,7 +88,7 @@ fn assert_says_what_the_body_says(request: &SendRequest<'_>, body: &[u8]) {
     assert!(text("user_name") == request.user_name.as_deref(), "another name");
     assert_eq!(text("client_ip").and_then(|ip| ip.parse::<IpAddr>().ok()), request.client_ip);
     assert_eq!(text("locale"), request.locale.as_deref());
-    assert_eq!(text("timezone"), request.timezone.as_deref());
+    assert_eq!(text("timezone"), request.timezone.as_ref().map(Zone::name));
     assert_eq!(text("template"), request.template.as_deref());
     assert!(text("code") == request.code.as_ref().map(|code| code.expose()), "another code");
     assert_eq!(text("requested_at").is_some(), request.requested_at.is_some());
@@ -118,7 +120,7 @@ fn written(request: &SendRequest<'_>) -> SendRequestBody {
         user_name: owned(&request.user_name),
         client_ip: request.client_ip.map(|ip| ip.to_string()),
         locale: owned(&request.locale),
-        timezone: owned(&request.timezone),
+        timezone: request.timezone.as_ref().map(|zone| zone.name().to_owned()),
         template: owned(&request.template),
         code: request.code.as_ref().map(|code| code.expose().to_owned()),
         requested_at: request.requested_at.map(|at| at.to_string()),

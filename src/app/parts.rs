@@ -11,7 +11,7 @@ use crate::broker::rabbit::dead_letters::RabbitDeadLetters;
 use crate::broker::rabbit::topology;
 use crate::broker::{DeadLetters, Names};
 use crate::cli::DevProvider;
-use crate::config::{Settings, Twilio, TwilioSender};
+use crate::config::{Fault, Settings, TemplateText, Twilio, TwilioSender};
 use crate::domain::quota::Quota;
 use crate::domain::retry::RetryPolicy;
 use crate::flow::Policy;
@@ -26,8 +26,8 @@ use crate::provider::{CredentialFault, Provider, Report};
 use crate::store::Limits;
 use crate::store::redis::RedisStore;
 use crate::telemetry::events;
-use crate::text::lint::TextFault;
-use crate::text::{SmsEncoding, TextSettings, Texts};
+use crate::text::lint::{Lint, Place, TextFault};
+use crate::text::{SmsEncoding, TemplateFile, TextSettings, Texts};
 
 /// When a provider that reports by itself is asked about a message all the same.
 const RECEIPT_DUE_REPORTED: Duration = Duration::from_secs(300);
@@ -125,17 +125,51 @@ pub(super) fn webhooks(settings: &Settings, tracker: &Arc<Tracker>) -> anyhow::R
 }
 
 pub(super) fn texts(settings: &Settings) -> anyhow::Result<Texts> {
-    linted_texts(settings).map_err(|faults| anyhow!("the texts cannot be used: {faults:?}"))
+    let texts = Texts::built_in(text_settings(settings))
+        .map_err(|faults| anyhow!("the texts cannot be used: {faults:?}"))?;
+    for Lint { template, locale, segments, .. } in texts.lints().iter().filter(|lint| lint.segments.count > 1)
+    {
+        let (count, encoding) = (segments.count, segments.encoding.as_str());
+        events::notice(&format!("template {template}.{locale} costs up to {count} segments as {encoding}"));
+    }
+    Ok(texts)
 }
 
-pub(super) fn linted_texts(settings: &Settings) -> Result<Texts, Vec<TextFault>> {
+/// What texts are made from.
+pub(crate) fn text_settings(settings: &Settings) -> TextSettings {
     let sms_encoding = if settings.gsm7 { SmsEncoding::Gsm7 } else { SmsEncoding::Unicode };
-    Texts::built_in(TextSettings {
+    TextSettings {
         brand: settings.brand.clone(),
         sms_encoding,
         default_locale: settings.default_locale.clone(),
-        templates: Vec::new(),
-    })
+        default_zone: settings.default_zone.clone(),
+        templates: settings.templates.iter().flatten().map(template_file).collect(),
+    }
+}
+
+/// What is wrong with texts: one fault a file, as there is one a variable.
+pub(super) fn text_faults(settings: &Settings) -> Vec<Fault> {
+    let mut faults: Vec<Fault> = Vec::new();
+    for TextFault { place, problem } in Texts::lint(text_settings(settings)).1 {
+        let name = match &place {
+            // Who makes no texts does not read them, and cannot know whether there is one in this language.
+            Place::DefaultLocale if settings.templates.is_none() => continue,
+            Place::File(file) => format!("TEMPLATES_DIR/{file}"),
+            place => place.to_string(),
+        };
+        match faults.iter_mut().find(|fault| fault.name == name) {
+            Some(fault) if matches!(place, Place::File(_)) => {
+                fault.problem = format!("{}; {problem}", fault.problem);
+            }
+            Some(_) => {}
+            None => faults.push(Fault::new(&name, problem)),
+        }
+    }
+    faults
+}
+
+fn template_file(template: &TemplateText) -> TemplateFile {
+    TemplateFile { name: template.name.clone(), source: template.text.clone() }
 }
 
 /// Who carries the messages. Production never simulates, and refused credentials stop it.

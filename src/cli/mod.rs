@@ -9,6 +9,7 @@ mod dead_letters;
 mod health;
 mod kill_switch;
 mod rate_limit;
+mod templates;
 mod token;
 mod topology;
 mod why;
@@ -81,6 +82,11 @@ enum Command {
         #[command(subcommand)]
         turn: Turn,
     },
+    /// Check what messages say, and what that costs.
+    Templates {
+        #[command(subcommand)]
+        action: templates::Action,
+    },
     /// Show the settings in effect, secrets covered, and everything wrong with them.
     Config,
     /// Declare the exchanges and queues, and exit.
@@ -152,7 +158,9 @@ impl From<Exit> for ExitCode {
 /// Runs a command to its end.
 pub async fn run(arguments: Arguments) -> Exit {
     let role = role(&arguments.command);
-    let settings = match Settings::load(role, app::faults) {
+    // What is wrong with texts is told by the command that looks at them.
+    let check = if role == Role::Texts { app::faults_beside_texts } else { app::faults };
+    let settings = match Settings::load(role, check) {
         Ok(settings) => settings,
         Err(faults) if role == Role::Show => return config::show_faults(&faults, arguments.json),
         Err(faults) => {
@@ -171,6 +179,7 @@ pub async fn run(arguments: Arguments) -> Exit {
             why::run(&settings, request_id.as_deref(), to.as_deref(), json).await
         }
         Command::KillSwitch { turn } => kill_switch::run(&settings, turn, json).await,
+        Command::Templates { action } => templates::run(&settings, &action, json),
         Command::Config => config::run(&settings, json),
         Command::Topology => topology::run(&settings, json).await,
         Command::Token { phone, scope, minutes } => token::run(&settings, &phone, scope.as_deref(), minutes),
@@ -187,6 +196,7 @@ fn role(command: &Command) -> Role {
         Command::RateLimit { .. } | Command::Why { .. } | Command::KillSwitch { .. } => Role::Store,
         // They need the broker too, and the key of recipients for a replay only.
         Command::Topology | Command::DeadLetters { .. } => Role::Topology,
+        Command::Templates { .. } => Role::Texts,
         Command::Token { .. } => Role::Token,
         Command::CheckNumber { .. } | Command::Health => Role::Offline,
         Command::Config => Role::Show,

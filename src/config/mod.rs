@@ -7,6 +7,7 @@ mod provider;
 mod raw;
 mod reader;
 mod rules;
+mod templates;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -20,11 +21,13 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
 use self::reader::Reader;
+pub use self::templates::TemplateText;
 use crate::domain::code::{CodeKeyring, CodeLength};
 use crate::domain::doubt::InDoubtPolicy;
 use crate::domain::phone::Region;
 use crate::domain::quota::Quota;
 use crate::domain::recipient::RecipientKeyring;
+use crate::domain::zone::Zone;
 
 /// What a process is started for: it decides which settings must be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +46,9 @@ pub enum Role {
     Topology,
     /// Makes tokens for development.
     Token,
-    /// Looks at text and numbers only.
+    /// Looks at texts.
+    Texts,
+    /// Looks at numbers only.
     Offline,
     /// Shows what is set.
     Show,
@@ -146,6 +151,10 @@ pub struct Settings {
     pub default_region: Region,
     /// The language of texts when a request names none.
     pub default_locale: String,
+    /// Whose clock the times in texts go by when a request names none.
+    pub default_zone: Zone,
+    /// The operator's own texts; nothing where no texts are made.
+    pub templates: Option<Vec<TemplateText>>,
     /// The account at Twilio, if there is one.
     pub twilio: Option<Twilio>,
     /// The longest wait for a provider's answer.

@@ -65,6 +65,8 @@ raw_settings! {
     sms_brand "SMS_BRAND" Plain,
     default_region "DEFAULT_REGION" Plain,
     default_locale "DEFAULT_LOCALE" Plain,
+    default_timezone "DEFAULT_TIMEZONE" Plain,
+    templates_dir "TEMPLATES_DIR" Plain,
     twilio_account_sid "TWILIO_ACCOUNT_SID" Plain,
     twilio_auth_token "TWILIO_AUTH_TOKEN" Secret,
     twilio_api_key_sid "TWILIO_API_KEY_SID" Plain,
@@ -153,7 +155,7 @@ pub(super) fn read(variables: &Variables) -> RawSettings {
 }
 
 /// Settings of the service that otpost replaces, or of the contract, that this version does not follow yet.
-pub(super) const LATER: [&str; 14] = [
+pub(super) const LATER: [&str; 12] = [
     "TWILIO_VERIFY_SERVICE_SID",
     "TWILIO_VERIFY_BASE_URL",
     "SMS_PROVIDER",
@@ -164,8 +166,6 @@ pub(super) const LATER: [&str; 14] = [
     "SENDGRID_API_BASE_URL",
     "SENDGRID_WEBHOOK_PUBLIC_KEY",
     "SMTP_URL",
-    "DEFAULT_TIMEZONE",
-    "TEMPLATES_DIR",
     "HTTP_SEND_WAIT_MS",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
 ];

@@ -10,11 +10,14 @@ use zeroize::Zeroizing;
 
 use super::raw::{self, RawSettings, Variables};
 use super::rules::{hours, key_bytes, minutes, parts, seconds};
+use super::templates::{TemplateText, read_directory};
 use super::{Environment, Fault, Jwt, JwtKey, LimitSettings, Role, Settings, Shown};
 use crate::domain::code::{CodeKey, CodeKeyring, CodeLength, Kid};
+use crate::domain::locale::is_bcp47;
 use crate::domain::phone::Region;
 use crate::domain::quota::Quota;
 use crate::domain::recipient::RecipientKeyring;
+use crate::domain::zone::Zone;
 
 /// Keys for development, known to everybody. Production refuses them.
 mod development {
@@ -97,7 +100,9 @@ impl<'a> Reader<'a> {
             gsm7: self.choice("SMS_ENCODING", "gsm7", &["gsm7", "unicode"]) == "gsm7",
             brand: self.brand(),
             default_region: self.parsed("DEFAULT_REGION", "CO", "must be a country as two letters, as CO"),
-            default_locale: self.choice("DEFAULT_LOCALE", "es", &["es", "en", "pt"]),
+            default_locale: self.default_locale(),
+            default_zone: self.default_zone(),
+            templates: self.templates(),
             twilio: self.twilio(development),
             provider_timeout: seconds(self.number("PROVIDER_TIMEOUT_SECONDS", 15, 4, 60)),
             sender_pace: self.sender_pace(),
@@ -140,7 +145,7 @@ impl<'a> Reader<'a> {
 
     /// Which of the settings that only some commands need does this one?
     pub(super) fn needs(&self, name: &str) -> bool {
-        use Role::{Http, Serve, Store, Token, Topology, Worker};
+        use Role::{Dev, Http, Serve, Store, Texts, Token, Topology, Worker};
         if self.role == Role::Show {
             return true;
         }
@@ -151,6 +156,7 @@ impl<'a> Reader<'a> {
             "OTP_RECIPIENT_KEY" => matches!(self.role, Worker | Http | Serve | Store),
             "JWT" => matches!(self.role, Http | Serve | Token),
             "TWILIO" => matches!(self.role, Worker | Serve),
+            "TEMPLATES_DIR" => matches!(self.role, Worker | Serve | Dev | Texts),
             _ => false,
         }
     }
@@ -243,6 +249,36 @@ impl<'a> Reader<'a> {
             return default.to_owned();
         }
         text
+    }
+
+    fn default_locale(&mut self) -> String {
+        let locale = self.text("DEFAULT_LOCALE", "es");
+        if is_bcp47(&locale) {
+            return locale;
+        }
+        self.fault("DEFAULT_LOCALE", "must be a language tag (BCP 47), as es or pt-BR");
+        "es".to_owned()
+    }
+
+    fn default_zone(&mut self) -> Zone {
+        const BOGOTA: &str = "America/Bogota";
+        let name = self.text("DEFAULT_TIMEZONE", BOGOTA);
+        Zone::parse(&name).unwrap_or_else(|| {
+            self.fault("DEFAULT_TIMEZONE", Zone::RULE);
+            Zone::parse(BOGOTA).expect("the database of time zones is built in")
+        })
+    }
+
+    fn templates(&mut self) -> Option<Vec<TemplateText>> {
+        let directory = self.text("TEMPLATES_DIR", "");
+        match self.needs("TEMPLATES_DIR") {
+            false => None,
+            true if directory.is_empty() => Some(Vec::new()),
+            true => Some(read_directory(directory.as_ref()).unwrap_or_else(|problem| {
+                self.fault("TEMPLATES_DIR", problem);
+                Vec::new()
+            })),
+        }
     }
 
     fn brand(&mut self) -> String {

@@ -22,3 +22,4 @@ pub mod time;
 pub mod trail;
 pub mod verdict;
 pub mod window;
+pub mod zone;

@@ -20,6 +20,7 @@ use super::code::Code;
 use super::locale::is_bcp47;
 use super::recipient::Purpose;
 use super::time::UnixMillis;
+use super::zone::Zone;
 
 /// The largest body that is read: many times what a full request needs. Of a larger one only this much is looked at,
 /// for a `request_id` to answer to.
@@ -67,8 +68,8 @@ pub struct SendRequest<'a> {
     pub client_ip: Option<IpAddr>,
     /// BCP 47 language tag.
     pub locale: Option<Cow<'a, str>>,
-    /// IANA time zone.
-    pub timezone: Option<Cow<'a, str>>,
+    /// Whose clock the text goes by.
+    pub timezone: Option<Zone>,
     /// The name of a text.
     pub template: Option<Cow<'a, str>>,
     /// The caller's own code.
@@ -243,11 +244,7 @@ impl<'a> Fields<'a> {
                 "must be a BCP 47 language tag of at most 35 characters",
                 |text| is_bcp47(text).then(|| text.clone()),
             )?,
-            timezone: self.timezone.optional(
-                "timezone",
-                "must be an IANA time zone such as America/Bogota",
-                |text| (text.len() <= 64 && jiff::tz::TimeZone::get(text).is_ok()).then(|| text.clone()),
-            )?,
+            timezone: self.timezone.optional("timezone", Zone::RULE, |text| Zone::parse(text))?,
             template: self.template.optional("template", "must be 1 to 64 of a-z, 0-9, _ and -", |text| {
                 let allowed =
                     |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);

@@ -167,6 +167,8 @@ impl Gateway {
             code,
             user_name: case.request.user_name.as_deref(),
             minutes: u32::try_from(minutes.max(1)).unwrap_or(u32::MAX),
+            expires_at: grant.expires_at,
+            zone: case.request.timezone.as_ref(),
             autofill: case.autofill.as_ref(),
         };
         self.texts.render_sms(&text).ok()

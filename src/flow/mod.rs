@@ -4,7 +4,8 @@
 //! and its outcome [settled](settle): recorded, published and confirmed, and only then acknowledged. Between a message
 //! and the provider stands a [gate]; what may have been sent is [looked up](doubt) before it is sent again. The other
 //! entrances are [verify], a code that a person typed, and [track], what the provider reports by itself. [`tend`] is
-//! what happens beside, whether or not there are requests; [`explain`] tells afterwards what happened to one.
+//! what happens beside, whether or not there are requests; [`explain`] tells afterwards what happened to one, and
+//! [`inspect`] how everything stands.
 //!
 //! `Ok` is an answer: the caller gets a result. `GiveBack` means that the broker keeps the message.
 //! Not here: what RabbitMQ, Redis or Twilio are. The flow knows three seams and no adapter.
@@ -14,6 +15,7 @@ pub mod dispatch;
 pub mod doubt;
 pub mod explain;
 pub mod gate;
+pub mod inspect;
 pub mod receive;
 pub mod reply;
 pub mod settle;

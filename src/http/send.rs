@@ -22,6 +22,7 @@ use crate::domain::recipient::{Channel, Digest16, Purpose};
 use crate::domain::request::RequestId;
 use crate::domain::request::body::SendRequestBody;
 use crate::domain::time::seconds_rounded_up;
+use crate::domain::zone::Zone;
 use crate::store::Subject;
 use crate::telemetry::events;
 
@@ -117,7 +118,7 @@ impl Api {
             user_name: user.claims.name.clone().filter(|name| name.chars().count() <= 200),
             client_ip: Some(client_ip.to_string()),
             locale: user.claims.locale.clone().filter(|locale| is_bcp47(locale)),
-            timezone: user.claims.zoneinfo.clone().filter(|zone| jiff::tz::TimeZone::get(zone).is_ok()),
+            timezone: user.claims.zoneinfo.clone().filter(|zone| Zone::parse(zone).is_some()),
             requested_at: Some(at.to_string()),
             ..SendRequestBody::default()
         };

@@ -1,12 +1,14 @@
 //! What is checked of a text before it is ever sent.
 
+use std::fmt;
+
 use minijinja::{Error, Value};
 
 use super::gsm7::{self, Encoding, Segments};
 use super::name::NAME_UNITS_MAX;
-use super::prepare::{Prepared, Source, Values};
+use super::prepare::{PLACEHOLDERS, Prepared, Source, Values};
 use super::{MINUTES_MAX, SmsEncoding, TextSettings};
-use crate::domain::locale::is_bcp47;
+use crate::domain::zone::ClockTime;
 
 /// Longer bodies are refused by the provider (Twilio error 21617).
 const CHARS_MAX: usize = 1600;
@@ -22,6 +24,8 @@ const CODE_DIGITS_MIN: usize = 4;
 pub struct Lint {
     pub template: String,
     pub locale: String,
+    /// The operator's file; nothing for what is built in.
+    pub file: Option<String>,
     pub segments: Segments,
 }
 
@@ -29,14 +33,34 @@ pub struct Lint {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {problem}")]
 pub struct TextFault {
-    /// A setting's name, or a template's file.
-    pub place: String,
+    pub place: Place,
     pub problem: String,
 }
 
+/// Where something is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The brand, or what it makes of a built-in text.
+    Brand,
+    /// The language that is spoken to who asks for none of ours.
+    DefaultLocale,
+    /// A file of the operator's.
+    File(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Place::Brand => "SMS_BRAND",
+            Place::DefaultLocale => "DEFAULT_LOCALE",
+            Place::File(name) => name,
+        })
+    }
+}
+
 impl TextFault {
-    pub(super) fn new(place: &str, problem: impl Into<String>) -> TextFault {
-        TextFault { place: place.to_owned(), problem: problem.into() }
+    pub(super) fn new(place: &Place, problem: impl Into<String>) -> TextFault {
+        TextFault { place: place.clone(), problem: problem.into() }
     }
 }
 
@@ -50,21 +74,17 @@ pub(super) fn checked_brand(settings: &TextSettings, faults: &mut Vec<TextFault>
         "contains control characters"
     } else if digit_runs(brand).next().is_some() {
         "contains four digits in a row, which look like a code"
+    } else if grouped_digits(brand).is_some() {
+        "contains groups of digits, which look like a code"
+    } else if brand.contains(PLACEHOLDERS) {
+        "contains private-use characters"
     } else if settings.sms_encoding == SmsEncoding::Gsm7 && !gsm7::is_gsm7(&folded) {
         "cannot be written in GSM-7; set SMS_ENCODING=unicode, or write it in Latin letters"
     } else {
         return brand.to_owned();
     };
-    faults.push(TextFault::new("SMS_BRAND", problem));
+    faults.push(TextFault::new(&Place::Brand, problem));
     "Brand".to_owned()
-}
-
-/// Cuts `<template>.<locale>.txt` up.
-pub(super) fn template_and_locale(file: &str) -> Option<(String, String)> {
-    let (template, locale) = file.strip_suffix(".txt")?.split_once('.')?;
-    let named = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
-    let fits = (1..=32).contains(&template.len()) && template.bytes().all(named) && is_bcp47(locale);
-    fits.then(|| (template.to_owned(), locale.to_ascii_lowercase().replace('_', "-")))
 }
 
 /// Prepares a text and says what it costs at most, or all that is wrong with it.
@@ -79,11 +99,19 @@ pub(super) fn linted(
     if prepared.codes() != [1; 4] {
         problems.push("{{ code }} must stand in it exactly once, with and without a name".to_owned());
     }
+    if !prepared.name_stands_alone() {
+        problems.push(
+            "{{ user_name }} must have a space, a comma or the like on both sides: a name could become a link"
+                .to_owned(),
+        );
+    }
     let name = longest_name(encoding);
     let mut longest = gsm7::measure("");
     for name in [None, Some("Al"), Some(name.as_str())] {
-        for (code, minutes) in [("4321", 1), ("4321", 2), (LONGEST_CODE, 10), (LONGEST_CODE, MINUTES_MAX)] {
-            let values = Values { name, code, minutes };
+        for (code, minutes, hour) in
+            [("4321", 1, 0), ("4321", 2, 9), (LONGEST_CODE, 10, 14), (LONGEST_CODE, MINUTES_MAX, 23)]
+        {
+            let values = Values { name, code, minutes, expires_at: ClockTime::new(hour, hour) };
             let body = prepared.fill(&values, None);
             problems.extend(problems_of(&body, code, encoding));
             if !engine_agrees(&source, &values, &body, encoding) {
@@ -117,6 +145,8 @@ fn problems_of(body: &str, code: &str, encoding: SmsEncoding) -> Vec<String> {
         problems.push(
             "has four or more digits in a row beside the code, which look like a second one".to_owned(),
         );
+    } else if let Some(grouped) = grouped_digits(body) {
+        problems.push(format!("has groups of digits as {grouped}, which look like a second code"));
     }
     if body.chars().count() > CHARS_MAX {
         problems.push(format!("is longer than {CHARS_MAX} characters at its longest values"));
@@ -133,7 +163,8 @@ fn problems_of(body: &str, code: &str, encoding: SmsEncoding) -> Vec<String> {
 
 /// Whether the pieces say what the engine says: a template that looked at a value would give them away here.
 fn engine_agrees(source: &Source<'_>, values: &Values<'_>, body: &str, encoding: SmsEncoding) -> bool {
-    let Ok(rendered) = source.render(values.name, values.code, Value::from(values.minutes)) else {
+    let (minutes, expires_at) = (Value::from(values.minutes), values.expires_at.to_string());
+    let Ok(rendered) = source.render(values.name, values.code, minutes, &expires_at) else {
         return false;
     };
     match encoding {
@@ -145,6 +176,27 @@ fn engine_agrees(source: &Source<'_>, values: &Values<'_>, body: &str, encoding:
 /// Runs of digits that are long enough for a code, in any script.
 fn digit_runs(text: &str) -> impl Iterator<Item = &str> {
     text.split(|character: char| !character.is_numeric()).filter(|run| run.chars().count() >= CODE_DIGITS_MIN)
+}
+
+/// Whether digits stand as people and phones read codes that are written in groups: `123 456`, `123-456`. The shape of
+/// them is told, as they may be the code.
+fn grouped_digits(text: &str) -> Option<String> {
+    const GROUP_DIGITS_MIN: usize = 3;
+    let is_digit = |character: char| character.is_numeric();
+    let mut rest = text;
+    while let Some(start) = rest.find(is_digit) {
+        let after =
+            rest[start..].find(|character| !is_digit(character)).map_or(rest.len(), |end| start + end);
+        let first = rest[start..after].chars().count();
+        let mut following = rest[after..].chars();
+        let joint = following.next().filter(|joint| matches!(joint, ' ' | '\u{a0}' | '-' | '.'));
+        let second = following.take_while(|character| is_digit(*character)).count();
+        if let Some(joint) = joint.filter(|_| first.min(second) >= GROUP_DIGITS_MIN) {
+            return Some(format!("{}{joint}{}", "#".repeat(first), "#".repeat(second)));
+        }
+        rest = &rest[after..];
+    }
+    None
 }
 
 fn explain(error: &Error) -> String {

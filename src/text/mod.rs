@@ -15,6 +15,7 @@ pub mod lint;
 pub mod locale;
 mod name;
 mod prepare;
+mod sources;
 
 use std::collections::BTreeMap;
 
@@ -22,47 +23,65 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::domain::locale::is_bcp47;
+use crate::domain::time::UnixMillis;
+use crate::domain::zone::Zone;
 use crate::text::autofill::Autofill;
 use crate::text::gsm7::Segments;
-use crate::text::lint::{Lint, TextFault};
+use crate::text::lint::{Lint, Place, TextFault};
 use crate::text::locale::best_match;
 use crate::text::name::greeting_name;
 use crate::text::prepare::{Prepared, Values};
+use crate::text::sources::{Source, sources};
 
 const DEFAULT_TEMPLATE: &str = "default";
 
 /// A fourth digit would look like a second code. No code lives that long, and a text that says less is never wrong.
 const MINUTES_MAX: u32 = 999;
 
-/// `<template>.<locale>.txt` and its text, as a directory of the operator's has them too.
-const BUILT_IN: [(&str, &str); 3] = [
-    ("default.es.txt", include_str!("templates/default.es.txt")),
-    ("default.en.txt", include_str!("templates/default.en.txt")),
-    ("default.pt.txt", include_str!("templates/default.pt.txt")),
-];
-
 /// Every text that can be sent, ready to be filled in.
 pub struct Texts {
     templates: BTreeMap<String, Template>,
     encoding: SmsEncoding,
+    default_zone: Zone,
     lints: Vec<Lint>,
 }
 
 impl Texts {
     /// The built-in texts, and the operator's over them. Every fault of every text is reported at once.
     pub fn built_in(settings: TextSettings) -> Result<Texts, Vec<TextFault>> {
+        let (texts, faults) = Texts::prepared(settings);
+        if faults.is_empty() { Ok(texts) } else { Err(faults) }
+    }
+
+    /// What each text costs, as far as it is without fault, and every fault of the others.
+    pub fn lint(settings: TextSettings) -> (Vec<Lint>, Vec<TextFault>) {
+        let (texts, faults) = Texts::prepared(settings);
+        (texts.lints, faults)
+    }
+
+    fn prepared(settings: TextSettings) -> (Texts, Vec<TextFault>) {
         let mut faults = Vec::new();
         let brand = lint::checked_brand(&settings, &mut faults);
-        let mut texts =
-            Texts { templates: BTreeMap::new(), encoding: settings.sms_encoding, lints: Vec::new() };
-        for ((template, locale), source) in sources(&settings.templates, &mut faults) {
-            match lint::linted(&source, &brand, settings.sms_encoding) {
+        let mut texts = Texts {
+            templates: BTreeMap::new(),
+            encoding: settings.sms_encoding,
+            default_zone: settings.default_zone,
+            lints: Vec::new(),
+        };
+        for ((template, locale), Source { text, file }) in sources(settings.templates, &mut faults) {
+            match lint::linted(&text, &brand, texts.encoding) {
                 Ok((prepared, segments)) => {
-                    texts.lints.push(Lint { template: template.clone(), locale: locale.clone(), segments });
+                    texts.lints.push(Lint {
+                        template: template.clone(),
+                        locale: locale.clone(),
+                        file,
+                        segments,
+                    });
                     texts.templates.entry(template).or_default().locales.push((locale, prepared));
                 }
                 Err(problems) => {
-                    let place = format!("template {template}.{locale}.txt");
+                    // The built-in texts are without fault: what is wrong with one of them is what the brand makes of it.
+                    let place = file.map_or(Place::Brand, Place::File);
                     faults.extend(problems.into_iter().map(|problem| TextFault::new(&place, problem)));
                 }
             }
@@ -70,7 +89,7 @@ impl Texts {
         if faults.is_empty() {
             texts.choose_fallbacks(&settings.default_locale, &mut faults);
         }
-        if faults.is_empty() { Ok(texts) } else { Err(faults) }
+        (texts, faults)
     }
 
     /// Fills a text in. An unusable name greets nobody, an unknown language is answered in the default one.
@@ -78,8 +97,12 @@ impl Texts {
         let template =
             self.templates.get(text.template.unwrap_or(DEFAULT_TEMPLATE)).ok_or(UnknownTemplate)?;
         let name = text.user_name.and_then(|name| greeting_name(name, self.encoding));
-        let values =
-            Values { name: name.as_deref(), code: text.code, minutes: text.minutes.min(MINUTES_MAX) };
+        let values = Values {
+            name: name.as_deref(),
+            code: text.code,
+            minutes: text.minutes.min(MINUTES_MAX),
+            expires_at: text.zone.unwrap_or(&self.default_zone).clock(text.expires_at),
+        };
         let body = template.in_locale(text.locale).fill(&values, text.autofill);
         let segments = gsm7::measure(&body);
         Ok(RenderedSms { body, segments })
@@ -97,14 +120,14 @@ impl Texts {
 
     fn choose_fallbacks(&mut self, default_locale: &str, faults: &mut Vec<TextFault>) {
         if !is_bcp47(default_locale) {
-            return faults.push(TextFault::new("DEFAULT_LOCALE", "is not a language tag (BCP 47)"));
+            return faults.push(TextFault::new(&Place::DefaultLocale, "is not a language tag (BCP 47)"));
         }
         for (name, template) in &mut self.templates {
             match template.position(default_locale) {
                 Some(position) => template.fallback = position,
                 None => {
                     faults.push(TextFault::new(
-                        "DEFAULT_LOCALE",
+                        &Place::DefaultLocale,
                         format!("template {name} has no text for it"),
                     ));
                 }
@@ -119,17 +142,20 @@ pub struct TextSettings {
     pub brand: String,
     pub sms_encoding: SmsEncoding,
     pub default_locale: String,
+    /// Whose clock goes where a request names none.
+    pub default_zone: Zone,
     /// The operator's own: each replaces the built-in text of its name and locale, or stands beside it.
     pub templates: Vec<TemplateFile>,
 }
 
 /// A template as a file has it: `<template>.<locale>.txt` in MiniJinja's language, with `brand`, `user_name` (none: no
-/// greeting), `code` and `minutes`. Of the values a text may only ask whether there is a name and whether it is one
-/// minute; anything else is a fault.
+/// greeting), `code`, `minutes` and `expires_at`, a time of the day. Of the values a text may only ask whether there is a
+/// name and whether it is one minute; anything else is a fault.
 #[derive(Clone, Debug)]
 pub struct TemplateFile {
     pub name: String,
-    pub source: String,
+    /// What stands in it, or why it could not be read.
+    pub source: Result<String, String>,
 }
 
 /// What an SMS may consist of.
@@ -149,6 +175,10 @@ pub struct SmsText<'a> {
     pub code: &'a str,
     pub user_name: Option<&'a str>,
     pub minutes: u32,
+    /// When the code's life ends.
+    pub expires_at: UnixMillis,
+    /// Whose clock that is told by.
+    pub zone: Option<&'a Zone>,
     pub autofill: Option<&'a Autofill>,
 }
 
@@ -191,24 +221,6 @@ impl Template {
     fn position(&self, wanted: &str) -> Option<usize> {
         best_match(wanted, self.locales.iter().map(|(locale, _)| locale.as_str()))
     }
-}
-
-/// Every source by template and locale; a file of the operator's comes over the built-in one.
-fn sources(files: &[TemplateFile], faults: &mut Vec<TextFault>) -> BTreeMap<(String, String), String> {
-    let files = files.iter().map(|file| (file.name.as_str(), file.source.as_str()));
-    let mut sources = BTreeMap::new();
-    for (file, source) in BUILT_IN.into_iter().chain(files) {
-        match lint::template_and_locale(file) {
-            Some(key) => {
-                sources.insert(key, source.trim_end().to_owned());
-            }
-            None => faults.push(TextFault::new(
-                file,
-                "is not named <template>.<locale>.txt with a template of a-z, 0-9, _ and -",
-            )),
-        }
-    }
-    sources
 }
 
 #[cfg(test)]

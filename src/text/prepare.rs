@@ -1,6 +1,6 @@
 //! A template turned into pieces, once, by rendering it with placeholders.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, context};
 use zeroize::Zeroizing;
@@ -8,11 +8,17 @@ use zeroize::Zeroizing;
 use super::SmsEncoding;
 use super::autofill::Autofill;
 use super::gsm7;
+use crate::domain::zone::ClockTime;
 
 /// Private-use characters (Unicode §23.5) that stand for a value while a template is cut into pieces.
 const NAME: char = '\u{e000}';
 const CODE: char = '\u{e001}';
 const MINUTES: char = '\u{e002}';
+const EXPIRES: char = '\u{e003}';
+pub(super) const PLACEHOLDERS: [char; 4] = [NAME, CODE, MINUTES, EXPIRES];
+
+/// As many bytes as `14:05` has.
+const CLOCK_LEN: usize = 5;
 
 /// A text whose template was rendered: four lists of pieces, since a text may differ by whether there is a name and
 /// whether it is one minute.
@@ -26,6 +32,7 @@ pub(super) struct Values<'a> {
     pub(super) name: Option<&'a str>,
     pub(super) code: &'a str,
     pub(super) minutes: u32,
+    pub(super) expires_at: ClockTime,
 }
 
 #[derive(PartialEq, Eq)]
@@ -34,6 +41,7 @@ enum Piece {
     Name,
     Code,
     Minutes,
+    Expires,
 }
 
 impl Prepared {
@@ -41,7 +49,10 @@ impl Prepared {
         let variant = |named: bool, one_minute: bool| -> Result<Vec<Piece>, Error> {
             let name = named.then(|| NAME.to_string());
             let minutes = if one_minute { Value::from(1) } else { Value::from(MINUTES.to_string()) };
-            Ok(pieces(&source.render(name.as_deref(), &CODE.to_string(), minutes)?, encoding))
+            Ok(pieces(
+                &source.render(name.as_deref(), &CODE.to_string(), minutes, &EXPIRES.to_string())?,
+                encoding,
+            ))
         };
         let variants =
             [variant(false, false)?, variant(false, true)?, variant(true, false)?, variant(true, true)?];
@@ -59,7 +70,8 @@ impl Prepared {
                 Piece::Literal(text) => body.push_str(text),
                 Piece::Name => body.push_str(values.name.unwrap_or_default()),
                 Piece::Code => body.push_str(values.code),
-                Piece::Minutes => push_number(&mut body, values.minutes),
+                Piece::Minutes => push(&mut body, values.minutes),
+                Piece::Expires => push(&mut body, values.expires_at),
             }
         }
         match ending {
@@ -84,12 +96,41 @@ impl Prepared {
         self.variants.each_ref().map(codes)
     }
 
+    /// Whether a name always stands by itself: what touches it could make a link or a code of it.
+    pub(super) fn name_stands_alone(&self) -> bool {
+        self.variants.iter().all(|pieces| {
+            (0..pieces.len()).filter(|&at| pieces[at] == Piece::Name).all(|at| {
+                let before = at.checked_sub(1).map(|before| &pieces[before]);
+                before.is_none_or(Piece::may_precede_a_name)
+                    && pieces.get(at + 1).is_none_or(Piece::may_follow_a_name)
+            })
+        })
+    }
+
     fn variant(&self, values: &Values<'_>) -> &[Piece] {
         &self.variants[usize::from(values.name.is_some()) * 2 + usize::from(values.minutes == 1)]
     }
 }
 
 impl Piece {
+    fn may_precede_a_name(&self) -> bool {
+        let Piece::Literal(text) = self else { return false };
+        text.ends_with(|last: char| last.is_whitespace() || "¡¿(\"'".contains(last))
+    }
+
+    /// A dot ends a sentence where a space or nothing comes after it; before a letter it makes a host name.
+    fn may_follow_a_name(&self) -> bool {
+        let Piece::Literal(text) = self else { return false };
+        let mut characters = text.chars();
+        match (characters.next(), characters.next()) {
+            (Some(first), _) if first.is_whitespace() || ",;!?)\"'".contains(first) => true,
+            (Some('.' | ':' | '…'), after) => {
+                after.is_none_or(|after| after.is_whitespace() || after == '.')
+            }
+            _ => false,
+        }
+    }
+
     /// At least as many bytes as it fills.
     fn len(&self, values: &Values<'_>) -> usize {
         match self {
@@ -97,6 +138,7 @@ impl Piece {
             Piece::Name => values.name.map_or(0, str::len),
             Piece::Code => values.code.len(),
             Piece::Minutes => u32::MAX.ilog10() as usize + 1,
+            Piece::Expires => CLOCK_LEN,
         }
     }
 }
@@ -109,8 +151,8 @@ fn ending_len(ending: Option<&Autofill>, values: &Values<'_>) -> usize {
     }
 }
 
-fn push_number(body: &mut String, number: u32) {
-    write!(body, "{number}").expect("writing to a string cannot fail");
+fn push(body: &mut String, value: impl Display) {
+    write!(body, "{value}").expect("writing to a string cannot fail");
 }
 
 /// A parsed template and the brand it is rendered with.
@@ -125,7 +167,7 @@ impl<'a> Source<'a> {
     pub(super) fn parse(text: &'a str, brand: &'a str) -> Result<Source<'a>, Error> {
         let mut engine = Environment::empty();
         engine.set_undefined_behavior(UndefinedBehavior::Strict);
-        if [text, brand].iter().any(|text| text.contains([NAME, CODE, MINUTES])) {
+        if [text, brand].iter().any(|text| text.contains(PLACEHOLDERS)) {
             return Err(Error::new(ErrorKind::SyntaxError, "private-use characters have no place in a text"));
         }
         engine.template_from_str(text)?;
@@ -138,17 +180,18 @@ impl<'a> Source<'a> {
         user_name: Option<&str>,
         code: &str,
         minutes: Value,
+        expires_at: &str,
     ) -> Result<String, Error> {
         let template = self.engine.template_from_str(self.text)?;
-        template.render(context! { brand => self.brand, user_name, code, minutes })
+        template.render(context! { brand => self.brand, user_name, code, minutes, expires_at })
     }
 }
 
 /// Cuts a text at its placeholders and folds what lies between them.
 fn pieces(rendered: &str, encoding: SmsEncoding) -> Vec<Piece> {
     let mut pieces = Vec::new();
-    for part in rendered.split_inclusive([NAME, CODE, MINUTES]) {
-        let literal = part.trim_end_matches([NAME, CODE, MINUTES]);
+    for part in rendered.split_inclusive(PLACEHOLDERS) {
+        let literal = part.trim_end_matches(PLACEHOLDERS);
         if !literal.is_empty() {
             let literal = match encoding {
                 SmsEncoding::Gsm7 => gsm7::fold(literal).into_owned(),
@@ -160,6 +203,7 @@ fn pieces(rendered: &str, encoding: SmsEncoding) -> Vec<Piece> {
             Some(NAME) => Some(Piece::Name),
             Some(CODE) => Some(Piece::Code),
             Some(MINUTES) => Some(Piece::Minutes),
+            Some(EXPIRES) => Some(Piece::Expires),
             _ => None,
         });
     }

@@ -9,6 +9,7 @@ fn settings() -> TextSettings {
         brand: "MeStore".to_owned(),
         sms_encoding: SmsEncoding::Gsm7,
         default_locale: "es".to_owned(),
+        default_zone: Zone::parse("America/Bogota").expect("a zone"),
         templates: Vec::new(),
     }
 }
@@ -17,15 +18,25 @@ fn texts(settings: TextSettings) -> Texts {
     Texts::built_in(settings).unwrap_or_else(|faults| panic!("{faults:?}"))
 }
 
+fn file(name: &str, source: &str) -> TemplateFile {
+    TemplateFile { name: name.to_owned(), source: Ok(source.to_owned()) }
+}
+
 fn with_template(name: &str, source: &str) -> TextSettings {
-    TextSettings {
-        templates: vec![TemplateFile { name: name.to_owned(), source: source.to_owned() }],
-        ..settings()
-    }
+    TextSettings { templates: vec![file(name, source)], ..settings() }
 }
 
 fn text(code: &str) -> SmsText<'_> {
-    SmsText { template: None, locale: None, code, user_name: None, minutes: 10, autofill: None }
+    SmsText {
+        template: None,
+        locale: None,
+        code,
+        user_name: None,
+        minutes: 10,
+        expires_at: UnixMillis::parse_rfc3339("2026-11-22T19:05:40Z").expect("a time"),
+        zone: None,
+        autofill: None,
+    }
 }
 
 #[track_caller]
@@ -127,6 +138,56 @@ fn an_ending_is_the_last_line() {
 }
 
 #[test]
+fn an_ending_is_the_last_line_of_an_operators_text_too() {
+    let texts = texts(with_template("login.es.txt", "Entrar: {{ code }}\nhasta las {{ expires_at }}\r\n\n"));
+    let domain = WebOtpDomain::parse("shop.example").expect("a host name");
+    let hash = AndroidAppHash::parse("FA+9qCX9VSu").expect("a hash");
+    for (ending, line) in [
+        (Autofill::WebOtp { domain }, "@shop.example #482913"),
+        (Autofill::AndroidHash { hash }, "FA+9qCX9VSu"),
+    ] {
+        let text = SmsText { template: Some("login"), autofill: Some(&ending), ..text("482913") };
+        says(&texts, &text, &format!("Entrar: 482913\nhasta las 14:05\n\n{line}"));
+    }
+}
+
+#[test]
+fn the_end_of_a_code_is_told_by_the_clock_of_who_reads_it() {
+    let texts = texts(with_template("login.es.txt", "{{ code }} hasta las {{ expires_at }}."));
+    for (zone, expected) in [
+        (None, "482913 hasta las 14:05."),
+        (Some("Europe/Madrid"), "482913 hasta las 20:05."),
+        (Some("Asia/Kolkata"), "482913 hasta las 00:35."),
+    ] {
+        let zone = zone.map(|name| Zone::parse(name).expect("a zone"));
+        says(&texts, &SmsText { template: Some("login"), zone: zone.as_ref(), ..text("482913") }, expected);
+    }
+}
+
+#[test]
+fn a_text_of_another_language_is_found_by_the_closest_tag() {
+    let mut settings = with_template("default.pt-BR.txt", "BR {{ code }}");
+    settings
+        .templates
+        .extend([file("default.fr.txt", "FR {{ code }}"), file("default.zh-Hant.txt", "ZH {{ code }}")]);
+    let texts = texts(settings);
+    for (locale, begins) in [
+        ("pt-BR", "BR"),
+        ("pt_br_x_any", "BR"),
+        ("pt-PT", "MeStore: Seu"),
+        ("fr-CA", "FR"),
+        ("FR", "FR"),
+        ("zh-Hant-TW", "ZH"),
+        ("es-CO", "MeStore: Tu"),
+        ("de", "MeStore: Tu"),
+    ] {
+        let rendered =
+            texts.render_sms(&SmsText { locale: Some(locale), ..text("482913") }).expect("a template");
+        assert!(rendered.expose().starts_with(begins), "{locale}: {}", rendered.expose());
+    }
+}
+
+#[test]
 fn an_unknown_template_is_an_answer() {
     let answer = texts(settings()).render_sms(&SmsText { template: Some("nobody"), ..text("123456") });
     assert_eq!(answer.err(), Some(UnknownTemplate));
@@ -154,16 +215,23 @@ fn a_template_of_ones_own_is_found_by_its_name() {
 
 #[test]
 fn a_template_that_would_mislead_is_a_fault() {
-    let place = "template default.es.txt";
+    let place = "default.es.txt";
     for (source, problem) in [
         ("Hola", "{{ code }} must stand in it exactly once, with and without a name"),
-        ("{{ code }} {{ code }}", "{{ code }} must stand in it exactly once, with and without a name"),
+        ("{{ code }} o {{ code }}", "{{ code }} must stand in it exactly once, with and without a name"),
         (
             "{% if user_name %}{{ code }}{% endif %}",
             "{{ code }} must stand in it exactly once, with and without a name",
         ),
         (
             "{{ code }}, llame 6012345",
+            "has four or more digits in a row beside the code, which look like a second one",
+        ),
+        ("{{ code }} o 123-456", "has groups of digits as ###-###, which look like a second code"),
+        ("{{ code }}, 123 456", "has groups of digits as ### ###, which look like a second code"),
+        ("{{ code }} {{ minutes }}", "has groups of digits as ########## ###, which look like a second code"),
+        (
+            "{{ code }}{{ expires_at }}",
             "has four or more digits in a row beside the code, which look like a second one",
         ),
         (
@@ -177,6 +245,18 @@ fn a_template_that_would_mislead_is_a_fault() {
         (
             "{{ code }}{% if user_name == 'Al' %}!{% endif %}",
             "may only ask whether there is a user_name and whether minutes == 1",
+        ),
+        (
+            "{{ code }}{% if expires_at == '14:14' %}!{% endif %}",
+            "may only ask whether there is a user_name and whether minutes == 1",
+        ),
+        (
+            "{{ code }}{% if user_name %} {{ user_name }}.com{% endif %}",
+            "{{ user_name }} must have a space, a comma or the like on both sides: a name could become a link",
+        ),
+        (
+            "{{ code }}{% if user_name %} shop.co/{{ user_name }}{% endif %}",
+            "{{ user_name }} must have a space, a comma or the like on both sides: a name could become a link",
         ),
         ("{{ code }} 🔑", "U+1F511 cannot be written in GSM-7; replace it, or set SMS_ENCODING=unicode"),
         ("{{ code }} \u{e001}", "syntax error: private-use characters have no place in a text"),
@@ -206,14 +286,21 @@ fn a_template_that_does_not_render_is_a_fault_with_its_line() {
 #[test]
 fn every_fault_is_reported_at_once() {
     let mut settings = with_template("Default.txt", "{{ code }}");
-    settings.templates.push(TemplateFile { name: "default.en.txt".to_owned(), source: "Hi".to_owned() });
+    settings.templates.extend([
+        file("default.en.txt", "Hi"),
+        file("login.es-CO.txt", "{{ code }}"),
+        file("login.es_co.txt", "{{ code }}"),
+        TemplateFile { name: "big.es.txt".to_owned(), source: Err("is not UTF-8".to_owned()) },
+    ]);
     settings.brand = "メルカリ".to_owned();
     faults(
         settings,
         &[
             "SMS_BRAND: cannot be written in GSM-7; set SMS_ENCODING=unicode, or write it in Latin letters",
-            "Default.txt: is not named <template>.<locale>.txt with a template of a-z, 0-9, _ and -",
-            "template default.en.txt: {{ code }} must stand in it exactly once, with and without a name",
+            "Default.txt: is not named <template>.<locale>.txt with a template of 1 to 64 of a-z, 0-9, _ and -",
+            "login.es_co.txt: is of the same template and language as login.es-CO.txt",
+            "big.es.txt: is not UTF-8",
+            "default.en.txt: {{ code }} must stand in it exactly once, with and without a name",
         ],
     );
 }
@@ -224,6 +311,8 @@ fn a_brand_that_would_break_a_text_is_a_fault() {
         (" ", "is empty"),
         ("Me\nStore", "contains control characters"),
         ("Shop2026", "contains four digits in a row, which look like a code"),
+        ("Shop 601-234", "contains groups of digits, which look like a code"),
+        ("Shop\u{e003}", "contains private-use characters"),
     ] {
         faults(TextSettings { brand: brand.to_owned(), ..settings() }, &[&format!("SMS_BRAND: {problem}")]);
     }

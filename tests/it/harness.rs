@@ -17,6 +17,7 @@ use otpost::domain::request::RequestId;
 use otpost::domain::retry::RetryPolicy;
 use otpost::domain::trail::Notes;
 use otpost::domain::verdict::Verdict;
+use otpost::domain::zone::Zone;
 use otpost::flow::admit::Rules;
 use otpost::flow::gate::Gate;
 use otpost::flow::receive::Worker;
@@ -31,7 +32,7 @@ use otpost::store::{
     Admission, Admit, Awaited, Check, Handling, KillSwitch, Limits, Mark, Marked, Pulse, Recent, Settle,
     Settled, Store, StoreError, Story, Subject, Track, Tracked, Usage,
 };
-use otpost::text::{SmsEncoding, TextSettings, Texts};
+use otpost::text::{SmsEncoding, TemplateFile, TextSettings, Texts};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -153,6 +154,8 @@ pub struct Options {
     pub tended: bool,
     /// Messages a second of one sender.
     pub pace: Option<f64>,
+    /// Texts beside the built-in ones.
+    pub templates: Vec<TemplateFile>,
     /// Where replies go, if not to the world's own broker.
     pub replies: Option<Arc<dyn Publisher>>,
     /// While it is true, nothing new is begun.
@@ -186,6 +189,7 @@ impl Default for Options {
             in_doubt: InDoubtPolicy::Reconcile,
             tended: false,
             pace: None,
+            templates: Vec::new(),
             replies: None,
             paused: watch::Sender::new(false).subscribe(),
         }
@@ -250,7 +254,7 @@ impl Embedded {
             publisher: Arc::new(world.broker.publisher()),
             replies: Replies::new(options.replies.unwrap_or_else(|| Arc::new(world.broker.publisher()))),
             gate: Gate::new(options.concurrency, world.provider.senders(), options.pace),
-            texts: texts(),
+            texts: texts_with(options.templates),
             codes: codes.clone(),
             recipients: recipients.clone(),
             rules: options.rules,
@@ -391,13 +395,22 @@ pub fn with(id: &str, to: &str, more: Value) -> Vec<u8> {
 }
 
 pub fn texts() -> Texts {
+    texts_with(Vec::new())
+}
+
+pub fn template(name: &str, source: &str) -> TemplateFile {
+    TemplateFile { name: name.to_owned(), source: Ok(source.to_owned()) }
+}
+
+fn texts_with(templates: Vec<TemplateFile>) -> Texts {
     let settings = TextSettings {
         brand: "MeStore".to_owned(),
         sms_encoding: SmsEncoding::Gsm7,
         default_locale: "es".to_owned(),
-        templates: Vec::new(),
+        default_zone: Zone::parse("America/Bogota").expect("a zone"),
+        templates,
     };
-    Texts::built_in(settings).expect("the built-in texts are good")
+    Texts::built_in(settings).expect("the texts are good")
 }
 
 /// Fails a test that waits for what does not come. The time is the paused clock's, where that is paused.

@@ -25,6 +25,7 @@ use otpost::domain::request::{RequestId, SendRequest};
 use otpost::domain::time::UnixMillis;
 use otpost::domain::trail::Notes;
 use otpost::domain::verdict::Verdict;
+use otpost::domain::zone::Zone;
 use otpost::flow::admit::Rules;
 use otpost::flow::verify::Verifier;
 use otpost::http::{Api, Tokens, Webhooks, ops_router, router};
@@ -538,7 +539,7 @@ async fn a_request_for_a_code_is_queued_as_any_service_would_publish_it() {
     assert_eq!(request.user_id.as_deref(), Some("user-1"));
     assert_eq!(request.user_name.as_deref(), Some("Alicia Ñandú"));
     assert_eq!(
-        (request.locale.as_deref(), request.timezone.as_deref()),
+        (request.locale.as_deref(), request.timezone.as_ref().map(Zone::name)),
         (Some("es-CO"), Some("America/Bogota"))
     );
     assert_eq!(request.client_ip.map(|ip| ip.to_string()).as_deref(), Some("192.0.2.1"));

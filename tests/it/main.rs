@@ -23,6 +23,7 @@ mod promises;
 mod real;
 mod scripted;
 mod simulation;
+mod texts;
 mod tidy;
 mod tokens;
 mod twilio;

@@ -13,6 +13,7 @@ use otpost::domain::recipient::Channel;
 use otpost::domain::request::body::{AutofillBody, SendRequestBody};
 use otpost::domain::request::{AutofillField, RequestFault, SendRequest, Shape};
 use otpost::domain::time::UnixMillis;
+use otpost::domain::zone::Zone;
 use schemars::generate::SchemaSettings;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -235,7 +236,7 @@ fn a_request_with_every_field_set_is_read_back_whole() {
     assert_eq!(text(read.user_name.as_deref()), body["user_name"]);
     assert_eq!(text(client_ip.as_deref()), body["client_ip"]);
     assert_eq!(text(read.locale.as_deref()), body["locale"]);
-    assert_eq!(text(read.timezone.as_deref()), body["timezone"]);
+    assert_eq!(text(read.timezone.as_ref().map(Zone::name)), body["timezone"]);
     assert_eq!(text(read.template.as_deref()), body["template"]);
     assert_eq!(json!(read.code.expect("a code").expose()), body["code"]);
     assert_eq!(json!(read.requested_at.expect("a time").to_string()), body["requested_at"]);

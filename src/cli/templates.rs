@@ -1,0 +1,92 @@
+//! `otpost templates`: what each text costs, what is wrong with it, and what any text would cost.
+
+use std::io::Read as _;
+
+use clap::Subcommand;
+
+use super::{Exit, print_json, say};
+use crate::app;
+use crate::config::Settings;
+use crate::flow::inspect::texts::{self, Cost, CostRow, LintRow};
+
+/// More than anybody types or pipes by hand.
+const INPUT_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// What to do about texts.
+#[derive(Subcommand)]
+pub(super) enum Action {
+    /// Check every template in every language at its longest values: exit with 3 if one is wrong.
+    Lint,
+    /// Say what texts cost, as written and folded: each line of the input, or with --json a list of strings.
+    Measure,
+}
+
+pub(super) fn run(settings: &Settings, action: &Action, json: bool) -> Exit {
+    match action {
+        Action::Lint => lint(settings, json),
+        Action::Measure => measure(json),
+    }
+}
+
+fn lint(settings: &Settings, json: bool) -> Exit {
+    let rows = texts::lint(app::parts::text_settings(settings));
+    if json {
+        print_json(&rows);
+    } else {
+        print_lint(&rows);
+    }
+    if rows.iter().all(|row| row.problem.is_none()) { Exit::Done } else { Exit::No }
+}
+
+fn print_lint(rows: &[LintRow]) {
+    let line = |row: [&str; 6]| {
+        let [template, locale, encoding, units, segments, from] = row;
+        say(&format!("{template:<16} {locale:<8} {encoding:<8} {units:>5} {segments:>8}  {from}"));
+    };
+    line(["template", "locale", "encoding", "units", "segments", "from"]);
+    for LintRow { template, locale, from, cost, problem } in rows {
+        if let (Some(template), Some(locale), Some(Cost { encoding, units, segments })) =
+            (template, locale, cost)
+        {
+            line([template, locale, encoding, &units.to_string(), &segments.to_string(), from]);
+        }
+        if let Some(problem) = problem {
+            say(&format!("wrong: {from}: {problem}"));
+        }
+    }
+}
+
+fn measure(json: bool) -> Exit {
+    let mut input = String::new();
+    let read = std::io::stdin().take(INPUT_BYTES_MAX + 1).read_to_string(&mut input);
+    if read.is_err() || input.len() as u64 > INPUT_BYTES_MAX {
+        eprintln!("otpost: the input must be UTF-8 of at most {INPUT_BYTES_MAX} bytes");
+        return Exit::Unusable;
+    }
+    let texts: Option<Vec<String>> = match json {
+        true => serde_json::from_str(&input).ok(),
+        false => Some(input.lines().map(str::to_owned).collect()),
+    };
+    let Some(texts) = texts else {
+        eprintln!("otpost: with --json the input must be a list of strings");
+        return Exit::Unusable;
+    };
+    let rows: Vec<CostRow> = texts.into_iter().map(texts::measure).collect();
+    if json {
+        print_json(&rows);
+    } else {
+        rows.iter().for_each(print_cost);
+    }
+    Exit::Done
+}
+
+fn print_cost(row: &CostRow) {
+    let in_words = |Cost { encoding, units, segments }: &Cost| {
+        format!("{encoding}, {units} units, {segments} segment{}", if *segments == 1 { "" } else { "s" })
+    };
+    say(&row.text);
+    say(&format!("  as written  {}", in_words(&row.cost)));
+    if row.folded.text != row.text {
+        say(&format!("  folded      {}: {}", in_words(&row.folded.cost), row.folded.text));
+    }
+}

@@ -1,0 +1,102 @@
+//! Time zones, and what a clock on a wall there shows.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::time::UnixMillis;
+
+/// The longest name is looked at no further than this; those that exist are half as long.
+const NAME_BYTES_MAX: usize = 64;
+
+/// A time zone that exists, by its IANA name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Zone {
+    name: Box<str>,
+    zone: TimeZone,
+}
+
+impl Zone {
+    /// The rule, for messages.
+    pub const RULE: &'static str = "must be an IANA time zone such as America/Bogota";
+
+    /// Reads a name, or `None` if it is nobody's. `Etc/Unknown` is the name of not knowing, not of a zone.
+    pub fn parse(name: &str) -> Option<Zone> {
+        let zone = TimeZone::get(name).ok().filter(|_| name.len() <= NAME_BYTES_MAX)?;
+        (!zone.is_unknown()).then(|| Zone { name: name.into(), zone })
+    }
+
+    /// The name as it was written.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What a clock there shows, to the minute. A part of a minute is left out: what ends is not said to last longer.
+    pub fn clock(&self, at: UnixMillis) -> ClockTime {
+        let at = i64::try_from(at.0).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
+        let shown = self.zone.to_datetime(at.unwrap_or(Timestamp::MAX)).time();
+        let part = |number: i8| u8::try_from(number).expect("hours and minutes are not negative");
+        ClockTime { hour: part(shown.hour()), minute: part(shown.minute()) }
+    }
+}
+
+/// A time of the day, to the minute. `Display` is that of a 24-hour clock: `14:05`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockTime {
+    hour: u8,
+    minute: u8,
+}
+
+impl ClockTime {
+    /// `00:00` to `23:59`; what is beyond stays at its end.
+    pub fn new(hour: u8, minute: u8) -> ClockTime {
+        ClockTime { hour: hour.min(23), minute: minute.min(59) }
+    }
+}
+
+impl fmt::Display for ClockTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02}:{:02}", self.hour, self.minute)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn shows(zone: &str, at: &str, expected: &str) {
+        let at = UnixMillis::parse_rfc3339(at).expect("a time");
+        assert_eq!(Zone::parse(zone).expect("a zone").clock(at).to_string(), expected, "{zone} {at}");
+    }
+
+    #[test]
+    fn a_clock_shows_the_time_of_its_zone_with_summer_time_and_odd_offsets() {
+        shows("America/Bogota", "2026-11-22T19:05:59.999Z", "14:05");
+        shows("UTC", "2026-11-22T19:05:00Z", "19:05");
+        shows("Europe/Madrid", "2026-07-01T22:30:00Z", "00:30");
+        shows("Europe/Madrid", "2026-12-01T22:30:00Z", "23:30");
+        shows("Asia/Kathmandu", "2026-11-22T00:00:00Z", "05:45");
+        shows("america/bogota", "2026-11-22T05:00:00Z", "00:00");
+    }
+
+    #[test]
+    fn the_hour_that_comes_twice_is_told_both_times() {
+        shows("America/New_York", "2026-11-01T05:30:00Z", "01:30");
+        shows("America/New_York", "2026-11-01T06:30:00Z", "01:30");
+    }
+
+    #[test]
+    fn a_time_beyond_the_calendar_is_still_a_time() {
+        let clock = Zone::parse("UTC").expect("a zone").clock(UnixMillis(u64::MAX));
+        assert_eq!(clock.to_string().len(), 5);
+    }
+
+    #[test]
+    fn what_is_no_zone_is_refused() {
+        for name in ["", "Bogota", "America/", "Mars/Olympus", "../../etc/passwd", "+05:00", "Etc/Unknown"] {
+            assert_eq!(Zone::parse(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Which texts there are: the built-in ones, and the operator's over them.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use super::TemplateFile;
+use super::lint::{Place, TextFault};
+use crate::domain::locale::is_bcp47;
+
+/// `<template>.<locale>.txt` and its text, as a directory of the operator's has them too.
+const BUILT_IN: [(&str, &str); 3] = [
+    ("default.es.txt", include_str!("templates/default.es.txt")),
+    ("default.en.txt", include_str!("templates/default.en.txt")),
+    ("default.pt.txt", include_str!("templates/default.pt.txt")),
+];
+
+/// A text that was not looked at yet.
+pub(super) struct Source {
+    pub(super) text: String,
+    /// The operator's file; nothing for what is built in.
+    pub(super) file: Option<String>,
+}
+
+/// Every source by template and locale; a file of the operator's comes over the built-in one, but over no other.
+pub(super) fn sources(
+    files: Vec<TemplateFile>,
+    faults: &mut Vec<TextFault>,
+) -> BTreeMap<(String, String), Source> {
+    let mut sources = BTreeMap::new();
+    for (name, text) in BUILT_IN {
+        let key = template_and_locale(name).expect("built-in names follow the rule");
+        sources.insert(key, Source { text: tidied(text), file: None });
+    }
+    for TemplateFile { name, source } in files {
+        let place = Place::File(name.clone());
+        let mut fault = |problem: String| faults.push(TextFault::new(&place, problem));
+        let Some(key) = template_and_locale(&name) else {
+            fault(
+                "is not named <template>.<locale>.txt with a template of 1 to 64 of a-z, 0-9, _ and -"
+                    .to_owned(),
+            );
+            continue;
+        };
+        let text = match source {
+            Ok(text) => tidied(&text),
+            Err(problem) => {
+                fault(problem);
+                continue;
+            }
+        };
+        let source = Source { text, file: Some(name) };
+        match sources.entry(key) {
+            Entry::Occupied(mut taken) => match &taken.get().file {
+                Some(other) => fault(format!("is of the same template and language as {other}")),
+                None => drop(taken.insert(source)),
+            },
+            Entry::Vacant(free) => drop(free.insert(source)),
+        }
+    }
+    sources
+}
+
+/// Cuts `<template>.<locale>.txt` up. A template has the names that a request may ask for.
+fn template_and_locale(file: &str) -> Option<(String, String)> {
+    let (template, locale) = file.strip_suffix(".txt")?.split_once('.')?;
+    let named = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+    let fits = (1..=64).contains(&template.len()) && template.bytes().all(named) && is_bcp47(locale);
+    fits.then(|| (template.to_owned(), locale.to_ascii_lowercase().replace('_', "-")))
+}
+
+/// Without what editors leave: a byte order mark, carriage returns, an end of line after the last one.
+fn tidied(text: &str) -> String {
+    text.trim_start_matches('\u{feff}').replace("\r\n", "\n").trim_end().to_owned()
+}

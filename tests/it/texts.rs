@@ -1,0 +1,236 @@
+//! What messages say and cost: the provider's own calculator, an operator's texts, and the clock of who reads them.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use otpost::text::gsm7::{fold, measure};
+use serde_json::{Value, json};
+
+use crate::harness::{ALICE, Embedded, Options, template, with};
+use crate::real::unique;
+
+/// What sms-segments-calculator says of some hundred texts: `tests/acceptance/segments/run.sh --write` asks it.
+const GOLDEN: &str = include_str!("golden/segments.json");
+
+#[track_caller]
+fn costs(text: &str, expected: &Value) {
+    let segments = measure(text);
+    let ours = json!([segments.encoding.as_str(), segments.units, segments.count]);
+    assert_eq!(ours, json!([expected["encoding"], expected["units"], expected["segments"]]), "{text:?}");
+}
+
+#[test]
+fn texts_cost_what_the_providers_own_calculator_says() {
+    let golden: Value = serde_json::from_str(GOLDEN).expect("a golden file");
+    let texts = golden["texts"].as_array().expect("a list");
+    let mut folded = 0;
+    for row in texts {
+        let text = row["text"].as_str().expect("a text");
+        costs(text, row);
+        let twin = row["folded"]["text"].as_str().unwrap_or(text);
+        assert_eq!(fold(text), twin, "the golden file was made with another folding");
+        if row["folded"].is_object() {
+            folded += 1;
+            costs(twin, &row["folded"]);
+        }
+    }
+    assert!(texts.len() > 400 && folded > 100, "{} texts, {folded} folded", texts.len());
+}
+
+/// A directory of a test's own, gone when dropped.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn of(files: &[(&str, &[u8])]) -> Directory {
+        let path = std::env::temp_dir().join(unique("templates"));
+        std::fs::create_dir(&path).expect("a writable folder for temporary files");
+        for (name, content) in files {
+            std::fs::write(path.join(name), content).expect("a file");
+        }
+        Directory(path)
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+fn otpost(directory: &Path, more: &[(&str, &str)], arguments: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_otpost"))
+        .args(arguments)
+        .env_clear()
+        .env("TEMPLATES_DIR", directory)
+        .envs(more.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("it reads");
+    child.wait_with_output().expect("it ends")
+}
+
+fn lint(directory: &Path, more: &[(&str, &str)]) -> (Option<i32>, Vec<Value>) {
+    let output = otpost(directory, more, &["templates", "lint", "--json"], "");
+    let rows = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    (output.status.code(), rows)
+}
+
+#[test]
+fn the_linter_tells_what_every_text_costs_the_operators_among_them() {
+    let directory = Directory::of(&[
+        ("default.es.txt", "{{ brand }}: código {{ code }}, hasta las {{ expires_at }}.\n".as_bytes()),
+        ("login.es.txt", b"{{ code }}"),
+        ("login.pt-BR.txt", b"\xef\xbb\xbf{{ code }}\r\n"),
+        (".hidden", b"\xff"),
+    ]);
+    std::fs::create_dir(directory.0.join("..data")).expect("what a mounted volume has");
+    let (exit, rows) = lint(&directory.0, &[]);
+    assert_eq!(exit, Some(0), "{rows:?}");
+    let told: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            ["template", "locale", "from", "encoding"].map(|name| row[name].as_str().unwrap_or_default())
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ["default", "en", "built in", "gsm7"],
+            ["default", "es", "default.es.txt", "gsm7"],
+            ["default", "pt", "built in", "gsm7"],
+            ["login", "es", "login.es.txt", "gsm7"],
+            ["login", "pt-br", "login.pt-BR.txt", "gsm7"],
+        ]
+    );
+    assert_eq!((&rows[4]["units"], &rows[4]["segments"]), (&json!(10), &json!(1)));
+    let (exit, rows) = lint(&directory.0, &[("SMS_ENCODING", "unicode")]);
+    assert_eq!((exit, &rows[0]["encoding"], &rows[0]["segments"]), (Some(0), &json!("ucs2"), &json!(2)));
+}
+
+#[test]
+fn the_built_in_texts_cost_one_segment_each_with_the_longest_name() {
+    let (exit, rows) = lint(&Directory::of(&[]).0, &[]);
+    assert_eq!((exit, rows.len()), (Some(0), 3));
+    assert!(rows.iter().all(|row| row["segments"] == 1 && row["encoding"] == "gsm7"), "{rows:?}");
+}
+
+#[test]
+fn every_fault_of_every_text_is_told_by_the_linter_and_stops_a_start() {
+    let long = format!("{{{{ code }}}}{}", "a".repeat(9_000));
+    let directory = Directory::of(&[
+        ("default.es.txt", b"Llama ya al 601 234 567, {{ user_name }}"),
+        ("login.es.txt", b"{{ code }"),
+        ("login.txt", b"{{ code }}"),
+        ("README.md", b"about"),
+        ("latin.es.txt", b"{{ code }} \xe9"),
+        ("long.es.txt", long.as_bytes()),
+    ]);
+    std::fs::create_dir(directory.0.join("folder.es.txt")).expect("a folder");
+    let (exit, rows) = lint(&directory.0, &[]);
+    assert_eq!(exit, Some(3));
+    let wrong: Vec<&str> = rows
+        .iter()
+        .filter(|row| row["problem"].is_string())
+        .map(|row| row["from"].as_str().unwrap())
+        .collect();
+    for file in [
+        "default.es.txt",
+        "login.es.txt",
+        "login.txt",
+        "README.md",
+        "latin.es.txt",
+        "long.es.txt",
+        "folder.es.txt",
+    ] {
+        assert!(wrong.contains(&file), "{file} is not told: {wrong:?}");
+    }
+    assert!(wrong.iter().filter(|file| **file == "default.es.txt").count() >= 2, "{rows:?}");
+    let start = otpost(&directory.0, &[("ENVIRONMENT", "development")], &["worker"], "");
+    let told = String::from_utf8(start.stderr).expect("text");
+    assert_eq!(start.status.code(), Some(2), "{told}");
+    for file in wrong {
+        assert!(told.contains(&format!("TEMPLATES_DIR/{file} ")), "{file} is not told: {told}");
+    }
+    assert!(!told.contains("Llama ya"), "{told}");
+    // Who makes no texts does not read them.
+    let other = otpost(&directory.0, &[], &["check-number", "3001234567"], "");
+    assert_eq!(other.status.code(), Some(0), "{other:?}");
+}
+
+#[test]
+fn a_directory_that_is_none_or_without_end_is_a_wrong_setting() {
+    let directory = Directory::of(&[]);
+    let missing = otpost(&directory.0.join("none"), &[], &["templates", "lint"], "");
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("TEMPLATES_DIR is no readable directory"));
+    for n in 0..=200 {
+        std::fs::write(directory.0.join(format!("t{n}.es.txt")), "{{ code }}").expect("a file");
+    }
+    let full = otpost(&directory.0, &[], &["templates", "lint"], "");
+    assert_eq!(full.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&full.stderr).contains("TEMPLATES_DIR holds more than 200 files"));
+}
+
+#[test]
+fn what_any_text_costs_is_told() {
+    let none = Directory::of(&[]);
+    let output = otpost(&none.0, &[], &["templates", "measure", "--json"], r#"["código", "a"]"#);
+    let rows: Vec<Value> = serde_json::from_slice(&output.stdout).expect("a list");
+    assert_eq!((&rows[0]["encoding"], &rows[0]["folded"]["encoding"]), (&json!("ucs2"), &json!("gsm7")));
+    assert_eq!((&rows[0]["folded"]["text"], rows.len()), (&json!("codigo"), 2));
+    let output = otpost(&none.0, &[], &["templates", "measure", "--json"], "código");
+    assert_eq!(output.status.code(), Some(2));
+    let output = otpost(&none.0, &[], &["templates", "measure"], "código\n");
+    let said =
+        "código\n  as written  ucs2, 6 units, 1 segment\n  folded      gsm7, 6 units, 1 segment: codigo\n";
+    assert_eq!(String::from_utf8(output.stdout).expect("text"), said);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resend_tells_the_same_end_by_the_clock_of_who_reads_it() {
+    let until = template("default.es.txt", "{{ code }} hasta las {{ expires_at }}.");
+    let mut gateway = Embedded::with(Options { templates: vec![until], ..Options::default() });
+    let zoned = |id, zone: &str| with(id, ALICE, json!({"timezone": zone}));
+    gateway.publish(&zoned("r1", "America/Bogota"));
+    let ended = gateway.result().await;
+    ended.expect_sent();
+    tokio::time::advance(Duration::from_secs(400)).await;
+    gateway.publish(&zoned("r2", "America/Bogota"));
+    gateway.result().await.expect_sent();
+    gateway.request("r3", ALICE).await.expect_sent();
+    gateway.publish(&zoned("r4", "Asia/Kathmandu"));
+    gateway.result().await.expect_sent();
+    let bodies: Vec<String> = gateway.posted().into_iter().map(|posted| posted.body).collect();
+    assert_eq!(
+        (&bodies[0], &bodies[0]),
+        (&bodies[1], &bodies[2]),
+        "the same code and the same end, by default too"
+    );
+    assert_ne!(bodies[0], bodies[3]);
+    let expires = ended.body["expires_at"].as_str().expect("a time");
+    let minute = &expires["2026-11-22T13:".len().."2026-11-22T13:46".len()];
+    assert!(bodies[0].ends_with(&format!(":{minute}.")), "{} of {expires}", bodies[0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_language_gets_the_default_text_and_an_unknown_zone_or_template_an_answer() {
+    let mut gateway = Embedded::start();
+    gateway.publish(&with("r1", ALICE, json!({"locale": "tlh-Latn"})));
+    gateway.result().await.expect_sent();
+    assert!(gateway.posted()[0].body.contains("Tu codigo"), "{}", gateway.posted()[0].body);
+    for (id, field, value) in
+        [("r2", "locale", "klingon!"), ("r3", "timezone", "Etc/Unknown"), ("r4", "template", "welcome")]
+    {
+        gateway.publish(&with(id, ALICE, json!({field: value})));
+        let ended = gateway.result().await;
+        ended.expect("rejected", Some("invalid_request"));
+        let message = ended.body["error"]["message"].as_str().expect("a sentence");
+        assert!(message.starts_with(&format!("`{field}` ")) && !message.contains(value), "{message}");
+    }
+    assert_eq!(gateway.posted().len(), 1);
+}
