@@ -9,10 +9,13 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::parts::{
-    limits, policy, provider, rabbit_settings, redis_store, rules, text_faults, texts, webhooks,
+    account, facts, limits, policy, provider, rabbit_settings, redis_store, rules, text_faults, texts,
+    webhooks,
 };
 use crate::broker::memory::MemoryBroker;
 use crate::broker::rabbit::RabbitSettings;
@@ -25,6 +28,7 @@ use crate::config::{Fault, Role, Settings};
 use crate::domain::phone;
 use crate::flow::Gateway;
 use crate::flow::gate::Gate;
+use crate::flow::inspect::status::{Heard, Inspector};
 use crate::flow::receive::Worker;
 use crate::flow::reply::Replies;
 use crate::flow::tend::Sweeps;
@@ -102,7 +106,12 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
     );
     let http = match listener {
         Some(listener) => {
-            let router = http::router(wiring.api(&settings)?, webhooks(&settings, &tracker)?);
+            let carrier = match &worker {
+                Some((gateway, _)) => Some(gateway.provider.clone()),
+                None => account(&settings)?,
+            };
+            let inspector = wiring.inspector(&settings, role, carrier);
+            let router = http::router(wiring.api(&settings, inspector)?, webhooks(&settings, &tracker)?);
             Some(http::serve(listener, router, stop.clone()))
         }
         None => None,
@@ -271,7 +280,22 @@ impl Wiring {
         }))
     }
 
-    fn api(&self, settings: &Settings) -> anyhow::Result<Arc<Api>> {
+    fn inspector(&self, settings: &Settings, role: Role, provider: Option<Arc<dyn Provider>>) -> Inspector {
+        Inspector {
+            facts: facts(settings, word(role), Some(Instant::now())),
+            store: self.store.clone(),
+            store_in_memory: self.in_memory.1,
+            broker: match &self.broker {
+                Broker::Memory(_) => None,
+                Broker::Rabbit { publisher, .. } => Some(publisher.clone()),
+            },
+            provider,
+            clock: self.clock,
+            heard: Heard::default(),
+        }
+    }
+
+    fn api(&self, settings: &Settings, inspector: Inspector) -> anyhow::Result<Arc<Api>> {
         let recipients = settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?;
         let jwt = settings.jwt.as_ref().context("JWT_SECRET or JWT_PUBLIC_KEY must be set")?;
         Ok(Arc::new(Api {
@@ -290,6 +314,8 @@ impl Wiring {
             code_length: settings.code_length.get(),
             trusted_proxies: settings.trusted_proxies.clone(),
             clock: self.clock,
+            inspector,
+            validating: Arc::new(Semaphore::new(http::VALIDATING_MAX)),
         }))
     }
 

@@ -5,17 +5,21 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use secrecy::ExposeSecret as _;
+use tokio::time::Instant;
 
 use crate::broker::rabbit::RabbitSettings;
 use crate::broker::rabbit::dead_letters::RabbitDeadLetters;
+use crate::broker::rabbit::probe::RabbitProbe;
 use crate::broker::rabbit::topology;
 use crate::broker::{DeadLetters, Names};
 use crate::cli::DevProvider;
+use crate::clock::Clock;
 use crate::config::{Fault, Settings, TemplateText, Twilio, TwilioSender};
 use crate::domain::quota::Quota;
 use crate::domain::retry::RetryPolicy;
 use crate::flow::Policy;
 use crate::flow::admit::Rules;
+use crate::flow::inspect::status::{Facts, Heard, Inspector};
 use crate::flow::track::Tracker;
 use crate::http::Webhooks;
 use crate::provider::simulated::SimulatedProvider;
@@ -170,6 +174,43 @@ pub(super) fn text_faults(settings: &Settings) -> Vec<Fault> {
 
 fn template_file(template: &TemplateText) -> TemplateFile {
     TemplateFile { name: template.name.clone(), source: template.text.clone() }
+}
+
+/// A look at everything that settings name, from a process that does nothing else.
+pub(crate) fn inspector(settings: &Settings) -> anyhow::Result<Inspector> {
+    let rabbit = rabbit_settings(settings)?.context("AMQP_URL must be set")?;
+    Ok(Inspector {
+        facts: facts(settings, "command", None),
+        store: Arc::new(redis_store(settings)?),
+        store_in_memory: false,
+        broker: Some(Arc::new(RabbitProbe::new(rabbit))),
+        provider: account(settings)?,
+        clock: Clock::System,
+        heard: Heard::default(),
+    })
+}
+
+/// What a look at everything tells without asking anybody.
+pub(super) fn facts(settings: &Settings, role: &'static str, started: Option<Instant>) -> Facts {
+    let given = settings.shown.iter().filter(|shown| shown.given);
+    let mut configured: Vec<&'static str> = given.map(|shown| shown.name).collect();
+    configured.sort_unstable();
+    Facts {
+        version: env!("CARGO_PKG_VERSION"),
+        role,
+        production: !settings.is_development(),
+        sms_enabled: settings.sms_enabled,
+        configured,
+        limits: limits(settings),
+        started,
+    }
+}
+
+/// The account that is set, for asking how it is.
+pub(super) fn account(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Provider>>> {
+    let Some(twilio) = &settings.twilio else { return Ok(None) };
+    let provider = TwilioMessages::new(twilio_settings(twilio, settings.provider_timeout))?;
+    Ok(Some(Arc::new(provider)))
 }
 
 /// Who carries the messages. Production never simulates, and refused credentials stop it.

@@ -47,6 +47,13 @@ pub trait Publisher: Send + Sync {
     async fn publish(&self, message: Outgoing<'_>) -> Result<(), PublishError>;
 }
 
+/// Says whether the broker can be reached, to a person who asks.
+#[async_trait]
+pub trait Probe: Send + Sync {
+    /// `Ok` if it takes messages, else why not, without any address. The caller bounds the wait.
+    async fn probe(&self) -> Result<(), String>;
+}
+
 /// What was set aside, for a person who looks at it.
 ///
 /// Nothing leaves the queue but by [`DeadLetters::remove`]. What was looked at goes back when this ends, however it ends;

@@ -9,6 +9,7 @@ mod dead_letters;
 mod health;
 mod kill_switch;
 mod rate_limit;
+mod status;
 mod templates;
 mod token;
 mod topology;
@@ -51,6 +52,8 @@ enum Command {
     Http,
     /// Worker and HTTP in one process.
     Serve,
+    /// Show how everything is: servers, provider, kill switch, limits. Exit with 3 if something needed is down.
+    Status,
     /// Say of phone numbers whether a code could be sent to them.
     CheckNumber {
         /// Numbers in E.164, or national ones of DEFAULT_REGION.
@@ -172,6 +175,7 @@ pub async fn run(arguments: Arguments) -> Exit {
     match arguments.command {
         Command::Dev { provider } => start(role, settings, provider).await,
         Command::Worker | Command::Http | Command::Serve => start(role, settings, DevProvider::Twilio).await,
+        Command::Status => status::run(&settings, json).await,
         Command::CheckNumber { numbers } => check_number::run(&settings, &numbers, json),
         Command::RateLimit { number } => rate_limit::run(&settings, &number, json).await,
         Command::DeadLetters { action } => dead_letters::run(&settings, &action, json).await,
@@ -196,6 +200,7 @@ fn role(command: &Command) -> Role {
         Command::RateLimit { .. } | Command::Why { .. } | Command::KillSwitch { .. } => Role::Store,
         // They need the broker too, and the key of recipients for a replay only.
         Command::Topology | Command::DeadLetters { .. } => Role::Topology,
+        Command::Status => Role::Status,
         Command::Templates { .. } => Role::Texts,
         Command::Token { .. } => Role::Token,
         Command::CheckNumber { .. } | Command::Health => Role::Offline,

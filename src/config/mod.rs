@@ -46,6 +46,8 @@ pub enum Role {
     Topology,
     /// Makes tokens for development.
     Token,
+    /// Looks at the store, the broker and the provider.
+    Status,
     /// Looks at texts.
     Texts,
     /// Looks at numbers only.

@@ -145,13 +145,13 @@ impl<'a> Reader<'a> {
 
     /// Which of the settings that only some commands need does this one?
     pub(super) fn needs(&self, name: &str) -> bool {
-        use Role::{Dev, Http, Serve, Store, Texts, Token, Topology, Worker};
+        use Role::{Dev, Http, Serve, Status, Store, Texts, Token, Topology, Worker};
         if self.role == Role::Show {
             return true;
         }
         match name {
-            "AMQP_URL" => matches!(self.role, Worker | Http | Serve | Topology),
-            "REDIS_URL" => matches!(self.role, Worker | Http | Serve | Store),
+            "AMQP_URL" => matches!(self.role, Worker | Http | Serve | Topology | Status),
+            "REDIS_URL" => matches!(self.role, Worker | Http | Serve | Store | Status),
             "OTP_SECRET_KEYS" => matches!(self.role, Worker | Http | Serve),
             "OTP_RECIPIENT_KEY" => matches!(self.role, Worker | Http | Serve | Store),
             "JWT" => matches!(self.role, Http | Serve | Token),

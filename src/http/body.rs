@@ -56,6 +56,17 @@ impl Body {
         }
     }
 
+    /// A list of one to so many texts.
+    pub(super) fn texts(&self, field: &str, count_max: usize, rule: &str) -> Result<Vec<String>, Problem> {
+        let texts = match self.0.get(field) {
+            Some(Value::Array(items)) if (1..=count_max).contains(&items.len()) => {
+                items.iter().map(|item| item.as_str().map(str::to_owned)).collect()
+            }
+            _ => None,
+        };
+        texts.ok_or_else(|| fault(field, rule, self.shape(field)))
+    }
+
     fn shape(&self, field: &str) -> Shape {
         self.0.get(field).map_or(Shape::Nothing, Shape::of)
     }

@@ -1,11 +1,13 @@
 //! The HTTP interface: users ask for a code and check it; back ends check one; operators look.
 //!
 //! Answers are JSON, errors `application/problem+json` (RFC 9457) with a machine `code`. Who asks is told by a token;
-//! what a request costs is bounded in size and time. No answer, log line or metric holds a code or a full number.
+//! what a request costs is bounded in size and time. No answer, log line or metric holds a code or a full number,
+//! but for the numbers that an operator asks about and gets back.
 
 mod auth;
 mod body;
 mod client;
+mod inspect;
 mod ops;
 mod problem;
 mod send;
@@ -25,6 +27,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use ipnet::IpNet;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -38,6 +41,7 @@ use crate::broker::Publisher;
 use crate::clock::Clock;
 use crate::domain::recipient::RecipientKeyring;
 use crate::flow::admit::Rules;
+use crate::flow::inspect::status::Inspector;
 use crate::flow::verify::Verifier;
 use crate::store::{Limits, Store};
 use crate::telemetry::events;
@@ -69,7 +73,14 @@ pub struct Api {
     pub trusted_proxies: Vec<IpNet>,
     /// What time it is.
     pub clock: Clock,
+    /// Looks at everything, for operators.
+    pub inspector: Inspector,
+    /// Turns at looking at many numbers.
+    pub validating: Arc<Semaphore>,
 }
+
+/// Looks at many numbers at once.
+pub const VALIDATING_MAX: usize = 1;
 
 /// The routes for users, back ends and, where it reports to us, the provider.
 pub fn router(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>) -> Router {
@@ -80,6 +91,9 @@ pub fn router(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>) -> Router {
         .route("/api/v1/auth/send-verification-sms", post(send::send_verification_sms))
         .route("/api/v1/auth/verify-phone-otp", post(verify::verify_phone_otp))
         .route("/api/v1/otp/verify", post(verify::verify_for_service))
+        .route("/api/v1/sms/status", get(inspect::status))
+        .route("/api/v1/sms/rate-limit", post(inspect::rate_limit))
+        .route("/api/v1/sms/validate", post(inspect::validate))
         .route("/api/v1/sms/requests", post(why::last_requests))
         .route("/api/v1/sms/requests/{request_id}", get(why::explain_request))
         .with_state(api)

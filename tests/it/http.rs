@@ -27,14 +27,16 @@ use otpost::domain::trail::Notes;
 use otpost::domain::verdict::Verdict;
 use otpost::domain::zone::Zone;
 use otpost::flow::admit::Rules;
+use otpost::flow::inspect::status::{Facts, Heard, Inspector};
 use otpost::flow::verify::Verifier;
-use otpost::http::{Api, Tokens, Webhooks, ops_router, router};
+use otpost::http::{Api, Tokens, VALIDATING_MAX, Webhooks, ops_router, router};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
     Admission, Admit, Awaited, Check, Handling, KillSwitch, Limits, Mark, Marked, Proposal, Pulse, Recent,
     Refund, Settle, Settled, Store, StoreError, Story, Subject, Track, Tracked, Usage,
 };
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
 
 pub const SECRET: &str = "a secret of more than thirty-two bytes";
@@ -108,6 +110,24 @@ impl Door {
             code_length: 6,
             trusted_proxies: Vec::new(),
             clock: Clock::System,
+            inspector: Inspector {
+                facts: Facts {
+                    version: env!("CARGO_PKG_VERSION"),
+                    role: "dev",
+                    production: false,
+                    sms_enabled: true,
+                    configured: vec!["JWT_SECRET"],
+                    limits: limits(),
+                    started: Some(tokio::time::Instant::now()),
+                },
+                store: store.clone(),
+                store_in_memory: true,
+                broker: None,
+                provider: None,
+                clock: Clock::System,
+                heard: Heard::default(),
+            },
+            validating: Arc::new(Semaphore::new(VALIDATING_MAX)),
         };
         change(&mut api);
         let router = router(Arc::new(api), webhooks);
@@ -331,10 +351,10 @@ impl Answer {
 }
 
 /// A store whose every step fails in the same way.
-struct Broken(Fails);
+pub struct Broken(pub Fails);
 
 #[derive(Clone, Copy)]
-enum Fails {
+pub enum Fails {
     WithAnError,
     ByPanicking,
     ByNeverAnswering,

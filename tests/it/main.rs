@@ -15,6 +15,7 @@ mod history;
 #[path = "../history/tests.rs"]
 mod history_tests;
 mod http;
+mod inspect;
 mod logs;
 mod model;
 #[path = "../../fuzz/src/lib.rs"]

@@ -11,6 +11,7 @@ mod acks;
 pub mod dead_letters;
 pub mod error;
 mod pace;
+pub mod probe;
 mod properties;
 pub mod publish;
 pub mod source;

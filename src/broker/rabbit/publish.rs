@@ -22,7 +22,7 @@ use super::error::{RabbitError, within};
 use super::pace::Pace;
 use super::properties::{Letter, Routes};
 use super::{RPC_TIMEOUT, RabbitSettings, close, connect, topology};
-use crate::broker::{Outgoing, PublishError, Publisher, Target};
+use crate::broker::{Outgoing, Probe, PublishError, Publisher, Target};
 use crate::telemetry::events;
 
 /// For a message to be written and confirmed.
@@ -95,6 +95,16 @@ impl Publisher for RabbitPublisher {
                 line.publish_pipelined(letter, message.body).await
             }
             Target::Requests | Target::Dead(_) => line.publish_checked(letter, message.body).await,
+        }
+    }
+}
+
+#[async_trait]
+impl Probe for RabbitPublisher {
+    async fn probe(&self) -> Result<(), String> {
+        match *self.usable.borrow() {
+            true => Ok(()),
+            false => Err("not connected, or it blocks publishers".to_owned()),
         }
     }
 }

@@ -3,4 +3,7 @@
 //! The rows are the same to who asks over HTTP and to who asks on the command line; nothing is charged or changed by
 //! asking. A row of a number that somebody asked about tells it in full, so rows have no `Debug`.
 
+pub mod limits;
+pub mod numbers;
+pub mod status;
 pub mod texts;

@@ -4,7 +4,7 @@ mod dead_letters;
 mod faults;
 mod memory;
 mod proxy;
-mod rabbit;
+pub mod rabbit;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,85 @@
+//! `otpost status`: how everything is, asked from here.
+
+use super::{Exit, print_json, say};
+use crate::app;
+use crate::config::Settings;
+use crate::flow::inspect::status::{AllowedRow, Health, HealthRow, KillSwitchRow, State, StatusRow};
+
+pub(super) async fn run(settings: &Settings, json: bool) -> Exit {
+    let inspector = match app::parts::inspector(settings) {
+        Ok(inspector) => inspector,
+        Err(error) => {
+            eprintln!("otpost: {error:#}");
+            return Exit::Unusable;
+        }
+    };
+    let row = inspector.status().await;
+    let exit = if row.is_down() { Exit::No } else { Exit::Done };
+    if json {
+        print_json(&[row]);
+    } else {
+        print_row(&row);
+    }
+    exit
+}
+
+fn print_row(row: &StatusRow) {
+    let line = |name: &str, value: &str| say(&format!("{name:<12} {value}"));
+    line("version", row.version);
+    line("environment", row.environment);
+    line(
+        "mode",
+        &format!("{}, by {}{}", row.mode, row.provider, if row.sms_enabled { "" } else { "; SMS is off" }),
+    );
+    let HealthRow { redis, rabbitmq, twilio } = &row.health;
+    for (name, health) in [("redis", redis), ("rabbitmq", rabbitmq), ("twilio", twilio)] {
+        line(name, &in_words(health));
+    }
+    line("kill switch", &switch_in_words(row.kill_switch.as_ref()));
+    let AllowedRow {
+        per_number,
+        window,
+        per_day,
+        per_user,
+        per_ip,
+        all_per_hour,
+        cooldown,
+        wrong_per_code,
+        wrong_per_hour,
+    } = &row.limits;
+    line("a number", &format!("{per_number} in {window} s, {per_day} in a day, {cooldown} s between two"));
+    line("in an hour", &format!("{per_user} for a user, {per_ip} for an address, {all_per_hour} in all"));
+    line("wrong tries", &format!("{wrong_per_code} for a code, {wrong_per_hour} in an hour"));
+    line(
+        "configured",
+        &if row.configured.is_empty() { "nothing".to_owned() } else { row.configured.join(" ") },
+    );
+}
+
+fn in_words(Health { state, detail, ms, .. }: &Health) -> String {
+    let word = match state {
+        State::Up => "up",
+        State::Down => "down",
+        State::Refused => "refuses our credentials",
+        State::Limited => "up, in part",
+        State::InMemory => "in memory",
+        State::Simulated => "simulated",
+        State::NotConfigured => "not asked",
+        State::Unknown => "unknown",
+    };
+    let detail = detail.as_ref().map_or_else(String::new, |detail| format!(": {detail}"));
+    let took = ms.map_or_else(String::new, |ms| format!(", {ms} ms"));
+    format!("{word}{took}{detail}")
+}
+
+fn switch_in_words(switch: Option<&KillSwitchRow>) -> String {
+    match switch {
+        None => "unknown".to_owned(),
+        Some(KillSwitchRow { on: false, .. }) => "off".to_owned(),
+        Some(KillSwitchRow { since, reason, .. }) => format!(
+            "ON since {}: nothing is sent; reason: {}",
+            since.as_deref().unwrap_or("?"),
+            reason.as_deref().unwrap_or("?")
+        ),
+    }
+}

@@ -1,0 +1,356 @@
+//! What operators are told of numbers, limits and the whole, over HTTP and by the commands of the real binary.
+
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Request, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use otpost::domain::recipient::RecipientKeyring;
+use otpost::flow::inspect::status::Heard;
+use otpost::provider::twilio::messages::TwilioMessages;
+use otpost::store::Store as _;
+use serde_json::{Value, json};
+
+use crate::contract::broker::rabbit;
+use crate::fake_twilio::{ACCOUNT_SID, AUTH_TOKEN, Answer as TwilioSays, FakeTwilio};
+use crate::harness::{ALICE, Embedded};
+use crate::http::{Answer, Broken, Door, Fails, service, token};
+use crate::promises::secrets::{captured_log, has_run, start_capturing};
+use crate::real::{Redis, redis_url, unique};
+use crate::scripted::ScriptedProvider;
+use crate::twilio;
+
+const STATUS: &str = "/api/v1/sms/status";
+const RATE_LIMIT: &str = "/api/v1/sms/rate-limit";
+const VALIDATE: &str = "/api/v1/sms/validate";
+/// Those of the test script that came with the guide of the service before.
+const FOUR: [&str; 4] = ["3001234567", "+573001234567", "6012345678", "invalid"];
+
+fn otpost(more: &[(&str, &str)], arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_otpost"))
+        .args(arguments)
+        .env_clear()
+        .envs(more.iter().copied())
+        .output()
+        .expect("the binary starts")
+}
+
+#[track_caller]
+fn rows(output: &Output, exit: i32) -> Vec<Value> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(exit), "{text} {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text:?} is no list"))
+}
+
+async fn status(door: &Door) -> Answer {
+    let request = Request::get(STATUS).header(header::AUTHORIZATION, format!("Bearer {}", service()));
+    door.ask(request.body(Body::empty()).expect("a request")).await
+}
+
+#[tokio::test]
+async fn the_four_numbers_of_the_old_guide_are_judged_alike_by_command_and_by_endpoint() {
+    let told = Door::open().post(VALIDATE, &service(), &json!({ "numbers": FOUR })).await.expect(200);
+    let told = told["numbers"].as_array().expect("a list");
+    let commanded = rows(&otpost(&[], &[&["check-number", "--json"], &FOUR[..]].concat()), 3);
+    assert_eq!(told, &commanded, "one content, told twice");
+    let mobile = |number: &str| {
+        json!({"number": number, "valid": true, "formatted": "+573001234567", "region": "CO", "type": "mobile",
+               "sendable": true})
+    };
+    assert_eq!(told[0], mobile("3001234567"));
+    assert_eq!(told[1], mobile("+573001234567"));
+    let landline = &told[2];
+    assert_eq!(
+        ["valid", "type", "sendable", "reason", "formatted"].map(|name| landline[name].clone()),
+        [json!(true), json!("landline"), json!(false), json!("landline"), json!("+576012345678")]
+    );
+    let invalid = &told[3];
+    assert_eq!(
+        ["valid", "sendable", "reason"].map(|name| invalid[name].clone()),
+        [json!(false), json!(false), json!("invalid_recipient")]
+    );
+    for row in [landline, invalid] {
+        assert!(row["why_not"].as_str().is_some_and(|why| why.len() > 5), "{row}");
+    }
+    let table =
+        String::from_utf8(otpost(&[], &[&["check-number"], &FOUR[..]].concat()).stdout).expect("text");
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 4, "{table}");
+    for (line, words) in
+        lines.iter().zip(["mobile; sendable", "mobile; sendable", "landline; not sendable: ", "not valid; "])
+    {
+        assert!(line.contains(words), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn as_many_numbers_as_are_looked_at_are_bounded() {
+    let door = Door::open();
+    let many = |count| json!({ "numbers": vec!["3001234567"; count] });
+    let told = door.post(VALIDATE, &service(), &many(100)).await.expect(200);
+    assert_eq!(told["numbers"].as_array().map(Vec::len), Some(100));
+    let long = "3".repeat(5_000);
+    let told = door.post(VALIDATE, &service(), &json!({ "numbers": [long] })).await.expect(200);
+    assert_eq!(told["numbers"][0]["valid"], false);
+    for body in [
+        many(0),
+        many(101),
+        json!({}),
+        json!({"numbers": "3001234567"}),
+        json!({"numbers": [3001234567_u64]}),
+    ] {
+        let problem = door.post(VALIDATE, &service(), &body).await.expect_problem(422, "invalid_request");
+        assert!(
+            problem["detail"].as_str().is_some_and(|detail| detail.starts_with("`numbers` must be a list"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn numbers_are_looked_at_for_one_at_a_time() {
+    let mut turns = None;
+    let door = Door::with(|api| turns = Some(api.validating.clone()));
+    let taken = turns.expect("turns").try_acquire_owned().expect("a turn");
+    let ask = async || door.post(VALIDATE, &service(), &json!({ "numbers": FOUR })).await;
+    ask().await.expect_problem(503, "busy");
+    drop(taken);
+    ask().await.expect(200);
+}
+
+#[tokio::test]
+async fn only_operators_look_and_every_look_is_written_down() {
+    start_capturing();
+    let door = Door::open();
+    let get = |token: &str| {
+        let request = Request::get(STATUS).header(header::AUTHORIZATION, format!("Bearer {token}"));
+        request.body(Body::empty()).expect("a request")
+    };
+    let verifier = token(&json!({"scope": "otp:verify"}));
+    door.ask(get(&verifier)).await.expect_problem(403, "insufficient_scope");
+    door.post(RATE_LIMIT, &verifier, &json!({"to": ALICE})).await.expect_problem(403, "insufficient_scope");
+    door.post(VALIDATE, &verifier, &json!({ "numbers": FOUR }))
+        .await
+        .expect_problem(403, "insufficient_scope");
+    door.ask(get(&service())).await.expect(200);
+    door.post(RATE_LIMIT, &service(), &json!({"to": ALICE})).await.expect(200);
+    door.post(VALIDATE, &service(), &json!({ "numbers": FOUR })).await.expect(200);
+    let log = captured_log();
+    let audit: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"))
+        .filter(|line| line["fields"]["audit"] == true)
+        .map(|line| json!([line["fields"]["what"], line["fields"]["to"]]))
+        .collect();
+    assert_eq!(
+        audit,
+        [json!(["status", null]), json!(["rate_limit", "+57******4567"]), json!(["validate", null])],
+        "{log}"
+    );
+    assert!(!has_run(&log, "3001234567"), "{log}");
+}
+
+#[tokio::test]
+async fn the_status_of_a_process_without_servers_says_so() {
+    let told = status(&Door::open()).await.expect(200);
+    assert_eq!(
+        [&told["mode"], &told["provider"], &told["environment"], &told["role"], &told["version"]],
+        ["simulation", "simulated", "development", "dev", env!("CARGO_PKG_VERSION")]
+            .map(|word| json!(word))
+            .each_ref()
+    );
+    assert_eq!(
+        told["health"],
+        json!({"redis": {"state": "in_memory", "ms": 0}, "rabbitmq": {"state": "in_memory"},
+               "twilio": {"state": "not_configured",
+                          "detail": "no account is set in this process; a worker may have one"}})
+    );
+    assert_eq!(told["kill_switch"], json!({"on": false}));
+    assert_eq!((&told["limits"]["per_number"], &told["limits"]["cooldown"]), (&json!(5), &json!(30)));
+    assert!(told["uptime"].is_u64() && told["configured"] == json!(["JWT_SECRET"]), "{told}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_kill_switch_and_a_store_that_is_gone_are_told_and_the_rest_all_the_same() {
+    let gateway = Embedded::start();
+    let store = gateway.world.store.clone();
+    let door = Door::with(|api| api.inspector.store = store.clone());
+    store.set_kill_switch(Some("pumping")).await.expect("it answers");
+    let told = status(&door).await.expect(200);
+    assert_eq!(
+        (&told["kill_switch"]["on"], &told["kill_switch"]["reason"]),
+        (&json!(true), &json!("pumping"))
+    );
+    store.gone.store(true, Ordering::SeqCst);
+    let told = status(&door).await.expect(200);
+    assert_eq!(told["health"]["redis"]["state"], "down");
+    assert!(
+        told.get("kill_switch").is_none() && told["health"]["rabbitmq"]["state"] == "in_memory",
+        "{told}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn asking_for_the_status_does_not_ask_the_provider_as_often() {
+    let gateway = Embedded::start();
+    let provider: Arc<ScriptedProvider> = gateway.world.provider.clone();
+    let door = Door::with(|api| {
+        api.inspector.provider = Some(provider.clone());
+        api.inspector.facts.production = true;
+        api.inspector.heard = Heard::default();
+    });
+    let state = async || status(&door).await.expect(200)["health"]["twilio"]["state"].clone();
+    for _ in 0..50 {
+        assert_eq!(state().await, "up");
+    }
+    assert_eq!(provider.probed().len(), 1);
+    provider.is_well(false);
+    tokio::time::advance(Duration::from_secs(29)).await;
+    assert_eq!(state().await, "up", "what it said last");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let told = status(&door).await.expect(200);
+    assert_eq!((&told["health"]["twilio"]["state"], &told["mode"]), (&json!("down"), &json!("production")));
+    assert_eq!((state().await, provider.probed().len()), (json!("down"), 2));
+    assert!(status(&door).await.expect(200)["health"]["twilio"]["asked_at"].is_string());
+}
+
+#[tokio::test]
+async fn what_twilio_says_of_our_credentials_is_told_and_neither_them_nor_its_address() {
+    for (answers, state, mode) in [
+        (vec![], "up", "production"),
+        (vec![TwilioSays::error(401, 20003)], "refused", "simulation"),
+        (vec![TwilioSays::error(401, 70051)], "limited", "production"),
+        (vec![TwilioSays::error(500, 20500)], "down", "production"),
+    ] {
+        let twilio = FakeTwilio::start();
+        twilio.next(answers);
+        let account = TwilioMessages::new(twilio::settings(&twilio)).expect("good settings");
+        let door = Door::with(|api| api.inspector.provider = Some(Arc::new(account)));
+        let answer = status(&door).await;
+        let told = answer.expect(200);
+        // In development, as here, a worker whose credentials are refused shows messages.
+        assert_eq!(
+            (&told["health"]["twilio"]["state"], &told["mode"]),
+            (&json!(state), &json!(mode)),
+            "{told}"
+        );
+        assert_eq!(twilio.only_request().method, "GET");
+        answer.expect_nothing_of(&["127.0.0.1", ACCOUNT_SID, AUTH_TOKEN]);
+    }
+}
+
+#[test]
+fn the_status_command_exits_with_3_if_twilio_refuses_us_in_production() {
+    for (token, exit, state) in [(AUTH_TOKEN, 0, "up"), ("wrong", 3, "refused")] {
+        let (twilio, prefix) = (FakeTwilio::start(), unique("status"));
+        let (redis, amqp, base) = (redis_url(), rabbit::url(), twilio.base_url());
+        let production = [
+            ("AMQP_URL", amqp.as_str()),
+            ("AMQP_PREFIX", &prefix),
+            ("REDIS_URL", &redis),
+            ("TWILIO_ACCOUNT_SID", ACCOUNT_SID),
+            ("TWILIO_AUTH_TOKEN", token),
+            ("TWILIO_FROM_NUMBER", "+15005550006"),
+            ("TWILIO_API_BASE_URL", &base),
+        ];
+        let told = rows(&otpost(&production, &["status", "--json"]), exit);
+        assert_eq!(
+            [&told[0]["health"]["twilio"]["state"], &told[0]["mode"], &told[0]["environment"]],
+            [&json!(state), &json!("production"), &json!("production")]
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_never_answers_does_not_hold_the_status_up() {
+    let door = Door::with(|api| api.inspector.store = Arc::new(Broken(Fails::ByNeverAnswering)));
+    let began = tokio::time::Instant::now();
+    let told = status(&door).await.expect(200);
+    assert_eq!(told["health"]["redis"]["state"], "down");
+    assert!(began.elapsed() <= Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn what_a_number_has_used_is_told_alike_by_command_and_by_endpoint() {
+    let redis = Redis::fresh();
+    let key = [9; 32];
+    let door = Door::with(|api| {
+        api.store = Arc::new(redis.store());
+        api.recipients = Arc::new(RecipientKeyring::new(&key));
+    });
+    let settings = |more: &[(&'static str, &'static str)]| {
+        let (url, prefix, key) = (redis_url(), redis.prefix.clone(), BASE64.encode(key));
+        let output = |arguments: &[&str]| {
+            let base = [("REDIS_URL", url.as_str()), ("REDIS_PREFIX", &prefix), ("OTP_RECIPIENT_KEY", &key)];
+            otpost(&[&base[..], more].concat(), arguments)
+        };
+        rows(&output(&["rate-limit", ALICE, "--json"]), 0)
+    };
+    let told = door.post(RATE_LIMIT, &service(), &json!({"to": ALICE})).await.expect(200);
+    assert_eq!(vec![told.clone()], settings(&[]), "one content, told twice");
+    assert_eq!(
+        told,
+        json!({"to": "+57******4567", "limit": 5, "used": 0, "remaining": 5, "window": 3600, "limit_day": 10,
+               "used_day": 0, "remaining_day": 10, "cooldown": 0})
+    );
+    let off = settings(&[("SMS_RATE_LIMIT_PER_NUMBER", "0")]);
+    assert!(off[0].get("remaining").is_none() && off[0]["limit"] == 0, "{off:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_is_reached_says_when_it_resets() {
+    let mut gateway = Embedded::start();
+    let door = Door::with(|api| {
+        api.store = gateway.world.store.clone();
+        api.recipients = Arc::new(RecipientKeyring::new(&[9; 32]));
+        api.clock = gateway.world.clock;
+        api.limits.cooldown = Duration::ZERO;
+    });
+    for n in 0..5 {
+        gateway.request(&format!("r{n}"), ALICE).await.expect_sent();
+    }
+    let told = door.post(RATE_LIMIT, &service(), &json!({"to": "300 123 4567"})).await.expect(200);
+    assert_eq!([&told["used"], &told["remaining"], &told["used_day"]], [&json!(5), &json!(0), &json!(5)]);
+    assert!(told["resets_at"].is_string(), "{told}");
+    for body in [json!({}), json!({"to": "12"}), json!({"to": 3}), json!({"to": ["3001234567"]})] {
+        door.post(RATE_LIMIT, &service(), &body).await.expect_problem(422, "invalid_request");
+    }
+    gateway.world.store.gone.store(true, Ordering::SeqCst);
+    door.post(RATE_LIMIT, &service(), &json!({"to": ALICE})).await.expect_problem(503, "store_unavailable");
+}
+
+#[test]
+fn the_status_command_asks_real_servers_and_exits_with_3_if_one_is_down() {
+    let prefix = unique("status");
+    let (redis, amqp) = (redis_url(), rabbit::url());
+    let real = [
+        ("ENVIRONMENT", "development"),
+        ("AMQP_URL", amqp.as_str()),
+        ("AMQP_PREFIX", prefix.as_str()),
+        ("REDIS_URL", redis.as_str()),
+    ];
+    let told = rows(&otpost(&real, &["status", "--json"]), 0);
+    let states =
+        |row: &Value| ["redis", "rabbitmq", "twilio"].map(|name| row["health"][name]["state"].clone());
+    assert_eq!(states(&told[0]), ["up", "up", "not_configured"].map(|state| json!(state)), "{told:?}");
+    assert_eq!(told[0]["configured"], json!(["AMQP_PREFIX", "AMQP_URL", "ENVIRONMENT", "REDIS_URL"]));
+    assert!(told[0].get("uptime").is_none());
+    // Nobody listens on this port.
+    for (name, url, states_then) in [
+        ("AMQP_URL", "amqp://guest:hunter2@127.0.0.1:9/%2f", ["up", "down", "not_configured"]),
+        ("REDIS_URL", "redis://:hunter2@127.0.0.1:9", ["down", "up", "not_configured"]),
+    ] {
+        let output = otpost(&[&real[..], &[(name, url)]].concat(), &["status", "--json"]);
+        let told = rows(&output, 3);
+        assert_eq!(states(&told[0]), states_then.map(|state| json!(state)), "{told:?}");
+        let text = format!("{told:?} {}", String::from_utf8_lossy(&output.stderr));
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+    let table = String::from_utf8(otpost(&real, &["status"]).stdout).expect("text");
+    for line in ["mode         simulation, by simulated", "rabbitmq     up", "kill switch  off"] {
+        assert!(table.contains(line), "{table}");
+    }
+}
