@@ -88,6 +88,12 @@ fn expect_faults(role: Role, pairs: &[(&str, &str)], names: &[&str]) -> String {
     told.text
 }
 
+#[track_caller]
+fn expect_faults_or_none(role: Role, pairs: &[(&str, &str)], names: &[&str]) {
+    let told = read(role, pairs).err().map(|told| told.names).unwrap_or_default();
+    assert_eq!(told, names, "{role:?}");
+}
+
 /// One more variable, which is refused by itself and without its value.
 #[track_caller]
 fn expect_refused(name: &str, value: &str) {
@@ -146,6 +152,8 @@ fn a_bad_configuration_reports_every_fault_and_starts_nothing() {
         ("SMS_BRAND", "hunter2 and many more characters than a brand has"),
         ("DEFAULT_REGION", "hunter2"),
         ("DEFAULT_LOCALE", "hunter2"),
+        ("DEFAULT_TIMEZONE", "hunter2"),
+        ("TEMPLATES_DIR", "/nowhere/hunter2"),
         ("TWILIO_ACCOUNT_SID", "hunter2"),
         ("TWILIO_FROM_NUMBER", "hunter2 hunter2"),
         ("TWILIO_API_BASE_URL", "http://hunter2.example"),
@@ -196,6 +204,17 @@ fn what_would_fail_a_start_is_told_beside_every_other_fault() {
 fn a_brand_is_one_fault_however_many_texts_it_spoils() {
     let brand = [("SMS_BRAND", "Shop\u{e000}\u{e001}\u{e002}"), ("SMS_ENCODING", "unicode")];
     expect_faults(Role::Worker, &with(production(), &brand), &["SMS_BRAND"]);
+}
+
+#[test]
+fn a_default_language_needs_a_text_where_texts_are_made() {
+    for (locale, fits) in [("pt-BR", true), ("en", true), ("fr", false)] {
+        let pairs = with(production(), &[("DEFAULT_LOCALE", locale)]);
+        for role in [Role::Worker, Role::Serve, Role::Dev, Role::Show] {
+            expect_faults_or_none(role, &pairs, if fits { &[] } else { &["DEFAULT_LOCALE"] });
+        }
+        expect(Role::Http, &pairs);
+    }
 }
 
 #[test]
