@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::parts::{
-    account, facts, limits, policy, provider, rabbit_settings, redis_store, rules, text_faults, texts,
-    webhooks,
+    account, email_provider, facts, limits, policy, provider, rabbit_settings, redis_store, rules,
+    text_faults, texts, webhooks,
 };
 use crate::broker::memory::MemoryBroker;
 use crate::broker::rabbit::RabbitSettings;
@@ -26,6 +26,7 @@ use crate::cli::DevProvider;
 use crate::clock::Clock;
 use crate::config::{Fault, Role, Settings};
 use crate::domain::phone;
+use crate::domain::recipient::Channel;
 use crate::flow::Gateway;
 use crate::flow::gate::Gate;
 use crate::flow::inspect::status::{Heard, Inspector};
@@ -86,9 +87,16 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
     let warm_up = tokio::task::spawn_blocking(phone::warm_up);
     let wiring = Wiring::new(&settings)?;
     let tracker = wiring.tracker(&settings)?;
-    let worker = match role {
-        Role::Http => None,
-        _ => Some(wiring.worker(&settings, provider(&settings, dev_provider, &tracker).await?)?),
+    let (worker, email_worker) = match role {
+        Role::Http => (None, None),
+        _ => {
+            let sms = provider(&settings, dev_provider, &tracker).await?;
+            let email = email_provider(&settings, &tracker);
+            (
+                Some(wiring.worker(&settings, Channel::Sms, sms)?),
+                Some(wiring.worker(&settings, Channel::Email, email)?),
+            )
+        }
     };
     let listener = match role {
         Role::Worker => None,
@@ -117,7 +125,14 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
         None => None,
     };
     events::started(word(role), env!("CARGO_PKG_VERSION"));
-    let work = run_worker(worker, tracker, &settings, &stop);
+    let sweeps = settings.receipt_wait.map(|wait_max| Sweeps { tracker, wait_max });
+    let work = async {
+        let sms = run_worker(worker, sweeps, &settings, &stop);
+        // Nothing is shared but the process: a provider of e-mails that hangs holds no permit of a text message.
+        let email = run_worker(email_worker, None, &settings, &stop);
+        let (sms, email) = tokio::join!(sms, email);
+        anyhow::Ok(sms? + email?)
+    };
     let answer = run_http(http, &stop);
     tokio::select! {
         (worked, answered) = async { tokio::join!(work, answer) } => {
@@ -142,13 +157,12 @@ fn word(role: Role) -> &'static str {
 /// requests and says that it is well helps nobody.
 async fn run_worker(
     worker: Option<(Arc<Gateway>, Box<dyn RequestSource>)>,
-    tracker: Arc<Tracker>,
+    sweeps: Option<Sweeps>,
     settings: &Settings,
     stop: &CancellationToken,
 ) -> anyhow::Result<usize> {
     let Some((gateway, source)) = worker else { return Ok(0) };
     let concurrency = usize::from(settings.concurrency);
-    let sweeps = settings.receipt_wait.map(|wait_max| Sweeps { tracker, wait_max });
     let worker = Worker::new(gateway.clone(), concurrency, settings.shutdown_grace, stop.clone());
     let worker = worker.pausing_when(gateway.gate.paused());
     // What is in flight still wants to know of the kill switch, so tending ends after it.
@@ -238,12 +252,16 @@ impl Wiring {
         }
     }
 
-    fn source(&self) -> Box<dyn RequestSource> {
+    fn source(&self, channel: Channel) -> Box<dyn RequestSource> {
         match &self.broker {
-            Broker::Memory(broker) => Box::new(broker.source(64)),
+            Broker::Memory(broker) => Box::new(broker.source(channel, 64)),
             Broker::Rabbit { settings, consuming, .. } => {
-                let source = RabbitSource::start(RabbitSettings::clone(settings));
-                *consuming.lock().expect("nothing panics while it holds the lock") = Some(source.connected());
+                let source = RabbitSource::start(RabbitSettings::clone(settings), channel);
+                // The probe is about text messages.
+                if channel == Channel::Sms {
+                    let mut consuming = consuming.lock().expect("nothing panics while it holds the lock");
+                    *consuming = Some(source.connected());
+                }
                 Box::new(source)
             }
         }
@@ -252,23 +270,26 @@ impl Wiring {
     fn worker(
         &self,
         settings: &Settings,
+        channel: Channel,
         provider: Arc<dyn Provider>,
     ) -> anyhow::Result<(Arc<Gateway>, Box<dyn RequestSource>)> {
+        let pace = settings.sender_pace.filter(|_| channel == Channel::Sms);
         let gateway = Gateway {
+            channel,
             store: self.store.clone(),
             provider: provider.clone(),
             publisher: self.publisher(),
             replies: Replies::new(self.reply_publisher()),
-            gate: Gate::new(usize::from(settings.concurrency), provider.senders(), settings.sender_pace),
+            gate: Gate::new(usize::from(settings.concurrency), provider.senders(), pace),
             texts: texts(settings)?,
             codes: settings.codes.clone().context("OTP_SECRET_KEYS must be set")?,
             recipients: settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?,
             rules: rules(settings),
-            policy: policy(settings),
+            policy: policy(settings, channel),
             names: self.names.clone(),
             clock: self.clock,
         };
-        Ok((Arc::new(gateway), self.source()))
+        Ok((Arc::new(gateway), self.source(channel)))
     }
 
     fn tracker(&self, settings: &Settings) -> anyhow::Result<Arc<Tracker>> {
@@ -449,14 +470,15 @@ mod tests {
         let settings = settings.expect("a laptop needs nothing");
         let wiring = Wiring::new(&settings).expect("everything in memory");
         let tracker = wiring.tracker(&settings).expect("a tracker");
-        let (gateway, _source) = wiring.worker(&settings, simulated(&tracker)).expect("a worker");
+        let (gateway, _source) =
+            wiring.worker(&settings, Channel::Sms, simulated(&tracker)).expect("a worker");
         for asked_for in [true, false] {
             let stop = CancellationToken::new();
             if asked_for {
                 stop.cancel();
             }
             let worker: (_, Box<dyn RequestSource>) = (gateway.clone(), Box::new(Ended));
-            let worked = run_worker(Some(worker), tracker.clone(), &settings, &stop).await;
+            let worked = run_worker(Some(worker), None, &settings, &stop).await;
             assert_eq!((worked.is_ok(), stop.is_cancelled()), (asked_for, true));
         }
     }

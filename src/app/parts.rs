@@ -16,12 +16,14 @@ use crate::cli::DevProvider;
 use crate::clock::Clock;
 use crate::config::{Fault, Settings, TemplateText, Twilio, TwilioSender};
 use crate::domain::quota::Quota;
+use crate::domain::recipient::Channel;
 use crate::domain::retry::RetryPolicy;
 use crate::flow::Policy;
 use crate::flow::admit::Rules;
 use crate::flow::inspect::status::{Facts, Heard, Inspector};
 use crate::flow::track::Tracker;
 use crate::http::Webhooks;
+use crate::provider::absent::AbsentProvider;
 use crate::provider::simulated::SimulatedProvider;
 use crate::provider::twilio::callback::TwilioCallbacks;
 use crate::provider::twilio::messages::TwilioMessages;
@@ -75,6 +77,7 @@ pub(crate) fn redis_store(settings: &Settings) -> anyhow::Result<RedisStore> {
 pub(crate) fn rules(settings: &Settings) -> Rules {
     Rules {
         sms_enabled: settings.sms_enabled,
+        email_enabled: settings.email_enabled,
         default_region: settings.default_region,
         allowed_countries: settings.allowed_countries.clone(),
         allow_landline: settings.allow_landline,
@@ -98,15 +101,26 @@ pub(crate) fn limits(settings: &Settings) -> Limits {
     }
 }
 
-pub(super) fn policy(settings: &Settings) -> Policy {
+/// What settings allow on a channel. What all sends together may cost is about the price of text messages.
+fn limits_of(settings: &Settings, channel: Channel) -> Limits {
+    let limits = limits(settings);
+    match channel {
+        Channel::Sms => limits,
+        Channel::Email => Limits { all: Quota { count: 0, ..limits.all }, ..limits },
+    }
+}
+
+pub(super) fn policy(settings: &Settings, channel: Channel) -> Policy {
+    // A provider of e-mails reports by itself or not at all: there is nothing to ask about one message.
+    let asked_about = settings.receipt_wait.filter(|_| channel == Channel::Sms);
     Policy {
-        limits: limits(settings),
+        limits: limits_of(settings, channel),
         code_life: settings.code_life,
         code_length: settings.code_length,
         retry: RetryPolicy::default(),
         provider_timeout: settings.provider_timeout,
         in_doubt: settings.in_doubt,
-        receipt_due: settings.receipt_wait.map(|_| receipt_due(settings)),
+        receipt_due: asked_about.map(|_| receipt_due(settings)),
         reply_to_allowed: settings.reply_to_allowed.clone(),
     }
 }
@@ -246,6 +260,11 @@ pub(super) async fn provider(
             Ok(Arc::new(provider))
         }
     }
+}
+
+/// Who carries the e-mails: they are shown, or nobody does.
+pub(super) fn email_provider(settings: &Settings, tracker: &Arc<Tracker>) -> Arc<dyn Provider> {
+    if settings.email_enabled { simulated(tracker) } else { Arc::new(AbsentProvider) }
 }
 
 /// Shows messages, and reports of them as a real provider would.

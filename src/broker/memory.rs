@@ -16,12 +16,13 @@ use crate::broker::{
     DELIVERY_LIMIT, DeadHeaders, Delivery, Outgoing, Properties, PublishError, Publisher, RequestSource,
     Settlement, Settler, Target,
 };
+use crate::domain::recipient::Channel;
 use crate::domain::time::UnixMillis;
 
 /// How many messages each queue takes.
 const QUEUE_MAX: usize = 10_000;
 
-/// A broker with one request queue, shared by its clones.
+/// A broker with a request queue for each channel, shared by its clones.
 #[derive(Clone, Default)]
 pub struct MemoryBroker {
     state: Arc<Mutex<State>>,
@@ -64,13 +65,14 @@ pub struct DeadLetter {
 }
 
 impl MemoryBroker {
-    /// A new source, which takes up to `prefetch` messages at once, at least one.
-    pub fn source(&self, prefetch: usize) -> MemorySource {
+    /// A new source of requests for a channel, which takes up to `prefetch` messages at once, at least one.
+    pub fn source(&self, channel: Channel, prefetch: usize) -> MemorySource {
         let mut state = self.lock();
         let id = state.next_id();
         let arrived = Arc::new(Notify::new());
         state.consumers.push(Consumer {
             id,
+            channel,
             prefetch: prefetch.max(1),
             taken: HashMap::new(),
             buffered: VecDeque::new(),
@@ -87,9 +89,19 @@ impl MemoryBroker {
         MemoryPublisher { broker: self.clone() }
     }
 
-    /// Puts a request on the queue with any properties, as a caller's own client would.
+    /// Puts a request for a text message on its queue with any properties, as a caller's own client would.
     pub fn send_request(&self, body: &[u8], properties: Properties) -> Result<(), PublishError> {
-        self.lock().enqueue(body.to_vec(), properties)
+        self.send_request_to(Channel::Sms, body, properties)
+    }
+
+    /// The same for any channel.
+    pub fn send_request_to(
+        &self,
+        channel: Channel,
+        body: &[u8],
+        properties: Properties,
+    ) -> Result<(), PublishError> {
+        self.lock().enqueue(channel, body.to_vec(), properties)
     }
 
     /// Every result from now on. A reader that lags by more than 10,000 messages misses some.
@@ -113,13 +125,14 @@ impl MemoryBroker {
 
     /// Requests that no source holds.
     pub fn waiting(&self) -> usize {
-        self.lock().queue.len()
+        self.lock().queues.iter().map(VecDeque::len).sum()
     }
 
     /// Nothing waits, and no source holds anything.
     pub fn is_idle(&self) -> bool {
         let state = self.lock();
-        state.queue.is_empty() && state.consumers.iter().all(|consumer| consumer.taken.is_empty())
+        state.queues.iter().all(VecDeque::is_empty)
+            && state.consumers.iter().all(|consumer| consumer.taken.is_empty())
     }
 
     /// Lets the next `count` publishes fail without effect.
@@ -132,11 +145,11 @@ impl MemoryBroker {
         self.lock().failing_letters = count;
     }
 
-    /// Takes the request queue away: requests are unroutable from now on.
+    /// Takes the request queues away: requests are unroutable from now on.
     pub fn delete_request_queue(&self) {
         let mut state = self.lock();
         state.deleted = true;
-        state.queue.clear();
+        state.queues.iter_mut().for_each(VecDeque::clear);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -151,7 +164,8 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Message>,
+    /// By channel.
+    queues: [VecDeque<Message>; Channel::ALL.len()],
     consumers: Vec<Consumer>,
     results: Vec<mpsc::Sender<OwnedMessage>>,
     replies: HashMap<String, mpsc::Sender<OwnedMessage>>,
@@ -164,6 +178,7 @@ struct State {
 
 #[derive(Clone)]
 struct Message {
+    channel: Channel,
     body: Vec<u8>,
     properties: Properties,
     /// When it was handed out last.
@@ -172,6 +187,7 @@ struct Message {
 
 struct Consumer {
     id: u64,
+    channel: Channel,
     prefetch: usize,
     /// What it holds unsettled, buffered or handed out.
     taken: HashMap<u64, Message>,
@@ -198,22 +214,35 @@ impl State {
         self.consumers.iter_mut().find(|consumer| consumer.id == id)
     }
 
-    fn enqueue(&mut self, body: Vec<u8>, properties: Properties) -> Result<(), PublishError> {
+    fn enqueue(
+        &mut self,
+        channel: Channel,
+        body: Vec<u8>,
+        properties: Properties,
+    ) -> Result<(), PublishError> {
         if self.deleted {
             return Err(PublishError::Unroutable);
         }
-        if self.queue.len() >= QUEUE_MAX {
+        let queue = &mut self.queues[channel as usize];
+        if queue.len() >= QUEUE_MAX {
             return Err(PublishError::Unconfirmed("the queue is full".to_owned()));
         }
-        self.queue.push_back(Message { body, properties, arrived: Instant::now() });
+        queue.push_back(Message { channel, body, properties, arrived: Instant::now() });
         self.hand_out();
         Ok(())
     }
 
+    /// The consumer that has room for a message which waits for it.
+    fn next_to_take(&self) -> Option<usize> {
+        let waits = |channel: Channel| !self.queues[channel as usize].is_empty();
+        self.consumers.iter().position(|consumer| consumer.has_room() && waits(consumer.channel))
+    }
+
     /// Moves messages to the consumers that have room, in turn.
     fn hand_out(&mut self) {
-        while let Some(turn) = self.consumers.iter().position(Consumer::has_room) {
-            let Some(mut message) = self.queue.pop_front() else {
+        while let Some(turn) = self.next_to_take() {
+            let queue = &mut self.queues[self.consumers[turn].channel as usize];
+            let Some(mut message) = queue.pop_front() else {
                 return;
             };
             message.arrived = Instant::now();
@@ -231,7 +260,7 @@ impl State {
         message.properties.delivery_count += 1;
         message.properties.redelivered = true;
         if message.properties.delivery_count <= u64::from(DELIVERY_LIMIT) {
-            self.queue.push_back(message);
+            self.queues[message.channel as usize].push_back(message);
             return;
         }
         self.dead.push(DeadLetter {
@@ -289,7 +318,7 @@ impl State {
                 }
                 Ok(())
             }
-            Target::Requests => self.enqueue(message.body.to_vec(), properties(&message)),
+            Target::Requests(channel) => self.enqueue(channel, message.body.to_vec(), properties(&message)),
             Target::Dead(headers) => self.set_aside(&message, headers),
         }
     }
@@ -338,7 +367,7 @@ fn properties(message: &Outgoing<'_>) -> Properties {
     }
 }
 
-/// A consumer of the request queue. Dropping it gives back what is unsettled, like a worker that crashed.
+/// A consumer of a request queue. Dropping it gives back what is unsettled, like a worker that crashed.
 pub struct MemorySource {
     broker: MemoryBroker,
     id: u64,

@@ -12,6 +12,7 @@ pub mod rabbit;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
+use crate::domain::recipient::Channel;
 use crate::domain::time::UnixMillis;
 
 /// Deliveries of requests, in the broker's order.
@@ -201,8 +202,8 @@ pub enum Target<'a> {
         /// Its name.
         queue: &'a str,
     },
-    /// The requests exchange, for the SMS queue. A message that no queue takes is an error.
-    Requests,
+    /// The requests exchange, for the queue of a channel. A message that no queue takes is an error.
+    Requests(Channel),
     /// The dead-letter exchange. A message that no queue takes is an error.
     Dead(DeadHeaders<'a>),
 }
@@ -210,11 +211,13 @@ pub enum Target<'a> {
 /// Why a message was set aside, for its headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeadHeaders<'a> {
+    /// Whose queue it came from.
+    pub channel: Channel,
     /// A machine word.
     pub reason: &'a str,
     /// The first error, without any value.
     pub error: &'a str,
-    /// The queue it came from is the adapter's to tell; this is how often it came back.
+    /// How often it came back.
     pub delivery_count: u64,
     /// The time that the message itself carried.
     pub requested_at: Option<UnixMillis>,
@@ -252,9 +255,14 @@ impl Names {
         format!("{}.requests", self.prefix)
     }
 
-    /// The queue of requests for text messages.
-    pub fn send_sms(&self) -> String {
-        format!("{}.send-sms", self.prefix)
+    /// The queue of requests for messages of a channel.
+    pub fn requests_of(&self, channel: Channel) -> String {
+        format!("{}.{}", self.prefix, request_key(channel))
+    }
+
+    /// The channel whose queue of requests has a name.
+    pub fn channel_of(&self, queue: &str) -> Option<Channel> {
+        Channel::ALL.into_iter().find(|channel| self.requests_of(*channel) == queue)
     }
 
     /// Topic exchange of results.
@@ -280,6 +288,16 @@ impl Names {
 
 /// The routing key of requests for text messages.
 pub const SEND_SMS_KEY: &str = "send-sms";
+/// The routing key of requests for e-mails.
+pub const SEND_EMAIL_KEY: &str = "send-email";
+
+/// The routing key of requests for messages of a channel.
+pub const fn request_key(channel: Channel) -> &'static str {
+    match channel {
+        Channel::Sms => SEND_SMS_KEY,
+        Channel::Email => SEND_EMAIL_KEY,
+    }
+}
 
 /// How often a dead letter may come back before the broker drops it. Each look counts, and without a number of ours
 /// brokers have one that is soon reached.

@@ -11,7 +11,7 @@ use serde::Serialize;
 use self::show::{list, plain, show};
 use super::{Exit, print_json, say};
 use crate::app;
-use crate::broker::{DeadLetters, Letter, Outgoing, Target};
+use crate::broker::{DeadLetters, Letter, Names, Outgoing, Target};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::dead_letter::{Contents, Refusal, Replay, Replayed, letter_id};
@@ -302,9 +302,12 @@ async fn replay(
     if dry_run {
         return told("would_replay", None);
     }
+    // A letter whose queue nobody knows has a request for a text message, or one that is answered as no such request.
+    let names = Names::new(&settings.amqp_prefix);
+    let channel = found.letter.queue.as_deref().and_then(|queue| names.channel_of(queue)).unwrap_or_default();
     let properties = &found.letter.properties;
     let message = Outgoing {
-        target: Target::Requests,
+        target: Target::Requests(channel),
         body: &replay.body,
         message_id: &format!("replay:{}", replay.to),
         correlation_id: properties.correlation_id.as_deref(),

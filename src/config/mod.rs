@@ -139,8 +139,10 @@ pub struct Settings {
     pub code_life: Duration,
     /// What is allowed.
     pub limits: LimitSettings,
-    /// Messages are sent at all.
+    /// Text messages are sent at all.
     pub sms_enabled: bool,
+    /// E-mails are.
+    pub email_enabled: bool,
     /// Countries that messages go to; nothing for all.
     pub allowed_countries: Option<BTreeSet<String>>,
     /// Landlines are sent to.

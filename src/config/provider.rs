@@ -130,6 +130,18 @@ impl Reader<'_> {
         }
     }
 
+    /// E-mails are shown in development. Nobody carries them otherwise yet, so the channel is off.
+    pub(super) fn email(&mut self, development: bool) -> bool {
+        let wanted = self.boolean("EMAIL_OTP_ENABLED", true);
+        // By default it is meant by nobody: most people have text messages only.
+        let asked_for = self.is_given("EMAIL_OTP_ENABLED");
+        if wanted && asked_for && !development && self.needs("TWILIO") {
+            let cause = "EMAIL_OTP_ENABLED is true, but nothing carries e-mails in production yet";
+            self.notices.push(format!("{cause}: requests for them end as channel_disabled"));
+        }
+        wanted && development
+    }
+
     pub(super) fn in_doubt(&mut self) -> InDoubtPolicy {
         match self.choice("IN_DOUBT_POLICY", "reconcile", &["reconcile", "never_resend", "resend"]).as_str() {
             "never_resend" => InDoubtPolicy::NeverResend,

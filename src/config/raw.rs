@@ -53,6 +53,7 @@ raw_settings! {
     otp_resend_cooldown_seconds "OTP_RESEND_COOLDOWN_SECONDS" Plain,
     otp_wrong_per_hour "OTP_WRONG_PER_HOUR" Plain,
     sms_enabled "SMS_ENABLED" Plain,
+    email_otp_enabled "EMAIL_OTP_ENABLED" Plain,
     sms_rate_limit_per_number "SMS_RATE_LIMIT_PER_NUMBER" Plain,
     sms_rate_limit_window "SMS_RATE_LIMIT_WINDOW" Plain,
     sms_rate_limit_per_day "SMS_RATE_LIMIT_PER_DAY" Plain,
@@ -155,11 +156,10 @@ pub(super) fn read(variables: &Variables) -> RawSettings {
 }
 
 /// Settings of the service that otpost replaces, or of the contract, that this version does not follow yet.
-pub(super) const LATER: [&str; 12] = [
+pub(super) const LATER: [&str; 11] = [
     "TWILIO_VERIFY_SERVICE_SID",
     "TWILIO_VERIFY_BASE_URL",
     "SMS_PROVIDER",
-    "EMAIL_OTP_ENABLED",
     "EMAIL_PROVIDER",
     "EMAIL_FROM",
     "SENDGRID_API_KEY",

@@ -95,6 +95,7 @@ impl<'a> Reader<'a> {
             code_life: minutes(self.number("OTP_EXPIRATION_MINUTES", 10, 1, 1_440)),
             limits: self.limits(),
             sms_enabled: self.boolean("SMS_ENABLED", true),
+            email_enabled: self.email(development),
             allowed_countries: self.countries(),
             allow_landline: self.boolean("SMS_ALLOW_LANDLINE", false),
             gsm7: self.choice("SMS_ENCODING", "gsm7", &["gsm7", "unicode"]) == "gsm7",
@@ -211,7 +212,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn boolean(&mut self, name: &'static str, default: bool) -> bool {
+    /// Somebody has set it.
+    pub(super) fn is_given(&self, name: &str) -> bool {
+        self.raw.get(name).is_some()
+    }
+
+    pub(super) fn boolean(&mut self, name: &'static str, default: bool) -> bool {
         let text = self.text(name, if default { "true" } else { "false" }).to_ascii_lowercase();
         match text.as_str() {
             "true" | "1" | "yes" | "on" => true,

@@ -3,12 +3,14 @@
 //! Nothing here does IO, reads a clock or draws a random number: time and chance are arguments, so that every
 //! decision can be tested with a table. A value of one of these types has been checked; nothing checks it again.
 
+pub mod address;
 pub mod block;
 pub mod breaker;
 pub mod challenge;
 pub mod code;
 pub mod dead_letter;
 pub mod doubt;
+pub mod email;
 pub mod locale;
 pub mod outcome;
 pub mod phone;

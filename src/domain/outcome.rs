@@ -330,6 +330,7 @@ impl DeliveryWord {
 impl<'a> SendResult<'a> {
     /// The result of an outcome, for a request and its masked recipient.
     pub fn new(
+        channel: Channel,
         request_id: &'a str,
         to_masked: &'a str,
         outcome: &'a Outcome,
@@ -337,7 +338,7 @@ impl<'a> SendResult<'a> {
     ) -> SendResult<'a> {
         SendResult {
             request_id,
-            channel: Channel::Sms,
+            channel,
             purpose: &outcome.purpose,
             to: to_masked,
             status: outcome.status,

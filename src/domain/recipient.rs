@@ -10,18 +10,25 @@ use sha2::Sha256;
 use super::sealed::SealKey;
 
 /// How a code reaches a person.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Channel {
     /// A text message to a phone.
+    #[default]
     Sms,
+    /// An e-mail.
+    Email,
 }
 
 impl Channel {
+    /// Every one.
+    pub const ALL: [Channel; 2] = [Channel::Sms, Channel::Email];
+
     /// The word used in routing keys, results and keyed digests.
     pub const fn as_str(self) -> &'static str {
         match self {
             Channel::Sms => "sms",
+            Channel::Email => "email",
         }
     }
 }

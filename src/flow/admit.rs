@@ -1,6 +1,7 @@
 //! Step 1: may this be sent? First what needs no store, then the one atomic question that does.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,8 +9,10 @@ use tokio::time::Instant;
 use super::receive::{GiveBack, Turn, Until};
 use super::settle::{End, Ended};
 use super::{Gateway, outage_waits};
+use crate::domain::address::Address;
 use crate::domain::challenge::ChallengeId;
 use crate::domain::code::{Code, CodeScope};
+use crate::domain::email::EmailAddress;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use crate::domain::phone::{PhoneNumber, Region};
 use crate::domain::recipient::{Channel, Digest16};
@@ -22,8 +25,10 @@ use crate::text::autofill::{AndroidAppHash, Autofill, WebOtpDomain};
 /// Whom we send to. Judged without the store, and judged again for every copy of a request.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// Messages are sent at all.
+    /// Text messages are sent at all.
     pub sms_enabled: bool,
+    /// E-mails are.
+    pub email_enabled: bool,
     /// The region of numbers without a country code.
     pub default_region: Region,
     /// Countries that messages go to; nothing for all.
@@ -33,29 +38,39 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// Whether anything is sent on a channel.
+    pub fn is_open(&self, channel: Channel) -> bool {
+        match channel {
+            Channel::Sms => self.sms_enabled,
+            Channel::Email => self.email_enabled,
+        }
+    }
+
     /// The number, if we send to it now.
     pub fn recipient(&self, to: &str) -> Result<PhoneNumber, Refusal> {
-        self.read(to, Rules::refusal)
-    }
-
-    /// The number, if it is one that we send to.
-    fn reachable(&self, to: &str) -> Result<PhoneNumber, Refusal> {
-        self.read(to, Rules::unreachable)
-    }
-
-    fn read(
-        &self,
-        to: &str,
-        refusal: impl Fn(&Rules, &PhoneNumber) -> Option<ErrorCode>,
-    ) -> Result<PhoneNumber, Refusal> {
-        let number = PhoneNumber::parse(to, self.default_region).map_err(|fault| Refusal {
-            to: UNREADABLE.to_owned(),
-            error: OutcomeError::detailed(ErrorCode::InvalidRecipient, format!("`to` {fault}")),
-        })?;
-        match refusal(self, &number) {
+        let number = self.number(to)?;
+        match self.refusal(&number) {
             Some(code) => Err(Refusal { to: number.to_string(), error: OutcomeError::of(code) }),
             None => Ok(number),
         }
+    }
+
+    /// The address, if it is one that we send to.
+    fn reachable(&self, channel: Channel, to: &str) -> Result<Address, Refusal> {
+        match channel {
+            Channel::Sms => {
+                let number = self.number(to)?;
+                match self.unreachable(&number) {
+                    Some(code) => Err(Refusal { to: number.to_string(), error: OutcomeError::of(code) }),
+                    None => Ok(number.into()),
+                }
+            }
+            Channel::Email => EmailAddress::parse(to).map(Address::Email).map_err(unreadable),
+        }
+    }
+
+    fn number(&self, to: &str) -> Result<PhoneNumber, Refusal> {
+        PhoneNumber::parse(to, self.default_region).map_err(unreadable)
     }
 
     /// Why nothing is sent to a number, if nothing is.
@@ -78,6 +93,13 @@ impl Rules {
     }
 }
 
+fn unreadable(fault: impl Display) -> Refusal {
+    Refusal {
+        to: UNREADABLE.to_owned(),
+        error: OutcomeError::detailed(ErrorCode::InvalidRecipient, format!("`to` {fault}")),
+    }
+}
+
 /// Stands for a recipient that could not be read.
 pub(super) const UNREADABLE: &str = "***";
 
@@ -92,7 +114,7 @@ pub struct Refusal {
 /// A request that could be sent, with what its fields mean.
 pub(super) struct Case<'a> {
     pub(super) request: &'a SendRequest<'a>,
-    pub(super) to: PhoneNumber,
+    pub(super) to: Address,
     pub(super) autofill: Option<Autofill>,
     pub(super) recipient: Digest16,
     user: Option<Digest16>,
@@ -110,7 +132,7 @@ impl Case<'_> {
     }
 
     fn scope(&self) -> CodeScope<'_> {
-        CodeScope { channel: Channel::Sms, address: self.to.e164(), purpose: &self.request.purpose }
+        CodeScope { channel: self.to.channel(), address: self.to.as_str(), purpose: &self.request.purpose }
     }
 }
 
@@ -144,14 +166,14 @@ impl Gateway {
     /// Judges a request by what needs no store.
     pub(super) fn judge<'a>(&self, request: &'a SendRequest<'a>) -> Result<Case<'a>, Refusal> {
         // A channel that is turned off refuses what is new; what was sent before is still told, so the store is asked.
-        let to = self.rules.reachable(&request.to)?;
+        let to = self.rules.reachable(self.channel, &request.to)?;
         let invalid = |detail: String| Refusal {
             to: to.to_string(),
             error: OutcomeError::detailed(ErrorCode::InvalidRequest, detail),
         };
         let autofill = request.autofill.as_ref().map(autofill).transpose().map_err(invalid)?;
         if let Some(template) =
-            request.template.as_deref().filter(|template| !self.texts.has_template(template))
+            request.template.as_deref().filter(|template| !self.texts.has_template(self.channel, template))
         {
             return Err(invalid(format!(
                 "`template` names no text; got a string of {} characters",
@@ -159,7 +181,7 @@ impl Gateway {
             )));
         }
         Ok(Case {
-            recipient: self.recipients.address(Channel::Sms, to.e164()),
+            recipient: self.recipients.address(to.channel(), to.as_str()),
             user: request.user_id.as_deref().map(|user| self.recipients.user(user)),
             ip: request.client_ip.map(|ip| self.recipients.ip(ip)),
             request,
@@ -173,7 +195,7 @@ impl Gateway {
         let proposed = self.propose(case);
         let correlation_id = turn.delivery.properties.correlation_id.clone();
         let notes = Notes { to: case.to.to_string(), correlation_id, ..Notes::default() };
-        let country = case.to.region().map(|region| region.to_string());
+        let country = case.to.country();
         let mut waits = outage_waits();
         loop {
             // From before it was asked: the lease and the deadline end later for the store, not sooner.
@@ -192,7 +214,7 @@ impl Gateway {
                 },
                 kids: self.codes.kids(),
                 limits: &self.policy.limits,
-                closed: !self.rules.sms_enabled,
+                closed: !self.rules.is_open(self.channel),
                 country: country.as_deref(),
                 notes: &notes,
             };

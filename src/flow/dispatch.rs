@@ -16,13 +16,15 @@ use crate::domain::block::{self, Stop};
 use crate::domain::challenge::TIME_LEFT_MIN;
 use crate::domain::code::Code;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, SendFailure, Status};
+use crate::domain::recipient::Channel;
 use crate::domain::retry::{Retry, after_failure};
 use crate::domain::time::{millis, seconds_rounded_up};
 use crate::domain::trail::{Event, Notes, Try};
-use crate::provider::{Accepted, Message};
+use crate::provider::{Accepted, Mail, Message};
 use crate::store::{Grant, Mark, Marked};
 use crate::telemetry::events;
-use crate::text::{RenderedSms, SmsText};
+use crate::text::email::EmailText;
+use crate::text::{Rendered, SmsText};
 
 /// A provider has its own time limit; this is the fence behind it.
 const PROVIDER_FENCE: Duration = Duration::from_secs(2);
@@ -159,19 +161,25 @@ impl Gateway {
         }
     }
 
-    fn compose(&self, case: &Case<'_>, grant: &Grant, code: &str) -> Option<RenderedSms> {
+    fn compose(&self, case: &Case<'_>, grant: &Grant, code: &str) -> Option<Rendered> {
         let minutes = grant.expires_at.since(grant.admitted_at).as_secs() / 60;
+        let minutes = u32::try_from(minutes.max(1)).unwrap_or(u32::MAX);
+        let (locale, user_name) = (case.request.locale.as_deref(), case.request.user_name.as_deref());
+        if self.channel == Channel::Email {
+            let text = EmailText { locale, code, user_name, minutes };
+            return Some(Rendered::Email(self.texts.render_email(&text)));
+        }
         let text = SmsText {
             template: case.request.template.as_deref(),
-            locale: case.request.locale.as_deref(),
+            locale,
             code,
-            user_name: case.request.user_name.as_deref(),
-            minutes: u32::try_from(minutes.max(1)).unwrap_or(u32::MAX),
+            user_name,
+            minutes,
             expires_at: grant.expires_at,
             zone: case.request.timezone.as_ref(),
             autofill: case.autofill.as_ref(),
         };
-        self.texts.render_sms(&text).ok()
+        self.texts.render_sms(&text).ok().map(Rendered::Sms)
     }
 
     /// Leave to hand the message over now. Nothing if there was a wait for it that ended otherwise: then look again.
@@ -209,13 +217,14 @@ impl Gateway {
         &self,
         case: &Case<'_>,
         sending: &mut Sending,
-        text: &RenderedSms,
+        text: &Rendered,
         pass: Pass<'_>,
     ) -> Result<Accepted, SendFailure> {
         let message = Message {
             request: &case.request.id,
             to: &case.to,
             body: text.expose(),
+            mail: text.mail().map(|mail| Mail { subject: mail.subject(), html: mail.html() }),
             code: &sending.code,
             user_name: case.request.user_name.as_deref(),
             validity: sending.time_left(),
@@ -333,7 +342,7 @@ impl Gateway {
         }
     }
 
-    fn sent(&self, case: &Case<'_>, sending: &mut Sending, accepted: Accepted, text: &RenderedSms) -> End {
+    fn sent(&self, case: &Case<'_>, sending: &mut Sending, accepted: Accepted, text: &Rendered) -> End {
         End::of(Outcome {
             status: Status::Sent,
             at: self.clock.now(),
@@ -342,7 +351,7 @@ impl Gateway {
             provider: Some(self.provider.name().to_owned()),
             provider_message_id: accepted.message_id,
             attempts: sending.made,
-            segments: Some(accepted.segments.unwrap_or(text.segments().count)),
+            segments: accepted.segments.or_else(|| text.segments()),
             expires_at: Some(sending.grant.expires_at),
             resend_after: Some(seconds_rounded_up(self.policy.limits.cooldown)),
             notes: sending.notes.clone(),

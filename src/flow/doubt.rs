@@ -19,7 +19,7 @@ use crate::domain::trail::Event;
 use crate::provider::{Accepted, Candidate, LookupFault};
 use crate::store::{Grant, Mark, Marked};
 use crate::telemetry::events;
-use crate::text::RenderedSms;
+use crate::text::Rendered;
 
 /// The wait between two looks: short at first, as a message that was made is soon to be seen.
 const LOOK_AGAIN_FIRST: Duration = Duration::from_secs(1);
@@ -103,7 +103,7 @@ impl Gateway {
         turn: &Turn<'_>,
         case: &Case<'_>,
         sending: &mut Sending,
-        text: &RenderedSms,
+        text: &Rendered,
     ) -> Result<Resolved, GiveBack> {
         let may_resend = sending.doubt.count < DOUBTS_MAX;
         let mut absent_since: Option<Instant> = None;
@@ -175,7 +175,7 @@ impl Gateway {
         &self,
         case: &Case<'_>,
         sending: &Sending,
-        text: &RenderedSms,
+        text: &Rendered,
     ) -> Result<Option<Candidate>, LookupFault> {
         let doubt = &sending.doubt;
         let until_over = doubt.over.saturating_duration_since(Instant::now());

@@ -38,7 +38,7 @@ use crate::clock::Clock;
 use crate::domain::code::{CodeKeyring, CodeLength};
 use crate::domain::doubt::InDoubtPolicy;
 use crate::domain::outcome::{Outcome, Status};
-use crate::domain::recipient::RecipientKeyring;
+use crate::domain::recipient::{Channel, RecipientKeyring};
 use crate::domain::request::SendRequest;
 use crate::domain::retry::RetryPolicy;
 use crate::provider::Provider;
@@ -47,6 +47,8 @@ use crate::text::Texts;
 
 /// Sends what it is asked to send. Shared by everything in flight.
 pub struct Gateway {
+    /// How its messages travel. Each channel has a gateway of its own, so that none waits for another's provider.
+    pub channel: Channel,
     /// What all workers share.
     pub store: Arc<dyn Store>,
     /// Who carries the messages.

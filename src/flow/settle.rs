@@ -55,7 +55,7 @@ impl Gateway {
         end: End,
     ) -> Result<Result<Ended, String>, GiveBack> {
         let End { outcome, found, stop } = end;
-        let country = case.to.region().map(|region| region.to_string());
+        let country = case.to.country();
         let settle = Settle {
             handling: case.handling(turn),
             outcome: &outcome,
@@ -76,10 +76,10 @@ impl Gateway {
     pub(super) async fn announce(&self, turn: &Turn<'_>, answer: &Answer<'_>) -> Result<(), GiveBack> {
         let Answer { request, to, outcome, replayed } = answer;
         let properties = &turn.delivery.properties;
-        let result = SendResult::new(request.as_str(), to, outcome, *replayed);
+        let result = SendResult::new(self.channel, request.as_str(), to, outcome, *replayed);
         let body = serde_json::to_vec(&result).expect("a result is plain data");
         let message = Outgoing {
-            target: Target::Results { routing_key: routing_key(outcome.status) },
+            target: Target::Results { routing_key: routing_key(self.channel, outcome.status) },
             body: &body,
             message_id: &format!("{request}:{}", outcome.status.as_str()),
             correlation_id: Some(properties.correlation_id.as_deref().unwrap_or(request.as_str())),
@@ -90,7 +90,7 @@ impl Gateway {
         if let Some(queue) = self.reply_queue(turn, request) {
             self.replies.send(queue, &message);
         }
-        events::request_ended(request.as_str(), to, outcome, *replayed, turn.taken.elapsed());
+        events::request_ended(self.channel, request.as_str(), to, outcome, *replayed, turn.taken.elapsed());
         Ok(())
     }
 
@@ -212,6 +212,7 @@ impl Gateway {
         let body = serde_json::to_vec(&contents).expect("a letter is plain data");
         let message = Outgoing {
             target: Target::Dead(DeadHeaders {
+                channel: self.channel,
                 reason,
                 error,
                 delivery_count: delivery.properties.delivery_count,
@@ -257,12 +258,16 @@ fn refund(outcome: &Outcome) -> Refund {
     }
 }
 
-fn routing_key(status: Status) -> &'static str {
-    match (Channel::Sms, status) {
+fn routing_key(channel: Channel, status: Status) -> &'static str {
+    match (channel, status) {
         (Channel::Sms, Status::Sent) => "sms.sent",
         (Channel::Sms, Status::Rejected) => "sms.rejected",
         (Channel::Sms, Status::Failed) => "sms.failed",
         (Channel::Sms, Status::Unknown) => "sms.unknown",
+        (Channel::Email, Status::Sent) => "email.sent",
+        (Channel::Email, Status::Rejected) => "email.rejected",
+        (Channel::Email, Status::Failed) => "email.failed",
+        (Channel::Email, Status::Unknown) => "email.unknown",
     }
 }
 

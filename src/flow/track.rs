@@ -10,9 +10,9 @@ use std::time::Duration;
 use super::settle::stop_to_block;
 use crate::broker::{Outgoing, PublishError, Publisher, Target};
 use crate::clock::Clock;
+use crate::domain::address::Address;
 use crate::domain::block;
 use crate::domain::outcome::{DeliveryEvent, DeliveryWord, ErrorCode, OutcomeError};
-use crate::domain::phone::PhoneNumber;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::recipient::{Channel, Digest16, RecipientKeyring};
 use crate::domain::request::RequestId;
@@ -52,7 +52,9 @@ struct Word<'a> {
     recipient: Digest16,
     request: &'a RequestId,
     message_id: &'a str,
-    to: Option<&'a PhoneNumber>,
+    /// How the message travelled.
+    channel: Channel,
+    to: Option<&'a Address>,
     status: DeliveryStatus,
     code: Option<u32>,
 }
@@ -62,7 +64,8 @@ impl Tracker {
     pub async fn report(&self, provider: &'static str, report: &Report) -> Result<(), TrackError> {
         self.take(&Word {
             provider,
-            recipient: self.recipients.address(Channel::Sms, report.to.e164()),
+            channel: report.to.channel(),
+            recipient: self.recipients.address(report.to.channel(), report.to.as_str()),
             request: &report.request,
             message_id: &report.message_id,
             to: Some(&report.to),
@@ -102,6 +105,8 @@ impl Tracker {
     ) -> Result<(), TrackError> {
         self.take(&Word {
             provider,
+            // Only a provider of text messages is asked; others tell by themselves.
+            channel: Channel::Sms,
             recipient: awaited.recipient,
             request: &awaited.request,
             message_id: &awaited.message_id,
@@ -113,7 +118,7 @@ impl Tracker {
     }
 
     async fn take(&self, word: &Word<'_>) -> Result<(), TrackError> {
-        let country = word.to.and_then(PhoneNumber::region).map(|region| region.to_string());
+        let country = word.to.and_then(Address::country);
         let stop = word.code.filter(|_| word.status.is_final()).and_then(block::after_report);
         let mut track = Track {
             recipient: word.recipient,
@@ -140,7 +145,7 @@ impl Tracker {
         purpose: &str,
         correlation_id: Option<&str>,
     ) -> Result<(), PublishError> {
-        let to = word.to.map_or_else(|| super::admit::UNREADABLE.to_owned(), PhoneNumber::to_string);
+        let to = word.to.map_or_else(|| super::admit::UNREADABLE.to_owned(), Address::to_string);
         let delivered = word.status.is_delivered();
         let status = if delivered { DeliveryWord::Delivered } else { DeliveryWord::Undelivered };
         let error =
@@ -148,7 +153,7 @@ impl Tracker {
         let at = self.clock.now();
         let event = DeliveryEvent {
             request_id: word.request.as_str(),
-            channel: Channel::Sms,
+            channel: word.channel,
             purpose,
             to: &to,
             status,
@@ -160,7 +165,12 @@ impl Tracker {
         let body = serde_json::to_vec(&event).expect("an event is plain data");
         let message = Outgoing {
             target: Target::Results {
-                routing_key: if delivered { "sms.delivered" } else { "sms.undelivered" },
+                routing_key: match (word.channel, delivered) {
+                    (Channel::Sms, true) => "sms.delivered",
+                    (Channel::Sms, false) => "sms.undelivered",
+                    (Channel::Email, true) => "email.delivered",
+                    (Channel::Email, false) => "email.undelivered",
+                },
             },
             body: &body,
             message_id: &format!("{}:{}", word.request, status.as_str()),

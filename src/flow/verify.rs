@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::random_id;
+use crate::domain::address::Address;
 use crate::domain::code::{Code, CodeKeyring, CodeScope};
-use crate::domain::phone::PhoneNumber;
-use crate::domain::recipient::{Channel, Purpose, RecipientKeyring};
+use crate::domain::recipient::{Purpose, RecipientKeyring};
 use crate::domain::verdict::Verdict;
 use crate::store::{Check, Limits, Store, StoreError};
 use crate::telemetry::events;
@@ -25,17 +25,12 @@ pub struct Verifier {
 impl Verifier {
     /// The verdict over one try. It is counted before it is compared, and a lost answer is asked for once more:
     /// the store knows the try by its id and counts it once.
-    pub async fn verify(
-        &self,
-        to: &PhoneNumber,
-        purpose: &Purpose,
-        code: &Code,
-    ) -> Result<Verdict, StoreError> {
-        let scope = CodeScope { channel: Channel::Sms, address: to.e164(), purpose };
+    pub async fn verify(&self, to: &Address, purpose: &Purpose, code: &Code) -> Result<Verdict, StoreError> {
+        let scope = CodeScope { channel: to.channel(), address: to.as_str(), purpose };
         let digests: Vec<_> =
             self.codes.iter().map(|key| (key.kid().as_str(), key.digest(scope, code))).collect();
         let check = Check {
-            recipient: self.recipients.address(Channel::Sms, to.e164()),
+            recipient: self.recipients.address(scope.channel, scope.address),
             purpose: purpose.as_str(),
             check_id: random_id(),
             digests: &digests,

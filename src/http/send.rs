@@ -124,7 +124,7 @@ impl Api {
         };
         let body = serde_json::to_vec(&request).expect("a request is plain data");
         let message = Outgoing {
-            target: Target::Requests,
+            target: Target::Requests(Channel::Sms),
             body: &body,
             message_id: request_id.as_str(),
             correlation_id: Some(request_id.as_str()),

@@ -69,7 +69,7 @@ impl Api {
         purpose: Purpose,
         code: &Code,
     ) -> Result<Json<VerifiedAnswer>, Problem> {
-        match self.verifier.verify(&to, &purpose, code).await {
+        match self.verifier.verify(&to.clone().into(), &purpose, code).await {
             Ok(Verdict::Verified) => Ok(Json(VerifiedAnswer {
                 verified: true,
                 channel: Channel::Sms,

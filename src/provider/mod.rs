@@ -5,6 +5,7 @@
 //! What it reports later, by itself, is read by [`Callbacks`], which believe nothing before its signature is proven.
 //! Provider errors hold no address, no credential and no text of a message.
 
+pub mod absent;
 pub mod simulated;
 pub mod twilio;
 
@@ -12,14 +13,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::domain::address::Address;
 use crate::domain::code::Code;
 use crate::domain::outcome::SendFailure;
-use crate::domain::phone::PhoneNumber;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::request::RequestId;
 use crate::domain::time::UnixMillis;
 
-/// Carries text messages.
+/// Carries messages of one channel.
 #[async_trait]
 pub trait Provider: Send + Sync {
     /// The name in results and metrics: one lower-case word.
@@ -36,27 +37,29 @@ pub trait Provider: Send + Sync {
         1
     }
 
-    /// Which of the senders carries the messages to a number, counted from 0. Always the same one.
-    fn sender(&self, _to: &PhoneNumber) -> usize {
+    /// Which of the senders carries the messages to an address, counted from 0. Always the same one.
+    fn sender(&self, _to: &Address) -> usize {
         0
     }
 
-    /// The messages of ours that the provider made for a number since a time, as far as it shows them: what settles a
+    /// The messages of ours that the provider made for an address since a time, as far as it shows them: what settles a
     /// doubt. An empty list says that there is none to see, which soon after a send is no proof.
-    async fn find(&self, to: &PhoneNumber, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault>;
+    async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault>;
 
     /// What became of one message.
     async fn fetch(&self, message_id: &str) -> Result<Fetched, LookupFault>;
 }
 
-/// A text message to send. It holds a code: it has no `Debug` and is never stored.
+/// A message to send. It holds a code: it has no `Debug` and is never stored.
 pub struct Message<'a> {
     /// The request it belongs to.
     pub request: &'a RequestId,
     /// Whom it goes to.
-    pub to: &'a PhoneNumber,
+    pub to: &'a Address,
     /// The text.
     pub body: &'a str,
+    /// What an e-mail has besides; nothing in a text message.
+    pub mail: Option<Mail<'a>>,
     /// The code inside the text; only a simulation looks at it.
     pub code: &'a Code,
     /// The name that the text greets; only a simulation looks at it.
@@ -65,6 +68,15 @@ pub struct Message<'a> {
     pub validity: Duration,
     /// The number of the try, from 1.
     pub attempt: u32,
+}
+
+/// What an e-mail has besides its plain text. It holds a code: no `Debug`.
+#[derive(Clone, Copy)]
+pub struct Mail<'a> {
+    /// One line, without the code.
+    pub subject: &'a str,
+    /// The text as HTML.
+    pub html: &'a str,
 }
 
 /// The provider has the message.
@@ -115,7 +127,7 @@ pub struct Candidate {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
     /// Whom it went to, where the provider still says so.
-    pub to: Option<PhoneNumber>,
+    pub to: Option<Address>,
     /// How far it has come.
     pub status: DeliveryStatus,
     /// Why it did not arrive: the provider's own error number.
@@ -167,7 +179,7 @@ pub struct Report {
     /// The number of the try that made the message, from 1.
     pub attempt: u32,
     /// Whom the message went to.
-    pub to: PhoneNumber,
+    pub to: Address,
     /// The provider's name for the message.
     pub message_id: String,
     /// How far it has come.

@@ -44,9 +44,10 @@ use tokio::sync::{Semaphore, mpsc};
 
 use self::script::{Plan, Step, plan, scripted};
 use crate::clock::Clock;
+use crate::domain::address::Address;
 use crate::domain::outcome::SendFailure;
-use crate::domain::phone::PhoneNumber;
 use crate::domain::receipt::{DeliveryStatus, merge};
+use crate::domain::recipient::Channel;
 use crate::domain::request::RequestId;
 use crate::domain::time::UnixMillis;
 use crate::provider::{
@@ -80,14 +81,14 @@ struct Memory {
 }
 
 struct Sent {
-    to: PhoneNumber,
+    to: Address,
     shown: Candidate,
     steps: &'static [Step],
 }
 
 struct Tried {
     request: RequestId,
-    to: PhoneNumber,
+    to: Address,
     times: u32,
 }
 
@@ -210,7 +211,7 @@ impl Provider for SimulatedProvider {
         Ok(())
     }
 
-    async fn find(&self, to: &PhoneNumber, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
+    async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
         let memory = lock(&self.memory);
         let theirs = memory.sent.iter().filter(|sent| sent.to == *to && sent.shown.created >= since);
         Ok(theirs.map(|sent| sent.shown.clone()).collect())
@@ -243,7 +244,11 @@ fn block(message: &Message<'_>, clock: Clock) -> String {
         ("Mensaje", indented(message.body)),
         ("Timestamp", at.unwrap_or(Timestamp::MAX).to_string()),
     ];
-    let mut block = format!("{ruler}\n📱 SIMULACIÓN SMS OTP:\n");
+    let title = match message.to.channel() {
+        Channel::Sms => "📱 SIMULACIÓN SMS OTP:",
+        Channel::Email => "📧 SIMULACIÓN EMAIL OTP:",
+    };
+    let mut block = format!("{ruler}\n{title}\n");
     for (name, value) in lines {
         writeln!(block, "{MARGIN}{name}: {value}").expect("a string takes any text");
     }

@@ -13,20 +13,32 @@ use super::metrics::{
 };
 use crate::domain::outcome::{Outcome, SendFailure};
 use crate::domain::phone::PhoneNumber;
+use crate::domain::recipient::Channel;
 use crate::domain::time::millis;
 use crate::domain::verdict::Verdict;
 
 /// A request's result was confirmed by the broker.
-pub fn request_ended(request: &str, to: &str, outcome: &Outcome, replayed: bool, elapsed: Duration) {
+pub fn request_ended(
+    channel: Channel,
+    request: &str,
+    to: &str,
+    outcome: &Outcome,
+    replayed: bool,
+    elapsed: Duration,
+) {
+    let channel = channel.as_str();
     let (status, reason) = (outcome.status.as_str(), outcome.reason());
     let replayed_word = if replayed { "true" } else { "false" };
-    let labels = OutcomeLabels { channel: "sms", status, reason, replayed: replayed_word };
+    let labels = OutcomeLabels { channel, status, reason, replayed: replayed_word };
     METRICS.outcomes.get_or_create(&labels).inc();
     observe(&METRICS.request, elapsed);
     let elapsed_ms = millis(elapsed);
     let (attempts, provider_code) =
         (outcome.attempts, outcome.error.as_ref().and_then(|error| error.provider_code));
-    info!(request, to, status, reason, attempts, provider_code, replayed, elapsed_ms, "request ended");
+    info!(
+        channel,
+        request, to, status, reason, attempts, provider_code, replayed, elapsed_ms, "request ended"
+    );
 }
 
 /// The store answered whether a request may be sent.

@@ -10,6 +10,7 @@
 
 pub mod autofill;
 mod cluster;
+pub mod email;
 pub mod gsm7;
 pub mod lint;
 pub mod locale;
@@ -23,9 +24,11 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::domain::locale::is_bcp47;
+use crate::domain::recipient::Channel;
 use crate::domain::time::UnixMillis;
 use crate::domain::zone::Zone;
 use crate::text::autofill::Autofill;
+use crate::text::email::{EmailText, Mails, RenderedEmail};
 use crate::text::gsm7::Segments;
 use crate::text::lint::{Lint, Place, TextFault};
 use crate::text::locale::best_match;
@@ -44,6 +47,7 @@ pub struct Texts {
     encoding: SmsEncoding,
     default_zone: Zone,
     lints: Vec<Lint>,
+    mails: Mails,
 }
 
 impl Texts {
@@ -67,6 +71,7 @@ impl Texts {
             encoding: settings.sms_encoding,
             default_zone: settings.default_zone,
             lints: Vec::new(),
+            mails: Mails::new(&brand, &settings.default_locale),
         };
         for ((template, locale), Source { text, file }) in sources(settings.templates, &mut faults) {
             match lint::linted(&text, &brand, texts.encoding) {
@@ -108,9 +113,17 @@ impl Texts {
         Ok(RenderedSms { body, segments })
     }
 
-    /// Is there a text of this name?
-    pub fn has_template(&self, name: &str) -> bool {
-        self.templates.contains_key(name)
+    /// Is there a text of this name for a channel? E-mails have the default one.
+    pub fn has_template(&self, channel: Channel, name: &str) -> bool {
+        match channel {
+            Channel::Sms => self.templates.contains_key(name),
+            Channel::Email => name == DEFAULT_TEMPLATE,
+        }
+    }
+
+    /// Fills an e-mail in. An unusable name greets nobody, an unknown language is answered in the default one.
+    pub fn render_email(&self, text: &EmailText<'_>) -> RenderedEmail {
+        self.mails.render(text)
     }
 
     /// What each text costs at its longest values, for whoever shows the configuration.
@@ -196,6 +209,40 @@ impl RenderedSms {
 
     pub fn segments(&self) -> Segments {
         self.segments
+    }
+}
+
+/// A message ready to be sent, by its channel. It holds a code: no `Debug`.
+pub enum Rendered {
+    /// A text message.
+    Sms(RenderedSms),
+    /// An e-mail.
+    Email(RenderedEmail),
+}
+
+impl Rendered {
+    /// The plain text with the code in it.
+    pub fn expose(&self) -> &str {
+        match self {
+            Rendered::Sms(sms) => sms.expose(),
+            Rendered::Email(mail) => mail.text(),
+        }
+    }
+
+    /// How many parts a text message has; an e-mail has none.
+    pub fn segments(&self) -> Option<u32> {
+        match self {
+            Rendered::Sms(sms) => Some(sms.segments().count),
+            Rendered::Email(_) => None,
+        }
+    }
+
+    /// The e-mail, if it is one.
+    pub fn mail(&self) -> Option<&RenderedEmail> {
+        match self {
+            Rendered::Sms(_) => None,
+            Rendered::Email(mail) => Some(mail),
+        }
     }
 }
 

@@ -700,3 +700,17 @@ fn lists_and_switches_are_read_as_people_write_them() {
     let all = expect(Role::Serve, &with(production(), &[("SMS_ALLOWED_COUNTRIES", "*")]));
     assert!(all.allowed_countries.is_none());
 }
+
+#[test]
+fn emails_are_on_in_development_and_off_in_production_where_nothing_carries_them() {
+    assert!(expect(Role::Dev, &[]).email_enabled);
+    let silent = expect(Role::Worker, &production());
+    assert!(!silent.email_enabled && silent.notices.is_empty());
+    let asked = expect(Role::Worker, &with(production(), &[("EMAIL_OTP_ENABLED", "true")]));
+    assert!(!asked.email_enabled);
+    assert!(
+        matches!(&asked.notices[..], [only] if only.starts_with("EMAIL_OTP_ENABLED")),
+        "{:?}",
+        asked.notices
+    );
+}

@@ -10,9 +10,10 @@ use otpost::broker::{Names, Outgoing, Properties, PublishError, Publisher};
 use otpost::clock::Clock;
 use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeLength, Kid};
 use otpost::domain::doubt::InDoubtPolicy;
+use otpost::domain::email::EmailAddress;
 use otpost::domain::phone::{PhoneNumber, Region};
 use otpost::domain::quota::Quota;
-use otpost::domain::recipient::{Digest16, Purpose, RecipientKeyring};
+use otpost::domain::recipient::{Channel, Digest16, Purpose, RecipientKeyring};
 use otpost::domain::request::RequestId;
 use otpost::domain::retry::RetryPolicy;
 use otpost::domain::trail::Notes;
@@ -143,6 +144,8 @@ impl Store for FlakyStore {
 
 /// The parts of an embedded gateway that a test may choose.
 pub struct Options {
+    /// How messages travel.
+    pub channel: Channel,
     pub limits: Limits,
     pub rules: Rules,
     pub keys: Vec<(&'static str, [u8; 32])>,
@@ -166,6 +169,7 @@ impl Default for Options {
     fn default() -> Self {
         let hourly = |count| Quota { count, window: HOUR };
         Options {
+            channel: Channel::Sms,
             limits: Limits {
                 number: hourly(5),
                 number_day: Quota { count: 10, window: 24 * HOUR },
@@ -178,6 +182,7 @@ impl Default for Options {
             },
             rules: Rules {
                 sms_enabled: true,
+                email_enabled: true,
                 default_region: region(),
                 allowed_countries: Some(["CO".to_owned()].into()),
                 allow_landline: false,
@@ -224,6 +229,7 @@ impl World {
 
 /// A running worker, its doors, and what it published.
 pub struct Embedded {
+    channel: Channel,
     pub world: World,
     results: mpsc::Receiver<OwnedMessage>,
     verifier: Verifier,
@@ -249,6 +255,7 @@ impl Embedded {
         let recipients = Arc::new(RecipientKeyring::new(&[9; 32]));
         let store: Arc<dyn Store> = world.store.clone();
         let gateway = Gateway {
+            channel: options.channel,
             store: store.clone(),
             provider: world.provider.clone(),
             publisher: Arc::new(world.broker.publisher()),
@@ -288,8 +295,9 @@ impl Embedded {
             let until = tended.clone();
             tokio::spawn(async move { gateway.tend(sweeps, until).await });
         }
-        let source = Box::new(world.broker.source(options.concurrency + 2));
+        let source = Box::new(world.broker.source(options.channel, options.concurrency + 2));
         Embedded {
+            channel: options.channel,
             results: world.broker.subscribe_results(),
             verifier: Verifier { store, codes, recipients, limits: options.limits },
             worker: tokio::spawn(worker.run(source)),
@@ -306,7 +314,7 @@ impl Embedded {
     }
 
     pub fn publish_with(&self, body: &[u8], properties: Properties) {
-        self.world.broker.send_request(body, properties).expect("the queue takes it");
+        self.world.broker.send_request_to(self.channel, body, properties).expect("the queue takes it");
     }
 
     /// Asks for a code, and waits for the result.
@@ -330,7 +338,11 @@ impl Embedded {
 
     pub async fn verify(&self, to: &str, code: &str) -> Verdict {
         let code = Code::parse(code).expect("a code");
-        self.verifier.verify(&number(to), &Purpose::default(), &code).await.expect("the store answers")
+        let to = match self.channel {
+            Channel::Sms => number(to).into(),
+            Channel::Email => EmailAddress::parse(to).expect("an address").into(),
+        };
+        self.verifier.verify(&to, &Purpose::default(), &code).await.expect("the store answers")
     }
 
     pub fn posted(&self) -> Vec<Posted> {

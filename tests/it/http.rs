@@ -102,6 +102,7 @@ impl Door {
             recipients: recipients.clone(),
             rules: Rules {
                 sms_enabled: true,
+                email_enabled: true,
                 default_region: "CO".parse().expect("a region"),
                 allowed_countries: Some(BTreeSet::from(["CO".to_owned()])),
                 allow_landline: false,
@@ -228,7 +229,7 @@ impl Door {
 
     /// The bodies of the requests on the queue.
     async fn queued(&self) -> Vec<Vec<u8>> {
-        let mut source = self.broker.source(100);
+        let mut source = self.broker.source(Channel::Sms, 100);
         source.cancel().await;
         let mut bodies = Vec::new();
         while let Some(delivery) = source.next().await {

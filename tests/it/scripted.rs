@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use otpost::clock::Clock;
+use otpost::domain::address::Address;
 use otpost::domain::outcome::SendFailure;
-use otpost::domain::phone::PhoneNumber;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::time::UnixMillis;
 use otpost::provider::{Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, Provider};
@@ -69,7 +69,7 @@ struct State {
     looks: VecDeque<Look>,
     look_otherwise: Look,
     posted: Vec<Posted>,
-    made: Vec<(PhoneNumber, Candidate)>,
+    made: Vec<(Address, Candidate)>,
     looked: Vec<Instant>,
     probed: Vec<Instant>,
     well: bool,
@@ -202,7 +202,7 @@ impl Provider for ScriptedProvider {
         let nth = {
             let mut state = self.lock();
             state.posted.push(Posted {
-                to: message.to.e164().to_owned(),
+                to: message.to.as_str().to_owned(),
                 body: message.body.to_owned(),
                 code: message.code.expose().to_owned(),
                 validity: message.validity,
@@ -242,7 +242,7 @@ impl Provider for ScriptedProvider {
         if state.well { Ok(()) } else { Err(CredentialFault::Unanswered("not well".to_owned())) }
     }
 
-    async fn find(&self, to: &PhoneNumber, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
+    async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
         let mut state = self.lock();
         state.looked.push(Instant::now());
         let look = state.looks.pop_front().unwrap_or(state.look_otherwise);

@@ -65,7 +65,7 @@ async fn report(gateway: &Embedded, id: &str, message: u32, status: DeliveryStat
     let report = Report {
         request: RequestId::parse(id).expect("valid"),
         attempt: 1,
-        to: number(ALICE),
+        to: number(ALICE).into(),
         message_id: format!("SM{message:032x}"),
         status,
         code: None,

@@ -84,7 +84,7 @@ fn results() -> Vec<(&'static str, Outcome, bool)> {
 }
 
 fn result(outcome: &Outcome, replayed: bool) -> SendResult<'_> {
-    SendResult::new("order-77", "+57******4567", outcome, replayed)
+    SendResult::new(Channel::Sms, "order-77", "+57******4567", outcome, replayed)
 }
 
 fn result_json(outcome: &Outcome, replayed: bool) -> Value {

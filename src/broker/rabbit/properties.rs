@@ -4,7 +4,7 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use super::topology::DEAD_KEY;
-use crate::broker::{Names, Outgoing, Properties, SEND_SMS_KEY, Target};
+use crate::broker::{Names, Outgoing, Properties, Target, request_key};
 use crate::domain::time::UnixMillis;
 
 const TRACEPARENT: &str = "traceparent";
@@ -68,7 +68,7 @@ pub(super) struct Routes {
     requests: ShortString,
     results: ShortString,
     dead: ShortString,
-    queue: String,
+    names: Names,
     constant: BasicProperties,
 }
 
@@ -88,7 +88,7 @@ impl Routes {
             requests: names.requests().into(),
             results: names.results().into(),
             dead: names.dead().into(),
-            queue: names.send_sms(),
+            names: names.clone(),
             constant: BasicProperties::default()
                 .with_delivery_mode(PERSISTENT)
                 .with_content_type("application/json".into())
@@ -101,7 +101,7 @@ impl Routes {
         let (exchange, routing_key) = match message.target {
             Target::Results { routing_key } => (self.results.clone(), routing_key),
             Target::Reply { queue } => (ShortString::default(), queue),
-            Target::Requests => (self.requests.clone(), SEND_SMS_KEY),
+            Target::Requests(channel) => (self.requests.clone(), request_key(channel)),
             Target::Dead(_) => (self.dead.clone(), DEAD_KEY),
         };
         let routing_key = ShortString::try_new(routing_key).ok()?;
@@ -135,7 +135,7 @@ impl Routes {
         if let Target::Dead(dead) = message.target {
             put("x-otpost-reason", dead.reason);
             put("x-otpost-error", dead.error);
-            put("x-otpost-queue", &self.queue);
+            put("x-otpost-queue", &self.names.requests_of(dead.channel));
             put("x-otpost-at", &message.at.to_string());
             let count = i64::try_from(dead.delivery_count).unwrap_or(i64::MAX);
             if let Some(at) = dead.requested_at {
@@ -156,6 +156,7 @@ impl Routes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::recipient::Channel;
 
     const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -201,7 +202,7 @@ mod tests {
         };
         let routes = Routes::new(&Names::new("t"));
         assert!(routes.letter(&message(Target::Reply { queue: &long })).is_none());
-        let letter = routes.letter(&message(Target::Requests)).expect("a short key");
+        let letter = routes.letter(&message(Target::Requests(Channel::Email))).expect("a short key");
         assert_eq!(letter.properties.message_id(), &None);
         assert_eq!(letter.properties.timestamp(), &Some(1));
     }

@@ -94,7 +94,7 @@ impl Publisher for RabbitPublisher {
             Target::Results { .. } | Target::Reply { .. } => {
                 line.publish_pipelined(letter, message.body).await
             }
-            Target::Requests | Target::Dead(_) => line.publish_checked(letter, message.body).await,
+            Target::Requests(_) | Target::Dead(_) => line.publish_checked(letter, message.body).await,
         }
     }
 }

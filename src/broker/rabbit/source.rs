@@ -20,6 +20,7 @@ use super::error::{RabbitError, within};
 use super::pace::Pace;
 use super::{CLOSE_TIMEOUT, RPC_TIMEOUT, RabbitSettings, SETTLE_GRACE, close, connect, properties, topology};
 use crate::broker::{Delivery, RequestSource, Settlement, Settler};
+use crate::domain::recipient;
 use crate::telemetry::events;
 
 const ROLE: &str = "requests";
@@ -39,13 +40,14 @@ pub struct RabbitSource {
 
 impl RabbitSource {
     /// Starts to consume in the background, for as long as it takes to connect.
-    pub fn start(settings: RabbitSettings) -> RabbitSource {
+    pub fn start(settings: RabbitSettings, of: recipient::Channel) -> RabbitSource {
         let (sender, deliveries) = mpsc::channel(usize::from(settings.prefetch));
         let (consuming_sender, consuming) = watch::channel(false);
         let (paused, paused_receiver) = watch::channel(false);
         let cancelled = CancellationToken::new();
         let ended = CancellationToken::new();
         let supervisor = Supervisor {
+            queue: settings.names.requests_of(of),
             settings,
             deliveries: Some(sender),
             consuming: consuming_sender,
@@ -96,6 +98,8 @@ impl RequestSource for RabbitSource {
 
 struct Supervisor {
     settings: RabbitSettings,
+    /// Where requests come from.
+    queue: String,
     /// `None` once everything was handed out after a cancellation.
     deliveries: Option<mpsc::Sender<Delivery>>,
     consuming: watch::Sender<bool>,
@@ -143,7 +147,7 @@ impl Supervisor {
         let (session, consumer, settlements) = tokio::select! {
             biased;
             () = self.stopped() => return Ok(()),
-            opened = Session::open(&self.settings, prefetch, paused) => opened?,
+            opened = Session::open(&self.settings, &self.queue, prefetch, paused) => opened?,
         };
         self.consuming.send_replace(true);
         events::broker_connected(ROLE);
@@ -202,7 +206,7 @@ impl Supervisor {
                     session.cancel().await?;
                 }
                 () = turned(&mut resuming, false), if phase == Phase::Paused => {
-                    consumer = Some(session.consume(&self.settings, prefetch).await?);
+                    consumer = Some(session.consume(&self.queue, prefetch).await?);
                     caution_over.as_mut().reset(Instant::now() + CAUTION);
                     phase = self.consuming_with(prefetch);
                 }
@@ -277,7 +281,12 @@ enum More {
 }
 
 impl Session {
-    async fn open(settings: &RabbitSettings, prefetch: u16, paused: bool) -> Result<Opened, RabbitError> {
+    async fn open(
+        settings: &RabbitSettings,
+        queue: &str,
+        prefetch: u16,
+        paused: bool,
+    ) -> Result<Opened, RabbitError> {
         let connection = connect(settings, ROLE).await?;
         let channel = within("open a channel", RPC_TIMEOUT, connection.create_channel()).await?;
         topology::declare(&channel, &settings.names).await?;
@@ -287,18 +296,18 @@ impl Session {
         let session = Session { connection, channel, prefetch, link, consumers: AtomicU32::new(0) };
         let consumer = match paused {
             true => None,
-            false => Some(session.consume(settings, prefetch).await?),
+            false => Some(session.consume(queue, prefetch).await?),
         };
         Ok((session, consumer, receiver))
     }
 
-    async fn consume(&self, settings: &RabbitSettings, prefetch: u16) -> Result<Consumer, RabbitError> {
+    async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, RabbitError> {
         let limited = self.channel.basic_qos(prefetch, BasicQosOptions::default());
         within("limit the prefetch", RPC_TIMEOUT, limited).await?;
         // Never a name twice: to a consumer that comes again under the same one a quorum queue delivers what it still
         // holds in a way that ends the channel (seen with RabbitMQ 3.10).
         let nth = self.consumers.fetch_add(1, Ordering::Relaxed) + 1;
-        let (queue, tag) = (settings.names.send_sms().into(), consumer_tag(nth).into());
+        let (queue, tag) = (queue.into(), consumer_tag(nth).into());
         let options = BasicConsumeOptions::default();
         let consumer = self.channel.basic_consume(queue, tag, options, FieldTable::default());
         within("consume", RPC_TIMEOUT, consumer).await

@@ -9,7 +9,8 @@ use lapin::{Channel, ExchangeKind};
 
 use super::error::{RabbitError, within};
 use super::{RPC_TIMEOUT, RabbitSettings, close, connect};
-use crate::broker::{DELIVERY_LIMIT, LOOKS_MAX, Names, SEND_SMS_KEY};
+use crate::broker::{DELIVERY_LIMIT, LOOKS_MAX, Names, request_key};
+use crate::domain::recipient;
 
 /// The routing key of everything that is set aside, by us or by the broker.
 pub(super) const DEAD_KEY: &str = "dead";
@@ -25,15 +26,19 @@ pub async fn declare_topology(settings: &RabbitSettings) -> Result<Vec<String>, 
 
 /// Declares everything. A refusal closes the channel.
 pub(super) async fn declare(channel: &Channel, names: &Names) -> Result<Vec<String>, RabbitError> {
-    Ok(vec![
+    let mut declared = vec![
         exchange(channel, &names.requests(), ExchangeKind::Direct).await?,
         exchange(channel, &names.results(), ExchangeKind::Topic).await?,
         exchange(channel, &names.dead(), ExchangeKind::Direct).await?,
         queue(channel, &names.dead_letters(), &[("x-delivery-limit", limit(LOOKS_MAX))]).await?,
         bind(channel, &names.dead_letters(), &names.dead(), DEAD_KEY).await?,
-        queue(channel, &names.send_sms(), &request_queue_arguments(names)).await?,
-        bind(channel, &names.send_sms(), &names.requests(), SEND_SMS_KEY).await?,
-    ])
+    ];
+    for of in recipient::Channel::ALL {
+        let name = names.requests_of(of);
+        declared.push(queue(channel, &name, &request_queue_arguments(names)).await?);
+        declared.push(bind(channel, &name, &names.requests(), request_key(of)).await?);
+    }
+    Ok(declared)
 }
 
 /// At-least-once dead-lettering needs `reject-publish`; without it a message is lost when its target is away.

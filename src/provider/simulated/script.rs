@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
+use crate::domain::address::Address;
 use crate::domain::outcome::{Scope, SendFailure};
-use crate::domain::phone::PhoneNumber;
 use crate::domain::receipt::DeliveryStatus;
 
 /// The numbers whose last four digits choose a script.
@@ -50,7 +50,7 @@ const UNKNOWN_PHONE: &[Step] = &undelivered(30005);
 const FILTERED: &[Step] = &undelivered(30007);
 
 /// What the try with this number, from 1, comes to.
-pub(super) fn plan(to: &PhoneNumber, nth: u32) -> Plan {
+pub(super) fn plan(to: &Address, nth: u32) -> Plan {
     let accepted = |steps| Plan { failure: None, sent: Some(steps) };
     let failed = |failure| Plan { failure: Some(failure), sent: None };
     let rejected = |code, scope| failed(SendFailure::Rejected { code: Some(code), scope });
@@ -73,8 +73,8 @@ pub(super) fn plan(to: &PhoneNumber, nth: u32) -> Plan {
 }
 
 /// The last four digits of a number that has a script.
-pub(super) fn scripted(to: &PhoneNumber) -> Option<&str> {
-    to.e164().strip_prefix(SCRIPTED)
+pub(super) fn scripted(to: &Address) -> Option<&str> {
+    to.as_str().strip_prefix(SCRIPTED)
 }
 
 fn throttled() -> SendFailure {

@@ -13,6 +13,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::signature::{Parameters, Signatures};
 use super::status_url::{ATTEMPT, REQUEST, StatusUrl};
 use super::{TwilioSettingsFault, fault, is_message_sid, is_sid, phone_number};
+use crate::domain::address::Address;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::request::RequestId;
 use crate::provider::{Callback, CallbackFault, Callbacks, Report};
@@ -58,7 +59,7 @@ impl Callbacks for TwilioCallbacks {
         Ok(Report {
             request,
             attempt,
-            to: phone_number(to).ok_or(CallbackFault::Unreadable("To"))?,
+            to: phone_number(to).map(Address::Phone).ok_or(CallbackFault::Unreadable("To"))?,
             message_id: is_message_sid(message_id)
                 .then(|| message_id.to_owned())
                 .ok_or(CallbackFault::Unreadable("MessageSid"))?,

@@ -23,7 +23,7 @@ use serde_json::Value;
 use super::errors::{self, http_date};
 use super::{Account, Answer, CODE_NOT_AUTHORIZED, Sender, is_message_sid, phone_number};
 use crate::clock::Clock;
-use crate::domain::phone::PhoneNumber;
+use crate::domain::address::Address;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::time::UnixMillis;
 use crate::provider::{Candidate, Fetched, LookupFault};
@@ -91,13 +91,11 @@ impl Lookup {
     pub(super) async fn find(
         &self,
         account: &Account,
-        to: &PhoneNumber,
+        to: &str,
         since: UnixMillis,
     ) -> Result<Vec<Candidate>, LookupFault> {
-        let mut query = Serializer::new(String::new())
-            .append_pair("To", to.e164())
-            .append_pair("PageSize", PAGE_ROWS)
-            .finish();
+        let mut query =
+            Serializer::new(String::new()).append_pair("To", to).append_pair("PageSize", PAGE_ROWS).finish();
         let mut found = Vec::new();
         for _ in 0..PAGES_MAX {
             let answer = self.asked(account, &query).await?;
@@ -172,7 +170,7 @@ impl Lookup {
         }
         let single: Single = serde_json::from_slice(&answer.body).map_err(|_| unreadable())?;
         Ok(Fetched {
-            to: single.to.as_deref().and_then(phone_number),
+            to: single.to.as_deref().and_then(phone_number).map(Address::Phone),
             status: DeliveryStatus::parse(&single.status).ok_or_else(unreadable)?,
             code: single.error_code.as_u64().and_then(|code| u32::try_from(code).ok()),
         })

@@ -23,6 +23,7 @@ use super::{
     Account, Answer, BODY_BYTES_MAX, CODE_NOT_AUTHORIZED, Sender, TwilioSettings, TwilioSettingsFault,
 };
 use super::{errors, fault, form_headers, is_message_sid, is_sid};
+use crate::domain::address::Address;
 use crate::domain::outcome::SendFailure;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::time::UnixMillis;
@@ -78,7 +79,7 @@ impl TwilioMessages {
             url.finish(&mut form, message.request, message.attempt);
         }
         Serializer::for_suffix(form, 0)
-            .append_pair("To", message.to.e164())
+            .append_pair("To", message.to.as_str())
             .append_pair("Body", message.body)
             .append_pair("ValidityPeriod", &validity_seconds(message.validity).to_string())
             .finish()
@@ -116,12 +117,12 @@ impl Provider for TwilioMessages {
         self.prepared.len()
     }
 
-    fn sender(&self, to: &PhoneNumber) -> usize {
-        sticky_choice(to, self.prepared.len())
+    fn sender(&self, to: &Address) -> usize {
+        to.phone().map_or(0, |number| sticky_choice(number, self.prepared.len()))
     }
 
-    async fn find(&self, to: &PhoneNumber, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
-        self.lookup.find(&self.account, to, since).await
+    async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
+        self.lookup.find(&self.account, to.as_str(), since).await
     }
 
     async fn fetch(&self, message_id: &str) -> Result<Fetched, LookupFault> {

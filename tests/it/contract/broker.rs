@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use otpost::broker::{
     DeadHeaders, Delivery, Outgoing, Properties, PublishError, Publisher, RequestSource, Settlement, Target,
 };
+use otpost::domain::recipient::Channel;
 use otpost::domain::time::UnixMillis;
 use tokio::time::timeout;
 
@@ -24,7 +25,10 @@ const AT: UnixMillis = UnixMillis(1_795_000_000_000);
 /// A broker of one kind, for one test.
 #[async_trait]
 trait World: Send + Sync {
-    fn source(&self, prefetch: u16) -> Box<dyn RequestSource>;
+    fn source_of(&self, channel: Channel, prefetch: u16) -> Box<dyn RequestSource>;
+    fn source(&self, prefetch: u16) -> Box<dyn RequestSource> {
+        self.source_of(Channel::Sms, prefetch)
+    }
     fn publisher(&self) -> Arc<dyn Publisher>;
     /// Publishes a request as a caller's own client does.
     async fn send(&self, body: &str, properties: Properties);
@@ -82,6 +86,7 @@ macro_rules! contract {
 contract!(
     a_request_arrives_with_its_properties,
     a_published_request_arrives,
+    a_request_reaches_the_sources_of_its_channel_only,
     a_result_and_a_reply_reach_their_readers,
     the_prefetch_is_never_exceeded,
     a_requeued_request_comes_back_and_is_counted,
@@ -124,7 +129,7 @@ async fn a_request_arrives_with_its_properties(world: &dyn World) {
 
 async fn a_published_request_arrives(world: &dyn World) {
     let mut source = world.source(4);
-    next_after_publish(world, &mut source, Target::Requests).await;
+    next_after_publish(world, &mut source, Target::Requests(Channel::Sms)).await;
 }
 
 async fn next_after_publish(world: &dyn World, source: &mut Box<dyn RequestSource>, target: Target<'_>) {
@@ -135,6 +140,12 @@ async fn next_after_publish(world: &dyn World, source: &mut Box<dyn RequestSourc
     assert_eq!(delivery.properties.timestamp, Some(AT));
     assert_eq!(delivery.properties.traceparent.as_deref(), Some(TRACE));
     delivery.settle(Settlement::Ack);
+}
+
+async fn a_request_reaches_the_sources_of_its_channel_only(world: &dyn World) {
+    let (mut texts, mut emails) = (world.source_of(Channel::Sms, 4), world.source_of(Channel::Email, 4));
+    next_after_publish(world, &mut texts, Target::Requests(Channel::Sms)).await;
+    next_after_publish(world, &mut emails, Target::Requests(Channel::Email)).await;
 }
 
 async fn a_result_and_a_reply_reach_their_readers(world: &dyn World) {
@@ -380,9 +391,9 @@ async fn a_request_that_comes_back_too_often_is_set_aside(world: &dyn World) {
 
 async fn an_unroutable_request_is_an_error(world: &dyn World) {
     let publisher = world.publisher();
-    publisher.publish(outgoing(Target::Requests, "m-1")).await.expect("there is a queue");
+    publisher.publish(outgoing(Target::Requests(Channel::Sms), "m-1")).await.expect("there is a queue");
     world.delete_request_queue().await;
-    let refused = publisher.publish(outgoing(Target::Requests, "m-2")).await;
+    let refused = publisher.publish(outgoing(Target::Requests(Channel::Sms), "m-2")).await;
     assert!(matches!(refused, Err(PublishError::Unroutable)), "{refused:?}");
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use otpost::clock::Clock;
+use otpost::domain::address::Address;
 use otpost::domain::code::Code;
 use otpost::domain::phone::PhoneNumber;
 use otpost::domain::request::RequestId;
@@ -21,7 +22,7 @@ use crate::twilio::settings;
 /// A message with what it borrows.
 pub struct Letter {
     pub request: RequestId,
-    pub to: PhoneNumber,
+    pub to: Address,
     pub body: String,
     pub code: Code,
     pub user_name: Option<String>,
@@ -34,7 +35,7 @@ impl Letter {
     pub fn to(number: &str) -> Letter {
         Letter {
             request: RequestId::parse("r-1").expect("valid"),
-            to: PhoneNumber::parse(number, "CO".parse().expect("valid")).expect("a number"),
+            to: PhoneNumber::parse(number, "CO".parse().expect("valid")).expect("a number").into(),
             body: "MeStore: Hola Ana & Co, tu codigo es 123456. +100% ñ".to_owned(),
             code: Code::parse("123456").expect("valid"),
             user_name: Some("Ana".to_owned()),
@@ -47,6 +48,7 @@ impl Letter {
         Message {
             request: &self.request,
             to: &self.to,
+            mail: None,
             body: &self.body,
             code: &self.code,
             user_name: self.user_name.as_deref(),

@@ -9,13 +9,13 @@ use async_trait::async_trait;
 use otpost::broker::memory::{MemoryBroker, MemoryPublisher};
 use otpost::broker::{Names, Outgoing, PublishError, Publisher};
 use otpost::clock::Clock;
+use otpost::domain::address::Address;
 use otpost::domain::code::{CodeKey, CodeKeyring, CodeLength, Kid};
 use otpost::domain::doubt::InDoubtPolicy;
 use otpost::domain::outcome::{Scope, SendFailure};
-use otpost::domain::phone::PhoneNumber;
 use otpost::domain::quota::Quota;
 use otpost::domain::receipt::DeliveryStatus;
-use otpost::domain::recipient::{Digest16, RecipientKeyring};
+use otpost::domain::recipient::{Channel, Digest16, RecipientKeyring};
 use otpost::domain::request::RequestId;
 use otpost::domain::retry::RetryPolicy;
 use otpost::domain::time::UnixMillis;
@@ -184,6 +184,7 @@ impl World {
         let key = CodeKey::new(Kid::parse("k1").expect("valid"), &[1; 32]);
         let concurrency = 6;
         let gateway = Arc::new(Gateway {
+            channel: Channel::Sms,
             store: store.clone(),
             provider: self.provider.clone(),
             publisher: publisher(),
@@ -194,6 +195,7 @@ impl World {
             recipients: recipients.clone(),
             rules: Rules {
                 sms_enabled: true,
+                email_enabled: true,
                 default_region: region(),
                 allowed_countries: None,
                 allow_landline: false,
@@ -217,7 +219,7 @@ impl World {
         let worker =
             receive::Worker::new(gateway.clone(), concurrency, Duration::from_secs(25), stop.clone())
                 .pausing_when(gateway.gate.paused());
-        let source = Box::new(self.broker.source(concurrency + 1));
+        let source = Box::new(self.broker.source(Channel::Sms, concurrency + 1));
         let sweeps = Some(Sweeps { tracker, wait_max: HOUR });
         Worker {
             running: tokio::spawn(worker.run(source)),
@@ -329,7 +331,7 @@ pub struct SeamProvider {
     weather: Weather,
     clock: Clock,
     posts: Mutex<Vec<Post>>,
-    made: Mutex<Vec<(PhoneNumber, Candidate)>>,
+    made: Mutex<Vec<(Address, Candidate)>>,
     reporter: Mutex<Option<Arc<Tracker>>>,
 }
 
@@ -390,7 +392,7 @@ impl Provider for SeamProvider {
             let mut posts = self.posts.lock().unwrap();
             posts.push(Post {
                 request: Some(message.request.as_str().to_owned()),
-                to: message.to.e164().to_owned(),
+                to: message.to.as_str().to_owned(),
                 code: message.code.expose().to_owned(),
                 at: self.clock.now().0,
                 accepted: false,
@@ -442,7 +444,7 @@ impl Provider for SeamProvider {
     }
 
     /// What was made a while ago is surely shown.
-    async fn find(&self, to: &PhoneNumber, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
+    async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
         self.weather.delay("lookup is late", 0.1, Duration::from_secs(3)).await;
         if self.weather.strikes("lookup is not answered", 0.2) {
             return Err(LookupFault::Unanswered("lost".to_owned()));

@@ -178,7 +178,7 @@ async fn a_report_of_the_provider_settles_a_doubt() {
     let report = Report {
         request: otpost::domain::request::RequestId::parse("r1").expect("valid"),
         attempt: 1,
-        to: number(ALICE),
+        to: number(ALICE).into(),
         message_id: "SM-reported".to_owned(),
         status: DeliveryStatus::Queued,
         code: None,
@@ -285,7 +285,7 @@ async fn a_report_that_comes_before_the_second_message_prevents_it() {
     let report = Report {
         request: otpost::domain::request::RequestId::parse("r1").expect("valid"),
         attempt: 1,
-        to: number(ALICE),
+        to: number(ALICE).into(),
         message_id: "SM-reported".to_owned(),
         status: DeliveryStatus::Delivered,
         code: None,

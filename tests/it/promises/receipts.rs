@@ -14,7 +14,7 @@ async fn report(gateway: &Embedded, id: &str, status: DeliveryStatus, code: Opti
     let report = Report {
         request: RequestId::parse(id).expect("valid"),
         attempt: 1,
-        to: number(ALICE),
+        to: number(ALICE).into(),
         message_id: format!("SM{:032x}", 1),
         status,
         code,

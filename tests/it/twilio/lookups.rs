@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use otpost::clock::Clock;
-use otpost::domain::phone::PhoneNumber;
+use otpost::domain::address::Address;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::time::UnixMillis;
 use otpost::provider::twilio::{Sender, TwilioSettings};
@@ -17,7 +17,7 @@ use crate::fake_twilio::{Answer, FakeTwilio, rfc_2822};
 const BOB: &str = "+573109876543";
 const SERVICE: &str = "MG00000000000000000000000000000003";
 
-fn number(text: &str) -> PhoneNumber {
+fn number(text: &str) -> Address {
     Letter::to(text).to
 }
 

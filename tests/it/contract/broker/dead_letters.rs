@@ -11,6 +11,7 @@ use otpost::broker::{
 };
 use otpost::clock::Clock;
 use otpost::domain::dead_letter::{Contents, Replay, Replayed};
+use otpost::domain::recipient::Channel;
 use otpost::domain::recipient::RecipientKeyring;
 use otpost::domain::time::UnixMillis;
 use serde_json::{Value, json};
@@ -46,6 +47,7 @@ async fn set_aside(world: &RabbitWorld, name: &str, body: &[u8], headers: DeadHe
 
 fn panicked<'a>(request: &'a str, status: &'a str) -> DeadHeaders<'a> {
     DeadHeaders {
+        channel: Channel::Sms,
         reason: "panic",
         error: "handling the message panicked",
         delivery_count: 4,
@@ -147,7 +149,7 @@ async fn a_look_tells_everything_and_leaves_the_letters_where_they_are() {
             assert_eq!(letter.message_id.as_deref(), Some("dead:1"));
             assert_eq!((letter.reason.as_str(), letter.by_broker), ("panic", false));
             assert_eq!(letter.error.as_deref(), Some("handling the message panicked"));
-            assert_eq!(letter.queue, Some(world.names.send_sms()));
+            assert_eq!(letter.queue, Some(world.names.requests_of(Channel::Sms)));
             assert_eq!((letter.at, letter.requested_at), (Some(at), Some(made)));
             assert_eq!(
                 (letter.request_id.as_deref(), letter.status.as_deref()),
@@ -173,7 +175,7 @@ async fn what_the_broker_set_aside_is_told_as_such_whatever_headers_it_had() {
         let (look, found) = letters(world, 1).await;
         let letter = &found[0];
         assert_eq!((letter.reason.as_str(), letter.by_broker), ("delivery_limit", true));
-        assert_eq!(letter.queue, Some(world.names.send_sms()));
+        assert_eq!(letter.queue, Some(world.names.requests_of(Channel::Sms)));
         assert_eq!(letter.requested_at.map(UnixMillis::as_seconds), made);
         assert!(letter.at.expect("a time") > ago(60) && letter.status.is_none() && letter.error.is_none());
         // One that ends without a word gives its letters back too.
@@ -222,7 +224,7 @@ async fn a_message_that_no_queue_takes_is_not_published_and_a_queue_that_is_miss
         world.delete_request_queue().await;
         let mut look = look(world).await;
         for _ in 0..2 {
-            let refused = look.publish(super::outgoing(Target::Requests, "m-1")).await;
+            let refused = look.publish(super::outgoing(Target::Requests(Channel::Sms), "m-1")).await;
             assert!(matches!(refused, Err(PublishError::Unroutable)), "{refused:?}");
         }
         look.close().await;
@@ -452,7 +454,10 @@ async fn a_replay_that_broke_off_before_the_letter_was_removed_sends_one_message
         set_aside(world, "dead:1", &with("r1", ALICE, json!({})), panicked("r1", "failed"), ago(1)).await;
         let (mut crashing, found) = letters(world, 1).await;
         let replay = replay_of(&found[0]);
-        let message = Outgoing { body: &replay.body, ..super::outgoing(Target::Requests, "replay:r1~r1") };
+        let message = Outgoing {
+            body: &replay.body,
+            ..super::outgoing(Target::Requests(Channel::Sms), "replay:r1~r1")
+        };
         crashing.publish(message).await.expect("confirmed");
         drop(crashing);
         letters(world, 1).await.0.close().await;

@@ -13,6 +13,7 @@ use otpost::broker::rabbit::topology::declare_topology;
 use otpost::broker::{
     DeadHeaders, Properties, PublishError, Publisher, RequestSource, SEND_SMS_KEY, Settlement, Target,
 };
+use otpost::domain::recipient::Channel;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -47,7 +48,7 @@ async fn until(flag: &mut watch::Receiver<bool>, wanted: bool) {
 async fn a_source_survives_the_loss_of_its_connection() {
     in_world(async |world: &RabbitWorld| {
         let (proxy, url) = proxied().await;
-        let source = RabbitSource::start(world.settings_at(&url, 4));
+        let source = RabbitSource::start(world.settings_at(&url, 4), Channel::Sms);
         let mut connected = source.connected();
         let mut source: Box<dyn RequestSource> = Box::new(source);
         send_many(world, 1).await;
@@ -71,7 +72,7 @@ async fn a_source_waits_through_an_outage_and_loses_nothing_when_its_wait_is_dro
     in_world(async |world: &RabbitWorld| {
         let (proxy, url) = proxied().await;
         proxy.refuse();
-        let source = RabbitSource::start(world.settings_at(&url, 1));
+        let source = RabbitSource::start(world.settings_at(&url, 1), Channel::Sms);
         let mut connected = source.connected();
         let mut source: Box<dyn RequestSource> = Box::new(source);
         send_many(world, 20).await;
@@ -98,7 +99,8 @@ async fn a_source_without_a_connection_can_be_cancelled_and_closed() {
     in_empty_world(async |world: &RabbitWorld| {
         let (proxy, url) = proxied().await;
         proxy.refuse();
-        let mut source: Box<dyn RequestSource> = Box::new(RabbitSource::start(world.settings_at(&url, 4)));
+        let mut source: Box<dyn RequestSource> =
+            Box::new(RabbitSource::start(world.settings_at(&url, 4), Channel::Sms));
         source.cancel().await;
         assert!(patiently(source.next()).await.is_none());
         close(source).await;
@@ -110,7 +112,7 @@ async fn a_source_without_a_connection_can_be_cancelled_and_closed() {
 async fn a_source_that_loses_its_connection_in_a_pause_connects_and_takes_nothing_until_it_is_resumed() {
     in_world(async |world: &RabbitWorld| {
         let (proxy, url) = proxied().await;
-        let source = RabbitSource::start(world.settings_at(&url, 4));
+        let source = RabbitSource::start(world.settings_at(&url, 4), Channel::Sms);
         let mut connected = source.connected();
         let mut source: Box<dyn RequestSource> = Box::new(source);
         send_many(world, 2).await;
@@ -144,7 +146,7 @@ async fn a_source_that_loses_its_connection_in_a_pause_connects_and_takes_nothin
 #[tokio::test]
 async fn a_queue_that_was_deleted_is_declared_again() {
     in_world(async |world: &RabbitWorld| {
-        let source = RabbitSource::start(world.settings(4));
+        let source = RabbitSource::start(world.settings(4), Channel::Sms);
         let mut connected = source.connected();
         let mut source: Box<dyn RequestSource> = Box::new(source);
         until(&mut connected, true).await;
@@ -171,7 +173,7 @@ async fn a_publisher_survives_the_loss_of_its_connection() {
         proxy.resume();
         until(&mut connected, true).await;
         publisher.publish(outgoing(RESULT, "m-3")).await.expect("confirmed");
-        publisher.publish(outgoing(Target::Requests, "m-4")).await.expect("confirmed");
+        publisher.publish(outgoing(Target::Requests(Channel::Sms), "m-4")).await.expect("confirmed");
         patiently(publisher.close()).await;
         let closed = publisher.publish(outgoing(RESULT, "m-5")).await;
         assert!(matches!(closed, Err(PublishError::Unconfirmed(_))), "{closed:?}");
@@ -187,7 +189,7 @@ async fn an_exchange_that_was_deleted_is_declared_again() {
         let channel = world.open_channel().await;
         for (exchange, target) in [
             (world.names.results(), RESULT),
-            (world.names.requests(), Target::Requests),
+            (world.names.requests(), Target::Requests(Channel::Sms)),
             (
                 world.names.dead(),
                 Target::Dead(DeadHeaders { reason: "r", error: "e", ..DeadHeaders::default() }),
@@ -208,7 +210,7 @@ async fn an_exchange_that_was_deleted_is_declared_again() {
 async fn a_queue_with_other_arguments_is_named_with_what_to_do() {
     in_empty_world(async |world: &RabbitWorld| {
         let channel = world.open_channel().await;
-        let (queue, options) = (world.names.send_sms(), QueueDeclareOptions::durable());
+        let (queue, options) = (world.names.requests_of(Channel::Sms), QueueDeclareOptions::durable());
         channel.queue_declare(queue.clone().into(), options, FieldTable::default()).await.expect("declared");
         let refused = declare_topology(&world.settings(1)).await.expect_err("other arguments");
         assert!(matches!(refused, RabbitError::Refused { .. }), "{refused:?}");
@@ -218,7 +220,7 @@ async fn a_queue_with_other_arguments_is_named_with_what_to_do() {
         {
             assert!(text.contains(part), "no {part} in: {text}");
         }
-        let source = RabbitSource::start(world.settings(1));
+        let source = RabbitSource::start(world.settings(1), Channel::Sms);
         assert!(!*source.connected().borrow());
         patiently(Box::new(source).close()).await;
     })
@@ -232,7 +234,10 @@ async fn declaring_twice_changes_nothing_and_tells_what_is_there() {
         let second = declare_topology(&world.settings(1)).await.expect("declared again");
         assert_eq!(first, second);
         assert!(
-            first.iter().any(|line| line.contains(&world.names.send_sms()) && line.contains(SEND_SMS_KEY))
+            first
+                .iter()
+                .any(|line| line.contains(&world.names.requests_of(Channel::Sms))
+                    && line.contains(SEND_SMS_KEY))
         );
     })
     .await;
@@ -252,7 +257,7 @@ async fn returned_results_disturb_no_other_message() {
                     let target = match number % 3 {
                         0 => Target::Reply { queue: "reply.gone" },
                         1 => Target::Reply { queue: &queue },
-                        _ => Target::Requests,
+                        _ => Target::Requests(Channel::Sms),
                     };
                     publisher.publish(outgoing(target, &format!("m-{number}"))).await
                 })

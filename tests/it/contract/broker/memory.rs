@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use otpost::broker::memory::{MemoryBroker, OwnedMessage};
 use otpost::broker::{Properties, PublishError, Publisher, RequestSource, Target};
+use otpost::domain::recipient::Channel;
 use tokio::sync::mpsc;
 
 use super::{Dead, Message, Reader, World, outgoing};
@@ -16,8 +17,8 @@ pub struct MemoryWorld {
 
 #[async_trait]
 impl World for MemoryWorld {
-    fn source(&self, prefetch: u16) -> Box<dyn RequestSource> {
-        Box::new(self.broker.source(prefetch.into()))
+    fn source_of(&self, channel: Channel, prefetch: u16) -> Box<dyn RequestSource> {
+        Box::new(self.broker.source(channel, prefetch.into()))
     }
 
     fn publisher(&self) -> Arc<dyn Publisher> {
@@ -73,7 +74,7 @@ async fn a_full_queue_takes_no_more() {
     for _ in 0..10_000 {
         broker.send_request(b"{}", Properties::default()).expect("room");
     }
-    let refused = broker.publisher().publish(outgoing(Target::Requests, "m")).await;
+    let refused = broker.publisher().publish(outgoing(Target::Requests(Channel::Sms), "m")).await;
     assert!(matches!(refused, Err(PublishError::Unconfirmed(_))));
 }
 
@@ -82,7 +83,7 @@ async fn publishes_fail_as_often_as_told() {
     let broker = MemoryBroker::default();
     broker.fail_next_publishes(1);
     let publisher = broker.publisher();
-    assert!(publisher.publish(outgoing(Target::Requests, "m-1")).await.is_err());
-    assert!(publisher.publish(outgoing(Target::Requests, "m-2")).await.is_ok());
+    assert!(publisher.publish(outgoing(Target::Requests(Channel::Sms), "m-1")).await.is_err());
+    assert!(publisher.publish(outgoing(Target::Requests(Channel::Sms), "m-2")).await.is_ok());
     assert_eq!(broker.waiting(), 1);
 }

@@ -17,6 +17,7 @@ use otpost::broker::rabbit::publish::RabbitPublisher;
 use otpost::broker::rabbit::source::RabbitSource;
 use otpost::broker::rabbit::topology::declare_topology;
 use otpost::broker::{Names, Properties, Publisher, RequestSource, SEND_SMS_KEY};
+use otpost::domain::recipient;
 use otpost::domain::time::UnixMillis;
 use tokio::sync::Mutex;
 
@@ -84,7 +85,8 @@ impl RabbitWorld {
     async fn clean_up(&self) {
         let channel = self.open_channel().await;
         let mut queues = self.extra_queues.lock().await.clone();
-        queues.extend([self.names.send_sms(), self.names.dead_letters()]);
+        queues.extend(recipient::Channel::ALL.map(|channel| self.names.requests_of(channel)));
+        queues.push(self.names.dead_letters());
         for queue in queues {
             let _ = channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await;
         }
@@ -118,8 +120,8 @@ impl RabbitWorld {
 
 #[async_trait]
 impl World for RabbitWorld {
-    fn source(&self, prefetch: u16) -> Box<dyn RequestSource> {
-        Box::new(RabbitSource::start(self.settings(prefetch)))
+    fn source_of(&self, channel: recipient::Channel, prefetch: u16) -> Box<dyn RequestSource> {
+        Box::new(RabbitSource::start(self.settings(prefetch), channel))
     }
 
     fn publisher(&self) -> Arc<dyn Publisher> {
@@ -158,14 +160,14 @@ impl World for RabbitWorld {
 
     async fn waiting(&self) -> usize {
         let options = QueueDeclareOptions { passive: true, ..Default::default() };
-        let queue = self.names.send_sms().into();
+        let queue = self.names.requests_of(recipient::Channel::Sms).into();
         let queue =
             self.channel.queue_declare(queue, options, FieldTable::default()).await.expect("the queue");
         queue.message_count() as usize
     }
 
     async fn delete_request_queue(&self) {
-        let queue = self.names.send_sms().into();
+        let queue = self.names.requests_of(recipient::Channel::Sms).into();
         self.channel.queue_delete(queue, QueueDeleteOptions::default()).await.expect("deleted");
     }
 }

@@ -1,0 +1,39 @@
+//! Stands where a channel has no provider: nothing is sent, and whoever asks is told so.
+//!
+//! A channel without a provider is turned off, so new requests never get this far. One that was begun by a worker that
+//! had a provider may: it is refused as by an account that may not send, and what is in doubt of it stays so.
+
+use async_trait::async_trait;
+
+use crate::domain::address::Address;
+use crate::domain::outcome::{Scope, SendFailure};
+use crate::domain::time::UnixMillis;
+use crate::provider::{Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, Provider};
+
+/// No provider.
+pub struct AbsentProvider;
+
+const REFUSED: LookupFault = LookupFault::Refused { status: 0, code: None };
+
+#[async_trait]
+impl Provider for AbsentProvider {
+    fn name(&self) -> &'static str {
+        "absent"
+    }
+
+    async fn send(&self, _message: &Message<'_>) -> Result<Accepted, SendFailure> {
+        Err(SendFailure::Rejected { code: None, scope: Scope::Account })
+    }
+
+    async fn check_credentials(&self) -> Result<(), CredentialFault> {
+        Err(CredentialFault::Unanswered("the channel has no provider".to_owned()))
+    }
+
+    async fn find(&self, _to: &Address, _since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
+        Err(REFUSED)
+    }
+
+    async fn fetch(&self, _message_id: &str) -> Result<Fetched, LookupFault> {
+        Err(REFUSED)
+    }
+}

@@ -1,0 +1,105 @@
+//! E-mail codes: the same flow on a channel of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use otpost::domain::quota::Quota;
+use otpost::domain::recipient::Channel;
+use otpost::domain::verdict::Verdict;
+use otpost::flow::admit::Rules;
+use otpost::store::Limits;
+use serde_json::json;
+
+use crate::harness::{ALICE, Embedded, HOUR, Options, World, request, with};
+use crate::scripted::ScriptedProvider;
+
+const ANA: &str = "ana@shop.example";
+
+fn by_email() -> Options {
+    Options { channel: Channel::Email, ..Options::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_code_by_email_ends_as_a_result_of_its_channel_and_verifies_there_alone() {
+    let mut gateway = Embedded::with(by_email());
+    let ended = gateway.request("r1", "Ana@Shop.example").await;
+    ended.expect_sent();
+    assert_eq!(ended.message.routing_key, "email.sent");
+    assert_eq!((&ended.body["channel"], &ended.body["to"]), (&json!("email"), &json!("a***@s***.example")));
+    assert_eq!(ended.body.get("segments"), None);
+    let code = gateway.posted()[0].code.clone();
+    assert_eq!(gateway.posted()[0].to, ANA);
+    assert_eq!(gateway.verify(ANA, &code).await, Verdict::Verified);
+    assert_eq!(gateway.verify(ANA, &code).await, Verdict::AlreadyUsed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_could_inject_a_header_or_a_recipient_is_refused_by_its_rule() {
+    let mut gateway = Embedded::with(by_email());
+    let long = format!("{}@shop.example", "a".repeat(65));
+    let cases = [
+        ("ana@shop.example\r\nBcc: bob@shop.example", "control character"),
+        ("ana@shop.example,bob@shop.example", "more than one @"),
+        ("Ana <ana@shop.example>", "before the @"),
+        ("añá@shop.example", "beyond ASCII"),
+        (long.as_str(), "1 to 64 characters"),
+        ("ana@localhost", "a domain name"),
+        (ALICE, "no @"),
+    ];
+    for (nth, (to, rule)) in cases.into_iter().enumerate() {
+        let ended = gateway.request(&format!("r{nth}"), to).await;
+        ended.expect("rejected", Some("invalid_recipient"));
+        let message = ended.body["error"]["message"].as_str().expect("a sentence");
+        assert!(message.contains(rule) && !message.contains("ana") && !message.contains("bob"), "{message}");
+        assert_eq!(ended.body["to"], "***");
+    }
+    assert!(gateway.posted().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_is_turned_off_says_so() {
+    let rules = Rules { email_enabled: false, ..Options::default().rules };
+    let mut gateway = Embedded::with(Options { rules, ..by_email() });
+    gateway.request("r1", ANA).await.expect("rejected", Some("channel_disabled"));
+    assert!(gateway.posted().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_template_of_text_messages_is_none_of_emails() {
+    let mut gateway = Embedded::with(by_email());
+    gateway.publish(&with("r1", ANA, json!({"template": "login"})));
+    gateway.result().await.expect("rejected", Some("invalid_request"));
+    gateway.publish(&with("r2", ANA, json!({"template": "default"})));
+    gateway.result().await.expect_sent();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_has_the_limits_of_a_number_however_it_is_written() {
+    let limits = Limits { number: Quota { count: 2, window: HOUR }, ..Options::default().limits };
+    let mut gateway = Embedded::with(Options { limits, ..by_email() });
+    gateway.request("r1", "ana@shop.example").await.expect_sent();
+    gateway.request("r2", "ANA@shop.EXAMPLE").await.expect_sent();
+    gateway.request("r3", "Ana@shop.example").await.expect("rejected", Some("rate_limited"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_of_emails_that_hangs_delays_no_text_message() {
+    let world = World::new();
+    let hanging = World { provider: Arc::new(ScriptedProvider::new(world.clock)), ..world.clone() };
+    let provider = hanging.provider.clone();
+    provider.close_gate();
+    let options = || Options { concurrency: 2, ..by_email() };
+    let emails = Embedded::in_world(hanging, options());
+    let mut texts = Embedded::in_world(world, Options { concurrency: 2, ..Options::default() });
+    for nth in 0..20 {
+        emails.publish(&request(&format!("e{nth}"), &format!("ana{nth}@shop.example")));
+    }
+    while provider.posted().len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    for nth in 0..20 {
+        let asked = tokio::time::Instant::now();
+        texts.request(&format!("s{nth}"), &format!("+5730012345{nth:02}")).await.expect_sent();
+        assert!(asked.elapsed() < Duration::from_secs(1));
+    }
+}
