@@ -267,7 +267,7 @@ impl Gate {
 
     /// True if this worker takes its share of the senders' pace.
     pub(super) fn is_busy(&self) -> bool {
-        self.lock().wanted.is_some_and(|at| at.elapsed() < BUSY_FOR)
+        self.pace.is_some() && self.lock().wanted.is_some_and(|at| at.elapsed() < BUSY_FOR)
     }
 
     /// The store told what concerns all workers.
