@@ -8,15 +8,15 @@
 //! range. Portability means that it says nothing of the operator.
 //!
 //! The numbering plans come from the `phonenumber` crate, which is lenient where a gateway must not be: it reads letters
-//! as keypad digits, drops extensions, and takes the leading `005` of `0057 301…` for a Colombian carrier prefix, which
-//! leaves a valid number in Russia. So it is only ever shown plain digits, and its answer is compared with them.
+//! as keypad digits, drops extensions, takes the leading `005` of `0057 301…` for a Colombian carrier prefix, which
+//! leaves a valid number in Russia, and takes a number with digits behind its range for one of the range. So it is only
+//! ever shown plain digits, its answer is compared with them, and ranges are matched here, to their ends.
 
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
-use phonenumber::Type;
 use phonenumber::country::Id;
-use phonenumber::metadata::{DATABASE, Metadata};
+use phonenumber::metadata::{DATABASE, Descriptor, Metadata};
 use thiserror::Error;
 
 /// The longest text that is looked at. A number written with every separator people use is shorter.
@@ -96,13 +96,7 @@ impl PhoneNumber {
         let (code, national) = (parsed.code().value(), parsed.national());
         let e164 = format!("+{code}{national}");
         let national_at = e164.len() - digit_count(national.value()) - usize::from(national.zeros());
-        let (region, line) = match (national.zeros(), parsed.number_type(&DATABASE)) {
-            // Of no type is what the crate calls invalid; asking `is_valid` would only search the plans again.
-            (0, Type::Unknown) => return None,
-            (0, kind) => (parsed.country().id().map(Region), kind.into()),
-            _ if !parsed.is_valid() => return None,
-            _ => place_with_leading_zero(code, &e164[national_at..]),
-        };
+        let (region, line) = place(code, &e164[national_at..])?;
         Some(PhoneNumber { e164, national_at, region, line })
     }
 }
@@ -147,17 +141,6 @@ impl LineType {
     /// Whether a person is likely to read an SMS there.
     pub fn takes_sms(self) -> bool {
         matches!(self, LineType::Mobile | LineType::MobileOrLandline)
-    }
-}
-
-impl From<Type> for LineType {
-    fn from(kind: Type) -> LineType {
-        match kind {
-            Type::Mobile => LineType::Mobile,
-            Type::FixedLine => LineType::Landline,
-            Type::FixedLineOrMobile => LineType::MobileOrLandline,
-            _ => LineType::Other,
-        }
     }
 }
 
@@ -235,18 +218,23 @@ pub struct UnknownRegion;
 /// Loads the numbering plans and compiles the patterns of a few countries, which takes some 100 ms of one core: call it
 /// at start, from a thread that may block. Without it the first request pays.
 ///
-/// The crate keeps 100 compiled patterns, about ten countries' worth, and compiles under a lock that every parse takes:
-/// numbers from many countries would make each parse cost milliseconds. This makes room for four times as many.
+/// It [makes room](make_room) for the patterns of more.
 pub fn warm_up() {
-    if let Ok(mut patterns) = DATABASE.cache().lock() {
-        patterns.set_capacity(PATTERNS_KEPT_MAX);
-    }
+    make_room();
     for (country, national) in [(Id::CO, "3001234567"), (Id::CO, "6012345678"), (Id::US, "2015550123")] {
         // Only the work matters here; what these numbers parse to is for the tests.
         let _ = PhoneNumber::parse(national, Region(country));
     }
     for foreign in ["+573001234567", "+525512345678", "+5511987654321", "+34612345678"] {
         let _ = PhoneNumber::parse(foreign, Region(Id::CO));
+    }
+}
+
+/// Lets the patterns of some forty countries be kept. The crate keeps 100 compiled ones, about ten countries' worth, and
+/// compiles under a lock that every parse takes: numbers from many countries would make each parse cost milliseconds.
+pub fn make_room() {
+    if let Ok(mut patterns) = DATABASE.cache().lock() {
+        patterns.set_capacity(PATTERNS_KEPT_MAX);
     }
 }
 
@@ -294,24 +282,70 @@ impl Written {
     }
 }
 
-/// The crate looks country and type up by the national number's value, which has no leading zeros, although they belong
-/// to the number in Italy, Ivory Coast, Benin, Congo and Gabon: their mobiles would be of no country and no type.
-fn place_with_leading_zero(code: u16, national: &str) -> (Option<Region>, LineType) {
-    let regions = DATABASE.region(&code).unwrap_or_default();
-    for region in regions.into_iter().filter_map(|id| id.parse().ok().map(Region)) {
-        let Some(plan) = region.plan().map(Metadata::descriptors) else {
-            continue;
+/// Where a plan has a number, and as what; nothing if none has it. The national number has its leading zeros, which belong
+/// to it in Italy, Ivory Coast, Benin, Congo and Gabon.
+fn place(code: u16, national: &str) -> Option<(Option<Region>, LineType)> {
+    let regions = DATABASE.region(&code)?;
+    let is_only = regions.len() == 1;
+    for id in regions {
+        // What is of no country has a plan under its code alone.
+        let region: Option<Region> = id.parse().ok().map(Region);
+        let plan = match region {
+            Some(region) => region.plan()?,
+            None => DATABASE.by_code(&code)?.into_iter().next()?,
         };
-        let mobile = plan.mobile().is_some_and(|range| range.is_match(national));
-        let landline = plan.fixed_line().is_some_and(|range| range.is_match(national));
-        match (mobile, landline) {
-            (true, true) => return (Some(region), LineType::MobileOrLandline),
-            (true, false) => return (Some(region), LineType::Mobile),
-            (false, true) => return (Some(region), LineType::Landline),
-            (false, false) => {}
+        let line = match plan.leading_digits() {
+            // They tell the country, whatever its plan makes of the rest.
+            Some(leading) if !is_only => {
+                match leading.find(national).is_some_and(|found| found.start() == 0) {
+                    true => return Some((region, line_in(plan, national)?)),
+                    false => None,
+                }
+            }
+            _ => line_in(plan, national),
+        };
+        if let Some(line) = line {
+            return Some((region, line));
         }
     }
-    (None, LineType::Other)
+    None
+}
+
+/// What a plan says of a number, if it has it.
+fn line_in(plan: &Metadata, national: &str) -> Option<LineType> {
+    let ranges = plan.descriptors();
+    let of = |range: Option<&Descriptor>| range.is_some_and(|range| is_of(range, national));
+    let others = [
+        ranges.premium_rate(),
+        ranges.toll_free(),
+        ranges.shared_cost(),
+        ranges.voip(),
+        ranges.personal_number(),
+        ranges.pager(),
+        ranges.uan(),
+        ranges.voicemail(),
+    ];
+    if others.into_iter().any(of) {
+        return Some(LineType::Other);
+    }
+    match (of(ranges.mobile()), of(ranges.fixed_line())) {
+        (true, true) => Some(LineType::MobileOrLandline),
+        (true, false) => Some(LineType::Mobile),
+        (false, true) => Some(LineType::Landline),
+        (false, false) => None,
+    }
+}
+
+/// Is a whole number of a range? The crate asks for its beginning only.
+fn is_of(range: &Descriptor, national: &str) -> bool {
+    let lengths = range.possible_length();
+    let is_long_enough =
+        lengths.is_empty() || lengths.iter().any(|&length| usize::from(length) == national.len());
+    is_long_enough
+        && range
+            .national_number()
+            .find(national)
+            .is_some_and(|found| found.start() == 0 && found.end() == national.len())
 }
 
 fn digit_count(value: u64) -> usize {
