@@ -223,7 +223,7 @@ pub(super) fn facts(settings: &Settings, role: &'static str, started: Option<Ins
 /// The account that is set, for asking how it is.
 pub(super) fn account(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Provider>>> {
     let Some(twilio) = &settings.twilio else { return Ok(None) };
-    let provider = TwilioMessages::new(twilio_settings(twilio, settings.provider_timeout))?;
+    let provider = TwilioMessages::new(twilio_settings(twilio, settings.provider_timeout)?)?;
     Ok(Some(Arc::new(provider)))
 }
 
@@ -242,7 +242,7 @@ pub(super) async fn provider(
         }
         (_, DevProvider::Simulated) => return Ok(simulated(tracker)),
     };
-    let provider = TwilioMessages::new(twilio_settings(twilio, settings.provider_timeout))?;
+    let provider = TwilioMessages::new(twilio_settings(twilio, settings.provider_timeout)?)?;
     match provider.check_credentials().await {
         Ok(()) => Ok(Arc::new(provider)),
         Err(fault @ CredentialFault::Refused { .. }) if settings.is_development() => {
@@ -283,16 +283,17 @@ pub(super) fn simulated(tracker: &Arc<Tracker>) -> Arc<dyn Provider> {
     Arc::new(provider)
 }
 
-fn twilio_settings(twilio: &Twilio, timeout: Duration) -> TwilioSettings {
-    TwilioSettings {
+fn twilio_settings(twilio: &Twilio, timeout: Duration) -> anyhow::Result<TwilioSettings> {
+    let sender = twilio.sender.as_ref().context("TWILIO_FROM_NUMBER must be set")?;
+    Ok(TwilioSettings {
         account_sid: twilio.account_sid.clone(),
         authentication: Authentication { user: twilio.user.clone(), password: twilio.password.clone() },
-        sender: match &twilio.sender {
+        sender: match sender {
             TwilioSender::Numbers(numbers) => Sender::Numbers(numbers.clone()),
             TwilioSender::Service(sid) => Sender::MessagingService(sid.clone()),
         },
         base_url: twilio.base_url.clone(),
         timeout,
         status_callback: twilio.status_callback.clone(),
-    }
+    })
 }

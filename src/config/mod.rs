@@ -216,8 +216,8 @@ pub struct Twilio {
     pub user: String,
     /// The password.
     pub password: SecretString,
-    /// Who messages come from.
-    pub sender: TwilioSender,
+    /// Who messages come from; nothing where none are sent and none is set.
+    pub sender: Option<TwilioSender>,
     /// Where the API is.
     pub base_url: String,
     /// Where Twilio is to report what became of a message.

@@ -53,7 +53,7 @@ impl Reader<'_> {
         self.check_callback(&callback, tokens.is_empty(), development);
         // Without a token nobody could tell its calls from anybody's.
         let status_callback = Some(callback).filter(|url| !url.is_empty() && !tokens.is_empty());
-        let sender = self.sender(numbers, service)?;
+        let sender = self.sender(numbers, service);
         let password = password?.into();
         (self.faults.len() == before).then_some(Twilio {
             account_sid,
@@ -69,7 +69,10 @@ impl Reader<'_> {
     fn sender(&mut self, numbers: Vec<String>, service: String) -> Option<TwilioSender> {
         match (numbers.is_empty(), service.is_empty()) {
             (true, true) => {
-                self.fault("TWILIO_FROM_NUMBER", "must be set (or TWILIO_MESSAGING_SERVICE_SID)");
+                // Who only takes Twilio's calls or looks at things sends nothing.
+                if self.needs("SENDER") {
+                    self.fault("TWILIO_FROM_NUMBER", "must be set (or TWILIO_MESSAGING_SERVICE_SID)");
+                }
                 None
             }
             (_, false) if !is_sid(&service, "MG") => {

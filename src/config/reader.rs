@@ -158,6 +158,7 @@ impl<'a> Reader<'a> {
             "JWT" => matches!(self.role, Http | Serve | Token),
             "TWILIO" => matches!(self.role, Worker | Serve),
             "TEMPLATES_DIR" => matches!(self.role, Worker | Serve | Dev | Texts),
+            "SENDER" => matches!(self.role, Worker | Serve | Dev),
             _ => false,
         }
     }

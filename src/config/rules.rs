@@ -33,12 +33,13 @@ pub(super) fn is_loopback(rest: &str) -> bool {
     host == "localhost" || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// A number, a short code, or an alphanumeric sender of up to eleven characters.
+/// A number, a short code, or an alphanumeric sender: up to eleven letters, digits and a few signs, a letter among them.
 pub(super) fn is_sender(text: &str) -> bool {
     let number = text.strip_prefix('+').unwrap_or(text);
     let digits = number.bytes().all(|byte| byte.is_ascii_digit()) && (3..=15).contains(&number.len());
-    let name = (1..=11).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b' ');
+    let name = text.len() <= 11
+        && text.bytes().any(|byte| byte.is_ascii_alphabetic())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" +-_&".contains(&byte));
     digits || name
 }
 
@@ -52,4 +53,32 @@ pub(super) fn hours(hours: u64) -> Duration {
 
 pub(super) fn minutes(minutes: u64) -> Duration {
     Duration::from_secs(60 * minutes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sender_is_a_number_a_short_code_or_a_name() {
+        for sender in
+            ["+15005550006", "573001234567", "85432", "MeStore", "MeStore CO", "A&B-c_d+1", "7eleven"]
+        {
+            assert!(is_sender(sender), "{sender}");
+        }
+        for text in [
+            "",
+            "12",
+            "+12",
+            "    ",
+            "1-2-3",
+            "Twelve chars",
+            "Señal",
+            "+1 500 555 0006",
+            "a,b",
+            "1234567890123456",
+        ] {
+            assert!(!is_sender(text), "{text:?}");
+        }
+    }
 }

@@ -20,6 +20,7 @@ pub mod recipient;
 pub mod request;
 pub mod retry;
 pub mod sealed;
+pub mod sender;
 pub mod time;
 pub mod trail;
 pub mod verdict;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBuilder};
 
 use super::outcome::{ErrorCode, OutcomeError, Scope, SendFailure, Status};
+use super::sender;
 
 /// How often and how patiently a send is tried.
 #[derive(Clone, Debug)]
@@ -32,7 +33,8 @@ impl Default for RetryPolicy {
 pub enum Retry {
     /// Try again after this long.
     After(Duration),
-    /// Try again once the provider takes messages again: nobody's are taken now. The end otherwise.
+    /// Try again as soon as a message may go: nobody's may while the provider takes none, and another sender's may while
+    /// one rests. The end otherwise.
     Hold(OutcomeError),
     /// Find out whether it was sent.
     LookUp,
@@ -56,8 +58,10 @@ pub fn after_failure(
         SendFailure::Rejected { code, scope: Scope::Account } => {
             return Retry::Hold(told(ErrorCode::ProviderMisconfigured, *code));
         }
-        // A sender rests; the message was not processed.
-        SendFailure::Rejected { code, scope: Scope::Sender } => (Duration::ZERO, *code),
+        // It rests, and the message was not processed.
+        SendFailure::Rejected { code, scope: Scope::Sender } => {
+            return Retry::Hold(told(sender::told(*code), *code));
+        }
         SendFailure::Rejected { code, .. } => {
             return Retry::GiveUp(Status::Failed, told(ErrorCode::ProviderRejected, *code));
         }
@@ -68,11 +72,7 @@ pub fn after_failure(
     let wait = backoff(policy, attempt).map(|base| base.mul_f64(1.0 + jitter.clamp(0.0, 1.0)).max(asked));
     match wait {
         Some(wait) if wait < time_left => Retry::After(wait),
-        _ => {
-            let refused = matches!(failure, SendFailure::Rejected { .. });
-            let word = if refused { ErrorCode::ProviderRejected } else { ErrorCode::ProviderUnavailable };
-            Retry::GiveUp(Status::Failed, told(word, code))
-        }
+        _ => Retry::GiveUp(Status::Failed, told(ErrorCode::ProviderUnavailable, code)),
     }
 }
 
@@ -148,13 +148,18 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_of_the_account_is_held_and_one_of_a_sender_tried_again() {
-        let refused = |scope| SendFailure::Rejected { code: Some(20003), scope };
-        let next = |scope| after_failure(&RetryPolicy::default(), 1, &refused(scope), MINUTE, 0.0);
-        assert!(
-            matches!(next(Scope::Account), Retry::Hold(error) if error.code == ErrorCode::ProviderMisconfigured)
-        );
-        assert_eq!(next(Scope::Sender), Retry::After(Duration::from_millis(500)));
+    fn a_refusal_of_the_account_or_of_a_sender_is_held_however_often_it_comes() {
+        for (code, scope, word) in [
+            (20003, Scope::Account, ErrorCode::ProviderMisconfigured),
+            (21606, Scope::Sender, ErrorCode::ProviderMisconfigured),
+            (21611, Scope::Sender, ErrorCode::ProviderUnavailable),
+        ] {
+            let failure = SendFailure::Rejected { code: Some(code), scope };
+            for attempt in [1, 20] {
+                let next = after_failure(&RetryPolicy::default(), attempt, &failure, MINUTE, 0.0);
+                assert_eq!(next, Retry::Hold(told(word, Some(code))));
+            }
+        }
     }
 
     #[test]

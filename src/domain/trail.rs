@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::outcome::SendFailure;
+use super::outcome::{Scope, SendFailure};
 use super::time::UnixMillis;
 
 /// So many steps are kept.
@@ -92,7 +92,10 @@ impl Poison {
 pub struct Try {
     /// Its number.
     pub attempt: u32,
-    /// `accepted`, `rejected`, `throttled`, `unreachable`, `in_doubt`.
+    /// Which sender carried it, counted from 1 in the order of the settings; nothing where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<u32>,
+    /// `accepted`, `rejected`, `sender_refused`, `throttled`, `unreachable`, `in_doubt`.
     pub answer: String,
     /// The provider's own error number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -126,12 +129,16 @@ impl Notes {
 
 impl Try {
     /// What a failure says.
-    pub fn failed(attempt: u32, failure: &SendFailure, ms: u64) -> Try {
+    pub fn failed(attempt: u32, sender: Option<u32>, failure: &SendFailure, ms: u64) -> Try {
         let code = match failure {
             SendFailure::Rejected { code, .. } | SendFailure::Throttled { code, .. } => *code,
             SendFailure::Unreachable { .. } | SendFailure::InDoubt { .. } => None,
         };
-        Try { attempt, answer: failure.as_str().to_owned(), code, ms }
+        let answer = match failure {
+            SendFailure::Rejected { scope: Scope::Sender, .. } => "sender_refused",
+            failure => failure.as_str(),
+        };
+        Try { attempt, sender, answer: answer.to_owned(), code, ms }
     }
 }
 
@@ -153,7 +160,13 @@ mod tests {
         notes.add(UnixMillis(7), Event::Admitted(1));
         notes.add(
             UnixMillis(8),
-            Event::Tried(Try { attempt: 1, answer: "accepted".to_owned(), code: None, ms: 9 }),
+            Event::Tried(Try {
+                attempt: 1,
+                sender: Some(2),
+                answer: "accepted".to_owned(),
+                code: None,
+                ms: 9,
+            }),
         );
         let json = serde_json::to_string(&notes).expect("plain data");
         assert_eq!(serde_json::from_str::<Notes>(&json).expect("reads back"), notes, "{json}");

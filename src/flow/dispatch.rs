@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Gateway;
 use super::admit::{Case, Leave};
 use super::doubt::{Doubt, Resolved};
-use super::gate::Pass;
+use super::gate::{Pass, SENDERS_REST, Shut};
 use super::receive::{GiveBack, Turn, Until};
 use super::settle::End;
 use crate::domain::block::{self, Stop};
@@ -18,6 +18,7 @@ use crate::domain::code::Code;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, SendFailure, Status};
 use crate::domain::recipient::Channel;
 use crate::domain::retry::{Retry, after_failure};
+use crate::domain::sender::Share;
 use crate::domain::time::{millis, seconds_rounded_up};
 use crate::domain::trail::{Event, Notes, Try};
 use crate::provider::{Accepted, Mail, Message};
@@ -189,28 +190,28 @@ impl Gateway {
         case: &Case<'_>,
         sending: &mut Sending,
     ) -> Result<Option<Pass<'_>>, GiveBack> {
-        let sender = self.provider.sender(&case.to);
-        if let Some(pass) = self.gate.try_enter(sender) {
+        let share = Share::of(case.to.as_str());
+        if let Some(pass) = self.gate.try_enter(share) {
             return Ok(Some(pass));
         }
         // In steps, so that the request is free soon after a worker that dies with it.
         let useful = sending.time_left().saturating_sub(TIME_LEFT_MIN) + Duration::from_millis(1);
         let useful = useful.min(GATE_STEP_MAX);
-        match self.gate.shut() {
-            Some(shut) => {
-                let held = Event::Held(shut.as_str().to_owned());
-                if sending.notes.trail.last().is_none_or(|last| last.what != held) {
-                    sending.notes.add(self.clock.now(), held);
-                    events::send_held(case.request.id.as_str(), shut.as_str());
-                }
-                self.wait(turn, case, sending, useful, Wait::Gate, self.gate.opened()).await?;
-                Ok(None)
-            }
-            None => {
-                let entered = self.gate.enter(sender);
-                Ok(self.wait(turn, case, sending, useful, Wait::Gate, entered).await?.flatten())
+        let shut = self.gate.shut();
+        let rest = self.gate.senders_rest().then_some(SENDERS_REST);
+        if let Some(holder) = shut.map(Shut::as_str).or(rest) {
+            let held = Event::Held(holder.to_owned());
+            if sending.notes.trail.last().is_none_or(|last| last.what != held) {
+                sending.notes.add(self.clock.now(), held);
+                events::send_held(case.request.id.as_str(), holder);
             }
         }
+        if shut.is_some() {
+            self.wait(turn, case, sending, useful, Wait::Gate, self.gate.opened()).await?;
+            return Ok(None);
+        }
+        let entered = self.gate.enter(share);
+        Ok(self.wait(turn, case, sending, useful, Wait::Gate, entered).await?.flatten())
     }
 
     async fn hand_over(
@@ -223,6 +224,7 @@ impl Gateway {
         let message = Message {
             request: &case.request.id,
             to: &case.to,
+            sender: pass.sender(),
             body: text.expose(),
             mail: text.mail().map(|mail| Mail { subject: mail.subject(), html: mail.html() }),
             code: &sending.code,
@@ -236,15 +238,21 @@ impl Gateway {
         let answer =
             answer.unwrap_or_else(|_| Err(SendFailure::InDoubt { detail: "no answer in time".to_owned() }));
         let took = started.elapsed();
-        pass.answered(case.recipient, answer.as_ref().err(), took);
+        // People know a sender by its place in the settings.
+        let place = u32::try_from(pass.sender() + 1).expect("settings list few senders");
+        let rest = pass.answered(case.recipient, answer.as_ref().err(), took);
+        if let (Some(rest), Err(SendFailure::Rejected { code, .. })) = (rest, &answer) {
+            events::sender_rests(provider, place, *code, rest);
+        }
+        let sender = (self.provider.senders() > 1).then_some(place);
         let tried = match &answer {
             Ok(_) => {
                 events::provider_accepted(provider, took);
-                Try { attempt, answer: "accepted".to_owned(), code: None, ms: millis(took) }
+                Try { attempt, sender, answer: "accepted".to_owned(), code: None, ms: millis(took) }
             }
             Err(failure) => {
                 events::provider_failed(provider, case.request.id.as_str(), attempt, failure, took);
-                Try::failed(attempt, failure, millis(took))
+                Try::failed(attempt, sender, failure, millis(took))
             }
         };
         sending.notes.add(self.clock.now(), Event::Tried(tried));

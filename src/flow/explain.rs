@@ -6,6 +6,7 @@
 use serde::Serialize;
 
 use super::admit::UNREADABLE;
+use super::gate::SENDERS_REST;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, ResultError, Status, optional_rfc3339};
 use crate::domain::recipient::Digest16;
 use crate::domain::request::RequestId;
@@ -66,6 +67,9 @@ pub struct Line {
     /// The number of the try.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
+    /// Which sender carried it, counted from 1 in the order of the settings; nothing where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sender: Option<u32>,
     /// The machine word of the answer, of what holds it, of why, or of the status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
@@ -232,6 +236,7 @@ fn line(at: UnixMillis, what: &'static str, text: impl Into<String>) -> Line {
         what,
         text: text.into(),
         attempt: None,
+        sender: None,
         answer: None,
         provider_code: None,
         ms: None,
@@ -252,6 +257,7 @@ fn step(step: &Step) -> Line {
         ),
         Event::Tried(tried) => Line {
             attempt: Some(tried.attempt),
+            sender: tried.sender,
             provider_code: tried.code,
             ms: Some(tried.ms),
             ..answered("tried", try_in_words(tried), &tried.answer)
@@ -280,13 +286,15 @@ fn try_in_words(tried: &Try) -> String {
     let answer = match tried.answer.as_str() {
         "accepted" => "the provider took it",
         "rejected" => "the provider refused it",
+        "sender_refused" => "the provider refused the sender",
         "throttled" => "the provider asked to wait",
         "unreachable" => "the provider could not be reached",
         "in_doubt" => "no answer tells whether it was sent",
         unknown => unknown,
     };
     let code = tried.code.map(|code| format!(" ({code})")).unwrap_or_default();
-    format!("try {}: {answer}{code}, after {} ms", tried.attempt, tried.ms)
+    let sender = tried.sender.map(|sender| format!(" by sender {sender}")).unwrap_or_default();
+    format!("try {}{sender}: {answer}{code}, after {} ms", tried.attempt, tried.ms)
 }
 
 fn lookup_in_words(answer: &str) -> String {
@@ -305,6 +313,7 @@ fn holder_in_words(by: &str) -> &str {
         "kill_switch" => "the kill switch is on",
         "store_silent" => "the store was silent, so nobody knew of the kill switch",
         "breaker" => "the provider failed everybody",
+        SENDERS_REST => "every sender of ours rests after a refusal",
         unknown => unknown,
     }
 }

@@ -1,8 +1,8 @@
-//! What stands between a message and the provider: the kill switch, the breaker, the pace of each sender, and how many
-//! messages are under way at once.
+//! What stands between a message and the provider: the kill switch, the breaker, the senders that rest, the pace of each
+//! one, and how many messages are under way at once.
 //!
 //! While the gate is shut nothing is taken from the queue, and what is in flight is held: not failed, not counted as
-//! tried. Everything is decided in [`crate::domain`]; here is who waits for it.
+//! tried. While every sender rests what is in flight is held, too. Everything is decided in [`crate::domain`]; here is who waits for it.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::domain::breaker::{Breaker, BreakerState};
 use crate::domain::outcome::SendFailure;
 use crate::domain::recipient::Digest16;
+use crate::domain::sender::{Choice, Senders, Share};
 use crate::domain::window::{Load, Window};
 use crate::store::Pulse;
 use crate::telemetry::events;
@@ -26,6 +27,9 @@ use crate::telemetry::events;
 const HEARD_WITHIN: Duration = Duration::from_millis(750);
 /// A worker whose last message is no older than this takes part in the senders' pace.
 const BUSY_FOR: Duration = Duration::from_secs(1);
+
+/// What holds a message back while no sender may carry it: the word of logs, metrics and notes.
+pub(super) const SENDERS_REST: &str = "senders_rest";
 
 /// The way to the provider, shared by everything in flight.
 pub struct Gate {
@@ -75,14 +79,16 @@ struct State {
     /// When the store last told of the kill switch; nothing if nobody asks it.
     heard: Option<Instant>,
     silent: bool,
-    senders: Vec<Sender>,
-    share: Share,
+    senders: Senders,
+    /// One for each sender, where their pace is bounded.
+    paces: Vec<Pace>,
+    part: Part,
     wanted: Option<Instant>,
 }
 
 /// This worker's part of the senders' pace.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Share {
+enum Part {
     /// It has nothing to send, or the store has not counted it yet.
     None,
     /// It was counted. The others learn of it within one pulse, so it begins with the next.
@@ -92,9 +98,9 @@ enum Share {
 }
 
 /// The pace of one sender, as far as it is this worker's.
-struct Sender {
+struct Pace {
     limiter: Limiter,
-    /// After another share became ours: not sooner than this.
+    /// After another part became ours: not sooner than this.
     ready: Instant,
     last: Option<Instant>,
 }
@@ -103,9 +109,18 @@ type Limiter = RateLimiter<NotKeyed, InMemoryState, TokioTime, NoOpMiddleware<Na
 
 /// What a message gets at the gate.
 enum Entry {
-    In(u64),
+    In(Leave),
     Wait,
     WaitFor(Duration),
+}
+
+/// What a message may do.
+#[derive(Clone, Copy)]
+struct Leave {
+    era: u64,
+    sender: usize,
+    /// It tries whether the sender's rest has helped.
+    is_trial: bool,
 }
 
 impl Gate {
@@ -120,8 +135,9 @@ impl Gate {
             stopped: false,
             heard: None,
             silent: false,
-            senders: Vec::new(),
-            share: Share::None,
+            senders: Senders::new(senders),
+            paces: Vec::new(),
+            part: Part::None,
             wanted: None,
         };
         let gate = Gate {
@@ -134,7 +150,7 @@ impl Gate {
             started: Instant::now(),
         };
         if pace.is_some() {
-            gate.lock().senders = (0..senders.max(1)).map(|_| gate.sender(1, None)).collect();
+            gate.lock().paces = (0..senders.max(1)).map(|_| gate.pace_of_one(1, None)).collect();
         }
         gate
     }
@@ -188,23 +204,29 @@ impl Gate {
     }
 
     /// Lets a message through at once, or not at all.
-    pub(super) fn try_enter(&self, sender: usize) -> Option<Pass<'_>> {
-        match self.enter_now(sender) {
-            Entry::In(era) => Some(Pass { gate: self, era }),
+    pub(super) fn try_enter(&self, recipient: Share) -> Option<Pass<'_>> {
+        match self.enter_now(recipient) {
+            Entry::In(leave) => Some(Pass { gate: self, leave, learnt: false }),
             Entry::Wait | Entry::WaitFor(_) => None,
         }
     }
 
-    /// Lets a message through when there is a place for it and the sender's pace allows; nothing if the gate shuts.
-    pub(super) async fn enter(&self, sender: usize) -> Option<Pass<'_>> {
+    /// True while every sender rests after a refusal.
+    pub(super) fn senders_rest(&self) -> bool {
+        self.lock().senders.all_rest()
+    }
+
+    /// Lets a message through when there is a place for it, a sender, and that one's pace allows; nothing if the gate
+    /// shuts.
+    pub(super) async fn enter(&self, recipient: Share) -> Option<Pass<'_>> {
         loop {
             let mut moved = std::pin::pin!(self.moved.notified());
             moved.as_mut().enable();
             if self.shut().is_some() {
                 return None;
             }
-            match self.enter_now(sender) {
-                Entry::In(era) => return Some(Pass { gate: self, era }),
+            match self.enter_now(recipient) {
+                Entry::In(leave) => return Some(Pass { gate: self, leave, learnt: false }),
                 Entry::Wait => moved.await,
                 Entry::WaitFor(wait) => {
                     tokio::select! {
@@ -216,7 +238,7 @@ impl Gate {
         }
     }
 
-    fn enter_now(&self, sender: usize) -> Entry {
+    fn enter_now(&self, recipient: Share) -> Entry {
         let shut = self.shut().is_some();
         let mut state = self.lock();
         state.wanted = Some(Instant::now());
@@ -225,39 +247,55 @@ impl Gate {
         if shut || !has_room {
             return Entry::Wait;
         }
+        let sender = match state.senders.choose(recipient, self.started.elapsed()) {
+            Choice::Sender(sender) => sender,
+            Choice::Nobody(Some(wait)) => return Entry::WaitFor(wait),
+            Choice::Nobody(None) => return Entry::Wait,
+        };
         if self.pace.is_some() {
-            if !matches!(state.share, Share::Of(_)) {
+            if !matches!(state.part, Part::Of(_)) {
                 return Entry::Wait;
             }
             let now = Instant::now();
-            let nth = sender % state.senders.len();
-            let sender = &mut state.senders[nth];
-            if sender.ready > now {
-                return Entry::WaitFor(sender.ready - now);
+            let pace = &mut state.paces[sender];
+            if pace.ready > now {
+                return Entry::WaitFor(pace.ready - now);
             }
-            if let Err(not_until) = sender.limiter.check() {
+            if let Err(not_until) = pace.limiter.check() {
                 return Entry::WaitFor(not_until.wait_time_from(TokioTime(self.started).now()));
             }
-            sender.last = Some(now);
+            pace.last = Some(now);
         }
         state.under_way += 1;
         state.trying = is_trial;
-        Entry::In(state.era)
+        Entry::In(Leave { era: state.era, sender, is_trial: state.senders.take(sender) })
     }
 
-    /// Learns from the provider's answer to a message.
-    fn learn(&self, era: u64, recipient: Digest16, failure: Option<&SendFailure>, took: Duration) {
+    /// Learns from the provider's answer to a message. Says for how long its sender rests now, if it begins to.
+    fn learn(
+        &self,
+        leave: Leave,
+        recipient: Digest16,
+        failure: Option<&SendFailure>,
+        took: Duration,
+    ) -> Option<Duration> {
         let load = match failure {
             None | Some(SendFailure::Rejected { .. }) => Load::Answered(took),
             Some(SendFailure::Throttled { .. }) => Load::Throttled,
             Some(SendFailure::Unreachable { .. } | SendFailure::InDoubt { .. }) => Load::Unknown,
         };
+        let mut rest = None;
         self.change(|state, now| {
-            if era == state.era {
+            if leave.era == state.era {
                 state.breaker.learn(recipient, failure);
             }
             state.window.learn(now, load);
+            rest = state.senders.learn(leave.sender, leave.is_trial, now, failure);
         });
+        if leave.is_trial {
+            self.moved.notify_waiters();
+        }
+        rest
     }
 
     /// The provider answered a probe well.
@@ -274,18 +312,18 @@ impl Gate {
     pub(super) fn heard(&self, pulse: Pulse) {
         let mut state = self.lock();
         let busy = pulse.busy > 0 && state.wanted.is_some_and(|at| at.elapsed() < BUSY_FOR);
-        let share = match (busy, state.share) {
-            (false, _) => Share::None,
-            (true, Share::None) => Share::Counted,
-            (true, Share::Counted | Share::Of(_)) => Share::Of(pulse.busy),
+        let part = match (busy, state.part) {
+            (false, _) => Part::None,
+            (true, Part::None) => Part::Counted,
+            (true, Part::Counted | Part::Of(_)) => Part::Of(pulse.busy),
         };
-        if let Share::Of(workers) = share
-            && share != state.share
+        if let Part::Of(workers) = part
+            && part != state.part
         {
-            let before = std::mem::take(&mut state.senders);
-            state.senders = before.iter().map(|sender| self.sender(workers, Some(sender))).collect();
+            let before = std::mem::take(&mut state.paces);
+            state.paces = before.iter().map(|pace| self.pace_of_one(workers, Some(pace))).collect();
         }
-        state.share = share;
+        state.part = part;
         drop(state);
         self.moved.notify_waiters();
         self.change(|state, _| {
@@ -304,25 +342,32 @@ impl Gate {
 
     /// One sender's pace among so many workers. Who sent a moment ago goes on from there; who did not begins somewhere in
     /// the period, so that workers that begin together do not send together.
-    fn sender(&self, workers: u32, before: Option<&Sender>) -> Sender {
+    fn pace_of_one(&self, workers: u32, before: Option<&Pace>) -> Pace {
         let pace = self.pace.expect("only where there is one");
         let period = Duration::from_secs_f64(f64::from(workers) / pace);
         let now = Instant::now();
         let ready = match before {
-            Some(Sender { last: Some(last), .. }) if *last + period > now => *last + period,
-            Some(Sender { ready, .. }) if *ready > now && *ready < now + period => *ready,
+            Some(Pace { last: Some(last), .. }) if *last + period > now => *last + period,
+            Some(Pace { ready, .. }) if *ready > now && *ready < now + period => *ready,
             _ => now + period.mul_f64(fastrand::f64()),
         };
         let quota = Quota::with_period(period).expect("a pace is more than nothing");
         let limiter = RateLimiter::direct_with_clock(quota, TokioTime(self.started));
-        Sender { limiter, ready, last: before.and_then(|sender| sender.last) }
+        Pace { limiter, ready, last: before.and_then(|pace| pace.last) }
     }
 
-    fn leave(&self, era: u64) {
-        self.change(|state, _| {
+    fn leave(&self, leave: Leave, learnt: bool) {
+        let untried = leave.is_trial && !learnt;
+        self.change(|state, now| {
             state.under_way -= 1;
-            state.trying &= era != state.era;
+            state.trying &= leave.era != state.era;
+            if untried {
+                state.senders.untried(leave.sender, now);
+            }
         });
+        if untried {
+            self.moved.notify_waiters();
+        }
     }
 
     fn change(&self, act: impl FnOnce(&mut State, Duration)) {
@@ -366,19 +411,31 @@ fn set<T: PartialEq>(told: &watch::Sender<T>, now: T) -> bool {
 /// One message's leave to be under way.
 pub(super) struct Pass<'a> {
     gate: &'a Gate,
-    era: u64,
+    leave: Leave,
+    learnt: bool,
 }
 
 impl Pass<'_> {
-    /// The provider has answered. The gate learns from it.
-    pub(super) fn answered(self, recipient: Digest16, failure: Option<&SendFailure>, took: Duration) {
-        self.gate.learn(self.era, recipient, failure, took);
+    /// Which sender carries the message, counted from 0.
+    pub(super) fn sender(&self) -> usize {
+        self.leave.sender
+    }
+
+    /// The provider has answered. The gate learns from it, and says for how long the sender rests if it begins to.
+    pub(super) fn answered(
+        mut self,
+        recipient: Digest16,
+        failure: Option<&SendFailure>,
+        took: Duration,
+    ) -> Option<Duration> {
+        self.learnt = true;
+        self.gate.learn(self.leave, recipient, failure, took)
     }
 }
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        self.gate.leave(self.era);
+        self.gate.leave(self.leave, self.learnt);
     }
 }
 

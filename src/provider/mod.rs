@@ -32,14 +32,9 @@ pub trait Provider: Send + Sync {
     /// Asks whether our credentials are good, without sending anything.
     async fn check_credentials(&self) -> Result<(), CredentialFault>;
 
-    /// How many senders carry our messages. Each has a pace of its own.
+    /// How many senders carry our messages. Each has a pace of its own, and can be refused alone.
     fn senders(&self) -> usize {
         1
-    }
-
-    /// Which of the senders carries the messages to an address, counted from 0. Always the same one.
-    fn sender(&self, _to: &Address) -> usize {
-        0
     }
 
     /// The messages of ours that the provider made for an address since a time, as far as it shows them: what settles a
@@ -56,6 +51,8 @@ pub struct Message<'a> {
     pub request: &'a RequestId,
     /// Whom it goes to.
     pub to: &'a Address,
+    /// Which of the provider's senders carries it, counted from 0.
+    pub sender: usize,
     /// The text.
     pub body: &'a str,
     /// What an e-mail has besides; nothing in a text message.

@@ -90,6 +90,13 @@ pub fn send_held(request: &str, reason: &'static str) {
     info!(request, reason, "send is held");
 }
 
+/// A sender was refused: others carry its messages meanwhile. It is named by its place in the settings.
+pub fn sender_rests(provider: &'static str, sender: u32, code: Option<u32>, rest: Duration) {
+    METRICS.sender_rests.inc();
+    let rest_seconds = rest.as_secs();
+    error!(provider, sender, code, rest_seconds, "provider refused a sender: it rests");
+}
+
 /// A message is sent once more, as the provider does not have the one that was in doubt.
 pub fn send_repeated(request: &str, attempt: u32) {
     METRICS.resent.inc();

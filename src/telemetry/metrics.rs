@@ -74,6 +74,7 @@ pub(super) struct Metrics {
     pub(super) in_flight: Gauge,
     pub(super) retries: Family<ReasonLabel, Counter>,
     pub(super) held: Family<ReasonLabel, Counter>,
+    pub(super) sender_rests: Counter,
     pub(super) resent: Counter,
     pub(super) doubts: Family<ReasonLabel, Counter>,
     pub(super) gate_shut: Family<ReasonLabel, Gauge>,
@@ -109,6 +110,7 @@ impl Metrics {
             in_flight: Gauge::default(),
             retries: Family::default(),
             held: Family::default(),
+            sender_rests: Counter::default(),
             resent: Counter::default(),
             doubts: Family::default(),
             gate_shut: Family::default(),
@@ -143,6 +145,7 @@ impl Metrics {
         r.register("in_flight", "Requests being handled", self.in_flight.clone());
         r.register("retries", "Sends to be tried again, by what failed", self.retries.clone());
         r.register("held", "Sends held back, by what shut the gate", self.held.clone());
+        r.register("sender_rests", "Senders that began to rest after a refusal", self.sender_rests.clone());
         r.register("resent", "Sends in doubt made once more", self.resent.clone());
         r.register("doubts", "Doubts that are over, by how", self.doubts.clone());
         r.register("gate_shut", "1 while this holds all sends back", self.gate_shut.clone());

@@ -630,10 +630,52 @@ fn an_account_is_whole_or_refused() {
     let rotating =
         account(&[("TWILIO_AUTH_TOKEN", "new, old"), ("TWILIO_FROM_NUMBER", "+15005550006, 85432")]);
     assert_eq!(rotating.password.expose_secret(), "new", "the first signs");
-    assert_eq!(rotating.sender, TwilioSender::Numbers(vec!["+15005550006".to_owned(), "85432".to_owned()]));
+    let numbers = ["+15005550006", "85432"].map(str::to_owned).to_vec();
+    assert_eq!(rotating.sender, Some(TwilioSender::Numbers(numbers)));
     let keyed = account(&[api_key, ("TWILIO_API_KEY_SECRET", "s"), ("TWILIO_AUTH_TOKEN", ""), service]);
     assert_eq!((keyed.user.as_str(), keyed.password.expose_secret()), (api_key.1, "s"));
-    assert_eq!(keyed.sender, TwilioSender::Service(service.1.to_owned()));
+    assert_eq!(keyed.sender, Some(TwilioSender::Service(service.1.to_owned())));
+}
+
+#[test]
+fn who_only_takes_twilios_calls_needs_no_sender() {
+    let callback = ("TWILIO_STATUS_CALLBACK_URL", "https://otp.example/webhooks/twilio/status");
+    let changes = [callback, ("TWILIO_FROM_NUMBER", "")];
+    for role in [Role::Http, Role::Store, Role::Offline] {
+        let twilio = expect(role, &with(production(), &changes)).twilio.expect("an account");
+        assert!(twilio.sender.is_none() && twilio.status_callback.is_some() && twilio.tokens.len() == 1);
+    }
+    for role in [Role::Worker, Role::Serve, Role::Dev] {
+        expect_faults(role, &with(production(), &changes), &["TWILIO_FROM_NUMBER"]);
+    }
+    // One that is set must still be right.
+    expect_faults(
+        Role::Http,
+        &with(production(), &[("TWILIO_FROM_NUMBER", "a b c d e f g")]),
+        &["TWILIO_FROM_NUMBER"],
+    );
+}
+
+#[test]
+fn with_an_api_key_and_no_token_receipts_are_asked_for_and_that_is_said() {
+    let keyed = [
+        ("TWILIO_API_KEY_SID", "SK00000000000000000000000000000001"),
+        ("TWILIO_API_KEY_SECRET", "s"),
+        ("TWILIO_STATUS_CALLBACK_URL", "https://otp.example/webhooks/twilio/status"),
+    ];
+    for (token, reported) in [("", false), ("hunter2-token", true)] {
+        let changes = [&keyed[..], &[("TWILIO_AUTH_TOKEN", token)]].concat();
+        let settings = expect(Role::Serve, &with(production(), &changes));
+        let twilio = settings.twilio.expect("an account");
+        assert_eq!(
+            (twilio.status_callback.is_some(), twilio.tokens.len()),
+            (reported, usize::from(reported))
+        );
+        assert_eq!((twilio.user.as_str(), twilio.password.expose_secret()), (keyed[0].1, "s"));
+        let said = settings.notices.iter().any(|notice| notice.contains("receipts are asked for instead"));
+        assert_eq!(said, !reported, "{:?}", settings.notices);
+        assert!(settings.receipt_wait.is_some(), "they are asked for");
+    }
 }
 
 #[test]

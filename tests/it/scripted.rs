@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use otpost::clock::Clock;
 use otpost::domain::address::Address;
-use otpost::domain::outcome::SendFailure;
+use otpost::domain::outcome::{Scope, SendFailure};
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::time::UnixMillis;
 use otpost::provider::{Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, Provider};
@@ -21,6 +21,8 @@ use crate::harness::within;
 #[derive(Clone)]
 pub struct Posted {
     pub to: String,
+    /// By which of the senders.
+    pub sender: usize,
     pub body: String,
     pub code: String,
     pub validity: Duration,
@@ -40,6 +42,8 @@ pub enum Script {
     AcceptAndHang,
     /// It is not made.
     Fail(SendFailure),
+    /// It is made, unless this sender carries it: that one is refused, with this number.
+    RefuseSender(usize, u32),
 }
 
 /// What the provider says when it is asked for its messages.
@@ -59,6 +63,8 @@ pub struct ScriptedProvider {
     panics: AtomicUsize,
     /// Closed: a message is held until the test opens it.
     gate: Semaphore,
+    /// Senders that carry messages.
+    pub senders: AtomicUsize,
     in_flight: AtomicUsize,
     pub in_flight_max: AtomicUsize,
 }
@@ -94,6 +100,7 @@ impl ScriptedProvider {
             clock,
             panics: AtomicUsize::default(),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
+            senders: AtomicUsize::new(1),
             in_flight: AtomicUsize::default(),
             in_flight_max: AtomicUsize::default(),
         }
@@ -198,11 +205,16 @@ impl Provider for ScriptedProvider {
         "scripted"
     }
 
+    fn senders(&self) -> usize {
+        self.senders.load(Ordering::SeqCst)
+    }
+
     async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure> {
         let nth = {
             let mut state = self.lock();
             state.posted.push(Posted {
                 to: message.to.as_str().to_owned(),
+                sender: message.sender,
                 body: message.body.to_owned(),
                 code: message.code.expose().to_owned(),
                 validity: message.validity,
@@ -231,6 +243,12 @@ impl Provider for ScriptedProvider {
             Script::AcceptAndHang => {
                 self.make(message, nth);
                 std::future::pending().await
+            }
+            Script::RefuseSender(sender, code) if sender == message.sender => {
+                Err(SendFailure::Rejected { code: Some(code), scope: Scope::Sender })
+            }
+            Script::RefuseSender(..) => {
+                Ok(Accepted { message_id: Some(self.make(message, nth)), segments: None })
             }
             Script::Fail(failure) => Err(failure),
         }

@@ -319,11 +319,11 @@ async fn a_timeline_tells_no_code_no_full_number_and_no_address() {
 }
 
 /// The binary, in production, on a part of the real Redis.
-fn otpost(redis: &Redis, arguments: &[&str]) -> Output {
+pub fn otpost(redis: &Redis, arguments: &[&str]) -> Output {
     otpost_at(&redis_url(), &redis.prefix, arguments)
 }
 
-fn otpost_at(url: &str, prefix: &str, arguments: &[&str]) -> Output {
+pub fn otpost_at(url: &str, prefix: &str, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_otpost"))
         .args(arguments)
         .env_clear()
@@ -335,7 +335,7 @@ fn otpost_at(url: &str, prefix: &str, arguments: &[&str]) -> Output {
 }
 
 #[track_caller]
-fn said(output: &Output, exit: i32) -> (String, String) {
+pub fn said(output: &Output, exit: i32) -> (String, String) {
     let [out, err] =
         [&output.stdout, &output.stderr].map(|text| String::from_utf8(text.clone()).expect("text"));
     assert_eq!(output.status.code(), Some(exit), "{out}{err}");
@@ -343,7 +343,7 @@ fn said(output: &Output, exit: i32) -> (String, String) {
 }
 
 #[track_caller]
-fn rows(output: &Output, exit: i32) -> Vec<Value> {
+pub fn rows(output: &Output, exit: i32) -> Vec<Value> {
     let (out, err) = said(output, exit);
     serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out:?} is no list; {err}"))
 }
@@ -367,6 +367,7 @@ async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Option<
         kids: ",k1,",
         limits: &limits,
         closed: false,
+        held: false,
         country: None,
         notes: &notes.clone(),
     };
@@ -376,7 +377,7 @@ async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Option<
     notes.challenge = Some(challenge.as_str().to_owned());
     notes.add(now, Event::Admitted(1));
     let throttled = SendFailure::Throttled { code: Some(20429), retry_after: None };
-    notes.add(now, Event::Tried(Try::failed(1, &throttled, 12)));
+    notes.add(now, Event::Tried(Try::failed(1, None, &throttled, 12)));
     let refused = Outcome::refused(end, now, "login", OutcomeError::of(ErrorCode::Internal));
     let sent = error.is_none();
     let outcome = Outcome {

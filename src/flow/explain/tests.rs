@@ -48,7 +48,7 @@ fn words(story: &Story) -> Vec<String> {
 }
 
 fn tried(failure: &SendFailure) -> Event {
-    Event::Tried(Try::failed(1, failure, 120))
+    Event::Tried(Try::failed(1, None, failure, 120))
 }
 
 #[test]
@@ -72,6 +72,16 @@ fn every_step_is_told_in_words() {
             tried(&SendFailure::InDoubt { detail: "a detail".to_owned() }),
             "try 1: no answer tells whether it was sent, after 120 ms",
         ),
+        (
+            Event::Tried(Try::failed(
+                2,
+                Some(3),
+                &SendFailure::Rejected { code: Some(21606), scope: Scope::Sender },
+                5,
+            )),
+            "try 2 by sender 3: the provider refused the sender (21606), after 5 ms",
+        ),
+        (Event::Held("senders_rest".to_owned()), "held: every sender of ours rests after a refusal"),
         (Event::TakenUp(false), "taken up by another handling, nothing in doubt"),
         (Event::TakenUp(true), "taken up by another handling: whether the last try was sent is in doubt"),
         (Event::LookedUp("found".to_owned()), "looked up at the provider: it is there, so it was sent"),
@@ -87,8 +97,9 @@ fn every_step_is_told_in_words() {
 
 #[test]
 fn every_machine_word_that_is_noted_has_words_of_its_own() {
-    for shut in [Shut::KillSwitch, Shut::StoreSilent, Shut::Breaker] {
-        assert_ne!(holder_in_words(shut.as_str()), shut.as_str());
+    let shut = [Shut::KillSwitch, Shut::StoreSilent, Shut::Breaker].map(Shut::as_str);
+    for holder in shut.into_iter().chain([SENDERS_REST]) {
+        assert_ne!(holder_in_words(holder), holder);
     }
     for why in [GiveBack::Stopping, GiveBack::Lost, GiveBack::TakenOver, GiveBack::HeldTooLong] {
         assert_ne!(give_back_in_words(why.as_str()), why.as_str());
@@ -96,9 +107,10 @@ fn every_machine_word_that_is_noted_has_words_of_its_own() {
     for answer in ["found", "absent", "unanswered", "refused"] {
         assert!(!lookup_in_words(answer).ends_with(&format!(": {answer}")), "{answer}");
     }
-    for answer in ["accepted", "rejected", "throttled", "unreachable", "in_doubt"] {
-        let tried = Try { attempt: 1, answer: answer.to_owned(), code: None, ms: 1 };
-        assert!(!try_in_words(&tried).contains(answer), "{answer}");
+    for answer in ["accepted", "rejected", "sender_refused", "throttled", "unreachable", "in_doubt"] {
+        let answer = answer.to_owned();
+        let tried = Try { attempt: 1, sender: None, answer, code: None, ms: 1 };
+        assert!(!try_in_words(&tried).contains(&tried.answer), "{tried:?}");
     }
     assert_eq!(holder_in_words("a word of a newer version"), "a word of a newer version");
 }

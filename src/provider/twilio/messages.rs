@@ -25,7 +25,6 @@ use super::{
 use super::{errors, fault, form_headers, is_message_sid, is_sid};
 use crate::domain::address::Address;
 use crate::domain::outcome::SendFailure;
-use crate::domain::phone::PhoneNumber;
 use crate::domain::time::UnixMillis;
 use crate::provider::{Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, Provider};
 
@@ -71,7 +70,7 @@ impl TwilioMessages {
     }
 
     fn form(&self, message: &Message<'_>) -> String {
-        let prepared = &self.prepared[self.sender(message.to)];
+        let prepared = &self.prepared[message.sender];
         // Room for a text with an escaped character now and then, so that it rarely grows.
         let mut form = String::with_capacity(prepared.len() + message.body.len() * 3 / 2 + 160);
         form.push_str(prepared);
@@ -115,10 +114,6 @@ impl Provider for TwilioMessages {
 
     fn senders(&self) -> usize {
         self.prepared.len()
-    }
-
-    fn sender(&self, to: &Address) -> usize {
-        to.phone().map_or(0, |number| sticky_choice(number, self.prepared.len()))
     }
 
     async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
@@ -180,16 +175,6 @@ fn prepared_forms(
     Ok(values.iter().map(prepared).collect())
 }
 
-/// Which of several senders a recipient gets: always the same, on every worker and in every version, so that
-/// a person's codes arrive in one thread. FNV-1a, 64 bits.
-fn sticky_choice(to: &PhoneNumber, choices: usize) -> usize {
-    let hash = to.e164().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let choices = u64::try_from(choices).expect("a count fits");
-    usize::try_from(hash % choices).expect("a remainder is below the count")
-}
-
 /// Rounded down: a message must not be delivered after its life.
 fn validity_seconds(validity: Duration) -> u64 {
     validity.as_secs().clamp(*VALIDITY_SECONDS.start(), *VALIDITY_SECONDS.end())
@@ -240,15 +225,5 @@ mod tests {
         assert_eq!(validity_seconds(Duration::from_millis(59_999)), 59);
         assert_eq!(validity_seconds(Duration::ZERO), 1);
         assert_eq!(validity_seconds(Duration::from_secs(1 << 40)), 36_000);
-    }
-
-    #[test]
-    fn senders_are_shared_out_evenly_and_for_good() {
-        let mut counts = [0_u32; 3];
-        for last in 0..3_000 {
-            let to = PhoneNumber::parse(&format!("300123{last:04}"), "CO".parse().expect("a region"));
-            counts[sticky_choice(&to.expect("a mobile"), 3)] += 1;
-        }
-        assert!(counts.iter().all(|&count| (800..1_200).contains(&count)), "{counts:?}");
     }
 }

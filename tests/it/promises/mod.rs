@@ -11,4 +11,5 @@ mod pauses;
 mod poison;
 mod receipts;
 pub mod secrets;
+mod senders;
 mod sending;
