@@ -220,9 +220,11 @@ pub(super) fn facts(settings: &Settings, role: &'static str, started: Option<Ins
     }
 }
 
-/// The account that is set, for asking how it is.
+/// The account that is set for sending, for asking how it is.
 pub(super) fn account(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Provider>>> {
-    let Some(twilio) = &settings.twilio else { return Ok(None) };
+    let Some(twilio) = settings.twilio.as_ref().filter(|twilio| twilio.sender.is_some()) else {
+        return Ok(None);
+    };
     let provider = TwilioMessages::new(twilio_settings(twilio, settings.provider_timeout)?)?;
     Ok(Some(Arc::new(provider)))
 }

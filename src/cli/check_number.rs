@@ -3,10 +3,12 @@
 use super::{Exit, print_json, say};
 use crate::app;
 use crate::config::Settings;
+use crate::domain::phone;
 use crate::flow::inspect::numbers::{self, NumberRow};
 
 pub(super) fn run(settings: &Settings, numbers: &[String], json: bool) -> Exit {
     let rules = app::parts::rules(settings);
+    phone::make_room();
     let rows: Vec<NumberRow> = numbers.iter().map(|number| numbers::number(&rules, number)).collect();
     if json {
         print_json(&rows);

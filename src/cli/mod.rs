@@ -10,6 +10,7 @@ mod health;
 mod kill_switch;
 mod rate_limit;
 mod status;
+mod suppressions;
 mod templates;
 mod token;
 mod topology;
@@ -79,6 +80,11 @@ enum Command {
         /// A number in E.164, or a national one of DEFAULT_REGION: whose request it is, or whose requests to list.
         #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
         to: Option<String>,
+    },
+    /// Show whom nothing is sent to, take somebody off, or let messages go to them again.
+    Suppressions {
+        #[command(subcommand)]
+        action: suppressions::Action,
     },
     /// Stop all sending at once, in every worker, until it is allowed again.
     KillSwitch {
@@ -182,6 +188,7 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::Why { request_id, to } => {
             why::run(&settings, request_id.as_deref(), to.as_deref(), json).await
         }
+        Command::Suppressions { action } => suppressions::run(&settings, &action, json).await,
         Command::KillSwitch { turn } => kill_switch::run(&settings, turn, json).await,
         Command::Templates { action } => templates::run(&settings, &action, json),
         Command::Config => config::run(&settings, json),
@@ -197,7 +204,10 @@ fn role(command: &Command) -> Role {
         Command::Worker => Role::Worker,
         Command::Http => Role::Http,
         Command::Serve => Role::Serve,
-        Command::RateLimit { .. } | Command::Why { .. } | Command::KillSwitch { .. } => Role::Store,
+        Command::RateLimit { .. }
+        | Command::Why { .. }
+        | Command::Suppressions { .. }
+        | Command::KillSwitch { .. } => Role::Store,
         // They need the broker too, and the key of recipients for a replay only.
         Command::Topology | Command::DeadLetters { .. } => Role::Topology,
         Command::Status => Role::Status,

@@ -1,4 +1,5 @@
 //! What a refusal stops beyond the message that got it: a recipient for a day, an opt-out for good, a country for a while.
+//! And what a person stops: a recipient.
 //!
 //! Numbers: Twilio's error pages. 21610 is an opt-out; 21408 and 60605 say that a country is not switched on; 60410 is
 //! Fraud Guard, which blocks a range for twelve hours.
@@ -6,6 +7,7 @@
 use std::time::Duration;
 
 use super::outcome::Scope;
+use super::time::UnixMillis;
 
 /// What is stopped, why and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +29,57 @@ pub enum Stopped {
     Country,
 }
 
+/// A stop by the names of the store, which never shortens one that stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block<'a> {
+    /// How much of it.
+    pub what: Blocked<'a>,
+    /// The provider's own error number.
+    pub code: u32,
+    /// For how long; until somebody takes it away, if not told.
+    pub lasts: Option<Duration>,
+    /// The recipient, masked: what is shown of it in a list.
+    pub shown: &'a str,
+}
+
+/// A suppression that a person makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByHand<'a> {
+    /// The recipient, masked: one word.
+    pub shown: &'a str,
+    /// Why, in one line; may be empty.
+    pub reason: &'a str,
+    /// For how long; until somebody takes it away, if not told.
+    pub lasts: Option<Duration>,
+}
+
+/// How much a block stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blocked<'a> {
+    /// The recipient of the request.
+    Recipient,
+    /// A country.
+    Country(&'a str),
+}
+
+/// A recipient that nothing is sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suppression {
+    /// The recipient, masked; nothing of one that an older version suppressed.
+    pub to: Option<String>,
+    /// The provider's own error number; nothing if a person did it.
+    pub code: Option<u32>,
+    /// Why, in the words of whoever did it.
+    pub reason: Option<String>,
+    /// Since when, where that is known.
+    pub since: Option<UnixMillis>,
+    /// Until when; until somebody takes it away, if nothing.
+    pub until: Option<UnixMillis>,
+}
+
 const HOUR: Duration = Duration::from_secs(3_600);
-const OPTED_OUT: u32 = 21610;
+/// The recipient has told the provider to send nothing more.
+pub const OPTED_OUT: u32 = 21610;
 const FRAUD_GUARD: u32 = 60410;
 
 /// What follows from a provider's refusal of a message.

@@ -53,7 +53,7 @@ pub enum ErrorCode {
     RateLimited,
     /// The last send to this recipient was a moment ago.
     Cooldown,
-    /// The recipient has opted out, or the provider does not reach it.
+    /// The recipient has opted out, the provider does not reach it, or somebody here suppressed it.
     Suppressed,
     /// The provider refuses the recipient's country or range for now.
     Blocked,
@@ -106,7 +106,7 @@ impl ErrorCode {
             ErrorCode::CountryNotAllowed => "messages to the recipient's country are not allowed",
             ErrorCode::RateLimited => "a sending limit is reached",
             ErrorCode::Cooldown => "a code was sent to this recipient a moment ago",
-            ErrorCode::Suppressed => "the recipient has opted out or cannot be reached",
+            ErrorCode::Suppressed => "the recipient has opted out, cannot be reached, or is suppressed here",
             ErrorCode::Blocked => "the provider refuses the recipient's country or range for now",
             ErrorCode::Expired => "too little time was left for the message to be of use",
             ErrorCode::ChannelDisabled => "sending on this channel is turned off",

@@ -190,7 +190,8 @@ impl Gateway {
         })
     }
 
-    /// Asks the store whether the request may be sent, waiting out an outage and another handling's lease.
+    /// Asks the store whether the request may be sent, waiting out an outage, another handling's lease and a shut gate:
+    /// while that is shut nothing is begun, or charged, and only what has ended is told.
     pub(super) async fn admit(&self, turn: &mut Turn<'_>, case: &Case<'_>) -> Result<Admitted, GiveBack> {
         let proposed = self.propose(case);
         let correlation_id = turn.delivery.properties.correlation_id.clone();
@@ -215,6 +216,7 @@ impl Gateway {
                 kids: self.codes.kids(),
                 limits: &self.policy.limits,
                 closed: !self.rules.is_open(self.channel),
+                held: self.gate.shut().is_some(),
                 country: country.as_deref(),
                 notes: &notes,
             };
@@ -247,6 +249,9 @@ impl Gateway {
                 }
                 Admission::Ended { outcome, ours } => {
                     return Ok(Admitted::Ended(Ended { outcome, replayed: !ours }));
+                }
+                Admission::Held => {
+                    turn.wait(self.gate.opened(), Duration::MAX, Until::Stop).await?;
                 }
                 Admission::Busy(lease_left) => {
                     // It ends with its lease at the latest, and mostly at once.

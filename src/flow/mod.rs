@@ -30,7 +30,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use self::admit::{Admitted, Rules};
 use self::gate::Gate;
-use self::receive::{GiveBack, Turn, Until};
+use self::receive::{GiveBack, Turn};
 use self::reply::Replies;
 use self::settle::{Answer, Ended};
 use crate::broker::{Names, Publisher};
@@ -118,8 +118,6 @@ impl Gateway {
                 return self.announce(turn, &answer).await;
             }
         };
-        // While nothing may be sent nothing is begun, or charged.
-        turn.wait(self.gate.opened(), Duration::MAX, Until::Stop).await?;
         let ended = match self.admit(turn, &case).await? {
             Admitted::Send(leave) => {
                 let mut sending = self.begin(&case, leave);

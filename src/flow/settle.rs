@@ -4,14 +4,14 @@ use super::admit::{Case, UNREADABLE};
 use super::receive::{GiveBack, Turn, Until};
 use super::{Gateway, outage_waits, random_id};
 use crate::broker::{DeadHeaders, Outgoing, Target};
-use crate::domain::block::{Stop, Stopped};
+use crate::domain::block::{Block, Blocked, Stop, Stopped};
 use crate::domain::dead_letter::Contents;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, SendResult, Status};
 use crate::domain::recipient::Channel;
 use crate::domain::request::{RequestId, SendRequest, Unacceptable};
 use crate::domain::sealed::NONCE_BYTES;
 use crate::domain::trail::{Event, Poison};
-use crate::store::{Block, Blocked, Handling, Refund, Settle, Settled};
+use crate::store::{Handling, Refund, Settle, Settled};
 use crate::telemetry::events;
 
 /// What a caller is told.
@@ -56,12 +56,13 @@ impl Gateway {
     ) -> Result<Result<Ended, String>, GiveBack> {
         let End { outcome, found, stop } = end;
         let country = case.to.country();
+        let shown = case.to.to_string();
         let settle = Settle {
             handling: case.handling(turn),
             outcome: &outcome,
             refund: refund(&outcome),
             found,
-            block: stop.and_then(|stop| stop_to_block(stop, country.as_deref())),
+            block: stop.and_then(|stop| stop_to_block(stop, country.as_deref(), &shown)),
             receipt_due: self.policy.receipt_due.filter(|_| outcome.status == Status::Sent),
         };
         match turn.asked("settle", Until::Recorded, || self.store.settle(&settle)).await? {
@@ -232,13 +233,14 @@ impl Gateway {
     }
 }
 
-/// What a refusal stops, by the names of the store. A number of no country stops none.
-pub(super) fn stop_to_block(stop: Stop, country: Option<&str>) -> Option<Block<'_>> {
+/// What a refusal stops, by the names of the store, and the masked recipient that is shown for it. A number of no country
+/// stops none.
+pub(super) fn stop_to_block<'a>(stop: Stop, country: Option<&'a str>, shown: &'a str) -> Option<Block<'a>> {
     let what = match stop.what {
         Stopped::Recipient => Blocked::Recipient,
         Stopped::Country => Blocked::Country(country?),
     };
-    Some(Block { what, code: stop.code, lasts: stop.lasts })
+    Some(Block { what, code: stop.code, lasts: stop.lasts, shown })
 }
 
 /// Chance for one sealed body.

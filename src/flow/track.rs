@@ -119,6 +119,7 @@ impl Tracker {
 
     async fn take(&self, word: &Word<'_>) -> Result<(), TrackError> {
         let country = word.to.and_then(Address::country);
+        let shown = word.to.map_or_else(|| super::admit::UNREADABLE.to_owned(), Address::to_string);
         let stop = word.code.filter(|_| word.status.is_final()).and_then(block::after_report);
         let mut track = Track {
             recipient: word.recipient,
@@ -127,7 +128,7 @@ impl Tracker {
             status: word.status,
             code: word.code,
             told: false,
-            block: stop.and_then(|stop| stop_to_block(stop, country.as_deref())),
+            block: stop.and_then(|stop| stop_to_block(stop, country.as_deref(), &shown)),
         };
         let tracked = self.store.track(&track).await?;
         events::receipt_taken(word.request.as_str(), word.status.as_str(), word.code, tracked_word(&tracked));

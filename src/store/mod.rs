@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::domain::block::{Block, ByHand, Suppression};
 use crate::domain::challenge::ChallengeId;
 use crate::domain::outcome::Outcome;
 use crate::domain::quota::Quota;
@@ -79,6 +80,16 @@ pub trait Store: Send + Sync {
 
     /// The last requests of a recipient, refused ones included, the newest first, at most [`bounds::RECENT_MAX`].
     async fn recent(&self, recipient: Digest16) -> Result<Vec<Recent>, StoreError>;
+
+    /// Recipients that nothing is sent to: first those that wait for somebody to change that, then those with the longest
+    /// time to go.
+    async fn suppressions(&self, count_max: u32) -> Result<Vec<Suppression>, StoreError>;
+
+    /// Lets nothing be sent to a recipient, never for less long than it is already. The answer is what stands then.
+    async fn suppress(&self, recipient: Digest16, by_hand: &ByHand<'_>) -> Result<Suppression, StoreError>;
+
+    /// Lets messages go to a recipient again. The answer is what stood.
+    async fn lift_suppression(&self, recipient: Digest16) -> Result<Option<Suppression>, StoreError>;
 
     /// True for a while after a failover may have lost the last second: what is not known may have been sent.
     fn may_have_forgotten(&self) -> bool;
@@ -164,6 +175,8 @@ pub struct Admit<'a> {
     pub limits: &'a Limits,
     /// Nothing new is sent. What was sent is still told.
     pub closed: bool,
+    /// Nothing is begun or taken up for now, and nothing changes. What has ended is still told.
+    pub held: bool,
     /// The recipient's country, of which a range or all may be blocked.
     pub country: Option<&'a str>,
     /// What to keep with the record of a request that is new.
@@ -199,6 +212,8 @@ pub enum Admission {
     },
     /// Another handling has it. Ask again after this long.
     Busy(Duration),
+    /// It has not ended, and nothing may be begun. Ask again when something may.
+    Held,
 }
 
 /// Leave to send, and with what.
@@ -281,26 +296,6 @@ pub struct Settle<'a> {
     pub block: Option<Block<'a>>,
     /// When a report of the provider is overdue, if one is expected.
     pub receipt_due: Option<Duration>,
-}
-
-/// What a provider's refusal stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Block<'a> {
-    /// How much of it.
-    pub what: Blocked<'a>,
-    /// The provider's own error number.
-    pub code: u32,
-    /// For how long; until somebody takes it away, if not told.
-    pub lasts: Option<Duration>,
-}
-
-/// How much a block stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blocked<'a> {
-    /// The recipient of the request.
-    Recipient,
-    /// A country.
-    Country(&'a str),
 }
 
 /// What becomes of the charges of a request that ends.

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use otpost::broker::memory::{MemoryBroker, OwnedMessage};
 use otpost::broker::{Names, Outgoing, Properties, PublishError, Publisher};
 use otpost::clock::Clock;
+use otpost::domain::block::{ByHand, Suppression};
 use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeLength, Kid};
 use otpost::domain::doubt::InDoubtPolicy;
 use otpost::domain::email::EmailAddress;
@@ -44,6 +45,7 @@ pub use crate::scripted::{Posted, ScriptedProvider};
 pub const ALICE: &str = "+573001234567";
 pub const BOB: &str = "+573109876543";
 pub const PROVIDER_TIMEOUT: Duration = Duration::from_secs(15);
+const RECIPIENT_KEY: [u8; 32] = [9; 32];
 pub const HOUR: Duration = Duration::from_secs(3_600);
 
 pub fn region() -> Region {
@@ -137,6 +139,15 @@ impl Store for FlakyStore {
     async fn recent(&self, recipient: Digest16) -> Result<Vec<Recent>, StoreError> {
         self.reach()?.recent(recipient).await
     }
+    async fn suppressions(&self, count_max: u32) -> Result<Vec<Suppression>, StoreError> {
+        self.reach()?.suppressions(count_max).await
+    }
+    async fn suppress(&self, recipient: Digest16, by_hand: &ByHand<'_>) -> Result<Suppression, StoreError> {
+        self.reach()?.suppress(recipient, by_hand).await
+    }
+    async fn lift_suppression(&self, recipient: Digest16) -> Result<Option<Suppression>, StoreError> {
+        self.reach()?.lift_suppression(recipient).await
+    }
     fn may_have_forgotten(&self) -> bool {
         self.inner.may_have_forgotten()
     }
@@ -227,6 +238,13 @@ impl World {
     }
 }
 
+impl World {
+    /// What a number is called in the store.
+    pub fn recipient(&self, to: &str) -> Digest16 {
+        RecipientKeyring::new(&RECIPIENT_KEY).address(Channel::Sms, number(to).e164())
+    }
+}
+
 /// A running worker, its doors, and what it published.
 pub struct Embedded {
     channel: Channel,
@@ -252,7 +270,7 @@ impl Embedded {
     pub fn in_world(world: World, options: Options) -> Embedded {
         let keys = options.keys.iter().map(|(kid, key)| CodeKey::new(Kid::parse(kid).expect("valid"), key));
         let codes = Arc::new(CodeKeyring::new(keys.collect()).expect("valid"));
-        let recipients = Arc::new(RecipientKeyring::new(&[9; 32]));
+        let recipients = Arc::new(RecipientKeyring::new(&RECIPIENT_KEY));
         let store: Arc<dyn Store> = world.store.clone();
         let gateway = Gateway {
             channel: options.channel,

@@ -15,6 +15,7 @@ use otpost::broker::RequestSource as _;
 use otpost::broker::memory::MemoryBroker;
 use otpost::clock::Clock;
 use otpost::config::{Jwt, JwtKey};
+use otpost::domain::block::{ByHand, Suppression};
 use otpost::domain::challenge::ChallengeId;
 use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeScope, Kid};
 use otpost::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
@@ -200,6 +201,7 @@ impl Door {
             kids: ",k2,k1,k9,",
             limits: &limits,
             closed: false,
+            held: false,
             country: None,
             notes: &Notes::default(),
         };
@@ -426,6 +428,18 @@ impl Store for Broken {
     }
 
     async fn recent(&self, _: Digest16) -> Result<Vec<Recent>, StoreError> {
+        self.fail().await
+    }
+
+    async fn suppressions(&self, _: u32) -> Result<Vec<Suppression>, StoreError> {
+        self.fail().await
+    }
+
+    async fn suppress(&self, _: Digest16, _: &ByHand<'_>) -> Result<Suppression, StoreError> {
+        self.fail().await
+    }
+
+    async fn lift_suppression(&self, _: Digest16) -> Result<Option<Suppression>, StoreError> {
         self.fail().await
     }
 

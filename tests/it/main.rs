@@ -24,6 +24,7 @@ mod promises;
 mod real;
 mod scripted;
 mod simulation;
+mod suppressions;
 mod texts;
 mod tidy;
 mod tokens;

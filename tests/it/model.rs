@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use otpost::clock::Clock;
+use otpost::domain::block::{Block, Blocked, ByHand};
 use otpost::domain::outcome::Status;
 use otpost::domain::quota::Quota;
 use otpost::domain::receipt::DeliveryStatus;
@@ -10,7 +11,7 @@ use otpost::domain::request::RequestId;
 use otpost::domain::time::UnixMillis;
 use otpost::domain::trail::Notes;
 use otpost::store::memory::MemoryStore;
-use otpost::store::{Admit, Block, Blocked, Check, Limits, Mark, Refund, Settle, Track};
+use otpost::store::{Admit, Check, Limits, Mark, Refund, Settle, Track};
 use proptest::prelude::*;
 
 use crate::contract::store::{Ask, HOUR, START, TimedStore, ask, limits, named, sent};
@@ -30,6 +31,9 @@ enum Step {
     KillSwitch { turn: Option<bool> },
     Story { copy: Copy, named: bool },
     Recent { recipient: u8 },
+    Suppress { recipient: u8, minutes: Option<u64> },
+    LiftSuppression { recipient: u8 },
+    Suppressions { count_max: u32 },
 }
 
 /// How a request ends.
@@ -121,6 +125,10 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => prop::option::of(any::<bool>()).prop_map(|turn| Step::KillSwitch { turn }),
         2 => (copies(), any::<bool>()).prop_map(|(copy, named)| Step::Story { copy, named }),
         1 => (0..3_u8).prop_map(|recipient| Step::Recent { recipient }),
+        1 => (0..3_u8, prop::option::of(1..60_u64))
+            .prop_map(|(recipient, minutes)| Step::Suppress { recipient, minutes }),
+        1 => (0..3_u8).prop_map(|recipient| Step::LiftSuppression { recipient }),
+        1 => (0..4_u32).prop_map(|count_max| Step::Suppressions { count_max }),
     ]
 }
 
@@ -147,6 +155,7 @@ impl Stop {
             what: if self.country { Blocked::Country(COUNTRY) } else { Blocked::Recipient },
             code: self.code,
             lasts: self.minutes.map(|minutes| Duration::from_secs(minutes * 60)),
+            shown: "+57**",
         }
     }
 }
@@ -195,6 +204,7 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
             store
                 .admit(&Admit {
                     closed: copy.challenge == 2 && copy.owner == 2,
+                    held: copy.challenge == 1 && copy.owner == 2,
                     country: (copy.recipient == 2).then_some(COUNTRY),
                     ..copy.ask(now).admit()
                 })
@@ -283,6 +293,18 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
         }
         Step::Recent { recipient } => {
             format!("{:?}", store.recent(named(*recipient)).await.expect("answers"))
+        }
+        Step::Suppress { recipient, minutes } => {
+            let reason = if minutes.is_some() { "a while" } else { "" };
+            let lasts = minutes.map(|minutes| Duration::from_secs(minutes * 60));
+            let by_hand = ByHand { shown: "+58*", reason, lasts };
+            format!("{:?}", store.suppress(named(*recipient), &by_hand).await.expect("answers"))
+        }
+        Step::LiftSuppression { recipient } => {
+            format!("{:?}", store.lift_suppression(named(*recipient)).await.expect("answers"))
+        }
+        Step::Suppressions { count_max } => {
+            format!("{:?}", store.suppressions(*count_max).await.expect("answers"))
         }
     }
 }

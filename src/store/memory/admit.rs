@@ -23,6 +23,9 @@ impl State {
         if let Some(record) = self.record_mut(&key, now) {
             return record.admit_again(ask, sends, now);
         }
+        if ask.held {
+            return Admission::Held;
+        }
         self.index.insert(handling.request.clone(), recipient);
         let challenge =
             self.pending(ask, now).unwrap_or_else(|| started(&ask.proposal, now.plus(ask.code_life)));
@@ -86,7 +89,7 @@ impl State {
             return Ok(());
         };
         let retry_after = block.until.map(|until| seconds_rounded_up(until.since(now)));
-        Err(OutcomeError { provider_code: Some(block.code), retry_after, ..OutcomeError::of(code) })
+        Err(OutcomeError { provider_code: block.code, retry_after, ..OutcomeError::of(code) })
     }
 
     fn limited_for(&self, subject: &Subject<'_>, limits: &Limits, now: UnixMillis) -> Duration {

@@ -22,6 +22,7 @@ use super::{
     Settled, Store, StoreError, Story, Subject, Track, Tracked, Usage,
 };
 use crate::clock::Clock;
+use crate::domain::block::{ByHand, Suppression};
 use crate::domain::challenge::ChallengeId;
 use crate::domain::recipient::Digest16;
 use crate::domain::request::RequestId;
@@ -209,6 +210,18 @@ impl Store for MemoryStore {
 
     async fn recent(&self, recipient: Digest16) -> Result<Vec<Recent>, StoreError> {
         Ok(self.step(|state, now| state.recent(recipient, now)))
+    }
+
+    async fn suppressions(&self, count_max: u32) -> Result<Vec<Suppression>, StoreError> {
+        Ok(self.step(|state, now| state.suppressions(count_max, now)))
+    }
+
+    async fn suppress(&self, recipient: Digest16, by_hand: &ByHand<'_>) -> Result<Suppression, StoreError> {
+        Ok(self.step(|state, now| state.suppress(recipient, by_hand, now)))
+    }
+
+    async fn lift_suppression(&self, recipient: Digest16) -> Result<Option<Suppression>, StoreError> {
+        Ok(self.step(|state, now| state.lift_suppression(recipient, now)))
     }
 
     fn may_have_forgotten(&self) -> bool {

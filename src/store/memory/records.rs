@@ -76,6 +76,7 @@ impl Record {
             Stage::Ended(outcome) => {
                 return Admission::Ended { outcome: outcome.clone(), ours: self.owner == Some(owner) };
             }
+            Stage::Live(_) if ask.held => return Admission::Held,
             Stage::Live(live) => live,
         };
         // Who asks again because its answer was lost gets the same once more.

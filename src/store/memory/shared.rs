@@ -1,12 +1,15 @@
 //! What outlives one request: blocks, claims, the last requests of a recipient, the workers' pulse, the kill switch.
 
+use std::cmp::Reverse;
+
 use super::records::{Phase, Stage};
 use super::{DAY, LogKey, Member, State};
+use crate::domain::block::{Block, Blocked, ByHand, Suppression};
 use crate::domain::recipient::Digest16;
 use crate::domain::request::RequestId;
 use crate::domain::time::UnixMillis;
-use crate::store::bounds::{BUSY_FOR, KEPT_AFTER, RECENT_MAX};
-use crate::store::{Block, Blocked, Chapter, CodeState, KillSwitch, Pulse, Recent, Story};
+use crate::store::bounds::{BUSY_FOR, BY_HAND, KEPT_AFTER, RECENT_MAX, SUPPRESSIONS_MAX};
+use crate::store::{Chapter, CodeState, KillSwitch, Pulse, Recent, Story};
 
 #[derive(PartialEq, Eq, Hash)]
 pub(super) enum BlockKey {
@@ -15,14 +18,28 @@ pub(super) enum BlockKey {
 }
 
 pub(super) struct StandingBlock {
-    pub(super) code: u32,
+    /// The provider's; nothing if a person did it.
+    pub(super) code: Option<u32>,
     /// Until somebody takes it away, if nothing.
     pub(super) until: Option<UnixMillis>,
+    since: UnixMillis,
+    shown: String,
+    reason: Option<String>,
 }
 
 impl StandingBlock {
     pub(super) fn stands(&self, now: UnixMillis) -> bool {
         self.until.is_none_or(|until| until > now)
+    }
+
+    fn told(&self) -> Suppression {
+        Suppression {
+            to: Some(self.shown.clone()),
+            code: self.code,
+            reason: self.reason.clone(),
+            since: Some(self.since),
+            until: self.until,
+        }
     }
 }
 
@@ -39,7 +56,18 @@ impl State {
             Blocked::Recipient => BlockKey::Recipient(recipient),
             Blocked::Country(country) => BlockKey::Country(country.to_owned()),
         };
-        let new = StandingBlock { code: block.code, until: block.lasts.map(|lasts| now.plus(lasts)) };
+        self.stand(key, block, None, now);
+    }
+
+    fn stand(&mut self, key: BlockKey, block: Block<'_>, reason: Option<&str>, now: UnixMillis) {
+        let stood = self.blocks.get(&key).filter(|stood| stood.stands(now));
+        let new = StandingBlock {
+            code: (block.code != BY_HAND).then_some(block.code),
+            until: block.lasts.map(|lasts| now.plus(lasts)),
+            since: stood.map_or(now, |stood| stood.since),
+            shown: block.shown.to_owned(),
+            reason: reason.filter(|reason| !reason.is_empty()).map(str::to_owned),
+        };
         let lasts_longer = |stood: &StandingBlock| match (stood.until, new.until) {
             (None, _) => false,
             (Some(_), None) => true,
@@ -48,6 +76,38 @@ impl State {
         if self.blocks.get(&key).is_none_or(lasts_longer) {
             self.blocks.insert(key, new);
         }
+    }
+
+    pub(super) fn suppress(
+        &mut self,
+        recipient: Digest16,
+        by_hand: &ByHand<'_>,
+        now: UnixMillis,
+    ) -> Suppression {
+        let ByHand { shown, reason, lasts } = *by_hand;
+        let block = Block { what: Blocked::Recipient, code: BY_HAND, lasts, shown };
+        self.stand(BlockKey::Recipient(recipient), block, Some(reason), now);
+        self.blocks[&BlockKey::Recipient(recipient)].told()
+    }
+
+    pub(super) fn lift_suppression(&mut self, recipient: Digest16, now: UnixMillis) -> Option<Suppression> {
+        let stood = self.blocks.remove(&BlockKey::Recipient(recipient))?;
+        stood.stands(now).then(|| stood.told())
+    }
+
+    pub(super) fn suppressions(&self, count_max: u32, now: UnixMillis) -> Vec<Suppression> {
+        let mut standing: Vec<_> = self
+            .blocks
+            .iter()
+            .filter_map(|(key, block)| match key {
+                BlockKey::Recipient(recipient) if block.stands(now) => Some((recipient, block)),
+                BlockKey::Recipient(_) | BlockKey::Country(_) => None,
+            })
+            .collect();
+        let lasts = |block: &StandingBlock| block.until.map_or(u64::MAX, |until| until.0);
+        standing.sort_by_key(|(recipient, block)| Reverse((lasts(block), recipient.as_str())));
+        let count = usize::try_from(count_max.min(SUPPRESSIONS_MAX)).expect("a small number");
+        standing.into_iter().take(count).map(|(_, block)| block.told()).collect()
     }
 
     /// Notes that a request came and nothing was sent.

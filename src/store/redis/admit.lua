@@ -9,7 +9,7 @@ local now, owner, request, member, requested, not_after, life, lease, kids = unp
 local id, kid, digest, callers, purpose, wrong_max = unpack(ARGV, 10, 15)
 local number_count, number_window, day_count, user_count, ip_count, all_count = unpack(ARGV, 16, 21)
 local cooldown_ms, refunds_count, left_min, life_divisor, refusal_kept, kept_after = unpack(ARGV, 22, 27)
-local record_kept, closed, notes, recipient, recent_max = unpack(ARGV, 28, 32)
+local record_kept, closed, notes, recipient, recent_max, held = unpack(ARGV, 28, 33)
 
 now = clock(now)
 local stood = redis.call('MGET', record, cooldown, suppressed, country)
@@ -24,6 +24,7 @@ end
 local r = read(stood[1], now)
 if r then
   if r.state == 'ended' then return 'ended ' .. (r.owner == owner and '1 ' or '0 ') .. r.rest end
+  if held == '1' then return 'held' end
   unfold(r)
   -- Who asks again because its answer was lost gets the same once more.
   local admitted = string.match(r.facts, '^%S+ %S+ %S+ %S+ (%S+)')
@@ -41,6 +42,8 @@ if r then
   redis.call('SET', record, live(r), 'KEEPTTL')
   return granted(r, new)
 end
+
+if held == '1' then return 'held' end
 
 -- The challenge: the pending one while enough of its life is left, else a new one.
 local c = redis.call('HMGET', challenge, 'id', 'kid', 'digest', 'callers', 'expires', 'used', 'wrong')
@@ -80,7 +83,8 @@ end
 if closed == '1' then return refuse('channel_disabled') end
 if deadline - now < tonumber(left_min) then return refuse('expired') end
 local code, block_left = blocked(stood[3])
-if code then return refuse('suppressed', block_left, code) end
+-- What a person suppressed has no number of the provider's.
+if code then return refuse('suppressed', block_left, code ~= '0' and code or nil) end
 code, block_left = blocked(stood[4])
 if code then return refuse('blocked', block_left, code) end
 local longest = math.max(

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::domain::block::Suppression;
 use crate::domain::challenge::ChallengeId;
 use crate::domain::outcome::Outcome;
 use crate::domain::receipt::DeliveryStatus;
@@ -10,14 +11,16 @@ use crate::domain::request::RequestId;
 use crate::domain::time::UnixMillis;
 use crate::domain::trail::Notes;
 use crate::domain::verdict::Verdict;
+use crate::store::bounds::BY_HAND;
 use crate::store::{
     Admission, Awaited, Chapter, CodeState, Grant, KillSwitch, Marked, Pulse, Receipt, Recent, Settled,
     Story, Tracked, Usage,
 };
 
 pub(super) fn admission(answer: &str) -> Option<Admission> {
-    let (word, rest) = answer.split_once(' ')?;
+    let (word, rest) = answer.split_once(' ').unwrap_or((answer, ""));
     match word {
+        "held" => Some(Admission::Held),
         "granted" => grant(rest).map(Admission::Granted),
         "doubt" => grant(rest).map(Admission::InDoubt),
         "busy" => rest.parse().ok().map(|ms| Admission::Busy(Duration::from_millis(ms))),
@@ -201,6 +204,34 @@ fn report(receipt: &str) -> Option<Receipt> {
         },
         told: told == "1",
         at: time(at)?,
+    })
+}
+
+pub(super) fn suppression(answer: &str) -> Option<Option<Suppression>> {
+    if answer.is_empty() { Some(None) } else { suppression_line(answer).map(Some) }
+}
+
+pub(super) fn suppressions(answer: &str) -> Option<Vec<Suppression>> {
+    answer.lines().map(suppression_line).collect()
+}
+
+fn suppression_line(line: &str) -> Option<Suppression> {
+    let mut words = line.splitn(5, ' ');
+    let mut next = || words.next();
+    let code = number(next()?)?;
+    let mut maybe = || {
+        Some(match optional(next()?) {
+            Some(word) => Some(time(word)?),
+            None => None,
+        })
+    };
+    let (until, since) = (maybe()?, maybe()?);
+    Some(Suppression {
+        to: optional(next()?).map(str::to_owned),
+        code: (code != BY_HAND).then_some(code),
+        reason: next().filter(|reason| !reason.is_empty()).map(str::to_owned),
+        since,
+        until,
     })
 }
 

@@ -5,9 +5,10 @@
 
 use redis::{RedisWrite, ToRedisArgs};
 
+use crate::domain::block::{Block, Blocked};
 use crate::domain::recipient::Digest16;
 use crate::domain::request::RequestId;
-use crate::store::{Block, Blocked, Subject};
+use crate::store::Subject;
 
 pub(super) struct Keys {
     prefix: String,
@@ -58,6 +59,16 @@ impl Keys {
 
     pub(super) fn suppressed<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
         self.of(recipient, ":suppressed", "")
+    }
+
+    /// Since when, who and why a recipient is suppressed. The script that blocks makes this name from the one above.
+    pub(super) fn suppression<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
+        self.of(recipient, ":suppression", "")
+    }
+
+    /// All that are. The script that blocks makes this name, too.
+    pub(super) fn suppressions(&self) -> Key<'_> {
+        self.shared(":suppressions", "")
     }
 
     /// Without a country the key is never written.

@@ -19,12 +19,13 @@ use self::keys::Keys;
 use self::link::Link;
 use super::bounds::{
     BUSY_FOR, CLAIM_KEPT, FORGETFUL_FOR, KEPT_AFTER, OUTCOME_KEPT, RECEIPT_ASKED_AFTER_MIN, RECENT_MAX,
-    REFUNDS_PER_DAY, REFUSAL_KEPT, is_word,
+    REFUNDS_PER_DAY, REFUSAL_KEPT, SUPPRESSIONS_MAX, is_word,
 };
 use super::{
-    Admission, Admit, Awaited, Block, Check, Handling, KillSwitch, Limits, Mark, Marked, Pulse, Recent,
-    Refund, Settle, Settled, Store, StoreError, Story, Subject, Track, Tracked, Usage,
+    Admission, Admit, Awaited, Check, Handling, KillSwitch, Limits, Mark, Marked, Pulse, Recent, Refund,
+    Settle, Settled, Store, StoreError, Story, Subject, Track, Tracked, Usage,
 };
+use crate::domain::block::{Block, ByHand, Suppression};
 use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, TIME_LEFT_MIN};
 use crate::domain::outcome::Status;
 use crate::domain::recipient::Digest16;
@@ -57,6 +58,8 @@ struct Scripts {
     kill: Script,
     story: Script,
     recent: Script,
+    suppress: Script,
+    suppressions: Script,
 }
 
 impl RedisStore {
@@ -77,6 +80,8 @@ impl RedisStore {
                 kill: script(include_str!("kill.lua")),
                 story: script(include_str!("story.lua")),
                 recent: script(include_str!("recent.lua")),
+                suppress: script(include_str!("suppress.lua")),
+                suppressions: script(include_str!("suppressions.lua")),
             },
             time: AtomicU64::new(0),
         })
@@ -102,6 +107,25 @@ impl RedisStore {
         read(&self.link.ask(call).await?).ok_or(StoreError::Garbled { step })
     }
 
+    async fn turn_suppression(
+        &self,
+        turn: &str,
+        recipient: &Digest16,
+        lasts: Option<Duration>,
+        shown: &str,
+    ) -> Result<Option<Suppression>, StoreError> {
+        let mut call = self.scripts.suppress.call(3);
+        call.arg(self.keys.suppressed(recipient))
+            .arg(self.keys.suppression(recipient))
+            .arg(self.keys.suppressions())
+            .arg(self.time())
+            .arg(turn)
+            .arg(recipient.as_str())
+            .optional(lasts.map(millis))
+            .arg(shown);
+        self.ask("suppress", &call, answers::suppression).await
+    }
+
     async fn turn_kill_switch(&self, turn: &str, reason: &str) -> Result<Option<KillSwitch>, StoreError> {
         let mut call = self.scripts.kill.call(1);
         call.arg(self.keys.kill()).arg(self.time()).arg(turn).arg(reason);
@@ -124,11 +148,12 @@ fn add_limits(call: &mut Call<'_>, subject: &Subject<'_>, limits: &Limits) {
         .arg(limits.all.count);
 }
 
-/// Adds the provider's error number of a block and how long it lasts. One that lasts no time is none.
+/// Adds the provider's error number of a block, how long it lasts, and what is shown of whom. One that lasts no time is none.
 fn add_block(call: &mut Call<'_>, block: Option<&Block<'_>>) {
     let block = block.filter(|block| block.lasts.is_none_or(|lasts| millis(lasts) > 0));
     call.optional(block.map(|block| block.code));
     call.optional(block.and_then(|block| block.lasts).map(millis));
+    call.optional(block.map(|block| block.shown));
 }
 
 fn id_word(id: u64) -> String {
@@ -190,7 +215,8 @@ impl Store for RedisStore {
             .arg(u8::from(ask.closed))
             .json(ask.notes)
             .arg(recipient.as_str())
-            .arg(RECENT_MAX);
+            .arg(RECENT_MAX)
+            .arg(u8::from(ask.held));
         self.ask("admit", &call, answers::admission).await
     }
 
@@ -377,6 +403,26 @@ impl Store for RedisStore {
             .arg(self.time())
             .arg(RECENT_MAX);
         self.ask("recent", &call, |answer| answers::recent(answer, RECENT_MAX)).await
+    }
+
+    async fn suppressions(&self, count_max: u32) -> Result<Vec<Suppression>, StoreError> {
+        let mut call = self.scripts.suppressions.call(1);
+        call.arg(self.keys.suppressions())
+            .arg(self.time())
+            .arg(count_max.min(SUPPRESSIONS_MAX))
+            .arg(self.keys.prefix());
+        self.ask("suppressions", &call, answers::suppressions).await
+    }
+
+    async fn suppress(&self, recipient: Digest16, by_hand: &ByHand<'_>) -> Result<Suppression, StoreError> {
+        let ByHand { shown, reason, lasts } = by_hand;
+        let shown = format!("{shown} {reason}");
+        let stands = self.turn_suppression("on", &recipient, *lasts, &shown).await?;
+        stands.ok_or(StoreError::Garbled { step: "suppress" })
+    }
+
+    async fn lift_suppression(&self, recipient: Digest16) -> Result<Option<Suppression>, StoreError> {
+        self.turn_suppression("off", &recipient, None, "").await
     }
 
     fn may_have_forgotten(&self) -> bool {

@@ -78,14 +78,34 @@ local function cooling(key, stood, now)
 end
 
 -- Blocks what a provider refuses, never for less long than it is already; until somebody takes it away if it lasts '-'.
-local function block(key, code, lasts, now)
+-- A recipient's is listed, with what may be shown of it: who it is, masked, and why.
+local function block(key, code, lasts, now, shown)
   local stood = string.match(redis.call('GET', key) or '', ' (%S+)$')
-  if stood == '-' then return end
-  if lasts == '-' then
-    redis.call('SET', key, code .. ' -')
-  elseif not stood or tonumber(stood) < now + lasts then
-    redis.call('SET', key, code .. ' ' .. ms(now + lasts), 'PX', lasts)
+  local till = lasts ~= '-' and now + lasts
+  if stood == '-' or till and stood and tonumber(stood) >= till then return end
+  local prefix, recipient = string.match(key, '^(.+):(%x+):suppressed$')
+  local note, line
+  if prefix then
+    note = prefix .. ':' .. recipient .. ':suppression'
+    local since = stood and tonumber(stood) > now and string.match(redis.call('GET', note) or '', '^%S+')
+    line = (since or ms(now)) .. ' ' .. shown
+    redis.call('ZREMRANGEBYSCORE', prefix .. ':suppressions', '-inf', ms(now))
+    redis.call('ZADD', prefix .. ':suppressions', till and ms(till) or 'inf', recipient)
   end
+  if till then
+    redis.call('SET', key, code .. ' ' .. ms(till), 'PX', lasts)
+    if note then redis.call('SET', note, line, 'PX', lasts) end
+  else
+    redis.call('SET', key, code .. ' -')
+    if note then redis.call('SET', note, line) end
+  end
+end
+
+-- What stands against a recipient: the number, until when, since when, who, and why.
+local function suppression(key, note, now)
+  local code, till = string.match(redis.call('GET', key) or '', '^(%S+) (%S+)$')
+  if not code or till ~= '-' and tonumber(till) <= now then return nil end
+  return table.concat({code, till, redis.call('GET', note) or '- -'}, ' ')
 end
 
 -- Notes that a request came and nothing was sent.

@@ -1,7 +1,8 @@
 -- The end of a request. The first one said stays.
 -- KEYS  record, sends, refunds, all, user, ip, recent, claim, block, receipts
 local now, owner, outcome, kept, nothing_sent, refund, request, member, recent_max = unpack(ARGV, 1, 9)
-local recipient, message, found, claim_kept, receipt_due, receipts_kept, block_code, block_lasts = unpack(ARGV, 10, 17)
+local recipient, message, found, claim_kept, receipt_due, receipts_kept = unpack(ARGV, 10, 15)
+local block_code, block_lasts, block_shown = unpack(ARGV, 16, 18)
 now = clock(now)
 local r = read(redis.call('GET', KEYS[1]), now)
 if r then
@@ -26,7 +27,7 @@ if message ~= '-' then
     redis.call('PEXPIRE', KEYS[10], receipts_kept)
   end
 end
-if block_code ~= '-' then block(KEYS[9], block_code, block_lasts, now) end
+if block_code ~= '-' then block(KEYS[9], block_code, block_lasts, now, block_shown) end
 local receipt = r and r.receipt or '-'
 redis.call('SET', KEYS[1], table.concat({'ended', owner, ms(now + kept), receipt, outcome}, ' '), 'PX', kept)
 if refund == 'counted' then

@@ -1,8 +1,8 @@
 -- What the provider reports of a message. Only what says more than is known changes anything.
 -- KEYS  record, block
-local now, message, rank, status, is_final, told, code, block_code, block_lasts = unpack(ARGV)
+local now, message, rank, status, is_final, told, code, block_code, block_lasts, block_shown = unpack(ARGV)
 now = clock(now)
-if block_code ~= '-' then block(KEYS[2], block_code, block_lasts, now) end
+if block_code ~= '-' then block(KEYS[2], block_code, block_lasts, now, block_shown) end
 local r = read(redis.call('GET', KEYS[1]), now)
 if not r or message == '-' then return 'none' end
 

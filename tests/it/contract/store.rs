@@ -5,6 +5,7 @@ mod failover;
 mod properties;
 mod receipts;
 mod shared;
+mod suppressions;
 
 use std::time::Duration;
 
@@ -126,6 +127,7 @@ impl Ask {
             kids: ",k1,k2,",
             limits: &self.limits,
             closed: false,
+            held: false,
             country: None,
             notes: &self.notes,
         }
@@ -224,6 +226,7 @@ async fn keeps_its_promises(store: &dyn TimedStore) {
     doubt::keeps_its_promises(store).await;
     receipts::keeps_its_promises(store).await;
     shared::keeps_its_promises(store).await;
+    suppressions::keeps_its_promises(store).await;
 }
 
 async fn a_request_is_charged_once_and_answered_the_same_to_its_owner(store: &dyn TimedStore) {
@@ -550,5 +553,12 @@ async fn memory_keeps_its_promises() {
 async fn redis_keeps_its_promises() {
     let redis = real::Redis::fresh();
     keeps_its_promises(&redis.store()).await;
-    redis.expect_only_these_without_a_ttl(&[":kill", ":suppressed", ":suppressed"]);
+    redis.expect_only_these_without_a_ttl(&[
+        ":kill",
+        ":suppressed",
+        ":suppressed",
+        ":suppression",
+        ":suppression",
+        ":suppressions",
+    ]);
 }

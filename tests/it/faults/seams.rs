@@ -10,6 +10,7 @@ use otpost::broker::memory::{MemoryBroker, MemoryPublisher};
 use otpost::broker::{Names, Outgoing, PublishError, Publisher};
 use otpost::clock::Clock;
 use otpost::domain::address::Address;
+use otpost::domain::block::{ByHand, Suppression};
 use otpost::domain::code::{CodeKey, CodeKeyring, CodeLength, Kid};
 use otpost::domain::doubt::InDoubtPolicy;
 use otpost::domain::outcome::{Scope, SendFailure};
@@ -300,6 +301,15 @@ impl Store for SeamStore {
     }
     async fn recent(&self, recipient: Digest16) -> Result<Vec<Recent>, StoreError> {
         self.step(self.inner.recent(recipient)).await
+    }
+    async fn suppressions(&self, count_max: u32) -> Result<Vec<Suppression>, StoreError> {
+        self.step(self.inner.suppressions(count_max)).await
+    }
+    async fn suppress(&self, recipient: Digest16, by_hand: &ByHand<'_>) -> Result<Suppression, StoreError> {
+        self.step(self.inner.suppress(recipient, by_hand)).await
+    }
+    async fn lift_suppression(&self, recipient: Digest16) -> Result<Option<Suppression>, StoreError> {
+        self.step(self.inner.lift_suppression(recipient)).await
     }
     fn may_have_forgotten(&self) -> bool {
         // A failed answer makes a real store say so.

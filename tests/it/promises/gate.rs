@@ -238,3 +238,23 @@ async fn workers_that_come_and_go_neither_starve_a_sender_nor_burst() {
         times.iter().map(|at| times.iter().filter(|other| (*at..at + 1_000).contains(other)).count()).max();
     assert!(most <= Some(3), "{most:?} in one second");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_repeat_of_what_has_ended_is_answered_while_the_gate_is_shut_and_nothing_is_begun() {
+    // Not paused: as what was taken from the queue just before the gate shut.
+    let mut gateway = Embedded::start();
+    gateway.request("ended", ALICE).await.expect_sent();
+    gateway.world.provider.otherwise(Script::Fail(unreachable()));
+    for n in 0..5 {
+        gateway.publish(&request(&format!("r{n}"), &person(n)));
+    }
+    gateway.world.provider.until_posted(6).await;
+    gateway.publish(&request("new", BOB));
+    gateway.publish(&request("ended", ALICE));
+    gateway.result().await.expect_sent().expect_replayed(true);
+    sleep(Duration::from_secs(60)).await;
+    gateway.expect_no_result();
+    assert_eq!(gateway.posted().len(), 6, "the breaker is open");
+    let bob = gateway.world.recipient(BOB);
+    assert_eq!(gateway.world.store.inner.recent(bob).await.expect("answers"), [], "nothing was charged");
+}

@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
+use otpost::domain::block::{Block, Blocked};
 use otpost::domain::outcome::{ErrorCode, OutcomeError};
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::time::UnixMillis;
 use otpost::domain::trail::Notes;
 use otpost::domain::verdict::Verdict;
 use otpost::store::bounds::RECENT_MAX;
-use otpost::store::{
-    Admit, Block, Blocked, Chapter, CodeState, KillSwitch, Limits, Mark, Pulse, Refund, Settle, Track,
-};
+use otpost::store::{Admit, Chapter, CodeState, KillSwitch, Limits, Mark, Pulse, Refund, Settle, Track};
 
 use super::{
     Ask, HOUR, LEASE, LIFE, START, TimedStore, admit, ask, failed, granted, limits, named, refused, settle,
@@ -41,7 +40,12 @@ async fn an_opt_out_lasts_until_it_is_taken_away(store: &dyn TimedStore) {
     store.at(START);
     let request = ask(60, "opt-out");
     granted(admit(store, &request).await);
-    end(store, &request, Some(Block { what: Blocked::Recipient, code: 21_610, lasts: None })).await;
+    end(
+        store,
+        &request,
+        Some(Block { what: Blocked::Recipient, code: 21_610, lasts: None, shown: "+57**60" }),
+    )
+    .await;
     for (number, after) in [(1, Duration::ZERO), (2, 1_000 * HOUR)] {
         store.at(START.plus(after));
         let error = refused(admit(store, &ask(60, &format!("opt-out-{number}"))).await);
@@ -54,7 +58,7 @@ async fn a_blocked_country_refuses_its_numbers_for_a_while(store: &dyn TimedStor
     store.at(START);
     let request = ask(62, "country");
     granted(admit(store, &request).await);
-    let block = Block { what: Blocked::Country("NL"), code: 60_410, lasts: Some(12 * HOUR) };
+    let block = Block { what: Blocked::Country("NL"), code: 60_410, lasts: Some(12 * HOUR), shown: "+31*" };
     let report = Track {
         recipient: named(62),
         request: &request.request,
@@ -85,13 +89,18 @@ async fn a_block_is_never_shortened(store: &dyn TimedStore) {
     for (number, hours, stands) in [(0, Some(2), Some(2)), (1, Some(1), Some(2)), (2, Some(3), Some(3))] {
         let request = ask(65, &format!("block-{number}"));
         let lasts = hours.map(|hours| hours * HOUR);
-        end(store, &request, Some(Block { what: Blocked::Recipient, code: 30_005, lasts })).await;
+        end(store, &request, Some(Block { what: Blocked::Recipient, code: 30_005, lasts, shown: "+57**65" }))
+            .await;
         let error = refused(admit(store, &ask(65, &format!("blocked-{number}"))).await);
         assert_eq!(error.retry_after, stands.map(|hours: u64| hours * 3_600), "block {number}");
     }
     for lasts in [None, Some(HOUR)] {
-        end(store, &ask(65, &format!("{lasts:?}")), Some(Block { what: Blocked::Recipient, code: 1, lasts }))
-            .await;
+        end(
+            store,
+            &ask(65, &format!("{lasts:?}")),
+            Some(Block { what: Blocked::Recipient, code: 1, lasts, shown: "+57**65" }),
+        )
+        .await;
     }
     assert_eq!(refused(admit(store, &ask(65, "for-ever")).await).retry_after, None);
 }

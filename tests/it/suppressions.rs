@@ -1,0 +1,96 @@
+//! `otpost suppressions` as the real binary runs it, on the real Redis.
+
+use otpost::domain::block::ByHand;
+use otpost::domain::recipient::{Channel, Digest16, RecipientKeyring};
+use otpost::store::Store as _;
+
+use crate::harness::{ALICE, BOB, within};
+use crate::promises::secrets::has_run;
+use crate::real::Redis;
+use crate::why::{otpost, otpost_at, rows, said};
+
+const MASKED: &str = "+57******4567";
+
+fn name(to: &str) -> Digest16 {
+    RecipientKeyring::new(&[9; 32]).address(Channel::Sms, to)
+}
+
+#[tokio::test]
+async fn a_number_is_suppressed_listed_and_let_go_again() {
+    let redis = Redis::fresh();
+    let store = redis.store();
+    let ask = |arguments: &[&str]| otpost(&redis, &[&["suppressions"], arguments].concat());
+    assert_eq!(said(&ask(&["list"]), 0).0, "nobody is suppressed\n");
+    assert!(rows(&ask(&["list", "--json"]), 0).is_empty());
+
+    let added = rows(&ask(&["add", "300 123 4567", "--reason", "pidió parar", "--json"]), 0);
+    assert_eq!((&added[0]["to"], &added[0]["reason"]), (&MASKED.into(), &"pidió parar".into()));
+    assert!(added[0]["since"].is_string() && added[0].get("until").is_none(), "{added:?}");
+    assert_eq!(store.suppressions(9).await.expect("answers").len(), 1);
+    let (out, _) = said(&ask(&["add", BOB, "--hours", "24"]), 0);
+    assert!(out.lines().count() == 2 && out.contains("by hand"), "{out}");
+
+    let (out, err) = said(&ask(&["list"]), 0);
+    let lines: Vec<&str> = out.lines().collect();
+    assert!(lines.len() == 3 && lines[1].starts_with(MASKED), "{out}");
+    assert!(lines[1].contains("Z  it is removed  ") && lines[1].ends_with("  by hand: pidió parar"), "{out}");
+    assert!(err.is_empty() && !has_run(&out, "3001234567"), "{out}{err}");
+    let listed = rows(&ask(&["list", "--json"]), 0);
+    assert!(listed.len() == 2 && listed[1]["until"].is_string(), "{listed:?}");
+    let (_, err) = said(&ask(&["list", "--limit", "1"]), 0);
+    assert!(err.contains("--limit"), "{err}");
+
+    let (out, _) = said(&ask(&["remove", ALICE]), 0);
+    assert!(out.starts_with("removed") && out.contains("pidió parar"), "{out}");
+    let (out, err) = said(&ask(&["remove", ALICE]), 3);
+    assert!(out.is_empty() && err == format!("otpost: nothing stood against {MASKED}\n"), "{err}");
+    assert!(rows(&ask(&["remove", ALICE, "--json"]), 3).is_empty());
+    assert_eq!(rows(&ask(&["remove", BOB, "--json"]), 0).len(), 1);
+    assert_eq!(said(&ask(&["list"]), 0).0, "nobody is suppressed\n");
+}
+
+#[tokio::test]
+async fn one_of_an_older_version_is_lifted_though_no_list_knows_it() {
+    let redis = Redis::fresh();
+    redis.write(&format!("{}:suppressed", name(ALICE)), "21610 -");
+    assert_eq!(said(&otpost(&redis, &["suppressions", "list"]), 0).0, "nobody is suppressed\n");
+    let removed = rows(&otpost(&redis, &["suppressions", "remove", ALICE, "--json"]), 0);
+    assert_eq!(removed, [serde_json::json!({"to": MASKED, "provider_code": 21610})]);
+    said(&otpost(&redis, &["suppressions", "remove", ALICE]), 3);
+}
+
+#[tokio::test]
+async fn what_stands_longer_is_told_and_stays() {
+    let redis = Redis::fresh();
+    let for_ever = ByHand { shown: MASKED, reason: "for ever", lasts: None };
+    redis.store().suppress(name(ALICE), &for_ever).await.expect("answers");
+    let told = rows(&otpost(&redis, &["suppressions", "add", ALICE, "--hours", "1", "--json"]), 0);
+    assert_eq!((&told[0]["reason"], told[0].get("until")), (&"for ever".into(), None));
+}
+
+#[tokio::test]
+async fn wrong_usage_and_a_store_that_is_gone_change_nothing() {
+    let redis = Redis::fresh();
+    for wrong in [
+        &[] as &[&str],
+        &["add"],
+        &["add", "12"],
+        &["add", ALICE, "--hours", "0"],
+        &["add", ALICE, "--hours", "87601"],
+        &["add", ALICE, "--reason", "two\nlines"],
+        &["remove"],
+        &["remove", "+5730012345678"],
+        &["list", "--limit", "0"],
+        &["list", "--limit", "1001"],
+    ] {
+        let (out, err) = said(&otpost(&redis, &[&["suppressions"], wrong].concat()), 2);
+        assert!(!has_run(&format!("{out}{err}"), "3001234567"), "{wrong:?}: {err}");
+    }
+    assert!(redis.store().suppressions(9).await.expect("answers").is_empty());
+    for arguments in [&["list"] as &[&str], &["add", ALICE], &["remove", ALICE]] {
+        let arguments = [&["suppressions"], arguments].concat();
+        let output = within(async { otpost_at("redis://127.0.0.1:1", "nobody", &arguments) }).await;
+        let (out, err) = said(&output, 1);
+        assert!(out.is_empty() && err.starts_with("otpost: the store is unavailable"), "{err}");
+    }
+}
