@@ -32,6 +32,12 @@ segments: ## Hold the count of segments against the provider's own calculator (n
 chaos: ## Ten minutes of real faults: kills, restarts, freezes, cuts, a broken Twilio; ARGS="name" picks some
 	cargo test --locked --test chaos -- --long $(ARGS)
 
+.PHONY: numbers
+numbers: ## Compare check-number with Google's library on thousands of numbers (needs python3); ARGS="--pace" tells times
+	cargo build --locked
+	python3 -m venv target/numbers && target/numbers/bin/pip install -q phonenumbers==9.0.33
+	target/numbers/bin/python tests/acceptance/phone_numbers.py --binary target/debug/otpost $(ARGS)
+
 # What libFuzzer needs to see which code an input reaches; a stable compiler takes it.
 COVERAGE := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
