@@ -20,8 +20,9 @@ use self::parts::{
 use crate::broker::memory::MemoryBroker;
 use crate::broker::rabbit::RabbitSettings;
 use crate::broker::rabbit::publish::RabbitPublisher;
+use crate::broker::rabbit::request::RabbitRequester;
 use crate::broker::rabbit::source::RabbitSource;
-use crate::broker::{Names, Publisher, RequestSource};
+use crate::broker::{Names, Publisher, RequestSource, Requester};
 use crate::cli::DevProvider;
 use crate::clock::Clock;
 use crate::config::{Fault, Role, Settings};
@@ -252,6 +253,13 @@ impl Wiring {
         }
     }
 
+    fn requester(&self) -> Arc<dyn Requester> {
+        match &self.broker {
+            Broker::Memory(broker) => Arc::new(broker.requester()),
+            Broker::Rabbit { settings, .. } => Arc::new(RabbitRequester::start(*settings.clone())),
+        }
+    }
+
     fn source(&self, channel: Channel) -> Box<dyn RequestSource> {
         match &self.broker {
             Broker::Memory(broker) => Box::new(broker.source(channel, 64)),
@@ -327,7 +335,8 @@ impl Wiring {
                 recipients: recipients.clone(),
                 limits: limits(settings),
             },
-            publisher: self.publisher(),
+            requester: self.requester(),
+            send_wait: settings.send_wait,
             store: self.store.clone(),
             recipients,
             rules: rules(settings),

@@ -5,6 +5,8 @@
 //!
 //! Nothing survives the process: it is for tests, the simulator and the quick start.
 
+mod requester;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
@@ -12,6 +14,7 @@ use async_trait::async_trait;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
+use crate::broker::waiters::Waiters;
 use crate::broker::{
     DELIVERY_LIMIT, DeadHeaders, Delivery, Outgoing, Properties, PublishError, Publisher, RequestSource,
     Settlement, Settler, Target,
@@ -114,7 +117,7 @@ impl MemoryBroker {
     /// Declares a caller's reply queue.
     pub fn reply_queue(&self, name: &str) -> mpsc::Receiver<OwnedMessage> {
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
-        self.lock().replies.insert(name.to_owned(), sender);
+        self.lock().replies.insert(name.to_owned(), Reader::Queue(sender));
         receiver
     }
 
@@ -168,12 +171,20 @@ struct State {
     queues: [VecDeque<Message>; Channel::ALL.len()],
     consumers: Vec<Consumer>,
     results: Vec<mpsc::Sender<OwnedMessage>>,
-    replies: HashMap<String, mpsc::Sender<OwnedMessage>>,
+    replies: HashMap<String, Reader>,
     dead: Vec<DeadLetter>,
     failing: usize,
     failing_letters: usize,
     deleted: bool,
     last_id: u64,
+}
+
+/// Who reads a reply queue.
+enum Reader {
+    /// A caller.
+    Queue(mpsc::Sender<OwnedMessage>),
+    /// A requester.
+    Waiters(Arc<Waiters>),
 }
 
 #[derive(Clone)]
@@ -297,7 +308,7 @@ impl State {
         self.hand_out();
     }
 
-    fn publish(&mut self, message: Outgoing<'_>) -> Result<(), PublishError> {
+    fn publish(&mut self, message: Outgoing<'_>, reply_to: Option<&str>) -> Result<(), PublishError> {
         if self.failing > 0 {
             self.failing -= 1;
             return Err(PublishError::Unconfirmed("told to fail".to_owned()));
@@ -313,12 +324,18 @@ impl State {
                 Ok(())
             }
             Target::Reply { queue } => {
-                if let Some(reader) = self.replies.get(queue) {
-                    let _ = reader.try_send(owned(&message, queue));
+                match (self.replies.get(queue), message.correlation_id) {
+                    (Some(Reader::Queue(reader)), _) => {
+                        let _ = reader.try_send(owned(&message, queue));
+                    }
+                    (Some(Reader::Waiters(waiters)), Some(id)) => waiters.answer(id, message.body),
+                    (Some(Reader::Waiters(_)) | None, _) => {}
                 }
                 Ok(())
             }
-            Target::Requests(channel) => self.enqueue(channel, message.body.to_vec(), properties(&message)),
+            Target::Requests(channel) => {
+                self.enqueue(channel, message.body.to_vec(), properties(&message, reply_to))
+            }
             Target::Dead(headers) => self.set_aside(&message, headers),
         }
     }
@@ -356,10 +373,10 @@ fn owned(message: &Outgoing<'_>, routing_key: &str) -> OwnedMessage {
 }
 
 /// AMQP carries whole seconds: a test that needs more must fail here too.
-fn properties(message: &Outgoing<'_>) -> Properties {
+fn properties(message: &Outgoing<'_>, reply_to: Option<&str>) -> Properties {
     Properties {
         correlation_id: message.correlation_id.map(str::to_owned),
-        reply_to: None,
+        reply_to: reply_to.map(str::to_owned),
         timestamp: UnixMillis::from_seconds(message.at.as_seconds()),
         traceparent: message.traceparent.map(str::to_owned),
         delivery_count: 0,
@@ -466,6 +483,6 @@ pub struct MemoryPublisher {
 #[async_trait]
 impl Publisher for MemoryPublisher {
     async fn publish(&self, message: Outgoing<'_>) -> Result<(), PublishError> {
-        self.broker.lock().publish(message)
+        self.broker.lock().publish(message, None)
     }
 }

@@ -2,12 +2,15 @@
 //!
 //! A [`RequestSource`] hands out deliveries, never more at once than its prefetch, and survives the loss of its
 //! connection by itself. A [`Delivery`] is settled once, by value: doing it twice does not compile. A [`Publisher`]
-//! answers only when the broker has confirmed the message.
+//! answers only when the broker has confirmed the message. A [`Requester`] also hears how a request ends.
 //!
 //! Not a queue of our own: what is neither acknowledged nor confirmed is the broker's, and comes back.
 
 pub mod memory;
 pub mod rabbit;
+mod waiters;
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
@@ -53,6 +56,20 @@ pub trait Publisher: Send + Sync {
 pub trait Probe: Send + Sync {
     /// `Ok` if it takes messages, else why not, without any address. The caller bounds the wait.
     async fn probe(&self) -> Result<(), String>;
+}
+
+/// Publishes requests, and hears how they end.
+#[async_trait]
+pub trait Requester: Send + Sync {
+    /// Publishes a request, and waits for its terminal result until `within` has passed since the call: its body, or
+    /// `None` if it is not known by then, or cannot become known here any more. `Ok` means in any case that a queue has the
+    /// request and the broker confirmed that.
+    ///
+    /// The result is the copy that goes to `reply_to`, found by the correlation id of the message: all who wait for one id
+    /// hear the first result that comes. Without any time no copy is asked for. Dropping the future forgets the result, not
+    /// the request.
+    async fn request(&self, message: Outgoing<'_>, within: Duration)
+    -> Result<Option<Vec<u8>>, PublishError>;
 }
 
 /// What was set aside, for a person who looks at it.

@@ -175,6 +175,8 @@ pub struct Settings {
     pub prefetch: u16,
     /// How long a stop waits for what is in flight.
     pub shutdown_grace: Duration,
+    /// How long a request over HTTP waits for its result.
+    pub send_wait: Duration,
     /// How tokens are checked.
     pub jwt: Option<Jwt>,
     /// Log lines are JSON.

@@ -82,6 +82,7 @@ raw_settings! {
     provider_timeout_seconds "PROVIDER_TIMEOUT_SECONDS" Plain,
     worker_concurrency "WORKER_CONCURRENCY" Plain,
     worker_prefetch "WORKER_PREFETCH" Plain,
+    http_send_wait_ms "HTTP_SEND_WAIT_MS" Plain,
     shutdown_grace_seconds "SHUTDOWN_GRACE_SECONDS" Plain,
     jwt_secret "JWT_SECRET" Secret,
     jwt_public_key "JWT_PUBLIC_KEY" Secret,
@@ -156,7 +157,7 @@ pub(super) fn read(variables: &Variables) -> RawSettings {
 }
 
 /// Settings of the service that otpost replaces, or of the contract, that this version does not follow yet.
-pub(super) const LATER: [&str; 11] = [
+pub(super) const LATER: [&str; 10] = [
     "TWILIO_VERIFY_SERVICE_SID",
     "TWILIO_VERIFY_BASE_URL",
     "SMS_PROVIDER",
@@ -166,7 +167,6 @@ pub(super) const LATER: [&str; 11] = [
     "SENDGRID_API_BASE_URL",
     "SENDGRID_WEBHOOK_PUBLIC_KEY",
     "SMTP_URL",
-    "HTTP_SEND_WAIT_MS",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
 ];
 

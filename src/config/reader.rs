@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use secrecy::SecretString;
 use zeroize::Zeroizing;
@@ -112,6 +113,7 @@ impl<'a> Reader<'a> {
                 .filter(|wait| !wait.is_zero()),
             concurrency,
             prefetch: self.number("WORKER_PREFETCH", concurrency + concurrency.div_ceil(10), 1, 8_192),
+            send_wait: Duration::from_millis(self.number("HTTP_SEND_WAIT_MS", 3_000, 0, 8_000)),
             shutdown_grace: seconds(self.number("SHUTDOWN_GRACE_SECONDS", 25, 0, 600)),
             jwt: self.jwt(development),
             log_json: self.choice(

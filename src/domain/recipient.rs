@@ -133,6 +133,7 @@ impl fmt::Display for Digest16 {
 pub struct RecipientKeyring {
     address: MacKey,
     user: MacKey,
+    user_in_ids: MacKey,
     ip: MacKey,
     idempotency: MacKey,
     letters: SealKey,
@@ -144,6 +145,7 @@ impl RecipientKeyring {
         RecipientKeyring {
             address: MacKey::derived(secret, "otpost recipient"),
             user: MacKey::derived(secret, "otpost user"),
+            user_in_ids: MacKey::derived(secret, "otpost user in request ids"),
             ip: MacKey::derived(secret, "otpost ip"),
             idempotency: MacKey::derived(secret, "otpost idempotency"),
             letters: SealKey::derived(secret),
@@ -163,6 +165,11 @@ impl RecipientKeyring {
     /// The name of a caller's user.
     pub fn user(&self, user_id: &str) -> Digest16 {
         Digest16::of(&self.user.digest(&[user_id.as_bytes()]))
+    }
+
+    /// The name of a user in the ids of its requests: another one than in the store, because others see it.
+    pub fn user_in_ids(&self, user_id: &str) -> Digest16 {
+        Digest16::of(&self.user_in_ids.digest(&[user_id.as_bytes()]))
     }
 
     /// The name of a client's address. One household or server has a whole IPv6 network of 64 bits, so that is one name.

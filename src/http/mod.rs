@@ -11,6 +11,8 @@ mod inspect;
 mod ops;
 mod problem;
 mod send;
+mod status;
+mod told;
 mod verify;
 mod webhooks;
 mod why;
@@ -37,7 +39,7 @@ pub use self::auth::{TokenFault, Tokens, development_token};
 pub use self::ops::{Readiness, ops_router};
 use self::problem::Problem;
 pub use self::webhooks::Webhooks;
-use crate::broker::Publisher;
+use crate::broker::Requester;
 use crate::clock::Clock;
 use crate::domain::recipient::RecipientKeyring;
 use crate::flow::admit::Rules;
@@ -58,7 +60,9 @@ pub struct Api {
     /// Checks codes.
     pub verifier: Verifier,
     /// Takes requests for codes.
-    pub publisher: Arc<dyn Publisher>,
+    pub requester: Arc<dyn Requester>,
+    /// How long a request's result is waited for.
+    pub send_wait: Duration,
     /// Knows what is used up.
     pub store: Arc<dyn Store>,
     /// Names users and addresses.
@@ -89,6 +93,7 @@ pub fn router(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>) -> Router {
     });
     Router::new()
         .route("/api/v1/auth/send-verification-sms", post(send::send_verification_sms))
+        .route("/api/v1/auth/otp-status/{request_id}", get(status::otp_status))
         .route("/api/v1/auth/verify-phone-otp", post(verify::verify_phone_otp))
         .route("/api/v1/otp/verify", post(verify::verify_for_service))
         .route("/api/v1/sms/status", get(inspect::status))

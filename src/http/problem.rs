@@ -6,6 +6,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::domain::request::RequestId;
 use crate::domain::time::seconds_rounded_up;
 
 /// An error answer. No member of it ever holds a value that the client sent.
@@ -24,6 +25,8 @@ pub struct Problem {
     attempts_remaining: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
 }
 
 impl Problem {
@@ -37,6 +40,7 @@ impl Problem {
             detail: None,
             attempts_remaining: None,
             retry_after: None,
+            request_id: None,
         }
     }
 
@@ -50,6 +54,11 @@ impl Problem {
 
     pub(super) fn retry_after(self, wait: Duration) -> Problem {
         Problem { retry_after: Some(seconds_rounded_up(wait)), ..self }
+    }
+
+    /// The request that was made and ended so.
+    pub(super) fn request_id(self, request: &RequestId) -> Problem {
+        Problem { request_id: Some(request.to_string()), ..self }
     }
 
     /// A field of the request's body breaks its rule.

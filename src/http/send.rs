@@ -1,23 +1,21 @@
-//! Asking for a code: the handler publishes a request like any other service.
+//! Asking for a code: the handler publishes a request like any other service, and waits a moment for its result.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, StatusCode};
-use serde::Serialize;
 
 use super::Api;
 use super::auth::User;
 use super::body::Body;
 use super::client::client_address;
 use super::problem::Problem;
+use super::told::{Heard, SendAnswer, status_of};
 use crate::broker::{Outgoing, Target};
 use crate::domain::locale::is_bcp47;
 use crate::domain::outcome::{ErrorCode, OutcomeError};
-use crate::domain::phone::PhoneNumber;
 use crate::domain::recipient::{Channel, Digest16, Purpose};
 use crate::domain::request::RequestId;
 use crate::domain::request::body::SendRequestBody;
@@ -26,15 +24,12 @@ use crate::domain::zone::Zone;
 use crate::store::Subject;
 use crate::telemetry::events;
 
-/// The answer when the request is on its way.
-#[derive(Serialize)]
-pub(super) struct QueuedAnswer {
-    request_id: String,
-    status: &'static str,
-    channel: Channel,
-    to: String,
-    resend_after: u64,
-    code_length: usize,
+/// Whom a code is for.
+pub(super) struct Addressee {
+    pub(super) channel: Channel,
+    /// The whole address.
+    pub(super) address: String,
+    pub(super) masked: String,
 }
 
 /// `POST /api/v1/auth/send-verification-sms`: a code for the number in the caller's token.
@@ -43,7 +38,7 @@ pub(super) async fn send_verification_sms(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     bytes: Bytes,
-) -> Result<(StatusCode, Json<QueuedAnswer>), Problem> {
+) -> Result<SendAnswer, Problem> {
     let user = api.tokens.user(&headers)?;
     let body = Body::read(&headers, &bytes)?;
     body.required("otp_type", "must be \"SMS\"", |kind| (kind == "SMS").then_some(()))?;
@@ -52,33 +47,53 @@ pub(super) async fn send_verification_sms(
             .detail("the token has no `phone_number`")
     })?;
     let to = api.rules.recipient(number).map_err(|refusal| refused(&refusal.error))?;
-    let client_ip = client_address(peer.ip(), &headers, &api.trusted_proxies);
-    let request_id = match idempotency_key(&headers)? {
-        Some(key) => api.request_id_for(&user.sub, key),
-        None => random_request_id(),
-    };
-    api.refuse_if_limited(&request_id, &to, &user.sub, client_ip).await?;
-    api.publish_request(&request_id, &to, &user, client_ip).await?;
-    let resend_after = seconds_rounded_up(api.limits.cooldown);
-    let (request_id, to, code_length) = (request_id.to_string(), to.to_string(), api.code_length);
-    let answer =
-        QueuedAnswer { request_id, status: "queued", channel: Channel::Sms, to, resend_after, code_length };
-    Ok((StatusCode::ACCEPTED, Json(answer)))
+    let to = Addressee { channel: Channel::Sms, address: to.e164().to_owned(), masked: to.to_string() };
+    api.send(&headers, peer.ip(), &user, &to).await
 }
 
 impl Api {
-    /// Says at once what the worker would say a moment later. Only the worker decides: this charges nothing. A repeat is
-    /// answered as its first copy was, whatever the limits are by now.
+    /// Asks for a code like any other service, and tells what became of that.
+    pub(super) async fn send(
+        &self,
+        headers: &HeaderMap,
+        peer: IpAddr,
+        user: &User,
+        to: &Addressee,
+    ) -> Result<SendAnswer, Problem> {
+        let client_ip = client_address(peer, headers, &self.trusted_proxies);
+        let request_id = self.request_id(&user.sub, idempotency_key(headers)?);
+        self.refuse_if_limited(&request_id, to, &user.sub, client_ip).await?;
+        let heard = self.publish_request(&request_id, to, user, client_ip).await?;
+        let now = self.clock.now();
+        if let Some(problem) = heard.as_ref().and_then(|heard| heard.problem(now)) {
+            return Err(problem.request_id(&request_id));
+        }
+        let resend_after = heard.as_ref().and_then(|heard| heard.resend_after(now));
+        Ok(SendAnswer {
+            request_id: request_id.to_string(),
+            status: heard.as_ref().map_or("queued", |heard| heard.status.as_str()),
+            channel: to.channel,
+            to: to.masked.clone(),
+            expires_at: heard.as_ref().and_then(Heard::expires_at),
+            resend_after: resend_after.unwrap_or_else(|| seconds_rounded_up(self.limits.cooldown)),
+            code_length: self.code_length,
+            replayed: heard.is_some_and(|heard| heard.replayed),
+        })
+    }
+
+    /// Says at once what the worker would say a moment later, so that whoever keeps pressing costs the queue nothing, and
+    /// hears it while no worker runs, too. Only the worker decides: this charges nothing. A repeat is answered as its first
+    /// copy was, whatever the limits are by now.
     async fn refuse_if_limited(
         &self,
         request_id: &RequestId,
-        to: &PhoneNumber,
+        to: &Addressee,
         sub: &str,
         client_ip: IpAddr,
     ) -> Result<(), Problem> {
         let purpose = Purpose::default();
         let subject = Subject {
-            recipient: self.recipients.address(Channel::Sms, to.e164()),
+            recipient: self.recipients.address(to.channel, &to.address),
             purpose: purpose.as_str(),
             user: Some(self.recipients.user(sub)),
             ip: Some(self.recipients.ip(client_ip)),
@@ -88,7 +103,7 @@ impl Api {
             Problem::store_unavailable()
         })?;
         let too_many = |code: ErrorCode, wait| {
-            let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, code.as_str());
+            let problem = Problem::new(status_of(code), code.as_str());
             Err(problem.detail(code.message()).retry_after(wait))
         };
         if usage.known {
@@ -106,14 +121,14 @@ impl Api {
     async fn publish_request(
         &self,
         request_id: &RequestId,
-        to: &PhoneNumber,
+        to: &Addressee,
         user: &User,
         client_ip: IpAddr,
-    ) -> Result<(), Problem> {
+    ) -> Result<Option<Heard>, Problem> {
         let at = self.clock.now();
         let request = SendRequestBody {
             request_id: request_id.to_string(),
-            to: to.e164().to_owned(),
+            to: to.address.clone(),
             user_id: Some(user.sub.clone()),
             user_name: user.claims.name.clone().filter(|name| name.chars().count() <= 200),
             client_ip: Some(client_ip.to_string()),
@@ -124,32 +139,47 @@ impl Api {
         };
         let body = serde_json::to_vec(&request).expect("a request is plain data");
         let message = Outgoing {
-            target: Target::Requests(Channel::Sms),
+            target: Target::Requests(to.channel),
             body: &body,
             message_id: request_id.as_str(),
             correlation_id: Some(request_id.as_str()),
             at,
             traceparent: None,
         };
-        self.publisher.publish(message).await.map_err(|error| {
+        let heard = self.requester.request(message, self.send_wait).await.map_err(|error| {
             events::publish_failed(&error, None);
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "queue_unavailable")
                 .detail("the request could not be queued; it may be asked again")
-        })
+        })?;
+        Ok(heard.as_deref().and_then(Heard::read))
     }
 
-    /// The same user's same key names the same request, and no other user's.
-    fn request_id_for(&self, sub: &str, key: &str) -> RequestId {
-        let named = self.recipients.idempotency_key(sub, key);
-        RequestId::parse(&format!("http-{named}")).expect("hexadecimal digits are visible ASCII")
+    /// A user's own beginning, and what nobody guesses, or what the user's own key makes of it: the same user's same key
+    /// names the same request.
+    fn request_id(&self, sub: &str, key: Option<&str>) -> RequestId {
+        let named = key.map_or_else(random_digest, |key| self.recipients.idempotency_key(sub, key));
+        RequestId::parse(&format!("{}{named}", self.beginning_of_ids(sub)))
+            .expect("hexadecimal digits are visible ASCII")
+    }
+
+    /// True for a request that was made here for this user.
+    pub(super) fn is_of(&self, request_id: &RequestId, sub: &str) -> bool {
+        request_id.as_str().starts_with(&self.beginning_of_ids(sub))
+    }
+
+    fn beginning_of_ids(&self, sub: &str) -> String {
+        let user = self.recipients.user_in_ids(sub);
+        format!("http-{}-", &user.as_str()[..USER_DIGITS])
     }
 }
 
-fn random_request_id() -> RequestId {
+/// How much of a user's digest begins its ids: enough that no two users meet.
+const USER_DIGITS: usize = 16;
+
+fn random_digest() -> Digest16 {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
-    let named = Digest16::from_random(bytes);
-    RequestId::parse(&format!("http-{named}")).expect("hexadecimal digits are visible ASCII")
+    Digest16::from_random(bytes)
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
@@ -166,5 +196,5 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
 fn refused(error: &OutcomeError) -> Problem {
     let detail =
         error.detail.as_deref().unwrap_or(error.code.message()).replace("`to`", "the token's `phone_number`");
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, error.code.as_str()).detail(detail)
+    Problem::new(status_of(error.code), error.code.as_str()).detail(detail)
 }

@@ -470,7 +470,7 @@ fn a_misspelt_setting_is_noticed_without_its_value() {
 
 #[test]
 fn a_setting_of_another_version_is_noticed_whatever_it_begins_with() {
-    for name in ["HTTP_SEND_WAIT_MS", "SENDGRID_API_KEY", "SMTP_URL", "EMAIL_FROM", "SMS_PROVIDER"] {
+    for name in ["SENDGRID_API_KEY", "SMTP_URL", "EMAIL_FROM", "SMS_PROVIDER"] {
         let notices = expect(Role::Serve, &with(production(), &[(name, "hunter2")])).notices;
         assert_eq!(notices, [format!("{name} is set, but not supported by this version: it has no effect")]);
     }

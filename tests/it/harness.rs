@@ -291,7 +291,7 @@ impl Embedded {
                 provider_timeout: PROVIDER_TIMEOUT,
                 in_doubt: options.in_doubt,
                 receipt_due: Some(Duration::from_secs(60)),
-                reply_to_allowed: vec!["reply.*".to_owned(), "exact".to_owned()],
+                reply_to_allowed: ["amq.rabbitmq.reply-to.*", "reply.*", "exact"].map(str::to_owned).to_vec(),
             },
             names: Names::new("otpost"),
             clock: world.clock,

@@ -98,7 +98,8 @@ impl Door {
                 recipients: recipients.clone(),
                 limits: limits(),
             },
-            publisher: Arc::new(broker.publisher()),
+            requester: Arc::new(broker.requester()),
+            send_wait: Duration::ZERO,
             store: store.clone(),
             recipients: recipients.clone(),
             rules: Rules {

@@ -1,5 +1,6 @@
 //! All integration tests, in one binary.
 
+mod answers;
 mod contract {
     pub mod broker;
     pub mod provider;

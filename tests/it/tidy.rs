@@ -264,6 +264,8 @@ impl Broken {
 }
 
 const SEAMS: [&str; 3] = ["broker", "store", "provider"];
+/// What stands below a seam and is a part of it: what its adapters have in common.
+const SHARED: [[&str; 2]; 2] = [["store", "bounds"], ["broker", "waiters"]];
 
 /// Which layers a layer may name, itself apart. A seam stands for its `mod.rs` only, but for `app`.
 fn may_name(layer: &str) -> &'static [&'static str] {
@@ -297,10 +299,10 @@ fn may_name(layer: &str) -> &'static [&'static str] {
     }
 }
 
-/// The modules right below the seams, `["store", "redis"]`, but the one that is a part of its seam.
+/// The modules right below the seams, `["store", "redis"]`, but those that are a part of their seam.
 fn adapters(sources: &[Source]) -> Vec<Vec<&str>> {
     let is_adapter = |module: &Vec<&str>| {
-        SEAMS.contains(&module[0]) && module.len() == 2 && *module != ["store", "bounds"]
+        SEAMS.contains(&module[0]) && module.len() == 2 && !SHARED.contains(&[module[0], module[1]])
     };
     let adapters: Vec<_> = sources.iter().map(Source::module).filter(is_adapter).collect();
     assert!(adapters.contains(&vec!["store", "redis"]) && adapters.contains(&vec!["store", "memory"]));

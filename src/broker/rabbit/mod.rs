@@ -14,6 +14,7 @@ mod pace;
 pub mod probe;
 mod properties;
 pub mod publish;
+pub mod request;
 pub mod source;
 pub mod topology;
 

@@ -26,9 +26,9 @@ use crate::broker::{Outgoing, Probe, PublishError, Publisher, Target};
 use crate::telemetry::events;
 
 /// For a message to be written and confirmed.
-const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a message waits for a connection.
-const LINE_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const LINE_TIMEOUT: Duration = Duration::from_secs(1);
 /// `lapin` remembers each message that was given up, for as long as its channel lives.
 const GIVEN_UP_MAX: u64 = 10_000;
 

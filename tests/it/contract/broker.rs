@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use otpost::broker::{
-    DeadHeaders, Delivery, Outgoing, Properties, PublishError, Publisher, RequestSource, Settlement, Target,
+    DeadHeaders, Delivery, Outgoing, Properties, PublishError, Publisher, RequestSource, Requester,
+    Settlement, Target,
 };
 use otpost::domain::recipient::Channel;
 use otpost::domain::time::UnixMillis;
@@ -30,6 +31,7 @@ trait World: Send + Sync {
         self.source_of(Channel::Sms, prefetch)
     }
     fn publisher(&self) -> Arc<dyn Publisher>;
+    fn requester(&self) -> Arc<dyn Requester>;
     /// Publishes a request as a caller's own client does.
     async fn send(&self, body: &str, properties: Properties);
     /// Reads results that come from now on.
@@ -103,6 +105,10 @@ contract!(
     a_dead_letter_carries_its_headers,
     a_request_that_comes_back_too_often_is_set_aside,
     an_unroutable_request_is_an_error,
+    who_asks_hears_the_result_of_their_own_request,
+    who_asks_and_hears_nothing_in_time_knows_that_the_request_is_queued,
+    who_asks_for_no_result_gets_none_and_the_worker_is_told_so,
+    who_asks_without_a_queue_is_told_so,
     a_held_delivery_does_not_hold_the_others_back,
 );
 
@@ -429,6 +435,76 @@ async fn send_many(world: &dyn World, count: usize) {
 
 async fn next(source: &mut Box<dyn RequestSource>) -> Delivery {
     patiently(source.next()).await.expect("the source ended")
+}
+
+/// Publishes a result to where a delivery wants it.
+async fn reply(world: &dyn World, delivery: &Delivery, body: &[u8]) {
+    let queue = delivery.properties.reply_to.clone().expect("somebody listens");
+    let correlation_id = delivery.properties.correlation_id.clone();
+    let message = Outgoing {
+        body,
+        correlation_id: correlation_id.as_deref(),
+        ..outgoing(Target::Reply { queue: &queue }, "result")
+    };
+    patiently(world.publisher().publish(message)).await.expect("told");
+}
+
+/// A request with an id of its own.
+fn asking<'a>(id: &'a str) -> Outgoing<'a> {
+    Outgoing { correlation_id: Some(id), ..outgoing(Target::Requests(Channel::Sms), id) }
+}
+
+/// The other way round, so that each hears its own and not the next one's.
+async fn who_asks_hears_the_result_of_their_own_request(world: &dyn World) {
+    let (requester, mut source) = (world.requester(), world.source(4));
+    let one = requester.request(asking("one"), PATIENCE);
+    let other = requester.request(asking("other"), PATIENCE);
+    let worker = async {
+        let mut deliveries = [next(&mut source).await, next(&mut source).await];
+        deliveries.reverse();
+        for delivery in deliveries {
+            let id = delivery.properties.correlation_id.clone().expect("each has one");
+            reply(world, &delivery, id.as_bytes()).await;
+            delivery.settle(Settlement::Ack);
+        }
+    };
+    let (one, other, ()) = patiently(async { tokio::join!(one, other, worker) }).await;
+    assert_eq!(one.expect("queued").as_deref(), Some(b"one" as &[u8]));
+    assert_eq!(other.expect("queued").as_deref(), Some(b"other" as &[u8]));
+}
+
+async fn who_asks_and_hears_nothing_in_time_knows_that_the_request_is_queued(world: &dyn World) {
+    let (requester, mut source) = (world.requester(), world.source(4));
+    let asked = requester.request(asking("slow"), Duration::from_millis(300));
+    assert_eq!(patiently(asked).await.expect("queued"), None);
+    let delivery = next(&mut source).await;
+    // What comes too late is nobody's, and does not reach the next one.
+    reply(world, &delivery, b"late").await;
+    delivery.settle(Settlement::Ack);
+    let asked = requester.request(asking("next"), PATIENCE);
+    let worker = async {
+        let delivery = next(&mut source).await;
+        reply(world, &delivery, b"in time").await;
+        delivery.settle(Settlement::Ack);
+    };
+    let (heard, ()) = patiently(async { tokio::join!(asked, worker) }).await;
+    assert_eq!(heard.expect("queued").as_deref(), Some(b"in time" as &[u8]));
+}
+
+async fn who_asks_for_no_result_gets_none_and_the_worker_is_told_so(world: &dyn World) {
+    let (requester, mut source) = (world.requester(), world.source(4));
+    assert_eq!(patiently(requester.request(asking("quiet"), Duration::ZERO)).await.expect("queued"), None);
+    let delivery = next(&mut source).await;
+    assert_eq!(delivery.properties.reply_to, None);
+    delivery.settle(Settlement::Ack);
+}
+
+async fn who_asks_without_a_queue_is_told_so(world: &dyn World) {
+    let requester = world.requester();
+    assert_eq!(patiently(requester.request(asking("first"), Duration::ZERO)).await.expect("queued"), None);
+    world.delete_request_queue().await;
+    let refused = patiently(requester.request(asking("lost"), PATIENCE)).await;
+    assert!(matches!(refused, Err(PublishError::Unroutable)), "{refused:?}");
 }
 
 /// A broker puts back what a closed source held in its own time, and tells nobody.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use otpost::broker::memory::{MemoryBroker, OwnedMessage};
-use otpost::broker::{Properties, PublishError, Publisher, RequestSource, Target};
+use otpost::broker::{Properties, PublishError, Publisher, RequestSource, Requester, Target};
 use otpost::domain::recipient::Channel;
 use tokio::sync::mpsc;
 
@@ -23,6 +23,10 @@ impl World for MemoryWorld {
 
     fn publisher(&self) -> Arc<dyn Publisher> {
         Arc::new(self.broker.publisher())
+    }
+
+    fn requester(&self) -> Arc<dyn Requester> {
+        Arc::new(self.broker.requester())
     }
 
     async fn send(&self, body: &str, properties: Properties) {

@@ -14,9 +14,10 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
 use otpost::broker::rabbit::RabbitSettings;
 use otpost::broker::rabbit::publish::RabbitPublisher;
+use otpost::broker::rabbit::request::RabbitRequester;
 use otpost::broker::rabbit::source::RabbitSource;
 use otpost::broker::rabbit::topology::declare_topology;
-use otpost::broker::{Names, Properties, Publisher, RequestSource, SEND_SMS_KEY};
+use otpost::broker::{Names, Properties, Publisher, RequestSource, Requester, SEND_SMS_KEY};
 use otpost::domain::recipient;
 use otpost::domain::time::UnixMillis;
 use tokio::sync::Mutex;
@@ -122,6 +123,10 @@ impl RabbitWorld {
 impl World for RabbitWorld {
     fn source_of(&self, channel: recipient::Channel, prefetch: u16) -> Box<dyn RequestSource> {
         Box::new(RabbitSource::start(self.settings(prefetch), channel))
+    }
+
+    fn requester(&self) -> Arc<dyn Requester> {
+        Arc::new(RabbitRequester::start(self.settings(1)))
     }
 
     fn publisher(&self) -> Arc<dyn Publisher> {
