@@ -14,11 +14,15 @@ pub(super) struct Waiters(Mutex<Table>);
 
 #[derive(Default)]
 struct Table {
-    waiting: HashMap<String, Vec<(u64, oneshot::Sender<Vec<u8>>)>>,
+    /// By correlation id.
+    waiting: HashMap<String, Vec<Waiting>>,
     count: usize,
     last_id: u64,
     closed: bool,
 }
+
+/// One who waits, by number.
+type Waiting = (u64, oneshot::Sender<Vec<u8>>);
 
 /// A place in the table. Dropping it leaves the table.
 pub(super) struct Waiter {

@@ -230,6 +230,7 @@ impl Gate {
                 Entry::Wait => moved.await,
                 Entry::WaitFor(wait) => {
                     tokio::select! {
+                        biased;
                         () = moved => {}
                         () = tokio::time::sleep(wait) => {}
                     }

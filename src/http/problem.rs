@@ -26,7 +26,7 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<String>,
+    request_id: Option<Box<str>>,
 }
 
 impl Problem {
@@ -58,7 +58,7 @@ impl Problem {
 
     /// The request that was made and ended so.
     pub(super) fn request_id(self, request: &RequestId) -> Problem {
-        Problem { request_id: Some(request.to_string()), ..self }
+        Problem { request_id: Some(request.as_str().into()), ..self }
     }
 
     /// A field of the request's body breaks its rule.
