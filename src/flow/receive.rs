@@ -30,9 +30,10 @@ const HELD_MAX: Duration = Duration::from_secs(12 * 60);
 const PANICS_MAX: u64 = 5;
 
 /// A delivery that came back this often is a suspect: who handled it may have died of it.
-const RETURNS_SUSPECT: u64 = 3;
-/// The longest that others wait for a suspect, and it for them: it may be innocent, as after lost connections.
-const ALONE_MAX: Duration = Duration::from_secs(2);
+const RETURNS_SUSPECT: u64 = 5;
+/// The longest that others wait for a suspect, and it for them. What ends a process does so at once, and after a few
+/// lost connections everything is suspect and innocent: a worker that holds many gets through them.
+const ALONE_MAX: Duration = Duration::from_millis(500);
 /// How long a source is given to come up with one more of what it holds.
 const BUFFERED_WAIT: Duration = Duration::from_millis(50);
 

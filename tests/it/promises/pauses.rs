@@ -125,8 +125,8 @@ async fn a_suspect_waits_for_the_end_of_a_pause_too() {
     world.provider.close_gate();
     gateway.publish(&request("r1", ALICE));
     world.provider.until_posted(1).await;
-    gateway.publish_with(&request("r2", BOB), Properties { delivery_count: 3, ..Properties::default() });
-    sleep(Duration::from_secs(1)).await;
+    gateway.publish_with(&request("r2", BOB), Properties { delivery_count: 5, ..Properties::default() });
+    sleep(Duration::from_millis(100)).await;
     pause.send_replace(true);
     world.provider.open_gate(2);
     gateway.result().await.expect_sent();

@@ -118,6 +118,21 @@ async fn what_is_set_aside_can_be_opened_with_the_key_of_recipients_and_holds_no
     assert_eq!(opened, expected);
 }
 
+/// As after a few lost connections: everything that was in hand came back, and one worker got it all.
+#[tokio::test(start_paused = true)]
+async fn many_innocent_messages_that_came_back_often_are_through_soon() {
+    let gateway = Embedded::with(Options { concurrency: 64, ..Options::default() });
+    // None of them ends by itself, so each is waited for as long as any can be.
+    gateway.world.provider.close_gate();
+    let started = Instant::now();
+    for nth in 0..15 {
+        let properties = Properties { delivery_count: 6, ..Properties::default() };
+        gateway.publish_with(&request(&format!("r{nth}"), &format!("+573001{nth:06}")), properties);
+    }
+    gateway.world.provider.until_posted(15).await;
+    assert!(started.elapsed() <= Duration::from_secs(15), "{:?}", started.elapsed());
+}
+
 /// Publishes what came back `returns` times, between one request before it and one after.
 async fn between_neighbours(gateway: &Embedded, returns: u64) {
     gateway.publish(&request("before", ALICE));
@@ -133,12 +148,12 @@ async fn a_delivery_that_came_back_often_starts_alone() {
     let mut gateway = Embedded::start();
     let provider = gateway.world.provider.clone();
     provider.close_gate();
-    between_neighbours(&gateway, 3).await;
+    between_neighbours(&gateway, 5).await;
     assert_eq!(provider.posted().len(), 1, "it waits for what is in flight");
     provider.open_gate(1);
     gateway.result().await.expect_sent();
     provider.until_posted(2).await;
-    sleep(Duration::from_secs(1)).await;
+    sleep(Duration::from_millis(400)).await;
     assert_eq!(provider.posted().len(), 2, "and the next waits for it");
     provider.open_gate(1);
     gateway.result().await.expect_sent();
@@ -151,18 +166,18 @@ async fn a_delivery_that_came_back_often_holds_nobody_up_for_long() {
     let gateway = Embedded::start();
     gateway.world.provider.close_gate();
     let started = Instant::now();
-    between_neighbours(&gateway, 3).await;
+    between_neighbours(&gateway, 5).await;
     gateway.world.provider.until_posted(2).await;
-    assert!(started.elapsed() < Duration::from_millis(2_010), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_millis(510), "{:?}", started.elapsed());
     gateway.world.provider.until_posted(3).await;
-    assert!(started.elapsed() < Duration::from_millis(4_010), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_millis(1_010), "{:?}", started.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delivery_that_came_back_twice_waits_for_nobody() {
+async fn a_delivery_that_came_back_a_few_times_waits_for_nobody() {
     let gateway = Embedded::start();
     gateway.world.provider.close_gate();
-    between_neighbours(&gateway, 2).await;
+    between_neighbours(&gateway, 4).await;
     assert_eq!(gateway.posted().len(), 3);
 }
 
