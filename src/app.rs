@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -66,7 +67,7 @@ pub(crate) fn faults_beside_texts(settings: &Settings) -> Vec<Fault> {
         fault("REDIS_URL", "must be a URL, as rediss://user:password@host:6379/0".to_owned());
     }
     if let Some(Err(problem)) = settings.jwt.as_ref().map(Tokens::new) {
-        fault("JWT_PUBLIC_KEY", problem.to_string());
+        fault(problem.setting(), problem.to_string());
     }
     if settings.twilio.as_ref().is_some_and(|set| twilio::base_url(&set.base_url).is_err()) {
         fault("TWILIO_API_BASE_URL", "must be a URL without user, query or fragment".to_owned());
@@ -113,6 +114,8 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
         http::ops_router(wiring.readiness(worker.as_ref().map(|(gateway, _)| gateway.clone()))),
         CancellationToken::new(),
     );
+    // Published keys are fetched beside everything: whoever needs one before it is there is told so.
+    let mut following = JoinSet::new();
     let http = match listener {
         Some(listener) => {
             let carrier = match &worker {
@@ -120,7 +123,9 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
                 None => account(&settings)?,
             };
             let inspector = wiring.inspector(&settings, role, carrier);
-            let router = http::router(wiring.api(&settings, inspector)?, webhooks(&settings, &tracker)?);
+            let api = wiring.api(&settings, inspector)?;
+            following.spawn(api.tokens.follow());
+            let router = http::router(api, webhooks(&settings, &tracker)?);
             Some(http::serve(listener, router, stop.clone()))
         }
         None => None,
@@ -142,6 +147,7 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
             answered
         }
         stopped = ops => stopped.context("serving OPS_ADDR"),
+        Some(_) = following.join_next() => bail!("following the published keys of tokens ended by itself"),
     }
 }
 
@@ -326,9 +332,9 @@ impl Wiring {
 
     fn api(&self, settings: &Settings, inspector: Inspector) -> anyhow::Result<Arc<Api>> {
         let recipients = settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?;
-        let jwt = settings.jwt.as_ref().context("JWT_SECRET or JWT_PUBLIC_KEY must be set")?;
+        let jwt = settings.jwt.as_ref().context("JWT_SECRET must be set")?;
         Ok(Arc::new(Api {
-            tokens: Tokens::new(jwt).context("JWT_PUBLIC_KEY")?,
+            tokens: Tokens::new(jwt)?,
             verifier: Verifier {
                 store: self.store.clone(),
                 codes: settings.codes.clone().context("OTP_SECRET_KEYS must be set")?,

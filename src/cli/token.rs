@@ -27,7 +27,8 @@ pub(super) fn run(settings: &Settings, phone: &str, scope: Option<&str>, minutes
         }
         None => {
             eprintln!(
-                "otpost: tokens are checked with JWT_PUBLIC_KEY; whoever has the private key makes them"
+                "otpost: tokens are checked with a public key (JWT_PUBLIC_KEY or JWT_JWKS_URL); \
+                 whoever has the private one makes them"
             );
             Exit::Unusable
         }

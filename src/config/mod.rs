@@ -8,6 +8,7 @@ mod raw;
 mod reader;
 mod rules;
 mod templates;
+mod tokens;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -239,7 +240,7 @@ pub enum TwilioSender {
 
 /// How tokens are checked.
 pub struct Jwt {
-    /// The one key.
+    /// The one source of keys.
     pub key: JwtKey,
     /// The issuer that tokens must name.
     pub issuer: Option<String>,
@@ -247,12 +248,14 @@ pub struct Jwt {
     pub audience: Option<String>,
 }
 
-/// The one key that tokens are checked with.
+/// The one source of keys that tokens are checked with.
 pub enum JwtKey {
     /// HS256.
     Secret(SecretString),
     /// A public key in PEM: its kind decides between RS256, ES256 and EdDSA.
     Pem(String),
+    /// Where the issuer publishes its public keys, as a JSON Web Key Set (RFC 7517).
+    Jwks(String),
 }
 
 impl Settings {
@@ -308,6 +311,6 @@ impl Settings {
 pub fn signing_secret(jwt: &Jwt) -> Option<&str> {
     match &jwt.key {
         JwtKey::Secret(secret) => Some(secret.expose_secret()),
-        JwtKey::Pem(_) => None,
+        JwtKey::Pem(_) | JwtKey::Jwks(_) => None,
     }
 }

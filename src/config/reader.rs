@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::raw::{self, RawSettings, Variables};
 use super::rules::{hours, key_bytes, minutes, parts, seconds};
 use super::templates::{TemplateText, read_directory};
-use super::{Environment, Fault, Jwt, JwtKey, LimitSettings, Role, Settings, Shown};
+use super::{Environment, Fault, LimitSettings, Role, Settings, Shown};
 use crate::domain::code::{CodeKey, CodeKeyring, CodeLength, Kid};
 use crate::domain::locale::is_bcp47;
 use crate::domain::phone::Region;
@@ -24,13 +24,11 @@ use crate::domain::zone::Zone;
 mod development {
     pub(super) const OTP_SECRET_KEYS: &str = "dev:ZGV2ZWxvcG1lbnQgb25seSwga25vd24gdG8gYWxsISE=";
     pub(super) const OTP_RECIPIENT_KEY: &str = "ZGV2ZWxvcG1lbnQgcmVjaXBpZW50IGtleSwgcHVibGk=";
-    pub(super) const JWT_SECRET: &str = "otpost development secret, known to everybody";
-    pub(super) const JWT_AUDIENCE: &str = "otpost-development";
 }
 
 /// Reads settings one by one, and keeps every fault for the end.
 pub(super) struct Reader<'a> {
-    raw: &'a RawSettings,
+    pub(super) raw: &'a RawSettings,
     role: Role,
     pub(super) faults: Vec<Fault>,
     shown: Vec<Shown>,
@@ -169,12 +167,12 @@ impl<'a> Reader<'a> {
         self.faults.push(Fault::new(name, problem));
     }
 
-    fn show(&mut self, name: &'static str, value: impl ToString) {
+    pub(super) fn show(&mut self, name: &'static str, value: impl ToString) {
         let given = self.raw.get(name).is_some();
         self.shown.push(Shown { name, value: value.to_string(), given });
     }
 
-    fn show_development_default(&mut self, name: &str) {
+    pub(super) fn show_development_default(&mut self, name: &str) {
         if let Some(shown) = self.shown.iter_mut().find(|shown| shown.name == name) {
             shown.value = "(development default)".to_owned();
         }
@@ -404,58 +402,5 @@ impl<'a> Reader<'a> {
                 None
             }
         }
-    }
-
-    fn jwt(&mut self, development: bool) -> Option<Jwt> {
-        let secret = self.secret("JWT_SECRET");
-        let pem = self.secret("JWT_PUBLIC_KEY");
-        let jwks = self.text("JWT_JWKS_URL", "");
-        let issuer = Some(self.text("JWT_ISSUER", "")).filter(|issuer| !issuer.is_empty());
-        let default_audience = if development { development::JWT_AUDIENCE } else { "" };
-        let audience =
-            Some(self.text("JWT_AUDIENCE", default_audience)).filter(|audience| !audience.is_empty());
-        if !jwks.is_empty() {
-            self.fault("JWT_JWKS_URL", "is not supported by this version; set JWT_SECRET or JWT_PUBLIC_KEY");
-        }
-        let needed = self.needs("JWT");
-        let key = match (secret, pem) {
-            (Some(_), Some(_)) => {
-                self.fault("JWT_PUBLIC_KEY", "is set beside JWT_SECRET; set one of them");
-                None
-            }
-            (Some(secret), None) if !development && secret == development::JWT_SECRET => {
-                self.fault(
-                    "JWT_SECRET",
-                    "is the development secret that everybody knows; production needs its own",
-                );
-                None
-            }
-            (Some(secret), None) if secret.len() < 32 => {
-                self.fault("JWT_SECRET", "must be at least 32 bytes long");
-                None
-            }
-            (Some(secret), None) => Some(JwtKey::Secret(secret.into())),
-            (None, Some(pem)) => Some(JwtKey::Pem(pem)),
-            (None, None) if development => {
-                self.show_development_default("JWT_SECRET");
-                Some(JwtKey::Secret(development::JWT_SECRET.into()))
-            }
-            (None, None) => {
-                if needed {
-                    self.fault(
-                        "JWT_SECRET",
-                        "must be set (or JWT_PUBLIC_KEY): users' tokens are checked with it",
-                    );
-                }
-                None
-            }
-        };
-        if needed && !development && audience.is_none() {
-            self.fault(
-                "JWT_AUDIENCE",
-                "must be set: a token made for another service must not open this one",
-            );
-        }
-        Some(Jwt { key: key?, issuer, audience })
     }
 }

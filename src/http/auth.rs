@@ -1,14 +1,20 @@
 //! Who asks: bearer tokens (RFC 6750) that are JSON Web Tokens (RFC 7519).
 //!
-//! The algorithm is that of the configured key, whatever a token says. `exp` must be there; issuer and audience must
-//! match where they are configured. A token is never logged, and a refusal tells a client only that it was refused.
+//! The algorithm is that of the key, whatever a token says, and the key is one of ours or of the issuer's published ones:
+//! no key and no address in a token is ever looked at. `exp` must be there; issuer and audience must match where they are
+//! configured. A token is never logged, and a refusal tells a client only that it was refused.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode, header};
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 
+use super::jwks::endpoint::HttpEndpoint;
+use super::jwks::{self, Jwks, NoKey};
 use super::problem::Problem;
 use crate::config::{Jwt, JwtKey, signing_secret};
 use crate::domain::time::UnixMillis;
@@ -19,16 +25,46 @@ const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// How far the clocks of whoever makes tokens may differ from ours.
 const LEEWAY_SECONDS: u64 = 10;
 
-/// Checks tokens with the one configured key.
-pub struct Tokens {
-    key: DecodingKey,
-    validation: Validation,
+/// When a key that is not here may be.
+const KEY_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Checks tokens with the keys of the one configured source.
+pub struct Tokens(Keys);
+
+enum Keys {
+    One(Box<Key>),
+    Published(Arc<Jwks>),
 }
 
-/// The key cannot check tokens.
+/// A key, and what is asked of the tokens that it signs: its algorithm among other things.
+pub(super) struct Key {
+    pub(super) key: DecodingKey,
+    pub(super) validation: Validation,
+}
+
+/// The source of keys cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("must be a public key in PEM: RSA of 2048 bits or more, P-256 or Ed25519")]
-pub struct TokenFault;
+pub enum TokenFault {
+    /// The key cannot check tokens.
+    #[error("must be a public key in PEM: RSA of 2048 bits or more, P-256 or Ed25519")]
+    PublicKey,
+    /// Nothing can be fetched from there.
+    #[error("must be a URL without user or fragment")]
+    JwksUrl,
+    /// The machine lacks something, as certificates.
+    #[error("cannot be used: the HTTP client could not be set up")]
+    HttpClient,
+}
+
+impl TokenFault {
+    /// The variable that is at fault.
+    pub fn setting(&self) -> &'static str {
+        match self {
+            TokenFault::PublicKey => "JWT_PUBLIC_KEY",
+            TokenFault::JwksUrl | TokenFault::HttpClient => "JWT_JWKS_URL",
+        }
+    }
+}
 
 /// What a token says of whom it was given to: OpenID Connect's standard claims, and OAuth's scope.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -61,49 +97,58 @@ pub(super) struct User {
 }
 
 impl Tokens {
-    /// A checker for the configured key.
+    /// A checker for the configured source. Published keys are not there before somebody [follows](Tokens::follow) them.
     pub fn new(settings: &Jwt) -> Result<Tokens, TokenFault> {
-        let (key, algorithm) = match &settings.key {
+        let one =
+            |key, algorithm| Keys::One(Box::new(Key { key, validation: validation(settings, algorithm) }));
+        Ok(Tokens(match &settings.key {
             JwtKey::Secret(secret) => {
-                (DecodingKey::from_secret(secret.expose_secret().as_bytes()), Algorithm::HS256)
+                one(DecodingKey::from_secret(secret.expose_secret().as_bytes()), Algorithm::HS256)
             }
-            JwtKey::Pem(pem) => public_key(pem).ok_or(TokenFault)?,
+            JwtKey::Pem(pem) => {
+                let (key, algorithm) = public_key(pem).ok_or(TokenFault::PublicKey)?;
+                one(key, algorithm)
+            }
+            JwtKey::Jwks(url) => {
+                // Each key names its own algorithm instead.
+                let validation = validation(settings, Algorithm::RS256);
+                Keys::Published(Arc::new(Jwks::new(Box::new(HttpEndpoint::new(url)?), validation)))
+            }
+        }))
+    }
+
+    /// Keeps published keys fresh, for ever; with a key of our own there is nothing to do.
+    pub fn follow(&self) -> impl Future<Output = ()> + Send + 'static {
+        let jwks = match &self.0 {
+            Keys::One(_) => None,
+            Keys::Published(jwks) => Some(jwks.clone()),
         };
-        let mut validation = Validation::new(algorithm);
-        validation.leeway = LEEWAY_SECONDS;
-        validation.validate_nbf = true;
-        match &settings.audience {
-            Some(audience) => {
-                validation.set_audience(&[audience]);
-                validation.required_spec_claims.insert("aud".to_owned());
+        async {
+            match jwks {
+                Some(jwks) => jwks.follow().await,
+                None => std::future::pending().await,
             }
-            None => validation.validate_aud = false,
         }
-        if let Some(issuer) = &settings.issuer {
-            validation.set_issuer(&[issuer]);
-            validation.required_spec_claims.insert("iss".to_owned());
-        }
-        Ok(Tokens { key, validation })
     }
 
     /// The person who asks.
-    pub(super) fn user(&self, headers: &HeaderMap) -> Result<User, Problem> {
-        let claims = self.claims(headers)?;
+    pub(super) async fn user(&self, headers: &HeaderMap) -> Result<User, Problem> {
+        let claims = self.claims(headers).await?;
         Ok(User { sub: subject(&claims)?, claims })
     }
 
     /// A service that was given this scope.
-    pub(super) fn service(&self, headers: &HeaderMap, scope: &str) -> Result<(), Problem> {
-        self.scoped(headers, scope).map(drop)
+    pub(super) async fn service(&self, headers: &HeaderMap, scope: &str) -> Result<(), Problem> {
+        self.scoped(headers, scope).await.map(drop)
     }
 
     /// Who operates the gateway, by name: what they look at is written down.
-    pub(super) fn admin(&self, headers: &HeaderMap) -> Result<String, Problem> {
-        subject(&self.scoped(headers, "otp:admin")?)
+    pub(super) async fn admin(&self, headers: &HeaderMap) -> Result<String, Problem> {
+        subject(&self.scoped(headers, "otp:admin").await?)
     }
 
-    fn scoped(&self, headers: &HeaderMap, scope: &str) -> Result<Claims, Problem> {
-        let claims = self.claims(headers)?;
+    async fn scoped(&self, headers: &HeaderMap, scope: &str) -> Result<Claims, Problem> {
+        let claims = self.claims(headers).await?;
         if claims.scope.as_deref().unwrap_or_default().split(' ').any(|given| given == scope) {
             return Ok(claims);
         }
@@ -112,7 +157,7 @@ impl Tokens {
             .detail(format!("the token lacks `{scope}`")))
     }
 
-    fn claims(&self, headers: &HeaderMap) -> Result<Claims, Problem> {
+    async fn claims(&self, headers: &HeaderMap) -> Result<Claims, Problem> {
         let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = bearer.and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
@@ -123,15 +168,66 @@ impl Tokens {
                 Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated").detail("a bearer token is needed")
             );
         };
+        match &self.0 {
+            Keys::One(key) => key.claims(token),
+            Keys::Published(jwks) => published_key(jwks, token).await?.claims(token),
+        }
+    }
+}
+
+impl Key {
+    fn claims(&self, token: &str) -> Result<Claims, Problem> {
         match decode::<Claims>(token, &self.key, &self.validation) {
             // An extension that must be understood and is not makes a token invalid (RFC 7515 §4.1.11); we have none.
             Ok(token) if token.header.crit.is_none() => Ok(token.claims),
             Err(error) if matches!(error.kind(), ErrorKind::ExpiredSignature) => {
                 Err(refused("expired", "the token has expired"))
             }
-            Ok(_) | Err(_) => Err(refused("invalid", "the token is not valid here")),
+            Ok(_) | Err(_) => Err(invalid()),
         }
     }
+}
+
+/// The key that a token names. Nothing else of its header counts, and all of it is anybody's claim until then.
+async fn published_key(jwks: &Jwks, token: &str) -> Result<Arc<Key>, Problem> {
+    let kid = match decode_header(token) {
+        Ok(header) if jwks::ALGORITHMS.contains(&header.alg) => header.kid,
+        Ok(_) | Err(_) => return Err(invalid()),
+    };
+    jwks.find(kid.as_deref()).await.map_err(|no_key| match no_key {
+        NoKey::Unknown => refused("kid", INVALID),
+        NoKey::Unavailable => {
+            events::token_refused("key_unavailable");
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "key_unavailable")
+                .detail("the key of this token is not here; nothing was counted")
+                .retry_after(KEY_RETRY_AFTER)
+        }
+    })
+}
+
+/// What is asked of every token.
+fn validation(settings: &Jwt, algorithm: Algorithm) -> Validation {
+    let mut validation = Validation::new(algorithm);
+    validation.leeway = LEEWAY_SECONDS;
+    validation.validate_nbf = true;
+    match &settings.audience {
+        Some(audience) => {
+            validation.set_audience(&[audience]);
+            validation.required_spec_claims.insert("aud".to_owned());
+        }
+        None => validation.validate_aud = false,
+    }
+    if let Some(issuer) = &settings.issuer {
+        validation.set_issuer(&[issuer]);
+        validation.required_spec_claims.insert("iss".to_owned());
+    }
+    validation
+}
+
+const INVALID: &str = "the token is not valid here";
+
+fn invalid() -> Problem {
+    refused("invalid", INVALID)
 }
 
 /// Whom a token names.

@@ -30,7 +30,7 @@ pub(super) async fn status(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
 ) -> Result<Json<StatusRow>, Problem> {
-    let sub = api.tokens.admin(&headers)?;
+    let sub = api.tokens.admin(&headers).await?;
     events::admin_asked(&sub, "status", None, None);
     Ok(Json(api.inspector.status().await))
 }
@@ -41,7 +41,7 @@ pub(super) async fn rate_limit(
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<Json<LimitsRow>, Problem> {
-    let sub = api.tokens.admin(&headers)?;
+    let sub = api.tokens.admin(&headers).await?;
     let body = Body::read(&headers, &bytes)?;
     let to = body.required("to", "must be a valid phone number", |text| api.number(text))?;
     events::admin_asked(&sub, "rate_limit", None, Some(&to));
@@ -58,7 +58,7 @@ pub(super) async fn validate(
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<Json<Numbers>, Problem> {
-    let sub = api.tokens.admin(&headers)?;
+    let sub = api.tokens.admin(&headers).await?;
     let body = Body::read(&headers, &bytes)?;
     let numbers = body.texts("numbers", NUMBERS_MAX, "must be a list of 1 to 100 strings")?;
     events::admin_asked(&sub, "validate", None, None);

@@ -8,6 +8,7 @@ mod auth;
 mod body;
 mod client;
 mod inspect;
+mod jwks;
 mod ops;
 mod problem;
 mod send;

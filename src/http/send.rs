@@ -39,7 +39,7 @@ pub(super) async fn send_verification_sms(
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<SendAnswer, Problem> {
-    let user = api.tokens.user(&headers)?;
+    let user = api.tokens.user(&headers).await?;
     let body = Body::read(&headers, &bytes)?;
     body.required("otp_type", "must be \"SMS\"", |kind| (kind == "SMS").then_some(()))?;
     let number = user.claims.phone_number.as_deref().ok_or_else(|| {

@@ -57,7 +57,7 @@ pub(super) async fn otp_status(
     headers: HeaderMap,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<StatusAnswer>, Problem> {
-    let user = api.tokens.user(&headers)?;
+    let user = api.tokens.user(&headers).await?;
     let number = user.claims.phone_number.as_deref().and_then(|number| api.number(number));
     let number = number.ok_or_else(|| {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_recipient")

@@ -32,7 +32,7 @@ pub(super) async fn verify_phone_otp(
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<Json<VerifiedAnswer>, Problem> {
-    let user = api.tokens.user(&headers)?;
+    let user = api.tokens.user(&headers).await?;
     let body = Body::read(&headers, &bytes)?;
     let code = body.required("otp_code", "must be a string of 4 to 10 digits", Code::parse)?;
     let number = user.claims.phone_number.as_deref().and_then(|number| api.number(number));
@@ -49,7 +49,7 @@ pub(super) async fn verify_for_service(
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<Json<VerifiedAnswer>, Problem> {
-    api.tokens.service(&headers, "otp:verify")?;
+    api.tokens.service(&headers, "otp:verify").await?;
     let body = Body::read(&headers, &bytes)?;
     body.optional("channel", "must be \"sms\"", |channel| (channel == "sms").then_some(()))?;
     let purpose = body.optional("purpose", Purpose::RULE_SENTENCE, Purpose::parse)?.unwrap_or_default();

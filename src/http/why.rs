@@ -31,7 +31,7 @@ pub(super) async fn explain_request(
     headers: HeaderMap,
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Explanation>, Problem> {
-    let sub = api.tokens.admin(&headers)?;
+    let sub = api.tokens.admin(&headers).await?;
     let request = path
         .ok()
         .and_then(|Path(id)| RequestId::parse(&id))
@@ -52,7 +52,7 @@ pub(super) async fn last_requests(
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<Json<LastRequests>, Problem> {
-    let sub = api.tokens.admin(&headers)?;
+    let sub = api.tokens.admin(&headers).await?;
     let body = Body::read(&headers, &bytes)?;
     let to = body.required("to", "must be a valid phone number", |text| api.number(text))?;
     events::admin_asked(&sub, "number", None, Some(&to));

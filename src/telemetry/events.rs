@@ -261,6 +261,35 @@ pub fn token_refused(reason: &'static str) {
     info!(reason, "token refused");
 }
 
+/// The issuer's published keys were fetched.
+pub fn token_keys_fetched() {
+    METRICS.jwks_fetches.get_or_create(&ReasonLabel { reason: "good" }).inc();
+    debug!("token keys fetched");
+}
+
+/// The issuer publishes other keys than before. Those that were left out are told with the set that has them, once.
+pub fn token_keys_changed(usable: usize, ignored: impl Iterator<Item = &'static str>) {
+    METRICS.jwks_keys.set(i64::try_from(usable).unwrap_or(i64::MAX));
+    info!(usable, "token keys changed");
+    for reason in ignored {
+        METRICS.jwks_ignored.get_or_create(&ReasonLabel { reason }).inc();
+        warn!(reason, "token key ignored");
+    }
+}
+
+/// The issuer's published keys could not be fetched; those that are known still count.
+pub fn token_keys_failed(reason: &'static str, error: &impl Display, retry_in: Duration) {
+    METRICS.jwks_fetches.get_or_create(&ReasonLabel { reason }).inc();
+    let retry_in_ms = millis(retry_in);
+    warn!(reason, %error, retry_in_ms, "token keys not fetched");
+}
+
+/// The issuer's published keys are too old to be believed.
+pub fn token_keys_dropped() {
+    METRICS.jwks_keys.set(0);
+    error!("token keys dropped: the last good answer is too long ago");
+}
+
 /// Somebody with the scope `otp:admin` looked at people's requests: who, at what. An audit wants to know.
 pub fn admin_asked(sub: &str, what: &'static str, request: Option<&str>, to: Option<&PhoneNumber>) {
     METRICS.admin.get_or_create(&ReasonLabel { reason: what }).inc();

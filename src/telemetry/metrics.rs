@@ -95,6 +95,9 @@ pub(super) struct Metrics {
     pub(super) http: Family<HttpLabels, Counter>,
     pub(super) http_seconds: Histogram,
     pub(super) admin: Family<ReasonLabel, Counter>,
+    pub(super) jwks_fetches: Family<ReasonLabel, Counter>,
+    pub(super) jwks_ignored: Family<ReasonLabel, Counter>,
+    pub(super) jwks_keys: Gauge,
 }
 
 pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
@@ -131,6 +134,9 @@ impl Metrics {
             http: Family::default(),
             http_seconds: Seconds.new_metric(),
             admin: Family::default(),
+            jwks_fetches: Family::default(),
+            jwks_ignored: Family::default(),
+            jwks_keys: Gauge::default(),
         };
         metrics.register();
         metrics
@@ -175,6 +181,9 @@ impl Metrics {
             self.http_seconds.clone(),
         );
         r.register("admin_requests", "Looks at people's requests, by what was asked", self.admin.clone());
+        r.register("jwks_fetches", "Fetches of published token keys", self.jwks_fetches.clone());
+        r.register("jwks_ignored", "Published token keys left out, by why", self.jwks_ignored.clone());
+        r.register("jwks_keys", "Published token keys in use", self.jwks_keys.clone());
     }
 }
 

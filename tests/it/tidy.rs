@@ -357,7 +357,7 @@ fn every_heavy_crate_has_one_home() {
         ("chacha20poly1305", &["domain/sealed.rs"]),
         ("lapin", &["broker/rabbit/"]),
         ("redis", &["store/redis/"]),
-        ("reqwest", &["provider/twilio/"]),
+        ("reqwest", &["provider/twilio/", "http/jwks/endpoint.rs"]),
         ("sha1", &["provider/twilio/"]),
         ("axum", &["http/"]),
         ("tower_http", &["http/"]),

@@ -2,6 +2,8 @@
 //!
 //! The keys under `keys/` were made for these tests and open nothing.
 
+mod jwks;
+
 use std::path::Path;
 use std::time::Duration;
 

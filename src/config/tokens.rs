@@ -1,0 +1,109 @@
+//! How tokens are checked: exactly one source of keys, and whom a token must be from and for.
+
+use super::reader::Reader;
+use super::rules::is_loopback;
+use super::{Jwt, JwtKey};
+
+/// For development, known to everybody. Production refuses the secret.
+mod development {
+    pub(super) const JWT_SECRET: &str = "otpost development secret, known to everybody";
+    pub(super) const JWT_AUDIENCE: &str = "otpost-development";
+}
+
+impl Reader<'_> {
+    pub(super) fn jwt(&mut self, development: bool) -> Option<Jwt> {
+        let key = self.jwt_key(development);
+        let issuer = Some(self.text("JWT_ISSUER", "")).filter(|issuer| !issuer.is_empty());
+        let default_audience = if development { development::JWT_AUDIENCE } else { "" };
+        let audience =
+            Some(self.text("JWT_AUDIENCE", default_audience)).filter(|audience| !audience.is_empty());
+        if self.needs("JWT") && !development && audience.is_none() {
+            self.fault(
+                "JWT_AUDIENCE",
+                "must be set: a token made for another service must not open this one",
+            );
+        }
+        if self.needs("JWT") && issuer.is_none() && matches!(key, Some(JwtKey::Jwks(_))) {
+            let cause = "JWT_JWKS_URL is set without JWT_ISSUER";
+            self.notices.push(format!("{cause}: whoever's tokens are signed with these keys is believed"));
+        }
+        Some(Jwt { key: key?, issuer, audience })
+    }
+
+    fn jwt_key(&mut self, development: bool) -> Option<JwtKey> {
+        let sources = [
+            ("JWT_SECRET", self.jwt_secret(development)),
+            ("JWT_PUBLIC_KEY", self.secret("JWT_PUBLIC_KEY").map(JwtKey::Pem)),
+            ("JWT_JWKS_URL", self.jwks_url(development).map(JwtKey::Jwks)),
+        ];
+        let mut given = sources.into_iter().filter(|(name, _)| self.raw.get(name).is_some());
+        let first = given.next();
+        let others: Vec<&str> = given.map(|(name, _)| name).collect();
+        match first {
+            Some((_, key)) if others.is_empty() => key,
+            Some((first, _)) => {
+                let faulty = |name: &&str| self.faults.iter().any(|fault| fault.name == **name);
+                // One fault a variable.
+                let sound: Vec<&str> = others.into_iter().filter(|name| !faulty(name)).collect();
+                for name in sound {
+                    self.fault(name, format!("is set beside {first}; set one of them"));
+                }
+                None
+            }
+            None if development => {
+                self.show_development_default("JWT_SECRET");
+                Some(JwtKey::Secret(development::JWT_SECRET.into()))
+            }
+            None => {
+                if self.needs("JWT") {
+                    self.fault(
+                        "JWT_SECRET",
+                        "must be set (or JWT_PUBLIC_KEY or JWT_JWKS_URL): users' tokens are checked with it",
+                    );
+                }
+                None
+            }
+        }
+    }
+
+    fn jwt_secret(&mut self, development: bool) -> Option<JwtKey> {
+        let secret = self.secret("JWT_SECRET")?;
+        if !development && secret == development::JWT_SECRET {
+            self.fault(
+                "JWT_SECRET",
+                "is the development secret that everybody knows; production needs its own",
+            );
+            return None;
+        }
+        if secret.len() < 32 {
+            self.fault("JWT_SECRET", "must be at least 32 bytes long");
+            return None;
+        }
+        Some(JwtKey::Secret(secret.into()))
+    }
+
+    /// Whoever can change what comes from there can make tokens, so it comes over TLS or from this very machine.
+    fn jwks_url(&mut self, development: bool) -> Option<String> {
+        const NAME: &str = "JWT_JWKS_URL";
+        let url = self.raw.get(NAME).map(str::to_owned);
+        self.show(NAME, url.as_deref().map_or("(not set)", may_be_shown));
+        let url = url?;
+        let ok = match url.strip_prefix("http://") {
+            Some(rest) => development || is_loopback(rest),
+            None => url.starts_with("https://"),
+        };
+        if !ok {
+            self.fault(
+                NAME,
+                "must begin with https:// (http:// only for 127.0.0.1 or localhost, or in development)",
+            );
+        }
+        ok.then_some(url)
+    }
+}
+
+/// A URL without what could be a secret in it: a password, which is a fault anyway, or a query.
+fn may_be_shown(url: &str) -> &str {
+    let shown = url.split(['?', '#']).next().unwrap_or_default();
+    if shown.contains('@') { "(set)" } else { shown }
+}
