@@ -182,6 +182,7 @@ async fn run_worker(
     let unfinished = tokio::select! {
         unfinished = worker.run(source) => unfinished,
         ended = &mut tending => {
+            stop.cancel();
             ended.context("what happens beside the requests")?;
             bail!("what happens beside the requests ended by itself");
         }

@@ -161,6 +161,11 @@ pub(super) struct Leave {
 
 /// A request whose handling ended this often without any end of the request is set aside.
 const STARTS_MAX: u32 = 5;
+/// After so many it may be the reason, or have stood beside it. What kills a process does so at once and again, so each
+/// of them is taken up at a time of its own: the one that kills then finds few beside it, and those are not the same.
+const STARTS_SUSPECT: u32 = 2;
+/// The longest wait of a request that was begun for as often as makes it a suspect; it doubles with each further time.
+const APART: Duration = Duration::from_secs(20);
 
 impl Gateway {
     /// Judges a request by what needs no store.
@@ -198,6 +203,7 @@ impl Gateway {
         let notes = Notes { to: case.to.to_string(), correlation_id, ..Notes::default() };
         let country = case.to.country();
         let mut waits = outage_waits();
+        let mut starts_below = STARTS_SUSPECT;
         loop {
             // From before it was asked: the lease and the deadline end later for the store, not sooner.
             let mut asked_at = Instant::now();
@@ -217,6 +223,7 @@ impl Gateway {
                 limits: &self.policy.limits,
                 closed: !self.rules.is_open(self.channel),
                 held: self.gate.shut().is_some(),
+                starts_below,
                 country: country.as_deref(),
                 notes: &notes,
             };
@@ -259,6 +266,12 @@ impl Gateway {
                     let wait = waits.next().expect("the waits have no end").min(lease_left);
                     turn.rest(wait, Until::Stop).await?;
                     turn.regain().await?;
+                }
+                Admission::Suspect(starts) => {
+                    turn.slot.lend();
+                    turn.rest(apart(starts), Until::Stop).await?;
+                    turn.regain().await?;
+                    starts_below = u32::MAX;
                 }
             }
         }
@@ -334,6 +347,14 @@ struct Proposed {
     challenge: ChallengeId,
     digest: Digest16,
     code: Code,
+}
+
+/// When to take up a request that was begun so often. One that was given its last chance ends at once.
+fn apart(starts: u32) -> Duration {
+    if starts >= STARTS_MAX {
+        return Duration::ZERO;
+    }
+    APART.mul_f64(fastrand::f64()) * 2_u32.pow(starts.saturating_sub(STARTS_SUSPECT))
 }
 
 fn random_challenge() -> ChallengeId {

@@ -1,8 +1,7 @@
 //! Takes deliveries, never more at once than allowed, and makes sure that each is settled.
 //!
 //! The broker hands out a bounded number, and of these a bounded number is handled. A handling runs inside a panic
-//! fence and its delivery stays outside, so that a panic costs one message and no slot. A delivery that came back often
-//! may take its process down; it is handled nearly alone, so that it takes few others along.
+//! fence and its delivery stays outside, so that a panic costs one message and no slot.
 //!
 //! During a pause nothing new is begun, and what was taken before it goes on. What the source holds is kept, for as long
 //! as brokers allow.
@@ -29,11 +28,6 @@ const HELD_MAX: Duration = Duration::from_secs(12 * 60);
 /// A delivery that made the worker panic this often is set aside.
 const PANICS_MAX: u64 = 5;
 
-/// A delivery that came back this often is a suspect: who handled it may have died of it.
-const RETURNS_SUSPECT: u64 = 5;
-/// The longest that others wait for a suspect, and it for them. What ends a process does so at once, and after a few
-/// lost connections everything is suspect and innocent: a worker that holds many gets through them.
-const ALONE_MAX: Duration = Duration::from_millis(500);
 /// How long a source is given to come up with one more of what it holds.
 const BUFFERED_WAIT: Duration = Duration::from_millis(50);
 
@@ -67,19 +61,12 @@ impl Worker {
     /// broker gives to another. Answers how many that were.
     pub async fn run(mut self, mut source: Box<dyn RequestSource>) -> usize {
         let mut handlings = JoinSet::new();
-        while let Some((permit, delivery)) = self.next(source.as_mut(), &mut handlings).await {
-            let suspect = is_suspect(&delivery);
+        while let Some((permit, delivery)) = self.next(source.as_mut()).await {
             let (gateway, permits, stop) = (self.gateway.clone(), self.permits.clone(), self.stop.clone());
-            let handling = handlings.spawn(async move {
+            handlings.spawn(async move {
                 let slot = Slot { permits, permit: Some(permit) };
                 handle(&gateway, delivery, slot, &stop).await;
             });
-            if suspect {
-                let ended =
-                    async { while !handling.is_finished() && handlings.join_next().await.is_some() {} };
-                // It may take longer: then the others do not wait for it.
-                let _ = tokio::time::timeout(ALONE_MAX, ended).await;
-            }
             while handlings.try_join_next().is_some() {}
         }
         events::stopping(self.grace);
@@ -101,17 +88,12 @@ impl Worker {
     ///
     /// The permit comes second: held while there is nothing to do, it would be missing where a handling wants its own
     /// back. The one delivery that waits for a permit was prefetched in any case.
-    async fn next(
-        &mut self,
-        source: &mut dyn RequestSource,
-        handlings: &mut JoinSet<()>,
-    ) -> Option<(OwnedSemaphorePermit, Delivery)> {
+    async fn next(&mut self, source: &mut dyn RequestSource) -> Option<(OwnedSemaphorePermit, Delivery)> {
         let mut held = None;
         loop {
             if *self.paused.borrow() {
                 self.wait_out_pause(source, &mut held).await;
             }
-            let suspect = held.as_ref().is_some_and(is_suspect);
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => {
@@ -120,7 +102,8 @@ impl Worker {
                 }
                 () = turned(&mut self.paused, true) => {}
                 delivery = source.next(), if held.is_none() => held = Some(delivery?),
-                permit = room(&self.permits, suspect.then_some(handlings)), if held.is_some() => {
+                permit = self.permits.clone().acquire_owned(), if held.is_some() => {
+                    let permit = permit.expect("the semaphore is never closed");
                     return Some((permit, held.expect("there is one")));
                 }
             }
@@ -155,19 +138,6 @@ impl Worker {
             source.resume().await;
         }
     }
-}
-
-/// Leave to handle one more delivery. A suspect, which names what is being handled, waits until that has ended.
-async fn room(permits: &Arc<Semaphore>, others: Option<&mut JoinSet<()>>) -> OwnedSemaphorePermit {
-    if let Some(others) = others {
-        let ended = async { while others.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(ALONE_MAX, ended).await;
-    }
-    permits.clone().acquire_owned().await.expect("the semaphore is never closed")
-}
-
-fn is_suspect(delivery: &Delivery) -> bool {
-    delivery.properties.delivery_count >= RETURNS_SUSPECT
 }
 
 fn give_back(delivery: Delivery, reason: GiveBack) {

@@ -1,7 +1,7 @@
 //! Stands where a channel has no provider: nothing is sent, and whoever asks is told so.
 //!
 //! A channel without a provider is turned off, so new requests never get this far. One that was begun by a worker that
-//! had a provider may: it is refused as by an account that may not send, and what is in doubt of it stays so.
+//! had a provider may: it is refused by itself, and what is in doubt of it stays so.
 
 use async_trait::async_trait;
 
@@ -22,7 +22,7 @@ impl Provider for AbsentProvider {
     }
 
     async fn send(&self, _message: &Message<'_>) -> Result<Accepted, SendFailure> {
-        Err(SendFailure::Rejected { code: None, scope: Scope::Account })
+        Err(SendFailure::Rejected { code: None, scope: Scope::Request })
     }
 
     async fn check_credentials(&self) -> Result<(), CredentialFault> {

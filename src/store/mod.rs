@@ -177,6 +177,8 @@ pub struct Admit<'a> {
     pub closed: bool,
     /// Nothing is begun or taken up for now, and nothing changes. What has ended is still told.
     pub held: bool,
+    /// A request that so many handlings were begun of and died with is not taken up yet.
+    pub starts_below: u32,
     /// The recipient's country, of which a range or all may be blocked.
     pub country: Option<&'a str>,
     /// What to keep with the record of a request that is new.
@@ -212,6 +214,8 @@ pub enum Admission {
     },
     /// Another handling has it. Ask again after this long.
     Busy(Duration),
+    /// Nobody has it, and so many handlings died with it. Ask again at another time, and to take it up all the same.
+    Suspect(u32),
     /// It has not ended, and nothing may be begun. Ask again when something may.
     Held,
 }

@@ -203,6 +203,7 @@ impl Door {
             limits: &limits,
             closed: false,
             held: false,
+            starts_below: u32::MAX,
             country: None,
             notes: &Notes::default(),
         };

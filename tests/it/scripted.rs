@@ -77,6 +77,7 @@ struct State {
     posted: Vec<Posted>,
     made: Vec<(Address, Candidate)>,
     looked: Vec<Instant>,
+    sought: Vec<Address>,
     probed: Vec<Instant>,
     well: bool,
     status: DeliveryStatus,
@@ -93,6 +94,7 @@ impl ScriptedProvider {
                 posted: Vec::new(),
                 made: Vec::new(),
                 looked: Vec::new(),
+                sought: Vec::new(),
                 probed: Vec::new(),
                 well: true,
                 status: DeliveryStatus::Sent,
@@ -168,6 +170,11 @@ impl ScriptedProvider {
 
     pub fn looked(&self) -> Vec<Instant> {
         self.lock().looked.clone()
+    }
+
+    /// How often the messages to an address were looked for.
+    pub fn sought(&self, to: &str) -> usize {
+        self.lock().sought.iter().filter(|sought| sought.as_str() == to).count()
     }
 
     pub fn probed(&self) -> Vec<Instant> {
@@ -263,6 +270,7 @@ impl Provider for ScriptedProvider {
     async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
         let mut state = self.lock();
         state.looked.push(Instant::now());
+        state.sought.push(to.clone());
         let look = state.looks.pop_front().unwrap_or(state.look_otherwise);
         let to_them = state.made.iter().filter(|(number, made)| number == to && made.created >= since);
         match look {

@@ -368,6 +368,7 @@ async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Option<
         limits: &limits,
         closed: false,
         held: false,
+        starts_below: u32::MAX,
         country: None,
         notes: &notes.clone(),
     };

@@ -86,6 +86,9 @@ impl Record {
             if !lease_left.is_zero() {
                 return Admission::Busy(lease_left);
             }
+            if live.starts >= ask.starts_below {
+                return Admission::Suspect(live.starts);
+            }
             live.take_over(now);
         }
         (self.owner, live.lease) = (Some(owner), now.plus(ask.lease));

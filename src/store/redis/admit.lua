@@ -9,7 +9,7 @@ local now, owner, request, member, requested, not_after, life, lease, kids = unp
 local id, kid, digest, callers, purpose, wrong_max = unpack(ARGV, 10, 15)
 local number_count, number_window, day_count, user_count, ip_count, all_count = unpack(ARGV, 16, 21)
 local cooldown_ms, refunds_count, left_min, life_divisor, refusal_kept, kept_after = unpack(ARGV, 22, 27)
-local record_kept, closed, notes, recipient, recent_max, held = unpack(ARGV, 28, 33)
+local record_kept, closed, notes, recipient, recent_max, held, starts_below = unpack(ARGV, 28, 34)
 
 now = clock(now)
 local stood = redis.call('MGET', record, cooldown, suppressed, country)
@@ -31,6 +31,7 @@ if r then
   local new = r.owner == owner and r.state == 'sending' and r.started == admitted
   if r.owner ~= owner then
     if tonumber(r.lease) > now then return 'busy ' .. ms(r.lease - now) end
+    if tonumber(r.starts) >= tonumber(starts_below) then return 'suspect ' .. r.starts end
     r.starts = r.starts + 1
     if r.state == 'waiting' then
       r.state, r.attempt, r.started = 'sending', r.attempt + 1, ms(now)

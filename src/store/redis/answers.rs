@@ -23,6 +23,7 @@ pub(super) fn admission(answer: &str) -> Option<Admission> {
         "held" => Some(Admission::Held),
         "granted" => grant(rest).map(Admission::Granted),
         "doubt" => grant(rest).map(Admission::InDoubt),
+        "suspect" => rest.parse().ok().map(Admission::Suspect),
         "busy" => rest.parse().ok().map(|ms| Admission::Busy(Duration::from_millis(ms))),
         "ended" => {
             let (ours, outcome) = rest.split_once(' ')?;

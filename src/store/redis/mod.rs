@@ -216,7 +216,8 @@ impl Store for RedisStore {
             .json(ask.notes)
             .arg(recipient.as_str())
             .arg(RECENT_MAX)
-            .arg(u8::from(ask.held));
+            .arg(u8::from(ask.held))
+            .arg(ask.starts_below);
         self.ask("admit", &call, answers::admission).await
     }
 

@@ -128,6 +128,7 @@ impl Ask {
             limits: &self.limits,
             closed: false,
             held: false,
+            starts_below: u32::MAX,
             country: None,
             notes: &self.notes,
         }
@@ -209,6 +210,7 @@ async fn keeps_its_promises(store: &dyn TimedStore) {
     a_cooldown_lasts_as_long_as_its_request_may_be_sent(store).await;
     refusals_of_a_provider_are_no_free_loop(store).await;
     a_dead_lease_is_in_doubt_and_a_waiting_one_is_not(store).await;
+    a_request_that_handlings_died_with_is_taken_up_by_who_wants_it_all_the_same(store).await;
     a_request_given_back_is_free_when_its_next_try_is_due(store).await;
     only_who_holds_a_request_can_say_that_nothing_was_sent(store).await;
     a_try_with_a_code_that_was_used_meanwhile_is_stale(store).await;
@@ -361,6 +363,25 @@ async fn a_dead_lease_is_in_doubt_and_a_waiting_one_is_not(store: &dyn TimedStor
     assert_eq!(admit(store, &waiting.owned_by(2)).await, Admission::Busy(Duration::from_secs(3)));
     store.at(START.plus(Duration::from_secs(3)));
     assert_eq!(granted(admit(store, &waiting.owned_by(2)).await).attempt, 2);
+}
+
+async fn a_request_that_handlings_died_with_is_taken_up_by_who_wants_it_all_the_same(store: &dyn TimedStore) {
+    let request = ask(51, "deadly");
+    store.at(START);
+    granted(admit(store, &request).await);
+    let later = |nth: u32| START.plus(LEASE * nth);
+    let careful = Admit { starts_below: 2, ..request.admit() };
+    let by = |owner| Admit { handling: Handling { owner, ..careful.handling }, ..careful };
+    store.at(later(1));
+    assert_eq!(doubt::in_doubt(store.admit(&by(2)).await.expect("answers")).starts, 2);
+    assert!(matches!(store.admit(&by(3)).await.expect("answers"), Admission::Busy(_)));
+    store.at(later(2));
+    assert_eq!(store.admit(&by(3)).await.expect("answers"), Admission::Suspect(2));
+    assert_eq!(doubt::in_doubt(store.admit(&by(2)).await.expect("answers")).starts, 2, "its owner keeps it");
+    store.at(later(3));
+    assert_eq!(doubt::in_doubt(admit(store, &request.owned_by(3)).await).starts, 3);
+    store.at(later(4));
+    assert_eq!(store.admit(&by(4)).await.expect("answers"), Admission::Suspect(3));
 }
 
 async fn a_request_given_back_is_free_when_its_next_try_is_due(store: &dyn TimedStore) {

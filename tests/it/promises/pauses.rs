@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use otpost::broker::Properties;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
@@ -116,22 +115,4 @@ async fn a_stop_during_a_pause_drains_as_usual() {
     assert_eq!((world.provider.posted().len(), world.broker.waiting()), (2, 8));
     assert!(results.recv().await.is_some() && results.recv().await.is_some());
     assert!(results.try_recv().is_err());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_suspect_waits_for_the_end_of_a_pause_too() {
-    let world = World::new();
-    let (mut gateway, pause) = pausable(world.clone());
-    world.provider.close_gate();
-    gateway.publish(&request("r1", ALICE));
-    world.provider.until_posted(1).await;
-    gateway.publish_with(&request("r2", BOB), Properties { delivery_count: 5, ..Properties::default() });
-    sleep(Duration::from_millis(100)).await;
-    pause.send_replace(true);
-    world.provider.open_gate(2);
-    gateway.result().await.expect_sent();
-    sleep(MINUTE).await;
-    gateway.expect_no_result();
-    pause.send_replace(false);
-    gateway.result().await.expect_sent();
 }

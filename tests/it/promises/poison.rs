@@ -1,5 +1,6 @@
 //! What cannot be handled is set aside, and delays nobody.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use otpost::broker::Properties;
@@ -7,9 +8,9 @@ use otpost::broker::memory::DeadLetter;
 use otpost::domain::dead_letter::Contents;
 use otpost::domain::recipient::RecipientKeyring;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use crate::harness::{ALICE, BOB, Embedded, Options, World, request, with};
+use crate::harness::{ALICE, BOB, Embedded, Options, World, request, with, within};
 use crate::scripted::{Look, Script};
 
 #[tokio::test(start_paused = true)]
@@ -118,67 +119,41 @@ async fn what_is_set_aside_can_be_opened_with_the_key_of_recipients_and_holds_no
     assert_eq!(opened, expected);
 }
 
-/// As after a few lost connections: everything that was in hand came back, and one worker got it all.
+/// Each worker dies as soon as it takes up one of four requests that were in flight when the first one died.
 #[tokio::test(start_paused = true)]
-async fn many_innocent_messages_that_came_back_often_are_through_soon() {
-    let gateway = Embedded::with(Options { concurrency: 64, ..Options::default() });
-    // None of them ends by itself, so each is waited for as long as any can be.
-    gateway.world.provider.close_gate();
-    let started = Instant::now();
-    for nth in 0..15 {
-        let properties = Properties { delivery_count: 6, ..Properties::default() };
-        gateway.publish_with(&request(&format!("r{nth}"), &format!("+573001{nth:06}")), properties);
+async fn a_request_that_kills_workers_takes_none_along_that_stand_beside_it() {
+    const KILLER: &str = "+573001000000";
+    fastrand::seed(7);
+    let world = World::new();
+    let mut results = world.broker.subscribe_results();
+    world.provider.close_gate();
+    let mut worker = Embedded::in_world(world.clone(), Options::default());
+    for nth in 0..4 {
+        worker.publish(&request(&format!("r{nth}"), &format!("+573001{nth:06}")));
     }
-    gateway.world.provider.until_posted(15).await;
-    assert!(started.elapsed() <= Duration::from_secs(15), "{:?}", started.elapsed());
-}
-
-/// Publishes what came back `returns` times, between one request before it and one after.
-async fn between_neighbours(gateway: &Embedded, returns: u64) {
-    gateway.publish(&request("before", ALICE));
-    gateway.world.provider.until_posted(1).await;
-    let properties = Properties { delivery_count: returns, ..Properties::default() };
-    gateway.publish_with(&request("suspect", BOB), properties);
-    gateway.publish(&request("after", "+573001234560"));
-    sleep(Duration::from_millis(1)).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_delivery_that_came_back_often_starts_alone() {
-    let mut gateway = Embedded::start();
-    let provider = gateway.world.provider.clone();
-    provider.close_gate();
-    between_neighbours(&gateway, 5).await;
-    assert_eq!(provider.posted().len(), 1, "it waits for what is in flight");
-    provider.open_gate(1);
-    gateway.result().await.expect_sent();
-    provider.until_posted(2).await;
-    sleep(Duration::from_millis(400)).await;
-    assert_eq!(provider.posted().len(), 2, "and the next waits for it");
-    provider.open_gate(1);
-    gateway.result().await.expect_sent();
-    provider.until_posted(3).await;
-    assert_eq!([1, 2].map(|nth| provider.posted()[nth].to.clone()), [BOB, "+573001234560"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_delivery_that_came_back_often_holds_nobody_up_for_long() {
-    let gateway = Embedded::start();
-    gateway.world.provider.close_gate();
-    let started = Instant::now();
-    between_neighbours(&gateway, 5).await;
-    gateway.world.provider.until_posted(2).await;
-    assert!(started.elapsed() < Duration::from_millis(510), "{:?}", started.elapsed());
-    gateway.world.provider.until_posted(3).await;
-    assert!(started.elapsed() < Duration::from_millis(1_010), "{:?}", started.elapsed());
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_delivery_that_came_back_a_few_times_waits_for_nobody() {
-    let gateway = Embedded::start();
-    gateway.world.provider.close_gate();
-    between_neighbours(&gateway, 4).await;
-    assert_eq!(gateway.posted().len(), 3);
+    world.provider.until_posted(4).await;
+    for _ in 0..5 {
+        let sought = world.provider.sought(KILLER);
+        worker.crash().await;
+        world.provider.open_gate(100);
+        worker = Embedded::in_world(world.clone(), Options::default());
+        within(async {
+            while world.provider.sought(KILLER) == sought && world.broker.dead_letters().is_empty() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
+    let mut ended = BTreeMap::new();
+    while ended.len() < 4 {
+        let result = within(results.recv()).await.expect("a result");
+        let body: Value = serde_json::from_slice(&result.body).expect("JSON");
+        ended.insert(body["request_id"].to_string(), body["status"].to_string());
+    }
+    let statuses: Vec<&str> = ended.values().map(String::as_str).collect();
+    assert_eq!(statuses, ["\"unknown\"", "\"sent\"", "\"sent\"", "\"sent\""], "{ended:?}");
+    let dead = world.broker.dead_letters();
+    assert_eq!((dead.len(), dead[0].request_id.as_deref()), (1, Some("r0")));
 }
 
 /// Workers die of a request, one after the other, until it is answered. Answers the result and the worker that gave it.
@@ -188,8 +163,9 @@ async fn crash_until_answered(world: &World) -> (serde_json::Value, Embedded) {
     let mut results = world.broker.subscribe_results();
     let mut worker = Embedded::in_world(world.clone(), Options::default());
     worker.publish(&request("r1", ALICE));
-    for _ in 0..5 {
-        sleep(Duration::from_secs(60)).await;
+    // The lease of one that died, and from the third on as long as a suspect may wait.
+    for wait in [60, 60, 70, 90, 130].map(Duration::from_secs) {
+        sleep(wait).await;
         assert!(results.try_recv().is_err(), "it is given five handlings");
         worker.crash().await;
         worker = Embedded::in_world(world.clone(), Options::default());

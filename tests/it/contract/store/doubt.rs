@@ -27,7 +27,7 @@ fn back(seconds: u64, in_doubt: bool) -> Mark {
 }
 
 #[track_caller]
-fn in_doubt(admission: Admission) -> Grant {
+pub(super) fn in_doubt(admission: Admission) -> Grant {
     match admission {
         Admission::InDoubt(grant) => grant,
         other => panic!("expected doubt, got {other:?}"),
