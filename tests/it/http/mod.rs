@@ -1,0 +1,354 @@
+//! The HTTP interface, driven without a socket: what each endpoint answers, and what it never tells.
+
+mod bodies;
+pub mod broken;
+mod paths;
+mod send;
+mod verify;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::{HeaderMap, Request, header};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use otpost::broker::RequestSource as _;
+use otpost::broker::memory::MemoryBroker;
+use otpost::clock::Clock;
+use otpost::config::{Jwt, JwtKey};
+use otpost::domain::challenge::ChallengeId;
+use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeScope, Kid};
+use otpost::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
+use otpost::domain::quota::Quota;
+use otpost::domain::recipient::{Channel, Purpose, RecipientKeyring};
+use otpost::domain::request::RequestId;
+use otpost::domain::time::UnixMillis;
+use otpost::domain::trail::Notes;
+use otpost::flow::admit::Rules;
+use otpost::flow::inspect::status::{Facts, Heard, Inspector};
+use otpost::flow::verify::Verifier;
+use otpost::http::{Api, Tokens, VALIDATING_MAX, Webhooks, router};
+use otpost::store::memory::MemoryStore;
+use otpost::store::{Admission, Admit, Handling, Limits, Proposal, Refund, Settle, Store, Subject};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tower::ServiceExt as _;
+
+pub const SECRET: &str = "a secret of more than thirty-two bytes";
+pub const AUDIENCE: &str = "otpost-tests";
+pub const ISSUER: &str = "https://issuer.example";
+pub const ALICE: &str = "+573001234567";
+pub const VERIFY_PHONE: &str = "/api/v1/auth/verify-phone-otp";
+pub const VERIFY_SERVICE: &str = "/api/v1/otp/verify";
+pub const SEND_SMS: &str = "/api/v1/auth/send-verification-sms";
+const PURPOSE: &str = "verification";
+const CODE: &str = "482913";
+const START: UnixMillis = UnixMillis(1_800_000_000_000);
+const LIFE: Duration = Duration::from_secs(600);
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// The HTTP interface over a store and a broker in memory.
+pub struct Door {
+    pub store: Arc<MemoryStore>,
+    pub broker: MemoryBroker,
+    codes: Arc<CodeKeyring>,
+    recipients: Arc<RecipientKeyring>,
+    router: Router,
+}
+
+/// An answer, read to its end.
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Door {
+    pub fn open() -> Door {
+        Door::with(|_| {})
+    }
+
+    /// With some of its parts exchanged.
+    pub fn with(change: impl FnOnce(&mut Api)) -> Door {
+        Door::made(change, None)
+    }
+
+    /// Open to the provider's reports.
+    pub fn with_webhooks(webhooks: Webhooks) -> Door {
+        Door::made(|_| {}, Some(Arc::new(webhooks)))
+    }
+
+    fn made(change: impl FnOnce(&mut Api), webhooks: Option<Arc<Webhooks>>) -> Door {
+        let store = Arc::new(MemoryStore::new(Clock::System));
+        store.set_time(START);
+        let broker = MemoryBroker::default();
+        let codes = Arc::new(CodeKeyring::new(vec![key("k2", 2), key("k1", 1)]).expect("two names"));
+        let recipients = Arc::new(RecipientKeyring::new(&[7; 32]));
+        let mut api = Api {
+            tokens: Tokens::new(&jwt(JwtKey::Secret(SECRET.into()))).expect("a secret"),
+            verifier: Verifier {
+                store: store.clone(),
+                codes: codes.clone(),
+                recipients: recipients.clone(),
+                limits: limits(),
+            },
+            requester: Arc::new(broker.requester()),
+            send_wait: Duration::ZERO,
+            store: store.clone(),
+            recipients: recipients.clone(),
+            rules: Rules {
+                sms_enabled: true,
+                email_enabled: true,
+                default_region: "CO".parse().expect("a region"),
+                allowed_countries: Some(BTreeSet::from(["CO".to_owned()])),
+                allow_landline: false,
+            },
+            limits: limits(),
+            code_length: 6,
+            trusted_proxies: Vec::new(),
+            clock: Clock::System,
+            inspector: Inspector {
+                facts: Facts {
+                    version: env!("CARGO_PKG_VERSION"),
+                    role: "dev",
+                    production: false,
+                    sms_enabled: true,
+                    configured: vec!["JWT_SECRET"],
+                    limits: limits(),
+                    started: Some(tokio::time::Instant::now()),
+                },
+                store: store.clone(),
+                store_in_memory: true,
+                broker: None,
+                provider: None,
+                clock: Clock::System,
+                heard: Heard::default(),
+            },
+            validating: Arc::new(Semaphore::new(VALIDATING_MAX)),
+        };
+        change(&mut api);
+        let router = router(Arc::new(api), webhooks);
+        Door { store, broker, codes, recipients, router }
+    }
+
+    /// With another store behind both the verifier and the limits.
+    fn over(store: impl Store + 'static) -> Door {
+        let store = Arc::new(store);
+        Door::with(|api| {
+            api.verifier.store = store.clone();
+            api.store = store;
+        })
+    }
+
+    /// Hands a request in, from the address of a peer.
+    pub async fn ask_from(&self, peer: &str, mut request: Request<Body>) -> Answer {
+        let peer: SocketAddr = peer.parse().expect("an address and a port");
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let response = self.router.clone().oneshot(request).await.expect("a router always answers");
+        let (parts, body) = response.into_parts();
+        let body = axum::body::to_bytes(body, 1 << 20).await.expect("a short answer");
+        Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            text: String::from_utf8(body.to_vec()).expect("answers are text"),
+        }
+    }
+
+    pub async fn ask(&self, request: Request<Body>) -> Answer {
+        self.ask_from("192.0.2.1:40000", request).await
+    }
+
+    pub async fn post(&self, path: &str, token: &str, body: &Value) -> Answer {
+        self.ask(post(path, token, body.to_string())).await
+    }
+
+    async fn check_code(&self, path: &str, code: &str) -> Answer {
+        match path {
+            VERIFY_PHONE => self.post(path, &alice(), &json!({ "otp_code": code })).await,
+            _ => self.post(path, &service(), &json!({"to": ALICE, "otp_code": code})).await,
+        }
+    }
+
+    async fn request_code(&self) -> Answer {
+        self.post(SEND_SMS, &alice(), &json!({"otp_type": "SMS"})).await
+    }
+
+    /// Admits a request for this code and ends it as sent, as a worker does.
+    async fn send_code(&self, request: &str, code: &str) {
+        self.send_code_for(request, code, ALICE, PURPOSE, "k1").await;
+    }
+
+    async fn send_code_for(&self, request: &str, code: &str, to: &str, purpose: &str, kid: &'static str) {
+        let code = Code::parse(code).expect("digits");
+        let parsed = Purpose::parse(purpose).expect("a purpose");
+        let scope = CodeScope { channel: Channel::Sms, address: to, purpose: &parsed };
+        let other = key(kid, 9);
+        let digest = self.codes.get(kid).unwrap_or(&other).digest(scope, &code);
+        let request = RequestId::parse(request).expect("an id");
+        let limits = limits();
+        let admit = Admit {
+            handling: Handling { subject: self.subject(to, purpose), request: &request, owner: 1 },
+            requested_at: None,
+            not_after: None,
+            code_life: LIFE,
+            lease: Duration::from_secs(20),
+            proposal: Proposal { id: ChallengeId::from_digest(digest), kid, digest, callers_code: true },
+            kids: ",k2,k1,k9,",
+            limits: &limits,
+            closed: false,
+            held: false,
+            starts_below: u32::MAX,
+            country: None,
+            notes: &Notes::default(),
+        };
+        match self.store.admit(&admit).await {
+            Ok(Admission::Granted(_)) => {}
+            other => panic!("the send must be granted: {other:?}"),
+        }
+        let refused = Outcome::refused(Status::Sent, START, purpose, OutcomeError::of(ErrorCode::Internal));
+        let settle = Settle {
+            handling: admit.handling,
+            outcome: &Outcome { error: None, ..refused },
+            refund: Refund::None,
+            found: false,
+            block: None,
+            receipt_due: None,
+        };
+        self.store.settle(&settle).await.expect("the store answers");
+    }
+
+    fn subject<'a>(&self, to: &str, purpose: &'a str) -> Subject<'a> {
+        Subject { recipient: self.recipients.address(Channel::Sms, to), purpose, user: None, ip: None }
+    }
+
+    fn pass(&self, time: Duration) {
+        self.store.set_time(START.plus(time));
+    }
+
+    /// The bodies of the requests on the queue.
+    async fn queued(&self) -> Vec<Vec<u8>> {
+        let mut source = self.broker.source(Channel::Sms, 100);
+        source.cancel().await;
+        let mut bodies = Vec::new();
+        while let Some(delivery) = source.next().await {
+            bodies.push(delivery.body);
+        }
+        bodies
+    }
+}
+
+pub fn jwt(key: JwtKey) -> Jwt {
+    Jwt { key, issuer: Some(ISSUER.to_owned()), audience: Some(AUDIENCE.to_owned()) }
+}
+
+fn key(kid: &str, secret: u8) -> CodeKey {
+    CodeKey::new(Kid::parse(kid).expect("a name"), &[secret; 32])
+}
+
+fn limits() -> Limits {
+    let hourly = |count| Quota { count, window: HOUR };
+    Limits {
+        number: hourly(5),
+        number_day: Quota { count: 10, window: 24 * HOUR },
+        user: hourly(10),
+        ip: hourly(30),
+        all: hourly(0),
+        cooldown: Duration::from_secs(30),
+        wrong_per_challenge: 5,
+        wrong: hourly(10),
+    }
+}
+
+/// The claims of a good token, with some replaced; `null` takes one away.
+pub fn claims(changes: &Value) -> Value {
+    let mut claims = json!({
+        "sub": "user-1",
+        "phone_number": ALICE,
+        "name": "Alicia Ñandú",
+        "locale": "es-CO",
+        "zoneinfo": "America/Bogota",
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "exp": Clock::System.now().as_seconds() + 600,
+    });
+    for (name, value) in changes.as_object().expect("an object of claims") {
+        claims[name] = value.clone();
+    }
+    let claims = claims.as_object_mut().expect("an object");
+    claims.retain(|_, value| !value.is_null());
+    Value::Object(claims.clone())
+}
+
+pub fn token(changes: &Value) -> String {
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    encode(&Header::new(Algorithm::HS256), &claims(changes), &key).expect("a token")
+}
+
+pub fn alice() -> String {
+    token(&json!({}))
+}
+
+pub fn service() -> String {
+    token(
+        &json!({"sub": "shop", "phone_number": null, "name": null, "scope": "profile otp:verify otp:admin"}),
+    )
+}
+
+pub fn post(path: &str, token: &str, body: impl Into<Body>) -> Request<Body> {
+    Request::post(path)
+        .header(header::AUTHORIZATION, format!("Bearer {token}"))
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(body.into())
+        .expect("a request")
+}
+
+impl Answer {
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text)
+            .unwrap_or_else(|_| panic!("{} is no JSON: {:?}", self.status, self.text))
+    }
+
+    #[track_caller]
+    pub fn expect(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.text);
+        assert_eq!(self.header("content-type"), Some("application/json"));
+        self.json()
+    }
+
+    /// A problem as RFC 9457 has it, of this status and machine word. Answers it whole.
+    #[track_caller]
+    pub fn expect_problem(&self, status: u16, code: &str) -> Value {
+        assert_eq!(
+            self.header("content-type"),
+            Some("application/problem+json"),
+            "{} {}",
+            self.status,
+            self.text
+        );
+        let problem = self.json();
+        assert_eq!((self.status, &problem["code"]), (status, &json!(code)), "{problem}");
+        assert_eq!((&problem["type"], &problem["status"]), (&json!("about:blank"), &json!(status)));
+        assert!(problem["title"].is_string(), "{problem}");
+        let header =
+            self.header("retry-after").map(|seconds| json!(seconds.parse::<u64>().expect("seconds")));
+        assert_eq!(header.as_ref(), problem.get("retry_after"), "{problem}");
+        problem
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    #[track_caller]
+    pub fn expect_nothing_of(&self, secrets: &[&str]) {
+        let whole = format!("{:?} {}", self.headers, self.text);
+        for secret in secrets {
+            assert!(!whole.contains(secret), "{secret:?} is told by {whole}");
+        }
+    }
+}

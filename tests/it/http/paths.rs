@@ -1,0 +1,64 @@
+//! Which paths are served to whom.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, header};
+use otpost::http::ops_router;
+use serde_json::json;
+use tower::ServiceExt as _;
+
+use super::{Door, SEND_SMS, VERIFY_PHONE, VERIFY_SERVICE, alice, post};
+
+#[tokio::test]
+async fn a_path_or_a_method_that_is_not_served_gets_a_problem() {
+    let door = Door::open();
+    for path in ["/", "/Secreto", "/api/v1/auth/verify-phone-otp/Secreto", "/metrics", "/api/v1/otp"] {
+        let answer = door.ask(post(path, &alice(), "{}")).await;
+        answer.expect_problem(404, "not_found");
+        answer.expect_nothing_of(&["Secreto"]);
+    }
+    for path in [SEND_SMS, VERIFY_PHONE, VERIFY_SERVICE] {
+        for method in ["GET", "PUT", "DELETE", "PATCH"] {
+            let request = Request::builder().method(method).uri(path).body(Body::empty()).expect("a request");
+            let answer = door.ask(request).await;
+            answer.expect_problem(405, "method_not_allowed");
+            assert_eq!(answer.header("allow"), Some("POST"), "RFC 9110 §15.5.6 asks for it");
+        }
+    }
+}
+
+async fn get(router: Router, path: &str) -> (u16, String, String) {
+    let request = Request::get(path).body(Body::empty()).expect("a request");
+    let response = router.oneshot(request).await.expect("a router always answers");
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let (status, kind) = (response.status().as_u16(), kind.unwrap_or_default().to_owned());
+    let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.expect("a short answer");
+    (status, kind, String::from_utf8(body.to_vec()).expect("answers are text"))
+}
+
+#[tokio::test]
+async fn probes_need_no_token_and_metrics_are_not_for_users() {
+    let door = Door::open();
+    for path in ["/livez", "/readyz"] {
+        let (status, _, text) = get(door.router.clone(), path).await;
+        assert_eq!((status, text.as_str()), (200, "ok\n"));
+    }
+    assert_eq!(get(door.router.clone(), "/metrics").await.0, 404);
+}
+
+#[tokio::test]
+async fn operators_see_whether_a_process_is_ready_and_what_it_counts() {
+    let ready = ops_router(Arc::new(|| Ok(())));
+    let not_ready = ops_router(Arc::new(|| Err("not consuming\n")));
+    assert_eq!(get(ready.clone(), "/readyz").await.0, 200);
+    let (status, _, text) = get(not_ready.clone(), "/readyz").await;
+    assert_eq!((status, text.as_str()), (503, "not consuming\n"));
+    assert_eq!(get(not_ready, "/livez").await.0, 200, "a restart would not bring a broker back");
+    Door::open().post("/Secreto-path", &alice(), &json!({})).await.expect_problem(404, "not_found");
+    let (status, kind, text) = get(ready, "/metrics").await;
+    assert_eq!((status, kind.as_str()), (200, "application/openmetrics-text; version=1.0.0; charset=utf-8"));
+    assert!(text.ends_with("# EOF\n") && text.contains("otpost_http_requests_total"), "{text}");
+    assert!(!text.contains("Secreto"), "strangers must not make up labels: {text}");
+}

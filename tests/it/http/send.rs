@@ -1,0 +1,201 @@
+//! Asking for a code: what is queued, and who is refused before anything is.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use otpost::domain::recipient::Purpose;
+use otpost::domain::request::SendRequest;
+use otpost::domain::zone::Zone;
+use serde_json::{Value, json};
+
+use super::{ALICE, Answer, CODE, Door, SEND_SMS, alice, post, token};
+
+#[tokio::test]
+async fn a_request_for_a_code_is_queued_as_any_service_would_publish_it() {
+    let door = Door::open();
+    let answer = door.request_code().await;
+    let told = answer.expect(202);
+    let request_id = told["request_id"].as_str().expect("an id");
+    let expected = json!({
+        "request_id": request_id, "status": "queued", "channel": "sms", "to": "+57******4567",
+        "resend_after": 30, "code_length": 6,
+    });
+    assert_eq!(told, expected);
+    let queued = door.queued().await;
+    assert_eq!(queued.len(), 1);
+    let request = decoded(&queued[0]);
+    assert_eq!((request.id.as_str(), request.to.as_ref()), (request_id, ALICE));
+    assert_eq!(request.purpose, Purpose::default());
+    assert_eq!(request.user_id.as_deref(), Some("user-1"));
+    assert_eq!(request.user_name.as_deref(), Some("Alicia Ñandú"));
+    assert_eq!(
+        (request.locale.as_deref(), request.timezone.as_ref().map(Zone::name)),
+        (Some("es-CO"), Some("America/Bogota"))
+    );
+    assert_eq!(request.client_ip.map(|ip| ip.to_string()).as_deref(), Some("192.0.2.1"));
+    assert!(request.requested_at.is_some() && request.code.is_none());
+}
+
+#[track_caller]
+fn decoded(body: &[u8]) -> SendRequest<'_> {
+    SendRequest::decode(body, None).unwrap_or_else(|refused| panic!("{}", refused.fault))
+}
+
+#[tokio::test]
+async fn whatever_a_token_claims_the_queued_request_follows_the_contract() {
+    let long = "ñ".repeat(201);
+    for claims in [
+        json!({"name": long, "locale": "not a language", "zoneinfo": "../../etc/passwd"}),
+        json!({"name": "", "locale": "", "zoneinfo": ""}),
+        json!({"name": "a\u{0}\r\n{{code}}", "locale": "e".repeat(500), "zoneinfo": "x".repeat(500)}),
+        json!({"sub": "s".repeat(255), "name": "ñ".repeat(200), "zoneinfo": "America/Argentina/ComodRivadavia"}),
+        json!({"sub": "ñ {} \" \\"}),
+    ] {
+        let door = Door::open();
+        door.post(SEND_SMS, &token(&claims), &json!({"otp_type": "SMS"})).await.expect(202);
+        decoded(&door.queued().await[0]);
+    }
+}
+
+#[tokio::test]
+async fn who_would_be_refused_by_the_worker_is_told_at_once_and_nothing_is_queued() {
+    let door = Door::open();
+    door.send_code("r1", CODE).await;
+    let answer = door.request_code().await;
+    assert_eq!(answer.expect_problem(429, "cooldown")["retry_after"], 30);
+    for round in 1..5 {
+        door.pass(Duration::from_secs(60) * round);
+        door.send_code(&format!("again-{round}"), CODE).await;
+    }
+    door.pass(Duration::from_secs(400));
+    let answer = door.request_code().await;
+    assert_eq!(answer.expect_problem(429, "rate_limited")["retry_after"], 3_200);
+    answer.expect_nothing_of(&["300123", CODE, "user-1"]);
+    assert!(door.queued().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_number_that_nothing_is_sent_to_is_refused() {
+    #[track_caller]
+    fn check(door: &Door, answer: &Answer, code: &str) {
+        answer.expect_problem(422, code);
+        answer.expect_nothing_of(&["6012345", "2015550", "hello", "Secreto"]);
+        assert_eq!(door.broker.waiting(), 0);
+    }
+    let ask = async |door: &Door, number: Value| {
+        let token = token(&json!({ "phone_number": number }));
+        door.post(SEND_SMS, &token, &json!({"otp_type": "SMS"})).await
+    };
+    let door = Door::open();
+    for (number, code) in [
+        (json!("+576012345678"), "landline"),
+        (json!("+12015550123"), "country_not_allowed"),
+        (json!("hello Secreto"), "invalid_recipient"),
+        (json!(""), "invalid_recipient"),
+        (Value::Null, "invalid_recipient"),
+    ] {
+        check(&door, &ask(&door, number).await, code);
+    }
+    let off = Door::with(|api| api.rules.sms_enabled = false);
+    check(&off, &ask(&off, json!(ALICE)).await, "channel_disabled");
+}
+
+#[tokio::test]
+async fn an_idempotency_key_names_one_request_of_one_user() {
+    let door = Door::open();
+    let ask = async |sub: &str, key: &str| {
+        let mut request = post(SEND_SMS, &token(&json!({ "sub": sub })), r#"{"otp_type":"SMS"}"#);
+        request.headers_mut().insert("idempotency-key", key.parse().expect("a header value"));
+        door.ask(request).await.expect(202)["request_id"].clone()
+    };
+    let first = ask("user-1", "order-77").await;
+    let mut ids = BTreeSet::from([first.to_string()]);
+    // Neither another key, nor another user, nor the same letters divided otherwise name the same request.
+    for (sub, key) in
+        [("user-1", "order-78"), ("user-2", "order-77"), ("user-1o", "rder-77"), ("user-1:o", "rder-77")]
+    {
+        assert!(ids.insert(ask(sub, key).await.to_string()), "{sub} {key}");
+    }
+    assert!(!first.to_string().contains("order") && !first.to_string().contains("user"));
+    assert_eq!(door.queued().await.len(), 5);
+    door.send_code(first.as_str().expect("an id"), CODE).await;
+    assert_eq!(ask("user-1", "order-77").await, first, "a repeat is not refused by a cooldown");
+}
+
+#[tokio::test]
+async fn an_idempotency_key_is_no_way_around_a_limit() {
+    let door = Door::open();
+    door.send_code("r1", CODE).await;
+    let mut request = post(SEND_SMS, &alice(), r#"{"otp_type":"SMS"}"#);
+    request.headers_mut().insert("idempotency-key", "another".parse().expect("a header value"));
+    door.ask(request).await.expect_problem(429, "cooldown");
+}
+
+#[tokio::test]
+async fn without_an_idempotency_key_every_request_is_another_one() {
+    let door = Door::open();
+    let (first, second) = (door.request_code().await.expect(202), door.request_code().await.expect(202));
+    assert_ne!(first["request_id"], second["request_id"]);
+}
+
+#[tokio::test]
+async fn an_idempotency_key_that_breaks_its_rule_is_refused() {
+    let door = Door::open();
+    for key in [Vec::new(), vec![b'k'; 256], "Secreto-ñ".as_bytes().to_vec()] {
+        let mut request = post(SEND_SMS, &alice(), r#"{"otp_type":"SMS"}"#);
+        let value = HeaderValue::from_bytes(&key).expect("a header value");
+        request.headers_mut().insert("idempotency-key", value);
+        let answer = door.ask(request).await;
+        answer.expect_problem(400, "invalid_request");
+        answer.expect_nothing_of(&["Secreto", "kkk"]);
+    }
+    assert!(door.queued().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_request_that_could_not_be_queued_may_be_asked_for_again() {
+    let door = Door::open();
+    door.broker.fail_next_publishes(1);
+    let answer = door.request_code().await;
+    answer.expect_problem(503, "queue_unavailable");
+    answer.expect_nothing_of(&["300123", "user-1"]);
+    assert!(door.queued().await.is_empty());
+    door.request_code().await.expect(202);
+    door.broker.delete_request_queue();
+    door.request_code().await.expect_problem(503, "queue_unavailable");
+}
+
+#[tokio::test]
+async fn only_a_trusted_proxy_says_where_a_client_is() {
+    async fn client_ip(trusted: &str, peer: &str, forwarded: &[&str]) -> Option<String> {
+        let door = Door::with(|api| {
+            api.trusted_proxies = trusted.split(',').filter_map(|net| net.parse().ok()).collect();
+        });
+        let mut request = post(SEND_SMS, &alice(), r#"{"otp_type":"SMS"}"#);
+        for line in forwarded {
+            let line = HeaderValue::from_bytes(line.as_bytes()).expect("a header value");
+            request.headers_mut().append("x-forwarded-for", line);
+        }
+        door.ask_from(peer, request).await.expect(202);
+        let body = &door.queued().await[0];
+        decoded(body).client_ip.map(|ip| ip.to_string())
+    }
+    const TRUSTED: &str = "10.0.0.0/8,2001:db8::/32";
+    for (trusted, peer, forwarded, expected) in [
+        ("", "203.0.113.9:1", &["198.51.100.7"] as &[&str], "203.0.113.9"),
+        ("", "10.0.0.1:1", &["198.51.100.7"], "10.0.0.1"),
+        (TRUSTED, "203.0.113.9:1", &["198.51.100.7"], "203.0.113.9"),
+        (TRUSTED, "10.0.0.1:1", &[], "10.0.0.1"),
+        (TRUSTED, "10.0.0.1:1", &["198.51.100.7"], "198.51.100.7"),
+        (TRUSTED, "10.0.0.1:1", &["1.1.1.1, 198.51.100.7, 10.0.0.2"], "198.51.100.7"),
+        (TRUSTED, "10.0.0.1:1", &["1.1.1.1", "198.51.100.7"], "198.51.100.7"),
+        (TRUSTED, "10.0.0.1:1", &["198.51.100.7, nonsense"], "10.0.0.1"),
+        (TRUSTED, "10.0.0.1:1", &["ñ"], "10.0.0.1"),
+        (TRUSTED, "[2001:db8::1]:1", &["2a00::7"], "2a00::7"),
+        (TRUSTED, "[::ffff:10.0.0.1]:1", &["::ffff:198.51.100.7"], "198.51.100.7"),
+    ] {
+        let got = client_ip(trusted, peer, forwarded).await;
+        assert_eq!(got.as_deref(), Some(expected), "{trusted} {peer} {forwarded:?}");
+    }
+}
