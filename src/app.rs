@@ -487,7 +487,7 @@ mod tests {
         let wiring = Wiring::new(&settings).expect("everything in memory");
         let tracker = wiring.tracker(&settings).expect("a tracker");
         let (gateway, _source) =
-            wiring.worker(&settings, Channel::Sms, simulated(&tracker)).expect("a worker");
+            wiring.worker(&settings, Channel::Sms, simulated(Channel::Sms, &tracker)).expect("a worker");
         for asked_for in [true, false] {
             let stop = CancellationToken::new();
             if asked_for {

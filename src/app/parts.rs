@@ -101,26 +101,15 @@ pub(crate) fn limits(settings: &Settings) -> Limits {
     }
 }
 
-/// What settings allow on a channel. What all sends together may cost is about the price of text messages.
-fn limits_of(settings: &Settings, channel: Channel) -> Limits {
-    let limits = limits(settings);
-    match channel {
-        Channel::Sms => limits,
-        Channel::Email => Limits { all: Quota { count: 0, ..limits.all }, ..limits },
-    }
-}
-
 pub(super) fn policy(settings: &Settings, channel: Channel) -> Policy {
-    // A provider of e-mails reports by itself or not at all: there is nothing to ask about one message.
-    let asked_about = settings.receipt_wait.filter(|_| channel == Channel::Sms);
     Policy {
-        limits: limits_of(settings, channel),
+        limits: limits(settings).on(channel),
         code_life: settings.code_life,
         code_length: settings.code_length,
         retry: RetryPolicy::default(),
         provider_timeout: settings.provider_timeout,
         in_doubt: settings.in_doubt,
-        receipt_due: asked_about.map(|_| receipt_due(settings)),
+        receipt_due: settings.receipt_wait.map(|_| receipt_due(settings)),
         reply_to_allowed: settings.reply_to_allowed.clone(),
     }
 }
@@ -240,16 +229,16 @@ pub(super) async fn provider(
         (None, DevProvider::Twilio) if !settings.is_development() => bail!("TWILIO_ACCOUNT_SID must be set"),
         (None, DevProvider::Twilio) => {
             events::notice("no account at Twilio is set: messages are simulated");
-            return Ok(simulated(tracker));
+            return Ok(simulated(Channel::Sms, tracker));
         }
-        (_, DevProvider::Simulated) => return Ok(simulated(tracker)),
+        (_, DevProvider::Simulated) => return Ok(simulated(Channel::Sms, tracker)),
     };
     let provider = TwilioMessages::new(twilio_settings(twilio, settings.provider_timeout)?)?;
     match provider.check_credentials().await {
         Ok(()) => Ok(Arc::new(provider)),
         Err(fault @ CredentialFault::Refused { .. }) if settings.is_development() => {
             events::notice(&format!("{fault}: messages are simulated"));
-            Ok(simulated(tracker))
+            Ok(simulated(Channel::Sms, tracker))
         }
         Err(fault @ CredentialFault::Refused { .. }) => {
             bail!(
@@ -266,11 +255,19 @@ pub(super) async fn provider(
 
 /// Who carries the e-mails: they are shown, or nobody does.
 pub(super) fn email_provider(settings: &Settings, tracker: &Arc<Tracker>) -> Arc<dyn Provider> {
-    if settings.email_enabled { simulated(tracker) } else { Arc::new(AbsentProvider) }
+/// The name of who carries the e-mails, if somebody does.
+fn email_carrier(settings: &Settings) -> Option<&'static str> {
+    settings.email_enabled.then_some(SIMULATED)
+}
+
+    match email_carrier(settings) {
+        Some(_) => simulated(Channel::Email, tracker),
+        None => Arc::new(AbsentProvider),
+    }
 }
 
 /// Shows messages, and reports of them as a real provider would.
-pub(super) fn simulated(tracker: &Arc<Tracker>) -> Arc<dyn Provider> {
+pub(super) fn simulated(channel: Channel, tracker: &Arc<Tracker>) -> Arc<dyn Provider> {
     let (sender, mut reports) = tokio::sync::mpsc::channel::<Report>(REPORTS_MAX);
     let tracker = tracker.clone();
     tokio::spawn(async move {
@@ -280,7 +277,7 @@ pub(super) fn simulated(tracker: &Arc<Tracker>) -> Arc<dyn Provider> {
             }
         }
     });
-    let provider = SimulatedProvider::on_stdout();
+    let provider = SimulatedProvider::on_stdout(channel);
     provider.on_receipts(sender);
     Arc::new(provider)
 }

@@ -31,6 +31,16 @@ impl Channel {
             Channel::Email => "email",
         }
     }
+
+    /// Reads the word.
+    pub fn parse(word: &str) -> Option<Channel> {
+        Channel::ALL.into_iter().find(|channel| channel.as_str() == word)
+    }
+
+    /// Whether a provider can be asked what became of one message. Those of e-mails tell by themselves, or not at all.
+    pub const fn is_asked_about(self) -> bool {
+        matches!(self, Channel::Sms)
+    }
 }
 
 /// What a code is good for: `[a-z0-9_-]{1,32}`. A code for one purpose does not verify another.

@@ -57,13 +57,14 @@ impl Gateway {
         let End { outcome, found, stop } = end;
         let country = case.to.country();
         let shown = case.to.to_string();
+        let asked_about = self.channel.is_asked_about();
         let settle = Settle {
             handling: case.handling(turn),
             outcome: &outcome,
             refund: refund(&outcome),
             found,
             block: stop.and_then(|stop| stop_to_block(stop, country.as_deref(), &shown)),
-            receipt_due: self.policy.receipt_due.filter(|_| outcome.status == Status::Sent),
+            receipt_due: self.policy.receipt_due.filter(|_| asked_about && outcome.status == Status::Sent),
         };
         match turn.asked("settle", Until::Recorded, || self.store.settle(&settle)).await? {
             Settled::AsSaid => Ok(Ok(Ended { outcome, replayed: false })),

@@ -86,6 +86,8 @@ impl Gateway {
     }
 
     async fn sweep(&self, sweeps: Option<Sweeps>) {
+        // Whatever a start hands out: what is noted as overdue is about text messages, and only their provider is asked.
+        let sweeps = sweeps.filter(|_| self.channel.is_asked_about());
         let Some(Sweeps { tracker, wait_max }) = sweeps else { return };
         loop {
             self.gate.opened().await;

@@ -105,7 +105,7 @@ impl Tracker {
     ) -> Result<(), TrackError> {
         self.take(&Word {
             provider,
-            // Only a provider of text messages is asked; others tell by themselves.
+            // The only channel that is asked about.
             channel: Channel::Sms,
             recipient: awaited.recipient,
             request: &awaited.request,

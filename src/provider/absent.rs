@@ -8,12 +8,12 @@ use async_trait::async_trait;
 use crate::domain::address::Address;
 use crate::domain::outcome::{Scope, SendFailure};
 use crate::domain::time::UnixMillis;
-use crate::provider::{Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, Provider};
+use crate::provider::{
+    Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, NOTHING_TO_SHOW, Provider,
+};
 
 /// No provider.
 pub struct AbsentProvider;
-
-const REFUSED: LookupFault = LookupFault::Refused { status: 0, code: None };
 
 #[async_trait]
 impl Provider for AbsentProvider {
@@ -30,10 +30,10 @@ impl Provider for AbsentProvider {
     }
 
     async fn find(&self, _to: &Address, _since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
-        Err(REFUSED)
+        Err(NOTHING_TO_SHOW)
     }
 
     async fn fetch(&self, _message_id: &str) -> Result<Fetched, LookupFault> {
-        Err(REFUSED)
+        Err(NOTHING_TO_SHOW)
     }
 }

@@ -3,6 +3,8 @@
 //! A provider says one of five things of a message: accepted, or a [`SendFailure`], each of which is another next
 //! step. What it cannot tell for sure is in doubt, never a plain failure; [`Provider::find`] is what settles a doubt.
 //! What it reports later, by itself, is read by [`Callbacks`], which believe nothing before its signature is proven.
+//! A provider carries messages of one channel, and refuses an address of another at its door: wiring that went wrong must
+//! tell nobody's number to a provider of e-mails.
 //! Provider errors hold no address, no credential and no text of a message.
 
 pub mod absent;
@@ -15,7 +17,7 @@ use async_trait::async_trait;
 
 use crate::domain::address::Address;
 use crate::domain::code::Code;
-use crate::domain::outcome::SendFailure;
+use crate::domain::outcome::{Scope, SendFailure};
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::request::RequestId;
 use crate::domain::time::UnixMillis;
@@ -44,6 +46,11 @@ pub trait Provider: Send + Sync {
     /// What became of one message.
     async fn fetch(&self, message_id: &str) -> Result<Fetched, LookupFault>;
 }
+
+/// What a provider says of a message to an address that it does not carry to, before anything leaves: no other try helps.
+pub const OF_ANOTHER_CHANNEL: SendFailure = SendFailure::Rejected { code: None, scope: Scope::Request };
+/// The same of a look for messages: there can be none, and asking again is no use.
+pub const NOTHING_TO_SHOW: LookupFault = LookupFault::Refused { status: 0, code: None };
 
 /// A message to send. It holds a code: it has no `Debug` and is never stored.
 pub struct Message<'a> {

@@ -7,6 +7,8 @@
 //!
 //! The same seed gives the same message ids in the same order. Credentials are always good: there are none.
 //!
+//! One shows the messages of one channel, and refuses an address of the other as a real provider does.
+//!
 //! Every message is accepted and reported as delivered a second later, except to `+57 300 555 xxxx`, whose last
 //! four digits choose:
 //!
@@ -51,11 +53,13 @@ use crate::domain::recipient::Channel;
 use crate::domain::request::RequestId;
 use crate::domain::time::UnixMillis;
 use crate::provider::{
-    Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, Provider, Report,
+    Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, NOTHING_TO_SHOW, OF_ANOTHER_CHANNEL,
+    Provider, Report,
 };
 
 /// Shows messages. See the module for where it may be used.
 pub struct SimulatedProvider {
+    channel: Channel,
     seed: u64,
     sent: AtomicU64,
     clock: Clock,
@@ -94,13 +98,19 @@ struct Tried {
 
 impl SimulatedProvider {
     /// Shows messages on the standard output.
-    pub fn on_stdout() -> SimulatedProvider {
-        SimulatedProvider::new(fastrand::u64(..), Clock::System, Box::new(io::stdout()))
+    pub fn on_stdout(channel: Channel) -> SimulatedProvider {
+        SimulatedProvider::new(channel, fastrand::u64(..), Clock::System, Box::new(io::stdout()))
     }
 
     /// Shows each message by one write to `output`.
-    pub fn new(seed: u64, clock: Clock, output: Box<dyn Write + Send>) -> SimulatedProvider {
+    pub fn new(
+        channel: Channel,
+        seed: u64,
+        clock: Clock,
+        output: Box<dyn Write + Send>,
+    ) -> SimulatedProvider {
         SimulatedProvider {
+            channel,
             seed,
             sent: AtomicU64::new(0),
             clock,
@@ -128,7 +138,11 @@ impl SimulatedProvider {
         let hidden = |_| SendFailure::Unreachable { detail: "the console cannot be written to".to_owned() };
         self.show(message).map_err(hidden)?;
         let number = self.sent.fetch_add(1, Ordering::Relaxed);
-        let message_id = format!("SM{:016x}{number:016x}", self.seed);
+        let kind = match self.channel {
+            Channel::Sms => "SM",
+            Channel::Email => "EM",
+        };
+        let message_id = format!("{kind}{:016x}{number:016x}", self.seed);
         let shown = Candidate {
             message_id: message_id.clone(),
             created: self.clock.now(),
@@ -198,6 +212,9 @@ impl Provider for SimulatedProvider {
     }
 
     async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure> {
+        if message.to.channel() != self.channel {
+            return Err(OF_ANOTHER_CHANNEL);
+        }
         let nth = if scripted(message.to).is_some() { lock(&self.memory).count(message) } else { 1 };
         let Plan { failure, sent } = plan(message.to, nth);
         let message_id = sent.map(|steps| self.carry(message, steps)).transpose()?;
@@ -212,6 +229,9 @@ impl Provider for SimulatedProvider {
     }
 
     async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
+        if to.channel() != self.channel {
+            return Err(NOTHING_TO_SHOW);
+        }
         let memory = lock(&self.memory);
         let theirs = memory.sent.iter().filter(|sent| sent.to == *to && sent.shown.created >= since);
         Ok(theirs.map(|sent| sent.shown.clone()).collect())

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::Settle;
+use super::{Limits, Settle};
 use crate::domain::quota::Quota;
+use crate::domain::recipient::Channel;
 
 /// Sends to one number in a sliding day that the provider may refuse and that are given back all the same: its refusals
 /// are no free loop.
@@ -33,6 +34,16 @@ pub(crate) const KEPT_AFTER: Duration = Duration::from_secs(3600);
 /// A name that can be kept as one word among others. Those that providers give to messages are.
 pub(crate) fn is_word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',')
+}
+
+impl Limits {
+    /// Those of a channel. What all sends together may come to is about the price of text messages.
+    pub fn on(&self, channel: Channel) -> Limits {
+        match channel {
+            Channel::Sms => *self,
+            Channel::Email => Limits { all: Quota { count: 0, ..self.all }, ..*self },
+        }
+    }
 }
 
 impl<'a> Settle<'a> {

@@ -79,6 +79,7 @@ struct State {
     looked: Vec<Instant>,
     sought: Vec<Address>,
     probed: Vec<Instant>,
+    fetched: usize,
     well: bool,
     status: DeliveryStatus,
 }
@@ -96,6 +97,7 @@ impl ScriptedProvider {
                 looked: Vec::new(),
                 sought: Vec::new(),
                 probed: Vec::new(),
+                fetched: 0,
                 well: true,
                 status: DeliveryStatus::Sent,
             }),
@@ -175,6 +177,11 @@ impl ScriptedProvider {
     /// How often the messages to an address were looked for.
     pub fn sought(&self, to: &str) -> usize {
         self.lock().sought.iter().filter(|sought| sought.as_str() == to).count()
+    }
+
+    /// How often it was asked about one message.
+    pub fn fetched(&self) -> usize {
+        self.lock().fetched
     }
 
     pub fn probed(&self) -> Vec<Instant> {
@@ -282,7 +289,8 @@ impl Provider for ScriptedProvider {
     }
 
     async fn fetch(&self, message_id: &str) -> Result<Fetched, LookupFault> {
-        let state = self.lock();
+        let mut state = self.lock();
+        state.fetched += 1;
         let (to, _) =
             state.made.iter().find(|(_, made)| made.message_id == message_id).ok_or(LookupFault::NotFound)?;
         Ok(Fetched { to: Some(to.clone()), status: state.status, code: None })

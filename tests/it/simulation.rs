@@ -6,6 +6,7 @@ use std::time::Duration;
 use otpost::clock::Clock;
 use otpost::domain::outcome::{Scope, SendFailure};
 use otpost::domain::receipt::DeliveryStatus;
+use otpost::domain::recipient::Channel;
 use otpost::domain::request::RequestId;
 use otpost::domain::time::UnixMillis;
 use otpost::provider::simulated::SimulatedProvider;
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 use crate::contract::provider::Letter;
 
 fn simulated() -> SimulatedProvider {
-    SimulatedProvider::new(1, Clock::tokio(), Box::new(io::sink()))
+    SimulatedProvider::new(Channel::Sms, 1, Clock::tokio(), Box::new(io::sink()))
 }
 
 /// Sends the try of a request with this number.

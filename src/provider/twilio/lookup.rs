@@ -24,6 +24,7 @@ use super::errors::{self, http_date};
 use super::{Account, Answer, CODE_NOT_AUTHORIZED, Sender, is_message_sid, phone_number};
 use crate::clock::Clock;
 use crate::domain::address::Address;
+use crate::domain::phone::PhoneNumber;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::time::UnixMillis;
 use crate::provider::{Candidate, Fetched, LookupFault};
@@ -91,11 +92,13 @@ impl Lookup {
     pub(super) async fn find(
         &self,
         account: &Account,
-        to: &str,
+        to: &PhoneNumber,
         since: UnixMillis,
     ) -> Result<Vec<Candidate>, LookupFault> {
-        let mut query =
-            Serializer::new(String::new()).append_pair("To", to).append_pair("PageSize", PAGE_ROWS).finish();
+        let mut query = Serializer::new(String::new())
+            .append_pair("To", to.e164())
+            .append_pair("PageSize", PAGE_ROWS)
+            .finish();
         let mut found = Vec::new();
         for _ in 0..PAGES_MAX {
             let answer = self.asked(account, &query).await?;

@@ -25,8 +25,12 @@ use super::{
 use super::{errors, fault, form_headers, is_message_sid, is_sid};
 use crate::domain::address::Address;
 use crate::domain::outcome::SendFailure;
+use crate::domain::phone::PhoneNumber;
 use crate::domain::time::UnixMillis;
-use crate::provider::{Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, Provider};
+use crate::provider::{
+    Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, NOTHING_TO_SHOW, OF_ANOTHER_CHANNEL,
+    Provider,
+};
 
 /// Twilio's Messages API. It holds a credential, hence no `Debug`.
 pub struct TwilioMessages {
@@ -62,14 +66,14 @@ impl TwilioMessages {
         })
     }
 
-    fn request(&self, message: &Message<'_>) -> Request {
+    fn request(&self, to: &PhoneNumber, message: &Message<'_>) -> Request {
         let mut request = Request::new(Method::POST, self.messages.clone());
         request.headers_mut().clone_from(&self.form_headers);
-        *request.body_mut() = Some(Body::from(self.form(message)));
+        *request.body_mut() = Some(Body::from(self.form(to, message)));
         request
     }
 
-    fn form(&self, message: &Message<'_>) -> String {
+    fn form(&self, to: &PhoneNumber, message: &Message<'_>) -> String {
         let prepared = &self.prepared[message.sender];
         // Room for a text with an escaped character now and then, so that it rarely grows.
         let mut form = String::with_capacity(prepared.len() + message.body.len() * 3 / 2 + 160);
@@ -78,7 +82,7 @@ impl TwilioMessages {
             url.finish(&mut form, message.request, message.attempt);
         }
         Serializer::for_suffix(form, 0)
-            .append_pair("To", message.to.as_str())
+            .append_pair("To", to.e164())
             .append_pair("Body", message.body)
             .append_pair("ValidityPeriod", &validity_seconds(message.validity).to_string())
             .finish()
@@ -92,7 +96,8 @@ impl Provider for TwilioMessages {
     }
 
     async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure> {
-        let request = self.request(message);
+        let to = message.to.phone().ok_or(OF_ANOTHER_CHANNEL)?;
+        let request = self.request(to, message);
         let answer = self
             .account
             .exchange(request, BODY_BYTES_MAX)
@@ -117,7 +122,8 @@ impl Provider for TwilioMessages {
     }
 
     async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
-        self.lookup.find(&self.account, to.as_str(), since).await
+        let to = to.phone().ok_or(NOTHING_TO_SHOW)?;
+        self.lookup.find(&self.account, to, since).await
     }
 
     async fn fetch(&self, message_id: &str) -> Result<Fetched, LookupFault> {

@@ -8,7 +8,10 @@ use std::time::Duration;
 use otpost::clock::Clock;
 use otpost::domain::address::Address;
 use otpost::domain::code::Code;
+use otpost::domain::email::EmailAddress;
+use otpost::domain::outcome::{Scope, SendFailure};
 use otpost::domain::phone::PhoneNumber;
+use otpost::domain::recipient::Channel;
 use otpost::domain::request::RequestId;
 use otpost::domain::time::UnixMillis;
 use otpost::provider::simulated::SimulatedProvider;
@@ -79,6 +82,19 @@ pub async fn provider(provider: &dyn Provider) {
     what_was_accepted_is_found(provider, &ids, began).await;
 }
 
+/// The provider carries to numbers. What else it is handed goes nowhere, and no other try would help.
+async fn an_address_of_another_channel_is_refused(provider: &dyn Provider) {
+    let letter = Letter { to: ana(), ..Letter::to("+573001234567") };
+    let refused = SendFailure::Rejected { code: None, scope: Scope::Request };
+    assert_eq!(provider.send(&letter.message()).await, Err(refused));
+    let looked = provider.find(&letter.to, UnixMillis(0)).await.map(|found| found.len());
+    assert_eq!(looked, Err(LookupFault::Refused { status: 0, code: None }));
+}
+
+fn ana() -> Address {
+    EmailAddress::parse("ana@shop.example").expect("an address").into()
+}
+
 /// `ids` are two messages to one number and one to another, all of this run.
 async fn what_was_accepted_is_found(provider: &dyn Provider, ids: &HashSet<String>, began: UnixMillis) {
     let minute = Duration::from_secs(60);
@@ -107,7 +123,9 @@ async fn what_was_accepted_is_found(provider: &dyn Provider, ids: &HashSet<Strin
 
 #[tokio::test]
 async fn simulated_honours_the_contract() {
-    provider(&SimulatedProvider::new(1, Clock::tokio(), Box::new(io::sink()))).await;
+    let adapter = SimulatedProvider::new(Channel::Sms, 1, Clock::tokio(), Box::new(io::sink()));
+    provider(&adapter).await;
+    an_address_of_another_channel_is_refused(&adapter).await;
 }
 
 #[tokio::test]
@@ -120,6 +138,32 @@ async fn twilio_honours_the_contract() {
     let twilio = FakeTwilio::start();
     provider(&TwilioMessages::new(settings(&twilio)).expect("valid settings")).await;
     assert_eq!(twilio.created(), 3);
+}
+
+#[tokio::test]
+async fn nothing_of_an_email_ever_leaves_for_twilio() {
+    let twilio = FakeTwilio::start();
+    let adapter = TwilioMessages::new(settings(&twilio)).expect("valid settings");
+    an_address_of_another_channel_is_refused(&adapter).await;
+    // Nor does the name that a provider of e-mails gives to a message.
+    for id in ["14c5d75ce93.dfd.64b469.filter0001.16648.5515E0B88.0", "EM00000000000000000000000000000001"] {
+        assert_eq!(adapter.fetch(id).await, Err(LookupFault::NotFound));
+    }
+    assert!(twilio.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_simulation_of_emails_shows_them_and_no_text_message() {
+    let console = Console::default();
+    let adapter = SimulatedProvider::new(Channel::Email, 1, Clock::tokio(), Box::new(console.clone()));
+    let number = adapter.send(&Letter::to("+573001234567").message()).await;
+    assert_eq!(number, Err(SendFailure::Rejected { code: None, scope: Scope::Request }));
+    assert!(console.blocks().is_empty());
+    let letter = Letter { to: ana(), ..Letter::to("+573001234567") };
+    let accepted = adapter.send(&letter.message()).await.expect("accepted");
+    assert!(accepted.message_id.is_some_and(|id| id.starts_with("EM")));
+    let shown = console.blocks().concat();
+    assert!(shown.contains("📧 SIMULACIÓN EMAIL OTP:\n   Para: a***@s***.example\n"), "{shown}");
 }
 
 #[tokio::test]
@@ -178,7 +222,7 @@ fn simulated(seed: u64) -> (SimulatedProvider, Console) {
     let console = Console::default();
     let from = UnixMillis::parse_rfc3339("2026-11-22T12:00:00Z").expect("valid");
     let clock = Clock::Tokio { from, started: tokio::time::Instant::now() };
-    (SimulatedProvider::new(seed, clock, Box::new(console.clone())), console)
+    (SimulatedProvider::new(Channel::Sms, seed, clock, Box::new(console.clone())), console)
 }
 
 /// Keeps each write apart: a block must be one.

@@ -83,6 +83,23 @@ async fn an_address_has_the_limits_of_a_number_however_it_is_written() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_is_asked_what_became_of_an_email_and_least_of_all_the_provider_of_text_messages() {
+    let world = World::new();
+    let by_mail = World { provider: Arc::new(ScriptedProvider::new(world.clock)), ..world.clone() };
+    let (texts_by, mails_by) = (world.provider.clone(), by_mail.provider.clone());
+    let mut emails = Embedded::in_world(by_mail, Options { tended: true, ..by_email() });
+    let mut texts = Embedded::in_world(world, Options { tended: true, ..Options::default() });
+    emails.request("e1", ANA).await.expect_sent();
+    tokio::time::sleep(5 * HOUR).await;
+    assert_eq!((texts_by.fetched(), mails_by.fetched()), (0, 0));
+    texts.result().await;
+    texts.request("s1", ALICE).await.expect_sent();
+    tokio::time::sleep(5 * HOUR).await;
+    assert!(texts_by.fetched() > 0, "what became of a text message is asked");
+    assert_eq!(mails_by.fetched(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_provider_of_emails_that_hangs_delays_no_text_message() {
     let world = World::new();
     let hanging = World { provider: Arc::new(ScriptedProvider::new(world.clock)), ..world.clone() };
