@@ -1,5 +1,7 @@
 //! What becomes of dead letters: looked at, replayed and dropped, at RabbitMQ and by the command line.
 
+mod email;
+
 use std::process::Command;
 use std::time::Duration;
 

@@ -1,0 +1,64 @@
+//! Letters of requests for e-mails: a replay goes back to the queue that they came from.
+
+use otpost::broker::{DeadHeaders, Outgoing, RequestSource, Settlement, Target};
+use otpost::domain::recipient::Channel;
+use serde_json::{Value, json};
+
+use super::{ago, close, id_of, in_world, letters, next, panicked, run, set_aside};
+use crate::contract::broker::World as _;
+use crate::contract::broker::rabbit::RabbitWorld;
+use crate::harness::with;
+
+const ANA: &str = "ana@shop.example";
+
+/// The request comes by the queue of e-mails, and nothing by that of text messages.
+async fn expect_by_email(world: &RabbitWorld, id: &str) {
+    let mut source = world.source_of(Channel::Email, 4);
+    let delivery = next(&mut source).await;
+    let body: Value = serde_json::from_slice(&delivery.body).expect("JSON");
+    assert_eq!(body, json!({"request_id": id, "to": ANA}));
+    delivery.settle(Settlement::Ack);
+    close(source).await;
+    assert_eq!(world.waiting().await, 0);
+}
+
+#[tokio::test]
+async fn a_replayed_email_goes_back_to_the_queue_of_emails() {
+    in_world(async |world: &RabbitWorld| {
+        let headers = DeadHeaders { channel: Channel::Email, ..panicked("r1", "failed") };
+        set_aside(world, "dead:1", &with("r1", ANA, json!({})), headers, ago(20)).await;
+        let list = run(world, &["list", "--json"]).expect(0);
+        assert!(!list.out.contains("ana@") && !list.out.contains("shop"), "{}", list.out);
+        let told = run(world, &["replay", &id_of(&list, "r1")]).expect(0);
+        assert!(told.out.ends_with("replayed  r1 -> r1~r1\n"), "{}", told.out);
+        expect_by_email(world, "r1~r1").await;
+        letters(world, 0).await.0.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_email_that_the_broker_set_aside_goes_back_there_too() {
+    in_world(async |world: &RabbitWorld| {
+        let body = with("r1", ANA, json!({}));
+        let message = Outgoing {
+            target: Target::Requests(Channel::Email),
+            body: &body,
+            message_id: "m1",
+            correlation_id: None,
+            at: ago(20),
+            traceparent: None,
+        };
+        world.publisher().publish(message).await.expect("confirmed");
+        let mut source: Box<dyn RequestSource> = world.source_of(Channel::Email, 1);
+        for _ in 0..=otpost::broker::DELIVERY_LIMIT {
+            next(&mut source).await.settle(Settlement::Requeue);
+        }
+        close(source).await;
+        letters(world, 1).await.0.close().await;
+        let list = run(world, &["list", "--json"]).expect(0);
+        run(world, &["replay", &id_of(&list, "r1"), "--force"]).expect(0);
+        expect_by_email(world, "r1~r1").await;
+    })
+    .await;
+}
