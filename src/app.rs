@@ -421,10 +421,9 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
 /// Tells a newcomer what to type.
 fn greet(settings: &Settings, http: SocketAddr, ops: SocketAddr, wiring: &Wiring) {
     let in_an_hour = wiring.clock.now().plus(Duration::from_secs(3_600));
-    let token = settings
-        .jwt
-        .as_ref()
-        .and_then(|jwt| http::development_token(jwt, Some("+573001234567"), None, in_an_hour));
+    let token = settings.jwt.as_ref().and_then(|jwt| {
+        http::development_token(jwt, Some("+573001234567"), Some("ana@example.com"), None, in_an_hour)
+    });
     let user = token.as_deref().unwrap_or("<one that your issuer signs>");
     let (broker, store) = wiring.in_memory;
     let place = |in_memory, name| {
@@ -437,7 +436,8 @@ fn greet(settings: &Settings, http: SocketAddr, ops: SocketAddr, wiring: &Wiring
   broker   {}
   store    {}
 
-Paste this into another terminal. The first line is a token for the number +57 300 123 4567, good for an hour:
+Paste this into another terminal. The first line is a token for the number +57 300 123 4567 and the address
+ana@example.com, good for an hour:
 
   TOKEN={user}
 
@@ -450,6 +450,8 @@ Check it, with the code from the message in place of CODE:
 
   curl -sS http://{http}/api/v1/auth/verify-phone-otp -H \"Authorization: Bearer $TOKEN\" \\
     -H 'Content-Type: application/json' -d '{{\"otp_code\":\"CODE\"}}'
+
+By e-mail it is send-verification-email with {{\"otp_type\":\"EMAIL\"}}, and verify-email-otp.
 
 Stop with Ctrl-C.
 ",

@@ -203,6 +203,8 @@ pub(super) fn facts(settings: &Settings, role: &'static str, started: Option<Ins
         role,
         production: !settings.is_development(),
         sms_enabled: settings.sms_enabled,
+        email_enabled: settings.email_enabled,
+        email_provider: email_carrier(settings),
         configured,
         limits: limits(settings),
         started,
@@ -253,13 +255,13 @@ pub(super) async fn provider(
     }
 }
 
-/// Who carries the e-mails: they are shown, or nobody does.
-pub(super) fn email_provider(settings: &Settings, tracker: &Arc<Tracker>) -> Arc<dyn Provider> {
 /// The name of who carries the e-mails, if somebody does.
 fn email_carrier(settings: &Settings) -> Option<&'static str> {
     settings.email_enabled.then_some(SIMULATED)
 }
 
+/// Who carries the e-mails: they are shown, or nobody does.
+pub(super) fn email_provider(settings: &Settings, tracker: &Arc<Tracker>) -> Arc<dyn Provider> {
     match email_carrier(settings) {
         Some(_) => simulated(Channel::Email, tracker),
         None => Arc::new(AbsentProvider),

@@ -9,6 +9,7 @@ mod dead_letters;
 mod health;
 mod kill_switch;
 mod rate_limit;
+mod recipient;
 mod status;
 mod suppressions;
 mod templates;
@@ -61,24 +62,25 @@ enum Command {
         #[arg(required = true, allow_hyphen_values = true)]
         numbers: Vec<String>,
     },
-    /// Show how much of its limits a phone number has used.
+    /// Show how much of its limits a phone number or an e-mail address has used.
     RateLimit {
-        /// A number in E.164, or a national one of DEFAULT_REGION.
-        #[arg(allow_hyphen_values = true)]
-        number: String,
+        /// A number in E.164, a national one of DEFAULT_REGION, or an e-mail address.
+        #[arg(value_name = "RECIPIENT", allow_hyphen_values = true)]
+        to: String,
     },
     /// Look at what was set aside, replay it or drop it.
     DeadLetters {
         #[command(subcommand)]
         action: dead_letters::Action,
     },
-    /// Say what happened to a request, or list the last requests of a number.
+    /// Say what happened to a request, or list the last requests of a recipient.
     Why {
         /// The request's id.
         #[arg(required_unless_present = "to")]
         request_id: Option<String>,
-        /// A number in E.164, or a national one of DEFAULT_REGION: whose request it is, or whose requests to list.
-        #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+        /// A number in E.164, a national one of DEFAULT_REGION, or an e-mail address: whose request it is, or whose
+        /// requests to list.
+        #[arg(long, value_name = "RECIPIENT", allow_hyphen_values = true)]
         to: Option<String>,
     },
     /// Show whom nothing is sent to, take somebody off, or let messages go to them again.
@@ -102,9 +104,12 @@ enum Command {
     Topology,
     /// Make a token to try things out with. Development only.
     Token {
-        /// The number that the token's person has.
-        #[arg(long, default_value = "+573001234567")]
-        phone: String,
+        /// The number that the token's person has; +573001234567 if no e-mail address is given either.
+        #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+        phone: Option<String>,
+        /// The e-mail address that the token's person has.
+        #[arg(long, value_name = "ADDRESS")]
+        email: Option<String>,
         /// Make a token for a service with these scopes instead, as "otp:verify".
         #[arg(long)]
         scope: Option<String>,
@@ -183,7 +188,7 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::Worker | Command::Http | Command::Serve => start(role, settings, DevProvider::Twilio).await,
         Command::Status => status::run(&settings, json).await,
         Command::CheckNumber { numbers } => check_number::run(&settings, &numbers, json),
-        Command::RateLimit { number } => rate_limit::run(&settings, &number, json).await,
+        Command::RateLimit { to } => rate_limit::run(&settings, &to, json).await,
         Command::DeadLetters { action } => dead_letters::run(&settings, &action, json).await,
         Command::Why { request_id, to } => {
             why::run(&settings, request_id.as_deref(), to.as_deref(), json).await
@@ -193,7 +198,9 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::Templates { action } => templates::run(&settings, &action, json),
         Command::Config => config::run(&settings, json),
         Command::Topology => topology::run(&settings, json).await,
-        Command::Token { phone, scope, minutes } => token::run(&settings, &phone, scope.as_deref(), minutes),
+        Command::Token { phone, email, scope, minutes } => {
+            token::run(&settings, phone.as_deref(), email.as_deref(), scope.as_deref(), minutes)
+        }
         Command::Health => health::run(&settings),
     }
 }

@@ -1,20 +1,14 @@
-//! `otpost rate-limit`: what a number has used of its limits.
+//! `otpost rate-limit`: what a recipient has used of its limits.
 
+use super::recipient::read_recipient;
 use super::{Exit, print_json, say};
 use crate::app;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::domain::phone::PhoneNumber;
 use crate::flow::inspect::limits::{self, LimitsRow};
 
-pub(super) async fn run(settings: &Settings, number: &str, json: bool) -> Exit {
-    let to = match PhoneNumber::parse(number, settings.default_region) {
-        Ok(to) => to,
-        Err(fault) => {
-            eprintln!("otpost: the number {fault}");
-            return Exit::Unusable;
-        }
-    };
+pub(super) async fn run(settings: &Settings, to: &str, json: bool) -> Exit {
+    let Some(to) = read_recipient(settings, to) else { return Exit::Unusable };
     let (Some(recipients), Ok(store)) = (&settings.recipients, app::parts::redis_store(settings)) else {
         eprintln!("otpost: REDIS_URL is no address of a Redis");
         return Exit::Unusable;

@@ -3,7 +3,9 @@
 use super::{Exit, print_json, say};
 use crate::app;
 use crate::config::Settings;
-use crate::flow::inspect::status::{AllowedRow, Health, HealthRow, KillSwitchRow, State, StatusRow};
+use crate::flow::inspect::status::{
+    AllowedRow, EmailRow, Health, HealthRow, KillSwitchRow, State, StatusRow,
+};
 
 pub(super) async fn run(settings: &Settings, json: bool) -> Exit {
     let inspector = match app::parts::inspector(settings) {
@@ -31,6 +33,7 @@ fn print_row(row: &StatusRow) {
         "mode",
         &format!("{}, by {}{}", row.mode, row.provider, if row.sms_enabled { "" } else { "; SMS is off" }),
     );
+    line("e-mail", &email_in_words(&row.email));
     let HealthRow { redis, rabbitmq, twilio } = &row.health;
     for (name, health) in [("redis", redis), ("rabbitmq", rabbitmq), ("twilio", twilio)] {
         line(name, &in_words(health));
@@ -47,13 +50,20 @@ fn print_row(row: &StatusRow) {
         wrong_per_code,
         wrong_per_hour,
     } = &row.limits;
-    line("a number", &format!("{per_number} in {window} s, {per_day} in a day, {cooldown} s between two"));
+    line("a recipient", &format!("{per_number} in {window} s, {per_day} in a day, {cooldown} s between two"));
     line("in an hour", &format!("{per_user} for a user, {per_ip} for an address, {all_per_hour} in all"));
     line("wrong tries", &format!("{wrong_per_code} for a code, {wrong_per_hour} in an hour"));
     line(
         "configured",
         &if row.configured.is_empty() { "nothing".to_owned() } else { row.configured.join(" ") },
     );
+}
+
+fn email_in_words(email: &EmailRow) -> String {
+    match (email.enabled, email.mode, email.provider) {
+        (true, Some(mode), Some(provider)) => format!("{mode}, by {provider}"),
+        _ => "off".to_owned(),
+    }
 }
 
 fn in_words(Health { state, detail, ms, .. }: &Health) -> String {

@@ -7,12 +7,12 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde::Serialize;
 
+use super::recipient::read_recipient;
 use super::{Exit, kill_switch, print_json, say};
 use crate::app;
 use crate::config::Settings;
 use crate::domain::block::{ByHand, OPTED_OUT, Suppression};
-use crate::domain::phone::PhoneNumber;
-use crate::domain::recipient::{Channel, Digest16};
+use crate::domain::recipient::Digest16;
 use crate::store::bounds::SUPPRESSIONS_MAX;
 use crate::store::{Store, StoreError};
 
@@ -27,23 +27,23 @@ pub(super) enum Action {
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(SUPPRESSIONS_MAX)))]
         limit: u32,
     },
-    /// Send nothing to a number, until it is removed or for a while. What it is asked for ends as `suppressed`.
+    /// Send nothing to a recipient, until it is removed or for a while. What it is asked for ends as `suppressed`.
     Add {
-        /// A number in E.164, or a national one of DEFAULT_REGION.
-        #[arg(allow_hyphen_values = true)]
-        number: String,
-        /// Why, for whoever reads the list: at most 200 characters, and nobody's number or name.
+        /// A number in E.164, a national one of DEFAULT_REGION, or an e-mail address.
+        #[arg(value_name = "RECIPIENT", allow_hyphen_values = true)]
+        to: String,
+        /// Why, for whoever reads the list: at most 200 characters, and nobody's number, address or name.
         #[arg(long, value_name = "TEXT", value_parser = kill_switch::read_reason)]
         reason: Option<String>,
         /// For so long only.
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=87_600))]
         hours: Option<u32>,
     },
-    /// Let messages go to a number again: exit with 3 if nothing stood against it.
+    /// Let messages go to a recipient again: exit with 3 if nothing stood against it.
     Remove {
-        /// A number in E.164, or a national one of DEFAULT_REGION.
-        #[arg(allow_hyphen_values = true)]
-        number: String,
+        /// A number in E.164, a national one of DEFAULT_REGION, or an e-mail address.
+        #[arg(value_name = "RECIPIENT", allow_hyphen_values = true)]
+        to: String,
     },
 }
 
@@ -75,12 +75,12 @@ pub(super) async fn run(settings: &Settings, action: &Action, json: bool) -> Exi
     };
     let done = match action {
         Action::List { limit } => list(&store, *limit, json).await,
-        Action::Add { number, reason, hours } => {
-            let Some(recipient) = recipient(settings, number) else { return Exit::Unusable };
+        Action::Add { to, reason, hours } => {
+            let Some(recipient) = recipient(settings, to) else { return Exit::Unusable };
             add(&store, &recipient, reason.as_deref(), *hours, json).await
         }
-        Action::Remove { number } => {
-            let Some(recipient) = recipient(settings, number) else { return Exit::Unusable };
+        Action::Remove { to } => {
+            let Some(recipient) = recipient(settings, to) else { return Exit::Unusable };
             remove(&store, &recipient, json).await
         }
     };
@@ -90,16 +90,10 @@ pub(super) async fn run(settings: &Settings, action: &Action, json: bool) -> Exi
     })
 }
 
-fn recipient(settings: &Settings, number: &str) -> Option<Recipient> {
-    let to = match PhoneNumber::parse(number, settings.default_region) {
-        Ok(to) => to,
-        Err(fault) => {
-            eprintln!("otpost: the number {fault}");
-            return None;
-        }
-    };
+fn recipient(settings: &Settings, to: &str) -> Option<Recipient> {
+    let to = read_recipient(settings, to)?;
     let recipients = settings.recipients.as_ref().expect("the settings of this command have the key");
-    Some(Recipient { shown: to.to_string(), name: recipients.address(Channel::Sms, to.e164()) })
+    Some(Recipient { shown: to.to_string(), name: recipients.address(to.channel(), to.as_str()) })
 }
 
 async fn list(store: &impl Store, limit: u32, json: bool) -> Result<Exit, StoreError> {

@@ -5,21 +5,38 @@ use std::time::Duration;
 use super::{Exit, say};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::domain::phone::PhoneNumber;
+use crate::domain::address::Address;
+use crate::domain::recipient::Channel;
 use crate::http::development_token;
 
-pub(super) fn run(settings: &Settings, phone: &str, scope: Option<&str>, minutes: u32) -> Exit {
+/// Whose token it is, if nobody says.
+const PHONE: &str = "+573001234567";
+
+pub(super) fn run(
+    settings: &Settings,
+    phone: Option<&str>,
+    email: Option<&str>,
+    scope: Option<&str>,
+    minutes: u32,
+) -> Exit {
     if !settings.is_development() {
         eprintln!("otpost: tokens are made in development only; set ENVIRONMENT=development");
         return Exit::Unusable;
     }
-    if let Err(fault) = PhoneNumber::parse(phone, settings.default_region) {
-        eprintln!("otpost: --phone {fault}");
-        return Exit::Unusable;
+    for (name, channel, given) in [("--phone", Channel::Sms, phone), ("--email", Channel::Email, email)] {
+        let read = given.map(|text| Address::parse_for(channel, text, settings.default_region));
+        if let Some(Err(fault)) = read {
+            eprintln!("otpost: {name} {fault}");
+            return Exit::Unusable;
+        }
     }
     let expires = Clock::System.now().plus(Duration::from_secs(60 * u64::from(minutes)));
-    let phone = scope.is_none().then_some(phone);
-    let token = settings.jwt.as_ref().and_then(|jwt| development_token(jwt, phone, scope, expires));
+    let (phone, email) = match (scope, phone, email) {
+        (Some(_), ..) => (None, None),
+        (None, None, None) => (Some(PHONE), None),
+        (None, phone, email) => (phone, email),
+    };
+    let token = settings.jwt.as_ref().and_then(|jwt| development_token(jwt, phone, email, scope, expires));
     match token {
         Some(token) => {
             say(&token);

@@ -1,11 +1,11 @@
-//! `otpost why`: what happened to a request, or which were the last ones of a number. Numbers are masked.
+//! `otpost why`: what happened to a request, or which were the last ones of a recipient. Recipients are masked.
 
+use super::recipient::read_recipient;
 use super::{Exit, print_json, say};
 use crate::app;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::domain::phone::PhoneNumber;
-use crate::domain::recipient::{Channel, Digest16};
+use crate::domain::recipient::Digest16;
 use crate::domain::request::RequestId;
 use crate::flow::explain::{self, Explanation, Glimpse};
 use crate::store::{Store, StoreError};
@@ -18,24 +18,21 @@ pub(super) async fn run(settings: &Settings, request_id: Option<&str>, to: Optio
             return Exit::Unusable;
         }
     };
-    let to = match to.map(|number| PhoneNumber::parse(number, settings.default_region)).transpose() {
-        Ok(to) => to,
-        Err(fault) => {
-            eprintln!("otpost: the number {fault}");
-            return Exit::Unusable;
-        }
+    let to = match to.map(|to| read_recipient(settings, to)) {
+        Some(None) => return Exit::Unusable,
+        to => to.flatten(),
     };
     let (Some(recipients), Ok(store)) = (&settings.recipients, app::parts::redis_store(settings)) else {
         eprintln!("otpost: REDIS_URL is no address of a Redis");
         return Exit::Unusable;
     };
-    let recipient = to.as_ref().map(|to| recipients.address(Channel::Sms, to.e164()));
+    let recipient = to.as_ref().map(|to| recipients.address(to.channel(), to.as_str()));
     let answered = match (&request, recipient) {
         (Some(request), recipient) => {
             let tries_max = app::parts::limits(settings).wrong_per_challenge;
             show_request(&store, request, recipient, tries_max, json).await
         }
-        (None, Some(recipient)) => show_number(&store, recipient, json).await,
+        (None, Some(recipient)) => show_recipient(&store, recipient, json).await,
         (None, None) => {
             eprintln!("otpost: a request id or --to is needed");
             Ok(Exit::Unusable)
@@ -57,7 +54,7 @@ async fn show_request(
     let story = store.story(request, recipient).await?;
     let told = story.map(|story| explain::explain(request, &story, tries_max, Clock::System.now()));
     if told.is_none() {
-        let whose = if recipient.is_some() { " to this number" } else { "" };
+        let whose = if recipient.is_some() { " to this recipient" } else { "" };
         eprintln!(
             "otpost: no record of this request{whose} is kept: it never came, was refused unrecorded, or is too old"
         );
@@ -70,10 +67,10 @@ async fn show_request(
     Ok(if told.is_some() { Exit::Done } else { Exit::No })
 }
 
-async fn show_number(store: &impl Store, recipient: Digest16, json: bool) -> Result<Exit, StoreError> {
+async fn show_recipient(store: &impl Store, recipient: Digest16, json: bool) -> Result<Exit, StoreError> {
     let requests = explain::last_requests(store, recipient).await?;
     if requests.is_empty() {
-        eprintln!("otpost: no request to this number is known from the last day");
+        eprintln!("otpost: no request to this recipient is known from the last day");
     }
     if json {
         print_json(&requests);

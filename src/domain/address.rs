@@ -2,8 +2,10 @@
 
 use std::fmt::{self, Display};
 
-use super::email::EmailAddress;
-use super::phone::PhoneNumber;
+use thiserror::Error;
+
+use super::email::{EmailAddress, EmailFault};
+use super::phone::{PhoneFault, PhoneNumber, Region};
 use super::recipient::Channel;
 
 /// A checked recipient. `Display` and `Debug` are masked; the whole address only leaves by [`Address::as_str`].
@@ -15,7 +17,32 @@ pub enum Address {
     Email(EmailAddress),
 }
 
+/// Why a text is no address of its channel: the rule, never the text itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum AddressFault {
+    /// It is no phone number.
+    #[error(transparent)]
+    Phone(#[from] PhoneFault),
+    /// It is no e-mail address.
+    #[error(transparent)]
+    Email(#[from] EmailFault),
+}
+
 impl Address {
+    /// Reads an address by its shape: what holds an `@` is an e-mail address, everything else a phone number.
+    pub fn parse(text: &str, region: Region) -> Result<Address, AddressFault> {
+        let channel = if text.contains('@') { Channel::Email } else { Channel::Sms };
+        Address::parse_for(channel, text, region)
+    }
+
+    /// Reads an address of a channel. The region is that of numbers without a country code.
+    pub fn parse_for(channel: Channel, text: &str, region: Region) -> Result<Address, AddressFault> {
+        Ok(match channel {
+            Channel::Sms => PhoneNumber::parse(text, region)?.into(),
+            Channel::Email => EmailAddress::parse(text)?.into(),
+        })
+    }
+
     /// How messages get there.
     pub fn channel(&self) -> Channel {
         match self {

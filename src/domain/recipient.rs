@@ -191,9 +191,11 @@ impl RecipientKeyring {
         Digest16::of(&self.ip.digest(&[&network.to_be_bytes()]))
     }
 
-    /// The name of one user's own idempotency key.
-    pub fn idempotency_key(&self, user_id: &str, key: &str) -> Digest16 {
-        Digest16::of(&self.idempotency.digest(&[user_id.as_bytes(), key.as_bytes()]))
+    /// The name of one user's own idempotency key for one recipient: the same key for another number, or by another
+    /// channel, is another one.
+    pub fn idempotency_key(&self, user_id: &str, recipient: Digest16, key: &str) -> Digest16 {
+        let fields = [user_id.as_bytes(), recipient.as_str().as_bytes(), key.as_bytes()];
+        Digest16::of(&self.idempotency.digest(&fields))
     }
 }
 
@@ -221,7 +223,8 @@ mod tests {
     fn a_user_named_like_a_number_is_not_that_number() {
         let keyring = RecipientKeyring::new(&[7; 32]);
         assert_ne!(keyring.user("+573001234567"), keyring.address(Channel::Sms, "+573001234567"));
-        assert_ne!(keyring.user("a"), keyring.idempotency_key("a", ""));
+        let recipient = keyring.address(Channel::Sms, "+573001234567");
+        assert_ne!(keyring.user("a"), keyring.idempotency_key("a", recipient, ""));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! Step 1: may this be sent? First what needs no store, then the one atomic question that does.
 
 use std::collections::BTreeSet;
-use std::fmt::Display;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -9,10 +8,9 @@ use tokio::time::Instant;
 use super::receive::{GiveBack, Turn, Until};
 use super::settle::{End, Ended};
 use super::{Gateway, outage_waits};
-use crate::domain::address::Address;
+use crate::domain::address::{Address, AddressFault};
 use crate::domain::challenge::ChallengeId;
 use crate::domain::code::{Code, CodeScope};
-use crate::domain::email::EmailAddress;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use crate::domain::phone::{PhoneNumber, Region};
 use crate::domain::recipient::{Channel, Digest16};
@@ -46,31 +44,22 @@ impl Rules {
         }
     }
 
-    /// The number, if we send to it now.
-    pub fn recipient(&self, to: &str) -> Result<PhoneNumber, Refusal> {
-        let number = self.number(to)?;
-        match self.refusal(&number) {
-            Some(code) => Err(Refusal { to: number.to_string(), error: OutcomeError::of(code) }),
-            None => Ok(number),
+    /// The address, if we send to it now.
+    pub fn recipient(&self, channel: Channel, to: &str) -> Result<Address, Refusal> {
+        let to = self.reachable(channel, to);
+        match to {
+            Ok(to) if !self.is_open(channel) => Err(Refusal::of(&to, ErrorCode::ChannelDisabled)),
+            _ => to,
         }
     }
 
     /// The address, if it is one that we send to.
     fn reachable(&self, channel: Channel, to: &str) -> Result<Address, Refusal> {
-        match channel {
-            Channel::Sms => {
-                let number = self.number(to)?;
-                match self.unreachable(&number) {
-                    Some(code) => Err(Refusal { to: number.to_string(), error: OutcomeError::of(code) }),
-                    None => Ok(number.into()),
-                }
-            }
-            Channel::Email => EmailAddress::parse(to).map(Address::Email).map_err(unreadable),
+        let to = Address::parse_for(channel, to, self.default_region).map_err(unreadable)?;
+        match to.phone().and_then(|number| self.unreachable(number)) {
+            Some(code) => Err(Refusal::of(&to, code)),
+            None => Ok(to),
         }
-    }
-
-    fn number(&self, to: &str) -> Result<PhoneNumber, Refusal> {
-        PhoneNumber::parse(to, self.default_region).map_err(unreadable)
     }
 
     /// Why nothing is sent to a number, if nothing is.
@@ -93,7 +82,7 @@ impl Rules {
     }
 }
 
-fn unreadable(fault: impl Display) -> Refusal {
+fn unreadable(fault: AddressFault) -> Refusal {
     Refusal {
         to: UNREADABLE.to_owned(),
         error: OutcomeError::detailed(ErrorCode::InvalidRecipient, format!("`to` {fault}")),
@@ -109,6 +98,12 @@ pub struct Refusal {
     pub to: String,
     /// Why.
     pub error: OutcomeError,
+}
+
+impl Refusal {
+    fn of(to: &Address, code: ErrorCode) -> Refusal {
+        Refusal { to: to.to_string(), error: OutcomeError::of(code) }
+    }
 }
 
 /// A request that could be sent, with what its fields mean.

@@ -74,6 +74,8 @@ pub(super) struct Claims {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) phone_number: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) email: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) locale: Option<String>,
@@ -265,19 +267,21 @@ fn public_key(pem: &str) -> Option<(DecodingKey, Algorithm)> {
     usable.then_some((key, algorithm))
 }
 
-/// A token for trying things out: for a person with this number, or for a service with these scopes.
+/// A token for trying things out: for a person with this number and e-mail address, or for a service with these scopes.
 ///
 /// Answers nothing where tokens are checked with a public key: the private one is not ours.
 pub fn development_token(
     settings: &Jwt,
     phone_number: Option<&str>,
+    email: Option<&str>,
     scope: Option<&str>,
     expires: UnixMillis,
 ) -> Option<String> {
     let claims = Claims {
         sub: Some(if scope.is_some() { "development-service" } else { "development-user" }.to_owned()),
         phone_number: phone_number.map(str::to_owned),
-        name: phone_number.map(|_| "Ana".to_owned()),
+        email: email.map(str::to_owned),
+        name: phone_number.or(email).map(|_| "Ana".to_owned()),
         scope: scope.map(str::to_owned),
         iss: settings.issuer.clone(),
         aud: settings.audience.clone().map(Into::into),

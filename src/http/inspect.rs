@@ -1,4 +1,4 @@
-//! For operators: the status, a number's limits, and whether numbers can be sent to. Whoever asks is written down.
+//! For operators: the status, a recipient's limits, and whether numbers can be sent to. Whoever asks is written down.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ pub(super) async fn status(
     Ok(Json(api.inspector.status().await))
 }
 
-/// `POST /api/v1/sms/rate-limit`: how much of its limits a number has used.
+/// `POST /api/v1/sms/rate-limit`: how much of its limits a recipient has used.
 pub(super) async fn rate_limit(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
@@ -43,7 +43,7 @@ pub(super) async fn rate_limit(
 ) -> Result<Json<LimitsRow>, Problem> {
     let sub = api.tokens.admin(&headers).await?;
     let body = Body::read(&headers, &bytes)?;
-    let to = body.required("to", "must be a valid phone number", |text| api.number(text))?;
+    let to = api.address_in(&body)?;
     events::admin_asked(&sub, "rate_limit", None, Some(&to));
     let row = limits::limits(api.store.as_ref(), &api.recipients, &api.limits, &to, api.clock.now()).await;
     row.map(Json).map_err(|error| {

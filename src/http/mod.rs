@@ -11,6 +11,7 @@ mod inspect;
 mod jwks;
 mod ops;
 mod problem;
+mod recipient;
 mod send;
 mod status;
 mod told;
@@ -94,8 +95,10 @@ pub fn router(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>) -> Router {
     });
     Router::new()
         .route("/api/v1/auth/send-verification-sms", post(send::send_verification_sms))
+        .route("/api/v1/auth/send-verification-email", post(send::send_verification_email))
         .route("/api/v1/auth/otp-status/{request_id}", get(status::otp_status))
         .route("/api/v1/auth/verify-phone-otp", post(verify::verify_phone_otp))
+        .route("/api/v1/auth/verify-email-otp", post(verify::verify_email_otp))
         .route("/api/v1/otp/verify", post(verify::verify_for_service))
         .route("/api/v1/sms/status", get(inspect::status))
         .route("/api/v1/sms/rate-limit", post(inspect::rate_limit))

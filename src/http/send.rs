@@ -12,8 +12,10 @@ use super::auth::User;
 use super::body::Body;
 use super::client::client_address;
 use super::problem::Problem;
+use super::recipient::claim_of;
 use super::told::{Heard, SendAnswer, status_of};
 use crate::broker::{Outgoing, Target};
+use crate::domain::address::Address;
 use crate::domain::locale::is_bcp47;
 use crate::domain::outcome::{ErrorCode, OutcomeError};
 use crate::domain::recipient::{Channel, Digest16, Purpose};
@@ -24,14 +26,6 @@ use crate::domain::zone::Zone;
 use crate::store::Subject;
 use crate::telemetry::events;
 
-/// Whom a code is for.
-pub(super) struct Addressee {
-    pub(super) channel: Channel,
-    /// The whole address.
-    pub(super) address: String,
-    pub(super) masked: String,
-}
-
 /// `POST /api/v1/auth/send-verification-sms`: a code for the number in the caller's token.
 pub(super) async fn send_verification_sms(
     State(api): State<Arc<Api>>,
@@ -39,29 +33,49 @@ pub(super) async fn send_verification_sms(
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<SendAnswer, Problem> {
-    let user = api.tokens.user(&headers).await?;
-    let body = Body::read(&headers, &bytes)?;
-    body.required("otp_type", "must be \"SMS\"", |kind| (kind == "SMS").then_some(()))?;
-    let number = user.claims.phone_number.as_deref().ok_or_else(|| {
-        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_recipient")
-            .detail("the token has no `phone_number`")
-    })?;
-    let to = api.rules.recipient(number).map_err(|refusal| refused(&refusal.error))?;
-    let to = Addressee { channel: Channel::Sms, address: to.e164().to_owned(), masked: to.to_string() };
-    api.send(&headers, peer.ip(), &user, &to).await
+    api.send_verification(Channel::Sms, peer.ip(), &headers, &bytes).await
+}
+
+/// `POST /api/v1/auth/send-verification-email`: a code for the e-mail address in the caller's token.
+pub(super) async fn send_verification_email(
+    State(api): State<Arc<Api>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Result<SendAnswer, Problem> {
+    api.send_verification(Channel::Email, peer.ip(), &headers, &bytes).await
 }
 
 impl Api {
+    async fn send_verification(
+        &self,
+        channel: Channel,
+        peer: IpAddr,
+        headers: &HeaderMap,
+        bytes: &Bytes,
+    ) -> Result<SendAnswer, Problem> {
+        let user = self.tokens.user(headers).await?;
+        let body = Body::read(headers, bytes)?;
+        let (word, rule) = match channel {
+            Channel::Sms => ("SMS", "must be \"SMS\""),
+            Channel::Email => ("EMAIL", "must be \"EMAIL\""),
+        };
+        body.required("otp_type", rule, |kind| (kind == word).then_some(()))?;
+        let to = self.rules.recipient(channel, user.written(channel)?);
+        let to = to.map_err(|refusal| refused(channel, &refusal.error))?;
+        self.send(headers, peer, &user, &to).await
+    }
+
     /// Asks for a code like any other service, and tells what became of that.
     pub(super) async fn send(
         &self,
         headers: &HeaderMap,
         peer: IpAddr,
         user: &User,
-        to: &Addressee,
+        to: &Address,
     ) -> Result<SendAnswer, Problem> {
         let client_ip = client_address(peer, headers, &self.trusted_proxies);
-        let request_id = self.request_id(&user.sub, idempotency_key(headers)?);
+        let request_id = self.request_id(&user.sub, to, idempotency_key(headers)?);
         self.refuse_if_limited(&request_id, to, &user.sub, client_ip).await?;
         let heard = self.publish_request(&request_id, to, user, client_ip).await?;
         let now = self.clock.now();
@@ -72,8 +86,8 @@ impl Api {
         Ok(SendAnswer {
             request_id: request_id.to_string(),
             status: heard.as_ref().map_or("queued", |heard| heard.status.as_str()),
-            channel: to.channel,
-            to: to.masked.clone(),
+            channel: to.channel(),
+            to: to.to_string(),
             expires_at: heard.as_ref().and_then(Heard::expires_at),
             resend_after: resend_after.unwrap_or_else(|| seconds_rounded_up(self.limits.cooldown)),
             code_length: self.code_length,
@@ -87,18 +101,19 @@ impl Api {
     async fn refuse_if_limited(
         &self,
         request_id: &RequestId,
-        to: &Addressee,
+        to: &Address,
         sub: &str,
         client_ip: IpAddr,
     ) -> Result<(), Problem> {
         let purpose = Purpose::default();
         let subject = Subject {
-            recipient: self.recipients.address(to.channel, &to.address),
+            recipient: self.recipients.address(to.channel(), to.as_str()),
             purpose: purpose.as_str(),
             user: Some(self.recipients.user(sub)),
             ip: Some(self.recipients.ip(client_ip)),
         };
-        let usage = self.store.usage(&subject, Some(request_id), &self.limits).await.map_err(|error| {
+        let limits = self.limits.on(to.channel());
+        let usage = self.store.usage(&subject, Some(request_id), &limits).await.map_err(|error| {
             events::store_failed("usage", &error, None);
             Problem::store_unavailable()
         })?;
@@ -121,14 +136,14 @@ impl Api {
     async fn publish_request(
         &self,
         request_id: &RequestId,
-        to: &Addressee,
+        to: &Address,
         user: &User,
         client_ip: IpAddr,
     ) -> Result<Option<Heard>, Problem> {
         let at = self.clock.now();
         let request = SendRequestBody {
             request_id: request_id.to_string(),
-            to: to.address.clone(),
+            to: to.as_str().to_owned(),
             user_id: Some(user.sub.clone()),
             user_name: user.claims.name.clone().filter(|name| name.chars().count() <= 200),
             client_ip: Some(client_ip.to_string()),
@@ -139,7 +154,7 @@ impl Api {
         };
         let body = serde_json::to_vec(&request).expect("a request is plain data");
         let message = Outgoing {
-            target: Target::Requests(to.channel),
+            target: Target::Requests(to.channel()),
             body: &body,
             message_id: request_id.as_str(),
             correlation_id: Some(request_id.as_str()),
@@ -155,9 +170,12 @@ impl Api {
     }
 
     /// A user's own beginning, and what nobody guesses, or what the user's own key makes of it: the same user's same key
-    /// names the same request.
-    fn request_id(&self, sub: &str, key: Option<&str>) -> RequestId {
-        let named = key.map_or_else(random_digest, |key| self.recipients.idempotency_key(sub, key));
+    /// names the same request to the same recipient. With the recipient in it no id is that of two requests, of which a
+    /// reader would drop one result as a repeat of the other.
+    fn request_id(&self, sub: &str, to: &Address, key: Option<&str>) -> RequestId {
+        let recipient = self.recipients.address(to.channel(), to.as_str());
+        let named =
+            key.map_or_else(random_digest, |key| self.recipients.idempotency_key(sub, recipient, key));
         RequestId::parse(&format!("{}{named}", self.beginning_of_ids(sub)))
             .expect("hexadecimal digits are visible ASCII")
     }
@@ -193,8 +211,8 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     }
 }
 
-fn refused(error: &OutcomeError) -> Problem {
-    let detail =
-        error.detail.as_deref().unwrap_or(error.code.message()).replace("`to`", "the token's `phone_number`");
+fn refused(channel: Channel, error: &OutcomeError) -> Problem {
+    let told = error.detail.as_deref().unwrap_or(error.code.message());
+    let detail = told.replace("`to`", &format!("the token's `{}`", claim_of(channel)));
     Problem::new(status_of(error.code), error.code.as_str()).detail(detail)
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::Api;
 use super::problem::Problem;
 use super::told::seconds_left;
+use crate::domain::address::Address;
 use crate::domain::outcome::{Outcome, ResultError, optional_rfc3339};
 use crate::domain::recipient::{Channel, Digest16};
 use crate::domain::request::RequestId;
@@ -58,25 +59,28 @@ pub(super) async fn otp_status(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<StatusAnswer>, Problem> {
     let user = api.tokens.user(&headers).await?;
-    let number = user.claims.phone_number.as_deref().and_then(|number| api.number(number));
-    let number = number.ok_or_else(|| {
-        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_recipient")
-            .detail("the token has no valid `phone_number`")
-    })?;
+    let own = Channel::ALL.into_iter().filter_map(|channel| api.own_address(&user, channel).ok());
+    let own: Vec<Address> = own.collect();
+    if own.is_empty() {
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_recipient")
+            .detail("the token has no valid `phone_number` and no valid `email`"));
+    }
     let request = path
         .ok()
         .and_then(|Path(id)| RequestId::parse(&id))
         .ok_or_else(|| Problem::invalid(format!("`request_id` {}", RequestId::RULE)))?;
-    let story = match api.is_of(&request, &user.sub) {
-        true => api.story(&request, api.recipients.address(Channel::Sms, number.e164())).await?,
-        false => None,
-    };
-    match story {
-        Some(story) => Ok(Json(StatusAnswer::of(&request, Channel::Sms, &story, api.clock.now()))),
-        None => Err(Problem::new(StatusCode::NOT_FOUND, "unknown_request").detail(
-            "no record of this request is kept: it waits in the queue, was refused unrecorded, is too old, or is not yours",
-        )),
+    if api.is_of(&request, &user.sub) {
+        // An id says nothing of its channel, and is of one recipient only.
+        for to in own {
+            let recipient = api.recipients.address(to.channel(), to.as_str());
+            if let Some(story) = api.story(&request, recipient).await? {
+                return Ok(Json(StatusAnswer::of(&request, to.channel(), &story, api.clock.now())));
+            }
+        }
     }
+    Err(Problem::new(StatusCode::NOT_FOUND, "unknown_request").detail(
+        "no record of this request is kept: it waits in the queue, was refused unrecorded, is too old, or is not yours",
+    ))
 }
 
 impl Api {

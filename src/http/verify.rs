@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::Api;
 use super::body::Body;
 use super::problem::Problem;
+use crate::domain::address::Address;
 use crate::domain::code::Code;
-use crate::domain::phone::PhoneNumber;
 use crate::domain::recipient::{Channel, Purpose};
 use crate::domain::time::seconds_rounded_up;
 use crate::domain::verdict::Verdict;
@@ -32,18 +32,19 @@ pub(super) async fn verify_phone_otp(
     headers: HeaderMap,
     bytes: Bytes,
 ) -> Result<Json<VerifiedAnswer>, Problem> {
-    let user = api.tokens.user(&headers).await?;
-    let body = Body::read(&headers, &bytes)?;
-    let code = body.required("otp_code", "must be a string of 4 to 10 digits", Code::parse)?;
-    let number = user.claims.phone_number.as_deref().and_then(|number| api.number(number));
-    let to = number.ok_or_else(|| {
-        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_recipient")
-            .detail("the token has no valid `phone_number`")
-    })?;
-    api.check(to, Purpose::default(), &code).await
+    api.verify_own(Channel::Sms, &headers, &bytes).await
 }
 
-/// `POST /api/v1/otp/verify`: for back ends that know the number.
+/// `POST /api/v1/auth/verify-email-otp`: the e-mail address is the token's.
+pub(super) async fn verify_email_otp(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Result<Json<VerifiedAnswer>, Problem> {
+    api.verify_own(Channel::Email, &headers, &bytes).await
+}
+
+/// `POST /api/v1/otp/verify`: for back ends that know the recipient.
 pub(super) async fn verify_for_service(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
@@ -51,28 +52,37 @@ pub(super) async fn verify_for_service(
 ) -> Result<Json<VerifiedAnswer>, Problem> {
     api.tokens.service(&headers, "otp:verify").await?;
     let body = Body::read(&headers, &bytes)?;
-    body.optional("channel", "must be \"sms\"", |channel| (channel == "sms").then_some(()))?;
     let purpose = body.optional("purpose", Purpose::RULE_SENTENCE, Purpose::parse)?.unwrap_or_default();
-    let code = body.required("otp_code", "must be a string of 4 to 10 digits", Code::parse)?;
-    let to = body.required("to", "must be a valid phone number", |text| api.number(text))?;
-    api.check(to, purpose, &code).await
+    let code = typed_code(&body)?;
+    let to = api.address_in(&body)?;
+    api.check(&to, purpose, &code).await
 }
 
 impl Api {
-    pub(super) fn number(&self, text: &str) -> Option<PhoneNumber> {
-        PhoneNumber::parse(text, self.rules.default_region).ok()
+    /// Checks a code for the recipient that the caller's token names.
+    async fn verify_own(
+        &self,
+        channel: Channel,
+        headers: &HeaderMap,
+        bytes: &Bytes,
+    ) -> Result<Json<VerifiedAnswer>, Problem> {
+        let user = self.tokens.user(headers).await?;
+        let body = Body::read(headers, bytes)?;
+        let code = typed_code(&body)?;
+        let to = self.own_address(&user, channel)?;
+        self.check(&to, Purpose::default(), &code).await
     }
 
     async fn check(
         &self,
-        to: PhoneNumber,
+        to: &Address,
         purpose: Purpose,
         code: &Code,
     ) -> Result<Json<VerifiedAnswer>, Problem> {
-        match self.verifier.verify(&to.clone().into(), &purpose, code).await {
+        match self.verifier.verify(to, &purpose, code).await {
             Ok(Verdict::Verified) => Ok(Json(VerifiedAnswer {
                 verified: true,
-                channel: Channel::Sms,
+                channel: to.channel(),
                 purpose: purpose.as_str().to_owned(),
                 to: to.to_string(),
             })),
@@ -80,6 +90,10 @@ impl Api {
             Err(_) => Err(Problem::store_unavailable()),
         }
     }
+}
+
+fn typed_code(body: &Body) -> Result<Code, Problem> {
+    body.required("otp_code", "must be a string of 4 to 10 digits", Code::parse)
 }
 
 fn problem(verdict: &Verdict) -> Problem {

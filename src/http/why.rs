@@ -1,4 +1,4 @@
-//! For operators: what happened to a request, and which were the last ones of a number. Whoever asks is written down.
+//! For operators: what happened to a request, and which were the last ones of a recipient. Whoever asks is written down.
 
 use std::sync::Arc;
 
@@ -12,13 +12,12 @@ use serde::Serialize;
 use super::Api;
 use super::body::Body;
 use super::problem::Problem;
-use crate::domain::recipient::Channel;
 use crate::domain::request::RequestId;
 use crate::flow::explain::{self, Explanation, Glimpse};
 use crate::store::StoreError;
 use crate::telemetry::events;
 
-/// The last requests of a number.
+/// The last requests of a recipient.
 #[derive(Serialize)]
 pub(super) struct LastRequests {
     to: String,
@@ -46,7 +45,7 @@ pub(super) async fn explain_request(
     Ok(Json(explain::explain(&request, &story, tries_max, api.clock.now())))
 }
 
-/// `POST /api/v1/sms/requests`: the last requests of a number. A number does not belong in a URL, which others log.
+/// `POST /api/v1/sms/requests`: the last requests of a recipient. Whoever that is does not belong in a URL, which others log.
 pub(super) async fn last_requests(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
@@ -54,9 +53,9 @@ pub(super) async fn last_requests(
 ) -> Result<Json<LastRequests>, Problem> {
     let sub = api.tokens.admin(&headers).await?;
     let body = Body::read(&headers, &bytes)?;
-    let to = body.required("to", "must be a valid phone number", |text| api.number(text))?;
+    let to = api.address_in(&body)?;
     events::admin_asked(&sub, "number", None, Some(&to));
-    let recipient = api.recipients.address(Channel::Sms, to.e164());
+    let recipient = api.recipients.address(to.channel(), to.as_str());
     let requests = explain::last_requests(api.store.as_ref(), recipient)
         .await
         .map_err(|error| unanswered("recent", &error))?;

@@ -11,8 +11,8 @@ use tracing::{debug, error, info, warn};
 use super::metrics::{
     HttpLabels, METRICS, OutcomeLabels, ProviderLabels, ReasonLabel, ReceiptLabels, RoleLabel, observe,
 };
+use crate::domain::address::Address;
 use crate::domain::outcome::{Outcome, SendFailure};
-use crate::domain::phone::PhoneNumber;
 use crate::domain::recipient::Channel;
 use crate::domain::time::millis;
 use crate::domain::verdict::Verdict;
@@ -291,7 +291,7 @@ pub fn token_keys_dropped() {
 }
 
 /// Somebody with the scope `otp:admin` looked at people's requests: who, at what. An audit wants to know.
-pub fn admin_asked(sub: &str, what: &'static str, request: Option<&str>, to: Option<&PhoneNumber>) {
+pub fn admin_asked(sub: &str, what: &'static str, request: Option<&str>, to: Option<&Address>) {
     METRICS.admin.get_or_create(&ReasonLabel { reason: what }).inc();
     let (sub, to) = (printable(sub), to.map(display));
     info!(target: "otpost::audit", audit = true, sub, what, request, to, "an operator asked");

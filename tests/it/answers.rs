@@ -137,7 +137,7 @@ async fn nobody_learns_what_became_of_anothers_request() {
         let told = status(&door, &token(&changes), request_id).await;
         assert_eq!(told.expect_problem(404, "unknown_request"), unknown, "{what}");
     }
-    let nobody = token(&json!({"phone_number": null}));
+    let nobody = token(&json!({"phone_number": null, "email": null}));
     status(&door, &nobody, request_id).await.expect_problem(422, "invalid_recipient");
     assert_eq!(status(&door, "no token", request_id).await.status, 401);
 }

@@ -170,6 +170,11 @@ async fn the_status_of_a_process_without_servers_says_so() {
                           "detail": "no account is set in this process; a worker may have one"}})
     );
     assert_eq!(told["kill_switch"], json!({"on": false}));
+    let email = &told["email"];
+    assert_eq!(
+        [&email["enabled"], &email["mode"], &email["provider"], &email["limits"]["per_number"]],
+        [&json!(true), &json!("simulation"), &json!("simulated"), &json!(5)]
+    );
     assert_eq!((&told["limits"]["per_number"], &told["limits"]["cooldown"]), (&json!(5), &json!(30)));
     assert!(told["uptime"].is_u64() && told["configured"] == json!(["JWT_SECRET"]), "{told}");
 }
@@ -297,6 +302,8 @@ async fn what_a_number_has_used_is_told_alike_by_command_and_by_endpoint() {
         json!({"to": "+57******4567", "limit": 5, "used": 0, "remaining": 5, "window": 3600, "limit_day": 10,
                "used_day": 0, "remaining_day": 10, "cooldown": 0})
     );
+    let email = door.post(RATE_LIMIT, &service(), &json!({"to": "Ana@Shop.example"})).await.expect(200);
+    assert_eq!((&email["to"], &email["remaining"]), (&json!("a***@s***.example"), &json!(5)));
     let off = settings(&[("SMS_RATE_LIMIT_PER_NUMBER", "0")]);
     assert!(off[0].get("remaining").is_none() && off[0]["limit"] == 0, "{off:?}");
 }
@@ -351,7 +358,12 @@ fn the_status_command_asks_real_servers_and_exits_with_3_if_one_is_down() {
         assert!(!text.contains("hunter2"), "{text}");
     }
     let table = String::from_utf8(otpost(&real, &["status"]).stdout).expect("text");
-    for line in ["mode         simulation, by simulated", "rabbitmq     up", "kill switch  off"] {
+    for line in [
+        "mode         simulation, by simulated",
+        "e-mail       simulation, by simulated",
+        "rabbitmq     up",
+        "kill switch  off",
+    ] {
         assert!(table.contains(line), "{table}");
     }
 }

@@ -1,5 +1,6 @@
 //! All integration tests, in one binary.
 
+mod addresses;
 mod answers;
 mod contract {
     pub mod broker;

@@ -18,8 +18,8 @@ use otpost::http::{Tokens, development_token};
 use serde_json::{Value, json};
 
 use crate::http::{
-    ALICE, AUDIENCE, Answer, Door, ISSUER, SECRET, SEND_SMS, VERIFY_PHONE, VERIFY_SERVICE, alice, claims,
-    jwt, post, service, token,
+    ALICE, ANA, AUDIENCE, Answer, Door, ISSUER, SECRET, SEND_SMS, VERIFY_EMAIL, VERIFY_PHONE, VERIFY_SERVICE,
+    alice, claims, jwt, post, service, token,
 };
 
 macro_rules! pem {
@@ -351,9 +351,11 @@ async fn a_token_made_for_development_opens_what_it_is_made_for() {
     let jwt = settings.expect("development needs nothing").jwt.expect("a well-known secret");
     let door = Door::with(|api| api.tokens = Tokens::new(&jwt).expect("a secret"));
     let soon = Clock::System.now().plus(Duration::from_secs(60));
-    let person = development_token(&jwt, Some(ALICE), None, soon).expect("a token");
+    let person = development_token(&jwt, Some(ALICE), Some(ANA), None, soon).expect("a token");
     expect_taken("a person", &with_token(&door, &person).await);
-    let service = development_token(&jwt, None, Some("otp:verify"), soon).expect("a token");
+    let by_email = door.post(VERIFY_EMAIL, &person, &json!({"otp_code": "482913"})).await;
+    expect_taken("a person, by e-mail", &by_email);
+    let service = development_token(&jwt, None, None, Some("otp:verify"), soon).expect("a token");
     let body = json!({"to": ALICE, "otp_code": "482913"});
     expect_taken("a service", &door.post(VERIFY_SERVICE, &service, &body).await);
     door.post(VERIFY_SERVICE, &person, &body).await.expect_problem(403, "insufficient_scope");

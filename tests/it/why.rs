@@ -10,6 +10,7 @@ use axum::body::Body;
 use axum::http::{Request, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use otpost::domain::address::Address;
 use otpost::domain::challenge::ChallengeId;
 use otpost::domain::outcome::{ErrorCode, Outcome, OutcomeError, SendFailure, Status};
 use otpost::domain::receipt::DeliveryStatus;
@@ -23,7 +24,7 @@ use otpost::store::{
 use serde_json::{Value, json};
 
 use crate::contract::store::limits;
-use crate::harness::{ALICE, BOB, Embedded, Options, number, within};
+use crate::harness::{ALICE, BOB, Embedded, Options, number, region, within};
 use crate::http::{Answer, Door, post, service, token};
 use crate::promises::secrets::{captured_log, has_run, start_capturing};
 use crate::real::{Redis, redis_url};
@@ -349,11 +350,12 @@ pub fn rows(output: &Output, exit: i32) -> Vec<Value> {
 }
 
 /// Puts a request into the store as a worker would: admitted, tried twice, ended so.
-async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Option<OutcomeError>) {
+pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Option<OutcomeError>) {
     let recipient = recipient(to);
     let request = RequestId::parse(id).expect("an id");
     let limits = Limits { cooldown: Duration::ZERO, ..limits() };
-    let mut notes = Notes { to: number(to).to_string(), ..Notes::default() };
+    let shown = Address::parse(to, region()).expect("a recipient").to_string();
+    let mut notes = Notes { to: shown, ..Notes::default() };
     let subject = Subject { recipient, purpose: "login", user: None, ip: None };
     let handling = Handling { subject, request: &request, owner: 1 };
     let digest = Digest16::from_random([7; 16]);
@@ -396,7 +398,8 @@ async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Option<
 }
 
 fn recipient(to: &str) -> Digest16 {
-    RecipientKeyring::new(&RECIPIENT_KEY).address(Channel::Sms, to)
+    let channel = if to.contains('@') { Channel::Email } else { Channel::Sms };
+    RecipientKeyring::new(&RECIPIENT_KEY).address(channel, to)
 }
 
 async fn deliver(store: &dyn Store, to: &str, id: &str) {
@@ -453,7 +456,10 @@ async fn the_command_tells_a_request_by_its_id_alone_or_with_its_number() {
     assert_eq!(told[0]["code"]["state"], "open");
 
     let (out, err) = said(&otpost(&redis, &["why", "orders/7", "--to", BOB]), 3);
-    assert!(out.is_empty() && err.starts_with("otpost: no record of this request to this number"), "{err}");
+    assert!(
+        out.is_empty() && err.starts_with("otpost: no record of this request to this recipient"),
+        "{err}"
+    );
     let (_, err) = said(&otpost(&redis, &["why", "nobody"]), 3);
     assert!(err.starts_with("otpost: no record of this request is kept"), "{err}");
     assert!(rows(&otpost(&redis, &["why", "nobody", "--json"]), 3).is_empty());
@@ -479,7 +485,7 @@ async fn the_command_lists_the_last_requests_of_a_number() {
     );
 
     let (out, err) = said(&otpost(&redis, &["why", "--to", BOB]), 3);
-    assert!(out.is_empty() && err.starts_with("otpost: no request to this number"), "{err}");
+    assert!(out.is_empty() && err.starts_with("otpost: no request to this recipient"), "{err}");
     assert!(rows(&otpost(&redis, &["why", "--to", BOB, "--json"]), 3).is_empty());
     for wrong in
         [&["why"] as &[&str], &["why", "--to", "12"], &["why", "two words"], &["why", &"x".repeat(129)]]

@@ -1,17 +1,17 @@
-//! How much of its limits has a number used?
+//! How much of its limits has a recipient used?
 
 use serde::Serialize;
 
-use crate::domain::phone::PhoneNumber;
-use crate::domain::recipient::{Channel, Purpose, RecipientKeyring};
+use crate::domain::address::Address;
+use crate::domain::recipient::{Purpose, RecipientKeyring};
 use crate::domain::time::{UnixMillis, seconds_rounded_up};
 use crate::store::{Limits, Store, StoreError, Subject};
 
-/// A number's limits. Times are in seconds, but for `resets_at`. A limit of 0 is off, and then nothing remains or is
+/// A recipient's limits. Times are in seconds, but for `resets_at`. A limit of 0 is off, and then nothing remains or is
 /// used up.
 #[derive(Serialize)]
 pub struct LimitsRow {
-    /// The number, masked.
+    /// The recipient, masked.
     pub to: String,
     /// Sends that are allowed in the window.
     pub limit: u32,
@@ -41,12 +41,12 @@ pub async fn limits(
     store: &dyn Store,
     recipients: &RecipientKeyring,
     limits: &Limits,
-    to: &PhoneNumber,
+    to: &Address,
     now: UnixMillis,
 ) -> Result<LimitsRow, StoreError> {
-    let (recipient, purpose) = (recipients.address(Channel::Sms, to.e164()), Purpose::default());
+    let (recipient, purpose) = (recipients.address(to.channel(), to.as_str()), Purpose::default());
     let subject = Subject { recipient, purpose: purpose.as_str(), user: None, ip: None };
-    let usage = store.usage(&subject, None, limits).await?;
+    let usage = store.usage(&subject, None, &limits.on(to.channel())).await?;
     let remaining = |limit: u32, used: u32| (limit > 0).then(|| limit.saturating_sub(used));
     let (limit, limit_day) = (limits.number.count, limits.number_day.count);
     Ok(LimitsRow {

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::broker::Probe;
 use crate::clock::Clock;
+use crate::domain::recipient::Channel;
 use crate::domain::time::{UnixMillis, millis};
 use crate::provider::{CredentialFault, Provider};
 use crate::store::{KillSwitch, Limits, Store, StoreError};
@@ -34,6 +35,10 @@ pub struct Facts {
     pub production: bool,
     /// Text messages are sent at all.
     pub sms_enabled: bool,
+    /// E-mails are.
+    pub email_enabled: bool,
+    /// Who carries them, if somebody does.
+    pub email_provider: Option<&'static str>,
     /// The names of the settings that were given.
     pub configured: Vec<&'static str>,
     /// What is allowed.
@@ -83,10 +88,27 @@ pub struct StatusRow {
     pub kill_switch: Option<KillSwitchRow>,
     /// Each outside system.
     pub health: HealthRow,
-    /// What is allowed. 0 is a limit that is off.
+    /// What is allowed for text messages. 0 is a limit that is off.
     pub limits: AllowedRow,
+    /// The other channel.
+    pub email: EmailRow,
     /// The names of the settings that were given; never a value.
     pub configured: Vec<&'static str>,
+}
+
+/// How e-mails stand.
+#[derive(Serialize)]
+pub struct EmailRow {
+    /// E-mails are sent at all.
+    pub enabled: bool,
+    /// `production` or `simulation`; nothing where nobody carries them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<&'static str>,
+    /// Who carries them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<&'static str>,
+    /// What is allowed for them.
+    pub limits: AllowedRow,
 }
 
 /// How each outside system is.
@@ -154,11 +176,11 @@ pub struct KillSwitchRow {
 /// What is allowed; times in seconds.
 #[derive(Serialize)]
 pub struct AllowedRow {
-    /// Sends to a number in the window.
+    /// Sends to a recipient in the window.
     pub per_number: u32,
     /// How long the window is.
     pub window: u64,
-    /// Sends to a number in a day.
+    /// Sends to a recipient in a day.
     pub per_day: u32,
     /// Sends for a user in an hour.
     pub per_user: u32,
@@ -166,7 +188,7 @@ pub struct AllowedRow {
     pub per_ip: u32,
     /// All sends in an hour.
     pub all_per_hour: u32,
-    /// Between two sends to a number.
+    /// Between two sends to a recipient.
     pub cooldown: u64,
     /// Wrong tries on a code.
     pub wrong_per_code: u32,
@@ -201,13 +223,24 @@ impl Inspector {
             role,
             uptime: self.facts.started.map(|started| started.elapsed().as_secs()),
             environment: if production { PRODUCTION } else { "development" },
-            mode: if simulated { "simulation" } else { PRODUCTION },
+            mode: mode(simulated),
             provider: if simulated { SIMULATED } else { "twilio" },
             sms_enabled,
             kill_switch,
             health: HealthRow { redis, rabbitmq, twilio },
             limits: allowed(&self.facts.limits),
+            email: self.email(),
             configured: self.facts.configured.clone(),
+        }
+    }
+
+    fn email(&self) -> EmailRow {
+        let Facts { email_enabled, email_provider, ref limits, .. } = self.facts;
+        EmailRow {
+            enabled: email_enabled,
+            mode: email_provider.map(|provider| mode(provider == SIMULATED)),
+            provider: email_provider,
+            limits: allowed(&limits.on(Channel::Email)),
         }
     }
 
@@ -319,6 +352,10 @@ impl Heard {
         let health = Health { asked_at: Some(asked_at.to_string()), ..health.clone() };
         self.0.lock().expect("nothing panics while it holds the lock").health = Some(health);
     }
+}
+
+fn mode(simulated: bool) -> &'static str {
+    if simulated { "simulation" } else { PRODUCTION }
 }
 
 fn standing(switch: Option<KillSwitch>) -> KillSwitchRow {

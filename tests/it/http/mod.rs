@@ -2,7 +2,9 @@
 
 mod bodies;
 pub mod broken;
+mod email;
 mod paths;
+mod refusals;
 mod send;
 mod verify;
 
@@ -45,6 +47,9 @@ pub const ALICE: &str = "+573001234567";
 pub const VERIFY_PHONE: &str = "/api/v1/auth/verify-phone-otp";
 pub const VERIFY_SERVICE: &str = "/api/v1/otp/verify";
 pub const SEND_SMS: &str = "/api/v1/auth/send-verification-sms";
+pub const VERIFY_EMAIL: &str = "/api/v1/auth/verify-email-otp";
+pub const SEND_EMAIL: &str = "/api/v1/auth/send-verification-email";
+pub const ANA: &str = "ana@shop.example";
 const PURPOSE: &str = "verification";
 const CODE: &str = "482913";
 const START: UnixMillis = UnixMillis(1_800_000_000_000);
@@ -117,6 +122,8 @@ impl Door {
                     role: "dev",
                     production: false,
                     sms_enabled: true,
+                    email_enabled: true,
+                    email_provider: Some("simulated"),
                     configured: vec!["JWT_SECRET"],
                     limits: limits(),
                     started: Some(tokio::time::Instant::now()),
@@ -185,7 +192,7 @@ impl Door {
     async fn send_code_for(&self, request: &str, code: &str, to: &str, purpose: &str, kid: &'static str) {
         let code = Code::parse(code).expect("digits");
         let parsed = Purpose::parse(purpose).expect("a purpose");
-        let scope = CodeScope { channel: Channel::Sms, address: to, purpose: &parsed };
+        let scope = CodeScope { channel: channel_of(to), address: to, purpose: &parsed };
         let other = key(kid, 9);
         let digest = self.codes.get(kid).unwrap_or(&other).digest(scope, &code);
         let request = RequestId::parse(request).expect("an id");
@@ -222,7 +229,7 @@ impl Door {
     }
 
     fn subject<'a>(&self, to: &str, purpose: &'a str) -> Subject<'a> {
-        Subject { recipient: self.recipients.address(Channel::Sms, to), purpose, user: None, ip: None }
+        Subject { recipient: self.recipients.address(channel_of(to), to), purpose, user: None, ip: None }
     }
 
     fn pass(&self, time: Duration) {
@@ -231,7 +238,11 @@ impl Door {
 
     /// The bodies of the requests on the queue.
     async fn queued(&self) -> Vec<Vec<u8>> {
-        let mut source = self.broker.source(Channel::Sms, 100);
+        self.queued_by(Channel::Sms).await
+    }
+
+    async fn queued_by(&self, channel: Channel) -> Vec<Vec<u8>> {
+        let mut source = self.broker.source(channel, 100);
         source.cancel().await;
         let mut bodies = Vec::new();
         while let Some(delivery) = source.next().await {
@@ -239,6 +250,10 @@ impl Door {
         }
         bodies
     }
+}
+
+fn channel_of(to: &str) -> Channel {
+    if to.contains('@') { Channel::Email } else { Channel::Sms }
 }
 
 pub fn jwt(key: JwtKey) -> Jwt {
@@ -268,6 +283,7 @@ pub fn claims(changes: &Value) -> Value {
     let mut claims = json!({
         "sub": "user-1",
         "phone_number": ALICE,
+        "email": "Ana@Shop.example",
         "name": "Alicia Ñandú",
         "locale": "es-CO",
         "zoneinfo": "America/Bogota",
@@ -294,7 +310,7 @@ pub fn alice() -> String {
 
 pub fn service() -> String {
     token(
-        &json!({"sub": "shop", "phone_number": null, "name": null, "scope": "profile otp:verify otp:admin"}),
+        &json!({"sub": "shop", "phone_number": null, "email": null, "name": null, "scope": "profile otp:verify otp:admin"}),
     )
 }
 

@@ -38,7 +38,7 @@ async fn a_request_for_a_code_is_queued_as_any_service_would_publish_it() {
 }
 
 #[track_caller]
-fn decoded(body: &[u8]) -> SendRequest<'_> {
+pub(super) fn decoded(body: &[u8]) -> SendRequest<'_> {
     SendRequest::decode(body, None).unwrap_or_else(|refused| panic!("{}", refused.fault))
 }
 

@@ -1,0 +1,135 @@
+//! E-mail addresses where operators know numbers: the commands as the real binary runs them on the real Redis, and the
+//! endpoints of the same content. What is shown is masked.
+
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use otpost::domain::outcome::Status;
+use otpost::domain::recipient::{Channel, RecipientKeyring};
+use otpost::store::Store as _;
+use serde_json::{Value, json};
+
+use crate::http::{ALICE, ANA, Door, service};
+use crate::real::Redis;
+use crate::why::{otpost, rows, said, seed};
+
+const MASKED: &str = "a***@s***.example";
+/// As people write it.
+const WRITTEN: &str = "Ana@Shop.EXAMPLE";
+const BAD: [&str; 4] =
+    ["ana@", "ana@localhost", "ana@shop.example,bob@shop.example", "Ana <ana@shop.example>"];
+
+#[track_caller]
+fn expect_masked(output: &Output) {
+    let text = format!("{output:?}").to_lowercase();
+    assert!(!text.contains("ana@") && !text.contains("shop"), "{text}");
+}
+
+/// The doors over a real Redis, with the recipients' names that the commands use.
+fn door(redis: &Redis) -> Door {
+    Door::with(|api| {
+        api.store = Arc::new(redis.store());
+        api.recipients = Arc::new(RecipientKeyring::new(&[9; 32]));
+    })
+}
+
+#[tokio::test]
+async fn the_last_requests_and_the_limits_of_an_address_are_told_alike_by_command_and_by_endpoint() {
+    let redis = Redis::fresh();
+    seed(&redis.store(), ANA, "e1", Status::Sent, None).await;
+    seed(&redis.store(), ALICE, "s1", Status::Sent, None).await;
+    let door = door(&redis);
+    let listed = otpost(&redis, &["why", "--to", WRITTEN, "--json"]);
+    expect_masked(&listed);
+    let listed = rows(&listed, 0);
+    assert_eq!((listed.len(), &listed[0]["request_id"]), (1, &json!("e1")));
+    let told = door.post("/api/v1/sms/requests", &service(), &json!({"to": WRITTEN})).await.expect(200);
+    assert_eq!((&told["to"], &told["requests"]), (&json!(MASKED), &json!(listed)));
+
+    let explained = otpost(&redis, &["why", "e1", "--to", ANA]);
+    assert!(said(&explained, 0).0.starts_with(&format!("e1  to {MASKED}, login: sent")), "{explained:?}");
+    expect_masked(&explained);
+    let other = otpost(&redis, &["why", "s1", "--to", ANA]);
+    assert!(said(&other, 3).1.starts_with("otpost: no record of this request to this recipient"));
+
+    let limits = otpost(&redis, &["rate-limit", WRITTEN, "--json"]);
+    expect_masked(&limits);
+    let limits = rows(&limits, 0);
+    assert_eq!((&limits[0]["to"], &limits[0]["used"]), (&json!(MASKED), &json!(1)));
+    let told = door.post("/api/v1/sms/rate-limit", &service(), &json!({"to": WRITTEN})).await.expect(200);
+    assert_eq!((&told["to"], &told["used"]), (&limits[0]["to"], &limits[0]["used"]));
+}
+
+#[tokio::test]
+async fn an_address_is_suppressed_listed_and_let_go_again() {
+    let redis = Redis::fresh();
+    let ask = |arguments: &[&str]| otpost(&redis, &[&["suppressions"], arguments].concat());
+    let added = ask(&["add", WRITTEN, "--reason", "pidió parar", "--json"]);
+    expect_masked(&added);
+    assert_eq!(rows(&added, 0)[0]["to"], MASKED);
+    rows(&ask(&["add", ALICE, "--json"]), 0);
+    let (out, _) = said(&ask(&["list"]), 0);
+    assert!(out.lines().count() == 3 && out.contains(MASKED) && out.contains("+57******4567"), "{out}");
+    let name = RecipientKeyring::new(&[9; 32]).address(Channel::Email, ANA);
+    let removed = ask(&["remove", ANA, "--json"]);
+    expect_masked(&removed);
+    assert_eq!(rows(&removed, 0)[0]["reason"], "pidió parar");
+    assert!(
+        redis.store().lift_suppression(name).await.expect("answers").is_none(),
+        "it was under its own name"
+    );
+    let (_, err) = said(&ask(&["remove", ANA]), 3);
+    assert_eq!(err, format!("otpost: nothing stood against {MASKED}\n"));
+    assert_eq!(rows(&ask(&["list", "--json"]), 0).len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_no_address_is_told_by_its_rule_and_changes_nothing() {
+    let redis = Redis::fresh();
+    for bad in BAD {
+        for arguments in
+            [&["rate-limit", bad] as &[&str], &["why", "--to", bad], &["suppressions", "add", bad]]
+        {
+            let output = otpost(&redis, arguments);
+            let (out, err) = said(&output, 2);
+            assert!(out.is_empty() && err.starts_with("otpost: the e-mail address "), "{err}");
+            assert!(!err.contains("ana@") && !err.contains("bob"), "{err}");
+        }
+        let body = json!({ "to": bad });
+        for path in ["/api/v1/sms/requests", "/api/v1/sms/rate-limit"] {
+            let problem =
+                door(&redis).post(path, &service(), &body).await.expect_problem(422, "invalid_request");
+            assert!(problem["detail"].as_str().is_some_and(|told| told.starts_with("`to` ")), "{problem}");
+        }
+    }
+    assert!(redis.store().suppressions(9).await.expect("answers").is_empty());
+}
+
+/// The claims of the token that the command prints.
+fn token(arguments: &[&str], exit: i32) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_otpost"))
+        .arg("token")
+        .args(arguments)
+        .env_clear()
+        .env("ENVIRONMENT", "development")
+        .output()
+        .expect("the binary starts");
+    let (out, err) = said(&output, exit);
+    let Some(claims) = out.split('.').nth(1) else { return json!(err) };
+    serde_json::from_slice(&BASE64URL.decode(claims).expect("base64")).expect("claims")
+}
+
+#[test]
+fn a_development_token_has_a_number_an_address_or_both() {
+    let named = |claims: &Value| (claims["phone_number"].clone(), claims["email"].clone());
+    assert_eq!(named(&token(&[], 0)), (json!(ALICE), json!(null)));
+    assert_eq!(named(&token(&["--email", ANA], 0)), (json!(null), json!(ANA)));
+    assert_eq!(named(&token(&["--email", ANA, "--phone", ALICE], 0)), (json!(ALICE), json!(ANA)));
+    assert_eq!(named(&token(&["--email", ANA, "--scope", "otp:verify"], 0)), (json!(null), json!(null)));
+    for bad in BAD {
+        let told = token(&["--email", bad], 2);
+        assert!(told.as_str().is_some_and(|told| told.starts_with("otpost: --email ")), "{told}");
+    }
+}

@@ -1,0 +1,299 @@
+//! Bad input at every endpoint of people and services: a problem with its machine word and the rule in words, nothing of
+//! what came in, and nothing done: nothing published, and the store not even asked.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::body::Body;
+use axum::http::{Request, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use otpost::config::JwtKey;
+use otpost::domain::recipient::Channel;
+use otpost::http::Tokens;
+use serde_json::{Value, json};
+
+use super::{
+    ALICE, ANA, Answer, CODE, Door, SEND_EMAIL, SEND_SMS, VERIFY_EMAIL, VERIFY_PHONE, VERIFY_SERVICE, claims,
+    jwt, post, service, token,
+};
+use crate::harness::{FlakyStore, World};
+
+const PUBLIC_KEY: &str = include_str!("../keys/rsa.public.pem");
+const STATUS: &str = "/api/v1/auth/otp-status/http-0000000000000000-00000000000000000000000000000000";
+
+/// An endpoint with a body that is right.
+const POSTS: [(&str, &str); 5] = [
+    (SEND_SMS, r#"{"otp_type":"SMS"}"#),
+    (SEND_EMAIL, r#"{"otp_type":"EMAIL"}"#),
+    (VERIFY_PHONE, r#"{"otp_code":"739164"}"#),
+    (VERIFY_EMAIL, r#"{"otp_code":"739164"}"#),
+    (VERIFY_SERVICE, r#"{"to":"ana@tienda.example","otp_code":"739164"}"#),
+];
+
+/// Doors beside which everything that is asked of the store is counted.
+struct Watched {
+    door: Door,
+    store: Arc<FlakyStore>,
+}
+
+impl Watched {
+    fn open(key: JwtKey) -> Watched {
+        let store = World::new().store;
+        let behind = store.clone();
+        let door = Door::with(|api| {
+            api.tokens = Tokens::new(&jwt(key)).expect("a key");
+            api.verifier.store = behind.clone();
+            api.store = behind;
+        });
+        Watched { door, store }
+    }
+
+    /// Refused so, with a sentence that has these words and nothing that came in; and nothing has happened.
+    #[track_caller]
+    fn expect(&self, name: &str, answer: &Answer, (status, code): (u16, &str), words: &str) {
+        let problem = answer.expect_problem(status, code);
+        let detail = problem["detail"].as_str().unwrap_or_default();
+        assert!(detail.contains(words), "{name}: {detail}");
+        answer.expect_nothing_of(&["Secreto", "ana", "bob", "tienda", "739164", "3001234567", "eyJ"]);
+        assert_eq!(self.store.asked.load(Ordering::SeqCst), 0, "{name}: the store was asked");
+        assert!(self.door.broker.is_idle(), "{name}: something was published");
+    }
+}
+
+fn secret() -> JwtKey {
+    JwtKey::Secret(super::SECRET.into())
+}
+
+fn signed_with(algorithm: Algorithm, key: &[u8], changes: &Value) -> String {
+    let key = EncodingKey::from_secret(key);
+    encode(&Header::new(algorithm), &claims(changes), &key).expect("a token")
+}
+
+fn unsigned(algorithm: &str) -> String {
+    let part = |value: &Value| BASE64URL.encode(value.to_string());
+    let header = part(&json!({"alg": algorithm, "typ": "JWT"}));
+    format!("{header}.{}.", part(&claims(&json!({"scope": "otp:verify"}))))
+}
+
+#[tokio::test]
+async fn a_token_that_proves_nothing_opens_no_endpoint() {
+    let scope = json!({"scope": "otp:verify"});
+    let expired = json!({"scope": "otp:verify", "exp": 1_700_000_000});
+    let good = signed_with(Algorithm::HS256, super::SECRET.as_bytes(), &scope);
+    let (head, signature) = good.rsplit_once('.').expect("three parts");
+    let (head, _) = head.rsplit_once('.').expect("three parts");
+    let other = BASE64URL.encode(claims(&json!({"sub": "Secreto", "scope": "otp:verify"})).to_string());
+    let bad = [
+        (
+            "expired",
+            secret(),
+            signed_with(Algorithm::HS256, super::SECRET.as_bytes(), &expired),
+            "has expired",
+        ),
+        ("unsigned", secret(), good[..=good.len() - signature.len() - 1].to_owned(), "not valid here"),
+        ("alg none", secret(), unsigned("none"), "not valid here"),
+        ("alg NONE", secret(), unsigned("NONE"), "not valid here"),
+        ("no alg", secret(), unsigned(""), "not valid here"),
+        ("another secret", secret(), signed_with(Algorithm::HS256, &[7; 32], &scope), "not valid here"),
+        (
+            "another length",
+            secret(),
+            signed_with(Algorithm::HS512, super::SECRET.as_bytes(), &scope),
+            "not valid here",
+        ),
+        ("other claims", secret(), format!("{head}.{other}.{signature}"), "not valid here"),
+        (
+            "the public key as a secret",
+            JwtKey::Pem(PUBLIC_KEY.to_owned()),
+            signed_with(Algorithm::HS256, PUBLIC_KEY.as_bytes(), &scope),
+            "not valid here",
+        ),
+        ("none for a public key", JwtKey::Pem(PUBLIC_KEY.to_owned()), unsigned("none"), "not valid here"),
+        ("no token", secret(), "Secreto".to_owned(), "not valid here"),
+    ];
+    for (name, key, token, words) in bad {
+        let watched = Watched::open(key);
+        for (path, body) in POSTS {
+            let answer = watched.door.ask(post(path, &token, body)).await;
+            watched.expect(&format!("{name} at {path}"), &answer, (401, "invalid_token"), words);
+        }
+        let request = Request::get(STATUS).header(header::AUTHORIZATION, format!("Bearer {token}"));
+        let answer = watched.door.ask(request.body(Body::empty()).expect("a request")).await;
+        watched.expect(name, &answer, (401, "invalid_token"), words);
+    }
+}
+
+#[tokio::test]
+async fn who_shows_no_token_or_the_wrong_kind_is_told_so() {
+    let watched = Watched::open(secret());
+    for (path, body) in POSTS {
+        let request = Request::post(path).header(header::CONTENT_TYPE, "application/json");
+        let answer = watched.door.ask(request.body(Body::from(body)).expect("a request")).await;
+        watched.expect(path, &answer, (401, "unauthenticated"), "a bearer token is needed");
+        let long = watched.door.ask(post(path, &"Secreto".repeat(2_000), body)).await;
+        watched.expect(path, &long, (401, "unauthenticated"), "a bearer token is needed");
+    }
+    let (path, body) = POSTS[4];
+    let answer = watched.door.ask(post(path, &token(&json!({})), body)).await;
+    watched.expect(path, &answer, (403, "insufficient_scope"), "lacks `otp:verify`");
+    for (path, body) in &POSTS[..4] {
+        let answer = watched.door.ask(post(path, &token(&json!({"sub": null})), *body)).await;
+        watched.expect(path, &answer, (401, "invalid_token"), "names nobody");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_declared_as_json_is_not_read() {
+    let watched = Watched::open(secret());
+    for (path, body) in POSTS {
+        for kind in
+            ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=Secreto"]
+        {
+            let mut request = post(path, &either(), body);
+            request.headers_mut().insert(header::CONTENT_TYPE, kind.parse().expect("a header value"));
+            let answer = watched.door.ask(request).await;
+            watched.expect(path, &answer, (415, "unsupported_media_type"), "must be application/json");
+        }
+    }
+}
+
+/// A token of a person that may ask as a service, too.
+fn either() -> String {
+    token(&json!({"scope": "otp:verify"}))
+}
+
+#[tokio::test]
+async fn a_type_of_the_other_channel_is_unknown() {
+    let watched = Watched::open(secret());
+    for (path, right, wrong) in [(SEND_SMS, "SMS", "EMAIL"), (SEND_EMAIL, "EMAIL", "SMS")] {
+        let lower = right.to_lowercase();
+        for kind in
+            [json!(wrong), json!(lower), json!("Secreto"), json!(""), json!(1), json!([right]), json!(null)]
+        {
+            let answer = watched.door.post(path, &either(), &json!({ "otp_type": kind })).await;
+            let rule = format!("`otp_type` must be \"{right}\"");
+            watched.expect(path, &answer, (422, "invalid_request"), &rule);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_code_that_is_none_is_not_tried() {
+    let watched = Watched::open(secret());
+    for path in [VERIFY_PHONE, VERIFY_EMAIL, VERIFY_SERVICE] {
+        for code in [
+            json!("739164".repeat(500)),
+            json!("73916473916"),
+            json!("７３９１６４"),
+            json!("٧٣٩١٦٤"),
+            json!("739 164"),
+            json!("739164\r\n"),
+            json!(739164),
+            json!(""),
+            json!(null),
+        ] {
+            let answer = watched.door.post(path, &either(), &json!({"to": ANA, "otp_code": code})).await;
+            let rule = "`otp_code` must be a string of 4 to 10 digits; got ";
+            watched.expect(path, &answer, (422, "invalid_request"), rule);
+        }
+    }
+}
+
+/// What is no address, with a word of the rule that it breaks. Each could do harm as the recipient of an e-mail.
+fn bad_addresses() -> Vec<(String, &'static str)> {
+    let long_label = "a".repeat(63);
+    [
+        ("ana@tienda.example\r\nBcc: bob@tienda.example", "control character"),
+        ("ana@tienda.example\nSubject: Secreto", "control character"),
+        ("ana\u{0}@tienda.example", "control character"),
+        ("ana@tienda.example,bob@tienda.example", "more than one @"),
+        ("ana@tienda.example;bob@tienda.example", "more than one @"),
+        ("ana@tienda.example bob@tienda.example", "more than one @"),
+        ("ana,bob@tienda.example", "before the @"),
+        ("Ana <ana@tienda.example>", "before the @"),
+        ("<ana@tienda.example>", "before the @"),
+        ("\"ana b\"@tienda.example", "before the @"),
+        ("\"ana@bob\"@tienda.example", "more than one @"),
+        ("ana(bob)@tienda.example", "before the @"),
+        ("ana..bob@tienda.example", "before the @"),
+        ("añá@tienda.example", "beyond ASCII"),
+        ("ana@", "a domain name"),
+        ("@tienda.example", "before the @"),
+        ("ana@localhost", "a domain name"),
+        ("ana@[127.0.0.1]", "a domain name"),
+        ("ana@127.0.0.1", "a domain name"),
+        ("ana@tien da.example", "a domain name"),
+        ("ana@tienda.example>", "a domain name"),
+        ("ana@-tienda.example", "a domain name"),
+        ("ana@xn--\u{e9}.example", "a domain name"),
+    ]
+    .map(|(text, rule)| (text.to_owned(), rule))
+    .into_iter()
+    .chain([
+        (format!("{}@tienda.example", "a".repeat(65)), "1 to 64 characters"),
+        (format!("{}@{long_label}.{long_label}.{long_label}.example", "a".repeat(64)), "longer than 254"),
+        (format!("ana@{}example", "tienda.".repeat(300)), "longer than 254"),
+    ])
+    .collect()
+}
+
+#[tokio::test]
+async fn an_address_that_could_steer_an_email_is_refused_by_its_rule() {
+    let watched = Watched::open(secret());
+    for (address, rule) in bad_addresses() {
+        let person = token(&json!({ "email": address }));
+        for (path, body) in [POSTS[1], POSTS[3]] {
+            let answer = watched.door.ask(post(path, &person, body)).await;
+            let name = format!("{address:.60} at {path}");
+            watched.expect(&name, &answer, (422, "invalid_recipient"), "the token's `email` ");
+            watched.expect(&name, &answer, (422, "invalid_recipient"), rule);
+        }
+        let body = json!({"to": address, "channel": "email", "otp_code": CODE});
+        let answer = watched.door.post(VERIFY_SERVICE, &service(), &body).await;
+        watched.expect(&address, &answer, (422, "invalid_request"), "`to` ");
+        watched.expect(&address, &answer, (422, "invalid_request"), rule);
+    }
+    for (path, body) in [POSTS[1], POSTS[3]] {
+        for (email, words) in [(json!(null), "has no `email`"), (json!(""), "`email` is empty")] {
+            let answer = watched.door.ask(post(path, &token(&json!({ "email": email })), body)).await;
+            watched.expect(path, &answer, (422, "invalid_recipient"), words);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_international_domain_is_an_address_in_ascii() {
+    let door = Door::open();
+    let person = token(&json!({"email": "Ana@Bücher.example"}));
+    door.ask(post(SEND_EMAIL, &person, POSTS[1].1)).await.expect(202);
+    let queued = door.queued_by(Channel::Email).await;
+    assert_eq!(super::send::decoded(&queued[0]).to, "ana@xn--bcher-kva.example");
+}
+
+#[tokio::test]
+async fn a_number_that_is_none_is_refused_by_its_rule() {
+    let watched = Watched::open(secret());
+    let bad = [
+        (json!("hello Secreto"), "contains letters"),
+        (json!("+57300123456789012"), "`phone_number` "),
+        (json!("+573001234567,+573109876543"), "`phone_number` "),
+        (json!("+573001234567\r\nTo: +573109876543"), "`phone_number` "),
+        (json!(ANA), "`phone_number` "),
+        (json!(""), "`phone_number` is empty"),
+        (json!(null), "has no `phone_number`"),
+    ];
+    for (number, words) in bad {
+        let person = token(&json!({ "phone_number": number }));
+        for (path, body) in [POSTS[0], POSTS[2]] {
+            let answer = watched.door.ask(post(path, &person, body)).await;
+            watched.expect(&format!("{number} at {path}"), &answer, (422, "invalid_recipient"), words);
+        }
+    }
+    for to in [json!("hello Secreto"), json!("12"), json!(3_001_234_567_u64), json!([ALICE]), json!(null)] {
+        let answer =
+            watched.door.post(VERIFY_SERVICE, &service(), &json!({"to": to, "otp_code": CODE})).await;
+        watched.expect(&to.to_string(), &answer, (422, "invalid_request"), "`to` ");
+    }
+}
