@@ -43,7 +43,7 @@ impl Status {
 pub enum ErrorCode {
     /// The request breaks a rule of the contract.
     InvalidRequest,
-    /// The recipient is no phone number.
+    /// The recipient is no phone number, or for an e-mail no address.
     InvalidRecipient,
     /// The recipient is a landline.
     Landline,

@@ -6,13 +6,13 @@ use serde::Serialize;
 #[derive(Clone, Default, Serialize, schemars::JsonSchema)]
 #[schemars(
     title = "SendRequest",
-    description = "A request for a code: the body of a message with the routing key `send-sms`."
+    description = "A request for a code: the body of a message with the routing key `send-sms` or `send-email`."
 )]
 pub struct SendRequestBody {
     /// The idempotency key of one logical send to one recipient: 1 to 128 visible ASCII characters.
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[!-~]+$"))]
     pub request_id: String,
-    /// The recipient: a phone number in E.164, or a national one of the default region.
+    /// The recipient: a phone number in E.164, or a national one of the default region; with `send-email` an e-mail address.
     #[schemars(length(min = 1, max = 320))]
     pub to: String,
     /// What the code is good for; `verification` if absent.
