@@ -46,7 +46,7 @@ SECONDS_EACH ?= 60
 
 .PHONY: fuzz
 fuzz: ## Look for input that breaks a parser's promises, a minute each (needs a C++ compiler); SECONDS_EACH=600 looks longer
-	@host=$$(rustc -vV | sed -n 's/^host: //p') && mkdir -p fuzz/artifacts && for target in $(or $(ARGS),decode callback phone); do \
+	@host=$$(rustc -vV | sed -n 's/^host: //p') && mkdir -p fuzz/artifacts && for target in $(or $(ARGS),decode callback email phone); do \
 		echo "== $$target ==" && mkdir -p fuzz/found/$$target && \
 		RUSTFLAGS="$(COVERAGE)" cargo run --quiet --locked --manifest-path fuzz/Cargo.toml --target $$host --bin $$target -- \
 			-max_total_time=$(SECONDS_EACH) -max_len=1024 -timeout=10 -print_final_stats=1 \

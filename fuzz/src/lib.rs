@@ -5,6 +5,7 @@
 
 pub mod callback;
 pub mod decode;
+pub mod email;
 pub mod phone;
 
 /// A refusal tells a rule, not a value: no six digits in a row of what came, as a phone number or a code has them.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::parsers::{callback, decode, phone};
+use crate::parsers::{callback, decode, email, phone};
 
 #[track_caller]
 fn check(target: &str, holds: fn(&[u8])) {
@@ -27,6 +27,11 @@ fn every_known_body_is_read_by_the_contract_or_refused_by_it() {
 #[test]
 fn every_known_call_is_read_only_if_it_is_signed_as_it_is() {
     check("callback", callback::check);
+}
+
+#[test]
+fn every_known_text_is_one_mailbox_or_none() {
+    check("email", email::check);
 }
 
 #[test]
