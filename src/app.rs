@@ -93,7 +93,7 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
         Role::Http => (None, None),
         _ => {
             let sms = provider(&settings, dev_provider, &tracker).await?;
-            let email = email_provider(&settings, &tracker);
+            let email = email_provider(&settings, dev_provider, &tracker).await?;
             (
                 Some(wiring.worker(&settings, Channel::Sms, sms)?),
                 Some(wiring.worker(&settings, Channel::Email, email)?),

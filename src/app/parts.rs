@@ -14,7 +14,7 @@ use crate::broker::rabbit::topology;
 use crate::broker::{DeadLetters, Names};
 use crate::cli::DevProvider;
 use crate::clock::Clock;
-use crate::config::{Fault, Settings, TemplateText, Twilio, TwilioSender};
+use crate::config::{EmailCarrier, Fault, Settings, TemplateText, Twilio, TwilioSender};
 use crate::domain::quota::Quota;
 use crate::domain::recipient::Channel;
 use crate::domain::retry::RetryPolicy;
@@ -255,16 +255,29 @@ pub(super) async fn provider(
     }
 }
 
-/// The name of who carries the e-mails, if somebody does.
+/// The name of who carries the e-mails, if somebody does that settings tell of.
 fn email_carrier(settings: &Settings) -> Option<&'static str> {
-    settings.email_enabled.then_some(SIMULATED)
+    match &settings.email {
+        _ if !settings.email_enabled => None,
+        Some(EmailCarrier::SendGrid(_)) => Some("sendgrid"),
+        Some(EmailCarrier::Smtp(_)) => Some("smtp"),
+        None => settings.is_development().then_some(SIMULATED),
+    }
 }
 
-/// Who carries the e-mails: they are shown, or nobody does.
-pub(super) fn email_provider(settings: &Settings, tracker: &Arc<Tracker>) -> Arc<dyn Provider> {
-    match email_carrier(settings) {
-        Some(_) => simulated(Channel::Email, tracker),
-        None => Arc::new(AbsentProvider),
+/// Who carries the e-mails: whoever is set, else they are shown, or nobody does.
+pub(super) async fn email_provider(
+    settings: &Settings,
+    dev_provider: DevProvider,
+    tracker: &Arc<Tracker>,
+) -> anyhow::Result<Arc<dyn Provider>> {
+    if !settings.email_enabled {
+        return Ok(Arc::new(AbsentProvider));
+    }
+    match (&settings.email, dev_provider) {
+        (Some(EmailCarrier::SendGrid(_)), DevProvider::Twilio) => bail!("SendGrid is not built in"),
+        (Some(EmailCarrier::Smtp(_)), DevProvider::Twilio) => bail!("EMAIL_PROVIDER=smtp is not built in"),
+        _ => Ok(simulated(Channel::Email, tracker)),
     }
 }
 

@@ -3,6 +3,7 @@
 //! A [`Settings`] is complete: nobody who holds one has to expect a value. A fault names the variable and the rule,
 //! never the value. What a command does not need, it does not ask for.
 
+mod email;
 mod provider;
 mod raw;
 mod reader;
@@ -25,6 +26,7 @@ use self::reader::Reader;
 pub use self::templates::TemplateText;
 use crate::domain::code::{CodeKeyring, CodeLength};
 use crate::domain::doubt::InDoubtPolicy;
+use crate::domain::mailbox::Mailbox;
 use crate::domain::phone::Region;
 use crate::domain::quota::Quota;
 use crate::domain::recipient::RecipientKeyring;
@@ -162,6 +164,10 @@ pub struct Settings {
     pub templates: Option<Vec<TemplateText>>,
     /// The account at Twilio, if there is one.
     pub twilio: Option<Twilio>,
+    /// Who carries the e-mails, if anybody does.
+    pub email: Option<EmailCarrier>,
+    /// What the reports of SendGrid are checked with; nothing where none are taken.
+    pub sendgrid_webhook_key: Option<String>,
     /// The longest wait for a provider's answer.
     pub provider_timeout: Duration,
     /// Messages a second of one sender, over all workers; nothing where that is not bounded.
@@ -236,6 +242,32 @@ pub enum TwilioSender {
     Numbers(Vec<String>),
     /// A Messaging Service, `MG…`.
     Service(String),
+}
+
+/// Who carries the e-mails.
+pub enum EmailCarrier {
+    /// Twilio SendGrid.
+    SendGrid(SendGrid),
+    /// A mail server.
+    Smtp(Smtp),
+}
+
+/// An account at SendGrid.
+pub struct SendGrid {
+    /// What our calls are allowed by.
+    pub api_key: SecretString,
+    /// Who e-mails come from.
+    pub from: Mailbox,
+    /// Where the API is.
+    pub base_url: String,
+}
+
+/// A mail server that takes e-mails from us.
+pub struct Smtp {
+    /// Where it is, and as whom we come.
+    pub url: SecretString,
+    /// Who e-mails come from.
+    pub from: Mailbox,
 }
 
 /// How tokens are checked.

@@ -49,7 +49,7 @@ impl Reader<'_> {
             }
             _ => {}
         }
-        self.check_base_url(&base_url);
+        self.check_base_url("TWILIO_API_BASE_URL", &base_url);
         self.check_callback(&callback, tokens.is_empty(), development);
         // Without a token nobody could tell its calls from anybody's.
         let status_callback = Some(callback).filter(|url| !url.is_empty() && !tokens.is_empty());
@@ -94,16 +94,13 @@ impl Reader<'_> {
     }
 
     /// Plain HTTP would show credentials and codes on the way: it is for this very machine only.
-    fn check_base_url(&mut self, url: &str) {
+    pub(super) fn check_base_url(&mut self, name: &str, url: &str) {
         let ok = match url.strip_prefix("http://") {
             Some(rest) => is_loopback(rest),
             None => url.starts_with("https://"),
         };
         if !ok {
-            self.fault(
-                "TWILIO_API_BASE_URL",
-                "must begin with https:// (http:// only for 127.0.0.1 or localhost)",
-            );
+            self.fault(name, "must begin with https:// (http:// only for 127.0.0.1 or localhost)");
         }
     }
 
@@ -131,18 +128,6 @@ impl Reader<'_> {
                 None
             }
         }
-    }
-
-    /// E-mails are shown in development. Nobody carries them otherwise yet, so the channel is off.
-    pub(super) fn email(&mut self, development: bool) -> bool {
-        let wanted = self.boolean("EMAIL_OTP_ENABLED", true);
-        // By default it is meant by nobody: most people have text messages only.
-        let asked_for = self.is_given("EMAIL_OTP_ENABLED");
-        if wanted && asked_for && !development && self.needs("TWILIO") {
-            let cause = "EMAIL_OTP_ENABLED is true, but nothing carries e-mails in production yet";
-            self.notices.push(format!("{cause}: requests for them end as channel_disabled"));
-        }
-        wanted && development
     }
 
     pub(super) fn in_doubt(&mut self) -> InDoubtPolicy {

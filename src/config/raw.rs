@@ -77,6 +77,12 @@ raw_settings! {
     twilio_api_base_url "TWILIO_API_BASE_URL" Plain,
     twilio_status_callback_url "TWILIO_STATUS_CALLBACK_URL" Plain,
     twilio_sender_mps "TWILIO_SENDER_MPS" Plain,
+    email_provider "EMAIL_PROVIDER" Plain,
+    email_from "EMAIL_FROM" Plain,
+    sendgrid_api_key "SENDGRID_API_KEY" Secret,
+    sendgrid_api_base_url "SENDGRID_API_BASE_URL" Plain,
+    sendgrid_webhook_public_key "SENDGRID_WEBHOOK_PUBLIC_KEY" Plain,
+    smtp_url "SMTP_URL" Secret,
     in_doubt_policy "IN_DOUBT_POLICY" Plain,
     receipt_wait_hours "RECEIPT_WAIT_HOURS" Plain,
     provider_timeout_seconds "PROVIDER_TIMEOUT_SECONDS" Plain,
@@ -157,22 +163,12 @@ pub(super) fn read(variables: &Variables) -> RawSettings {
 }
 
 /// Settings of the service that otpost replaces, or of the contract, that this version does not follow yet.
-pub(super) const LATER: [&str; 10] = [
-    "TWILIO_VERIFY_SERVICE_SID",
-    "TWILIO_VERIFY_BASE_URL",
-    "SMS_PROVIDER",
-    "EMAIL_PROVIDER",
-    "EMAIL_FROM",
-    "SENDGRID_API_KEY",
-    "SENDGRID_API_BASE_URL",
-    "SENDGRID_WEBHOOK_PUBLIC_KEY",
-    "SMTP_URL",
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-];
+pub(super) const LATER: [&str; 4] =
+    ["TWILIO_VERIFY_SERVICE_SID", "TWILIO_VERIFY_BASE_URL", "SMS_PROVIDER", "OTEL_EXPORTER_OTLP_ENDPOINT"];
 
 /// Variables that look like settings of ours and are none, as a misspelt one would.
 pub(super) fn unknown(variables: &Variables) -> Vec<String> {
-    const OURS: [&str; 5] = ["OTP_", "SMS_", "TWILIO_", "WORKER_", "JWT_"];
+    const OURS: [&str; 8] = ["OTP_", "SMS_", "TWILIO_", "EMAIL_", "SENDGRID_", "SMTP_", "WORKER_", "JWT_"];
     let looks_ours =
         |name: &&String| LATER.contains(&name.as_str()) || OURS.iter().any(|prefix| name.starts_with(prefix));
     let known = |name: &str| is_ours(name) || name.strip_suffix("_FILE").is_some_and(is_secret);

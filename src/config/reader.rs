@@ -56,6 +56,7 @@ impl<'a> Reader<'a> {
         let amqp_prefix = self.prefix("AMQP_PREFIX", "otpost");
         let redis_prefix = self.prefix("REDIS_PREFIX", &amqp_prefix);
         let concurrency: u16 = self.number("WORKER_CONCURRENCY", 64, 1, 4_096);
+        let email = self.email(development);
         let settings = Settings {
             environment,
             amqp_url: self.url(
@@ -94,7 +95,7 @@ impl<'a> Reader<'a> {
             code_life: minutes(self.number("OTP_EXPIRATION_MINUTES", 10, 1, 1_440)),
             limits: self.limits(),
             sms_enabled: self.boolean("SMS_ENABLED", true),
-            email_enabled: self.email(development),
+            email_enabled: email.enabled,
             allowed_countries: self.countries(),
             allow_landline: self.boolean("SMS_ALLOW_LANDLINE", false),
             gsm7: self.choice("SMS_ENCODING", "gsm7", &["gsm7", "unicode"]) == "gsm7",
@@ -104,6 +105,8 @@ impl<'a> Reader<'a> {
             default_zone: self.default_zone(),
             templates: self.templates(),
             twilio: self.twilio(development),
+            email: email.carrier,
+            sendgrid_webhook_key: email.sendgrid_webhook_key,
             provider_timeout: seconds(self.number("PROVIDER_TIMEOUT_SECONDS", 15, 4, 60)),
             sender_pace: self.sender_pace(),
             in_doubt: self.in_doubt(),
@@ -158,7 +161,7 @@ impl<'a> Reader<'a> {
             "JWT" => matches!(self.role, Http | Serve | Token),
             "TWILIO" => matches!(self.role, Worker | Serve),
             "TEMPLATES_DIR" => matches!(self.role, Worker | Serve | Dev | Texts),
-            "SENDER" => matches!(self.role, Worker | Serve | Dev),
+            "SENDER" | "EMAIL" => matches!(self.role, Worker | Serve | Dev),
             _ => false,
         }
     }

@@ -12,6 +12,7 @@ pub mod dead_letter;
 pub mod doubt;
 pub mod email;
 pub mod locale;
+pub mod mailbox;
 pub mod outcome;
 pub mod phone;
 pub mod quota;

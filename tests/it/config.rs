@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use otpost::app;
-use otpost::config::{Environment, JwtKey, Role, Settings, Shown, TwilioSender, signing_secret};
+use otpost::config::{
+    EmailCarrier, Environment, JwtKey, Role, Settings, Shown, TwilioSender, signing_secret,
+};
 use otpost::domain::code::CodeKeyring;
 use secrecy::ExposeSecret as _;
 
@@ -158,6 +160,11 @@ fn a_bad_configuration_reports_every_fault_and_starts_nothing() {
         ("TWILIO_ACCOUNT_SID", "hunter2"),
         ("TWILIO_FROM_NUMBER", "hunter2 hunter2"),
         ("TWILIO_API_BASE_URL", "http://hunter2.example"),
+        ("EMAIL_PROVIDER", "hunter2"),
+        ("EMAIL_FROM", "hunter2 <hunter2"),
+        ("SENDGRID_API_KEY", "hunter2"),
+        ("SENDGRID_API_BASE_URL", "http://hunter2.example"),
+        ("SMTP_URL", "http://hunter2"),
         ("PROVIDER_TIMEOUT_SECONDS", "hunter2"),
         ("WORKER_CONCURRENCY", "77777"),
         ("WORKER_PREFETCH", "hunter2"),
@@ -166,7 +173,9 @@ fn a_bad_configuration_reports_every_fault_and_starts_nothing() {
         ("JWT_JWKS_URL", "https://hunter2.example/jwks"),
         ("LOG_FORMAT", "hunter2"),
     ];
-    let names: Vec<&str> = bad.iter().map(|(name, _)| *name).collect();
+    // Nobody can say of a key by itself that it is wrong.
+    let names: Vec<&str> =
+        bad.iter().map(|(name, _)| *name).filter(|name| *name != "SENDGRID_API_KEY").collect();
     let text = expect_faults(Role::Serve, &with(production(), &bad), &names);
     for told in ["hunter2", "77777", "7.7777", "staging", "spaces"] {
         assert!(!text.contains(told), "{told} is told: {text}");
@@ -227,6 +236,8 @@ fn every_secret_of_a_bad_configuration_stays_one() {
         ("OTP_RECIPIENT_KEY", "planted-4"),
         ("TWILIO_AUTH_TOKEN", "planted-5"),
         ("TWILIO_API_KEY_SECRET", "planted-6"),
+        ("SENDGRID_API_KEY", "planted-9"),
+        ("SMTP_URL", "planted-10"),
         ("JWT_SECRET", "planted-7"),
         ("JWT_PUBLIC_KEY", "planted-8"),
         ("OTP_CODE_LENGTH", "none"),
@@ -456,6 +467,7 @@ fn a_misspelt_setting_is_noticed_without_its_value() {
         ("SMS_BRAND_NAME", "hunter2"),
         ("TWILIO_TOKEN", "hunter2"),
         ("JWT_SECRET_KEY", "hunter2"),
+        ("SENDGRID_KEY", "hunter2"),
     ];
     let notices = expect(Role::Serve, &with(production(), &misspelt)).notices;
     assert_eq!(notices.len(), misspelt.len(), "{notices:?}");
@@ -471,7 +483,7 @@ fn a_misspelt_setting_is_noticed_without_its_value() {
 
 #[test]
 fn a_setting_of_another_version_is_noticed_whatever_it_begins_with() {
-    for name in ["SENDGRID_API_KEY", "SMTP_URL", "EMAIL_FROM", "SMS_PROVIDER"] {
+    for name in ["TWILIO_VERIFY_SERVICE_SID", "OTEL_EXPORTER_OTLP_ENDPOINT", "SMS_PROVIDER"] {
         let notices = expect(Role::Serve, &with(production(), &[(name, "hunter2")])).notices;
         assert_eq!(notices, [format!("{name} is set, but not supported by this version: it has no effect")]);
     }
@@ -748,18 +760,83 @@ fn lists_and_switches_are_read_as_people_write_them() {
     assert!(all.allowed_countries.is_none());
 }
 
+const FROM: (&str, &str) = ("EMAIL_FROM", "MeStore <codes@shop.example>");
+const API_KEY: (&str, &str) = ("SENDGRID_API_KEY", "SG.hunter2");
+const BY_SMTP: (&str, &str) = ("EMAIL_PROVIDER", "smtp");
+const SMTP_URL: (&str, &str) = ("SMTP_URL", "smtps://u:hunter2@mail.example:465");
+
 #[test]
-fn emails_are_on_in_development_and_off_in_production_where_nothing_carries_them() {
-    assert!(expect(Role::Dev, &[]).email_enabled);
+fn emails_are_shown_in_development_and_in_production_nothing_set_turns_them_off() {
+    for role in [Role::Dev, Role::Worker] {
+        // What is not begun needs not be whole: it may come from a file that all environments have.
+        for some in [vec![], vec![FROM], vec![BY_SMTP]] {
+            let settings = expect(role, &with(vec![("ENVIRONMENT", "development")], &some));
+            assert!(settings.email_enabled && settings.email.is_none());
+        }
+    }
     let silent = expect(Role::Worker, &production());
-    assert!(!silent.email_enabled && silent.notices.is_empty());
-    let asked = expect(Role::Worker, &with(production(), &[("EMAIL_OTP_ENABLED", "true")]));
-    assert!(!asked.email_enabled);
-    assert!(
-        matches!(&asked.notices[..], [only] if only.starts_with("EMAIL_OTP_ENABLED")),
-        "{:?}",
-        asked.notices
+    assert!(!silent.email_enabled && silent.email.is_none() && silent.notices.is_empty());
+    let off = expect(Role::Worker, &with(production(), &[FROM, ("EMAIL_OTP_ENABLED", "false")]));
+    assert!(!off.email_enabled, "what is off needs not be whole");
+}
+
+#[test]
+fn who_asks_for_emails_in_production_must_say_who_carries_them() {
+    let asked = ("EMAIL_OTP_ENABLED", "true");
+    for role in [Role::Worker, Role::Serve, Role::Show] {
+        let text = expect_faults(role, &with(production(), &[asked]), &["EMAIL_OTP_ENABLED"]);
+        assert!(text.contains("SENDGRID_API_KEY and EMAIL_FROM"), "{text}");
+        for (some, missing) in [
+            (vec![API_KEY], vec!["EMAIL_FROM"]),
+            (vec![FROM], vec!["SENDGRID_API_KEY"]),
+            (vec![FROM, SMTP_URL], vec!["SENDGRID_API_KEY"]),
+            (vec![FROM, BY_SMTP, API_KEY], vec!["SMTP_URL"]),
+            (vec![BY_SMTP], vec!["EMAIL_FROM", "SMTP_URL"]),
+        ] {
+            expect_faults(role, &with(production(), &some), &missing);
+        }
+    }
+    expect_faults(Role::Dev, &[API_KEY], &["EMAIL_FROM"]);
+    // Who only takes requests and reports sends nothing, and knows that others do.
+    for some in [asked, API_KEY, FROM] {
+        assert!(expect(Role::Http, &with(production(), &[some])).email_enabled);
+    }
+    assert!(!expect(Role::Http, &production()).email_enabled);
+}
+
+#[test]
+fn a_carrier_of_emails_is_what_was_set() {
+    let carrier = |some: &[(&str, &str)]| {
+        let settings = expect(Role::Worker, &with(production(), some));
+        assert!(settings.email_enabled);
+        settings.email.expect("a carrier")
+    };
+    let EmailCarrier::SendGrid(sendgrid) = carrier(&[FROM, API_KEY]) else { panic!("SendGrid by default") };
+    assert_eq!(
+        (sendgrid.from.name(), sendgrid.from.address().as_str()),
+        (Some("MeStore"), "codes@shop.example")
     );
+    assert_eq!(sendgrid.api_key.expose_secret(), API_KEY.1);
+    assert_eq!(sendgrid.base_url, "https://api.sendgrid.com");
+    let EmailCarrier::Smtp(smtp) = carrier(&[FROM, API_KEY, BY_SMTP, SMTP_URL]) else {
+        panic!("as asked for")
+    };
+    assert_eq!(smtp.url.expose_secret(), SMTP_URL.1);
+    for url in ["http://127.0.0.1:4010", "https://api.eu.sendgrid.com"] {
+        let at = carrier(&[FROM, API_KEY, ("SENDGRID_API_BASE_URL", url)]);
+        assert!(matches!(at, EmailCarrier::SendGrid(at) if at.base_url == url));
+    }
+    expect_refused("SENDGRID_API_BASE_URL", "http://api.sendgrid.com");
+    for from in
+        ["hunter2", "Shop <a@hunter2.example>, b@hunter2.example", "a@hunter2.example\r\nBcc: x@y.example"]
+    {
+        let told = expect_faults(
+            Role::Worker,
+            &with(production(), &[API_KEY, ("EMAIL_FROM", from)]),
+            &["EMAIL_FROM"],
+        );
+        assert!(!told.contains("hunter2"), "{told}");
+    }
 }
 
 #[test]
