@@ -26,7 +26,7 @@ use crate::broker::rabbit::source::RabbitSource;
 use crate::broker::{Names, Publisher, RequestSource, Requester};
 use crate::cli::DevProvider;
 use crate::clock::Clock;
-use crate::config::{Fault, Role, Settings};
+use crate::config::{EmailCarrier, Fault, Role, Settings};
 use crate::domain::phone;
 use crate::domain::recipient::Channel;
 use crate::flow::Gateway;
@@ -39,7 +39,8 @@ use crate::flow::track::Tracker;
 use crate::flow::verify::Verifier;
 use crate::http::{self, Api, Readiness, Tokens};
 use crate::provider::Provider;
-use crate::provider::twilio;
+use crate::provider::sendgrid::events::SendGridEvents;
+use crate::provider::{twilio, web};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::telemetry::{self, events};
@@ -69,12 +70,21 @@ pub(crate) fn faults_beside_texts(settings: &Settings) -> Vec<Fault> {
     if let Some(Err(problem)) = settings.jwt.as_ref().map(Tokens::new) {
         fault(problem.setting(), problem.to_string());
     }
-    if settings.twilio.as_ref().is_some_and(|set| twilio::base_url(&set.base_url).is_err()) {
+    if settings.twilio.as_ref().is_some_and(|set| web::base_url(&set.base_url).is_err()) {
         fault("TWILIO_API_BASE_URL", "must be a URL without user, query or fragment".to_owned());
     }
     let callback = settings.twilio.as_ref().and_then(|set| set.status_callback.as_deref());
     if let Some(Err(problem)) = callback.map(twilio::check_status_callback) {
         fault("TWILIO_STATUS_CALLBACK_URL", problem.to_string());
+    }
+    if let Some(EmailCarrier::SendGrid(set)) = &settings.email
+        && web::base_url(&set.base_url).is_err()
+    {
+        fault("SENDGRID_API_BASE_URL", "must be a URL without user, query or fragment".to_owned());
+    }
+    let events = settings.sendgrid_webhook_key.as_deref().map(|key| SendGridEvents::new(key, Clock::System));
+    if let Some(Err(problem)) = events {
+        fault("SENDGRID_WEBHOOK_PUBLIC_KEY", problem.to_string());
     }
     if let Err(problem) = telemetry::check_filter(&settings.log_filter) {
         fault("RUST_LOG", problem);
@@ -125,7 +135,8 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
             let inspector = wiring.inspector(&settings, role, carrier);
             let api = wiring.api(&settings, inspector)?;
             following.spawn(api.tokens.follow());
-            let router = http::router(api, webhooks(&settings, &tracker)?);
+            let webhooks = webhooks(&settings, &tracker)?;
+            let router = http::router(api, Some(webhooks));
             Some(http::serve(listener, router, stop.clone()))
         }
         None => None,

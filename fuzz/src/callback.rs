@@ -79,12 +79,14 @@ impl<'a> Call<'a> {
     }
 
     fn read_by(&self, callbacks: &TwilioCallbacks, signature: Option<&str>) -> Result<Report, CallbackFault> {
-        callbacks.read(&Callback {
+        let read = callbacks.read(&Callback {
             query: self.query.as_deref(),
             content_type: self.content_type,
             signature,
+            timestamp: None,
             body: &self.body,
-        })
+        });
+        read.map(|reports| <[Report; 1]>::try_from(reports).map(|[report]| report).expect("one a call"))
     }
 
     fn is_form(&self) -> bool {

@@ -14,7 +14,7 @@ use crate::broker::rabbit::topology;
 use crate::broker::{DeadLetters, Names};
 use crate::cli::DevProvider;
 use crate::clock::Clock;
-use crate::config::{EmailCarrier, Fault, Settings, TemplateText, Twilio, TwilioSender};
+use crate::config::{EmailCarrier, Fault, SendGrid, Settings, TemplateText, Twilio, TwilioSender};
 use crate::domain::quota::Quota;
 use crate::domain::recipient::Channel;
 use crate::domain::retry::RetryPolicy;
@@ -24,11 +24,13 @@ use crate::flow::inspect::status::{Facts, Heard, Inspector};
 use crate::flow::track::Tracker;
 use crate::http::Webhooks;
 use crate::provider::absent::AbsentProvider;
+use crate::provider::sendgrid::events::SendGridEvents;
+use crate::provider::sendgrid::{SendGridMail, SendGridSettings};
 use crate::provider::simulated::SimulatedProvider;
 use crate::provider::twilio::callback::TwilioCallbacks;
 use crate::provider::twilio::messages::TwilioMessages;
 use crate::provider::twilio::{Authentication, Sender, TwilioSettings};
-use crate::provider::{CredentialFault, Provider, Report};
+use crate::provider::{Callbacks, CredentialFault, Provider, Report};
 use crate::store::Limits;
 use crate::store::redis::RedisStore;
 use crate::telemetry::events;
@@ -120,15 +122,32 @@ fn receipt_due(settings: &Settings) -> Duration {
     if reports { RECEIPT_DUE_REPORTED } else { RECEIPT_DUE_ASKED }
 }
 
-/// The webhook, where Twilio is told to call it and its calls can be proven.
-pub(super) fn webhooks(settings: &Settings, tracker: &Arc<Tracker>) -> anyhow::Result<Option<Arc<Webhooks>>> {
+/// The webhooks of those whose calls can be proven.
+pub(super) fn webhooks(settings: &Settings, tracker: &Arc<Tracker>) -> anyhow::Result<Arc<Webhooks>> {
+    Ok(Arc::new(Webhooks {
+        twilio: twilio_callbacks(settings)?,
+        sendgrid: sendgrid_events(settings)?,
+        tracker: tracker.clone(),
+    }))
+}
+
+/// Where Twilio is told to call us.
+fn twilio_callbacks(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Callbacks>>> {
     let Some(twilio) = &settings.twilio else { return Ok(None) };
     let Some(url) = twilio.status_callback.as_deref() else {
         return Ok(None);
     };
     let callbacks = TwilioCallbacks::new(url, &twilio.account_sid, twilio.tokens.clone())
         .context("TWILIO_STATUS_CALLBACK_URL")?;
-    Ok(Some(Arc::new(Webhooks { callbacks: Arc::new(callbacks), tracker: tracker.clone() })))
+    Ok(Some(Arc::new(callbacks)))
+}
+
+fn sendgrid_events(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Callbacks>>> {
+    let Some(key) = &settings.sendgrid_webhook_key else {
+        return Ok(None);
+    };
+    let events = SendGridEvents::new(key, Clock::System).context("SENDGRID_WEBHOOK_PUBLIC_KEY")?;
+    Ok(Some(Arc::new(events)))
 }
 
 pub(super) fn texts(settings: &Settings) -> anyhow::Result<Texts> {
@@ -238,11 +257,13 @@ pub(super) async fn provider(
     let provider = TwilioMessages::new(twilio_settings(twilio, settings.provider_timeout)?)?;
     match provider.check_credentials().await {
         Ok(()) => Ok(Arc::new(provider)),
-        Err(fault @ CredentialFault::Refused { .. }) if settings.is_development() => {
+        Err(fault @ (CredentialFault::Refused { .. } | CredentialFault::MayNotSend))
+            if settings.is_development() =>
+        {
             events::notice(&format!("{fault}: messages are simulated"));
             Ok(simulated(Channel::Sms, tracker))
         }
-        Err(fault @ CredentialFault::Refused { .. }) => {
+        Err(fault @ (CredentialFault::Refused { .. } | CredentialFault::MayNotSend)) => {
             bail!(
                 "{fault}: check TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN (or TWILIO_API_KEY_SID and its secret)"
             )
@@ -274,10 +295,36 @@ pub(super) async fn email_provider(
     if !settings.email_enabled {
         return Ok(Arc::new(AbsentProvider));
     }
-    match (&settings.email, dev_provider) {
-        (Some(EmailCarrier::SendGrid(_)), DevProvider::Twilio) => bail!("SendGrid is not built in"),
+    let provider: Arc<dyn Provider> = match (&settings.email, dev_provider) {
+        (Some(EmailCarrier::SendGrid(sendgrid)), DevProvider::Twilio) => {
+            Arc::new(SendGridMail::new(sendgrid_settings(sendgrid, settings.provider_timeout))?)
+        }
         (Some(EmailCarrier::Smtp(_)), DevProvider::Twilio) => bail!("EMAIL_PROVIDER=smtp is not built in"),
-        _ => Ok(simulated(Channel::Email, tracker)),
+        _ => return Ok(simulated(Channel::Email, tracker)),
+    };
+    match provider.check_credentials().await {
+        Ok(()) => Ok(provider),
+        Err(fault @ (CredentialFault::Refused { .. } | CredentialFault::MayNotSend)) => {
+            if settings.is_development() {
+                events::notice(&format!("e-mail: {fault}: messages are simulated"));
+                return Ok(simulated(Channel::Email, tracker));
+            }
+            bail!("e-mail: {fault}: check SENDGRID_API_KEY (or SMTP_URL)")
+        }
+        // As with text messages: what is asked for waits, and is tried in time.
+        Err(fault @ (CredentialFault::Unanswered(_) | CredentialFault::MayNotRead { .. })) => {
+            events::notice(&format!("e-mail: {fault}"));
+            Ok(provider)
+        }
+    }
+}
+
+fn sendgrid_settings(sendgrid: &SendGrid, timeout: Duration) -> SendGridSettings {
+    SendGridSettings {
+        api_key: sendgrid.api_key.clone(),
+        from: sendgrid.from.clone(),
+        base_url: sendgrid.base_url.clone(),
+        timeout,
     }
 }
 

@@ -167,6 +167,6 @@ fn why(row: &Row) -> String {
         (Some(OPTED_OUT), _) => format!("opted out ({OPTED_OUT})"),
         (Some(code), _) => format!("refused by the provider ({code})"),
         (None, Some(reason)) => format!("by hand: {reason}"),
-        (None, None) => "by hand".to_owned(),
+        (None, None) => "by hand, or told without a number".to_owned(),
     }
 }

@@ -26,7 +26,7 @@ impl Reader<'_> {
         let wanted = self.boolean(ENABLED, true);
         let by_smtp = self.choice(PROVIDER, "sendgrid", &["sendgrid", "smtp"]) == "smtp";
         let from = self.email_from();
-        let api_key = self.secret(API_KEY);
+        let api_key = self.api_key();
         let base_url = self.text(BASE_URL, "https://api.sendgrid.com");
         self.check_base_url(BASE_URL, &base_url);
         let smtp_url = self.smtp_url();
@@ -77,6 +77,16 @@ impl Reader<'_> {
             return None;
         }
         text.parse().map_err(|rule| self.fault(FROM, format!("{rule}"))).ok()
+    }
+
+    fn api_key(&mut self) -> Option<String> {
+        let key = self.secret(API_KEY)?;
+        // As a header takes it.
+        if key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Some(key);
+        }
+        self.fault(API_KEY, "must be visible ASCII characters, as SG. and more of them");
+        None
     }
 
     fn smtp_url(&mut self) -> Option<String> {

@@ -29,6 +29,15 @@ pub enum Stopped {
     Country,
 }
 
+/// What a report says of the recipient, beyond the one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecipientFault {
+    /// They have told the provider to send nothing more.
+    OptedOut,
+    /// No message gets there.
+    Unreachable,
+}
+
 /// A stop by the names of the store, which never shortens one that stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block<'a> {
@@ -67,7 +76,7 @@ pub enum Blocked<'a> {
 pub struct Suppression {
     /// The recipient, masked; nothing of one that an older version suppressed.
     pub to: Option<String>,
-    /// The provider's own error number; nothing if a person did it.
+    /// The provider's own error number; nothing if it told none, or a person did it.
     pub code: Option<u32>,
     /// Why, in the words of whoever did it.
     pub reason: Option<String>,
@@ -81,6 +90,8 @@ const HOUR: Duration = Duration::from_secs(3_600);
 /// The recipient has told the provider to send nothing more.
 pub const OPTED_OUT: u32 = 21610;
 const FRAUD_GUARD: u32 = 60410;
+/// Stands for the number that a provider has not told.
+const NO_CODE: u32 = 0;
 
 /// What follows from a provider's refusal of a message.
 pub fn after_refusal(scope: Scope, code: Option<u32>) -> Option<Stop> {
@@ -107,6 +118,15 @@ pub fn after_report(code: u32) -> Option<Stop> {
     Some(Stop { what: Stopped::Recipient, code, lasts })
 }
 
+/// What follows from a report of a provider that tells such things in words.
+pub fn after_fault(fault: RecipientFault, code: Option<u32>) -> Stop {
+    let lasts = match fault {
+        RecipientFault::OptedOut => None,
+        RecipientFault::Unreachable => Some(24 * HOUR),
+    };
+    Stop { what: Stopped::Recipient, code: code.unwrap_or(NO_CODE), lasts }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,5 +150,9 @@ mod tests {
         assert_eq!(after_report(21610).map(|stop| stop.lasts), Some(None));
         assert_eq!(after_report(30005).map(|stop| stop.lasts), Some(Some(24 * HOUR)));
         assert_eq!(after_report(30003), None);
+        let told = after_fault(RecipientFault::OptedOut, None);
+        assert_eq!((told.what, told.code, told.lasts), (Stopped::Recipient, 0, None));
+        let told = after_fault(RecipientFault::Unreachable, Some(550));
+        assert_eq!((told.what, told.code, told.lasts), (Stopped::Recipient, 550, Some(24 * HOUR)));
     }
 }

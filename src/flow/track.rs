@@ -11,7 +11,7 @@ use super::settle::stop_to_block;
 use crate::broker::{Outgoing, PublishError, Publisher, Target};
 use crate::clock::Clock;
 use crate::domain::address::Address;
-use crate::domain::block;
+use crate::domain::block::{self, RecipientFault};
 use crate::domain::outcome::{DeliveryEvent, DeliveryWord, ErrorCode, OutcomeError};
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::recipient::{Channel, Digest16, RecipientKeyring};
@@ -57,6 +57,7 @@ struct Word<'a> {
     to: Option<&'a Address>,
     status: DeliveryStatus,
     code: Option<u32>,
+    recipient_fault: Option<RecipientFault>,
 }
 
 impl Tracker {
@@ -71,6 +72,7 @@ impl Tracker {
             to: Some(&report.to),
             status: report.status,
             code: report.code,
+            recipient_fault: report.recipient_fault,
         })
         .await
     }
@@ -113,6 +115,7 @@ impl Tracker {
             to: fetched.to.as_ref(),
             status: fetched.status,
             code: fetched.code,
+            recipient_fault: None,
         })
         .await
     }
@@ -120,7 +123,9 @@ impl Tracker {
     async fn take(&self, word: &Word<'_>) -> Result<(), TrackError> {
         let country = word.to.and_then(Address::country);
         let shown = word.to.map_or_else(|| super::admit::UNREADABLE.to_owned(), Address::to_string);
-        let stop = word.code.filter(|_| word.status.is_final()).and_then(block::after_report);
+        let by_fault = word.recipient_fault.map(|fault| block::after_fault(fault, word.code));
+        let by_code = || word.code.and_then(block::after_report);
+        let stop = by_fault.or_else(by_code).filter(|_| word.status.is_final());
         let mut track = Track {
             recipient: word.recipient,
             request: word.request,

@@ -52,6 +52,9 @@ use crate::telemetry::events;
 
 /// No request needs more.
 const BODY_BYTES_MAX: usize = 16 * 1024;
+/// SendGrid tells of many e-mails in one call, in up to 768 KiB as people saw it.
+const EVENTS_BYTES_MAX: usize = 1024 * 1024;
+const EVENTS_PATH: &str = "/webhooks/sendgrid/events";
 /// The longest time for one answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
@@ -88,11 +91,9 @@ pub struct Api {
 /// Looks at many numbers at once.
 pub const VALIDATING_MAX: usize = 1;
 
-/// The routes for users, back ends and, where it reports to us, the provider.
+/// The routes for users, back ends and those providers that report to us.
 pub fn router(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>) -> Router {
-    let webhooks = webhooks.map_or_else(Router::new, |webhooks| {
-        Router::new().route("/webhooks/twilio/status", post(webhooks::twilio_status)).with_state(webhooks)
-    });
+    let (reports, many_reports) = webhooks.map_or_else(Default::default, report_routes);
     Router::new()
         .route("/api/v1/auth/send-verification-sms", post(send::send_verification_sms))
         .route("/api/v1/auth/send-verification-email", post(send::send_verification_email))
@@ -106,18 +107,33 @@ pub fn router(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>) -> Router {
         .route("/api/v1/sms/requests", post(why::last_requests))
         .route("/api/v1/sms/requests/{request_id}", get(why::explain_request))
         .with_state(api)
-        .merge(webhooks)
+        .merge(reports)
         .route("/livez", get(ops::live))
         .route("/readyz", get(ops::live))
+        .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
+        .merge(many_reports)
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed")
         })
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found"))
-        .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
         .layer(CatchPanicLayer::custom(|_| {
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal").into_response()
         }))
         .layer(middleware::from_fn(observe))
+}
+
+/// The routes of one report a call, and those of many.
+fn report_routes(webhooks: Arc<Webhooks>) -> (Router, Router) {
+    let (mut one, mut many) = (Router::new(), Router::new());
+    if webhooks.twilio.is_some() {
+        one = one.route("/webhooks/twilio/status", post(webhooks::twilio_status));
+    }
+    if webhooks.sendgrid.is_some() {
+        many = many
+            .route(EVENTS_PATH, post(webhooks::sendgrid_events))
+            .layer(RequestBodyLimitLayer::new(EVENTS_BYTES_MAX));
+    }
+    (one.with_state(webhooks.clone()), many.with_state(webhooks))
 }
 
 /// Answers until told to stop, and then finishes what was begun.
@@ -133,7 +149,9 @@ async fn observe(request: Request, next: Next) -> Response {
     let response = match tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await {
         // The layer that bounds bodies speaks plain text.
         Ok(response) if response.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            let detail = format!("a body has at most {BODY_BYTES_MAX} bytes");
+            let has_many = route.as_ref().is_some_and(|route| route.as_str() == EVENTS_PATH);
+            let bytes_max = if has_many { EVENTS_BYTES_MAX } else { BODY_BYTES_MAX };
+            let detail = format!("a body has at most {bytes_max} bytes");
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large").detail(detail).into_response()
         }
         Ok(response) => response,

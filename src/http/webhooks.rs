@@ -1,6 +1,7 @@
-//! What Twilio tells us by itself. Its signature is proven before anything else is believed, or read.
+//! What providers tell us by themselves. A signature is proven before anything else is believed, or read.
 //!
-//! An answer other than 2xx makes Twilio call again: so 204 means that the event was confirmed, or is of no use to us.
+//! An answer other than 2xx makes a provider call again: so 204 means that every event was confirmed, or is of no use to
+//! us. What was confirmed of a call that comes again is known then, and told no second time.
 
 use std::sync::Arc;
 
@@ -8,23 +9,31 @@ use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use futures_util::{StreamExt as _, stream};
 
 use super::problem::Problem;
 use crate::flow::track::Tracker;
-use crate::provider::{Callback, CallbackFault, Callbacks};
+use crate::provider::{Callback, CallbackFault, Callbacks, Report};
 use crate::telemetry::events;
 
-/// What the webhook works with.
+/// What the webhooks work with. There is none of a provider whose calls nobody could prove.
 pub struct Webhooks {
-    /// Proves and reads calls.
-    pub callbacks: Arc<dyn Callbacks>,
+    /// Proves and reads Twilio's calls.
+    pub twilio: Option<Arc<dyn Callbacks>>,
+    /// Proves and reads SendGrid's calls.
+    pub sendgrid: Option<Arc<dyn Callbacks>>,
     /// Follows messages to their end.
     pub tracker: Arc<Tracker>,
 }
 
-/// The name in events.
+/// The names in events.
 const TWILIO: &str = "twilio";
-const SIGNATURE: &str = "x-twilio-signature";
+const SENDGRID: &str = "sendgrid";
+const TWILIO_SIGNATURE: &str = "x-twilio-signature";
+const SENDGRID_SIGNATURE: &str = "x-twilio-email-event-webhook-signature";
+const SENDGRID_TIMESTAMP: &str = "x-twilio-email-event-webhook-timestamp";
+/// Reports of one call that are dealt with at the same time.
+const REPORTS_AT_ONCE: usize = 16;
 
 pub(super) async fn twilio_status(
     State(webhooks): State<Arc<Webhooks>>,
@@ -32,23 +41,58 @@ pub(super) async fn twilio_status(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let call = Callback {
         query: query.as_deref(),
-        content_type: text(header::CONTENT_TYPE.as_str()),
-        signature: text(SIGNATURE),
+        content_type: text(&headers, header::CONTENT_TYPE.as_str()),
+        signature: text(&headers, TWILIO_SIGNATURE),
+        timestamp: None,
         body: &body,
     };
-    let report = match webhooks.callbacks.read(&call) {
-        Ok(report) => report,
-        Err(fault) => return refused(fault),
+    answer(TWILIO, webhooks.twilio.as_deref(), &webhooks.tracker, &call).await
+}
+
+pub(super) async fn sendgrid_events(
+    State(webhooks): State<Arc<Webhooks>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let call = Callback {
+        query: None,
+        content_type: text(&headers, header::CONTENT_TYPE.as_str()),
+        signature: text(&headers, SENDGRID_SIGNATURE),
+        timestamp: text(&headers, SENDGRID_TIMESTAMP),
+        body: &body,
     };
-    match webhooks.tracker.report(TWILIO, &report).await {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+    answer(SENDGRID, webhooks.sendgrid.as_deref(), &webhooks.tracker, &call).await
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+async fn answer(
+    provider: &'static str,
+    callbacks: Option<&dyn Callbacks>,
+    tracker: &Tracker,
+    call: &Callback<'_>,
+) -> Response {
+    let reports = match callbacks.map(|callbacks| callbacks.read(call)) {
+        Some(Ok(reports)) => reports,
+        Some(Err(fault)) => return refused(fault),
+        None => return refused(CallbackFault::Forged),
+    };
+    let taken = async |report: Report| match tracker.report(provider, &report).await {
+        Ok(()) => true,
         Err(error) => {
             events::receipt_failed(report.request.as_str(), &error);
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_recorded").into_response()
+            false
         }
+    };
+    let taken = stream::iter(reports).map(taken).buffer_unordered(REPORTS_AT_ONCE);
+    // One that fails does not keep the others from being told.
+    match taken.fold(true, async |all, taken| all && taken).await {
+        true => StatusCode::NO_CONTENT.into_response(),
+        false => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_recorded").into_response(),
     }
 }
 

@@ -8,14 +8,17 @@
 //! Provider errors hold no address, no credential and no text of a message.
 
 pub mod absent;
+pub mod sendgrid;
 pub mod simulated;
 pub mod twilio;
+pub mod web;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::domain::address::Address;
+use crate::domain::block::RecipientFault;
 use crate::domain::code::Code;
 use crate::domain::outcome::{Scope, SendFailure};
 use crate::domain::receipt::DeliveryStatus;
@@ -103,6 +106,9 @@ pub enum CredentialFault {
         /// The provider's own error number.
         code: Option<u32>,
     },
+    /// The provider knows them, and they are not allowed to send.
+    #[error("the provider does not let the credentials send messages")]
+    MayNotSend,
     /// The provider answers, but not this: a key that may send and not read, or an unknown one.
     #[error("the credentials may not read messages, or are unknown (code {code})")]
     MayNotRead {
@@ -159,8 +165,8 @@ pub enum LookupFault {
 
 /// Reads what a provider reports by itself, once its signature is proven.
 pub trait Callbacks: Send + Sync {
-    /// Proves and reads one call.
-    fn read(&self, call: &Callback<'_>) -> Result<Report, CallbackFault>;
+    /// Proves and reads one call. What it tells may be about several messages, in any order.
+    fn read(&self, call: &Callback<'_>) -> Result<Vec<Report>, CallbackFault>;
 }
 
 /// A call of a provider to us, as it came.
@@ -171,6 +177,8 @@ pub struct Callback<'a> {
     pub content_type: Option<&'a str>,
     /// The header that proves who calls.
     pub signature: Option<&'a str>,
+    /// The header that tells when the call was signed, where the provider has one.
+    pub timestamp: Option<&'a str>,
     /// The body, as far as the door lets one in.
     pub body: &'a [u8],
 }
@@ -190,6 +198,8 @@ pub struct Report {
     pub status: DeliveryStatus,
     /// Why it did not arrive: the provider's own error number.
     pub code: Option<u32>,
+    /// What it says of the recipient besides.
+    pub recipient_fault: Option<RecipientFault>,
 }
 
 /// Why a call is no report. Each variant is another answer.

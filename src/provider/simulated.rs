@@ -169,6 +169,7 @@ impl SimulatedProvider {
                 message_id: message_id.to_owned(),
                 status: step.status,
                 code: step.code,
+                recipient_fault: None,
             };
             let (listener, after) = (listener.clone(), step.after);
             tokio::spawn(async move {

@@ -26,7 +26,7 @@ pub(crate) const RECEIPT_ASKED_AFTER_MIN: Duration = Duration::from_secs(60);
 pub const RECENT_MAX: u32 = 20;
 /// So many suppressions are listed at most.
 pub const SUPPRESSIONS_MAX: u32 = 1_000;
-/// Stands for the provider's error number where a person did it.
+/// Stands for the provider's error number where a person did it, or the provider told none.
 pub(crate) const BY_HAND: u32 = 0;
 /// How much longer than its code lives a challenge is kept.
 pub(crate) const KEPT_AFTER: Duration = Duration::from_secs(3600);

@@ -9,6 +9,7 @@ mod contract {
 }
 mod config;
 mod corpora;
+mod fake_sendgrid;
 mod fake_twilio;
 mod faults;
 mod harness;
@@ -25,6 +26,7 @@ mod parsers;
 mod promises;
 mod real;
 mod scripted;
+mod sendgrid;
 mod simulation;
 mod suppressions;
 mod texts;

@@ -70,6 +70,7 @@ async fn report(gateway: &Embedded, id: &str, message: u32, status: DeliveryStat
         message_id: format!("SM{message:032x}"),
         status,
         code: None,
+        recipient_fault: None,
     };
     gateway.tracker.report("scripted", &report).await.expect("it is taken");
 }

@@ -293,7 +293,7 @@ impl Inspector {
 fn credentials((answer, ms): (Option<Result<(), CredentialFault>>, u64)) -> Health {
     let state = match &answer {
         Some(Ok(())) => return Health::answered(State::Up, ms),
-        Some(Err(CredentialFault::Refused { .. })) => State::Refused,
+        Some(Err(CredentialFault::Refused { .. } | CredentialFault::MayNotSend)) => State::Refused,
         Some(Err(CredentialFault::MayNotRead { .. })) => State::Limited,
         Some(Err(CredentialFault::Unanswered(_))) | None => State::Down,
     };

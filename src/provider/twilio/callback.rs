@@ -12,10 +12,11 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::signature::{Parameters, Signatures};
 use super::status_url::{ATTEMPT, REQUEST, StatusUrl};
-use super::{TwilioSettingsFault, fault, is_message_sid, is_sid, phone_number};
+use super::{is_message_sid, is_sid, phone_number};
 use crate::domain::address::Address;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::request::RequestId;
+use crate::provider::web::{SettingsFault, fault};
 use crate::provider::{Callback, CallbackFault, Callbacks, Report};
 
 /// Status callbacks of one account. It holds secrets, hence no `Debug`.
@@ -32,7 +33,7 @@ impl TwilioCallbacks {
         public_url: &str,
         account_sid: &str,
         tokens: Vec<SecretString>,
-    ) -> Result<TwilioCallbacks, TwilioSettingsFault> {
+    ) -> Result<TwilioCallbacks, SettingsFault> {
         if !is_sid("AC", account_sid) {
             return Err(fault("the account SID must be AC and 32 hexadecimal digits"));
         }
@@ -46,7 +47,7 @@ impl TwilioCallbacks {
 }
 
 impl Callbacks for TwilioCallbacks {
-    fn read(&self, call: &Callback<'_>) -> Result<Report, CallbackFault> {
+    fn read(&self, call: &Callback<'_>) -> Result<Vec<Report>, CallbackFault> {
         let form = self.signatures.proven(call).ok_or(CallbackFault::Forged)?;
         if !field(&form, "AccountSid")?.eq_ignore_ascii_case(&self.account_sid) {
             return Err(CallbackFault::Ignored);
@@ -56,7 +57,7 @@ impl Callbacks for TwilioCallbacks {
         let message_id = either(&form, "MessageSid", "SmsSid")?;
         let to = field(&form, "To")?;
         let (request, attempt) = about(call.query.unwrap_or_default())?;
-        Ok(Report {
+        Ok(vec![Report {
             request,
             attempt,
             to: phone_number(to).map(Address::Phone).ok_or(CallbackFault::Unreadable("To"))?,
@@ -66,7 +67,8 @@ impl Callbacks for TwilioCallbacks {
             status,
             // There is none but on a failure. One that cannot be read does not hide the status.
             code: optional(&form, "ErrorCode").and_then(|code| code.parse().ok()).filter(|&code| code > 0),
-        })
+            recipient_fault: None,
+        }])
     }
 }
 

@@ -1,6 +1,6 @@
-//! What a Twilio answer that is no acceptance means, and what a lost one does.
+//! What a Twilio answer that is no acceptance means.
 //!
-//! Everything is decided from the HTTP status, Twilio's error number and the kind of a transport error, never
+//! Everything is decided from the HTTP status and Twilio's error number, never
 //! from a text: texts change, and they hold addresses. What may have been sent is in doubt, whatever else is
 //! known of it. An unknown number gets a cautious default, as Twilio's OpenAPI warns that numbers may change.
 //!
@@ -8,24 +8,15 @@
 //! caller.
 //!
 //! Numbers: Twilio's error pages (`docs/api/errors/<number>`). A 429 was never processed (Twilio's page
-//! 20429), a 5xx may have been. `Retry-After`: RFC 9110 §10.2.3.
-
-use std::error::Error;
-use std::io;
-use std::time::Duration;
+//! 20429), a 5xx may have been.
 
 use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 use reqwest::StatusCode;
-use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use serde_json::Value;
 
-use super::Answer;
 use crate::domain::outcome::{Scope, SendFailure};
-
-/// No `Retry-After` is believed beyond this: a code is dead long before.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+use crate::provider::web::Answer;
+use crate::provider::web::failure::{retry_after, told};
 
 /// What a 4xx answer means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,45 +37,6 @@ pub(super) fn refusal(answer: &Answer, now: Timestamp) -> SendFailure {
         Class::Rejected(scope) => SendFailure::Rejected { code, scope },
         Class::Throttled => SendFailure::Throttled { code, retry_after: retry_after(&answer.headers, now) },
         Class::InDoubt => SendFailure::InDoubt { detail: told(answer.status, code) },
-    }
-}
-
-/// An answer in words.
-pub(super) fn told(status: StatusCode, code: Option<u32>) -> String {
-    let code = code.map_or(String::new(), |code| format!(", code {code}"));
-    format!("answered with HTTP {}{code}", status.as_u16())
-}
-
-/// The failure that a request without an answer stands for. Of the error only kinds are read: its text holds
-/// the URL.
-pub(super) fn transport(error: &reqwest::Error) -> SendFailure {
-    let detail = || transport_detail(error).to_owned();
-    if error.is_builder() {
-        // A fault of ours that no retry heals. Nothing left us, and other messages may still do better.
-        SendFailure::Rejected { code: None, scope: Scope::Request }
-    } else if error.is_connect() {
-        SendFailure::Unreachable { detail: detail() }
-    } else {
-        SendFailure::InDoubt { detail: detail() }
-    }
-}
-
-/// What went wrong on the way, in words that name no address.
-pub(super) fn transport_detail(error: &reqwest::Error) -> &'static str {
-    let causes = || std::iter::successors(error.source(), |&cause| cause.source());
-    // An error inside an `io::Error` is not its source: it has to be asked for.
-    let tls = |cause: &io::Error| cause.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
-    let io_errors = || causes().filter_map(|cause| cause.downcast_ref::<io::Error>());
-    match (error.is_connect(), error.is_timeout()) {
-        (true, true) => "connecting timed out",
-        (false, true) => "timed out before the answer",
-        (true, false) if error.is_dns() => "the host name could not be resolved",
-        (true, false) if io_errors().any(tls) => "the TLS handshake failed",
-        (true, false) if io_errors().any(|e| e.kind() == io::ErrorKind::ConnectionRefused) => {
-            "connection refused"
-        }
-        (true, false) => "no connection",
-        (false, false) => "the connection broke before the answer",
     }
 }
 
@@ -146,28 +98,6 @@ fn class_of_code(code: u32) -> Option<Class> {
     Some(Class::Rejected(scope))
 }
 
-/// How long the answer asks to wait, at most an hour: seconds, or a date as read on the server's own clock.
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let asked = text(RETRY_AFTER)?;
-    if !asked.is_empty() && asked.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than fit are a long time.
-        return Some(asked.parse().map_or(RETRY_AFTER_MAX, Duration::from_secs).min(RETRY_AFTER_MAX));
-    }
-    let until = http_date(asked)?;
-    let now = text(DATE).and_then(http_date).unwrap_or(now);
-    let wait = Duration::try_from(until.duration_since(now)).unwrap_or(Duration::ZERO);
-    Some(wait.min(RETRY_AFTER_MAX))
-}
-
-/// Reads an HTTP-date in any of its three forms (RFC 9110 §5.6.7 obliges a reader to know all of them).
-pub(super) fn http_date(text: &str) -> Option<Timestamp> {
-    const FORMS: [&str; 3] =
-        ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
-    let read = FORMS.iter().find_map(|form| DateTime::strptime(form, text).ok())?;
-    TimeZone::UTC.to_timestamp(read).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,50 +157,6 @@ mod tests {
             }
         }
         check(408, None, Class::InDoubt);
-    }
-
-    #[track_caller]
-    fn check_wait(headers: &[(&str, &str)], expected_seconds: impl Into<Option<u64>>) {
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            let name: reqwest::header::HeaderName = name.parse().expect("a name");
-            map.insert(name, value.parse().expect("a value"));
-        }
-        let now = "1994-11-06T08:49:00Z".parse().expect("a time");
-        let expected = expected_seconds.into().map(Duration::from_secs);
-        assert_eq!(retry_after(&map, now), expected, "{headers:?}");
-    }
-
-    #[test]
-    fn retry_after_is_read_in_every_legal_form() {
-        check_wait(&[("retry-after", "7")], 7);
-        check_wait(&[("retry-after", "0")], 0);
-        check_wait(&[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT")], 37);
-        check_wait(&[("retry-after", "Sunday, 06-Nov-94 08:49:37 GMT")], 37);
-        check_wait(&[("retry-after", "Sun Nov  6 08:49:37 1994")], 37);
-    }
-
-    #[test]
-    fn a_date_is_read_on_the_servers_clock_where_it_tells_it() {
-        let until = ("retry-after", "Sun, 06 Nov 1994 10:00:30 GMT");
-        check_wait(&[until, ("date", "Sun, 06 Nov 1994 10:00:00 GMT")], 30);
-        check_wait(&[until, ("date", "yesterday")], 3600);
-    }
-
-    #[test]
-    fn no_wait_is_longer_than_an_hour_and_none_is_negative() {
-        check_wait(&[("retry-after", "86400")], 3600);
-        check_wait(&[("retry-after", "99999999999999999999999")], 3600);
-        check_wait(&[("retry-after", "Mon, 07 Nov 1994 08:49:37 GMT")], 3600);
-        check_wait(&[("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT")], 0);
-    }
-
-    #[test]
-    fn what_is_no_wait_is_no_wait() {
-        check_wait(&[], None);
-        for text in ["", "soon", "-1", "1.5", "+3", "Sun, 31 Nov 1994 08:49:37 GMT"] {
-            check_wait(&[("retry-after", text)], None);
-        }
     }
 
     #[test]

@@ -20,13 +20,15 @@ use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::errors::{self, http_date};
-use super::{Account, Answer, CODE_NOT_AUTHORIZED, Sender, is_message_sid, phone_number};
+use super::errors;
+use super::{Account, CODE_NOT_AUTHORIZED, Sender, is_message_sid, phone_number};
 use crate::clock::Clock;
 use crate::domain::address::Address;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::time::UnixMillis;
+use crate::provider::web::Answer;
+use crate::provider::web::failure::{self, http_date};
 use crate::provider::{Candidate, Fetched, LookupFault};
 
 /// More than a page of the longest messages.
@@ -183,7 +185,7 @@ impl Lookup {
 impl Account {
     async fn look_up(&self, url: Url) -> Result<Answer, LookupFault> {
         let answer = self.get(url, BODY_BYTES_MAX).await;
-        answer.map_err(|error| LookupFault::Unanswered(errors::transport_detail(&error).to_owned()))
+        answer.map_err(|error| LookupFault::Unanswered(failure::transport_detail(&error).to_owned()))
     }
 }
 
@@ -250,7 +252,7 @@ fn not_read(answer: &Answer) -> LookupFault {
     match answer.status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => refused(answer),
         status if status.is_client_error() && code == Some(CODE_NOT_AUTHORIZED) => refused(answer),
-        status => LookupFault::Unanswered(errors::told(status, code)),
+        status => LookupFault::Unanswered(failure::told(status, code)),
     }
 }
 

@@ -19,14 +19,13 @@ use serde_json::Value;
 
 use super::lookup::Lookup;
 use super::status_url::{StatusUrl, UrlTemplate};
-use super::{
-    Account, Answer, BODY_BYTES_MAX, CODE_NOT_AUTHORIZED, Sender, TwilioSettings, TwilioSettingsFault,
-};
-use super::{errors, fault, form_headers, is_message_sid, is_sid};
+use super::{Account, BODY_BYTES_MAX, CODE_NOT_AUTHORIZED, Sender, TwilioSettings};
+use super::{errors, form_headers, is_message_sid, is_sid};
 use crate::domain::address::Address;
 use crate::domain::outcome::SendFailure;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::time::UnixMillis;
+use crate::provider::web::{Answer, SettingsFault, failure, fault};
 use crate::provider::{
     Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, NOTHING_TO_SHOW, OF_ANOTHER_CHANNEL,
     Provider,
@@ -51,7 +50,7 @@ const VALIDITY_SECONDS: std::ops::RangeInclusive<u64> = 1..=36_000;
 
 impl TwilioMessages {
     /// Checks the settings and prepares the client. Nothing is connected yet.
-    pub fn new(settings: TwilioSettings) -> Result<TwilioMessages, TwilioSettingsFault> {
+    pub fn new(settings: TwilioSettings) -> Result<TwilioMessages, SettingsFault> {
         let account = Account::new(&settings)?;
         let status_url = settings.status_callback.as_deref().map(StatusUrl::parse).transpose()?;
         let status_url = status_url.map(|url| url.template());
@@ -102,7 +101,7 @@ impl Provider for TwilioMessages {
             .account
             .exchange(request, BODY_BYTES_MAX)
             .await
-            .map_err(|error| errors::transport(&error))?;
+            .map_err(|error| failure::transport(&error))?;
         if answer.status.is_success() {
             return Ok(accepted(&answer.body));
         }
@@ -112,7 +111,7 @@ impl Provider for TwilioMessages {
     /// Test credentials are refused like wrong ones (403, 20008): what they accept is never delivered.
     async fn check_credentials(&self) -> Result<(), CredentialFault> {
         let unanswered =
-            |error: reqwest::Error| CredentialFault::Unanswered(errors::transport_detail(&error).to_owned());
+            |error: reqwest::Error| CredentialFault::Unanswered(failure::transport_detail(&error).to_owned());
         let answer = self.account.get(self.probe.clone(), BODY_BYTES_MAX).await.map_err(unanswered)?;
         credential_verdict(&answer)
     }
@@ -140,7 +139,7 @@ fn credential_verdict(answer: &Answer) -> Result<(), CredentialFault> {
         (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, code) => {
             Err(CredentialFault::Refused { status: answer.status.as_u16(), code })
         }
-        (status, code) => Err(CredentialFault::Unanswered(errors::told(status, code))),
+        (status, code) => Err(CredentialFault::Unanswered(failure::told(status, code))),
     }
 }
 
@@ -157,10 +156,7 @@ fn probe(account: &Account, is_api_key: bool) -> Url {
     list
 }
 
-fn prepared_forms(
-    sender: &Sender,
-    status_url: Option<&UrlTemplate>,
-) -> Result<Vec<String>, TwilioSettingsFault> {
+fn prepared_forms(sender: &Sender, status_url: Option<&UrlTemplate>) -> Result<Vec<String>, SettingsFault> {
     let (field, values) = match sender {
         Sender::MessagingService(sid) if !is_sid("MG", sid) => {
             return Err(fault("the Messaging Service's SID must be MG and 32 hexadecimal digits"));

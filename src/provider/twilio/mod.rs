@@ -1,11 +1,6 @@
-//! Twilio: settings, and the one HTTP client that talks to it.
+//! Twilio: settings, and an account that is asked over HTTP.
 //!
-//! Nothing is ever sent twice by this layer: no retries, no redirects, and every wait has a limit. Connecting
-//! always gives up before the whole exchange does, so that a failure to connect is never taken for a lost
-//! answer. Whatever holds a credential has no `Debug`, and no error tells a URL.
-//!
-//! A connection is not used again after 20 s of rest: load balancers close theirs after about a minute, and a
-//! request that meets the closing is in doubt for nothing.
+//! Whatever holds a credential has no `Debug`, and no error tells a URL.
 //!
 //! Paths and authentication: Twilio's OpenAPI file `twilio_api_v2010`, docs page "Requests to Twilio".
 
@@ -16,16 +11,16 @@ pub mod messages;
 mod signature;
 mod status_url;
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Client, Method, Request, StatusCode, Url};
+use reqwest::{Client, Method, Request, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::domain::phone::PhoneNumber;
+use crate::provider::web::{self, Answer, SettingsFault, base_url, client, fault};
 
 /// Everything needed to send through an account. It holds a secret, hence no `Debug`.
 #[derive(Clone)]
@@ -69,18 +64,6 @@ pub enum Sender {
     MessagingService(String),
 }
 
-/// Settings that cannot work. It names the setting and the rule, never the value.
-#[derive(Debug, thiserror::Error)]
-#[error("{problem}")]
-pub struct TwilioSettingsFault {
-    problem: &'static str,
-    #[source]
-    source: Option<reqwest::Error>,
-}
-
-/// The longest wait for a connection, TLS included.
-const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(3);
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// An API key without a permission; also an unknown one.
 const CODE_NOT_AUTHORIZED: u32 = 70051;
 /// More than any answer about one thing; the rest of a longer one is not read.
@@ -94,15 +77,8 @@ struct Account {
     headers: HeaderMap,
 }
 
-/// A status that came, with as much of the body as came with it.
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Vec<u8>,
-}
-
 impl Account {
-    fn new(settings: &TwilioSettings) -> Result<Account, TwilioSettingsFault> {
+    fn new(settings: &TwilioSettings) -> Result<Account, SettingsFault> {
         if !is_sid("AC", &settings.account_sid) {
             return Err(fault("the account SID must be AC and 32 hexadecimal digits"));
         }
@@ -124,19 +100,8 @@ impl Account {
         url
     }
 
-    /// Asks once. An answer whose body breaks off or never ends is an answer: its status has come.
     async fn exchange(&self, request: Request, body_bytes_max: usize) -> Result<Answer, reqwest::Error> {
-        let mut response = self.client.execute(request).await?;
-        let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
-        let mut body = Vec::new();
-        while let Ok(Some(chunk)) = response.chunk().await {
-            let room = body_bytes_max - body.len();
-            body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-            if body.len() == body_bytes_max {
-                break;
-            }
-        }
-        Ok(Answer { status, headers, body })
+        web::exchange(&self.client, request, body_bytes_max).await
     }
 
     async fn get(&self, url: Url, body_bytes_max: usize) -> Result<Answer, reqwest::Error> {
@@ -147,7 +112,7 @@ impl Account {
 }
 
 /// Is this an address that Twilio can be told to report to?
-pub fn check_status_callback(url: &str) -> Result<(), TwilioSettingsFault> {
+pub fn check_status_callback(url: &str) -> Result<(), SettingsFault> {
     status_url::StatusUrl::parse(url).map(|_| ())
 }
 
@@ -158,50 +123,9 @@ fn form_headers(account: &Account) -> HeaderMap {
     headers
 }
 
-fn client(base: &Url, timeout: Duration) -> Result<Client, TwilioSettingsFault> {
-    if timeout.is_zero() {
-        return Err(fault("the time-out must be longer than nothing"));
-    }
-    let mut builder = Client::builder()
-        .user_agent(concat!("otpost/", env!("CARGO_PKG_VERSION")))
-        .retry(reqwest::retry::never())
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(timeout)
-        .connect_timeout(CONNECT_TIMEOUT_MAX.min(timeout / 2))
-        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-        .tcp_nodelay(true);
-    if !may_use_proxy(base) {
-        builder = builder.no_proxy();
-    }
-    let problem = "the HTTP client could not be set up";
-    builder.build().map_err(|source| TwilioSettingsFault { problem, source: Some(source) })
-}
-
-/// Whether the environment's `HTTPS_PROXY` counts. Locked-down networks have no other way out, and a proxy of
-/// an `https` URL only sees whom we talk to. Of a plain `http` one it would see the credential, and a
-/// loopback address is ours.
-fn may_use_proxy(base: &Url) -> bool {
-    let host = base.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let loopback = host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
-    base.scheme() == "https" && !loopback
-}
-
-/// A URL as the API is found by, or the rule that it breaks.
-pub(crate) fn base_url(text: &str) -> Result<Url, TwilioSettingsFault> {
-    let url = Url::parse(text).map_err(|_| fault("the base URL is not a URL"))?;
-    let plain = url.username().is_empty() && url.password().is_none();
-    if !matches!(url.scheme(), "https" | "http") {
-        return Err(fault("the base URL must start with https:// or http://"));
-    }
-    if !plain || url.query().is_some() || url.fragment().is_some() {
-        return Err(fault("the base URL must have no user, query or fragment"));
-    }
-    Ok(url)
-}
-
 /// The `Authorization` header. It is marked as sensitive: neither printed nor put into an HTTP/2 compression
 /// table.
-fn authorization(settings: &TwilioSettings) -> Result<HeaderValue, TwilioSettingsFault> {
+fn authorization(settings: &TwilioSettings) -> Result<HeaderValue, SettingsFault> {
     let Authentication { user, password } = &settings.authentication;
     if !settings.authentication.is_api_key() && *user != settings.account_sid {
         return Err(fault("the user must be the account SID, or an API key: SK and 32 hexadecimal digits"));
@@ -232,31 +156,9 @@ fn phone_number(text: &str) -> Option<PhoneNumber> {
     text.starts_with('+').then(|| PhoneNumber::parse(text, unused).ok()).flatten()
 }
 
-fn fault(problem: &'static str) -> TwilioSettingsFault {
-    TwilioSettingsFault { problem, source: None }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn url(text: &str) -> Url {
-        Url::parse(text).expect("a URL")
-    }
-
-    #[test]
-    fn only_an_https_host_elsewhere_is_reached_through_a_proxy() {
-        assert!(may_use_proxy(&url("https://api.twilio.com")));
-        for direct in [
-            "http://api.twilio.com",
-            "http://127.0.0.1:8080",
-            "https://127.0.0.1:8443",
-            "https://localhost",
-            "https://[::1]:1",
-        ] {
-            assert!(!may_use_proxy(&url(direct)), "{direct}");
-        }
-    }
 
     #[test]
     fn the_authorization_header_is_not_printed() {

@@ -25,7 +25,7 @@ const AT: UnixMillis = UnixMillis(1_795_000_000_000);
 
 /// A broker of one kind, for one test.
 #[async_trait]
-trait World: Send + Sync {
+pub trait World: Send + Sync {
     fn source_of(&self, channel: Channel, prefetch: u16) -> Box<dyn RequestSource>;
     fn source(&self, prefetch: u16) -> Box<dyn RequestSource> {
         self.source_of(Channel::Sms, prefetch)
@@ -45,22 +45,22 @@ trait World: Send + Sync {
 }
 
 #[async_trait]
-trait Reader: Send {
+pub trait Reader: Send {
     async fn next(&mut self) -> Message;
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Message {
-    routing_key: String,
-    body: Vec<u8>,
-    message_id: String,
+pub struct Message {
+    pub routing_key: String,
+    pub body: Vec<u8>,
+    pub message_id: String,
     correlation_id: Option<String>,
     at: UnixMillis,
     traceparent: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Dead {
+pub struct Dead {
     body: Vec<u8>,
     reason: String,
     error: String,

@@ -381,6 +381,7 @@ impl SeamProvider {
                 message_id: message_id.to_owned(),
                 status,
                 code: None,
+                recipient_fault: None,
             };
             let late = Duration::from_millis(fastrand::u64(..20_000));
             tokio::spawn(async move {

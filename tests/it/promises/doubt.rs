@@ -182,6 +182,7 @@ async fn a_report_of_the_provider_settles_a_doubt() {
         message_id: "SM-reported".to_owned(),
         status: DeliveryStatus::Queued,
         code: None,
+        recipient_fault: None,
     };
     gateway.tracker.report("scripted", &report).await.expect("taken");
     let ended = gateway.result().await;
@@ -289,6 +290,7 @@ async fn a_report_that_comes_before_the_second_message_prevents_it() {
         message_id: "SM-reported".to_owned(),
         status: DeliveryStatus::Delivered,
         code: None,
+        recipient_fault: None,
     };
     gateway.tracker.report("scripted", &report).await.expect("taken");
     gateway.result().await.expect("delivered", None);

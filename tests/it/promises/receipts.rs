@@ -18,6 +18,7 @@ async fn report(gateway: &Embedded, id: &str, status: DeliveryStatus, code: Opti
         message_id: format!("SM{:032x}", 1),
         status,
         code,
+        recipient_fault: None,
     };
     gateway.tracker.report("scripted", &report).await.is_ok()
 }

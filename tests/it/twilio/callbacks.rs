@@ -49,12 +49,14 @@ impl Call {
     }
 
     fn read_by(&self, callbacks: &TwilioCallbacks) -> Result<Report, CallbackFault> {
-        callbacks.read(&Callback {
+        let read = callbacks.read(&Callback {
             query: self.query.as_deref(),
             content_type: self.content_type.as_deref(),
             signature: self.signature.as_deref(),
+            timestamp: None,
             body: &self.body,
-        })
+        });
+        read.map(|reports| <[Report; 1]>::try_from(reports).map(|[report]| report).expect("one at a time"))
     }
 
     fn read(&self) -> Result<Report, CallbackFault> {

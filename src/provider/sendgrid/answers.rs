@@ -1,0 +1,206 @@
+//! What SendGrid's answers mean.
+//!
+//! Everything is decided from the HTTP status and, of an error's body, from the name of the field that it is about; never
+//! from a text: texts change, and they hold addresses. SendGrid has no error numbers. A 429 was not processed, a 5xx may
+//! have been.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reqwest::StatusCode;
+use reqwest::header::{DATE, HeaderMap};
+use serde::Deserialize;
+
+use crate::domain::outcome::{Scope, SendFailure};
+use crate::provider::CredentialFault;
+use crate::provider::web::Answer;
+use crate::provider::web::failure::{self, RETRY_AFTER_MAX, http_date};
+
+const MESSAGE_ID: &str = "x-message-id";
+/// When the current window of the rate limit ends, in seconds since 1970.
+const RATE_LIMIT_RESET: &str = "x-ratelimit-reset";
+/// What a key must be allowed to do.
+const MAY_SEND: &str = "mail.send";
+/// Longer than any name of a message.
+const MESSAGE_ID_BYTES_MAX: usize = 128;
+
+/// SendGrid's name for the e-mail, if it tells one.
+pub(super) fn message_id(headers: &HeaderMap) -> Option<String> {
+    text(headers, MESSAGE_ID).filter(|id| is_message_id(id)).map(str::to_owned)
+}
+
+/// Letters, digits and a few signs, as those names are made of.
+pub(super) fn is_message_id(text: &str) -> bool {
+    let usual = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.=".contains(&byte);
+    (1..=MESSAGE_ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(usual)
+}
+
+/// The failure that an answer other than 2xx stands for. `now` is our clock, for an answer that does not tell its own.
+pub(super) fn refusal(answer: &Answer, now: Timestamp) -> SendFailure {
+    let scope = match answer.status {
+        StatusCode::TOO_MANY_REQUESTS => {
+            return SendFailure::Throttled { code: None, retry_after: wait_asked_for(&answer.headers, now) };
+        }
+        // Something on the way gave up waiting for the request (RFC 9110 §15.5.9); SendGrid may have got it.
+        StatusCode::REQUEST_TIMEOUT => return in_doubt(answer.status),
+        status if status.as_u16() >= 500 => return in_doubt(status),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+            Scope::Account
+        }
+        // The path is the same for all e-mails: the base URL is not SendGrid's. Nothing is redirected in this API.
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Scope::Account,
+        status if status.as_u16() < 400 => Scope::Account,
+        StatusCode::BAD_REQUEST if is_about_sender(&answer.body) => Scope::Account,
+        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => Scope::Request,
+        _ => Scope::Unrecognised,
+    };
+    SendFailure::Rejected { code: None, scope }
+}
+
+fn in_doubt(status: StatusCode) -> SendFailure {
+    SendFailure::InDoubt { detail: failure::told(status, None) }
+}
+
+/// The body of an error.
+#[derive(Deserialize)]
+struct Errors {
+    errors: Vec<Problem>,
+}
+
+#[derive(Deserialize)]
+struct Problem {
+    field: Option<String>,
+}
+
+/// The sender is a setting of ours: what is wrong with it is wrong with every e-mail.
+fn is_about_sender(body: &[u8]) -> bool {
+    let errors = serde_json::from_slice::<Errors>(body).map(|body| body.errors).unwrap_or_default();
+    errors
+        .iter()
+        .filter_map(|problem| problem.field.as_deref())
+        .any(|field| field == "from" || field.starts_with("from."))
+}
+
+/// `Retry-After`, or else the end of the window, at most an hour.
+fn wait_asked_for(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    failure::retry_after(headers, now).or_else(|| {
+        let reset = Timestamp::from_second(text(headers, RATE_LIMIT_RESET)?.parse().ok()?).ok()?;
+        let now = text(headers, DATE.as_str()).and_then(http_date).unwrap_or(now);
+        let wait = Duration::try_from(reset.duration_since(now)).unwrap_or(Duration::ZERO);
+        Some(wait.min(RETRY_AFTER_MAX))
+    })
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim)
+}
+
+/// What a key may do.
+#[derive(Deserialize)]
+struct Scopes {
+    scopes: Vec<String>,
+}
+
+/// What the answer to asking for our scopes says of the key.
+pub(super) fn credential_verdict(answer: &Answer) -> Result<(), CredentialFault> {
+    match answer.status {
+        StatusCode::OK => match serde_json::from_slice::<Scopes>(&answer.body) {
+            Ok(allowed) if allowed.scopes.iter().any(|scope| scope == MAY_SEND) => Ok(()),
+            Ok(_) => Err(CredentialFault::MayNotSend),
+            Err(_) => Err(CredentialFault::Unanswered("answered with no list of scopes".to_owned())),
+        },
+        StatusCode::UNAUTHORIZED => Err(CredentialFault::Refused { status: 401, code: None }),
+        // It may still be good for sending: nobody promises that every key may ask.
+        StatusCode::FORBIDDEN => Err(CredentialFault::MayNotRead { code: 403 }),
+        status => Err(CredentialFault::Unanswered(failure::told(status, None))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, headers: &[(&'static str, &str)], body: &str) -> Answer {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(*name, value.parse().expect("a value"));
+        }
+        let status = StatusCode::from_u16(status).expect("a status");
+        Answer { status, headers: map, body: body.as_bytes().to_vec() }
+    }
+
+    fn refused(status: u16, body: &str) -> SendFailure {
+        refusal(&answer(status, &[], body), Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn a_status_says_what_a_refusal_stops() {
+        for (status, scope) in [
+            (301, Scope::Account),
+            (400, Scope::Request),
+            (401, Scope::Account),
+            (403, Scope::Account),
+            (404, Scope::Account),
+            (405, Scope::Account),
+            (407, Scope::Account),
+            (409, Scope::Unrecognised),
+            (413, Scope::Request),
+        ] {
+            assert_eq!(refused(status, ""), SendFailure::Rejected { code: None, scope }, "{status}");
+        }
+        for status in [408, 500, 502, 503, 504] {
+            assert!(matches!(refused(status, ""), SendFailure::InDoubt { .. }), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_sender_that_is_refused_is_a_setting_and_a_recipient_is_not() {
+        let about = |field: &str| {
+            let body = format!(r#"{{"errors":[{{"message":"x","field":{field},"help":null}}]}}"#);
+            refused(400, &body)
+        };
+        let rejected = |scope| SendFailure::Rejected { code: None, scope };
+        for (field, scope) in [
+            (r#""from.email""#, Scope::Account),
+            (r#""from""#, Scope::Account),
+            (r#""personalizations.0.to.0.email""#, Scope::Request),
+            (r#""fromage""#, Scope::Request),
+            ("null", Scope::Request),
+        ] {
+            assert_eq!(about(field), rejected(scope), "{field}");
+        }
+        for body in ["", "<html>", "{}", "[]", r#"{"errors":{}}"#, r#"{"errors":["from"]}"#] {
+            assert_eq!(refused(400, body), rejected(Scope::Request), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_throttled_send_waits_as_long_as_either_header_asks() {
+        let now = Timestamp::from_second(1_000_000).expect("a time");
+        for (headers, seconds) in [
+            (&[("retry-after", "7"), ("x-ratelimit-reset", "1000099")][..], Some(7)),
+            (&[("x-ratelimit-reset", "1000030")], Some(30)),
+            (&[("x-ratelimit-reset", "1000030"), ("date", "Mon, 12 Jan 1970 13:46:20 GMT")], Some(50)),
+            (&[("x-ratelimit-reset", "999")], Some(0)),
+            (&[("x-ratelimit-reset", "99000000")], Some(3600)),
+            (&[("x-ratelimit-reset", "soon")], None),
+            (&[("x-ratelimit-reset", "99999999999999999999")], None),
+            (&[], None),
+        ] {
+            let retry_after = seconds.map(Duration::from_secs);
+            let expected = SendFailure::Throttled { code: None, retry_after };
+            assert_eq!(refusal(&answer(429, headers, ""), now), expected, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_has_the_name_that_the_header_tells_if_it_is_one() {
+        let named = |name: &str| message_id(&answer(202, &[("x-message-id", name)], "").headers);
+        assert_eq!(named(" LRzXl_NHStOGhQ4kofSm_A ").as_deref(), Some("LRzXl_NHStOGhQ4kofSm_A"));
+        assert_eq!(named("14c5d75ce93.dfd.64b469").as_deref(), Some("14c5d75ce93.dfd.64b469"));
+        for no_name in ["", "a b", "a,b", "<a@b>", &"a".repeat(129)] {
+            assert_eq!(named(no_name), None, "{no_name}");
+        }
+        assert_eq!(message_id(&HeaderMap::new()), None);
+    }
+}

@@ -1,0 +1,178 @@
+//! Reads what SendGrid reports: a list of events in each call.
+//!
+//! A call is believed only if its signature proves that SendGrid made it; before that nothing of it is read. Which
+//! request an event is about stands in the arguments that went out with the e-mail. Events of other e-mails, of links and
+//! of lists are none of ours. One that cannot be read is left out and counted: refused, it would come again for a day,
+//! and its neighbours with it.
+//!
+//! Of the words of mail servers nothing is kept but a reply code: they hold addresses. Not a memory either: the same
+//! event comes again, with another `sg_event_id`, late and before earlier ones, and each is read alike.
+//!
+//! Fields: SendGrid's docs page "Event Webhook Reference".
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::answers::is_message_id;
+use super::signature::Signature;
+use crate::clock::Clock;
+use crate::domain::address::Address;
+use crate::domain::block::RecipientFault;
+use crate::domain::email::EmailAddress;
+use crate::domain::receipt::DeliveryStatus;
+use crate::domain::request::RequestId;
+use crate::provider::web::SettingsFault;
+use crate::provider::{Callback, CallbackFault, Callbacks, Report};
+use crate::telemetry::events;
+
+/// More events than fit in a call of SendGrid's.
+const EVENTS_MAX: usize = 5_000;
+
+/// The reports of one account.
+pub struct SendGridEvents {
+    signature: Signature,
+    clock: Clock,
+}
+
+impl SendGridEvents {
+    /// For the public key that SendGrid shows, in base64.
+    pub fn new(public_key: &str, clock: Clock) -> Result<SendGridEvents, SettingsFault> {
+        Ok(SendGridEvents { signature: Signature::new(public_key)?, clock })
+    }
+}
+
+impl Callbacks for SendGridEvents {
+    fn read(&self, call: &Callback<'_>) -> Result<Vec<Report>, CallbackFault> {
+        if !self.signature.proves(call, self.clock.now()) {
+            return Err(CallbackFault::Forged);
+        }
+        let told: Vec<Event> =
+            serde_json::from_slice(call.body).map_err(|_| CallbackFault::Unreadable("body"))?;
+        if told.len() > EVENTS_MAX {
+            return Err(CallbackFault::Unreadable("body"));
+        }
+        let read: Vec<_> = told.iter().filter_map(Event::report).collect();
+        if read.iter().any(Option::is_none) {
+            events::callback_refused("unreadable");
+        }
+        Ok(read.into_iter().flatten().collect())
+    }
+}
+
+/// An event. Any type is read, so that one field that changes does not hide the others.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Event {
+    event: Value,
+    email: Value,
+    sg_message_id: Value,
+    otpost_request: Value,
+    otpost_attempt: Value,
+    reason: Value,
+    #[serde(rename = "type")]
+    kind: Value,
+}
+
+impl Event {
+    /// Nothing if the event is none of ours; `Some(None)` if it is and cannot be read.
+    fn report(&self) -> Option<Option<Report>> {
+        let request = self.otpost_request.as_str()?;
+        let status = status(self.event.as_str()?)?;
+        Some(self.about(request, status))
+    }
+
+    fn about(&self, request: &str, status: DeliveryStatus) -> Option<Report> {
+        Some(Report {
+            request: RequestId::parse(request)?,
+            attempt: self.otpost_attempt.as_str()?.parse().ok().filter(|&attempt| attempt > 0)?,
+            to: Address::Email(EmailAddress::parse(self.email.as_str()?).ok()?),
+            message_id: message_id(self.sg_message_id.as_str()?)?,
+            status,
+            code: self.reason.as_str().filter(|_| status == DeliveryStatus::Undelivered).and_then(reply_code),
+            recipient_fault: self.recipient_fault(status),
+        })
+    }
+
+    /// What SendGrid will not send to again either: it keeps such addresses in lists of its own.
+    fn recipient_fault(&self, status: DeliveryStatus) -> Option<RecipientFault> {
+        match status {
+            // `blocked` is about the one e-mail; the next may arrive.
+            DeliveryStatus::Undelivered => (self.kind == "bounce").then_some(RecipientFault::Unreachable),
+            // The only thing that tells why. A word that is not known stops nothing.
+            DeliveryStatus::Failed => match self.reason.as_str()? {
+                "Unsubscribed Address" | "Spam Reporting Address" => Some(RecipientFault::OptedOut),
+                "Bounced Address" | "Invalid" => Some(RecipientFault::Unreachable),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// How far an e-mail has come. What happens to it after it arrived is no step of it.
+fn status(event: &str) -> Option<DeliveryStatus> {
+    match event {
+        "processed" => Some(DeliveryStatus::Queued),
+        "deferred" => Some(DeliveryStatus::Sending),
+        "delivered" => Some(DeliveryStatus::Delivered),
+        "bounce" => Some(DeliveryStatus::Undelivered),
+        "dropped" => Some(DeliveryStatus::Failed),
+        _ => None,
+    }
+}
+
+/// The name that the e-mail was accepted by: events add the machine that handled it.
+fn message_id(text: &str) -> Option<String> {
+    let end = [".filter", ".recvd"].iter().filter_map(|added| text.find(added)).min();
+    let id = &text[..end.unwrap_or(text.len())];
+    is_message_id(id).then(|| id.to_owned())
+}
+
+/// The reply code of a mail server that an answer begins with (RFC 5321 §4.2): three digits that say no.
+fn reply_code(answer: &str) -> Option<u32> {
+    let (code, rest) = answer.split_at_checked(3)?;
+    let is_code = code.bytes().all(|byte| byte.is_ascii_digit()) && code.starts_with(['4', '5']);
+    let ends = rest.is_empty() || rest.starts_with([' ', '-', '\r', '\n']);
+    (is_code && ends).then(|| code.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_code_is_read_off_the_beginning_only() {
+        for (answer, code) in [
+            ("550 5.1.1 no such user", Some(550)),
+            ("550-5.7.1 refused", Some(550)),
+            ("421", Some(421)),
+            ("250 ok", None),
+            ("5500 x", None),
+            ("5.1.1 no such user", None),
+            ("ñññ", None),
+            ("", None),
+            ("unable to get mx info", None),
+            ("about 550 of them", None),
+        ] {
+            assert_eq!(reply_code(answer), code, "{answer}");
+        }
+    }
+
+    #[test]
+    fn a_message_has_the_name_that_it_was_accepted_by() {
+        for (told, id) in [
+            (
+                "LRzXl_NHStOGhQ4kofSm_A.filterdrecv-p3mdw1-756b745b58-kmzbl-18-5F5FC76C-9.0",
+                "LRzXl_NHStOGhQ4kofSm_A",
+            ),
+            ("euo2iKxdSayPF4YE4--I7A.recvd-5f54b5d587-pczjm-1-67BADEEA-6.0", "euo2iKxdSayPF4YE4--I7A"),
+            ("14c5d75ce93.dfd.64b469.filter0001.16648.5515E0B88.0", "14c5d75ce93.dfd.64b469"),
+            ("plain", "plain"),
+        ] {
+            assert_eq!(message_id(told).as_deref(), Some(id));
+        }
+        for no_id in ["", ".filter0", "a b.recvd-1", "a,b"] {
+            assert_eq!(message_id(no_id), None, "{no_id}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Proves that a call comes from SendGrid, and lately.
+//!
+//! What is signed is the time of the header and the body, byte for byte: ECDSA on P-256 with SHA-256, the signature DER
+//! in base64. The key is the account's, as its settings page shows it.
+//!
+//! SendGrid repeats a call for a day until it is thanked for, and does not say whether a repeat is signed anew. So a
+//! signature counts for as long: with a shorter time, what happened during an outage of ours would be refused for good.
+//! A call that somebody caught and repeats within it does no harm: what it says is true, and is known already.
+//!
+//! SendGrid: docs page "Event Webhook security features"; checked against the vector of its own libraries.
+
+use std::time::Duration;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ParsedPublicKey};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
+use crate::domain::time::UnixMillis;
+use crate::provider::Callback;
+use crate::provider::web::{SettingsFault, fault};
+
+/// A day of repeats, and an hour for the last of them to come.
+const AGE_MAX: Duration = Duration::from_secs(25 * 3_600);
+/// How far SendGrid's clock may be ahead of ours.
+const AHEAD_MAX: Duration = Duration::from_secs(5 * 60);
+/// Longer than any time in seconds.
+const TIMESTAMP_DIGITS_MAX: usize = 12;
+
+/// The key that calls are signed with.
+pub(super) struct Signature {
+    key: ParsedPublicKey,
+}
+
+impl Signature {
+    /// For a key in base64.
+    pub(super) fn new(key: &str) -> Result<Signature, SettingsFault> {
+        let der = BASE64_STANDARD.decode(key.trim()).map_err(|_| fault("the key must be base64"))?;
+        let key = ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, der)
+            .map_err(|_| fault("the key must be a public key on the curve P-256, as SendGrid shows it"))?;
+        Ok(Signature { key })
+    }
+
+    /// Did SendGrid make this call, and not too long ago?
+    pub(super) fn proves(&self, call: &Callback<'_>, now: UnixMillis) -> bool {
+        let (Some(signature), Some(timestamp)) = (call.signature, call.timestamp) else {
+            return false;
+        };
+        let Ok(signature) = BASE64_STANDARD.decode(signature) else {
+            return false;
+        };
+        let mut signed = Context::new(&SHA256);
+        signed.update(timestamp.as_bytes());
+        signed.update(call.body);
+        self.key.verify_digest_sig(&signed.finish(), &signature).is_ok()
+            && signed_at(timestamp).is_some_and(|at| at.plus(AGE_MAX) >= now && at <= now.plus(AHEAD_MAX))
+    }
+}
+
+fn signed_at(timestamp: &str) -> Option<UnixMillis> {
+    let digits = timestamp.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds: u64 =
+        (digits && timestamp.len() <= TIMESTAMP_DIGITS_MAX).then(|| timestamp.parse().ok())??;
+    Some(UnixMillis(seconds * 1_000))
+}

@@ -1,0 +1,121 @@
+//! What providers that are talked to over HTTP have in common: one client, and answers of a bounded size.
+//!
+//! Nothing is ever sent twice by this layer: no retries, no redirects, and every wait has a limit. Connecting
+//! always gives up before the whole exchange does, so that a failure to connect is never taken for a lost
+//! answer. No error tells a URL.
+//!
+//! A connection is not used again after 20 s of rest: load balancers close theirs after about a minute, and a
+//! request that meets the closing is in doubt for nothing.
+
+pub(super) mod failure;
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use reqwest::header::HeaderMap;
+use reqwest::{Client, Request, StatusCode, Url};
+
+/// Settings that cannot work. It names the setting and the rule, never the value.
+#[derive(Debug, thiserror::Error)]
+#[error("{problem}")]
+pub struct SettingsFault {
+    problem: &'static str,
+    #[source]
+    source: Option<reqwest::Error>,
+}
+
+/// The longest wait for a connection, TLS included.
+const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(3);
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A status that came, with as much of the body as came with it.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
+}
+
+/// Asks once. An answer whose body breaks off or never ends is an answer: its status has come.
+pub(super) async fn exchange(
+    client: &Client,
+    request: Request,
+    body_bytes_max: usize,
+) -> Result<Answer, reqwest::Error> {
+    let mut response = client.execute(request).await?;
+    let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        let room = body_bytes_max - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if body.len() == body_bytes_max {
+            break;
+        }
+    }
+    Ok(Answer { status, headers, body })
+}
+
+/// A client for one base URL. Nothing is connected yet.
+pub(super) fn client(base: &Url, timeout: Duration) -> Result<Client, SettingsFault> {
+    if timeout.is_zero() {
+        return Err(fault("the time-out must be longer than nothing"));
+    }
+    let mut builder = Client::builder()
+        .user_agent(concat!("otpost/", env!("CARGO_PKG_VERSION")))
+        .retry(reqwest::retry::never())
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(timeout)
+        .connect_timeout(CONNECT_TIMEOUT_MAX.min(timeout / 2))
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .tcp_nodelay(true);
+    if !may_use_proxy(base) {
+        builder = builder.no_proxy();
+    }
+    let problem = "the HTTP client could not be set up";
+    builder.build().map_err(|source| SettingsFault { problem, source: Some(source) })
+}
+
+/// Whether the environment's `HTTPS_PROXY` counts. Locked-down networks have no other way out, and a proxy of
+/// an `https` URL only sees whom we talk to. Of a plain `http` one it would see the credential, and a
+/// loopback address is ours.
+fn may_use_proxy(base: &Url) -> bool {
+    let host = base.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let loopback = host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
+    base.scheme() == "https" && !loopback
+}
+
+/// A URL as an API is found by, or the rule that it breaks.
+pub(crate) fn base_url(text: &str) -> Result<Url, SettingsFault> {
+    let url = Url::parse(text).map_err(|_| fault("the base URL is not a URL"))?;
+    let plain = url.username().is_empty() && url.password().is_none();
+    if !matches!(url.scheme(), "https" | "http") {
+        return Err(fault("the base URL must start with https:// or http://"));
+    }
+    if !plain || url.query().is_some() || url.fragment().is_some() {
+        return Err(fault("the base URL must have no user, query or fragment"));
+    }
+    Ok(url)
+}
+
+pub(super) fn fault(problem: &'static str) -> SettingsFault {
+    SettingsFault { problem, source: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_https_host_elsewhere_is_reached_through_a_proxy() {
+        let url = |text: &str| Url::parse(text).expect("a URL");
+        assert!(may_use_proxy(&url("https://api.twilio.com")));
+        for direct in [
+            "http://api.twilio.com",
+            "http://127.0.0.1:8080",
+            "https://127.0.0.1:8443",
+            "https://localhost",
+            "https://[::1]:1",
+        ] {
+            assert!(!may_use_proxy(&url(direct)), "{direct}");
+        }
+    }
+}

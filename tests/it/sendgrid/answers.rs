@@ -1,0 +1,111 @@
+//! What every answer and every silence means.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use otpost::domain::outcome::{Scope, SendFailure};
+use otpost::provider::sendgrid::SendGridSettings;
+use otpost::provider::{Accepted, CredentialFault, Provider as _};
+
+use super::{adapter, assert_says_nothing, send, send_by, settings_at};
+use crate::fake_sendgrid::{Answer, FakeSendGrid, MESSAGE_ID};
+
+/// What comes of an e-mail that the fake answers so.
+async fn sent_with(answer: Answer) -> Result<Accepted, SendFailure> {
+    let fake = FakeSendGrid::start();
+    fake.next([answer]);
+    let settings = SendGridSettings { timeout: Duration::from_millis(500), ..settings_at(fake.base_url()) };
+    let outcome = send_by(&adapter(settings), "s").await;
+    assert_eq!(fake.requests().len(), 1, "nothing is ever asked twice");
+    if let Err(SendFailure::InDoubt { detail } | SendFailure::Unreachable { detail }) = &outcome {
+        assert_says_nothing(detail);
+    }
+    outcome
+}
+
+#[tokio::test]
+async fn what_was_accepted_has_the_name_that_sendgrid_tells_or_none() {
+    let fake = FakeSendGrid::start();
+    let named = Accepted { message_id: Some(MESSAGE_ID.to_owned()), segments: None };
+    assert_eq!(send(&fake).await, Ok(named));
+    let nameless = Ok(Accepted { message_id: None, segments: None });
+    assert_eq!(sent_with(Answer::Status(202, "", String::new())).await, nameless);
+    assert_eq!(sent_with(Answer::Status(202, "X-Message-Id: a b\r\n", "x".repeat(1 << 20))).await, nameless);
+}
+
+#[tokio::test]
+async fn every_refusal_has_its_scope() {
+    for (status, scope) in [
+        (302, Scope::Account),
+        (400, Scope::Request),
+        (401, Scope::Account),
+        (403, Scope::Account),
+        (404, Scope::Account),
+        (413, Scope::Request),
+        (422, Scope::Unrecognised),
+    ] {
+        let outcome = sent_with(Answer::status(status)).await;
+        assert_eq!(outcome, Err(SendFailure::Rejected { code: None, scope }), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_throttled_send_tells_how_long_sendgrid_asked_to_wait() {
+    for (headers, seconds) in [
+        ("Retry-After: 7\r\n", Some(7)),
+        ("Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nX-RateLimit-Reset: 784111807\r\n", Some(30)),
+        ("", None),
+    ] {
+        let outcome = sent_with(Answer::Status(429, headers, String::new())).await;
+        let retry_after = seconds.map(Duration::from_secs);
+        assert_eq!(outcome, Err(SendFailure::Throttled { code: None, retry_after }), "{headers}");
+    }
+}
+
+#[tokio::test]
+async fn what_may_have_been_sent_is_in_doubt() {
+    for answer in [Answer::status(500), Answer::status(503), Answer::status(408), Answer::Close, Answer::Hang]
+    {
+        let outcome = sent_with(answer.clone()).await;
+        assert!(matches!(outcome, Err(SendFailure::InDoubt { .. })), "{answer:?}: {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_never_left_is_unreachable() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    let closed = listener.local_addr().expect("an address");
+    drop(listener);
+    let outcome = send_by(&adapter(settings_at(format!("http://{closed}"))), "s").await;
+    let Err(SendFailure::Unreachable { detail }) = outcome else { panic!("unreachable, not {outcome:?}") };
+    assert_says_nothing(&detail);
+}
+
+#[tokio::test]
+async fn a_key_is_good_if_it_may_send_and_no_message_finds_that_out() {
+    let scopes = |list: &str| Answer::Status(200, "", format!(r#"{{"scopes":[{list}]}}"#));
+    let fake = FakeSendGrid::start();
+    let sendgrid = adapter(settings_at(fake.base_url()));
+    sendgrid.check_credentials().await.expect("the key is good");
+    let [asked] = fake.requests().try_into().expect("one request");
+    assert_eq!((asked.method.as_str(), asked.path.as_str(), asked.body.len()), ("GET", "/v3/scopes", 0));
+    type Expected = fn(&CredentialFault) -> bool;
+    let cases: [(Answer, Expected); 6] = [
+        (scopes(r#""mail.batch.read","mail.sender""#), |fault| matches!(fault, CredentialFault::MayNotSend)),
+        (Answer::status(401), |fault| matches!(fault, CredentialFault::Refused { status: 401, .. })),
+        // A key that may only send may not even be allowed to ask.
+        (Answer::status(403), |fault| matches!(fault, CredentialFault::MayNotRead { code: 403 })),
+        (Answer::status(500), |fault| matches!(fault, CredentialFault::Unanswered(_))),
+        (Answer::Status(200, "", "<html>".to_owned()), |fault| {
+            matches!(fault, CredentialFault::Unanswered(_))
+        }),
+        (Answer::Close, |fault| matches!(fault, CredentialFault::Unanswered(_))),
+    ];
+    for (answer, expected) in cases {
+        fake.next([answer.clone()]);
+        let fault = sendgrid.check_credentials().await.expect_err("a fault");
+        assert!(expected(&fault), "{answer:?}: {fault:?}");
+        assert_says_nothing(&format!("{fault} {fault:?}"));
+    }
+    assert!(fake.mails().is_empty());
+}
