@@ -138,6 +138,8 @@ fn reply_code(answer: &str) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -173,6 +175,24 @@ mod tests {
         }
         for no_id in ["", ".filter0", "a b.recvd-1", "a,b"] {
             assert_eq!(message_id(no_id), None, "{no_id}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_stands_in_an_event_is_read_or_left(
+            kind in "processed|bounce|dropped|[a-z]{0,9}",
+            (id, reason) in ("\\PC{0,40}|[a-z.]{0,9}\\.filter.{0,9}", "\\PC{0,30}|[45][0-9]{2}.{0,9}"),
+            (request, attempt, email) in ("\\PC{0,140}|r1", "[0-9]{0,12}", "[a-z]{0,9}@[a-z.]{0,9}|ana@shop\\.example"),
+        ) {
+            let event: Event = serde_json::from_value(serde_json::json!({
+                "event": kind, "email": email, "sg_message_id": id, "otpost_request": request,
+                "otpost_attempt": attempt, "reason": reason, "type": "bounce",
+            })).expect("an object");
+            if let Some(Some(report)) = event.report() {
+                prop_assert!(report.attempt > 0 && is_message_id(&report.message_id));
+                prop_assert!(report.code.is_none_or(|code| (400..600).contains(&code)));
+            }
         }
     }
 }
