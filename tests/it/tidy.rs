@@ -427,7 +427,10 @@ fn the_domain_waits_for_nothing_and_knows_neither_time_nor_chance() {
 }
 
 /// What holds a code or a key. Whatever holds one of these cannot derive `Debug` either: it does not compile.
-const SECRET: [&str; 21] = [
+const SECRET: [&str; 24] = [
+    "EmailCarrier",
+    "SendGrid",
+    "Smtp",
     "SendGridSettings",
     "SendGridMail",
     "Code",
