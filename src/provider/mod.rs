@@ -10,6 +10,7 @@
 pub mod absent;
 pub mod sendgrid;
 pub mod simulated;
+pub mod smtp;
 pub mod twilio;
 pub mod web;
 

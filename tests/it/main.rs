@@ -28,6 +28,7 @@ mod real;
 mod scripted;
 mod sendgrid;
 mod simulation;
+mod smtp;
 mod suppressions;
 mod texts;
 mod tidy;

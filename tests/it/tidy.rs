@@ -353,10 +353,11 @@ fn an_adapter_does_not_know_its_neighbour() {
 
 #[test]
 fn every_heavy_crate_has_one_home() {
-    const HOMES: [(&str, &[&str]); 17] = [
+    const HOMES: [(&str, &[&str]); 18] = [
         ("aws_lc_rs", &["provider/sendgrid/signature.rs"]),
         ("chacha20poly1305", &["domain/sealed.rs"]),
         ("lapin", &["broker/rabbit/"]),
+        ("lettre", &["provider/smtp/"]),
         ("redis", &["store/redis/"]),
         ("reqwest", &["provider/web/", "provider/twilio/", "provider/sendgrid/", "http/jwks/endpoint.rs"]),
         ("sha1", &["provider/twilio/"]),

@@ -1,0 +1,180 @@
+//! What a relay's refusal means, and what silence does.
+//!
+//! Everything is decided from the step, the reply's number and the enhanced number at the beginning of its text, never
+//! from words: they differ from relay to relay, and hold addresses.
+//!
+//! Replies: RFC 5321 §4.2.3 and §4.3.2, of a log-in RFC 4954 §6. Enhanced numbers: RFC 3463, RFC 5248.
+
+use std::error::Error as _;
+
+use lettre::transport::smtp::Error;
+
+use crate::domain::outcome::{Scope, SendFailure};
+
+/// A URL or a sender that cannot work: the rule, never the value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SmtpSettingsFault {
+    #[error("must be a URL with a host, as smtps://user:password@mail.example:465")]
+    Url,
+    #[error("must begin with smtps:// or smtp://")]
+    Scheme,
+    #[error("must have nothing behind the host and the port")]
+    Rest,
+    #[error("must have a user and a password, percent-encoded, or neither")]
+    Credentials,
+    #[error("must be an address that mail servers take")]
+    From,
+}
+
+/// How far an exchange came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Connecting, TLS and introducing ourselves.
+    Hello,
+    /// Proving who we are.
+    LogIn,
+    /// Saying whom the e-mail is from.
+    From,
+    /// Saying whom it is for.
+    To,
+    /// Handing it over.
+    Text,
+}
+
+pub(super) const TIMED_OUT: &str = "timed out before the answer";
+
+/// Whether the relay said no. Otherwise nobody knows what it would have said.
+pub(super) fn was_answered(error: &Error) -> bool {
+    // Closing, and so not about this e-mail (RFC 5321 §3.8).
+    error.status().is_some_and(|code| u16::from(code) != CLOSING)
+}
+
+const CLOSING: u16 = 421;
+
+/// The failure that an error before or instead of acceptance stands for. It was surely not sent.
+pub(super) fn failure(step: Step, error: &Error) -> SendFailure {
+    let Some(code) = error.status().map(u16::from) else {
+        return match step {
+            // It has no STARTTLS, or no way of logging in that we know: no retry heals that.
+            Step::Hello | Step::LogIn if error.is_client() => {
+                SendFailure::Rejected { code: None, scope: Scope::Account }
+            }
+            _ => SendFailure::Unreachable { detail: detail(error).to_owned() },
+        };
+    };
+    let text = error.source().map(ToString::to_string).unwrap_or_default();
+    match class(step, code, enhanced(&text)) {
+        Class::Later => SendFailure::Throttled { code: Some(code.into()), retry_after: None },
+        Class::Closed => SendFailure::Unreachable { detail: format!("answered with SMTP {code}") },
+        Class::Never(scope) => SendFailure::Rejected { code: Some(code.into()), scope },
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    /// This e-mail later.
+    Later,
+    /// Nothing now, on this connection or at all.
+    Closed,
+    /// Not by asking again.
+    Never(Scope),
+}
+
+fn class(step: Step, code: u16, enhanced: Option<(u16, u16)>) -> Class {
+    match (step, code) {
+        (_, CLOSING) => Class::Closed,
+        // A relay that wants us to log in, or to use TLS, will not take anything.
+        (_, 530 | 534 | 535 | 538) => Class::Never(Scope::Account),
+        (Step::Hello | Step::LogIn, 400..500) => Class::Closed,
+        (_, 400..500) => Class::Later,
+        (Step::Hello | Step::LogIn | Step::From, _) => Class::Never(Scope::Account),
+        (Step::To, 550 | 551 | 553 | 556) if enhanced.is_none_or(is_about_the_mailbox) => {
+            Class::Never(Scope::Recipient)
+        }
+        // It may be about us as well: a policy, a reputation, a size.
+        (Step::To | Step::Text, _) => Class::Never(Scope::Unrecognised),
+    }
+}
+
+/// No such mailbox or domain, or one that is closed.
+fn is_about_the_mailbox((subject, detail): (u16, u16)) -> bool {
+    matches!((subject, detail), (1, 1 | 2 | 3 | 6 | 10) | (2, 1))
+}
+
+/// Subject and detail of an enhanced number of the permanent kind: `5.1.1 …` is (1, 1).
+fn enhanced(text: &str) -> Option<(u16, u16)> {
+    let mut parts = text.split_whitespace().next()?.splitn(3, '.');
+    let permanent = parts.next()? == "5";
+    let number = |part: &str| part.parse().ok();
+    let found = (number(parts.next()?)?, number(parts.next()?)?);
+    permanent.then_some(found)
+}
+
+/// What went wrong, in words that name no address.
+pub(super) fn detail(error: &Error) -> &'static str {
+    if error.is_timeout() {
+        TIMED_OUT
+    } else if error.is_tls() {
+        "the TLS handshake failed"
+    } else if error.is_client() {
+        "the mail server lacks what is needed (STARTTLS, or a way to log in)"
+    } else if error.is_response() {
+        "the answer broke off or cannot be read"
+    } else if error.status().is_some() {
+        "the mail server refused"
+    } else {
+        "no connection, or it broke before the answer"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(step: Step, code: u16, text: &str, expected: Class) {
+        assert_eq!(class(step, code, enhanced(text)), expected, "{step:?} {code} {text}");
+    }
+
+    #[test]
+    fn a_mailbox_that_is_not_there_is_about_the_recipient_only() {
+        check(Step::To, 550, "5.1.1 <x>: no such user", Class::Never(Scope::Recipient));
+        check(Step::To, 550, "no such user", Class::Never(Scope::Recipient));
+        check(Step::To, 550, "5.2.1 disabled", Class::Never(Scope::Recipient));
+        check(Step::To, 556, "5.1.10 null MX", Class::Never(Scope::Recipient));
+    }
+
+    #[test]
+    fn a_policy_is_not_the_recipients_fault() {
+        check(Step::To, 550, "5.7.1 relaying denied", Class::Never(Scope::Unrecognised));
+        check(Step::To, 554, "5.7.1 blocked", Class::Never(Scope::Unrecognised));
+        check(Step::Text, 554, "5.7.1 looks like spam", Class::Never(Scope::Unrecognised));
+        check(Step::Text, 550, "no", Class::Never(Scope::Unrecognised));
+    }
+
+    #[test]
+    fn greylisting_and_full_mailboxes_are_for_later() {
+        for code in [450, 451, 452] {
+            check(Step::To, code, "4.7.1 try again", Class::Later);
+            check(Step::Text, code, "", Class::Later);
+            check(Step::From, code, "", Class::Later);
+        }
+    }
+
+    #[test]
+    fn what_concerns_us_concerns_every_email() {
+        check(Step::LogIn, 535, "5.7.8 bad credentials", Class::Never(Scope::Account));
+        check(Step::From, 530, "5.7.0 authentication required", Class::Never(Scope::Account));
+        check(Step::To, 530, "5.7.0 must issue STARTTLS first", Class::Never(Scope::Account));
+        check(Step::From, 550, "5.7.1 sender not allowed", Class::Never(Scope::Account));
+        check(Step::Hello, 554, "no service", Class::Never(Scope::Account));
+    }
+
+    #[test]
+    fn a_relay_that_is_closing_is_out_of_reach() {
+        for step in [Step::Hello, Step::LogIn, Step::From, Step::To, Step::Text] {
+            check(step, 421, "4.3.2 closing", Class::Closed);
+        }
+        check(Step::LogIn, 454, "4.7.0 temporary", Class::Closed);
+    }
+}

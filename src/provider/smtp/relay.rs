@@ -1,0 +1,151 @@
+//! Where the relay is, and how a connection to it comes to be trusted.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use lettre::transport::smtp::authentication::{Credentials, Mechanism};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
+use lettre::transport::smtp::extension::ClientId;
+use percent_encoding::percent_decode_str;
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
+
+use super::errors::{SmtpSettingsFault, Step};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Ports of RFC 8314 and RFC 6409.
+const PORT_TLS: u16 = 465;
+const PORT_SUBMISSION: u16 = 587;
+/// What nearly every relay takes. Both tell the password, so TLS stands around them.
+const MECHANISMS: [Mechanism; 2] = [Mechanism::Plain, Mechanism::Login];
+
+/// A relay. It holds a password, hence no `Debug`.
+pub(super) struct Relay {
+    host: String,
+    port: u16,
+    security: Security,
+    credentials: Option<Credentials>,
+    /// How we introduce ourselves.
+    name: ClientId,
+}
+
+enum Security {
+    /// From the first byte.
+    Tls(TlsParameters),
+    /// Demanded of the relay before anything else.
+    StartTls(TlsParameters),
+    /// Nothing leaves this machine.
+    Loopback,
+}
+
+impl Relay {
+    /// Reads the URL of a relay. `name` is a domain of ours.
+    pub(super) fn parse(url: &SecretString, name: &str) -> Result<Relay, SmtpSettingsFault> {
+        let url = Url::parse(url.expose_secret()).map_err(|_| SmtpSettingsFault::Url)?;
+        let host = url.host_str().filter(|host| !host.is_empty()).ok_or(SmtpSettingsFault::Url)?;
+        let host = host.trim_matches(['[', ']']);
+        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+            return Err(SmtpSettingsFault::Rest);
+        }
+        let tls = || TlsParameters::new(host.to_owned()).map_err(|_| SmtpSettingsFault::Url);
+        let (security, port) = match url.scheme() {
+            "smtps" => (Security::Tls(tls()?), PORT_TLS),
+            "smtp" if is_loopback(host) => (Security::Loopback, PORT_SUBMISSION),
+            "smtp" => (Security::StartTls(tls()?), PORT_SUBMISSION),
+            _ => return Err(SmtpSettingsFault::Scheme),
+        };
+        Ok(Relay {
+            host: host.to_owned(),
+            port: url.port().unwrap_or(port),
+            security,
+            credentials: credentials(&url)?,
+            name: ClientId::Domain(name.to_owned()),
+        })
+    }
+
+    /// A connection over which e-mails may be handed. The caller bounds how long it may take.
+    pub(super) async fn connect(
+        &self,
+    ) -> Result<AsyncSmtpConnection, (Step, lettre::transport::smtp::Error)> {
+        let from_the_start = match &self.security {
+            Security::Tls(parameters) => Some(parameters.clone()),
+            Security::StartTls(_) | Security::Loopback => None,
+        };
+        let address = (self.host.as_str(), self.port);
+        let connection = AsyncSmtpConnection::connect_tokio1(
+            address,
+            Some(CONNECT_TIMEOUT),
+            &self.name,
+            from_the_start,
+            None,
+        );
+        let mut connection = connection.await.map_err(|error| (Step::Hello, error))?;
+        if let Security::StartTls(parameters) = &self.security {
+            let turned = connection.starttls(parameters.clone(), &self.name).await;
+            turned.map_err(|error| (Step::Hello, error))?;
+        }
+        if let Some(credentials) = &self.credentials {
+            let known = connection.auth(&MECHANISMS, credentials).await;
+            known.map_err(|error| (Step::LogIn, error))?;
+        }
+        Ok(connection)
+    }
+}
+
+/// The user and the password, where there is a user.
+fn credentials(url: &Url) -> Result<Option<Credentials>, SmtpSettingsFault> {
+    let text = |text| percent_decode_str(text).decode_utf8().map_err(|_| SmtpSettingsFault::Credentials);
+    match (url.username(), url.password()) {
+        ("", None) => Ok(None),
+        ("", Some(_)) | (_, None) => Err(SmtpSettingsFault::Credentials),
+        (user, Some(password)) => {
+            Ok(Some(Credentials::new(text(user)?.into_owned(), text(password)?.into_owned())))
+        }
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn relay(url: &str) -> Result<Relay, SmtpSettingsFault> {
+        Relay::parse(&url.into(), "shop.example")
+    }
+
+    #[track_caller]
+    fn refused(url: &str, expected: SmtpSettingsFault) {
+        assert_eq!(relay(url).err(), Some(expected), "{url}");
+    }
+
+    #[test]
+    fn the_scheme_says_how_the_relay_is_trusted_and_which_port_it_has() {
+        let found = relay("smtps://user:p%40ss@mail.example").expect("a relay");
+        assert!(matches!(found.security, Security::Tls(_)));
+        assert_eq!((found.host.as_str(), found.port), ("mail.example", 465));
+        assert_eq!(found.credentials, Some(Credentials::new("user".to_owned(), "p@ss".to_owned())));
+        let found = relay("smtp://mail.example:2525").expect("a relay");
+        assert!(matches!(found.security, Security::StartTls(_)));
+        assert_eq!((found.port, found.credentials), (2525, None));
+        for local in ["smtp://127.0.0.1", "smtp://localhost:587", "smtp://[::1]:587/"] {
+            let found = relay(local).expect("a relay");
+            assert!(matches!(found.security, Security::Loopback), "{local}");
+            assert_eq!(found.port, 587);
+        }
+    }
+
+    #[test]
+    fn a_url_that_says_something_else_is_refused_by_its_rule() {
+        refused("mail.example", SmtpSettingsFault::Url);
+        refused("smtp://", SmtpSettingsFault::Url);
+        refused("https://mail.example", SmtpSettingsFault::Scheme);
+        refused("smtps://mail.example/path", SmtpSettingsFault::Rest);
+        refused("smtp://mail.example?tls=opportunistic", SmtpSettingsFault::Rest);
+        refused("smtps://user@mail.example", SmtpSettingsFault::Credentials);
+        refused("smtps://:secret@mail.example", SmtpSettingsFault::Credentials);
+        refused("smtps://u:%ff@mail.example", SmtpSettingsFault::Credentials);
+    }
+}
