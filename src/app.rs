@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::parts::{
     account, email_provider, facts, limits, policy, provider, rabbit_settings, redis_store, rules,
-    text_faults, texts, webhooks,
+    smtp_provider, text_faults, texts, webhooks,
 };
 use crate::broker::memory::MemoryBroker;
 use crate::broker::rabbit::RabbitSettings;
@@ -85,6 +85,11 @@ pub(crate) fn faults_beside_texts(settings: &Settings) -> Vec<Fault> {
     let events = settings.sendgrid_webhook_key.as_deref().map(|key| SendGridEvents::new(key, Clock::System));
     if let Some(Err(problem)) = events {
         fault("SENDGRID_WEBHOOK_PUBLIC_KEY", problem.to_string());
+    }
+    if let Some(EmailCarrier::Smtp(smtp)) = &settings.email
+        && let Err(problem) = smtp_provider(smtp, settings.provider_timeout)
+    {
+        fault("SMTP_URL", problem.to_string());
     }
     if let Err(problem) = telemetry::check_filter(&settings.log_filter) {
         fault("RUST_LOG", problem);

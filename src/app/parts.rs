@@ -14,7 +14,7 @@ use crate::broker::rabbit::topology;
 use crate::broker::{DeadLetters, Names};
 use crate::cli::DevProvider;
 use crate::clock::Clock;
-use crate::config::{EmailCarrier, Fault, SendGrid, Settings, TemplateText, Twilio, TwilioSender};
+use crate::config::{EmailCarrier, Fault, SendGrid, Settings, Smtp, TemplateText, Twilio, TwilioSender};
 use crate::domain::quota::Quota;
 use crate::domain::recipient::Channel;
 use crate::domain::retry::RetryPolicy;
@@ -27,6 +27,7 @@ use crate::provider::absent::AbsentProvider;
 use crate::provider::sendgrid::events::SendGridEvents;
 use crate::provider::sendgrid::{SendGridMail, SendGridSettings};
 use crate::provider::simulated::SimulatedProvider;
+use crate::provider::smtp::{SmtpProvider, SmtpSettings, SmtpSettingsFault};
 use crate::provider::twilio::callback::TwilioCallbacks;
 use crate::provider::twilio::messages::TwilioMessages;
 use crate::provider::twilio::{Authentication, Sender, TwilioSettings};
@@ -255,23 +256,31 @@ pub(super) async fn provider(
         (_, DevProvider::Simulated) => return Ok(simulated(Channel::Sms, tracker)),
     };
     let provider = TwilioMessages::new(twilio_settings(twilio, settings.provider_timeout)?)?;
+    let set = "TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN (or TWILIO_API_KEY_SID and its secret)";
+    tested(Arc::new(provider), Channel::Sms, set, settings, tracker).await
+}
+
+/// A provider whose credentials were asked about. Refused ones stop the start, where messages are not simulated instead.
+async fn tested(
+    provider: Arc<dyn Provider>,
+    channel: Channel,
+    set: &str,
+    settings: &Settings,
+    tracker: &Arc<Tracker>,
+) -> anyhow::Result<Arc<dyn Provider>> {
     match provider.check_credentials().await {
-        Ok(()) => Ok(Arc::new(provider)),
-        Err(fault @ (CredentialFault::Refused { .. } | CredentialFault::MayNotSend))
-            if settings.is_development() =>
-        {
-            events::notice(&format!("{fault}: messages are simulated"));
-            Ok(simulated(Channel::Sms, tracker))
-        }
+        Ok(()) => Ok(provider),
         Err(fault @ (CredentialFault::Refused { .. } | CredentialFault::MayNotSend)) => {
-            bail!(
-                "{fault}: check TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN (or TWILIO_API_KEY_SID and its secret)"
-            )
+            if settings.is_development() {
+                events::notice(&format!("{}: {fault}: messages are simulated", provider.name()));
+                return Ok(simulated(channel, tracker));
+            }
+            bail!("{}: {fault}: check {set}", provider.name())
         }
         // An outage of the provider is no reason not to start: what is asked for waits, and is tried in time.
         Err(fault @ (CredentialFault::Unanswered(_) | CredentialFault::MayNotRead { .. })) => {
-            events::notice(&fault.to_string());
-            Ok(Arc::new(provider))
+            events::notice(&format!("{}: {fault}", provider.name()));
+            Ok(provider)
         }
     }
 }
@@ -295,28 +304,17 @@ pub(super) async fn email_provider(
     if !settings.email_enabled {
         return Ok(Arc::new(AbsentProvider));
     }
-    let provider: Arc<dyn Provider> = match (&settings.email, dev_provider) {
+    let timeout = settings.provider_timeout;
+    let (provider, set): (Arc<dyn Provider>, _) = match (&settings.email, dev_provider) {
         (Some(EmailCarrier::SendGrid(sendgrid)), DevProvider::Twilio) => {
-            Arc::new(SendGridMail::new(sendgrid_settings(sendgrid, settings.provider_timeout))?)
+            (Arc::new(SendGridMail::new(sendgrid_settings(sendgrid, timeout))?), "SENDGRID_API_KEY")
         }
-        (Some(EmailCarrier::Smtp(_)), DevProvider::Twilio) => bail!("EMAIL_PROVIDER=smtp is not built in"),
+        (Some(EmailCarrier::Smtp(smtp)), DevProvider::Twilio) => {
+            (Arc::new(smtp_provider(smtp, timeout).context("SMTP_URL")?), "SMTP_URL")
+        }
         _ => return Ok(simulated(Channel::Email, tracker)),
     };
-    match provider.check_credentials().await {
-        Ok(()) => Ok(provider),
-        Err(fault @ (CredentialFault::Refused { .. } | CredentialFault::MayNotSend)) => {
-            if settings.is_development() {
-                events::notice(&format!("e-mail: {fault}: messages are simulated"));
-                return Ok(simulated(Channel::Email, tracker));
-            }
-            bail!("e-mail: {fault}: check SENDGRID_API_KEY (or SMTP_URL)")
-        }
-        // As with text messages: what is asked for waits, and is tried in time.
-        Err(fault @ (CredentialFault::Unanswered(_) | CredentialFault::MayNotRead { .. })) => {
-            events::notice(&format!("e-mail: {fault}"));
-            Ok(provider)
-        }
-    }
+    tested(provider, Channel::Email, set, settings, tracker).await
 }
 
 fn sendgrid_settings(sendgrid: &SendGrid, timeout: Duration) -> SendGridSettings {
@@ -342,6 +340,10 @@ pub(super) fn simulated(channel: Channel, tracker: &Arc<Tracker>) -> Arc<dyn Pro
     let provider = SimulatedProvider::on_stdout(channel);
     provider.on_receipts(sender);
     Arc::new(provider)
+}
+
+pub(super) fn smtp_provider(smtp: &Smtp, timeout: Duration) -> Result<SmtpProvider, SmtpSettingsFault> {
+    SmtpProvider::new(&SmtpSettings { url: smtp.url.clone(), from: smtp.from.clone(), timeout })
 }
 
 fn twilio_settings(twilio: &Twilio, timeout: Duration) -> anyhow::Result<TwilioSettings> {

@@ -100,9 +100,9 @@ pub struct Accepted {
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialFault {
     /// The provider refused them.
-    #[error("the provider refuses the credentials (HTTP {status}, code {code:?})")]
+    #[error("the provider refuses the credentials (answer {status}{})", .code.map_or(String::new(), |code| format!(", code {code}")))]
     Refused {
-        /// HTTP status.
+        /// Of HTTP, or the number of an SMTP reply; 0 without an answer.
         status: u16,
         /// The provider's own error number.
         code: Option<u32>,

@@ -33,7 +33,7 @@ use crate::domain::address::Address;
 use crate::domain::mailbox::Mailbox;
 use crate::domain::outcome::{Scope, SendFailure};
 use crate::domain::time::UnixMillis;
-use crate::provider::{Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, Provider};
+use crate::provider::{Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, NOTHING_TO_SHOW, OF_ANOTHER_CHANNEL, Provider};
 
 /// Everything needed to hand e-mails to a relay. It holds a secret, hence no `Debug`.
 pub struct SmtpSettings {
@@ -158,8 +158,8 @@ impl Provider for SmtpProvider {
     }
 
     async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure> {
+        let Address::Email(to) = message.to else { return Err(OF_ANOTHER_CHANNEL) };
         let unwritten = SendFailure::Rejected { code: None, scope: Scope::Request };
-        let Address::Email(to) = message.to else { return Err(unwritten) };
         let Ok(to) = to.as_str().parse::<lettre::Address>() else { return Err(unwritten) };
         let Some((message_id, text)) = self.written(message, to.clone()) else { return Err(unwritten) };
         let began = Instant::now();
@@ -198,11 +198,11 @@ impl Provider for SmtpProvider {
     }
 
     async fn find(&self, _to: &Address, _since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
-        Err(LookupFault::Refused { status: 0, code: None })
+        Err(NOTHING_TO_SHOW)
     }
 
     async fn fetch(&self, _message_id: &str) -> Result<Fetched, LookupFault> {
-        Err(LookupFault::Refused { status: 0, code: None })
+        Err(NOTHING_TO_SHOW)
     }
 }
 
