@@ -33,7 +33,10 @@ use crate::domain::address::Address;
 use crate::domain::mailbox::Mailbox;
 use crate::domain::outcome::{Scope, SendFailure};
 use crate::domain::time::UnixMillis;
-use crate::provider::{Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, NOTHING_TO_SHOW, OF_ANOTHER_CHANNEL, Provider};
+use crate::provider::{
+    Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, NOTHING_TO_SHOW, OF_ANOTHER_CHANNEL,
+    Provider,
+};
 
 /// Everything needed to hand e-mails to a relay. It holds a secret, hence no `Debug`.
 pub struct SmtpSettings {
