@@ -170,7 +170,7 @@ async fn a_lost_answer_ends_in_doubt_unless_an_event_proves_the_email_in_time() 
 fn production_does_not_start_with_a_key_that_may_not_send() {
     let twilio = FakeTwilio::start();
     for (answer, says) in [
-        (Answer::status(401), "refuses the credentials (HTTP 401"),
+        (Answer::status(401), "refuses the credentials (answer 401"),
         (
             Answer::Status(200, "", r#"{"scopes":["alerts.read"]}"#.to_owned()),
             "does not let the credentials send",
