@@ -70,8 +70,10 @@ impl Breaker {
             Some(SendFailure::Rejected { scope: Scope::Unrecognised, .. }) => {
                 self.refused_strangely(recipient)
             }
-            // Too fast is no fault of the provider's, and says nothing of the others' refusals.
-            Some(SendFailure::Throttled { .. }) => self.answered(),
+            // Too fast is no fault of the provider's, and neither says anything of the others' refusals.
+            Some(SendFailure::Throttled { .. } | SendFailure::Rejected { scope: Scope::Sender, .. }) => {
+                self.answered();
+            }
             Some(SendFailure::Rejected { .. }) | None => {
                 self.strange.clear();
                 self.answered();
@@ -171,6 +173,8 @@ mod tests {
         let mut breaker = Breaker::default();
         (0..50).for_each(|n| breaker.learn(person(n % 4), Some(&refused(Scope::Unrecognised))));
         assert_eq!(breaker.state(), BreakerState::Closed);
+        // A sender's refusal between says nothing of them.
+        breaker.learn(person(8), Some(&refused(Scope::Sender)));
         breaker.learn(person(9), Some(&refused(Scope::Unrecognised)));
         assert_eq!(breaker.state(), BreakerState::Open(Cause::Account));
     }

@@ -4,18 +4,27 @@
 //! thread. While that one rests it gets another, the same one for as long as the same ones rest, and after that its own
 //! again. Whether a rest has helped is tried with one message, and only that one's answer decides.
 //!
-//! Numbers: Twilio's error pages. 21611 says that too much waits for the sender already; the others, that it is not ours,
-//! cannot send texts, or is not registered with the carriers.
+//! A refusal seldom tells whose it is: a short code of another country gets the number of a sender that is not ours. So
+//! one recipient's says nothing of a sender, a second one's in a row does, and what two senders refuse alike is about the
+//! message's recipient. If both are of one country, and the sender was well in another one last, it takes more of them.
+//!
+//! Numbers: Twilio's error pages. 21611 says that too much waits for the sender already, whoever it is for; the others,
+//! that it is not ours or not Twilio's, cannot send texts, is of another country, or is not registered with the carriers.
 
 use std::time::Duration;
 
 use super::outcome::{ErrorCode, Scope, SendFailure};
+use super::recipient::Digest16;
 
 const QUEUE_FULL: u32 = 21611;
 /// What waits for a sender goes out at one message a second at worst: soon there is room again.
 const REST_QUEUE_FULL: Duration = Duration::from_secs(30);
 /// Whatever else is wrong with a sender, somebody has to mend it; until then it costs one refusal in this time.
 const REST: Duration = Duration::from_secs(300);
+/// Refusals in a row, each of another recipient than the one before, that make a sender rest.
+const REFUSED_MAX: u32 = 2;
+/// So many if all may be about one country: as many as the breaker takes for refusals that nobody knows.
+const REFUSED_ABROAD_MAX: u32 = 5;
 
 /// A recipient where senders are shared out: FNV-1a, 64 bits, of its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +56,37 @@ fn nth(hash: u64, count: usize) -> usize {
 
 /// How all senders stand, as far as one process knows. Times are counted from some fixed moment.
 #[derive(Debug)]
-pub struct Senders(Vec<Standing>);
+pub struct Senders(Vec<Sender>);
+
+#[derive(Clone, Debug)]
+struct Sender {
+    standing: Standing,
+    /// Who was refused last, if no message that went out since was accepted.
+    suspect: Option<Suspect>,
+    /// When the latest message went out that was accepted.
+    well: Option<Duration>,
+    /// The country that it went to.
+    well_in: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+struct Suspect {
+    recipient: Digest16,
+    country: Option<String>,
+    /// When it was refused.
+    at: Duration,
+    /// Refusals in a row, each of another recipient than the one before.
+    refused: u32,
+}
+
+/// Whom a message is for.
+#[derive(Clone, Copy, Debug)]
+pub struct To<'a> {
+    /// The recipient.
+    pub recipient: Digest16,
+    /// Its country, if it has one.
+    pub country: Option<&'a str>,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
@@ -56,6 +95,19 @@ enum Standing {
     Rests(Duration),
     /// That message is under way.
     Tried,
+}
+
+/// Which senders refused a message. At most one entry for each.
+#[derive(Clone, Debug, Default)]
+pub struct Refusals(Vec<Refusal>);
+
+#[derive(Clone, Copy, Debug)]
+struct Refusal {
+    sender: usize,
+    code: Option<u32>,
+    at: Duration,
+    /// It made the sender rest until then.
+    rests: Option<Duration>,
 }
 
 /// Who carries a message.
@@ -67,84 +119,219 @@ pub enum Choice {
     Nobody(Option<Duration>),
 }
 
+/// A message that a sender got.
+#[derive(Clone, Copy, Debug)]
+pub struct Carried {
+    /// Which sender.
+    pub sender: usize,
+    /// It tries whether the sender's rest has helped.
+    pub is_trial: bool,
+    /// When it went out.
+    pub began: Duration,
+}
+
+/// What follows from an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lesson {
+    /// Nothing more than the answer says.
+    Nothing,
+    /// The sender begins to rest, for so long.
+    Rests(Duration),
+    /// The sender carries others' messages: whoever it refused may be refused once more, to tell.
+    Carries,
+    /// It is not about the sender: no other will be taken either.
+    NotTheSender,
+}
+
 /// What an answer says of the sender of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Word {
-    Good,
-    Refused(Duration),
+    Accepted,
+    /// Refused, for something else.
+    Passed,
+    /// Refused, for the sender or for it and this recipient together.
+    Refused(Option<u32>),
+    QueueFull,
     Nothing,
 }
 
 impl Senders {
     /// So many, at least one, all awake.
     pub fn new(count: usize) -> Senders {
-        Senders(vec![Standing::Awake; count.max(1)])
+        let awake = Sender { standing: Standing::Awake, suspect: None, well: None, well_in: None };
+        Senders(vec![awake; count.max(1)])
     }
 
-    /// Who carries a message to a recipient now.
-    pub fn choose(&self, share: Share, now: Duration) -> Choice {
+    /// Who carries a message to a recipient now, after these senders have refused it.
+    ///
+    /// A sender that refused it gets it again when a rest would be over, or once it has carried another one: that tells
+    /// whose the refusal was.
+    pub fn choose(&self, share: Share, refusals: &Refusals, now: Duration) -> Choice {
         let count = self.0.len();
         let own = share.own(count);
-        let rested = |standing: &Standing| matches!(standing, Standing::Rests(until) if *until <= now);
-        let awake = |standing: &Standing| *standing == Standing::Awake;
-        if awake(&self.0[own]) || rested(&self.0[own]) {
+        let waits: Vec<Option<Duration>> =
+            (0..count).map(|n| self.free_at(n, refusals).map(|at| at.saturating_sub(now))).collect();
+        let free = |n: usize| waits[n] == Some(Duration::ZERO);
+        if free(own) {
             return Choice::Sender(own);
         }
-        let all = |is: &dyn Fn(&Standing) -> bool| -> Vec<usize> {
-            (0..count).filter(|&n| is(&self.0[n])).collect()
-        };
-        for others in [all(&awake), all(&rested)] {
+        for awake in [true, false] {
+            let others: Vec<usize> =
+                (0..count).filter(|&n| free(n) && self.0[n].is_awake() == awake).collect();
             if !others.is_empty() {
                 return Choice::Sender(others[share.stand_in(count, others.len())]);
             }
         }
-        let rests = self.0.iter().filter_map(|standing| match standing {
-            Standing::Rests(until) => Some(until.saturating_sub(now)),
-            Standing::Awake | Standing::Tried => None,
-        });
-        Choice::Nobody(rests.min())
+        Choice::Nobody(waits.into_iter().flatten().min())
     }
 
-    /// True while none is awake.
-    pub fn all_rest(&self) -> bool {
-        !self.0.contains(&Standing::Awake)
+    /// From when on a sender may get the message, if that is known.
+    fn free_at(&self, sender: usize, refusals: &Refusals) -> Option<Duration> {
+        let awake_at = match self.0[sender].standing {
+            Standing::Awake => Duration::ZERO,
+            Standing::Rests(until) => until,
+            Standing::Tried => return None,
+        };
+        let again_at = match refusals.of(sender) {
+            Some(refusal) if !self.was_well_since(refusal) => refusal.at + REST,
+            _ => Duration::ZERO,
+        };
+        Some(awake_at.max(again_at))
+    }
+
+    fn was_well_since(&self, refusal: &Refusal) -> bool {
+        self.0[refusal.sender].well.is_some_and(|well| well > refusal.at)
+    }
+
+    /// True while none is awake, but for those that refused the message.
+    pub fn none_for(&self, refusals: &Refusals) -> bool {
+        (0..self.0.len()).all(|n| !self.0[n].is_awake() || refusals.of(n).is_some())
     }
 
     /// A sender gets a message. True if that message tries whether its rest has helped.
     pub fn take(&mut self, sender: usize) -> bool {
-        let is_trial = self.0[sender] != Standing::Awake;
+        let sender = &mut self.0[sender];
+        let is_trial = !sender.is_awake();
         if is_trial {
-            self.0[sender] = Standing::Tried;
+            sender.standing = Standing::Tried;
         }
         is_trial
     }
 
-    /// Learns from the answer to a message of a sender. Says for how long it rests now, if it begins to.
+    /// Learns from the answer to a message for a recipient, and notes who refused it.
     ///
     /// What was under way when the others were refused says nothing of a sender that rests: that is what the trial is for.
     pub fn learn(
         &mut self,
-        sender: usize,
-        is_trial: bool,
+        carried: Carried,
+        to: To<'_>,
+        refusals: &mut Refusals,
         now: Duration,
         failure: Option<&SendFailure>,
-    ) -> Option<Duration> {
-        let standing = &mut self.0[sender];
-        match (word(failure), is_trial) {
-            (Word::Refused(rest), _) if is_trial || *standing == Standing::Awake => {
-                *standing = Standing::Rests(now + rest);
-                return Some(rest);
+    ) -> Lesson {
+        let Carried { sender: n, is_trial, began } = carried;
+        let word = word(failure);
+        if let Word::Refused(code) = word
+            && self.is_about_recipient(n, code, refusals)
+        {
+            self.acquit(to.recipient, refusals, now);
+            if is_trial {
+                self.untried(n, now);
             }
-            (Word::Good, true) => *standing = Standing::Awake,
-            (Word::Nothing, true) => *standing = Standing::Rests(now),
-            (Word::Refused(_), _) | (Word::Good | Word::Nothing, false) => {}
+            return Lesson::NotTheSender;
         }
-        None
+        let sender = &mut self.0[n];
+        let counts = is_trial || sender.is_awake();
+        match word {
+            Word::Accepted => {
+                if sender.well.is_none_or(|well| well <= began) {
+                    (sender.well, sender.well_in) = (Some(began), to.country.map(str::to_owned));
+                }
+                if is_trial {
+                    sender.standing = Standing::Awake;
+                }
+                if sender.suspect.as_ref().is_some_and(|suspect| began > suspect.at) {
+                    sender.suspect = None;
+                    return Lesson::Carries;
+                }
+            }
+            Word::Passed if is_trial => sender.standing = Standing::Awake,
+            Word::QueueFull if counts => return sender.rest(REST_QUEUE_FULL, now),
+            Word::Refused(code) => {
+                let rests = counts && sender.suspects(to, now);
+                let until = rests.then_some(now + REST);
+                refusals.add(Refusal { sender: n, code, at: now, rests: until });
+                if rests {
+                    sender.suspect = None;
+                    return sender.rest(REST, now);
+                }
+                // One recipient's refusal does not make it rest again either: the next one tries.
+                if is_trial {
+                    self.untried(n, now);
+                }
+            }
+            Word::Nothing if is_trial => self.untried(n, now),
+            Word::Passed | Word::QueueFull | Word::Nothing => {}
+        }
+        Lesson::Nothing
     }
 
     /// The message that was to try a sender was not sent: the next one tries it.
     pub fn untried(&mut self, sender: usize, now: Duration) {
-        self.0[sender] = Standing::Rests(now);
+        self.0[sender].standing = Standing::Rests(now);
+    }
+
+    /// True if what a sender refuses now was refused alike by another one, or by itself before it carried others.
+    fn is_about_recipient(&self, sender: usize, code: Option<u32>, refusals: &Refusals) -> bool {
+        let alike = |before: &&Refusal| before.code == code;
+        refusals.0.iter().filter(alike).any(|before| before.sender != sender || self.was_well_since(before))
+    }
+
+    /// No refusal of this recipient was any sender's fault. A sender that rests for it is tried again.
+    fn acquit(&mut self, recipient: Digest16, refusals: &Refusals, now: Duration) {
+        for sender in &mut self.0 {
+            sender.suspect.take_if(|suspect| suspect.recipient == recipient);
+        }
+        for refusal in &refusals.0 {
+            let standing = &mut self.0[refusal.sender].standing;
+            if refusal.rests.is_some_and(|until| *standing == Standing::Rests(until)) {
+                *standing = Standing::Rests(now);
+            }
+        }
+    }
+}
+
+impl Sender {
+    fn is_awake(&self) -> bool {
+        self.standing == Standing::Awake
+    }
+
+    /// Remembers who was refused. True if it is the sender by now that is to blame.
+    fn suspects(&mut self, to: To<'_>, now: Duration) -> bool {
+        let before = self.suspect.as_ref();
+        let count = before.map_or(1, |before| before.refused + u32::from(before.recipient != to.recipient));
+        let may_be_the_countrys = before.is_some_and(|before| before.country.as_deref() == to.country)
+            && self.well.is_some()
+            && self.well_in.as_deref() != to.country;
+        let country = to.country.map(str::to_owned);
+        self.suspect = Some(Suspect { recipient: to.recipient, country, at: now, refused: count });
+        count >= if may_be_the_countrys { REFUSED_ABROAD_MAX } else { REFUSED_MAX }
+    }
+
+    fn rest(&mut self, rest: Duration, now: Duration) -> Lesson {
+        self.standing = Standing::Rests(now + rest);
+        Lesson::Rests(rest)
+    }
+}
+
+impl Refusals {
+    fn of(&self, sender: usize) -> Option<&Refusal> {
+        self.0.iter().find(|refusal| refusal.sender == sender)
+    }
+
+    fn add(&mut self, refusal: Refusal) {
+        self.0.retain(|before| before.sender != refusal.sender);
+        self.0.push(refusal);
     }
 }
 
@@ -155,121 +342,17 @@ pub fn told(code: Option<u32>) -> ErrorCode {
 
 fn word(failure: Option<&SendFailure>) -> Word {
     match failure {
-        Some(SendFailure::Rejected { scope: Scope::Sender, code: Some(QUEUE_FULL) }) => {
-            Word::Refused(REST_QUEUE_FULL)
-        }
-        Some(SendFailure::Rejected { scope: Scope::Sender, .. }) => Word::Refused(REST),
+        None => Word::Accepted,
+        Some(SendFailure::Rejected { scope: Scope::Sender, code: Some(QUEUE_FULL) }) => Word::QueueFull,
+        Some(SendFailure::Rejected { scope: Scope::Sender, code }) => Word::Refused(*code),
         // Refused before anybody looked at the sender, or never answered.
         Some(SendFailure::Rejected { scope: Scope::Account, .. }) => Word::Nothing,
         Some(
             SendFailure::Throttled { .. } | SendFailure::Unreachable { .. } | SendFailure::InDoubt { .. },
         ) => Word::Nothing,
-        Some(SendFailure::Rejected { .. }) | None => Word::Good,
+        Some(SendFailure::Rejected { .. }) => Word::Passed,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: Duration = Duration::from_secs(1_000);
-
-    fn refused(code: u32) -> SendFailure {
-        SendFailure::Rejected { code: Some(code), scope: Scope::Sender }
-    }
-
-    fn number(n: u32) -> Share {
-        Share::of(&format!("+57300123{n:04}"))
-    }
-
-    /// Lets a sender be refused by a message to it.
-    fn refuse(senders: &mut Senders, sender: usize, now: Duration, code: u32) -> Option<Duration> {
-        let is_trial = senders.take(sender);
-        senders.learn(sender, is_trial, now, Some(&refused(code)))
-    }
-
-    #[test]
-    fn senders_are_shared_out_evenly_and_for_good() {
-        let (senders, mut counts) = (Senders::new(3), [0_u32; 3]);
-        for n in 0..3_000 {
-            let Choice::Sender(sender) = senders.choose(number(n), NOW) else { panic!("all are awake") };
-            counts[sender] += 1;
-        }
-        assert!(counts.iter().all(|&count| (800..1_200).contains(&count)), "{counts:?}");
-        // As it was in every version before.
-        assert_eq!(Share::of("+573001234567"), Share(0xacda_5a7f_04ff_16ad));
-    }
-
-    #[test]
-    fn while_a_sender_rests_its_recipients_are_spread_over_the_others_and_come_back() {
-        let mut senders = Senders::new(4);
-        let before: Vec<Choice> = (0..2_000).map(|n| senders.choose(number(n), NOW)).collect();
-        assert_eq!(refuse(&mut senders, 2, NOW, 21_606), Some(REST));
-        let mut counts = [0_u32; 4];
-        for (n, own) in (0..).zip(&before) {
-            let now = senders.choose(number(n), NOW);
-            assert_eq!(now, senders.choose(number(n), NOW + REST / 2), "the same one all the time");
-            match (own, now) {
-                (Choice::Sender(2), Choice::Sender(other)) => counts[other] += 1,
-                _ => assert_eq!(now, *own, "the others keep theirs"),
-            }
-        }
-        assert_eq!(counts[2], 0);
-        assert!([0, 1, 3].iter().all(|&n| counts[n] > 100), "{counts:?}");
-        let is_trial = senders.take(2);
-        senders.learn(2, is_trial, NOW + REST, None);
-        let after: Vec<Choice> = (0..2_000).map(|n| senders.choose(number(n), NOW + REST)).collect();
-        assert_eq!(before, after);
-    }
-
-    #[test]
-    fn a_full_queue_is_a_short_rest_and_anything_else_a_long_one() {
-        for (code, rest) in [(21_611, 30), (21_212, 300), (21_603, 300), (21_606, 300), (30_034, 300)] {
-            let mut senders = Senders::new(1);
-            assert_eq!(refuse(&mut senders, 0, NOW, code), Some(Duration::from_secs(rest)), "{code}");
-            assert_eq!(senders.choose(number(1), NOW), Choice::Nobody(Some(Duration::from_secs(rest))));
-        }
-    }
-
-    #[test]
-    fn after_its_rest_one_message_tries_a_sender() {
-        let mut senders = Senders::new(1);
-        refuse(&mut senders, 0, NOW, 21_606);
-        let then = NOW + REST;
-        for (failure, free) in [
-            (Some(refused(21_606)), Choice::Nobody(Some(REST))),
-            (Some(SendFailure::Unreachable { detail: String::new() }), Choice::Sender(0)),
-            (Some(SendFailure::Rejected { code: Some(21_211), scope: Scope::Recipient }), Choice::Sender(0)),
-        ] {
-            senders.0[0] = Standing::Rests(then);
-            assert_eq!(senders.choose(number(1), then), Choice::Sender(0));
-            assert!(senders.take(0));
-            assert_eq!(
-                senders.choose(number(2), then),
-                Choice::Nobody(None),
-                "the others wait for its answer"
-            );
-            senders.learn(0, true, then, failure.as_ref());
-            assert_eq!(senders.choose(number(2), then), free, "{failure:?}");
-        }
-        assert!(!senders.all_rest());
-    }
-
-    #[test]
-    fn what_was_under_way_neither_wakes_a_sender_nor_makes_it_rest_longer() {
-        let mut senders = Senders::new(2);
-        refuse(&mut senders, 0, NOW, 21_606);
-        assert_eq!(senders.learn(0, false, NOW + REST / 2, Some(&refused(21_606))), None);
-        assert_eq!(senders.learn(0, false, NOW + REST / 2, None), None);
-        assert_eq!(senders.0[0], Standing::Rests(NOW + REST));
-    }
-
-    #[test]
-    fn a_trial_that_is_not_made_is_the_next_ones() {
-        let mut senders = Senders::new(1);
-        refuse(&mut senders, 0, NOW, 21_611);
-        senders.take(0);
-        senders.untried(0, NOW + REST);
-        assert_eq!(senders.choose(number(1), NOW + REST), Choice::Sender(0));
-    }
-}
+mod tests;

@@ -15,10 +15,10 @@ use super::settle::End;
 use crate::domain::block::{self, Stop};
 use crate::domain::challenge::TIME_LEFT_MIN;
 use crate::domain::code::Code;
-use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, SendFailure, Status};
+use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Scope, SendFailure, Status};
 use crate::domain::recipient::Channel;
 use crate::domain::retry::{Retry, after_failure};
-use crate::domain::sender::Share;
+use crate::domain::sender::{Lesson, Refusals, Share, To};
 use crate::domain::time::{millis, seconds_rounded_up};
 use crate::domain::trail::{Event, Notes, Try};
 use crate::provider::{Accepted, Mail, Message};
@@ -43,6 +43,8 @@ pub(super) struct Sending {
     pub(super) made: u32,
     /// What is not known of the tries so far.
     pub(super) doubt: Doubt,
+    /// Which senders refused it.
+    refusals: Refusals,
     /// When a message would be too late.
     pub(super) deadline: Instant,
     /// Until when a whole answer surely belongs to this handling.
@@ -83,6 +85,7 @@ impl Gateway {
         Sending {
             made: if in_doubt { grant.attempt } else { grant.attempt - 1 },
             doubt,
+            refusals: Refusals::default(),
             deadline: granted + grant.deadline.since(grant.now),
             // A try after the first asks once more: the code may have been used while it waited.
             lease_ends: if grant.attempt > 1 { granted } else { granted + self.lease() },
@@ -191,14 +194,14 @@ impl Gateway {
         sending: &mut Sending,
     ) -> Result<Option<Pass<'_>>, GiveBack> {
         let share = Share::of(case.to.as_str());
-        if let Some(pass) = self.gate.try_enter(share) {
+        if let Some(pass) = self.gate.try_enter(share, &sending.refusals) {
             return Ok(Some(pass));
         }
         // In steps, so that the request is free soon after a worker that dies with it.
         let useful = sending.time_left().saturating_sub(TIME_LEFT_MIN) + Duration::from_millis(1);
         let useful = useful.min(GATE_STEP_MAX);
         let shut = self.gate.shut();
-        let rest = self.gate.senders_rest().then_some(SENDERS_REST);
+        let rest = self.gate.senders_rest(&sending.refusals).then_some(SENDERS_REST);
         if let Some(holder) = shut.map(Shut::as_str).or(rest) {
             let held = Event::Held(holder.to_owned());
             if sending.notes.trail.last().is_none_or(|last| last.what != held) {
@@ -210,7 +213,7 @@ impl Gateway {
             self.wait(turn, case, sending, useful, Wait::Gate, self.gate.opened()).await?;
             return Ok(None);
         }
-        let entered = self.gate.enter(share);
+        let entered = self.gate.enter(share, sending.refusals.clone());
         Ok(self.wait(turn, case, sending, useful, Wait::Gate, entered).await?.flatten())
     }
 
@@ -235,14 +238,22 @@ impl Gateway {
         let (started, provider, attempt) = (Instant::now(), self.provider.name(), sending.made + 1);
         let fence = self.policy.provider_timeout + PROVIDER_FENCE;
         let answer = tokio::time::timeout(fence, self.provider.send(&message)).await;
-        let answer =
+        let mut answer =
             answer.unwrap_or_else(|_| Err(SendFailure::InDoubt { detail: "no answer in time".to_owned() }));
         let took = started.elapsed();
         // People know a sender by its place in the settings.
         let place = u32::try_from(pass.sender() + 1).expect("settings list few senders");
-        let rest = pass.answered(case.recipient, answer.as_ref().err(), took);
-        if let (Some(rest), Err(SendFailure::Rejected { code, .. })) = (rest, &answer) {
-            events::sender_rests(provider, place, *code, rest);
+        let country = case.to.country();
+        let to = To { recipient: case.recipient, country: country.as_deref() };
+        let lesson = pass.answered(to, &mut sending.refusals, answer.as_ref().err(), took);
+        match (lesson, &mut answer) {
+            (Lesson::Rests(rest), Err(SendFailure::Rejected { code, .. })) => {
+                events::sender_rests(provider, place, *code, rest);
+            }
+            (Lesson::NotTheSender, Err(SendFailure::Rejected { scope, .. })) => {
+                *scope = Scope::Unrecognised;
+            }
+            _ => {}
         }
         let sender = (self.provider.senders() > 1).then_some(place);
         let tried = match &answer {

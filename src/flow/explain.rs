@@ -313,7 +313,7 @@ fn holder_in_words(by: &str) -> &str {
         "kill_switch" => "the kill switch is on",
         "store_silent" => "the store was silent, so nobody knew of the kill switch",
         "breaker" => "the provider failed everybody",
-        SENDERS_REST => "every sender of ours rests after a refusal",
+        SENDERS_REST => "every sender of ours rests after a refusal, or has refused it",
         unknown => unknown,
     }
 }

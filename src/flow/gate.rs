@@ -16,9 +16,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::domain::breaker::{Breaker, BreakerState};
-use crate::domain::outcome::SendFailure;
-use crate::domain::recipient::Digest16;
-use crate::domain::sender::{Choice, Senders, Share};
+use crate::domain::outcome::{Scope, SendFailure};
+use crate::domain::sender::{Carried, Choice, Lesson, Refusals, Senders, Share, To};
 use crate::domain::window::{Load, Window};
 use crate::store::Pulse;
 use crate::telemetry::events;
@@ -118,9 +117,7 @@ enum Entry {
 #[derive(Clone, Copy)]
 struct Leave {
     era: u64,
-    sender: usize,
-    /// It tries whether the sender's rest has helped.
-    is_trial: bool,
+    carried: Carried,
 }
 
 impl Gate {
@@ -203,29 +200,29 @@ impl Gate {
         shut.wait_for(|shut| is(*shut)).await.expect("the gate holds the sender");
     }
 
-    /// Lets a message through at once, or not at all.
-    pub(super) fn try_enter(&self, recipient: Share) -> Option<Pass<'_>> {
-        match self.enter_now(recipient) {
+    /// Lets a message that these senders have refused through at once, or not at all.
+    pub(super) fn try_enter(&self, recipient: Share, refusals: &Refusals) -> Option<Pass<'_>> {
+        match self.enter_now(recipient, refusals) {
             Entry::In(leave) => Some(Pass { gate: self, leave, learnt: false }),
             Entry::Wait | Entry::WaitFor(_) => None,
         }
     }
 
-    /// True while every sender rests after a refusal.
-    pub(super) fn senders_rest(&self) -> bool {
-        self.lock().senders.all_rest()
+    /// True while every sender rests after a refusal, or has refused the message.
+    pub(super) fn senders_rest(&self, refusals: &Refusals) -> bool {
+        self.lock().senders.none_for(refusals)
     }
 
     /// Lets a message through when there is a place for it, a sender, and that one's pace allows; nothing if the gate
     /// shuts.
-    pub(super) async fn enter(&self, recipient: Share) -> Option<Pass<'_>> {
+    pub(super) async fn enter(&self, recipient: Share, refusals: Refusals) -> Option<Pass<'_>> {
         loop {
             let mut moved = std::pin::pin!(self.moved.notified());
             moved.as_mut().enable();
             if self.shut().is_some() {
                 return None;
             }
-            match self.enter_now(recipient) {
+            match self.enter_now(recipient, &refusals) {
                 Entry::In(leave) => return Some(Pass { gate: self, leave, learnt: false }),
                 Entry::Wait => moved.await,
                 Entry::WaitFor(wait) => {
@@ -239,7 +236,7 @@ impl Gate {
         }
     }
 
-    fn enter_now(&self, recipient: Share) -> Entry {
+    fn enter_now(&self, recipient: Share, refusals: &Refusals) -> Entry {
         let shut = self.shut().is_some();
         let mut state = self.lock();
         state.wanted = Some(Instant::now());
@@ -248,7 +245,7 @@ impl Gate {
         if shut || !has_room {
             return Entry::Wait;
         }
-        let sender = match state.senders.choose(recipient, self.started.elapsed()) {
+        let sender = match state.senders.choose(recipient, refusals, self.started.elapsed()) {
             Choice::Sender(sender) => sender,
             Choice::Nobody(Some(wait)) => return Entry::WaitFor(wait),
             Choice::Nobody(None) => return Entry::Wait,
@@ -269,34 +266,41 @@ impl Gate {
         }
         state.under_way += 1;
         state.trying = is_trial;
-        Entry::In(Leave { era: state.era, sender, is_trial: state.senders.take(sender) })
+        let is_trial = state.senders.take(sender);
+        let carried = Carried { sender, is_trial, began: self.started.elapsed() };
+        Entry::In(Leave { era: state.era, carried })
     }
 
-    /// Learns from the provider's answer to a message. Says for how long its sender rests now, if it begins to.
+    /// Learns from the provider's answer to a message, and says what that means for its sender.
     fn learn(
         &self,
         leave: Leave,
-        recipient: Digest16,
+        to: To<'_>,
+        refusals: &mut Refusals,
         failure: Option<&SendFailure>,
         took: Duration,
-    ) -> Option<Duration> {
+    ) -> Lesson {
         let load = match failure {
             None | Some(SendFailure::Rejected { .. }) => Load::Answered(took),
             Some(SendFailure::Throttled { .. }) => Load::Throttled,
             Some(SendFailure::Unreachable { .. } | SendFailure::InDoubt { .. }) => Load::Unknown,
         };
-        let mut rest = None;
+        let mut lesson = Lesson::Nothing;
         self.change(|state, now| {
+            lesson = state.senders.learn(leave.carried, to, refusals, now, failure);
+            // Should every sender be lost at once, each recipient's refusals look like its own: somebody has to notice.
+            let strange = SendFailure::Rejected { code: None, scope: Scope::Unrecognised };
             if leave.era == state.era {
-                state.breaker.learn(recipient, failure);
+                let not_the_sender = lesson == Lesson::NotTheSender;
+                state.breaker.learn(to.recipient, if not_the_sender { Some(&strange) } else { failure });
             }
             state.window.learn(now, load);
-            rest = state.senders.learn(leave.sender, leave.is_trial, now, failure);
         });
-        if leave.is_trial {
+        // Whoever waits may have a sender now.
+        if leave.carried.is_trial || matches!(lesson, Lesson::Carries | Lesson::NotTheSender) {
             self.moved.notify_waiters();
         }
-        rest
+        lesson
     }
 
     /// The provider answered a probe well.
@@ -358,12 +362,12 @@ impl Gate {
     }
 
     fn leave(&self, leave: Leave, learnt: bool) {
-        let untried = leave.is_trial && !learnt;
+        let untried = leave.carried.is_trial && !learnt;
         self.change(|state, now| {
             state.under_way -= 1;
             state.trying &= leave.era != state.era;
             if untried {
-                state.senders.untried(leave.sender, now);
+                state.senders.untried(leave.carried.sender, now);
             }
         });
         if untried {
@@ -419,18 +423,20 @@ pub(super) struct Pass<'a> {
 impl Pass<'_> {
     /// Which sender carries the message, counted from 0.
     pub(super) fn sender(&self) -> usize {
-        self.leave.sender
+        self.leave.carried.sender
     }
 
-    /// The provider has answered. The gate learns from it, and says for how long the sender rests if it begins to.
+    /// The provider has answered. The gate learns from it, notes who refused the message, and says what that means for
+    /// its sender.
     pub(super) fn answered(
         mut self,
-        recipient: Digest16,
+        to: To<'_>,
+        refusals: &mut Refusals,
         failure: Option<&SendFailure>,
         took: Duration,
-    ) -> Option<Duration> {
+    ) -> Lesson {
         self.learnt = true;
-        self.gate.learn(self.leave, recipient, failure, took)
+        self.gate.learn(self.leave, to, refusals, failure, took)
     }
 }
 

@@ -44,6 +44,8 @@ pub enum Script {
     Fail(SendFailure),
     /// It is made, unless this sender carries it: that one is refused, with this number.
     RefuseSender(usize, u32),
+    /// It is made, unless its recipient begins like this: whichever sender carries it is refused, with this number.
+    RefuseFor(&'static str, u32),
 }
 
 /// What the provider says when it is asked for its messages.
@@ -261,7 +263,10 @@ impl Provider for ScriptedProvider {
             Script::RefuseSender(sender, code) if sender == message.sender => {
                 Err(SendFailure::Rejected { code: Some(code), scope: Scope::Sender })
             }
-            Script::RefuseSender(..) => {
+            Script::RefuseFor(to, code) if message.to.as_str().starts_with(to) => {
+                Err(SendFailure::Rejected { code: Some(code), scope: Scope::Sender })
+            }
+            Script::RefuseSender(..) | Script::RefuseFor(..) => {
                 Ok(Accepted { message_id: Some(self.make(message, nth)), segments: None })
             }
             Script::Fail(failure) => Err(failure),

@@ -81,7 +81,10 @@ fn every_step_is_told_in_words() {
             )),
             "try 2 by sender 3: the provider refused the sender (21606), after 5 ms",
         ),
-        (Event::Held("senders_rest".to_owned()), "held: every sender of ours rests after a refusal"),
+        (
+            Event::Held("senders_rest".to_owned()),
+            "held: every sender of ours rests after a refusal, or has refused it",
+        ),
         (Event::TakenUp(false), "taken up by another handling, nothing in doubt"),
         (Event::TakenUp(true), "taken up by another handling: whether the last try was sent is in doubt"),
         (Event::LookedUp("found".to_owned()), "looked up at the provider: it is there, so it was sent"),

@@ -138,8 +138,10 @@ async fn refusals_of_one_recipient_country_or_sender_never_stop_the_others() {
         gateway.world.provider.answer([refused(21211, scope)]);
         gateway.request(&format!("bad{n}"), &person(n)).await.expect("failed", Some("provider_rejected"));
     }
-    gateway.world.provider.answer([refused(21611, Scope::Sender)]);
-    gateway.request("sender", ALICE).await.expect_sent();
+    for code in [21606, 21611] {
+        gateway.world.provider.answer([refused(code, Scope::Sender)]);
+        gateway.request(&format!("sender{code}"), ALICE).await.expect_sent();
+    }
     gateway.request("good", BOB).await.expect_sent();
     assert!(gateway.world.provider.probed().is_empty());
 }

@@ -156,3 +156,105 @@ async fn each_sender_keeps_its_pace_when_it_stands_in_for_another() {
     assert_eq!(made.iter().map(|made| made.sender).collect::<HashSet<_>>(), [1].into());
     assert!(began.elapsed() >= Duration::from_millis(5_500), "{:?}", began.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_recipient_that_every_sender_refuses_ends_alone() {
+    for senders in [1, 2, 3] {
+        let mut gateway = with_senders(senders, tended());
+        let provider = gateway.world.provider.clone();
+        provider.otherwise(Script::RefuseFor(ALICE, 21606));
+        // With one sender nobody knows whose fault it is, until that one has carried somebody else's message.
+        gateway.publish(&request("refused", ALICE));
+        provider.until_posted(1).await;
+        for n in 0..100 {
+            let began = Instant::now();
+            gateway.publish(&request(&format!("r{n}"), &person(n)));
+            let mut ended = gateway.result().await;
+            if ended.body["request_id"] == "refused" {
+                ended.expect("failed", Some("provider_rejected"));
+                assert_eq!(ended.body["error"]["provider_code"], 21606);
+                assert_eq!(ended.body["attempts"], 2);
+                ended = gateway.result().await;
+            }
+            ended.expect_sent();
+            assert!(began.elapsed() < Duration::from_millis(100), "{senders}, {n}: {:?}", began.elapsed());
+            sleep(Duration::from_secs(6)).await;
+        }
+        assert_eq!(provider.posted().len(), 102, "{senders}");
+        assert!(provider.probed().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_recipients_at_once_that_every_sender_refuses_stop_nobody() {
+    let mut gateway = with_senders(3, tended());
+    let provider = gateway.world.provider.clone();
+    let refused = SendFailure::Rejected { code: Some(21659), scope: Scope::Sender };
+    for n in 0..20 {
+        provider.answer(std::iter::repeat_n(refused.clone(), 4));
+        let (one, other) = (person(1_000 + 2 * n), person(1_001 + 2 * n));
+        gateway.publish(&request(&format!("one{n}"), &one));
+        gateway.publish(&request(&format!("other{n}"), &other));
+        for _ in 0..2 {
+            gateway.result().await.expect("failed", Some("provider_rejected"));
+        }
+        let began = Instant::now();
+        gateway.request(&format!("good{n}"), &person(n)).await.expect_sent();
+        assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn people_of_a_country_that_the_only_sender_does_not_reach_stop_nobody_elsewhere() {
+    let mut options = tended();
+    options.rules.allowed_countries = None;
+    let mut gateway = with_senders(1, options);
+    gateway.world.provider.otherwise(Script::RefuseFor("+593", 21659));
+    gateway.request("before", BOB).await.expect_sent();
+    for n in 0..20 {
+        sleep(Duration::from_secs(60)).await;
+        for abroad in 0..3 {
+            gateway.publish(&request(&format!("abroad{n}-{abroad}"), &format!("+593987{n:03}{abroad:03}")));
+        }
+        sleep(Duration::from_secs(1)).await;
+        let began = Instant::now();
+        gateway.publish(&request(&format!("good{n}"), &person(n)));
+        gateway.result().await.expect_sent();
+        assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+        for _ in 0..3 {
+            gateway.result().await.expect("failed", Some("provider_rejected"));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_only_senders_refusals_cost_nobody_a_code_if_it_is_mended_in_time() {
+    let mut gateway = with_senders(1, tended());
+    let provider = gateway.world.provider.clone();
+    provider.otherwise(Script::RefuseSender(0, 21660));
+    for n in 0..10 {
+        gateway.publish(&request(&format!("r{n}"), &person(n)));
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(provider.posted().len(), 2, "the second recipient makes it rest");
+    gateway.expect_no_result();
+    provider.otherwise(Script::Accept);
+    for _ in 0..10 {
+        gateway.result().await.expect_sent();
+    }
+    assert_eq!(provider.posted().len(), 12);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_loss_of_every_sender_does_not_go_unnoticed() {
+    let mut gateway = with_senders(2, tended());
+    let provider = gateway.world.provider.clone();
+    provider.otherwise(Script::Fail(SendFailure::Rejected { code: Some(21660), scope: Scope::Sender }));
+    for n in 0..5 {
+        let ended = gateway.request(&format!("r{n}"), &person(n)).await;
+        ended.expect("failed", Some("provider_rejected"));
+        assert_eq!(ended.body["error"]["provider_code"], 21660);
+    }
+    sleep(Duration::from_secs(3)).await;
+    assert!(!provider.probed().is_empty(), "five different people: the breaker has opened");
+}
