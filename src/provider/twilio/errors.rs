@@ -7,7 +7,8 @@
 //! Not a policy: how often something is tried again, and what an account's refusal stops, is decided by the
 //! caller.
 //!
-//! Numbers: Twilio's error pages (`docs/api/errors/<number>`). A 429 was never processed (Twilio's page
+//! Numbers: Twilio's error pages (`docs/api/errors/<number>`). Since July 2024 21211, 21212, 21606 and 21614 have
+//! narrower ones beside them: 21265 to 21268, 21635, and 21659 to 21661. A 429 was never processed (Twilio's page
 //! 20429), a 5xx may have been.
 
 use jiff::Timestamp;
@@ -77,15 +78,16 @@ fn class_of_status(status: StatusCode, code: Option<u32>) -> Class {
 /// The meaning of an error number.
 fn class_of_code(code: u32) -> Option<Class> {
     let scope = match code {
-        // Not a number, not reachable, not a mobile, unverified (trial account), opted out, unknown or
-        // landline.
-        21211 | 21217 | 21265 | 21610 | 21612 | 21614 | 21608 | 30005 | 30006 | 60205 => Scope::Recipient,
+        // Not a number, a short code, the sender itself, a premium number, not reachable, not a mobile, unverified
+        // (trial account), opted out, unknown or landline.
+        21211 | 21217 | 21265 | 21266 | 21268 | 21608 | 21610 | 21612 | 21614 | 21635 | 30005 | 30006
+        | 60205 => Scope::Recipient,
         // The message itself: no body, no recipient, too long, wrong parameters.
         21602 | 21604 | 21605 | 21617 | 21618 | 21619 | 60200 | 60206 | 60224 => Scope::Request,
         // A country that is not switched on, or a range that is blocked for pumping.
         21408 | 30450 | 30453 | 60238 | 60410 | 60605 => Scope::Country,
-        // A sender that is missing, not ours, not allowed there, or whose queue is full.
-        21212 | 21603 | 21606 | 21611 | 30034 => Scope::Sender,
+        // A sender that is missing, not ours, not Twilio's, sends no texts, is not allowed there, or has a full queue.
+        21212 | 21267 | 21603 | 21606 | 21611 | 21659 | 21660 | 21661 | 30034 => Scope::Sender,
         // Credentials, suspension, test credentials, a path or a service that is not there.
         10001 | 20003 | 20005 | 20006 | 20008 | 20404 | 30002 | 60204 | 60217 | 60220 | 60223 => {
             Scope::Account
@@ -114,10 +116,13 @@ mod tests {
     #[test]
     fn every_known_number_has_its_scope() {
         let table: [(Scope, &[u32]); 5] = [
-            (Scope::Recipient, &[21211, 21217, 21265, 21608, 21610, 21612, 21614, 30005, 30006, 60205]),
+            (
+                Scope::Recipient,
+                &[21211, 21217, 21265, 21266, 21268, 21608, 21610, 21612, 21614, 21635, 30005, 30006, 60205],
+            ),
             (Scope::Request, &[21602, 21604, 21605, 21617, 21618, 21619, 60200, 60206, 60224]),
             (Scope::Country, &[21408, 30450, 30453, 60238, 60410, 60605]),
-            (Scope::Sender, &[21212, 21603, 21606, 21611, 30034]),
+            (Scope::Sender, &[21212, 21267, 21603, 21606, 21611, 21659, 21660, 21661, 30034]),
             (Scope::Account, &[10001, 20003, 20005, 20006, 20008, 20404, 30002, 60204, 60217, 60220, 60223]),
         ];
         for (scope, codes) in table {
@@ -131,6 +136,22 @@ mod tests {
         for code in [14107, 20429, 30001, 30022, 30023, 30027, 60202, 60203, 60212] {
             check(400, code, Class::Throttled);
         }
+    }
+
+    #[test]
+    fn the_documentation_names_every_number_that_is_about_a_sender() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md");
+        let page = std::fs::read_to_string(path).expect("a file of text");
+        let (_, section) = page.split_once("\n### Senders\n").expect("a section on senders");
+        let rows = section.lines().skip_while(|line| !line.starts_with('|'));
+        let mut told: Vec<u32> = rows
+            .take_while(|line| line.starts_with('|'))
+            .flat_map(|row| row.split(|c: char| !c.is_ascii_digit()).filter(|word| word.len() == 5))
+            .map(|number| number.parse().expect("digits"))
+            .collect();
+        told.sort_unstable();
+        let is_senders = |code: &u32| class_of_code(*code) == Some(Class::Rejected(Scope::Sender));
+        assert_eq!(told, (10_000..100_000).filter(is_senders).collect::<Vec<_>>());
     }
 
     #[test]

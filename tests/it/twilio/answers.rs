@@ -55,6 +55,8 @@ async fn every_refusal_has_its_scope() {
         (403, 60605, Scope::Country),
         (400, 21606, Scope::Sender),
         (400, 21611, Scope::Sender),
+        (400, 21659, Scope::Sender),
+        (400, 21635, Scope::Recipient),
         (401, 20003, Scope::Account),
         (403, 20008, Scope::Account),
         (404, 20404, Scope::Account),
