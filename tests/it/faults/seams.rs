@@ -45,6 +45,9 @@ use crate::history::Post;
 
 pub const RECIPIENT_KEY: [u8; 32] = [9; 32];
 const PROVIDER_TIMEOUT: Duration = Duration::from_secs(15);
+const SENDERS: usize = 3;
+/// Whoever carries a message to it is refused: the provider takes it for another country's, or for a number like that.
+pub const REFUSED_BY_ALL: &str = "+573001000005";
 
 /// What goes wrong, until it is calm.
 #[derive(Clone)]
@@ -189,7 +192,7 @@ impl World {
             store: store.clone(),
             provider: self.provider.clone(),
             publisher: publisher(),
-            gate: Gate::new(concurrency, 1, None),
+            gate: Gate::new(concurrency, SENDERS, None),
             replies: Replies::new(publisher()),
             texts: texts(),
             codes: Arc::new(CodeKeyring::new(vec![key]).expect("valid")),
@@ -398,6 +401,10 @@ impl Provider for SeamProvider {
         "seam"
     }
 
+    fn senders(&self) -> usize {
+        SENDERS
+    }
+
     async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure> {
         let nth = {
             let mut posts = self.posts.lock().unwrap();
@@ -428,6 +435,15 @@ impl Provider for SeamProvider {
         if self.weather.strikes("account is refused", 0.01) {
             certain();
             return Err(SendFailure::Rejected { code: Some(20003), scope: Scope::Account });
+        }
+        let sender_refused = |code| SendFailure::Rejected { code: Some(code), scope: Scope::Sender };
+        if self.weather.strikes("sender has a full queue", 0.01) {
+            certain();
+            return Err(sender_refused(21611));
+        }
+        if self.weather.strikes("sender is refused", 0.02) || message.to.as_str() == REFUSED_BY_ALL {
+            certain();
+            return Err(sender_refused(21606));
         }
         if self.weather.strikes("message is refused", 0.03) {
             certain();
