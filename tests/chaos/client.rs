@@ -33,8 +33,15 @@ const WINDOW: usize = 32;
 pub struct Letter {
     /// The request, unless nobody could read one from the body.
     pub request: Option<Request>,
+    /// The queue that it is for.
+    pub key: &'static str,
     pub body: Vec<u8>,
 }
+
+/// The queue of text messages.
+pub const SMS: &str = "send-sms";
+/// That of e-mails. They are there to stand beside text messages: nobody follows them.
+pub const EMAIL: &str = "send-email";
 
 /// A service that asks for codes.
 pub struct Client {
@@ -140,7 +147,7 @@ impl Client {
 
     /// Waits until nothing lies in the request queue.
     pub async fn drained(&self, within: Duration) -> Result<(), String> {
-        until_async("an empty queue", within, async || match self.queued("send-sms").await? {
+        until_async("an empty queue", within, async || match self.queued(SMS).await? {
             0 => Ok(()),
             count => Err(format!("({count} messages)")),
         })
@@ -234,7 +241,7 @@ impl Line {
         for letter in window.iter() {
             let properties =
                 BasicProperties::default().with_content_type("application/json".into()).with_delivery_mode(2);
-            let (exchange, key) = (format!("{}.requests", self.prefix).into(), "send-sms".into());
+            let (exchange, key) = (format!("{}.requests", self.prefix).into(), letter.key.into());
             let options = BasicPublishOptions { mandatory: true, ..Default::default() };
             let published = channel.basic_publish(exchange, key, options, &letter.body, properties);
             confirms.push(timeout(ANSWER_WITHIN, published).await.map_err(drop)?.map_err(drop)?);
@@ -307,6 +314,9 @@ impl Line {
 
     fn told(&self, delivery: &lapin::message::Delivery) {
         let body: Value = serde_json::from_slice(&delivery.data).unwrap_or_default();
+        if body["channel"] == "email" {
+            return;
+        }
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let message_id = delivery.properties.message_id().as_ref().map(|id| id.as_str().to_owned());
         let told = Told {

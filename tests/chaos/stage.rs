@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-use super::client::{Client, Letter};
+use super::client::{Client, EMAIL, Letter, SMS};
 use super::fleet::{Fleet, Links};
 use super::plan::{Fault, Link, Step};
 use super::proxy::{Proxy, Way};
@@ -64,6 +64,7 @@ pub struct Stage<'a> {
     lanes: [Mutex<()>; 3],
     mood: Mutex<()>,
     issued: AtomicUsize,
+    emails: AtomicUsize,
     faults: StdMutex<Vec<String>>,
     /// When faults were that leave a silent doubt, from and to.
     doubts: StdMutex<Vec<(u64, u64)>>,
@@ -111,6 +112,7 @@ impl<'a> Stage<'a> {
             lanes: Default::default(),
             mood: Mutex::default(),
             issued: AtomicUsize::new(0),
+            emails: AtomicUsize::new(0),
             faults: StdMutex::default(),
             doubts: StdMutex::default(),
         })
@@ -156,7 +158,7 @@ impl<'a> Stage<'a> {
         }
         let deadline = not_after.map_or(life_end, |not_after| not_after.min(life_end));
         let request = Request { id, to: to.to_owned(), deadline, confirmed: false };
-        Letter { request: Some(request), body: body.to_string().into_bytes() }
+        Letter { request: Some(request), key: SMS, body: body.to_string().into_bytes() }
     }
 
     /// Requests at a steady pace: most for numbers of their own, some for shared ones, some in a hurry, some twice.
@@ -171,7 +173,11 @@ impl<'a> Stage<'a> {
             let in_a_hurry = (lot >= 95).then(|| now_ms() + chance.u64(25_000..60_000));
             let letter = self.letter(nth, &to, in_a_hurry);
             if (5..8).contains(&lot) {
-                self.client.publish(Letter { request: letter.request.clone(), body: letter.body.clone() });
+                self.client.publish(Letter {
+                    request: letter.request.clone(),
+                    key: SMS,
+                    body: letter.body.clone(),
+                });
             }
             self.client.publish(letter);
             next += pause;
@@ -184,7 +190,17 @@ impl<'a> Stage<'a> {
         for nth in 0..count {
             let body =
                 [&b"{\"request_id\": 7"[..], b"\xff\xfe\x00", b"[]", b"{\"to\":\"+573001234567\"}"][nth % 4];
-            self.client.publish(Letter { request: None, body: body.to_vec() });
+            self.client.publish(Letter { request: None, key: SMS, body: body.to_vec() });
+        }
+    }
+
+    /// Requests for e-mails, each to an address of its own.
+    pub fn ask_by_email(&self, count: usize) {
+        for _ in 0..count {
+            let nth = self.emails.fetch_add(1, Ordering::Relaxed);
+            let body =
+                json!({"request_id": format!("email-{nth}"), "to": format!("person-{nth}@mail.example")});
+            self.client.publish(Letter { request: None, key: EMAIL, body: body.to_string().into_bytes() });
         }
     }
 
@@ -255,7 +271,7 @@ impl<'a> Stage<'a> {
         let mut fleet = self.fleet.lock().await;
         self.check(fleet.stop_all().await);
         for _ in 0..3 {
-            let queued = self.client.queued("send-sms").await;
+            let queued = self.client.queued(SMS).await;
             if queued == Ok(0) {
                 return;
             }

@@ -1,5 +1,6 @@
 //! Faults that need aim: each scenario is one moment, brought about on purpose.
 
+mod email;
 mod provider;
 mod servers;
 mod workers;
@@ -32,7 +33,7 @@ pub struct Scenario {
 }
 
 /// In the order in which they run.
-pub const SCENARIOS: [Scenario; 8] = [
+pub const SCENARIOS: [Scenario; 9] = [
     Scenario {
         name: "a_worker_killed_between_the_answer_and_the_record",
         run: |place| Box::pin(workers::a_worker_killed_between_the_answer_and_the_record(place)),
@@ -78,6 +79,12 @@ pub const SCENARIOS: [Scenario; 8] = [
     Scenario {
         name: "poison_does_not_slow_neighbours",
         run: |place| Box::pin(workers::poison_does_not_slow_neighbours(place)),
+        short: false,
+        alone: true,
+    },
+    Scenario {
+        name: "hanging_emails_do_not_slow_text_messages",
+        run: |place| Box::pin(email::hanging_emails_do_not_slow_text_messages(place)),
         short: false,
         alone: true,
     },
