@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::parts::{
-    account, email_provider, facts, limits, policy, provider, rabbit_settings, redis_store, rules,
+    account, email_provider, facts, handset, limits, policy, provider, rabbit_settings, redis_store, rules,
     smtp_provider, text_faults, texts, webhooks,
 };
 use crate::broker::memory::MemoryBroker;
@@ -37,6 +37,7 @@ use crate::flow::reply::Replies;
 use crate::flow::tend::Sweeps;
 use crate::flow::track::Tracker;
 use crate::flow::verify::Verifier;
+use crate::http::page::Page;
 use crate::http::{self, Api, Readiness, Tokens};
 use crate::provider::Provider;
 use crate::provider::sendgrid::events::SendGridEvents;
@@ -104,11 +105,12 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
     let warm_up = tokio::task::spawn_blocking(phone::warm_up);
     let wiring = Wiring::new(&settings)?;
     let tracker = wiring.tracker(&settings)?;
+    let handset = handset(role, dev_provider, &settings);
     let (worker, email_worker) = match role {
         Role::Http => (None, None),
         _ => {
-            let sms = provider(&settings, dev_provider, &tracker).await?;
-            let email = email_provider(&settings, dev_provider, &tracker).await?;
+            let sms = provider(&settings, dev_provider, &tracker, handset.as_ref()).await?;
+            let email = email_provider(&settings, dev_provider, &tracker, handset.as_ref()).await?;
             (
                 Some(wiring.worker(&settings, Channel::Sms, sms)?),
                 Some(wiring.worker(&settings, Channel::Email, email)?),
@@ -122,7 +124,7 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
     let ops = listen("OPS_ADDR", settings.ops_addr, role, &settings).await?;
     warm_up.await.context("warming up")?;
     if let (Role::Dev, Some(listener)) = (role, &listener) {
-        greet(&settings, listener.local_addr()?, ops.local_addr()?, &wiring);
+        greet(&settings, listener.local_addr()?, ops.local_addr()?, &wiring, handset.is_some());
     }
     let ops = http::serve(
         ops,
@@ -138,10 +140,15 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
                 None => account(&settings)?,
             };
             let inspector = wiring.inspector(&settings, role, carrier);
-            let api = wiring.api(&settings, inspector)?;
+            let (api, webhooks) = (wiring.api(&settings, inspector)?, webhooks(&settings, &tracker)?);
             following.spawn(api.tokens.follow());
-            let webhooks = webhooks(&settings, &tracker)?;
-            let router = http::router(api, Some(webhooks));
+            let router = match handset {
+                Some(handset) => {
+                    let page = Page::new(handset, &settings, listener.local_addr()?, stop.clone());
+                    http::router_with_page(api, Some(webhooks), page)
+                }
+                None => http::router(api, Some(webhooks)),
+            };
             Some(http::serve(listener, router, stop.clone()))
         }
         None => None,
@@ -435,7 +442,7 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
 }
 
 /// Tells a newcomer what to type.
-fn greet(settings: &Settings, http: SocketAddr, ops: SocketAddr, wiring: &Wiring) {
+fn greet(settings: &Settings, http: SocketAddr, ops: SocketAddr, wiring: &Wiring, has_page: bool) {
     let in_an_hour = wiring.clock.now().plus(Duration::from_secs(3_600));
     let token = settings.jwt.as_ref().and_then(|jwt| {
         http::development_token(jwt, Some("+573001234567"), Some("ana@example.com"), None, in_an_hour)
@@ -445,9 +452,10 @@ fn greet(settings: &Settings, http: SocketAddr, ops: SocketAddr, wiring: &Wiring
     let place = |in_memory, name| {
         if in_memory { format!("in memory ({name} is not set)") } else { format!("at {name}") }
     };
+    let page = if has_page { format!("  page     http://{http}/\n") } else { String::new() };
     println!(
         "otpost dev: one process, nothing is kept.
-  HTTP     http://{http}
+{page}  HTTP     http://{http}
   metrics  http://{ops}/metrics
   broker   {}
   store    {}
@@ -499,13 +507,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn there_is_a_page_only_in_development_with_simulated_messages() {
+        let settings = Settings::read(Role::Dev, std::iter::empty(), "/nowhere/.env".as_ref(), faults);
+        let settings = settings.expect("a laptop needs nothing");
+        for role in [Role::Worker, Role::Http, Role::Serve, Role::Dev] {
+            for provider in [DevProvider::Simulated, DevProvider::Twilio] {
+                let expected = role == Role::Dev && provider == DevProvider::Simulated;
+                assert_eq!(handset(role, provider, &settings).is_some(), expected, "{role:?} {provider:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn a_source_that_ends_by_itself_stops_everything_and_is_an_error() {
         let settings = Settings::read(Role::Dev, std::iter::empty(), "/nowhere/.env".as_ref(), faults);
         let settings = settings.expect("a laptop needs nothing");
         let wiring = Wiring::new(&settings).expect("everything in memory");
         let tracker = wiring.tracker(&settings).expect("a tracker");
-        let (gateway, _source) =
-            wiring.worker(&settings, Channel::Sms, simulated(Channel::Sms, &tracker)).expect("a worker");
+        let (gateway, _source) = wiring
+            .worker(&settings, Channel::Sms, simulated(Channel::Sms, &tracker, None))
+            .expect("a worker");
         for asked_for in [true, false] {
             let stop = CancellationToken::new();
             if asked_for {

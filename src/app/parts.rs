@@ -14,7 +14,9 @@ use crate::broker::rabbit::topology;
 use crate::broker::{DeadLetters, Names};
 use crate::cli::DevProvider;
 use crate::clock::Clock;
-use crate::config::{EmailCarrier, Fault, SendGrid, Settings, Smtp, TemplateText, Twilio, TwilioSender};
+use crate::config::{
+    EmailCarrier, Fault, Role, SendGrid, Settings, Smtp, TemplateText, Twilio, TwilioSender,
+};
 use crate::domain::quota::Quota;
 use crate::domain::recipient::Channel;
 use crate::domain::retry::RetryPolicy;
@@ -23,6 +25,7 @@ use crate::flow::admit::Rules;
 use crate::flow::inspect::status::{Facts, Heard, Inspector};
 use crate::flow::track::Tracker;
 use crate::http::Webhooks;
+use crate::http::page::Handset;
 use crate::provider::absent::AbsentProvider;
 use crate::provider::sendgrid::events::SendGridEvents;
 use crate::provider::sendgrid::{SendGridMail, SendGridSettings};
@@ -245,15 +248,16 @@ pub(super) async fn provider(
     settings: &Settings,
     dev_provider: DevProvider,
     tracker: &Arc<Tracker>,
+    handset: Option<&Arc<Handset>>,
 ) -> anyhow::Result<Arc<dyn Provider>> {
     let twilio = match (&settings.twilio, dev_provider) {
         (Some(twilio), DevProvider::Twilio) => twilio,
         (None, DevProvider::Twilio) if !settings.is_development() => bail!("TWILIO_ACCOUNT_SID must be set"),
         (None, DevProvider::Twilio) => {
             events::notice("no account at Twilio is set: messages are simulated");
-            return Ok(simulated(Channel::Sms, tracker));
+            return Ok(simulated(Channel::Sms, tracker, handset));
         }
-        (_, DevProvider::Simulated) => return Ok(simulated(Channel::Sms, tracker)),
+        (_, DevProvider::Simulated) => return Ok(simulated(Channel::Sms, tracker, handset)),
     };
     let provider = TwilioMessages::new(twilio_settings(twilio, settings.provider_timeout)?)?;
     let set = "TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN (or TWILIO_API_KEY_SID and its secret)";
@@ -273,7 +277,7 @@ async fn tested(
         Err(fault @ (CredentialFault::Refused { .. } | CredentialFault::MayNotSend)) => {
             if settings.is_development() {
                 events::notice(&format!("{}: {fault}: messages are simulated", provider.name()));
-                return Ok(simulated(channel, tracker));
+                return Ok(simulated(channel, tracker, None));
             }
             bail!("{}: {fault}: check {set}", provider.name())
         }
@@ -300,6 +304,7 @@ pub(super) async fn email_provider(
     settings: &Settings,
     dev_provider: DevProvider,
     tracker: &Arc<Tracker>,
+    handset: Option<&Arc<Handset>>,
 ) -> anyhow::Result<Arc<dyn Provider>> {
     if !settings.email_enabled {
         return Ok(Arc::new(AbsentProvider));
@@ -312,7 +317,7 @@ pub(super) async fn email_provider(
         (Some(EmailCarrier::Smtp(smtp)), DevProvider::Twilio) => {
             (Arc::new(smtp_provider(smtp, timeout).context("SMTP_URL")?), "SMTP_URL")
         }
-        _ => return Ok(simulated(Channel::Email, tracker)),
+        _ => return Ok(simulated(Channel::Email, tracker, handset)),
     };
     tested(provider, Channel::Email, set, settings, tracker).await
 }
@@ -326,8 +331,18 @@ fn sendgrid_settings(sendgrid: &SendGrid, timeout: Duration) -> SendGridSettings
     }
 }
 
+/// Where the page shows messages. There is none, and so no page, but in `otpost dev` with simulated messages.
+pub(super) fn handset(role: Role, dev_provider: DevProvider, settings: &Settings) -> Option<Arc<Handset>> {
+    let simulates = matches!((role, dev_provider), (Role::Dev, DevProvider::Simulated));
+    simulates.then(|| Arc::new(Handset::new(&settings.brand, Clock::System.now())))
+}
+
 /// Shows messages, and reports of them as a real provider would.
-pub(super) fn simulated(channel: Channel, tracker: &Arc<Tracker>) -> Arc<dyn Provider> {
+pub(super) fn simulated(
+    channel: Channel,
+    tracker: &Arc<Tracker>,
+    handset: Option<&Arc<Handset>>,
+) -> Arc<dyn Provider> {
     let (sender, mut reports) = tokio::sync::mpsc::channel::<Report>(REPORTS_MAX);
     let tracker = tracker.clone();
     tokio::spawn(async move {
@@ -339,6 +354,9 @@ pub(super) fn simulated(channel: Channel, tracker: &Arc<Tracker>) -> Arc<dyn Pro
     });
     let provider = SimulatedProvider::on_stdout(channel);
     provider.on_receipts(sender);
+    if let Some(handset) = handset {
+        provider.on_messages(handset.clone());
+    }
     Arc::new(provider)
 }
 

@@ -10,6 +10,7 @@ mod client;
 mod inspect;
 mod jwks;
 mod ops;
+pub mod page;
 mod problem;
 mod recipient;
 mod send;
@@ -39,6 +40,7 @@ use tower_http::limit::RequestBodyLimitLayer;
 
 pub use self::auth::{TokenFault, Tokens, development_token};
 pub use self::ops::{Readiness, ops_router};
+use self::page::Page;
 use self::problem::Problem;
 pub use self::webhooks::Webhooks;
 use crate::broker::Requester;
@@ -93,6 +95,16 @@ pub const VALIDATING_MAX: usize = 1;
 
 /// The routes for users, back ends and those providers that report to us.
 pub fn router(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>) -> Router {
+    guarded(routes(api, webhooks))
+}
+
+/// The same, and the page to try it out on.
+pub fn router_with_page(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>, page: Page) -> Router {
+    let page = page::routes(page).layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX));
+    guarded(routes(api, webhooks).merge(page))
+}
+
+fn routes(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>) -> Router {
     let (reports, many_reports) = webhooks.map_or_else(Default::default, report_routes);
     Router::new()
         .route("/api/v1/auth/send-verification-sms", post(send::send_verification_sms))
@@ -112,6 +124,11 @@ pub fn router(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>) -> Router {
         .route("/readyz", get(ops::live))
         .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
         .merge(many_reports)
+}
+
+/// What holds for every route: a bounded time, and an answer in JSON whatever happens.
+fn guarded(routes: Router) -> Router {
+    routes
         .method_not_allowed_fallback(async || {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed")
         })

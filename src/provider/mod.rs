@@ -78,6 +78,12 @@ pub struct Message<'a> {
     pub attempt: u32,
 }
 
+/// Looks on while a simulation shows messages, codes included.
+pub trait Onlooker: Send + Sync {
+    /// A message was shown at this time.
+    fn shown(&self, message: &Message<'_>, at: UnixMillis);
+}
+
 /// What an e-mail has besides its plain text. It holds a code: no `Debug`.
 #[derive(Clone, Copy)]
 pub struct Mail<'a> {

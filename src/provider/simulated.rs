@@ -1,9 +1,9 @@
 //! A provider that shows messages instead of sending them, and lets a recipient choose what becomes of one.
 //!
 //! Each message is one block on the console, whole even when several are shown at once, in the form that
-//! users of the service before this one know. That block is the one place of the gateway where a code can be
-//! read. So this is for development: only `app.rs` makes one, and only when `ENVIRONMENT` is `development`.
-//! What is not sent is not shown.
+//! users of the service before this one know. That block, and the page of `otpost dev` that looks on, are the places
+//! of the gateway where a code can be read. So this is for development: only `app.rs` makes one, and only when
+//! `ENVIRONMENT` is `development`. What is not sent is not shown.
 //!
 //! The same seed gives the same message ids in the same order. Credentials are always good: there are none.
 //!
@@ -54,7 +54,7 @@ use crate::domain::request::RequestId;
 use crate::domain::time::UnixMillis;
 use crate::provider::{
     Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, NOTHING_TO_SHOW, OF_ANOTHER_CHANNEL,
-    Provider, Report,
+    Onlooker, Provider, Report,
 };
 
 /// Shows messages. See the module for where it may be used.
@@ -66,6 +66,7 @@ pub struct SimulatedProvider {
     output: Mutex<Box<dyn Write + Send>>,
     memory: Mutex<Memory>,
     listener: Mutex<Option<mpsc::Sender<Report>>>,
+    onlooker: Mutex<Option<Arc<dyn Onlooker>>>,
     /// Room for reports that are still to come.
     to_come: Arc<Semaphore>,
 }
@@ -117,6 +118,7 @@ impl SimulatedProvider {
             output: Mutex::new(output),
             memory: Mutex::default(),
             listener: Mutex::default(),
+            onlooker: Mutex::default(),
             to_come: Arc::new(Semaphore::new(REPORTS_TO_COME_MAX)),
         }
     }
@@ -124,6 +126,11 @@ impl SimulatedProvider {
     /// From now on, tells what becomes of messages. A listener that is behind is waited for.
     pub fn on_receipts(&self, listener: mpsc::Sender<Report>) {
         *lock(&self.listener) = Some(listener);
+    }
+
+    /// From now on, lets somebody see each message that is shown.
+    pub fn on_messages(&self, onlooker: Arc<dyn Onlooker>) {
+        *lock(&self.onlooker) = Some(onlooker);
     }
 
     fn show(&self, message: &Message<'_>) -> io::Result<()> {
@@ -149,6 +156,9 @@ impl SimulatedProvider {
             text: Some(message.body.to_owned()),
             segments: None,
         };
+        if let Some(onlooker) = &*lock(&self.onlooker) {
+            onlooker.shown(message, shown.created);
+        }
         lock(&self.memory).keep(Sent { to: message.to.clone(), shown, steps });
         self.report(message, &message_id, steps);
         Ok(message_id)

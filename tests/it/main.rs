@@ -21,6 +21,7 @@ mod http;
 mod inspect;
 mod logs;
 mod model;
+mod page;
 #[path = "../../fuzz/src/lib.rs"]
 mod parsers;
 mod promises;

@@ -1,0 +1,212 @@
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::Request;
+use axum::http::request::Builder;
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+use super::*;
+use crate::config::Role;
+use crate::domain::address::Address;
+use crate::domain::code::Code;
+use crate::domain::phone::PhoneNumber;
+use crate::domain::request::RequestId;
+use crate::domain::time::UnixMillis;
+use crate::http::auth::Tokens;
+use crate::provider::{Message, Onlooker as _};
+
+const HOST: &str = "localhost:8080";
+const NUMBERED_FROM: UnixMillis = UnixMillis(1_800_000_000_000);
+
+/// The page's routes, and what a test reaches behind them.
+struct Stage {
+    router: Router,
+    handset: Arc<Handset>,
+    settings: Settings,
+    stop: CancellationToken,
+}
+
+fn stage() -> Stage {
+    let settings = Settings::read(Role::Dev, std::iter::empty(), "/nowhere/.env".as_ref(), |_| Vec::new());
+    let settings = settings.expect("a laptop needs nothing");
+    let handset = Arc::new(Handset::new("MeStore", NUMBERED_FROM));
+    let stop = CancellationToken::new();
+    let listening = "127.0.0.1:8080".parse().expect("an address");
+    let page = Page::new(handset.clone(), &settings, listening, stop.clone());
+    Stage { router: routes(page), handset, settings, stop }
+}
+
+fn get_(path: &str) -> Builder {
+    Request::get(path).header(header::HOST, HOST)
+}
+
+fn post_token() -> Builder {
+    Request::post("/dev/token").header(header::HOST, HOST).header(header::CONTENT_TYPE, "application/json")
+}
+
+impl Stage {
+    async fn ask(&self, request: Builder, body: &str) -> Response {
+        let request = request.body(Body::from(body.to_owned())).expect("a request");
+        self.router.clone().oneshot(request).await.expect("a router always answers")
+    }
+
+    async fn status(&self, request: Builder) -> u16 {
+        self.ask(request, "{}").await.status().as_u16()
+    }
+
+    /// Shows a message, as a simulation does.
+    fn show(&self, code: &str) {
+        let to: Address =
+            PhoneNumber::parse("+573001234567", "CO".parse().expect("a region")).expect("a number").into();
+        self.handset.shown(
+            &Message {
+                request: &RequestId::parse("r-1").expect("an id"),
+                to: &to,
+                sender: 0,
+                body: &format!("MeStore: tu código es {code}"),
+                mail: None,
+                code: &Code::parse(code).expect("digits"),
+                user_name: None,
+                validity: Duration::from_secs(60),
+                attempt: 1,
+            },
+            NUMBERED_FROM,
+        );
+    }
+
+    /// The codes of a stream's next messages, and the number of the last.
+    async fn codes(&self, seen: Option<&str>, count: usize) -> (Vec<String>, String) {
+        let request =
+            seen.into_iter().fold(get_("/dev/messages"), |asked, id| asked.header("last-event-id", id));
+        let mut stream = self.ask(request, "").await.into_body().into_data_stream();
+        let (mut codes, mut last) = (Vec::new(), String::new());
+        for _ in 0..count {
+            let event = stream.next().await.expect("the stream goes on").expect("a piece of it");
+            let event = String::from_utf8(event.to_vec()).expect("text");
+            let field = |name| event.lines().find_map(|line| line.strip_prefix(name)).expect("a field");
+            let shown: Value = serde_json::from_str(field("data: ")).expect("JSON");
+            assert_eq!((&shown["to"], &shown["from"]), (&json!("+57******4567"), &json!("MeStore")));
+            codes.push(shown["code"].as_str().expect("a code").to_owned());
+            last = field("id: ").to_owned();
+        }
+        (codes, last)
+    }
+}
+
+#[tokio::test]
+async fn every_answer_forbids_what_the_page_does_not_need() {
+    let stage = stage();
+    for path in ["/", "/page.css", "/page.js", "/texts.js"] {
+        let answer = stage.ask(get_(path), "").await;
+        assert_eq!(answer.status(), 200, "{path}");
+        let policy = answer.headers()[header::CONTENT_SECURITY_POLICY].to_str().expect("text");
+        assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
+        assert_eq!(answer.headers()[header::CACHE_CONTROL], "no-store");
+        assert_eq!(answer.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
+        assert_eq!(answer.headers()[header::REFERRER_POLICY], "no-referrer");
+    }
+    let refused = stage.ask(Request::get("/").header(header::HOST, "evil.example"), "").await;
+    assert!(refused.headers().contains_key(header::CONTENT_SECURITY_POLICY));
+}
+
+#[tokio::test]
+async fn another_page_in_the_same_browser_gets_nothing() {
+    let stage = stage();
+    // A name that was turned to this machine once its page was loaded.
+    for path in ["/", "/page.js", "/dev/messages"] {
+        let rebound = Request::get(path).header(header::HOST, "evil.example:8080");
+        assert_eq!(stage.status(rebound).await, 403, "{path}");
+        assert_eq!(stage.status(Request::get(path)).await, 403, "{path}: no name at all");
+    }
+    for (name, value) in [
+        ("origin", "http://evil.example"),
+        ("origin", "http://localhost:3000"),
+        ("origin", "https://localhost:8080"),
+        ("origin", "null"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+    ] {
+        assert_eq!(stage.status(post_token().header(name, value)).await, 403, "{name}: {value}");
+        let looking = get_("/dev/messages").header(name, value);
+        assert_eq!(stage.status(looking).await, 403, "{name}: {value}");
+    }
+    let ours = post_token().header("origin", "http://localhost:8080").header("sec-fetch-site", "same-origin");
+    assert_eq!(stage.status(ours).await, 200);
+    // What a form can send without asking first.
+    for kind in ["text/plain", "application/x-www-form-urlencoded"] {
+        let form = Request::post("/dev/token").header(header::HOST, HOST).header(header::CONTENT_TYPE, kind);
+        assert_eq!(stage.status(form).await, 415);
+    }
+    // A link from elsewhere leads to the page.
+    assert_eq!(stage.status(get_("/").header("sec-fetch-site", "cross-site")).await, 200);
+}
+
+#[tokio::test]
+async fn a_token_is_for_whom_it_was_asked_for() {
+    let stage = stage();
+    let whom = json!({"phone_number": "+573005550505", "email": "ana@example.com", "locale": "pt"});
+    let answer = stage.ask(post_token(), &whom.to_string()).await;
+    let body = axum::body::to_bytes(answer.into_body(), 1 << 16).await.expect("a short answer");
+    let told: Value = serde_json::from_slice(&body).expect("JSON");
+    let bearer = format!("Bearer {}", told["token"].as_str().expect("a token"));
+    let headers = HeaderMap::from_iter([(header::AUTHORIZATION, bearer.parse().expect("a header value"))]);
+    let tokens = Tokens::new(stage.settings.jwt.as_ref().expect("a key")).expect("a usable key");
+    let Ok(user) = tokens.user(&headers) else { panic!("the token is not taken") };
+    assert_eq!(user.claims.phone_number.as_deref(), Some("+573005550505"));
+    assert_eq!(user.claims.locale.as_deref(), Some("pt"));
+    let long = json!({"email": "a".repeat(255)}).to_string();
+    assert_eq!(stage.ask(post_token(), &long).await.status(), 422);
+}
+
+#[tokio::test]
+async fn the_last_messages_are_told_and_then_each_as_it_comes() {
+    let stage = stage();
+    for n in 0..30 {
+        stage.show(&format!("{n:06}"));
+    }
+    let (codes, last) = stage.codes(None, 20).await;
+    assert_eq!((codes[0].as_str(), codes[19].as_str()), ("000010", "000029"));
+    let (later, ()) = tokio::join!(stage.codes(Some(&last), 1), async { stage.show("482913") });
+    assert_eq!(later.0, ["482913"], "one that was seen is not told again");
+    let (codes, _) = stage.codes(Some("1799999999999"), 1).await;
+    assert_eq!(codes, ["000011"], "numbers of a process before are below these");
+}
+
+#[tokio::test]
+async fn streams_are_few_and_keep_no_process_from_stopping() {
+    let stage = stage();
+    let mut streams = Vec::new();
+    for _ in 0..LOOKING_ON_MAX {
+        streams.push(stage.ask(get_("/dev/messages"), "").await.into_body().into_data_stream());
+    }
+    assert_eq!(stage.status(get_("/dev/messages")).await, 503);
+    drop(streams.pop());
+    assert_eq!(stage.status(get_("/dev/messages")).await, 200, "who leaves makes room");
+    stage.stop.cancel();
+    for mut stream in streams {
+        assert!(stream.next().await.is_none(), "a stop ends it");
+    }
+}
+
+#[test]
+fn only_names_that_can_mean_no_other_machine_are_ours() {
+    #[track_caller]
+    fn check(name: &str, listening: &str, expected: bool) {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, name.parse().expect("a header value"));
+        let listening = listening.parse().expect("an address");
+        assert_eq!(host(&headers).is_some_and(|host| is_ours(&host, listening)), expected, "{name}");
+    }
+    for name in ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "127.8.8.8", "[::1]:8080", "[::1]"] {
+        check(name, "127.0.0.1", true);
+    }
+    for name in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:1", "", "a b", "10.0.0.5"]
+    {
+        check(name, "127.0.0.1", false);
+    }
+    check("10.0.0.5:8080", "10.0.0.5", true);
+    check("10.0.0.5:8080", "0.0.0.0", false);
+    check("0.0.0.0:8080", "0.0.0.0", false);
+}
