@@ -8,7 +8,7 @@ endef
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: dev
 dev: ## Run everything in one process: no account, no server, no setting
@@ -23,6 +23,12 @@ acceptance: ## Drive the real binary with a foreign client: 20,000 requests, flo
 	cargo build --locked --profile dist
 	python3 -m venv target/acceptance && target/acceptance/bin/pip install -q -r tests/acceptance/requirements.txt
 	$(SERVICES) target/acceptance/bin/python tests/acceptance/acceptance.py --binary target/dist/otpost $(ARGS)
+
+.PHONY: e2e e2e-page
+e2e: e2e-page ## Use it from outside: the page in a browser (needs node, npm and chromium); skips what is missing
+
+e2e-page:
+	tests/e2e/run $(ARGS)
 
 .PHONY: segments
 segments: ## Hold the count of segments against the provider's own calculator (needs node and npm); ARGS=--write keeps its answers
@@ -79,7 +85,7 @@ format:
 	cargo fmt --check
 
 manifests:
-	$(call where,shellcheck --version,shellcheck .ci/run scripts/with-services.sh)
+	$(call where,shellcheck --version,shellcheck .ci/run scripts/with-services.sh tests/e2e/run)
 	$(call where,docker compose version,docker compose config --quiet)
 	$(call where,kubectl version --client,kubectl kustomize k8s --output /dev/null)
 	$(call where,cargo deny --version,cargo deny --locked check licenses bans sources)

@@ -19,7 +19,7 @@ const $ = (id) => document.getElementById(id);
 const FRESH = { step: "ask", to: "", request: "", status: "", length: 6, until: 0, resendAt: 0, checkAt: 0, over: false };
 const state = { language: spoken(), channel: "sms", phone: "+573001234567", email: "ana@example.com", ...FRESH };
 // What does not.
-const now = { busy: "", problem: null, news: "", token: null, key: null, hearing: null, waited: false };
+const now = { busy: "", problem: null, news: "", token: null, key: null, hearing: null, waited: false, visit: 0 };
 
 // --- the gateway ---
 
@@ -46,15 +46,22 @@ async function call(method, path, body, headers = {}) {
   return answer;
 }
 
-/** Asks as the person. A token is for an address and a language, and another is got where one has expired. */
+/**
+ * Asks as the person. A token is for an address and a language, and another is got where one has expired. An answer for
+ * somebody who has left meanwhile is none.
+ */
 async function asPerson(method, path, body, headers = {}) {
   const person = { phone_number: state.phone, email: state.email, locale: state.language };
   const whom = JSON.stringify(person);
+  const { visit } = now;
   for (const last of [false, true]) {
     if (now.token?.whom !== whom) now.token = { whom, ...(await call("POST", "/dev/token", person)) };
     try {
-      return await call(method, `/api/v1/auth/${path}`, body, { ...headers, Authorization: `Bearer ${now.token.token}` });
+      const answer = await call(method, `/api/v1/auth/${path}`, body, { ...headers, Authorization: `Bearer ${now.token.token}` });
+      if (visit === now.visit) return answer;
+      throw new Refusal("left");
     } catch (refusal) {
+      if (visit !== now.visit) throw new Refusal("left");
       if (refusal.code !== "invalid_token" || last) throw refusal;
       now.token = null;
     }
@@ -72,7 +79,7 @@ async function doing(what, work) {
     await work();
   } catch (refusal) {
     if (!(refusal instanceof Refusal)) throw refusal;
-    now.problem = refusal;
+    if (refusal.code !== "left") now.problem = refusal;
   } finally {
     now.busy = "";
     save();
@@ -112,6 +119,7 @@ const check = () => doing("verify", async () => {
     leave();
     setTimeout(() => $("title").focus());
   } catch (refusal) {
+    if (refusal.attempts === 0) refusal = new Refusal("too_many_attempts");
     if (refusal.code === "wrong_code" || ENDS_A_CODE.includes(refusal.code)) {
       $("code").value = "";
       shake();
@@ -163,7 +171,7 @@ function leave() {
 function restart(changes = {}) {
   leave();
   Object.assign(state, FRESH, changes);
-  Object.assign(now, { problem: null, news: "", key: null });
+  Object.assign(now, { problem: null, news: "", key: null, visit: now.visit + 1 });
   $("code").value = "";
   save();
   render();
@@ -230,7 +238,7 @@ function listen() {
 }
 
 function show(message) {
-  const item = document.createElement("li");
+  const item = document.createElement("article");
   if (Date.now() - Date.parse(message.at) < 3000) item.className = "new";
   const small = document.createElement("small");
   small.dataset.to = message.to;
@@ -358,7 +366,7 @@ function renderPhone() {
   $("empty").hidden = lists[state.channel].childElementCount > 0 && !isLost;
   write($("empty"), say(isLost ? "reconnecting" : "empty"));
   write($("app"), say(state.channel === "sms" ? "messages" : "mail"));
-  write($("clock"), clock(Date.now()));
+  write($("clock"), new Date().toTimeString().slice(0, 5));
 
   const scripts = Object.entries(TEXTS[state.language].scripts);
   if (!$("script").length) $("script").append(...scripts.map(([number]) => new Option("", number)));
@@ -400,7 +408,7 @@ function start() {
     if (state.step === "code" && isFull()) check();
   });
   setInterval(() => {
-    if (now.waited && state.step === "code" && !left(state.resendAt)) Object.assign(now, { waited: false, news: now.news || "resendNow" });
+    if (now.waited && state.step === "code" && !left(state.resendAt)) Object.assign(now, { waited: false, news: "resendNow" });
     write($("news"), now.news && say(now.news));
     renderWaits();
   }, 1000);

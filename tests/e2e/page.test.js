@@ -1,0 +1,407 @@
+// The page as people use it, in a real browser against the real `otpost dev`.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { after, before, describe, test } from "node:test";
+
+import { browser as launch, gateway } from "./stage.js";
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const WITHIN_MS = 10_000;
+
+let browser;
+before(async () => (browser = await launch()));
+after(() => browser?.close());
+
+/** A gateway of its own and a page on it; what the browser complains of fails the test. */
+async function open(t, { settings, language = "es-CO", ...options } = {}) {
+  const otpost = await gateway(settings);
+  const context = await browser.newContext({ locale: language, viewport: { width: 1280, height: 860 }, ...options });
+  await context.grantPermissions(["clipboard-read", "clipboard-write"]);
+  const page = await context.newPage();
+  page.setDefaultTimeout(WITHIN_MS);
+  const complaints = [];
+  page.on("pageerror", (error) => complaints.push(error.message));
+  page.on("console", (line) => /Content Security Policy/.test(line.text()) && complaints.push(line.text()));
+  t.after(async () => {
+    await context.close();
+    await otpost.stop();
+    assert.deepEqual(complaints, []);
+  });
+  await page.goto(otpost.url);
+  return page;
+}
+
+const step = (page, name) => page.waitForSelector(`[data-step=${name}]`);
+const told = (page, id, text) => page.locator(id).filter({ hasText: text }).waitFor();
+
+async function send(page) {
+  await page.click("#go");
+  await step(page, "code");
+}
+
+/** The code of the last message on the telephone. */
+async function read(page, channel = "sms") {
+  const last = page.locator(`#${channel}-list article`).last();
+  await last.waitFor();
+  return last.locator("button").textContent();
+}
+
+/** All pages of a browser share one clipboard: who uses it has it alone. */
+let clipboard = Promise.resolve();
+function withClipboard(work) {
+  const worked = clipboard.then(work);
+  clipboard = worked.catch(() => {});
+  return worked;
+}
+
+const paste = (page, text) => withClipboard(async () => {
+  await page.evaluate((text) => navigator.clipboard.writeText(text), text);
+  await page.focus("#code");
+  await page.keyboard.press("Control+V");
+  await step(page, "done");
+});
+
+/** A code that is not this one. */
+const wrong = (code) => String((Number(code) + 1) % 10 ** code.length).padStart(code.length, "0");
+
+async function type(page, code) {
+  await page.focus("#code");
+  await page.keyboard.type(code);
+}
+
+async function choose(page, number) {
+  await page.fill("#phone", number);
+  await page.locator("#phone").blur();
+}
+
+describe("the page", { concurrency: 4 }, () => {
+  test("a code that arrives is pasted and verified", async (t) => {
+    const page = await open(t);
+    await send(page);
+    await told(page, "#lead", "+57 ••• ••• 4567");
+    await paste(page, await read(page));
+    await told(page, "#title", "Verificado");
+    assert.equal(await page.evaluate(() => document.activeElement.id), "title");
+  });
+
+  test("a whole message is pasted", async (t) => {
+    const page = await open(t);
+    await send(page);
+    const code = await read(page);
+    await paste(page, `MeStore 2026: tu código es ${code}. Válido por 10 minutos.`);
+  });
+
+  test("a code is taken over from the telephone by a click", async (t) => {
+    const page = await open(t);
+    await send(page);
+    const code = await read(page);
+    await withClipboard(async () => {
+      await page.click("#sms-list button");
+      await step(page, "done");
+      assert.equal(await page.evaluate(() => navigator.clipboard.readText()), code);
+    });
+  });
+
+  test("the boxes behave: letters stay out, arrows move, backspace takes back, a digit replaces another", async (t) => {
+    const page = await open(t);
+    await send(page);
+    const code = await read(page);
+    const [first, ...rest] = code;
+    await type(page, `${wrong(first)}a b${rest.slice(0, 4).join("")}0`.slice(0, -1));
+    assert.equal(await page.inputValue("#code"), wrong(first) + rest.slice(0, 4).join(""));
+    await page.keyboard.press("Backspace");
+    assert.equal((await page.inputValue("#code")).length, 4);
+    await page.keyboard.press("Home");
+    await page.keyboard.type(first);
+    assert.equal(await page.inputValue("#code"), code.slice(0, 4));
+    assert.equal(await page.locator("#drawn i").nth(1).getAttribute("class"), "filled at");
+    await page.keyboard.press("End");
+    await page.keyboard.type(code.slice(4));
+    await step(page, "done");
+  });
+
+  test("there are as many boxes as a code has digits", async (t) => {
+    const page = await open(t, { settings: { OTP_CODE_LENGTH: "8" } });
+    await send(page);
+    assert.equal(await page.locator("#drawn i").count(), 8);
+    await type(page, await read(page));
+    await step(page, "done");
+  });
+
+  test("wrong codes are counted down, and the fifth locks", async (t) => {
+    const page = await open(t, { settings: { OTP_RESEND_COOLDOWN_SECONDS: "1" } });
+    await send(page);
+    const code = await read(page);
+    for (const left of ["4 intentos", "3 intentos", "2 intentos", "1 intento"]) {
+      await type(page, wrong(code));
+      await told(page, "#problem", left);
+      assert.equal(await page.inputValue("#code"), "");
+    }
+    await type(page, wrong(code));
+    await told(page, "#problem", "Demasiados intentos");
+    assert.ok(await page.isDisabled("#code"));
+    await page.locator("#resend[aria-disabled=false]").click();
+    await page.locator("#code:enabled").waitFor();
+    await page.waitForFunction(() => document.querySelectorAll("#sms-list article").length === 2);
+    await type(page, await read(page));
+    await step(page, "done");
+  });
+
+  test("a code that has expired is told, and another one helps", { timeout: 120_000 }, async (t) => {
+    const page = await open(t, { settings: { OTP_EXPIRATION_MINUTES: "1", OTP_RESEND_COOLDOWN_SECONDS: "1" } });
+    await send(page);
+    const code = await read(page);
+    await page.waitForTimeout(61_000);
+    await type(page, code);
+    await told(page, "#problem", "El código venció");
+    await page.click("#resend");
+    await page.waitForFunction(() => document.querySelectorAll("#sms-list article").length === 2);
+    await type(page, await read(page));
+    await step(page, "done");
+  });
+
+  test("asking again waits, counting down, and then works", async (t) => {
+    const page = await open(t, { settings: { OTP_RESEND_COOLDOWN_SECONDS: "4" } });
+    await send(page);
+    const pressed = () => page.evaluate(() => {
+      const button = document.getElementById("resend");
+      if (button.ariaDisabled === "true") button.click();
+      return button.ariaDisabled === "true" && button.textContent.match(/0:0\d/)[0];
+    });
+    const seen = new Set();
+    for (let time; (time = await pressed()); await page.waitForTimeout(200)) seen.add(time);
+    assert.ok(seen.size >= 3, [...seen].join(" "));
+    await told(page, "#news", "Ya puedes pedir otro código");
+    assert.equal(await page.locator("#sms-list article").count(), 1, "pressing it meanwhile sent nothing");
+    await page.click("#resend");
+    await page.waitForFunction(() => document.querySelectorAll("#sms-list article").length === 2);
+  });
+
+  test("a lost connection is told, and what was typed is checked once it is back", async (t) => {
+    const page = await open(t);
+    await send(page);
+    const code = await read(page);
+    await page.context().setOffline(true);
+    await told(page, "#problem", "No hay conexión");
+    await type(page, code);
+    await told(page, "#problem", "No hay conexión");
+    assert.equal(await page.inputValue("#code"), code);
+    await page.context().setOffline(false);
+    await step(page, "done");
+  });
+
+  test("asking again after a lost answer sends nothing twice", async (t) => {
+    const page = await open(t);
+    await page.route("**/send-verification-sms", async (route) => {
+      await route.fetch();
+      await route.abort();
+    }, { times: 1 });
+    await page.click("#go");
+    await told(page, "#problem", "No hay conexión");
+    await page.click("#go");
+    await step(page, "code");
+    await type(page, await read(page));
+    await step(page, "done");
+    assert.equal(await page.locator("#sms-list article").count(), 1);
+  });
+
+  test("a reload goes on where it was, and keeps neither code nor token", async (t) => {
+    const page = await open(t);
+    await send(page);
+    const code = await read(page);
+    await type(page, code.slice(0, 3));
+    const kept = await page.evaluate(() => JSON.stringify({ ...sessionStorage, ...localStorage }) + document.cookie);
+    assert.ok(!kept.includes(code) && !kept.includes("eyJ") && !/"\d{3}"/.test(kept), kept);
+    await page.reload();
+    await step(page, "code");
+    await told(page, "#lead", "4567");
+    assert.match(await page.textContent("#resend"), /0:\d\d/);
+    assert.equal(await page.evaluate(() => document.activeElement.id), "code");
+    await type(page, await read(page));
+    await step(page, "done");
+  });
+
+  test("everything is done from the keyboard", async (t) => {
+    const page = await open(t);
+    const focused = () => page.evaluate(() => document.activeElement.id || document.activeElement.value || document.activeElement.lang);
+    const tabTo = async (id) => {
+      for (let n = 0; n < 12 && (await focused()) !== id; n++) await page.keyboard.press("Tab");
+      assert.equal(await focused(), id);
+      const outline = await page.evaluate(() => {
+        const active = document.activeElement;
+        const shown = getComputedStyle(active.type === "radio" ? active.nextElementSibling : active);
+        return active.id === "code" || shown.outlineStyle !== "none";
+      });
+      assert.ok(outline, `${id} shows that it has the focus`);
+    };
+    await tabTo("sms");
+    await page.keyboard.press("ArrowRight");
+    assert.ok(await page.isChecked("[value=email]"));
+    await page.keyboard.press("ArrowLeft");
+    await tabTo("go");
+    await page.keyboard.press("Enter");
+    await step(page, "code");
+    await page.waitForFunction(() => document.activeElement.id === "code");
+    await page.keyboard.type(wrong(await read(page)));
+    await told(page, "#problem", "4 intentos");
+    await page.waitForFunction(() => document.activeElement.id === "code");
+    await tabTo("resend");
+    await tabTo("back");
+    await tabTo("sms-list");
+    await page.keyboard.press("Tab");
+    await withClipboard(() => page.keyboard.press("Enter").then(() => step(page, "done")));
+    assert.equal(await focused(), "title");
+    await tabTo("go");
+    await page.keyboard.press("Enter");
+    await step(page, "ask");
+  });
+
+  test("the browser reads the SMS itself where it can", async (t) => {
+    const page = await open(t);
+    // Chromium on a desktop has no SMS to read: what it would call is stood in for.
+    await page.evaluate(() => {
+      window.OTPCredential = class {};
+      navigator.credentials.get = (options) => {
+        window.asked = options;
+        return new Promise((heard) => (window.heard = (code) => heard({ code })));
+      };
+    });
+    await send(page);
+    assert.deepEqual(await page.evaluate(() => window.asked.otp.transport), ["sms"]);
+    const code = await read(page);
+    await page.evaluate((code) => window.heard(code), code);
+    await step(page, "done");
+    assert.ok(await page.evaluate(() => window.asked.signal.aborted), "nothing is waited for any more");
+  });
+
+  test("it speaks the browser's language, and another when told to", async (t) => {
+    const page = await open(t, { language: "pt-BR" });
+    await told(page, "#title", "Confirme que é você");
+    await page.click("[lang=en]");
+    await told(page, "#title", "Confirm it’s you");
+    assert.equal(await page.getAttribute("html", "lang"), "en");
+    await send(page);
+    await told(page, "#sms-list", "your verification code");
+    await page.reload();
+    await told(page, "#title", "Enter the code");
+  });
+
+  test("every error that the API's documentation names is told in every language", async (t) => {
+    const page = await open(t);
+    const texts = await page.evaluate(async () => (await import("/texts.js")).TEXTS);
+    const http = readFileSync(new URL("../../docs/http.md", import.meta.url), "utf8");
+    const rows = http.match(/^\| [45]\d\d \|[^|]*\|/gm).filter((row) => !row.includes("signature") && !row.includes("not_recorded"));
+    const codes = [...new Set(rows.flatMap((row) => [...row.matchAll(/`(\w+)`/g)].map((match) => match[1])))]
+      .filter((code) => code !== "retry_after");
+    assert.ok(codes.length > 30, `${codes.length} codes`);
+    const keys = (table) => Object.keys(table).sort();
+    for (const [language, table] of Object.entries(texts)) {
+      for (const code of codes) assert.ok(table.errors[code], `${language} has no text for ${code}`);
+      for (const part of [(it) => it, (it) => it.errors, (it) => it.scripts]) assert.deepEqual(keys(part(table)), keys(part(texts.en)), language);
+    }
+  });
+
+  for (const [number, text, reports] of [
+    ["+573005551610", "El operador rechazó el mensaje"],
+    ["+573005551408", "El operador rechazó el mensaje"],
+    ["+576012345678", "Es un teléfono fijo"],
+    ["+34612345678", "No enviamos códigos a ese país"],
+    ["123", "Esa dirección no es válida"],
+    ["+573005553003", "El mensaje no llegó al teléfono", true],
+  ]) {
+    test(`${number} shows what went wrong`, async (t) => {
+      const page = await open(t, { settings: { SMS_ALLOWED_COUNTRIES: "CO" } });
+      await choose(page, number);
+      await (reports ? send(page) : page.click("#go"));
+      await told(page, "#problem", text);
+    });
+  }
+
+  test("what is not told in time is asked for later", async (t) => {
+    const page = await open(t, { settings: { HTTP_SEND_WAIT_MS: "0" } });
+    await send(page);
+    await told(page, "#lead", "Va en camino");
+    await told(page, "#lead", "Lo enviamos a");
+    await told(page, "#news", "Entregado");
+  });
+
+  test("a code arrives by e-mail", async (t) => {
+    const page = await open(t);
+    await page.locator("[value=email]").check();
+    const answer = page.waitForResponse("**/send-verification-email");
+    await page.click("#go");
+    if ((await answer).status() === 404) return t.skip("this otpost has no endpoint for e-mails yet");
+    await step(page, "code");
+    await told(page, "#email-list h3", "código de verificación");
+    await type(page, await read(page, "email"));
+    await step(page, "done");
+    await told(page, "#lead", "@example.com");
+  });
+
+  test("a way that the gateway lacks is told", async (t) => {
+    const page = await open(t);
+    const body = JSON.stringify({ status: 404, code: "not_found" });
+    await page.route("**/send-verification-email", (route) => route.fulfill({ status: 404, contentType: "application/problem+json", body }));
+    await page.locator("[value=email]").check();
+    await page.click("#go");
+    await told(page, "#problem", "todavía no existe");
+  });
+
+  test("nothing shakes where less motion is wished", async (t) => {
+    const page = await open(t, { reducedMotion: "reduce" });
+    await send(page);
+    await type(page, wrong(await read(page)));
+    await page.waitForSelector(".wrong");
+    assert.equal(await page.evaluate(() => getComputedStyle(document.getElementById("boxes")).animationName), "none");
+  });
+
+  test("it fits a small telephone", async (t) => {
+    const page = await open(t, { viewport: { width: 320, height: 640 }, settings: { OTP_CODE_LENGTH: "10" } });
+    const overflows = () => page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
+    assert.equal(await overflows(), false);
+    await send(page);
+    await type(page, "123456789");
+    assert.equal(await overflows(), false);
+    const [box, field] = [await page.locator("#drawn i").last().boundingBox(), await page.locator("#code").boundingBox()];
+    assert.ok(box.x + box.width <= 320 && field.x >= 0);
+  });
+
+  for (const colorScheme of ["light", "dark"]) {
+    test(`nothing is wrong for assistive technology, ${colorScheme}`, { timeout: 60_000 }, async (t) => {
+      const page = await open(t, { colorScheme });
+      const check = async (state) => {
+        // Colours on their way from one to another are none.
+        await page.evaluate(() => Promise.all(document.getAnimations().map((animation) => animation.finished.catch(() => {}))));
+        await page.evaluate(AXE);
+        const { violations } = await page.evaluate(() => window.axe.run());
+        const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" ")}`);
+        assert.deepEqual(found, [], state);
+      };
+      await check("asking");
+      await choose(page, "123");
+      await page.click("#go");
+      await told(page, "#problem", "no es válida");
+      await check("refused");
+      await choose(page, "+573001234567");
+      await send(page);
+      const code = await read(page);
+      await check("code");
+      for (const left of ["4 intentos", "3 intentos", "2 intentos", "1 intento"]) {
+        await type(page, wrong(code));
+        await told(page, "#problem", left);
+      }
+      await check("wrong");
+      await type(page, wrong(code));
+      await told(page, "#problem", "Demasiados intentos");
+      await check("locked");
+      await choose(page, "+573001234568");
+      await send(page);
+      await told(page, "#sms-list", "4568");
+      await type(page, await read(page));
+      await step(page, "done");
+      await check("done");
+    });
+  }
+});
