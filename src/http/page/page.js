@@ -57,7 +57,8 @@ async function asPerson(method, path, body, headers = {}) {
   for (const last of [false, true]) {
     if (now.token?.whom !== whom) now.token = { whom, ...(await call("POST", "/dev/token", person)) };
     try {
-      const answer = await call(method, `/api/v1/auth/${path}`, body, { ...headers, Authorization: `Bearer ${now.token.token}` });
+      const bearer = { Authorization: `Bearer ${now.token.token}` };
+      const answer = await call(method, `/api/v1/auth/${path}`, body, { ...headers, ...bearer });
       if (visit === now.visit) return answer;
       throw new Refusal("left");
     } catch (refusal) {
@@ -197,7 +198,8 @@ function typed() {
 /** In the middle of a code a digit takes the place of another, as in boxes. */
 function beforeTyped(event) {
   const { selectionStart: from, selectionEnd: to } = event.target;
-  if (event.inputType === "insertText" && /^\d$/.test(event.data) && from === to) event.target.setSelectionRange(from, from + 1);
+  const isDigit = event.inputType === "insertText" && /^\d$/.test(event.data);
+  if (isDigit && from === to) event.target.setSelectionRange(from, from + 1);
 }
 
 /** A whole message may be pasted: the code is the number of the right length in it. */
@@ -312,7 +314,8 @@ function render() {
   for (const choice of $("languages").children) choice.ariaPressed = String(choice.lang === state.language);
 
   $("card").dataset.step = step;
-  for (const [id, at] of [["ask", "ask"], ["entry", "code"], ["others", "code"], ["seal", "done"]]) $(id).toggleAttribute("hidden", step !== at);
+  const parts = { ask: "ask", entry: "code", others: "code", seal: "done" };
+  for (const [id, at] of Object.entries(parts)) $(id).toggleAttribute("hidden", step !== at);
   write($("title"), say({ ask: "title", code: "codeTitle", done: "doneTitle" }[step]));
   const sent = { queued: "queued", unknown: "perhapsSentTo" }[state.status] ?? "sentTo";
   write($("lead"), say({ ask: "lead", code: sent, done: "done" }[step], { to: dotted(state.to) }));
@@ -360,7 +363,10 @@ function renderWaits() {
 function renderPhone() {
   const lists = { sms: $("sms-list"), email: $("email-list") };
   for (const [channel, list] of Object.entries(lists)) list.hidden = channel !== state.channel;
-  for (const small of document.querySelectorAll("[data-at]")) write(small, `${clock(Date.parse(small.dataset.at))} · ${say("to", { to: dotted(small.dataset.to) })}`);
+  for (const small of document.querySelectorAll("[data-at]")) {
+    const { at, to } = small.dataset;
+    write(small, `${clock(Date.parse(at))} · ${say("to", { to: dotted(to) })}`);
+  }
   for (const code of document.querySelectorAll(".messages button")) code.ariaLabel = say("use", { code: code.textContent });
   const isLost = $("empty").dataset.lost === "lost";
   $("empty").hidden = lists[state.channel].childElementCount > 0 && !isLost;
@@ -370,7 +376,9 @@ function renderPhone() {
 
   const scripts = Object.entries(TEXTS[state.language].scripts);
   if (!$("script").length) $("script").append(...scripts.map(([number]) => new Option("", number)));
-  scripts.forEach(([number, what], i) => write($("script").options[i], number === "other" ? what : `${what} · ${number.slice(-4)}`));
+  scripts.forEach(([number, what], i) => {
+    write($("script").options[i], number === "other" ? what : `${what} · ${number.slice(-4)}`);
+  });
   $("script").value = state.phone in TEXTS.en.scripts ? state.phone : "other";
   for (const id of ["phone", "email"]) if (document.activeElement !== $(id)) $(id).value = state[id];
 }
@@ -398,9 +406,15 @@ function start() {
   $("code").addEventListener("paste", pasted);
   document.addEventListener("selectionchange", () => renderCode(state.length));
   $("ask").addEventListener("change", ({ target }) => restart({ channel: target.value }));
-  $("languages").addEventListener("click", ({ target }) => target.lang && (Object.assign(state, { language: target.lang }), save(), render()));
-  $("script").addEventListener("change", ({ target }) => target.value === "other" ? $("phone").focus() : restart({ phone: target.value, channel: "sms" }));
-  for (const id of ["phone", "email"]) $(id).addEventListener("change", ({ target }) => restart({ [id]: target.value.trim(), channel: id === "phone" ? "sms" : "email" }));
+  for (const choice of $("languages").children) {
+    choice.addEventListener("click", () => (Object.assign(state, { language: choice.lang }), save(), render()));
+  }
+  $("script").addEventListener("change", ({ target: { value } }) => {
+    if (value === "other") $("phone").focus();
+    else restart({ phone: value, channel: "sms" });
+  });
+  $("phone").addEventListener("change", ({ target }) => restart({ phone: target.value.trim(), channel: "sms" }));
+  $("email").addEventListener("change", ({ target }) => restart({ email: target.value.trim(), channel: "email" }));
   addEventListener("offline", () => (now.problem = new Refusal("offline"), render()));
   addEventListener("online", () => {
     Object.assign(now, now.problem?.code === "offline" ? { problem: null, news: "online" } : {});
@@ -408,7 +422,9 @@ function start() {
     if (state.step === "code" && isFull()) check();
   });
   setInterval(() => {
-    if (now.waited && state.step === "code" && !left(state.resendAt)) Object.assign(now, { waited: false, news: "resendNow" });
+    if (now.waited && state.step === "code" && !left(state.resendAt)) {
+      Object.assign(now, { waited: false, news: "resendNow" });
+    }
     write($("news"), now.news && say(now.news));
     renderWaits();
   }, 1000);

@@ -153,7 +153,7 @@ async fn a_token_is_for_whom_it_was_asked_for() {
     let bearer = format!("Bearer {}", told["token"].as_str().expect("a token"));
     let headers = HeaderMap::from_iter([(header::AUTHORIZATION, bearer.parse().expect("a header value"))]);
     let tokens = Tokens::new(stage.settings.jwt.as_ref().expect("a key")).expect("a usable key");
-    let Ok(user) = tokens.user(&headers) else { panic!("the token is not taken") };
+    let Ok(user) = tokens.user(&headers).await else { panic!("the token is not taken") };
     assert_eq!(user.claims.phone_number.as_deref(), Some("+573005550505"));
     assert_eq!(user.claims.locale.as_deref(), Some("pt"));
     let long = json!({"email": "a".repeat(255)}).to_string();
