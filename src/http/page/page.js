@@ -251,7 +251,7 @@ function show(message) {
   const [before, after] = message.text.trim().split(message.code, 2);
   text.append(before, code, after ?? "");
   if (message.subject) {
-    const subject = document.createElement("h3");
+    const subject = document.createElement("h2");
     subject.textContent = message.subject;
     item.append(subject, small, text);
   } else {
@@ -262,7 +262,7 @@ function show(message) {
   const list = $(`${message.channel}-list`);
   list.append(item);
   render();
-  list.scrollTop = message.subject ? item.offsetTop - list.offsetTop : list.scrollHeight;
+  list.scrollTop = message.subject ? item.offsetTop - list.firstChild.offsetTop : list.scrollHeight;
 }
 
 // --- what is seen ---
@@ -284,7 +284,7 @@ function spoken() {
 }
 
 /** A masked address, for people. */
-const dotted = (to) => to.replace(/\*+/, to.includes("@") ? "•••" : " ••• ••• ");
+const dotted = (to) => to.replace(/\*+/g, to.includes("@") ? "•••" : " ••• ••• ");
 
 function problemText() {
   if (!now.problem) return "";
