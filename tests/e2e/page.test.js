@@ -115,6 +115,7 @@ describe("the page", { concurrency: 4 }, () => {
     assert.equal((await page.inputValue("#code")).length, 4);
     await page.keyboard.press("Home");
     await page.keyboard.type(first);
+    await page.keyboard.type("x");
     assert.equal(await page.inputValue("#code"), code.slice(0, 4));
     assert.equal(await page.locator("#drawn i").nth(1).getAttribute("class"), "filled at");
     await page.keyboard.press("End");

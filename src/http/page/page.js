@@ -184,9 +184,10 @@ const isFull = () => $("code").value.length === state.length;
 
 function typed() {
   const field = $("code");
-  const at = field.selectionStart;
-  const digits = field.value.normalize("NFKC").replace(/\D/g, "").slice(0, state.length);
+  const digitsOf = (text) => text.normalize("NFKC").replace(/\D/g, "").slice(0, state.length);
+  const digits = digitsOf(field.value);
   if (digits !== field.value) {
+    const at = digitsOf(field.value.slice(0, field.selectionStart)).length;
     field.value = digits;
     field.setSelectionRange(at, at);
   }
@@ -212,15 +213,12 @@ function pasted(event) {
   typed();
 }
 
+/** Answers whether the code was of use. */
 function fill(code) {
-  const fits = state.step === "code" && !state.over && code.length === state.length;
-  navigator.clipboard?.writeText(code).catch(() => {});
-  if (fits) {
-    $("code").value = code;
-    typed();
-  }
-  now.news = fits ? "filled" : "copied";
-  render();
+  if (state.step !== "code" || state.over || code.length !== state.length) return false;
+  $("code").value = code;
+  typed();
+  return true;
 }
 
 function shake() {
@@ -239,6 +237,12 @@ function listen() {
   };
 }
 
+function pick(code) {
+  navigator.clipboard?.writeText(code).catch(() => {});
+  now.news = fill(code) ? "filled" : "copied";
+  render();
+}
+
 function show(message) {
   const item = document.createElement("article");
   if (Date.now() - Date.parse(message.at) < 3000) item.className = "new";
@@ -247,9 +251,10 @@ function show(message) {
   small.dataset.at = message.at;
   const text = document.createElement(message.subject ? "div" : "p");
   const code = document.createElement("button");
-  Object.assign(code, { type: "button", textContent: message.code, onclick: () => fill(message.code) });
-  const [before, after] = message.text.trim().split(message.code, 2);
-  text.append(before, code, after ?? "");
+  Object.assign(code, { type: "button", textContent: message.code, onclick: () => pick(message.code) });
+  // A line for autofill has the code once more, at the end.
+  const [before, ...after] = message.text.trim().split(message.code);
+  text.append(before, code, after.join(message.code));
   if (message.subject) {
     const subject = document.createElement("h2");
     subject.textContent = message.subject;
