@@ -46,8 +46,8 @@ use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::telemetry::{self, events};
 
-/// How long a second try at leaving waits for what the first one began, beyond the grace period.
-const HTTP_DRAIN: Duration = Duration::from_secs(5);
+/// How long a stop waits for answers over HTTP, if the grace period is no shorter: none that was begun takes longer.
+const HTTP_DRAIN: Duration = http::ANSWER_WITHIN;
 
 /// What the adapters find wrong with settings, without asking anybody: a start would fail for it.
 ///
@@ -162,7 +162,7 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
         let (sms, email) = tokio::join!(sms, email);
         anyhow::Ok(sms? + email?)
     };
-    let answer = run_http(http, &stop);
+    let answer = run_http(http, HTTP_DRAIN.min(settings.shutdown_grace), &stop);
     tokio::select! {
         (worked, answered) = async { tokio::join!(work, answer) } => {
             wiring.close().await;
@@ -221,12 +221,13 @@ async fn run_worker(
 
 async fn run_http(
     http: Option<impl Future<Output = std::io::Result<()>>>,
+    drain: Duration,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let Some(http) = http else { return Ok(()) };
     let overdue = async {
         stop.cancelled().await;
-        tokio::time::sleep(HTTP_DRAIN).await;
+        tokio::time::sleep(drain).await;
     };
     tokio::select! {
         served = http => served.context("serving HTTP_ADDR"),
@@ -485,56 +486,4 @@ Stop with Ctrl-C.
 }
 
 #[cfg(test)]
-mod tests {
-    use async_trait::async_trait;
-
-    use super::parts::simulated;
-    use super::*;
-    use crate::broker::Delivery;
-
-    /// As a broker's client would be that lost its broker for good.
-    struct Ended;
-
-    #[async_trait]
-    impl RequestSource for Ended {
-        async fn next(&mut self) -> Option<Delivery> {
-            None
-        }
-        async fn pause(&mut self) {}
-        async fn resume(&mut self) {}
-        async fn cancel(&mut self) {}
-        async fn close(self: Box<Self>) {}
-    }
-
-    #[tokio::test]
-    async fn there_is_a_page_only_in_development_with_simulated_messages() {
-        let settings = Settings::read(Role::Dev, std::iter::empty(), "/nowhere/.env".as_ref(), faults);
-        let settings = settings.expect("a laptop needs nothing");
-        for role in [Role::Worker, Role::Http, Role::Serve, Role::Dev] {
-            for provider in [DevProvider::Simulated, DevProvider::Twilio] {
-                let expected = role == Role::Dev && provider == DevProvider::Simulated;
-                assert_eq!(handset(role, provider, &settings).is_some(), expected, "{role:?} {provider:?}");
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn a_source_that_ends_by_itself_stops_everything_and_is_an_error() {
-        let settings = Settings::read(Role::Dev, std::iter::empty(), "/nowhere/.env".as_ref(), faults);
-        let settings = settings.expect("a laptop needs nothing");
-        let wiring = Wiring::new(&settings).expect("everything in memory");
-        let tracker = wiring.tracker(&settings).expect("a tracker");
-        let (gateway, _source) = wiring
-            .worker(&settings, Channel::Sms, simulated(Channel::Sms, &tracker, None))
-            .expect("a worker");
-        for asked_for in [true, false] {
-            let stop = CancellationToken::new();
-            if asked_for {
-                stop.cancel();
-            }
-            let worker: (_, Box<dyn RequestSource>) = (gateway.clone(), Box::new(Ended));
-            let worked = run_worker(Some(worker), None, &settings, &stop).await;
-            assert_eq!((worked.is_ok(), stop.is_cancelled()), (asked_for, true));
-        }
-    }
-}
+mod tests;

@@ -58,7 +58,7 @@ const BODY_BYTES_MAX: usize = 16 * 1024;
 const EVENTS_BYTES_MAX: usize = 1024 * 1024;
 const EVENTS_PATH: &str = "/webhooks/sendgrid/events";
 /// The longest time for one answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// What the handlers work with.
 pub struct Api {

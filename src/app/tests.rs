@@ -1,0 +1,111 @@
+use async_trait::async_trait;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::parts::simulated;
+use super::*;
+use crate::broker::Delivery;
+
+/// As a broker's client would be that lost its broker for good.
+struct Ended;
+
+#[async_trait]
+impl RequestSource for Ended {
+    async fn next(&mut self) -> Option<Delivery> {
+        None
+    }
+    async fn pause(&mut self) {}
+    async fn resume(&mut self) {}
+    async fn cancel(&mut self) {}
+    async fn close(self: Box<Self>) {}
+}
+
+#[tokio::test]
+async fn there_is_a_page_only_in_development_with_simulated_messages() {
+    let settings = Settings::read(Role::Dev, std::iter::empty(), "/nowhere/.env".as_ref(), faults);
+    let settings = settings.expect("a laptop needs nothing");
+    for role in [Role::Worker, Role::Http, Role::Serve, Role::Dev] {
+        for provider in [DevProvider::Simulated, DevProvider::Twilio] {
+            let expected = role == Role::Dev && provider == DevProvider::Simulated;
+            assert_eq!(handset(role, provider, &settings).is_some(), expected, "{role:?} {provider:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_source_that_ends_by_itself_stops_everything_and_is_an_error() {
+    let settings = Settings::read(Role::Dev, std::iter::empty(), "/nowhere/.env".as_ref(), faults);
+    let settings = settings.expect("a laptop needs nothing");
+    let wiring = Wiring::new(&settings).expect("everything in memory");
+    let tracker = wiring.tracker(&settings).expect("a tracker");
+    let (gateway, _source) =
+        wiring.worker(&settings, Channel::Sms, simulated(Channel::Sms, &tracker, None)).expect("a worker");
+    for asked_for in [true, false] {
+        let stop = CancellationToken::new();
+        if asked_for {
+            stop.cancel();
+        }
+        let worker: (_, Box<dyn RequestSource>) = (gateway.clone(), Box::new(Ended));
+        let worked = run_worker(Some(worker), None, &settings, &stop).await;
+        assert_eq!((worked.is_ok(), stop.is_cancelled()), (asked_for, true));
+    }
+}
+
+/// Answers one request after `takes`, and tells a client's end of the connection that it asked.
+async fn slow_server(
+    takes: Duration,
+    stop: &CancellationToken,
+) -> (SocketAddr, impl Future<Output = std::io::Result<()>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let router = axum::Router::new().route(
+        "/",
+        axum::routing::get(async move || {
+            tokio::time::sleep(takes).await;
+            "told"
+        }),
+    );
+    (address, http::serve(listener, router, stop.clone()))
+}
+
+/// Asks, stops the server a moment later, and answers what came before the stop was over.
+async fn told_over_a_stop(takes: Duration, drain: Duration) -> String {
+    let stop = CancellationToken::new();
+    let (address, server) = slow_server(takes, &stop).await;
+    let served = async {
+        run_http(Some(server), drain, &stop).await.expect("a stop is no failure");
+    };
+    let client = async {
+        let mut connection = TcpStream::connect(address).await.expect("it listens");
+        connection.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.expect("sent");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stop.cancel();
+        let mut answer = Vec::new();
+        // What is cut off breaks off.
+        let _ = connection.read_to_end(&mut answer).await;
+        String::from_utf8(answer).expect("text")
+    };
+    let mut client = std::pin::pin!(client);
+    tokio::select! {
+        biased;
+        answer = &mut client => answer,
+        () = served => tokio::time::timeout(Duration::from_millis(50), client).await.unwrap_or_default(),
+    }
+}
+
+#[tokio::test]
+async fn whoever_waits_for_an_answer_at_a_stop_gets_it_within_the_drain() {
+    let takes = Duration::from_millis(600);
+    assert!(told_over_a_stop(takes, Duration::from_secs(10)).await.ends_with("told"));
+    assert!(!told_over_a_stop(takes, Duration::from_millis(200)).await.contains("told"));
+}
+
+#[test]
+fn a_stop_waits_for_longer_than_any_result_is_waited_for() {
+    let set = |wait: &str| {
+        let variables = [("HTTP_SEND_WAIT_MS".into(), wait.into())];
+        Settings::read(Role::Dev, variables.into_iter(), "/nowhere/.env".as_ref(), faults)
+    };
+    let longest = set("8000").expect("the longest wait").send_wait;
+    assert!(longest < HTTP_DRAIN && set("8001").is_err());
+}
