@@ -38,7 +38,7 @@ use crate::flow::tend::Sweeps;
 use crate::flow::track::Tracker;
 use crate::flow::verify::Verifier;
 use crate::http::page::Page;
-use crate::http::{self, Api, Readiness, Tokens};
+use crate::http::{self, Api, Readiness, Tokens, Unheard};
 use crate::provider::Provider;
 use crate::provider::sendgrid::events::SendGridEvents;
 use crate::provider::{twilio, web};
@@ -368,6 +368,7 @@ impl Wiring {
             },
             requester: self.requester(),
             send_wait: settings.send_wait,
+            unheard: Unheard::default(),
             store: self.store.clone(),
             recipients,
             rules: rules(settings),

@@ -16,6 +16,7 @@ mod recipient;
 mod send;
 mod status;
 mod told;
+mod unheard;
 mod verify;
 mod webhooks;
 mod why;
@@ -42,6 +43,7 @@ pub use self::auth::{TokenFault, Tokens, development_token};
 pub use self::ops::{Readiness, ops_router};
 use self::page::Page;
 use self::problem::Problem;
+pub use self::unheard::Unheard;
 pub use self::webhooks::Webhooks;
 use crate::broker::Requester;
 use crate::clock::Clock;
@@ -70,6 +72,8 @@ pub struct Api {
     pub requester: Arc<dyn Requester>,
     /// How long a request's result is waited for.
     pub send_wait: Duration,
+    /// What was published and not heard of.
+    pub unheard: Unheard,
     /// Knows what is used up.
     pub store: Arc<dyn Store>,
     /// Names users and addresses.

@@ -27,6 +27,8 @@ pub struct Problem {
     retry_after: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<Box<str>>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    replayed: bool,
 }
 
 impl Problem {
@@ -41,6 +43,7 @@ impl Problem {
             attempts_remaining: None,
             retry_after: None,
             request_id: None,
+            replayed: false,
         }
     }
 
@@ -59,6 +62,11 @@ impl Problem {
     /// The request that was made and ended so.
     pub(super) fn request_id(self, request: &RequestId) -> Problem {
         Problem { request_id: Some(request.as_str().into()), ..self }
+    }
+
+    /// True if a request ended so before, and this is a repeat of it.
+    pub(super) fn replayed(self, replayed: bool) -> Problem {
+        Problem { replayed, ..self }
     }
 
     /// A field of the request's body breaks its rule.

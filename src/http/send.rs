@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, State};
@@ -17,13 +18,13 @@ use super::told::{Heard, SendAnswer, status_of};
 use crate::broker::{Outgoing, Target};
 use crate::domain::address::Address;
 use crate::domain::locale::is_bcp47;
-use crate::domain::outcome::{ErrorCode, OutcomeError};
+use crate::domain::outcome::{ErrorCode, OutcomeError, Status};
 use crate::domain::recipient::{Channel, Digest16, Purpose};
 use crate::domain::request::RequestId;
 use crate::domain::request::body::SendRequestBody;
 use crate::domain::time::seconds_rounded_up;
 use crate::domain::zone::Zone;
-use crate::store::Subject;
+use crate::store::{Chapter, Subject};
 use crate::telemetry::events;
 
 /// `POST /api/v1/auth/send-verification-sms`: a code for the number in the caller's token.
@@ -76,8 +77,13 @@ impl Api {
     ) -> Result<SendAnswer, Problem> {
         let client_ip = client_address(peer, headers, &self.trusted_proxies);
         let request_id = self.request_id(&user.sub, to, idempotency_key(headers)?);
-        self.refuse_if_limited(&request_id, to, &user.sub, client_ip).await?;
-        let heard = self.publish_request(&request_id, to, user, client_ip).await?;
+        let (heard, cooldown) = match self.known(&request_id, to, &user.sub, client_ip).await? {
+            Known::Ended(heard) => (Some(heard), Duration::ZERO),
+            Known::Live(cooldown) => (None, cooldown),
+            Known::New => {
+                (self.publish_counted(&request_id, to, user, client_ip).await?, self.limits.cooldown)
+            }
+        };
         let now = self.clock.now();
         if let Some(problem) = heard.as_ref().and_then(|heard| heard.problem(now)) {
             return Err(problem.request_id(&request_id));
@@ -89,22 +95,25 @@ impl Api {
             channel: to.channel(),
             to: to.to_string(),
             expires_at: heard.as_ref().and_then(Heard::expires_at),
-            resend_after: resend_after.unwrap_or_else(|| seconds_rounded_up(self.limits.cooldown)),
+            resend_after: resend_after.unwrap_or_else(|| seconds_rounded_up(cooldown)),
             code_length: self.code_length,
             replayed: heard.is_some_and(|heard| heard.replayed),
         })
     }
 
     /// Says at once what the worker would say a moment later, so that whoever keeps pressing costs the queue nothing, and
-    /// hears it while no worker runs, too. Only the worker decides: this charges nothing. A repeat is answered as its first
-    /// copy was, whatever the limits are by now.
-    async fn refuse_if_limited(
+    /// hears it while no worker runs, too. Only the worker decides: this charges nothing.
+    ///
+    /// A repeat is answered as its first copy was, whatever the limits are by now, and never published. It need not be:
+    /// there is a record once a worker has taken the first copy up, and until that one is told and acknowledged the broker
+    /// gives its message to another.
+    async fn known(
         &self,
         request_id: &RequestId,
         to: &Address,
         sub: &str,
         client_ip: IpAddr,
-    ) -> Result<(), Problem> {
+    ) -> Result<Known, Problem> {
         let purpose = Purpose::default();
         let subject = Subject {
             recipient: self.recipients.address(to.channel(), to.as_str()),
@@ -117,20 +126,44 @@ impl Api {
             events::store_failed("usage", &error, None);
             Problem::store_unavailable()
         })?;
-        let too_many = |code: ErrorCode, wait| {
-            let problem = Problem::new(status_of(code), code.as_str());
-            Err(problem.detail(code.message()).retry_after(wait))
-        };
-        if usage.known {
-            return Ok(());
+        if usage.known
+            && let Some(story) = self.story(request_id, subject.recipient).await?
+        {
+            return Ok(match story.chapter {
+                Chapter::Live { .. } => Known::Live(usage.cooldown),
+                Chapter::Ended(outcome) => Known::Ended(Heard::stored(&outcome)),
+            });
         }
         if !usage.limited_for.is_zero() {
-            return too_many(ErrorCode::RateLimited, usage.limited_for);
+            return Err(too_many(ErrorCode::RateLimited, usage.limited_for));
         }
         if !usage.cooldown.is_zero() {
-            return too_many(ErrorCode::Cooldown, usage.cooldown);
+            return Err(too_many(ErrorCode::Cooldown, usage.cooldown));
         }
-        Ok(())
+        Ok(Known::New)
+    }
+
+    /// Publishes a request, unless too many of the same user or address may be queued that nobody takes up.
+    async fn publish_counted(
+        &self,
+        request_id: &RequestId,
+        to: &Address,
+        user: &User,
+        client_ip: IpAddr,
+    ) -> Result<Option<Heard>, Problem> {
+        let (by_user, by_ip) = (self.recipients.user(&user.sub), self.recipients.ip(client_ip));
+        let counted = self
+            .unheard
+            .enter(&[(by_user, self.limits.user), (by_ip, self.limits.ip)])
+            .map_err(|wait| too_many(ErrorCode::RateLimited, wait))?;
+        let heard = self.publish_request(request_id, to, user, client_ip).await;
+        match &heard {
+            Ok(None) => {}
+            // No limit is charged for it, so this is the one that whoever presses on is held by.
+            Ok(Some(heard)) if heard.status == Status::Rejected => self.unheard.forget(counted, &[by_ip]),
+            Ok(Some(_)) | Err(_) => self.unheard.forget(counted, &[by_user, by_ip]),
+        }
+        heard
     }
 
     async fn publish_request(
@@ -189,6 +222,20 @@ impl Api {
         let user = self.recipients.user_in_ids(sub);
         format!("http-{}-", &user.as_str()[..USER_DIGITS])
     }
+}
+
+/// What is known of a request before it is published.
+enum Known {
+    /// Nothing, and no limit is reached.
+    New,
+    /// A worker has it, or it waits for one. Its recipient cools down for this long.
+    Live(Duration),
+    /// How it ended.
+    Ended(Heard),
+}
+
+fn too_many(code: ErrorCode, wait: Duration) -> Problem {
+    Problem::new(status_of(code), code.as_str()).detail(code.message()).retry_after(wait)
 }
 
 /// How much of a user's digest begins its ids: enough that no two users meet.

@@ -84,7 +84,11 @@ pub(super) async fn otp_status(
 }
 
 impl Api {
-    async fn story(&self, request: &RequestId, recipient: Digest16) -> Result<Option<Story>, Problem> {
+    pub(super) async fn story(
+        &self,
+        request: &RequestId,
+        recipient: Digest16,
+    ) -> Result<Option<Story>, Problem> {
         self.store.story(request, Some(recipient)).await.map_err(|error| {
             events::store_failed("story", &error, None);
             Problem::store_unavailable()

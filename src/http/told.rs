@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
-use crate::domain::outcome::{ErrorCode, Status, optional_rfc3339};
+use crate::domain::outcome::{ErrorCode, Outcome, ResultError, Status, optional_rfc3339};
 use crate::domain::recipient::Channel;
 use crate::domain::time::{UnixMillis, seconds_rounded_up};
 
@@ -53,6 +53,23 @@ struct HeardError {
 }
 
 impl Heard {
+    /// What is stored of a request that has ended, as a worker would tell it to a repeat.
+    pub(super) fn stored(outcome: &Outcome) -> Heard {
+        let error = outcome.error.as_ref().map(ResultError::from);
+        Heard {
+            status: outcome.status,
+            at: outcome.at.to_string(),
+            expires_at: outcome.expires_at.as_ref().map(UnixMillis::to_string),
+            resend_after: outcome.resend_after,
+            error: error.map(|ResultError { code, message, retry_after, .. }| HeardError {
+                code,
+                message: message.to_owned(),
+                retry_after,
+            }),
+            replayed: true,
+        }
+    }
+
     /// Reads a result. `None` if it is none.
     pub(super) fn read(body: &[u8]) -> Option<Heard> {
         serde_json::from_slice(body).ok()
@@ -78,14 +95,21 @@ impl Heard {
             }
         };
         let detail = error.message.replace("`to`", "the recipient in the token");
-        let problem = Problem::new(status_of(error.code), error.code.as_str()).detail(detail);
         let at = UnixMillis::parse_rfc3339(&self.at).unwrap_or(now);
-        Some(match error.retry_after {
-            Some(seconds) => problem.retry_after(Duration::from_secs(seconds_left(seconds, at, now))),
+        let left = error.retry_after.map(|seconds| seconds_left(seconds, at, now));
+        let problem =
+            Problem::new(status_of(error.code), error.code.as_str()).detail(&detail).replayed(self.replayed);
+        Some(match left {
+            // The same key would be told the same at once, again and again.
+            Some(0) => problem.detail(format!("{detail}; {WAIT_OVER}")),
+            Some(seconds) => problem.retry_after(Duration::from_secs(seconds)),
             None => problem,
         })
     }
 }
+
+/// A request that has ended stays so.
+const WAIT_OVER: &str = "the wait for that is over: a request with another `Idempotency-Key` is judged anew";
 
 /// 429: later. 422: not for this recipient, or not like this. 503: not now, through nobody's fault who asks.
 pub(super) fn status_of(code: ErrorCode) -> StatusCode {
@@ -126,12 +150,13 @@ mod tests {
         let sent = heard(serde_json::json!({"status": "sent", "at": at, "resend_after": 30}));
         assert_eq!(sent.resend_after(NOW), Some(20));
         assert!(sent.problem(NOW).is_none());
-        for (retry_after, left) in [(30, 20), (5, 0)] {
+        for (retry_after, left) in [(30, Some("20")), (11, Some("1")), (10, None), (5, None)] {
             let limited = serde_json::json!({"status": "rejected", "at": at,
                 "error": {"code": "cooldown", "message": "m", "retry_after": retry_after}});
             let response = heard(limited).problem(NOW).expect("a refusal").into_response();
             assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
-            assert_eq!(response.headers()["retry-after"], left.to_string());
+            let told = response.headers().get("retry-after").map(|value| value.to_str().expect("digits"));
+            assert_eq!(told, left);
         }
     }
 

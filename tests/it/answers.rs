@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, header};
+use otpost::domain::block::ByHand;
 use otpost::domain::outcome::{Scope, SendFailure};
 use otpost::domain::recipient::RecipientKeyring;
+use otpost::store::{Limits, Store as _};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::harness::{Embedded, Options, World};
+use crate::harness::{Embedded, HOUR, Options, World};
 use crate::http::{Answer, Door, SEND_SMS, alice, post, token};
 use crate::scripted::Script;
 
@@ -30,6 +32,16 @@ fn door_to(world: &World) -> Door {
         api.verifier.recipients = recipients.clone();
         (api.recipients, api.clock) = (recipients, clock);
     })
+}
+
+fn keyed(token: &str, key: &str) -> Request<Body> {
+    let mut request = post(SEND_SMS, token, json!({"otp_type": "SMS"}).to_string());
+    request.headers_mut().insert("idempotency-key", key.parse().expect("a value"));
+    request
+}
+
+fn bob() -> String {
+    token(&json!({"sub": "user-2", "phone_number": "+573109876543"}))
 }
 
 async fn ask(door: &Door, token: &str) -> Answer {
@@ -77,11 +89,10 @@ async fn each_refusal_is_told_at_once_with_its_reason() {
     assert_eq!((&told["status"], &told["error"]["code"]), (&json!("failed"), &json!("provider_rejected")));
     ask(&door, &alice()).await.expect_problem(422, "suppressed");
 
-    let bob = token(&json!({"sub": "user-2", "phone_number": "+573109876543"}));
     for _ in 0..5 {
-        assert_eq!(ask(&door, &bob).await.expect(202)["status"], "sent");
+        assert_eq!(ask(&door, &bob()).await.expect(202)["status"], "sent");
     }
-    let limited = ask(&door, &bob).await;
+    let limited = ask(&door, &bob()).await;
     limited.expect_problem(429, "rate_limited");
     assert!(limited.header("retry-after").is_some());
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
@@ -103,23 +114,158 @@ async fn who_cannot_be_told_in_time_is_told_that_it_is_queued() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_repeat_with_its_key_is_told_the_same_and_sends_nothing() {
+async fn a_repeat_with_its_key_is_told_the_same_and_publishes_nothing() {
     let world = World::new();
     let gateway = Embedded::in_world(world.clone(), Options::default());
     let door = door_to(&world);
-    let keyed = |token: &str| {
-        let mut request = post(SEND_SMS, token, json!({"otp_type": "SMS"}).to_string());
-        request.headers_mut().insert("idempotency-key", "order-77".parse().expect("a value"));
-        request
-    };
-    let first = door.ask(keyed(&alice())).await.expect(202);
-    let again = door.ask(keyed(&alice())).await.expect(202);
-    assert_eq!((id(&first), &first["expires_at"]), (id(&again), &again["expires_at"]));
-    assert_eq!((&first["replayed"], &again["replayed"]), (&Value::Null, &json!(true)));
+    let mut results = world.broker.subscribe_results();
+    let first = door.ask(keyed(&alice(), "order-77")).await.expect(202);
+    for _ in 0..200 {
+        let again = door.ask(keyed(&alice(), "order-77")).await.expect(202);
+        assert_eq!((id(&first), &first["expires_at"]), (id(&again), &again["expires_at"]));
+        assert_eq!((&again["status"], &again["to"]), (&first["status"], &first["to"]));
+        assert_eq!((&first["replayed"], &again["replayed"]), (&Value::Null, &json!(true)));
+    }
     // Another user's key is another one, whatever it says.
     let other = token(&json!({"sub": "user-2"}));
-    assert_ne!(id(&door.ask(keyed(&other)).await.expect(202)), id(&first));
+    assert_ne!(id(&door.ask(keyed(&other, "order-77")).await.expect(202)), id(&first));
     assert_eq!(gateway.posted().len(), 2);
+    assert_eq!(std::iter::from_fn(|| results.try_recv().ok()).count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeat_while_its_first_copy_is_under_way_is_queued_and_holds_up_nobody() {
+    let world = World::new();
+    let gateway = Embedded::in_world(world.clone(), Options::default());
+    let door = door_to(&world);
+    let mut results = world.broker.subscribe_results();
+    world.provider.close_gate();
+    let first = door.ask(keyed(&alice(), "k")).await.expect(202);
+    assert_eq!(first["status"], "queued");
+    for _ in 0..200 {
+        let again = door.ask(keyed(&alice(), "k")).await.expect(202);
+        assert_eq!(
+            (id(&again), &again["status"], &again["replayed"]),
+            (id(&first), &json!("queued"), &Value::Null)
+        );
+    }
+    assert_eq!(world.broker.waiting(), 0);
+    world.provider.open_gate(100);
+    assert_eq!(ask(&door, &bob()).await.expect(202)["status"], "sent");
+    assert_eq!(door.ask(keyed(&alice(), "k")).await.expect(202)["status"], "sent");
+    assert_eq!(gateway.posted().len(), 2);
+    assert_eq!(std::iter::from_fn(|| results.try_recv().ok()).count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_told_to_its_repeats_as_it_was_at_first() {
+    let world = World::new();
+    let gateway = Embedded::in_world(world.clone(), Options::default());
+    let door = door_to(&world);
+    let refused = SendFailure::Rejected { code: Some(21617), scope: Scope::Request };
+    world.provider.will([Script::Fail(refused)]);
+    let first = door.ask(keyed(&alice(), "k")).await.expect_problem(422, "provider_rejected");
+    let mut again = door.ask(keyed(&alice(), "k")).await.expect_problem(422, "provider_rejected");
+    assert_eq!(again["replayed"].take(), json!(true));
+    again.as_object_mut().expect("an object").remove("replayed");
+    assert_eq!(again, first);
+    assert_eq!(gateway.posted().len(), 1);
+}
+
+/// Two clicks in one instant look at the limits before a worker has either. The second one loses: its key names a request
+/// that was refused, and stays so.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_whose_wait_is_over_asks_for_another_key_and_not_for_another_try() {
+    let world = World::new();
+    let limits = Limits { cooldown: Duration::from_secs(30), ..Options::default().limits };
+    let gateway = Embedded::in_world(world.clone(), Options { limits, ..Options::default() });
+    let door = door_to(&world);
+    world.provider.close_gate();
+    let (one, two) = (keyed(&alice(), "one"), keyed(&alice(), "two"));
+    let (one, two, ()) = tokio::join!(door.ask(one), door.ask(two), async { world.provider.open_gate(100) });
+    assert_eq!(one.expect(202)["status"], "sent");
+    assert_eq!(two.expect_problem(429, "cooldown")["retry_after"], 30);
+
+    sleep(Duration::from_secs(10)).await;
+    let early = door.ask(keyed(&alice(), "two")).await.expect_problem(429, "cooldown");
+    assert_eq!((&early["retry_after"], &early["replayed"]), (&json!(20), &json!(true)));
+    sleep(Duration::from_secs(20)).await;
+    for _ in 0..3 {
+        let late = door.ask(keyed(&alice(), "two")).await.expect_problem(429, "cooldown");
+        assert_eq!((&late["retry_after"], &late["replayed"]), (&Value::Null, &json!(true)));
+        assert!(late["detail"].as_str().is_some_and(|detail| detail.contains("another `Idempotency-Key`")));
+        sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(door.ask(keyed(&alice(), "three")).await.expect(202)["status"], "sent");
+    assert_eq!(gateway.posted().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_nobody_takes_requests_up_one_person_fills_no_queue() {
+    let world = World::new();
+    let door = door_to(&world);
+    let limits = Options::default().limits;
+    let queued = async |token: &str, presses: usize| {
+        let before = world.broker.waiting();
+        for nth in 0..presses {
+            // Some with a key, some without: both are in the queue.
+            let asked = match nth % 2 {
+                0 => door.ask(keyed(token, &format!("{}", nth % 4))).await,
+                _ => ask(&door, token).await,
+            };
+            if asked.status == 429 {
+                let refused = asked.expect_problem(429, "rate_limited");
+                assert!((1..=3_600).contains(&refused["retry_after"].as_u64().expect("seconds")));
+            } else {
+                assert_eq!(asked.expect(202)["status"], "queued");
+            }
+        }
+        world.broker.waiting() - before
+    };
+    let (by_user, by_ip) = (3 * limits.user.count as usize, 3 * limits.ip.count as usize);
+    assert_eq!(queued(&alice(), 500).await, by_user);
+    assert_eq!(queued(&bob(), 500).await, by_user, "another person is not held by the first one");
+    let carol = token(&json!({"sub": "user-3"}));
+    assert_eq!(queued(&carol, 500).await, by_user);
+    let dave = token(&json!({"sub": "user-4"}));
+    assert_eq!((queued(&dave, 10).await, world.broker.waiting()), (0, by_ip), "one address, whoever asks");
+    sleep(HOUR).await;
+    assert_eq!(queued(&alice(), 3).await, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_heard_of_is_held_by_the_real_limits_alone() {
+    let world = World::new();
+    let _gateway = Embedded::in_world(world.clone(), Options::default());
+    let door = door_to(&world);
+    let refused = SendFailure::Rejected { code: Some(21617), scope: Scope::Request };
+    world.provider.will(vec![Script::Fail(refused); 100]);
+    // What is not sent is given back, to the limits and here: a hundred failures of one person within an hour.
+    for nth in 0..100 {
+        let number = token(&json!({"phone_number": format!("+57300{nth:07}")}));
+        ask(&door, &number).await.expect_problem(422, "provider_rejected");
+    }
+    // What a worker refuses costs the queue a message and no limit anything.
+    let opted_out = ByHand { shown: "+57******6543", reason: "a test", lasts: None };
+    world.store.suppress(world.recipient("+573109876543"), &opted_out).await.expect("the store answers");
+    for _ in 0..30 {
+        ask(&door, &bob()).await.expect_problem(422, "suppressed");
+    }
+    ask(&door, &bob()).await.expect_problem(429, "rate_limited");
+    // That held the person who pressed, not the address.
+    let carol = token(&json!({"sub": "user-3", "phone_number": "+573201234567"}));
+    assert_eq!(ask(&door, &carol).await.expect(202)["status"], "sent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_could_not_be_queued_is_not_counted() {
+    let world = World::new();
+    let door = door_to(&world);
+    world.broker.fail_next_publishes(200);
+    for _ in 0..200 {
+        ask(&door, &alice()).await.expect_problem(503, "queue_unavailable");
+    }
+    assert_eq!(ask(&door, &alice()).await.expect(202)["status"], "queued");
 }
 
 #[tokio::test(start_paused = true)]

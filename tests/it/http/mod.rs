@@ -33,7 +33,7 @@ use otpost::domain::trail::Notes;
 use otpost::flow::admit::Rules;
 use otpost::flow::inspect::status::{Facts, Heard, Inspector};
 use otpost::flow::verify::Verifier;
-use otpost::http::{Api, Tokens, VALIDATING_MAX, Webhooks, router};
+use otpost::http::{Api, Tokens, Unheard, VALIDATING_MAX, Webhooks, router};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{Admission, Admit, Handling, Limits, Proposal, Refund, Settle, Store, Subject};
 use serde_json::{Value, json};
@@ -103,6 +103,7 @@ impl Door {
             },
             requester: Arc::new(broker.requester()),
             send_wait: Duration::ZERO,
+            unheard: Unheard::default(),
             store: store.clone(),
             recipients: recipients.clone(),
             rules: Rules {

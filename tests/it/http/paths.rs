@@ -62,3 +62,20 @@ async fn operators_see_whether_a_process_is_ready_and_what_it_counts() {
     assert!(text.ends_with("# EOF\n") && text.contains("otpost_http_requests_total"), "{text}");
     assert!(!text.contains("Secreto"), "strangers must not make up labels: {text}");
 }
+
+#[test]
+fn the_page_about_http_lists_every_path_with_its_method() {
+    let read = |file: &str| {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        std::fs::read_to_string(path).expect("text")
+    };
+    let (routes, page) = (read("src/http/mod.rs"), read("docs/http.md"));
+    let mut count = 0;
+    for route in routes.split(".route(\"").skip(1) {
+        let (path, handler) = route.split_once("\", ").expect("a path and who answers");
+        let method = if handler.starts_with("post(") { "POST" } else { "GET" };
+        assert!(page.contains(&format!("`{method} {path}`")), "{method} {path}");
+        count += 1;
+    }
+    assert!(count >= 14, "{count} routes");
+}
