@@ -1,5 +1,7 @@
 //! What the RabbitMQ adapter promises when connections, queues and exchanges go away.
 
+mod requester;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

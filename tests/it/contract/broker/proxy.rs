@@ -1,4 +1,4 @@
-//! A proxy that can cut its connections, fall silent, or change bytes on their way.
+//! A proxy that can cut its connections, fall silent, speak for the broker, or change bytes on their way.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,19 +15,27 @@ pub struct Proxy {
     accepting: JoinHandle<()>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct State {
     /// Connections of earlier generations are cut.
     generation: u64,
     /// New connections are closed at once.
     refusing: bool,
+    /// Nothing passes, and nothing is cut.
+    silent: bool,
+    /// The broker is said to block publishers.
+    blocking: bool,
 }
+
+/// `connection.blocked` with the reason `test`, and `connection.unblocked`: method frames on channel 0.
+const BLOCKED: &[u8] = b"\x01\0\0\0\0\0\x09\0\x0a\0\x3c\x04test\xce";
+const UNBLOCKED: &[u8] = b"\x01\0\0\0\0\0\x04\0\x0a\0\x3d\xce";
 
 impl Proxy {
     pub async fn start(upstream: String) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let state = Arc::new(watch::Sender::new(State { generation: 0, refusing: false }));
+        let state = Arc::new(watch::Sender::new(State::default()));
         let accepting = tokio::spawn(accept(listener, upstream, Arc::clone(&state)));
         Proxy { address, state, accepting }
     }
@@ -39,11 +47,25 @@ impl Proxy {
 
     /// Cuts every connection and takes no more until [`Proxy::resume`].
     pub fn refuse(&self) {
-        self.state.send_modify(|state| *state = State { generation: state.generation + 1, refusing: true });
+        self.state.send_modify(|state| {
+            state.generation += 1;
+            state.refusing = true;
+        });
+    }
+
+    /// Lets nothing pass, on old connections and new ones, until [`Proxy::resume`].
+    pub fn hush(&self) {
+        self.state.send_modify(|state| state.silent = true);
+    }
+
+    /// Says to every client that the broker blocks publishers, as under a memory alarm, until [`Proxy::resume`]. What is
+    /// published passes all the same.
+    pub fn block(&self) {
+        self.state.send_modify(|state| state.blocking = true);
     }
 
     pub fn resume(&self) {
-        self.state.send_modify(|state| state.refusing = false);
+        self.state.send_modify(|state| *state = State { generation: state.generation, ..State::default() });
     }
 }
 
@@ -60,39 +82,59 @@ async fn accept(listener: TcpListener, upstream: String, state: Arc<watch::Sende
         if now.refusing {
             continue;
         }
-        let mut changes = state.subscribe();
+        let (mut changes, state) = (state.subscribe(), state.subscribe());
         let upstream = upstream.clone();
         tokio::spawn(async move {
             tokio::select! {
-                () = forward(client, &upstream) => {}
+                () = forward(client, &upstream, state) => {}
                 _ = changes.wait_for(|state| state.generation != now.generation) => {}
             }
         });
     }
 }
 
-async fn forward(client: TcpStream, upstream: &str) {
+async fn forward(client: TcpStream, upstream: &str, state: watch::Receiver<State>) {
     let Ok(server) = TcpStream::connect(upstream).await else {
         return;
     };
     let (client_in, client_out) = client.into_split();
     let (server_in, server_out) = server.into_split();
     tokio::select! {
-        () = copy(client_in, server_out) => {}
-        () = copy(server_in, client_out) => {}
+        () = copy(client_in, server_out, state.clone(), false) => {}
+        () = copy(server_in, client_out, state, true) => {}
     }
 }
 
 /// A byte sequence that no client sends by itself; a `~` in it becomes a byte that is no UTF-8.
 pub const UNREADABLE: &[u8] = b"unreadable~";
 
-async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
-    let mut buffer = vec![0; 64 * 1024];
-    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+/// What is said for the broker goes between two reads: between two frames, while the broker has nothing to say.
+async fn copy(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut state: watch::Receiver<State>,
+    speaks: bool,
+) {
+    let (mut buffer, mut blocked) = (vec![0; 64 * 1024], false);
+    loop {
+        let count = tokio::select! {
+            biased;
+            Ok(now) = state.wait_for(|state| speaks && !state.silent && state.blocking != blocked) => {
+                blocked = now.blocking;
+                let word = if blocked { BLOCKED } else { UNBLOCKED };
+                buffer[..word.len()].copy_from_slice(word);
+                word.len()
+            }
+            read = from.read(&mut buffer) => match read {
+                Ok(count @ 1..) => count,
+                _ => return,
+            },
+        };
         let bytes = &mut buffer[..count];
         if let Some(at) = bytes.windows(UNREADABLE.len()).position(|window| window == UNREADABLE) {
             bytes[at + UNREADABLE.len() - 1] = 0xff;
         }
+        let Ok(_) = state.wait_for(|state| !state.silent).await.map(drop) else { return };
         if to.write_all(bytes).await.is_err() {
             return;
         }

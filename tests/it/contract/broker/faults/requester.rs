@@ -1,0 +1,171 @@
+//! Whoever asks over a connection that breaks is answered soon, and the next one is served as if nothing had been.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use otpost::broker::rabbit::request::RabbitRequester;
+use otpost::broker::{PublishError, Requester as _, Settlement};
+use tokio::time::{Instant, sleep};
+
+use super::super::rabbit::{RabbitWorld, in_world};
+use super::super::{World, asking, next, patiently, reply, until_waiting};
+use super::proxied;
+
+/// Time to be connected, or to hear that one is not, on a busy machine.
+const SOON: Duration = Duration::from_secs(3);
+/// A second for a connection, five for a confirm, and what a busy machine adds.
+const BOUND: Duration = Duration::from_secs(8);
+/// Longer than any of these tests may take to answer.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Asks until the broker confirms a request.
+async fn until_queued(requester: &RabbitRequester) {
+    let queued = async { while requester.request(asking("again"), Duration::ZERO).await.is_err() {} };
+    patiently(queued).await;
+}
+
+/// Asks, and is told after no longer than this that nobody knows whether the request is queued.
+async fn expect_unconfirmed(requester: &RabbitRequester, id: &str, bound: Duration) {
+    let asked = Instant::now();
+    let answer = requester.request(asking(id), LONG).await;
+    assert!(matches!(answer, Err(PublishError::Unconfirmed(_))), "{answer:?}");
+    assert!(asked.elapsed() < bound, "{:?}", asked.elapsed());
+}
+
+/// A worker answers what is asked from now on.
+async fn expect_served(world: &RabbitWorld, requester: &RabbitRequester) {
+    let mut source = world.source(64);
+    let worker = async {
+        loop {
+            let delivery = next(&mut source).await;
+            let wanted = delivery.properties.correlation_id.as_deref() == Some("served");
+            if wanted {
+                reply(world, &delivery, b"told").await;
+            }
+            delivery.settle(Settlement::Ack);
+            if wanted {
+                return;
+            }
+        }
+    };
+    let asked = requester.request(asking("served"), LONG);
+    let (heard, ()) = patiently(async { tokio::join!(asked, worker) }).await;
+    assert_eq!(heard.expect("queued").as_deref(), Some(b"told" as &[u8]));
+}
+
+#[tokio::test]
+async fn who_waits_when_the_connection_is_cut_is_answered_at_once_and_the_next_one_is_served() {
+    in_world(async |world: &RabbitWorld| {
+        let (proxy, url) = proxied().await;
+        let requester = RabbitRequester::start(world.settings_at(&url, 1));
+        until_queued(&requester).await;
+        for round in 0..3 {
+            let ids: Vec<String> = (0..50).map(|nth| format!("cut-{round}-{nth}")).collect();
+            let waiting = join_all(ids.iter().map(|id| requester.request(asking(id), LONG)));
+            let cut = async {
+                sleep(Duration::from_millis(500)).await;
+                proxy.cut();
+                Instant::now()
+            };
+            let (answers, cut) = patiently(async { tokio::join!(waiting, cut) }).await;
+            assert!(cut.elapsed() < SOON, "{:?}", cut.elapsed());
+            // All were confirmed before: queued, and no result can come any more.
+            assert!(answers.iter().all(|answer| matches!(answer, Ok(None))), "{answers:?}");
+            until_queued(&requester).await;
+        }
+        expect_served(world, &requester).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_asks_while_no_connection_can_be_made_is_told_so_soon_and_is_served_after_it() {
+    in_world(async |world: &RabbitWorld| {
+        let (proxy, url) = proxied().await;
+        proxy.refuse();
+        let requester = RabbitRequester::start(world.settings_at(&url, 1));
+        expect_unconfirmed(&requester, "before the first", SOON).await;
+        proxy.resume();
+        until_queued(&requester).await;
+        proxy.refuse();
+        for nth in 0..3 {
+            expect_unconfirmed(&requester, &format!("refused-{nth}"), SOON).await;
+        }
+        proxy.resume();
+        until_queued(&requester).await;
+        expect_served(world, &requester).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_asks_a_silent_broker_is_answered_in_bounded_time_and_is_served_after_it() {
+    in_world(async |world: &RabbitWorld| {
+        let (proxy, url) = proxied().await;
+        let requester = RabbitRequester::start(world.settings_at(&url, 1));
+        until_queued(&requester).await;
+        proxy.hush();
+        let ids: Vec<String> = (0..20).map(|nth| format!("silent-{nth}")).collect();
+        join_all(ids.iter().map(|id| expect_unconfirmed(&requester, id, BOUND))).await;
+        // The connection is given up by now, and the next one is not opened either.
+        expect_unconfirmed(&requester, "still silent", BOUND).await;
+        proxy.resume();
+        until_queued(&requester).await;
+        expect_served(world, &requester).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_asks_a_broker_that_blocks_is_told_so_soon_and_is_served_after_it() {
+    in_world(async |world: &RabbitWorld| {
+        let (proxy, url) = proxied().await;
+        let requester = RabbitRequester::start(world.settings_at(&url, 1));
+        until_queued(&requester).await;
+        until_waiting(world, 1).await;
+        // Who has been confirmed before goes on waiting, over the same connection.
+        let early = requester.request(asking("early"), Duration::from_secs(4));
+        let blocked = async {
+            sleep(Duration::from_millis(500)).await;
+            proxy.block();
+            sleep(Duration::from_millis(500)).await;
+            for nth in 0..3 {
+                expect_unconfirmed(&requester, &format!("blocked-{nth}"), Duration::from_secs(2)).await;
+            }
+        };
+        let (early, ()) = patiently(async { tokio::join!(early, blocked) }).await;
+        assert!(matches!(early, Ok(None)), "{early:?}");
+        // Nothing is published while the broker blocks.
+        until_waiting(world, 2).await;
+        proxy.resume();
+        until_queued(&requester).await;
+        expect_served(world, &requester).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_asks_without_a_queue_is_told_so_whoever_asks_beside_and_the_queue_comes_back() {
+    in_world(async |world: &RabbitWorld| {
+        let requester = RabbitRequester::start(world.settings(1));
+        until_queued(&requester).await;
+        for round in 0..3 {
+            world.delete_request_queue().await;
+            let lost = patiently(requester.request(asking("lost"), LONG)).await;
+            assert!(matches!(lost, Err(PublishError::Unroutable)), "{lost:?}");
+            until_queued(&requester).await;
+            world.delete_request_queue().await;
+            let ids: Vec<String> = (0..500).map(|nth| format!("lost-{round}-{nth}")).collect();
+            let asked = join_all(ids.iter().map(|id| requester.request(asking(id), Duration::ZERO)));
+            let answers = patiently(asked).await;
+            let queued = answers.iter().filter(|answer| answer.is_ok()).count();
+            let lost = answers.iter().filter(|answer| matches!(answer, Err(PublishError::Unroutable)));
+            assert_eq!(queued + lost.count(), answers.len(), "each is told what became of its own");
+            until_queued(&requester).await;
+            // What was told to be queued is there, and one more that asked until it was.
+            until_waiting(world, queued + 1).await;
+        }
+        expect_served(world, &requester).await;
+    })
+    .await;
+}
