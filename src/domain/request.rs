@@ -18,7 +18,7 @@ use serde_json::Value;
 use self::read::{Fields, read_fields};
 use super::code::Code;
 use super::locale::is_bcp47;
-use super::recipient::Purpose;
+use super::recipient::{Channel, Purpose};
 use super::time::UnixMillis;
 use super::zone::Zone;
 
@@ -134,6 +134,25 @@ pub enum RequestFault {
     },
 }
 
+/// The recipient's field.
+const TO: &str = "to";
+
+impl RequestFault {
+    /// The fault of a request by this channel: what its recipients are is a narrower rule than what is read.
+    pub fn by(&self, channel: Channel) -> RequestFault {
+        match self {
+            RequestFault::Field { field: TO, got, .. } => {
+                let rule = match channel {
+                    Channel::Sms => "must be a string of 1 to 32 characters, a phone number",
+                    Channel::Email => "must be a string of 1 to 254 bytes, an e-mail address",
+                };
+                RequestFault::Field { field: TO, rule, got: *got }
+            }
+            fault => fault.clone(),
+        }
+    }
+}
+
 impl fmt::Display for RequestFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -221,7 +240,7 @@ impl<'a> Fields<'a> {
         const TIME: &str = "must be an RFC 3339 time";
         Ok(SendRequest {
             id: self.request_id.required("request_id", RequestId::RULE, |text| RequestId::parse(text))?,
-            to: self.to.required("to", "must be a string of 1 to 320 characters", bounded::<320>)?,
+            to: self.to.required(TO, "must be a string of 1 to 320 characters", bounded::<320>)?,
             purpose: self
                 .purpose
                 .optional("purpose", Purpose::RULE_SENTENCE, |text| Purpose::parse(text))?

@@ -124,7 +124,7 @@ impl Gateway {
         turn: &Turn<'_>,
         unacceptable: &Unacceptable,
     ) -> Result<(), GiveBack> {
-        let fault = unacceptable.fault.to_string();
+        let fault = unacceptable.fault.by(self.channel).to_string();
         let Some(request) = &unacceptable.request_id else {
             return self.set_aside(turn, "unattributable", &fault, None).await;
         };

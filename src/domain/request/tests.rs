@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::address::Address;
 
 #[track_caller]
 fn refused(body: &[u8]) -> (Option<String>, String) {
@@ -53,6 +54,26 @@ fn a_fault_names_the_field_the_rule_and_the_shape_but_never_the_value() {
         r#"{"request_id":"r1","to":"3","autofill":{"webotp_domain":"a.b","android_hash":"x"}}"#,
         "`autofill` must be {\"webotp_domain\": \"…\"} or {\"android_hash\": \"…\"}; got an object",
     );
+}
+
+#[test]
+fn a_fault_of_a_recipient_tells_what_its_channel_takes() {
+    let fault = |body: &str| SendRequest::decode(body.as_bytes(), None).err().expect("refused").fault;
+    let number = fault(r#"{"request_id":"r1","to":573001234567}"#);
+    let told = "`to` must be a string of 1 to 32 characters, a phone number; got a number";
+    assert_eq!(number.by(Channel::Sms).to_string(), told);
+    let told = "`to` must be a string of 1 to 254 bytes, an e-mail address; got a number";
+    assert_eq!(number.by(Channel::Email).to_string(), told);
+    let other = fault(r#"{"request_id":"r1","to":"3","code":1}"#);
+    assert_eq!(other.by(Channel::Email), other);
+    // The parsers say the same of what is too long.
+    let region = "CO".parse().expect("a region");
+    for (channel, letter, most) in [(Channel::Sms, "3", 32), (Channel::Email, "a", 254)] {
+        let long = Address::parse_for(channel, &letter.repeat(5 * most), region).expect_err("too long");
+        let fault = number.by(channel).to_string();
+        assert!(long.to_string().contains(&format!("longer than {most}")), "{long}");
+        assert!(fault.contains(&format!("1 to {most} ")), "{fault}");
+    }
 }
 
 #[test]
