@@ -19,12 +19,16 @@ use crate::domain::outcome::Status;
 use crate::domain::request::{RequestId, SendRequest};
 use crate::domain::time::UnixMillis;
 
+/// Why a message was set aside: our words, then the broker's, and what is told where nothing says why.
+const REASONS: [&str; 8] =
+    ["unattributable", "panic", "crash", "delivery_limit", "expired", "maxlen", "rejected", "unknown"];
+
 #[derive(Subcommand)]
 pub(super) enum Action {
     /// Show what was set aside, oldest first.
     List {
-        /// Only those with this reason, as "panic" or "delivery_limit".
-        #[arg(long)]
+        /// Only those with this reason.
+        #[arg(long, value_parser = REASONS)]
         reason: Option<String>,
         #[command(flatten)]
         look: Look,
@@ -37,6 +41,8 @@ pub(super) enum Action {
         look: Look,
     },
     /// Publish the requests in letters again, under new ids, and remove the letters.
+    #[command(override_usage = "otpost dead-letters replay [OPTIONS] <IDS>...
+       otpost dead-letters replay [OPTIONS] --all [--reason <REASON>]")]
     Replay {
         #[command(flatten)]
         choice: Choice,
@@ -47,9 +53,14 @@ pub(super) enum Action {
         look: Look,
     },
     /// Remove letters for good.
+    #[command(override_usage = "otpost dead-letters drop [OPTIONS] <IDS>...
+       otpost dead-letters drop [OPTIONS] --all [--reason <REASON>] --yes")]
     Drop {
         #[command(flatten)]
         choice: Choice,
+        /// With --all: do it. Without it is told what would be dropped.
+        #[arg(long, conflicts_with = "ids")]
+        yes: bool,
         #[command(flatten)]
         look: Look,
     },
@@ -62,7 +73,7 @@ pub(super) struct Look {
     limit: u16,
 }
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub(super) struct Choice {
     /// Ids, as the list shows them.
     #[arg(required_unless_present = "all", conflicts_with = "all")]
@@ -71,7 +82,7 @@ pub(super) struct Choice {
     #[arg(long)]
     all: bool,
     /// Of all letters, only those with this reason.
-    #[arg(long, conflicts_with = "ids")]
+    #[arg(long, conflicts_with = "ids", value_parser = REASONS)]
     reason: Option<String>,
     /// Say what would happen, and change nothing.
     #[arg(long)]
@@ -106,7 +117,7 @@ async fn act(settings: &Settings, action: &Action, letters: &mut dyn DeadLetters
     let mut found: Vec<Found> = match letters.browse(look.limit.into()).await {
         Ok(letters) => letters.into_iter().map(Found::new).collect(),
         Err(error) => {
-            eprintln!("otpost: {error}");
+            eprintln!("otpost: RabbitMQ (AMQP_URL) {error}");
             return Exit::Failed;
         }
     };
@@ -124,7 +135,17 @@ async fn act(settings: &Settings, action: &Action, letters: &mut dyn DeadLetters
             let replays = Task::Replay { settings, force: *force };
             work(letters, &found, choice, &replays, json).await
         }
-        Action::Drop { choice, .. } => work(letters, &found, choice, &Task::Drop, json).await,
+        Action::Drop { choice, yes, .. } => {
+            let unsaid = choice.all && !yes && !choice.dry_run;
+            let choice = Choice { dry_run: choice.dry_run || unsaid, ..choice.clone() };
+            match work(letters, &found, &choice, &Task::Drop, json).await {
+                Exit::Done if unsaid => {
+                    eprintln!("otpost: nothing was dropped: say --yes as well to drop all of these");
+                    Exit::Unusable
+                }
+                exit => exit,
+            }
+        }
     }
 }
 

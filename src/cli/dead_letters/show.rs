@@ -6,6 +6,7 @@ use super::Found;
 use crate::cli::{Exit, print_json, say};
 use crate::clock::Clock;
 use crate::domain::dead_letter::masked_excerpt;
+use crate::domain::outcome::optional_rfc3339;
 use crate::domain::request::RequestId;
 use crate::domain::time::UnixMillis;
 
@@ -13,7 +14,7 @@ use crate::domain::time::UnixMillis;
 #[derive(Serialize)]
 struct Row<'a> {
     id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_rfc3339")]
     at: Option<UnixMillis>,
     #[serde(skip_serializing_if = "Option::is_none")]
     age_seconds: Option<u64>,
@@ -120,7 +121,7 @@ struct Whole<'a> {
     correlation_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_rfc3339")]
     requested_at: Option<UnixMillis>,
     /// How often it was put back after a look.
     looks: u64,

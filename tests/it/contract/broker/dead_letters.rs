@@ -421,7 +421,12 @@ async fn dropped_letters_are_gone_and_a_choice_must_be_made() {
         }
         let unread = DeadHeaders { reason: "unattributable", ..DeadHeaders::default() };
         set_aside(world, "dead:3", b"{}", unread, ago(1)).await;
-        for wrong in [&["drop"] as &[&str], &["drop", "0", "--all"], &["drop", "0", "--reason", "panic"]] {
+        for wrong in [
+            &["drop"] as &[&str],
+            &["drop", "0", "--all"],
+            &["drop", "0", "--reason", "panic"],
+            &["drop", "0", "--yes"],
+        ] {
             run(world, wrong).expect(2);
         }
         let id = id_of(&run(world, &["list", "--json"]).expect(0), "r1");
@@ -431,11 +436,39 @@ async fn dropped_letters_are_gone_and_a_choice_must_be_made() {
         assert!(told.out.contains(&format!("{id}  dropped  r1\n")), "{}", told.out);
         assert!(told.out.contains("ffffffffffff  not found: "), "{}", told.out);
         letters(world, 2).await.0.close().await;
-        run(world, &["drop", "--all", "--reason", "panic"]).expect(0);
+        let unsaid = run(world, &["drop", "--all"]).expect(2);
+        assert_eq!(unsaid.out.matches("would drop").count(), 2, "{}", unsaid.out);
+        assert!(unsaid.err.contains("nothing was dropped") && unsaid.err.contains("--yes"), "{}", unsaid.err);
+        run(world, &["drop", "--all", "--dry-run"]).expect(0);
+        letters(world, 2).await.0.close().await;
+        run(world, &["drop", "--all", "--reason", "panic", "--yes"]).expect(0);
         letters(world, 1).await.0.close().await;
         run(world, &["drop", "--all", "--reason", "panic"]).expect(3);
-        run(world, &["drop", "--all"]).expect(0);
+        run(world, &["drop", "--all", "--yes"]).expect(0);
         letters(world, 0).await.0.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_list_tells_the_reasons_there_are_and_times_as_everywhere() {
+    in_world(async |world: &RabbitWorld| {
+        let none = run(world, &["list"]).expect(0);
+        assert_eq!(none.out, "no dead letters\n");
+        for wrong in [&["list"] as &[&str], &["drop", "--all"], &["replay", "--all"]] {
+            let told = run(world, &[wrong, &["--reason", "foo"]].concat()).expect(2);
+            for reason in ["unattributable", "panic", "crash", "delivery_limit"] {
+                assert!(told.err.contains(reason), "{}", told.err);
+            }
+        }
+        let (at, made) = (ago(3), ago(9));
+        let headers = DeadHeaders { requested_at: Some(made), ..panicked("r1", "failed") };
+        set_aside(world, "dead:1", b"{}", headers, at).await;
+        let listed = run(world, &["list", "--reason", "panic", "--json"]).expect(0);
+        assert_eq!(listed.json()[0]["at"], json!(at.to_string()));
+        let shown = run(world, &["show", &id_of(&listed, "r1"), "--json"]).expect(0);
+        assert_eq!(shown.json()[0]["requested_at"], json!(made.to_string()));
+        assert!(run(world, &["list", "--reason", "crash", "--json"]).expect(0).json().is_empty());
     })
     .await;
 }
