@@ -9,8 +9,9 @@ use tokio::time::Instant;
 
 use crate::broker::rabbit::RabbitSettings;
 use crate::broker::rabbit::dead_letters::RabbitDeadLetters;
+use crate::broker::rabbit::error::RabbitError;
 use crate::broker::rabbit::probe::RabbitProbe;
-use crate::broker::rabbit::topology;
+use crate::broker::rabbit::topology::{self, Declared};
 use crate::broker::{DeadLetters, Names};
 use crate::cli::DevProvider;
 use crate::clock::Clock;
@@ -61,15 +62,21 @@ pub(super) fn rabbit_settings(settings: &Settings) -> anyhow::Result<Option<Rabb
 }
 
 /// Declares the exchanges and queues, and answers what they are.
-pub(crate) async fn declare_topology(settings: &Settings) -> anyhow::Result<Vec<String>> {
+pub(crate) async fn declare_topology(settings: &Settings) -> anyhow::Result<Vec<Declared>> {
     let rabbit = rabbit_settings(settings)?.context("AMQP_URL must be set")?;
-    Ok(topology::declare_topology(&rabbit).await?)
+    topology::declare_topology(&rabbit).await.map_err(|error| rabbit_failed(&error))
 }
 
 /// A look at what the broker that settings name holds aside.
 pub(crate) async fn dead_letters(settings: &Settings) -> anyhow::Result<Box<dyn DeadLetters>> {
     let rabbit = rabbit_settings(settings)?.context("AMQP_URL must be set")?;
-    Ok(Box::new(RabbitDeadLetters::open(&rabbit).await?))
+    let letters = RabbitDeadLetters::open(&rabbit).await.map_err(|error| rabbit_failed(&error))?;
+    Ok(Box::new(letters))
+}
+
+/// Which server it was, and its last word. Never its address.
+fn rabbit_failed(error: &RabbitError) -> anyhow::Error {
+    anyhow!("RabbitMQ (AMQP_URL) {}", error.in_words())
 }
 
 /// The store that settings name.

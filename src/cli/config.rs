@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Exit, print_json, say};
+use super::{Exit, hint_at_environment, print_json, say};
 use crate::config::{Fault, Faults, Settings, Shown};
 
 /// A setting with its value, or with what is wrong with it. What is wrong with a file has no value.
@@ -26,6 +26,7 @@ pub(super) fn show_faults(faults: &Faults, json: bool) -> Exit {
     print(&faults.shown, &faults.faults, json);
     print_notices(&faults.notices);
     eprintln!("\nthese settings are wrong:\n{faults}");
+    hint_at_environment(faults);
     Exit::Unusable
 }
 

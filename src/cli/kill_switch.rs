@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Exit, Turn, print_json, say};
+use super::{Exit, Turn, print_json, say, store_failed};
 use crate::app;
 use crate::config::Settings;
 use crate::store::{KillSwitch, Store, StoreError};
@@ -38,10 +38,7 @@ pub(super) async fn run(settings: &Settings, turn: Turn, json: bool) -> Exit {
     let asks_only = matches!(turn, Turn::Status);
     let row = match turned(&store, turn).await {
         Ok(row) => row,
-        Err(error) => {
-            eprintln!("otpost: {error}");
-            return Exit::Failed;
-        }
+        Err(error) => return store_failed(&error),
     };
     let exit = if asks_only && row.now.on { Exit::No } else { Exit::Done };
     if json {

@@ -23,7 +23,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::app;
-use crate::config::{Role, Settings};
+use crate::config::{Faults, Role, Settings};
+use crate::store::StoreError;
 use crate::telemetry;
 
 /// A one-time-password gateway: RabbitMQ in, Twilio out, limits in Redis.
@@ -74,6 +75,8 @@ enum Command {
         action: dead_letters::Action,
     },
     /// Say what happened to a request, or list the last requests of a recipient.
+    #[command(override_usage = "otpost why [OPTIONS] <REQUEST_ID> [--to <RECIPIENT>]
+       otpost why [OPTIONS] --to <RECIPIENT>")]
     Why {
         /// The request's id.
         #[arg(required_unless_present = "to")]
@@ -83,7 +86,7 @@ enum Command {
         #[arg(long, value_name = "RECIPIENT", allow_hyphen_values = true)]
         to: Option<String>,
     },
-    /// Show whom nothing is sent to, take somebody off, or let messages go to them again.
+    /// Show whom nothing is sent to, send nothing to somebody more, or let messages go to somebody again.
     Suppressions {
         #[command(subcommand)]
         action: suppressions::Action,
@@ -178,7 +181,10 @@ pub async fn run(arguments: Arguments) -> Exit {
         Ok(settings) => settings,
         Err(faults) if role == Role::Show => return config::show_faults(&faults, arguments.json),
         Err(faults) => {
-            eprintln!("otpost cannot start with these settings:\n{faults}");
+            let starts = matches!(role, Role::Dev | Role::Worker | Role::Http | Role::Serve);
+            let what = if starts { "cannot start" } else { "cannot do this" };
+            eprintln!("otpost {what} with these settings:\n{faults}");
+            hint_at_environment(&faults);
             return Exit::Unusable;
         }
     };
@@ -202,6 +208,13 @@ pub async fn run(arguments: Arguments) -> Exit {
             token::run(&settings, phone.as_deref(), email.as_deref(), scope.as_deref(), minutes)
         }
         Command::Health => health::run(&settings),
+    }
+}
+
+/// Whoever tries things out on a laptop is asked for all that production needs.
+fn hint_at_environment(faults: &Faults) {
+    if faults.shown.iter().any(|shown| shown.name == "ENVIRONMENT" && !shown.given) {
+        eprintln!("this is production, as ENVIRONMENT is not set; on a laptop set ENVIRONMENT=development");
     }
 }
 
@@ -237,6 +250,18 @@ async fn start(role: Role, settings: Settings, provider: DevProvider) -> Exit {
             Exit::Failed
         }
     }
+}
+
+/// Tells why Redis did not do what was asked: which server, and where to look. Never its address.
+fn store_failed(error: &StoreError) -> Exit {
+    match error {
+        StoreError::Unavailable(detail) => {
+            eprintln!("otpost: Redis (REDIS_URL) cannot be reached: {detail}");
+        }
+        StoreError::Refused(detail) => eprintln!("otpost: Redis (REDIS_URL) refused: {detail}"),
+        StoreError::Garbled { .. } => eprintln!("otpost: Redis (REDIS_URL): {error}"),
+    }
+    Exit::Failed
 }
 
 /// Prints a list of objects for machines.

@@ -1,7 +1,7 @@
 //! `otpost rate-limit`: what a recipient has used of its limits.
 
 use super::recipient::read_recipient;
-use super::{Exit, print_json, say};
+use super::{Exit, print_json, say, store_failed};
 use crate::app;
 use crate::clock::Clock;
 use crate::config::Settings;
@@ -16,10 +16,7 @@ pub(super) async fn run(settings: &Settings, to: &str, json: bool) -> Exit {
     let allowed = app::parts::limits(settings);
     let row = match limits::limits(&store, recipients, &allowed, &to, Clock::System.now()).await {
         Ok(row) => row,
-        Err(error) => {
-            eprintln!("otpost: {error}");
-            return Exit::Failed;
-        }
+        Err(error) => return store_failed(&error),
     };
     if json {
         print_json(&[row])

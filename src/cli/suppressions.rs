@@ -8,7 +8,7 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::recipient::read_recipient;
-use super::{Exit, kill_switch, print_json, say};
+use super::{Exit, kill_switch, print_json, say, store_failed};
 use crate::app;
 use crate::config::Settings;
 use crate::domain::block::{ByHand, OPTED_OUT, Suppression};
@@ -84,10 +84,7 @@ pub(super) async fn run(settings: &Settings, action: &Action, json: bool) -> Exi
             remove(&store, &recipient, json).await
         }
     };
-    done.unwrap_or_else(|error| {
-        eprintln!("otpost: {error}");
-        Exit::Failed
-    })
+    done.unwrap_or_else(|error| store_failed(&error))
 }
 
 fn recipient(settings: &Settings, to: &str) -> Option<Recipient> {

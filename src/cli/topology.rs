@@ -1,25 +1,17 @@
 //! `otpost topology`: declares the exchanges and queues, and exits.
 
-use serde::Serialize;
-
 use super::{Exit, print_json, say};
 use crate::app;
 use crate::config::Settings;
 
-#[derive(Serialize)]
-struct Row {
-    declared: String,
-}
-
 pub(super) async fn run(settings: &Settings, json: bool) -> Exit {
     match app::parts::declare_topology(settings).await {
         Ok(declared) if json => {
-            let rows: Vec<_> = declared.into_iter().map(|declared| Row { declared }).collect();
-            print_json(&rows);
+            print_json(&declared);
             Exit::Done
         }
         Ok(declared) => {
-            declared.iter().for_each(|declared| say(declared));
+            declared.iter().for_each(|declared| say(&declared.to_string()));
             Exit::Done
         }
         Err(error) => {

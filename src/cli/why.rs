@@ -1,7 +1,7 @@
 //! `otpost why`: what happened to a request, or which were the last ones of a recipient. Recipients are masked.
 
 use super::recipient::read_recipient;
-use super::{Exit, print_json, say};
+use super::{Exit, print_json, say, store_failed};
 use crate::app;
 use crate::clock::Clock;
 use crate::config::Settings;
@@ -38,10 +38,7 @@ pub(super) async fn run(settings: &Settings, request_id: Option<&str>, to: Optio
             Ok(Exit::Unusable)
         }
     };
-    answered.unwrap_or_else(|error| {
-        eprintln!("otpost: {error}");
-        Exit::Failed
-    })
+    answered.unwrap_or_else(|error| store_failed(&error))
 }
 
 async fn show_request(

@@ -98,9 +98,12 @@ pub trait Store: Send + Sync {
 /// The store did not answer. The step may have been made or not: every step can be asked again.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// No answer in time, no connection, or an error from the server.
+    /// No answer in time, or no connection.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
+    /// An error from the server.
+    #[error("the store refused: {0}")]
+    Refused(String),
     /// It answered what no version of ours writes.
     #[error("the store answered in an unknown shape to {step}")]
     Garbled {

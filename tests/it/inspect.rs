@@ -347,8 +347,9 @@ fn the_status_command_asks_real_servers_and_exits_with_3_if_one_is_down() {
     assert_eq!(told[0]["configured"], json!(["AMQP_PREFIX", "AMQP_URL", "ENVIRONMENT", "REDIS_URL"]));
     assert!(told[0].get("uptime").is_none());
     // Nobody listens on this port.
+    let gone = ("AMQP_URL", "amqp://guest:hunter2@127.0.0.1:9/%2f");
     for (name, url, states_then) in [
-        ("AMQP_URL", "amqp://guest:hunter2@127.0.0.1:9/%2f", ["up", "down", "not_configured"]),
+        (gone.0, gone.1, ["up", "down", "not_configured"]),
         ("REDIS_URL", "redis://:hunter2@127.0.0.1:9", ["down", "up", "not_configured"]),
     ] {
         let output = otpost(&[&real[..], &[(name, url)]].concat(), &["status", "--json"]);
@@ -357,6 +358,8 @@ fn the_status_command_asks_real_servers_and_exits_with_3_if_one_is_down() {
         let text = format!("{told:?} {}", String::from_utf8_lossy(&output.stderr));
         assert!(!text.contains("hunter2"), "{text}");
     }
+    let table = String::from_utf8(otpost(&[&real[..], &[gone]].concat(), &["status"]).stdout).expect("text");
+    assert!(table.contains("rabbitmq     down: cannot be reached: connection refused\n"), "{table}");
     let table = String::from_utf8(otpost(&real, &["status"]).stdout).expect("text");
     for line in [
         "mode         simulation, by simulated",
@@ -365,5 +368,44 @@ fn the_status_command_asks_real_servers_and_exits_with_3_if_one_is_down() {
         "kill switch  off",
     ] {
         assert!(table.contains(line), "{table}");
+    }
+}
+
+#[test]
+fn a_server_that_refuses_or_is_gone_is_named_once_with_what_to_look_at() {
+    let real = rabbit::url();
+    let (user, host) = real.split_once('@').expect("a URL with a user");
+    let wrong = format!("{}:hunter2@{host}", user.rsplit_once(':').expect("a password").0);
+    let refuses = "RabbitMQ (AMQP_URL) refuses us (ACCESS_REFUSED): check the user and password in AMQP_URL";
+    let gone = "RabbitMQ (AMQP_URL) cannot be reached: connection refused";
+    for (url, told) in [(wrong.as_str(), refuses), ("amqp://guest:hunter2@127.0.0.1:1/%2f", gone)] {
+        for command in [&["topology"] as &[&str], &["dead-letters", "list"]] {
+            let output = otpost(&[("ENVIRONMENT", "development"), ("AMQP_URL", url)], command);
+            let err = String::from_utf8(output.stderr).expect("text");
+            assert_eq!((output.status.code(), err), (Some(1), format!("otpost: {told}\n")), "{command:?}");
+        }
+    }
+    let redis = redis_url().replace("redis://", "redis://nobody:hunter2@");
+    let output = otpost(&[("ENVIRONMENT", "development"), ("REDIS_URL", &redis)], &["kill-switch", "status"]);
+    let err = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(err, "otpost: Redis (REDIS_URL) refused: check the user and password in REDIS_URL\n");
+}
+
+#[test]
+fn who_forgot_the_environment_is_told_that_this_is_production() {
+    let hint = "this is production, as ENVIRONMENT is not set; on a laptop set ENVIRONMENT=development\n";
+    for (command, what) in [("worker", "cannot start"), ("topology", "cannot do this")] {
+        let told = |more: &[(&str, &str)]| {
+            let output = otpost(more, &[command]);
+            assert_eq!(output.status.code(), Some(2), "{output:?}");
+            String::from_utf8(output.stderr).expect("text")
+        };
+        let forgotten = told(&[]);
+        assert!(
+            forgotten.starts_with(&format!("otpost {what} with these settings:\n  AMQP_URL ")),
+            "{forgotten}"
+        );
+        assert!(forgotten.ends_with(hint), "{forgotten}");
+        assert!(!told(&[("ENVIRONMENT", "production")]).contains(hint));
     }
 }

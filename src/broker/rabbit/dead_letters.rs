@@ -135,7 +135,7 @@ impl DeadLetters for RabbitDeadLetters {
 }
 
 fn failed(error: RabbitError) -> DeadLettersError {
-    DeadLettersError(error.to_string())
+    DeadLettersError(error.in_words())
 }
 
 fn letter(delivery: lapin::message::Delivery) -> Letter {

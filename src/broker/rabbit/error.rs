@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use lapin::ErrorKind;
-use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
+use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
+
+/// The step that makes a connection.
+pub(super) const CONNECT: &str = "connect";
 
 /// Why a session with the broker ended, or a topology could not be declared.
 #[derive(Debug, thiserror::Error)]
@@ -21,13 +24,11 @@ pub enum RabbitError {
     },
     /// Somebody has to act: trying again alone will not help.
     #[error(
-        "the {what} exists with other arguments than ours ({wanted}): delete it once it is empty, or choose \
+        "something exists with other arguments than our {wanted}: delete it once it is empty, or choose \
          another AMQP_PREFIX ({detail})"
     )]
     Refused {
-        /// `queue` or `exchange`, and its name.
-        what: String,
-        /// The arguments that it should have.
+        /// What it should be: its kind, name and arguments.
         wanted: String,
         /// The broker's own words.
         detail: String,
@@ -49,9 +50,43 @@ impl RabbitError {
         *error.kind() == AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED)
     }
 
+    /// The last cause alone, for whoever set the address: what happened, and where to look.
+    pub fn in_words(&self) -> String {
+        let (step, source) = match self {
+            RabbitError::Failed { step, source } => (*step, source.kind()),
+            RabbitError::TimedOut(CONNECT) => return "cannot be reached: no answer in time".to_owned(),
+            other => return other.to_string(),
+        };
+        match source {
+            ErrorKind::IOError(error) => format!("cannot be reached: {}", unreached(error)),
+            ErrorKind::ProtocolError(error) if step == CONNECT => match error.kind() {
+                AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
+                    "refuses us (ACCESS_REFUSED): check the user and password in AMQP_URL".to_owned()
+                }
+                AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => {
+                    "refuses us (NOT_ALLOWED): check the virtual host in AMQP_URL, and that its user may use it"
+                        .to_owned()
+                }
+                kind => format!("refuses us: {kind}"),
+            },
+            ErrorKind::ProtocolError(error) => format!("refused to {step}: {}", error.get_message()),
+            _ => self.to_string(),
+        }
+    }
+
     /// True if the broker sent bytes that `lapin` cannot read.
     pub(super) fn is_unreadable(&self) -> bool {
         matches!(self, RabbitError::Failed { source, .. } if matches!(source.kind(), ErrorKind::ParsingError(_)))
+    }
+}
+
+/// The system's own words for what it says of a connection or a name; of anything else, as a certificate, the kind alone:
+/// those words could name the host.
+fn unreached(error: &std::io::Error) -> String {
+    let text = error.to_string().to_lowercase();
+    match error.raw_os_error().is_some() || text.starts_with("failed to lookup") {
+        true => text.split(" (os error").next().unwrap_or_default().to_owned(),
+        false => error.kind().to_string(),
     }
 }
 

@@ -23,7 +23,7 @@ use std::time::Duration;
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties};
 
-use self::error::{RabbitError, within};
+use self::error::{CONNECT, RabbitError, within};
 use crate::broker::Names;
 
 /// Where the broker is, how its objects are called, and how much to take at once. Holds a password: no `Debug`.
@@ -67,7 +67,7 @@ const SETTLE_GRACE: Duration = Duration::from_millis(100);
 /// Connects; `role` is what the broker's own list of connections shows.
 async fn connect(settings: &RabbitSettings, role: &'static str) -> Result<Connection, RabbitError> {
     let properties = ConnectionProperties::default().with_connection_name(format!("otpost {role}").into());
-    within("connect", CONNECT_TIMEOUT, Connection::connect_uri(settings.uri.clone(), properties)).await
+    within(CONNECT, CONNECT_TIMEOUT, Connection::connect_uri(settings.uri.clone(), properties)).await
 }
 
 /// Says goodbye. That it fails changes nothing: what was not settled comes again either way.

@@ -18,7 +18,7 @@ impl RabbitProbe {
 #[async_trait]
 impl Probe for RabbitProbe {
     async fn probe(&self) -> Result<(), String> {
-        let connection = connect(&self.0, "status").await.map_err(|error| error.to_string())?;
+        let connection = connect(&self.0, "status").await.map_err(|error| error.in_words())?;
         close(&connection).await;
         Ok(())
     }

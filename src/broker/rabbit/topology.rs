@@ -3,9 +3,13 @@
 //! Declaring is idempotent and happens at the start of every session, so that what somebody deleted comes back. What
 //! exists with other arguments is never changed nor deleted by us: it is an error that says what to do.
 
+use std::fmt;
+
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
+use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::error::{RabbitError, within};
 use super::{RPC_TIMEOUT, RabbitSettings, close, connect};
@@ -15,8 +19,66 @@ use crate::domain::recipient;
 /// The routing key of everything that is set aside, by us or by the broker.
 pub(super) const DEAD_KEY: &str = "dead";
 
-/// Declares everything over a connection of its own; answers what was declared, one line each, for people.
-pub async fn declare_topology(settings: &RabbitSettings) -> Result<Vec<String>, RabbitError> {
+/// One thing that was declared. `Display` is a line for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Declared {
+    /// An exchange.
+    Exchange {
+        /// Its name.
+        name: String,
+        /// `direct` or `topic`.
+        #[serde(rename = "type")]
+        kind: &'static str,
+        /// It outlives the broker.
+        durable: bool,
+    },
+    /// A queue.
+    Queue {
+        /// Its name.
+        name: String,
+        /// `quorum`.
+        #[serde(rename = "type")]
+        kind: &'static str,
+        /// It outlives the broker.
+        durable: bool,
+        /// What it was declared with.
+        arguments: Map<String, Value>,
+    },
+    /// A way from an exchange to a queue.
+    Binding {
+        /// The exchange.
+        from: String,
+        /// The queue.
+        to: String,
+        /// Which messages go that way.
+        routing_key: String,
+    },
+}
+
+impl fmt::Display for Declared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Declared::Exchange { name, kind, .. } => write!(f, "exchange {name} ({kind}, durable)"),
+            Declared::Queue { name, arguments, .. } => {
+                write!(f, "queue {name} (durable")?;
+                for (name, value) in arguments {
+                    match value {
+                        Value::String(text) => write!(f, ", {name}={text}")?,
+                        other => write!(f, ", {name}={other}")?,
+                    }
+                }
+                f.write_str(")")
+            }
+            Declared::Binding { from, to, routing_key } => {
+                write!(f, "binding {from} -> {to} (routing key {routing_key})")
+            }
+        }
+    }
+}
+
+/// Declares everything over a connection of its own; answers what was declared.
+pub async fn declare_topology(settings: &RabbitSettings) -> Result<Vec<Declared>, RabbitError> {
     let connection = connect(settings, "topology").await?;
     let channel = within("open a channel", RPC_TIMEOUT, connection.create_channel()).await?;
     let declared = declare(&channel, &settings.names).await;
@@ -25,12 +87,12 @@ pub async fn declare_topology(settings: &RabbitSettings) -> Result<Vec<String>, 
 }
 
 /// Declares everything. A refusal closes the channel.
-pub(super) async fn declare(channel: &Channel, names: &Names) -> Result<Vec<String>, RabbitError> {
+pub(super) async fn declare(channel: &Channel, names: &Names) -> Result<Vec<Declared>, RabbitError> {
     let mut declared = vec![
         exchange(channel, &names.requests(), ExchangeKind::Direct).await?,
         exchange(channel, &names.results(), ExchangeKind::Topic).await?,
         exchange(channel, &names.dead(), ExchangeKind::Direct).await?,
-        queue(channel, &names.dead_letters(), &[("x-delivery-limit", limit(LOOKS_MAX))]).await?,
+        queue(channel, &names.dead_letters(), &[("x-delivery-limit", LOOKS_MAX.into())]).await?,
         bind(channel, &names.dead_letters(), &names.dead(), DEAD_KEY).await?,
     ];
     for of in recipient::Channel::ALL {
@@ -42,74 +104,67 @@ pub(super) async fn declare(channel: &Channel, names: &Names) -> Result<Vec<Stri
 }
 
 /// At-least-once dead-lettering needs `reject-publish`; without it a message is lost when its target is away.
-fn request_queue_arguments(names: &Names) -> Vec<(&'static str, AMQPValue)> {
-    vec![
-        ("x-delivery-limit", limit(DELIVERY_LIMIT)),
-        ("x-dead-letter-exchange", text(&names.dead())),
-        ("x-dead-letter-routing-key", text(DEAD_KEY)),
-        ("x-dead-letter-strategy", text("at-least-once")),
-        ("x-overflow", text("reject-publish")),
+fn request_queue_arguments(names: &Names) -> [(&'static str, Value); 5] {
+    [
+        ("x-delivery-limit", DELIVERY_LIMIT.into()),
+        ("x-dead-letter-exchange", names.dead().into()),
+        ("x-dead-letter-routing-key", DEAD_KEY.into()),
+        ("x-dead-letter-strategy", "at-least-once".into()),
+        ("x-overflow", "reject-publish".into()),
     ]
 }
 
-async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind) -> Result<String, RabbitError> {
-    let wanted = match kind {
-        ExchangeKind::Topic => "topic, durable",
-        _ => "direct, durable",
+async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind) -> Result<Declared, RabbitError> {
+    let word = match kind {
+        ExchangeKind::Topic => "topic",
+        _ => "direct",
     };
+    let declared = Declared::Exchange { name: name.to_owned(), kind: word, durable: true };
     let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
-    let declared = channel.exchange_declare(name.into(), kind, options, FieldTable::default());
-    within("declare an exchange", RPC_TIMEOUT, declared)
-        .await
-        .map_err(|error| refused(error, format!("exchange {name}"), wanted.to_owned()))?;
-    Ok(format!("exchange {name} ({wanted})"))
+    let answer = channel.exchange_declare(name.into(), kind, options, FieldTable::default());
+    within("declare an exchange", RPC_TIMEOUT, answer).await.map_err(|error| refused(error, &declared))?;
+    Ok(declared)
 }
 
 async fn queue(
     channel: &Channel,
     name: &str,
-    arguments: &[(&'static str, AMQPValue)],
-) -> Result<String, RabbitError> {
+    arguments: &[(&'static str, Value)],
+) -> Result<Declared, RabbitError> {
+    let quorum = [("x-queue-type", Value::from("quorum"))];
+    let arguments: Map<String, Value> =
+        quorum.iter().chain(arguments).map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
     let mut table = FieldTable::default();
-    table.insert("x-queue-type".into(), text("quorum"));
-    let mut wanted = String::from("durable, x-queue-type=quorum");
-    for (key, value) in arguments {
-        wanted.push_str(&format!(", {key}={}", shown(value)));
-        table.insert((*key).into(), value.clone());
+    for (name, value) in &arguments {
+        table.insert(name.as_str().into(), field(value));
     }
-    let declared = channel.queue_declare(name.into(), QueueDeclareOptions::durable(), table);
-    within("declare a queue", RPC_TIMEOUT, declared)
-        .await
-        .map_err(|error| refused(error, format!("queue {name}"), wanted.clone()))?;
-    Ok(format!("queue {name} ({wanted})"))
+    let declared = Declared::Queue { name: name.to_owned(), kind: "quorum", durable: true, arguments };
+    let answer = channel.queue_declare(name.into(), QueueDeclareOptions::durable(), table);
+    within("declare a queue", RPC_TIMEOUT, answer).await.map_err(|error| refused(error, &declared))?;
+    Ok(declared)
 }
 
-async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> Result<String, RabbitError> {
+async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> Result<Declared, RabbitError> {
     let options = QueueBindOptions::default();
     let bound = channel.queue_bind(queue.into(), exchange.into(), key.into(), options, FieldTable::default());
     within("bind a queue", RPC_TIMEOUT, bound).await?;
-    Ok(format!("binding {exchange} -> {queue} (routing key {key})"))
+    Ok(Declared::Binding { from: exchange.to_owned(), to: queue.to_owned(), routing_key: key.to_owned() })
 }
 
-fn refused(error: RabbitError, what: String, wanted: String) -> RabbitError {
+fn refused(error: RabbitError, wanted: &Declared) -> RabbitError {
     if !error.is_precondition_failed() {
         return error;
     }
-    RabbitError::Refused { what, wanted, detail: error.to_string() }
+    RabbitError::Refused { wanted: wanted.to_string(), detail: error.to_string() }
 }
 
-fn limit(returns: u32) -> AMQPValue {
-    AMQPValue::LongInt(i32::try_from(returns).expect("a constant far below i32::MAX"))
-}
-
-fn text(value: &str) -> AMQPValue {
-    AMQPValue::LongString(value.into())
-}
-
-fn shown(value: &AMQPValue) -> String {
+/// An argument as the broker reads it: all of ours are texts and small numbers.
+fn field(value: &Value) -> AMQPValue {
     match value {
-        AMQPValue::LongString(text) => String::from_utf8_lossy(text.as_bytes()).into_owned(),
-        AMQPValue::LongInt(number) => number.to_string(),
-        other => format!("{other:?}"),
+        Value::String(text) => AMQPValue::LongString(text.as_str().into()),
+        other => {
+            let number = other.as_i64().and_then(|number| i32::try_from(number).ok());
+            AMQPValue::LongInt(number.expect("a constant far below i32::MAX"))
+        }
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! Every call has a time limit of its own: the client's does not bound its wait for a reconnection.
 
-use std::sync::Mutex;
+use std::error::Error;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::io::tcp::TcpSettings;
-use redis::{Client, IntoConnectionInfo};
+use redis::{Client, ErrorKind, IntoConnectionInfo};
 
 use super::call::Call;
 use crate::domain::time::millis;
@@ -106,6 +107,27 @@ fn connection_to(client: &Client) -> redis::RedisResult<ConnectionManager> {
 
 /// Tells the kind of a fault and the server's error word: a server's message could hold a value.
 fn unavailable(error: redis::RedisError) -> StoreError {
-    let word = error.code().map(|code| format!(" ({code})")).unwrap_or_default();
-    StoreError::Unavailable(format!("{}{word}", error.category()))
+    let is_of_credentials = error.kind() == ErrorKind::AuthenticationFailed;
+    match error.code() {
+        code if is_of_credentials || matches!(code, Some("NOAUTH" | "WRONGPASS")) => {
+            StoreError::Refused("check the user and password in REDIS_URL".to_owned())
+        }
+        Some(code @ "NOPERM") => StoreError::Refused(format!("the user may not do that ({code})")),
+        Some(code) => StoreError::Refused(format!("{} ({code})", error.category())),
+        None => StoreError::Unavailable(unreached(&error)),
+    }
+}
+
+/// The system's own words for what it says of a connection or a name; of anything else, as a certificate, the kind alone:
+/// those words could name the host.
+fn unreached(error: &redis::RedisError) -> String {
+    let cause = error.source().and_then(|source| source.downcast_ref::<Arc<dyn Error + Send + Sync>>());
+    let Some(io) = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>()) else {
+        return error.category().to_owned();
+    };
+    let text = io.to_string().to_lowercase();
+    match io.raw_os_error().is_some() || text.starts_with("failed to lookup") {
+        true => text.split(" (os error").next().unwrap_or_default().to_owned(),
+        false => io.kind().to_string(),
+    }
 }

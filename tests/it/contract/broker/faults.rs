@@ -235,12 +235,17 @@ async fn declaring_twice_changes_nothing_and_tells_what_is_there() {
         let first = declare_topology(&world.settings(1)).await.expect("declared");
         let second = declare_topology(&world.settings(1)).await.expect("declared again");
         assert_eq!(first, second);
-        assert!(
-            first
-                .iter()
-                .any(|line| line.contains(&world.names.requests_of(Channel::Sms))
-                    && line.contains(SEND_SMS_KEY))
+        assert!(first.iter().any(|line| line.to_string().contains(&world.names.requests_of(Channel::Sms))
+            && line.to_string().contains(SEND_SMS_KEY)));
+        let rows = serde_json::to_value(&first).expect("plain data");
+        let name = world.names.requests_of(Channel::Sms);
+        let queue = rows.as_array().expect("a list").iter().find(|row| row["name"] == name.as_str());
+        let queue = queue.unwrap_or_else(|| panic!("no queue in {rows}"));
+        assert_eq!(
+            (&queue["kind"], &queue["type"], &queue["durable"]),
+            (&"queue".into(), &"quorum".into(), &true.into())
         );
+        assert_eq!(queue["arguments"]["x-delivery-limit"], 100);
     })
     .await;
 }
