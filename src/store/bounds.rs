@@ -26,6 +26,8 @@ pub(crate) const RECEIPT_ASKED_AFTER_MIN: Duration = Duration::from_secs(60);
 pub const RECENT_MAX: u32 = 20;
 /// So many suppressions are listed at most.
 pub const SUPPRESSIONS_MAX: u32 = 1_000;
+/// A suppression by hand lasts at least as long as can be kept.
+pub(crate) const SUPPRESSED_MIN: Duration = Duration::from_millis(1);
 /// Stands for the provider's error number where a person did it, or the provider told none.
 pub(crate) const BY_HAND: u32 = 0;
 /// How much longer than its code lives a challenge is kept.

@@ -8,7 +8,7 @@ use crate::domain::block::{Block, Blocked, ByHand, Suppression};
 use crate::domain::recipient::Digest16;
 use crate::domain::request::RequestId;
 use crate::domain::time::UnixMillis;
-use crate::store::bounds::{BUSY_FOR, BY_HAND, KEPT_AFTER, RECENT_MAX, SUPPRESSIONS_MAX};
+use crate::store::bounds::{BUSY_FOR, BY_HAND, KEPT_AFTER, RECENT_MAX, SUPPRESSED_MIN, SUPPRESSIONS_MAX};
 use crate::store::{Chapter, CodeState, KillSwitch, Pulse, Recent, Story};
 
 #[derive(PartialEq, Eq, Hash)]
@@ -85,9 +85,20 @@ impl State {
         now: UnixMillis,
     ) -> Suppression {
         let ByHand { shown, reason, lasts } = *by_hand;
+        let key = BlockKey::Recipient(recipient);
+        // What a person said before stays said, unless somebody says something else.
+        let stood = self.blocks.get(&key).filter(|stood| stood.code.is_none() && stood.stands(now));
+        let before = stood.map(|stood| stood.reason.clone());
+        let given = Some(reason).filter(|reason| !reason.is_empty()).map(str::to_owned);
+        let reason = given.or_else(|| before.clone().flatten());
+        let lasts = lasts.map(|lasts| lasts.max(SUPPRESSED_MIN));
         let block = Block { what: Blocked::Recipient, code: BY_HAND, lasts, shown };
-        self.stand(BlockKey::Recipient(recipient), block, Some(reason), now);
-        self.blocks[&BlockKey::Recipient(recipient)].told()
+        self.stand(key, block, reason.as_deref(), now);
+        let stands = self.blocks.get_mut(&BlockKey::Recipient(recipient)).expect("it stands now");
+        if before.is_some() {
+            stands.reason = reason;
+        }
+        stands.told()
     }
 
     pub(super) fn lift_suppression(&mut self, recipient: Digest16, now: UnixMillis) -> Option<Suppression> {

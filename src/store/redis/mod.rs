@@ -19,7 +19,7 @@ use self::keys::Keys;
 use self::link::Link;
 use super::bounds::{
     BUSY_FOR, CLAIM_KEPT, FORGETFUL_FOR, KEPT_AFTER, OUTCOME_KEPT, RECEIPT_ASKED_AFTER_MIN, RECENT_MAX,
-    REFUNDS_PER_DAY, REFUSAL_KEPT, SUPPRESSIONS_MAX, is_word,
+    REFUNDS_PER_DAY, REFUSAL_KEPT, SUPPRESSED_MIN, SUPPRESSIONS_MAX, is_word,
 };
 use super::{
     Admission, Admit, Awaited, Check, Handling, KillSwitch, Limits, Mark, Marked, Pulse, Recent, Refund,
@@ -121,7 +121,7 @@ impl RedisStore {
             .arg(self.time())
             .arg(turn)
             .arg(recipient.as_str())
-            .optional(lasts.map(millis))
+            .optional(lasts.map(|lasts| millis(lasts.max(SUPPRESSED_MIN))))
             .arg(shown);
         self.ask("suppress", &call, answers::suppression).await
     }

@@ -66,6 +66,7 @@ end
 
 -- How long a recipient cools down: until its cooldown ends, and then as long as the request that began it may still be
 -- sent. So no two messages to one recipient are ever in doubt together: the provider could not tell them apart.
+-- Reads a key that no script is given: the record of that request, `r:req:<request>`.
 local function cooling(key, stood, now)
   local till, request = string.match(stood or '', '^(%S+) (%S+)$')
   if not till then return 0 end
@@ -79,6 +80,7 @@ end
 
 -- Blocks what a provider refuses, never for less long than it is already; until somebody takes it away if it lasts '-'.
 -- A recipient's is listed, with what may be shown of it: who it is, masked, and why.
+-- Writes keys that most scripts are not given: a recipient's `r:suppression`, and the list `suppressions`.
 local function block(key, code, lasts, now, shown)
   local stood = string.match(redis.call('GET', key) or '', ' (%S+)$')
   local till = lasts ~= '-' and now + lasts

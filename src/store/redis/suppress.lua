@@ -4,7 +4,12 @@ local now, turn, recipient, lasts, shown = unpack(ARGV)
 local suppressed, note, index = unpack(KEYS)
 now = clock(now)
 if turn == 'on' then
+  -- What a person said before stays said, unless somebody says something else.
+  local who, why = string.match(shown, '^(%S+) ?(.*)$')
+  local since, before = string.match(suppression(suppressed, note, now) or '', '^0 %S+ (%S+) %S+ ?(.*)$')
+  if since and why == '' then shown = who .. ' ' .. before end
   block(suppressed, '0', lasts, now, shown)
+  if since then redis.call('SET', note, since .. ' ' .. shown, 'KEEPTTL') end
   return suppression(suppressed, note, now) or ''
 end
 local stood = suppression(suppressed, note, now)

@@ -13,6 +13,7 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
     what_is_held_is_not_begun_but_what_has_ended_is_told(store).await;
     a_suppression_by_hand_refuses_until_it_is_lifted(store).await;
     a_list_is_bounded_and_tells_those_without_an_end_first(store).await;
+    a_reason_stays_until_another_is_given(store).await;
     what_a_person_says_never_shortens_what_stands(store).await;
 }
 
@@ -70,6 +71,35 @@ async fn a_suppression_by_hand_refuses_until_it_is_lifted(store: &dyn TimedStore
     assert_eq!((error.provider_code, error.retry_after), (None, Some(3_600)));
     store.at(now.plus(HOUR));
     assert_eq!(store.lift_suppression(name).await.expect("answers"), None, "it is over by itself");
+}
+
+async fn a_reason_stays_until_another_is_given(store: &dyn TimedStore) {
+    let now = START.plus(30_000 * HOUR);
+    store.at(now);
+    let add = async |reason: &str, lasts: Option<Duration>| {
+        let by_hand = ByHand { shown: "+57**79", reason, lasts };
+        let stands = store.suppress(named(79), &by_hand).await.expect("answers");
+        (stands.reason.unwrap_or_default(), stands.since, stands.until)
+    };
+    let (hour, longer) = (Some(now.plus(HOUR)), Some(now.plus(3 * HOUR)));
+    assert_eq!(add("", Some(HOUR)).await, (String::new(), Some(now), hour));
+    assert_eq!(
+        add("first", Some(HOUR)).await,
+        ("first".to_owned(), Some(now), hour),
+        "no longer than before"
+    );
+    assert_eq!(add("", Some(3 * HOUR)).await, ("first".to_owned(), Some(now), longer));
+    assert_eq!(add("another one", Some(HOUR)).await, ("another one".to_owned(), Some(now), longer));
+    assert_eq!(add("", None).await, ("another one".to_owned(), Some(now), None));
+    let stood = store.lift_suppression(named(79)).await.expect("answers").expect("it stood");
+    assert_eq!(stood.reason.as_deref(), Some("another one"));
+    assert_eq!(add("", Some(HOUR)).await.0, "", "what was lifted is forgotten");
+    store.lift_suppression(named(79)).await.expect("answers");
+    // No time at all is the shortest there is.
+    let moment = Duration::from_millis(1);
+    assert_eq!(add("", Some(Duration::ZERO)).await, (String::new(), Some(now), Some(now.plus(moment))));
+    store.at(now.plus(moment));
+    assert_eq!(store.lift_suppression(named(79)).await.expect("answers"), None);
 }
 
 async fn a_list_is_bounded_and_tells_those_without_an_end_first(store: &dyn TimedStore) {
