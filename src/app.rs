@@ -111,9 +111,10 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
         _ => {
             let sms = provider(&settings, dev_provider, &tracker, handset.as_ref()).await?;
             let email = email_provider(&settings, dev_provider, &tracker, handset.as_ref()).await?;
+            let replies = wiring.reply_publisher();
             (
-                Some(wiring.worker(&settings, Channel::Sms, sms)?),
-                Some(wiring.worker(&settings, Channel::Email, email)?),
+                Some(wiring.worker(&settings, Channel::Sms, sms, replies.clone())?),
+                Some(wiring.worker(&settings, Channel::Email, email, replies)?),
             )
         }
     };
@@ -311,6 +312,7 @@ impl Wiring {
         settings: &Settings,
         channel: Channel,
         provider: Arc<dyn Provider>,
+        replies: Arc<dyn Publisher>,
     ) -> anyhow::Result<(Arc<Gateway>, Box<dyn RequestSource>)> {
         let pace = settings.sender_pace.filter(|_| channel == Channel::Sms);
         let gateway = Gateway {
@@ -318,9 +320,9 @@ impl Wiring {
             store: self.store.clone(),
             provider: provider.clone(),
             publisher: self.publisher(),
-            replies: Replies::new(self.reply_publisher()),
+            replies: Replies::new(replies),
             gate: Gate::new(usize::from(settings.concurrency), provider.senders(), pace),
-            texts: texts(settings)?,
+            texts: texts(settings, channel)?,
             codes: settings.codes.clone().context("OTP_SECRET_KEYS must be set")?,
             recipients: settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?,
             rules: rules(settings),
@@ -418,6 +420,9 @@ async fn listen(
             events::notice(&format!("{name}: {address} is in use, so another port is taken"));
             let free = SocketAddr::new(address.ip(), 0);
             TcpListener::bind(free).await.with_context(|| format!("{name}: listening on {free}"))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            bail!("{name}: {address} is in use: stop what listens there, or set {name} to another port")
         }
         listener => listener.with_context(|| format!("{name}: listening on {address}")),
     }

@@ -161,11 +161,12 @@ fn sendgrid_events(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Callbac
     Ok(Some(Arc::new(events)))
 }
 
-pub(super) fn texts(settings: &Settings) -> anyhow::Result<Texts> {
+/// What a channel's messages say. What they cost is told once, by the channel where it is paid for by length.
+pub(super) fn texts(settings: &Settings, channel: Channel) -> anyhow::Result<Texts> {
     let texts = Texts::built_in(text_settings(settings))
         .map_err(|faults| anyhow!("the texts cannot be used: {faults:?}"))?;
-    for Lint { template, locale, segments, .. } in texts.lints().iter().filter(|lint| lint.segments.count > 1)
-    {
+    let costs = |lint: &&Lint| channel == Channel::Sms && lint.segments.count > 1;
+    for Lint { template, locale, segments, .. } in texts.lints().iter().filter(costs) {
         let (count, encoding) = (segments.count, segments.encoding.as_str());
         events::notice(&format!("template {template}.{locale} costs up to {count} segments as {encoding}"));
     }

@@ -38,8 +38,8 @@ async fn a_source_that_ends_by_itself_stops_everything_and_is_an_error() {
     let settings = settings.expect("a laptop needs nothing");
     let wiring = Wiring::new(&settings).expect("everything in memory");
     let tracker = wiring.tracker(&settings).expect("a tracker");
-    let (gateway, _source) =
-        wiring.worker(&settings, Channel::Sms, simulated(Channel::Sms, &tracker, None)).expect("a worker");
+    let (provider, replies) = (simulated(Channel::Sms, &tracker, None), wiring.reply_publisher());
+    let (gateway, _source) = wiring.worker(&settings, Channel::Sms, provider, replies).expect("a worker");
     for asked_for in [true, false] {
         let stop = CancellationToken::new();
         if asked_for {

@@ -69,7 +69,7 @@ impl Worker {
             });
             while handlings.try_join_next().is_some() {}
         }
-        events::stopping(self.grace);
+        events::stopping(self.gateway.channel, self.grace);
         source.cancel().await;
         let drained = tokio::time::timeout(self.grace, async {
             while let Some(delivery) = source.next().await {
@@ -112,7 +112,7 @@ impl Worker {
 
     /// Waits until a pause is over or the worker is told to stop. What waits for too long meanwhile is put back.
     async fn wait_out_pause(&mut self, source: &mut dyn RequestSource, held: &mut Option<Delivery>) {
-        events::consumption_paused();
+        events::consumption_paused(self.gateway.channel);
         source.pause().await;
         // The oldest of what the source holds tells how long all of it may stay.
         if held.is_none() {
@@ -134,7 +134,7 @@ impl Worker {
             over.await;
         }
         if !self.stop.is_cancelled() {
-            events::consumption_resumed();
+            events::consumption_resumed(self.gateway.channel);
             source.resume().await;
         }
     }

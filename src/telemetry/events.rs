@@ -201,13 +201,13 @@ pub fn given_back(reason: &'static str) {
 }
 
 /// A worker begins nothing new for now.
-pub fn consumption_paused() {
-    info!("consumption paused");
+pub fn consumption_paused(channel: Channel) {
+    info!(channel = channel.as_str(), "consumption paused");
 }
 
 /// A worker takes deliveries again.
-pub fn consumption_resumed() {
-    info!("consumption resumed");
+pub fn consumption_resumed(channel: Channel) {
+    info!(channel = channel.as_str(), "consumption resumed");
 }
 
 /// A message was set aside.
@@ -309,10 +309,10 @@ pub fn started(role: &'static str, version: &'static str) {
     info!(role, version, "started");
 }
 
-/// A process was told to stop.
-pub fn stopping(grace: Duration) {
-    let grace_seconds = grace.as_secs();
-    info!(grace_seconds, "stopping: finishing what is in flight");
+/// A worker was told to stop. A process has one for each channel.
+pub fn stopping(channel: Channel, grace: Duration) {
+    let (channel, grace_seconds) = (channel.as_str(), grace.as_secs());
+    info!(channel, grace_seconds, "stopping: finishing what is in flight");
 }
 
 /// A process has stopped.
@@ -329,24 +329,24 @@ pub fn notice(notice: &str) {
     warn!(notice, "notice");
 }
 
-/// A broker connection is up.
-pub fn broker_connected(role: &'static str) {
+/// A broker connection is up: one channel's, or everybody's.
+pub fn broker_connected(role: &'static str, channel: Option<Channel>) {
     METRICS.connected.get_or_create(&RoleLabel { role }).set(1);
-    info!(role, "broker connected");
+    info!(role, channel = channel.map(Channel::as_str), "broker connected");
 }
 
 /// A broker connection was lost or could not be made.
-pub fn broker_lost(role: &'static str, error: &impl Display, retry_in: Duration) {
+pub fn broker_lost(role: &'static str, channel: Option<Channel>, error: &impl Display, retry_in: Duration) {
     METRICS.connected.get_or_create(&RoleLabel { role }).set(0);
     METRICS.connections_lost.get_or_create(&RoleLabel { role }).inc();
     let retry_in_ms = millis(retry_in);
-    warn!(role, %error, retry_in_ms, "broker connection lost");
+    warn!(role, channel = channel.map(Channel::as_str), %error, retry_in_ms, "broker connection lost");
 }
 
 /// A broker connection was closed in order.
-pub fn broker_closed(role: &'static str) {
+pub fn broker_closed(role: &'static str, channel: Option<Channel>) {
     METRICS.connected.get_or_create(&RoleLabel { role }).set(0);
-    info!(role, "broker connection closed");
+    info!(role, channel = channel.map(Channel::as_str), "broker connection closed");
 }
 
 /// The broker takes no messages for now, as when it is low on memory or disk.
@@ -362,9 +362,14 @@ pub fn broker_unblocked(role: &'static str) {
 }
 
 /// A queue or an exchange exists with other arguments: somebody has to act.
-pub fn topology_refused(role: &'static str, error: &impl Display, retry_in: Duration) {
+pub fn topology_refused(
+    role: &'static str,
+    channel: Option<Channel>,
+    error: &impl Display,
+    retry_in: Duration,
+) {
     let retry_in_ms = millis(retry_in);
-    error!(role, %error, retry_in_ms, "topology refused");
+    error!(role, channel = channel.map(Channel::as_str), %error, retry_in_ms, "topology refused");
 }
 
 /// Nobody was bound for a result.

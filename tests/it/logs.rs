@@ -1,11 +1,20 @@
 //! What is never logged, whatever the filter says.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
+use otpost::store::Store as _;
 use otpost::telemetry::filter_of;
+use serde_json::Value;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tracing::{Event, Subscriber, debug, error, info, trace, trace_span, warn};
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::{Layer, Registry};
+
+use crate::contract::broker::patiently;
+use crate::contract::broker::rabbit::{RabbitWorld, in_world, url};
+use crate::real::{Redis, redis_url};
 
 /// Keeps the target and the level of every event that comes through.
 #[derive(Clone, Default)]
@@ -83,4 +92,70 @@ fn a_filter_that_is_none_is_refused_without_being_told() {
         let problem = filter_of::<Registry>(filter).err().expect("no filter");
         assert_eq!(problem, "is no valid log filter");
     }
+}
+
+/// A worker of the real binary, and what it logs. Killed when dropped.
+struct Running(Child, UnboundedReceiver<Value>);
+
+impl Running {
+    fn start(world: &RabbitWorld, redis: &Redis) -> Running {
+        let prefix = world.names.dead();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_otpost"))
+            .arg("worker")
+            .env_clear()
+            .envs([("ENVIRONMENT", "development"), ("LOG_FORMAT", "json"), ("OPS_ADDR", "127.0.0.1:0")])
+            .envs([("AMQP_URL", url()), ("REDIS_URL", redis_url()), ("REDIS_PREFIX", redis.prefix.clone())])
+            .env("AMQP_PREFIX", prefix.trim_end_matches(".dead"))
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+        let (sender, heard) = unbounded_channel();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                let Ok(line) = serde_json::from_str(&line) else { continue };
+                let _ = sender.send(line);
+            }
+        });
+        Running(child, heard)
+    }
+
+    /// The next line with this message.
+    async fn says(&mut self, message: &str) -> Value {
+        patiently(async {
+            loop {
+                let line = self.1.recv().await.unwrap_or_else(|| panic!("it ended without {message:?}"));
+                if line["message"] == message {
+                    return line;
+                }
+            }
+        })
+        .await
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_starts_under_the_kill_switch_says_so_and_when_it_goes_on() {
+    in_world(async |world: &RabbitWorld| {
+        let redis = Redis::fresh();
+        redis.store().set_kill_switch(Some("test")).await.expect("answers");
+        let mut worker = Running::start(world, &redis);
+        let stopped = worker.says("sending is stopped: requests wait").await;
+        assert_eq!((&stopped["level"], &stopped["reason"]), (&"ERROR".into(), &"kill_switch".into()));
+        let mut paused = [worker.says("consumption paused").await, worker.says("consumption paused").await]
+            .map(|line| line["channel"].as_str().map(str::to_owned));
+        paused.sort_unstable();
+        assert_eq!(paused, [Some("email".to_owned()), Some("sms".to_owned())]);
+        redis.store().set_kill_switch(None).await.expect("answers");
+        worker.says("sending goes on").await;
+        worker.says("consumption resumed").await;
+    })
+    .await;
 }

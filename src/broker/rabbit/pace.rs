@@ -5,11 +5,13 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use super::error::RabbitError;
+use crate::domain::recipient::Channel;
 use crate::telemetry::events;
 
 /// A growing wait with jitter and no last try.
 pub(super) struct Pace {
     role: &'static str,
+    channel: Option<Channel>,
     delays: ExponentialBackoff,
 }
 
@@ -24,8 +26,9 @@ const UNREADABLE_DELAY: Duration = Duration::from_millis(20);
 const STEADY: Duration = Duration::from_secs(10);
 
 impl Pace {
-    pub(super) fn new(role: &'static str) -> Pace {
-        Pace { role, delays: delays() }
+    /// For a connection of one channel's, or of everybody's.
+    pub(super) fn new(role: &'static str, channel: Option<Channel>) -> Pace {
+        Pace { role, channel, delays: delays() }
     }
 
     /// Tells of the end of a session that lived for `lived`, and how long to wait before the next.
@@ -38,8 +41,8 @@ impl Pace {
             false => self.delays.next().unwrap_or(DELAY_MAX),
         };
         match error {
-            RabbitError::Refused { .. } => events::topology_refused(self.role, error, delay),
-            _ => events::broker_lost(self.role, error, delay),
+            RabbitError::Refused { .. } => events::topology_refused(self.role, self.channel, error, delay),
+            _ => events::broker_lost(self.role, self.channel, error, delay),
         }
         delay
     }
@@ -63,7 +66,7 @@ mod tests {
 
     #[test]
     fn waits_grow_to_a_limit_and_never_end() {
-        let mut pace = Pace::new("test");
+        let mut pace = Pace::new("test", None);
         let waits: Vec<Duration> = (0..200).map(|_| pace.after(&LOST, Duration::ZERO)).collect();
         assert!(waits[0] >= DELAY_MIN && waits[0] < 2 * DELAY_MIN);
         assert!(waits[20..].iter().all(|wait| *wait >= DELAY_MAX && *wait <= 2 * DELAY_MAX));
@@ -71,7 +74,7 @@ mod tests {
 
     #[test]
     fn only_a_session_that_lived_for_a_while_starts_the_waits_anew() {
-        let mut pace = Pace::new("test");
+        let mut pace = Pace::new("test", None);
         for _ in 0..20 {
             pace.after(&LOST, Duration::ZERO);
         }

@@ -242,7 +242,7 @@ struct Supervisor {
 impl Supervisor {
     /// Sessions, one after another, until nobody wants any.
     async fn run(self) {
-        let mut pace = Pace::new(self.role);
+        let mut pace = Pace::new(self.role, None);
         loop {
             let started = Instant::now();
             let Err(error) = self.session().await else { return };
@@ -262,12 +262,12 @@ impl Supervisor {
             () = self.stop.cancelled() => return Ok(()),
             opened = self.open() => opened?,
         };
-        events::broker_connected(self.role);
+        events::broker_connected(self.role, None);
         let ended = self.watch_over(&line, troubles).await;
         self.offer(None);
         close(&line.connection).await;
         if ended.is_ok() {
-            events::broker_closed(self.role);
+            events::broker_closed(self.role, None);
         }
         ended
     }

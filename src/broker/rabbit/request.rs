@@ -134,7 +134,7 @@ struct Supervisor {
 impl Supervisor {
     /// Sessions, one after another, until nobody wants any.
     async fn run(self) {
-        let mut pace = Pace::new(ROLE);
+        let mut pace = Pace::new(ROLE, None);
         loop {
             let started = Instant::now();
             let Err(error) = self.session().await else { return };
@@ -154,14 +154,14 @@ impl Supervisor {
             () = self.stop.cancelled() => return Ok(()),
             opened = Session::open(&self.settings) => opened?,
         };
-        events::broker_connected(ROLE);
+        events::broker_connected(ROLE, None);
         let waiters = Arc::new(Waiters::default());
         let ended = self.serve(&session, &waiters).await;
         self.line.send_replace(None);
         waiters.close();
         close(&session.connection).await;
         if ended.is_ok() {
-            events::broker_closed(ROLE);
+            events::broker_closed(ROLE, None);
         }
         ended
     }

@@ -47,6 +47,7 @@ impl RabbitSource {
         let cancelled = CancellationToken::new();
         let ended = CancellationToken::new();
         let supervisor = Supervisor {
+            of,
             queue: settings.names.requests_of(of),
             settings,
             deliveries: Some(sender),
@@ -98,6 +99,7 @@ impl RequestSource for RabbitSource {
 
 struct Supervisor {
     settings: RabbitSettings,
+    of: recipient::Channel,
     /// Where requests come from.
     queue: String,
     /// `None` once everything was handed out after a cancellation.
@@ -114,7 +116,7 @@ struct Supervisor {
 impl Supervisor {
     /// Sessions, one after another, until one ends in order.
     async fn run(mut self) {
-        let mut pace = Pace::new(ROLE);
+        let mut pace = Pace::new(ROLE, Some(self.of));
         let mut prefetch = self.settings.prefetch;
         loop {
             let started = Instant::now();
@@ -150,7 +152,7 @@ impl Supervisor {
             opened = Session::open(&self.settings, &self.queue, prefetch, paused) => opened?,
         };
         self.consuming.send_replace(true);
-        events::broker_connected(ROLE);
+        events::broker_connected(ROLE, Some(self.of));
         let (finish, batch_max) = (CancellationToken::new(), acks::batch_max(self.settings.prefetch));
         let ended = {
             let mut acks = pin!(acks::write_all(&session.channel, settlements, batch_max, finish.clone()));
@@ -170,7 +172,7 @@ impl Supervisor {
         session.link.lost.store(true, Ordering::Release);
         close(&session.connection).await;
         if ended.is_ok() {
-            events::broker_closed(ROLE);
+            events::broker_closed(ROLE, Some(self.of));
         }
         ended
     }

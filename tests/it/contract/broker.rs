@@ -522,7 +522,7 @@ async fn close(source: Box<dyn RequestSource>) {
 }
 
 #[track_caller]
-fn patiently<T>(work: impl Future<Output = T>) -> impl Future<Output = T> {
+pub fn patiently<T>(work: impl Future<Output = T>) -> impl Future<Output = T> {
     let asked = std::panic::Location::caller();
     async move { timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("nothing happened at {asked}")) }
 }
