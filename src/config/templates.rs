@@ -4,7 +4,7 @@
 //! what belongs to them.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
 /// More than anybody has templates and languages.
@@ -23,8 +23,11 @@ pub struct TemplateText {
 
 /// All files of a directory, sorted by name; or what is wrong with the directory.
 pub(super) fn read_directory(directory: &Path) -> Result<Vec<TemplateText>, String> {
-    let entries = std::fs::read_dir(directory)
-        .map_err(|error| format!("is no readable directory: {}", error.kind()))?;
+    let entries = std::fs::read_dir(directory).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => "does not exist".to_owned(),
+        ErrorKind::NotADirectory => "is no directory".to_owned(),
+        kind => format!("is no readable directory: {kind}"),
+    })?;
     let mut files = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|error| format!("cannot be read to its end: {}", error.kind()))?;

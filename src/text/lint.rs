@@ -6,7 +6,7 @@ use minijinja::{Error, Value};
 
 use super::gsm7::{self, Encoding, Segments};
 use super::name::NAME_UNITS_MAX;
-use super::prepare::{PLACEHOLDERS, Prepared, Source, Values};
+use super::prepare::{PLACEHOLDERS, Prepared, Source, VALUES, Values};
 use super::{MINUTES_MAX, SmsEncoding, TextSettings};
 use crate::domain::zone::ClockTime;
 
@@ -93,9 +93,21 @@ pub(super) fn linted(
     brand: &str,
     encoding: SmsEncoding,
 ) -> Result<(Prepared, Segments), Vec<String>> {
-    let source = Source::parse(source, brand).map_err(|error| vec![explain(&error)])?;
-    let prepared = Prepared::new(&source, encoding).map_err(|error| vec![explain(&error)])?;
-    let mut problems = Vec::new();
+    let text = source;
+    let source = Source::parse(text, brand).map_err(|error| vec![explain(&error)])?;
+    let values = VALUES.join(", ");
+    let no_value = |name: &String| {
+        let line = line_of(text, name).map_or(String::new(), |line| format!("line {line}: "));
+        format!("{line}{{{{ {name} }}}} is no value: there are {values}")
+    };
+    let mut problems: Vec<String> = source.unknown().iter().map(no_value).collect();
+    let prepared = match Prepared::new(&source, encoding) {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            problems.push(explain(&error));
+            return Err(problems);
+        }
+    };
     if prepared.codes() != [1; 4] {
         problems.push("{{ code }} must stand in it exactly once, with and without a name".to_owned());
     }
@@ -197,6 +209,19 @@ fn grouped_digits(text: &str) -> Option<String> {
         rest = &rest[after..];
     }
     None
+}
+
+/// The line where a name first stands between braces.
+fn line_of(text: &str, name: &str) -> Option<usize> {
+    let names = |line: &str| {
+        let mut braced = line.split('{').skip(1).filter_map(|part| part.split('}').next());
+        braced.any(|inside| {
+            inside
+                .split(|character: char| !character.is_alphanumeric() && character != '_')
+                .any(|word| word == name)
+        })
+    };
+    text.lines().position(names).map(|before| before + 1)
 }
 
 fn explain(error: &Error) -> String {

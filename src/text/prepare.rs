@@ -17,6 +17,9 @@ const MINUTES: char = '\u{e002}';
 const EXPIRES: char = '\u{e003}';
 pub(super) const PLACEHOLDERS: [char; 4] = [NAME, CODE, MINUTES, EXPIRES];
 
+/// What a text may name.
+pub(super) const VALUES: [&str; 5] = ["brand", "code", "expires_at", "minutes", "user_name"];
+
 /// As many bytes as `14:05` has.
 const CLOCK_LEN: usize = 5;
 
@@ -160,18 +163,30 @@ pub(super) struct Source<'a> {
     engine: Environment<'a>,
     text: &'a str,
     brand: &'a str,
+    unknown: Vec<String>,
 }
 
 impl<'a> Source<'a> {
-    /// Strict: a misspelt name of a value is an error, not an empty place in the text.
+    /// Strict, unless it uses values that there are not: those are told by name, beside whatever else is wrong.
     pub(super) fn parse(text: &'a str, brand: &'a str) -> Result<Source<'a>, Error> {
         let mut engine = Environment::empty();
         engine.set_undefined_behavior(UndefinedBehavior::Strict);
         if [text, brand].iter().any(|text| text.contains(PLACEHOLDERS)) {
             return Err(Error::new(ErrorKind::SyntaxError, "private-use characters have no place in a text"));
         }
-        engine.template_from_str(text)?;
-        Ok(Source { engine, text, brand })
+        let mut unknown: Vec<String> =
+            engine.template_from_str(text)?.undeclared_variables(false).into_iter().collect();
+        unknown.retain(|name| !VALUES.contains(&name.as_str()));
+        unknown.sort_unstable();
+        if !unknown.is_empty() {
+            engine.set_undefined_behavior(UndefinedBehavior::Lenient);
+        }
+        Ok(Source { engine, text, brand, unknown })
+    }
+
+    /// The values that it uses and that there are not. Who has some is no text to send.
+    pub(super) fn unknown(&self) -> &[String] {
+        &self.unknown
     }
 
     /// What the engine itself makes of it.

@@ -126,6 +126,7 @@ fn every_fault_of_every_text_is_told_by_the_linter_and_stops_a_start() {
         ("default.es.txt", b"Llama ya al 601 234 567, {{ user_name }}"),
         ("login.es.txt", b"{{ code }"),
         ("login.txt", b"{{ code }}"),
+        ("names.es.txt", b"{{ brnad }}: {% if usr %}{{ code }}{% endif %}"),
         ("README.md", b"about"),
         ("latin.es.txt", b"{{ code }} \xe9"),
         ("long.es.txt", long.as_bytes()),
@@ -157,6 +158,13 @@ fn every_fault_of_every_text_is_told_by_the_linter_and_stops_a_start() {
         assert!(told.contains(&format!("TEMPLATES_DIR/{file} ")), "{file} is not told: {told}");
     }
     assert!(!told.contains("Llama ya"), "{told}");
+    for problem in [
+        "line 1: {{ brnad }} is no value: there are brand, code, expires_at, minutes, user_name",
+        "{{ usr }} is no value",
+        "{{ code }} must stand in it exactly once",
+    ] {
+        assert!(told.contains(problem), "{problem:?} is not told: {told}");
+    }
     // Who makes no texts does not read them.
     let other = otpost(&directory.0, &[], &["check-number", "3001234567"], "");
     assert_eq!(other.status.code(), Some(0), "{other:?}");
@@ -167,7 +175,12 @@ fn a_directory_that_is_none_or_without_end_is_a_wrong_setting() {
     let directory = Directory::of(&[]);
     let missing = otpost(&directory.0.join("none"), &[], &["templates", "lint"], "");
     assert_eq!(missing.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&missing.stderr).contains("TEMPLATES_DIR is no readable directory"));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("TEMPLATES_DIR does not exist"));
+    let file = directory.0.with_extension("file");
+    std::fs::write(&file, "").expect("a file");
+    let none = otpost(&file, &[], &["templates", "lint"], "");
+    std::fs::remove_file(&file).expect("it was there");
+    assert!(String::from_utf8_lossy(&none.stderr).contains("TEMPLATES_DIR is no directory"));
     for n in 0..=200 {
         std::fs::write(directory.0.join(format!("t{n}.es.txt")), "{{ code }}").expect("a file");
     }
