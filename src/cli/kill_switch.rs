@@ -100,7 +100,44 @@ pub(super) fn read_reason(text: &str) -> Result<String, &'static str> {
     if text.chars().any(char::is_control) || !(1..=REASON_CHARS_MAX).contains(&text.chars().count()) {
         return Err("must be 1 to 200 characters, none of them a control character");
     }
-    Ok(text.to_owned())
+    Ok(covered(text))
+}
+
+/// The same without what looks like somebody's number or e-mail address, as a reason is shown to whoever asks. A date
+/// stays.
+fn covered(text: &str) -> String {
+    const DIGITS_MIN: usize = 7;
+    const GROUPED_DIGITS_MIN: usize = 9;
+    let mut covered = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let joins = |character: char| character.is_numeric() || "+-.() ".contains(character);
+        let end = rest.find(|next| joins(next) != joins(first)).unwrap_or(rest.len());
+        let (run, after) = rest.split_at(end);
+        let digits = run.chars().filter(|character| character.is_numeric()).count();
+        let in_a_row = run.split(|character: char| !character.is_numeric()).map(|row| row.chars().count());
+        let is_number = in_a_row.max().unwrap_or(0) >= DIGITS_MIN
+            || digits >= GROUPED_DIGITS_MIN && !is_date(run)
+            || digits >= DIGITS_MIN && run.contains('+');
+        let shown = |character: char| if is_number && character.is_numeric() { '#' } else { character };
+        covered.extend(run.chars().map(shown));
+        rest = after;
+    }
+    let cover = |word: &str| -> String {
+        word.chars().map(|character| if character.is_alphanumeric() { '*' } else { character }).collect()
+    };
+    let words = covered.split(' ').map(|word| match word.contains('@') {
+        true => cover(word),
+        false => word.to_owned(),
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Whether digits begin as in `2026-11-22`.
+fn is_date(run: &str) -> bool {
+    let mut parts =
+        run.trim_start().splitn(3, '-').map(|part| part.bytes().take_while(u8::is_ascii_digit).count());
+    (parts.next(), parts.next(), parts.next()) == (Some(4), Some(2), Some(2))
 }
 
 #[cfg(test)]
@@ -115,6 +152,21 @@ mod tests {
         assert!(read_reason(&"ñ".repeat(200)).is_ok());
         for text in ["", "  ", "two\nlines", "\u{1b}[2J", &"ñ".repeat(201)] {
             assert!(read_reason(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_reason_holds_nobodys_number_or_address() {
+        for (text, kept) in [
+            ("asked by +573001234567 and ana@shop.example.", "asked by +############ and ***@****.*******."),
+            ("300 123 4567, (601) 234-5678", "### ### ####, (###) ###-####"),
+            ("3001234567", "##########"),
+            (
+                "pumping to +44 since 2026-11-22 13:36, ticket 48213",
+                "pumping to +44 since 2026-11-22 13:36, ticket 48213",
+            ),
+        ] {
+            assert_eq!(read_reason(text).as_deref(), Ok(kept));
         }
     }
 

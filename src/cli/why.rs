@@ -98,7 +98,7 @@ fn print_explanation(told: &Explanation) {
 fn print_glimpse(glimpse: &Glimpse) {
     let how = glimpse.status.map_or(glimpse.state, |status| status.as_str());
     let reason = glimpse.reason.map(|reason| reason.as_str());
-    let more: Vec<&str> = [reason, glimpse.receipt].into_iter().flatten().collect();
+    let more: Vec<&str> = [reason, glimpse.receipt, glimpse.text.as_deref()].into_iter().flatten().collect();
     let line = format!("{}  {:<36}  {how:<9} {}", glimpse.at, glimpse.request_id, more.join(", "));
     say(line.trim_end());
 }

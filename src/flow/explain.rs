@@ -117,6 +117,9 @@ pub struct Glimpse {
     /// The provider's last word on what became of the message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub receipt: Option<&'static str>,
+    /// What one under way waits for, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
 }
 
 /// Tells a story. A code is locked after `tries_max` tries.
@@ -191,6 +194,10 @@ fn glimpse(recent: &Recent, story: Option<&Story>) -> Glimpse {
         status: outcome.map(|outcome| outcome.status),
         reason: outcome.and_then(|outcome| outcome.error.as_ref()).map(|error| error.code),
         receipt: story.and_then(|story| story.receipt.as_ref()).map(|receipt| receipt.status.as_str()),
+        text: story.and_then(|story| match &story.chapter {
+            Chapter::Live { state, held, .. } => Some(under_way(state, *held)),
+            Chapter::Ended(_) => None,
+        }),
     }
 }
 
@@ -209,10 +216,11 @@ fn state(chapter: &Chapter) -> &'static str {
 }
 
 fn under_way(state: &str, held: bool) -> String {
-    let how = match state {
-        "sending" => "it is being sent",
-        "waiting" => "it waits to be sent",
-        _ => "whether it was sent is being found out",
+    let how = match (state, held) {
+        ("sending", _) => "it is being sent",
+        ("waiting", _) => "it waits to be sent",
+        (_, true) => "whether it was sent is being found out",
+        (_, false) => "the worker that takes it will find out whether it was sent",
     };
     let place = if held { "a worker has it" } else { "it is back in the queue" };
     format!("{how}; {place}")

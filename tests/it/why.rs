@@ -150,6 +150,8 @@ async fn a_request_under_way_tells_what_holds_it() {
     assert_eq!((&told["state"], &told["attempts"]), (&json!("waiting"), &json!(1)), "{told}");
     assert_eq!(told["text"], "it waits to be sent; a worker has it");
     assert!(told["deadline"].is_string() && told.get("status").is_none(), "{told}");
+    let told = last(&gateway, ALICE).await;
+    assert_eq!(told["requests"][0]["text"], "it waits to be sent; a worker has it", "{told}");
 }
 
 #[tokio::test(start_paused = true)]

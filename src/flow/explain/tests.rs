@@ -205,7 +205,19 @@ fn a_record_without_notes_is_told_all_the_same() {
 fn one_of_the_last_requests_says_how_it_stands() {
     let recent = Recent { at: at(1), request: RequestId::parse("r1").expect("an id") };
     assert_eq!(glimpse(&recent, None).state, "forgotten");
-    assert_eq!(glimpse(&recent, Some(&waiting(noted([]), true))).state, "waiting");
+    let under_way = glimpse(&recent, Some(&waiting(noted([]), true)));
+    assert_eq!(
+        (under_way.state, under_way.text),
+        ("waiting", Some("it waits to be sent; a worker has it".to_owned()))
+    );
+    let mut doubt = waiting(noted([]), false);
+    if let Chapter::Live { state, .. } = &mut doubt.chapter {
+        *state = "doubt";
+    }
+    assert_eq!(
+        glimpse(&recent, Some(&doubt)).text.as_deref(),
+        Some("the worker that takes it will find out whether it was sent; it is back in the queue")
+    );
     let refused = ended(Status::Rejected, Some(OutcomeError::of(ErrorCode::Cooldown)), noted([]));
     let refused = glimpse(&recent, Some(&refused));
     assert_eq!((refused.state, refused.reason), ("ended", Some(ErrorCode::Cooldown)));
