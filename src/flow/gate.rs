@@ -2,7 +2,8 @@
 //! one, and how many messages are under way at once.
 //!
 //! While the gate is shut nothing is taken from the queue, and what is in flight is held: not failed, not counted as
-//! tried. While every sender rests what is in flight is held, too. Everything is decided in [`crate::domain`]; here is who waits for it.
+//! tried. While every sender rests what is in flight is held, too. Everything is decided in [`crate::domain`]; here is who
+//! waits for it.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
