@@ -321,7 +321,7 @@ impl Wiring {
             provider: provider.clone(),
             publisher: self.publisher(),
             replies: Replies::new(replies),
-            gate: Gate::new(usize::from(settings.concurrency), provider.senders(), pace),
+            gate: Gate::new(channel, usize::from(settings.concurrency), provider.senders(), pace),
             texts: texts(settings, channel)?,
             codes: settings.codes.clone().context("OTP_SECRET_KEYS must be set")?,
             recipients: settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?,

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::domain::breaker::{Breaker, BreakerState};
 use crate::domain::outcome::{Scope, SendFailure};
+use crate::domain::recipient::Channel;
 use crate::domain::sender::{Carried, Choice, Lesson, Refusals, Senders, Share, To};
 use crate::domain::window::{Load, Window};
 use crate::store::Pulse;
@@ -33,6 +34,7 @@ pub(super) const SENDERS_REST: &str = "senders_rest";
 
 /// The way to the provider, shared by everything in flight.
 pub struct Gate {
+    channel: Channel,
     state: Mutex<State>,
     /// What holds messages back, if anything does.
     shut: watch::Sender<Option<Shut>>,
@@ -122,8 +124,8 @@ struct Leave {
 }
 
 impl Gate {
-    /// A gate that lets at most `window_max` messages be under way, and `pace` a second of each of the `senders`.
-    pub fn new(window_max: usize, senders: usize, pace: Option<f64>) -> Gate {
+    /// The gate of a channel. It lets at most `window_max` messages be under way, and `pace` a second of each of the `senders`.
+    pub fn new(channel: Channel, window_max: usize, senders: usize, pace: Option<f64>) -> Gate {
         let state = State {
             breaker: Breaker::default(),
             window: Window::new(window_max),
@@ -139,6 +141,7 @@ impl Gate {
             wanted: None,
         };
         let gate = Gate {
+            channel,
             state: Mutex::new(state),
             shut: watch::Sender::new(None),
             paused: watch::Sender::new(false),
@@ -387,7 +390,7 @@ impl Gate {
             (_, false, false) => None,
         };
         if set(&self.shut, shut) {
-            events::gate_changed(shut.map(Shut::as_str));
+            events::gate_changed(self.channel, shut.map(Shut::as_str));
             set(&self.paused, shut.is_some());
             self.moved.notify_waiters();
         }

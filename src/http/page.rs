@@ -49,12 +49,17 @@ impl Page {
     ) -> Page {
         Page {
             handset,
-            minter: settings.jwt.as_ref().and_then(Minter::new),
+            // A secret of somebody's signs nothing here: it may open other doors.
+            minter: settings.jwt.as_ref().filter(|_| !is_given(settings, "JWT_SECRET")).and_then(Minter::new),
             listening: listening.ip(),
             looking_on: Arc::new(Semaphore::new(LOOKING_ON_MAX)),
             stop,
         }
     }
+}
+
+fn is_given(settings: &Settings, name: &str) -> bool {
+    settings.shown.iter().any(|shown| shown.name == name && shown.given)
 }
 
 /// Everything below `/` that is the page's.
@@ -109,7 +114,7 @@ async fn only_under_our_name(State(listening): State<IpAddr>, request: Request, 
     }
 }
 
-/// Browsers say where a request comes from. What is no browser may say nothing: it is on this machine anyway.
+/// Browsers say where a request comes from. What is no browser may say nothing.
 async fn only_for_itself(request: Request, next: Next) -> Response {
     let headers = request.headers();
     let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);

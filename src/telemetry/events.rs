@@ -9,7 +9,8 @@ use tracing::field::display;
 use tracing::{debug, error, info, warn};
 
 use super::metrics::{
-    HttpLabels, METRICS, OutcomeLabels, ProviderLabels, ReasonLabel, ReceiptLabels, RoleLabel, observe,
+    HttpLabels, METRICS, OutcomeLabels, ProviderLabels, ReasonLabel, ReceiptLabels, RoleLabel, ShutLabels,
+    observe,
 };
 use crate::domain::address::Address;
 use crate::domain::outcome::{Outcome, SendFailure};
@@ -118,13 +119,15 @@ pub fn doubt_resolved(request: &str, answer: &'static str) {
 }
 
 /// Messages are held back from now on, or go out again.
-pub fn gate_changed(shut: Option<&'static str>) {
+pub fn gate_changed(channel: Channel, shut: Option<&'static str>) {
+    let channel = channel.as_str();
     for reason in ["kill_switch", "store_silent", "breaker"] {
-        METRICS.gate_shut.get_or_create(&ReasonLabel { reason }).set(i64::from(shut == Some(reason)));
+        let labels = ShutLabels { channel, reason };
+        METRICS.gate_shut.get_or_create(&labels).set(i64::from(shut == Some(reason)));
     }
     match shut {
-        Some(reason) => error!(reason, "sending is stopped: requests wait"),
-        None => warn!("sending goes on"),
+        Some(reason) => error!(channel, reason, "sending is stopped: requests wait"),
+        None => warn!(channel, "sending goes on"),
     }
 }
 
@@ -329,35 +332,39 @@ pub fn notice(notice: &str) {
     warn!(notice, "notice");
 }
 
+fn role_label(role: &'static str, channel: Option<Channel>) -> RoleLabel {
+    RoleLabel { role, channel: channel.map_or("", Channel::as_str) }
+}
+
 /// A broker connection is up: one channel's, or everybody's.
 pub fn broker_connected(role: &'static str, channel: Option<Channel>) {
-    METRICS.connected.get_or_create(&RoleLabel { role }).set(1);
+    METRICS.connected.get_or_create(&role_label(role, channel)).set(1);
     info!(role, channel = channel.map(Channel::as_str), "broker connected");
 }
 
 /// A broker connection was lost or could not be made.
 pub fn broker_lost(role: &'static str, channel: Option<Channel>, error: &impl Display, retry_in: Duration) {
-    METRICS.connected.get_or_create(&RoleLabel { role }).set(0);
-    METRICS.connections_lost.get_or_create(&RoleLabel { role }).inc();
+    METRICS.connected.get_or_create(&role_label(role, channel)).set(0);
+    METRICS.connections_lost.get_or_create(&role_label(role, channel)).inc();
     let retry_in_ms = millis(retry_in);
     warn!(role, channel = channel.map(Channel::as_str), %error, retry_in_ms, "broker connection lost");
 }
 
 /// A broker connection was closed in order.
 pub fn broker_closed(role: &'static str, channel: Option<Channel>) {
-    METRICS.connected.get_or_create(&RoleLabel { role }).set(0);
+    METRICS.connected.get_or_create(&role_label(role, channel)).set(0);
     info!(role, channel = channel.map(Channel::as_str), "broker connection closed");
 }
 
 /// The broker takes no messages for now, as when it is low on memory or disk.
 pub fn broker_blocked(role: &'static str, reason: &str) {
-    METRICS.connected.get_or_create(&RoleLabel { role }).set(0);
+    METRICS.connected.get_or_create(&role_label(role, None)).set(0);
     warn!(role, reason, "broker takes no messages");
 }
 
 /// The broker takes messages again.
 pub fn broker_unblocked(role: &'static str) {
-    METRICS.connected.get_or_create(&RoleLabel { role }).set(1);
+    METRICS.connected.get_or_create(&role_label(role, None)).set(1);
     info!(role, "broker takes messages again");
 }
 

@@ -50,6 +50,14 @@ pub(super) struct HttpLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(super) struct RoleLabel {
     pub(super) role: Word,
+    /// Of the connections that there is one of for each channel; else empty.
+    pub(super) channel: Word,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct ShutLabels {
+    pub(super) channel: Word,
+    pub(super) reason: Word,
 }
 
 /// From half a millisecond to a minute.
@@ -77,7 +85,7 @@ pub(super) struct Metrics {
     pub(super) sender_rests: Counter,
     pub(super) resent: Counter,
     pub(super) doubts: Family<ReasonLabel, Counter>,
-    pub(super) gate_shut: Family<ReasonLabel, Gauge>,
+    pub(super) gate_shut: Family<ShutLabels, Gauge>,
     pub(super) probes: Family<ReasonLabel, Counter>,
     pub(super) receipts: Family<ReceiptLabels, Counter>,
     pub(super) callbacks_refused: Family<ReasonLabel, Counter>,

@@ -278,7 +278,7 @@ impl Embedded {
             provider: world.provider.clone(),
             publisher: Arc::new(world.broker.publisher()),
             replies: Replies::new(options.replies.unwrap_or_else(|| Arc::new(world.broker.publisher()))),
-            gate: Gate::new(options.concurrency, world.provider.senders(), options.pace),
+            gate: Gate::new(options.channel, options.concurrency, world.provider.senders(), options.pace),
             texts: texts_with(options.templates),
             codes: codes.clone(),
             recipients: recipients.clone(),

@@ -141,7 +141,8 @@ impl Jwks {
     /// Asks once. Answers the keys, or nothing if they are what was `read` before.
     async fn fetch(&self, read: &mut Vec<u8>) -> Result<Option<KeySet>, Fault> {
         let body = self.endpoint.get().await?;
-        if body == *read {
+        // An empty answer is none, however often it comes.
+        if !body.is_empty() && body == *read {
             return Ok(None);
         }
         let (keys, ignored) = KeySet::read(&body, &self.validation)?;

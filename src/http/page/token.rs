@@ -21,7 +21,7 @@ const LIFE: Duration = Duration::from_secs(3_600);
 /// No address is longer.
 const ADDRESS_BYTES_MAX: usize = 254;
 
-/// Signs tokens with the development key. There is none where tokens are checked with a public key.
+/// Signs tokens with the development key, and with no other: there is none where a key is set.
 pub(super) struct Minter {
     key: EncodingKey,
     issuer: Option<String>,
@@ -74,7 +74,7 @@ pub(super) async fn token(
     let (phone_number, email, locale) = (text("phone_number")?, text("email")?, text("locale")?);
     let minter = page.minter.as_ref().ok_or_else(|| {
         Problem::new(StatusCode::CONFLICT, "no_signing_key")
-            .detail("tokens are checked with a public key here, and the private one is not ours")
+            .detail("tokens are checked with a key of your own here, and it signs none for this page")
     })?;
     let claims = Claims {
         sub: "development-user",

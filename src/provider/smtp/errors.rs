@@ -88,7 +88,8 @@ fn class(step: Step, code: u16, enhanced: Option<(u16, u16)>) -> Class {
         (Step::Hello | Step::LogIn, 400..500) => Class::Closed,
         (_, 400..500) => Class::Later,
         (Step::Hello | Step::LogIn | Step::From, _) => Class::Never(Scope::Account),
-        (Step::To, 550 | 551 | 553 | 556) if enhanced.is_none_or(is_about_the_mailbox) => {
+        // Without an enhanced number it may as well be said of us: a relay that does not take our e-mails says so to each.
+        (Step::To, 550 | 551 | 553 | 556) if enhanced.is_some_and(is_about_the_mailbox) => {
             Class::Never(Scope::Recipient)
         }
         // It may be about us as well: a policy, a reputation, a size.
@@ -139,7 +140,8 @@ mod tests {
     #[test]
     fn a_mailbox_that_is_not_there_is_about_the_recipient_only() {
         check(Step::To, 550, "5.1.1 <x>: no such user", Class::Never(Scope::Recipient));
-        check(Step::To, 550, "no such user", Class::Never(Scope::Recipient));
+        check(Step::To, 550, "no such user", Class::Never(Scope::Unrecognised));
+        check(Step::To, 550, "relay not permitted", Class::Never(Scope::Unrecognised));
         check(Step::To, 550, "5.2.1 disabled", Class::Never(Scope::Recipient));
         check(Step::To, 556, "5.1.10 null MX", Class::Never(Scope::Recipient));
     }

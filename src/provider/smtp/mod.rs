@@ -51,6 +51,8 @@ pub struct SmtpSettings {
 
 /// A relay closes a connection that rests for minutes; a much younger one is still there.
 const REST_MAX: Duration = Duration::from_secs(20);
+/// One that rested and does not answer so soon is gone: there must be time for another.
+const RESTED_ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 /// Connections that rest at once; more are closed.
 const RESTING_MAX: usize = 32;
 
@@ -81,10 +83,12 @@ impl SmtpProvider {
     async fn addressed(&self, to: &lettre::Address, by: Instant) -> Result<AsyncSmtpConnection, SendFailure> {
         // One that the relay gave up meanwhile is found out here, where nothing is lost.
         if let Some(mut rested) = self.rested() {
-            match timeout_at(by, self.envelope(&mut rested, to)).await {
+            let soon = by.min(Instant::now() + RESTED_ANSWERS_WITHIN);
+            match timeout_at(soon, self.envelope(&mut rested, to)).await {
                 Ok(Ok(())) => return Ok(rested),
                 Ok(Err((step, error))) if was_answered(&error) => return Err(failure(step, &error)),
-                Ok(Err(_)) | Err(_) => {}
+                // Those that rest beside it came from the same relay.
+                Ok(Err(_)) | Err(_) => self.forget_rested(),
             }
         }
         let fresh = async {
@@ -146,6 +150,10 @@ impl SmtpProvider {
         resting.pop().map(|rested| rested.connection)
     }
 
+    fn forget_rested(&self) {
+        self.resting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn rest(&self, connection: AsyncSmtpConnection) {
         let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
         if resting.len() < RESTING_MAX {
@@ -189,7 +197,8 @@ impl Provider for SmtpProvider {
                 Ok(())
             }
             Ok(Err((step, error))) => Err(match failure(step, &error) {
-                SendFailure::Rejected { code, .. } => {
+                // A relay that greets us with a refusal may do so for an hour: no reason not to start.
+                SendFailure::Rejected { code, .. } if step == Step::LogIn || error.is_client() => {
                     // A reply to a log-in is a number as HTTP's are, and means the same.
                     let status = code.and_then(|code| u16::try_from(code).ok()).unwrap_or_default();
                     CredentialFault::Refused { status, code: None }

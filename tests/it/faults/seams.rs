@@ -192,7 +192,7 @@ impl World {
             store: store.clone(),
             provider: self.provider.clone(),
             publisher: publisher(),
-            gate: Gate::new(concurrency, SENDERS, None),
+            gate: Gate::new(Channel::Sms, concurrency, SENDERS, None),
             replies: Replies::new(publisher()),
             texts: texts(),
             codes: Arc::new(CodeKeyring::new(vec![key]).expect("valid")),
