@@ -7,6 +7,7 @@
 mod auth;
 mod body;
 mod client;
+mod contract;
 mod inspect;
 mod jwks;
 mod ops;
@@ -126,6 +127,7 @@ fn routes(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>) -> Router {
         .merge(reports)
         .route("/livez", get(ops::live))
         .route("/readyz", get(ops::live))
+        .route("/openapi.json", get(contract::openapi))
         .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
         .merge(many_reports)
 }

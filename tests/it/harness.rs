@@ -40,6 +40,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::documents::messages::check_told;
 pub use crate::scripted::{Posted, ScriptedProvider};
 
 pub const ALICE: &str = "+573001234567";
@@ -343,6 +344,7 @@ impl Embedded {
 
     pub async fn result(&mut self) -> Ended {
         let message = within(self.results.recv()).await.expect("a result");
+        check_told(&message.message_id, &message.body);
         Ended { body: serde_json::from_slice(&message.body).expect("a result is JSON"), message }
     }
 

@@ -9,6 +9,7 @@ mod contract {
 }
 mod config;
 mod corpora;
+mod documents;
 mod fake_sendgrid;
 mod fake_twilio;
 mod faults;
@@ -26,6 +27,7 @@ mod page;
 mod parsers;
 mod promises;
 mod real;
+mod schema;
 mod scripted;
 mod sendgrid;
 mod simulation;

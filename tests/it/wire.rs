@@ -19,6 +19,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::http::{Door, VERIFY_PHONE, alice};
+use crate::schema::faults;
 
 const AT: UnixMillis = UnixMillis(1_795_345_200_250);
 const GOLDEN: &str = "tests/it/golden";
@@ -332,118 +333,5 @@ fn collect_words(schema: &Value, words: &mut Vec<String>) {
     words.extend(own.chain(listed).map(str::to_owned));
     for choice in schema["oneOf"].as_array().into_iter().flatten() {
         collect_words(choice, words);
-    }
-}
-
-/// Where a value breaks a schema. Knows the keywords that our types need, and panics at any other: a check that skips
-/// what it does not know proves nothing.
-fn faults(schema: &Value, value: &Value) -> Vec<String> {
-    let mut found = Vec::new();
-    Checker { root: schema }.check(schema, value, "", &mut found);
-    found
-}
-
-struct Checker<'a> {
-    root: &'a Value,
-}
-
-impl Checker<'_> {
-    fn check(&self, schema: &Value, value: &Value, at: &str, found: &mut Vec<String>) {
-        for (keyword, rule) in schema.as_object().expect("a schema is an object") {
-            if !self.follows(keyword, rule, schema, value, at, found) {
-                found.push(format!("{at} breaks {keyword}"));
-            }
-        }
-    }
-
-    fn is_valid(&self, schema: &Value, value: &Value) -> bool {
-        let mut found = Vec::new();
-        self.check(schema, value, "", &mut found);
-        found.is_empty()
-    }
-
-    fn follows(
-        &self,
-        keyword: &str,
-        rule: &Value,
-        schema: &Value,
-        value: &Value,
-        at: &str,
-        found: &mut Vec<String>,
-    ) -> bool {
-        let choices = || rule.as_array().expect("a list").iter();
-        let characters = || value.as_str().map(|text| text.chars().count() as u64);
-        let limit = || rule.as_u64().expect("a whole number");
-        match keyword {
-            "$schema" | "$defs" | "title" | "description" => true,
-            "$ref" => {
-                let path = rule.as_str().and_then(|path| path.strip_prefix('#')).expect("a local reference");
-                self.check(self.root.pointer(path).expect("a definition"), value, at, found);
-                true
-            }
-            "type" => match rule {
-                Value::String(name) => is_type(name, value),
-                _ => choices().any(|name| is_type(name.as_str().expect("a name"), value)),
-            },
-            "const" => value == rule,
-            "enum" => choices().any(|choice| choice == value),
-            "anyOf" => choices().any(|choice| self.is_valid(choice, value)),
-            "oneOf" => choices().filter(|choice| self.is_valid(choice, value)).count() == 1,
-            "required" => choices().all(|name| value.get(name.as_str().expect("a name")).is_some()),
-            "properties" => {
-                for (name, rule) in rule.as_object().expect("an object") {
-                    if let Some(value) = value.get(name) {
-                        self.check(rule, value, &format!("{at}/{name}"), found);
-                    }
-                }
-                true
-            }
-            "additionalProperties" => {
-                assert_eq!(rule, &json!(false), "the checker knows no other rule");
-                let known = properties(schema);
-                value.as_object().is_none_or(|fields| fields.keys().all(|name| known.contains_key(name)))
-            }
-            "minLength" => characters().is_none_or(|length| length >= limit()),
-            "maxLength" => characters().is_none_or(|length| length <= limit()),
-            "minimum" => value.as_f64().is_none_or(|number| Some(number) >= rule.as_f64()),
-            "pattern" => {
-                value.as_str().is_none_or(|text| matches_pattern(rule.as_str().expect("text"), text))
-            }
-            "format" => match rule.as_str() {
-                Some("date-time") => {
-                    value.as_str().is_none_or(|text| UnixMillis::parse_rfc3339(text).is_some())
-                }
-                // Sizes of numbers, which `minimum` bounds well enough.
-                Some("uint32" | "uint64") => true,
-                other => panic!("teach the checker the format {other:?}"),
-            },
-            unknown => panic!("teach the checker the keyword {unknown:?}"),
-        }
-    }
-}
-
-fn is_type(name: &str, value: &Value) -> bool {
-    match name {
-        "object" => value.is_object(),
-        "string" => value.is_string(),
-        "boolean" => value.is_boolean(),
-        "null" => value.is_null(),
-        "integer" => value.is_u64() || value.is_i64(),
-        other => panic!("teach the checker the type {other:?}"),
-    }
-}
-
-/// The patterns of our schemas: a class, and how often.
-fn matches_pattern(pattern: &str, text: &str) -> bool {
-    let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
-    let all = |longest: usize, allowed: &dyn Fn(u8) -> bool| {
-        (1..=longest).contains(&text.len()) && text.bytes().all(allowed)
-    };
-    match pattern {
-        "^[!-~]+$" => all(usize::MAX, &|byte| byte.is_ascii_graphic()),
-        "^[a-z0-9_-]{1,32}$" => all(32, &word),
-        "^[a-z0-9_-]{1,64}$" => all(64, &word),
-        "^[0-9]{4,10}$" => text.len() >= 4 && all(10, &|byte| byte.is_ascii_digit()),
-        other => panic!("teach the checker the pattern {other:?}"),
     }
 }

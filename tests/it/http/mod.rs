@@ -40,6 +40,9 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
 
+use crate::documents::http::check_answer;
+use crate::documents::messages::check_asked;
+
 pub const SECRET: &str = "a secret of more than thirty-two bytes";
 pub const AUDIENCE: &str = "otpost-tests";
 pub const ISSUER: &str = "https://issuer.example";
@@ -152,18 +155,21 @@ impl Door {
         })
     }
 
-    /// Hands a request in, from the address of a peer.
+    /// Hands a request in, from the address of a peer. What it answers has to be in the document.
     pub async fn ask_from(&self, peer: &str, mut request: Request<Body>) -> Answer {
         let peer: SocketAddr = peer.parse().expect("an address and a port");
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         request.extensions_mut().insert(ConnectInfo(peer));
         let response = self.router.clone().oneshot(request).await.expect("a router always answers");
         let (parts, body) = response.into_parts();
         let body = axum::body::to_bytes(body, 1 << 20).await.expect("a short answer");
-        Answer {
+        let answer = Answer {
             status: parts.status.as_u16(),
             headers: parts.headers,
             text: String::from_utf8(body.to_vec()).expect("answers are text"),
-        }
+        };
+        check_answer(method.as_str(), &path, &answer);
+        answer
     }
 
     pub async fn ask(&self, request: Request<Body>) -> Answer {
@@ -247,6 +253,7 @@ impl Door {
         source.cancel().await;
         let mut bodies = Vec::new();
         while let Some(delivery) = source.next().await {
+            check_asked(&delivery.body);
             bodies.push(delivery.body);
         }
         bodies

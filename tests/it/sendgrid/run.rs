@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::ANA;
 use crate::contract::broker::World as _;
 use crate::contract::broker::rabbit::{self, RabbitWorld, in_world};
+use crate::documents::messages::check_told;
 use crate::fake_sendgrid::{API_KEY, Answer, EventKey, FakeSendGrid, MESSAGE_ID};
 use crate::fake_twilio::{ACCOUNT_SID, AUTH_TOKEN, FakeTwilio};
 use crate::real::{Redis, redis_url};
@@ -110,6 +111,7 @@ async fn an_email_that_was_asked_for_is_sent_and_its_event_is_told() {
         ask(world, "r1", ANA).await;
         let sent = results.next().await;
         assert_eq!(sent.routing_key, "email.sent");
+        check_told(&sent.message_id, &sent.body);
         let told: Value = serde_json::from_slice(&sent.body).expect("JSON");
         let named = (&told["provider"], &told["provider_message_id"]);
         assert_eq!(named, (&json!("sendgrid"), &json!(MESSAGE_ID)));
@@ -127,6 +129,7 @@ async fn an_email_that_was_asked_for_is_sent_and_its_event_is_told() {
         let delivered = results.next().await;
         assert_eq!(delivered.routing_key, "email.delivered");
         assert_eq!(delivered.message_id, "r1:delivered");
+        check_told(&delivered.message_id, &delivered.body);
         for (_, _, kept) in redis.dump() {
             assert!(!kept.contains(code) && !kept.contains(ANA), "{kept}");
         }
@@ -148,6 +151,7 @@ async fn a_lost_answer_ends_in_doubt_unless_an_event_proves_the_email_in_time() 
         ask(world, "r1", ANA).await;
         let ended = results.next().await;
         assert_eq!(ended.routing_key, "email.unknown");
+        check_told(&ended.message_id, &ended.body);
         let told: Value = serde_json::from_slice(&ended.body).expect("JSON");
         assert_eq!((&told["error"]["code"], &told["attempts"]), (&json!("in_doubt"), &json!(1)));
         // It had been sent after all.

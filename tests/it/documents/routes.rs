@@ -1,0 +1,197 @@
+//! The routes, the machine words and the version of `docs/openapi.json` are those of the program.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::Request;
+use otpost::clock::Clock;
+use otpost::domain::receipt::DeliveryStatus;
+use otpost::domain::time::UnixMillis;
+use otpost::domain::verdict::Verdict;
+use otpost::http::Webhooks;
+use otpost::provider::sendgrid::events::SendGridEvents;
+use otpost::provider::twilio::callback::TwilioCallbacks;
+use serde_json::Value;
+
+use super::http::OPENAPI;
+use super::messages::RESULT;
+use crate::fake_sendgrid::EventKey;
+use crate::fake_twilio::{ACCOUNT_SID, AUTH_TOKEN};
+use crate::harness::Embedded;
+use crate::http::{Answer, Door};
+
+const HTTP: &str = "src/http";
+/// The page of `otpost dev`, which is no part of the contract.
+const PAGE: &str = "page";
+const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(HTTP)
+}
+
+/// The text between the next two quotation marks.
+fn quoted(text: &str) -> Option<&str> {
+    text.split('"').nth(1)
+}
+
+/// The paths that the router is made of, as its source names them: by themselves, or by a constant of the same file.
+fn routes() -> BTreeSet<String> {
+    let code = read(&folder().join("mod.rs"));
+    let arguments = code.split(".route(").skip(1).map(str::trim_start);
+    let path = |argument: &str| match argument.strip_prefix('"') {
+        Some(path) => path.split('"').next().expect("a first part").to_owned(),
+        None => {
+            let name = argument.split(',').next().expect("a first part");
+            let constant = code.split(&format!("const {name}: &str = ")).nth(1);
+            constant.and_then(quoted).unwrap_or_else(|| panic!("teach this test what {name} is")).to_owned()
+        }
+    };
+    arguments.map(path).collect()
+}
+
+fn documented() -> BTreeSet<String> {
+    OPENAPI["paths"].as_object().expect("paths").keys().cloned().collect()
+}
+
+fn open_to_all(gateway: &Embedded) -> Door {
+    let url = "https://otp.example.co/webhooks/twilio/status";
+    let twilio = TwilioCallbacks::new(url, ACCOUNT_SID, vec![AUTH_TOKEN.to_owned().into()]).expect("valid");
+    let sendgrid = SendGridEvents::new(&EventKey::fresh().public(), Clock::System).expect("a key");
+    Door::with_webhooks(Webhooks {
+        twilio: Some(Arc::new(twilio)),
+        sendgrid: Some(Arc::new(sendgrid)),
+        tracker: gateway.tracker.clone(),
+    })
+}
+
+async fn ask(door: &Door, method: &str, path: &str) -> Answer {
+    let request = Request::builder().method(method).uri(path.replace("{request_id}", "r1"));
+    door.ask(request.body(Body::empty()).expect("a request")).await
+}
+
+#[test]
+fn every_route_is_documented_and_nothing_else_is() {
+    assert_eq!(routes(), documented());
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_documented_method_is_served_and_no_other() {
+    let gateway = Embedded::start();
+    let door = open_to_all(&gateway);
+    for path in documented() {
+        let item = &OPENAPI["paths"][&path];
+        for method in METHODS {
+            let answer = ask(&door, method, &path).await;
+            let documented = item.get(method.to_ascii_lowercase()).is_some();
+            assert_eq!(answer.status != 405, documented, "{method} {path}: {}", answer.text);
+            assert!(!answer.text.contains("\"code\":\"not_found\""), "{method} {path}: {}", answer.text);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_document_is_served_to_whoever_comes() {
+    let answer = ask(&Door::open(), "GET", "/openapi.json").await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
+    assert_eq!(&answer.json(), &*OPENAPI);
+    assert_eq!(OPENAPI["info"]["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn every_operation_has_a_name_of_its_own_and_says_who_may_ask() {
+    let mut names = BTreeSet::new();
+    for (path, item) in OPENAPI["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("operations") {
+            let name = operation["operationId"].as_str().expect("a name");
+            assert!(names.insert(name), "{name} is there twice");
+            let open = operation["security"].as_array().expect("a list").is_empty();
+            let refuses = operation["responses"].get("401").or(operation["responses"].get("403")).is_some();
+            assert_eq!(open, !refuses, "{method} {path}");
+        }
+    }
+}
+
+/// The words of an enumeration of the document.
+fn words(name: &str) -> BTreeSet<String> {
+    let words = OPENAPI["components"]["schemas"][name]["enum"].as_array().expect("words").iter();
+    words.map(|word| word.as_str().expect("a word").to_owned()).collect()
+}
+
+/// The machine words that `src/http` writes out.
+fn written_codes(folder: &Path, codes: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+        if entry.file_stem().is_some_and(|stem| stem == PAGE) {
+            continue;
+        }
+        if entry.is_dir() {
+            written_codes(&entry, codes);
+            continue;
+        }
+        let code = read(&entry);
+        for made in code.split("Problem::new(").skip(1) {
+            let arguments = made.split(')').next().expect("a first part");
+            codes.extend(quoted(arguments).map(str::to_owned));
+        }
+    }
+}
+
+/// The words of `ErrorCode`, as the schema that is made of it has them.
+fn error_codes() -> BTreeSet<String> {
+    let words = RESULT["$defs"]["ErrorCode"]["oneOf"].as_array().expect("words").iter();
+    words.map(|word| word["const"].as_str().expect("a word").to_owned()).collect()
+}
+
+fn verdicts() -> impl Iterator<Item = String> {
+    let all = [
+        Verdict::Wrong { attempts_left: 1 },
+        Verdict::Expired { at: UnixMillis(0) },
+        Verdict::NonePending,
+        Verdict::AlreadyUsed,
+        Verdict::Locked { retry_after: None },
+        Verdict::KeyUnavailable,
+    ];
+    all.into_iter().map(|verdict| verdict.as_str().to_owned())
+}
+
+#[test]
+fn the_codes_of_problems_are_those_of_the_program() {
+    let mut codes = BTreeSet::new();
+    written_codes(&folder(), &mut codes);
+    assert!(codes.len() > 15, "a search that finds only {codes:?} proves nothing");
+    codes.extend(verdicts());
+    codes.extend(error_codes());
+    // It comes with the status `unknown`, which is an answer and no problem.
+    codes.remove("in_doubt");
+    assert_eq!(codes, words("ProblemCode"));
+}
+
+#[test]
+fn the_words_of_the_document_are_those_of_the_program() {
+    assert_eq!(words("ErrorCode"), error_codes());
+    let channels = &RESULT["$defs"]["Channel"]["oneOf"];
+    let of_messages = channels.as_array().expect("words").iter().filter_map(|word| word["const"].as_str());
+    assert_eq!(words("Channel"), of_messages.map(str::to_owned).collect());
+    for word in words("DeliveryStatus") {
+        assert!(DeliveryStatus::parse(&word).is_some(), "{word}");
+    }
+}
+
+#[test]
+fn what_a_code_is_for_each_status_is_a_part_of_all_codes() {
+    let all = words("ProblemCode");
+    let mut used = BTreeSet::from(["not_found".to_owned(), "method_not_allowed".to_owned()]);
+    for (name, response) in OPENAPI["components"]["responses"].as_object().expect("responses") {
+        let problem = &response["content"]["application/problem+json"]["schema"]["properties"];
+        let codes = problem["code"]["enum"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let codes: BTreeSet<String> = codes.map(str::to_owned).collect();
+        assert!(codes.is_subset(&all), "{name}: {codes:?}");
+        used.extend(codes);
+    }
+    assert_eq!(used, all);
+}
