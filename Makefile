@@ -30,6 +30,11 @@ e2e: e2e-page ## Use it from outside: the page in a browser (needs node, npm and
 e2e-page:
 	tests/e2e/run $(ARGS)
 
+.PHONY: e2e-contracts
+e2e-contracts: ## Ask a running otpost all that its documents allow, and more (needs python3; npm to lint them); skips what is missing
+	cargo build --locked
+	$(SERVICES) tests/e2e/contracts/run
+
 .PHONY: segments
 segments: ## Hold the count of segments against the provider's own calculator (needs node and npm); ARGS=--write keeps its answers
 	tests/acceptance/segments/run.sh $(ARGS)
@@ -85,7 +90,7 @@ format:
 	cargo fmt --check
 
 manifests:
-	$(call where,shellcheck --version,shellcheck .ci/run scripts/with-services.sh tests/e2e/run)
+	$(call where,shellcheck --version,shellcheck .ci/run scripts/with-services.sh tests/e2e/run tests/e2e/contracts/run)
 	$(call where,docker compose version,docker compose config --quiet)
 	$(call where,kubectl version --client,kubectl kustomize k8s --output /dev/null)
 	$(call where,cargo deny --version,cargo deny --locked check licenses bans sources)

@@ -252,7 +252,9 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
         return Ok(None);
     };
     match key.to_str() {
-        Ok(key) if (1..=255).contains(&key.len()) => Ok(Some(key)),
+        Ok(key) if (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            Ok(Some(key))
+        }
         _ => Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_request")
             .detail("`Idempotency-Key` must be 1 to 255 visible ASCII characters")),
     }

@@ -142,7 +142,7 @@ async fn without_an_idempotency_key_every_request_is_another_one() {
 #[tokio::test]
 async fn an_idempotency_key_that_breaks_its_rule_is_refused() {
     let door = Door::open();
-    for key in [Vec::new(), vec![b'k'; 256], "Secreto-ñ".as_bytes().to_vec()] {
+    for key in [Vec::new(), vec![b'k'; 256], "Secreto-ñ".as_bytes().to_vec(), b"Secreto one".to_vec()] {
         let mut request = post(SEND_SMS, &alice(), r#"{"otp_type":"SMS"}"#);
         let value = HeaderValue::from_bytes(&key).expect("a header value");
         request.headers_mut().insert("idempotency-key", value);
