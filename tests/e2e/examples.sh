@@ -1,0 +1,166 @@
+#!/usr/bin/env bash
+# Runs the examples against the real otpost, as a person would: `examples.sh [python] [node] [rust]`.
+#
+# RabbitMQ and Redis are those of scripts/with-services.sh. Each language has a gateway of its own, with names of its
+# own on both, which are taken away at the end. What is missing here is skipped and said.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+built=${CARGO_TARGET_DIR:-$root/target}/debug
+gateway=''
+
+# The simulation reports nothing for the last number, so its request ends as `unknown`: sooner than by default.
+export ENVIRONMENT=development PROVIDER_TIMEOUT_SECONDS=4 IN_DOUBT_POLICY=never_resend
+export AMQP_URL=${OTPOST_TEST_AMQP_URL:?run me under scripts/with-services.sh} REDIS_URL=$OTPOST_TEST_REDIS_URL
+export PYTHONUNBUFFERED=1
+
+main() {
+    run=$(mktemp -d "${TMPDIR:-/tmp}/otpost-examples.XXXXXX")
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    trap 'status=$?; trap "" HUP INT TERM; tear_down; exit "$status"' EXIT
+
+    cargo build --locked --quiet --bin otpost --example send_and_verify --example clean_up
+    (($#)) || set -- python node rust
+    local language ran=0
+    for language; do
+        [[ $(type -t "prepare_$language") == function ]] || failed "no such example: $language"
+        echo "== $language =="
+        if "prepare_$language" >"$run/prepare.log" 2>&1; then
+            start_gateway "$language"
+            play
+            stop_gateway
+            ran=$((ran + 1))
+        else
+            tail -n 3 "$run/prepare.log"
+            echo "skipped: $language (its tools or its packages are not to be had here)"
+        fi
+    done
+    echo "examples that ran: $ran of $#; every check held"
+}
+
+# Each sets `example` to the command that runs it, or fails.
+
+prepare_python() {
+    python3 -m venv "$built/../examples-python" &&
+        "$built/../examples-python/bin/pip" install -q -r "$root/examples/python/requirements.txt" || return
+    example=("$built/../examples-python/bin/python" "$root/examples/python/send_and_verify.py")
+}
+
+# Installed beside a copy, so that nothing is left in the working tree.
+prepare_node() {
+    rm -rf "$built/../examples-node" && cp -r "$root/examples/node" "$built/../examples-node" &&
+        npm ci --prefix "$built/../examples-node" --ignore-scripts --no-audit --no-fund --silent || return
+    example=(node "$built/../examples-node/send-and-verify.js")
+}
+
+prepare_rust() { example=("$built/examples/send_and_verify"); }
+
+# What a person does, and what the numbers of the simulation bring.
+play() {
+    set -m # a process group of its own, which can be stopped with all that is in it
+    not_verified +573005550505 "unknown: it may have been sent" >"$run/unknown.log" 2>&1 &
+    local unknown=$!
+    set +m
+    verified +573001230001
+    not_verified +573001230001 "rejected, cooldown: wait [0-9]* s"
+    not_verified +576012345678 "rejected, landline: let the person give another number"
+    not_verified nonsense "rejected, invalid_recipient: let the person give another number"
+    not_verified +573005551614 "failed, provider_rejected: offer the person another way"
+    not_verified +573005551614 "rejected, suppressed: offer the person another way"
+    wait "$unknown" || { cat "$run/unknown.log" && exit 1; }
+    cat "$run/unknown.log"
+}
+
+# Types a wrong code and then the right one, which stands on the console of the gateway.
+verified() {
+    mkfifo "$run/typed"
+    echo "\$ ${example[*]##*/} $1"
+    "${example[@]}" "$1" <"$run/typed" >"$run/said" 2>&1 &
+    local person=$!
+    exec 3>"$run/typed"
+    said "Code: " "$person"
+    local code
+    code=$(grep -A 1 "Para: .*${1: -4}$" "$run/gateway.log" | sed -n 's/.*Código: //p' | tail -n 1)
+    [[ $code ]] || failed "no code on the console"
+    echo "${code:0:5}$(((${code:5} + 1) % 10))" >&3
+    said "wrong_code: .* 4 tries left" "$person"
+    echo "$code" >&3
+    exec 3>&-
+    wait "$person" || failed "exit code $?"
+    grep -q "^.*verified: +57\*\*\*\*\*\*${1: -4}$" "$run/said" || failed "it was not verified"
+    cat "$run/said"
+    rm "$run/typed"
+}
+
+# Expects $2 to be said about the number $1, and exit code 1, where nobody types anything.
+not_verified() {
+    echo "\$ ${example[*]##*/} $1"
+    local status=0 said
+    said=$(timeout --foreground 100 "${example[@]}" "$1" </dev/null 2>&1) || status=$?
+    echo "$said"
+    if ((status != 1)) || ! grep -q "$2" <<<"$said"; then
+        failed "exit code $status; expected were 1, and: $2"
+    fi
+}
+
+# Waits for $1 in what process $2 says.
+said() {
+    for _ in {1..300}; do
+        ! grep -qs "$1" "$run/said" || return 0
+        kill -0 "$2" 2>/dev/null || break
+        sleep 0.1
+    done
+    failed "it did not say: $1"
+}
+
+failed() {
+    echo "FAILED: $1"
+    tail -n 20 "$run/said" "$run/gateway.log" 2>/dev/null || true
+    exit 1
+}
+
+start_gateway() {
+    local port
+    port=$(free_ports)
+    export AMQP_PREFIX=e2e-examples-$1-$$ HTTP_ADDR=127.0.0.1:$port OPS_ADDR=127.0.0.1:$((port + 1))
+    export OTPOST_URL=http://$HTTP_ADDR OTPOST_TOKEN
+    OTPOST_TOKEN=$("$built/otpost" token --scope otp:verify)
+    "$built/otpost" serve >"$run/gateway.log" 2>&1 &
+    gateway=$!
+    for _ in {1..300}; do
+        ! "$built/otpost" health >/dev/null 2>&1 || return 0
+        kill -0 "$gateway" 2>/dev/null || break
+        sleep 0.1
+    done
+    failed "otpost serve is not ready"
+}
+
+stop_gateway() {
+    kill -TERM "$gateway" 2>/dev/null || true
+    wait "$gateway" || true
+    gateway=''
+    "$built/examples/clean_up" "$AMQP_PREFIX"
+}
+
+tear_down() {
+    local left
+    for left in $(jobs -p); do
+        [[ $left == "$gateway" ]] || kill -TERM -- "-$left" 2>/dev/null || kill -TERM "$left" 2>/dev/null || true
+    done
+    [[ ! $gateway ]] || stop_gateway || true
+    rm -rf "$run"
+}
+
+# The first of two free ports in a row, below those that the kernel hands out by itself.
+free_ports() {
+    local first
+    while true; do
+        first=$((20000 + RANDOM % 12000))
+        (: <"/dev/tcp/127.0.0.1/$first") 2>/dev/null || (: <"/dev/tcp/127.0.0.1/$((first + 1))") 2>/dev/null || break
+    done
+    echo "$first"
+}
+
+main "$@"
