@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::parts::{
-    account, email_provider, facts, handset, limits, policy, provider, rabbit_settings, redis_store, rules,
-    smtp_provider, text_faults, texts, webhooks,
+    account, checker, email_provider, facts, handset, limits, policy, provider, rabbit_settings, redis_store,
+    rules, smtp_provider, text_faults, texts, webhooks,
 };
 use crate::broker::memory::MemoryBroker;
 use crate::broker::rabbit::RabbitSettings;
@@ -73,6 +73,10 @@ pub(crate) fn faults_beside_texts(settings: &Settings) -> Vec<Fault> {
     }
     if settings.twilio.as_ref().is_some_and(|set| web::base_url(&set.base_url).is_err()) {
         fault("TWILIO_API_BASE_URL", "must be a URL without user, query or fragment".to_owned());
+    }
+    let verify = settings.twilio.as_ref().and_then(|set| set.verify.as_ref());
+    if verify.is_some_and(|service| web::base_url(&service.base_url).is_err()) {
+        fault("TWILIO_VERIFY_BASE_URL", "must be a URL without user, query or fragment".to_owned());
     }
     let callback = settings.twilio.as_ref().and_then(|set| set.status_callback.as_deref());
     if let Some(Err(problem)) = callback.map(twilio::check_status_callback) {
@@ -367,6 +371,8 @@ impl Wiring {
                 codes: settings.codes.clone().context("OTP_SECRET_KEYS must be set")?,
                 recipients: recipients.clone(),
                 limits: limits(settings),
+                checker: checker(settings)?,
+                clock: self.clock,
             },
             requester: self.requester(),
             send_wait: settings.send_wait,

@@ -16,7 +16,7 @@ use crate::broker::{DeadLetters, Names};
 use crate::cli::DevProvider;
 use crate::clock::Clock;
 use crate::config::{
-    EmailCarrier, Fault, Role, SendGrid, Settings, Smtp, TemplateText, Twilio, TwilioSender,
+    EmailCarrier, Fault, Role, SendGrid, Settings, Smtp, TemplateText, Twilio, TwilioSender, VerifyService,
 };
 use crate::domain::quota::Quota;
 use crate::domain::recipient::Channel;
@@ -34,8 +34,9 @@ use crate::provider::simulated::SimulatedProvider;
 use crate::provider::smtp::{SmtpProvider, SmtpSettings, SmtpSettingsFault};
 use crate::provider::twilio::callback::TwilioCallbacks;
 use crate::provider::twilio::messages::TwilioMessages;
+use crate::provider::twilio::verify::{TwilioVerify, VerifySettings};
 use crate::provider::twilio::{Authentication, Sender, TwilioSettings};
-use crate::provider::{Callbacks, CredentialFault, Provider, Report};
+use crate::provider::{Callbacks, Checker, CredentialFault, Provider, Report};
 use crate::store::Limits;
 use crate::store::redis::RedisStore;
 use crate::telemetry::events;
@@ -122,15 +123,17 @@ pub(super) fn policy(settings: &Settings, channel: Channel) -> Policy {
         retry: RetryPolicy::default(),
         provider_timeout: settings.provider_timeout,
         in_doubt: settings.in_doubt,
-        receipt_due: settings.receipt_wait.map(|_| receipt_due(settings)),
+        receipt_due: settings.receipt_wait.and_then(|_| receipt_due(settings)),
         reply_to_allowed: settings.reply_to_allowed.clone(),
     }
 }
 
-/// What reports by itself is asked late, what does not soon.
-fn receipt_due(settings: &Settings) -> Duration {
-    let reports = settings.twilio.as_ref().is_some_and(|twilio| twilio.status_callback.is_some());
-    if reports { RECEIPT_DUE_REPORTED } else { RECEIPT_DUE_ASKED }
+/// What reports by itself is asked late, what does not soon, and Verify, which says nothing of single messages, never.
+fn receipt_due(settings: &Settings) -> Option<Duration> {
+    let twilio = settings.twilio.as_ref();
+    let reports = twilio.is_some_and(|twilio| twilio.status_callback.is_some());
+    let due = if reports { RECEIPT_DUE_REPORTED } else { RECEIPT_DUE_ASKED };
+    Some(due).filter(|_| twilio.is_none_or(|twilio| twilio.verify.is_none()))
 }
 
 /// The webhooks of those whose calls can be proven.
@@ -244,11 +247,41 @@ pub(super) fn facts(settings: &Settings, role: &'static str, started: Option<Ins
 
 /// The account that is set for sending, for asking how it is.
 pub(super) fn account(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Provider>>> {
-    let Some(twilio) = settings.twilio.as_ref().filter(|twilio| twilio.sender.is_some()) else {
+    let sends = |twilio: &&Twilio| twilio.sender.is_some() || twilio.verify.is_some();
+    let Some(twilio) = settings.twilio.as_ref().filter(sends) else {
         return Ok(None);
     };
-    let provider = TwilioMessages::new(twilio_settings(twilio, settings.provider_timeout)?)?;
-    Ok(Some(Arc::new(provider)))
+    text_provider(twilio, settings.provider_timeout).map(Some)
+}
+
+/// Who carries text messages by an account: its senders, or a service that makes the codes, too.
+fn text_provider(twilio: &Twilio, timeout: Duration) -> anyhow::Result<Arc<dyn Provider>> {
+    Ok(match &twilio.verify {
+        Some(service) => Arc::new(TwilioVerify::new(&verify_settings(twilio, service, timeout))?),
+        None => Arc::new(TwilioMessages::new(twilio_settings(twilio, timeout)?)?),
+    })
+}
+
+/// Who checks the codes that are not ours.
+pub(super) fn checker(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Checker>>> {
+    let Some(twilio) = &settings.twilio else { return Ok(None) };
+    let Some(service) = &twilio.verify else { return Ok(None) };
+    let verify = TwilioVerify::new(&verify_settings(twilio, service, settings.provider_timeout))?;
+    Ok(Some(Arc::new(verify)))
+}
+
+fn verify_settings(twilio: &Twilio, service: &VerifyService, timeout: Duration) -> VerifySettings {
+    VerifySettings {
+        account_sid: twilio.account_sid.clone(),
+        authentication: authentication(twilio),
+        service_sid: service.sid.clone(),
+        base_url: service.base_url.clone(),
+        timeout,
+    }
+}
+
+fn authentication(twilio: &Twilio) -> Authentication {
+    Authentication { user: twilio.user.clone(), password: twilio.password.clone() }
 }
 
 /// Who carries the messages. Production never simulates, and refused credentials stop it.
@@ -267,9 +300,14 @@ pub(super) async fn provider(
         }
         (_, DevProvider::Simulated) => return Ok(simulated(Channel::Sms, tracker, handset)),
     };
-    let provider = TwilioMessages::new(twilio_settings(twilio, settings.provider_timeout)?)?;
-    let set = "TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN (or TWILIO_API_KEY_SID and its secret)";
-    tested(Arc::new(provider), Channel::Sms, set, settings, tracker).await
+    let provider = text_provider(twilio, settings.provider_timeout)?;
+    let set = match provider.makes_codes() {
+        true => {
+            "TWILIO_VERIFY_SERVICE_SID, TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN (or TWILIO_API_KEY_SID and its secret)"
+        }
+        false => "TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN (or TWILIO_API_KEY_SID and its secret)",
+    };
+    tested(provider, Channel::Sms, set, settings, tracker).await
 }
 
 /// A provider whose credentials were asked about. Refused ones stop the start, where messages are not simulated instead.
@@ -376,7 +414,7 @@ fn twilio_settings(twilio: &Twilio, timeout: Duration) -> anyhow::Result<TwilioS
     let sender = twilio.sender.as_ref().context("TWILIO_FROM_NUMBER must be set")?;
     Ok(TwilioSettings {
         account_sid: twilio.account_sid.clone(),
-        authentication: Authentication { user: twilio.user.clone(), password: twilio.password.clone() },
+        authentication: authentication(twilio),
         sender: match sender {
             TwilioSender::Numbers(numbers) => Sender::Numbers(numbers.clone()),
             TwilioSender::Service(sid) => Sender::MessagingService(sid.clone()),

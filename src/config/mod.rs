@@ -225,7 +225,9 @@ pub struct Twilio {
     pub user: String,
     /// The password.
     pub password: SecretString,
-    /// Who messages come from; nothing where none are sent and none is set.
+    /// The service that makes and checks the codes, where Twilio does.
+    pub verify: Option<VerifyService>,
+    /// Who messages come from; nothing where none are sent and none is set, or a Verify service chooses.
     pub sender: Option<TwilioSender>,
     /// Where the API is.
     pub base_url: String,
@@ -233,6 +235,15 @@ pub struct Twilio {
     pub status_callback: Option<String>,
     /// Every token of the account: reports are signed with one of them.
     pub tokens: Vec<SecretString>,
+}
+
+/// A service of Twilio Verify.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifyService {
+    /// `VA…`.
+    pub sid: String,
+    /// Where the API is.
+    pub base_url: String,
 }
 
 /// Who messages come from.

@@ -4,7 +4,7 @@ use secrecy::SecretString;
 
 use super::reader::Reader;
 use super::rules::{is_loopback, is_sender, is_sid, parts};
-use super::{Twilio, TwilioSender};
+use super::{Twilio, TwilioSender, VerifyService};
 use crate::domain::doubt::InDoubtPolicy;
 
 impl Reader<'_> {
@@ -16,9 +16,12 @@ impl Reader<'_> {
         let numbers: Vec<String> = self.list("TWILIO_FROM_NUMBER", "", "must be a comma list");
         let service = self.text("TWILIO_MESSAGING_SERVICE_SID", "");
         let base_url = self.text("TWILIO_API_BASE_URL", "https://api.twilio.com");
+        let verify = self.verify_service();
         let callback = self.text("TWILIO_STATUS_CALLBACK_URL", "");
         let anything = !account_sid.is_empty() || token.is_some() || !key_sid.is_empty();
-        if !anything && (development || !self.needs("TWILIO")) {
+        // Whoever answers checks asks Verify.
+        let needed = self.needs("TWILIO") || (verify.is_some() && self.needs("CHECKER"));
+        if !anything && (development || !needed) {
             if !callback.is_empty() {
                 let cause =
                     "TWILIO_STATUS_CALLBACK_URL is set, but TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN are not";
@@ -51,19 +54,48 @@ impl Reader<'_> {
         }
         self.check_base_url("TWILIO_API_BASE_URL", &base_url);
         self.check_callback(&callback, tokens.is_empty(), development);
+        if verify.is_some() && !callback.is_empty() {
+            let cause = "TWILIO_STATUS_CALLBACK_URL is set, but SMS_PROVIDER=verify";
+            self.notices.push(format!("{cause}: Verify reports nothing there"));
+        }
         // Without a token nobody could tell its calls from anybody's.
         let status_callback = Some(callback).filter(|url| !url.is_empty() && !tokens.is_empty());
-        let sender = self.sender(numbers, service);
+        let sender = match &verify {
+            Some(_) => None,
+            None => self.sender(numbers, service),
+        };
         let password = password?.into();
         (self.faults.len() == before).then_some(Twilio {
             account_sid,
             user,
             password,
+            verify,
             sender,
             base_url,
             status_callback,
             tokens,
         })
+    }
+
+    /// The service that makes the codes, if one does.
+    fn verify_service(&mut self) -> Option<VerifyService> {
+        let chosen = self.choice("SMS_PROVIDER", "messages", &["messages", "verify"]) == "verify";
+        let sid = self.text("TWILIO_VERIFY_SERVICE_SID", "");
+        let base_url = self.text("TWILIO_VERIFY_BASE_URL", "https://verify.twilio.com");
+        if !chosen {
+            for name in ["TWILIO_VERIFY_SERVICE_SID", "TWILIO_VERIFY_BASE_URL"] {
+                if self.is_given(name) {
+                    let cause = format!("{name} is set, but SMS_PROVIDER is not verify");
+                    self.notices.push(format!("{cause}: it has no effect"));
+                }
+            }
+            return None;
+        }
+        if !is_sid(&sid, "VA") {
+            self.fault("TWILIO_VERIFY_SERVICE_SID", "must be set to VA and 32 hexadecimal digits");
+        }
+        self.check_base_url("TWILIO_VERIFY_BASE_URL", &base_url);
+        Some(VerifyService { sid, base_url })
     }
 
     fn sender(&mut self, numbers: Vec<String>, service: String) -> Option<TwilioSender> {

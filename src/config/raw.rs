@@ -77,6 +77,9 @@ raw_settings! {
     twilio_api_base_url "TWILIO_API_BASE_URL" Plain,
     twilio_status_callback_url "TWILIO_STATUS_CALLBACK_URL" Plain,
     twilio_sender_mps "TWILIO_SENDER_MPS" Plain,
+    sms_provider "SMS_PROVIDER" Plain,
+    twilio_verify_service_sid "TWILIO_VERIFY_SERVICE_SID" Plain,
+    twilio_verify_base_url "TWILIO_VERIFY_BASE_URL" Plain,
     email_provider "EMAIL_PROVIDER" Plain,
     email_from "EMAIL_FROM" Plain,
     sendgrid_api_key "SENDGRID_API_KEY" Secret,
@@ -163,8 +166,7 @@ pub(super) fn read(variables: &Variables) -> RawSettings {
 }
 
 /// Settings of the service that otpost replaces, or of the contract, that this version does not follow yet.
-pub(super) const LATER: [&str; 4] =
-    ["TWILIO_VERIFY_SERVICE_SID", "TWILIO_VERIFY_BASE_URL", "SMS_PROVIDER", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+pub(super) const LATER: [&str; 1] = ["OTEL_EXPORTER_OTLP_ENDPOINT"];
 
 /// Variables that look like settings of ours and are none, as a misspelt one would.
 pub(super) fn unknown(variables: &Variables) -> Vec<String> {

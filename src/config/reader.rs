@@ -158,6 +158,7 @@ impl<'a> Reader<'a> {
             "REDIS_URL" => matches!(self.role, Worker | Http | Serve | Store | Status),
             "OTP_SECRET_KEYS" => matches!(self.role, Worker | Http | Serve),
             "OTP_RECIPIENT_KEY" => matches!(self.role, Worker | Http | Serve | Store),
+            "CHECKER" => matches!(self.role, Worker | Http | Serve),
             "JWT" => matches!(self.role, Http | Serve | Token),
             "TWILIO" => matches!(self.role, Worker | Serve),
             "TEMPLATES_DIR" => matches!(self.role, Worker | Serve | Dev | Texts),

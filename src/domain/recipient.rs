@@ -100,6 +100,9 @@ impl MacKey {
 pub struct Digest16([u8; 32]);
 
 impl Digest16 {
+    /// Stands where there is nothing to make one of.
+    pub const NONE: Digest16 = Digest16([b'0'; 32]);
+
     /// Of the first sixteen of these bytes.
     pub fn of(bytes: &[u8; 32]) -> Digest16 {
         let mut text = [0; 32];

@@ -30,6 +30,11 @@ pub enum Verdict {
     },
     /// The challenge was made under a key that this process does not have. Nothing was counted.
     KeyUnavailable,
+    /// Whoever made the code could not be asked, or its answer was lost: nothing is known of the code.
+    Unanswered {
+        /// It may have been compared, so the try counts.
+        counted: bool,
+    },
 }
 
 impl Verdict {
@@ -43,6 +48,7 @@ impl Verdict {
             Verdict::AlreadyUsed => "code_used",
             Verdict::Locked { .. } => "too_many_attempts",
             Verdict::KeyUnavailable => "key_unavailable",
+            Verdict::Unanswered { .. } => "provider_unavailable",
         }
     }
 }

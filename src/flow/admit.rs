@@ -9,8 +9,8 @@ use super::receive::{GiveBack, Turn, Until};
 use super::settle::{End, Ended};
 use super::{Gateway, outage_waits};
 use crate::domain::address::{Address, AddressFault};
-use crate::domain::challenge::ChallengeId;
-use crate::domain::code::{Code, CodeScope};
+use crate::domain::challenge::{ChallengeId, KIDS_ELSEWHERE, MADE_ELSEWHERE};
+use crate::domain::code::{Code, CodeKey, CodeScope};
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use crate::domain::phone::{PhoneNumber, Region};
 use crate::domain::recipient::{Channel, Digest16};
@@ -145,7 +145,8 @@ pub(super) enum Admitted {
 /// Leave to send a message, with its code.
 pub(super) struct Leave {
     pub(super) grant: Grant,
-    pub(super) code: Code,
+    /// Nothing where the provider makes it.
+    pub(super) code: Option<Code>,
     /// When the store was asked.
     pub(super) granted: Instant,
     /// It may have been sent before.
@@ -171,6 +172,11 @@ impl Gateway {
             to: to.to_string(),
             error: OutcomeError::detailed(ErrorCode::InvalidRequest, detail),
         };
+        if self.provider.makes_codes()
+            && let Some(field) = wording(request)
+        {
+            return Err(invalid(format!("`{field}` cannot be chosen: the provider makes codes and texts")));
+        }
         let autofill = request.autofill.as_ref().map(autofill).transpose().map_err(invalid)?;
         if let Some(template) =
             request.template.as_deref().filter(|template| !self.texts.has_template(self.channel, template))
@@ -210,11 +216,11 @@ impl Gateway {
                 lease: self.lease(),
                 proposal: Proposal {
                     id: proposed.challenge,
-                    kid: self.codes.first().kid().as_str(),
+                    kid: proposed.kid,
                     digest: proposed.digest,
                     callers_code: case.request.code.is_some(),
                 },
-                kids: self.codes.kids(),
+                kids: if self.provider.makes_codes() { KIDS_ELSEWHERE } else { self.codes.kids() },
                 limits: &self.policy.limits,
                 closed: !self.rules.is_open(self.channel),
                 held: self.gate.shut().is_some(),
@@ -272,17 +278,21 @@ impl Gateway {
         }
     }
 
-    fn propose(&self, case: &Case<'_>) -> Proposed {
+    fn propose(&self, case: &Case<'_>) -> Proposed<'_> {
         let key = self.codes.first();
         let challenge = match case.request.requested_at {
             Some(requested_at) => key.challenge_id(&case.request.id, case.scope(), requested_at),
             None => random_challenge(),
         };
+        if self.provider.makes_codes() {
+            return Proposed { challenge, kid: MADE_ELSEWHERE, digest: Digest16::NONE, code: None };
+        }
         let code = match &case.request.code {
             Some(code) => Code::parse(code.expose()).expect("a code reads back"),
             None => key.derive(&challenge, case.scope(), self.policy.code_length),
         };
-        Proposed { challenge, digest: key.digest(case.scope(), &code), code }
+        let digest = key.digest(case.scope(), &code);
+        Proposed { challenge, kid: key.kid().as_str(), digest, code: Some(code) }
     }
 
     /// Finds the code of the challenge that the store granted: the proposed one, or that of a pending challenge.
@@ -291,7 +301,7 @@ impl Gateway {
         case: &Case<'_>,
         grant: Grant,
         granted: Instant,
-        proposed: Proposed,
+        proposed: Proposed<'_>,
         in_doubt: bool,
         notes: Notes,
     ) -> Admitted {
@@ -302,14 +312,19 @@ impl Gateway {
             end.outcome.notes.add(self.clock.now(), Event::SetAside(Poison::Crash));
             return Admitted::Over(end);
         }
-        let code = if grant.challenge == proposed.challenge && grant.digest == proposed.digest {
+        // Begun while another provider was set: its code is none that this one sends, or could.
+        if self.provider.makes_codes() != (grant.kid == MADE_ELSEWHERE) {
+            return Admitted::Over(over(OutcomeError::of(ErrorCode::Internal)));
+        }
+        let same = grant.challenge == proposed.challenge && grant.digest == proposed.digest;
+        let code = if same || grant.kid == MADE_ELSEWHERE {
             proposed.code
         } else {
             match self.codes.get(&grant.kid) {
                 Some(key) if !grant.callers_code => {
-                    key.derive(&grant.challenge, case.scope(), self.policy.code_length)
+                    Some(key.derive(&grant.challenge, case.scope(), self.policy.code_length))
                 }
-                Some(key) if key.digest(case.scope(), &proposed.code) == grant.digest => proposed.code,
+                Some(key) if proposed.is_of(key, case.scope(), grant.digest) => proposed.code,
                 // Only the caller knows its own code: a repeat that brings another one cannot stand in for it.
                 Some(_) => {
                     let detail = "`code` is not that of the first copy";
@@ -338,10 +353,27 @@ impl Gateway {
     }
 }
 
-struct Proposed {
+struct Proposed<'a> {
     challenge: ChallengeId,
+    kid: &'a str,
     digest: Digest16,
-    code: Code,
+    code: Option<Code>,
+}
+
+impl Proposed<'_> {
+    fn is_of(&self, key: &CodeKey, scope: CodeScope<'_>, digest: Digest16) -> bool {
+        self.code.as_ref().is_some_and(|code| key.digest(scope, code) == digest)
+    }
+}
+
+/// The first field of a request that chooses what the code or the text is.
+fn wording(request: &SendRequest<'_>) -> Option<&'static str> {
+    let given = [
+        ("code", request.code.is_some()),
+        ("template", request.template.is_some()),
+        ("autofill", request.autofill.is_some()),
+    ];
+    given.into_iter().find_map(|(field, given)| given.then_some(field))
 }
 
 /// When to take up a request that was begun so often. One that was given its last chance ends at once.

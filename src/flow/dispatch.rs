@@ -37,7 +37,8 @@ const WAITING_LEASE_SLACK: Duration = Duration::from_secs(5);
 /// A request between its admission and its end.
 pub(super) struct Sending {
     pub(super) grant: Grant,
-    pub(super) code: Code,
+    /// Nothing where the provider makes it.
+    pub(super) code: Option<Code>,
     pub(super) notes: Notes,
     /// Tries so far.
     pub(super) made: u32,
@@ -103,7 +104,7 @@ impl Gateway {
         case: &Case<'_>,
         sending: &mut Sending,
     ) -> Result<End, GiveBack> {
-        let Some(text) = self.compose(case, &sending.grant, sending.code.expose()) else {
+        let Some(text) = self.compose(case, sending) else {
             return Ok(self.failed(case, sending, OutcomeError::of(ErrorCode::Internal)));
         };
         loop {
@@ -132,7 +133,8 @@ impl Gateway {
                     Marked::Held => {}
                     // The doubt that was taken for absent was not: no second message.
                     Marked::Proven(message_id) => {
-                        let accepted = Accepted { message_id: Some(message_id), segments: None };
+                        let accepted =
+                            Accepted { message_id: Some(message_id), segments: None, verification: None };
                         return Ok(self.sent(case, sending, accepted, &text));
                     }
                     Marked::Lost => return Err(GiveBack::TakenOver),
@@ -165,7 +167,9 @@ impl Gateway {
         }
     }
 
-    fn compose(&self, case: &Case<'_>, grant: &Grant, code: &str) -> Option<Rendered> {
+    fn compose(&self, case: &Case<'_>, sending: &Sending) -> Option<Rendered> {
+        let grant = &sending.grant;
+        let Some(code) = sending.code.as_ref().map(Code::expose) else { return Some(Rendered::Elsewhere) };
         let minutes = grant.expires_at.since(grant.admitted_at).as_secs() / 60;
         let minutes = u32::try_from(minutes.max(1)).unwrap_or(u32::MAX);
         let (locale, user_name) = (case.request.locale.as_deref(), case.request.user_name.as_deref());
@@ -230,7 +234,8 @@ impl Gateway {
             sender: pass.sender(),
             body: text.expose(),
             mail: text.mail().map(|mail| Mail { subject: mail.subject(), html: mail.html() }),
-            code: &sending.code,
+            code: sending.code.as_ref(),
+            locale: case.request.locale.as_deref(),
             user_name: case.request.user_name.as_deref(),
             validity: sending.time_left(),
             attempt: sending.made + 1,
@@ -362,7 +367,8 @@ impl Gateway {
     }
 
     fn sent(&self, case: &Case<'_>, sending: &mut Sending, accepted: Accepted, text: &Rendered) -> End {
-        End::of(Outcome {
+        let verification = accepted.verification.map(|name| (sending.grant.challenge, name));
+        let end = End::of(Outcome {
             status: Status::Sent,
             at: self.clock.now(),
             purpose: case.request.purpose.as_str().to_owned(),
@@ -374,7 +380,8 @@ impl Gateway {
             expires_at: Some(sending.grant.expires_at),
             resend_after: Some(seconds_rounded_up(self.policy.limits.cooldown)),
             notes: sending.notes.clone(),
-        })
+        });
+        End { verification, ..end }
     }
 
     /// The end of a request whose message was not sent; of one that was ever in doubt nobody can say so.

@@ -13,6 +13,7 @@ use super::Gateway;
 use super::admit::Case;
 use super::dispatch::Sending;
 use super::receive::{GiveBack, Turn, Until};
+use crate::domain::code::Code;
 use crate::domain::doubt::{ABSENT_APART, InDoubtPolicy, Seen, Wanted};
 use crate::domain::time::{UnixMillis, millis};
 use crate::domain::trail::Event;
@@ -112,7 +113,8 @@ impl Gateway {
             match self.mark_doubt(turn, case, sending).await? {
                 Marked::Proven(message_id) if !sending.doubt.others.contains(&message_id) => {
                     events::doubt_resolved(case.request.id.as_str(), "reported");
-                    let accepted = Accepted { message_id: Some(message_id), segments: None };
+                    let accepted =
+                        Accepted { message_id: Some(message_id), segments: None, verification: None };
                     return Ok(Resolved::Sent { accepted, found: false });
                 }
                 Marked::Lost => return Err(GiveBack::TakenOver),
@@ -133,7 +135,11 @@ impl Gateway {
             let begun = Instant::now();
             let wait = match self.look(case, sending, text).await {
                 Ok(Some(found)) => {
-                    let accepted = Accepted { message_id: Some(found.message_id), segments: found.segments };
+                    let accepted = Accepted {
+                        message_id: Some(found.message_id),
+                        segments: found.segments,
+                        verification: found.verification,
+                    };
                     self.note_look(sending, "found");
                     events::doubt_resolved(case.request.id.as_str(), "found");
                     return Ok(Resolved::Sent { accepted, found: true });
@@ -185,7 +191,7 @@ impl Gateway {
             from: doubt.from,
             to: UnixMillis(now.0.saturating_sub(millis(since_over))),
             text: text.expose(),
-            code: sending.code.expose(),
+            code: sending.code.as_ref().map_or("", Code::expose),
         };
         let fence = self.policy.provider_timeout + Duration::from_secs(2);
         let asked = tokio::time::timeout(fence, self.provider.find(&case.to, wanted.earliest())).await;

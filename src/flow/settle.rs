@@ -5,6 +5,7 @@ use super::receive::{GiveBack, Turn, Until};
 use super::{Gateway, outage_waits, random_id};
 use crate::broker::{DeadHeaders, Outgoing, Target};
 use crate::domain::block::{Block, Blocked, Stop, Stopped};
+use crate::domain::challenge::ChallengeId;
 use crate::domain::dead_letter::Contents;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, SendResult, Status};
 use crate::domain::recipient::Channel;
@@ -30,11 +31,13 @@ pub(super) struct End {
     pub(super) found: bool,
     /// The provider refused more than the message.
     pub(super) stop: Option<Stop>,
+    /// The challenge whose code the provider has made, and under which name it checks that.
+    pub(super) verification: Option<(ChallengeId, String)>,
 }
 
 impl End {
     pub(super) fn of(outcome: Outcome) -> End {
-        End { outcome, found: false, stop: None }
+        End { outcome, found: false, stop: None, verification: None }
     }
 }
 
@@ -54,7 +57,7 @@ impl Gateway {
         case: &Case<'_>,
         end: End,
     ) -> Result<Result<Ended, String>, GiveBack> {
-        let End { outcome, found, stop } = end;
+        let End { outcome, found, stop, verification } = end;
         let country = case.to.country();
         let shown = case.to.to_string();
         let asked_about = self.channel.is_asked_about();
@@ -67,7 +70,14 @@ impl Gateway {
             receipt_due: self.policy.receipt_due.filter(|_| asked_about && outcome.status == Status::Sent),
         };
         match turn.asked("settle", Until::Recorded, || self.store.settle(&settle)).await? {
-            Settled::AsSaid => Ok(Ok(Ended { outcome, replayed: false })),
+            Settled::AsSaid => {
+                if let Some((challenge, name)) = verification {
+                    let subject = &settle.handling.subject;
+                    let name = || self.store.name_challenge(subject, &challenge, &name);
+                    turn.asked("name_challenge", Until::Recorded, name).await?;
+                }
+                Ok(Ok(Ended { outcome, replayed: false }))
+            }
             Settled::Before(outcome) => Ok(Ok(Ended { outcome, replayed: true })),
             Settled::Held => Err(GiveBack::TakenOver),
             Settled::Taken => Ok(Err(outcome.provider_message_id.unwrap_or_default())),

@@ -1,13 +1,19 @@
 //! The other entrance: is the code that a person typed the right one?
+//!
+//! Where the provider has made the code, it is asked; the store counts the try before that, and decides who is verified.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::random_id;
+use crate::clock::Clock;
 use crate::domain::address::Address;
 use crate::domain::code::{Code, CodeKeyring, CodeScope};
 use crate::domain::recipient::{Purpose, RecipientKeyring};
 use crate::domain::verdict::Verdict;
-use crate::store::{Check, Limits, Store, StoreError};
+use crate::provider::{CheckFault, Checker, Judgement};
+use crate::store::check::{Begun, Check, CheckEnd};
+use crate::store::{Limits, Store, StoreError};
 use crate::telemetry::events;
 
 /// Checks codes.
@@ -20,7 +26,16 @@ pub struct Verifier {
     pub recipients: Arc<RecipientKeyring>,
     /// How many tries there are.
     pub limits: Limits,
+    /// Who checks the codes that are not ours, if somebody does.
+    pub checker: Option<Arc<dyn Checker>>,
+    /// What time it is.
+    pub clock: Clock,
 }
+
+/// The longest wait for an answer to a check: a person is waiting.
+const CHECKED_WITHIN: Duration = Duration::from_secs(4);
+/// The longest wait for what became of a check whose answer was lost.
+const READ_WITHIN: Duration = Duration::from_secs(2);
 
 impl Verifier {
     /// The verdict over one try. It is counted before it is compared, and a lost answer is asked for once more:
@@ -36,14 +51,75 @@ impl Verifier {
             digests: &digests,
             limits: &self.limits,
         };
-        let verdict = match self.store.verify(&check).await {
-            Ok(verdict) => verdict,
-            Err(error) => {
-                events::store_failed("verify", &error, None);
-                self.store.verify(&check).await?
+        let verdict = match (twice("verify", || self.store.verify(&check)).await?, &self.checker) {
+            (Verdict::KeyUnavailable, Some(checker)) => {
+                self.verify_elsewhere(&**checker, &check, to, code).await?
             }
+            (verdict, _) => verdict,
         };
         events::code_checked(to, purpose.as_str(), &verdict);
         Ok(verdict)
+    }
+
+    /// The verdict of whoever made the code, as far as the store lets it be asked.
+    async fn verify_elsewhere(
+        &self,
+        checker: &dyn Checker,
+        check: &Check<'_>,
+        to: &Address,
+        code: &Code,
+    ) -> Result<Verdict, StoreError> {
+        let verification = match twice("begin_check", || self.store.begin_check(check)).await? {
+            Begun::Ask(verification) => verification,
+            Begun::Over(verdict) => return Ok(verdict),
+        };
+        let verification = verification.as_deref();
+        let asked = tokio::time::timeout(CHECKED_WITHIN, checker.check(to, verification, code)).await;
+        let judged = asked.unwrap_or_else(|_| Err(CheckFault::Lost("no answer in time".to_owned())));
+        let end = match &judged {
+            Ok(Judgement::Right) => CheckEnd::Right,
+            Ok(Judgement::Wrong | Judgement::Gone | Judgement::TooManyTries) => CheckEnd::Wrong,
+            Err(fault) => {
+                events::check_failed(to, fault);
+                match fault {
+                    CheckFault::NotCompared(_) => CheckEnd::NotCompared,
+                    CheckFault::Lost(_) if is_approved(checker, verification).await => CheckEnd::Found,
+                    // It stays open: whatever is found later may have been this one's doing.
+                    CheckFault::Lost(_) => return Ok(Verdict::Unanswered { counted: true }),
+                }
+            }
+        };
+        let verdict = twice("end_check", || self.store.end_check(check, end)).await?;
+        // What the provider says besides counts only where nobody was verified meanwhile.
+        Ok(match (&judged, verdict, verification) {
+            // Nothing has been sent yet.
+            (Ok(Judgement::Gone), Verdict::Wrong { .. }, None) => Verdict::NonePending,
+            (Ok(Judgement::Gone), Verdict::Wrong { .. }, Some(_)) => {
+                Verdict::Expired { at: self.clock.now() }
+            }
+            (Ok(Judgement::TooManyTries), Verdict::Wrong { .. }, _) => Verdict::Locked { retry_after: None },
+            (_, verdict, _) => verdict,
+        })
+    }
+}
+
+/// Has the right code been told, as far as anybody says so in time?
+async fn is_approved(checker: &dyn Checker, verification: Option<&str>) -> bool {
+    let Some(verification) = verification else { return false };
+    let asked = tokio::time::timeout(READ_WITHIN, checker.is_approved(verification)).await;
+    matches!(asked, Ok(Ok(true)))
+}
+
+/// Asks the store, and once more if it does not answer: it knows the check by its id.
+async fn twice<T, Asked>(step: &'static str, mut ask: impl FnMut() -> Asked) -> Result<T, StoreError>
+where
+    Asked: Future<Output = Result<T, StoreError>>,
+{
+    match ask().await {
+        Err(error) => {
+            events::store_failed(step, &error, None);
+            ask().await
+        }
+        answer => answer,
     }
 }

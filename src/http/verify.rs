@@ -122,5 +122,12 @@ fn problem(verdict: &Verdict) -> Problem {
         Verdict::KeyUnavailable => {
             problem(StatusCode::SERVICE_UNAVAILABLE, "the key of this code is not here; nothing was counted")
         }
+        Verdict::Unanswered { counted: false } => {
+            problem(StatusCode::SERVICE_UNAVAILABLE, "the code could not be checked; nothing was counted")
+        }
+        Verdict::Unanswered { counted: true } => problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "whether the code is right is not known; the try was counted",
+        ),
     }
 }

@@ -38,6 +38,11 @@ pub trait Provider: Send + Sync {
     /// Asks whether our credentials are good, without sending anything.
     async fn check_credentials(&self) -> Result<(), CredentialFault>;
 
+    /// True if the provider makes the codes and writes the texts, and only a [`Checker`] knows what is right.
+    fn makes_codes(&self) -> bool {
+        false
+    }
+
     /// How many senders carry our messages. Each has a pace of its own, and can be refused alone.
     fn senders(&self) -> usize {
         1
@@ -49,6 +54,45 @@ pub trait Provider: Send + Sync {
 
     /// What became of one message.
     async fn fetch(&self, message_id: &str) -> Result<Fetched, LookupFault>;
+}
+
+/// Checks codes that a provider made itself.
+#[async_trait]
+pub trait Checker: Send + Sync {
+    /// Is the code right? Asked once. Without the name of a verification it is the one that is pending for the address.
+    async fn check(
+        &self,
+        to: &Address,
+        verification: Option<&str>,
+        code: &Code,
+    ) -> Result<Judgement, CheckFault>;
+
+    /// Whether the right code of a verification has been told: what is left to ask where the answer to a check was lost.
+    async fn is_approved(&self, verification: &str) -> Result<bool, LookupFault>;
+}
+
+/// What a provider says of a code that it made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// It is right, and of no use any more.
+    Right,
+    /// It is wrong.
+    Wrong,
+    /// There is no such verification any more: its life is over, or it was used.
+    Gone,
+    /// It had more wrong tries than the provider allows.
+    TooManyTries,
+}
+
+/// Why a provider has not said whether a code is right. What it is, without any address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CheckFault {
+    /// It was surely not compared.
+    #[error("the provider did not check a code: {0}")]
+    NotCompared(String),
+    /// It may have been.
+    #[error("the provider's answer to a check was lost: {0}")]
+    Lost(String),
 }
 
 /// What a provider says of a message to an address that it does not carry to, before anything leaves: no other try helps.
@@ -68,8 +112,10 @@ pub struct Message<'a> {
     pub body: &'a str,
     /// What an e-mail has besides; nothing in a text message.
     pub mail: Option<Mail<'a>>,
-    /// The code inside the text; only a simulation looks at it.
-    pub code: &'a Code,
+    /// The code inside the text; only a simulation looks at it. Nothing where the provider makes it.
+    pub code: Option<&'a Code>,
+    /// The language that was asked for; only a provider that writes the text itself looks at it.
+    pub locale: Option<&'a str>,
     /// The name that the text greets; only a simulation looks at it.
     pub user_name: Option<&'a str>,
     /// How long the message is of use: later it must not be delivered.
@@ -100,6 +146,8 @@ pub struct Accepted {
     pub message_id: Option<String>,
     /// How many parts the provider says the text was, if it says.
     pub segments: Option<u32>,
+    /// Under which name a [`Checker`] knows its code, where the provider makes codes.
+    pub verification: Option<String>,
 }
 
 /// Why credentials could not be used.
@@ -138,6 +186,8 @@ pub struct Candidate {
     pub text: Option<String>,
     /// How many parts the provider says the text was, if it says.
     pub segments: Option<u32>,
+    /// Under which name a [`Checker`] knows its code, where the provider makes codes.
+    pub verification: Option<String>,
 }
 
 /// What the provider says of one message.

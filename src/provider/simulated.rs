@@ -47,6 +47,7 @@ use tokio::sync::{Semaphore, mpsc};
 use self::script::{Plan, Step, plan, scripted};
 use crate::clock::Clock;
 use crate::domain::address::Address;
+use crate::domain::code::Code;
 use crate::domain::outcome::SendFailure;
 use crate::domain::receipt::{DeliveryStatus, merge};
 use crate::domain::recipient::Channel;
@@ -155,6 +156,7 @@ impl SimulatedProvider {
             created: self.clock.now(),
             text: Some(message.body.to_owned()),
             segments: None,
+            verification: None,
         };
         if let Some(onlooker) = &*lock(&self.onlooker) {
             onlooker.shown(message, shown.created);
@@ -231,7 +233,7 @@ impl Provider for SimulatedProvider {
         let message_id = sent.map(|steps| self.carry(message, steps)).transpose()?;
         match failure {
             Some(failure) => Err(failure),
-            None => Ok(Accepted { message_id, segments: None }),
+            None => Ok(Accepted { message_id, segments: None, verification: None }),
         }
     }
 
@@ -270,7 +272,7 @@ fn block(message: &Message<'_>, clock: Clock) -> String {
     let at = i64::try_from(clock.now().as_seconds()).ok().and_then(|at| Timestamp::from_second(at).ok());
     let lines = [
         ("Para", message.to.to_string()),
-        ("Código", message.code.expose().to_owned()),
+        ("Código", message.code.map_or("-", Code::expose).to_owned()),
         ("Usuario", on_one_line(message.user_name.unwrap_or("-"))),
         ("Mensaje", indented(message.body)),
         ("Timestamp", at.unwrap_or(Timestamp::MAX).to_string()),

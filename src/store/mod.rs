@@ -6,6 +6,7 @@
 //! Not a cache: losing it loses limits and pending codes, and a step that failed is a [`StoreError`], never a guess.
 
 pub mod bounds;
+pub mod check;
 pub mod memory;
 pub mod redis;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use self::check::{Begun, Check, CheckEnd};
 use crate::domain::block::{Block, ByHand, Suppression};
 use crate::domain::challenge::ChallengeId;
 use crate::domain::outcome::Outcome;
@@ -47,6 +49,20 @@ pub trait Store: Send + Sync {
 
     /// Checks a typed code: counts before it compares.
     async fn verify(&self, check: &Check<'_>) -> Result<Verdict, StoreError>;
+
+    /// May a typed code be checked by whoever made it? Counts the try before anybody is asked.
+    async fn begin_check(&self, check: &Check<'_>) -> Result<Begun, StoreError>;
+
+    /// What became of a check that was begun. The right code is right once.
+    async fn end_check(&self, check: &Check<'_>, end: CheckEnd) -> Result<Verdict, StoreError>;
+
+    /// Notes under which name a provider checks the code of a challenge. One that was replaced stays as it is.
+    async fn name_challenge(
+        &self,
+        subject: &Subject<'_>,
+        challenge: &ChallengeId,
+        name: &str,
+    ) -> Result<(), StoreError>;
 
     /// How much of its limits a recipient and its user have used, and whether the request is known. Charges nothing.
     async fn usage(
@@ -462,21 +478,6 @@ pub struct Recent {
     pub at: UnixMillis,
     /// Which.
     pub request: RequestId,
-}
-
-/// The question whether a typed code is right.
-#[derive(Clone, Copy, Debug)]
-pub struct Check<'a> {
-    /// Whose code.
-    pub recipient: Digest16,
-    /// For what.
-    pub purpose: &'a str,
-    /// 64 random bits, the same when the question is asked again after its answer was lost.
-    pub check_id: u64,
-    /// The keyed digest of the typed code under each key that we have, with the key's name.
-    pub digests: &'a [(&'a str, Digest16)],
-    /// What is allowed.
-    pub limits: &'a Limits,
 }
 
 /// A recipient's use of its limits.

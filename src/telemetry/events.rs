@@ -251,6 +251,11 @@ pub fn code_checked(to: &impl Display, purpose: &str, verdict: &Verdict) {
     info!(%to, purpose, verdict = verdict.as_str(), "code checked");
 }
 
+/// Whoever made a code did not say whether a typed one is right.
+pub fn check_failed(to: &impl Display, fault: &impl Display) {
+    warn!(%to, %fault, "code was checked in vain");
+}
+
 /// An HTTP request was answered. The route is the pattern, never the path or the query.
 pub fn http_answered(method: &str, route: &str, status: u16, elapsed: Duration) {
     METRICS.http.get_or_create(&HttpLabels { route: route.to_owned(), status }).inc();

@@ -218,6 +218,8 @@ pub enum Rendered {
     Sms(RenderedSms),
     /// An e-mail.
     Email(RenderedEmail),
+    /// Nothing of ours: the provider writes the text, with a code of its own.
+    Elsewhere,
 }
 
 impl Rendered {
@@ -226,6 +228,7 @@ impl Rendered {
         match self {
             Rendered::Sms(sms) => sms.expose(),
             Rendered::Email(mail) => mail.text(),
+            Rendered::Elsewhere => "",
         }
     }
 
@@ -233,14 +236,14 @@ impl Rendered {
     pub fn segments(&self) -> Option<u32> {
         match self {
             Rendered::Sms(sms) => Some(sms.segments().count),
-            Rendered::Email(_) => None,
+            Rendered::Email(_) | Rendered::Elsewhere => None,
         }
     }
 
     /// The e-mail, if it is one.
     pub fn mail(&self) -> Option<&RenderedEmail> {
         match self {
-            Rendered::Sms(_) => None,
+            Rendered::Sms(_) | Rendered::Elsewhere => None,
             Rendered::Email(mail) => Some(mail),
         }
     }

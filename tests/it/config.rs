@@ -483,7 +483,7 @@ fn a_misspelt_setting_is_noticed_without_its_value() {
 
 #[test]
 fn a_setting_of_another_version_is_noticed_whatever_it_begins_with() {
-    for name in ["TWILIO_VERIFY_SERVICE_SID", "OTEL_EXPORTER_OTLP_ENDPOINT", "SMS_PROVIDER"] {
+    for name in ["OTEL_EXPORTER_OTLP_ENDPOINT"] {
         let notices = expect(Role::Serve, &with(production(), &[(name, "hunter2")])).notices;
         assert_eq!(notices, [format!("{name} is set, but not supported by this version: it has no effect")]);
     }
@@ -648,6 +648,61 @@ fn an_account_is_whole_or_refused() {
     let keyed = account(&[api_key, ("TWILIO_API_KEY_SECRET", "s"), ("TWILIO_AUTH_TOKEN", ""), service]);
     assert_eq!((keyed.user.as_str(), keyed.password.expose_secret()), (api_key.1, "s"));
     assert_eq!(keyed.sender, Some(TwilioSender::Service(service.1.to_owned())));
+}
+
+const VERIFY: &str = "VA00000000000000000000000000000001";
+
+#[test]
+fn verify_is_chosen_whole_or_not_at_all() {
+    let (chosen, sid) = (("SMS_PROVIDER", "verify"), ("TWILIO_VERIFY_SERVICE_SID", VERIFY));
+    let url = "TWILIO_VERIFY_BASE_URL";
+    // No sender of ours is needed: the service has its own.
+    let settings = expect(Role::Worker, &with(production(), &[chosen, sid, ("TWILIO_FROM_NUMBER", "")]));
+    let twilio = settings.twilio.expect("an account");
+    let service = twilio.verify.expect("a service");
+    assert_eq!((service.sid.as_str(), service.base_url.as_str()), (VERIFY, "https://verify.twilio.com"));
+    assert!(twilio.sender.is_none());
+    for role in [Role::Worker, Role::Http, Role::Serve, Role::Show] {
+        expect_faults(role, &with(production(), &[chosen]), &[sid.0]);
+        expect_faults(role, &with(production(), &[chosen, (sid.0, "VA1")]), &[sid.0]);
+        for bad in ["http://verify.example", "https://user:hunter2@verify.example", "verify.twilio.com"] {
+            expect_faults(role, &with(production(), &[chosen, sid, (url, bad)]), &[url]);
+        }
+    }
+    let local = with(production(), &[chosen, sid, (url, "http://127.0.0.1:4010")]);
+    let service = expect(Role::Http, &local).twilio.expect("an account").verify.expect("a service");
+    assert_eq!(service.base_url, "http://127.0.0.1:4010");
+    expect_faults(Role::Worker, &with(production(), &[("SMS_PROVIDER", "pigeon")]), &["SMS_PROVIDER"]);
+}
+
+#[test]
+fn what_is_set_for_verify_without_choosing_it_is_noticed() {
+    for (name, value) in
+        [("TWILIO_VERIFY_SERVICE_SID", VERIFY), ("TWILIO_VERIFY_BASE_URL", "https://x.example")]
+    {
+        let settings = expect(Role::Worker, &with(production(), &[(name, value)]));
+        assert!(settings.twilio.expect("an account").verify.is_none());
+        let notice = format!("{name} is set, but SMS_PROVIDER is not verify: it has no effect");
+        assert_eq!(settings.notices, [notice]);
+    }
+    let callback = ("TWILIO_STATUS_CALLBACK_URL", "https://otp.example/webhooks/twilio/status");
+    let chosen = [("SMS_PROVIDER", "verify"), ("TWILIO_VERIFY_SERVICE_SID", VERIFY), callback];
+    let notices = expect(Role::Worker, &with(production(), &chosen)).notices;
+    assert!(matches!(&notices[..], [only] if only.starts_with(callback.0)), "{notices:?}");
+}
+
+#[test]
+fn who_checks_codes_of_verify_needs_the_account() {
+    let changes = [
+        ("SMS_PROVIDER", "verify"),
+        ("TWILIO_VERIFY_SERVICE_SID", VERIFY),
+        ("TWILIO_ACCOUNT_SID", ""),
+        ("TWILIO_AUTH_TOKEN", ""),
+    ];
+    for role in [Role::Http, Role::Worker, Role::Serve] {
+        expect_faults(role, &with(production(), &changes), &["TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"]);
+    }
+    expect(Role::Store, &with(production(), &changes));
 }
 
 #[test]

@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use sha1::Sha1;
 
 use self::facts::{Judged, judge};
+pub use self::facts::{credential, is_e164, rule};
 
 /// The account that the fake knows.
 pub const ACCOUNT_SID: &str = "AC00000000000000000000000000000001";
@@ -270,7 +271,8 @@ fn serve(connection: &TcpStream, state: &Mutex<State>) {
     }
 }
 
-fn read_request(reader: &mut BufReader<&TcpStream>) -> Option<Recorded> {
+/// Reads one request, as far as any fake has to.
+pub fn read_request(reader: &mut BufReader<&TcpStream>) -> Option<Recorded> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
@@ -421,7 +423,8 @@ impl State {
     }
 }
 
-fn now(ahead: i64) -> jiff::Timestamp {
+/// The time of a clock that is so many seconds ahead.
+pub fn now(ahead: i64) -> jiff::Timestamp {
     jiff::Timestamp::now() + jiff::SignedDuration::from_secs(ahead)
 }
 
@@ -446,7 +449,8 @@ fn message(sid: &str, to: &str, from: Option<&str>, service: Option<&str>, body:
     })
 }
 
-fn error_body(status: u16, code: u32) -> String {
+/// Twilio's shape of an error.
+pub fn error_body(status: u16, code: u32) -> String {
     match Answer::error(status, code) {
         Answer::Status(_, body) => body.to_string(),
         other => unreachable!("an error is a status, not {other:?}"),

@@ -9,6 +9,7 @@ use otpost::broker::memory::{MemoryBroker, OwnedMessage};
 use otpost::broker::{Names, Outgoing, Properties, PublishError, Publisher};
 use otpost::clock::Clock;
 use otpost::domain::block::{ByHand, Suppression};
+use otpost::domain::challenge::ChallengeId;
 use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeLength, Kid};
 use otpost::domain::doubt::InDoubtPolicy;
 use otpost::domain::email::EmailAddress;
@@ -28,11 +29,12 @@ use otpost::flow::tend::Sweeps;
 use otpost::flow::track::Tracker;
 use otpost::flow::verify::Verifier;
 use otpost::flow::{Gateway, Policy};
-use otpost::provider::Provider as _;
+use otpost::provider::{Checker, Provider as _};
+use otpost::store::check::{Begun, Check, CheckEnd};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
-    Admission, Admit, Awaited, Check, Handling, KillSwitch, Limits, Mark, Marked, Pulse, Recent, Settle,
-    Settled, Store, StoreError, Story, Subject, Track, Tracked, Usage,
+    Admission, Admit, Awaited, Handling, KillSwitch, Limits, Mark, Marked, Pulse, Recent, Settle, Settled,
+    Store, StoreError, Story, Subject, Track, Tracked, Usage,
 };
 use otpost::text::{SmsEncoding, TemplateFile, TextSettings, Texts};
 use serde_json::{Value, json};
@@ -107,6 +109,20 @@ impl Store for FlakyStore {
     async fn verify(&self, check: &Check<'_>) -> Result<Verdict, StoreError> {
         self.reach()?.verify(check).await
     }
+    async fn begin_check(&self, check: &Check<'_>) -> Result<Begun, StoreError> {
+        self.reach()?.begin_check(check).await
+    }
+    async fn end_check(&self, check: &Check<'_>, end: CheckEnd) -> Result<Verdict, StoreError> {
+        self.reach()?.end_check(check, end).await
+    }
+    async fn name_challenge(
+        &self,
+        subject: &Subject<'_>,
+        challenge: &ChallengeId,
+        name: &str,
+    ) -> Result<(), StoreError> {
+        self.reach()?.name_challenge(subject, challenge, name).await
+    }
     async fn usage(
         &self,
         subject: &Subject<'_>,
@@ -173,6 +189,8 @@ pub struct Options {
     pub templates: Vec<TemplateFile>,
     /// Where replies go, if not to the world's own broker.
     pub replies: Option<Arc<dyn Publisher>>,
+    /// Who checks codes that are not ours.
+    pub checker: Option<Arc<dyn Checker>>,
     /// While it is true, nothing new is begun.
     pub paused: watch::Receiver<bool>,
 }
@@ -208,6 +226,7 @@ impl Default for Options {
             pace: None,
             templates: Vec::new(),
             replies: None,
+            checker: None,
             paused: watch::Sender::new(false).subscribe(),
         }
     }
@@ -318,7 +337,14 @@ impl Embedded {
         Embedded {
             channel: options.channel,
             results: world.broker.subscribe_results(),
-            verifier: Verifier { store, codes, recipients, limits: options.limits },
+            verifier: Verifier {
+                store,
+                codes,
+                recipients,
+                limits: options.limits,
+                checker: options.checker,
+                clock: world.clock,
+            },
             worker: tokio::spawn(worker.run(source)),
             tended: tended.drop_guard(),
             tracker,

@@ -12,6 +12,7 @@ mod corpora;
 mod documents;
 mod fake_sendgrid;
 mod fake_twilio;
+mod fake_verify;
 mod faults;
 mod harness;
 #[path = "../history/mod.rs"]
@@ -37,6 +38,7 @@ mod texts;
 mod tidy;
 mod tokens;
 mod twilio;
+mod verify;
 mod webhooks;
 mod why;
 mod wire;

@@ -10,8 +10,9 @@ use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::request::RequestId;
 use otpost::domain::time::UnixMillis;
 use otpost::domain::trail::Notes;
+use otpost::store::check::Check;
 use otpost::store::memory::MemoryStore;
-use otpost::store::{Admit, Check, Limits, Mark, Refund, Settle, Track};
+use otpost::store::{Admit, Limits, Mark, Refund, Settle, Track};
 use proptest::prelude::*;
 
 use crate::contract::store::{Ask, HOUR, START, TimedStore, ask, limits, named, sent};

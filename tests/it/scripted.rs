@@ -1,13 +1,14 @@
 //! A provider that does what a test says, remembers all of it, and knows which messages it really made.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use otpost::clock::Clock;
 use otpost::domain::address::Address;
+use otpost::domain::code::Code;
 use otpost::domain::outcome::{Scope, SendFailure};
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::time::UnixMillis;
@@ -30,6 +31,9 @@ pub struct Posted {
     /// It really made the message.
     pub made: bool,
 }
+
+/// Under which name a provider that makes codes knows them.
+pub const VERIFICATION: &str = "VE00000000000000000000000000000001";
 
 /// What becomes of one message.
 #[derive(Clone, Debug)]
@@ -67,6 +71,8 @@ pub struct ScriptedProvider {
     gate: Semaphore,
     /// Senders that carry messages.
     pub senders: AtomicUsize,
+    /// It makes codes of its own.
+    pub makes_codes: AtomicBool,
     in_flight: AtomicUsize,
     pub in_flight_max: AtomicUsize,
 }
@@ -107,6 +113,7 @@ impl ScriptedProvider {
             panics: AtomicUsize::default(),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
             senders: AtomicUsize::new(1),
+            makes_codes: AtomicBool::default(),
             in_flight: AtomicUsize::default(),
             in_flight_max: AtomicUsize::default(),
         }
@@ -200,13 +207,19 @@ impl ScriptedProvider {
         .await;
     }
 
+    /// The name of everybody's code, where it makes codes.
+    fn verification(&self) -> Option<String> {
+        self.makes_codes().then(|| VERIFICATION.to_owned())
+    }
+
     fn make(&self, message: &Message<'_>, nth: usize) -> String {
         let message_id = format!("SM{nth:032x}");
         let made = Candidate {
             message_id: message_id.clone(),
             created: self.clock.now(),
-            text: Some(message.body.to_owned()),
+            text: (!self.makes_codes()).then(|| message.body.to_owned()),
             segments: None,
+            verification: self.verification(),
         };
         let mut state = self.lock();
         state.made.push((message.to.clone(), made));
@@ -225,6 +238,10 @@ impl Provider for ScriptedProvider {
         self.senders.load(Ordering::SeqCst)
     }
 
+    fn makes_codes(&self) -> bool {
+        self.makes_codes.load(Ordering::SeqCst)
+    }
+
     async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure> {
         let nth = {
             let mut state = self.lock();
@@ -232,7 +249,7 @@ impl Provider for ScriptedProvider {
                 to: message.to.as_str().to_owned(),
                 sender: message.sender,
                 body: message.body.to_owned(),
-                code: message.code.expose().to_owned(),
+                code: message.code.map_or("", Code::expose).to_owned(),
                 validity: message.validity,
                 at: Instant::now(),
                 made: false,
@@ -251,7 +268,11 @@ impl Provider for ScriptedProvider {
             state.scripts.pop_front().unwrap_or_else(|| state.otherwise.clone())
         };
         match script {
-            Script::Accept => Ok(Accepted { message_id: Some(self.make(message, nth)), segments: None }),
+            Script::Accept => Ok(Accepted {
+                message_id: Some(self.make(message, nth)),
+                segments: None,
+                verification: self.verification(),
+            }),
             Script::AcceptUnheard => {
                 self.make(message, nth);
                 Err(SendFailure::InDoubt { detail: "reset".to_owned() })
@@ -266,9 +287,11 @@ impl Provider for ScriptedProvider {
             Script::RefuseFor(to, code) if message.to.as_str().starts_with(to) => {
                 Err(SendFailure::Rejected { code: Some(code), scope: Scope::Sender })
             }
-            Script::RefuseSender(..) | Script::RefuseFor(..) => {
-                Ok(Accepted { message_id: Some(self.make(message, nth)), segments: None })
-            }
+            Script::RefuseSender(..) | Script::RefuseFor(..) => Ok(Accepted {
+                message_id: Some(self.make(message, nth)),
+                segments: None,
+                verification: self.verification(),
+            }),
             Script::Fail(failure) => Err(failure),
         }
     }

@@ -264,8 +264,9 @@ impl Broken {
 }
 
 const SEAMS: [&str; 3] = ["broker", "store", "provider"];
-/// What stands below a seam and is a part of it: what its adapters have in common.
-const SHARED: [[&str; 2]; 3] = [["store", "bounds"], ["broker", "waiters"], ["provider", "web"]];
+/// What stands below a seam and is a part of it: what is asked through it, and what its adapters have in common.
+const SHARED: [[&str; 2]; 4] =
+    [["store", "bounds"], ["store", "check"], ["broker", "waiters"], ["provider", "web"]];
 
 /// Which layers a layer may name, itself apart. A seam stands for its `mod.rs` only, but for `app`.
 fn may_name(layer: &str) -> &'static [&'static str] {

@@ -218,13 +218,14 @@ impl Inspector {
             Some(provider) => provider.name() == SIMULATED || (!production && twilio.state == State::Refused),
             None => !production,
         };
+        let carrier = self.provider.as_ref().map_or("twilio", |provider| provider.name());
         StatusRow {
             version,
             role,
             uptime: self.facts.started.map(|started| started.elapsed().as_secs()),
             environment: if production { PRODUCTION } else { "development" },
             mode: mode(simulated),
-            provider: if simulated { SIMULATED } else { "twilio" },
+            provider: if simulated { SIMULATED } else { carrier },
             sms_enabled,
             kill_switch,
             health: HealthRow { redis, rabbitmq, twilio },

@@ -15,6 +15,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::Page;
+use crate::domain::code::Code;
 use crate::domain::recipient::Channel;
 use crate::domain::time::{UnixMillis, serialize_rfc3339};
 use crate::http::problem::Problem;
@@ -68,7 +69,7 @@ impl Onlooker for Handset {
             to: message.to.to_string(),
             subject: message.mail.map(|mail| mail.subject),
             text: message.body,
-            code: message.code.expose(),
+            code: message.code.map_or("", Code::expose),
             at,
         };
         let shown: Arc<str> = serde_json::to_string(&shown).expect("a message is plain data").into();

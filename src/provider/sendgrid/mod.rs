@@ -96,7 +96,11 @@ impl Provider for SendGridMail {
             .await
             .map_err(|error| failure::transport(&error))?;
         if answer.status.is_success() {
-            return Ok(Accepted { message_id: answers::message_id(&answer.headers), segments: None });
+            return Ok(Accepted {
+                message_id: answers::message_id(&answer.headers),
+                segments: None,
+                verification: None,
+            });
         }
         Err(answers::refusal(&answer, Timestamp::now()))
     }

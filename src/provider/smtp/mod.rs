@@ -181,7 +181,7 @@ impl Provider for SmtpProvider {
         match answer {
             Ok(Ok(_)) => {
                 self.rest(connection);
-                Ok(Accepted { message_id: Some(message_id), segments: None })
+                Ok(Accepted { message_id: Some(message_id), segments: None, verification: None })
             }
             Ok(Err(error)) if was_answered(&error) => Err(failure(Step::Text, &error)),
             Ok(Err(error)) => Err(in_doubt(detail(&error))),

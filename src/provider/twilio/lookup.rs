@@ -156,6 +156,7 @@ impl Lookup {
             // Redaction leaves nothing of the text.
             text: row.body.filter(|text| !text.is_empty()),
             segments: row.num_segments.and_then(|count| count.parse().ok()).filter(|&count| count > 0),
+            verification: None,
         };
         Ok(Seen { created, ours: Some(ours) })
     }
@@ -247,7 +248,7 @@ fn millis(at: UnixMillis) -> i64 {
     i64::try_from(at.0).unwrap_or(i64::MAX)
 }
 
-fn not_read(answer: &Answer) -> LookupFault {
+pub(super) fn not_read(answer: &Answer) -> LookupFault {
     let code = errors::error_code(&answer.body);
     match answer.status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => refused(answer),
@@ -260,6 +261,6 @@ fn refused(answer: &Answer) -> LookupFault {
     LookupFault::Refused { status: answer.status.as_u16(), code: errors::error_code(&answer.body) }
 }
 
-fn unreadable() -> LookupFault {
+pub(super) fn unreadable() -> LookupFault {
     LookupFault::Unanswered("the answer cannot be read".to_owned())
 }

@@ -130,7 +130,7 @@ impl Provider for TwilioMessages {
     }
 }
 
-fn credential_verdict(answer: &Answer) -> Result<(), CredentialFault> {
+pub(super) fn credential_verdict(answer: &Answer) -> Result<(), CredentialFault> {
     let code = errors::error_code(&answer.body);
     match (answer.status, code) {
         (status, _) if status.is_success() => Ok(()),
@@ -196,7 +196,7 @@ fn accepted(body: &[u8]) -> Accepted {
     let message_id = created.sid.as_str().filter(|sid| is_message_sid(sid)).map(str::to_owned);
     // A Messaging Service has not chosen a sender yet and says "0": nobody knows.
     let segments = created.num_segments.as_str().and_then(|n| n.parse().ok()).filter(|&n| n > 0);
-    Accepted { message_id, segments }
+    Accepted { message_id, segments, verification: None }
 }
 
 #[cfg(test)]
@@ -207,7 +207,7 @@ mod tests {
 
     #[track_caller]
     fn check(body: &str, message_id: Option<&str>, segments: Option<u32>) {
-        let expected = Accepted { message_id: message_id.map(str::to_owned), segments };
+        let expected = Accepted { message_id: message_id.map(str::to_owned), segments, verification: None };
         assert_eq!(accepted(body.as_bytes()), expected, "{body}");
     }
 

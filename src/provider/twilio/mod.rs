@@ -10,6 +10,7 @@ mod lookup;
 pub mod messages;
 mod signature;
 mod status_url;
+pub mod verify;
 
 use std::time::Duration;
 
@@ -69,28 +70,34 @@ const CODE_NOT_AUTHORIZED: u32 = 70051;
 /// More than any answer about one thing; the rest of a longer one is not read.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// An account at a base URL, with what its requests have in common made once.
+/// An account, or a service of one, at a base URL, with what its requests have in common made once.
 struct Account {
     client: Client,
-    /// `<base>/2010-04-01/Accounts/<sid>`, without a `/` at its end.
+    /// `<base>/2010-04-01/Accounts/<sid>` or `<base>/v2/Services/<sid>`, without a `/` at its end.
     url: Url,
     headers: HeaderMap,
 }
 
 impl Account {
     fn new(settings: &TwilioSettings) -> Result<Account, SettingsFault> {
-        if !is_sid("AC", &settings.account_sid) {
+        let TwilioSettings { account_sid, authentication, base_url, timeout, .. } = settings;
+        Account::at(account_sid, authentication, base_url, ["2010-04-01", "Accounts", account_sid], *timeout)
+    }
+
+    fn at(
+        account_sid: &str,
+        authentication: &Authentication,
+        base: &str,
+        path: [&str; 3],
+        timeout: Duration,
+    ) -> Result<Account, SettingsFault> {
+        if !is_sid("AC", account_sid) {
             return Err(fault("the account SID must be AC and 32 hexadecimal digits"));
         }
-        let mut url = base_url(&settings.base_url)?;
-        url.path_segments_mut().expect("an http URL has a path").pop_if_empty().extend([
-            "2010-04-01",
-            "Accounts",
-            &settings.account_sid,
-        ]);
-        let authorization = authorization(settings)?;
-        let headers = HeaderMap::from_iter([(AUTHORIZATION, authorization)]);
-        Ok(Account { client: client(&url, settings.timeout)?, url, headers })
+        let mut url = base_url(base)?;
+        url.path_segments_mut().expect("an http URL has a path").pop_if_empty().extend(path);
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, authorization(account_sid, authentication)?)]);
+        Ok(Account { client: client(&url, timeout)?, url, headers })
     }
 
     /// The URL of the account or of something below it.
@@ -125,9 +132,9 @@ fn form_headers(account: &Account) -> HeaderMap {
 
 /// The `Authorization` header. It is marked as sensitive: neither printed nor put into an HTTP/2 compression
 /// table.
-fn authorization(settings: &TwilioSettings) -> Result<HeaderValue, SettingsFault> {
-    let Authentication { user, password } = &settings.authentication;
-    if !settings.authentication.is_api_key() && *user != settings.account_sid {
+fn authorization(account_sid: &str, authentication: &Authentication) -> Result<HeaderValue, SettingsFault> {
+    let Authentication { user, password } = authentication;
+    if !authentication.is_api_key() && user != account_sid {
         return Err(fault("the user must be the account SID, or an API key: SK and 32 hexadecimal digits"));
     }
     if password.expose_secret().is_empty() {
@@ -164,14 +171,7 @@ mod tests {
     fn the_authorization_header_is_not_printed() {
         let account_sid = "AC0123456789abcdefABCDEF0123456789".to_owned();
         let authentication = Authentication { user: account_sid.clone(), password: "hunter2".into() };
-        let value = authorization(&TwilioSettings {
-            account_sid,
-            authentication,
-            sender: Sender::Numbers(vec![]),
-            base_url: String::new(),
-            timeout: Duration::ZERO,
-            status_callback: None,
-        });
+        let value = authorization(&account_sid, &authentication);
         let value = value.expect("a valid credential");
         assert_eq!(value, "Basic QUMwMTIzNDU2Nzg5YWJjZGVmQUJDREVGMDEyMzQ1Njc4OTpodW50ZXIy");
         assert_eq!(format!("{value:?}"), "Sensitive");

@@ -1,5 +1,6 @@
 //! May a new request be sent, and what is charged for it?
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::records::Live;
@@ -175,6 +176,8 @@ fn started(proposal: &Proposal<'_>, expires: UnixMillis) -> Challenge {
         expires,
         used: None,
         tries: 0,
+        name: None,
+        open: BTreeSet::new(),
     }
 }
 

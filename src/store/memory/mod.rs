@@ -1,6 +1,7 @@
 //! The store in memory: what the scripts on Redis do, written to be read. The embedded gateway and the tests run on it.
 
 mod admit;
+mod checks;
 mod receipts;
 mod records;
 mod shared;
@@ -17,9 +18,10 @@ use self::receipts::Expected;
 use self::records::Record;
 use self::shared::{BlockKey, Claim, StandingBlock};
 use super::bounds::KEPT_AFTER;
+use super::check::{Begun, Check, CheckEnd};
 use super::{
-    Admission, Admit, Awaited, Check, Handling, KillSwitch, Limits, Mark, Marked, Pulse, Recent, Settle,
-    Settled, Store, StoreError, Story, Subject, Track, Tracked, Usage,
+    Admission, Admit, Awaited, Handling, KillSwitch, Limits, Mark, Marked, Pulse, Recent, Settle, Settled,
+    Store, StoreError, Story, Subject, Track, Tracked, Usage,
 };
 use crate::clock::Clock;
 use crate::domain::block::{ByHand, Suppression};
@@ -95,6 +97,10 @@ struct Challenge {
     expires: UnixMillis,
     used: Option<u64>,
     tries: u32,
+    /// Under which name whoever made the code checks it.
+    name: Option<String>,
+    /// Checks that were begun there and are not over.
+    open: BTreeSet<u64>,
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -169,6 +175,24 @@ impl Store for MemoryStore {
 
     async fn verify(&self, check: &Check<'_>) -> Result<Verdict, StoreError> {
         Ok(self.step(|state, now| state.verify(check, now)))
+    }
+
+    async fn begin_check(&self, check: &Check<'_>) -> Result<Begun, StoreError> {
+        Ok(self.step(|state, now| state.begin_check(check, now)))
+    }
+
+    async fn end_check(&self, check: &Check<'_>, end: CheckEnd) -> Result<Verdict, StoreError> {
+        Ok(self.step(|state, _| state.end_check(check, end)))
+    }
+
+    async fn name_challenge(
+        &self,
+        subject: &Subject<'_>,
+        challenge: &ChallengeId,
+        name: &str,
+    ) -> Result<(), StoreError> {
+        self.step(|state, _| state.name_challenge(subject, challenge, name));
+        Ok(())
     }
 
     async fn usage(

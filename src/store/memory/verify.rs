@@ -6,8 +6,8 @@ use super::{Entry, LogKey, Member, State};
 use crate::domain::quota;
 use crate::domain::time::UnixMillis;
 use crate::domain::verdict::Verdict;
-use crate::store::Check;
 use crate::store::bounds::KEPT_AFTER;
+use crate::store::check::Check;
 
 impl State {
     pub(super) fn verify(&mut self, check: &Check<'_>, now: UnixMillis) -> Verdict {

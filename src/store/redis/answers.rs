@@ -12,6 +12,7 @@ use crate::domain::time::UnixMillis;
 use crate::domain::trail::Notes;
 use crate::domain::verdict::Verdict;
 use crate::store::bounds::BY_HAND;
+use crate::store::check::Begun;
 use crate::store::{
     Admission, Awaited, Chapter, CodeState, Grant, KillSwitch, Marked, Pulse, Receipt, Recent, Settled,
     Story, Tracked, Usage,
@@ -85,6 +86,8 @@ pub(super) fn verdict(answer: &str) -> Option<Verdict> {
         "used" => Verdict::AlreadyUsed,
         "none" => Verdict::NonePending,
         "key" => Verdict::KeyUnavailable,
+        "unsure" => Verdict::Unanswered { counted: true },
+        "back" => Verdict::Unanswered { counted: false },
         "expired" => Verdict::Expired { at: time(rest)? },
         "locked" => {
             let wait: u64 = rest.parse().ok()?;
@@ -92,6 +95,17 @@ pub(super) fn verdict(answer: &str) -> Option<Verdict> {
         }
         _ => return None,
     })
+}
+
+pub(super) fn begun(answer: &str) -> Option<Begun> {
+    match answer.strip_prefix("ask ") {
+        Some(name) => Some(Begun::Ask(optional(name).map(str::to_owned))),
+        None => verdict(answer).map(Begun::Over),
+    }
+}
+
+pub(super) fn named(answer: &str) -> Option<()> {
+    matches!(answer, "named" | "replaced").then_some(())
 }
 
 pub(super) fn usage(answer: &str) -> Option<Usage> {

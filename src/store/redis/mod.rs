@@ -21,12 +21,13 @@ use super::bounds::{
     BUSY_FOR, CLAIM_KEPT, FORGETFUL_FOR, KEPT_AFTER, OUTCOME_KEPT, RECEIPT_ASKED_AFTER_MIN, RECENT_MAX,
     REFUNDS_PER_DAY, REFUSAL_KEPT, SUPPRESSED_MIN, SUPPRESSIONS_MAX, is_word,
 };
+use super::check::{Begun, Check, CheckEnd};
 use super::{
-    Admission, Admit, Awaited, Check, Handling, KillSwitch, Limits, Mark, Marked, Pulse, Recent, Refund,
-    Settle, Settled, Store, StoreError, Story, Subject, Track, Tracked, Usage,
+    Admission, Admit, Awaited, Handling, KillSwitch, Limits, Mark, Marked, Pulse, Recent, Refund, Settle,
+    Settled, Store, StoreError, Story, Subject, Track, Tracked, Usage,
 };
 use crate::domain::block::{Block, ByHand, Suppression};
-use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, TIME_LEFT_MIN};
+use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, ChallengeId, MADE_ELSEWHERE, TIME_LEFT_MIN};
 use crate::domain::outcome::Status;
 use crate::domain::recipient::Digest16;
 use crate::domain::request::RequestId;
@@ -51,6 +52,9 @@ struct Scripts {
     mark: Script,
     settle: Script,
     verify: Script,
+    begin_check: Script,
+    end_check: Script,
+    name_challenge: Script,
     usage: Script,
     track: Script,
     overdue: Script,
@@ -73,6 +77,9 @@ impl RedisStore {
                 mark: script(include_str!("mark.lua")),
                 settle: script(include_str!("settle.lua")),
                 verify: script(include_str!("verify.lua")),
+                begin_check: script(include_str!("begin_check.lua")),
+                end_check: script(include_str!("end_check.lua")),
+                name_challenge: script(include_str!("name_challenge.lua")),
                 usage: script(include_str!("usage.lua")),
                 track: script(include_str!("track.lua")),
                 overdue: script(include_str!("overdue.lua")),
@@ -303,6 +310,45 @@ impl Store for RedisStore {
             call.arg(*kid).arg(digest.as_str());
         }
         self.ask("verify", &call, answers::verdict).await
+    }
+
+    async fn begin_check(&self, check: &Check<'_>) -> Result<Begun, StoreError> {
+        let mut call = self.scripts.begin_check.call(2);
+        call.arg(self.keys.challenge(&check.recipient, check.purpose))
+            .arg(self.keys.wrong(&check.recipient))
+            .arg(self.time())
+            .arg(id_word(check.check_id))
+            .arg(check.limits.wrong_per_challenge)
+            .arg(check.limits.wrong.count)
+            .arg(millis(KEPT_AFTER))
+            .arg(MADE_ELSEWHERE);
+        self.ask("begin_check", &call, answers::begun).await
+    }
+
+    async fn end_check(&self, check: &Check<'_>, end: CheckEnd) -> Result<Verdict, StoreError> {
+        let mut call = self.scripts.end_check.call(2);
+        call.arg(self.keys.challenge(&check.recipient, check.purpose))
+            .arg(self.keys.wrong(&check.recipient))
+            .arg(id_word(check.check_id))
+            .arg(check.limits.wrong_per_challenge)
+            .arg(match end {
+                CheckEnd::Right => "right",
+                CheckEnd::Found => "found",
+                CheckEnd::Wrong => "wrong",
+                CheckEnd::NotCompared => "back",
+            });
+        self.ask("end_check", &call, answers::verdict).await
+    }
+
+    async fn name_challenge(
+        &self,
+        subject: &Subject<'_>,
+        challenge: &ChallengeId,
+        name: &str,
+    ) -> Result<(), StoreError> {
+        let mut call = self.scripts.name_challenge.call(1);
+        call.arg(self.keys.challenge(&subject.recipient, subject.purpose)).arg(challenge.as_str()).arg(name);
+        self.ask("name_challenge", &call, answers::named).await
     }
 
     async fn usage(

@@ -1,6 +1,7 @@
 //! What every store promises, asked of the one in memory and of a real Redis.
 
 mod doubt;
+mod elsewhere;
 mod failover;
 mod properties;
 mod receipts;
@@ -18,10 +19,11 @@ use otpost::domain::request::RequestId;
 use otpost::domain::time::UnixMillis;
 use otpost::domain::trail::Notes;
 use otpost::domain::verdict::Verdict;
+use otpost::store::check::Check;
 use otpost::store::memory::MemoryStore;
 use otpost::store::redis::RedisStore;
 use otpost::store::{
-    Admission, Admit, Check, Grant, Handling, Limits, Mark, Marked, Proposal, Refund, Settle, Settled, Store,
+    Admission, Admit, Grant, Handling, Limits, Mark, Marked, Proposal, Refund, Settle, Settled, Store,
     Subject,
 };
 
@@ -226,6 +228,7 @@ async fn keeps_its_promises(store: &dyn TimedStore) {
     a_users_limit_holds_over_recipients(store).await;
     the_first_end_stays(store).await;
     doubt::keeps_its_promises(store).await;
+    elsewhere::keeps_its_promises(store).await;
     receipts::keeps_its_promises(store).await;
     shared::keeps_its_promises(store).await;
     suppressions::keeps_its_promises(store).await;

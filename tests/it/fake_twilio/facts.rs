@@ -39,7 +39,7 @@ pub fn judge(request: &Recorded) -> Result<Judged, &'static str> {
     }
 }
 
-fn credential(request: &Recorded) -> Result<String, &'static str> {
+pub fn credential(request: &Recorded) -> Result<String, &'static str> {
     let header = request.headers.get("authorization").ok_or("no Authorization header")?;
     let encoded = header.strip_prefix("Basic ").ok_or("the authorization is not Basic")?;
     let decoded = BASE64_STANDARD.decode(encoded).map_err(|_| "the credential is not base64")?;
@@ -98,11 +98,11 @@ fn check_fetch<'a>(request: &Recorded, path: &'a str) -> Result<&'a str, &'stati
     sid.ok_or("the SID is no message's")
 }
 
-fn rule(holds: bool, breach: &'static str) -> Result<(), &'static str> {
+pub fn rule(holds: bool, breach: &'static str) -> Result<(), &'static str> {
     if holds { Ok(()) } else { Err(breach) }
 }
 
-fn is_e164(text: &str) -> bool {
+pub fn is_e164(text: &str) -> bool {
     let digits = text.strip_prefix('+').unwrap_or_default();
     (7..=15).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit()) && !digits.starts_with('0')
 }

@@ -11,7 +11,8 @@ use otpost::broker::{Names, Outgoing, PublishError, Publisher};
 use otpost::clock::Clock;
 use otpost::domain::address::Address;
 use otpost::domain::block::{ByHand, Suppression};
-use otpost::domain::code::{CodeKey, CodeKeyring, CodeLength, Kid};
+use otpost::domain::challenge::ChallengeId;
+use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeLength, Kid};
 use otpost::domain::doubt::InDoubtPolicy;
 use otpost::domain::outcome::{Scope, SendFailure};
 use otpost::domain::quota::Quota;
@@ -32,10 +33,11 @@ use otpost::flow::{Gateway, Policy};
 use otpost::provider::{
     Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, Provider, Report,
 };
+use otpost::store::check::{Begun, Check, CheckEnd};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
-    Admission, Admit, Awaited, Check, Handling, KillSwitch, Limits, Mark, Marked, Pulse, Recent, Settle,
-    Settled, Store, StoreError, Story, Subject, Track, Tracked, Usage,
+    Admission, Admit, Awaited, Handling, KillSwitch, Limits, Mark, Marked, Pulse, Recent, Settle, Settled,
+    Store, StoreError, Story, Subject, Track, Tracked, Usage,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -272,6 +274,20 @@ impl Store for SeamStore {
     async fn verify(&self, check: &Check<'_>) -> Result<Verdict, StoreError> {
         self.step(self.inner.verify(check)).await
     }
+    async fn begin_check(&self, check: &Check<'_>) -> Result<Begun, StoreError> {
+        self.step(self.inner.begin_check(check)).await
+    }
+    async fn end_check(&self, check: &Check<'_>, end: CheckEnd) -> Result<Verdict, StoreError> {
+        self.step(self.inner.end_check(check, end)).await
+    }
+    async fn name_challenge(
+        &self,
+        subject: &Subject<'_>,
+        challenge: &ChallengeId,
+        name: &str,
+    ) -> Result<(), StoreError> {
+        self.step(self.inner.name_challenge(subject, challenge, name)).await
+    }
     async fn usage(
         &self,
         subject: &Subject<'_>,
@@ -364,6 +380,7 @@ impl SeamProvider {
             created: self.clock.now(),
             text: (fastrand::f64() < 0.8).then(|| message.body.to_owned()),
             segments: None,
+            verification: None,
         };
         self.made.lock().unwrap().push((message.to.clone(), made));
         self.report(message, &message_id);
@@ -411,7 +428,7 @@ impl Provider for SeamProvider {
             posts.push(Post {
                 request: Some(message.request.as_str().to_owned()),
                 to: message.to.as_str().to_owned(),
-                code: message.code.expose().to_owned(),
+                code: message.code.map_or("", Code::expose).to_owned(),
                 at: self.clock.now().0,
                 accepted: false,
                 // Until the answer has been heard.
@@ -460,7 +477,7 @@ impl Provider for SeamProvider {
         }
         tokio::time::sleep(Duration::from_millis(fastrand::u64(..100))).await;
         certain();
-        Ok(Accepted { message_id: Some(message_id), segments: None })
+        Ok(Accepted { message_id: Some(message_id), segments: None, verification: None })
     }
 
     async fn check_credentials(&self) -> Result<(), CredentialFault> {

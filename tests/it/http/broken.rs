@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use otpost::domain::block::{ByHand, Suppression};
+use otpost::domain::challenge::ChallengeId;
 use otpost::domain::recipient::Digest16;
 use otpost::domain::request::RequestId;
 use otpost::domain::trail::Notes;
 use otpost::domain::verdict::Verdict;
+use otpost::store::check::{Begun, Check, CheckEnd};
 use otpost::store::{
-    Admission, Admit, Awaited, Check, Handling, KillSwitch, Limits, Mark, Marked, Pulse, Recent, Settle,
-    Settled, Store, StoreError, Story, Subject, Track, Tracked, Usage,
+    Admission, Admit, Awaited, Handling, KillSwitch, Limits, Mark, Marked, Pulse, Recent, Settle, Settled,
+    Store, StoreError, Story, Subject, Track, Tracked, Usage,
 };
 
 /// A store whose every step fails in the same way.
@@ -56,6 +58,18 @@ impl Store for Broken {
     }
 
     async fn verify(&self, _: &Check<'_>) -> Result<Verdict, StoreError> {
+        self.fail().await
+    }
+
+    async fn begin_check(&self, _: &Check<'_>) -> Result<Begun, StoreError> {
+        self.fail().await
+    }
+
+    async fn end_check(&self, _: &Check<'_>, _: CheckEnd) -> Result<Verdict, StoreError> {
+        self.fail().await
+    }
+
+    async fn name_challenge(&self, _: &Subject<'_>, _: &ChallengeId, _: &str) -> Result<(), StoreError> {
         self.fail().await
     }
 

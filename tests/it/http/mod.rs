@@ -103,6 +103,8 @@ impl Door {
                 codes: codes.clone(),
                 recipients: recipients.clone(),
                 limits: limits(),
+                checker: None,
+                clock: Clock::System,
             },
             requester: Arc::new(broker.requester()),
             send_wait: Duration::ZERO,

@@ -3,6 +3,7 @@
 mod codes;
 mod delivery;
 mod doubt;
+mod elsewhere;
 mod email;
 mod gate;
 mod limits;

@@ -26,9 +26,9 @@ async fn sent_with(answer: Answer) -> Result<Accepted, SendFailure> {
 #[tokio::test]
 async fn what_was_accepted_has_the_name_that_sendgrid_tells_or_none() {
     let fake = FakeSendGrid::start();
-    let named = Accepted { message_id: Some(MESSAGE_ID.to_owned()), segments: None };
+    let named = Accepted { message_id: Some(MESSAGE_ID.to_owned()), segments: None, verification: None };
     assert_eq!(send(&fake).await, Ok(named));
-    let nameless = Ok(Accepted { message_id: None, segments: None });
+    let nameless = Ok(Accepted { message_id: None, segments: None, verification: None });
     assert_eq!(sent_with(Answer::Status(202, "", String::new())).await, nameless);
     assert_eq!(sent_with(Answer::Status(202, "X-Message-Id: a b\r\n", "x".repeat(1 << 20))).await, nameless);
 }

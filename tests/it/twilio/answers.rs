@@ -190,7 +190,7 @@ async fn no_answer_in_time_is_in_doubt() {
 
 #[tokio::test]
 async fn a_message_is_accepted_once_its_status_came_whatever_becomes_of_the_rest() {
-    let unknown = Accepted { message_id: None, segments: None };
+    let unknown = Accepted { message_id: None, segments: None, verification: None };
     assert_eq!(sent_with(Answer::AcceptThenTruncate).await, Ok(unknown.clone()));
     for body in ["", "<html>", "{\"sid\":\"SM12\"}", "[]", "null"] {
         assert_eq!(sent_with(Answer::AcceptWith(body.to_owned())).await, Ok(unknown.clone()), "{body}");

@@ -1,0 +1,109 @@
+//! Is a typed code right? Twilio knows.
+//!
+//! A wrong code is a success of HTTP like the right one: only `approved` is right. What is over, however, is not found.
+//! Twilio counts tries itself, five for a Verification.
+//!
+//! Fields and answers: Twilio's OpenAPI file `twilio_verify_v2` (`CreateVerificationCheck`, `FetchVerification`).
+
+use async_trait::async_trait;
+use form_urlencoded::Serializer;
+use reqwest::StatusCode;
+use serde::Deserialize;
+
+use super::super::{BODY_BYTES_MAX, errors, is_sid};
+use super::{CODE_CHECKS_MAX, TwilioVerify};
+use crate::domain::address::Address;
+use crate::domain::code::Code;
+use crate::domain::outcome::SendFailure;
+use crate::provider::web::{Answer, failure};
+use crate::provider::{CheckFault, Checker, Judgement, LookupFault};
+
+/// A parameter breaks a rule: of ours the code is the only one that somebody typed.
+const CODE_INVALID: u32 = 60200;
+/// What was asked about is not there.
+const CODE_NOT_FOUND: u32 = 20404;
+
+#[derive(Deserialize)]
+struct Checked {
+    status: String,
+}
+
+#[async_trait]
+impl Checker for TwilioVerify {
+    async fn check(
+        &self,
+        to: &Address,
+        verification: Option<&str>,
+        code: &Code,
+    ) -> Result<Judgement, CheckFault> {
+        let request = self.post(&self.checks, form(to, verification, code));
+        let answer = self.service.exchange(request, BODY_BYTES_MAX).await;
+        judged(&answer.map_err(|error| lost(&error))?)
+    }
+
+    async fn is_approved(&self, verification: &str) -> Result<bool, LookupFault> {
+        if !is_sid("VE", verification) {
+            return Err(LookupFault::NotFound);
+        }
+        let url = self.service.url(&format!("/Verifications/{verification}"));
+        let unanswered =
+            |error: reqwest::Error| LookupFault::Unanswered(failure::transport_detail(&error).to_owned());
+        let answer = self.service.get(url, BODY_BYTES_MAX).await.map_err(unanswered)?;
+        match status(&answer) {
+            Some(status) => Ok(status == "approved"),
+            None if answer.status == StatusCode::NOT_FOUND => Err(LookupFault::NotFound),
+            None => {
+                Err(LookupFault::Unanswered(failure::told(answer.status, errors::error_code(&answer.body))))
+            }
+        }
+    }
+}
+
+fn form(to: &Address, verification: Option<&str>, code: &Code) -> String {
+    let (name, value) = match verification {
+        Some(sid) => ("VerificationSid", sid),
+        None => ("To", to.as_str()),
+    };
+    Serializer::new(String::new()).append_pair(name, value).append_pair("Code", code.expose()).finish()
+}
+
+fn lost(error: &reqwest::Error) -> CheckFault {
+    let detail = failure::transport_detail(error).to_owned();
+    match failure::transport(error) {
+        SendFailure::InDoubt { .. } => CheckFault::Lost(detail),
+        _ => CheckFault::NotCompared(detail),
+    }
+}
+
+fn judged(answer: &Answer) -> Result<Judgement, CheckFault> {
+    let code = errors::error_code(&answer.body);
+    let told = || failure::told(answer.status, code);
+    match (answer.status, code) {
+        (status, _) if status.is_success() => {
+            self::status(answer).as_deref().and_then(judgement).ok_or_else(|| CheckFault::Lost(told()))
+        }
+        (status, _) if status.is_server_error() => Err(CheckFault::Lost(told())),
+        (StatusCode::REQUEST_TIMEOUT, None) => Err(CheckFault::Lost(told())),
+        (_, Some(CODE_CHECKS_MAX)) => Ok(Judgement::TooManyTries),
+        (_, Some(CODE_INVALID)) => Ok(Judgement::Wrong),
+        (StatusCode::NOT_FOUND, None | Some(CODE_NOT_FOUND)) => Ok(Judgement::Gone),
+        _ => Err(CheckFault::NotCompared(told())),
+    }
+}
+
+/// The word of an answer that was read whole.
+fn status(answer: &Answer) -> Option<String> {
+    let checked: Option<Checked> =
+        answer.status.is_success().then(|| serde_json::from_slice(&answer.body).ok()).flatten();
+    checked.map(|checked| checked.status)
+}
+
+fn judgement(status: &str) -> Option<Judgement> {
+    match status {
+        "approved" => Some(Judgement::Right),
+        "pending" => Some(Judgement::Wrong),
+        "max_attempts_reached" => Some(Judgement::TooManyTries),
+        "canceled" | "deleted" | "expired" | "failed" => Some(Judgement::Gone),
+        _ => None,
+    }
+}

@@ -1,0 +1,241 @@
+//! Sends and checks codes through Twilio Verify, which makes the codes and writes the texts itself.
+//!
+//! `POST …/Verifications` once for each message. While a Verification of a number lives, another one for it sends the same
+//! code again, and has the same name; each message has a name of its own beside it. Like with messages nothing is asked
+//! twice, and a send whose answer was lost is [looked for](attempts).
+//!
+//! Fields and answers: Twilio's OpenAPI file `twilio_verify_v2` (`CreateVerification`, `FetchService`). Numbers: Twilio's
+//! error pages.
+
+mod attempts;
+mod check;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use form_urlencoded::Serializer;
+use jiff::Timestamp;
+use reqwest::header::HeaderMap;
+use reqwest::{Body, Method, Request, Url};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::messages::credential_verdict;
+use super::{Account, Authentication, BODY_BYTES_MAX, errors, form_headers, is_sid};
+use crate::domain::address::Address;
+use crate::domain::outcome::{Scope, SendFailure};
+use crate::domain::phone::PhoneNumber;
+use crate::domain::time::UnixMillis;
+use crate::provider::web::{Answer, SettingsFault, base_url, failure, fault};
+use crate::provider::{
+    Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, NOTHING_TO_SHOW, OF_ANOTHER_CHANNEL,
+    Provider,
+};
+
+/// Everything needed to use a Verify service. It holds a secret, hence no `Debug`.
+#[derive(Clone)]
+pub struct VerifySettings {
+    /// `AC` and 32 hexadecimal digits.
+    pub account_sid: String,
+    /// How we prove who we are.
+    pub authentication: Authentication,
+    /// `VA` and 32 hexadecimal digits.
+    pub service_sid: String,
+    /// `https://verify.twilio.com`, or a stand-in.
+    pub base_url: String,
+    /// The limit of one exchange, from connecting to the last byte of the answer.
+    pub timeout: Duration,
+}
+
+/// A service of Twilio Verify. It holds a credential, hence no `Debug`.
+pub struct TwilioVerify {
+    service: Account,
+    service_sid: String,
+    verifications: Url,
+    checks: Url,
+    attempts: Url,
+    form_headers: HeaderMap,
+}
+
+/// The number of a Verification that was sent as often as Twilio lets it be.
+const CODE_SENDS_MAX: u32 = 60203;
+/// The number of a Verification that was checked as often as Twilio lets it be.
+const CODE_CHECKS_MAX: u32 = 60202;
+
+/// The languages that every service has texts in. Another one is refused with the message, so that where none of these fits
+/// Twilio goes by the number's country. Twilio's page "Verify supported languages".
+const LOCALES: [&str; 36] = [
+    "af", "ar", "ca", "cs", "da", "de", "el", "en", "en-GB", "es", "fi", "fr", "he", "hi", "hr", "hu", "id",
+    "it", "ja", "ko", "ms", "nb", "nl", "pl", "pt", "pt-BR", "ro", "ru", "sv", "th", "tl", "tr", "vi", "zh",
+    "zh-CN", "zh-HK",
+];
+
+impl TwilioVerify {
+    /// Checks the settings and prepares the client. Nothing is connected yet.
+    pub fn new(settings: &VerifySettings) -> Result<TwilioVerify, SettingsFault> {
+        let VerifySettings { account_sid, authentication, service_sid, base_url: base, timeout } = settings;
+        if !is_sid("VA", service_sid) {
+            return Err(fault("the Verify service's SID must be VA and 32 hexadecimal digits"));
+        }
+        let service =
+            Account::at(account_sid, authentication, base, ["v2", "Services", service_sid], *timeout)?;
+        let mut attempts = base_url(base)?;
+        let mut path = attempts.path_segments_mut().expect("an http URL has a path");
+        path.pop_if_empty().extend(["v2", "Attempts"]);
+        drop(path);
+        Ok(TwilioVerify {
+            verifications: service.url("/Verifications"),
+            checks: service.url("/VerificationCheck"),
+            attempts,
+            form_headers: form_headers(&service),
+            service_sid: service_sid.clone(),
+            service,
+        })
+    }
+
+    fn post(&self, url: &Url, form: String) -> Request {
+        let mut request = Request::new(Method::POST, url.clone());
+        request.headers_mut().clone_from(&self.form_headers);
+        *request.body_mut() = Some(Body::from(form));
+        request
+    }
+}
+
+#[async_trait]
+impl Provider for TwilioVerify {
+    fn name(&self) -> &'static str {
+        "verify"
+    }
+
+    async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure> {
+        let to = message.to.phone().ok_or(OF_ANOTHER_CHANNEL)?;
+        let request = self.post(&self.verifications, form(to, message.locale));
+        let answer = self.service.exchange(request, BODY_BYTES_MAX).await;
+        let answer = answer.map_err(|error| failure::transport(&error))?;
+        if answer.status.is_success() {
+            return Ok(accepted(&answer.body));
+        }
+        Err(refusal(&answer))
+    }
+
+    async fn check_credentials(&self) -> Result<(), CredentialFault> {
+        let unanswered =
+            |error: reqwest::Error| CredentialFault::Unanswered(failure::transport_detail(&error).to_owned());
+        let answer = self.service.get(self.service.url(""), BODY_BYTES_MAX).await.map_err(unanswered)?;
+        credential_verdict(&answer)
+    }
+
+    fn makes_codes(&self) -> bool {
+        true
+    }
+
+    async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
+        let to = to.phone().ok_or(NOTHING_TO_SHOW)?;
+        self.find_attempts(to, since).await
+    }
+
+    /// No message is waited for, so that only those of another provider can be asked about.
+    async fn fetch(&self, _message_id: &str) -> Result<Fetched, LookupFault> {
+        Err(LookupFault::NotFound)
+    }
+}
+
+fn form(to: &PhoneNumber, wanted: Option<&str>) -> String {
+    let mut form = Serializer::new(String::new());
+    form.append_pair("To", to.e164()).append_pair("Channel", "sms");
+    if let Some(locale) = wanted.and_then(locale) {
+        form.append_pair("Locale", locale);
+    }
+    form.finish()
+}
+
+/// What a send that was not accepted means. A Verification that is used up concerns its number alone, and no try helps
+/// before its life is over: nobody else is to wait for it.
+fn refusal(answer: &Answer) -> SendFailure {
+    match errors::error_code(&answer.body) {
+        code @ Some(CODE_SENDS_MAX | CODE_CHECKS_MAX) if answer.status.is_client_error() => {
+            SendFailure::Rejected { code, scope: Scope::Request }
+        }
+        _ => errors::refusal(answer, Timestamp::now()),
+    }
+}
+
+/// The language as Twilio calls it, if it has it: the same, or one without its region.
+fn locale(wanted: &str) -> Option<&'static str> {
+    let wanted = wanted.replace('_', "-");
+    let has = |tag: &str| LOCALES.into_iter().find(|locale| locale.eq_ignore_ascii_case(tag));
+    has(&wanted).or_else(|| has(wanted.split('-').next().unwrap_or_default()))
+}
+
+/// What is of use in a Verification. Any type is read, so that one that changes does not hide the other.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Verification {
+    sid: Value,
+    send_code_attempts: Value,
+}
+
+/// The message is the last one of its Verification.
+fn accepted(body: &[u8]) -> Accepted {
+    let created: Verification = serde_json::from_slice(body).unwrap_or_default();
+    let sid = |value: &Value, kind| value.as_str().filter(|sid| is_sid(kind, sid)).map(str::to_owned);
+    let verification = sid(&created.sid, "VE");
+    let attempts = created.send_code_attempts.as_array().into_iter().flatten();
+    let last = attempts.max_by_key(|attempt| attempt["time"].as_str().unwrap_or_default());
+    let message_id = last.and_then(|attempt| sid(&attempt["attempt_sid"], "VL"));
+    Accepted { message_id: message_id.or_else(|| verification.clone()), segments: None, verification }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VE: &str = "VE0123456789abcdef0123456789abcdef";
+    const VL: [&str; 2] = ["VL00000000000000000000000000000001", "VL00000000000000000000000000000002"];
+
+    #[track_caller]
+    fn check(body: &str, message_id: Option<&str>, verification: Option<&str>) {
+        let told = accepted(body.as_bytes());
+        assert_eq!(
+            (told.message_id.as_deref(), told.verification.as_deref()),
+            (message_id, verification),
+            "{body}"
+        );
+        assert_eq!(told.segments, None);
+    }
+
+    #[test]
+    fn an_acceptance_names_the_last_message_and_its_verification() {
+        let attempt =
+            |sid: &str, time: &str| format!(r#"{{"time":"{time}","channel":"SMS","attempt_sid":"{sid}"}}"#);
+        let (first, last) = (attempt(VL[0], "2026-11-22T13:37:02Z"), attempt(VL[1], "2026-11-22T13:38:02Z"));
+        for attempts in [format!("[{first},{last}]"), format!("[{last},{first}]")] {
+            check(&format!(r#"{{"sid":"{VE}","send_code_attempts":{attempts}}}"#), Some(VL[1]), Some(VE));
+        }
+        check(&format!(r#"{{"sid":"{VE}","send_code_attempts":null}}"#), Some(VE), Some(VE));
+        check(
+            &format!(r#"{{"sid":"{VE}","send_code_attempts":[{{"attempt_sid":"../x"}}]}}"#),
+            Some(VE),
+            Some(VE),
+        );
+        check(&format!(r#"{{"sid":"VE/../","send_code_attempts":[{first}]}}"#), Some(VL[0]), None);
+        check(&format!(r#"{{"sid":"{VE}","send_co"#), None, None);
+        check("", None, None);
+    }
+
+    #[test]
+    fn a_language_is_told_where_twilio_has_it() {
+        for (wanted, told) in [
+            ("es", Some("es")),
+            ("es-CO", Some("es")),
+            ("es_419", Some("es")),
+            ("PT-br", Some("pt-BR")),
+            ("pt-PT", Some("pt")),
+            ("zh-Hant-TW", Some("zh")),
+            ("qq", None),
+            ("x-es", None),
+        ] {
+            assert_eq!(locale(wanted), told, "{wanted}");
+        }
+    }
+}

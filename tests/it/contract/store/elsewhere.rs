@@ -1,0 +1,184 @@
+//! Codes that a provider made: the store counts who asks for them, and decides who is verified.
+
+use std::time::Duration;
+
+use otpost::domain::challenge::{ChallengeId, KIDS_ELSEWHERE, MADE_ELSEWHERE};
+use otpost::domain::recipient::Digest16;
+use otpost::domain::verdict::Verdict;
+use otpost::store::check::{Begun, Check, CheckEnd};
+use otpost::store::{Admit, Grant, Proposal, Refund};
+
+use super::{
+    Ask, HOUR, LIFE, START, TimedStore, admit, ask, granted, granted_and_sent, limits, named, sent, settle,
+    verify,
+};
+
+const NAME: &str = "VE00000000000000000000000000000001";
+
+pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
+    a_right_code_is_right_once(store).await;
+    of_two_right_codes_at_once_one_is_verified(store).await;
+    tries_are_counted_before_anybody_is_asked(store).await;
+    what_was_not_compared_is_given_back_once(store).await;
+    what_is_found_later_is_somebodys_only_if_nobody_elses(store).await;
+    a_name_stays_with_its_challenge(store).await;
+    a_challenge_goes_on_with_its_own_kind(store).await;
+    a_code_of_ours_is_not_asked_about(store).await;
+    what_is_over_is_not_asked_about(store).await;
+}
+
+/// Admits a request, and ends it as sent at once.
+async fn admit_elsewhere(store: &dyn TimedStore, ask: &Ask) -> Grant {
+    let id = ChallengeId::from_digest(named(ask.challenge));
+    let proposal = Proposal { id, kid: MADE_ELSEWHERE, digest: Digest16::NONE, callers_code: false };
+    let admit = Admit { proposal, kids: KIDS_ELSEWHERE, ..ask.admit() };
+    let grant = granted(store.admit(&admit).await.expect("the store answers"));
+    let outcome = sent(grant.now);
+    store.settle(&settle(ask.handling(), &outcome, Refund::None)).await.expect("the store answers");
+    grant
+}
+
+async fn begin(store: &dyn TimedStore, recipient: u8, check_id: u64) -> Begun {
+    let limits = limits();
+    store.begin_check(&check(recipient, check_id, &limits)).await.expect("the store answers")
+}
+
+async fn end(store: &dyn TimedStore, recipient: u8, check_id: u64, end: CheckEnd) -> Verdict {
+    let limits = limits();
+    store.end_check(&check(recipient, check_id, &limits), end).await.expect("the store answers")
+}
+
+fn check(recipient: u8, check_id: u64, limits: &otpost::store::Limits) -> Check<'_> {
+    Check { recipient: named(recipient), purpose: "verification", check_id, digests: &[], limits }
+}
+
+async fn name(store: &dyn TimedStore, ask: &Ask, challenge: u8, name: &str) {
+    let (handling, challenge) = (ask.handling(), ChallengeId::from_digest(named(challenge)));
+    store.name_challenge(&handling.subject, &challenge, name).await.expect("the store answers");
+}
+
+async fn a_right_code_is_right_once(store: &dyn TimedStore) {
+    store.at(START);
+    assert_eq!(begin(store, 120, 1).await, Begun::Over(Verdict::NonePending));
+    let grant = admit_elsewhere(store, &ask(120, "once")).await;
+    assert_eq!((grant.kid.as_str(), grant.digest), (MADE_ELSEWHERE, Digest16::NONE));
+    assert_eq!(verify(store, 120, 1, 0).await, Verdict::KeyUnavailable, "no digest is right");
+    assert_eq!(begin(store, 120, 1).await, Begun::Ask(None));
+    for _ in 0..2 {
+        assert_eq!(end(store, 120, 1, CheckEnd::Right).await, Verdict::Verified, "asked again, too");
+    }
+    assert_eq!(begin(store, 120, 2).await, Begun::Over(Verdict::AlreadyUsed));
+    assert_eq!(verify(store, 120, 2, 0).await, Verdict::AlreadyUsed);
+}
+
+async fn of_two_right_codes_at_once_one_is_verified(store: &dyn TimedStore) {
+    store.at(START);
+    admit_elsewhere(store, &ask(121, "two")).await;
+    for check_id in [1, 2] {
+        assert_eq!(begin(store, 121, check_id).await, Begun::Ask(None));
+    }
+    assert_eq!(end(store, 121, 2, CheckEnd::Right).await, Verdict::Verified);
+    assert_eq!(end(store, 121, 1, CheckEnd::Right).await, Verdict::AlreadyUsed);
+}
+
+async fn tries_are_counted_before_anybody_is_asked(store: &dyn TimedStore) {
+    store.at(START);
+    admit_elsewhere(store, &ask(122, "count")).await;
+    for check_id in 1..=5 {
+        for _ in 0..2 {
+            assert_eq!(begin(store, 122, check_id).await, Begun::Ask(None), "counted once");
+        }
+    }
+    let locked = Begun::Over(Verdict::Locked { retry_after: None });
+    assert_eq!(begin(store, 122, 6).await, locked, "none of the five is over");
+    for _ in 0..2 {
+        assert_eq!(end(store, 122, 1, CheckEnd::Wrong).await, Verdict::Wrong { attempts_left: 0 });
+    }
+    assert_eq!(begin(store, 122, 6).await, locked);
+
+    // A locked challenge is replaced. Five more make ten within the hour.
+    store.at(START.plus(Duration::from_secs(40)));
+    admit_elsewhere(store, &Ask { challenge: 230, ..ask(122, "count-2") }).await;
+    for check_id in 11..=15 {
+        assert_eq!(begin(store, 122, check_id).await, Begun::Ask(None));
+    }
+    store.at(START.plus(Duration::from_secs(80)));
+    admit_elsewhere(store, &Ask { challenge: 231, ..ask(122, "count-3") }).await;
+    let retry_after = Some(HOUR - Duration::from_secs(80));
+    assert_eq!(begin(store, 122, 21).await, Begun::Over(Verdict::Locked { retry_after }));
+}
+
+async fn what_was_not_compared_is_given_back_once(store: &dyn TimedStore) {
+    store.at(START);
+    admit_elsewhere(store, &ask(123, "back")).await;
+    begin(store, 123, 1).await;
+    begin(store, 123, 2).await;
+    for _ in 0..3 {
+        assert_eq!(end(store, 123, 1, CheckEnd::NotCompared).await, Verdict::Unanswered { counted: false });
+    }
+    assert_eq!(end(store, 123, 2, CheckEnd::Wrong).await, Verdict::Wrong { attempts_left: 4 });
+}
+
+async fn what_is_found_later_is_somebodys_only_if_nobody_elses(store: &dyn TimedStore) {
+    store.at(START);
+    admit_elsewhere(store, &ask(124, "found")).await;
+    begin(store, 124, 1).await;
+    begin(store, 124, 2).await;
+    let unsure = Verdict::Unanswered { counted: true };
+    assert_eq!(end(store, 124, 1, CheckEnd::Found).await, unsure, "it may be the other one's");
+    end(store, 124, 2, CheckEnd::Wrong).await;
+    assert_eq!(end(store, 124, 1, CheckEnd::Found).await, Verdict::Verified);
+    assert_eq!(end(store, 124, 1, CheckEnd::Found).await, Verdict::Verified, "asked again");
+    assert_eq!(end(store, 124, 2, CheckEnd::Found).await, Verdict::AlreadyUsed);
+}
+
+async fn a_name_stays_with_its_challenge(store: &dyn TimedStore) {
+    store.at(START);
+    let first = ask(125, "name");
+    admit_elsewhere(store, &first).await;
+    name(store, &first, 99, "VE9").await;
+    assert_eq!(begin(store, 125, 1).await, Begun::Ask(None), "another challenge's");
+    name(store, &first, first.challenge, NAME).await;
+    assert_eq!(begin(store, 125, 2).await, Begun::Ask(Some(NAME.to_owned())));
+    // What asked about a challenge that was replaced meanwhile says nothing of the new one.
+    store.at(START.plus(LIFE));
+    admit_elsewhere(store, &Ask { challenge: 232, ..ask(125, "name-2") }).await;
+    assert_eq!(end(store, 125, 2, CheckEnd::Right).await, Verdict::NonePending);
+    assert_eq!(begin(store, 125, 3).await, Begun::Ask(None));
+    assert_eq!(end(store, 125, 3, CheckEnd::Wrong).await, Verdict::Wrong { attempts_left: 4 });
+}
+
+async fn a_challenge_goes_on_with_its_own_kind(store: &dyn TimedStore) {
+    store.at(START);
+    let first = ask(126, "kind");
+    admit_elsewhere(store, &first).await;
+    name(store, &first, first.challenge, NAME).await;
+    store.at(START.plus(Duration::from_secs(60)));
+    let again = admit_elsewhere(store, &Ask { challenge: 233, ..ask(126, "kind-2") }).await;
+    assert_eq!(again.challenge, ChallengeId::from_digest(named(first.challenge)));
+    assert_eq!(begin(store, 126, 1).await, Begun::Ask(Some(NAME.to_owned())));
+    store.at(START.plus(Duration::from_secs(120)));
+    let ours = granted_and_sent(store, &Ask { challenge: 234, ..ask(126, "kind-3") }).await;
+    assert_eq!(ours.challenge, ChallengeId::from_digest(named(234)), "one of ours begins anew");
+    store.at(START.plus(Duration::from_secs(180)));
+    let theirs = admit_elsewhere(store, &Ask { challenge: 235, ..ask(126, "kind-4") }).await;
+    assert_eq!(theirs.challenge, ChallengeId::from_digest(named(235)), "and so does one of theirs");
+}
+
+async fn a_code_of_ours_is_not_asked_about(store: &dyn TimedStore) {
+    store.at(START);
+    granted(admit(store, &ask(127, "ours")).await);
+    assert_eq!(begin(store, 127, 1).await, Begun::Over(Verdict::KeyUnavailable));
+    assert_eq!(verify(store, 127, 2, 0).await, Verdict::Wrong { attempts_left: 4 }, "nothing was counted");
+}
+
+async fn what_is_over_is_not_asked_about(store: &dyn TimedStore) {
+    store.at(START);
+    admit_elsewhere(store, &ask(128, "over")).await;
+    begin(store, 128, 1).await;
+    store.at(START.plus(LIFE));
+    assert_eq!(begin(store, 128, 2).await, Begun::Over(Verdict::Expired { at: START.plus(LIFE) }));
+    assert_eq!(end(store, 128, 1, CheckEnd::Right).await, Verdict::Verified, "it was asked in time");
+    store.at(START.plus(LIFE + HOUR));
+    assert_eq!(begin(store, 128, 3).await, Begun::Over(Verdict::NonePending));
+}

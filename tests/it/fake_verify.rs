@@ -1,0 +1,384 @@
+//! A stand-in for Twilio Verify on loopback, that checks what it is asked.
+//!
+//! It knows one service. It makes codes, counts sends and checks, and shows attempts, as Twilio says that it does. Every
+//! request is recorded and held against the facts of Twilio's OpenAPI file `twilio_verify_v2`; one that breaks them fails
+//! the test when the fake is dropped.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::fake_twilio::{ACCOUNT_SID, Recorded, credential, error_body, is_e164, now, read_request, rule};
+
+/// The service that the fake knows.
+pub const SERVICE_SID: &str = "VA00000000000000000000000000000004";
+const CHECKS_MAX: usize = 5;
+const SENDS_MAX: usize = 5;
+
+/// How the fake answers a request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Answer {
+    /// As Twilio would.
+    Normal,
+    /// A status and an error number; nothing is done.
+    Error(u16, u32),
+    /// Breaks the connection without reading the request.
+    Reset,
+    /// Does it, and breaks the connection before the answer.
+    DoThenClose,
+    /// Does it, and answers with a 502.
+    DoThenFail,
+    /// Does it, and breaks the connection in the middle of the answer's body.
+    DoThenTruncate,
+    /// Reads the request and never answers.
+    Hang,
+}
+
+/// A code's life at Twilio.
+#[derive(Debug)]
+struct Verification {
+    sid: String,
+    to: String,
+    code: String,
+    status: &'static str,
+    sends: usize,
+    checks: usize,
+}
+
+#[derive(Default)]
+struct State {
+    requests: Vec<Recorded>,
+    complaints: Vec<String>,
+    next: VecDeque<Answer>,
+    verifications: Vec<Verification>,
+    /// In the shape of `verify.v2.verification_attempt`, oldest first.
+    attempts: Vec<Value>,
+    hidden: bool,
+    goes_on: bool,
+    ahead: i64,
+    stopped: bool,
+}
+
+/// A running fake. It stops when dropped, and panics then if it was asked anything that Verify does not know.
+pub struct FakeVerify {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+}
+
+impl FakeVerify {
+    pub fn start() -> FakeVerify {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = Arc::clone(&state);
+        thread::spawn(move || {
+            for connection in listener.incoming().map_while(Result::ok) {
+                if lock(&shared).stopped {
+                    return;
+                }
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || serve(&connection, &shared));
+            }
+        });
+        FakeVerify { address, state }
+    }
+
+    /// What `TWILIO_VERIFY_BASE_URL` would be.
+    pub fn base_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Scripts the answers to the next requests, one each.
+    pub fn next(&self, answers: impl IntoIterator<Item = Answer>) {
+        lock(&self.state).next.extend(answers);
+    }
+
+    /// The code that was last sent to a number.
+    pub fn code(&self, to: &str) -> String {
+        let state = lock(&self.state);
+        let last = state.verifications.iter().rev().find(|verification| verification.to == to);
+        last.expect("something was sent").code.clone()
+    }
+
+    /// Ends the life of every code.
+    pub fn expire(&self) {
+        lock(&self.state).verifications.iter_mut().for_each(|verification| verification.status = "expired");
+    }
+
+    /// Shows no attempts, as of a moment ago, or shows them again.
+    pub fn hide(&self, hidden: bool) {
+        lock(&self.state).hidden = hidden;
+    }
+
+    /// Says that there are more attempts than are on a page.
+    pub fn go_on(&self) {
+        lock(&self.state).goes_on = true;
+    }
+
+    /// From now on, the clock here is ahead of the real one.
+    pub fn set_clock_ahead(&self, seconds: i64) {
+        lock(&self.state).ahead = seconds;
+    }
+
+    /// Changes the last attempt.
+    pub fn change_attempt(&self, change: impl FnOnce(&mut Value)) {
+        change(lock(&self.state).attempts.last_mut().expect("something was sent"));
+    }
+
+    pub fn requests(&self) -> Vec<Recorded> {
+        lock(&self.state).requests.clone()
+    }
+
+    /// The requests whose path ends so.
+    pub fn asked(&self, ending: &str) -> Vec<Recorded> {
+        self.requests().into_iter().filter(|request| request.path.ends_with(ending)).collect()
+    }
+
+    /// How many messages people got.
+    pub fn sent(&self) -> usize {
+        lock(&self.state).attempts.len()
+    }
+}
+
+impl Drop for FakeVerify {
+    fn drop(&mut self) {
+        lock(&self.state).stopped = true;
+        // Wakes the listener up.
+        let _ = TcpStream::connect(self.address);
+        let complaints = std::mem::take(&mut lock(&self.state).complaints);
+        if !thread::panicking() {
+            assert!(complaints.is_empty(), "Verify would not know what to make of this: {complaints:#?}");
+        }
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn serve(connection: &TcpStream, state: &Mutex<State>) {
+    let _ = connection.set_read_timeout(Some(Duration::from_secs(30)));
+    let _ = connection.set_nodelay(true);
+    let mut reader = BufReader::new(connection);
+    while reader.fill_buf().is_ok_and(|bytes| !bytes.is_empty()) {
+        let mut reset = lock(state);
+        if reset.next.front() == Some(&Answer::Reset) {
+            reset.next.pop_front();
+            return;
+        }
+        drop(reset);
+        let Some(request) = read_request(&mut reader) else { return };
+        let (answer, bytes) = lock(state).take_in(request);
+        match answer {
+            Answer::Hang => drop(reader.read(&mut [0])),
+            Answer::DoThenTruncate => drop((&*connection).write_all(&bytes[..bytes.len() - 200])),
+            Answer::DoThenClose => {}
+            _ if (&*connection).write_all(&bytes).is_ok() => continue,
+            _ => {}
+        }
+        return;
+    }
+}
+
+impl State {
+    /// Records a request, does what it asks for, and finds the answer.
+    fn take_in(&mut self, request: Recorded) -> (Answer, Vec<u8>) {
+        let answer = self.next.pop_front().unwrap_or(Answer::Normal);
+        let (status, body) = match answer {
+            Answer::Error(status, code) => (status, error_body(status, code)),
+            Answer::Hang => (200, String::new()),
+            _ => self.done(&request),
+        };
+        self.requests.push(request);
+        let (status, body) = if answer == Answer::DoThenFail { (502, String::new()) } else { (status, body) };
+        let date = now(self.ahead).strftime("%a, %d %b %Y %H:%M:%S GMT");
+        let head = format!(
+            "HTTP/1.1 {status} Fake\r\nDate: {date}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
+            body.len()
+        );
+        (answer, format!("{head}\r\n{body}").into_bytes())
+    }
+
+    fn done(&mut self, request: &Recorded) -> (u16, String) {
+        match judge(request) {
+            Ok(Judged::Service) => (200, json!({"sid": SERVICE_SID, "account_sid": ACCOUNT_SID}).to_string()),
+            Ok(Judged::Send) => self.send(request.field("To").expect("judged")),
+            Ok(Judged::Check) => self.check(request),
+            Ok(Judged::Fetch(sid)) => match self.verifications.iter().find(|known| known.sid == sid) {
+                Some(known) => (200, self.shown(known).to_string()),
+                None => (404, error_body(404, 20404)),
+            },
+            Ok(Judged::Attempts) => (200, self.list(request).to_string()),
+            Ok(Judged::Refused(status, code)) => (status, error_body(status, code)),
+            Err(complaint) => {
+                self.complaints.push(format!("{complaint}: {request:?}"));
+                (400, error_body(400, 60200))
+            }
+        }
+    }
+
+    fn send(&mut self, to: &str) -> (u16, String) {
+        let alive = |known: &Verification| known.to == to && known.status == "pending";
+        let at = self.verifications.iter().position(alive).unwrap_or_else(|| {
+            let nth = self.verifications.len();
+            self.verifications.push(Verification {
+                sid: format!("VE{nth:032x}"),
+                to: to.to_owned(),
+                code: format!("{}", 482_913 + nth),
+                status: "pending",
+                sends: 0,
+                checks: 0,
+            });
+            nth
+        });
+        if self.verifications[at].sends == SENDS_MAX {
+            return (429, error_body(429, 60203));
+        }
+        self.verifications[at].sends += 1;
+        let (nth, sid) = (self.attempts.len(), self.verifications[at].sid.clone());
+        self.attempts.push(json!({
+            "sid": format!("VL{nth:032x}"), "account_sid": ACCOUNT_SID, "service_sid": SERVICE_SID,
+            "verification_sid": sid, "date_created": iso(now(self.ahead)), "date_updated": iso(now(self.ahead)),
+            "conversion_status": "unconverted", "channel": "sms", "price": null,
+            "channel_data": {"verification_sid": sid, "to": to, "status": "unconfirmed", "code_length": 6},
+            "url": format!("https://verify.twilio.com/v2/Attempts/VL{nth:032x}"),
+        }));
+        (201, self.shown(&self.verifications[at]).to_string())
+    }
+
+    fn check(&mut self, request: &Recorded) -> (u16, String) {
+        let asked_about = |known: &&mut Verification| {
+            request.field("VerificationSid").is_none_or(|sid| known.sid == sid)
+                && request.field("To").is_none_or(|to| known.to == to)
+                && known.status == "pending"
+        };
+        let Some(known) = self.verifications.iter_mut().find(asked_about) else {
+            return (404, error_body(404, 20404));
+        };
+        if known.checks == CHECKS_MAX {
+            return (429, error_body(429, 60202));
+        }
+        known.checks += 1;
+        if request.field("Code") == Some(&known.code) {
+            known.status = "approved";
+        }
+        let told = json!({
+            "sid": known.sid, "service_sid": SERVICE_SID, "account_sid": ACCOUNT_SID, "to": known.to,
+            "channel": "sms", "status": known.status, "valid": known.status == "approved", "amount": null,
+            "payee": null, "sna_attempts_error_codes": [], "date_created": iso(now(self.ahead)),
+            "date_updated": iso(now(self.ahead)),
+        });
+        (201, told.to_string())
+    }
+
+    fn shown(&self, known: &Verification) -> Value {
+        let attempts =
+            self.attempts.iter().filter(|attempt| attempt["verification_sid"] == known.sid.as_str());
+        let attempts: Vec<Value> = attempts
+            .map(|attempt| {
+                json!({"time": attempt["date_created"], "channel": "SMS", "attempt_sid": attempt["sid"]})
+            })
+            .collect();
+        let at = iso(now(self.ahead));
+        json!({
+            "sid": known.sid, "service_sid": SERVICE_SID, "account_sid": ACCOUNT_SID, "to": known.to,
+            "channel": "sms", "status": known.status, "valid": false, "date_created": at, "date_updated": at,
+            "lookup": {}, "amount": null, "payee": null, "send_code_attempts": attempts, "sna": null,
+            "url": format!("https://verify.twilio.com/v2/Services/{SERVICE_SID}/Verifications/{}", known.sid),
+        })
+    }
+
+    fn list(&self, request: &Recorded) -> Value {
+        let after: jiff::Timestamp =
+            request.field("DateCreatedAfter").expect("judged").parse().expect("judged");
+        let wanted = |attempt: &&Value| {
+            let at: jiff::Timestamp =
+                attempt["date_created"].as_str().expect("a time").parse().expect("a time");
+            !self.hidden
+                && at >= after
+                && attempt["channel_data"]["to"].as_str() == request.field("ChannelData.To")
+        };
+        let shown: Vec<&Value> = self.attempts.iter().rev().filter(wanted).collect();
+        let url = "https://verify.twilio.com/v2/Attempts?PageSize=100&Page=0";
+        let next = self.goes_on.then_some("https://verify.twilio.com/v2/Attempts?PageSize=100&Page=1");
+        json!({"attempts": shown, "meta": {
+            "key": "attempts", "page": 0, "page_size": 100, "first_page_url": url, "previous_page_url": null,
+            "url": url, "next_page_url": next,
+        }})
+    }
+}
+
+fn iso(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// What a request that follows the API is.
+enum Judged {
+    Service,
+    Send,
+    Check,
+    Fetch(String),
+    Attempts,
+    Refused(u16, u32),
+}
+
+/// Holds a request against the facts. A breach is a sentence.
+fn judge(request: &Recorded) -> Result<Judged, &'static str> {
+    if !credential(request)?.starts_with(ACCOUNT_SID) {
+        return Ok(Judged::Refused(401, 20003));
+    }
+    let mut names: Vec<&str> = request.form.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    rule(names.windows(2).all(|pair| pair[0] != pair[1]), "a field stands twice")?;
+    let only = |known: &[&str]| {
+        rule(names.iter().all(|name| known.contains(name)), "a field that is not used here, or not known")
+    };
+    if request.method == "GET" && request.path == "/v2/Attempts" {
+        only(&["ChannelData.To", "DateCreatedAfter", "PageSize", "VerifyServiceSid"])?;
+        rule(request.field("ChannelData.To").is_some_and(is_e164), "ChannelData.To is not E.164")?;
+        rule(request.field("VerifyServiceSid") == Some(SERVICE_SID), "another service's attempts")?;
+        let time = |text: &str| text.ends_with('Z') && text.parse::<jiff::Timestamp>().is_ok();
+        rule(request.field("DateCreatedAfter").is_some_and(time), "DateCreatedAfter is no ISO 8601 time")?;
+        let size = request.field("PageSize").and_then(|size| size.parse::<u32>().ok());
+        rule(size.is_some_and(|size| (1..=100).contains(&size)), "PageSize is out of bounds")?;
+        return Ok(Judged::Attempts);
+    }
+    let Some(path) = request.path.strip_prefix(&format!("/v2/Services/{SERVICE_SID}")) else {
+        return Ok(Judged::Refused(404, 20404));
+    };
+    let content_type = request.headers.get("content-type").map(String::as_str);
+    let is_form = content_type == Some("application/x-www-form-urlencoded");
+    match (request.method.as_str(), path) {
+        ("GET", "") => only(&[]).map(|()| Judged::Service),
+        ("GET", path) if path.starts_with("/Verifications/VE") => {
+            only(&[]).map(|()| Judged::Fetch(path["/Verifications/".len()..].to_owned()))
+        }
+        ("POST", "/Verifications") => {
+            only(&["Channel", "Locale", "To"])?;
+            rule(is_form, "the content type is not a form's")?;
+            rule(request.field("To").is_some_and(is_e164), "To is not E.164")?;
+            rule(request.field("Channel") == Some("sms"), "Channel is not sms")?;
+            let locales = ["es", "en", "pt", "pt-BR"];
+            rule(request.field("Locale").is_none_or(|tag| locales.contains(&tag)), "Locale is not known")?;
+            Ok(Judged::Send)
+        }
+        ("POST", "/VerificationCheck") => {
+            only(&["Code", "To", "VerificationSid"])?;
+            rule(is_form, "the content type is not a form's")?;
+            let code =
+                |code: &str| (4..=10).contains(&code.len()) && code.bytes().all(|b| b.is_ascii_digit());
+            rule(request.field("Code").is_some_and(code), "Code is not 4 to 10 digits")?;
+            rule(names.len() == 2, "not exactly one of To and VerificationSid")?;
+            rule(request.field("To").is_none_or(is_e164), "To is not E.164")?;
+            let sid = |sid: &str| sid.len() == 34 && sid.starts_with("VE");
+            rule(request.field("VerificationSid").is_none_or(sid), "VerificationSid is none")?;
+            Ok(Judged::Check)
+        }
+        _ => Err("no such method and path"),
+    }
+}

@@ -1,0 +1,83 @@
+//! Messages that are looked for at Verify.
+
+use std::time::Duration;
+
+use otpost::clock::Clock;
+use otpost::domain::time::UnixMillis;
+use otpost::provider::{Candidate, LookupFault, Provider as _};
+
+use super::{ALICE, adapter};
+use crate::contract::provider::Letter;
+use crate::fake_verify::{Answer, FakeVerify};
+
+/// Looks for what was sent to Alice from a time on that lies so many seconds from now.
+async fn find(fake: &FakeVerify, from_now: i64) -> Result<Vec<Candidate>, LookupFault> {
+    let now = i64::try_from(Clock::System.now().0).expect("a time");
+    let since = UnixMillis(u64::try_from(now + from_now * 1_000).expect("a time"));
+    adapter(fake).find(&Letter::to(ALICE).to, since).await
+}
+
+async fn sent(fake: &FakeVerify, to: &str) {
+    adapter(fake).send(&Letter::to(to).message()).await.expect("accepted");
+}
+
+#[tokio::test]
+async fn a_message_is_found_by_its_number_service_and_time() {
+    let fake = FakeVerify::start();
+    sent(&fake, ALICE).await;
+    sent(&fake, "+573109876543").await;
+    let [found] =
+        find(&fake, -5).await.expect("answered").try_into().unwrap_or_else(|_| panic!("one message"));
+    assert_eq!(found.message_id, "VL00000000000000000000000000000000");
+    assert_eq!(found.verification.as_deref(), Some("VE00000000000000000000000000000000"));
+    assert!(found.text.is_none() && found.segments.is_none());
+    assert!(find(&fake, 5).await.expect("answered").is_empty(), "it was made before");
+}
+
+#[tokio::test]
+async fn rows_of_others_are_not_ours() {
+    for (field, value) in [("service_sid", "VA00000000000000000000000000000009"), ("channel", "call")] {
+        let fake = FakeVerify::start();
+        sent(&fake, ALICE).await;
+        fake.change_attempt(|attempt| attempt[field] = value.into());
+        assert!(find(&fake, -5).await.expect("answered").is_empty(), "{field}");
+    }
+}
+
+#[tokio::test]
+async fn a_time_is_read_by_the_clock_that_wrote_it() {
+    for ahead in [-40, 40] {
+        let fake = FakeVerify::start();
+        fake.set_clock_ahead(ahead);
+        sent(&fake, ALICE).await;
+        let [found] =
+            find(&fake, -5).await.expect("answered").try_into().unwrap_or_else(|_| panic!("one message"));
+        let now = Clock::System.now();
+        let off = now.since(found.created).max(found.created.since(now));
+        assert!(off < Duration::from_secs(4), "{ahead}: {off:?}");
+    }
+}
+
+#[tokio::test]
+async fn only_a_list_that_was_read_whole_is_an_answer() {
+    let unanswered =
+        |found: &Result<Vec<Candidate>, LookupFault>| matches!(found, Err(LookupFault::Unanswered(_)));
+    let fake = FakeVerify::start();
+    sent(&fake, ALICE).await;
+    for answer in
+        [Answer::Error(500, 20500), Answer::Error(429, 20429), Answer::DoThenTruncate, Answer::DoThenClose]
+    {
+        fake.next([answer]);
+        assert!(unanswered(&find(&fake, -5).await), "{answer:?}");
+    }
+    for status in [401, 403] {
+        fake.next([Answer::Error(status, 20003)]);
+        assert!(matches!(find(&fake, -5).await, Err(LookupFault::Refused { .. })), "{status}");
+    }
+    fake.change_attempt(|attempt| attempt["sid"] = "SM1".into());
+    assert!(unanswered(&find(&fake, -5).await), "no such name");
+    fake.hide(true);
+    assert!(find(&fake, -5).await.expect("answered").is_empty());
+    fake.go_on();
+    assert!(unanswered(&find(&fake, -5).await), "there is more");
+}
