@@ -2,7 +2,7 @@
 //!
 //! `POST …/Verifications` once for each message. While a Verification of a number lives, another one for it sends the same
 //! code again, and has the same name; each message has a name of its own beside it. Like with messages nothing is asked
-//! twice, and a send whose answer was lost is [looked for](attempts).
+//! twice, and a send whose answer was lost is looked for by `attempts`.
 //!
 //! Fields and answers: Twilio's OpenAPI file `twilio_verify_v2` (`CreateVerification`, `FetchService`). Numbers: Twilio's
 //! error pages.
