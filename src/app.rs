@@ -1,5 +1,6 @@
 //! Puts the parts together: with `app/parts.rs` the only place that knows every adapter.
 
+mod greet;
 pub(crate) mod parts;
 
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::greet::greet;
 use self::parts::{
     account, checker, email_provider, facts, handset, limits, policy, provider, rabbit_settings, redis_store,
     rules, smtp_provider, text_faults, texts, webhooks,
@@ -452,49 +454,6 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
         }
     });
     Ok(stop)
-}
-
-/// Tells a newcomer what to type.
-fn greet(settings: &Settings, http: SocketAddr, ops: SocketAddr, wiring: &Wiring, has_page: bool) {
-    let in_an_hour = wiring.clock.now().plus(Duration::from_secs(3_600));
-    let token = settings.jwt.as_ref().and_then(|jwt| {
-        http::development_token(jwt, Some("+573001234567"), Some("ana@example.com"), None, in_an_hour)
-    });
-    let user = token.as_deref().unwrap_or("<one that your issuer signs>");
-    let (broker, store) = wiring.in_memory;
-    let place = |in_memory, name| {
-        if in_memory { format!("in memory ({name} is not set)") } else { format!("at {name}") }
-    };
-    let page = if has_page { format!("  page     http://{http}/\n") } else { String::new() };
-    println!(
-        "otpost dev: one process, nothing is kept.
-{page}  HTTP     http://{http}
-  metrics  http://{ops}/metrics
-  broker   {}
-  store    {}
-
-Paste this into another terminal. The first line is a token for the number +57 300 123 4567 and the address
-ana@example.com, good for an hour:
-
-  TOKEN={user}
-
-Ask for a code; the message is shown here:
-
-  curl -sS http://{http}/api/v1/auth/send-verification-sms -H \"Authorization: Bearer $TOKEN\" \\
-    -H 'Content-Type: application/json' -d '{{\"otp_type\":\"SMS\"}}'
-
-Check it, with the code from the message in place of CODE:
-
-  curl -sS http://{http}/api/v1/auth/verify-phone-otp -H \"Authorization: Bearer $TOKEN\" \\
-    -H 'Content-Type: application/json' -d '{{\"otp_code\":\"CODE\"}}'
-
-By e-mail it is send-verification-email with {{\"otp_type\":\"EMAIL\"}}, and verify-email-otp.
-
-Stop with Ctrl-C.
-",
-        place(broker, "AMQP_URL"),
-        place(store, "REDIS_URL"),
-    );
 }
 
 #[cfg(test)]

@@ -1,20 +1,18 @@
 //! A stand-in for SendGrid's v3 API on loopback. It records what it is asked, and answers as told.
 //!
-//! Plain blocking sockets on threads of their own, as the stand-in for Twilio has: it can break a connection at any byte
-//! and does not depend on a paused clock. And a key of its own, to sign events with.
+//! And it has a key of its own, to sign events with.
 
-use std::collections::{HashMap, VecDeque};
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::collections::VecDeque;
+use std::io::{BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::thread;
-use std::time::Duration;
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use serde_json::Value;
+
+use crate::fake_http::{Listener, Recorded, read_request};
 
 pub const API_KEY: &str = "SG.fake-key-88cd";
 pub const MESSAGE_ID: &str = "LRzXl_NHStOGhQ4kofSm_A";
@@ -36,55 +34,26 @@ impl Answer {
     }
 }
 
-/// A request as it came.
-#[derive(Clone, Debug)]
-pub struct Recorded {
-    pub method: String,
-    pub path: String,
-    pub headers: HashMap<String, String>,
-    pub body: Vec<u8>,
-}
-
-impl Recorded {
-    pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).expect("JSON")
-    }
-}
-
 #[derive(Default)]
 struct State {
     next: VecDeque<Answer>,
     requests: Vec<Recorded>,
-    stopped: bool,
 }
 
 pub struct FakeSendGrid {
-    address: SocketAddr,
+    listener: Listener,
     state: Arc<Mutex<State>>,
 }
 
 impl FakeSendGrid {
     pub fn start() -> FakeSendGrid {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-        let fake = FakeSendGrid {
-            address: listener.local_addr().expect("an address"),
-            state: Arc::new(Mutex::new(State::default())),
-        };
-        let state = fake.state.clone();
-        thread::spawn(move || {
-            for connection in listener.incoming().flatten() {
-                if lock(&state).stopped {
-                    return;
-                }
-                let state = state.clone();
-                thread::spawn(move || serve(&connection, &state));
-            }
-        });
-        fake
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = Arc::clone(&state);
+        FakeSendGrid { listener: Listener::start(move |connection| serve(connection, &shared)), state }
     }
 
     pub fn base_url(&self) -> String {
-        format!("http://{}", self.address)
+        self.listener.base_url()
     }
 
     /// Answers the next requests so, in order.
@@ -102,20 +71,11 @@ impl FakeSendGrid {
     }
 }
 
-impl Drop for FakeSendGrid {
-    fn drop(&mut self) {
-        lock(&self.state).stopped = true;
-        // Wakes the listener up.
-        let _ = TcpStream::connect(self.address);
-    }
-}
-
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn serve(connection: &TcpStream, state: &Mutex<State>) {
-    let _ = connection.set_read_timeout(Some(Duration::from_secs(30)));
     let mut reader = BufReader::new(connection);
     while let Some(request) = read_request(&mut reader) {
         let normal = normal(&request);
@@ -151,25 +111,6 @@ fn normal(request: &Recorded) -> Answer {
         }
         _ => Answer::status(404),
     }
-}
-
-fn read_request(reader: &mut BufReader<&TcpStream>) -> Option<Recorded> {
-    let mut lines = Vec::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok().filter(|&length| length > 0)?;
-        match line.trim_end() {
-            "" => break,
-            line => lines.push(line.to_owned()),
-        }
-    }
-    let (method, path) = lines.first()?.strip_suffix(" HTTP/1.1")?.split_once(' ')?;
-    let header = |line: &String| line.split_once(':').map(|(k, v)| (k.to_lowercase(), v.trim().to_owned()));
-    let headers: HashMap<_, _> = lines[1..].iter().filter_map(header).collect();
-    let length = headers.get("content-length").map_or(Some(0), |length| length.parse().ok())?;
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    Some(Recorded { method: method.to_owned(), path: path.to_owned(), headers, body })
 }
 
 /// Signs events as SendGrid does.

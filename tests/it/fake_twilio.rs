@@ -1,21 +1,17 @@
 //! A stand-in for Twilio's Messages API on loopback, that checks what it is asked.
 //!
 //! It knows one account, and keeps the messages that it made: they can be listed, page by page, and fetched. A test may
-//! hide them for a while, change them, and add those of others. Every request is recorded and held against the facts of Twilio's OpenAPI file
-//! `twilio_api_v2010`; one that breaks them fails the test when the fake is dropped. Answers have the real
+//! hide them for a while, change them, and add those of others. Every request is recorded and held against the facts of
+//! Twilio's OpenAPI file `twilio_api_v2010`; one that breaks them fails the test when the fake is dropped. Answers have the real
 //! shapes and can be scripted: for the next requests in order, for messages to a recipient, for lookups, or for everyone.
-//!
-//! Plain blocking sockets on threads of their own: it can break a connection at any byte, does not depend on
-//! a paused clock, and its work does not count as the client's.
 
 mod facts;
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -25,6 +21,8 @@ use sha1::Sha1;
 
 use self::facts::{Judged, judge};
 pub use self::facts::{credential, is_e164, rule};
+pub use crate::fake_http::Recorded;
+use crate::fake_http::{Listener, read_request};
 
 /// The account that the fake knows.
 pub const ACCOUNT_SID: &str = "AC00000000000000000000000000000001";
@@ -70,28 +68,10 @@ impl Answer {
     }
 }
 
-/// A request as it came.
-#[derive(Clone, Debug)]
-pub struct Recorded {
-    pub method: String,
-    pub path: String,
-    /// Names in lower case.
-    pub headers: HashMap<String, String>,
-    /// Decoded; of the query for a GET.
-    pub form: Vec<(String, String)>,
-}
-
-impl Recorded {
-    /// The only value of a field.
-    pub fn field(&self, name: &str) -> Option<&str> {
-        self.form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-    }
-}
-
 /// A running fake. It stops when dropped, and panics then if it was asked anything that Twilio's API does not
 /// know.
 pub struct FakeTwilio {
-    address: SocketAddr,
+    listener: Listener,
     state: Arc<Mutex<State>>,
 }
 
@@ -110,7 +90,6 @@ struct State {
     page_rows: Option<usize>,
     /// How far the clock here is ahead, in seconds.
     ahead: i64,
-    stopped: bool,
 }
 
 /// A message that was made.
@@ -129,25 +108,14 @@ impl Row {
 impl FakeTwilio {
     /// Starts one on a free port.
     pub fn start() -> FakeTwilio {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-        let address = listener.local_addr().expect("a bound socket has an address");
         let state = Arc::new(Mutex::new(State::default()));
         let shared = Arc::clone(&state);
-        thread::spawn(move || {
-            for connection in listener.incoming().map_while(Result::ok) {
-                if lock(&shared).stopped {
-                    return;
-                }
-                let shared = Arc::clone(&shared);
-                thread::spawn(move || serve(&connection, &shared));
-            }
-        });
-        FakeTwilio { address, state }
+        FakeTwilio { listener: Listener::start(move |connection| serve(connection, &shared)), state }
     }
 
     /// What `TWILIO_API_BASE_URL` would be.
     pub fn base_url(&self) -> String {
-        format!("http://{}", self.address)
+        self.listener.base_url()
     }
 
     /// Scripts the answers to the next requests, one each.
@@ -231,9 +199,6 @@ impl FakeTwilio {
 
 impl Drop for FakeTwilio {
     fn drop(&mut self) {
-        lock(&self.state).stopped = true;
-        // Wakes the listener up.
-        let _ = TcpStream::connect(self.address);
         let complaints = std::mem::take(&mut lock(&self.state).complaints);
         if !thread::panicking() {
             assert!(complaints.is_empty(), "Twilio would not know what to make of this: {complaints:#?}");
@@ -246,8 +211,6 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 fn serve(connection: &TcpStream, state: &Mutex<State>) {
-    let _ = connection.set_read_timeout(Some(Duration::from_secs(30)));
-    let _ = connection.set_nodelay(true);
     let mut reader = BufReader::new(connection);
     loop {
         if !reader.fill_buf().is_ok_and(|bytes| !bytes.is_empty()) {
@@ -269,29 +232,6 @@ fn serve(connection: &TcpStream, state: &Mutex<State>) {
             return;
         }
     }
-}
-
-/// Reads one request, as far as any fake has to.
-pub fn read_request(reader: &mut BufReader<&TcpStream>) -> Option<Recorded> {
-    let mut lines = Vec::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok().filter(|&length| length > 0)?;
-        match line.trim_end() {
-            "" => break,
-            line => lines.push(line.to_owned()),
-        }
-    }
-    let (method, target) = lines.first()?.strip_suffix(" HTTP/1.1")?.split_once(' ')?;
-    let header = |line: &String| line.split_once(':').map(|(k, v)| (k.to_lowercase(), v.trim().to_owned()));
-    let headers: HashMap<_, _> = lines[1..].iter().filter_map(header).collect();
-    let length = headers.get("content-length").map_or(Some(0), |length| length.parse().ok())?;
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let encoded = if method == "GET" { query.as_bytes() } else { &body };
-    let form = form_urlencoded::parse(encoded).into_owned().collect();
-    Some(Recorded { method: method.to_owned(), path: path.to_owned(), headers, form })
 }
 
 /// Bytes to write, and whether the connection ends with them.

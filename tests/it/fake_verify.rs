@@ -6,14 +6,14 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::fake_twilio::{ACCOUNT_SID, Recorded, credential, error_body, is_e164, now, read_request, rule};
+use crate::fake_http::{Listener, Recorded, read_request};
+use crate::fake_twilio::{ACCOUNT_SID, credential, error_body, is_e164, now, rule};
 
 /// The service that the fake knows.
 pub const SERVICE_SID: &str = "VA00000000000000000000000000000004";
@@ -61,36 +61,24 @@ struct State {
     hidden: bool,
     goes_on: bool,
     ahead: i64,
-    stopped: bool,
 }
 
 /// A running fake. It stops when dropped, and panics then if it was asked anything that Verify does not know.
 pub struct FakeVerify {
-    address: SocketAddr,
+    listener: Listener,
     state: Arc<Mutex<State>>,
 }
 
 impl FakeVerify {
     pub fn start() -> FakeVerify {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-        let address = listener.local_addr().expect("a bound socket has an address");
         let state = Arc::new(Mutex::new(State::default()));
         let shared = Arc::clone(&state);
-        thread::spawn(move || {
-            for connection in listener.incoming().map_while(Result::ok) {
-                if lock(&shared).stopped {
-                    return;
-                }
-                let shared = Arc::clone(&shared);
-                thread::spawn(move || serve(&connection, &shared));
-            }
-        });
-        FakeVerify { address, state }
+        FakeVerify { listener: Listener::start(move |connection| serve(connection, &shared)), state }
     }
 
     /// What `TWILIO_VERIFY_BASE_URL` would be.
     pub fn base_url(&self) -> String {
-        format!("http://{}", self.address)
+        self.listener.base_url()
     }
 
     /// Scripts the answers to the next requests, one each.
@@ -147,9 +135,6 @@ impl FakeVerify {
 
 impl Drop for FakeVerify {
     fn drop(&mut self) {
-        lock(&self.state).stopped = true;
-        // Wakes the listener up.
-        let _ = TcpStream::connect(self.address);
         let complaints = std::mem::take(&mut lock(&self.state).complaints);
         if !thread::panicking() {
             assert!(complaints.is_empty(), "Verify would not know what to make of this: {complaints:#?}");
@@ -162,8 +147,6 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 fn serve(connection: &TcpStream, state: &Mutex<State>) {
-    let _ = connection.set_read_timeout(Some(Duration::from_secs(30)));
-    let _ = connection.set_nodelay(true);
     let mut reader = BufReader::new(connection);
     while reader.fill_buf().is_ok_and(|bytes| !bytes.is_empty()) {
         let mut reset = lock(state);

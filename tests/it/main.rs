@@ -10,6 +10,7 @@ mod contract {
 mod config;
 mod corpora;
 mod documents;
+mod fake_http;
 mod fake_sendgrid;
 mod fake_twilio;
 mod fake_verify;

@@ -145,6 +145,7 @@ mod tests {
             path: String::new(),
             headers: [("content-type".to_owned(), content_type.to_owned())].into(),
             form: form.map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+            body: Vec::new(),
         })
     }
 
@@ -154,6 +155,7 @@ mod tests {
             path: path.to_owned(),
             headers: [].into(),
             form: query.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+            body: Vec::new(),
         }
     }
 

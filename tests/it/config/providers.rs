@@ -1,0 +1,243 @@
+//! Settings of who carries messages.
+
+use super::*;
+
+#[test]
+fn plain_http_to_the_provider_stays_on_this_machine() {
+    for url in [
+        "http://127.0.0.1:8099",
+        "http://127.0.0.1",
+        "http://127.1.2.3:1/base",
+        "http://localhost:8099/",
+        "http://localhost",
+        "https://api.twilio.com",
+        "https://proxy.example/twilio",
+    ] {
+        let settings = expect(Role::Worker, &with(production(), &[("TWILIO_API_BASE_URL", url)]));
+        assert_eq!(settings.twilio.expect("an account").base_url, url);
+    }
+    for url in [
+        "http://api.twilio.com",
+        "http://10.0.0.1:8099",
+        "http://127.0.0.1.evil.example",
+        "http://127.evil.example/",
+        "http://localhost.evil.example",
+        "http://localhost@evil.example",
+        "http://localhost:80@evil.example",
+        "http://127.0.0.1@evil.example",
+        "http://127.0.0.1:80@evil.example/",
+        "http://evil.example/127.0.0.1",
+        "http://evil.example#localhost",
+        "http:///127.0.0.1",
+        "HTTP://127.0.0.1",
+        "ftp://127.0.0.1",
+        "api.twilio.com",
+    ] {
+        expect_refused("TWILIO_API_BASE_URL", url);
+    }
+}
+
+#[test]
+fn an_account_is_whole_or_refused() {
+    let api_key = ("TWILIO_API_KEY_SID", "SK00000000000000000000000000000001");
+    let service = ("TWILIO_MESSAGING_SERVICE_SID", "MG00000000000000000000000000000001");
+    let check = |changes: &[(&str, &str)], names: &[&str]| {
+        expect_faults(Role::Worker, &with(production(), changes), names);
+    };
+    check(&[("TWILIO_AUTH_TOKEN", "")], &["TWILIO_AUTH_TOKEN"]);
+    check(&[("TWILIO_AUTH_TOKEN", " , ")], &["TWILIO_AUTH_TOKEN"]);
+    check(&[("TWILIO_ACCOUNT_SID", "")], &["TWILIO_ACCOUNT_SID"]);
+    check(&[("TWILIO_FROM_NUMBER", "")], &["TWILIO_FROM_NUMBER"]);
+    check(&[api_key], &["TWILIO_API_KEY_SECRET"]);
+    check(&[("TWILIO_API_KEY_SID", "SK1"), ("TWILIO_API_KEY_SECRET", "s")], &["TWILIO_API_KEY_SID"]);
+    check(&[("TWILIO_MESSAGING_SERVICE_SID", "MG1")], &["TWILIO_MESSAGING_SERVICE_SID"]);
+    let account = |changes: &[(&str, &str)]| {
+        expect(Role::Worker, &with(production(), changes)).twilio.expect("an account")
+    };
+    let rotating =
+        account(&[("TWILIO_AUTH_TOKEN", "new, old"), ("TWILIO_FROM_NUMBER", "+15005550006, 85432")]);
+    assert_eq!(rotating.password.expose_secret(), "new", "the first signs");
+    let numbers = ["+15005550006", "85432"].map(str::to_owned).to_vec();
+    assert_eq!(rotating.sender, Some(TwilioSender::Numbers(numbers)));
+    let keyed = account(&[api_key, ("TWILIO_API_KEY_SECRET", "s"), ("TWILIO_AUTH_TOKEN", ""), service]);
+    assert_eq!((keyed.user.as_str(), keyed.password.expose_secret()), (api_key.1, "s"));
+    assert_eq!(keyed.sender, Some(TwilioSender::Service(service.1.to_owned())));
+}
+
+const VERIFY: &str = "VA00000000000000000000000000000001";
+
+#[test]
+fn verify_is_chosen_whole_or_not_at_all() {
+    let (chosen, sid) = (("SMS_PROVIDER", "verify"), ("TWILIO_VERIFY_SERVICE_SID", VERIFY));
+    let url = "TWILIO_VERIFY_BASE_URL";
+    // No sender of ours is needed: the service has its own.
+    let settings = expect(Role::Worker, &with(production(), &[chosen, sid, ("TWILIO_FROM_NUMBER", "")]));
+    let twilio = settings.twilio.expect("an account");
+    let service = twilio.verify.expect("a service");
+    assert_eq!((service.sid.as_str(), service.base_url.as_str()), (VERIFY, "https://verify.twilio.com"));
+    assert!(twilio.sender.is_none());
+    for role in [Role::Worker, Role::Http, Role::Serve, Role::Show] {
+        expect_faults(role, &with(production(), &[chosen]), &[sid.0]);
+        expect_faults(role, &with(production(), &[chosen, (sid.0, "VA1")]), &[sid.0]);
+        for bad in ["http://verify.example", "https://user:hunter2@verify.example", "verify.twilio.com"] {
+            expect_faults(role, &with(production(), &[chosen, sid, (url, bad)]), &[url]);
+        }
+    }
+    let local = with(production(), &[chosen, sid, (url, "http://127.0.0.1:4010")]);
+    let service = expect(Role::Http, &local).twilio.expect("an account").verify.expect("a service");
+    assert_eq!(service.base_url, "http://127.0.0.1:4010");
+    expect_faults(Role::Worker, &with(production(), &[("SMS_PROVIDER", "pigeon")]), &["SMS_PROVIDER"]);
+}
+
+#[test]
+fn what_is_set_for_verify_without_choosing_it_is_noticed() {
+    for (name, value) in
+        [("TWILIO_VERIFY_SERVICE_SID", VERIFY), ("TWILIO_VERIFY_BASE_URL", "https://x.example")]
+    {
+        let settings = expect(Role::Worker, &with(production(), &[(name, value)]));
+        assert!(settings.twilio.expect("an account").verify.is_none());
+        let notice = format!("{name} is set, but SMS_PROVIDER is not verify: it has no effect");
+        assert_eq!(settings.notices, [notice]);
+    }
+    let callback = ("TWILIO_STATUS_CALLBACK_URL", "https://otp.example/webhooks/twilio/status");
+    let chosen = [("SMS_PROVIDER", "verify"), ("TWILIO_VERIFY_SERVICE_SID", VERIFY), callback];
+    let notices = expect(Role::Worker, &with(production(), &chosen)).notices;
+    assert!(matches!(&notices[..], [only] if only.starts_with(callback.0)), "{notices:?}");
+}
+
+#[test]
+fn who_checks_codes_of_verify_needs_the_account() {
+    let changes = [
+        ("SMS_PROVIDER", "verify"),
+        ("TWILIO_VERIFY_SERVICE_SID", VERIFY),
+        ("TWILIO_ACCOUNT_SID", ""),
+        ("TWILIO_AUTH_TOKEN", ""),
+    ];
+    for role in [Role::Http, Role::Worker, Role::Serve] {
+        expect_faults(role, &with(production(), &changes), &["TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"]);
+    }
+    expect(Role::Store, &with(production(), &changes));
+}
+
+#[test]
+fn who_only_takes_twilios_calls_needs_no_sender() {
+    let callback = ("TWILIO_STATUS_CALLBACK_URL", "https://otp.example/webhooks/twilio/status");
+    let changes = [callback, ("TWILIO_FROM_NUMBER", "")];
+    for role in [Role::Http, Role::Store, Role::Offline] {
+        let twilio = expect(role, &with(production(), &changes)).twilio.expect("an account");
+        assert!(twilio.sender.is_none() && twilio.status_callback.is_some() && twilio.tokens.len() == 1);
+    }
+    for role in [Role::Worker, Role::Serve, Role::Dev] {
+        expect_faults(role, &with(production(), &changes), &["TWILIO_FROM_NUMBER"]);
+    }
+    // One that is set must still be right.
+    expect_faults(
+        Role::Http,
+        &with(production(), &[("TWILIO_FROM_NUMBER", "a b c d e f g")]),
+        &["TWILIO_FROM_NUMBER"],
+    );
+}
+
+#[test]
+fn with_an_api_key_and_no_token_receipts_are_asked_for_and_that_is_said() {
+    let keyed = [
+        ("TWILIO_API_KEY_SID", "SK00000000000000000000000000000001"),
+        ("TWILIO_API_KEY_SECRET", "s"),
+        ("TWILIO_STATUS_CALLBACK_URL", "https://otp.example/webhooks/twilio/status"),
+    ];
+    for (token, reported) in [("", false), ("hunter2-token", true)] {
+        let changes = [&keyed[..], &[("TWILIO_AUTH_TOKEN", token)]].concat();
+        let settings = expect(Role::Serve, &with(production(), &changes));
+        let twilio = settings.twilio.expect("an account");
+        assert_eq!(
+            (twilio.status_callback.is_some(), twilio.tokens.len()),
+            (reported, usize::from(reported))
+        );
+        assert_eq!((twilio.user.as_str(), twilio.password.expose_secret()), (keyed[0].1, "s"));
+        let said = settings.notices.iter().any(|notice| notice.contains("receipts are asked for instead"));
+        assert_eq!(said, !reported, "{:?}", settings.notices);
+        assert!(settings.receipt_wait.is_some(), "they are asked for");
+    }
+}
+
+const FROM: (&str, &str) = ("EMAIL_FROM", "MeStore <codes@shop.example>");
+
+const API_KEY: (&str, &str) = ("SENDGRID_API_KEY", "SG.hunter2");
+
+const BY_SMTP: (&str, &str) = ("EMAIL_PROVIDER", "smtp");
+
+const SMTP_URL: (&str, &str) = ("SMTP_URL", "smtps://u:hunter2@mail.example:465");
+
+#[test]
+fn emails_are_shown_in_development_and_in_production_nothing_set_turns_them_off() {
+    for role in [Role::Dev, Role::Worker] {
+        // What is not begun needs not be whole: it may come from a file that all environments have.
+        for some in [vec![], vec![FROM], vec![BY_SMTP]] {
+            let settings = expect(role, &with(vec![("ENVIRONMENT", "development")], &some));
+            assert!(settings.email_enabled && settings.email.is_none());
+        }
+    }
+    let silent = expect(Role::Worker, &production());
+    assert!(!silent.email_enabled && silent.email.is_none() && silent.notices.is_empty());
+    let off = expect(Role::Worker, &with(production(), &[FROM, ("EMAIL_OTP_ENABLED", "false")]));
+    assert!(!off.email_enabled, "what is off needs not be whole");
+}
+
+#[test]
+fn who_asks_for_emails_in_production_must_say_who_carries_them() {
+    let asked = ("EMAIL_OTP_ENABLED", "true");
+    for role in [Role::Worker, Role::Serve, Role::Show] {
+        let text = expect_faults(role, &with(production(), &[asked]), &["EMAIL_OTP_ENABLED"]);
+        assert!(text.contains("SENDGRID_API_KEY and EMAIL_FROM"), "{text}");
+        for (some, missing) in [
+            (vec![API_KEY], vec!["EMAIL_FROM"]),
+            (vec![FROM], vec!["SENDGRID_API_KEY"]),
+            (vec![FROM, SMTP_URL], vec!["SENDGRID_API_KEY"]),
+            (vec![FROM, BY_SMTP, API_KEY], vec!["SMTP_URL"]),
+            (vec![BY_SMTP], vec!["EMAIL_FROM", "SMTP_URL"]),
+        ] {
+            expect_faults(role, &with(production(), &some), &missing);
+        }
+    }
+    expect_faults(Role::Dev, &[API_KEY], &["EMAIL_FROM"]);
+    // Who only takes requests and reports sends nothing, and knows that others do.
+    for some in [asked, API_KEY, FROM] {
+        assert!(expect(Role::Http, &with(production(), &[some])).email_enabled);
+    }
+    assert!(!expect(Role::Http, &production()).email_enabled);
+}
+
+#[test]
+fn a_carrier_of_emails_is_what_was_set() {
+    let carrier = |some: &[(&str, &str)]| {
+        let settings = expect(Role::Worker, &with(production(), some));
+        assert!(settings.email_enabled);
+        settings.email.expect("a carrier")
+    };
+    let EmailCarrier::SendGrid(sendgrid) = carrier(&[FROM, API_KEY]) else { panic!("SendGrid by default") };
+    assert_eq!(
+        (sendgrid.from.name(), sendgrid.from.address().as_str()),
+        (Some("MeStore"), "codes@shop.example")
+    );
+    assert_eq!(sendgrid.api_key.expose_secret(), API_KEY.1);
+    assert_eq!(sendgrid.base_url, "https://api.sendgrid.com");
+    let EmailCarrier::Smtp(smtp) = carrier(&[FROM, API_KEY, BY_SMTP, SMTP_URL]) else {
+        panic!("as asked for")
+    };
+    assert_eq!(smtp.url.expose_secret(), SMTP_URL.1);
+    for url in ["http://127.0.0.1:4010", "https://api.eu.sendgrid.com"] {
+        let at = carrier(&[FROM, API_KEY, ("SENDGRID_API_BASE_URL", url)]);
+        assert!(matches!(at, EmailCarrier::SendGrid(at) if at.base_url == url));
+    }
+    expect_refused("SENDGRID_API_BASE_URL", "http://api.sendgrid.com");
+    for from in
+        ["hunter2", "Shop <a@hunter2.example>, b@hunter2.example", "a@hunter2.example\r\nBcc: x@y.example"]
+    {
+        let told = expect_faults(
+            Role::Worker,
+            &with(production(), &[API_KEY, ("EMAIL_FROM", from)]),
+            &["EMAIL_FROM"],
+        );
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+}

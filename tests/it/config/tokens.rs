@@ -1,0 +1,73 @@
+//! Settings of who checks tokens.
+
+use super::*;
+
+#[test]
+fn tokens_are_checked_with_exactly_one_key_for_an_audience() {
+    let pem = include_str!("../keys/rsa.public.pem");
+    let check = |changes: &[(&str, &str)], names: &[&str]| {
+        expect_faults(Role::Http, &with(production(), changes), names);
+    };
+    check(&[("JWT_PUBLIC_KEY", pem)], &["JWT_PUBLIC_KEY"]);
+    check(&[("JWT_JWKS_URL", JWKS_URL)], &["JWT_JWKS_URL"]);
+    check(&[("JWT_PUBLIC_KEY", pem), ("JWT_JWKS_URL", JWKS_URL)], &["JWT_PUBLIC_KEY", "JWT_JWKS_URL"]);
+    check(&[("JWT_SECRET", ""), ("JWT_PUBLIC_KEY", pem), ("JWT_JWKS_URL", JWKS_URL)], &["JWT_JWKS_URL"]);
+    check(&[("JWT_JWKS_URL", "http://issuer.example/jwks")], &["JWT_JWKS_URL"]);
+    check(&[("JWT_AUDIENCE", "")], &["JWT_AUDIENCE"]);
+    check(&[("JWT_SECRET", "")], &["JWT_SECRET"]);
+    expect_refused("JWT_SECRET", &"s".repeat(31));
+    expect(Role::Http, &with(production(), &[("JWT_SECRET", &"s".repeat(32))]));
+    let jwt = expect(Role::Http, &with(production(), &[("JWT_ISSUER", "https://issuer.example")]))
+        .jwt
+        .expect("a key");
+    assert_eq!(
+        (jwt.issuer.as_deref(), jwt.audience.as_deref()),
+        (Some("https://issuer.example"), Some("shop"))
+    );
+}
+
+#[test]
+fn published_keys_come_over_tls_or_from_this_machine() {
+    let with_url = |url| with(production(), &[("JWT_SECRET", ""), ("JWT_JWKS_URL", url)]);
+    for url in [
+        "http://hunter2.example/jwks",
+        "http://127.0.0.1.hunter2.example/jwks",
+        "ftp://hunter2.example/jwks",
+        "hunter2",
+        "https://user:hunter2@issuer.example/jwks",
+        "https://issuer.example/jwks#hunter2",
+        "https://[hunter2",
+    ] {
+        let text = expect_faults(Role::Http, &with_url(url), &["JWT_JWKS_URL"]);
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+    for url in [JWKS_URL, "http://127.0.0.1:9/jwks", "http://localhost/jwks"] {
+        let jwt = expect(Role::Http, &with_url(url)).jwt.expect("a source of keys");
+        assert!(matches!(&jwt.key, JwtKey::Jwks(known) if known == url) && signing_secret(&jwt).is_none());
+    }
+    let development = [("ENVIRONMENT", "development"), ("JWT_JWKS_URL", "http://issuer:8000/jwks")];
+    let jwt = expect(Role::Http, &development).jwt.expect("a source of keys");
+    assert!(matches!(jwt.key, JwtKey::Jwks(_)), "and not the secret that everybody knows");
+}
+
+#[test]
+fn where_keys_are_published_is_shown_without_what_could_be_a_secret() {
+    let pairs = |url, issuer| {
+        with(production(), &[("JWT_SECRET", ""), ("JWT_JWKS_URL", url), ("JWT_ISSUER", issuer)])
+    };
+    let shown = |shown: &[Shown]| {
+        let shown = shown.iter().find(|shown| shown.name == "JWT_JWKS_URL").expect("it is shown");
+        shown.value.clone()
+    };
+    let settings = expect(Role::Http, &pairs("https://issuer.example/jwks?key=hunter2", "https://i.example"));
+    assert_eq!(shown(&settings.shown), "https://issuer.example/jwks");
+    assert!(settings.notices.is_empty(), "{:?}", settings.notices);
+    let told = read(Role::Http, &pairs("https://u:hunter2@issuer.example/jwks", "")).err().expect("a fault");
+    assert_eq!(shown(&told.shown), "(set)");
+    let settings = expect(Role::Http, &pairs(JWKS_URL, ""));
+    assert!(
+        matches!(&settings.notices[..], [only] if only.starts_with("JWT_JWKS_URL is set without JWT_ISSUER")),
+        "{:?}",
+        settings.notices
+    );
+}
