@@ -41,8 +41,8 @@ use crate::flow::track::Tracker;
 use crate::flow::verify::Verifier;
 use crate::http::page::Page;
 use crate::http::{self, Api, Readiness, Tokens, Unheard};
-use crate::provider::Provider;
 use crate::provider::sendgrid::events::SendGridEvents;
+use crate::provider::{Checker, Provider};
 use crate::provider::{twilio, web};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
@@ -147,7 +147,9 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
                 None => account(&settings)?,
             };
             let inspector = wiring.inspector(&settings, role, carrier);
-            let (api, webhooks) = (wiring.api(&settings, inspector)?, webhooks(&settings, &tracker)?);
+            let checker = checker(&settings).await?;
+            let (api, webhooks) =
+                (wiring.api(&settings, checker, inspector)?, webhooks(&settings, &tracker)?);
             following.spawn(api.tokens.follow());
             let router = match handset {
                 Some(handset) => {
@@ -363,7 +365,12 @@ impl Wiring {
         }
     }
 
-    fn api(&self, settings: &Settings, inspector: Inspector) -> anyhow::Result<Arc<Api>> {
+    fn api(
+        &self,
+        settings: &Settings,
+        checker: Option<Arc<dyn Checker>>,
+        inspector: Inspector,
+    ) -> anyhow::Result<Arc<Api>> {
         let recipients = settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?;
         let jwt = settings.jwt.as_ref().context("JWT_SECRET must be set")?;
         Ok(Arc::new(Api {
@@ -373,7 +380,7 @@ impl Wiring {
                 codes: settings.codes.clone().context("OTP_SECRET_KEYS must be set")?,
                 recipients: recipients.clone(),
                 limits: limits(settings),
-                checker: checker(settings)?,
+                checker,
                 clock: self.clock,
             },
             requester: self.requester(),

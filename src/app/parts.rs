@@ -262,11 +262,20 @@ fn text_provider(twilio: &Twilio, timeout: Duration) -> anyhow::Result<Arc<dyn P
     })
 }
 
-/// Who checks the codes that are not ours.
-pub(super) fn checker(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Checker>>> {
+/// Who checks the codes that are not ours. Where it is not there or refuses us, people's right codes would be called over.
+pub(super) async fn checker(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Checker>>> {
     let Some(twilio) = &settings.twilio else { return Ok(None) };
     let Some(service) = &twilio.verify else { return Ok(None) };
     let verify = TwilioVerify::new(&verify_settings(twilio, service, settings.provider_timeout))?;
+    match verify.check_credentials().await {
+        Err(fault @ (CredentialFault::Refused { .. } | CredentialFault::MayNotSend))
+            if !settings.is_development() =>
+        {
+            bail!("{}: {fault}: check TWILIO_VERIFY_SERVICE_SID and the account", verify.name())
+        }
+        Err(fault) => events::notice(&format!("{}: {fault}", verify.name())),
+        Ok(()) => {}
+    }
     Ok(Some(Arc::new(verify)))
 }
 

@@ -17,6 +17,7 @@ use crate::store::{Limits, Store, StoreError};
 use crate::telemetry::events;
 
 /// Checks codes.
+#[derive(Clone)]
 pub struct Verifier {
     /// What all processes share.
     pub store: Arc<dyn Store>,
@@ -53,7 +54,19 @@ impl Verifier {
         };
         let verdict = match (twice("verify", || self.store.verify(&check)).await?, &self.checker) {
             (Verdict::KeyUnavailable, Some(checker)) => {
-                self.verify_elsewhere(&**checker, &check, to, code).await?
+                let (verifier, checker) = (self.clone(), Arc::clone(checker));
+                let (recipient, check_id) = (check.recipient, check.check_id);
+                let (to, purpose) = (to.clone(), purpose.clone());
+                let code = Code::parse(code.expose()).expect("a code reads back");
+                // A provider that found a code right will not do so again: that somebody hangs up must not keep it from
+                // being written down.
+                let asked = tokio::spawn(async move {
+                    let limits = &verifier.limits;
+                    let check =
+                        Check { recipient, purpose: purpose.as_str(), check_id, digests: &[], limits };
+                    verifier.verify_elsewhere(&*checker, &check, &to, &code).await
+                });
+                asked.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))?
             }
             (verdict, _) => verdict,
         };

@@ -1,6 +1,6 @@
 //! May a new request be sent, and what is charged for it?
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::records::Live;
@@ -177,7 +177,7 @@ fn started(proposal: &Proposal<'_>, expires: UnixMillis) -> Challenge {
         used: None,
         tries: 0,
         name: None,
-        open: BTreeSet::new(),
+        open: BTreeMap::new(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Challenge, Entry, LogKey, Member, State};
+use super::{Asked, Challenge, DAY, Entry, LogKey, Member, State};
 use crate::domain::challenge::{ChallengeId, MADE_ELSEWHERE};
 use crate::domain::quota;
 use crate::domain::time::UnixMillis;
@@ -26,8 +26,8 @@ impl State {
             return Begun::Over(Verdict::KeyUnavailable);
         }
         // Asked again after its answer was lost: it was counted then.
-        if challenge.open.contains(&check.check_id) {
-            return Begun::Ask(challenge.name.clone());
+        if let Some(name) = challenge.open.get(&check.check_id) {
+            return Begun::Ask(name.clone());
         }
         if challenge.expires <= now {
             return Begun::Over(Verdict::Expired { at: challenge.expires });
@@ -39,46 +39,74 @@ impl State {
             return Begun::Over(Verdict::Locked { retry_after: Some(wrong_wait) });
         }
         challenge.tries += 1;
-        challenge.open.insert(check.check_id);
         let name = challenge.name.clone();
+        challenge.open.insert(check.check_id, name.clone());
         let entry = Entry { member: Member::Check(check.check_id), at: now };
         self.append(wrong_key, entry, Duration::from_secs(3600));
+        // One code of the provider's may stand for several challenges of the recipient, and outlive each.
+        let asked = self.asked.entry(check.recipient).or_default();
+        asked.retain(|asked| asked.at.plus(DAY) > now);
+        asked.push(Asked { check: check.check_id, name: name.clone(), at: now });
         Begun::Ask(name)
     }
 
     pub(super) fn end_check(&mut self, check: &Check<'_>, end: CheckEnd) -> Verdict {
         let tries_max = check.limits.wrong_per_challenge;
-        let Some(challenge) = self.checked(check) else { return Verdict::NonePending };
+        let is_sure = self.is_the_only_one_asked(check);
+        if matches!(end, CheckEnd::Wrong | CheckEnd::NotCompared) {
+            let asked = self.asked.entry(check.recipient).or_default();
+            asked.retain(|asked| asked.check != check.check_id);
+        }
+        // What was right or not compared is no wrong try, whatever became of its challenge.
+        if matches!(end, CheckEnd::Right | CheckEnd::NotCompared) {
+            self.was_not_wrong(check);
+        }
+        let back = Verdict::Unanswered { counted: false };
+        let Some(challenge) = self.checked(check) else {
+            return if end == CheckEnd::NotCompared { back } else { Verdict::NonePending };
+        };
         if let Some(used) = challenge.used {
             return if used == check.check_id { Verdict::Verified } else { Verdict::AlreadyUsed };
         }
-        let others = challenge.open.iter().any(|id| *id != check.check_id);
         // Not open: the challenge was replaced meanwhile, or the answer to this was lost and it is asked again.
-        let open = challenge.open.contains(&check.check_id);
+        let open = challenge.open.contains_key(&check.check_id);
         match end {
-            CheckEnd::Right | CheckEnd::Found if !open => return Verdict::NonePending,
-            // It may have been another one's code.
-            CheckEnd::Found if others => return Verdict::Unanswered { counted: true },
-            CheckEnd::Right | CheckEnd::Found => {
-                challenge.open.remove(&check.check_id);
-                challenge.used = Some(check.check_id);
-            }
             CheckEnd::Wrong => {
                 challenge.open.remove(&check.check_id);
                 return Verdict::Wrong { attempts_left: tries_max.saturating_sub(challenge.tries) };
             }
-            CheckEnd::NotCompared if !open => return Verdict::Unanswered { counted: false },
+            CheckEnd::NotCompared if !open => return back,
+            CheckEnd::Right | CheckEnd::Found if !open => return Verdict::NonePending,
+            // It may have been another one's code.
+            CheckEnd::Found if !is_sure => return Verdict::Unanswered { counted: true },
             CheckEnd::NotCompared => {
                 challenge.open.remove(&check.check_id);
                 challenge.tries -= 1;
+                return back;
+            }
+            CheckEnd::Right | CheckEnd::Found => {
+                challenge.open.remove(&check.check_id);
+                challenge.used = Some(check.check_id);
             }
         }
+        self.was_not_wrong(check);
+        Verdict::Verified
+    }
+
+    /// Whether no other check of the recipient can have been the right one of the code that this one asked about.
+    fn is_the_only_one_asked(&self, check: &Check<'_>) -> bool {
+        let asked = self.asked.get(&check.recipient).map_or(&[][..], Vec::as_slice);
+        let ours = asked.iter().find(|asked| asked.check == check.check_id);
+        ours.is_some_and(|ours| {
+            let may_be = |other: &&Asked| other.name == ours.name || other.name.is_none();
+            ours.name.is_some()
+                && !asked.iter().filter(|other| other.check != ours.check).any(|other| may_be(&other))
+        })
+    }
+
+    fn was_not_wrong(&mut self, check: &Check<'_>) {
         if let Some(log) = self.logs.get_mut(&LogKey::Wrong(check.recipient)) {
             log.retain(|entry| entry.member != Member::Check(check.check_id));
-        }
-        match end {
-            CheckEnd::NotCompared => Verdict::Unanswered { counted: false },
-            _ => Verdict::Verified,
         }
     }
 

@@ -7,7 +7,7 @@ mod records;
 mod shared;
 mod verify;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -48,6 +48,7 @@ struct State {
     challenges: HashMap<(Digest16, String), Challenge>,
     cooldowns: HashMap<Digest16, Cooldown>,
     logs: HashMap<LogKey, Vec<Entry>>,
+    asked: HashMap<Digest16, Vec<Asked>>,
     /// The last requests that ended without a send.
     unsent: HashMap<Digest16, Vec<Recent>>,
     blocks: HashMap<BlockKey, StandingBlock>,
@@ -99,8 +100,15 @@ struct Challenge {
     tries: u32,
     /// Under which name whoever made the code checks it.
     name: Option<String>,
-    /// Checks that were begun there and are not over.
-    open: BTreeSet<u64>,
+    /// Checks that were begun there and are not over, with the name that was asked about.
+    open: BTreeMap<u64, Option<String>>,
+}
+
+/// A check that a provider was asked about and that was not wrong: it may have been the right one.
+struct Asked {
+    check: u64,
+    name: Option<String>,
+    at: UnixMillis,
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -290,6 +298,7 @@ impl State {
         });
         self.logs.retain(|_, log| log.last().is_some_and(|newest| newest.at.plus(KEPT) > now));
         self.unsent.retain(|_, requests| requests.iter().any(|request| request.at.plus(DAY) > now));
+        self.asked.retain(|_, asked| asked.iter().any(|asked| asked.at.plus(DAY) > now));
         self.blocks.retain(|_, block| block.stands(now));
         self.claims.retain(|_, claim| claim.until > now);
         self.expected.retain(|expected| expected.due.plus(KEPT) > now);

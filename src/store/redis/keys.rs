@@ -121,6 +121,11 @@ impl Keys {
         self.of(recipient, ":wrong", "")
     }
 
+    /// The checks that a provider was asked about and that were not wrong.
+    pub(super) fn asked<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
+        self.of(recipient, ":asked", "")
+    }
+
     pub(super) fn all(&self) -> Key<'_> {
         self.shared(":spend:h", "")
     }

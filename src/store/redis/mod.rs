@@ -313,9 +313,10 @@ impl Store for RedisStore {
     }
 
     async fn begin_check(&self, check: &Check<'_>) -> Result<Begun, StoreError> {
-        let mut call = self.scripts.begin_check.call(2);
+        let mut call = self.scripts.begin_check.call(3);
         call.arg(self.keys.challenge(&check.recipient, check.purpose))
             .arg(self.keys.wrong(&check.recipient))
+            .arg(self.keys.asked(&check.recipient))
             .arg(self.time())
             .arg(id_word(check.check_id))
             .arg(check.limits.wrong_per_challenge)
@@ -326,9 +327,10 @@ impl Store for RedisStore {
     }
 
     async fn end_check(&self, check: &Check<'_>, end: CheckEnd) -> Result<Verdict, StoreError> {
-        let mut call = self.scripts.end_check.call(2);
+        let mut call = self.scripts.end_check.call(3);
         call.arg(self.keys.challenge(&check.recipient, check.purpose))
             .arg(self.keys.wrong(&check.recipient))
+            .arg(self.keys.asked(&check.recipient))
             .arg(id_word(check.check_id))
             .arg(check.limits.wrong_per_challenge)
             .arg(match end {

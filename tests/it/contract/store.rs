@@ -72,6 +72,7 @@ pub fn named(number: u8) -> Digest16 {
 #[derive(Clone)]
 pub struct Ask {
     pub recipient: u8,
+    pub purpose: &'static str,
     pub request: RequestId,
     pub owner: u64,
     pub user: Option<Digest16>,
@@ -88,6 +89,7 @@ pub struct Ask {
 pub fn ask(recipient: u8, request: &str) -> Ask {
     Ask {
         recipient,
+        purpose: "verification",
         request: RequestId::parse(request).expect("valid"),
         owner: 1,
         user: None,
@@ -109,7 +111,7 @@ impl Ask {
 
     pub fn handling(&self) -> Handling<'_> {
         let subject =
-            Subject { recipient: named(self.recipient), purpose: "verification", user: self.user, ip: None };
+            Subject { recipient: named(self.recipient), purpose: self.purpose, user: self.user, ip: None };
         Handling { subject, request: &self.request, owner: self.owner }
     }
 

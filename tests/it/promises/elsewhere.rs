@@ -214,6 +214,16 @@ async fn nobody_is_verified_by_the_code_that_somebody_else_typed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_right_code_is_written_down_though_its_person_hung_up() {
+    let checker = Arc::<ScriptedChecker>::default();
+    let gateway = sent(&checker).await;
+    let hung_up = tokio::time::timeout(Duration::from_millis(50), gateway.verify(ALICE, RIGHT)).await;
+    assert!(hung_up.is_err());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(gateway.verify(ALICE, RIGHT).await, Verdict::AlreadyUsed);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_never_got_to_the_provider_is_not_counted() {
     let checker = Arc::<ScriptedChecker>::default();
     let gateway = sent(&checker).await;

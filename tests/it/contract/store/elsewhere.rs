@@ -21,6 +21,9 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
     tries_are_counted_before_anybody_is_asked(store).await;
     what_was_not_compared_is_given_back_once(store).await;
     what_is_found_later_is_somebodys_only_if_nobody_elses(store).await;
+    what_was_right_for_one_purpose_is_not_found_for_another(store).await;
+    what_was_right_for_a_replaced_challenge_is_not_found_for_the_next(store).await;
+    what_was_not_wrong_is_no_wrong_try(store).await;
     a_name_stays_with_its_challenge(store).await;
     a_challenge_goes_on_with_its_own_kind(store).await;
     a_code_of_ours_is_not_asked_about(store).await;
@@ -121,7 +124,13 @@ async fn what_was_not_compared_is_given_back_once(store: &dyn TimedStore) {
 
 async fn what_is_found_later_is_somebodys_only_if_nobody_elses(store: &dyn TimedStore) {
     store.at(START);
-    admit_elsewhere(store, &ask(124, "found")).await;
+    let found = ask(124, "found");
+    admit_elsewhere(store, &found).await;
+    begin(store, 124, 9).await;
+    let unnamed = Verdict::Unanswered { counted: true };
+    assert_eq!(end(store, 124, 9, CheckEnd::Found).await, unnamed, "nobody can have read of it");
+    end(store, 124, 9, CheckEnd::Wrong).await;
+    name(store, &found, found.challenge, NAME).await;
     begin(store, 124, 1).await;
     begin(store, 124, 2).await;
     let unsure = Verdict::Unanswered { counted: true };
@@ -130,6 +139,76 @@ async fn what_is_found_later_is_somebodys_only_if_nobody_elses(store: &dyn Timed
     assert_eq!(end(store, 124, 1, CheckEnd::Found).await, Verdict::Verified);
     assert_eq!(end(store, 124, 1, CheckEnd::Found).await, Verdict::Verified, "asked again");
     assert_eq!(end(store, 124, 2, CheckEnd::Found).await, Verdict::AlreadyUsed);
+}
+
+/// A provider has one code for a number, whatever it is for.
+async fn what_was_right_for_one_purpose_is_not_found_for_another(store: &dyn TimedStore) {
+    store.at(START);
+    let first = ask(129, "first");
+    admit_elsewhere(store, &first).await;
+    name(store, &first, first.challenge, NAME).await;
+    store.at(START.plus(Duration::from_secs(40)));
+    let login = Ask { purpose: "login", challenge: 236, ..ask(129, "login") };
+    admit_elsewhere(store, &login).await;
+    name(store, &login, 236, NAME).await;
+    let limits = limits();
+    let for_login = |check_id| Check { purpose: "login", ..check(129, check_id, &limits) };
+    store.begin_check(&for_login(1)).await.expect("answers");
+    let right = store.end_check(&for_login(1), CheckEnd::Right).await.expect("answers");
+    assert_eq!(right, Verdict::Verified);
+    assert_eq!(begin(store, 129, 2).await, Begun::Ask(Some(NAME.to_owned())));
+    assert_eq!(end(store, 129, 2, CheckEnd::Found).await, Verdict::Unanswered { counted: true });
+    // Nor is it a day's matter where the provider has another code by then.
+    store.at(START.plus(Duration::from_secs(90)));
+    let other = Ask { purpose: "payment", challenge: 237, ..ask(129, "payment") };
+    admit_elsewhere(store, &other).await;
+    name(store, &other, 237, "VE00000000000000000000000000000002").await;
+    let for_payment = Check { purpose: "payment", ..check(129, 3, &limits) };
+    store.begin_check(&for_payment).await.expect("answers");
+    let found = store.end_check(&for_payment, CheckEnd::Found).await.expect("answers");
+    assert_eq!(found, Verdict::Verified);
+}
+
+/// The provider's code lives on where a challenge is replaced.
+async fn what_was_right_for_a_replaced_challenge_is_not_found_for_the_next(store: &dyn TimedStore) {
+    store.at(START);
+    let first = ask(130, "old");
+    admit_elsewhere(store, &first).await;
+    name(store, &first, first.challenge, NAME).await;
+    begin(store, 130, 1).await;
+    store.at(START.plus(LIFE - Duration::from_secs(40)));
+    admit_elsewhere(store, &Ask { challenge: 238, ..ask(130, "new") }).await;
+    name(store, &first, 238, NAME).await;
+    assert_eq!(end(store, 130, 1, CheckEnd::Right).await, Verdict::NonePending);
+    begin(store, 130, 2).await;
+    assert_eq!(end(store, 130, 2, CheckEnd::Found).await, Verdict::Unanswered { counted: true });
+}
+
+/// Ten wrong tries an hour are allowed, and these are none.
+async fn what_was_not_wrong_is_no_wrong_try(store: &dyn TimedStore) {
+    store.at(START);
+    admit_elsewhere(store, &ask(131, "one")).await;
+    for check_id in 1..=5 {
+        begin(store, 131, check_id).await;
+    }
+    assert_eq!(end(store, 131, 1, CheckEnd::Right).await, Verdict::Verified);
+    assert_eq!(end(store, 131, 2, CheckEnd::Right).await, Verdict::AlreadyUsed);
+    store.at(START.plus(Duration::from_secs(40)));
+    admit_elsewhere(store, &Ask { challenge: 239, ..ask(131, "two") }).await;
+    for check_id in [3, 4, 5] {
+        let back = Verdict::Unanswered { counted: false };
+        assert_eq!(end(store, 131, check_id, CheckEnd::NotCompared).await, back, "its challenge is gone");
+    }
+    for round in [0_u8, 1] {
+        for check_id in 11..=15 {
+            let asked = begin(store, 131, 10 * u64::from(round) + check_id).await;
+            assert_eq!(asked, Begun::Ask(None), "none of the first five stands");
+        }
+        store.at(START.plus(Duration::from_secs(80 + 40 * u64::from(round))));
+        admit_elsewhere(store, &Ask { challenge: 240 + round, ..ask(131, &format!("more-{round}")) }).await;
+    }
+    let locked = begin(store, 131, 99).await;
+    assert!(matches!(locked, Begun::Over(Verdict::Locked { retry_after: Some(_) })), "{locked:?}");
 }
 
 async fn a_name_stays_with_its_challenge(store: &dyn TimedStore) {
