@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use lapin::options::{
@@ -63,7 +63,9 @@ struct Shared {
 struct Seen {
     requests: HashMap<String, Request>,
     /// When each was confirmed first.
-    published: HashMap<String, u64>,
+    confirmed: HashMap<String, Instant>,
+    /// When the first result of each came.
+    told: HashMap<String, Instant>,
     results: Vec<Told>,
     answered: HashSet<String>,
     /// Confirmed, without an end.
@@ -121,15 +123,14 @@ impl Client {
         self.shared.seen().results.clone()
     }
 
-    /// From a request's confirm to its first result, for all that have both.
-    pub fn latencies_ms(&self) -> Vec<u64> {
+    /// From a request's confirm to its first result: what 99 of a hundred took at most, of all that have both.
+    pub fn p99(&self) -> Duration {
         let seen = self.shared.seen();
-        let mut first: HashMap<&str, u64> = HashMap::new();
-        for told in &seen.results {
-            first.entry(&told.request).or_insert(told.at);
-        }
-        let span = |(id, at): (&&str, &u64)| Some(at.saturating_sub(*seen.published.get(*id)?));
-        first.iter().filter_map(span).collect()
+        let span =
+            |(id, at): (&String, &Instant)| Some(at.saturating_duration_since(*seen.confirmed.get(id)?));
+        let mut spans: Vec<Duration> = seen.told.iter().filter_map(span).collect();
+        spans.sort_unstable();
+        spans.get(spans.len() * 99 / 100).copied().unwrap_or_default()
     }
 
     /// How many messages lie in a queue of the gateway; an error while it is not there.
@@ -273,7 +274,7 @@ impl Line {
             seen.pending -= 1;
             let Some(id) = letter.request.as_ref().map(|request| &request.id) else { return };
             seen.requests.get_mut(id).expect("noted before it was published").confirmed = true;
-            seen.published.entry(id.clone()).or_insert_with(now_ms);
+            seen.confirmed.entry(id.clone()).or_insert_with(Instant::now);
             if !seen.answered.contains(id) {
                 seen.unanswered.insert(id.clone());
             }
@@ -313,6 +314,7 @@ impl Line {
     }
 
     fn told(&self, delivery: &lapin::message::Delivery) {
+        let now = Instant::now();
         let body: Value = serde_json::from_slice(&delivery.data).unwrap_or_default();
         if body["channel"] == "email" {
             return;
@@ -333,6 +335,7 @@ impl Line {
                 seen.unanswered.remove(&told.request);
                 seen.answered.insert(told.request.clone());
             }
+            seen.told.entry(told.request.clone()).or_insert(now);
             seen.results.push(told);
         });
     }

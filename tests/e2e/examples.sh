@@ -44,14 +44,15 @@ main() {
 
 prepare_python() {
     python3 -m venv "$built/../examples-python" &&
-        "$built/../examples-python/bin/pip" install -q -r "$root/examples/python/requirements.txt" || return
+        "$built/../examples-python/bin/pip" install -q --retries 1 --timeout 20 -r "$root/examples/python/requirements.txt" || return
     example=("$built/../examples-python/bin/python" "$root/examples/python/send_and_verify.py")
 }
 
 # Installed beside a copy, so that nothing is left in the working tree.
 prepare_node() {
     rm -rf "$built/../examples-node" && cp -r "$root/examples/node" "$built/../examples-node" &&
-        npm ci --prefix "$built/../examples-node" --ignore-scripts --no-audit --no-fund --silent || return
+        npm ci --prefix "$built/../examples-node" --ignore-scripts --no-audit --no-fund --silent \
+            --fetch-retries=1 --fetch-timeout=20000 || return
     example=(node "$built/../examples-node/send-and-verify.js")
 }
 

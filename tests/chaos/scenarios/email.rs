@@ -1,73 +1,95 @@
 //! A provider of e-mails that takes every connection and never answers.
 
+use std::array;
 use std::time::{Duration, Instant};
 
+use axum::Router;
+use axum::http::StatusCode;
 use tokio::net::TcpListener;
+use tokio::time::interval;
 
 use super::{LATER, Place};
 use crate::stage::{Setup, Stage, Traffic, Verdict};
 
 const ROUNDS: usize = 3;
-/// Text messages at a steady pace, whose time to the result is told, and as many at once, of which the time for all is.
-const MESSAGES: usize = 2_000;
-const A_SECOND: u32 = 200;
+/// Text messages, whose time to the result is told; and after them as many at once, of which the time for all is.
+const STEADY: Traffic = Traffic { a_second: 200, length: Duration::from_secs(15) };
+const AT_ONCE: usize = 4_000;
+/// E-mails before all that, more than a worker holds of them; and then one after each pause.
+const WAITING: usize = 200;
+const PAUSE: Duration = Duration::from_millis(25);
 
-/// What a round took, in milliseconds.
-struct Took {
-    p99: u64,
-    all_at_once: u64,
+/// What stands beside the text messages.
+#[derive(Clone, Copy)]
+enum Beside {
+    Nothing,
+    /// E-mails, which are taken at once.
+    Taken,
+    /// E-mails, of which none is answered.
+    Hanging,
 }
 
-/// 4,000 text messages, with and without e-mails beside them that hang. This one measures, and judges nothing by it: the
-/// machine may have other things to do.
+const SIDES: [Beside; 3] = [Beside::Nothing, Beside::Taken, Beside::Hanging];
+
+/// What a round took.
+#[derive(Clone, Copy)]
+struct Took {
+    p99: Duration,
+    at_once: Duration,
+}
+
+/// Text messages alone, beside e-mails that are taken, and beside ones that hang. This one measures, and judges nothing
+/// by it: the machine may have other things to do.
 pub(super) async fn hanging_emails_do_not_slow_text_messages(place: Place<'_>) -> Result<Verdict, String> {
     let names = [
-        ["emails_without_1", "emails_without_2", "emails_without_3"],
-        ["emails_hang_1", "emails_hang_2", "emails_hang_3"],
+        ["emails_none_1", "emails_taken_1", "emails_hang_1"],
+        ["emails_none_2", "emails_taken_2", "emails_hang_2"],
+        ["emails_none_3", "emails_taken_3", "emails_hang_3"],
     ];
-    let mut took = [Vec::new(), Vec::new()];
+    let mut rounds = Vec::with_capacity(ROUNDS);
     let mut last = None;
-    for round in 0..ROUNDS {
-        for (side, names) in names.iter().enumerate() {
-            let (verdict, round_took) = measured(names[round], place, side == 1).await?;
-            took[side].push(round_took);
+    for names in names {
+        let mut took = [None; SIDES.len()];
+        for ((name, beside), took) in names.into_iter().zip(SIDES).zip(&mut took) {
+            let (verdict, round_took) = measured(name, place, beside).await?;
             if !verdict.holds() {
                 return Ok(verdict);
             }
+            *took = Some(round_took);
             last = Some(verdict);
         }
+        rounds.push(took.map(|took| took.expect("each side was measured")));
     }
-    let median = |of: fn(&Took) -> u64| {
-        took.each_ref().map(|side| {
-            let mut all: Vec<u64> = side.iter().map(of).collect();
-            all.sort_unstable();
-            all[ROUNDS / 2]
-        })
-    };
-    let ratio = |[without, with]: [u64; 2]| with as f64 / without.max(1) as f64;
-    let (p99, all) = (median(|took| took.p99), median(|took| took.all_at_once));
     let mut verdict = last.expect("there was a round");
     verdict.name = "hanging_emails_do_not_slow_text_messages";
-    verdict.note = format!(
-        "p99 {} ms without, {} ms beside hanging e-mails: ratio {:.2}; {MESSAGES} at once in {} and {} ms: ratio {:.2}",
-        p99[0],
-        p99[1],
-        ratio(p99),
-        all[0],
-        all[1],
-        ratio(all)
-    );
+    let told = |what: &str, of: fn(&Took) -> Duration| {
+        let [nothing, taken, hanging]: [Duration; SIDES.len()] = array::from_fn(|side| {
+            let mut all: Vec<Duration> = rounds.iter().map(|round| of(&round[side])).collect();
+            all.sort_unstable();
+            all[ROUNDS / 2]
+        });
+        format!(
+            "{what} {nothing:.2?} alone, {taken:.2?} beside e-mails, {hanging:.2?} beside hanging ones: \
+             ratios {:.2} and {:.2}",
+            hanging.div_duration_f64(nothing),
+            hanging.div_duration_f64(taken),
+        )
+    };
+    let (p99, at_once) = (told("p99", |took| took.p99), told("at once", |took| took.at_once));
+    verdict.note = format!("{p99}; {AT_ONCE} {at_once}");
     Ok(verdict)
 }
 
-async fn measured(name: &'static str, place: Place<'_>, hanging: bool) -> Result<(Verdict, Took), String> {
-    let silent = TcpListener::bind(("127.0.0.1", 0)).await.map_err(|error| error.to_string())?;
-    let port = silent.local_addr().map_err(|error| error.to_string())?.port();
-    let taking = tokio::spawn(async move {
-        let mut taken = Vec::new();
-        while let Ok((connection, _)) = silent.accept().await {
-            taken.push(connection);
-        }
+async fn measured(name: &'static str, place: Place<'_>, beside: Beside) -> Result<(Verdict, Took), String> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(|error| error.to_string())?;
+    let port = listener.local_addr().map_err(|error| error.to_string())?.port();
+    let provider = tokio::spawn(async move {
+        let taking = Router::new().fallback(async || (StatusCode::ACCEPTED, [("x-message-id", "taken")]));
+        let answering = match beside {
+            Beside::Hanging => Router::new().fallback(std::future::pending::<StatusCode>),
+            Beside::Nothing | Beside::Taken => taking,
+        };
+        axum::serve(listener, answering).await
     });
     let settings = vec![
         ("SENDGRID_API_KEY", "SG.hang".to_owned()),
@@ -76,27 +98,28 @@ async fn measured(name: &'static str, place: Place<'_>, hanging: bool) -> Result
     ];
     let setup = Setup { limit: 1_000, settings, ..Setup::new(name, place.seed) };
     let stage = Stage::set(setup, place.servers, place.folder).await?;
-    let beside = |count| {
-        if hanging {
-            stage.ask_by_email(count)
+    let emails = async {
+        if matches!(beside, Beside::Nothing) {
+            return std::future::pending().await;
+        }
+        stage.ask_by_email(WAITING);
+        let mut pace = interval(PAUSE);
+        loop {
+            pace.tick().await;
+            stage.ask_by_email(1);
         }
     };
-    // More than a worker holds of them, and more than it gets through.
-    beside(200);
-    let second = Traffic { a_second: A_SECOND, length: Duration::from_secs(1) };
-    for _ in 0..MESSAGES / A_SECOND as usize {
-        beside(40);
-        stage.traffic(second).await;
+    tokio::select! {
+        () = stage.traffic(STEADY) => {}
+        () = emails => {}
     }
     stage.client.quiet(LATER).await?;
-    let mut latencies = stage.client.latencies_ms();
-    latencies.sort_unstable();
-    let p99 = latencies[latencies.len() * 99 / 100];
+    let p99 = stage.client.p99();
     let began = Instant::now();
-    stage.ask_often(MESSAGES);
+    stage.ask_often(AT_ONCE);
     stage.client.quiet(LATER).await?;
-    let all_at_once = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let at_once = began.elapsed();
     let verdict = stage.judge().await;
-    taking.abort();
-    Ok((verdict, Took { p99, all_at_once }))
+    provider.abort();
+    Ok((verdict, Took { p99, at_once }))
 }

@@ -84,8 +84,8 @@ pub(super) async fn poison_does_not_slow_neighbours(place: Place<'_>) -> Result<
     for round in 0..ROUNDS {
         for (side, names) in names.iter().enumerate() {
             let setup = Setup { limit: 1_000, ..Setup::new(names[round], place.seed) };
-            let (verdict, p99_ms) = measured(setup, place, side == 1).await?;
-            p99[side].push(p99_ms);
+            let (verdict, round_p99) = measured(setup, place, side == 1).await?;
+            p99[side].push(round_p99);
             if !verdict.holds() {
                 return Ok(verdict);
             }
@@ -96,14 +96,14 @@ pub(super) async fn poison_does_not_slow_neighbours(place: Place<'_>) -> Result<
         all.sort_unstable();
         all[ROUNDS / 2]
     });
-    let ratio = with as f64 / without.max(1) as f64;
+    let ratio = with.div_duration_f64(without);
     let mut verdict = last.expect("there was a round");
     verdict.name = "poison_does_not_slow_neighbours";
-    verdict.note = format!("p99 {without} ms without, {with} ms with 1 % poison: ratio {ratio:.2}");
+    verdict.note = format!("p99 {without:.2?} without, {with:.2?} with 1 % poison: ratio {ratio:.2}");
     Ok(verdict)
 }
 
-async fn measured(setup: Setup, place: Place<'_>, poisoned: bool) -> Result<(Verdict, u64), String> {
+async fn measured(setup: Setup, place: Place<'_>, poisoned: bool) -> Result<(Verdict, Duration), String> {
     const REQUESTS: usize = 2_000;
     const POISON_A_SECOND: usize = 2;
     let stage = Stage::set(setup, place.servers, place.folder).await?;
@@ -122,8 +122,6 @@ async fn measured(setup: Setup, place: Place<'_>, poisoned: bool) -> Result<(Ver
         count => Err(format!("({count} of {poison})")),
     };
     until_async("what is set aside", SOON, set_aside).await?;
-    let mut latencies = stage.client.latencies_ms();
-    latencies.sort_unstable();
-    let p99 = latencies[latencies.len() * 99 / 100];
+    let p99 = stage.client.p99();
     Ok((stage.judge().await, p99))
 }
