@@ -19,6 +19,12 @@ pub(super) fn greet(settings: &Settings, http: SocketAddr, ops: SocketAddr, wiri
         if in_memory { format!("in memory ({name} is not set)") } else { format!("at {name}") }
     };
     let page = if has_page { format!("  page     http://{http}/\n") } else { String::new() };
+    let shown = if has_page {
+        "Ask for a code; the message is shown here:"
+    } else {
+        "Ask for a code. It is sent for real, and that number may be somebody's: make a token for your own telephone first,
+with `otpost token --phone NUMBER`:"
+    };
     println!(
         "otpost dev: one process, nothing is kept.
 {page}  HTTP     http://{http}
@@ -31,7 +37,7 @@ ana@example.com, good for an hour:
 
   TOKEN={user}
 
-Ask for a code; the message is shown here:
+{shown}
 
   curl -sS http://{http}/api/v1/auth/send-verification-sms -H \"Authorization: Bearer $TOKEN\" \\
     -H 'Content-Type: application/json' -d '{{\"otp_type\":\"SMS\"}}'

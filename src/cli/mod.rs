@@ -60,7 +60,7 @@ enum Command {
     /// Say of phone numbers whether a code could be sent to them.
     CheckNumber {
         /// Numbers in E.164, or national ones of DEFAULT_REGION.
-        #[arg(required = true, allow_hyphen_values = true)]
+        #[arg(required = true)]
         numbers: Vec<String>,
     },
     /// Show how much of its limits a phone number or an e-mail address has used.

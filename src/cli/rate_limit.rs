@@ -38,9 +38,16 @@ fn print_row(row: &LimitsRow) {
             None => format!("  {used} sends in {window}, without a limit"),
         });
     }
+    say(&match row.limit_wrong {
+        0 => format!("  {} wrong tries in an hour, without a limit", row.used_wrong),
+        limit => format!("  {} of {limit} wrong tries in an hour", row.used_wrong),
+    });
     match &row.resets_at {
         Some(at) => say(&format!("  limited until {at}")),
         None if row.cooldown > 0 => say(&format!("  cooling down for {} s", row.cooldown)),
-        None => say("  may be sent to now"),
+        None => say("  within its limits now"),
     }
+    say(
+        "by the limits of this shell's settings; whom nothing is sent to at all is told by: otpost suppressions list",
+    );
 }

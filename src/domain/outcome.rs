@@ -105,7 +105,7 @@ impl ErrorCode {
             ErrorCode::Landline => "the recipient is a landline, which cannot get text messages",
             ErrorCode::CountryNotAllowed => "messages to the recipient's country are not allowed",
             ErrorCode::RateLimited => "a sending limit is reached",
-            ErrorCode::Cooldown => "a code was sent to this recipient a moment ago",
+            ErrorCode::Cooldown => "a code was asked for this recipient a moment ago",
             ErrorCode::Suppressed => "the recipient has opted out, cannot be reached, or is suppressed here",
             ErrorCode::Blocked => "the provider refuses the recipient's country or range for now",
             ErrorCode::Expired => "too little time was left for the message to be of use",

@@ -159,7 +159,7 @@ pub enum PhoneFault {
     Characters,
     #[error("starts with 00; write + and the country code")]
     InternationalPrefix,
-    #[error("has {digits} digits, not a number of {}", Plan(*.region))]
+    #[error("has {digits} digit{}, not a number of {}", if *.digits == 1 { "" } else { "s" }, Plan(*.region))]
     NotAssigned { digits: usize, region: Option<Region> },
 }
 

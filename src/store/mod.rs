@@ -487,6 +487,8 @@ pub struct Usage {
     pub used: u32,
     /// Sends in the number's day.
     pub used_day: u32,
+    /// Wrong tries in the last hour.
+    pub wrong: u32,
     /// How long until every limit allows one more send, but for the cooldown.
     pub limited_for: Duration,
     /// How long the cooldown lasts.

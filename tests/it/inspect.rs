@@ -300,7 +300,7 @@ async fn what_a_number_has_used_is_told_alike_by_command_and_by_endpoint() {
     assert_eq!(
         told,
         json!({"to": "+57******4567", "limit": 5, "used": 0, "remaining": 5, "window": 3600, "limit_day": 10,
-               "used_day": 0, "remaining_day": 10, "cooldown": 0})
+               "used_day": 0, "remaining_day": 10, "limit_wrong": 10, "used_wrong": 0, "cooldown": 0})
     );
     let email = door.post(RATE_LIMIT, &service(), &json!({"to": "Ana@Shop.example"})).await.expect(200);
     assert_eq!((&email["to"], &email["remaining"]), (&json!("a***@s***.example"), &json!(5)));

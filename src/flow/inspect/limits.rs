@@ -29,6 +29,10 @@ pub struct LimitsRow {
     /// Sends that are left in the day.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remaining_day: Option<u32>,
+    /// Wrong tries that are allowed in an hour.
+    pub limit_wrong: u32,
+    /// Wrong tries in the last hour.
+    pub used_wrong: u32,
     /// When a limit that is reached lets the next one pass.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resets_at: Option<String>,
@@ -58,6 +62,8 @@ pub async fn limits(
         limit_day,
         used_day: usage.used_day,
         remaining_day: remaining(limit_day, usage.used_day),
+        limit_wrong: limits.wrong.count,
+        used_wrong: usage.wrong,
         resets_at: (!usage.limited_for.is_zero()).then(|| now.plus(usage.limited_for).to_string()),
         cooldown: seconds_rounded_up(usage.cooldown),
     })

@@ -103,6 +103,8 @@ impl State {
             wait(LogKey::All, limits.all),
             subject.user.map_or(Duration::ZERO, |user| wait(LogKey::User(user), limits.user)),
             subject.ip.map_or(Duration::ZERO, |ip| wait(LogKey::Ip(ip), limits.ip)),
+            // A code that nobody could have checked is not worth a message.
+            wait(LogKey::Wrong(recipient), limits.wrong),
         ]
         .into_iter()
         .max()
@@ -160,6 +162,7 @@ impl State {
         Usage {
             used: quota::used(limits.number, &sends, now),
             used_day: quota::used(limits.number_day, &sends, now),
+            wrong: quota::used(limits.wrong, &self.times(&LogKey::Wrong(subject.recipient)), now),
             limited_for: self.limited_for(subject, limits, now),
             cooldown: self.cooldown(subject.recipient, now),
             known: request.is_some_and(|request| self.record(subject.recipient, request, now).is_some()),

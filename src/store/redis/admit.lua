@@ -1,15 +1,15 @@
 -- May this request be sent, and with which challenge?
--- KEYS  record, challenge, sends, refunds, cooldown, all, user, ip, suppressed, country, recent, index
+-- KEYS  record, challenge, sends, refunds, cooldown, all, user, ip, suppressed, country, recent, index, wrong
 -- Answers one line of words; a stored outcome or the notes are the rest of it.
 --
 -- Nobody owns a request that was given back: its owner is '-', and its lease ends when its next try is due.
 local record, challenge, sends, refunds, cooldown, all, user, ip = unpack(KEYS, 1, 8)
-local suppressed, country, recent, index = unpack(KEYS, 9, 12)
+local suppressed, country, recent, index, wrong = unpack(KEYS, 9, 13)
 local now, owner, request, member, requested, not_after, life, lease, kids = unpack(ARGV, 1, 9)
 local id, kid, digest, callers, purpose, wrong_max = unpack(ARGV, 10, 15)
-local number_count, number_window, day_count, user_count, ip_count, all_count = unpack(ARGV, 16, 21)
-local cooldown_ms, refunds_count, left_min, life_divisor, refusal_kept, kept_after = unpack(ARGV, 22, 27)
-local record_kept, closed, notes, recipient, recent_max, held, starts_below = unpack(ARGV, 28, 34)
+local number_count, number_window, day_count, user_count, ip_count, all_count, wrong_count = unpack(ARGV, 16, 22)
+local cooldown_ms, refunds_count, left_min, life_divisor, refusal_kept, kept_after = unpack(ARGV, 23, 28)
+local record_kept, closed, notes, recipient, recent_max, held, starts_below = unpack(ARGV, 29, 35)
 
 now = clock(now)
 local stood = redis.call('MGET', record, cooldown, suppressed, country)
@@ -88,9 +88,11 @@ local code, block_left = blocked(stood[3])
 if code then return refuse('suppressed', block_left, code ~= '0' and code or nil) end
 code, block_left = blocked(stood[4])
 if code then return refuse('blocked', block_left, code) end
+-- A code that nobody could have checked is not worth a message: so many wrong tries an hour end sends, too.
 local longest = math.max(
   wait(sends, number_count, number_window, now), wait(sends, day_count, DAY, now), wait(refunds, refunds_count, DAY, now),
-  wait(all, all_count, HOUR, now), wait(user, user_count, HOUR, now), wait(ip, ip_count, HOUR, now))
+  wait(all, all_count, HOUR, now), wait(user, user_count, HOUR, now), wait(ip, ip_count, HOUR, now),
+  wait(wrong, wrong_count, HOUR, now))
 if longest > 0 then return refuse('rate_limited', longest) end
 local cool_for = cooling(cooldown, stood[2], now)
 if cool_for > 0 then return refuse('cooldown', cool_for) end

@@ -114,6 +114,7 @@ pub(super) fn usage(answer: &str) -> Option<Usage> {
     Some(Usage {
         used: number(next()?)?,
         used_day: number(next()?)?,
+        wrong: number(next()?)?,
         limited_for: span(next()?)?,
         cooldown: span(next()?)?,
         known: next()? == "1",

@@ -144,7 +144,7 @@ fn script(body: &str) -> Script {
     Script::new(&format!("{}\n{body}", include_str!("prelude.lua")))
 }
 
-/// Adds the limits on sends, in the order in which the scripts read them. One of a user or an address that is not told is
+/// Adds the limits on sends and on wrong tries, in the order in which the scripts read them. One of a user or an address that is not told is
 /// off.
 fn add_limits(call: &mut Call<'_>, subject: &Subject<'_>, limits: &Limits) {
     call.arg(limits.number.count)
@@ -152,7 +152,8 @@ fn add_limits(call: &mut Call<'_>, subject: &Subject<'_>, limits: &Limits) {
         .arg(limits.number_day.count)
         .arg(subject.user.map_or(0, |_| limits.user.count))
         .arg(subject.ip.map_or(0, |_| limits.ip.count))
-        .arg(limits.all.count);
+        .arg(limits.all.count)
+        .arg(limits.wrong.count);
 }
 
 /// Adds the provider's error number of a block, how long it lasts, and what is shown of whom. One that lasts no time is none.
@@ -183,7 +184,7 @@ impl Store for RedisStore {
         let (handling, limits, subject) = (&ask.handling, ask.limits, &ask.handling.subject);
         let recipient = &subject.recipient;
         let shared = limits.all.count > 0 || subject.user.is_some() || subject.ip.is_some();
-        let mut call = self.scripts.admit.call(12);
+        let mut call = self.scripts.admit.call(13);
         call.arg(self.keys.record(recipient, handling.request))
             .arg(self.keys.challenge(recipient, subject.purpose))
             .arg(self.keys.sends(recipient))
@@ -196,6 +197,7 @@ impl Store for RedisStore {
             .arg(self.keys.country(ask.country))
             .arg(self.keys.recent(recipient))
             .arg(self.keys.index(handling.request))
+            .arg(self.keys.wrong(recipient))
             .arg(self.time())
             .arg(id_word(handling.owner))
             .arg(handling.request.as_str())
@@ -360,13 +362,14 @@ impl Store for RedisStore {
         limits: &Limits,
     ) -> Result<Usage, StoreError> {
         let recipient = &subject.recipient;
-        let mut call = self.scripts.usage.call(6 + usize::from(request.is_some()));
+        let mut call = self.scripts.usage.call(7 + usize::from(request.is_some()));
         call.arg(self.keys.sends(recipient))
             .arg(self.keys.refunds(recipient))
             .arg(self.keys.cooldown(recipient))
             .arg(self.keys.all())
             .arg(self.keys.user(subject))
-            .arg(self.keys.ip(subject));
+            .arg(self.keys.ip(subject))
+            .arg(self.keys.wrong(recipient));
         if let Some(request) = request {
             call.arg(self.keys.record(recipient, request));
         }

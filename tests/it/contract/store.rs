@@ -514,19 +514,34 @@ async fn five_wrong_tries_lock_a_challenge(store: &dyn TimedStore) {
     assert_eq!(verify(store, 12, 7, 62).await, Verdict::Expired { at: START.plus(LIFE) });
 }
 
+/// No code can be checked then, and none is sent: it would cost a message and be of no use.
 async fn ten_wrong_tries_in_an_hour_lock_a_recipient(store: &dyn TimedStore) {
+    let late = |seconds| Duration::from_secs(seconds);
     store.at(START);
-    for round in 0..2_u8 {
-        store.at(START.plus(Duration::from_secs(40) * u32::from(round)));
-        granted_and_sent(store, &Ask { challenge: 220 + round, ..ask(13, &format!("hour-{round}")) }).await;
-        for check_id in 0..5 {
-            verify(store, 13, u64::from(round) * 5 + check_id, 0).await;
-        }
+    granted_and_sent(store, &Ask { challenge: 220, ..ask(13, "hour-0") }).await;
+    for check_id in 0..5 {
+        verify(store, 13, check_id, 0).await;
     }
-    store.at(START.plus(Duration::from_secs(80)));
+    store.at(START.plus(late(40)));
+    granted_and_sent(store, &Ask { challenge: 221, ..ask(13, "hour-1") }).await;
+    for check_id in 5..9 {
+        verify(store, 13, check_id, 0).await;
+    }
+    assert_eq!(verify(store, 13, 9, 63).await, Verdict::Verified);
+    store.at(START.plus(late(80)));
     granted_and_sent(store, &Ask { challenge: 222, ..ask(13, "hour-2") }).await;
-    let locked = Verdict::Locked { retry_after: Some(HOUR - Duration::from_secs(80)) };
+    assert_eq!(verify(store, 13, 10, 0).await, Verdict::Wrong { attempts_left: 4 });
+    let locked = Verdict::Locked { retry_after: Some(HOUR - late(80)) };
     assert_eq!(verify(store, 13, 99, 63).await, locked);
+    store.at(START.plus(late(120)));
+    let third = ask(13, "hour-3");
+    let usage = store.usage(&third.handling().subject, None, &limits()).await.expect("the store answers");
+    assert_eq!((usage.wrong, usage.limited_for), (10, HOUR - late(120)));
+    let error = refused(admit(store, &third).await);
+    assert_eq!((error.code, error.retry_after), (ErrorCode::RateLimited, Some(3_480)));
+    // The first five leave the hour together.
+    store.at(START.plus(HOUR));
+    granted(admit(store, &ask(13, "hour-4")).await);
 }
 
 async fn a_try_whose_answer_was_lost_is_counted_once(store: &dyn TimedStore) {
