@@ -73,7 +73,7 @@ async fn told_over_a_stop(takes: Duration, drain: Duration) -> String {
     let stop = CancellationToken::new();
     let (address, server) = slow_server(takes, &stop).await;
     let served = async {
-        run_http(Some(server), drain, &stop).await.expect("a stop is no failure");
+        run_http(Some(server), &TaskTracker::new(), drain, &stop).await.expect("a stop is no failure");
     };
     let client = async {
         let mut connection = TcpStream::connect(address).await.expect("it listens");
@@ -98,6 +98,19 @@ async fn whoever_waits_for_an_answer_at_a_stop_gets_it_within_the_drain() {
     let takes = Duration::from_millis(600);
     assert!(told_over_a_stop(takes, Duration::from_secs(10)).await.ends_with("told"));
     assert!(!told_over_a_stop(takes, Duration::from_millis(200)).await.contains("told"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_at_a_provider_is_finished_at_a_stop_within_the_drain() {
+    for (takes, expected) in [(9, 9), (30, 10)] {
+        let (checks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (_, server) = slow_server(Duration::ZERO, &stop).await;
+        checks.spawn(tokio::time::sleep(Duration::from_secs(takes)));
+        stop.cancel();
+        let began = Instant::now();
+        run_http(Some(server), &checks, Duration::from_secs(10), &stop).await.expect("a stop is no failure");
+        assert_eq!((began.elapsed().as_secs(), checks.is_empty()), (expected, takes == expected));
+    }
 }
 
 #[test]

@@ -69,6 +69,9 @@ pub trait Checker: Send + Sync {
 
     /// Whether the right code of a verification has been told: what is left to ask where the answer to a check was lost.
     async fn is_approved(&self, verification: &str) -> Result<bool, LookupFault>;
+
+    /// Whether there is still somebody to ask: where nobody is, every verification looks like one that is over.
+    async fn is_there(&self) -> Result<(), CredentialFault>;
 }
 
 /// What a provider says of a code that it made.
@@ -78,7 +81,8 @@ pub enum Judgement {
     Right,
     /// It is wrong.
     Wrong,
-    /// There is no such verification any more: its life is over, or it was used.
+    /// There is no such verification any more: its life is over, or it was used, or [nobody is there](Checker::is_there)
+    /// who would know it.
     Gone,
     /// It had more wrong tries than the provider allows.
     TooManyTries,

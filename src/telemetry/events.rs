@@ -256,6 +256,11 @@ pub fn check_failed(to: &impl Display, fault: &impl Display) {
     warn!(%to, %fault, "code was checked in vain");
 }
 
+/// No code can be checked by whoever made it: the service is not there any more, or does not know us.
+pub fn checker_gone(fault: &impl Display) {
+    error!(%fault, "codes cannot be checked: the provider refuses the service or the account");
+}
+
 /// An HTTP request was answered. The route is the pattern, never the path or the query.
 pub fn http_answered(method: &str, route: &str, status: u16, elapsed: Duration) {
     METRICS.http.get_or_create(&HttpLabels { route: route.to_owned(), status }).inc();

@@ -38,6 +38,7 @@ use otpost::store::memory::MemoryStore;
 use otpost::store::{Admission, Admit, Handling, Limits, Proposal, Refund, Settle, Store, Subject};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use crate::documents::http::check_answer;
@@ -104,6 +105,7 @@ impl Door {
                 recipients: recipients.clone(),
                 limits: limits(),
                 checker: None,
+                under_way: TaskTracker::new(),
                 clock: Clock::System,
             },
             requester: Arc::new(broker.requester()),
