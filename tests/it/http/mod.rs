@@ -2,6 +2,7 @@
 
 mod bodies;
 pub mod broken;
+mod connections;
 mod email;
 mod paths;
 mod refusals;
