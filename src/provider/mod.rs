@@ -38,9 +38,15 @@ pub trait Provider: Send + Sync {
     /// Asks whether our credentials are good, without sending anything.
     async fn check_credentials(&self) -> Result<(), CredentialFault>;
 
-    /// True if the provider makes the codes and writes the texts, and only a [`Checker`] knows what is right.
+    /// True if the provider makes the codes, and only a [`Checker`] knows what is right.
     fn makes_codes(&self) -> bool {
         false
+    }
+
+    /// True if the provider writes the texts itself: no request can choose a code, a text or its last line. Who makes codes
+    /// writes them.
+    fn writes_texts(&self) -> bool {
+        self.makes_codes()
     }
 
     /// How many senders carry our messages. Each has a pace of its own, and can be refused alone.

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use otpost::domain::address::Address;
 use otpost::domain::challenge::MADE_ELSEWHERE;
 use otpost::domain::code::Code;
+use otpost::domain::outcome::SendFailure;
 use otpost::domain::verdict::Verdict;
 use otpost::provider::{CheckFault, Checker, CredentialFault, Judgement, LookupFault};
 use serde_json::json;
@@ -324,4 +325,31 @@ async fn what_was_begun_with_our_code_is_not_sent_by_a_provider_that_makes_its_o
 #[test]
 fn no_key_of_ours_has_the_name_of_the_providers() {
     assert!(otpost::domain::code::Kid::parse(MADE_ELSEWHERE).is_none());
+}
+
+/// There is no text to tell them apart by, and without a cooldown both are under way.
+#[tokio::test(start_paused = true)]
+async fn two_requests_to_one_number_share_no_message_and_cost_no_third_one() {
+    let lost = || Script::Fail(SendFailure::InDoubt { detail: "reset".to_owned() });
+    for scripts in [
+        [Script::AcceptUnheard, Script::AcceptUnheard],
+        [Script::AcceptUnheard, lost()],
+        [lost(), Script::AcceptUnheard],
+        [lost(), lost()],
+    ] {
+        let checker = Arc::<ScriptedChecker>::default();
+        let mut gateway = gateway(&checker);
+        gateway.world.provider.will(scripts.clone());
+        gateway.publish(&with("r1", ALICE, json!({})));
+        gateway.publish(&with("r2", ALICE, json!({"purpose": "login"})));
+        let mut found = Vec::new();
+        for _ in 0..2 {
+            let ended = gateway.result().await;
+            ended.expect_sent();
+            found.push(ended.body["provider_message_id"].clone());
+        }
+        assert_ne!(found[0], found[1], "{scripts:?}");
+        assert_eq!(gateway.world.provider.made().len(), 2, "{scripts:?}");
+        assert_eq!(gateway.verify(ALICE, RIGHT).await, Verdict::Verified, "{scripts:?}");
+    }
 }
