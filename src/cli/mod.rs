@@ -185,9 +185,8 @@ pub async fn run(arguments: Arguments) -> Exit {
         Err(faults) if role == Role::Show => return config::show_faults(&faults, arguments.json),
         Err(faults) => {
             if arguments.json {
-                let row =
-                    |fault: &'_ Fault| FaultRow { name: fault.name.clone(), problem: fault.problem.clone() };
-                print_json(&faults.faults.iter().map(row).collect::<Vec<_>>());
+                let rows = faults.faults.iter().map(|Fault { name, problem }| FaultRow { name, problem });
+                print_json(&rows.collect::<Vec<_>>());
             }
             let starts = matches!(role, Role::Dev | Role::Worker | Role::Http | Role::Serve);
             let what = if starts { "cannot start" } else { "cannot do this" };
@@ -221,9 +220,9 @@ pub async fn run(arguments: Arguments) -> Exit {
 
 /// A setting that stands in the way, for machines.
 #[derive(serde::Serialize)]
-struct FaultRow {
-    name: String,
-    problem: String,
+struct FaultRow<'a> {
+    name: &'a str,
+    problem: &'a str,
 }
 
 /// Whoever tries things out on a laptop is asked for all that production needs.
