@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use self::greet::greet;
 use self::parts::{
@@ -171,7 +172,7 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
         let (sms, email) = tokio::join!(sms, email);
         anyhow::Ok(sms? + email?)
     };
-    let answer = run_http(http, HTTP_DRAIN.min(settings.shutdown_grace), &stop);
+    let answer = run_http(http, &wiring.checks, HTTP_DRAIN.min(settings.shutdown_grace), &stop);
     tokio::select! {
         (worked, answered) = async { tokio::join!(work, answer) } => {
             wiring.close().await;
@@ -228,8 +229,11 @@ async fn run_worker(
     Ok(unfinished)
 }
 
+/// Answers until told to stop, and then until what was begun is over: an answer that somebody waits for, or a check at a
+/// provider that nobody waits for any more.
 async fn run_http(
     http: Option<impl Future<Output = std::io::Result<()>>>,
+    checks: &TaskTracker,
     drain: Duration,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
@@ -238,8 +242,14 @@ async fn run_http(
         stop.cancelled().await;
         tokio::time::sleep(drain).await;
     };
+    let finished = async {
+        http.await.context("serving HTTP_ADDR")?;
+        checks.close();
+        checks.wait().await;
+        Ok(())
+    };
     tokio::select! {
-        served = http => served.context("serving HTTP_ADDR"),
+        finished = finished => finished,
         () = overdue => Ok(()),
     }
 }
@@ -251,6 +261,8 @@ struct Wiring {
     broker: Broker,
     clock: Clock,
     in_memory: (bool, bool),
+    /// Codes that are being checked elsewhere.
+    checks: TaskTracker,
 }
 
 enum Broker {
@@ -275,7 +287,7 @@ impl Wiring {
             None => Arc::new(MemoryStore::new(Clock::System)),
         };
         let in_memory = (matches!(broker, Broker::Memory(_)), settings.redis_url.is_none());
-        Ok(Wiring { names, store, broker, clock: Clock::System, in_memory })
+        Ok(Wiring { names, store, broker, clock: Clock::System, in_memory, checks: TaskTracker::new() })
     }
 
     fn publisher(&self) -> Arc<dyn Publisher> {
@@ -381,6 +393,7 @@ impl Wiring {
                 recipients: recipients.clone(),
                 limits: limits(settings),
                 checker,
+                under_way: self.checks.clone(),
                 clock: self.clock,
             },
             requester: self.requester(),

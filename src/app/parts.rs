@@ -305,9 +305,9 @@ pub(super) async fn provider(
         (None, DevProvider::Twilio) if !settings.is_development() => bail!("TWILIO_ACCOUNT_SID must be set"),
         (None, DevProvider::Twilio) => {
             events::notice("no account at Twilio is set: messages are simulated");
-            return Ok(simulated(Channel::Sms, tracker, handset));
+            return Ok(simulated(Channel::Sms, settings, tracker, handset));
         }
-        (_, DevProvider::Simulated) => return Ok(simulated(Channel::Sms, tracker, handset)),
+        (_, DevProvider::Simulated) => return Ok(simulated(Channel::Sms, settings, tracker, handset)),
     };
     let provider = text_provider(twilio, settings.provider_timeout)?;
     let set = match provider.makes_codes() {
@@ -332,7 +332,7 @@ async fn tested(
         Err(fault @ (CredentialFault::Refused { .. } | CredentialFault::MayNotSend)) => {
             if settings.is_development() {
                 events::notice(&format!("{}: {fault}: messages are simulated", provider.name()));
-                return Ok(simulated(channel, tracker, None));
+                return Ok(simulated(channel, settings, tracker, None));
             }
             bail!("{}: {fault}: check {set}", provider.name())
         }
@@ -372,7 +372,7 @@ pub(super) async fn email_provider(
         (Some(EmailCarrier::Smtp(smtp)), DevProvider::Twilio) => {
             (Arc::new(smtp_provider(smtp, timeout).context("SMTP_URL")?), "SMTP_URL")
         }
-        _ => return Ok(simulated(Channel::Email, tracker, handset)),
+        _ => return Ok(simulated(Channel::Email, settings, tracker, handset)),
     };
     tested(provider, Channel::Email, set, settings, tracker).await
 }
@@ -392,9 +392,10 @@ pub(super) fn handset(role: Role, dev_provider: DevProvider, settings: &Settings
     simulates.then(|| Arc::new(Handset::new(&settings.brand, Clock::System.now())))
 }
 
-/// Shows messages, and reports of them as a real provider would.
+/// Shows messages, and reports of them as a real provider would: where Verify is set, what it refuses is refused.
 pub(super) fn simulated(
     channel: Channel,
+    settings: &Settings,
     tracker: &Arc<Tracker>,
     handset: Option<&Arc<Handset>>,
 ) -> Arc<dyn Provider> {
@@ -407,7 +408,8 @@ pub(super) fn simulated(
             }
         }
     });
-    let provider = SimulatedProvider::on_stdout(channel);
+    let writes_texts = settings.sms_verify && channel == Channel::Sms;
+    let provider = SimulatedProvider::on_stdout(channel).writing_texts(writes_texts);
     provider.on_receipts(sender);
     if let Some(handset) = handset {
         provider.on_messages(handset.clone());

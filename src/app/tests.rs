@@ -38,7 +38,7 @@ async fn a_source_that_ends_by_itself_stops_everything_and_is_an_error() {
     let settings = settings.expect("a laptop needs nothing");
     let wiring = Wiring::new(&settings).expect("everything in memory");
     let tracker = wiring.tracker(&settings).expect("a tracker");
-    let (provider, replies) = (simulated(Channel::Sms, &tracker, None), wiring.reply_publisher());
+    let (provider, replies) = (simulated(Channel::Sms, &settings, &tracker, None), wiring.reply_publisher());
     let (gateway, _source) = wiring.worker(&settings, Channel::Sms, provider, replies).expect("a worker");
     for asked_for in [true, false] {
         let stop = CancellationToken::new();
@@ -48,6 +48,24 @@ async fn a_source_that_ends_by_itself_stops_everything_and_is_an_error() {
         let worker: (_, Box<dyn RequestSource>) = (gateway.clone(), Box::new(Ended));
         let worked = run_worker(Some(worker), None, &settings, &stop).await;
         assert_eq!((worked.is_ok(), stop.is_cancelled()), (asked_for, true));
+    }
+}
+
+#[tokio::test]
+async fn a_simulation_refuses_what_the_provider_that_is_set_would() {
+    for (chosen, writes_texts) in [("messages", false), ("verify", true)] {
+        let set =
+            [("SMS_PROVIDER", chosen), ("TWILIO_VERIFY_SERVICE_SID", "VA0123456789abcdef0123456789abcdef")];
+        let set = set.map(|(name, value)| (name.into(), value.into()));
+        let settings = Settings::read(Role::Dev, set.into_iter(), "/nowhere/.env".as_ref(), faults);
+        let settings = settings.expect("a laptop needs no account");
+        let tracker = Wiring::new(&settings).expect("in memory").tracker(&settings).expect("a tracker");
+        for dev_provider in [DevProvider::Simulated, DevProvider::Twilio] {
+            let sms = provider(&settings, dev_provider, &tracker, None).await.expect("simulated");
+            let email = email_provider(&settings, dev_provider, &tracker, None).await.expect("simulated");
+            let told = (sms.name(), sms.writes_texts(), sms.makes_codes(), email.writes_texts());
+            assert_eq!(told, ("simulated", writes_texts, false, false), "{chosen} {dev_provider:?}");
+        }
     }
 }
 
@@ -73,7 +91,7 @@ async fn told_over_a_stop(takes: Duration, drain: Duration) -> String {
     let stop = CancellationToken::new();
     let (address, server) = slow_server(takes, &stop).await;
     let served = async {
-        run_http(Some(server), drain, &stop).await.expect("a stop is no failure");
+        run_http(Some(server), &TaskTracker::new(), drain, &stop).await.expect("a stop is no failure");
     };
     let client = async {
         let mut connection = TcpStream::connect(address).await.expect("it listens");
@@ -98,6 +116,19 @@ async fn whoever_waits_for_an_answer_at_a_stop_gets_it_within_the_drain() {
     let takes = Duration::from_millis(600);
     assert!(told_over_a_stop(takes, Duration::from_secs(10)).await.ends_with("told"));
     assert!(!told_over_a_stop(takes, Duration::from_millis(200)).await.contains("told"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_at_a_provider_is_finished_at_a_stop_within_the_drain() {
+    for (takes, expected) in [(9, 9), (30, 10)] {
+        let (checks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (_, server) = slow_server(Duration::ZERO, &stop).await;
+        checks.spawn(tokio::time::sleep(Duration::from_secs(takes)));
+        stop.cancel();
+        let began = Instant::now();
+        run_http(Some(server), &checks, Duration::from_secs(10), &stop).await.expect("a stop is no failure");
+        assert_eq!((began.elapsed().as_secs(), checks.is_empty()), (expected, takes == expected));
+    }
 }
 
 #[test]

@@ -143,6 +143,11 @@ impl MemoryBroker {
         self.lock().failing = count;
     }
 
+    /// Takes the next `count` requests, and never says so.
+    pub fn lose_next_confirms(&self, count: usize) {
+        self.lock().losing_confirms = count;
+    }
+
     /// Lets the next `count` letters be refused: nothing is set aside.
     pub fn fail_next_letters(&self, count: usize) {
         self.lock().failing_letters = count;
@@ -174,6 +179,7 @@ struct State {
     replies: HashMap<String, Reader>,
     dead: Vec<DeadLetter>,
     failing: usize,
+    losing_confirms: usize,
     failing_letters: usize,
     deleted: bool,
     last_id: u64,
@@ -236,7 +242,7 @@ impl State {
         }
         let queue = &mut self.queues[channel as usize];
         if queue.len() >= QUEUE_MAX {
-            return Err(PublishError::Unconfirmed("the queue is full".to_owned()));
+            return Err(PublishError::NotTaken("the queue is full".to_owned()));
         }
         queue.push_back(Message { channel, body, properties, arrived: Instant::now() });
         self.hand_out();
@@ -311,7 +317,7 @@ impl State {
     fn publish(&mut self, message: Outgoing<'_>, reply_to: Option<&str>) -> Result<(), PublishError> {
         if self.failing > 0 {
             self.failing -= 1;
-            return Err(PublishError::Unconfirmed("told to fail".to_owned()));
+            return Err(PublishError::NotTaken("told to fail".to_owned()));
         }
         match message.target {
             Target::Results { routing_key } => {
@@ -334,7 +340,10 @@ impl State {
                 Ok(())
             }
             Target::Requests(channel) => {
-                self.enqueue(channel, message.body.to_vec(), properties(&message, reply_to))
+                self.enqueue(channel, message.body.to_vec(), properties(&message, reply_to))?;
+                let lost = self.losing_confirms > 0;
+                self.losing_confirms -= usize::from(lost);
+                if lost { Err(PublishError::Unconfirmed("told to lose it".to_owned())) } else { Ok(()) }
             }
             Target::Dead(headers) => self.set_aside(&message, headers),
         }
@@ -343,10 +352,10 @@ impl State {
     fn set_aside(&mut self, message: &Outgoing<'_>, headers: DeadHeaders<'_>) -> Result<(), PublishError> {
         if self.failing_letters > 0 {
             self.failing_letters -= 1;
-            return Err(PublishError::Unconfirmed("told to fail".to_owned()));
+            return Err(PublishError::NotTaken("told to fail".to_owned()));
         }
         if self.dead.len() >= QUEUE_MAX {
-            return Err(PublishError::Unconfirmed("the queue is full".to_owned()));
+            return Err(PublishError::NotTaken("the queue is full".to_owned()));
         }
         self.dead.push(DeadLetter {
             message_id: message.message_id.to_owned(),

@@ -244,12 +244,15 @@ pub struct DeadHeaders<'a> {
     pub status: Option<&'a str>,
 }
 
-/// A message was not confirmed. It may have arrived.
+/// A message was not confirmed.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// No connection, no confirm in time, or a refusal: worth another try.
+    /// No confirm in time, or the connection broke before it: the message may be there. Worth another try.
     #[error("the broker did not confirm the message: {0}")]
     Unconfirmed(String),
+    /// No connection to hand it over by, or the broker refused it: it is surely not there. Worth another try.
+    #[error("the broker did not take the message: {0}")]
+    NotTaken(String),
     /// No queue takes it.
     #[error("no queue is bound for the message")]
     Unroutable,

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::app;
-use crate::config::{Faults, Role, Settings};
+use crate::config::{Fault, Faults, Role, Settings};
 use crate::store::StoreError;
 use crate::telemetry;
 
@@ -75,6 +75,9 @@ enum Command {
         action: dead_letters::Action,
     },
     /// Say what happened to a request, or list the last requests of a recipient.
+    ///
+    /// What is refused over HTTP before it is queued (429) is no request yet and leaves no record: `otpost rate-limit`
+    /// says what a recipient has used of its limits.
     #[command(override_usage = "otpost why [OPTIONS] <REQUEST_ID> [--to <RECIPIENT>]
        otpost why [OPTIONS] --to <RECIPIENT>")]
     Why {
@@ -107,13 +110,13 @@ enum Command {
     Topology,
     /// Make a token to try things out with. Development only.
     Token {
-        /// The number that the token's person has; +573001234567 if no e-mail address is given either.
+        /// The number that the token's person has; +573001234567 if neither an e-mail address nor a scope is given.
         #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
         phone: Option<String>,
         /// The e-mail address that the token's person has.
         #[arg(long, value_name = "ADDRESS")]
         email: Option<String>,
-        /// Make a token for a service with these scopes instead, as "otp:verify".
+        /// The scopes that it has, as "otp:verify". Without a number and an e-mail address it is a service's token.
         #[arg(long)]
         scope: Option<String>,
         /// How long it is good for.
@@ -181,6 +184,10 @@ pub async fn run(arguments: Arguments) -> Exit {
         Ok(settings) => settings,
         Err(faults) if role == Role::Show => return config::show_faults(&faults, arguments.json),
         Err(faults) => {
+            if arguments.json {
+                let rows = faults.faults.iter().map(|Fault { name, problem }| FaultRow { name, problem });
+                print_json(&rows.collect::<Vec<_>>());
+            }
             let starts = matches!(role, Role::Dev | Role::Worker | Role::Http | Role::Serve);
             let what = if starts { "cannot start" } else { "cannot do this" };
             eprintln!("otpost {what} with these settings:\n{faults}");
@@ -209,6 +216,13 @@ pub async fn run(arguments: Arguments) -> Exit {
         }
         Command::Health => health::run(&settings),
     }
+}
+
+/// A setting that stands in the way, for machines.
+#[derive(serde::Serialize)]
+struct FaultRow<'a> {
+    name: &'a str,
+    problem: &'a str,
 }
 
 /// Whoever tries things out on a laptop is asked for all that production needs.

@@ -31,11 +31,7 @@ pub(super) fn run(
         }
     }
     let expires = Clock::System.now().plus(Duration::from_secs(60 * u64::from(minutes)));
-    let (phone, email) = match (scope, phone, email) {
-        (Some(_), ..) => (None, None),
-        (None, None, None) => (Some(PHONE), None),
-        (None, phone, email) => (phone, email),
-    };
+    let phone = phone.or_else(|| (email.is_none() && scope.is_none()).then_some(PHONE));
     let token = settings.jwt.as_ref().and_then(|jwt| development_token(jwt, phone, email, scope, expires));
     match token {
         Some(token) => {

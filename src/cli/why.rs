@@ -67,7 +67,10 @@ async fn show_request(
 async fn show_recipient(store: &impl Store, recipient: Digest16, json: bool) -> Result<Exit, StoreError> {
     let requests = explain::last_requests(store, recipient).await?;
     if requests.is_empty() {
-        eprintln!("otpost: no request to this recipient is known from the last day");
+        eprintln!(
+            "otpost: no request to this recipient is known from the last day; what is refused over HTTP before it is \
+             queued (429) leaves no record: see otpost rate-limit"
+        );
     }
     if json {
         print_json(&requests);

@@ -164,6 +164,8 @@ pub struct Settings {
     pub templates: Option<Vec<TemplateText>>,
     /// The account at Twilio, if there is one.
     pub twilio: Option<Twilio>,
+    /// Twilio Verify is to make the codes and texts of text messages, whether or not there is an account.
+    pub sms_verify: bool,
     /// Who carries the e-mails, if anybody does.
     pub email: Option<EmailCarrier>,
     /// What the reports of SendGrid are checked with; nothing where none are taken.

@@ -105,6 +105,7 @@ impl<'a> Reader<'a> {
             default_zone: self.default_zone(),
             templates: self.templates(),
             twilio: self.twilio(development),
+            sms_verify: self.raw.get("SMS_PROVIDER") == Some("verify"),
             email: email.carrier,
             sendgrid_webhook_key: email.sendgrid_webhook_key,
             provider_timeout: seconds(self.number("PROVIDER_TIMEOUT_SECONDS", 15, 4, 60)),

@@ -172,7 +172,7 @@ impl Gateway {
             to: to.to_string(),
             error: OutcomeError::detailed(ErrorCode::InvalidRequest, detail),
         };
-        if self.provider.makes_codes()
+        if self.provider.writes_texts()
             && let Some(field) = wording(request)
         {
             return Err(invalid(format!("`{field}` cannot be chosen: the provider makes codes and texts")));
@@ -268,9 +268,10 @@ impl Gateway {
                     turn.rest(wait, Until::Stop).await?;
                     turn.regain().await?;
                 }
-                Admission::Suspect(starts) => {
+                Admission::Suspect { starts, time_left } => {
                     turn.slot.lend();
-                    turn.rest(apart(starts), Until::Stop).await?;
+                    // What nothing can be sent for any more is over at once.
+                    turn.rest(apart(starts).min(time_left), Until::Stop).await?;
                     turn.regain().await?;
                     starts_below = u32::MAX;
                 }

@@ -5,13 +5,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::task::TaskTracker;
+
 use super::random_id;
 use crate::clock::Clock;
 use crate::domain::address::Address;
 use crate::domain::code::{Code, CodeKeyring, CodeScope};
 use crate::domain::recipient::{Purpose, RecipientKeyring};
 use crate::domain::verdict::Verdict;
-use crate::provider::{CheckFault, Checker, Judgement};
+use crate::provider::{CheckFault, Checker, CredentialFault, Judgement};
 use crate::store::check::{Begun, Check, CheckEnd};
 use crate::store::{Limits, Store, StoreError};
 use crate::telemetry::events;
@@ -29,13 +31,15 @@ pub struct Verifier {
     pub limits: Limits,
     /// Who checks the codes that are not ours, if somebody does.
     pub checker: Option<Arc<dyn Checker>>,
+    /// Checks at a provider: each is finished, whoever hangs up, and a stop waits for them.
+    pub under_way: TaskTracker,
     /// What time it is.
     pub clock: Clock,
 }
 
 /// The longest wait for an answer to a check: a person is waiting.
 const CHECKED_WITHIN: Duration = Duration::from_secs(4);
-/// The longest wait for what became of a check whose answer was lost.
+/// The longest wait for what became of a check whose answer was lost, or for whether there is anybody who checks.
 const READ_WITHIN: Duration = Duration::from_secs(2);
 
 impl Verifier {
@@ -60,7 +64,7 @@ impl Verifier {
                 let code = Code::parse(code.expose()).expect("a code reads back");
                 // A provider that found a code right will not do so again: that somebody hangs up must not keep it from
                 // being written down.
-                let asked = tokio::spawn(async move {
+                let asked = self.under_way.spawn(async move {
                     let limits = &verifier.limits;
                     let check =
                         Check { recipient, purpose: purpose.as_str(), check_id, digests: &[], limits };
@@ -88,7 +92,10 @@ impl Verifier {
         };
         let verification = verification.as_deref();
         let asked = tokio::time::timeout(CHECKED_WITHIN, checker.check(to, verification, code)).await;
-        let judged = asked.unwrap_or_else(|_| Err(CheckFault::Lost("no answer in time".to_owned())));
+        let judged = match asked.unwrap_or_else(|_| Err(CheckFault::Lost("no answer in time".to_owned()))) {
+            Ok(Judgement::Gone) => is_there(checker).await.map(|()| Judgement::Gone),
+            judged => judged,
+        };
         let end = match &judged {
             Ok(Judgement::Right) => CheckEnd::Right,
             Ok(Judgement::Wrong | Judgement::Gone | Judgement::TooManyTries) => CheckEnd::Wrong,
@@ -121,6 +128,21 @@ async fn is_approved(checker: &dyn Checker, verification: Option<&str>) -> bool 
     let Some(verification) = verification else { return false };
     let asked = tokio::time::timeout(READ_WITHIN, checker.is_approved(verification)).await;
     matches!(asked, Ok(Ok(true)))
+}
+
+/// Is what is gone really over? Where it is the provider that is gone, or cannot be asked, nobody compared the code.
+async fn is_there(checker: &dyn Checker) -> Result<(), CheckFault> {
+    let asked = tokio::time::timeout(READ_WITHIN, checker.is_there()).await;
+    match asked.unwrap_or_else(|_| Err(CredentialFault::Unanswered("no answer in time".to_owned()))) {
+        // Who may check, but not look, is known there.
+        Ok(()) | Err(CredentialFault::MayNotRead { .. }) => Ok(()),
+        Err(fault) => {
+            if !matches!(fault, CredentialFault::Unanswered(_)) {
+                events::checker_gone(&fault);
+            }
+            Err(CheckFault::NotCompared(fault.to_string()))
+        }
+    }
 }
 
 /// Asks the store, and once more if it does not answer: it knows the check by its id.

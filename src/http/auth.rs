@@ -160,15 +160,18 @@ impl Tokens {
     }
 
     async fn claims(&self, headers: &HeaderMap) -> Result<Claims, Problem> {
-        let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let mut given = headers.get_all(header::AUTHORIZATION).iter();
+        let bearer = given.next().and_then(|value| value.to_str().ok());
+        // Whoever stands between may go by the other one.
+        if given.next().is_some() {
+            return Err(unauthenticated("one bearer token is needed: `Authorization` stands there twice"));
+        }
         let token = bearer.and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
         });
         let Some(token) = token.filter(|token| token.len() <= TOKEN_BYTES_MAX) else {
-            return Err(
-                Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated").detail("a bearer token is needed")
-            );
+            return Err(unauthenticated("a bearer token is needed"));
         };
         match &self.0 {
             Keys::One(key) => key.claims(token),
@@ -238,6 +241,10 @@ fn subject(claims: &Claims) -> Result<String, Problem> {
     named.ok_or_else(|| refused("sub", "the token names nobody (`sub`)"))
 }
 
+fn unauthenticated(detail: &str) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated").detail(detail)
+}
+
 fn refused(reason: &'static str, detail: &str) -> Problem {
     events::token_refused(reason);
     Problem::new(StatusCode::UNAUTHORIZED, "invalid_token").detail(detail)
@@ -267,7 +274,8 @@ fn public_key(pem: &str) -> Option<(DecodingKey, Algorithm)> {
     usable.then_some((key, algorithm))
 }
 
-/// A token for trying things out: for a person with this number and e-mail address, or for a service with these scopes.
+/// A token for trying things out, with these scopes: for a person with this number and e-mail address, or without both
+/// for a service.
 ///
 /// Answers nothing where tokens are checked with a public key: the private one is not ours.
 pub fn development_token(
@@ -277,8 +285,9 @@ pub fn development_token(
     scope: Option<&str>,
     expires: UnixMillis,
 ) -> Option<String> {
+    let is_person = phone_number.is_some() || email.is_some();
     let claims = Claims {
-        sub: Some(if scope.is_some() { "development-service" } else { "development-user" }.to_owned()),
+        sub: Some(if is_person { "development-user" } else { "development-service" }.to_owned()),
         phone_number: phone_number.map(str::to_owned),
         email: email.map(str::to_owned),
         name: phone_number.or(email).map(|_| "Ana".to_owned()),

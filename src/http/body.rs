@@ -1,7 +1,7 @@
 //! Reads a small JSON object, and says of each field what is wrong without repeating it.
 
 use axum::body::Bytes;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value};
 
 use super::problem::Problem;
@@ -12,9 +12,13 @@ pub(super) struct Body(Map<String, Value>);
 
 impl Body {
     pub(super) fn read(headers: &HeaderMap, bytes: &Bytes) -> Result<Body, Problem> {
-        let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        let essence = kind.split(';').next().unwrap_or_default().trim();
-        if !essence.eq_ignore_ascii_case("application/json") {
+        let essence =
+            |kind: &HeaderValue| kind.to_str().ok()?.split(';').next().map(|kind| kind.trim().to_owned());
+        let is_json = |kind: &HeaderValue| {
+            essence(kind).is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"))
+        };
+        let mut kinds = headers.get_all(header::CONTENT_TYPE).iter();
+        if !kinds.next().is_some_and(is_json) || kinds.next().is_some() {
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
                 .detail("the body must be application/json"));
         }

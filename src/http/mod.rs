@@ -15,6 +15,7 @@ pub mod page;
 mod problem;
 mod recipient;
 mod send;
+mod serve;
 mod status;
 mod told;
 mod unheard;
@@ -22,7 +23,6 @@ mod verify;
 mod webhooks;
 mod why;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,10 +33,8 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use ipnet::IpNet;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 
@@ -44,6 +42,7 @@ pub use self::auth::{TokenFault, Tokens, development_token};
 pub use self::ops::{Readiness, ops_router};
 use self::page::Page;
 use self::problem::Problem;
+pub use self::serve::serve;
 pub use self::unheard::Unheard;
 pub use self::webhooks::Webhooks;
 use crate::broker::Requester;
@@ -157,12 +156,6 @@ fn report_routes(webhooks: Arc<Webhooks>) -> (Router, Router) {
             .layer(RequestBodyLimitLayer::new(EVENTS_BYTES_MAX));
     }
     (one.with_state(webhooks.clone()), many.with_state(webhooks))
-}
-
-/// Answers until told to stop, and then finishes what was begun.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> std::io::Result<()> {
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
 async fn observe(request: Request, next: Next) -> Response {

@@ -3,7 +3,7 @@
 //! It shows codes and gives tokens to whoever asks, so it is there only where a [`Handset`] is: `app/parts.rs` makes
 //! one for `otpost dev` with simulated messages, and for nothing else. Another page in the same browser must not get
 //! at it: it answers only under a name of this machine, which no name that is turned to it later (DNS rebinding) is,
-//! and what is behind `/dev/` only itself.
+//! and what is behind `/dev/` only itself. Nor must another machine: whoever asks is on this one, whatever is listened to.
 
 mod handset;
 mod token;
@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
@@ -75,7 +75,7 @@ pub(super) fn routes(page: Page) -> Router {
         .route("/page.js", file("text/javascript; charset=utf-8", include_str!("page/page.js")))
         .route("/texts.js", file("text/javascript; charset=utf-8", include_str!("page/texts.js")))
         .merge(behind)
-        .route_layer(middleware::from_fn_with_state(page.listening, only_under_our_name))
+        .route_layer(middleware::from_fn_with_state(page.listening, only_here))
         .layer(middleware::map_response(with_headers))
         .with_state(page)
 }
@@ -106,8 +106,13 @@ async fn with_headers(mut response: Response) -> Response {
     response
 }
 
-/// A page that was loaded under another name, which now leads here, asks under that name.
-async fn only_under_our_name(State(listening): State<IpAddr>, request: Request, next: Next) -> Response {
+/// A page that was loaded under another name, which now leads here, asks under that name. Another machine may ask under
+/// any.
+async fn only_here(State(listening): State<IpAddr>, request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+    if !peer.is_some_and(|peer| is_here(peer, listening)) {
+        return refused("foreign_host", "this is there for this machine only");
+    }
     match host(request.headers()).is_some_and(|host| is_ours(&host, listening)) {
         true => next.run(request).await,
         false => refused("foreign_host", "this is there under a name of this machine only"),
@@ -134,6 +139,12 @@ fn refused(code: &'static str, detail: &str) -> Response {
 
 fn host(headers: &HeaderMap) -> Option<Authority> {
     headers.get(header::HOST)?.to_str().ok()?.parse().ok()
+}
+
+/// True for this machine: it asks itself by the loopback address, or by the one that is listened to.
+fn is_here(peer: IpAddr, listening: IpAddr) -> bool {
+    let (peer, listening) = (peer.to_canonical(), listening.to_canonical());
+    peer.is_loopback() || (peer == listening && !peer.is_unspecified())
 }
 
 /// True for this machine by its own names, and for the address that is listened to.

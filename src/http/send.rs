@@ -15,7 +15,7 @@ use super::client::client_address;
 use super::problem::Problem;
 use super::recipient::claim_of;
 use super::told::{Heard, SendAnswer, status_of};
-use crate::broker::{Outgoing, Target};
+use crate::broker::{Outgoing, PublishError, Target};
 use crate::domain::address::Address;
 use crate::domain::locale::is_bcp47;
 use crate::domain::outcome::{ErrorCode, OutcomeError, Status};
@@ -158,12 +158,19 @@ impl Api {
             .map_err(|wait| too_many(ErrorCode::RateLimited, wait))?;
         let heard = self.publish_request(request_id, to, user, client_ip).await;
         match &heard {
-            Ok(None) => {}
+            // It is in the queue, or may be: no confirm is no proof that it is not.
+            Ok(None) | Err(PublishError::Unconfirmed(_)) => {}
             // No limit is charged for it, so this is the one that whoever presses on is held by.
             Ok(Some(heard)) if heard.status == Status::Rejected => self.unheard.forget(counted, &[by_ip]),
-            Ok(Some(_)) | Err(_) => self.unheard.forget(counted, &[by_user, by_ip]),
+            Ok(Some(_)) | Err(PublishError::NotTaken(_) | PublishError::Unroutable) => {
+                self.unheard.forget(counted, &[by_user, by_ip]);
+            }
         }
-        heard
+        heard.map_err(|error| {
+            events::publish_failed(&error, None);
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "queue_unavailable")
+                .detail("the request could not be queued; it may be asked again")
+        })
     }
 
     async fn publish_request(
@@ -172,7 +179,7 @@ impl Api {
         to: &Address,
         user: &User,
         client_ip: IpAddr,
-    ) -> Result<Option<Heard>, Problem> {
+    ) -> Result<Option<Heard>, PublishError> {
         let at = self.clock.now();
         let request = SendRequestBody {
             request_id: request_id.to_string(),
@@ -194,11 +201,7 @@ impl Api {
             at,
             traceparent: None,
         };
-        let heard = self.requester.request(message, self.send_wait).await.map_err(|error| {
-            events::publish_failed(&error, None);
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "queue_unavailable")
-                .detail("the request could not be queued; it may be asked again")
-        })?;
+        let heard = self.requester.request(message, self.send_wait).await?;
         Ok(heard.as_deref().and_then(Heard::read))
     }
 
@@ -248,15 +251,19 @@ fn random_digest() -> Digest16 {
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
-    let Some(key) = headers.get("idempotency-key") else {
+    let invalid = |rule| Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_request").detail(rule));
+    let mut given = headers.get_all("idempotency-key").iter();
+    let Some(key) = given.next() else {
         return Ok(None);
     };
+    if given.next().is_some() {
+        return invalid("`Idempotency-Key` must stand there once");
+    }
     match key.to_str() {
         Ok(key) if (1..=255).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) => {
             Ok(Some(key))
         }
-        _ => Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_request")
-            .detail("`Idempotency-Key` must be 1 to 255 visible ASCII characters")),
+        _ => invalid("`Idempotency-Key` must be 1 to 255 visible ASCII characters"),
     }
 }
 

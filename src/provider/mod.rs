@@ -38,9 +38,15 @@ pub trait Provider: Send + Sync {
     /// Asks whether our credentials are good, without sending anything.
     async fn check_credentials(&self) -> Result<(), CredentialFault>;
 
-    /// True if the provider makes the codes and writes the texts, and only a [`Checker`] knows what is right.
+    /// True if the provider makes the codes, and only a [`Checker`] knows what is right.
     fn makes_codes(&self) -> bool {
         false
+    }
+
+    /// True if the provider writes the texts itself: no request can choose a code, a text or its last line. Who makes codes
+    /// writes them.
+    fn writes_texts(&self) -> bool {
+        self.makes_codes()
     }
 
     /// How many senders carry our messages. Each has a pace of its own, and can be refused alone.
@@ -69,6 +75,9 @@ pub trait Checker: Send + Sync {
 
     /// Whether the right code of a verification has been told: what is left to ask where the answer to a check was lost.
     async fn is_approved(&self, verification: &str) -> Result<bool, LookupFault>;
+
+    /// Whether there is still somebody to ask: where nobody is, every verification looks like one that is over.
+    async fn is_there(&self) -> Result<(), CredentialFault>;
 }
 
 /// What a provider says of a code that it made.
@@ -78,7 +87,8 @@ pub enum Judgement {
     Right,
     /// It is wrong.
     Wrong,
-    /// There is no such verification any more: its life is over, or it was used.
+    /// There is no such verification any more: its life is over, or it was used, or [nobody is there](Checker::is_there)
+    /// who would know it.
     Gone,
     /// It had more wrong tries than the provider allows.
     TooManyTries,

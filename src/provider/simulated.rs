@@ -62,6 +62,7 @@ use crate::provider::{
 pub struct SimulatedProvider {
     channel: Channel,
     seed: u64,
+    writes_texts: bool,
     sent: AtomicU64,
     clock: Clock,
     output: Mutex<Box<dyn Write + Send>>,
@@ -114,6 +115,7 @@ impl SimulatedProvider {
         SimulatedProvider {
             channel,
             seed,
+            writes_texts: false,
             sent: AtomicU64::new(0),
             clock,
             output: Mutex::new(output),
@@ -122,6 +124,12 @@ impl SimulatedProvider {
             onlooker: Mutex::default(),
             to_come: Arc::new(Semaphore::new(REPORTS_TO_COME_MAX)),
         }
+    }
+
+    /// The same, in the place of a provider that writes the texts itself: it is refused alike to choose one. The codes
+    /// are ours all the same.
+    pub fn writing_texts(self, writes_texts: bool) -> SimulatedProvider {
+        SimulatedProvider { writes_texts, ..self }
     }
 
     /// From now on, tells what becomes of messages. A listener that is behind is waited for.
@@ -222,6 +230,10 @@ impl Memory {
 impl Provider for SimulatedProvider {
     fn name(&self) -> &'static str {
         "simulated"
+    }
+
+    fn writes_texts(&self) -> bool {
+        self.writes_texts
     }
 
     async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure> {

@@ -2,7 +2,6 @@
 //!
 //! Every method is one atomic step. A time to live only collects garbage, decisions compare stored times with the store's
 //! own clock; the kill switch and an opt-out have none. [`memory`] is the specification that [`redis`] is tested against.
-//!
 //! Not a cache: losing it loses limits and pending codes, and a step that failed is a [`StoreError`], never a guess.
 
 pub mod bounds;
@@ -233,8 +232,13 @@ pub enum Admission {
     },
     /// Another handling has it. Ask again after this long.
     Busy(Duration),
-    /// Nobody has it, and so many handlings died with it. Ask again at another time, and to take it up all the same.
-    Suspect(u32),
+    /// Nobody has it, and handlings died with it. Ask again at another time, and to take it up all the same.
+    Suspect {
+        /// How many.
+        starts: u32,
+        /// Until its deadline.
+        time_left: Duration,
+    },
     /// It has not ended, and nothing may be begun. Ask again when something may.
     Held,
 }

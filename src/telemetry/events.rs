@@ -256,6 +256,11 @@ pub fn check_failed(to: &impl Display, fault: &impl Display) {
     warn!(%to, %fault, "code was checked in vain");
 }
 
+/// No code can be checked by whoever made it: the service is not there any more, or does not know us.
+pub fn checker_gone(fault: &impl Display) {
+    error!(%fault, "codes cannot be checked: the provider refuses the service or the account");
+}
+
 /// An HTTP request was answered. The route is the pattern, never the path or the query.
 pub fn http_answered(method: &str, route: &str, status: u16, elapsed: Duration) {
     METRICS.http.get_or_create(&HttpLabels { route: route.to_owned(), status }).inc();
@@ -298,8 +303,40 @@ pub fn token_keys_dropped() {
     error!("token keys dropped: the last good answer is too long ago");
 }
 
-/// Somebody with the scope `otp:admin` looked at people's requests: who, at what. An audit wants to know.
-pub fn admin_asked(sub: &str, what: &'static str, request: Option<&str>, to: Option<&Address>) {
+/// What somebody with the scope `otp:admin` looks at: the words of the audit log and of the metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// How everything is.
+    Status,
+    /// What a recipient has used of its limits.
+    RateLimit,
+    /// Whether numbers can be sent to.
+    Validate,
+    /// What happened to a request.
+    Request,
+    /// The last requests of a recipient.
+    Requests,
+}
+
+impl Look {
+    /// All of them.
+    pub const ALL: [Look; 5] = [Look::Status, Look::RateLimit, Look::Validate, Look::Request, Look::Requests];
+
+    /// The word: that of the endpoint.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Look::Status => "status",
+            Look::RateLimit => "rate_limit",
+            Look::Validate => "validate",
+            Look::Request => "request",
+            Look::Requests => "requests",
+        }
+    }
+}
+
+/// Somebody with the scope `otp:admin` looked at something: who, at what. An audit wants to know.
+pub fn admin_asked(sub: &str, look: Look, request: Option<&str>, to: Option<&Address>) {
+    let what = look.as_str();
     METRICS.admin.get_or_create(&ReasonLabel { reason: what }).inc();
     let (sub, to) = (printable(sub), to.map(display));
     info!(target: "otpost::audit", audit = true, sub, what, request, to, "an operator asked");
@@ -388,4 +425,21 @@ pub fn topology_refused(
 pub fn result_unroutable(message_id: &str) {
     METRICS.unroutable.inc();
     debug!(message_id, "no queue was bound for a result");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_has_the_words_of_the_audit_log_and_no_others() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md");
+        let page = std::fs::read_to_string(path).expect("a file of text");
+        let words: Vec<String> = Look::ALL.iter().map(|look| format!("`{}`", look.as_str())).collect();
+        let [first @ .., last] = &words[..] else { panic!("there are some") };
+        let logged = format!("`what`: {} or {last};", first.join(", "));
+        assert!(page.contains(&logged), "{logged}");
+        let counted = format!("looks of operators over HTTP: {}, {last} (", first.join(", "));
+        assert!(page.contains(&counted), "{counted}");
+    }
 }

@@ -127,7 +127,18 @@ fn a_development_token_has_a_number_an_address_or_both() {
     assert_eq!(named(&token(&[], 0)), (json!(ALICE), json!(null)));
     assert_eq!(named(&token(&["--email", ANA], 0)), (json!(null), json!(ANA)));
     assert_eq!(named(&token(&["--email", ANA, "--phone", ALICE], 0)), (json!(ALICE), json!(ANA)));
-    assert_eq!(named(&token(&["--email", ANA, "--scope", "otp:verify"], 0)), (json!(null), json!(null)));
+    let service = token(&["--scope", "otp:verify"], 0);
+    assert_eq!(named(&service), (json!(null), json!(null)));
+    assert_eq!((&service["sub"], &service["scope"]), (&json!("development-service"), &json!("otp:verify")));
+    for (arguments, whose) in [
+        (&["--email", ANA] as &[&str], (json!(null), json!(ANA))),
+        (&["--phone", ALICE], (json!(ALICE), json!(null))),
+        (&["--email", ANA, "--phone", ALICE], (json!(ALICE), json!(ANA))),
+    ] {
+        let person = token(&[arguments, &["--scope", "otp:verify"]].concat(), 0);
+        assert_eq!((named(&person), &person["scope"]), (whose, &json!("otp:verify")));
+        assert_eq!(person["sub"], "development-user");
+    }
     for bad in BAD {
         let told = token(&["--email", bad], 2);
         assert!(told.as_str().is_some_and(|told| told.starts_with("otpost: --email ")), "{told}");

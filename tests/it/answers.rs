@@ -269,6 +269,19 @@ async fn who_could_not_be_queued_is_not_counted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_may_be_queued_though_nobody_confirmed_it_is_counted() {
+    let world = World::new();
+    let door = door_to(&world);
+    world.broker.lose_next_confirms(200);
+    let by_user = 3 * Options::default().limits.user.count as usize;
+    for _ in 0..by_user {
+        ask(&door, &alice()).await.expect_problem(503, "queue_unavailable");
+    }
+    ask(&door, &alice()).await.expect_problem(429, "rate_limited");
+    assert_eq!(world.broker.waiting(), by_user);
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_learns_what_became_of_anothers_request() {
     let world = World::new();
     let _gateway = Embedded::in_world(world.clone(), Options::default());

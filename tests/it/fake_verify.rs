@@ -58,6 +58,7 @@ struct State {
     verifications: Vec<Verification>,
     /// In the shape of `verify.v2.verification_attempt`, oldest first.
     attempts: Vec<Value>,
+    deleted: bool,
     hidden: bool,
     goes_on: bool,
     ahead: i64,
@@ -96,6 +97,11 @@ impl FakeVerify {
     /// Ends the life of every code.
     pub fn expire(&self) {
         lock(&self.state).verifications.iter_mut().for_each(|verification| verification.status = "expired");
+    }
+
+    /// Deletes the service, and all codes with it.
+    pub fn delete_service(&self) {
+        lock(&self.state).deleted = true;
     }
 
     /// Shows no attempts, as of a moment ago, or shows them again.
@@ -189,6 +195,8 @@ impl State {
 
     fn done(&mut self, request: &Recorded) -> (u16, String) {
         match judge(request) {
+            // Whatever it is below the service, the answer is that of anything that is not there.
+            Ok(_) if self.deleted => (404, error_body(404, 20404)),
             Ok(Judged::Service) => (200, json!({"sid": SERVICE_SID, "account_sid": ACCOUNT_SID}).to_string()),
             Ok(Judged::Send) => self.send(request.field("To").expect("judged")),
             Ok(Judged::Check) => self.check(request),

@@ -41,6 +41,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 use crate::documents::messages::check_told;
 pub use crate::scripted::{Posted, ScriptedProvider};
@@ -270,7 +271,7 @@ pub struct Embedded {
     channel: Channel,
     pub world: World,
     results: mpsc::Receiver<OwnedMessage>,
-    verifier: Verifier,
+    pub verifier: Verifier,
     /// Takes what the provider reports.
     pub tracker: Arc<Tracker>,
     stop: CancellationToken,
@@ -343,6 +344,7 @@ impl Embedded {
                 recipients,
                 limits: options.limits,
                 checker: options.checker,
+                under_way: TaskTracker::new(),
                 clock: world.clock,
             },
             worker: tokio::spawn(worker.run(source)),

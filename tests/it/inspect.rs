@@ -122,6 +122,22 @@ async fn numbers_are_looked_at_for_one_at_a_time() {
     ask().await.expect(200);
 }
 
+#[test]
+fn settings_that_stand_in_the_way_are_told_as_json_to_who_wants_it() {
+    let faulty =
+        [("ENVIRONMENT", "development"), ("AMQP_URL", "hunter2"), ("SMS_RATE_LIMIT_PER_DAY", "hunter2")];
+    for command in [&["status"] as &[&str], &["rate-limit", ALICE], &["dead-letters", "list"], &["topology"]]
+    {
+        let output = otpost(&faulty, &[command, &["--json"]].concat());
+        let told = rows(&output, 2);
+        let names: Vec<&Value> = told.iter().map(|row| &row["name"]).collect();
+        assert_eq!(names, [&json!("AMQP_URL"), &json!("SMS_RATE_LIMIT_PER_DAY")], "{command:?}: {told:?}");
+        assert!(told.iter().all(|row| row["problem"].is_string() && !row.to_string().contains("hunter2")));
+        let plain = otpost(&faulty, command);
+        assert_eq!((plain.status.code(), plain.stdout.is_empty()), (Some(2), true));
+    }
+}
+
 #[tokio::test]
 async fn only_operators_look_and_every_look_is_written_down() {
     start_capturing();

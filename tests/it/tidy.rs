@@ -354,7 +354,7 @@ fn an_adapter_does_not_know_its_neighbour() {
 
 #[test]
 fn every_heavy_crate_has_one_home() {
-    const HOMES: [(&str, &[&str]); 18] = [
+    const HOMES: [(&str, &[&str]); 20] = [
         ("aws_lc_rs", &["provider/sendgrid/signature.rs"]),
         ("chacha20poly1305", &["domain/sealed.rs"]),
         ("lapin", &["broker/rabbit/"]),
@@ -363,6 +363,8 @@ fn every_heavy_crate_has_one_home() {
         ("reqwest", &["provider/web/", "provider/twilio/", "provider/sendgrid/", "http/jwks/endpoint.rs"]),
         ("sha1", &["provider/twilio/"]),
         ("axum", &["http/"]),
+        ("hyper", &["http/serve.rs"]),
+        ("hyper_util", &["http/serve.rs"]),
         ("tower_http", &["http/"]),
         ("jsonwebtoken", &["http/"]),
         ("envy", &["config/"]),

@@ -286,7 +286,7 @@ async fn who_looked_at_what_is_written_down() {
     }
     let about = |line: &Value| ["what", "request", "to"].map(|name| line["fields"][name].clone());
     assert_eq!(about(audit[0]), [json!("request"), json!("r/1"), Value::Null]);
-    assert_eq!(about(audit[1]), [json!("number"), Value::Null, json!(MASKED)]);
+    assert_eq!(about(audit[1]), [json!("requests"), Value::Null, json!(MASKED)]);
     assert!(!has_run(&log, ALICE_DIGITS), "{log}");
     assert!(looks() >= before + 2);
 }

@@ -107,7 +107,7 @@ impl DeadLetters for RabbitDeadLetters {
         match self.send(&message).await {
             Ok(Confirmation::Ack(None)) => Ok(()),
             Ok(Confirmation::Ack(Some(_))) => Err(PublishError::Unroutable),
-            Ok(_) => Err(PublishError::Unconfirmed("refused".to_owned())),
+            Ok(_) => Err(PublishError::NotTaken("refused".to_owned())),
             Err(error) => Err(PublishError::Unconfirmed(error.to_string())),
         }
     }

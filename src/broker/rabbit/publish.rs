@@ -78,7 +78,7 @@ impl RabbitPublisher {
         let open = changes.wait_for(|line| line.as_ref().is_some_and(|line| line.is_open()));
         match timeout(LINE_TIMEOUT, open).await {
             Ok(Ok(line)) => Ok(Arc::clone(line.as_ref().expect("waited for one"))),
-            Ok(Err(_)) | Err(_) => Err(PublishError::Unconfirmed("not connected".to_owned())),
+            Ok(Err(_)) | Err(_) => Err(PublishError::NotTaken("not connected".to_owned())),
         }
     }
 }
@@ -150,7 +150,7 @@ impl Line {
                 }
                 Ok(())
             }
-            Ok(_) => Err(PublishError::Unconfirmed("refused".to_owned())),
+            Ok(_) => Err(PublishError::NotTaken("refused".to_owned())),
             Err(error) => {
                 let unconfirmed = PublishError::Unconfirmed(error.to_string());
                 if self.is_broken_by(&error, confirmed_before) {
@@ -180,7 +180,7 @@ impl Line {
                 self.tell(Trouble::Incomplete);
                 Err(PublishError::Unroutable)
             }
-            Ok(_) => Err(PublishError::Unconfirmed("refused".to_owned())),
+            Ok(_) => Err(PublishError::NotTaken("refused".to_owned())),
             Err(error) => {
                 // A missing exchange closes the channel and nothing else; a lost connection tells of itself.
                 self.tell(Trouble::Incomplete);

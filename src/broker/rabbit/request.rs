@@ -79,7 +79,7 @@ impl RabbitRequester {
         let open = changes.wait_for(Option::is_some);
         match timeout(LINE_TIMEOUT, open).await {
             Ok(Ok(line)) => Ok(line.clone().expect("waited for one")),
-            Ok(Err(_)) | Err(_) => Err(PublishError::Unconfirmed("not connected".to_owned())),
+            Ok(Err(_)) | Err(_) => Err(PublishError::NotTaken("not connected".to_owned())),
         }
     }
 }
@@ -316,7 +316,7 @@ impl UnderWay {
             let answer = match acked {
                 _ if returned.contains(&message_id) => Err(PublishError::Unroutable),
                 true => Ok(()),
-                false => Err(PublishError::Unconfirmed("refused".to_owned())),
+                false => Err(PublishError::NotTaken("refused".to_owned())),
             };
             // Who asked may have gone.
             let _ = confirmed.send(answer);

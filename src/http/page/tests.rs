@@ -17,6 +17,7 @@ use crate::domain::time::UnixMillis;
 use crate::http::auth::Tokens;
 use crate::provider::{Message, Onlooker as _};
 
+const HERE: &str = "127.0.0.1:50000";
 const HOST: &str = "localhost:8080";
 const NUMBERED_FROM: UnixMillis = UnixMillis(1_800_000_000_000);
 
@@ -48,7 +49,14 @@ fn post_token() -> Builder {
 
 impl Stage {
     async fn ask(&self, request: Builder, body: &str) -> Response {
-        let request = request.body(Body::from(body.to_owned())).expect("a request");
+        self.ask_from(Some(HERE), request, body).await
+    }
+
+    async fn ask_from(&self, peer: Option<&str>, request: Builder, body: &str) -> Response {
+        let mut request = request.body(Body::from(body.to_owned())).expect("a request");
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(ConnectInfo::<SocketAddr>(peer.parse().expect("an address")));
+        }
         self.router.clone().oneshot(request).await.expect("a router always answers")
     }
 
@@ -142,6 +150,27 @@ async fn another_page_in_the_same_browser_gets_nothing() {
     }
     // A link from elsewhere leads to the page.
     assert_eq!(stage.status(get_("/").header("sec-fetch-site", "cross-site")).await, 200);
+}
+
+#[tokio::test]
+async fn another_machine_gets_nothing_whatever_it_calls_this_one() {
+    let stage = stage();
+    for peer in [Some("192.0.2.7:50000"), Some("[2001:db8::7]:50000"), Some("[::ffff:192.0.2.7]:50000"), None]
+    {
+        for request in [get_("/"), get_("/dev/messages"), post_token()] {
+            assert_eq!(stage.ask_from(peer, request, "{}").await.status(), 403, "{peer:?}");
+        }
+    }
+    for peer in [HERE, "[::1]:50000", "[::ffff:127.0.0.1]:50000"] {
+        assert_eq!(stage.ask_from(Some(peer), post_token(), "{}").await.status(), 200, "{peer}");
+    }
+    // An address of the network that was chosen by hand is this machine's when it asks itself.
+    let is_here = |peer: &str, listening: &str| {
+        let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+        super::is_here(address(peer), address(listening))
+    };
+    assert!(is_here("10.0.0.5", "10.0.0.5") && !is_here("10.0.0.6", "10.0.0.5"));
+    assert!(!is_here("10.0.0.5", "0.0.0.0") && !is_here("0.0.0.0", "0.0.0.0"));
 }
 
 #[tokio::test]

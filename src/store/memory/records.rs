@@ -87,7 +87,7 @@ impl Record {
                 return Admission::Busy(lease_left);
             }
             if live.starts >= ask.starts_below {
-                return Admission::Suspect(live.starts);
+                return Admission::Suspect { starts: live.starts, time_left: live.deadline.since(now) };
             }
             live.take_over(now);
         }

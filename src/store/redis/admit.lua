@@ -31,7 +31,9 @@ if r then
   local new = r.owner == owner and r.state == 'sending' and r.started == admitted
   if r.owner ~= owner then
     if tonumber(r.lease) > now then return 'busy ' .. ms(r.lease - now) end
-    if tonumber(r.starts) >= tonumber(starts_below) then return 'suspect ' .. r.starts end
+    if tonumber(r.starts) >= tonumber(starts_below) then
+      return 'suspect ' .. r.starts .. ' ' .. ms(math.max(0, string.match(r.facts, '%S+$') - now))
+    end
     r.starts = r.starts + 1
     if r.state == 'waiting' then
       r.state, r.attempt, r.started = 'sending', r.attempt + 1, ms(now)

@@ -24,7 +24,10 @@ pub(super) fn admission(answer: &str) -> Option<Admission> {
         "held" => Some(Admission::Held),
         "granted" => grant(rest).map(Admission::Granted),
         "doubt" => grant(rest).map(Admission::InDoubt),
-        "suspect" => rest.parse().ok().map(Admission::Suspect),
+        "suspect" => {
+            let (starts, time_left) = rest.split_once(' ')?;
+            Some(Admission::Suspect { starts: number(starts)?, time_left: span(time_left)? })
+        }
         "busy" => rest.parse().ok().map(|ms| Admission::Busy(Duration::from_millis(ms))),
         "ended" => {
             let (ours, outcome) = rest.split_once(' ')?;

@@ -381,12 +381,17 @@ async fn a_request_that_handlings_died_with_is_taken_up_by_who_wants_it_all_the_
     assert_eq!(doubt::in_doubt(store.admit(&by(2)).await.expect("answers")).starts, 2);
     assert!(matches!(store.admit(&by(3)).await.expect("answers"), Admission::Busy(_)));
     store.at(later(2));
-    assert_eq!(store.admit(&by(3)).await.expect("answers"), Admission::Suspect(2));
+    let suspect = |starts| Admission::Suspect { starts, time_left: LIFE - LEASE * starts };
+    assert_eq!(store.admit(&by(3)).await.expect("answers"), suspect(2));
     assert_eq!(doubt::in_doubt(store.admit(&by(2)).await.expect("answers")).starts, 2, "its owner keeps it");
     store.at(later(3));
     assert_eq!(doubt::in_doubt(admit(store, &request.owned_by(3)).await).starts, 3);
     store.at(later(4));
-    assert_eq!(store.admit(&by(4)).await.expect("answers"), Admission::Suspect(3));
+    let late = Admission::Suspect { starts: 3, time_left: LIFE - LEASE * 4 };
+    assert_eq!(store.admit(&by(4)).await.expect("answers"), late);
+    store.at(START.plus(LIFE + LEASE));
+    let over = Admission::Suspect { starts: 3, time_left: Duration::ZERO };
+    assert_eq!(store.admit(&by(4)).await.expect("answers"), over);
 }
 
 async fn a_request_given_back_is_free_when_its_next_try_is_due(store: &dyn TimedStore) {

@@ -2,6 +2,7 @@
 
 mod bodies;
 pub mod broken;
+mod connections;
 mod email;
 mod paths;
 mod refusals;
@@ -38,6 +39,7 @@ use otpost::store::memory::MemoryStore;
 use otpost::store::{Admission, Admit, Handling, Limits, Proposal, Refund, Settle, Store, Subject};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use crate::documents::http::check_answer;
@@ -104,6 +106,7 @@ impl Door {
                 recipients: recipients.clone(),
                 limits: limits(),
                 checker: None,
+                under_way: TaskTracker::new(),
                 clock: Clock::System,
             },
             requester: Arc::new(broker.requester()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::body::Body;
-use axum::http::{Request, header};
+use axum::http::{HeaderName, Request, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -75,6 +75,38 @@ fn unsigned(algorithm: &str) -> String {
     let part = |value: &Value| BASE64URL.encode(value.to_string());
     let header = part(&json!({"alg": algorithm, "typ": "JWT"}));
     format!("{header}.{}.", part(&claims(&json!({"scope": "otp:verify"}))))
+}
+
+#[tokio::test]
+async fn a_header_that_decides_stands_there_once() {
+    let token = token(&json!({"scope": "otp:verify"}));
+    for (path, body) in POSTS {
+        for (name, value, status, code) in [
+            ("authorization", format!("Bearer {token}"), 401, "unauthenticated"),
+            ("authorization", "Bearer Secreto".to_owned(), 401, "unauthenticated"),
+            ("authorization", "Basic Secreto".to_owned(), 401, "unauthenticated"),
+            ("content-type", "application/json".to_owned(), 415, "unsupported_media_type"),
+            ("content-type", "text/plain".to_owned(), 415, "unsupported_media_type"),
+        ] {
+            let watched = Watched::open(secret());
+            let mut request = post(path, &token, body);
+            let name: HeaderName = name.parse().expect("a name");
+            request.headers_mut().append(&name, value.parse().expect("a header value"));
+            let answer = watched.door.ask(request).await;
+            let words = if status == 401 { "twice" } else { "application/json" };
+            watched.expect(&format!("two {name} at {path}"), &answer, (status, code), words);
+        }
+    }
+    for path in [SEND_SMS, SEND_EMAIL] {
+        let watched = Watched::open(secret());
+        let kind = if path == SEND_SMS { r#"{"otp_type":"SMS"}"# } else { r#"{"otp_type":"EMAIL"}"# };
+        let mut request = post(path, &token, kind);
+        for key in ["order-1", "order-2"] {
+            request.headers_mut().append("idempotency-key", key.parse().expect("a header value"));
+        }
+        let answer = watched.door.ask(request).await;
+        watched.expect("two keys", &answer, (400, "invalid_request"), "once");
+    }
 }
 
 #[tokio::test]

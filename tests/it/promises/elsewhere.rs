@@ -9,8 +9,9 @@ use async_trait::async_trait;
 use otpost::domain::address::Address;
 use otpost::domain::challenge::MADE_ELSEWHERE;
 use otpost::domain::code::Code;
+use otpost::domain::outcome::SendFailure;
 use otpost::domain::verdict::Verdict;
-use otpost::provider::{CheckFault, Checker, Judgement, LookupFault};
+use otpost::provider::{CheckFault, Checker, CredentialFault, Judgement, LookupFault};
 use serde_json::json;
 
 use crate::harness::{ALICE, Embedded, Options, World, with, within};
@@ -35,6 +36,17 @@ enum Fate {
     Gone,
 }
 
+/// What is said of whoever checks.
+#[derive(Clone, Copy, Debug, Default)]
+enum Standing {
+    #[default]
+    There,
+    Closed,
+    Refused,
+    Unanswered,
+    Silent,
+}
+
 /// Knows one code, and lets it be right once.
 #[derive(Default)]
 struct ScriptedChecker {
@@ -42,6 +54,7 @@ struct ScriptedChecker {
     state: Mutex<(bool, Vec<Option<String>>)>,
     /// It is not read what became of a verification.
     mute: bool,
+    standing: Standing,
 }
 
 impl ScriptedChecker {
@@ -95,6 +108,16 @@ impl Checker for ScriptedChecker {
             return std::future::pending().await;
         }
         Ok(self.state.lock().unwrap().0)
+    }
+
+    async fn is_there(&self) -> Result<(), CredentialFault> {
+        match self.standing {
+            Standing::There => Ok(()),
+            Standing::Closed => Err(CredentialFault::MayNotRead { code: 70051 }),
+            Standing::Refused => Err(CredentialFault::Refused { status: 404, code: Some(20404) }),
+            Standing::Unanswered => Err(CredentialFault::Unanswered("reset".to_owned())),
+            Standing::Silent => std::future::pending().await,
+        }
     }
 }
 
@@ -219,7 +242,9 @@ async fn a_right_code_is_written_down_though_its_person_hung_up() {
     let gateway = sent(&checker).await;
     let hung_up = tokio::time::timeout(Duration::from_millis(50), gateway.verify(ALICE, RIGHT)).await;
     assert!(hung_up.is_err());
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    // A stop waits for it.
+    gateway.verifier.under_way.close();
+    within(gateway.verifier.under_way.wait()).await;
     assert_eq!(gateway.verify(ALICE, RIGHT).await, Verdict::AlreadyUsed);
 }
 
@@ -236,11 +261,30 @@ async fn what_never_got_to_the_provider_is_not_counted() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_over_at_the_provider_has_expired() {
-    let checker = Arc::<ScriptedChecker>::default();
-    let gateway = sent(&checker).await;
-    checker.will([Fate::Gone]);
-    assert!(matches!(gateway.verify(ALICE, RIGHT).await, Verdict::Expired { .. }));
-    assert_eq!(gateway.verify(ALICE, WRONG).await, Verdict::Wrong { attempts_left: 3 }, "it was counted");
+    for standing in [Standing::There, Standing::Closed] {
+        let checker = Arc::new(ScriptedChecker { standing, ..ScriptedChecker::default() });
+        let gateway = sent(&checker).await;
+        checker.will([Fate::Gone]);
+        assert!(matches!(gateway.verify(ALICE, RIGHT).await, Verdict::Expired { .. }), "{standing:?}");
+        let wrong = gateway.verify(ALICE, WRONG).await;
+        assert_eq!(wrong, Verdict::Wrong { attempts_left: 3 }, "it was counted");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_over_where_nobody_is_there_who_would_know() {
+    for standing in [Standing::Refused, Standing::Unanswered, Standing::Silent] {
+        let checker = Arc::new(ScriptedChecker { standing, ..ScriptedChecker::default() });
+        let gateway = sent(&checker).await;
+        checker.will([Fate::Gone; 20]);
+        for _ in 0..20 {
+            let began = tokio::time::Instant::now();
+            let verdict = within(gateway.verify(ALICE, RIGHT)).await;
+            assert_eq!(verdict, Verdict::Unanswered { counted: false }, "{standing:?}");
+            assert!(began.elapsed() < Duration::from_secs(8), "a person is waiting");
+        }
+        assert_eq!(gateway.verify(ALICE, RIGHT).await, Verdict::Verified);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -281,4 +325,31 @@ async fn what_was_begun_with_our_code_is_not_sent_by_a_provider_that_makes_its_o
 #[test]
 fn no_key_of_ours_has_the_name_of_the_providers() {
     assert!(otpost::domain::code::Kid::parse(MADE_ELSEWHERE).is_none());
+}
+
+/// There is no text to tell them apart by, and without a cooldown both are under way.
+#[tokio::test(start_paused = true)]
+async fn two_requests_to_one_number_share_no_message_and_cost_no_third_one() {
+    let lost = || Script::Fail(SendFailure::InDoubt { detail: "reset".to_owned() });
+    for scripts in [
+        [Script::AcceptUnheard, Script::AcceptUnheard],
+        [Script::AcceptUnheard, lost()],
+        [lost(), Script::AcceptUnheard],
+        [lost(), lost()],
+    ] {
+        let checker = Arc::<ScriptedChecker>::default();
+        let mut gateway = gateway(&checker);
+        gateway.world.provider.will(scripts.clone());
+        gateway.publish(&with("r1", ALICE, json!({})));
+        gateway.publish(&with("r2", ALICE, json!({"purpose": "login"})));
+        let mut found = Vec::new();
+        for _ in 0..2 {
+            let ended = gateway.result().await;
+            ended.expect_sent();
+            found.push(ended.body["provider_message_id"].clone());
+        }
+        assert_ne!(found[0], found[1], "{scripts:?}");
+        assert_eq!(gateway.world.provider.made().len(), 2, "{scripts:?}");
+        assert_eq!(gateway.verify(ALICE, RIGHT).await, Verdict::Verified, "{scripts:?}");
+    }
 }

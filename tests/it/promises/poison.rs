@@ -186,6 +186,31 @@ async fn a_request_whose_handling_ends_the_worker_again_and_again_is_answered_an
     assert_eq!(world.provider.posted().len(), 1);
 }
 
+/// One that four workers died of waits for up to 80 s, so that it is alone with the next one.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_workers_died_of_does_not_wait_past_its_deadline() {
+    for seed in 0..8 {
+        fastrand::seed(seed);
+        let world = World::new();
+        world.provider.otherwise(Script::AcceptAndHang);
+        world.provider.shows_otherwise(Look::Unanswered);
+        let mut results = world.broker.subscribe_results();
+        let mut worker = Embedded::in_world(world.clone(), Options::default());
+        let deadline = world.clock.now().plus(Duration::from_secs(330));
+        worker.publish(&with("r1", ALICE, json!({"not_after": deadline.to_string()})));
+        for wait in [60, 60, 70, 90].map(Duration::from_secs) {
+            sleep(wait).await;
+            worker.crash().await;
+            worker = Embedded::in_world(world.clone(), Options::default());
+        }
+        let result = within(results.recv()).await.expect("a result");
+        let late = world.clock.now().since(deadline);
+        let body: Value = serde_json::from_slice(&result.body).expect("JSON");
+        assert_eq!(body["status"], "unknown", "{body}");
+        assert!(late <= Duration::from_secs(2), "seed {seed}: {late:?} after its deadline");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_dies_between_the_result_and_the_letter_leaves_the_letter_to_another() {
     let world = World::new();

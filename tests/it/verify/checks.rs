@@ -6,7 +6,7 @@ use otpost::domain::address::Address;
 use otpost::domain::code::Code;
 use otpost::domain::phone::PhoneNumber;
 use otpost::provider::twilio::verify::TwilioVerify;
-use otpost::provider::{CheckFault, Checker as _, Judgement, LookupFault, Provider as _};
+use otpost::provider::{CheckFault, Checker as _, CredentialFault, Judgement, LookupFault, Provider as _};
 
 use super::{ALICE, adapter, adapter_at, assert_says_nothing};
 use crate::contract::provider::Letter;
@@ -76,6 +76,21 @@ async fn each_answer_has_its_meaning() {
         assert!(meaning(&judged), "{answer:?}: {judged:?}");
         assert_says_nothing(&format!("{judged:?}"));
     }
+}
+
+#[tokio::test]
+async fn a_service_that_was_deleted_is_told_from_a_code_that_is_over() {
+    let fake = FakeVerify::start();
+    let verify = adapter(&fake);
+    verify.send(&Letter::to(ALICE).message()).await.expect("accepted");
+    fake.expire();
+    assert_eq!(check(&verify, Some(VE), "482913").await, Ok(Judgement::Gone));
+    assert!(verify.is_there().await.is_ok());
+    fake.delete_service();
+    assert_eq!(check(&verify, Some(VE), "482913").await, Ok(Judgement::Gone), "it says no more");
+    let gone = verify.is_there().await;
+    assert!(matches!(gone, Err(CredentialFault::Refused { status: 404, code: Some(20404) })), "{gone:?}");
+    assert_says_nothing(&format!("{gone:?}"));
 }
 
 #[tokio::test]

@@ -192,6 +192,24 @@ async fn what_was_lost_on_its_way_is_found_at_verify() {
     .await;
 }
 
+#[tokio::test]
+async fn no_code_is_called_expired_because_the_service_was_deleted() {
+    let (fake, redis) = (FakeVerify::start(), Redis::fresh());
+    in_world(async |world| {
+        let mut results = world.results().await;
+        let otpost = Otpost::serve(&world.names, &redis, &fake);
+        ask(world, "r1", json!({})).await;
+        assert_eq!(results.next().await.routing_key, "sms.sent");
+        fake.delete_service();
+        // More often than there are tries: none is counted.
+        for _ in 0..6 {
+            let refused = otpost.expect(&fake.code(ALICE), 503, "provider_unavailable").await;
+            assert_eq!(refused["detail"], "the code could not be checked; nothing was counted");
+        }
+    })
+    .await;
+}
+
 #[test]
 fn production_does_not_start_with_a_service_that_is_not_there() {
     let fake = FakeVerify::start();

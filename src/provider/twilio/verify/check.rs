@@ -1,7 +1,8 @@
 //! Is a typed code right? Twilio knows.
 //!
-//! A wrong code is a success of HTTP like the right one: only `approved` is right. What is over, however, is not found.
-//! Twilio counts tries itself, five for a Verification.
+//! A wrong code is a success of HTTP like the right one: only `approved` is right. What is over, however, is not found, and
+//! Twilio says the same, number and text, where it is the whole service that is not there: that is told from the service
+//! itself. Twilio counts tries itself, five for a Verification.
 //!
 //! Fields and answers: Twilio's OpenAPI file `twilio_verify_v2` (`CreateVerificationCheck`, `FetchVerification`).
 
@@ -16,7 +17,7 @@ use crate::domain::address::Address;
 use crate::domain::code::Code;
 use crate::domain::outcome::SendFailure;
 use crate::provider::web::{Answer, failure};
-use crate::provider::{CheckFault, Checker, Judgement, LookupFault};
+use crate::provider::{CheckFault, Checker, CredentialFault, Judgement, LookupFault, Provider as _};
 
 /// A parameter breaks a rule: of ours the code is the only one that somebody typed.
 const CODE_INVALID: u32 = 60200;
@@ -56,6 +57,10 @@ impl Checker for TwilioVerify {
                 Err(LookupFault::Unanswered(failure::told(answer.status, errors::error_code(&answer.body))))
             }
         }
+    }
+
+    async fn is_there(&self) -> Result<(), CredentialFault> {
+        self.check_credentials().await
     }
 }
 

@@ -171,14 +171,14 @@ async fn a_publisher_survives_the_loss_of_its_connection() {
         proxy.refuse();
         until(&mut connected, false).await;
         let lost = publisher.publish(outgoing(RESULT, "m-2")).await;
-        assert!(matches!(lost, Err(PublishError::Unconfirmed(_))), "{lost:?}");
+        assert!(matches!(lost, Err(PublishError::Unconfirmed(_) | PublishError::NotTaken(_))), "{lost:?}");
         proxy.resume();
         until(&mut connected, true).await;
         publisher.publish(outgoing(RESULT, "m-3")).await.expect("confirmed");
         publisher.publish(outgoing(Target::Requests(Channel::Sms), "m-4")).await.expect("confirmed");
         patiently(publisher.close()).await;
         let closed = publisher.publish(outgoing(RESULT, "m-5")).await;
-        assert!(matches!(closed, Err(PublishError::Unconfirmed(_))), "{closed:?}");
+        assert!(matches!(closed, Err(PublishError::NotTaken(_))), "{closed:?}");
     })
     .await;
 }

@@ -79,7 +79,15 @@ async fn a_full_queue_takes_no_more() {
         broker.send_request(b"{}", Properties::default()).expect("room");
     }
     let refused = broker.publisher().publish(outgoing(Target::Requests(Channel::Sms), "m")).await;
-    assert!(matches!(refused, Err(PublishError::Unconfirmed(_))));
+    assert!(matches!(refused, Err(PublishError::NotTaken(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_confirm_is_lost_is_there() {
+    let broker = MemoryBroker::default();
+    broker.lose_next_confirms(1);
+    let lost = broker.publisher().publish(outgoing(Target::Requests(Channel::Sms), "m-1")).await;
+    assert!(matches!(lost, Err(PublishError::Unconfirmed(_))) && broker.waiting() == 1, "{lost:?}");
 }
 
 #[tokio::test(start_paused = true)]
