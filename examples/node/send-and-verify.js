@@ -113,7 +113,7 @@ function whatNext({ status, code, attempts_remaining: left, retry_after: wait })
     case "invalid_request":
       return [true, "type it again"]; // it was no code, and no try was counted
     case "wrong_code":
-      return left ? [true, `${left} tries left`] : [false, "ask for a new code"];
+      return left ? [true, `tries left: ${left}`] : [false, "ask for a new code"];
     case "too_many_attempts":
       return [false, wait ? `wait ${wait} s, then ask for a new code` : "ask for a new code"];
     case "no_pending_code":

@@ -117,7 +117,7 @@ def what_next(verdict: dict) -> tuple[bool, str]:
         case _, "invalid_request":
             return True, "type it again"  # it was no code, and no try was counted
         case _, "wrong_code" if left:
-            return True, f"{left} tries left"
+            return True, f"tries left: {left}"
         case _, "too_many_attempts" if wait:
             return False, f"wait {wait} s, then ask for a new code"
         case _, "wrong_code" | "too_many_attempts" | "no_pending_code" | "code_used" | "code_expired":

@@ -40,7 +40,7 @@ async fn run() -> Result<bool> {
 
     let broker = connect().await?;
     let result = ask_for_code(&broker, to).await?;
-    broker.close(200, "done".into()).await?;
+    broker.close(200, "done".into()).await.ok(); // it may be closed already
     match result["status"].as_str() {
         None => {
             println!("no result yet: {REPEAT}");
@@ -190,7 +190,7 @@ fn what_next(verdict: &Value) -> (bool, String) {
         (Some(503), _) => (true, "try again with the same code"),
         (Some(401 | 403), _) => (false, "mend the token, OTPOST_TOKEN"),
         (_, "invalid_request") => (true, "type it again"), // it was no code, and no try was counted
-        (_, "wrong_code") if left > 0 => return (true, format!("{left} tries left")),
+        (_, "wrong_code") if left > 0 => return (true, format!("tries left: {left}")),
         (_, "too_many_attempts") if verdict["retry_after"].is_u64() => {
             return (false, format!("wait {} s, then ask for a new code", verdict["retry_after"]));
         }

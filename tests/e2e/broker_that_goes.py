@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 CLOSE = struct.pack(">BHI", 1, 0, 11) + struct.pack(">HHHBHH", 10, 50, 320, 0, 0, 0) + b"\xce"
 
 real = urlsplit(sys.argv[2])
-client, _ = socket.create_server(("127.0.0.1", int(sys.argv[1]))).accept()
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+print("listening", flush=True)
+client, _ = listener.accept()
 broker = socket.create_connection((real.hostname, real.port or 5672))
 end = time.monotonic() + 3
 while time.monotonic() < end:
