@@ -165,6 +165,7 @@ start_gateway() {
     port=$(free_ports)
     export AMQP_PREFIX=e2e-examples-$1-$$ HTTP_ADDR=127.0.0.1:$port OPS_ADDR=127.0.0.1:$((port + 1))
     export OTPOST_URL=http://$HTTP_ADDR OTPOST_TOKEN
+    clean_up=(env "AMQP_URL=$AMQP_URL" "$built/examples/clean_up" "$AMQP_PREFIX") # a check may run with others when it fails
     OTPOST_TOKEN=$("$built/otpost" token --scope otp:verify)
     "$built/otpost" serve >"$run/gateway.log" 2>&1 &
     gateway=$!
@@ -180,7 +181,7 @@ stop_gateway() {
     kill -TERM "$gateway" 2>/dev/null || true
     wait "$gateway" || true
     gateway=''
-    "$built/examples/clean_up" "$AMQP_PREFIX"
+    "${clean_up[@]}"
 }
 
 tear_down() {
