@@ -15,34 +15,52 @@ const {
 } = process.env;
 const REPLY_TO = "amq.rabbitmq.reply-to"; // no queue to declare: replies come to this very channel
 const ANSWER_WITHIN_MS = 120_000; // a send in doubt is looked into before it is answered
+const REPEAT = "the same request_id may be published again, and sends nothing twice";
+
+async function connect() {
+  const { host } = URL.canParse(AMQP_URL) ? new URL(AMQP_URL) : {}; // not the whole URL: it holds a password
+  if (!host) throw new Error("AMQP_URL is no URL of RabbitMQ");
+  try {
+    const broker = await amqp.connect(AMQP_URL, { timeout: 10_000 });
+    broker.on("error", () => {}); // its channels close then, which is where it is told
+    return broker;
+  } catch {
+    throw new Error(`RabbitMQ at ${host} cannot be reached, or refuses the login: set AMQP_URL`);
+  }
+}
 
 /** Publishes one request and waits for its result; undefined if none came in time. */
 async function askForCode(to) {
   const request_id = randomUUID(); // one a send: a retry of publishing keeps it
-  const body = JSON.stringify({ request_id, to, requested_at: new Date().toISOString() });
-  const connection = await amqp.connect(AMQP_URL);
+  const request = JSON.stringify({ request_id, to, requested_at: new Date().toISOString() });
+  const properties = {
+    contentType: "application/json",
+    persistent: true,
+    mandatory: true,
+    correlationId: request_id,
+    replyTo: REPLY_TO,
+  };
+  const broker = await connect();
+  const waiting = setTimeout(() => console.log("still waiting…"), 5000);
   try {
-    const channel = await connection.createConfirmChannel();
+    const channel = await broker.createConfirmChannel();
     const result = new Promise((resolve, reject) => {
-      channel.once("error", reject);
-      channel.once("return", () => reject(new Error("no queue takes requests: does a worker run?")));
+      const nobody = new Error(`nobody takes requests: does otpost run with AMQP_PREFIX=${AMQP_PREFIX}?`);
+      const lost = new Error(`RabbitMQ ended the connection, or did not take the request: ${REPEAT}`);
+      channel.on("return", () => reject(nobody));
+      channel.on("error", ({ code }) => reject(code === 404 ? nobody : lost));
+      channel.on("close", () => reject(lost));
       const onResult = (message) => {
         if (message?.properties.correlationId === request_id) resolve(JSON.parse(message.content));
       };
       channel.consume(REPLY_TO, onResult, { noAck: true }).catch(reject);
+      const onConfirm = (error) => error && reject(lost);
+      channel.publish(`${AMQP_PREFIX}.requests`, "send-sms", Buffer.from(request), properties, onConfirm);
     });
-    channel.publish(`${AMQP_PREFIX}.requests`, "send-sms", Buffer.from(body), {
-      contentType: "application/json",
-      persistent: true,
-      mandatory: true,
-      correlationId: request_id,
-      replyTo: REPLY_TO,
-    });
-    const late = sleep(ANSWER_WITHIN_MS, undefined, { ref: false });
-    const [answer] = await Promise.all([Promise.race([result, late]), channel.waitForConfirms()]);
-    return answer;
+    return await Promise.race([result, sleep(ANSWER_WITHIN_MS, undefined, { ref: false })]);
   } finally {
-    await connection.close();
+    clearTimeout(waiting);
+    await broker.close().catch(() => {}); // it may be closed already
   }
 }
 
@@ -69,45 +87,69 @@ function whatToDo({ code, retry_after }) {
   }
 }
 
-/** The verdict on a code: `verified`, or a problem with its `code`. */
+/** The verdict on a code: `verified`, or a problem with its `status` and `code`. */
 async function check(to, otp_code) {
-  const response = await fetch(`${OTPOST_URL}/api/v1/otp/verify`, {
-    method: "POST",
-    headers: { "Content-Type": "application/json", Authorization: `Bearer ${OTPOST_TOKEN}` },
-    body: JSON.stringify({ to, otp_code }),
-    signal: AbortSignal.timeout(15_000),
-  });
-  return response.json();
+  try {
+    const answer = await fetch(`${OTPOST_URL}/api/v1/otp/verify`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json", Authorization: `Bearer ${OTPOST_TOKEN}` },
+      body: JSON.stringify({ to, otp_code }),
+      signal: AbortSignal.timeout(15_000),
+    });
+    const verdict = await answer.json();
+    if (verdict?.verified || (verdict?.status && verdict.code)) return verdict;
+  } catch {
+    // As below.
+  }
+  // Away, or not otpost: nothing is known about the code.
+  return { status: 503, code: `no answer of otpost at ${OTPOST_URL}` };
+}
+
+/** Whether the person may type again after this problem, and what to say. */
+function whatNext({ status, code, attempts_remaining: left, retry_after: wait }) {
+  if (status === 503) return [true, "try again with the same code"];
+  if (status === 401 || status === 403) return [false, "mend the token, OTPOST_TOKEN"];
+  switch (code) {
+    case "invalid_request":
+      return [true, "type it again"]; // it was no code, and no try was counted
+    case "wrong_code":
+      return left ? [true, `tries left: ${left}`] : [false, "ask for a new code"];
+    case "too_many_attempts":
+      return [false, wait ? `wait ${wait} s, then ask for a new code` : "ask for a new code"];
+    case "no_pending_code":
+    case "code_used":
+    case "code_expired":
+      return [false, "ask for a new code"];
+    default:
+      return [false, "tell who runs otpost"];
+  }
 }
 
 /** Lets the person type until the code is right, or of no more use. */
 async function verify(to) {
   process.stdout.write("Code: ");
   for await (const line of createInterface({ input: process.stdin })) {
-    const verdict = await check(to, line.trim());
+    const verdict = await check(to, line.replace(/\s/g, "")); // people type `123 456`
     if (verdict.verified) {
       console.log(`verified: ${verdict.to}`);
       return true;
     }
-    const { attempts_remaining: left, retry_after = 2 } = verdict;
-    console.log(`${verdict.code}: ${verdict.detail}${left ? `, ${left} tries left` : ""}`);
-    if (verdict.status === 503) {
-      await sleep(retry_after * 1000); // nothing was decided: the same code may be typed again
-    } else if (!left) {
-      console.log("ask for a new code");
-      return false;
-    }
+    const [again, then] = whatNext(verdict);
+    console.log(`${verdict.code}: ${then}`);
+    if (!again) return false;
+    if (verdict.status === 503) await sleep((verdict.retry_after ?? 2) * 1000);
     process.stdout.write("Code: ");
   }
-  console.log("nobody typed a code");
-  return false;
+  throw new Error("nobody typed a code");
 }
 
-async function main(to) {
+async function main([to, ...more]) {
+  if (!to || more.length) throw new Error("usage: node send-and-verify.js NUMBER");
+  if (!OTPOST_TOKEN) throw new Error("OTPOST_TOKEN is not set: it must be a token whose scope holds otp:verify");
   const result = await askForCode(to);
   switch (result?.status) {
     case undefined:
-      console.log("no result yet: the same request_id may be published again, and sends nothing twice");
+      console.log(`no result yet: ${REPEAT}`);
       return false;
     case "sent":
       console.log(`sent to ${result.to}: good until ${result.expires_at}`);
@@ -121,4 +163,10 @@ async function main(to) {
   }
 }
 
-process.exit((await main(process.argv[2])) ? 0 : 1);
+main(process.argv.slice(2)).then(
+  (verified) => process.exit(verified ? 0 : 1),
+  (trouble) => {
+    console.error(trouble.message);
+    process.exit(1);
+  },
+);

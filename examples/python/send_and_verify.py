@@ -11,48 +11,59 @@ import urllib.error
 import urllib.request
 import uuid
 from datetime import datetime, timezone
+from http.client import HTTPException
 
 import pika
+from pika.exceptions import AMQPConnectionError, AMQPError, ChannelClosedByBroker, UnroutableError
 
 AMQP_URL = os.environ.get("AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/%2f")
-REQUESTS = os.environ.get("AMQP_PREFIX", "otpost") + ".requests"
-VERIFY_URL = os.environ.get("OTPOST_URL", "http://127.0.0.1:8080") + "/api/v1/otp/verify"
+AMQP_PREFIX = os.environ.get("AMQP_PREFIX", "otpost")
+OTPOST_URL = os.environ.get("OTPOST_URL", "http://127.0.0.1:8080")
+OTPOST_TOKEN = os.environ.get("OTPOST_TOKEN")
 REPLY_TO = "amq.rabbitmq.reply-to"  # no queue to declare: replies come to this very channel
 ANSWER_WITHIN = 120  # seconds; a send in doubt is looked into before it is answered
+REPEAT = "the same request_id may be published again, and sends nothing twice"
 
 
-def ask_for_code(to: str) -> dict | None:
+def connect() -> pika.BlockingConnection:
+    try:
+        broker = pika.URLParameters(AMQP_URL)
+        return pika.BlockingConnection(broker)
+    except ValueError:
+        raise ConnectionError("AMQP_URL is no URL of RabbitMQ") from None
+    except (AMQPConnectionError, OSError):
+        at = f"{broker.host}:{broker.port}"  # not the whole URL: it holds a password
+        raise ConnectionError(f"RabbitMQ at {at} cannot be reached, or refuses the login: set AMQP_URL") from None
+
+
+def ask_for_code(to: str, **fields) -> dict | None:
     """Publishes one request and waits for its result; None if none came in time."""
     request_id = str(uuid.uuid4())  # one a send: a retry of publishing keeps it
-    request = {"request_id": request_id, "to": to, "requested_at": datetime.now(timezone.utc).isoformat()}
+    request = {"request_id": request_id, "to": to, "requested_at": datetime.now(timezone.utc).isoformat(), **fields}
+    properties = pika.BasicProperties(
+        content_type="application/json",
+        delivery_mode=pika.DeliveryMode.Persistent,
+        correlation_id=request_id,
+        reply_to=REPLY_TO,
+    )
     results = []
 
-    def on_result(_channel, _method, properties, body):
-        if properties.correlation_id == request_id:
+    def on_result(_channel, _method, reply, body):
+        if reply.correlation_id == request_id:
             results.append(json.loads(body))
 
-    connection = pika.BlockingConnection(pika.URLParameters(AMQP_URL))
-    try:
-        channel = connection.channel()
+    with connect() as broker:
+        channel = broker.channel()
         channel.confirm_delivery()  # from here on, publishing raises unless the broker has the message
         channel.basic_consume(REPLY_TO, on_result, auto_ack=True)
-        channel.basic_publish(
-            REQUESTS,
-            "send-sms",
-            json.dumps(request),
-            pika.BasicProperties(
-                content_type="application/json",
-                delivery_mode=pika.DeliveryMode.Persistent,
-                correlation_id=request_id,
-                reply_to=REPLY_TO,
-            ),
-            mandatory=True,
-        )
+        try:
+            channel.basic_publish(f"{AMQP_PREFIX}.requests", "send-sms", json.dumps(request), properties, mandatory=True)
+        except (ChannelClosedByBroker, UnroutableError):
+            raise ConnectionError(f"nobody takes requests: does otpost run with AMQP_PREFIX={AMQP_PREFIX}?") from None
+        broker.call_later(5, lambda: print("still waiting…", flush=True))
         deadline = time.monotonic() + ANSWER_WITHIN
         while not results and time.monotonic() < deadline:
-            connection.process_data_events(time_limit=1)
-    finally:
-        connection.close()
+            broker.process_data_events(time_limit=1)
     return results[0] if results else None
 
 
@@ -74,40 +85,66 @@ def what_to_do(error: dict) -> str:
 
 
 def check(to: str, code: str) -> dict:
-    """The verdict on a code: `verified`, or a problem with its `code`."""
+    """The verdict on a code: `verified`, or a problem with its `status` and `code`."""
     request = urllib.request.Request(
-        VERIFY_URL,
+        f"{OTPOST_URL}/api/v1/otp/verify",
         json.dumps({"to": to, "otp_code": code}).encode(),
-        {"Content-Type": "application/json", "Authorization": f"Bearer {os.environ['OTPOST_TOKEN']}"},
+        {"Content-Type": "application/json", "Authorization": f"Bearer {OTPOST_TOKEN}"},
     )
     try:
-        with urllib.request.urlopen(request, timeout=15) as response:
-            return json.load(response)
-    except urllib.error.HTTPError as problem:
-        return json.load(problem)
+        try:
+            answer = urllib.request.urlopen(request, timeout=15)
+        except urllib.error.HTTPError as problem:
+            answer = problem
+        with answer:
+            verdict = json.load(answer)
+        if verdict.get("verified") or {"status", "code"} <= verdict.keys():
+            return verdict
+    except (OSError, HTTPException, ValueError, AttributeError):
+        pass
+    # Away, or not otpost: nothing is known about the code.
+    return {"status": 503, "code": f"no answer of otpost at {OTPOST_URL}"}
+
+
+def what_next(verdict: dict) -> tuple[bool, str]:
+    """Whether the person may type again after this problem, and what to say."""
+    left, wait = verdict.get("attempts_remaining"), verdict.get("retry_after")
+    match verdict["status"], verdict["code"]:
+        case 503, _:
+            return True, "try again with the same code"
+        case 401 | 403, _:
+            return False, "mend the token, OTPOST_TOKEN"
+        case _, "invalid_request":
+            return True, "type it again"  # it was no code, and no try was counted
+        case _, "wrong_code" if left:
+            return True, f"tries left: {left}"
+        case _, "too_many_attempts" if wait:
+            return False, f"wait {wait} s, then ask for a new code"
+        case _, "wrong_code" | "too_many_attempts" | "no_pending_code" | "code_used" | "code_expired":
+            return False, "ask for a new code"
+        case _:
+            return False, "tell who runs otpost"
 
 
 def verify(to: str) -> bool:
     """Lets the person type until the code is right, or of no more use."""
-    while code := input("Code: ").strip():
-        verdict = check(to, code)
+    again = True
+    while again:
+        verdict = check(to, "".join(input("Code: ").split()))  # people type `123 456`
         if verdict.get("verified"):
             print(f"verified: {verdict['to']}")
             return True
-        left = verdict.get("attempts_remaining")
-        print(f"{verdict['code']}: {verdict['detail']}" + (f", {left} tries left" if left else ""))
-        if verdict["status"] == 503:  # nothing was decided: the same code may be typed again
+        again, then = what_next(verdict)
+        print(f"{verdict['code']}: {then}")
+        if verdict["status"] == 503:
             time.sleep(verdict.get("retry_after", 2))
-        elif not left:
-            print("ask for a new code")
-            return False
     return False
 
 
 def main(to: str) -> bool:
     match ask_for_code(to):
         case None:
-            print("no result yet: the same request_id may be published again, and sends nothing twice")
+            print(f"no result yet: {REPEAT}")
             return False
         case {"status": "sent", **result}:
             print(f"sent to {result['to']}: good until {result['expires_at']}")
@@ -120,7 +157,15 @@ def main(to: str) -> bool:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python send_and_verify.py NUMBER")
+    if not OTPOST_TOKEN:
+        sys.exit("OTPOST_TOKEN is not set: it must be a token whose scope holds otp:verify")
     try:
         sys.exit(0 if main(sys.argv[1]) else 1)
-    except EOFError:
+    except ConnectionError as trouble:
+        sys.exit(str(trouble))
+    except AMQPError:
+        sys.exit(f"RabbitMQ ended the connection, or did not take the request: {REPEAT}")
+    except (EOFError, KeyboardInterrupt):
         sys.exit("nobody typed a code")

@@ -58,23 +58,53 @@ prepare_node() {
 
 prepare_rust() { example=("$built/examples/send_and_verify"); }
 
-# What a person does, and what the numbers of the simulation bring.
+# What a person does, what the numbers of the simulation bring, and what is wrong when an example is run for the first time.
 play() {
     set -m # a process group of its own, which can be stopped with all that is in it
     not_verified +573005550505 "unknown: it may have been sent" >"$run/unknown.log" 2>&1 &
     local unknown=$!
     set +m
+    trouble "" "usage: "
+    OTPOST_TOKEN='' trouble +573001230009 "OTPOST_TOKEN is not set"
+    AMQP_URL=amqp://somebody:secret@127.0.0.1:1 trouble +573001230002 "RabbitMQ at 127.0.0.1:1 cannot be reached"
+    AMQP_PREFIX=$AMQP_PREFIX-none trouble +573001230002 "does otpost run with AMQP_PREFIX=$AMQP_PREFIX-none?"
     verified +573001230001
+    typed=123456 OTPOST_URL=http://127.0.0.1:1 not_verified +573001230002 \
+        "no answer of otpost at http://127.0.0.1:1: try again with the same code"
+    typed=123456 OTPOST_URL=http://$OPS_ADDR/livez? not_verified +573001230003 "no answer of otpost at .*: try again"
+    typed=123456 OTPOST_TOKEN=none not_verified +573001230004 "invalid_token: mend the token"
     not_verified +573001230001 "rejected, cooldown: wait [0-9]* s"
     not_verified +576012345678 "rejected, landline: let the person give another number"
     not_verified nonsense "rejected, invalid_recipient: let the person give another number"
     not_verified +573005551614 "failed, provider_rejected: offer the person another way"
     not_verified +573005551614 "rejected, suppressed: offer the person another way"
     wait "$unknown" || { cat "$run/unknown.log" && exit 1; }
+    grep -q "^still waiting" "$run/unknown.log" || failed "it waited without a word"
     cat "$run/unknown.log"
+    left_alone
+    ! grep -q 'to="+57[*]*0009"' "$run/gateway.log" || failed "it asked for a code that it could not check"
 }
 
-# Types a wrong code and then the right one, which stands on the console of the gateway.
+# The broker closes the connection while the result is waited for: here forever, as nothing is sent.
+left_alone() {
+    local port
+    port=$(free_ports)
+    type -P python3 >/dev/null || { echo "skipped: a broker that goes (no python3)" && return; }
+    "$built/otpost" kill-switch on >/dev/null
+    : >"$run/broker.log"
+    python3 "$root/tests/e2e/broker_that_goes.py" "$port" "$AMQP_URL" >"$run/broker.log" 2>&1 &
+    local broker=$!
+    until grep -q listening "$run/broker.log"; do
+        kill -0 "$broker" 2>/dev/null || failed "$(<"$run/broker.log")"
+        sleep 0.1
+    done
+    AMQP_URL=$(sed -E "s|//([^@/]*@)?[^/]*|//\\1127.0.0.1:$port|" <<<"$AMQP_URL") \
+        trouble +573001230005 "RabbitMQ ended the connection, .* may be published again"
+    wait "$broker" || failed "the broker that goes, exit code $?"
+    "$built/otpost" kill-switch off >/dev/null
+}
+
+# Types what is no code, a wrong code, and then the right one, which stands on the console of the gateway, with a space.
 verified() {
     mkfifo "$run/typed"
     echo "\$ ${example[*]##*/} $1"
@@ -85,9 +115,11 @@ verified() {
     local code
     code=$(grep -A 1 "Para: .*${1: -4}$" "$run/gateway.log" | sed -n 's/.*Código: //p' | tail -n 1)
     [[ $code ]] || failed "no code on the console"
+    echo "l2345O" >&3
+    said "invalid_request: type it again" "$person"
     echo "${code:0:5}$(((${code:5} + 1) % 10))" >&3
-    said "wrong_code: .* 4 tries left" "$person"
-    echo "$code" >&3
+    said "wrong_code: tries left: 4" "$person" # of five
+    echo "${code:0:3} ${code:3}" >&3
     exec 3>&-
     wait "$person" || failed "exit code $?"
     grep -q "^.*verified: +57\*\*\*\*\*\*${1: -4}$" "$run/said" || failed "it was not verified"
@@ -95,15 +127,21 @@ verified() {
     rm "$run/typed"
 }
 
-# Expects $2 to be said about the number $1, and exit code 1, where nobody types anything.
+# Expects $2 to be said about the number $1, and exit code 1, where nobody types anything but $typed.
 not_verified() {
     echo "\$ ${example[*]##*/} $1"
-    local status=0 said
-    said=$(timeout --foreground 100 "${example[@]}" "$1" </dev/null 2>&1) || status=$?
+    local status=0
+    said=$(printf '%s' "${typed:+$typed$'\n'}" | timeout --foreground 100 "${example[@]}" ${1:+"$1"} 2>&1) || status=$?
     echo "$said"
     if ((status != 1)) || ! grep -q "$2" <<<"$said"; then
         failed "exit code $status; expected were 1, and: $2"
     fi
+}
+
+# The same, in one line of its own.
+trouble() {
+    not_verified "$@"
+    [[ $said != *$'\n'* ]] || failed "that is more than a line"
 }
 
 # Waits for $1 in what process $2 says.
@@ -127,6 +165,7 @@ start_gateway() {
     port=$(free_ports)
     export AMQP_PREFIX=e2e-examples-$1-$$ HTTP_ADDR=127.0.0.1:$port OPS_ADDR=127.0.0.1:$((port + 1))
     export OTPOST_URL=http://$HTTP_ADDR OTPOST_TOKEN
+    clean_up=(env "AMQP_URL=$AMQP_URL" "$built/examples/clean_up" "$AMQP_PREFIX") # a check may run with others when it fails
     OTPOST_TOKEN=$("$built/otpost" token --scope otp:verify)
     "$built/otpost" serve >"$run/gateway.log" 2>&1 &
     gateway=$!
@@ -142,7 +181,7 @@ stop_gateway() {
     kill -TERM "$gateway" 2>/dev/null || true
     wait "$gateway" || true
     gateway=''
-    "$built/examples/clean_up" "$AMQP_PREFIX"
+    "${clean_up[@]}"
 }
 
 tear_down() {
