@@ -1,6 +1,6 @@
 //! Seam: who carries a message to a person.
 //!
-//! A provider says one of five things of a message: accepted, or a [`SendFailure`], each of which is another next
+//! A provider says one of six things of a message: accepted, or a [`SendFailure`], each of which is another next
 //! step. What it cannot tell for sure is in doubt, never a plain failure; [`Provider::find`] is what settles a doubt.
 //! What it reports later, by itself, is read by [`Callbacks`], which believe nothing before its signature is proven.
 //! A provider carries messages of one channel, and refuses an address of another at its door: wiring that went wrong must

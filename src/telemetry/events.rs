@@ -71,6 +71,9 @@ pub fn provider_failed(
             let retry_after_ms = retry_after.map(millis);
             warn!(request, provider, attempt, code, retry_after_ms, "provider throttled a message");
         }
+        SendFailure::Deferred { code } => {
+            warn!(request, provider, attempt, code, "provider deferred a message")
+        }
         SendFailure::Unreachable { detail } => {
             warn!(request, provider, attempt, detail, "provider is unreachable")
         }

@@ -196,12 +196,15 @@ async fn a_refusal_says_how_much_it_stops() {
             assert_eq!(failure, Err(expected), "{caller}");
         }
     }
-    let later = |code| SendFailure::Throttled { code: Some(code), retry_after: None };
+    let later = |code| SendFailure::Deferred { code: Some(code) };
+    let slower = |code| SendFailure::Throttled { code: Some(code), retry_after: None };
     check(&[("RCPT", Say("550 5.1.1 <ana@mail.example>: none here"))], rejected(550, Scope::Recipient)).await;
     check(&[("RCPT", Say("550 5.7.1 relaying denied"))], rejected(550, Scope::Unrecognised)).await;
     check(&[("RCPT", Say("451 4.7.1 greylisted"))], later(451)).await;
+    check(&[("RCPT", Say("452 4.2.2 mailbox full"))], later(452)).await;
+    check(&[("MAIL", Say("451 4.7.1 too many"))], slower(451)).await;
     check(&[(".", Say("554 5.7.1 looks like spam"))], rejected(554, Scope::Unrecognised)).await;
-    check(&[(".", Say("452 4.3.1 disk full"))], later(452)).await;
+    check(&[(".", Say("452 4.3.1 disk full"))], slower(452)).await;
     check(&[("MAIL", Say("550 5.7.1 not your domain"))], rejected(550, Scope::Account)).await;
     check(&[("AUTH", Say("535 5.7.8 bad credentials"))], rejected(535, Scope::Account)).await;
     let speechless = SendFailure::Rejected { code: None, scope: Scope::Account };

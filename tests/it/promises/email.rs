@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use otpost::domain::outcome::SendFailure;
 use otpost::domain::quota::Quota;
 use otpost::domain::recipient::Channel;
 use otpost::domain::verdict::Verdict;
@@ -118,5 +119,24 @@ async fn a_provider_of_emails_that_hangs_delays_no_text_message() {
         let asked = tokio::time::Instant::now();
         texts.request(&format!("s{nth}"), &format!("+5730012345{nth:02}")).await.expect_sent();
         assert!(asked.elapsed() < Duration::from_secs(1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mailbox_that_is_full_does_not_narrow_what_is_under_way_to_others() {
+    let mut gateway = Embedded::with(Options { concurrency: 8, ..by_email() });
+    let provider = gateway.world.provider.clone();
+    provider.answer(std::iter::repeat_n(SendFailure::Deferred { code: Some(452) }, 5));
+    let ended = gateway.request("full", ANA).await;
+    ended.expect_sent();
+    assert_eq!(ended.body["attempts"], 6);
+    provider.close_gate();
+    for nth in 0..8 {
+        gateway.publish(&request(&format!("r{nth}"), &format!("bob{nth}@shop.example")));
+    }
+    provider.until_posted(6 + 8).await;
+    provider.open_gate(8);
+    for _ in 0..8 {
+        gateway.result().await.expect_sent();
     }
 }
