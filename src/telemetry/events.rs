@@ -376,14 +376,15 @@ pub fn broker_unblocked(role: &'static str) {
     info!(role, "broker takes messages again");
 }
 
-/// A queue or an exchange exists with other arguments: somebody has to act.
+/// A queue or an exchange exists with other arguments, or we may not declare it: somebody has to act. Without a time it is
+/// tried again when it is missed.
 pub fn topology_refused(
     role: &'static str,
     channel: Option<Channel>,
     error: &impl Display,
-    retry_in: Duration,
+    retry_in: Option<Duration>,
 ) {
-    let retry_in_ms = millis(retry_in);
+    let retry_in_ms = retry_in.map(millis);
     error!(role, channel = channel.map(Channel::as_str), %error, retry_in_ms, "topology refused");
 }
 

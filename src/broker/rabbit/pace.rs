@@ -41,7 +41,9 @@ impl Pace {
             false => self.delays.next().unwrap_or(DELAY_MAX),
         };
         match error {
-            RabbitError::Refused { .. } => events::topology_refused(self.role, self.channel, error, delay),
+            RabbitError::Refused { .. } | RabbitError::Forbidden { .. } => {
+                events::topology_refused(self.role, self.channel, error, Some(delay));
+            }
             _ => events::broker_lost(self.role, self.channel, error, delay),
         }
         delay
