@@ -304,7 +304,13 @@ pub(super) async fn provider(
         (Some(twilio), DevProvider::Twilio) => twilio,
         (None, DevProvider::Twilio) if !settings.is_development() => bail!("TWILIO_ACCOUNT_SID must be set"),
         (None, DevProvider::Twilio) => {
-            events::notice("no account at Twilio is set: messages are simulated");
+            events::notice("no account at Twilio is set: text messages are simulated");
+            return Ok(simulated(Channel::Sms, tracker, handset));
+        }
+        (set, DevProvider::Simulated) => {
+            if set.is_some() {
+                events::notice(&not_used("the account at Twilio", Channel::Sms));
+            }
             return Ok(simulated(Channel::Sms, tracker, handset));
         }
         (_, DevProvider::Simulated) => return Ok(simulated(Channel::Sms, tracker, handset)),

@@ -89,9 +89,9 @@ pub fn send_retried(request: &str, attempt: u32, failure: &SendFailure, wait: Du
 }
 
 /// A send waits for more than its own next try.
-pub fn send_held(request: &str, reason: &'static str) {
+pub fn send_held(channel: Channel, request: &str, reason: &'static str) {
     METRICS.held.get_or_create(&ReasonLabel { reason }).inc();
-    info!(request, reason, "send is held");
+    info!(channel = channel.as_str(), request, reason, "send is held");
 }
 
 /// A sender was refused: others carry its messages meanwhile. It is named by its place in the settings.
@@ -135,11 +135,11 @@ pub fn gate_changed(channel: Channel, shut: Option<&'static str>) {
 }
 
 /// A provider that failed everybody was asked about the account.
-pub fn provider_probed(provider: &'static str, good: bool, waited: Duration) {
+pub fn provider_probed(channel: Channel, provider: &'static str, good: bool, waited: Duration) {
     let answer = if good { "good" } else { "bad" };
     METRICS.probes.get_or_create(&ReasonLabel { reason: answer }).inc();
     let waited_ms = millis(waited);
-    warn!(provider, answer, waited_ms, "provider was probed");
+    warn!(channel = channel.as_str(), provider, answer, waited_ms, "provider was probed");
 }
 
 /// The provider told what became of a message.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use otpost::domain::outcome::SendFailure;
+use otpost::domain::outcome::{Scope, SendFailure};
 use otpost::domain::quota::Quota;
 use otpost::domain::recipient::Channel;
 use otpost::domain::verdict::Verdict;
@@ -12,6 +12,7 @@ use otpost::store::Limits;
 use serde_json::json;
 
 use crate::harness::{ALICE, Embedded, HOUR, Options, World, request, with};
+use crate::promises::secrets::{captured_log, start_capturing};
 use crate::scripted::ScriptedProvider;
 
 const ANA: &str = "ana@shop.example";
@@ -138,5 +139,19 @@ async fn a_mailbox_that_is_full_does_not_narrow_what_is_under_way_to_others() {
     provider.open_gate(8);
     for _ in 0..8 {
         gateway.result().await.expect_sent();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_and_who_is_probed_is_logged_with_its_channel() {
+    start_capturing();
+    let mut gateway = Embedded::with(Options { tended: true, ..by_email() });
+    gateway.world.provider.answer([SendFailure::Rejected { code: Some(535), scope: Scope::Account }]);
+    gateway.request("r1", ANA).await.expect_sent();
+    let log = captured_log();
+    for message in ["send is held", "provider was probed"] {
+        let line = log.lines().find(|line| line.contains(message)).unwrap_or_else(|| panic!("{log}"));
+        let line: serde_json::Value = serde_json::from_str(line).expect("a line is JSON");
+        assert_eq!(line["fields"]["channel"], "email", "{line}");
     }
 }
