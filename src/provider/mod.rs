@@ -245,8 +245,6 @@ pub struct Callback<'a> {
 pub struct Report {
     /// The request that the message was sent for.
     pub request: RequestId,
-    /// The number of the try that made the message, from 1.
-    pub attempt: u32,
     /// Whom the message went to.
     pub to: Address,
     /// The provider's name for the message.

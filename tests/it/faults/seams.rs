@@ -396,7 +396,6 @@ impl SeamProvider {
             let Some(tracker) = self.reporter.lock().unwrap().clone() else { return };
             let report = Report {
                 request: message.request.clone(),
-                attempt: message.attempt,
                 to: message.to.clone(),
                 message_id: message_id.to_owned(),
                 status,

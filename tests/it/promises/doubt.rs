@@ -177,7 +177,6 @@ async fn a_report_of_the_provider_settles_a_doubt() {
     sleep(Duration::from_secs(1)).await;
     let report = Report {
         request: otpost::domain::request::RequestId::parse("r1").expect("valid"),
-        attempt: 1,
         to: number(ALICE).into(),
         message_id: "SM-reported".to_owned(),
         status: DeliveryStatus::Queued,
@@ -285,7 +284,6 @@ async fn a_report_that_comes_before_the_second_message_prevents_it() {
     assert_eq!(gateway.posted().len(), 1);
     let report = Report {
         request: otpost::domain::request::RequestId::parse("r1").expect("valid"),
-        attempt: 1,
         to: number(ALICE).into(),
         message_id: "SM-reported".to_owned(),
         status: DeliveryStatus::Delivered,
