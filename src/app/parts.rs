@@ -47,6 +47,8 @@ use crate::text::{SmsEncoding, TemplateFile, TextSettings, Texts};
 const RECEIPT_DUE_REPORTED: Duration = Duration::from_secs(300);
 /// When one that does not is asked first.
 const RECEIPT_DUE_ASKED: Duration = Duration::from_secs(60);
+/// How long an e-mail in doubt waits for SendGrid's report.
+const DOUBT_REPORT_WAIT: Duration = Duration::from_secs(20);
 /// Reports of simulated messages under way at once.
 const REPORTS_MAX: usize = 1_000;
 /// Who reports of them.
@@ -123,9 +125,16 @@ pub(super) fn policy(settings: &Settings, channel: Channel) -> Policy {
         retry: RetryPolicy::default(),
         provider_timeout: settings.provider_timeout,
         in_doubt: settings.in_doubt,
+        doubt_report_wait: doubt_report_wait(settings, channel),
         receipt_due: settings.receipt_wait.and_then(|_| receipt_due(settings)),
         reply_to_allowed: settings.reply_to_allowed.clone(),
     }
+}
+
+/// SendGrid's reports come within seconds, and only where somebody can prove them.
+fn doubt_report_wait(settings: &Settings, channel: Channel) -> Duration {
+    let by_sendgrid = channel == Channel::Email && matches!(settings.email, Some(EmailCarrier::SendGrid(_)));
+    if by_sendgrid && settings.sendgrid_webhook_key.is_some() { DOUBT_REPORT_WAIT } else { Duration::ZERO }
 }
 
 /// What reports by itself is asked late, what does not soon, and Verify, which says nothing of single messages, never.

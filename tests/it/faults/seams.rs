@@ -213,6 +213,7 @@ impl World {
                 retry: RetryPolicy::default(),
                 provider_timeout: PROVIDER_TIMEOUT,
                 in_doubt: InDoubtPolicy::Reconcile,
+                doubt_report_wait: Duration::ZERO,
                 receipt_due: Some(Duration::from_secs(60)),
                 reply_to_allowed: Vec::new(),
             },
