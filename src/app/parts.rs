@@ -36,7 +36,7 @@ use crate::provider::twilio::callback::TwilioCallbacks;
 use crate::provider::twilio::messages::TwilioMessages;
 use crate::provider::twilio::verify::{TwilioVerify, VerifySettings};
 use crate::provider::twilio::{Authentication, Sender, TwilioSettings};
-use crate::provider::{Callbacks, Checker, CredentialFault, Provider, Report};
+use crate::provider::{Callbacks, Checker, Provider, Report};
 use crate::store::Limits;
 use crate::store::redis::RedisStore;
 use crate::telemetry::events;
@@ -277,9 +277,7 @@ pub(super) async fn checker(settings: &Settings) -> anyhow::Result<Option<Arc<dy
     let Some(service) = &twilio.verify else { return Ok(None) };
     let verify = TwilioVerify::new(&verify_settings(twilio, service, settings.provider_timeout))?;
     match verify.check_credentials().await {
-        Err(fault @ (CredentialFault::Refused { .. } | CredentialFault::MayNotSend))
-            if !settings.is_development() =>
-        {
+        Err(fault) if fault.is_refusal() && !settings.is_development() => {
             bail!("{}: {fault}: check TWILIO_VERIFY_SERVICE_SID and the account", verify.name())
         }
         Err(fault) => events::notice(&format!("{}: {fault}", verify.name())),
@@ -344,7 +342,7 @@ async fn tested(
 ) -> anyhow::Result<Arc<dyn Provider>> {
     match provider.check_credentials().await {
         Ok(()) => Ok(provider),
-        Err(fault @ (CredentialFault::Refused { .. } | CredentialFault::MayNotSend)) => {
+        Err(fault) if fault.is_refusal() => {
             if settings.is_development() {
                 events::notice(&format!("{}: {fault}: messages are simulated", provider.name()));
                 return Ok(simulated(channel, tracker, None));
@@ -352,7 +350,7 @@ async fn tested(
             bail!("{}: {fault}: check {set}", provider.name())
         }
         // An outage of the provider is no reason not to start: what is asked for waits, and is tried in time.
-        Err(fault @ (CredentialFault::Unanswered(_) | CredentialFault::MayNotRead { .. })) => {
+        Err(fault) => {
             events::notice(&format!("{}: {fault}", provider.name()));
             Ok(provider)
         }

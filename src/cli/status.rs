@@ -70,7 +70,7 @@ fn in_words(Health { state, detail, ms, .. }: &Health) -> String {
     let word = match state {
         State::Up => "up",
         State::Down => "down",
-        State::Refused => "refuses our credentials",
+        State::Refused => "refuses us",
         State::Limited => "up, in part",
         State::InMemory => "in memory",
         State::Simulated => "simulated",

@@ -156,11 +156,14 @@ pub enum CredentialFault {
     /// The provider refused them.
     #[error("the provider refuses the credentials (answer {status}{})", .code.map_or(String::new(), |code| format!(", code {code}")))]
     Refused {
-        /// Of HTTP, or the number of an SMTP reply; 0 without an answer.
+        /// Of HTTP, or the number of an SMTP reply.
         status: u16,
         /// The provider's own error number.
         code: Option<u32>,
     },
+    /// The provider has no way in for what is set. What it lacks, and what to do.
+    #[error("{0}")]
+    NoWayIn(&'static str),
     /// The provider knows them, and they are not allowed to send.
     #[error("the provider does not let the credentials send messages")]
     MayNotSend,
@@ -173,6 +176,18 @@ pub enum CredentialFault {
     /// The provider could not be asked; they may be good.
     #[error("the provider could not be asked about the credentials: {0}")]
     Unanswered(String),
+}
+
+impl CredentialFault {
+    /// Nothing will be sent until somebody changes a setting, here or at the provider.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            CredentialFault::Refused { .. } | CredentialFault::NoWayIn(_) | CredentialFault::MayNotSend => {
+                true
+            }
+            CredentialFault::MayNotRead { .. } | CredentialFault::Unanswered(_) => false,
+        }
+    }
 }
 
 /// A message that the provider made. It holds the text, and so a code: it has no `Debug` and is never stored.

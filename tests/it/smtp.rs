@@ -266,6 +266,15 @@ async fn credentials_are_tried_without_an_email() {
     let fault = fault.expect_err("refused");
     assert!(matches!(fault, CredentialFault::Refused { status: 535, code: None }), "{fault:?}");
     assert!(!format!("{fault} {fault:?}").contains("hunter2"));
+    let open = FakeRelay::start(&[("EHLO", Say("250 relay"))]).await;
+    let fault = open.provider_at("u:hunter2@", Duration::from_secs(5)).check_credentials().await;
+    let fault = fault.expect_err("no way to log in");
+    assert!(matches!(fault, CredentialFault::NoWayIn(_)), "{fault:?}");
+    let told = fault.to_string();
+    assert!(
+        told.contains("offers no log-in") && told.contains("leave the user and the password out"),
+        "{told}"
+    );
     let silent = FakeRelay::start(&[("greeting", Hang)]).await;
     let fault = silent.provider_at("", Duration::from_millis(200)).check_credentials().await;
     assert!(matches!(fault, Err(CredentialFault::Unanswered(_))), "{fault:?}");
@@ -280,6 +289,8 @@ async fn a_relay_elsewhere_without_starttls_hears_nothing_of_an_email() {
     let timeout = Duration::from_secs(5);
     let provider = SmtpProvider::new(&SmtpSettings { url, from, timeout }).expect("valid settings");
     assert_eq!(send(&provider).await, Err(SendFailure::Rejected { code: None, scope: Scope::Account }));
+    let told = provider.check_credentials().await.expect_err("no way in").to_string();
+    assert!(told.contains("offers no STARTTLS") && !told.contains("credentials"), "{told}");
     assert_eq!(relay.count("AUTH") + relay.count("MAIL"), 0, "{:?}", relay.heard());
 }
 

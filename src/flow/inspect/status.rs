@@ -146,7 +146,7 @@ pub enum State {
     Up,
     /// It does not answer.
     Down,
-    /// It answers, and refuses our credentials.
+    /// It answers, and refuses us: our credentials, or it has no way in for them.
     Refused,
     /// It answers, and does not let us do all that we want.
     Limited,
@@ -294,9 +294,9 @@ impl Inspector {
 fn credentials((answer, ms): (Option<Result<(), CredentialFault>>, u64)) -> Health {
     let state = match &answer {
         Some(Ok(())) => return Health::answered(State::Up, ms),
-        Some(Err(CredentialFault::Refused { .. } | CredentialFault::MayNotSend)) => State::Refused,
+        Some(Err(fault)) if fault.is_refusal() => State::Refused,
         Some(Err(CredentialFault::MayNotRead { .. })) => State::Limited,
-        Some(Err(CredentialFault::Unanswered(_))) | None => State::Down,
+        Some(Err(_)) | None => State::Down,
     };
     let detail = answer.and_then(Result::err).map(|fault| fault.to_string());
     Health::of(state, detail.as_deref().unwrap_or("no answer in time"))

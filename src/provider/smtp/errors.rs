@@ -138,6 +138,20 @@ pub(super) fn detail(error: &Error) -> &'static str {
     }
 }
 
+/// What a relay lacks that ended a step before it was asked anything, and what to do.
+pub(super) fn lacks(step: Step) -> &'static str {
+    match step {
+        Step::LogIn => {
+            "the mail server offers no log-in (AUTH PLAIN or LOGIN): leave the user and the password out if it needs \
+             none, else take its port for submission, 465 or 587"
+        }
+        _ => {
+            "the mail server offers no STARTTLS: take smtps:// and port 465 if it has TLS from the first byte, else \
+             another server"
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
