@@ -231,8 +231,10 @@ pub(crate) fn inspector(settings: &Settings) -> anyhow::Result<Inspector> {
         store_in_memory: false,
         broker: Some(Arc::new(RabbitProbe::new(rabbit))),
         provider: account(settings)?,
+        email_provider: email_account(settings)?,
         clock: Clock::System,
         heard: Heard::default(),
+        email_heard: Heard::default(),
     })
 }
 
@@ -247,7 +249,6 @@ pub(super) fn facts(settings: &Settings, role: &'static str, started: Option<Ins
         production: !settings.is_development(),
         sms_enabled: settings.sms_enabled,
         email_enabled: settings.email_enabled,
-        email_provider: email_carrier(settings),
         configured,
         limits: limits(settings),
         started,
@@ -320,7 +321,6 @@ pub(super) async fn provider(
             }
             return Ok(simulated(Channel::Sms, tracker, handset));
         }
-        (_, DevProvider::Simulated) => return Ok(simulated(Channel::Sms, tracker, handset)),
     };
     let provider = text_provider(twilio, settings.provider_timeout)?;
     let set = match provider.makes_codes() {
@@ -344,7 +344,7 @@ async fn tested(
         Ok(()) => Ok(provider),
         Err(fault) if fault.is_refusal() => {
             if settings.is_development() {
-                events::notice(&format!("{}: {fault}: messages are simulated", provider.name()));
+                events::notice(&format!("{}: {fault}: {} are simulated", provider.name(), messages(channel)));
                 return Ok(simulated(channel, tracker, None));
             }
             bail!("{}: {fault}: check {set}", provider.name())
@@ -357,14 +357,30 @@ async fn tested(
     }
 }
 
-/// The name of who carries the e-mails, if somebody does that settings tell of.
-fn email_carrier(settings: &Settings) -> Option<&'static str> {
-    match &settings.email {
-        _ if !settings.email_enabled => None,
-        Some(EmailCarrier::SendGrid(_)) => Some("sendgrid"),
-        Some(EmailCarrier::Smtp(_)) => Some("smtp"),
-        None => settings.is_development().then_some(SIMULATED),
+/// Who has set it may wonder.
+fn not_used(set: &str, channel: Channel) -> String {
+    let messages = messages(channel);
+    format!("{set} is set and not used: {messages} are simulated; otpost dev --provider twilio sends them")
+}
+
+fn messages(channel: Channel) -> &'static str {
+    match channel {
+        Channel::Sms => "text messages",
+        Channel::Email => "e-mails",
     }
+}
+
+/// Whoever is set for e-mails, for sending and for asking how it is.
+pub(super) fn email_account(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Provider>>> {
+    let timeout = settings.provider_timeout;
+    Ok(match &settings.email {
+        _ if !settings.email_enabled => None,
+        Some(EmailCarrier::SendGrid(sendgrid)) => {
+            Some(Arc::new(SendGridMail::new(sendgrid_settings(sendgrid, timeout))?))
+        }
+        Some(EmailCarrier::Smtp(smtp)) => Some(Arc::new(smtp_provider(smtp, timeout).context("SMTP_URL")?)),
+        None => None,
+    })
 }
 
 /// Who carries the e-mails: whoever is set, else they are shown, or nobody does.
@@ -377,17 +393,21 @@ pub(super) async fn email_provider(
     if !settings.email_enabled {
         return Ok(Arc::new(AbsentProvider));
     }
-    let timeout = settings.provider_timeout;
-    let (provider, set): (Arc<dyn Provider>, _) = match (&settings.email, dev_provider) {
-        (Some(EmailCarrier::SendGrid(sendgrid)), DevProvider::Twilio) => {
-            (Arc::new(SendGridMail::new(sendgrid_settings(sendgrid, timeout))?), "SENDGRID_API_KEY")
-        }
-        (Some(EmailCarrier::Smtp(smtp)), DevProvider::Twilio) => {
-            (Arc::new(smtp_provider(smtp, timeout).context("SMTP_URL")?), "SMTP_URL")
-        }
-        _ => return Ok(simulated(Channel::Email, tracker, handset)),
+    let set = match &settings.email {
+        Some(EmailCarrier::Smtp(_)) => "SMTP_URL",
+        _ => "SENDGRID_API_KEY",
     };
-    tested(provider, Channel::Email, set, settings, tracker).await
+    match (email_account(settings)?, dev_provider) {
+        (Some(provider), DevProvider::Twilio) => {
+            tested(provider, Channel::Email, set, settings, tracker).await
+        }
+        (account, _) => {
+            if account.is_some() {
+                events::notice(&not_used(set, Channel::Email));
+            }
+            Ok(simulated(Channel::Email, tracker, handset))
+        }
+    }
 }
 
 fn sendgrid_settings(sendgrid: &SendGrid, timeout: Duration) -> SendGridSettings {

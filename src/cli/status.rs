@@ -4,7 +4,7 @@ use super::{Exit, print_json, say};
 use crate::app;
 use crate::config::Settings;
 use crate::flow::inspect::status::{
-    AllowedRow, EmailRow, Health, HealthRow, KillSwitchRow, State, StatusRow,
+    AllowedRow, EmailRow, Health, HealthRow, KillSwitchRow, PRODUCTION, State, StatusRow,
 };
 
 pub(super) async fn run(settings: &Settings, json: bool) -> Exit {
@@ -60,9 +60,13 @@ fn print_row(row: &StatusRow) {
 }
 
 fn email_in_words(email: &EmailRow) -> String {
-    match (email.enabled, email.mode, email.provider) {
-        (true, Some(mode), Some(provider)) => format!("{mode}, by {provider}"),
-        _ => "off".to_owned(),
+    match (email.mode, email.provider, &email.health) {
+        (_, _, None) => "off".to_owned(),
+        (Some(PRODUCTION), Some(provider), Some(health)) => {
+            format!("{PRODUCTION}, by {provider}: {}", in_words(health))
+        }
+        (Some(mode), Some(provider), _) => format!("{mode}, by {provider}"),
+        (_, _, Some(health)) => in_words(health),
     }
 }
 

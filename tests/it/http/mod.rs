@@ -129,7 +129,6 @@ impl Door {
                     production: false,
                     sms_enabled: true,
                     email_enabled: true,
-                    email_provider: Some("simulated"),
                     configured: vec!["JWT_SECRET"],
                     limits: limits(),
                     started: Some(tokio::time::Instant::now()),
@@ -138,8 +137,10 @@ impl Door {
                 store_in_memory: true,
                 broker: None,
                 provider: None,
+                email_provider: None,
                 clock: Clock::System,
                 heard: Heard::default(),
+                email_heard: Heard::default(),
             },
             validating: Arc::new(Semaphore::new(VALIDATING_MAX)),
         };
