@@ -4,7 +4,7 @@ use super::{Exit, print_json, say};
 use crate::app;
 use crate::config::Settings;
 use crate::flow::inspect::status::{
-    AllowedRow, EmailRow, Health, HealthRow, KillSwitchRow, PRODUCTION, State, StatusRow,
+    AllowedRow, EmailRow, Health, HealthRow, KillSwitchRow, State, StatusRow,
 };
 
 pub(super) async fn run(settings: &Settings, json: bool) -> Exit {
@@ -62,10 +62,10 @@ fn print_row(row: &StatusRow) {
 fn email_in_words(email: &EmailRow) -> String {
     match (email.mode, email.provider, &email.health) {
         (_, _, None) => "off".to_owned(),
-        (Some(PRODUCTION), Some(provider), Some(health)) => {
-            format!("{PRODUCTION}, by {provider}: {}", in_words(health))
+        (Some(mode), Some(provider), Some(Health { state: State::Simulated | State::NotConfigured, .. })) => {
+            format!("{mode}, by {provider}")
         }
-        (Some(mode), Some(provider), _) => format!("{mode}, by {provider}"),
+        (Some(mode), Some(provider), Some(health)) => format!("{mode}, by {provider}: {}", in_words(health)),
         (_, _, Some(health)) => in_words(health),
     }
 }

@@ -376,14 +376,17 @@ pub fn broker_unblocked(role: &'static str) {
     info!(role, "broker takes messages again");
 }
 
-/// A queue or an exchange exists with other arguments, or we may not declare it: somebody has to act. Without a time it is
-/// tried again when it is missed.
+/// A queue or an exchange exists with other arguments, or we may not declare it: somebody has to act. With a time to the
+/// next try the connection has ended for it; without one it is tried again when it is missed.
 pub fn topology_refused(
     role: &'static str,
     channel: Option<Channel>,
     error: &impl Display,
     retry_in: Option<Duration>,
 ) {
+    if retry_in.is_some() {
+        METRICS.connected.get_or_create(&role_label(role, channel)).set(0);
+    }
     let retry_in_ms = retry_in.map(millis);
     error!(role, channel = channel.map(Channel::as_str), %error, retry_in_ms, "topology refused");
 }

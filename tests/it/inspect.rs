@@ -328,7 +328,7 @@ fn the_status_command_asks_who_carries_emails_and_exits_with_3_if_it_refuses_us(
         let line = match (mode, state) {
             ("production", "up") => "e-mail       production, by sendgrid: up, ",
             ("production", _) => "e-mail       production, by sendgrid: refuses us: ",
-            _ => "e-mail       simulation, by simulated\n",
+            _ => "e-mail       simulation, by simulated: refuses us: ",
         };
         assert!(table.contains(line), "{table}");
     }

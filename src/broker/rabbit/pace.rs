@@ -75,6 +75,19 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_is_no_connection() {
+        let role = "refused in a test";
+        events::broker_connected(role, None);
+        let refused = RabbitError::Refused { wanted: "queue".to_owned(), detail: String::new() };
+        Pace::new(role, None).after(&refused, Duration::ZERO);
+        let told = crate::telemetry::metrics::render();
+        assert!(
+            told.contains(&format!("otpost_broker_connected{{role=\"{role}\",channel=\"\"}} 0")),
+            "{told}"
+        );
+    }
+
+    #[test]
     fn only_a_session_that_lived_for_a_while_starts_the_waits_anew() {
         let mut pace = Pace::new("test", None);
         for _ in 0..20 {

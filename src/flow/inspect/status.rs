@@ -211,8 +211,7 @@ impl StatusRow {
     }
 }
 
-/// The word for messages that are sent, and where nothing is only tried.
-pub const PRODUCTION: &str = "production";
+const PRODUCTION: &str = "production";
 
 impl Inspector {
     /// Asks everybody at once.
