@@ -18,8 +18,8 @@ use tokio_util::task::TaskTracker;
 
 use self::greet::greet;
 use self::parts::{
-    account, checker, email_provider, facts, handset, limits, policy, provider, rabbit_settings, redis_store,
-    rules, smtp_provider, text_faults, texts, webhooks,
+    account, checker, email_account, email_provider, facts, handset, limits, policy, provider,
+    rabbit_settings, redis_store, rules, smtp_provider, text_faults, texts, webhooks,
 };
 use crate::broker::memory::MemoryBroker;
 use crate::broker::rabbit::RabbitSettings;
@@ -143,11 +143,14 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
     let mut following = JoinSet::new();
     let http = match listener {
         Some(listener) => {
-            let carrier = match &worker {
-                Some((gateway, _)) => Some(gateway.provider.clone()),
-                None => account(&settings)?,
+            let carries = |worker: &Option<(Arc<Gateway>, _)>| {
+                worker.as_ref().map(|(gateway, _)| gateway.provider.clone())
             };
-            let inspector = wiring.inspector(&settings, role, carrier);
+            let (texts, emails) = match (carries(&worker), carries(&email_worker)) {
+                (None, None) => (account(&settings)?, email_account(&settings)?),
+                carriers => carriers,
+            };
+            let inspector = wiring.inspector(&settings, role, texts, emails);
             let checker = checker(&settings).await?;
             let (api, webhooks) =
                 (wiring.api(&settings, checker, inspector)?, webhooks(&settings, &tracker)?);
@@ -362,7 +365,13 @@ impl Wiring {
         }))
     }
 
-    fn inspector(&self, settings: &Settings, role: Role, provider: Option<Arc<dyn Provider>>) -> Inspector {
+    fn inspector(
+        &self,
+        settings: &Settings,
+        role: Role,
+        provider: Option<Arc<dyn Provider>>,
+        email_provider: Option<Arc<dyn Provider>>,
+    ) -> Inspector {
         Inspector {
             facts: facts(settings, word(role), Some(Instant::now())),
             store: self.store.clone(),
@@ -372,8 +381,10 @@ impl Wiring {
                 Broker::Rabbit { publisher, .. } => Some(publisher.clone()),
             },
             provider,
+            email_provider,
             clock: self.clock,
             heard: Heard::default(),
+            email_heard: Heard::default(),
         }
     }
 

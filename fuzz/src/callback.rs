@@ -132,7 +132,6 @@ impl<'a> Call<'a> {
 fn assert_keeps_its_bounds(report: &Report) {
     let id = report.request.as_str();
     assert!((1..=128).contains(&id.len()) && id.bytes().all(|byte| (b'!'..=b'~').contains(&byte)));
-    assert!(report.attempt > 0);
     let (kind, digits) = report.message_id.split_at_checked(2).expect("two letters");
     assert!(["SM", "MM"].contains(&kind), "{kind}");
     assert!(digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
@@ -150,8 +149,6 @@ fn assert_says_what_the_call_says(report: &Report, call: &Call<'_>) {
     assert!(says(&["MessageStatus", "SmsStatus"], report.status.as_str()));
     assert_eq!(DeliveryStatus::parse(report.status.as_str()), Some(report.status));
     assert_eq!(call.queried("r"), [report.request.as_str()]);
-    let tries: Vec<_> = call.queried("a").iter().map(|attempt| attempt.parse().ok()).collect();
-    assert_eq!(tries, [Some(report.attempt)]);
     if let Some(code) = report.code {
         let given = |(name, given): &(Cow<'_, str>, Cow<'_, str>)| {
             name == "ErrorCode" && given.parse().is_ok_and(|given: u32| given == code)
@@ -164,7 +161,7 @@ fn assert_says_what_the_call_says(report: &Report, call: &Call<'_>) {
 fn assert_can_be_told_again(report: &Report, callbacks: &TwilioCallbacks) {
     let form =
         |pairs: &[(&str, &str)]| form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-    let (attempt, code) = (report.attempt.to_string(), report.code.map(|code| code.to_string()));
+    let code = report.code.map(|code| code.to_string());
     let mut fields = vec![
         ("AccountSid", ACCOUNT_SID),
         ("MessageSid", report.message_id.as_str()),
@@ -174,7 +171,7 @@ fn assert_can_be_told_again(report: &Report, callbacks: &TwilioCallbacks) {
     fields.extend(code.as_deref().map(|code| ("ErrorCode", code)));
     let call = Call {
         content_type: Some(FORM),
-        query: Some(form(&[("r", report.request.as_str()), ("a", &attempt)])),
+        query: Some(form(&[("r", report.request.as_str())])),
         body: Cow::Owned(form(&fields).into_bytes()),
     };
     assert_eq!(call.read_by(callbacks, Some(&call.signature(TOKEN))).as_ref(), Ok(report));

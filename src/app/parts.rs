@@ -36,7 +36,7 @@ use crate::provider::twilio::callback::TwilioCallbacks;
 use crate::provider::twilio::messages::TwilioMessages;
 use crate::provider::twilio::verify::{TwilioVerify, VerifySettings};
 use crate::provider::twilio::{Authentication, Sender, TwilioSettings};
-use crate::provider::{Callbacks, Checker, CredentialFault, Provider, Report};
+use crate::provider::{Callbacks, Checker, Provider, Report};
 use crate::store::Limits;
 use crate::store::redis::RedisStore;
 use crate::telemetry::events;
@@ -47,6 +47,8 @@ use crate::text::{SmsEncoding, TemplateFile, TextSettings, Texts};
 const RECEIPT_DUE_REPORTED: Duration = Duration::from_secs(300);
 /// When one that does not is asked first.
 const RECEIPT_DUE_ASKED: Duration = Duration::from_secs(60);
+/// How long an e-mail in doubt waits for SendGrid's report.
+const DOUBT_REPORT_WAIT: Duration = Duration::from_secs(20);
 /// Reports of simulated messages under way at once.
 const REPORTS_MAX: usize = 1_000;
 /// Who reports of them.
@@ -123,9 +125,16 @@ pub(super) fn policy(settings: &Settings, channel: Channel) -> Policy {
         retry: RetryPolicy::default(),
         provider_timeout: settings.provider_timeout,
         in_doubt: settings.in_doubt,
+        doubt_report_wait: doubt_report_wait(settings, channel),
         receipt_due: settings.receipt_wait.and_then(|_| receipt_due(settings)),
         reply_to_allowed: settings.reply_to_allowed.clone(),
     }
+}
+
+/// SendGrid's reports come within seconds, and only where somebody can prove them.
+fn doubt_report_wait(settings: &Settings, channel: Channel) -> Duration {
+    let by_sendgrid = channel == Channel::Email && matches!(settings.email, Some(EmailCarrier::SendGrid(_)));
+    if by_sendgrid && settings.sendgrid_webhook_key.is_some() { DOUBT_REPORT_WAIT } else { Duration::ZERO }
 }
 
 /// What reports by itself is asked late, what does not soon, and Verify, which says nothing of single messages, never.
@@ -222,8 +231,10 @@ pub(crate) fn inspector(settings: &Settings) -> anyhow::Result<Inspector> {
         store_in_memory: false,
         broker: Some(Arc::new(RabbitProbe::new(rabbit))),
         provider: account(settings)?,
+        email_provider: email_account(settings)?,
         clock: Clock::System,
         heard: Heard::default(),
+        email_heard: Heard::default(),
     })
 }
 
@@ -238,7 +249,6 @@ pub(super) fn facts(settings: &Settings, role: &'static str, started: Option<Ins
         production: !settings.is_development(),
         sms_enabled: settings.sms_enabled,
         email_enabled: settings.email_enabled,
-        email_provider: email_carrier(settings),
         configured,
         limits: limits(settings),
         started,
@@ -268,9 +278,7 @@ pub(super) async fn checker(settings: &Settings) -> anyhow::Result<Option<Arc<dy
     let Some(service) = &twilio.verify else { return Ok(None) };
     let verify = TwilioVerify::new(&verify_settings(twilio, service, settings.provider_timeout))?;
     match verify.check_credentials().await {
-        Err(fault @ (CredentialFault::Refused { .. } | CredentialFault::MayNotSend))
-            if !settings.is_development() =>
-        {
+        Err(fault) if fault.is_refusal() && !settings.is_development() => {
             bail!("{}: {fault}: check TWILIO_VERIFY_SERVICE_SID and the account", verify.name())
         }
         Err(fault) => events::notice(&format!("{}: {fault}", verify.name())),
@@ -304,10 +312,15 @@ pub(super) async fn provider(
         (Some(twilio), DevProvider::Twilio) => twilio,
         (None, DevProvider::Twilio) if !settings.is_development() => bail!("TWILIO_ACCOUNT_SID must be set"),
         (None, DevProvider::Twilio) => {
-            events::notice("no account at Twilio is set: messages are simulated");
+            events::notice("no account at Twilio is set: text messages are simulated");
             return Ok(simulated(Channel::Sms, settings, tracker, handset));
         }
-        (_, DevProvider::Simulated) => return Ok(simulated(Channel::Sms, settings, tracker, handset)),
+        (set, DevProvider::Simulated) => {
+            if set.is_some() {
+                events::notice(&not_used("the account at Twilio", Channel::Sms));
+            }
+            return Ok(simulated(Channel::Sms, settings, tracker, handset));
+        }
     };
     let provider = text_provider(twilio, settings.provider_timeout)?;
     let set = match provider.makes_codes() {
@@ -329,29 +342,45 @@ async fn tested(
 ) -> anyhow::Result<Arc<dyn Provider>> {
     match provider.check_credentials().await {
         Ok(()) => Ok(provider),
-        Err(fault @ (CredentialFault::Refused { .. } | CredentialFault::MayNotSend)) => {
+        Err(fault) if fault.is_refusal() => {
             if settings.is_development() {
-                events::notice(&format!("{}: {fault}: messages are simulated", provider.name()));
+                events::notice(&format!("{}: {fault}: {} are simulated", provider.name(), messages(channel)));
                 return Ok(simulated(channel, settings, tracker, None));
             }
             bail!("{}: {fault}: check {set}", provider.name())
         }
         // An outage of the provider is no reason not to start: what is asked for waits, and is tried in time.
-        Err(fault @ (CredentialFault::Unanswered(_) | CredentialFault::MayNotRead { .. })) => {
+        Err(fault) => {
             events::notice(&format!("{}: {fault}", provider.name()));
             Ok(provider)
         }
     }
 }
 
-/// The name of who carries the e-mails, if somebody does that settings tell of.
-fn email_carrier(settings: &Settings) -> Option<&'static str> {
-    match &settings.email {
-        _ if !settings.email_enabled => None,
-        Some(EmailCarrier::SendGrid(_)) => Some("sendgrid"),
-        Some(EmailCarrier::Smtp(_)) => Some("smtp"),
-        None => settings.is_development().then_some(SIMULATED),
+/// Who has set it may wonder.
+fn not_used(set: &str, channel: Channel) -> String {
+    let messages = messages(channel);
+    format!("{set} is set and not used: {messages} are simulated; otpost dev --provider twilio sends them")
+}
+
+fn messages(channel: Channel) -> &'static str {
+    match channel {
+        Channel::Sms => "text messages",
+        Channel::Email => "e-mails",
     }
+}
+
+/// Whoever is set for e-mails, for sending and for asking how it is.
+pub(super) fn email_account(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Provider>>> {
+    let timeout = settings.provider_timeout;
+    Ok(match &settings.email {
+        _ if !settings.email_enabled => None,
+        Some(EmailCarrier::SendGrid(sendgrid)) => {
+            Some(Arc::new(SendGridMail::new(sendgrid_settings(sendgrid, timeout))?))
+        }
+        Some(EmailCarrier::Smtp(smtp)) => Some(Arc::new(smtp_provider(smtp, timeout).context("SMTP_URL")?)),
+        None => None,
+    })
 }
 
 /// Who carries the e-mails: whoever is set, else they are shown, or nobody does.
@@ -364,17 +393,21 @@ pub(super) async fn email_provider(
     if !settings.email_enabled {
         return Ok(Arc::new(AbsentProvider));
     }
-    let timeout = settings.provider_timeout;
-    let (provider, set): (Arc<dyn Provider>, _) = match (&settings.email, dev_provider) {
-        (Some(EmailCarrier::SendGrid(sendgrid)), DevProvider::Twilio) => {
-            (Arc::new(SendGridMail::new(sendgrid_settings(sendgrid, timeout))?), "SENDGRID_API_KEY")
-        }
-        (Some(EmailCarrier::Smtp(smtp)), DevProvider::Twilio) => {
-            (Arc::new(smtp_provider(smtp, timeout).context("SMTP_URL")?), "SMTP_URL")
-        }
-        _ => return Ok(simulated(Channel::Email, settings, tracker, handset)),
+    let set = match &settings.email {
+        Some(EmailCarrier::Smtp(_)) => "SMTP_URL",
+        _ => "SENDGRID_API_KEY",
     };
-    tested(provider, Channel::Email, set, settings, tracker).await
+    match (email_account(settings)?, dev_provider) {
+        (Some(provider), DevProvider::Twilio) => {
+            tested(provider, Channel::Email, set, settings, tracker).await
+        }
+        (account, _) => {
+            if account.is_some() {
+                events::notice(&not_used(set, Channel::Email));
+            }
+            Ok(simulated(Channel::Email, settings, tracker, handset))
+        }
+    }
 }
 
 fn sendgrid_settings(sendgrid: &SendGrid, timeout: Duration) -> SendGridSettings {

@@ -147,7 +147,7 @@ enum Turn {
 pub enum DevProvider {
     /// The console.
     Simulated,
-    /// Twilio: real messages, real cost.
+    /// Twilio, and whoever is set for e-mails: real messages, real cost.
     Twilio,
 }
 

@@ -60,9 +60,13 @@ fn print_row(row: &StatusRow) {
 }
 
 fn email_in_words(email: &EmailRow) -> String {
-    match (email.enabled, email.mode, email.provider) {
-        (true, Some(mode), Some(provider)) => format!("{mode}, by {provider}"),
-        _ => "off".to_owned(),
+    match (email.mode, email.provider, &email.health) {
+        (_, _, None) => "off".to_owned(),
+        (Some(mode), Some(provider), Some(Health { state: State::Simulated | State::NotConfigured, .. })) => {
+            format!("{mode}, by {provider}")
+        }
+        (Some(mode), Some(provider), Some(health)) => format!("{mode}, by {provider}: {}", in_words(health)),
+        (_, _, Some(health)) => in_words(health),
     }
 }
 
@@ -70,7 +74,7 @@ fn in_words(Health { state, detail, ms, .. }: &Health) -> String {
     let word = match state {
         State::Up => "up",
         State::Down => "down",
-        State::Refused => "refuses our credentials",
+        State::Refused => "refuses us",
         State::Limited => "up, in part",
         State::InMemory => "in memory",
         State::Simulated => "simulated",

@@ -50,10 +50,39 @@ impl Reader<'_> {
         };
         // Who sends nothing itself need not hold the key to know that somebody does.
         let by_others = !self.needs("EMAIL") && (anything || self.is_given(ENABLED));
+        if wanted {
+            self.notice_email(by_smtp, development, carrier.is_some());
+        }
         EmailSettings {
             enabled: wanted && (development || carrier.is_some() || by_others),
             carrier,
             sendgrid_webhook_key: Some(webhook_key).filter(|key| !key.is_empty()),
+        }
+    }
+
+    /// Tells of what is set and has no effect, or has another than was surely meant.
+    fn notice_email(&mut self, by_smtp: bool, development: bool, is_whole: bool) {
+        let given = |name: &&&str| self.is_given(name);
+        if self.needs("EMAIL") {
+            let (missing, others) = if by_smtp { (SMTP_URL, API_KEY) } else { (API_KEY, SMTP_URL) };
+            let other_way = if by_smtp { "EMAIL_PROVIDER is smtp" } else { "EMAIL_PROVIDER is not smtp" };
+            let mine: Vec<&str> = [&PROVIDER, &FROM].into_iter().filter(given).copied().collect();
+            let is_simulated = development && !is_whole && !self.is_given(missing);
+            if self.is_given(others) {
+                let then = if is_simulated { ", and e-mails are simulated" } else { "" };
+                self.notices.push(format!("{others} is set, but {other_way}: it has no effect{then}"));
+            } else if is_simulated && !mine.is_empty() {
+                let (set, are) = (mine.join(" and "), if mine.len() > 1 { "are" } else { "is" });
+                self.notices.push(format!("{set} {are} set, but {missing} is not: e-mails are simulated"));
+            }
+        } else if self.needs("HTTP") && !development && !self.is_given(ENABLED) {
+            if [API_KEY, SMTP_URL, FROM, PROVIDER].iter().any(|name| self.is_given(name)) {
+                return;
+            }
+            let cause = "EMAIL_OTP_ENABLED is not set, nor who carries e-mails";
+            let then = "requests for codes by e-mail are answered with channel_disabled";
+            let what = "set it to true here if workers send e-mails, else to false";
+            self.notices.push(format!("{cause}: {then}; {what}"));
         }
     }
 

@@ -160,6 +160,7 @@ impl<'a> Reader<'a> {
             "OTP_SECRET_KEYS" => matches!(self.role, Worker | Http | Serve),
             "OTP_RECIPIENT_KEY" => matches!(self.role, Worker | Http | Serve | Store),
             "CHECKER" => matches!(self.role, Worker | Http | Serve),
+            "HTTP" => matches!(self.role, Http),
             "JWT" => matches!(self.role, Http | Serve | Token),
             "TWILIO" => matches!(self.role, Worker | Serve),
             "TEMPLATES_DIR" => matches!(self.role, Worker | Serve | Dev | Texts),

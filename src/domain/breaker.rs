@@ -70,10 +70,12 @@ impl Breaker {
             Some(SendFailure::Rejected { scope: Scope::Unrecognised, .. }) => {
                 self.refused_strangely(recipient)
             }
-            // Too fast is no fault of the provider's, and neither says anything of the others' refusals.
-            Some(SendFailure::Throttled { .. } | SendFailure::Rejected { scope: Scope::Sender, .. }) => {
-                self.answered();
-            }
+            // Too fast is no fault of the provider's, and none says anything of the others' refusals.
+            Some(
+                SendFailure::Throttled { .. }
+                | SendFailure::Deferred { .. }
+                | SendFailure::Rejected { scope: Scope::Sender, .. },
+            ) => self.answered(),
             Some(SendFailure::Rejected { .. }) | None => {
                 self.strange.clear();
                 self.answered();
@@ -164,6 +166,7 @@ mod tests {
                 breaker.learn(person(n), Some(&refused(scope)));
             }
             breaker.learn(person(n), Some(&throttled));
+            breaker.learn(person(n), Some(&SendFailure::Deferred { code: None }));
         }
         assert_eq!(breaker.state(), BreakerState::Closed);
     }

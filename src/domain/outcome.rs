@@ -387,6 +387,11 @@ pub enum SendFailure {
         /// How long the provider asked to wait.
         retry_after: Option<Duration>,
     },
+    /// It was not processed: later, which says nothing of others.
+    Deferred {
+        /// The provider's own error number.
+        code: Option<u32>,
+    },
     /// Nothing left us: safe to try again.
     Unreachable {
         /// What failed, without any address.
@@ -436,6 +441,7 @@ impl SendFailure {
         match self {
             SendFailure::Rejected { .. } => "rejected",
             SendFailure::Throttled { .. } => "throttled",
+            SendFailure::Deferred { .. } => "deferred",
             SendFailure::Unreachable { .. } => "unreachable",
             SendFailure::InDoubt { .. } => "in_doubt",
         }

@@ -67,6 +67,7 @@ pub fn after_failure(
         }
         SendFailure::InDoubt { .. } => return Retry::LookUp,
         SendFailure::Throttled { retry_after, code } => (retry_after.unwrap_or_default(), *code),
+        SendFailure::Deferred { code } => (Duration::ZERO, *code),
         SendFailure::Unreachable { .. } => (Duration::ZERO, None),
     };
     let wait = backoff(policy, attempt).map(|base| base.mul_f64(1.0 + jitter.clamp(0.0, 1.0)).max(asked));

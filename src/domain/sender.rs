@@ -348,7 +348,10 @@ fn word(failure: Option<&SendFailure>) -> Word {
         // Refused before anybody looked at the sender, or never answered.
         Some(SendFailure::Rejected { scope: Scope::Account, .. }) => Word::Nothing,
         Some(
-            SendFailure::Throttled { .. } | SendFailure::Unreachable { .. } | SendFailure::InDoubt { .. },
+            SendFailure::Throttled { .. }
+            | SendFailure::Deferred { .. }
+            | SendFailure::Unreachable { .. }
+            | SendFailure::InDoubt { .. },
         ) => Word::Nothing,
         Some(SendFailure::Rejected { .. }) => Word::Passed,
     }

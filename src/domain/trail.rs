@@ -131,7 +131,9 @@ impl Try {
     /// What a failure says.
     pub fn failed(attempt: u32, sender: Option<u32>, failure: &SendFailure, ms: u64) -> Try {
         let code = match failure {
-            SendFailure::Rejected { code, .. } | SendFailure::Throttled { code, .. } => *code,
+            SendFailure::Rejected { code, .. }
+            | SendFailure::Throttled { code, .. }
+            | SendFailure::Deferred { code } => *code,
             SendFailure::Unreachable { .. } | SendFailure::InDoubt { .. } => None,
         };
         let answer = match failure {

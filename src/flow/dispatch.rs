@@ -210,7 +210,7 @@ impl Gateway {
             let held = Event::Held(holder.to_owned());
             if sending.notes.trail.last().is_none_or(|last| last.what != held) {
                 sending.notes.add(self.clock.now(), held);
-                events::send_held(case.request.id.as_str(), holder);
+                events::send_held(self.channel, case.request.id.as_str(), holder);
             }
         }
         if shut.is_some() {

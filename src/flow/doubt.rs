@@ -3,7 +3,7 @@
 //! A report of the provider's own settles it. Else its list of messages is looked through: what is found there is ours
 //! if no other request has it, and only what was absent twice, when it must have been there, counts as not sent. Then it
 //! is sent once more, with the same code, and never a third time. Whoever gets no answer waits, until the deadline says
-//! that nobody can know.
+//! that nobody can know. Where the provider shows no messages only its report can tell, and that is waited for a little.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::domain::code::Code;
 use crate::domain::doubt::{ABSENT_APART, InDoubtPolicy, Seen, Wanted};
 use crate::domain::time::{UnixMillis, millis};
 use crate::domain::trail::Event;
-use crate::provider::{Accepted, Candidate, LookupFault};
+use crate::provider::{Accepted, Candidate, LookupFault, NOTHING_TO_SHOW};
 use crate::store::{Grant, Mark, Marked};
 use crate::telemetry::events;
 use crate::text::Rendered;
@@ -107,6 +107,8 @@ impl Gateway {
         text: &Rendered,
     ) -> Result<Resolved, GiveBack> {
         let may_resend = sending.doubt.count < DOUBTS_MAX;
+        let report_until = Instant::now() + self.policy.doubt_report_wait;
+        let mut shows = true;
         let mut absent_since: Option<Instant> = None;
         let mut look_again = LOOK_AGAIN_FIRST;
         loop {
@@ -133,7 +135,8 @@ impl Gateway {
                 continue;
             }
             let begun = Instant::now();
-            let wait = match self.look(case, sending, text).await {
+            let seen = if shows { self.look(case, sending, text).await } else { Err(NOTHING_TO_SHOW) };
+            let wait = match seen {
                 Ok(Some(found)) => {
                     let accepted = Accepted {
                         message_id: Some(found.message_id),
@@ -167,9 +170,17 @@ impl Gateway {
                     look_again
                 }
                 Err(LookupFault::Refused { .. } | LookupFault::NotFound) => {
-                    self.note_look(sending, "refused");
-                    events::doubt_resolved(case.request.id.as_str(), "unknown");
-                    return Ok(Resolved::Unknown);
+                    if shows {
+                        self.note_look(sending, "refused");
+                    }
+                    shows = false;
+                    if begun >= report_until {
+                        events::doubt_resolved(case.request.id.as_str(), "unknown");
+                        return Ok(Resolved::Unknown);
+                    }
+                    let wait = look_again.min(report_until - begun);
+                    look_again = (look_again * 2).min(LOOK_AGAIN_MAX);
+                    wait
                 }
             };
             self.rest(turn, case, sending, wait, std::future::pending::<()>()).await?;

@@ -296,6 +296,7 @@ fn try_in_words(tried: &Try) -> String {
         "rejected" => "the provider refused it",
         "sender_refused" => "the provider refused the sender",
         "throttled" => "the provider asked to wait",
+        "deferred" => "the provider takes it later",
         "unreachable" => "the provider could not be reached",
         "in_doubt" => "no answer tells whether it was sent",
         unknown => unknown,

@@ -287,7 +287,10 @@ impl Gate {
         let load = match failure {
             None | Some(SendFailure::Rejected { .. }) => Load::Answered(took),
             Some(SendFailure::Throttled { .. }) => Load::Throttled,
-            Some(SendFailure::Unreachable { .. } | SendFailure::InDoubt { .. }) => Load::Unknown,
+            // Why one mailbox has to wait says nothing of how much the provider can take.
+            Some(
+                SendFailure::Deferred { .. } | SendFailure::Unreachable { .. } | SendFailure::InDoubt { .. },
+            ) => Load::Unknown,
         };
         let mut lesson = Lesson::Nothing;
         self.change(|state, now| {

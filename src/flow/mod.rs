@@ -90,6 +90,9 @@ pub struct Policy {
     pub provider_timeout: Duration,
     /// What is done about a send whose answer was lost.
     pub in_doubt: InDoubtPolicy,
+    /// How long a report is waited for that may settle a send in doubt, where the provider reports but shows nothing of
+    /// its messages.
+    pub doubt_report_wait: Duration,
     /// When the provider is asked what became of a message, if it has not said so by itself; never, if not told.
     pub receipt_due: Option<Duration>,
     /// Reply queues that may be used: names, or prefixes that end in `*`.

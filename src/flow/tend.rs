@@ -75,7 +75,7 @@ impl Gateway {
             let answer = tokio::time::timeout(limit, self.provider.check_credentials()).await;
             // Whoever says that we may not ask has answered.
             let good = matches!(answer, Ok(Ok(()) | Err(CredentialFault::MayNotRead { .. })));
-            events::provider_probed(self.provider.name(), good, since.elapsed());
+            events::provider_probed(self.channel, self.provider.name(), good, since.elapsed());
             if good {
                 self.gate.probed();
                 // One message decides whether the way is open again.

@@ -1,6 +1,6 @@
 //! Seam: who carries a message to a person.
 //!
-//! A provider says one of five things of a message: accepted, or a [`SendFailure`], each of which is another next
+//! A provider says one of six things of a message: accepted, or a [`SendFailure`], each of which is another next
 //! step. What it cannot tell for sure is in doubt, never a plain failure; [`Provider::find`] is what settles a doubt.
 //! What it reports later, by itself, is read by [`Callbacks`], which believe nothing before its signature is proven.
 //! A provider carries messages of one channel, and refuses an address of another at its door: wiring that went wrong must
@@ -166,11 +166,14 @@ pub enum CredentialFault {
     /// The provider refused them.
     #[error("the provider refuses the credentials (answer {status}{})", .code.map_or(String::new(), |code| format!(", code {code}")))]
     Refused {
-        /// Of HTTP, or the number of an SMTP reply; 0 without an answer.
+        /// Of HTTP, or the number of an SMTP reply.
         status: u16,
         /// The provider's own error number.
         code: Option<u32>,
     },
+    /// The provider has no way in for what is set. What it lacks, and what to do.
+    #[error("{0}")]
+    NoWayIn(&'static str),
     /// The provider knows them, and they are not allowed to send.
     #[error("the provider does not let the credentials send messages")]
     MayNotSend,
@@ -183,6 +186,18 @@ pub enum CredentialFault {
     /// The provider could not be asked; they may be good.
     #[error("the provider could not be asked about the credentials: {0}")]
     Unanswered(String),
+}
+
+impl CredentialFault {
+    /// Nothing will be sent until somebody changes a setting, here or at the provider.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            CredentialFault::Refused { .. } | CredentialFault::NoWayIn(_) | CredentialFault::MayNotSend => {
+                true
+            }
+            CredentialFault::MayNotRead { .. } | CredentialFault::Unanswered(_) => false,
+        }
+    }
 }
 
 /// A message that the provider made. It holds the text, and so a code: it has no `Debug` and is never stored.
@@ -255,8 +270,6 @@ pub struct Callback<'a> {
 pub struct Report {
     /// The request that the message was sent for.
     pub request: RequestId,
-    /// The number of the try that made the message, from 1.
-    pub attempt: u32,
     /// Whom the message went to.
     pub to: Address,
     /// The provider's name for the message.

@@ -184,7 +184,6 @@ impl SimulatedProvider {
             };
             let report = Report {
                 request: message.request.clone(),
-                attempt: message.attempt,
                 to: message.to.clone(),
                 message_id: message_id.to_owned(),
                 status: step.status,

@@ -71,7 +71,8 @@ pub trait Store: Send + Sync {
         limits: &Limits,
     ) -> Result<Usage, StoreError>;
 
-    /// Takes note of what the provider reports of a message. A report that says no more than is known changes nothing.
+    /// Takes note of what the provider reports of a message. A report that says no more than is known changes nothing, and
+    /// blocks nobody again: somebody may have lifted what it blocked when it came first.
     async fn track(&self, track: &Track<'_>) -> Result<Tracked, StoreError>;
 
     /// Messages whose final report is overdue, less and less often, and a last time once they were waited for `wait_max`.

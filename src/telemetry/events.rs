@@ -71,6 +71,9 @@ pub fn provider_failed(
             let retry_after_ms = retry_after.map(millis);
             warn!(request, provider, attempt, code, retry_after_ms, "provider throttled a message");
         }
+        SendFailure::Deferred { code } => {
+            warn!(request, provider, attempt, code, "provider deferred a message")
+        }
         SendFailure::Unreachable { detail } => {
             warn!(request, provider, attempt, detail, "provider is unreachable")
         }
@@ -86,9 +89,9 @@ pub fn send_retried(request: &str, attempt: u32, failure: &SendFailure, wait: Du
 }
 
 /// A send waits for more than its own next try.
-pub fn send_held(request: &str, reason: &'static str) {
+pub fn send_held(channel: Channel, request: &str, reason: &'static str) {
     METRICS.held.get_or_create(&ReasonLabel { reason }).inc();
-    info!(request, reason, "send is held");
+    info!(channel = channel.as_str(), request, reason, "send is held");
 }
 
 /// A sender was refused: others carry its messages meanwhile. It is named by its place in the settings.
@@ -132,11 +135,11 @@ pub fn gate_changed(channel: Channel, shut: Option<&'static str>) {
 }
 
 /// A provider that failed everybody was asked about the account.
-pub fn provider_probed(provider: &'static str, good: bool, waited: Duration) {
+pub fn provider_probed(channel: Channel, provider: &'static str, good: bool, waited: Duration) {
     let answer = if good { "good" } else { "bad" };
     METRICS.probes.get_or_create(&ReasonLabel { reason: answer }).inc();
     let waited_ms = millis(waited);
-    warn!(provider, answer, waited_ms, "provider was probed");
+    warn!(channel = channel.as_str(), provider, answer, waited_ms, "provider was probed");
 }
 
 /// The provider told what became of a message.
@@ -410,14 +413,18 @@ pub fn broker_unblocked(role: &'static str) {
     info!(role, "broker takes messages again");
 }
 
-/// A queue or an exchange exists with other arguments: somebody has to act.
+/// A queue or an exchange exists with other arguments, or we may not declare it: somebody has to act. With a time to the
+/// next try the connection has ended for it; without one it is tried again when it is missed.
 pub fn topology_refused(
     role: &'static str,
     channel: Option<Channel>,
     error: &impl Display,
-    retry_in: Duration,
+    retry_in: Option<Duration>,
 ) {
-    let retry_in_ms = millis(retry_in);
+    if retry_in.is_some() {
+        METRICS.connected.get_or_create(&role_label(role, channel)).set(0);
+    }
+    let retry_in_ms = retry_in.map(millis);
     error!(role, channel = channel.map(Channel::as_str), %error, retry_in_ms, "topology refused");
 }
 

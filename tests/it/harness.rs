@@ -182,6 +182,8 @@ pub struct Options {
     pub grace: Duration,
     pub retry: RetryPolicy,
     pub in_doubt: InDoubtPolicy,
+    /// How long a report may settle what nobody shows.
+    pub doubt_report_wait: Duration,
     /// The kill switch is asked about, a failing provider is probed, and receipts are swept for.
     pub tended: bool,
     /// Messages a second of one sender.
@@ -223,6 +225,7 @@ impl Default for Options {
             grace: Duration::from_secs(25),
             retry: RetryPolicy::default(),
             in_doubt: InDoubtPolicy::Reconcile,
+            doubt_report_wait: Duration::ZERO,
             tended: false,
             pace: None,
             templates: Vec::new(),
@@ -311,6 +314,7 @@ impl Embedded {
                 retry: options.retry,
                 provider_timeout: PROVIDER_TIMEOUT,
                 in_doubt: options.in_doubt,
+                doubt_report_wait: options.doubt_report_wait,
                 receipt_due: Some(Duration::from_secs(60)),
                 reply_to_allowed: ["amq.rabbitmq.reply-to.*", "reply.*", "exact"].map(str::to_owned).to_vec(),
             },

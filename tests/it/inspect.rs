@@ -11,11 +11,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use otpost::domain::recipient::RecipientKeyring;
 use otpost::flow::inspect::status::Heard;
+use otpost::provider::sendgrid::SendGridMail;
 use otpost::provider::twilio::messages::TwilioMessages;
 use otpost::store::Store as _;
 use serde_json::{Value, json};
 
 use crate::contract::broker::rabbit;
+use crate::fake_sendgrid::{API_KEY, Answer as SendGridSays, FakeSendGrid};
 use crate::fake_twilio::{ACCOUNT_SID, AUTH_TOKEN, Answer as TwilioSays, FakeTwilio};
 use crate::harness::{ALICE, Embedded};
 use crate::http::broken::{Broken, Fails};
@@ -23,7 +25,7 @@ use crate::http::{Answer, Door, service, token};
 use crate::promises::secrets::{captured_log, has_run, start_capturing};
 use crate::real::{Redis, redis_url, unique};
 use crate::scripted::ScriptedProvider;
-use crate::twilio;
+use crate::{sendgrid, twilio};
 
 const STATUS: &str = "/api/v1/sms/status";
 const RATE_LIMIT: &str = "/api/v1/sms/rate-limit";
@@ -283,6 +285,68 @@ fn the_status_command_exits_with_3_if_twilio_refuses_us_in_production() {
             [&told[0]["health"]["twilio"]["state"], &told[0]["mode"], &told[0]["environment"]],
             [&json!(state), &json!("production"), &json!("production")]
         );
+    }
+}
+
+#[tokio::test]
+async fn who_carries_emails_is_told_as_it_is_and_asked_as_rarely_as_the_other() {
+    let email = async |door: &Door| status(door).await.expect(200)["email"].clone();
+    for (answers, state) in [(vec![], "up"), (vec![SendGridSays::status(500)], "down")] {
+        let sendgrid = FakeSendGrid::start();
+        sendgrid.next(answers);
+        let account = SendGridMail::new(sendgrid::settings_at(sendgrid.base_url())).expect("good settings");
+        let door = Door::with(|api| {
+            api.inspector.email_provider = Some(Arc::new(account));
+            api.inspector.facts.production = true;
+        });
+        for _ in 0..20 {
+            let told = email(&door).await;
+            assert_eq!(
+                [&told["mode"], &told["provider"], &told["health"]["state"]],
+                [&json!("production"), &json!("sendgrid"), &json!(state)]
+            );
+        }
+        assert_eq!(sendgrid.requests().len(), 1);
+    }
+    // Turned on because workers send them: whose account that is nobody here can know.
+    let door = Door::with(|api| api.inspector.facts.production = true);
+    let told = email(&door).await;
+    assert_eq!((&told["enabled"], &told["health"]["state"]), (&json!(true), &json!("not_configured")));
+    assert!(told.get("mode").is_none() && told.get("provider").is_none(), "{told}");
+    let door = Door::with(|api| api.inspector.facts.email_enabled = false);
+    let told = email(&door).await;
+    assert!(told["enabled"] == json!(false) && told.get("health").is_none(), "{told}");
+}
+
+#[test]
+fn the_status_command_asks_who_carries_emails_and_exits_with_3_if_it_refuses_us() {
+    let (redis, amqp, prefix) = (redis_url(), rabbit::url(), unique("status"));
+    for (key, environment, exit, state, mode) in [
+        (API_KEY, "production", 0, "up", "production"),
+        ("SG.wrong", "production", 3, "refused", "production"),
+        ("SG.wrong", "development", 0, "refused", "simulation"),
+    ] {
+        let sendgrid = FakeSendGrid::start();
+        let base = sendgrid.base_url();
+        let set = [
+            ("ENVIRONMENT", environment),
+            ("AMQP_URL", amqp.as_str()),
+            ("AMQP_PREFIX", &prefix),
+            ("REDIS_URL", &redis),
+            ("EMAIL_FROM", "codes@shop.example"),
+            ("SENDGRID_API_KEY", key),
+            ("SENDGRID_API_BASE_URL", &base),
+        ];
+        let told = rows(&otpost(&set, &["status", "--json"]), exit);
+        let email = &told[0]["email"];
+        assert_eq!((&email["health"]["state"], &email["mode"]), (&json!(state), &json!(mode)), "{told:?}");
+        let table = String::from_utf8(otpost(&set, &["status"]).stdout).expect("text");
+        let line = match (mode, state) {
+            ("production", "up") => "e-mail       production, by sendgrid: up, ",
+            ("production", _) => "e-mail       production, by sendgrid: refuses us: ",
+            _ => "e-mail       simulation, by simulated: refuses us: ",
+        };
+        assert!(table.contains(line), "{table}");
     }
 }
 

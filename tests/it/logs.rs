@@ -100,12 +100,24 @@ struct Running(Child, UnboundedReceiver<Value>);
 impl Running {
     fn start(world: &RabbitWorld, redis: &Redis) -> Running {
         let prefix = world.names.dead();
+        Running::spawn(
+            "worker",
+            &[
+                ("ENVIRONMENT", "development"),
+                ("AMQP_URL", &url()),
+                ("REDIS_URL", &redis_url()),
+                ("REDIS_PREFIX", &redis.prefix),
+                ("AMQP_PREFIX", prefix.trim_end_matches(".dead")),
+            ],
+        )
+    }
+
+    fn spawn(command: &str, settings: &[(&str, &str)]) -> Running {
         let mut child = Command::new(env!("CARGO_BIN_EXE_otpost"))
-            .arg("worker")
+            .arg(command)
             .env_clear()
-            .envs([("ENVIRONMENT", "development"), ("LOG_FORMAT", "json"), ("OPS_ADDR", "127.0.0.1:0")])
-            .envs([("AMQP_URL", url()), ("REDIS_URL", redis_url()), ("REDIS_PREFIX", redis.prefix.clone())])
-            .env("AMQP_PREFIX", prefix.trim_end_matches(".dead"))
+            .envs([("LOG_FORMAT", "json"), ("HTTP_ADDR", "127.0.0.1:0"), ("OPS_ADDR", "127.0.0.1:0")])
+            .envs(settings.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .expect("the binary starts");
@@ -158,4 +170,18 @@ async fn a_worker_that_starts_under_the_kill_switch_says_so_and_when_it_goes_on(
         worker.says("consumption resumed").await;
     })
     .await;
+}
+
+#[tokio::test]
+async fn dev_says_that_it_uses_no_account_that_is_set_and_what_would() {
+    let emails = [
+        ("EMAIL_PROVIDER", "smtp"),
+        ("EMAIL_FROM", "codes@shop.example"),
+        ("SMTP_URL", "smtp://127.0.0.1:1"),
+    ];
+    let mut dev = Running::spawn("dev", &emails);
+    let told = dev.says("notice").await["notice"].clone();
+    let what = "SMTP_URL is set and not used: e-mails are simulated; otpost dev --provider twilio sends them";
+    assert_eq!(told, what);
+    dev.says("started").await;
 }

@@ -51,10 +51,8 @@ async fn reports(to: &str) -> Vec<(u64, DeliveryStatus, Option<u32>)> {
     let accepted = tried(&provider, to, "r-1", 4).await;
     drop(provider);
     let mut reports = Vec::new();
-    while let Some(Report { request, attempt, to: recipient, message_id, status, code, .. }) =
-        told.recv().await
-    {
-        assert_eq!((request.as_str(), attempt), ("r-1", 4));
+    while let Some(Report { request, to: recipient, message_id, status, code, .. }) = told.recv().await {
+        assert_eq!(request.as_str(), "r-1");
         assert_eq!(recipient, Letter::to(to).to);
         assert!(accepted.as_ref().is_err() || accepted.as_ref().unwrap().message_id == Some(message_id));
         reports.push((began.elapsed().as_secs(), status, code));

@@ -196,12 +196,15 @@ async fn a_refusal_says_how_much_it_stops() {
             assert_eq!(failure, Err(expected), "{caller}");
         }
     }
-    let later = |code| SendFailure::Throttled { code: Some(code), retry_after: None };
+    let later = |code| SendFailure::Deferred { code: Some(code) };
+    let slower = |code| SendFailure::Throttled { code: Some(code), retry_after: None };
     check(&[("RCPT", Say("550 5.1.1 <ana@mail.example>: none here"))], rejected(550, Scope::Recipient)).await;
     check(&[("RCPT", Say("550 5.7.1 relaying denied"))], rejected(550, Scope::Unrecognised)).await;
     check(&[("RCPT", Say("451 4.7.1 greylisted"))], later(451)).await;
+    check(&[("RCPT", Say("452 4.2.2 mailbox full"))], later(452)).await;
+    check(&[("MAIL", Say("451 4.7.1 too many"))], slower(451)).await;
     check(&[(".", Say("554 5.7.1 looks like spam"))], rejected(554, Scope::Unrecognised)).await;
-    check(&[(".", Say("452 4.3.1 disk full"))], later(452)).await;
+    check(&[(".", Say("452 4.3.1 disk full"))], slower(452)).await;
     check(&[("MAIL", Say("550 5.7.1 not your domain"))], rejected(550, Scope::Account)).await;
     check(&[("AUTH", Say("535 5.7.8 bad credentials"))], rejected(535, Scope::Account)).await;
     let speechless = SendFailure::Rejected { code: None, scope: Scope::Account };
@@ -263,6 +266,15 @@ async fn credentials_are_tried_without_an_email() {
     let fault = fault.expect_err("refused");
     assert!(matches!(fault, CredentialFault::Refused { status: 535, code: None }), "{fault:?}");
     assert!(!format!("{fault} {fault:?}").contains("hunter2"));
+    let open = FakeRelay::start(&[("EHLO", Say("250 relay"))]).await;
+    let fault = open.provider_at("u:hunter2@", Duration::from_secs(5)).check_credentials().await;
+    let fault = fault.expect_err("no way to log in");
+    assert!(matches!(fault, CredentialFault::NoWayIn(_)), "{fault:?}");
+    let told = fault.to_string();
+    assert!(
+        told.contains("offers no log-in") && told.contains("leave the user and the password out"),
+        "{told}"
+    );
     let silent = FakeRelay::start(&[("greeting", Hang)]).await;
     let fault = silent.provider_at("", Duration::from_millis(200)).check_credentials().await;
     assert!(matches!(fault, Err(CredentialFault::Unanswered(_))), "{fault:?}");
@@ -277,6 +289,8 @@ async fn a_relay_elsewhere_without_starttls_hears_nothing_of_an_email() {
     let timeout = Duration::from_secs(5);
     let provider = SmtpProvider::new(&SmtpSettings { url, from, timeout }).expect("valid settings");
     assert_eq!(send(&provider).await, Err(SendFailure::Rejected { code: None, scope: Scope::Account }));
+    let told = provider.check_credentials().await.expect_err("no way in").to_string();
+    assert!(told.contains("offers no STARTTLS") && !told.contains("credentials"), "{told}");
     assert_eq!(relay.count("AUTH") + relay.count("MAIL"), 0, "{:?}", relay.heard());
 }
 

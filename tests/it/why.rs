@@ -65,7 +65,6 @@ async fn last(gateway: &Embedded, to: &str) -> Value {
 async fn report(gateway: &Embedded, id: &str, message: u32, status: DeliveryStatus) {
     let report = Report {
         request: RequestId::parse(id).expect("valid"),
-        attempt: 1,
         to: number(ALICE).into(),
         message_id: format!("SM{message:032x}"),
         status,

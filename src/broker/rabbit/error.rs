@@ -33,21 +33,39 @@ pub enum RabbitError {
         /// The broker's own words.
         detail: String,
     },
+    /// Somebody has to act, at the broker.
+    #[error(
+        "the user of AMQP_URL may not declare our {wanted}: let it configure, write and read what AMQP_PREFIX names ({detail})"
+    )]
+    Forbidden {
+        /// What it should be.
+        wanted: String,
+        /// The broker's own words.
+        detail: String,
+    },
     /// Start anew: the broker took something away without an error.
     #[error("{0}")]
     Ended(&'static str),
 }
 
 impl RabbitError {
-    /// True if the broker said that something exists with other arguments.
-    pub(super) fn is_precondition_failed(&self) -> bool {
+    /// What the broker refuses of one channel, its connection being well.
+    pub(super) fn soft(&self) -> Option<AMQPSoftError> {
         let RabbitError::Failed { source, .. } = self else {
-            return false;
+            return None;
         };
         let ErrorKind::ProtocolError(error) = source.kind() else {
-            return false;
+            return None;
         };
-        *error.kind() == AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED)
+        match error.kind() {
+            AMQPErrorKind::Soft(soft) => Some(soft.clone()),
+            AMQPErrorKind::Hard(_) => None,
+        }
+    }
+
+    /// True if the broker refuses this one thing, and goes on with all others.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, RabbitError::Refused { .. } | RabbitError::Forbidden { .. }) || self.soft().is_some()
     }
 
     /// The last cause alone, for whoever set the address: what happened, and where to look.

@@ -41,7 +41,9 @@ impl Pace {
             false => self.delays.next().unwrap_or(DELAY_MAX),
         };
         match error {
-            RabbitError::Refused { .. } => events::topology_refused(self.role, self.channel, error, delay),
+            RabbitError::Refused { .. } | RabbitError::Forbidden { .. } => {
+                events::topology_refused(self.role, self.channel, error, Some(delay));
+            }
             _ => events::broker_lost(self.role, self.channel, error, delay),
         }
         delay
@@ -70,6 +72,19 @@ mod tests {
         let waits: Vec<Duration> = (0..200).map(|_| pace.after(&LOST, Duration::ZERO)).collect();
         assert!(waits[0] >= DELAY_MIN && waits[0] < 2 * DELAY_MIN);
         assert!(waits[20..].iter().all(|wait| *wait >= DELAY_MAX && *wait <= 2 * DELAY_MAX));
+    }
+
+    #[test]
+    fn a_refusal_is_no_connection() {
+        let role = "refused in a test";
+        events::broker_connected(role, None);
+        let refused = RabbitError::Refused { wanted: "queue".to_owned(), detail: String::new() };
+        Pace::new(role, None).after(&refused, Duration::ZERO);
+        let told = crate::telemetry::metrics::render();
+        assert!(
+            told.contains(&format!("otpost_broker_connected{{role=\"{role}\",channel=\"\"}} 0")),
+            "{told}"
+        );
     }
 
     #[test]

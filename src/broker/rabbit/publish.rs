@@ -288,11 +288,8 @@ impl Supervisor {
         Ok((Arc::new(line), receiver))
     }
 
-    /// On a channel of its own, because a refusal closes it.
     async fn declare(&self, connection: &Connection) -> Result<(), RabbitError> {
-        let channel = within("open a channel", RPC_TIMEOUT, connection.create_channel()).await?;
-        topology::declare(&channel, &self.settings.names).await?;
-        Ok(())
+        topology::declare_for_publishing(connection, &self.settings.names, self.role).await
     }
 
     /// Offers the line for as long as it is good.
@@ -318,6 +315,8 @@ impl Supervisor {
 
     fn on_event(&self, event: Option<Event>, line: &Arc<Line>) -> Result<(), RabbitError> {
         match event {
+            // Of a queue or an exchange that was refused on a channel of its own.
+            Some(Event::Error(_)) if line.is_open() && line.connection.status().connected() => {}
             Some(Event::Error(source)) => {
                 return Err(RabbitError::Failed { step: "connection", source });
             }

@@ -180,6 +180,8 @@ impl Supervisor {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
                 event = events.next() => match event {
+                    // Of a queue that was refused on a channel of its own.
+                    Some(Event::Error(_)) if session.is_open() => {}
                     Some(Event::Error(source)) => {
                         return Err(RabbitError::Failed { step: "connection", source });
                     }
@@ -199,7 +201,7 @@ impl Supervisor {
                 reply = replies.next() => hand_over(waiters, reply)?,
                 Some(first) = under_way.confirms.next() => {
                     if under_way.settle(first)? == Routed::NotAll {
-                        session.declare(&self.settings).await?;
+                        topology::declare_for_publishing(&session.connection, &self.settings.names, ROLE).await?;
                     }
                 }
                 Some(ask) = asks.recv(), if under_way.asked.len() < UNDER_WAY_MAX => {
@@ -236,7 +238,7 @@ impl Session {
     async fn open(settings: &RabbitSettings) -> Result<Session, RabbitError> {
         let connection = connect(settings, ROLE).await?;
         let channel = open_confirming(&connection).await?;
-        topology::declare(&channel, &settings.names).await?;
+        topology::declare_for_publishing(&connection, &settings.names, ROLE).await?;
         // The broker wants no acknowledgement of what it does not keep.
         let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
         let replies =
@@ -245,13 +247,8 @@ impl Session {
         Ok(Session { connection, channel, replies })
     }
 
-    /// On a channel of its own, because a refusal closes it.
-    async fn declare(&self, settings: &RabbitSettings) -> Result<(), RabbitError> {
-        let channel = within("open a channel", RPC_TIMEOUT, self.connection.create_channel()).await?;
-        topology::declare(&channel, &settings.names).await?;
-        // Declared is declared, whether or not the broker hears the goodbye.
-        let _ = within("close a channel", RPC_TIMEOUT, channel.close(super::SUCCESS, "OK".into())).await;
-        Ok(())
+    fn is_open(&self) -> bool {
+        self.channel.status().connected() && self.connection.status().connected()
     }
 }
 

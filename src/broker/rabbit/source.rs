@@ -149,7 +149,7 @@ impl Supervisor {
         let (session, consumer, settlements) = tokio::select! {
             biased;
             () = self.stopped() => return Ok(()),
-            opened = Session::open(&self.settings, &self.queue, prefetch, paused) => opened?,
+            opened = Session::open(&self.settings, self.of, prefetch, paused) => opened?,
         };
         self.consuming.send_replace(true);
         events::broker_connected(ROLE, Some(self.of));
@@ -285,20 +285,20 @@ enum More {
 impl Session {
     async fn open(
         settings: &RabbitSettings,
-        queue: &str,
+        of: recipient::Channel,
         prefetch: u16,
         paused: bool,
     ) -> Result<Opened, RabbitError> {
         let connection = connect(settings, ROLE).await?;
         let channel = within("open a channel", RPC_TIMEOUT, connection.create_channel()).await?;
-        topology::declare(&channel, &settings.names).await?;
+        topology::declare_for_taking(&channel, &settings.names, of).await?;
         // Never longer than the prefetch, because each delivery is settled at most once.
         let (settlements, receiver) = mpsc::unbounded_channel();
         let link = Arc::new(Link { lost: AtomicBool::new(false), settlements });
         let session = Session { connection, channel, prefetch, link, consumers: AtomicU32::new(0) };
         let consumer = match paused {
             true => None,
-            false => Some(session.consume(queue, prefetch).await?),
+            false => Some(session.consume(&settings.names.requests_of(of), prefetch).await?),
         };
         Ok((session, consumer, receiver))
     }

@@ -1,20 +1,23 @@
 //! The exchanges and queues of one gateway.
 //!
 //! Declaring is idempotent and happens at the start of every session, so that what somebody deleted comes back. What
-//! exists with other arguments is never changed nor deleted by us: it is an error that says what to do.
+//! exists with other arguments is never changed nor deleted by us: it is an error that says what to do. Trouble with the
+//! queue of one channel's requests stops that channel alone.
 
 use std::fmt;
 
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::protocol::AMQPSoftError;
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Channel, ExchangeKind};
+use lapin::{Channel, Connection, ExchangeKind};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::error::{RabbitError, within};
-use super::{RPC_TIMEOUT, RabbitSettings, close, connect};
+use super::{RPC_TIMEOUT, RabbitSettings, SUCCESS, close, connect};
 use crate::broker::{DELIVERY_LIMIT, LOOKS_MAX, Names, request_key};
 use crate::domain::recipient;
+use crate::telemetry::events;
 
 /// The routing key of everything that is set aside, by us or by the broker.
 pub(super) const DEAD_KEY: &str = "dead";
@@ -80,27 +83,81 @@ impl fmt::Display for Declared {
 /// Declares everything over a connection of its own; answers what was declared.
 pub async fn declare_topology(settings: &RabbitSettings) -> Result<Vec<Declared>, RabbitError> {
     let connection = connect(settings, "topology").await?;
-    let channel = within("open a channel", RPC_TIMEOUT, connection.create_channel()).await?;
-    let declared = declare(&channel, &settings.names).await;
+    let channel = open(&connection).await?;
+    let declared = declare_all(&channel, &settings.names).await;
     close(&connection).await;
     declared
 }
 
-/// Declares everything. A refusal closes the channel.
-pub(super) async fn declare(channel: &Channel, names: &Names) -> Result<Vec<Declared>, RabbitError> {
-    let mut declared = vec![
+async fn declare_all(channel: &Channel, names: &Names) -> Result<Vec<Declared>, RabbitError> {
+    let mut declared = declare_shared(channel, names).await?;
+    for of in recipient::Channel::ALL {
+        declared.extend(declare_requests(channel, names, of).await?);
+    }
+    Ok(declared)
+}
+
+/// Declares what whoever takes one channel's requests needs. A refusal closes the channel.
+pub(super) async fn declare_for_taking(
+    channel: &Channel,
+    names: &Names,
+    of: recipient::Channel,
+) -> Result<(), RabbitError> {
+    declare_shared(channel, names).await?;
+    declare_requests(channel, names, of).await.map(drop)
+}
+
+/// Declares what whoever publishes needs. That the queue of one channel's requests is refused is told, and does not keep
+/// messages of others: what is published to it comes back, and then it is declared again.
+pub(super) async fn declare_for_publishing(
+    connection: &Connection,
+    names: &Names,
+    role: &'static str,
+) -> Result<(), RabbitError> {
+    let mut channel = open(connection).await?;
+    declare_shared(&channel, names).await?;
+    for of in recipient::Channel::ALL {
+        match declare_requests(&channel, names, of).await {
+            Ok(_) => {}
+            Err(error) if error.is_refusal() => {
+                events::topology_refused(role, Some(of), &error, None);
+                // The refusal has closed it.
+                channel = open(connection).await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    // Declared is declared, whether or not the broker hears the goodbye.
+    let _ = within("close a channel", RPC_TIMEOUT, channel.close(SUCCESS, "OK".into())).await;
+    Ok(())
+}
+
+async fn open(connection: &Connection) -> Result<Channel, RabbitError> {
+    within("open a channel", RPC_TIMEOUT, connection.create_channel()).await
+}
+
+/// What all channels share.
+async fn declare_shared(channel: &Channel, names: &Names) -> Result<Vec<Declared>, RabbitError> {
+    Ok(vec![
         exchange(channel, &names.requests(), ExchangeKind::Direct).await?,
         exchange(channel, &names.results(), ExchangeKind::Topic).await?,
         exchange(channel, &names.dead(), ExchangeKind::Direct).await?,
         queue(channel, &names.dead_letters(), &[("x-delivery-limit", LOOKS_MAX.into())]).await?,
         bind(channel, &names.dead_letters(), &names.dead(), DEAD_KEY).await?,
-    ];
-    for of in recipient::Channel::ALL {
-        let name = names.requests_of(of);
-        declared.push(queue(channel, &name, &request_queue_arguments(names)).await?);
-        declared.push(bind(channel, &name, &names.requests(), request_key(of)).await?);
-    }
-    Ok(declared)
+    ])
+}
+
+/// Where one channel's requests wait.
+async fn declare_requests(
+    channel: &Channel,
+    names: &Names,
+    of: recipient::Channel,
+) -> Result<[Declared; 2], RabbitError> {
+    let name = names.requests_of(of);
+    Ok([
+        queue(channel, &name, &request_queue_arguments(names)).await?,
+        bind(channel, &name, &names.requests(), request_key(of)).await?,
+    ])
 }
 
 /// At-least-once dead-lettering needs `reject-publish`; without it a message is lost when its target is away.
@@ -147,15 +204,19 @@ async fn queue(
 async fn bind(channel: &Channel, queue: &str, exchange: &str, key: &str) -> Result<Declared, RabbitError> {
     let options = QueueBindOptions::default();
     let bound = channel.queue_bind(queue.into(), exchange.into(), key.into(), options, FieldTable::default());
-    within("bind a queue", RPC_TIMEOUT, bound).await?;
-    Ok(Declared::Binding { from: exchange.to_owned(), to: queue.to_owned(), routing_key: key.to_owned() })
+    let declared =
+        Declared::Binding { from: exchange.to_owned(), to: queue.to_owned(), routing_key: key.to_owned() };
+    within("bind a queue", RPC_TIMEOUT, bound).await.map_err(|error| refused(error, &declared))?;
+    Ok(declared)
 }
 
 fn refused(error: RabbitError, wanted: &Declared) -> RabbitError {
-    if !error.is_precondition_failed() {
-        return error;
+    let (wanted, detail) = (wanted.to_string(), error.to_string());
+    match error.soft() {
+        Some(AMQPSoftError::PRECONDITIONFAILED) => RabbitError::Refused { wanted, detail },
+        Some(AMQPSoftError::ACCESSREFUSED) => RabbitError::Forbidden { wanted, detail },
+        _ => error,
     }
-    RabbitError::Refused { wanted: wanted.to_string(), detail: error.to_string() }
 }
 
 /// An argument as the broker reads it: all of ours are texts and small numbers.

@@ -110,7 +110,9 @@ fn every_machine_word_that_is_noted_has_words_of_its_own() {
     for answer in ["found", "absent", "unanswered", "refused"] {
         assert!(!lookup_in_words(answer).ends_with(&format!(": {answer}")), "{answer}");
     }
-    for answer in ["accepted", "rejected", "sender_refused", "throttled", "unreachable", "in_doubt"] {
+    for answer in
+        ["accepted", "rejected", "sender_refused", "throttled", "deferred", "unreachable", "in_doubt"]
+    {
         let answer = answer.to_owned();
         let tried = Try { attempt: 1, sender: None, answer, code: None, ms: 1 };
         assert!(!try_in_words(&tried).contains(&tried.answer), "{tried:?}");

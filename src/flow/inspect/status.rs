@@ -37,8 +37,6 @@ pub struct Facts {
     pub sms_enabled: bool,
     /// E-mails are.
     pub email_enabled: bool,
-    /// Who carries them, if somebody does.
-    pub email_provider: Option<&'static str>,
     /// The names of the settings that were given.
     pub configured: Vec<&'static str>,
     /// What is allowed.
@@ -57,12 +55,16 @@ pub struct Inspector {
     pub store_in_memory: bool,
     /// How the broker is asked; nothing where it is no server of its own.
     pub broker: Option<Arc<dyn Probe>>,
-    /// Who carries the messages; nothing where this process has no account.
+    /// Who carries text messages; nothing where this process has no account.
     pub provider: Option<Arc<dyn Provider>>,
+    /// Who carries e-mails; nothing where this process has no account, or they are off.
+    pub email_provider: Option<Arc<dyn Provider>>,
     /// What time it is.
     pub clock: Clock,
-    /// What the provider said last.
+    /// What the provider of text messages said last.
     pub heard: Heard,
+    /// What that of e-mails said last.
+    pub email_heard: Heard,
 }
 
 /// The status, for people and machines.
@@ -107,6 +109,9 @@ pub struct EmailRow {
     /// Who carries them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<&'static str>,
+    /// How that one is; nothing where they are off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
     /// What is allowed for them.
     pub limits: AllowedRow,
 }
@@ -146,7 +151,7 @@ pub enum State {
     Up,
     /// It does not answer.
     Down,
-    /// It answers, and refuses our credentials.
+    /// It answers, and refuses us: our credentials, or it has no way in for them.
     Refused,
     /// It answers, and does not let us do all that we want.
     Limited,
@@ -201,7 +206,8 @@ impl StatusRow {
     pub fn is_down(&self) -> bool {
         let HealthRow { redis, rabbitmq, twilio } = &self.health;
         let down = |health: &Health| matches!(health.state, State::Down | State::Refused);
-        down(redis) || down(rabbitmq) || (down(twilio) && self.mode == PRODUCTION)
+        let email = self.email.health.as_ref().filter(|_| self.email.mode == Some(PRODUCTION));
+        down(redis) || down(rabbitmq) || (down(twilio) && self.mode == PRODUCTION) || email.is_some_and(down)
     }
 }
 
@@ -210,14 +216,14 @@ const PRODUCTION: &str = "production";
 impl Inspector {
     /// Asks everybody at once.
     pub async fn status(&self) -> StatusRow {
-        let ((redis, kill_switch), rabbitmq, twilio) =
-            tokio::join!(self.ask_store(), self.ask_broker(), self.ask_provider());
+        let ((redis, kill_switch), rabbitmq, twilio, email) = tokio::join!(
+            self.ask_store(),
+            self.ask_broker(),
+            self.ask_provider(self.provider.as_ref(), &self.heard),
+            self.email()
+        );
         let Facts { version, role, production, sms_enabled, .. } = self.facts;
-        // Where credentials are missing or refused, a worker in development shows messages.
-        let simulated = match &self.provider {
-            Some(provider) => provider.name() == SIMULATED || (!production && twilio.state == State::Refused),
-            None => !production,
-        };
+        let simulated = self.is_simulated(self.provider.as_ref(), &twilio);
         let carrier = self.provider.as_ref().map_or("twilio", |provider| provider.name());
         StatusRow {
             version,
@@ -230,18 +236,39 @@ impl Inspector {
             kill_switch,
             health: HealthRow { redis, rabbitmq, twilio },
             limits: allowed(&self.facts.limits),
-            email: self.email(),
+            email,
             configured: self.facts.configured.clone(),
         }
     }
 
-    fn email(&self) -> EmailRow {
-        let Facts { email_enabled, email_provider, ref limits, .. } = self.facts;
+    async fn email(&self) -> EmailRow {
+        let limits = allowed(&self.facts.limits.on(Channel::Email));
+        if !self.facts.email_enabled {
+            return EmailRow { enabled: false, mode: None, provider: None, health: None, limits };
+        }
+        let provider = self.email_provider.as_ref();
+        let health = self.ask_provider(provider, &self.email_heard).await;
+        let carrier = match self.is_simulated(provider, &health) {
+            true => Some(SIMULATED),
+            // Who has no account cannot know whose the workers' is.
+            false => provider.map(|provider| provider.name()),
+        };
         EmailRow {
-            enabled: email_enabled,
-            mode: email_provider.map(|provider| mode(provider == SIMULATED)),
-            provider: email_provider,
-            limits: allowed(&limits.on(Channel::Email)),
+            enabled: true,
+            mode: carrier.map(|carrier| mode(carrier == SIMULATED)),
+            provider: carrier,
+            health: Some(health),
+            limits,
+        }
+    }
+
+    /// Where credentials are missing or refused, a worker in development shows messages.
+    fn is_simulated(&self, provider: Option<&Arc<dyn Provider>>, health: &Health) -> bool {
+        match provider {
+            Some(provider) => {
+                provider.name() == SIMULATED || (!self.facts.production && health.state == State::Refused)
+            }
+            None => !self.facts.production,
         }
     }
 
@@ -268,8 +295,8 @@ impl Inspector {
         }
     }
 
-    async fn ask_provider(&self) -> Health {
-        let Some(provider) = &self.provider else {
+    async fn ask_provider(&self, provider: Option<&Arc<dyn Provider>>, heard: &Heard) -> Health {
+        let Some(provider) = provider else {
             return Health::of(
                 State::NotConfigured,
                 "no account is set in this process; a worker may have one",
@@ -278,13 +305,13 @@ impl Inspector {
         if provider.name() == SIMULATED {
             return Health::silent(State::Simulated);
         }
-        match self.heard.turn(Instant::now()) {
+        match heard.turn(Instant::now()) {
             Turn::Tell(Some(health)) => health,
             Turn::Tell(None) => Health::of(State::Unknown, "it is being asked"),
             Turn::Ask => {
                 let asked_at = self.clock.now();
                 let health = credentials(timed(PROVIDER_ANSWERS_WITHIN, provider.check_credentials()).await);
-                self.heard.keep(&health, asked_at);
+                heard.keep(&health, asked_at);
                 health
             }
         }
@@ -294,9 +321,9 @@ impl Inspector {
 fn credentials((answer, ms): (Option<Result<(), CredentialFault>>, u64)) -> Health {
     let state = match &answer {
         Some(Ok(())) => return Health::answered(State::Up, ms),
-        Some(Err(CredentialFault::Refused { .. } | CredentialFault::MayNotSend)) => State::Refused,
+        Some(Err(fault)) if fault.is_refusal() => State::Refused,
         Some(Err(CredentialFault::MayNotRead { .. })) => State::Limited,
-        Some(Err(CredentialFault::Unanswered(_))) | None => State::Down,
+        Some(Err(_)) | None => State::Down,
     };
     let detail = answer.and_then(Result::err).map(|fault| fault.to_string());
     Health::of(state, detail.as_deref().unwrap_or("no answer in time"))

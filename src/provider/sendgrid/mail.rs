@@ -33,7 +33,8 @@ struct Personalization<'a> {
     custom_args: Arguments<'a>,
 }
 
-/// What reports bring back, among fields of SendGrid's own. The values are texts to it.
+/// What reports bring back, among fields of SendGrid's own. The values are texts to it. The number of the try is for whoever
+/// looks at SendGrid's log: nothing here reads it.
 #[derive(Serialize)]
 struct Arguments<'a> {
     otpost_request: &'a str,

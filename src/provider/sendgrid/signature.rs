@@ -5,7 +5,9 @@
 //!
 //! SendGrid repeats a call for a day until it is thanked for, and does not say whether a repeat is signed anew. So a
 //! signature counts for as long: with a shorter time, what happened during an outage of ours would be refused for good.
-//! A call that somebody caught and repeats within it does no harm: what it says is true, and is known already.
+//! A call that somebody caught and repeats within it says nothing new of a request that the store knows: its events are
+//! known, and block nobody a second time, even if a person has lifted what they blocked. A record is forgotten a day after
+//! its request ended; in the hour that is left a repeat blocks once more, for what was true when it was signed.
 //!
 //! SendGrid: docs page "Event Webhook security features"; checked against the vector of its own libraries.
 

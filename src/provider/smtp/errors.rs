@@ -63,8 +63,9 @@ pub(super) fn failure(step: Step, error: &Error) -> SendFailure {
         };
     };
     let text = error.source().map(ToString::to_string).unwrap_or_default();
-    match class(step, code, enhanced(&text)) {
-        Class::Later => SendFailure::Throttled { code: Some(code.into()), retry_after: None },
+    match class(step, code, enhanced(code, &text)) {
+        Class::Later => SendFailure::Deferred { code: Some(code.into()) },
+        Class::Slower => SendFailure::Throttled { code: Some(code.into()), retry_after: None },
         Class::Closed => SendFailure::Unreachable { detail: format!("answered with SMTP {code}") },
         Class::Never(scope) => SendFailure::Rejected { code: Some(code.into()), scope },
     }
@@ -72,8 +73,10 @@ pub(super) fn failure(step: Step, error: &Error) -> SendFailure {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
-    /// This e-mail later.
+    /// This e-mail later: a mailbox that is full, or a greylist that wants to see it again.
     Later,
+    /// This e-mail later, and fewer of all.
+    Slower,
     /// Nothing now, on this connection or at all.
     Closed,
     /// Not by asking again.
@@ -86,6 +89,9 @@ fn class(step: Step, code: u16, enhanced: Option<(u16, u16)>) -> Class {
         // A relay that wants us to log in, or to use TLS, will not take anything.
         (_, 530 | 534 | 535 | 538) => Class::Never(Scope::Account),
         (Step::Hello | Step::LogIn, 400..500) => Class::Closed,
+        // The recipient is not known yet, or the relay says that it is about itself.
+        (Step::From, 400..500) => Class::Slower,
+        (_, 400..500) if enhanced.is_some_and(is_about_the_relay) => Class::Slower,
         (_, 400..500) => Class::Later,
         (Step::Hello | Step::LogIn | Step::From, _) => Class::Never(Scope::Account),
         // Without an enhanced number it may as well be said of us: a relay that does not take our e-mails says so to each.
@@ -98,17 +104,21 @@ fn class(step: Step, code: u16, enhanced: Option<(u16, u16)>) -> Class {
 }
 
 /// No such mailbox or domain, or one that is closed.
-fn is_about_the_mailbox((subject, detail): (u16, u16)) -> bool {
-    matches!((subject, detail), (1, 1 | 2 | 3 | 6 | 10) | (2, 1))
+fn is_about_the_mailbox(enhanced: (u16, u16)) -> bool {
+    matches!(enhanced, (1, 1 | 2 | 3 | 6 | 10) | (2, 1))
 }
 
-/// Subject and detail of an enhanced number of the permanent kind: `5.1.1 …` is (1, 1).
-fn enhanced(text: &str) -> Option<(u16, u16)> {
-    let mut parts = text.split_whitespace().next()?.splitn(3, '.');
-    let permanent = parts.next()? == "5";
-    let number = |part: &str| part.parse().ok();
-    let found = (number(parts.next()?)?, number(parts.next()?)?);
-    permanent.then_some(found)
+/// Its disk is full, or it takes nothing for now.
+fn is_about_the_relay((subject, _): (u16, u16)) -> bool {
+    subject == 3
+}
+
+/// Subject and detail of an enhanced number of the reply's own kind: `5.1.1 …` behind a 550 is (1, 1).
+fn enhanced(code: u16, text: &str) -> Option<(u16, u16)> {
+    let mut parts = text.split_whitespace().next()?.splitn(3, '.').map(|part| part.parse::<u16>().ok());
+    let kind = parts.next()??;
+    let found = (parts.next()??, parts.next()??);
+    (kind == code / 100).then_some(found)
 }
 
 /// What went wrong, in words that name no address.
@@ -128,13 +138,27 @@ pub(super) fn detail(error: &Error) -> &'static str {
     }
 }
 
+/// What a relay lacks that ended a step before it was asked anything, and what to do.
+pub(super) fn lacks(step: Step) -> &'static str {
+    match step {
+        Step::LogIn => {
+            "the mail server offers no log-in (AUTH PLAIN or LOGIN): leave the user and the password out if it needs \
+             none, else take its port for submission, 465 or 587"
+        }
+        _ => {
+            "the mail server offers no STARTTLS: take smtps:// and port 465 if it has TLS from the first byte, else \
+             another server"
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[track_caller]
     fn check(step: Step, code: u16, text: &str, expected: Class) {
-        assert_eq!(class(step, code, enhanced(text)), expected, "{step:?} {code} {text}");
+        assert_eq!(class(step, code, enhanced(code, text)), expected, "{step:?} {code} {text}");
     }
 
     #[test]
@@ -158,8 +182,20 @@ mod tests {
     fn greylisting_and_full_mailboxes_are_for_later() {
         for code in [450, 451, 452] {
             check(Step::To, code, "4.7.1 try again", Class::Later);
+            check(Step::To, code, "4.2.2 full", Class::Later);
             check(Step::Text, code, "", Class::Later);
-            check(Step::From, code, "", Class::Later);
+        }
+    }
+
+    #[test]
+    fn a_relay_that_is_full_itself_is_for_less() {
+        for code in [450, 451, 452] {
+            check(Step::From, code, "4.7.1 try again", Class::Slower);
+            check(Step::From, code, "", Class::Slower);
+            check(Step::To, code, "4.3.2 not now", Class::Slower);
+            check(Step::Text, code, "4.3.1 disk full", Class::Slower);
+            // A number of another kind than the reply says nothing.
+            check(Step::Text, code, "5.3.1 odd", Class::Later);
         }
     }
 

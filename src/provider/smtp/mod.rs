@@ -27,7 +27,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, timeout_at};
 
 pub use self::errors::SmtpSettingsFault;
-use self::errors::{Step, TIMED_OUT, detail, failure, was_answered};
+use self::errors::{Step, TIMED_OUT, detail, failure, lacks, was_answered};
 use self::relay::Relay;
 use crate::domain::address::Address;
 use crate::domain::mailbox::Mailbox;
@@ -196,13 +196,13 @@ impl Provider for SmtpProvider {
                 self.rest(connection);
                 Ok(())
             }
-            Ok(Err((step, error))) => Err(match failure(step, &error) {
+            Ok(Err((step, error))) => Err(match (failure(step, &error), error.status()) {
                 // A relay that greets us with a refusal may do so for an hour: no reason not to start.
-                SendFailure::Rejected { code, .. } if step == Step::LogIn || error.is_client() => {
+                (SendFailure::Rejected { .. }, Some(reply)) if step == Step::LogIn => {
                     // A reply to a log-in is a number as HTTP's are, and means the same.
-                    let status = code.and_then(|code| u16::try_from(code).ok()).unwrap_or_default();
-                    CredentialFault::Refused { status, code: None }
+                    CredentialFault::Refused { status: reply.into(), code: None }
                 }
+                (SendFailure::Rejected { .. }, None) => CredentialFault::NoWayIn(lacks(step)),
                 _ => unanswered(detail(&error)),
             }),
             Err(_) => Err(unanswered(TIMED_OUT)),

@@ -11,7 +11,7 @@
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::signature::{Parameters, Signatures};
-use super::status_url::{ATTEMPT, REQUEST, StatusUrl};
+use super::status_url::{REQUEST, StatusUrl};
 use super::{is_message_sid, is_sid, phone_number};
 use crate::domain::address::Address;
 use crate::domain::receipt::DeliveryStatus;
@@ -56,10 +56,8 @@ impl Callbacks for TwilioCallbacks {
         let status = DeliveryStatus::parse(status).ok_or(CallbackFault::Ignored)?;
         let message_id = either(&form, "MessageSid", "SmsSid")?;
         let to = field(&form, "To")?;
-        let (request, attempt) = about(call.query.unwrap_or_default())?;
         Ok(vec![Report {
-            request,
-            attempt,
+            request: request(call.query.unwrap_or_default())?,
             to: phone_number(to).map(Address::Phone).ok_or(CallbackFault::Unreadable("To"))?,
             message_id: is_message_sid(message_id)
                 .then(|| message_id.to_owned())
@@ -72,16 +70,11 @@ impl Callbacks for TwilioCallbacks {
     }
 }
 
-/// Which message the URL was made for.
-fn about(query: &str) -> Result<(RequestId, u32), CallbackFault> {
-    let only = |name: &'static str| {
-        let mut values = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == name);
-        let value = values.next().filter(|_| values.next().is_none());
-        value.map(|(_, value)| value).ok_or(CallbackFault::Unreadable(name))
-    };
-    let request = RequestId::parse(&only(REQUEST)?).ok_or(CallbackFault::Unreadable(REQUEST))?;
-    let attempt = only(ATTEMPT)?.parse().ok().filter(|&attempt| attempt > 0);
-    Ok((request, attempt.ok_or(CallbackFault::Unreadable(ATTEMPT))?))
+/// Which request the URL was made for. The number of the try beside it is for people.
+fn request(query: &str) -> Result<RequestId, CallbackFault> {
+    let mut values = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == REQUEST);
+    let value = values.next().filter(|_| values.next().is_none());
+    value.and_then(|(_, value)| RequestId::parse(&value)).ok_or(CallbackFault::Unreadable(REQUEST))
 }
 
 fn optional<'f>(form: &'f Parameters<'_>, name: &str) -> Option<&'f str> {

@@ -15,8 +15,8 @@ use crate::provider::web::{SettingsFault, fault};
 
 /// The parameter of the request's id.
 pub(super) const REQUEST: &str = "r";
-/// The parameter of the try's number.
-pub(super) const ATTEMPT: &str = "a";
+/// The parameter of the try's number, for whoever looks at Twilio's log: nothing here reads it.
+const ATTEMPT: &str = "a";
 
 /// A status callback URL that follows Twilio's rules, taken apart.
 pub(super) struct StatusUrl<'a> {

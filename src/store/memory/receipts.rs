@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::State;
-use super::records::Stage;
+use super::records::{Spell, Stage};
+use crate::domain::block::Block;
 use crate::domain::receipt::merge;
 use crate::domain::recipient::Digest16;
 use crate::domain::request::RequestId;
@@ -23,13 +24,22 @@ pub(super) struct Expected {
 
 impl State {
     pub(super) fn track(&mut self, track: &Track<'_>, now: UnixMillis) -> Tracked {
-        if let Some(block) = track.block {
+        let key = (track.recipient, track.request.clone());
+        let record = self.record_mut(&key, now).filter(|_| is_word(track.message_id));
+        let known = record.map(|record| record.blocked);
+        // Once for a time, and for good once: what a person has lifted since stays so when a report comes again.
+        let spell = match track.block {
+            None => Spell::Never,
+            Some(Block { lasts: Some(_), .. }) => Spell::ForATime,
+            Some(Block { lasts: None, .. }) => Spell::ForGood,
+        };
+        if let Some(block) = track.block.filter(|_| known.is_none_or(|known| known < spell)) {
             self.block(track.recipient, block, now);
         }
-        let key = (track.recipient, track.request.clone());
-        let Some(record) = self.record_mut(&key, now).filter(|_| is_word(track.message_id)) else {
+        let Some(record) = self.record_mut(&key, now).filter(|_| known.is_some()) else {
             return Tracked::NoRequest;
         };
+        record.blocked = record.blocked.max(spell);
         let known = record.receipt.as_ref().map(|receipt| receipt.status);
         // Of two messages of a request the one that arrived counts.
         let other_arrived = track.status.is_delivered()

@@ -15,7 +15,16 @@ pub(super) struct Record {
     pub(super) owner: Option<u64>,
     pub(super) until: UnixMillis,
     pub(super) receipt: Option<Receipt>,
+    /// For how long reports of the request have blocked anything.
+    pub(super) blocked: Spell,
     pub(super) stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Spell {
+    Never,
+    ForATime,
+    ForGood,
 }
 
 pub(super) enum Stage {
@@ -48,11 +57,17 @@ pub(super) enum Phase {
 
 impl Record {
     pub(super) fn live(owner: u64, until: UnixMillis, live: Live) -> Record {
-        Record { owner: Some(owner), until, receipt: None, stage: Stage::Live(live) }
+        Record { owner: Some(owner), until, receipt: None, blocked: Spell::Never, stage: Stage::Live(live) }
     }
 
     pub(super) fn ended(owner: u64, until: UnixMillis, outcome: Outcome) -> Record {
-        Record { owner: Some(owner), until, receipt: None, stage: Stage::Ended(outcome) }
+        Record {
+            owner: Some(owner),
+            until,
+            receipt: None,
+            blocked: Spell::Never,
+            stage: Stage::Ended(outcome),
+        }
     }
 
     fn proof(&self) -> Option<String> {
@@ -260,6 +275,7 @@ impl State {
             }
         }
         let receipt = known.and_then(|record| record.receipt.clone());
+        let blocked = known.map_or(Spell::Never, |record| record.blocked);
         if let Some(message_id) = settle.message_id() {
             if !self.claim(settle, message_id, now) {
                 return Settled::Taken;
@@ -274,7 +290,7 @@ impl State {
         self.refund(handling, settle.refund, now);
         let kept = if outcome.status == Status::Rejected { REFUSAL_KEPT } else { OUTCOME_KEPT };
         let ended = Record::ended(handling.owner, now.plus(kept), outcome.clone());
-        self.records.insert((recipient, handling.request.clone()), Record { receipt, ..ended });
+        self.records.insert((recipient, handling.request.clone()), Record { receipt, blocked, ..ended });
         Settled::AsSaid
     }
 

@@ -211,7 +211,7 @@ fn live(state: &str, held: bool, rest: &str) -> Option<Chapter> {
 
 fn report(receipt: &str) -> Option<Receipt> {
     let words: Vec<&str> = receipt.split(',').collect();
-    let &[message_id, _rank, status, told, code, at] = words.as_slice() else {
+    let &[message_id, _rank, status, told, code, at, ref _blocked @ ..] = words.as_slice() else {
         return None;
     };
     Some(Receipt {

@@ -284,7 +284,8 @@ fn everything_that_is_needed_is_enough() {
         Role::Offline,
         Role::Show,
     ] {
-        let settings = expect(role, &production());
+        // Whether others send e-mails an API process can only be told.
+        let settings = expect(role, &with(production(), &[("EMAIL_OTP_ENABLED", "false")]));
         assert_eq!(settings.environment, Environment::Production);
         assert_eq!(settings.notices, Vec::<String>::new());
     }
@@ -333,7 +334,8 @@ fn a_grace_that_cuts_slow_sends_off_is_noticed_where_messages_are_sent() {
         let notices = expect(role, &short).notices;
         assert!(matches!(&notices[..], [only] if only.starts_with("SHUTDOWN_GRACE_SECONDS")), "{notices:?}");
     }
-    assert!(expect(Role::Http, &short).notices.is_empty());
+    let elsewhere = expect(Role::Http, &with(short, &[("EMAIL_OTP_ENABLED", "false")]));
+    assert!(elsewhere.notices.is_empty());
     let enough = with(production(), &[("SHUTDOWN_GRACE_SECONDS", "15")]);
     assert!(expect(Role::Worker, &enough).notices.is_empty());
 }

@@ -208,6 +208,58 @@ fn who_asks_for_emails_in_production_must_say_who_carries_them() {
 }
 
 #[test]
+fn what_is_half_set_about_emails_is_noticed_with_what_follows() {
+    #[track_caller]
+    fn notices(base: &[(&'static str, &'static str)], some: &[(&'static str, &'static str)]) -> Vec<String> {
+        expect(Role::Worker, &with(base.to_vec(), some)).notices
+    }
+    let development = [("ENVIRONMENT", "development")];
+    let by_sendgrid = ("EMAIL_PROVIDER", "sendgrid");
+    for (some, notice) in [
+        (vec![FROM], "EMAIL_FROM is set, but SENDGRID_API_KEY is not: e-mails are simulated"),
+        (vec![BY_SMTP], "EMAIL_PROVIDER is set, but SMTP_URL is not: e-mails are simulated"),
+        (
+            vec![FROM, by_sendgrid],
+            "EMAIL_PROVIDER and EMAIL_FROM are set, but SENDGRID_API_KEY is not: e-mails are simulated",
+        ),
+        (
+            vec![FROM, SMTP_URL],
+            "SMTP_URL is set, but EMAIL_PROVIDER is not smtp: it has no effect, and e-mails are simulated",
+        ),
+        (
+            vec![FROM, BY_SMTP, API_KEY],
+            "SENDGRID_API_KEY is set, but EMAIL_PROVIDER is smtp: it has no effect, and e-mails are simulated",
+        ),
+        (vec![FROM, API_KEY, SMTP_URL], "SMTP_URL is set, but EMAIL_PROVIDER is not smtp: it has no effect"),
+    ] {
+        assert_eq!(notices(&development, &some), [notice]);
+        assert_eq!(notices(&development, &[&some[..], &[("EMAIL_OTP_ENABLED", "false")]].concat()), [""; 0]);
+    }
+    for whole in [vec![], vec![FROM, API_KEY], vec![FROM, BY_SMTP, SMTP_URL]] {
+        assert_eq!(notices(&development, &whole), [""; 0]);
+    }
+    let both = [FROM, API_KEY, BY_SMTP, SMTP_URL];
+    let only = "SENDGRID_API_KEY is set, but EMAIL_PROVIDER is smtp: it has no effect";
+    assert_eq!(notices(&production(), &both), [only]);
+}
+
+#[test]
+fn an_http_process_that_cannot_know_of_emails_says_what_it_answers() {
+    let notices =
+        |role, some: &[(&'static str, &'static str)]| expect(role, &with(production(), some)).notices;
+    let told = notices(Role::Http, &[]);
+    assert!(
+        matches!(&told[..], [only] if only.starts_with("EMAIL_OTP_ENABLED is not set") && only.contains("channel_disabled")),
+        "{told:?}"
+    );
+    for some in [("EMAIL_OTP_ENABLED", "true"), ("EMAIL_OTP_ENABLED", "false"), API_KEY, FROM] {
+        assert_eq!(notices(Role::Http, &[some]), [""; 0]);
+    }
+    assert_eq!(notices(Role::Serve, &[]), [""; 0], "it knows that nobody carries them");
+    assert_eq!(expect(Role::Http, &[("ENVIRONMENT", "development")]).notices, [""; 0]);
+}
+
+#[test]
 fn a_carrier_of_emails_is_what_was_set() {
     let carrier = |some: &[(&str, &str)]| {
         let settings = expect(Role::Worker, &with(production(), some));

@@ -53,7 +53,8 @@ fn published_keys_come_over_tls_or_from_this_machine() {
 #[test]
 fn where_keys_are_published_is_shown_without_what_could_be_a_secret() {
     let pairs = |url, issuer| {
-        with(production(), &[("JWT_SECRET", ""), ("JWT_JWKS_URL", url), ("JWT_ISSUER", issuer)])
+        let no_emails = ("EMAIL_OTP_ENABLED", "false");
+        with(production(), &[("JWT_SECRET", ""), ("JWT_JWKS_URL", url), ("JWT_ISSUER", issuer), no_emails])
     };
     let shown = |shown: &[Shown]| {
         let shown = shown.iter().find(|shown| shown.name == "JWT_JWKS_URL").expect("it is shown");

@@ -213,6 +213,7 @@ impl World {
                 retry: RetryPolicy::default(),
                 provider_timeout: PROVIDER_TIMEOUT,
                 in_doubt: InDoubtPolicy::Reconcile,
+                doubt_report_wait: Duration::ZERO,
                 receipt_due: Some(Duration::from_secs(60)),
                 reply_to_allowed: Vec::new(),
             },
@@ -396,7 +397,6 @@ impl SeamProvider {
             let Some(tracker) = self.reporter.lock().unwrap().clone() else { return };
             let report = Report {
                 request: message.request.clone(),
-                attempt: message.attempt,
                 to: message.to.clone(),
                 message_id: message_id.to_owned(),
                 status,

@@ -132,7 +132,6 @@ impl Door {
                     production: false,
                     sms_enabled: true,
                     email_enabled: true,
-                    email_provider: Some("simulated"),
                     configured: vec!["JWT_SECRET"],
                     limits: limits(),
                     started: Some(tokio::time::Instant::now()),
@@ -141,8 +140,10 @@ impl Door {
                 store_in_memory: true,
                 broker: None,
                 provider: None,
+                email_provider: None,
                 clock: Clock::System,
                 heard: Heard::default(),
+                email_heard: Heard::default(),
             },
             validating: Arc::new(Semaphore::new(VALIDATING_MAX)),
         };

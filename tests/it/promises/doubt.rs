@@ -177,7 +177,6 @@ async fn a_report_of_the_provider_settles_a_doubt() {
     sleep(Duration::from_secs(1)).await;
     let report = Report {
         request: otpost::domain::request::RequestId::parse("r1").expect("valid"),
-        attempt: 1,
         to: number(ALICE).into(),
         message_id: "SM-reported".to_owned(),
         status: DeliveryStatus::Queued,
@@ -188,6 +187,34 @@ async fn a_report_of_the_provider_settles_a_doubt() {
     let ended = gateway.result().await;
     ended.expect_sent();
     assert_eq!(ended.body["provider_message_id"], "SM-reported");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_no_messages_are_shown_a_report_is_waited_for_a_little() {
+    let wait = Duration::from_secs(20);
+    let mut gateway = Embedded::with(Options { doubt_report_wait: wait, ..Options::default() });
+    gateway.world.provider.will([Script::AcceptUnheard, Script::AcceptUnheard]);
+    gateway.world.provider.shows_otherwise(Look::Refused);
+    gateway.publish(&request("r1", ALICE));
+    gateway.world.provider.until_posted(1).await;
+    sleep(wait - Duration::from_secs(5)).await;
+    gateway.expect_no_result();
+    let report = Report {
+        request: otpost::domain::request::RequestId::parse("r1").expect("valid"),
+        to: number(ALICE).into(),
+        message_id: "SM-reported".to_owned(),
+        status: DeliveryStatus::Queued,
+        code: None,
+        recipient_fault: None,
+    };
+    gateway.tracker.report("scripted", &report).await.expect("taken");
+    gateway.result().await.expect_sent();
+
+    let asked = tokio::time::Instant::now();
+    gateway.request("r2", BOB).await.expect("unknown", Some("in_doubt"));
+    let waited = asked.elapsed();
+    assert!((wait..wait + Duration::from_secs(5)).contains(&waited), "{waited:?}");
+    assert_eq!((gateway.posted().len(), gateway.world.provider.looked().len()), (2, 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -285,7 +312,6 @@ async fn a_report_that_comes_before_the_second_message_prevents_it() {
     assert_eq!(gateway.posted().len(), 1);
     let report = Report {
         request: otpost::domain::request::RequestId::parse("r1").expect("valid"),
-        attempt: 1,
         to: number(ALICE).into(),
         message_id: "SM-reported".to_owned(),
         status: DeliveryStatus::Delivered,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use otpost::domain::outcome::{Scope, SendFailure};
 use otpost::domain::quota::Quota;
 use otpost::domain::recipient::Channel;
 use otpost::domain::verdict::Verdict;
@@ -11,6 +12,7 @@ use otpost::store::Limits;
 use serde_json::json;
 
 use crate::harness::{ALICE, Embedded, HOUR, Options, World, request, with};
+use crate::promises::secrets::{captured_log, start_capturing};
 use crate::scripted::ScriptedProvider;
 
 const ANA: &str = "ana@shop.example";
@@ -118,5 +120,38 @@ async fn a_provider_of_emails_that_hangs_delays_no_text_message() {
         let asked = tokio::time::Instant::now();
         texts.request(&format!("s{nth}"), &format!("+5730012345{nth:02}")).await.expect_sent();
         assert!(asked.elapsed() < Duration::from_secs(1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mailbox_that_is_full_does_not_narrow_what_is_under_way_to_others() {
+    let mut gateway = Embedded::with(Options { concurrency: 8, ..by_email() });
+    let provider = gateway.world.provider.clone();
+    provider.answer(std::iter::repeat_n(SendFailure::Deferred { code: Some(452) }, 5));
+    let ended = gateway.request("full", ANA).await;
+    ended.expect_sent();
+    assert_eq!(ended.body["attempts"], 6);
+    provider.close_gate();
+    for nth in 0..8 {
+        gateway.publish(&request(&format!("r{nth}"), &format!("bob{nth}@shop.example")));
+    }
+    provider.until_posted(6 + 8).await;
+    provider.open_gate(8);
+    for _ in 0..8 {
+        gateway.result().await.expect_sent();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_and_who_is_probed_is_logged_with_its_channel() {
+    start_capturing();
+    let mut gateway = Embedded::with(Options { tended: true, ..by_email() });
+    gateway.world.provider.answer([SendFailure::Rejected { code: Some(535), scope: Scope::Account }]);
+    gateway.request("r1", ANA).await.expect_sent();
+    let log = captured_log();
+    for message in ["send is held", "provider was probed"] {
+        let line = log.lines().find(|line| line.contains(message)).unwrap_or_else(|| panic!("{log}"));
+        let line: serde_json::Value = serde_json::from_str(line).expect("a line is JSON");
+        assert_eq!(line["fields"]["channel"], "email", "{line}");
     }
 }

@@ -13,7 +13,6 @@ use crate::harness::{ALICE, BOB, Embedded, Options, number, request};
 async fn report(gateway: &Embedded, id: &str, status: DeliveryStatus, code: Option<u32>) -> bool {
     let report = Report {
         request: RequestId::parse(id).expect("valid"),
-        attempt: 1,
         to: number(ALICE).into(),
         message_id: format!("SM{:032x}", 1),
         status,

@@ -22,7 +22,7 @@ const ANA: &str = "ana@shop.example";
 const TEXT: &str = "MeStore: Hola Ana & Co, tu código es 123456.\nNo compartir. \u{1f512}";
 const HTML: &str = "<p>tu c\u{f3}digo es <b>123456</b></p>";
 
-fn settings_at(base_url: String) -> SendGridSettings {
+pub fn settings_at(base_url: String) -> SendGridSettings {
     real::install_crypto();
     SendGridSettings {
         api_key: API_KEY.into(),

@@ -86,7 +86,6 @@ fn a_signed_call_tells_which_message_came_how_far() {
     let report = Call::signed(QUERY, &FIELDS).read().expect("signed");
     let letter = Letter::to(ALICE);
     assert_eq!(report.request.as_str(), "order/17");
-    assert_eq!(report.attempt, 2);
     assert_eq!(report.to, letter.to);
     assert_eq!(report.message_id, SID);
     assert_eq!(report.status, DeliveryStatus::Delivered);
@@ -118,21 +117,14 @@ fn fields_are_read_as_far_as_they_make_sense() {
 
 #[test]
 fn a_call_whose_url_is_not_one_that_we_told_is_not_ours() {
-    for (query, field) in [
-        ("a=1", "r"),
-        ("r=&a=1", "r"),
-        ("r=%20&a=1", "r"),
-        ("r=x&r=y&a=1", "r"),
-        ("r=x", "a"),
-        ("r=x&a=0", "a"),
-        ("r=x&a=-1", "a"),
-        ("r=x&a=4294967296", "a"),
-        ("r=x&a=1&a=2", "a"),
-    ] {
+    for query in ["a=1", "r=&a=1", "r=%20&a=1", "r=x&r=y&a=1"] {
         let read = Call::signed(query, &FIELDS).read();
-        assert_eq!(read, Err(CallbackFault::Unreadable(field)), "{query}");
+        assert_eq!(read, Err(CallbackFault::Unreadable("r")), "{query}");
     }
-    assert!(Call::signed("x=1&r=x&a=1&y=2", &FIELDS).read().is_ok());
+    // The number of the try is for people.
+    for query in ["x=1&r=x&a=1&y=2", "r=x", "r=x&a=0", "r=x&a=1&a=2"] {
+        assert!(Call::signed(query, &FIELDS).read().is_ok(), "{query}");
+    }
 }
 
 #[test]

@@ -4,8 +4,9 @@ mod requester;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use lapin::options::{ExchangeDeleteOptions, QueueDeclareOptions};
+use lapin::options::{ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 use lapin::uri::AMQPUri;
 use otpost::broker::rabbit::error::RabbitError;
@@ -225,6 +226,39 @@ async fn a_queue_with_other_arguments_is_named_with_what_to_do() {
         let source = RabbitSource::start(world.settings(1), Channel::Sms);
         assert!(!*source.connected().borrow());
         patiently(Box::new(source).close()).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_queue_of_one_channel_that_is_refused_stops_that_channel_alone_until_it_is_replaced() {
+    in_empty_world(async |world: &RabbitWorld| {
+        let channel = world.open_channel().await;
+        let (queue, options) = (world.names.requests_of(Channel::Email), QueueDeclareOptions::durable());
+        channel.queue_declare(queue.clone().into(), options, FieldTable::default()).await.expect("declared");
+        let emails = RabbitSource::start(world.settings(1), Channel::Email);
+        let texts = RabbitSource::start(world.settings(1), Channel::Sms);
+        let publisher = RabbitPublisher::start("results", world.settings(1));
+        let requester = world.requester();
+        let (mut takes_emails, mut takes_texts) = (emails.connected(), texts.connected());
+        until(&mut takes_texts, true).await;
+        until(&mut publisher.connected(), true).await;
+        publisher.publish(outgoing(RESULT, "m-1")).await.expect("confirmed");
+        let asked = async |channel| {
+            requester.request(outgoing(Target::Requests(channel), "m-2"), Duration::ZERO).await
+        };
+        patiently(async { while asked(Channel::Sms).await.is_err() {} }).await;
+        let mut texts: Box<dyn RequestSource> = Box::new(texts);
+        next(&mut texts).await.settle(Settlement::Ack);
+        assert!(asked(Channel::Email).await.is_err(), "no queue takes it");
+        asked(Channel::Sms).await.expect("and the other is not disturbed");
+        assert!(!*takes_emails.borrow() && *takes_texts.borrow());
+
+        channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.expect("deleted");
+        until(&mut takes_emails, true).await;
+        asked(Channel::Email).await.expect("it has a queue");
+        let mut emails: Box<dyn RequestSource> = Box::new(emails);
+        next(&mut emails).await.settle(Settlement::Ack);
     })
     .await;
 }

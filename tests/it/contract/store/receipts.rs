@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use otpost::domain::block::{Block, Blocked};
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::request::RequestId;
 use otpost::domain::trail::Notes;
@@ -16,6 +17,7 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
     nothing_is_known_of_what_there_is_not(store).await;
     a_report_that_does_not_come_is_asked_for_ever_less(store).await;
     what_is_known_is_not_asked_for(store).await;
+    a_report_that_comes_again_does_not_block_what_a_person_has_lifted(store).await;
 }
 
 fn report<'a>(ask: &'a Ask, status: DeliveryStatus) -> Track<'a> {
@@ -143,4 +145,52 @@ async fn what_is_known_is_not_asked_for(store: &dyn TimedStore) {
     assert_eq!(store.overdue(HOUR, 2).await.expect("answers").len(), 1);
     store.at(START.plus(25 * HOUR));
     assert_eq!(store.overdue(HOUR, 10).await.expect("answers"), [], "their requests are forgotten");
+}
+
+async fn a_report_that_comes_again_does_not_block_what_a_person_has_lifted(store: &dyn TimedStore) {
+    use DeliveryStatus::{Delivered, Failed, Undelivered};
+    let block =
+        |lasts| Some(Block { what: Blocked::Recipient, code: 550, lasts, shown: "a***@b***.example" });
+    let (for_a_day, for_good) = (block(Some(24 * HOUR)), block(None));
+    let lifted = async |recipient| {
+        store.lift_suppression(named(recipient)).await.expect("answers").map(|stood| stood.until)
+    };
+    store.at(START);
+    let until = START.plus(24 * HOUR);
+    let request = ended(store, 140, "again", None).await;
+    let bounced = Track { block: for_a_day, ..report(&request, Undelivered) };
+    track(store, bounced).await;
+    assert_eq!(lifted(140).await, Some(Some(until)));
+    assert_eq!(track(store, bounced).await, news(), "it was not told yet");
+    assert_eq!(lifted(140).await, None);
+    track(store, Track { told: true, block: None, ..bounced }).await;
+    track(store, bounced).await;
+    track(store, Track { block: for_a_day, ..report(&request, Failed) }).await;
+    assert_eq!(lifted(140).await, None, "told and settled it blocks no more");
+    let opted_out = Track { block: for_good, ..report(&request, Failed) };
+    track(store, opted_out).await;
+    assert_eq!(lifted(140).await, Some(None), "that is worse than what was known");
+    track(store, opted_out).await;
+    track(store, bounced).await;
+    assert_eq!(lifted(140).await, None);
+
+    // What changes nothing else is remembered, too, and over the end of its request.
+    let early = ask(141, "early-again");
+    granted(admit(store, &early).await);
+    assert!(matches!(track(store, report(&early, Delivered)).await, Tracked::News { .. }));
+    let bounced_late = Track { block: for_a_day, ..report(&early, Undelivered) };
+    assert_eq!(track(store, bounced_late).await, Tracked::Known);
+    assert_eq!(lifted(141).await, Some(Some(until)));
+    store.settle(&settle(early.handling(), &sent(START), Refund::None)).await.expect("answers");
+    track(store, bounced_late).await;
+    assert_eq!(lifted(141).await, None);
+    let story = store.story(&early.request, None).await.expect("answers").expect("known");
+    assert_eq!(story.receipt.expect("reported").status, Delivered);
+
+    // Of what is not known nobody can say that it comes again.
+    let never = ask(142, "never-again");
+    for _ in 0..2 {
+        track(store, Track { block: for_a_day, ..report(&never, Undelivered) }).await;
+        assert_eq!(lifted(142).await, Some(Some(until)));
+    }
 }
