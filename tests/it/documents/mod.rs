@@ -3,6 +3,7 @@
 mod broker;
 pub mod http;
 pub mod messages;
+mod readers;
 mod routes;
 
 use std::path::Path;
