@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 
 use otpost::broker::memory::DeadLetter;
 use otpost::broker::request_key;
-use otpost::domain::recipient::Channel;
+use otpost::domain::dead_letter::Contents;
+use otpost::domain::recipient::{Channel, RecipientKeyring};
 use otpost::domain::trail::Poison;
 use serde_json::{Map, Value, json};
 
@@ -116,6 +117,18 @@ fn the_reasons_of_dead_letters_are_those_that_are_given() {
         &ASYNCAPI["components"]["messages"]["deadLetter"]["headers"]["properties"]["x-otpost-reason"];
     let given = [Poison::Crash.as_str(), Poison::Panic.as_str(), "unattributable"];
     assert_eq!(texts(&reasons["enum"]), BTreeSet::from(given));
+}
+
+#[test]
+fn the_body_of_a_dead_letter_is_what_operators_are_told() {
+    let payload = &ASYNCAPI["components"]["messages"]["deadLetter"]["payload"];
+    let keys = RecipientKeyring::new(&[9; 32]);
+    for message in [br#"{"to":"3001234567","code":"482913"}"#.as_slice(), b"no JSON"] {
+        let contents = Contents::of(message, "dead:1", keys.letters(), [3; 24]);
+        let body = serde_json::to_value(contents).expect("plain data");
+        assert_eq!(faults_of_ours(payload, payload, &body), Vec::<String>::new());
+        assert!(texts(&payload["required"]).into_iter().eq(body.as_object().expect("an object").keys()));
+    }
 }
 
 #[test]
