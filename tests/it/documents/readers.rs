@@ -116,6 +116,9 @@ impl Facts {
         for (keyword, rule) in members(schema) {
             match keyword {
                 _ if RULES.contains(&keyword) && side == Side::Written => {
+                    // What asks at random goes to the bounds that keywords name, not to those in a pattern.
+                    let hidden = keyword == "pattern" && rule.to_string().contains(",");
+                    assert!(!hidden, "{at} needs `minLength` and `maxLength` instead of {rule}");
                     self.add(format!("{at} must keep to {keyword} {rule}"));
                 }
                 _ if RULES.contains(&keyword) || OTHER.contains(&keyword) => {}
