@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use super::document;
 use crate::schema::{faults, faults_of_ours};
 
+/// The document.
 pub static ASYNCAPI: LazyLock<Value> = LazyLock::new(|| document("asyncapi.json"));
 static REQUEST: LazyLock<Value> = LazyLock::new(|| document("schemas/send-request.json"));
 /// What became of a request.
