@@ -8,8 +8,9 @@ use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
+use otpost::broker::rabbit::publish::RabbitPublisher;
 use otpost::broker::rabbit::topology::declare_topology;
-use otpost::broker::{DeadHeaders, Outgoing, SEND_SMS_KEY, Target};
+use otpost::broker::{DeadHeaders, Outgoing, Publisher as _, SEND_SMS_KEY, Target};
 use otpost::domain::recipient::Channel;
 use otpost::domain::time::UnixMillis;
 use serde_json::{Map, Value, json};
@@ -108,7 +109,9 @@ async fn what_is_beside_a_message_is_what_its_readers_are_told() {
         let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
         let read = channel.basic_consume(queue.as_str().into(), "".into(), options, FieldTable::default());
         let mut read = read.await.expect("a consumer");
-        let publisher = world.publisher();
+        let publisher = RabbitPublisher::start("results", world.settings(1));
+        // It gives a message up sooner than a broker with much to do lets it in.
+        patiently(publisher.connected().wait_for(|connected| *connected)).await.expect("it is there");
 
         let (result, fact) =
             (Target::Results { routing_key: "sms.sent" }, Target::Results { routing_key: "sms.delivered" });
