@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use otpost::broker::memory::{MemoryBroker, OwnedMessage};
+use otpost::broker::memory::{DeadLetter, MemoryBroker, OwnedMessage};
 use otpost::broker::{Names, Outgoing, Properties, PublishError, Publisher};
 use otpost::clock::Clock;
 use otpost::domain::block::{ByHand, Suppression};
@@ -43,7 +43,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::documents::messages::check_told;
+use crate::documents::messages::{check_letter, check_told};
 pub use crate::scripted::{Posted, ScriptedProvider};
 
 pub const ALICE: &str = "+573001234567";
@@ -266,6 +266,13 @@ impl World {
     /// What a number is called in the store.
     pub fn recipient(&self, to: &str) -> Digest16 {
         RecipientKeyring::new(&RECIPIENT_KEY).address(Channel::Sms, number(to).e164())
+    }
+
+    /// What was set aside.
+    pub fn dead_letters(&self) -> Vec<DeadLetter> {
+        let letters = self.broker.dead_letters();
+        letters.iter().for_each(check_letter);
+        letters
     }
 }
 

@@ -1,7 +1,8 @@
-"""Reads every result of a run and holds it against docs/schemas with a general validator.
+"""Is a caller and a reader who knows docs/asyncapi.json alone, and holds all that comes against it with a general validator.
 
-    results.py bind     makes the queue, before anything is asked
-    results.py check    reads it to its end, and says what it found
+    results.py bind     declares what the document lists, before the gateway does: it refuses what differs
+    results.py ask      publishes what ends badly, and waits until that has been told
+    results.py check    reads the results and the dead letters to their end, and says what it found
     results.py delete   deletes all exchanges and queues of the run
 """
 
@@ -10,47 +11,109 @@ import json
 import os
 import pathlib
 import sys
+import time
+import uuid
 
 import jsonschema
 import pika
 
-ROOT = pathlib.Path(__file__).parents[3]
+DOCS = pathlib.Path(__file__).parents[3] / "docs"
+DOCUMENT = json.loads((DOCS / "asyncapi.json").read_text())
+CHANNELS, MESSAGES = DOCUMENT["channels"], DOCUMENT["components"]["messages"]
 PREFIX = os.environ["AMQP_PREFIX"]
 QUEUE = f"{PREFIX}.contracts"
+TO_BE_SEEN = {"sms.sent", "email.sent", "sms.rejected", "sms.failed", "sms.delivered", "sms.undelivered", "dead"}
 
 
-def validator(name: str) -> jsonschema.Draft202012Validator:
-    schema = json.loads((ROOT / "docs" / "schemas" / name).read_text())
+def named(value):
+    """What the document writes, with this run's prefix."""
+    return json.loads(json.dumps(value).replace("{amqpPrefix}", PREFIX))
+
+
+def faults(schema: dict, value) -> list[str]:
+    if "$ref" in schema:
+        schema = json.loads((DOCS / schema["$ref"]).read_text())
+    # Readers skip what they do not know; but nothing is sent that they are not told of.
+    schema = {**schema, "additionalProperties": False}
     jsonschema.Draft202012Validator.check_schema(schema)
-    return jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
+    validator = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
+    return [fault.message for fault in validator.iter_errors(value)]
+
+
+def message_faults(name: str, properties, body: bytes) -> list[str]:
+    message = MESSAGES[name]
+    # RabbitMQ itself writes how often a message came back to a quorum queue.
+    beside = {**vars(properties), **(properties.headers or {}), "headers": None, "x-delivery-count": None}
+    beside = {name: value for name, value in beside.items() if value is not None}
+    found = []
+    if (told := beside.pop("content_type", None)) != message["contentType"]:
+        found.append(f"its content type is {told}")
+    if (told := beside.pop("delivery_mode", None)) != 2:
+        found.append(f"its delivery mode is {told}")
+    return found + faults(message["headers"], beside) + faults(message["payload"], json.loads(body))
 
 
 def bind(channel) -> None:
-    channel.exchange_declare(f"{PREFIX}.results", "topic", durable=True)
-    channel.queue_declare(QUEUE, durable=True)
-    channel.queue_bind(QUEUE, f"{PREFIX}.results", "#")
+    for at in named(list(CHANNELS.values())):
+        amqp = at.get("bindings", {}).get("amqp", {})
+        if exchange := amqp.get("exchange"):
+            flags = {"durable": exchange["durable"], "auto_delete": exchange["autoDelete"]}
+            channel.exchange_declare(exchange["name"], exchange["type"], **flags)
+        if queue := amqp.get("queue"):
+            flags = {"durable": queue["durable"], "exclusive": queue["exclusive"], "auto_delete": queue["autoDelete"]}
+            channel.queue_declare(queue.get("name", QUEUE), arguments=at.get("x-arguments"), **flags)
+    # Of a reader's own queue the first one is for everything.
+    everything = named(CHANNELS["resultsQueue"]["x-bindings"][0])
+    channel.queue_bind(QUEUE, everything["exchange"], everything["routingKey"])
+
+
+def ask(channel) -> None:
+    """What the numbers come to is in docs/simulation.md."""
+    told = channel.queue_declare("", exclusive=True).method.queue
+    for binding in named(CHANNELS["resultsQueue"]["x-bindings"]):
+        if binding["routingKey"].startswith("sms"):
+            channel.queue_bind(told, binding["exchange"], binding["routingKey"])
+    address, exchange = CHANNELS["sendSms"]["address"], named(CHANNELS["sendSms"]["bindings"]["amqp"]["exchange"]["name"])
+    beside = next(example for example in MESSAGES["request"]["examples"] if example["name"] == "full")["headers"]
+    headers = {"traceparent": beside["traceparent"]}
+    properties = pika.BasicProperties(correlation_id=beside["correlation_id"], headers=headers, timestamp=int(time.time()))
+    requests = [{"request_id": str(uuid.uuid4()), "to": to} for to in ("no number", "+573005551614", "+573005553003")]
+    channel.confirm_delivery()
+    for request in [{"to": "+573001234567", "code": "482913"}, *requests]:
+        channel.basic_publish(exchange, address, json.dumps(request).encode(), properties, mandatory=True)
+    awaited = {"sms.rejected", "sms.failed", "sms.undelivered"}
+    for method, _, _ in channel.consume(told, auto_ack=True, inactivity_timeout=30):
+        if method is None:
+            sys.exit(f"failed: nobody tells of {awaited}")
+        awaited.discard(method.routing_key)
+        if not awaited:
+            break
+    channel.cancel()
 
 
 def check(channel) -> int:
-    result, fact = validator("send-result.json"), validator("delivery-event.json")
     seen, broken = collections.Counter(), 0
-    while True:
-        method, properties, body = channel.basic_get(QUEUE, auto_ack=True)
-        if method is None:
-            break
-        told = json.loads(body)
-        later = told.get("status") in ("delivered", "undelivered")
-        faults = [fault.message for fault in (fact if later else result).iter_errors(told)]
-        if properties.message_id != f"{told.get('request_id')}:{told.get('status')}":
-            faults.append(f"its message_id is {properties.message_id}")
-        if method.routing_key != f"{told.get('channel')}.{told.get('status')}":
-            faults.append(f"its routing key is {method.routing_key}")
-        seen[method.routing_key] += 1
-        if faults:
-            broken += 1
-            print(f"{method.routing_key} {body.decode()}: {faults}")
-    print(f"results: {sum(seen.values())} read, {broken} broken: {dict(seen)}")
-    return 1 if broken or not seen["sms.sent"] or not seen["email.sent"] else 0
+    for queue in (QUEUE, named(CHANNELS["deadLetters"]["address"])):
+        while True:
+            method, properties, body = channel.basic_get(queue, auto_ack=True)
+            if method is None:
+                break
+            told, key = json.loads(body), method.routing_key
+            later = told.get("status") in ("delivered", "undelivered")
+            kind = "deadLetter" if queue != QUEUE else "laterFact" if later else "result"
+            found = message_faults(kind, properties, body)
+            if queue == QUEUE and properties.message_id != f"{told.get('request_id')}:{told.get('status')}":
+                found.append(f"its message_id is {properties.message_id}")
+            if queue == QUEUE and key != f"{told.get('channel')}.{told.get('status')}":
+                found.append(f"its routing key is {key}")
+            seen[key] += 1
+            if found:
+                broken += 1
+                print(f"{key} {body.decode()} {properties}: {found}")
+    print(f"messages: {sum(seen.values())} read, {broken} broken: {dict(seen)}")
+    if missing := TO_BE_SEEN - set(seen):
+        print(f"nothing came of {missing}")
+    return 1 if broken or missing else 0
 
 
 def delete(channel) -> None:
@@ -62,5 +125,5 @@ def delete(channel) -> None:
 
 if __name__ == "__main__":
     with pika.BlockingConnection(pika.URLParameters(os.environ["AMQP_URL"])) as connection:
-        command = {"bind": bind, "check": check, "delete": delete}[sys.argv[1]]
+        command = {"bind": bind, "ask": ask, "check": check, "delete": delete}[sys.argv[1]]
         sys.exit(command(connection.channel()))

@@ -16,6 +16,7 @@ use otpost::config::{
 use otpost::domain::code::CodeKeyring;
 use secrecy::ExposeSecret as _;
 
+use crate::documents::messages::ASYNCAPI;
 use crate::real;
 
 type Pairs<'a> = Vec<(&'a str, &'a str)>;
@@ -291,6 +292,7 @@ fn everything_that_is_needed_is_enough() {
     }
     let settings = expect(Role::Serve, &production());
     assert_eq!((settings.amqp_prefix.as_str(), settings.redis_prefix.as_str()), ("otpost", "otpost"));
+    assert_eq!(ASYNCAPI["components"]["parameters"]["amqpPrefix"]["default"], settings.amqp_prefix);
     assert_eq!(settings.code_life, Duration::from_secs(600));
     assert_eq!((settings.concurrency, settings.prefetch), (64, 71));
     assert_eq!((settings.limits.number.count, settings.limits.wrong_per_challenge), (5, 5));

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 /// No wait of these tests takes longer unless something is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
-const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+pub const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 const AT: UnixMillis = UnixMillis(1_795_000_000_000);
 
 /// A broker of one kind, for one test.

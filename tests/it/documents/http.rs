@@ -6,13 +6,12 @@ use std::sync::LazyLock;
 use axum::http::HeaderMap;
 use serde_json::{Value, json};
 
+use super::document;
 use crate::http::Answer;
 use crate::schema::faults_of_ours;
 
 /// The document.
-pub static OPENAPI: LazyLock<Value> = LazyLock::new(|| {
-    serde_json::from_str(include_str!("../../../docs/openapi.json")).expect("the document is JSON")
-});
+pub static OPENAPI: LazyLock<Value> = LazyLock::new(|| document("openapi.json"));
 
 /// Panics at an answer that the document does not tell of.
 pub fn check_answer(method: &str, path: &str, answer: &Answer) {

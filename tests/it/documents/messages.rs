@@ -1,25 +1,25 @@
-//! Every message that a test reads is held against `docs/schemas`, and `docs/asyncapi.json` against what is declared.
+//! Every message that a test reads is held against `docs/schemas` and `docs/asyncapi.json`, and the latter against what is
+//! declared.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use otpost::broker::{Names, request_key};
-use otpost::domain::recipient::Channel;
-use serde_json::{Value, json};
+use otpost::broker::memory::DeadLetter;
+use otpost::broker::request_key;
+use otpost::domain::dead_letter::Contents;
+use otpost::domain::recipient::{Channel, RecipientKeyring};
+use otpost::domain::trail::Poison;
+use serde_json::{Map, Value, json};
 
+use super::document;
 use crate::schema::{faults, faults_of_ours};
 
-macro_rules! document {
-    ($path:literal) => {
-        LazyLock::new(|| serde_json::from_str(include_str!($path)).expect("the document is JSON"))
-    };
-}
-
-static ASYNCAPI: LazyLock<Value> = document!("../../../docs/asyncapi.json");
-static REQUEST: LazyLock<Value> = document!("../../../docs/schemas/send-request.json");
+/// The document.
+pub static ASYNCAPI: LazyLock<Value> = LazyLock::new(|| document("asyncapi.json"));
+static REQUEST: LazyLock<Value> = LazyLock::new(|| document("schemas/send-request.json"));
 /// What became of a request.
-pub static RESULT: LazyLock<Value> = document!("../../../docs/schemas/send-result.json");
-static EVENT: LazyLock<Value> = document!("../../../docs/schemas/delivery-event.json");
+pub static RESULT: LazyLock<Value> = LazyLock::new(|| document("schemas/send-result.json"));
+static EVENT: LazyLock<Value> = LazyLock::new(|| document("schemas/delivery-event.json"));
 
 /// What comes with `<channel>.<word>`, for these words.
 const RESULTS: [&str; 4] = ["sent", "rejected", "failed", "unknown"];
@@ -42,33 +42,48 @@ pub fn check_asked(body: &[u8]) {
     assert!(found.is_empty(), "docs/schemas does not tell of this: {found:?}\n{body}");
 }
 
+/// Panics at a letter that operators are not told of.
+pub fn check_letter(letter: &DeadLetter) {
+    let message = &ASYNCAPI["components"]["messages"]["deadLetter"];
+    let body: Value = serde_json::from_slice(&letter.body).expect("a letter of ours is JSON");
+    let reason = &message["headers"]["properties"]["x-otpost-reason"];
+    let mut found = faults_of_ours(message, &message["payload"], &body);
+    found.extend(faults(reason, &json!(letter.reason)));
+    assert!(
+        found.is_empty(),
+        "docs/asyncapi.json does not tell of this: {found:?}\n{}: {body}",
+        letter.reason
+    );
+}
+
+/// Panics at AMQP properties and headers that readers are not told of, and where the document tells of one that is not
+/// there: in `full` is all that there can be, else there is no more than always.
+pub fn check_beside(name: &str, beside: &Map<String, Value>, full: bool) {
+    let headers = &ASYNCAPI["components"]["messages"][name]["headers"];
+    let found = faults_of_ours(headers, headers, &json!(beside));
+    assert!(
+        found.is_empty(),
+        "docs/asyncapi.json does not tell of this beside a {name}: {found:?}\n{beside:?}"
+    );
+    let told: BTreeSet<&str> = match full {
+        true => headers["properties"].as_object().expect("properties").keys().map(String::as_str).collect(),
+        false => texts(&headers["required"]),
+    };
+    assert_eq!(beside.keys().map(String::as_str).collect::<BTreeSet<_>>(), told, "beside a {name}");
+}
+
 fn texts(value: &Value) -> BTreeSet<&str> {
     value.as_array().expect("a list").iter().map(|text| text.as_str().expect("a text")).collect()
 }
 
-fn exchanges_and_queues() -> impl Iterator<Item = (&'static str, &'static Value)> {
-    let channels = ASYNCAPI["channels"].as_object().expect("channels").values();
-    channels.map(|channel| (channel["address"].as_str().unwrap_or_default(), &channel["bindings"]["amqp"]))
-}
-
-#[test]
-fn the_exchanges_and_queues_are_those_that_are_declared() {
-    let names = Names::new("otpost");
-    let mut named = BTreeSet::new();
-    for (_, amqp) in exchanges_and_queues() {
-        for kind in ["exchange", "queue"] {
-            let name = amqp[kind]["name"].as_str().filter(|name| !name.is_empty());
-            named.extend(name.map(str::to_owned));
-        }
-    }
-    let queues = Channel::ALL.map(|channel| names.requests_of(channel));
-    let own = [names.requests(), names.results(), names.dead(), names.dead_letters()];
-    assert_eq!(named, own.into_iter().chain(queues).collect());
+/// The channels of the document.
+pub fn channels() -> impl Iterator<Item = &'static Value> {
+    ASYNCAPI["channels"].as_object().expect("channels").values()
 }
 
 #[test]
 fn the_routing_keys_are_those_that_are_used() {
-    let addresses: BTreeSet<&str> = exchanges_and_queues().map(|(address, _)| address).collect();
+    let addresses: BTreeSet<&str> = channels().filter_map(|channel| channel["address"].as_str()).collect();
     for channel in Channel::ALL {
         assert!(addresses.contains(request_key(channel)), "{addresses:?}");
     }
@@ -81,15 +96,67 @@ fn the_routing_keys_are_those_that_are_used() {
 }
 
 #[test]
+fn a_reader_is_told_what_to_bind_a_queue_with() {
+    let mut keys = BTreeSet::from(["#".to_owned()]);
+    keys.extend(Channel::ALL.map(|channel| format!("{}.*", channel.as_str())));
+    let bindings = ASYNCAPI["channels"]["resultsQueue"]["x-bindings"].as_array().expect("bindings");
+    assert_eq!(bindings[0]["routingKey"], "#", "the first one is for everything");
+    for binding in bindings {
+        assert_eq!(
+            binding["exchange"],
+            ASYNCAPI["channels"]["results"]["bindings"]["amqp"]["exchange"]["name"]
+        );
+        let key = binding["routingKey"].as_str().expect("a key");
+        assert!(keys.remove(key), "{key}");
+    }
+    assert!(keys.is_empty(), "{keys:?}");
+}
+
+#[test]
+fn the_reasons_of_dead_letters_are_those_that_are_given() {
+    let reasons =
+        &ASYNCAPI["components"]["messages"]["deadLetter"]["headers"]["properties"]["x-otpost-reason"];
+    let given = [Poison::Crash.as_str(), Poison::Panic.as_str(), "unattributable"];
+    assert_eq!(texts(&reasons["enum"]), BTreeSet::from(given));
+}
+
+#[test]
+fn the_body_of_a_dead_letter_is_what_operators_are_told() {
+    let payload = &ASYNCAPI["components"]["messages"]["deadLetter"]["payload"];
+    let keys = RecipientKeyring::new(&[9; 32]);
+    for message in [br#"{"to":"3001234567","code":"482913"}"#.as_slice(), b"no JSON"] {
+        let contents = Contents::of(message, "dead:1", keys.letters(), [3; 24]);
+        let body = serde_json::to_value(contents).expect("plain data");
+        assert_eq!(faults_of_ours(payload, payload, &body), Vec::<String>::new());
+        assert!(texts(&payload["required"]).into_iter().eq(body.as_object().expect("an object").keys()));
+    }
+}
+
+#[test]
+fn what_ties_a_message_to_others_is_told_to_be_beside_it() {
+    let property = |location: &Value, name: &str| {
+        let path = location.as_str().and_then(|location| location.strip_prefix("$message.header#/"));
+        let headers = &ASYNCAPI["components"]["messages"][name]["headers"]["properties"];
+        assert!(path.is_some_and(|path| headers.get(path).is_some()), "{name}: {location}");
+    };
+    for (name, message) in ASYNCAPI["components"]["messages"].as_object().expect("messages") {
+        property(&message["correlationId"]["location"], name);
+    }
+    for operation in ASYNCAPI["operations"].as_object().expect("operations").values() {
+        if let Some(reply) = operation.get("reply") {
+            property(&reply["address"]["location"], "request");
+        }
+    }
+}
+
+#[test]
 fn every_example_of_a_message_follows_its_schema() {
     let messages = &ASYNCAPI["components"]["messages"];
     for (name, schema) in
         [("request", &REQUEST), ("result", &RESULT), ("laterFact", &EVENT), ("reply", &RESULT)]
     {
         let file = messages[name]["payload"]["$ref"].as_str().expect("a file");
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(file);
-        let read: Value = serde_json::from_slice(&std::fs::read(path).expect("the file")).expect("JSON");
-        assert_eq!(&read, &**schema, "{name}");
+        assert_eq!(&document(file), &**schema, "{name}");
         let examples = messages[name]["examples"].as_array().expect("examples");
         assert!(!examples.is_empty(), "{name}");
         for example in examples {

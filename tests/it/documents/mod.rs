@@ -1,5 +1,17 @@
 //! The documents that machines read, held against what otpost does: nothing may be in one and not in the other.
 
+mod broker;
 pub mod http;
 pub mod messages;
+mod readers;
 mod routes;
+
+use std::path::Path;
+
+use serde_json::Value;
+
+fn document(name: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
+    let text = std::fs::read(path).unwrap_or_else(|error| panic!("docs/{name}: {error}"));
+    serde_json::from_slice(&text).unwrap_or_else(|error| panic!("docs/{name}: {error}"))
+}

@@ -28,7 +28,7 @@ async fn a_message_that_cannot_be_attributed_is_set_aside_with_its_reason() {
     }
     gateway.request("r1", ALICE).await.expect_sent();
     gateway.expect_no_result();
-    let dead = gateway.world.broker.dead_letters();
+    let dead = gateway.world.dead_letters();
     assert_eq!(dead.len(), 6);
     for letter in dead {
         let body = String::from_utf8(letter.body).expect("JSON");
@@ -71,7 +71,7 @@ async fn a_request_that_panics_again_and_again_is_answered_and_set_aside() {
     gateway.world.store.panics.store(5, std::sync::atomic::Ordering::SeqCst);
     gateway.request("r1", ALICE).await.expect("failed", Some("internal"));
     gateway.request("r2", BOB).await.expect_sent();
-    let dead = gateway.world.broker.dead_letters();
+    let dead = gateway.world.dead_letters();
     assert_eq!((dead.len(), dead[0].reason.as_str(), dead[0].delivery_count), (1, "panic", 4));
     assert_eq!(told_of(&dead[0]), (Some("r1"), Some("failed")));
     assert!(!String::from_utf8_lossy(&dead[0].body).contains("3001234567"));
@@ -86,7 +86,7 @@ async fn a_poison_message_that_may_have_been_sent_never_gets_two_different_ends(
     gateway.result().await.expect("unknown", Some("in_doubt"));
     gateway.request("r1", ALICE).await.expect("unknown", Some("in_doubt")).expect_replayed(true);
     assert_eq!(gateway.posted().len(), 1);
-    let dead = gateway.world.broker.dead_letters();
+    let dead = gateway.world.dead_letters();
     assert_eq!(told_of(&dead[0]), (Some("r1"), Some("unknown")), "whoever replays it is warned");
 }
 
@@ -104,7 +104,7 @@ async fn what_is_set_aside_can_be_opened_with_the_key_of_recipients_and_holds_no
         gateway.result().await.expect("failed", Some("internal"));
     }
     gateway.request("last", "+573001234560").await.expect_sent();
-    let dead = gateway.world.broker.dead_letters();
+    let dead = gateway.world.dead_letters();
     let opened: Vec<Value> = dead
         .iter()
         .map(|letter| {
@@ -138,7 +138,7 @@ async fn a_request_that_kills_workers_takes_none_along_that_stand_beside_it() {
         world.provider.open_gate(100);
         worker = Embedded::in_world(world.clone(), Options::default());
         within(async {
-            while world.provider.sought(KILLER) == sought && world.broker.dead_letters().is_empty() {
+            while world.provider.sought(KILLER) == sought && world.dead_letters().is_empty() {
                 sleep(Duration::from_millis(10)).await;
             }
         })
@@ -152,7 +152,7 @@ async fn a_request_that_kills_workers_takes_none_along_that_stand_beside_it() {
     }
     let statuses: Vec<&str> = ended.values().map(String::as_str).collect();
     assert_eq!(statuses, ["\"unknown\"", "\"sent\"", "\"sent\"", "\"sent\""], "{ended:?}");
-    let dead = world.broker.dead_letters();
+    let dead = world.dead_letters();
     assert_eq!((dead.len(), dead[0].request_id.as_deref()), (1, Some("r0")));
 }
 
@@ -181,7 +181,7 @@ async fn a_request_whose_handling_ends_the_worker_again_and_again_is_answered_an
     let world = World::new();
     let (result, _worker) = crash_until_answered(&world).await;
     assert_eq!(result["status"], "unknown", "it may have been sent");
-    let dead = world.broker.dead_letters();
+    let dead = world.dead_letters();
     assert_eq!((dead.len(), dead[0].reason.as_str()), (1, "crash"));
     assert_eq!(world.provider.posted().len(), 1);
 }
@@ -227,14 +227,14 @@ async fn a_worker_that_dies_between_the_result_and_the_letter_leaves_the_letter_
 }
 
 async fn expect_the_letter_of_another(world: &World, dying: Embedded, reason: &str) {
-    assert!(world.broker.dead_letters().is_empty());
+    assert!(world.dead_letters().is_empty());
     dying.crash().await;
     world.broker.fail_next_letters(0);
     let mut next = Embedded::in_world(world.clone(), Options::default());
     next.result().await.expect_replayed(true);
     // A repeat by its publisher is answered, and is no reason for a second letter.
     next.request("r1", ALICE).await.expect_replayed(true);
-    let dead = world.broker.dead_letters();
+    let dead = world.dead_letters();
     assert_eq!((dead.len(), dead[0].reason.as_str()), (1, reason));
     assert_eq!(told_of(&dead[0]).0, Some("r1"));
 }

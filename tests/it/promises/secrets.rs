@@ -86,7 +86,7 @@ async fn no_code_or_full_address_appears_in_anything_captured() {
     let mut captured = Vec::new();
     let codes = drive(&mut gateway, &mut captured).await;
     let log = captured_log();
-    let dead = gateway.world.broker.dead_letters();
+    let dead = gateway.world.dead_letters();
     captured.extend(
         dead.iter().map(|letter| format!("{} {}", letter.error, String::from_utf8_lossy(&letter.body))),
     );

@@ -1,0 +1,186 @@
+//! `docs/asyncapi.json` held against RabbitMQ: what is declared there, and what travels beside a message.
+
+use std::collections::BTreeSet;
+
+use futures_util::StreamExt;
+use lapin::BasicProperties;
+use lapin::options::{
+    BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use otpost::broker::rabbit::publish::RabbitPublisher;
+use otpost::broker::rabbit::topology::declare_topology;
+use otpost::broker::{DeadHeaders, Outgoing, Publisher as _, SEND_SMS_KEY, Target};
+use otpost::domain::recipient::Channel;
+use otpost::domain::time::UnixMillis;
+use serde_json::{Map, Value, json};
+
+use super::messages::{ASYNCAPI, channels, check_beside};
+use crate::contract::broker::rabbit::{RabbitWorld, in_empty_world, in_world};
+use crate::contract::broker::{TRACE, World, patiently};
+
+const PREFIX: &str = "{amqpPrefix}";
+const AT: UnixMillis = UnixMillis(1_795_000_000_000);
+
+/// The document in the form of `otpost topology --json`. A queue without a name is a reader's own.
+fn documented() -> Vec<Value> {
+    let mut rows = Vec::new();
+    for channel in channels() {
+        let amqp = &channel["bindings"]["amqp"];
+        if let Some(exchange) = amqp.get("exchange") {
+            rows.push(json!({"kind": "exchange", "name": exchange["name"], "type": exchange["type"],
+                "durable": exchange["durable"]}));
+        }
+        let queue = &amqp["queue"];
+        let Some(name) = queue.get("name") else {
+            continue;
+        };
+        assert_eq!(name, &channel["address"]);
+        let arguments = &channel["x-arguments"];
+        rows.push(json!({"kind": "queue", "name": name, "type": arguments["x-queue-type"],
+            "durable": queue["durable"], "arguments": arguments}));
+        for binding in channel["x-bindings"].as_array().expect("bindings") {
+            rows.push(json!({"kind": "binding", "from": binding["exchange"], "to": name,
+                "routing_key": binding["routingKey"]}));
+        }
+    }
+    rows
+}
+
+#[tokio::test]
+async fn the_exchanges_and_queues_are_those_that_are_declared() {
+    in_empty_world(async |world: &RabbitWorld| {
+        let declared = declare_topology(&world.settings(1)).await.expect("declared");
+        let results = world.names.results();
+        let prefix = results.strip_suffix(".results").expect("a prefix");
+        let declared = serde_json::to_string(&declared).expect("plain data").replace(prefix, PREFIX);
+        let declared: Vec<Value> = serde_json::from_str(&declared).expect("JSON");
+        let texts = |rows: Vec<Value>| rows.iter().map(Value::to_string).collect::<BTreeSet<_>>();
+        assert_eq!(texts(documented()), texts(declared));
+    })
+    .await;
+}
+
+/// The properties by their names, and the headers.
+fn beside(properties: &BasicProperties) -> Map<String, Value> {
+    let mut beside = Map::new();
+    for (name, text) in [
+        ("message_id", properties.message_id()),
+        ("correlation_id", properties.correlation_id()),
+        ("app_id", properties.app_id()),
+        ("reply_to", properties.reply_to()),
+        ("type", properties.kind()),
+        ("user_id", properties.user_id()),
+        ("expiration", properties.expiration()),
+    ] {
+        beside.extend(text.as_ref().map(|text| (name.to_owned(), json!(text.as_str()))));
+    }
+    beside.extend(properties.timestamp().map(|at| ("timestamp".to_owned(), json!(at))));
+    for (name, value) in properties.headers().iter().flat_map(|headers| headers.inner()) {
+        let value = match value {
+            AMQPValue::LongString(text) => json!(String::from_utf8_lossy(text.as_bytes())),
+            AMQPValue::LongLongInt(number) => json!(number),
+            other => panic!("{name} is {other:?}"),
+        };
+        beside.insert(name.to_string(), value);
+    }
+    beside
+}
+
+#[tokio::test]
+async fn what_is_beside_a_message_is_what_its_readers_are_told() {
+    in_world(async |world: &RabbitWorld| {
+        let channel = world.open_channel().await;
+        // The broker names it, and drops it with the connection.
+        let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
+        let queue = channel.queue_declare("".into(), options, FieldTable::default()).await.expect("a queue");
+        let queue = queue.name().to_string();
+        for (exchange, key) in [(world.names.results(), "#"), (world.names.dead(), "dead")] {
+            let options = QueueBindOptions::default();
+            let bound = channel.queue_bind(
+                queue.as_str().into(),
+                exchange.into(),
+                key.into(),
+                options,
+                FieldTable::default(),
+            );
+            bound.await.expect("bound");
+        }
+        let options = BasicConsumeOptions { no_ack: true, ..Default::default() };
+        let read = channel.basic_consume(queue.as_str().into(), "".into(), options, FieldTable::default());
+        let mut read = read.await.expect("a consumer");
+        let publisher = RabbitPublisher::start("results", world.settings(1));
+        // It gives a message up sooner than a broker with much to do lets it in.
+        patiently(publisher.connected().wait_for(|connected| *connected)).await.expect("it is there");
+
+        let (result, fact) =
+            (Target::Results { routing_key: "sms.sent" }, Target::Results { routing_key: "sms.delivered" });
+        let reply = Target::Reply { queue: &queue };
+        let least = DeadHeaders { reason: "unattributable", ..DeadHeaders::default() };
+        let most = DeadHeaders {
+            requested_at: Some(AT),
+            request_id: Some("r1"),
+            status: Some("failed"),
+            reason: "panic",
+            ..least
+        };
+        for (name, target, correlation_id, traceparent, full) in [
+            ("result", result, Some("c-1"), Some(TRACE), true),
+            ("result", result, Some("c-1"), None, false),
+            ("laterFact", fact, Some("c-1"), None, true),
+            ("laterFact", fact, Some("c-1"), None, false),
+            ("reply", reply, Some("c-1"), Some(TRACE), true),
+            ("reply", reply, Some("c-1"), None, false),
+            ("deadLetter", Target::Dead(most), Some("c-1"), Some(TRACE), true),
+            ("deadLetter", Target::Dead(least), None, None, false),
+        ] {
+            let message =
+                Outgoing { target, body: b"{}", message_id: "m-1", correlation_id, at: AT, traceparent };
+            publisher.publish(message).await.expect("confirmed");
+            let came = patiently(read.next()).await.expect("the queue is there").expect("readable");
+            check_beside(name, &beside(&came.properties), full);
+            let kind = came.properties.content_type().as_ref().map(|text| text.as_str());
+            assert_eq!(ASYNCAPI["components"]["messages"][name]["contentType"].as_str(), kind, "{name}");
+            assert_eq!(came.properties.delivery_mode(), &Some(2), "{name}");
+        }
+        for (name, operation) in ASYNCAPI["operations"].as_object().expect("operations") {
+            let sent = operation["action"] == "send";
+            assert!(!sent || operation["bindings"]["amqp"]["deliveryMode"] == 2, "{name}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_callers_are_told_to_put_beside_a_request_is_read() {
+    in_world(async |world: &RabbitWorld| {
+        let mut properties = BasicProperties::default();
+        let mut headers = FieldTable::default();
+        let request = &ASYNCAPI["components"]["messages"]["request"]["headers"]["properties"];
+        for name in request.as_object().expect("properties").keys() {
+            properties = match name.as_str() {
+                "correlation_id" => properties.with_correlation_id("c-1".into()),
+                "reply_to" => properties.with_reply_to("reply.me".into()),
+                "timestamp" => properties.with_timestamp(AT.as_seconds()),
+                header => {
+                    headers.insert(header.into(), AMQPValue::LongString(TRACE.into()));
+                    properties
+                }
+            };
+        }
+        let channel = world.open_channel().await;
+        channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
+        let (exchange, options) = (world.names.requests().into(), BasicPublishOptions::default());
+        let properties = properties.with_headers(headers);
+        let sent = channel.basic_publish(exchange, SEND_SMS_KEY.into(), options, b"{}", properties);
+        sent.await.expect("sent").await.expect("confirmed");
+        let mut source = world.source_of(Channel::Sms, 1);
+        let read = patiently(source.next()).await.expect("a request").properties;
+        assert_eq!(
+            (read.correlation_id.as_deref(), read.reply_to.as_deref()),
+            (Some("c-1"), Some("reply.me"))
+        );
+        assert_eq!((read.timestamp, read.traceparent.as_deref()), (Some(AT), Some(TRACE)));
+    })
+    .await;
+}
