@@ -3,7 +3,9 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
-import { choose, focused, loseAnswer, messages, open, paste, read, requests, send, step, told, type, withClipboard, wrong } from "./steps.js";
+import {
+  choose, focused, loseAnswer, messages, open, paste, read, requests, send, step, told, type, withClipboard, wrong,
+} from "./steps.js";
 
 const AT_ONCE = { OTP_RESEND_COOLDOWN_SECONDS: "0" };
 const SMS = "send-verification-sms";
@@ -87,7 +89,7 @@ describe("the page in trouble", { concurrency: 4 }, () => {
   });
 
   test("what was refused later was not sent, and that is told", async (t) => {
-    const page = await open(t, { settings: { HTTP_SEND_WAIT_MS: "0", ...AT_ONCE } });
+    const page = await open(t, { settings: { HTTP_SEND_WAIT_MS: "0" } });
     await choose(page, "+573005551614");
     await send(page);
     await told(page, "#lead", "Va en camino");
@@ -182,7 +184,8 @@ describe("the page in trouble", { concurrency: 4 }, () => {
   test("a code that is typed before it was made stays", async (t) => {
     const page = await open(t, { settings: { HTTP_SEND_WAIT_MS: "0" } });
     await page.route("**/otp-status/*", (route) => route.abort());
-    await page.route(`**/${VERIFY}`, (route) => route.fulfill({ status: 404, json: { code: "no_pending_code" } }), { times: 1 });
+    const isNotThere = { status: 404, json: { code: "no_pending_code" } };
+    await page.route(`**/${VERIFY}`, (route) => route.fulfill(isNotThere), { times: 1 });
     await send(page);
     await type(page, await read(page));
     await told(page, "#problem", "todavía va en camino");
@@ -191,7 +194,8 @@ describe("the page in trouble", { concurrency: 4 }, () => {
   });
 
   test("an outcome shuts no other one off, but for the last, which says so", async (t) => {
-    const page = await open(t, { settings: { SMS_RATE_LIMIT_PER_USER: "1", SMS_RATE_LIMIT_PER_NUMBER: "1", ...AT_ONCE } });
+    const limits = { SMS_RATE_LIMIT_PER_USER: "1", SMS_RATE_LIMIT_PER_NUMBER: "1" };
+    const page = await open(t, { settings: { ...limits, ...AT_ONCE } });
     const script = page.locator("#script");
     for (const outcome of ["+573005550001", "+573001234567"]) {
       await script.selectOption(outcome);
@@ -204,7 +208,10 @@ describe("the page in trouble", { concurrency: 4 }, () => {
 
     const offered = await script.locator("option").allTextContents();
     assert.deepEqual(offered.slice(-2), ["Bloquea el país entero, media hora · 1408", "Otro número"]);
-    for (const [outcome, text] of [["+573005551408", "El operador rechazó"], ["+573005550503", "no podemos enviar a ese país"]]) {
+    for (const [outcome, text] of [
+      ["+573005551408", "El operador rechazó"],
+      ["+573005550503", "no podemos enviar a ese país"],
+    ]) {
       await script.selectOption(outcome);
       await page.click("#go");
       await told(page, "#problem", text);
@@ -229,6 +236,22 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     await read(page);
     await page.click("#sms-list button");
     await told(page, "#news", /^Código puesto\.$/);
+  });
+
+  test("a code of another person is not filled in", async (t) => {
+    const page = await open(t);
+    await send(page);
+    await messages(page, 1);
+    await choose(page, "+573001234599");
+    await send(page);
+    await messages(page, 2);
+    await withClipboard(async () => {
+      await page.locator("#sms-list button").first().click();
+      await told(page, "#news", /^Código copiado\.$/);
+    });
+    assert.equal(await page.inputValue("#code"), "");
+    await withClipboard(() => page.locator("#sms-list button").last().click());
+    await step(page, "done");
   });
 
   test("a tab that nobody looks at listens to nothing, and catches up", async (t) => {
@@ -295,7 +318,11 @@ describe("the page in trouble", { concurrency: 4 }, () => {
 
   test("without scripts it says what it needs, in every language", async (t) => {
     const page = await open(t, { javaScriptEnabled: false });
-    for (const [language, text] of [["es", "necesita JavaScript"], ["en", "needs JavaScript"], ["pt", "precisa de JavaScript"]]) {
+    for (const [language, text] of [
+      ["es", "necesita JavaScript"],
+      ["en", "needs JavaScript"],
+      ["pt", "precisa de JavaScript"],
+    ]) {
       const sentence = page.locator(`noscript [lang=${language}]`);
       assert.ok(await sentence.isVisible());
       assert.match(await sentence.textContent(), new RegExp(text));

@@ -7,9 +7,9 @@ const LISTEN_AGAIN_MS = 3000;
 const NEW_FOR_MS = 3000;
 
 /**
- * Shows messages from now on. `pick` is told a code that was clicked; `changed` that there is something to see, and of which
- * channel a message that is new here. A browser has few connections for all its tabs, and the gateway few seats: a
- * tab that nobody looks at gives its own up.
+ * Shows messages from now on. `pick` is told a code that was clicked, and whose it is; `changed` that there is something
+ * to see, and the channel of a message that is new here. A browser has few connections for all its tabs, and the gateway
+ * few seats: a tab that nobody looks at gives its own up.
  */
 export function listen(pick, changed) {
   let stream, again, seen = 0;
@@ -47,7 +47,7 @@ function show(message, pick) {
   small.dataset.at = message.at;
   const text = document.createElement(message.subject ? "div" : "p");
   const code = document.createElement("button");
-  Object.assign(code, { type: "button", textContent: message.code, onclick: () => pick(message.code) });
+  Object.assign(code, { type: "button", textContent: message.code, onclick: () => pick(message.code, message.to) });
   // A line for autofill has the code once more, at the end.
   const [before, ...after] = message.text.trim().split(message.code);
   text.append(before, code, after.join(message.code));

@@ -168,7 +168,8 @@ async function follow(request) {
     state.until = hereAt(found.expires_at) || state.until;
     if (now.problem?.code === "not_yet" && found.status !== "queued") now.problem = null;
     if (["rejected", "failed"].includes(found.status)) {
-      if (found.error?.retry_after) state.resendAt = inSeconds(found.error.retry_after);
+      // What was not sent is not waited for.
+      state.resendAt = inSeconds(found.error?.retry_after ?? 0);
       now.problem = null;
       end(found.error?.code ?? "internal");
     }
@@ -286,9 +287,9 @@ function shake() {
   requestAnimationFrame(() => $("boxes").classList.add("wrong"));
 }
 
-/** A code that was clicked in the telephone. */
-async function pick(code) {
-  const isIn = !now.busy && fill(code);
+/** A code that was clicked in the telephone: another person's is only copied. */
+async function pick(code, to) {
+  const isIn = !now.busy && to === state.to && fill(code);
   const copied = await navigator.clipboard?.writeText(code).then(() => true, () => false);
   if (isIn && state.step !== "code") return;
   now.news = isIn ? (copied ? "filled" : "put") : copied ? "copied" : "notCopied";
