@@ -72,13 +72,18 @@ pub(super) fn routes(page: Page) -> Router {
     Router::new()
         .route("/", file("text/html; charset=utf-8", include_str!("page/index.html")))
         .route("/page.css", file("text/css; charset=utf-8", include_str!("page/page.css")))
-        .route("/page.js", file("text/javascript; charset=utf-8", include_str!("page/page.js")))
-        .route("/texts.js", file("text/javascript; charset=utf-8", include_str!("page/texts.js")))
+        .route("/page.js", file(SCRIPT, include_str!("page/page.js")))
+        .route("/gateway.js", file(SCRIPT, include_str!("page/gateway.js")))
+        .route("/handset.js", file(SCRIPT, include_str!("page/handset.js")))
+        .route("/words.js", file(SCRIPT, include_str!("page/words.js")))
+        .route("/texts.js", file(SCRIPT, include_str!("page/texts.js")))
         .merge(behind)
         .route_layer(middleware::from_fn_with_state(page.listening, only_here))
         .layer(middleware::map_response(with_headers))
         .with_state(page)
 }
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// Serves a text that is a part of the program.
 fn file(kind: &'static str, text: &'static str) -> MethodRouter<Arc<Page>> {

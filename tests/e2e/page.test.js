@@ -3,78 +3,11 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 
-import { browser as launch, gateway } from "./stage.js";
+import { choose, loseAnswer, messages, open, paste, read, send, step, told, type, withClipboard, wrong } from "./steps.js";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const WITHIN_MS = 10_000;
-
-let browser;
-before(async () => (browser = await launch()));
-after(() => browser?.close());
-
-/** A gateway of its own and a page on it; what the browser complains of fails the test. */
-async function open(t, { settings, language = "es-CO", ...options } = {}) {
-  const otpost = await gateway(settings);
-  const context = await browser.newContext({ locale: language, viewport: { width: 1280, height: 860 }, ...options });
-  await context.grantPermissions(["clipboard-read", "clipboard-write"]);
-  const page = await context.newPage();
-  page.setDefaultTimeout(WITHIN_MS);
-  const complaints = [];
-  page.on("pageerror", (error) => complaints.push(error.message));
-  page.on("console", (line) => /Content Security Policy/.test(line.text()) && complaints.push(line.text()));
-  t.after(async () => {
-    await context.close();
-    await otpost.stop();
-    assert.deepEqual(complaints, []);
-  });
-  await page.goto(otpost.url);
-  return page;
-}
-
-const step = (page, name) => page.waitForSelector(`[data-step=${name}]`);
-const told = (page, id, text) => page.locator(id).filter({ hasText: text }).waitFor();
-
-async function send(page) {
-  await page.click("#go");
-  await step(page, "code");
-}
-
-/** The code of the last message on the telephone. */
-async function read(page, channel = "sms") {
-  const last = page.locator(`#${channel}-list article`).last();
-  await last.waitFor();
-  return last.locator("button").textContent();
-}
-
-/** All pages of a browser share one clipboard: who uses it has it alone. */
-let clipboard = Promise.resolve();
-function withClipboard(work) {
-  const worked = clipboard.then(work);
-  clipboard = worked.catch(() => {});
-  return worked;
-}
-
-const paste = (page, text) => withClipboard(async () => {
-  await page.evaluate((text) => navigator.clipboard.writeText(text), text);
-  await page.focus("#code");
-  await page.keyboard.press("Control+V");
-  await step(page, "done");
-});
-
-/** A code that is not this one. */
-const wrong = (code) => String((Number(code) + 1) % 10 ** code.length).padStart(code.length, "0");
-
-async function type(page, code) {
-  await page.focus("#code");
-  await page.keyboard.type(code);
-}
-
-async function choose(page, number) {
-  await page.fill("#phone", number);
-  await page.locator("#phone").blur();
-}
 
 describe("the page", { concurrency: 4 }, () => {
   test("a code that arrives is pasted and verified", async (t) => {
@@ -82,6 +15,7 @@ describe("the page", { concurrency: 4 }, () => {
     await send(page);
     await told(page, "#lead", "+57 ••• ••• 4567");
     await paste(page, await read(page));
+    await step(page, "done");
     await told(page, "#title", "Verificado");
     assert.equal(await page.evaluate(() => document.activeElement.id), "title");
   });
@@ -91,6 +25,7 @@ describe("the page", { concurrency: 4 }, () => {
     await send(page);
     const code = await read(page);
     await paste(page, `MeStore 2026: tu código es ${code}. Válido por 10 minutos.`);
+    await step(page, "done");
   });
 
   test("a code is taken over from the telephone by a click", async (t) => {
@@ -143,22 +78,29 @@ describe("the page", { concurrency: 4 }, () => {
     await type(page, wrong(code));
     await told(page, "#problem", "Demasiados intentos");
     assert.ok(await page.isDisabled("#code"));
-    await page.locator("#resend[aria-disabled=false]").click();
+    assert.ok(await page.isHidden("#resend"), "what helps is the main button");
+    await page.locator("#go[aria-disabled=false]").filter({ hasText: "Enviar otro código" }).click();
     await page.locator("#code:enabled").waitFor();
-    await page.waitForFunction(() => document.querySelectorAll("#sms-list article").length === 2);
+    await messages(page, 2);
     await type(page, await read(page));
     await step(page, "done");
   });
 
   test("a code that has expired is told, and another one helps", { timeout: 120_000 }, async (t) => {
     const page = await open(t, { settings: { OTP_EXPIRATION_MINUTES: "1", OTP_RESEND_COOLDOWN_SECONDS: "1" } });
+    // A page that does not know the time asks the gateway.
+    await page.route("**/send-verification-sms", async (route) => {
+      const response = await route.fetch();
+      await route.fulfill({ response, json: { ...(await response.json()), expires_at: undefined } });
+    }, { times: 1 });
+    await page.route("**/otp-status/*", (route) => route.abort());
     await send(page);
     const code = await read(page);
     await page.waitForTimeout(61_000);
     await type(page, code);
     await told(page, "#problem", "El código venció");
-    await page.click("#resend");
-    await page.waitForFunction(() => document.querySelectorAll("#sms-list article").length === 2);
+    await page.click("#go");
+    await messages(page, 2);
     await type(page, await read(page));
     await step(page, "done");
   });
@@ -177,7 +119,7 @@ describe("the page", { concurrency: 4 }, () => {
     await told(page, "#news", "Ya puedes pedir otro código");
     assert.equal(await page.locator("#sms-list article").count(), 1, "pressing it meanwhile sent nothing");
     await page.click("#resend");
-    await page.waitForFunction(() => document.querySelectorAll("#sms-list article").length === 2);
+    await messages(page, 2);
   });
 
   test("a lost connection is told, and what was typed is checked once it is back", async (t) => {
@@ -185,7 +127,7 @@ describe("the page", { concurrency: 4 }, () => {
     await send(page);
     const code = await read(page);
     await page.context().setOffline(true);
-    await told(page, "#problem", "No hay conexión");
+    await told(page, "#problem", "No hay conexión. Lo que escribiste sigue aquí");
     await type(page, code);
     await told(page, "#problem", "No hay conexión");
     assert.equal(await page.inputValue("#code"), code);
@@ -193,16 +135,13 @@ describe("the page", { concurrency: 4 }, () => {
     await step(page, "done");
   });
 
-  test("asking again after a lost answer sends nothing twice", async (t) => {
+  test("asking again after a lost answer sends nothing twice, after a reload neither", async (t) => {
     const page = await open(t);
-    await page.route("**/send-verification-sms", async (route) => {
-      await route.fetch();
-      await route.abort();
-    }, { times: 1 });
+    await loseAnswer(page, "send-verification-sms");
     await page.click("#go");
-    await told(page, "#problem", "No hay conexión");
-    await page.click("#go");
-    await step(page, "code");
+    await told(page, "#problem", "No hay conexión. Inténtalo");
+    await page.reload();
+    await send(page);
     await type(page, await read(page));
     await step(page, "done");
     assert.equal(await page.locator("#sms-list article").count(), 1);
@@ -226,13 +165,13 @@ describe("the page", { concurrency: 4 }, () => {
 
   test("everything is done from the keyboard", async (t) => {
     const page = await open(t);
-    const focused = () => page.evaluate(() => {
+    const active = () => page.evaluate(() => {
       const { id, value, lang } = document.activeElement;
       return id || value || lang;
     });
     const tabTo = async (id) => {
-      for (let n = 0; n < 12 && (await focused()) !== id; n++) await page.keyboard.press("Tab");
-      assert.equal(await focused(), id);
+      for (let n = 0; n < 12 && (await active()) !== id; n++) await page.keyboard.press("Tab");
+      assert.equal(await active(), id);
       const outline = await page.evaluate(() => {
         const active = document.activeElement;
         const shown = getComputedStyle(active.type === "radio" ? active.nextElementSibling : active);
@@ -256,7 +195,7 @@ describe("the page", { concurrency: 4 }, () => {
     await tabTo("sms-list");
     await page.keyboard.press("Tab");
     await withClipboard(() => page.keyboard.press("Enter").then(() => step(page, "done")));
-    assert.equal(await focused(), "title");
+    assert.equal(await active(), "title");
     await tabTo("go");
     await page.keyboard.press("Enter");
     await step(page, "ask");
@@ -314,7 +253,7 @@ describe("the page", { concurrency: 4 }, () => {
     ["+573005551408", "El operador rechazó el mensaje"],
     ["+576012345678", "Es un teléfono fijo"],
     ["+34612345678", "No enviamos códigos a ese país"],
-    ["123", "Esa dirección no es válida"],
+    ["123", "Ese número no es válido"],
     ["+573005553003", "El mensaje no llegó", true],
   ]) {
     test(`${number} shows what went wrong`, async (t) => {
@@ -385,7 +324,7 @@ describe("the page", { concurrency: 4 }, () => {
       await check("asking");
       await choose(page, "123");
       await page.click("#go");
-      await told(page, "#problem", "no es válida");
+      await told(page, "#problem", "no es válido");
       await check("refused");
       await choose(page, "+573001234567");
       await send(page);

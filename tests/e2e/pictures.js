@@ -11,6 +11,7 @@ for (const [colorScheme, width, height, language] of [["light", 1280, 880, "en"]
   await page.goto(otpost.url);
   await page.click("#go");
   await page.locator("#sms-list button").waitFor();
+  await page.locator("#code:focus").waitFor();
   await page.keyboard.type((await page.textContent("#sms-list button")).slice(0, 3));
   await page.locator("#news:not(:empty)").waitFor();
   await page.screenshot({ path: fileURLToPath(new URL(`../../docs/images/page-${colorScheme}.png`, import.meta.url)) });

@@ -8,7 +8,8 @@ use crate::http::Door;
 #[tokio::test]
 async fn what_production_serves_has_no_page_and_gives_no_tokens() {
     let door = Door::open();
-    for path in ["/", "/page.js", "/page.css", "/texts.js", "/dev/messages", "/dev/token"] {
+    let files = ["/", "/page.css", "/page.js", "/gateway.js", "/handset.js", "/words.js", "/texts.js"];
+    for path in files.into_iter().chain(["/dev/messages", "/dev/token"]) {
         for method in ["GET", "POST"] {
             let request = Request::builder().method(method).uri(path).header(header::HOST, "localhost");
             let request = request.header(header::CONTENT_TYPE, "application/json");

@@ -1,73 +1,42 @@
 // What a front end does with codes: asks for one, takes it from wherever it comes, checks it, and says what went wrong.
-// Beside it, the telephone of a simulation. All that is shown follows from `state` and `now`, by `render`.
+// All that is shown follows from `state` and `now`, by `render`.
 
+import { Refusal, asPerson, hereAt } from "./gateway.js";
+import { drawHandset, listen, reveal } from "./handset.js";
 import { TEXTS } from "./texts.js";
+import { clock, dotted, minutes, say, spoken, texts, write } from "./words.js";
 
 const WAYS = {
   sms: { send: "send-verification-sms", verify: "verify-phone-otp", otp_type: "SMS" },
   email: { send: "send-verification-email", verify: "verify-email-otp", otp_type: "EMAIL" },
 };
 /** With these no try is left for the code; only another one helps. */
-const ENDS_A_CODE = ["code_expired", "code_used", "no_pending_code", "too_many_attempts"];
+const ENDS_A_CODE = ["code_expired", "code_used", "perhaps_verified", "no_pending_code", "too_many_attempts"];
+/** After these nobody knows whether a check was done. */
+const LOSES_AN_ANSWER = ["offline", "timed_out", "provider_unavailable"];
 /** Pauses between looks at what became of a message: two minutes together. */
 const LOOKS_MS = [1500, 1500, 2000, 3000, 5000, 7000, 10000, 15000, 15000, 30000, 30000];
-const ANSWER_WITHIN_MS = 15000;
 
 const $ = (id) => document.getElementById(id);
 
 // What outlives a reload: never a code, never a token.
-const FRESH = { step: "ask", to: "", request: "", status: "", length: 6, until: 0, resendAt: 0, checkAt: 0, over: false };
-const state = { language: spoken(), channel: "sms", phone: "+573001234567", email: "ana@example.com", ...FRESH };
+const FRESH = {
+  step: "ask", to: "", request: "", status: "", length: 6, until: 0, resendAt: 0, checkAt: 0,
+  // The key of a send without an answer; whether a check's answer was lost; why this code is over, and why checks wait.
+  key: "", lost: false, over: "", held: "",
+};
+const state = {
+  language: spoken(), channel: "sms", phone: "+573001234567", email: "ana@example.com",
+  // By channel, a code that is awaited while somebody looks at another way.
+  kept: {}, ...FRESH,
+};
 // What does not.
-const now = { busy: "", problem: null, news: "", token: null, key: null, hearing: null, waited: false, visit: 0 };
+const now = { busy: "", problem: null, news: "", hearing: null, heard: "", waited: false, visit: 0 };
 
-// --- the gateway ---
-
-/** An answer that is no success, or none at all. */
-class Refusal extends Error {
-  constructor(code, answer = {}) {
-    super(code);
-    Object.assign(this, { code, attempts: answer.attempts_remaining, wait: answer.retry_after });
-  }
-}
-
-async function call(method, path, body, headers = {}) {
-  const json = body && { body: JSON.stringify(body) };
-  if (body) headers = { "Content-Type": "application/json", ...headers };
-  let response, answer;
-  try {
-    response = await fetch(path, { method, headers, ...json, signal: AbortSignal.timeout(ANSWER_WITHIN_MS) });
-    answer = JSON.parse((await response.text()) || "{}");
-  } catch (error) {
-    if (error instanceof SyntaxError) throw new Refusal(`HTTP ${response.status}`);
-    throw new Refusal(error.name === "TimeoutError" ? "timed_out" : "offline");
-  }
-  if (!response.ok) throw new Refusal(answer.code ?? `HTTP ${response.status}`, answer);
-  return answer;
-}
-
-/**
- * Asks as the person. A token is for an address and a language, and another is got where one has expired. An answer for
- * somebody who has left meanwhile is none.
- */
-async function asPerson(method, path, body, headers = {}) {
-  const person = { phone_number: state.phone, email: state.email, locale: state.language };
-  const whom = JSON.stringify(person);
-  const { visit } = now;
-  for (const last of [false, true]) {
-    if (now.token?.whom !== whom) now.token = { whom, ...(await call("POST", "/dev/token", person)) };
-    try {
-      const bearer = { Authorization: `Bearer ${now.token.token}` };
-      const answer = await call(method, `/api/v1/auth/${path}`, body, { ...headers, ...bearer });
-      if (visit === now.visit) return answer;
-      throw new Refusal("left");
-    } catch (refusal) {
-      if (visit !== now.visit) throw new Refusal("left");
-      if (refusal.code !== "invalid_token" || last) throw refusal;
-      now.token = null;
-    }
-  }
-}
+const inSeconds = (seconds) => Date.now() + seconds * 1000;
+const left = (time) => Math.max(0, Math.ceil((time - Date.now()) / 1000));
+/** The focus goes where it can go once all is drawn. */
+const focusSoon = (id) => setTimeout(() => $(id).focus());
 
 // --- the flow ---
 
@@ -83,74 +52,133 @@ async function doing(what, work) {
     if (refusal.code !== "left") now.problem = refusal;
   } finally {
     now.busy = "";
+    if (now.heard) fill(now.heard);
+    now.heard = "";
     save();
     render();
   }
 }
 
+/** Asks as the person. An answer for somebody who has left meanwhile is none. */
+async function mine(method, path, body, headers) {
+  const { visit } = now;
+  const person = { phone_number: state.phone, email: state.email, locale: state.language };
+  const answer = await asPerson(person, method, path, body, headers).catch((refusal) => refusal);
+  if (visit !== now.visit) throw new Refusal("left");
+  if (answer instanceof Error) throw answer;
+  return answer;
+}
+
 const ask = () => doing("send", async () => {
   const way = WAYS[state.channel];
-  // The same key until there is an answer: if only that was lost, asking again sends nothing twice.
-  now.key ??= Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  // The same key until it is known how that request ended, over a reload too: if only the answer was lost, asking again
+  // sends nothing twice, and leads to the code that came.
+  state.key ||= Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  save();
   try {
-    const sent = await asPerson("POST", way.send, { otp_type: way.otp_type }, { "Idempotency-Key": now.key });
-    now.key = null;
+    const sent = await mine("POST", way.send, { otp_type: way.otp_type }, { "Idempotency-Key": state.key });
     Object.assign(state, FRESH, {
       step: "code", to: sent.to, request: sent.request_id, status: sent.status, length: sent.code_length,
-      until: Date.parse(sent.expires_at) || 0, resendAt: inSeconds(sent.resend_after),
+      until: hereAt(sent.expires_at), resendAt: inSeconds(sent.resend_after),
     });
-    now.waited = true;
-    $("code").value = "";
-    hear();
-    follow(sent.request_id);
-    setTimeout(() => $("code").focus());
+    awaitCode();
   } catch (refusal) {
-    if (!["offline", "timed_out"].includes(refusal.code)) now.key = null;
-    if (refusal.wait) Object.assign(state, { resendAt: inSeconds(refusal.wait) });
-    throw refusal;
+    if (refusal.request) state.key = "";
+    if (refusal.wait) state.resendAt = inSeconds(refusal.wait);
+    if (refusal.code !== "cooldown" || !awaited()) throw refusal;
+    resume();
   }
 });
+
+/** A code that was asked for before, and is still to be typed. */
+function awaited() {
+  const kept = state.kept[state.channel];
+  return kept && !kept.over && Date.now() < (kept.until || Infinity) && kept;
+}
+
+function resume() {
+  Object.assign(state, awaited(), { resendAt: state.resendAt });
+  awaitCode();
+}
+
+/** Waits for the code, by every way there is. */
+function awaitCode() {
+  delete state.kept[state.channel];
+  Object.assign(now, { problem: null, waited: left(state.resendAt) > 0 });
+  $("code").value = "";
+  save();
+  render();
+  hear();
+  follow(state.request);
+  setTimeout(() => {
+    $("code").focus();
+    reveal(state.channel, true);
+  });
+}
 
 const check = () => doing("verify", async () => {
   try {
-    const code = $("code").value;
-    const { to } = await asPerson("POST", WAYS[state.channel].verify, { otp_code: code });
-    Object.assign(state, FRESH, { step: "done", to });
-    now.news = "";
+    const { to } = await mine("POST", WAYS[state.channel].verify, { otp_code: $("code").value });
+    Object.assign(state, FRESH, { step: "done", to, resendAt: state.resendAt });
     leave();
-    setTimeout(() => $("title").focus());
+    focusSoon("title");
   } catch (refusal) {
-    if (refusal.attempts === 0) refusal = new Refusal("too_many_attempts");
-    if (refusal.code === "wrong_code" || ENDS_A_CODE.includes(refusal.code)) {
-      $("code").value = "";
-      shake();
-    }
-    if (refusal.wait) state.checkAt = inSeconds(refusal.wait);
-    else if (ENDS_A_CODE.includes(refusal.code)) state.over = true;
-    setTimeout(() => $(state.over ? "resend" : "code").focus());
-    throw refusal;
+    weigh(refusal);
   }
 });
 
+/** What a check that found no right code means for the code. */
+function weigh(refusal) {
+  const { wait } = refusal;
+  let { code } = refusal;
+  if (LOSES_AN_ANSWER.includes(code)) state.lost = true;
+  if (refusal.attempts === 0) code = "too_many_attempts";
+  if (code === "code_used" && state.lost) code = "perhaps_verified";
+  if (code === "no_pending_code" && state.status === "queued") code = "not_yet";
+  if (wait) state.checkAt = inSeconds(wait);
+  if (code === "wrong_code" || ENDS_A_CODE.includes(code)) {
+    $("code").value = "";
+    shake();
+  }
+  if (ENDS_A_CODE.includes(code) && !wait) return end(code);
+  focusSoon("code");
+  // Those of an hour go on past a new code.
+  if (code === "too_many_attempts") state.held = "too_many_tries";
+  else throw Object.assign(refusal, { code });
+}
+
+/** Only another code helps: from here the focus goes to what asks for it, or if that has to wait to where it harms nothing. */
+function end(code) {
+  state.over = code;
+  $("code").value = "";
+  leave();
+  const isHere = [$("code"), $("go"), $("resend"), document.body].includes(document.activeElement);
+  if (isHere) focusSoon(left(state.resendAt) ? "title" : "go");
+}
+
 /** Looks what became of a message: it may still be on its way, and what was sent need not arrive. */
 async function follow(request) {
+  const isHere = () => state.step === "code" && state.request === request && !state.over;
   for (const pause of LOOKS_MS) {
     await new Promise((wake) => setTimeout(wake, pause));
-    if (state.step !== "code" || state.request !== request) return;
-    const found = await asPerson("GET", `otp-status/${encodeURIComponent(request)}`).catch(() => null);
-    if (!found || state.step !== "code" || state.request !== request) continue;
+    if (!isHere()) return;
+    const found = await mine("GET", `otp-status/${encodeURIComponent(request)}`).catch(() => null);
+    if (!found || !isHere()) continue;
     state.status = found.status;
-    state.until = Date.parse(found.expires_at) || state.until;
+    state.until = hereAt(found.expires_at) || state.until;
+    if (now.problem?.code === "not_yet" && found.status !== "queued") now.problem = null;
     if (["rejected", "failed"].includes(found.status)) {
-      now.problem = new Refusal(found.error?.code ?? "internal");
-      state.over = true;
+      // What was not sent is not waited for.
+      state.resendAt = inSeconds(found.error?.retry_after ?? 0);
+      now.problem = null;
+      end(found.error?.code ?? "internal");
     }
     const delivery = found.delivery?.status;
     if (["undelivered", "failed"].includes(delivery)) now.problem = new Refusal("undelivered");
     if (["delivered", "read"].includes(delivery)) now.news = "delivered";
     save();
     render();
-    if (state.over || now.problem?.code === "undelivered" || now.news === "delivered") return;
+    if (now.problem?.code === "undelivered" || now.news === "delivered") return;
   }
 }
 
@@ -172,26 +200,45 @@ function leave() {
 function restart(changes = {}) {
   leave();
   Object.assign(state, FRESH, changes);
-  Object.assign(now, { problem: null, news: "", key: null, visit: now.visit + 1 });
+  Object.assign(now, { problem: null, news: "", heard: "", visit: now.visit + 1 });
   $("code").value = "";
   save();
   render();
 }
 
+/** Another way, without losing the code that is awaited by this one. */
+function back() {
+  const { resendAt, channel } = state;
+  const kept = Object.fromEntries(Object.keys(FRESH).map((name) => [name, state[name]]));
+  restart({ resendAt, kept: { ...state.kept, [channel]: kept } });
+  $("form").querySelector(":checked").focus();
+}
+
+function again() {
+  restart({ resendAt: state.resendAt });
+  $("go").focus();
+}
+
+const turnTo = (channel) => restart({ channel, resendAt: state.kept[channel]?.resendAt ?? 0 });
+const become = (person) => restart({ ...person, kept: {} });
+
 // --- the field ---
 
 const isFull = () => $("code").value.length === state.length;
+const inAscii = (text) => text.normalize("NFKC");
+const digitsOf = (text) => inAscii(text).replace(/\D/g, "");
 
-function typed() {
+function typed(event) {
+  // An input method changes its own text until it is done with it.
+  if (event?.isComposing) return;
   const field = $("code");
-  const digitsOf = (text) => text.normalize("NFKC").replace(/\D/g, "").slice(0, state.length);
-  const digits = digitsOf(field.value);
+  const digits = digitsOf(field.value).slice(0, state.length);
   if (digits !== field.value) {
     const at = digitsOf(field.value.slice(0, field.selectionStart)).length;
     field.value = digits;
     field.setSelectionRange(at, at);
   }
-  if (now.problem?.code === "wrong_code" && digits) now.problem = null;
+  if (["wrong_code", "not_yet"].includes(now.problem?.code) && digits) now.problem = null;
   render();
   if (isFull() && Date.now() >= state.checkAt) check();
 }
@@ -199,23 +246,37 @@ function typed() {
 /** In the middle of a code a digit takes the place of another, as in boxes. */
 function beforeTyped(event) {
   const { selectionStart: from, selectionEnd: to } = event.target;
-  const isDigit = event.inputType === "insertText" && /^\d$/.test(event.data);
+  const isDigit = event.inputType === "insertText" && /^\d$/.test(inAscii(event.data ?? ""));
   if (isDigit && from === to) event.target.setSelectionRange(from, from + 1);
 }
 
-/** A whole message may be pasted: the code is the number of the right length in it. */
+/**
+ * A whole message may be pasted, or dropped here: the code is the number of the right length in it. Or it is what digits
+ * there are, if they are not too many: a part of another number costs a try.
+ */
 function pasted(event) {
-  const text = event.clipboardData.getData("text");
-  const code = text.match(new RegExp(`(?<!\\d)\\d{${state.length}}(?!\\d)`))?.[0];
-  if (!code) return;
   event.preventDefault();
-  event.target.value = code;
+  const field = event.target;
+  if (field.readOnly) return;
+  const text = inAscii((event.clipboardData ?? event.dataTransfer).getData("text"));
+  const code = text.match(new RegExp(`(?<!\\d)\\d{${state.length}}(?!\\d)`))?.[0];
+  const digits = code ?? digitsOf(text);
+  if (!digits || digits.length > state.length) {
+    now.news = "noCode";
+    return render();
+  }
+  const [from, to] = digits.length === state.length ? [0, field.value.length] : [field.selectionStart, field.selectionEnd];
+  field.setRangeText(digits, from, to, "end");
   typed();
 }
 
-/** Answers whether the code was of use. */
+/** Answers whether the code was of use. One that comes during a check waits for its end. */
 function fill(code) {
   if (state.step !== "code" || state.over || code.length !== state.length) return false;
+  if (now.busy) {
+    now.heard = code;
+    return true;
+  }
   $("code").value = code;
   typed();
   return true;
@@ -226,89 +287,54 @@ function shake() {
   requestAnimationFrame(() => $("boxes").classList.add("wrong"));
 }
 
-// --- the telephone ---
-
-function listen() {
-  const messages = new EventSource("/dev/messages");
-  messages.onmessage = ({ data }) => show(JSON.parse(data));
-  messages.onopen = messages.onerror = () => {
-    $("empty").dataset.lost = messages.readyState === EventSource.OPEN ? "" : "lost";
-    render();
-  };
-}
-
-function pick(code) {
-  navigator.clipboard?.writeText(code).catch(() => {});
-  now.news = fill(code) ? "filled" : "copied";
+/** A code that was clicked in the telephone: another person's is only copied. */
+async function pick(code, to) {
+  const isIn = !now.busy && to === state.to && fill(code);
+  const copied = await navigator.clipboard?.writeText(code).then(() => true, () => false);
+  if (isIn && state.step !== "code") return;
+  now.news = isIn ? (copied ? "filled" : "put") : copied ? "copied" : "notCopied";
   render();
-}
-
-function show(message) {
-  const item = document.createElement("article");
-  if (Date.now() - Date.parse(message.at) < 3000) item.className = "new";
-  const small = document.createElement("small");
-  small.dataset.to = message.to;
-  small.dataset.at = message.at;
-  const text = document.createElement(message.subject ? "div" : "p");
-  const code = document.createElement("button");
-  Object.assign(code, { type: "button", textContent: message.code, onclick: () => pick(message.code) });
-  // A line for autofill has the code once more, at the end.
-  const [before, ...after] = message.text.trim().split(message.code);
-  text.append(before, code, after.join(message.code));
-  if (message.subject) {
-    const subject = document.createElement("h2");
-    subject.textContent = message.subject;
-    item.append(subject, small, text);
-  } else {
-    item.append(text, small);
-  }
-  $("sender").textContent = message.from;
-  $("avatar").textContent = message.from.slice(0, 1);
-  const list = $(`${message.channel}-list`);
-  list.append(item);
-  render();
-  list.scrollTop = message.subject ? item.offsetTop - list.firstChild.offsetTop : list.scrollHeight;
 }
 
 // --- what is seen ---
 
-const inSeconds = (seconds) => Date.now() + seconds * 1000;
-const left = (time) => Math.max(0, Math.ceil((time - Date.now()) / 1000));
-const clock = (time) => new Date(time).toLocaleTimeString(state.language, { hour: "2-digit", minute: "2-digit" });
-const say = (key, values = {}) => (TEXTS[state.language][key] ?? key).replace(/\{(\w+)\}/g, (_, name) => values[name]);
-
-function minutes(seconds) {
-  const two = (number) => String(number).padStart(2, "0");
-  const [hours, rest] = [Math.floor(seconds / 3600), seconds % 3600];
-  return hours ? `${hours}:${two(Math.floor(rest / 60))}:${two(rest % 60)}` : `${Math.floor(rest / 60)}:${two(rest % 60)}`;
+/** What stands in the way: what has just happened, or else what ended the code. */
+function problem() {
+  if (now.problem || state.step !== "code") return now.problem;
+  const code = state.over || (left(state.checkAt) && state.held);
+  return code ? { code } : null;
 }
-
-function spoken() {
-  const wanted = navigator.languages.map((tag) => tag.slice(0, 2).toLowerCase());
-  return wanted.find((language) => language in TEXTS) ?? "en";
-}
-
-/** A masked address, for people. */
-const dotted = (to) => to.replace(/\*+/g, to.includes("@") ? "•••" : " ••• ••• ");
 
 function problemText() {
-  if (!now.problem) return "";
-  const { code, attempts } = now.problem;
-  const { errors } = TEXTS[state.language];
-  const told = errors[code] ?? errors.unknown.replace("{code}", code);
+  if (!problem()) return "";
+  const { code, attempts } = problem();
+  const { errors } = texts();
+  const special = errors[`${code}:${state.channel}`] ?? errors[`${code}:${state.step}`];
+  const told = special ?? errors[code] ?? errors.unknown.replace("{code}", code);
   if (attempts === undefined) return told;
   return `${told} ${say(attempts === 1 ? "attempt" : "attempts", { n: attempts })}`;
 }
 
-/** Writes only what changed: a live region is read out when it is written to. */
-function write(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+/** What the main button does now, in which words, and until when it waits. */
+function mainAction() {
+  const { step, over, resendAt, checkAt } = state;
+  const asking = { work: ask, busy: "send", doing: "sending", until: resendAt, can: true };
+  if (step === "done") return { work: again, does: "again", can: true };
+  if (step === "code" && !over) {
+    return { work: check, does: "verify", busy: "verify", doing: "verifying", until: checkAt, waits: "wait", can: isFull() };
+  }
+  if (step === "code") return { ...asking, does: "resend", waits: "resendIn" };
+  // Nothing is sent yet, but a code is on its way.
+  if (awaited() && left(resendAt)) return { work: resume, does: "resume", can: true };
+  return { ...asking, does: "send", waits: "wait" };
 }
 
 /** A button that cannot be pressed now keeps the focus, and says so. */
-function button(id, text, can) {
-  write($(id), text);
-  $(id).setAttribute("aria-disabled", String(!can));
+function button(id, { does, busy, doing: isDoing, until = 0, waits, can }) {
+  const seconds = left(until);
+  const words = busy && now.busy === busy ? say(isDoing) : seconds ? say(waits, { time: minutes(seconds) }) : say(does);
+  write($(id), words);
+  $(id).ariaDisabled = String(!can || seconds > 0 || now.busy !== "");
 }
 
 function render() {
@@ -322,17 +348,20 @@ function render() {
   const parts = { ask: "ask", entry: "code", others: "code", seal: "done" };
   for (const [id, at] of Object.entries(parts)) $(id).toggleAttribute("hidden", step !== at);
   write($("title"), say({ ask: "title", code: "codeTitle", done: "doneTitle" }[step]));
-  const sent = { queued: "queued", unknown: "perhapsSentTo" }[state.status] ?? "sentTo";
+  const sent = { queued: "queued", unknown: "perhapsSentTo", rejected: "notSent", failed: "notSent" }[state.status] ?? "sentTo";
   write($("lead"), say({ ask: "lead", code: sent, done: "done" }[step], { to: dotted(state.to) }));
   write($("problem"), problemText());
-  write($("news"), now.news && say(now.news));
+  write($("news"), now.news && say(now.news, { n: length }));
 
   $("form").elements.channel.value = channel;
   write($("sms-to"), dotted(state.phone.replace(/^(\+?\d{2}).*(\d{4})$/, "$1***$2")));
   write($("email-to"), dotted(state.email.replace(/^(.).*@/, "$1***@")));
   renderCode(length);
-  renderWaits();
-  renderPhone();
+  button("go", mainAction());
+  $("resend").hidden = state.over !== "";
+  button("resend", { does: "resend", busy: "send", doing: "sending", until: state.resendAt, waits: "resendIn", can: true });
+  drawHandset(channel, step === "code" ? state.to : "");
+  renderSimulation();
 }
 
 function renderCode(length) {
@@ -346,40 +375,17 @@ function renderCode(length) {
     box.classList.toggle("filled", i < field.value.length);
     box.classList.toggle("at", i === at);
   });
-  field.disabled = state.over;
+  field.disabled = state.over !== "";
   field.readOnly = now.busy === "verify";
   field.ariaInvalid = String(now.problem?.code === "wrong_code");
   const until = state.until && !state.over ? ` ${say("until", { time: clock(state.until) })}` : "";
   write($("hint"), say("codeHint", { n: length }) + until);
 }
 
-function renderWaits() {
-  const [resend, again] = [left(state.resendAt), left(state.checkAt)];
-  const [does, doing, wait, can] = {
-    ask: ["send", "sending", resend, true],
-    code: ["verify", "verifying", again, isFull() && !state.over],
-    done: ["again", "again", 0, true],
-  }[state.step];
-  const text = now.busy ? say(doing) : wait ? say("wait", { time: minutes(wait) }) : say(does);
-  button("go", text, can && !wait && !now.busy);
-  button("resend", resend ? say("resendIn", { time: minutes(resend) }) : say("resend"), !now.busy && !resend);
-}
-
-function renderPhone() {
-  const lists = { sms: $("sms-list"), email: $("email-list") };
-  for (const [channel, list] of Object.entries(lists)) list.hidden = channel !== state.channel;
-  for (const small of document.querySelectorAll("[data-at]")) {
-    const { at, to } = small.dataset;
-    write(small, `${clock(Date.parse(at))} · ${say("to", { to: dotted(to) })}`);
-  }
-  for (const code of document.querySelectorAll(".messages button")) code.ariaLabel = say("use", { code: code.textContent });
-  const isLost = $("empty").dataset.lost === "lost";
-  $("empty").hidden = lists[state.channel].childElementCount > 0 && !isLost;
-  write($("empty"), say(isLost ? "reconnecting" : "empty"));
-  write($("app"), say(state.channel === "sms" ? "messages" : "mail"));
-  write($("clock"), new Date().toTimeString().slice(0, 5));
-
-  const scripts = Object.entries(TEXTS[state.language].scripts);
+function renderSimulation() {
+  const lead = { rate_limited: "limits", blocked: "blockedHere" }[problem()?.code] ?? "simulationLead";
+  write($("simulation-lead"), say(lead));
+  const scripts = Object.entries(texts().scripts);
   if (!$("script").length) $("script").append(...scripts.map(([number]) => new Option("", number)));
   scripts.forEach(([number, what], i) => {
     write($("script").options[i], number === "other" ? what : `${what} · ${number.slice(-4)}`);
@@ -388,10 +394,28 @@ function renderPhone() {
   for (const id of ["phone", "email"]) if (document.activeElement !== $(id)) $(id).value = state[id];
 }
 
+/** What a second changes. */
+function tick() {
+  if (state.step === "code") {
+    const isOver = state.until && Date.now() >= state.until;
+    if (isOver && !state.over && !now.busy) {
+      now.problem = null;
+      end("code_expired");
+      save();
+    }
+    if (now.waited && !left(state.resendAt)) Object.assign(now, { waited: false, news: "resendNow" });
+  }
+  render();
+}
+
 // --- beginning ---
 
 function save() {
-  sessionStorage.setItem("otpost", JSON.stringify(state));
+  try {
+    sessionStorage.setItem("otpost", JSON.stringify(state));
+  } catch {
+    // Where nothing may be kept a reload begins anew.
+  }
 }
 
 function start() {
@@ -400,46 +424,45 @@ function start() {
   } catch {
     // What cannot be read is as good as nothing.
   }
-  const again = () => (restart(), $("go").focus());
-  const press = (id, work) => $(id).addEventListener("click", () => $(id).ariaDisabled !== "true" && work());
+  // The second half of a double click is for what the button was.
+  const press = (id, work) => $(id).addEventListener("click", ({ detail }) => {
+    if (detail < 2 && $(id).ariaDisabled !== "true") work();
+  });
   $("form").addEventListener("submit", (event) => event.preventDefault());
-  press("go", () => ({ ask, code: check, done: again })[state.step]());
+  $("form").addEventListener("keydown", (event) => event.repeat && event.key === "Enter" && event.preventDefault());
+  press("go", () => mainAction().work());
   press("resend", ask);
-  press("back", () => (restart({ resendAt: state.resendAt }), $("form").elements.channel[0].focus()));
+  press("back", back);
   $("code").addEventListener("beforeinput", beforeTyped);
   $("code").addEventListener("input", typed);
-  $("code").addEventListener("paste", pasted);
+  $("code").addEventListener("compositionend", () => typed());
+  for (const kind of ["paste", "drop"]) $("code").addEventListener(kind, pasted);
   document.addEventListener("selectionchange", () => renderCode(state.length));
-  $("ask").addEventListener("change", ({ target }) => restart({ channel: target.value }));
+  $("ask").addEventListener("change", ({ target }) => turnTo(target.value));
   for (const choice of $("languages").children) {
     choice.addEventListener("click", () => (Object.assign(state, { language: choice.lang }), save(), render()));
   }
   $("script").addEventListener("change", ({ target: { value } }) => {
     if (value === "other") $("phone").focus();
-    else restart({ phone: value, channel: "sms" });
+    else become({ phone: value, channel: "sms" });
   });
-  $("phone").addEventListener("change", ({ target }) => restart({ phone: target.value.trim(), channel: "sms" }));
-  $("email").addEventListener("change", ({ target }) => restart({ email: target.value.trim(), channel: "email" }));
+  $("phone").addEventListener("change", ({ target }) => become({ phone: target.value.trim(), channel: "sms" }));
+  $("email").addEventListener("change", ({ target }) => become({ email: target.value.trim(), channel: "email" }));
   addEventListener("offline", () => (now.problem = new Refusal("offline"), render()));
   addEventListener("online", () => {
     Object.assign(now, now.problem?.code === "offline" ? { problem: null, news: "online" } : {});
     render();
-    if (state.step === "code" && isFull()) check();
+    if (state.step === "code" && !state.over && !left(state.checkAt) && isFull()) check();
   });
-  setInterval(() => {
-    if (now.waited && state.step === "code" && !left(state.resendAt)) {
-      Object.assign(now, { waited: false, news: "resendNow" });
-    }
-    write($("news"), now.news && say(now.news));
-    renderWaits();
-  }, 1000);
+  setInterval(tick, 1000);
   render();
-  listen();
+  listen(pick, (arrived) => {
+    render();
+    if (arrived) reveal(arrived, arrived === state.channel && state.step === "code");
+  });
   if (state.step !== "code") return;
-  now.waited = left(state.resendAt) > 0;
-  $("code").focus();
-  hear();
-  follow(state.request);
+  if (state.over) end(state.over);
+  else awaitCode();
 }
 
 start();

@@ -14,7 +14,7 @@ use crate::domain::code::Code;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::request::RequestId;
 use crate::domain::time::UnixMillis;
-use crate::http::auth::Tokens;
+use crate::http::auth::{Tokens, User};
 use crate::provider::{Message, Onlooker as _};
 
 const HERE: &str = "127.0.0.1:50000";
@@ -64,6 +64,19 @@ impl Stage {
         self.ask(request, "{}").await.status().as_u16()
     }
 
+    /// Whom the API takes the bearer of a token for.
+    async fn user(&self, whom: &Value) -> User {
+        let answer = self.ask(post_token(), &whom.to_string()).await;
+        let body = axum::body::to_bytes(answer.into_body(), 1 << 16).await.expect("a short answer");
+        let told: Value = serde_json::from_slice(&body).expect("JSON");
+        let bearer = format!("Bearer {}", told["token"].as_str().expect("a token"));
+        let headers =
+            HeaderMap::from_iter([(header::AUTHORIZATION, bearer.parse().expect("a header value"))]);
+        let tokens = Tokens::new(self.settings.jwt.as_ref().expect("a key")).expect("a usable key");
+        let Ok(user) = tokens.user(&headers).await else { panic!("the token is not taken") };
+        user
+    }
+
     /// Shows a message, as a simulation does.
     fn show(&self, code: &str) {
         let to: Address =
@@ -107,7 +120,7 @@ impl Stage {
 #[tokio::test]
 async fn every_answer_forbids_what_the_page_does_not_need() {
     let stage = stage();
-    for path in ["/", "/page.css", "/page.js", "/texts.js"] {
+    for path in ["/", "/page.css", "/page.js", "/gateway.js", "/handset.js", "/words.js", "/texts.js"] {
         let answer = stage.ask(get_(path), "").await;
         assert_eq!(answer.status(), 200, "{path}");
         let policy = answer.headers()[header::CONTENT_SECURITY_POLICY].to_str().expect("text");
@@ -177,17 +190,23 @@ async fn another_machine_gets_nothing_whatever_it_calls_this_one() {
 async fn a_token_is_for_whom_it_was_asked_for() {
     let stage = stage();
     let whom = json!({"phone_number": "+573005550505", "email": "ana@example.com", "locale": "pt"});
-    let answer = stage.ask(post_token(), &whom.to_string()).await;
-    let body = axum::body::to_bytes(answer.into_body(), 1 << 16).await.expect("a short answer");
-    let told: Value = serde_json::from_slice(&body).expect("JSON");
-    let bearer = format!("Bearer {}", told["token"].as_str().expect("a token"));
-    let headers = HeaderMap::from_iter([(header::AUTHORIZATION, bearer.parse().expect("a header value"))]);
-    let tokens = Tokens::new(stage.settings.jwt.as_ref().expect("a key")).expect("a usable key");
-    let Ok(user) = tokens.user(&headers).await else { panic!("the token is not taken") };
+    let user = stage.user(&whom).await;
     assert_eq!(user.claims.phone_number.as_deref(), Some("+573005550505"));
     assert_eq!(user.claims.locale.as_deref(), Some("pt"));
     let long = json!({"email": "a".repeat(255)}).to_string();
     assert_eq!(stage.ask(post_token(), &long).await.status(), 422);
+}
+
+#[tokio::test]
+async fn another_number_is_another_person() {
+    let stage = stage();
+    let sub = async |number: &str, locale: &str| {
+        stage.user(&json!({"phone_number": number, "email": "ana@example.com", "locale": locale})).await.sub
+    };
+    let ana = sub("+573001234567", "es").await;
+    assert_eq!(ana, sub("+573001234567", "en").await, "the same one in another language");
+    assert_ne!(ana, sub("+573005551614", "es").await);
+    assert!(!ana.contains("3001234567"), "{ana}");
 }
 
 #[tokio::test]

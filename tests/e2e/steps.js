@@ -1,0 +1,92 @@
+// What people do on the page, one step each.
+
+import assert from "node:assert/strict";
+import { after, before } from "node:test";
+
+import { browser as launch, gateway } from "./stage.js";
+
+const WITHIN_MS = 10_000;
+
+let browser;
+before(async () => (browser = await launch()));
+after(() => browser?.close());
+
+/** A gateway of its own and a page on it; what the browser complains of fails the test. */
+export async function open(t, { settings, language = "es-CO", ...options } = {}) {
+  const otpost = await gateway(settings);
+  const context = await browser.newContext({ locale: language, viewport: { width: 1280, height: 860 }, ...options });
+  await context.grantPermissions(["clipboard-read", "clipboard-write"]);
+  const page = await context.newPage();
+  page.setDefaultTimeout(WITHIN_MS);
+  const complaints = [];
+  page.on("pageerror", (error) => complaints.push(error.message));
+  page.on("console", (line) => /Content Security Policy/.test(line.text()) && complaints.push(line.text()));
+  t.after(async () => {
+    await context.close();
+    await otpost.stop();
+    assert.deepEqual(complaints, []);
+  });
+  await page.goto(otpost.url);
+  return page;
+}
+
+/** The `count`th message is on the telephone. */
+export const messages = (page, count) =>
+  page.waitForFunction((count) => document.querySelectorAll("#sms-list article").length === count, count);
+/** Something has the focus. */
+export const focused = (page, selector) => page.locator(`${selector}:focus`).waitFor({ state: "attached" });
+
+/** The requests to a path from now on. */
+export function requests(page, path) {
+  const made = [];
+  page.on("request", (request) => request.url().endsWith(path) && made.push(request));
+  return made;
+}
+
+/** Loses the answer to the next request to a path, which the gateway gets. */
+export const loseAnswer = (page, path) => page.route(`**/${path}`, async (route) => {
+  await route.fetch();
+  await route.abort();
+}, { times: 1 });
+
+export const step = (page, name) => page.waitForSelector(`[data-step=${name}]`);
+export const told = (page, id, text) => page.locator(id).filter({ hasText: text }).waitFor();
+
+export async function send(page) {
+  await page.click("#go");
+  await step(page, "code");
+}
+
+/** The code of the last message on the telephone. */
+export async function read(page, channel = "sms") {
+  const last = page.locator(`#${channel}-list article`).last();
+  await last.waitFor();
+  return last.locator("button").textContent();
+}
+
+/** All pages of a browser share one clipboard: who uses it has it alone. */
+let clipboard = Promise.resolve();
+export function withClipboard(work) {
+  const worked = clipboard.then(work);
+  clipboard = worked.catch(() => {});
+  return worked;
+}
+
+export const paste = (page, text) => withClipboard(async () => {
+  await page.evaluate((text) => navigator.clipboard.writeText(text), text);
+  await page.focus("#code");
+  await page.keyboard.press("Control+V");
+});
+
+/** A code that is not this one. */
+export const wrong = (code) => String((Number(code) + 1) % 10 ** code.length).padStart(code.length, "0");
+
+export async function type(page, code) {
+  await page.focus("#code");
+  await page.keyboard.type(code);
+}
+
+export async function choose(page, number) {
+  await page.fill("#phone", number);
+  await page.locator("#phone").blur();
+}

@@ -1,0 +1,423 @@
+// What goes wrong on the page, and what helps the person then.
+
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+
+import {
+  choose, focused, loseAnswer, messages, open, paste, read, requests, send, step, told, type, withClipboard, wrong,
+} from "./steps.js";
+
+const AT_ONCE = { OTP_RESEND_COOLDOWN_SECONDS: "0" };
+const SMS = "send-verification-sms";
+const VERIFY = "verify-phone-otp";
+
+describe("the page in trouble", { concurrency: 4 }, () => {
+  test("a paste that holds no code costs no try", async (t) => {
+    const page = await open(t);
+    await send(page);
+    const code = await read(page);
+    const checks = requests(page, VERIFY);
+    for (const text of ["1234567", "+57 300 123 4567", "2026-11-26", "hola"]) {
+      await page.evaluate(() => (document.getElementById("news").textContent = ""));
+      await paste(page, text);
+      await told(page, "#news", "no hay un código de 6 dígitos");
+      assert.equal(await page.inputValue("#code"), "", text);
+    }
+    await paste(page, "1 2");
+    await page.keyboard.press("Home");
+    await paste(page, "34");
+    assert.equal(await page.inputValue("#code"), "3412", "a part goes to where the caret is");
+    assert.equal(checks.length, 0);
+    await paste(page, `G-${code.slice(0, 3)} ${code.slice(3)}`);
+    await step(page, "done");
+  });
+
+  test("digits of an input method count once it is done with them", async (t) => {
+    const page = await open(t);
+    await send(page);
+    const code = await read(page);
+    const wide = code.replace(/\d/g, (digit) => String.fromCharCode(0xff10 + Number(digit)));
+    const input = await page.context().newCDPSession(page);
+    const checks = requests(page, VERIFY);
+    await page.focus("#code");
+    for (let n = 1; n <= wide.length; n++) {
+      await input.send("Input.imeSetComposition", { text: wide.slice(0, n), selectionStart: n, selectionEnd: n });
+      assert.equal(await page.inputValue("#code"), wide.slice(0, n));
+    }
+    assert.equal(checks.length, 0);
+    await input.send("Input.insertText", { text: wide });
+    await step(page, "done");
+    assert.deepEqual(checks.map((check) => check.postDataJSON()), [{ otp_code: code }]);
+  });
+
+  test("why a code is over is told after a reload, and once there is a connection again", async (t) => {
+    const page = await open(t, { settings: { OTP_MAX_ATTEMPTS: "1" } });
+    await send(page);
+    await type(page, wrong(await read(page)));
+    const isTold = async () => {
+      await told(page, "#problem", "Demasiados intentos. Pide otro código");
+      assert.ok(await page.isDisabled("#code"));
+      assert.match(await page.textContent("#go"), /Enviar otro en 0:\d\d/);
+    };
+    await isTold();
+    await focused(page, "#title");
+    await page.reload();
+    await isTold();
+    await focused(page, "#title");
+    await page.context().setOffline(true);
+    await told(page, "#problem", "No hay conexión");
+    await page.context().setOffline(false);
+    await isTold();
+  });
+
+  test("a code that is over by itself is told when it is, and another one helps", async (t) => {
+    const page = await open(t);
+    await page.clock.install();
+    await page.reload();
+    await send(page);
+    await type(page, (await read(page)).slice(0, 3));
+    await page.clock.fastForward("09:30");
+    await told(page, "#news", "Ya puedes pedir otro código");
+    assert.equal(await page.textContent("#problem"), "");
+    await page.clock.fastForward("00:35");
+    await told(page, "#problem", "El código venció");
+    await focused(page, "#go");
+    await page.reload();
+    await told(page, "#problem", "El código venció");
+    await focused(page, "#go");
+    await page.locator("#go").filter({ hasText: "Enviar otro código" }).waitFor();
+  });
+
+  test("what was refused later was not sent, and that is told", async (t) => {
+    const page = await open(t, { settings: { HTTP_SEND_WAIT_MS: "0" } });
+    await choose(page, "+573005551614");
+    await send(page);
+    await told(page, "#lead", "Va en camino");
+    for (const again of [false, true]) {
+      if (again) await page.reload();
+      await told(page, "#problem", "El operador rechazó el mensaje");
+      await told(page, "#lead", "No se envió nada a +57 ••• ••• 1614");
+      await focused(page, "#go");
+    }
+  });
+
+  test("too many wrong codes of an hour: another code does not help", async (t) => {
+    const page = await open(t, { settings: { OTP_WRONG_PER_HOUR: "1" } });
+    await send(page);
+    const code = await read(page);
+    await type(page, wrong(code));
+    await told(page, "#problem", "4 intentos");
+    await type(page, wrong(code));
+    for (const again of [false, true]) {
+      if (again) await page.reload();
+      await told(page, "#problem", "Otro código no ayuda");
+      await told(page, "#go", /en (59:\d\d|1:00:00)/);
+    }
+  });
+
+  test("a request that may have been taken is not asked for twice", async (t) => {
+    const page = await open(t);
+    await page.route(`**/${SMS}`, async (route) => {
+      await route.fetch();
+      await route.fulfill({ status: 503, json: { code: "queue_unavailable" } });
+    }, { times: 1 });
+    await page.click("#go");
+    await told(page, "#problem", "No pudimos recibir la petición");
+    await send(page);
+    await type(page, await read(page));
+    await step(page, "done");
+  });
+
+  test("whoever looks at another way finds the code again", async (t) => {
+    const page = await open(t);
+    await page.clock.install();
+    await page.reload();
+    await send(page);
+    await page.click("#back");
+    await focused(page, "[value=sms]");
+    await told(page, "#go", "Escribir el código");
+    await page.locator("[value=email]").check();
+    await told(page, "#go", "Enviar código");
+    await page.locator("[value=sms]").check();
+    await send(page);
+    await page.click("#back");
+    // For the gateway the time to wait is not over.
+    await page.clock.fastForward("00:40");
+    await told(page, "#go", "Enviar código");
+    const [sent] = await Promise.all([page.waitForResponse(`**/${SMS}`), send(page)]);
+    assert.equal((await sent.json()).code, "cooldown");
+    await type(page, await read(page));
+    await step(page, "done");
+    assert.equal(await page.locator("#sms-list article").count(), 1);
+  });
+
+  test("after a lost answer to a check, used may mean verified", async (t) => {
+    const page = await open(t);
+    await send(page);
+    await loseAnswer(page, VERIFY);
+    await type(page, await read(page));
+    await told(page, "#problem", "No hay conexión");
+    await page.click("#go");
+    await told(page, "#problem", "Quizá fuiste tú y ya quedó verificado");
+  });
+
+  test("an SMS that comes while another code is checked is checked afterwards", async (t) => {
+    const page = await open(t);
+    await page.evaluate(() => {
+      window.OTPCredential = class {};
+      navigator.credentials.get = () => new Promise((heard) => (window.heard = (code) => heard({ code })));
+    });
+    await send(page);
+    const code = await read(page);
+    let answer;
+    await page.route(`**/${VERIFY}`, async (route) => {
+      await new Promise((now) => (answer = now));
+      await route.continue();
+    }, { times: 1 });
+    await type(page, wrong(code));
+    await told(page, "#go", "Comprobando");
+    await page.evaluate((code) => window.heard(code), code);
+    answer();
+    await step(page, "done");
+  });
+
+  test("a code that is typed before it was made stays", async (t) => {
+    const page = await open(t, { settings: { HTTP_SEND_WAIT_MS: "0" } });
+    await page.route("**/otp-status/*", (route) => route.abort());
+    const isNotThere = { status: 404, json: { code: "no_pending_code" } };
+    await page.route(`**/${VERIFY}`, (route) => route.fulfill(isNotThere), { times: 1 });
+    await send(page);
+    await type(page, await read(page));
+    await told(page, "#problem", "todavía va en camino");
+    await page.click("#go");
+    await step(page, "done");
+  });
+
+  test("an outcome shuts no other one off, but for the last, which says so", async (t) => {
+    const limits = { SMS_RATE_LIMIT_PER_USER: "1", SMS_RATE_LIMIT_PER_NUMBER: "1" };
+    const page = await open(t, { settings: { ...limits, ...AT_ONCE } });
+    const script = page.locator("#script");
+    for (const outcome of ["+573005550001", "+573001234567"]) {
+      await script.selectOption(outcome);
+      await send(page);
+    }
+    await messages(page, 2);
+    await page.locator("#resend[aria-disabled=false]").click();
+    await told(page, "#problem", "Has pedido demasiados códigos");
+    await told(page, "#simulation-lead", "Otro número es otra persona");
+
+    const offered = await script.locator("option").allTextContents();
+    assert.deepEqual(offered.slice(-2), ["Bloquea el país entero, media hora · 1408", "Otro número"]);
+    for (const [outcome, text] of [
+      ["+573005551408", "El operador rechazó"],
+      ["+573005550503", "no podemos enviar a ese país"],
+    ]) {
+      await script.selectOption(outcome);
+      await page.click("#go");
+      await told(page, "#problem", text);
+    }
+    await told(page, "#simulation-lead", "quedó bloqueado al probar el número 1408");
+  });
+
+  test("the main button does not check while another code is sent", async (t) => {
+    const page = await open(t, { settings: AT_ONCE });
+    await send(page);
+    await page.route(`**/${SMS}`, () => {});
+    await page.click("#resend");
+    await told(page, "#resend", "Enviando");
+    assert.equal(await page.textContent("#go"), "Verificar");
+  });
+
+  test("nothing is said to be copied that was not", async (t) => {
+    const page = await open(t);
+    await page.evaluate(() => (navigator.clipboard.writeText = () => Promise.reject(new Error("no"))));
+    await send(page);
+    await page.route(`**/${VERIFY}`, () => {});
+    await read(page);
+    await page.click("#sms-list button");
+    await told(page, "#news", /^Código puesto\.$/);
+  });
+
+  test("a code of another person is not filled in", async (t) => {
+    const page = await open(t);
+    await send(page);
+    await messages(page, 1);
+    await choose(page, "+573001234599");
+    await send(page);
+    await messages(page, 2);
+    await withClipboard(async () => {
+      await page.locator("#sms-list button").first().click();
+      await told(page, "#news", /^Código copiado\.$/);
+    });
+    assert.equal(await page.inputValue("#code"), "");
+    await withClipboard(() => page.locator("#sms-list button").last().click());
+    await step(page, "done");
+  });
+
+  test("a tab that nobody looks at listens to nothing, and catches up", async (t) => {
+    const page = await open(t, { settings: AT_ONCE });
+    const turn = (hidden) => page.evaluate((hidden) => {
+      Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }, hidden);
+    await turn(true);
+    await send(page);
+    await told(page, "#news", "Entregado");
+    assert.equal(await page.locator("#sms-list article").count(), 0);
+    await turn(false);
+    await messages(page, 1);
+    await turn(true);
+    await turn(false);
+    await page.click("#resend");
+    await messages(page, 2);
+    const shown = await page.locator("#sms-list [data-at]").evaluateAll((all) => all.map(({ dataset }) => dataset.at));
+    assert.deepEqual(shown, [...new Set(shown)], "nothing is shown twice");
+  });
+
+  test("a telephone that gets no seat asks again", async (t) => {
+    const page = await open(t);
+    await send(page);
+    await page.route("**/dev/messages", (route) => route.fulfill({ status: 503, json: { code: "busy" } }), { times: 1 });
+    await page.reload();
+    await told(page, "#empty", "Buscando a otpost");
+    await messages(page, 1);
+    await page.locator("#empty").waitFor({ state: "hidden" });
+  });
+
+  test("where nothing may be stored it works all the same", async (t) => {
+    const page = await open(t);
+    await page.addInitScript(() => Object.defineProperty(window, "sessionStorage", {
+      get() { throw new DOMException("denied", "SecurityError"); },
+    }));
+    await page.reload();
+    await send(page);
+    await type(page, await read(page));
+    await step(page, "done");
+  });
+
+  test("a key that is held down, or a double click, starts over and does no more", async (t) => {
+    const page = await open(t, { settings: AT_ONCE });
+    const sends = requests(page, SMS);
+    for (const [sent, press] of [
+      [1, async () => {
+        await page.focus("#go");
+        for (let n = 0; n < 3; n++) await page.keyboard.down("Enter");
+        await page.keyboard.up("Enter");
+      }],
+      // Where the button is under the same finger after the first one.
+      [2, () => page.evaluate(() => [1, 2].forEach((detail) => {
+        document.getElementById("go").dispatchEvent(new MouseEvent("click", { detail, bubbles: true }));
+      }))],
+    ]) {
+      await send(page);
+      await messages(page, sent);
+      await type(page, await read(page));
+      await step(page, "done");
+      await press();
+      await told(page, "#go", "Enviar código");
+      assert.equal(sends.length, sent);
+    }
+  });
+
+  test("without scripts it says what it needs, in every language", async (t) => {
+    const page = await open(t, { javaScriptEnabled: false });
+    for (const [language, text] of [
+      ["es", "necesita JavaScript"],
+      ["en", "needs JavaScript"],
+      ["pt", "precisa de JavaScript"],
+    ]) {
+      const sentence = page.locator(`noscript [lang=${language}]`);
+      assert.ok(await sentence.isVisible());
+      assert.match(await sentence.textContent(), new RegExp(text));
+    }
+    assert.ok(await page.isHidden("#form"), "what would do nothing is not there");
+  });
+
+  test("a wrong code is told by word, by colour and to assistive technology, and moves nothing", async (t) => {
+    const page = await open(t);
+    const height = async () => (await page.locator("#card").boundingBox()).height;
+    const under = async () => (await page.locator("#go").boundingBox()).y;
+    const asking = await height();
+    await send(page);
+    await page.getByRole("status").filter({ hasText: "Entregado" }).waitFor();
+    assert.equal(await page.locator("#code[inputmode=numeric][autocomplete=one-time-code]").count(), 1);
+    assert.ok(Math.abs((await height()) - asking) < 2, "the steps are equally high");
+    const before = await under();
+    await type(page, wrong(await read(page)));
+    await page.getByRole("alert").filter({ hasText: "Ese código no es" }).waitFor();
+    await page.locator("#code[aria-invalid=true]").waitFor();
+    assert.equal(await under(), before);
+    await page.waitForFunction(() => {
+      const { color } = getComputedStyle(document.getElementById("problem"));
+      return [...document.querySelectorAll("#drawn i")].every((box) => getComputedStyle(box).borderColor === color);
+    });
+  });
+
+  test("colours that the person chose stay theirs", async (t) => {
+    const page = await open(t, { forcedColors: "active" });
+    await send(page);
+    const isGrey = await page.evaluate(() => {
+      const probe = document.body.appendChild(document.createElement("i"));
+      probe.style.color = "GrayText";
+      return getComputedStyle(probe).color === getComputedStyle(document.getElementById("go")).color;
+    });
+    assert.ok(isGrey, "what cannot be pressed");
+  });
+
+  test("an e-mail address that is none is called one", async (t) => {
+    const page = await open(t);
+    await page.fill("#email", "ana@");
+    await page.locator("#email").blur();
+    await page.click("#go");
+    await told(page, "#problem", "Esa dirección no es válida");
+  });
+
+  test("an hour before ten has one digit", async (t) => {
+    const page = await open(t, { language: "en" });
+    const told = await page.evaluate(async () => (await import("/words.js")).clock(new Date(2026, 10, 26, 3, 25)));
+    assert.match(told, /^3:25\sAM$/);
+  });
+});
+
+describe("the page on a telephone", { concurrency: 4 }, () => {
+  for (const [width, height] of [[390, 844], [320, 640]]) {
+    test(`${width}x${height}: the boxes and the newest code are in sight together`, async (t) => {
+      const options = { viewport: { width, height }, isMobile: true, hasTouch: true, reducedMotion: "reduce" };
+      const page = await open(t, { settings: AT_ONCE, ...options });
+      const isSeen = (locator) => locator.evaluate((element) => {
+        const { top, bottom } = element.getBoundingClientRect();
+        const list = element.closest(".messages")?.getBoundingClientRect();
+        return top >= 0 && bottom <= innerHeight && (!list || (top >= list.top && bottom <= list.bottom));
+      });
+      await send(page);
+      for (const count of [1, 2, 3]) {
+        if (count > 1) await page.locator("#resend[aria-disabled=false]").tap();
+        await messages(page, count);
+        await focused(page, "#code");
+        const codes = page.locator("#sms-list button");
+        await page.waitForTimeout(100);
+        assert.ok(await isSeen(codes.last()), `the newest of ${count}`);
+        assert.ok(await isSeen(page.locator("#boxes")), `the boxes at ${count}`);
+        assert.equal(await page.locator("#sms-list .old").count(), count - 1, "older ones are dimmed");
+      }
+    });
+
+    test(`${width}x${height}: addresses are whole, and what is touched is large enough`, async (t) => {
+      const page = await open(t, { viewport: { width, height }, isMobile: true, hasTouch: true });
+      await page.fill("#email", "maria.fernanda.rodriguez@estudiantes.universidad.example");
+      await page.locator("#email").blur();
+      for (const id of ["#sms-to", "#email-to"]) {
+        const [isWhole, end] = await page.locator(id).evaluate((it) => [
+          it.scrollWidth <= it.clientWidth, it.getBoundingClientRect().right,
+        ]);
+        assert.ok(isWhole && end < width, id);
+      }
+      await page.locator("[value=sms]").check();
+      await send(page);
+      assert.match(await page.textContent("#lead"), /\+57\u00a0•••\u00a0•••\u00a04567/);
+      for (const button of await page.locator(".languages button, .plain, .primary").all()) {
+        assert.ok((await button.boundingBox()).height >= 44, await button.textContent());
+      }
+    });
+  }
+});
