@@ -123,11 +123,13 @@ impl Client {
         self.shared.seen().results.clone()
     }
 
-    /// From a request's confirm to its first result: what 99 of a hundred took at most, of all that have both.
-    pub fn p99(&self) -> Duration {
+    /// From a request's confirm to its first result: what 99 of a hundred took at most, of those confirmed since then.
+    pub fn p99(&self, since: Instant) -> Duration {
         let seen = self.shared.seen();
-        let span =
-            |(id, at): (&String, &Instant)| Some(at.saturating_duration_since(*seen.confirmed.get(id)?));
+        let span = |(id, at): (&String, &Instant)| {
+            let confirmed = seen.confirmed.get(id).filter(|confirmed| **confirmed >= since)?;
+            Some(at.saturating_duration_since(*confirmed))
+        };
         let mut spans: Vec<Duration> = seen.told.iter().filter_map(span).collect();
         spans.sort_unstable();
         spans.get(spans.len() * 99 / 100).copied().unwrap_or_default()

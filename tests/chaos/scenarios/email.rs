@@ -15,8 +15,10 @@ const ROUNDS: usize = 3;
 /// Text messages, whose time to the result is told; and after them as many at once, of which the time for all is.
 const STEADY: Traffic = Traffic { a_second: 200, length: Duration::from_secs(15) };
 const AT_ONCE: usize = 4_000;
-/// E-mails before all that, more than a worker holds of them; and then one after each pause.
+/// E-mails before all that, more than a worker holds of them, while traffic that is not measured warms everything up; and
+/// then one after each pause.
 const WAITING: usize = 200;
+const WARM_UP: Traffic = Traffic { a_second: 200, length: Duration::from_secs(3) };
 const PAUSE: Duration = Duration::from_millis(25);
 
 /// What stands beside the text messages.
@@ -109,12 +111,18 @@ async fn measured(name: &'static str, place: Place<'_>, beside: Beside) -> Resul
             stage.ask_by_email(1);
         }
     };
-    tokio::select! {
-        () = stage.traffic(STEADY) => {}
-        () = emails => {}
-    }
+    let texts = async {
+        stage.traffic(WARM_UP).await;
+        let began = Instant::now();
+        stage.traffic(STEADY).await;
+        began
+    };
+    let steady_began = tokio::select! {
+        began = texts => began,
+        () = emails => unreachable!("e-mails have no end"),
+    };
     stage.client.quiet(LATER).await?;
-    let p99 = stage.client.p99();
+    let p99 = stage.client.p99(steady_began);
     let began = Instant::now();
     stage.ask_often(AT_ONCE);
     stage.client.quiet(LATER).await?;

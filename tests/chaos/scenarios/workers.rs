@@ -1,6 +1,6 @@
 //! Workers that are killed or stopped at the worst moment.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{LATER, Place, SOON};
 use crate::plan::Link;
@@ -108,6 +108,7 @@ async fn measured(setup: Setup, place: Place<'_>, poisoned: bool) -> Result<(Ver
     const POISON_A_SECOND: usize = 2;
     let stage = Stage::set(setup, place.servers, place.folder).await?;
     let second = Traffic { a_second: 200, length: Duration::from_secs(1) };
+    let began = Instant::now();
     // One stage and one connection for all; the pace is that of the traffic.
     for _ in 0..REQUESTS / 200 {
         if poisoned {
@@ -122,6 +123,6 @@ async fn measured(setup: Setup, place: Place<'_>, poisoned: bool) -> Result<(Ver
         count => Err(format!("({count} of {poison})")),
     };
     until_async("what is set aside", SOON, set_aside).await?;
-    let p99 = stage.client.p99();
+    let p99 = stage.client.p99(began);
     Ok((stage.judge().await, p99))
 }
