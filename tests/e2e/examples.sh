@@ -67,11 +67,12 @@ play() {
     trouble "" "usage: "
     OTPOST_TOKEN='' trouble +573001230009 "OTPOST_TOKEN is not set"
     AMQP_URL=amqp://somebody:secret@127.0.0.1:1 trouble +573001230002 "RabbitMQ at 127.0.0.1:1 cannot be reached"
-    AMQP_PREFIX=$AMQP_PREFIX-none trouble +573001230002 "does otpost run with AMQP_PREFIX=$AMQP_PREFIX-none?"
+    local nobodys=$AMQP_PREFIX-none
+    AMQP_PREFIX=$nobodys trouble +573001230002 "does otpost run with AMQP_PREFIX=$nobodys?"
     verified +573001230001
     typed=123456 OTPOST_URL=http://127.0.0.1:1 not_verified +573001230002 \
         "no answer of otpost at http://127.0.0.1:1: try again with the same code"
-    typed=123456 OTPOST_URL=http://$OPS_ADDR/livez? not_verified +573001230003 "no answer of otpost at .*: try again"
+    typed=123456 OTPOST_URL="http://$OPS_ADDR/livez?" not_verified +573001230003 "no answer of otpost at .*: try again"
     typed=123456 OTPOST_TOKEN=none not_verified +573001230004 "invalid_token: mend the token"
     not_verified +573001230001 "rejected, cooldown: wait [0-9]* s"
     not_verified +576012345678 "rejected, landline: let the person give another number"

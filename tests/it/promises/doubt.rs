@@ -167,6 +167,18 @@ async fn a_doubt_survives_the_worker_that_had_it() {
     assert!(posted[1].at - posted[0].at >= PROVIDER_TIMEOUT + Duration::from_secs(10));
 }
 
+/// What a provider calls in with that has taken a request's message.
+fn reported(request: &str) -> Report {
+    Report {
+        request: otpost::domain::request::RequestId::parse(request).expect("valid"),
+        to: number(ALICE).into(),
+        message_id: "SM-reported".to_owned(),
+        status: DeliveryStatus::Queued,
+        code: None,
+        recipient_fault: None,
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_report_of_the_provider_settles_a_doubt() {
     let mut gateway = Embedded::start();
@@ -175,15 +187,7 @@ async fn a_report_of_the_provider_settles_a_doubt() {
     gateway.publish(&request("r1", ALICE));
     gateway.world.provider.until_posted(1).await;
     sleep(Duration::from_secs(1)).await;
-    let report = Report {
-        request: otpost::domain::request::RequestId::parse("r1").expect("valid"),
-        to: number(ALICE).into(),
-        message_id: "SM-reported".to_owned(),
-        status: DeliveryStatus::Queued,
-        code: None,
-        recipient_fault: None,
-    };
-    gateway.tracker.report("scripted", &report).await.expect("taken");
+    gateway.tracker.report("scripted", &reported("r1")).await.expect("taken");
     let ended = gateway.result().await;
     ended.expect_sent();
     assert_eq!(ended.body["provider_message_id"], "SM-reported");
@@ -199,15 +203,7 @@ async fn where_no_messages_are_shown_a_report_is_waited_for_a_little() {
     gateway.world.provider.until_posted(1).await;
     sleep(wait - Duration::from_secs(5)).await;
     gateway.expect_no_result();
-    let report = Report {
-        request: otpost::domain::request::RequestId::parse("r1").expect("valid"),
-        to: number(ALICE).into(),
-        message_id: "SM-reported".to_owned(),
-        status: DeliveryStatus::Queued,
-        code: None,
-        recipient_fault: None,
-    };
-    gateway.tracker.report("scripted", &report).await.expect("taken");
+    gateway.tracker.report("scripted", &reported("r1")).await.expect("taken");
     gateway.result().await.expect_sent();
 
     let asked = tokio::time::Instant::now();
