@@ -90,7 +90,7 @@ function whatToDo({ code, retry_after }) {
 /** The verdict on a code: `verified`, or a problem with its `status` and `code`. */
 async function check(to, otp_code) {
   try {
-    const answer = await fetch(`${OTPOST_URL}/api/v1/otp/verify`, {
+    const answer = await fetch(`${OTPOST_URL.replace(/\/$/, "")}/api/v1/otp/verify`, {
       method: "POST",
       headers: { "Content-Type": "application/json", Authorization: `Bearer ${OTPOST_TOKEN}` },
       body: JSON.stringify({ to, otp_code }),

@@ -18,7 +18,7 @@ from pika.exceptions import AMQPConnectionError, AMQPError, ChannelClosedByBroke
 
 AMQP_URL = os.environ.get("AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/%2f")
 AMQP_PREFIX = os.environ.get("AMQP_PREFIX", "otpost")
-OTPOST_URL = os.environ.get("OTPOST_URL", "http://127.0.0.1:8080")
+OTPOST_URL = os.environ.get("OTPOST_URL", "http://127.0.0.1:8080").rstrip("/")
 OTPOST_TOKEN = os.environ.get("OTPOST_TOKEN")
 REPLY_TO = "amq.rabbitmq.reply-to"  # no queue to declare: replies come to this very channel
 ANSWER_WITHIN = 120  # seconds; a send in doubt is looked into before it is answered
@@ -29,7 +29,7 @@ def connect() -> pika.BlockingConnection:
     try:
         broker = pika.URLParameters(AMQP_URL)
         return pika.BlockingConnection(broker)
-    except ValueError:
+    except (ValueError, IndexError):
         raise ConnectionError("AMQP_URL is no URL of RabbitMQ") from None
     except (AMQPConnectionError, OSError):
         at = f"{broker.host}:{broker.port}"  # not the whole URL: it holds a password

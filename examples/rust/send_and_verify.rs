@@ -167,7 +167,7 @@ async fn verify(to: &str, token: &str) -> Result<bool> {
 async fn check(to: &str, code: &str, token: &str) -> Value {
     let url = setting("OTPOST_URL", "http://127.0.0.1:8080");
     let request = reqwest::Client::new()
-        .post(format!("{url}/api/v1/otp/verify"))
+        .post(format!("{}/api/v1/otp/verify", url.trim_end_matches('/')))
         .timeout(Duration::from_secs(15))
         .bearer_auth(token)
         .header("Content-Type", "application/json")

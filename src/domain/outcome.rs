@@ -104,7 +104,7 @@ impl ErrorCode {
             ErrorCode::InvalidRecipient => "the recipient is not a valid phone number",
             ErrorCode::Landline => "the recipient is a landline, which cannot get text messages",
             ErrorCode::CountryNotAllowed => "messages to the recipient's country are not allowed",
-            ErrorCode::RateLimited => "a sending limit is reached",
+            ErrorCode::RateLimited => "a limit of sends or of wrong tries is reached",
             ErrorCode::Cooldown => "a code was asked for this recipient a moment ago",
             ErrorCode::Suppressed => "the recipient has opted out, cannot be reached, or is suppressed here",
             ErrorCode::Blocked => "the provider refuses the recipient's country or range for now",

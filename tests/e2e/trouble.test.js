@@ -203,7 +203,7 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     }
     await messages(page, 2);
     await page.locator("#resend[aria-disabled=false]").click();
-    await told(page, "#problem", "Has pedido demasiados códigos");
+    await told(page, "#problem", "Demasiados códigos pedidos o equivocados");
     await told(page, "#simulation-lead", "Otro número es otra persona");
 
     const offered = await script.locator("option").allTextContents();

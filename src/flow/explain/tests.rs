@@ -127,7 +127,7 @@ fn an_end_says_why_and_when_it_could_go_better() {
     let told = told(&story);
     assert_eq!(
         told.timeline[0].text,
-        "ended as rejected, rate_limited: a sending limit is reached; a new request could succeed after 30 s"
+        "ended as rejected, rate_limited: a limit of sends or of wrong tries is reached; a new request could succeed after 30 s"
     );
     assert_eq!((told.timeline[0].what, told.timeline[0].retry_after), ("ended", Some(30)));
     assert_eq!((told.status, told.reason), (Some(Status::Rejected), Some(ErrorCode::RateLimited)));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::verify::attempts_left;
 use super::{Asked, Challenge, DAY, Entry, LogKey, Member, State};
 use crate::domain::challenge::{ChallengeId, MADE_ELSEWHERE};
 use crate::domain::quota;
@@ -32,11 +33,12 @@ impl State {
         if challenge.expires <= now {
             return Begun::Over(Verdict::Expired { at: challenge.expires });
         }
-        if challenge.tries >= check.limits.wrong_per_challenge {
-            return Begun::Over(Verdict::Locked { retry_after: None });
-        }
+        // First what another code does not help against.
         if !wrong_wait.is_zero() {
             return Begun::Over(Verdict::Locked { retry_after: Some(wrong_wait) });
+        }
+        if challenge.tries >= check.limits.wrong_per_challenge {
+            return Begun::Over(Verdict::Locked { retry_after: None });
         }
         challenge.tries += 1;
         let name = challenge.name.clone();
@@ -50,8 +52,8 @@ impl State {
         Begun::Ask(name)
     }
 
-    pub(super) fn end_check(&mut self, check: &Check<'_>, end: CheckEnd) -> Verdict {
-        let tries_max = check.limits.wrong_per_challenge;
+    pub(super) fn end_check(&mut self, check: &Check<'_>, end: CheckEnd, now: UnixMillis) -> Verdict {
+        let wrong = quota::used(check.limits.wrong, &self.times(&LogKey::Wrong(check.recipient)), now);
         let is_sure = self.is_the_only_one_asked(check);
         if matches!(end, CheckEnd::Wrong | CheckEnd::NotCompared) {
             let asked = self.asked.entry(check.recipient).or_default();
@@ -73,7 +75,7 @@ impl State {
         match end {
             CheckEnd::Wrong => {
                 challenge.open.remove(&check.check_id);
-                return Verdict::Wrong { attempts_left: tries_max.saturating_sub(challenge.tries) };
+                return Verdict::Wrong { attempts_left: attempts_left(check, challenge.tries, wrong) };
             }
             CheckEnd::NotCompared if !open => return back,
             CheckEnd::Right | CheckEnd::Found if !open => return Verdict::NonePending,

@@ -10,9 +10,10 @@ if c[1] ~= elsewhere then return 'key' end
 -- Asked again after its answer was lost: it was counted then, and asked about under this name.
 if c[6] then return 'ask ' .. c[6] end
 if tonumber(c[2]) <= now then return 'expired ' .. c[2] end
-if tonumber(c[4]) >= tonumber(challenge_max) then return 'locked 0' end
+-- First what another code does not help against.
 local locked = wait(KEYS[2], hour_max, HOUR, now)
 if locked > 0 then return 'locked ' .. ms(locked) end
+if tonumber(c[4]) >= tonumber(challenge_max) then return 'locked 0' end
 
 local name = c[5] or '-'
 redis.call('HINCRBY', KEYS[1], 'wrong', 1)

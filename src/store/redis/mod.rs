@@ -333,8 +333,10 @@ impl Store for RedisStore {
         call.arg(self.keys.challenge(&check.recipient, check.purpose))
             .arg(self.keys.wrong(&check.recipient))
             .arg(self.keys.asked(&check.recipient))
+            .arg(self.time())
             .arg(id_word(check.check_id))
             .arg(check.limits.wrong_per_challenge)
+            .arg(check.limits.wrong.count)
             .arg(match end {
                 CheckEnd::Right => "right",
                 CheckEnd::Found => "found",

@@ -535,7 +535,11 @@ async fn ten_wrong_tries_in_an_hour_lock_a_recipient(store: &dyn TimedStore) {
     assert_eq!(verify(store, 13, 9, 63).await, Verdict::Verified);
     store.at(START.plus(late(80)));
     granted_and_sent(store, &Ask { challenge: 222, ..ask(13, "hour-2") }).await;
-    assert_eq!(verify(store, 13, 10, 0).await, Verdict::Wrong { attempts_left: 4 });
+    assert_eq!(
+        verify(store, 13, 10, 0).await,
+        Verdict::Wrong { attempts_left: 0 },
+        "of the hour, not of the code"
+    );
     let locked = Verdict::Locked { retry_after: Some(HOUR - late(80)) };
     assert_eq!(verify(store, 13, 99, 63).await, locked);
     store.at(START.plus(late(120)));
@@ -547,6 +551,17 @@ async fn ten_wrong_tries_in_an_hour_lock_a_recipient(store: &dyn TimedStore) {
     // The first five leave the hour together.
     store.at(START.plus(HOUR));
     granted(admit(store, &ask(13, "hour-4")).await);
+
+    // A code that is locked itself says what another one does not help against.
+    for (at, challenge, request) in [(0, 223, "both-0"), (40, 224, "both-1")] {
+        store.at(START.plus(late(at)));
+        granted_and_sent(store, &Ask { challenge, ..ask(93, request) }).await;
+        for check_id in 0..5 {
+            verify(store, 93, at + check_id, 0).await;
+        }
+    }
+    let locked = Verdict::Locked { retry_after: Some(HOUR - late(40)) };
+    assert_eq!(verify(store, 93, 99, 143).await, locked);
 }
 
 async fn a_try_whose_answer_was_lost_is_counted_once(store: &dyn TimedStore) {
