@@ -16,6 +16,7 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     const page = await open(t);
     await send(page);
     const code = await read(page);
+    await told(page, "#news", "Entregado");
     const checks = requests(page, VERIFY);
     for (const text of ["1234567", "+57 300 123 4567", "2026-11-26", "hola"]) {
       await page.evaluate(() => (document.getElementById("news").textContent = ""));
@@ -76,6 +77,7 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     await page.reload();
     await send(page);
     await type(page, (await read(page)).slice(0, 3));
+    await told(page, "#news", "Entregado");
     await page.clock.fastForward("09:30");
     await told(page, "#news", "Ya puedes pedir otro código");
     assert.equal(await page.textContent("#problem"), "");

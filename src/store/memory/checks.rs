@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::verify::attempts_left;
 use super::{Asked, Challenge, DAY, Entry, LogKey, Member, State};
 use crate::domain::challenge::{ChallengeId, MADE_ELSEWHERE};
 use crate::domain::quota;
@@ -52,8 +51,8 @@ impl State {
         Begun::Ask(name)
     }
 
-    pub(super) fn end_check(&mut self, check: &Check<'_>, end: CheckEnd, now: UnixMillis) -> Verdict {
-        let wrong = quota::used(check.limits.wrong, &self.times(&LogKey::Wrong(check.recipient)), now);
+    pub(super) fn end_check(&mut self, check: &Check<'_>, end: CheckEnd) -> Verdict {
+        let tries_max = check.limits.wrong_per_challenge;
         let is_sure = self.is_the_only_one_asked(check);
         if matches!(end, CheckEnd::Wrong | CheckEnd::NotCompared) {
             let asked = self.asked.entry(check.recipient).or_default();
@@ -75,7 +74,7 @@ impl State {
         match end {
             CheckEnd::Wrong => {
                 challenge.open.remove(&check.check_id);
-                return Verdict::Wrong { attempts_left: attempts_left(check, challenge.tries, wrong) };
+                return Verdict::Wrong { attempts_left: tries_max.saturating_sub(challenge.tries) };
             }
             CheckEnd::NotCompared if !open => return back,
             CheckEnd::Right | CheckEnd::Found if !open => return Verdict::NonePending,

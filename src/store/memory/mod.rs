@@ -190,7 +190,7 @@ impl Store for MemoryStore {
     }
 
     async fn end_check(&self, check: &Check<'_>, end: CheckEnd) -> Result<Verdict, StoreError> {
-        Ok(self.step(|state, now| state.end_check(check, end, now)))
+        Ok(self.step(|state, _| state.end_check(check, end)))
     }
 
     async fn name_challenge(

@@ -12,9 +12,7 @@ use crate::store::check::Check;
 impl State {
     pub(super) fn verify(&mut self, check: &Check<'_>, now: UnixMillis) -> Verdict {
         let wrong_key = LogKey::Wrong(check.recipient);
-        let times = self.times(&wrong_key);
-        let (wrong_wait, wrong_before) =
-            (quota::wait(check.limits.wrong, &times, now), quota::used(check.limits.wrong, &times, now));
+        let wrong_wait = quota::wait(check.limits.wrong, &self.times(&wrong_key), now);
         let counted = self
             .logs
             .get(&wrong_key)
@@ -33,7 +31,7 @@ impl State {
         }
         let tries_max = check.limits.wrong_per_challenge;
         if counted {
-            return Verdict::Wrong { attempts_left: attempts_left(check, challenge.tries, wrong_before) };
+            return Verdict::Wrong { attempts_left: tries_max.saturating_sub(challenge.tries) };
         }
         // First what another code does not help against.
         if !wrong_wait.is_zero() {
@@ -50,21 +48,12 @@ impl State {
             challenge.used = Some(check.check_id);
             return Verdict::Verified;
         }
-        let attempts_left = attempts_left(check, challenge.tries, wrong_before + 1);
+        let attempts_left = tries_max - challenge.tries;
         self.append(
             wrong_key,
             Entry { member: Member::Check(check.check_id), at: now },
             Duration::from_secs(3600),
         );
         Verdict::Wrong { attempts_left }
-    }
-}
-
-/// How many wrong tries are left, of a code and of the recipient's hour.
-pub(super) fn attempts_left(check: &Check<'_>, tries: u32, in_the_hour: u32) -> u32 {
-    let of_the_code = check.limits.wrong_per_challenge.saturating_sub(tries);
-    match check.limits.wrong.count {
-        0 => of_the_code,
-        limit => of_the_code.min(limit.saturating_sub(in_the_hour)),
     }
 }

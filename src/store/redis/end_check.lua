@@ -1,7 +1,6 @@
 -- What became of a check that was begun. The right code is right once.
 -- KEYS  challenge, wrong, asked
-local now, check, challenge_max, hour_max, finish = unpack(ARGV)
-now = clock(now)
+local check, challenge_max, finish = unpack(ARGV)
 local open = 'open:' .. check
 
 -- The checks of the recipient that were not wrong: each may have been the right one.
@@ -19,7 +18,7 @@ if not c[1] then return finish == 'back' and 'back' or 'none' end
 if c[2] then return c[2] == check and 'verified' or 'used' end
 if finish == 'wrong' then
   redis.call('HDEL', KEYS[1], open)
-  return 'wrong ' .. tries_left(c[3], challenge_max, KEYS[2], hour_max, now)
+  return 'wrong ' .. math.max(0, challenge_max - c[3])
 end
 -- Not open: the challenge was replaced meanwhile, or the answer to this was lost and it is asked again.
 if not c[4] then return finish == 'back' and 'back' or 'none' end

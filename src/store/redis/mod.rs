@@ -144,8 +144,8 @@ fn script(body: &str) -> Script {
     Script::new(&format!("{}\n{body}", include_str!("prelude.lua")))
 }
 
-/// Adds the limits on sends and on wrong tries, in the order in which the scripts read them. One of a user or an address that is not told is
-/// off.
+/// Adds the limits on sends and on wrong tries, in the order in which the scripts read them. One of a user or an address
+/// that is not told is off.
 fn add_limits(call: &mut Call<'_>, subject: &Subject<'_>, limits: &Limits) {
     call.arg(limits.number.count)
         .arg(millis(limits.number.window))
@@ -333,10 +333,8 @@ impl Store for RedisStore {
         call.arg(self.keys.challenge(&check.recipient, check.purpose))
             .arg(self.keys.wrong(&check.recipient))
             .arg(self.keys.asked(&check.recipient))
-            .arg(self.time())
             .arg(id_word(check.check_id))
             .arg(check.limits.wrong_per_challenge)
-            .arg(check.limits.wrong.count)
             .arg(match end {
                 CheckEnd::Right => "right",
                 CheckEnd::Found => "found",

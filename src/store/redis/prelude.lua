@@ -32,13 +32,6 @@ local function used(key, window, now)
   return redis.call('ZCOUNT', key, '(' .. ms(now - window), '+inf')
 end
 
--- How many wrong tries are left, of a code and of the recipient's hour.
-local function tries_left(wrong, challenge_max, key, hour_max, now)
-  local left = challenge_max - wrong
-  if hour_max ~= '0' then left = math.min(left, hour_max - used(key, HOUR, now)) end
-  return math.max(0, left)
-end
-
 -- The record of a request while it counts, its first words by name. The rest of one that has ended is its outcome.
 local function read(line, now)
   local r = {}

@@ -10,7 +10,7 @@ if c[4] then return c[4] == check and 'verified' or 'used' end
 local expires, wrong = tonumber(c[3]), tonumber(c[5])
 if expires <= now then return 'expired ' .. ms(expires) end
 -- Asked again after its answer was lost: it was counted then.
-if redis.call('ZSCORE', KEYS[2], check) then return 'wrong ' .. tries_left(wrong, challenge_max, KEYS[2], hour_max, now) end
+if redis.call('ZSCORE', KEYS[2], check) then return 'wrong ' .. math.max(0, challenge_max - wrong) end
 -- First what another code does not help against.
 local locked = wait(KEYS[2], hour_max, HOUR, now)
 if locked > 0 then return 'locked ' .. ms(locked) end
@@ -27,4 +27,4 @@ if typed == c[2] then
   return 'verified'
 end
 append(KEYS[2], check, HOUR, now)
-return 'wrong ' .. tries_left(wrong, challenge_max, KEYS[2], hour_max, now)
+return 'wrong ' .. (challenge_max - wrong)
