@@ -39,7 +39,7 @@ e2e-contracts: ## Ask a running otpost all that its documents allow, and more (n
 
 .PHONY: segments
 segments: ## Hold the count of segments against the provider's own calculator (needs node and npm); ARGS=--write keeps its answers
-	tests/acceptance/segments/run.sh $(ARGS)
+	tests/compare/segments/run.sh $(ARGS)
 
 .PHONY: chaos
 chaos: ## Ten minutes of real faults: kills, restarts, freezes, cuts, a broken Twilio; ARGS="name" picks some
@@ -49,7 +49,7 @@ chaos: ## Ten minutes of real faults: kills, restarts, freezes, cuts, a broken T
 numbers: ## Compare check-number with Google's library on thousands of numbers (needs python3); ARGS="--pace" tells times
 	cargo build --locked
 	python3 -m venv target/numbers && target/numbers/bin/pip install -q phonenumbers==9.0.33
-	target/numbers/bin/python tests/acceptance/phone_numbers.py --binary target/debug/otpost $(ARGS)
+	target/numbers/bin/python tests/compare/phone_numbers.py --binary target/debug/otpost $(ARGS)
 
 # What libFuzzer needs to see which code an input reaches; a stable compiler takes it.
 COVERAGE := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -71,8 +71,8 @@ bench: ## Measure the pipeline, built as it is shipped
 	$(SERVICES) cargo bench --locked --profile dist --bench pipeline
 
 .PHONY: model
-model: ## Check the life of a request exhaustively, with every crash and lost answer (docs/model)
-	cargo run --locked --release --manifest-path docs/model/Cargo.toml
+model: ## Check the life of a request exhaustively, with every crash and lost answer (model)
+	cargo run --locked --release --manifest-path model/Cargo.toml
 
 .PHONY: fmt
 fmt: ## Format the code

@@ -2,11 +2,10 @@
 
 use std::net::IpAddr;
 
-use otpost::domain::recipient::Purpose;
+use otpost::domain::purpose::Purpose;
 use otpost::domain::request::body::{AutofillBody, SendRequestBody};
-use otpost::domain::request::{
-    AutofillField, BODY_BYTES_MAX, RequestFault, RequestId, SendRequest, Unacceptable,
-};
+use otpost::domain::request::{AutofillField, BODY_BYTES_MAX, RequestFault, SendRequest, Unacceptable};
+use otpost::domain::request_id::RequestId;
 use otpost::domain::time::UnixMillis;
 use otpost::domain::zone::Zone;
 use serde_json::Value;

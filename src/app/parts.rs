@@ -18,8 +18,8 @@ use crate::clock::Clock;
 use crate::config::{
     EmailCarrier, Fault, Role, SendGrid, Settings, Smtp, TemplateText, Twilio, TwilioSender, VerifyService,
 };
+use crate::domain::channel::Channel;
 use crate::domain::quota::Quota;
-use crate::domain::recipient::Channel;
 use crate::domain::retry::RetryPolicy;
 use crate::flow::Policy;
 use crate::flow::admit::Rules;

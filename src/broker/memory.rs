@@ -19,7 +19,7 @@ use crate::broker::{
     DELIVERY_LIMIT, DeadHeaders, Delivery, Outgoing, Properties, PublishError, Publisher, RequestSource,
     Settlement, Settler, Target,
 };
-use crate::domain::recipient::Channel;
+use crate::domain::channel::Channel;
 use crate::domain::time::UnixMillis;
 
 /// How many messages each queue takes.

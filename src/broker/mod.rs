@@ -15,7 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::domain::recipient::Channel;
+use crate::domain::channel::Channel;
 use crate::domain::time::UnixMillis;
 
 /// Deliveries of requests, in the broker's order.

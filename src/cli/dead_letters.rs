@@ -16,7 +16,8 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::dead_letter::{Contents, Refusal, Replay, Replayed, letter_id};
 use crate::domain::outcome::Status;
-use crate::domain::request::{RequestId, SendRequest};
+use crate::domain::request::SendRequest;
+use crate::domain::request_id::RequestId;
 use crate::domain::time::UnixMillis;
 
 /// Why a message was set aside: our words, then the broker's, and what is told where nothing says why.

@@ -12,7 +12,7 @@ use super::{Exit, kill_switch, print_json, say, store_failed};
 use crate::app;
 use crate::config::Settings;
 use crate::domain::block::{ByHand, OPTED_OUT, Suppression};
-use crate::domain::recipient::Digest16;
+use crate::domain::keyed_digest::Digest16;
 use crate::store::bounds::SUPPRESSIONS_MAX;
 use crate::store::{Store, StoreError};
 

@@ -6,7 +6,7 @@ use super::{Exit, say};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::address::Address;
-use crate::domain::recipient::Channel;
+use crate::domain::channel::Channel;
 use crate::http::development_token;
 
 /// Whose token it is, if nobody says.

@@ -5,8 +5,8 @@ use super::{Exit, print_json, say, store_failed};
 use crate::app;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::domain::recipient::Digest16;
-use crate::domain::request::RequestId;
+use crate::domain::keyed_digest::Digest16;
+use crate::domain::request_id::RequestId;
 use crate::flow::explain::{self, Explanation, Glimpse};
 use crate::store::{Store, StoreError};
 

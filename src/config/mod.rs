@@ -29,7 +29,7 @@ use crate::domain::doubt::InDoubtPolicy;
 use crate::domain::mailbox::Mailbox;
 use crate::domain::phone::Region;
 use crate::domain::quota::Quota;
-use crate::domain::recipient::RecipientKeyring;
+use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::zone::Zone;
 
 /// What a process is started for: it decides which settings must be there.

@@ -17,7 +17,7 @@ use crate::domain::code::{CodeKey, CodeKeyring, CodeLength, Kid};
 use crate::domain::locale::is_bcp47;
 use crate::domain::phone::Region;
 use crate::domain::quota::Quota;
-use crate::domain::recipient::RecipientKeyring;
+use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::zone::Zone;
 
 /// Keys for development, known to everybody. Production refuses them.

@@ -4,9 +4,9 @@ use std::fmt::{self, Display};
 
 use thiserror::Error;
 
+use super::channel::Channel;
 use super::email::{EmailAddress, EmailFault};
 use super::phone::{PhoneFault, PhoneNumber, Region};
-use super::recipient::Channel;
 
 /// A checked recipient. `Display` and `Debug` are masked; the whole address only leaves by [`Address::as_str`].
 #[derive(Clone, PartialEq, Eq, Hash)]

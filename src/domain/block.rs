@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::outcome::Scope;
+use super::send_failure::Scope;
 use super::time::UnixMillis;
 
 /// What is stopped, why and for how long.

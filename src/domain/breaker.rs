@@ -4,8 +4,8 @@
 //! different recipients get them. What concerns one recipient, country or sender, or comes of going too fast, never
 //! does. A good answer to a probe lets one message through, and only that one's answer opens the way again.
 
-use super::outcome::{Scope, SendFailure};
-use super::recipient::Digest16;
+use super::keyed_digest::Digest16;
+use super::send_failure::{Scope, SendFailure};
 
 /// Failures in a row that stop everything.
 const FAILURES_MAX: u32 = 5;

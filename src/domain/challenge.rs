@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::recipient::Digest16;
+use super::keyed_digest::Digest16;
 
 /// Names a challenge; the code is derived from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -10,8 +10,10 @@
 use zeroize::Zeroize;
 
 use super::challenge::ChallengeId;
-use super::recipient::{Channel, Digest16, MacKey, Purpose};
-use super::request::RequestId;
+use super::channel::Channel;
+use super::keyed_digest::{Digest16, MacKey};
+use super::purpose::Purpose;
+use super::request_id::RequestId;
 use super::time::UnixMillis;
 
 /// Four to ten decimal digits.

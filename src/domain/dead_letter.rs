@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use super::outcome::Status;
-use super::request::{BODY_BYTES_MAX, RequestId, SendRequest};
+use super::request::{BODY_BYTES_MAX, SendRequest};
+use super::request_id::RequestId;
 use super::sealed::{NONCE_BYTES, SealKey};
 use super::time::UnixMillis;
 

@@ -16,41 +16,17 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use self::read::{Fields, read_fields};
+use super::channel::Channel;
 use super::code::Code;
 use super::locale::is_bcp47;
-use super::recipient::{Channel, Purpose};
+use super::purpose::Purpose;
+use super::request_id::RequestId;
 use super::time::UnixMillis;
 use super::zone::Zone;
 
 /// The largest body that is read: many times what a full request needs. Of a larger one only this much is looked at,
 /// for a `request_id` to answer to.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
-
-/// The idempotency key of one logical send to one recipient: 1 to 128 visible ASCII characters.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RequestId(Box<str>);
-
-impl RequestId {
-    /// The rule, for messages.
-    pub const RULE: &'static str = "must be 1 to 128 visible ASCII characters";
-
-    /// Reads an id, or `None` if it breaks [`RequestId::RULE`].
-    pub fn parse(text: &str) -> Option<RequestId> {
-        let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
-        ((1..=128).contains(&text.len()) && visible).then(|| RequestId(text.into()))
-    }
-
-    /// The id as written.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// A request whose every field follows the contract. Whether its `to` is a phone number is judged later.
 pub struct SendRequest<'a> {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 
-use super::outcome::{ErrorCode, OutcomeError, Scope, SendFailure, Status};
+use super::outcome::{ErrorCode, OutcomeError, Status};
+use super::send_failure::{Scope, SendFailure};
 use super::sender;
 
 /// How often and how patiently a send is tried.

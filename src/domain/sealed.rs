@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 
-use super::recipient::MacKey;
+use super::keyed_digest::MacKey;
 
 /// How many bytes of chance each text takes.
 pub const NONCE_BYTES: usize = 24;

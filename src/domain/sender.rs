@@ -13,8 +13,9 @@
 
 use std::time::Duration;
 
-use super::outcome::{ErrorCode, Scope, SendFailure};
-use super::recipient::Digest16;
+use super::keyed_digest::Digest16;
+use super::outcome::ErrorCode;
+use super::send_failure::{Scope, SendFailure};
 
 const QUEUE_FULL: u32 = 21611;
 /// What waits for a sender goes out at one message a second at worst: soon there is room again.

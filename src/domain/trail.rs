@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::outcome::{Scope, SendFailure};
+use super::send_failure::{Scope, SendFailure};
 use super::time::UnixMillis;
 
 /// So many steps are kept.
@@ -24,6 +24,7 @@ pub struct Notes {
     pub challenge: Option<String>,
     /// What happened, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "trail")]
     pub trail: Vec<Step>,
 }
 
@@ -44,18 +45,23 @@ pub enum Event {
     /// It may be sent: the so-and-so-many-th send to its recipient within a day.
     Admitted(u32),
     /// A try, and what the provider said.
+    #[serde(rename = "tried")]
     Tried(Try),
     /// A handling took it up where another one stopped; `true` if that left a try in doubt.
+    #[serde(rename = "taken_up")]
     TakenUp(bool),
     /// The provider was asked which messages it has: `found`, `absent`, `unanswered`, `refused`.
     LookedUp(String),
     /// It is sent once more, as nothing was found.
     Resent(u32),
     /// It waits for more than its own next try: the machine word of what holds it.
+    #[serde(rename = "held")]
     Held(String),
     /// It went back to the queue: the machine word of why.
+    #[serde(rename = "given_back")]
     GivenBack(String),
     /// It was ended so that its message could be set aside.
+    #[serde(rename = "set_aside")]
     SetAside(Poison),
 }
 
@@ -172,5 +178,37 @@ mod tests {
         );
         let json = serde_json::to_string(&notes).expect("plain data");
         assert_eq!(serde_json::from_str::<Notes>(&json).expect("reads back"), notes, "{json}");
+    }
+
+    /// Records outlive a release: stored words never change.
+    #[test]
+    fn every_event_is_stored_in_its_own_words() {
+        let sent = Try { attempt: 1, sender: Some(2), answer: "rejected".to_owned(), code: Some(5), ms: 9 };
+        let events = [
+            Event::Admitted(1),
+            Event::Tried(sent),
+            Event::TakenUp(true),
+            Event::LookedUp("found".to_owned()),
+            Event::Resent(2),
+            Event::Held("breaker".to_owned()),
+            Event::GivenBack("stopping".to_owned()),
+            Event::SetAside(Poison::Crash),
+            Event::SetAside(Poison::Panic),
+        ];
+        let mut notes = Notes {
+            to: "+57******4567".to_owned(),
+            correlation_id: Some("c".to_owned()),
+            challenge: Some("d".to_owned()),
+            ..Notes::default()
+        };
+        (1..).zip(events).for_each(|(at, event)| notes.add(UnixMillis(at), event));
+        let stored = concat!(
+            r#"{"to":"+57******4567","correlation_id":"c","challenge":"d","trail":[{"at":1,"admitted":1},"#,
+            r#"{"at":2,"tried":{"attempt":1,"sender":2,"answer":"rejected","code":5,"ms":9}},"#,
+            r#"{"at":3,"taken_up":true},{"at":4,"looked_up":"found"},{"at":5,"resent":2},{"at":6,"held":"breaker"},"#,
+            r#"{"at":7,"given_back":"stopping"},{"at":8,"set_aside":"crash"},{"at":9,"set_aside":"panic"}]}"#,
+        );
+        assert_eq!(serde_json::to_string(&notes).expect("plain data"), stored);
+        assert_eq!(serde_json::from_str::<Notes>(stored).expect("reads back"), notes);
     }
 }

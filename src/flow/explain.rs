@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::admit::UNREADABLE;
 use super::gate::SENDERS_REST;
+use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, ResultError, Status, optional_rfc3339};
-use crate::domain::recipient::Digest16;
-use crate::domain::request::RequestId;
+use crate::domain::request_id::RequestId;
 use crate::domain::time::{UnixMillis, serialize_rfc3339};
 use crate::domain::trail::{Event, Notes, STEPS_MAX, Step, Try};
 use crate::store::{Chapter, CodeState, Receipt, Recent, Store, StoreError, Story};

@@ -17,8 +17,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::domain::breaker::{Breaker, BreakerState};
-use crate::domain::outcome::{Scope, SendFailure};
-use crate::domain::recipient::Channel;
+use crate::domain::channel::Channel;
+use crate::domain::send_failure::{Scope, SendFailure};
 use crate::domain::sender::{Carried, Choice, Lesson, Refusals, Senders, Share, To};
 use crate::domain::window::{Load, Window};
 use crate::store::Pulse;

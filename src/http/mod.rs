@@ -47,7 +47,7 @@ pub use self::unheard::Unheard;
 pub use self::webhooks::Webhooks;
 use crate::broker::Requester;
 use crate::clock::Clock;
-use crate::domain::recipient::RecipientKeyring;
+use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::flow::admit::Rules;
 use crate::flow::inspect::status::Inspector;
 use crate::flow::verify::Verifier;

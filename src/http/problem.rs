@@ -6,7 +6,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use crate::domain::request::RequestId;
+use crate::domain::request_id::RequestId;
 use crate::domain::time::seconds_rounded_up;
 
 /// An error answer. No member of it ever holds a value that the client sent.

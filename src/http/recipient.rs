@@ -7,7 +7,7 @@ use super::auth::User;
 use super::body::Body;
 use super::problem::Problem;
 use crate::domain::address::Address;
-use crate::domain::recipient::Channel;
+use crate::domain::channel::Channel;
 
 /// What `channel` must be, where a body may name one.
 const CHANNEL_RULE: &str = "must be \"sms\" or \"email\"";

@@ -8,8 +8,8 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
+use crate::domain::channel::Channel;
 use crate::domain::outcome::{ErrorCode, Outcome, ResultError, Status, optional_rfc3339};
-use crate::domain::recipient::Channel;
 use crate::domain::time::{UnixMillis, seconds_rounded_up};
 
 /// The answer when a code was sent, may have been, or will be.

@@ -12,8 +12,9 @@ use super::Api;
 use super::body::Body;
 use super::problem::Problem;
 use crate::domain::address::Address;
+use crate::domain::channel::Channel;
 use crate::domain::code::Code;
-use crate::domain::recipient::{Channel, Purpose};
+use crate::domain::purpose::Purpose;
 use crate::domain::time::seconds_rounded_up;
 use crate::domain::verdict::Verdict;
 

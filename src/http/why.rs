@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::Api;
 use super::body::Body;
 use super::problem::Problem;
-use crate::domain::request::RequestId;
+use crate::domain::request_id::RequestId;
 use crate::flow::explain::{self, Explanation, Glimpse};
 use crate::store::StoreError;
 use crate::telemetry::events::{self, Look};

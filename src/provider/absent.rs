@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 
 use crate::domain::address::Address;
-use crate::domain::outcome::{Scope, SendFailure};
+use crate::domain::send_failure::{Scope, SendFailure};
 use crate::domain::time::UnixMillis;
 use crate::provider::{
     Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, NOTHING_TO_SHOW, Provider,

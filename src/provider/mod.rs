@@ -21,9 +21,9 @@ use async_trait::async_trait;
 use crate::domain::address::Address;
 use crate::domain::block::RecipientFault;
 use crate::domain::code::Code;
-use crate::domain::outcome::{Scope, SendFailure};
 use crate::domain::receipt::DeliveryStatus;
-use crate::domain::request::RequestId;
+use crate::domain::request_id::RequestId;
+use crate::domain::send_failure::{Scope, SendFailure};
 use crate::domain::time::UnixMillis;
 
 /// Carries messages of one channel.

@@ -47,11 +47,11 @@ use tokio::sync::{Semaphore, mpsc};
 use self::script::{Plan, Step, plan, scripted};
 use crate::clock::Clock;
 use crate::domain::address::Address;
+use crate::domain::channel::Channel;
 use crate::domain::code::Code;
-use crate::domain::outcome::SendFailure;
 use crate::domain::receipt::{DeliveryStatus, merge};
-use crate::domain::recipient::Channel;
-use crate::domain::request::RequestId;
+use crate::domain::request_id::RequestId;
+use crate::domain::send_failure::SendFailure;
 use crate::domain::time::UnixMillis;
 use crate::provider::{
     Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, NOTHING_TO_SHOW, OF_ANOTHER_CHANNEL,

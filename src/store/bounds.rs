@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{Limits, Settle};
+use crate::domain::channel::Channel;
 use crate::domain::quota::Quota;
-use crate::domain::recipient::Channel;
 
 /// Sends to one number in a sliding day that the provider may refuse and that are given back all the same: its refusals
 /// are no free loop.

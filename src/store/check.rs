@@ -1,7 +1,7 @@
 //! Questions about a typed code, and the answers to those that a provider must be asked.
 
 use super::Limits;
-use crate::domain::recipient::Digest16;
+use crate::domain::keyed_digest::Digest16;
 use crate::domain::verdict::Verdict;
 
 /// The question whether a typed code is right.

@@ -2,7 +2,7 @@
 
 use crate::domain::outcome::Outcome;
 use crate::domain::receipt::DeliveryStatus;
-use crate::domain::request::RequestId;
+use crate::domain::request_id::RequestId;
 use crate::domain::time::UnixMillis;
 use crate::domain::trail::Notes;
 

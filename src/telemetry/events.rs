@@ -13,8 +13,9 @@ use super::metrics::{
     observe,
 };
 use crate::domain::address::Address;
-use crate::domain::outcome::{Outcome, SendFailure};
-use crate::domain::recipient::Channel;
+use crate::domain::channel::Channel;
+use crate::domain::outcome::Outcome;
+use crate::domain::send_failure::SendFailure;
 use crate::domain::time::millis;
 use crate::domain::verdict::Verdict;
 

@@ -23,8 +23,8 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::domain::channel::Channel;
 use crate::domain::locale::is_bcp47;
-use crate::domain::recipient::Channel;
 use crate::domain::time::UnixMillis;
 use crate::domain::zone::Zone;
 use crate::text::autofill::Autofill;

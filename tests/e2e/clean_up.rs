@@ -1,4 +1,4 @@
-//! Takes away what a run of otpost under a prefix has left on RabbitMQ and Redis: `clean_up PREFIX`.
+//! Deletes the queues, exchanges and keys of one prefix from RabbitMQ and Redis: `clean_up PREFIX`.
 
 use anyhow::{Context as _, Result, ensure};
 use lapin::options::{ExchangeDeleteOptions, QueueDeleteOptions};
@@ -7,7 +7,7 @@ use lapin::{Connection, ConnectionProperties};
 #[tokio::main]
 async fn main() -> Result<()> {
     let prefix = std::env::args().nth(1).context("usage: clean_up PREFIX")?;
-    ensure!(prefix.starts_with("e2e-"), "only what tests made is taken away");
+    ensure!(prefix.starts_with("e2e-"), "only prefixes of tests are deleted");
 
     let broker = Connection::connect(&std::env::var("AMQP_URL")?, ConnectionProperties::default()).await?;
     let channel = broker.create_channel().await?;

@@ -21,7 +21,7 @@ main() {
     trap 'exit 143' TERM
     trap 'status=$?; trap "" HUP INT TERM; tear_down; exit "$status"' EXIT
 
-    cargo build --locked --quiet --bin otpost --example send_and_verify --example clean_up
+    cargo build --locked --quiet --bin otpost --example send_and_verify --test clean_up
     (($#)) || set -- python node rust
     local language ran=0
     for language; do
@@ -166,7 +166,7 @@ start_gateway() {
     port=$(free_ports)
     export AMQP_PREFIX=e2e-examples-$1-$$ HTTP_ADDR=127.0.0.1:$port OPS_ADDR=127.0.0.1:$((port + 1))
     export OTPOST_URL=http://$HTTP_ADDR OTPOST_TOKEN
-    clean_up=(env "AMQP_URL=$AMQP_URL" "$built/examples/clean_up" "$AMQP_PREFIX") # a check may run with others when it fails
+    clean_up=(env "AMQP_URL=$AMQP_URL" cargo test --locked --quiet --test clean_up -- "$AMQP_PREFIX") # a check may run with others when it fails
     OTPOST_TOKEN=$("$built/otpost" token --scope otp:verify)
     "$built/otpost" serve >"$run/gateway.log" 2>&1 &
     gateway=$!

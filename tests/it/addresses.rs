@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use otpost::domain::channel::Channel;
 use otpost::domain::outcome::Status;
-use otpost::domain::recipient::{Channel, RecipientKeyring};
+use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::store::Store as _;
 use serde_json::{Value, json};
 

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::http::{Request, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use otpost::domain::recipient::RecipientKeyring;
+use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::flow::inspect::status::Heard;
 use otpost::provider::sendgrid::SendGridMail;
 use otpost::provider::twilio::messages::TwilioMessages;

@@ -7,7 +7,7 @@ use otpost::domain::block::{Block, Blocked, ByHand};
 use otpost::domain::outcome::Status;
 use otpost::domain::quota::Quota;
 use otpost::domain::receipt::DeliveryStatus;
-use otpost::domain::request::RequestId;
+use otpost::domain::request_id::RequestId;
 use otpost::domain::time::UnixMillis;
 use otpost::domain::trail::Notes;
 use otpost::store::check::Check;

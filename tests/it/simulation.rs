@@ -4,10 +4,10 @@ use std::io;
 use std::time::Duration;
 
 use otpost::clock::Clock;
-use otpost::domain::outcome::{Scope, SendFailure};
+use otpost::domain::channel::Channel;
 use otpost::domain::receipt::DeliveryStatus;
-use otpost::domain::recipient::Channel;
-use otpost::domain::request::RequestId;
+use otpost::domain::request_id::RequestId;
+use otpost::domain::send_failure::{Scope, SendFailure};
 use otpost::domain::time::UnixMillis;
 use otpost::provider::simulated::SimulatedProvider;
 use otpost::provider::{Accepted, Provider, Report};

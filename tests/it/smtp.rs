@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use otpost::domain::address::Address;
 use otpost::domain::email::EmailAddress;
-use otpost::domain::outcome::{Scope, SendFailure};
 use otpost::domain::phone::PhoneNumber;
+use otpost::domain::send_failure::{Scope, SendFailure};
 use otpost::domain::time::UnixMillis;
 use otpost::provider::smtp::{SmtpProvider, SmtpSettings};
 use otpost::provider::{CredentialFault, LookupFault, Mail, Message, Provider};

@@ -1,7 +1,9 @@
 //! `otpost suppressions` as the real binary runs it, on the real Redis.
 
 use otpost::domain::block::ByHand;
-use otpost::domain::recipient::{Channel, Digest16, RecipientKeyring};
+use otpost::domain::channel::Channel;
+use otpost::domain::keyed_digest::Digest16;
+use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::store::Store as _;
 
 use crate::harness::{ALICE, BOB, within};

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::harness::{ALICE, Embedded, Options, template, with};
 use crate::real::unique;
 
-/// What sms-segments-calculator says of some hundred texts: `tests/acceptance/segments/run.sh --write` asks it.
+/// What sms-segments-calculator says of some hundred texts: `tests/compare/segments/run.sh --write` asks it.
 const GOLDEN: &str = include_str!("golden/segments.json");
 
 #[track_caller]

@@ -12,10 +12,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use otpost::domain::address::Address;
 use otpost::domain::challenge::ChallengeId;
-use otpost::domain::outcome::{ErrorCode, Outcome, OutcomeError, SendFailure, Status};
+use otpost::domain::channel::Channel;
+use otpost::domain::keyed_digest::Digest16;
+use otpost::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use otpost::domain::receipt::DeliveryStatus;
-use otpost::domain::recipient::{Channel, Digest16, RecipientKeyring};
-use otpost::domain::request::RequestId;
+use otpost::domain::recipient_keyring::RecipientKeyring;
+use otpost::domain::request_id::RequestId;
+use otpost::domain::send_failure::SendFailure;
 use otpost::domain::trail::{Event, Notes, Try};
 use otpost::provider::Report;
 use otpost::store::{

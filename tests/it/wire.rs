@@ -6,10 +6,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use otpost::domain::channel::Channel;
 use otpost::domain::outcome::{
     DeliveryEvent, DeliveryWord, ErrorCode, Outcome, OutcomeError, SendResult, Status,
 };
-use otpost::domain::recipient::Channel;
 use otpost::domain::request::body::{AutofillBody, SendRequestBody};
 use otpost::domain::request::{AutofillField, RequestFault, SendRequest, Shape};
 use otpost::domain::time::UnixMillis;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use super::error::RabbitError;
-use crate::domain::recipient::Channel;
+use crate::domain::channel::Channel;
 use crate::telemetry::events;
 
 /// A growing wait with jitter and no last try.

@@ -156,7 +156,7 @@ impl Routes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::recipient::Channel;
+    use crate::domain::channel::Channel;
 
     const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 

@@ -20,7 +20,7 @@ use super::error::{RabbitError, within};
 use super::pace::Pace;
 use super::{CLOSE_TIMEOUT, RPC_TIMEOUT, RabbitSettings, SETTLE_GRACE, close, connect, properties, topology};
 use crate::broker::{Delivery, RequestSource, Settlement, Settler};
-use crate::domain::recipient;
+use crate::domain::channel;
 use crate::telemetry::events;
 
 const ROLE: &str = "requests";
@@ -40,7 +40,7 @@ pub struct RabbitSource {
 
 impl RabbitSource {
     /// Starts to consume in the background, for as long as it takes to connect.
-    pub fn start(settings: RabbitSettings, of: recipient::Channel) -> RabbitSource {
+    pub fn start(settings: RabbitSettings, of: channel::Channel) -> RabbitSource {
         let (sender, deliveries) = mpsc::channel(usize::from(settings.prefetch));
         let (consuming_sender, consuming) = watch::channel(false);
         let (paused, paused_receiver) = watch::channel(false);
@@ -99,7 +99,7 @@ impl RequestSource for RabbitSource {
 
 struct Supervisor {
     settings: RabbitSettings,
-    of: recipient::Channel,
+    of: channel::Channel,
     /// Where requests come from.
     queue: String,
     /// `None` once everything was handed out after a cancellation.
@@ -285,7 +285,7 @@ enum More {
 impl Session {
     async fn open(
         settings: &RabbitSettings,
-        of: recipient::Channel,
+        of: channel::Channel,
         prefetch: u16,
         paused: bool,
     ) -> Result<Opened, RabbitError> {

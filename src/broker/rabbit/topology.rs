@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use super::error::{RabbitError, within};
 use super::{RPC_TIMEOUT, RabbitSettings, SUCCESS, close, connect};
 use crate::broker::{DELIVERY_LIMIT, LOOKS_MAX, Names, request_key};
-use crate::domain::recipient;
+use crate::domain::channel;
 use crate::telemetry::events;
 
 /// The routing key of everything that is set aside, by us or by the broker.
@@ -91,7 +91,7 @@ pub async fn declare_topology(settings: &RabbitSettings) -> Result<Vec<Declared>
 
 async fn declare_all(channel: &Channel, names: &Names) -> Result<Vec<Declared>, RabbitError> {
     let mut declared = declare_shared(channel, names).await?;
-    for of in recipient::Channel::ALL {
+    for of in channel::Channel::ALL {
         declared.extend(declare_requests(channel, names, of).await?);
     }
     Ok(declared)
@@ -101,7 +101,7 @@ async fn declare_all(channel: &Channel, names: &Names) -> Result<Vec<Declared>, 
 pub(super) async fn declare_for_taking(
     channel: &Channel,
     names: &Names,
-    of: recipient::Channel,
+    of: channel::Channel,
 ) -> Result<(), RabbitError> {
     declare_shared(channel, names).await?;
     declare_requests(channel, names, of).await.map(drop)
@@ -116,7 +116,7 @@ pub(super) async fn declare_for_publishing(
 ) -> Result<(), RabbitError> {
     let mut channel = open(connection).await?;
     declare_shared(&channel, names).await?;
-    for of in recipient::Channel::ALL {
+    for of in channel::Channel::ALL {
         match declare_requests(&channel, names, of).await {
             Ok(_) => {}
             Err(error) if error.is_refusal() => {
@@ -151,7 +151,7 @@ async fn declare_shared(channel: &Channel, names: &Names) -> Result<Vec<Declared
 async fn declare_requests(
     channel: &Channel,
     names: &Names,
-    of: recipient::Channel,
+    of: channel::Channel,
 ) -> Result<[Declared; 2], RabbitError> {
     let name = names.requests_of(of);
     Ok([

@@ -7,7 +7,7 @@ use crate::cli::{Exit, print_json, say};
 use crate::clock::Clock;
 use crate::domain::dead_letter::masked_excerpt;
 use crate::domain::outcome::optional_rfc3339;
-use crate::domain::request::RequestId;
+use crate::domain::request_id::RequestId;
 use crate::domain::time::UnixMillis;
 
 /// A letter as the list shows it.

@@ -1,6 +1,6 @@
 use super::*;
-use crate::domain::outcome::{Scope, SendFailure};
 use crate::domain::receipt::DeliveryStatus;
+use crate::domain::send_failure::{Scope, SendFailure};
 use crate::domain::trail::Poison;
 use crate::flow::gate::Shut;
 use crate::flow::receive::GiveBack;

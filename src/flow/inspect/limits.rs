@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use crate::domain::address::Address;
-use crate::domain::recipient::{Purpose, RecipientKeyring};
+use crate::domain::purpose::Purpose;
+use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::time::{UnixMillis, seconds_rounded_up};
 use crate::store::{Limits, Store, StoreError, Subject};
 

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::broker::Probe;
 use crate::clock::Clock;
-use crate::domain::recipient::Channel;
+use crate::domain::channel::Channel;
 use crate::domain::time::{UnixMillis, millis};
 use crate::provider::{CredentialFault, Provider};
 use crate::store::{KillSwitch, Limits, Store, StoreError};

@@ -15,8 +15,8 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::Page;
+use crate::domain::channel::Channel;
 use crate::domain::code::Code;
-use crate::domain::recipient::Channel;
 use crate::domain::time::{UnixMillis, serialize_rfc3339};
 use crate::http::problem::Problem;
 use crate::provider::{Message, Onlooker};

@@ -12,7 +12,7 @@ use crate::config::Role;
 use crate::domain::address::Address;
 use crate::domain::code::Code;
 use crate::domain::phone::PhoneNumber;
-use crate::domain::request::RequestId;
+use crate::domain::request_id::RequestId;
 use crate::domain::time::UnixMillis;
 use crate::http::auth::{Tokens, User};
 use crate::provider::{Message, Onlooker as _};

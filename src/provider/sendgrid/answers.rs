@@ -11,7 +11,7 @@ use reqwest::StatusCode;
 use reqwest::header::{DATE, HeaderMap};
 use serde::Deserialize;
 
-use crate::domain::outcome::{Scope, SendFailure};
+use crate::domain::send_failure::{Scope, SendFailure};
 use crate::provider::CredentialFault;
 use crate::provider::web::Answer;
 use crate::provider::web::failure::{self, RETRY_AFTER_MAX, http_date};

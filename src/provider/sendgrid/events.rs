@@ -20,7 +20,7 @@ use crate::domain::address::Address;
 use crate::domain::block::RecipientFault;
 use crate::domain::email::EmailAddress;
 use crate::domain::receipt::DeliveryStatus;
-use crate::domain::request::RequestId;
+use crate::domain::request_id::RequestId;
 use crate::provider::web::SettingsFault;
 use crate::provider::{Callback, CallbackFault, Callbacks, Report};
 use crate::telemetry::events;

@@ -22,7 +22,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use self::mail::Template;
 use crate::domain::address::Address;
 use crate::domain::mailbox::Mailbox;
-use crate::domain::outcome::SendFailure;
+use crate::domain::send_failure::SendFailure;
 use crate::domain::time::UnixMillis;
 use crate::provider::web::{self, SettingsFault, base_url, client, failure, fault};
 use crate::provider::{

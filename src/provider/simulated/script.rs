@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use crate::domain::address::Address;
-use crate::domain::outcome::{Scope, SendFailure};
 use crate::domain::receipt::DeliveryStatus;
+use crate::domain::send_failure::{Scope, SendFailure};
 
 /// The numbers whose last four digits choose a script.
 const SCRIPTED: &str = "+57300555";

@@ -9,7 +9,7 @@ use std::error::Error as _;
 
 use lettre::transport::smtp::Error;
 
-use crate::domain::outcome::{Scope, SendFailure};
+use crate::domain::send_failure::{Scope, SendFailure};
 
 /// A URL or a sender that cannot work: the rule, never the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -31,7 +31,7 @@ use self::errors::{Step, TIMED_OUT, detail, failure, lacks, was_answered};
 use self::relay::Relay;
 use crate::domain::address::Address;
 use crate::domain::mailbox::Mailbox;
-use crate::domain::outcome::{Scope, SendFailure};
+use crate::domain::send_failure::{Scope, SendFailure};
 use crate::domain::time::UnixMillis;
 use crate::provider::{
     Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, NOTHING_TO_SHOW, OF_ANOTHER_CHANNEL,

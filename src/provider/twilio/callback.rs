@@ -15,7 +15,7 @@ use super::status_url::{REQUEST, StatusUrl};
 use super::{is_message_sid, is_sid, phone_number};
 use crate::domain::address::Address;
 use crate::domain::receipt::DeliveryStatus;
-use crate::domain::request::RequestId;
+use crate::domain::request_id::RequestId;
 use crate::provider::web::{SettingsFault, fault};
 use crate::provider::{Callback, CallbackFault, Callbacks, Report};
 

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use crate::domain::outcome::{Scope, SendFailure};
+use crate::domain::send_failure::{Scope, SendFailure};
 use crate::provider::web::Answer;
 use crate::provider::web::failure::{retry_after, told};
 

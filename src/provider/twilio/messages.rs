@@ -22,8 +22,8 @@ use super::status_url::{StatusUrl, UrlTemplate};
 use super::{Account, BODY_BYTES_MAX, CODE_NOT_AUTHORIZED, Sender, TwilioSettings};
 use super::{errors, form_headers, is_message_sid, is_sid};
 use crate::domain::address::Address;
-use crate::domain::outcome::SendFailure;
 use crate::domain::phone::PhoneNumber;
+use crate::domain::send_failure::SendFailure;
 use crate::domain::time::UnixMillis;
 use crate::provider::web::{Answer, SettingsFault, failure, fault};
 use crate::provider::{

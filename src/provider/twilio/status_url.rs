@@ -10,7 +10,7 @@
 use form_urlencoded::byte_serialize;
 use reqwest::Url;
 
-use crate::domain::request::RequestId;
+use crate::domain::request_id::RequestId;
 use crate::provider::web::{SettingsFault, fault};
 
 /// The parameter of the request's id.

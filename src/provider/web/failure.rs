@@ -15,7 +15,7 @@ use jiff::tz::TimeZone;
 use reqwest::StatusCode;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
-use crate::domain::outcome::{Scope, SendFailure};
+use crate::domain::send_failure::{Scope, SendFailure};
 
 /// No wait is believed beyond this: a code is dead long before.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);

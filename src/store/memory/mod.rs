@@ -26,8 +26,8 @@ use super::{
 use crate::clock::Clock;
 use crate::domain::block::{ByHand, Suppression};
 use crate::domain::challenge::ChallengeId;
-use crate::domain::recipient::Digest16;
-use crate::domain::request::RequestId;
+use crate::domain::keyed_digest::Digest16;
+use crate::domain::request_id::RequestId;
 use crate::domain::time::UnixMillis;
 use crate::domain::trail::Notes;
 use crate::domain::verdict::Verdict;

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use crate::domain::block::Suppression;
 use crate::domain::challenge::ChallengeId;
+use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::Outcome;
 use crate::domain::receipt::DeliveryStatus;
-use crate::domain::recipient::Digest16;
-use crate::domain::request::RequestId;
+use crate::domain::request_id::RequestId;
 use crate::domain::time::UnixMillis;
 use crate::domain::trail::Notes;
 use crate::domain::verdict::Verdict;

@@ -6,8 +6,8 @@
 use redis::{RedisWrite, ToRedisArgs};
 
 use crate::domain::block::{Block, Blocked};
-use crate::domain::recipient::Digest16;
-use crate::domain::request::RequestId;
+use crate::domain::keyed_digest::Digest16;
+use crate::domain::request_id::RequestId;
 use crate::store::Subject;
 
 pub(super) struct Keys {

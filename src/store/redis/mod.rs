@@ -28,9 +28,9 @@ use super::{
 };
 use crate::domain::block::{Block, ByHand, Suppression};
 use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, ChallengeId, MADE_ELSEWHERE, TIME_LEFT_MIN};
+use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::Status;
-use crate::domain::recipient::Digest16;
-use crate::domain::request::RequestId;
+use crate::domain::request_id::RequestId;
 use crate::domain::time::{UnixMillis, millis};
 use crate::domain::trail::Notes;
 use crate::domain::verdict::Verdict;

@@ -14,7 +14,7 @@ use otpost::broker::{
     DeadHeaders, Delivery, Outgoing, Properties, PublishError, Publisher, RequestSource, Requester,
     Settlement, Target,
 };
-use otpost::domain::recipient::Channel;
+use otpost::domain::channel::Channel;
 use otpost::domain::time::UnixMillis;
 use tokio::time::timeout;
 

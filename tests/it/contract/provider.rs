@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use otpost::clock::Clock;
 use otpost::domain::address::Address;
+use otpost::domain::channel::Channel;
 use otpost::domain::code::Code;
 use otpost::domain::email::EmailAddress;
-use otpost::domain::outcome::{Scope, SendFailure};
 use otpost::domain::phone::PhoneNumber;
-use otpost::domain::recipient::Channel;
-use otpost::domain::request::RequestId;
+use otpost::domain::request_id::RequestId;
+use otpost::domain::send_failure::{Scope, SendFailure};
 use otpost::domain::time::UnixMillis;
 use otpost::provider::simulated::SimulatedProvider;
 use otpost::provider::twilio::messages::TwilioMessages;

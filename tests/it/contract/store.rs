@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use otpost::clock::Clock;
 use otpost::domain::challenge::ChallengeId;
+use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use otpost::domain::quota::Quota;
-use otpost::domain::recipient::Digest16;
-use otpost::domain::request::RequestId;
+use otpost::domain::request_id::RequestId;
 use otpost::domain::time::UnixMillis;
 use otpost::domain::trail::Notes;
 use otpost::domain::verdict::Verdict;

@@ -11,7 +11,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use otpost::broker::rabbit::publish::RabbitPublisher;
 use otpost::broker::rabbit::topology::declare_topology;
 use otpost::broker::{DeadHeaders, Outgoing, Publisher as _, SEND_SMS_KEY, Target};
-use otpost::domain::recipient::Channel;
+use otpost::domain::channel::Channel;
 use otpost::domain::time::UnixMillis;
 use serde_json::{Map, Value, json};
 

@@ -6,8 +6,9 @@ use std::sync::LazyLock;
 
 use otpost::broker::memory::DeadLetter;
 use otpost::broker::request_key;
+use otpost::domain::channel::Channel;
 use otpost::domain::dead_letter::Contents;
-use otpost::domain::recipient::{Channel, RecipientKeyring};
+use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::trail::Poison;
 use serde_json::{Map, Value, json};
 

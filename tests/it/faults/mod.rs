@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use otpost::broker::Properties;
 use otpost::broker::memory::OwnedMessage;
-use otpost::domain::recipient::{Channel, RecipientKeyring};
+use otpost::domain::channel::Channel;
+use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::store::{Store as _, Subject};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};

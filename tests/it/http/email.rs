@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, header};
+use otpost::domain::channel::Channel;
 use otpost::domain::quota::Quota;
-use otpost::domain::recipient::{Channel, RecipientKeyring};
+use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::zone::Zone;
 use otpost::store::Limits;
 use serde_json::{Value, json};

@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use otpost::config::JwtKey;
-use otpost::domain::recipient::Channel;
+use otpost::domain::channel::Channel;
 use otpost::http::Tokens;
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use axum::http::HeaderValue;
-use otpost::domain::recipient::Purpose;
+use otpost::domain::purpose::Purpose;
 use otpost::domain::request::SendRequest;
 use otpost::domain::zone::Zone;
 use serde_json::{Value, json};

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use otpost::domain::channel::Channel;
+use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::phone::PhoneNumber;
-use otpost::domain::recipient::{Channel, Digest16, RecipientKeyring};
+use otpost::domain::recipient_keyring::RecipientKeyring;
 use serde_json::{Value, json};
 
 use super::broken::{Broken, Fails};

@@ -210,7 +210,7 @@ async fn a_stop_finishes_what_is_in_flight_and_gives_back_what_only_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_gives_back_a_send_that_waits_for_its_next_try() {
-    use otpost::domain::outcome::SendFailure;
+    use otpost::domain::send_failure::SendFailure;
     let world = World::new();
     let gateway = Embedded::in_world(world.clone(), Options::default());
     let retry_after = Some(Duration::from_secs(120));

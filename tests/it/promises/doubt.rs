@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use otpost::broker::Properties;
 use otpost::domain::doubt::InDoubtPolicy;
-use otpost::domain::outcome::SendFailure;
 use otpost::domain::receipt::DeliveryStatus;
+use otpost::domain::send_failure::SendFailure;
 use otpost::provider::Report;
 use otpost::store::{Limits, Store as _};
 use serde_json::json;
@@ -170,7 +170,7 @@ async fn a_doubt_survives_the_worker_that_had_it() {
 /// What a provider calls in with that has taken a request's message.
 fn reported(request: &str) -> Report {
     Report {
-        request: otpost::domain::request::RequestId::parse(request).expect("valid"),
+        request: otpost::domain::request_id::RequestId::parse(request).expect("valid"),
         to: number(ALICE).into(),
         message_id: "SM-reported".to_owned(),
         status: DeliveryStatus::Queued,
@@ -307,7 +307,7 @@ async fn a_report_that_comes_before_the_second_message_prevents_it() {
     sleep(Duration::from_secs(60)).await;
     assert_eq!(gateway.posted().len(), 1);
     let report = Report {
-        request: otpost::domain::request::RequestId::parse("r1").expect("valid"),
+        request: otpost::domain::request_id::RequestId::parse("r1").expect("valid"),
         to: number(ALICE).into(),
         message_id: "SM-reported".to_owned(),
         status: DeliveryStatus::Delivered,

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use otpost::domain::address::Address;
 use otpost::domain::challenge::MADE_ELSEWHERE;
 use otpost::domain::code::Code;
-use otpost::domain::outcome::SendFailure;
+use otpost::domain::send_failure::SendFailure;
 use otpost::domain::verdict::Verdict;
 use otpost::provider::{CheckFault, Checker, CredentialFault, Judgement, LookupFault};
 use serde_json::json;

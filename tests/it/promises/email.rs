@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use otpost::domain::outcome::{Scope, SendFailure};
+use otpost::domain::channel::Channel;
 use otpost::domain::quota::Quota;
-use otpost::domain::recipient::Channel;
+use otpost::domain::send_failure::{Scope, SendFailure};
 use otpost::domain::verdict::Verdict;
 use otpost::flow::admit::Rules;
 use otpost::store::Limits;

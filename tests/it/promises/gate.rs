@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use otpost::domain::outcome::{Scope, SendFailure};
+use otpost::domain::send_failure::{Scope, SendFailure};
 use otpost::store::Store as _;
 use tokio::time::{Instant, sleep};
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use otpost::domain::outcome::{Scope, SendFailure};
 use otpost::domain::quota::Quota;
+use otpost::domain::send_failure::{Scope, SendFailure};
 use otpost::store::Limits;
 use serde_json::json;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use otpost::broker::Properties;
 use otpost::broker::memory::DeadLetter;
 use otpost::domain::dead_letter::Contents;
-use otpost::domain::recipient::RecipientKeyring;
+use otpost::domain::recipient_keyring::RecipientKeyring;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use otpost::broker::Properties;
 use otpost::domain::receipt::DeliveryStatus;
-use otpost::domain::request::RequestId;
+use otpost::domain::request_id::RequestId;
 use otpost::provider::Report;
 use tokio::time::sleep;
 
@@ -91,7 +91,7 @@ async fn a_receipt_that_never_comes_is_asked_for() {
 
 #[tokio::test(start_paused = true)]
 async fn who_has_opted_out_or_cannot_be_reached_is_not_asked_again() {
-    use otpost::domain::outcome::{Scope, SendFailure};
+    use otpost::domain::send_failure::{Scope, SendFailure};
     let mut gateway = Embedded::start();
     let refused = |code, scope| SendFailure::Rejected { code: Some(code), scope };
     gateway.world.provider.answer([refused(21610, Scope::Recipient), refused(21614, Scope::Recipient)]);
@@ -112,7 +112,7 @@ async fn who_has_opted_out_or_cannot_be_reached_is_not_asked_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_country_that_is_refused_is_left_alone_for_a_while() {
-    use otpost::domain::outcome::{Scope, SendFailure};
+    use otpost::domain::send_failure::{Scope, SendFailure};
     let mut gateway = Embedded::start();
     gateway.world.provider.answer([SendFailure::Rejected { code: Some(21408), scope: Scope::Country }]);
     gateway.request("r1", ALICE).await.expect("failed", Some("provider_rejected"));

@@ -6,7 +6,7 @@ use std::sync::Once;
 use std::time::Duration;
 
 use crate::harness::{ALICE, Embedded, with};
-use otpost::domain::outcome::{Scope, SendFailure};
+use otpost::domain::send_failure::{Scope, SendFailure};
 use serde_json::json;
 use tracing_subscriber::layer::SubscriberExt as _;
 

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use otpost::domain::outcome::{Scope, SendFailure};
-use otpost::domain::request::RequestId;
+use otpost::domain::request_id::RequestId;
+use otpost::domain::send_failure::{Scope, SendFailure};
 use otpost::flow::explain::explain;
 use otpost::store::Store as _;
 use tokio::time::{Instant, sleep};

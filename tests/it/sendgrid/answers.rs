@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use otpost::domain::outcome::{Scope, SendFailure};
+use otpost::domain::send_failure::{Scope, SendFailure};
 use otpost::provider::sendgrid::SendGridSettings;
 use otpost::provider::{Accepted, CredentialFault, Provider as _};
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 use otpost::domain::address::Address;
 use otpost::domain::code::Code;
 use otpost::domain::email::EmailAddress;
-use otpost::domain::outcome::SendFailure;
-use otpost::domain::request::RequestId;
+use otpost::domain::request_id::RequestId;
+use otpost::domain::send_failure::SendFailure;
 use otpost::provider::sendgrid::{SendGridMail, SendGridSettings};
 use otpost::provider::{Accepted, Mail, Message, Provider as _};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use otpost::domain::outcome::{Scope, SendFailure};
+use otpost::domain::send_failure::{Scope, SendFailure};
 use otpost::provider::sendgrid::{SendGridMail, SendGridSettings};
 use otpost::provider::{LookupFault, Provider as _};
 use serde_json::json;

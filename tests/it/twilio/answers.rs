@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use otpost::domain::outcome::{Scope, SendFailure};
+use otpost::domain::send_failure::{Scope, SendFailure};
 use otpost::provider::twilio::TwilioSettings;
 use otpost::provider::{Accepted, Provider};
 

@@ -8,7 +8,7 @@ mod requests;
 
 use std::time::Duration;
 
-use otpost::domain::outcome::SendFailure;
+use otpost::domain::send_failure::SendFailure;
 use otpost::provider::twilio::messages::TwilioMessages;
 use otpost::provider::twilio::{Authentication, Sender, TwilioSettings};
 use otpost::provider::{Accepted, Provider};

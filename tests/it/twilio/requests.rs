@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use otpost::domain::request::RequestId;
+use otpost::domain::request_id::RequestId;
 use otpost::provider::Provider;
 use otpost::provider::twilio::{Sender, TwilioSettings};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use otpost::domain::email::EmailAddress;
-use otpost::domain::outcome::{Scope, SendFailure};
+use otpost::domain::send_failure::{Scope, SendFailure};
 use otpost::provider::twilio::verify::{TwilioVerify, VerifySettings};
 use otpost::provider::{CredentialFault, LookupFault, Message, OF_ANOTHER_CHANNEL, Provider as _};
 

@@ -15,7 +15,7 @@ use super::super::{BODY_BYTES_MAX, errors, is_sid};
 use super::{CODE_CHECKS_MAX, TwilioVerify};
 use crate::domain::address::Address;
 use crate::domain::code::Code;
-use crate::domain::outcome::SendFailure;
+use crate::domain::send_failure::SendFailure;
 use crate::provider::web::{Answer, failure};
 use crate::provider::{CheckFault, Checker, CredentialFault, Judgement, LookupFault, Provider as _};
 

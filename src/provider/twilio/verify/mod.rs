@@ -23,8 +23,8 @@ use serde_json::Value;
 use super::messages::credential_verdict;
 use super::{Account, Authentication, BODY_BYTES_MAX, errors, form_headers, is_sid};
 use crate::domain::address::Address;
-use crate::domain::outcome::{Scope, SendFailure};
 use crate::domain::phone::PhoneNumber;
+use crate::domain::send_failure::{Scope, SendFailure};
 use crate::domain::time::UnixMillis;
 use crate::provider::web::{Answer, SettingsFault, base_url, failure, fault};
 use crate::provider::{

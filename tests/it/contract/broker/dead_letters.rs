@@ -12,9 +12,9 @@ use otpost::broker::{
     DeadHeaders, DeadLetters, Letter, Outgoing, Properties, PublishError, Settlement, Target,
 };
 use otpost::clock::Clock;
+use otpost::domain::channel::Channel;
 use otpost::domain::dead_letter::{Contents, Replay, Replayed};
-use otpost::domain::recipient::Channel;
-use otpost::domain::recipient::RecipientKeyring;
+use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::time::UnixMillis;
 use serde_json::{Value, json};
 

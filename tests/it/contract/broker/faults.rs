@@ -16,7 +16,7 @@ use otpost::broker::rabbit::topology::declare_topology;
 use otpost::broker::{
     DeadHeaders, Properties, PublishError, Publisher, RequestSource, SEND_SMS_KEY, Settlement, Target,
 };
-use otpost::domain::recipient::Channel;
+use otpost::domain::channel::Channel;
 use tokio::sync::watch;
 use tokio::time::timeout;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use otpost::broker::memory::{MemoryBroker, OwnedMessage};
 use otpost::broker::{Properties, PublishError, Publisher, RequestSource, Requester, Target};
-use otpost::domain::recipient::Channel;
+use otpost::domain::channel::Channel;
 use tokio::sync::mpsc;
 
 use super::{Dead, Message, Reader, World, outgoing};

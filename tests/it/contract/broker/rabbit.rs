@@ -18,7 +18,7 @@ use otpost::broker::rabbit::request::RabbitRequester;
 use otpost::broker::rabbit::source::RabbitSource;
 use otpost::broker::rabbit::topology::declare_topology;
 use otpost::broker::{Names, Properties, Publisher, RequestSource, Requester, SEND_SMS_KEY};
-use otpost::domain::recipient;
+use otpost::domain::channel;
 use otpost::domain::time::UnixMillis;
 use tokio::sync::Mutex;
 
@@ -86,7 +86,7 @@ impl RabbitWorld {
     async fn clean_up(&self) {
         let channel = self.open_channel().await;
         let mut queues = self.extra_queues.lock().await.clone();
-        queues.extend(recipient::Channel::ALL.map(|channel| self.names.requests_of(channel)));
+        queues.extend(channel::Channel::ALL.map(|channel| self.names.requests_of(channel)));
         queues.push(self.names.dead_letters());
         for queue in queues {
             let _ = channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await;
@@ -121,7 +121,7 @@ impl RabbitWorld {
 
 #[async_trait]
 impl World for RabbitWorld {
-    fn source_of(&self, channel: recipient::Channel, prefetch: u16) -> Box<dyn RequestSource> {
+    fn source_of(&self, channel: channel::Channel, prefetch: u16) -> Box<dyn RequestSource> {
         Box::new(RabbitSource::start(self.settings(prefetch), channel))
     }
 
@@ -165,14 +165,14 @@ impl World for RabbitWorld {
 
     async fn waiting(&self) -> usize {
         let options = QueueDeclareOptions { passive: true, ..Default::default() };
-        let queue = self.names.requests_of(recipient::Channel::Sms).into();
+        let queue = self.names.requests_of(channel::Channel::Sms).into();
         let queue =
             self.channel.queue_declare(queue, options, FieldTable::default()).await.expect("the queue");
         queue.message_count() as usize
     }
 
     async fn delete_request_queue(&self) {
-        let queue = self.names.requests_of(recipient::Channel::Sms).into();
+        let queue = self.names.requests_of(channel::Channel::Sms).into();
         self.channel.queue_delete(queue, QueueDeleteOptions::default()).await.expect("deleted");
     }
 }

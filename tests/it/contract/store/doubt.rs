@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::receipt::DeliveryStatus;
-use otpost::domain::recipient::Digest16;
 use otpost::domain::time::UnixMillis;
 use otpost::domain::trail::{Event, Notes};
 use otpost::store::{Admission, Grant, Mark, Marked, Settle, Settled, Track};

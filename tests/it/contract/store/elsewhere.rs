@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use otpost::domain::challenge::{ChallengeId, KIDS_ELSEWHERE, MADE_ELSEWHERE};
+use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::outcome::ErrorCode;
-use otpost::domain::recipient::Digest16;
 use otpost::domain::verdict::Verdict;
 use otpost::store::check::{Begun, Check, CheckEnd};
 use otpost::store::{Admit, Grant, Proposal, Refund};

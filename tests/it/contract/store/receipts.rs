@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use otpost::domain::block::{Block, Blocked};
 use otpost::domain::receipt::DeliveryStatus;
-use otpost::domain::request::RequestId;
+use otpost::domain::request_id::RequestId;
 use otpost::domain::trail::Notes;
 use otpost::store::{Awaited, Chapter, Refund, Settle, Track, Tracked};
 

@@ -1,7 +1,7 @@
 //! Letters of requests for e-mails: a replay goes back to the queue that they came from.
 
 use otpost::broker::{DeadHeaders, Outgoing, RequestSource, Settlement, Target};
-use otpost::domain::recipient::Channel;
+use otpost::domain::channel::Channel;
 use serde_json::{Value, json};
 
 use super::{ago, close, id_of, in_world, letters, next, panicked, run, set_aside};

@@ -1,7 +1,7 @@
 """Compares `otpost check-number` with Google's library, as the PyPI package `phonenumbers` has it.
 
     python3 -m venv target/numbers && target/numbers/bin/pip install phonenumbers==9.0.33
-    target/numbers/bin/python tests/acceptance/phone_numbers.py --binary target/debug/otpost
+    target/numbers/bin/python tests/compare/phone_numbers.py --binary target/debug/otpost
 
 The version is that of the numbering plans in `Cargo.lock` (`phonenumber`, behind the `+`): another one may know other
 plans. Numbers are made from the library's examples of each kind: with other digits at the end, one digit more or less,

@@ -1,7 +1,7 @@
 // Compares what `otpost templates measure` says of some hundred texts with what sms-segments-calculator says, and with
 // --write keeps the answers as tests/it/golden/segments.json, which a test holds the code against ever after.
 //
-//   tests/acceptance/segments/run.sh [--write]
+//   tests/compare/segments/run.sh [--write]
 //
 // The calculator is Twilio's own. It is installed under target/, in the version that package.json names.
 

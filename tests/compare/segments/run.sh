@@ -3,7 +3,7 @@
 # run.sh [--write]; OTPOST_BIN names the binary, else it is built.
 set -eu
 cd "$(dirname "$0")/../../.."
-here=tests/acceptance/segments
+here=tests/compare/segments
 installed=$PWD/target/segments
 mkdir -p "$installed"
 cp "$here/package.json" "$installed/"

@@ -1,0 +1,91 @@
+//! Keyed digests by which the store names recipients, users and client addresses.
+
+use std::net::IpAddr;
+
+use super::channel::Channel;
+use super::keyed_digest::{Digest16, MacKey};
+use super::sealed::SealKey;
+
+/// Names people in the store without telling who they are. Changing it is like losing the store.
+#[derive(Clone)]
+pub struct RecipientKeyring {
+    address: MacKey,
+    user: MacKey,
+    user_in_ids: MacKey,
+    ip: MacKey,
+    idempotency: MacKey,
+    letters: SealKey,
+}
+
+impl RecipientKeyring {
+    /// From the 32 bytes of `OTP_RECIPIENT_KEY`.
+    pub fn new(secret: &[u8; 32]) -> RecipientKeyring {
+        RecipientKeyring {
+            address: MacKey::derived(secret, "otpost recipient"),
+            user: MacKey::derived(secret, "otpost user"),
+            user_in_ids: MacKey::derived(secret, "otpost user in request ids"),
+            ip: MacKey::derived(secret, "otpost ip"),
+            idempotency: MacKey::derived(secret, "otpost idempotency"),
+            letters: SealKey::derived(secret),
+        }
+    }
+
+    /// What seals the bodies of dead letters.
+    pub fn letters(&self) -> &SealKey {
+        &self.letters
+    }
+
+    /// The name of an address: the same for every worker, and of no use to who reads it.
+    pub fn address(&self, channel: Channel, address: &str) -> Digest16 {
+        Digest16::of(&self.address.digest(&[channel.as_str().as_bytes(), address.as_bytes()]))
+    }
+
+    /// The name of a caller's user.
+    pub fn user(&self, user_id: &str) -> Digest16 {
+        Digest16::of(&self.user.digest(&[user_id.as_bytes()]))
+    }
+
+    /// The name of a user in the ids of its requests: another one than in the store, because others see it.
+    pub fn user_in_ids(&self, user_id: &str) -> Digest16 {
+        Digest16::of(&self.user_in_ids.digest(&[user_id.as_bytes()]))
+    }
+
+    /// The name of a client's address. One household or server has a whole IPv6 network of 64 bits, so that is one name.
+    pub fn ip(&self, ip: IpAddr) -> Digest16 {
+        let network = match ip.to_canonical() {
+            IpAddr::V4(ip) => u128::from(ip.to_bits()),
+            IpAddr::V6(ip) => ip.to_bits() >> 64 << 64,
+        };
+        Digest16::of(&self.ip.digest(&[&network.to_be_bytes()]))
+    }
+
+    /// The name of one user's own idempotency key for one recipient: the same key for another number, or by another
+    /// channel, is another one.
+    pub fn idempotency_key(&self, user_id: &str, recipient: Digest16, key: &str) -> Digest16 {
+        let fields = [user_id.as_bytes(), recipient.as_str().as_bytes(), key.as_bytes()];
+        Digest16::of(&self.idempotency.digest(&fields))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_named_like_a_number_is_not_that_number() {
+        let keyring = RecipientKeyring::new(&[7; 32]);
+        assert_ne!(keyring.user("+573001234567"), keyring.address(Channel::Sms, "+573001234567"));
+        let recipient = keyring.address(Channel::Sms, "+573001234567");
+        assert_ne!(keyring.user("a"), keyring.idempotency_key("a", recipient, ""));
+    }
+
+    #[test]
+    fn an_ipv6_network_is_one_client_and_a_mapped_address_is_the_ipv4_one() {
+        let keyring = RecipientKeyring::new(&[7; 32]);
+        let named = |ip: &str| keyring.ip(ip.parse().expect("an address"));
+        assert_eq!(named("2001:db8::1"), named("2001:db8::ffff:1"));
+        assert_ne!(named("2001:db8::1"), named("2001:db8:0:1::1"));
+        assert_eq!(named("::ffff:10.0.0.1"), named("10.0.0.1"));
+        assert_ne!(named("10.0.0.2"), named("10.0.0.1"));
+    }
+}
