@@ -1,6 +1,6 @@
 //! Puts the parts together: with `app/parts.rs` the only place that knows every adapter.
 
-mod greet;
+mod dev_banner;
 pub(crate) mod parts;
 
 use std::net::SocketAddr;
@@ -16,34 +16,34 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::greet::greet;
+use self::dev_banner::greet;
 use self::parts::{
     account, checker, email_account, email_provider, facts, handset, limits, policy, provider,
     rabbit_settings, redis_store, rules, smtp_provider, text_faults, texts, webhooks,
 };
 use crate::broker::memory::MemoryBroker;
 use crate::broker::rabbit::RabbitSettings;
+use crate::broker::rabbit::consumer::RabbitConsumer;
 use crate::broker::rabbit::publish::RabbitPublisher;
-use crate::broker::rabbit::request::RabbitRequester;
-use crate::broker::rabbit::source::RabbitSource;
-use crate::broker::{Names, Publisher, RequestSource, Requester};
+use crate::broker::rabbit::rpc::RabbitRpcClient;
+use crate::broker::{Names, Publisher, RequestConsumer, RpcClient};
 use crate::cli::DevProvider;
 use crate::clock::Clock;
-use crate::config::{EmailCarrier, Fault, Role, Settings};
+use crate::config::{ConfigError, EmailProvider, Role, Settings};
 use crate::domain::channel::Channel;
 use crate::domain::phone;
 use crate::flow::Gateway;
-use crate::flow::gate::Gate;
-use crate::flow::inspect::status::{Heard, Inspector};
-use crate::flow::receive::Worker;
+use crate::flow::inspect::status::{Inspector, ProviderHealthCache};
+use crate::flow::maintenance::ReceiptPolling;
+use crate::flow::receipts::ReceiptProcessor;
 use crate::flow::reply::Replies;
-use crate::flow::tend::Sweeps;
-use crate::flow::track::Tracker;
+use crate::flow::send_gate::SendGate;
 use crate::flow::verify::Verifier;
+use crate::flow::worker::Worker;
 use crate::http::page::Page;
-use crate::http::{self, Api, Readiness, Tokens, Unheard};
+use crate::http::{self, Api, PendingLimiter, Readiness, Tokens};
 use crate::provider::sendgrid::events::SendGridEvents;
-use crate::provider::{Checker, Provider};
+use crate::provider::{CodeVerifier, Provider};
 use crate::provider::{twilio, web};
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
@@ -55,16 +55,16 @@ const HTTP_DRAIN: Duration = http::ANSWER_WITHIN;
 /// What the adapters find wrong with settings, without asking anybody: a start would fail for it.
 ///
 /// Must run inside the runtime, which the store's client wants around it; nothing connects.
-pub fn faults(settings: &Settings) -> Vec<Fault> {
+pub fn faults(settings: &Settings) -> Vec<ConfigError> {
     let mut faults = faults_beside_texts(settings);
     faults.extend(text_faults(settings));
     faults
 }
 
 /// The same, without the texts: a command that is about them tells their faults itself.
-pub(crate) fn faults_beside_texts(settings: &Settings) -> Vec<Fault> {
+pub(crate) fn faults_beside_texts(settings: &Settings) -> Vec<ConfigError> {
     let mut faults = Vec::new();
-    let mut fault = |name, problem: String| faults.push(Fault::new(name, problem));
+    let mut fault = |name, problem: String| faults.push(ConfigError::new(name, problem));
     if rabbit_settings(settings).is_err() {
         fault("AMQP_URL", "must be a URL, as amqps://user:password@host:5671/%2f".to_owned());
     }
@@ -85,7 +85,7 @@ pub(crate) fn faults_beside_texts(settings: &Settings) -> Vec<Fault> {
     if let Some(Err(problem)) = callback.map(twilio::check_status_callback) {
         fault("TWILIO_STATUS_CALLBACK_URL", problem.to_string());
     }
-    if let Some(EmailCarrier::SendGrid(set)) = &settings.email
+    if let Some(EmailProvider::SendGrid(set)) = &settings.email
         && web::base_url(&set.base_url).is_err()
     {
         fault("SENDGRID_API_BASE_URL", "must be a URL without user, query or fragment".to_owned());
@@ -94,7 +94,7 @@ pub(crate) fn faults_beside_texts(settings: &Settings) -> Vec<Fault> {
     if let Some(Err(problem)) = events {
         fault("SENDGRID_WEBHOOK_PUBLIC_KEY", problem.to_string());
     }
-    if let Some(EmailCarrier::Smtp(smtp)) = &settings.email
+    if let Some(EmailProvider::Smtp(smtp)) = &settings.email
         && let Err(problem) = smtp_provider(smtp, settings.provider_timeout)
     {
         fault("SMTP_URL", problem.to_string());
@@ -167,7 +167,7 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
         None => None,
     };
     events::started(word(role), env!("CARGO_PKG_VERSION"));
-    let sweeps = settings.receipt_wait.map(|wait_max| Sweeps { tracker, wait_max });
+    let sweeps = settings.receipt_wait.map(|wait_max| ReceiptPolling { tracker, wait_max });
     let work = async {
         let sms = run_worker(worker, sweeps, &settings, &stop);
         // Nothing is shared but the process: a provider of e-mails that hangs holds no permit of a text message.
@@ -199,8 +199,8 @@ fn word(role: Role) -> &'static str {
 /// Answers how many handlings a stop cut off. A source that ends by itself stops everything: a process that takes no
 /// requests and says that it is well helps nobody.
 async fn run_worker(
-    worker: Option<(Arc<Gateway>, Box<dyn RequestSource>)>,
-    sweeps: Option<Sweeps>,
+    worker: Option<(Arc<Gateway>, Box<dyn RequestConsumer>)>,
+    sweeps: Option<ReceiptPolling>,
     settings: &Settings,
     stop: &CancellationToken,
 ) -> anyhow::Result<usize> {
@@ -210,10 +210,10 @@ async fn run_worker(
     let worker = worker.pausing_when(gateway.gate.paused());
     // What is in flight still wants to know of the kill switch, so tending ends after it.
     let tended = CancellationToken::new();
-    gateway.look_before_start().await;
+    gateway.load_kill_switch().await;
     let mut tending = tokio::spawn({
         let tended = tended.clone();
-        async move { gateway.tend(sweeps, tended).await }
+        async move { gateway.run_maintenance(sweeps, tended).await }
     });
     let unfinished = tokio::select! {
         unfinished = worker.run(source) => unfinished,
@@ -308,18 +308,18 @@ impl Wiring {
         }
     }
 
-    fn requester(&self) -> Arc<dyn Requester> {
+    fn requester(&self) -> Arc<dyn RpcClient> {
         match &self.broker {
-            Broker::Memory(broker) => Arc::new(broker.requester()),
-            Broker::Rabbit { settings, .. } => Arc::new(RabbitRequester::start(*settings.clone())),
+            Broker::Memory(broker) => Arc::new(broker.rpc_client()),
+            Broker::Rabbit { settings, .. } => Arc::new(RabbitRpcClient::start(*settings.clone())),
         }
     }
 
-    fn source(&self, channel: Channel) -> Box<dyn RequestSource> {
+    fn source(&self, channel: Channel) -> Box<dyn RequestConsumer> {
         match &self.broker {
-            Broker::Memory(broker) => Box::new(broker.source(channel, 64)),
+            Broker::Memory(broker) => Box::new(broker.consumer(channel, 64)),
             Broker::Rabbit { settings, consuming, .. } => {
-                let source = RabbitSource::start(RabbitSettings::clone(settings), channel);
+                let source = RabbitConsumer::start(RabbitSettings::clone(settings), channel);
                 // The probe is about text messages.
                 if channel == Channel::Sms {
                     let mut consuming = consuming.lock().expect("nothing panics while it holds the lock");
@@ -336,7 +336,7 @@ impl Wiring {
         channel: Channel,
         provider: Arc<dyn Provider>,
         replies: Arc<dyn Publisher>,
-    ) -> anyhow::Result<(Arc<Gateway>, Box<dyn RequestSource>)> {
+    ) -> anyhow::Result<(Arc<Gateway>, Box<dyn RequestConsumer>)> {
         let pace = settings.sender_pace.filter(|_| channel == Channel::Sms);
         let gateway = Gateway {
             channel,
@@ -344,7 +344,7 @@ impl Wiring {
             provider: provider.clone(),
             publisher: self.publisher(),
             replies: Replies::new(replies),
-            gate: Gate::new(channel, usize::from(settings.concurrency), provider.senders(), pace),
+            gate: SendGate::new(channel, usize::from(settings.concurrency), provider.senders(), pace),
             texts: texts(settings, channel)?,
             codes: settings.codes.clone().context("OTP_SECRET_KEYS must be set")?,
             recipients: settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?,
@@ -356,8 +356,8 @@ impl Wiring {
         Ok((Arc::new(gateway), self.source(channel)))
     }
 
-    fn tracker(&self, settings: &Settings) -> anyhow::Result<Arc<Tracker>> {
-        Ok(Arc::new(Tracker {
+    fn tracker(&self, settings: &Settings) -> anyhow::Result<Arc<ReceiptProcessor>> {
+        Ok(Arc::new(ReceiptProcessor {
             store: self.store.clone(),
             publisher: self.publisher(),
             recipients: settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?,
@@ -383,15 +383,15 @@ impl Wiring {
             provider,
             email_provider,
             clock: self.clock,
-            heard: Heard::default(),
-            email_heard: Heard::default(),
+            heard: ProviderHealthCache::default(),
+            email_heard: ProviderHealthCache::default(),
         }
     }
 
     fn api(
         &self,
         settings: &Settings,
-        checker: Option<Arc<dyn Checker>>,
+        checker: Option<Arc<dyn CodeVerifier>>,
         inspector: Inspector,
     ) -> anyhow::Result<Arc<Api>> {
         let recipients = settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?;
@@ -409,7 +409,7 @@ impl Wiring {
             },
             requester: self.requester(),
             send_wait: settings.send_wait,
-            unheard: Unheard::default(),
+            unheard: PendingLimiter::default(),
             store: self.store.clone(),
             recipients,
             rules: rules(settings),

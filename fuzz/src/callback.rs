@@ -11,7 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::provider::twilio::callback::TwilioCallbacks;
-use otpost::provider::{Callback, CallbackFault, Callbacks as _, Report};
+use otpost::provider::{Callback, CallbackError, Callbacks as _, DeliveryReceipt};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
@@ -41,12 +41,12 @@ pub fn check(input: &[u8]) {
             assert_says_what_the_call_says(report, &call);
             assert_can_be_told_again(report, &callbacks);
         }
-        Err(CallbackFault::Forged) => assert!(!call.can_be_proven(), "a signed call was refused"),
-        Err(CallbackFault::Unreadable(field)) => {
+        Err(CallbackError::Forged) => assert!(!call.can_be_proven(), "a signed call was refused"),
+        Err(CallbackError::Unreadable(field)) => {
             assert!(call.can_be_proven());
             assert!(["AccountSid", "MessageStatus", "MessageSid", "To", "r", "a"].contains(field), "{field}");
         }
-        Err(CallbackFault::Ignored) => assert!(call.can_be_proven()),
+        Err(CallbackError::Ignored) => assert!(call.can_be_proven()),
     }
     assert_is_refused_unsigned(&call, &callbacks);
     assert_is_refused_when_changed(&call, &callbacks, &signature);
@@ -78,7 +78,11 @@ impl<'a> Call<'a> {
         })
     }
 
-    fn read_by(&self, callbacks: &TwilioCallbacks, signature: Option<&str>) -> Result<Report, CallbackFault> {
+    fn read_by(
+        &self,
+        callbacks: &TwilioCallbacks,
+        signature: Option<&str>,
+    ) -> Result<DeliveryReceipt, CallbackError> {
         let read = callbacks.read(&Callback {
             query: self.query.as_deref(),
             content_type: self.content_type,
@@ -86,7 +90,9 @@ impl<'a> Call<'a> {
             timestamp: None,
             body: &self.body,
         });
-        read.map(|reports| <[Report; 1]>::try_from(reports).map(|[report]| report).expect("one a call"))
+        read.map(|reports| {
+            <[DeliveryReceipt; 1]>::try_from(reports).map(|[report]| report).expect("one a call")
+        })
     }
 
     fn is_form(&self) -> bool {
@@ -129,7 +135,7 @@ impl<'a> Call<'a> {
     }
 }
 
-fn assert_keeps_its_bounds(report: &Report) {
+fn assert_keeps_its_bounds(report: &DeliveryReceipt) {
     let id = report.request.as_str();
     assert!((1..=128).contains(&id.len()) && id.bytes().all(|byte| (b'!'..=b'~').contains(&byte)));
     let (kind, digits) = report.message_id.split_at_checked(2).expect("two letters");
@@ -139,7 +145,7 @@ fn assert_keeps_its_bounds(report: &Report) {
     assert_ne!(report.code, Some(0));
 }
 
-fn assert_says_what_the_call_says(report: &Report, call: &Call<'_>) {
+fn assert_says_what_the_call_says(report: &DeliveryReceipt, call: &Call<'_>) {
     let parameters = call.parameters();
     let says = |names: &[&str], value: &str| {
         parameters.iter().any(|(name, given)| names.contains(&name.as_ref()) && given == value)
@@ -158,7 +164,7 @@ fn assert_says_what_the_call_says(report: &Report, call: &Call<'_>) {
 }
 
 /// A call that says no more than the report makes the same report.
-fn assert_can_be_told_again(report: &Report, callbacks: &TwilioCallbacks) {
+fn assert_can_be_told_again(report: &DeliveryReceipt, callbacks: &TwilioCallbacks) {
     let form =
         |pairs: &[(&str, &str)]| form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
     let code = report.code.map(|code| code.to_string());
@@ -182,7 +188,7 @@ fn assert_is_refused_unsigned(call: &Call<'_>, callbacks: &TwilioCallbacks) {
     for signature in [None, Some(""), Some("AAAAAAAAAAAAAAAAAAAAAAAAAAA="), Some(&*another), Some(&*body)] {
         assert_eq!(
             call.read_by(callbacks, signature),
-            Err(CallbackFault::Forged),
+            Err(CallbackError::Forged),
             "not signed, and believed"
         );
     }
@@ -200,14 +206,14 @@ fn assert_is_refused_when_changed(call: &Call<'_>, callbacks: &TwilioCallbacks, 
         // `%c3` and `%C3` are the same text, and what is signed has no sign between a name and its value.
         if !changed.is_form() || changed.signed_text() != signed {
             let read = changed.read_by(callbacks, Some(signature));
-            assert_eq!(read, Err(CallbackFault::Forged), "byte {at} ^ {bit} was changed");
+            assert_eq!(read, Err(CallbackError::Forged), "byte {at} ^ {bit} was changed");
         }
     }
     let query = call.query.as_deref().unwrap_or_default();
     let changed = Call { query: Some(format!("{query}&a=1")), ..call.clone() };
     assert_eq!(
         changed.read_by(callbacks, Some(signature)),
-        Err(CallbackFault::Forged),
+        Err(CallbackError::Forged),
         "the query was changed"
     );
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use otpost::domain::purpose::Purpose;
 use otpost::domain::request::body::{AutofillBody, SendRequestBody};
-use otpost::domain::request::{AutofillField, BODY_BYTES_MAX, RequestFault, SendRequest, Unacceptable};
+use otpost::domain::request::{AutofillField, BODY_BYTES_MAX, RequestError, SendRequest, Unacceptable};
 use otpost::domain::request_id::RequestId;
 use otpost::domain::time::UnixMillis;
 use otpost::domain::zone::Zone;
@@ -137,8 +137,8 @@ fn assert_is_answered_to_when_broken(request: &SendRequest<'_>, body: &[u8]) {
     let refused = SendRequest::decode(&broken, None).err().expect("two values are no body");
     assert_eq!(refused.request_id.as_ref(), Some(&request.id));
     match refused.fault {
-        RequestFault::NotJson { .. } => assert!(broken.len() <= BODY_BYTES_MAX),
-        RequestFault::TooLarge { .. } => assert!(broken.len() > BODY_BYTES_MAX),
+        RequestError::NotJson { .. } => assert!(broken.len() <= BODY_BYTES_MAX),
+        RequestError::TooLarge { .. } => assert!(broken.len() > BODY_BYTES_MAX),
         other => panic!("{other}"),
     }
 }
@@ -151,22 +151,22 @@ fn assert_is_explained(refused: &Unacceptable, body: &[u8]) {
         assert_is_a_purpose(purpose);
     }
     let told = refused.fault.to_string();
-    assert_eq!(matches!(refused.fault, RequestFault::TooLarge { .. }), body.len() > BODY_BYTES_MAX, "{told}");
+    assert_eq!(matches!(refused.fault, RequestError::TooLarge { .. }), body.len() > BODY_BYTES_MAX, "{told}");
     match refused.fault {
-        RequestFault::TooLarge { bytes } => assert_eq!(bytes, body.len()),
-        RequestFault::NotJson { line, column } => {
+        RequestError::TooLarge { bytes } => assert_eq!(bytes, body.len()),
+        RequestError::NotJson { line, column } => {
             let lines = body.split(|&byte| byte == b'\n').count();
             assert!((1..=lines).contains(&line) && column <= body.len(), "{told}");
         }
-        RequestFault::NotAnObject => {
+        RequestError::NotAnObject => {
             let is_object = serde_json::from_slice::<Value>(body).is_ok_and(|value| value.is_object());
             assert!(!is_object, "{told}");
         }
-        RequestFault::Field { field, rule, .. } => {
+        RequestError::Field { field, rule, .. } => {
             assert!(SendRequest::FIELDS.contains(&field) && rule.starts_with("must be "), "{told}");
             assert!(told.starts_with(&format!("`{field}` {rule}; got ")), "{told}");
         }
-        RequestFault::Repeated { field } => assert!(SendRequest::FIELDS.contains(&field), "{told}"),
+        RequestError::Repeated { field } => assert!(SendRequest::FIELDS.contains(&field), "{told}"),
     }
     // The length of a body is ours to tell, though some body may hold its own length.
     if body.len() <= BODY_BYTES_MAX {

@@ -2,7 +2,7 @@
 
 use std::sync::Once;
 
-use otpost::domain::phone::{PhoneFault, PhoneNumber, Region, warm_up};
+use otpost::domain::phone::{PhoneError, PhoneNumber, Region, warm_up};
 
 use super::{assert_is_e164, assert_tells_no_digits};
 
@@ -79,24 +79,24 @@ fn assert_is_masked(number: &PhoneNumber) {
     assert_eq!(format!("{number:?}"), format!("PhoneNumber({masked})"));
 }
 
-fn assert_is_explained(fault: PhoneFault, text: &str, home: Region) {
+fn assert_is_explained(fault: PhoneError, text: &str, home: Region) {
     let told = fault.to_string();
     let trimmed = text.trim_matches(' ');
     let is_long = text.chars().count() > 32;
-    assert_eq!(fault == PhoneFault::TooLong, is_long, "{told}");
-    assert_eq!(fault == PhoneFault::Empty, !is_long && trimmed.is_empty(), "{told}");
+    assert_eq!(fault == PhoneError::TooLong, is_long, "{told}");
+    assert_eq!(fault == PhoneError::Empty, !is_long && trimmed.is_empty(), "{told}");
     match fault {
-        PhoneFault::Letters => assert!(text.chars().any(char::is_alphabetic), "{told}"),
-        PhoneFault::Characters => {
+        PhoneError::Letters => assert!(text.chars().any(char::is_alphabetic), "{told}"),
+        PhoneError::Characters => {
             let plain = |c: char| c.is_ascii_digit() || " -.()".contains(c);
             assert!(!trimmed.strip_prefix('+').unwrap_or(trimmed).chars().all(plain), "{told}");
         }
-        PhoneFault::NotAssigned { digits, region } => {
+        PhoneError::NotAssigned { digits, region } => {
             assert_eq!(digits, text.bytes().filter(u8::is_ascii_digit).count(), "{told}");
             assert_eq!(region, (!trimmed.starts_with('+')).then_some(home), "{told}");
         }
-        PhoneFault::InternationalPrefix => assert!(!trimmed.starts_with('+'), "{told}"),
-        PhoneFault::Empty | PhoneFault::TooLong => {}
+        PhoneError::InternationalPrefix => assert!(!trimmed.starts_with('+'), "{told}"),
+        PhoneError::Empty | PhoneError::TooLong => {}
     }
     assert_tells_no_digits(&told, text.as_bytes());
 }

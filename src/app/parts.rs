@@ -16,27 +16,28 @@ use crate::broker::{DeadLetters, Names};
 use crate::cli::DevProvider;
 use crate::clock::Clock;
 use crate::config::{
-    EmailCarrier, Fault, Role, SendGrid, Settings, Smtp, TemplateText, Twilio, TwilioSender, VerifyService,
+    ConfigError, EmailProvider, Role, SendGrid, Settings, Smtp, TemplateText, Twilio, TwilioSender,
+    VerifyService,
 };
 use crate::domain::channel::Channel;
 use crate::domain::quota::Quota;
 use crate::domain::retry::RetryPolicy;
 use crate::flow::Policy;
 use crate::flow::admit::Rules;
-use crate::flow::inspect::status::{Facts, Heard, Inspector};
-use crate::flow::track::Tracker;
+use crate::flow::inspect::status::{Facts, Inspector, ProviderHealthCache};
+use crate::flow::receipts::ReceiptProcessor;
 use crate::http::Webhooks;
 use crate::http::page::Handset;
-use crate::provider::absent::AbsentProvider;
 use crate::provider::sendgrid::events::SendGridEvents;
 use crate::provider::sendgrid::{SendGridMail, SendGridSettings};
 use crate::provider::simulated::SimulatedProvider;
-use crate::provider::smtp::{SmtpProvider, SmtpSettings, SmtpSettingsFault};
+use crate::provider::smtp::{SmtpProvider, SmtpSettings, SmtpSettingsError};
 use crate::provider::twilio::callback::TwilioCallbacks;
 use crate::provider::twilio::messages::TwilioMessages;
 use crate::provider::twilio::verify::{TwilioVerify, VerifySettings};
 use crate::provider::twilio::{Authentication, Sender, TwilioSettings};
-use crate::provider::{Callbacks, Checker, Provider, Report};
+use crate::provider::unconfigured::UnconfiguredProvider;
+use crate::provider::{Callbacks, CodeVerifier, DeliveryReceipt, Provider};
 use crate::store::Limits;
 use crate::store::redis::RedisStore;
 use crate::telemetry::events;
@@ -126,14 +127,14 @@ pub(super) fn policy(settings: &Settings, channel: Channel) -> Policy {
         provider_timeout: settings.provider_timeout,
         in_doubt: settings.in_doubt,
         doubt_report_wait: doubt_report_wait(settings, channel),
-        receipt_due: settings.receipt_wait.and_then(|_| receipt_due(settings)),
+        receipt_due_after: settings.receipt_wait.and_then(|_| receipt_due(settings)),
         reply_to_allowed: settings.reply_to_allowed.clone(),
     }
 }
 
 /// SendGrid's reports come within seconds, and only where somebody can prove them.
 fn doubt_report_wait(settings: &Settings, channel: Channel) -> Duration {
-    let by_sendgrid = channel == Channel::Email && matches!(settings.email, Some(EmailCarrier::SendGrid(_)));
+    let by_sendgrid = channel == Channel::Email && matches!(settings.email, Some(EmailProvider::SendGrid(_)));
     if by_sendgrid && settings.sendgrid_webhook_key.is_some() { DOUBT_REPORT_WAIT } else { Duration::ZERO }
 }
 
@@ -146,7 +147,10 @@ fn receipt_due(settings: &Settings) -> Option<Duration> {
 }
 
 /// The webhooks of those whose calls can be proven.
-pub(super) fn webhooks(settings: &Settings, tracker: &Arc<Tracker>) -> anyhow::Result<Arc<Webhooks>> {
+pub(super) fn webhooks(
+    settings: &Settings,
+    tracker: &Arc<ReceiptProcessor>,
+) -> anyhow::Result<Arc<Webhooks>> {
     Ok(Arc::new(Webhooks {
         twilio: twilio_callbacks(settings)?,
         sendgrid: sendgrid_events(settings)?,
@@ -198,8 +202,8 @@ pub(crate) fn text_settings(settings: &Settings) -> TextSettings {
 }
 
 /// What is wrong with texts: one fault a file, as there is one a variable.
-pub(super) fn text_faults(settings: &Settings) -> Vec<Fault> {
-    let mut faults: Vec<Fault> = Vec::new();
+pub(super) fn text_faults(settings: &Settings) -> Vec<ConfigError> {
+    let mut faults: Vec<ConfigError> = Vec::new();
     for TextFault { place, problem } in Texts::lint(text_settings(settings)).1 {
         let name = match &place {
             // Who makes no texts does not read them, and cannot know whether there is one in this language.
@@ -212,7 +216,7 @@ pub(super) fn text_faults(settings: &Settings) -> Vec<Fault> {
                 fault.problem = format!("{}; {problem}", fault.problem);
             }
             Some(_) => {}
-            None => faults.push(Fault::new(&name, problem)),
+            None => faults.push(ConfigError::new(&name, problem)),
         }
     }
     faults
@@ -233,8 +237,8 @@ pub(crate) fn inspector(settings: &Settings) -> anyhow::Result<Inspector> {
         provider: account(settings)?,
         email_provider: email_account(settings)?,
         clock: Clock::System,
-        heard: Heard::default(),
-        email_heard: Heard::default(),
+        heard: ProviderHealthCache::default(),
+        email_heard: ProviderHealthCache::default(),
     })
 }
 
@@ -273,7 +277,7 @@ fn text_provider(twilio: &Twilio, timeout: Duration) -> anyhow::Result<Arc<dyn P
 }
 
 /// Who checks the codes that are not ours. Where it is not there or refuses us, people's right codes would be called over.
-pub(super) async fn checker(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Checker>>> {
+pub(super) async fn checker(settings: &Settings) -> anyhow::Result<Option<Arc<dyn CodeVerifier>>> {
     let Some(twilio) = &settings.twilio else { return Ok(None) };
     let Some(service) = &twilio.verify else { return Ok(None) };
     let verify = TwilioVerify::new(&verify_settings(twilio, service, settings.provider_timeout))?;
@@ -305,7 +309,7 @@ fn authentication(twilio: &Twilio) -> Authentication {
 pub(super) async fn provider(
     settings: &Settings,
     dev_provider: DevProvider,
-    tracker: &Arc<Tracker>,
+    tracker: &Arc<ReceiptProcessor>,
     handset: Option<&Arc<Handset>>,
 ) -> anyhow::Result<Arc<dyn Provider>> {
     let twilio = match (&settings.twilio, dev_provider) {
@@ -338,7 +342,7 @@ async fn tested(
     channel: Channel,
     set: &str,
     settings: &Settings,
-    tracker: &Arc<Tracker>,
+    tracker: &Arc<ReceiptProcessor>,
 ) -> anyhow::Result<Arc<dyn Provider>> {
     match provider.check_credentials().await {
         Ok(()) => Ok(provider),
@@ -375,10 +379,10 @@ pub(super) fn email_account(settings: &Settings) -> anyhow::Result<Option<Arc<dy
     let timeout = settings.provider_timeout;
     Ok(match &settings.email {
         _ if !settings.email_enabled => None,
-        Some(EmailCarrier::SendGrid(sendgrid)) => {
+        Some(EmailProvider::SendGrid(sendgrid)) => {
             Some(Arc::new(SendGridMail::new(sendgrid_settings(sendgrid, timeout))?))
         }
-        Some(EmailCarrier::Smtp(smtp)) => Some(Arc::new(smtp_provider(smtp, timeout).context("SMTP_URL")?)),
+        Some(EmailProvider::Smtp(smtp)) => Some(Arc::new(smtp_provider(smtp, timeout).context("SMTP_URL")?)),
         None => None,
     })
 }
@@ -387,14 +391,14 @@ pub(super) fn email_account(settings: &Settings) -> anyhow::Result<Option<Arc<dy
 pub(super) async fn email_provider(
     settings: &Settings,
     dev_provider: DevProvider,
-    tracker: &Arc<Tracker>,
+    tracker: &Arc<ReceiptProcessor>,
     handset: Option<&Arc<Handset>>,
 ) -> anyhow::Result<Arc<dyn Provider>> {
     if !settings.email_enabled {
-        return Ok(Arc::new(AbsentProvider));
+        return Ok(Arc::new(UnconfiguredProvider));
     }
     let set = match &settings.email {
-        Some(EmailCarrier::Smtp(_)) => "SMTP_URL",
+        Some(EmailProvider::Smtp(_)) => "SMTP_URL",
         _ => "SENDGRID_API_KEY",
     };
     match (email_account(settings)?, dev_provider) {
@@ -429,14 +433,14 @@ pub(super) fn handset(role: Role, dev_provider: DevProvider, settings: &Settings
 pub(super) fn simulated(
     channel: Channel,
     settings: &Settings,
-    tracker: &Arc<Tracker>,
+    tracker: &Arc<ReceiptProcessor>,
     handset: Option<&Arc<Handset>>,
 ) -> Arc<dyn Provider> {
-    let (sender, mut reports) = tokio::sync::mpsc::channel::<Report>(REPORTS_MAX);
+    let (sender, mut reports) = tokio::sync::mpsc::channel::<DeliveryReceipt>(REPORTS_MAX);
     let tracker = tracker.clone();
     tokio::spawn(async move {
         while let Some(report) = reports.recv().await {
-            if let Err(error) = tracker.report(SIMULATED, &report).await {
+            if let Err(error) = tracker.process(SIMULATED, &report).await {
                 events::receipt_failed(report.request.as_str(), &error);
             }
         }
@@ -450,7 +454,7 @@ pub(super) fn simulated(
     Arc::new(provider)
 }
 
-pub(super) fn smtp_provider(smtp: &Smtp, timeout: Duration) -> Result<SmtpProvider, SmtpSettingsFault> {
+pub(super) fn smtp_provider(smtp: &Smtp, timeout: Duration) -> Result<SmtpProvider, SmtpSettingsError> {
     SmtpProvider::new(&SmtpSettings { url: smtp.url.clone(), from: smtp.from.clone(), timeout })
 }
 

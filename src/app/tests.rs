@@ -10,7 +10,7 @@ use crate::broker::Delivery;
 struct Ended;
 
 #[async_trait]
-impl RequestSource for Ended {
+impl RequestConsumer for Ended {
     async fn next(&mut self) -> Option<Delivery> {
         None
     }
@@ -45,7 +45,7 @@ async fn a_source_that_ends_by_itself_stops_everything_and_is_an_error() {
         if asked_for {
             stop.cancel();
         }
-        let worker: (_, Box<dyn RequestSource>) = (gateway.clone(), Box::new(Ended));
+        let worker: (_, Box<dyn RequestConsumer>) = (gateway.clone(), Box::new(Ended));
         let worked = run_worker(Some(worker), None, &settings, &stop).await;
         assert_eq!((worked.is_ok(), stop.is_cancelled()), (asked_for, true));
     }

@@ -5,7 +5,7 @@
 //!
 //! Nothing survives the process: it is for tests, the simulator and the quick start.
 
-mod requester;
+mod rpc_client;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
@@ -14,9 +14,9 @@ use async_trait::async_trait;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-use crate::broker::waiters::Waiters;
+use crate::broker::pending_replies::PendingReplies;
 use crate::broker::{
-    DELIVERY_LIMIT, DeadHeaders, Delivery, Outgoing, Properties, PublishError, Publisher, RequestSource,
+    DELIVERY_LIMIT, DeadHeaders, Delivery, Outgoing, Properties, PublishError, Publisher, RequestConsumer,
     Settlement, Settler, Target,
 };
 use crate::domain::channel::Channel;
@@ -50,7 +50,7 @@ pub struct OwnedMessage {
 
 /// A message that was set aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
+pub struct StoredDeadLetter {
     /// Its name; empty if the broker itself set it aside.
     pub message_id: String,
     /// What it holds.
@@ -69,7 +69,7 @@ pub struct DeadLetter {
 
 impl MemoryBroker {
     /// A new source of requests for a channel, which takes up to `prefetch` messages at once, at least one.
-    pub fn source(&self, channel: Channel, prefetch: usize) -> MemorySource {
+    pub fn consumer(&self, channel: Channel, prefetch: usize) -> MemoryConsumer {
         let mut state = self.lock();
         let id = state.next_id();
         let arrived = Arc::new(Notify::new());
@@ -84,7 +84,7 @@ impl MemoryBroker {
             arrived: Arc::clone(&arrived),
         });
         state.hand_out();
-        MemorySource { broker: self.clone(), id, arrived }
+        MemoryConsumer { broker: self.clone(), id, arrived }
     }
 
     /// A new publisher.
@@ -122,7 +122,7 @@ impl MemoryBroker {
     }
 
     /// What was set aside so far.
-    pub fn dead_letters(&self) -> Vec<DeadLetter> {
+    pub fn dead_letters(&self) -> Vec<StoredDeadLetter> {
         self.lock().dead.clone()
     }
 
@@ -149,7 +149,7 @@ impl MemoryBroker {
     }
 
     /// Lets the next `count` letters be refused: nothing is set aside.
-    pub fn fail_next_letters(&self, count: usize) {
+    pub fn fail_next_dead_letters(&self, count: usize) {
         self.lock().failing_letters = count;
     }
 
@@ -177,7 +177,7 @@ struct State {
     consumers: Vec<Consumer>,
     results: Vec<mpsc::Sender<OwnedMessage>>,
     replies: HashMap<String, Reader>,
-    dead: Vec<DeadLetter>,
+    dead: Vec<StoredDeadLetter>,
     failing: usize,
     losing_confirms: usize,
     failing_letters: usize,
@@ -190,7 +190,7 @@ enum Reader {
     /// A caller.
     Queue(mpsc::Sender<OwnedMessage>),
     /// A requester.
-    Waiters(Arc<Waiters>),
+    Waiters(Arc<PendingReplies>),
 }
 
 #[derive(Clone)]
@@ -280,7 +280,7 @@ impl State {
             self.queues[message.channel as usize].push_back(message);
             return;
         }
-        self.dead.push(DeadLetter {
+        self.dead.push(StoredDeadLetter {
             message_id: String::new(),
             body: message.body,
             reason: "delivery_limit".to_owned(),
@@ -357,7 +357,7 @@ impl State {
         if self.dead.len() >= QUEUE_MAX {
             return Err(PublishError::NotTaken("the queue is full".to_owned()));
         }
-        self.dead.push(DeadLetter {
+        self.dead.push(StoredDeadLetter {
             message_id: message.message_id.to_owned(),
             body: message.body.to_vec(),
             reason: headers.reason.to_owned(),
@@ -394,14 +394,14 @@ fn properties(message: &Outgoing<'_>, reply_to: Option<&str>) -> Properties {
 }
 
 /// A consumer of a request queue. Dropping it gives back what is unsettled, like a worker that crashed.
-pub struct MemorySource {
+pub struct MemoryConsumer {
     broker: MemoryBroker,
     id: u64,
     arrived: Arc<Notify>,
 }
 
 #[async_trait]
-impl RequestSource for MemorySource {
+impl RequestConsumer for MemoryConsumer {
     async fn next(&mut self) -> Option<Delivery> {
         loop {
             if let Some(delivery) = self.buffered()? {
@@ -436,7 +436,7 @@ impl RequestSource for MemorySource {
     async fn close(self: Box<Self>) {}
 }
 
-impl MemorySource {
+impl MemoryConsumer {
     /// The next delivery if there is one; the outer `None` after the last.
     fn buffered(&self) -> Option<Option<Delivery>> {
         let mut state = self.broker.lock();
@@ -456,7 +456,7 @@ impl MemorySource {
     }
 }
 
-impl Drop for MemorySource {
+impl Drop for MemoryConsumer {
     fn drop(&mut self) {
         self.broker.lock().remove_consumer(self.id);
     }

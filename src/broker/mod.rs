@@ -7,8 +7,8 @@
 //! Not a queue of our own: what is neither acknowledged nor confirmed is the broker's, and comes back.
 
 pub mod memory;
+mod pending_replies;
 pub mod rabbit;
-mod waiters;
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::domain::time::UnixMillis;
 
 /// Deliveries of requests, in the broker's order.
 #[async_trait]
-pub trait RequestSource: Send {
+pub trait RequestConsumer: Send {
     /// The next delivery. `None` once the source was cancelled and everything it had buffered was handed out.
     ///
     /// Waits through any outage. Dropping the future loses no delivery.
@@ -60,7 +60,7 @@ pub trait Probe: Send + Sync {
 
 /// Publishes requests, and hears how they end.
 #[async_trait]
-pub trait Requester: Send + Sync {
+pub trait RpcClient: Send + Sync {
     /// Publishes a request, and waits for its terminal result until `within` has passed since the call: its body, or
     /// `None` if it is not known by then, or cannot become known here any more. `Ok` means in any case that a queue has the
     /// request and the broker confirmed that.
@@ -79,13 +79,13 @@ pub trait Requester: Send + Sync {
 #[async_trait]
 pub trait DeadLetters: Send {
     /// Takes a look at up to `letters_max` letters that were not looked at before, and at fewer if they are large.
-    async fn browse(&mut self, letters_max: usize) -> Result<Vec<Letter>, DeadLettersError>;
+    async fn browse(&mut self, letters_max: usize) -> Result<Vec<DeadLetter>, DeadLettersError>;
 
     /// Publishes a message. `Ok` means that a queue has it and the broker confirmed that.
     async fn publish(&mut self, message: Outgoing<'_>) -> Result<(), PublishError>;
 
     /// Removes a letter that this look has found.
-    async fn remove(&mut self, letter: &Letter) -> Result<(), DeadLettersError>;
+    async fn remove(&mut self, letter: &DeadLetter) -> Result<(), DeadLettersError>;
 
     /// Ends the look once every removal was told to the broker.
     async fn close(self: Box<Self>);
@@ -93,7 +93,7 @@ pub trait DeadLetters: Send {
 
 /// A dead letter.
 #[derive(Clone, Debug)]
-pub struct Letter {
+pub struct DeadLetter {
     /// What this look calls it.
     pub tag: u64,
     /// What it holds: of ours [`Contents`], of the broker's the whole message.
@@ -321,7 +321,7 @@ pub const fn request_key(channel: Channel) -> &'static str {
 
 /// How often a dead letter may come back before the broker drops it. Each look counts, and without a number of ours
 /// brokers have one that is soon reached.
-pub const LOOKS_MAX: u32 = 1_000_000;
+pub const DEAD_LETTER_DELIVERY_LIMIT: u32 = 1_000_000;
 
 /// How often a message may come back before the broker sets it aside: only the last fence, because every lost
 /// connection counts too.

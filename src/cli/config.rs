@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Exit, hint_at_environment, print_json, say};
-use crate::config::{Fault, Faults, Settings, Shown};
+use crate::config::{ConfigError, ConfigErrors, Settings, Shown};
 
 /// A setting with its value, or with what is wrong with it. What is wrong with a file has no value.
 #[derive(Serialize)]
@@ -22,7 +22,7 @@ pub(super) fn run(settings: &Settings, json: bool) -> Exit {
     Exit::Done
 }
 
-pub(super) fn show_faults(faults: &Faults, json: bool) -> Exit {
+pub(super) fn show_faults(faults: &ConfigErrors, json: bool) -> Exit {
     print(&faults.shown, &faults.faults, json);
     print_notices(&faults.notices);
     eprintln!("\nthese settings are wrong:\n{faults}");
@@ -34,7 +34,7 @@ fn print_notices(notices: &[String]) {
     notices.iter().for_each(|notice| eprintln!("notice: {notice}"));
 }
 
-fn print(shown: &[Shown], faults: &[Fault], json: bool) {
+fn print(shown: &[Shown], faults: &[ConfigError], json: bool) {
     if json {
         let problem =
             |name| faults.iter().find(|fault| fault.name == name).map(|fault| fault.problem.as_str());
@@ -44,7 +44,7 @@ fn print(shown: &[Shown], faults: &[Fault], json: bool) {
             given: shown.given,
             problem: problem(shown.name),
         });
-        let is_setting = |fault: &&Fault| shown.iter().any(|shown| shown.name == fault.name);
+        let is_setting = |fault: &&ConfigError| shown.iter().any(|shown| shown.name == fault.name);
         let others = faults.iter().filter(|fault| !is_setting(fault)).map(|fault| Row {
             name: &fault.name,
             value: None,

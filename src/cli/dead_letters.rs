@@ -11,10 +11,10 @@ use serde::Serialize;
 use self::show::{list, plain, show};
 use super::{Exit, print_json, say};
 use crate::app;
-use crate::broker::{DeadLetters, Letter, Names, Outgoing, Target};
+use crate::broker::{DeadLetter, DeadLetters, Names, Outgoing, Target};
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::domain::dead_letter::{Contents, Refusal, Replay, Replayed, letter_id};
+use crate::domain::dead_letter::{DeadLetterBody, Replay, ReplayRefusal, Replayed, dead_letter_id};
 use crate::domain::outcome::Status;
 use crate::domain::request::SendRequest;
 use crate::domain::request_id::RequestId;
@@ -32,14 +32,14 @@ pub(super) enum Action {
         #[arg(long, value_parser = REASONS)]
         reason: Option<String>,
         #[command(flatten)]
-        look: Look,
+        look: ListFilter,
     },
     /// Show everything about one letter but its body, which is shown as a shape.
     Show {
         /// An id, as the list shows it.
         id: String,
         #[command(flatten)]
-        look: Look,
+        look: ListFilter,
     },
     /// Publish the requests in letters again, under new ids, and remove the letters.
     #[command(override_usage = "otpost dead-letters replay [OPTIONS] <IDS>...
@@ -51,7 +51,7 @@ pub(super) enum Action {
         #[arg(long)]
         force: bool,
         #[command(flatten)]
-        look: Look,
+        look: ListFilter,
     },
     /// Remove letters for good.
     #[command(override_usage = "otpost dead-letters drop [OPTIONS] <IDS>...
@@ -63,12 +63,12 @@ pub(super) enum Action {
         #[arg(long, conflicts_with = "ids")]
         yes: bool,
         #[command(flatten)]
-        look: Look,
+        look: ListFilter,
     },
 }
 
 #[derive(Args)]
-pub(super) struct Look {
+pub(super) struct ListFilter {
     /// How many letters to look at, from the oldest. Each look counts as one of the million returns that the queue allows.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     limit: u16,
@@ -153,14 +153,14 @@ async fn act(settings: &Settings, action: &Action, letters: &mut dyn DeadLetters
 /// A letter, and what can be said of it without a key.
 struct Found {
     id: String,
-    letter: Letter,
+    letter: DeadLetter,
     /// What a letter of ours holds.
-    contents: Option<Contents>,
+    contents: Option<DeadLetterBody>,
     request: Option<RequestId>,
 }
 
 impl Found {
-    fn new(letter: Letter) -> Found {
+    fn new(letter: DeadLetter) -> Found {
         let contents = match letter.by_broker {
             true => None,
             false => serde_json::from_slice(&letter.body).ok(),
@@ -170,7 +170,7 @@ impl Found {
             false => letter.request_id.as_deref().and_then(RequestId::parse),
         };
         Found {
-            id: letter_id(letter.message_id.as_deref(), letter.at, &letter.body),
+            id: dead_letter_id(letter.message_id.as_deref(), letter.at, &letter.body),
             letter,
             contents,
             request,
@@ -182,18 +182,18 @@ impl Found {
     }
 
     /// The request in it under its next id.
-    fn replay(&self, settings: &Settings, now: UnixMillis, force: bool) -> Result<Replay, Refusal> {
+    fn replay(&self, settings: &Settings, now: UnixMillis, force: bool) -> Result<Replay, ReplayRefusal> {
         let letter = &self.letter;
         let opened;
         let body = match &self.contents {
             None if letter.by_broker => &letter.body,
-            None => return Err(Refusal::NotSealed),
-            Some(contents) if contents.code_removed => return Err(Refusal::CodeRemoved),
+            None => return Err(ReplayRefusal::NotSealed),
+            Some(contents) if contents.code_removed => return Err(ReplayRefusal::CodeRemoved),
             Some(contents) => {
-                let sealed = contents.sealed.as_deref().ok_or(Refusal::NotSealed)?;
-                let recipients = settings.recipients.as_ref().ok_or(Refusal::Unopened)?;
+                let sealed = contents.sealed.as_deref().ok_or(ReplayRefusal::NotSealed)?;
+                let recipients = settings.recipients.as_ref().ok_or(ReplayRefusal::Unopened)?;
                 let name = letter.message_id.as_deref().unwrap_or_default();
-                opened = recipients.letters().open(name, sealed).ok_or(Refusal::Unopened)?;
+                opened = recipients.letters().open(name, sealed).ok_or(ReplayRefusal::Unopened)?;
                 &opened
             }
         };
@@ -211,7 +211,7 @@ impl Found {
 }
 
 /// The id in a message that the broker set aside.
-fn request_in(letter: &Letter) -> Option<RequestId> {
+fn request_in(letter: &DeadLetter) -> Option<RequestId> {
     match SendRequest::decode(&letter.body, None) {
         Ok(request) => Some(request.id),
         Err(refused) => refused.request_id,

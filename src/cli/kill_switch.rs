@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Exit, Turn, print_json, say, store_failed};
+use super::{Exit, KillSwitchAction, print_json, say, store_failed};
 use crate::app;
 use crate::config::Settings;
 use crate::store::{KillSwitch, Store, StoreError};
@@ -30,12 +30,12 @@ struct Row {
     before: Option<Standing>,
 }
 
-pub(super) async fn run(settings: &Settings, turn: Turn, json: bool) -> Exit {
+pub(super) async fn run(settings: &Settings, turn: KillSwitchAction, json: bool) -> Exit {
     let Ok(store) = app::parts::redis_store(settings) else {
         eprintln!("otpost: REDIS_URL is no address of a Redis");
         return Exit::Unusable;
     };
-    let asks_only = matches!(turn, Turn::Status);
+    let asks_only = matches!(turn, KillSwitchAction::Status);
     let row = match turned(&store, turn).await {
         Ok(row) => row,
         Err(error) => return store_failed(&error),
@@ -49,14 +49,14 @@ pub(super) async fn run(settings: &Settings, turn: Turn, json: bool) -> Exit {
     exit
 }
 
-async fn turned(store: &impl Store, turn: Turn) -> Result<Row, StoreError> {
+async fn turned(store: &impl Store, turn: KillSwitchAction) -> Result<Row, StoreError> {
     match turn {
-        Turn::Status => Ok(Row { now: standing(store.kill_switch().await?), before: None }),
-        Turn::Off => {
+        KillSwitchAction::Status => Ok(Row { now: standing(store.kill_switch().await?), before: None }),
+        KillSwitchAction::Off => {
             let before = standing(store.set_kill_switch(None).await?);
             Ok(Row { now: standing(None), before: Some(before) })
         }
-        Turn::On { reason } => {
+        KillSwitchAction::On { reason } => {
             // Turned on again without a reason it keeps the one that it had.
             let reason = match reason {
                 Some(reason) => reason,
@@ -173,7 +173,8 @@ mod tests {
     #[tokio::test]
     async fn turning_it_again_changes_nothing_but_a_reason_that_is_given() {
         let store = MemoryStore::new(Clock::System);
-        let on = |reason: Option<&str>| turned(&store, Turn::On { reason: reason.map(str::to_owned) });
+        let on =
+            |reason: Option<&str>| turned(&store, KillSwitchAction::On { reason: reason.map(str::to_owned) });
         assert_eq!(on(None).await.expect("answers").now.reason.as_deref(), Some(NO_REASON));
         let since = store.kill_switch().await.expect("answers").expect("it is on").since;
         let row = on(Some("pumping")).await.expect("answers");
@@ -181,7 +182,7 @@ mod tests {
         assert_eq!(row.before.expect("it stood somehow").reason.as_deref(), Some(NO_REASON));
         assert_eq!(on(None).await.expect("answers").now.reason.as_deref(), Some("pumping"));
         for was_on in [true, false] {
-            let row = turned(&store, Turn::Off).await.expect("answers");
+            let row = turned(&store, KillSwitchAction::Off).await.expect("answers");
             assert_eq!((row.now.on, row.before.map(|before| before.on)), (false, Some(was_on)));
         }
     }

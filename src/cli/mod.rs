@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::app;
-use crate::config::{Fault, Faults, Role, Settings};
+use crate::config::{ConfigError, ConfigErrors, Role, Settings};
 use crate::store::StoreError;
 use crate::telemetry;
 
@@ -97,7 +97,7 @@ enum Command {
     /// Stop all sending at once, in every worker, until it is allowed again.
     KillSwitch {
         #[command(subcommand)]
-        turn: Turn,
+        turn: KillSwitchAction,
     },
     /// Check what messages say, and what that costs.
     Templates {
@@ -129,7 +129,7 @@ enum Command {
 
 /// What to do about the kill switch.
 #[derive(Subcommand)]
-enum Turn {
+enum KillSwitchAction {
     /// Stop sending. What is asked for waits.
     On {
         /// Why, for whoever finds it on: at most 200 characters.
@@ -185,7 +185,8 @@ pub async fn run(arguments: Arguments) -> Exit {
         Err(faults) if role == Role::Show => return config::show_faults(&faults, arguments.json),
         Err(faults) => {
             if arguments.json {
-                let rows = faults.faults.iter().map(|Fault { name, problem }| FaultRow { name, problem });
+                let rows =
+                    faults.faults.iter().map(|ConfigError { name, problem }| FaultRow { name, problem });
                 print_json(&rows.collect::<Vec<_>>());
             }
             let starts = matches!(role, Role::Dev | Role::Worker | Role::Http | Role::Serve);
@@ -226,7 +227,7 @@ struct FaultRow<'a> {
 }
 
 /// Whoever tries things out on a laptop is asked for all that production needs.
-fn hint_at_environment(faults: &Faults) {
+fn hint_at_environment(faults: &ConfigErrors) {
     if faults.shown.iter().any(|shown| shown.name == "ENVIRONMENT" && !shown.given) {
         eprintln!("this is production, as ENVIRONMENT is not set; on a laptop set ENVIRONMENT=development");
     }

@@ -1,7 +1,7 @@
 //! Whom a command is about: a phone number, or what holds an `@`, an e-mail address.
 
 use crate::config::Settings;
-use crate::domain::address::{Address, AddressFault};
+use crate::domain::address::{Address, AddressError};
 
 /// Reads a recipient, and tells on the standard error why a text is none.
 pub(super) fn read_recipient(settings: &Settings, text: &str) -> Option<Address> {
@@ -9,8 +9,8 @@ pub(super) fn read_recipient(settings: &Settings, text: &str) -> Option<Address>
         Ok(to) => Some(to),
         Err(fault) => {
             let kind = match fault {
-                AddressFault::Phone(_) => "number",
-                AddressFault::Email(_) => "e-mail address",
+                AddressError::Phone(_) => "number",
+                AddressError::Email(_) => "e-mail address",
             };
             eprintln!("otpost: the {kind} {fault}");
             None

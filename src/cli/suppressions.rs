@@ -11,8 +11,8 @@ use super::recipient::read_recipient;
 use super::{Exit, kill_switch, print_json, say, store_failed};
 use crate::app;
 use crate::config::Settings;
-use crate::domain::block::{ByHand, OPTED_OUT, Suppression};
 use crate::domain::keyed_digest::Digest16;
+use crate::domain::suppression::{ManualSuppression, OPTED_OUT, SuppressionEntry};
 use crate::store::bounds::SUPPRESSIONS_MAX;
 use crate::store::{Store, StoreError};
 
@@ -114,13 +114,13 @@ async fn add(
     json: bool,
 ) -> Result<Exit, StoreError> {
     let lasts = hours.map(|hours| Duration::from_secs(u64::from(hours) * HOUR_SECONDS));
-    let by_hand = ByHand { shown: &recipient.shown, reason: reason.unwrap_or_default(), lasts };
-    show(store.suppress(recipient.name, &by_hand).await?, recipient, json);
+    let by_hand = ManualSuppression { shown: &recipient.shown, reason: reason.unwrap_or_default(), lasts };
+    show(store.add_suppression(recipient.name, &by_hand).await?, recipient, json);
     Ok(Exit::Done)
 }
 
 async fn remove(store: &impl Store, recipient: &Recipient, json: bool) -> Result<Exit, StoreError> {
-    let Some(stood) = store.lift_suppression(recipient.name).await? else {
+    let Some(stood) = store.remove_suppression(recipient.name).await? else {
         if json {
             print_json::<Row>(&[]);
         }
@@ -134,13 +134,13 @@ async fn remove(store: &impl Store, recipient: &Recipient, json: bool) -> Result
     Ok(Exit::Done)
 }
 
-fn show(suppression: Suppression, recipient: &Recipient, json: bool) {
+fn show(suppression: SuppressionEntry, recipient: &Recipient, json: bool) {
     let row = Row { to: recipient.shown.clone(), ..row(suppression) };
     if json { print_json(&[row]) } else { print_table(&[row]) }
 }
 
-fn row(suppression: Suppression) -> Row {
-    let Suppression { to, code, reason, since, until } = suppression;
+fn row(suppression: SuppressionEntry) -> Row {
+    let SuppressionEntry { to, code, reason, since, until } = suppression;
     Row {
         to: to.unwrap_or_else(|| "***".to_owned()),
         provider_code: code,

@@ -48,7 +48,7 @@ async fn show_request(
     tries_max: u32,
     json: bool,
 ) -> Result<Exit, StoreError> {
-    let story = store.story(request, recipient).await?;
+    let story = store.request_record(request, recipient).await?;
     let told = story.map(|story| explain::explain(request, &story, tries_max, Clock::System.now()));
     if told.is_none() {
         let whose = if recipient.is_some() { " to this recipient" } else { "" };

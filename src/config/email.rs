@@ -4,13 +4,13 @@
 //! Whoever asks for it, or sets a part of it, must set all of it.
 
 use super::reader::Reader;
-use super::{EmailCarrier, SendGrid, Smtp};
+use super::{EmailProvider, SendGrid, Smtp};
 use crate::domain::mailbox::Mailbox;
 
 /// What is set about e-mails.
 pub(super) struct EmailSettings {
     pub(super) enabled: bool,
-    pub(super) carrier: Option<EmailCarrier>,
+    pub(super) carrier: Option<EmailProvider>,
     pub(super) sendgrid_webhook_key: Option<String>,
 }
 
@@ -43,9 +43,9 @@ impl Reader<'_> {
         }
         let carrier = match (by_smtp, from, api_key, smtp_url) {
             (false, Some(from), Some(api_key), _) => {
-                Some(EmailCarrier::SendGrid(SendGrid { api_key: api_key.into(), from, base_url }))
+                Some(EmailProvider::SendGrid(SendGrid { api_key: api_key.into(), from, base_url }))
             }
-            (true, Some(from), _, Some(url)) => Some(EmailCarrier::Smtp(Smtp { url: url.into(), from })),
+            (true, Some(from), _, Some(url)) => Some(EmailProvider::Smtp(Smtp { url: url.into(), from })),
             _ => None,
         };
         // Who sends nothing itself need not hold the key to know that somebody does.

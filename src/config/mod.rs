@@ -7,9 +7,9 @@ mod email;
 mod provider;
 mod raw;
 mod reader;
-mod rules;
 mod templates;
 mod tokens;
+mod validators;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -25,8 +25,8 @@ use secrecy::{ExposeSecret, SecretString};
 use self::reader::Reader;
 pub use self::templates::TemplateText;
 use crate::domain::code::{CodeKeyring, CodeLength};
-use crate::domain::doubt::InDoubtPolicy;
 use crate::domain::mailbox::Mailbox;
+use crate::domain::message_match::InDoubtPolicy;
 use crate::domain::phone::Region;
 use crate::domain::quota::Quota;
 use crate::domain::recipient_keyring::RecipientKeyring;
@@ -70,20 +70,20 @@ pub enum Environment {
 
 /// One thing wrong with the settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct ConfigError {
     /// The variable.
     pub name: String,
     /// What it must be. Never what it is.
     pub problem: String,
 }
 
-impl Fault {
-    pub(crate) fn new(name: &str, problem: impl Into<String>) -> Fault {
-        Fault { name: name.to_owned(), problem: problem.into() }
+impl ConfigError {
+    pub(crate) fn new(name: &str, problem: impl Into<String>) -> ConfigError {
+        ConfigError { name: name.to_owned(), problem: problem.into() }
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.name, self.problem)
     }
@@ -92,9 +92,9 @@ impl fmt::Display for Fault {
 /// All that is wrong, beside what could be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .faults.iter().map(|fault| format!("  {fault}")).collect::<Vec<_>>().join("\n"))]
-pub struct Faults {
+pub struct ConfigErrors {
     /// Every fault.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<ConfigError>,
     /// Every setting as it may be shown.
     pub shown: Vec<Shown>,
     /// What a person should know besides.
@@ -167,7 +167,7 @@ pub struct Settings {
     /// Twilio Verify is to make the codes and texts of text messages, whether or not there is an account.
     pub sms_verify: bool,
     /// Who carries the e-mails, if anybody does.
-    pub email: Option<EmailCarrier>,
+    pub email: Option<EmailProvider>,
     /// What the reports of SendGrid are checked with; nothing where none are taken.
     pub sendgrid_webhook_key: Option<String>,
     /// The longest wait for a provider's answer.
@@ -258,7 +258,7 @@ pub enum TwilioSender {
 }
 
 /// Who carries the e-mails.
-pub enum EmailCarrier {
+pub enum EmailProvider {
     /// Twilio SendGrid.
     SendGrid(SendGrid),
     /// A mail server.
@@ -305,7 +305,10 @@ pub enum JwtKey {
 
 impl Settings {
     /// Reads the process's environment and, in development, `.env`.
-    pub fn load(role: Role, check: impl FnOnce(&Settings) -> Vec<Fault>) -> Result<Settings, Faults> {
+    pub fn load(
+        role: Role,
+        check: impl FnOnce(&Settings) -> Vec<ConfigError>,
+    ) -> Result<Settings, ConfigErrors> {
         Settings::read(role, std::env::vars_os(), Path::new(".env"), check)
     }
 
@@ -315,8 +318,8 @@ impl Settings {
         role: Role,
         variables: impl Iterator<Item = (OsString, OsString)>,
         dotenv: &Path,
-        check: impl FnOnce(&Settings) -> Vec<Fault>,
-    ) -> Result<Settings, Faults> {
+        check: impl FnOnce(&Settings) -> Vec<ConfigError>,
+    ) -> Result<Settings, ConfigErrors> {
         let mut faults = Vec::new();
         let mut variables = raw::environment(variables, &mut faults);
         if role == Role::Dev {
@@ -342,7 +345,7 @@ impl Settings {
         if faults.is_empty() {
             Ok(settings)
         } else {
-            Err(Faults { faults, shown: settings.shown, notices: settings.notices })
+            Err(ConfigErrors { faults, shown: settings.shown, notices: settings.notices })
         }
     }
 

@@ -3,9 +3,9 @@
 use secrecy::SecretString;
 
 use super::reader::Reader;
-use super::rules::{is_loopback, is_sender, is_sid, parts};
+use super::validators::{is_loopback, is_sender, is_sid, parts};
 use super::{Twilio, TwilioSender, VerifyService};
-use crate::domain::doubt::InDoubtPolicy;
+use crate::domain::message_match::InDoubtPolicy;
 
 impl Reader<'_> {
     pub(super) fn twilio(&mut self, development: bool) -> Option<Twilio> {

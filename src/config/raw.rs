@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::Fault;
+use super::ConfigError;
 
 /// May a setting's value be shown?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ pub(super) type Variables = BTreeMap<String, String>;
 /// none of ours, or a fault if it is.
 pub(super) fn environment(
     variables: impl Iterator<Item = (OsString, OsString)>,
-    faults: &mut Vec<Fault>,
+    faults: &mut Vec<ConfigError>,
 ) -> Variables {
     let mut read = Variables::new();
     for (name, value) in variables {
@@ -117,7 +117,7 @@ pub(super) fn environment(
         match value.into_string() {
             Ok(value) if value.trim().is_empty() => {}
             Ok(value) => drop(read.insert(name, value)),
-            Err(_) if is_ours(&name) => faults.push(Fault::new(&name, "is not valid UTF-8")),
+            Err(_) if is_ours(&name) => faults.push(ConfigError::new(&name, "is not valid UTF-8")),
             Err(_) => {}
         }
     }
@@ -125,7 +125,7 @@ pub(super) fn environment(
 }
 
 /// Adds what a `.env` file says, where the environment says nothing.
-pub(super) fn add_dotenv(variables: &mut Variables, path: &Path, faults: &mut Vec<Fault>) {
+pub(super) fn add_dotenv(variables: &mut Variables, path: &Path, faults: &mut Vec<ConfigError>) {
     let Ok(lines) = dotenvy::from_path_iter(path) else {
         return;
     };
@@ -133,13 +133,13 @@ pub(super) fn add_dotenv(variables: &mut Variables, path: &Path, faults: &mut Ve
         match line {
             Ok((name, value)) => drop(variables.entry(name).or_insert(value)),
             // The error would quote the line, and the line may hold a secret.
-            Err(_) => return faults.push(Fault::new(".env", "has a line that is not NAME=value")),
+            Err(_) => return faults.push(ConfigError::new(".env", "has a line that is not NAME=value")),
         }
     }
 }
 
 /// Takes each secret that `<NAME>_FILE` points to.
-pub(super) fn add_files(variables: &mut Variables, faults: &mut Vec<Fault>) {
+pub(super) fn add_files(variables: &mut Variables, faults: &mut Vec<ConfigError>) {
     const BYTES_MAX: u64 = 64 * 1024;
     for (name, _) in RawSettings::KINDS.iter().filter(|(_, kind)| *kind == Kind::Secret) {
         let file_name = format!("{name}_FILE");
@@ -147,13 +147,13 @@ pub(super) fn add_files(variables: &mut Variables, faults: &mut Vec<Fault>) {
             continue;
         };
         if variables.get(*name).is_some_and(|value| !value.is_empty()) {
-            faults.push(Fault::new(&file_name, format!("is set beside {name}; set one of them")));
+            faults.push(ConfigError::new(&file_name, format!("is set beside {name}; set one of them")));
             continue;
         }
         let small = std::fs::metadata(path).is_ok_and(|file| file.len() <= BYTES_MAX);
         match std::fs::read_to_string(path) {
             Ok(secret) if small => drop(variables.insert((*name).to_owned(), secret.trim_end().to_owned())),
-            _ => faults.push(Fault::new(&file_name, "names no readable text file of at most 64 KiB")),
+            _ => faults.push(ConfigError::new(&file_name, "names no readable text file of at most 64 KiB")),
         }
     }
 }

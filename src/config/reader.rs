@@ -10,11 +10,11 @@ use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use super::raw::{self, RawSettings, Variables};
-use super::rules::{hours, key_bytes, minutes, parts, seconds};
 use super::templates::{TemplateText, read_directory};
-use super::{Environment, Fault, LimitSettings, Role, Settings, Shown};
+use super::validators::{hours, key_bytes, minutes, parts, seconds};
+use super::{ConfigError, Environment, LimitSettings, Role, Settings, Shown};
 use crate::domain::code::{CodeKey, CodeKeyring, CodeLength, Kid};
-use crate::domain::locale::is_bcp47;
+use crate::domain::language_tag::is_bcp47;
 use crate::domain::phone::Region;
 use crate::domain::quota::Quota;
 use crate::domain::recipient_keyring::RecipientKeyring;
@@ -30,13 +30,13 @@ mod development {
 pub(super) struct Reader<'a> {
     pub(super) raw: &'a RawSettings,
     role: Role,
-    pub(super) faults: Vec<Fault>,
+    pub(super) faults: Vec<ConfigError>,
     shown: Vec<Shown>,
     pub(super) notices: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(raw: &'a RawSettings, role: Role, faults: Vec<Fault>) -> Reader<'a> {
+    pub(super) fn new(raw: &'a RawSettings, role: Role, faults: Vec<ConfigError>) -> Reader<'a> {
         Reader { raw, role, faults, shown: Vec::new(), notices: Vec::new() }
     }
 
@@ -170,7 +170,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn fault(&mut self, name: &str, problem: impl Into<String>) {
-        self.faults.push(Fault::new(name, problem));
+        self.faults.push(ConfigError::new(name, problem));
     }
 
     pub(super) fn show(&mut self, name: &'static str, value: impl ToString) {

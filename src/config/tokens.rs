@@ -1,7 +1,7 @@
 //! How tokens are checked: exactly one source of keys, and whom a token must be from and for.
 
 use super::reader::Reader;
-use super::rules::is_loopback;
+use super::validators::is_loopback;
 use super::{Jwt, JwtKey};
 
 /// For development, known to everybody. Production refuses the secret.

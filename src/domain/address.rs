@@ -5,8 +5,8 @@ use std::fmt::{self, Display};
 use thiserror::Error;
 
 use super::channel::Channel;
-use super::email::{EmailAddress, EmailFault};
-use super::phone::{PhoneFault, PhoneNumber, Region};
+use super::email::{EmailAddress, EmailError};
+use super::phone::{PhoneError, PhoneNumber, Region};
 
 /// A checked recipient. `Display` and `Debug` are masked; the whole address only leaves by [`Address::as_str`].
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -19,24 +19,24 @@ pub enum Address {
 
 /// Why a text is no address of its channel: the rule, never the text itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum AddressFault {
+pub enum AddressError {
     /// It is no phone number.
     #[error(transparent)]
-    Phone(#[from] PhoneFault),
+    Phone(#[from] PhoneError),
     /// It is no e-mail address.
     #[error(transparent)]
-    Email(#[from] EmailFault),
+    Email(#[from] EmailError),
 }
 
 impl Address {
     /// Reads an address by its shape: what holds an `@` is an e-mail address, everything else a phone number.
-    pub fn parse(text: &str, region: Region) -> Result<Address, AddressFault> {
+    pub fn parse(text: &str, region: Region) -> Result<Address, AddressError> {
         let channel = if text.contains('@') { Channel::Email } else { Channel::Sms };
         Address::parse_for(channel, text, region)
     }
 
     /// Reads an address of a channel. The region is that of numbers without a country code.
-    pub fn parse_for(channel: Channel, text: &str, region: Region) -> Result<Address, AddressFault> {
+    pub fn parse_for(channel: Channel, text: &str, region: Region) -> Result<Address, AddressError> {
         Ok(match channel {
             Channel::Sms => PhoneNumber::parse(text, region)?.into(),
             Channel::Email => EmailAddress::parse(text)?.into(),

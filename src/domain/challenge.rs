@@ -26,9 +26,9 @@ impl ChallengeId {
 }
 
 /// The key of a code that we do not know: whoever carries it has made it, and checks it. No key of ours can have this name.
-pub const MADE_ELSEWHERE: &str = "@provider";
+pub const PROVIDER_MADE: &str = "@provider";
 /// The names of all keys of a worker whose provider makes the codes.
-pub const KIDS_ELSEWHERE: &str = ",@provider,";
+pub const PROVIDER_MADE_KIDS: &str = ",@provider,";
 
 /// A resend continues a challenge only while at least this part of its life is left; else it starts a new one.
 pub const CONTINUE_LIFE_LEFT_DIVISOR: u32 = 5;

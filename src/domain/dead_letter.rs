@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
+use super::encryption::{DeadLetterKey, NONCE_BYTES};
 use super::outcome::Status;
 use super::request::{BODY_BYTES_MAX, SendRequest};
 use super::request_id::RequestId;
-use super::sealed::{NONCE_BYTES, SealKey};
 use super::time::UnixMillis;
 
 /// Of a message that is set aside, this much is shown, masked.
@@ -21,7 +21,7 @@ const EXCERPT_BYTES_MAX: usize = 2_048;
 
 /// The body of a dead letter of ours.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Contents {
+pub struct DeadLetterBody {
     /// How many bytes the message had.
     pub bytes: usize,
     /// Its shape.
@@ -34,10 +34,10 @@ pub struct Contents {
     pub code_removed: bool,
 }
 
-impl Contents {
+impl DeadLetterBody {
     /// What the letter with this message id holds of a message.
-    pub fn of(message: &[u8], letter: &str, key: &SealKey, nonce: [u8; NONCE_BYTES]) -> Contents {
-        let mut contents = Contents {
+    pub fn of(message: &[u8], letter: &str, key: &DeadLetterKey, nonce: [u8; NONCE_BYTES]) -> DeadLetterBody {
+        let mut contents = DeadLetterBody {
             bytes: message.len(),
             excerpt: masked_excerpt(message),
             sealed: None,
@@ -86,7 +86,7 @@ pub fn masked_excerpt(body: &[u8]) -> String {
 }
 
 /// A short name for a letter, the same whenever it is looked at.
-pub fn letter_id(message_id: Option<&str>, at: Option<UnixMillis>, body: &[u8]) -> String {
+pub fn dead_letter_id(message_id: Option<&str>, at: Option<UnixMillis>, body: &[u8]) -> String {
     let mut hash = Sha256::new();
     let message_id = message_id.unwrap_or_default();
     hash.update((message_id.len() as u64).to_be_bytes());
@@ -122,7 +122,7 @@ pub struct Replay {
 
 /// Why a letter is not replayed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum ReplayRefusal {
     /// It holds no body.
     NotSealed,
     /// Its body cannot be opened with the key at hand.
@@ -141,50 +141,57 @@ pub enum Refusal {
     Sent,
 }
 
-impl Refusal {
+impl ReplayRefusal {
     /// A person may know better.
     pub fn can_be_forced(&self) -> bool {
-        matches!(self, Refusal::Expired | Refusal::InDoubt | Refusal::Sent)
+        matches!(self, ReplayRefusal::Expired | ReplayRefusal::InDoubt | ReplayRefusal::Sent)
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ReplayRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Refusal::NotSealed => "it was set aside without its body, which was no JSON object or too large",
-            Refusal::Unopened => {
+            ReplayRefusal::NotSealed => {
+                "it was set aside without its body, which was no JSON object or too large"
+            }
+            ReplayRefusal::Unopened => {
                 "its body cannot be opened: is OTP_RECIPIENT_KEY the one that it was sealed with?"
             }
-            Refusal::CodeRemoved => {
+            ReplayRefusal::CodeRemoved => {
                 "the caller's own code was taken out of it, and another one would be sent"
             }
-            Refusal::NoRequest(fault) => return write!(f, "it holds no valid request: {fault}"),
-            Refusal::IdTooLong => "its request id has no room for another number",
-            Refusal::Expired => "its request has expired",
-            Refusal::InDoubt => "it may have been sent: it ended as `unknown`",
-            Refusal::Sent => "it was sent: it ended as `sent`",
+            ReplayRefusal::NoRequest(fault) => return write!(f, "it holds no valid request: {fault}"),
+            ReplayRefusal::IdTooLong => "its request id has no room for another number",
+            ReplayRefusal::Expired => "its request has expired",
+            ReplayRefusal::InDoubt => "it may have been sent: it ended as `unknown`",
+            ReplayRefusal::Sent => "it was sent: it ended as `sent`",
         })
     }
 }
 
 impl Replayed<'_> {
     /// The request under its next id. Forced, a late one counts from `now`, and one that was sent is sent again.
-    pub fn replay(&self, now: UnixMillis, code_life: Duration, forced: bool) -> Result<Replay, Refusal> {
+    pub fn replay(
+        &self,
+        now: UnixMillis,
+        code_life: Duration,
+        forced: bool,
+    ) -> Result<Replay, ReplayRefusal> {
         let request = SendRequest::decode(self.body, self.at)
-            .map_err(|refused| Refusal::NoRequest(refused.fault.to_string()))?;
-        let to = next_id(&request.id).ok_or(Refusal::IdTooLong)?;
+            .map_err(|refused| ReplayRefusal::NoRequest(refused.fault.to_string()))?;
+        let to = next_id(&request.id).ok_or(ReplayRefusal::IdTooLong)?;
         match self.status {
-            Some(Status::Unknown) if !forced => return Err(Refusal::InDoubt),
-            Some(Status::Sent) if !forced => return Err(Refusal::Sent),
+            Some(Status::Unknown) if !forced => return Err(ReplayRefusal::InDoubt),
+            Some(Status::Sent) if !forced => return Err(ReplayRefusal::Sent),
             _ => {}
         }
         let made = request.requested_at.unwrap_or(now).min(now);
         let ends = request.not_after.into_iter().fold(made.plus(code_life), UnixMillis::min);
         let expired = ends <= now;
         if expired && !forced {
-            return Err(Refusal::Expired);
+            return Err(ReplayRefusal::Expired);
         }
-        let nested = || Refusal::NoRequest("the body is nested too deep".to_owned());
+        let nested = || ReplayRefusal::NoRequest("the body is nested too deep".to_owned());
         let mut object = json_object(self.body).ok_or_else(nested)?;
         object.insert("request_id".to_owned(), to.as_str().into());
         if expired {
@@ -219,8 +226,8 @@ mod tests {
     const LIFE: Duration = Duration::from_secs(600);
     const NONCE: [u8; NONCE_BYTES] = [3; NONCE_BYTES];
 
-    fn key() -> SealKey {
-        SealKey::derived(&[9; 32])
+    fn key() -> DeadLetterKey {
+        DeadLetterKey::derived(&[9; 32])
     }
 
     #[test]
@@ -239,7 +246,7 @@ mod tests {
             r#"{"code":"482913","code":"482913","to":"+573001234567"}"#,
             r#"{"c\u006fde":482913}"#,
         ] {
-            let contents = Contents::of(body.as_bytes(), "dead:1", &key(), NONCE);
+            let contents = DeadLetterBody::of(body.as_bytes(), "dead:1", &key(), NONCE);
             let opened = key().open("dead:1", &contents.sealed.expect("sealed")).expect("opened");
             assert!(!String::from_utf8(opened).expect("JSON").contains("482913") && contents.code_removed);
         }
@@ -248,7 +255,7 @@ mod tests {
     #[test]
     fn a_body_without_a_code_is_sealed_as_it_was() {
         let body = br#"{ "request_id": "r1",  "n": 1.50, "code": null }"#;
-        let contents = Contents::of(body, "dead:1", &key(), NONCE);
+        let contents = DeadLetterBody::of(body, "dead:1", &key(), NONCE);
         assert!(!contents.code_removed);
         assert_eq!(key().open("dead:1", &contents.sealed.expect("sealed")).as_deref(), Some(body.as_slice()));
     }
@@ -257,7 +264,7 @@ mod tests {
     fn what_is_no_object_or_too_large_is_not_sealed() {
         let large = format!(r#"{{"request_id":"r1","pad":"{}"}}"#, "x".repeat(BODY_BYTES_MAX));
         for body in ["", "[]", "482913", r#"{"code":"482913""#, &large] {
-            let contents = Contents::of(body.as_bytes(), "dead:1", &key(), NONCE);
+            let contents = DeadLetterBody::of(body.as_bytes(), "dead:1", &key(), NONCE);
             assert_eq!((contents.sealed, contents.code_removed), (None, false));
         }
     }
@@ -282,7 +289,7 @@ mod tests {
         check_next(&"x".repeat(126), None);
     }
 
-    fn replay(more: Value, at: Option<UnixMillis>, forced: bool) -> Result<Replay, Refusal> {
+    fn replay(more: Value, at: Option<UnixMillis>, forced: bool) -> Result<Replay, ReplayRefusal> {
         let mut body = json!({"request_id": "r1", "to": "+573001234567"});
         body.as_object_mut().expect("one").extend(more.as_object().expect("one").clone());
         Replayed { body: body.to_string().as_bytes(), at, status: None }.replay(NOW, LIFE, forced)
@@ -306,7 +313,7 @@ mod tests {
             (json!({"not_after": NOW.to_string()}), Some(NOW)),
         ];
         for (more, at) in late {
-            assert_eq!(replay(more.clone(), at, false), Err(Refusal::Expired));
+            assert_eq!(replay(more.clone(), at, false), Err(ReplayRefusal::Expired));
             let forced = replay(more, at, true).expect("forced");
             let body: Value = serde_json::from_slice(&forced.body).expect("JSON");
             assert_eq!(body, json!({"request_id": "r1~r1", "to": "+573001234567"}));
@@ -318,13 +325,13 @@ mod tests {
     #[test]
     fn what_was_or_may_have_been_sent_is_replayed_only_if_forced() {
         let body = br#"{"request_id":"r1","to":"3"}"#;
-        let check = |status, refused: Option<Refusal>| {
+        let check = |status, refused: Option<ReplayRefusal>| {
             let replayed = Replayed { body, at: Some(NOW), status };
             assert_eq!(replayed.replay(NOW, LIFE, false).err(), refused);
             assert!(replayed.replay(NOW, LIFE, true).is_ok());
         };
-        check(Some(Status::Unknown), Some(Refusal::InDoubt));
-        check(Some(Status::Sent), Some(Refusal::Sent));
+        check(Some(Status::Unknown), Some(ReplayRefusal::InDoubt));
+        check(Some(Status::Sent), Some(ReplayRefusal::Sent));
         check(Some(Status::Failed), None);
         check(None, None);
     }
@@ -336,7 +343,7 @@ mod tests {
         for body in ["", "[]", "{}", r#"{"request_id":"r1"}"#, twice, &deep] {
             let replayed = Replayed { body: body.as_bytes(), at: None, status: None };
             let refused = replayed.replay(NOW, LIFE, true).expect_err("no request");
-            assert!(matches!(refused, Refusal::NoRequest(_)) && !refused.can_be_forced(), "{body}");
+            assert!(matches!(refused, ReplayRefusal::NoRequest(_)) && !refused.can_be_forced(), "{body}");
         }
     }
 }

@@ -27,26 +27,26 @@ pub struct EmailAddress {
 
 impl EmailAddress {
     /// Reads an address.
-    pub fn parse(text: &str) -> Result<EmailAddress, EmailFault> {
+    pub fn parse(text: &str) -> Result<EmailAddress, EmailError> {
         let text = text.trim_matches(' ');
         if text.is_empty() {
-            return Err(EmailFault::Empty);
+            return Err(EmailError::Empty);
         }
         // Before anything looks closer: a domain may be longer in Unicode than in ASCII, but not without bound.
         if text.len() > 4 * BYTES_MAX {
-            return Err(EmailFault::TooLong);
+            return Err(EmailError::TooLong);
         }
         if text.chars().any(char::is_control) {
-            return Err(EmailFault::Control);
+            return Err(EmailError::Control);
         }
-        let (local, domain) = text.split_once('@').ok_or(EmailFault::NoAt)?;
+        let (local, domain) = text.split_once('@').ok_or(EmailError::NoAt)?;
         if domain.contains('@') {
-            return Err(EmailFault::SecondAt);
+            return Err(EmailError::SecondAt);
         }
         let local = checked_local(local)?;
         let domain = checked_domain(domain)?;
         if local.len() + 1 + domain.len() > BYTES_MAX {
-            return Err(EmailFault::TooLong);
+            return Err(EmailError::TooLong);
         }
         Ok(EmailAddress { at: local.len(), address: format!("{local}@{domain}").into() })
     }
@@ -57,23 +57,23 @@ impl EmailAddress {
     }
 }
 
-fn checked_local(local: &str) -> Result<String, EmailFault> {
+fn checked_local(local: &str) -> Result<String, EmailError> {
     if !local.is_ascii() {
-        return Err(EmailFault::LocalUnicode);
+        return Err(EmailError::LocalUnicode);
     }
     if local.is_empty() || local.len() > LOCAL_BYTES_MAX {
-        return Err(EmailFault::LocalLength);
+        return Err(EmailError::LocalLength);
     }
     // `atext` of RFC 5322.
     let atext = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&byte);
     if !local.split('.').all(|atom| !atom.is_empty() && atom.bytes().all(atext)) {
-        return Err(EmailFault::LocalCharacters);
+        return Err(EmailError::LocalCharacters);
     }
     Ok(local.to_ascii_lowercase())
 }
 
-fn checked_domain(domain: &str) -> Result<String, EmailFault> {
-    let ascii = idna::domain_to_ascii_strict(domain).map_err(|_| EmailFault::Domain)?;
+fn checked_domain(domain: &str) -> Result<String, EmailError> {
+    let ascii = idna::domain_to_ascii_strict(domain).map_err(|_| EmailError::Domain)?;
     let label = |label: &str| {
         let inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         (1..=LABEL_BYTES_MAX).contains(&label.len())
@@ -85,7 +85,7 @@ fn checked_domain(domain: &str) -> Result<String, EmailFault> {
     let good = ascii.len() <= DOMAIN_BYTES_MAX
         && ascii.split('.').all(label)
         && ascii.rsplit_once('.').is_some_and(|(_, last)| last_is_a_name(last));
-    if good { Ok(ascii) } else { Err(EmailFault::Domain) }
+    if good { Ok(ascii) } else { Err(EmailError::Domain) }
 }
 
 /// The first character of the local part and of the domain, and the last label.
@@ -105,7 +105,7 @@ impl fmt::Debug for EmailAddress {
 
 /// Why a text is not an address that we send to: the rule, never the text itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum EmailFault {
+pub enum EmailError {
     #[error("is empty")]
     Empty,
     #[error("is longer than {BYTES_MAX} bytes")]
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn refused(written: &str, expected: EmailFault) {
+    fn refused(written: &str, expected: EmailError) {
         assert_eq!(EmailAddress::parse(written).expect_err("no address"), expected);
     }
 
@@ -157,39 +157,39 @@ mod tests {
 
     #[test]
     fn nothing_can_end_a_header_or_name_a_second_recipient() {
-        refused("ana@shop.example\r\nBcc: bob@shop.example", EmailFault::Control);
-        refused("ana\n@shop.example", EmailFault::Control);
-        refused("ana@shop.example,bob@shop.example", EmailFault::SecondAt);
-        refused("ana@shop.example%0aBcc", EmailFault::Domain);
-        refused("Ana <ana@shop.example>", EmailFault::LocalCharacters);
-        refused("ana,bob@shop.example", EmailFault::LocalCharacters);
-        refused("\"ana b\"@shop.example", EmailFault::LocalCharacters);
-        refused("ana@shop.example>", EmailFault::Domain);
-        refused("ana(x)@shop.example", EmailFault::LocalCharacters);
+        refused("ana@shop.example\r\nBcc: bob@shop.example", EmailError::Control);
+        refused("ana\n@shop.example", EmailError::Control);
+        refused("ana@shop.example,bob@shop.example", EmailError::SecondAt);
+        refused("ana@shop.example%0aBcc", EmailError::Domain);
+        refused("Ana <ana@shop.example>", EmailError::LocalCharacters);
+        refused("ana,bob@shop.example", EmailError::LocalCharacters);
+        refused("\"ana b\"@shop.example", EmailError::LocalCharacters);
+        refused("ana@shop.example>", EmailError::Domain);
+        refused("ana(x)@shop.example", EmailError::LocalCharacters);
     }
 
     #[test]
     fn lengths_are_those_of_rfc_5321() {
         let label = "a".repeat(63);
         check(&format!("{}@b.example", "a".repeat(64)), &format!("{}@b.example", "a".repeat(64)));
-        refused(&format!("{}@b.example", "a".repeat(65)), EmailFault::LocalLength);
-        refused(&format!("a@{}.example", "a".repeat(64)), EmailFault::Domain);
-        refused(&format!("{}@{label}.{label}.{label}.ex", "a".repeat(64)), EmailFault::TooLong);
-        refused(&format!("a@{}", "é.".repeat(2_000)), EmailFault::TooLong);
-        refused("", EmailFault::Empty);
-        refused("@shop.example", EmailFault::LocalLength);
+        refused(&format!("{}@b.example", "a".repeat(65)), EmailError::LocalLength);
+        refused(&format!("a@{}.example", "a".repeat(64)), EmailError::Domain);
+        refused(&format!("{}@{label}.{label}.{label}.ex", "a".repeat(64)), EmailError::TooLong);
+        refused(&format!("a@{}", "é.".repeat(2_000)), EmailError::TooLong);
+        refused("", EmailError::Empty);
+        refused("@shop.example", EmailError::LocalLength);
     }
 
     #[test]
     fn what_is_no_mailbox_of_the_internet_is_refused_with_its_rule() {
-        refused("ana", EmailFault::NoAt);
-        refused("añá@shop.example", EmailFault::LocalUnicode);
-        refused("ana..b@shop.example", EmailFault::LocalCharacters);
-        refused(".ana@shop.example", EmailFault::LocalCharacters);
+        refused("ana", EmailError::NoAt);
+        refused("añá@shop.example", EmailError::LocalUnicode);
+        refused("ana..b@shop.example", EmailError::LocalCharacters);
+        refused(".ana@shop.example", EmailError::LocalCharacters);
         for domain in
             ["localhost", "[127.0.0.1]", "127.0.0.1", "", ".", "a..example", "-a.example", "a_b.example"]
         {
-            refused(&format!("ana@{domain}"), EmailFault::Domain);
+            refused(&format!("ana@{domain}"), EmailError::Domain);
         }
     }
 

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use super::email::{EmailAddress, EmailFault};
+use super::email::{EmailAddress, EmailError};
 
 const NAME_CHARACTERS_MAX: usize = 70;
 /// What means something in an address header (RFC 5322 §3.2.3), but for the dot. Some carriers also take a comma or a
@@ -34,31 +34,31 @@ impl Mailbox {
 }
 
 impl FromStr for Mailbox {
-    type Err = MailboxFault;
+    type Err = MailboxError;
 
     /// Reads `address` or `Name <address>`.
-    fn from_str(text: &str) -> Result<Mailbox, MailboxFault> {
+    fn from_str(text: &str) -> Result<Mailbox, MailboxError> {
         let text = text.trim_matches(' ');
         let Some((name, rest)) = text.split_once('<') else {
             return Ok(Mailbox { name: None, address: EmailAddress::parse(text)? });
         };
-        let address = rest.strip_suffix('>').ok_or(MailboxFault::Bracket)?;
+        let address = rest.strip_suffix('>').ok_or(MailboxError::Bracket)?;
         let name = checked_name(name.trim_matches(' '))?;
         Ok(Mailbox { name, address: EmailAddress::parse(address)? })
     }
 }
 
-fn checked_name(name: &str) -> Result<Option<String>, MailboxFault> {
+fn checked_name(name: &str) -> Result<Option<String>, MailboxError> {
     if name.chars().any(|c| c.is_control() || is_line_break(c)) {
-        return Err(MailboxFault::Control);
+        return Err(MailboxError::Control);
     }
     if name.contains(|c| SPECIAL.contains(c)) {
-        return Err(MailboxFault::Special);
+        return Err(MailboxError::Special);
     }
     match name.chars().count() {
         0 => Ok(None),
         1..=NAME_CHARACTERS_MAX => Ok(Some(name.to_owned())),
-        _ => Err(MailboxFault::TooLong),
+        _ => Err(MailboxError::TooLong),
     }
 }
 
@@ -69,7 +69,7 @@ fn is_line_break(c: char) -> bool {
 
 /// Why a text is no sender: the rule, never the text itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum MailboxFault {
+pub enum MailboxError {
     #[error("must end with > after the address, as Shop <codes@shop.example>")]
     Bracket,
     #[error("has a line break or another control character in its name")]
@@ -79,7 +79,7 @@ pub enum MailboxFault {
     #[error("must have at most {NAME_CHARACTERS_MAX} characters in its name")]
     TooLong,
     #[error("has an address that {0}")]
-    Address(#[from] EmailFault),
+    Address(#[from] EmailError),
 }
 
 #[cfg(test)]
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn refused(text: &str, expected: MailboxFault) {
+    fn refused(text: &str, expected: MailboxError) {
         assert_eq!(text.parse::<Mailbox>(), Err(expected), "{text:?}");
     }
 
@@ -112,17 +112,17 @@ mod tests {
     #[test]
     fn no_sender_can_add_a_header_or_another_address() {
         for name in ["a\r\nBcc: b@c.example\r\nX: ", "a\nb", "a\0", "a\u{2028}b"] {
-            refused(&format!("{name} <codes@shop.example>"), MailboxFault::Control);
+            refused(&format!("{name} <codes@shop.example>"), MailboxError::Control);
         }
         for name in ["\"a\"", "a, b", "a@b.example", "a;", "a(b)", "a\\", "a: b"] {
-            refused(&format!("{name} <codes@shop.example>"), MailboxFault::Special);
+            refused(&format!("{name} <codes@shop.example>"), MailboxError::Special);
         }
-        refused("A <a@shop.example>, <b@shop.example>", MailboxFault::Address(EmailFault::SecondAt));
-        refused("A <a@shop.example", MailboxFault::Bracket);
-        refused("a@shop.example\r\nBcc: b@shop.example", MailboxFault::Address(EmailFault::Control));
-        refused("A <a@shop.example\r\n>", MailboxFault::Address(EmailFault::Control));
-        refused("MeStore", MailboxFault::Address(EmailFault::NoAt));
-        refused("", MailboxFault::Address(EmailFault::Empty));
-        refused(&format!("{} <a@shop.example>", "ñ".repeat(71)), MailboxFault::TooLong);
+        refused("A <a@shop.example>, <b@shop.example>", MailboxError::Address(EmailError::SecondAt));
+        refused("A <a@shop.example", MailboxError::Bracket);
+        refused("a@shop.example\r\nBcc: b@shop.example", MailboxError::Address(EmailError::Control));
+        refused("A <a@shop.example\r\n>", MailboxError::Address(EmailError::Control));
+        refused("MeStore", MailboxError::Address(EmailError::NoAt));
+        refused("", MailboxError::Address(EmailError::Empty));
+        refused(&format!("{} <a@shop.example>", "ñ".repeat(71)), MailboxError::TooLong);
     }
 }

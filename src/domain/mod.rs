@@ -4,17 +4,19 @@
 //! decision can be tested with a table. A value of one of these types has been checked; nothing checks it again.
 
 pub mod address;
-pub mod block;
-pub mod breaker;
 pub mod challenge;
 pub mod channel;
+pub mod circuit_breaker;
 pub mod code;
+pub mod concurrency;
 pub mod dead_letter;
-pub mod doubt;
 pub mod email;
+pub mod encryption;
+pub mod history;
 pub mod keyed_digest;
-pub mod locale;
+pub mod language_tag;
 pub mod mailbox;
+pub mod message_match;
 pub mod outcome;
 pub mod phone;
 pub mod purpose;
@@ -24,11 +26,9 @@ pub mod recipient_keyring;
 pub mod request;
 pub mod request_id;
 pub mod retry;
-pub mod sealed;
 pub mod send_failure;
-pub mod sender;
+pub mod sender_pool;
+pub mod suppression;
 pub mod time;
-pub mod trail;
 pub mod verdict;
-pub mod window;
 pub mod zone;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::channel::Channel;
+use super::history::RequestHistory;
 use super::time::{UnixMillis, seconds_rounded_up, serialize_rfc3339};
-use super::trail::Notes;
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -166,8 +166,8 @@ pub struct Outcome {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resend_after: Option<u64>,
     /// What its handlings noted.
-    #[serde(default, rename = "notes", skip_serializing_if = "Notes::is_empty")]
-    pub notes: Notes,
+    #[serde(default, rename = "notes", skip_serializing_if = "RequestHistory::is_empty")]
+    pub history: RequestHistory,
 }
 
 impl Outcome {
@@ -184,7 +184,7 @@ impl Outcome {
             segments: None,
             expires_at: None,
             resend_after: None,
-            notes: Notes::default(),
+            history: RequestHistory::default(),
         }
     }
 
@@ -293,7 +293,7 @@ pub struct DeliveryEvent<'a> {
     /// The recipient, masked.
     pub to: &'a str,
     /// The later fact.
-    pub status: DeliveryWord,
+    pub status: DeliveryEventStatus,
     /// When it became known (RFC 3339).
     #[serde(serialize_with = "serialize_rfc3339")]
     #[schemars(with = "String", extend("format" = "date-time"))]
@@ -310,19 +310,19 @@ pub struct DeliveryEvent<'a> {
 /// What can become of a message after it was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum DeliveryWord {
+pub enum DeliveryEventStatus {
     /// It reached the handset.
     Delivered,
     /// It did not, and will not.
     Undelivered,
 }
 
-impl DeliveryWord {
+impl DeliveryEventStatus {
     /// The word on the wire.
     pub const fn as_str(self) -> &'static str {
         match self {
-            DeliveryWord::Delivered => "delivered",
-            DeliveryWord::Undelivered => "undelivered",
+            DeliveryEventStatus::Delivered => "delivered",
+            DeliveryEventStatus::Undelivered => "undelivered",
         }
     }
 }

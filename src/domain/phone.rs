@@ -47,14 +47,14 @@ impl PhoneNumber {
     /// country code). Spaces, dashes, dots and parentheses may stand anywhere between them.
     ///
     /// A number without `+` is one of `default_region` or none: it never becomes a number of another country.
-    pub fn parse(text: &str, default_region: Region) -> Result<PhoneNumber, PhoneFault> {
+    pub fn parse(text: &str, default_region: Region) -> Result<PhoneNumber, PhoneError> {
         let written = Written::read(text)?;
         let digits = written.digits();
         if !written.plus && digits.starts_with("00") {
-            return Err(PhoneFault::InternationalPrefix);
+            return Err(PhoneError::InternationalPrefix);
         }
         let home = (!written.plus).then_some(default_region);
-        let fault = PhoneFault::NotAssigned { digits: digits.len(), region: home };
+        let fault = PhoneError::NotAssigned { digits: digits.len(), region: home };
         let number = Self::assigned(&written, home).ok_or(fault)?;
         let (code, national) = number.e164[1..].split_at(number.national_at - 1);
         let written_before = digits.strip_suffix(national);
@@ -146,7 +146,7 @@ impl LineType {
 
 /// Why a text is not a phone number: the rule and the shape of what was written, never the text itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum PhoneFault {
+pub enum PhoneError {
     #[error("is empty")]
     Empty,
     #[error("is longer than {CHARS_MAX} characters")]
@@ -246,13 +246,13 @@ struct Written {
 }
 
 impl Written {
-    fn read(text: &str) -> Result<Written, PhoneFault> {
+    fn read(text: &str) -> Result<Written, PhoneError> {
         if text.chars().nth(CHARS_MAX).is_some() {
-            return Err(PhoneFault::TooLong);
+            return Err(PhoneError::TooLong);
         }
         let text = text.trim_matches(' ');
         if text.is_empty() {
-            return Err(PhoneFault::Empty);
+            return Err(PhoneError::Empty);
         }
         let (plus, rest) = match text.strip_prefix('+') {
             Some(rest) => (true, rest),
@@ -266,8 +266,8 @@ impl Written {
                     written.len += 1;
                 }
                 ' ' | '-' | '.' | '(' | ')' => {}
-                letter if letter.is_alphabetic() => return Err(PhoneFault::Letters),
-                _ => return Err(PhoneFault::Characters),
+                letter if letter.is_alphabetic() => return Err(PhoneError::Letters),
+                _ => return Err(PhoneError::Characters),
             }
         }
         Ok(written)

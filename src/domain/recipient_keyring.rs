@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::channel::Channel;
+use super::encryption::DeadLetterKey;
 use super::keyed_digest::{Digest16, MacKey};
-use super::sealed::SealKey;
 
 /// Names people in the store without telling who they are. Changing it is like losing the store.
 #[derive(Clone)]
@@ -14,7 +14,7 @@ pub struct RecipientKeyring {
     user_in_ids: MacKey,
     ip: MacKey,
     idempotency: MacKey,
-    letters: SealKey,
+    letters: DeadLetterKey,
 }
 
 impl RecipientKeyring {
@@ -26,12 +26,12 @@ impl RecipientKeyring {
             user_in_ids: MacKey::derived(secret, "otpost user in request ids"),
             ip: MacKey::derived(secret, "otpost ip"),
             idempotency: MacKey::derived(secret, "otpost idempotency"),
-            letters: SealKey::derived(secret),
+            letters: DeadLetterKey::derived(secret),
         }
     }
 
     /// What seals the bodies of dead letters.
-    pub fn letters(&self) -> &SealKey {
+    pub fn letters(&self) -> &DeadLetterKey {
         &self.letters
     }
 

@@ -18,7 +18,7 @@ use serde_json::Value;
 use self::read::{Fields, read_fields};
 use super::channel::Channel;
 use super::code::Code;
-use super::locale::is_bcp47;
+use super::language_tag::is_bcp47;
 use super::purpose::Purpose;
 use super::request_id::RequestId;
 use super::time::UnixMillis;
@@ -74,12 +74,12 @@ pub struct Unacceptable {
     /// The purpose, if it could be read.
     pub purpose: Option<Purpose>,
     /// What is wrong.
-    pub fault: RequestFault,
+    pub fault: RequestError,
 }
 
 /// The first rule that a body breaks: which field, which rule, what came instead. Never the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RequestFault {
+pub enum RequestError {
     /// The body has more bytes than are read.
     TooLarge {
         /// Its length in bytes.
@@ -113,34 +113,34 @@ pub enum RequestFault {
 /// The recipient's field.
 const TO: &str = "to";
 
-impl RequestFault {
+impl RequestError {
     /// The fault of a request by this channel: what its recipients are is a narrower rule than what is read.
-    pub fn by(&self, channel: Channel) -> RequestFault {
+    pub fn by(&self, channel: Channel) -> RequestError {
         match self {
-            RequestFault::Field { field: TO, got, .. } => {
+            RequestError::Field { field: TO, got, .. } => {
                 let rule = match channel {
                     Channel::Sms => "must be a string of 1 to 32 characters, a phone number",
                     Channel::Email => "must be a string of 1 to 254 bytes, an e-mail address",
                 };
-                RequestFault::Field { field: TO, rule, got: *got }
+                RequestError::Field { field: TO, rule, got: *got }
             }
             fault => fault.clone(),
         }
     }
 }
 
-impl fmt::Display for RequestFault {
+impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RequestFault::TooLarge { bytes } => {
+            RequestError::TooLarge { bytes } => {
                 write!(f, "the body has {bytes} bytes; at most {BODY_BYTES_MAX} are accepted")
             }
-            RequestFault::NotJson { line, column } => {
+            RequestError::NotJson { line, column } => {
                 write!(f, "the body is not valid JSON at line {line}, column {column}")
             }
-            RequestFault::NotAnObject => f.write_str("the body must be a JSON object"),
-            RequestFault::Field { field, rule, got } => write!(f, "`{field}` {rule}; got {got}"),
-            RequestFault::Repeated { field } => write!(f, "`{field}` is given twice"),
+            RequestError::NotAnObject => f.write_str("the body must be a JSON object"),
+            RequestError::Field { field, rule, got } => write!(f, "`{field}` {rule}; got {got}"),
+            RequestError::Repeated { field } => write!(f, "`{field}` is given twice"),
         }
     }
 }
@@ -212,7 +212,7 @@ impl<'a> SendRequest<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn check(&self, timestamp: Option<UnixMillis>) -> Result<SendRequest<'a>, RequestFault> {
+    fn check(&self, timestamp: Option<UnixMillis>) -> Result<SendRequest<'a>, RequestError> {
         const TIME: &str = "must be an RFC 3339 time";
         Ok(SendRequest {
             id: self.request_id.required("request_id", RequestId::RULE, |text| RequestId::parse(text))?,
@@ -263,8 +263,8 @@ fn bounded<'a, const MAX: usize>(text: &Cow<'a, str>) -> Option<Cow<'a, str>> {
 }
 
 /// Reads the rare `autofill` object; its words are checked when the text is made.
-fn check_autofill<'a>(given: Option<&Value>) -> Result<Option<AutofillField<'a>>, RequestFault> {
-    let fault = |value: &Value| RequestFault::Field {
+fn check_autofill<'a>(given: Option<&Value>) -> Result<Option<AutofillField<'a>>, RequestError> {
+    let fault = |value: &Value| RequestError::Field {
         field: "autofill",
         rule: "must be {\"webotp_domain\": \"…\"} or {\"android_hash\": \"…\"}",
         got: Shape::of(value),

@@ -6,7 +6,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 
 use super::outcome::{ErrorCode, OutcomeError, Status};
 use super::send_failure::{Scope, SendFailure};
-use super::sender;
+use super::sender_pool;
 
 /// How often and how patiently a send is tried.
 #[derive(Clone, Debug)]
@@ -61,7 +61,7 @@ pub fn after_failure(
         }
         // It rests, and the message was not processed.
         SendFailure::Rejected { code, scope: Scope::Sender } => {
-            return Retry::Hold(told(sender::told(*code), *code));
+            return Retry::Hold(told(sender_pool::told(*code), *code));
         }
         SendFailure::Rejected { code, .. } => {
             return Retry::GiveUp(Status::Failed, told(ErrorCode::ProviderRejected, *code));

@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::receive::{GiveBack, Turn, Until};
-use super::settle::{End, Ended};
+use super::complete::{Completed, Completion};
+use super::worker::{CancelOn, DeliveryContext, RequeueReason};
 use super::{Gateway, outage_waits};
-use crate::domain::address::{Address, AddressFault};
-use crate::domain::challenge::{ChallengeId, KIDS_ELSEWHERE, MADE_ELSEWHERE};
+use crate::domain::address::{Address, AddressError};
+use crate::domain::challenge::{ChallengeId, PROVIDER_MADE, PROVIDER_MADE_KIDS};
 use crate::domain::channel::Channel;
 use crate::domain::code::{Code, CodeKey, CodeScope};
+use crate::domain::history::{HistoryEvent, PoisonCause, RequestHistory};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use crate::domain::phone::{PhoneNumber, Region};
 use crate::domain::request::{AutofillField, SendRequest};
-use crate::domain::trail::{Event, Notes, Poison};
-use crate::store::{Admission, Admit, Grant, Handling, Mark, Proposal, Subject};
+use crate::store::{Admission, Admit, Grant, Lease, Progress, ProposedChallenge, Subject};
 use crate::telemetry::events;
 use crate::text::autofill::{AndroidAppHash, Autofill, WebOtpDomain};
 
@@ -46,19 +46,19 @@ impl Rules {
     }
 
     /// The address, if we send to it now.
-    pub fn recipient(&self, channel: Channel, to: &str) -> Result<Address, Refusal> {
+    pub fn recipient(&self, channel: Channel, to: &str) -> Result<Address, Rejection> {
         let to = self.reachable(channel, to);
         match to {
-            Ok(to) if !self.is_open(channel) => Err(Refusal::of(&to, ErrorCode::ChannelDisabled)),
+            Ok(to) if !self.is_open(channel) => Err(Rejection::of(&to, ErrorCode::ChannelDisabled)),
             _ => to,
         }
     }
 
     /// The address, if it is one that we send to.
-    fn reachable(&self, channel: Channel, to: &str) -> Result<Address, Refusal> {
+    fn reachable(&self, channel: Channel, to: &str) -> Result<Address, Rejection> {
         let to = Address::parse_for(channel, to, self.default_region).map_err(unreadable)?;
         match to.phone().and_then(|number| self.unreachable(number)) {
-            Some(code) => Err(Refusal::of(&to, code)),
+            Some(code) => Err(Rejection::of(&to, code)),
             None => Ok(to),
         }
     }
@@ -83,8 +83,8 @@ impl Rules {
     }
 }
 
-fn unreadable(fault: AddressFault) -> Refusal {
-    Refusal {
+fn unreadable(fault: AddressError) -> Rejection {
+    Rejection {
         to: UNREADABLE.to_owned(),
         error: OutcomeError::detailed(ErrorCode::InvalidRecipient, format!("`to` {fault}")),
     }
@@ -94,21 +94,21 @@ fn unreadable(fault: AddressFault) -> Refusal {
 pub(super) const UNREADABLE: &str = "***";
 
 /// A request that is refused without asking the store.
-pub struct Refusal {
+pub struct Rejection {
     /// The recipient, masked.
     pub to: String,
     /// Why.
     pub error: OutcomeError,
 }
 
-impl Refusal {
-    fn of(to: &Address, code: ErrorCode) -> Refusal {
-        Refusal { to: to.to_string(), error: OutcomeError::of(code) }
+impl Rejection {
+    fn of(to: &Address, code: ErrorCode) -> Rejection {
+        Rejection { to: to.to_string(), error: OutcomeError::of(code) }
     }
 }
 
 /// A request that could be sent, with what its fields mean.
-pub(super) struct Case<'a> {
+pub(super) struct ValidRequest<'a> {
     pub(super) request: &'a SendRequest<'a>,
     pub(super) to: Address,
     pub(super) autofill: Option<Autofill>,
@@ -117,13 +117,13 @@ pub(super) struct Case<'a> {
     ip: Option<Digest16>,
 }
 
-impl Case<'_> {
-    pub(super) fn handling(&self, turn: &Turn<'_>) -> Handling<'_> {
+impl ValidRequest<'_> {
+    pub(super) fn handling(&self, turn: &DeliveryContext<'_>) -> Lease<'_> {
         let purpose = self.request.purpose.as_str();
-        Handling {
+        Lease {
             subject: Subject { recipient: self.recipient, purpose, user: self.user, ip: self.ip },
             request: &self.request.id,
-            owner: turn.owner,
+            token: turn.owner,
         }
     }
 
@@ -135,16 +135,16 @@ impl Case<'_> {
 /// What came of asking.
 pub(super) enum Admitted {
     /// Send it.
-    Send(Leave),
+    Send(SendGrant),
     /// It was begun, but is not gone on with: its code cannot be made here, or handling it has ended the worker again
     /// and again.
-    Over(End),
+    Abandon(Completion),
     /// It has ended.
-    Ended(Ended),
+    Completed(Completed),
 }
 
 /// Leave to send a message, with its code.
-pub(super) struct Leave {
+pub(super) struct SendGrant {
     pub(super) grant: Grant,
     /// Nothing where the provider makes it.
     pub(super) code: Option<Code>,
@@ -153,7 +153,7 @@ pub(super) struct Leave {
     /// It may have been sent before.
     pub(super) in_doubt: bool,
     /// What is noted of the request.
-    pub(super) notes: Notes,
+    pub(super) notes: RequestHistory,
 }
 
 /// A request whose handling ended this often without any end of the request is set aside.
@@ -166,10 +166,10 @@ const APART: Duration = Duration::from_secs(20);
 
 impl Gateway {
     /// Judges a request by what needs no store.
-    pub(super) fn judge<'a>(&self, request: &'a SendRequest<'a>) -> Result<Case<'a>, Refusal> {
+    pub(super) fn judge<'a>(&self, request: &'a SendRequest<'a>) -> Result<ValidRequest<'a>, Rejection> {
         // A channel that is turned off refuses what is new; what was sent before is still told, so the store is asked.
         let to = self.rules.reachable(self.channel, &request.to)?;
-        let invalid = |detail: String| Refusal {
+        let invalid = |detail: String| Rejection {
             to: to.to_string(),
             error: OutcomeError::detailed(ErrorCode::InvalidRequest, detail),
         };
@@ -187,7 +187,7 @@ impl Gateway {
                 template.len()
             )));
         }
-        Ok(Case {
+        Ok(ValidRequest {
             recipient: self.recipients.address(to.channel(), to.as_str()),
             user: request.user_id.as_deref().map(|user| self.recipients.user(user)),
             ip: request.client_ip.map(|ip| self.recipients.ip(ip)),
@@ -199,10 +199,14 @@ impl Gateway {
 
     /// Asks the store whether the request may be sent, waiting out an outage, another handling's lease and a shut gate:
     /// while that is shut nothing is begun, or charged, and only what has ended is told.
-    pub(super) async fn admit(&self, turn: &mut Turn<'_>, case: &Case<'_>) -> Result<Admitted, GiveBack> {
+    pub(super) async fn admit(
+        &self,
+        turn: &mut DeliveryContext<'_>,
+        case: &ValidRequest<'_>,
+    ) -> Result<Admitted, RequeueReason> {
         let proposed = self.propose(case);
         let correlation_id = turn.delivery.properties.correlation_id.clone();
-        let notes = Notes { to: case.to.to_string(), correlation_id, ..Notes::default() };
+        let notes = RequestHistory { to: case.to.to_string(), correlation_id, ..RequestHistory::default() };
         let country = case.to.country();
         let mut waits = outage_waits();
         let mut starts_below = STARTS_SUSPECT;
@@ -215,17 +219,17 @@ impl Gateway {
                 not_after: case.request.not_after,
                 code_life: self.policy.code_life,
                 lease: self.lease(),
-                proposal: Proposal {
+                proposal: ProposedChallenge {
                     id: proposed.challenge,
                     kid: proposed.kid,
                     digest: proposed.digest,
                     callers_code: case.request.code.is_some(),
                 },
-                kids: if self.provider.makes_codes() { KIDS_ELSEWHERE } else { self.codes.kids() },
+                kids: if self.provider.makes_codes() { PROVIDER_MADE_KIDS } else { self.codes.kids() },
                 limits: &self.policy.limits,
-                closed: !self.rules.is_open(self.channel),
-                held: self.gate.shut().is_some(),
-                starts_below,
+                channel_disabled: !self.rules.is_open(self.channel),
+                paused: self.gate.closed_by().is_some(),
+                unfinished_leases_below: starts_below,
                 country: country.as_deref(),
                 notes: &notes,
             };
@@ -233,12 +237,12 @@ impl Gateway {
                 asked_at = Instant::now();
                 self.store.admit(&ask)
             };
-            let asked = turn.asked("admit", Until::Stop, admit).await;
+            let asked = turn.retry_store("admit", CancelOn::Shutdown, admit).await;
             let admission = match asked {
                 Ok(admission) => admission,
                 Err(reason) => {
                     // An answer that was lost may have been a grant.
-                    let back = Mark::GivenBack { due: Duration::ZERO, in_doubt: false };
+                    let back = Progress::Requeued { due: Duration::ZERO, in_doubt: false };
                     self.give_back(turn, case, None, back, None).await;
                     return Err(reason);
                 }
@@ -249,45 +253,45 @@ impl Gateway {
                     // What a forgetful store does not know may have been sent by the handling before.
                     let is_new = grant.notes.is_none() && grant.attempt == 1;
                     let in_doubt =
-                        is_new && turn.delivery.properties.redelivered && self.store.may_have_forgotten();
-                    return Ok(self.leave(case, grant, asked_at, proposed, in_doubt, notes));
+                        is_new && turn.delivery.properties.redelivered && self.store.may_have_lost_writes();
+                    return Ok(self.send_grant(case, grant, asked_at, proposed, in_doubt, notes));
                 }
                 Admission::InDoubt(grant) => {
                     events::doubt_found(case.request.id.as_str(), grant.attempt);
-                    return Ok(self.leave(case, grant, asked_at, proposed, true, notes));
+                    return Ok(self.send_grant(case, grant, asked_at, proposed, true, notes));
                 }
-                Admission::Ended { outcome, ours } => {
-                    return Ok(Admitted::Ended(Ended { outcome, replayed: !ours }));
+                Admission::Completed { outcome, ours } => {
+                    return Ok(Admitted::Completed(Completed { outcome, replayed: !ours }));
                 }
-                Admission::Held => {
-                    turn.wait(self.gate.opened(), Duration::MAX, Until::Stop).await?;
+                Admission::Paused => {
+                    turn.wait_for(self.gate.opened(), Duration::MAX, CancelOn::Shutdown).await?;
                 }
                 Admission::Busy(lease_left) => {
                     // It ends with its lease at the latest, and mostly at once.
-                    turn.slot.lend();
+                    turn.slot.release();
                     let wait = waits.next().expect("the waits have no end").min(lease_left);
-                    turn.rest(wait, Until::Stop).await?;
-                    turn.regain().await?;
+                    turn.sleep(wait, CancelOn::Shutdown).await?;
+                    turn.reacquire_slot().await?;
                 }
-                Admission::Suspect { starts, time_left } => {
-                    turn.slot.lend();
+                Admission::CrashSuspect { starts, time_left } => {
+                    turn.slot.release();
                     // What nothing can be sent for any more is over at once.
-                    turn.rest(apart(starts).min(time_left), Until::Stop).await?;
-                    turn.regain().await?;
+                    turn.sleep(apart(starts).min(time_left), CancelOn::Shutdown).await?;
+                    turn.reacquire_slot().await?;
                     starts_below = u32::MAX;
                 }
             }
         }
     }
 
-    fn propose(&self, case: &Case<'_>) -> Proposed<'_> {
+    fn propose(&self, case: &ValidRequest<'_>) -> Proposed<'_> {
         let key = self.codes.first();
         let challenge = match case.request.requested_at {
             Some(requested_at) => key.challenge_id(&case.request.id, case.scope(), requested_at),
             None => random_challenge(),
         };
         if self.provider.makes_codes() {
-            return Proposed { challenge, kid: MADE_ELSEWHERE, digest: Digest16::NONE, code: None };
+            return Proposed { challenge, kid: PROVIDER_MADE, digest: Digest16::NONE, code: None };
         }
         let code = match &case.request.code {
             Some(code) => Code::parse(code.expose()).expect("a code reads back"),
@@ -298,28 +302,28 @@ impl Gateway {
     }
 
     /// Finds the code of the challenge that the store granted: the proposed one, or that of a pending challenge.
-    fn leave(
+    fn send_grant(
         &self,
-        case: &Case<'_>,
+        case: &ValidRequest<'_>,
         grant: Grant,
         granted: Instant,
         proposed: Proposed<'_>,
         in_doubt: bool,
-        notes: Notes,
+        notes: RequestHistory,
     ) -> Admitted {
         let notes = grant.notes.clone().unwrap_or(notes);
         let over = |error| self.over(case, &grant, in_doubt, notes.clone(), error);
-        if grant.starts > STARTS_MAX {
+        if grant.unfinished_leases > STARTS_MAX {
             let mut end = over(OutcomeError::of(ErrorCode::Internal));
-            end.outcome.notes.add(self.clock.now(), Event::SetAside(Poison::Crash));
-            return Admitted::Over(end);
+            end.outcome.history.add(self.clock.now(), HistoryEvent::DeadLettered(PoisonCause::Crash));
+            return Admitted::Abandon(end);
         }
         // Begun while another provider was set: its code is none that this one sends, or could.
-        if self.provider.makes_codes() != (grant.kid == MADE_ELSEWHERE) {
-            return Admitted::Over(over(OutcomeError::of(ErrorCode::Internal)));
+        if self.provider.makes_codes() != (grant.kid == PROVIDER_MADE) {
+            return Admitted::Abandon(over(OutcomeError::of(ErrorCode::Internal)));
         }
         let same = grant.challenge == proposed.challenge && grant.digest == proposed.digest;
-        let code = if same || grant.kid == MADE_ELSEWHERE {
+        let code = if same || grant.kid == PROVIDER_MADE {
             proposed.code
         } else {
             match self.codes.get(&grant.kid) {
@@ -330,23 +334,33 @@ impl Gateway {
                 // Only the caller knows its own code: a repeat that brings another one cannot stand in for it.
                 Some(_) => {
                     let detail = "`code` is not that of the first copy";
-                    return Admitted::Over(over(OutcomeError::detailed(ErrorCode::InvalidRequest, detail)));
+                    return Admitted::Abandon(over(OutcomeError::detailed(
+                        ErrorCode::InvalidRequest,
+                        detail,
+                    )));
                 }
-                None => return Admitted::Over(over(OutcomeError::of(ErrorCode::Internal))),
+                None => return Admitted::Abandon(over(OutcomeError::of(ErrorCode::Internal))),
             }
         };
-        Admitted::Send(Leave { grant, code, granted, in_doubt, notes })
+        Admitted::Send(SendGrant { grant, code, granted, in_doubt, notes })
     }
 
     /// The end of a request that is not gone on with: what may have been sent stays in doubt.
-    fn over(&self, case: &Case<'_>, grant: &Grant, in_doubt: bool, notes: Notes, error: OutcomeError) -> End {
+    fn over(
+        &self,
+        case: &ValidRequest<'_>,
+        grant: &Grant,
+        in_doubt: bool,
+        notes: RequestHistory,
+        error: OutcomeError,
+    ) -> Completion {
         let (status, error, attempts) = match in_doubt || grant.doubts > 0 {
             true => (Status::Unknown, OutcomeError::of(ErrorCode::InDoubt), grant.attempt),
             false => (Status::Failed, error, grant.attempt - 1),
         };
         let refused = Outcome::refused(status, self.clock.now(), case.request.purpose.as_str(), error);
         let provider = (attempts > 0).then(|| self.provider.name().to_owned());
-        End::of(Outcome { attempts, provider, notes, ..refused })
+        Completion::of(Outcome { attempts, provider, history: notes, ..refused })
     }
 
     /// How long one handling may take to its next step: a provider's whole answer, and room to write it down.

@@ -7,23 +7,23 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Gateway;
-use super::admit::{Case, Leave};
-use super::doubt::{Doubt, Resolved};
-use super::gate::{Pass, SENDERS_REST, Shut};
-use super::receive::{GiveBack, Turn, Until};
-use super::settle::End;
-use crate::domain::block::{self, Stop};
+use super::admit::{SendGrant, ValidRequest};
+use super::complete::Completion;
+use super::reconcile::{DoubtState, Reconciliation};
+use super::send_gate::{ClosedBy, GateTicket, SENDERS_COOLING_DOWN};
+use super::worker::{CancelOn, DeliveryContext, RequeueReason};
 use crate::domain::challenge::TIME_LEFT_MIN;
 use crate::domain::channel::Channel;
 use crate::domain::code::Code;
+use crate::domain::history::{Attempt, HistoryEvent, RequestHistory};
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use crate::domain::retry::{Retry, after_failure};
 use crate::domain::send_failure::{Scope, SendFailure};
-use crate::domain::sender::{Lesson, Refusals, Share, To};
+use crate::domain::sender_pool::{RecipientHash, RecipientInfo, SenderRefusals, SenderVerdict};
+use crate::domain::suppression::{self, Suppression};
 use crate::domain::time::{millis, seconds_rounded_up};
-use crate::domain::trail::{Event, Notes, Try};
 use crate::provider::{Accepted, Mail, Message};
-use crate::store::{Grant, Mark, Marked};
+use crate::store::{Grant, Progress, ProgressResult};
 use crate::telemetry::events;
 use crate::text::email::EmailText;
 use crate::text::{Rendered, SmsText};
@@ -36,17 +36,17 @@ const GATE_STEP_MAX: Duration = Duration::from_secs(15);
 const WAITING_LEASE_SLACK: Duration = Duration::from_secs(5);
 
 /// A request between its admission and its end.
-pub(super) struct Sending {
+pub(super) struct SendState {
     pub(super) grant: Grant,
     /// Nothing where the provider makes it.
     pub(super) code: Option<Code>,
-    pub(super) notes: Notes,
+    pub(super) notes: RequestHistory,
     /// Tries so far.
-    pub(super) made: u32,
+    pub(super) attempts_made: u32,
     /// What is not known of the tries so far.
-    pub(super) doubt: Doubt,
+    pub(super) doubt: DoubtState,
     /// Which senders refused it.
-    refusals: Refusals,
+    refusals: SenderRefusals,
     /// When a message would be too late.
     pub(super) deadline: Instant,
     /// Until when a whole answer surely belongs to this handling.
@@ -64,7 +64,7 @@ enum Wait {
     Gate,
 }
 
-impl Sending {
+impl SendState {
     pub(super) fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
@@ -72,22 +72,22 @@ impl Sending {
 
 impl Gateway {
     /// Takes up what was admitted.
-    pub(super) fn begin(&self, case: &Case<'_>, leave: Leave) -> Sending {
-        let Leave { grant, code, granted, in_doubt, mut notes } = leave;
+    pub(super) fn begin(&self, case: &ValidRequest<'_>, leave: SendGrant) -> SendState {
+        let SendGrant { grant, code, granted, in_doubt, mut notes } = leave;
         let now = self.clock.now();
         notes.challenge = Some(grant.challenge.as_str().to_owned());
         notes.add(
             now,
             match grant.notes {
-                None => Event::Admitted(grant.sends),
-                Some(_) => Event::TakenUp(in_doubt),
+                None => HistoryEvent::Admitted(grant.sends),
+                Some(_) => HistoryEvent::TakenOver(in_doubt),
             },
         );
         let doubt = self.doubt_left(case, &grant, granted, in_doubt);
-        Sending {
-            made: if in_doubt { grant.attempt } else { grant.attempt - 1 },
+        SendState {
+            attempts_made: if in_doubt { grant.attempt } else { grant.attempt - 1 },
             doubt,
-            refusals: Refusals::default(),
+            refusals: SenderRefusals::default(),
             deadline: granted + grant.deadline.since(grant.now),
             // A try after the first asks once more: the code may have been used while it waited.
             lease_ends: if grant.attempt > 1 { granted } else { granted + self.lease() },
@@ -101,25 +101,25 @@ impl Gateway {
     /// Sends the message of an admitted request, and says what became of it.
     pub(super) async fn dispatch(
         &self,
-        turn: &Turn<'_>,
-        case: &Case<'_>,
-        sending: &mut Sending,
-    ) -> Result<End, GiveBack> {
+        turn: &DeliveryContext<'_>,
+        case: &ValidRequest<'_>,
+        sending: &mut SendState,
+    ) -> Result<Completion, RequeueReason> {
         let Some(text) = self.compose(case, sending) else {
             return Ok(self.failed(case, sending, OutcomeError::of(ErrorCode::Internal)));
         };
         loop {
             if sending.doubt.is_open {
-                match self.resolve(turn, case, sending, &text).await? {
-                    Resolved::Sent { accepted, found } => {
-                        return Ok(End { found, ..self.sent(case, sending, accepted, &text) });
+                match self.reconcile(turn, case, sending, &text).await? {
+                    Reconciliation::Sent { accepted, found } => {
+                        return Ok(Completion { found, ..self.sent(case, sending, accepted, &text) });
                     }
-                    Resolved::Unknown => return Ok(self.doubted(case, sending)),
-                    Resolved::NotSent => {
+                    Reconciliation::Unknown => return Ok(self.doubted(case, sending)),
+                    Reconciliation::NotSent => {
                         sending.doubt.is_open = false;
                         sending.lease_ends = Instant::now();
-                        sending.notes.add(self.clock.now(), Event::Resent(sending.made + 1));
-                        events::send_repeated(case.request.id.as_str(), sending.made + 1);
+                        sending.notes.add(self.clock.now(), HistoryEvent::Resent(sending.attempts_made + 1));
+                        events::send_repeated(case.request.id.as_str(), sending.attempts_made + 1);
                     }
                 }
             }
@@ -131,19 +131,19 @@ impl Gateway {
             let answer_within = self.policy.provider_timeout + PROVIDER_FENCE;
             if sending.lease_ends.saturating_duration_since(Instant::now()) < answer_within {
                 match self.mark_sending(turn, case, sending).await? {
-                    Marked::Held => {}
+                    ProgressResult::Applied => {}
                     // The doubt that was taken for absent was not: no second message.
-                    Marked::Proven(message_id) => {
+                    ProgressResult::AlreadySent(message_id) => {
                         let accepted =
                             Accepted { message_id: Some(message_id), segments: None, verification: None };
                         return Ok(self.sent(case, sending, accepted, &text));
                     }
-                    Marked::Lost => return Err(GiveBack::TakenOver),
-                    Marked::Stale => return Ok(self.too_late(case, sending)),
+                    ProgressResult::NotOwner => return Err(RequeueReason::TakenOver),
+                    ProgressResult::ChallengeReplaced => return Ok(self.too_late(case, sending)),
                 }
             }
             // Last before the POST: whatever was waited for, nothing goes out too late, or after it was stopped.
-            if sending.time_left() < TIME_LEFT_MIN || self.gate.shut().is_some() {
+            if sending.time_left() < TIME_LEFT_MIN || self.gate.closed_by().is_some() {
                 continue;
             }
             let (began, began_at) = (Instant::now(), self.clock.now());
@@ -153,22 +153,22 @@ impl Gateway {
                 Err(failure) => failure,
             };
             let time_left = sending.time_left().saturating_sub(TIME_LEFT_MIN);
-            match after_failure(&self.policy.retry, sending.made, &failure, time_left, jitter()) {
+            match after_failure(&self.policy.retry, sending.attempts_made, &failure, time_left, jitter()) {
                 Retry::GiveUp(status, error) => {
                     let end = self.unsent(case, sending, status, error);
-                    return Ok(End { stop: stop(&failure), ..end });
+                    return Ok(Completion { stop: stop(&failure), ..end });
                 }
                 Retry::LookUp => sending.doubt.add(began_at, began + self.lease()),
                 Retry::Hold(error) => sending.last_error = Some(error),
                 Retry::After(wait) => {
-                    events::send_retried(case.request.id.as_str(), sending.made, &failure, wait);
+                    events::send_retried(case.request.id.as_str(), sending.attempts_made, &failure, wait);
                     self.wait(turn, case, sending, wait, Wait::NextTry, std::future::pending::<()>()).await?;
                 }
             }
         }
     }
 
-    fn compose(&self, case: &Case<'_>, sending: &Sending) -> Option<Rendered> {
+    fn compose(&self, case: &ValidRequest<'_>, sending: &SendState) -> Option<Rendered> {
         let grant = &sending.grant;
         let Some(code) = sending.code.as_ref().map(Code::expose) else { return Some(Rendered::Elsewhere) };
         let minutes = grant.expires_at.since(grant.admitted_at).as_secs() / 60;
@@ -194,22 +194,22 @@ impl Gateway {
     /// Leave to hand the message over now. Nothing if there was a wait for it that ended otherwise: then look again.
     async fn pass(
         &self,
-        turn: &Turn<'_>,
-        case: &Case<'_>,
-        sending: &mut Sending,
-    ) -> Result<Option<Pass<'_>>, GiveBack> {
-        let share = Share::of(case.to.as_str());
+        turn: &DeliveryContext<'_>,
+        case: &ValidRequest<'_>,
+        sending: &mut SendState,
+    ) -> Result<Option<GateTicket<'_>>, RequeueReason> {
+        let share = RecipientHash::of(case.to.as_str());
         if let Some(pass) = self.gate.try_enter(share, &sending.refusals) {
             return Ok(Some(pass));
         }
         // In steps, so that the request is free soon after a worker that dies with it.
         let useful = sending.time_left().saturating_sub(TIME_LEFT_MIN) + Duration::from_millis(1);
         let useful = useful.min(GATE_STEP_MAX);
-        let shut = self.gate.shut();
-        let rest = self.gate.senders_rest(&sending.refusals).then_some(SENDERS_REST);
-        if let Some(holder) = shut.map(Shut::as_str).or(rest) {
-            let held = Event::Held(holder.to_owned());
-            if sending.notes.trail.last().is_none_or(|last| last.what != held) {
+        let shut = self.gate.closed_by();
+        let rest = self.gate.senders_cooling_down(&sending.refusals).then_some(SENDERS_COOLING_DOWN);
+        if let Some(holder) = shut.map(ClosedBy::as_str).or(rest) {
+            let held = HistoryEvent::Paused(holder.to_owned());
+            if sending.notes.entries.last().is_none_or(|last| last.event != held) {
                 sending.notes.add(self.clock.now(), held);
                 events::send_held(self.channel, case.request.id.as_str(), holder);
             }
@@ -224,10 +224,10 @@ impl Gateway {
 
     async fn hand_over(
         &self,
-        case: &Case<'_>,
-        sending: &mut Sending,
+        case: &ValidRequest<'_>,
+        sending: &mut SendState,
         text: &Rendered,
-        pass: Pass<'_>,
+        pass: GateTicket<'_>,
     ) -> Result<Accepted, SendFailure> {
         let message = Message {
             request: &case.request.id,
@@ -239,9 +239,9 @@ impl Gateway {
             locale: case.request.locale.as_deref(),
             user_name: case.request.user_name.as_deref(),
             validity: sending.time_left(),
-            attempt: sending.made + 1,
+            attempt: sending.attempts_made + 1,
         };
-        let (started, provider, attempt) = (Instant::now(), self.provider.name(), sending.made + 1);
+        let (started, provider, attempt) = (Instant::now(), self.provider.name(), sending.attempts_made + 1);
         let fence = self.policy.provider_timeout + PROVIDER_FENCE;
         let answer = tokio::time::timeout(fence, self.provider.send(&message)).await;
         let mut answer =
@@ -250,13 +250,13 @@ impl Gateway {
         // People know a sender by its place in the settings.
         let place = u32::try_from(pass.sender() + 1).expect("settings list few senders");
         let country = case.to.country();
-        let to = To { recipient: case.recipient, country: country.as_deref() };
+        let to = RecipientInfo { recipient: case.recipient, country: country.as_deref() };
         let lesson = pass.answered(to, &mut sending.refusals, answer.as_ref().err(), took);
         match (lesson, &mut answer) {
-            (Lesson::Rests(rest), Err(SendFailure::Rejected { code, .. })) => {
+            (SenderVerdict::Rests(rest), Err(SendFailure::Rejected { code, .. })) => {
                 events::sender_rests(provider, place, *code, rest);
             }
-            (Lesson::NotTheSender, Err(SendFailure::Rejected { scope, .. })) => {
+            (SenderVerdict::NotTheSender, Err(SendFailure::Rejected { scope, .. })) => {
                 *scope = Scope::Unrecognised;
             }
             _ => {}
@@ -265,15 +265,15 @@ impl Gateway {
         let tried = match &answer {
             Ok(_) => {
                 events::provider_accepted(provider, took);
-                Try { attempt, sender, answer: "accepted".to_owned(), code: None, ms: millis(took) }
+                Attempt { attempt, sender, answer: "accepted".to_owned(), code: None, ms: millis(took) }
             }
             Err(failure) => {
                 events::provider_failed(provider, case.request.id.as_str(), attempt, failure, took);
-                Try::failed(attempt, sender, failure, millis(took))
+                Attempt::failed(attempt, sender, failure, millis(took))
             }
         };
-        sending.notes.add(self.clock.now(), Event::Tried(tried));
-        sending.made = attempt;
+        sending.notes.add(self.clock.now(), HistoryEvent::Attempted(tried));
+        sending.attempts_made = attempt;
         // The next try asks for a lease of its own.
         sending.lease_ends = Instant::now();
         answer
@@ -282,19 +282,19 @@ impl Gateway {
     /// Waits for something, the store knowing that nothing is in doubt; a stop gives the request back meanwhile.
     async fn wait<T>(
         &self,
-        turn: &Turn<'_>,
-        case: &Case<'_>,
-        sending: &mut Sending,
+        turn: &DeliveryContext<'_>,
+        case: &ValidRequest<'_>,
+        sending: &mut SendState,
         at_most: Duration,
         why: Wait,
         what: impl Future<Output = T>,
-    ) -> Result<Option<T>, GiveBack> {
+    ) -> Result<Option<T>, RequeueReason> {
         let handling = case.handling(turn);
-        let waiting = Mark::Waiting(at_most + WAITING_LEASE_SLACK);
-        let (made, notes) = (Some(sending.made), Some(&sending.notes));
-        let mark = || self.store.mark(&handling, made, waiting, notes);
-        match turn.asked("mark", Until::Told, mark).await {
-            Ok(Marked::Lost) => return Err(GiveBack::TakenOver),
+        let waiting = Progress::Waiting(at_most + WAITING_LEASE_SLACK);
+        let (made, notes) = (Some(sending.attempts_made), Some(&sending.notes));
+        let mark = || self.store.update_progress(&handling, made, waiting, notes);
+        match turn.retry_store("mark", CancelOn::DeliveryLost, mark).await {
+            Ok(ProgressResult::NotOwner) => return Err(RequeueReason::TakenOver),
             Ok(_) => {}
             Err(reason) => {
                 self.give_back_noted(turn, case, sending, Duration::ZERO, reason).await;
@@ -303,7 +303,7 @@ impl Gateway {
         }
         sending.lease_ends = Instant::now();
         let until = Instant::now() + at_most;
-        let waited = turn.wait(what, at_most, Until::Stop).await;
+        let waited = turn.wait_for(what, at_most, CancelOn::Shutdown).await;
         if let Err(reason) = waited {
             // What waits for its next try waits elsewhere too; another worker's gate may be open.
             let due = match why {
@@ -317,18 +317,18 @@ impl Gateway {
 
     async fn mark_sending(
         &self,
-        turn: &Turn<'_>,
-        case: &Case<'_>,
-        sending: &mut Sending,
-    ) -> Result<Marked, GiveBack> {
+        turn: &DeliveryContext<'_>,
+        case: &ValidRequest<'_>,
+        sending: &mut SendState,
+    ) -> Result<ProgressResult, RequeueReason> {
         let handling = case.handling(turn);
-        let (made, notes) = (Some(sending.made), Some(&sending.notes));
+        let (made, notes) = (Some(sending.attempts_made), Some(&sending.notes));
         let mut asked_at = Instant::now();
         let mark = || {
             asked_at = Instant::now();
-            self.store.mark(&handling, made, Mark::Sending(self.lease()), notes)
+            self.store.update_progress(&handling, made, Progress::Sending(self.lease()), notes)
         };
-        let marked = turn.asked("mark", Until::Stop, mark).await;
+        let marked = turn.retry_store("mark", CancelOn::Shutdown, mark).await;
         // From before it was asked: the store's lease ends later, not sooner.
         let lease_ends = asked_at + self.lease();
         match &marked {
@@ -340,54 +340,66 @@ impl Gateway {
 
     pub(super) async fn give_back_noted(
         &self,
-        turn: &Turn<'_>,
-        case: &Case<'_>,
-        sending: &mut Sending,
+        turn: &DeliveryContext<'_>,
+        case: &ValidRequest<'_>,
+        sending: &mut SendState,
         due: Duration,
-        reason: GiveBack,
+        reason: RequeueReason,
     ) {
-        sending.notes.add(self.clock.now(), Event::GivenBack(reason.as_str().to_owned()));
-        let back = Mark::GivenBack { due, in_doubt: sending.doubt.is_open };
-        self.give_back(turn, case, Some(sending.made), back, Some(&sending.notes)).await;
+        sending.notes.add(self.clock.now(), HistoryEvent::Requeued(reason.as_str().to_owned()));
+        let back = Progress::Requeued { due, in_doubt: sending.doubt.is_open };
+        self.give_back(turn, case, Some(sending.attempts_made), back, Some(&sending.notes)).await;
     }
 
     /// Lets another handling have the request at once, or when its next try is due. Should this fail, it is free, and in
     /// doubt if it was being sent, when its lease ends.
     pub(super) async fn give_back(
         &self,
-        turn: &Turn<'_>,
-        case: &Case<'_>,
+        turn: &DeliveryContext<'_>,
+        case: &ValidRequest<'_>,
         made: Option<u32>,
-        back: Mark,
-        notes: Option<&Notes>,
+        back: Progress,
+        notes: Option<&RequestHistory>,
     ) {
         let handling = case.handling(turn);
-        if let Err(error) = self.store.mark(&handling, made, back, notes).await {
+        if let Err(error) = self.store.update_progress(&handling, made, back, notes).await {
             events::store_failed("mark", &error, None);
         }
     }
 
-    fn sent(&self, case: &Case<'_>, sending: &mut Sending, accepted: Accepted, text: &Rendered) -> End {
+    fn sent(
+        &self,
+        case: &ValidRequest<'_>,
+        sending: &mut SendState,
+        accepted: Accepted,
+        text: &Rendered,
+    ) -> Completion {
         let verification = accepted.verification.map(|name| (sending.grant.challenge, name));
-        let end = End::of(Outcome {
+        let end = Completion::of(Outcome {
             status: Status::Sent,
             at: self.clock.now(),
             purpose: case.request.purpose.as_str().to_owned(),
             error: None,
             provider: Some(self.provider.name().to_owned()),
             provider_message_id: accepted.message_id,
-            attempts: sending.made,
+            attempts: sending.attempts_made,
             segments: accepted.segments.or_else(|| text.segments()),
             expires_at: Some(sending.grant.expires_at),
             resend_after: Some(seconds_rounded_up(self.policy.limits.cooldown)),
-            notes: sending.notes.clone(),
+            history: sending.notes.clone(),
         });
-        End { verification, ..end }
+        Completion { verification, ..end }
     }
 
     /// The end of a request whose message was not sent; of one that was ever in doubt nobody can say so.
-    fn unsent(&self, case: &Case<'_>, sending: &Sending, status: Status, error: OutcomeError) -> End {
-        let attempts = sending.made;
+    fn unsent(
+        &self,
+        case: &ValidRequest<'_>,
+        sending: &SendState,
+        status: Status,
+        error: OutcomeError,
+    ) -> Completion {
+        let attempts = sending.attempts_made;
         let (status, error) = match sending.doubt.count {
             0 => (status, error),
             _ => {
@@ -397,13 +409,13 @@ impl Gateway {
         };
         let refused = Outcome::refused(status, self.clock.now(), case.request.purpose.as_str(), error);
         let provider = (attempts > 0).then(|| self.provider.name().to_owned());
-        End::of(Outcome { attempts, provider, notes: sending.notes.clone(), ..refused })
+        Completion::of(Outcome { attempts, provider, history: sending.notes.clone(), ..refused })
     }
 
     /// The end of a request whose next try would come too late to be of use.
-    fn too_late(&self, case: &Case<'_>, sending: &Sending) -> End {
+    fn too_late(&self, case: &ValidRequest<'_>, sending: &SendState) -> Completion {
         let expired = OutcomeError::of(ErrorCode::Expired);
-        let (status, error) = match (&sending.last_error, sending.made) {
+        let (status, error) = match (&sending.last_error, sending.attempts_made) {
             (Some(error), _) => (Status::Failed, error.clone()),
             (None, 1..) => (Status::Failed, expired),
             (None, 0) => (Status::Rejected, expired),
@@ -412,20 +424,25 @@ impl Gateway {
     }
 
     /// The end of a request whose last try may or may not have been sent.
-    pub(super) fn doubted(&self, case: &Case<'_>, sending: &Sending) -> End {
+    pub(super) fn doubted(&self, case: &ValidRequest<'_>, sending: &SendState) -> Completion {
         let error = OutcomeError::of(ErrorCode::InDoubt);
         self.unsent(case, sending, Status::Unknown, error)
     }
 
     /// The end of a request that could not be tried this time.
-    pub(super) fn failed(&self, case: &Case<'_>, sending: &Sending, error: OutcomeError) -> End {
+    pub(super) fn failed(
+        &self,
+        case: &ValidRequest<'_>,
+        sending: &SendState,
+        error: OutcomeError,
+    ) -> Completion {
         self.unsent(case, sending, Status::Failed, error)
     }
 }
 
-fn stop(failure: &SendFailure) -> Option<Stop> {
+fn stop(failure: &SendFailure) -> Option<Suppression> {
     match failure {
-        SendFailure::Rejected { code, scope } => block::after_refusal(*scope, *code),
+        SendFailure::Rejected { code, scope } => suppression::after_refusal(*scope, *code),
         _ => None,
     }
 }

@@ -6,13 +6,15 @@
 use serde::Serialize;
 
 use super::admit::UNREADABLE;
-use super::gate::SENDERS_REST;
+use super::send_gate::SENDERS_COOLING_DOWN;
+use crate::domain::history::{Attempt, ENTRIES_MAX, HistoryEntry, HistoryEvent, RequestHistory};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, ResultError, Status, optional_rfc3339};
 use crate::domain::request_id::RequestId;
 use crate::domain::time::{UnixMillis, serialize_rfc3339};
-use crate::domain::trail::{Event, Notes, STEPS_MAX, Step, Try};
-use crate::store::{Chapter, CodeState, Receipt, Recent, Store, StoreError, Story};
+use crate::store::{
+    CodeState, RecordedReceipt, RequestRecord, RequestState, RequestSummary, Store, StoreError,
+};
 
 /// What is known of a request, to be told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -123,23 +125,23 @@ pub struct Glimpse {
 }
 
 /// Tells a story. A code is locked after `tries_max` tries.
-pub fn explain(request: &RequestId, story: &Story, tries_max: u32, now: UnixMillis) -> Explanation {
-    let notes = notes(&story.chapter);
-    let mut timeline: Vec<Line> = notes.trail.iter().map(step).collect();
-    if let Chapter::Ended(outcome) = &story.chapter {
+pub fn explain(request: &RequestId, story: &RequestRecord, tries_max: u32, now: UnixMillis) -> Explanation {
+    let notes = notes(&story.state);
+    let mut timeline: Vec<Line> = notes.entries.iter().map(step).collect();
+    if let RequestState::Ended(outcome) = &story.state {
         timeline.push(end(outcome));
     }
     if let Some(receipt) = &story.receipt {
         // What the provider says it says at any time; the others stand as they were noted, whatever their clocks say.
         let before = timeline.iter().rposition(|line| line.at <= receipt.at);
-        timeline.insert(before.map_or(0, |before| before + 1), reported(receipt, &story.chapter));
+        timeline.insert(before.map_or(0, |before| before + 1), reported(receipt, &story.state));
     }
     let reported_id = story.receipt.as_ref().map(|receipt| receipt.message_id.clone());
     let told = Explanation {
         request_id: request.to_string(),
         to: if notes.to.is_empty() { UNREADABLE.to_owned() } else { notes.to.clone() },
         purpose: String::new(),
-        state: state(&story.chapter),
+        state: state(&story.state),
         status: None,
         reason: None,
         text: String::new(),
@@ -149,17 +151,17 @@ pub fn explain(request: &RequestId, story: &Story, tries_max: u32, now: UnixMill
         deadline: None,
         code: story.code.map(|code| verdict(&code, tries_max, now)),
         timeline,
-        shortened: notes.trail.len() >= STEPS_MAX,
+        shortened: notes.entries.len() >= ENTRIES_MAX,
     };
-    match &story.chapter {
-        Chapter::Live { state, held, attempt, purpose, deadline, .. } => Explanation {
+    match &story.state {
+        RequestState::Live { state, held, attempt, purpose, deadline, .. } => Explanation {
             purpose: purpose.clone(),
             text: under_way(state, *held),
             attempts: *attempt,
             deadline: Some(*deadline),
             ..told
         },
-        Chapter::Ended(outcome) => Explanation {
+        RequestState::Ended(outcome) => Explanation {
             purpose: outcome.purpose.clone(),
             status: Some(outcome.status),
             reason: outcome.error.as_ref().map(|error| error.code),
@@ -175,43 +177,43 @@ pub fn explain(request: &RequestId, story: &Story, tries_max: u32, now: UnixMill
 /// The last requests of a recipient, the newest first.
 pub async fn last_requests(store: &dyn Store, recipient: Digest16) -> Result<Vec<Glimpse>, StoreError> {
     let mut glimpses = Vec::new();
-    for recent in store.recent(recipient).await? {
-        let story = store.story(&recent.request, Some(recipient)).await?;
+    for recent in store.recent_requests(recipient).await? {
+        let story = store.request_record(&recent.request, Some(recipient)).await?;
         glimpses.push(glimpse(&recent, story.as_ref()));
     }
     Ok(glimpses)
 }
 
-fn glimpse(recent: &Recent, story: Option<&Story>) -> Glimpse {
-    let outcome = story.and_then(|story| match &story.chapter {
-        Chapter::Ended(outcome) => Some(outcome),
-        Chapter::Live { .. } => None,
+fn glimpse(recent: &RequestSummary, story: Option<&RequestRecord>) -> Glimpse {
+    let outcome = story.and_then(|story| match &story.state {
+        RequestState::Ended(outcome) => Some(outcome),
+        RequestState::Live { .. } => None,
     });
     Glimpse {
         at: recent.at,
         request_id: recent.request.to_string(),
-        state: story.map_or("forgotten", |story| state(&story.chapter)),
+        state: story.map_or("forgotten", |story| state(&story.state)),
         status: outcome.map(|outcome| outcome.status),
         reason: outcome.and_then(|outcome| outcome.error.as_ref()).map(|error| error.code),
         receipt: story.and_then(|story| story.receipt.as_ref()).map(|receipt| receipt.status.as_str()),
-        text: story.and_then(|story| match &story.chapter {
-            Chapter::Live { state, held, .. } => Some(under_way(state, *held)),
-            Chapter::Ended(_) => None,
+        text: story.and_then(|story| match &story.state {
+            RequestState::Live { state, held, .. } => Some(under_way(state, *held)),
+            RequestState::Ended(_) => None,
         }),
     }
 }
 
-fn notes(chapter: &Chapter) -> &Notes {
+fn notes(chapter: &RequestState) -> &RequestHistory {
     match chapter {
-        Chapter::Live { notes, .. } => notes,
-        Chapter::Ended(outcome) => &outcome.notes,
+        RequestState::Live { history: notes, .. } => notes,
+        RequestState::Ended(outcome) => &outcome.history,
     }
 }
 
-fn state(chapter: &Chapter) -> &'static str {
+fn state(chapter: &RequestState) -> &'static str {
     match chapter {
-        Chapter::Live { state, .. } => state,
-        Chapter::Ended(_) => "ended",
+        RequestState::Live { state, .. } => state,
+        RequestState::Ended(_) => "ended",
     }
 }
 
@@ -226,7 +228,7 @@ fn under_way(state: &str, held: bool) -> String {
     format!("{how}; {place}")
 }
 
-fn outcome_in_words(outcome: &Outcome, receipt: Option<&Receipt>) -> String {
+fn outcome_in_words(outcome: &Outcome, receipt: Option<&RecordedReceipt>) -> String {
     let status = outcome.status.as_str();
     let end = match &outcome.error {
         None => status.to_owned(),
@@ -252,45 +254,47 @@ fn line(at: UnixMillis, what: &'static str, text: impl Into<String>) -> Line {
     }
 }
 
-fn step(step: &Step) -> Line {
+fn step(step: &HistoryEntry) -> Line {
     let at = step.at;
     let answered =
         |what, text, answer: &str| Line { answer: Some(answer.to_owned()), ..line(at, what, text) };
-    match &step.what {
-        Event::Admitted(0) => line(at, "admitted", "admitted"),
-        Event::Admitted(sends) => line(
+    match &step.event {
+        HistoryEvent::Admitted(0) => line(at, "admitted", "admitted"),
+        HistoryEvent::Admitted(sends) => line(
             at,
             "admitted",
             format!("admitted as the {} send to this recipient within a day", nth(*sends)),
         ),
-        Event::Tried(tried) => Line {
+        HistoryEvent::Attempted(tried) => Line {
             attempt: Some(tried.attempt),
             sender: tried.sender,
             provider_code: tried.code,
             ms: Some(tried.ms),
             ..answered("tried", try_in_words(tried), &tried.answer)
         },
-        Event::TakenUp(false) => line(at, "taken_up", "taken up by another handling, nothing in doubt"),
-        Event::TakenUp(true) => {
+        HistoryEvent::TakenOver(false) => {
+            line(at, "taken_up", "taken up by another handling, nothing in doubt")
+        }
+        HistoryEvent::TakenOver(true) => {
             let text = "taken up by another handling: whether the last try was sent is in doubt";
             Line { answer: Some("in_doubt".to_owned()), ..line(at, "taken_up", text) }
         }
-        Event::LookedUp(found) => answered("looked_up", lookup_in_words(found), found),
-        Event::Resent(attempt) => {
+        HistoryEvent::LookedUp(found) => answered("looked_up", lookup_in_words(found), found),
+        HistoryEvent::Resent(attempt) => {
             let text = format!("to be sent once more, as try {attempt}, with the same code");
             Line { attempt: Some(*attempt), ..line(at, "resent", text) }
         }
-        Event::Held(by) => answered("held", format!("held: {}", holder_in_words(by)), by),
-        Event::GivenBack(why) => {
+        HistoryEvent::Paused(by) => answered("held", format!("held: {}", holder_in_words(by)), by),
+        HistoryEvent::Requeued(why) => {
             answered("given_back", format!("back to the queue: {}", give_back_in_words(why)), why)
         }
-        Event::SetAside(poison) => {
+        HistoryEvent::DeadLettered(poison) => {
             answered("set_aside", format!("to be set aside: {}", poison.message()), poison.as_str())
         }
     }
 }
 
-fn try_in_words(tried: &Try) -> String {
+fn try_in_words(tried: &Attempt) -> String {
     let answer = match tried.answer.as_str() {
         "accepted" => "the provider took it",
         "rejected" => "the provider refused it",
@@ -322,7 +326,7 @@ fn holder_in_words(by: &str) -> &str {
         "kill_switch" => "the kill switch is on",
         "store_silent" => "the store was silent, so nobody knew of the kill switch",
         "breaker" => "the provider failed everybody",
-        SENDERS_REST => "every sender of ours rests after a refusal, or has refused it",
+        SENDERS_COOLING_DOWN => "every sender of ours rests after a refusal, or has refused it",
         unknown => unknown,
     }
 }
@@ -358,19 +362,19 @@ fn error_in_words(error: &OutcomeError) -> String {
     words
 }
 
-fn reported(receipt: &Receipt, chapter: &Chapter) -> Line {
+fn reported(receipt: &RecordedReceipt, chapter: &RequestState) -> Line {
     let status = receipt.status.as_str();
     let code = receipt.code.map(|code| format!(" ({code})")).unwrap_or_default();
     let known = match chapter {
-        Chapter::Ended(outcome) => outcome.provider_message_id.as_ref(),
-        Chapter::Live { .. } => None,
+        RequestState::Ended(outcome) => outcome.provider_message_id.as_ref(),
+        RequestState::Live { .. } => None,
     };
     // Two of them were made, then.
     let of_which = match known {
         Some(known) if *known != receipt.message_id => format!(" of another message, {}", receipt.message_id),
         _ => String::new(),
     };
-    let told = match (receipt.status.is_final(), receipt.told) {
+    let told = match (receipt.status.is_final(), receipt.published) {
         (false, _) => "there is more to come",
         (true, true) => "told to the caller",
         (true, false) => "not told to the caller yet",

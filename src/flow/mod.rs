@@ -11,17 +11,17 @@
 //! Not here: what RabbitMQ, Redis or Twilio are. The flow knows three seams and no adapter.
 
 pub mod admit;
+pub mod complete;
 pub mod dispatch;
-pub mod doubt;
 pub mod explain;
-pub mod gate;
 pub mod inspect;
-pub mod receive;
+pub mod maintenance;
+pub mod receipts;
+pub mod reconcile;
 pub mod reply;
-pub mod settle;
-pub mod tend;
-pub mod track;
+pub mod send_gate;
 pub mod verify;
+pub mod worker;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,15 +29,15 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 use self::admit::{Admitted, Rules};
-use self::gate::Gate;
-use self::receive::{GiveBack, Turn};
+use self::complete::{Completed, RequestResult};
 use self::reply::Replies;
-use self::settle::{Answer, Ended};
+use self::send_gate::SendGate;
+use self::worker::{DeliveryContext, RequeueReason};
 use crate::broker::{Names, Publisher};
 use crate::clock::Clock;
 use crate::domain::channel::Channel;
 use crate::domain::code::{CodeKeyring, CodeLength};
-use crate::domain::doubt::InDoubtPolicy;
+use crate::domain::message_match::InDoubtPolicy;
 use crate::domain::outcome::{Outcome, Status};
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::request::SendRequest;
@@ -57,7 +57,7 @@ pub struct Gateway {
     /// Where results go.
     pub publisher: Arc<dyn Publisher>,
     /// What stands between a message and the provider.
-    pub gate: Gate,
+    pub gate: SendGate,
     /// Copies of results for callers' own queues.
     pub replies: Replies,
     /// What messages say.
@@ -95,18 +95,18 @@ pub struct Policy {
     /// its messages.
     pub doubt_report_wait: Duration,
     /// When the provider is asked what became of a message, if it has not said so by itself; never, if not told.
-    pub receipt_due: Option<Duration>,
+    pub receipt_due_after: Option<Duration>,
     /// Reply queues that may be used: names, or prefixes that end in `*`.
     pub reply_to_allowed: Vec<String>,
 }
 
 impl Gateway {
     /// Handles one delivery until its result is confirmed.
-    async fn process(&self, turn: &mut Turn<'_>) -> Result<(), GiveBack> {
+    async fn process(&self, turn: &mut DeliveryContext<'_>) -> Result<(), RequeueReason> {
         let delivery = turn.delivery;
         let request = match SendRequest::decode(&delivery.body, delivery.properties.timestamp) {
             Ok(request) => request,
-            Err(unacceptable) => return self.answer_unacceptable(turn, &unacceptable).await,
+            Err(unacceptable) => return self.reject_unacceptable(turn, &unacceptable).await,
         };
         let case = match self.judge(&request) {
             Ok(case) => case,
@@ -117,9 +117,13 @@ impl Gateway {
                     request.purpose.as_str(),
                     refusal.error,
                 );
-                let answer =
-                    Answer { request: &request.id, to: &refusal.to, outcome: &outcome, replayed: false };
-                return self.announce(turn, &answer).await;
+                let answer = RequestResult {
+                    request: &request.id,
+                    to: &refusal.to,
+                    outcome: &outcome,
+                    replayed: false,
+                };
+                return self.publish_result(turn, &answer).await;
             }
         };
         let ended = match self.admit(turn, &case).await? {
@@ -127,24 +131,24 @@ impl Gateway {
                 let mut sending = self.begin(&case, leave);
                 loop {
                     let end = self.dispatch(turn, &case, &mut sending).await?;
-                    match self.settle(turn, &case, end).await? {
+                    match self.complete(turn, &case, end).await? {
                         Ok(ended) => break ended,
                         // The message that was found is another request's: look again.
                         Err(message_id) => sending.doubt.rule_out(message_id),
                     }
                 }
             }
-            Admitted::Over(end) => self.settle(turn, &case, end).await?.expect("nothing was found"),
-            Admitted::Ended(ended) => ended,
+            Admitted::Abandon(end) => self.complete(turn, &case, end).await?.expect("nothing was found"),
+            Admitted::Completed(ended) => ended,
         };
-        let Ended { outcome, replayed } = &ended;
+        let Completed { outcome, replayed } = &ended;
         let (request, to) = (&request.id, &case.to.to_string());
-        self.announce(turn, &Answer { request, to, outcome, replayed: *replayed }).await?;
+        self.publish_result(turn, &RequestResult { request, to, outcome, replayed: *replayed }).await?;
         // Who ended it may have died before its message was set aside. Twice is better than never.
-        match outcome.notes.set_aside() {
+        match outcome.history.dead_lettered() {
             Some(poison) if !replayed || delivery.properties.redelivered => {
                 let ended = Some((request.clone(), outcome.status));
-                self.set_aside(turn, poison.as_str(), poison.message(), ended).await
+                self.dead_letter(turn, poison.as_str(), poison.message(), ended).await
             }
             _ => Ok(()),
         }

@@ -14,8 +14,8 @@ use crate::domain::code::{Code, CodeKeyring, CodeScope};
 use crate::domain::purpose::Purpose;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::verdict::Verdict;
-use crate::provider::{CheckFault, Checker, CredentialFault, Judgement};
-use crate::store::check::{Begun, Check, CheckEnd};
+use crate::provider::{CodeVerifier, CodeVerifierError, CredentialError, ProviderVerdict};
+use crate::store::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
 use crate::store::{Limits, Store, StoreError};
 use crate::telemetry::events;
 
@@ -31,7 +31,7 @@ pub struct Verifier {
     /// How many tries there are.
     pub limits: Limits,
     /// Who checks the codes that are not ours, if somebody does.
-    pub checker: Option<Arc<dyn Checker>>,
+    pub checker: Option<Arc<dyn CodeVerifier>>,
     /// Checks at a provider: each is finished, whoever hangs up, and a stop waits for them.
     pub under_way: TaskTracker,
     /// What time it is.
@@ -50,7 +50,7 @@ impl Verifier {
         let scope = CodeScope { channel: to.channel(), address: to.as_str(), purpose };
         let digests: Vec<_> =
             self.codes.iter().map(|key| (key.kid().as_str(), key.digest(scope, code))).collect();
-        let check = Check {
+        let check = CodeCheck {
             recipient: self.recipients.address(scope.channel, scope.address),
             purpose: purpose.as_str(),
             check_id: random_id(),
@@ -68,7 +68,7 @@ impl Verifier {
                 let asked = self.under_way.spawn(async move {
                     let limits = &verifier.limits;
                     let check =
-                        Check { recipient, purpose: purpose.as_str(), check_id, digests: &[], limits };
+                        CodeCheck { recipient, purpose: purpose.as_str(), check_id, digests: &[], limits };
                     verifier.verify_elsewhere(&*checker, &check, &to, &code).await
                 });
                 asked.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))?
@@ -82,66 +82,73 @@ impl Verifier {
     /// The verdict of whoever made the code, as far as the store lets it be asked.
     async fn verify_elsewhere(
         &self,
-        checker: &dyn Checker,
-        check: &Check<'_>,
+        checker: &dyn CodeVerifier,
+        check: &CodeCheck<'_>,
         to: &Address,
         code: &Code,
     ) -> Result<Verdict, StoreError> {
-        let verification = match twice("begin_check", || self.store.begin_check(check)).await? {
-            Begun::Ask(verification) => verification,
-            Begun::Over(verdict) => return Ok(verdict),
+        let verification = match twice("begin_check", || self.store.begin_provider_check(check)).await? {
+            ProviderCheckStart::Ask(verification) => verification,
+            ProviderCheckStart::Decided(verdict) => return Ok(verdict),
         };
         let verification = verification.as_deref();
         let asked = tokio::time::timeout(CHECKED_WITHIN, checker.check(to, verification, code)).await;
-        let judged = match asked.unwrap_or_else(|_| Err(CheckFault::Lost("no answer in time".to_owned()))) {
-            Ok(Judgement::Gone) => is_there(checker).await.map(|()| Judgement::Gone),
-            judged => judged,
-        };
+        let judged =
+            match asked.unwrap_or_else(|_| Err(CodeVerifierError::Lost("no answer in time".to_owned()))) {
+                Ok(ProviderVerdict::Gone) => is_there(checker).await.map(|()| ProviderVerdict::Gone),
+                judged => judged,
+            };
         let end = match &judged {
-            Ok(Judgement::Right) => CheckEnd::Right,
-            Ok(Judgement::Wrong | Judgement::Gone | Judgement::TooManyTries) => CheckEnd::Wrong,
+            Ok(ProviderVerdict::Right) => ProviderCheckResult::Right,
+            Ok(ProviderVerdict::Wrong | ProviderVerdict::Gone | ProviderVerdict::TooManyTries) => {
+                ProviderCheckResult::Wrong
+            }
             Err(fault) => {
                 events::check_failed(to, fault);
                 match fault {
-                    CheckFault::NotCompared(_) => CheckEnd::NotCompared,
-                    CheckFault::Lost(_) if is_approved(checker, verification).await => CheckEnd::Found,
+                    CodeVerifierError::NotCompared(_) => ProviderCheckResult::NotCompared,
+                    CodeVerifierError::Lost(_) if is_approved(checker, verification).await => {
+                        ProviderCheckResult::Found
+                    }
                     // It stays open: whatever is found later may have been this one's doing.
-                    CheckFault::Lost(_) => return Ok(Verdict::Unanswered { counted: true }),
+                    CodeVerifierError::Lost(_) => return Ok(Verdict::Unanswered { counted: true }),
                 }
             }
         };
-        let verdict = twice("end_check", || self.store.end_check(check, end)).await?;
+        let verdict = twice("end_check", || self.store.finish_provider_check(check, end)).await?;
         // What the provider says besides counts only where nobody was verified meanwhile.
         Ok(match (&judged, verdict, verification) {
             // Nothing has been sent yet.
-            (Ok(Judgement::Gone), Verdict::Wrong { .. }, None) => Verdict::NonePending,
-            (Ok(Judgement::Gone), Verdict::Wrong { .. }, Some(_)) => {
+            (Ok(ProviderVerdict::Gone), Verdict::Wrong { .. }, None) => Verdict::NonePending,
+            (Ok(ProviderVerdict::Gone), Verdict::Wrong { .. }, Some(_)) => {
                 Verdict::Expired { at: self.clock.now() }
             }
-            (Ok(Judgement::TooManyTries), Verdict::Wrong { .. }, _) => Verdict::Locked { retry_after: None },
+            (Ok(ProviderVerdict::TooManyTries), Verdict::Wrong { .. }, _) => {
+                Verdict::Locked { retry_after: None }
+            }
             (_, verdict, _) => verdict,
         })
     }
 }
 
 /// Has the right code been told, as far as anybody says so in time?
-async fn is_approved(checker: &dyn Checker, verification: Option<&str>) -> bool {
+async fn is_approved(checker: &dyn CodeVerifier, verification: Option<&str>) -> bool {
     let Some(verification) = verification else { return false };
     let asked = tokio::time::timeout(READ_WITHIN, checker.is_approved(verification)).await;
     matches!(asked, Ok(Ok(true)))
 }
 
 /// Is what is gone really over? Where it is the provider that is gone, or cannot be asked, nobody compared the code.
-async fn is_there(checker: &dyn Checker) -> Result<(), CheckFault> {
+async fn is_there(checker: &dyn CodeVerifier) -> Result<(), CodeVerifierError> {
     let asked = tokio::time::timeout(READ_WITHIN, checker.is_there()).await;
-    match asked.unwrap_or_else(|_| Err(CredentialFault::Unanswered("no answer in time".to_owned()))) {
+    match asked.unwrap_or_else(|_| Err(CredentialError::Unanswered("no answer in time".to_owned()))) {
         // Who may check, but not look, is known there.
-        Ok(()) | Err(CredentialFault::MayNotRead { .. }) => Ok(()),
+        Ok(()) | Err(CredentialError::MayNotRead { .. }) => Ok(()),
         Err(fault) => {
-            if !matches!(fault, CredentialFault::Unanswered(_)) {
+            if !matches!(fault, CredentialError::Unanswered(_)) {
                 events::checker_gone(&fault);
             }
-            Err(CheckFault::NotCompared(fault.to_string()))
+            Err(CodeVerifierError::NotCompared(fault.to_string()))
         }
     }
 }

@@ -44,7 +44,7 @@ pub(super) struct Key {
 
 /// The source of keys cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum TokenFault {
+pub enum TokenSettingsError {
     /// The key cannot check tokens.
     #[error("must be a public key in PEM: RSA of 2048 bits or more, P-256 or Ed25519")]
     PublicKey,
@@ -56,12 +56,12 @@ pub enum TokenFault {
     HttpClient,
 }
 
-impl TokenFault {
+impl TokenSettingsError {
     /// The variable that is at fault.
     pub fn setting(&self) -> &'static str {
         match self {
-            TokenFault::PublicKey => "JWT_PUBLIC_KEY",
-            TokenFault::JwksUrl | TokenFault::HttpClient => "JWT_JWKS_URL",
+            TokenSettingsError::PublicKey => "JWT_PUBLIC_KEY",
+            TokenSettingsError::JwksUrl | TokenSettingsError::HttpClient => "JWT_JWKS_URL",
         }
     }
 }
@@ -100,7 +100,7 @@ pub(super) struct User {
 
 impl Tokens {
     /// A checker for the configured source. Published keys are not there before somebody [follows](Tokens::follow) them.
-    pub fn new(settings: &Jwt) -> Result<Tokens, TokenFault> {
+    pub fn new(settings: &Jwt) -> Result<Tokens, TokenSettingsError> {
         let one =
             |key, algorithm| Keys::One(Box::new(Key { key, validation: validation(settings, algorithm) }));
         Ok(Tokens(match &settings.key {
@@ -108,7 +108,7 @@ impl Tokens {
                 one(DecodingKey::from_secret(secret.expose_secret().as_bytes()), Algorithm::HS256)
             }
             JwtKey::Pem(pem) => {
-                let (key, algorithm) = public_key(pem).ok_or(TokenFault::PublicKey)?;
+                let (key, algorithm) = public_key(pem).ok_or(TokenSettingsError::PublicKey)?;
                 one(key, algorithm)
             }
             JwtKey::Jwks(url) => {

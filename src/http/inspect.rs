@@ -14,7 +14,7 @@ use super::problem::Problem;
 use crate::flow::inspect::limits::{self, LimitsRow};
 use crate::flow::inspect::numbers::{self, NumberRow};
 use crate::flow::inspect::status::StatusRow;
-use crate::telemetry::events::{self, Look};
+use crate::telemetry::events::{self, AdminAction};
 
 /// Numbers in one question. One of a country that was not met before takes milliseconds of reading its plan.
 const NUMBERS_MAX: usize = 100;
@@ -31,7 +31,7 @@ pub(super) async fn status(
     headers: HeaderMap,
 ) -> Result<Json<StatusRow>, Problem> {
     let sub = api.tokens.admin(&headers).await?;
-    events::admin_asked(&sub, Look::Status, None, None);
+    events::admin_asked(&sub, AdminAction::Status, None, None);
     Ok(Json(api.inspector.status().await))
 }
 
@@ -44,7 +44,7 @@ pub(super) async fn rate_limit(
     let sub = api.tokens.admin(&headers).await?;
     let body = Body::read(&headers, &bytes)?;
     let to = api.address_in(&body)?;
-    events::admin_asked(&sub, Look::RateLimit, None, Some(&to));
+    events::admin_asked(&sub, AdminAction::RateLimit, None, Some(&to));
     let row = limits::limits(api.store.as_ref(), &api.recipients, &api.limits, &to, api.clock.now()).await;
     row.map(Json).map_err(|error| {
         events::store_failed("usage", &error, None);
@@ -61,7 +61,7 @@ pub(super) async fn validate(
     let sub = api.tokens.admin(&headers).await?;
     let body = Body::read(&headers, &bytes)?;
     let numbers = body.texts("numbers", NUMBERS_MAX, "must be a list of 1 to 100 strings")?;
-    events::admin_asked(&sub, Look::Validate, None, None);
+    events::admin_asked(&sub, AdminAction::Validate, None, None);
     // It takes a processor, not a wait: beside what else this process does, and one question at a time.
     let Ok(turn) = api.validating.clone().try_acquire_owned() else {
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy")

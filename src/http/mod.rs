@@ -7,18 +7,18 @@
 mod auth;
 mod body;
 mod client;
-mod contract;
 mod inspect;
 mod jwks;
+mod openapi;
 mod ops;
 pub mod page;
+mod pending_limiter;
 mod problem;
 mod recipient;
 mod send;
+mod send_result;
 mod serve;
 mod status;
-mod told;
-mod unheard;
 mod verify;
 mod webhooks;
 mod why;
@@ -38,14 +38,14 @@ use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 
-pub use self::auth::{TokenFault, Tokens, development_token};
+pub use self::auth::{TokenSettingsError, Tokens, development_token};
 pub use self::ops::{Readiness, ops_router};
 use self::page::Page;
+pub use self::pending_limiter::PendingLimiter;
 use self::problem::Problem;
 pub use self::serve::serve;
-pub use self::unheard::Unheard;
 pub use self::webhooks::Webhooks;
-use crate::broker::Requester;
+use crate::broker::RpcClient;
 use crate::clock::Clock;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::flow::admit::Rules;
@@ -69,11 +69,11 @@ pub struct Api {
     /// Checks codes.
     pub verifier: Verifier,
     /// Takes requests for codes.
-    pub requester: Arc<dyn Requester>,
+    pub requester: Arc<dyn RpcClient>,
     /// How long a request's result is waited for.
     pub send_wait: Duration,
     /// What was published and not heard of.
-    pub unheard: Unheard,
+    pub unheard: PendingLimiter,
     /// Knows what is used up.
     pub store: Arc<dyn Store>,
     /// Names users and addresses.
@@ -126,7 +126,7 @@ fn routes(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>) -> Router {
         .merge(reports)
         .route("/livez", get(ops::live))
         .route("/readyz", get(ops::live))
-        .route("/openapi.json", get(contract::openapi))
+        .route("/openapi.json", get(openapi::openapi))
         .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
         .merge(many_reports)
 }

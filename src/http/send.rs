@@ -14,19 +14,19 @@ use super::body::Body;
 use super::client::client_address;
 use super::problem::Problem;
 use super::recipient::claim_of;
-use super::told::{Heard, SendAnswer, status_of};
+use super::send_result::{ReceivedResult, SendAnswer, status_of};
 use crate::broker::{Outgoing, PublishError, Target};
 use crate::domain::address::Address;
 use crate::domain::channel::Channel;
 use crate::domain::keyed_digest::Digest16;
-use crate::domain::locale::is_bcp47;
+use crate::domain::language_tag::is_bcp47;
 use crate::domain::outcome::{ErrorCode, OutcomeError, Status};
 use crate::domain::purpose::Purpose;
 use crate::domain::request::body::SendRequestBody;
 use crate::domain::request_id::RequestId;
 use crate::domain::time::seconds_rounded_up;
 use crate::domain::zone::Zone;
-use crate::store::{Chapter, Subject};
+use crate::store::{RequestState, Subject};
 use crate::telemetry::events;
 
 /// `POST /api/v1/auth/send-verification-sms`: a code for the number in the caller's token.
@@ -96,7 +96,7 @@ impl Api {
             status: heard.as_ref().map_or("queued", |heard| heard.status.as_str()),
             channel: to.channel(),
             to: to.to_string(),
-            expires_at: heard.as_ref().and_then(Heard::expires_at),
+            expires_at: heard.as_ref().and_then(ReceivedResult::expires_at),
             resend_after: resend_after.unwrap_or_else(|| seconds_rounded_up(cooldown)),
             code_length: self.code_length,
             replayed: heard.is_some_and(|heard| heard.replayed),
@@ -131,9 +131,9 @@ impl Api {
         if usage.known
             && let Some(story) = self.story(request_id, subject.recipient).await?
         {
-            return Ok(match story.chapter {
-                Chapter::Live { .. } => Known::Live(usage.cooldown),
-                Chapter::Ended(outcome) => Known::Ended(Heard::stored(&outcome)),
+            return Ok(match story.state {
+                RequestState::Live { .. } => Known::Live(usage.cooldown),
+                RequestState::Ended(outcome) => Known::Ended(ReceivedResult::stored(&outcome)),
             });
         }
         if !usage.limited_for.is_zero() {
@@ -152,7 +152,7 @@ impl Api {
         to: &Address,
         user: &User,
         client_ip: IpAddr,
-    ) -> Result<Option<Heard>, Problem> {
+    ) -> Result<Option<ReceivedResult>, Problem> {
         let (by_user, by_ip) = (self.recipients.user(&user.sub), self.recipients.ip(client_ip));
         let counted = self
             .unheard
@@ -181,7 +181,7 @@ impl Api {
         to: &Address,
         user: &User,
         client_ip: IpAddr,
-    ) -> Result<Option<Heard>, PublishError> {
+    ) -> Result<Option<ReceivedResult>, PublishError> {
         let at = self.clock.now();
         let request = SendRequestBody {
             request_id: request_id.to_string(),
@@ -204,7 +204,7 @@ impl Api {
             traceparent: None,
         };
         let heard = self.requester.request(message, self.send_wait).await?;
-        Ok(heard.as_deref().and_then(Heard::read))
+        Ok(heard.as_deref().and_then(ReceivedResult::read))
     }
 
     /// A user's own beginning, and what nobody guesses, or what the user's own key makes of it: the same user's same key
@@ -236,7 +236,7 @@ enum Known {
     /// A worker has it, or it waits for one. Its recipient cools down for this long.
     Live(Duration),
     /// How it ended.
-    Ended(Heard),
+    Ended(ReceivedResult),
 }
 
 fn too_many(code: ErrorCode, wait: Duration) -> Problem {

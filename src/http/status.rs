@@ -10,14 +10,14 @@ use serde::Serialize;
 
 use super::Api;
 use super::problem::Problem;
-use super::told::seconds_left;
+use super::send_result::seconds_left;
 use crate::domain::address::Address;
 use crate::domain::channel::Channel;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::{Outcome, ResultError, optional_rfc3339};
 use crate::domain::request_id::RequestId;
 use crate::domain::time::{UnixMillis, serialize_rfc3339};
-use crate::store::{Chapter, Receipt, Story};
+use crate::store::{RecordedReceipt, RequestRecord, RequestState};
 use crate::telemetry::events;
 
 /// What is told of a request. No more of its recipient than the person knows.
@@ -89,8 +89,8 @@ impl Api {
         &self,
         request: &RequestId,
         recipient: Digest16,
-    ) -> Result<Option<Story>, Problem> {
-        self.store.story(request, Some(recipient)).await.map_err(|error| {
+    ) -> Result<Option<RequestRecord>, Problem> {
+        self.store.request_record(request, Some(recipient)).await.map_err(|error| {
             events::store_failed("story", &error, None);
             Problem::store_unavailable()
         })
@@ -98,7 +98,7 @@ impl Api {
 }
 
 impl StatusAnswer {
-    fn of(request: &RequestId, channel: Channel, story: &Story, now: UnixMillis) -> StatusAnswer {
+    fn of(request: &RequestId, channel: Channel, story: &RequestRecord, now: UnixMillis) -> StatusAnswer {
         let answer = StatusAnswer {
             request_id: request.to_string(),
             status: "queued",
@@ -109,9 +109,9 @@ impl StatusAnswer {
             error: None,
             delivery: story.receipt.as_ref().map(DeliveryAnswer::of),
         };
-        match &story.chapter {
-            Chapter::Live { .. } => answer,
-            Chapter::Ended(outcome) => StatusAnswer {
+        match &story.state {
+            RequestState::Live { .. } => answer,
+            RequestState::Ended(outcome) => StatusAnswer {
                 status: outcome.status.as_str(),
                 at: Some(outcome.at),
                 expires_at: outcome.expires_at,
@@ -135,7 +135,7 @@ impl ErrorAnswer {
 }
 
 impl DeliveryAnswer {
-    fn of(receipt: &Receipt) -> DeliveryAnswer {
+    fn of(receipt: &RecordedReceipt) -> DeliveryAnswer {
         DeliveryAnswer { status: receipt.status.as_str(), at: receipt.at }
     }
 }

@@ -12,8 +12,8 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::{StreamExt as _, stream};
 
 use super::problem::Problem;
-use crate::flow::track::Tracker;
-use crate::provider::{Callback, CallbackFault, Callbacks, Report};
+use crate::flow::receipts::ReceiptProcessor;
+use crate::provider::{Callback, CallbackError, Callbacks, DeliveryReceipt};
 use crate::telemetry::events;
 
 /// What the webhooks work with. There is none of a provider whose calls nobody could prove.
@@ -23,7 +23,7 @@ pub struct Webhooks {
     /// Proves and reads SendGrid's calls.
     pub sendgrid: Option<Arc<dyn Callbacks>>,
     /// Follows messages to their end.
-    pub tracker: Arc<Tracker>,
+    pub tracker: Arc<ReceiptProcessor>,
 }
 
 /// The names in events.
@@ -73,15 +73,15 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 async fn answer(
     provider: &'static str,
     callbacks: Option<&dyn Callbacks>,
-    tracker: &Tracker,
+    tracker: &ReceiptProcessor,
     call: &Callback<'_>,
 ) -> Response {
     let reports = match callbacks.map(|callbacks| callbacks.read(call)) {
         Some(Ok(reports)) => reports,
         Some(Err(fault)) => return refused(fault),
-        None => return refused(CallbackFault::Forged),
+        None => return refused(CallbackError::Forged),
     };
-    let taken = async |report: Report| match tracker.report(provider, &report).await {
+    let taken = async |report: DeliveryReceipt| match tracker.process(provider, &report).await {
         Ok(()) => true,
         Err(error) => {
             events::receipt_failed(report.request.as_str(), &error);
@@ -96,19 +96,19 @@ async fn answer(
     }
 }
 
-fn refused(fault: CallbackFault) -> Response {
+fn refused(fault: CallbackError) -> Response {
     let (word, answer) = match fault {
-        CallbackFault::Forged => {
+        CallbackError::Forged => {
             ("forged", Problem::new(StatusCode::FORBIDDEN, "signature_refused").into_response())
         }
-        CallbackFault::Unreadable(field) => {
+        CallbackError::Unreadable(field) => {
             let detail = format!("`{field}` is missing or cannot be read");
             (
                 "unreadable",
                 Problem::new(StatusCode::BAD_REQUEST, "invalid_request").detail(detail).into_response(),
             )
         }
-        CallbackFault::Ignored => ("ignored", StatusCode::NO_CONTENT.into_response()),
+        CallbackError::Ignored => ("ignored", StatusCode::NO_CONTENT.into_response()),
     };
     events::callback_refused(word);
     answer

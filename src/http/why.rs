@@ -15,7 +15,7 @@ use super::problem::Problem;
 use crate::domain::request_id::RequestId;
 use crate::flow::explain::{self, Explanation, Glimpse};
 use crate::store::StoreError;
-use crate::telemetry::events::{self, Look};
+use crate::telemetry::events::{self, AdminAction};
 
 /// The last requests of a recipient.
 #[derive(Serialize)]
@@ -35,8 +35,9 @@ pub(super) async fn explain_request(
         .ok()
         .and_then(|Path(id)| RequestId::parse(&id))
         .ok_or_else(|| Problem::invalid(format!("`request_id` {}", RequestId::RULE)))?;
-    events::admin_asked(&sub, Look::Request, Some(request.as_str()), None);
-    let story = api.store.story(&request, None).await.map_err(|error| unanswered("story", &error))?;
+    events::admin_asked(&sub, AdminAction::Request, Some(request.as_str()), None);
+    let story =
+        api.store.request_record(&request, None).await.map_err(|error| unanswered("story", &error))?;
     let story = story.ok_or_else(|| {
         Problem::new(StatusCode::NOT_FOUND, "unknown_request")
             .detail("no record of this request is kept: it never came, was refused unrecorded, or is too old")
@@ -54,7 +55,7 @@ pub(super) async fn last_requests(
     let sub = api.tokens.admin(&headers).await?;
     let body = Body::read(&headers, &bytes)?;
     let to = api.address_in(&body)?;
-    events::admin_asked(&sub, Look::Requests, None, Some(&to));
+    events::admin_asked(&sub, AdminAction::Requests, None, Some(&to));
     let recipient = api.recipients.address(to.channel(), to.as_str());
     let requests = explain::last_requests(api.store.as_ref(), recipient)
         .await

@@ -7,11 +7,11 @@
 //! tell nobody's number to a provider of e-mails.
 //! Provider errors hold no address, no credential and no text of a message.
 
-pub mod absent;
 pub mod sendgrid;
 pub mod simulated;
 pub mod smtp;
 pub mod twilio;
+pub mod unconfigured;
 pub mod web;
 
 use std::time::Duration;
@@ -19,11 +19,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::domain::address::Address;
-use crate::domain::block::RecipientFault;
 use crate::domain::code::Code;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::request_id::RequestId;
 use crate::domain::send_failure::{Scope, SendFailure};
+use crate::domain::suppression::RecipientFault;
 use crate::domain::time::UnixMillis;
 
 /// Carries messages of one channel.
@@ -36,7 +36,7 @@ pub trait Provider: Send + Sync {
     async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure>;
 
     /// Asks whether our credentials are good, without sending anything.
-    async fn check_credentials(&self) -> Result<(), CredentialFault>;
+    async fn check_credentials(&self) -> Result<(), CredentialError>;
 
     /// True if the provider makes the codes, and only a [`Checker`] knows what is right.
     fn makes_codes(&self) -> bool {
@@ -56,33 +56,33 @@ pub trait Provider: Send + Sync {
 
     /// The messages of ours that the provider made for an address since a time, as far as it shows them: what settles a
     /// doubt. An empty list says that there is none to see, which soon after a send is no proof.
-    async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault>;
+    async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<ProviderMessage>, LookupError>;
 
     /// What became of one message.
-    async fn fetch(&self, message_id: &str) -> Result<Fetched, LookupFault>;
+    async fn fetch(&self, message_id: &str) -> Result<FetchedMessage, LookupError>;
 }
 
 /// Checks codes that a provider made itself.
 #[async_trait]
-pub trait Checker: Send + Sync {
+pub trait CodeVerifier: Send + Sync {
     /// Is the code right? Asked once. Without the name of a verification it is the one that is pending for the address.
     async fn check(
         &self,
         to: &Address,
         verification: Option<&str>,
         code: &Code,
-    ) -> Result<Judgement, CheckFault>;
+    ) -> Result<ProviderVerdict, CodeVerifierError>;
 
     /// Whether the right code of a verification has been told: what is left to ask where the answer to a check was lost.
-    async fn is_approved(&self, verification: &str) -> Result<bool, LookupFault>;
+    async fn is_approved(&self, verification: &str) -> Result<bool, LookupError>;
 
     /// Whether there is still somebody to ask: where nobody is, every verification looks like one that is over.
-    async fn is_there(&self) -> Result<(), CredentialFault>;
+    async fn is_there(&self) -> Result<(), CredentialError>;
 }
 
 /// What a provider says of a code that it made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Judgement {
+pub enum ProviderVerdict {
     /// It is right, and of no use any more.
     Right,
     /// It is wrong.
@@ -96,7 +96,7 @@ pub enum Judgement {
 
 /// Why a provider has not said whether a code is right. What it is, without any address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CheckFault {
+pub enum CodeVerifierError {
     /// It was surely not compared.
     #[error("the provider did not check a code: {0}")]
     NotCompared(String),
@@ -106,9 +106,9 @@ pub enum CheckFault {
 }
 
 /// What a provider says of a message to an address that it does not carry to, before anything leaves: no other try helps.
-pub const OF_ANOTHER_CHANNEL: SendFailure = SendFailure::Rejected { code: None, scope: Scope::Request };
+pub const WRONG_CHANNEL: SendFailure = SendFailure::Rejected { code: None, scope: Scope::Request };
 /// The same of a look for messages: there can be none, and asking again is no use.
-pub const NOTHING_TO_SHOW: LookupFault = LookupFault::Refused { status: 0, code: None };
+pub const LOOKUP_UNSUPPORTED: LookupError = LookupError::Refused { status: 0, code: None };
 
 /// A message to send. It holds a code: it has no `Debug` and is never stored.
 pub struct Message<'a> {
@@ -135,7 +135,7 @@ pub struct Message<'a> {
 }
 
 /// Looks on while a simulation shows messages, codes included.
-pub trait Onlooker: Send + Sync {
+pub trait MessageObserver: Send + Sync {
     /// A message was shown at this time.
     fn shown(&self, message: &Message<'_>, at: UnixMillis);
 }
@@ -162,7 +162,7 @@ pub struct Accepted {
 
 /// Why credentials could not be used.
 #[derive(Debug, thiserror::Error)]
-pub enum CredentialFault {
+pub enum CredentialError {
     /// The provider refused them.
     #[error("the provider refuses the credentials (answer {status}{})", .code.map_or(String::new(), |code| format!(", code {code}")))]
     Refused {
@@ -188,21 +188,21 @@ pub enum CredentialFault {
     Unanswered(String),
 }
 
-impl CredentialFault {
+impl CredentialError {
     /// Nothing will be sent until somebody changes a setting, here or at the provider.
     pub fn is_refusal(&self) -> bool {
         match self {
-            CredentialFault::Refused { .. } | CredentialFault::NoWayIn(_) | CredentialFault::MayNotSend => {
+            CredentialError::Refused { .. } | CredentialError::NoWayIn(_) | CredentialError::MayNotSend => {
                 true
             }
-            CredentialFault::MayNotRead { .. } | CredentialFault::Unanswered(_) => false,
+            CredentialError::MayNotRead { .. } | CredentialError::Unanswered(_) => false,
         }
     }
 }
 
 /// A message that the provider made. It holds the text, and so a code: it has no `Debug` and is never stored.
 #[derive(Clone)]
-pub struct Candidate {
+pub struct ProviderMessage {
     /// The provider's name for it.
     pub message_id: String,
     /// When the provider made it, corrected to our clock.
@@ -217,7 +217,7 @@ pub struct Candidate {
 
 /// What the provider says of one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fetched {
+pub struct FetchedMessage {
     /// Whom it went to, where the provider still says so.
     pub to: Option<Address>,
     /// How far it has come.
@@ -228,7 +228,7 @@ pub struct Fetched {
 
 /// Why the provider could not be asked about messages.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LookupFault {
+pub enum LookupError {
     /// No answer that can be used: worth asking again. What failed, without any address.
     #[error("the provider could not be asked about a message: {0}")]
     Unanswered(String),
@@ -248,7 +248,7 @@ pub enum LookupFault {
 /// Reads what a provider reports by itself, once its signature is proven.
 pub trait Callbacks: Send + Sync {
     /// Proves and reads one call. What it tells may be about several messages, in any order.
-    fn read(&self, call: &Callback<'_>) -> Result<Vec<Report>, CallbackFault>;
+    fn read(&self, call: &Callback<'_>) -> Result<Vec<DeliveryReceipt>, CallbackError>;
 }
 
 /// A call of a provider to us, as it came.
@@ -267,7 +267,7 @@ pub struct Callback<'a> {
 
 /// What a provider says became of a message. It is proven that the provider said it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct DeliveryReceipt {
     /// The request that the message was sent for.
     pub request: RequestId,
     /// Whom the message went to.
@@ -284,7 +284,7 @@ pub struct Report {
 
 /// Why a call is no report. Each variant is another answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CallbackFault {
+pub enum CallbackError {
     /// Nobody signed it, or not the provider: 403.
     #[error("the call is not signed by the provider")]
     Forged,

@@ -54,8 +54,8 @@ use crate::domain::request_id::RequestId;
 use crate::domain::send_failure::SendFailure;
 use crate::domain::time::UnixMillis;
 use crate::provider::{
-    Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, NOTHING_TO_SHOW, OF_ANOTHER_CHANNEL,
-    Onlooker, Provider, Report,
+    Accepted, CredentialError, DeliveryReceipt, FetchedMessage, LOOKUP_UNSUPPORTED, LookupError, Message,
+    MessageObserver, Provider, ProviderMessage, WRONG_CHANNEL,
 };
 
 /// Shows messages. See the module for where it may be used.
@@ -67,8 +67,8 @@ pub struct SimulatedProvider {
     clock: Clock,
     output: Mutex<Box<dyn Write + Send>>,
     memory: Mutex<Memory>,
-    listener: Mutex<Option<mpsc::Sender<Report>>>,
-    onlooker: Mutex<Option<Arc<dyn Onlooker>>>,
+    listener: Mutex<Option<mpsc::Sender<DeliveryReceipt>>>,
+    onlooker: Mutex<Option<Arc<dyn MessageObserver>>>,
     /// Room for reports that are still to come.
     to_come: Arc<Semaphore>,
 }
@@ -89,7 +89,7 @@ struct Memory {
 
 struct Sent {
     to: Address,
-    shown: Candidate,
+    shown: ProviderMessage,
     steps: &'static [Step],
 }
 
@@ -133,12 +133,12 @@ impl SimulatedProvider {
     }
 
     /// From now on, tells what becomes of messages. A listener that is behind is waited for.
-    pub fn on_receipts(&self, listener: mpsc::Sender<Report>) {
+    pub fn on_receipts(&self, listener: mpsc::Sender<DeliveryReceipt>) {
         *lock(&self.listener) = Some(listener);
     }
 
     /// From now on, lets somebody see each message that is shown.
-    pub fn on_messages(&self, onlooker: Arc<dyn Onlooker>) {
+    pub fn on_messages(&self, onlooker: Arc<dyn MessageObserver>) {
         *lock(&self.onlooker) = Some(onlooker);
     }
 
@@ -159,7 +159,7 @@ impl SimulatedProvider {
             Channel::Email => "EM",
         };
         let message_id = format!("{kind}{:016x}{number:016x}", self.seed);
-        let shown = Candidate {
+        let shown = ProviderMessage {
             message_id: message_id.clone(),
             created: self.clock.now(),
             text: Some(message.body.to_owned()),
@@ -182,7 +182,7 @@ impl SimulatedProvider {
             let Ok(room) = Arc::clone(&self.to_come).try_acquire_owned() else {
                 return;
             };
-            let report = Report {
+            let report = DeliveryReceipt {
                 request: message.request.clone(),
                 to: message.to.clone(),
                 message_id: message_id.to_owned(),
@@ -237,7 +237,7 @@ impl Provider for SimulatedProvider {
 
     async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure> {
         if message.to.channel() != self.channel {
-            return Err(OF_ANOTHER_CHANNEL);
+            return Err(WRONG_CHANNEL);
         }
         let nth = if scripted(message.to).is_some() { lock(&self.memory).count(message) } else { 1 };
         let Plan { failure, sent } = plan(message.to, nth);
@@ -248,29 +248,29 @@ impl Provider for SimulatedProvider {
         }
     }
 
-    async fn check_credentials(&self) -> Result<(), CredentialFault> {
+    async fn check_credentials(&self) -> Result<(), CredentialError> {
         Ok(())
     }
 
-    async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
+    async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<ProviderMessage>, LookupError> {
         if to.channel() != self.channel {
-            return Err(NOTHING_TO_SHOW);
+            return Err(LOOKUP_UNSUPPORTED);
         }
         let memory = lock(&self.memory);
         let theirs = memory.sent.iter().filter(|sent| sent.to == *to && sent.shown.created >= since);
         Ok(theirs.map(|sent| sent.shown.clone()).collect())
     }
 
-    async fn fetch(&self, message_id: &str) -> Result<Fetched, LookupFault> {
+    async fn fetch(&self, message_id: &str) -> Result<FetchedMessage, LookupError> {
         let memory = lock(&self.memory);
         let sent = memory.sent.iter().find(|sent| sent.shown.message_id == message_id);
-        let sent = sent.ok_or(LookupFault::NotFound)?;
+        let sent = sent.ok_or(LookupError::NotFound)?;
         let age = self.clock.now().since(sent.shown.created);
         let reached = sent.steps.iter().filter(|step| step.after <= age);
         let (status, code) = reached.fold((DeliveryStatus::Queued, None), |known, step| {
             merge(Some(known.0), step.status).map_or(known, |status| (status, step.code))
         });
-        Ok(Fetched { to: Some(sent.to.clone()), status, code })
+        Ok(FetchedMessage { to: Some(sent.to.clone()), status, code })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Limits, Settle};
+use super::{CompleteRequest, Limits};
 use crate::domain::channel::Channel;
 use crate::domain::quota::Quota;
 
@@ -48,7 +48,7 @@ impl Limits {
     }
 }
 
-impl<'a> Settle<'a> {
+impl<'a> CompleteRequest<'a> {
     /// The provider's name for the message, if there is one that can be kept as a word.
     pub(crate) fn message_id(&self) -> Option<&'a str> {
         self.outcome.provider_message_id.as_deref().filter(|id| is_word(id))

@@ -5,26 +5,26 @@
 //! Not a cache: losing it loses limits and pending codes, and a step that failed is a [`StoreError`], never a guess.
 
 pub mod bounds;
-pub mod check;
+pub mod code_check;
 pub mod memory;
 pub mod redis;
-mod story;
+mod request_record;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use self::check::{Begun, Check, CheckEnd};
-pub use self::story::{Chapter, CodeState, Receipt, Recent, Story};
-use crate::domain::block::{Block, ByHand, Suppression};
+use self::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
+pub use self::request_record::{CodeState, RecordedReceipt, RequestRecord, RequestState, RequestSummary};
 use crate::domain::challenge::ChallengeId;
+use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::Outcome;
 use crate::domain::quota::Quota;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::request_id::RequestId;
+use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry};
 use crate::domain::time::UnixMillis;
-use crate::domain::trail::Notes;
 use crate::domain::verdict::Verdict;
 
 /// The shared state of all workers.
@@ -37,28 +37,32 @@ pub trait Store: Send + Sync {
     ///
     /// `made` is how many tries of the request the handling knows to have been made: a mark that arrives late, when more
     /// were made since, changes nothing. Who does not know has made none, and can only give back.
-    async fn mark(
+    async fn update_progress(
         &self,
-        handling: &Handling<'_>,
+        handling: &Lease<'_>,
         made: Option<u32>,
-        mark: Mark,
-        notes: Option<&Notes>,
-    ) -> Result<Marked, StoreError>;
+        mark: Progress,
+        notes: Option<&RequestHistory>,
+    ) -> Result<ProgressResult, StoreError>;
 
     /// Ends a request. The first outcome of a request stays; the answer is the one that does.
-    async fn settle(&self, settle: &Settle<'_>) -> Result<Settled, StoreError>;
+    async fn complete(&self, settle: &CompleteRequest<'_>) -> Result<CompleteResult, StoreError>;
 
     /// Checks a typed code: counts before it compares.
-    async fn verify(&self, check: &Check<'_>) -> Result<Verdict, StoreError>;
+    async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError>;
 
     /// May a typed code be checked by whoever made it? Counts the try before anybody is asked.
-    async fn begin_check(&self, check: &Check<'_>) -> Result<Begun, StoreError>;
+    async fn begin_provider_check(&self, check: &CodeCheck<'_>) -> Result<ProviderCheckStart, StoreError>;
 
     /// What became of a check that was begun. The right code is right once.
-    async fn end_check(&self, check: &Check<'_>, end: CheckEnd) -> Result<Verdict, StoreError>;
+    async fn finish_provider_check(
+        &self,
+        check: &CodeCheck<'_>,
+        end: ProviderCheckResult,
+    ) -> Result<Verdict, StoreError>;
 
     /// Notes under which name a provider checks the code of a challenge. One that was replaced stays as it is.
-    async fn name_challenge(
+    async fn link_verification(
         &self,
         subject: &Subject<'_>,
         challenge: &ChallengeId,
@@ -75,13 +79,17 @@ pub trait Store: Send + Sync {
 
     /// Takes note of what the provider reports of a message. A report that says no more than is known changes nothing, and
     /// blocks nobody again: somebody may have lifted what it blocked when it came first.
-    async fn track(&self, track: &Track<'_>) -> Result<Tracked, StoreError>;
+    async fn record_receipt(&self, track: &RecordReceipt<'_>) -> Result<ReceiptResult, StoreError>;
 
     /// Messages whose final report is overdue, less and less often, and a last time once they were waited for `wait_max`.
-    async fn overdue(&self, wait_max: Duration, count_max: u32) -> Result<Vec<Awaited>, StoreError>;
+    async fn overdue_receipts(
+        &self,
+        wait_max: Duration,
+        count_max: u32,
+    ) -> Result<Vec<OverdueReceipt>, StoreError>;
 
     /// Says that a worker lives, and whether it has anything to send. Tells it what concerns all of them.
-    async fn pulse(&self, worker: u64, busy: bool) -> Result<Pulse, StoreError>;
+    async fn heartbeat(&self, worker: u64, busy: bool) -> Result<SharedState, StoreError>;
 
     /// The kill switch, if it is on.
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError>;
@@ -90,27 +98,31 @@ pub trait Store: Send + Sync {
     async fn set_kill_switch(&self, reason: Option<&str>) -> Result<Option<KillSwitch>, StoreError>;
 
     /// All that is known of a request. Without its recipient it is looked for by its id alone.
-    async fn story(
+    async fn request_record(
         &self,
         request: &RequestId,
         recipient: Option<Digest16>,
-    ) -> Result<Option<Story>, StoreError>;
+    ) -> Result<Option<RequestRecord>, StoreError>;
 
     /// The last requests of a recipient, refused ones included, the newest first, at most [`bounds::RECENT_MAX`].
-    async fn recent(&self, recipient: Digest16) -> Result<Vec<Recent>, StoreError>;
+    async fn recent_requests(&self, recipient: Digest16) -> Result<Vec<RequestSummary>, StoreError>;
 
     /// Recipients that nothing is sent to: first those that wait for somebody to change that, then those with the longest
     /// time to go.
-    async fn suppressions(&self, count_max: u32) -> Result<Vec<Suppression>, StoreError>;
+    async fn suppressions(&self, count_max: u32) -> Result<Vec<SuppressionEntry>, StoreError>;
 
     /// Lets nothing be sent to a recipient, never for less long than it is already. The answer is what stands then.
-    async fn suppress(&self, recipient: Digest16, by_hand: &ByHand<'_>) -> Result<Suppression, StoreError>;
+    async fn add_suppression(
+        &self,
+        recipient: Digest16,
+        by_hand: &ManualSuppression<'_>,
+    ) -> Result<SuppressionEntry, StoreError>;
 
     /// Lets messages go to a recipient again. The answer is what stood.
-    async fn lift_suppression(&self, recipient: Digest16) -> Result<Option<Suppression>, StoreError>;
+    async fn remove_suppression(&self, recipient: Digest16) -> Result<Option<SuppressionEntry>, StoreError>;
 
     /// True for a while after a failover may have lost the last second: what is not known may have been sent.
-    fn may_have_forgotten(&self) -> bool;
+    fn may_have_lost_writes(&self) -> bool;
 }
 
 /// The store did not answer. The step may have been made or not: every step can be asked again.
@@ -166,20 +178,20 @@ pub struct Subject<'a> {
 
 /// One handling of one delivery of one request. `owner` differs for every handling.
 #[derive(Clone, Copy, Debug)]
-pub struct Handling<'a> {
+pub struct Lease<'a> {
     /// Whom the request is charged to.
     pub subject: Subject<'a>,
     /// The request.
     pub request: &'a RequestId,
     /// 64 random bits.
-    pub owner: u64,
+    pub token: u64,
 }
 
 /// The question whether a request may be sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Admit<'a> {
     /// Who asks about what.
-    pub handling: Handling<'a>,
+    pub handling: Lease<'a>,
     /// When the request was made, if it tells.
     pub requested_at: Option<UnixMillis>,
     /// When a message would be too late, if the request tells.
@@ -189,26 +201,26 @@ pub struct Admit<'a> {
     /// How long this handling may take to its next step.
     pub lease: Duration,
     /// The challenge to start, if none can be continued.
-    pub proposal: Proposal<'a>,
+    pub proposal: ProposedChallenge<'a>,
     /// The names of the keys that we have, as [`crate::domain::code::CodeKeyring::kids`] writes them.
     pub kids: &'a str,
     /// What is allowed.
     pub limits: &'a Limits,
     /// Nothing new is sent. What was sent is still told.
-    pub closed: bool,
+    pub channel_disabled: bool,
     /// Nothing is begun or taken up for now, and nothing changes. What has ended is still told.
-    pub held: bool,
+    pub paused: bool,
     /// A request that so many handlings were begun of and died with is not taken up yet.
-    pub starts_below: u32,
+    pub unfinished_leases_below: u32,
     /// The recipient's country, of which a range or all may be blocked.
     pub country: Option<&'a str>,
     /// What to keep with the record of a request that is new.
-    pub notes: &'a Notes,
+    pub notes: &'a RequestHistory,
 }
 
 /// A challenge that could start.
 #[derive(Clone, Copy, Debug)]
-pub struct Proposal<'a> {
+pub struct ProposedChallenge<'a> {
     /// Its name.
     pub id: ChallengeId,
     /// The key of its code.
@@ -227,7 +239,7 @@ pub enum Admission {
     /// Another handling died in the middle of sending it: whether it was sent is not known. It is ours now.
     InDoubt(Grant),
     /// It has ended. `ours` is true if this very handling ended it, as when its first answer was lost.
-    Ended {
+    Completed {
         /// How.
         outcome: Outcome,
         /// This handling's own doing.
@@ -236,14 +248,14 @@ pub enum Admission {
     /// Another handling has it. Ask again after this long.
     Busy(Duration),
     /// Nobody has it, and handlings died with it. Ask again at another time, and to take it up all the same.
-    Suspect {
+    CrashSuspect {
         /// How many.
         starts: u32,
         /// Until its deadline.
         time_left: Duration,
     },
     /// It has not ended, and nothing may be begun. Ask again when something may.
-    Held,
+    Paused,
 }
 
 /// Leave to send, and with what.
@@ -272,24 +284,24 @@ pub struct Grant {
     /// Tries so far of which nobody knew whether they were sent.
     pub doubts: u32,
     /// Handlings that began and neither ended the request nor gave it back, this one included.
-    pub starts: u32,
+    pub unfinished_leases: u32,
     /// Sends to the recipient within a day, this one included; of a request that was seen before 0.
     pub sends: u32,
     /// The notes of the handlings before; nothing for a request that is new.
-    pub notes: Option<Notes>,
+    pub notes: Option<RequestHistory>,
 }
 
 /// How far a handling has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mark {
+pub enum Progress {
     /// The next try comes after this long at most. Nothing is in doubt.
     Waiting(Duration),
     /// The next try starts now and ends within this long.
     Sending(Duration),
     /// Nobody knows whether the last try was sent, and this handling finds out within this long.
-    Doubt(Duration),
+    InDoubt(Duration),
     /// This handling gives the request back. Doubt stays doubt.
-    GivenBack {
+    Requeued {
         /// The next try may not be made sooner than this.
         due: Duration,
         /// Nobody knows whether the last try was sent, whether or not the store was told of that.
@@ -299,23 +311,23 @@ pub enum Mark {
 
 /// The answer to a [`Mark`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Marked {
+pub enum ProgressResult {
     /// It is so.
-    Held,
+    Applied,
     /// The provider has reported this message of the request by itself: there is no doubt about it, and nothing more is
     /// to be sent.
-    Proven(String),
+    AlreadySent(String),
     /// The request is no longer this handling's: it was taken over, has ended, or was lost.
-    Lost,
+    NotOwner,
     /// Its challenge was used or replaced meanwhile: its code is of no use any more.
-    Stale,
+    ChallengeReplaced,
 }
 
 /// The end of a request.
 #[derive(Clone, Copy, Debug)]
-pub struct Settle<'a> {
+pub struct CompleteRequest<'a> {
     /// Who ends which request.
-    pub handling: Handling<'a>,
+    pub handling: Lease<'a>,
     /// How.
     pub outcome: &'a Outcome,
     /// What becomes of the charges.
@@ -323,7 +335,7 @@ pub struct Settle<'a> {
     /// The message was found by looking for it, so that another request could have found the same.
     pub found: bool,
     /// Nothing more is to be sent to the recipient, or to its country, for now.
-    pub block: Option<Block<'a>>,
+    pub block: Option<NewSuppression<'a>>,
     /// When a report of the provider is overdue, if one is expected.
     pub receipt_due: Option<Duration>,
 }
@@ -342,20 +354,20 @@ pub enum Refund {
 /// The answer to [`Settle`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is read at once")]
-pub enum Settled {
+pub enum CompleteResult {
     /// The request ended as was said.
-    AsSaid,
+    Recorded,
     /// It had ended before, so.
-    Before(Outcome),
+    AlreadyCompleted(Outcome),
     /// Another handling holds it, or has made a try since: only that one could know that nothing was sent.
-    Held,
+    NotOwner,
     /// The message that was found is another request's.
-    Taken,
+    MessageClaimed,
 }
 
 /// What the provider says of a message.
 #[derive(Clone, Copy, Debug)]
-pub struct Track<'a> {
+pub struct RecordReceipt<'a> {
     /// Who gets the message.
     pub recipient: Digest16,
     /// The request that it belongs to.
@@ -367,30 +379,30 @@ pub struct Track<'a> {
     /// The provider's own error number.
     pub code: Option<u32>,
     /// It was published, and confirmed.
-    pub told: bool,
+    pub published: bool,
     /// What the report stops.
-    pub block: Option<Block<'a>>,
+    pub block: Option<NewSuppression<'a>>,
 }
 
 /// The answer to [`Track`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Tracked {
+pub enum ReceiptResult {
     /// It is final and was not published yet. Publish it, and say so with `told`.
-    News {
+    Publish {
         /// The purpose of the request.
         purpose: String,
         /// What comes back on its results.
         correlation_id: Option<String>,
     },
     /// It was known, or is not final.
-    Known,
+    Unchanged,
     /// There is no such request, or no longer.
     NoRequest,
 }
 
 /// A message whose final report is overdue.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Awaited {
+pub struct OverdueReceipt {
     /// Who got the message.
     pub recipient: Digest16,
     /// The request that it belongs to.
@@ -403,11 +415,11 @@ pub struct Awaited {
 
 /// What concerns all workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pulse {
+pub struct SharedState {
     /// The kill switch is on.
-    pub stopped: bool,
+    pub kill_switch_on: bool,
     /// Workers that lately had something to send, the asking one included if it has.
-    pub busy: u32,
+    pub active_workers: u32,
 }
 
 /// The kill switch while it is on.

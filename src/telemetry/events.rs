@@ -309,7 +309,7 @@ pub fn token_keys_dropped() {
 
 /// What somebody with the scope `otp:admin` looks at: the words of the audit log and of the metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
+pub enum AdminAction {
     /// How everything is.
     Status,
     /// What a recipient has used of its limits.
@@ -322,24 +322,30 @@ pub enum Look {
     Requests,
 }
 
-impl Look {
+impl AdminAction {
     /// All of them.
-    pub const ALL: [Look; 5] = [Look::Status, Look::RateLimit, Look::Validate, Look::Request, Look::Requests];
+    pub const ALL: [AdminAction; 5] = [
+        AdminAction::Status,
+        AdminAction::RateLimit,
+        AdminAction::Validate,
+        AdminAction::Request,
+        AdminAction::Requests,
+    ];
 
     /// The word: that of the endpoint.
     pub fn as_str(self) -> &'static str {
         match self {
-            Look::Status => "status",
-            Look::RateLimit => "rate_limit",
-            Look::Validate => "validate",
-            Look::Request => "request",
-            Look::Requests => "requests",
+            AdminAction::Status => "status",
+            AdminAction::RateLimit => "rate_limit",
+            AdminAction::Validate => "validate",
+            AdminAction::Request => "request",
+            AdminAction::Requests => "requests",
         }
     }
 }
 
 /// Somebody with the scope `otp:admin` looked at something: who, at what. An audit wants to know.
-pub fn admin_asked(sub: &str, look: Look, request: Option<&str>, to: Option<&Address>) {
+pub fn admin_asked(sub: &str, look: AdminAction, request: Option<&str>, to: Option<&Address>) {
     let what = look.as_str();
     METRICS.admin.get_or_create(&ReasonLabel { reason: what }).inc();
     let (sub, to) = (printable(sub), to.map(display));
@@ -443,7 +449,7 @@ mod tests {
     fn the_documentation_has_the_words_of_the_audit_log_and_no_others() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md");
         let page = std::fs::read_to_string(path).expect("a file of text");
-        let words: Vec<String> = Look::ALL.iter().map(|look| format!("`{}`", look.as_str())).collect();
+        let words: Vec<String> = AdminAction::ALL.iter().map(|look| format!("`{}`", look.as_str())).collect();
         let [first @ .., last] = &words[..] else { panic!("there are some") };
         let logged = format!("`what`: {} or {last};", first.join(", "));
         assert!(page.contains(&logged), "{logged}");

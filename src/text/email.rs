@@ -6,7 +6,7 @@
 
 use zeroize::Zeroizing;
 
-use super::locale::best_match;
+use super::locale_match::best_match;
 use super::name::greeting_name;
 use super::{MINUTES_MAX, SmsEncoding};
 

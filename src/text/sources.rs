@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 
 use super::TemplateFile;
 use super::lint::{Place, TextFault};
-use crate::domain::locale::is_bcp47;
+use crate::domain::language_tag::is_bcp47;
 
 /// `<template>.<locale>.txt` and its text, as a directory of the operator's has them too.
 const BUILT_IN: [(&str, &str); 3] = [

@@ -78,7 +78,7 @@ async fn an_address_is_suppressed_listed_and_let_go_again() {
     expect_masked(&removed);
     assert_eq!(rows(&removed, 0)[0]["reason"], "pidió parar");
     assert!(
-        redis.store().lift_suppression(name).await.expect("answers").is_none(),
+        redis.store().remove_suppression(name).await.expect("answers").is_none(),
         "it was under its own name"
     );
     let (_, err) = said(&ask(&["remove", ANA]), 3);

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, header};
-use otpost::domain::block::ByHand;
 use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::send_failure::{Scope, SendFailure};
+use otpost::domain::suppression::ManualSuppression;
 use otpost::store::{Limits, Store as _};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -24,7 +24,7 @@ fn door_to(world: &World) -> Door {
     Door::with(move |api| {
         // As the harness names them.
         let recipients = Arc::new(RecipientKeyring::new(&[9; 32]));
-        api.requester = Arc::new(broker.requester());
+        api.requester = Arc::new(broker.rpc_client());
         api.send_wait = WAIT;
         api.limits = Options::default().limits;
         api.store = store.clone();
@@ -246,8 +246,12 @@ async fn whoever_is_heard_of_is_held_by_the_real_limits_alone() {
         ask(&door, &number).await.expect_problem(422, "provider_rejected");
     }
     // What a worker refuses costs the queue a message and no limit anything.
-    let opted_out = ByHand { shown: "+57******6543", reason: "a test", lasts: None };
-    world.store.suppress(world.recipient("+573109876543"), &opted_out).await.expect("the store answers");
+    let opted_out = ManualSuppression { shown: "+57******6543", reason: "a test", lasts: None };
+    world
+        .store
+        .add_suppression(world.recipient("+573109876543"), &opted_out)
+        .await
+        .expect("the store answers");
     for _ in 0..30 {
         ask(&door, &bob()).await.expect_problem(422, "suppressed");
     }

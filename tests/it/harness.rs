@@ -5,39 +5,40 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use otpost::broker::memory::{DeadLetter, MemoryBroker, OwnedMessage};
+use otpost::broker::memory::{MemoryBroker, OwnedMessage, StoredDeadLetter};
 use otpost::broker::{Names, Outgoing, Properties, PublishError, Publisher};
 use otpost::clock::Clock;
-use otpost::domain::block::{ByHand, Suppression};
 use otpost::domain::challenge::ChallengeId;
 use otpost::domain::channel::Channel;
 use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeLength, Kid};
-use otpost::domain::doubt::InDoubtPolicy;
 use otpost::domain::email::EmailAddress;
+use otpost::domain::history::RequestHistory;
 use otpost::domain::keyed_digest::Digest16;
+use otpost::domain::message_match::InDoubtPolicy;
 use otpost::domain::phone::{PhoneNumber, Region};
 use otpost::domain::purpose::Purpose;
 use otpost::domain::quota::Quota;
 use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::retry::RetryPolicy;
-use otpost::domain::trail::Notes;
+use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::verdict::Verdict;
 use otpost::domain::zone::Zone;
 use otpost::flow::admit::Rules;
-use otpost::flow::gate::Gate;
-use otpost::flow::receive::Worker;
+use otpost::flow::maintenance::ReceiptPolling;
+use otpost::flow::receipts::ReceiptProcessor;
 use otpost::flow::reply::Replies;
-use otpost::flow::tend::Sweeps;
-use otpost::flow::track::Tracker;
+use otpost::flow::send_gate::SendGate;
 use otpost::flow::verify::Verifier;
+use otpost::flow::worker::Worker;
 use otpost::flow::{Gateway, Policy};
-use otpost::provider::{Checker, Provider as _};
-use otpost::store::check::{Begun, Check, CheckEnd};
+use otpost::provider::{CodeVerifier, Provider as _};
+use otpost::store::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
-    Admission, Admit, Awaited, Handling, KillSwitch, Limits, Mark, Marked, Pulse, Recent, Settle, Settled,
-    Store, StoreError, Story, Subject, Track, Tracked, Usage,
+    Admission, Admit, CompleteRequest, CompleteResult, KillSwitch, Lease, Limits, OverdueReceipt, Progress,
+    ProgressResult, ReceiptResult, RecordReceipt, RequestRecord, RequestSummary, SharedState, Store,
+    StoreError, Subject, Usage,
 };
 use otpost::text::{SmsEncoding, TemplateFile, TextSettings, Texts};
 use serde_json::{Value, json};
@@ -98,34 +99,38 @@ impl Store for FlakyStore {
     async fn admit(&self, ask: &Admit<'_>) -> Result<Admission, StoreError> {
         self.reach()?.admit(ask).await
     }
-    async fn mark(
+    async fn update_progress(
         &self,
-        handling: &Handling<'_>,
+        handling: &Lease<'_>,
         made: Option<u32>,
-        mark: Mark,
-        notes: Option<&Notes>,
-    ) -> Result<Marked, StoreError> {
-        self.reach()?.mark(handling, made, mark, notes).await
+        mark: Progress,
+        notes: Option<&RequestHistory>,
+    ) -> Result<ProgressResult, StoreError> {
+        self.reach()?.update_progress(handling, made, mark, notes).await
     }
-    async fn settle(&self, settle: &Settle<'_>) -> Result<Settled, StoreError> {
-        self.reach()?.settle(settle).await
+    async fn complete(&self, settle: &CompleteRequest<'_>) -> Result<CompleteResult, StoreError> {
+        self.reach()?.complete(settle).await
     }
-    async fn verify(&self, check: &Check<'_>) -> Result<Verdict, StoreError> {
+    async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError> {
         self.reach()?.verify(check).await
     }
-    async fn begin_check(&self, check: &Check<'_>) -> Result<Begun, StoreError> {
-        self.reach()?.begin_check(check).await
+    async fn begin_provider_check(&self, check: &CodeCheck<'_>) -> Result<ProviderCheckStart, StoreError> {
+        self.reach()?.begin_provider_check(check).await
     }
-    async fn end_check(&self, check: &Check<'_>, end: CheckEnd) -> Result<Verdict, StoreError> {
-        self.reach()?.end_check(check, end).await
+    async fn finish_provider_check(
+        &self,
+        check: &CodeCheck<'_>,
+        end: ProviderCheckResult,
+    ) -> Result<Verdict, StoreError> {
+        self.reach()?.finish_provider_check(check, end).await
     }
-    async fn name_challenge(
+    async fn link_verification(
         &self,
         subject: &Subject<'_>,
         challenge: &ChallengeId,
         name: &str,
     ) -> Result<(), StoreError> {
-        self.reach()?.name_challenge(subject, challenge, name).await
+        self.reach()?.link_verification(subject, challenge, name).await
     }
     async fn usage(
         &self,
@@ -135,14 +140,18 @@ impl Store for FlakyStore {
     ) -> Result<Usage, StoreError> {
         self.reach()?.usage(subject, request, limits).await
     }
-    async fn track(&self, track: &Track<'_>) -> Result<Tracked, StoreError> {
-        self.reach()?.track(track).await
+    async fn record_receipt(&self, track: &RecordReceipt<'_>) -> Result<ReceiptResult, StoreError> {
+        self.reach()?.record_receipt(track).await
     }
-    async fn overdue(&self, wait_max: Duration, count_max: u32) -> Result<Vec<Awaited>, StoreError> {
-        self.reach()?.overdue(wait_max, count_max).await
+    async fn overdue_receipts(
+        &self,
+        wait_max: Duration,
+        count_max: u32,
+    ) -> Result<Vec<OverdueReceipt>, StoreError> {
+        self.reach()?.overdue_receipts(wait_max, count_max).await
     }
-    async fn pulse(&self, worker: u64, busy: bool) -> Result<Pulse, StoreError> {
-        self.reach()?.pulse(worker, busy).await
+    async fn heartbeat(&self, worker: u64, busy: bool) -> Result<SharedState, StoreError> {
+        self.reach()?.heartbeat(worker, busy).await
     }
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {
         self.reach()?.kill_switch().await
@@ -150,27 +159,31 @@ impl Store for FlakyStore {
     async fn set_kill_switch(&self, reason: Option<&str>) -> Result<Option<KillSwitch>, StoreError> {
         self.reach()?.set_kill_switch(reason).await
     }
-    async fn story(
+    async fn request_record(
         &self,
         request: &RequestId,
         recipient: Option<Digest16>,
-    ) -> Result<Option<Story>, StoreError> {
-        self.reach()?.story(request, recipient).await
+    ) -> Result<Option<RequestRecord>, StoreError> {
+        self.reach()?.request_record(request, recipient).await
     }
-    async fn recent(&self, recipient: Digest16) -> Result<Vec<Recent>, StoreError> {
-        self.reach()?.recent(recipient).await
+    async fn recent_requests(&self, recipient: Digest16) -> Result<Vec<RequestSummary>, StoreError> {
+        self.reach()?.recent_requests(recipient).await
     }
-    async fn suppressions(&self, count_max: u32) -> Result<Vec<Suppression>, StoreError> {
+    async fn suppressions(&self, count_max: u32) -> Result<Vec<SuppressionEntry>, StoreError> {
         self.reach()?.suppressions(count_max).await
     }
-    async fn suppress(&self, recipient: Digest16, by_hand: &ByHand<'_>) -> Result<Suppression, StoreError> {
-        self.reach()?.suppress(recipient, by_hand).await
+    async fn add_suppression(
+        &self,
+        recipient: Digest16,
+        by_hand: &ManualSuppression<'_>,
+    ) -> Result<SuppressionEntry, StoreError> {
+        self.reach()?.add_suppression(recipient, by_hand).await
     }
-    async fn lift_suppression(&self, recipient: Digest16) -> Result<Option<Suppression>, StoreError> {
-        self.reach()?.lift_suppression(recipient).await
+    async fn remove_suppression(&self, recipient: Digest16) -> Result<Option<SuppressionEntry>, StoreError> {
+        self.reach()?.remove_suppression(recipient).await
     }
-    fn may_have_forgotten(&self) -> bool {
-        self.inner.may_have_forgotten()
+    fn may_have_lost_writes(&self) -> bool {
+        self.inner.may_have_lost_writes()
     }
 }
 
@@ -196,7 +209,7 @@ pub struct Options {
     /// Where replies go, if not to the world's own broker.
     pub replies: Option<Arc<dyn Publisher>>,
     /// Who checks codes that are not ours.
-    pub checker: Option<Arc<dyn Checker>>,
+    pub checker: Option<Arc<dyn CodeVerifier>>,
     /// While it is true, nothing new is begun.
     pub paused: watch::Receiver<bool>,
 }
@@ -272,7 +285,7 @@ impl World {
     }
 
     /// What was set aside.
-    pub fn dead_letters(&self) -> Vec<DeadLetter> {
+    pub fn dead_letters(&self) -> Vec<StoredDeadLetter> {
         let letters = self.broker.dead_letters();
         letters.iter().for_each(check_letter);
         letters
@@ -286,7 +299,7 @@ pub struct Embedded {
     results: mpsc::Receiver<OwnedMessage>,
     pub verifier: Verifier,
     /// Takes what the provider reports.
-    pub tracker: Arc<Tracker>,
+    pub tracker: Arc<ReceiptProcessor>,
     stop: CancellationToken,
     tended: DropGuard,
     worker: JoinHandle<usize>,
@@ -312,7 +325,7 @@ impl Embedded {
             provider: world.provider.clone(),
             publisher: Arc::new(world.broker.publisher()),
             replies: Replies::new(options.replies.unwrap_or_else(|| Arc::new(world.broker.publisher()))),
-            gate: Gate::new(options.channel, options.concurrency, world.provider.senders(), options.pace),
+            gate: SendGate::new(options.channel, options.concurrency, world.provider.senders(), options.pace),
             texts: texts_with(options.templates),
             codes: codes.clone(),
             recipients: recipients.clone(),
@@ -325,7 +338,7 @@ impl Embedded {
                 provider_timeout: PROVIDER_TIMEOUT,
                 in_doubt: options.in_doubt,
                 doubt_report_wait: options.doubt_report_wait,
-                receipt_due: Some(Duration::from_secs(60)),
+                receipt_due_after: Some(Duration::from_secs(60)),
                 reply_to_allowed: ["amq.rabbitmq.reply-to.*", "reply.*", "exact"].map(str::to_owned).to_vec(),
             },
             names: Names::new("otpost"),
@@ -336,7 +349,7 @@ impl Embedded {
         let paused = if options.tended { gateway.gate.paused() } else { options.paused };
         let worker = Worker::new(gateway.clone(), options.concurrency, options.grace, stop.clone())
             .pausing_when(paused);
-        let tracker = Arc::new(Tracker {
+        let tracker = Arc::new(ReceiptProcessor {
             store: store.clone(),
             publisher: Arc::new(world.broker.publisher()),
             recipients: recipients.clone(),
@@ -344,11 +357,11 @@ impl Embedded {
         });
         let tended = CancellationToken::new();
         if options.tended {
-            let sweeps = Some(Sweeps { tracker: tracker.clone(), wait_max: 4 * HOUR });
+            let sweeps = Some(ReceiptPolling { tracker: tracker.clone(), wait_max: 4 * HOUR });
             let until = tended.clone();
-            tokio::spawn(async move { gateway.tend(sweeps, until).await });
+            tokio::spawn(async move { gateway.run_maintenance(sweeps, until).await });
         }
-        let source = Box::new(world.broker.source(options.channel, options.concurrency + 2));
+        let source = Box::new(world.broker.consumer(options.channel, options.concurrency + 2));
         Embedded {
             channel: options.channel,
             results: world.broker.subscribe_results(),

@@ -10,7 +10,7 @@ use axum::http::{Request, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use otpost::domain::recipient_keyring::RecipientKeyring;
-use otpost::flow::inspect::status::Heard;
+use otpost::flow::inspect::status::ProviderHealthCache;
 use otpost::provider::sendgrid::SendGridMail;
 use otpost::provider::twilio::messages::TwilioMessages;
 use otpost::store::Store as _;
@@ -224,7 +224,7 @@ async fn asking_for_the_status_does_not_ask_the_provider_as_often() {
     let door = Door::with(|api| {
         api.inspector.provider = Some(provider.clone());
         api.inspector.facts.production = true;
-        api.inspector.heard = Heard::default();
+        api.inspector.heard = ProviderHealthCache::default();
     });
     let state = async || status(&door).await.expect(200)["health"]["twilio"]["state"].clone();
     for _ in 0..50 {

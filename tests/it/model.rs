@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use otpost::clock::Clock;
-use otpost::domain::block::{Block, Blocked, ByHand};
+use otpost::domain::history::RequestHistory;
 use otpost::domain::outcome::Status;
 use otpost::domain::quota::Quota;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::request_id::RequestId;
+use otpost::domain::suppression::{ManualSuppression, NewSuppression, SuppressionTarget};
 use otpost::domain::time::UnixMillis;
-use otpost::domain::trail::Notes;
-use otpost::store::check::Check;
+use otpost::store::code_check::CodeCheck;
 use otpost::store::memory::MemoryStore;
-use otpost::store::{Admit, Limits, Mark, Refund, Settle, Track};
+use otpost::store::{Admit, CompleteRequest, Limits, Progress, RecordReceipt, Refund};
 use proptest::prelude::*;
 
 use crate::contract::store::{Ask, HOUR, START, TimedStore, ask, limits, named, sent};
@@ -22,11 +22,11 @@ use crate::real;
 enum Step {
     Pass { milliseconds: u64 },
     Admit(Copy),
-    Mark { copy: Copy, mark: u8, made: Option<u32> },
-    Settle { copy: Copy, ends: Ends },
+    Progress { copy: Copy, mark: u8, made: Option<u32> },
+    CompleteRequest { copy: Copy, ends: Ends },
     Verify { recipient: u8, check_id: u64, digest: u8, kid: u8 },
     Usage { copy: Copy },
-    Track { copy: Copy, message: u8, status: usize, told: bool, block: Option<Stop> },
+    RecordReceipt { copy: Copy, message: u8, status: usize, told: bool, block: Option<Stop> },
     Overdue { wait_max: u64, count_max: u32 },
     Pulse { worker: u64, busy: bool },
     KillSwitch { turn: Option<bool> },
@@ -113,13 +113,13 @@ fn steps() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => passes.prop_map(|milliseconds| Step::Pass { milliseconds }),
         8 => copies().prop_map(Step::Admit),
-        6 => (copies(), 0..6_u8, prop::option::weighted(0.95, 0..4_u32)).prop_map(|(copy, mark, made)| Step::Mark { copy, mark, made }),
-        3 => (copies(), ends()).prop_map(|(copy, ends)| Step::Settle { copy, ends }),
+        6 => (copies(), 0..6_u8, prop::option::weighted(0.95, 0..4_u32)).prop_map(|(copy, mark, made)| Step::Progress { copy, mark, made }),
+        3 => (copies(), ends()).prop_map(|(copy, ends)| Step::CompleteRequest { copy, ends }),
         5 => (0..3_u8, 0..40_u64, 0..5_u8, 0..3_u8)
             .prop_map(|(recipient, check_id, digest, kid)| Step::Verify { recipient, check_id, digest, kid }),
         1 => copies().prop_map(|copy| Step::Usage { copy }),
         4 => (copies(), 0..3_u8, 0..STATUSES.len(), any::<bool>(), stops()).prop_map(
-            |(copy, message, status, told, block)| Step::Track { copy, message, status, told, block }
+            |(copy, message, status, told, block)| Step::RecordReceipt { copy, message, status, told, block }
         ),
         3 => (0..700_000_u64, 0..5_u32).prop_map(|(wait_max, count_max)| Step::Overdue { wait_max, count_max }),
         1 => (0..3_u64, any::<bool>()).prop_map(|(worker, busy)| Step::Pulse { worker, busy }),
@@ -151,9 +151,13 @@ fn stops() -> impl Strategy<Value = Option<Stop>> {
 }
 
 impl Stop {
-    fn block(&self) -> Block<'static> {
-        Block {
-            what: if self.country { Blocked::Country(COUNTRY) } else { Blocked::Recipient },
+    fn block(&self) -> NewSuppression<'static> {
+        NewSuppression {
+            what: if self.country {
+                SuppressionTarget::Country(COUNTRY)
+            } else {
+                SuppressionTarget::Recipient
+            },
             code: self.code,
             lasts: self.minutes.map(|minutes| Duration::from_secs(minutes * 60)),
             shown: "+57**",
@@ -187,12 +191,12 @@ impl Copy {
 }
 
 impl Copy {
-    fn notes(&self) -> Notes {
-        Notes {
+    fn notes(&self) -> RequestHistory {
+        RequestHistory {
             to: format!("+5{}", self.recipient),
             correlation_id: (self.user == 0).then(|| format!("\"challenge\":\"{}\" ", self.request)),
             challenge: (self.owner > 0).then(|| named(100 + self.challenge).to_string()),
-            trail: Vec::new(),
+            entries: Vec::new(),
         }
     }
 }
@@ -204,20 +208,20 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
             "{:?}",
             store
                 .admit(&Admit {
-                    closed: copy.challenge == 2 && copy.owner == 2,
-                    held: copy.challenge == 1 && copy.owner == 2,
+                    channel_disabled: copy.challenge == 2 && copy.owner == 2,
+                    paused: copy.challenge == 1 && copy.owner == 2,
                     country: (copy.recipient == 2).then_some(COUNTRY),
                     ..copy.ask(now).admit()
                 })
                 .await
                 .expect("answers")
         ),
-        Step::Mark { copy, mark, made } => {
+        Step::Progress { copy, mark, made } => {
             let mark = match mark {
-                0 => Mark::Waiting(Duration::from_millis(7_500)),
-                1 => Mark::Sending(Duration::from_secs(20)),
-                2 | 3 => Mark::Doubt(Duration::from_secs(10)),
-                _ => Mark::GivenBack {
+                0 => Progress::Waiting(Duration::from_millis(7_500)),
+                1 => Progress::Sending(Duration::from_secs(20)),
+                2 | 3 => Progress::InDoubt(Duration::from_secs(10)),
+                _ => Progress::Requeued {
                     due: Duration::from_secs(u64::from(*made == Some(1))),
                     in_doubt: *mark == 5,
                 },
@@ -225,17 +229,20 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
             let notes = Some(copy.notes()).filter(|_| *made == Some(1));
             format!(
                 "{:?}",
-                store.mark(&copy.ask(now).handling(), *made, mark, notes.as_ref()).await.expect("answers")
+                store
+                    .update_progress(&copy.ask(now).handling(), *made, mark, notes.as_ref())
+                    .await
+                    .expect("answers")
             )
         }
-        Step::Settle { copy, ends } => {
+        Step::CompleteRequest { copy, ends } => {
             let mut outcome = sent(now);
             let status = usize::from(ends.status);
             outcome.status = [Status::Sent, Status::Failed, Status::Rejected][status];
             outcome.provider_message_id = ends.message.map(|message| format!("SM{message}"));
-            outcome.notes = copy.notes();
+            outcome.history = copy.notes();
             let ask = copy.ask(now);
-            let settle = Settle {
+            let settle = CompleteRequest {
                 handling: ask.handling(),
                 outcome: &outcome,
                 refund: [Refund::None, Refund::Counted, Refund::Free][status],
@@ -243,13 +250,13 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
                 block: ends.block.as_ref().map(Stop::block),
                 receipt_due: ends.receipt_due.map(Duration::from_millis),
             };
-            format!("{:?}", store.settle(&settle).await.expect("answers"))
+            format!("{:?}", store.complete(&settle).await.expect("answers"))
         }
         Step::Verify { recipient, check_id, digest, kid } => {
             let digests: Vec<_> =
                 ["k1", "k3"][..usize::from((*kid).min(2))].iter().map(|k| (*k, named(*digest))).collect();
             let limits = tight();
-            let check = Check {
+            let check = CodeCheck {
                 recipient: named(*recipient),
                 purpose: "verification",
                 check_id: *check_id,
@@ -265,24 +272,26 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
                 store.usage(&ask.handling().subject, Some(&ask.request), &tight()).await.expect("answers")
             )
         }
-        Step::Track { copy, message, status, told, block } => {
+        Step::RecordReceipt { copy, message, status, told, block } => {
             let ask = copy.ask(now);
-            let track = Track {
+            let track = RecordReceipt {
                 recipient: named(copy.recipient),
                 request: &ask.request,
                 message_id: &format!("SM{message}"),
                 status: STATUSES[*status],
                 code: (*status > 3).then_some(30_000),
-                told: *told,
+                published: *told,
                 block: block.as_ref().map(Stop::block),
             };
-            format!("{:?}", store.track(&track).await.expect("answers"))
+            format!("{:?}", store.record_receipt(&track).await.expect("answers"))
         }
         Step::Overdue { wait_max, count_max } => {
             let wait_max = Duration::from_millis(*wait_max);
-            format!("{:?}", store.overdue(wait_max, *count_max).await.expect("answers"))
+            format!("{:?}", store.overdue_receipts(wait_max, *count_max).await.expect("answers"))
         }
-        Step::Pulse { worker, busy } => format!("{:?}", store.pulse(*worker, *busy).await.expect("answers")),
+        Step::Pulse { worker, busy } => {
+            format!("{:?}", store.heartbeat(*worker, *busy).await.expect("answers"))
+        }
         Step::KillSwitch { turn: None } => format!("{:?}", store.kill_switch().await.expect("answers")),
         Step::KillSwitch { turn: Some(on) } => {
             let reason = on.then(|| format!("at {now}"));
@@ -290,19 +299,19 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
         }
         Step::Story { copy, named: told } => {
             let recipient = told.then(|| named(copy.recipient));
-            format!("{:?}", store.story(&copy.ask(now).request, recipient).await.expect("answers"))
+            format!("{:?}", store.request_record(&copy.ask(now).request, recipient).await.expect("answers"))
         }
         Step::Recent { recipient } => {
-            format!("{:?}", store.recent(named(*recipient)).await.expect("answers"))
+            format!("{:?}", store.recent_requests(named(*recipient)).await.expect("answers"))
         }
         Step::Suppress { recipient, minutes } => {
             let reason = if minutes.is_some() { "a while" } else { "" };
             let lasts = minutes.map(|minutes| Duration::from_secs(minutes * 60));
-            let by_hand = ByHand { shown: "+58*", reason, lasts };
-            format!("{:?}", store.suppress(named(*recipient), &by_hand).await.expect("answers"))
+            let by_hand = ManualSuppression { shown: "+58*", reason, lasts };
+            format!("{:?}", store.add_suppression(named(*recipient), &by_hand).await.expect("answers"))
         }
         Step::LiftSuppression { recipient } => {
-            format!("{:?}", store.lift_suppression(named(*recipient)).await.expect("answers"))
+            format!("{:?}", store.remove_suppression(named(*recipient)).await.expect("answers"))
         }
         Step::Suppressions { count_max } => {
             format!("{:?}", store.suppressions(*count_max).await.expect("answers"))

@@ -12,7 +12,9 @@ use otpost::domain::code::Code;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::send_failure::{Scope, SendFailure};
 use otpost::domain::time::UnixMillis;
-use otpost::provider::{Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, Provider};
+use otpost::provider::{
+    Accepted, CredentialError, FetchedMessage, LookupError, Message, Provider, ProviderMessage,
+};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -83,7 +85,7 @@ struct State {
     looks: VecDeque<Look>,
     look_otherwise: Look,
     posted: Vec<Posted>,
-    made: Vec<(Address, Candidate)>,
+    made: Vec<(Address, ProviderMessage)>,
     looked: Vec<Instant>,
     sought: Vec<Address>,
     probed: Vec<Instant>,
@@ -214,7 +216,7 @@ impl ScriptedProvider {
 
     fn make(&self, message: &Message<'_>, nth: usize) -> String {
         let message_id = format!("SM{nth:032x}");
-        let made = Candidate {
+        let made = ProviderMessage {
             message_id: message_id.clone(),
             created: self.clock.now(),
             text: (!self.makes_codes()).then(|| message.body.to_owned()),
@@ -296,13 +298,13 @@ impl Provider for ScriptedProvider {
         }
     }
 
-    async fn check_credentials(&self) -> Result<(), CredentialFault> {
+    async fn check_credentials(&self) -> Result<(), CredentialError> {
         let mut state = self.lock();
         state.probed.push(Instant::now());
-        if state.well { Ok(()) } else { Err(CredentialFault::Unanswered("not well".to_owned())) }
+        if state.well { Ok(()) } else { Err(CredentialError::Unanswered("not well".to_owned())) }
     }
 
-    async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
+    async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<ProviderMessage>, LookupError> {
         let mut state = self.lock();
         state.looked.push(Instant::now());
         state.sought.push(to.clone());
@@ -311,16 +313,16 @@ impl Provider for ScriptedProvider {
         match look {
             Look::Show => Ok(to_them.map(|(_, made)| made.clone()).collect()),
             Look::Hide => Ok(Vec::new()),
-            Look::Unanswered => Err(LookupFault::Unanswered("no answer".to_owned())),
-            Look::Refused => Err(LookupFault::Refused { status: 401, code: None }),
+            Look::Unanswered => Err(LookupError::Unanswered("no answer".to_owned())),
+            Look::Refused => Err(LookupError::Refused { status: 401, code: None }),
         }
     }
 
-    async fn fetch(&self, message_id: &str) -> Result<Fetched, LookupFault> {
+    async fn fetch(&self, message_id: &str) -> Result<FetchedMessage, LookupError> {
         let mut state = self.lock();
         state.fetched += 1;
         let (to, _) =
-            state.made.iter().find(|(_, made)| made.message_id == message_id).ok_or(LookupFault::NotFound)?;
-        Ok(Fetched { to: Some(to.clone()), status: state.status, code: None })
+            state.made.iter().find(|(_, made)| made.message_id == message_id).ok_or(LookupError::NotFound)?;
+        Ok(FetchedMessage { to: Some(to.clone()), status: state.status, code: None })
     }
 }

@@ -10,7 +10,7 @@ use otpost::domain::request_id::RequestId;
 use otpost::domain::send_failure::{Scope, SendFailure};
 use otpost::domain::time::UnixMillis;
 use otpost::provider::simulated::SimulatedProvider;
-use otpost::provider::{Accepted, Provider, Report};
+use otpost::provider::{Accepted, DeliveryReceipt, Provider};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -51,7 +51,9 @@ async fn reports(to: &str) -> Vec<(u64, DeliveryStatus, Option<u32>)> {
     let accepted = tried(&provider, to, "r-1", 4).await;
     drop(provider);
     let mut reports = Vec::new();
-    while let Some(Report { request, to: recipient, message_id, status, code, .. }) = told.recv().await {
+    while let Some(DeliveryReceipt { request, to: recipient, message_id, status, code, .. }) =
+        told.recv().await
+    {
         assert_eq!(request.as_str(), "r-1");
         assert_eq!(recipient, Letter::to(to).to);
         assert!(accepted.as_ref().is_err() || accepted.as_ref().unwrap().message_id == Some(message_id));

@@ -9,7 +9,7 @@ use otpost::domain::phone::PhoneNumber;
 use otpost::domain::send_failure::{Scope, SendFailure};
 use otpost::domain::time::UnixMillis;
 use otpost::provider::smtp::{SmtpProvider, SmtpSettings};
-use otpost::provider::{CredentialFault, LookupFault, Mail, Message, Provider};
+use otpost::provider::{CredentialError, LookupError, Mail, Message, Provider};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -264,12 +264,12 @@ async fn credentials_are_tried_without_an_email() {
     let refusing = FakeRelay::start(&[("AUTH", Say("535 5.7.8 no"))]).await;
     let fault = refusing.provider_at("u:hunter2@", Duration::from_secs(5)).check_credentials().await;
     let fault = fault.expect_err("refused");
-    assert!(matches!(fault, CredentialFault::Refused { status: 535, code: None }), "{fault:?}");
+    assert!(matches!(fault, CredentialError::Refused { status: 535, code: None }), "{fault:?}");
     assert!(!format!("{fault} {fault:?}").contains("hunter2"));
     let open = FakeRelay::start(&[("EHLO", Say("250 relay"))]).await;
     let fault = open.provider_at("u:hunter2@", Duration::from_secs(5)).check_credentials().await;
     let fault = fault.expect_err("no way to log in");
-    assert!(matches!(fault, CredentialFault::NoWayIn(_)), "{fault:?}");
+    assert!(matches!(fault, CredentialError::NoWayIn(_)), "{fault:?}");
     let told = fault.to_string();
     assert!(
         told.contains("offers no log-in") && told.contains("leave the user and the password out"),
@@ -277,7 +277,7 @@ async fn credentials_are_tried_without_an_email() {
     );
     let silent = FakeRelay::start(&[("greeting", Hang)]).await;
     let fault = silent.provider_at("", Duration::from_millis(200)).check_credentials().await;
-    assert!(matches!(fault, Err(CredentialFault::Unanswered(_))), "{fault:?}");
+    assert!(matches!(fault, Err(CredentialError::Unanswered(_))), "{fault:?}");
 }
 
 #[tokio::test]
@@ -299,8 +299,8 @@ async fn a_relay_shows_nothing_and_carries_no_text_message() {
     let relay = FakeRelay::start(&[]).await;
     let provider = relay.provider();
     let to: Address = EmailAddress::parse("ana@mail.example").expect("an address").into();
-    assert!(matches!(provider.find(&to, UnixMillis(0)).await, Err(LookupFault::Refused { .. })));
-    assert!(matches!(provider.fetch("x@shop.example").await, Err(LookupFault::Refused { .. })));
+    assert!(matches!(provider.find(&to, UnixMillis(0)).await, Err(LookupError::Refused { .. })));
+    assert!(matches!(provider.fetch("x@shop.example").await, Err(LookupError::Refused { .. })));
     let number = PhoneNumber::parse("+573001234567", "CO".parse().expect("valid")).expect("a number");
     let letter = Letter { to: number.into(), ..letter("ana@mail.example") };
     let refused = SendFailure::Rejected { code: None, scope: Scope::Request };

@@ -1,9 +1,9 @@
 //! `otpost suppressions` as the real binary runs it, on the real Redis.
 
-use otpost::domain::block::ByHand;
 use otpost::domain::channel::Channel;
 use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::recipient_keyring::RecipientKeyring;
+use otpost::domain::suppression::ManualSuppression;
 use otpost::store::Store as _;
 
 use crate::harness::{ALICE, BOB, within};
@@ -64,8 +64,8 @@ async fn one_of_an_older_version_is_lifted_though_no_list_knows_it() {
 #[tokio::test]
 async fn what_stands_longer_is_told_and_stays() {
     let redis = Redis::fresh();
-    let for_ever = ByHand { shown: MASKED, reason: "for ever", lasts: None };
-    redis.store().suppress(name(ALICE), &for_ever).await.expect("answers");
+    let for_ever = ManualSuppression { shown: MASKED, reason: "for ever", lasts: None };
+    redis.store().add_suppression(name(ALICE), &for_ever).await.expect("answers");
     let told = rows(&otpost(&redis, &["suppressions", "add", ALICE, "--hours", "1", "--json"]), 0);
     assert_eq!((&told[0]["reason"], told[0].get("until")), (&"for ever".into(), None));
 }

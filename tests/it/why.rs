@@ -13,16 +13,17 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use otpost::domain::address::Address;
 use otpost::domain::challenge::ChallengeId;
 use otpost::domain::channel::Channel;
+use otpost::domain::history::{Attempt, HistoryEvent, RequestHistory};
 use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::send_failure::SendFailure;
-use otpost::domain::trail::{Event, Notes, Try};
-use otpost::provider::Report;
+use otpost::provider::DeliveryReceipt;
 use otpost::store::{
-    Admission, Admit, Grant, Handling, Limits, Proposal, Refund, Settle, Settled, Store, Subject, Track,
+    Admission, Admit, CompleteRequest, CompleteResult, Grant, Lease, Limits, ProposedChallenge,
+    RecordReceipt, Refund, Store, Subject,
 };
 use serde_json::{Value, json};
 
@@ -66,7 +67,7 @@ async fn last(gateway: &Embedded, to: &str) -> Value {
 }
 
 async fn report(gateway: &Embedded, id: &str, message: u32, status: DeliveryStatus) {
-    let report = Report {
+    let report = DeliveryReceipt {
         request: RequestId::parse(id).expect("valid"),
         to: number(ALICE).into(),
         message_id: format!("SM{message:032x}"),
@@ -74,7 +75,7 @@ async fn report(gateway: &Embedded, id: &str, message: u32, status: DeliveryStat
         code: None,
         recipient_fault: None,
     };
-    gateway.tracker.report("scripted", &report).await.expect("it is taken");
+    gateway.tracker.process("scripted", &report).await.expect("it is taken");
 }
 
 /// The events of a timeline with their machine words.
@@ -360,9 +361,9 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
     let request = RequestId::parse(id).expect("an id");
     let limits = Limits { cooldown: Duration::ZERO, ..limits() };
     let shown = Address::parse(to, region()).expect("a recipient").to_string();
-    let mut notes = Notes { to: shown, ..Notes::default() };
+    let mut history = RequestHistory { to: shown, ..RequestHistory::default() };
     let subject = Subject { recipient, purpose: "login", user: None, ip: None };
-    let handling = Handling { subject, request: &request, owner: 1 };
+    let handling = Lease { subject, request: &request, token: 1 };
     let digest = Digest16::from_random([7; 16]);
     let admit = Admit {
         handling,
@@ -370,22 +371,27 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
         not_after: None,
         code_life: Duration::from_secs(600),
         lease: Duration::from_secs(20),
-        proposal: Proposal { id: ChallengeId::from_digest(digest), kid: "k1", digest, callers_code: false },
+        proposal: ProposedChallenge {
+            id: ChallengeId::from_digest(digest),
+            kid: "k1",
+            digest,
+            callers_code: false,
+        },
         kids: ",k1,",
         limits: &limits,
-        closed: false,
-        held: false,
-        starts_below: u32::MAX,
+        channel_disabled: false,
+        paused: false,
+        unfinished_leases_below: u32::MAX,
         country: None,
-        notes: &notes.clone(),
+        notes: &history.clone(),
     };
     let Ok(Admission::Granted(Grant { challenge, now, expires_at, .. })) = store.admit(&admit).await else {
         panic!("the send must be granted");
     };
-    notes.challenge = Some(challenge.as_str().to_owned());
-    notes.add(now, Event::Admitted(1));
+    history.challenge = Some(challenge.as_str().to_owned());
+    history.add(now, HistoryEvent::Admitted(1));
     let throttled = SendFailure::Throttled { code: Some(20429), retry_after: None };
-    notes.add(now, Event::Tried(Try::failed(1, None, &throttled, 12)));
+    history.add(now, HistoryEvent::Attempted(Attempt::failed(1, None, &throttled, 12)));
     let refused = Outcome::refused(end, now, "login", OutcomeError::of(ErrorCode::Internal));
     let sent = error.is_none();
     let outcome = Outcome {
@@ -394,12 +400,13 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
         provider: Some("twilio".to_owned()),
         provider_message_id: sent.then(|| format!("SM{:032x}", 7)),
         expires_at: Some(expires_at),
-        notes,
+        history,
         ..refused
     };
     let refund = if sent { Refund::None } else { Refund::Free };
-    let settle = Settle { handling, outcome: &outcome, refund, found: false, block: None, receipt_due: None };
-    assert_eq!(store.settle(&settle).await.expect("answers"), Settled::AsSaid);
+    let settle =
+        CompleteRequest { handling, outcome: &outcome, refund, found: false, block: None, receipt_due: None };
+    assert_eq!(store.complete(&settle).await.expect("answers"), CompleteResult::Recorded);
 }
 
 fn recipient(to: &str) -> Digest16 {
@@ -408,17 +415,17 @@ fn recipient(to: &str) -> Digest16 {
 }
 
 async fn deliver(store: &dyn Store, to: &str, id: &str) {
-    for told in [false, true] {
-        let track = Track {
+    for published in [false, true] {
+        let track = RecordReceipt {
             recipient: recipient(to),
             request: &RequestId::parse(id).expect("an id"),
             message_id: &format!("SM{:032x}", 7),
             status: DeliveryStatus::Delivered,
             code: None,
-            told,
+            published,
             block: None,
         };
-        store.track(&track).await.expect("answers");
+        store.record_receipt(&track).await.expect("answers");
     }
 }
 
@@ -533,7 +540,7 @@ async fn the_kill_switch_is_turned_and_says_how_it_stood() {
         "kill switch  on since just now: nothing is sent; reason: número en ataque\n\
          before       off: messages are sent\n"
     );
-    assert!(store.pulse(1, false).await.expect("answers").stopped, "the workers hear of it");
+    assert!(store.heartbeat(1, false).await.expect("answers").kill_switch_on, "the workers hear of it");
     let since = store.kill_switch().await.expect("answers").expect("it is on").since.to_string();
     let on = json!({"on": true, "since": since, "reason": "número en ataque"});
     assert_eq!(rows(&turn(&["status", "--json"]), 3), std::slice::from_ref(&on));

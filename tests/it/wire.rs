@@ -8,10 +8,10 @@ use std::path::Path;
 
 use otpost::domain::channel::Channel;
 use otpost::domain::outcome::{
-    DeliveryEvent, DeliveryWord, ErrorCode, Outcome, OutcomeError, SendResult, Status,
+    DeliveryEvent, DeliveryEventStatus, ErrorCode, Outcome, OutcomeError, SendResult, Status,
 };
 use otpost::domain::request::body::{AutofillBody, SendRequestBody};
-use otpost::domain::request::{AutofillField, RequestFault, SendRequest, Shape};
+use otpost::domain::request::{AutofillField, RequestError, SendRequest, Shape};
 use otpost::domain::time::UnixMillis;
 use otpost::domain::zone::Zone;
 use schemars::generate::SchemaSettings;
@@ -55,7 +55,7 @@ fn sent() -> Outcome {
         segments: Some(1),
         expires_at: Some(UnixMillis(AT.0 + 600_000)),
         resend_after: Some(30),
-        notes: otpost::domain::trail::Notes::default(),
+        history: otpost::domain::history::RequestHistory::default(),
     }
 }
 
@@ -164,7 +164,9 @@ fn the_published_schemas_are_those_of_the_types() {
 #[test]
 fn every_event_follows_the_schema() {
     let error = OutcomeError { provider_code: Some(30003), ..OutcomeError::of(ErrorCode::ProviderRejected) };
-    for (status, error) in [(DeliveryWord::Delivered, None), (DeliveryWord::Undelivered, Some(&error))] {
+    for (status, error) in
+        [(DeliveryEventStatus::Delivered, None), (DeliveryEventStatus::Undelivered, Some(&error))]
+    {
         let event = DeliveryEvent {
             request_id: "r1",
             channel: Channel::Sms,
@@ -263,7 +265,7 @@ fn the_schema_has_exactly_the_fields_that_are_read() {
         let bytes = serde_json::to_vec(&body).expect("plain data");
         let fault = SendRequest::decode(&bytes, None).err().map(|refused| refused.fault);
         assert!(
-            matches!(&fault, Some(RequestFault::Field { field: told, got: Shape::Array, .. }) if told == field),
+            matches!(&fault, Some(RequestError::Field { field: told, got: Shape::Array, .. }) if told == field),
             "{field} is in the schema, but reading it finds {fault:?}"
         );
     }

@@ -18,7 +18,7 @@ use super::error::{RabbitError, within};
 use crate::broker::Settlement;
 
 /// What became of a delivery, by its tag.
-pub(super) type Settled = (u64, Settlement);
+pub(super) type SettledDelivery = (u64, Settlement);
 
 /// How long the first of a batch waits for others.
 const GATHER: Duration = Duration::from_millis(2);
@@ -32,7 +32,7 @@ pub(super) fn batch_max(prefetch: u16) -> usize {
 /// Writes settlements to `channel` until `finish` is cancelled and every one made before is written.
 pub(super) async fn write_all(
     channel: &Channel,
-    mut settlements: UnboundedReceiver<Settled>,
+    mut settlements: UnboundedReceiver<SettledDelivery>,
     batch_max: usize,
     finish: CancellationToken,
 ) -> Result<(), RabbitError> {
@@ -54,7 +54,11 @@ pub(super) async fn write_all(
 }
 
 /// Waits for more, until the batch is full or its first member has waited long enough.
-async fn gather(settlements: &mut UnboundedReceiver<Settled>, batch: &mut Vec<Settled>, batch_max: usize) {
+async fn gather(
+    settlements: &mut UnboundedReceiver<SettledDelivery>,
+    batch: &mut Vec<SettledDelivery>,
+    batch_max: usize,
+) {
     let until = Instant::now() + GATHER;
     while batch.len() < batch_max {
         let room = batch_max - batch.len();
@@ -99,7 +103,7 @@ struct Plan {
 
 impl Order {
     /// Takes a batch and tells how to write it.
-    fn plan(&mut self, batch: &mut Vec<Settled>) -> Plan {
+    fn plan(&mut self, batch: &mut Vec<SettledDelivery>) -> Plan {
         for (tag, _) in batch.iter() {
             self.settle(*tag);
         }
@@ -131,7 +135,13 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(order: &mut Order, batch: &[Settled], nacks: &[u64], ack_up_to: Option<u64>, acks: &[u64]) {
+    fn check(
+        order: &mut Order,
+        batch: &[SettledDelivery],
+        nacks: &[u64],
+        ack_up_to: Option<u64>,
+        acks: &[u64],
+    ) {
         let expected = Plan { nacks: nacks.to_vec(), ack_up_to, acks: acks.to_vec() };
         assert_eq!(order.plan(&mut batch.to_vec()), expected);
     }

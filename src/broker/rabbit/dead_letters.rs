@@ -18,7 +18,7 @@ use super::error::{RabbitError, within};
 use super::properties::{self, Routes, count, owned};
 use super::publish::{open_confirming, send};
 use super::{CLOSE_TIMEOUT, RPC_TIMEOUT, RabbitSettings, SETTLE_GRACE, close, connect};
-use crate::broker::{DeadLetters, DeadLettersError, Letter, Outgoing, PublishError};
+use crate::broker::{DeadLetter, DeadLetters, DeadLettersError, Outgoing, PublishError};
 use crate::domain::time::UnixMillis;
 
 /// No look takes more than this into memory, but for one letter.
@@ -81,7 +81,7 @@ impl RabbitDeadLetters {
             Some(channel) if channel.status().connected() => channel,
             _ => open_confirming(&self.connection).await?,
         };
-        let Some(letter) = self.routes.letter(message) else {
+        let Some(letter) = self.routes.envelope(message) else {
             return Err(RabbitError::Ended("the routing key is too long"));
         };
         let confirmation = send(&channel, letter, message.body).await?;
@@ -92,7 +92,7 @@ impl RabbitDeadLetters {
 
 #[async_trait]
 impl DeadLetters for RabbitDeadLetters {
-    async fn browse(&mut self, letters_max: usize) -> Result<Vec<Letter>, DeadLettersError> {
+    async fn browse(&mut self, letters_max: usize) -> Result<Vec<DeadLetter>, DeadLettersError> {
         let (mut letters, mut bytes) = (Vec::new(), 0);
         while letters.len() < letters_max && bytes < BYTES_MAX {
             let Some(message) = self.get().await.map_err(failed)? else { break };
@@ -112,7 +112,7 @@ impl DeadLetters for RabbitDeadLetters {
         }
     }
 
-    async fn remove(&mut self, letter: &Letter) -> Result<(), DeadLettersError> {
+    async fn remove(&mut self, letter: &DeadLetter) -> Result<(), DeadLettersError> {
         let acknowledged = self.letters.basic_ack(letter.tag, BasicAckOptions { multiple: false });
         within("remove a dead letter", RPC_TIMEOUT, acknowledged).await.map_err(failed)?;
         // An acknowledgement is not answered. This is, on the same channel and so after it.
@@ -138,7 +138,7 @@ fn failed(error: RabbitError) -> DeadLettersError {
     DeadLettersError(error.in_words())
 }
 
-fn letter(delivery: lapin::message::Delivery) -> Letter {
+fn letter(delivery: lapin::message::Delivery) -> DeadLetter {
     let beside = &delivery.properties;
     let headers = Headers::of(beside);
     let incoming = properties::incoming(beside, false);
@@ -155,7 +155,7 @@ fn letter(delivery: lapin::message::Delivery) -> Letter {
             time("x-otpost-at").or(incoming.timestamp),
         ),
     };
-    Letter {
+    DeadLetter {
         tag: delivery.delivery_tag,
         message_id: owned(beside.message_id()),
         by_broker,

@@ -8,14 +8,14 @@
 //! Every wait for the broker has a limit, and no error or log line holds the URL.
 
 mod acks;
+pub mod consumer;
 pub mod dead_letters;
 pub mod error;
-mod pace;
 pub mod probe;
 mod properties;
 pub mod publish;
-pub mod request;
-pub mod source;
+mod reconnect;
+pub mod rpc;
 pub mod topology;
 
 use std::time::Duration;

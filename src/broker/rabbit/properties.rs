@@ -73,7 +73,7 @@ pub(super) struct Routes {
 }
 
 /// A message as `lapin` wants it.
-pub(super) struct Letter {
+pub(super) struct Envelope {
     pub(super) exchange: ShortString,
     pub(super) routing_key: ShortString,
     pub(super) properties: BasicProperties,
@@ -97,7 +97,7 @@ impl Routes {
     }
 
     /// Addresses a message. `None` if its key is longer than AMQP allows: no such queue can exist.
-    pub(super) fn letter(&self, message: &Outgoing<'_>) -> Option<Letter> {
+    pub(super) fn envelope(&self, message: &Outgoing<'_>) -> Option<Envelope> {
         let (exchange, routing_key) = match message.target {
             Target::Results { routing_key } => (self.results.clone(), routing_key),
             Target::Reply { queue } => (ShortString::default(), queue),
@@ -106,7 +106,7 @@ impl Routes {
         };
         let routing_key = ShortString::try_new(routing_key).ok()?;
         let mandatory = !matches!(message.target, Target::Reply { .. });
-        Some(Letter { exchange, routing_key, properties: self.properties(message), mandatory })
+        Some(Envelope { exchange, routing_key, properties: self.properties(message), mandatory })
     }
 
     fn properties(&self, message: &Outgoing<'_>) -> BasicProperties {
@@ -201,8 +201,8 @@ mod tests {
             traceparent: None,
         };
         let routes = Routes::new(&Names::new("t"));
-        assert!(routes.letter(&message(Target::Reply { queue: &long })).is_none());
-        let letter = routes.letter(&message(Target::Requests(Channel::Email))).expect("a short key");
+        assert!(routes.envelope(&message(Target::Reply { queue: &long })).is_none());
+        let letter = routes.envelope(&message(Target::Requests(Channel::Email))).expect("a short key");
         assert_eq!(letter.properties.message_id(), &None);
         assert_eq!(letter.properties.timestamp(), &Some(1));
     }

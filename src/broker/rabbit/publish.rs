@@ -19,8 +19,8 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::error::{RabbitError, within};
-use super::pace::Pace;
-use super::properties::{Letter, Routes};
+use super::properties::{Envelope, Routes};
+use super::reconnect::ReconnectBackoff;
 use super::{RPC_TIMEOUT, RabbitSettings, close, connect, topology};
 use crate::broker::{Outgoing, Probe, PublishError, Publisher, Target};
 use crate::telemetry::events;
@@ -86,7 +86,7 @@ impl RabbitPublisher {
 #[async_trait]
 impl Publisher for RabbitPublisher {
     async fn publish(&self, message: Outgoing<'_>) -> Result<(), PublishError> {
-        let Some(letter) = self.routes.letter(&message) else {
+        let Some(letter) = self.routes.envelope(&message) else {
             return unaddressable(&message);
         };
         let line = self.line().await?;
@@ -140,7 +140,7 @@ impl Line {
         self.pipelined.status().connected()
     }
 
-    async fn publish_pipelined(&self, letter: Letter, body: &[u8]) -> Result<(), PublishError> {
+    async fn publish_pipelined(&self, letter: Envelope, body: &[u8]) -> Result<(), PublishError> {
         let confirmed_before = self.confirmed.load(Ordering::Relaxed);
         match send(&self.pipelined, letter, body).await {
             Ok(Confirmation::Ack(returned)) => {
@@ -172,7 +172,7 @@ impl Line {
         given_up > GIVEN_UP_MAX || (silent && !self.connection.status().blocked())
     }
 
-    async fn publish_checked(&self, letter: Letter, body: &[u8]) -> Result<(), PublishError> {
+    async fn publish_checked(&self, letter: Envelope, body: &[u8]) -> Result<(), PublishError> {
         let sent = timeout(CONFIRM_TIMEOUT, self.send_checked(letter, body)).await;
         match sent.unwrap_or(Err(RabbitError::TimedOut("publish"))) {
             Ok(Confirmation::Ack(None)) => Ok(()),
@@ -190,7 +190,7 @@ impl Line {
     }
 
     /// Sends one message at a time. The lock is held across the confirm: that is its purpose.
-    async fn send_checked(&self, letter: Letter, body: &[u8]) -> Result<Confirmation, RabbitError> {
+    async fn send_checked(&self, letter: Envelope, body: &[u8]) -> Result<Confirmation, RabbitError> {
         let mut slot = self.checked.lock().await;
         let channel = match slot.take() {
             Some(channel) if channel.status().connected() => channel,
@@ -209,10 +209,10 @@ impl Line {
 
 pub(super) async fn send(
     channel: &Channel,
-    letter: Letter,
+    letter: Envelope,
     body: &[u8],
 ) -> Result<Confirmation, RabbitError> {
-    let Letter { exchange, routing_key, properties, mandatory } = letter;
+    let Envelope { exchange, routing_key, properties, mandatory } = letter;
     let options = BasicPublishOptions { mandatory, immediate: false };
     let confirmed =
         async { channel.basic_publish(exchange, routing_key, options, body, properties).await?.await };
@@ -242,7 +242,7 @@ struct Supervisor {
 impl Supervisor {
     /// Sessions, one after another, until nobody wants any.
     async fn run(self) {
-        let mut pace = Pace::new(self.role, None);
+        let mut pace = ReconnectBackoff::new(self.role, None);
         loop {
             let started = Instant::now();
             let Err(error) = self.session().await else { return };

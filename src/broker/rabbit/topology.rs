@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use super::error::{RabbitError, within};
 use super::{RPC_TIMEOUT, RabbitSettings, SUCCESS, close, connect};
-use crate::broker::{DELIVERY_LIMIT, LOOKS_MAX, Names, request_key};
+use crate::broker::{DEAD_LETTER_DELIVERY_LIMIT, DELIVERY_LIMIT, Names, request_key};
 use crate::domain::channel;
 use crate::telemetry::events;
 
@@ -142,7 +142,8 @@ async fn declare_shared(channel: &Channel, names: &Names) -> Result<Vec<Declared
         exchange(channel, &names.requests(), ExchangeKind::Direct).await?,
         exchange(channel, &names.results(), ExchangeKind::Topic).await?,
         exchange(channel, &names.dead(), ExchangeKind::Direct).await?,
-        queue(channel, &names.dead_letters(), &[("x-delivery-limit", LOOKS_MAX.into())]).await?,
+        queue(channel, &names.dead_letters(), &[("x-delivery-limit", DEAD_LETTER_DELIVERY_LIMIT.into())])
+            .await?,
         bind(channel, &names.dead_letters(), &names.dead(), DEAD_KEY).await?,
     ])
 }

@@ -219,6 +219,6 @@ fn a_number_with_a_digit_too_many_for_its_range_is_none() {
     // Each of these begins like a number of its country, and is as long as another range of it.
     for text in ["+5511761234567", "+811201234561", "+4990012345678", "+398991234567"] {
         let fault = PhoneNumber::parse(text, Region(Id::CO));
-        assert!(matches!(fault, Err(PhoneFault::NotAssigned { .. })), "{text}");
+        assert!(matches!(fault, Err(PhoneError::NotAssigned { .. })), "{text}");
     }
 }

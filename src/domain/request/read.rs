@@ -6,20 +6,20 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::{BODY_BYTES_MAX, RequestFault, SendRequest, Shape};
+use super::{BODY_BYTES_MAX, RequestError, SendRequest, Shape};
 
-pub(super) fn read_fields<'a>(body: &'a [u8], fields: &mut Fields<'a>) -> Result<(), RequestFault> {
+pub(super) fn read_fields<'a>(body: &'a [u8], fields: &mut Fields<'a>) -> Result<(), RequestError> {
     let within = &body[..body.len().min(BODY_BYTES_MAX)];
     let mut json = serde_json::Deserializer::from_slice(within);
     let read = FieldsSeed(fields).deserialize(&mut json).and_then(|repeated| json.end().map(|()| repeated));
     if within.len() < body.len() {
-        return Err(RequestFault::TooLarge { bytes: body.len() });
+        return Err(RequestError::TooLarge { bytes: body.len() });
     }
     match read {
         Ok(None) => Ok(()),
-        Ok(Some(field)) => Err(RequestFault::Repeated { field }),
-        Err(error) if error.is_data() => Err(RequestFault::NotAnObject),
-        Err(error) => Err(RequestFault::NotJson { line: error.line(), column: error.column() }),
+        Ok(Some(field)) => Err(RequestError::Repeated { field }),
+        Err(error) if error.is_data() => Err(RequestError::NotAnObject),
+        Err(error) => Err(RequestError::NotJson { line: error.line(), column: error.column() }),
     }
 }
 
@@ -51,8 +51,8 @@ impl<'a> Raw<'a> {
         }
     }
 
-    fn fault(&self, field: &'static str, rule: &'static str) -> RequestFault {
-        RequestFault::Field { field, rule, got: self.shape() }
+    fn fault(&self, field: &'static str, rule: &'static str) -> RequestError {
+        RequestError::Field { field, rule, got: self.shape() }
     }
 
     /// The value if there is one; absent and `null` are the same.
@@ -61,7 +61,7 @@ impl<'a> Raw<'a> {
         field: &'static str,
         rule: &'static str,
         read: impl FnOnce(&Cow<'a, str>) -> Option<T>,
-    ) -> Result<Option<T>, RequestFault> {
+    ) -> Result<Option<T>, RequestError> {
         match self {
             Raw::Other(Shape::Nothing | Shape::Null) => Ok(None),
             Raw::Text(text) => read(text).map(Some).ok_or_else(|| self.fault(field, rule)),
@@ -74,7 +74,7 @@ impl<'a> Raw<'a> {
         field: &'static str,
         rule: &'static str,
         read: impl FnOnce(&Cow<'a, str>) -> Option<T>,
-    ) -> Result<T, RequestFault> {
+    ) -> Result<T, RequestError> {
         self.optional(field, rule, read)?.ok_or_else(|| self.fault(field, rule))
     }
 }

@@ -1,9 +1,9 @@
 use super::*;
+use crate::domain::history::PoisonCause;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::send_failure::{Scope, SendFailure};
-use crate::domain::trail::Poison;
-use crate::flow::gate::Shut;
-use crate::flow::receive::GiveBack;
+use crate::flow::send_gate::ClosedBy;
+use crate::flow::worker::RequeueReason;
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 
@@ -11,51 +11,51 @@ fn at(second: u64) -> UnixMillis {
     UnixMillis(NOW.0 + second * 1_000)
 }
 
-fn noted(steps: impl IntoIterator<Item = Event>) -> Notes {
-    let mut notes = Notes { to: "+57******4567".to_owned(), ..Notes::default() };
+fn noted(steps: impl IntoIterator<Item = HistoryEvent>) -> RequestHistory {
+    let mut notes = RequestHistory { to: "+57******4567".to_owned(), ..RequestHistory::default() };
     (0..).zip(steps).for_each(|(second, what)| notes.add(at(second), what));
     notes
 }
 
-fn ended(status: Status, error: Option<OutcomeError>, notes: Notes) -> Story {
+fn ended(status: Status, error: Option<OutcomeError>, notes: RequestHistory) -> RequestRecord {
     let refused = Outcome::refused(status, at(60), "login", OutcomeError::of(ErrorCode::Internal));
-    let outcome = Outcome { error, notes, attempts: 2, ..refused };
-    Story { chapter: Chapter::Ended(outcome), receipt: None, code: None }
+    let outcome = Outcome { error, history: notes, attempts: 2, ..refused };
+    RequestRecord { state: RequestState::Ended(outcome), receipt: None, code: None }
 }
 
-fn waiting(notes: Notes, held: bool) -> Story {
-    let chapter = Chapter::Live {
+fn waiting(notes: RequestHistory, held: bool) -> RequestRecord {
+    let chapter = RequestState::Live {
         state: "waiting",
         held,
         attempt: 1,
         purpose: "login".to_owned(),
         deadline: at(600),
-        notes,
+        history: notes,
     };
-    Story { chapter, receipt: None, code: None }
+    RequestRecord { state: chapter, receipt: None, code: None }
 }
 
-fn receipt(status: DeliveryStatus, told: bool, second: u64) -> Receipt {
-    Receipt { message_id: "SM1".to_owned(), status, code: None, told, at: at(second) }
+fn receipt(status: DeliveryStatus, told: bool, second: u64) -> RecordedReceipt {
+    RecordedReceipt { message_id: "SM1".to_owned(), status, code: None, published: told, at: at(second) }
 }
 
-fn told(story: &Story) -> Explanation {
+fn told(story: &RequestRecord) -> Explanation {
     explain(&RequestId::parse("r1").expect("an id"), story, 5, at(100))
 }
 
-fn words(story: &Story) -> Vec<String> {
+fn words(story: &RequestRecord) -> Vec<String> {
     told(story).timeline.into_iter().map(|line| line.text).collect()
 }
 
-fn tried(failure: &SendFailure) -> Event {
-    Event::Tried(Try::failed(1, None, failure, 120))
+fn tried(failure: &SendFailure) -> HistoryEvent {
+    HistoryEvent::Attempted(Attempt::failed(1, None, failure, 120))
 }
 
 #[test]
 fn every_step_is_told_in_words() {
     let steps = [
-        (Event::Admitted(2), "admitted as the 2nd send to this recipient within a day"),
-        (Event::Admitted(0), "admitted"),
+        (HistoryEvent::Admitted(2), "admitted as the 2nd send to this recipient within a day"),
+        (HistoryEvent::Admitted(0), "admitted"),
         (
             tried(&SendFailure::Rejected { code: Some(21610), scope: Scope::Recipient }),
             "try 1: the provider refused it (21610), after 120 ms",
@@ -73,7 +73,7 @@ fn every_step_is_told_in_words() {
             "try 1: no answer tells whether it was sent, after 120 ms",
         ),
         (
-            Event::Tried(Try::failed(
+            HistoryEvent::Attempted(Attempt::failed(
                 2,
                 Some(3),
                 &SendFailure::Rejected { code: Some(21606), scope: Scope::Sender },
@@ -82,16 +82,25 @@ fn every_step_is_told_in_words() {
             "try 2 by sender 3: the provider refused the sender (21606), after 5 ms",
         ),
         (
-            Event::Held("senders_rest".to_owned()),
+            HistoryEvent::Paused("senders_rest".to_owned()),
             "held: every sender of ours rests after a refusal, or has refused it",
         ),
-        (Event::TakenUp(false), "taken up by another handling, nothing in doubt"),
-        (Event::TakenUp(true), "taken up by another handling: whether the last try was sent is in doubt"),
-        (Event::LookedUp("found".to_owned()), "looked up at the provider: it is there, so it was sent"),
-        (Event::Resent(2), "to be sent once more, as try 2, with the same code"),
-        (Event::Held("kill_switch".to_owned()), "held: the kill switch is on"),
-        (Event::GivenBack("stopping".to_owned()), "back to the queue: the worker stopped"),
-        (Event::SetAside(Poison::Crash), "to be set aside: handling the message ended the worker"),
+        (HistoryEvent::TakenOver(false), "taken up by another handling, nothing in doubt"),
+        (
+            HistoryEvent::TakenOver(true),
+            "taken up by another handling: whether the last try was sent is in doubt",
+        ),
+        (
+            HistoryEvent::LookedUp("found".to_owned()),
+            "looked up at the provider: it is there, so it was sent",
+        ),
+        (HistoryEvent::Resent(2), "to be sent once more, as try 2, with the same code"),
+        (HistoryEvent::Paused("kill_switch".to_owned()), "held: the kill switch is on"),
+        (HistoryEvent::Requeued("stopping".to_owned()), "back to the queue: the worker stopped"),
+        (
+            HistoryEvent::DeadLettered(PoisonCause::Crash),
+            "to be set aside: handling the message ended the worker",
+        ),
     ];
     for (event, expected) in steps {
         assert_eq!(words(&waiting(noted([event]), true)), [expected]);
@@ -100,11 +109,13 @@ fn every_step_is_told_in_words() {
 
 #[test]
 fn every_machine_word_that_is_noted_has_words_of_its_own() {
-    let shut = [Shut::KillSwitch, Shut::StoreSilent, Shut::Breaker].map(Shut::as_str);
-    for holder in shut.into_iter().chain([SENDERS_REST]) {
+    let shut = [ClosedBy::KillSwitch, ClosedBy::StoreSilent, ClosedBy::Breaker].map(ClosedBy::as_str);
+    for holder in shut.into_iter().chain([SENDERS_COOLING_DOWN]) {
         assert_ne!(holder_in_words(holder), holder);
     }
-    for why in [GiveBack::Stopping, GiveBack::Lost, GiveBack::TakenOver, GiveBack::HeldTooLong] {
+    for why in
+        [RequeueReason::Stopping, RequeueReason::Lost, RequeueReason::TakenOver, RequeueReason::HeldTooLong]
+    {
         assert_ne!(give_back_in_words(why.as_str()), why.as_str());
     }
     for answer in ["found", "absent", "unanswered", "refused"] {
@@ -114,7 +125,7 @@ fn every_machine_word_that_is_noted_has_words_of_its_own() {
         ["accepted", "rejected", "sender_refused", "throttled", "deferred", "unreachable", "in_doubt"]
     {
         let answer = answer.to_owned();
-        let tried = Try { attempt: 1, sender: None, answer, code: None, ms: 1 };
+        let tried = Attempt { attempt: 1, sender: None, answer, code: None, ms: 1 };
         assert!(!try_in_words(&tried).contains(&tried.answer), "{tried:?}");
     }
     assert_eq!(holder_in_words("a word of a newer version"), "a word of a newer version");
@@ -152,7 +163,7 @@ fn a_request_under_way_says_who_has_it() {
 
 #[test]
 fn a_receipt_stands_where_it_came_and_names_the_message() {
-    let mut story = ended(Status::Sent, None, noted([Event::Admitted(1)]));
+    let mut story = ended(Status::Sent, None, noted([HistoryEvent::Admitted(1)]));
     for (status, told_of, second, place, text) in [
         (DeliveryStatus::Delivered, true, 70, 2, "the provider reports: delivered; told to the caller"),
         (DeliveryStatus::Failed, false, 70, 2, "the provider reports: failed; not told to the caller yet"),
@@ -165,7 +176,7 @@ fn a_receipt_stands_where_it_came_and_names_the_message() {
     }
     assert_eq!(told(&story).text, "sent; the provider reports: sent");
 
-    let Chapter::Ended(outcome) = &mut story.chapter else { panic!("it has ended") };
+    let RequestState::Ended(outcome) = &mut story.state else { panic!("it has ended") };
     outcome.provider_message_id = Some("SM2".to_owned());
     assert_eq!(words(&story)[1], "the provider reports of another message, SM1: sent; there is more to come");
     assert_eq!(told(&story).provider_message_id.as_deref(), Some("SM2"));
@@ -175,7 +186,7 @@ fn a_receipt_stands_where_it_came_and_names_the_message() {
 fn a_code_is_used_expired_locked_or_open() {
     let verdict = |expires, tries, used| {
         let code = Some(CodeState { expires: at(expires), tries, used });
-        let story = Story { code, ..ended(Status::Sent, None, noted([])) };
+        let story = RequestRecord { code, ..ended(Status::Sent, None, noted([])) };
         told(&story).code.expect("its state is known")
     };
     assert_eq!(verdict(200, 5, true).text, "the code was used; tried 5 times");
@@ -192,20 +203,21 @@ fn a_code_is_used_expired_locked_or_open() {
 
 #[test]
 fn a_story_that_was_too_long_to_keep_says_so() {
-    let long = noted((0..40).map(|_| Event::LookedUp("unanswered".to_owned())));
+    let long = noted((0..40).map(|_| HistoryEvent::LookedUp("unanswered".to_owned())));
     assert!(told(&waiting(long, true)).shortened);
-    assert!(!told(&waiting(noted([Event::Admitted(1)]), true)).shortened);
+    assert!(!told(&waiting(noted([HistoryEvent::Admitted(1)]), true)).shortened);
 }
 
 #[test]
 fn a_record_without_notes_is_told_all_the_same() {
-    let told = told(&ended(Status::Unknown, Some(OutcomeError::of(ErrorCode::InDoubt)), Notes::default()));
+    let told =
+        told(&ended(Status::Unknown, Some(OutcomeError::of(ErrorCode::InDoubt)), RequestHistory::default()));
     assert_eq!((told.to.as_str(), told.timeline.len()), (UNREADABLE, 1));
 }
 
 #[test]
 fn one_of_the_last_requests_says_how_it_stands() {
-    let recent = Recent { at: at(1), request: RequestId::parse("r1").expect("an id") };
+    let recent = RequestSummary { at: at(1), request: RequestId::parse("r1").expect("an id") };
     assert_eq!(glimpse(&recent, None).state, "forgotten");
     let under_way = glimpse(&recent, Some(&waiting(noted([]), true)));
     assert_eq!(
@@ -213,7 +225,7 @@ fn one_of_the_last_requests_says_how_it_stands() {
         ("waiting", Some("it waits to be sent; a worker has it".to_owned()))
     );
     let mut doubt = waiting(noted([]), false);
-    if let Chapter::Live { state, .. } = &mut doubt.chapter {
+    if let RequestState::Live { state, .. } = &mut doubt.state {
         *state = "doubt";
     }
     assert_eq!(

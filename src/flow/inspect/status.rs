@@ -13,7 +13,7 @@ use crate::broker::Probe;
 use crate::clock::Clock;
 use crate::domain::channel::Channel;
 use crate::domain::time::{UnixMillis, millis};
-use crate::provider::{CredentialFault, Provider};
+use crate::provider::{CredentialError, Provider};
 use crate::store::{KillSwitch, Limits, Store, StoreError};
 
 /// The longest wait for the store or the broker.
@@ -62,9 +62,9 @@ pub struct Inspector {
     /// What time it is.
     pub clock: Clock,
     /// What the provider of text messages said last.
-    pub heard: Heard,
+    pub heard: ProviderHealthCache,
     /// What that of e-mails said last.
-    pub email_heard: Heard,
+    pub email_heard: ProviderHealthCache,
 }
 
 /// The status, for people and machines.
@@ -295,7 +295,11 @@ impl Inspector {
         }
     }
 
-    async fn ask_provider(&self, provider: Option<&Arc<dyn Provider>>, heard: &Heard) -> Health {
+    async fn ask_provider(
+        &self,
+        provider: Option<&Arc<dyn Provider>>,
+        heard: &ProviderHealthCache,
+    ) -> Health {
         let Some(provider) = provider else {
             return Health::of(
                 State::NotConfigured,
@@ -306,9 +310,9 @@ impl Inspector {
             return Health::silent(State::Simulated);
         }
         match heard.turn(Instant::now()) {
-            Turn::Tell(Some(health)) => health,
-            Turn::Tell(None) => Health::of(State::Unknown, "it is being asked"),
-            Turn::Ask => {
+            CachedHealth::Tell(Some(health)) => health,
+            CachedHealth::Tell(None) => Health::of(State::Unknown, "it is being asked"),
+            CachedHealth::Ask => {
                 let asked_at = self.clock.now();
                 let health = credentials(timed(PROVIDER_ANSWERS_WITHIN, provider.check_credentials()).await);
                 heard.keep(&health, asked_at);
@@ -318,11 +322,11 @@ impl Inspector {
     }
 }
 
-fn credentials((answer, ms): (Option<Result<(), CredentialFault>>, u64)) -> Health {
+fn credentials((answer, ms): (Option<Result<(), CredentialError>>, u64)) -> Health {
     let state = match &answer {
         Some(Ok(())) => return Health::answered(State::Up, ms),
         Some(Err(fault)) if fault.is_refusal() => State::Refused,
-        Some(Err(CredentialFault::MayNotRead { .. })) => State::Limited,
+        Some(Err(CredentialError::MayNotRead { .. })) => State::Limited,
         Some(Err(_)) | None => State::Down,
     };
     let detail = answer.and_then(Result::err).map(|fault| fault.to_string());
@@ -352,7 +356,7 @@ impl Health {
 
 /// What the provider said last, and when it was asked. Who asks is told that; one at a time asks anew.
 #[derive(Default)]
-pub struct Heard(Mutex<LastHeard>);
+pub struct ProviderHealthCache(Mutex<LastHeard>);
 
 #[derive(Default)]
 struct LastHeard {
@@ -360,20 +364,20 @@ struct LastHeard {
     health: Option<Health>,
 }
 
-enum Turn {
+enum CachedHealth {
     Ask,
     Tell(Option<Health>),
 }
 
-impl Heard {
+impl ProviderHealthCache {
     /// Whose turn it is. One who asks and goes away counts as having asked.
-    fn turn(&self, now: Instant) -> Turn {
+    fn turn(&self, now: Instant) -> CachedHealth {
         let mut last = self.0.lock().expect("nothing panics while it holds the lock");
         if last.asked.is_some_and(|asked| now.saturating_duration_since(asked) < PROVIDER_ASKED_EVERY) {
-            return Turn::Tell(last.health.clone());
+            return CachedHealth::Tell(last.health.clone());
         }
         last.asked = Some(now);
-        Turn::Ask
+        CachedHealth::Ask
     }
 
     fn keep(&self, health: &Health, asked_at: UnixMillis) {
@@ -415,12 +419,12 @@ mod tests {
 
     #[test]
     fn one_asks_and_who_comes_meanwhile_is_told_what_is_known() {
-        let (heard, began) = (Heard::default(), Instant::now());
+        let (heard, began) = (ProviderHealthCache::default(), Instant::now());
         let at = |seconds| began + Duration::from_secs(seconds);
         let told = |turn| match turn {
-            Turn::Ask => "ask",
-            Turn::Tell(None) => "nothing yet",
-            Turn::Tell(Some(_)) => "known",
+            CachedHealth::Ask => "ask",
+            CachedHealth::Tell(None) => "nothing yet",
+            CachedHealth::Tell(Some(_)) => "known",
         };
         assert_eq!(told(heard.turn(at(0))), "ask");
         // Should the first one have gone away without an answer, nobody asks instead of it for a while.

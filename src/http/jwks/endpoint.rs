@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use reqwest::header::ACCEPT;
 use reqwest::{Client, StatusCode, Url};
 
-use crate::http::auth::TokenFault;
+use crate::http::auth::TokenSettingsError;
 
 /// One whole answer, connecting included.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -59,11 +59,11 @@ pub(crate) struct HttpEndpoint {
 }
 
 impl HttpEndpoint {
-    pub(crate) fn new(url: &str) -> Result<HttpEndpoint, TokenFault> {
-        let url = Url::parse(url).map_err(|_| TokenFault::JwksUrl)?;
+    pub(crate) fn new(url: &str) -> Result<HttpEndpoint, TokenSettingsError> {
+        let url = Url::parse(url).map_err(|_| TokenSettingsError::JwksUrl)?;
         let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
         if !plain || !matches!(url.scheme(), "https" | "http") {
-            return Err(TokenFault::JwksUrl);
+            return Err(TokenSettingsError::JwksUrl);
         }
         let mut builder = Client::builder()
             .user_agent(concat!("otpost/", env!("CARGO_PKG_VERSION")))
@@ -76,7 +76,7 @@ impl HttpEndpoint {
         if !may_use_proxy(&url) {
             builder = builder.no_proxy();
         }
-        let client = builder.build().map_err(|_| TokenFault::HttpClient)?;
+        let client = builder.build().map_err(|_| TokenSettingsError::HttpClient)?;
         Ok(HttpEndpoint { client, url })
     }
 }

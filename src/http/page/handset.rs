@@ -19,7 +19,7 @@ use crate::domain::channel::Channel;
 use crate::domain::code::Code;
 use crate::domain::time::{UnixMillis, serialize_rfc3339};
 use crate::http::problem::Problem;
-use crate::provider::{Message, Onlooker};
+use crate::provider::{Message, MessageObserver};
 
 /// How many messages it remembers.
 const REMEMBERED_MAX: usize = 20;
@@ -61,7 +61,7 @@ impl Handset {
     }
 }
 
-impl Onlooker for Handset {
+impl MessageObserver for Handset {
     fn shown(&self, message: &Message<'_>, at: UnixMillis) {
         let shown = Shown {
             channel: message.to.channel(),

@@ -15,7 +15,7 @@ use crate::domain::phone::PhoneNumber;
 use crate::domain::request_id::RequestId;
 use crate::domain::time::UnixMillis;
 use crate::http::auth::{Tokens, User};
-use crate::provider::{Message, Onlooker as _};
+use crate::provider::{Message, MessageObserver as _};
 
 const HERE: &str = "127.0.0.1:50000";
 const HOST: &str = "localhost:8080";

@@ -12,7 +12,7 @@ use reqwest::header::{DATE, HeaderMap};
 use serde::Deserialize;
 
 use crate::domain::send_failure::{Scope, SendFailure};
-use crate::provider::CredentialFault;
+use crate::provider::CredentialError;
 use crate::provider::web::Answer;
 use crate::provider::web::failure::{self, RETRY_AFTER_MAX, http_date};
 
@@ -102,17 +102,17 @@ struct Scopes {
 }
 
 /// What the answer to asking for our scopes says of the key.
-pub(super) fn credential_verdict(answer: &Answer) -> Result<(), CredentialFault> {
+pub(super) fn credential_verdict(answer: &Answer) -> Result<(), CredentialError> {
     match answer.status {
         StatusCode::OK => match serde_json::from_slice::<Scopes>(&answer.body) {
             Ok(allowed) if allowed.scopes.iter().any(|scope| scope == MAY_SEND) => Ok(()),
-            Ok(_) => Err(CredentialFault::MayNotSend),
-            Err(_) => Err(CredentialFault::Unanswered("answered with no list of scopes".to_owned())),
+            Ok(_) => Err(CredentialError::MayNotSend),
+            Err(_) => Err(CredentialError::Unanswered("answered with no list of scopes".to_owned())),
         },
-        StatusCode::UNAUTHORIZED => Err(CredentialFault::Refused { status: 401, code: None }),
+        StatusCode::UNAUTHORIZED => Err(CredentialError::Refused { status: 401, code: None }),
         // It may still be good for sending: nobody promises that every key may ask.
-        StatusCode::FORBIDDEN => Err(CredentialFault::MayNotRead { code: 403 }),
-        status => Err(CredentialFault::Unanswered(failure::told(status, None))),
+        StatusCode::FORBIDDEN => Err(CredentialError::MayNotRead { code: 403 }),
+        status => Err(CredentialError::Unanswered(failure::told(status, None))),
     }
 }
 

@@ -17,12 +17,12 @@ use super::answers::is_message_id;
 use super::signature::Signature;
 use crate::clock::Clock;
 use crate::domain::address::Address;
-use crate::domain::block::RecipientFault;
 use crate::domain::email::EmailAddress;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::request_id::RequestId;
-use crate::provider::web::SettingsFault;
-use crate::provider::{Callback, CallbackFault, Callbacks, Report};
+use crate::domain::suppression::RecipientFault;
+use crate::provider::web::InvalidSettings;
+use crate::provider::{Callback, CallbackError, Callbacks, DeliveryReceipt};
 use crate::telemetry::events;
 
 /// More events than fit in a call of SendGrid's.
@@ -36,20 +36,20 @@ pub struct SendGridEvents {
 
 impl SendGridEvents {
     /// For the public key that SendGrid shows, in base64.
-    pub fn new(public_key: &str, clock: Clock) -> Result<SendGridEvents, SettingsFault> {
+    pub fn new(public_key: &str, clock: Clock) -> Result<SendGridEvents, InvalidSettings> {
         Ok(SendGridEvents { signature: Signature::new(public_key)?, clock })
     }
 }
 
 impl Callbacks for SendGridEvents {
-    fn read(&self, call: &Callback<'_>) -> Result<Vec<Report>, CallbackFault> {
+    fn read(&self, call: &Callback<'_>) -> Result<Vec<DeliveryReceipt>, CallbackError> {
         if !self.signature.proves(call, self.clock.now()) {
-            return Err(CallbackFault::Forged);
+            return Err(CallbackError::Forged);
         }
         let told: Vec<Event> =
-            serde_json::from_slice(call.body).map_err(|_| CallbackFault::Unreadable("body"))?;
+            serde_json::from_slice(call.body).map_err(|_| CallbackError::Unreadable("body"))?;
         if told.len() > EVENTS_MAX {
-            return Err(CallbackFault::Unreadable("body"));
+            return Err(CallbackError::Unreadable("body"));
         }
         let read: Vec<_> = told.iter().filter_map(Event::report).collect();
         if read.iter().any(Option::is_none) {
@@ -74,14 +74,14 @@ struct Event {
 
 impl Event {
     /// Nothing if the event is none of ours; `Some(None)` if it is and cannot be read.
-    fn report(&self) -> Option<Option<Report>> {
+    fn report(&self) -> Option<Option<DeliveryReceipt>> {
         let request = self.otpost_request.as_str()?;
         let status = status(self.event.as_str()?)?;
         Some(self.about(request, status))
     }
 
-    fn about(&self, request: &str, status: DeliveryStatus) -> Option<Report> {
-        Some(Report {
+    fn about(&self, request: &str, status: DeliveryStatus) -> Option<DeliveryReceipt> {
+        Some(DeliveryReceipt {
             request: RequestId::parse(request)?,
             to: Address::Email(EmailAddress::parse(self.email.as_str()?).ok()?),
             message_id: message_id(self.sg_message_id.as_str()?)?,

@@ -24,10 +24,10 @@ use crate::domain::address::Address;
 use crate::domain::mailbox::Mailbox;
 use crate::domain::send_failure::SendFailure;
 use crate::domain::time::UnixMillis;
-use crate::provider::web::{self, SettingsFault, base_url, client, failure, fault};
+use crate::provider::web::{self, InvalidSettings, base_url, client, failure, fault};
 use crate::provider::{
-    Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, NOTHING_TO_SHOW, OF_ANOTHER_CHANNEL,
-    Provider,
+    Accepted, CredentialError, FetchedMessage, LOOKUP_UNSUPPORTED, LookupError, Message, Provider,
+    ProviderMessage, WRONG_CHANNEL,
 };
 
 /// Everything needed to send through an account. It holds a secret, hence no `Debug`.
@@ -57,7 +57,7 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 
 impl SendGridMail {
     /// Checks the settings and prepares the client. Nothing is connected yet.
-    pub fn new(settings: SendGridSettings) -> Result<SendGridMail, SettingsFault> {
+    pub fn new(settings: SendGridSettings) -> Result<SendGridMail, InvalidSettings> {
         let base = base_url(&settings.base_url)?;
         let headers = HeaderMap::from_iter([
             (AUTHORIZATION, authorization(&settings.api_key)?),
@@ -88,7 +88,7 @@ impl Provider for SendGridMail {
 
     async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure> {
         let (Some(mail), Address::Email(to)) = (message.mail, message.to) else {
-            return Err(OF_ANOTHER_CHANNEL);
+            return Err(WRONG_CHANNEL);
         };
         let body = self.template.body(message, to, mail);
         let request = self.request(Method::POST, &self.send, Some(body));
@@ -105,20 +105,20 @@ impl Provider for SendGridMail {
         Err(answers::refusal(&answer, Timestamp::now()))
     }
 
-    async fn check_credentials(&self) -> Result<(), CredentialFault> {
+    async fn check_credentials(&self) -> Result<(), CredentialError> {
         let request = self.request(Method::GET, &self.scopes, None);
         let answer = web::exchange(&self.client, request, BODY_BYTES_MAX)
             .await
-            .map_err(|error| CredentialFault::Unanswered(failure::transport_detail(&error).to_owned()))?;
+            .map_err(|error| CredentialError::Unanswered(failure::transport_detail(&error).to_owned()))?;
         answers::credential_verdict(&answer)
     }
 
-    async fn find(&self, _to: &Address, _since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
-        Err(NOTHING_TO_SHOW)
+    async fn find(&self, _to: &Address, _since: UnixMillis) -> Result<Vec<ProviderMessage>, LookupError> {
+        Err(LOOKUP_UNSUPPORTED)
     }
 
-    async fn fetch(&self, _message_id: &str) -> Result<Fetched, LookupFault> {
-        Err(NOTHING_TO_SHOW)
+    async fn fetch(&self, _message_id: &str) -> Result<FetchedMessage, LookupError> {
+        Err(LOOKUP_UNSUPPORTED)
     }
 }
 
@@ -129,7 +129,7 @@ fn below(base: &Url, segments: &[&str]) -> Url {
 }
 
 /// The `Authorization` header. It is marked as sensitive: neither printed nor put into an HTTP/2 compression table.
-fn authorization(api_key: &SecretString) -> Result<HeaderValue, SettingsFault> {
+fn authorization(api_key: &SecretString) -> Result<HeaderValue, InvalidSettings> {
     let key = api_key.expose_secret();
     if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(fault("the API key must be visible ASCII characters"));

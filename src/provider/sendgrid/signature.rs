@@ -20,7 +20,7 @@ use base64::prelude::BASE64_STANDARD;
 
 use crate::domain::time::UnixMillis;
 use crate::provider::Callback;
-use crate::provider::web::{SettingsFault, fault};
+use crate::provider::web::{InvalidSettings, fault};
 
 /// A day of repeats, and an hour for the last of them to come.
 const AGE_MAX: Duration = Duration::from_secs(25 * 3_600);
@@ -36,7 +36,7 @@ pub(super) struct Signature {
 
 impl Signature {
     /// For a key in base64.
-    pub(super) fn new(key: &str) -> Result<Signature, SettingsFault> {
+    pub(super) fn new(key: &str) -> Result<Signature, InvalidSettings> {
         let der = BASE64_STANDARD.decode(key.trim()).map_err(|_| fault("the key must be base64"))?;
         let key = ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, der)
             .map_err(|_| fault("the key must be a public key on the curve P-256, as SendGrid shows it"))?;

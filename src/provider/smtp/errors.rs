@@ -13,7 +13,7 @@ use crate::domain::send_failure::{Scope, SendFailure};
 
 /// A URL or a sender that cannot work: the rule, never the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SmtpSettingsFault {
+pub enum SmtpSettingsError {
     #[error("must be a URL with a host, as smtps://user:password@mail.example:465")]
     Url,
     #[error("must begin with smtps:// or smtp://")]

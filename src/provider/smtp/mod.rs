@@ -26,7 +26,7 @@ use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, timeout_at};
 
-pub use self::errors::SmtpSettingsFault;
+pub use self::errors::SmtpSettingsError;
 use self::errors::{Step, TIMED_OUT, detail, failure, lacks, was_answered};
 use self::relay::Relay;
 use crate::domain::address::Address;
@@ -34,8 +34,8 @@ use crate::domain::mailbox::Mailbox;
 use crate::domain::send_failure::{Scope, SendFailure};
 use crate::domain::time::UnixMillis;
 use crate::provider::{
-    Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, NOTHING_TO_SHOW, OF_ANOTHER_CHANNEL,
-    Provider,
+    Accepted, CredentialError, FetchedMessage, LOOKUP_UNSUPPORTED, LookupError, Message, Provider,
+    ProviderMessage, WRONG_CHANNEL,
 };
 
 /// Everything needed to hand e-mails to a relay. It holds a secret, hence no `Debug`.
@@ -71,10 +71,10 @@ struct Rested {
 
 impl SmtpProvider {
     /// For a relay. Nothing connects yet.
-    pub fn new(settings: &SmtpSettings) -> Result<SmtpProvider, SmtpSettingsFault> {
+    pub fn new(settings: &SmtpSettings) -> Result<SmtpProvider, SmtpSettingsError> {
         let from = settings.from.address();
         let relay = Relay::parse(&settings.url, domain(from.as_str()))?;
-        let address = from.as_str().parse().map_err(|_| SmtpSettingsFault::From)?;
+        let address = from.as_str().parse().map_err(|_| SmtpSettingsError::From)?;
         let from = HeaderMailbox::new(settings.from.name().map(str::to_owned), address);
         Ok(SmtpProvider { relay, from, timeout: settings.timeout, resting: Mutex::default() })
     }
@@ -169,7 +169,7 @@ impl Provider for SmtpProvider {
     }
 
     async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure> {
-        let Address::Email(to) = message.to else { return Err(OF_ANOTHER_CHANNEL) };
+        let Address::Email(to) = message.to else { return Err(WRONG_CHANNEL) };
         let unwritten = SendFailure::Rejected { code: None, scope: Scope::Request };
         let Ok(to) = to.as_str().parse::<lettre::Address>() else { return Err(unwritten) };
         let Some((message_id, text)) = self.written(message, to.clone()) else { return Err(unwritten) };
@@ -189,8 +189,8 @@ impl Provider for SmtpProvider {
         }
     }
 
-    async fn check_credentials(&self) -> Result<(), CredentialFault> {
-        let unanswered = |detail: &str| CredentialFault::Unanswered(detail.to_owned());
+    async fn check_credentials(&self) -> Result<(), CredentialError> {
+        let unanswered = |detail: &str| CredentialError::Unanswered(detail.to_owned());
         match timeout_at(Instant::now() + self.timeout, self.relay.connect()).await {
             Ok(Ok(connection)) => {
                 self.rest(connection);
@@ -200,21 +200,21 @@ impl Provider for SmtpProvider {
                 // A relay that greets us with a refusal may do so for an hour: no reason not to start.
                 (SendFailure::Rejected { .. }, Some(reply)) if step == Step::LogIn => {
                     // A reply to a log-in is a number as HTTP's are, and means the same.
-                    CredentialFault::Refused { status: reply.into(), code: None }
+                    CredentialError::Refused { status: reply.into(), code: None }
                 }
-                (SendFailure::Rejected { .. }, None) => CredentialFault::NoWayIn(lacks(step)),
+                (SendFailure::Rejected { .. }, None) => CredentialError::NoWayIn(lacks(step)),
                 _ => unanswered(detail(&error)),
             }),
             Err(_) => Err(unanswered(TIMED_OUT)),
         }
     }
 
-    async fn find(&self, _to: &Address, _since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
-        Err(NOTHING_TO_SHOW)
+    async fn find(&self, _to: &Address, _since: UnixMillis) -> Result<Vec<ProviderMessage>, LookupError> {
+        Err(LOOKUP_UNSUPPORTED)
     }
 
-    async fn fetch(&self, _message_id: &str) -> Result<Fetched, LookupFault> {
-        Err(NOTHING_TO_SHOW)
+    async fn fetch(&self, _message_id: &str) -> Result<FetchedMessage, LookupError> {
+        Err(LOOKUP_UNSUPPORTED)
     }
 }
 

@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::errors::{SmtpSettingsFault, Step};
+use super::errors::{SmtpSettingsError, Step};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Ports of RFC 8314 and RFC 6409.
@@ -40,19 +40,19 @@ enum Security {
 
 impl Relay {
     /// Reads the URL of a relay. `name` is a domain of ours.
-    pub(super) fn parse(url: &SecretString, name: &str) -> Result<Relay, SmtpSettingsFault> {
-        let url = Url::parse(url.expose_secret()).map_err(|_| SmtpSettingsFault::Url)?;
-        let host = url.host_str().filter(|host| !host.is_empty()).ok_or(SmtpSettingsFault::Url)?;
+    pub(super) fn parse(url: &SecretString, name: &str) -> Result<Relay, SmtpSettingsError> {
+        let url = Url::parse(url.expose_secret()).map_err(|_| SmtpSettingsError::Url)?;
+        let host = url.host_str().filter(|host| !host.is_empty()).ok_or(SmtpSettingsError::Url)?;
         let host = host.trim_matches(['[', ']']);
         if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-            return Err(SmtpSettingsFault::Rest);
+            return Err(SmtpSettingsError::Rest);
         }
-        let tls = || TlsParameters::new(host.to_owned()).map_err(|_| SmtpSettingsFault::Url);
+        let tls = || TlsParameters::new(host.to_owned()).map_err(|_| SmtpSettingsError::Url);
         let (security, port) = match url.scheme() {
             "smtps" => (Security::Tls(tls()?), PORT_TLS),
             "smtp" if is_loopback(host) => (Security::Loopback, PORT_SUBMISSION),
             "smtp" => (Security::StartTls(tls()?), PORT_SUBMISSION),
-            _ => return Err(SmtpSettingsFault::Scheme),
+            _ => return Err(SmtpSettingsError::Scheme),
         };
         Ok(Relay {
             host: host.to_owned(),
@@ -93,11 +93,11 @@ impl Relay {
 }
 
 /// The user and the password, where there is a user.
-fn credentials(url: &Url) -> Result<Option<Credentials>, SmtpSettingsFault> {
-    let text = |text| percent_decode_str(text).decode_utf8().map_err(|_| SmtpSettingsFault::Credentials);
+fn credentials(url: &Url) -> Result<Option<Credentials>, SmtpSettingsError> {
+    let text = |text| percent_decode_str(text).decode_utf8().map_err(|_| SmtpSettingsError::Credentials);
     match (url.username(), url.password()) {
         ("", None) => Ok(None),
-        ("", Some(_)) | (_, None) => Err(SmtpSettingsFault::Credentials),
+        ("", Some(_)) | (_, None) => Err(SmtpSettingsError::Credentials),
         (user, Some(password)) => {
             Ok(Some(Credentials::new(text(user)?.into_owned(), text(password)?.into_owned())))
         }
@@ -112,12 +112,12 @@ fn is_loopback(host: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn relay(url: &str) -> Result<Relay, SmtpSettingsFault> {
+    fn relay(url: &str) -> Result<Relay, SmtpSettingsError> {
         Relay::parse(&url.into(), "shop.example")
     }
 
     #[track_caller]
-    fn refused(url: &str, expected: SmtpSettingsFault) {
+    fn refused(url: &str, expected: SmtpSettingsError) {
         assert_eq!(relay(url).err(), Some(expected), "{url}");
     }
 
@@ -139,13 +139,13 @@ mod tests {
 
     #[test]
     fn a_url_that_says_something_else_is_refused_by_its_rule() {
-        refused("mail.example", SmtpSettingsFault::Url);
-        refused("smtp://", SmtpSettingsFault::Url);
-        refused("https://mail.example", SmtpSettingsFault::Scheme);
-        refused("smtps://mail.example/path", SmtpSettingsFault::Rest);
-        refused("smtp://mail.example?tls=opportunistic", SmtpSettingsFault::Rest);
-        refused("smtps://user@mail.example", SmtpSettingsFault::Credentials);
-        refused("smtps://:secret@mail.example", SmtpSettingsFault::Credentials);
-        refused("smtps://u:%ff@mail.example", SmtpSettingsFault::Credentials);
+        refused("mail.example", SmtpSettingsError::Url);
+        refused("smtp://", SmtpSettingsError::Url);
+        refused("https://mail.example", SmtpSettingsError::Scheme);
+        refused("smtps://mail.example/path", SmtpSettingsError::Rest);
+        refused("smtp://mail.example?tls=opportunistic", SmtpSettingsError::Rest);
+        refused("smtps://user@mail.example", SmtpSettingsError::Credentials);
+        refused("smtps://:secret@mail.example", SmtpSettingsError::Credentials);
+        refused("smtps://u:%ff@mail.example", SmtpSettingsError::Credentials);
     }
 }

@@ -16,8 +16,8 @@ use super::{is_message_sid, is_sid, phone_number};
 use crate::domain::address::Address;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::request_id::RequestId;
-use crate::provider::web::{SettingsFault, fault};
-use crate::provider::{Callback, CallbackFault, Callbacks, Report};
+use crate::provider::web::{InvalidSettings, fault};
+use crate::provider::{Callback, CallbackError, Callbacks, DeliveryReceipt};
 
 /// Status callbacks of one account. It holds secrets, hence no `Debug`.
 pub struct TwilioCallbacks {
@@ -33,7 +33,7 @@ impl TwilioCallbacks {
         public_url: &str,
         account_sid: &str,
         tokens: Vec<SecretString>,
-    ) -> Result<TwilioCallbacks, SettingsFault> {
+    ) -> Result<TwilioCallbacks, InvalidSettings> {
         if !is_sid("AC", account_sid) {
             return Err(fault("the account SID must be AC and 32 hexadecimal digits"));
         }
@@ -47,21 +47,21 @@ impl TwilioCallbacks {
 }
 
 impl Callbacks for TwilioCallbacks {
-    fn read(&self, call: &Callback<'_>) -> Result<Vec<Report>, CallbackFault> {
-        let form = self.signatures.proven(call).ok_or(CallbackFault::Forged)?;
+    fn read(&self, call: &Callback<'_>) -> Result<Vec<DeliveryReceipt>, CallbackError> {
+        let form = self.signatures.proven(call).ok_or(CallbackError::Forged)?;
         if !field(&form, "AccountSid")?.eq_ignore_ascii_case(&self.account_sid) {
-            return Err(CallbackFault::Ignored);
+            return Err(CallbackError::Ignored);
         }
         let status = either(&form, "MessageStatus", "SmsStatus")?;
-        let status = DeliveryStatus::parse(status).ok_or(CallbackFault::Ignored)?;
+        let status = DeliveryStatus::parse(status).ok_or(CallbackError::Ignored)?;
         let message_id = either(&form, "MessageSid", "SmsSid")?;
         let to = field(&form, "To")?;
-        Ok(vec![Report {
+        Ok(vec![DeliveryReceipt {
             request: request(call.query.unwrap_or_default())?,
-            to: phone_number(to).map(Address::Phone).ok_or(CallbackFault::Unreadable("To"))?,
+            to: phone_number(to).map(Address::Phone).ok_or(CallbackError::Unreadable("To"))?,
             message_id: is_message_sid(message_id)
                 .then(|| message_id.to_owned())
-                .ok_or(CallbackFault::Unreadable("MessageSid"))?,
+                .ok_or(CallbackError::Unreadable("MessageSid"))?,
             status,
             // There is none but on a failure. One that cannot be read does not hide the status.
             code: optional(&form, "ErrorCode").and_then(|code| code.parse().ok()).filter(|&code| code > 0),
@@ -71,21 +71,21 @@ impl Callbacks for TwilioCallbacks {
 }
 
 /// Which request the URL was made for. The number of the try beside it is for people.
-fn request(query: &str) -> Result<RequestId, CallbackFault> {
+fn request(query: &str) -> Result<RequestId, CallbackError> {
     let mut values = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == REQUEST);
     let value = values.next().filter(|_| values.next().is_none());
-    value.and_then(|(_, value)| RequestId::parse(&value)).ok_or(CallbackFault::Unreadable(REQUEST))
+    value.and_then(|(_, value)| RequestId::parse(&value)).ok_or(CallbackError::Unreadable(REQUEST))
 }
 
 fn optional<'f>(form: &'f Parameters<'_>, name: &str) -> Option<&'f str> {
     form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_ref())
 }
 
-fn field<'f>(form: &'f Parameters<'_>, name: &'static str) -> Result<&'f str, CallbackFault> {
-    optional(form, name).ok_or(CallbackFault::Unreadable(name))
+fn field<'f>(form: &'f Parameters<'_>, name: &'static str) -> Result<&'f str, CallbackError> {
+    optional(form, name).ok_or(CallbackError::Unreadable(name))
 }
 
 /// The field, or an older name of it.
-fn either<'f>(form: &'f Parameters<'_>, name: &'static str, older: &str) -> Result<&'f str, CallbackFault> {
-    optional(form, name).or_else(|| optional(form, older)).ok_or(CallbackFault::Unreadable(name))
+fn either<'f>(form: &'f Parameters<'_>, name: &'static str, older: &str) -> Result<&'f str, CallbackError> {
+    optional(form, name).or_else(|| optional(form, older)).ok_or(CallbackError::Unreadable(name))
 }

@@ -29,7 +29,7 @@ use crate::domain::receipt::DeliveryStatus;
 use crate::domain::time::UnixMillis;
 use crate::provider::web::Answer;
 use crate::provider::web::failure::{self, http_date};
-use crate::provider::{Candidate, Fetched, LookupFault};
+use crate::provider::{FetchedMessage, LookupError, ProviderMessage};
 
 /// More than a page of the longest messages.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -96,7 +96,7 @@ impl Lookup {
         account: &Account,
         to: &PhoneNumber,
         since: UnixMillis,
-    ) -> Result<Vec<Candidate>, LookupFault> {
+    ) -> Result<Vec<ProviderMessage>, LookupError> {
         let mut query = Serializer::new(String::new())
             .append_pair("To", to.e164())
             .append_pair("PageSize", PAGE_ROWS)
@@ -117,11 +117,11 @@ impl Lookup {
                 }
             }
         }
-        Err(LookupFault::Unanswered("there are too many messages to look through".to_owned()))
+        Err(LookupError::Unanswered("there are too many messages to look through".to_owned()))
     }
 
     /// One page of the list.
-    async fn asked(&self, account: &Account, query: &str) -> Result<Timed, LookupFault> {
+    async fn asked(&self, account: &Account, query: &str) -> Result<Timed, LookupError> {
         let mut url = self.messages.clone();
         url.set_query(Some(query));
         let answer = account.look_up(url).await?;
@@ -134,14 +134,14 @@ impl Lookup {
     }
 
     /// The query of the next page. Its path must be that of this list; its host is not even looked at.
-    fn query_of(&self, next: &str) -> Result<String, LookupFault> {
-        let elsewhere = || LookupFault::Unanswered("the next page is somewhere else".to_owned());
+    fn query_of(&self, next: &str) -> Result<String, LookupError> {
+        let elsewhere = || LookupError::Unanswered("the next page is somewhere else".to_owned());
         let (path, query) = next.split_once('?').ok_or_else(elsewhere)?;
         let this_list = path == self.list_path || path == self.messages.path();
         if this_list { Ok(query.to_owned()) } else { Err(elsewhere()) }
     }
 
-    fn read(&self, row: Row, answer: &Timed) -> Result<Seen, LookupFault> {
+    fn read(&self, row: Row, answer: &Timed) -> Result<Seen, LookupError> {
         let created = row.date_created.as_deref().and_then(|text| answer.on_our_clock(text));
         let created = created.ok_or_else(unreadable)?;
         if row.direction != "outbound-api" || !self.ours.sent(&row) {
@@ -150,7 +150,7 @@ impl Lookup {
         if !is_message_sid(&row.sid) {
             return Err(unreadable());
         }
-        let ours = Candidate {
+        let ours = ProviderMessage {
             message_id: row.sid,
             created,
             // Redaction leaves nothing of the text.
@@ -162,20 +162,20 @@ impl Lookup {
     }
 
     /// What became of one message.
-    pub(super) async fn fetch(account: &Account, message_id: &str) -> Result<Fetched, LookupFault> {
+    pub(super) async fn fetch(account: &Account, message_id: &str) -> Result<FetchedMessage, LookupError> {
         // What is no SID would be another path.
         if !is_message_sid(message_id) {
-            return Err(LookupFault::NotFound);
+            return Err(LookupError::NotFound);
         }
         let answer = account.look_up(account.url(&format!("/Messages/{message_id}.json"))).await?;
         if answer.status == StatusCode::NOT_FOUND {
-            return Err(LookupFault::NotFound);
+            return Err(LookupError::NotFound);
         }
         if !answer.status.is_success() {
             return Err(not_read(&answer));
         }
         let single: Single = serde_json::from_slice(&answer.body).map_err(|_| unreadable())?;
-        Ok(Fetched {
+        Ok(FetchedMessage {
             to: single.to.as_deref().and_then(phone_number).map(Address::Phone),
             status: DeliveryStatus::parse(&single.status).ok_or_else(unreadable)?,
             code: single.error_code.as_u64().and_then(|code| u32::try_from(code).ok()),
@@ -184,16 +184,16 @@ impl Lookup {
 }
 
 impl Account {
-    async fn look_up(&self, url: Url) -> Result<Answer, LookupFault> {
+    async fn look_up(&self, url: Url) -> Result<Answer, LookupError> {
         let answer = self.get(url, BODY_BYTES_MAX).await;
-        answer.map_err(|error| LookupFault::Unanswered(failure::transport_detail(&error).to_owned()))
+        answer.map_err(|error| LookupError::Unanswered(failure::transport_detail(&error).to_owned()))
     }
 }
 
 /// A row, and what it is to us.
 struct Seen {
     created: UnixMillis,
-    ours: Option<Candidate>,
+    ours: Option<ProviderMessage>,
 }
 
 impl Ours {
@@ -248,19 +248,19 @@ fn millis(at: UnixMillis) -> i64 {
     i64::try_from(at.0).unwrap_or(i64::MAX)
 }
 
-pub(super) fn not_read(answer: &Answer) -> LookupFault {
+pub(super) fn not_read(answer: &Answer) -> LookupError {
     let code = errors::error_code(&answer.body);
     match answer.status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => refused(answer),
         status if status.is_client_error() && code == Some(CODE_NOT_AUTHORIZED) => refused(answer),
-        status => LookupFault::Unanswered(failure::told(status, code)),
+        status => LookupError::Unanswered(failure::told(status, code)),
     }
 }
 
-fn refused(answer: &Answer) -> LookupFault {
-    LookupFault::Refused { status: answer.status.as_u16(), code: errors::error_code(&answer.body) }
+fn refused(answer: &Answer) -> LookupError {
+    LookupError::Refused { status: answer.status.as_u16(), code: errors::error_code(&answer.body) }
 }
 
-pub(super) fn unreadable() -> LookupFault {
-    LookupFault::Unanswered("the answer cannot be read".to_owned())
+pub(super) fn unreadable() -> LookupError {
+    LookupError::Unanswered("the answer cannot be read".to_owned())
 }

@@ -25,10 +25,10 @@ use crate::domain::address::Address;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::send_failure::SendFailure;
 use crate::domain::time::UnixMillis;
-use crate::provider::web::{Answer, SettingsFault, failure, fault};
+use crate::provider::web::{Answer, InvalidSettings, failure, fault};
 use crate::provider::{
-    Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, NOTHING_TO_SHOW, OF_ANOTHER_CHANNEL,
-    Provider,
+    Accepted, CredentialError, FetchedMessage, LOOKUP_UNSUPPORTED, LookupError, Message, Provider,
+    ProviderMessage, WRONG_CHANNEL,
 };
 
 /// Twilio's Messages API. It holds a credential, hence no `Debug`.
@@ -50,7 +50,7 @@ const VALIDITY_SECONDS: std::ops::RangeInclusive<u64> = 1..=36_000;
 
 impl TwilioMessages {
     /// Checks the settings and prepares the client. Nothing is connected yet.
-    pub fn new(settings: TwilioSettings) -> Result<TwilioMessages, SettingsFault> {
+    pub fn new(settings: TwilioSettings) -> Result<TwilioMessages, InvalidSettings> {
         let account = Account::new(&settings)?;
         let status_url = settings.status_callback.as_deref().map(StatusUrl::parse).transpose()?;
         let status_url = status_url.map(|url| url.template());
@@ -95,7 +95,7 @@ impl Provider for TwilioMessages {
     }
 
     async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure> {
-        let to = message.to.phone().ok_or(OF_ANOTHER_CHANNEL)?;
+        let to = message.to.phone().ok_or(WRONG_CHANNEL)?;
         let request = self.request(to, message);
         let answer = self
             .account
@@ -109,9 +109,9 @@ impl Provider for TwilioMessages {
     }
 
     /// Test credentials are refused like wrong ones (403, 20008): what they accept is never delivered.
-    async fn check_credentials(&self) -> Result<(), CredentialFault> {
+    async fn check_credentials(&self) -> Result<(), CredentialError> {
         let unanswered =
-            |error: reqwest::Error| CredentialFault::Unanswered(failure::transport_detail(&error).to_owned());
+            |error: reqwest::Error| CredentialError::Unanswered(failure::transport_detail(&error).to_owned());
         let answer = self.account.get(self.probe.clone(), BODY_BYTES_MAX).await.map_err(unanswered)?;
         credential_verdict(&answer)
     }
@@ -120,26 +120,26 @@ impl Provider for TwilioMessages {
         self.prepared.len()
     }
 
-    async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
-        let to = to.phone().ok_or(NOTHING_TO_SHOW)?;
+    async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<ProviderMessage>, LookupError> {
+        let to = to.phone().ok_or(LOOKUP_UNSUPPORTED)?;
         self.lookup.find(&self.account, to, since).await
     }
 
-    async fn fetch(&self, message_id: &str) -> Result<Fetched, LookupFault> {
+    async fn fetch(&self, message_id: &str) -> Result<FetchedMessage, LookupError> {
         Lookup::fetch(&self.account, message_id).await
     }
 }
 
-pub(super) fn credential_verdict(answer: &Answer) -> Result<(), CredentialFault> {
+pub(super) fn credential_verdict(answer: &Answer) -> Result<(), CredentialError> {
     let code = errors::error_code(&answer.body);
     match (answer.status, code) {
         (status, _) if status.is_success() => Ok(()),
         // A restricted API key may be good for sending and not for reading.
-        (_, Some(CODE_NOT_AUTHORIZED)) => Err(CredentialFault::MayNotRead { code: CODE_NOT_AUTHORIZED }),
+        (_, Some(CODE_NOT_AUTHORIZED)) => Err(CredentialError::MayNotRead { code: CODE_NOT_AUTHORIZED }),
         (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, code) => {
-            Err(CredentialFault::Refused { status: answer.status.as_u16(), code })
+            Err(CredentialError::Refused { status: answer.status.as_u16(), code })
         }
-        (status, code) => Err(CredentialFault::Unanswered(failure::told(status, code))),
+        (status, code) => Err(CredentialError::Unanswered(failure::told(status, code))),
     }
 }
 
@@ -156,7 +156,7 @@ fn probe(account: &Account, is_api_key: bool) -> Url {
     list
 }
 
-fn prepared_forms(sender: &Sender, status_url: Option<&UrlTemplate>) -> Result<Vec<String>, SettingsFault> {
+fn prepared_forms(sender: &Sender, status_url: Option<&UrlTemplate>) -> Result<Vec<String>, InvalidSettings> {
     let (field, values) = match sender {
         Sender::MessagingService(sid) if !is_sid("MG", sid) => {
             return Err(fault("the Messaging Service's SID must be MG and 32 hexadecimal digits"));

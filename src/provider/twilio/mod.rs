@@ -21,7 +21,7 @@ use reqwest::{Client, Method, Request, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::domain::phone::PhoneNumber;
-use crate::provider::web::{self, Answer, SettingsFault, base_url, client, fault};
+use crate::provider::web::{self, Answer, InvalidSettings, base_url, client, fault};
 
 /// Everything needed to send through an account. It holds a secret, hence no `Debug`.
 #[derive(Clone)]
@@ -79,7 +79,7 @@ struct Account {
 }
 
 impl Account {
-    fn new(settings: &TwilioSettings) -> Result<Account, SettingsFault> {
+    fn new(settings: &TwilioSettings) -> Result<Account, InvalidSettings> {
         let TwilioSettings { account_sid, authentication, base_url, timeout, .. } = settings;
         Account::at(account_sid, authentication, base_url, ["2010-04-01", "Accounts", account_sid], *timeout)
     }
@@ -90,7 +90,7 @@ impl Account {
         base: &str,
         path: [&str; 3],
         timeout: Duration,
-    ) -> Result<Account, SettingsFault> {
+    ) -> Result<Account, InvalidSettings> {
         if !is_sid("AC", account_sid) {
             return Err(fault("the account SID must be AC and 32 hexadecimal digits"));
         }
@@ -119,7 +119,7 @@ impl Account {
 }
 
 /// Is this an address that Twilio can be told to report to?
-pub fn check_status_callback(url: &str) -> Result<(), SettingsFault> {
+pub fn check_status_callback(url: &str) -> Result<(), InvalidSettings> {
     status_url::StatusUrl::parse(url).map(|_| ())
 }
 
@@ -132,7 +132,7 @@ fn form_headers(account: &Account) -> HeaderMap {
 
 /// The `Authorization` header. It is marked as sensitive: neither printed nor put into an HTTP/2 compression
 /// table.
-fn authorization(account_sid: &str, authentication: &Authentication) -> Result<HeaderValue, SettingsFault> {
+fn authorization(account_sid: &str, authentication: &Authentication) -> Result<HeaderValue, InvalidSettings> {
     let Authentication { user, password } = authentication;
     if !authentication.is_api_key() && user != account_sid {
         return Err(fault("the user must be the account SID, or an API key: SK and 32 hexadecimal digits"));

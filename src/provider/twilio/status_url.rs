@@ -11,7 +11,7 @@ use form_urlencoded::byte_serialize;
 use reqwest::Url;
 
 use crate::domain::request_id::RequestId;
-use crate::provider::web::{SettingsFault, fault};
+use crate::provider::web::{InvalidSettings, fault};
 
 /// The parameter of the request's id.
 pub(super) const REQUEST: &str = "r";
@@ -31,7 +31,7 @@ pub(super) struct StatusUrl<'a> {
 
 impl<'a> StatusUrl<'a> {
     /// Takes a URL apart, if it can be called and signed.
-    pub(super) fn parse(text: &'a str) -> Result<StatusUrl<'a>, SettingsFault> {
+    pub(super) fn parse(text: &'a str) -> Result<StatusUrl<'a>, InvalidSettings> {
         const NOT_CALLABLE: &str =
             "the status callback must be an http or https URL whose host has no underscore, and no user";
         let url = StatusUrl::split(text).ok_or_else(|| fault(NOT_CALLABLE))?;

@@ -18,7 +18,7 @@ use reqwest::{Client, Request, StatusCode, Url};
 /// Settings that cannot work. It names the setting and the rule, never the value.
 #[derive(Debug, thiserror::Error)]
 #[error("{problem}")]
-pub struct SettingsFault {
+pub struct InvalidSettings {
     problem: &'static str,
     #[source]
     source: Option<reqwest::Error>,
@@ -55,7 +55,7 @@ pub(super) async fn exchange(
 }
 
 /// A client for one base URL. Nothing is connected yet.
-pub(super) fn client(base: &Url, timeout: Duration) -> Result<Client, SettingsFault> {
+pub(super) fn client(base: &Url, timeout: Duration) -> Result<Client, InvalidSettings> {
     if timeout.is_zero() {
         return Err(fault("the time-out must be longer than nothing"));
     }
@@ -71,7 +71,7 @@ pub(super) fn client(base: &Url, timeout: Duration) -> Result<Client, SettingsFa
         builder = builder.no_proxy();
     }
     let problem = "the HTTP client could not be set up";
-    builder.build().map_err(|source| SettingsFault { problem, source: Some(source) })
+    builder.build().map_err(|source| InvalidSettings { problem, source: Some(source) })
 }
 
 /// Whether the environment's `HTTPS_PROXY` counts. Locked-down networks have no other way out, and a proxy of
@@ -84,7 +84,7 @@ fn may_use_proxy(base: &Url) -> bool {
 }
 
 /// A URL as an API is found by, or the rule that it breaks.
-pub(crate) fn base_url(text: &str) -> Result<Url, SettingsFault> {
+pub(crate) fn base_url(text: &str) -> Result<Url, InvalidSettings> {
     let url = Url::parse(text).map_err(|_| fault("the base URL is not a URL"))?;
     let plain = url.username().is_empty() && url.password().is_none();
     if !matches!(url.scheme(), "https" | "http") {
@@ -96,8 +96,8 @@ pub(crate) fn base_url(text: &str) -> Result<Url, SettingsFault> {
     Ok(url)
 }
 
-pub(super) fn fault(problem: &'static str) -> SettingsFault {
-    SettingsFault { problem, source: None }
+pub(super) fn fault(problem: &'static str) -> InvalidSettings {
+    InvalidSettings { problem, source: None }
 }
 
 #[cfg(test)]

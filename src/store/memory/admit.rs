@@ -13,7 +13,7 @@ use crate::domain::quota::{self, Quota};
 use crate::domain::request_id::RequestId;
 use crate::domain::time::{UnixMillis, seconds_rounded_up};
 use crate::store::bounds::{OUTCOME_KEPT, REFUNDS_PER_DAY, REFUSAL_KEPT};
-use crate::store::{Admission, Admit, Limits, Proposal, Subject, Usage};
+use crate::store::{Admission, Admit, Limits, ProposedChallenge, Subject, Usage};
 
 impl State {
     pub(super) fn admit(&mut self, ask: &Admit<'_>, now: UnixMillis) -> Admission {
@@ -24,8 +24,8 @@ impl State {
         if let Some(record) = self.record_mut(&key, now) {
             return record.admit_again(ask, sends, now);
         }
-        if ask.held {
-            return Admission::Held;
+        if ask.paused {
+            return Admission::Paused;
         }
         self.index.insert(handling.request.clone(), recipient);
         let challenge =
@@ -33,16 +33,16 @@ impl State {
         let deadline = deadline(ask, challenge.expires, now);
         if let Err(error) = self.allowed(ask, deadline, now) {
             let refused = Outcome::refused(Status::Rejected, now, handling.subject.purpose, error);
-            let outcome = Outcome { notes: ask.notes.clone(), ..refused };
+            let outcome = Outcome { history: ask.notes.clone(), ..refused };
             self.remember_unsent(recipient, handling.request, now);
             let until = now.plus(REFUSAL_KEPT);
-            self.records.insert(key, Record::ended(handling.owner, until, outcome.clone()));
-            return Admission::Ended { outcome, ours: true };
+            self.records.insert(key, Record::ended(handling.token, until, outcome.clone()));
+            return Admission::Completed { outcome, ours: true };
         }
         self.charge(ask, now);
         self.challenges.insert((recipient, handling.subject.purpose.to_owned()), challenge.clone());
         let live = Live::new(ask, challenge, deadline, now);
-        let mut record = Record::live(handling.owner, now.plus(OUTCOME_KEPT), live);
+        let mut record = Record::live(handling.token, now.plus(OUTCOME_KEPT), live);
         let admission = record.admit_again(ask, self.sends_in_a_day(recipient, now), now);
         self.records.insert(key, record);
         admission
@@ -64,7 +64,7 @@ impl State {
 
     fn allowed(&self, ask: &Admit<'_>, deadline: UnixMillis, now: UnixMillis) -> Result<(), OutcomeError> {
         let recipient = ask.handling.subject.recipient;
-        if ask.closed {
+        if ask.channel_disabled {
             return Err(OutcomeError::of(ErrorCode::ChannelDisabled));
         }
         if deadline.since(now) < TIME_LEFT_MIN {
@@ -170,7 +170,7 @@ impl State {
     }
 }
 
-fn started(proposal: &Proposal<'_>, expires: UnixMillis) -> Challenge {
+fn started(proposal: &ProposedChallenge<'_>, expires: UnixMillis) -> Challenge {
     Challenge {
         id: proposal.id,
         kid: proposal.kid.to_owned(),

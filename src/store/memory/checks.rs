@@ -3,41 +3,41 @@
 use std::time::Duration;
 
 use super::{Asked, Challenge, DAY, Entry, LogKey, Member, State};
-use crate::domain::challenge::{ChallengeId, MADE_ELSEWHERE};
+use crate::domain::challenge::{ChallengeId, PROVIDER_MADE};
 use crate::domain::quota;
 use crate::domain::time::UnixMillis;
 use crate::domain::verdict::Verdict;
 use crate::store::Subject;
 use crate::store::bounds::KEPT_AFTER;
-use crate::store::check::{Begun, Check, CheckEnd};
+use crate::store::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
 
 impl State {
-    pub(super) fn begin_check(&mut self, check: &Check<'_>, now: UnixMillis) -> Begun {
+    pub(super) fn begin_check(&mut self, check: &CodeCheck<'_>, now: UnixMillis) -> ProviderCheckStart {
         let wrong_key = LogKey::Wrong(check.recipient);
         let wrong_wait = quota::wait(check.limits.wrong, &self.times(&wrong_key), now);
         let Some(challenge) = self.checked(check).filter(|pending| pending.expires.plus(KEPT_AFTER) > now)
         else {
-            return Begun::Over(Verdict::NonePending);
+            return ProviderCheckStart::Decided(Verdict::NonePending);
         };
         if challenge.used.is_some() {
-            return Begun::Over(Verdict::AlreadyUsed);
+            return ProviderCheckStart::Decided(Verdict::AlreadyUsed);
         }
-        if challenge.kid != MADE_ELSEWHERE {
-            return Begun::Over(Verdict::KeyUnavailable);
+        if challenge.kid != PROVIDER_MADE {
+            return ProviderCheckStart::Decided(Verdict::KeyUnavailable);
         }
         // Asked again after its answer was lost: it was counted then.
         if let Some(name) = challenge.open.get(&check.check_id) {
-            return Begun::Ask(name.clone());
+            return ProviderCheckStart::Ask(name.clone());
         }
         if challenge.expires <= now {
-            return Begun::Over(Verdict::Expired { at: challenge.expires });
+            return ProviderCheckStart::Decided(Verdict::Expired { at: challenge.expires });
         }
         // First what another code does not help against.
         if !wrong_wait.is_zero() {
-            return Begun::Over(Verdict::Locked { retry_after: Some(wrong_wait) });
+            return ProviderCheckStart::Decided(Verdict::Locked { retry_after: Some(wrong_wait) });
         }
         if challenge.tries >= check.limits.wrong_per_challenge {
-            return Begun::Over(Verdict::Locked { retry_after: None });
+            return ProviderCheckStart::Decided(Verdict::Locked { retry_after: None });
         }
         challenge.tries += 1;
         let name = challenge.name.clone();
@@ -48,23 +48,23 @@ impl State {
         let asked = self.asked.entry(check.recipient).or_default();
         asked.retain(|asked| asked.at.plus(DAY) > now);
         asked.push(Asked { check: check.check_id, name: name.clone(), at: now });
-        Begun::Ask(name)
+        ProviderCheckStart::Ask(name)
     }
 
-    pub(super) fn end_check(&mut self, check: &Check<'_>, end: CheckEnd) -> Verdict {
+    pub(super) fn end_check(&mut self, check: &CodeCheck<'_>, end: ProviderCheckResult) -> Verdict {
         let tries_max = check.limits.wrong_per_challenge;
         let is_sure = self.is_the_only_one_asked(check);
-        if matches!(end, CheckEnd::Wrong | CheckEnd::NotCompared) {
+        if matches!(end, ProviderCheckResult::Wrong | ProviderCheckResult::NotCompared) {
             let asked = self.asked.entry(check.recipient).or_default();
             asked.retain(|asked| asked.check != check.check_id);
         }
         // What was right or not compared is no wrong try, whatever became of its challenge.
-        if matches!(end, CheckEnd::Right | CheckEnd::NotCompared) {
+        if matches!(end, ProviderCheckResult::Right | ProviderCheckResult::NotCompared) {
             self.was_not_wrong(check);
         }
         let back = Verdict::Unanswered { counted: false };
         let Some(challenge) = self.checked(check) else {
-            return if end == CheckEnd::NotCompared { back } else { Verdict::NonePending };
+            return if end == ProviderCheckResult::NotCompared { back } else { Verdict::NonePending };
         };
         if let Some(used) = challenge.used {
             return if used == check.check_id { Verdict::Verified } else { Verdict::AlreadyUsed };
@@ -72,20 +72,20 @@ impl State {
         // Not open: the challenge was replaced meanwhile, or the answer to this was lost and it is asked again.
         let open = challenge.open.contains_key(&check.check_id);
         match end {
-            CheckEnd::Wrong => {
+            ProviderCheckResult::Wrong => {
                 challenge.open.remove(&check.check_id);
                 return Verdict::Wrong { attempts_left: tries_max.saturating_sub(challenge.tries) };
             }
-            CheckEnd::NotCompared if !open => return back,
-            CheckEnd::Right | CheckEnd::Found if !open => return Verdict::NonePending,
+            ProviderCheckResult::NotCompared if !open => return back,
+            ProviderCheckResult::Right | ProviderCheckResult::Found if !open => return Verdict::NonePending,
             // It may have been another one's code.
-            CheckEnd::Found if !is_sure => return Verdict::Unanswered { counted: true },
-            CheckEnd::NotCompared => {
+            ProviderCheckResult::Found if !is_sure => return Verdict::Unanswered { counted: true },
+            ProviderCheckResult::NotCompared => {
                 challenge.open.remove(&check.check_id);
                 challenge.tries -= 1;
                 return back;
             }
-            CheckEnd::Right | CheckEnd::Found => {
+            ProviderCheckResult::Right | ProviderCheckResult::Found => {
                 challenge.open.remove(&check.check_id);
                 challenge.used = Some(check.check_id);
             }
@@ -95,7 +95,7 @@ impl State {
     }
 
     /// Whether no other check of the recipient can have been the right one of the code that this one asked about.
-    fn is_the_only_one_asked(&self, check: &Check<'_>) -> bool {
+    fn is_the_only_one_asked(&self, check: &CodeCheck<'_>) -> bool {
         let asked = self.asked.get(&check.recipient).map_or(&[][..], Vec::as_slice);
         let ours = asked.iter().find(|asked| asked.check == check.check_id);
         ours.is_some_and(|ours| {
@@ -105,7 +105,7 @@ impl State {
         })
     }
 
-    fn was_not_wrong(&mut self, check: &Check<'_>) {
+    fn was_not_wrong(&mut self, check: &CodeCheck<'_>) {
         if let Some(log) = self.logs.get_mut(&LogKey::Wrong(check.recipient)) {
             log.retain(|entry| entry.member != Member::Check(check.check_id));
         }
@@ -118,7 +118,7 @@ impl State {
         }
     }
 
-    fn checked(&mut self, check: &Check<'_>) -> Option<&mut Challenge> {
+    fn checked(&mut self, check: &CodeCheck<'_>) -> Option<&mut Challenge> {
         self.challenges.get_mut(&(check.recipient, check.purpose.to_owned()))
     }
 }

@@ -18,18 +18,19 @@ use self::receipts::Expected;
 use self::records::Record;
 use self::shared::{BlockKey, Claim, StandingBlock};
 use super::bounds::KEPT_AFTER;
-use super::check::{Begun, Check, CheckEnd};
+use super::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
 use super::{
-    Admission, Admit, Awaited, Handling, KillSwitch, Limits, Mark, Marked, Pulse, Recent, Settle, Settled,
-    Store, StoreError, Story, Subject, Track, Tracked, Usage,
+    Admission, Admit, CompleteRequest, CompleteResult, KillSwitch, Lease, Limits, OverdueReceipt, Progress,
+    ProgressResult, ReceiptResult, RecordReceipt, RequestRecord, RequestSummary, SharedState, Store,
+    StoreError, Subject, Usage,
 };
 use crate::clock::Clock;
-use crate::domain::block::{ByHand, Suppression};
 use crate::domain::challenge::ChallengeId;
+use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::request_id::RequestId;
+use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
 use crate::domain::time::UnixMillis;
-use crate::domain::trail::Notes;
 use crate::domain::verdict::Verdict;
 
 /// Limits, challenges and records of one process.
@@ -50,7 +51,7 @@ struct State {
     logs: HashMap<LogKey, Vec<Entry>>,
     asked: HashMap<Digest16, Vec<Asked>>,
     /// The last requests that ended without a send.
-    unsent: HashMap<Digest16, Vec<Recent>>,
+    unsent: HashMap<Digest16, Vec<RequestSummary>>,
     blocks: HashMap<BlockKey, StandingBlock>,
     claims: HashMap<(Digest16, String), Claim>,
     expected: BTreeSet<Expected>,
@@ -167,33 +168,37 @@ impl Store for MemoryStore {
         Ok(self.step(|state, now| state.admit(ask, now)))
     }
 
-    async fn mark(
+    async fn update_progress(
         &self,
-        handling: &Handling<'_>,
+        handling: &Lease<'_>,
         made: Option<u32>,
-        mark: Mark,
-        notes: Option<&Notes>,
-    ) -> Result<Marked, StoreError> {
+        mark: Progress,
+        notes: Option<&RequestHistory>,
+    ) -> Result<ProgressResult, StoreError> {
         Ok(self.step(|state, now| state.mark(handling, made, mark, notes, now)))
     }
 
-    async fn settle(&self, settle: &Settle<'_>) -> Result<Settled, StoreError> {
+    async fn complete(&self, settle: &CompleteRequest<'_>) -> Result<CompleteResult, StoreError> {
         Ok(self.step(|state, now| state.settle(settle, now)))
     }
 
-    async fn verify(&self, check: &Check<'_>) -> Result<Verdict, StoreError> {
+    async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError> {
         Ok(self.step(|state, now| state.verify(check, now)))
     }
 
-    async fn begin_check(&self, check: &Check<'_>) -> Result<Begun, StoreError> {
+    async fn begin_provider_check(&self, check: &CodeCheck<'_>) -> Result<ProviderCheckStart, StoreError> {
         Ok(self.step(|state, now| state.begin_check(check, now)))
     }
 
-    async fn end_check(&self, check: &Check<'_>, end: CheckEnd) -> Result<Verdict, StoreError> {
+    async fn finish_provider_check(
+        &self,
+        check: &CodeCheck<'_>,
+        end: ProviderCheckResult,
+    ) -> Result<Verdict, StoreError> {
         Ok(self.step(|state, _| state.end_check(check, end)))
     }
 
-    async fn name_challenge(
+    async fn link_verification(
         &self,
         subject: &Subject<'_>,
         challenge: &ChallengeId,
@@ -212,15 +217,19 @@ impl Store for MemoryStore {
         Ok(self.step(|state, now| state.usage(subject, request, limits, now)))
     }
 
-    async fn track(&self, track: &Track<'_>) -> Result<Tracked, StoreError> {
+    async fn record_receipt(&self, track: &RecordReceipt<'_>) -> Result<ReceiptResult, StoreError> {
         Ok(self.step(|state, now| state.track(track, now)))
     }
 
-    async fn overdue(&self, wait_max: Duration, count_max: u32) -> Result<Vec<Awaited>, StoreError> {
+    async fn overdue_receipts(
+        &self,
+        wait_max: Duration,
+        count_max: u32,
+    ) -> Result<Vec<OverdueReceipt>, StoreError> {
         Ok(self.step(|state, now| state.overdue(wait_max, count_max, now)))
     }
 
-    async fn pulse(&self, worker: u64, busy: bool) -> Result<Pulse, StoreError> {
+    async fn heartbeat(&self, worker: u64, busy: bool) -> Result<SharedState, StoreError> {
         Ok(self.step(|state, now| state.pulse(worker, busy, now)))
     }
 
@@ -232,31 +241,35 @@ impl Store for MemoryStore {
         Ok(self.step(|state, now| state.set_kill_switch(reason, now)))
     }
 
-    async fn story(
+    async fn request_record(
         &self,
         request: &RequestId,
         recipient: Option<Digest16>,
-    ) -> Result<Option<Story>, StoreError> {
+    ) -> Result<Option<RequestRecord>, StoreError> {
         Ok(self.step(|state, now| state.story(request, recipient, now)))
     }
 
-    async fn recent(&self, recipient: Digest16) -> Result<Vec<Recent>, StoreError> {
+    async fn recent_requests(&self, recipient: Digest16) -> Result<Vec<RequestSummary>, StoreError> {
         Ok(self.step(|state, now| state.recent(recipient, now)))
     }
 
-    async fn suppressions(&self, count_max: u32) -> Result<Vec<Suppression>, StoreError> {
+    async fn suppressions(&self, count_max: u32) -> Result<Vec<SuppressionEntry>, StoreError> {
         Ok(self.step(|state, now| state.suppressions(count_max, now)))
     }
 
-    async fn suppress(&self, recipient: Digest16, by_hand: &ByHand<'_>) -> Result<Suppression, StoreError> {
+    async fn add_suppression(
+        &self,
+        recipient: Digest16,
+        by_hand: &ManualSuppression<'_>,
+    ) -> Result<SuppressionEntry, StoreError> {
         Ok(self.step(|state, now| state.suppress(recipient, by_hand, now)))
     }
 
-    async fn lift_suppression(&self, recipient: Digest16) -> Result<Option<Suppression>, StoreError> {
+    async fn remove_suppression(&self, recipient: Digest16) -> Result<Option<SuppressionEntry>, StoreError> {
         Ok(self.step(|state, now| state.lift_suppression(recipient, now)))
     }
 
-    fn may_have_forgotten(&self) -> bool {
+    fn may_have_lost_writes(&self) -> bool {
         self.forgetful.load(Ordering::Relaxed)
     }
 }

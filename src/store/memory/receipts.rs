@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::State;
 use super::records::{Spell, Stage};
-use crate::domain::block::Block;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::receipt::merge;
 use crate::domain::request_id::RequestId;
+use crate::domain::suppression::NewSuppression;
 use crate::domain::time::UnixMillis;
 use crate::store::bounds::{RECEIPT_ASKED_AFTER_MIN, is_word};
-use crate::store::{Awaited, Handling, Receipt, Track, Tracked};
+use crate::store::{Lease, OverdueReceipt, ReceiptResult, RecordReceipt, RecordedReceipt};
 
 /// A message whose final report is still to come. The one that is due first comes first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -23,21 +23,21 @@ pub(super) struct Expected {
 }
 
 impl State {
-    pub(super) fn track(&mut self, track: &Track<'_>, now: UnixMillis) -> Tracked {
+    pub(super) fn track(&mut self, track: &RecordReceipt<'_>, now: UnixMillis) -> ReceiptResult {
         let key = (track.recipient, track.request.clone());
         let record = self.record_mut(&key, now).filter(|_| is_word(track.message_id));
         let known = record.map(|record| record.blocked);
         // Once for a time, and for good once: what a person has lifted since stays so when a report comes again.
         let spell = match track.block {
             None => Spell::Never,
-            Some(Block { lasts: Some(_), .. }) => Spell::ForATime,
-            Some(Block { lasts: None, .. }) => Spell::ForGood,
+            Some(NewSuppression { lasts: Some(_), .. }) => Spell::ForATime,
+            Some(NewSuppression { lasts: None, .. }) => Spell::ForGood,
         };
         if let Some(block) = track.block.filter(|_| known.is_none_or(|known| known < spell)) {
             self.block(track.recipient, block, now);
         }
         let Some(record) = self.record_mut(&key, now).filter(|_| known.is_some()) else {
-            return Tracked::NoRequest;
+            return ReceiptResult::NoRequest;
         };
         record.blocked = record.blocked.max(spell);
         let known = record.receipt.as_ref().map(|receipt| receipt.status);
@@ -49,26 +49,27 @@ impl State {
         let news = if other_arrived { Some(track.status) } else { merge(known, track.status) };
         if let Some(status) = news {
             let message_id = track.message_id.to_owned();
-            record.receipt = Some(Receipt { message_id, status, code: track.code, told: false, at: now });
+            record.receipt =
+                Some(RecordedReceipt { message_id, status, code: track.code, published: false, at: now });
         }
         let receipt = record.receipt.as_mut().expect("the first report is news");
-        if receipt.status != track.status || !track.status.is_final() || receipt.told {
-            return Tracked::Known;
+        if receipt.status != track.status || !track.status.is_final() || receipt.published {
+            return ReceiptResult::Unchanged;
         }
-        if track.told {
-            receipt.told = true;
-            return Tracked::Known;
+        if track.published {
+            receipt.published = true;
+            return ReceiptResult::Unchanged;
         }
         let (purpose, notes) = match &record.stage {
             Stage::Live(live) => (&live.purpose, &live.notes),
-            Stage::Ended(outcome) => (&outcome.purpose, &outcome.notes),
+            Stage::Ended(outcome) => (&outcome.purpose, &outcome.history),
         };
-        Tracked::News { purpose: purpose.clone(), correlation_id: notes.correlation_id.clone() }
+        ReceiptResult::Publish { purpose: purpose.clone(), correlation_id: notes.correlation_id.clone() }
     }
 
     pub(super) fn expect_receipt(
         &mut self,
-        handling: &Handling<'_>,
+        handling: &Lease<'_>,
         message_id: &str,
         due: Duration,
         now: UnixMillis,
@@ -82,7 +83,12 @@ impl State {
         });
     }
 
-    pub(super) fn overdue(&mut self, wait_max: Duration, count_max: u32, now: UnixMillis) -> Vec<Awaited> {
+    pub(super) fn overdue(
+        &mut self,
+        wait_max: Duration,
+        count_max: u32,
+        now: UnixMillis,
+    ) -> Vec<OverdueReceipt> {
         let mut overdue = Vec::new();
         for _ in 0..count_max {
             let Some(expected) = self.expected.pop_first() else { break };
@@ -95,13 +101,18 @@ impl State {
         overdue.into_iter().filter_map(|expected| self.ask_about(expected, wait_max, now)).collect()
     }
 
-    fn ask_about(&mut self, expected: Expected, wait_max: Duration, now: UnixMillis) -> Option<Awaited> {
+    fn ask_about(
+        &mut self,
+        expected: Expected,
+        wait_max: Duration,
+        now: UnixMillis,
+    ) -> Option<OverdueReceipt> {
         let record = self.record(expected.recipient, &expected.request, now)?;
-        if record.receipt.as_ref().is_some_and(|receipt| receipt.told) {
+        if record.receipt.as_ref().is_some_and(|receipt| receipt.published) {
             return None;
         }
         let waited = now.since(expected.sent);
-        let awaited = Awaited {
+        let awaited = OverdueReceipt {
             recipient: expected.recipient,
             request: expected.request.clone(),
             message_id: expected.message_id.clone(),

@@ -4,17 +4,20 @@ use std::time::Duration;
 
 use super::shared::Claim;
 use super::{Challenge, Entry, LogKey, Member, State};
+use crate::domain::history::RequestHistory;
 use crate::domain::outcome::{Outcome, Status};
 use crate::domain::time::UnixMillis;
-use crate::domain::trail::Notes;
 use crate::store::bounds::{CLAIM_KEPT, OUTCOME_KEPT, REFUNDS_PER_DAY, REFUSAL_KEPT};
-use crate::store::{Admission, Admit, Grant, Handling, Mark, Marked, Receipt, Refund, Settle, Settled};
+use crate::store::{
+    Admission, Admit, CompleteRequest, CompleteResult, Grant, Lease, Progress, ProgressResult,
+    RecordedReceipt, Refund,
+};
 
 pub(super) struct Record {
     /// Nobody, if it was given back.
     pub(super) owner: Option<u64>,
     pub(super) until: UnixMillis,
-    pub(super) receipt: Option<Receipt>,
+    pub(super) receipt: Option<RecordedReceipt>,
     /// For how long reports of the request have blocked anything.
     pub(super) blocked: Spell,
     pub(super) stage: Stage,
@@ -45,7 +48,7 @@ pub(super) struct Live {
     admitted: UnixMillis,
     pub(super) deadline: UnixMillis,
     pub(super) purpose: String,
-    pub(super) notes: Notes,
+    pub(super) notes: RequestHistory,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -86,12 +89,12 @@ impl Record {
 
     /// The answer for a request that has a record. `sends` are those to its recipient within a day.
     pub(super) fn admit_again(&mut self, ask: &Admit<'_>, sends: u32, now: UnixMillis) -> Admission {
-        let owner = ask.handling.owner;
+        let owner = ask.handling.token;
         let live = match &mut self.stage {
             Stage::Ended(outcome) => {
-                return Admission::Ended { outcome: outcome.clone(), ours: self.owner == Some(owner) };
+                return Admission::Completed { outcome: outcome.clone(), ours: self.owner == Some(owner) };
             }
-            Stage::Live(_) if ask.held => return Admission::Held,
+            Stage::Live(_) if ask.paused => return Admission::Paused,
             Stage::Live(live) => live,
         };
         // Who asks again because its answer was lost gets the same once more.
@@ -101,8 +104,8 @@ impl Record {
             if !lease_left.is_zero() {
                 return Admission::Busy(lease_left);
             }
-            if live.starts >= ask.starts_below {
-                return Admission::Suspect { starts: live.starts, time_left: live.deadline.since(now) };
+            if live.starts >= ask.unfinished_leases_below {
+                return Admission::CrashSuspect { starts: live.starts, time_left: live.deadline.since(now) };
             }
             live.take_over(now);
         }
@@ -150,12 +153,12 @@ impl Live {
     }
 
     /// Does a mark of somebody who knows of so many tries belong here? One that comes late does not.
-    fn fits(&self, made: Option<u32>, mark: Mark) -> bool {
+    fn fits(&self, made: Option<u32>, mark: Progress) -> bool {
         let Some(made) = made else {
-            return matches!(mark, Mark::GivenBack { in_doubt: false, .. });
+            return matches!(mark, Progress::Requeued { in_doubt: false, .. });
         };
         let under_way = self.phase == Phase::Sending && self.attempt == made + 1;
-        let must_be_made = matches!(mark, Mark::Doubt(_) | Mark::GivenBack { in_doubt: true, .. });
+        let must_be_made = matches!(mark, Progress::InDoubt(_) | Progress::Requeued { in_doubt: true, .. });
         self.attempt == made || (under_way && !must_be_made)
     }
 
@@ -185,7 +188,7 @@ impl Live {
             now,
             started: self.started,
             doubts: self.doubts,
-            starts: self.starts,
+            unfinished_leases: self.starts,
             sends: 0,
             notes: Some(self.notes.clone()),
         }
@@ -195,47 +198,49 @@ impl Live {
 impl State {
     pub(super) fn mark(
         &mut self,
-        handling: &Handling<'_>,
+        handling: &Lease<'_>,
         made: Option<u32>,
-        mark: Mark,
-        notes: Option<&Notes>,
+        mark: Progress,
+        notes: Option<&RequestHistory>,
         now: UnixMillis,
-    ) -> Marked {
+    ) -> ProgressResult {
         let subject = &handling.subject;
         let pending = self.challenge(subject.recipient, subject.purpose).filter(|c| c.used.is_none());
         let pending = pending.map(|challenge| challenge.id);
         let key = (subject.recipient, handling.request.clone());
-        let Some(record) = self.record_mut(&key, now).filter(|record| record.owner == Some(handling.owner))
+        let Some(record) = self.record_mut(&key, now).filter(|record| record.owner == Some(handling.token))
         else {
-            return Marked::Lost;
+            return ProgressResult::NotOwner;
         };
         let proof = record.proof();
         let Stage::Live(live) = &mut record.stage else {
-            return Marked::Lost;
+            return ProgressResult::NotOwner;
         };
         if !live.fits(made, mark) {
-            return Marked::Lost;
+            return ProgressResult::NotOwner;
         }
         match mark {
-            Mark::Waiting(span) => {
+            Progress::Waiting(span) => {
                 live.none_under_way(made);
                 (live.phase, live.lease) = (Phase::Waiting, now.plus(span));
             }
             // The code of a challenge that was used or replaced meanwhile is of no use to anybody.
-            Mark::Sending(_) if live.doubts > 0 && proof.is_some() => {
-                return Marked::Proven(proof.expect("there is one"));
+            Progress::Sending(_) if live.doubts > 0 && proof.is_some() => {
+                return ProgressResult::AlreadySent(proof.expect("there is one"));
             }
-            Mark::Sending(_) if pending != Some(live.challenge.id) => return Marked::Stale,
-            Mark::Sending(lease) => {
+            Progress::Sending(_) if pending != Some(live.challenge.id) => {
+                return ProgressResult::ChallengeReplaced;
+            }
+            Progress::Sending(lease) => {
                 live.none_under_way(made);
                 (live.phase, live.attempt) = (Phase::Sending, live.attempt + 1);
                 (live.started, live.lease) = (now, now.plus(lease));
             }
-            Mark::Doubt(lease) => {
+            Progress::InDoubt(lease) => {
                 live.doubt();
                 live.lease = now.plus(lease);
             }
-            Mark::GivenBack { due, in_doubt } => {
+            Progress::Requeued { due, in_doubt } => {
                 if in_doubt {
                     live.doubt();
                 }
@@ -252,24 +257,24 @@ impl State {
             live.notes = notes.clone();
         }
         match (mark, proof) {
-            (Mark::Doubt(_), Some(message_id)) => Marked::Proven(message_id),
-            _ => Marked::Held,
+            (Progress::InDoubt(_), Some(message_id)) => ProgressResult::AlreadySent(message_id),
+            _ => ProgressResult::Applied,
         }
     }
 
-    pub(super) fn settle(&mut self, settle: &Settle<'_>, now: UnixMillis) -> Settled {
+    pub(super) fn settle(&mut self, settle: &CompleteRequest<'_>, now: UnixMillis) -> CompleteResult {
         let (handling, outcome) = (&settle.handling, settle.outcome);
         let recipient = handling.subject.recipient;
         let nothing_sent = matches!(outcome.status, Status::Failed | Status::Rejected);
         let known = self.record(recipient, handling.request, now);
         if let Some(record) = known {
-            let ours = record.owner == Some(handling.owner);
+            let ours = record.owner == Some(handling.token);
             match &record.stage {
-                Stage::Ended(_) if ours => return Settled::AsSaid,
-                Stage::Ended(before) => return Settled::Before(before.clone()),
+                Stage::Ended(_) if ours => return CompleteResult::Recorded,
+                Stage::Ended(before) => return CompleteResult::AlreadyCompleted(before.clone()),
                 // Only who holds a request, and has made its last try, knows that nothing of it was sent.
                 Stage::Live(live) if nothing_sent && !(ours && live.is_unsent(outcome.attempts)) => {
-                    return Settled::Held;
+                    return CompleteResult::NotOwner;
                 }
                 Stage::Live(_) => {}
             }
@@ -278,7 +283,7 @@ impl State {
         let blocked = known.map_or(Spell::Never, |record| record.blocked);
         if let Some(message_id) = settle.message_id() {
             if !self.claim(settle, message_id, now) {
-                return Settled::Taken;
+                return CompleteResult::MessageClaimed;
             }
             if let Some(due) = settle.receipt_due {
                 self.expect_receipt(handling, message_id, due, now);
@@ -289,13 +294,13 @@ impl State {
         }
         self.refund(handling, settle.refund, now);
         let kept = if outcome.status == Status::Rejected { REFUSAL_KEPT } else { OUTCOME_KEPT };
-        let ended = Record::ended(handling.owner, now.plus(kept), outcome.clone());
+        let ended = Record::ended(handling.token, now.plus(kept), outcome.clone());
         self.records.insert((recipient, handling.request.clone()), Record { receipt, blocked, ..ended });
-        Settled::AsSaid
+        CompleteResult::Recorded
     }
 
     /// Makes a message this request's. False if it was found, and is another one's.
-    fn claim(&mut self, settle: &Settle<'_>, message_id: &str, now: UnixMillis) -> bool {
+    fn claim(&mut self, settle: &CompleteRequest<'_>, message_id: &str, now: UnixMillis) -> bool {
         let request = settle.handling.request;
         let key = (settle.handling.subject.recipient, message_id.to_owned());
         match self.claims.get(&key).filter(|claim| claim.until > now) {
@@ -308,7 +313,7 @@ impl State {
         }
     }
 
-    fn refund(&mut self, handling: &Handling<'_>, refund: Refund, now: UnixMillis) {
+    fn refund(&mut self, handling: &Lease<'_>, refund: Refund, now: UnixMillis) {
         if refund == Refund::None {
             return;
         }

@@ -4,12 +4,12 @@ use std::cmp::Reverse;
 
 use super::records::{Phase, Stage};
 use super::{DAY, LogKey, Member, State};
-use crate::domain::block::{Block, Blocked, ByHand, Suppression};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::request_id::RequestId;
+use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry, SuppressionTarget};
 use crate::domain::time::UnixMillis;
 use crate::store::bounds::{BUSY_FOR, BY_HAND, KEPT_AFTER, RECENT_MAX, SUPPRESSED_MIN, SUPPRESSIONS_MAX};
-use crate::store::{Chapter, CodeState, KillSwitch, Pulse, Recent, Story};
+use crate::store::{CodeState, KillSwitch, RequestRecord, RequestState, RequestSummary, SharedState};
 
 #[derive(PartialEq, Eq, Hash)]
 pub(super) enum BlockKey {
@@ -32,8 +32,8 @@ impl StandingBlock {
         self.until.is_none_or(|until| until > now)
     }
 
-    fn told(&self) -> Suppression {
-        Suppression {
+    fn told(&self) -> SuppressionEntry {
+        SuppressionEntry {
             to: Some(self.shown.clone()),
             code: self.code,
             reason: self.reason.clone(),
@@ -51,15 +51,15 @@ pub(super) struct Claim {
 
 impl State {
     /// Blocks what a provider refuses, never for less long than it is already.
-    pub(super) fn block(&mut self, recipient: Digest16, block: Block<'_>, now: UnixMillis) {
+    pub(super) fn block(&mut self, recipient: Digest16, block: NewSuppression<'_>, now: UnixMillis) {
         let key = match block.what {
-            Blocked::Recipient => BlockKey::Recipient(recipient),
-            Blocked::Country(country) => BlockKey::Country(country.to_owned()),
+            SuppressionTarget::Recipient => BlockKey::Recipient(recipient),
+            SuppressionTarget::Country(country) => BlockKey::Country(country.to_owned()),
         };
         self.stand(key, block, None, now);
     }
 
-    fn stand(&mut self, key: BlockKey, block: Block<'_>, reason: Option<&str>, now: UnixMillis) {
+    fn stand(&mut self, key: BlockKey, block: NewSuppression<'_>, reason: Option<&str>, now: UnixMillis) {
         let stood = self.blocks.get(&key).filter(|stood| stood.stands(now));
         let new = StandingBlock {
             code: (block.code != BY_HAND).then_some(block.code),
@@ -81,10 +81,10 @@ impl State {
     pub(super) fn suppress(
         &mut self,
         recipient: Digest16,
-        by_hand: &ByHand<'_>,
+        by_hand: &ManualSuppression<'_>,
         now: UnixMillis,
-    ) -> Suppression {
-        let ByHand { shown, reason, lasts } = *by_hand;
+    ) -> SuppressionEntry {
+        let ManualSuppression { shown, reason, lasts } = *by_hand;
         let key = BlockKey::Recipient(recipient);
         // What a person said before stays said, unless somebody says something else.
         let stood = self.blocks.get(&key).filter(|stood| stood.code.is_none() && stood.stands(now));
@@ -92,7 +92,7 @@ impl State {
         let given = Some(reason).filter(|reason| !reason.is_empty()).map(str::to_owned);
         let reason = given.or_else(|| before.clone().flatten());
         let lasts = lasts.map(|lasts| lasts.max(SUPPRESSED_MIN));
-        let block = Block { what: Blocked::Recipient, code: BY_HAND, lasts, shown };
+        let block = NewSuppression { what: SuppressionTarget::Recipient, code: BY_HAND, lasts, shown };
         self.stand(key, block, reason.as_deref(), now);
         let stands = self.blocks.get_mut(&BlockKey::Recipient(recipient)).expect("it stands now");
         if before.is_some() {
@@ -101,12 +101,16 @@ impl State {
         stands.told()
     }
 
-    pub(super) fn lift_suppression(&mut self, recipient: Digest16, now: UnixMillis) -> Option<Suppression> {
+    pub(super) fn lift_suppression(
+        &mut self,
+        recipient: Digest16,
+        now: UnixMillis,
+    ) -> Option<SuppressionEntry> {
         let stood = self.blocks.remove(&BlockKey::Recipient(recipient))?;
         stood.stands(now).then(|| stood.told())
     }
 
-    pub(super) fn suppressions(&self, count_max: u32, now: UnixMillis) -> Vec<Suppression> {
+    pub(super) fn suppressions(&self, count_max: u32, now: UnixMillis) -> Vec<SuppressionEntry> {
         let mut standing: Vec<_> = self
             .blocks
             .iter()
@@ -125,31 +129,31 @@ impl State {
     pub(super) fn remember_unsent(&mut self, recipient: Digest16, request: &RequestId, now: UnixMillis) {
         let unsent = self.unsent.entry(recipient).or_default();
         unsent.retain(|recent| recent.request != *request);
-        unsent.push(Recent { at: now, request: request.clone() });
+        unsent.push(RequestSummary { at: now, request: request.clone() });
         newest_first(unsent);
     }
 
-    pub(super) fn recent(&self, recipient: Digest16, now: UnixMillis) -> Vec<Recent> {
+    pub(super) fn recent(&self, recipient: Digest16, now: UnixMillis) -> Vec<RequestSummary> {
         let sends = self.logs.get(&LogKey::Sends(recipient)).into_iter().flatten();
         let sent = sends.filter_map(|entry| match &entry.member {
-            Member::Request(_, request) => Some(Recent { at: entry.at, request: request.clone() }),
+            Member::Request(_, request) => Some(RequestSummary { at: entry.at, request: request.clone() }),
             Member::Check(_) => None,
         });
-        let mut recent: Vec<Recent> =
+        let mut recent: Vec<RequestSummary> =
             self.unsent.get(&recipient).into_iter().flatten().cloned().chain(sent).collect();
         recent.retain(|recent| recent.at.plus(DAY) > now);
         newest_first(&mut recent);
         recent
     }
 
-    pub(super) fn pulse(&mut self, worker: u64, busy: bool, now: UnixMillis) -> Pulse {
+    pub(super) fn pulse(&mut self, worker: u64, busy: bool, now: UnixMillis) -> SharedState {
         self.busy.retain(|_, at| at.plus(BUSY_FOR) > now);
         match busy {
             true => self.busy.insert(worker, now),
             false => self.busy.remove(&worker),
         };
         let busy = u32::try_from(self.busy.len()).unwrap_or(u32::MAX);
-        Pulse { stopped: self.kill_switch.is_some(), busy }
+        SharedState { kill_switch_on: self.kill_switch.is_some(), active_workers: busy }
     }
 
     pub(super) fn set_kill_switch(&mut self, reason: Option<&str>, now: UnixMillis) -> Option<KillSwitch> {
@@ -164,7 +168,7 @@ impl State {
         request: &RequestId,
         recipient: Option<Digest16>,
         now: UnixMillis,
-    ) -> Option<Story> {
+    ) -> Option<RequestRecord> {
         let recipient = recipient.or_else(|| self.index.get(request).copied())?;
         let record = self.record(recipient, request, now)?;
         let (chapter, purpose, challenge) = match &record.stage {
@@ -174,25 +178,25 @@ impl State {
                     Phase::Waiting => "waiting",
                     Phase::Doubt => "doubt",
                 };
-                let chapter = Chapter::Live {
+                let chapter = RequestState::Live {
                     state,
                     held: record.owner.is_some(),
                     attempt: live.attempt,
                     purpose: live.purpose.clone(),
                     deadline: live.deadline,
-                    notes: live.notes.clone(),
+                    history: live.notes.clone(),
                 };
                 (chapter, &live.purpose, Some(live.challenge.id.as_str()))
             }
             Stage::Ended(outcome) => {
-                (Chapter::Ended(outcome.clone()), &outcome.purpose, outcome.notes.challenge.as_deref())
+                (RequestState::Ended(outcome.clone()), &outcome.purpose, outcome.history.challenge.as_deref())
             }
         };
         let code = self.challenge(recipient, purpose).filter(|pending| {
             Some(pending.id.as_str()) == challenge && pending.expires.plus(KEPT_AFTER) > now
         });
-        Some(Story {
-            chapter,
+        Some(RequestRecord {
+            state: chapter,
             receipt: record.receipt.clone(),
             code: code.map(|code| CodeState {
                 expires: code.expires,
@@ -204,7 +208,7 @@ impl State {
 }
 
 /// Orders requests, each once, and keeps no more than are told.
-fn newest_first(recent: &mut Vec<Recent>) {
+fn newest_first(recent: &mut Vec<RequestSummary>) {
     recent.sort_by(|a, b| (b.at, &b.request).cmp(&(a.at, &a.request)));
     let mut seen = std::collections::HashSet::new();
     recent.retain(|recent| seen.insert(recent.request.clone()));

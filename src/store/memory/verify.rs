@@ -7,10 +7,10 @@ use crate::domain::quota;
 use crate::domain::time::UnixMillis;
 use crate::domain::verdict::Verdict;
 use crate::store::bounds::KEPT_AFTER;
-use crate::store::check::Check;
+use crate::store::code_check::CodeCheck;
 
 impl State {
-    pub(super) fn verify(&mut self, check: &Check<'_>, now: UnixMillis) -> Verdict {
+    pub(super) fn verify(&mut self, check: &CodeCheck<'_>, now: UnixMillis) -> Verdict {
         let wrong_key = LogKey::Wrong(check.recipient);
         let wrong_wait = quota::wait(check.limits.wrong, &self.times(&wrong_key), now);
         let counted = self

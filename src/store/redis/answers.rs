@@ -2,36 +2,36 @@
 
 use std::time::Duration;
 
-use crate::domain::block::Suppression;
 use crate::domain::challenge::ChallengeId;
+use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::Outcome;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::request_id::RequestId;
+use crate::domain::suppression::SuppressionEntry;
 use crate::domain::time::UnixMillis;
-use crate::domain::trail::Notes;
 use crate::domain::verdict::Verdict;
 use crate::store::bounds::BY_HAND;
-use crate::store::check::Begun;
+use crate::store::code_check::ProviderCheckStart;
 use crate::store::{
-    Admission, Awaited, Chapter, CodeState, Grant, KillSwitch, Marked, Pulse, Receipt, Recent, Settled,
-    Story, Tracked, Usage,
+    Admission, CodeState, CompleteResult, Grant, KillSwitch, OverdueReceipt, ProgressResult, ReceiptResult,
+    RecordedReceipt, RequestRecord, RequestState, RequestSummary, SharedState, Usage,
 };
 
 pub(super) fn admission(answer: &str) -> Option<Admission> {
     let (word, rest) = answer.split_once(' ').unwrap_or((answer, ""));
     match word {
-        "held" => Some(Admission::Held),
+        "held" => Some(Admission::Paused),
         "granted" => grant(rest).map(Admission::Granted),
         "doubt" => grant(rest).map(Admission::InDoubt),
         "suspect" => {
             let (starts, time_left) = rest.split_once(' ')?;
-            Some(Admission::Suspect { starts: number(starts)?, time_left: span(time_left)? })
+            Some(Admission::CrashSuspect { starts: number(starts)?, time_left: span(time_left)? })
         }
         "busy" => rest.parse().ok().map(|ms| Admission::Busy(Duration::from_millis(ms))),
         "ended" => {
             let (ours, outcome) = rest.split_once(' ')?;
-            Some(Admission::Ended { outcome: json(outcome)?, ours: ours == "1" })
+            Some(Admission::Completed { outcome: json(outcome)?, ours: ours == "1" })
         }
         _ => None,
     }
@@ -47,7 +47,7 @@ fn grant(words: &str) -> Option<Grant> {
         now,
         started,
         doubts,
-        starts,
+        unfinished_leases: starts,
         sends,
         challenge: ChallengeId::parse(next()?)?,
         kid: next()?.to_owned(),
@@ -63,21 +63,21 @@ fn grant(words: &str) -> Option<Grant> {
     })
 }
 
-pub(super) fn marked(answer: &str) -> Option<Marked> {
+pub(super) fn marked(answer: &str) -> Option<ProgressResult> {
     Some(match answer {
-        "held" => Marked::Held,
-        "lost" => Marked::Lost,
-        "stale" => Marked::Stale,
-        proven => Marked::Proven(proven.strip_prefix("proven ")?.to_owned()),
+        "held" => ProgressResult::Applied,
+        "lost" => ProgressResult::NotOwner,
+        "stale" => ProgressResult::ChallengeReplaced,
+        proven => ProgressResult::AlreadySent(proven.strip_prefix("proven ")?.to_owned()),
     })
 }
 
-pub(super) fn settled(answer: &str) -> Option<Settled> {
+pub(super) fn settled(answer: &str) -> Option<CompleteResult> {
     Some(match answer {
-        "said" => Settled::AsSaid,
-        "held" => Settled::Held,
-        "taken" => Settled::Taken,
-        before => Settled::Before(json(before.strip_prefix("before ")?)?),
+        "said" => CompleteResult::Recorded,
+        "held" => CompleteResult::NotOwner,
+        "taken" => CompleteResult::MessageClaimed,
+        before => CompleteResult::AlreadyCompleted(json(before.strip_prefix("before ")?)?),
     })
 }
 
@@ -100,10 +100,10 @@ pub(super) fn verdict(answer: &str) -> Option<Verdict> {
     })
 }
 
-pub(super) fn begun(answer: &str) -> Option<Begun> {
+pub(super) fn begun(answer: &str) -> Option<ProviderCheckStart> {
     match answer.strip_prefix("ask ") {
-        Some(name) => Some(Begun::Ask(optional(name).map(str::to_owned))),
-        None => verdict(answer).map(Begun::Over),
+        Some(name) => Some(ProviderCheckStart::Ask(optional(name).map(str::to_owned))),
+        None => verdict(answer).map(ProviderCheckStart::Decided),
     }
 }
 
@@ -124,40 +124,40 @@ pub(super) fn usage(answer: &str) -> Option<Usage> {
     })
 }
 
-pub(super) fn tracked(answer: &str) -> Option<Tracked> {
+pub(super) fn tracked(answer: &str) -> Option<ReceiptResult> {
     let (word, rest) = answer.split_once(' ').unwrap_or((answer, ""));
     let (purpose, notes) = match word {
-        "none" => return Some(Tracked::NoRequest),
-        "known" => return Some(Tracked::Known),
+        "none" => return Some(ReceiptResult::NoRequest),
+        "known" => return Some(ReceiptResult::Unchanged),
         "live" => {
             let (purpose, notes) = rest.split_once(' ')?;
-            (purpose.to_owned(), json::<Notes>(notes)?)
+            (purpose.to_owned(), json::<RequestHistory>(notes)?)
         }
         "ended" => {
             let outcome: Outcome = json(rest)?;
-            (outcome.purpose, outcome.notes)
+            (outcome.purpose, outcome.history)
         }
         _ => return None,
     };
-    Some(Tracked::News { purpose, correlation_id: notes.correlation_id })
+    Some(ReceiptResult::Publish { purpose, correlation_id: notes.correlation_id })
 }
 
-pub(super) fn awaited(answer: &str) -> Option<Vec<Awaited>> {
+pub(super) fn awaited(answer: &str) -> Option<Vec<OverdueReceipt>> {
     answer.lines().map(awaited_one).collect()
 }
 
-fn awaited_one(line: &str) -> Option<Awaited> {
+fn awaited_one(line: &str) -> Option<OverdueReceipt> {
     let mut words = line.split(' ');
     let lapsed = words.next()? == "lapsed";
     let (message_id, recipient) = (words.next()?.to_owned(), Digest16::parse(words.next()?)?);
     let _sent = words.next()?;
-    Some(Awaited { lapsed, message_id, recipient, request: RequestId::parse(words.next()?)? })
+    Some(OverdueReceipt { lapsed, message_id, recipient, request: RequestId::parse(words.next()?)? })
 }
 
 /// Besides what concerns all: how much longer the server may lack something, and its name.
-pub(super) fn pulse(answer: &str) -> Option<(Pulse, Duration, &str)> {
+pub(super) fn pulse(answer: &str) -> Option<(SharedState, Duration, &str)> {
     let mut words = answer.split(' ');
-    let pulse = Pulse { stopped: words.next()? == "1", busy: number(words.next()?)? };
+    let pulse = SharedState { kill_switch_on: words.next()? == "1", active_workers: number(words.next()?)? };
     Some((pulse, span(words.next()?)?, words.next()?))
 }
 
@@ -169,7 +169,7 @@ pub(super) fn kill_switch(answer: &str) -> Option<Option<KillSwitch>> {
     Some(Some(KillSwitch { since: time(since)?, reason: reason.to_owned() }))
 }
 
-pub(super) fn story(answer: &str) -> Option<Option<Story>> {
+pub(super) fn story(answer: &str) -> Option<Option<RequestRecord>> {
     if answer.is_empty() {
         return Some(None);
     }
@@ -188,53 +188,53 @@ pub(super) fn story(answer: &str) -> Option<Option<Story>> {
     };
     let rest = next()?;
     let chapter = match state {
-        "ended" => Chapter::Ended(json(rest)?),
+        "ended" => RequestState::Ended(json(rest)?),
         state => live(state, owner != "-", rest)?,
     };
-    Some(Some(Story { chapter, receipt, code }))
+    Some(Some(RequestRecord { state: chapter, receipt, code }))
 }
 
-fn live(state: &str, held: bool, rest: &str) -> Option<Chapter> {
+fn live(state: &str, held: bool, rest: &str) -> Option<RequestState> {
     let words: Vec<&str> = rest.splitn(14, ' ').collect();
     let [_lease, attempt, _started, _doubts, _starts, facts @ .., purpose, notes] = words.as_slice() else {
         return None;
     };
-    Some(Chapter::Live {
+    Some(RequestState::Live {
         state: ["sending", "waiting", "doubt"].into_iter().find(|known| *known == state)?,
         held,
         attempt: number(attempt)?,
         purpose: (*purpose).to_owned(),
         deadline: time(facts.last()?)?,
-        notes: json(notes)?,
+        history: json(notes)?,
     })
 }
 
-fn report(receipt: &str) -> Option<Receipt> {
+fn report(receipt: &str) -> Option<RecordedReceipt> {
     let words: Vec<&str> = receipt.split(',').collect();
     let &[message_id, _rank, status, told, code, at, ref _blocked @ ..] = words.as_slice() else {
         return None;
     };
-    Some(Receipt {
+    Some(RecordedReceipt {
         message_id: message_id.to_owned(),
         status: DeliveryStatus::parse(status)?,
         code: match optional(code) {
             Some(code) => Some(number(code)?),
             None => None,
         },
-        told: told == "1",
+        published: told == "1",
         at: time(at)?,
     })
 }
 
-pub(super) fn suppression(answer: &str) -> Option<Option<Suppression>> {
+pub(super) fn suppression(answer: &str) -> Option<Option<SuppressionEntry>> {
     if answer.is_empty() { Some(None) } else { suppression_line(answer).map(Some) }
 }
 
-pub(super) fn suppressions(answer: &str) -> Option<Vec<Suppression>> {
+pub(super) fn suppressions(answer: &str) -> Option<Vec<SuppressionEntry>> {
     answer.lines().map(suppression_line).collect()
 }
 
-fn suppression_line(line: &str) -> Option<Suppression> {
+fn suppression_line(line: &str) -> Option<SuppressionEntry> {
     let mut words = line.splitn(5, ' ');
     let mut next = || words.next();
     let code = number(next()?)?;
@@ -245,7 +245,7 @@ fn suppression_line(line: &str) -> Option<Suppression> {
         })
     };
     let (until, since) = (maybe()?, maybe()?);
-    Some(Suppression {
+    Some(SuppressionEntry {
         to: optional(next()?).map(str::to_owned),
         code: (code != BY_HAND).then_some(code),
         reason: next().filter(|reason| !reason.is_empty()).map(str::to_owned),
@@ -255,9 +255,10 @@ fn suppression_line(line: &str) -> Option<Suppression> {
 }
 
 /// The two lists as one: the newest first, each request once.
-pub(super) fn recent(answer: &str, count: u32) -> Option<Vec<Recent>> {
+pub(super) fn recent(answer: &str, count: u32) -> Option<Vec<RequestSummary>> {
     let words: Vec<&str> = answer.split_whitespace().collect();
-    let read = |pair: &[&str]| Some(Recent { request: RequestId::parse(pair[0])?, at: time(pair[1])? });
+    let read =
+        |pair: &[&str]| Some(RequestSummary { request: RequestId::parse(pair[0])?, at: time(pair[1])? });
     let mut recent = words.chunks_exact(2).map(read).collect::<Option<Vec<_>>>()?;
     recent.sort_by(|a, b| (b.at, &b.request).cmp(&(a.at, &a.request)));
     let mut seen = std::collections::HashSet::new();

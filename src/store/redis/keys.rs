@@ -5,9 +5,9 @@
 
 use redis::{RedisWrite, ToRedisArgs};
 
-use crate::domain::block::{Block, Blocked};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::request_id::RequestId;
+use crate::domain::suppression::{NewSuppression, SuppressionTarget};
 use crate::store::Subject;
 
 pub(super) struct Keys {
@@ -77,10 +77,14 @@ impl Keys {
     }
 
     /// Without a block the key is never touched.
-    pub(super) fn block<'a>(&'a self, recipient: &'a Digest16, block: Option<&Block<'a>>) -> Key<'a> {
+    pub(super) fn block<'a>(
+        &'a self,
+        recipient: &'a Digest16,
+        block: Option<&NewSuppression<'a>>,
+    ) -> Key<'a> {
         match block.map(|block| block.what) {
-            Some(Blocked::Country(country)) => self.country(Some(country)),
-            Some(Blocked::Recipient) | None => self.suppressed(recipient),
+            Some(SuppressionTarget::Country(country)) => self.country(Some(country)),
+            Some(SuppressionTarget::Recipient) | None => self.suppressed(recipient),
         }
     }
 

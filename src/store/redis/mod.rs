@@ -21,18 +21,19 @@ use super::bounds::{
     BUSY_FOR, CLAIM_KEPT, FORGETFUL_FOR, KEPT_AFTER, OUTCOME_KEPT, RECEIPT_ASKED_AFTER_MIN, RECENT_MAX,
     REFUNDS_PER_DAY, REFUSAL_KEPT, SUPPRESSED_MIN, SUPPRESSIONS_MAX, is_word,
 };
-use super::check::{Begun, Check, CheckEnd};
+use super::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
 use super::{
-    Admission, Admit, Awaited, Handling, KillSwitch, Limits, Mark, Marked, Pulse, Recent, Refund, Settle,
-    Settled, Store, StoreError, Story, Subject, Track, Tracked, Usage,
+    Admission, Admit, CompleteRequest, CompleteResult, KillSwitch, Lease, Limits, OverdueReceipt, Progress,
+    ProgressResult, ReceiptResult, RecordReceipt, Refund, RequestRecord, RequestSummary, SharedState, Store,
+    StoreError, Subject, Usage,
 };
-use crate::domain::block::{Block, ByHand, Suppression};
-use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, ChallengeId, MADE_ELSEWHERE, TIME_LEFT_MIN};
+use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, ChallengeId, PROVIDER_MADE, TIME_LEFT_MIN};
+use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::Status;
 use crate::domain::request_id::RequestId;
+use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry};
 use crate::domain::time::{UnixMillis, millis};
-use crate::domain::trail::Notes;
 use crate::domain::verdict::Verdict;
 
 /// How long it is kept which reports are expected: longer than any is waited for.
@@ -120,7 +121,7 @@ impl RedisStore {
         recipient: &Digest16,
         lasts: Option<Duration>,
         shown: &str,
-    ) -> Result<Option<Suppression>, StoreError> {
+    ) -> Result<Option<SuppressionEntry>, StoreError> {
         let mut call = self.scripts.suppress.call(3);
         call.arg(self.keys.suppressed(recipient))
             .arg(self.keys.suppression(recipient))
@@ -157,7 +158,7 @@ fn add_limits(call: &mut Call<'_>, subject: &Subject<'_>, limits: &Limits) {
 }
 
 /// Adds the provider's error number of a block, how long it lasts, and what is shown of whom. One that lasts no time is none.
-fn add_block(call: &mut Call<'_>, block: Option<&Block<'_>>) {
+fn add_block(call: &mut Call<'_>, block: Option<&NewSuppression<'_>>) {
     let block = block.filter(|block| block.lasts.is_none_or(|lasts| millis(lasts) > 0));
     call.optional(block.map(|block| block.code));
     call.optional(block.and_then(|block| block.lasts).map(millis));
@@ -170,7 +171,7 @@ fn id_word(id: u64) -> String {
 
 /// Names a request of a recipient in the logs that recipients share. Short: Redis keeps longer members at six times
 /// the memory. The recipient's own name is a keyed digest already, so nobody can tell it from this.
-fn member(handling: &Handling<'_>) -> String {
+fn member(handling: &Lease<'_>) -> String {
     let named = Sha256::new()
         .chain_update(handling.subject.recipient.as_str())
         .chain_update(handling.request.as_str())
@@ -199,7 +200,7 @@ impl Store for RedisStore {
             .arg(self.keys.index(handling.request))
             .arg(self.keys.wrong(recipient))
             .arg(self.time())
-            .arg(id_word(handling.owner))
+            .arg(id_word(handling.token))
             .arg(handling.request.as_str())
             .arg(if shared { member(handling) } else { String::new() })
             .optional(ask.requested_at.map(|at| at.0))
@@ -221,35 +222,35 @@ impl Store for RedisStore {
             .arg(millis(REFUSAL_KEPT))
             .arg(millis(KEPT_AFTER))
             .arg(millis(OUTCOME_KEPT))
-            .arg(u8::from(ask.closed))
+            .arg(u8::from(ask.channel_disabled))
             .json(ask.notes)
             .arg(recipient.as_str())
             .arg(RECENT_MAX)
-            .arg(u8::from(ask.held))
-            .arg(ask.starts_below);
+            .arg(u8::from(ask.paused))
+            .arg(ask.unfinished_leases_below);
         self.ask("admit", &call, answers::admission).await
     }
 
-    async fn mark(
+    async fn update_progress(
         &self,
-        handling: &Handling<'_>,
+        handling: &Lease<'_>,
         made: Option<u32>,
-        mark: Mark,
-        notes: Option<&Notes>,
-    ) -> Result<Marked, StoreError> {
+        mark: Progress,
+        notes: Option<&RequestHistory>,
+    ) -> Result<ProgressResult, StoreError> {
         let (word, span) = match mark {
-            Mark::Waiting(span) => ("waiting", span),
-            Mark::Sending(lease) => ("sending", lease),
-            Mark::Doubt(lease) => ("doubt", lease),
-            Mark::GivenBack { due, in_doubt: false } => ("back", due),
-            Mark::GivenBack { due, in_doubt: true } => ("doubtback", due),
+            Progress::Waiting(span) => ("waiting", span),
+            Progress::Sending(lease) => ("sending", lease),
+            Progress::InDoubt(lease) => ("doubt", lease),
+            Progress::Requeued { due, in_doubt: false } => ("back", due),
+            Progress::Requeued { due, in_doubt: true } => ("doubtback", due),
         };
         let subject = &handling.subject;
         let mut call = self.scripts.mark.call(2);
         call.arg(self.keys.record(&subject.recipient, handling.request))
             .arg(self.keys.challenge(&subject.recipient, subject.purpose))
             .arg(self.time())
-            .arg(id_word(handling.owner))
+            .arg(id_word(handling.token))
             .optional(made)
             .arg(word)
             .arg(millis(span));
@@ -260,7 +261,7 @@ impl Store for RedisStore {
         self.ask("mark", &call, answers::marked).await
     }
 
-    async fn settle(&self, settle: &Settle<'_>) -> Result<Settled, StoreError> {
+    async fn complete(&self, settle: &CompleteRequest<'_>) -> Result<CompleteResult, StoreError> {
         let (handling, subject) = (&settle.handling, &settle.handling.subject);
         let (recipient, message_id) = (&subject.recipient, settle.message_id());
         let kept = if settle.outcome.status == Status::Rejected { REFUSAL_KEPT } else { OUTCOME_KEPT };
@@ -277,7 +278,7 @@ impl Store for RedisStore {
             .arg(self.keys.block(recipient, settle.block.as_ref()))
             .arg(self.keys.receipts())
             .arg(self.time())
-            .arg(id_word(handling.owner))
+            .arg(id_word(handling.token))
             .json(settle.outcome)
             .arg(millis(kept))
             .optional(nothing_sent.then_some(settle.outcome.attempts))
@@ -299,7 +300,7 @@ impl Store for RedisStore {
         self.ask("settle", &call, answers::settled).await
     }
 
-    async fn verify(&self, check: &Check<'_>) -> Result<Verdict, StoreError> {
+    async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError> {
         let mut call = self.scripts.verify.call(2);
         call.arg(self.keys.challenge(&check.recipient, check.purpose))
             .arg(self.keys.wrong(&check.recipient))
@@ -314,7 +315,7 @@ impl Store for RedisStore {
         self.ask("verify", &call, answers::verdict).await
     }
 
-    async fn begin_check(&self, check: &Check<'_>) -> Result<Begun, StoreError> {
+    async fn begin_provider_check(&self, check: &CodeCheck<'_>) -> Result<ProviderCheckStart, StoreError> {
         let mut call = self.scripts.begin_check.call(3);
         call.arg(self.keys.challenge(&check.recipient, check.purpose))
             .arg(self.keys.wrong(&check.recipient))
@@ -324,11 +325,15 @@ impl Store for RedisStore {
             .arg(check.limits.wrong_per_challenge)
             .arg(check.limits.wrong.count)
             .arg(millis(KEPT_AFTER))
-            .arg(MADE_ELSEWHERE);
+            .arg(PROVIDER_MADE);
         self.ask("begin_check", &call, answers::begun).await
     }
 
-    async fn end_check(&self, check: &Check<'_>, end: CheckEnd) -> Result<Verdict, StoreError> {
+    async fn finish_provider_check(
+        &self,
+        check: &CodeCheck<'_>,
+        end: ProviderCheckResult,
+    ) -> Result<Verdict, StoreError> {
         let mut call = self.scripts.end_check.call(3);
         call.arg(self.keys.challenge(&check.recipient, check.purpose))
             .arg(self.keys.wrong(&check.recipient))
@@ -336,15 +341,15 @@ impl Store for RedisStore {
             .arg(id_word(check.check_id))
             .arg(check.limits.wrong_per_challenge)
             .arg(match end {
-                CheckEnd::Right => "right",
-                CheckEnd::Found => "found",
-                CheckEnd::Wrong => "wrong",
-                CheckEnd::NotCompared => "back",
+                ProviderCheckResult::Right => "right",
+                ProviderCheckResult::Found => "found",
+                ProviderCheckResult::Wrong => "wrong",
+                ProviderCheckResult::NotCompared => "back",
             });
         self.ask("end_check", &call, answers::verdict).await
     }
 
-    async fn name_challenge(
+    async fn link_verification(
         &self,
         subject: &Subject<'_>,
         challenge: &ChallengeId,
@@ -379,7 +384,7 @@ impl Store for RedisStore {
         self.ask("usage", &call, answers::usage).await
     }
 
-    async fn track(&self, track: &Track<'_>) -> Result<Tracked, StoreError> {
+    async fn record_receipt(&self, track: &RecordReceipt<'_>) -> Result<ReceiptResult, StoreError> {
         let mut call = self.scripts.track.call(2);
         call.arg(self.keys.record(&track.recipient, track.request))
             .arg(self.keys.block(&track.recipient, track.block.as_ref()))
@@ -388,13 +393,17 @@ impl Store for RedisStore {
             .arg(track.status.rank())
             .arg(track.status.as_str())
             .arg(u8::from(track.status.is_final()))
-            .arg(u8::from(track.told))
+            .arg(u8::from(track.published))
             .optional(track.code);
         add_block(&mut call, track.block.as_ref());
         self.ask("track", &call, answers::tracked).await
     }
 
-    async fn overdue(&self, wait_max: Duration, count_max: u32) -> Result<Vec<Awaited>, StoreError> {
+    async fn overdue_receipts(
+        &self,
+        wait_max: Duration,
+        count_max: u32,
+    ) -> Result<Vec<OverdueReceipt>, StoreError> {
         let mut call = self.scripts.overdue.call(1);
         call.arg(self.keys.receipts())
             .arg(self.time())
@@ -405,7 +414,7 @@ impl Store for RedisStore {
         self.ask("overdue", &call, answers::awaited).await
     }
 
-    async fn pulse(&self, worker: u64, busy: bool) -> Result<Pulse, StoreError> {
+    async fn heartbeat(&self, worker: u64, busy: bool) -> Result<SharedState, StoreError> {
         let mut call = self.scripts.pulse.call(3);
         call.arg(self.keys.busy())
             .arg(self.keys.kill())
@@ -433,11 +442,11 @@ impl Store for RedisStore {
         self.turn_kill_switch(turn, reason.unwrap_or_default()).await
     }
 
-    async fn story(
+    async fn request_record(
         &self,
         request: &RequestId,
         recipient: Option<Digest16>,
-    ) -> Result<Option<Story>, StoreError> {
+    ) -> Result<Option<RequestRecord>, StoreError> {
         let mut call = self.scripts.story.call(1);
         call.arg(self.keys.index(request))
             .arg(self.time())
@@ -448,7 +457,7 @@ impl Store for RedisStore {
         self.ask("story", &call, answers::story).await
     }
 
-    async fn recent(&self, recipient: Digest16) -> Result<Vec<Recent>, StoreError> {
+    async fn recent_requests(&self, recipient: Digest16) -> Result<Vec<RequestSummary>, StoreError> {
         let mut call = self.scripts.recent.call(2);
         call.arg(self.keys.sends(&recipient))
             .arg(self.keys.recent(&recipient))
@@ -457,7 +466,7 @@ impl Store for RedisStore {
         self.ask("recent", &call, |answer| answers::recent(answer, RECENT_MAX)).await
     }
 
-    async fn suppressions(&self, count_max: u32) -> Result<Vec<Suppression>, StoreError> {
+    async fn suppressions(&self, count_max: u32) -> Result<Vec<SuppressionEntry>, StoreError> {
         let mut call = self.scripts.suppressions.call(1);
         call.arg(self.keys.suppressions())
             .arg(self.time())
@@ -466,18 +475,22 @@ impl Store for RedisStore {
         self.ask("suppressions", &call, answers::suppressions).await
     }
 
-    async fn suppress(&self, recipient: Digest16, by_hand: &ByHand<'_>) -> Result<Suppression, StoreError> {
-        let ByHand { shown, reason, lasts } = by_hand;
+    async fn add_suppression(
+        &self,
+        recipient: Digest16,
+        by_hand: &ManualSuppression<'_>,
+    ) -> Result<SuppressionEntry, StoreError> {
+        let ManualSuppression { shown, reason, lasts } = by_hand;
         let shown = format!("{shown} {reason}");
         let stands = self.turn_suppression("on", &recipient, *lasts, &shown).await?;
         stands.ok_or(StoreError::Garbled { step: "suppress" })
     }
 
-    async fn lift_suppression(&self, recipient: Digest16) -> Result<Option<Suppression>, StoreError> {
+    async fn remove_suppression(&self, recipient: Digest16) -> Result<Option<SuppressionEntry>, StoreError> {
         self.turn_suppression("off", &recipient, None, "").await
     }
 
-    fn may_have_forgotten(&self) -> bool {
+    fn may_have_lost_writes(&self) -> bool {
         self.link.may_have_forgotten()
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use otpost::app;
 use otpost::config::{
-    EmailCarrier, Environment, JwtKey, Role, Settings, Shown, TwilioSender, signing_secret,
+    EmailProvider, Environment, JwtKey, Role, Settings, Shown, TwilioSender, signing_secret,
 };
 use otpost::domain::code::CodeKeyring;
 use secrecy::ExposeSecret as _;

@@ -266,20 +266,20 @@ fn a_carrier_of_emails_is_what_was_set() {
         assert!(settings.email_enabled);
         settings.email.expect("a carrier")
     };
-    let EmailCarrier::SendGrid(sendgrid) = carrier(&[FROM, API_KEY]) else { panic!("SendGrid by default") };
+    let EmailProvider::SendGrid(sendgrid) = carrier(&[FROM, API_KEY]) else { panic!("SendGrid by default") };
     assert_eq!(
         (sendgrid.from.name(), sendgrid.from.address().as_str()),
         (Some("MeStore"), "codes@shop.example")
     );
     assert_eq!(sendgrid.api_key.expose_secret(), API_KEY.1);
     assert_eq!(sendgrid.base_url, "https://api.sendgrid.com");
-    let EmailCarrier::Smtp(smtp) = carrier(&[FROM, API_KEY, BY_SMTP, SMTP_URL]) else {
+    let EmailProvider::Smtp(smtp) = carrier(&[FROM, API_KEY, BY_SMTP, SMTP_URL]) else {
         panic!("as asked for")
     };
     assert_eq!(smtp.url.expose_secret(), SMTP_URL.1);
     for url in ["http://127.0.0.1:4010", "https://api.eu.sendgrid.com"] {
         let at = carrier(&[FROM, API_KEY, ("SENDGRID_API_BASE_URL", url)]);
-        assert!(matches!(at, EmailCarrier::SendGrid(at) if at.base_url == url));
+        assert!(matches!(at, EmailProvider::SendGrid(at) if at.base_url == url));
     }
     expect_refused("SENDGRID_API_BASE_URL", "http://api.sendgrid.com");
     for from in

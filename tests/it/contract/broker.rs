@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use otpost::broker::{
-    DeadHeaders, Delivery, Outgoing, Properties, PublishError, Publisher, RequestSource, Requester,
+    DeadHeaders, Delivery, Outgoing, Properties, PublishError, Publisher, RequestConsumer, RpcClient,
     Settlement, Target,
 };
 use otpost::domain::channel::Channel;
@@ -26,12 +26,12 @@ const AT: UnixMillis = UnixMillis(1_795_000_000_000);
 /// A broker of one kind, for one test.
 #[async_trait]
 pub trait World: Send + Sync {
-    fn source_of(&self, channel: Channel, prefetch: u16) -> Box<dyn RequestSource>;
-    fn source(&self, prefetch: u16) -> Box<dyn RequestSource> {
+    fn source_of(&self, channel: Channel, prefetch: u16) -> Box<dyn RequestConsumer>;
+    fn source(&self, prefetch: u16) -> Box<dyn RequestConsumer> {
         self.source_of(Channel::Sms, prefetch)
     }
     fn publisher(&self) -> Arc<dyn Publisher>;
-    fn requester(&self) -> Arc<dyn Requester>;
+    fn requester(&self) -> Arc<dyn RpcClient>;
     /// Publishes a request as a caller's own client does.
     async fn send(&self, body: &str, properties: Properties);
     /// Reads results that come from now on.
@@ -138,7 +138,7 @@ async fn a_published_request_arrives(world: &dyn World) {
     next_after_publish(world, &mut source, Target::Requests(Channel::Sms)).await;
 }
 
-async fn next_after_publish(world: &dyn World, source: &mut Box<dyn RequestSource>, target: Target<'_>) {
+async fn next_after_publish(world: &dyn World, source: &mut Box<dyn RequestConsumer>, target: Target<'_>) {
     world.publisher().publish(outgoing(target, "m-1")).await.expect("published");
     let delivery = next(source).await;
     assert_eq!(delivery.body, b"{}");
@@ -222,7 +222,7 @@ async fn a_cancelled_source_hands_out_what_it_had_and_ends(world: &dyn World) {
 }
 
 /// Takes what a paused source still hands out.
-async fn buffered(source: &mut Box<dyn RequestSource>) -> Vec<Delivery> {
+async fn buffered(source: &mut Box<dyn RequestConsumer>) -> Vec<Delivery> {
     let mut buffered = Vec::new();
     while let Ok(Some(delivery)) = timeout(Duration::from_millis(300), source.next()).await {
         buffered.push(delivery);
@@ -433,7 +433,7 @@ async fn send_many(world: &dyn World, count: usize) {
     }
 }
 
-async fn next(source: &mut Box<dyn RequestSource>) -> Delivery {
+async fn next(source: &mut Box<dyn RequestConsumer>) -> Delivery {
     patiently(source.next()).await.expect("the source ended")
 }
 
@@ -517,7 +517,7 @@ async fn until_waiting(world: &dyn World, wanted: usize) {
     patiently(reached).await;
 }
 
-async fn close(source: Box<dyn RequestSource>) {
+async fn close(source: Box<dyn RequestConsumer>) {
     patiently(source.close()).await;
 }
 

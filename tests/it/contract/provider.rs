@@ -16,7 +16,7 @@ use otpost::domain::send_failure::{Scope, SendFailure};
 use otpost::domain::time::UnixMillis;
 use otpost::provider::simulated::SimulatedProvider;
 use otpost::provider::twilio::messages::TwilioMessages;
-use otpost::provider::{LookupFault, Message, Provider};
+use otpost::provider::{LookupError, Message, Provider};
 
 use crate::fake_twilio::FakeTwilio;
 use crate::harness::ScriptedProvider;
@@ -89,7 +89,7 @@ async fn an_address_of_another_channel_is_refused(provider: &dyn Provider) {
     let refused = SendFailure::Rejected { code: None, scope: Scope::Request };
     assert_eq!(provider.send(&letter.message()).await, Err(refused));
     let looked = provider.find(&letter.to, UnixMillis(0)).await.map(|found| found.len());
-    assert_eq!(looked, Err(LookupFault::Refused { status: 0, code: None }));
+    assert_eq!(looked, Err(LookupError::Refused { status: 0, code: None }));
 }
 
 fn ana() -> Address {
@@ -118,7 +118,7 @@ async fn what_was_accepted_is_found(provider: &dyn Provider, ids: &HashSet<Strin
     }
     assert_eq!(found, *ids, "what was accepted is found by the name it was accepted with");
     for unknown in ["SM00000000000000000000000000000bad", "", "../SM1"] {
-        assert_eq!(provider.fetch(unknown).await, Err(LookupFault::NotFound));
+        assert_eq!(provider.fetch(unknown).await, Err(LookupError::NotFound));
     }
 }
 
@@ -148,7 +148,7 @@ async fn nothing_of_an_email_ever_leaves_for_twilio() {
     an_address_of_another_channel_is_refused(&adapter).await;
     // Nor does the name that a provider of e-mails gives to a message.
     for id in ["14c5d75ce93.dfd.64b469.filter0001.16648.5515E0B88.0", "EM00000000000000000000000000000001"] {
-        assert_eq!(adapter.fetch(id).await, Err(LookupFault::NotFound));
+        assert_eq!(adapter.fetch(id).await, Err(LookupError::NotFound));
     }
     assert!(twilio.requests().is_empty());
 }

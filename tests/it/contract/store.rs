@@ -12,19 +12,19 @@ use std::time::Duration;
 
 use otpost::clock::Clock;
 use otpost::domain::challenge::ChallengeId;
+use otpost::domain::history::RequestHistory;
 use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use otpost::domain::quota::Quota;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::time::UnixMillis;
-use otpost::domain::trail::Notes;
 use otpost::domain::verdict::Verdict;
-use otpost::store::check::Check;
+use otpost::store::code_check::CodeCheck;
 use otpost::store::memory::MemoryStore;
 use otpost::store::redis::RedisStore;
 use otpost::store::{
-    Admission, Admit, Grant, Handling, Limits, Mark, Marked, Proposal, Refund, Settle, Settled, Store,
-    Subject,
+    Admission, Admit, CompleteRequest, CompleteResult, Grant, Lease, Limits, Progress, ProgressResult,
+    ProposedChallenge, Refund, Store, Subject,
 };
 
 use crate::real;
@@ -83,7 +83,7 @@ pub struct Ask {
     pub digest: u8,
     pub kid: &'static str,
     pub callers_code: bool,
-    pub notes: Notes,
+    pub notes: RequestHistory,
 }
 
 pub fn ask(recipient: u8, request: &str) -> Ask {
@@ -100,7 +100,7 @@ pub fn ask(recipient: u8, request: &str) -> Ask {
         digest: 50 + recipient,
         kid: "k1",
         callers_code: false,
-        notes: Notes::default(),
+        notes: RequestHistory::default(),
     }
 }
 
@@ -109,10 +109,10 @@ impl Ask {
         Ask { owner, ..self.clone() }
     }
 
-    pub fn handling(&self) -> Handling<'_> {
+    pub fn handling(&self) -> Lease<'_> {
         let subject =
             Subject { recipient: named(self.recipient), purpose: self.purpose, user: self.user, ip: None };
-        Handling { subject, request: &self.request, owner: self.owner }
+        Lease { subject, request: &self.request, token: self.owner }
     }
 
     pub fn admit(&self) -> Admit<'_> {
@@ -122,7 +122,7 @@ impl Ask {
             not_after: self.not_after,
             code_life: LIFE,
             lease: LEASE,
-            proposal: Proposal {
+            proposal: ProposedChallenge {
                 id: ChallengeId::from_digest(named(self.challenge)),
                 kid: self.kid,
                 digest: named(self.digest),
@@ -130,9 +130,9 @@ impl Ask {
             },
             kids: ",k1,k2,",
             limits: &self.limits,
-            closed: false,
-            held: false,
-            starts_below: u32::MAX,
+            channel_disabled: false,
+            paused: false,
+            unfinished_leases_below: u32::MAX,
             country: None,
             notes: &self.notes,
         }
@@ -150,7 +150,7 @@ fn granted(admission: Admission) -> Grant {
 #[track_caller]
 fn refused(admission: Admission) -> OutcomeError {
     match admission {
-        Admission::Ended { outcome, .. } if outcome.status == Status::Rejected => {
+        Admission::Completed { outcome, .. } if outcome.status == Status::Rejected => {
             outcome.error.expect("a reason")
         }
         other => panic!("expected a refusal, got {other:?}"),
@@ -168,8 +168,8 @@ pub fn sent(at: UnixMillis) -> Outcome {
     }
 }
 
-fn settle<'a>(handling: Handling<'a>, outcome: &'a Outcome, refund: Refund) -> Settle<'a> {
-    Settle { handling, outcome, refund, found: false, block: None, receipt_due: None }
+fn settle<'a>(handling: Lease<'a>, outcome: &'a Outcome, refund: Refund) -> CompleteRequest<'a> {
+    CompleteRequest { handling, outcome, refund, found: false, block: None, receipt_due: None }
 }
 
 fn failed(at: UnixMillis) -> Outcome {
@@ -187,8 +187,13 @@ async fn verify_under(
     digests: &[(&str, Digest16)],
 ) -> Verdict {
     let limits = limits();
-    let check =
-        Check { recipient: named(recipient), purpose: "verification", check_id, digests, limits: &limits };
+    let check = CodeCheck {
+        recipient: named(recipient),
+        purpose: "verification",
+        check_id,
+        digests,
+        limits: &limits,
+    };
     store.verify(&check).await.expect("the store answers")
 }
 
@@ -200,8 +205,8 @@ async fn admit(store: &dyn TimedStore, ask: &Ask) -> Admission {
 async fn granted_and_sent(store: &dyn TimedStore, ask: &Ask) -> Grant {
     let grant = granted(admit(store, ask).await);
     let outcome = sent(grant.now);
-    let settled = store.settle(&settle(ask.handling(), &outcome, Refund::None)).await;
-    assert_eq!(settled.expect("answers"), Settled::AsSaid);
+    let settled = store.complete(&settle(ask.handling(), &outcome, Refund::None)).await;
+    assert_eq!(settled.expect("answers"), CompleteResult::Recorded);
     grant
 }
 
@@ -252,8 +257,8 @@ async fn an_ended_request_is_replayed_to_others(store: &dyn TimedStore) {
     granted(admit(store, &request).await);
     let outcome = sent(START);
     let settle = settle(request.handling(), &outcome, Refund::None);
-    assert_eq!(store.settle(&settle).await.expect("answers"), Settled::AsSaid);
-    let replay = Admission::Ended { outcome: sent(START), ours: false };
+    assert_eq!(store.complete(&settle).await.expect("answers"), CompleteResult::Recorded);
+    let replay = Admission::Completed { outcome: sent(START), ours: false };
     assert_eq!(admit(store, &request.owned_by(2)).await, replay);
     store.at(START.plus(24 * HOUR - Duration::from_millis(1)));
     assert_eq!(admit(store, &request.owned_by(2)).await, replay);
@@ -281,7 +286,7 @@ async fn a_cooldown_is_not_given_back_but_a_charge_is(store: &dyn TimedStore) {
     granted(admit(store, &request).await);
     let outcome = failed(START);
     let settle = settle(request.handling(), &outcome, Refund::Counted);
-    store.settle(&settle).await.expect("answers");
+    store.complete(&settle).await.expect("answers");
     let usage = store.usage(&request.handling().subject, None, &limits()).await.expect("the store answers");
     assert_eq!(usage.used, 0);
     let refusal = refused(admit(store, &ask(4, "next")).await);
@@ -305,8 +310,8 @@ async fn a_cooldown_lasts_as_long_as_its_request_may_be_sent(store: &dyn TimedSt
     store.at(START);
     let first = ask(90, "doubtful%1");
     granted(admit(store, &first).await);
-    let doubt = Mark::Doubt(Duration::from_secs(45));
-    store.mark(&first.handling(), Some(1), doubt, None).await.expect("answers");
+    let doubt = Progress::InDoubt(Duration::from_secs(45));
+    store.update_progress(&first.handling(), Some(1), doubt, None).await.expect("answers");
     assert_eq!(refused_for("too-soon", at(10)).await, 20, "the cooldown itself");
     assert_eq!(refused_for("in-doubt", at(30)).await, 15, "until somebody else would take it up");
     assert_eq!(refused_for("nobody-has-it", at(599)).await, 1);
@@ -315,7 +320,7 @@ async fn a_cooldown_lasts_as_long_as_its_request_may_be_sent(store: &dyn TimedSt
     // One that has ended makes nobody wait.
     let outcome = sent(at(600));
     let last = ask(90, "past-its-deadline");
-    store.settle(&settle(last.handling(), &outcome, Refund::None)).await.expect("answers");
+    store.complete(&settle(last.handling(), &outcome, Refund::None)).await.expect("answers");
     store.at(at(630));
     granted(admit(store, &ask(90, "after-its-end")).await);
     // Without a cooldown nobody waits for anybody.
@@ -332,7 +337,7 @@ async fn refusals_of_a_provider_are_no_free_loop(store: &dyn TimedStore) {
         granted(admit(store, &request).await);
         let outcome = failed(START);
         let settle = settle(request.handling(), &outcome, Refund::Counted);
-        store.settle(&settle).await.expect("answers");
+        store.complete(&settle).await.expect("answers");
     }
     store.at(START.plus(Duration::from_secs(600)));
     assert_eq!(refused(admit(store, &ask(5, "free-10")).await).code, ErrorCode::RateLimited);
@@ -353,18 +358,21 @@ async fn a_dead_lease_is_in_doubt_and_a_waiting_one_is_not(store: &dyn TimedStor
         "the same answer again"
     );
     assert_eq!(
-        store.mark(&request.handling(), Some(1), Mark::Waiting(LEASE), None).await.expect("answers"),
-        Marked::Lost
+        store
+            .update_progress(&request.handling(), Some(1), Progress::Waiting(LEASE), None)
+            .await
+            .expect("answers"),
+        ProgressResult::NotOwner
     );
 
     let waiting = ask(7, "waiting");
     store.at(START);
     granted(admit(store, &waiting).await);
     let marked = store
-        .mark(&waiting.handling(), Some(1), Mark::Waiting(Duration::from_secs(3)), None)
+        .update_progress(&waiting.handling(), Some(1), Progress::Waiting(Duration::from_secs(3)), None)
         .await
         .expect("answers");
-    assert_eq!(marked, Marked::Held);
+    assert_eq!(marked, ProgressResult::Applied);
     assert_eq!(admit(store, &waiting.owned_by(2)).await, Admission::Busy(Duration::from_secs(3)));
     store.at(START.plus(Duration::from_secs(3)));
     assert_eq!(granted(admit(store, &waiting.owned_by(2)).await).attempt, 2);
@@ -375,22 +383,26 @@ async fn a_request_that_handlings_died_with_is_taken_up_by_who_wants_it_all_the_
     store.at(START);
     granted(admit(store, &request).await);
     let later = |nth: u32| START.plus(LEASE * nth);
-    let careful = Admit { starts_below: 2, ..request.admit() };
-    let by = |owner| Admit { handling: Handling { owner, ..careful.handling }, ..careful };
+    let careful = Admit { unfinished_leases_below: 2, ..request.admit() };
+    let by = |token| Admit { handling: Lease { token, ..careful.handling }, ..careful };
     store.at(later(1));
-    assert_eq!(doubt::in_doubt(store.admit(&by(2)).await.expect("answers")).starts, 2);
+    assert_eq!(doubt::in_doubt(store.admit(&by(2)).await.expect("answers")).unfinished_leases, 2);
     assert!(matches!(store.admit(&by(3)).await.expect("answers"), Admission::Busy(_)));
     store.at(later(2));
-    let suspect = |starts| Admission::Suspect { starts, time_left: LIFE - LEASE * starts };
+    let suspect = |starts| Admission::CrashSuspect { starts, time_left: LIFE - LEASE * starts };
     assert_eq!(store.admit(&by(3)).await.expect("answers"), suspect(2));
-    assert_eq!(doubt::in_doubt(store.admit(&by(2)).await.expect("answers")).starts, 2, "its owner keeps it");
+    assert_eq!(
+        doubt::in_doubt(store.admit(&by(2)).await.expect("answers")).unfinished_leases,
+        2,
+        "its owner keeps it"
+    );
     store.at(later(3));
-    assert_eq!(doubt::in_doubt(admit(store, &request.owned_by(3)).await).starts, 3);
+    assert_eq!(doubt::in_doubt(admit(store, &request.owned_by(3)).await).unfinished_leases, 3);
     store.at(later(4));
-    let late = Admission::Suspect { starts: 3, time_left: LIFE - LEASE * 4 };
+    let late = Admission::CrashSuspect { starts: 3, time_left: LIFE - LEASE * 4 };
     assert_eq!(store.admit(&by(4)).await.expect("answers"), late);
     store.at(START.plus(LIFE + LEASE));
-    let over = Admission::Suspect { starts: 3, time_left: Duration::ZERO };
+    let over = Admission::CrashSuspect { starts: 3, time_left: Duration::ZERO };
     assert_eq!(store.admit(&by(4)).await.expect("answers"), over);
 }
 
@@ -400,15 +412,15 @@ async fn a_request_given_back_is_free_when_its_next_try_is_due(store: &dyn Timed
     let first = granted(admit(store, &request).await);
     let due = Duration::from_secs(7);
     store
-        .mark(&request.handling(), Some(1), Mark::GivenBack { due, in_doubt: false }, None)
+        .update_progress(&request.handling(), Some(1), Progress::Requeued { due, in_doubt: false }, None)
         .await
         .expect("answers");
     assert_eq!(admit(store, &request.owned_by(2)).await, Admission::Busy(due));
     store.at(START.plus(due));
     let second = granted(admit(store, &request.owned_by(2)).await);
     assert_eq!((second.attempt, second.challenge), (2, first.challenge));
-    let untried = Mark::GivenBack { due: Duration::ZERO, in_doubt: false };
-    store.mark(&request.owned_by(2).handling(), Some(1), untried, None).await.expect("answers");
+    let untried = Progress::Requeued { due: Duration::ZERO, in_doubt: false };
+    store.update_progress(&request.owned_by(2).handling(), Some(1), untried, None).await.expect("answers");
     assert_eq!(
         granted(admit(store, &request.owned_by(3)).await).attempt,
         2,
@@ -423,20 +435,26 @@ async fn only_who_holds_a_request_can_say_that_nothing_was_sent(store: &dyn Time
     let other = request.owned_by(2);
     let outcome = failed(START);
     let nothing = settle(other.handling(), &outcome, Refund::Free);
-    assert_eq!(store.settle(&nothing).await.expect("answers"), Settled::Held);
+    assert_eq!(store.complete(&nothing).await.expect("answers"), CompleteResult::NotOwner);
     let outcome = sent(START);
     let something = settle(other.handling(), &outcome, Refund::None);
-    assert_eq!(store.settle(&something).await.expect("answers"), Settled::AsSaid);
+    assert_eq!(store.complete(&something).await.expect("answers"), CompleteResult::Recorded);
 }
 
 async fn a_try_with_a_code_that_was_used_meanwhile_is_stale(store: &dyn TimedStore) {
     store.at(START);
     let request = ask(22, "stale");
     granted(admit(store, &request).await);
-    store.mark(&request.handling(), Some(1), Mark::Waiting(LEASE), None).await.expect("answers");
+    store
+        .update_progress(&request.handling(), Some(1), Progress::Waiting(LEASE), None)
+        .await
+        .expect("answers");
     assert_eq!(verify(store, 22, 1, 72).await, Verdict::Verified);
-    let next = Mark::Sending(LEASE);
-    assert_eq!(store.mark(&request.handling(), Some(1), next, None).await.expect("answers"), Marked::Stale);
+    let next = Progress::Sending(LEASE);
+    assert_eq!(
+        store.update_progress(&request.handling(), Some(1), next, None).await.expect("answers"),
+        ProgressResult::ChallengeReplaced
+    );
 }
 
 async fn a_closed_channel_refuses_what_is_new(store: &dyn TimedStore) {
@@ -445,13 +463,14 @@ async fn a_closed_channel_refuses_what_is_new(store: &dyn TimedStore) {
     granted(admit(store, &request).await);
     let outcome = sent(START);
     let settle = settle(request.handling(), &outcome, Refund::None);
-    store.settle(&settle).await.expect("answers");
+    store.complete(&settle).await.expect("answers");
     let other = request.owned_by(2);
-    let closed = Admit { closed: true, ..other.admit() };
-    let replay = Admission::Ended { outcome: sent(START), ours: false };
+    let closed = Admit { channel_disabled: true, ..other.admit() };
+    let replay = Admission::Completed { outcome: sent(START), ours: false };
     assert_eq!(store.admit(&closed).await.expect("answers"), replay);
     let new = ask(24, "new");
-    let refusal = refused(store.admit(&Admit { closed: true, ..new.admit() }).await.expect("answers"));
+    let refusal =
+        refused(store.admit(&Admit { channel_disabled: true, ..new.admit() }).await.expect("answers"));
     assert_eq!(refusal.code, ErrorCode::ChannelDisabled);
 }
 
@@ -594,9 +613,12 @@ async fn the_first_end_stays(store: &dyn TimedStore) {
     let said = settle(request.handling(), &outcome, Refund::None);
     let outcome = failed(START);
     let against = settle(other.handling(), &outcome, Refund::Counted);
-    assert_eq!(store.settle(&said).await.expect("answers"), Settled::AsSaid);
-    assert_eq!(store.settle(&said).await.expect("answers"), Settled::AsSaid);
-    assert_eq!(store.settle(&against).await.expect("answers"), Settled::Before(sent(START)));
+    assert_eq!(store.complete(&said).await.expect("answers"), CompleteResult::Recorded);
+    assert_eq!(store.complete(&said).await.expect("answers"), CompleteResult::Recorded);
+    assert_eq!(
+        store.complete(&against).await.expect("answers"),
+        CompleteResult::AlreadyCompleted(sent(START))
+    );
     let usage = store.usage(&request.handling().subject, None, &limits()).await.expect("the store answers");
     assert_eq!(usage.used, 1, "an end that does not stay gives nothing back");
 }

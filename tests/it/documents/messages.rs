@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use otpost::broker::memory::DeadLetter;
+use otpost::broker::memory::StoredDeadLetter;
 use otpost::broker::request_key;
 use otpost::domain::channel::Channel;
-use otpost::domain::dead_letter::Contents;
+use otpost::domain::dead_letter::DeadLetterBody;
+use otpost::domain::history::PoisonCause;
 use otpost::domain::recipient_keyring::RecipientKeyring;
-use otpost::domain::trail::Poison;
 use serde_json::{Map, Value, json};
 
 use super::document;
@@ -44,7 +44,7 @@ pub fn check_asked(body: &[u8]) {
 }
 
 /// Panics at a letter that operators are not told of.
-pub fn check_letter(letter: &DeadLetter) {
+pub fn check_letter(letter: &StoredDeadLetter) {
     let message = &ASYNCAPI["components"]["messages"]["deadLetter"];
     let body: Value = serde_json::from_slice(&letter.body).expect("a letter of ours is JSON");
     let reason = &message["headers"]["properties"]["x-otpost-reason"];
@@ -117,7 +117,7 @@ fn a_reader_is_told_what_to_bind_a_queue_with() {
 fn the_reasons_of_dead_letters_are_those_that_are_given() {
     let reasons =
         &ASYNCAPI["components"]["messages"]["deadLetter"]["headers"]["properties"]["x-otpost-reason"];
-    let given = [Poison::Crash.as_str(), Poison::Panic.as_str(), "unattributable"];
+    let given = [PoisonCause::Crash.as_str(), PoisonCause::Panic.as_str(), "unattributable"];
     assert_eq!(texts(&reasons["enum"]), BTreeSet::from(given));
 }
 
@@ -126,7 +126,7 @@ fn the_body_of_a_dead_letter_is_what_operators_are_told() {
     let payload = &ASYNCAPI["components"]["messages"]["deadLetter"]["payload"];
     let keys = RecipientKeyring::new(&[9; 32]);
     for message in [br#"{"to":"3001234567","code":"482913"}"#.as_slice(), b"no JSON"] {
-        let contents = Contents::of(message, "dead:1", keys.letters(), [3; 24]);
+        let contents = DeadLetterBody::of(message, "dead:1", keys.letters(), [3; 24]);
         let body = serde_json::to_value(contents).expect("plain data");
         assert_eq!(faults_of_ours(payload, payload, &body), Vec::<String>::new());
         assert!(texts(&payload["required"]).into_iter().eq(body.as_object().expect("an object").keys()));

@@ -10,36 +10,38 @@ use otpost::broker::memory::{MemoryBroker, MemoryPublisher};
 use otpost::broker::{Names, Outgoing, PublishError, Publisher};
 use otpost::clock::Clock;
 use otpost::domain::address::Address;
-use otpost::domain::block::{ByHand, Suppression};
 use otpost::domain::challenge::ChallengeId;
 use otpost::domain::channel::Channel;
 use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeLength, Kid};
-use otpost::domain::doubt::InDoubtPolicy;
+use otpost::domain::history::RequestHistory;
 use otpost::domain::keyed_digest::Digest16;
+use otpost::domain::message_match::InDoubtPolicy;
 use otpost::domain::quota::Quota;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::retry::RetryPolicy;
 use otpost::domain::send_failure::{Scope, SendFailure};
+use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::time::UnixMillis;
-use otpost::domain::trail::Notes;
 use otpost::domain::verdict::Verdict;
 use otpost::flow::admit::Rules;
-use otpost::flow::gate::Gate;
-use otpost::flow::receive;
+use otpost::flow::maintenance::ReceiptPolling;
+use otpost::flow::receipts::ReceiptProcessor;
 use otpost::flow::reply::Replies;
-use otpost::flow::tend::Sweeps;
-use otpost::flow::track::Tracker;
+use otpost::flow::send_gate::SendGate;
+use otpost::flow::worker;
 use otpost::flow::{Gateway, Policy};
 use otpost::provider::{
-    Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, Provider, Report,
+    Accepted, CredentialError, DeliveryReceipt, FetchedMessage, LookupError, Message, Provider,
+    ProviderMessage,
 };
-use otpost::store::check::{Begun, Check, CheckEnd};
+use otpost::store::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
-    Admission, Admit, Awaited, Handling, KillSwitch, Limits, Mark, Marked, Pulse, Recent, Settle, Settled,
-    Store, StoreError, Story, Subject, Track, Tracked, Usage,
+    Admission, Admit, CompleteRequest, CompleteResult, KillSwitch, Lease, Limits, OverdueReceipt, Progress,
+    ProgressResult, ReceiptResult, RecordReceipt, RequestRecord, RequestSummary, SharedState, Store,
+    StoreError, Subject, Usage,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -196,7 +198,7 @@ impl World {
             store: store.clone(),
             provider: self.provider.clone(),
             publisher: publisher(),
-            gate: Gate::new(Channel::Sms, concurrency, SENDERS, None),
+            gate: SendGate::new(Channel::Sms, concurrency, SENDERS, None),
             replies: Replies::new(publisher()),
             texts: texts(),
             codes: Arc::new(CodeKeyring::new(vec![key]).expect("valid")),
@@ -216,23 +218,24 @@ impl World {
                 provider_timeout: PROVIDER_TIMEOUT,
                 in_doubt: InDoubtPolicy::Reconcile,
                 doubt_report_wait: Duration::ZERO,
-                receipt_due: Some(Duration::from_secs(60)),
+                receipt_due_after: Some(Duration::from_secs(60)),
                 reply_to_allowed: Vec::new(),
             },
             names: Names::new("otpost"),
             clock,
         });
-        let tracker = Arc::new(Tracker { store, publisher: publisher(), recipients, clock });
+        let tracker = Arc::new(ReceiptProcessor { store, publisher: publisher(), recipients, clock });
         *self.provider.reporter.lock().unwrap() = Some(tracker.clone());
         let stop = CancellationToken::new();
-        let worker =
-            receive::Worker::new(gateway.clone(), concurrency, Duration::from_secs(25), stop.clone())
-                .pausing_when(gateway.gate.paused());
-        let source = Box::new(self.broker.source(Channel::Sms, concurrency + 1));
-        let sweeps = Some(Sweeps { tracker, wait_max: HOUR });
+        let worker = worker::Worker::new(gateway.clone(), concurrency, Duration::from_secs(25), stop.clone())
+            .pausing_when(gateway.gate.paused());
+        let source = Box::new(self.broker.consumer(Channel::Sms, concurrency + 1));
+        let sweeps = Some(ReceiptPolling { tracker, wait_max: HOUR });
         Worker {
             running: tokio::spawn(worker.run(source)),
-            tending: tokio::spawn(async move { gateway.tend(sweeps, CancellationToken::new()).await }),
+            tending: tokio::spawn(
+                async move { gateway.run_maintenance(sweeps, CancellationToken::new()).await },
+            ),
             stop,
         }
     }
@@ -262,34 +265,38 @@ impl Store for SeamStore {
     async fn admit(&self, ask: &Admit<'_>) -> Result<Admission, StoreError> {
         self.step(self.inner.admit(ask)).await
     }
-    async fn mark(
+    async fn update_progress(
         &self,
-        handling: &Handling<'_>,
+        handling: &Lease<'_>,
         made: Option<u32>,
-        mark: Mark,
-        notes: Option<&Notes>,
-    ) -> Result<Marked, StoreError> {
-        self.step(self.inner.mark(handling, made, mark, notes)).await
+        mark: Progress,
+        notes: Option<&RequestHistory>,
+    ) -> Result<ProgressResult, StoreError> {
+        self.step(self.inner.update_progress(handling, made, mark, notes)).await
     }
-    async fn settle(&self, settle: &Settle<'_>) -> Result<Settled, StoreError> {
-        self.step(self.inner.settle(settle)).await
+    async fn complete(&self, settle: &CompleteRequest<'_>) -> Result<CompleteResult, StoreError> {
+        self.step(self.inner.complete(settle)).await
     }
-    async fn verify(&self, check: &Check<'_>) -> Result<Verdict, StoreError> {
+    async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError> {
         self.step(self.inner.verify(check)).await
     }
-    async fn begin_check(&self, check: &Check<'_>) -> Result<Begun, StoreError> {
-        self.step(self.inner.begin_check(check)).await
+    async fn begin_provider_check(&self, check: &CodeCheck<'_>) -> Result<ProviderCheckStart, StoreError> {
+        self.step(self.inner.begin_provider_check(check)).await
     }
-    async fn end_check(&self, check: &Check<'_>, end: CheckEnd) -> Result<Verdict, StoreError> {
-        self.step(self.inner.end_check(check, end)).await
+    async fn finish_provider_check(
+        &self,
+        check: &CodeCheck<'_>,
+        end: ProviderCheckResult,
+    ) -> Result<Verdict, StoreError> {
+        self.step(self.inner.finish_provider_check(check, end)).await
     }
-    async fn name_challenge(
+    async fn link_verification(
         &self,
         subject: &Subject<'_>,
         challenge: &ChallengeId,
         name: &str,
     ) -> Result<(), StoreError> {
-        self.step(self.inner.name_challenge(subject, challenge, name)).await
+        self.step(self.inner.link_verification(subject, challenge, name)).await
     }
     async fn usage(
         &self,
@@ -299,14 +306,18 @@ impl Store for SeamStore {
     ) -> Result<Usage, StoreError> {
         self.step(self.inner.usage(subject, request, limits)).await
     }
-    async fn track(&self, track: &Track<'_>) -> Result<Tracked, StoreError> {
-        self.step(self.inner.track(track)).await
+    async fn record_receipt(&self, track: &RecordReceipt<'_>) -> Result<ReceiptResult, StoreError> {
+        self.step(self.inner.record_receipt(track)).await
     }
-    async fn overdue(&self, wait_max: Duration, count_max: u32) -> Result<Vec<Awaited>, StoreError> {
-        self.step(self.inner.overdue(wait_max, count_max)).await
+    async fn overdue_receipts(
+        &self,
+        wait_max: Duration,
+        count_max: u32,
+    ) -> Result<Vec<OverdueReceipt>, StoreError> {
+        self.step(self.inner.overdue_receipts(wait_max, count_max)).await
     }
-    async fn pulse(&self, worker: u64, busy: bool) -> Result<Pulse, StoreError> {
-        self.step(self.inner.pulse(worker, busy)).await
+    async fn heartbeat(&self, worker: u64, busy: bool) -> Result<SharedState, StoreError> {
+        self.step(self.inner.heartbeat(worker, busy)).await
     }
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {
         self.step(self.inner.kill_switch()).await
@@ -314,26 +325,30 @@ impl Store for SeamStore {
     async fn set_kill_switch(&self, reason: Option<&str>) -> Result<Option<KillSwitch>, StoreError> {
         self.step(self.inner.set_kill_switch(reason)).await
     }
-    async fn story(
+    async fn request_record(
         &self,
         request: &RequestId,
         recipient: Option<Digest16>,
-    ) -> Result<Option<Story>, StoreError> {
-        self.step(self.inner.story(request, recipient)).await
+    ) -> Result<Option<RequestRecord>, StoreError> {
+        self.step(self.inner.request_record(request, recipient)).await
     }
-    async fn recent(&self, recipient: Digest16) -> Result<Vec<Recent>, StoreError> {
-        self.step(self.inner.recent(recipient)).await
+    async fn recent_requests(&self, recipient: Digest16) -> Result<Vec<RequestSummary>, StoreError> {
+        self.step(self.inner.recent_requests(recipient)).await
     }
-    async fn suppressions(&self, count_max: u32) -> Result<Vec<Suppression>, StoreError> {
+    async fn suppressions(&self, count_max: u32) -> Result<Vec<SuppressionEntry>, StoreError> {
         self.step(self.inner.suppressions(count_max)).await
     }
-    async fn suppress(&self, recipient: Digest16, by_hand: &ByHand<'_>) -> Result<Suppression, StoreError> {
-        self.step(self.inner.suppress(recipient, by_hand)).await
+    async fn add_suppression(
+        &self,
+        recipient: Digest16,
+        by_hand: &ManualSuppression<'_>,
+    ) -> Result<SuppressionEntry, StoreError> {
+        self.step(self.inner.add_suppression(recipient, by_hand)).await
     }
-    async fn lift_suppression(&self, recipient: Digest16) -> Result<Option<Suppression>, StoreError> {
-        self.step(self.inner.lift_suppression(recipient)).await
+    async fn remove_suppression(&self, recipient: Digest16) -> Result<Option<SuppressionEntry>, StoreError> {
+        self.step(self.inner.remove_suppression(recipient)).await
     }
-    fn may_have_forgotten(&self) -> bool {
+    fn may_have_lost_writes(&self) -> bool {
         // A failed answer makes a real store say so.
         self.weather.strikes("store may have forgotten", 0.1)
     }
@@ -363,8 +378,8 @@ pub struct SeamProvider {
     weather: Weather,
     clock: Clock,
     posts: Mutex<Vec<Post>>,
-    made: Mutex<Vec<(Address, Candidate)>>,
-    reporter: Mutex<Option<Arc<Tracker>>>,
+    made: Mutex<Vec<(Address, ProviderMessage)>>,
+    reporter: Mutex<Option<Arc<ReceiptProcessor>>>,
 }
 
 impl SeamProvider {
@@ -378,7 +393,7 @@ impl SeamProvider {
             let mut posts = self.posts.lock().unwrap();
             (posts[nth].accepted, posts[nth].sid) = (true, Some(message_id.clone()));
         }
-        let made = Candidate {
+        let made = ProviderMessage {
             message_id: message_id.clone(),
             created: self.clock.now(),
             text: (fastrand::f64() < 0.8).then(|| message.body.to_owned()),
@@ -397,7 +412,7 @@ impl SeamProvider {
                 continue;
             }
             let Some(tracker) = self.reporter.lock().unwrap().clone() else { return };
-            let report = Report {
+            let report = DeliveryReceipt {
                 request: message.request.clone(),
                 to: message.to.clone(),
                 message_id: message_id.to_owned(),
@@ -408,7 +423,7 @@ impl SeamProvider {
             let late = Duration::from_millis(fastrand::u64(..20_000));
             tokio::spawn(async move {
                 tokio::time::sleep(late).await;
-                let _ = tracker.report("seam", &report).await;
+                let _ = tracker.process("seam", &report).await;
             });
         }
     }
@@ -482,18 +497,18 @@ impl Provider for SeamProvider {
         Ok(Accepted { message_id: Some(message_id), segments: None, verification: None })
     }
 
-    async fn check_credentials(&self) -> Result<(), CredentialFault> {
+    async fn check_credentials(&self) -> Result<(), CredentialError> {
         match self.weather.strikes("probe fails", 0.3) {
-            true => Err(CredentialFault::Unanswered("lost".to_owned())),
+            true => Err(CredentialError::Unanswered("lost".to_owned())),
             false => Ok(()),
         }
     }
 
     /// What was made a while ago is surely shown.
-    async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
+    async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<ProviderMessage>, LookupError> {
         self.weather.delay("lookup is late", 0.1, Duration::from_secs(3)).await;
         if self.weather.strikes("lookup is not answered", 0.2) {
-            return Err(LookupFault::Unanswered("lost".to_owned()));
+            return Err(LookupError::Unanswered("lost".to_owned()));
         }
         let now = self.clock.now();
         // What is shown too late can cause a second message, which doubt allows.
@@ -506,10 +521,10 @@ impl Provider for SeamProvider {
         Ok(shown.map(|(_, made)| made.clone()).collect())
     }
 
-    async fn fetch(&self, message_id: &str) -> Result<Fetched, LookupFault> {
+    async fn fetch(&self, message_id: &str) -> Result<FetchedMessage, LookupError> {
         let made = self.made.lock().unwrap();
         let (to, _) =
-            made.iter().find(|(_, made)| made.message_id == message_id).ok_or(LookupFault::NotFound)?;
-        Ok(Fetched { to: Some(to.clone()), status: DeliveryStatus::Delivered, code: None })
+            made.iter().find(|(_, made)| made.message_id == message_id).ok_or(LookupError::NotFound)?;
+        Ok(FetchedMessage { to: Some(to.clone()), status: DeliveryStatus::Delivered, code: None })
     }
 }

@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use otpost::domain::block::{ByHand, Suppression};
 use otpost::domain::challenge::ChallengeId;
+use otpost::domain::history::RequestHistory;
 use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::request_id::RequestId;
-use otpost::domain::trail::Notes;
+use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::verdict::Verdict;
-use otpost::store::check::{Begun, Check, CheckEnd};
+use otpost::store::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
 use otpost::store::{
-    Admission, Admit, Awaited, Handling, KillSwitch, Limits, Mark, Marked, Pulse, Recent, Settle, Settled,
-    Store, StoreError, Story, Subject, Track, Tracked, Usage,
+    Admission, Admit, CompleteRequest, CompleteResult, KillSwitch, Lease, Limits, OverdueReceipt, Progress,
+    ProgressResult, ReceiptResult, RecordReceipt, RequestRecord, RequestSummary, SharedState, Store,
+    StoreError, Subject, Usage,
 };
 
 /// A store whose every step fails in the same way.
@@ -43,33 +44,37 @@ impl Store for Broken {
         self.fail().await
     }
 
-    async fn mark(
+    async fn update_progress(
         &self,
-        _: &Handling<'_>,
+        _: &Lease<'_>,
         _: Option<u32>,
-        _: Mark,
-        _: Option<&Notes>,
-    ) -> Result<Marked, StoreError> {
+        _: Progress,
+        _: Option<&RequestHistory>,
+    ) -> Result<ProgressResult, StoreError> {
         self.fail().await
     }
 
-    async fn settle(&self, _: &Settle<'_>) -> Result<Settled, StoreError> {
+    async fn complete(&self, _: &CompleteRequest<'_>) -> Result<CompleteResult, StoreError> {
         self.fail().await
     }
 
-    async fn verify(&self, _: &Check<'_>) -> Result<Verdict, StoreError> {
+    async fn verify(&self, _: &CodeCheck<'_>) -> Result<Verdict, StoreError> {
         self.fail().await
     }
 
-    async fn begin_check(&self, _: &Check<'_>) -> Result<Begun, StoreError> {
+    async fn begin_provider_check(&self, _: &CodeCheck<'_>) -> Result<ProviderCheckStart, StoreError> {
         self.fail().await
     }
 
-    async fn end_check(&self, _: &Check<'_>, _: CheckEnd) -> Result<Verdict, StoreError> {
+    async fn finish_provider_check(
+        &self,
+        _: &CodeCheck<'_>,
+        _: ProviderCheckResult,
+    ) -> Result<Verdict, StoreError> {
         self.fail().await
     }
 
-    async fn name_challenge(&self, _: &Subject<'_>, _: &ChallengeId, _: &str) -> Result<(), StoreError> {
+    async fn link_verification(&self, _: &Subject<'_>, _: &ChallengeId, _: &str) -> Result<(), StoreError> {
         self.fail().await
     }
 
@@ -77,15 +82,15 @@ impl Store for Broken {
         self.fail().await
     }
 
-    async fn track(&self, _: &Track<'_>) -> Result<Tracked, StoreError> {
+    async fn record_receipt(&self, _: &RecordReceipt<'_>) -> Result<ReceiptResult, StoreError> {
         self.fail().await
     }
 
-    async fn overdue(&self, _: Duration, _: u32) -> Result<Vec<Awaited>, StoreError> {
+    async fn overdue_receipts(&self, _: Duration, _: u32) -> Result<Vec<OverdueReceipt>, StoreError> {
         self.fail().await
     }
 
-    async fn pulse(&self, _: u64, _: bool) -> Result<Pulse, StoreError> {
+    async fn heartbeat(&self, _: u64, _: bool) -> Result<SharedState, StoreError> {
         self.fail().await
     }
 
@@ -97,27 +102,35 @@ impl Store for Broken {
         self.fail().await
     }
 
-    async fn story(&self, _: &RequestId, _: Option<Digest16>) -> Result<Option<Story>, StoreError> {
+    async fn request_record(
+        &self,
+        _: &RequestId,
+        _: Option<Digest16>,
+    ) -> Result<Option<RequestRecord>, StoreError> {
         self.fail().await
     }
 
-    async fn recent(&self, _: Digest16) -> Result<Vec<Recent>, StoreError> {
+    async fn recent_requests(&self, _: Digest16) -> Result<Vec<RequestSummary>, StoreError> {
         self.fail().await
     }
 
-    async fn suppressions(&self, _: u32) -> Result<Vec<Suppression>, StoreError> {
+    async fn suppressions(&self, _: u32) -> Result<Vec<SuppressionEntry>, StoreError> {
         self.fail().await
     }
 
-    async fn suppress(&self, _: Digest16, _: &ByHand<'_>) -> Result<Suppression, StoreError> {
+    async fn add_suppression(
+        &self,
+        _: Digest16,
+        _: &ManualSuppression<'_>,
+    ) -> Result<SuppressionEntry, StoreError> {
         self.fail().await
     }
 
-    async fn lift_suppression(&self, _: Digest16) -> Result<Option<Suppression>, StoreError> {
+    async fn remove_suppression(&self, _: Digest16) -> Result<Option<SuppressionEntry>, StoreError> {
         self.fail().await
     }
 
-    fn may_have_forgotten(&self) -> bool {
+    fn may_have_lost_writes(&self) -> bool {
         true
     }
 }

@@ -19,26 +19,28 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request, header};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use otpost::broker::RequestSource as _;
+use otpost::broker::RequestConsumer as _;
 use otpost::broker::memory::MemoryBroker;
 use otpost::clock::Clock;
 use otpost::config::{Jwt, JwtKey};
 use otpost::domain::challenge::ChallengeId;
 use otpost::domain::channel::Channel;
 use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeScope, Kid};
+use otpost::domain::history::RequestHistory;
 use otpost::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use otpost::domain::purpose::Purpose;
 use otpost::domain::quota::Quota;
 use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::time::UnixMillis;
-use otpost::domain::trail::Notes;
 use otpost::flow::admit::Rules;
-use otpost::flow::inspect::status::{Facts, Heard, Inspector};
+use otpost::flow::inspect::status::{Facts, Inspector, ProviderHealthCache};
 use otpost::flow::verify::Verifier;
-use otpost::http::{Api, Tokens, Unheard, VALIDATING_MAX, Webhooks, router};
+use otpost::http::{Api, PendingLimiter, Tokens, VALIDATING_MAX, Webhooks, router};
 use otpost::store::memory::MemoryStore;
-use otpost::store::{Admission, Admit, Handling, Limits, Proposal, Refund, Settle, Store, Subject};
+use otpost::store::{
+    Admission, Admit, CompleteRequest, Lease, Limits, ProposedChallenge, Refund, Store, Subject,
+};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -111,9 +113,9 @@ impl Door {
                 under_way: TaskTracker::new(),
                 clock: Clock::System,
             },
-            requester: Arc::new(broker.requester()),
+            requester: Arc::new(broker.rpc_client()),
             send_wait: Duration::ZERO,
-            unheard: Unheard::default(),
+            unheard: PendingLimiter::default(),
             store: store.clone(),
             recipients: recipients.clone(),
             rules: Rules {
@@ -144,8 +146,8 @@ impl Door {
                 provider: None,
                 email_provider: None,
                 clock: Clock::System,
-                heard: Heard::default(),
-                email_heard: Heard::default(),
+                heard: ProviderHealthCache::default(),
+                email_heard: ProviderHealthCache::default(),
             },
             validating: Arc::new(Semaphore::new(VALIDATING_MAX)),
         };
@@ -213,26 +215,31 @@ impl Door {
         let request = RequestId::parse(request).expect("an id");
         let limits = limits();
         let admit = Admit {
-            handling: Handling { subject: self.subject(to, purpose), request: &request, owner: 1 },
+            handling: Lease { subject: self.subject(to, purpose), request: &request, token: 1 },
             requested_at: None,
             not_after: None,
             code_life: LIFE,
             lease: Duration::from_secs(20),
-            proposal: Proposal { id: ChallengeId::from_digest(digest), kid, digest, callers_code: true },
+            proposal: ProposedChallenge {
+                id: ChallengeId::from_digest(digest),
+                kid,
+                digest,
+                callers_code: true,
+            },
             kids: ",k2,k1,k9,",
             limits: &limits,
-            closed: false,
-            held: false,
-            starts_below: u32::MAX,
+            channel_disabled: false,
+            paused: false,
+            unfinished_leases_below: u32::MAX,
             country: None,
-            notes: &Notes::default(),
+            notes: &RequestHistory::default(),
         };
         match self.store.admit(&admit).await {
             Ok(Admission::Granted(_)) => {}
             other => panic!("the send must be granted: {other:?}"),
         }
         let refused = Outcome::refused(Status::Sent, START, purpose, OutcomeError::of(ErrorCode::Internal));
-        let settle = Settle {
+        let settle = CompleteRequest {
             handling: admit.handling,
             outcome: &Outcome { error: None, ..refused },
             refund: Refund::None,
@@ -240,7 +247,7 @@ impl Door {
             block: None,
             receipt_due: None,
         };
-        self.store.settle(&settle).await.expect("the store answers");
+        self.store.complete(&settle).await.expect("the store answers");
     }
 
     fn subject<'a>(&self, to: &str, purpose: &'a str) -> Subject<'a> {
@@ -257,7 +264,7 @@ impl Door {
     }
 
     async fn queued_by(&self, channel: Channel) -> Vec<Vec<u8>> {
-        let mut source = self.broker.source(channel, 100);
+        let mut source = self.broker.consumer(channel, 100);
         source.cancel().await;
         let mut bodies = Vec::new();
         while let Some(delivery) = source.next().await {

@@ -4,10 +4,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use otpost::broker::Properties;
-use otpost::domain::doubt::InDoubtPolicy;
+use otpost::domain::message_match::InDoubtPolicy;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::send_failure::SendFailure;
-use otpost::provider::Report;
+use otpost::provider::DeliveryReceipt;
 use otpost::store::{Limits, Store as _};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -168,8 +168,8 @@ async fn a_doubt_survives_the_worker_that_had_it() {
 }
 
 /// What a provider calls in with that has taken a request's message.
-fn reported(request: &str) -> Report {
-    Report {
+fn reported(request: &str) -> DeliveryReceipt {
+    DeliveryReceipt {
         request: otpost::domain::request_id::RequestId::parse(request).expect("valid"),
         to: number(ALICE).into(),
         message_id: "SM-reported".to_owned(),
@@ -187,7 +187,7 @@ async fn a_report_of_the_provider_settles_a_doubt() {
     gateway.publish(&request("r1", ALICE));
     gateway.world.provider.until_posted(1).await;
     sleep(Duration::from_secs(1)).await;
-    gateway.tracker.report("scripted", &reported("r1")).await.expect("taken");
+    gateway.tracker.process("scripted", &reported("r1")).await.expect("taken");
     let ended = gateway.result().await;
     ended.expect_sent();
     assert_eq!(ended.body["provider_message_id"], "SM-reported");
@@ -203,7 +203,7 @@ async fn where_no_messages_are_shown_a_report_is_waited_for_a_little() {
     gateway.world.provider.until_posted(1).await;
     sleep(wait - Duration::from_secs(5)).await;
     gateway.expect_no_result();
-    gateway.tracker.report("scripted", &reported("r1")).await.expect("taken");
+    gateway.tracker.process("scripted", &reported("r1")).await.expect("taken");
     gateway.result().await.expect_sent();
 
     let asked = tokio::time::Instant::now();
@@ -306,7 +306,7 @@ async fn a_report_that_comes_before_the_second_message_prevents_it() {
     gateway.world.store.inner.set_kill_switch(Some("test")).await.expect("answers");
     sleep(Duration::from_secs(60)).await;
     assert_eq!(gateway.posted().len(), 1);
-    let report = Report {
+    let report = DeliveryReceipt {
         request: otpost::domain::request_id::RequestId::parse("r1").expect("valid"),
         to: number(ALICE).into(),
         message_id: "SM-reported".to_owned(),
@@ -314,7 +314,7 @@ async fn a_report_that_comes_before_the_second_message_prevents_it() {
         code: None,
         recipient_fault: None,
     };
-    gateway.tracker.report("scripted", &report).await.expect("taken");
+    gateway.tracker.process("scripted", &report).await.expect("taken");
     gateway.result().await.expect("delivered", None);
     gateway.world.store.inner.set_kill_switch(None).await.expect("answers");
     let ended = gateway.result().await;

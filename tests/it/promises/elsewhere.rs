@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use otpost::domain::address::Address;
-use otpost::domain::challenge::MADE_ELSEWHERE;
+use otpost::domain::challenge::PROVIDER_MADE;
 use otpost::domain::code::Code;
 use otpost::domain::send_failure::SendFailure;
 use otpost::domain::verdict::Verdict;
-use otpost::provider::{CheckFault, Checker, CredentialFault, Judgement, LookupFault};
+use otpost::provider::{CodeVerifier, CodeVerifierError, CredentialError, LookupError, ProviderVerdict};
 use serde_json::json;
 
 use crate::harness::{ALICE, Embedded, Options, World, with, within};
@@ -67,42 +67,42 @@ impl ScriptedChecker {
         self.state.lock().unwrap().1.clone()
     }
 
-    fn compare(&self, verification: Option<&str>, code: &Code) -> Judgement {
+    fn compare(&self, verification: Option<&str>, code: &Code) -> ProviderVerdict {
         let mut state = self.state.lock().unwrap();
         state.1.push(verification.map(str::to_owned));
         if state.0 {
-            return Judgement::Gone;
+            return ProviderVerdict::Gone;
         }
         state.0 = code.expose() == RIGHT;
-        if state.0 { Judgement::Right } else { Judgement::Wrong }
+        if state.0 { ProviderVerdict::Right } else { ProviderVerdict::Wrong }
     }
 }
 
 #[async_trait]
-impl Checker for ScriptedChecker {
+impl CodeVerifier for ScriptedChecker {
     async fn check(
         &self,
         _: &Address,
         verification: Option<&str>,
         code: &Code,
-    ) -> Result<Judgement, CheckFault> {
+    ) -> Result<ProviderVerdict, CodeVerifierError> {
         let fate = self.fates.lock().unwrap().pop_front().unwrap_or(Fate::Answered);
         if fate == Fate::Unreachable {
-            return Err(CheckFault::NotCompared("connection refused".to_owned()));
+            return Err(CodeVerifierError::NotCompared("connection refused".to_owned()));
         }
         if fate == Fate::Gone {
-            return Ok(Judgement::Gone);
+            return Ok(ProviderVerdict::Gone);
         }
         let judgement = self.compare(verification, code);
         tokio::time::sleep(Duration::from_millis(100)).await;
         match fate {
-            Fate::Lost => Err(CheckFault::Lost("reset".to_owned())),
+            Fate::Lost => Err(CodeVerifierError::Lost("reset".to_owned())),
             Fate::Silent => std::future::pending().await,
             _ => Ok(judgement),
         }
     }
 
-    async fn is_approved(&self, verification: &str) -> Result<bool, LookupFault> {
+    async fn is_approved(&self, verification: &str) -> Result<bool, LookupError> {
         assert_eq!(verification, VERIFICATION);
         if self.mute {
             return std::future::pending().await;
@@ -110,12 +110,12 @@ impl Checker for ScriptedChecker {
         Ok(self.state.lock().unwrap().0)
     }
 
-    async fn is_there(&self) -> Result<(), CredentialFault> {
+    async fn is_there(&self) -> Result<(), CredentialError> {
         match self.standing {
             Standing::There => Ok(()),
-            Standing::Closed => Err(CredentialFault::MayNotRead { code: 70051 }),
-            Standing::Refused => Err(CredentialFault::Refused { status: 404, code: Some(20404) }),
-            Standing::Unanswered => Err(CredentialFault::Unanswered("reset".to_owned())),
+            Standing::Closed => Err(CredentialError::MayNotRead { code: 70051 }),
+            Standing::Refused => Err(CredentialError::Refused { status: 404, code: Some(20404) }),
+            Standing::Unanswered => Err(CredentialError::Unanswered("reset".to_owned())),
             Standing::Silent => std::future::pending().await,
         }
     }
@@ -324,7 +324,7 @@ async fn what_was_begun_with_our_code_is_not_sent_by_a_provider_that_makes_its_o
 
 #[test]
 fn no_key_of_ours_has_the_name_of_the_providers() {
-    assert!(otpost::domain::code::Kid::parse(MADE_ELSEWHERE).is_none());
+    assert!(otpost::domain::code::Kid::parse(PROVIDER_MADE).is_none());
 }
 
 /// There is no text to tell them apart by, and without a cooldown both are under way.

@@ -258,5 +258,9 @@ async fn a_repeat_of_what_has_ended_is_answered_while_the_gate_is_shut_and_nothi
     gateway.expect_no_result();
     assert_eq!(gateway.posted().len(), 6, "the breaker is open");
     let bob = gateway.world.recipient(BOB);
-    assert_eq!(gateway.world.store.inner.recent(bob).await.expect("answers"), [], "nothing was charged");
+    assert_eq!(
+        gateway.world.store.inner.recent_requests(bob).await.expect("answers"),
+        [],
+        "nothing was charged"
+    );
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use otpost::broker::Properties;
-use otpost::broker::memory::DeadLetter;
-use otpost::domain::dead_letter::Contents;
+use otpost::broker::memory::StoredDeadLetter;
+use otpost::domain::dead_letter::DeadLetterBody;
 use otpost::domain::recipient_keyring::RecipientKeyring;
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -90,7 +90,7 @@ async fn a_poison_message_that_may_have_been_sent_never_gets_two_different_ends(
     assert_eq!(told_of(&dead[0]), (Some("r1"), Some("unknown")), "whoever replays it is warned");
 }
 
-fn told_of(letter: &DeadLetter) -> (Option<&str>, Option<&str>) {
+fn told_of(letter: &StoredDeadLetter) -> (Option<&str>, Option<&str>) {
     (letter.request_id.as_deref(), letter.status.as_deref())
 }
 
@@ -108,7 +108,7 @@ async fn what_is_set_aside_can_be_opened_with_the_key_of_recipients_and_holds_no
     let opened: Vec<Value> = dead
         .iter()
         .map(|letter| {
-            let contents: Contents = serde_json::from_slice(&letter.body).expect("ours");
+            let contents: DeadLetterBody = serde_json::from_slice(&letter.body).expect("ours");
             let sealed = contents.sealed.expect("sealed");
             let key = RecipientKeyring::new(&[9; 32]);
             let body = key.letters().open(&letter.message_id, &sealed).expect("the key");
@@ -214,12 +214,12 @@ async fn a_request_that_workers_died_of_does_not_wait_past_its_deadline() {
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_dies_between_the_result_and_the_letter_leaves_the_letter_to_another() {
     let world = World::new();
-    world.broker.fail_next_letters(usize::MAX);
+    world.broker.fail_next_dead_letters(usize::MAX);
     let (_, dying) = crash_until_answered(&world).await;
     expect_the_letter_of_another(&world, dying, "crash").await;
 
     let world = World::new();
-    world.broker.fail_next_letters(usize::MAX);
+    world.broker.fail_next_dead_letters(usize::MAX);
     world.store.panics.store(5, std::sync::atomic::Ordering::SeqCst);
     let mut dying = Embedded::in_world(world.clone(), Options::default());
     dying.request("r1", ALICE).await.expect("failed", Some("internal"));
@@ -229,7 +229,7 @@ async fn a_worker_that_dies_between_the_result_and_the_letter_leaves_the_letter_
 async fn expect_the_letter_of_another(world: &World, dying: Embedded, reason: &str) {
     assert!(world.dead_letters().is_empty());
     dying.crash().await;
-    world.broker.fail_next_letters(0);
+    world.broker.fail_next_dead_letters(0);
     let mut next = Embedded::in_world(world.clone(), Options::default());
     next.result().await.expect_replayed(true);
     // A repeat by its publisher is answered, and is no reason for a second letter.

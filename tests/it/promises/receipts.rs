@@ -5,13 +5,13 @@ use std::time::Duration;
 use otpost::broker::Properties;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::request_id::RequestId;
-use otpost::provider::Report;
+use otpost::provider::DeliveryReceipt;
 use tokio::time::sleep;
 
 use crate::harness::{ALICE, BOB, Embedded, Options, number, request};
 
 async fn report(gateway: &Embedded, id: &str, status: DeliveryStatus, code: Option<u32>) -> bool {
-    let report = Report {
+    let report = DeliveryReceipt {
         request: RequestId::parse(id).expect("valid"),
         to: number(ALICE).into(),
         message_id: format!("SM{:032x}", 1),
@@ -19,7 +19,7 @@ async fn report(gateway: &Embedded, id: &str, status: DeliveryStatus, code: Opti
         code,
         recipient_fault: None,
     };
-    gateway.tracker.report("scripted", &report).await.is_ok()
+    gateway.tracker.process("scripted", &report).await.is_ok()
 }
 
 #[tokio::test(start_paused = true)]

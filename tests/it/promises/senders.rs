@@ -75,7 +75,8 @@ async fn a_refused_sender_costs_its_message_no_wait_and_the_timeline_tells_of_bo
     assert_eq!(ended.body["attempts"], 2);
     assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
     let id = RequestId::parse("r1").expect("an id");
-    let story = gateway.world.store.inner.story(&id, None).await.expect("answers").expect("it is known");
+    let story =
+        gateway.world.store.inner.request_record(&id, None).await.expect("answers").expect("it is known");
     let told = explain(&id, &story, 5, gateway.world.clock.now());
     let texts: Vec<&str> = told.timeline.iter().map(|line| line.text.as_str()).collect();
     let expected = [

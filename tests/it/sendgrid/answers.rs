@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use otpost::domain::send_failure::{Scope, SendFailure};
 use otpost::provider::sendgrid::SendGridSettings;
-use otpost::provider::{Accepted, CredentialFault, Provider as _};
+use otpost::provider::{Accepted, CredentialError, Provider as _};
 
 use super::{adapter, assert_says_nothing, send, send_by, settings_at};
 use crate::fake_sendgrid::{Answer, FakeSendGrid, MESSAGE_ID};
@@ -89,17 +89,17 @@ async fn a_key_is_good_if_it_may_send_and_no_message_finds_that_out() {
     sendgrid.check_credentials().await.expect("the key is good");
     let [asked] = fake.requests().try_into().expect("one request");
     assert_eq!((asked.method.as_str(), asked.path.as_str(), asked.body.len()), ("GET", "/v3/scopes", 0));
-    type Expected = fn(&CredentialFault) -> bool;
+    type Expected = fn(&CredentialError) -> bool;
     let cases: [(Answer, Expected); 6] = [
-        (scopes(r#""mail.batch.read","mail.sender""#), |fault| matches!(fault, CredentialFault::MayNotSend)),
-        (Answer::status(401), |fault| matches!(fault, CredentialFault::Refused { status: 401, .. })),
+        (scopes(r#""mail.batch.read","mail.sender""#), |fault| matches!(fault, CredentialError::MayNotSend)),
+        (Answer::status(401), |fault| matches!(fault, CredentialError::Refused { status: 401, .. })),
         // A key that may only send may not even be allowed to ask.
-        (Answer::status(403), |fault| matches!(fault, CredentialFault::MayNotRead { code: 403 })),
-        (Answer::status(500), |fault| matches!(fault, CredentialFault::Unanswered(_))),
+        (Answer::status(403), |fault| matches!(fault, CredentialError::MayNotRead { code: 403 })),
+        (Answer::status(500), |fault| matches!(fault, CredentialError::Unanswered(_))),
         (Answer::Status(200, "", "<html>".to_owned()), |fault| {
-            matches!(fault, CredentialFault::Unanswered(_))
+            matches!(fault, CredentialError::Unanswered(_))
         }),
-        (Answer::Close, |fault| matches!(fault, CredentialFault::Unanswered(_))),
+        (Answer::Close, |fault| matches!(fault, CredentialError::Unanswered(_))),
     ];
     for (answer, expected) in cases {
         fake.next([answer.clone()]);

@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use axum::body::Body;
 use axum::http::Request;
 use otpost::clock::Clock;
-use otpost::domain::block::RecipientFault;
 use otpost::domain::channel::Channel;
 use otpost::domain::receipt::DeliveryStatus;
+use otpost::domain::suppression::RecipientFault;
 use otpost::http::Webhooks;
 use otpost::provider::sendgrid::events::SendGridEvents;
-use otpost::provider::{Callback, CallbackFault, Callbacks as _, Report};
+use otpost::provider::{Callback, CallbackError, Callbacks as _, DeliveryReceipt};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -46,7 +46,7 @@ fn read(
     signature: &str,
     timestamp: &str,
     body: &[u8],
-) -> Result<Vec<Report>, CallbackFault> {
+) -> Result<Vec<DeliveryReceipt>, CallbackError> {
     let events = SendGridEvents::new(key, at(now)).expect("a key");
     let (signature, timestamp) = (Some(signature), Some(timestamp));
     events.read(&Callback { query: None, content_type: None, signature, timestamp, body })
@@ -61,12 +61,12 @@ async fn the_vector_of_sendgrids_own_libraries_holds_and_no_byte_of_it_may_chang
     for nth in 0..BODY.len() {
         let mut changed = BODY.as_bytes().to_vec();
         changed[nth] ^= 1;
-        assert_eq!(read(KEY, AT, SIGNATURE, &timestamp, &changed), Err(CallbackFault::Forged), "byte {nth}");
+        assert_eq!(read(KEY, AT, SIGNATURE, &timestamp, &changed), Err(CallbackError::Forged), "byte {nth}");
     }
     let trimmed = BODY.trim_end().as_bytes();
     assert_eq!(
         read(KEY, AT, SIGNATURE, &timestamp, trimmed),
-        Err(CallbackFault::Forged),
+        Err(CallbackError::Forged),
         "the line end is signed"
     );
     for nth in 0..SIGNATURE.len() {
@@ -74,16 +74,16 @@ async fn the_vector_of_sendgrids_own_libraries_holds_and_no_byte_of_it_may_chang
         changed[nth] ^= 1;
         let changed = String::from_utf8(changed).expect("ASCII");
         let refused = read(KEY, AT, &changed, &timestamp, BODY.as_bytes());
-        assert_eq!(refused, Err(CallbackFault::Forged), "character {nth}");
+        assert_eq!(refused, Err(CallbackError::Forged), "character {nth}");
     }
     let later = (AT + 1).to_string();
     assert_eq!(
         read(KEY, AT, SIGNATURE, &later, BODY.as_bytes()),
-        Err(CallbackFault::Forged),
+        Err(CallbackError::Forged),
         "the time is signed"
     );
     let other = EventKey::fresh().public();
-    assert_eq!(read(&other, AT, SIGNATURE, &timestamp, BODY.as_bytes()), Err(CallbackFault::Forged));
+    assert_eq!(read(&other, AT, SIGNATURE, &timestamp, BODY.as_bytes()), Err(CallbackError::Forged));
 }
 
 #[tokio::test(start_paused = true)]
@@ -96,13 +96,13 @@ async fn a_signature_counts_for_as_long_as_sendgrid_repeats_a_call() {
         assert_eq!(at(fresh), Ok(vec![]), "{fresh}");
     }
     for stale in [signed + 25 * 3_600 + 1, signed + 100 * 3_600, signed - 301] {
-        assert_eq!(at(stale), Err(CallbackFault::Forged), "{stale}");
+        assert_eq!(at(stale), Err(CallbackError::Forged), "{stale}");
     }
     for no_time in ["", "soon", "-1", "+1700000000", "1.7e9", " 1700000000", "99999999999999999999"] {
         let signature = key.sign(no_time, b"[]");
         assert_eq!(
             read(&key.public(), signed, &signature, no_time, b"[]"),
-            Err(CallbackFault::Forged),
+            Err(CallbackError::Forged),
             "{no_time}"
         );
     }
@@ -131,7 +131,7 @@ fn event(kind: &str, more: &[(&str, Value)]) -> Value {
     event
 }
 
-fn told(events: &[Value]) -> Result<Vec<Report>, CallbackFault> {
+fn told(events: &[Value]) -> Result<Vec<DeliveryReceipt>, CallbackError> {
     let (key, body) = (EventKey::fresh(), serde_json::to_vec(events).expect("JSON"));
     read(&key.public(), 1_700_000_000, &key.sign("1700000000", &body), "1700000000", &body)
 }
@@ -199,12 +199,12 @@ async fn what_is_none_of_ours_or_cannot_be_read_does_not_hide_its_neighbours() {
     events.push(event("delivered", &[("otpost_attempt", json!(null))]));
     assert_eq!(told(&events).expect("read").len(), 4);
     assert_eq!(told(&vec![json!({}); 5_000]), Ok(vec![]));
-    assert_eq!(told(&vec![json!({}); 5_001]), Err(CallbackFault::Unreadable("body")));
+    assert_eq!(told(&vec![json!({}); 5_001]), Err(CallbackError::Unreadable("body")));
     let key = EventKey::fresh();
     for body in ["", "{}", "null", "[1]", "[{}", "\u{feff}[]"] {
         let signature = key.sign("1700000000", body.as_bytes());
         let fault = read(&key.public(), 1_700_000_000, &signature, "1700000000", body.as_bytes());
-        assert_eq!(fault, Err(CallbackFault::Unreadable("body")), "{body}");
+        assert_eq!(fault, Err(CallbackError::Unreadable("body")), "{body}");
     }
 }
 
@@ -393,7 +393,7 @@ fn a_report_tells_nothing_of_a_person() {
     assert!(!report.contains(ANA) && !report.contains("no such user"), "{report}");
 }
 
-fn told_once() -> Vec<Report> {
+fn told_once() -> Vec<DeliveryReceipt> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let bounce = event("bounce", &[("reason", json!("550 ana@shop.example no such user"))]);
     runtime.block_on(async { told(&[bounce]).expect("read") })

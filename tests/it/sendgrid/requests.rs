@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use otpost::domain::send_failure::{Scope, SendFailure};
 use otpost::provider::sendgrid::{SendGridMail, SendGridSettings};
-use otpost::provider::{LookupFault, Provider as _};
+use otpost::provider::{LookupError, Provider as _};
 use serde_json::json;
 
 use super::{ANA, HTML, TEXT, adapter, send, send_by, settings_at};
@@ -64,7 +64,7 @@ async fn a_text_message_is_no_email_and_nothing_is_asked() {
 async fn what_was_sent_cannot_be_looked_at() {
     let fake = FakeSendGrid::start();
     let adapter = adapter(settings_at(fake.base_url()));
-    let not_shown = LookupFault::Refused { status: 0, code: None };
+    let not_shown = LookupError::Refused { status: 0, code: None };
     assert_eq!(
         adapter.find(&Letter::to("+573001234567").to, Default::default()).await.err(),
         Some(not_shown.clone())

@@ -2,7 +2,7 @@
 
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::provider::twilio::callback::TwilioCallbacks;
-use otpost::provider::{Callback, CallbackFault, Callbacks, Report};
+use otpost::provider::{Callback, CallbackError, Callbacks, DeliveryReceipt};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
@@ -48,7 +48,7 @@ impl Call {
         }
     }
 
-    fn read_by(&self, callbacks: &TwilioCallbacks) -> Result<Report, CallbackFault> {
+    fn read_by(&self, callbacks: &TwilioCallbacks) -> Result<DeliveryReceipt, CallbackError> {
         let read = callbacks.read(&Callback {
             query: self.query.as_deref(),
             content_type: self.content_type.as_deref(),
@@ -56,10 +56,12 @@ impl Call {
             timestamp: None,
             body: &self.body,
         });
-        read.map(|reports| <[Report; 1]>::try_from(reports).map(|[report]| report).expect("one at a time"))
+        read.map(|reports| {
+            <[DeliveryReceipt; 1]>::try_from(reports).map(|[report]| report).expect("one at a time")
+        })
     }
 
-    fn read(&self) -> Result<Report, CallbackFault> {
+    fn read(&self) -> Result<DeliveryReceipt, CallbackError> {
         self.read_by(&callbacks(URL, &[AUTH_TOKEN]))
     }
 }
@@ -76,7 +78,7 @@ fn with<'a>(changes: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
 }
 
 #[track_caller]
-fn check(changes: &[(&str, &str)], expected: Result<(DeliveryStatus, Option<u32>), CallbackFault>) {
+fn check(changes: &[(&str, &str)], expected: Result<(DeliveryStatus, Option<u32>), CallbackError>) {
     let read = Call::signed(QUERY, &with(changes)).read();
     assert_eq!(read.map(|report| (report.status, report.code)), expected, "{changes:?}");
 }
@@ -94,7 +96,7 @@ fn a_signed_call_tells_which_message_came_how_far() {
 
 #[test]
 fn fields_are_read_as_far_as_they_make_sense() {
-    use CallbackFault::{Ignored, Unreadable};
+    use CallbackError::{Ignored, Unreadable};
     check(&[("MessageStatus", "sent")], Ok((DeliveryStatus::Sent, None)));
     let failed = |code| [("MessageStatus", "undelivered"), ("ErrorCode", code)];
     check(&failed("30003"), Ok((DeliveryStatus::Undelivered, Some(30003))));
@@ -119,7 +121,7 @@ fn fields_are_read_as_far_as_they_make_sense() {
 fn a_call_whose_url_is_not_one_that_we_told_is_not_ours() {
     for query in ["a=1", "r=&a=1", "r=%20&a=1", "r=x&r=y&a=1"] {
         let read = Call::signed(query, &FIELDS).read();
-        assert_eq!(read, Err(CallbackFault::Unreadable("r")), "{query}");
+        assert_eq!(read, Err(CallbackError::Unreadable("r")), "{query}");
     }
     // The number of the try is for people.
     for query in ["x=1&r=x&a=1&y=2", "r=x", "r=x&a=0", "r=x&a=1&a=2"] {
@@ -132,18 +134,18 @@ fn a_call_without_a_good_signature_is_forged() {
     let good = Call::signed(QUERY, &FIELDS);
     for signature in ["", "x", "AAAAAAAAAAAAAAAAAAAAAAAAAAA=", &"A".repeat(10_000)] {
         let call = Call { signature: Some(signature.to_owned()), ..good.clone() };
-        assert_eq!(call.read(), Err(CallbackFault::Forged), "{signature}");
+        assert_eq!(call.read(), Err(CallbackError::Forged), "{signature}");
     }
-    assert_eq!(Call { signature: None, ..good.clone() }.read(), Err(CallbackFault::Forged));
-    assert_eq!(Call { query: None, ..good.clone() }.read(), Err(CallbackFault::Forged));
+    assert_eq!(Call { signature: None, ..good.clone() }.read(), Err(CallbackError::Forged));
+    assert_eq!(Call { query: None, ..good.clone() }.read(), Err(CallbackError::Forged));
     // A body of another kind is not covered by the signature, whatever stands in it.
     for kind in [None, Some("application/json"), Some("text/plain")] {
         let call = Call { content_type: kind.map(str::to_owned), ..good.clone() };
-        assert_eq!(call.read(), Err(CallbackFault::Forged), "{kind:?}");
+        assert_eq!(call.read(), Err(CallbackError::Forged), "{kind:?}");
     }
     let elsewhere = callbacks("https://other.example/webhooks/twilio/status", &[AUTH_TOKEN]);
-    assert_eq!(good.read_by(&elsewhere), Err(CallbackFault::Forged));
-    assert_eq!(good.read_by(&callbacks(URL, &["another"])), Err(CallbackFault::Forged));
+    assert_eq!(good.read_by(&elsewhere), Err(CallbackError::Forged));
+    assert_eq!(good.read_by(&callbacks(URL, &["another"])), Err(CallbackError::Forged));
 }
 
 #[test]
@@ -157,7 +159,7 @@ fn a_flipped_bit_anywhere_is_refused() {
         call.body[at] ^= bit;
         // `%c3` and `%C3` are the same text.
         if fields(&call.body) != fields(&good.body) {
-            assert_eq!(call.read(), Err(CallbackFault::Forged), "body, byte {at} ^ {bit}");
+            assert_eq!(call.read(), Err(CallbackError::Forged), "body, byte {at} ^ {bit}");
         }
     }
     let flipped = |text: &str, at: usize, bit: u8| {
@@ -168,14 +170,14 @@ fn a_flipped_bit_anywhere_is_refused() {
     for (at, bit) in flips(QUERY.len()) {
         if let Some(query) = flipped(QUERY, at, bit) {
             let call = Call { query: Some(query), ..good.clone() };
-            assert_eq!(call.read(), Err(CallbackFault::Forged), "query, byte {at} ^ {bit}");
+            assert_eq!(call.read(), Err(CallbackError::Forged), "query, byte {at} ^ {bit}");
         }
     }
     let told = good.signature.clone().expect("signed");
     for (at, bit) in flips(told.len()) {
         if let Some(signature) = flipped(&told, at, bit) {
             let call = Call { signature: Some(signature), ..good.clone() };
-            assert_eq!(call.read(), Err(CallbackFault::Forged), "signature, byte {at} ^ {bit}");
+            assert_eq!(call.read(), Err(CallbackError::Forged), "signature, byte {at} ^ {bit}");
         }
     }
     for (at, bit) in flips(URL.len()) {
@@ -183,7 +185,7 @@ fn a_flipped_bit_anywhere_is_refused() {
         let tokens = vec![AUTH_TOKEN.into()];
         if let Ok(callbacks) = TwilioCallbacks::new(&url, ACCOUNT_SID, tokens) {
             // What is behind a `#` or `?` is not part of what is called.
-            assert_eq!(good.read_by(&callbacks), Err(CallbackFault::Forged), "{url}");
+            assert_eq!(good.read_by(&callbacks), Err(CallbackError::Forged), "{url}");
         }
     }
 }
@@ -193,10 +195,10 @@ fn a_parameter_more_or_less_is_refused() {
     let good = Call::signed(QUERY, &FIELDS);
     let mut more = good.clone();
     more.body.extend_from_slice(b"&ErrorCode=30003");
-    assert_eq!(more.read(), Err(CallbackFault::Forged));
+    assert_eq!(more.read(), Err(CallbackError::Forged));
     let less =
         Call { body: good.body[good.body.iter().position(|&b| b == b'&').unwrap()..].to_vec(), ..good };
-    assert_eq!(less.read(), Err(CallbackFault::Forged));
+    assert_eq!(less.read(), Err(CallbackError::Forged));
     let name = |nth| format!("p{nth}");
     for (count, read) in [(200 - FIELDS.len(), true), (201 - FIELDS.len(), false)] {
         let names: Vec<String> = (0..count).map(name).collect();
@@ -233,7 +235,7 @@ fn a_port_more_or_less_and_overrides_change_nothing() {
     }
     for signed in ["https://otp.example.co:8443/s", "http://otp.example.co/s", "https://otp.example.co/s/"] {
         let read = signed_for(signed).read_by(&callbacks("https://otp.example.co/s", &[AUTH_TOKEN]));
-        assert_eq!(read, Err(CallbackFault::Forged), "{signed}");
+        assert_eq!(read, Err(CallbackError::Forged), "{signed}");
     }
 }
 
@@ -248,11 +250,11 @@ fn a_body_that_is_no_form_is_proven_by_its_hash_in_the_url() {
         body: body.to_vec(),
     };
     // Proven, and nothing that a status callback is.
-    assert_eq!(call(&query, body).read(), Err(CallbackFault::Unreadable("AccountSid")));
-    assert_eq!(call(&query, b"{}").read(), Err(CallbackFault::Forged));
-    assert_eq!(call(&query.to_uppercase(), body).read(), Err(CallbackFault::Forged));
-    assert_eq!(call(&format!("{QUERY}&bodySHA256="), body).read(), Err(CallbackFault::Forged));
-    assert_eq!(call(QUERY, body).read(), Err(CallbackFault::Forged));
+    assert_eq!(call(&query, body).read(), Err(CallbackError::Unreadable("AccountSid")));
+    assert_eq!(call(&query, b"{}").read(), Err(CallbackError::Forged));
+    assert_eq!(call(&query.to_uppercase(), body).read(), Err(CallbackError::Forged));
+    assert_eq!(call(&format!("{QUERY}&bodySHA256="), body).read(), Err(CallbackError::Forged));
+    assert_eq!(call(QUERY, body).read(), Err(CallbackError::Forged));
 }
 
 /// A call that Twilio's own library signed.
@@ -276,13 +278,13 @@ impl Vector {
             body: self.body.clone().into_bytes(),
         };
         let callbacks = callbacks(&self.public_url, &[&self.token]);
-        assert_ne!(call.read_by(&callbacks), Err(CallbackFault::Forged), "vector {nth}: {}", self.signature);
+        assert_ne!(call.read_by(&callbacks), Err(CallbackError::Forged), "vector {nth}: {}", self.signature);
         let mut changed = call.clone();
         changed.query = Some(format!("{}x", self.query.as_deref().unwrap_or_default()));
-        assert_eq!(changed.read_by(&callbacks), Err(CallbackFault::Forged), "vector {nth}");
+        assert_eq!(changed.read_by(&callbacks), Err(CallbackError::Forged), "vector {nth}");
         let mut changed = call.clone();
         changed.body.extend_from_slice(b"&x=");
-        assert_eq!(changed.read_by(&callbacks), Err(CallbackFault::Forged), "vector {nth}");
+        assert_eq!(changed.read_by(&callbacks), Err(CallbackError::Forged), "vector {nth}");
     }
 }
 

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use otpost::provider::twilio::messages::TwilioMessages;
 use otpost::provider::twilio::{Authentication, Sender, TwilioSettings};
-use otpost::provider::{CredentialFault, Provider};
+use otpost::provider::{CredentialError, Provider};
 
 use super::{adapter, api_key, assert_says_nothing, settings, settings_at, token};
 use crate::fake_twilio::{Answer, FakeTwilio};
 
-async fn checked(authentication: Authentication, answers: Vec<Answer>) -> Result<(), CredentialFault> {
+async fn checked(authentication: Authentication, answers: Vec<Answer>) -> Result<(), CredentialError> {
     let twilio = FakeTwilio::start();
     twilio.next(answers);
     let settings =
@@ -27,12 +27,12 @@ async fn good_credentials_pass_and_wrong_ones_are_refused() {
     checked(token(), vec![]).await.expect("the token is good");
     let verdict = checked(Authentication { password: "wrong".into(), ..token() }, vec![]).await;
     assert!(
-        matches!(verdict, Err(CredentialFault::Refused { status: 401, code: Some(20003) })),
+        matches!(verdict, Err(CredentialError::Refused { status: 401, code: Some(20003) })),
         "{verdict:?}"
     );
     for (status, code) in [(403, 20005), (404, 20404)] {
         let verdict = checked(token(), vec![Answer::error(status, code)]).await;
-        let Err(CredentialFault::Refused { status: seen, code: told }) = verdict else {
+        let Err(CredentialError::Refused { status: seen, code: told }) = verdict else {
             panic!("refused, not {verdict:?}")
         };
         assert_eq!((seen, told), (status, Some(code)));
@@ -47,13 +47,13 @@ async fn a_standard_api_key_passes_although_it_may_not_read_the_account() {
 #[tokio::test]
 async fn an_api_key_that_may_only_send_cannot_be_judged() {
     let verdict = checked(api_key(), vec![Answer::error(401, 70051)]).await;
-    assert!(matches!(verdict, Err(CredentialFault::MayNotRead { code: 70051 })), "{verdict:?}");
+    assert!(matches!(verdict, Err(CredentialError::MayNotRead { code: 70051 })), "{verdict:?}");
 }
 
 #[tokio::test]
 async fn test_credentials_are_refused_because_they_deliver_nothing() {
     let verdict = checked(token(), vec![Answer::error(403, 20008)]).await;
-    assert!(matches!(verdict, Err(CredentialFault::Refused { code: Some(20008), .. })), "{verdict:?}");
+    assert!(matches!(verdict, Err(CredentialError::Refused { code: Some(20008), .. })), "{verdict:?}");
 }
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn an_outage_says_nothing_about_credentials() {
     let outages = [Answer::error(500, 20500), Answer::Throttle(None), Answer::Hang, Answer::AcceptThenClose];
     for answer in outages {
         let verdict = checked(token(), vec![answer.clone()]).await;
-        assert!(matches!(verdict, Err(CredentialFault::Unanswered(_))), "{answer:?}: {verdict:?}");
+        assert!(matches!(verdict, Err(CredentialError::Unanswered(_))), "{answer:?}: {verdict:?}");
     }
 }
 

@@ -7,7 +7,7 @@ use otpost::domain::address::Address;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::time::UnixMillis;
 use otpost::provider::twilio::{Sender, TwilioSettings};
-use otpost::provider::{Candidate, Fetched, LookupFault, Provider};
+use otpost::provider::{FetchedMessage, LookupError, Provider, ProviderMessage};
 use serde_json::json;
 
 use super::{ALICE, SENDER, adapter, assert_says_nothing, send, settings, settings_at};
@@ -25,7 +25,10 @@ fn ago(seconds: u64) -> UnixMillis {
     UnixMillis(Clock::System.now().0 - 1000 * seconds)
 }
 
-async fn found_with(settings: &TwilioSettings, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
+async fn found_with(
+    settings: &TwilioSettings,
+    since: UnixMillis,
+) -> Result<Vec<ProviderMessage>, LookupError> {
     let verdict = adapter(settings).find(&number(ALICE), since).await;
     if let Err(fault) = &verdict {
         assert_says_nothing(&format!("{fault} {fault:?}"));
@@ -34,15 +37,15 @@ async fn found_with(settings: &TwilioSettings, since: UnixMillis) -> Result<Vec<
 }
 
 /// The names of the messages to Alice since a minute ago.
-async fn found(twilio: &FakeTwilio) -> Result<Vec<String>, LookupFault> {
+async fn found(twilio: &FakeTwilio) -> Result<Vec<String>, LookupError> {
     let found = found_with(&settings(twilio), ago(60)).await?;
     Ok(found.into_iter().map(|candidate| candidate.message_id).collect())
 }
 
 #[track_caller]
-fn assert_unanswered<T>(verdict: Result<T, LookupFault>) {
+fn assert_unanswered<T>(verdict: Result<T, LookupError>) {
     let fault = verdict.err().expect("no answer");
-    assert!(matches!(fault, LookupFault::Unanswered(_)), "{fault:?}");
+    assert!(matches!(fault, LookupError::Unanswered(_)), "{fault:?}");
 }
 
 #[tokio::test]
@@ -255,7 +258,7 @@ async fn what_is_no_whole_answer_is_never_taken_for_nothing_found() {
         twilio.next([answer.clone()]);
         let settings = TwilioSettings { timeout: Duration::from_millis(300), ..settings(&twilio) };
         let fault = found_with(&settings, ago(60)).await.err();
-        assert!(matches!(fault, Some(LookupFault::Unanswered(_))), "{answer:?}: {fault:?}");
+        assert!(matches!(fault, Some(LookupError::Unanswered(_))), "{answer:?}: {fault:?}");
     }
 }
 
@@ -274,7 +277,7 @@ async fn credentials_that_may_not_read_are_told_from_an_outage() {
     for (status, code) in [(401, 20003), (401, 70051), (403, 20005), (400, 70051), (404, 20404)] {
         let twilio = FakeTwilio::start();
         twilio.for_lookups(Answer::error(status, code));
-        assert_eq!(found(&twilio).await, Err(LookupFault::Refused { status, code: Some(code) }));
+        assert_eq!(found(&twilio).await, Err(LookupError::Refused { status, code: Some(code) }));
     }
 }
 
@@ -284,7 +287,7 @@ async fn one_message_tells_what_became_of_it() {
     let adapter = adapter(&settings(&twilio));
     let accepted = adapter.send(&Letter::to(ALICE).message()).await.expect("accepted");
     let sid = accepted.message_id.expect("an id");
-    let fetched = |status, code| Ok(Fetched { to: Some(number(ALICE)), status, code });
+    let fetched = |status, code| Ok(FetchedMessage { to: Some(number(ALICE)), status, code });
     assert_eq!(adapter.fetch(&sid).await, fetched(DeliveryStatus::Queued, None));
     twilio.change(&sid, |message| {
         message["status"] = "undelivered".into();
@@ -302,13 +305,13 @@ async fn a_message_that_twilio_does_not_know_is_not_found() {
     let twilio = FakeTwilio::start();
     let adapter = adapter(&settings(&twilio));
     let unknown = "SM00000000000000000000000000000009";
-    assert_eq!(adapter.fetch(unknown).await, Err(LookupFault::NotFound));
+    assert_eq!(adapter.fetch(unknown).await, Err(LookupError::NotFound));
     assert_eq!(twilio.requests().len(), 1);
     // What is no name of a message is another path: it is not asked for.
     for path in
         ["", "SM1", "../Calls/CA00000000000000000000000000000001", "SM0000000000000000000000000000000/"]
     {
-        assert_eq!(adapter.fetch(path).await, Err(LookupFault::NotFound));
+        assert_eq!(adapter.fetch(path).await, Err(LookupError::NotFound));
     }
     assert_eq!(twilio.requests().len(), 1);
 }
@@ -320,7 +323,7 @@ async fn a_message_that_cannot_be_asked_for_is_told_why() {
         let twilio = FakeTwilio::start();
         twilio.for_lookups(Answer::error(status, code));
         let fault = adapter(&settings(&twilio)).fetch(sid).await.expect_err("refused");
-        assert_eq!(fault, LookupFault::Refused { status, code: Some(code) });
+        assert_eq!(fault, LookupError::Refused { status, code: Some(code) });
     }
     for answer in [Answer::error(500, 20500), Answer::Throttle(None), Answer::AcceptThenClose] {
         let twilio = FakeTwilio::start();

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use otpost::clock::Clock;
 use otpost::domain::time::UnixMillis;
-use otpost::provider::{Candidate, LookupFault, Provider as _};
+use otpost::provider::{LookupError, Provider as _, ProviderMessage};
 
 use super::{ALICE, adapter};
 use crate::contract::provider::Letter;
 use crate::fake_verify::{Answer, FakeVerify};
 
 /// Looks for what was sent to Alice from a time on that lies so many seconds from now.
-async fn find(fake: &FakeVerify, from_now: i64) -> Result<Vec<Candidate>, LookupFault> {
+async fn find(fake: &FakeVerify, from_now: i64) -> Result<Vec<ProviderMessage>, LookupError> {
     let now = i64::try_from(Clock::System.now().0).expect("a time");
     let since = UnixMillis(u64::try_from(now + from_now * 1_000).expect("a time"));
     adapter(fake).find(&Letter::to(ALICE).to, since).await
@@ -61,7 +61,7 @@ async fn a_time_is_read_by_the_clock_that_wrote_it() {
 #[tokio::test]
 async fn only_a_list_that_was_read_whole_is_an_answer() {
     let unanswered =
-        |found: &Result<Vec<Candidate>, LookupFault>| matches!(found, Err(LookupFault::Unanswered(_)));
+        |found: &Result<Vec<ProviderMessage>, LookupError>| matches!(found, Err(LookupError::Unanswered(_)));
     let fake = FakeVerify::start();
     sent(&fake, ALICE).await;
     for answer in
@@ -72,7 +72,7 @@ async fn only_a_list_that_was_read_whole_is_an_answer() {
     }
     for status in [401, 403] {
         fake.next([Answer::Error(status, 20003)]);
-        assert!(matches!(find(&fake, -5).await, Err(LookupFault::Refused { .. })), "{status}");
+        assert!(matches!(find(&fake, -5).await, Err(LookupError::Refused { .. })), "{status}");
     }
     fake.change_attempt(|attempt| attempt["sid"] = "SM1".into());
     assert!(unanswered(&find(&fake, -5).await), "no such name");

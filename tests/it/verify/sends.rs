@@ -5,7 +5,7 @@ use std::time::Duration;
 use otpost::domain::email::EmailAddress;
 use otpost::domain::send_failure::{Scope, SendFailure};
 use otpost::provider::twilio::verify::{TwilioVerify, VerifySettings};
-use otpost::provider::{CredentialFault, LookupFault, Message, OF_ANOTHER_CHANNEL, Provider as _};
+use otpost::provider::{CredentialError, LookupError, Message, Provider as _, WRONG_CHANNEL};
 
 use super::{ALICE, adapter, adapter_at, assert_says_nothing, settings};
 use crate::contract::provider::Letter;
@@ -104,7 +104,7 @@ async fn credentials_are_good_if_they_may_read_the_service() {
         ..settings(fake.base_url(), Duration::from_secs(5))
     };
     let fault = TwilioVerify::new(&wrong).expect("well-formed").check_credentials().await;
-    assert!(matches!(fault, Err(CredentialFault::Refused { status: 404, .. })), "{fault:?}");
+    assert!(matches!(fault, Err(CredentialError::Refused { status: 404, .. })), "{fault:?}");
 }
 
 #[tokio::test]
@@ -113,9 +113,9 @@ async fn no_email_address_is_told_to_verify() {
     let to = EmailAddress::parse("ana@shop.example").expect("an address").into();
     let letter = Letter { to, ..Letter::to(ALICE) };
     let verify = adapter(&fake);
-    assert_eq!(verify.send(&letter.message()).await, Err(OF_ANOTHER_CHANNEL));
+    assert_eq!(verify.send(&letter.message()).await, Err(WRONG_CHANNEL));
     let looked = verify.find(&letter.to, otpost::domain::time::UnixMillis(0)).await;
-    assert!(matches!(looked, Err(LookupFault::Refused { .. })));
+    assert!(matches!(looked, Err(LookupError::Refused { .. })));
     assert!(fake.requests().is_empty());
 }
 

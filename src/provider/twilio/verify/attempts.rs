@@ -19,7 +19,7 @@ use crate::domain::phone::PhoneNumber;
 use crate::domain::time::{UnixMillis, millis};
 use crate::provider::web::Answer;
 use crate::provider::web::failure::{self, http_date};
-use crate::provider::{Candidate, LookupFault};
+use crate::provider::{LookupError, ProviderMessage};
 
 /// Room for a page of the longest attempts.
 const BODY_BYTES_MAX: usize = 512 * 1024;
@@ -57,7 +57,7 @@ impl TwilioVerify {
         &self,
         to: &PhoneNumber,
         since: UnixMillis,
-    ) -> Result<Vec<Candidate>, LookupFault> {
+    ) -> Result<Vec<ProviderMessage>, LookupError> {
         let after = UnixMillis(since.0.saturating_sub(millis(CLOCKS_DIFFER_MAX)));
         let query = Serializer::new(String::new())
             .append_pair("ChannelData.To", to.e164())
@@ -68,20 +68,20 @@ impl TwilioVerify {
         let mut url = self.attempts.clone();
         url.set_query(Some(&query));
         let unanswered =
-            |error: reqwest::Error| LookupFault::Unanswered(failure::transport_detail(&error).to_owned());
+            |error: reqwest::Error| LookupError::Unanswered(failure::transport_detail(&error).to_owned());
         let answer = self.service.get(url, BODY_BYTES_MAX).await.map_err(unanswered)?;
         if !answer.status.is_success() {
             return Err(lookup::not_read(&answer));
         }
         let page: Page = serde_json::from_slice(&answer.body).map_err(|_| lookup::unreadable())?;
         if page.meta.next_page_url.is_some() {
-            return Err(LookupFault::Unanswered("there are too many messages to look through".to_owned()));
+            return Err(LookupError::Unanswered("there are too many messages to look through".to_owned()));
         }
         let behind = behind(&answer);
         let ours =
             |row: &Row| row.channel == "sms" && row.service_sid.eq_ignore_ascii_case(&self.service_sid);
         let rows = page.attempts.into_iter().filter(ours).map(|row| candidate(row, behind));
-        let rows: Vec<Candidate> = rows.collect::<Option<_>>().ok_or_else(lookup::unreadable)?;
+        let rows: Vec<ProviderMessage> = rows.collect::<Option<_>>().ok_or_else(lookup::unreadable)?;
         Ok(rows.into_iter().filter(|row| row.created.plus(TIME_GRAIN) > since).collect())
     }
 }
@@ -93,9 +93,9 @@ fn behind(answer: &Answer) -> i64 {
     theirs.map_or(0, |theirs| ours.saturating_sub(theirs.as_millisecond()))
 }
 
-fn candidate(row: Row, behind: i64) -> Option<Candidate> {
+fn candidate(row: Row, behind: i64) -> Option<ProviderMessage> {
     let created = row.date_created.as_millisecond().checked_add(behind)?;
-    (is_sid("VL", &row.sid) && is_sid("VE", &row.verification_sid)).then_some(Candidate {
+    (is_sid("VL", &row.sid) && is_sid("VE", &row.verification_sid)).then_some(ProviderMessage {
         message_id: row.sid,
         created: UnixMillis(u64::try_from(created).ok()?),
         // Nobody is shown the text.

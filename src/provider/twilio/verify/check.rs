@@ -17,7 +17,9 @@ use crate::domain::address::Address;
 use crate::domain::code::Code;
 use crate::domain::send_failure::SendFailure;
 use crate::provider::web::{Answer, failure};
-use crate::provider::{CheckFault, Checker, CredentialFault, Judgement, LookupFault, Provider as _};
+use crate::provider::{
+    CodeVerifier, CodeVerifierError, CredentialError, LookupError, Provider as _, ProviderVerdict,
+};
 
 /// A parameter breaks a rule: of ours the code is the only one that somebody typed.
 const CODE_INVALID: u32 = 60200;
@@ -30,36 +32,36 @@ struct Checked {
 }
 
 #[async_trait]
-impl Checker for TwilioVerify {
+impl CodeVerifier for TwilioVerify {
     async fn check(
         &self,
         to: &Address,
         verification: Option<&str>,
         code: &Code,
-    ) -> Result<Judgement, CheckFault> {
+    ) -> Result<ProviderVerdict, CodeVerifierError> {
         let request = self.post(&self.checks, form(to, verification, code));
         let answer = self.service.exchange(request, BODY_BYTES_MAX).await;
         judged(&answer.map_err(|error| lost(&error))?)
     }
 
-    async fn is_approved(&self, verification: &str) -> Result<bool, LookupFault> {
+    async fn is_approved(&self, verification: &str) -> Result<bool, LookupError> {
         if !is_sid("VE", verification) {
-            return Err(LookupFault::NotFound);
+            return Err(LookupError::NotFound);
         }
         let url = self.service.url(&format!("/Verifications/{verification}"));
         let unanswered =
-            |error: reqwest::Error| LookupFault::Unanswered(failure::transport_detail(&error).to_owned());
+            |error: reqwest::Error| LookupError::Unanswered(failure::transport_detail(&error).to_owned());
         let answer = self.service.get(url, BODY_BYTES_MAX).await.map_err(unanswered)?;
         match status(&answer) {
             Some(status) => Ok(status == "approved"),
-            None if answer.status == StatusCode::NOT_FOUND => Err(LookupFault::NotFound),
+            None if answer.status == StatusCode::NOT_FOUND => Err(LookupError::NotFound),
             None => {
-                Err(LookupFault::Unanswered(failure::told(answer.status, errors::error_code(&answer.body))))
+                Err(LookupError::Unanswered(failure::told(answer.status, errors::error_code(&answer.body))))
             }
         }
     }
 
-    async fn is_there(&self) -> Result<(), CredentialFault> {
+    async fn is_there(&self) -> Result<(), CredentialError> {
         self.check_credentials().await
     }
 }
@@ -72,27 +74,27 @@ fn form(to: &Address, verification: Option<&str>, code: &Code) -> String {
     Serializer::new(String::new()).append_pair(name, value).append_pair("Code", code.expose()).finish()
 }
 
-fn lost(error: &reqwest::Error) -> CheckFault {
+fn lost(error: &reqwest::Error) -> CodeVerifierError {
     let detail = failure::transport_detail(error).to_owned();
     match failure::transport(error) {
-        SendFailure::InDoubt { .. } => CheckFault::Lost(detail),
-        _ => CheckFault::NotCompared(detail),
+        SendFailure::InDoubt { .. } => CodeVerifierError::Lost(detail),
+        _ => CodeVerifierError::NotCompared(detail),
     }
 }
 
-fn judged(answer: &Answer) -> Result<Judgement, CheckFault> {
+fn judged(answer: &Answer) -> Result<ProviderVerdict, CodeVerifierError> {
     let code = errors::error_code(&answer.body);
     let told = || failure::told(answer.status, code);
     match (answer.status, code) {
         (status, _) if status.is_success() => {
-            self::status(answer).as_deref().and_then(judgement).ok_or_else(|| CheckFault::Lost(told()))
+            self::status(answer).as_deref().and_then(judgement).ok_or_else(|| CodeVerifierError::Lost(told()))
         }
-        (status, _) if status.is_server_error() => Err(CheckFault::Lost(told())),
-        (StatusCode::REQUEST_TIMEOUT, None) => Err(CheckFault::Lost(told())),
-        (_, Some(CODE_CHECKS_MAX)) => Ok(Judgement::TooManyTries),
-        (_, Some(CODE_INVALID)) => Ok(Judgement::Wrong),
-        (StatusCode::NOT_FOUND, None | Some(CODE_NOT_FOUND)) => Ok(Judgement::Gone),
-        _ => Err(CheckFault::NotCompared(told())),
+        (status, _) if status.is_server_error() => Err(CodeVerifierError::Lost(told())),
+        (StatusCode::REQUEST_TIMEOUT, None) => Err(CodeVerifierError::Lost(told())),
+        (_, Some(CODE_CHECKS_MAX)) => Ok(ProviderVerdict::TooManyTries),
+        (_, Some(CODE_INVALID)) => Ok(ProviderVerdict::Wrong),
+        (StatusCode::NOT_FOUND, None | Some(CODE_NOT_FOUND)) => Ok(ProviderVerdict::Gone),
+        _ => Err(CodeVerifierError::NotCompared(told())),
     }
 }
 
@@ -103,12 +105,12 @@ fn status(answer: &Answer) -> Option<String> {
     checked.map(|checked| checked.status)
 }
 
-fn judgement(status: &str) -> Option<Judgement> {
+fn judgement(status: &str) -> Option<ProviderVerdict> {
     match status {
-        "approved" => Some(Judgement::Right),
-        "pending" => Some(Judgement::Wrong),
-        "max_attempts_reached" => Some(Judgement::TooManyTries),
-        "canceled" | "deleted" | "expired" | "failed" => Some(Judgement::Gone),
+        "approved" => Some(ProviderVerdict::Right),
+        "pending" => Some(ProviderVerdict::Wrong),
+        "max_attempts_reached" => Some(ProviderVerdict::TooManyTries),
+        "canceled" | "deleted" | "expired" | "failed" => Some(ProviderVerdict::Gone),
         _ => None,
     }
 }

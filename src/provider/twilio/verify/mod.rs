@@ -26,10 +26,10 @@ use crate::domain::address::Address;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::send_failure::{Scope, SendFailure};
 use crate::domain::time::UnixMillis;
-use crate::provider::web::{Answer, SettingsFault, base_url, failure, fault};
+use crate::provider::web::{Answer, InvalidSettings, base_url, failure, fault};
 use crate::provider::{
-    Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, NOTHING_TO_SHOW, OF_ANOTHER_CHANNEL,
-    Provider,
+    Accepted, CredentialError, FetchedMessage, LOOKUP_UNSUPPORTED, LookupError, Message, Provider,
+    ProviderMessage, WRONG_CHANNEL,
 };
 
 /// Everything needed to use a Verify service. It holds a secret, hence no `Debug`.
@@ -72,7 +72,7 @@ const LOCALES: [&str; 36] = [
 
 impl TwilioVerify {
     /// Checks the settings and prepares the client. Nothing is connected yet.
-    pub fn new(settings: &VerifySettings) -> Result<TwilioVerify, SettingsFault> {
+    pub fn new(settings: &VerifySettings) -> Result<TwilioVerify, InvalidSettings> {
         let VerifySettings { account_sid, authentication, service_sid, base_url: base, timeout } = settings;
         if !is_sid("VA", service_sid) {
             return Err(fault("the Verify service's SID must be VA and 32 hexadecimal digits"));
@@ -108,7 +108,7 @@ impl Provider for TwilioVerify {
     }
 
     async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure> {
-        let to = message.to.phone().ok_or(OF_ANOTHER_CHANNEL)?;
+        let to = message.to.phone().ok_or(WRONG_CHANNEL)?;
         let request = self.post(&self.verifications, form(to, message.locale));
         let answer = self.service.exchange(request, BODY_BYTES_MAX).await;
         let answer = answer.map_err(|error| failure::transport(&error))?;
@@ -118,9 +118,9 @@ impl Provider for TwilioVerify {
         Err(refusal(&answer))
     }
 
-    async fn check_credentials(&self) -> Result<(), CredentialFault> {
+    async fn check_credentials(&self) -> Result<(), CredentialError> {
         let unanswered =
-            |error: reqwest::Error| CredentialFault::Unanswered(failure::transport_detail(&error).to_owned());
+            |error: reqwest::Error| CredentialError::Unanswered(failure::transport_detail(&error).to_owned());
         let answer = self.service.get(self.service.url(""), BODY_BYTES_MAX).await.map_err(unanswered)?;
         credential_verdict(&answer)
     }
@@ -129,14 +129,14 @@ impl Provider for TwilioVerify {
         true
     }
 
-    async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
-        let to = to.phone().ok_or(NOTHING_TO_SHOW)?;
+    async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<ProviderMessage>, LookupError> {
+        let to = to.phone().ok_or(LOOKUP_UNSUPPORTED)?;
         self.find_attempts(to, since).await
     }
 
     /// No message is waited for, so that only those of another provider can be asked about.
-    async fn fetch(&self, _message_id: &str) -> Result<Fetched, LookupFault> {
-        Err(LookupFault::NotFound)
+    async fn fetch(&self, _message_id: &str) -> Result<FetchedMessage, LookupError> {
+        Err(LookupError::NotFound)
     }
 }
 

@@ -9,11 +9,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use otpost::broker::rabbit::dead_letters::RabbitDeadLetters;
 use otpost::broker::{
-    DeadHeaders, DeadLetters, Letter, Outgoing, Properties, PublishError, Settlement, Target,
+    DeadHeaders, DeadLetter, DeadLetters, Outgoing, Properties, PublishError, Settlement, Target,
 };
 use otpost::clock::Clock;
 use otpost::domain::channel::Channel;
-use otpost::domain::dead_letter::{Contents, Replay, Replayed};
+use otpost::domain::dead_letter::{DeadLetterBody, Replay, Replayed};
 use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::time::UnixMillis;
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ fn ago(seconds: u64) -> UnixMillis {
 }
 
 fn contents(name: &str, body: &[u8]) -> Vec<u8> {
-    let contents = Contents::of(body, name, RecipientKeyring::new(&KEY).letters(), [3; 24]);
+    let contents = DeadLetterBody::of(body, name, RecipientKeyring::new(&KEY).letters(), [3; 24]);
     serde_json::to_vec(&contents).expect("plain data")
 }
 
@@ -64,7 +64,7 @@ async fn look(world: &RabbitWorld) -> Box<dyn DeadLetters> {
 }
 
 /// Waits until so many letters can be looked at: what an earlier look held goes back in the broker's own time.
-async fn letters(world: &RabbitWorld, wanted: usize) -> (Box<dyn DeadLetters>, Vec<Letter>) {
+async fn letters(world: &RabbitWorld, wanted: usize) -> (Box<dyn DeadLetters>, Vec<DeadLetter>) {
     let found = async {
         loop {
             let mut look = look(world).await;
@@ -474,8 +474,8 @@ async fn a_list_tells_the_reasons_there_are_and_times_as_everywhere() {
 }
 
 /// The request in a letter under its next id, as the command makes it.
-fn replay_of(letter: &Letter) -> Replay {
-    let contents: Contents = serde_json::from_slice(&letter.body).expect("ours");
+fn replay_of(letter: &DeadLetter) -> Replay {
+    let contents: DeadLetterBody = serde_json::from_slice(&letter.body).expect("ours");
     let name = letter.message_id.as_deref().expect("a name");
     let key = RecipientKeyring::new(&KEY);
     let body = key.letters().open(name, &contents.sealed.expect("sealed")).expect("our key");

@@ -9,12 +9,12 @@ use std::time::Duration;
 use lapin::options::{ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 use lapin::uri::AMQPUri;
+use otpost::broker::rabbit::consumer::RabbitConsumer;
 use otpost::broker::rabbit::error::RabbitError;
 use otpost::broker::rabbit::publish::RabbitPublisher;
-use otpost::broker::rabbit::source::RabbitSource;
 use otpost::broker::rabbit::topology::declare_topology;
 use otpost::broker::{
-    DeadHeaders, Properties, PublishError, Publisher, RequestSource, SEND_SMS_KEY, Settlement, Target,
+    DeadHeaders, Properties, PublishError, Publisher, RequestConsumer, SEND_SMS_KEY, Settlement, Target,
 };
 use otpost::domain::channel::Channel;
 use tokio::sync::watch;
@@ -51,9 +51,9 @@ async fn until(flag: &mut watch::Receiver<bool>, wanted: bool) {
 async fn a_source_survives_the_loss_of_its_connection() {
     in_world(async |world: &RabbitWorld| {
         let (proxy, url) = proxied().await;
-        let source = RabbitSource::start(world.settings_at(&url, 4), Channel::Sms);
+        let source = RabbitConsumer::start(world.settings_at(&url, 4), Channel::Sms);
         let mut connected = source.connected();
-        let mut source: Box<dyn RequestSource> = Box::new(source);
+        let mut source: Box<dyn RequestConsumer> = Box::new(source);
         send_many(world, 1).await;
         for count in 0..3 {
             let held = next(&mut source).await;
@@ -75,9 +75,9 @@ async fn a_source_waits_through_an_outage_and_loses_nothing_when_its_wait_is_dro
     in_world(async |world: &RabbitWorld| {
         let (proxy, url) = proxied().await;
         proxy.refuse();
-        let source = RabbitSource::start(world.settings_at(&url, 1), Channel::Sms);
+        let source = RabbitConsumer::start(world.settings_at(&url, 1), Channel::Sms);
         let mut connected = source.connected();
-        let mut source: Box<dyn RequestSource> = Box::new(source);
+        let mut source: Box<dyn RequestConsumer> = Box::new(source);
         send_many(world, 20).await;
         let soon = std::time::Duration::from_millis(300);
         assert!(tokio::time::timeout(soon, source.next()).await.is_err());
@@ -102,8 +102,8 @@ async fn a_source_without_a_connection_can_be_cancelled_and_closed() {
     in_empty_world(async |world: &RabbitWorld| {
         let (proxy, url) = proxied().await;
         proxy.refuse();
-        let mut source: Box<dyn RequestSource> =
-            Box::new(RabbitSource::start(world.settings_at(&url, 4), Channel::Sms));
+        let mut source: Box<dyn RequestConsumer> =
+            Box::new(RabbitConsumer::start(world.settings_at(&url, 4), Channel::Sms));
         source.cancel().await;
         assert!(patiently(source.next()).await.is_none());
         close(source).await;
@@ -115,9 +115,9 @@ async fn a_source_without_a_connection_can_be_cancelled_and_closed() {
 async fn a_source_that_loses_its_connection_in_a_pause_connects_and_takes_nothing_until_it_is_resumed() {
     in_world(async |world: &RabbitWorld| {
         let (proxy, url) = proxied().await;
-        let source = RabbitSource::start(world.settings_at(&url, 4), Channel::Sms);
+        let source = RabbitConsumer::start(world.settings_at(&url, 4), Channel::Sms);
         let mut connected = source.connected();
-        let mut source: Box<dyn RequestSource> = Box::new(source);
+        let mut source: Box<dyn RequestConsumer> = Box::new(source);
         send_many(world, 2).await;
         let held = next(&mut source).await;
         source.pause().await;
@@ -149,9 +149,9 @@ async fn a_source_that_loses_its_connection_in_a_pause_connects_and_takes_nothin
 #[tokio::test]
 async fn a_queue_that_was_deleted_is_declared_again() {
     in_world(async |world: &RabbitWorld| {
-        let source = RabbitSource::start(world.settings(4), Channel::Sms);
+        let source = RabbitConsumer::start(world.settings(4), Channel::Sms);
         let mut connected = source.connected();
-        let mut source: Box<dyn RequestSource> = Box::new(source);
+        let mut source: Box<dyn RequestConsumer> = Box::new(source);
         until(&mut connected, true).await;
         world.delete_request_queue().await;
         until(&mut connected, false).await;
@@ -223,7 +223,7 @@ async fn a_queue_with_other_arguments_is_named_with_what_to_do() {
         {
             assert!(text.contains(part), "no {part} in: {text}");
         }
-        let source = RabbitSource::start(world.settings(1), Channel::Sms);
+        let source = RabbitConsumer::start(world.settings(1), Channel::Sms);
         assert!(!*source.connected().borrow());
         patiently(Box::new(source).close()).await;
     })
@@ -236,8 +236,8 @@ async fn a_queue_of_one_channel_that_is_refused_stops_that_channel_alone_until_i
         let channel = world.open_channel().await;
         let (queue, options) = (world.names.requests_of(Channel::Email), QueueDeclareOptions::durable());
         channel.queue_declare(queue.clone().into(), options, FieldTable::default()).await.expect("declared");
-        let emails = RabbitSource::start(world.settings(1), Channel::Email);
-        let texts = RabbitSource::start(world.settings(1), Channel::Sms);
+        let emails = RabbitConsumer::start(world.settings(1), Channel::Email);
+        let texts = RabbitConsumer::start(world.settings(1), Channel::Sms);
         let publisher = RabbitPublisher::start("results", world.settings(1));
         let requester = world.requester();
         let (mut takes_emails, mut takes_texts) = (emails.connected(), texts.connected());
@@ -248,7 +248,7 @@ async fn a_queue_of_one_channel_that_is_refused_stops_that_channel_alone_until_i
             requester.request(outgoing(Target::Requests(channel), "m-2"), Duration::ZERO).await
         };
         patiently(async { while asked(Channel::Sms).await.is_err() {} }).await;
-        let mut texts: Box<dyn RequestSource> = Box::new(texts);
+        let mut texts: Box<dyn RequestConsumer> = Box::new(texts);
         next(&mut texts).await.settle(Settlement::Ack);
         assert!(asked(Channel::Email).await.is_err(), "no queue takes it");
         asked(Channel::Sms).await.expect("and the other is not disturbed");
@@ -257,7 +257,7 @@ async fn a_queue_of_one_channel_that_is_refused_stops_that_channel_alone_until_i
         channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.expect("deleted");
         until(&mut takes_emails, true).await;
         asked(Channel::Email).await.expect("it has a queue");
-        let mut emails: Box<dyn RequestSource> = Box::new(emails);
+        let mut emails: Box<dyn RequestConsumer> = Box::new(emails);
         next(&mut emails).await.settle(Settlement::Ack);
     })
     .await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use otpost::broker::memory::{MemoryBroker, OwnedMessage};
-use otpost::broker::{Properties, PublishError, Publisher, RequestSource, Requester, Target};
+use otpost::broker::{Properties, PublishError, Publisher, RequestConsumer, RpcClient, Target};
 use otpost::domain::channel::Channel;
 use tokio::sync::mpsc;
 
@@ -17,16 +17,16 @@ pub struct MemoryWorld {
 
 #[async_trait]
 impl World for MemoryWorld {
-    fn source_of(&self, channel: Channel, prefetch: u16) -> Box<dyn RequestSource> {
-        Box::new(self.broker.source(channel, prefetch.into()))
+    fn source_of(&self, channel: Channel, prefetch: u16) -> Box<dyn RequestConsumer> {
+        Box::new(self.broker.consumer(channel, prefetch.into()))
     }
 
     fn publisher(&self) -> Arc<dyn Publisher> {
         Arc::new(self.broker.publisher())
     }
 
-    fn requester(&self) -> Arc<dyn Requester> {
-        Arc::new(self.broker.requester())
+    fn requester(&self) -> Arc<dyn RpcClient> {
+        Arc::new(self.broker.rpc_client())
     }
 
     async fn send(&self, body: &str, properties: Properties) {

@@ -13,11 +13,11 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
 use otpost::broker::rabbit::RabbitSettings;
+use otpost::broker::rabbit::consumer::RabbitConsumer;
 use otpost::broker::rabbit::publish::RabbitPublisher;
-use otpost::broker::rabbit::request::RabbitRequester;
-use otpost::broker::rabbit::source::RabbitSource;
+use otpost::broker::rabbit::rpc::RabbitRpcClient;
 use otpost::broker::rabbit::topology::declare_topology;
-use otpost::broker::{Names, Properties, Publisher, RequestSource, Requester, SEND_SMS_KEY};
+use otpost::broker::{Names, Properties, Publisher, RequestConsumer, RpcClient, SEND_SMS_KEY};
 use otpost::domain::channel;
 use otpost::domain::time::UnixMillis;
 use tokio::sync::Mutex;
@@ -121,12 +121,12 @@ impl RabbitWorld {
 
 #[async_trait]
 impl World for RabbitWorld {
-    fn source_of(&self, channel: channel::Channel, prefetch: u16) -> Box<dyn RequestSource> {
-        Box::new(RabbitSource::start(self.settings(prefetch), channel))
+    fn source_of(&self, channel: channel::Channel, prefetch: u16) -> Box<dyn RequestConsumer> {
+        Box::new(RabbitConsumer::start(self.settings(prefetch), channel))
     }
 
-    fn requester(&self) -> Arc<dyn Requester> {
-        Arc::new(RabbitRequester::start(self.settings(1)))
+    fn requester(&self) -> Arc<dyn RpcClient> {
+        Arc::new(RabbitRpcClient::start(self.settings(1)))
     }
 
     fn publisher(&self) -> Arc<dyn Publisher> {

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use otpost::domain::history::{HistoryEvent, RequestHistory};
 use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::time::UnixMillis;
-use otpost::domain::trail::{Event, Notes};
-use otpost::store::{Admission, Grant, Mark, Marked, Settle, Settled, Track};
+use otpost::store::{
+    Admission, CompleteRequest, CompleteResult, Grant, Progress, ProgressResult, RecordReceipt,
+};
 
 use super::{Ask, LEASE, START, TimedStore, admit, ask, granted, granted_and_sent, limits, named, sent};
 
@@ -22,8 +24,8 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
     a_message_that_was_found_is_one_requests_only(store).await;
 }
 
-fn back(seconds: u64, in_doubt: bool) -> Mark {
-    Mark::GivenBack { due: Duration::from_secs(seconds), in_doubt }
+fn back(seconds: u64, in_doubt: bool) -> Progress {
+    Progress::Requeued { due: Duration::from_secs(seconds), in_doubt }
 }
 
 #[track_caller]
@@ -34,8 +36,8 @@ pub(super) fn in_doubt(admission: Admission) -> Grant {
     }
 }
 
-async fn mark(store: &dyn TimedStore, ask: &Ask, made: u32, mark: Mark) -> Marked {
-    store.mark(&ask.handling(), Some(made), mark, None).await.expect("answers")
+async fn mark(store: &dyn TimedStore, ask: &Ask, made: u32, mark: Progress) -> ProgressResult {
+    store.update_progress(&ask.handling(), Some(made), mark, None).await.expect("answers")
 }
 
 async fn a_lost_answer_is_given_again(store: &dyn TimedStore) {
@@ -44,13 +46,13 @@ async fn a_lost_answer_is_given_again(store: &dyn TimedStore) {
     store.at(START.plus(Duration::from_secs(31)));
     let request = Ask { notes: noted("again"), ..ask(30, "again") };
     let first = granted(admit(store, &request).await);
-    assert_eq!((first.sends, first.starts, first.doubts, &first.notes), (2, 1, 0, &None));
+    assert_eq!((first.sends, first.unfinished_leases, first.doubts, &first.notes), (2, 1, 0, &None));
     assert_eq!(granted(admit(store, &request).await), first);
     mark(store, &request, 0, back(0, false)).await;
     let second = request.owned_by(2);
     let next = granted(admit(store, &second).await);
     store
-        .settle(&super::settle(second.handling(), &sent(START), super::Refund::None))
+        .complete(&super::settle(second.handling(), &sent(START), super::Refund::None))
         .await
         .expect("answers");
     assert_eq!((next.sends, next.notes), (0, Some(noted("again"))));
@@ -68,25 +70,25 @@ async fn a_doubt_is_counted_once(store: &dyn TimedStore) {
     store.at(START.plus(LEASE));
     let second = request.owned_by(2);
     let doubt = in_doubt(admit(store, &second).await);
-    assert_eq!((doubt.doubts, doubt.starts, doubt.attempt, doubt.started), (1, 2, 1, START));
+    assert_eq!((doubt.doubts, doubt.unfinished_leases, doubt.attempt, doubt.started), (1, 2, 1, START));
     assert_eq!(in_doubt(admit(store, &second).await), doubt, "the same answer again");
     for _ in 0..2 {
-        assert_eq!(mark(store, &second, 1, Mark::Doubt(LEASE)).await, Marked::Held);
+        assert_eq!(mark(store, &second, 1, Progress::InDoubt(LEASE)).await, ProgressResult::Applied);
     }
     assert_eq!(admit(store, &request.owned_by(3)).await, Admission::Busy(LEASE));
     store.at(START.plus(2 * LEASE));
     let third = in_doubt(admit(store, &request.owned_by(3)).await);
-    assert_eq!((third.doubts, third.starts, third.started), (1, 3, START));
+    assert_eq!((third.doubts, third.unfinished_leases, third.started), (1, 3, START));
 }
 
 async fn a_send_after_a_doubt_can_be_in_doubt_again(store: &dyn TimedStore) {
     store.at(START);
     let request = ask(32, "resend");
     granted(admit(store, &request).await);
-    assert_eq!(mark(store, &request, 1, Mark::Doubt(LEASE)).await, Marked::Held);
+    assert_eq!(mark(store, &request, 1, Progress::InDoubt(LEASE)).await, ProgressResult::Applied);
     let resent = START.plus(Duration::from_secs(10));
     store.at(resent);
-    assert_eq!(mark(store, &request, 1, Mark::Sending(LEASE)).await, Marked::Held);
+    assert_eq!(mark(store, &request, 1, Progress::Sending(LEASE)).await, ProgressResult::Applied);
     store.at(resent.plus(LEASE));
     let doubt = in_doubt(admit(store, &request.owned_by(2)).await);
     assert_eq!((doubt.doubts, doubt.attempt, doubt.started), (2, 2, resent));
@@ -98,15 +100,15 @@ async fn starts_count_what_was_not_given_back(store: &dyn TimedStore) {
     let back = back(0, false);
     for owner in 1..4 {
         let handling = request.owned_by(owner);
-        assert_eq!(granted(admit(store, &handling).await).starts, 1);
-        assert_eq!(mark(store, &handling, 0, back).await, Marked::Held);
-        assert_eq!(mark(store, &handling, 0, back).await, Marked::Lost, "it is nobody's");
+        assert_eq!(granted(admit(store, &handling).await).unfinished_leases, 1);
+        assert_eq!(mark(store, &handling, 0, back).await, ProgressResult::Applied);
+        assert_eq!(mark(store, &handling, 0, back).await, ProgressResult::NotOwner, "it is nobody's");
     }
     granted(admit(store, &request.owned_by(4)).await);
     for died in 1..3 {
         store.at(START.plus(LEASE * died));
         let grant = in_doubt(admit(store, &request.owned_by(4 + u64::from(died))).await);
-        assert_eq!(grant.starts, 1 + died);
+        assert_eq!(grant.unfinished_leases, 1 + died);
     }
 }
 
@@ -114,12 +116,12 @@ async fn what_is_given_back_in_doubt_stays_in_doubt(store: &dyn TimedStore) {
     store.at(START);
     let request = ask(34, "back");
     granted(admit(store, &request).await);
-    mark(store, &request, 1, Mark::Doubt(LEASE)).await;
+    mark(store, &request, 1, Progress::InDoubt(LEASE)).await;
     mark(store, &request, 1, back(3, false)).await;
     assert_eq!(admit(store, &request.owned_by(2)).await, Admission::Busy(Duration::from_secs(3)));
     store.at(START.plus(Duration::from_secs(3)));
     let grant = in_doubt(admit(store, &request.owned_by(2)).await);
-    assert_eq!((grant.attempt, grant.doubts, grant.starts), (1, 1, 1));
+    assert_eq!((grant.attempt, grant.doubts, grant.unfinished_leases), (1, 1, 1));
 }
 
 async fn notes_are_left_for_the_next_handling(store: &dyn TimedStore) {
@@ -127,11 +129,13 @@ async fn notes_are_left_for_the_next_handling(store: &dyn TimedStore) {
     let request = Ask { notes: noted("first"), ..ask(35, "notes") };
     granted(admit(store, &request).await);
     let mut notes = noted("with spaces, \"quotes\" and ünïcode\n");
-    notes.add(START, Event::Resent(2));
-    let marked =
-        store.mark(&request.handling(), Some(1), Mark::Doubt(LEASE), Some(&notes)).await.expect("answers");
-    assert_eq!(marked, Marked::Held);
-    mark(store, &request, 1, Mark::Doubt(LEASE)).await;
+    notes.add(START, HistoryEvent::Resent(2));
+    let marked = store
+        .update_progress(&request.handling(), Some(1), Progress::InDoubt(LEASE), Some(&notes))
+        .await
+        .expect("answers");
+    assert_eq!(marked, ProgressResult::Applied);
+    mark(store, &request, 1, Progress::InDoubt(LEASE)).await;
     store.at(START.plus(LEASE));
     assert_eq!(in_doubt(admit(store, &request.owned_by(2)).await).notes, Some(notes));
 }
@@ -140,12 +144,15 @@ async fn a_report_proves_that_a_message_was_accepted(store: &dyn TimedStore) {
     store.at(START);
     let request = ask(36, "proof");
     granted(admit(store, &request).await);
-    assert_eq!(mark(store, &request, 1, Mark::Doubt(LEASE)).await, Marked::Held);
-    store.track(&queued(36, &request)).await.expect("answers");
-    assert_eq!(mark(store, &request, 1, Mark::Doubt(LEASE)).await, Marked::Proven("SM9".to_owned()));
-    assert_eq!(mark(store, &request, 1, Mark::Waiting(LEASE)).await, Marked::Held);
-    let resend = mark(store, &request, 1, Mark::Sending(LEASE)).await;
-    assert_eq!(resend, Marked::Proven("SM9".to_owned()), "nothing more is to be sent");
+    assert_eq!(mark(store, &request, 1, Progress::InDoubt(LEASE)).await, ProgressResult::Applied);
+    store.record_receipt(&queued(36, &request)).await.expect("answers");
+    assert_eq!(
+        mark(store, &request, 1, Progress::InDoubt(LEASE)).await,
+        ProgressResult::AlreadySent("SM9".to_owned())
+    );
+    assert_eq!(mark(store, &request, 1, Progress::Waiting(LEASE)).await, ProgressResult::Applied);
+    let resend = mark(store, &request, 1, Progress::Sending(LEASE)).await;
+    assert_eq!(resend, ProgressResult::AlreadySent("SM9".to_owned()), "nothing more is to be sent");
     store.at(START.plus(LEASE));
     assert_eq!(granted(admit(store, &request.owned_by(2)).await).attempt, 2, "and nothing was marked");
 }
@@ -154,9 +161,9 @@ async fn a_doubt_that_was_not_told_is_given_back_as_one(store: &dyn TimedStore) 
     store.at(START);
     let request = ask(77, "untold");
     granted(admit(store, &request).await);
-    assert_eq!(mark(store, &request, 1, back(0, true)).await, Marked::Held);
+    assert_eq!(mark(store, &request, 1, back(0, true)).await, ProgressResult::Applied);
     let grant = in_doubt(admit(store, &request.owned_by(2)).await);
-    assert_eq!((grant.attempt, grant.doubts, grant.starts), (1, 1, 1));
+    assert_eq!((grant.attempt, grant.doubts, grant.unfinished_leases), (1, 1, 1));
 }
 
 async fn a_message_that_was_found_is_one_requests_only(store: &dyn TimedStore) {
@@ -168,42 +175,43 @@ async fn a_message_that_was_found_is_one_requests_only(store: &dyn TimedStore) {
     let end = |ask: &Ask, found: bool| {
         let (ask, outcome) = (ask.clone(), outcome.clone());
         async move {
-            let settle = Settle { found, ..super::settle(ask.handling(), &outcome, super::Refund::None) };
-            store.settle(&settle).await.expect("answers")
+            let settle =
+                CompleteRequest { found, ..super::settle(ask.handling(), &outcome, super::Refund::None) };
+            store.complete(&settle).await.expect("answers")
         }
     };
-    assert_eq!(end(&first, true).await, Settled::AsSaid);
-    assert_eq!(end(&first, true).await, Settled::AsSaid, "asked again after a lost answer");
+    assert_eq!(end(&first, true).await, CompleteResult::Recorded);
+    assert_eq!(end(&first, true).await, CompleteResult::Recorded, "asked again after a lost answer");
     store.at(START.plus(Duration::from_secs(40)));
     granted(admit(store, &second).await);
-    assert_eq!(end(&second, true).await, Settled::Taken);
+    assert_eq!(end(&second, true).await, CompleteResult::MessageClaimed);
     store.at(START.plus(Duration::from_secs(60)));
     in_doubt(admit(store, &second.owned_by(2)).await);
-    assert_eq!(end(&second.owned_by(2), false).await, Settled::AsSaid, "it knows its own message");
+    assert_eq!(end(&second.owned_by(2), false).await, CompleteResult::Recorded, "it knows its own message");
     let elsewhere = ask(38, "found-3");
     granted(admit(store, &elsewhere).await);
-    assert_eq!(end(&elsewhere, true).await, Settled::AsSaid, "another recipient's");
+    assert_eq!(end(&elsewhere, true).await, CompleteResult::Recorded, "another recipient's");
 }
 
-fn queued(recipient: u8, ask: &Ask) -> Track<'_> {
+fn queued(recipient: u8, ask: &Ask) -> RecordReceipt<'_> {
     let recipient: Digest16 = named(recipient);
     let status = DeliveryStatus::Queued;
-    Track {
+    RecordReceipt {
         recipient,
         request: &ask.request,
         message_id: "SM9",
         status,
         code: None,
-        told: false,
+        published: false,
         block: None,
     }
 }
 
-fn noted(word: &str) -> Notes {
-    Notes {
+fn noted(word: &str) -> RequestHistory {
+    RequestHistory {
         to: "+57******4567".to_owned(),
         correlation_id: Some(word.to_owned()),
         challenge: None,
-        trail: Vec::new(),
+        entries: Vec::new(),
     }
 }

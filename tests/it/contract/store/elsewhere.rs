@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use otpost::domain::challenge::{ChallengeId, KIDS_ELSEWHERE, MADE_ELSEWHERE};
+use otpost::domain::challenge::{ChallengeId, PROVIDER_MADE, PROVIDER_MADE_KIDS};
 use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::outcome::ErrorCode;
 use otpost::domain::verdict::Verdict;
-use otpost::store::check::{Begun, Check, CheckEnd};
-use otpost::store::{Admit, Grant, Proposal, Refund};
+use otpost::store::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
+use otpost::store::{Admit, Grant, ProposedChallenge, Refund};
 
 use super::{
     Ask, HOUR, LIFE, START, TimedStore, admit, ask, granted, granted_and_sent, limits, named, refused, sent,
@@ -34,44 +34,48 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
 /// Admits a request, and ends it as sent at once.
 async fn admit_elsewhere(store: &dyn TimedStore, ask: &Ask) -> Grant {
     let id = ChallengeId::from_digest(named(ask.challenge));
-    let proposal = Proposal { id, kid: MADE_ELSEWHERE, digest: Digest16::NONE, callers_code: false };
-    let admit = Admit { proposal, kids: KIDS_ELSEWHERE, ..ask.admit() };
+    let proposal = ProposedChallenge { id, kid: PROVIDER_MADE, digest: Digest16::NONE, callers_code: false };
+    let admit = Admit { proposal, kids: PROVIDER_MADE_KIDS, ..ask.admit() };
     let grant = granted(store.admit(&admit).await.expect("the store answers"));
     let outcome = sent(grant.now);
-    store.settle(&settle(ask.handling(), &outcome, Refund::None)).await.expect("the store answers");
+    store.complete(&settle(ask.handling(), &outcome, Refund::None)).await.expect("the store answers");
     grant
 }
 
-async fn begin(store: &dyn TimedStore, recipient: u8, check_id: u64) -> Begun {
+async fn begin(store: &dyn TimedStore, recipient: u8, check_id: u64) -> ProviderCheckStart {
     let limits = limits();
-    store.begin_check(&check(recipient, check_id, &limits)).await.expect("the store answers")
+    store.begin_provider_check(&check(recipient, check_id, &limits)).await.expect("the store answers")
 }
 
-async fn end(store: &dyn TimedStore, recipient: u8, check_id: u64, end: CheckEnd) -> Verdict {
+async fn end(store: &dyn TimedStore, recipient: u8, check_id: u64, end: ProviderCheckResult) -> Verdict {
     let limits = limits();
-    store.end_check(&check(recipient, check_id, &limits), end).await.expect("the store answers")
+    store.finish_provider_check(&check(recipient, check_id, &limits), end).await.expect("the store answers")
 }
 
-fn check(recipient: u8, check_id: u64, limits: &otpost::store::Limits) -> Check<'_> {
-    Check { recipient: named(recipient), purpose: "verification", check_id, digests: &[], limits }
+fn check(recipient: u8, check_id: u64, limits: &otpost::store::Limits) -> CodeCheck<'_> {
+    CodeCheck { recipient: named(recipient), purpose: "verification", check_id, digests: &[], limits }
 }
 
 async fn name(store: &dyn TimedStore, ask: &Ask, challenge: u8, name: &str) {
     let (handling, challenge) = (ask.handling(), ChallengeId::from_digest(named(challenge)));
-    store.name_challenge(&handling.subject, &challenge, name).await.expect("the store answers");
+    store.link_verification(&handling.subject, &challenge, name).await.expect("the store answers");
 }
 
 async fn a_right_code_is_right_once(store: &dyn TimedStore) {
     store.at(START);
-    assert_eq!(begin(store, 120, 1).await, Begun::Over(Verdict::NonePending));
+    assert_eq!(begin(store, 120, 1).await, ProviderCheckStart::Decided(Verdict::NonePending));
     let grant = admit_elsewhere(store, &ask(120, "once")).await;
-    assert_eq!((grant.kid.as_str(), grant.digest), (MADE_ELSEWHERE, Digest16::NONE));
+    assert_eq!((grant.kid.as_str(), grant.digest), (PROVIDER_MADE, Digest16::NONE));
     assert_eq!(verify(store, 120, 1, 0).await, Verdict::KeyUnavailable, "no digest is right");
-    assert_eq!(begin(store, 120, 1).await, Begun::Ask(None));
+    assert_eq!(begin(store, 120, 1).await, ProviderCheckStart::Ask(None));
     for _ in 0..2 {
-        assert_eq!(end(store, 120, 1, CheckEnd::Right).await, Verdict::Verified, "asked again, too");
+        assert_eq!(
+            end(store, 120, 1, ProviderCheckResult::Right).await,
+            Verdict::Verified,
+            "asked again, too"
+        );
     }
-    assert_eq!(begin(store, 120, 2).await, Begun::Over(Verdict::AlreadyUsed));
+    assert_eq!(begin(store, 120, 2).await, ProviderCheckStart::Decided(Verdict::AlreadyUsed));
     assert_eq!(verify(store, 120, 2, 0).await, Verdict::AlreadyUsed);
 }
 
@@ -79,10 +83,10 @@ async fn of_two_right_codes_at_once_one_is_verified(store: &dyn TimedStore) {
     store.at(START);
     admit_elsewhere(store, &ask(121, "two")).await;
     for check_id in [1, 2] {
-        assert_eq!(begin(store, 121, check_id).await, Begun::Ask(None));
+        assert_eq!(begin(store, 121, check_id).await, ProviderCheckStart::Ask(None));
     }
-    assert_eq!(end(store, 121, 2, CheckEnd::Right).await, Verdict::Verified);
-    assert_eq!(end(store, 121, 1, CheckEnd::Right).await, Verdict::AlreadyUsed);
+    assert_eq!(end(store, 121, 2, ProviderCheckResult::Right).await, Verdict::Verified);
+    assert_eq!(end(store, 121, 1, ProviderCheckResult::Right).await, Verdict::AlreadyUsed);
 }
 
 async fn tries_are_counted_before_anybody_is_asked(store: &dyn TimedStore) {
@@ -90,13 +94,13 @@ async fn tries_are_counted_before_anybody_is_asked(store: &dyn TimedStore) {
     admit_elsewhere(store, &ask(122, "count")).await;
     for check_id in 1..=5 {
         for _ in 0..2 {
-            assert_eq!(begin(store, 122, check_id).await, Begun::Ask(None), "counted once");
+            assert_eq!(begin(store, 122, check_id).await, ProviderCheckStart::Ask(None), "counted once");
         }
     }
-    let locked = Begun::Over(Verdict::Locked { retry_after: None });
+    let locked = ProviderCheckStart::Decided(Verdict::Locked { retry_after: None });
     assert_eq!(begin(store, 122, 6).await, locked, "none of the five is over");
     for _ in 0..2 {
-        assert_eq!(end(store, 122, 1, CheckEnd::Wrong).await, Verdict::Wrong { attempts_left: 0 });
+        assert_eq!(end(store, 122, 1, ProviderCheckResult::Wrong).await, Verdict::Wrong { attempts_left: 0 });
     }
     assert_eq!(begin(store, 122, 6).await, locked);
 
@@ -104,15 +108,15 @@ async fn tries_are_counted_before_anybody_is_asked(store: &dyn TimedStore) {
     store.at(START.plus(Duration::from_secs(40)));
     admit_elsewhere(store, &Ask { challenge: 230, ..ask(122, "count-2") }).await;
     for check_id in 11..=15 {
-        assert_eq!(begin(store, 122, check_id).await, Begun::Ask(None));
+        assert_eq!(begin(store, 122, check_id).await, ProviderCheckStart::Ask(None));
     }
     // One of them is right, so that there can be another code.
-    assert_eq!(end(store, 122, 15, CheckEnd::Right).await, Verdict::Verified);
+    assert_eq!(end(store, 122, 15, ProviderCheckResult::Right).await, Verdict::Verified);
     store.at(START.plus(Duration::from_secs(80)));
     admit_elsewhere(store, &Ask { challenge: 231, ..ask(122, "count-3") }).await;
-    assert_eq!(begin(store, 122, 20).await, Begun::Ask(None));
+    assert_eq!(begin(store, 122, 20).await, ProviderCheckStart::Ask(None));
     let retry_after = Some(HOUR - Duration::from_secs(80));
-    assert_eq!(begin(store, 122, 21).await, Begun::Over(Verdict::Locked { retry_after }));
+    assert_eq!(begin(store, 122, 21).await, ProviderCheckStart::Decided(Verdict::Locked { retry_after }));
 }
 
 async fn what_was_not_compared_is_given_back_once(store: &dyn TimedStore) {
@@ -121,9 +125,12 @@ async fn what_was_not_compared_is_given_back_once(store: &dyn TimedStore) {
     begin(store, 123, 1).await;
     begin(store, 123, 2).await;
     for _ in 0..3 {
-        assert_eq!(end(store, 123, 1, CheckEnd::NotCompared).await, Verdict::Unanswered { counted: false });
+        assert_eq!(
+            end(store, 123, 1, ProviderCheckResult::NotCompared).await,
+            Verdict::Unanswered { counted: false }
+        );
     }
-    assert_eq!(end(store, 123, 2, CheckEnd::Wrong).await, Verdict::Wrong { attempts_left: 4 });
+    assert_eq!(end(store, 123, 2, ProviderCheckResult::Wrong).await, Verdict::Wrong { attempts_left: 4 });
 }
 
 async fn what_is_found_later_is_somebodys_only_if_nobody_elses(store: &dyn TimedStore) {
@@ -132,17 +139,17 @@ async fn what_is_found_later_is_somebodys_only_if_nobody_elses(store: &dyn Timed
     admit_elsewhere(store, &found).await;
     begin(store, 124, 9).await;
     let unnamed = Verdict::Unanswered { counted: true };
-    assert_eq!(end(store, 124, 9, CheckEnd::Found).await, unnamed, "nobody can have read of it");
-    end(store, 124, 9, CheckEnd::Wrong).await;
+    assert_eq!(end(store, 124, 9, ProviderCheckResult::Found).await, unnamed, "nobody can have read of it");
+    end(store, 124, 9, ProviderCheckResult::Wrong).await;
     name(store, &found, found.challenge, NAME).await;
     begin(store, 124, 1).await;
     begin(store, 124, 2).await;
     let unsure = Verdict::Unanswered { counted: true };
-    assert_eq!(end(store, 124, 1, CheckEnd::Found).await, unsure, "it may be the other one's");
-    end(store, 124, 2, CheckEnd::Wrong).await;
-    assert_eq!(end(store, 124, 1, CheckEnd::Found).await, Verdict::Verified);
-    assert_eq!(end(store, 124, 1, CheckEnd::Found).await, Verdict::Verified, "asked again");
-    assert_eq!(end(store, 124, 2, CheckEnd::Found).await, Verdict::AlreadyUsed);
+    assert_eq!(end(store, 124, 1, ProviderCheckResult::Found).await, unsure, "it may be the other one's");
+    end(store, 124, 2, ProviderCheckResult::Wrong).await;
+    assert_eq!(end(store, 124, 1, ProviderCheckResult::Found).await, Verdict::Verified);
+    assert_eq!(end(store, 124, 1, ProviderCheckResult::Found).await, Verdict::Verified, "asked again");
+    assert_eq!(end(store, 124, 2, ProviderCheckResult::Found).await, Verdict::AlreadyUsed);
 }
 
 /// A provider has one code for a number, whatever it is for.
@@ -156,20 +163,21 @@ async fn what_was_right_for_one_purpose_is_not_found_for_another(store: &dyn Tim
     admit_elsewhere(store, &login).await;
     name(store, &login, 236, NAME).await;
     let limits = limits();
-    let for_login = |check_id| Check { purpose: "login", ..check(129, check_id, &limits) };
-    store.begin_check(&for_login(1)).await.expect("answers");
-    let right = store.end_check(&for_login(1), CheckEnd::Right).await.expect("answers");
+    let for_login = |check_id| CodeCheck { purpose: "login", ..check(129, check_id, &limits) };
+    store.begin_provider_check(&for_login(1)).await.expect("answers");
+    let right =
+        store.finish_provider_check(&for_login(1), ProviderCheckResult::Right).await.expect("answers");
     assert_eq!(right, Verdict::Verified);
-    assert_eq!(begin(store, 129, 2).await, Begun::Ask(Some(NAME.to_owned())));
-    assert_eq!(end(store, 129, 2, CheckEnd::Found).await, Verdict::Unanswered { counted: true });
+    assert_eq!(begin(store, 129, 2).await, ProviderCheckStart::Ask(Some(NAME.to_owned())));
+    assert_eq!(end(store, 129, 2, ProviderCheckResult::Found).await, Verdict::Unanswered { counted: true });
     // Nor is it a day's matter where the provider has another code by then.
     store.at(START.plus(Duration::from_secs(90)));
     let other = Ask { purpose: "payment", challenge: 237, ..ask(129, "payment") };
     admit_elsewhere(store, &other).await;
     name(store, &other, 237, "VE00000000000000000000000000000002").await;
-    let for_payment = Check { purpose: "payment", ..check(129, 3, &limits) };
-    store.begin_check(&for_payment).await.expect("answers");
-    let found = store.end_check(&for_payment, CheckEnd::Found).await.expect("answers");
+    let for_payment = CodeCheck { purpose: "payment", ..check(129, 3, &limits) };
+    store.begin_provider_check(&for_payment).await.expect("answers");
+    let found = store.finish_provider_check(&for_payment, ProviderCheckResult::Found).await.expect("answers");
     assert_eq!(found, Verdict::Verified);
 }
 
@@ -183,9 +191,9 @@ async fn what_was_right_for_a_replaced_challenge_is_not_found_for_the_next(store
     store.at(START.plus(LIFE - Duration::from_secs(40)));
     admit_elsewhere(store, &Ask { challenge: 238, ..ask(130, "new") }).await;
     name(store, &first, 238, NAME).await;
-    assert_eq!(end(store, 130, 1, CheckEnd::Right).await, Verdict::NonePending);
+    assert_eq!(end(store, 130, 1, ProviderCheckResult::Right).await, Verdict::NonePending);
     begin(store, 130, 2).await;
-    assert_eq!(end(store, 130, 2, CheckEnd::Found).await, Verdict::Unanswered { counted: true });
+    assert_eq!(end(store, 130, 2, ProviderCheckResult::Found).await, Verdict::Unanswered { counted: true });
 }
 
 /// Ten wrong tries an hour are allowed, and these are none.
@@ -195,18 +203,22 @@ async fn what_was_not_wrong_is_no_wrong_try(store: &dyn TimedStore) {
     for check_id in 1..=5 {
         begin(store, 131, check_id).await;
     }
-    assert_eq!(end(store, 131, 1, CheckEnd::Right).await, Verdict::Verified);
-    assert_eq!(end(store, 131, 2, CheckEnd::Right).await, Verdict::AlreadyUsed);
+    assert_eq!(end(store, 131, 1, ProviderCheckResult::Right).await, Verdict::Verified);
+    assert_eq!(end(store, 131, 2, ProviderCheckResult::Right).await, Verdict::AlreadyUsed);
     store.at(START.plus(Duration::from_secs(40)));
     admit_elsewhere(store, &Ask { challenge: 239, ..ask(131, "two") }).await;
     for check_id in [3, 4, 5] {
         let back = Verdict::Unanswered { counted: false };
-        assert_eq!(end(store, 131, check_id, CheckEnd::NotCompared).await, back, "its challenge is gone");
+        assert_eq!(
+            end(store, 131, check_id, ProviderCheckResult::NotCompared).await,
+            back,
+            "its challenge is gone"
+        );
     }
     for round in [0_u8, 1] {
         for check_id in 11..=15 {
             let asked = begin(store, 131, 10 * u64::from(round) + check_id).await;
-            assert_eq!(asked, Begun::Ask(None), "none of the first five stands");
+            assert_eq!(asked, ProviderCheckStart::Ask(None), "none of the first five stands");
         }
         store.at(START.plus(Duration::from_secs(80 + 40 * u64::from(round))));
         let more = Ask { challenge: 240 + round, ..ask(131, &format!("more-{round}")) };
@@ -222,15 +234,15 @@ async fn a_name_stays_with_its_challenge(store: &dyn TimedStore) {
     let first = ask(125, "name");
     admit_elsewhere(store, &first).await;
     name(store, &first, 99, "VE9").await;
-    assert_eq!(begin(store, 125, 1).await, Begun::Ask(None), "another challenge's");
+    assert_eq!(begin(store, 125, 1).await, ProviderCheckStart::Ask(None), "another challenge's");
     name(store, &first, first.challenge, NAME).await;
-    assert_eq!(begin(store, 125, 2).await, Begun::Ask(Some(NAME.to_owned())));
+    assert_eq!(begin(store, 125, 2).await, ProviderCheckStart::Ask(Some(NAME.to_owned())));
     // What asked about a challenge that was replaced meanwhile says nothing of the new one.
     store.at(START.plus(LIFE));
     admit_elsewhere(store, &Ask { challenge: 232, ..ask(125, "name-2") }).await;
-    assert_eq!(end(store, 125, 2, CheckEnd::Right).await, Verdict::NonePending);
-    assert_eq!(begin(store, 125, 3).await, Begun::Ask(None));
-    assert_eq!(end(store, 125, 3, CheckEnd::Wrong).await, Verdict::Wrong { attempts_left: 4 });
+    assert_eq!(end(store, 125, 2, ProviderCheckResult::Right).await, Verdict::NonePending);
+    assert_eq!(begin(store, 125, 3).await, ProviderCheckStart::Ask(None));
+    assert_eq!(end(store, 125, 3, ProviderCheckResult::Wrong).await, Verdict::Wrong { attempts_left: 4 });
 }
 
 async fn a_challenge_goes_on_with_its_own_kind(store: &dyn TimedStore) {
@@ -241,7 +253,7 @@ async fn a_challenge_goes_on_with_its_own_kind(store: &dyn TimedStore) {
     store.at(START.plus(Duration::from_secs(60)));
     let again = admit_elsewhere(store, &Ask { challenge: 233, ..ask(126, "kind-2") }).await;
     assert_eq!(again.challenge, ChallengeId::from_digest(named(first.challenge)));
-    assert_eq!(begin(store, 126, 1).await, Begun::Ask(Some(NAME.to_owned())));
+    assert_eq!(begin(store, 126, 1).await, ProviderCheckStart::Ask(Some(NAME.to_owned())));
     store.at(START.plus(Duration::from_secs(120)));
     let ours = granted_and_sent(store, &Ask { challenge: 234, ..ask(126, "kind-3") }).await;
     assert_eq!(ours.challenge, ChallengeId::from_digest(named(234)), "one of ours begins anew");
@@ -253,7 +265,7 @@ async fn a_challenge_goes_on_with_its_own_kind(store: &dyn TimedStore) {
 async fn a_code_of_ours_is_not_asked_about(store: &dyn TimedStore) {
     store.at(START);
     granted(admit(store, &ask(127, "ours")).await);
-    assert_eq!(begin(store, 127, 1).await, Begun::Over(Verdict::KeyUnavailable));
+    assert_eq!(begin(store, 127, 1).await, ProviderCheckStart::Decided(Verdict::KeyUnavailable));
     assert_eq!(verify(store, 127, 2, 0).await, Verdict::Wrong { attempts_left: 4 }, "nothing was counted");
 }
 
@@ -262,8 +274,15 @@ async fn what_is_over_is_not_asked_about(store: &dyn TimedStore) {
     admit_elsewhere(store, &ask(128, "over")).await;
     begin(store, 128, 1).await;
     store.at(START.plus(LIFE));
-    assert_eq!(begin(store, 128, 2).await, Begun::Over(Verdict::Expired { at: START.plus(LIFE) }));
-    assert_eq!(end(store, 128, 1, CheckEnd::Right).await, Verdict::Verified, "it was asked in time");
+    assert_eq!(
+        begin(store, 128, 2).await,
+        ProviderCheckStart::Decided(Verdict::Expired { at: START.plus(LIFE) })
+    );
+    assert_eq!(
+        end(store, 128, 1, ProviderCheckResult::Right).await,
+        Verdict::Verified,
+        "it was asked in time"
+    );
     store.at(START.plus(LIFE + HOUR));
-    assert_eq!(begin(store, 128, 3).await, Begun::Over(Verdict::NonePending));
+    assert_eq!(begin(store, 128, 3).await, ProviderCheckStart::Decided(Verdict::NonePending));
 }

@@ -16,19 +16,19 @@ async fn another_server_than_before_may_have_forgotten() {
     let (old, new) = (redis.store(), redis.store());
     for store in [&old, &new] {
         store.at(START);
-        assert!(!store.may_have_forgotten());
+        assert!(!store.may_have_lost_writes());
     }
-    old.pulse(1, false).await.expect("answers");
-    assert!(!old.may_have_forgotten(), "the first server that is met is no other");
+    old.heartbeat(1, false).await.expect("answers");
+    assert!(!old.may_have_lost_writes(), "the first server that is met is no other");
     redis.write("server", "0123456789abcdef 0");
-    new.pulse(2, false).await.expect("answers");
-    assert!(new.may_have_forgotten(), "a replica knows whom it follows");
+    new.heartbeat(2, false).await.expect("answers");
+    assert!(new.may_have_lost_writes(), "a replica knows whom it follows");
     old.at(START.plus(Duration::from_secs(1)));
-    old.pulse(1, false).await.expect("answers");
-    assert!(old.may_have_forgotten(), "and tells the others");
+    old.heartbeat(1, false).await.expect("answers");
+    assert!(old.may_have_lost_writes(), "and tells the others");
     old.at(START.plus(FORGETFUL_FOR));
-    old.pulse(1, false).await.expect("answers");
-    assert!(!old.may_have_forgotten(), "for a while");
+    old.heartbeat(1, false).await.expect("answers");
+    assert!(!old.may_have_lost_writes(), "for a while");
 }
 
 #[tokio::test]
@@ -37,20 +37,20 @@ async fn a_server_that_is_empty_has_forgotten() {
     let (old, new) = (redis.store(), redis.store());
     old.at(START);
     new.at(START);
-    old.pulse(1, false).await.expect("answers");
+    old.heartbeat(1, false).await.expect("answers");
     redis.delete("server");
-    new.pulse(2, false).await.expect("answers");
-    assert!(!new.may_have_forgotten(), "it never met another one");
+    new.heartbeat(2, false).await.expect("answers");
+    assert!(!new.may_have_lost_writes(), "it never met another one");
     redis.delete("server");
-    old.pulse(1, false).await.expect("answers");
-    assert!(old.may_have_forgotten());
+    old.heartbeat(1, false).await.expect("answers");
+    assert!(old.may_have_lost_writes());
 }
 
 #[tokio::test]
 async fn without_an_answer_anything_may_be_forgotten() {
     real::install_crypto();
     let nobody = RedisStore::connect("redis://127.0.0.1:1", "test").expect("a URL");
-    assert!(!nobody.may_have_forgotten());
+    assert!(!nobody.may_have_lost_writes());
     nobody.kill_switch().await.expect_err("nobody listens");
-    assert!(nobody.may_have_forgotten());
+    assert!(nobody.may_have_lost_writes());
 }

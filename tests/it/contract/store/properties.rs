@@ -6,7 +6,7 @@ use std::time::Duration;
 use otpost::clock::Clock;
 use otpost::domain::time::UnixMillis;
 use otpost::store::memory::MemoryStore;
-use otpost::store::{Admission, Mark, Marked, Refund, Settled, Store as _};
+use otpost::store::{Admission, CompleteResult, Progress, ProgressResult, Refund, Store as _};
 use proptest::prelude::*;
 
 use super::{Ask, HOUR, LEASE, START, admit, ask, failed, limits, named, sent, settle};
@@ -31,8 +31,8 @@ proptest! {
             let Admission::Granted(_) = run(admit(&store, &request)) else { continue };
             let outcome = if end == 0 { sent(START) } else { failed(START) };
             let refund = [Refund::None, Refund::Free, Refund::Counted][usize::from(end)];
-            let settled = run(store.settle(&settle(request.handling(), &outcome, refund))).expect("answers");
-            prop_assert_eq!(settled, Settled::AsSaid);
+            let settled = run(store.complete(&settle(request.handling(), &outcome, refund))).expect("answers");
+            prop_assert_eq!(settled, CompleteResult::Recorded);
             *charged.entry(recipient).or_default() += u32::from(refund == Refund::None);
             let usage = run(store.usage(&request.handling().subject, None, &limits())).expect("answers");
             prop_assert_eq!(usage.used, charged[&recipient]);
@@ -51,20 +51,20 @@ proptest! {
             store.set_time(now);
             let handling = request.owned_by(owner);
             let mark = match step {
-                0 => Mark::Waiting(LEASE),
-                1 => Mark::Sending(LEASE),
-                2 => Mark::Doubt(LEASE),
-                3 => Mark::GivenBack { due: Duration::from_secs(passed), in_doubt: passed > 20 },
+                0 => Progress::Waiting(LEASE),
+                1 => Progress::Sending(LEASE),
+                2 => Progress::InDoubt(LEASE),
+                3 => Progress::Requeued { due: Duration::from_secs(passed), in_doubt: passed > 20 },
                 _ => {
                     if let Admission::Granted(grant) | Admission::InDoubt(grant) = run(admit(&store, &handling)) {
-                        prop_assert!(grant.starts >= starts.max(1) && grant.doubts >= doubts, "{:?}", grant);
-                        (starts, doubts) = (grant.starts, grant.doubts);
+                        prop_assert!(grant.unfinished_leases >= starts.max(1) && grant.doubts >= doubts, "{:?}", grant);
+                        (starts, doubts) = (grant.unfinished_leases, grant.doubts);
                     }
                     continue;
                 }
             };
-            let marked = run(store.mark(&handling.handling(), Some(made), mark, None)).expect("answers");
-            if matches!(mark, Mark::GivenBack { .. }) && marked == Marked::Held {
+            let marked = run(store.update_progress(&handling.handling(), Some(made), mark, None)).expect("answers");
+            if matches!(mark, Progress::Requeued { .. }) && marked == ProgressResult::Applied {
                 starts -= 1;
             }
         }

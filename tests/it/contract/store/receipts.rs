@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use otpost::domain::block::{Block, Blocked};
+use otpost::domain::history::RequestHistory;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::request_id::RequestId;
-use otpost::domain::trail::Notes;
-use otpost::store::{Awaited, Chapter, Refund, Settle, Track, Tracked};
+use otpost::domain::suppression::{NewSuppression, SuppressionTarget};
+use otpost::store::{CompleteRequest, OverdueReceipt, ReceiptResult, RecordReceipt, Refund, RequestState};
 
 use super::{Ask, HOUR, LEASE, START, TimedStore, admit, ask, granted, named, sent, settle};
 
@@ -20,52 +20,52 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
     a_report_that_comes_again_does_not_block_what_a_person_has_lifted(store).await;
 }
 
-fn report<'a>(ask: &'a Ask, status: DeliveryStatus) -> Track<'a> {
-    Track {
+fn report<'a>(ask: &'a Ask, status: DeliveryStatus) -> RecordReceipt<'a> {
+    RecordReceipt {
         recipient: named(ask.recipient),
         request: &ask.request,
         message_id: "SM1",
         status,
         code: None,
-        told: false,
+        published: false,
         block: None,
     }
 }
 
-async fn track(store: &dyn TimedStore, track: Track<'_>) -> Tracked {
-    store.track(&track).await.expect("answers")
+async fn track(store: &dyn TimedStore, track: RecordReceipt<'_>) -> ReceiptResult {
+    store.record_receipt(&track).await.expect("answers")
 }
 
-fn news() -> Tracked {
-    Tracked::News { purpose: "verification".to_owned(), correlation_id: Some("c 1".to_owned()) }
+fn news() -> ReceiptResult {
+    ReceiptResult::Publish { purpose: "verification".to_owned(), correlation_id: Some("c 1".to_owned()) }
 }
 
 /// A request that ended as sent, and when its report is due.
 async fn ended(store: &dyn TimedStore, recipient: u8, request: &str, due: Option<Duration>) -> Ask {
-    let notes = Notes { correlation_id: Some("c 1".to_owned()), ..Notes::default() };
+    let notes = RequestHistory { correlation_id: Some("c 1".to_owned()), ..RequestHistory::default() };
     let request = Ask { notes: notes.clone(), ..ask(recipient, request) };
     granted(admit(store, &request).await);
     let mut outcome = sent(START);
-    outcome.notes = notes;
-    let end = Settle { receipt_due: due, ..settle(request.handling(), &outcome, Refund::None) };
-    store.settle(&end).await.expect("answers");
+    outcome.history = notes;
+    let end = CompleteRequest { receipt_due: due, ..settle(request.handling(), &outcome, Refund::None) };
+    store.complete(&end).await.expect("answers");
     request
 }
 
 async fn a_final_report_is_news_until_it_was_told(store: &dyn TimedStore) {
     store.at(START);
     let request = ended(store, 40, "news", None).await;
-    assert_eq!(track(store, report(&request, DeliveryStatus::Sent)).await, Tracked::Known);
-    let failed = Track { code: Some(30_003), ..report(&request, DeliveryStatus::Undelivered) };
+    assert_eq!(track(store, report(&request, DeliveryStatus::Sent)).await, ReceiptResult::Unchanged);
+    let failed = RecordReceipt { code: Some(30_003), ..report(&request, DeliveryStatus::Undelivered) };
     for _ in 0..2 {
         assert_eq!(track(store, failed).await, news());
     }
-    assert_eq!(track(store, Track { told: true, ..failed }).await, Tracked::Known);
-    assert_eq!(track(store, failed).await, Tracked::Known);
-    let story = store.story(&request.request, None).await.expect("answers").expect("known");
+    assert_eq!(track(store, RecordReceipt { published: true, ..failed }).await, ReceiptResult::Unchanged);
+    assert_eq!(track(store, failed).await, ReceiptResult::Unchanged);
+    let story = store.request_record(&request.request, None).await.expect("answers").expect("known");
     let receipt = story.receipt.expect("reported");
-    assert_eq!((receipt.status, receipt.code, receipt.told), (failed.status, Some(30_003), true));
-    assert!(matches!(story.chapter, Chapter::Ended(_)));
+    assert_eq!((receipt.status, receipt.code, receipt.published), (failed.status, Some(30_003), true));
+    assert!(matches!(story.state, RequestState::Ended(_)));
 }
 
 async fn what_comes_late_changes_nothing(store: &dyn TimedStore) {
@@ -73,49 +73,49 @@ async fn what_comes_late_changes_nothing(store: &dyn TimedStore) {
     let request = ended(store, 41, "late", None).await;
     assert_eq!(track(store, report(&request, DeliveryStatus::Delivered)).await, news());
     for late in [DeliveryStatus::Queued, DeliveryStatus::Sent, DeliveryStatus::Failed] {
-        assert_eq!(track(store, report(&request, late)).await, Tracked::Known, "{late:?}");
+        assert_eq!(track(store, report(&request, late)).await, ReceiptResult::Unchanged, "{late:?}");
     }
-    let wrong = Track { told: true, ..report(&request, DeliveryStatus::Failed) };
-    assert_eq!(track(store, wrong).await, Tracked::Known);
+    let wrong = RecordReceipt { published: true, ..report(&request, DeliveryStatus::Failed) };
+    assert_eq!(track(store, wrong).await, ReceiptResult::Unchanged);
     assert_eq!(track(store, report(&request, DeliveryStatus::Delivered)).await, news(), "not told yet");
 }
 
 async fn a_report_can_come_before_the_end(store: &dyn TimedStore) {
     store.at(START);
-    let notes = Notes { correlation_id: Some("c 1".to_owned()), ..Notes::default() };
+    let notes = RequestHistory { correlation_id: Some("c 1".to_owned()), ..RequestHistory::default() };
     let request = Ask { notes, ..ask(42, "early") };
     granted(admit(store, &request).await);
     assert_eq!(track(store, report(&request, DeliveryStatus::Delivered)).await, news());
     let outcome = sent(START);
-    store.settle(&settle(request.handling(), &outcome, Refund::None)).await.expect("answers");
-    let story = store.story(&request.request, None).await.expect("answers").expect("known");
+    store.complete(&settle(request.handling(), &outcome, Refund::None)).await.expect("answers");
+    let story = store.request_record(&request.request, None).await.expect("answers").expect("known");
     assert_eq!(story.receipt.expect("it is kept").status, DeliveryStatus::Delivered);
 }
 
 async fn nothing_is_known_of_what_there_is_not(store: &dyn TimedStore) {
     store.at(START);
     let never = ask(43, "never");
-    assert_eq!(track(store, report(&never, DeliveryStatus::Sent)).await, Tracked::NoRequest);
+    assert_eq!(track(store, report(&never, DeliveryStatus::Sent)).await, ReceiptResult::NoRequest);
     let request = ended(store, 43, "named", None).await;
     for message_id in ["", "two words", "a,b"] {
-        let odd = Track { message_id, ..report(&request, DeliveryStatus::Sent) };
-        assert_eq!(track(store, odd).await, Tracked::NoRequest, "{message_id:?}");
+        let odd = RecordReceipt { message_id, ..report(&request, DeliveryStatus::Sent) };
+        assert_eq!(track(store, odd).await, ReceiptResult::NoRequest, "{message_id:?}");
     }
     store.at(START.plus(24 * HOUR));
-    assert_eq!(track(store, report(&request, DeliveryStatus::Sent)).await, Tracked::NoRequest);
+    assert_eq!(track(store, report(&request, DeliveryStatus::Sent)).await, ReceiptResult::NoRequest);
 }
 
 async fn a_report_that_does_not_come_is_asked_for_ever_less(store: &dyn TimedStore) {
     let seconds = Duration::from_secs;
     let overdue = async |after: u64| {
         store.at(START.plus(seconds(after)));
-        store.overdue(seconds(600), 10).await.expect("answers")
+        store.overdue_receipts(seconds(600), 10).await.expect("answers")
     };
     store.at(START);
     let request = ended(store, 44, "awaited", Some(seconds(30))).await;
     let awaited = |lapsed| {
         let (message_id, request) = ("SM1".to_owned(), request.request.clone());
-        vec![Awaited { recipient: named(44), request, message_id, lapsed }]
+        vec![OverdueReceipt { recipient: named(44), request, message_id, lapsed }]
     };
     for (after, asked) in
         [(29, false), (30, true), (30, false), (89, false), (90, true), (179, false), (180, true)]
@@ -134,40 +134,50 @@ async fn what_is_known_is_not_asked_for(store: &dyn TimedStore) {
         ended(store, 47 + number, "many", Some(LEASE + Duration::from_secs(1))).await;
     }
     track(store, report(&told, DeliveryStatus::Delivered)).await;
-    track(store, Track { told: true, ..report(&told, DeliveryStatus::Delivered) }).await;
+    track(store, RecordReceipt { published: true, ..report(&told, DeliveryStatus::Delivered) }).await;
     track(store, report(&untold, DeliveryStatus::Delivered)).await;
     store.at(START.plus(LEASE));
-    let overdue = store.overdue(HOUR, 10).await.expect("answers");
+    let overdue = store.overdue_receipts(HOUR, 10).await.expect("answers");
     let ids: Vec<&RequestId> = overdue.iter().map(|awaited| &awaited.request).collect();
     assert_eq!(ids, [&untold.request]);
     store.at(START.plus(2 * LEASE));
-    assert_eq!(store.overdue(HOUR, 2).await.expect("answers").len(), 2, "no more than was asked for");
-    assert_eq!(store.overdue(HOUR, 2).await.expect("answers").len(), 1);
+    assert_eq!(
+        store.overdue_receipts(HOUR, 2).await.expect("answers").len(),
+        2,
+        "no more than was asked for"
+    );
+    assert_eq!(store.overdue_receipts(HOUR, 2).await.expect("answers").len(), 1);
     store.at(START.plus(25 * HOUR));
-    assert_eq!(store.overdue(HOUR, 10).await.expect("answers"), [], "their requests are forgotten");
+    assert_eq!(store.overdue_receipts(HOUR, 10).await.expect("answers"), [], "their requests are forgotten");
 }
 
 async fn a_report_that_comes_again_does_not_block_what_a_person_has_lifted(store: &dyn TimedStore) {
     use DeliveryStatus::{Delivered, Failed, Undelivered};
-    let block =
-        |lasts| Some(Block { what: Blocked::Recipient, code: 550, lasts, shown: "a***@b***.example" });
+    let block = |lasts| {
+        Some(NewSuppression {
+            what: SuppressionTarget::Recipient,
+            code: 550,
+            lasts,
+            shown: "a***@b***.example",
+        })
+    };
     let (for_a_day, for_good) = (block(Some(24 * HOUR)), block(None));
     let lifted = async |recipient| {
-        store.lift_suppression(named(recipient)).await.expect("answers").map(|stood| stood.until)
+        store.remove_suppression(named(recipient)).await.expect("answers").map(|stood| stood.until)
     };
     store.at(START);
     let until = START.plus(24 * HOUR);
     let request = ended(store, 140, "again", None).await;
-    let bounced = Track { block: for_a_day, ..report(&request, Undelivered) };
+    let bounced = RecordReceipt { block: for_a_day, ..report(&request, Undelivered) };
     track(store, bounced).await;
     assert_eq!(lifted(140).await, Some(Some(until)));
     assert_eq!(track(store, bounced).await, news(), "it was not told yet");
     assert_eq!(lifted(140).await, None);
-    track(store, Track { told: true, block: None, ..bounced }).await;
+    track(store, RecordReceipt { published: true, block: None, ..bounced }).await;
     track(store, bounced).await;
-    track(store, Track { block: for_a_day, ..report(&request, Failed) }).await;
+    track(store, RecordReceipt { block: for_a_day, ..report(&request, Failed) }).await;
     assert_eq!(lifted(140).await, None, "told and settled it blocks no more");
-    let opted_out = Track { block: for_good, ..report(&request, Failed) };
+    let opted_out = RecordReceipt { block: for_good, ..report(&request, Failed) };
     track(store, opted_out).await;
     assert_eq!(lifted(140).await, Some(None), "that is worse than what was known");
     track(store, opted_out).await;
@@ -177,20 +187,20 @@ async fn a_report_that_comes_again_does_not_block_what_a_person_has_lifted(store
     // What changes nothing else is remembered, too, and over the end of its request.
     let early = ask(141, "early-again");
     granted(admit(store, &early).await);
-    assert!(matches!(track(store, report(&early, Delivered)).await, Tracked::News { .. }));
-    let bounced_late = Track { block: for_a_day, ..report(&early, Undelivered) };
-    assert_eq!(track(store, bounced_late).await, Tracked::Known);
+    assert!(matches!(track(store, report(&early, Delivered)).await, ReceiptResult::Publish { .. }));
+    let bounced_late = RecordReceipt { block: for_a_day, ..report(&early, Undelivered) };
+    assert_eq!(track(store, bounced_late).await, ReceiptResult::Unchanged);
     assert_eq!(lifted(141).await, Some(Some(until)));
-    store.settle(&settle(early.handling(), &sent(START), Refund::None)).await.expect("answers");
+    store.complete(&settle(early.handling(), &sent(START), Refund::None)).await.expect("answers");
     track(store, bounced_late).await;
     assert_eq!(lifted(141).await, None);
-    let story = store.story(&early.request, None).await.expect("answers").expect("known");
+    let story = store.request_record(&early.request, None).await.expect("answers").expect("known");
     assert_eq!(story.receipt.expect("reported").status, Delivered);
 
     // Of what is not known nobody can say that it comes again.
     let never = ask(142, "never-again");
     for _ in 0..2 {
-        track(store, Track { block: for_a_day, ..report(&never, Undelivered) }).await;
+        track(store, RecordReceipt { block: for_a_day, ..report(&never, Undelivered) }).await;
         assert_eq!(lifted(142).await, Some(Some(until)));
     }
 }

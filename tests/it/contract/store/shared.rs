@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use otpost::domain::block::{Block, Blocked};
+use otpost::domain::history::RequestHistory;
 use otpost::domain::outcome::{ErrorCode, OutcomeError};
 use otpost::domain::receipt::DeliveryStatus;
+use otpost::domain::suppression::{NewSuppression, SuppressionTarget};
 use otpost::domain::time::UnixMillis;
-use otpost::domain::trail::Notes;
 use otpost::domain::verdict::Verdict;
 use otpost::store::bounds::RECENT_MAX;
-use otpost::store::{Admit, Chapter, CodeState, KillSwitch, Limits, Mark, Pulse, Refund, Settle, Track};
+use otpost::store::{
+    Admit, CodeState, CompleteRequest, KillSwitch, Limits, Progress, RecordReceipt, Refund, RequestState,
+    SharedState,
+};
 
 use super::{
     Ask, HOUR, LEASE, LIFE, START, TimedStore, admit, ask, failed, granted, limits, named, refused, settle,
@@ -26,10 +29,10 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
     the_last_requests_are_told_refused_ones_too(store).await;
 }
 
-async fn end(store: &dyn TimedStore, ask: &Ask, block: Option<Block<'_>>) {
+async fn end(store: &dyn TimedStore, ask: &Ask, block: Option<NewSuppression<'_>>) {
     let outcome = failed(START);
-    let end = Settle { block, ..settle(ask.handling(), &outcome, Refund::Counted) };
-    store.settle(&end).await.expect("answers");
+    let end = CompleteRequest { block, ..settle(ask.handling(), &outcome, Refund::Counted) };
+    store.complete(&end).await.expect("answers");
 }
 
 fn told(error: &OutcomeError) -> (ErrorCode, Option<u32>, Option<u64>) {
@@ -43,7 +46,12 @@ async fn an_opt_out_lasts_until_it_is_taken_away(store: &dyn TimedStore) {
     end(
         store,
         &request,
-        Some(Block { what: Blocked::Recipient, code: 21_610, lasts: None, shown: "+57**60" }),
+        Some(NewSuppression {
+            what: SuppressionTarget::Recipient,
+            code: 21_610,
+            lasts: None,
+            shown: "+57**60",
+        }),
     )
     .await;
     for (number, after) in [(1, Duration::ZERO), (2, 1_000 * HOUR)] {
@@ -58,24 +66,32 @@ async fn a_blocked_country_refuses_its_numbers_for_a_while(store: &dyn TimedStor
     store.at(START);
     let request = ask(62, "country");
     granted(admit(store, &request).await);
-    let block = Block { what: Blocked::Country("NL"), code: 60_410, lasts: Some(12 * HOUR), shown: "+31*" };
-    let report = Track {
+    let block = NewSuppression {
+        what: SuppressionTarget::Country("NL"),
+        code: 60_410,
+        lasts: Some(12 * HOUR),
+        shown: "+31*",
+    };
+    let report = RecordReceipt {
         recipient: named(62),
         request: &request.request,
         message_id: "SM1",
         status: DeliveryStatus::Failed,
         code: Some(60_410),
-        told: false,
+        published: false,
         block: Some(block),
     };
-    store.track(&report).await.expect("answers");
-    let other = Ask { notes: Notes { to: "+31*".to_owned(), ..Notes::default() }, ..ask(63, "dutch") };
+    store.record_receipt(&report).await.expect("answers");
+    let other = Ask {
+        notes: RequestHistory { to: "+31*".to_owned(), ..RequestHistory::default() },
+        ..ask(63, "dutch")
+    };
     let dutch = Admit { country: Some("NL"), ..other.admit() };
     let error = refused(store.admit(&dutch).await.expect("answers"));
     assert_eq!(told(&error), (ErrorCode::Blocked, Some(60_410), Some(12 * 3_600)));
-    let story = store.story(&other.request, Some(named(63))).await.expect("answers").expect("known");
+    let story = store.request_record(&other.request, Some(named(63))).await.expect("answers").expect("known");
     assert!(
-        matches!(story.chapter, Chapter::Ended(outcome) if outcome.notes == other.notes),
+        matches!(story.state, RequestState::Ended(outcome) if outcome.history == other.notes),
         "a refusal's notes"
     );
     let belgian = ask(64, "belgian");
@@ -89,8 +105,17 @@ async fn a_block_is_never_shortened(store: &dyn TimedStore) {
     for (number, hours, stands) in [(0, Some(2), Some(2)), (1, Some(1), Some(2)), (2, Some(3), Some(3))] {
         let request = ask(65, &format!("block-{number}"));
         let lasts = hours.map(|hours| hours * HOUR);
-        end(store, &request, Some(Block { what: Blocked::Recipient, code: 30_005, lasts, shown: "+57**65" }))
-            .await;
+        end(
+            store,
+            &request,
+            Some(NewSuppression {
+                what: SuppressionTarget::Recipient,
+                code: 30_005,
+                lasts,
+                shown: "+57**65",
+            }),
+        )
+        .await;
         let error = refused(admit(store, &ask(65, &format!("blocked-{number}"))).await);
         assert_eq!(error.retry_after, stands.map(|hours: u64| hours * 3_600), "block {number}");
     }
@@ -98,7 +123,7 @@ async fn a_block_is_never_shortened(store: &dyn TimedStore) {
         end(
             store,
             &ask(65, &format!("{lasts:?}")),
-            Some(Block { what: Blocked::Recipient, code: 1, lasts, shown: "+57**65" }),
+            Some(NewSuppression { what: SuppressionTarget::Recipient, code: 1, lasts, shown: "+57**65" }),
         )
         .await;
     }
@@ -114,18 +139,18 @@ async fn the_kill_switch_keeps_its_first_time(store: &dyn TimedStore) {
     store.at(later);
     assert_eq!(store.set_kill_switch(Some("")).await.expect("answers"), on(START, "a bad text"));
     assert_eq!(store.kill_switch().await.expect("answers"), on(START, ""));
-    assert!(store.pulse(1, false).await.expect("answers").stopped);
+    assert!(store.heartbeat(1, false).await.expect("answers").kill_switch_on);
     assert_eq!(store.set_kill_switch(None).await.expect("answers"), on(START, ""));
     assert_eq!(store.set_kill_switch(None).await.expect("answers"), None);
-    assert!(!store.pulse(1, false).await.expect("answers").stopped);
+    assert!(!store.heartbeat(1, false).await.expect("answers").kill_switch_on);
     store.set_kill_switch(Some("for the test of what has no time to live")).await.expect("answers");
 }
 
 async fn busy_workers_are_counted(store: &dyn TimedStore) {
     let pulse = async |after: u64, worker: u64, busy: bool| -> u32 {
         store.at(START.plus(Duration::from_millis(after)));
-        let Pulse { busy, .. } = store.pulse(worker, busy).await.expect("answers");
-        busy
+        let SharedState { active_workers, .. } = store.heartbeat(worker, busy).await.expect("answers");
+        active_workers
     };
     assert_eq!(pulse(0, 1, false).await, 0);
     assert_eq!(pulse(0, 1, true).await, 1);
@@ -138,31 +163,38 @@ async fn busy_workers_are_counted(store: &dyn TimedStore) {
 async fn a_story_is_found_by_its_name_alone(store: &dyn TimedStore) {
     store.at(START);
     let request = ask(66, "story");
-    let story = async || store.story(&request.request, None).await.expect("answers");
+    let story = async || store.request_record(&request.request, None).await.expect("answers");
     assert_eq!(story().await, None);
     granted(admit(store, &request).await);
     assert_eq!(verify(store, 66, 1, 0).await, Verdict::Wrong { attempts_left: 4 });
-    let notes = Notes { challenge: Some(named(166).to_string()), ..Notes::default() };
-    store.mark(&request.handling(), Some(1), Mark::Waiting(LEASE), Some(&notes)).await.expect("answers");
+    let notes = RequestHistory { challenge: Some(named(166).to_string()), ..RequestHistory::default() };
+    store
+        .update_progress(&request.handling(), Some(1), Progress::Waiting(LEASE), Some(&notes))
+        .await
+        .expect("answers");
     let live = story().await.expect("known");
-    let chapter = Chapter::Live {
+    let chapter = RequestState::Live {
         state: "waiting",
         held: true,
         attempt: 1,
         purpose: "verification".to_owned(),
         deadline: START.plus(LIFE),
-        notes: notes.clone(),
+        history: notes.clone(),
     };
-    assert_eq!((live.chapter, live.receipt), (chapter, None));
+    assert_eq!((live.state, live.receipt), (chapter, None));
     let code = |tries, used| Some(CodeState { expires: START.plus(LIFE), tries, used });
     assert_eq!(live.code, code(1, false));
     verify(store, 66, 2, 116).await;
     let mut outcome = failed(START);
-    (outcome.notes, outcome.attempts) = (notes, 1);
-    store.settle(&settle(request.handling(), &outcome, Refund::None)).await.expect("answers");
+    (outcome.history, outcome.attempts) = (notes, 1);
+    store.complete(&settle(request.handling(), &outcome, Refund::None)).await.expect("answers");
     let ended = story().await.expect("known");
-    assert_eq!((ended.chapter, ended.code), (Chapter::Ended(outcome), code(2, true)));
-    assert_eq!(store.story(&request.request, Some(named(67))).await.expect("answers"), None, "not theirs");
+    assert_eq!((ended.state, ended.code), (RequestState::Ended(outcome), code(2, true)));
+    assert_eq!(
+        store.request_record(&request.request, Some(named(67))).await.expect("answers"),
+        None,
+        "not theirs"
+    );
     store.at(START.plus(LIFE + HOUR));
     assert_eq!(story().await.expect("known").code, None, "the code is forgotten");
     store.at(START.plus(24 * HOUR));
@@ -171,7 +203,7 @@ async fn a_story_is_found_by_its_name_alone(store: &dyn TimedStore) {
 
 async fn the_last_requests_are_told_refused_ones_too(store: &dyn TimedStore) {
     let recent = async || {
-        let recent = store.recent(named(68)).await.expect("answers");
+        let recent = store.recent_requests(named(68)).await.expect("answers");
         recent.into_iter().map(|recent| recent.request.as_str().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(recent().await, [""; 0]);

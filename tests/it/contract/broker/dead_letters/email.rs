@@ -1,6 +1,6 @@
 //! Letters of requests for e-mails: a replay goes back to the queue that they came from.
 
-use otpost::broker::{DeadHeaders, Outgoing, RequestSource, Settlement, Target};
+use otpost::broker::{DeadHeaders, Outgoing, RequestConsumer, Settlement, Target};
 use otpost::domain::channel::Channel;
 use serde_json::{Value, json};
 
@@ -50,7 +50,7 @@ async fn an_email_that_the_broker_set_aside_goes_back_there_too() {
             traceparent: None,
         };
         world.publisher().publish(message).await.expect("confirmed");
-        let mut source: Box<dyn RequestSource> = world.source_of(Channel::Email, 1);
+        let mut source: Box<dyn RequestConsumer> = world.source_of(Channel::Email, 1);
         for _ in 0..=otpost::broker::DELIVERY_LIMIT {
             next(&mut source).await.settle(Settlement::Requeue);
         }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use otpost::broker::rabbit::request::RabbitRequester;
-use otpost::broker::{PublishError, Requester as _, Settlement};
+use otpost::broker::rabbit::rpc::RabbitRpcClient;
+use otpost::broker::{PublishError, RpcClient as _, Settlement};
 use tokio::time::{Instant, sleep};
 
 use super::super::rabbit::{RabbitWorld, in_world};
@@ -19,14 +19,14 @@ const BOUND: Duration = Duration::from_secs(8);
 const LONG: Duration = Duration::from_secs(60);
 
 /// Asks until the broker confirms a request.
-async fn until_queued(requester: &RabbitRequester) {
+async fn until_queued(requester: &RabbitRpcClient) {
     let queued = async { while requester.request(asking("again"), Duration::ZERO).await.is_err() {} };
     patiently(queued).await;
 }
 
 /// Asks, and is told after no longer than this that nobody has confirmed the request. Answers whether it is surely not
 /// queued.
-async fn expect_unconfirmed(requester: &RabbitRequester, id: &str, bound: Duration) -> bool {
+async fn expect_unconfirmed(requester: &RabbitRpcClient, id: &str, bound: Duration) -> bool {
     let asked = Instant::now();
     let answer = requester.request(asking(id), LONG).await;
     assert!(matches!(answer, Err(PublishError::Unconfirmed(_) | PublishError::NotTaken(_))), "{answer:?}");
@@ -35,7 +35,7 @@ async fn expect_unconfirmed(requester: &RabbitRequester, id: &str, bound: Durati
 }
 
 /// A worker answers what is asked from now on.
-async fn expect_served(world: &RabbitWorld, requester: &RabbitRequester) {
+async fn expect_served(world: &RabbitWorld, requester: &RabbitRpcClient) {
     let mut source = world.source(64);
     let worker = async {
         loop {
@@ -59,7 +59,7 @@ async fn expect_served(world: &RabbitWorld, requester: &RabbitRequester) {
 async fn who_waits_when_the_connection_is_cut_is_answered_at_once_and_the_next_one_is_served() {
     in_world(async |world: &RabbitWorld| {
         let (proxy, url) = proxied().await;
-        let requester = RabbitRequester::start(world.settings_at(&url, 1));
+        let requester = RabbitRpcClient::start(world.settings_at(&url, 1));
         until_queued(&requester).await;
         for round in 0..3 {
             let ids: Vec<String> = (0..50).map(|nth| format!("cut-{round}-{nth}")).collect();
@@ -85,7 +85,7 @@ async fn who_asks_while_no_connection_can_be_made_is_told_so_soon_and_is_served_
     in_world(async |world: &RabbitWorld| {
         let (proxy, url) = proxied().await;
         proxy.refuse();
-        let requester = RabbitRequester::start(world.settings_at(&url, 1));
+        let requester = RabbitRpcClient::start(world.settings_at(&url, 1));
         assert!(expect_unconfirmed(&requester, "before the first", SOON).await);
         proxy.resume();
         until_queued(&requester).await;
@@ -106,7 +106,7 @@ async fn who_asks_while_no_connection_can_be_made_is_told_so_soon_and_is_served_
 async fn who_asks_a_silent_broker_is_answered_in_bounded_time_and_is_served_after_it() {
     in_world(async |world: &RabbitWorld| {
         let (proxy, url) = proxied().await;
-        let requester = RabbitRequester::start(world.settings_at(&url, 1));
+        let requester = RabbitRpcClient::start(world.settings_at(&url, 1));
         until_queued(&requester).await;
         proxy.hush();
         let ids: Vec<String> = (0..20).map(|nth| format!("silent-{nth}")).collect();
@@ -125,7 +125,7 @@ async fn who_asks_a_silent_broker_is_answered_in_bounded_time_and_is_served_afte
 async fn who_asks_a_broker_that_blocks_is_told_so_soon_and_is_served_after_it() {
     in_world(async |world: &RabbitWorld| {
         let (proxy, url) = proxied().await;
-        let requester = RabbitRequester::start(world.settings_at(&url, 1));
+        let requester = RabbitRpcClient::start(world.settings_at(&url, 1));
         until_queued(&requester).await;
         until_waiting(world, 1).await;
         // Who has been confirmed before goes on waiting, over the same connection.
@@ -153,7 +153,7 @@ async fn who_asks_a_broker_that_blocks_is_told_so_soon_and_is_served_after_it() 
 #[tokio::test]
 async fn who_asks_without_a_queue_is_told_so_whoever_asks_beside_and_the_queue_comes_back() {
     in_world(async |world: &RabbitWorld| {
-        let requester = RabbitRequester::start(world.settings(1));
+        let requester = RabbitRpcClient::start(world.settings(1));
         until_queued(&requester).await;
         for round in 0..3 {
             world.delete_request_queue().await;

@@ -9,14 +9,15 @@ use crate::domain::address::Address;
 use crate::domain::send_failure::{Scope, SendFailure};
 use crate::domain::time::UnixMillis;
 use crate::provider::{
-    Accepted, Candidate, CredentialFault, Fetched, LookupFault, Message, NOTHING_TO_SHOW, Provider,
+    Accepted, CredentialError, FetchedMessage, LOOKUP_UNSUPPORTED, LookupError, Message, Provider,
+    ProviderMessage,
 };
 
 /// No provider.
-pub struct AbsentProvider;
+pub struct UnconfiguredProvider;
 
 #[async_trait]
-impl Provider for AbsentProvider {
+impl Provider for UnconfiguredProvider {
     fn name(&self) -> &'static str {
         "absent"
     }
@@ -25,15 +26,15 @@ impl Provider for AbsentProvider {
         Err(SendFailure::Rejected { code: None, scope: Scope::Request })
     }
 
-    async fn check_credentials(&self) -> Result<(), CredentialFault> {
-        Err(CredentialFault::Unanswered("the channel has no provider".to_owned()))
+    async fn check_credentials(&self) -> Result<(), CredentialError> {
+        Err(CredentialError::Unanswered("the channel has no provider".to_owned()))
     }
 
-    async fn find(&self, _to: &Address, _since: UnixMillis) -> Result<Vec<Candidate>, LookupFault> {
-        Err(NOTHING_TO_SHOW)
+    async fn find(&self, _to: &Address, _since: UnixMillis) -> Result<Vec<ProviderMessage>, LookupError> {
+        Err(LOOKUP_UNSUPPORTED)
     }
 
-    async fn fetch(&self, _message_id: &str) -> Result<Fetched, LookupFault> {
-        Err(NOTHING_TO_SHOW)
+    async fn fetch(&self, _message_id: &str) -> Result<FetchedMessage, LookupError> {
+        Err(LOOKUP_UNSUPPORTED)
     }
 }

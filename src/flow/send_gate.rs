@@ -16,28 +16,30 @@ use governor::{Quota, RateLimiter};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::domain::breaker::{Breaker, BreakerState};
 use crate::domain::channel::Channel;
+use crate::domain::circuit_breaker::{BreakerState, CircuitBreaker};
+use crate::domain::concurrency::{ConcurrencyLimiter, Load};
 use crate::domain::send_failure::{Scope, SendFailure};
-use crate::domain::sender::{Carried, Choice, Lesson, Refusals, Senders, Share, To};
-use crate::domain::window::{Load, Window};
-use crate::store::Pulse;
+use crate::domain::sender_pool::{
+    RecipientHash, RecipientInfo, SenderAssignment, SenderChoice, SenderPool, SenderRefusals, SenderVerdict,
+};
+use crate::store::SharedState;
 use crate::telemetry::events;
 
 /// Without a word from the store for this long nobody knows whether the kill switch is on.
-const HEARD_WITHIN: Duration = Duration::from_millis(750);
+const STORE_SILENT_AFTER: Duration = Duration::from_millis(750);
 /// A worker whose last message is no older than this takes part in the senders' pace.
 const BUSY_FOR: Duration = Duration::from_secs(1);
 
 /// What holds a message back while no sender may carry it: the word of logs, metrics and notes.
-pub(super) const SENDERS_REST: &str = "senders_rest";
+pub(super) const SENDERS_COOLING_DOWN: &str = "senders_rest";
 
 /// The way to the provider, shared by everything in flight.
-pub struct Gate {
+pub struct SendGate {
     channel: Channel,
     state: Mutex<State>,
     /// What holds messages back, if anything does.
-    shut: watch::Sender<Option<Shut>>,
+    shut: watch::Sender<Option<ClosedBy>>,
     paused: watch::Sender<bool>,
     breaker: watch::Sender<BreakerState>,
     /// There may be a place, or another share of the pace.
@@ -49,7 +51,7 @@ pub struct Gate {
 
 /// Why nothing is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shut {
+pub enum ClosedBy {
     /// Somebody turned the kill switch on.
     KillSwitch,
     /// The store is silent, so nobody knows whether somebody did.
@@ -58,20 +60,20 @@ pub enum Shut {
     Breaker,
 }
 
-impl Shut {
+impl ClosedBy {
     /// The word of logs, metrics and notes.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Shut::KillSwitch => "kill_switch",
-            Shut::StoreSilent => "store_silent",
-            Shut::Breaker => "breaker",
+            ClosedBy::KillSwitch => "kill_switch",
+            ClosedBy::StoreSilent => "store_silent",
+            ClosedBy::Breaker => "breaker",
         }
     }
 }
 
 struct State {
-    breaker: Breaker,
-    window: Window,
+    breaker: CircuitBreaker,
+    window: ConcurrencyLimiter,
     under_way: usize,
     /// Counts the times that the breaker changed: an answer to a message of an earlier one says nothing of now.
     era: u64,
@@ -81,16 +83,16 @@ struct State {
     /// When the store last told of the kill switch; nothing if nobody asks it.
     heard: Option<Instant>,
     silent: bool,
-    senders: Senders,
+    senders: SenderPool,
     /// One for each sender, where their pace is bounded.
-    paces: Vec<Pace>,
-    part: Part,
+    paces: Vec<SenderRateLimiter>,
+    part: RateShare,
     wanted: Option<Instant>,
 }
 
 /// This worker's part of the senders' pace.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum RateShare {
     /// It has nothing to send, or the store has not counted it yet.
     None,
     /// It was counted. The others learn of it within one pulse, so it begins with the next.
@@ -100,7 +102,7 @@ enum Part {
 }
 
 /// The pace of one sender, as far as it is this worker's.
-struct Pace {
+struct SenderRateLimiter {
     limiter: Limiter,
     /// After another part became ours: not sooner than this.
     ready: Instant,
@@ -111,36 +113,36 @@ type Limiter = RateLimiter<NotKeyed, InMemoryState, TokioTime, NoOpMiddleware<Na
 
 /// What a message gets at the gate.
 enum Entry {
-    In(Leave),
+    In(TicketTerms),
     Wait,
     WaitFor(Duration),
 }
 
 /// What a message may do.
 #[derive(Clone, Copy)]
-struct Leave {
+struct TicketTerms {
     era: u64,
-    carried: Carried,
+    carried: SenderAssignment,
 }
 
-impl Gate {
+impl SendGate {
     /// The gate of a channel. It lets at most `window_max` messages be under way, and `pace` a second of each of the `senders`.
-    pub fn new(channel: Channel, window_max: usize, senders: usize, pace: Option<f64>) -> Gate {
+    pub fn new(channel: Channel, window_max: usize, senders: usize, pace: Option<f64>) -> SendGate {
         let state = State {
-            breaker: Breaker::default(),
-            window: Window::new(window_max),
+            breaker: CircuitBreaker::default(),
+            window: ConcurrencyLimiter::new(window_max),
             under_way: 0,
             era: 0,
             trying: false,
             stopped: false,
             heard: None,
             silent: false,
-            senders: Senders::new(senders),
+            senders: SenderPool::new(senders),
             paces: Vec::new(),
-            part: Part::None,
+            part: RateShare::None,
             wanted: None,
         };
-        let gate = Gate {
+        let gate = SendGate {
             channel,
             state: Mutex::new(state),
             shut: watch::Sender::new(None),
@@ -162,9 +164,9 @@ impl Gate {
     }
 
     /// What holds messages back now. Whoever has not heard of the kill switch for too long holds them back, too.
-    pub(super) fn shut(&self) -> Option<Shut> {
-        if self.lock().heard.is_some_and(|at| at.elapsed() >= HEARD_WITHIN) {
-            self.not_heard();
+    pub(super) fn closed_by(&self) -> Option<ClosedBy> {
+        if self.lock().heard.is_some_and(|at| at.elapsed() >= STORE_SILENT_AFTER) {
+            self.store_silent();
         }
         *self.shut.borrow()
     }
@@ -176,7 +178,7 @@ impl Gate {
 
     /// Waits until the provider may be asked something, though no message may go.
     pub(super) async fn reachable(&self) {
-        self.until(|shut| shut != Some(Shut::Breaker)).await;
+        self.until(|shut| shut != Some(ClosedBy::Breaker)).await;
     }
 
     /// Waits until the provider fails everybody.
@@ -186,7 +188,7 @@ impl Gate {
 
     /// Waits until it is known whether the provider is well again.
     pub(super) async fn decided(&self) {
-        self.breaker_is(|state| !matches!(state, BreakerState::Trial(_))).await;
+        self.breaker_is(|state| !matches!(state, BreakerState::HalfOpen(_))).await;
     }
 
     /// True while the provider fails everybody.
@@ -199,35 +201,43 @@ impl Gate {
         state.wait_for(|state| is(*state)).await.expect("the gate holds the sender");
     }
 
-    async fn until(&self, is: impl Fn(Option<Shut>) -> bool) {
+    async fn until(&self, is: impl Fn(Option<ClosedBy>) -> bool) {
         let mut shut = self.shut.subscribe();
         shut.wait_for(|shut| is(*shut)).await.expect("the gate holds the sender");
     }
 
     /// Lets a message that these senders have refused through at once, or not at all.
-    pub(super) fn try_enter(&self, recipient: Share, refusals: &Refusals) -> Option<Pass<'_>> {
+    pub(super) fn try_enter(
+        &self,
+        recipient: RecipientHash,
+        refusals: &SenderRefusals,
+    ) -> Option<GateTicket<'_>> {
         match self.enter_now(recipient, refusals) {
-            Entry::In(leave) => Some(Pass { gate: self, leave, learnt: false }),
+            Entry::In(leave) => Some(GateTicket { gate: self, leave, learnt: false }),
             Entry::Wait | Entry::WaitFor(_) => None,
         }
     }
 
     /// True while every sender rests after a refusal, or has refused the message.
-    pub(super) fn senders_rest(&self, refusals: &Refusals) -> bool {
-        self.lock().senders.none_for(refusals)
+    pub(super) fn senders_cooling_down(&self, refusals: &SenderRefusals) -> bool {
+        self.lock().senders.none_available(refusals)
     }
 
     /// Lets a message through when there is a place for it, a sender, and that one's pace allows; nothing if the gate
     /// shuts.
-    pub(super) async fn enter(&self, recipient: Share, refusals: Refusals) -> Option<Pass<'_>> {
+    pub(super) async fn enter(
+        &self,
+        recipient: RecipientHash,
+        refusals: SenderRefusals,
+    ) -> Option<GateTicket<'_>> {
         loop {
             let mut moved = std::pin::pin!(self.moved.notified());
             moved.as_mut().enable();
-            if self.shut().is_some() {
+            if self.closed_by().is_some() {
                 return None;
             }
             match self.enter_now(recipient, &refusals) {
-                Entry::In(leave) => return Some(Pass { gate: self, leave, learnt: false }),
+                Entry::In(leave) => return Some(GateTicket { gate: self, leave, learnt: false }),
                 Entry::Wait => moved.await,
                 Entry::WaitFor(wait) => {
                     tokio::select! {
@@ -240,22 +250,22 @@ impl Gate {
         }
     }
 
-    fn enter_now(&self, recipient: Share, refusals: &Refusals) -> Entry {
-        let shut = self.shut().is_some();
+    fn enter_now(&self, recipient: RecipientHash, refusals: &SenderRefusals) -> Entry {
+        let shut = self.closed_by().is_some();
         let mut state = self.lock();
         state.wanted = Some(Instant::now());
-        let is_trial = matches!(state.breaker.state(), BreakerState::Trial(_));
-        let has_room = if is_trial { !state.trying } else { state.under_way < state.window.size() };
+        let is_trial = matches!(state.breaker.state(), BreakerState::HalfOpen(_));
+        let has_room = if is_trial { !state.trying } else { state.under_way < state.window.limit() };
         if shut || !has_room {
             return Entry::Wait;
         }
         let sender = match state.senders.choose(recipient, refusals, self.started.elapsed()) {
-            Choice::Sender(sender) => sender,
-            Choice::Nobody(Some(wait)) => return Entry::WaitFor(wait),
-            Choice::Nobody(None) => return Entry::Wait,
+            SenderChoice::Sender(sender) => sender,
+            SenderChoice::NoneAvailable(Some(wait)) => return Entry::WaitFor(wait),
+            SenderChoice::NoneAvailable(None) => return Entry::Wait,
         };
         if self.pace.is_some() {
-            if !matches!(state.part, Part::Of(_)) {
+            if !matches!(state.part, RateShare::Of(_)) {
                 return Entry::Wait;
             }
             let now = Instant::now();
@@ -270,20 +280,20 @@ impl Gate {
         }
         state.under_way += 1;
         state.trying = is_trial;
-        let is_trial = state.senders.take(sender);
-        let carried = Carried { sender, is_trial, began: self.started.elapsed() };
-        Entry::In(Leave { era: state.era, carried })
+        let is_trial = state.senders.assign(sender);
+        let carried = SenderAssignment { sender, is_trial, began: self.started.elapsed() };
+        Entry::In(TicketTerms { era: state.era, carried })
     }
 
     /// Learns from the provider's answer to a message, and says what that means for its sender.
     fn learn(
         &self,
-        leave: Leave,
-        to: To<'_>,
-        refusals: &mut Refusals,
+        leave: TicketTerms,
+        to: RecipientInfo<'_>,
+        refusals: &mut SenderRefusals,
         failure: Option<&SendFailure>,
         took: Duration,
-    ) -> Lesson {
+    ) -> SenderVerdict {
         let load = match failure {
             None | Some(SendFailure::Rejected { .. }) => Load::Answered(took),
             Some(SendFailure::Throttled { .. }) => Load::Throttled,
@@ -292,27 +302,29 @@ impl Gate {
                 SendFailure::Deferred { .. } | SendFailure::Unreachable { .. } | SendFailure::InDoubt { .. },
             ) => Load::Unknown,
         };
-        let mut lesson = Lesson::Nothing;
+        let mut lesson = SenderVerdict::Nothing;
         self.change(|state, now| {
-            lesson = state.senders.learn(leave.carried, to, refusals, now, failure);
+            lesson = state.senders.record_answer(leave.carried, to, refusals, now, failure);
             // Should every sender be lost at once, each recipient's refusals look like its own: somebody has to notice.
             let strange = SendFailure::Rejected { code: None, scope: Scope::Unrecognised };
             if leave.era == state.era {
-                let not_the_sender = lesson == Lesson::NotTheSender;
-                state.breaker.learn(to.recipient, if not_the_sender { Some(&strange) } else { failure });
+                let not_the_sender = lesson == SenderVerdict::NotTheSender;
+                state
+                    .breaker
+                    .record_answer(to.recipient, if not_the_sender { Some(&strange) } else { failure });
             }
-            state.window.learn(now, load);
+            state.window.record_answer(now, load);
         });
         // Whoever waits may have a sender now.
-        if leave.carried.is_trial || matches!(lesson, Lesson::Carries | Lesson::NotTheSender) {
+        if leave.carried.is_trial || matches!(lesson, SenderVerdict::Carries | SenderVerdict::NotTheSender) {
             self.moved.notify_waiters();
         }
         lesson
     }
 
     /// The provider answered a probe well.
-    pub(super) fn probed(&self) {
-        self.change(|state, _| state.breaker.probed());
+    pub(super) fn probe_succeeded(&self) {
+        self.change(|state, _| state.breaker.probe_succeeded());
     }
 
     /// True if this worker takes its share of the senders' pace.
@@ -321,15 +333,15 @@ impl Gate {
     }
 
     /// The store told what concerns all workers.
-    pub(super) fn heard(&self, pulse: Pulse) {
+    pub(super) fn store_answered(&self, pulse: SharedState) {
         let mut state = self.lock();
-        let busy = pulse.busy > 0 && state.wanted.is_some_and(|at| at.elapsed() < BUSY_FOR);
+        let busy = pulse.active_workers > 0 && state.wanted.is_some_and(|at| at.elapsed() < BUSY_FOR);
         let part = match (busy, state.part) {
-            (false, _) => Part::None,
-            (true, Part::None) => Part::Counted,
-            (true, Part::Counted | Part::Of(_)) => Part::Of(pulse.busy),
+            (false, _) => RateShare::None,
+            (true, RateShare::None) => RateShare::Counted,
+            (true, RateShare::Counted | RateShare::Of(_)) => RateShare::Of(pulse.active_workers),
         };
-        if let Part::Of(workers) = part
+        if let RateShare::Of(workers) = part
             && part != state.part
         {
             let before = std::mem::take(&mut state.paces);
@@ -339,42 +351,42 @@ impl Gate {
         drop(state);
         self.moved.notify_waiters();
         self.change(|state, _| {
-            state.stopped = pulse.stopped;
+            state.stopped = pulse.kill_switch_on;
             state.heard = Some(Instant::now());
             state.silent = false;
         });
     }
 
     /// The store did not tell.
-    pub(super) fn not_heard(&self) {
+    pub(super) fn store_silent(&self) {
         self.change(|state, _| {
-            state.silent = state.heard.is_none_or(|at| at.elapsed() >= HEARD_WITHIN);
+            state.silent = state.heard.is_none_or(|at| at.elapsed() >= STORE_SILENT_AFTER);
         });
     }
 
     /// One sender's pace among so many workers. Who sent a moment ago goes on from there; who did not begins somewhere in
     /// the period, so that workers that begin together do not send together.
-    fn pace_of_one(&self, workers: u32, before: Option<&Pace>) -> Pace {
+    fn pace_of_one(&self, workers: u32, before: Option<&SenderRateLimiter>) -> SenderRateLimiter {
         let pace = self.pace.expect("only where there is one");
         let period = Duration::from_secs_f64(f64::from(workers) / pace);
         let now = Instant::now();
         let ready = match before {
-            Some(Pace { last: Some(last), .. }) if *last + period > now => *last + period,
-            Some(Pace { ready, .. }) if *ready > now && *ready < now + period => *ready,
+            Some(SenderRateLimiter { last: Some(last), .. }) if *last + period > now => *last + period,
+            Some(SenderRateLimiter { ready, .. }) if *ready > now && *ready < now + period => *ready,
             _ => now + period.mul_f64(fastrand::f64()),
         };
         let quota = Quota::with_period(period).expect("a pace is more than nothing");
         let limiter = RateLimiter::direct_with_clock(quota, TokioTime(self.started));
-        Pace { limiter, ready, last: before.and_then(|pace| pace.last) }
+        SenderRateLimiter { limiter, ready, last: before.and_then(|pace| pace.last) }
     }
 
-    fn leave(&self, leave: Leave, learnt: bool) {
+    fn leave(&self, leave: TicketTerms, learnt: bool) {
         let untried = leave.carried.is_trial && !learnt;
         self.change(|state, now| {
             state.under_way -= 1;
             state.trying &= leave.era != state.era;
             if untried {
-                state.senders.untried(leave.carried.sender, now);
+                state.senders.probe_not_sent(leave.carried.sender, now);
             }
         });
         if untried {
@@ -387,13 +399,13 @@ impl Gate {
         act(&mut state, self.started.elapsed());
         let breaker = state.breaker.state();
         let shut = match (breaker, state.stopped, state.silent) {
-            (BreakerState::Open(_), _, _) => Some(Shut::Breaker),
-            (_, true, _) => Some(Shut::KillSwitch),
-            (_, _, true) => Some(Shut::StoreSilent),
+            (BreakerState::Open(_), _, _) => Some(ClosedBy::Breaker),
+            (_, true, _) => Some(ClosedBy::KillSwitch),
+            (_, _, true) => Some(ClosedBy::StoreSilent),
             (_, false, false) => None,
         };
         if set(&self.shut, shut) {
-            events::gate_changed(self.channel, shut.map(Shut::as_str));
+            events::gate_changed(self.channel, shut.map(ClosedBy::as_str));
             set(&self.paused, shut.is_some());
             self.moved.notify_waiters();
         }
@@ -401,7 +413,7 @@ impl Gate {
             (state.era, state.trying) = (state.era + 1, false);
             self.moved.notify_waiters();
         }
-        if state.window.size() > state.under_way {
+        if state.window.limit() > state.under_way {
             self.moved.notify_one();
         }
     }
@@ -421,13 +433,13 @@ fn set<T: PartialEq>(told: &watch::Sender<T>, now: T) -> bool {
 }
 
 /// One message's leave to be under way.
-pub(super) struct Pass<'a> {
-    gate: &'a Gate,
-    leave: Leave,
+pub(super) struct GateTicket<'a> {
+    gate: &'a SendGate,
+    leave: TicketTerms,
     learnt: bool,
 }
 
-impl Pass<'_> {
+impl GateTicket<'_> {
     /// Which sender carries the message, counted from 0.
     pub(super) fn sender(&self) -> usize {
         self.leave.carried.sender
@@ -437,17 +449,17 @@ impl Pass<'_> {
     /// its sender.
     pub(super) fn answered(
         mut self,
-        to: To<'_>,
-        refusals: &mut Refusals,
+        to: RecipientInfo<'_>,
+        refusals: &mut SenderRefusals,
         failure: Option<&SendFailure>,
         took: Duration,
-    ) -> Lesson {
+    ) -> SenderVerdict {
         self.learnt = true;
         self.gate.learn(self.leave, to, refusals, failure, took)
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for GateTicket<'_> {
     fn drop(&mut self) {
         self.gate.leave(self.leave, self.learnt);
     }

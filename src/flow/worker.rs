@@ -18,13 +18,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Gateway, outage_waits, random_id};
-use crate::broker::{Delivery, RequestSource, Settlement};
+use crate::broker::{Delivery, RequestConsumer, Settlement};
 use crate::store::StoreError;
 use crate::telemetry::events;
 
 /// A delivery that only waits is put back after this long. Brokers end a consumer that holds one for 30 minutes, and it
 /// may have lain prefetched behind another that was held for as long.
-const HELD_MAX: Duration = Duration::from_secs(12 * 60);
+const HOLD_MAX: Duration = Duration::from_secs(12 * 60);
 /// A delivery that made the worker panic this often is set aside.
 const PANICS_MAX: u64 = 5;
 
@@ -59,12 +59,12 @@ impl Worker {
 
     /// Runs until told to stop and drained, or until the grace period is over: then it drops what is left, which the
     /// broker gives to another. Answers how many that were.
-    pub async fn run(mut self, mut source: Box<dyn RequestSource>) -> usize {
+    pub async fn run(mut self, mut source: Box<dyn RequestConsumer>) -> usize {
         let mut handlings = JoinSet::new();
         while let Some((permit, delivery)) = self.next(source.as_mut()).await {
             let (gateway, permits, stop) = (self.gateway.clone(), self.permits.clone(), self.stop.clone());
             handlings.spawn(async move {
-                let slot = Slot { permits, permit: Some(permit) };
+                let slot = ConcurrencySlot { permits, permit: Some(permit) };
                 handle(&gateway, delivery, slot, &stop).await;
             });
             while handlings.try_join_next().is_some() {}
@@ -73,7 +73,7 @@ impl Worker {
         source.cancel().await;
         let drained = tokio::time::timeout(self.grace, async {
             while let Some(delivery) = source.next().await {
-                give_back(delivery, GiveBack::Stopping);
+                requeue(delivery, RequeueReason::Stopping);
             }
             while handlings.join_next().await.is_some() {}
             self.gateway.replies.finish().await;
@@ -88,7 +88,7 @@ impl Worker {
     ///
     /// The permit comes second: held while there is nothing to do, it would be missing where a handling wants its own
     /// back. The one delivery that waits for a permit was prefetched in any case.
-    async fn next(&mut self, source: &mut dyn RequestSource) -> Option<(OwnedSemaphorePermit, Delivery)> {
+    async fn next(&mut self, source: &mut dyn RequestConsumer) -> Option<(OwnedSemaphorePermit, Delivery)> {
         let mut held = None;
         loop {
             if *self.paused.borrow() {
@@ -97,10 +97,10 @@ impl Worker {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => {
-                    held.into_iter().for_each(|delivery| give_back(delivery, GiveBack::Stopping));
+                    held.into_iter().for_each(|delivery| requeue(delivery, RequeueReason::Stopping));
                     return None;
                 }
-                () = turned(&mut self.paused, true) => {}
+                () = pause_changed(&mut self.paused, true) => {}
                 delivery = source.next(), if held.is_none() => held = Some(delivery?),
                 permit = self.permits.clone().acquire_owned(), if held.is_some() => {
                     let permit = permit.expect("the semaphore is never closed");
@@ -111,7 +111,7 @@ impl Worker {
     }
 
     /// Waits until a pause is over or the worker is told to stop. What waits for too long meanwhile is put back.
-    async fn wait_out_pause(&mut self, source: &mut dyn RequestSource, held: &mut Option<Delivery>) {
+    async fn wait_out_pause(&mut self, source: &mut dyn RequestConsumer, held: &mut Option<Delivery>) {
         events::consumption_paused(self.gateway.channel);
         source.pause().await;
         // The oldest of what the source holds tells how long all of it may stay.
@@ -122,14 +122,14 @@ impl Worker {
         let over = async {
             tokio::select! {
                 () = self.stop.cancelled() => {}
-                () = turned(&mut self.paused, false) => {}
+                () = pause_changed(&mut self.paused, false) => {}
             }
         };
         let mut over = pin!(over);
-        if tokio::time::timeout_at(oldest + HELD_MAX, &mut over).await.is_err() {
-            held.take().into_iter().for_each(|delivery| give_back(delivery, GiveBack::HeldTooLong));
+        if tokio::time::timeout_at(oldest + HOLD_MAX, &mut over).await.is_err() {
+            held.take().into_iter().for_each(|delivery| requeue(delivery, RequeueReason::HeldTooLong));
             while let Ok(Some(delivery)) = tokio::time::timeout(BUFFERED_WAIT, source.next()).await {
-                give_back(delivery, GiveBack::HeldTooLong);
+                requeue(delivery, RequeueReason::HeldTooLong);
             }
             over.await;
         }
@@ -140,21 +140,22 @@ impl Worker {
     }
 }
 
-fn give_back(delivery: Delivery, reason: GiveBack) {
+fn requeue(delivery: Delivery, reason: RequeueReason) {
     events::given_back(reason.as_str());
     delivery.settle(Settlement::Requeue);
 }
 
 /// Waits until a pause is `wanted` or over; for ever once nobody is there to want anything.
-async fn turned(paused: &mut watch::Receiver<bool>, wanted: bool) {
+async fn pause_changed(paused: &mut watch::Receiver<bool>, wanted: bool) {
     if paused.wait_for(|paused| *paused == wanted).await.is_err() {
         std::future::pending().await
     }
 }
 
-async fn handle(gateway: &Gateway, delivery: Delivery, slot: Slot, stop: &CancellationToken) {
+async fn handle(gateway: &Gateway, delivery: Delivery, slot: ConcurrencySlot, stop: &CancellationToken) {
     let counted = events::handling_started();
-    let mut turn = Turn { delivery: &delivery, slot, stop, taken: Instant::now(), owner: random_id() };
+    let mut turn =
+        DeliveryContext { delivery: &delivery, slot, stop, taken: Instant::now(), owner: random_id() };
     let handled = AssertUnwindSafe(gateway.process(&mut turn)).catch_unwind().await;
     let settlement = match handled {
         Ok(Ok(())) => Settlement::Ack,
@@ -170,19 +171,19 @@ async fn handle(gateway: &Gateway, delivery: Delivery, slot: Slot, stop: &Cancel
 }
 
 /// Gives a delivery another chance, until it has had enough of them.
-async fn panicked(gateway: &Gateway, turn: &mut Turn<'_>) -> Settlement {
+async fn panicked(gateway: &Gateway, turn: &mut DeliveryContext<'_>) -> Settlement {
     let delivery_count = turn.delivery.properties.delivery_count;
     events::handling_panicked(delivery_count);
     if delivery_count + 1 < PANICS_MAX {
         return Settlement::Requeue;
     }
-    let set_aside = AssertUnwindSafe(gateway.set_aside_poison(turn)).catch_unwind().await;
+    let set_aside = AssertUnwindSafe(gateway.dead_letter_poison(turn)).catch_unwind().await;
     if matches!(set_aside, Ok(Ok(()))) { Settlement::Ack } else { Settlement::Requeue }
 }
 
 /// Why a delivery goes back to the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum GiveBack {
+pub(super) enum RequeueReason {
     /// The worker stops, and this one only waits.
     Stopping,
     /// The broker took it back already.
@@ -193,32 +194,32 @@ pub(super) enum GiveBack {
     HeldTooLong,
 }
 
-impl GiveBack {
+impl RequeueReason {
     pub(super) fn as_str(self) -> &'static str {
         match self {
-            GiveBack::Stopping => "stopping",
-            GiveBack::Lost => "delivery_lost",
-            GiveBack::TakenOver => "taken_over",
-            GiveBack::HeldTooLong => "held_too_long",
+            RequeueReason::Stopping => "stopping",
+            RequeueReason::Lost => "delivery_lost",
+            RequeueReason::TakenOver => "taken_over",
+            RequeueReason::HeldTooLong => "held_too_long",
         }
     }
 }
 
 /// What a wait gives way to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Until {
+pub(super) enum CancelOn {
     /// Nothing is lost by giving the delivery back: a stop, a lost delivery and a long hold end the wait.
-    Stop,
+    Shutdown,
     /// What is known is to be told: only a lost delivery ends the wait, as its next handling tells it then.
-    Told,
+    DeliveryLost,
     /// What is known is known to this handling alone: only the end of the process ends the wait.
-    Recorded,
+    Never,
 }
 
 /// One handling of one delivery.
-pub(super) struct Turn<'a> {
+pub(super) struct DeliveryContext<'a> {
     pub(super) delivery: &'a Delivery,
-    pub(super) slot: Slot,
+    pub(super) slot: ConcurrencySlot,
     stop: &'a CancellationToken,
     /// When the delivery was taken.
     pub(super) taken: Instant,
@@ -226,51 +227,51 @@ pub(super) struct Turn<'a> {
     pub(super) owner: u64,
 }
 
-impl Turn<'_> {
+impl DeliveryContext<'_> {
     /// Waits, unless the delivery has to go back.
-    pub(super) async fn rest(&self, wait: Duration, until: Until) -> Result<(), GiveBack> {
-        self.wait(std::future::pending::<()>(), wait, until).await.map(|_| ())
+    pub(super) async fn sleep(&self, wait: Duration, until: CancelOn) -> Result<(), RequeueReason> {
+        self.wait_for(std::future::pending::<()>(), wait, until).await.map(|_| ())
     }
 
     /// Waits for something, for a while at most, unless the delivery has to go back.
-    pub(super) async fn wait<T>(
+    pub(super) async fn wait_for<T>(
         &self,
         what: impl Future<Output = T>,
         at_most: Duration,
-        until: Until,
-    ) -> Result<Option<T>, GiveBack> {
-        if self.delivery.is_lost() && until != Until::Recorded {
-            return Err(GiveBack::Lost);
+        until: CancelOn,
+    ) -> Result<Option<T>, RequeueReason> {
+        if self.delivery.is_lost() && until != CancelOn::Never {
+            return Err(RequeueReason::Lost);
         }
-        if until != Until::Stop {
+        if until != CancelOn::Shutdown {
             return Ok(tokio::time::timeout(at_most, what).await.ok());
         }
-        let hold_left = HELD_MAX.saturating_sub(self.taken.elapsed());
+        let hold_left = HOLD_MAX.saturating_sub(self.taken.elapsed());
         tokio::select! {
             biased;
-            () = self.stop.cancelled() => Err(GiveBack::Stopping),
+            () = self.stop.cancelled() => Err(RequeueReason::Stopping),
             done = what => Ok(Some(done)),
-            () = tokio::time::sleep(hold_left), if hold_left <= at_most => Err(GiveBack::HeldTooLong),
+            () = tokio::time::sleep(hold_left), if hold_left <= at_most => Err(RequeueReason::HeldTooLong),
             () = tokio::time::sleep(at_most) => Ok(None),
         }
     }
 
     /// Waits for room to go on, after the slot was lent.
-    pub(super) async fn regain(&mut self) -> Result<(), GiveBack> {
+    pub(super) async fn reacquire_slot(&mut self) -> Result<(), RequeueReason> {
         tokio::select! {
             biased;
-            () = self.stop.cancelled() => Err(GiveBack::Stopping),
-            () = self.slot.regain() => Ok(()),
+            () = self.stop.cancelled() => Err(RequeueReason::Stopping),
+            () = self.slot.reacquire() => Ok(()),
         }
     }
 
     /// Asks the store until it answers. An outage holds the delivery; it neither loses nor repeats it.
-    pub(super) async fn asked<T, Asked>(
+    pub(super) async fn retry_store<T, Asked>(
         &self,
         step: &'static str,
-        until: Until,
+        until: CancelOn,
         mut ask: impl FnMut() -> Asked,
-    ) -> Result<T, GiveBack>
+    ) -> Result<T, RequeueReason>
     where
         Asked: Future<Output = Result<T, StoreError>>,
     {
@@ -281,7 +282,7 @@ impl Turn<'_> {
                 Err(error) => {
                     let wait = waits.get_or_insert_with(outage_waits).next().expect("the waits have no end");
                     events::store_failed(step, &error, Some(wait));
-                    self.rest(wait, until).await?;
+                    self.sleep(wait, until).await?;
                 }
             }
         }
@@ -289,19 +290,19 @@ impl Turn<'_> {
 }
 
 /// Leave to handle one more delivery. It can be lent back during a long wait.
-pub(super) struct Slot {
+pub(super) struct ConcurrencySlot {
     permits: Arc<Semaphore>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Slot {
+impl ConcurrencySlot {
     /// Lets another delivery be handled meanwhile.
-    pub(super) fn lend(&mut self) {
+    pub(super) fn release(&mut self) {
         self.permit = None;
     }
 
     /// Waits for room again.
-    async fn regain(&mut self) {
+    async fn reacquire(&mut self) {
         if self.permit.is_none() {
             let permit = self.permits.clone().acquire_owned().await;
             self.permit = Some(permit.expect("the semaphore is never closed"));

@@ -10,15 +10,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Gateway;
-use super::admit::Case;
-use super::dispatch::Sending;
-use super::receive::{GiveBack, Turn, Until};
+use super::admit::ValidRequest;
+use super::dispatch::SendState;
+use super::worker::{CancelOn, DeliveryContext, RequeueReason};
 use crate::domain::code::Code;
-use crate::domain::doubt::{ABSENT_APART, InDoubtPolicy, Seen, Wanted};
+use crate::domain::history::HistoryEvent;
+use crate::domain::message_match::{ABSENT_APART, InDoubtPolicy, ListedMessage, MessageMatcher};
 use crate::domain::time::{UnixMillis, millis};
-use crate::domain::trail::Event;
-use crate::provider::{Accepted, Candidate, LookupFault, NOTHING_TO_SHOW};
-use crate::store::{Grant, Mark, Marked};
+use crate::provider::{Accepted, LOOKUP_UNSUPPORTED, LookupError, ProviderMessage};
+use crate::store::{Grant, Progress, ProgressResult};
 use crate::telemetry::events;
 use crate::text::Rendered;
 
@@ -31,7 +31,7 @@ const STEP_MAX: Duration = Duration::from_secs(15);
 const DOUBTS_MAX: u32 = 2;
 
 /// What is not known of a request's tries.
-pub(super) struct Doubt {
+pub(super) struct DoubtState {
     /// The last try is in doubt.
     pub(super) is_open: bool,
     /// Tries so far that ever were.
@@ -44,7 +44,7 @@ pub(super) struct Doubt {
     others: Vec<String>,
 }
 
-impl Doubt {
+impl DoubtState {
     /// One more try of which nobody knows: begun then, over for sure at that moment.
     pub(super) fn add(&mut self, began: UnixMillis, over: Instant) {
         if self.count == 0 {
@@ -60,7 +60,7 @@ impl Doubt {
 }
 
 /// What came of looking.
-pub(super) enum Resolved {
+pub(super) enum Reconciliation {
     /// It was sent.
     Sent {
         accepted: Accepted,
@@ -77,11 +77,11 @@ impl Gateway {
     /// What earlier handlings left in doubt. If the store has forgotten them, only the time of the request is known.
     pub(super) fn doubt_left(
         &self,
-        case: &Case<'_>,
+        case: &ValidRequest<'_>,
         grant: &Grant,
         granted: Instant,
         is_open: bool,
-    ) -> Doubt {
+    ) -> DoubtState {
         let longest_ago = UnixMillis(grant.now.0.saturating_sub(millis(self.policy.code_life)));
         let (from, started) = match (is_open, grant.doubts) {
             (true, 0) => (case.request.requested_at.map_or(longest_ago, |at| at.max(longest_ago)), grant.now),
@@ -89,7 +89,7 @@ impl Gateway {
             (_, _) => (grant.admitted_at, grant.started),
         };
         let from_ago = millis(grant.now.since(from));
-        Doubt {
+        DoubtState {
             is_open,
             count: grant.doubts.max(u32::from(is_open)),
             from: UnixMillis(self.clock.now().0.saturating_sub(from_ago)),
@@ -99,13 +99,13 @@ impl Gateway {
     }
 
     /// Finds out whether a message was sent.
-    pub(super) async fn resolve(
+    pub(super) async fn reconcile(
         &self,
-        turn: &Turn<'_>,
-        case: &Case<'_>,
-        sending: &mut Sending,
+        turn: &DeliveryContext<'_>,
+        case: &ValidRequest<'_>,
+        sending: &mut SendState,
         text: &Rendered,
-    ) -> Result<Resolved, GiveBack> {
+    ) -> Result<Reconciliation, RequeueReason> {
         let may_resend = sending.doubt.count < DOUBTS_MAX;
         let report_until = Instant::now() + self.policy.doubt_report_wait;
         let mut shows = true;
@@ -113,21 +113,23 @@ impl Gateway {
         let mut look_again = LOOK_AGAIN_FIRST;
         loop {
             match self.mark_doubt(turn, case, sending).await? {
-                Marked::Proven(message_id) if !sending.doubt.others.contains(&message_id) => {
+                ProgressResult::AlreadySent(message_id) if !sending.doubt.others.contains(&message_id) => {
                     events::doubt_resolved(case.request.id.as_str(), "reported");
                     let accepted =
                         Accepted { message_id: Some(message_id), segments: None, verification: None };
-                    return Ok(Resolved::Sent { accepted, found: false });
+                    return Ok(Reconciliation::Sent { accepted, found: false });
                 }
-                Marked::Lost => return Err(GiveBack::TakenOver),
-                Marked::Held | Marked::Proven(_) | Marked::Stale => {}
+                ProgressResult::NotOwner => return Err(RequeueReason::TakenOver),
+                ProgressResult::Applied
+                | ProgressResult::AlreadySent(_)
+                | ProgressResult::ChallengeReplaced => {}
             }
             if self.policy.in_doubt == InDoubtPolicy::Resend && may_resend {
-                return Ok(Resolved::NotSent);
+                return Ok(Reconciliation::NotSent);
             }
             if sending.time_left().is_zero() {
                 events::doubt_resolved(case.request.id.as_str(), "unknown");
-                return Ok(Resolved::Unknown);
+                return Ok(Reconciliation::Unknown);
             }
             // While the provider fails everybody it is left alone.
             let reachable = self.rest(turn, case, sending, STEP_MAX, self.gate.reachable()).await?;
@@ -135,7 +137,7 @@ impl Gateway {
                 continue;
             }
             let begun = Instant::now();
-            let seen = if shows { self.look(case, sending, text).await } else { Err(NOTHING_TO_SHOW) };
+            let seen = if shows { self.look_up(case, sending, text).await } else { Err(LOOKUP_UNSUPPORTED) };
             let wait = match seen {
                 Ok(Some(found)) => {
                     let accepted = Accepted {
@@ -145,7 +147,7 @@ impl Gateway {
                     };
                     self.note_look(sending, "found");
                     events::doubt_resolved(case.request.id.as_str(), "found");
-                    return Ok(Resolved::Sent { accepted, found: true });
+                    return Ok(Reconciliation::Sent { accepted, found: true });
                 }
                 Ok(None) if begun < sending.doubt.over => {
                     let wait = look_again.min(sending.doubt.over - begun);
@@ -159,24 +161,28 @@ impl Gateway {
                             let resend = may_resend && self.policy.in_doubt == InDoubtPolicy::Reconcile;
                             let word = if resend { "absent" } else { "unknown" };
                             events::doubt_resolved(case.request.id.as_str(), word);
-                            return Ok(if resend { Resolved::NotSent } else { Resolved::Unknown });
+                            return Ok(if resend {
+                                Reconciliation::NotSent
+                            } else {
+                                Reconciliation::Unknown
+                            });
                         }
                         _ => *absent_since.get_or_insert(begun) + ABSENT_APART - begun,
                     }
                 }
-                Err(LookupFault::Unanswered(_)) => {
+                Err(LookupError::Unanswered(_)) => {
                     self.note_look(sending, "unanswered");
                     look_again = (look_again * 2).min(LOOK_AGAIN_MAX);
                     look_again
                 }
-                Err(LookupFault::Refused { .. } | LookupFault::NotFound) => {
+                Err(LookupError::Refused { .. } | LookupError::NotFound) => {
                     if shows {
                         self.note_look(sending, "refused");
                     }
                     shows = false;
                     if begun >= report_until {
                         events::doubt_resolved(case.request.id.as_str(), "unknown");
-                        return Ok(Resolved::Unknown);
+                        return Ok(Reconciliation::Unknown);
                     }
                     let wait = look_again.min(report_until - begun);
                     look_again = (look_again * 2).min(LOOK_AGAIN_MAX);
@@ -188,17 +194,17 @@ impl Gateway {
     }
 
     /// Looks through the provider's messages once.
-    async fn look(
+    async fn look_up(
         &self,
-        case: &Case<'_>,
-        sending: &Sending,
+        case: &ValidRequest<'_>,
+        sending: &SendState,
         text: &Rendered,
-    ) -> Result<Option<Candidate>, LookupFault> {
+    ) -> Result<Option<ProviderMessage>, LookupError> {
         let doubt = &sending.doubt;
         let until_over = doubt.over.saturating_duration_since(Instant::now());
         let since_over = Instant::now().saturating_duration_since(doubt.over);
         let now = self.clock.now().plus(until_over);
-        let wanted = Wanted {
+        let wanted = MessageMatcher {
             from: doubt.from,
             to: UnixMillis(now.0.saturating_sub(millis(since_over))),
             text: text.expose(),
@@ -206,25 +212,29 @@ impl Gateway {
         };
         let fence = self.policy.provider_timeout + Duration::from_secs(2);
         let asked = tokio::time::timeout(fence, self.provider.find(&case.to, wanted.earliest())).await;
-        let answer = asked.unwrap_or_else(|_| Err(LookupFault::Unanswered("no answer in time".to_owned())));
+        let answer = asked.unwrap_or_else(|_| Err(LookupError::Unanswered("no answer in time".to_owned())));
         events::looked_up(self.provider.name(), case.request.id.as_str(), answer.as_ref().err());
-        let ours = |seen: &Candidate| {
+        let ours = |seen: &ProviderMessage| {
             !doubt.others.contains(&seen.message_id)
-                && wanted.is(&Seen { created: seen.created, text: seen.text.as_deref() })
+                && wanted.matches(&ListedMessage { created: seen.created, text: seen.text.as_deref() })
         };
         Ok(answer?.into_iter().filter(ours).min_by_key(|seen| seen.created))
     }
 
     async fn mark_doubt(
         &self,
-        turn: &Turn<'_>,
-        case: &Case<'_>,
-        sending: &mut Sending,
-    ) -> Result<Marked, GiveBack> {
+        turn: &DeliveryContext<'_>,
+        case: &ValidRequest<'_>,
+        sending: &mut SendState,
+    ) -> Result<ProgressResult, RequeueReason> {
         let handling = case.handling(turn);
-        let mark = Mark::Doubt(STEP_MAX + self.lease() + LOOK_AGAIN_MAX);
-        let (made, notes) = (Some(sending.made), Some(&sending.notes));
-        let marked = turn.asked("mark", Until::Stop, || self.store.mark(&handling, made, mark, notes)).await;
+        let mark = Progress::InDoubt(STEP_MAX + self.lease() + LOOK_AGAIN_MAX);
+        let (made, notes) = (Some(sending.attempts_made), Some(&sending.notes));
+        let marked = turn
+            .retry_store("mark", CancelOn::Shutdown, || {
+                self.store.update_progress(&handling, made, mark, notes)
+            })
+            .await;
         if let Err(reason) = marked {
             self.give_back_noted(turn, case, sending, Duration::ZERO, reason).await;
         }
@@ -234,21 +244,21 @@ impl Gateway {
     /// Waits in doubt; a stop leaves the doubt to another handling.
     async fn rest<T>(
         &self,
-        turn: &Turn<'_>,
-        case: &Case<'_>,
-        sending: &mut Sending,
+        turn: &DeliveryContext<'_>,
+        case: &ValidRequest<'_>,
+        sending: &mut SendState,
         at_most: Duration,
         what: impl Future<Output = T>,
-    ) -> Result<Option<T>, GiveBack> {
+    ) -> Result<Option<T>, RequeueReason> {
         let at_most = at_most.min(sending.time_left());
-        let waited = turn.wait(what, at_most, Until::Stop).await;
+        let waited = turn.wait_for(what, at_most, CancelOn::Shutdown).await;
         if let Err(reason) = waited {
             self.give_back_noted(turn, case, sending, Duration::ZERO, reason).await;
         }
         waited
     }
 
-    fn note_look(&self, sending: &mut Sending, answer: &str) {
-        sending.notes.add(self.clock.now(), Event::LookedUp(answer.to_owned()));
+    fn note_look(&self, sending: &mut SendState, answer: &str) {
+        sending.notes.add(self.clock.now(), HistoryEvent::LookedUp(answer.to_owned()));
     }
 }

@@ -15,11 +15,11 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::acks::{self, Settled};
+use super::acks::{self, SettledDelivery};
 use super::error::{RabbitError, within};
-use super::pace::Pace;
+use super::reconnect::ReconnectBackoff;
 use super::{CLOSE_TIMEOUT, RPC_TIMEOUT, RabbitSettings, SETTLE_GRACE, close, connect, properties, topology};
-use crate::broker::{Delivery, RequestSource, Settlement, Settler};
+use crate::broker::{Delivery, RequestConsumer, Settlement, Settler};
 use crate::domain::channel;
 use crate::telemetry::events;
 
@@ -28,7 +28,7 @@ const ROLE: &str = "requests";
 const CAUTION: Duration = Duration::from_secs(5);
 
 /// Deliveries of the request queue.
-pub struct RabbitSource {
+pub struct RabbitConsumer {
     deliveries: mpsc::Receiver<Delivery>,
     consuming: watch::Receiver<bool>,
     paused: watch::Sender<bool>,
@@ -38,9 +38,9 @@ pub struct RabbitSource {
     ended: DropGuard,
 }
 
-impl RabbitSource {
+impl RabbitConsumer {
     /// Starts to consume in the background, for as long as it takes to connect.
-    pub fn start(settings: RabbitSettings, of: channel::Channel) -> RabbitSource {
+    pub fn start(settings: RabbitSettings, of: channel::Channel) -> RabbitConsumer {
         let (sender, deliveries) = mpsc::channel(usize::from(settings.prefetch));
         let (consuming_sender, consuming) = watch::channel(false);
         let (paused, paused_receiver) = watch::channel(false);
@@ -57,7 +57,7 @@ impl RabbitSource {
             ended: ended.clone(),
         };
         let supervisor = tokio::spawn(supervisor.run());
-        RabbitSource { deliveries, consuming, paused, cancelled, supervisor, ended: ended.drop_guard() }
+        RabbitConsumer { deliveries, consuming, paused, cancelled, supervisor, ended: ended.drop_guard() }
     }
 
     /// True while the broker hands out deliveries, or would but for a pause: for readiness.
@@ -67,7 +67,7 @@ impl RabbitSource {
 }
 
 #[async_trait]
-impl RequestSource for RabbitSource {
+impl RequestConsumer for RabbitConsumer {
     async fn next(&mut self) -> Option<Delivery> {
         loop {
             let delivery = self.deliveries.recv().await?;
@@ -116,7 +116,7 @@ struct Supervisor {
 impl Supervisor {
     /// Sessions, one after another, until one ends in order.
     async fn run(mut self) {
-        let mut pace = Pace::new(ROLE, Some(self.of));
+        let mut pace = ReconnectBackoff::new(ROLE, Some(self.of));
         let mut prefetch = self.settings.prefetch;
         loop {
             let started = Instant::now();
@@ -269,12 +269,12 @@ struct Session {
     consumers: AtomicU32,
 }
 
-type Opened = (Session, Option<Consumer>, mpsc::UnboundedReceiver<Settled>);
+type Opened = (Session, Option<Consumer>, mpsc::UnboundedReceiver<SettledDelivery>);
 
 /// What the deliveries of a session share with it.
 struct Link {
     lost: AtomicBool,
-    settlements: mpsc::UnboundedSender<Settled>,
+    settlements: mpsc::UnboundedSender<SettledDelivery>,
 }
 
 enum More {

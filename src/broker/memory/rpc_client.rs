@@ -7,30 +7,30 @@ use async_trait::async_trait;
 use tokio::time::{Instant, timeout_at};
 
 use super::{MemoryBroker, Reader};
-use crate::broker::waiters::Waiters;
-use crate::broker::{Outgoing, PublishError, Requester};
+use crate::broker::pending_replies::PendingReplies;
+use crate::broker::{Outgoing, PublishError, RpcClient};
 
 impl MemoryBroker {
     /// A new requester, with a reply queue of its own.
-    pub fn requester(&self) -> MemoryRequester {
+    pub fn rpc_client(&self) -> MemoryRpcClient {
         let mut state = self.lock();
         let reply_to = format!("amq.rabbitmq.reply-to.{}", state.next_id());
-        let waiters = Arc::new(Waiters::default());
+        let waiters = Arc::new(PendingReplies::default());
         state.replies.insert(reply_to.clone(), Reader::Waiters(waiters.clone()));
         drop(state);
-        MemoryRequester { broker: self.clone(), reply_to, waiters }
+        MemoryRpcClient { broker: self.clone(), reply_to, waiters }
     }
 }
 
 /// Asks a [`MemoryBroker`], and waits for its worker's word.
-pub struct MemoryRequester {
+pub struct MemoryRpcClient {
     broker: MemoryBroker,
     reply_to: String,
-    waiters: Arc<Waiters>,
+    waiters: Arc<PendingReplies>,
 }
 
 #[async_trait]
-impl Requester for MemoryRequester {
+impl RpcClient for MemoryRpcClient {
     async fn request(
         &self,
         message: Outgoing<'_>,
@@ -47,7 +47,7 @@ impl Requester for MemoryRequester {
     }
 }
 
-impl Drop for MemoryRequester {
+impl Drop for MemoryRpcClient {
     fn drop(&mut self) {
         self.broker.lock().replies.remove(&self.reply_to);
     }

@@ -22,7 +22,7 @@ const COUNTED_MAX: usize = 100_000;
 
 /// Counts what was published and not heard of.
 #[derive(Default)]
-pub struct Unheard(Mutex<Table>);
+pub struct PendingLimiter(Mutex<Table>);
 
 struct Table {
     began: Instant,
@@ -39,7 +39,7 @@ impl Default for Table {
 #[derive(Clone, Copy)]
 pub(super) struct Counted(Instant);
 
-impl Unheard {
+impl PendingLimiter {
     /// Counts a request against each name, or against none of them, and tells how long it is refused.
     pub(super) fn enter(&self, names: &[(Digest16, Quota)]) -> Result<Counted, Duration> {
         let mut table = self.lock();
@@ -99,7 +99,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_few_times_the_limit_pass_within_its_window() {
-        let unheard = Unheard::default();
+        let unheard = PendingLimiter::default();
         for _ in 0..2 {
             let passed = (0..100).filter(|_| unheard.enter(&[(name(1), limit(10))]).is_ok()).count();
             assert_eq!(passed, 30);
@@ -110,7 +110,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_is_refused_by_one_name_is_not_counted_by_the_other() {
-        let unheard = Unheard::default();
+        let unheard = PendingLimiter::default();
         for _ in 0..100 {
             let _ = unheard.enter(&[(name(1), limit(1)), (name(2), limit(2))]);
         }
@@ -120,7 +120,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_heard_of_weighs_nothing() {
-        let unheard = Unheard::default();
+        let unheard = PendingLimiter::default();
         for _ in 0..1_000 {
             let counted = unheard.enter(&[(name(1), limit(1))]).expect("nothing waits");
             unheard.forget(counted, &[name(1)]);
@@ -137,7 +137,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_table_is_bounded_and_refuses_nobody_for_being_full() {
-        let unheard = Unheard::default();
+        let unheard = PendingLimiter::default();
         for nth in 0..COUNTED_MAX + 10 {
             assert!(unheard.enter(&[(name(nth), limit(1))]).is_ok());
         }
@@ -151,7 +151,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_limit_that_is_off_bounds_nothing() {
-        let unheard = Unheard::default();
+        let unheard = PendingLimiter::default();
         assert!((0..1_000).all(|_| unheard.enter(&[(name(1), limit(0))]).is_ok()));
         assert!(unheard.lock().counts.is_empty());
     }

@@ -1,23 +1,23 @@
 //! Step 3: the outcome is recorded, its result published, and the broker's confirm awaited.
 
-use super::admit::{Case, UNREADABLE};
-use super::receive::{GiveBack, Turn, Until};
+use super::admit::{UNREADABLE, ValidRequest};
+use super::worker::{CancelOn, DeliveryContext, RequeueReason};
 use super::{Gateway, outage_waits, random_id};
 use crate::broker::{DeadHeaders, Outgoing, Target};
-use crate::domain::block::{Block, Blocked, Stop, Stopped};
 use crate::domain::challenge::ChallengeId;
 use crate::domain::channel::Channel;
-use crate::domain::dead_letter::Contents;
+use crate::domain::dead_letter::DeadLetterBody;
+use crate::domain::encryption::NONCE_BYTES;
+use crate::domain::history::{HistoryEvent, PoisonCause};
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, SendResult, Status};
 use crate::domain::request::{SendRequest, Unacceptable};
 use crate::domain::request_id::RequestId;
-use crate::domain::sealed::NONCE_BYTES;
-use crate::domain::trail::{Event, Poison};
-use crate::store::{Handling, Refund, Settle, Settled};
+use crate::domain::suppression::{NewSuppression, Suppression, SuppressionScope, SuppressionTarget};
+use crate::store::{CompleteRequest, CompleteResult, Lease, Refund};
 use crate::telemetry::events;
 
 /// What a caller is told.
-pub(super) struct Answer<'a> {
+pub(super) struct RequestResult<'a> {
     pub(super) request: &'a RequestId,
     /// The recipient, masked.
     pub(super) to: &'a str,
@@ -26,24 +26,24 @@ pub(super) struct Answer<'a> {
 }
 
 /// How a request ends, and what follows from that.
-pub(super) struct End {
+pub(super) struct Completion {
     pub(super) outcome: Outcome,
     /// Its message was found by looking for it.
     pub(super) found: bool,
     /// The provider refused more than the message.
-    pub(super) stop: Option<Stop>,
+    pub(super) stop: Option<Suppression>,
     /// The challenge whose code the provider has made, and under which name it checks that.
     pub(super) verification: Option<(ChallengeId, String)>,
 }
 
-impl End {
-    pub(super) fn of(outcome: Outcome) -> End {
-        End { outcome, found: false, stop: None, verification: None }
+impl Completion {
+    pub(super) fn of(outcome: Outcome) -> Completion {
+        Completion { outcome, found: false, stop: None, verification: None }
     }
 }
 
 /// How a request has ended.
-pub(super) struct Ended {
+pub(super) struct Completed {
     pub(super) outcome: Outcome,
     /// It was ended by another handling.
     pub(super) replayed: bool,
@@ -52,42 +52,49 @@ pub(super) struct Ended {
 impl Gateway {
     /// Records the outcome. Another one that was recorded before it stays, and is the answer. A message that was found
     /// but is another request's is an error, which names it.
-    pub(super) async fn settle(
+    pub(super) async fn complete(
         &self,
-        turn: &Turn<'_>,
-        case: &Case<'_>,
-        end: End,
-    ) -> Result<Result<Ended, String>, GiveBack> {
-        let End { outcome, found, stop, verification } = end;
+        turn: &DeliveryContext<'_>,
+        case: &ValidRequest<'_>,
+        end: Completion,
+    ) -> Result<Result<Completed, String>, RequeueReason> {
+        let Completion { outcome, found, stop, verification } = end;
         let country = case.to.country();
         let shown = case.to.to_string();
         let asked_about = self.channel.is_asked_about();
-        let settle = Settle {
+        let settle = CompleteRequest {
             handling: case.handling(turn),
             outcome: &outcome,
             refund: refund(&outcome),
             found,
-            block: stop.and_then(|stop| stop_to_block(stop, country.as_deref(), &shown)),
-            receipt_due: self.policy.receipt_due.filter(|_| asked_about && outcome.status == Status::Sent),
+            block: stop.and_then(|stop| new_suppression(stop, country.as_deref(), &shown)),
+            receipt_due: self
+                .policy
+                .receipt_due_after
+                .filter(|_| asked_about && outcome.status == Status::Sent),
         };
-        match turn.asked("settle", Until::Recorded, || self.store.settle(&settle)).await? {
-            Settled::AsSaid => {
+        match turn.retry_store("settle", CancelOn::Never, || self.store.complete(&settle)).await? {
+            CompleteResult::Recorded => {
                 if let Some((challenge, name)) = verification {
                     let subject = &settle.handling.subject;
-                    let name = || self.store.name_challenge(subject, &challenge, &name);
-                    turn.asked("name_challenge", Until::Recorded, name).await?;
+                    let name = || self.store.link_verification(subject, &challenge, &name);
+                    turn.retry_store("name_challenge", CancelOn::Never, name).await?;
                 }
-                Ok(Ok(Ended { outcome, replayed: false }))
+                Ok(Ok(Completed { outcome, replayed: false }))
             }
-            Settled::Before(outcome) => Ok(Ok(Ended { outcome, replayed: true })),
-            Settled::Held => Err(GiveBack::TakenOver),
-            Settled::Taken => Ok(Err(outcome.provider_message_id.unwrap_or_default())),
+            CompleteResult::AlreadyCompleted(outcome) => Ok(Ok(Completed { outcome, replayed: true })),
+            CompleteResult::NotOwner => Err(RequeueReason::TakenOver),
+            CompleteResult::MessageClaimed => Ok(Err(outcome.provider_message_id.unwrap_or_default())),
         }
     }
 
     /// Publishes a result, to its reply queue too where that is allowed, and waits until the broker has it.
-    pub(super) async fn announce(&self, turn: &Turn<'_>, answer: &Answer<'_>) -> Result<(), GiveBack> {
-        let Answer { request, to, outcome, replayed } = answer;
+    pub(super) async fn publish_result(
+        &self,
+        turn: &DeliveryContext<'_>,
+        answer: &RequestResult<'_>,
+    ) -> Result<(), RequeueReason> {
+        let RequestResult { request, to, outcome, replayed } = answer;
         let properties = &turn.delivery.properties;
         let result = SendResult::new(self.channel, request.as_str(), to, outcome, *replayed);
         let body = serde_json::to_vec(&result).expect("a result is plain data");
@@ -107,7 +114,7 @@ impl Gateway {
         Ok(())
     }
 
-    fn reply_queue<'a>(&self, turn: &Turn<'a>, request: &RequestId) -> Option<&'a str> {
+    fn reply_queue<'a>(&self, turn: &DeliveryContext<'a>, request: &RequestId) -> Option<&'a str> {
         let queue = turn.delivery.properties.reply_to.as_deref()?;
         let allowed = !self.names.is_ours(queue)
             && self.policy.reply_to_allowed.iter().any(|rule| matches(rule, queue));
@@ -117,7 +124,7 @@ impl Gateway {
         allowed.then_some(queue)
     }
 
-    async fn publish(&self, turn: &Turn<'_>, message: Outgoing<'_>) -> Result<(), GiveBack> {
+    async fn publish(&self, turn: &DeliveryContext<'_>, message: Outgoing<'_>) -> Result<(), RequeueReason> {
         let mut waits = None;
         loop {
             let Err(error) = self.publisher.publish(message).await else {
@@ -125,34 +132,38 @@ impl Gateway {
             };
             let wait = waits.get_or_insert_with(outage_waits).next().expect("the waits have no end");
             events::publish_failed(&error, Some(wait));
-            turn.rest(wait, Until::Told).await?;
+            turn.sleep(wait, CancelOn::DeliveryLost).await?;
         }
     }
 
     /// Answers a body that is no request; one that cannot be attributed to any is set aside.
-    pub(super) async fn answer_unacceptable(
+    pub(super) async fn reject_unacceptable(
         &self,
-        turn: &Turn<'_>,
+        turn: &DeliveryContext<'_>,
         unacceptable: &Unacceptable,
-    ) -> Result<(), GiveBack> {
+    ) -> Result<(), RequeueReason> {
         let fault = unacceptable.fault.by(self.channel).to_string();
         let Some(request) = &unacceptable.request_id else {
-            return self.set_aside(turn, "unattributable", &fault, None).await;
+            return self.dead_letter(turn, "unattributable", &fault, None).await;
         };
         let purpose = unacceptable.purpose.clone().unwrap_or_default();
         let error = OutcomeError::detailed(ErrorCode::InvalidRequest, fault);
         let outcome = Outcome::refused(Status::Rejected, self.clock.now(), purpose.as_str(), error);
-        self.announce(turn, &Answer { request, to: UNREADABLE, outcome: &outcome, replayed: false }).await
+        self.publish_result(
+            turn,
+            &RequestResult { request, to: UNREADABLE, outcome: &outcome, replayed: false },
+        )
+        .await
     }
 
     /// Ends a request that made the worker panic again and again: the result first, then the message set aside.
-    pub(super) async fn set_aside_poison(&self, turn: &Turn<'_>) -> Result<(), GiveBack> {
+    pub(super) async fn dead_letter_poison(&self, turn: &DeliveryContext<'_>) -> Result<(), RequeueReason> {
         let (delivery, now) = (turn.delivery, self.clock.now());
-        let poison = Poison::Panic;
+        let poison = PoisonCause::Panic;
         let failed = |purpose: &str| {
             let mut outcome =
                 Outcome::refused(Status::Failed, now, purpose, OutcomeError::of(ErrorCode::Internal));
-            outcome.notes.add(now, Event::SetAside(poison));
+            outcome.history.add(now, HistoryEvent::DeadLettered(poison));
             outcome
         };
         let ended = match SendRequest::decode(&delivery.body, delivery.properties.timestamp) {
@@ -161,41 +172,46 @@ impl Gateway {
                 let (to, outcome) = match self.judge(&request) {
                     Ok(case) => {
                         let mut failed = failed(purpose);
-                        failed.notes.to = case.to.to_string();
-                        (case.to.to_string(), self.settle_poison(turn, &case, failed).await?)
+                        failed.history.to = case.to.to_string();
+                        (case.to.to_string(), self.complete_poison(turn, &case, failed).await?)
                     }
                     Err(refusal) => (refusal.to, failed(purpose)),
                 };
-                let answer = Answer { request: &request.id, to: &to, outcome: &outcome, replayed: false };
-                self.announce(turn, &answer).await?;
+                let answer =
+                    RequestResult { request: &request.id, to: &to, outcome: &outcome, replayed: false };
+                self.publish_result(turn, &answer).await?;
                 Some((request.id, outcome.status))
             }
             Err(refused) => match *refused {
                 Unacceptable { request_id: Some(request), purpose, .. } => {
                     let outcome = failed(purpose.unwrap_or_default().as_str());
-                    let answer =
-                        Answer { request: &request, to: UNREADABLE, outcome: &outcome, replayed: false };
-                    self.announce(turn, &answer).await?;
+                    let answer = RequestResult {
+                        request: &request,
+                        to: UNREADABLE,
+                        outcome: &outcome,
+                        replayed: false,
+                    };
+                    self.publish_result(turn, &answer).await?;
                     Some((request, outcome.status))
                 }
                 _ => None,
             },
         };
-        self.set_aside(turn, poison.as_str(), poison.message(), ended).await
+        self.dead_letter(turn, poison.as_str(), poison.message(), ended).await
     }
 
     /// A handling that panicked may have sent the message before: only where the store knows of no send has it failed.
-    async fn settle_poison(
+    async fn complete_poison(
         &self,
-        turn: &Turn<'_>,
-        case: &Case<'_>,
+        turn: &DeliveryContext<'_>,
+        case: &ValidRequest<'_>,
         failed: Outcome,
-    ) -> Result<Outcome, GiveBack> {
-        let handling = Handling { owner: random_id(), ..case.handling(turn) };
+    ) -> Result<Outcome, RequeueReason> {
+        let handling = Lease { token: random_id(), ..case.handling(turn) };
         let error = Some(OutcomeError::of(ErrorCode::InDoubt));
         let unknown = Outcome { status: Status::Unknown, error, ..failed.clone() };
         for outcome in [failed, unknown] {
-            let settle = Settle {
+            let settle = CompleteRequest {
                 handling,
                 outcome: &outcome,
                 refund: Refund::None,
@@ -203,25 +219,26 @@ impl Gateway {
                 block: None,
                 receipt_due: None,
             };
-            match turn.asked("settle", Until::Told, || self.store.settle(&settle)).await? {
-                Settled::AsSaid => return Ok(outcome),
-                Settled::Before(before) => return Ok(before),
-                Settled::Held | Settled::Taken => {}
+            match turn.retry_store("settle", CancelOn::DeliveryLost, || self.store.complete(&settle)).await? {
+                CompleteResult::Recorded => return Ok(outcome),
+                CompleteResult::AlreadyCompleted(before) => return Ok(before),
+                CompleteResult::NotOwner | CompleteResult::MessageClaimed => {}
             }
         }
-        Err(GiveBack::TakenOver)
+        Err(RequeueReason::TakenOver)
     }
 
-    pub(super) async fn set_aside(
+    pub(super) async fn dead_letter(
         &self,
-        turn: &Turn<'_>,
+        turn: &DeliveryContext<'_>,
         reason: &'static str,
         error: &str,
         ended: Option<(RequestId, Status)>,
-    ) -> Result<(), GiveBack> {
+    ) -> Result<(), RequeueReason> {
         let delivery = turn.delivery;
         let message_id = format!("dead:{:016x}", turn.owner);
-        let contents = Contents::of(&delivery.body, &message_id, self.recipients.letters(), random_nonce());
+        let contents =
+            DeadLetterBody::of(&delivery.body, &message_id, self.recipients.letters(), random_nonce());
         let body = serde_json::to_vec(&contents).expect("a letter is plain data");
         let message = Outgoing {
             target: Target::Dead(DeadHeaders {
@@ -247,12 +264,16 @@ impl Gateway {
 
 /// What a refusal stops, by the names of the store, and the masked recipient that is shown for it. A number of no country
 /// stops none.
-pub(super) fn stop_to_block<'a>(stop: Stop, country: Option<&'a str>, shown: &'a str) -> Option<Block<'a>> {
+pub(super) fn new_suppression<'a>(
+    stop: Suppression,
+    country: Option<&'a str>,
+    shown: &'a str,
+) -> Option<NewSuppression<'a>> {
     let what = match stop.what {
-        Stopped::Recipient => Blocked::Recipient,
-        Stopped::Country => Blocked::Country(country?),
+        SuppressionScope::Recipient => SuppressionTarget::Recipient,
+        SuppressionScope::Country => SuppressionTarget::Country(country?),
     };
-    Some(Block { what, code: stop.code, lasts: stop.lasts, shown })
+    Some(NewSuppression { what, code: stop.code, lasts: stop.lasts, shown })
 }
 
 /// Chance for one sealed body.

@@ -15,13 +15,13 @@ pub const NONCE_BYTES: usize = 24;
 
 /// Seals and opens the bodies of dead letters.
 #[derive(Clone)]
-pub struct SealKey(XChaCha20Poly1305);
+pub struct DeadLetterKey(XChaCha20Poly1305);
 
-impl SealKey {
+impl DeadLetterKey {
     /// The key of letters among those that one secret makes.
-    pub(super) fn derived(secret: &[u8; 32]) -> SealKey {
+    pub(super) fn derived(secret: &[u8; 32]) -> DeadLetterKey {
         let key = MacKey::new(secret).digest(&[b"otpost dead letter"]);
-        SealKey(XChaCha20Poly1305::new(&key.into()))
+        DeadLetterKey(XChaCha20Poly1305::new(&key.into()))
     }
 
     /// Encrypts the body of the letter with this message id: the nonce and what follows from it, as base64.
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn what_was_sealed_is_opened_by_the_same_key_for_the_same_letter_only() {
-        let (key, other) = (SealKey::derived(&[1; 32]), SealKey::derived(&[2; 32]));
+        let (key, other) = (DeadLetterKey::derived(&[1; 32]), DeadLetterKey::derived(&[2; 32]));
         let sealed = key.seal("dead:1", b"body", [7; NONCE_BYTES]);
         assert_eq!(key.open("dead:1", &sealed).as_deref(), Some(b"body".as_slice()));
         assert_eq!(other.open("dead:1", &sealed), None);
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn what_was_changed_or_cut_is_not_opened() {
-        let key = SealKey::derived(&[1; 32]);
+        let key = DeadLetterKey::derived(&[1; 32]);
         let sealed = BASE64.decode(key.seal("dead:1", b"body", [7; NONCE_BYTES])).expect("base64");
         for at in 0..sealed.len() {
             let mut changed = sealed.clone();

@@ -11,9 +11,9 @@ use super::time::UnixMillis;
 
 /// What is stopped, why and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stop {
+pub struct Suppression {
     /// How much.
-    pub what: Stopped,
+    pub what: SuppressionScope,
     /// The provider's own error number.
     pub code: u32,
     /// For how long; until somebody takes it away, if not told.
@@ -22,7 +22,7 @@ pub struct Stop {
 
 /// How much is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stopped {
+pub enum SuppressionScope {
     /// The recipient.
     Recipient,
     /// Its country.
@@ -40,9 +40,9 @@ pub enum RecipientFault {
 
 /// A stop by the names of the store, which never shortens one that stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Block<'a> {
+pub struct NewSuppression<'a> {
     /// How much of it.
-    pub what: Blocked<'a>,
+    pub what: SuppressionTarget<'a>,
     /// The provider's own error number.
     pub code: u32,
     /// For how long; until somebody takes it away, if not told.
@@ -53,7 +53,7 @@ pub struct Block<'a> {
 
 /// A suppression that a person makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ByHand<'a> {
+pub struct ManualSuppression<'a> {
     /// The recipient, masked: one word.
     pub shown: &'a str,
     /// Why, in one line; may be empty.
@@ -64,7 +64,7 @@ pub struct ByHand<'a> {
 
 /// How much a block stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blocked<'a> {
+pub enum SuppressionTarget<'a> {
     /// The recipient of the request.
     Recipient,
     /// A country.
@@ -73,7 +73,7 @@ pub enum Blocked<'a> {
 
 /// A recipient that nothing is sent to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Suppression {
+pub struct SuppressionEntry {
     /// The recipient, masked; nothing of one that an older version suppressed.
     pub to: Option<String>,
     /// The provider's own error number; nothing if it told none, or a person did it.
@@ -94,37 +94,37 @@ const FRAUD_GUARD: u32 = 60410;
 const NO_CODE: u32 = 0;
 
 /// What follows from a provider's refusal of a message.
-pub fn after_refusal(scope: Scope, code: Option<u32>) -> Option<Stop> {
+pub fn after_refusal(scope: Scope, code: Option<u32>) -> Option<Suppression> {
     let (what, lasts) = match (scope, code?) {
-        (Scope::Recipient, OPTED_OUT) => (Stopped::Recipient, None),
-        (Scope::Recipient, _) => (Stopped::Recipient, Some(24 * HOUR)),
-        (Scope::Country, 21408 | 60605) => (Stopped::Country, Some(HOUR / 2)),
+        (Scope::Recipient, OPTED_OUT) => (SuppressionScope::Recipient, None),
+        (Scope::Recipient, _) => (SuppressionScope::Recipient, Some(24 * HOUR)),
+        (Scope::Country, 21408 | 60605) => (SuppressionScope::Country, Some(HOUR / 2)),
         // The others are about a range of numbers that the provider does not tell: a country has many of them.
-        (Scope::Country, FRAUD_GUARD) => (Stopped::Recipient, Some(12 * HOUR)),
-        (Scope::Country, _) => (Stopped::Recipient, Some(HOUR / 2)),
+        (Scope::Country, FRAUD_GUARD) => (SuppressionScope::Recipient, Some(12 * HOUR)),
+        (Scope::Country, _) => (SuppressionScope::Recipient, Some(HOUR / 2)),
         (Scope::Request | Scope::Sender | Scope::Account | Scope::Unrecognised, _) => return None,
     };
-    Some(Stop { what, code: code?, lasts })
+    Some(Suppression { what, code: code?, lasts })
 }
 
 /// What follows from a report that a message did not arrive: an opt-out, or a number that no message reaches (30005
 /// unknown, 30006 a landline or unreachable).
-pub fn after_report(code: u32) -> Option<Stop> {
+pub fn after_report(code: u32) -> Option<Suppression> {
     let lasts = match code {
         OPTED_OUT => None,
         30005 | 30006 => Some(24 * HOUR),
         _ => return None,
     };
-    Some(Stop { what: Stopped::Recipient, code, lasts })
+    Some(Suppression { what: SuppressionScope::Recipient, code, lasts })
 }
 
 /// What follows from a report of a provider that tells such things in words.
-pub fn after_fault(fault: RecipientFault, code: Option<u32>) -> Stop {
+pub fn after_fault(fault: RecipientFault, code: Option<u32>) -> Suppression {
     let lasts = match fault {
         RecipientFault::OptedOut => None,
         RecipientFault::Unreachable => Some(24 * HOUR),
     };
-    Stop { what: Stopped::Recipient, code: code.unwrap_or(NO_CODE), lasts }
+    Suppression { what: SuppressionScope::Recipient, code: code.unwrap_or(NO_CODE), lasts }
 }
 
 #[cfg(test)]
@@ -134,11 +134,14 @@ mod tests {
     #[test]
     fn a_refusal_stops_as_much_as_it_concerns() {
         let lasts = |scope, code| after_refusal(scope, code).map(|stop| (stop.what, stop.lasts));
-        assert_eq!(lasts(Scope::Recipient, Some(21610)), Some((Stopped::Recipient, None)));
-        assert_eq!(lasts(Scope::Recipient, Some(21614)), Some((Stopped::Recipient, Some(24 * HOUR))));
-        assert_eq!(lasts(Scope::Country, Some(21408)), Some((Stopped::Country, Some(HOUR / 2))));
-        assert_eq!(lasts(Scope::Country, Some(60410)), Some((Stopped::Recipient, Some(12 * HOUR))));
-        assert_eq!(lasts(Scope::Country, Some(30450)), Some((Stopped::Recipient, Some(HOUR / 2))));
+        assert_eq!(lasts(Scope::Recipient, Some(21610)), Some((SuppressionScope::Recipient, None)));
+        assert_eq!(
+            lasts(Scope::Recipient, Some(21614)),
+            Some((SuppressionScope::Recipient, Some(24 * HOUR)))
+        );
+        assert_eq!(lasts(Scope::Country, Some(21408)), Some((SuppressionScope::Country, Some(HOUR / 2))));
+        assert_eq!(lasts(Scope::Country, Some(60410)), Some((SuppressionScope::Recipient, Some(12 * HOUR))));
+        assert_eq!(lasts(Scope::Country, Some(30450)), Some((SuppressionScope::Recipient, Some(HOUR / 2))));
         for scope in [Scope::Request, Scope::Sender, Scope::Account, Scope::Unrecognised] {
             assert_eq!(lasts(scope, Some(1)), None);
         }
@@ -151,8 +154,8 @@ mod tests {
         assert_eq!(after_report(30005).map(|stop| stop.lasts), Some(Some(24 * HOUR)));
         assert_eq!(after_report(30003), None);
         let told = after_fault(RecipientFault::OptedOut, None);
-        assert_eq!((told.what, told.code, told.lasts), (Stopped::Recipient, 0, None));
+        assert_eq!((told.what, told.code, told.lasts), (SuppressionScope::Recipient, 0, None));
         let told = after_fault(RecipientFault::Unreachable, Some(550));
-        assert_eq!((told.what, told.code, told.lasts), (Stopped::Recipient, 550, Some(24 * HOUR)));
+        assert_eq!((told.what, told.code, told.lasts), (SuppressionScope::Recipient, 550, Some(24 * HOUR)));
     }
 }

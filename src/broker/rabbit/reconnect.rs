@@ -9,7 +9,7 @@ use crate::domain::channel::Channel;
 use crate::telemetry::events;
 
 /// A growing wait with jitter and no last try.
-pub(super) struct Pace {
+pub(super) struct ReconnectBackoff {
     role: &'static str,
     channel: Option<Channel>,
     delays: ExponentialBackoff,
@@ -25,10 +25,10 @@ const UNREADABLE_DELAY: Duration = Duration::from_millis(20);
 /// make us spin.
 const STEADY: Duration = Duration::from_secs(10);
 
-impl Pace {
+impl ReconnectBackoff {
     /// For a connection of one channel's, or of everybody's.
-    pub(super) fn new(role: &'static str, channel: Option<Channel>) -> Pace {
-        Pace { role, channel, delays: delays() }
+    pub(super) fn new(role: &'static str, channel: Option<Channel>) -> ReconnectBackoff {
+        ReconnectBackoff { role, channel, delays: delays() }
     }
 
     /// Tells of the end of a session that lived for `lived`, and how long to wait before the next.
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn waits_grow_to_a_limit_and_never_end() {
-        let mut pace = Pace::new("test", None);
+        let mut pace = ReconnectBackoff::new("test", None);
         let waits: Vec<Duration> = (0..200).map(|_| pace.after(&LOST, Duration::ZERO)).collect();
         assert!(waits[0] >= DELAY_MIN && waits[0] < 2 * DELAY_MIN);
         assert!(waits[20..].iter().all(|wait| *wait >= DELAY_MAX && *wait <= 2 * DELAY_MAX));
@@ -79,7 +79,7 @@ mod tests {
         let role = "refused in a test";
         events::broker_connected(role, None);
         let refused = RabbitError::Refused { wanted: "queue".to_owned(), detail: String::new() };
-        Pace::new(role, None).after(&refused, Duration::ZERO);
+        ReconnectBackoff::new(role, None).after(&refused, Duration::ZERO);
         let told = crate::telemetry::metrics::render();
         assert!(
             told.contains(&format!("otpost_broker_connected{{role=\"{role}\",channel=\"\"}} 0")),
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn only_a_session_that_lived_for_a_while_starts_the_waits_anew() {
-        let mut pace = Pace::new("test", None);
+        let mut pace = ReconnectBackoff::new("test", None);
         for _ in 0..20 {
             pace.after(&LOST, Duration::ZERO);
         }

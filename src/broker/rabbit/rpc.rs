@@ -25,12 +25,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::error::{RabbitError, within};
-use super::pace::Pace;
-use super::properties::{Letter, Routes, owned};
+use super::properties::{Envelope, Routes, owned};
 use super::publish::{CONFIRM_TIMEOUT, LINE_TIMEOUT, open_confirming};
+use super::reconnect::ReconnectBackoff;
 use super::{RPC_TIMEOUT, RabbitSettings, close, connect, topology};
-use crate::broker::waiters::{Waiter, Waiters};
-use crate::broker::{Outgoing, PublishError, Requester};
+use crate::broker::pending_replies::{PendingReplies, PendingReply};
+use crate::broker::{Outgoing, PublishError, RpcClient};
 use crate::telemetry::events;
 
 const ROLE: &str = "asking";
@@ -41,7 +41,7 @@ const CONSUMER_TAG: &str = "otpost-replies";
 const UNDER_WAY_MAX: usize = 1_024;
 
 /// Publishes requests to one gateway.
-pub struct RabbitRequester {
+pub struct RabbitRpcClient {
     routes: Routes,
     line: watch::Receiver<Option<Line>>,
     /// Ends the supervisor when the requester goes.
@@ -52,26 +52,26 @@ pub struct RabbitRequester {
 #[derive(Clone)]
 struct Line {
     inbox: mpsc::Sender<Ask>,
-    waiters: Arc<Waiters>,
+    waiters: Arc<PendingReplies>,
 }
 
 /// A request for a session to publish.
 struct Ask {
-    letter: Letter,
+    letter: Envelope,
     body: Vec<u8>,
     message_id: String,
     confirmed: oneshot::Sender<Result<(), PublishError>>,
 }
 
-impl RabbitRequester {
+impl RabbitRpcClient {
     /// Starts to connect in the background, for as long as it takes.
-    pub fn start(settings: RabbitSettings) -> RabbitRequester {
+    pub fn start(settings: RabbitSettings) -> RabbitRpcClient {
         let routes = Routes::new(&settings.names);
         let (line_sender, line) = watch::channel(None);
         let stop = CancellationToken::new();
         let supervisor = Supervisor { settings, line: line_sender, stop: stop.clone() };
         tokio::spawn(supervisor.run());
-        RabbitRequester { routes, line, _ended: stop.drop_guard() }
+        RabbitRpcClient { routes, line, _ended: stop.drop_guard() }
     }
 
     async fn line(&self) -> Result<Line, PublishError> {
@@ -85,14 +85,14 @@ impl RabbitRequester {
 }
 
 #[async_trait]
-impl Requester for RabbitRequester {
+impl RpcClient for RabbitRpcClient {
     async fn request(
         &self,
         message: Outgoing<'_>,
         within: Duration,
     ) -> Result<Option<Vec<u8>>, PublishError> {
         let until = Instant::now() + within;
-        let mut letter = self.routes.letter(&message).ok_or(PublishError::Unroutable)?;
+        let mut letter = self.routes.envelope(&message).ok_or(PublishError::Unroutable)?;
         let line = self.line().await?;
         let correlation_id = message.correlation_id.filter(|_| !within.is_zero());
         let mut waiter = correlation_id.and_then(|id| line.waiters.enter(id));
@@ -103,14 +103,16 @@ impl Requester for RabbitRequester {
             (Ok(()), Some(waiter)) => Ok(timeout_at(until, waiter.reply()).await.ok().flatten()),
             (Ok(()), None) => Ok(None),
             // Its result tells more than its confirm would have.
-            (Err(error), waiter) => waiter.as_mut().and_then(Waiter::reply_so_far).map(Some).ok_or(error),
+            (Err(error), waiter) => {
+                waiter.as_mut().and_then(PendingReply::reply_so_far).map(Some).ok_or(error)
+            }
         }
     }
 }
 
 impl Line {
     /// Waits for the broker's confirm.
-    async fn publish(&self, letter: Letter, message: &Outgoing<'_>) -> Result<(), PublishError> {
+    async fn publish(&self, letter: Envelope, message: &Outgoing<'_>) -> Result<(), PublishError> {
         let (confirmed, confirm) = oneshot::channel();
         let (body, message_id) = (message.body.to_vec(), message.message_id.to_owned());
         let asked = async {
@@ -134,7 +136,7 @@ struct Supervisor {
 impl Supervisor {
     /// Sessions, one after another, until nobody wants any.
     async fn run(self) {
-        let mut pace = Pace::new(ROLE, None);
+        let mut pace = ReconnectBackoff::new(ROLE, None);
         loop {
             let started = Instant::now();
             let Err(error) = self.session().await else { return };
@@ -155,7 +157,7 @@ impl Supervisor {
             opened = Session::open(&self.settings) => opened?,
         };
         events::broker_connected(ROLE, None);
-        let waiters = Arc::new(Waiters::default());
+        let waiters = Arc::new(PendingReplies::default());
         let ended = self.serve(&session, &waiters).await;
         self.line.send_replace(None);
         waiters.close();
@@ -167,7 +169,7 @@ impl Supervisor {
     }
 
     /// Publishes what is asked for and hands replies over, until the session ends.
-    async fn serve(&self, session: &Session, waiters: &Arc<Waiters>) -> Result<(), RabbitError> {
+    async fn serve(&self, session: &Session, waiters: &Arc<PendingReplies>) -> Result<(), RabbitError> {
         let (inbox, mut asks) = mpsc::channel(UNDER_WAY_MAX);
         let line = Line { inbox, waiters: Arc::clone(waiters) };
         let mut events = pin!(session.connection.events_listener());
@@ -215,7 +217,7 @@ impl Supervisor {
     }
 }
 
-fn hand_over(waiters: &Waiters, reply: Option<lapin::Result<Delivery>>) -> Result<(), RabbitError> {
+fn hand_over(waiters: &PendingReplies, reply: Option<lapin::Result<Delivery>>) -> Result<(), RabbitError> {
     let delivery = match reply {
         Some(Ok(delivery)) => delivery,
         Some(Err(source)) => return Err(RabbitError::Failed { step: "consume", source }),
@@ -283,7 +285,7 @@ impl UnderWay {
         let nth = self.last;
         self.asked.insert(nth, Asked { message_id, since: Instant::now(), confirmed });
         self.confirms.push(Box::pin(async move {
-            let Letter { exchange, routing_key, properties, mandatory } = letter;
+            let Envelope { exchange, routing_key, properties, mandatory } = letter;
             let options = BasicPublishOptions { mandatory, immediate: false };
             let published = channel.basic_publish(exchange, routing_key, options, &body, properties).await;
             match published {

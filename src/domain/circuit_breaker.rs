@@ -20,7 +20,7 @@ pub enum BreakerState {
     /// None does.
     Open(Cause),
     /// One may, to see.
-    Trial(Cause),
+    HalfOpen(Cause),
 }
 
 /// Why messages were stopped.
@@ -44,26 +44,26 @@ impl Cause {
 
 /// What the provider's answers to all messages say together.
 #[derive(Debug)]
-pub struct Breaker {
+pub struct CircuitBreaker {
     state: BreakerState,
     failures: u32,
     strange: Vec<Digest16>,
 }
 
-impl Default for Breaker {
+impl Default for CircuitBreaker {
     fn default() -> Self {
-        Breaker { state: BreakerState::Closed, failures: 0, strange: Vec::new() }
+        CircuitBreaker { state: BreakerState::Closed, failures: 0, strange: Vec::new() }
     }
 }
 
-impl Breaker {
+impl CircuitBreaker {
     /// Whether messages go out.
     pub fn state(&self) -> BreakerState {
         self.state
     }
 
     /// Learns from the answer to a message for a recipient; nothing of a failure means that it was accepted.
-    pub fn learn(&mut self, recipient: Digest16, failure: Option<&SendFailure>) {
+    pub fn record_answer(&mut self, recipient: Digest16, failure: Option<&SendFailure>) {
         match failure {
             Some(SendFailure::Rejected { scope: Scope::Account, .. }) => self.open(Cause::Account),
             Some(SendFailure::Unreachable { .. } | SendFailure::InDoubt { .. }) => self.failed(),
@@ -84,15 +84,15 @@ impl Breaker {
     }
 
     /// A probe was answered well: one message may go, to see.
-    pub fn probed(&mut self) {
+    pub fn probe_succeeded(&mut self) {
         if let BreakerState::Open(cause) = self.state {
-            self.state = BreakerState::Trial(cause);
+            self.state = BreakerState::HalfOpen(cause);
         }
     }
 
     fn failed(&mut self) {
         self.failures += 1;
-        if self.failures >= FAILURES_MAX || matches!(self.state, BreakerState::Trial(_)) {
+        if self.failures >= FAILURES_MAX || matches!(self.state, BreakerState::HalfOpen(_)) {
             self.open(Cause::Failures);
         }
     }
@@ -112,7 +112,7 @@ impl Breaker {
     fn answered(&mut self) {
         self.failures = 0;
         // What was on its way when the others failed says nothing of now: that is what the trial is for.
-        if let BreakerState::Trial(_) = self.state {
+        if let BreakerState::HalfOpen(_) = self.state {
             self.state = BreakerState::Closed;
         }
     }
@@ -141,44 +141,44 @@ mod tests {
 
     #[test]
     fn failures_in_a_row_open_it_and_a_good_answer_between_does_not_let_them() {
-        let mut breaker = Breaker::default();
-        (0..4).for_each(|_| breaker.learn(person(1), Some(&lost())));
-        breaker.learn(person(1), None);
-        (0..4).for_each(|_| breaker.learn(person(1), Some(&lost())));
+        let mut breaker = CircuitBreaker::default();
+        (0..4).for_each(|_| breaker.record_answer(person(1), Some(&lost())));
+        breaker.record_answer(person(1), None);
+        (0..4).for_each(|_| breaker.record_answer(person(1), Some(&lost())));
         assert_eq!(breaker.state(), BreakerState::Closed);
-        breaker.learn(person(1), Some(&lost()));
+        breaker.record_answer(person(1), Some(&lost()));
         assert_eq!(breaker.state(), BreakerState::Open(Cause::Failures));
     }
 
     #[test]
     fn one_refusal_of_the_account_opens_it() {
-        let mut breaker = Breaker::default();
-        breaker.learn(person(1), Some(&refused(Scope::Account)));
+        let mut breaker = CircuitBreaker::default();
+        breaker.record_answer(person(1), Some(&refused(Scope::Account)));
         assert_eq!(breaker.state(), BreakerState::Open(Cause::Account));
     }
 
     #[test]
     fn what_concerns_one_recipient_country_or_sender_never_opens_it() {
-        let mut breaker = Breaker::default();
+        let mut breaker = CircuitBreaker::default();
         let throttled = SendFailure::Throttled { code: None, retry_after: None };
         for n in 0..50 {
             for scope in [Scope::Recipient, Scope::Request, Scope::Country, Scope::Sender] {
-                breaker.learn(person(n), Some(&refused(scope)));
+                breaker.record_answer(person(n), Some(&refused(scope)));
             }
-            breaker.learn(person(n), Some(&throttled));
-            breaker.learn(person(n), Some(&SendFailure::Deferred { code: None }));
+            breaker.record_answer(person(n), Some(&throttled));
+            breaker.record_answer(person(n), Some(&SendFailure::Deferred { code: None }));
         }
         assert_eq!(breaker.state(), BreakerState::Closed);
     }
 
     #[test]
     fn strange_refusals_open_it_when_five_people_in_a_row_get_them() {
-        let mut breaker = Breaker::default();
-        (0..50).for_each(|n| breaker.learn(person(n % 4), Some(&refused(Scope::Unrecognised))));
+        let mut breaker = CircuitBreaker::default();
+        (0..50).for_each(|n| breaker.record_answer(person(n % 4), Some(&refused(Scope::Unrecognised))));
         assert_eq!(breaker.state(), BreakerState::Closed);
         // A sender's refusal between says nothing of them.
-        breaker.learn(person(8), Some(&refused(Scope::Sender)));
-        breaker.learn(person(9), Some(&refused(Scope::Unrecognised)));
+        breaker.record_answer(person(8), Some(&refused(Scope::Sender)));
+        breaker.record_answer(person(9), Some(&refused(Scope::Unrecognised)));
         assert_eq!(breaker.state(), BreakerState::Open(Cause::Account));
     }
 
@@ -187,13 +187,13 @@ mod tests {
         for (failure, then) in
             [(None, BreakerState::Closed), (Some(lost()), BreakerState::Open(Cause::Failures))]
         {
-            let mut breaker = Breaker::default();
-            breaker.learn(person(1), Some(&refused(Scope::Account)));
+            let mut breaker = CircuitBreaker::default();
+            breaker.record_answer(person(1), Some(&refused(Scope::Account)));
             // A late answer to what was on its way does not close it.
-            breaker.learn(person(1), None);
+            breaker.record_answer(person(1), None);
             assert_eq!(breaker.state(), BreakerState::Open(Cause::Account));
-            breaker.probed();
-            breaker.learn(person(1), failure.as_ref());
+            breaker.probe_succeeded();
+            breaker.record_answer(person(1), failure.as_ref());
             assert_eq!(breaker.state(), then);
         }
     }

@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::track::Tracker;
+use super::receipts::ReceiptProcessor;
 use super::{Gateway, random_id};
-use crate::provider::CredentialFault;
-use crate::store::Pulse;
+use crate::provider::CredentialError;
+use crate::store::SharedState;
 use crate::telemetry::events;
 
 /// How often the store is asked what concerns all workers.
@@ -25,40 +25,42 @@ const PROBE_WAIT_MAX: Duration = Duration::from_secs(30);
 const SWEEP_EVERY: Duration = Duration::from_secs(15);
 
 /// What is done about reports that do not come.
-pub struct Sweeps {
+pub struct ReceiptPolling {
     /// Follows messages to their end.
-    pub tracker: Arc<Tracker>,
+    pub tracker: Arc<ReceiptProcessor>,
     /// How long a report is waited for.
     pub wait_max: Duration,
 }
 
 impl Gateway {
     /// Does what has to be done beside the requests, until it is told to stop.
-    pub async fn tend(&self, sweeps: Option<Sweeps>, stop: CancellationToken) {
+    pub async fn run_maintenance(&self, sweeps: Option<ReceiptPolling>, stop: CancellationToken) {
         let beside = async {
-            tokio::join!(self.feel_pulse(), self.probe(), self.sweep(sweeps));
+            tokio::join!(self.poll_shared_state(), self.probe(), self.poll_receipts(sweeps));
         };
         stop.run_until_cancelled(beside).await;
     }
 
     /// Learns how the kill switch stands, before anything is taken from the queue. A store that does not say is silent.
-    pub async fn look_before_start(&self) {
+    pub async fn load_kill_switch(&self) {
         match tokio::time::timeout(PULSE_WITHIN, self.store.kill_switch()).await {
-            Ok(Ok(switch)) => self.gate.heard(Pulse { stopped: switch.is_some(), busy: 0 }),
-            Ok(Err(_)) | Err(_) => self.gate.not_heard(),
+            Ok(Ok(switch)) => {
+                self.gate.store_answered(SharedState { kill_switch_on: switch.is_some(), active_workers: 0 })
+            }
+            Ok(Err(_)) | Err(_) => self.gate.store_silent(),
         }
     }
 
-    async fn feel_pulse(&self) {
+    async fn poll_shared_state(&self) {
         let worker = random_id();
         let mut ticks = tokio::time::interval(PULSE_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let asked = self.store.pulse(worker, self.gate.is_busy());
+            let asked = self.store.heartbeat(worker, self.gate.is_busy());
             match tokio::time::timeout(PULSE_WITHIN, asked).await {
-                Ok(Ok(pulse)) => self.gate.heard(pulse),
-                Ok(Err(_)) | Err(_) => self.gate.not_heard(),
+                Ok(Ok(pulse)) => self.gate.store_answered(pulse),
+                Ok(Err(_)) | Err(_) => self.gate.store_silent(),
             }
         }
     }
@@ -74,10 +76,10 @@ impl Gateway {
             let limit = self.policy.provider_timeout + Duration::from_secs(2);
             let answer = tokio::time::timeout(limit, self.provider.check_credentials()).await;
             // Whoever says that we may not ask has answered.
-            let good = matches!(answer, Ok(Ok(()) | Err(CredentialFault::MayNotRead { .. })));
+            let good = matches!(answer, Ok(Ok(()) | Err(CredentialError::MayNotRead { .. })));
             events::provider_probed(self.channel, self.provider.name(), good, since.elapsed());
             if good {
-                self.gate.probed();
+                self.gate.probe_succeeded();
                 // One message decides whether the way is open again.
                 self.gate.decided().await;
             }
@@ -85,13 +87,13 @@ impl Gateway {
         }
     }
 
-    async fn sweep(&self, sweeps: Option<Sweeps>) {
+    async fn poll_receipts(&self, sweeps: Option<ReceiptPolling>) {
         // Whatever a start hands out: what is noted as overdue is about text messages, and only their provider is asked.
         let sweeps = sweeps.filter(|_| self.channel.is_asked_about());
-        let Some(Sweeps { tracker, wait_max }) = sweeps else { return };
+        let Some(ReceiptPolling { tracker, wait_max }) = sweeps else { return };
         loop {
             self.gate.opened().await;
-            match tracker.sweep(self.provider.as_ref(), wait_max).await {
+            match tracker.poll_overdue(self.provider.as_ref(), wait_max).await {
                 Ok(asked) if asked > 0 => {}
                 Ok(_) => tokio::time::sleep(SWEEP_EVERY).await,
                 Err(error) => {

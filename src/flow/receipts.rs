@@ -7,26 +7,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::settle::stop_to_block;
+use super::complete::new_suppression;
 use crate::broker::{Outgoing, PublishError, Publisher, Target};
 use crate::clock::Clock;
 use crate::domain::address::Address;
-use crate::domain::block::{self, RecipientFault};
 use crate::domain::channel::Channel;
 use crate::domain::keyed_digest::Digest16;
-use crate::domain::outcome::{DeliveryEvent, DeliveryWord, ErrorCode, OutcomeError};
+use crate::domain::outcome::{DeliveryEvent, DeliveryEventStatus, ErrorCode, OutcomeError};
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::request_id::RequestId;
-use crate::provider::{Fetched, LookupFault, Provider, Report};
-use crate::store::{Awaited, Store, StoreError, Track, Tracked};
+use crate::domain::suppression::{self, RecipientFault};
+use crate::provider::{DeliveryReceipt, FetchedMessage, LookupError, Provider};
+use crate::store::{OverdueReceipt, ReceiptResult, RecordReceipt, Store, StoreError};
 use crate::telemetry::events;
 
 /// Messages asked about in one go.
 const ASKED_AT_ONCE: u32 = 20;
 
 /// Follows messages to their end.
-pub struct Tracker {
+pub struct ReceiptProcessor {
     /// What all workers share.
     pub store: Arc<dyn Store>,
     /// Where events go.
@@ -39,7 +39,7 @@ pub struct Tracker {
 
 /// A report could not be dealt with: it is to come again.
 #[derive(Debug, thiserror::Error)]
-pub enum TrackError {
+pub enum ReceiptError {
     /// The store did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -49,7 +49,7 @@ pub enum TrackError {
 }
 
 /// What became of a message, and whose it is.
-struct Word<'a> {
+struct MessageStatus<'a> {
     provider: &'static str,
     recipient: Digest16,
     request: &'a RequestId,
@@ -62,10 +62,14 @@ struct Word<'a> {
     recipient_fault: Option<RecipientFault>,
 }
 
-impl Tracker {
+impl ReceiptProcessor {
     /// Takes a report of a provider. `Ok` means that it need not come again.
-    pub async fn report(&self, provider: &'static str, report: &Report) -> Result<(), TrackError> {
-        self.take(&Word {
+    pub async fn process(
+        &self,
+        provider: &'static str,
+        report: &DeliveryReceipt,
+    ) -> Result<(), ReceiptError> {
+        self.take(&MessageStatus {
             provider,
             channel: report.to.channel(),
             recipient: self.recipients.address(report.to.channel(), report.to.as_str()),
@@ -81,8 +85,12 @@ impl Tracker {
 
     /// Asks the provider about messages whose report is overdue. Answers how many there were to ask about; none, if it
     /// does not answer.
-    pub async fn sweep(&self, provider: &dyn Provider, wait_max: Duration) -> Result<usize, TrackError> {
-        let overdue = self.store.overdue(wait_max, ASKED_AT_ONCE).await?;
+    pub async fn poll_overdue(
+        &self,
+        provider: &dyn Provider,
+        wait_max: Duration,
+    ) -> Result<usize, ReceiptError> {
+        let overdue = self.store.overdue_receipts(wait_max, ASKED_AT_ONCE).await?;
         for awaited in &overdue {
             if awaited.lapsed {
                 events::receipt_lapsed(awaited.request.as_str());
@@ -90,7 +98,7 @@ impl Tracker {
             }
             match provider.fetch(&awaited.message_id).await {
                 Ok(fetched) => self.fetched(provider.name(), awaited, &fetched).await?,
-                Err(LookupFault::NotFound) => {}
+                Err(LookupError::NotFound) => {}
                 // Where one is not answered the next one is not either; each comes again.
                 Err(fault) => {
                     events::looked_up(provider.name(), awaited.request.as_str(), Some(&fault));
@@ -104,10 +112,10 @@ impl Tracker {
     async fn fetched(
         &self,
         provider: &'static str,
-        awaited: &Awaited,
-        fetched: &Fetched,
-    ) -> Result<(), TrackError> {
-        self.take(&Word {
+        awaited: &OverdueReceipt,
+        fetched: &FetchedMessage,
+    ) -> Result<(), ReceiptError> {
+        self.take(&MessageStatus {
             provider,
             // The only channel that is asked about.
             channel: Channel::Sms,
@@ -122,40 +130,41 @@ impl Tracker {
         .await
     }
 
-    async fn take(&self, word: &Word<'_>) -> Result<(), TrackError> {
+    async fn take(&self, word: &MessageStatus<'_>) -> Result<(), ReceiptError> {
         let country = word.to.and_then(Address::country);
         let shown = word.to.map_or_else(|| super::admit::UNREADABLE.to_owned(), Address::to_string);
-        let by_fault = word.recipient_fault.map(|fault| block::after_fault(fault, word.code));
-        let by_code = || word.code.and_then(block::after_report);
+        let by_fault = word.recipient_fault.map(|fault| suppression::after_fault(fault, word.code));
+        let by_code = || word.code.and_then(suppression::after_report);
         let stop = by_fault.or_else(by_code).filter(|_| word.status.is_final());
-        let mut track = Track {
+        let mut track = RecordReceipt {
             recipient: word.recipient,
             request: word.request,
             message_id: word.message_id,
             status: word.status,
             code: word.code,
-            told: false,
-            block: stop.and_then(|stop| stop_to_block(stop, country.as_deref(), &shown)),
+            published: false,
+            block: stop.and_then(|stop| new_suppression(stop, country.as_deref(), &shown)),
         };
-        let tracked = self.store.track(&track).await?;
+        let tracked = self.store.record_receipt(&track).await?;
         events::receipt_taken(word.request.as_str(), word.status.as_str(), word.code, tracked_word(&tracked));
-        if let Tracked::News { purpose, correlation_id } = tracked {
+        if let ReceiptResult::Publish { purpose, correlation_id } = tracked {
             self.publish(word, &purpose, correlation_id.as_deref()).await?;
-            (track.told, track.block) = (true, None);
-            self.store.track(&track).await?;
+            (track.published, track.block) = (true, None);
+            self.store.record_receipt(&track).await?;
         }
         Ok(())
     }
 
     async fn publish(
         &self,
-        word: &Word<'_>,
+        word: &MessageStatus<'_>,
         purpose: &str,
         correlation_id: Option<&str>,
     ) -> Result<(), PublishError> {
         let to = word.to.map_or_else(|| super::admit::UNREADABLE.to_owned(), Address::to_string);
         let delivered = word.status.is_delivered();
-        let status = if delivered { DeliveryWord::Delivered } else { DeliveryWord::Undelivered };
+        let status =
+            if delivered { DeliveryEventStatus::Delivered } else { DeliveryEventStatus::Undelivered };
         let error =
             OutcomeError { provider_code: word.code, ..OutcomeError::of(ErrorCode::ProviderRejected) };
         let at = self.clock.now();
@@ -190,10 +199,10 @@ impl Tracker {
     }
 }
 
-fn tracked_word(tracked: &Tracked) -> &'static str {
+fn tracked_word(tracked: &ReceiptResult) -> &'static str {
     match tracked {
-        Tracked::News { .. } => "news",
-        Tracked::Known => "known",
-        Tracked::NoRequest => "no_request",
+        ReceiptResult::Publish { .. } => "news",
+        ReceiptResult::Unchanged => "known",
+        ReceiptResult::NoRequest => "no_request",
     }
 }

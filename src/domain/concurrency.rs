@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 /// The fewest at once.
-pub const WINDOW_MIN: usize = 2;
+pub const CONCURRENCY_MIN: usize = 2;
 /// An answer that takes this many times as long as usual is slow.
 const SLOW_TIMES: f64 = 3.0;
 /// No answer within this is slow.
@@ -30,27 +30,27 @@ pub enum Load {
 
 /// A window between [`WINDOW_MIN`] and its size at the start.
 #[derive(Debug)]
-pub struct Window {
+pub struct ConcurrencyLimiter {
     size: f64,
     max: f64,
     usual_seconds: Option<f64>,
     shrunk_at: Option<Duration>,
 }
 
-impl Window {
+impl ConcurrencyLimiter {
     /// A window that is open as far as it goes.
-    pub fn new(max: usize) -> Window {
+    pub fn new(max: usize) -> ConcurrencyLimiter {
         let max = max.max(1) as f64;
-        Window { size: max, max, usual_seconds: None, shrunk_at: None }
+        ConcurrencyLimiter { size: max, max, usual_seconds: None, shrunk_at: None }
     }
 
     /// How many may be under way.
-    pub fn size(&self) -> usize {
+    pub fn limit(&self) -> usize {
         self.size as usize
     }
 
     /// Learns from an answer at a time since some fixed moment.
-    pub fn learn(&mut self, now: Duration, load: Load) {
+    pub fn record_answer(&mut self, now: Duration, load: Load) {
         match load {
             Load::Throttled => self.shrink(now, 0.5),
             Load::Answered(took) if self.is_slow(took) => {
@@ -80,7 +80,7 @@ impl Window {
             return;
         }
         self.shrunk_at = Some(now);
-        self.size = (self.size * factor).max((WINDOW_MIN as f64).min(self.max));
+        self.size = (self.size * factor).max((CONCURRENCY_MIN as f64).min(self.max));
     }
 }
 
@@ -92,44 +92,44 @@ mod tests {
 
     #[test]
     fn a_storm_of_429s_halves_it_once_a_second_and_never_below_its_least() {
-        let mut window = Window::new(64);
-        (0..100).for_each(|n| window.learn(Duration::from_millis(n * 9), Load::Throttled));
-        assert_eq!(window.size(), 32);
-        (1..100).for_each(|n| window.learn(Duration::from_secs(n), Load::Throttled));
-        assert_eq!(window.size(), WINDOW_MIN);
+        let mut window = ConcurrencyLimiter::new(64);
+        (0..100).for_each(|n| window.record_answer(Duration::from_millis(n * 9), Load::Throttled));
+        assert_eq!(window.limit(), 32);
+        (1..100).for_each(|n| window.record_answer(Duration::from_secs(n), Load::Throttled));
+        assert_eq!(window.limit(), CONCURRENCY_MIN);
     }
 
     #[test]
     fn a_full_window_of_good_answers_adds_one_place() {
-        let mut window = Window::new(64);
-        window.learn(Duration::ZERO, Load::Throttled);
-        (0..33).for_each(|_| window.learn(Duration::ZERO, QUICK));
-        assert_eq!(window.size(), 33);
-        (0..10_000).for_each(|_| window.learn(Duration::ZERO, QUICK));
-        assert_eq!(window.size(), 64);
+        let mut window = ConcurrencyLimiter::new(64);
+        window.record_answer(Duration::ZERO, Load::Throttled);
+        (0..33).for_each(|_| window.record_answer(Duration::ZERO, QUICK));
+        assert_eq!(window.limit(), 33);
+        (0..10_000).for_each(|_| window.record_answer(Duration::ZERO, QUICK));
+        assert_eq!(window.limit(), 64);
     }
 
     #[test]
     fn answers_that_become_slow_shrink_it_and_become_usual() {
-        let mut window = Window::new(50);
-        (0..100).for_each(|_| window.learn(Duration::ZERO, QUICK));
+        let mut window = ConcurrencyLimiter::new(50);
+        (0..100).for_each(|_| window.record_answer(Duration::ZERO, QUICK));
         let slow = Load::Answered(Duration::from_secs(4));
-        window.learn(Duration::ZERO, slow);
-        assert_eq!(window.size(), 40);
-        (1..200).for_each(|n| window.learn(Duration::from_secs(n), slow));
-        let then = window.size();
-        (200..400).for_each(|n| window.learn(Duration::from_secs(n), slow));
-        assert!(window.size() > then);
+        window.record_answer(Duration::ZERO, slow);
+        assert_eq!(window.limit(), 40);
+        (1..200).for_each(|n| window.record_answer(Duration::from_secs(n), slow));
+        let then = window.limit();
+        (200..400).for_each(|n| window.record_answer(Duration::from_secs(n), slow));
+        assert!(window.limit() > then);
     }
 
     proptest::proptest! {
         #[test]
         fn it_stays_within_its_bounds(max in 1_usize..200, loads in proptest::collection::vec(0_u64..20_000, 0..300)) {
-            let mut window = Window::new(max);
+            let mut window = ConcurrencyLimiter::new(max);
             for (n, load) in loads.iter().enumerate() {
                 let load = if load % 3 == 0 { Load::Throttled } else { Load::Answered(Duration::from_millis(*load)) };
-                window.learn(Duration::from_millis(n as u64 * 300), load);
-                proptest::prop_assert!(window.size() >= WINDOW_MIN.min(max) && window.size() <= max);
+                window.record_answer(Duration::from_millis(n as u64 * 300), load);
+                proptest::prop_assert!(window.limit() >= CONCURRENCY_MIN.min(max) && window.limit() <= max);
             }
         }
     }

@@ -21,7 +21,7 @@ pub const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
 pub const ABSENT_APART: Duration = Duration::from_secs(10);
 
 /// One of the provider's messages to the recipient. It may hold a code, hence no `Debug`.
-pub struct Seen<'a> {
+pub struct ListedMessage<'a> {
     /// When it was made, by our clock.
     pub created: UnixMillis,
     /// What it says, if the provider still knows.
@@ -29,7 +29,7 @@ pub struct Seen<'a> {
 }
 
 /// What is looked for: no `Debug`, as it holds a code.
-pub struct Wanted<'a> {
+pub struct MessageMatcher<'a> {
     /// The earliest time at which it can have been made.
     pub from: UnixMillis,
     /// The latest.
@@ -40,7 +40,7 @@ pub struct Wanted<'a> {
     pub code: &'a str,
 }
 
-impl Wanted<'_> {
+impl MessageMatcher<'_> {
     /// Nothing older can be it.
     pub fn earliest(&self) -> UnixMillis {
         UnixMillis(self.from.0.saturating_sub(millis(CLOCKS_DIFFER)))
@@ -48,7 +48,7 @@ impl Wanted<'_> {
 
     /// Is this the message? It has our text; or, as the provider may alter one, the code; or no text any more and the
     /// right time.
-    pub fn is(&self, seen: &Seen<'_>) -> bool {
+    pub fn matches(&self, seen: &ListedMessage<'_>) -> bool {
         let in_time = (self.earliest()..=self.to.plus(CLOCKS_DIFFER)).contains(&seen.created);
         in_time && seen.text.is_none_or(|text| text == self.text || has_number(text, self.code))
     }
@@ -64,13 +64,13 @@ mod tests {
     use super::*;
 
     fn found(at: u64, text: Option<&str>) -> bool {
-        let wanted = Wanted {
+        let wanted = MessageMatcher {
             from: UnixMillis(100_000),
             to: UnixMillis(120_000),
             text: "MeStore: tu código es 123456.",
             code: "123456",
         };
-        wanted.is(&Seen { created: UnixMillis(at), text })
+        wanted.matches(&ListedMessage { created: UnixMillis(at), text })
     }
 
     #[test]

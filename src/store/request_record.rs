@@ -1,25 +1,25 @@
 //! What the store can tell of a request, long after it.
 
+use crate::domain::history::RequestHistory;
 use crate::domain::outcome::Outcome;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::request_id::RequestId;
 use crate::domain::time::UnixMillis;
-use crate::domain::trail::Notes;
 
 /// All that is known of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Story {
+pub struct RequestRecord {
     /// How far it is.
-    pub chapter: Chapter,
+    pub state: RequestState,
     /// The last report of the provider.
-    pub receipt: Option<Receipt>,
+    pub receipt: Option<RecordedReceipt>,
     /// What became of the code, while that is still known.
     pub code: Option<CodeState>,
 }
 
 /// How far a request is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Chapter {
+pub enum RequestState {
     /// Under way.
     Live {
         /// `sending`, `waiting` or `doubt`.
@@ -33,7 +33,7 @@ pub enum Chapter {
         /// When a message would be too late.
         deadline: UnixMillis,
         /// What its handlings noted.
-        notes: Notes,
+        history: RequestHistory,
     },
     /// At its end.
     Ended(Outcome),
@@ -41,7 +41,7 @@ pub enum Chapter {
 
 /// The last report of the provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Receipt {
+pub struct RecordedReceipt {
     /// The provider's name for the message.
     pub message_id: String,
     /// What became of it.
@@ -49,7 +49,7 @@ pub struct Receipt {
     /// The provider's own error number.
     pub code: Option<u32>,
     /// It was published.
-    pub told: bool,
+    pub published: bool,
     /// When it came.
     pub at: UnixMillis,
 }
@@ -67,7 +67,7 @@ pub struct CodeState {
 
 /// One of the last requests of a recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recent {
+pub struct RequestSummary {
     /// When it was admitted, or ended without a send.
     pub at: UnixMillis,
     /// Which.

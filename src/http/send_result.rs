@@ -35,33 +35,33 @@ impl IntoResponse for SendAnswer {
 
 /// A result as its reader needs it.
 #[derive(Deserialize)]
-pub(super) struct Heard {
+pub(super) struct ReceivedResult {
     pub(super) status: Status,
     at: String,
     expires_at: Option<String>,
     resend_after: Option<u64>,
-    error: Option<HeardError>,
+    error: Option<ReceivedError>,
     #[serde(default)]
     pub(super) replayed: bool,
 }
 
 #[derive(Deserialize)]
-struct HeardError {
+struct ReceivedError {
     code: ErrorCode,
     message: String,
     retry_after: Option<u64>,
 }
 
-impl Heard {
+impl ReceivedResult {
     /// What is stored of a request that has ended, as a worker would tell it to a repeat.
-    pub(super) fn stored(outcome: &Outcome) -> Heard {
+    pub(super) fn stored(outcome: &Outcome) -> ReceivedResult {
         let error = outcome.error.as_ref().map(ResultError::from);
-        Heard {
+        ReceivedResult {
             status: outcome.status,
             at: outcome.at.to_string(),
             expires_at: outcome.expires_at.as_ref().map(UnixMillis::to_string),
             resend_after: outcome.resend_after,
-            error: error.map(|ResultError { code, message, retry_after, .. }| HeardError {
+            error: error.map(|ResultError { code, message, retry_after, .. }| ReceivedError {
                 code,
                 message: message.to_owned(),
                 retry_after,
@@ -71,7 +71,7 @@ impl Heard {
     }
 
     /// Reads a result. `None` if it is none.
-    pub(super) fn read(body: &[u8]) -> Option<Heard> {
+    pub(super) fn read(body: &[u8]) -> Option<ReceivedResult> {
         serde_json::from_slice(body).ok()
     }
 
@@ -140,8 +140,8 @@ mod tests {
 
     const NOW: UnixMillis = UnixMillis(1_800_000_010_000);
 
-    fn heard(body: serde_json::Value) -> Heard {
-        Heard::read(body.to_string().as_bytes()).expect("a result")
+    fn heard(body: serde_json::Value) -> ReceivedResult {
+        ReceivedResult::read(body.to_string().as_bytes()).expect("a result")
     }
 
     #[test]
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn what_is_no_result_is_not_believed() {
         for body in [b"" as &[u8], b"{}", b"[]", b"{\"status\":\"odd\",\"at\":\"\"}"] {
-            assert!(Heard::read(body).is_none());
+            assert!(ReceivedResult::read(body).is_none());
         }
     }
 

@@ -29,12 +29,12 @@ const REFUSED_ABROAD_MAX: u32 = 5;
 
 /// A recipient where senders are shared out: FNV-1a, 64 bits, of its address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share(u64);
+pub struct RecipientHash(u64);
 
-impl Share {
+impl RecipientHash {
     /// That of an address.
-    pub fn of(address: &str) -> Share {
-        Share(address.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+    pub fn of(address: &str) -> RecipientHash {
+        RecipientHash(address.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         }))
     }
@@ -57,11 +57,11 @@ fn nth(hash: u64, count: usize) -> usize {
 
 /// How all senders stand, as far as one process knows. Times are counted from some fixed moment.
 #[derive(Debug)]
-pub struct Senders(Vec<Sender>);
+pub struct SenderPool(Vec<Sender>);
 
 #[derive(Clone, Debug)]
 struct Sender {
-    standing: Standing,
+    standing: SenderHealth,
     /// Who was refused last, if no message that went out since was accepted.
     suspect: Option<Suspect>,
     /// When the latest message went out that was accepted.
@@ -82,7 +82,7 @@ struct Suspect {
 
 /// Whom a message is for.
 #[derive(Clone, Copy, Debug)]
-pub struct To<'a> {
+pub struct RecipientInfo<'a> {
     /// The recipient.
     pub recipient: Digest16,
     /// Its country, if it has one.
@@ -90,20 +90,20 @@ pub struct To<'a> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    Awake,
+enum SenderHealth {
+    Healthy,
     /// Until then. After that one message may try it.
-    Rests(Duration),
+    CoolingDown(Duration),
     /// That message is under way.
-    Tried,
+    Probing,
 }
 
 /// Which senders refused a message. At most one entry for each.
 #[derive(Clone, Debug, Default)]
-pub struct Refusals(Vec<Refusal>);
+pub struct SenderRefusals(Vec<SenderRefusal>);
 
 #[derive(Clone, Copy, Debug)]
-struct Refusal {
+struct SenderRefusal {
     sender: usize,
     code: Option<u32>,
     at: Duration,
@@ -113,16 +113,16 @@ struct Refusal {
 
 /// Who carries a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice {
+pub enum SenderChoice {
     /// This one.
     Sender(usize),
     /// Nobody yet. One may after this long, if that is known.
-    Nobody(Option<Duration>),
+    NoneAvailable(Option<Duration>),
 }
 
 /// A message that a sender got.
 #[derive(Clone, Copy, Debug)]
-pub struct Carried {
+pub struct SenderAssignment {
     /// Which sender.
     pub sender: usize,
     /// It tries whether the sender's rest has helped.
@@ -133,7 +133,7 @@ pub struct Carried {
 
 /// What follows from an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lesson {
+pub enum SenderVerdict {
     /// Nothing more than the answer says.
     Nothing,
     /// The sender begins to rest, for so long.
@@ -146,7 +146,7 @@ pub enum Lesson {
 
 /// What an answer says of the sender of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Word {
+enum SenderAnswer {
     Accepted,
     /// Refused, for something else.
     Passed,
@@ -156,42 +156,42 @@ enum Word {
     Nothing,
 }
 
-impl Senders {
+impl SenderPool {
     /// So many, at least one, all awake.
-    pub fn new(count: usize) -> Senders {
-        let awake = Sender { standing: Standing::Awake, suspect: None, well: None, well_in: None };
-        Senders(vec![awake; count.max(1)])
+    pub fn new(count: usize) -> SenderPool {
+        let awake = Sender { standing: SenderHealth::Healthy, suspect: None, well: None, well_in: None };
+        SenderPool(vec![awake; count.max(1)])
     }
 
     /// Who carries a message to a recipient now, after these senders have refused it.
     ///
     /// A sender that refused it gets it again when a rest would be over, or once it has carried another one: that tells
     /// whose the refusal was.
-    pub fn choose(&self, share: Share, refusals: &Refusals, now: Duration) -> Choice {
+    pub fn choose(&self, share: RecipientHash, refusals: &SenderRefusals, now: Duration) -> SenderChoice {
         let count = self.0.len();
         let own = share.own(count);
         let waits: Vec<Option<Duration>> =
             (0..count).map(|n| self.free_at(n, refusals).map(|at| at.saturating_sub(now))).collect();
         let free = |n: usize| waits[n] == Some(Duration::ZERO);
         if free(own) {
-            return Choice::Sender(own);
+            return SenderChoice::Sender(own);
         }
         for awake in [true, false] {
             let others: Vec<usize> =
-                (0..count).filter(|&n| free(n) && self.0[n].is_awake() == awake).collect();
+                (0..count).filter(|&n| free(n) && self.0[n].is_healthy() == awake).collect();
             if !others.is_empty() {
-                return Choice::Sender(others[share.stand_in(count, others.len())]);
+                return SenderChoice::Sender(others[share.stand_in(count, others.len())]);
             }
         }
-        Choice::Nobody(waits.into_iter().flatten().min())
+        SenderChoice::NoneAvailable(waits.into_iter().flatten().min())
     }
 
     /// From when on a sender may get the message, if that is known.
-    fn free_at(&self, sender: usize, refusals: &Refusals) -> Option<Duration> {
+    fn free_at(&self, sender: usize, refusals: &SenderRefusals) -> Option<Duration> {
         let awake_at = match self.0[sender].standing {
-            Standing::Awake => Duration::ZERO,
-            Standing::Rests(until) => until,
-            Standing::Tried => return None,
+            SenderHealth::Healthy => Duration::ZERO,
+            SenderHealth::CoolingDown(until) => until,
+            SenderHealth::Probing => return None,
         };
         let again_at = match refusals.of(sender) {
             Some(refusal) if !self.was_well_since(refusal) => refusal.at + REST,
@@ -200,21 +200,21 @@ impl Senders {
         Some(awake_at.max(again_at))
     }
 
-    fn was_well_since(&self, refusal: &Refusal) -> bool {
+    fn was_well_since(&self, refusal: &SenderRefusal) -> bool {
         self.0[refusal.sender].well.is_some_and(|well| well > refusal.at)
     }
 
     /// True while none is awake, but for those that refused the message.
-    pub fn none_for(&self, refusals: &Refusals) -> bool {
-        (0..self.0.len()).all(|n| !self.0[n].is_awake() || refusals.of(n).is_some())
+    pub fn none_available(&self, refusals: &SenderRefusals) -> bool {
+        (0..self.0.len()).all(|n| !self.0[n].is_healthy() || refusals.of(n).is_some())
     }
 
     /// A sender gets a message. True if that message tries whether its rest has helped.
-    pub fn take(&mut self, sender: usize) -> bool {
+    pub fn assign(&mut self, sender: usize) -> bool {
         let sender = &mut self.0[sender];
-        let is_trial = !sender.is_awake();
+        let is_trial = !sender.is_healthy();
         if is_trial {
-            sender.standing = Standing::Tried;
+            sender.standing = SenderHealth::Probing;
         }
         is_trial
     }
@@ -222,93 +222,93 @@ impl Senders {
     /// Learns from the answer to a message for a recipient, and notes who refused it.
     ///
     /// What was under way when the others were refused says nothing of a sender that rests: that is what the trial is for.
-    pub fn learn(
+    pub fn record_answer(
         &mut self,
-        carried: Carried,
-        to: To<'_>,
-        refusals: &mut Refusals,
+        carried: SenderAssignment,
+        to: RecipientInfo<'_>,
+        refusals: &mut SenderRefusals,
         now: Duration,
         failure: Option<&SendFailure>,
-    ) -> Lesson {
-        let Carried { sender: n, is_trial, began } = carried;
+    ) -> SenderVerdict {
+        let SenderAssignment { sender: n, is_trial, began } = carried;
         let word = word(failure);
-        if let Word::Refused(code) = word
+        if let SenderAnswer::Refused(code) = word
             && self.is_about_recipient(n, code, refusals)
         {
             self.acquit(to.recipient, refusals, now);
             if is_trial {
-                self.untried(n, now);
+                self.probe_not_sent(n, now);
             }
-            return Lesson::NotTheSender;
+            return SenderVerdict::NotTheSender;
         }
         let sender = &mut self.0[n];
-        let counts = is_trial || sender.is_awake();
+        let counts = is_trial || sender.is_healthy();
         match word {
-            Word::Accepted => {
+            SenderAnswer::Accepted => {
                 if sender.well.is_none_or(|well| well <= began) {
                     (sender.well, sender.well_in) = (Some(began), to.country.map(str::to_owned));
                 }
                 if is_trial {
-                    sender.standing = Standing::Awake;
+                    sender.standing = SenderHealth::Healthy;
                 }
                 if sender.suspect.as_ref().is_some_and(|suspect| began > suspect.at) {
                     sender.suspect = None;
-                    return Lesson::Carries;
+                    return SenderVerdict::Carries;
                 }
             }
-            Word::Passed if is_trial => sender.standing = Standing::Awake,
-            Word::QueueFull if counts => return sender.rest(REST_QUEUE_FULL, now),
-            Word::Refused(code) => {
+            SenderAnswer::Passed if is_trial => sender.standing = SenderHealth::Healthy,
+            SenderAnswer::QueueFull if counts => return sender.rest(REST_QUEUE_FULL, now),
+            SenderAnswer::Refused(code) => {
                 let rests = counts && sender.suspects(to, now);
                 let until = rests.then_some(now + REST);
-                refusals.add(Refusal { sender: n, code, at: now, rests: until });
+                refusals.add(SenderRefusal { sender: n, code, at: now, rests: until });
                 if rests {
                     sender.suspect = None;
                     return sender.rest(REST, now);
                 }
                 // One recipient's refusal does not make it rest again either: the next one tries.
                 if is_trial {
-                    self.untried(n, now);
+                    self.probe_not_sent(n, now);
                 }
             }
-            Word::Nothing if is_trial => self.untried(n, now),
-            Word::Passed | Word::QueueFull | Word::Nothing => {}
+            SenderAnswer::Nothing if is_trial => self.probe_not_sent(n, now),
+            SenderAnswer::Passed | SenderAnswer::QueueFull | SenderAnswer::Nothing => {}
         }
-        Lesson::Nothing
+        SenderVerdict::Nothing
     }
 
     /// The message that was to try a sender was not sent: the next one tries it.
-    pub fn untried(&mut self, sender: usize, now: Duration) {
-        self.0[sender].standing = Standing::Rests(now);
+    pub fn probe_not_sent(&mut self, sender: usize, now: Duration) {
+        self.0[sender].standing = SenderHealth::CoolingDown(now);
     }
 
     /// True if what a sender refuses now was refused alike by another one, or by itself before it carried others.
-    fn is_about_recipient(&self, sender: usize, code: Option<u32>, refusals: &Refusals) -> bool {
-        let alike = |before: &&Refusal| before.code == code;
+    fn is_about_recipient(&self, sender: usize, code: Option<u32>, refusals: &SenderRefusals) -> bool {
+        let alike = |before: &&SenderRefusal| before.code == code;
         refusals.0.iter().filter(alike).any(|before| before.sender != sender || self.was_well_since(before))
     }
 
     /// No refusal of this recipient was any sender's fault. A sender that rests for it is tried again.
-    fn acquit(&mut self, recipient: Digest16, refusals: &Refusals, now: Duration) {
+    fn acquit(&mut self, recipient: Digest16, refusals: &SenderRefusals, now: Duration) {
         for sender in &mut self.0 {
             sender.suspect.take_if(|suspect| suspect.recipient == recipient);
         }
         for refusal in &refusals.0 {
             let standing = &mut self.0[refusal.sender].standing;
-            if refusal.rests.is_some_and(|until| *standing == Standing::Rests(until)) {
-                *standing = Standing::Rests(now);
+            if refusal.rests.is_some_and(|until| *standing == SenderHealth::CoolingDown(until)) {
+                *standing = SenderHealth::CoolingDown(now);
             }
         }
     }
 }
 
 impl Sender {
-    fn is_awake(&self) -> bool {
-        self.standing == Standing::Awake
+    fn is_healthy(&self) -> bool {
+        self.standing == SenderHealth::Healthy
     }
 
     /// Remembers who was refused. True if it is the sender by now that is to blame.
-    fn suspects(&mut self, to: To<'_>, now: Duration) -> bool {
+    fn suspects(&mut self, to: RecipientInfo<'_>, now: Duration) -> bool {
         let before = self.suspect.as_ref();
         let count = before.map_or(1, |before| before.refused + u32::from(before.recipient != to.recipient));
         let may_be_the_countrys = before.is_some_and(|before| before.country.as_deref() == to.country)
@@ -319,18 +319,18 @@ impl Sender {
         count >= if may_be_the_countrys { REFUSED_ABROAD_MAX } else { REFUSED_MAX }
     }
 
-    fn rest(&mut self, rest: Duration, now: Duration) -> Lesson {
-        self.standing = Standing::Rests(now + rest);
-        Lesson::Rests(rest)
+    fn rest(&mut self, rest: Duration, now: Duration) -> SenderVerdict {
+        self.standing = SenderHealth::CoolingDown(now + rest);
+        SenderVerdict::Rests(rest)
     }
 }
 
-impl Refusals {
-    fn of(&self, sender: usize) -> Option<&Refusal> {
+impl SenderRefusals {
+    fn of(&self, sender: usize) -> Option<&SenderRefusal> {
         self.0.iter().find(|refusal| refusal.sender == sender)
     }
 
-    fn add(&mut self, refusal: Refusal) {
+    fn add(&mut self, refusal: SenderRefusal) {
         self.0.retain(|before| before.sender != refusal.sender);
         self.0.push(refusal);
     }
@@ -341,20 +341,22 @@ pub fn told(code: Option<u32>) -> ErrorCode {
     if code == Some(QUEUE_FULL) { ErrorCode::ProviderUnavailable } else { ErrorCode::ProviderMisconfigured }
 }
 
-fn word(failure: Option<&SendFailure>) -> Word {
+fn word(failure: Option<&SendFailure>) -> SenderAnswer {
     match failure {
-        None => Word::Accepted,
-        Some(SendFailure::Rejected { scope: Scope::Sender, code: Some(QUEUE_FULL) }) => Word::QueueFull,
-        Some(SendFailure::Rejected { scope: Scope::Sender, code }) => Word::Refused(*code),
+        None => SenderAnswer::Accepted,
+        Some(SendFailure::Rejected { scope: Scope::Sender, code: Some(QUEUE_FULL) }) => {
+            SenderAnswer::QueueFull
+        }
+        Some(SendFailure::Rejected { scope: Scope::Sender, code }) => SenderAnswer::Refused(*code),
         // Refused before anybody looked at the sender, or never answered.
-        Some(SendFailure::Rejected { scope: Scope::Account, .. }) => Word::Nothing,
+        Some(SendFailure::Rejected { scope: Scope::Account, .. }) => SenderAnswer::Nothing,
         Some(
             SendFailure::Throttled { .. }
             | SendFailure::Deferred { .. }
             | SendFailure::Unreachable { .. }
             | SendFailure::InDoubt { .. },
-        ) => Word::Nothing,
-        Some(SendFailure::Rejected { .. }) => Word::Passed,
+        ) => SenderAnswer::Nothing,
+        Some(SendFailure::Rejected { .. }) => SenderAnswer::Passed,
     }
 }
 

@@ -8,11 +8,11 @@ use super::send_failure::{Scope, SendFailure};
 use super::time::UnixMillis;
 
 /// So many steps are kept.
-pub const STEPS_MAX: usize = 32;
+pub const ENTRIES_MAX: usize = 32;
 
 /// What the handlings of a request leave for each other and for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Notes {
+pub struct RequestHistory {
     /// The recipient, masked.
     #[serde(default)]
     pub to: String,
@@ -25,77 +25,77 @@ pub struct Notes {
     /// What happened, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[serde(rename = "trail")]
-    pub trail: Vec<Step>,
+    pub entries: Vec<HistoryEntry>,
 }
 
 /// One thing that happened, and when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Step {
+pub struct HistoryEntry {
     /// When.
     pub at: UnixMillis,
     /// What.
     #[serde(flatten)]
-    pub what: Event,
+    pub event: HistoryEvent,
 }
 
 /// What can happen to a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Event {
+pub enum HistoryEvent {
     /// It may be sent: the so-and-so-many-th send to its recipient within a day.
     Admitted(u32),
     /// A try, and what the provider said.
     #[serde(rename = "tried")]
-    Tried(Try),
+    Attempted(Attempt),
     /// A handling took it up where another one stopped; `true` if that left a try in doubt.
     #[serde(rename = "taken_up")]
-    TakenUp(bool),
+    TakenOver(bool),
     /// The provider was asked which messages it has: `found`, `absent`, `unanswered`, `refused`.
     LookedUp(String),
     /// It is sent once more, as nothing was found.
     Resent(u32),
     /// It waits for more than its own next try: the machine word of what holds it.
     #[serde(rename = "held")]
-    Held(String),
+    Paused(String),
     /// It went back to the queue: the machine word of why.
     #[serde(rename = "given_back")]
-    GivenBack(String),
+    Requeued(String),
     /// It was ended so that its message could be set aside.
     #[serde(rename = "set_aside")]
-    SetAside(Poison),
+    DeadLettered(PoisonCause),
 }
 
 /// What a message does to those who handle it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Poison {
+pub enum PoisonCause {
     /// It ends the process.
     Crash,
     /// It makes its handling panic.
     Panic,
 }
 
-impl Poison {
+impl PoisonCause {
     /// The machine word: the reason of a dead letter.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Poison::Crash => "crash",
-            Poison::Panic => "panic",
+            PoisonCause::Crash => "crash",
+            PoisonCause::Panic => "panic",
         }
     }
 
     /// The sentence for people.
     pub const fn message(self) -> &'static str {
         match self {
-            Poison::Crash => "handling the message ended the worker",
-            Poison::Panic => "handling the message panicked",
+            PoisonCause::Crash => "handling the message ended the worker",
+            PoisonCause::Panic => "handling the message panicked",
         }
     }
 }
 
 /// A try, and what the provider said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Try {
+pub struct Attempt {
     /// Its number.
     pub attempt: u32,
     /// Which sender carried it, counted from 1 in the order of the settings; nothing where there is one.
@@ -110,32 +110,32 @@ pub struct Try {
     pub ms: u64,
 }
 
-impl Notes {
+impl RequestHistory {
     /// Adds a step. Where there is no more room the last one before it makes some: how it began and how it ends is told.
-    pub fn add(&mut self, at: UnixMillis, what: Event) {
-        if self.trail.len() == STEPS_MAX {
-            self.trail.remove(STEPS_MAX / 2);
+    pub fn add(&mut self, at: UnixMillis, what: HistoryEvent) {
+        if self.entries.len() == ENTRIES_MAX {
+            self.entries.remove(ENTRIES_MAX / 2);
         }
-        self.trail.push(Step { at, what });
+        self.entries.push(HistoryEntry { at, event: what });
     }
 
     /// Why the message of the request is to be set aside, if it is.
-    pub fn set_aside(&self) -> Option<Poison> {
-        self.trail.iter().rev().find_map(|step| match step.what {
-            Event::SetAside(poison) => Some(poison),
+    pub fn dead_lettered(&self) -> Option<PoisonCause> {
+        self.entries.iter().rev().find_map(|step| match step.event {
+            HistoryEvent::DeadLettered(poison) => Some(poison),
             _ => None,
         })
     }
 
     /// True if nothing is noted.
     pub fn is_empty(&self) -> bool {
-        *self == Notes::default()
+        *self == RequestHistory::default()
     }
 }
 
-impl Try {
+impl Attempt {
     /// What a failure says.
-    pub fn failed(attempt: u32, sender: Option<u32>, failure: &SendFailure, ms: u64) -> Try {
+    pub fn failed(attempt: u32, sender: Option<u32>, failure: &SendFailure, ms: u64) -> Attempt {
         let code = match failure {
             SendFailure::Rejected { code, .. }
             | SendFailure::Throttled { code, .. }
@@ -146,7 +146,7 @@ impl Try {
             SendFailure::Rejected { scope: Scope::Sender, .. } => "sender_refused",
             failure => failure.as_str(),
         };
-        Try { attempt, sender, answer: answer.to_owned(), code, ms }
+        Attempt { attempt, sender, answer: answer.to_owned(), code, ms }
     }
 }
 
@@ -156,19 +156,19 @@ mod tests {
 
     #[test]
     fn the_beginning_and_the_end_are_kept() {
-        let mut notes = Notes::default();
-        (0..100).for_each(|n| notes.add(UnixMillis(n), Event::Resent(0)));
-        let times: Vec<u64> = notes.trail.iter().map(|step| step.at.0).collect();
-        assert_eq!((times.len(), times[0], times[STEPS_MAX - 1]), (STEPS_MAX, 0, 99));
+        let mut notes = RequestHistory::default();
+        (0..100).for_each(|n| notes.add(UnixMillis(n), HistoryEvent::Resent(0)));
+        let times: Vec<u64> = notes.entries.iter().map(|step| step.at.0).collect();
+        assert_eq!((times.len(), times[0], times[ENTRIES_MAX - 1]), (ENTRIES_MAX, 0, 99));
     }
 
     #[test]
     fn notes_read_back() {
-        let mut notes = Notes { to: "+57******4567".to_owned(), ..Notes::default() };
-        notes.add(UnixMillis(7), Event::Admitted(1));
+        let mut notes = RequestHistory { to: "+57******4567".to_owned(), ..RequestHistory::default() };
+        notes.add(UnixMillis(7), HistoryEvent::Admitted(1));
         notes.add(
             UnixMillis(8),
-            Event::Tried(Try {
+            HistoryEvent::Attempted(Attempt {
                 attempt: 1,
                 sender: Some(2),
                 answer: "accepted".to_owned(),
@@ -177,29 +177,30 @@ mod tests {
             }),
         );
         let json = serde_json::to_string(&notes).expect("plain data");
-        assert_eq!(serde_json::from_str::<Notes>(&json).expect("reads back"), notes, "{json}");
+        assert_eq!(serde_json::from_str::<RequestHistory>(&json).expect("reads back"), notes, "{json}");
     }
 
     /// Records outlive a release: stored words never change.
     #[test]
     fn every_event_is_stored_in_its_own_words() {
-        let sent = Try { attempt: 1, sender: Some(2), answer: "rejected".to_owned(), code: Some(5), ms: 9 };
+        let sent =
+            Attempt { attempt: 1, sender: Some(2), answer: "rejected".to_owned(), code: Some(5), ms: 9 };
         let events = [
-            Event::Admitted(1),
-            Event::Tried(sent),
-            Event::TakenUp(true),
-            Event::LookedUp("found".to_owned()),
-            Event::Resent(2),
-            Event::Held("breaker".to_owned()),
-            Event::GivenBack("stopping".to_owned()),
-            Event::SetAside(Poison::Crash),
-            Event::SetAside(Poison::Panic),
+            HistoryEvent::Admitted(1),
+            HistoryEvent::Attempted(sent),
+            HistoryEvent::TakenOver(true),
+            HistoryEvent::LookedUp("found".to_owned()),
+            HistoryEvent::Resent(2),
+            HistoryEvent::Paused("breaker".to_owned()),
+            HistoryEvent::Requeued("stopping".to_owned()),
+            HistoryEvent::DeadLettered(PoisonCause::Crash),
+            HistoryEvent::DeadLettered(PoisonCause::Panic),
         ];
-        let mut notes = Notes {
+        let mut notes = RequestHistory {
             to: "+57******4567".to_owned(),
             correlation_id: Some("c".to_owned()),
             challenge: Some("d".to_owned()),
-            ..Notes::default()
+            ..RequestHistory::default()
         };
         (1..).zip(events).for_each(|(at, event)| notes.add(UnixMillis(at), event));
         let stored = concat!(
@@ -209,6 +210,6 @@ mod tests {
             r#"{"at":7,"given_back":"stopping"},{"at":8,"set_aside":"crash"},{"at":9,"set_aside":"panic"}]}"#,
         );
         assert_eq!(serde_json::to_string(&notes).expect("plain data"), stored);
-        assert_eq!(serde_json::from_str::<Notes>(stored).expect("reads back"), notes);
+        assert_eq!(serde_json::from_str::<RequestHistory>(stored).expect("reads back"), notes);
     }
 }

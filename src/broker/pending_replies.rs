@@ -10,7 +10,7 @@ const WAITERS_MAX: usize = 10_000;
 
 /// Those who wait for a reply over one line, by its correlation id.
 #[derive(Default)]
-pub(super) struct Waiters(Mutex<Table>);
+pub(super) struct PendingReplies(Mutex<Table>);
 
 #[derive(Default)]
 struct Table {
@@ -25,16 +25,16 @@ struct Table {
 type Waiting = (u64, oneshot::Sender<Vec<u8>>);
 
 /// A place in the table. Dropping it leaves the table.
-pub(super) struct Waiter {
-    waiters: Arc<Waiters>,
+pub(super) struct PendingReply {
+    waiters: Arc<PendingReplies>,
     correlation_id: String,
     id: u64,
     reply: oneshot::Receiver<Vec<u8>>,
 }
 
-impl Waiters {
+impl PendingReplies {
     /// Waits from now on. `None` if too many wait already, or no reply can come any more.
-    pub(super) fn enter(self: &Arc<Waiters>, correlation_id: &str) -> Option<Waiter> {
+    pub(super) fn enter(self: &Arc<PendingReplies>, correlation_id: &str) -> Option<PendingReply> {
         let mut table = self.lock();
         if table.closed || table.count >= WAITERS_MAX {
             return None;
@@ -44,7 +44,7 @@ impl Waiters {
         table.last_id += 1;
         let id = table.last_id;
         table.waiting.entry(correlation_id.to_owned()).or_default().push((id, sender));
-        Some(Waiter { waiters: Arc::clone(self), correlation_id: correlation_id.to_owned(), id, reply })
+        Some(PendingReply { waiters: Arc::clone(self), correlation_id: correlation_id.to_owned(), id, reply })
     }
 
     /// Hands a reply to all who wait for it: copies of one request have one result.
@@ -82,7 +82,7 @@ impl Waiters {
     }
 }
 
-impl Waiter {
+impl PendingReply {
     /// The reply; `None` once it is known that none comes.
     pub(super) async fn reply(&mut self) -> Option<Vec<u8>> {
         (&mut self.reply).await.ok()
@@ -94,7 +94,7 @@ impl Waiter {
     }
 }
 
-impl Drop for Waiter {
+impl Drop for PendingReply {
     fn drop(&mut self) {
         self.waiters.leave(&self.correlation_id, self.id);
     }
@@ -104,14 +104,14 @@ impl Drop for Waiter {
 mod tests {
     use super::*;
 
-    fn is_empty(waiters: &Waiters) -> bool {
+    fn is_empty(waiters: &PendingReplies) -> bool {
         let table = waiters.lock();
         table.waiting.is_empty() && table.count == 0
     }
 
     #[tokio::test]
     async fn every_copy_of_a_request_hears_its_result_and_nobody_else_does() {
-        let waiters = Arc::new(Waiters::default());
+        let waiters = Arc::new(PendingReplies::default());
         let [mut one, mut other] = [(); 2].map(|()| waiters.enter("a").expect("room"));
         let mut stranger = waiters.enter("b").expect("room");
         waiters.answer("a", b"sent");
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn who_goes_away_leaves_nothing_behind() {
-        let waiters = Arc::new(Waiters::default());
+        let waiters = Arc::new(PendingReplies::default());
         let [one, other] = [(); 2].map(|()| waiters.enter("a").expect("room"));
         drop(one);
         assert_eq!(waiters.lock().count, 1);
@@ -135,8 +135,9 @@ mod tests {
 
     #[test]
     fn the_table_is_bounded() {
-        let waiters = Arc::new(Waiters::default());
-        let mut all: Vec<Waiter> = (0..WAITERS_MAX).map(|_| waiters.enter("a").expect("room")).collect();
+        let waiters = Arc::new(PendingReplies::default());
+        let mut all: Vec<PendingReply> =
+            (0..WAITERS_MAX).map(|_| waiters.enter("a").expect("room")).collect();
         assert!(waiters.enter("b").is_none());
         all.pop();
         assert!(waiters.enter("b").is_some());
@@ -144,7 +145,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_waits_for_a_line_that_is_gone() {
-        let waiters = Arc::new(Waiters::default());
+        let waiters = Arc::new(PendingReplies::default());
         let mut early = waiters.enter("a").expect("room");
         waiters.close();
         assert_eq!(early.reply().await, None);

@@ -6,7 +6,7 @@ use crate::domain::verdict::Verdict;
 
 /// The question whether a typed code is right.
 #[derive(Clone, Copy, Debug)]
-pub struct Check<'a> {
+pub struct CodeCheck<'a> {
     /// Whose code.
     pub recipient: Digest16,
     /// For what.
@@ -21,16 +21,16 @@ pub struct Check<'a> {
 
 /// The answer to the question whether a code may be checked by whoever made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Begun {
+pub enum ProviderCheckStart {
     /// Ask, about the verification of this name if it is known. The try is counted.
     Ask(Option<String>),
     /// There is nothing to ask.
-    Over(Verdict),
+    Decided(Verdict),
 }
 
 /// What came of asking whoever made a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CheckEnd {
+pub enum ProviderCheckResult {
     /// The code is right.
     Right,
     /// No answer came, but the right code has been told, if not by another check that is not over either.
