@@ -35,7 +35,7 @@ redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 return 1";
 
-/// One script after the send, as `settle.lua` is one: keep the outcome.
+/// One script after the send, as `complete.lua` is one: keep the outcome.
 const SETTLE: &str = r"
 redis.call('HSET', KEYS[1], 'status', 'sent', 'sid', ARGV[2], 'at', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[1])

@@ -193,7 +193,7 @@ impl Found {
                 let sealed = contents.sealed.as_deref().ok_or(ReplayRefusal::NotSealed)?;
                 let recipients = settings.recipients.as_ref().ok_or(ReplayRefusal::Unopened)?;
                 let name = letter.message_id.as_deref().unwrap_or_default();
-                opened = recipients.letters().open(name, sealed).ok_or(ReplayRefusal::Unopened)?;
+                opened = recipients.dead_letter_key().open(name, sealed).ok_or(ReplayRefusal::Unopened)?;
                 &opened
             }
         };

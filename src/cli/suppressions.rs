@@ -114,7 +114,8 @@ async fn add(
     json: bool,
 ) -> Result<Exit, StoreError> {
     let lasts = hours.map(|hours| Duration::from_secs(u64::from(hours) * HOUR_SECONDS));
-    let by_hand = ManualSuppression { shown: &recipient.shown, reason: reason.unwrap_or_default(), lasts };
+    let by_hand =
+        ManualSuppression { masked: &recipient.shown, reason: reason.unwrap_or_default(), duration: lasts };
     show(store.add_suppression(recipient.name, &by_hand).await?, recipient, json);
     Ok(Exit::Done)
 }

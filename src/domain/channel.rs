@@ -31,7 +31,7 @@ impl Channel {
     }
 
     /// Whether a provider can be asked what became of one message. Those of e-mails tell by themselves, or not at all.
-    pub const fn is_asked_about(self) -> bool {
+    pub const fn polls_receipts(self) -> bool {
         matches!(self, Channel::Sms)
     }
 }

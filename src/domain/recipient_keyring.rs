@@ -14,7 +14,7 @@ pub struct RecipientKeyring {
     user_in_ids: MacKey,
     ip: MacKey,
     idempotency: MacKey,
-    letters: DeadLetterKey,
+    dead_letters: DeadLetterKey,
 }
 
 impl RecipientKeyring {
@@ -26,13 +26,13 @@ impl RecipientKeyring {
             user_in_ids: MacKey::derived(secret, "otpost user in request ids"),
             ip: MacKey::derived(secret, "otpost ip"),
             idempotency: MacKey::derived(secret, "otpost idempotency"),
-            letters: DeadLetterKey::derived(secret),
+            dead_letters: DeadLetterKey::derived(secret),
         }
     }
 
     /// What seals the bodies of dead letters.
-    pub fn letters(&self) -> &DeadLetterKey {
-        &self.letters
+    pub fn dead_letter_key(&self) -> &DeadLetterKey {
+        &self.dead_letters
     }
 
     /// The name of an address: the same for every worker, and of no use to who reads it.

@@ -13,11 +13,11 @@ use super::time::UnixMillis;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Suppression {
     /// How much.
-    pub what: SuppressionScope,
+    pub scope: SuppressionScope,
     /// The provider's own error number.
     pub code: u32,
     /// For how long; until somebody takes it away, if not told.
-    pub lasts: Option<Duration>,
+    pub duration: Option<Duration>,
 }
 
 /// How much is stopped.
@@ -42,24 +42,24 @@ pub enum RecipientFault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewSuppression<'a> {
     /// How much of it.
-    pub what: SuppressionTarget<'a>,
+    pub target: SuppressionTarget<'a>,
     /// The provider's own error number.
     pub code: u32,
     /// For how long; until somebody takes it away, if not told.
-    pub lasts: Option<Duration>,
+    pub duration: Option<Duration>,
     /// The recipient, masked: what is shown of it in a list.
-    pub shown: &'a str,
+    pub masked: &'a str,
 }
 
 /// A suppression that a person makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ManualSuppression<'a> {
     /// The recipient, masked: one word.
-    pub shown: &'a str,
+    pub masked: &'a str,
     /// Why, in one line; may be empty.
     pub reason: &'a str,
     /// For how long; until somebody takes it away, if not told.
-    pub lasts: Option<Duration>,
+    pub duration: Option<Duration>,
 }
 
 /// How much a block stops.
@@ -104,7 +104,7 @@ pub fn after_refusal(scope: Scope, code: Option<u32>) -> Option<Suppression> {
         (Scope::Country, _) => (SuppressionScope::Recipient, Some(HOUR / 2)),
         (Scope::Request | Scope::Sender | Scope::Account | Scope::Unrecognised, _) => return None,
     };
-    Some(Suppression { what, code: code?, lasts })
+    Some(Suppression { scope: what, code: code?, duration: lasts })
 }
 
 /// What follows from a report that a message did not arrive: an opt-out, or a number that no message reaches (30005
@@ -115,7 +115,7 @@ pub fn after_report(code: u32) -> Option<Suppression> {
         30005 | 30006 => Some(24 * HOUR),
         _ => return None,
     };
-    Some(Suppression { what: SuppressionScope::Recipient, code, lasts })
+    Some(Suppression { scope: SuppressionScope::Recipient, code, duration: lasts })
 }
 
 /// What follows from a report of a provider that tells such things in words.
@@ -124,7 +124,7 @@ pub fn after_fault(fault: RecipientFault, code: Option<u32>) -> Suppression {
         RecipientFault::OptedOut => None,
         RecipientFault::Unreachable => Some(24 * HOUR),
     };
-    Suppression { what: SuppressionScope::Recipient, code: code.unwrap_or(NO_CODE), lasts }
+    Suppression { scope: SuppressionScope::Recipient, code: code.unwrap_or(NO_CODE), duration: lasts }
 }
 
 #[cfg(test)]
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_refusal_stops_as_much_as_it_concerns() {
-        let lasts = |scope, code| after_refusal(scope, code).map(|stop| (stop.what, stop.lasts));
+        let lasts = |scope, code| after_refusal(scope, code).map(|stop| (stop.scope, stop.duration));
         assert_eq!(lasts(Scope::Recipient, Some(21610)), Some((SuppressionScope::Recipient, None)));
         assert_eq!(
             lasts(Scope::Recipient, Some(21614)),
@@ -150,12 +150,15 @@ mod tests {
 
     #[test]
     fn a_report_stops_the_recipient_only_where_nothing_will_arrive() {
-        assert_eq!(after_report(21610).map(|stop| stop.lasts), Some(None));
-        assert_eq!(after_report(30005).map(|stop| stop.lasts), Some(Some(24 * HOUR)));
+        assert_eq!(after_report(21610).map(|stop| stop.duration), Some(None));
+        assert_eq!(after_report(30005).map(|stop| stop.duration), Some(Some(24 * HOUR)));
         assert_eq!(after_report(30003), None);
         let told = after_fault(RecipientFault::OptedOut, None);
-        assert_eq!((told.what, told.code, told.lasts), (SuppressionScope::Recipient, 0, None));
+        assert_eq!((told.scope, told.code, told.duration), (SuppressionScope::Recipient, 0, None));
         let told = after_fault(RecipientFault::Unreachable, Some(550));
-        assert_eq!((told.what, told.code, told.lasts), (SuppressionScope::Recipient, 550, Some(24 * HOUR)));
+        assert_eq!(
+            (told.scope, told.code, told.duration),
+            (SuppressionScope::Recipient, 550, Some(24 * HOUR))
+        );
     }
 }

@@ -214,11 +214,11 @@ impl Gateway {
             // From before it was asked: the lease and the deadline end later for the store, not sooner.
             let mut asked_at = Instant::now();
             let ask = Admit {
-                handling: case.handling(turn),
+                lease: case.handling(turn),
                 requested_at: case.request.requested_at,
                 not_after: case.request.not_after,
                 code_life: self.policy.code_life,
-                lease: self.lease(),
+                lease_duration: self.lease(),
                 proposal: ProposedChallenge {
                     id: proposed.challenge,
                     kid: proposed.kid,
@@ -231,7 +231,7 @@ impl Gateway {
                 paused: self.gate.closed_by().is_some(),
                 unfinished_leases_below: starts_below,
                 country: country.as_deref(),
-                notes: &notes,
+                history: &notes,
             };
             let admit = || {
                 asked_at = Instant::now();
@@ -251,13 +251,13 @@ impl Gateway {
             match admission {
                 Admission::Granted(grant) => {
                     // What a forgetful store does not know may have been sent by the handling before.
-                    let is_new = grant.notes.is_none() && grant.attempt == 1;
+                    let is_new = grant.history.is_none() && grant.attempt == 1;
                     let in_doubt =
                         is_new && turn.delivery.properties.redelivered && self.store.may_have_lost_writes();
                     return Ok(self.send_grant(case, grant, asked_at, proposed, in_doubt, notes));
                 }
                 Admission::InDoubt(grant) => {
-                    events::doubt_found(case.request.id.as_str(), grant.attempt);
+                    events::in_doubt_taken_over(case.request.id.as_str(), grant.attempt);
                     return Ok(self.send_grant(case, grant, asked_at, proposed, true, notes));
                 }
                 Admission::Completed { outcome, ours } => {
@@ -311,7 +311,7 @@ impl Gateway {
         in_doubt: bool,
         notes: RequestHistory,
     ) -> Admitted {
-        let notes = grant.notes.clone().unwrap_or(notes);
+        let notes = grant.history.clone().unwrap_or(notes);
         let over = |error| self.over(case, &grant, in_doubt, notes.clone(), error);
         if grant.unfinished_leases > STARTS_MAX {
             let mut end = over(OutcomeError::of(ErrorCode::Internal));
@@ -354,7 +354,7 @@ impl Gateway {
         notes: RequestHistory,
         error: OutcomeError,
     ) -> Completion {
-        let (status, error, attempts) = match in_doubt || grant.doubts > 0 {
+        let (status, error, attempts) = match in_doubt || grant.attempts_in_doubt > 0 {
             true => (Status::Unknown, OutcomeError::of(ErrorCode::InDoubt), grant.attempt),
             false => (Status::Failed, error, grant.attempt - 1),
         };

@@ -61,13 +61,13 @@ impl Gateway {
         let Completion { outcome, found, stop, verification } = end;
         let country = case.to.country();
         let shown = case.to.to_string();
-        let asked_about = self.channel.is_asked_about();
+        let asked_about = self.channel.polls_receipts();
         let settle = CompleteRequest {
-            handling: case.handling(turn),
+            lease: case.handling(turn),
             outcome: &outcome,
             refund: refund(&outcome),
             found,
-            block: stop.and_then(|stop| new_suppression(stop, country.as_deref(), &shown)),
+            suppression: stop.and_then(|stop| new_suppression(stop, country.as_deref(), &shown)),
             receipt_due: self
                 .policy
                 .receipt_due_after
@@ -76,7 +76,7 @@ impl Gateway {
         match turn.retry_store("settle", CancelOn::Never, || self.store.complete(&settle)).await? {
             CompleteResult::Recorded => {
                 if let Some((challenge, name)) = verification {
-                    let subject = &settle.handling.subject;
+                    let subject = &settle.lease.subject;
                     let name = || self.store.link_verification(subject, &challenge, &name);
                     turn.retry_store("name_challenge", CancelOn::Never, name).await?;
                 }
@@ -110,7 +110,14 @@ impl Gateway {
         if let Some(queue) = self.reply_queue(turn, request) {
             self.replies.send(queue, &message);
         }
-        events::request_ended(self.channel, request.as_str(), to, outcome, *replayed, turn.taken.elapsed());
+        events::request_completed(
+            self.channel,
+            request.as_str(),
+            to,
+            outcome,
+            *replayed,
+            turn.taken.elapsed(),
+        );
         Ok(())
     }
 
@@ -212,11 +219,11 @@ impl Gateway {
         let unknown = Outcome { status: Status::Unknown, error, ..failed.clone() };
         for outcome in [failed, unknown] {
             let settle = CompleteRequest {
-                handling,
+                lease: handling,
                 outcome: &outcome,
                 refund: Refund::None,
                 found: false,
-                block: None,
+                suppression: None,
                 receipt_due: None,
             };
             match turn.retry_store("settle", CancelOn::DeliveryLost, || self.store.complete(&settle)).await? {
@@ -237,8 +244,12 @@ impl Gateway {
     ) -> Result<(), RequeueReason> {
         let delivery = turn.delivery;
         let message_id = format!("dead:{:016x}", turn.owner);
-        let contents =
-            DeadLetterBody::of(&delivery.body, &message_id, self.recipients.letters(), random_nonce());
+        let contents = DeadLetterBody::of(
+            &delivery.body,
+            &message_id,
+            self.recipients.dead_letter_key(),
+            random_nonce(),
+        );
         let body = serde_json::to_vec(&contents).expect("a letter is plain data");
         let message = Outgoing {
             target: Target::Dead(DeadHeaders {
@@ -257,7 +268,7 @@ impl Gateway {
             traceparent: delivery.properties.traceparent.as_deref(),
         };
         self.publish(turn, message).await?;
-        events::set_aside(reason, error);
+        events::dead_lettered(reason, error);
         Ok(())
     }
 }
@@ -269,11 +280,11 @@ pub(super) fn new_suppression<'a>(
     country: Option<&'a str>,
     shown: &'a str,
 ) -> Option<NewSuppression<'a>> {
-    let what = match stop.what {
+    let what = match stop.scope {
         SuppressionScope::Recipient => SuppressionTarget::Recipient,
         SuppressionScope::Country => SuppressionTarget::Country(country?),
     };
-    Some(NewSuppression { what, code: stop.code, lasts: stop.lasts, shown })
+    Some(NewSuppression { target: what, code: stop.code, duration: stop.duration, masked: shown })
 }
 
 /// Chance for one sealed body.

@@ -78,7 +78,7 @@ impl Gateway {
         notes.challenge = Some(grant.challenge.as_str().to_owned());
         notes.add(
             now,
-            match grant.notes {
+            match grant.history {
                 None => HistoryEvent::Admitted(grant.sends),
                 Some(_) => HistoryEvent::TakenOver(in_doubt),
             },
@@ -211,7 +211,7 @@ impl Gateway {
             let held = HistoryEvent::Paused(holder.to_owned());
             if sending.notes.entries.last().is_none_or(|last| last.event != held) {
                 sending.notes.add(self.clock.now(), held);
-                events::send_held(self.channel, case.request.id.as_str(), holder);
+                events::send_paused(self.channel, case.request.id.as_str(), holder);
             }
         }
         if shut.is_some() {
@@ -254,7 +254,7 @@ impl Gateway {
         let lesson = pass.answered(to, &mut sending.refusals, answer.as_ref().err(), took);
         match (lesson, &mut answer) {
             (SenderVerdict::Rests(rest), Err(SendFailure::Rejected { code, .. })) => {
-                events::sender_rests(provider, place, *code, rest);
+                events::sender_cooling_down(provider, place, *code, rest);
             }
             (SenderVerdict::NotTheSender, Err(SendFailure::Rejected { scope, .. })) => {
                 *scope = Scope::Unrecognised;

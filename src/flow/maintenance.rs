@@ -89,7 +89,7 @@ impl Gateway {
 
     async fn poll_receipts(&self, sweeps: Option<ReceiptPolling>) {
         // Whatever a start hands out: what is noted as overdue is about text messages, and only their provider is asked.
-        let sweeps = sweeps.filter(|_| self.channel.is_asked_about());
+        let sweeps = sweeps.filter(|_| self.channel.polls_receipts());
         let Some(ReceiptPolling { tracker, wait_max }) = sweeps else { return };
         loop {
             self.gate.opened().await;
@@ -97,7 +97,7 @@ impl Gateway {
                 Ok(asked) if asked > 0 => {}
                 Ok(_) => tokio::time::sleep(SWEEP_EVERY).await,
                 Err(error) => {
-                    events::sweep_failed(&error);
+                    events::receipt_poll_failed(&error);
                     tokio::time::sleep(SWEEP_EVERY).await;
                 }
             }

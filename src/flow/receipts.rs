@@ -101,7 +101,7 @@ impl ReceiptProcessor {
                 Err(LookupError::NotFound) => {}
                 // Where one is not answered the next one is not either; each comes again.
                 Err(fault) => {
-                    events::looked_up(provider.name(), awaited.request.as_str(), Some(&fault));
+                    events::message_lookup(provider.name(), awaited.request.as_str(), Some(&fault));
                     return Ok(0);
                 }
             }
@@ -143,13 +143,18 @@ impl ReceiptProcessor {
             status: word.status,
             code: word.code,
             published: false,
-            block: stop.and_then(|stop| new_suppression(stop, country.as_deref(), &shown)),
+            suppression: stop.and_then(|stop| new_suppression(stop, country.as_deref(), &shown)),
         };
         let tracked = self.store.record_receipt(&track).await?;
-        events::receipt_taken(word.request.as_str(), word.status.as_str(), word.code, tracked_word(&tracked));
+        events::receipt_recorded(
+            word.request.as_str(),
+            word.status.as_str(),
+            word.code,
+            tracked_word(&tracked),
+        );
         if let ReceiptResult::Publish { purpose, correlation_id } = tracked {
             self.publish(word, &purpose, correlation_id.as_deref()).await?;
-            (track.published, track.block) = (true, None);
+            (track.published, track.suppression) = (true, None);
             self.store.record_receipt(&track).await?;
         }
         Ok(())

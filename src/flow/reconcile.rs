@@ -83,7 +83,7 @@ impl Gateway {
         is_open: bool,
     ) -> DoubtState {
         let longest_ago = UnixMillis(grant.now.0.saturating_sub(millis(self.policy.code_life)));
-        let (from, started) = match (is_open, grant.doubts) {
+        let (from, started) = match (is_open, grant.attempts_in_doubt) {
             (true, 0) => (case.request.requested_at.map_or(longest_ago, |at| at.max(longest_ago)), grant.now),
             (true, 1) => (grant.started, grant.started),
             (_, _) => (grant.admitted_at, grant.started),
@@ -91,7 +91,7 @@ impl Gateway {
         let from_ago = millis(grant.now.since(from));
         DoubtState {
             is_open,
-            count: grant.doubts.max(u32::from(is_open)),
+            count: grant.attempts_in_doubt.max(u32::from(is_open)),
             from: UnixMillis(self.clock.now().0.saturating_sub(from_ago)),
             over: granted + started.plus(self.lease()).since(grant.now),
             others: Vec::new(),
@@ -114,7 +114,7 @@ impl Gateway {
         loop {
             match self.mark_doubt(turn, case, sending).await? {
                 ProgressResult::AlreadySent(message_id) if !sending.doubt.others.contains(&message_id) => {
-                    events::doubt_resolved(case.request.id.as_str(), "reported");
+                    events::in_doubt_resolved(case.request.id.as_str(), "reported");
                     let accepted =
                         Accepted { message_id: Some(message_id), segments: None, verification: None };
                     return Ok(Reconciliation::Sent { accepted, found: false });
@@ -128,7 +128,7 @@ impl Gateway {
                 return Ok(Reconciliation::NotSent);
             }
             if sending.time_left().is_zero() {
-                events::doubt_resolved(case.request.id.as_str(), "unknown");
+                events::in_doubt_resolved(case.request.id.as_str(), "unknown");
                 return Ok(Reconciliation::Unknown);
             }
             // While the provider fails everybody it is left alone.
@@ -146,7 +146,7 @@ impl Gateway {
                         verification: found.verification,
                     };
                     self.note_look(sending, "found");
-                    events::doubt_resolved(case.request.id.as_str(), "found");
+                    events::in_doubt_resolved(case.request.id.as_str(), "found");
                     return Ok(Reconciliation::Sent { accepted, found: true });
                 }
                 Ok(None) if begun < sending.doubt.over => {
@@ -160,7 +160,7 @@ impl Gateway {
                         Some(first) if begun >= first + ABSENT_APART => {
                             let resend = may_resend && self.policy.in_doubt == InDoubtPolicy::Reconcile;
                             let word = if resend { "absent" } else { "unknown" };
-                            events::doubt_resolved(case.request.id.as_str(), word);
+                            events::in_doubt_resolved(case.request.id.as_str(), word);
                             return Ok(if resend {
                                 Reconciliation::NotSent
                             } else {
@@ -181,7 +181,7 @@ impl Gateway {
                     }
                     shows = false;
                     if begun >= report_until {
-                        events::doubt_resolved(case.request.id.as_str(), "unknown");
+                        events::in_doubt_resolved(case.request.id.as_str(), "unknown");
                         return Ok(Reconciliation::Unknown);
                     }
                     let wait = look_again.min(report_until - begun);
@@ -213,7 +213,7 @@ impl Gateway {
         let fence = self.policy.provider_timeout + Duration::from_secs(2);
         let asked = tokio::time::timeout(fence, self.provider.find(&case.to, wanted.earliest())).await;
         let answer = asked.unwrap_or_else(|_| Err(LookupError::Unanswered("no answer in time".to_owned())));
-        events::looked_up(self.provider.name(), case.request.id.as_str(), answer.as_ref().err());
+        events::message_lookup(self.provider.name(), case.request.id.as_str(), answer.as_ref().err());
         let ours = |seen: &ProviderMessage| {
             !doubt.others.contains(&seen.message_id)
                 && wanted.matches(&ListedMessage { created: seen.created, text: seen.text.as_deref() })

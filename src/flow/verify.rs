@@ -31,9 +31,9 @@ pub struct Verifier {
     /// How many tries there are.
     pub limits: Limits,
     /// Who checks the codes that are not ours, if somebody does.
-    pub checker: Option<Arc<dyn CodeVerifier>>,
+    pub provider_verifier: Option<Arc<dyn CodeVerifier>>,
     /// Checks at a provider: each is finished, whoever hangs up, and a stop waits for them.
-    pub under_way: TaskTracker,
+    pub in_flight: TaskTracker,
     /// What time it is.
     pub clock: Clock,
 }
@@ -57,7 +57,7 @@ impl Verifier {
             digests: &digests,
             limits: &self.limits,
         };
-        let verdict = match (twice("verify", || self.store.verify(&check)).await?, &self.checker) {
+        let verdict = match (twice("verify", || self.store.verify(&check)).await?, &self.provider_verifier) {
             (Verdict::KeyUnavailable, Some(checker)) => {
                 let (verifier, checker) = (self.clone(), Arc::clone(checker));
                 let (recipient, check_id) = (check.recipient, check.check_id);
@@ -65,7 +65,7 @@ impl Verifier {
                 let code = Code::parse(code.expose()).expect("a code reads back");
                 // A provider that found a code right will not do so again: that somebody hangs up must not keep it from
                 // being written down.
-                let asked = self.under_way.spawn(async move {
+                let asked = self.in_flight.spawn(async move {
                     let limits = &verifier.limits;
                     let check =
                         CodeCheck { recipient, purpose: purpose.as_str(), check_id, digests: &[], limits };
@@ -104,7 +104,7 @@ impl Verifier {
                 ProviderCheckResult::Wrong
             }
             Err(fault) => {
-                events::check_failed(to, fault);
+                events::code_check_failed(to, fault);
                 match fault {
                     CodeVerifierError::NotCompared(_) => ProviderCheckResult::NotCompared,
                     CodeVerifierError::Lost(_) if is_approved(checker, verification).await => {
@@ -146,7 +146,7 @@ async fn is_there(checker: &dyn CodeVerifier) -> Result<(), CodeVerifierError> {
         Ok(()) | Err(CredentialError::MayNotRead { .. }) => Ok(()),
         Err(fault) => {
             if !matches!(fault, CredentialError::Unanswered(_)) {
-                events::checker_gone(&fault);
+                events::code_verifier_refused(&fault);
             }
             Err(CodeVerifierError::NotCompared(fault.to_string()))
         }

@@ -141,7 +141,7 @@ impl Worker {
 }
 
 fn requeue(delivery: Delivery, reason: RequeueReason) {
-    events::given_back(reason.as_str());
+    events::delivery_requeued(reason.as_str());
     delivery.settle(Settlement::Requeue);
 }
 
@@ -153,14 +153,14 @@ async fn pause_changed(paused: &mut watch::Receiver<bool>, wanted: bool) {
 }
 
 async fn handle(gateway: &Gateway, delivery: Delivery, slot: ConcurrencySlot, stop: &CancellationToken) {
-    let counted = events::handling_started();
+    let counted = events::handler_started();
     let mut turn =
         DeliveryContext { delivery: &delivery, slot, stop, taken: Instant::now(), owner: random_id() };
     let handled = AssertUnwindSafe(gateway.process(&mut turn)).catch_unwind().await;
     let settlement = match handled {
         Ok(Ok(())) => Settlement::Ack,
         Ok(Err(reason)) => {
-            events::given_back(reason.as_str());
+            events::delivery_requeued(reason.as_str());
             Settlement::Requeue
         }
         Err(_panic) => panicked(gateway, &mut turn).await,
@@ -173,7 +173,7 @@ async fn handle(gateway: &Gateway, delivery: Delivery, slot: ConcurrencySlot, st
 /// Gives a delivery another chance, until it has had enough of them.
 async fn panicked(gateway: &Gateway, turn: &mut DeliveryContext<'_>) -> Settlement {
     let delivery_count = turn.delivery.properties.delivery_count;
-    events::handling_panicked(delivery_count);
+    events::handler_panicked(delivery_count);
     if delivery_count + 1 < PANICS_MAX {
         return Settlement::Requeue;
     }

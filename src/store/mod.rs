@@ -191,7 +191,7 @@ pub struct Lease<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Admit<'a> {
     /// Who asks about what.
-    pub handling: Lease<'a>,
+    pub lease: Lease<'a>,
     /// When the request was made, if it tells.
     pub requested_at: Option<UnixMillis>,
     /// When a message would be too late, if the request tells.
@@ -199,7 +199,7 @@ pub struct Admit<'a> {
     /// A code's life.
     pub code_life: Duration,
     /// How long this handling may take to its next step.
-    pub lease: Duration,
+    pub lease_duration: Duration,
     /// The challenge to start, if none can be continued.
     pub proposal: ProposedChallenge<'a>,
     /// The names of the keys that we have, as [`crate::domain::code::CodeKeyring::kids`] writes them.
@@ -215,7 +215,7 @@ pub struct Admit<'a> {
     /// The recipient's country, of which a range or all may be blocked.
     pub country: Option<&'a str>,
     /// What to keep with the record of a request that is new.
-    pub notes: &'a RequestHistory,
+    pub history: &'a RequestHistory,
 }
 
 /// A challenge that could start.
@@ -282,13 +282,13 @@ pub struct Grant {
     /// When the try `attempt` was begun.
     pub started: UnixMillis,
     /// Tries so far of which nobody knew whether they were sent.
-    pub doubts: u32,
+    pub attempts_in_doubt: u32,
     /// Handlings that began and neither ended the request nor gave it back, this one included.
     pub unfinished_leases: u32,
     /// Sends to the recipient within a day, this one included; of a request that was seen before 0.
     pub sends: u32,
     /// The notes of the handlings before; nothing for a request that is new.
-    pub notes: Option<RequestHistory>,
+    pub history: Option<RequestHistory>,
 }
 
 /// How far a handling has come.
@@ -327,7 +327,7 @@ pub enum ProgressResult {
 #[derive(Clone, Copy, Debug)]
 pub struct CompleteRequest<'a> {
     /// Who ends which request.
-    pub handling: Lease<'a>,
+    pub lease: Lease<'a>,
     /// How.
     pub outcome: &'a Outcome,
     /// What becomes of the charges.
@@ -335,7 +335,7 @@ pub struct CompleteRequest<'a> {
     /// The message was found by looking for it, so that another request could have found the same.
     pub found: bool,
     /// Nothing more is to be sent to the recipient, or to its country, for now.
-    pub block: Option<NewSuppression<'a>>,
+    pub suppression: Option<NewSuppression<'a>>,
     /// When a report of the provider is overdue, if one is expected.
     pub receipt_due: Option<Duration>,
 }
@@ -381,7 +381,7 @@ pub struct RecordReceipt<'a> {
     /// It was published, and confirmed.
     pub published: bool,
     /// What the report stops.
-    pub block: Option<NewSuppression<'a>>,
+    pub suppression: Option<NewSuppression<'a>>,
 }
 
 /// The answer to [`Track`].

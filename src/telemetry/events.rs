@@ -20,7 +20,7 @@ use crate::domain::time::millis;
 use crate::domain::verdict::Verdict;
 
 /// A request's result was confirmed by the broker.
-pub fn request_ended(
+pub fn request_completed(
     channel: Channel,
     request: &str,
     to: &str,
@@ -90,13 +90,13 @@ pub fn send_retried(request: &str, attempt: u32, failure: &SendFailure, wait: Du
 }
 
 /// A send waits for more than its own next try.
-pub fn send_held(channel: Channel, request: &str, reason: &'static str) {
+pub fn send_paused(channel: Channel, request: &str, reason: &'static str) {
     METRICS.held.get_or_create(&ReasonLabel { reason }).inc();
     info!(channel = channel.as_str(), request, reason, "send is held");
 }
 
 /// A sender was refused: others carry its messages meanwhile. It is named by its place in the settings.
-pub fn sender_rests(provider: &'static str, sender: u32, code: Option<u32>, rest: Duration) {
+pub fn sender_cooling_down(provider: &'static str, sender: u32, code: Option<u32>, rest: Duration) {
     METRICS.sender_rests.inc();
     let rest_seconds = rest.as_secs();
     error!(provider, sender, code, rest_seconds, "provider refused a sender: it rests");
@@ -109,7 +109,7 @@ pub fn send_repeated(request: &str, attempt: u32) {
 }
 
 /// The provider was asked for its messages.
-pub fn looked_up(provider: &'static str, request: &str, fault: Option<&impl Display>) {
+pub fn message_lookup(provider: &'static str, request: &str, fault: Option<&impl Display>) {
     match fault {
         None => debug!(request, provider, "provider showed its messages"),
         Some(error) => warn!(request, provider, %error, "provider was asked for its messages in vain"),
@@ -117,7 +117,7 @@ pub fn looked_up(provider: &'static str, request: &str, fault: Option<&impl Disp
 }
 
 /// A doubt is over: `found`, `reported`, `absent` or `unknown`.
-pub fn doubt_resolved(request: &str, answer: &'static str) {
+pub fn in_doubt_resolved(request: &str, answer: &'static str) {
     METRICS.doubts.get_or_create(&ReasonLabel { reason: answer }).inc();
     info!(request, answer, "a doubt is over");
 }
@@ -144,7 +144,7 @@ pub fn provider_probed(channel: Channel, provider: &'static str, good: bool, wai
 }
 
 /// The provider told what became of a message.
-pub fn receipt_taken(request: &str, status: &'static str, code: Option<u32>, taken: &'static str) {
+pub fn receipt_recorded(request: &str, status: &'static str, code: Option<u32>, taken: &'static str) {
     METRICS.receipts.get_or_create(&ReceiptLabels { status, taken }).inc();
     // Filtered as spam, and not registered with the carriers: that concerns more than this message.
     match code {
@@ -165,7 +165,7 @@ pub fn receipt_lapsed(request: &str) {
 }
 
 /// Overdue receipts could not be asked for.
-pub fn sweep_failed(error: &impl Display) {
+pub fn receipt_poll_failed(error: &impl Display) {
     warn!(%error, "overdue receipts could not be asked for");
 }
 
@@ -176,33 +176,33 @@ pub fn callback_refused(reason: &'static str) {
 }
 
 /// A delivery found another handling that died while it was sending.
-pub fn doubt_found(request: &str, attempt: u32) {
+pub fn in_doubt_taken_over(request: &str, attempt: u32) {
     warn!(request, attempt, "a send was left in doubt by a handling that ended");
 }
 
 /// A handling starts; the returned value counts it until it is dropped.
-pub fn handling_started() -> HandlingCounted {
+pub fn handler_started() -> InFlightGuard {
     METRICS.in_flight.inc();
-    HandlingCounted(())
+    InFlightGuard(())
 }
 
 /// Counts one handling for as long as it lives.
-pub struct HandlingCounted(());
+pub struct InFlightGuard(());
 
-impl Drop for HandlingCounted {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         METRICS.in_flight.dec();
     }
 }
 
 /// The handling of a delivery panicked.
-pub fn handling_panicked(delivery_count: u64) {
+pub fn handler_panicked(delivery_count: u64) {
     METRICS.panics.inc();
     error!(delivery_count, "handling a delivery panicked");
 }
 
 /// A delivery goes back to the queue.
-pub fn given_back(reason: &'static str) {
+pub fn delivery_requeued(reason: &'static str) {
     METRICS.given_back.inc();
     debug!(reason, "delivery given back");
 }
@@ -218,7 +218,7 @@ pub fn consumption_resumed(channel: Channel) {
 }
 
 /// A message was set aside.
-pub fn set_aside(reason: &'static str, error: &str) {
+pub fn dead_lettered(reason: &'static str, error: &str) {
     METRICS.dead_letters.get_or_create(&ReasonLabel { reason }).inc();
     warn!(reason, error, "message set aside");
 }
@@ -256,12 +256,12 @@ pub fn code_checked(to: &impl Display, purpose: &str, verdict: &Verdict) {
 }
 
 /// Whoever made a code did not say whether a typed one is right.
-pub fn check_failed(to: &impl Display, fault: &impl Display) {
+pub fn code_check_failed(to: &impl Display, fault: &impl Display) {
     warn!(%to, %fault, "code was checked in vain");
 }
 
 /// No code can be checked by whoever made it: the service is not there any more, or does not know us.
-pub fn checker_gone(fault: &impl Display) {
+pub fn code_verifier_refused(fault: &impl Display) {
     error!(%fault, "codes cannot be checked: the provider refuses the service or the account");
 }
 

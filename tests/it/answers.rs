@@ -246,7 +246,7 @@ async fn whoever_is_heard_of_is_held_by_the_real_limits_alone() {
         ask(&door, &number).await.expect_problem(422, "provider_rejected");
     }
     // What a worker refuses costs the queue a message and no limit anything.
-    let opted_out = ManualSuppression { shown: "+57******6543", reason: "a test", lasts: None };
+    let opted_out = ManualSuppression { masked: "+57******6543", reason: "a test", duration: None };
     world
         .store
         .add_suppression(world.recipient("+573109876543"), &opted_out)

@@ -153,14 +153,14 @@ fn stops() -> impl Strategy<Value = Option<Stop>> {
 impl Stop {
     fn block(&self) -> NewSuppression<'static> {
         NewSuppression {
-            what: if self.country {
+            target: if self.country {
                 SuppressionTarget::Country(COUNTRY)
             } else {
                 SuppressionTarget::Recipient
             },
             code: self.code,
-            lasts: self.minutes.map(|minutes| Duration::from_secs(minutes * 60)),
-            shown: "+57**",
+            duration: self.minutes.map(|minutes| Duration::from_secs(minutes * 60)),
+            masked: "+57**",
         }
     }
 }
@@ -243,11 +243,11 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
             outcome.history = copy.notes();
             let ask = copy.ask(now);
             let settle = CompleteRequest {
-                handling: ask.handling(),
+                lease: ask.handling(),
                 outcome: &outcome,
                 refund: [Refund::None, Refund::Counted, Refund::Free][status],
                 found: ends.found,
-                block: ends.block.as_ref().map(Stop::block),
+                suppression: ends.block.as_ref().map(Stop::block),
                 receipt_due: ends.receipt_due.map(Duration::from_millis),
             };
             format!("{:?}", store.complete(&settle).await.expect("answers"))
@@ -281,7 +281,7 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
                 status: STATUSES[*status],
                 code: (*status > 3).then_some(30_000),
                 published: *told,
-                block: block.as_ref().map(Stop::block),
+                suppression: block.as_ref().map(Stop::block),
             };
             format!("{:?}", store.record_receipt(&track).await.expect("answers"))
         }
@@ -307,7 +307,7 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
         Step::Suppress { recipient, minutes } => {
             let reason = if minutes.is_some() { "a while" } else { "" };
             let lasts = minutes.map(|minutes| Duration::from_secs(minutes * 60));
-            let by_hand = ManualSuppression { shown: "+58*", reason, lasts };
+            let by_hand = ManualSuppression { masked: "+58*", reason, duration: lasts };
             format!("{:?}", store.add_suppression(named(*recipient), &by_hand).await.expect("answers"))
         }
         Step::LiftSuppression { recipient } => {

@@ -64,7 +64,7 @@ async fn one_of_an_older_version_is_lifted_though_no_list_knows_it() {
 #[tokio::test]
 async fn what_stands_longer_is_told_and_stays() {
     let redis = Redis::fresh();
-    let for_ever = ManualSuppression { shown: MASKED, reason: "for ever", lasts: None };
+    let for_ever = ManualSuppression { masked: MASKED, reason: "for ever", duration: None };
     redis.store().add_suppression(name(ALICE), &for_ever).await.expect("answers");
     let told = rows(&otpost(&redis, &["suppressions", "add", ALICE, "--hours", "1", "--json"]), 0);
     assert_eq!((&told[0]["reason"], told[0].get("until")), (&"for ever".into(), None));

@@ -366,11 +366,11 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
     let handling = Lease { subject, request: &request, token: 1 };
     let digest = Digest16::from_random([7; 16]);
     let admit = Admit {
-        handling,
+        lease: handling,
         requested_at: None,
         not_after: None,
         code_life: Duration::from_secs(600),
-        lease: Duration::from_secs(20),
+        lease_duration: Duration::from_secs(20),
         proposal: ProposedChallenge {
             id: ChallengeId::from_digest(digest),
             kid: "k1",
@@ -383,7 +383,7 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
         paused: false,
         unfinished_leases_below: u32::MAX,
         country: None,
-        notes: &history.clone(),
+        history: &history.clone(),
     };
     let Ok(Admission::Granted(Grant { challenge, now, expires_at, .. })) = store.admit(&admit).await else {
         panic!("the send must be granted");
@@ -404,8 +404,14 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
         ..refused
     };
     let refund = if sent { Refund::None } else { Refund::Free };
-    let settle =
-        CompleteRequest { handling, outcome: &outcome, refund, found: false, block: None, receipt_due: None };
+    let settle = CompleteRequest {
+        lease: handling,
+        outcome: &outcome,
+        refund,
+        found: false,
+        suppression: None,
+        receipt_due: None,
+    };
     assert_eq!(store.complete(&settle).await.expect("answers"), CompleteResult::Recorded);
 }
 
@@ -423,7 +429,7 @@ async fn deliver(store: &dyn Store, to: &str, id: &str) {
             status: DeliveryStatus::Delivered,
             code: None,
             published,
-            block: None,
+            suppression: None,
         };
         store.record_receipt(&track).await.expect("answers");
     }

@@ -17,7 +17,7 @@ use crate::store::{Admission, Admit, Limits, ProposedChallenge, Subject, Usage};
 
 impl State {
     pub(super) fn admit(&mut self, ask: &Admit<'_>, now: UnixMillis) -> Admission {
-        let handling = &ask.handling;
+        let handling = &ask.lease;
         let recipient = handling.subject.recipient;
         let key = (recipient, handling.request.clone());
         let sends = self.sends_in_a_day(recipient, now);
@@ -33,7 +33,7 @@ impl State {
         let deadline = deadline(ask, challenge.expires, now);
         if let Err(error) = self.allowed(ask, deadline, now) {
             let refused = Outcome::refused(Status::Rejected, now, handling.subject.purpose, error);
-            let outcome = Outcome { history: ask.notes.clone(), ..refused };
+            let outcome = Outcome { history: ask.history.clone(), ..refused };
             self.remember_unsent(recipient, handling.request, now);
             let until = now.plus(REFUSAL_KEPT);
             self.records.insert(key, Record::ended(handling.token, until, outcome.clone()));
@@ -50,7 +50,7 @@ impl State {
 
     /// The pending challenge, if this send may continue it.
     fn pending(&self, ask: &Admit<'_>, now: UnixMillis) -> Option<Challenge> {
-        let subject = &ask.handling.subject;
+        let subject = &ask.lease.subject;
         let pending = self.challenge(subject.recipient, subject.purpose)?;
         let proposal = &ask.proposal;
         let continues = pending.used.is_none()
@@ -63,7 +63,7 @@ impl State {
     }
 
     fn allowed(&self, ask: &Admit<'_>, deadline: UnixMillis, now: UnixMillis) -> Result<(), OutcomeError> {
-        let recipient = ask.handling.subject.recipient;
+        let recipient = ask.lease.subject.recipient;
         if ask.channel_disabled {
             return Err(OutcomeError::of(ErrorCode::ChannelDisabled));
         }
@@ -74,7 +74,7 @@ impl State {
         if let Some(country) = ask.country {
             self.unblocked(ErrorCode::Blocked, &BlockKey::Country(country.to_owned()), now)?;
         }
-        let limited = self.limited_for(&ask.handling.subject, ask.limits, now);
+        let limited = self.limited_for(&ask.lease.subject, ask.limits, now);
         if !limited.is_zero() {
             return Err(OutcomeError::after(ErrorCode::RateLimited, limited));
         }
@@ -127,10 +127,10 @@ impl State {
     }
 
     fn charge(&mut self, ask: &Admit<'_>, now: UnixMillis) {
-        let (limits, subject) = (ask.limits, &ask.handling.subject);
+        let (limits, subject) = (ask.limits, &ask.lease.subject);
         let recipient = subject.recipient;
         let mut log = |key: LogKey, window: Duration| {
-            let member = Member::Request(recipient, ask.handling.request.clone());
+            let member = Member::Request(recipient, ask.lease.request.clone());
             self.append(key, Entry { member, at: now }, window);
         };
         // The sends to a recipient are told to who asks, limited or not.
@@ -146,7 +146,7 @@ impl State {
             }
         }
         if !limits.cooldown.is_zero() {
-            let (until, request) = (now.plus(limits.cooldown), ask.handling.request.clone());
+            let (until, request) = (now.plus(limits.cooldown), ask.lease.request.clone());
             self.cooldowns.insert(recipient, Cooldown { until, request });
         }
     }

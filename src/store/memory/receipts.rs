@@ -28,12 +28,12 @@ impl State {
         let record = self.record_mut(&key, now).filter(|_| is_word(track.message_id));
         let known = record.map(|record| record.blocked);
         // Once for a time, and for good once: what a person has lifted since stays so when a report comes again.
-        let spell = match track.block {
+        let spell = match track.suppression {
             None => Spell::Never,
-            Some(NewSuppression { lasts: Some(_), .. }) => Spell::ForATime,
-            Some(NewSuppression { lasts: None, .. }) => Spell::ForGood,
+            Some(NewSuppression { duration: Some(_), .. }) => Spell::ForATime,
+            Some(NewSuppression { duration: None, .. }) => Spell::ForGood,
         };
-        if let Some(block) = track.block.filter(|_| known.is_none_or(|known| known < spell)) {
+        if let Some(block) = track.suppression.filter(|_| known.is_none_or(|known| known < spell)) {
             self.block(track.recipient, block, now);
         }
         let Some(record) = self.record_mut(&key, now).filter(|_| known.is_some()) else {

@@ -89,7 +89,7 @@ impl Record {
 
     /// The answer for a request that has a record. `sends` are those to its recipient within a day.
     pub(super) fn admit_again(&mut self, ask: &Admit<'_>, sends: u32, now: UnixMillis) -> Admission {
-        let owner = ask.handling.token;
+        let owner = ask.lease.token;
         let live = match &mut self.stage {
             Stage::Ended(outcome) => {
                 return Admission::Completed { outcome: outcome.clone(), ours: self.owner == Some(owner) };
@@ -109,9 +109,9 @@ impl Record {
             }
             live.take_over(now);
         }
-        (self.owner, live.lease) = (Some(owner), now.plus(ask.lease));
+        (self.owner, live.lease) = (Some(owner), now.plus(ask.lease_duration));
         let seen = live.grant(now);
-        let grant = if new { Grant { sends, notes: None, ..seen } } else { seen };
+        let grant = if new { Grant { sends, history: None, ..seen } } else { seen };
         match live.phase {
             Phase::Doubt => Admission::InDoubt(grant),
             Phase::Sending | Phase::Waiting => Admission::Granted(grant),
@@ -123,7 +123,7 @@ impl Live {
     pub(super) fn new(ask: &Admit<'_>, challenge: Challenge, deadline: UnixMillis, now: UnixMillis) -> Live {
         Live {
             phase: Phase::Sending,
-            lease: now.plus(ask.lease),
+            lease: now.plus(ask.lease_duration),
             attempt: 1,
             started: now,
             doubts: 0,
@@ -131,8 +131,8 @@ impl Live {
             challenge,
             admitted: now,
             deadline,
-            purpose: ask.handling.subject.purpose.to_owned(),
-            notes: ask.notes.clone(),
+            purpose: ask.lease.subject.purpose.to_owned(),
+            notes: ask.history.clone(),
         }
     }
 
@@ -187,10 +187,10 @@ impl Live {
             deadline: self.deadline,
             now,
             started: self.started,
-            doubts: self.doubts,
+            attempts_in_doubt: self.doubts,
             unfinished_leases: self.starts,
             sends: 0,
-            notes: Some(self.notes.clone()),
+            history: Some(self.notes.clone()),
         }
     }
 }
@@ -263,7 +263,7 @@ impl State {
     }
 
     pub(super) fn settle(&mut self, settle: &CompleteRequest<'_>, now: UnixMillis) -> CompleteResult {
-        let (handling, outcome) = (&settle.handling, settle.outcome);
+        let (handling, outcome) = (&settle.lease, settle.outcome);
         let recipient = handling.subject.recipient;
         let nothing_sent = matches!(outcome.status, Status::Failed | Status::Rejected);
         let known = self.record(recipient, handling.request, now);
@@ -289,7 +289,7 @@ impl State {
                 self.expect_receipt(handling, message_id, due, now);
             }
         }
-        if let Some(block) = settle.block {
+        if let Some(block) = settle.suppression {
             self.block(recipient, block, now);
         }
         self.refund(handling, settle.refund, now);
@@ -301,8 +301,8 @@ impl State {
 
     /// Makes a message this request's. False if it was found, and is another one's.
     fn claim(&mut self, settle: &CompleteRequest<'_>, message_id: &str, now: UnixMillis) -> bool {
-        let request = settle.handling.request;
-        let key = (settle.handling.subject.recipient, message_id.to_owned());
+        let request = settle.lease.request;
+        let key = (settle.lease.subject.recipient, message_id.to_owned());
         match self.claims.get(&key).filter(|claim| claim.until > now) {
             Some(claim) if claim.request == *request => true,
             Some(_) if settle.found => false,

@@ -52,7 +52,7 @@ pub(super) struct Claim {
 impl State {
     /// Blocks what a provider refuses, never for less long than it is already.
     pub(super) fn block(&mut self, recipient: Digest16, block: NewSuppression<'_>, now: UnixMillis) {
-        let key = match block.what {
+        let key = match block.target {
             SuppressionTarget::Recipient => BlockKey::Recipient(recipient),
             SuppressionTarget::Country(country) => BlockKey::Country(country.to_owned()),
         };
@@ -63,9 +63,9 @@ impl State {
         let stood = self.blocks.get(&key).filter(|stood| stood.stands(now));
         let new = StandingBlock {
             code: (block.code != BY_HAND).then_some(block.code),
-            until: block.lasts.map(|lasts| now.plus(lasts)),
+            until: block.duration.map(|lasts| now.plus(lasts)),
             since: stood.map_or(now, |stood| stood.since),
-            shown: block.shown.to_owned(),
+            shown: block.masked.to_owned(),
             reason: reason.filter(|reason| !reason.is_empty()).map(str::to_owned),
         };
         let lasts_longer = |stood: &StandingBlock| match (stood.until, new.until) {
@@ -84,7 +84,7 @@ impl State {
         by_hand: &ManualSuppression<'_>,
         now: UnixMillis,
     ) -> SuppressionEntry {
-        let ManualSuppression { shown, reason, lasts } = *by_hand;
+        let ManualSuppression { masked: shown, reason, duration: lasts } = *by_hand;
         let key = BlockKey::Recipient(recipient);
         // What a person said before stays said, unless somebody says something else.
         let stood = self.blocks.get(&key).filter(|stood| stood.code.is_none() && stood.stands(now));
@@ -92,7 +92,12 @@ impl State {
         let given = Some(reason).filter(|reason| !reason.is_empty()).map(str::to_owned);
         let reason = given.or_else(|| before.clone().flatten());
         let lasts = lasts.map(|lasts| lasts.max(SUPPRESSED_MIN));
-        let block = NewSuppression { what: SuppressionTarget::Recipient, code: BY_HAND, lasts, shown };
+        let block = NewSuppression {
+            target: SuppressionTarget::Recipient,
+            code: BY_HAND,
+            duration: lasts,
+            masked: shown,
+        };
         self.stand(key, block, reason.as_deref(), now);
         let stands = self.blocks.get_mut(&BlockKey::Recipient(recipient)).expect("it stands now");
         if before.is_some() {

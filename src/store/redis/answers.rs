@@ -46,7 +46,7 @@ fn grant(words: &str) -> Option<Grant> {
         attempt,
         now,
         started,
-        doubts,
+        attempts_in_doubt: doubts,
         unfinished_leases: starts,
         sends,
         challenge: ChallengeId::parse(next()?)?,
@@ -56,7 +56,7 @@ fn grant(words: &str) -> Option<Grant> {
         admitted_at: time(next()?)?,
         expires_at: time(next()?)?,
         deadline: time(next()?)?,
-        notes: match optional(next()?) {
+        history: match optional(next()?) {
             Some(notes) => Some(json(notes)?),
             None => None,
         },

@@ -82,7 +82,7 @@ impl Keys {
         recipient: &'a Digest16,
         block: Option<&NewSuppression<'a>>,
     ) -> Key<'a> {
-        match block.map(|block| block.what) {
+        match block.map(|block| block.target) {
             Some(SuppressionTarget::Country(country)) => self.country(Some(country)),
             Some(SuppressionTarget::Recipient) | None => self.suppressed(recipient),
         }

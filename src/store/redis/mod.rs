@@ -75,19 +75,19 @@ impl RedisStore {
             keys: Keys::new(prefix),
             scripts: Scripts {
                 admit: script(include_str!("admit.lua")),
-                mark: script(include_str!("mark.lua")),
-                settle: script(include_str!("settle.lua")),
+                mark: script(include_str!("update_progress.lua")),
+                settle: script(include_str!("complete.lua")),
                 verify: script(include_str!("verify.lua")),
-                begin_check: script(include_str!("begin_check.lua")),
-                end_check: script(include_str!("end_check.lua")),
-                name_challenge: script(include_str!("name_challenge.lua")),
+                begin_check: script(include_str!("begin_provider_check.lua")),
+                end_check: script(include_str!("finish_provider_check.lua")),
+                name_challenge: script(include_str!("link_verification.lua")),
                 usage: script(include_str!("usage.lua")),
-                track: script(include_str!("track.lua")),
-                overdue: script(include_str!("overdue.lua")),
-                pulse: script(include_str!("pulse.lua")),
-                kill: script(include_str!("kill.lua")),
-                story: script(include_str!("story.lua")),
-                recent: script(include_str!("recent.lua")),
+                track: script(include_str!("record_receipt.lua")),
+                overdue: script(include_str!("overdue_receipts.lua")),
+                pulse: script(include_str!("heartbeat.lua")),
+                kill: script(include_str!("kill_switch.lua")),
+                story: script(include_str!("request_record.lua")),
+                recent: script(include_str!("recent_requests.lua")),
                 suppress: script(include_str!("suppress.lua")),
                 suppressions: script(include_str!("suppressions.lua")),
             },
@@ -159,10 +159,10 @@ fn add_limits(call: &mut Call<'_>, subject: &Subject<'_>, limits: &Limits) {
 
 /// Adds the provider's error number of a block, how long it lasts, and what is shown of whom. One that lasts no time is none.
 fn add_block(call: &mut Call<'_>, block: Option<&NewSuppression<'_>>) {
-    let block = block.filter(|block| block.lasts.is_none_or(|lasts| millis(lasts) > 0));
+    let block = block.filter(|block| block.duration.is_none_or(|lasts| millis(lasts) > 0));
     call.optional(block.map(|block| block.code));
-    call.optional(block.and_then(|block| block.lasts).map(millis));
-    call.optional(block.map(|block| block.shown));
+    call.optional(block.and_then(|block| block.duration).map(millis));
+    call.optional(block.map(|block| block.masked));
 }
 
 fn id_word(id: u64) -> String {
@@ -182,7 +182,7 @@ fn member(handling: &Lease<'_>) -> String {
 #[async_trait]
 impl Store for RedisStore {
     async fn admit(&self, ask: &Admit<'_>) -> Result<Admission, StoreError> {
-        let (handling, limits, subject) = (&ask.handling, ask.limits, &ask.handling.subject);
+        let (handling, limits, subject) = (&ask.lease, ask.limits, &ask.lease.subject);
         let recipient = &subject.recipient;
         let shared = limits.all.count > 0 || subject.user.is_some() || subject.ip.is_some();
         let mut call = self.scripts.admit.call(13);
@@ -206,7 +206,7 @@ impl Store for RedisStore {
             .optional(ask.requested_at.map(|at| at.0))
             .optional(ask.not_after.map(|at| at.0))
             .arg(millis(ask.code_life))
-            .arg(millis(ask.lease))
+            .arg(millis(ask.lease_duration))
             .arg(ask.kids)
             .arg(ask.proposal.id.as_str())
             .arg(ask.proposal.kid)
@@ -223,7 +223,7 @@ impl Store for RedisStore {
             .arg(millis(KEPT_AFTER))
             .arg(millis(OUTCOME_KEPT))
             .arg(u8::from(ask.channel_disabled))
-            .json(ask.notes)
+            .json(ask.history)
             .arg(recipient.as_str())
             .arg(RECENT_MAX)
             .arg(u8::from(ask.paused))
@@ -262,7 +262,7 @@ impl Store for RedisStore {
     }
 
     async fn complete(&self, settle: &CompleteRequest<'_>) -> Result<CompleteResult, StoreError> {
-        let (handling, subject) = (&settle.handling, &settle.handling.subject);
+        let (handling, subject) = (&settle.lease, &settle.lease.subject);
         let (recipient, message_id) = (&subject.recipient, settle.message_id());
         let kept = if settle.outcome.status == Status::Rejected { REFUSAL_KEPT } else { OUTCOME_KEPT };
         let nothing_sent = matches!(settle.outcome.status, Status::Failed | Status::Rejected);
@@ -275,7 +275,7 @@ impl Store for RedisStore {
             .arg(self.keys.ip(subject))
             .arg(self.keys.recent(recipient))
             .arg(self.keys.claim(recipient, message_id))
-            .arg(self.keys.block(recipient, settle.block.as_ref()))
+            .arg(self.keys.block(recipient, settle.suppression.as_ref()))
             .arg(self.keys.receipts())
             .arg(self.time())
             .arg(id_word(handling.token))
@@ -296,7 +296,7 @@ impl Store for RedisStore {
             .arg(millis(CLAIM_KEPT))
             .optional(settle.receipt_due.map(millis))
             .arg(millis(RECEIPTS_KEPT));
-        add_block(&mut call, settle.block.as_ref());
+        add_block(&mut call, settle.suppression.as_ref());
         self.ask("settle", &call, answers::settled).await
     }
 
@@ -387,7 +387,7 @@ impl Store for RedisStore {
     async fn record_receipt(&self, track: &RecordReceipt<'_>) -> Result<ReceiptResult, StoreError> {
         let mut call = self.scripts.track.call(2);
         call.arg(self.keys.record(&track.recipient, track.request))
-            .arg(self.keys.block(&track.recipient, track.block.as_ref()))
+            .arg(self.keys.block(&track.recipient, track.suppression.as_ref()))
             .arg(self.time())
             .optional(Some(track.message_id).filter(|id| is_word(id)))
             .arg(track.status.rank())
@@ -395,7 +395,7 @@ impl Store for RedisStore {
             .arg(u8::from(track.status.is_final()))
             .arg(u8::from(track.published))
             .optional(track.code);
-        add_block(&mut call, track.block.as_ref());
+        add_block(&mut call, track.suppression.as_ref());
         self.ask("track", &call, answers::tracked).await
     }
 
@@ -480,9 +480,9 @@ impl Store for RedisStore {
         recipient: Digest16,
         by_hand: &ManualSuppression<'_>,
     ) -> Result<SuppressionEntry, StoreError> {
-        let ManualSuppression { shown, reason, lasts } = by_hand;
-        let shown = format!("{shown} {reason}");
-        let stands = self.turn_suppression("on", &recipient, *lasts, &shown).await?;
+        let ManualSuppression { masked, reason, duration } = by_hand;
+        let shown = format!("{masked} {reason}");
+        let stands = self.turn_suppression("on", &recipient, *duration, &shown).await?;
         stands.ok_or(StoreError::Garbled { step: "suppress" })
     }
 

@@ -117,11 +117,11 @@ impl Ask {
 
     pub fn admit(&self) -> Admit<'_> {
         Admit {
-            handling: self.handling(),
+            lease: self.handling(),
             requested_at: self.requested_at,
             not_after: self.not_after,
             code_life: LIFE,
-            lease: LEASE,
+            lease_duration: LEASE,
             proposal: ProposedChallenge {
                 id: ChallengeId::from_digest(named(self.challenge)),
                 kid: self.kid,
@@ -134,7 +134,7 @@ impl Ask {
             paused: false,
             unfinished_leases_below: u32::MAX,
             country: None,
-            notes: &self.notes,
+            history: &self.notes,
         }
     }
 }
@@ -169,7 +169,7 @@ pub fn sent(at: UnixMillis) -> Outcome {
 }
 
 fn settle<'a>(handling: Lease<'a>, outcome: &'a Outcome, refund: Refund) -> CompleteRequest<'a> {
-    CompleteRequest { handling, outcome, refund, found: false, block: None, receipt_due: None }
+    CompleteRequest { lease: handling, outcome, refund, found: false, suppression: None, receipt_due: None }
 }
 
 fn failed(at: UnixMillis) -> Outcome {
@@ -384,7 +384,7 @@ async fn a_request_that_handlings_died_with_is_taken_up_by_who_wants_it_all_the_
     granted(admit(store, &request).await);
     let later = |nth: u32| START.plus(LEASE * nth);
     let careful = Admit { unfinished_leases_below: 2, ..request.admit() };
-    let by = |token| Admit { handling: Lease { token, ..careful.handling }, ..careful };
+    let by = |token| Admit { lease: Lease { token, ..careful.lease }, ..careful };
     store.at(later(1));
     assert_eq!(doubt::in_doubt(store.admit(&by(2)).await.expect("answers")).unfinished_leases, 2);
     assert!(matches!(store.admit(&by(3)).await.expect("answers"), Admission::Busy(_)));

@@ -126,7 +126,7 @@ fn the_body_of_a_dead_letter_is_what_operators_are_told() {
     let payload = &ASYNCAPI["components"]["messages"]["deadLetter"]["payload"];
     let keys = RecipientKeyring::new(&[9; 32]);
     for message in [br#"{"to":"3001234567","code":"482913"}"#.as_slice(), b"no JSON"] {
-        let contents = DeadLetterBody::of(message, "dead:1", keys.letters(), [3; 24]);
+        let contents = DeadLetterBody::of(message, "dead:1", keys.dead_letter_key(), [3; 24]);
         let body = serde_json::to_value(contents).expect("plain data");
         assert_eq!(faults_of_ours(payload, payload, &body), Vec::<String>::new());
         assert!(texts(&payload["required"]).into_iter().eq(body.as_object().expect("an object").keys()));

@@ -109,8 +109,8 @@ impl Door {
                 codes: codes.clone(),
                 recipients: recipients.clone(),
                 limits: limits(),
-                checker: None,
-                under_way: TaskTracker::new(),
+                provider_verifier: None,
+                in_flight: TaskTracker::new(),
                 clock: Clock::System,
             },
             requester: Arc::new(broker.rpc_client()),
@@ -215,11 +215,11 @@ impl Door {
         let request = RequestId::parse(request).expect("an id");
         let limits = limits();
         let admit = Admit {
-            handling: Lease { subject: self.subject(to, purpose), request: &request, token: 1 },
+            lease: Lease { subject: self.subject(to, purpose), request: &request, token: 1 },
             requested_at: None,
             not_after: None,
             code_life: LIFE,
-            lease: Duration::from_secs(20),
+            lease_duration: Duration::from_secs(20),
             proposal: ProposedChallenge {
                 id: ChallengeId::from_digest(digest),
                 kid,
@@ -232,7 +232,7 @@ impl Door {
             paused: false,
             unfinished_leases_below: u32::MAX,
             country: None,
-            notes: &RequestHistory::default(),
+            history: &RequestHistory::default(),
         };
         match self.store.admit(&admit).await {
             Ok(Admission::Granted(_)) => {}
@@ -240,11 +240,11 @@ impl Door {
         }
         let refused = Outcome::refused(Status::Sent, START, purpose, OutcomeError::of(ErrorCode::Internal));
         let settle = CompleteRequest {
-            handling: admit.handling,
+            lease: admit.lease,
             outcome: &Outcome { error: None, ..refused },
             refund: Refund::None,
             found: false,
-            block: None,
+            suppression: None,
             receipt_due: None,
         };
         self.store.complete(&settle).await.expect("the store answers");

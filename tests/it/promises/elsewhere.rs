@@ -243,8 +243,8 @@ async fn a_right_code_is_written_down_though_its_person_hung_up() {
     let hung_up = tokio::time::timeout(Duration::from_millis(50), gateway.verify(ALICE, RIGHT)).await;
     assert!(hung_up.is_err());
     // A stop waits for it.
-    gateway.verifier.under_way.close();
-    within(gateway.verifier.under_way.wait()).await;
+    gateway.verifier.in_flight.close();
+    within(gateway.verifier.in_flight.wait()).await;
     assert_eq!(gateway.verify(ALICE, RIGHT).await, Verdict::AlreadyUsed);
 }
 

@@ -111,7 +111,7 @@ async fn what_is_set_aside_can_be_opened_with_the_key_of_recipients_and_holds_no
             let contents: DeadLetterBody = serde_json::from_slice(&letter.body).expect("ours");
             let sealed = contents.sealed.expect("sealed");
             let key = RecipientKeyring::new(&[9; 32]);
-            let body = key.letters().open(&letter.message_id, &sealed).expect("the key");
+            let body = key.dead_letter_key().open(&letter.message_id, &sealed).expect("the key");
             serde_json::from_slice(&body).expect("JSON")
         })
         .collect();

@@ -30,7 +30,7 @@ fn ago(seconds: u64) -> UnixMillis {
 }
 
 fn contents(name: &str, body: &[u8]) -> Vec<u8> {
-    let contents = DeadLetterBody::of(body, name, RecipientKeyring::new(&KEY).letters(), [3; 24]);
+    let contents = DeadLetterBody::of(body, name, RecipientKeyring::new(&KEY).dead_letter_key(), [3; 24]);
     serde_json::to_vec(&contents).expect("plain data")
 }
 
@@ -478,7 +478,7 @@ fn replay_of(letter: &DeadLetter) -> Replay {
     let contents: DeadLetterBody = serde_json::from_slice(&letter.body).expect("ours");
     let name = letter.message_id.as_deref().expect("a name");
     let key = RecipientKeyring::new(&KEY);
-    let body = key.letters().open(name, &contents.sealed.expect("sealed")).expect("our key");
+    let body = key.dead_letter_key().open(name, &contents.sealed.expect("sealed")).expect("our key");
     let replayed = Replayed { body: &body, at: letter.at, status: None };
     replayed.replay(Clock::System.now(), LIFE, false).expect("in time")
 }

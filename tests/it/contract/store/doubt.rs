@@ -46,7 +46,10 @@ async fn a_lost_answer_is_given_again(store: &dyn TimedStore) {
     store.at(START.plus(Duration::from_secs(31)));
     let request = Ask { notes: noted("again"), ..ask(30, "again") };
     let first = granted(admit(store, &request).await);
-    assert_eq!((first.sends, first.unfinished_leases, first.doubts, &first.notes), (2, 1, 0, &None));
+    assert_eq!(
+        (first.sends, first.unfinished_leases, first.attempts_in_doubt, &first.history),
+        (2, 1, 0, &None)
+    );
     assert_eq!(granted(admit(store, &request).await), first);
     mark(store, &request, 0, back(0, false)).await;
     let second = request.owned_by(2);
@@ -55,7 +58,7 @@ async fn a_lost_answer_is_given_again(store: &dyn TimedStore) {
         .complete(&super::settle(second.handling(), &sent(START), super::Refund::None))
         .await
         .expect("answers");
-    assert_eq!((next.sends, next.notes), (0, Some(noted("again"))));
+    assert_eq!((next.sends, next.history), (0, Some(noted("again"))));
     let unlimited = otpost::domain::quota::Quota { count: 0, window: Duration::from_secs(3_600) };
     let limits = otpost::store::Limits { number: unlimited, number_day: unlimited, ..limits() };
     store.at(START.plus(Duration::from_secs(62)));
@@ -70,7 +73,10 @@ async fn a_doubt_is_counted_once(store: &dyn TimedStore) {
     store.at(START.plus(LEASE));
     let second = request.owned_by(2);
     let doubt = in_doubt(admit(store, &second).await);
-    assert_eq!((doubt.doubts, doubt.unfinished_leases, doubt.attempt, doubt.started), (1, 2, 1, START));
+    assert_eq!(
+        (doubt.attempts_in_doubt, doubt.unfinished_leases, doubt.attempt, doubt.started),
+        (1, 2, 1, START)
+    );
     assert_eq!(in_doubt(admit(store, &second).await), doubt, "the same answer again");
     for _ in 0..2 {
         assert_eq!(mark(store, &second, 1, Progress::InDoubt(LEASE)).await, ProgressResult::Applied);
@@ -78,7 +84,7 @@ async fn a_doubt_is_counted_once(store: &dyn TimedStore) {
     assert_eq!(admit(store, &request.owned_by(3)).await, Admission::Busy(LEASE));
     store.at(START.plus(2 * LEASE));
     let third = in_doubt(admit(store, &request.owned_by(3)).await);
-    assert_eq!((third.doubts, third.unfinished_leases, third.started), (1, 3, START));
+    assert_eq!((third.attempts_in_doubt, third.unfinished_leases, third.started), (1, 3, START));
 }
 
 async fn a_send_after_a_doubt_can_be_in_doubt_again(store: &dyn TimedStore) {
@@ -91,7 +97,7 @@ async fn a_send_after_a_doubt_can_be_in_doubt_again(store: &dyn TimedStore) {
     assert_eq!(mark(store, &request, 1, Progress::Sending(LEASE)).await, ProgressResult::Applied);
     store.at(resent.plus(LEASE));
     let doubt = in_doubt(admit(store, &request.owned_by(2)).await);
-    assert_eq!((doubt.doubts, doubt.attempt, doubt.started), (2, 2, resent));
+    assert_eq!((doubt.attempts_in_doubt, doubt.attempt, doubt.started), (2, 2, resent));
 }
 
 async fn starts_count_what_was_not_given_back(store: &dyn TimedStore) {
@@ -121,7 +127,7 @@ async fn what_is_given_back_in_doubt_stays_in_doubt(store: &dyn TimedStore) {
     assert_eq!(admit(store, &request.owned_by(2)).await, Admission::Busy(Duration::from_secs(3)));
     store.at(START.plus(Duration::from_secs(3)));
     let grant = in_doubt(admit(store, &request.owned_by(2)).await);
-    assert_eq!((grant.attempt, grant.doubts, grant.unfinished_leases), (1, 1, 1));
+    assert_eq!((grant.attempt, grant.attempts_in_doubt, grant.unfinished_leases), (1, 1, 1));
 }
 
 async fn notes_are_left_for_the_next_handling(store: &dyn TimedStore) {
@@ -137,7 +143,7 @@ async fn notes_are_left_for_the_next_handling(store: &dyn TimedStore) {
     assert_eq!(marked, ProgressResult::Applied);
     mark(store, &request, 1, Progress::InDoubt(LEASE)).await;
     store.at(START.plus(LEASE));
-    assert_eq!(in_doubt(admit(store, &request.owned_by(2)).await).notes, Some(notes));
+    assert_eq!(in_doubt(admit(store, &request.owned_by(2)).await).history, Some(notes));
 }
 
 async fn a_report_proves_that_a_message_was_accepted(store: &dyn TimedStore) {
@@ -163,7 +169,7 @@ async fn a_doubt_that_was_not_told_is_given_back_as_one(store: &dyn TimedStore) 
     granted(admit(store, &request).await);
     assert_eq!(mark(store, &request, 1, back(0, true)).await, ProgressResult::Applied);
     let grant = in_doubt(admit(store, &request.owned_by(2)).await);
-    assert_eq!((grant.attempt, grant.doubts, grant.unfinished_leases), (1, 1, 1));
+    assert_eq!((grant.attempt, grant.attempts_in_doubt, grant.unfinished_leases), (1, 1, 1));
 }
 
 async fn a_message_that_was_found_is_one_requests_only(store: &dyn TimedStore) {
@@ -203,7 +209,7 @@ fn queued(recipient: u8, ask: &Ask) -> RecordReceipt<'_> {
         status,
         code: None,
         published: false,
-        block: None,
+        suppression: None,
     }
 }
 

@@ -57,8 +57,8 @@ proptest! {
                 3 => Progress::Requeued { due: Duration::from_secs(passed), in_doubt: passed > 20 },
                 _ => {
                     if let Admission::Granted(grant) | Admission::InDoubt(grant) = run(admit(&store, &handling)) {
-                        prop_assert!(grant.unfinished_leases >= starts.max(1) && grant.doubts >= doubts, "{:?}", grant);
-                        (starts, doubts) = (grant.unfinished_leases, grant.doubts);
+                        prop_assert!(grant.unfinished_leases >= starts.max(1) && grant.attempts_in_doubt >= doubts, "{:?}", grant);
+                        (starts, doubts) = (grant.unfinished_leases, grant.attempts_in_doubt);
                     }
                     continue;
                 }

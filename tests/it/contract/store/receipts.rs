@@ -28,7 +28,7 @@ fn report<'a>(ask: &'a Ask, status: DeliveryStatus) -> RecordReceipt<'a> {
         status,
         code: None,
         published: false,
-        block: None,
+        suppression: None,
     }
 }
 
@@ -155,10 +155,10 @@ async fn a_report_that_comes_again_does_not_block_what_a_person_has_lifted(store
     use DeliveryStatus::{Delivered, Failed, Undelivered};
     let block = |lasts| {
         Some(NewSuppression {
-            what: SuppressionTarget::Recipient,
+            target: SuppressionTarget::Recipient,
             code: 550,
-            lasts,
-            shown: "a***@b***.example",
+            duration: lasts,
+            masked: "a***@b***.example",
         })
     };
     let (for_a_day, for_good) = (block(Some(24 * HOUR)), block(None));
@@ -168,16 +168,16 @@ async fn a_report_that_comes_again_does_not_block_what_a_person_has_lifted(store
     store.at(START);
     let until = START.plus(24 * HOUR);
     let request = ended(store, 140, "again", None).await;
-    let bounced = RecordReceipt { block: for_a_day, ..report(&request, Undelivered) };
+    let bounced = RecordReceipt { suppression: for_a_day, ..report(&request, Undelivered) };
     track(store, bounced).await;
     assert_eq!(lifted(140).await, Some(Some(until)));
     assert_eq!(track(store, bounced).await, news(), "it was not told yet");
     assert_eq!(lifted(140).await, None);
-    track(store, RecordReceipt { published: true, block: None, ..bounced }).await;
+    track(store, RecordReceipt { published: true, suppression: None, ..bounced }).await;
     track(store, bounced).await;
-    track(store, RecordReceipt { block: for_a_day, ..report(&request, Failed) }).await;
+    track(store, RecordReceipt { suppression: for_a_day, ..report(&request, Failed) }).await;
     assert_eq!(lifted(140).await, None, "told and settled it blocks no more");
-    let opted_out = RecordReceipt { block: for_good, ..report(&request, Failed) };
+    let opted_out = RecordReceipt { suppression: for_good, ..report(&request, Failed) };
     track(store, opted_out).await;
     assert_eq!(lifted(140).await, Some(None), "that is worse than what was known");
     track(store, opted_out).await;
@@ -188,7 +188,7 @@ async fn a_report_that_comes_again_does_not_block_what_a_person_has_lifted(store
     let early = ask(141, "early-again");
     granted(admit(store, &early).await);
     assert!(matches!(track(store, report(&early, Delivered)).await, ReceiptResult::Publish { .. }));
-    let bounced_late = RecordReceipt { block: for_a_day, ..report(&early, Undelivered) };
+    let bounced_late = RecordReceipt { suppression: for_a_day, ..report(&early, Undelivered) };
     assert_eq!(track(store, bounced_late).await, ReceiptResult::Unchanged);
     assert_eq!(lifted(141).await, Some(Some(until)));
     store.complete(&settle(early.handling(), &sent(START), Refund::None)).await.expect("answers");
@@ -200,7 +200,7 @@ async fn a_report_that_comes_again_does_not_block_what_a_person_has_lifted(store
     // Of what is not known nobody can say that it comes again.
     let never = ask(142, "never-again");
     for _ in 0..2 {
-        track(store, RecordReceipt { block: for_a_day, ..report(&never, Undelivered) }).await;
+        track(store, RecordReceipt { suppression: for_a_day, ..report(&never, Undelivered) }).await;
         assert_eq!(lifted(142).await, Some(Some(until)));
     }
 }

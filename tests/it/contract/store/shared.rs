@@ -31,7 +31,7 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
 
 async fn end(store: &dyn TimedStore, ask: &Ask, block: Option<NewSuppression<'_>>) {
     let outcome = failed(START);
-    let end = CompleteRequest { block, ..settle(ask.handling(), &outcome, Refund::Counted) };
+    let end = CompleteRequest { suppression: block, ..settle(ask.handling(), &outcome, Refund::Counted) };
     store.complete(&end).await.expect("answers");
 }
 
@@ -47,10 +47,10 @@ async fn an_opt_out_lasts_until_it_is_taken_away(store: &dyn TimedStore) {
         store,
         &request,
         Some(NewSuppression {
-            what: SuppressionTarget::Recipient,
+            target: SuppressionTarget::Recipient,
             code: 21_610,
-            lasts: None,
-            shown: "+57**60",
+            duration: None,
+            masked: "+57**60",
         }),
     )
     .await;
@@ -67,10 +67,10 @@ async fn a_blocked_country_refuses_its_numbers_for_a_while(store: &dyn TimedStor
     let request = ask(62, "country");
     granted(admit(store, &request).await);
     let block = NewSuppression {
-        what: SuppressionTarget::Country("NL"),
+        target: SuppressionTarget::Country("NL"),
         code: 60_410,
-        lasts: Some(12 * HOUR),
-        shown: "+31*",
+        duration: Some(12 * HOUR),
+        masked: "+31*",
     };
     let report = RecordReceipt {
         recipient: named(62),
@@ -79,7 +79,7 @@ async fn a_blocked_country_refuses_its_numbers_for_a_while(store: &dyn TimedStor
         status: DeliveryStatus::Failed,
         code: Some(60_410),
         published: false,
-        block: Some(block),
+        suppression: Some(block),
     };
     store.record_receipt(&report).await.expect("answers");
     let other = Ask {
@@ -109,10 +109,10 @@ async fn a_block_is_never_shortened(store: &dyn TimedStore) {
             store,
             &request,
             Some(NewSuppression {
-                what: SuppressionTarget::Recipient,
+                target: SuppressionTarget::Recipient,
                 code: 30_005,
-                lasts,
-                shown: "+57**65",
+                duration: lasts,
+                masked: "+57**65",
             }),
         )
         .await;
@@ -123,7 +123,12 @@ async fn a_block_is_never_shortened(store: &dyn TimedStore) {
         end(
             store,
             &ask(65, &format!("{lasts:?}")),
-            Some(NewSuppression { what: SuppressionTarget::Recipient, code: 1, lasts, shown: "+57**65" }),
+            Some(NewSuppression {
+                target: SuppressionTarget::Recipient,
+                code: 1,
+                duration: lasts,
+                masked: "+57**65",
+            }),
         )
         .await;
     }

@@ -42,7 +42,7 @@ async fn what_is_held_is_not_begun_but_what_has_ended_is_told(store: &dyn TimedS
 }
 
 fn by_hand<'a>(shown: &'a str, reason: &'a str, hours: Option<u32>) -> ManualSuppression<'a> {
-    ManualSuppression { shown, reason, lasts: hours.map(|hours| hours * HOUR) }
+    ManualSuppression { masked: shown, reason, duration: hours.map(|hours| hours * HOUR) }
 }
 
 async fn a_suppression_by_hand_refuses_until_it_is_lifted(store: &dyn TimedStore) {
@@ -78,7 +78,7 @@ async fn a_reason_stays_until_another_is_given(store: &dyn TimedStore) {
     let now = START.plus(30_000 * HOUR);
     store.at(now);
     let add = async |reason: &str, lasts: Option<Duration>| {
-        let by_hand = ManualSuppression { shown: "+57**79", reason, lasts };
+        let by_hand = ManualSuppression { masked: "+57**79", reason, duration: lasts };
         let stands = store.add_suppression(named(79), &by_hand).await.expect("answers");
         (stands.reason.unwrap_or_default(), stands.since, stands.until)
     };
@@ -127,9 +127,14 @@ async fn what_a_person_says_never_shortens_what_stands(store: &dyn TimedStore) {
     let block = async |request: &str, code: u32, lasts: Option<Duration>| {
         let request = ask(78, request);
         let outcome = failed(START);
-        let block =
-            Some(NewSuppression { what: SuppressionTarget::Recipient, code, lasts, shown: "+57**78" });
-        let end = CompleteRequest { block, ..settle(request.handling(), &outcome, Refund::Counted) };
+        let block = Some(NewSuppression {
+            target: SuppressionTarget::Recipient,
+            code,
+            duration: lasts,
+            masked: "+57**78",
+        });
+        let end =
+            CompleteRequest { suppression: block, ..settle(request.handling(), &outcome, Refund::Counted) };
         store.complete(&end).await.expect("answers");
     };
     let (now, later) = (START.plus(20_000 * HOUR), START.plus(20_001 * HOUR));
