@@ -1,10 +1,12 @@
-//! The documents that machines read, held against what otpost does: nothing may be in one and not in the other.
+//! The documents that machines read, and the page of settings, compared with the program: neither may have more than the
+//! other.
 
 mod broker;
 pub mod http;
 pub mod messages;
 mod readers;
 mod routes;
+mod settings;
 
 use std::path::Path;
 
