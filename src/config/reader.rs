@@ -403,7 +403,7 @@ impl<'a> Reader<'a> {
             }
             None => {
                 if self.needs(name) {
-                    self.fault(name, "must be set; docs/operations.md says how to make it");
+                    self.fault(name, "must be set; docs/deploy.md says how to make it");
                 }
                 None
             }
