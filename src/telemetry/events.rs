@@ -447,13 +447,13 @@ mod tests {
 
     #[test]
     fn the_documentation_has_the_words_of_the_audit_log_and_no_others() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/runbook.md");
         let page = std::fs::read_to_string(path).expect("a file of text");
         let words: Vec<String> = AdminAction::ALL.iter().map(|look| format!("`{}`", look.as_str())).collect();
         let [first @ .., last] = &words[..] else { panic!("there are some") };
         let logged = format!("`what`: {} or {last};", first.join(", "));
         assert!(page.contains(&logged), "{logged}");
-        let counted = format!("looks of operators over HTTP: {}, {last} (", first.join(", "));
+        let counted = format!("operator queries over HTTP: {}, {last} (", first.join(", "));
         assert!(page.contains(&counted), "{counted}");
     }
 }

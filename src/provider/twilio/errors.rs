@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn the_documentation_names_every_number_that_is_about_a_sender() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operations.md");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/runbook.md");
         let page = std::fs::read_to_string(path).expect("a file of text");
         let (_, section) = page.split_once("\n### Senders\n").expect("a section on senders");
         let rows = section.lines().skip_while(|line| !line.starts_with('|'));
