@@ -6,7 +6,7 @@ use std::path::Path;
 
 use clap::CommandFactory as _;
 use otpost::cli::Arguments;
-use otpost::config::{Fault, Role, Settings, Shown};
+use otpost::config::{ConfigError, Role, Settings, Shown};
 
 const PAGE: &str = "docs/settings.md";
 
@@ -39,7 +39,7 @@ fn rows() -> BTreeMap<String, Row> {
 }
 
 /// All settings as `otpost config` shows them, and everything wrong with them.
-fn config(variables: &[(&str, &str)]) -> (Vec<Shown>, Vec<Fault>) {
+fn config(variables: &[(&str, &str)]) -> (Vec<Shown>, Vec<ConfigError>) {
     let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
     match Settings::read(Role::Show, variables, Path::new("/nonexistent"), |_| Vec::new()) {
         Ok(settings) => (settings.shown, Vec::new()),
@@ -48,7 +48,7 @@ fn config(variables: &[(&str, &str)]) -> (Vec<Shown>, Vec<Fault>) {
 }
 
 /// The same with every setting set to a text that is neither a number nor a choice.
-fn config_with_nonsense() -> (Vec<Shown>, Vec<Fault>) {
+fn config_with_nonsense() -> (Vec<Shown>, Vec<ConfigError>) {
     let (shown, _) = config(&[]);
     config(&shown.iter().map(|shown| (shown.name, "nonsense")).collect::<Vec<_>>())
 }
@@ -109,7 +109,7 @@ fn the_page_shows_the_bounds_and_choices_that_are_checked() {
     let (_, faults) = config_with_nonsense();
     let rows = rows();
     let mut checked = 0;
-    for Fault { name, problem } in &faults {
+    for ConfigError { name, problem } in &faults {
         let Some(Row { rule, .. }) = rows.get(name) else { continue };
         if let Some((_, bounds)) = problem.split_once("number from ") {
             let bounds = bounds.split(',').next().expect("the bounds").replace(" to ", "–");
