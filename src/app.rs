@@ -32,7 +32,7 @@ use crate::clock::Clock;
 use crate::config::{ConfigError, EmailProvider, Role, Settings};
 use crate::domain::channel::Channel;
 use crate::domain::phone;
-use crate::flow::Gateway;
+use crate::flow::gateway::Gateway;
 use crate::flow::inspect::status::{Inspector, ProviderHealthCache};
 use crate::flow::maintenance::ReceiptPolling;
 use crate::flow::receipts::ReceiptProcessor;
@@ -167,7 +167,7 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
         None => None,
     };
     events::started(word(role), env!("CARGO_PKG_VERSION"));
-    let sweeps = settings.receipt_wait.map(|wait_max| ReceiptPolling { tracker, wait_max });
+    let sweeps = settings.receipt_wait.map(|wait_max| ReceiptPolling { processor: tracker, wait_max });
     let work = async {
         let sms = run_worker(worker, sweeps, &settings, &stop);
         // Nothing is shared but the process: a provider of e-mails that hangs holds no permit of a text message.
@@ -430,7 +430,9 @@ impl Wiring {
         let publishing = publisher.connected();
         let consuming = consuming.lock().expect("nothing panics while it holds the lock").clone();
         Arc::new(move || match (consuming.as_ref().is_some_and(|up| *up.borrow()), *publishing.borrow()) {
-            (true, true) if gateway.gate.is_broken() => Err("not sending: the provider fails everybody\n"),
+            (true, true) if gateway.gate.is_breaker_open() => {
+                Err("not sending: the provider fails everybody\n")
+            }
             (true, true) => Ok(()),
             (false, _) => Err("not consuming: RabbitMQ is not connected\n"),
             (true, false) => Err("not publishing: RabbitMQ is not connected or blocks publishers\n"),

@@ -21,9 +21,9 @@ use crate::config::{
 };
 use crate::domain::channel::Channel;
 use crate::domain::quota::Quota;
+use crate::domain::recipient_rules::RecipientRules;
 use crate::domain::retry::RetryPolicy;
-use crate::flow::Policy;
-use crate::flow::admit::Rules;
+use crate::flow::gateway::Policy;
 use crate::flow::inspect::status::{Facts, Inspector, ProviderHealthCache};
 use crate::flow::receipts::ReceiptProcessor;
 use crate::http::Webhooks;
@@ -91,8 +91,8 @@ pub(crate) fn redis_store(settings: &Settings) -> anyhow::Result<RedisStore> {
 }
 
 /// Whom settings let us send to.
-pub(crate) fn rules(settings: &Settings) -> Rules {
-    Rules {
+pub(crate) fn rules(settings: &Settings) -> RecipientRules {
+    RecipientRules {
         sms_enabled: settings.sms_enabled,
         email_enabled: settings.email_enabled,
         default_region: settings.default_region,

@@ -7,6 +7,7 @@
 //! Not a queue of our own: what is neither acknowledged nor confirmed is the broker's, and comes back.
 
 pub mod memory;
+pub(crate) mod pause;
 mod pending_replies;
 pub mod rabbit;
 

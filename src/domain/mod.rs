@@ -23,6 +23,7 @@ pub mod purpose;
 pub mod quota;
 pub mod receipt;
 pub mod recipient_keyring;
+pub mod recipient_rules;
 pub mod request;
 pub mod request_id;
 pub mod retry;

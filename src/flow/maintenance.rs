@@ -1,5 +1,4 @@
-//! What happens beside the requests: the kill switch is asked about, a provider that failed is probed, and messages
-//! whose report is overdue are asked about.
+//! Work that does not wait for requests: the heartbeat, probes of a failing provider, and overdue receipts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,98 +6,96 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::gateway::Gateway;
+use super::random::random_id;
 use super::receipts::ReceiptProcessor;
-use super::{Gateway, random_id};
 use crate::provider::CredentialError;
 use crate::store::SharedState;
 use crate::telemetry::events;
 
-/// How often the store is asked what concerns all workers.
-const PULSE_EVERY: Duration = Duration::from_millis(250);
-/// An answer that takes longer is none.
-const PULSE_WITHIN: Duration = Duration::from_millis(500);
-/// The wait before the first probe of a provider that fails everybody; it doubles with each one.
-const PROBE_FIRST: Duration = Duration::from_secs(2);
-/// The longest wait between two probes.
+const HEARTBEAT_EVERY: Duration = Duration::from_millis(250);
+/// A later answer of the store counts as none.
+const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(500);
+/// The wait before the first probe after the circuit breaker opened. It doubles up to [`PROBE_WAIT_MAX`].
+const PROBE_WAIT_FIRST: Duration = Duration::from_secs(2);
 const PROBE_WAIT_MAX: Duration = Duration::from_secs(30);
-/// How often overdue reports are looked for.
-const SWEEP_EVERY: Duration = Duration::from_secs(15);
+const RECEIPT_POLL_EVERY: Duration = Duration::from_secs(15);
 
-/// What is done about reports that do not come.
+/// Polling for overdue receipts.
 pub struct ReceiptPolling {
-    /// Follows messages to their end.
-    pub tracker: Arc<ReceiptProcessor>,
-    /// How long a report is waited for.
+    pub processor: Arc<ReceiptProcessor>,
+    /// A receipt that is overdue for longer is given up.
     pub wait_max: Duration,
 }
 
 impl Gateway {
-    /// Does what has to be done beside the requests, until it is told to stop.
-    pub async fn run_maintenance(&self, sweeps: Option<ReceiptPolling>, stop: CancellationToken) {
-        let beside = async {
-            tokio::join!(self.poll_shared_state(), self.probe(), self.poll_receipts(sweeps));
+    /// Runs the maintenance tasks until shutdown.
+    pub async fn run_maintenance(&self, polling: Option<ReceiptPolling>, shutdown: CancellationToken) {
+        let tasks = async {
+            tokio::join!(self.poll_shared_state(), self.probe_provider(), self.poll_receipts(polling));
         };
-        stop.run_until_cancelled(beside).await;
+        shutdown.run_until_cancelled(tasks).await;
     }
 
-    /// Learns how the kill switch stands, before anything is taken from the queue. A store that does not say is silent.
+    /// Reads the kill switch before the first delivery is consumed. Without an answer the gate stays closed.
     pub async fn load_kill_switch(&self) {
-        match tokio::time::timeout(PULSE_WITHIN, self.store.kill_switch()).await {
+        match tokio::time::timeout(HEARTBEAT_TIMEOUT, self.store.kill_switch()).await {
             Ok(Ok(switch)) => {
                 self.gate.store_answered(SharedState { kill_switch_on: switch.is_some(), active_workers: 0 })
             }
-            Ok(Err(_)) | Err(_) => self.gate.store_silent(),
+            Ok(Err(_)) | Err(_) => self.gate.store_did_not_answer(),
         }
     }
 
     async fn poll_shared_state(&self) {
         let worker = random_id();
-        let mut ticks = tokio::time::interval(PULSE_EVERY);
+        let mut ticks = tokio::time::interval(HEARTBEAT_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let asked = self.store.heartbeat(worker, self.gate.is_busy());
-            match tokio::time::timeout(PULSE_WITHIN, asked).await {
-                Ok(Ok(pulse)) => self.gate.store_answered(pulse),
-                Ok(Err(_)) | Err(_) => self.gate.store_silent(),
+            let heartbeat = self.store.heartbeat(worker, self.gate.is_active());
+            match tokio::time::timeout(HEARTBEAT_TIMEOUT, heartbeat).await {
+                Ok(Ok(shared)) => self.gate.store_answered(shared),
+                Ok(Err(_)) | Err(_) => self.gate.store_did_not_answer(),
             }
         }
     }
 
-    /// A probe asks about the account: it sends nothing, and costs nothing.
-    async fn probe(&self) {
-        let mut wait = PROBE_FIRST;
+    /// Checks the account while the circuit breaker is open. A probe sends no message and costs nothing.
+    async fn probe_provider(&self) {
+        let mut wait = PROBE_WAIT_FIRST;
         loop {
-            self.gate.broken().await;
-            // A provider that failed again at once is asked less and less often.
-            let since = Instant::now();
+            self.gate.wait_until_breaker_opens().await;
+            let waiting_since = Instant::now();
+            // The jitter of ±25 % keeps workers apart.
             tokio::time::sleep(wait.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
-            let limit = self.policy.provider_timeout + Duration::from_secs(2);
-            let answer = tokio::time::timeout(limit, self.provider.check_credentials()).await;
-            // Whoever says that we may not ask has answered.
-            let good = matches!(answer, Ok(Ok(()) | Err(CredentialError::MayNotRead { .. })));
-            events::provider_probed(self.channel, self.provider.name(), good, since.elapsed());
-            if good {
+            let probe = self.provider.check_credentials();
+            let answer = tokio::time::timeout(self.policy.provider_call_max(), probe).await;
+            // Credentials that may not read the account were still accepted.
+            let succeeded = matches!(answer, Ok(Ok(()) | Err(CredentialError::MayNotRead { .. })));
+            let waited = waiting_since.elapsed();
+            events::provider_probed(self.channel, self.provider.name(), succeeded, waited);
+            if succeeded {
                 self.gate.probe_succeeded();
-                // One message decides whether the way is open again.
-                self.gate.decided().await;
+                self.gate.wait_until_half_open_ends().await;
             }
-            wait = if self.gate.is_broken() { (wait * 2).min(PROBE_WAIT_MAX) } else { PROBE_FIRST };
+            wait =
+                if self.gate.is_breaker_open() { (wait * 2).min(PROBE_WAIT_MAX) } else { PROBE_WAIT_FIRST };
         }
     }
 
-    async fn poll_receipts(&self, sweeps: Option<ReceiptPolling>) {
-        // Whatever a start hands out: what is noted as overdue is about text messages, and only their provider is asked.
-        let sweeps = sweeps.filter(|_| self.channel.polls_receipts());
-        let Some(ReceiptPolling { tracker, wait_max }) = sweeps else { return };
+    async fn poll_receipts(&self, polling: Option<ReceiptPolling>) {
+        // Overdue receipts are those of text messages, so only the SMS gateway polls.
+        let polling = polling.filter(|_| self.channel.polls_receipts());
+        let Some(ReceiptPolling { processor, wait_max }) = polling else { return };
         loop {
-            self.gate.opened().await;
-            match tracker.poll_overdue(self.provider.as_ref(), wait_max).await {
-                Ok(asked) if asked > 0 => {}
-                Ok(_) => tokio::time::sleep(SWEEP_EVERY).await,
+            self.gate.wait_until_open().await;
+            match processor.poll_overdue(self.provider.as_ref(), wait_max).await {
+                Ok(polled) if polled > 0 => {}
+                Ok(_) => tokio::time::sleep(RECEIPT_POLL_EVERY).await,
                 Err(error) => {
                     events::receipt_poll_failed(&error);
-                    tokio::time::sleep(SWEEP_EVERY).await;
+                    tokio::time::sleep(RECEIPT_POLL_EVERY).await;
                 }
             }
         }

@@ -16,6 +16,7 @@ use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::{DeliveryEvent, DeliveryEventStatus, ErrorCode, OutcomeError};
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::recipient_keyring::RecipientKeyring;
+use crate::domain::recipient_rules::UNREADABLE;
 use crate::domain::request_id::RequestId;
 use crate::domain::suppression::{self, RecipientFault};
 use crate::provider::{DeliveryReceipt, FetchedMessage, LookupError, Provider};
@@ -132,7 +133,7 @@ impl ReceiptProcessor {
 
     async fn take(&self, word: &MessageStatus<'_>) -> Result<(), ReceiptError> {
         let country = word.to.and_then(Address::country);
-        let shown = word.to.map_or_else(|| super::admit::UNREADABLE.to_owned(), Address::to_string);
+        let shown = word.to.map_or_else(|| UNREADABLE.to_owned(), Address::to_string);
         let by_fault = word.recipient_fault.map(|fault| suppression::after_fault(fault, word.code));
         let by_code = || word.code.and_then(suppression::after_report);
         let stop = by_fault.or_else(by_code).filter(|_| word.status.is_final());
@@ -166,7 +167,7 @@ impl ReceiptProcessor {
         purpose: &str,
         correlation_id: Option<&str>,
     ) -> Result<(), PublishError> {
-        let to = word.to.map_or_else(|| super::admit::UNREADABLE.to_owned(), Address::to_string);
+        let to = word.to.map_or_else(|| UNREADABLE.to_owned(), Address::to_string);
         let delivered = word.status.is_delivered();
         let status =
             if delivered { DeliveryEventStatus::Delivered } else { DeliveryEventStatus::Undelivered };

@@ -1,264 +1,261 @@
-//! A send in doubt: was it sent? The provider is asked, before anything is sent again.
+//! Finds out whether an attempt in doubt was sent, before anything is sent again.
 //!
-//! A report of the provider's own settles it. Else its list of messages is looked through: what is found there is ours
-//! if no other request has it, and only what was absent twice, when it must have been there, counts as not sent. Then it
-//! is sent once more, with the same code, and never a third time. Whoever gets no answer waits, until the deadline says
-//! that nobody can know. Where the provider shows no messages only its report can tell, and that is waited for a little.
+//! A receipt from the provider decides at once. Otherwise the provider's list of messages is read. A matching message is
+//! ours unless another request has claimed it. A message counts as not sent only if it is absent in two lookups, both
+//! made after the attempt had certainly ended. Then it is sent once more, with the same code; a second attempt in doubt
+//! is never followed by a third. If the provider does not answer, the lookups go on until the deadline, and the outcome
+//! is `unknown`. If the provider lists no messages, only a receipt can decide, within [`Policy::doubt_report_wait`].
+//!
+//! [`Policy::doubt_report_wait`]: super::gateway::Policy::doubt_report_wait
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Gateway;
-use super::admit::ValidRequest;
-use super::dispatch::SendState;
-use super::worker::{CancelOn, DeliveryContext, RequeueReason};
+use super::context::{CancelOn, DoubtState, RequeueReason, SendContext, ValidRequest};
+use super::gateway::Gateway;
 use crate::domain::code::Code;
 use crate::domain::history::HistoryEvent;
 use crate::domain::message_match::{ABSENT_APART, InDoubtPolicy, ListedMessage, MessageMatcher};
 use crate::domain::time::{UnixMillis, millis};
 use crate::provider::{Accepted, LOOKUP_UNSUPPORTED, LookupError, ProviderMessage};
-use crate::store::{Grant, Progress, ProgressResult};
+use crate::store::{Grant, ProgressResult};
 use crate::telemetry::events;
 use crate::text::Rendered;
 
-/// The wait between two looks: short at first, as a message that was made is soon to be seen.
-const LOOK_AGAIN_FIRST: Duration = Duration::from_secs(1);
-const LOOK_AGAIN_MAX: Duration = Duration::from_secs(10);
-/// A doubt is looked at again this often at least, so that it lives on while its handling does.
+/// The first wait between two lookups. It doubles up to [`LOOKUP_WAIT_MAX`]: most messages are listed soon.
+const LOOKUP_WAIT_FIRST: Duration = Duration::from_secs(1);
+const LOOKUP_WAIT_MAX: Duration = Duration::from_secs(10);
+/// During reconciliation the lease is renewed at least this often.
 const STEP_MAX: Duration = Duration::from_secs(15);
-/// Tries that may end in doubt before nothing is sent any more.
-const DOUBTS_MAX: u32 = 2;
+/// After this many attempts in doubt nothing more is sent.
+const ATTEMPTS_IN_DOUBT_MAX: u32 = 2;
 
-/// What is not known of a request's tries.
-pub(super) struct DoubtState {
-    /// The last try is in doubt.
-    pub(super) is_open: bool,
-    /// Tries so far that ever were.
-    pub(super) count: u32,
-    /// When the first of them can have been made, by our clock.
-    from: UnixMillis,
-    /// When the last of them was over for sure.
-    over: Instant,
-    /// Messages that turned out to be other requests'.
-    others: Vec<String>,
-}
-
-impl DoubtState {
-    /// One more try of which nobody knows: begun then, over for sure at that moment.
-    pub(super) fn add(&mut self, began: UnixMillis, over: Instant) {
-        if self.count == 0 {
-            self.from = began;
-        }
-        (self.is_open, self.count, self.over) = (true, self.count + 1, over);
-    }
-
-    /// The message that was found is another request's.
-    pub(super) fn rule_out(&mut self, message_id: String) {
-        self.others.push(message_id);
-    }
-}
-
-/// What came of looking.
 pub(super) enum Reconciliation {
-    /// It was sent.
     Sent {
         accepted: Accepted,
-        /// By looking, so that another request could have found the same.
+        /// A lookup found the message, so another request may have found the same one.
         found: bool,
     },
-    /// It was not.
     NotSent,
-    /// Nobody can say in time.
     Unknown,
 }
 
 impl Gateway {
-    /// What earlier handlings left in doubt. If the store has forgotten them, only the time of the request is known.
-    pub(super) fn doubt_left(
+    /// The attempts that earlier handlers left in doubt. A store that lost writes knows none of them; then only the time
+    /// of the request bounds the first one.
+    pub(super) fn inherited_doubt(
         &self,
-        case: &ValidRequest<'_>,
+        request: &ValidRequest<'_>,
         grant: &Grant,
-        granted: Instant,
+        granted_at: Instant,
         is_open: bool,
     ) -> DoubtState {
-        let longest_ago = UnixMillis(grant.now.0.saturating_sub(millis(self.policy.code_life)));
-        let (from, started) = match (is_open, grant.attempts_in_doubt) {
-            (true, 0) => (case.request.requested_at.map_or(longest_ago, |at| at.max(longest_ago)), grant.now),
+        let earliest = UnixMillis(grant.now.0.saturating_sub(millis(self.policy.code_life)));
+        let (first_began, last_began) = match (is_open, grant.attempts_in_doubt) {
+            (true, 0) => (
+                request.request.requested_at.map_or(earliest, |requested| requested.max(earliest)),
+                grant.now,
+            ),
             (true, 1) => (grant.started, grant.started),
             (_, _) => (grant.admitted_at, grant.started),
         };
-        let from_ago = millis(grant.now.since(from));
+        let age = millis(grant.now.since(first_began));
         DoubtState {
             is_open,
             count: grant.attempts_in_doubt.max(u32::from(is_open)),
-            from: UnixMillis(self.clock.now().0.saturating_sub(from_ago)),
-            over: granted + started.plus(self.lease()).since(grant.now),
-            others: Vec::new(),
+            first_began: UnixMillis(self.clock.now().0.saturating_sub(age)),
+            last_over: granted_at + last_began.plus(self.policy.lease_duration()).since(grant.now),
+            excluded: Vec::new(),
         }
     }
 
-    /// Finds out whether a message was sent.
     pub(super) async fn reconcile(
         &self,
-        turn: &DeliveryContext<'_>,
-        case: &ValidRequest<'_>,
-        sending: &mut SendState,
+        ctx: &mut SendContext<'_>,
         text: &Rendered,
     ) -> Result<Reconciliation, RequeueReason> {
-        let may_resend = sending.doubt.count < DOUBTS_MAX;
-        let report_until = Instant::now() + self.policy.doubt_report_wait;
-        let mut shows = true;
-        let mut absent_since: Option<Instant> = None;
-        let mut look_again = LOOK_AGAIN_FIRST;
+        let may_resend = ctx.state.in_doubt.count < ATTEMPTS_IN_DOUBT_MAX;
+        let mut lookups = Lookups::new(Instant::now() + self.policy.doubt_report_wait);
         loop {
-            match self.mark_doubt(turn, case, sending).await? {
-                ProgressResult::AlreadySent(message_id) if !sending.doubt.others.contains(&message_id) => {
-                    events::in_doubt_resolved(case.request.id.as_str(), "reported");
-                    let accepted =
-                        Accepted { message_id: Some(message_id), segments: None, verification: None };
-                    return Ok(Reconciliation::Sent { accepted, found: false });
-                }
-                ProgressResult::NotOwner => return Err(RequeueReason::TakenOver),
-                ProgressResult::Applied
-                | ProgressResult::AlreadySent(_)
-                | ProgressResult::ChallengeReplaced => {}
+            if let Some(message_id) = self.reported_message(ctx).await? {
+                events::in_doubt_resolved(ctx.request_id(), "reported");
+                return Ok(Reconciliation::Sent { accepted: reported(message_id), found: false });
             }
             if self.policy.in_doubt == InDoubtPolicy::Resend && may_resend {
                 return Ok(Reconciliation::NotSent);
             }
-            if sending.time_left().is_zero() {
-                events::in_doubt_resolved(case.request.id.as_str(), "unknown");
+            if ctx.time_left().is_zero() {
+                events::in_doubt_resolved(ctx.request_id(), "unknown");
                 return Ok(Reconciliation::Unknown);
             }
-            // While the provider fails everybody it is left alone.
-            let reachable = self.rest(turn, case, sending, STEP_MAX, self.gate.reachable()).await?;
-            if reachable.is_none() {
+            // No lookups while the circuit breaker is open.
+            let reachable = self.gate.wait_until_provider_reachable();
+            if self.wait_in_doubt(ctx, STEP_MAX, reachable).await?.is_none() {
                 continue;
             }
-            let begun = Instant::now();
-            let seen = if shows { self.look_up(case, sending, text).await } else { Err(LOOKUP_UNSUPPORTED) };
-            let wait = match seen {
-                Ok(Some(found)) => {
+            let began = Instant::now();
+            let answer =
+                if lookups.supported { self.look_up(ctx, text).await } else { Err(LOOKUP_UNSUPPORTED) };
+            let last_over = ctx.state.in_doubt.last_over;
+            if let Some(word) = lookups.history_word(began, last_over, &answer) {
+                ctx.state.history.add(self.clock.now(), HistoryEvent::LookedUp(word.to_owned()));
+            }
+            match lookups.next(began, last_over, answer) {
+                NextLookup::Found(found) => {
+                    events::in_doubt_resolved(ctx.request_id(), "found");
                     let accepted = Accepted {
                         message_id: Some(found.message_id),
                         segments: found.segments,
                         verification: found.verification,
                     };
-                    self.note_look(sending, "found");
-                    events::in_doubt_resolved(case.request.id.as_str(), "found");
                     return Ok(Reconciliation::Sent { accepted, found: true });
                 }
-                Ok(None) if begun < sending.doubt.over => {
-                    let wait = look_again.min(sending.doubt.over - begun);
-                    look_again = (look_again * 2).min(LOOK_AGAIN_MAX);
-                    wait
+                NextLookup::Absent if may_resend && self.policy.in_doubt == InDoubtPolicy::Reconcile => {
+                    events::in_doubt_resolved(ctx.request_id(), "absent");
+                    return Ok(Reconciliation::NotSent);
                 }
-                Ok(None) => {
-                    self.note_look(sending, "absent");
-                    match absent_since {
-                        Some(first) if begun >= first + ABSENT_APART => {
-                            let resend = may_resend && self.policy.in_doubt == InDoubtPolicy::Reconcile;
-                            let word = if resend { "absent" } else { "unknown" };
-                            events::in_doubt_resolved(case.request.id.as_str(), word);
-                            return Ok(if resend {
-                                Reconciliation::NotSent
-                            } else {
-                                Reconciliation::Unknown
-                            });
-                        }
-                        _ => *absent_since.get_or_insert(begun) + ABSENT_APART - begun,
-                    }
+                NextLookup::Absent | NextLookup::GiveUp => {
+                    events::in_doubt_resolved(ctx.request_id(), "unknown");
+                    return Ok(Reconciliation::Unknown);
                 }
-                Err(LookupError::Unanswered(_)) => {
-                    self.note_look(sending, "unanswered");
-                    look_again = (look_again * 2).min(LOOK_AGAIN_MAX);
-                    look_again
+                NextLookup::After(wait) => {
+                    self.wait_in_doubt(ctx, wait, std::future::pending::<()>()).await?;
                 }
-                Err(LookupError::Refused { .. } | LookupError::NotFound) => {
-                    if shows {
-                        self.note_look(sending, "refused");
-                    }
-                    shows = false;
-                    if begun >= report_until {
-                        events::in_doubt_resolved(case.request.id.as_str(), "unknown");
-                        return Ok(Reconciliation::Unknown);
-                    }
-                    let wait = look_again.min(report_until - begun);
-                    look_again = (look_again * 2).min(LOOK_AGAIN_MAX);
-                    wait
-                }
-            };
-            self.rest(turn, case, sending, wait, std::future::pending::<()>()).await?;
+            }
         }
     }
 
-    /// Looks through the provider's messages once.
+    /// Renews the lease of the attempt in doubt. Returns the message that a receipt has reported for the request.
+    async fn reported_message(&self, ctx: &mut SendContext<'_>) -> Result<Option<String>, RequeueReason> {
+        let lease_duration = STEP_MAX + self.policy.lease_duration() + LOOKUP_WAIT_MAX;
+        match self.record_in_doubt(ctx, lease_duration).await? {
+            ProgressResult::AlreadySent(id) if !ctx.state.in_doubt.excluded.contains(&id) => Ok(Some(id)),
+            ProgressResult::NotOwner => Err(RequeueReason::TakenOver),
+            ProgressResult::Applied | ProgressResult::AlreadySent(_) | ProgressResult::ChallengeReplaced => {
+                Ok(None)
+            }
+        }
+    }
+
+    /// Reads the provider's list of messages once. Of several matches the oldest counts.
     async fn look_up(
         &self,
-        case: &ValidRequest<'_>,
-        sending: &SendState,
+        ctx: &SendContext<'_>,
         text: &Rendered,
     ) -> Result<Option<ProviderMessage>, LookupError> {
-        let doubt = &sending.doubt;
-        let until_over = doubt.over.saturating_duration_since(Instant::now());
-        let since_over = Instant::now().saturating_duration_since(doubt.over);
+        let in_doubt = &ctx.state.in_doubt;
+        let until_over = in_doubt.last_over.saturating_duration_since(Instant::now());
+        let since_over = Instant::now().saturating_duration_since(in_doubt.last_over);
         let now = self.clock.now().plus(until_over);
-        let wanted = MessageMatcher {
-            from: doubt.from,
+        let matcher = MessageMatcher {
+            from: in_doubt.first_began,
             to: UnixMillis(now.0.saturating_sub(millis(since_over))),
             text: text.expose(),
-            code: sending.code.as_ref().map_or("", Code::expose),
+            code: ctx.state.code.as_ref().map_or("", Code::expose),
         };
-        let fence = self.policy.provider_timeout + Duration::from_secs(2);
-        let asked = tokio::time::timeout(fence, self.provider.find(&case.to, wanted.earliest())).await;
-        let answer = asked.unwrap_or_else(|_| Err(LookupError::Unanswered("no answer in time".to_owned())));
-        events::message_lookup(self.provider.name(), case.request.id.as_str(), answer.as_ref().err());
-        let ours = |seen: &ProviderMessage| {
-            !doubt.others.contains(&seen.message_id)
-                && wanted.matches(&ListedMessage { created: seen.created, text: seen.text.as_deref() })
+        let call = self.provider.find(&ctx.request.to, matcher.earliest());
+        let answer = tokio::time::timeout(self.policy.provider_call_max(), call).await;
+        let answer = answer.unwrap_or_else(|_| Err(LookupError::Unanswered("no answer in time".to_owned())));
+        events::message_lookup(self.provider.name(), ctx.request_id(), answer.as_ref().err());
+        let is_ours = |message: &ProviderMessage| {
+            !in_doubt.excluded.contains(&message.message_id)
+                && matcher.matches(&ListedMessage { created: message.created, text: message.text.as_deref() })
         };
-        Ok(answer?.into_iter().filter(ours).min_by_key(|seen| seen.created))
+        Ok(answer?.into_iter().filter(is_ours).min_by_key(|message| message.created))
     }
 
-    async fn mark_doubt(
+    /// Waits while the attempt is in doubt. If the wait is cancelled, another handler goes on with the reconciliation.
+    async fn wait_in_doubt<T>(
         &self,
-        turn: &DeliveryContext<'_>,
-        case: &ValidRequest<'_>,
-        sending: &mut SendState,
-    ) -> Result<ProgressResult, RequeueReason> {
-        let handling = case.handling(turn);
-        let mark = Progress::InDoubt(STEP_MAX + self.lease() + LOOK_AGAIN_MAX);
-        let (made, notes) = (Some(sending.attempts_made), Some(&sending.notes));
-        let marked = turn
-            .retry_store("mark", CancelOn::Shutdown, || {
-                self.store.update_progress(&handling, made, mark, notes)
-            })
-            .await;
-        if let Err(reason) = marked {
-            self.give_back_noted(turn, case, sending, Duration::ZERO, reason).await;
-        }
-        marked
-    }
-
-    /// Waits in doubt; a stop leaves the doubt to another handling.
-    async fn rest<T>(
-        &self,
-        turn: &DeliveryContext<'_>,
-        case: &ValidRequest<'_>,
-        sending: &mut SendState,
-        at_most: Duration,
-        what: impl Future<Output = T>,
+        ctx: &mut SendContext<'_>,
+        wait_max: Duration,
+        future: impl Future<Output = T>,
     ) -> Result<Option<T>, RequeueReason> {
-        let at_most = at_most.min(sending.time_left());
-        let waited = turn.wait_for(what, at_most, CancelOn::Shutdown).await;
+        let wait_max = wait_max.min(ctx.time_left());
+        let waited = ctx.handler.wait_for(future, wait_max, CancelOn::Shutdown).await;
         if let Err(reason) = waited {
-            self.give_back_noted(turn, case, sending, Duration::ZERO, reason).await;
+            self.release_send(ctx, Duration::ZERO, reason).await;
         }
         waited
     }
+}
 
-    fn note_look(&self, sending: &mut SendState, answer: &str) {
-        sending.notes.add(self.clock.now(), HistoryEvent::LookedUp(answer.to_owned()));
+/// A message that is known by its receipt.
+pub(super) fn reported(message_id: String) -> Accepted {
+    Accepted { message_id: Some(message_id), segments: None, verification: None }
+}
+
+/// The lookups of one reconciliation.
+struct Lookups {
+    /// False once the provider has refused to list messages.
+    supported: bool,
+    /// Without lookups a receipt must come before this moment.
+    report_until: Instant,
+    /// The first lookup that found nothing although the attempt had certainly ended.
+    absent_since: Option<Instant>,
+    wait: Duration,
+}
+
+/// The step after a lookup.
+enum NextLookup {
+    Found(ProviderMessage),
+    Absent,
+    GiveUp,
+    After(Duration),
+}
+
+impl Lookups {
+    fn new(report_until: Instant) -> Lookups {
+        Lookups { supported: true, report_until, absent_since: None, wait: LOOKUP_WAIT_FIRST }
+    }
+
+    /// The word for a lookup in the request's history. A lookup that came too early to prove anything gets none.
+    fn history_word(
+        &self,
+        began: Instant,
+        last_over: Instant,
+        answer: &Result<Option<ProviderMessage>, LookupError>,
+    ) -> Option<&'static str> {
+        match answer {
+            Ok(Some(_)) => Some("found"),
+            Ok(None) => (began >= last_over).then_some("absent"),
+            Err(LookupError::Unanswered(_)) => Some("unanswered"),
+            Err(LookupError::Refused { .. } | LookupError::NotFound) => self.supported.then_some("refused"),
+        }
+    }
+
+    fn next(
+        &mut self,
+        began: Instant,
+        last_over: Instant,
+        answer: Result<Option<ProviderMessage>, LookupError>,
+    ) -> NextLookup {
+        match answer {
+            Ok(Some(found)) => NextLookup::Found(found),
+            Ok(None) if began < last_over => NextLookup::After(self.take_wait().min(last_over - began)),
+            Ok(None) => match self.absent_since {
+                Some(first) if began >= first + ABSENT_APART => NextLookup::Absent,
+                _ => NextLookup::After(*self.absent_since.get_or_insert(began) + ABSENT_APART - began),
+            },
+            Err(LookupError::Unanswered(_)) => {
+                self.take_wait();
+                NextLookup::After(self.wait)
+            }
+            Err(LookupError::Refused { .. } | LookupError::NotFound) => {
+                self.supported = false;
+                if began >= self.report_until {
+                    return NextLookup::GiveUp;
+                }
+                NextLookup::After(self.take_wait().min(self.report_until - began))
+            }
+        }
+    }
+
+    /// The current wait; the next one is twice as long.
+    fn take_wait(&mut self) -> Duration {
+        let wait = self.wait;
+        self.wait = (wait * 2).min(LOOKUP_WAIT_MAX);
+        wait
     }
 }

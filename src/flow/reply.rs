@@ -1,8 +1,7 @@
-//! The copy of a result for a caller's own reply queue: one try, by the way.
+//! The copy of a result for the caller's `reply_to` queue: one attempt, best effort.
 //!
-//! A reply queue is the caller's: it may be full, gone or badly named. So replies have a connection of their own, a
-//! bounded number of them is under way, and none is waited for. The result on the results exchange is the one that is
-//! promised.
+//! A caller's queue may be full, gone or misspelt. So replies have their own connection, a bound on how many are in
+//! flight, and no handler that waits for them. Only the result on the results exchange is guaranteed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,26 +11,26 @@ use tokio::sync::Semaphore;
 use crate::broker::{Outgoing, Publisher, Target};
 use crate::telemetry::events;
 
-/// Replies under way at once; more are left out.
-const UNDER_WAY_MAX: u32 = 256;
-/// The longest time for one reply.
-const TOLD_WITHIN: Duration = Duration::from_secs(2);
+/// A reply beyond this many in flight is dropped.
+const IN_FLIGHT_MAX: u32 = 256;
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Sends replies.
 pub struct Replies {
     publisher: Arc<dyn Publisher>,
-    room: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl Replies {
-    /// Over a publisher that nothing else depends on.
+    /// The publisher must not be shared: a blocked reply would block other messages.
     pub fn new(publisher: Arc<dyn Publisher>) -> Replies {
-        Replies { publisher, room: Arc::new(Semaphore::new(UNDER_WAY_MAX as usize)) }
+        Replies { publisher, permits: Arc::new(Semaphore::new(IN_FLIGHT_MAX as usize)) }
     }
 
-    /// Sends a copy of a message to a caller's queue, in its own time.
+    /// Sends a copy of a message in the background.
     pub(super) fn send(&self, queue: &str, message: &Outgoing<'_>) {
-        let Ok(room) = self.room.clone().try_acquire_owned() else { return events::reply_failed("too many") };
+        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
+            return events::reply_failed("too many");
+        };
         let publisher = self.publisher.clone();
         let (queue, body, message_id) =
             (queue.to_owned(), message.body.to_vec(), message.message_id.to_owned());
@@ -47,18 +46,18 @@ impl Replies {
                 at,
                 traceparent: traceparent.as_deref(),
             };
-            match tokio::time::timeout(TOLD_WITHIN, publisher.publish(message)).await {
+            match tokio::time::timeout(PUBLISH_TIMEOUT, publisher.publish(message)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => events::reply_failed("not confirmed"),
                 Err(_) => events::reply_failed("not confirmed in time"),
             }
-            drop(room);
+            drop(permit);
         });
     }
 
-    /// Waits until no reply is under way. Each ends by itself soon.
+    /// Waits until no reply is in flight, at most [`PUBLISH_TIMEOUT`].
     pub(super) async fn finish(&self) {
-        let all = self.room.acquire_many(UNDER_WAY_MAX).await;
+        let all = self.permits.acquire_many(IN_FLIGHT_MAX).await;
         drop(all.expect("the semaphore is never closed"));
     }
 }

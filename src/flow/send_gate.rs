@@ -1,21 +1,16 @@
-//! What stands between a message and the provider: the kill switch, the breaker, the senders that rest, the pace of each
-//! one, and how many messages are under way at once.
+//! The checks before every POST: kill switch, circuit breaker, concurrency limit, sender, and sender rate.
 //!
-//! While the gate is shut nothing is taken from the queue, and what is in flight is held: not failed, not counted as
-//! tried. While every sender rests what is in flight is held, too. Everything is decided in [`crate::domain`]; here is who
-//! waits for it.
+//! While the gate is closed the worker consumes nothing, and requests in flight wait: they neither fail nor use up an
+//! attempt. They also wait while every sender is cooling down. [`crate::domain`] decides; this file counts the messages
+//! in flight and wakes the handlers that wait.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use governor::clock::Clock as GovernorClock;
-use governor::middleware::NoOpMiddleware;
-use governor::nanos::Nanos;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use super::sender_rate::{RateShare, SenderRateLimiter, TokioClock};
 use crate::domain::channel::Channel;
 use crate::domain::circuit_breaker::{BreakerState, CircuitBreaker};
 use crate::domain::concurrency::{ConcurrencyLimiter, Load};
@@ -24,44 +19,42 @@ use crate::domain::sender_pool::{
     RecipientHash, RecipientInfo, SenderAssignment, SenderChoice, SenderPool, SenderRefusals, SenderVerdict,
 };
 use crate::store::SharedState;
+use crate::store::bounds::BUSY_FOR;
 use crate::telemetry::events;
 
-/// Without a word from the store for this long nobody knows whether the kill switch is on.
+/// After this long without an answer from the store the kill switch counts as unknown, and the gate closes.
 const STORE_SILENT_AFTER: Duration = Duration::from_millis(750);
-/// A worker whose last message is no older than this takes part in the senders' pace.
-const BUSY_FOR: Duration = Duration::from_secs(1);
 
-/// What holds a message back while no sender may carry it: the word of logs, metrics and notes.
+/// The word in logs, metrics and histories for a wait while every sender is cooling down.
 pub(super) const SENDERS_COOLING_DOWN: &str = "senders_rest";
 
-/// The way to the provider, shared by everything in flight.
+/// The gate of one channel, shared by all its handlers.
 pub struct SendGate {
     channel: Channel,
     state: Mutex<State>,
-    /// What holds messages back, if anything does.
-    shut: watch::Sender<Option<ClosedBy>>,
+    closed_by: watch::Sender<Option<ClosedBy>>,
+    /// True while the gate is closed.
     paused: watch::Sender<bool>,
     breaker: watch::Sender<BreakerState>,
-    /// There may be a place, or another share of the pace.
-    moved: Notify,
-    /// Messages a second of one sender over all workers, if that is bounded.
-    pace: Option<f64>,
+    /// Wakes the handlers that wait to enter: something they wait for may have changed.
+    changed: Notify,
+    /// Messages a second of one sender over all workers; `None` for no limit.
+    sender_rate: Option<f64>,
     started: Instant,
 }
 
-/// Why nothing is sent.
+/// The cause of a closed gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClosedBy {
-    /// Somebody turned the kill switch on.
     KillSwitch,
-    /// The store is silent, so nobody knows whether somebody did.
+    /// The store does not answer, so the kill switch may be on.
     StoreSilent,
-    /// The provider fails everybody.
+    /// The circuit breaker is open.
     Breaker,
 }
 
 impl ClosedBy {
-    /// The word of logs, metrics and notes.
+    /// The word in logs, metrics and histories.
     pub const fn as_str(self) -> &'static str {
         match self {
             ClosedBy::KillSwitch => "kill_switch",
@@ -73,176 +66,162 @@ impl ClosedBy {
 
 struct State {
     breaker: CircuitBreaker,
-    window: ConcurrencyLimiter,
-    under_way: usize,
-    /// Counts the times that the breaker changed: an answer to a message of an earlier one says nothing of now.
-    era: u64,
-    /// The one message that tries the way again is under way.
-    trying: bool,
-    stopped: bool,
-    /// When the store last told of the kill switch; nothing if nobody asks it.
-    heard: Option<Instant>,
-    silent: bool,
+    concurrency: ConcurrencyLimiter,
+    in_flight: usize,
+    /// Counts the changes of the breaker's state. The breaker ignores the answer to a message of an earlier epoch.
+    breaker_epoch: u64,
+    /// The one message that the half-open breaker lets through is in flight.
+    half_open_in_flight: bool,
+    kill_switch_on: bool,
+    /// The last answer of the store; `None` before the first one.
+    store_answered_at: Option<Instant>,
+    store_silent: bool,
     senders: SenderPool,
-    /// One for each sender, where their pace is bounded.
-    paces: Vec<SenderRateLimiter>,
-    part: RateShare,
-    wanted: Option<Instant>,
+    /// One for each sender if there is a sender rate, else none.
+    rate_limiters: Vec<SenderRateLimiter>,
+    rate_share: RateShare,
+    /// When a message last asked to enter.
+    last_demand: Option<Instant>,
 }
 
-/// This worker's part of the senders' pace.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum RateShare {
-    /// It has nothing to send, or the store has not counted it yet.
-    None,
-    /// It was counted. The others learn of it within one pulse, so it begins with the next.
-    Counted,
-    /// One of so many.
-    Of(u32),
+impl State {
+    /// True if the worker takes a share of the senders' rate.
+    fn is_active(&self) -> bool {
+        self.last_demand.is_some_and(|at| at.elapsed() < BUSY_FOR)
+    }
 }
 
-/// The pace of one sender, as far as it is this worker's.
-struct SenderRateLimiter {
-    limiter: Limiter,
-    /// After another part became ours: not sooner than this.
-    ready: Instant,
-    last: Option<Instant>,
-}
-
-type Limiter = RateLimiter<NotKeyed, InMemoryState, TokioTime, NoOpMiddleware<Nanos>>;
-
-/// What a message gets at the gate.
+/// The answer to a message that asks to enter.
 enum Entry {
-    In(TicketTerms),
+    Granted(TicketTerms),
+    /// Until something changes.
     Wait,
     WaitFor(Duration),
 }
 
-/// What a message may do.
 #[derive(Clone, Copy)]
 struct TicketTerms {
-    era: u64,
-    carried: SenderAssignment,
+    breaker_epoch: u64,
+    assignment: SenderAssignment,
 }
 
 impl SendGate {
-    /// The gate of a channel. It lets at most `window_max` messages be under way, and `pace` a second of each of the `senders`.
-    pub fn new(channel: Channel, window_max: usize, senders: usize, pace: Option<f64>) -> SendGate {
+    /// At most `concurrency_max` messages are in flight, and each of the `senders` sends `sender_rate` messages a second.
+    pub fn new(
+        channel: Channel,
+        concurrency_max: usize,
+        senders: usize,
+        sender_rate: Option<f64>,
+    ) -> SendGate {
+        let started = Instant::now();
+        let limiter = |rate| SenderRateLimiter::new(rate, TokioClock(started));
+        let rate_limiters = sender_rate.map(|rate| (0..senders.max(1)).map(|_| limiter(rate)).collect());
         let state = State {
             breaker: CircuitBreaker::default(),
-            window: ConcurrencyLimiter::new(window_max),
-            under_way: 0,
-            era: 0,
-            trying: false,
-            stopped: false,
-            heard: None,
-            silent: false,
+            concurrency: ConcurrencyLimiter::new(concurrency_max),
+            in_flight: 0,
+            breaker_epoch: 0,
+            half_open_in_flight: false,
+            kill_switch_on: false,
+            store_answered_at: None,
+            store_silent: false,
             senders: SenderPool::new(senders),
-            paces: Vec::new(),
-            part: RateShare::None,
-            wanted: None,
+            rate_limiters: rate_limiters.unwrap_or_default(),
+            rate_share: RateShare::Idle,
+            last_demand: None,
         };
-        let gate = SendGate {
+        SendGate {
             channel,
             state: Mutex::new(state),
-            shut: watch::Sender::new(None),
+            closed_by: watch::Sender::new(None),
             paused: watch::Sender::new(false),
             breaker: watch::Sender::new(BreakerState::Closed),
-            moved: Notify::new(),
-            pace,
-            started: Instant::now(),
-        };
-        if pace.is_some() {
-            gate.lock().paces = (0..senders.max(1)).map(|_| gate.pace_of_one(1, None)).collect();
+            changed: Notify::new(),
+            sender_rate,
+            started,
         }
-        gate
     }
 
-    /// Whether anything holds messages back, as it changes.
+    /// True while the gate is closed, as it changes.
     pub fn paused(&self) -> watch::Receiver<bool> {
         self.paused.subscribe()
     }
 
-    /// What holds messages back now. Whoever has not heard of the kill switch for too long holds them back, too.
+    /// The cause if the gate is closed now.
     pub(super) fn closed_by(&self) -> Option<ClosedBy> {
-        if self.lock().heard.is_some_and(|at| at.elapsed() >= STORE_SILENT_AFTER) {
-            self.store_silent();
+        if self.lock().store_answered_at.is_some_and(|at| at.elapsed() >= STORE_SILENT_AFTER) {
+            self.store_did_not_answer();
         }
-        *self.shut.borrow()
+        *self.closed_by.borrow()
     }
 
-    /// Waits until nothing holds messages back.
-    pub(super) async fn opened(&self) {
-        self.until(|shut| shut.is_none()).await;
+    pub(super) async fn wait_until_open(&self) {
+        self.wait_until(|closed_by| closed_by.is_none()).await;
     }
 
-    /// Waits until the provider may be asked something, though no message may go.
-    pub(super) async fn reachable(&self) {
-        self.until(|shut| shut != Some(ClosedBy::Breaker)).await;
+    /// Waits while the circuit breaker is open. With the kill switch on, lookups at the provider go on.
+    pub(super) async fn wait_until_provider_reachable(&self) {
+        self.wait_until(|closed_by| closed_by != Some(ClosedBy::Breaker)).await;
     }
 
-    /// Waits until the provider fails everybody.
-    pub(super) async fn broken(&self) {
-        self.breaker_is(|state| matches!(state, BreakerState::Open(_))).await;
+    pub(super) async fn wait_until_breaker_opens(&self) {
+        self.wait_until_breaker(|state| matches!(state, BreakerState::Open(_))).await;
     }
 
-    /// Waits until it is known whether the provider is well again.
-    pub(super) async fn decided(&self) {
-        self.breaker_is(|state| !matches!(state, BreakerState::HalfOpen(_))).await;
+    pub(super) async fn wait_until_half_open_ends(&self) {
+        self.wait_until_breaker(|state| !matches!(state, BreakerState::HalfOpen(_))).await;
     }
 
-    /// True while the provider fails everybody.
-    pub fn is_broken(&self) -> bool {
+    pub fn is_breaker_open(&self) -> bool {
         matches!(*self.breaker.borrow(), BreakerState::Open(_))
     }
 
-    async fn breaker_is(&self, is: impl Fn(BreakerState) -> bool) {
-        let mut state = self.breaker.subscribe();
-        state.wait_for(|state| is(*state)).await.expect("the gate holds the sender");
+    async fn wait_until_breaker(&self, is: impl Fn(BreakerState) -> bool) {
+        let mut breaker = self.breaker.subscribe();
+        breaker.wait_for(|state| is(*state)).await.expect("the gate holds the sender");
     }
 
-    async fn until(&self, is: impl Fn(Option<ClosedBy>) -> bool) {
-        let mut shut = self.shut.subscribe();
-        shut.wait_for(|shut| is(*shut)).await.expect("the gate holds the sender");
+    async fn wait_until(&self, is: impl Fn(Option<ClosedBy>) -> bool) {
+        let mut closed_by = self.closed_by.subscribe();
+        closed_by.wait_for(|cause| is(*cause)).await.expect("the gate holds the sender");
     }
 
-    /// Lets a message that these senders have refused through at once, or not at all.
+    /// A ticket, if a message may go now. `refusals` names the senders that already refused the message.
     pub(super) fn try_enter(
         &self,
         recipient: RecipientHash,
         refusals: &SenderRefusals,
     ) -> Option<GateTicket<'_>> {
         match self.enter_now(recipient, refusals) {
-            Entry::In(leave) => Some(GateTicket { gate: self, leave, learnt: false }),
+            Entry::Granted(terms) => Some(GateTicket { gate: self, terms, answered: false }),
             Entry::Wait | Entry::WaitFor(_) => None,
         }
     }
 
-    /// True while every sender rests after a refusal, or has refused the message.
+    /// True while every sender is cooling down or has refused the message.
     pub(super) fn senders_cooling_down(&self, refusals: &SenderRefusals) -> bool {
         self.lock().senders.none_available(refusals)
     }
 
-    /// Lets a message through when there is a place for it, a sender, and that one's pace allows; nothing if the gate
-    /// shuts.
+    /// Waits for a ticket: for a free place, a sender, and that sender's rate. `None` if the gate closes.
     pub(super) async fn enter(
         &self,
         recipient: RecipientHash,
         refusals: SenderRefusals,
     ) -> Option<GateTicket<'_>> {
         loop {
-            let mut moved = std::pin::pin!(self.moved.notified());
-            moved.as_mut().enable();
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
             if self.closed_by().is_some() {
                 return None;
             }
             match self.enter_now(recipient, &refusals) {
-                Entry::In(leave) => return Some(GateTicket { gate: self, leave, learnt: false }),
-                Entry::Wait => moved.await,
+                Entry::Granted(terms) => return Some(GateTicket { gate: self, terms, answered: false }),
+                Entry::Wait => changed.await,
                 Entry::WaitFor(wait) => {
                     tokio::select! {
                         biased;
-                        () = moved => {}
+                        () = changed => {}
                         () = tokio::time::sleep(wait) => {}
                     }
                 }
@@ -251,12 +230,14 @@ impl SendGate {
     }
 
     fn enter_now(&self, recipient: RecipientHash, refusals: &SenderRefusals) -> Entry {
-        let shut = self.closed_by().is_some();
-        let mut state = self.lock();
-        state.wanted = Some(Instant::now());
-        let is_trial = matches!(state.breaker.state(), BreakerState::HalfOpen(_));
-        let has_room = if is_trial { !state.trying } else { state.under_way < state.window.limit() };
-        if shut || !has_room {
+        let closed = self.closed_by().is_some();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        state.last_demand = Some(Instant::now());
+        let half_open = matches!(state.breaker.state(), BreakerState::HalfOpen(_));
+        let has_room =
+            if half_open { !state.half_open_in_flight } else { state.in_flight < state.concurrency.limit() };
+        if closed || !has_room {
             return Entry::Wait;
         }
         let sender = match state.senders.choose(recipient, refusals, self.started.elapsed()) {
@@ -264,157 +245,130 @@ impl SendGate {
             SenderChoice::NoneAvailable(Some(wait)) => return Entry::WaitFor(wait),
             SenderChoice::NoneAvailable(None) => return Entry::Wait,
         };
-        if self.pace.is_some() {
-            if !matches!(state.part, RateShare::Of(_)) {
+        if self.sender_rate.is_some() {
+            if !matches!(state.rate_share, RateShare::OneOf(_)) {
                 return Entry::Wait;
             }
-            let now = Instant::now();
-            let pace = &mut state.paces[sender];
-            if pace.ready > now {
-                return Entry::WaitFor(pace.ready - now);
+            if let Err(wait) = state.rate_limiters[sender].try_send() {
+                return Entry::WaitFor(wait);
             }
-            if let Err(not_until) = pace.limiter.check() {
-                return Entry::WaitFor(not_until.wait_time_from(TokioTime(self.started).now()));
-            }
-            pace.last = Some(now);
         }
-        state.under_way += 1;
-        state.trying = is_trial;
+        state.in_flight += 1;
+        state.half_open_in_flight = half_open;
         let is_trial = state.senders.assign(sender);
-        let carried = SenderAssignment { sender, is_trial, began: self.started.elapsed() };
-        Entry::In(TicketTerms { era: state.era, carried })
+        let assignment = SenderAssignment { sender, is_trial, began: self.started.elapsed() };
+        Entry::Granted(TicketTerms { breaker_epoch: state.breaker_epoch, assignment })
     }
 
-    /// Learns from the provider's answer to a message, and says what that means for its sender.
-    fn learn(
+    /// Adapts sender, circuit breaker and concurrency to the provider's answer. Returns the verdict on the sender.
+    fn record_answer(
         &self,
-        leave: TicketTerms,
+        terms: TicketTerms,
         to: RecipientInfo<'_>,
         refusals: &mut SenderRefusals,
         failure: Option<&SendFailure>,
-        took: Duration,
+        elapsed: Duration,
     ) -> SenderVerdict {
-        let load = match failure {
-            None | Some(SendFailure::Rejected { .. }) => Load::Answered(took),
-            Some(SendFailure::Throttled { .. }) => Load::Throttled,
-            // Why one mailbox has to wait says nothing of how much the provider can take.
-            Some(
-                SendFailure::Deferred { .. } | SendFailure::Unreachable { .. } | SendFailure::InDoubt { .. },
-            ) => Load::Unknown,
-        };
-        let mut lesson = SenderVerdict::Nothing;
-        self.change(|state, now| {
-            lesson = state.senders.record_answer(leave.carried, to, refusals, now, failure);
-            // Should every sender be lost at once, each recipient's refusals look like its own: somebody has to notice.
-            let strange = SendFailure::Rejected { code: None, scope: Scope::Unrecognised };
-            if leave.era == state.era {
-                let not_the_sender = lesson == SenderVerdict::NotTheSender;
-                state
-                    .breaker
-                    .record_answer(to.recipient, if not_the_sender { Some(&strange) } else { failure });
+        let mut verdict = SenderVerdict::Nothing;
+        self.update(|state, now| {
+            verdict = state.senders.record_answer(terms.assignment, to, refusals, now, failure);
+            // If all senders are lost at once, each refusal looks like a fault of its recipient. As unrecognised refusals
+            // of different recipients they open the breaker.
+            let unrecognised = SendFailure::Rejected { code: None, scope: Scope::Unrecognised };
+            if terms.breaker_epoch == state.breaker_epoch {
+                let not_the_sender = verdict == SenderVerdict::NotTheSender;
+                let failure = if not_the_sender { Some(&unrecognised) } else { failure };
+                state.breaker.record_answer(to.recipient, failure);
             }
-            state.window.record_answer(now, load);
+            state.concurrency.record_answer(now, load_of(failure, elapsed));
         });
-        // Whoever waits may have a sender now.
-        if leave.carried.is_trial || matches!(lesson, SenderVerdict::Carries | SenderVerdict::NotTheSender) {
-            self.moved.notify_waiters();
-        }
-        lesson
-    }
-
-    /// The provider answered a probe well.
-    pub(super) fn probe_succeeded(&self) {
-        self.change(|state, _| state.breaker.probe_succeeded());
-    }
-
-    /// True if this worker takes its share of the senders' pace.
-    pub(super) fn is_busy(&self) -> bool {
-        self.pace.is_some() && self.lock().wanted.is_some_and(|at| at.elapsed() < BUSY_FOR)
-    }
-
-    /// The store told what concerns all workers.
-    pub(super) fn store_answered(&self, pulse: SharedState) {
-        let mut state = self.lock();
-        let busy = pulse.active_workers > 0 && state.wanted.is_some_and(|at| at.elapsed() < BUSY_FOR);
-        let part = match (busy, state.part) {
-            (false, _) => RateShare::None,
-            (true, RateShare::None) => RateShare::Counted,
-            (true, RateShare::Counted | RateShare::Of(_)) => RateShare::Of(pulse.active_workers),
-        };
-        if let RateShare::Of(workers) = part
-            && part != state.part
+        // A sender may be available now.
+        if terms.assignment.is_trial
+            || matches!(verdict, SenderVerdict::Carries | SenderVerdict::NotTheSender)
         {
-            let before = std::mem::take(&mut state.paces);
-            state.paces = before.iter().map(|pace| self.pace_of_one(workers, Some(pace))).collect();
+            self.changed.notify_waiters();
         }
-        state.part = part;
+        verdict
+    }
+
+    /// The breaker is half-open now if it was open.
+    pub(super) fn probe_succeeded(&self) {
+        self.update(|state, _| state.breaker.probe_succeeded());
+    }
+
+    /// True if this worker counts among those that share the senders' rate.
+    pub(super) fn is_active(&self) -> bool {
+        self.sender_rate.is_some() && self.lock().is_active()
+    }
+
+    /// Applies the shared state that the store returned.
+    pub(super) fn store_answered(&self, shared: SharedState) {
+        self.share_rate(shared.active_workers);
+        self.update(|state, _| {
+            state.kill_switch_on = shared.kill_switch_on;
+            state.store_answered_at = Some(Instant::now());
+            state.store_silent = false;
+        });
+    }
+
+    pub(super) fn store_did_not_answer(&self) {
+        self.update(|state, _| {
+            state.store_silent = state.store_answered_at.is_none_or(|at| at.elapsed() >= STORE_SILENT_AFTER);
+        });
+    }
+
+    fn share_rate(&self, active_workers: u32) {
+        let mut state = self.lock();
+        let share = state.rate_share.next(state.is_active(), active_workers);
+        if let (RateShare::OneOf(workers), Some(rate)) = (share, self.sender_rate)
+            && share != state.rate_share
+        {
+            let limiters =
+                state.rate_limiters.iter().map(|limiter| limiter.shared_by(workers, rate)).collect();
+            state.rate_limiters = limiters;
+        }
+        state.rate_share = share;
         drop(state);
-        self.moved.notify_waiters();
-        self.change(|state, _| {
-            state.stopped = pulse.kill_switch_on;
-            state.heard = Some(Instant::now());
-            state.silent = false;
-        });
+        self.changed.notify_waiters();
     }
 
-    /// The store did not tell.
-    pub(super) fn store_silent(&self) {
-        self.change(|state, _| {
-            state.silent = state.heard.is_none_or(|at| at.elapsed() >= STORE_SILENT_AFTER);
-        });
-    }
-
-    /// One sender's pace among so many workers. Who sent a moment ago goes on from there; who did not begins somewhere in
-    /// the period, so that workers that begin together do not send together.
-    fn pace_of_one(&self, workers: u32, before: Option<&SenderRateLimiter>) -> SenderRateLimiter {
-        let pace = self.pace.expect("only where there is one");
-        let period = Duration::from_secs_f64(f64::from(workers) / pace);
-        let now = Instant::now();
-        let ready = match before {
-            Some(SenderRateLimiter { last: Some(last), .. }) if *last + period > now => *last + period,
-            Some(SenderRateLimiter { ready, .. }) if *ready > now && *ready < now + period => *ready,
-            _ => now + period.mul_f64(fastrand::f64()),
-        };
-        let quota = Quota::with_period(period).expect("a pace is more than nothing");
-        let limiter = RateLimiter::direct_with_clock(quota, TokioTime(self.started));
-        SenderRateLimiter { limiter, ready, last: before.and_then(|pace| pace.last) }
-    }
-
-    fn leave(&self, leave: TicketTerms, learnt: bool) {
-        let untried = leave.carried.is_trial && !learnt;
-        self.change(|state, now| {
-            state.under_way -= 1;
-            state.trying &= leave.era != state.era;
-            if untried {
-                state.senders.probe_not_sent(leave.carried.sender, now);
+    /// A ticket ends. One that ends without an answer leaves a cooling-down sender to the next probe.
+    fn release(&self, terms: TicketTerms, answered: bool) {
+        let probe_not_sent = terms.assignment.is_trial && !answered;
+        self.update(|state, now| {
+            state.in_flight -= 1;
+            state.half_open_in_flight &= terms.breaker_epoch != state.breaker_epoch;
+            if probe_not_sent {
+                state.senders.probe_not_sent(terms.assignment.sender, now);
             }
         });
-        if untried {
-            self.moved.notify_waiters();
+        if probe_not_sent {
+            self.changed.notify_waiters();
         }
     }
 
-    fn change(&self, act: impl FnOnce(&mut State, Duration)) {
+    /// Changes the state, then publishes a changed cause or breaker and wakes the handlers that wait.
+    fn update(&self, change: impl FnOnce(&mut State, Duration)) {
         let mut state = self.lock();
-        act(&mut state, self.started.elapsed());
+        change(&mut state, self.started.elapsed());
         let breaker = state.breaker.state();
-        let shut = match (breaker, state.stopped, state.silent) {
+        let closed_by = match (breaker, state.kill_switch_on, state.store_silent) {
             (BreakerState::Open(_), _, _) => Some(ClosedBy::Breaker),
             (_, true, _) => Some(ClosedBy::KillSwitch),
             (_, _, true) => Some(ClosedBy::StoreSilent),
             (_, false, false) => None,
         };
-        if set(&self.shut, shut) {
-            events::gate_changed(self.channel, shut.map(ClosedBy::as_str));
-            set(&self.paused, shut.is_some());
-            self.moved.notify_waiters();
+        if replace(&self.closed_by, closed_by) {
+            events::gate_changed(self.channel, closed_by.map(ClosedBy::as_str));
+            replace(&self.paused, closed_by.is_some());
+            self.changed.notify_waiters();
         }
-        if set(&self.breaker, breaker) {
-            (state.era, state.trying) = (state.era + 1, false);
-            self.moved.notify_waiters();
+        if replace(&self.breaker, breaker) {
+            (state.breaker_epoch, state.half_open_in_flight) = (state.breaker_epoch + 1, false);
+            self.changed.notify_waiters();
         }
-        if state.window.limit() > state.under_way {
-            self.moved.notify_one();
+        if state.concurrency.limit() > state.in_flight {
+            self.changed.notify_one();
         }
     }
 
@@ -423,56 +377,54 @@ impl SendGate {
     }
 }
 
-/// Says what is so now, if it was not so before.
-fn set<T: PartialEq>(told: &watch::Sender<T>, now: T) -> bool {
-    told.send_if_modified(|known| {
-        let changed = *known != now;
-        *known = now;
+fn load_of(failure: Option<&SendFailure>, elapsed: Duration) -> Load {
+    match failure {
+        None | Some(SendFailure::Rejected { .. }) => Load::Answered(elapsed),
+        Some(SendFailure::Throttled { .. }) => Load::Throttled,
+        // The wait for one mailbox says nothing about the provider's capacity.
+        Some(
+            SendFailure::Deferred { .. } | SendFailure::Unreachable { .. } | SendFailure::InDoubt { .. },
+        ) => Load::Unknown,
+    }
+}
+
+/// Publishes a value if it differs from the last one; true if it does.
+fn replace<T: PartialEq>(published: &watch::Sender<T>, new: T) -> bool {
+    published.send_if_modified(|last| {
+        let changed = *last != new;
+        *last = new;
         changed
     })
 }
 
-/// One message's leave to be under way.
+/// The permission to send one message, until the provider has answered. Dropping it frees its place.
 pub(super) struct GateTicket<'a> {
     gate: &'a SendGate,
-    leave: TicketTerms,
-    learnt: bool,
+    terms: TicketTerms,
+    answered: bool,
 }
 
 impl GateTicket<'_> {
-    /// Which sender carries the message, counted from 0.
+    /// The sender of the message, counted from 0.
     pub(super) fn sender(&self) -> usize {
-        self.leave.carried.sender
+        self.terms.assignment.sender
     }
 
-    /// The provider has answered. The gate learns from it, notes who refused the message, and says what that means for
-    /// its sender.
+    /// Records the provider's answer. Adds the sender to `refusals` if the sender was refused.
     pub(super) fn answered(
         mut self,
         to: RecipientInfo<'_>,
         refusals: &mut SenderRefusals,
         failure: Option<&SendFailure>,
-        took: Duration,
+        elapsed: Duration,
     ) -> SenderVerdict {
-        self.learnt = true;
-        self.gate.learn(self.leave, to, refusals, failure, took)
+        self.answered = true;
+        self.gate.record_answer(self.terms, to, refusals, failure, elapsed)
     }
 }
 
 impl Drop for GateTicket<'_> {
     fn drop(&mut self) {
-        self.gate.leave(self.leave, self.learnt);
-    }
-}
-
-/// Tokio's time as the limiter reads it, so that a test's pause holds for it too.
-#[derive(Clone, Debug)]
-struct TokioTime(Instant);
-
-impl GovernorClock for TokioTime {
-    type Instant = Nanos;
-
-    fn now(&self) -> Nanos {
-        self.0.elapsed().into()
+        self.gate.release(self.terms, self.answered);
     }
 }

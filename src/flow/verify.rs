@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 
-use super::random_id;
+use super::random::random_id;
 use crate::clock::Clock;
 use crate::domain::address::Address;
 use crate::domain::code::{Code, CodeKeyring, CodeScope};

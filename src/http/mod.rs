@@ -48,7 +48,7 @@ pub use self::webhooks::Webhooks;
 use crate::broker::RpcClient;
 use crate::clock::Clock;
 use crate::domain::recipient_keyring::RecipientKeyring;
-use crate::flow::admit::Rules;
+use crate::domain::recipient_rules::RecipientRules;
 use crate::flow::inspect::status::Inspector;
 use crate::flow::verify::Verifier;
 use crate::store::{Limits, Store};
@@ -79,7 +79,7 @@ pub struct Api {
     /// Names users and addresses.
     pub recipients: Arc<RecipientKeyring>,
     /// Whom we send to.
-    pub rules: Rules,
+    pub rules: RecipientRules,
     /// What is allowed.
     pub limits: Limits,
     /// Digits of a code.

@@ -19,19 +19,19 @@ use otpost::domain::phone::{PhoneNumber, Region};
 use otpost::domain::purpose::Purpose;
 use otpost::domain::quota::Quota;
 use otpost::domain::recipient_keyring::RecipientKeyring;
+use otpost::domain::recipient_rules::RecipientRules;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::retry::RetryPolicy;
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::verdict::Verdict;
 use otpost::domain::zone::Zone;
-use otpost::flow::admit::Rules;
+use otpost::flow::gateway::{Gateway, Policy};
 use otpost::flow::maintenance::ReceiptPolling;
 use otpost::flow::receipts::ReceiptProcessor;
 use otpost::flow::reply::Replies;
 use otpost::flow::send_gate::SendGate;
 use otpost::flow::verify::Verifier;
 use otpost::flow::worker::Worker;
-use otpost::flow::{Gateway, Policy};
 use otpost::provider::{CodeVerifier, Provider as _};
 use otpost::store::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
 use otpost::store::memory::MemoryStore;
@@ -192,7 +192,7 @@ pub struct Options {
     /// How messages travel.
     pub channel: Channel,
     pub limits: Limits,
-    pub rules: Rules,
+    pub rules: RecipientRules,
     pub keys: Vec<(&'static str, [u8; 32])>,
     pub concurrency: usize,
     pub grace: Duration,
@@ -229,7 +229,7 @@ impl Default for Options {
                 wrong_per_challenge: 5,
                 wrong: hourly(10),
             },
-            rules: Rules {
+            rules: RecipientRules {
                 sms_enabled: true,
                 email_enabled: true,
                 default_region: region(),
@@ -357,7 +357,7 @@ impl Embedded {
         });
         let tended = CancellationToken::new();
         if options.tended {
-            let sweeps = Some(ReceiptPolling { tracker: tracker.clone(), wait_max: 4 * HOUR });
+            let sweeps = Some(ReceiptPolling { processor: tracker.clone(), wait_max: 4 * HOUR });
             let until = tended.clone();
             tokio::spawn(async move { gateway.run_maintenance(sweeps, until).await });
         }

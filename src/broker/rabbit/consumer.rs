@@ -19,6 +19,7 @@ use super::acks::{self, SettledDelivery};
 use super::error::{RabbitError, within};
 use super::reconnect::ReconnectBackoff;
 use super::{CLOSE_TIMEOUT, RPC_TIMEOUT, RabbitSettings, SETTLE_GRACE, close, connect, properties, topology};
+use crate::broker::pause::pause_is;
 use crate::broker::{Delivery, RequestConsumer, Settlement, Settler};
 use crate::domain::channel;
 use crate::telemetry::events;
@@ -203,11 +204,11 @@ impl Supervisor {
                         None => self.deliveries = None,
                     }
                 }
-                () = turned(&mut pausing, true), if matches!(phase, Phase::Consuming | Phase::Cautious) => {
+                () = pause_is(&mut pausing, true), if matches!(phase, Phase::Consuming | Phase::Cautious) => {
                     phase = Phase::Pausing;
                     session.cancel().await?;
                 }
-                () = turned(&mut resuming, false), if phase == Phase::Paused => {
+                () = pause_is(&mut resuming, false), if phase == Phase::Paused => {
                     consumer = Some(session.consume(&self.queue, prefetch).await?);
                     caution_over.as_mut().reset(Instant::now() + CAUTION);
                     phase = self.consuming_with(prefetch);
@@ -234,13 +235,6 @@ impl Supervisor {
 
     fn consuming_with(&self, prefetch: u16) -> Phase {
         if prefetch < self.settings.prefetch { Phase::Cautious } else { Phase::Consuming }
-    }
-}
-
-/// Waits until a pause is `wanted` or over; for ever once nobody is there to want anything.
-async fn turned(paused: &mut watch::Receiver<bool>, wanted: bool) {
-    if paused.wait_for(|paused| *paused == wanted).await.is_err() {
-        std::future::pending().await
     }
 }
 

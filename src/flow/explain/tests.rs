@@ -2,8 +2,8 @@ use super::*;
 use crate::domain::history::PoisonCause;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::send_failure::{Scope, SendFailure};
+use crate::flow::context::RequeueReason;
 use crate::flow::send_gate::ClosedBy;
-use crate::flow::worker::RequeueReason;
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 
@@ -113,9 +113,12 @@ fn every_machine_word_that_is_noted_has_words_of_its_own() {
     for holder in shut.into_iter().chain([SENDERS_COOLING_DOWN]) {
         assert_ne!(holder_in_words(holder), holder);
     }
-    for why in
-        [RequeueReason::Stopping, RequeueReason::Lost, RequeueReason::TakenOver, RequeueReason::HeldTooLong]
-    {
+    for why in [
+        RequeueReason::Stopping,
+        RequeueReason::DeliveryLost,
+        RequeueReason::TakenOver,
+        RequeueReason::HeldTooLong,
+    ] {
         assert_ne!(give_back_in_words(why.as_str()), why.as_str());
     }
     for answer in ["found", "absent", "unanswered", "refused"] {

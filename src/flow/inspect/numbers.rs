@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::domain::outcome::ErrorCode;
 use crate::domain::phone::PhoneNumber;
-use crate::flow::admit::Rules;
+use crate::domain::recipient_rules::RecipientRules;
 
 /// What is known of a number. It is shown as it was asked for, and in full: whoever asks wrote it.
 #[derive(Serialize)]
@@ -33,11 +33,11 @@ pub struct NumberRow {
 }
 
 /// Looks at a number by what needs no store.
-pub fn number(rules: &Rules, text: &str) -> NumberRow {
+pub fn number(rules: &RecipientRules, text: &str) -> NumberRow {
     let number = text.to_owned();
     match PhoneNumber::parse(text, rules.default_region) {
         Ok(phone) => {
-            let refusal = rules.refusal(&phone);
+            let refusal = rules.rejection_of(&phone);
             NumberRow {
                 number,
                 valid: true,

@@ -19,19 +19,19 @@ use otpost::domain::message_match::InDoubtPolicy;
 use otpost::domain::quota::Quota;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::recipient_keyring::RecipientKeyring;
+use otpost::domain::recipient_rules::RecipientRules;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::retry::RetryPolicy;
 use otpost::domain::send_failure::{Scope, SendFailure};
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::time::UnixMillis;
 use otpost::domain::verdict::Verdict;
-use otpost::flow::admit::Rules;
+use otpost::flow::gateway::{Gateway, Policy};
 use otpost::flow::maintenance::ReceiptPolling;
 use otpost::flow::receipts::ReceiptProcessor;
 use otpost::flow::reply::Replies;
 use otpost::flow::send_gate::SendGate;
 use otpost::flow::worker;
-use otpost::flow::{Gateway, Policy};
 use otpost::provider::{
     Accepted, CredentialError, DeliveryReceipt, FetchedMessage, LookupError, Message, Provider,
     ProviderMessage,
@@ -203,7 +203,7 @@ impl World {
             texts: texts(),
             codes: Arc::new(CodeKeyring::new(vec![key]).expect("valid")),
             recipients: recipients.clone(),
-            rules: Rules {
+            rules: RecipientRules {
                 sms_enabled: true,
                 email_enabled: true,
                 default_region: region(),
@@ -230,7 +230,7 @@ impl World {
         let worker = worker::Worker::new(gateway.clone(), concurrency, Duration::from_secs(25), stop.clone())
             .pausing_when(gateway.gate.paused());
         let source = Box::new(self.broker.consumer(Channel::Sms, concurrency + 1));
-        let sweeps = Some(ReceiptPolling { tracker, wait_max: HOUR });
+        let sweeps = Some(ReceiptPolling { processor: tracker, wait_max: HOUR });
         Worker {
             running: tokio::spawn(worker.run(source)),
             tending: tokio::spawn(

@@ -31,9 +31,9 @@ use otpost::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use otpost::domain::purpose::Purpose;
 use otpost::domain::quota::Quota;
 use otpost::domain::recipient_keyring::RecipientKeyring;
+use otpost::domain::recipient_rules::RecipientRules;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::time::UnixMillis;
-use otpost::flow::admit::Rules;
 use otpost::flow::inspect::status::{Facts, Inspector, ProviderHealthCache};
 use otpost::flow::verify::Verifier;
 use otpost::http::{Api, PendingLimiter, Tokens, VALIDATING_MAX, Webhooks, router};
@@ -118,7 +118,7 @@ impl Door {
             unheard: PendingLimiter::default(),
             store: store.clone(),
             recipients: recipients.clone(),
-            rules: Rules {
+            rules: RecipientRules {
                 sms_enabled: true,
                 email_enabled: true,
                 default_region: "CO".parse().expect("a region"),

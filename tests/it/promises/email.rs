@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use otpost::domain::channel::Channel;
 use otpost::domain::quota::Quota;
+use otpost::domain::recipient_rules::RecipientRules;
 use otpost::domain::send_failure::{Scope, SendFailure};
 use otpost::domain::verdict::Verdict;
-use otpost::flow::admit::Rules;
 use otpost::store::Limits;
 use serde_json::json;
 
@@ -60,7 +60,7 @@ async fn an_address_that_could_inject_a_header_or_a_recipient_is_refused_by_its_
 
 #[tokio::test(start_paused = true)]
 async fn a_channel_that_is_turned_off_says_so() {
-    let rules = Rules { email_enabled: false, ..Options::default().rules };
+    let rules = RecipientRules { email_enabled: false, ..Options::default().rules };
     let mut gateway = Embedded::with(Options { rules, ..by_email() });
     gateway.request("r1", ANA).await.expect("rejected", Some("channel_disabled"));
     assert!(gateway.posted().is_empty());

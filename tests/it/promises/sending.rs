@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use otpost::domain::recipient_rules::RecipientRules;
 use otpost::domain::send_failure::{Scope, SendFailure};
-use otpost::flow::admit::Rules;
 use serde_json::json;
 
 use crate::harness::{ALICE, BOB, Embedded, Options, with};
@@ -40,7 +40,7 @@ async fn what_needs_no_store_is_refused_without_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_turned_off_channel_says_so() {
-    let rules = Rules { sms_enabled: false, ..Options::default().rules };
+    let rules = RecipientRules { sms_enabled: false, ..Options::default().rules };
     let mut gateway = Embedded::with(Options { rules, ..Options::default() });
     gateway.request("r1", ALICE).await.expect("rejected", Some("channel_disabled"));
 }

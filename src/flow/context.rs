@@ -1,0 +1,247 @@
+//! The values that the steps of one request pass on: its delivery, the valid request, and the state of its send.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::backoff::OutageBackoff;
+use crate::broker::Delivery;
+use crate::domain::address::Address;
+use crate::domain::code::{Code, CodeScope};
+use crate::domain::history::RequestHistory;
+use crate::domain::keyed_digest::Digest16;
+use crate::domain::outcome::OutcomeError;
+use crate::domain::request::SendRequest;
+use crate::domain::sender_pool::SenderRefusals;
+use crate::domain::time::UnixMillis;
+use crate::store::{Grant, Lease, StoreError, Subject};
+use crate::telemetry::events;
+use crate::text::autofill::Autofill;
+
+/// A waiting delivery is requeued after this long. RabbitMQ closes the channel of a consumer that holds a delivery for
+/// 30 minutes, and the delivery may have waited in the prefetch buffer behind another one for as long.
+pub(super) const HOLD_MAX: Duration = Duration::from_secs(12 * 60);
+
+/// Why a delivery goes back to the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RequeueReason {
+    /// The worker shuts down while the delivery waits.
+    Stopping,
+    /// Its connection was lost: the broker delivers it again.
+    DeliveryLost,
+    /// Another handler has the lease.
+    TakenOver,
+    /// It has waited for [`HOLD_MAX`].
+    HeldTooLong,
+}
+
+impl RequeueReason {
+    /// The word in logs and in the request's history.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            RequeueReason::Stopping => "stopping",
+            RequeueReason::DeliveryLost => "delivery_lost",
+            RequeueReason::TakenOver => "taken_over",
+            RequeueReason::HeldTooLong => "held_too_long",
+        }
+    }
+}
+
+/// Which events end a wait early.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum CancelOn {
+    /// Shutdown, a lost delivery, and the end of [`HOLD_MAX`]. A requeue loses nothing.
+    Shutdown,
+    /// A lost delivery only. The store has the outcome, so the next handler can publish it.
+    DeliveryLost,
+    /// Nothing but the end of the process. Only this handler knows the outcome.
+    Never,
+}
+
+/// One delivery in one handler.
+pub(super) struct DeliveryContext<'a> {
+    pub(super) delivery: &'a Delivery,
+    pub(super) slot: ConcurrencySlot,
+    pub(super) shutdown: &'a CancellationToken,
+    pub(super) started_at: Instant,
+    /// The fencing token of this handler's lease.
+    pub(super) token: u64,
+}
+
+impl DeliveryContext<'_> {
+    pub(super) async fn sleep(&self, wait: Duration, cancel_on: CancelOn) -> Result<(), RequeueReason> {
+        self.wait_for(std::future::pending::<()>(), wait, cancel_on).await.map(|_| ())
+    }
+
+    /// Awaits `future` for at most `wait_max`; `None` if that time is over first.
+    pub(super) async fn wait_for<T>(
+        &self,
+        future: impl Future<Output = T>,
+        wait_max: Duration,
+        cancel_on: CancelOn,
+    ) -> Result<Option<T>, RequeueReason> {
+        if self.delivery.is_lost() && cancel_on != CancelOn::Never {
+            return Err(RequeueReason::DeliveryLost);
+        }
+        if cancel_on != CancelOn::Shutdown {
+            return Ok(tokio::time::timeout(wait_max, future).await.ok());
+        }
+        let hold_left = HOLD_MAX.saturating_sub(self.started_at.elapsed());
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => Err(RequeueReason::Stopping),
+            done = future => Ok(Some(done)),
+            () = tokio::time::sleep(hold_left), if hold_left <= wait_max => Err(RequeueReason::HeldTooLong),
+            () = tokio::time::sleep(wait_max) => Ok(None),
+        }
+    }
+
+    /// Sleeps without the concurrency slot, so that another delivery is processed meanwhile.
+    pub(super) async fn sleep_without_slot(&mut self, wait: Duration) -> Result<(), RequeueReason> {
+        self.slot.release();
+        self.sleep(wait, CancelOn::Shutdown).await?;
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => Err(RequeueReason::Stopping),
+            () = self.slot.reacquire() => Ok(()),
+        }
+    }
+
+    /// Repeats a call of the store until it answers. The delivery stays unacknowledged through an outage.
+    pub(super) async fn retry_store<T, Answer>(
+        &self,
+        step: &'static str,
+        cancel_on: CancelOn,
+        mut call: impl FnMut() -> Answer,
+    ) -> Result<T, RequeueReason>
+    where
+        Answer: Future<Output = Result<T, StoreError>>,
+    {
+        let mut backoff = None;
+        loop {
+            match call().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => {
+                    let wait = backoff.get_or_insert_with(OutageBackoff::new).next_wait();
+                    events::store_failed(step, &error, Some(wait));
+                    self.sleep(wait, cancel_on).await?;
+                }
+            }
+        }
+    }
+}
+
+/// One place among the deliveries that a worker processes at once.
+pub(super) struct ConcurrencySlot {
+    semaphore: Arc<Semaphore>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl ConcurrencySlot {
+    pub(super) fn new(semaphore: Arc<Semaphore>, permit: OwnedSemaphorePermit) -> ConcurrencySlot {
+        ConcurrencySlot { semaphore, permit: Some(permit) }
+    }
+
+    fn release(&mut self) {
+        self.permit = None;
+    }
+
+    async fn reacquire(&mut self) {
+        if self.permit.is_none() {
+            let permit = self.semaphore.clone().acquire_owned().await;
+            self.permit = Some(permit.expect("the semaphore is never closed"));
+        }
+    }
+}
+
+/// A request that passed every check that needs no store.
+pub(super) struct ValidRequest<'a> {
+    pub(super) request: &'a SendRequest<'a>,
+    pub(super) to: Address,
+    pub(super) autofill: Option<Autofill>,
+    pub(super) recipient: Digest16,
+    pub(super) user: Option<Digest16>,
+    pub(super) ip: Option<Digest16>,
+}
+
+impl ValidRequest<'_> {
+    pub(super) fn lease(&self, handler: &DeliveryContext<'_>) -> Lease<'_> {
+        let purpose = self.request.purpose.as_str();
+        Lease {
+            subject: Subject { recipient: self.recipient, purpose, user: self.user, ip: self.ip },
+            request: &self.request.id,
+            token: handler.token,
+        }
+    }
+
+    pub(super) fn code_scope(&self) -> CodeScope<'_> {
+        CodeScope { channel: self.to.channel(), address: self.to.as_str(), purpose: &self.request.purpose }
+    }
+}
+
+/// An admitted request while it is sent.
+pub(super) struct SendContext<'a> {
+    pub(super) handler: &'a DeliveryContext<'a>,
+    pub(super) request: &'a ValidRequest<'a>,
+    pub(super) state: SendState,
+}
+
+impl<'a> SendContext<'a> {
+    pub(super) fn request_id(&self) -> &'a str {
+        self.request.request.id.as_str()
+    }
+
+    pub(super) fn purpose(&self) -> &'a str {
+        self.request.request.purpose.as_str()
+    }
+
+    pub(super) fn lease(&self) -> Lease<'a> {
+        self.request.lease(self.handler)
+    }
+
+    pub(super) fn time_left(&self) -> Duration {
+        self.state.deadline.saturating_duration_since(Instant::now())
+    }
+}
+
+/// The part of an admitted request that changes while it is sent.
+pub(super) struct SendState {
+    pub(super) grant: Grant,
+    /// `None` if the provider makes the code.
+    pub(super) code: Option<Code>,
+    pub(super) history: RequestHistory,
+    pub(super) attempts_made: u32,
+    pub(super) in_doubt: DoubtState,
+    pub(super) sender_refusals: SenderRefusals,
+    pub(super) deadline: Instant,
+    /// Before this moment no other handler can take the request over.
+    pub(super) lease_ends: Instant,
+    /// The error of the outcome if the deadline passes first.
+    pub(super) last_error: Option<OutcomeError>,
+}
+
+/// The attempts of a request that are or were in doubt.
+pub(super) struct DoubtState {
+    /// The last attempt is in doubt now.
+    pub(super) is_open: bool,
+    /// Attempts that are or were in doubt.
+    pub(super) count: u32,
+    /// The first of them did not begin before this moment of our clock.
+    pub(super) first_began: UnixMillis,
+    /// The last of them has ended by this moment.
+    pub(super) last_over: Instant,
+    /// Messages that lookups found and that belong to other requests.
+    pub(super) excluded: Vec<String>,
+}
+
+impl DoubtState {
+    pub(super) fn add(&mut self, began: UnixMillis, over: Instant) {
+        if self.count == 0 {
+            self.first_began = began;
+        }
+        (self.is_open, self.count, self.last_over) = (true, self.count + 1, over);
+    }
+}

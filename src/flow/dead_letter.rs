@@ -1,0 +1,137 @@
+//! Bodies that are no request, and poison messages: a result where a request id is known, then the dead letter.
+
+use super::complete::{COMPLETE, RequestResult};
+use super::context::{CancelOn, DeliveryContext, RequeueReason, ValidRequest};
+use super::gateway::Gateway;
+use super::random::{random_bytes, random_id};
+use crate::broker::{DeadHeaders, Outgoing, Target};
+use crate::domain::dead_letter::DeadLetterBody;
+use crate::domain::history::{HistoryEvent, PoisonCause};
+use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
+use crate::domain::recipient_rules::UNREADABLE;
+use crate::domain::request::{SendRequest, Unacceptable};
+use crate::domain::request_id::RequestId;
+use crate::store::{CompleteRequest, CompleteResult, Lease, Refund};
+use crate::telemetry::events;
+
+impl Gateway {
+    /// Rejects a body that breaks the contract. Without a request id there is no result, only a dead letter.
+    pub(super) async fn reject_unacceptable(
+        &self,
+        handler: &DeliveryContext<'_>,
+        unacceptable: &Unacceptable,
+    ) -> Result<(), RequeueReason> {
+        let fault = unacceptable.fault.by(self.channel).to_string();
+        let Some(request) = &unacceptable.request_id else {
+            return self.dead_letter(handler, "unattributable", &fault, None).await;
+        };
+        let purpose = unacceptable.purpose.clone().unwrap_or_default();
+        let error = OutcomeError::detailed(ErrorCode::InvalidRequest, fault);
+        let outcome = &Outcome::refused(Status::Rejected, self.clock.now(), purpose.as_str(), error);
+        let result = RequestResult { request, to: UNREADABLE, outcome, replayed: false };
+        self.publish_result(handler, &result).await
+    }
+
+    /// Completes a request that panics its handler each time, publishes the result, then dead-letters the message.
+    pub(super) async fn dead_letter_panicked(
+        &self,
+        handler: &DeliveryContext<'_>,
+    ) -> Result<(), RequeueReason> {
+        let delivery = handler.delivery;
+        let ended = match SendRequest::decode(&delivery.body, delivery.properties.timestamp) {
+            Ok(request) => {
+                let outcome = self.panicked_outcome(request.purpose.as_str());
+                let (to, outcome) = match self.validate(&request) {
+                    Ok(valid) => {
+                        (valid.to.to_string(), self.complete_panicked(handler, &valid, outcome).await?)
+                    }
+                    Err(rejection) => (rejection.to, outcome),
+                };
+                Some((request.id, to, outcome))
+            }
+            Err(unacceptable) => {
+                let Unacceptable { request_id, purpose, .. } = *unacceptable;
+                let outcome = self.panicked_outcome(purpose.unwrap_or_default().as_str());
+                request_id.map(|request| (request, UNREADABLE.to_owned(), outcome))
+            }
+        };
+        if let Some((request, to, outcome)) = &ended {
+            let result = RequestResult { request, to, outcome, replayed: false };
+            self.publish_result(handler, &result).await?;
+        }
+        let ended = ended.map(|(request, _, outcome)| (request, outcome.status));
+        let cause = PoisonCause::Panic;
+        self.dead_letter(handler, cause.as_str(), cause.message(), ended).await
+    }
+
+    fn panicked_outcome(&self, purpose: &str) -> Outcome {
+        let (now, error) = (self.clock.now(), OutcomeError::of(ErrorCode::Internal));
+        let mut outcome = Outcome::refused(Status::Failed, now, purpose, error);
+        outcome.history.add(now, HistoryEvent::DeadLettered(PoisonCause::Panic));
+        outcome
+    }
+
+    /// Records `failed`, or `unknown` if the store knows of an attempt: a panicked handler may have sent the message.
+    async fn complete_panicked(
+        &self,
+        handler: &DeliveryContext<'_>,
+        request: &ValidRequest<'_>,
+        mut failed: Outcome,
+    ) -> Result<Outcome, RequeueReason> {
+        failed.history.to = request.to.to_string();
+        let lease = Lease { token: random_id(), ..request.lease(handler) };
+        let error = Some(OutcomeError::of(ErrorCode::InDoubt));
+        let unknown = Outcome { status: Status::Unknown, error, ..failed.clone() };
+        for outcome in [failed, unknown] {
+            let complete = CompleteRequest {
+                lease,
+                outcome: &outcome,
+                refund: Refund::None,
+                found: false,
+                suppression: None,
+                receipt_due: None,
+            };
+            let call = || self.store.complete(&complete);
+            match handler.retry_store(COMPLETE, CancelOn::DeliveryLost, call).await? {
+                CompleteResult::Recorded => return Ok(outcome),
+                CompleteResult::AlreadyCompleted(recorded) => return Ok(recorded),
+                CompleteResult::NotOwner | CompleteResult::MessageClaimed => {}
+            }
+        }
+        Err(RequeueReason::TakenOver)
+    }
+
+    /// Publishes the encrypted message to the dead-letter queue.
+    pub(super) async fn dead_letter(
+        &self,
+        handler: &DeliveryContext<'_>,
+        reason: &'static str,
+        error: &str,
+        ended: Option<(RequestId, Status)>,
+    ) -> Result<(), RequeueReason> {
+        let delivery = handler.delivery;
+        let message_id = format!("dead:{:016x}", handler.token);
+        let key = self.recipients.dead_letter_key();
+        let contents = DeadLetterBody::of(&delivery.body, &message_id, key, random_bytes());
+        let body = serde_json::to_vec(&contents).expect("a dead letter is plain data");
+        let message = Outgoing {
+            target: Target::Dead(DeadHeaders {
+                channel: self.channel,
+                reason,
+                error,
+                delivery_count: delivery.properties.delivery_count,
+                requested_at: delivery.properties.timestamp,
+                request_id: ended.as_ref().map(|(request, _)| request.as_str()),
+                status: ended.as_ref().map(|(_, status)| status.as_str()),
+            }),
+            body: &body,
+            message_id: &message_id,
+            correlation_id: delivery.properties.correlation_id.as_deref(),
+            at: self.clock.now(),
+            traceparent: delivery.properties.traceparent.as_deref(),
+        };
+        self.publish(handler, message).await?;
+        events::dead_lettered(reason, error);
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! The parts and the policy of a gateway. Its steps are the `impl Gateway` blocks of the other files here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::reply::Replies;
+use super::send_gate::SendGate;
+use crate::broker::{Names, Publisher};
+use crate::clock::Clock;
+use crate::domain::channel::Channel;
+use crate::domain::code::{CodeKeyring, CodeLength};
+use crate::domain::message_match::InDoubtPolicy;
+use crate::domain::recipient_keyring::RecipientKeyring;
+use crate::domain::recipient_rules::RecipientRules;
+use crate::domain::retry::RetryPolicy;
+use crate::provider::Provider;
+use crate::store::{Limits, Store};
+use crate::text::Texts;
+
+/// Sends the codes of one channel. All handlers of a worker share it.
+pub struct Gateway {
+    /// Each channel has its own gateway, so that no channel waits for the other's provider.
+    pub channel: Channel,
+    pub store: Arc<dyn Store>,
+    pub provider: Arc<dyn Provider>,
+    /// Publishes results and dead letters.
+    pub publisher: Arc<dyn Publisher>,
+    pub gate: SendGate,
+    pub replies: Replies,
+    pub texts: Texts,
+    pub codes: Arc<CodeKeyring>,
+    pub recipients: Arc<RecipientKeyring>,
+    pub rules: RecipientRules,
+    pub policy: Policy,
+    /// The names of our own exchanges and queues.
+    pub names: Names,
+    pub clock: Clock,
+}
+
+/// The settings of the flow.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    pub limits: Limits,
+    /// From the admission of a request to the expiry of its code.
+    pub code_life: Duration,
+    pub code_length: CodeLength,
+    pub retry: RetryPolicy,
+    /// The longest wait for a provider's answer.
+    pub provider_timeout: Duration,
+    pub in_doubt: InDoubtPolicy,
+    /// How long a send in doubt waits for a receipt, if the provider sends receipts but lists no messages.
+    pub doubt_report_wait: Duration,
+    /// When a missing receipt counts as overdue; `None` if receipts are never polled.
+    pub receipt_due_after: Option<Duration>,
+    /// Reply queues that may be used: names, or prefixes that end in `*`.
+    pub reply_to_allowed: Vec<String>,
+}
+
+/// An adapter enforces `provider_timeout`. A call that takes this much longer is cancelled all the same.
+const PROVIDER_FENCE: Duration = Duration::from_secs(2);
+/// Time for the store after a provider's answer.
+const LEASE_SLACK: Duration = Duration::from_secs(5);
+
+impl Policy {
+    /// The longest call of the provider.
+    pub(super) fn provider_call_max(&self) -> Duration {
+        self.provider_timeout + PROVIDER_FENCE
+    }
+
+    /// The duration of a lease: one call of the provider, and time to record its answer.
+    pub(super) fn lease_duration(&self) -> Duration {
+        self.provider_timeout + LEASE_SLACK
+    }
+}

@@ -1,0 +1,72 @@
+//! The life of one delivery on one page: decode, validate, admit, send, complete, publish.
+
+use super::admit::Admitted;
+use super::complete::{Completed, CompletionResult, RequestResult};
+use super::context::{DeliveryContext, RequeueReason, SendContext};
+use super::gateway::Gateway;
+use crate::domain::outcome::{Outcome, Status};
+use crate::domain::recipient_rules::Rejection;
+use crate::domain::request::SendRequest;
+
+impl Gateway {
+    /// Processes one delivery until the broker has confirmed its result. `Ok` acknowledges the delivery, `Err` requeues it.
+    pub(super) async fn process(&self, handler: &mut DeliveryContext<'_>) -> Result<(), RequeueReason> {
+        let delivery = handler.delivery;
+        let request = match SendRequest::decode(&delivery.body, delivery.properties.timestamp) {
+            Ok(request) => request,
+            Err(unacceptable) => return self.reject_unacceptable(handler, &unacceptable).await,
+        };
+        let valid = match self.validate(&request) {
+            Ok(valid) => valid,
+            Err(rejection) => return self.reject(handler, &request, rejection).await,
+        };
+        let completed = match self.admit(handler, &valid).await? {
+            Admitted::Send(state) => {
+                self.send_and_complete(SendContext { handler, request: &valid, state }).await?
+            }
+            Admitted::Abandon(completion) => match self.complete(handler, &valid, completion).await? {
+                CompletionResult::Completed(completed) => completed,
+                // Unreachable: only a message that a lookup found can be claimed.
+                CompletionResult::MessageClaimed { .. } => return Err(RequeueReason::TakenOver),
+            },
+            Admitted::Completed(completed) => completed,
+        };
+        let Completed { outcome, replayed } = &completed;
+        let (request, to) = (&request.id, &valid.to.to_string());
+        self.publish_result(handler, &RequestResult { request, to, outcome, replayed: *replayed }).await?;
+        // The handler that completed the request may have crashed before it published the dead letter. Two dead letters
+        // are better than none.
+        match outcome.history.dead_lettered() {
+            Some(poison) if !replayed || delivery.properties.redelivered => {
+                let ended = Some((request.clone(), outcome.status));
+                self.dead_letter(handler, poison.as_str(), poison.message(), ended).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn reject(
+        &self,
+        handler: &DeliveryContext<'_>,
+        request: &SendRequest<'_>,
+        rejection: Rejection,
+    ) -> Result<(), RequeueReason> {
+        let (now, purpose) = (self.clock.now(), request.purpose.as_str());
+        let outcome = &Outcome::refused(Status::Rejected, now, purpose, rejection.error);
+        let result = RequestResult { request: &request.id, to: &rejection.to, outcome, replayed: false };
+        self.publish_result(handler, &result).await
+    }
+
+    async fn send_and_complete(&self, mut ctx: SendContext<'_>) -> Result<Completed, RequeueReason> {
+        loop {
+            let completion = self.dispatch(&mut ctx).await?;
+            match self.complete(ctx.handler, ctx.request, completion).await? {
+                CompletionResult::Completed(completed) => return Ok(completed),
+                // The found message belongs to another request: look up again without it.
+                CompletionResult::MessageClaimed { message_id } => {
+                    ctx.state.in_doubt.excluded.push(message_id);
+                }
+            }
+        }
+    }
+}

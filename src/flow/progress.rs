@@ -1,0 +1,115 @@
+//! The lease of a request while it is sent: every change of its progress in the store.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::context::{CancelOn, RequeueReason, SendContext};
+use super::gateway::Gateway;
+use crate::domain::history::{HistoryEvent, RequestHistory};
+use crate::store::{Lease, Progress, ProgressResult};
+use crate::telemetry::events;
+
+/// The step's name in logs and metrics.
+const UPDATE_PROGRESS: &str = "mark";
+/// A lease outlives the wait of its handler by this much.
+const WAIT_LEASE_SLACK: Duration = Duration::from_secs(5);
+
+/// A reason to wait between two attempts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum WaitReason {
+    Backoff,
+    Gate,
+}
+
+impl Gateway {
+    /// Renews the lease for one attempt.
+    pub(super) async fn begin_attempt(
+        &self,
+        ctx: &mut SendContext<'_>,
+    ) -> Result<ProgressResult, RequeueReason> {
+        let lease_duration = self.policy.lease_duration();
+        let sending = Progress::Sending(lease_duration);
+        let (result, asked_at) = self.update_progress(ctx, sending, CancelOn::Shutdown).await?;
+        ctx.state.lease_ends = asked_at + lease_duration;
+        Ok(result)
+    }
+
+    /// Records that the last attempt is in doubt, and renews the lease.
+    pub(super) async fn record_in_doubt(
+        &self,
+        ctx: &mut SendContext<'_>,
+        lease_duration: Duration,
+    ) -> Result<ProgressResult, RequeueReason> {
+        let in_doubt = Progress::InDoubt(lease_duration);
+        Ok(self.update_progress(ctx, in_doubt, CancelOn::Shutdown).await?.0)
+    }
+
+    /// Awaits `future` for at most `wait_max`, after the store has recorded that nothing is in doubt. If the wait is
+    /// cancelled, the lease is released.
+    pub(super) async fn wait<T>(
+        &self,
+        ctx: &mut SendContext<'_>,
+        reason: WaitReason,
+        wait_max: Duration,
+        future: impl Future<Output = T>,
+    ) -> Result<Option<T>, RequeueReason> {
+        let waiting = Progress::Waiting(wait_max + WAIT_LEASE_SLACK);
+        if self.update_progress(ctx, waiting, CancelOn::DeliveryLost).await?.0 == ProgressResult::NotOwner {
+            return Err(RequeueReason::TakenOver);
+        }
+        ctx.state.lease_ends = Instant::now();
+        let until = Instant::now() + wait_max;
+        let waited = ctx.handler.wait_for(future, wait_max, CancelOn::Shutdown).await;
+        if let Err(cancelled) = waited {
+            let due = match reason {
+                WaitReason::Backoff => until.saturating_duration_since(Instant::now()),
+                // Another worker's gate may be open.
+                WaitReason::Gate => Duration::ZERO,
+            };
+            self.release_send(ctx, due, cancelled).await;
+        }
+        waited
+    }
+
+    /// Releases the lease of a send, with its history: another handler may take it over when `due` has passed.
+    pub(super) async fn release_send(&self, ctx: &mut SendContext<'_>, due: Duration, reason: RequeueReason) {
+        ctx.state.history.add(self.clock.now(), HistoryEvent::Requeued(reason.as_str().to_owned()));
+        let requeued = Progress::Requeued { due, in_doubt: ctx.state.in_doubt.is_open };
+        let (attempts, history) = (Some(ctx.state.attempts_made), Some(&ctx.state.history));
+        self.release_lease(&ctx.lease(), attempts, requeued, history).await;
+    }
+
+    /// If the call fails, the lease ends in its own time, and an attempt that was being made is in doubt then.
+    pub(super) async fn release_lease(
+        &self,
+        lease: &Lease<'_>,
+        attempts_made: Option<u32>,
+        requeued: Progress,
+        history: Option<&RequestHistory>,
+    ) {
+        if let Err(error) = self.store.update_progress(lease, attempts_made, requeued, history).await {
+            events::store_failed(UPDATE_PROGRESS, &error, None);
+        }
+    }
+
+    /// The store's answer, and a moment before the call. If the call is cancelled, the lease is released.
+    async fn update_progress(
+        &self,
+        ctx: &mut SendContext<'_>,
+        progress: Progress,
+        cancel_on: CancelOn,
+    ) -> Result<(ProgressResult, Instant), RequeueReason> {
+        let (lease, attempts) = (ctx.lease(), Some(ctx.state.attempts_made));
+        let mut asked_at = Instant::now();
+        let call = || {
+            asked_at = Instant::now();
+            self.store.update_progress(&lease, attempts, progress, Some(&ctx.state.history))
+        };
+        let answer = ctx.handler.retry_store(UPDATE_PROGRESS, cancel_on, call).await;
+        if let Err(cancelled) = answer {
+            self.release_send(ctx, Duration::ZERO, cancelled).await;
+        }
+        answer.map(|result| (result, asked_at))
+    }
+}

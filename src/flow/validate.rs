@@ -1,0 +1,62 @@
+//! Checks a request by everything that needs no store.
+
+use super::context::ValidRequest;
+use super::gateway::Gateway;
+use crate::domain::outcome::{ErrorCode, OutcomeError};
+use crate::domain::recipient_rules::Rejection;
+use crate::domain::request::{AutofillField, SendRequest};
+use crate::text::autofill::{AndroidAppHash, Autofill, WebOtpDomain};
+
+impl Gateway {
+    pub(super) fn validate<'a>(&self, request: &'a SendRequest<'a>) -> Result<ValidRequest<'a>, Rejection> {
+        // A disabled channel rejects new requests only. A repeat of an earlier one gets its result, so the store decides.
+        let to = self.rules.allowed_address(self.channel, &request.to)?;
+        let invalid = |detail: String| Rejection {
+            to: to.to_string(),
+            error: OutcomeError::detailed(ErrorCode::InvalidRequest, detail),
+        };
+        if self.provider.writes_texts()
+            && let Some(field) = first_wording_field(request)
+        {
+            return Err(invalid(format!("`{field}` cannot be chosen: the provider makes codes and texts")));
+        }
+        let autofill = request.autofill.as_ref().map(parse_autofill).transpose().map_err(invalid)?;
+        if let Some(template) =
+            request.template.as_deref().filter(|template| !self.texts.has_template(self.channel, template))
+        {
+            return Err(invalid(format!(
+                "`template` names no text; got a string of {} characters",
+                template.len()
+            )));
+        }
+        Ok(ValidRequest {
+            recipient: self.recipients.address(to.channel(), to.as_str()),
+            user: request.user_id.as_deref().map(|user| self.recipients.user(user)),
+            ip: request.client_ip.map(|ip| self.recipients.ip(ip)),
+            request,
+            to,
+            autofill,
+        })
+    }
+}
+
+/// The first field of a request that chooses its code or its text.
+fn first_wording_field(request: &SendRequest<'_>) -> Option<&'static str> {
+    let given = [
+        ("code", request.code.is_some()),
+        ("template", request.template.is_some()),
+        ("autofill", request.autofill.is_some()),
+    ];
+    given.into_iter().find_map(|(field, given)| given.then_some(field))
+}
+
+fn parse_autofill(field: &AutofillField<'_>) -> Result<Autofill, String> {
+    match field {
+        AutofillField::WebOtpDomain(domain) => WebOtpDomain::parse(domain)
+            .map(|domain| Autofill::WebOtp { domain })
+            .map_err(|error| format!("`autofill.webotp_domain` {error}")),
+        AutofillField::AndroidHash(hash) => AndroidAppHash::parse(hash)
+            .map(|hash| Autofill::AndroidHash { hash })
+            .map_err(|error| format!("`autofill.android_hash` {error}")),
+    }
+}
