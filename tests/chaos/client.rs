@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::servers::Server;
-use crate::history::{Request, Told};
+use crate::history::{PublishedResult, Request};
 use crate::wait::{now_ms, until_async};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -66,7 +66,7 @@ struct Seen {
     confirmed: HashMap<String, Instant>,
     /// When the first result of each came.
     told: HashMap<String, Instant>,
-    results: Vec<Told>,
+    results: Vec<PublishedResult>,
     answered: HashSet<String>,
     /// Confirmed, without an end.
     unanswered: HashSet<String>,
@@ -119,7 +119,7 @@ impl Client {
         self.shared.seen().requests.values().cloned().collect()
     }
 
-    pub fn results(&self) -> Vec<Told> {
+    pub fn results(&self) -> Vec<PublishedResult> {
         self.shared.seen().results.clone()
     }
 
@@ -323,7 +323,7 @@ impl Line {
         }
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let message_id = delivery.properties.message_id().as_ref().map(|id| id.as_str().to_owned());
-        let told = Told {
+        let told = PublishedResult {
             message_id: message_id.unwrap_or_default(),
             request: text(&body["request_id"]).unwrap_or_default(),
             status: text(&body["status"]).unwrap_or_default(),

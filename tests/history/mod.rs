@@ -1,23 +1,20 @@
-//! Did it keep its promises? A history of one run, held against the rules that hold under every fault.
+//! Checks the history of one run against the rules that hold under every fault.
 //!
-//! A history is plain data: what was asked for, what was told, and what the provider knows, which is the truth.
-//! [`check`] is pure, asks nobody, and knows no clock: runs against real servers and simulated ones are judged alike.
-//!
-//! Not here: how fast anything was.
+//! A history is plain data: the requests, the published results, and the POSTs that reached the provider. The provider's
+//! record is the truth. [`check`] is a pure function without a clock, so runs against real servers and simulated ones are
+//! judged alike. Speed is not judged here.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
-/// Everything that is known of one run.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    /// What was asked for.
     pub requests: Vec<Request>,
-    /// What was told, in the order in which it was read.
-    pub results: Vec<Told>,
+    /// In the order in which they were read.
+    pub results: Vec<PublishedResult>,
     /// Every POST that reached the provider.
     pub posts: Vec<Post>,
-    /// What a number may get, if that is limited.
+    /// The limit of each number, if there is one.
     pub limit: Option<Limit>,
 }
 
@@ -26,15 +23,15 @@ pub struct History {
 pub struct Request {
     pub id: String,
     pub to: String,
-    /// No POST of it after this time (ms).
+    /// The last time of a POST (ms).
     pub deadline: u64,
-    /// The broker confirmed that it has it. One that is not confirmed may be handled, and may be lost.
+    /// The broker confirmed the request. An unconfirmed one may be processed or lost.
     pub confirmed: bool,
 }
 
-/// A result as it was read.
+/// A result or delivery event as it was read.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct PublishedResult {
     pub message_id: String,
     pub request: String,
     pub status: String,
@@ -56,24 +53,24 @@ pub struct Post {
     pub at: u64,
     /// The provider made a message of it.
     pub accepted: bool,
-    /// Whoever sent it could not know whether it was accepted.
+    /// The sender got no answer, so the attempt was in doubt.
     pub in_doubt: bool,
     pub sid: Option<String>,
 }
 
-/// So many requests a number and window may be sent.
+/// At most `count` requests are sent to one number within `window` (ms).
 #[derive(Clone, Copy, Debug)]
 pub struct Limit {
     pub count: usize,
     pub window: u64,
 }
 
-/// The ends of a request. Other statuses are later facts and judged nowhere here.
+/// The outcomes of a request. Other statuses belong to delivery events and are not judged.
 const TERMINAL: [&str; 4] = ["sent", "rejected", "failed", "unknown"];
-/// However doubtful its sends were.
+/// Messages of one request after any number of attempts in doubt.
 const SMS_MAX: usize = 2;
 
-/// The verdict: what was counted, and what broke a rule.
+/// The counts of a run, and the rules that it broke.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     pub requests: usize,
@@ -82,61 +79,60 @@ pub struct Report {
     pub failed: usize,
     pub rejected: usize,
     pub unknown: usize,
-    /// Terminal results beyond the first of a request.
+    /// Outcomes published again.
     pub repeats: usize,
-    /// Results that say that nothing was sent for their copy. It can be the first that is read.
+    /// Results with `replayed: true`. One of them may be read before the first publication.
     pub replayed: usize,
     pub posts: usize,
     /// Messages at the provider.
     pub accepted: usize,
-    /// POSTs whose sender could not know what became of them.
-    pub doubts: usize,
-    /// Requests with two accepted messages, as a doubt allows.
+    pub in_doubt: usize,
+    /// Requests with two messages, as an attempt in doubt allows.
     pub twice: usize,
-    /// `sent` without the provider's name for the message: its answer broke off after the status.
+    /// `sent` without a message id: the provider's answer broke off after the status.
     pub nameless: usize,
 
-    /// Confirmed, and never answered.
+    /// Confirmed requests without a result.
     pub lost: usize,
-    /// Answered in two ways.
+    /// Requests with two different outcomes.
     pub contradicting: usize,
-    /// Answered without having been asked for.
+    /// Results without a request.
     pub unasked: usize,
-    /// Messages more than a request may have.
+    /// Messages beyond those that a request may have.
     pub sms_beyond: usize,
     /// Requests with two codes.
     pub codes_differ: usize,
     /// POSTs after the deadline.
     pub late: usize,
-    /// `sent` with a name that is none of the request's messages.
+    /// `sent` with the id of a message of another request.
     pub wrong_sid: usize,
     /// `sent`, and the provider has no message.
     pub sent_without_sms: usize,
     /// `failed` or `rejected`, and the provider has a message.
     pub sms_without_sent: usize,
-    /// `rejected` says that nothing was tried, and something was.
+    /// `rejected` after an attempt.
     pub rejected_after_post: usize,
     /// Requests sent to a number beyond its limit.
     pub over_limit: usize,
     /// POSTs that no request explains.
     pub unattributed: usize,
-    /// A sentence for each break, for people.
+    /// One sentence for each broken rule.
     pub broken: Vec<String>,
 }
 
-/// Holds a history against the rules.
+/// Checks a history against the rules.
 pub fn check(history: &History) -> Report {
     let mut report = Report { requests: history.requests.len(), ..Report::default() };
     let requests: BTreeMap<&str, &Request> =
         history.requests.iter().map(|request| (request.id.as_str(), request)).collect();
-    let told = told_by_request(history, &requests, &mut report);
+    let results = results_by_request(history, &requests, &mut report);
     let posts = posts_by_request(history, &requests, &mut report);
     for (id, request) in requests {
         report.confirmed += usize::from(request.confirmed);
         let posts = posts.get(id).map_or(&[][..], Vec::as_slice);
         check_posts(request, posts, &mut report);
-        match told.get(id) {
-            Some(told) => check_told(request, told, posts, &mut report),
+        match results.get(id) {
+            Some(results) => check_results(request, results, posts, &mut report),
             None if request.confirmed => {
                 report.lost += 1;
                 report.broken.push(format!("lost: {id} was confirmed and has no terminal result"));
@@ -150,20 +146,20 @@ pub fn check(history: &History) -> Report {
     report
 }
 
-fn told_by_request<'a>(
+fn results_by_request<'a>(
     history: &'a History,
     requests: &BTreeMap<&str, &Request>,
     report: &mut Report,
-) -> HashMap<&'a str, Vec<&'a Told>> {
-    let mut told: HashMap<&str, Vec<&Told>> = HashMap::new();
+) -> HashMap<&'a str, Vec<&'a PublishedResult>> {
+    let mut results: HashMap<&str, Vec<&PublishedResult>> = HashMap::new();
     for result in history.results.iter().filter(|result| TERMINAL.contains(&result.status.as_str())) {
         if !requests.contains_key(result.request.as_str()) {
             report.unasked += 1;
-            report.broken.push(format!("unasked: {} answers nothing that was asked", result.message_id));
+            report.broken.push(format!("unasked: {} answers no request", result.message_id));
         }
-        told.entry(&result.request).or_default().push(result);
+        results.entry(&result.request).or_default().push(result);
     }
-    told
+    results
 }
 
 fn posts_by_request<'a>(
@@ -173,7 +169,7 @@ fn posts_by_request<'a>(
 ) -> HashMap<&'a str, Vec<&'a Post>> {
     report.posts = history.posts.len();
     report.accepted = history.posts.iter().filter(|post| post.accepted).count();
-    report.doubts = history.posts.iter().filter(|post| post.in_doubt).count();
+    report.in_doubt = history.posts.iter().filter(|post| post.in_doubt).count();
     let mut posts: HashMap<&str, Vec<&Post>> = HashMap::new();
     for post in &history.posts {
         let asked = post.request.as_deref().and_then(|id| requests.get(id).copied());
@@ -181,21 +177,21 @@ fn posts_by_request<'a>(
             (Some(asked), Some(id)) if asked.to == post.to => posts.entry(id).or_default().push(post),
             _ => {
                 report.unattributed += 1;
-                let named = post.request.as_deref().unwrap_or("nobody");
+                let named = post.request.as_deref().unwrap_or("no request");
                 report.broken.push(format!("unattributed: a POST to {} at {} for {named}", post.to, post.at));
             }
         }
     }
-    // Provider and runs may tell of them in any order.
+    // Providers and runs may list them in any order.
     posts.values_mut().for_each(|posts| posts.sort_by_key(|post| post.at));
     posts
 }
 
-/// What the provider knows of a request, whatever was told.
+/// Checks the provider's record of a request, independent of its results.
 fn check_posts(request: &Request, posts: &[&Post], report: &mut Report) {
     let id = &request.id;
     let accepted: Vec<usize> = (0..posts.len()).filter(|&nth| posts[nth].accepted).collect();
-    // A second message is allowed once, and only where something before it was in doubt.
+    // A second message is allowed once, and only after an attempt in doubt.
     let doubt_before = |&nth: &usize| posts[..nth].iter().any(|post| post.in_doubt);
     let allowed = match accepted.get(1) {
         Some(second) if doubt_before(second) => SMS_MAX,
@@ -219,15 +215,15 @@ fn check_posts(request: &Request, posts: &[&Post], report: &mut Report) {
     }
 }
 
-/// What was told of a request, beside what the provider knows of it.
-fn check_told(request: &Request, told: &[&Told], posts: &[&Post], report: &mut Report) {
+/// Checks the results of a request against the provider's record.
+fn check_results(request: &Request, results: &[&PublishedResult], posts: &[&Post], report: &mut Report) {
     let id = &request.id;
-    let first = told[0];
-    report.repeats += told.len() - 1;
-    report.replayed += told.iter().filter(|told| told.replayed).count();
-    if told.iter().any(|other| (&other.status, &other.sid) != (&first.status, &first.sid)) {
+    let first = results[0];
+    report.repeats += results.len() - 1;
+    report.replayed += results.iter().filter(|result| result.replayed).count();
+    if results.iter().any(|other| (&other.status, &other.sid) != (&first.status, &first.sid)) {
         report.contradicting += 1;
-        let ends: Vec<_> = told.iter().map(|told| (&told.status, &told.sid, told.at)).collect();
+        let ends: Vec<_> = results.iter().map(|end| (&end.status, &end.sid, end.at)).collect();
         report.broken.push(format!("contradicting: {id} ended as {ends:?}"));
     }
     let sids: Vec<Option<&str>> =
@@ -238,10 +234,13 @@ fn check_told(request: &Request, told: &[&Told], posts: &[&Post], report: &mut R
             report.nameless += usize::from(first.sid.is_none());
             if sids.is_empty() {
                 report.sent_without_sms += 1;
-                report.broken.push(format!("sent_without_sms: {id} was told as sent"));
+                report.broken.push(format!("sent_without_sms: {id} has the result sent and no message"));
             } else if first.sid.is_some() && !sids.contains(&first.sid.as_deref()) {
                 report.wrong_sid += 1;
-                report.broken.push(format!("wrong_sid: {id} was told as {:?}, and is {sids:?}", first.sid));
+                report.broken.push(format!(
+                    "wrong_sid: {id} has the result {:?} and the messages {sids:?}",
+                    first.sid
+                ));
             }
         }
         "unknown" => report.unknown += 1,
@@ -251,9 +250,9 @@ fn check_told(request: &Request, told: &[&Told], posts: &[&Post], report: &mut R
             if !sids.is_empty() {
                 report.sms_without_sent += 1;
                 let error = first.error.as_deref().unwrap_or("none");
-                report
-                    .broken
-                    .push(format!("sms_without_sent: {id} was told as {status} ({error}): {sids:?}"));
+                report.broken.push(format!(
+                    "sms_without_sent: {id} has the result {status} ({error}) and the messages {sids:?}"
+                ));
             } else if status == "rejected" && !posts.is_empty() {
                 report.rejected_after_post += 1;
                 report.broken.push(format!("rejected_after_post: {id} had {} POSTs", posts.len()));
@@ -262,7 +261,7 @@ fn check_told(request: &Request, told: &[&Told], posts: &[&Post], report: &mut R
     }
 }
 
-/// However often a request was posted, it counts once, from its first message on.
+/// A request counts once against the limit, at its first message.
 fn check_limit(history: &History, limit: Limit, report: &mut Report) {
     let mut first: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     for post in history.posts.iter().filter(|post| post.accepted) {
@@ -286,7 +285,7 @@ fn check_limit(history: &History, limit: Limit, report: &mut Report) {
 }
 
 impl Report {
-    /// The counts that must all be nothing.
+    /// The counts that must all be zero.
     pub fn violations(&self) -> [(&'static str, usize); 12] {
         [
             ("lost", self.lost),
@@ -304,41 +303,40 @@ impl Report {
         ]
     }
 
-    /// No rule was broken.
     pub fn holds(&self) -> bool {
         self.violations().iter().all(|&(_, count)| count == 0)
     }
 
     /// The first line of a table of reports.
     pub fn heading() -> String {
-        let (asked, told, known) =
+        let (requests, results, posts) =
             ("asked confirmed", "sent unknown failed reject repeats", "posts sms twice");
-        row("", [asked, told, known].join(" ").split(' ').map(str::to_owned), "verdict")
+        row("", [requests, results, posts].join(" ").split(' ').map(str::to_owned), "verdict")
     }
 
-    /// Its line in that table.
+    /// One line of that table.
     pub fn line(&self, name: &str) -> String {
-        let told = [self.sent, self.unknown, self.failed, self.rejected, self.repeats];
-        let known = [self.posts, self.accepted, self.twice];
-        let counts = [self.requests, self.confirmed].into_iter().chain(told).chain(known);
+        let results = [self.sent, self.unknown, self.failed, self.rejected, self.repeats];
+        let posts = [self.posts, self.accepted, self.twice];
+        let counts = [self.requests, self.confirmed].into_iter().chain(results).chain(posts);
         let broken: Vec<String> =
-            self.violations().iter().filter(|(_, count)| *count > 0).map(said).collect();
+            self.violations().iter().filter(|(_, count)| *count > 0).map(name_and_count).collect();
         let verdict = if broken.is_empty() { "holds".to_owned() } else { broken.join(" ") };
         row(name, counts.map(|count| count.to_string()), &verdict)
     }
 }
 
-/// All of it, one count a line.
+/// The table of one run, then a line for each broken rule.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}\n{}", Report::heading(), self.line(""))?;
-        let Report { replayed, doubts, nameless, .. } = self;
-        writeln!(f, "replayed {replayed}, in doubt {doubts}, sent without a name {nameless}")?;
+        let Report { replayed, in_doubt, nameless, .. } = self;
+        writeln!(f, "replayed {replayed}, in doubt {in_doubt}, sent without a message id {nameless}")?;
         self.broken.iter().try_for_each(|broken| writeln!(f, "  {broken}"))
     }
 }
 
-fn said((name, count): &(&'static str, usize)) -> String {
+fn name_and_count((name, count): &(&'static str, usize)) -> String {
     format!("{name}={count}")
 }
 

@@ -1,6 +1,6 @@
-//! The checker of histories catches each kind of break, and blames nothing that is allowed.
+//! The check of histories finds each kind of violation, and no other.
 
-use crate::history::{History, Limit, Post, Report, Request, Told, check};
+use crate::history::{History, Limit, Post, PublishedResult, Report, Request, check};
 
 const DEADLINE: u64 = 10_000;
 const TO: &str = "+573001234567";
@@ -9,8 +9,8 @@ fn request(id: &str) -> Request {
     Request { id: id.to_owned(), to: TO.to_owned(), deadline: DEADLINE, confirmed: true }
 }
 
-fn told(id: &str, status: &str, sid: Option<&str>) -> Told {
-    Told {
+fn result(id: &str, status: &str, sid: Option<&str>) -> PublishedResult {
+    PublishedResult {
         message_id: format!("{id}:{status}"),
         request: id.to_owned(),
         status: status.to_owned(),
@@ -33,12 +33,12 @@ fn post(id: &str, at: u64, sid: Option<&str>) -> Post {
     }
 }
 
-fn doubtful(post: Post) -> Post {
+fn in_doubt(post: Post) -> Post {
     Post { in_doubt: true, ..post }
 }
 
 /// One request, with these results and POSTs.
-fn one(results: Vec<Told>, posts: Vec<Post>) -> History {
+fn one(results: Vec<PublishedResult>, posts: Vec<Post>) -> History {
     History { requests: vec![request("a")], results, posts, limit: None }
 }
 
@@ -49,7 +49,7 @@ fn holds(history: &History) -> Report {
     report
 }
 
-/// Exactly this rule is broken, once, and the table says so.
+/// Exactly this rule is broken, once, and the table shows it.
 #[track_caller]
 fn breaks(rule: &str, history: &History) {
     let report = check(history);
@@ -61,21 +61,21 @@ fn breaks(rule: &str, history: &History) {
 }
 
 #[test]
-fn a_request_that_was_sent_once_and_told_twice_breaks_nothing() {
-    let again = Told { replayed: true, ..told("a", "sent", Some("SM1")) };
-    let history = one(vec![told("a", "sent", Some("SM1")), again], vec![post("a", 1, Some("SM1"))]);
+fn a_request_with_one_message_and_two_equal_results_breaks_nothing() {
+    let again = PublishedResult { replayed: true, ..result("a", "sent", Some("SM1")) };
+    let history = one(vec![result("a", "sent", Some("SM1")), again], vec![post("a", 1, Some("SM1"))]);
     let report = holds(&history);
     assert_eq!((report.sent, report.repeats, report.replayed, report.accepted), (1, 1, 1, 1));
 }
 
 #[test]
-fn every_honest_end_breaks_nothing() {
+fn every_true_outcome_breaks_nothing() {
     for status in ["unknown", "failed", "rejected"] {
-        holds(&one(vec![told("a", status, None)], vec![]));
+        holds(&one(vec![result("a", status, None)], vec![]));
     }
-    holds(&one(vec![told("a", "failed", None)], vec![post("a", 1, None), post("a", 2, None)]));
-    holds(&one(vec![told("a", "unknown", None)], vec![doubtful(post("a", 1, Some("SM1")))]));
-    let report = holds(&one(vec![told("a", "sent", None)], vec![post("a", 1, Some("SM1"))]));
+    holds(&one(vec![result("a", "failed", None)], vec![post("a", 1, None), post("a", 2, None)]));
+    holds(&one(vec![result("a", "unknown", None)], vec![in_doubt(post("a", 1, Some("SM1")))]));
+    let report = holds(&one(vec![result("a", "sent", None)], vec![post("a", 1, Some("SM1"))]));
     assert_eq!(report.nameless, 1);
     let mut unconfirmed = one(vec![], vec![]);
     unconfirmed.requests[0].confirmed = false;
@@ -83,81 +83,84 @@ fn every_honest_end_breaks_nothing() {
 }
 
 #[test]
-fn a_later_fact_is_no_second_end() {
-    let delivered = told("a", "delivered", Some("SM1"));
-    holds(&one(vec![delivered, told("a", "sent", Some("SM1"))], vec![post("a", 1, Some("SM1"))]));
+fn a_delivery_event_is_no_second_outcome() {
+    let delivered = result("a", "delivered", Some("SM1"));
+    holds(&one(vec![delivered, result("a", "sent", Some("SM1"))], vec![post("a", 1, Some("SM1"))]));
 }
 
 #[test]
 fn a_confirmed_request_without_a_result_is_lost() {
     breaks("lost", &one(vec![], vec![]));
-    breaks("lost", &one(vec![told("a", "delivered", Some("SM1"))], vec![post("a", 1, Some("SM1"))]));
+    breaks("lost", &one(vec![result("a", "delivered", Some("SM1"))], vec![post("a", 1, Some("SM1"))]));
 }
 
 #[test]
-fn two_ends_of_one_request_contradict() {
+fn two_outcomes_of_one_request_contradict() {
     let posts = || vec![post("a", 1, Some("SM1"))];
-    breaks("contradicting", &one(vec![told("a", "sent", Some("SM1")), told("a", "unknown", None)], posts()));
-    let renamed = vec![told("a", "sent", Some("SM1")), told("a", "sent", Some("SM2"))];
+    breaks(
+        "contradicting",
+        &one(vec![result("a", "sent", Some("SM1")), result("a", "unknown", None)], posts()),
+    );
+    let renamed = vec![result("a", "sent", Some("SM1")), result("a", "sent", Some("SM2"))];
     breaks("contradicting", &one(renamed, posts()));
 }
 
 #[test]
-fn a_result_that_nobody_asked_for_is_told() {
-    let results = vec![told("a", "unknown", None), told("b", "unknown", None)];
+fn a_result_without_a_request_is_reported() {
+    let results = vec![result("a", "unknown", None), result("b", "unknown", None)];
     breaks("unasked", &one(results, vec![]));
 }
 
 #[test]
-fn a_second_message_needs_a_doubt_before_it() {
-    let results = || vec![told("a", "sent", Some("SM1"))];
+fn a_second_message_needs_an_earlier_attempt_in_doubt() {
+    let results = || vec![result("a", "sent", Some("SM1"))];
     let second = || post("a", 2, Some("SM2"));
     breaks("sms_beyond", &one(results(), vec![post("a", 1, Some("SM1")), second()]));
-    breaks("sms_beyond", &one(results(), vec![post("a", 1, Some("SM1")), doubtful(second())]));
-    let report = holds(&one(results(), vec![doubtful(post("a", 1, Some("SM1"))), second()]));
+    breaks("sms_beyond", &one(results(), vec![post("a", 1, Some("SM1")), in_doubt(second())]));
+    let report = holds(&one(results(), vec![in_doubt(post("a", 1, Some("SM1"))), second()]));
     assert_eq!(report.twice, 1);
-    // The order in which they are told of is no order of time.
-    holds(&one(results(), vec![second(), doubtful(post("a", 1, Some("SM1")))]));
+    // The order of the list is not the order of time.
+    holds(&one(results(), vec![second(), in_doubt(post("a", 1, Some("SM1")))]));
 }
 
 #[test]
 fn a_third_message_is_never_allowed() {
     let posts = ["SM1", "SM2", "SM3"].into_iter().zip(1..);
-    let posts = posts.map(|(sid, at)| doubtful(post("a", at, Some(sid)))).collect();
-    breaks("sms_beyond", &one(vec![told("a", "unknown", None)], posts));
+    let posts = posts.map(|(sid, at)| in_doubt(post("a", at, Some(sid)))).collect();
+    breaks("sms_beyond", &one(vec![result("a", "unknown", None)], posts));
 }
 
 #[test]
-fn a_request_with_two_codes_is_told_even_if_one_was_refused() {
+fn a_request_with_two_codes_is_reported_even_if_one_was_refused() {
     let other = Post { code: "654321".to_owned(), ..post("a", 1, None) };
     breaks(
         "codes_differ",
-        &one(vec![told("a", "sent", Some("SM1"))], vec![other, post("a", 2, Some("SM1"))]),
+        &one(vec![result("a", "sent", Some("SM1"))], vec![other, post("a", 2, Some("SM1"))]),
     );
 }
 
 #[test]
 fn a_post_after_the_deadline_is_late() {
-    let posted = |at| one(vec![told("a", "sent", Some("SM1"))], vec![post("a", at, Some("SM1"))]);
+    let posted = |at| one(vec![result("a", "sent", Some("SM1"))], vec![post("a", at, Some("SM1"))]);
     holds(&posted(DEADLINE));
     breaks("late", &posted(DEADLINE + 1));
-    breaks("late", &one(vec![told("a", "failed", None)], vec![post("a", DEADLINE + 1, None)]));
+    breaks("late", &one(vec![result("a", "failed", None)], vec![post("a", DEADLINE + 1, None)]));
 }
 
 #[test]
-fn what_is_told_as_sent_was_sent_under_that_name() {
-    let sent = || vec![told("a", "sent", Some("SM9"))];
+fn a_sent_result_names_a_message_of_the_request() {
+    let sent = || vec![result("a", "sent", Some("SM9"))];
     breaks("wrong_sid", &one(sent(), vec![post("a", 1, Some("SM1"))]));
     breaks("sent_without_sms", &one(sent(), vec![]));
-    breaks("sent_without_sms", &one(sent(), vec![doubtful(post("a", 1, None))]));
+    breaks("sent_without_sms", &one(sent(), vec![in_doubt(post("a", 1, None))]));
 }
 
 #[test]
-fn what_is_told_as_not_sent_was_not_sent() {
+fn a_failed_or_rejected_request_has_no_message() {
     for status in ["failed", "rejected"] {
-        breaks("sms_without_sent", &one(vec![told("a", status, None)], vec![post("a", 1, Some("SM1"))]));
+        breaks("sms_without_sent", &one(vec![result("a", status, None)], vec![post("a", 1, Some("SM1"))]));
     }
-    breaks("rejected_after_post", &one(vec![told("a", "rejected", None)], vec![post("a", 1, None)]));
+    breaks("rejected_after_post", &one(vec![result("a", "rejected", None)], vec![post("a", 1, None)]));
 }
 
 #[test]
@@ -165,7 +168,7 @@ fn a_number_gets_no_more_than_its_limit_in_any_window() {
     let ids = ["a", "b", "c"];
     let history = |gap| History {
         requests: ids.map(request).to_vec(),
-        results: ids.map(|id| told(id, "sent", Some(id))).to_vec(),
+        results: ids.map(|id| result(id, "sent", Some(id))).to_vec(),
         posts: ids.iter().zip(1_u64..).map(|(id, nth)| post(id, nth * gap, Some(id))).collect(),
         limit: Some(Limit { count: 2, window: 1_000 }),
     };
@@ -175,19 +178,19 @@ fn a_number_gets_no_more_than_its_limit_in_any_window() {
 
 #[test]
 fn a_request_that_was_sent_twice_counts_once_against_the_limit() {
-    let posts = vec![doubtful(post("a", 1, Some("SM1"))), post("a", 2, Some("SM2"))];
-    let history = one(vec![told("a", "sent", Some("SM2"))], posts);
+    let posts = vec![in_doubt(post("a", 1, Some("SM1"))), post("a", 2, Some("SM2"))];
+    let history = one(vec![result("a", "sent", Some("SM2"))], posts);
     holds(&History { limit: Some(Limit { count: 1, window: 1_000 }), ..history });
 }
 
 #[test]
-fn a_post_that_no_request_explains_is_told() {
+fn a_post_that_no_request_explains_is_reported() {
     let strange = [
         Post { request: None, ..post("a", 1, None) },
         Post { request: Some("b".to_owned()), ..post("a", 1, None) },
         Post { to: "+573007654321".to_owned(), ..post("a", 1, None) },
     ];
     for post in strange {
-        breaks("unattributed", &one(vec![told("a", "unknown", None)], vec![post]));
+        breaks("unattributed", &one(vec![result("a", "unknown", None)], vec![post]));
     }
 }

@@ -64,7 +64,7 @@ pub fn number(text: &str) -> PhoneNumber {
     PhoneNumber::parse(text, region()).expect("a number")
 }
 
-/// A publisher that never hears back, as from a queue that is full.
+/// A publisher without confirms, as of a queue that is full.
 pub struct NeverConfirmed;
 
 #[async_trait]
@@ -74,17 +74,17 @@ impl Publisher for NeverConfirmed {
     }
 }
 
-/// A store that can be gone. It counts how often it was asked.
+/// A store that can be unavailable or panic. It counts its calls.
 pub struct FlakyStore {
     pub inner: MemoryStore,
     pub gone: AtomicBool,
     pub panics: AtomicUsize,
-    pub asked: AtomicUsize,
+    pub calls: AtomicUsize,
 }
 
 impl FlakyStore {
     fn reach(&self) -> Result<&MemoryStore, StoreError> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.calls.fetch_add(1, Ordering::SeqCst);
         let panics = self.panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         assert!(panics.is_err(), "the test wants a panic");
         if self.gone.load(Ordering::SeqCst) {
@@ -101,15 +101,15 @@ impl Store for FlakyStore {
     }
     async fn update_progress(
         &self,
-        handling: &Lease<'_>,
-        made: Option<u32>,
-        mark: Progress,
-        notes: Option<&RequestHistory>,
+        lease: &Lease<'_>,
+        attempts_made: Option<u32>,
+        progress: Progress,
+        history: Option<&RequestHistory>,
     ) -> Result<ProgressResult, StoreError> {
-        self.reach()?.update_progress(handling, made, mark, notes).await
+        self.reach()?.update_progress(lease, attempts_made, progress, history).await
     }
-    async fn complete(&self, settle: &CompleteRequest<'_>) -> Result<CompleteResult, StoreError> {
-        self.reach()?.complete(settle).await
+    async fn complete(&self, complete: &CompleteRequest<'_>) -> Result<CompleteResult, StoreError> {
+        self.reach()?.complete(complete).await
     }
     async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError> {
         self.reach()?.verify(check).await
@@ -128,9 +128,9 @@ impl Store for FlakyStore {
         &self,
         subject: &Subject<'_>,
         challenge: &ChallengeId,
-        name: &str,
+        verification: &str,
     ) -> Result<(), StoreError> {
-        self.reach()?.link_verification(subject, challenge, name).await
+        self.reach()?.link_verification(subject, challenge, verification).await
     }
     async fn usage(
         &self,
@@ -140,8 +140,8 @@ impl Store for FlakyStore {
     ) -> Result<Usage, StoreError> {
         self.reach()?.usage(subject, request, limits).await
     }
-    async fn record_receipt(&self, track: &RecordReceipt<'_>) -> Result<ReceiptResult, StoreError> {
-        self.reach()?.record_receipt(track).await
+    async fn record_receipt(&self, receipt: &RecordReceipt<'_>) -> Result<ReceiptResult, StoreError> {
+        self.reach()?.record_receipt(receipt).await
     }
     async fn overdue_receipts(
         &self,
@@ -150,8 +150,8 @@ impl Store for FlakyStore {
     ) -> Result<Vec<OverdueReceipt>, StoreError> {
         self.reach()?.overdue_receipts(wait_max, count_max).await
     }
-    async fn heartbeat(&self, worker: u64, busy: bool) -> Result<SharedState, StoreError> {
-        self.reach()?.heartbeat(worker, busy).await
+    async fn heartbeat(&self, worker: u64, active: bool) -> Result<SharedState, StoreError> {
+        self.reach()?.heartbeat(worker, active).await
     }
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {
         self.reach()?.kill_switch().await
@@ -175,9 +175,9 @@ impl Store for FlakyStore {
     async fn add_suppression(
         &self,
         recipient: Digest16,
-        by_hand: &ManualSuppression<'_>,
+        suppression: &ManualSuppression<'_>,
     ) -> Result<SuppressionEntry, StoreError> {
-        self.reach()?.add_suppression(recipient, by_hand).await
+        self.reach()?.add_suppression(recipient, suppression).await
     }
     async fn remove_suppression(&self, recipient: Digest16) -> Result<Option<SuppressionEntry>, StoreError> {
         self.reach()?.remove_suppression(recipient).await
@@ -189,7 +189,6 @@ impl Store for FlakyStore {
 
 /// The parts of an embedded gateway that a test may choose.
 pub struct Options {
-    /// How messages travel.
     pub channel: Channel,
     pub limits: Limits,
     pub rules: RecipientRules,
@@ -198,19 +197,19 @@ pub struct Options {
     pub grace: Duration,
     pub retry: RetryPolicy,
     pub in_doubt: InDoubtPolicy,
-    /// How long a report may settle what nobody shows.
+    /// How long a send in doubt waits for a receipt if the provider lists no messages.
     pub doubt_report_wait: Duration,
-    /// The kill switch is asked about, a failing provider is probed, and receipts are swept for.
-    pub tended: bool,
+    /// The maintenance tasks run: heartbeat, probes, overdue receipts.
+    pub maintained: bool,
     /// Messages a second of one sender.
-    pub pace: Option<f64>,
+    pub sender_rate: Option<f64>,
     /// Texts beside the built-in ones.
     pub templates: Vec<TemplateFile>,
-    /// Where replies go, if not to the world's own broker.
+    /// The publisher of replies, if not that of the world's broker.
     pub replies: Option<Arc<dyn Publisher>>,
-    /// Who checks codes that are not ours.
-    pub checker: Option<Arc<dyn CodeVerifier>>,
-    /// While it is true, nothing new is begun.
+    /// Checks the codes that the provider made.
+    pub code_verifier: Option<Arc<dyn CodeVerifier>>,
+    /// While it is true, no delivery starts.
     pub paused: watch::Receiver<bool>,
 }
 
@@ -242,17 +241,17 @@ impl Default for Options {
             retry: RetryPolicy::default(),
             in_doubt: InDoubtPolicy::Reconcile,
             doubt_report_wait: Duration::ZERO,
-            tended: false,
-            pace: None,
+            maintained: false,
+            sender_rate: None,
             templates: Vec::new(),
             replies: None,
-            checker: None,
+            code_verifier: None,
             paused: watch::Sender::new(false).subscribe(),
         }
     }
 }
 
-/// What several gateways share.
+/// The broker, store, provider and clock that several gateways share.
 #[derive(Clone)]
 pub struct World {
     pub broker: MemoryBroker,
@@ -270,7 +269,7 @@ impl World {
                 inner: MemoryStore::new(clock),
                 gone: AtomicBool::new(false),
                 panics: AtomicUsize::new(0),
-                asked: AtomicUsize::new(0),
+                calls: AtomicUsize::new(0),
             }),
             provider: Arc::new(ScriptedProvider::new(clock)),
             clock,
@@ -279,29 +278,28 @@ impl World {
 }
 
 impl World {
-    /// What a number is called in the store.
+    /// The keyed digest of a number.
     pub fn recipient(&self, to: &str) -> Digest16 {
         RecipientKeyring::new(&RECIPIENT_KEY).address(Channel::Sms, number(to).e164())
     }
 
-    /// What was set aside.
+    /// The dead letters, each checked against its documentation.
     pub fn dead_letters(&self) -> Vec<StoredDeadLetter> {
-        let letters = self.broker.dead_letters();
-        letters.iter().for_each(check_letter);
-        letters
+        let dead_letters = self.broker.dead_letters();
+        dead_letters.iter().for_each(check_letter);
+        dead_letters
     }
 }
 
-/// A running worker, its doors, and what it published.
+/// A running worker, its verifier and receipt processor, and the results it published.
 pub struct Embedded {
     channel: Channel,
     pub world: World,
     results: mpsc::Receiver<OwnedMessage>,
     pub verifier: Verifier,
-    /// Takes what the provider reports.
     pub tracker: Arc<ReceiptProcessor>,
-    stop: CancellationToken,
-    tended: DropGuard,
+    shutdown: CancellationToken,
+    maintenance: DropGuard,
     worker: JoinHandle<usize>,
 }
 
@@ -325,7 +323,12 @@ impl Embedded {
             provider: world.provider.clone(),
             publisher: Arc::new(world.broker.publisher()),
             replies: Replies::new(options.replies.unwrap_or_else(|| Arc::new(world.broker.publisher()))),
-            gate: SendGate::new(options.channel, options.concurrency, world.provider.senders(), options.pace),
+            gate: SendGate::new(
+                options.channel,
+                options.concurrency,
+                world.provider.senders(),
+                options.sender_rate,
+            ),
             texts: texts_with(options.templates),
             codes: codes.clone(),
             recipients: recipients.clone(),
@@ -344,10 +347,10 @@ impl Embedded {
             names: Names::new("otpost"),
             clock: world.clock,
         };
-        let stop = CancellationToken::new();
+        let shutdown = CancellationToken::new();
         let gateway = Arc::new(gateway);
-        let paused = if options.tended { gateway.gate.paused() } else { options.paused };
-        let worker = Worker::new(gateway.clone(), options.concurrency, options.grace, stop.clone())
+        let paused = if options.maintained { gateway.gate.paused() } else { options.paused };
+        let worker = Worker::new(gateway.clone(), options.concurrency, options.grace, shutdown.clone())
             .pausing_when(paused);
         let tracker = Arc::new(ReceiptProcessor {
             store: store.clone(),
@@ -355,13 +358,13 @@ impl Embedded {
             recipients: recipients.clone(),
             clock: world.clock,
         });
-        let tended = CancellationToken::new();
-        if options.tended {
-            let sweeps = Some(ReceiptPolling { processor: tracker.clone(), wait_max: 4 * HOUR });
-            let until = tended.clone();
-            tokio::spawn(async move { gateway.run_maintenance(sweeps, until).await });
+        let maintenance = CancellationToken::new();
+        if options.maintained {
+            let polling = Some(ReceiptPolling { processor: tracker.clone(), wait_max: 4 * HOUR });
+            let until = maintenance.clone();
+            tokio::spawn(async move { gateway.run_maintenance(polling, until).await });
         }
-        let source = Box::new(world.broker.consumer(options.channel, options.concurrency + 2));
+        let consumer = Box::new(world.broker.consumer(options.channel, options.concurrency + 2));
         Embedded {
             channel: options.channel,
             results: world.broker.subscribe_results(),
@@ -370,19 +373,19 @@ impl Embedded {
                 codes,
                 recipients,
                 limits: options.limits,
-                provider_verifier: options.checker,
+                provider_verifier: options.code_verifier,
                 in_flight: TaskTracker::new(),
                 clock: world.clock,
             },
-            worker: tokio::spawn(worker.run(source)),
-            tended: tended.drop_guard(),
+            worker: tokio::spawn(worker.run(consumer)),
+            maintenance: maintenance.drop_guard(),
             tracker,
-            stop,
+            shutdown,
             world,
         }
     }
 
-    /// Publishes a body as it stands.
+    /// Publishes a body unchanged.
     pub fn publish(&self, body: &[u8]) {
         self.publish_with(body, Properties::default());
     }
@@ -391,19 +394,19 @@ impl Embedded {
         self.world.broker.send_request_to(self.channel, body, properties).expect("the queue takes it");
     }
 
-    /// Asks for a code, and waits for the result.
-    pub async fn request(&mut self, id: &str, to: &str) -> Ended {
+    /// Publishes a request and waits for its result.
+    pub async fn request(&mut self, id: &str, to: &str) -> PublishedResult {
         self.publish(&request(id, to));
         self.result().await
     }
 
-    pub async fn result(&mut self) -> Ended {
+    pub async fn result(&mut self) -> PublishedResult {
         let message = within(self.results.recv()).await.expect("a result");
         check_told(&message.message_id, &message.body);
-        Ended { body: serde_json::from_slice(&message.body).expect("a result is JSON"), message }
+        PublishedResult { body: serde_json::from_slice(&message.body).expect("a result is JSON"), message }
     }
 
-    /// No further result is there.
+    /// Fails if there is another result.
     #[track_caller]
     pub fn expect_no_result(&mut self) {
         if let Ok(message) = self.results.try_recv() {
@@ -424,41 +427,41 @@ impl Embedded {
         self.world.provider.posted()
     }
 
-    /// Tells the worker to stop and waits for it. Answers how many deliveries were left unfinished.
+    /// Shuts the worker down. Returns how many deliveries were left unfinished.
     pub async fn stop(self) -> usize {
-        self.stop.cancel();
+        self.shutdown.cancel();
         within(self.worker).await.expect("the worker does not panic")
     }
 
-    /// The process dies: nothing is finished, nothing is told.
+    /// Kills the worker: it finishes nothing and publishes nothing.
     pub async fn crash(self) {
-        drop(self.tended);
+        drop(self.maintenance);
         self.worker.abort();
         assert!(self.worker.await.expect_err("aborted").is_cancelled());
     }
 }
 
-/// The end of a request, as its caller sees it.
-pub struct Ended {
+/// A message on the results exchange: a result or a delivery event.
+pub struct PublishedResult {
     pub body: Value,
     pub message: OwnedMessage,
 }
 
-impl Ended {
+impl PublishedResult {
     #[track_caller]
-    pub fn expect(&self, status: &str, error: Option<&str>) -> &Ended {
+    pub fn expect(&self, status: &str, error: Option<&str>) -> &PublishedResult {
         let got = (self.body["status"].as_str(), self.body["error"]["code"].as_str());
         assert_eq!(got, (Some(status), error), "{}", self.body);
         self
     }
 
     #[track_caller]
-    pub fn expect_sent(&self) -> &Ended {
+    pub fn expect_sent(&self) -> &PublishedResult {
         self.expect("sent", None)
     }
 
     #[track_caller]
-    pub fn expect_replayed(&self, replayed: bool) -> &Ended {
+    pub fn expect_replayed(&self, replayed: bool) -> &PublishedResult {
         assert_eq!(self.body["replayed"].as_bool().unwrap_or(false), replayed, "{}", self.body);
         self
     }
@@ -500,9 +503,7 @@ fn texts_with(templates: Vec<TemplateFile>) -> Texts {
     Texts::built_in(settings).expect("the texts are good")
 }
 
-/// Fails a test that waits for what does not come. The time is the paused clock's, where that is paused.
+/// Fails a test after two hours of waiting, by the paused clock if it is paused.
 pub async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(7_200), future)
-        .await
-        .expect("what the test waits for never came")
+    tokio::time::timeout(Duration::from_secs(7_200), future).await.expect("the test waited for two hours")
 }

@@ -142,7 +142,7 @@ async fn what_happened_to_a_request_is_told_in_order() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_under_way_tells_what_holds_it() {
-    let gateway = Embedded::with(Options { tended: true, ..Options::default() });
+    let gateway = Embedded::with(Options { maintained: true, ..Options::default() });
     gateway.world.provider.answer([SendFailure::Throttled { code: None, retry_after: None }]);
     gateway.publish(&crate::harness::request("r1", ALICE));
     gateway.world.provider.until_posted(1).await;

@@ -1,8 +1,9 @@
 //! The whole flow under faults at every seam, in memory and in paused time, from one seed.
 //!
-//! Three workers whose clocks differ share a broker, a store and a provider that lose, delay and repeat; workers die
-//! between any two steps or are told to stop. When all has come to rest, the history is held against the promises, and
-//! every charge against what was sent. A seed that fails is printed: put it into [`SEEDS_THAT_FAILED`].
+//! Three workers with different clocks share a broker, a store and a provider that lose, delay and repeat messages.
+//! Workers crash between any two steps or shut down. Once nothing is in flight, the history of the run is checked against
+//! the promises, and every charge of a limit against the messages sent. A failing seed is printed: add it to
+//! [`SEEDS_THAT_FAILED`].
 
 mod seams;
 
@@ -21,9 +22,9 @@ use tokio::time::Instant;
 use self::seams::{Worker, World};
 use crate::documents::messages::check_told;
 use crate::harness::number;
-use crate::history::{History, Limit, Request, Told, check};
+use crate::history::{History, Limit, PublishedResult, Request, check};
 
-/// Every seed here has once found a fault of ours.
+/// Each of these seeds once found a defect.
 const SEEDS_THAT_FAILED: [u64; 0] = [];
 const SEEDS: u64 = 6;
 const REQUESTS: usize = 350;
@@ -32,7 +33,7 @@ const CODE_LIFE: Duration = Duration::from_secs(600);
 const SENDS_AN_HOUR: u32 = 3;
 
 #[test]
-fn the_promises_hold_whatever_fails_at_whichever_seam() {
+fn the_promises_hold_under_faults_at_every_seam() {
     let given = |name| std::env::var(name).ok().map(|number| number.parse::<u64>().expect("a number"));
     let seeds: Vec<u64> = match given("OTPOST_SEED") {
         Some(seed) => vec![seed],
@@ -56,17 +57,17 @@ fn paused() -> Runtime {
 async fn run(seed: u64) -> String {
     fastrand::seed(seed);
     let world = World::new(SENDS_AN_HOUR, CODE_LIFE);
-    let mut results = world.broker.subscribe_results();
+    let mut published = world.broker.subscribe_results();
     let mut workers: Vec<Worker> = (0..WORKERS).map(|_| world.worker()).collect();
     let mut requests = Vec::new();
     let mut bodies: Vec<Vec<u8>> = Vec::new();
     for nth in 0..REQUESTS {
-        // Most people ask once; some come back until a limit stops them.
-        let person = if world.chance(0.2) { fastrand::usize(..12) } else { 100 + nth };
-        let (id, to) = (format!("r{nth}"), format!("+573001{person:06}"));
-        let asked = world.clock.now();
-        let body = json!({"request_id": id, "to": to, "requested_at": asked.to_string()}).to_string();
-        requests.push(Request { id, to, deadline: asked.plus(CODE_LIFE).0, confirmed: true });
+        // Most recipients get one request. A few get many, until a limit rejects them.
+        let recipient = if world.chance(0.2) { fastrand::usize(..12) } else { 100 + nth };
+        let (id, to) = (format!("r{nth}"), format!("+573001{recipient:06}"));
+        let requested_at = world.clock.now();
+        let body = json!({"request_id": id, "to": to, "requested_at": requested_at.to_string()}).to_string();
+        requests.push(Request { id, to, deadline: requested_at.plus(CODE_LIFE).0, confirmed: true });
         bodies.push(body.into_bytes());
         world.broker.send_request(&bodies[nth], Properties::default()).expect("the queue takes it");
         if world.chance(0.05) {
@@ -76,10 +77,10 @@ async fn run(seed: u64) -> String {
         world.step(&mut workers).await;
     }
     world.calm();
-    let told = until_quiet(&world, &mut workers, &mut results, &requests).await;
+    let results = until_quiet(&world, &mut workers, &mut published, &requests).await;
     let history = History {
         requests: requests.clone(),
-        results: told,
+        results,
         posts: world.provider.posts(),
         limit: Some(Limit { count: SENDS_AN_HOUR as usize, window: 3_600_000 }),
     };
@@ -92,25 +93,26 @@ async fn run(seed: u64) -> String {
     format!("{report}")
 }
 
-/// Waits until every request has a result and nothing is under way any more.
+/// Waits until every request has a result and no message is in flight.
 async fn until_quiet(
     world: &World,
     workers: &mut Vec<Worker>,
-    results: &mut mpsc::Receiver<OwnedMessage>,
+    published: &mut mpsc::Receiver<OwnedMessage>,
     requests: &[Request],
-) -> Vec<Told> {
-    let mut told: Vec<Told> = Vec::new();
+) -> Vec<PublishedResult> {
+    let mut results: Vec<PublishedResult> = Vec::new();
     let started = Instant::now();
     loop {
-        while let Ok(message) = results.try_recv() {
-            told.push(read(&message, world.clock.now().0));
+        while let Ok(message) = published.try_recv() {
+            results.push(read(&message, world.clock.now().0));
         }
-        let answered = requests.iter().all(|request| told.iter().any(|told| told.request == request.id));
+        let answered =
+            requests.iter().all(|request| results.iter().any(|result| result.request == request.id));
         if answered && world.broker.is_idle() {
-            return told;
+            return results;
         }
         if started.elapsed() > Duration::from_secs(1_800) {
-            return told;
+            return results;
         }
         while workers.len() < WORKERS {
             workers.push(world.worker());
@@ -119,11 +121,11 @@ async fn until_quiet(
     }
 }
 
-fn read(message: &OwnedMessage, at: u64) -> Told {
+fn read(message: &OwnedMessage, at: u64) -> PublishedResult {
     check_told(&message.message_id, &message.body);
     let body: Value = serde_json::from_slice(&message.body).expect("a result is JSON");
     let text = |value: &Value| value.as_str().map(str::to_owned);
-    Told {
+    PublishedResult {
         message_id: message.message_id.clone(),
         request: text(&body["request_id"]).expect("an id"),
         status: text(&body["status"]).expect("a status"),
@@ -134,37 +136,37 @@ fn read(message: &OwnedMessage, at: u64) -> Told {
     }
 }
 
-/// What was or may have been sent is charged, once, and nothing else is.
+/// A request with the outcome `sent` or `unknown` is charged once, and no other is.
 async fn charges_match(world: &World, history: &History, seed: u64) {
-    let names = RecipientKeyring::new(&seams::RECIPIENT_KEY);
-    let mut people: Vec<&str> = history.requests.iter().map(|request| request.to.as_str()).collect();
-    people.sort_unstable();
-    people.dedup();
-    for person in people {
-        let owed = history
+    let keyring = RecipientKeyring::new(&seams::RECIPIENT_KEY);
+    let mut recipients: Vec<&str> = history.requests.iter().map(|request| request.to.as_str()).collect();
+    recipients.sort_unstable();
+    recipients.dedup();
+    for to in recipients {
+        let expected = history
             .requests
             .iter()
-            .filter(|request| request.to == person)
+            .filter(|request| request.to == to)
             .filter(|request| {
-                let ends = history.results.iter().filter(|told| told.request == request.id);
-                ends.clone().any(|told| ["sent", "unknown"].contains(&told.status.as_str()))
+                let mut results = history.results.iter().filter(|result| result.request == request.id);
+                results.any(|result| ["sent", "unknown"].contains(&result.status.as_str()))
             })
             .count();
-        let recipient = names.address(Channel::Sms, number(person).e164());
+        let recipient = keyring.address(Channel::Sms, number(to).e164());
         let subject = Subject { recipient, purpose: "verification", user: None, ip: None };
         let usage = world.store.usage(&subject, None, &world.limits).await.expect("calm");
-        assert_eq!(usage.used as usize, owed, "OTPOST_SEED={seed}: charges of {person}");
+        assert_eq!(usage.used as usize, expected, "OTPOST_SEED={seed}: charges of {to}");
     }
 }
 
-/// A run that meets no fault would find nothing either.
+/// A run without faults would prove nothing.
 #[test]
 fn a_run_meets_every_kind_of_fault() {
     paused().block_on(async {
         fastrand::seed(1);
         let world = World::new(SENDS_AN_HOUR, CODE_LIFE);
         let mut workers: Vec<Worker> = (0..WORKERS).map(|_| world.worker()).collect();
-        // The rarest ones strike once in some hundred requests.
+        // The rarest fault happens once in some hundred requests.
         for nth in 0..20 * REQUESTS {
             if nth >= 2 * REQUESTS && world.faults().iter().all(|(_, times)| *times > 0) {
                 break;

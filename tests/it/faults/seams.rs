@@ -1,4 +1,4 @@
-//! The adapters in memory, with faults: each answer may be late, lost though it was acted upon, or no answer at all.
+//! The in-memory adapters with faults: a call may be late, have no effect, or lose its answer after its effect.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,10 +52,10 @@ use crate::history::Post;
 pub const RECIPIENT_KEY: [u8; 32] = [9; 32];
 const PROVIDER_TIMEOUT: Duration = Duration::from_secs(15);
 const SENDERS: usize = 3;
-/// Whoever carries a message to it is refused: the provider takes it for another country's, or for a number like that.
+/// The provider refuses every sender for this recipient, as for a number of another country.
 pub const REFUSED_BY_ALL: &str = "+573001000005";
 
-/// What goes wrong, until it is calm.
+/// The faults of a run, until it is calm.
 #[derive(Clone)]
 pub struct Weather {
     calm: Arc<AtomicBool>,
@@ -63,7 +63,7 @@ pub struct Weather {
 }
 
 impl Weather {
-    /// Does this fault happen now? Seldom or often, as its odds are.
+    /// True with the given odds, while it is not calm.
     fn strikes(&self, fault: &'static str, odds: f64) -> bool {
         let strikes = !self.calm.load(Ordering::SeqCst) && fastrand::f64() < odds;
         *self.seen.lock().unwrap().entry(fault).or_default() += usize::from(strikes);
@@ -77,7 +77,7 @@ impl Weather {
     }
 }
 
-/// What all workers share.
+/// The seams that all workers share.
 pub struct World {
     pub broker: MemoryBroker,
     pub store: Arc<MemoryStore>,
@@ -88,17 +88,17 @@ pub struct World {
     code_life: Duration,
 }
 
-/// One process.
+/// One worker process.
 pub struct Worker {
     running: JoinHandle<usize>,
-    tending: JoinHandle<()>,
-    stop: CancellationToken,
+    maintenance: JoinHandle<()>,
+    shutdown: CancellationToken,
 }
 
 impl Worker {
-    /// It is gone, between whatever two steps.
+    /// Kills the process between any two steps.
     pub async fn crash(self) {
-        self.tending.abort();
+        self.maintenance.abort();
         self.running.abort();
         let _ = self.running.await;
     }
@@ -117,7 +117,7 @@ impl World {
                 clock,
                 posts: Mutex::default(),
                 made: Mutex::default(),
-                reporter: Mutex::default(),
+                receipts: Mutex::default(),
             }),
             clock,
             limits: Limits {
@@ -126,7 +126,7 @@ impl World {
                 user: hourly(0),
                 ip: hourly(0),
                 all: hourly(0),
-                // Two sends to one person within the time of one doubt could not be told apart.
+                // A lookup could not distinguish two sends to one recipient that are in doubt at the same time.
                 cooldown: Duration::from_secs(30),
                 wrong_per_challenge: 5,
                 wrong: hourly(10),
@@ -140,7 +140,7 @@ impl World {
         fastrand::f64() < odds
     }
 
-    /// No more faults.
+    /// Ends all faults.
     pub fn calm(&self) {
         self.weather.calm.store(true, Ordering::SeqCst);
     }
@@ -150,19 +150,19 @@ impl World {
         self.weather.seen.lock().unwrap().clone()
     }
 
-    /// A while passes, in which a worker may die or be replaced.
+    /// Lets time pass. A worker may crash or shut down meanwhile, and is replaced.
     pub async fn step(&self, workers: &mut Vec<Worker>) {
         tokio::time::sleep(Duration::from_millis(fastrand::u64(..400))).await;
-        if self.weather.strikes("worker dies", 0.03) {
+        if self.weather.strikes("worker crashes", 0.03) {
             let nth = fastrand::usize(..workers.len());
             workers.swap_remove(nth).crash().await;
             workers.push(self.worker());
         }
-        if self.weather.strikes("worker is told to stop", 0.02) {
+        if self.weather.strikes("worker shuts down", 0.02) {
             let nth = fastrand::usize(..workers.len());
             let worker = workers.swap_remove(nth);
-            worker.stop.cancel();
-            // It drains by itself; the next one does not wait for it.
+            worker.shutdown.cancel();
+            // It drains in the background, and its successor starts at once.
             workers.push(self.worker());
         }
         if self.weather.strikes("kill switch", 0.01) {
@@ -175,7 +175,7 @@ impl World {
         }
     }
 
-    /// A new process; its clock is up to a second off.
+    /// Starts a worker process whose clock is up to a second off.
     pub fn worker(&self) -> Worker {
         let skew = fastrand::u64(..2_000);
         let clock = match self.clock {
@@ -224,37 +224,38 @@ impl World {
             names: Names::new("otpost"),
             clock,
         });
-        let tracker = Arc::new(ReceiptProcessor { store, publisher: publisher(), recipients, clock });
-        *self.provider.reporter.lock().unwrap() = Some(tracker.clone());
-        let stop = CancellationToken::new();
-        let worker = worker::Worker::new(gateway.clone(), concurrency, Duration::from_secs(25), stop.clone())
-            .pausing_when(gateway.gate.paused());
-        let source = Box::new(self.broker.consumer(Channel::Sms, concurrency + 1));
-        let sweeps = Some(ReceiptPolling { processor: tracker, wait_max: HOUR });
+        let processor = Arc::new(ReceiptProcessor { store, publisher: publisher(), recipients, clock });
+        *self.provider.receipts.lock().unwrap() = Some(processor.clone());
+        let shutdown = CancellationToken::new();
+        let worker =
+            worker::Worker::new(gateway.clone(), concurrency, Duration::from_secs(25), shutdown.clone())
+                .pausing_when(gateway.gate.paused());
+        let consumer = Box::new(self.broker.consumer(Channel::Sms, concurrency + 1));
+        let polling = Some(ReceiptPolling { processor, wait_max: HOUR });
         Worker {
-            running: tokio::spawn(worker.run(source)),
-            tending: tokio::spawn(
-                async move { gateway.run_maintenance(sweeps, CancellationToken::new()).await },
-            ),
-            stop,
+            running: tokio::spawn(worker.run(consumer)),
+            maintenance: tokio::spawn(async move {
+                gateway.run_maintenance(polling, CancellationToken::new()).await
+            }),
+            shutdown,
         }
     }
 }
 
-/// A store whose answers are late or lost.
+/// A store whose calls are late or lost.
 struct SeamStore {
     inner: Arc<MemoryStore>,
     weather: Weather,
 }
 
 impl SeamStore {
-    async fn step<T>(&self, act: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    async fn step<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         let lost = || Err(StoreError::Unavailable("lost".to_owned()));
         self.weather.delay("store is late before", 0.1, Duration::from_millis(800)).await;
         if self.weather.strikes("step is not made", 0.03) {
             return lost();
         }
-        let answer = act.await;
+        let answer = call.await;
         self.weather.delay("store is late after", 0.1, Duration::from_millis(800)).await;
         if self.weather.strikes("step is made and its answer lost", 0.03) { lost() } else { answer }
     }
@@ -267,15 +268,15 @@ impl Store for SeamStore {
     }
     async fn update_progress(
         &self,
-        handling: &Lease<'_>,
-        made: Option<u32>,
-        mark: Progress,
-        notes: Option<&RequestHistory>,
+        lease: &Lease<'_>,
+        attempts_made: Option<u32>,
+        progress: Progress,
+        history: Option<&RequestHistory>,
     ) -> Result<ProgressResult, StoreError> {
-        self.step(self.inner.update_progress(handling, made, mark, notes)).await
+        self.step(self.inner.update_progress(lease, attempts_made, progress, history)).await
     }
-    async fn complete(&self, settle: &CompleteRequest<'_>) -> Result<CompleteResult, StoreError> {
-        self.step(self.inner.complete(settle)).await
+    async fn complete(&self, complete: &CompleteRequest<'_>) -> Result<CompleteResult, StoreError> {
+        self.step(self.inner.complete(complete)).await
     }
     async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError> {
         self.step(self.inner.verify(check)).await
@@ -294,9 +295,9 @@ impl Store for SeamStore {
         &self,
         subject: &Subject<'_>,
         challenge: &ChallengeId,
-        name: &str,
+        verification: &str,
     ) -> Result<(), StoreError> {
-        self.step(self.inner.link_verification(subject, challenge, name)).await
+        self.step(self.inner.link_verification(subject, challenge, verification)).await
     }
     async fn usage(
         &self,
@@ -306,8 +307,8 @@ impl Store for SeamStore {
     ) -> Result<Usage, StoreError> {
         self.step(self.inner.usage(subject, request, limits)).await
     }
-    async fn record_receipt(&self, track: &RecordReceipt<'_>) -> Result<ReceiptResult, StoreError> {
-        self.step(self.inner.record_receipt(track)).await
+    async fn record_receipt(&self, receipt: &RecordReceipt<'_>) -> Result<ReceiptResult, StoreError> {
+        self.step(self.inner.record_receipt(receipt)).await
     }
     async fn overdue_receipts(
         &self,
@@ -316,8 +317,8 @@ impl Store for SeamStore {
     ) -> Result<Vec<OverdueReceipt>, StoreError> {
         self.step(self.inner.overdue_receipts(wait_max, count_max)).await
     }
-    async fn heartbeat(&self, worker: u64, busy: bool) -> Result<SharedState, StoreError> {
-        self.step(self.inner.heartbeat(worker, busy)).await
+    async fn heartbeat(&self, worker: u64, active: bool) -> Result<SharedState, StoreError> {
+        self.step(self.inner.heartbeat(worker, active)).await
     }
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {
         self.step(self.inner.kill_switch()).await
@@ -341,16 +342,16 @@ impl Store for SeamStore {
     async fn add_suppression(
         &self,
         recipient: Digest16,
-        by_hand: &ManualSuppression<'_>,
+        suppression: &ManualSuppression<'_>,
     ) -> Result<SuppressionEntry, StoreError> {
-        self.step(self.inner.add_suppression(recipient, by_hand)).await
+        self.step(self.inner.add_suppression(recipient, suppression)).await
     }
     async fn remove_suppression(&self, recipient: Digest16) -> Result<Option<SuppressionEntry>, StoreError> {
         self.step(self.inner.remove_suppression(recipient)).await
     }
     fn may_have_lost_writes(&self) -> bool {
-        // A failed answer makes a real store say so.
-        self.weather.strikes("store may have forgotten", 0.1)
+        // The real store says so for a while after a failed call.
+        self.weather.strikes("store may have lost writes", 0.1)
     }
 }
 
@@ -373,13 +374,13 @@ impl Publisher for SeamPublisher {
     }
 }
 
-/// A provider that loses answers and messages, and knows the truth.
+/// A provider that loses answers and messages, and records every message it made.
 pub struct SeamProvider {
     weather: Weather,
     clock: Clock,
     posts: Mutex<Vec<Post>>,
     made: Mutex<Vec<(Address, ProviderMessage)>>,
-    reporter: Mutex<Option<Arc<ReceiptProcessor>>>,
+    receipts: Mutex<Option<Arc<ReceiptProcessor>>>,
 }
 
 impl SeamProvider {
@@ -405,14 +406,14 @@ impl SeamProvider {
         message_id
     }
 
-    /// Reports come late, out of order, and not at all.
+    /// Sends receipts late, out of order, or not at all.
     fn report(&self, message: &Message<'_>, message_id: &str) {
         for status in [DeliveryStatus::Queued, DeliveryStatus::Sent, DeliveryStatus::Delivered] {
             if fastrand::f64() < 0.3 {
                 continue;
             }
-            let Some(tracker) = self.reporter.lock().unwrap().clone() else { return };
-            let report = DeliveryReceipt {
+            let Some(processor) = self.receipts.lock().unwrap().clone() else { return };
+            let receipt = DeliveryReceipt {
                 request: message.request.clone(),
                 to: message.to.clone(),
                 message_id: message_id.to_owned(),
@@ -420,10 +421,10 @@ impl SeamProvider {
                 code: None,
                 recipient_fault: None,
             };
-            let late = Duration::from_millis(fastrand::u64(..20_000));
+            let delay = Duration::from_millis(fastrand::u64(..20_000));
             tokio::spawn(async move {
-                tokio::time::sleep(late).await;
-                let _ = tracker.process("seam", &report).await;
+                tokio::time::sleep(delay).await;
+                let _ = processor.process("seam", &receipt).await;
             });
         }
     }
@@ -448,7 +449,7 @@ impl Provider for SeamProvider {
                 code: message.code.map_or("", Code::expose).to_owned(),
                 at: self.clock.now().0,
                 accepted: false,
-                // Until the answer has been heard.
+                // Until the sender has the answer.
                 in_doubt: true,
                 sid: None,
             });
@@ -504,16 +505,16 @@ impl Provider for SeamProvider {
         }
     }
 
-    /// What was made a while ago is surely shown.
+    /// Lists every message after a lag of at most 10 s, seldom 90 s.
     async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<ProviderMessage>, LookupError> {
         self.weather.delay("lookup is late", 0.1, Duration::from_secs(3)).await;
         if self.weather.strikes("lookup is not answered", 0.2) {
             return Err(LookupError::Unanswered("lost".to_owned()));
         }
         let now = self.clock.now();
-        // What is shown too late can cause a second message, which doubt allows.
-        let longest = if self.weather.strikes("list lags", 0.1) { 90_000 } else { 10_000 };
-        let lag = Duration::from_millis(fastrand::u64(..longest));
+        // A message that is listed too late can cause a second one. The rules allow that after an attempt in doubt.
+        let lag_max = if self.weather.strikes("list lags", 0.1) { 90_000 } else { 10_000 };
+        let lag = Duration::from_millis(fastrand::u64(..lag_max));
         let made = self.made.lock().unwrap();
         let shown = made
             .iter()

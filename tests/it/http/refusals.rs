@@ -57,7 +57,7 @@ impl Watched {
         let detail = problem["detail"].as_str().unwrap_or_default();
         assert!(detail.contains(words), "{name}: {detail}");
         answer.expect_nothing_of(&["Secreto", "ana", "bob", "tienda", "739164", "3001234567", "eyJ"]);
-        assert_eq!(self.store.asked.load(Ordering::SeqCst), 0, "{name}: the store was asked");
+        assert_eq!(self.store.calls.load(Ordering::SeqCst), 0, "{name}: the store was asked");
         assert!(self.door.broker.is_idle(), "{name}: something was published");
     }
 }

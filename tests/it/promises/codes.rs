@@ -28,7 +28,7 @@ async fn a_code_for_one_purpose_does_not_verify_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_code_ends_with_its_life() {
+async fn a_code_expires_after_its_life() {
     let mut gateway = Embedded::start();
     gateway.request("r1", ALICE).await.expect_sent();
     let code = gateway.posted()[0].code.clone();
@@ -37,7 +37,7 @@ async fn a_code_ends_with_its_life() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_burst_of_guesses_gets_five_tries() {
+async fn a_burst_of_guesses_gets_five_wrong_attempts() {
     let mut gateway = Embedded::start();
     gateway.request("r1", ALICE).await.expect_sent();
     let code = gateway.posted()[0].code.clone();
@@ -49,7 +49,7 @@ async fn a_burst_of_guesses_gets_five_tries() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resend_neither_resets_tries_nor_prolongs_the_code() {
+async fn a_resend_neither_resets_wrong_attempts_nor_prolongs_the_code() {
     let mut gateway = Embedded::start();
     gateway.request("r1", ALICE).await.expect_sent();
     let code = gateway.posted()[0].code.clone();
@@ -65,7 +65,7 @@ async fn a_resend_neither_resets_tries_nor_prolongs_the_code() {
     assert_eq!(gateway.verify(ALICE, wrong).await, Verdict::Wrong { attempts_left: 2 });
     tokio::time::advance(Duration::from_secs(20)).await;
     gateway.request("r3", ALICE).await.expect_sent();
-    assert_ne!(gateway.posted()[2].code, code, "with too little life left a new code is made");
+    assert_ne!(gateway.posted()[2].code, code, "a code with too little time left is replaced");
 }
 
 #[tokio::test(start_paused = true)]
@@ -103,5 +103,9 @@ async fn keys_rotate_without_losing_a_pending_code() {
     assert_eq!(retired.verify(BOB, &bobs).await, Verdict::KeyUnavailable);
     retired.stop().await;
     let restored = Embedded::in_world(world.clone(), keys(&["k2", "k1"]));
-    assert_eq!(restored.verify(BOB, &bobs).await, Verdict::Verified, "nothing was counted");
+    assert_eq!(
+        restored.verify(BOB, &bobs).await,
+        Verdict::Verified,
+        "the check without a key was not counted"
+    );
 }

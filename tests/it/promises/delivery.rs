@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::harness::{ALICE, BOB, Embedded, NeverConfirmed, Options, World, request, with};
 
 #[tokio::test(start_paused = true)]
-async fn every_request_ends_in_one_result_and_a_repeat_gets_it_again() {
+async fn every_request_gets_one_result_and_a_repeat_replays_it() {
     let mut gateway = Embedded::start();
     let first = gateway.request("r1", ALICE).await;
     first.expect_sent().expect_replayed(false);
@@ -54,7 +54,7 @@ async fn a_request_is_acked_only_after_its_result_is_confirmed() {
     gateway.world.provider.until_posted(2).await;
     let world = gateway.world.clone();
     assert_eq!(gateway.stop().await, 1);
-    assert_eq!(world.broker.waiting(), 1, "what was not confirmed was not acknowledged");
+    assert_eq!(world.broker.waiting(), 1, "an unconfirmed result leaves its delivery unacknowledged");
 
     world.broker.fail_next_publishes(0);
     let mut next = Embedded::in_world(world, Options::default());
@@ -63,7 +63,7 @@ async fn a_request_is_acked_only_after_its_result_is_confirmed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_delivery_of_a_request_in_progress_waits_for_it_and_keeps_no_slot() {
+async fn a_second_delivery_of_a_request_in_progress_waits_and_keeps_no_slot() {
     let world = World::new();
     let mut gateway = Embedded::in_world(world.clone(), Options { concurrency: 1, ..Options::default() });
     world.provider.close_gate();
@@ -103,12 +103,12 @@ async fn the_callers_correlation_and_trace_come_back() {
     assert_eq!(
         plain.message.correlation_id.as_deref(),
         Some("r2"),
-        "without one, the request's id ties them"
+        "without one, the request id is the correlation id"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reply_queue_gets_the_result_only_where_that_is_allowed() {
+async fn only_an_allowed_reply_queue_gets_the_result() {
     let mut gateway = Embedded::start();
     let broker = gateway.world.broker.clone();
     let mut queues: Vec<_> = ["reply.me", "exact", "elsewhere", "otpost.send-sms"]
@@ -120,14 +120,14 @@ async fn a_reply_queue_gets_the_result_only_where_that_is_allowed() {
         gateway.publish_with(&request(&format!("r{at}"), &format!("+57300123456{at}")), properties);
         gateway.result().await.expect_sent();
     }
-    // A later result is there: whatever was to be sent to a queue before it was sent.
+    // Replies are published in order, so every earlier reply is in its queue now.
     gateway.request("last", BOB).await.expect_sent();
     let got: Vec<_> = queues.iter_mut().map(|(name, queue)| (*name, queue.try_recv().is_ok())).collect();
     assert_eq!(got, [("reply.me", true), ("exact", true), ("elsewhere", false), ("otpost.send-sms", false)]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reply_queue_that_never_answers_delays_nobody() {
+async fn a_reply_queue_that_never_confirms_delays_no_request() {
     let replies = Some(Arc::new(NeverConfirmed) as Arc<dyn Publisher>);
     let mut gateway = Embedded::with(Options { concurrency: 2, replies, ..Options::default() });
     let started = tokio::time::Instant::now();
@@ -157,7 +157,7 @@ async fn a_request_lost_by_the_store_makes_the_same_code_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn copies_of_a_request_in_progress_are_answered_soon_after_it_ends() {
+async fn copies_of_a_request_in_progress_get_its_result_soon_after_it_ends() {
     let world = World::new();
     let mut gateway = Embedded::in_world(world.clone(), Options::default());
     world.provider.close_gate();
@@ -189,7 +189,7 @@ async fn a_known_outcome_survives_a_lost_delivery() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_finishes_what_is_in_flight_and_gives_back_what_only_waits() {
+async fn shutdown_finishes_messages_in_flight_and_requeues_waiting_deliveries() {
     let world = World::new();
     let gateway = Embedded::in_world(world.clone(), Options { concurrency: 2, ..Options::default() });
     let mut results = world.broker.subscribe_results();
@@ -203,13 +203,13 @@ async fn a_stop_finishes_what_is_in_flight_and_gives_back_what_only_waits() {
     world.provider.open_gate(2);
     assert_eq!(stopping.await.expect("no panic"), 0);
     assert_eq!(world.provider.posted().len(), 2);
-    assert_eq!(world.broker.waiting(), 4, "what was prefetched is back on the queue");
+    assert_eq!(world.broker.waiting(), 4, "the prefetched deliveries are back on the queue");
     assert!(results.recv().await.is_some() && results.recv().await.is_some());
     assert!(results.try_recv().is_err());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_gives_back_a_send_that_waits_for_its_next_try() {
+async fn shutdown_requeues_a_request_that_waits_for_its_next_attempt() {
     use otpost::domain::send_failure::SendFailure;
     let world = World::new();
     let gateway = Embedded::in_world(world.clone(), Options::default());
@@ -225,11 +225,11 @@ async fn a_stop_gives_back_a_send_that_waits_for_its_next_try() {
     let mut next = Embedded::in_world(world, Options::default());
     let ended = next.result().await;
     ended.expect_sent();
-    assert_eq!(ended.body["attempts"], 2, "tries are counted over redeliveries");
+    assert_eq!(ended.body["attempts"], 2, "attempts are counted over redeliveries");
 }
 
 #[tokio::test(start_paused = true)]
-async fn in_flight_never_exceeds_the_limit() {
+async fn messages_in_flight_never_exceed_the_concurrency() {
     let mut gateway = Embedded::with(Options { concurrency: 3, ..Options::default() });
     for number in 10..60 {
         gateway.publish(&request(&format!("r{number}"), &format!("+5730012345{number}")));

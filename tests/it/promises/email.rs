@@ -22,7 +22,7 @@ fn by_email() -> Options {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_code_by_email_ends_as_a_result_of_its_channel_and_verifies_there_alone() {
+async fn a_code_by_email_gets_a_result_of_its_channel_and_verifies_only_there() {
     let mut gateway = Embedded::with(by_email());
     let ended = gateway.request("r1", "Ana@Shop.example").await;
     ended.expect_sent();
@@ -59,7 +59,7 @@ async fn an_address_that_could_inject_a_header_or_a_recipient_is_refused_by_its_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_that_is_turned_off_says_so() {
+async fn a_disabled_channel_rejects_requests() {
     let rules = RecipientRules { email_enabled: false, ..Options::default().rules };
     let mut gateway = Embedded::with(Options { rules, ..by_email() });
     gateway.request("r1", ANA).await.expect("rejected", Some("channel_disabled"));
@@ -67,7 +67,7 @@ async fn a_channel_that_is_turned_off_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_template_of_text_messages_is_none_of_emails() {
+async fn a_template_of_text_messages_does_not_exist_for_emails() {
     let mut gateway = Embedded::with(by_email());
     gateway.publish(&with("r1", ANA, json!({"template": "login"})));
     gateway.result().await.expect("rejected", Some("invalid_request"));
@@ -85,19 +85,19 @@ async fn an_address_has_the_limits_of_a_number_however_it_is_written() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_is_asked_what_became_of_an_email_and_least_of_all_the_provider_of_text_messages() {
+async fn no_provider_is_polled_for_the_receipt_of_an_email() {
     let world = World::new();
     let by_mail = World { provider: Arc::new(ScriptedProvider::new(world.clock)), ..world.clone() };
     let (texts_by, mails_by) = (world.provider.clone(), by_mail.provider.clone());
-    let mut emails = Embedded::in_world(by_mail, Options { tended: true, ..by_email() });
-    let mut texts = Embedded::in_world(world, Options { tended: true, ..Options::default() });
+    let mut emails = Embedded::in_world(by_mail, Options { maintained: true, ..by_email() });
+    let mut texts = Embedded::in_world(world, Options { maintained: true, ..Options::default() });
     emails.request("e1", ANA).await.expect_sent();
     tokio::time::sleep(5 * HOUR).await;
     assert_eq!((texts_by.fetched(), mails_by.fetched()), (0, 0));
     texts.result().await;
     texts.request("s1", ALICE).await.expect_sent();
     tokio::time::sleep(5 * HOUR).await;
-    assert!(texts_by.fetched() > 0, "what became of a text message is asked");
+    assert!(texts_by.fetched() > 0, "receipts of text messages are polled");
     assert_eq!(mails_by.fetched(), 0);
 }
 
@@ -117,14 +117,14 @@ async fn a_provider_of_emails_that_hangs_delays_no_text_message() {
         tokio::task::yield_now().await;
     }
     for nth in 0..20 {
-        let asked = tokio::time::Instant::now();
+        let started = tokio::time::Instant::now();
         texts.request(&format!("s{nth}"), &format!("+5730012345{nth:02}")).await.expect_sent();
-        assert!(asked.elapsed() < Duration::from_secs(1));
+        assert!(started.elapsed() < Duration::from_secs(1));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mailbox_that_is_full_does_not_narrow_what_is_under_way_to_others() {
+async fn a_full_mailbox_does_not_lower_the_concurrency_for_others() {
     let mut gateway = Embedded::with(Options { concurrency: 8, ..by_email() });
     let provider = gateway.world.provider.clone();
     provider.answer(std::iter::repeat_n(SendFailure::Deferred { code: Some(452) }, 5));
@@ -143,9 +143,9 @@ async fn a_mailbox_that_is_full_does_not_narrow_what_is_under_way_to_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_held_and_who_is_probed_is_logged_with_its_channel() {
+async fn paused_sends_and_probes_are_logged_with_their_channel() {
     start_capturing();
-    let mut gateway = Embedded::with(Options { tended: true, ..by_email() });
+    let mut gateway = Embedded::with(Options { maintained: true, ..by_email() });
     gateway.world.provider.answer([SendFailure::Rejected { code: Some(535), scope: Scope::Account }]);
     gateway.request("r1", ANA).await.expect_sent();
     let log = captured_log();

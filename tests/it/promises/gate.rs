@@ -1,4 +1,4 @@
-//! What holds messages back: the kill switch, a provider that fails everybody, and the pace.
+//! The send gate: kill switch, circuit breaker, concurrency, and sender rate.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep};
 use crate::harness::{ALICE, BOB, Embedded, Options, World, request};
 use crate::scripted::{Look, Script};
 
-fn tended() -> Options {
-    Options { tended: true, ..Options::default() }
+fn maintained() -> Options {
+    Options { maintained: true, ..Options::default() }
 }
 
 fn person(n: usize) -> String {
@@ -29,7 +29,7 @@ fn unreachable() -> SendFailure {
 #[tokio::test(start_paused = true)]
 async fn the_kill_switch_stops_all_workers_within_a_second_and_loses_nothing() {
     let world = World::new();
-    let mut workers: Vec<_> = (0..3).map(|_| Embedded::in_world(world.clone(), tended())).collect();
+    let mut workers: Vec<_> = (0..3).map(|_| Embedded::in_world(world.clone(), maintained())).collect();
     workers[0].request("before", ALICE).await.expect_sent();
     world.store.inner.set_kill_switch(Some("pumping")).await.expect("answers");
     sleep(Duration::from_secs(1)).await;
@@ -46,8 +46,8 @@ async fn the_kill_switch_stops_all_workers_within_a_second_and_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_kill_switch_holds_what_waits_for_its_next_try() {
-    let mut gateway = Embedded::with(tended());
+async fn the_kill_switch_pauses_a_request_that_waits_for_its_next_attempt() {
+    let mut gateway = Embedded::with(maintained());
     gateway.world.provider.answer([SendFailure::Throttled { code: Some(20429), retry_after: None }; 1]);
     gateway.publish(&request("r1", ALICE));
     gateway.world.provider.until_posted(1).await;
@@ -61,8 +61,8 @@ async fn the_kill_switch_holds_what_waits_for_its_next_try() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_the_stores_word_on_the_kill_switch_nothing_is_sent() {
-    let mut gateway = Embedded::with(tended());
+async fn while_the_store_is_silent_nothing_is_sent() {
+    let mut gateway = Embedded::with(maintained());
     gateway.world.provider.answer([SendFailure::Throttled { code: None, retry_after: None }]);
     gateway.publish(&request("r1", ALICE));
     gateway.world.provider.until_posted(1).await;
@@ -74,8 +74,8 @@ async fn without_the_stores_word_on_the_kill_switch_nothing_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_of_the_account_holds_everybody_and_burns_nobody() {
-    let mut gateway = Embedded::with(tended());
+async fn a_refusal_of_the_account_pauses_every_request_and_fails_none() {
+    let mut gateway = Embedded::with(maintained());
     gateway.world.provider.is_well(false);
     gateway.world.provider.otherwise(Script::Fail(refused(20003, Scope::Account)));
     for n in 0..50 {
@@ -83,7 +83,7 @@ async fn a_refusal_of_the_account_holds_everybody_and_burns_nobody() {
     }
     sleep(Duration::from_secs(120)).await;
     let posted = gateway.posted().len();
-    assert!(posted <= 8, "{posted}: what was in flight, and no more");
+    assert!(posted <= 8, "{posted} messages: only those in flight");
     let probed = gateway.world.provider.probed().len();
     assert!((3..=9).contains(&probed), "{probed}");
     gateway.expect_no_result();
@@ -97,8 +97,8 @@ async fn a_refusal_of_the_account_holds_everybody_and_burns_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_account_that_stays_refused_ends_requests_as_misconfigured() {
-    let mut gateway = Embedded::with(tended());
+async fn an_account_that_stays_refused_fails_requests_as_misconfigured() {
+    let mut gateway = Embedded::with(maintained());
     gateway.world.provider.is_well(false);
     gateway.world.provider.otherwise(Script::Fail(refused(20003, Scope::Account)));
     let ended = gateway.request("r1", ALICE).await;
@@ -108,8 +108,8 @@ async fn an_account_that_stays_refused_ends_requests_as_misconfigured() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_provider_silent_for_two_minutes_loses_nobody_and_is_left_alone() {
-    let mut gateway = Embedded::with(tended());
+async fn a_provider_silent_for_two_minutes_loses_no_request_and_gets_few_calls() {
+    let mut gateway = Embedded::with(maintained());
     let provider = gateway.world.provider.clone();
     provider.is_well(false);
     provider.otherwise(Script::Fail(SendFailure::InDoubt { detail: "timed out".to_owned() }));
@@ -132,7 +132,7 @@ async fn a_provider_silent_for_two_minutes_loses_nobody_and_is_left_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn refusals_of_one_recipient_country_or_sender_never_stop_the_others() {
-    let mut gateway = Embedded::with(tended());
+    let mut gateway = Embedded::with(maintained());
     for n in 0..30 {
         let scope = [Scope::Recipient, Scope::Request][n % 2];
         gateway.world.provider.answer([refused(21211, scope)]);
@@ -147,14 +147,14 @@ async fn refusals_of_one_recipient_country_or_sender_never_stop_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_message_tries_the_way_again_and_the_others_wait_for_it() {
-    let mut gateway = Embedded::with(tended());
+async fn a_half_open_circuit_breaker_lets_one_message_through() {
+    let mut gateway = Embedded::with(maintained());
     let provider = gateway.world.provider.clone();
     provider.otherwise(Script::Fail(unreachable()));
     for n in 0..20 {
         gateway.publish(&request(&format!("r{n}"), &person(n)));
     }
-    // Probes are answered well, messages are not: each good probe costs one message's try.
+    // Probes succeed and messages fail, so each probe costs one attempt.
     sleep(Duration::from_secs(60)).await;
     let (posted, probed) = (provider.posted().len(), provider.probed().len());
     assert!(posted <= 8 + probed, "{posted} messages, {probed} probes");
@@ -165,8 +165,8 @@ async fn one_message_tries_the_way_again_and_the_others_wait_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_storm_of_429s_narrows_what_is_under_way() {
-    let mut gateway = Embedded::with(Options { concurrency: 32, ..tended() });
+async fn a_storm_of_429s_lowers_the_concurrency() {
+    let mut gateway = Embedded::with(Options { concurrency: 32, ..maintained() });
     let throttled = SendFailure::Throttled { code: Some(20429), retry_after: Some(Duration::from_secs(2)) };
     gateway.world.provider.answer(std::iter::repeat_n(throttled, 100));
     for n in 0..60 {
@@ -176,15 +176,15 @@ async fn a_storm_of_429s_narrows_what_is_under_way() {
         gateway.result().await.expect_sent();
     }
     assert_eq!(gateway.world.provider.made().len(), 60);
-    assert!(gateway.world.provider.probed().is_empty(), "too fast is no failure");
+    assert!(gateway.world.provider.probed().is_empty(), "throttling does not open the circuit breaker");
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_pace_of_a_sender_holds_over_all_workers() {
-    const PACE: f64 = 5.0;
+async fn the_rate_of_a_sender_holds_over_all_workers() {
+    const RATE: f64 = 5.0;
     let world = World::new();
-    let paced = || Options { pace: Some(PACE), concurrency: 4, ..tended() };
-    let mut workers: Vec<_> = (0..3).map(|_| Embedded::in_world(world.clone(), paced())).collect();
+    let limited = || Options { sender_rate: Some(RATE), concurrency: 4, ..maintained() };
+    let mut workers: Vec<_> = (0..3).map(|_| Embedded::in_world(world.clone(), limited())).collect();
     let started = Instant::now();
     for n in 0..60 {
         workers[0].publish(&request(&format!("r{n}"), &person(n)));
@@ -196,33 +196,33 @@ async fn the_pace_of_a_sender_holds_over_all_workers() {
     times.sort_unstable();
     for second in times.iter().map(|at| at.as_millis()) {
         let within = times.iter().filter(|at| (second..second + 1_000).contains(&at.as_millis())).count();
-        assert!(within <= PACE as usize + 1, "{within} in the second from {second} ms");
+        assert!(within <= RATE as usize + 1, "{within} in the second from {second} ms");
     }
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_at_the_gate_of_a_worker_that_dies_is_soon_sent_by_another() {
+async fn a_request_at_the_gate_of_a_crashed_worker_is_soon_sent_by_another() {
     let world = World::new();
-    let paced = Options { pace: Some(0.05), ..tended() };
-    let dying = Embedded::in_world(world.clone(), paced);
+    let limited = Options { sender_rate: Some(0.05), ..maintained() };
+    let dying = Embedded::in_world(world.clone(), limited);
     dying.publish(&request("r1", ALICE));
     dying.publish(&request("r2", BOB));
     world.provider.until_posted(1).await;
     sleep(Duration::from_secs(2)).await;
     dying.crash().await;
     let died = Instant::now();
-    let mut survivor = Embedded::in_world(world, tended());
+    let mut survivor = Embedded::in_world(world, maintained());
     survivor.result().await.expect_sent();
     assert!(died.elapsed() < Duration::from_secs(40), "{:?}", died.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
 async fn workers_that_come_and_go_neither_starve_a_sender_nor_burst() {
-    const PACE: f64 = 1.0;
+    const RATE: f64 = 1.0;
     let world = World::new();
-    let paced = || Options { pace: Some(PACE), concurrency: 4, ..tended() };
-    let mut workers: Vec<_> = (0..8).map(|_| Embedded::in_world(world.clone(), paced())).collect();
+    let limited = || Options { sender_rate: Some(RATE), concurrency: 4, ..maintained() };
+    let mut workers: Vec<_> = (0..8).map(|_| Embedded::in_world(world.clone(), limited())).collect();
     let started = Instant::now();
     for n in 0..40 {
         workers[0].publish(&request(&format!("r{n}"), &person(n)));
@@ -242,8 +242,8 @@ async fn workers_that_come_and_go_neither_starve_a_sender_nor_burst() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_repeat_of_what_has_ended_is_answered_while_the_gate_is_shut_and_nothing_is_begun() {
-    // Not paused: as what was taken from the queue just before the gate shut.
+async fn a_closed_gate_replays_completed_requests_and_admits_none() {
+    // This worker consumes on, like one whose gate closed just after a delivery.
     let mut gateway = Embedded::start();
     gateway.request("ended", ALICE).await.expect_sent();
     gateway.world.provider.otherwise(Script::Fail(unreachable()));

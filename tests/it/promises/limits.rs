@@ -1,4 +1,4 @@
-//! Limits hold over everything, are charged once, and are given back when nothing was sent.
+//! Limits hold over all workers, are charged once, and are refunded when nothing was sent.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ async fn a_limited_phone_may_send_again_once_the_window_has_passed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cooldown_tells_when_to_come_back() {
+async fn a_cooldown_says_when_to_retry() {
     let mut gateway = Embedded::with(limits(|limits| limits.cooldown = Duration::from_secs(30)));
     let sent = gateway.request("r1", ALICE).await;
     assert_eq!(sent.body["resend_after"], 30);
@@ -59,7 +59,7 @@ async fn the_sixth_send_in_an_hour_is_refused_over_all_workers() {
     assert_eq!((sent, world.provider.posted().len()), (5, 5));
     let codes: std::collections::BTreeSet<_> =
         world.provider.posted().into_iter().map(|post| post.code).collect();
-    assert_eq!(codes.len(), 1, "a resend carries the same code");
+    assert_eq!(codes.len(), 1, "a resend has the same code");
 }
 
 #[tokio::test(start_paused = true)]
@@ -73,7 +73,7 @@ async fn a_repeat_is_not_charged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_charge_is_given_back_when_nothing_was_sent_and_kept_in_doubt() {
+async fn a_limit_is_refunded_when_nothing_was_sent_and_kept_in_doubt() {
     let mut gateway = Embedded::with(limits(|limits| limits.number.count = 1));
     let refused = SendFailure::Rejected { code: Some(21617), scope: Scope::Request };
     gateway.world.provider.answer([refused]);
@@ -104,7 +104,7 @@ async fn a_users_and_an_addresss_limits_hold_over_recipients() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_cap_over_all_sends_holds() {
+async fn the_limit_over_all_sends_holds() {
     let mut gateway = Embedded::with(limits(|limits| limits.all = Quota { count: 4, window: HOUR }));
     for number in 0..4 {
         gateway.request("r", &format!("+57300123456{number}")).await.expect_sent();
@@ -113,7 +113,7 @@ async fn the_cap_over_all_sends_holds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recorded_refusal_is_replayed_for_a_quarter_of_an_hour() {
+async fn a_recorded_rejection_is_replayed_for_a_quarter_of_an_hour() {
     let mut gateway = Embedded::with(limits(|limits| limits.cooldown = Duration::from_secs(30)));
     gateway.request("r1", ALICE).await.expect_sent();
     gateway.request("r2", ALICE).await.expect("rejected", Some("cooldown")).expect_replayed(false);

@@ -1,15 +1,15 @@
-//! What otpost promises, as sentences: the real flow on the embedded gateway, with time paused.
+//! The promises of otpost, as sentences: the real flow on the embedded gateway, with time paused.
 
 mod codes;
 mod delivery;
-mod doubt;
-mod elsewhere;
 mod email;
 mod gate;
+mod in_doubt;
 mod limits;
 mod outages;
 mod pauses;
 mod poison;
+mod provider_codes;
 mod receipts;
 pub mod secrets;
 mod senders;

@@ -1,4 +1,4 @@
-//! An outage stops; it neither loses nor spins.
+//! An outage of the store delays requests. It loses none and causes no busy loop.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,8 +14,8 @@ async fn a_store_outage_does_not_spin_and_loses_nothing() {
         gateway.publish(&request("r1", &format!("+57300123456{number}")));
     }
     tokio::time::sleep(Duration::from_secs(120)).await;
-    let asked = store.asked.load(Ordering::SeqCst);
-    assert!((8..8 * 120).contains(&asked), "asked {asked} times in two minutes");
+    let calls = store.calls.load(Ordering::SeqCst);
+    assert!((8..8 * 120).contains(&calls), "{calls} calls in two minutes");
     assert!(gateway.posted().is_empty());
     store.gone.store(false, Ordering::SeqCst);
     for _ in 0..8 {
@@ -41,7 +41,7 @@ async fn a_store_lost_after_the_send_is_waited_for_and_nothing_is_sent_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_held_too_long_by_an_outage_goes_back_and_then_ends() {
+async fn a_request_held_too_long_by_an_outage_is_requeued_and_then_ends() {
     let world = World::new();
     let mut gateway = Embedded::in_world(world.clone(), Options::default());
     world.store.gone.store(true, Ordering::SeqCst);
@@ -54,7 +54,7 @@ async fn a_request_held_too_long_by_an_outage_goes_back_and_then_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_during_a_store_outage_gives_everything_back_at_once() {
+async fn shutdown_during_a_store_outage_requeues_everything_at_once() {
     let world = World::new();
     let gateway = Embedded::in_world(world.clone(), Options::default());
     world.store.gone.store(true, Ordering::SeqCst);

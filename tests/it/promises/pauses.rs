@@ -1,4 +1,4 @@
-//! While consumption is paused nothing new is begun, and nothing is lost.
+//! While consumption is paused no delivery starts, and none is lost.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::harness::{ALICE, BOB, Embedded, Options, World, request};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A gateway that handles two at once and takes four, and the switch that pauses it.
+/// A gateway that processes two deliveries at once and prefetches four, and the switch that pauses it.
 fn pausable(world: World) -> (Embedded, watch::Sender<bool>) {
     let pause = watch::Sender::new(false);
     let options = Options { concurrency: 2, paused: pause.subscribe(), ..Options::default() };
@@ -23,7 +23,7 @@ fn publish_ten(gateway: &Embedded) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pause_stops_taking_requests_and_loses_none() {
+async fn a_pause_stops_consumption_and_loses_no_request() {
     let world = World::new();
     let (mut gateway, pause) = pausable(world.clone());
     world.provider.close_gate();
@@ -36,12 +36,12 @@ async fn a_pause_stops_taking_requests_and_loses_none() {
 
     for _ in 0..3 {
         sleep(MINUTE).await;
-        // Told twice is told once.
+        // A second pause changes nothing.
         pause.send_replace(true);
     }
     gateway.expect_no_result();
-    assert_eq!(world.provider.posted().len(), 2, "what was in flight is finished, and nothing new begun");
-    assert_eq!(world.broker.waiting(), 6, "what was taken before the pause is held, one of it by the worker");
+    assert_eq!(world.provider.posted().len(), 2, "messages in flight are finished, and no delivery starts");
+    assert_eq!(world.broker.waiting(), 6, "the prefetched deliveries stay, one of them in the worker");
 
     let resumed = Instant::now();
     pause.send_replace(false);
@@ -53,7 +53,7 @@ async fn a_pause_stops_taking_requests_and_loses_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_that_is_paused_while_it_is_idle_takes_nothing() {
+async fn a_worker_that_is_paused_while_idle_consumes_nothing() {
     let (mut gateway, pause) = pausable(World::new());
     gateway.request("r1", ALICE).await.expect_sent();
     pause.send_replace(true);
@@ -67,7 +67,7 @@ async fn a_worker_that_is_paused_while_it_is_idle_takes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_pause_puts_back_what_is_held() {
+async fn a_long_pause_requeues_the_deliveries_it_holds() {
     let world = World::new();
     let (mut gateway, pause) = pausable(world.clone());
     world.provider.close_gate();
@@ -78,9 +78,13 @@ async fn a_long_pause_puts_back_what_is_held() {
     pause.send_replace(true);
     world.provider.open_gate(10);
     sleep(12 * MINUTE - later - Duration::from_secs(1)).await;
-    assert_eq!(world.broker.waiting(), 6, "they were taken not quite twelve minutes ago");
+    assert_eq!(world.broker.waiting(), 6, "they arrived not quite twelve minutes ago");
     sleep(Duration::from_secs(2)).await;
-    assert_eq!(world.broker.waiting(), 8, "a broker would end a consumer that holds them for longer");
+    assert_eq!(
+        world.broker.waiting(),
+        8,
+        "a broker closes the channel of a consumer that holds them for longer"
+    );
 
     // Another worker may have them now.
     let mut other = Embedded::in_world(world.clone(), Options::default());
@@ -99,7 +103,7 @@ async fn a_long_pause_puts_back_what_is_held() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_during_a_pause_drains_as_usual() {
+async fn shutdown_during_a_pause_drains_as_usual() {
     let world = World::new();
     let (gateway, pause) = pausable(world.clone());
     let mut results = world.broker.subscribe_results();

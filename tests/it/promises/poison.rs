@@ -1,4 +1,4 @@
-//! What cannot be handled is set aside, and delays nobody.
+//! Poison messages and unreadable bodies are dead-lettered, and delay no other message.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::harness::{ALICE, BOB, Embedded, Options, World, request, with, within
 use crate::scripted::{Look, Script};
 
 #[tokio::test(start_paused = true)]
-async fn a_message_that_cannot_be_attributed_is_set_aside_with_its_reason() {
+async fn a_message_without_a_request_id_is_dead_lettered_with_its_reason() {
     let mut gateway = Embedded::start();
     for body in [
         b"not json".as_slice(),
@@ -30,10 +30,14 @@ async fn a_message_that_cannot_be_attributed_is_set_aside_with_its_reason() {
     gateway.expect_no_result();
     let dead = gateway.world.dead_letters();
     assert_eq!(dead.len(), 6);
-    for letter in dead {
-        let body = String::from_utf8(letter.body).expect("JSON");
-        assert_eq!(letter.reason, "unattributable");
-        assert!(!letter.error.is_empty() && !letter.error.contains("57300"), "{}", letter.error);
+    for dead_letter in dead {
+        let body = String::from_utf8(dead_letter.body).expect("JSON");
+        assert_eq!(dead_letter.reason, "unattributable");
+        assert!(
+            !dead_letter.error.is_empty() && !dead_letter.error.contains("57300"),
+            "{}",
+            dead_letter.error
+        );
         assert!(!body.contains("573001234567") && !body.contains("123456"), "{body}");
     }
 }
@@ -53,7 +57,7 @@ async fn one_malformed_request_does_not_delay_its_neighbours() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_gives_its_slot_back_and_costs_nobody_else() {
+async fn a_panic_frees_its_slot_and_affects_no_other_request() {
     let mut gateway = Embedded::with(Options { concurrency: 1, ..Options::default() });
     gateway.world.provider.panic_next(1);
     gateway.publish(&request("r1", ALICE));
@@ -61,24 +65,24 @@ async fn a_panic_gives_its_slot_back_and_costs_nobody_else() {
     gateway.request("r2", BOB).await.expect_sent();
     let panicked = gateway.result().await;
     panicked.expect_sent();
-    assert_eq!(gateway.posted().len(), 3, "it may have been sent, so it was looked for first");
+    assert_eq!(gateway.posted().len(), 3, "the message may have been sent, so it was looked up first");
     assert!(gateway.world.provider.looked().len() >= 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_panics_again_and_again_is_answered_and_set_aside() {
+async fn a_request_that_panics_five_handlers_gets_a_result_and_is_dead_lettered() {
     let mut gateway = Embedded::with(Options { concurrency: 1, ..Options::default() });
     gateway.world.store.panics.store(5, std::sync::atomic::Ordering::SeqCst);
     gateway.request("r1", ALICE).await.expect("failed", Some("internal"));
     gateway.request("r2", BOB).await.expect_sent();
     let dead = gateway.world.dead_letters();
     assert_eq!((dead.len(), dead[0].reason.as_str(), dead[0].delivery_count), (1, "panic", 4));
-    assert_eq!(told_of(&dead[0]), (Some("r1"), Some("failed")));
+    assert_eq!(result_of(&dead[0]), (Some("r1"), Some("failed")));
     assert!(!String::from_utf8_lossy(&dead[0].body).contains("3001234567"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_poison_message_that_may_have_been_sent_never_gets_two_different_ends() {
+async fn a_poison_message_that_may_have_been_sent_never_gets_two_outcomes() {
     let mut gateway = Embedded::with(Options { concurrency: 1, ..Options::default() });
     gateway.world.provider.panic_next(1);
     let properties = Properties { delivery_count: 4, ..Default::default() };
@@ -87,15 +91,19 @@ async fn a_poison_message_that_may_have_been_sent_never_gets_two_different_ends(
     gateway.request("r1", ALICE).await.expect("unknown", Some("in_doubt")).expect_replayed(true);
     assert_eq!(gateway.posted().len(), 1);
     let dead = gateway.world.dead_letters();
-    assert_eq!(told_of(&dead[0]), (Some("r1"), Some("unknown")), "whoever replays it is warned");
+    assert_eq!(
+        result_of(&dead[0]),
+        (Some("r1"), Some("unknown")),
+        "the dead letter names the outcome, as a warning before a replay"
+    );
 }
 
-fn told_of(letter: &StoredDeadLetter) -> (Option<&str>, Option<&str>) {
-    (letter.request_id.as_deref(), letter.status.as_deref())
+fn result_of(dead_letter: &StoredDeadLetter) -> (Option<&str>, Option<&str>) {
+    (dead_letter.request_id.as_deref(), dead_letter.status.as_deref())
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_set_aside_can_be_opened_with_the_key_of_recipients_and_holds_no_code() {
+async fn a_dead_letter_opens_with_the_recipient_key_and_holds_no_code() {
     let mut gateway = Embedded::start();
     let bodies = [with("r1", ALICE, json!({"n": 1})), with("r2", BOB, json!({"code": "98761234"}))];
     for body in &bodies {
@@ -107,11 +115,11 @@ async fn what_is_set_aside_can_be_opened_with_the_key_of_recipients_and_holds_no
     let dead = gateway.world.dead_letters();
     let opened: Vec<Value> = dead
         .iter()
-        .map(|letter| {
-            let contents: DeadLetterBody = serde_json::from_slice(&letter.body).expect("ours");
+        .map(|dead_letter| {
+            let contents: DeadLetterBody = serde_json::from_slice(&dead_letter.body).expect("ours");
             let sealed = contents.sealed.expect("sealed");
             let key = RecipientKeyring::new(&[9; 32]);
-            let body = key.dead_letter_key().open(&letter.message_id, &sealed).expect("the key");
+            let body = key.dead_letter_key().open(&dead_letter.message_id, &sealed).expect("the key");
             serde_json::from_slice(&body).expect("JSON")
         })
         .collect();
@@ -119,9 +127,9 @@ async fn what_is_set_aside_can_be_opened_with_the_key_of_recipients_and_holds_no
     assert_eq!(opened, expected);
 }
 
-/// Each worker dies as soon as it takes up one of four requests that were in flight when the first one died.
+/// Each worker crashes as soon as it takes over one of the four requests that were in flight at the first crash.
 #[tokio::test(start_paused = true)]
-async fn a_request_that_kills_workers_takes_none_along_that_stand_beside_it() {
+async fn a_request_that_crashes_workers_spares_the_requests_in_flight_beside_it() {
     const KILLER: &str = "+573001000000";
     fastrand::seed(7);
     let world = World::new();
@@ -156,17 +164,17 @@ async fn a_request_that_kills_workers_takes_none_along_that_stand_beside_it() {
     assert_eq!((dead.len(), dead[0].request_id.as_deref()), (1, Some("r0")));
 }
 
-/// Workers die of a request, one after the other, until it is answered. Answers the result and the worker that gave it.
-async fn crash_until_answered(world: &World) -> (serde_json::Value, Embedded) {
+/// Crashes one worker after another until the request has a result. Returns the result and the worker that published it.
+async fn crash_until_completed(world: &World) -> (serde_json::Value, Embedded) {
     world.provider.otherwise(Script::AcceptAndHang);
     world.provider.shows_otherwise(Look::Unanswered);
     let mut results = world.broker.subscribe_results();
     let mut worker = Embedded::in_world(world.clone(), Options::default());
     worker.publish(&request("r1", ALICE));
-    // The lease of one that died, and from the third on as long as a suspect may wait.
+    // The lease of a crashed worker, and from the third crash on the longest wait of a suspect.
     for wait in [60, 60, 70, 90, 130].map(Duration::from_secs) {
         sleep(wait).await;
-        assert!(results.try_recv().is_err(), "it is given five handlings");
+        assert!(results.try_recv().is_err(), "the request gets five handlers");
         worker.crash().await;
         worker = Embedded::in_world(world.clone(), Options::default());
     }
@@ -177,18 +185,18 @@ async fn crash_until_answered(world: &World) -> (serde_json::Value, Embedded) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_whose_handling_ends_the_worker_again_and_again_is_answered_and_set_aside() {
+async fn a_request_that_crashes_five_workers_gets_a_result_and_is_dead_lettered() {
     let world = World::new();
-    let (result, _worker) = crash_until_answered(&world).await;
-    assert_eq!(result["status"], "unknown", "it may have been sent");
+    let (result, _worker) = crash_until_completed(&world).await;
+    assert_eq!(result["status"], "unknown", "the message may have been sent");
     let dead = world.dead_letters();
     assert_eq!((dead.len(), dead[0].reason.as_str()), (1, "crash"));
     assert_eq!(world.provider.posted().len(), 1);
 }
 
-/// One that four workers died of waits for up to 80 s, so that it is alone with the next one.
+/// After four crashes the request waits for up to 80 s, so that few others are in flight beside it.
 #[tokio::test(start_paused = true)]
-async fn a_request_that_workers_died_of_does_not_wait_past_its_deadline() {
+async fn a_request_that_crashed_workers_does_not_wait_past_its_deadline() {
     for seed in 0..8 {
         fastrand::seed(seed);
         let world = World::new();
@@ -212,29 +220,29 @@ async fn a_request_that_workers_died_of_does_not_wait_past_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_that_dies_between_the_result_and_the_letter_leaves_the_letter_to_another() {
+async fn a_worker_that_crashes_before_the_dead_letter_leaves_it_to_another() {
     let world = World::new();
     world.broker.fail_next_dead_letters(usize::MAX);
-    let (_, dying) = crash_until_answered(&world).await;
-    expect_the_letter_of_another(&world, dying, "crash").await;
+    let (_, dying) = crash_until_completed(&world).await;
+    expect_dead_letter_of_another(&world, dying, "crash").await;
 
     let world = World::new();
     world.broker.fail_next_dead_letters(usize::MAX);
     world.store.panics.store(5, std::sync::atomic::Ordering::SeqCst);
     let mut dying = Embedded::in_world(world.clone(), Options::default());
     dying.request("r1", ALICE).await.expect("failed", Some("internal"));
-    expect_the_letter_of_another(&world, dying, "panic").await;
+    expect_dead_letter_of_another(&world, dying, "panic").await;
 }
 
-async fn expect_the_letter_of_another(world: &World, dying: Embedded, reason: &str) {
+async fn expect_dead_letter_of_another(world: &World, dying: Embedded, reason: &str) {
     assert!(world.dead_letters().is_empty());
     dying.crash().await;
     world.broker.fail_next_dead_letters(0);
     let mut next = Embedded::in_world(world.clone(), Options::default());
     next.result().await.expect_replayed(true);
-    // A repeat by its publisher is answered, and is no reason for a second letter.
+    // A repeat from the publisher gets a result, but no second dead letter.
     next.request("r1", ALICE).await.expect_replayed(true);
     let dead = world.dead_letters();
     assert_eq!((dead.len(), dead[0].reason.as_str()), (1, reason));
-    assert_eq!(told_of(&dead[0]).0, Some("r1"));
+    assert_eq!(result_of(&dead[0]).0, Some("r1"));
 }

@@ -1,4 +1,4 @@
-//! What becomes of messages after they were sent.
+//! Delivery receipts, and suppressions after a refusal.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use tokio::time::sleep;
 
 use crate::harness::{ALICE, BOB, Embedded, Options, number, request};
 
-async fn report(gateway: &Embedded, id: &str, status: DeliveryStatus, code: Option<u32>) -> bool {
-    let report = DeliveryReceipt {
+async fn receive(gateway: &Embedded, id: &str, status: DeliveryStatus, code: Option<u32>) -> bool {
+    let receipt = DeliveryReceipt {
         request: RequestId::parse(id).expect("valid"),
         to: number(ALICE).into(),
         message_id: format!("SM{:032x}", 1),
@@ -19,7 +19,7 @@ async fn report(gateway: &Embedded, id: &str, status: DeliveryStatus, code: Opti
         code,
         recipient_fault: None,
     };
-    gateway.tracker.process("scripted", &report).await.is_ok()
+    gateway.tracker.process("scripted", &receipt).await.is_ok()
 }
 
 #[tokio::test(start_paused = true)]
@@ -28,9 +28,9 @@ async fn a_final_receipt_is_published_once_with_the_callers_correlation() {
     let properties = Properties { correlation_id: Some("order-7".to_owned()), ..Properties::default() };
     gateway.publish_with(&request("r1", ALICE), properties);
     gateway.result().await.expect_sent();
-    assert!(report(&gateway, "r1", DeliveryStatus::Sent, None).await);
+    assert!(receive(&gateway, "r1", DeliveryStatus::Sent, None).await);
     gateway.expect_no_result();
-    assert!(report(&gateway, "r1", DeliveryStatus::Delivered, None).await);
+    assert!(receive(&gateway, "r1", DeliveryStatus::Delivered, None).await);
     let event = gateway.result().await;
     event.expect("delivered", None);
     assert_eq!(event.message.routing_key, "sms.delivered");
@@ -40,7 +40,7 @@ async fn a_final_receipt_is_published_once_with_the_callers_correlation() {
         (event.body["to"].as_str(), event.body["purpose"].as_str()),
         (Some("+57******4567"), Some("verification"))
     );
-    assert!(report(&gateway, "r1", DeliveryStatus::Delivered, None).await);
+    assert!(receive(&gateway, "r1", DeliveryStatus::Delivered, None).await);
     gateway.expect_no_result();
 }
 
@@ -50,20 +50,23 @@ async fn receipts_merge_monotonically() {
     let mut gateway = Embedded::start();
     gateway.request("r1", ALICE).await.expect_sent();
     for status in [Delivered, Sent, Undelivered, Queued, Delivered] {
-        assert!(report(&gateway, "r1", status, None).await);
+        assert!(receive(&gateway, "r1", status, None).await);
     }
     gateway.result().await.expect("delivered", None);
     gateway.expect_no_result();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_receipt_counts_as_told_only_when_its_event_is_confirmed() {
+async fn a_receipt_counts_as_published_only_when_its_event_is_confirmed() {
     let mut gateway = Embedded::start();
     gateway.request("r1", ALICE).await.expect_sent();
     gateway.world.broker.fail_next_publishes(2);
-    assert!(!report(&gateway, "r1", DeliveryStatus::Undelivered, Some(30003)).await, "it is to come again");
-    assert!(!report(&gateway, "r1", DeliveryStatus::Undelivered, Some(30003)).await);
-    assert!(report(&gateway, "r1", DeliveryStatus::Undelivered, Some(30003)).await);
+    assert!(
+        !receive(&gateway, "r1", DeliveryStatus::Undelivered, Some(30003)).await,
+        "the provider must send it again"
+    );
+    assert!(!receive(&gateway, "r1", DeliveryStatus::Undelivered, Some(30003)).await);
+    assert!(receive(&gateway, "r1", DeliveryStatus::Undelivered, Some(30003)).await);
     let event = gateway.result().await;
     event.expect("undelivered", Some("provider_rejected"));
     assert_eq!(event.body["error"]["provider_code"], 30003);
@@ -71,15 +74,15 @@ async fn a_receipt_counts_as_told_only_when_its_event_is_confirmed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_receipt_for_a_request_that_nobody_knows_is_dropped() {
+async fn a_receipt_for_an_unknown_request_is_dropped() {
     let mut gateway = Embedded::start();
-    assert!(report(&gateway, "nobody", DeliveryStatus::Delivered, None).await);
+    assert!(receive(&gateway, "unknown", DeliveryStatus::Delivered, None).await);
     gateway.expect_no_result();
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_receipt_that_never_comes_is_asked_for() {
-    let mut gateway = Embedded::with(Options { tended: true, ..Options::default() });
+async fn a_missing_receipt_is_polled() {
+    let mut gateway = Embedded::with(Options { maintained: true, ..Options::default() });
     gateway.request("r1", ALICE).await.expect_sent();
     sleep(Duration::from_secs(600)).await;
     gateway.expect_no_result();
@@ -90,7 +93,7 @@ async fn a_receipt_that_never_comes_is_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_opted_out_or_cannot_be_reached_is_not_asked_again() {
+async fn a_recipient_that_opted_out_or_is_unreachable_gets_no_more_messages() {
     use otpost::domain::send_failure::{Scope, SendFailure};
     let mut gateway = Embedded::start();
     let refused = |code, scope| SendFailure::Rejected { code: Some(code), scope };
@@ -111,7 +114,7 @@ async fn who_has_opted_out_or_cannot_be_reached_is_not_asked_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_country_that_is_refused_is_left_alone_for_a_while() {
+async fn a_refused_country_gets_no_messages_for_a_while() {
     use otpost::domain::send_failure::{Scope, SendFailure};
     let mut gateway = Embedded::start();
     gateway.world.provider.answer([SendFailure::Rejected { code: Some(21408), scope: Scope::Country }]);

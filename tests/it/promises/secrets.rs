@@ -1,4 +1,4 @@
-//! No code and no full number in anything that leaves: logs, results, dead letters, metrics, the store.
+//! No code and no full number appears in logs, results, dead letters or metrics.
 
 use std::cell::RefCell;
 use std::io::Write;
@@ -14,8 +14,8 @@ thread_local! {
     static CAPTURED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
 }
 
-/// Keeps what the thread of a test logs. One subscriber serves the whole process: whether a log line is wanted at all
-/// is remembered for the process, so a subscriber of one thread alone could miss lines that other threads saw first.
+/// Keeps the log lines of each thread apart. One subscriber serves the whole process: `tracing` caches for the process
+/// whether a line is enabled, so a subscriber of one thread could miss lines that another thread logged first.
 struct PerThread;
 
 impl Write for PerThread {
@@ -30,14 +30,14 @@ impl Write for PerThread {
     }
 }
 
-/// Keeps what this thread logs from now on.
+/// Captures the log lines of this thread from now on.
 pub fn start_capturing() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let filter = otpost::telemetry::filter_of("trace").expect("a filter");
         let lines = tracing_subscriber::fmt::layer().json().with_writer(|| PerThread);
         let subscriber = tracing_subscriber::registry().with(filter).with(lines);
-        tracing::subscriber::set_global_default(subscriber).expect("nobody else sets one");
+        tracing::subscriber::set_global_default(subscriber).expect("no other test sets one");
     });
     CAPTURED.set(Some(Vec::new()));
 }
@@ -46,7 +46,7 @@ pub fn captured_log() -> String {
     String::from_utf8(CAPTURED.take().unwrap_or_default()).expect("log lines are text")
 }
 
-/// Drives every kind of event: sends, refusals, failures, doubt, checks, panics, outages, poison.
+/// Causes every kind of event: sends, refusals, failures, sends in doubt, checks, outages, unreadable bodies.
 async fn drive(gateway: &mut Embedded, captured: &mut Vec<String>) -> Vec<String> {
     let scripted = [
         SendFailure::Rejected { code: Some(21211), scope: Scope::Recipient },
@@ -88,10 +88,12 @@ async fn no_code_or_full_address_appears_in_anything_captured() {
     let log = captured_log();
     let dead = gateway.world.dead_letters();
     captured.extend(
-        dead.iter().map(|letter| format!("{} {}", letter.error, String::from_utf8_lossy(&letter.body))),
+        dead.iter().map(|dead_letter| {
+            format!("{} {}", dead_letter.error, String::from_utf8_lossy(&dead_letter.body))
+        }),
     );
     captured.push(otpost::telemetry::metrics::render());
-    assert!(log.lines().count() > 12, "a log that says nothing proves nothing");
+    assert!(log.lines().count() > 12, "an empty log proves nothing");
     captured.push(log);
     let secrets = codes.iter().map(String::as_str).chain([
         "98761234",
@@ -108,7 +110,7 @@ async fn no_code_or_full_address_appears_in_anything_captured() {
     }
 }
 
-/// Digits that chance put into a longer run of digits are not the secret.
+/// True if a text has the secret, but not as a random part of a longer run of digits.
 pub fn has_run(text: &str, secret: &str) -> bool {
     let is_part = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_hexdigit);
     let bytes = text.as_bytes();

@@ -1,4 +1,4 @@
-//! Several senders: each recipient has its own, and one that the provider refuses rests alone.
+//! Several senders: each recipient has its own, and a refused sender cools down alone.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
@@ -19,16 +19,16 @@ fn with_senders(count: usize, options: Options) -> Embedded {
     Embedded::in_world(world, options)
 }
 
-fn tended() -> Options {
-    Options { tended: true, ..Options::default() }
+fn maintained() -> Options {
+    Options { maintained: true, ..Options::default() }
 }
 
 fn person(n: usize) -> String {
     format!("+5730012{n:05}")
 }
 
-/// Who carried the messages that people got, by recipient.
-fn carriers(gateway: &Embedded) -> HashMap<String, usize> {
+/// The sender of the last message to each recipient.
+fn senders_by_recipient(gateway: &Embedded) -> HashMap<String, usize> {
     gateway.world.provider.made().into_iter().map(|made| (made.to, made.sender)).collect()
 }
 
@@ -39,12 +39,12 @@ async fn send_to(gateway: &mut Embedded, round: &str, people: usize) -> HashMap<
     for _ in 0..people {
         gateway.result().await.expect_sent();
     }
-    carriers(gateway)
+    senders_by_recipient(gateway)
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_a_sender_rests_its_recipients_get_another_and_come_back_to_it() {
-    let mut gateway = with_senders(3, tended());
+async fn while_a_sender_cools_down_its_recipients_get_another_and_return_later() {
+    let mut gateway = with_senders(3, maintained());
     let provider = gateway.world.provider.clone();
     let before = send_to(&mut gateway, "before", 60).await;
     provider.otherwise(Script::RefuseSender(1, 21606));
@@ -52,21 +52,25 @@ async fn while_a_sender_rests_its_recipients_get_another_and_come_back_to_it() {
     for (to, own) in &before {
         match own {
             1 => assert_ne!(meanwhile[to], 1),
-            own => assert_eq!(meanwhile[to], *own, "who has another sender keeps it"),
+            own => assert_eq!(meanwhile[to], *own, "recipients of other senders keep them"),
         }
     }
-    assert_eq!(meanwhile, send_to(&mut gateway, "again", 60).await, "the same other one each time");
+    assert_eq!(
+        meanwhile,
+        send_to(&mut gateway, "again", 60).await,
+        "each recipient gets the same other sender each time"
+    );
     let refused = provider.posted().iter().filter(|post| !post.made).count();
-    assert!((1..=8).contains(&refused), "{refused}: what was under way, and no more");
+    assert!((1..=8).contains(&refused), "{refused} refused: only those in flight");
     provider.otherwise(Script::Accept);
     sleep(Duration::from_secs(300)).await;
     assert_eq!(before, send_to(&mut gateway, "after", 60).await);
-    assert!(provider.probed().is_empty(), "it is nobody else's trouble");
+    assert!(provider.probed().is_empty(), "a refused sender does not open the circuit breaker");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_sender_costs_its_message_no_wait_and_the_timeline_tells_of_both() {
-    let mut gateway = with_senders(2, tended());
+async fn a_refused_sender_costs_its_message_no_wait_and_the_timeline_shows_both() {
+    let mut gateway = with_senders(2, maintained());
     let own = send_to(&mut gateway, "own", 1).await[&person(0)];
     gateway.world.provider.otherwise(Script::RefuseSender(own, 21611));
     let began = Instant::now();
@@ -75,10 +79,10 @@ async fn a_refused_sender_costs_its_message_no_wait_and_the_timeline_tells_of_bo
     assert_eq!(ended.body["attempts"], 2);
     assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
     let id = RequestId::parse("r1").expect("an id");
-    let story =
+    let record =
         gateway.world.store.inner.request_record(&id, None).await.expect("answers").expect("it is known");
-    let told = explain(&id, &story, 5, gateway.world.clock.now());
-    let texts: Vec<&str> = told.timeline.iter().map(|line| line.text.as_str()).collect();
+    let explanation = explain(&id, &record, 5, gateway.world.clock.now());
+    let texts: Vec<&str> = explanation.timeline.iter().map(|line| line.text.as_str()).collect();
     let expected = [
         format!("try 1 by sender {}: the provider refused the sender (21611)", own + 1),
         format!("try 2 by sender {}: the provider took it", 2 - own),
@@ -89,8 +93,8 @@ async fn a_refused_sender_costs_its_message_no_wait_and_the_timeline_tells_of_bo
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_another_sender_a_message_waits_and_one_tries_for_all() {
-    let mut gateway = with_senders(1, tended());
+async fn without_another_sender_messages_wait_while_one_probes() {
+    let mut gateway = with_senders(1, maintained());
     let provider = gateway.world.provider.clone();
     provider.otherwise(Script::RefuseSender(0, 21611));
     for n in 0..20 {
@@ -98,7 +102,7 @@ async fn without_another_sender_a_message_waits_and_one_tries_for_all() {
     }
     sleep(Duration::from_secs(29)).await;
     let first = provider.posted().len();
-    assert!((1..=8).contains(&first), "{first}: what was under way");
+    assert!((1..=8).contains(&first), "{first}: only those in flight");
     sleep(Duration::from_secs(90)).await;
     assert_eq!(provider.posted().len(), first + 3, "one message every 30 s");
     gateway.expect_no_result();
@@ -111,9 +115,9 @@ async fn without_another_sender_a_message_waits_and_one_tries_for_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sender_that_stays_refused_ends_requests_in_time_and_free_of_charge() {
+async fn a_sender_that_stays_refused_fails_requests_in_time_and_refunds_them() {
     for (code, word) in [(21606, "provider_misconfigured"), (21611, "provider_unavailable")] {
-        let mut gateway = with_senders(1, tended());
+        let mut gateway = with_senders(1, maintained());
         gateway.world.provider.otherwise(Script::RefuseSender(0, code));
         let began = Instant::now();
         let ended = gateway.request("r1", ALICE).await;
@@ -131,8 +135,8 @@ async fn a_sender_that_stays_refused_ends_requests_in_time_and_free_of_charge() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_trial_that_gets_no_answer_is_followed_by_another() {
-    let mut gateway = with_senders(1, tended());
+async fn a_probe_of_a_sender_that_gets_no_answer_is_followed_by_another() {
+    let mut gateway = with_senders(1, maintained());
     let provider = gateway.world.provider.clone();
     let refused = SendFailure::Rejected { code: Some(21611), scope: Scope::Sender };
     let unreachable = SendFailure::Unreachable { detail: "refused".to_owned() };
@@ -148,8 +152,8 @@ async fn a_trial_that_gets_no_answer_is_followed_by_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_sender_keeps_its_pace_when_it_stands_in_for_another() {
-    let mut gateway = with_senders(2, Options { pace: Some(5.0), ..tended() });
+async fn each_sender_keeps_its_rate_when_it_replaces_another() {
+    let mut gateway = with_senders(2, Options { sender_rate: Some(5.0), ..maintained() });
     gateway.world.provider.otherwise(Script::RefuseSender(0, 21606));
     let began = Instant::now();
     send_to(&mut gateway, "r", 30).await;
@@ -159,12 +163,12 @@ async fn each_sender_keeps_its_pace_when_it_stands_in_for_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recipient_that_every_sender_refuses_ends_alone() {
+async fn a_recipient_refused_by_every_sender_fails_alone() {
     for senders in [1, 2, 3] {
-        let mut gateway = with_senders(senders, tended());
+        let mut gateway = with_senders(senders, maintained());
         let provider = gateway.world.provider.clone();
         provider.otherwise(Script::RefuseFor(ALICE, 21606));
-        // With one sender nobody knows whose fault it is, until that one has carried somebody else's message.
+        // One sender alone cannot decide whose fault the refusal is, until another recipient accepts its message.
         gateway.publish(&request("refused", ALICE));
         provider.until_posted(1).await;
         for n in 0..100 {
@@ -187,8 +191,8 @@ async fn a_recipient_that_every_sender_refuses_ends_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_recipients_at_once_that_every_sender_refuses_stop_nobody() {
-    let mut gateway = with_senders(3, tended());
+async fn two_recipients_refused_by_every_sender_at_once_pause_no_other() {
+    let mut gateway = with_senders(3, maintained());
     let provider = gateway.world.provider.clone();
     let refused = SendFailure::Rejected { code: Some(21659), scope: Scope::Sender };
     for n in 0..20 {
@@ -206,8 +210,8 @@ async fn two_recipients_at_once_that_every_sender_refuses_stop_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn people_of_a_country_that_the_only_sender_does_not_reach_stop_nobody_elsewhere() {
-    let mut options = tended();
+async fn a_country_that_the_only_sender_cannot_reach_pauses_no_other_country() {
+    let mut options = maintained();
     options.rules.allowed_countries = None;
     let mut gateway = with_senders(1, options);
     gateway.world.provider.otherwise(Script::RefuseFor("+593", 21659));
@@ -229,15 +233,15 @@ async fn people_of_a_country_that_the_only_sender_does_not_reach_stop_nobody_els
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_only_senders_refusals_cost_nobody_a_code_if_it_is_mended_in_time() {
-    let mut gateway = with_senders(1, tended());
+async fn refusals_of_the_only_sender_fail_no_request_if_it_recovers_in_time() {
+    let mut gateway = with_senders(1, maintained());
     let provider = gateway.world.provider.clone();
     provider.otherwise(Script::RefuseSender(0, 21660));
     for n in 0..10 {
         gateway.publish(&request(&format!("r{n}"), &person(n)));
         sleep(Duration::from_secs(1)).await;
     }
-    assert_eq!(provider.posted().len(), 2, "the second recipient makes it rest");
+    assert_eq!(provider.posted().len(), 2, "the refusal of a second recipient makes the sender cool down");
     gateway.expect_no_result();
     provider.otherwise(Script::Accept);
     for _ in 0..10 {
@@ -248,7 +252,7 @@ async fn the_only_senders_refusals_cost_nobody_a_code_if_it_is_mended_in_time() 
 
 #[tokio::test(start_paused = true)]
 async fn the_loss_of_every_sender_does_not_go_unnoticed() {
-    let mut gateway = with_senders(2, tended());
+    let mut gateway = with_senders(2, maintained());
     let provider = gateway.world.provider.clone();
     provider.otherwise(Script::Fail(SendFailure::Rejected { code: Some(21660), scope: Scope::Sender }));
     for n in 0..5 {
@@ -257,5 +261,5 @@ async fn the_loss_of_every_sender_does_not_go_unnoticed() {
         assert_eq!(ended.body["error"]["provider_code"], 21660);
     }
     sleep(Duration::from_secs(3)).await;
-    assert!(!provider.probed().is_empty(), "five different people: the breaker has opened");
+    assert!(!provider.probed().is_empty(), "five different recipients open the circuit breaker");
 }

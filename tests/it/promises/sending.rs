@@ -1,4 +1,4 @@
-//! What is sent, when, and what a refusal comes to.
+//! Texts, attempts, deadlines, and refusals of the provider.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn unreachable() -> SendFailure {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_needs_no_store_is_refused_without_it() {
+async fn a_request_that_no_store_is_needed_to_reject_never_reaches_it() {
     let mut gateway = Embedded::start();
     for (to, error) in [
         ("6012345678", "landline"),
@@ -34,12 +34,12 @@ async fn what_needs_no_store_is_refused_without_it() {
         ended.expect("rejected", Some(error)).expect_replayed(false);
         assert!(!ended.body.to_string().contains(to));
     }
-    assert_eq!(gateway.world.store.asked.load(std::sync::atomic::Ordering::SeqCst), 0);
+    assert_eq!(gateway.world.store.calls.load(std::sync::atomic::Ordering::SeqCst), 0);
     assert!(gateway.posted().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_turned_off_channel_says_so() {
+async fn a_disabled_channel_rejects_requests() {
     let rules = RecipientRules { sms_enabled: false, ..Options::default().rules };
     let mut gateway = Embedded::with(Options { rules, ..Options::default() });
     gateway.request("r1", ALICE).await.expect("rejected", Some("channel_disabled"));
@@ -110,7 +110,7 @@ async fn a_throttled_send_waits_as_long_as_the_provider_asked() {
     assert_eq!(ended.body["attempts"], 2);
     let posted = gateway.posted();
     assert!(posted[1].at - posted[0].at >= Duration::from_secs(20));
-    assert_eq!(posted[0].code, posted[1].code, "another try carries the same code");
+    assert_eq!(posted[0].code, posted[1].code, "each attempt sends the same code");
     assert_eq!(posted[0].body, posted[1].body);
 }
 
@@ -127,7 +127,7 @@ async fn retries_end_before_the_code_expires() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_was_never_made_is_tried_again() {
+async fn a_connection_that_was_never_made_is_attempted_again() {
     let mut gateway = Embedded::start();
     gateway.world.provider.answer([unreachable(), unreachable()]);
     let ended = gateway.request("r1", ALICE).await;
@@ -159,7 +159,7 @@ async fn a_refusal_ends_the_request_with_the_providers_number() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_between_two_tries_does_not_send_a_code_that_has_expired() {
+async fn an_outage_between_two_attempts_does_not_send_an_expired_code() {
     let mut gateway = Embedded::start();
     let store = gateway.world.store.clone();
     gateway.world.provider.answer([throttled(Some(300))]);
@@ -174,7 +174,7 @@ async fn an_outage_between_two_tries_does_not_send_a_code_that_has_expired() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_is_kept_when_its_delivery_goes_back() {
+async fn a_backoff_is_kept_when_its_delivery_is_requeued() {
     let mut gateway = Embedded::start();
     let store = gateway.world.store.clone();
     store.gone.store(true, std::sync::atomic::Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! Where the provider makes the codes: it is asked, and what is promised of codes holds as far as it can.
+//! Codes that the provider makes and checks: the promises about codes hold as far as possible.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -21,84 +21,85 @@ const RIGHT: &str = "482913";
 const WRONG: &str = "000000";
 const LOST: Verdict = Verdict::Unanswered { counted: true };
 
-/// What becomes of one check.
+/// The course of one check at the provider.
 #[derive(Clone, Copy, PartialEq)]
-enum Fate {
-    /// It is answered.
+enum CheckScript {
     Answered,
-    /// It is compared, and the answer lost.
+    /// The code is compared, and the answer is lost.
     Lost,
-    /// It is compared, and never answered.
+    /// The code is compared, and no answer comes.
     Silent,
-    /// It never gets there.
+    /// The check never reaches the provider.
     Unreachable,
-    /// Whatever is there is over.
+    /// The provider has no such verification any more.
     Gone,
 }
 
-/// What is said of whoever checks.
+/// The answer to the question whether the provider's service exists.
 #[derive(Clone, Copy, Debug, Default)]
-enum Standing {
+enum ServiceAnswer {
     #[default]
     There,
-    Closed,
+    /// The credentials may not read the service.
+    MayNotRead,
     Refused,
     Unanswered,
     Silent,
 }
 
-/// Knows one code, and lets it be right once.
+/// A provider that knows one code, which is right once.
 #[derive(Default)]
-struct ScriptedChecker {
-    fates: Mutex<VecDeque<Fate>>,
-    state: Mutex<(bool, Vec<Option<String>>)>,
-    /// It is not read what became of a verification.
+struct ScriptedVerifier {
+    scripts: Mutex<VecDeque<CheckScript>>,
+    approved: Mutex<bool>,
+    /// The verification of each check.
+    checked: Mutex<Vec<Option<String>>>,
+    /// `is_approved` never answers.
     mute: bool,
-    standing: Standing,
+    service: ServiceAnswer,
 }
 
-impl ScriptedChecker {
-    fn will(&self, fates: impl IntoIterator<Item = Fate>) {
-        self.fates.lock().unwrap().extend(fates);
+impl ScriptedVerifier {
+    fn will(&self, scripts: impl IntoIterator<Item = CheckScript>) {
+        self.scripts.lock().unwrap().extend(scripts);
     }
 
-    /// Which verifications codes were checked for.
-    fn asked(&self) -> Vec<Option<String>> {
-        self.state.lock().unwrap().1.clone()
+    fn checked(&self) -> Vec<Option<String>> {
+        self.checked.lock().unwrap().clone()
     }
 
     fn compare(&self, verification: Option<&str>, code: &Code) -> ProviderVerdict {
-        let mut state = self.state.lock().unwrap();
-        state.1.push(verification.map(str::to_owned));
-        if state.0 {
+        self.checked.lock().unwrap().push(verification.map(str::to_owned));
+        let mut approved = self.approved.lock().unwrap();
+        if *approved {
             return ProviderVerdict::Gone;
         }
-        state.0 = code.expose() == RIGHT;
-        if state.0 { ProviderVerdict::Right } else { ProviderVerdict::Wrong }
+        *approved = code.expose() == RIGHT;
+        if *approved { ProviderVerdict::Right } else { ProviderVerdict::Wrong }
     }
 }
 
 #[async_trait]
-impl CodeVerifier for ScriptedChecker {
+impl CodeVerifier for ScriptedVerifier {
     async fn check(
         &self,
         _: &Address,
         verification: Option<&str>,
         code: &Code,
     ) -> Result<ProviderVerdict, CodeVerifierError> {
-        let fate = self.fates.lock().unwrap().pop_front().unwrap_or(Fate::Answered);
-        if fate == Fate::Unreachable {
+        let script = self.scripts.lock().unwrap().pop_front().unwrap_or(CheckScript::Answered);
+        if script == CheckScript::Unreachable {
             return Err(CodeVerifierError::NotCompared("connection refused".to_owned()));
         }
-        if fate == Fate::Gone {
+        if script == CheckScript::Gone {
             return Ok(ProviderVerdict::Gone);
         }
-        let judgement = self.compare(verification, code);
+        let verdict = self.compare(verification, code);
         tokio::time::sleep(Duration::from_millis(100)).await;
-        match fate {
-            Fate::Lost => Err(CodeVerifierError::Lost("reset".to_owned())),
-            Fate::Silent => std::future::pending().await,
-            _ => Ok(judgement),
+        match script {
+            CheckScript::Lost => Err(CodeVerifierError::Lost("reset".to_owned())),
+            CheckScript::Silent => std::future::pending().await,
+            _ => Ok(verdict),
         }
     }
 
@@ -107,40 +108,40 @@ impl CodeVerifier for ScriptedChecker {
         if self.mute {
             return std::future::pending().await;
         }
-        Ok(self.state.lock().unwrap().0)
+        Ok(*self.approved.lock().unwrap())
     }
 
     async fn is_there(&self) -> Result<(), CredentialError> {
-        match self.standing {
-            Standing::There => Ok(()),
-            Standing::Closed => Err(CredentialError::MayNotRead { code: 70051 }),
-            Standing::Refused => Err(CredentialError::Refused { status: 404, code: Some(20404) }),
-            Standing::Unanswered => Err(CredentialError::Unanswered("reset".to_owned())),
-            Standing::Silent => std::future::pending().await,
+        match self.service {
+            ServiceAnswer::There => Ok(()),
+            ServiceAnswer::MayNotRead => Err(CredentialError::MayNotRead { code: 70051 }),
+            ServiceAnswer::Refused => Err(CredentialError::Refused { status: 404, code: Some(20404) }),
+            ServiceAnswer::Unanswered => Err(CredentialError::Unanswered("reset".to_owned())),
+            ServiceAnswer::Silent => std::future::pending().await,
         }
     }
 }
 
-fn gateway(checker: &Arc<ScriptedChecker>) -> Embedded {
+fn gateway(verifier: &Arc<ScriptedVerifier>) -> Embedded {
     let world = World::new();
     world.provider.makes_codes.store(true, Ordering::SeqCst);
-    Embedded::in_world(world, Options { checker: Some(checker.clone()), ..Options::default() })
+    Embedded::in_world(world, Options { code_verifier: Some(verifier.clone()), ..Options::default() })
 }
 
-async fn sent(checker: &Arc<ScriptedChecker>) -> Embedded {
-    let mut gateway = gateway(checker);
+async fn sent(verifier: &Arc<ScriptedVerifier>) -> Embedded {
+    let mut gateway = gateway(verifier);
     gateway.request("r1", ALICE).await.expect_sent();
     gateway
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_providers_code_is_right_once_and_asked_about_by_its_name() {
-    let checker = Arc::<ScriptedChecker>::default();
-    let gateway = sent(&checker).await;
+async fn the_providers_code_is_right_once_and_checked_by_its_verification_id() {
+    let verifier = Arc::<ScriptedVerifier>::default();
+    let gateway = sent(&verifier).await;
     assert_eq!(gateway.verify(ALICE, WRONG).await, Verdict::Wrong { attempts_left: 4 });
     assert_eq!(gateway.verify(ALICE, RIGHT).await, Verdict::Verified);
     assert_eq!(gateway.verify(ALICE, RIGHT).await, Verdict::AlreadyUsed);
-    assert_eq!(checker.asked(), [Some(VERIFICATION.to_owned()), Some(VERIFICATION.to_owned())]);
+    assert_eq!(verifier.checked(), [Some(VERIFICATION.to_owned()), Some(VERIFICATION.to_owned())]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,7 +155,7 @@ async fn a_message_of_the_provider_has_no_text_code_or_segments_of_ours() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_only_our_own_texts_can_hold_is_refused() {
+async fn fields_that_choose_our_own_texts_are_rejected() {
     let mut gateway = gateway(&Arc::default());
     for (id, more) in [
         ("r1", json!({"code": "123456"})),
@@ -173,8 +174,8 @@ async fn what_only_our_own_texts_can_hold_is_refused() {
 
 #[tokio::test(start_paused = true)]
 async fn of_many_right_codes_at_once_exactly_one_is_verified() {
-    let checker = Arc::<ScriptedChecker>::default();
-    let gateway = sent(&checker).await;
+    let verifier = Arc::<ScriptedVerifier>::default();
+    let gateway = sent(&verifier).await;
     let all = futures_util::future::join_all((0..5).map(|_| gateway.verify(ALICE, RIGHT))).await;
     assert_eq!(all.iter().filter(|verdict| **verdict == Verdict::Verified).count(), 1, "{all:?}");
     assert_eq!(gateway.verify(ALICE, RIGHT).await, Verdict::AlreadyUsed);
@@ -182,77 +183,77 @@ async fn of_many_right_codes_at_once_exactly_one_is_verified() {
 
 #[tokio::test(start_paused = true)]
 async fn a_burst_of_guesses_asks_the_provider_five_times() {
-    let checker = Arc::<ScriptedChecker>::default();
-    let gateway = sent(&checker).await;
+    let verifier = Arc::<ScriptedVerifier>::default();
+    let gateway = sent(&verifier).await;
     let all = futures_util::future::join_all((0..200).map(|_| gateway.verify(ALICE, WRONG))).await;
     let wrong = all.iter().filter(|verdict| matches!(verdict, Verdict::Wrong { .. })).count();
-    assert_eq!((wrong, checker.asked().len()), (5, 5));
+    assert_eq!((wrong, verifier.checked().len()), (5, 5));
     assert_eq!(gateway.verify(ALICE, RIGHT).await, Verdict::Locked { retry_after: None });
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_right_code_whose_answer_was_lost_is_verified_by_what_is_read() {
-    for fate in [Fate::Lost, Fate::Silent] {
-        let checker = Arc::<ScriptedChecker>::default();
-        let gateway = sent(&checker).await;
-        checker.will([fate]);
+async fn a_right_code_whose_answer_was_lost_is_verified_by_a_later_read() {
+    for script in [CheckScript::Lost, CheckScript::Silent] {
+        let verifier = Arc::<ScriptedVerifier>::default();
+        let gateway = sent(&verifier).await;
+        verifier.will([script]);
         assert_eq!(within(gateway.verify(ALICE, RIGHT)).await, Verdict::Verified);
         assert_eq!(gateway.verify(ALICE, RIGHT).await, Verdict::AlreadyUsed);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_answer_of_which_nothing_is_read_tells_nothing_and_stays_counted() {
-    let checker = Arc::<ScriptedChecker>::default();
-    let gateway = sent(&checker).await;
-    checker.will([Fate::Lost]);
+async fn a_lost_answer_without_a_later_read_gives_no_verdict_and_stays_counted() {
+    let verifier = Arc::<ScriptedVerifier>::default();
+    let gateway = sent(&verifier).await;
+    verifier.will([CheckScript::Lost]);
     assert_eq!(gateway.verify(ALICE, WRONG).await, LOST);
     assert_eq!(gateway.verify(ALICE, WRONG).await, Verdict::Wrong { attempts_left: 3 });
 
-    let mute = Arc::new(ScriptedChecker { mute: true, ..ScriptedChecker::default() });
+    let mute = Arc::new(ScriptedVerifier { mute: true, ..ScriptedVerifier::default() });
     let gateway = sent(&mute).await;
-    mute.will([Fate::Silent]);
+    mute.will([CheckScript::Silent]);
     let began = tokio::time::Instant::now();
     assert_eq!(within(gateway.verify(ALICE, RIGHT)).await, LOST);
     assert!(began.elapsed() < Duration::from_secs(8), "a person is waiting");
-    assert!(matches!(gateway.verify(ALICE, RIGHT).await, Verdict::Expired { .. }), "it was used up");
+    assert!(matches!(gateway.verify(ALICE, RIGHT).await, Verdict::Expired { .. }), "the code is used up");
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_is_verified_by_the_code_that_somebody_else_typed() {
-    let checker = Arc::<ScriptedChecker>::default();
-    let gateway = sent(&checker).await;
-    // Both are under way when the provider has approved one of them.
-    checker.will([Fate::Answered, Fate::Lost]);
+async fn no_check_is_verified_by_the_code_of_another_check() {
+    let verifier = Arc::<ScriptedVerifier>::default();
+    let gateway = sent(&verifier).await;
+    // Both checks are in flight when the provider approves one of them.
+    verifier.will([CheckScript::Answered, CheckScript::Lost]);
     let both = tokio::join!(gateway.verify(ALICE, RIGHT), gateway.verify(ALICE, WRONG));
     assert_eq!(both.0, Verdict::Verified);
     assert!(matches!(both.1, LOST | Verdict::AlreadyUsed), "{both:?}");
 
-    // Whose answers were both lost: neither can be told from the other.
-    let checker = Arc::<ScriptedChecker>::default();
-    let gateway = sent(&checker).await;
-    checker.will([Fate::Lost, Fate::Lost]);
+    // Both answers are lost, so neither check can claim the approval.
+    let verifier = Arc::<ScriptedVerifier>::default();
+    let gateway = sent(&verifier).await;
+    verifier.will([CheckScript::Lost, CheckScript::Lost]);
     let both = tokio::join!(gateway.verify(ALICE, RIGHT), gateway.verify(ALICE, WRONG));
     assert_eq!(both, (LOST, LOST));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_right_code_is_written_down_though_its_person_hung_up() {
-    let checker = Arc::<ScriptedChecker>::default();
-    let gateway = sent(&checker).await;
+async fn a_right_code_is_recorded_although_its_caller_hung_up() {
+    let verifier = Arc::<ScriptedVerifier>::default();
+    let gateway = sent(&verifier).await;
     let hung_up = tokio::time::timeout(Duration::from_millis(50), gateway.verify(ALICE, RIGHT)).await;
     assert!(hung_up.is_err());
-    // A stop waits for it.
+    // Shutdown waits for the check.
     gateway.verifier.in_flight.close();
     within(gateway.verifier.in_flight.wait()).await;
     assert_eq!(gateway.verify(ALICE, RIGHT).await, Verdict::AlreadyUsed);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_never_got_to_the_provider_is_not_counted() {
-    let checker = Arc::<ScriptedChecker>::default();
-    let gateway = sent(&checker).await;
-    checker.will([Fate::Unreachable; 20]);
+async fn a_check_that_never_reached_the_provider_is_not_counted() {
+    let verifier = Arc::<ScriptedVerifier>::default();
+    let gateway = sent(&verifier).await;
+    verifier.will([CheckScript::Unreachable; 20]);
     for _ in 0..20 {
         assert_eq!(gateway.verify(ALICE, RIGHT).await, Verdict::Unanswered { counted: false });
     }
@@ -260,27 +261,27 @@ async fn what_never_got_to_the_provider_is_not_counted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_over_at_the_provider_has_expired() {
-    for standing in [Standing::There, Standing::Closed] {
-        let checker = Arc::new(ScriptedChecker { standing, ..ScriptedChecker::default() });
-        let gateway = sent(&checker).await;
-        checker.will([Fate::Gone]);
-        assert!(matches!(gateway.verify(ALICE, RIGHT).await, Verdict::Expired { .. }), "{standing:?}");
+async fn a_verification_that_the_provider_no_longer_has_is_expired() {
+    for service in [ServiceAnswer::There, ServiceAnswer::MayNotRead] {
+        let verifier = Arc::new(ScriptedVerifier { service, ..ScriptedVerifier::default() });
+        let gateway = sent(&verifier).await;
+        verifier.will([CheckScript::Gone]);
+        assert!(matches!(gateway.verify(ALICE, RIGHT).await, Verdict::Expired { .. }), "{service:?}");
         let wrong = gateway.verify(ALICE, WRONG).await;
-        assert_eq!(wrong, Verdict::Wrong { attempts_left: 3 }, "it was counted");
+        assert_eq!(wrong, Verdict::Wrong { attempts_left: 3 }, "the expired check was counted");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_over_where_nobody_is_there_who_would_know() {
-    for standing in [Standing::Refused, Standing::Unanswered, Standing::Silent] {
-        let checker = Arc::new(ScriptedChecker { standing, ..ScriptedChecker::default() });
-        let gateway = sent(&checker).await;
-        checker.will([Fate::Gone; 20]);
+async fn a_verification_is_not_expired_while_the_provider_cannot_be_asked() {
+    for service in [ServiceAnswer::Refused, ServiceAnswer::Unanswered, ServiceAnswer::Silent] {
+        let verifier = Arc::new(ScriptedVerifier { service, ..ScriptedVerifier::default() });
+        let gateway = sent(&verifier).await;
+        verifier.will([CheckScript::Gone; 20]);
         for _ in 0..20 {
             let began = tokio::time::Instant::now();
             let verdict = within(gateway.verify(ALICE, RIGHT)).await;
-            assert_eq!(verdict, Verdict::Unanswered { counted: false }, "{standing:?}");
+            assert_eq!(verdict, Verdict::Unanswered { counted: false }, "{service:?}");
             assert!(began.elapsed() < Duration::from_secs(8), "a person is waiting");
         }
         assert_eq!(gateway.verify(ALICE, RIGHT).await, Verdict::Verified);
@@ -288,18 +289,18 @@ async fn nothing_is_over_where_nobody_is_there_who_would_know() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_send_is_found_and_its_code_is_asked_about_by_its_name() {
-    let checker = Arc::<ScriptedChecker>::default();
-    let mut gateway = gateway(&checker);
+async fn a_lost_send_is_found_and_its_code_is_checked_by_its_verification_id() {
+    let verifier = Arc::<ScriptedVerifier>::default();
+    let mut gateway = gateway(&verifier);
     gateway.world.provider.will([Script::AcceptUnheard]);
     gateway.request("r1", ALICE).await.expect_sent();
     assert_eq!(gateway.posted().len(), 1, "nothing was sent again");
     assert_eq!(gateway.verify(ALICE, RIGHT).await, Verdict::Verified);
-    assert_eq!(checker.asked(), [Some(VERIFICATION.to_owned())]);
+    assert_eq!(verifier.checked(), [Some(VERIFICATION.to_owned())]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_checker_such_a_code_counts_nothing() {
+async fn without_a_code_verifier_a_check_of_such_a_code_counts_nothing() {
     let world = World::new();
     world.provider.makes_codes.store(true, Ordering::SeqCst);
     let mut gateway = Embedded::in_world(world, Options::default());
@@ -308,7 +309,7 @@ async fn without_a_checker_such_a_code_counts_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_begun_with_our_code_is_not_sent_by_a_provider_that_makes_its_own() {
+async fn a_request_that_began_with_our_code_is_not_sent_by_a_provider_that_makes_codes() {
     let world = World::new();
     let gateway = Embedded::in_world(world.clone(), Options::default());
     world.provider.close_gate();
@@ -319,15 +320,15 @@ async fn what_was_begun_with_our_code_is_not_sent_by_a_provider_that_makes_its_o
     world.provider.open_gate(9);
     let mut other = Embedded::in_world(world, Options::default());
     other.result().await.expect("unknown", Some("in_doubt"));
-    assert_eq!(other.posted().len(), 1, "nothing more was sent");
+    assert_eq!(other.posted().len(), 1, "no second message was sent");
 }
 
 #[test]
-fn no_key_of_ours_has_the_name_of_the_providers() {
+fn no_key_of_ours_has_the_key_id_of_provider_made_codes() {
     assert!(otpost::domain::code::Kid::parse(PROVIDER_MADE).is_none());
 }
 
-/// There is no text to tell them apart by, and without a cooldown both are under way.
+/// The two messages have no text of ours to distinguish them, and without a cooldown both are in flight.
 #[tokio::test(start_paused = true)]
 async fn two_requests_to_one_number_share_no_message_and_cost_no_third_one() {
     let lost = || Script::Fail(SendFailure::InDoubt { detail: "reset".to_owned() });
@@ -337,8 +338,8 @@ async fn two_requests_to_one_number_share_no_message_and_cost_no_third_one() {
         [lost(), Script::AcceptUnheard],
         [lost(), lost()],
     ] {
-        let checker = Arc::<ScriptedChecker>::default();
-        let mut gateway = gateway(&checker);
+        let verifier = Arc::<ScriptedVerifier>::default();
+        let mut gateway = gateway(&verifier);
         gateway.world.provider.will(scripts.clone());
         gateway.publish(&with("r1", ALICE, json!({})));
         gateway.publish(&with("r2", ALICE, json!({"purpose": "login"})));

@@ -1,4 +1,4 @@
-//! A send whose answer was lost: looked up first, made once more at most, with the same code.
+//! Sends in doubt: looked up first, repeated once at most, with the same code.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -28,7 +28,7 @@ async fn a_message_whose_answer_was_lost_is_found_and_not_sent_again() {
     ended.expect_sent().expect_replayed(false);
     assert_eq!(ended.body["provider_message_id"], format!("SM{:032x}", 1));
     assert_eq!((ended.body["attempts"].as_u64(), gateway.posted().len()), (Some(1), 1));
-    assert!(started.elapsed() < Duration::from_secs(1), "what is there is found at once");
+    assert!(started.elapsed() < Duration::from_secs(1), "a listed message is found at once");
 }
 
 #[tokio::test(start_paused = true)]
@@ -41,8 +41,11 @@ async fn a_message_that_is_absent_twice_is_sent_once_more_with_the_same_code() {
     let posted = gateway.posted();
     assert_eq!((posted.len(), &posted[0].code), (2, &posted[1].code));
     let looked = gateway.world.provider.looked();
-    let [.., first, second] = looked.as_slice() else { panic!("it was looked for twice") };
-    assert!(*first - posted[0].at >= PROVIDER_TIMEOUT, "before that it may still be on its way");
+    let [.., first, second] = looked.as_slice() else { panic!("there were two lookups") };
+    assert!(
+        *first - posted[0].at >= PROVIDER_TIMEOUT,
+        "before that the message may still arrive at the provider"
+    );
     assert!(*second - *first >= Duration::from_secs(10));
     assert!(posted[1].at >= *second);
 }
@@ -58,7 +61,7 @@ async fn a_message_in_doubt_twice_is_never_sent_a_third_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_second_of_two_doubts_is_looked_up_as_well() {
+async fn the_second_attempt_in_doubt_is_looked_up_as_well() {
     let mut gateway = Embedded::start();
     gateway.world.provider.will([Script::Fail(lost()), Script::AcceptUnheard]);
     let ended = gateway.request("r1", ALICE).await;
@@ -70,26 +73,26 @@ async fn the_second_of_two_doubts_is_looked_up_as_well() {
 async fn a_list_that_lags_does_not_cause_a_second_message() {
     let mut gateway = Embedded::start();
     gateway.world.provider.will([Script::AcceptUnheard]);
-    // As often as it is looked at before the answer must have come, and once after.
+    // All lookups before the attempt has certainly ended, and one after.
     gateway.world.provider.shows([Look::Hide; 5]);
     gateway.request("r1", ALICE).await.expect_sent();
     assert_eq!(gateway.posted().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_an_answer_to_the_question_nothing_is_sent_again() {
+async fn without_an_answer_to_the_lookup_nothing_is_sent_again() {
     let mut gateway = Embedded::start();
     gateway.world.provider.will([Script::AcceptUnheard]);
     gateway.world.provider.shows_otherwise(Look::Unanswered);
     let started = Instant::now();
     gateway.request("r1", ALICE).await.expect("unknown", Some("in_doubt"));
     assert_eq!(gateway.posted().len(), 1);
-    assert!(started.elapsed() >= Duration::from_secs(500), "it was asked until the deadline");
+    assert!(started.elapsed() >= Duration::from_secs(500), "lookups went on until the deadline");
     assert!(gateway.world.provider.looked().len() < 100, "{}", gateway.world.provider.looked().len());
 }
 
 #[tokio::test(start_paused = true)]
-async fn credentials_that_may_not_read_end_a_doubt_as_unknown() {
+async fn credentials_that_may_not_list_messages_end_a_send_in_doubt_as_unknown() {
     let mut gateway = Embedded::start();
     gateway.world.provider.answer([lost()]);
     gateway.world.provider.shows_otherwise(Look::Refused);
@@ -98,7 +101,7 @@ async fn credentials_that_may_not_read_end_a_doubt_as_unknown() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_policy_may_forbid_or_hasten_the_second_message() {
+async fn the_in_doubt_policy_may_forbid_or_hasten_the_second_message() {
     let never = Options { in_doubt: InDoubtPolicy::NeverResend, ..Options::default() };
     let mut gateway = Embedded::with(never);
     gateway.world.provider.will([Script::Fail(lost()), Script::AcceptUnheard]);
@@ -145,11 +148,11 @@ async fn a_worker_that_dies_before_the_message_was_made_leaves_it_to_another() {
     survivor.result().await.expect_sent();
     let posted = survivor.posted();
     assert_eq!((posted.len(), posted[1].made, &posted[0].code), (2, true, &posted[1].code));
-    assert!(survivor.world.provider.looked().len() >= 2, "not blindly");
+    assert!(survivor.world.provider.looked().len() >= 2, "the provider was asked first");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_doubt_survives_the_worker_that_had_it() {
+async fn a_send_in_doubt_survives_the_shutdown_of_its_worker() {
     let world = World::new();
     let stopping = Embedded::in_world(world.clone(), Options::default());
     world.provider.answer([lost()]);
@@ -157,7 +160,7 @@ async fn a_doubt_survives_the_worker_that_had_it() {
     world.provider.until_posted(1).await;
     sleep(Duration::from_secs(3)).await;
     let started = Instant::now();
-    assert_eq!(stopping.stop().await, 0, "a doubt is given back, not waited for");
+    assert_eq!(stopping.stop().await, 0, "a send in doubt is requeued at once");
     assert!(started.elapsed() < Duration::from_secs(1));
 
     let mut next = Embedded::in_world(world.clone(), Options::default());
@@ -167,8 +170,8 @@ async fn a_doubt_survives_the_worker_that_had_it() {
     assert!(posted[1].at - posted[0].at >= PROVIDER_TIMEOUT + Duration::from_secs(10));
 }
 
-/// What a provider calls in with that has taken a request's message.
-fn reported(request: &str) -> DeliveryReceipt {
+/// A receipt for a request's message.
+fn receipt_for(request: &str) -> DeliveryReceipt {
     DeliveryReceipt {
         request: otpost::domain::request_id::RequestId::parse(request).expect("valid"),
         to: number(ALICE).into(),
@@ -180,21 +183,21 @@ fn reported(request: &str) -> DeliveryReceipt {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_report_of_the_provider_settles_a_doubt() {
+async fn a_receipt_resolves_a_send_in_doubt() {
     let mut gateway = Embedded::start();
     gateway.world.provider.will([Script::AcceptUnheard]);
     gateway.world.provider.shows_otherwise(Look::Unanswered);
     gateway.publish(&request("r1", ALICE));
     gateway.world.provider.until_posted(1).await;
     sleep(Duration::from_secs(1)).await;
-    gateway.tracker.process("scripted", &reported("r1")).await.expect("taken");
+    gateway.tracker.process("scripted", &receipt_for("r1")).await.expect("the receipt is recorded");
     let ended = gateway.result().await;
     ended.expect_sent();
     assert_eq!(ended.body["provider_message_id"], "SM-reported");
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_no_messages_are_shown_a_report_is_waited_for_a_little() {
+async fn without_message_lookups_a_send_in_doubt_waits_a_while_for_a_receipt() {
     let wait = Duration::from_secs(20);
     let mut gateway = Embedded::with(Options { doubt_report_wait: wait, ..Options::default() });
     gateway.world.provider.will([Script::AcceptUnheard, Script::AcceptUnheard]);
@@ -203,7 +206,7 @@ async fn where_no_messages_are_shown_a_report_is_waited_for_a_little() {
     gateway.world.provider.until_posted(1).await;
     sleep(wait - Duration::from_secs(5)).await;
     gateway.expect_no_result();
-    gateway.tracker.process("scripted", &reported("r1")).await.expect("taken");
+    gateway.tracker.process("scripted", &receipt_for("r1")).await.expect("the receipt is recorded");
     gateway.result().await.expect_sent();
 
     let asked = tokio::time::Instant::now();
@@ -227,10 +230,10 @@ async fn two_requests_to_one_number_do_not_claim_the_same_message() {
     }
     assert_ne!(found[0], found[1]);
     let posted = gateway.world.provider.made();
-    assert_eq!(posted.len(), 2, "one of the two was not made the first time");
+    assert_eq!(posted.len(), 2, "one of the two was made at the second attempt");
 }
 
-/// The second one would look the same at the provider, so it could be taken for the first.
+/// A lookup could not tell the two messages apart.
 #[tokio::test(start_paused = true)]
 async fn while_a_message_is_in_doubt_no_other_goes_to_its_number() {
     let limits = Limits { cooldown: Duration::from_secs(20), ..Options::default().limits };
@@ -249,11 +252,11 @@ async fn while_a_message_is_in_doubt_no_other_goes_to_its_number() {
     assert_eq!(first.body["request_id"], "r1");
     gateway.request("r4", ALICE).await.expect_sent();
     let to_alice = gateway.posted().into_iter().filter(|posted| posted.to == ALICE).count();
-    assert_eq!(to_alice, 3, "the first one twice, as it was not made at first");
+    assert_eq!(to_alice, 3, "the first request was sent twice, because its first message was never made");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_forgetful_store_does_not_know_is_looked_up_before_it_is_sent() {
+async fn a_redelivered_request_that_the_store_may_have_lost_is_looked_up_before_it_is_sent() {
     let mut gateway = Embedded::start();
     let known = gateway.world.clock.now().to_string();
     gateway.publish(&with("r1", ALICE, json!({ "requested_at": known })));
@@ -267,7 +270,7 @@ async fn what_a_forgetful_store_does_not_know_is_looked_up_before_it_is_sent() {
     assert_eq!(ended.body["provider_message_id"], format!("SM{:032x}", 1));
     assert_eq!(gateway.posted().len(), 1);
 
-    // What was never handed out before cannot have been sent, and one that was not sent is sent.
+    // A first delivery needs no lookup. A redelivered request without a message is sent.
     gateway.request("r2", BOB).await.expect_sent();
     let looked = gateway.world.provider.looked().len();
     gateway.publish_with(&request("r3", BOB), Properties { redelivered: true, ..Properties::default() });
@@ -277,7 +280,7 @@ async fn what_a_forgetful_store_does_not_know_is_looked_up_before_it_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_doubt_that_the_store_was_never_told_of_is_looked_up_all_the_same() {
+async fn a_send_in_doubt_that_was_never_recorded_is_looked_up_as_well() {
     let world = World::new();
     let stopping = Embedded::in_world(world.clone(), Options::default());
     world.provider.will([Script::AcceptUnheard]);
@@ -296,8 +299,8 @@ async fn a_doubt_that_the_store_was_never_told_of_is_looked_up_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_report_that_comes_before_the_second_message_prevents_it() {
-    let mut gateway = Embedded::with(Options { tended: true, ..Options::default() });
+async fn a_receipt_that_arrives_before_the_second_message_prevents_it() {
+    let mut gateway = Embedded::with(Options { maintained: true, ..Options::default() });
     gateway.world.provider.will([Script::AcceptUnheard]);
     gateway.world.provider.shows_otherwise(Look::Hide);
     gateway.publish(&request("r1", ALICE));
@@ -314,7 +317,7 @@ async fn a_report_that_comes_before_the_second_message_prevents_it() {
         code: None,
         recipient_fault: None,
     };
-    gateway.tracker.process("scripted", &report).await.expect("taken");
+    gateway.tracker.process("scripted", &report).await.expect("the receipt is recorded");
     gateway.result().await.expect("delivered", None);
     gateway.world.store.inner.set_kill_switch(None).await.expect("answers");
     let ended = gateway.result().await;
