@@ -21,11 +21,12 @@ use crate::domain::sender_pool::SenderRefusals;
 use crate::store::{Admission, Admit, Grant, Progress, ProposedChallenge};
 use crate::telemetry::events;
 
-/// More leases than this that ended without a completion or a requeue: the request is dead-lettered.
+/// A request with more unfinished leases is dead-lettered. A lease is unfinished if its handler ended without completing
+/// or requeueing the request.
 const UNFINISHED_LEASES_MAX: u32 = 5;
-/// From this many on, the request may be the cause of the crashes, or it was in flight beside the cause. A request that
-/// crashes its worker does so at once, each time. So each suspect starts at a random time of its own: the next crash
-/// then finds few requests in flight, and other ones than before.
+/// A request with this many unfinished leases is a suspect: it crashed its workers, or it was in flight beside the request
+/// that did. A poison message crashes its worker at once, each time. So each suspect starts at a random time of its own:
+/// the next crash then finds few requests in flight, and not the same ones.
 const UNFINISHED_LEASES_SUSPECT: u32 = 2;
 /// The longest wait of a request that has just become a suspect. It doubles with each further unfinished lease.
 const SUSPECT_WAIT_FIRST: Duration = Duration::from_secs(20);
@@ -87,7 +88,7 @@ impl Gateway {
             let (admission, at) = self.ask_admission(handler, &ask).await?;
             match admission {
                 Admission::Granted(grant) => {
-                    let in_doubt = self.may_be_forgotten(handler, &grant);
+                    let in_doubt = self.may_be_lost(handler, &grant);
                     let granted = Granted { grant, at, in_doubt, history };
                     return Ok(self.prepare_send(request, granted, proposed));
                 }
@@ -114,7 +115,7 @@ impl Gateway {
         }
     }
 
-    /// The store's answer, and a moment before the call.
+    /// Returns the store's answer, and the time just before the call.
     async fn ask_admission(
         &self,
         handler: &DeliveryContext<'_>,
@@ -140,8 +141,8 @@ impl Gateway {
         }
     }
 
-    /// True if a store that lost writes may have forgotten that an earlier delivery of this request was sent.
-    fn may_be_forgotten(&self, handler: &DeliveryContext<'_>, grant: &Grant) -> bool {
+    /// True if the store may have lost the record of an earlier delivery of this request.
+    fn may_be_lost(&self, handler: &DeliveryContext<'_>, grant: &Grant) -> bool {
         let is_new = grant.history.is_none() && grant.attempt == 1;
         is_new && handler.delivery.properties.redelivered && self.store.may_have_lost_writes()
     }

@@ -42,9 +42,9 @@ pub(super) struct Completed {
 }
 
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is read at once")]
-pub(super) enum CompletionResult {
-    Completed(Completed),
-    /// Nothing was recorded: the message that a lookup found belongs to another request.
+pub(super) enum Completing {
+    Done(Completed),
+    /// Nothing was recorded: the message that a lookup found belongs to another request. Reconciliation goes on without it.
     MessageClaimed {
         message_id: String,
     },
@@ -66,7 +66,7 @@ impl Gateway {
         handler: &DeliveryContext<'_>,
         request: &ValidRequest<'_>,
         completion: Completion,
-    ) -> Result<CompletionResult, RequeueReason> {
+    ) -> Result<Completing, RequeueReason> {
         let Completion { outcome, found, suppression, verification } = completion;
         let (country, masked) = (request.to.country(), request.to.to_string());
         let expects_receipt = self.channel.polls_receipts() && outcome.status == Status::Sent;
@@ -85,15 +85,15 @@ impl Gateway {
                     let link = || self.store.link_verification(subject, &challenge, &id);
                     handler.retry_store(LINK_VERIFICATION, CancelOn::Never, link).await?;
                 }
-                Ok(CompletionResult::Completed(Completed { outcome, replayed: false }))
+                Ok(Completing::Done(Completed { outcome, replayed: false }))
             }
             CompleteResult::AlreadyCompleted(outcome) => {
-                Ok(CompletionResult::Completed(Completed { outcome, replayed: true }))
+                Ok(Completing::Done(Completed { outcome, replayed: true }))
             }
             CompleteResult::NotOwner => Err(RequeueReason::TakenOver),
             CompleteResult::MessageClaimed => {
                 let message_id = outcome.provider_message_id.unwrap_or_default();
-                Ok(CompletionResult::MessageClaimed { message_id })
+                Ok(Completing::MessageClaimed { message_id })
             }
         }
     }

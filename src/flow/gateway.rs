@@ -48,7 +48,7 @@ pub struct Policy {
     /// The longest wait for a provider's answer.
     pub provider_timeout: Duration,
     pub in_doubt: InDoubtPolicy,
-    /// How long a send in doubt waits for a receipt, if the provider sends receipts but lists no messages.
+    /// A send in doubt waits this long for a receipt, if the provider sends receipts but lists no messages.
     pub doubt_report_wait: Duration,
     /// When a missing receipt counts as overdue; `None` if receipts are never polled.
     pub receipt_due_after: Option<Duration>,
@@ -56,9 +56,9 @@ pub struct Policy {
     pub reply_to_allowed: Vec<String>,
 }
 
-/// An adapter enforces `provider_timeout`. A call that takes this much longer is cancelled all the same.
+/// Adapters enforce `provider_timeout`. A call that takes this much longer is cancelled here.
 const PROVIDER_FENCE: Duration = Duration::from_secs(2);
-/// Time for the store after a provider's answer.
+/// The time to record a provider's answer.
 const LEASE_SLACK: Duration = Duration::from_secs(5);
 
 impl Policy {

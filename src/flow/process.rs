@@ -1,7 +1,7 @@
 //! The life of one delivery on one page: decode, validate, admit, send, complete, publish.
 
 use super::admit::Admitted;
-use super::complete::{Completed, CompletionResult, RequestResult};
+use super::complete::{Completed, Completing, RequestResult};
 use super::context::{DeliveryContext, RequeueReason, SendContext};
 use super::gateway::Gateway;
 use crate::domain::outcome::{Outcome, Status};
@@ -25,9 +25,9 @@ impl Gateway {
                 self.send_and_complete(SendContext { handler, request: &valid, state }).await?
             }
             Admitted::Abandon(completion) => match self.complete(handler, &valid, completion).await? {
-                CompletionResult::Completed(completed) => completed,
+                Completing::Done(completed) => completed,
                 // Unreachable: only a message that a lookup found can be claimed.
-                CompletionResult::MessageClaimed { .. } => return Err(RequeueReason::TakenOver),
+                Completing::MessageClaimed { .. } => return Err(RequeueReason::TakenOver),
             },
             Admitted::Completed(completed) => completed,
         };
@@ -61,9 +61,9 @@ impl Gateway {
         loop {
             let completion = self.dispatch(&mut ctx).await?;
             match self.complete(ctx.handler, ctx.request, completion).await? {
-                CompletionResult::Completed(completed) => return Ok(completed),
+                Completing::Done(completed) => return Ok(completed),
                 // The found message belongs to another request: look up again without it.
-                CompletionResult::MessageClaimed { message_id } => {
+                Completing::MessageClaimed { message_id } => {
                     ctx.state.in_doubt.excluded.push(message_id);
                 }
             }

@@ -93,7 +93,7 @@ impl Gateway {
         }
     }
 
-    /// The store's answer, and a moment before the call. If the call is cancelled, the lease is released.
+    /// Returns the store's answer, and the time just before the call. If the call is cancelled, the lease is released.
     async fn update_progress(
         &self,
         ctx: &mut SendContext<'_>,

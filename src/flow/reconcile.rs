@@ -42,8 +42,8 @@ pub(super) enum Reconciliation {
 }
 
 impl Gateway {
-    /// The attempts that earlier handlers left in doubt. A store that lost writes knows none of them; then only the time
-    /// of the request bounds the first one.
+    /// The attempts that earlier handlers left in doubt. If the store has lost their record, only the request's own time
+    /// bounds the first attempt.
     pub(super) fn inherited_doubt(
         &self,
         request: &ValidRequest<'_>,

@@ -14,7 +14,8 @@ use tokio::time::Instant;
 pub(super) enum RateShare {
     /// No share: the worker has nothing to send, or the store has not counted it yet.
     Idle,
-    /// The store has counted the worker. The others learn of it within one heartbeat, so the worker starts with its next.
+    /// The store has counted the worker. The others learn of it within one heartbeat, so the worker sends from its next
+    /// heartbeat on.
     Joining,
     /// One share of so many.
     OneOf(u32),

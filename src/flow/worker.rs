@@ -1,7 +1,7 @@
 //! Consumes deliveries, processes a bounded number at once, and settles each of them.
 //!
 //! The broker hands out at most its prefetch, and at most `concurrency` of these are processed. Each handler is a task
-//! that catches panics. Its delivery stays outside, so a panic neither loses the delivery nor the concurrency slot.
+//! that catches panics. Its delivery stays outside, so a panic loses neither the delivery nor the concurrency slot.
 //!
 //! During a pause no delivery starts, and those in flight go on. The consumer keeps its buffered deliveries for up to
 //! [`HOLD_MAX`]. At shutdown the worker finishes what is in flight and requeues what waits.
@@ -27,7 +27,7 @@ use crate::telemetry::events;
 /// A message that panics this many handlers is dead-lettered.
 const PANICS_MAX: u64 = 5;
 
-/// How long a consumer may take to return its next buffered delivery.
+/// The longest wait for the next buffered delivery of a consumer.
 const BUFFERED_WAIT: Duration = Duration::from_millis(50);
 
 /// Processes the deliveries of one consumer until shutdown.
