@@ -4,7 +4,7 @@
 //! that catches panics. Its delivery stays outside, so a panic loses neither the delivery nor the concurrency slot.
 //!
 //! During a pause no delivery starts, and those in flight go on. The consumer keeps its buffered deliveries for up to
-//! [`HOLD_MAX`]. At shutdown the worker finishes what is in flight and requeues what waits.
+//! 12 minutes. At shutdown the worker finishes what is in flight and requeues what waits.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
