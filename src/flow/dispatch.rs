@@ -159,7 +159,7 @@ impl Gateway {
                     return Ok(Completion { stop: stop(&failure), ..end });
                 }
                 Retry::LookUp => sending.doubt.add(began_at, began + self.lease()),
-                Retry::Hold(error) => sending.last_error = Some(error),
+                Retry::AtGate(error) => sending.last_error = Some(error),
                 Retry::After(wait) => {
                     events::send_retried(case.request.id.as_str(), sending.attempts_made, &failure, wait);
                     self.wait(turn, case, sending, wait, Wait::NextTry, std::future::pending::<()>()).await?;
@@ -253,7 +253,7 @@ impl Gateway {
         let to = RecipientInfo { recipient: case.recipient, country: country.as_deref() };
         let lesson = pass.answered(to, &mut sending.refusals, answer.as_ref().err(), took);
         match (lesson, &mut answer) {
-            (SenderVerdict::Rests(rest), Err(SendFailure::Rejected { code, .. })) => {
+            (SenderVerdict::CoolingDown(rest), Err(SendFailure::Rejected { code, .. })) => {
                 events::sender_cooling_down(provider, place, *code, rest);
             }
             (SenderVerdict::NotTheSender, Err(SendFailure::Rejected { scope, .. })) => {
@@ -442,7 +442,7 @@ impl Gateway {
 
 fn stop(failure: &SendFailure) -> Option<Suppression> {
     match failure {
-        SendFailure::Rejected { code, scope } => suppression::after_refusal(*scope, *code),
+        SendFailure::Rejected { scope, reason, code } => suppression::after_refusal(*scope, *reason, *code),
         _ => None,
     }
 }

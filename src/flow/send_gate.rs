@@ -254,8 +254,8 @@ impl SendGate {
         let shut = self.closed_by().is_some();
         let mut state = self.lock();
         state.wanted = Some(Instant::now());
-        let is_trial = matches!(state.breaker.state(), BreakerState::HalfOpen(_));
-        let has_room = if is_trial { !state.trying } else { state.under_way < state.window.limit() };
+        let is_probe = matches!(state.breaker.state(), BreakerState::HalfOpen(_));
+        let has_room = if is_probe { !state.trying } else { state.under_way < state.window.limit() };
         if shut || !has_room {
             return Entry::Wait;
         }
@@ -279,9 +279,9 @@ impl SendGate {
             pace.last = Some(now);
         }
         state.under_way += 1;
-        state.trying = is_trial;
-        let is_trial = state.senders.assign(sender);
-        let carried = SenderAssignment { sender, is_trial, began: self.started.elapsed() };
+        state.trying = is_probe;
+        let is_probe = state.senders.assign(sender);
+        let carried = SenderAssignment { sender, is_probe, started: self.started.elapsed() };
         Entry::In(TicketTerms { era: state.era, carried })
     }
 
@@ -306,7 +306,7 @@ impl SendGate {
         self.change(|state, now| {
             lesson = state.senders.record_answer(leave.carried, to, refusals, now, failure);
             // Should every sender be lost at once, each recipient's refusals look like its own: somebody has to notice.
-            let strange = SendFailure::Rejected { code: None, scope: Scope::Unrecognised };
+            let strange = SendFailure::rejected(Scope::Unrecognised, None);
             if leave.era == state.era {
                 let not_the_sender = lesson == SenderVerdict::NotTheSender;
                 state
@@ -316,7 +316,7 @@ impl SendGate {
             state.window.record_answer(now, load);
         });
         // Whoever waits may have a sender now.
-        if leave.carried.is_trial || matches!(lesson, SenderVerdict::Carries | SenderVerdict::NotTheSender) {
+        if leave.carried.is_probe || matches!(lesson, SenderVerdict::Works | SenderVerdict::NotTheSender) {
             self.moved.notify_waiters();
         }
         lesson
@@ -381,7 +381,7 @@ impl SendGate {
     }
 
     fn leave(&self, leave: TicketTerms, learnt: bool) {
-        let untried = leave.carried.is_trial && !learnt;
+        let untried = leave.carried.is_probe && !learnt;
         self.change(|state, now| {
             state.under_way -= 1;
             state.trying &= leave.era != state.era;

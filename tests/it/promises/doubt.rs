@@ -6,6 +6,7 @@ use std::time::Duration;
 use otpost::broker::Properties;
 use otpost::domain::message_match::InDoubtPolicy;
 use otpost::domain::receipt::DeliveryStatus;
+use otpost::domain::send_failure::RejectReason;
 use otpost::domain::send_failure::SendFailure;
 use otpost::provider::DeliveryReceipt;
 use otpost::store::{Limits, Store as _};
@@ -175,7 +176,7 @@ fn reported(request: &str) -> DeliveryReceipt {
         message_id: "SM-reported".to_owned(),
         status: DeliveryStatus::Queued,
         code: None,
-        recipient_fault: None,
+        reason: RejectReason::Other,
     }
 }
 
@@ -312,7 +313,7 @@ async fn a_report_that_comes_before_the_second_message_prevents_it() {
         message_id: "SM-reported".to_owned(),
         status: DeliveryStatus::Delivered,
         code: None,
-        recipient_fault: None,
+        reason: RejectReason::Other,
     };
     gateway.tracker.process("scripted", &report).await.expect("taken");
     gateway.result().await.expect("delivered", None);

@@ -146,7 +146,7 @@ async fn a_mailbox_that_is_full_does_not_narrow_what_is_under_way_to_others() {
 async fn what_is_held_and_who_is_probed_is_logged_with_its_channel() {
     start_capturing();
     let mut gateway = Embedded::with(Options { tended: true, ..by_email() });
-    gateway.world.provider.answer([SendFailure::Rejected { code: Some(535), scope: Scope::Account }]);
+    gateway.world.provider.answer([SendFailure::rejected(Scope::Account, Some(535))]);
     gateway.request("r1", ANA).await.expect_sent();
     let log = captured_log();
     for message in ["send is held", "provider was probed"] {

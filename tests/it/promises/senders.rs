@@ -134,7 +134,7 @@ async fn a_sender_that_stays_refused_ends_requests_in_time_and_free_of_charge() 
 async fn a_trial_that_gets_no_answer_is_followed_by_another() {
     let mut gateway = with_senders(1, tended());
     let provider = gateway.world.provider.clone();
-    let refused = SendFailure::Rejected { code: Some(21611), scope: Scope::Sender };
+    let refused = crate::scripted::refused(Scope::Sender, 21611);
     let unreachable = SendFailure::Unreachable { detail: "refused".to_owned() };
     provider.answer([refused, unreachable]);
     gateway.publish(&request("r1", ALICE));
@@ -190,7 +190,7 @@ async fn a_recipient_that_every_sender_refuses_ends_alone() {
 async fn two_recipients_at_once_that_every_sender_refuses_stop_nobody() {
     let mut gateway = with_senders(3, tended());
     let provider = gateway.world.provider.clone();
-    let refused = SendFailure::Rejected { code: Some(21659), scope: Scope::Sender };
+    let refused = SendFailure::rejected(Scope::Sender, Some(21659));
     for n in 0..20 {
         provider.answer(std::iter::repeat_n(refused.clone(), 4));
         let (one, other) = (person(1_000 + 2 * n), person(1_001 + 2 * n));
@@ -250,7 +250,7 @@ async fn the_only_senders_refusals_cost_nobody_a_code_if_it_is_mended_in_time() 
 async fn the_loss_of_every_sender_does_not_go_unnoticed() {
     let mut gateway = with_senders(2, tended());
     let provider = gateway.world.provider.clone();
-    provider.otherwise(Script::Fail(SendFailure::Rejected { code: Some(21660), scope: Scope::Sender }));
+    provider.otherwise(Script::Fail(SendFailure::rejected(Scope::Sender, Some(21660))));
     for n in 0..5 {
         let ended = gateway.request(&format!("r{n}"), &person(n)).await;
         ended.expect("failed", Some("provider_rejected"));
