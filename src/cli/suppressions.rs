@@ -12,7 +12,7 @@ use super::{Exit, kill_switch, print_json, say, store_failed};
 use crate::app;
 use crate::config::Settings;
 use crate::domain::keyed_digest::Digest16;
-use crate::domain::suppression::{ManualSuppression, OPTED_OUT, SuppressionEntry};
+use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
 use crate::store::bounds::SUPPRESSIONS_MAX;
 use crate::store::{Store, StoreError};
 
@@ -51,6 +51,8 @@ pub(super) enum Action {
 #[derive(Serialize)]
 struct Row {
     to: String,
+    #[serde(skip)]
+    is_opt_out: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     provider_code: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -141,8 +143,10 @@ fn show(suppression: SuppressionEntry, recipient: &Recipient, json: bool) {
 }
 
 fn row(suppression: SuppressionEntry) -> Row {
+    let is_opt_out = suppression.is_opt_out();
     let SuppressionEntry { to, code, reason, since, until } = suppression;
     Row {
+        is_opt_out,
         to: to.unwrap_or_else(|| "***".to_owned()),
         provider_code: code,
         reason,
@@ -162,7 +166,7 @@ fn print_table(rows: &[Row]) {
 
 fn why(row: &Row) -> String {
     match (row.provider_code, &row.reason) {
-        (Some(OPTED_OUT), _) => format!("opted out ({OPTED_OUT})"),
+        (Some(code), _) if row.is_opt_out => format!("opted out ({code})"),
         (Some(code), _) => format!("refused by the provider ({code})"),
         (None, Some(reason)) => format!("by hand: {reason}"),
         (None, None) => "by hand, or told without a number".to_owned(),

@@ -1,39 +1,38 @@
-//! When to stop asking a provider that fails everybody, and when to begin again.
+//! The circuit breaker: stops sending while the provider fails for every recipient.
 //!
-//! A refusal of our account stops at once; so do several failures in a row, and refusals that nobody knows if
-//! different recipients get them. What concerns one recipient, country or sender, or comes of going too fast, never
-//! does. A good answer to a probe lets one message through, and only that one's answer opens the way again.
+//! A refusal of our account opens it at once. Several failures in a row open it, and so do unrecognised refusals of
+//! different recipients in a row. A failure that concerns one recipient, country or sender never opens it, nor does
+//! throttling. After a successful probe it is half-open: one message is sent, and its answer closes or opens it.
 
 use super::keyed_digest::Digest16;
 use super::send_failure::{Scope, SendFailure};
 
-/// Failures in a row that stop everything.
+/// Failures in a row that open it.
 const FAILURES_MAX: u32 = 5;
-/// Different recipients in a row with a refusal that nobody knows.
-const STRANGE_MAX: usize = 5;
+/// Different recipients in a row with an unrecognised refusal that open it.
+const UNRECOGNISED_MAX: usize = 5;
 
-/// Whether messages go out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
-    /// They do.
+    /// Messages are sent.
     Closed,
-    /// None does.
+    /// No message is sent.
     Open(Cause),
-    /// One may, to see.
+    /// One message may be sent, as a test.
     HalfOpen(Cause),
 }
 
-/// Why messages were stopped.
+/// The cause of an open circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// The provider refuses our account or its settings.
     Account,
-    /// It fails, or does not answer.
+    /// The provider fails, or does not answer.
     Failures,
 }
 
 impl Cause {
-    /// The word of logs and notes.
+    /// The word of logs and of the history.
     pub const fn as_str(self) -> &'static str {
         match self {
             Cause::Account => "provider_misconfigured",
@@ -42,48 +41,47 @@ impl Cause {
     }
 }
 
-/// What the provider's answers to all messages say together.
 #[derive(Debug)]
 pub struct CircuitBreaker {
     state: BreakerState,
     failures: u32,
-    strange: Vec<Digest16>,
+    /// The recipients of the unrecognised refusals in a row.
+    unrecognised: Vec<Digest16>,
 }
 
 impl Default for CircuitBreaker {
     fn default() -> Self {
-        CircuitBreaker { state: BreakerState::Closed, failures: 0, strange: Vec::new() }
+        CircuitBreaker { state: BreakerState::Closed, failures: 0, unrecognised: Vec::new() }
     }
 }
 
 impl CircuitBreaker {
-    /// Whether messages go out.
     pub fn state(&self) -> BreakerState {
         self.state
     }
 
-    /// Learns from the answer to a message for a recipient; nothing of a failure means that it was accepted.
+    /// Updates the state by the answer to a message; `None` means that the provider accepted it.
     pub fn record_answer(&mut self, recipient: Digest16, failure: Option<&SendFailure>) {
         match failure {
             Some(SendFailure::Rejected { scope: Scope::Account, .. }) => self.open(Cause::Account),
             Some(SendFailure::Unreachable { .. } | SendFailure::InDoubt { .. }) => self.failed(),
             Some(SendFailure::Rejected { scope: Scope::Unrecognised, .. }) => {
-                self.refused_strangely(recipient)
+                self.refused_unrecognised(recipient)
             }
-            // Too fast is no fault of the provider's, and none says anything of the others' refusals.
+            // Each shows that the provider answers, but says nothing of the unrecognised refusals.
             Some(
                 SendFailure::Throttled { .. }
                 | SendFailure::Deferred { .. }
                 | SendFailure::Rejected { scope: Scope::Sender, .. },
             ) => self.answered(),
             Some(SendFailure::Rejected { .. }) | None => {
-                self.strange.clear();
+                self.unrecognised.clear();
                 self.answered();
             }
         }
     }
 
-    /// A probe was answered well: one message may go, to see.
+    /// The account is good again: the next message decides.
     pub fn probe_succeeded(&mut self) {
         if let BreakerState::Open(cause) = self.state {
             self.state = BreakerState::HalfOpen(cause);
@@ -97,12 +95,12 @@ impl CircuitBreaker {
         }
     }
 
-    fn refused_strangely(&mut self, recipient: Digest16) {
-        if !self.strange.contains(&recipient) {
-            self.strange.push(recipient);
+    fn refused_unrecognised(&mut self, recipient: Digest16) {
+        if !self.unrecognised.contains(&recipient) {
+            self.unrecognised.push(recipient);
         }
-        if self.strange.len() >= STRANGE_MAX {
-            self.strange.clear();
+        if self.unrecognised.len() >= UNRECOGNISED_MAX {
+            self.unrecognised.clear();
             self.open(Cause::Account);
         } else {
             self.answered();
@@ -111,7 +109,7 @@ impl CircuitBreaker {
 
     fn answered(&mut self) {
         self.failures = 0;
-        // What was on its way when the others failed says nothing of now: that is what the trial is for.
+        // While it is open, answers to messages sent before say nothing of the present state.
         if let BreakerState::HalfOpen(_) = self.state {
             self.state = BreakerState::Closed;
         }
@@ -136,7 +134,7 @@ mod tests {
     }
 
     fn refused(scope: Scope) -> SendFailure {
-        SendFailure::Rejected { code: Some(1), scope }
+        SendFailure::rejected(scope, Some(1))
     }
 
     #[test]
@@ -158,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_concerns_one_recipient_country_or_sender_never_opens_it() {
+    fn a_failure_of_one_recipient_country_or_sender_never_opens_it() {
         let mut breaker = CircuitBreaker::default();
         let throttled = SendFailure::Throttled { code: None, retry_after: None };
         for n in 0..50 {
@@ -172,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn strange_refusals_open_it_when_five_people_in_a_row_get_them() {
+    fn unrecognised_refusals_open_it_when_five_people_in_a_row_get_them() {
         let mut breaker = CircuitBreaker::default();
         (0..50).for_each(|n| breaker.record_answer(person(n % 4), Some(&refused(Scope::Unrecognised))));
         assert_eq!(breaker.state(), BreakerState::Closed);
@@ -189,7 +187,7 @@ mod tests {
         {
             let mut breaker = CircuitBreaker::default();
             breaker.record_answer(person(1), Some(&refused(Scope::Account)));
-            // A late answer to what was on its way does not close it.
+            // A late answer to a message in flight does not close it.
             breaker.record_answer(person(1), None);
             assert_eq!(breaker.state(), BreakerState::Open(Cause::Account));
             breaker.probe_succeeded();

@@ -1,60 +1,58 @@
-//! Was a message sent whose answer was lost? What the provider shows of its messages decides.
+//! The message match: does a message in the provider's list belong to an attempt in doubt?
 
 use std::time::Duration;
 
 use super::time::{UnixMillis, millis};
 
-/// What is done about a send in doubt.
+/// The handling of an attempt in doubt (`IN_DOUBT_POLICY`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InDoubtPolicy {
-    /// It is looked up, and sent once more if it was not sent.
+    /// Look it up; send once more if it was not sent.
     Reconcile,
-    /// It is looked up, and never sent again.
+    /// Look it up; never send again.
     NeverResend,
-    /// It is sent once more without looking: better twice than not at all.
+    /// Send once more without a lookup: two messages rather than none.
     Resend,
 }
 
-/// Clocks differ by this much.
+/// The largest difference between our clock and the provider's.
 pub const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
-/// Only what is absent twice, so far apart, is absent.
+/// A message counts as absent after two lookups without it, this far apart.
 pub const ABSENT_APART: Duration = Duration::from_secs(10);
 
 /// One of the provider's messages to the recipient. It may hold a code, hence no `Debug`.
 pub struct ListedMessage<'a> {
-    /// When it was made, by our clock.
+    /// By our clock.
     pub created: UnixMillis,
-    /// What it says, if the provider still knows.
+    /// `None` if the provider has deleted the text.
     pub text: Option<&'a str>,
 }
 
-/// What is looked for: no `Debug`, as it holds a code.
+/// Matches the message of an attempt. It holds a code, hence no `Debug`.
 pub struct MessageMatcher<'a> {
-    /// The earliest time at which it can have been made.
+    /// The earliest time at which the provider can have created it.
     pub from: UnixMillis,
-    /// The latest.
+    /// The latest such time.
     pub to: UnixMillis,
-    /// The text that was sent.
     pub text: &'a str,
-    /// The code in it.
+    /// The code in the text.
     pub code: &'a str,
 }
 
 impl MessageMatcher<'_> {
-    /// Nothing older can be it.
+    /// An older message cannot match.
     pub fn earliest(&self) -> UnixMillis {
         UnixMillis(self.from.0.saturating_sub(millis(CLOCKS_DIFFER)))
     }
 
-    /// Is this the message? It has our text; or, as the provider may alter one, the code; or no text any more and the
-    /// right time.
-    pub fn matches(&self, seen: &ListedMessage<'_>) -> bool {
-        let in_time = (self.earliest()..=self.to.plus(CLOCKS_DIFFER)).contains(&seen.created);
-        in_time && seen.text.is_none_or(|text| text == self.text || has_number(text, self.code))
+    /// A message of the right time matches by its text, by the code (the provider may alter a text), or without a text.
+    pub fn matches(&self, listed: &ListedMessage<'_>) -> bool {
+        let in_time = (self.earliest()..=self.to.plus(CLOCKS_DIFFER)).contains(&listed.created);
+        in_time && listed.text.is_none_or(|text| text == self.text || has_number(text, self.code))
     }
 }
 
-/// Does a text have these digits as a whole number?
+/// True if the text holds the digits as a whole number.
 fn has_number(text: &str, digits: &str) -> bool {
     text.split(|character: char| !character.is_ascii_digit()).any(|run| run == digits)
 }
@@ -63,29 +61,29 @@ fn has_number(text: &str, digits: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn found(at: u64, text: Option<&str>) -> bool {
-        let wanted = MessageMatcher {
+    fn matches(at: u64, text: Option<&str>) -> bool {
+        let matcher = MessageMatcher {
             from: UnixMillis(100_000),
             to: UnixMillis(120_000),
             text: "MeStore: tu código es 123456.",
             code: "123456",
         };
-        wanted.matches(&ListedMessage { created: UnixMillis(at), text })
+        matcher.matches(&ListedMessage { created: UnixMillis(at), text })
     }
 
     #[test]
-    fn a_message_is_known_by_its_text_or_its_code_or_its_time_alone() {
-        assert!(found(110_000, Some("MeStore: tu código es 123456.")));
-        assert!(found(110_000, Some("MeStore: tu codigo es 123456.")));
-        assert!(found(110_000, None));
-        assert!(!found(110_000, Some("MeStore: tu codigo es 1234567.")));
-        assert!(!found(110_000, Some("Su pedido va en camino.")));
+    fn a_message_matches_by_its_text_or_its_code_or_its_time_alone() {
+        assert!(matches(110_000, Some("MeStore: tu código es 123456.")));
+        assert!(matches(110_000, Some("MeStore: tu codigo es 123456.")));
+        assert!(matches(110_000, None));
+        assert!(!matches(110_000, Some("MeStore: tu codigo es 1234567.")));
+        assert!(!matches(110_000, Some("Su pedido va en camino.")));
     }
 
     #[test]
-    fn a_message_of_another_time_is_another() {
+    fn a_message_of_another_time_does_not_match() {
         for (at, is) in [(94_999, false), (95_000, true), (125_000, true), (125_001, false)] {
-            assert_eq!(found(at, None), is, "{at}");
+            assert_eq!(matches(at, None), is, "{at}");
         }
     }
 }

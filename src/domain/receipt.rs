@@ -1,42 +1,38 @@
-//! What became of a message after a provider took it, and how reports of it add up.
+//! The status of a message after the provider accepted it, and how receipts are merged.
 //!
-//! Reports come late, again and in any order. What is known only ever moves forward: a report that says as much as is
-//! known, or less, is no news. Words that providers do not use for messages of ours are not read.
+//! Receipts come late, repeatedly and in any order. The known status only moves forward: a receipt of the same or a lower
+//! rank changes nothing. Statuses that no outbound message has are not read.
 //!
 //! Statuses and their order: Twilio's OpenAPI file `twilio_api_v2010` (`message_enum_status`).
 
-/// How far a message has come, by a provider's own word.
+/// The status of a message, by the provider's own word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeliveryStatus {
-    /// A sender for it is being chosen.
+    /// The provider chooses a sender.
     Accepted,
-    /// It is kept for later.
     Scheduled,
-    /// It waits for its sender.
+    /// The message waits for its sender.
     Queued,
-    /// It is being handed to an operator.
+    /// The provider hands it to the carrier.
     Sending,
-    /// An operator has it; some never say more.
+    /// The carrier has it; some carriers never report more.
     Sent,
     /// It reached the phone.
     Delivered,
-    /// An operator could not deliver it.
+    /// The carrier could not deliver it.
     Undelivered,
-    /// It was never handed to an operator.
+    /// It never reached a carrier.
     Failed,
-    /// It was taken back.
     Canceled,
-    /// It was opened, where that can be told.
+    /// The recipient opened it, on channels that report this.
     Read,
 }
 
 impl DeliveryStatus {
-    /// Reads a provider's word.
     pub fn parse(text: &str) -> Option<DeliveryStatus> {
         ALL.into_iter().find(|status| status.as_str() == text)
     }
 
-    /// The provider's word.
     pub const fn as_str(self) -> &'static str {
         match self {
             DeliveryStatus::Accepted => "accepted",
@@ -52,7 +48,7 @@ impl DeliveryStatus {
         }
     }
 
-    /// How far along it is. Reports are news only if they rank higher than what is known.
+    /// A receipt is news only if its status ranks higher than the known one.
     pub const fn rank(self) -> u8 {
         match self {
             DeliveryStatus::Accepted | DeliveryStatus::Scheduled => 0,
@@ -67,12 +63,11 @@ impl DeliveryStatus {
         }
     }
 
-    /// Whether it decides if the message arrived.
+    /// True if the status shows whether the message arrived.
     pub const fn is_final(self) -> bool {
         self.rank() >= 4
     }
 
-    /// Whether the message reached the phone.
     pub const fn is_delivered(self) -> bool {
         matches!(self, DeliveryStatus::Delivered | DeliveryStatus::Read)
     }
@@ -91,7 +86,7 @@ const ALL: [DeliveryStatus; 10] = [
     DeliveryStatus::Read,
 ];
 
-/// What is known after a report, if the report is news. A repeat, and what only comes late, is none.
+/// The new status after a receipt; `None` if the receipt is a repeat, or came late.
 pub fn merge(known: Option<DeliveryStatus>, reported: DeliveryStatus) -> Option<DeliveryStatus> {
     known.is_none_or(|known| known.rank() < reported.rank()).then_some(reported)
 }
@@ -102,13 +97,13 @@ mod tests {
 
     use super::*;
 
-    /// What is known after all of them.
-    fn told(reports: &[DeliveryStatus]) -> Option<DeliveryStatus> {
+    /// The status after all receipts.
+    fn merged(reports: &[DeliveryStatus]) -> Option<DeliveryStatus> {
         reports.iter().fold(None, |known, &report| merge(known, report).or(known))
     }
 
     #[test]
-    fn a_word_reads_back_and_no_other_is_read() {
+    fn a_status_parses_from_its_own_word_and_from_no_other() {
         for status in ALL {
             assert_eq!(DeliveryStatus::parse(status.as_str()), Some(status));
         }
@@ -128,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_says_more_is_news() {
+    fn only_a_receipt_of_a_higher_rank_is_news() {
         use DeliveryStatus::{Accepted, Delivered, Read, Scheduled, Sent, Undelivered};
         for (known, reported, news) in [
             (None, Accepted, true),
@@ -146,17 +141,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reports_in_any_order_and_number_end_in_the_same_rank(
+        fn receipts_in_any_order_and_number_end_in_the_same_rank(
             (reports, shuffled) in prop::collection::vec(prop::sample::select(&ALL[..]), 1..12)
                 .prop_flat_map(|reports| (Just(reports.clone()), Just([reports.clone(), reports].concat()).prop_shuffle()))
         ) {
             let highest = reports.iter().map(|status| status.rank()).max();
-            prop_assert_eq!(told(&reports).map(DeliveryStatus::rank), highest);
-            prop_assert_eq!(told(&shuffled).map(DeliveryStatus::rank), highest);
+            prop_assert_eq!(merged(&reports).map(DeliveryStatus::rank), highest);
+            prop_assert_eq!(merged(&shuffled).map(DeliveryStatus::rank), highest);
         }
 
         #[test]
-        fn what_is_known_never_goes_back(
+        fn the_known_status_never_goes_back(
             reports in prop::collection::vec(prop::sample::select(&ALL[..]), 1..12)
         ) {
             let mut known = None;

@@ -1,4 +1,4 @@
-//! What to do after a send failed, decided from values alone.
+//! The next step after a failed attempt: another attempt after a backoff, a lookup, or the end.
 
 use std::time::Duration;
 
@@ -8,14 +8,11 @@ use super::outcome::{ErrorCode, OutcomeError, Status};
 use super::send_failure::{Scope, SendFailure};
 use super::sender_pool;
 
-/// How often and how patiently a send is tried.
 #[derive(Clone, Debug)]
 pub struct RetryPolicy {
-    /// The wait after the first failure.
     pub delay_first: Duration,
-    /// No wait is longer, unless the provider asks for it.
+    /// A provider may ask for a longer wait.
     pub delay_max: Duration,
-    /// Tries in all.
     pub attempts_max: u32,
 }
 
@@ -32,22 +29,21 @@ impl Default for RetryPolicy {
 /// The next step after a failure.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// Try again after this long.
+    /// Another attempt, after this wait.
     After(Duration),
-    /// Try again as soon as a message may go: nobody's may while the provider takes none, and another sender's may while
-    /// one rests. The end otherwise.
-    Hold(OutcomeError),
-    /// Find out whether it was sent.
+    /// Another attempt as soon as the gate allows it: when the circuit breaker closes, or another sender is available.
+    /// Without one before the deadline, the request ends with this error.
+    AtGate(OutcomeError),
+    /// Look the message up first: it may have been sent.
     LookUp,
-    /// The request has ended.
     GiveUp(Status, OutcomeError),
 }
 
-/// Decides what follows the failure of try number `attempt` (from 1) when `time_left` remains until the deadline.
+/// Decides the step after the failure of attempt number `attempt`, counted from 1, with `time_left` until the deadline.
 ///
-/// `jitter` is a fraction in `[0, 1)` from chance: the wait lies between its base and twice that, so that workers
-/// that failed together do not come back together. A wait that the provider asked for is never shortened, and no
-/// wait reaches past `time_left`.
+/// `jitter` is a random fraction in `[0, 1)`: the wait lies between its base and twice the base, so that workers that
+/// failed together do not come back together. A wait that the provider asked for is never shortened, and no wait reaches
+/// past `time_left`.
 pub fn after_failure(
     policy: &RetryPolicy,
     attempt: u32,
@@ -56,15 +52,14 @@ pub fn after_failure(
     jitter: f64,
 ) -> Retry {
     let (asked, code) = match failure {
-        SendFailure::Rejected { code, scope: Scope::Account } => {
-            return Retry::Hold(told(ErrorCode::ProviderMisconfigured, *code));
+        SendFailure::Rejected { code, scope: Scope::Account, .. } => {
+            return Retry::AtGate(error(ErrorCode::ProviderMisconfigured, *code));
         }
-        // It rests, and the message was not processed.
-        SendFailure::Rejected { code, scope: Scope::Sender } => {
-            return Retry::Hold(told(sender_pool::told(*code), *code));
+        SendFailure::Rejected { code, scope: Scope::Sender, reason } => {
+            return Retry::AtGate(error(sender_pool::error_code(*reason), *code));
         }
         SendFailure::Rejected { code, .. } => {
-            return Retry::GiveUp(Status::Failed, told(ErrorCode::ProviderRejected, *code));
+            return Retry::GiveUp(Status::Failed, error(ErrorCode::ProviderRejected, *code));
         }
         SendFailure::InDoubt { .. } => return Retry::LookUp,
         SendFailure::Throttled { retry_after, code } => (retry_after.unwrap_or_default(), *code),
@@ -74,15 +69,15 @@ pub fn after_failure(
     let wait = backoff(policy, attempt).map(|base| base.mul_f64(1.0 + jitter.clamp(0.0, 1.0)).max(asked));
     match wait {
         Some(wait) if wait < time_left => Retry::After(wait),
-        _ => Retry::GiveUp(Status::Failed, told(ErrorCode::ProviderUnavailable, code)),
+        _ => Retry::GiveUp(Status::Failed, error(ErrorCode::ProviderUnavailable, code)),
     }
 }
 
-fn told(word: ErrorCode, provider_code: Option<u32>) -> OutcomeError {
-    OutcomeError { provider_code, ..OutcomeError::of(word) }
+fn error(code: ErrorCode, provider_code: Option<u32>) -> OutcomeError {
+    OutcomeError { provider_code, ..OutcomeError::of(code) }
 }
 
-/// The base of the wait after try number `attempt`; `None` when it was the last.
+/// The base of the wait after attempt number `attempt`; `None` after the last one.
 fn backoff(policy: &RetryPolicy, attempt: u32) -> Option<Duration> {
     let waits = usize::try_from(policy.attempts_max.saturating_sub(1)).ok()?;
     let nth = usize::try_from(attempt.checked_sub(1)?).ok()?;
@@ -97,6 +92,7 @@ fn backoff(policy: &RetryPolicy, attempt: u32) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::send_failure::RejectReason;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
@@ -112,7 +108,7 @@ mod tests {
     fn wait(attempt: u32, failure: &SendFailure, time_left: Duration, jitter: f64) -> Option<u128> {
         match after_failure(&RetryPolicy::default(), attempt, failure, time_left, jitter) {
             Retry::After(wait) => Some(wait.as_millis()),
-            Retry::GiveUp(..) | Retry::Hold(_) | Retry::LookUp => None,
+            Retry::GiveUp(..) | Retry::AtGate(_) | Retry::LookUp => None,
         }
     }
 
@@ -121,11 +117,11 @@ mod tests {
         let waits: Vec<_> = (1..=8).map(|attempt| wait(attempt, &unreachable(), MINUTE, 0.0)).collect();
         let expected = [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000].map(Some);
         assert_eq!(waits[..7], expected);
-        assert_eq!(waits[7], None, "the eighth try is the last");
+        assert_eq!(waits[7], None, "the eighth attempt is the last");
     }
 
     #[test]
-    fn chance_only_lengthens_a_wait_and_at_most_doubles_it() {
+    fn jitter_only_lengthens_a_wait_and_at_most_doubles_it() {
         assert_eq!(wait(1, &unreachable(), MINUTE, 0.5), Some(750));
         assert_eq!(wait(1, &unreachable(), MINUTE, 7.0), Some(1_000));
     }
@@ -143,30 +139,31 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_doubt_is_looked_up_first() {
+    fn an_attempt_in_doubt_is_looked_up_first() {
         let failure = SendFailure::InDoubt { detail: "reset".to_owned() };
         let next = after_failure(&RetryPolicy::default(), 1, &failure, MINUTE, 0.0);
         assert_eq!(next, Retry::LookUp);
     }
 
     #[test]
-    fn a_refusal_of_the_account_or_of_a_sender_is_held_however_often_it_comes() {
-        for (code, scope, word) in [
-            (20003, Scope::Account, ErrorCode::ProviderMisconfigured),
-            (21606, Scope::Sender, ErrorCode::ProviderMisconfigured),
-            (21611, Scope::Sender, ErrorCode::ProviderUnavailable),
+    fn a_refusal_of_the_account_or_of_a_sender_waits_at_the_gate_however_often_it_comes() {
+        use RejectReason::{Other, QueueFull};
+        for (code, scope, reason, expected) in [
+            (20003, Scope::Account, Other, ErrorCode::ProviderMisconfigured),
+            (21606, Scope::Sender, Other, ErrorCode::ProviderMisconfigured),
+            (21611, Scope::Sender, QueueFull, ErrorCode::ProviderUnavailable),
         ] {
-            let failure = SendFailure::Rejected { code: Some(code), scope };
+            let failure = SendFailure::Rejected { scope, reason, code: Some(code) };
             for attempt in [1, 20] {
                 let next = after_failure(&RetryPolicy::default(), attempt, &failure, MINUTE, 0.0);
-                assert_eq!(next, Retry::Hold(told(word, Some(code))));
+                assert_eq!(next, Retry::AtGate(error(expected, Some(code))));
             }
         }
     }
 
     #[test]
     fn a_refusal_keeps_the_providers_number() {
-        let failure = SendFailure::Rejected { code: Some(21211), scope: Scope::Recipient };
+        let failure = SendFailure::rejected(Scope::Recipient, Some(21211));
         let Retry::GiveUp(status, error) = after_failure(&RetryPolicy::default(), 1, &failure, MINUTE, 0.0)
         else {
             panic!("a refusal is final")

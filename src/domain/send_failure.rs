@@ -1,56 +1,70 @@
-//! Why a provider did not accept a message. Each variant calls for a different next step.
+//! Why a provider did not accept a message: each variant calls for a different next step.
 
 use std::time::Duration;
 
-/// Why a provider did not accept a message. Each variant is another next step.
+/// Why a provider did not accept a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SendFailure {
-    /// Never again for this recipient, message, country, sender or account.
+    /// Refused: another attempt would be refused too, for everything in the scope.
     Rejected {
-        /// The provider's own error number.
-        code: Option<u32>,
-        /// How much the refusal stops.
         scope: Scope,
-    },
-    /// It was not processed: later, not sooner.
-    Throttled {
-        /// The provider's own error number.
+        reason: RejectReason,
+        /// The provider's own error number, to show.
         code: Option<u32>,
-        /// How long the provider asked to wait.
+    },
+    /// Not processed: a later attempt may succeed, an earlier one will not.
+    Throttled {
+        code: Option<u32>,
+        /// The wait that the provider asked for.
         retry_after: Option<Duration>,
     },
-    /// It was not processed: later, which says nothing of others.
-    Deferred {
-        /// The provider's own error number.
-        code: Option<u32>,
-    },
-    /// Nothing left us: safe to try again.
+    /// Not processed: this message may succeed later. Other messages are not affected.
+    Deferred { code: Option<u32> },
+    /// The request did not leave: another attempt is safe.
     Unreachable {
-        /// What failed, without any address.
+        /// Names no address.
         detail: String,
     },
-    /// It may have been sent: trying again could deliver twice.
+    /// The message may have been sent: another attempt could deliver it twice.
     InDoubt {
-        /// What failed, without any address.
+        /// Names no address.
         detail: String,
     },
 }
 
-/// How much a refusal stops.
+/// The extent of a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
-    /// This recipient.
     Recipient,
-    /// This message, whoever gets it.
+    /// This message, to any recipient.
     Request,
     /// The recipient's country or number range.
     Country,
-    /// The number or service that it was sent from.
+    /// The number or service that the message was sent from.
     Sender,
-    /// Everything: our account or our settings.
+    /// Our account or our settings, and so every message.
     Account,
-    /// Nobody told us; it is taken for this message only.
+    /// Not known; taken as this message only.
     Unrecognised,
+}
+
+/// Why a provider refused a message, or could not deliver it. Only reasons that change a decision have a variant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RejectReason {
+    /// The recipient asked the provider to stop.
+    OptedOut,
+    /// No message reaches the recipient.
+    Unreachable,
+    /// The sender is not registered with the carriers.
+    NotRegistered,
+    FilteredAsSpam,
+    /// The provider's fraud protection blocked the number range.
+    FraudBlocked,
+    /// The account may not send to the country.
+    CountryDisabled,
+    /// Too many messages wait for the sender.
+    QueueFull,
+    Other,
 }
 
 impl Scope {
@@ -67,7 +81,19 @@ impl Scope {
     }
 }
 
+impl RejectReason {
+    /// A problem of our account or texts, and so of more than one message: an operator must act.
+    pub const fn concerns_every_message(self) -> bool {
+        matches!(self, RejectReason::FilteredAsSpam | RejectReason::NotRegistered)
+    }
+}
+
 impl SendFailure {
+    /// A refusal whose reason changes no decision.
+    pub const fn rejected(scope: Scope, code: Option<u32>) -> SendFailure {
+        SendFailure::Rejected { scope, reason: RejectReason::Other, code }
+    }
+
     /// The word of logs and metrics.
     pub const fn as_str(&self) -> &'static str {
         match self {

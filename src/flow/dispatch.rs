@@ -197,7 +197,7 @@ impl Gateway {
         let to = RecipientInfo { recipient: ctx.request.recipient, country: country.as_deref() };
         let verdict = ticket.answered(to, &mut ctx.state.sender_refusals, answer.as_ref().err(), elapsed);
         match (verdict, &mut answer) {
-            (SenderVerdict::Rests(cooldown), Err(SendFailure::Rejected { code, .. })) => {
+            (SenderVerdict::CoolingDown(cooldown), Err(SendFailure::Rejected { code, .. })) => {
                 events::sender_cooling_down(self.provider.name(), sender, *code, cooldown);
             }
             (SenderVerdict::NotTheSender, Err(SendFailure::Rejected { scope, .. })) => {
@@ -252,7 +252,7 @@ impl Gateway {
                 return Ok(Some(Completion { suppression: suppression_after(failure), ..completion }));
             }
             Retry::LookUp => ctx.state.in_doubt.add(began_at, began + self.policy.lease_duration()),
-            Retry::Hold(error) => ctx.state.last_error = Some(error),
+            Retry::AtGate(error) => ctx.state.last_error = Some(error),
             Retry::After(wait) => {
                 events::send_retried(ctx.request_id(), attempts, failure, wait);
                 self.wait(ctx, WaitReason::Backoff, wait, std::future::pending::<()>()).await?;
@@ -309,7 +309,7 @@ impl Gateway {
 
 fn suppression_after(failure: &SendFailure) -> Option<Suppression> {
     match failure {
-        SendFailure::Rejected { code, scope } => suppression::after_refusal(*scope, *code),
+        SendFailure::Rejected { scope, reason, code } => suppression::after_refusal(*scope, *reason, *code),
         _ => None,
     }
 }

@@ -18,7 +18,8 @@ use crate::domain::receipt::DeliveryStatus;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::recipient_rules::UNREADABLE;
 use crate::domain::request_id::RequestId;
-use crate::domain::suppression::{self, RecipientFault};
+use crate::domain::send_failure::RejectReason;
+use crate::domain::suppression;
 use crate::provider::{DeliveryReceipt, FetchedMessage, LookupError, Provider};
 use crate::store::{OverdueReceipt, ReceiptResult, RecordReceipt, Store, StoreError};
 use crate::telemetry::events;
@@ -60,7 +61,7 @@ struct MessageStatus<'a> {
     to: Option<&'a Address>,
     status: DeliveryStatus,
     code: Option<u32>,
-    recipient_fault: Option<RecipientFault>,
+    reason: RejectReason,
 }
 
 impl ReceiptProcessor {
@@ -79,7 +80,7 @@ impl ReceiptProcessor {
             to: Some(&report.to),
             status: report.status,
             code: report.code,
-            recipient_fault: report.recipient_fault,
+            reason: report.reason,
         })
         .await
     }
@@ -126,7 +127,7 @@ impl ReceiptProcessor {
             to: fetched.to.as_ref(),
             status: fetched.status,
             code: fetched.code,
-            recipient_fault: None,
+            reason: fetched.reason,
         })
         .await
     }
@@ -134,9 +135,7 @@ impl ReceiptProcessor {
     async fn take(&self, word: &MessageStatus<'_>) -> Result<(), ReceiptError> {
         let country = word.to.and_then(Address::country);
         let shown = word.to.map_or_else(|| UNREADABLE.to_owned(), Address::to_string);
-        let by_fault = word.recipient_fault.map(|fault| suppression::after_fault(fault, word.code));
-        let by_code = || word.code.and_then(suppression::after_report);
-        let stop = by_fault.or_else(by_code).filter(|_| word.status.is_final());
+        let stop = suppression::after_receipt(word.reason, word.code).filter(|_| word.status.is_final());
         let mut track = RecordReceipt {
             recipient: word.recipient,
             request: word.request,
@@ -151,6 +150,7 @@ impl ReceiptProcessor {
             word.request.as_str(),
             word.status.as_str(),
             word.code,
+            word.reason,
             tracked_word(&tracked),
         );
         if let ReceiptResult::Publish { purpose, correlation_id } = tracked {

@@ -255,8 +255,8 @@ impl SendGate {
         }
         state.in_flight += 1;
         state.half_open_in_flight = half_open;
-        let is_trial = state.senders.assign(sender);
-        let assignment = SenderAssignment { sender, is_trial, began: self.started.elapsed() };
+        let is_probe = state.senders.assign(sender);
+        let assignment = SenderAssignment { sender, is_probe, started: self.started.elapsed() };
         Entry::Granted(TicketTerms { breaker_epoch: state.breaker_epoch, assignment })
     }
 
@@ -274,7 +274,7 @@ impl SendGate {
             verdict = state.senders.record_answer(terms.assignment, to, refusals, now, failure);
             // If all senders are lost at once, each refusal looks like a fault of its recipient. As unrecognised refusals
             // of different recipients they open the breaker.
-            let unrecognised = SendFailure::Rejected { code: None, scope: Scope::Unrecognised };
+            let unrecognised = SendFailure::rejected(Scope::Unrecognised, None);
             if terms.breaker_epoch == state.breaker_epoch {
                 let not_the_sender = verdict == SenderVerdict::NotTheSender;
                 let failure = if not_the_sender { Some(&unrecognised) } else { failure };
@@ -283,8 +283,8 @@ impl SendGate {
             state.concurrency.record_answer(now, load_of(failure, elapsed));
         });
         // A sender may be available now.
-        if terms.assignment.is_trial
-            || matches!(verdict, SenderVerdict::Carries | SenderVerdict::NotTheSender)
+        if terms.assignment.is_probe
+            || matches!(verdict, SenderVerdict::Works | SenderVerdict::NotTheSender)
         {
             self.changed.notify_waiters();
         }
@@ -334,7 +334,7 @@ impl SendGate {
 
     /// A ticket ends. One that ends without an answer leaves a cooling-down sender to the next probe.
     fn release(&self, terms: TicketTerms, answered: bool) {
-        let probe_not_sent = terms.assignment.is_trial && !answered;
+        let probe_not_sent = terms.assignment.is_probe && !answered;
         self.update(|state, now| {
             state.in_flight -= 1;
             state.half_open_in_flight &= terms.breaker_epoch != state.breaker_epoch;

@@ -22,8 +22,7 @@ use crate::domain::address::Address;
 use crate::domain::code::Code;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::request_id::RequestId;
-use crate::domain::send_failure::{Scope, SendFailure};
-use crate::domain::suppression::RecipientFault;
+use crate::domain::send_failure::{RejectReason, Scope, SendFailure};
 use crate::domain::time::UnixMillis;
 
 /// Carries messages of one channel.
@@ -106,7 +105,7 @@ pub enum CodeVerifierError {
 }
 
 /// What a provider says of a message to an address that it does not carry to, before anything leaves: no other try helps.
-pub const WRONG_CHANNEL: SendFailure = SendFailure::Rejected { code: None, scope: Scope::Request };
+pub const WRONG_CHANNEL: SendFailure = SendFailure::rejected(Scope::Request, None);
 /// The same of a look for messages: there can be none, and asking again is no use.
 pub const LOOKUP_UNSUPPORTED: LookupError = LookupError::Refused { status: 0, code: None };
 
@@ -224,6 +223,8 @@ pub struct FetchedMessage {
     pub status: DeliveryStatus,
     /// Why it did not arrive: the provider's own error number.
     pub code: Option<u32>,
+    /// `Other` without a failure.
+    pub reason: RejectReason,
 }
 
 /// Why the provider could not be asked about messages.
@@ -278,8 +279,8 @@ pub struct DeliveryReceipt {
     pub status: DeliveryStatus,
     /// Why it did not arrive: the provider's own error number.
     pub code: Option<u32>,
-    /// What it says of the recipient besides.
-    pub recipient_fault: Option<RecipientFault>,
+    /// `Other` without a failure.
+    pub reason: RejectReason,
 }
 
 /// Why a call is no report. Each variant is another answer.

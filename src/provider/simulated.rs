@@ -51,7 +51,7 @@ use crate::domain::channel::Channel;
 use crate::domain::code::Code;
 use crate::domain::receipt::{DeliveryStatus, merge};
 use crate::domain::request_id::RequestId;
-use crate::domain::send_failure::SendFailure;
+use crate::domain::send_failure::{RejectReason, SendFailure};
 use crate::domain::time::UnixMillis;
 use crate::provider::{
     Accepted, CredentialError, DeliveryReceipt, FetchedMessage, LOOKUP_UNSUPPORTED, LookupError, Message,
@@ -188,7 +188,7 @@ impl SimulatedProvider {
                 message_id: message_id.to_owned(),
                 status: step.status,
                 code: step.code,
-                recipient_fault: None,
+                reason: step.reason,
             };
             let (listener, after) = (listener.clone(), step.after);
             tokio::spawn(async move {
@@ -267,10 +267,11 @@ impl Provider for SimulatedProvider {
         let sent = sent.ok_or(LookupError::NotFound)?;
         let age = self.clock.now().since(sent.shown.created);
         let reached = sent.steps.iter().filter(|step| step.after <= age);
-        let (status, code) = reached.fold((DeliveryStatus::Queued, None), |known, step| {
-            merge(Some(known.0), step.status).map_or(known, |status| (status, step.code))
+        let queued = (DeliveryStatus::Queued, None, RejectReason::Other);
+        let (status, code, reason) = reached.fold(queued, |known, step| {
+            merge(Some(known.0), step.status).map_or(known, |status| (status, step.code, step.reason))
         });
-        Ok(FetchedMessage { to: Some(sent.to.clone()), status, code })
+        Ok(FetchedMessage { to: Some(sent.to.clone()), status, code, reason })
     }
 }
 

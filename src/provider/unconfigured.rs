@@ -23,7 +23,7 @@ impl Provider for UnconfiguredProvider {
     }
 
     async fn send(&self, _message: &Message<'_>) -> Result<Accepted, SendFailure> {
-        Err(SendFailure::Rejected { code: None, scope: Scope::Request })
+        Err(SendFailure::rejected(Scope::Request, None))
     }
 
     async fn check_credentials(&self) -> Result<(), CredentialError> {

@@ -15,7 +15,7 @@ use super::metrics::{
 use crate::domain::address::Address;
 use crate::domain::channel::Channel;
 use crate::domain::outcome::Outcome;
-use crate::domain::send_failure::SendFailure;
+use crate::domain::send_failure::{RejectReason, SendFailure};
 use crate::domain::time::millis;
 use crate::domain::verdict::Verdict;
 
@@ -64,7 +64,7 @@ pub fn provider_failed(
     let answer = failure.as_str();
     observe(&METRICS.provider.get_or_create(&ProviderLabels { provider, answer }), elapsed);
     match failure {
-        SendFailure::Rejected { code, scope } => {
+        SendFailure::Rejected { code, scope, .. } => {
             let scope = scope.as_str();
             warn!(request, provider, attempt, code, scope, "provider refused a message");
         }
@@ -144,12 +144,18 @@ pub fn provider_probed(channel: Channel, provider: &'static str, good: bool, wai
 }
 
 /// The provider told what became of a message.
-pub fn receipt_recorded(request: &str, status: &'static str, code: Option<u32>, taken: &'static str) {
+pub fn receipt_recorded(
+    request: &str,
+    status: &'static str,
+    code: Option<u32>,
+    reason: RejectReason,
+    taken: &'static str,
+) {
     METRICS.receipts.get_or_create(&ReceiptLabels { status, taken }).inc();
-    // Filtered as spam, and not registered with the carriers: that concerns more than this message.
-    match code {
-        Some(30007 | 30034) => error!(request, status, code, taken, "receipt"),
-        _ => info!(request, status, code, taken, "receipt"),
+    if reason.concerns_every_message() {
+        error!(request, status, code, taken, "receipt");
+    } else {
+        info!(request, status, code, taken, "receipt");
     }
 }
 

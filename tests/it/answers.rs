@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 use crate::harness::{Embedded, HOUR, Options, World};
 use crate::http::{Answer, Door, SEND_SMS, alice, post, token};
 use crate::scripted::Script;
+use crate::scripted::refused;
 
 const WAIT: Duration = Duration::from_secs(3);
 
@@ -82,7 +83,7 @@ async fn each_refusal_is_told_at_once_with_its_reason() {
     let landline = token(&json!({"phone_number": "+576012345678"}));
     ask(&door, &landline).await.expect_problem(422, "landline");
 
-    let opted_out = SendFailure::Rejected { code: Some(21610), scope: Scope::Recipient };
+    let opted_out = refused(Scope::Recipient, 21610);
     world.provider.will([Script::Fail(opted_out)]);
     let refused = ask(&door, &alice()).await.expect_problem(422, "provider_rejected");
     let told = status(&door, &alice(), id(&refused)).await.expect(200);
@@ -162,7 +163,7 @@ async fn a_failure_is_told_to_its_repeats_as_it_was_at_first() {
     let world = World::new();
     let gateway = Embedded::in_world(world.clone(), Options::default());
     let door = door_to(&world);
-    let refused = SendFailure::Rejected { code: Some(21617), scope: Scope::Request };
+    let refused = SendFailure::rejected(Scope::Request, Some(21617));
     world.provider.will([Script::Fail(refused)]);
     let first = door.ask(keyed(&alice(), "k")).await.expect_problem(422, "provider_rejected");
     let mut again = door.ask(keyed(&alice(), "k")).await.expect_problem(422, "provider_rejected");
@@ -238,7 +239,7 @@ async fn whoever_is_heard_of_is_held_by_the_real_limits_alone() {
     let world = World::new();
     let _gateway = Embedded::in_world(world.clone(), Options::default());
     let door = door_to(&world);
-    let refused = SendFailure::Rejected { code: Some(21617), scope: Scope::Request };
+    let refused = SendFailure::rejected(Scope::Request, Some(21617));
     world.provider.will(vec![Script::Fail(refused); 100]);
     // What is not sent is given back, to the limits and here: a hundred failures of one person within an hour.
     for nth in 0..100 {

@@ -10,8 +10,9 @@ use otpost::clock::Clock;
 use otpost::domain::address::Address;
 use otpost::domain::code::Code;
 use otpost::domain::receipt::DeliveryStatus;
-use otpost::domain::send_failure::{Scope, SendFailure};
+use otpost::domain::send_failure::{RejectReason, Scope, SendFailure};
 use otpost::domain::time::UnixMillis;
+use otpost::provider::twilio::errors::reject_reason;
 use otpost::provider::{
     Accepted, CredentialError, FetchedMessage, LookupError, Message, Provider, ProviderMessage,
 };
@@ -36,6 +37,11 @@ pub struct Posted {
 
 /// Under which name a provider that makes codes knows them.
 pub const VERIFICATION: &str = "VE00000000000000000000000000000001";
+
+/// A refusal with the reason that Twilio's number stands for.
+pub fn refused(scope: Scope, code: u32) -> SendFailure {
+    SendFailure::Rejected { scope, reason: reject_reason(Some(code)), code: Some(code) }
+}
 
 /// What becomes of one message.
 #[derive(Clone, Debug)]
@@ -284,10 +290,10 @@ impl Provider for ScriptedProvider {
                 std::future::pending().await
             }
             Script::RefuseSender(sender, code) if sender == message.sender => {
-                Err(SendFailure::Rejected { code: Some(code), scope: Scope::Sender })
+                Err(refused(Scope::Sender, code))
             }
             Script::RefuseFor(to, code) if message.to.as_str().starts_with(to) => {
-                Err(SendFailure::Rejected { code: Some(code), scope: Scope::Sender })
+                Err(refused(Scope::Sender, code))
             }
             Script::RefuseSender(..) | Script::RefuseFor(..) => Ok(Accepted {
                 message_id: Some(self.make(message, nth)),
@@ -323,6 +329,11 @@ impl Provider for ScriptedProvider {
         state.fetched += 1;
         let (to, _) =
             state.made.iter().find(|(_, made)| made.message_id == message_id).ok_or(LookupError::NotFound)?;
-        Ok(FetchedMessage { to: Some(to.clone()), status: state.status, code: None })
+        Ok(FetchedMessage {
+            to: Some(to.clone()),
+            status: state.status,
+            code: None,
+            reason: RejectReason::Other,
+        })
     }
 }

@@ -92,7 +92,7 @@ async fn refusals_have_the_numbers_and_scopes_of_real_ones() {
         ("+573005551614", 21614, Scope::Recipient),
     ] {
         let refused = tried(&simulated(), to, "r-1", 1).await;
-        assert_eq!(refused, Err(SendFailure::Rejected { code: Some(code), scope }));
+        assert_eq!(refused, Err(crate::scripted::refused(scope, code)));
     }
     let throttled = tried(&simulated(), "+573005550429", "r-1", 1).await;
     let retry_after = Some(Duration::from_secs(2));

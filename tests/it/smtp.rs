@@ -124,7 +124,7 @@ async fn send(provider: &SmtpProvider) -> Result<Option<String>, SendFailure> {
 }
 
 fn rejected(code: u32, scope: Scope) -> SendFailure {
-    SendFailure::Rejected { code: Some(code), scope }
+    SendFailure::rejected(scope, Some(code))
 }
 
 #[tokio::test]
@@ -207,7 +207,7 @@ async fn a_refusal_says_how_much_it_stops() {
     check(&[(".", Say("452 4.3.1 disk full"))], slower(452)).await;
     check(&[("MAIL", Say("550 5.7.1 not your domain"))], rejected(550, Scope::Account)).await;
     check(&[("AUTH", Say("535 5.7.8 bad credentials"))], rejected(535, Scope::Account)).await;
-    let speechless = SendFailure::Rejected { code: None, scope: Scope::Account };
+    let speechless = SendFailure::rejected(Scope::Account, None);
     check(&[("EHLO", Say("250 relay"))], speechless).await;
 }
 
@@ -288,7 +288,7 @@ async fn a_relay_elsewhere_without_starttls_hears_nothing_of_an_email() {
     let from = "codes@shop.example".parse().expect("a sender");
     let timeout = Duration::from_secs(5);
     let provider = SmtpProvider::new(&SmtpSettings { url, from, timeout }).expect("valid settings");
-    assert_eq!(send(&provider).await, Err(SendFailure::Rejected { code: None, scope: Scope::Account }));
+    assert_eq!(send(&provider).await, Err(SendFailure::rejected(Scope::Account, None)));
     let told = provider.check_credentials().await.expect_err("no way in").to_string();
     assert!(told.contains("offers no STARTTLS") && !told.contains("credentials"), "{told}");
     assert_eq!(relay.count("AUTH") + relay.count("MAIL"), 0, "{:?}", relay.heard());
@@ -303,7 +303,7 @@ async fn a_relay_shows_nothing_and_carries_no_text_message() {
     assert!(matches!(provider.fetch("x@shop.example").await, Err(LookupError::Refused { .. })));
     let number = PhoneNumber::parse("+573001234567", "CO".parse().expect("valid")).expect("a number");
     let letter = Letter { to: number.into(), ..letter("ana@mail.example") };
-    let refused = SendFailure::Rejected { code: None, scope: Scope::Request };
+    let refused = SendFailure::rejected(Scope::Request, None);
     assert_eq!(provider.send(&message(&letter)).await, Err(refused));
     assert_eq!(relay.heard(), Vec::<String>::new());
 }

@@ -19,6 +19,7 @@ use otpost::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::request_id::RequestId;
+use otpost::domain::send_failure::RejectReason;
 use otpost::domain::send_failure::SendFailure;
 use otpost::provider::DeliveryReceipt;
 use otpost::store::{
@@ -73,7 +74,7 @@ async fn report(gateway: &Embedded, id: &str, message: u32, status: DeliveryStat
         message_id: format!("SM{message:032x}"),
         status,
         code: None,
-        recipient_fault: None,
+        reason: RejectReason::Other,
     };
     gateway.tracker.process("scripted", &report).await.expect("it is taken");
 }

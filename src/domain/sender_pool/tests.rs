@@ -2,8 +2,11 @@ use super::*;
 
 const NOW: Duration = Duration::from_secs(1_000);
 
+const QUEUE_FULL: u32 = 21_611;
+
 fn refused(code: u32) -> SendFailure {
-    SendFailure::Rejected { code: Some(code), scope: Scope::Sender }
+    let reason = if code == QUEUE_FULL { RejectReason::QueueFull } else { RejectReason::Other };
+    SendFailure::Rejected { scope: Scope::Sender, reason, code: Some(code) }
 }
 
 fn number(n: u32) -> RecipientHash {
@@ -30,15 +33,15 @@ fn answer(
     now: Duration,
     failure: Option<&SendFailure>,
 ) -> SenderVerdict {
-    let carried = SenderAssignment { sender, is_trial: senders.assign(sender), began: now };
-    senders.record_answer(carried, to(who), refusals, now, failure)
+    let assignment = SenderAssignment { sender, is_probe: senders.assign(sender), started: now };
+    senders.record_answer(assignment, to(who), refusals, now, failure)
 }
 
 /// Lets a sender be refused, by as many people's messages as it takes.
 fn refuse(senders: &mut SenderPool, sender: usize, now: Duration, code: u32) -> SenderVerdict {
-    (0..2).fold(SenderVerdict::Nothing, |lesson, who| match lesson {
+    (0..2).fold(SenderVerdict::Nothing, |verdict, who| match verdict {
         SenderVerdict::Nothing => answer(senders, (sender, who), &mut free(), now, Some(&refused(code))),
-        lesson => lesson,
+        verdict => verdict,
     })
 }
 
@@ -47,7 +50,7 @@ fn senders_are_shared_out_evenly_and_for_good() {
     let (senders, mut counts) = (SenderPool::new(3), [0_u32; 3]);
     for n in 0..3_000 {
         let SenderChoice::Sender(sender) = senders.choose(number(n), &free(), NOW) else {
-            panic!("all are awake")
+            panic!("all are healthy")
         };
         counts[sender] += 1;
     }
@@ -57,16 +60,16 @@ fn senders_are_shared_out_evenly_and_for_good() {
 }
 
 #[test]
-fn while_a_sender_rests_its_recipients_are_spread_over_the_others_and_come_back() {
+fn while_a_sender_cools_down_its_recipients_are_spread_over_the_others_and_come_back() {
     let mut senders = SenderPool::new(4);
     let choices = |senders: &SenderPool, now| -> Vec<SenderChoice> {
         (0..2_000).map(|n| senders.choose(number(n), &free(), now)).collect()
     };
     let before = choices(&senders, NOW);
-    assert_eq!(refuse(&mut senders, 2, NOW, 21_606), SenderVerdict::Rests(REST));
+    assert_eq!(refuse(&mut senders, 2, NOW, 21_606), SenderVerdict::CoolingDown(COOLDOWN));
     let mut counts = [0_u32; 4];
     let meanwhile = choices(&senders, NOW);
-    assert_eq!(meanwhile, choices(&senders, NOW + REST / 2), "the same one all the time");
+    assert_eq!(meanwhile, choices(&senders, NOW + COOLDOWN / 2), "the same one all the time");
     for (own, now) in before.iter().zip(&meanwhile) {
         match (own, now) {
             (SenderChoice::Sender(2), SenderChoice::Sender(other)) => counts[*other] += 1,
@@ -75,39 +78,39 @@ fn while_a_sender_rests_its_recipients_are_spread_over_the_others_and_come_back(
     }
     assert_eq!(counts[2], 0);
     assert!([0, 1, 3].iter().all(|&n| counts[n] > 100), "{counts:?}");
-    answer(&mut senders, (2, 9), &mut free(), NOW + REST, None);
-    assert_eq!(before, choices(&senders, NOW + REST));
+    answer(&mut senders, (2, 9), &mut free(), NOW + COOLDOWN, None);
+    assert_eq!(before, choices(&senders, NOW + COOLDOWN));
 }
 
 #[test]
-fn a_full_queue_is_a_short_rest_and_anything_else_a_long_one() {
-    for (code, rest) in [(21_611, 30), (21_212, 300), (21_603, 300), (21_606, 300), (30_034, 300)] {
+fn a_full_queue_is_a_short_cooldown_and_any_other_refusal_a_long_one() {
+    for (code, seconds) in [(QUEUE_FULL, 30), (21_212, 300), (21_603, 300), (21_606, 300), (30_034, 300)] {
         let mut senders = SenderPool::new(1);
-        let rest = Duration::from_secs(rest);
-        assert_eq!(refuse(&mut senders, 0, NOW, code), SenderVerdict::Rests(rest), "{code}");
-        assert_eq!(senders.choose(number(1), &free(), NOW), SenderChoice::NoneAvailable(Some(rest)));
+        let cooldown = Duration::from_secs(seconds);
+        assert_eq!(refuse(&mut senders, 0, NOW, code), SenderVerdict::CoolingDown(cooldown), "{code}");
+        assert_eq!(senders.choose(number(1), &free(), NOW), SenderChoice::NoneAvailable(Some(cooldown)));
     }
 }
 
 #[test]
-fn a_full_queue_is_about_the_sender_whoever_finds_out() {
+fn a_full_queue_concerns_the_sender_for_every_recipient() {
     let mut senders = SenderPool::new(2);
     let mut refusals = free();
     for sender in [0, 1] {
-        let lesson = answer(&mut senders, (sender, 1), &mut refusals, NOW, Some(&refused(21_611)));
-        assert_eq!(lesson, SenderVerdict::Rests(REST_QUEUE_FULL));
+        let verdict = answer(&mut senders, (sender, 1), &mut refusals, NOW, Some(&refused(QUEUE_FULL)));
+        assert_eq!(verdict, SenderVerdict::CoolingDown(COOLDOWN_QUEUE_FULL));
     }
 }
 
 #[test]
-fn one_recipient_makes_no_sender_rest_however_often_it_is_refused() {
+fn one_recipient_starts_no_cooldown_however_often_it_is_refused() {
     for (count, code) in [(1, 21_606), (3, 21_659)] {
         let mut senders = SenderPool::new(count);
         for n in 0..50 {
-            let now = NOW + REST * n;
+            let now = NOW + COOLDOWN * n;
             let sender = usize::try_from(n).expect("small") % count;
-            let lesson = answer(&mut senders, (sender, 1), &mut free(), now, Some(&refused(code)));
-            assert_eq!(lesson, SenderVerdict::Nothing);
+            let verdict = answer(&mut senders, (sender, 1), &mut free(), now, Some(&refused(code)));
+            assert_eq!(verdict, SenderVerdict::Nothing);
         }
         assert!(!senders.none_available(&free()));
     }
@@ -118,21 +121,24 @@ fn refusals_with_an_accepted_message_between_are_not_in_a_row() {
     let mut senders = SenderPool::new(1);
     let no = refused(21_606);
     for n in 0..50 {
-        let now = NOW + REST * u32::from(n);
+        let now = NOW + COOLDOWN * u32::from(n);
         assert_eq!(answer(&mut senders, (0, n), &mut free(), now, Some(&no)), SenderVerdict::Nothing);
-        let accepted = answer(&mut senders, (0, 99), &mut free(), now + REST / 2, None);
-        assert_eq!(accepted, SenderVerdict::Carries);
+        let accepted = answer(&mut senders, (0, 99), &mut free(), now + COOLDOWN / 2, None);
+        assert_eq!(accepted, SenderVerdict::Works);
     }
-    // That another one's own number is bad says nothing of the sender.
-    let bad = SendFailure::Rejected { code: Some(21_211), scope: Scope::Recipient };
+    // A bad number of another recipient says nothing of the sender.
+    let bad = SendFailure::rejected(Scope::Recipient, Some(21_211));
     answer(&mut senders, (0, 1), &mut free(), NOW, Some(&no));
     answer(&mut senders, (0, 2), &mut free(), NOW, Some(&bad));
-    assert_eq!(answer(&mut senders, (0, 3), &mut free(), NOW, Some(&no)), SenderVerdict::Rests(REST));
+    assert_eq!(
+        answer(&mut senders, (0, 3), &mut free(), NOW, Some(&no)),
+        SenderVerdict::CoolingDown(COOLDOWN)
+    );
 }
 
 #[test]
-fn refusals_of_one_country_are_not_soon_the_senders_while_it_is_well_in_another() {
-    let (no, later) = (refused(21_659), NOW + REST);
+fn refusals_of_one_country_need_more_evidence_while_the_sender_works_in_another() {
+    let (no, later) = (refused(21_659), NOW + COOLDOWN);
     let refusals = |senders: &mut SenderPool, people: &[u8]| -> Vec<SenderVerdict> {
         people.iter().map(|&who| answer(senders, (0, who), &mut free(), later, Some(&no))).collect()
     };
@@ -140,16 +146,16 @@ fn refusals_of_one_country_are_not_soon_the_senders_while_it_is_well_in_another(
     answer(&mut senders, (0, 1), &mut free(), NOW, None);
     let abroad = refusals(&mut senders, &[201, 202, 203, 204, 204, 205]);
     assert_eq!(abroad[..5], [SenderVerdict::Nothing; 5]);
-    assert_eq!(abroad[5], SenderVerdict::Rests(REST), "it cannot be told for ever");
+    assert_eq!(abroad[5], SenderVerdict::CoolingDown(COOLDOWN), "in the end the sender is the likely cause");
     for people in [[201, 2], [1, 2], [2, 201]] {
         let mut senders = SenderPool::new(1);
         answer(&mut senders, (0, 1), &mut free(), NOW, None);
-        assert_eq!(refusals(&mut senders, &people)[1], SenderVerdict::Rests(REST), "{people:?}");
+        assert_eq!(refusals(&mut senders, &people)[1], SenderVerdict::CoolingDown(COOLDOWN), "{people:?}");
     }
 }
 
 #[test]
-fn what_two_senders_refuse_alike_is_about_its_recipient() {
+fn a_message_that_two_senders_refuse_alike_is_a_problem_of_its_recipient() {
     let mut senders = SenderPool::new(3);
     for who in 0..50 {
         let mut refusals = free();
@@ -163,62 +169,65 @@ fn what_two_senders_refuse_alike_is_about_its_recipient() {
 }
 
 #[test]
-fn with_another_number_a_second_refusal_is_about_the_second_sender() {
+fn with_another_code_a_second_refusal_concerns_the_second_sender() {
     let mut senders = SenderPool::new(2);
     let mut refusals = free();
     answer(&mut senders, (0, 1), &mut refusals, NOW, Some(&refused(21_606)));
-    let lesson = answer(&mut senders, (1, 1), &mut refusals, NOW, Some(&refused(21_661)));
-    assert_eq!(lesson, SenderVerdict::Nothing);
+    let verdict = answer(&mut senders, (1, 1), &mut refusals, NOW, Some(&refused(21_661)));
+    assert_eq!(verdict, SenderVerdict::Nothing);
     assert!(senders.none_available(&refusals));
-    assert_eq!(senders.choose(number(1), &refusals, NOW), SenderChoice::NoneAvailable(Some(REST)));
-    assert!(matches!(senders.choose(number(1), &free(), NOW), SenderChoice::Sender(_)), "the others go on");
+    assert_eq!(senders.choose(number(1), &refusals, NOW), SenderChoice::NoneAvailable(Some(COOLDOWN)));
+    assert!(
+        matches!(senders.choose(number(1), &free(), NOW), SenderChoice::Sender(_)),
+        "other recipients are not affected"
+    );
 }
 
 #[test]
-fn a_rest_ends_when_it_turns_out_to_be_for_a_recipient() {
+fn a_cooldown_ends_if_the_recipient_was_the_cause() {
     let mut senders = SenderPool::new(2);
     let (mut first, mut second) = (free(), free());
     let no = refused(21_606);
     answer(&mut senders, (0, 1), &mut first, NOW, Some(&no));
-    assert_eq!(answer(&mut senders, (0, 2), &mut second, NOW, Some(&no)), SenderVerdict::Rests(REST));
+    assert_eq!(
+        answer(&mut senders, (0, 2), &mut second, NOW, Some(&no)),
+        SenderVerdict::CoolingDown(COOLDOWN)
+    );
     assert_eq!(answer(&mut senders, (1, 1), &mut first, NOW, Some(&no)), SenderVerdict::NotTheSender);
     assert!(senders.none_available(&free()) || !senders.0[0].is_healthy());
     assert_eq!(answer(&mut senders, (1, 2), &mut second, NOW, Some(&no)), SenderVerdict::NotTheSender);
-    assert_eq!(senders.0[0].standing, SenderHealth::CoolingDown(NOW));
+    assert_eq!(senders.0[0].health, SenderHealth::CoolingDown(NOW));
 }
 
 #[test]
-fn the_only_sender_gets_a_message_again_after_a_while_or_once_it_has_carried_anothers() {
+fn the_only_sender_gets_a_message_again_after_a_while_or_once_it_has_sent_another() {
     let mut senders = SenderPool::new(1);
     let mut refusals = free();
     let no = refused(21_606);
     answer(&mut senders, (0, 1), &mut refusals, NOW, Some(&no));
-    let (soon, later) = (NOW + Duration::from_secs(1), NOW + REST);
-    assert_eq!(senders.choose(number(1), &refusals, NOW), SenderChoice::NoneAvailable(Some(REST)));
+    let (soon, later) = (NOW + Duration::from_secs(1), NOW + COOLDOWN);
+    assert_eq!(senders.choose(number(1), &refusals, NOW), SenderChoice::NoneAvailable(Some(COOLDOWN)));
     assert_eq!(senders.choose(number(1), &refusals, later), SenderChoice::Sender(0));
-    // Nobody else's message told anything: its own second refusal does not either.
+    // No other message has shown the cause, so the second refusal of this one does not either.
     assert_eq!(answer(&mut senders, (0, 1), &mut refusals, later, Some(&no)), SenderVerdict::Nothing);
-    // What went out before it was refused may have been the last that the sender carried.
-    let early = SenderAssignment { sender: 0, is_trial: false, began: NOW };
+    // A message sent before the refusal may have been the last that the sender could send.
+    let early = SenderAssignment { sender: 0, is_probe: false, started: NOW };
     senders.record_answer(early, to(2), &mut free(), later, None);
-    assert_eq!(senders.choose(number(1), &refusals, later), SenderChoice::NoneAvailable(Some(REST)));
+    assert_eq!(senders.choose(number(1), &refusals, later), SenderChoice::NoneAvailable(Some(COOLDOWN)));
     answer(&mut senders, (0, 2), &mut free(), later + soon, None);
     assert_eq!(senders.choose(number(1), &refusals, later + soon), SenderChoice::Sender(0));
-    let lesson = answer(&mut senders, (0, 1), &mut refusals, later + soon, Some(&no));
-    assert_eq!(lesson, SenderVerdict::NotTheSender);
+    let verdict = answer(&mut senders, (0, 1), &mut refusals, later + soon, Some(&no));
+    assert_eq!(verdict, SenderVerdict::NotTheSender);
     assert!(!senders.none_available(&free()));
 }
 
 #[test]
-fn after_its_rest_one_message_tries_a_sender() {
-    let then = NOW + REST;
+fn after_the_cooldown_one_message_probes_a_sender() {
+    let then = NOW + COOLDOWN;
     for (failure, free_then) in [
-        (Some(refused(21_611)), SenderChoice::NoneAvailable(Some(REST_QUEUE_FULL))),
+        (Some(refused(QUEUE_FULL)), SenderChoice::NoneAvailable(Some(COOLDOWN_QUEUE_FULL))),
         (Some(SendFailure::Unreachable { detail: String::new() }), SenderChoice::Sender(0)),
-        (
-            Some(SendFailure::Rejected { code: Some(21_211), scope: Scope::Recipient }),
-            SenderChoice::Sender(0),
-        ),
+        (Some(SendFailure::rejected(Scope::Recipient, Some(21_211))), SenderChoice::Sender(0)),
         (None, SenderChoice::Sender(0)),
     ] {
         let mut senders = SenderPool::new(1);
@@ -227,36 +236,43 @@ fn after_its_rest_one_message_tries_a_sender() {
         assert!(senders.assign(0));
         let waiting = senders.choose(number(2), &free(), then);
         assert_eq!(waiting, SenderChoice::NoneAvailable(None), "the others wait for its answer");
-        let carried = SenderAssignment { sender: 0, is_trial: true, began: then };
-        senders.record_answer(carried, to(7), &mut free(), then, failure.as_ref());
+        let assignment = SenderAssignment { sender: 0, is_probe: true, started: then };
+        senders.record_answer(assignment, to(7), &mut free(), then, failure.as_ref());
         assert_eq!(senders.choose(number(2), &free(), then), free_then, "{failure:?}");
     }
 }
 
 #[test]
-fn one_recipient_cannot_make_a_sender_rest_again_and_two_can() {
+fn one_recipient_cannot_start_another_cooldown_and_two_can() {
     let mut senders = SenderPool::new(1);
     let no = refused(21_606);
     refuse(&mut senders, 0, NOW, 21_606);
-    let then = NOW + REST;
+    let then = NOW + COOLDOWN;
     for _ in 0..5 {
         assert_eq!(answer(&mut senders, (0, 1), &mut free(), then, Some(&no)), SenderVerdict::Nothing);
-        assert_eq!(senders.choose(number(2), &free(), then), SenderChoice::Sender(0), "the next one tries");
+        assert_eq!(
+            senders.choose(number(2), &free(), then),
+            SenderChoice::Sender(0),
+            "the next message probes"
+        );
     }
-    assert_eq!(answer(&mut senders, (0, 3), &mut free(), then, Some(&no)), SenderVerdict::Rests(REST));
+    assert_eq!(
+        answer(&mut senders, (0, 3), &mut free(), then, Some(&no)),
+        SenderVerdict::CoolingDown(COOLDOWN)
+    );
 }
 
 #[test]
-fn what_was_under_way_neither_wakes_a_sender_nor_makes_it_rest_longer() {
+fn a_message_in_flight_neither_ends_a_cooldown_nor_makes_it_longer() {
     let mut senders = SenderPool::new(2);
     refuse(&mut senders, 0, NOW, 21_606);
-    let late = SenderAssignment { sender: 0, is_trial: false, began: NOW };
-    for failure in [Some(refused(21_606)), Some(refused(21_611)), None] {
-        let now = NOW + REST / 2;
-        let lesson = senders.record_answer(late, to(7), &mut free(), now, failure.as_ref());
-        assert_eq!(lesson, SenderVerdict::Nothing);
+    let late = SenderAssignment { sender: 0, is_probe: false, started: NOW };
+    for failure in [Some(refused(21_606)), Some(refused(QUEUE_FULL)), None] {
+        let now = NOW + COOLDOWN / 2;
+        let verdict = senders.record_answer(late, to(7), &mut free(), now, failure.as_ref());
+        assert_eq!(verdict, SenderVerdict::Nothing);
     }
-    assert_eq!(senders.0[0].standing, SenderHealth::CoolingDown(NOW + REST));
+    assert_eq!(senders.0[0].health, SenderHealth::CoolingDown(NOW + COOLDOWN));
 }
 
 #[test]
@@ -264,8 +280,8 @@ fn a_trial_that_is_not_made_is_the_next_ones() {
     let mut senders = SenderPool::new(1);
     refuse(&mut senders, 0, NOW, 21_611);
     senders.assign(0);
-    senders.probe_not_sent(0, NOW + REST);
-    assert_eq!(senders.choose(number(1), &free(), NOW + REST), SenderChoice::Sender(0));
+    senders.probe_not_sent(0, NOW + COOLDOWN);
+    assert_eq!(senders.choose(number(1), &free(), NOW + COOLDOWN), SenderChoice::Sender(0));
 }
 
 proptest::proptest! {

@@ -57,7 +57,7 @@ fn every_step_is_told_in_words() {
         (HistoryEvent::Admitted(2), "admitted as the 2nd send to this recipient within a day"),
         (HistoryEvent::Admitted(0), "admitted"),
         (
-            tried(&SendFailure::Rejected { code: Some(21610), scope: Scope::Recipient }),
+            tried(&SendFailure::rejected(Scope::Recipient, Some(21610))),
             "try 1: the provider refused it (21610), after 120 ms",
         ),
         (
@@ -76,7 +76,7 @@ fn every_step_is_told_in_words() {
             HistoryEvent::Attempted(Attempt::failed(
                 2,
                 Some(3),
-                &SendFailure::Rejected { code: Some(21606), scope: Scope::Sender },
+                &SendFailure::rejected(Scope::Sender, Some(21606)),
                 5,
             )),
             "try 2 by sender 3: the provider refused the sender (21606), after 5 ms",

@@ -54,7 +54,7 @@ pub(super) fn refusal(answer: &Answer, now: Timestamp) -> SendFailure {
         StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => Scope::Request,
         _ => Scope::Unrecognised,
     };
-    SendFailure::Rejected { code: None, scope }
+    SendFailure::rejected(scope, None)
 }
 
 fn in_doubt(status: StatusCode) -> SendFailure {
@@ -146,7 +146,7 @@ mod tests {
             (409, Scope::Unrecognised),
             (413, Scope::Request),
         ] {
-            assert_eq!(refused(status, ""), SendFailure::Rejected { code: None, scope }, "{status}");
+            assert_eq!(refused(status, ""), SendFailure::rejected(scope, None), "{status}");
         }
         for status in [408, 500, 502, 503, 504] {
             assert!(matches!(refused(status, ""), SendFailure::InDoubt { .. }), "{status}");
@@ -159,7 +159,7 @@ mod tests {
             let body = format!(r#"{{"errors":[{{"message":"x","field":{field},"help":null}}]}}"#);
             refused(400, &body)
         };
-        let rejected = |scope| SendFailure::Rejected { code: None, scope };
+        let rejected = |scope| SendFailure::rejected(scope, None);
         for (field, scope) in [
             (r#""from.email""#, Scope::Account),
             (r#""from""#, Scope::Account),

@@ -20,7 +20,7 @@ use crate::domain::address::Address;
 use crate::domain::email::EmailAddress;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::request_id::RequestId;
-use crate::domain::suppression::RecipientFault;
+use crate::domain::send_failure::RejectReason;
 use crate::provider::web::InvalidSettings;
 use crate::provider::{Callback, CallbackError, Callbacks, DeliveryReceipt};
 use crate::telemetry::events;
@@ -87,22 +87,20 @@ impl Event {
             message_id: message_id(self.sg_message_id.as_str()?)?,
             status,
             code: self.reason.as_str().filter(|_| status == DeliveryStatus::Undelivered).and_then(reply_code),
-            recipient_fault: self.recipient_fault(status),
+            reason: self.reject_reason(status),
         })
     }
 
-    /// What SendGrid will not send to again either: it keeps such addresses in lists of its own.
-    fn recipient_fault(&self, status: DeliveryStatus) -> Option<RecipientFault> {
-        match status {
-            // `blocked` is about the one e-mail; the next may arrive.
-            DeliveryStatus::Undelivered => (self.kind == "bounce").then_some(RecipientFault::Unreachable),
-            // The only thing that tells why. A word that is not known stops nothing.
-            DeliveryStatus::Failed => match self.reason.as_str()? {
-                "Unsubscribed Address" | "Spam Reporting Address" => Some(RecipientFault::OptedOut),
-                "Bounced Address" | "Invalid" => Some(RecipientFault::Unreachable),
-                _ => None,
-            },
-            _ => None,
+    /// The reasons for which SendGrid refuses later e-mails to the address, too: it keeps suppression lists of its own.
+    fn reject_reason(&self, status: DeliveryStatus) -> RejectReason {
+        match (status, self.reason.as_str()) {
+            // The other type, `blocked`, concerns one e-mail only; the next may arrive.
+            (DeliveryStatus::Undelivered, _) if self.kind == "bounce" => RejectReason::Unreachable,
+            (DeliveryStatus::Failed, Some("Unsubscribed Address" | "Spam Reporting Address")) => {
+                RejectReason::OptedOut
+            }
+            (DeliveryStatus::Failed, Some("Bounced Address" | "Invalid")) => RejectReason::Unreachable,
+            _ => RejectReason::Other,
         }
     }
 }

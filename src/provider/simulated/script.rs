@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::domain::address::Address;
 use crate::domain::receipt::DeliveryStatus;
-use crate::domain::send_failure::{Scope, SendFailure};
+use crate::domain::send_failure::{RejectReason, Scope, SendFailure};
 
 /// The numbers whose last four digits choose a script.
 const SCRIPTED: &str = "+57300555";
@@ -17,6 +17,7 @@ pub(super) struct Step {
     pub(super) after: Duration,
     pub(super) status: DeliveryStatus,
     pub(super) code: Option<u32>,
+    pub(super) reason: RejectReason,
 }
 
 /// What one try to send comes to.
@@ -29,11 +30,11 @@ pub(super) struct Plan {
 }
 
 const fn step(seconds: u64, status: DeliveryStatus) -> Step {
-    Step { after: Duration::from_secs(seconds), status, code: None }
+    Step { after: Duration::from_secs(seconds), status, code: None, reason: RejectReason::Other }
 }
 
-const fn undelivered(code: u32) -> [Step; 1] {
-    [Step { code: Some(code), ..step(1, DeliveryStatus::Undelivered) }]
+const fn undelivered(code: u32, reason: RejectReason) -> [Step; 1] {
+    [Step { code: Some(code), reason, ..step(1, DeliveryStatus::Undelivered) }]
 }
 
 const DELIVERED: &[Step] = &[step(1, DeliveryStatus::Delivered)];
@@ -45,15 +46,15 @@ const OUT_OF_ORDER: &[Step] = &[
     step(3, DeliveryStatus::Queued),
     step(4, DeliveryStatus::Delivered),
 ];
-const UNREACHABLE_PHONE: &[Step] = &undelivered(30003);
-const UNKNOWN_PHONE: &[Step] = &undelivered(30005);
-const FILTERED: &[Step] = &undelivered(30007);
+const UNREACHABLE_PHONE: &[Step] = &undelivered(30003, RejectReason::Other);
+const UNKNOWN_PHONE: &[Step] = &undelivered(30005, RejectReason::Unreachable);
+const FILTERED: &[Step] = &undelivered(30007, RejectReason::FilteredAsSpam);
 
 /// What the try with this number, from 1, comes to.
 pub(super) fn plan(to: &Address, nth: u32) -> Plan {
     let accepted = |steps| Plan { failure: None, sent: Some(steps) };
     let failed = |failure| Plan { failure: Some(failure), sent: None };
-    let rejected = |code, scope| failed(SendFailure::Rejected { code: Some(code), scope });
+    let rejected = |scope, reason, code| failed(SendFailure::Rejected { scope, reason, code: Some(code) });
     match scripted(to).unwrap_or_default() {
         "0001" => accepted(DELIVERED_LATE),
         "0002" => accepted(OUT_OF_ORDER),
@@ -62,9 +63,9 @@ pub(super) fn plan(to: &Address, nth: u32) -> Plan {
         "0503" if nth <= 2 => failed(unreachable()),
         "0504" if nth <= 1 => failed(timed_out()),
         "0505" => failed(timed_out()),
-        "1408" => rejected(21408, Scope::Country),
-        "1610" => rejected(21610, Scope::Recipient),
-        "1614" => rejected(21614, Scope::Recipient),
+        "1408" => rejected(Scope::Country, RejectReason::CountryDisabled, 21408),
+        "1610" => rejected(Scope::Recipient, RejectReason::OptedOut, 21610),
+        "1614" => rejected(Scope::Recipient, RejectReason::Other, 21614),
         "3003" => accepted(UNREACHABLE_PHONE),
         "3005" => accepted(UNKNOWN_PHONE),
         "3007" => accepted(FILTERED),

@@ -56,9 +56,7 @@ pub(super) fn failure(step: Step, error: &Error) -> SendFailure {
     let Some(code) = error.status().map(u16::from) else {
         return match step {
             // It has no STARTTLS, or no way of logging in that we know: no retry heals that.
-            Step::Hello | Step::LogIn if error.is_client() => {
-                SendFailure::Rejected { code: None, scope: Scope::Account }
-            }
+            Step::Hello | Step::LogIn if error.is_client() => SendFailure::rejected(Scope::Account, None),
             _ => SendFailure::Unreachable { detail: detail(error).to_owned() },
         };
     };
@@ -67,7 +65,7 @@ pub(super) fn failure(step: Step, error: &Error) -> SendFailure {
         Class::Later => SendFailure::Deferred { code: Some(code.into()) },
         Class::Slower => SendFailure::Throttled { code: Some(code.into()), retry_after: None },
         Class::Closed => SendFailure::Unreachable { detail: format!("answered with SMTP {code}") },
-        Class::Never(scope) => SendFailure::Rejected { code: Some(code.into()), scope },
+        Class::Never(scope) => SendFailure::rejected(scope, Some(code.into())),
     }
 }
 

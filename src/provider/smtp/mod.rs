@@ -170,7 +170,7 @@ impl Provider for SmtpProvider {
 
     async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure> {
         let Address::Email(to) = message.to else { return Err(WRONG_CHANNEL) };
-        let unwritten = SendFailure::Rejected { code: None, scope: Scope::Request };
+        let unwritten = SendFailure::rejected(Scope::Request, None);
         let Ok(to) = to.as_str().parse::<lettre::Address>() else { return Err(unwritten) };
         let Some((message_id, text)) = self.written(message, to.clone()) else { return Err(unwritten) };
         let began = Instant::now();

@@ -10,6 +10,7 @@
 
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::errors::reject_reason;
 use super::signature::{Parameters, Signatures};
 use super::status_url::{REQUEST, StatusUrl};
 use super::{is_message_sid, is_sid, phone_number};
@@ -56,6 +57,9 @@ impl Callbacks for TwilioCallbacks {
         let status = DeliveryStatus::parse(status).ok_or(CallbackError::Ignored)?;
         let message_id = either(&form, "MessageSid", "SmsSid")?;
         let to = field(&form, "To")?;
+        // Only a failure has a code. A code that cannot be read does not hide the status.
+        let code =
+            optional(&form, "ErrorCode").and_then(|code| code.parse().ok()).filter(|&code: &u32| code > 0);
         Ok(vec![DeliveryReceipt {
             request: request(call.query.unwrap_or_default())?,
             to: phone_number(to).map(Address::Phone).ok_or(CallbackError::Unreadable("To"))?,
@@ -63,9 +67,8 @@ impl Callbacks for TwilioCallbacks {
                 .then(|| message_id.to_owned())
                 .ok_or(CallbackError::Unreadable("MessageSid"))?,
             status,
-            // There is none but on a failure. One that cannot be read does not hide the status.
-            code: optional(&form, "ErrorCode").and_then(|code| code.parse().ok()).filter(|&code| code > 0),
-            recipient_fault: None,
+            code,
+            reason: reject_reason(code),
         }])
     }
 }

@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use crate::domain::send_failure::{Scope, SendFailure};
+use crate::domain::send_failure::{RejectReason, Scope, SendFailure};
 use crate::provider::web::Answer;
 use crate::provider::web::failure::{retry_after, told};
 
@@ -35,9 +35,24 @@ enum Class {
 pub(super) fn refusal(answer: &Answer, now: Timestamp) -> SendFailure {
     let code = error_code(&answer.body);
     match class_of(answer.status, code) {
-        Class::Rejected(scope) => SendFailure::Rejected { code, scope },
+        Class::Rejected(scope) => SendFailure::Rejected { scope, reason: reject_reason(code), code },
         Class::Throttled => SendFailure::Throttled { code, retry_after: retry_after(&answer.headers, now) },
         Class::InDoubt => SendFailure::InDoubt { detail: told(answer.status, code) },
+    }
+}
+
+/// The reason that an error number of a refusal or a receipt stands for.
+pub fn reject_reason(code: Option<u32>) -> RejectReason {
+    match code {
+        Some(21610) => RejectReason::OptedOut,
+        // An unknown number; a landline, or a phone that no carrier reaches.
+        Some(30005 | 30006) => RejectReason::Unreachable,
+        Some(30007) => RejectReason::FilteredAsSpam,
+        Some(30034) => RejectReason::NotRegistered,
+        Some(60410) => RejectReason::FraudBlocked,
+        Some(21408 | 60605) => RejectReason::CountryDisabled,
+        Some(21611) => RejectReason::QueueFull,
+        _ => RejectReason::Other,
     }
 }
 

@@ -175,10 +175,12 @@ impl Lookup {
             return Err(not_read(&answer));
         }
         let single: Single = serde_json::from_slice(&answer.body).map_err(|_| unreadable())?;
+        let code = single.error_code.as_u64().and_then(|code| u32::try_from(code).ok());
         Ok(FetchedMessage {
             to: single.to.as_deref().and_then(phone_number).map(Address::Phone),
             status: DeliveryStatus::parse(&single.status).ok_or_else(unreadable)?,
-            code: single.error_code.as_u64().and_then(|code| u32::try_from(code).ok()),
+            code,
+            reason: errors::reject_reason(code),
         })
     }
 }

@@ -5,7 +5,7 @@
 //! Paths and authentication: Twilio's OpenAPI file `twilio_api_v2010`, docs page "Requests to Twilio".
 
 pub mod callback;
-mod errors;
+pub mod errors;
 mod lookup;
 pub mod messages;
 mod signature;

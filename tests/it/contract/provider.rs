@@ -86,7 +86,7 @@ pub async fn provider(provider: &dyn Provider) {
 /// The provider carries to numbers. What else it is handed goes nowhere, and no other try would help.
 async fn an_address_of_another_channel_is_refused(provider: &dyn Provider) {
     let letter = Letter { to: ana(), ..Letter::to("+573001234567") };
-    let refused = SendFailure::Rejected { code: None, scope: Scope::Request };
+    let refused = SendFailure::rejected(Scope::Request, None);
     assert_eq!(provider.send(&letter.message()).await, Err(refused));
     let looked = provider.find(&letter.to, UnixMillis(0)).await.map(|found| found.len());
     assert_eq!(looked, Err(LookupError::Refused { status: 0, code: None }));
@@ -158,7 +158,7 @@ async fn a_simulation_of_emails_shows_them_and_no_text_message() {
     let console = Console::default();
     let adapter = SimulatedProvider::new(Channel::Email, 1, Clock::tokio(), Box::new(console.clone()));
     let number = adapter.send(&Letter::to("+573001234567").message()).await;
-    assert_eq!(number, Err(SendFailure::Rejected { code: None, scope: Scope::Request }));
+    assert_eq!(number, Err(SendFailure::rejected(Scope::Request, None)));
     assert!(console.blocks().is_empty());
     let letter = Letter { to: ana(), ..Letter::to("+573001234567") };
     let accepted = adapter.send(&letter.message()).await.expect("accepted");

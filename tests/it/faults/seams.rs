@@ -22,7 +22,7 @@ use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::recipient_rules::RecipientRules;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::retry::RetryPolicy;
-use otpost::domain::send_failure::{Scope, SendFailure};
+use otpost::domain::send_failure::{RejectReason, Scope, SendFailure};
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::time::UnixMillis;
 use otpost::domain::verdict::Verdict;
@@ -48,6 +48,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::harness::{HOUR, region, texts};
 use crate::history::Post;
+use crate::scripted::refused;
 
 pub const RECIPIENT_KEY: [u8; 32] = [9; 32];
 const PROVIDER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -419,7 +420,7 @@ impl SeamProvider {
                 message_id: message_id.to_owned(),
                 status,
                 code: None,
-                recipient_fault: None,
+                reason: RejectReason::Other,
             };
             let delay = Duration::from_millis(fastrand::u64(..20_000));
             tokio::spawn(async move {
@@ -469,9 +470,9 @@ impl Provider for SeamProvider {
         }
         if self.weather.strikes("account is refused", 0.01) {
             certain();
-            return Err(SendFailure::Rejected { code: Some(20003), scope: Scope::Account });
+            return Err(SendFailure::rejected(Scope::Account, Some(20003)));
         }
-        let sender_refused = |code| SendFailure::Rejected { code: Some(code), scope: Scope::Sender };
+        let sender_refused = |code| refused(Scope::Sender, code);
         if self.weather.strikes("sender has a full queue", 0.01) {
             certain();
             return Err(sender_refused(21611));
@@ -482,7 +483,7 @@ impl Provider for SeamProvider {
         }
         if self.weather.strikes("message is refused", 0.03) {
             certain();
-            return Err(SendFailure::Rejected { code: Some(21617), scope: Scope::Request });
+            return Err(SendFailure::rejected(Scope::Request, Some(21617)));
         }
         if self.weather.strikes("message is not made and the answer lost", 0.05) {
             self.weather.delay("provider hangs, and has made nothing", 0.3, PROVIDER_TIMEOUT).await;
@@ -526,6 +527,11 @@ impl Provider for SeamProvider {
         let made = self.made.lock().unwrap();
         let (to, _) =
             made.iter().find(|(_, made)| made.message_id == message_id).ok_or(LookupError::NotFound)?;
-        Ok(FetchedMessage { to: Some(to.clone()), status: DeliveryStatus::Delivered, code: None })
+        Ok(FetchedMessage {
+            to: Some(to.clone()),
+            status: DeliveryStatus::Delivered,
+            code: None,
+            reason: RejectReason::Other,
+        })
     }
 }

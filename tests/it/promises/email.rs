@@ -146,7 +146,7 @@ async fn a_full_mailbox_does_not_lower_the_concurrency_for_others() {
 async fn paused_sends_and_probes_are_logged_with_their_channel() {
     start_capturing();
     let mut gateway = Embedded::with(Options { maintained: true, ..by_email() });
-    gateway.world.provider.answer([SendFailure::Rejected { code: Some(535), scope: Scope::Account }]);
+    gateway.world.provider.answer([SendFailure::rejected(Scope::Account, Some(535))]);
     gateway.request("r1", ANA).await.expect_sent();
     let log = captured_log();
     for message in ["send is held", "provider was probed"] {

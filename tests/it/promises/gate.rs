@@ -19,7 +19,7 @@ fn person(n: usize) -> String {
 }
 
 fn refused(code: u32, scope: Scope) -> SendFailure {
-    SendFailure::Rejected { code: Some(code), scope }
+    crate::scripted::refused(scope, code)
 }
 
 fn unreachable() -> SendFailure {

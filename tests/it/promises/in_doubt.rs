@@ -6,6 +6,7 @@ use std::time::Duration;
 use otpost::broker::Properties;
 use otpost::domain::message_match::InDoubtPolicy;
 use otpost::domain::receipt::DeliveryStatus;
+use otpost::domain::send_failure::RejectReason;
 use otpost::domain::send_failure::SendFailure;
 use otpost::provider::DeliveryReceipt;
 use otpost::store::{Limits, Store as _};
@@ -178,7 +179,7 @@ fn receipt_for(request: &str) -> DeliveryReceipt {
         message_id: "SM-reported".to_owned(),
         status: DeliveryStatus::Queued,
         code: None,
-        recipient_fault: None,
+        reason: RejectReason::Other,
     }
 }
 
@@ -315,7 +316,7 @@ async fn a_receipt_that_arrives_before_the_second_message_prevents_it() {
         message_id: "SM-reported".to_owned(),
         status: DeliveryStatus::Delivered,
         code: None,
-        recipient_fault: None,
+        reason: RejectReason::Other,
     };
     gateway.tracker.process("scripted", &report).await.expect("the receipt is recorded");
     gateway.result().await.expect("delivered", None);

@@ -75,7 +75,7 @@ async fn a_repeat_is_not_charged() {
 #[tokio::test(start_paused = true)]
 async fn a_limit_is_refunded_when_nothing_was_sent_and_kept_in_doubt() {
     let mut gateway = Embedded::with(limits(|limits| limits.number.count = 1));
-    let refused = SendFailure::Rejected { code: Some(21617), scope: Scope::Request };
+    let refused = SendFailure::rejected(Scope::Request, Some(21617));
     gateway.world.provider.answer([refused]);
     gateway.request("r1", ALICE).await.expect("failed", Some("provider_rejected"));
     gateway.world.provider.otherwise(Script::Fail(SendFailure::InDoubt { detail: "reset".to_owned() }));

@@ -6,9 +6,11 @@ use otpost::broker::Properties;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::request_id::RequestId;
 use otpost::provider::DeliveryReceipt;
+use otpost::provider::twilio::errors::reject_reason;
 use tokio::time::sleep;
 
 use crate::harness::{ALICE, BOB, Embedded, Options, number, request};
+use crate::scripted::refused;
 
 async fn receive(gateway: &Embedded, id: &str, status: DeliveryStatus, code: Option<u32>) -> bool {
     let receipt = DeliveryReceipt {
@@ -17,7 +19,7 @@ async fn receive(gateway: &Embedded, id: &str, status: DeliveryStatus, code: Opt
         message_id: format!("SM{:032x}", 1),
         status,
         code,
-        recipient_fault: None,
+        reason: reject_reason(code),
     };
     gateway.tracker.process("scripted", &receipt).await.is_ok()
 }
@@ -94,9 +96,9 @@ async fn a_missing_receipt_is_polled() {
 
 #[tokio::test(start_paused = true)]
 async fn a_recipient_that_opted_out_or_is_unreachable_gets_no_more_messages() {
-    use otpost::domain::send_failure::{Scope, SendFailure};
+    use otpost::domain::send_failure::Scope;
     let mut gateway = Embedded::start();
-    let refused = |code, scope| SendFailure::Rejected { code: Some(code), scope };
+    let refused = |code, scope| refused(scope, code);
     gateway.world.provider.answer([refused(21610, Scope::Recipient), refused(21614, Scope::Recipient)]);
     gateway.request("r1", ALICE).await.expect("failed", Some("provider_rejected"));
     gateway.request("r2", BOB).await.expect("failed", Some("provider_rejected"));
@@ -115,9 +117,9 @@ async fn a_recipient_that_opted_out_or_is_unreachable_gets_no_more_messages() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_country_gets_no_messages_for_a_while() {
-    use otpost::domain::send_failure::{Scope, SendFailure};
+    use otpost::domain::send_failure::Scope;
     let mut gateway = Embedded::start();
-    gateway.world.provider.answer([SendFailure::Rejected { code: Some(21408), scope: Scope::Country }]);
+    gateway.world.provider.answer([refused(Scope::Country, 21408)]);
     gateway.request("r1", ALICE).await.expect("failed", Some("provider_rejected"));
     gateway.request("r2", BOB).await.expect("rejected", Some("blocked"));
     sleep(Duration::from_secs(31 * 60)).await;

@@ -49,7 +49,7 @@ pub fn captured_log() -> String {
 /// Causes every kind of event: sends, refusals, failures, sends in doubt, checks, outages, unreadable bodies.
 async fn drive(gateway: &mut Embedded, captured: &mut Vec<String>) -> Vec<String> {
     let scripted = [
-        SendFailure::Rejected { code: Some(21211), scope: Scope::Recipient },
+        SendFailure::rejected(Scope::Recipient, Some(21211)),
         SendFailure::InDoubt { detail: "timed out".to_owned() },
         SendFailure::Throttled { code: None, retry_after: Some(Duration::from_secs(1)) },
         SendFailure::Unreachable { detail: "refused".to_owned() },

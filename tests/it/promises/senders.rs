@@ -138,7 +138,7 @@ async fn a_sender_that_stays_refused_fails_requests_in_time_and_refunds_them() {
 async fn a_probe_of_a_sender_that_gets_no_answer_is_followed_by_another() {
     let mut gateway = with_senders(1, maintained());
     let provider = gateway.world.provider.clone();
-    let refused = SendFailure::Rejected { code: Some(21611), scope: Scope::Sender };
+    let refused = crate::scripted::refused(Scope::Sender, 21611);
     let unreachable = SendFailure::Unreachable { detail: "refused".to_owned() };
     provider.answer([refused, unreachable]);
     gateway.publish(&request("r1", ALICE));
@@ -194,7 +194,7 @@ async fn a_recipient_refused_by_every_sender_fails_alone() {
 async fn two_recipients_refused_by_every_sender_at_once_pause_no_other() {
     let mut gateway = with_senders(3, maintained());
     let provider = gateway.world.provider.clone();
-    let refused = SendFailure::Rejected { code: Some(21659), scope: Scope::Sender };
+    let refused = SendFailure::rejected(Scope::Sender, Some(21659));
     for n in 0..20 {
         provider.answer(std::iter::repeat_n(refused.clone(), 4));
         let (one, other) = (person(1_000 + 2 * n), person(1_001 + 2 * n));
@@ -254,7 +254,7 @@ async fn refusals_of_the_only_sender_fail_no_request_if_it_recovers_in_time() {
 async fn the_loss_of_every_sender_does_not_go_unnoticed() {
     let mut gateway = with_senders(2, maintained());
     let provider = gateway.world.provider.clone();
-    provider.otherwise(Script::Fail(SendFailure::Rejected { code: Some(21660), scope: Scope::Sender }));
+    provider.otherwise(Script::Fail(SendFailure::rejected(Scope::Sender, Some(21660))));
     for n in 0..5 {
         let ended = gateway.request(&format!("r{n}"), &person(n)).await;
         ended.expect("failed", Some("provider_rejected"));

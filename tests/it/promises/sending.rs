@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::harness::{ALICE, BOB, Embedded, Options, with};
 
 fn rejected(scope: Scope) -> SendFailure {
-    SendFailure::Rejected { code: Some(21211), scope }
+    SendFailure::rejected(scope, Some(21211))
 }
 
 fn throttled(seconds: Option<u64>) -> SendFailure {

@@ -45,7 +45,7 @@ async fn every_refusal_has_its_scope() {
         (422, Scope::Unrecognised),
     ] {
         let outcome = sent_with(Answer::status(status)).await;
-        assert_eq!(outcome, Err(SendFailure::Rejected { code: None, scope }), "{status}");
+        assert_eq!(outcome, Err(SendFailure::rejected(scope, None)), "{status}");
     }
 }
 

@@ -8,7 +8,7 @@ use axum::http::Request;
 use otpost::clock::Clock;
 use otpost::domain::channel::Channel;
 use otpost::domain::receipt::DeliveryStatus;
-use otpost::domain::suppression::RecipientFault;
+use otpost::domain::send_failure::RejectReason;
 use otpost::http::Webhooks;
 use otpost::provider::sendgrid::events::SendGridEvents;
 use otpost::provider::{Callback, CallbackError, Callbacks as _, DeliveryReceipt};
@@ -140,35 +140,31 @@ fn told(events: &[Value]) -> Result<Vec<DeliveryReceipt>, CallbackError> {
 #[tokio::test(start_paused = true)]
 async fn every_event_of_an_email_is_a_step_with_its_number_and_what_it_says_of_the_recipient() {
     use DeliveryStatus::{Delivered, Failed, Queued, Sending, Undelivered};
-    use RecipientFault::{OptedOut, Unreachable};
+    use RejectReason::{OptedOut, Other, Unreachable};
     let because = |text: &str| ("reason", json!(text));
-    for (kind, more, status, code, fault) in [
-        ("processed", vec![], Queued, None, None),
-        ("deferred", vec![("response", json!("451 4.7.1 later"))], Sending, None, None),
-        ("delivered", vec![("response", json!("250 OK"))], Delivered, None, None),
+    for (kind, more, status, code, reason) in [
+        ("processed", vec![], Queued, None, Other),
+        ("deferred", vec![("response", json!("451 4.7.1 later"))], Sending, None, Other),
+        ("delivered", vec![("response", json!("250 OK"))], Delivered, None, Other),
         (
             "bounce",
             vec![("type", json!("bounce")), because("550 5.1.1 ana@shop.example unknown")],
             Undelivered,
             Some(550),
-            Some(Unreachable),
+            Unreachable,
         ),
-        ("bounce", vec![("type", json!("blocked")), because("421 busy")], Undelivered, Some(421), None),
-        ("bounce", vec![because("unable to get mx info")], Undelivered, None, None),
-        ("bounce", vec![("type", json!(7)), ("reason", json!(null))], Undelivered, None, None),
-        ("dropped", vec![because("Unsubscribed Address")], Failed, None, Some(OptedOut)),
-        ("dropped", vec![because("Spam Reporting Address")], Failed, None, Some(OptedOut)),
-        ("dropped", vec![because("Bounced Address")], Failed, None, Some(Unreachable)),
-        ("dropped", vec![because("Invalid")], Failed, None, Some(Unreachable)),
-        ("dropped", vec![because("Spam Content")], Failed, None, None),
-        ("dropped", vec![], Failed, None, None),
+        ("bounce", vec![("type", json!("blocked")), because("421 busy")], Undelivered, Some(421), Other),
+        ("bounce", vec![because("unable to get mx info")], Undelivered, None, Other),
+        ("bounce", vec![("type", json!(7)), ("reason", json!(null))], Undelivered, None, Other),
+        ("dropped", vec![because("Unsubscribed Address")], Failed, None, OptedOut),
+        ("dropped", vec![because("Spam Reporting Address")], Failed, None, OptedOut),
+        ("dropped", vec![because("Bounced Address")], Failed, None, Unreachable),
+        ("dropped", vec![because("Invalid")], Failed, None, Unreachable),
+        ("dropped", vec![because("Spam Content")], Failed, None, Other),
+        ("dropped", vec![], Failed, None, Other),
     ] {
         let [report] = told(&[event(kind, &more)]).expect("read").try_into().expect("one report");
-        assert_eq!(
-            (report.status, report.code, report.recipient_fault),
-            (status, code, fault),
-            "{kind} {more:?}"
-        );
+        assert_eq!((report.status, report.code, report.reason), (status, code, reason), "{kind} {more:?}");
         assert_eq!(report.request.as_str(), "r1");
         assert_eq!((report.to.as_str(), report.message_id.as_str()), (ANA, MESSAGE_ID));
     }

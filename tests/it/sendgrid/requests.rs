@@ -56,7 +56,7 @@ async fn a_text_message_is_no_email_and_nothing_is_asked() {
     let fake = FakeSendGrid::start();
     let adapter = adapter(settings_at(fake.base_url()));
     let refused = adapter.send(&Letter::to("+573001234567").message()).await;
-    assert_eq!(refused, Err(SendFailure::Rejected { code: None, scope: Scope::Request }));
+    assert_eq!(refused, Err(SendFailure::rejected(Scope::Request, None)));
     assert!(fake.requests().is_empty());
 }
 

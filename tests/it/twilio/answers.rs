@@ -10,6 +10,7 @@ use otpost::provider::{Accepted, Provider};
 use super::{ALICE, adapter, assert_says_nothing, send, settings, settings_at};
 use crate::contract::provider::Letter;
 use crate::fake_twilio::{Answer, FakeTwilio};
+use crate::scripted::refused;
 
 /// What comes of a message that the fake answers so.
 async fn sent_with(answer: Answer) -> Result<Accepted, SendFailure> {
@@ -38,7 +39,7 @@ async fn a_number_that_twilio_refuses_does_not_concern_another() {
     twilio.for_recipient(ALICE, Answer::error(400, 21211));
     let adapter = adapter(&settings(&twilio));
     let refused = adapter.send(&Letter::to(ALICE).message()).await;
-    assert_eq!(refused, Err(SendFailure::Rejected { code: Some(21211), scope: Scope::Recipient }));
+    assert_eq!(refused, Err(SendFailure::rejected(Scope::Recipient, Some(21211))));
     adapter.send(&Letter::to("+573001234568").message()).await.expect("accepted");
     assert_eq!(twilio.created(), 1);
 }
@@ -64,7 +65,7 @@ async fn every_refusal_has_its_scope() {
     ] {
         twilio.next([Answer::error(status, code)]);
         let outcome = adapter.send(&Letter::to(ALICE).message()).await;
-        assert_eq!(outcome, Err(SendFailure::Rejected { code: Some(code), scope }), "{code}");
+        assert_eq!(outcome, Err(refused(scope, code)), "{code}");
     }
 }
 
@@ -78,7 +79,7 @@ async fn a_refusal_without_a_number_is_judged_by_its_status() {
         (422, Scope::Unrecognised),
     ] {
         let outcome = sent_with(Answer::Status(status, "not an object".into())).await;
-        assert_eq!(outcome, Err(SendFailure::Rejected { code: None, scope }), "{status}");
+        assert_eq!(outcome, Err(SendFailure::rejected(scope, None)), "{status}");
     }
 }
 
@@ -86,7 +87,7 @@ async fn a_refusal_without_a_number_is_judged_by_its_status() {
 async fn a_redirect_is_a_wrong_base_url_and_is_never_followed() {
     let elsewhere = FakeTwilio::start();
     let outcome = sent_with(Answer::Redirect(elsewhere.base_url())).await;
-    assert_eq!(outcome, Err(SendFailure::Rejected { code: None, scope: Scope::Account }));
+    assert_eq!(outcome, Err(SendFailure::rejected(Scope::Account, None)));
     assert!(elsewhere.requests().is_empty(), "the credential must not go there");
 }
 

@@ -6,6 +6,7 @@ use otpost::clock::Clock;
 use otpost::domain::address::Address;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::time::UnixMillis;
+use otpost::provider::twilio::errors::reject_reason;
 use otpost::provider::twilio::{Sender, TwilioSettings};
 use otpost::provider::{FetchedMessage, LookupError, Provider, ProviderMessage};
 use serde_json::json;
@@ -287,7 +288,9 @@ async fn one_message_tells_what_became_of_it() {
     let adapter = adapter(&settings(&twilio));
     let accepted = adapter.send(&Letter::to(ALICE).message()).await.expect("accepted");
     let sid = accepted.message_id.expect("an id");
-    let fetched = |status, code| Ok(FetchedMessage { to: Some(number(ALICE)), status, code });
+    let fetched = |status, code| {
+        Ok(FetchedMessage { to: Some(number(ALICE)), status, code, reason: reject_reason(code) })
+    };
     assert_eq!(adapter.fetch(&sid).await, fetched(DeliveryStatus::Queued, None));
     twilio.change(&sid, |message| {
         message["status"] = "undelivered".into();
