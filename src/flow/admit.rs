@@ -225,7 +225,7 @@ impl Gateway {
                     digest: proposed.digest,
                     callers_code: case.request.code.is_some(),
                 },
-                kids: if self.provider.makes_codes() { PROVIDER_MADE_KIDS } else { self.codes.kids() },
+                known_kids: if self.provider.makes_codes() { PROVIDER_MADE_KIDS } else { self.codes.kids() },
                 limits: &self.policy.limits,
                 channel_disabled: !self.rules.is_open(self.channel),
                 paused: self.gate.closed_by().is_some(),
@@ -273,10 +273,10 @@ impl Gateway {
                     turn.sleep(wait, CancelOn::Shutdown).await?;
                     turn.reacquire_slot().await?;
                 }
-                Admission::CrashSuspect { starts, time_left } => {
+                Admission::CrashSuspect { unfinished_leases, time_left } => {
                     turn.slot.release();
                     // What nothing can be sent for any more is over at once.
-                    turn.sleep(apart(starts).min(time_left), CancelOn::Shutdown).await?;
+                    turn.sleep(apart(unfinished_leases).min(time_left), CancelOn::Shutdown).await?;
                     turn.reacquire_slot().await?;
                     starts_below = u32::MAX;
                 }

@@ -66,7 +66,7 @@ impl Gateway {
             lease: case.handling(turn),
             outcome: &outcome,
             refund: refund(&outcome),
-            found,
+            found_by_lookup: found,
             suppression: stop.and_then(|stop| new_suppression(stop, country.as_deref(), &shown)),
             receipt_due: self
                 .policy
@@ -222,7 +222,7 @@ impl Gateway {
                 lease: handling,
                 outcome: &outcome,
                 refund: Refund::None,
-                found: false,
+                found_by_lookup: false,
                 suppression: None,
                 receipt_due: None,
             };

@@ -37,13 +37,14 @@ use crate::broker::{Names, Publisher};
 use crate::clock::Clock;
 use crate::domain::channel::Channel;
 use crate::domain::code::{CodeKeyring, CodeLength};
+use crate::domain::limit::Limits;
 use crate::domain::message_match::InDoubtPolicy;
 use crate::domain::outcome::{Outcome, Status};
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::request::SendRequest;
 use crate::domain::retry::RetryPolicy;
 use crate::provider::Provider;
-use crate::store::{Limits, Store};
+use crate::store::Store;
 use crate::text::Texts;
 
 /// Sends what it is asked to send. Shared by everything in flight.

@@ -85,8 +85,8 @@ impl Gateway {
         let longest_ago = UnixMillis(grant.now.0.saturating_sub(millis(self.policy.code_life)));
         let (from, started) = match (is_open, grant.attempts_in_doubt) {
             (true, 0) => (case.request.requested_at.map_or(longest_ago, |at| at.max(longest_ago)), grant.now),
-            (true, 1) => (grant.started, grant.started),
-            (_, _) => (grant.admitted_at, grant.started),
+            (true, 1) => (grant.attempt_started_at, grant.attempt_started_at),
+            (_, _) => (grant.admitted_at, grant.attempt_started_at),
         };
         let from_ago = millis(grant.now.since(from));
         DoubtState {

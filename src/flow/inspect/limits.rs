@@ -3,10 +3,11 @@
 use serde::Serialize;
 
 use crate::domain::address::Address;
+use crate::domain::limit::{Limit, Limits};
 use crate::domain::purpose::Purpose;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::time::{UnixMillis, seconds_rounded_up};
-use crate::store::{Limits, Store, StoreError, Subject};
+use crate::store::{Store, StoreError, Subject};
 
 /// A recipient's limits. Times are in seconds, but for `resets_at`. A limit of 0 is off, and then nothing remains or is
 /// used up.
@@ -53,17 +54,17 @@ pub async fn limits(
     let subject = Subject { recipient, purpose: purpose.as_str(), user: None, ip: None };
     let usage = store.usage(&subject, None, &limits.on(to.channel())).await?;
     let remaining = |limit: u32, used: u32| (limit > 0).then(|| limit.saturating_sub(used));
-    let (limit, limit_day) = (limits.number.count, limits.number_day.count);
+    let (limit, limit_day) = (limits[Limit::Number].count, limits[Limit::NumberDay].count);
     Ok(LimitsRow {
         to: to.to_string(),
         limit,
         used: usage.used,
         remaining: remaining(limit, usage.used),
-        window: limits.number.window.as_secs(),
+        window: limits[Limit::Number].window.as_secs(),
         limit_day,
         used_day: usage.used_day,
         remaining_day: remaining(limit_day, usage.used_day),
-        limit_wrong: limits.wrong.count,
+        limit_wrong: limits[Limit::Wrong].count,
         used_wrong: usage.wrong,
         resets_at: (!usage.limited_for.is_zero()).then(|| now.plus(usage.limited_for).to_string()),
         cooldown: seconds_rounded_up(usage.cooldown),
