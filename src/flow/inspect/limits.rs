@@ -1,4 +1,4 @@
-//! How much of its limits has a recipient used?
+//! A recipient's use of its limits, for operators.
 
 use serde::Serialize;
 
@@ -9,40 +9,30 @@ use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::time::{UnixMillis, seconds_rounded_up};
 use crate::store::{Store, StoreError, Subject};
 
-/// A recipient's limits. Times are in seconds, but for `resets_at`. A limit of 0 is off, and then nothing remains or is
-/// used up.
+/// A recipient's limits and their use. Durations are in seconds. A limit of 0 is off, and has no `remaining`.
 #[derive(Serialize)]
 pub struct LimitsRow {
     /// The recipient, masked.
     pub to: String,
-    /// Sends that are allowed in the window.
     pub limit: u32,
-    /// Sends in the window so far.
     pub used: u32,
-    /// Sends that are left in the window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remaining: Option<u32>,
-    /// How long the window is.
     pub window: u64,
-    /// Sends that are allowed in a day.
     pub limit_day: u32,
-    /// Sends in a day so far.
     pub used_day: u32,
-    /// Sends that are left in the day.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remaining_day: Option<u32>,
-    /// Wrong tries that are allowed in an hour.
+    /// Wrong attempts allowed in an hour.
     pub limit_wrong: u32,
-    /// Wrong tries in the last hour.
     pub used_wrong: u32,
-    /// When a limit that is reached lets the next one pass.
+    /// The time from which a reached limit allows the next send.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resets_at: Option<String>,
-    /// How long until the next send is not too soon after the last.
     pub cooldown: u64,
 }
 
-/// Asks the store. Charges nothing.
+/// Reads the use from the store. Charges nothing.
 pub async fn limits(
     store: &dyn Store,
     recipients: &RecipientKeyring,
