@@ -18,8 +18,8 @@ use tokio_util::task::TaskTracker;
 
 use self::dev_banner::greet;
 use self::parts::{
-    account, checker, email_account, email_provider, facts, handset, limits, policy, provider,
-    rabbit_settings, redis_store, rules, smtp_provider, text_faults, texts, webhooks,
+    account, checker, email_account, email_provider, facts, handset, policy, provider, rabbit_settings,
+    redis_store, rules, smtp_provider, text_faults, texts, webhooks,
 };
 use crate::broker::memory::MemoryBroker;
 use crate::broker::rabbit::RabbitSettings;
@@ -402,7 +402,7 @@ impl Wiring {
                 store: self.store.clone(),
                 codes: settings.codes.clone().context("OTP_SECRET_KEYS must be set")?,
                 recipients: recipients.clone(),
-                limits: limits(settings),
+                limits: settings.limits,
                 provider_verifier: checker,
                 in_flight: self.checks.clone(),
                 clock: self.clock,
@@ -413,7 +413,7 @@ impl Wiring {
             store: self.store.clone(),
             recipients,
             rules: rules(settings),
-            limits: limits(settings),
+            limits: settings.limits,
             code_length: settings.code_length.get(),
             trusted_proxies: settings.trusted_proxies.clone(),
             clock: self.clock,

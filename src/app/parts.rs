@@ -20,7 +20,6 @@ use crate::config::{
     VerifyService,
 };
 use crate::domain::channel::Channel;
-use crate::domain::quota::Quota;
 use crate::domain::recipient_rules::RecipientRules;
 use crate::domain::retry::RetryPolicy;
 use crate::flow::gateway::Policy;
@@ -38,7 +37,6 @@ use crate::provider::twilio::verify::{TwilioVerify, VerifySettings};
 use crate::provider::twilio::{Authentication, Sender, TwilioSettings};
 use crate::provider::unconfigured::UnconfiguredProvider;
 use crate::provider::{Callbacks, CodeVerifier, DeliveryReceipt, Provider};
-use crate::store::Limits;
 use crate::store::redis::RedisStore;
 use crate::telemetry::events;
 use crate::text::lint::{Lint, Place, TextFault};
@@ -101,26 +99,9 @@ pub(crate) fn rules(settings: &Settings) -> RecipientRules {
     }
 }
 
-/// What settings allow.
-pub(crate) fn limits(settings: &Settings) -> Limits {
-    const HOUR: Duration = Duration::from_secs(3_600);
-    let set = &settings.limits;
-    let hourly = |count| Quota { count, window: HOUR };
-    Limits {
-        number: set.number,
-        number_day: Quota { count: set.number_day, window: 24 * HOUR },
-        user: hourly(set.user),
-        ip: hourly(set.ip),
-        all: hourly(set.all),
-        cooldown: set.cooldown,
-        wrong_per_challenge: set.wrong_per_challenge,
-        wrong: hourly(set.wrong_hour),
-    }
-}
-
 pub(super) fn policy(settings: &Settings, channel: Channel) -> Policy {
     Policy {
-        limits: limits(settings).on(channel),
+        limits: settings.limits.on(channel),
         code_life: settings.code_life,
         code_length: settings.code_length,
         retry: RetryPolicy::default(),
@@ -254,7 +235,7 @@ pub(super) fn facts(settings: &Settings, role: &'static str, started: Option<Ins
         sms_enabled: settings.sms_enabled,
         email_enabled: settings.email_enabled,
         configured,
-        limits: limits(settings),
+        limits: settings.limits,
         started,
     }
 }

@@ -13,8 +13,7 @@ pub(super) async fn run(settings: &Settings, to: &str, json: bool) -> Exit {
         eprintln!("otpost: REDIS_URL is no address of a Redis");
         return Exit::Unusable;
     };
-    let allowed = app::parts::limits(settings);
-    let row = match limits::limits(&store, recipients, &allowed, &to, Clock::System.now()).await {
+    let row = match limits::limits(&store, recipients, &settings.limits, &to, Clock::System.now()).await {
         Ok(row) => row,
         Err(error) => return store_failed(&error),
     };

@@ -29,7 +29,7 @@ pub(super) async fn run(settings: &Settings, request_id: Option<&str>, to: Optio
     let recipient = to.as_ref().map(|to| recipients.address(to.channel(), to.as_str()));
     let answered = match (&request, recipient) {
         (Some(request), recipient) => {
-            let tries_max = app::parts::limits(settings).wrong_per_challenge;
+            let tries_max = settings.limits.wrong_per_challenge;
             show_request(&store, request, recipient, tries_max, json).await
         }
         (None, Some(recipient)) => show_recipient(&store, recipient, json).await,

@@ -25,10 +25,10 @@ use secrecy::{ExposeSecret, SecretString};
 use self::reader::Reader;
 pub use self::templates::TemplateText;
 use crate::domain::code::{CodeKeyring, CodeLength};
+use crate::domain::limit::Limits;
 use crate::domain::mailbox::Mailbox;
 use crate::domain::message_match::InDoubtPolicy;
 use crate::domain::phone::Region;
-use crate::domain::quota::Quota;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::zone::Zone;
 
@@ -141,7 +141,7 @@ pub struct Settings {
     /// A code's life.
     pub code_life: Duration,
     /// What is allowed.
-    pub limits: LimitSettings,
+    pub limits: Limits,
     /// Text messages are sent at all.
     pub sms_enabled: bool,
     /// E-mails are.
@@ -196,27 +196,6 @@ pub struct Settings {
     pub notices: Vec<String>,
     /// Every setting as it may be shown.
     pub shown: Vec<Shown>,
-}
-
-/// Limits as set. 0 turns one off.
-#[derive(Clone, Copy, Debug)]
-pub struct LimitSettings {
-    /// Sends to a number in a window.
-    pub number: Quota,
-    /// Sends to a number in a day.
-    pub number_day: u32,
-    /// Sends for a user in an hour.
-    pub user: u32,
-    /// Sends for a client address in an hour.
-    pub ip: u32,
-    /// All sends in an hour.
-    pub all: u32,
-    /// Time between two sends to a number.
-    pub cooldown: Duration,
-    /// Wrong tries on a challenge.
-    pub wrong_per_challenge: u32,
-    /// Wrong tries of a recipient in an hour.
-    pub wrong_hour: u32,
 }
 
 /// An account at Twilio.

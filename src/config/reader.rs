@@ -12,11 +12,11 @@ use zeroize::Zeroizing;
 use super::raw::{self, RawSettings, Variables};
 use super::templates::{TemplateText, read_directory};
 use super::validators::{hours, key_bytes, minutes, parts, seconds};
-use super::{ConfigError, Environment, LimitSettings, Role, Settings, Shown};
+use super::{ConfigError, Environment, Role, Settings, Shown};
 use crate::domain::code::{CodeKey, CodeKeyring, CodeLength, Kid};
 use crate::domain::language_tag::is_bcp47;
+use crate::domain::limit::{Limit, Limits, NumberSetting};
 use crate::domain::phone::Region;
-use crate::domain::quota::Quota;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::zone::Zone;
 
@@ -345,20 +345,24 @@ impl<'a> Reader<'a> {
         Some(countries)
     }
 
-    fn limits(&mut self) -> LimitSettings {
-        const MANY: u32 = 100_000;
-        LimitSettings {
-            number: Quota {
-                count: self.number("SMS_RATE_LIMIT_PER_NUMBER", 5, 0, MANY),
-                window: seconds(self.number("SMS_RATE_LIMIT_WINDOW", 3_600, 1, 604_800)),
-            },
-            number_day: self.number("SMS_RATE_LIMIT_PER_DAY", 10, 0, MANY),
-            user: self.number("SMS_RATE_LIMIT_PER_USER", 10, 0, MANY),
-            ip: self.number("SMS_RATE_LIMIT_PER_IP", 30, 0, MANY),
-            all: self.number("SMS_MAX_PER_HOUR", 10_000, 0, 10_000_000),
-            cooldown: seconds(self.number("OTP_RESEND_COOLDOWN_SECONDS", 30, 0, 3_600)),
-            wrong_per_challenge: self.number("OTP_MAX_ATTEMPTS", 5, 1, 10),
-            wrong_hour: self.number("OTP_WRONG_PER_HOUR", 10, 0, 100),
+    fn limits(&mut self) -> Limits {
+        let mut limits = Limits::default();
+        for limit in Limit::OF_SENDS {
+            self.limit(limit, &mut limits);
+        }
+        limits.cooldown = seconds(self.number("OTP_RESEND_COOLDOWN_SECONDS", 30, 0, 3_600));
+        limits.wrong_per_challenge = self.number("OTP_MAX_ATTEMPTS", 5, 1, 10);
+        self.limit(Limit::Wrong, &mut limits);
+        limits
+    }
+
+    fn limit(&mut self, limit: Limit, limits: &mut Limits) {
+        let mut number = |NumberSetting { name, default, min, max }| self.number(name, default, min, max);
+        if let Some(setting) = limit.count_setting() {
+            limits[limit].count = number(setting);
+        }
+        if let Some(setting) = limit.window_setting() {
+            limits[limit].window = seconds(number(setting).into());
         }
     }
 

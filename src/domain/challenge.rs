@@ -1,20 +1,19 @@
-//! A challenge: one code's life, from the send that starts it until it is used, locked or over.
+//! Challenges. A challenge is one code with its life: it starts with a send, and ends when it is used, locked or expired.
 
 use std::time::Duration;
 
 use super::keyed_digest::Digest16;
 
-/// Names a challenge; the code is derived from it.
+/// Identifies a challenge. The code is derived from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ChallengeId(Digest16);
 
 impl ChallengeId {
-    /// A challenge named by a keyed digest of its request, or by chance.
+    /// From a keyed digest of the request, or from random bytes.
     pub fn from_digest(digest: Digest16) -> ChallengeId {
         ChallengeId(digest)
     }
 
-    /// Reads a stored name back.
     pub fn parse(text: &str) -> Option<ChallengeId> {
         Digest16::parse(text).map(ChallengeId)
     }
@@ -25,13 +24,13 @@ impl ChallengeId {
     }
 }
 
-/// The key of a code that we do not know: whoever carries it has made it, and checks it. No key of ours can have this name.
+/// The key id of codes that the provider makes and checks. A [`super::code::Kid`] never has this value.
 pub const PROVIDER_MADE: &str = "@provider";
-/// The names of all keys of a worker whose provider makes the codes.
+/// The key ids of a worker whose provider makes the codes, in the form of [`super::code::CodeKeyring::kids`].
 pub const PROVIDER_MADE_KIDS: &str = ",@provider,";
 
-/// A resend continues a challenge only while at least this part of its life is left; else it starts a new one.
+/// A resend continues a challenge while at least a fifth of the code's life is left. Later it starts a new one.
 pub const CONTINUE_LIFE_LEFT_DIVISOR: u32 = 5;
 
-/// A message with less time than this left is not sent: it would arrive too late to be typed.
+/// A message is not sent with less time than this left: it would arrive too late.
 pub const TIME_LEFT_MIN: Duration = Duration::from_secs(30);

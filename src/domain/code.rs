@@ -1,11 +1,11 @@
 //! One-time codes: derived from a secret, never stored, never printed.
 //!
-//! A code is a function of a key and of the challenge it belongs to, so a resend, a redelivery or another worker
-//! makes the same one, and no store holds it. What the store holds is a keyed digest, enough to check and useless to
-//! guess from. Codes have neither `Debug` nor `Display`: the one way out is [`Code::expose`].
+//! A code is a function of a key and its challenge. A resend, a redelivery or another worker thus makes the same code,
+//! and the store holds only a keyed digest, useless for guessing without the key. Codes have neither `Debug` nor
+//! `Display`: [`Code::expose`] is the only access to the digits.
 //!
-//! Derivation follows the idea of HOTP (RFC 4226), with HMAC-SHA256 and rejection sampling in place of truncation,
-//! so that every code is equally likely.
+//! Derivation follows HOTP (RFC 4226), but with HMAC-SHA256, and rejection sampling instead of truncation, so that every
+//! code is equally likely.
 
 use zeroize::Zeroize;
 
@@ -22,13 +22,11 @@ pub struct Code {
     length: usize,
 }
 
-/// The longest code, as the longest that a caller may choose.
 pub const CODE_DIGITS_MAX: usize = 10;
-/// The shortest code.
 pub const CODE_DIGITS_MIN: usize = 4;
 
 impl Code {
-    /// Reads what a person typed or a caller chose: four to ten ASCII digits.
+    /// Parses a typed code or the code of a caller: four to ten ASCII digits.
     pub fn parse(text: &str) -> Option<Code> {
         let length = text.len();
         let digits_only = text.bytes().all(|byte| byte.is_ascii_digit());
@@ -40,7 +38,7 @@ impl Code {
         Some(Code { digits, length })
     }
 
-    /// The digits, for the text of a message and for nothing else.
+    /// The digits, only for the text of a message.
     pub fn expose(&self) -> &str {
         std::str::from_utf8(&self.digits[..self.length]).expect("a code is ASCII digits")
     }
@@ -62,51 +60,45 @@ impl Drop for Code {
     }
 }
 
-/// How many digits the codes that we make have.
+/// The number of digits of the codes that we make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CodeLength(usize);
 
 impl CodeLength {
-    /// Four to ten.
     pub fn new(length: usize) -> Option<CodeLength> {
         (CODE_DIGITS_MIN..=CODE_DIGITS_MAX).contains(&length).then_some(CodeLength(length))
     }
 
-    /// The number of digits.
     pub fn get(self) -> usize {
         self.0
     }
 }
 
-/// The name of a code key: 1 to 16 letters, digits, `-` or `_`.
+/// The id of a code key: 1 to 16 letters, digits, `-` or `_`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Kid(Box<str>);
 
 impl Kid {
-    /// Reads the name of a key.
     pub fn parse(text: &str) -> Option<Kid> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         ((1..=16).contains(&text.len()) && text.bytes().all(allowed)).then(|| Kid(text.into()))
     }
 
-    /// The name as written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Whom and what a code is for; part of everything made from a key.
+/// The recipient and the purpose of a code. Every digest under a code key includes them.
 #[derive(Clone, Copy)]
 pub struct CodeScope<'a> {
-    /// How it travels.
     pub channel: Channel,
-    /// The full address: E.164 for a phone.
+    /// In full: E.164 for a phone number.
     pub address: &'a str,
-    /// What it is good for.
     pub purpose: &'a Purpose,
 }
 
-/// Makes and checks codes under one secret.
+/// A secret from which codes, their digests and challenge ids are derived.
 pub struct CodeKey {
     kid: Kid,
     make: MacKey,
@@ -115,7 +107,6 @@ pub struct CodeKey {
 }
 
 impl CodeKey {
-    /// From 32 secret bytes and their name.
     pub fn new(kid: Kid, secret: &[u8; 32]) -> CodeKey {
         CodeKey {
             kid,
@@ -125,7 +116,6 @@ impl CodeKey {
         }
     }
 
-    /// The name of this key.
     pub fn kid(&self) -> &Kid {
         &self.kid
     }
@@ -133,7 +123,7 @@ impl CodeKey {
     /// The code of a challenge.
     pub fn derive(&self, challenge: &ChallengeId, scope: CodeScope<'_>, length: CodeLength) -> Code {
         let bound = 10_u64.pow(u32::try_from(length.get()).expect("at most ten"));
-        // Below this multiple of `bound` every remainder is equally frequent; what lies above is drawn again.
+        // Below this multiple of `bound` every remainder is equally frequent. A draw above it is discarded.
         let fair_below = (u64::MAX / bound) * bound;
         for round in 0_u32.. {
             let block = self.make.digest(&[
@@ -153,7 +143,7 @@ impl CodeKey {
         unreachable!("four draws in a row are unfair once in 10^37 rounds")
     }
 
-    /// What the store compares: a keyed digest of a code for this scope. Nobody without the key can make one.
+    /// The keyed digest of a code in this scope, which the store compares.
     pub fn digest(&self, scope: CodeScope<'_>, code: &Code) -> Digest16 {
         Digest16::of(&self.check.digest(&[
             scope.channel.as_str().as_bytes(),
@@ -163,7 +153,8 @@ impl CodeKey {
         ]))
     }
 
-    /// The challenge that a request made at a known time starts: a request that the store lost gets its code again.
+    /// The id of the challenge that a request with a `requested_at` starts. Derived, so that the request gets the same code
+    /// again if the store loses it.
     pub fn challenge_id(
         &self,
         request: &RequestId,
@@ -180,14 +171,14 @@ impl CodeKey {
     }
 }
 
-/// The keys in use: the first makes codes, all of them check.
+/// The keys in use. The first one makes codes; all of them check.
 pub struct CodeKeyring {
     keys: Vec<CodeKey>,
     kids: String,
 }
 
 impl CodeKeyring {
-    /// From at least one key, no two of the same name; `None` otherwise.
+    /// `None` without a key, or if two keys have the same id.
     pub fn new(keys: Vec<CodeKey>) -> Option<CodeKeyring> {
         let kids: Vec<&str> = keys.iter().map(|key| key.kid.as_str()).collect();
         let unique = kids.iter().enumerate().all(|(at, kid)| !kids[..at].contains(kid));
@@ -195,22 +186,19 @@ impl CodeKeyring {
         (!keys.is_empty() && unique).then_some(CodeKeyring { keys, kids: joined })
     }
 
-    /// The key that makes new codes.
     pub fn first(&self) -> &CodeKey {
         &self.keys[0]
     }
 
-    /// The key of this name, if we have it.
     pub fn get(&self, kid: &str) -> Option<&CodeKey> {
         self.keys.iter().find(|key| key.kid.as_str() == kid)
     }
 
-    /// All keys, the one that makes codes first.
     pub fn iter(&self) -> impl Iterator<Item = &CodeKey> {
         self.keys.iter()
     }
 
-    /// The names of all keys, each between commas: `,k2,k1,`.
+    /// The ids of all keys, each between commas: `,k2,k1,`.
     pub fn kids(&self) -> &str {
         &self.kids
     }
@@ -303,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_keyring_has_a_first_key_and_no_name_twice() {
+    fn a_keyring_has_a_first_key_and_no_id_twice() {
         assert!(CodeKeyring::new(vec![]).is_none());
         assert!(CodeKeyring::new(vec![key(), key()]).is_none());
         let second = CodeKey::new(Kid::parse("k2").expect("valid"), &[9; 32]);

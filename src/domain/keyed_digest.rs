@@ -5,7 +5,7 @@ use std::fmt;
 use hmac::{Hmac, KeyInit, Mac as _};
 use sha2::Sha256;
 
-/// A secret from which keyed digests are made, with its inner state prepared once.
+/// A secret for keyed digests, with the HMAC state prepared once.
 #[derive(Clone)]
 pub(super) struct MacKey(Hmac<Sha256>);
 
@@ -14,12 +14,12 @@ impl MacKey {
         MacKey(Hmac::new_from_slice(secret).expect("HMAC takes a key of any length"))
     }
 
-    /// A key for one use only, so that no digest of one kind is ever one of another kind.
+    /// Derives a key for one use, so that digests of two uses never coincide.
     pub(super) fn derived(secret: &[u8; 32], label: &str) -> MacKey {
         MacKey::new(&MacKey::new(secret).digest(&[label.as_bytes()]))
     }
 
-    /// HMAC-SHA256 (RFC 2104) over the fields, each with its length before it: no two lists of fields collide.
+    /// A digest over the fields. Each is preceded by its length, so that two lists of fields never collide.
     pub(super) fn digest(&self, fields: &[&[u8]]) -> [u8; 32] {
         let mut mac = self.0.clone();
         for field in fields {
@@ -30,35 +30,32 @@ impl MacKey {
     }
 }
 
-/// Sixteen bytes of a keyed digest, written as 32 hexadecimal digits.
+/// Sixteen bytes of a keyed digest, as 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest16([u8; 32]);
 
 impl Digest16 {
-    /// Stands where there is nothing to make one of.
+    /// Stands for a value that does not exist.
     pub const NONE: Digest16 = Digest16([b'0'; 32]);
 
-    /// Of the first sixteen of these bytes.
+    /// From the first sixteen bytes.
     pub fn of(bytes: &[u8; 32]) -> Digest16 {
         let mut text = [0; 32];
         hex::encode_to_slice(&bytes[..16], &mut text).expect("sixteen bytes are 32 digits");
         Digest16(text)
     }
 
-    /// Of sixteen bytes that chance gave.
     pub fn from_random(bytes: [u8; 16]) -> Digest16 {
         let mut text = [0; 32];
         hex::encode_to_slice(bytes, &mut text).expect("sixteen bytes are 32 digits");
         Digest16(text)
     }
 
-    /// Reads 32 hexadecimal digits back.
     pub fn parse(text: &str) -> Option<Digest16> {
         let bytes: [u8; 32] = text.as_bytes().try_into().ok()?;
         bytes.iter().all(u8::is_ascii_hexdigit).then_some(Digest16(bytes))
     }
 
-    /// The 32 digits.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("hexadecimal digits are ASCII")
     }
@@ -82,7 +79,7 @@ mod tests {
 
     #[test]
     fn hmac_is_the_one_of_rfc_4231() {
-        // Test case 2, keyed "Jefe", over one field without its length prefix.
+        // Test case 2, key "Jefe", one field without its length prefix.
         let mut mac = MacKey::new(b"Jefe").0;
         mac.update(b"what do ya want for nothing?");
         let expected = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";

@@ -6,7 +6,7 @@ use super::channel::Channel;
 use super::encryption::DeadLetterKey;
 use super::keyed_digest::{Digest16, MacKey};
 
-/// Names people in the store without telling who they are. Changing it is like losing the store.
+/// Derives the digests that stand for people in the store. With another key, the store's data is lost.
 #[derive(Clone)]
 pub struct RecipientKeyring {
     address: MacKey,
@@ -18,7 +18,7 @@ pub struct RecipientKeyring {
 }
 
 impl RecipientKeyring {
-    /// From the 32 bytes of `OTP_RECIPIENT_KEY`.
+    /// `secret` is `OTP_RECIPIENT_KEY`.
     pub fn new(secret: &[u8; 32]) -> RecipientKeyring {
         RecipientKeyring {
             address: MacKey::derived(secret, "otpost recipient"),
@@ -30,27 +30,25 @@ impl RecipientKeyring {
         }
     }
 
-    /// What seals the bodies of dead letters.
+    /// The key that encrypts the bodies of dead letters.
     pub fn dead_letter_key(&self) -> &DeadLetterKey {
         &self.dead_letters
     }
 
-    /// The name of an address: the same for every worker, and of no use to who reads it.
     pub fn address(&self, channel: Channel, address: &str) -> Digest16 {
         Digest16::of(&self.address.digest(&[channel.as_str().as_bytes(), address.as_bytes()]))
     }
 
-    /// The name of a caller's user.
     pub fn user(&self, user_id: &str) -> Digest16 {
         Digest16::of(&self.user.digest(&[user_id.as_bytes()]))
     }
 
-    /// The name of a user in the ids of its requests: another one than in the store, because others see it.
+    /// A user in request ids. Others see those, so the digest differs from the store's.
     pub fn user_in_ids(&self, user_id: &str) -> Digest16 {
         Digest16::of(&self.user_in_ids.digest(&[user_id.as_bytes()]))
     }
 
-    /// The name of a client's address. One household or server has a whole IPv6 network of 64 bits, so that is one name.
+    /// A client's address. A household or server has a whole IPv6 network of 64 bits, which counts as one client.
     pub fn ip(&self, ip: IpAddr) -> Digest16 {
         let network = match ip.to_canonical() {
             IpAddr::V4(ip) => u128::from(ip.to_bits()),
@@ -59,8 +57,7 @@ impl RecipientKeyring {
         Digest16::of(&self.ip.digest(&[&network.to_be_bytes()]))
     }
 
-    /// The name of one user's own idempotency key for one recipient: the same key for another number, or by another
-    /// channel, is another one.
+    /// A user's idempotency key for one recipient. With another number or channel, the same key has another digest.
     pub fn idempotency_key(&self, user_id: &str, recipient: Digest16, key: &str) -> Digest16 {
         let fields = [user_id.as_bytes(), recipient.as_str().as_bytes(), key.as_bytes()];
         Digest16::of(&self.idempotency.digest(&fields))
@@ -82,10 +79,10 @@ mod tests {
     #[test]
     fn an_ipv6_network_is_one_client_and_a_mapped_address_is_the_ipv4_one() {
         let keyring = RecipientKeyring::new(&[7; 32]);
-        let named = |ip: &str| keyring.ip(ip.parse().expect("an address"));
-        assert_eq!(named("2001:db8::1"), named("2001:db8::ffff:1"));
-        assert_ne!(named("2001:db8::1"), named("2001:db8:0:1::1"));
-        assert_eq!(named("::ffff:10.0.0.1"), named("10.0.0.1"));
-        assert_ne!(named("10.0.0.2"), named("10.0.0.1"));
+        let digest = |ip: &str| keyring.ip(ip.parse().expect("an address"));
+        assert_eq!(digest("2001:db8::1"), digest("2001:db8::ffff:1"));
+        assert_ne!(digest("2001:db8::1"), digest("2001:db8:0:1::1"));
+        assert_eq!(digest("::ffff:10.0.0.1"), digest("10.0.0.1"));
+        assert_ne!(digest("10.0.0.2"), digest("10.0.0.1"));
     }
 }

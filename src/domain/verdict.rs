@@ -1,44 +1,41 @@
-//! What checking a typed code can come to.
+//! Verdicts on a typed code.
 
 use std::time::Duration;
 
 use super::time::UnixMillis;
 
-/// The verdict over one try. Told apart so that a person knows what to do next.
+/// The verdict on one check. Each variant leads to a different next step of the person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The right code, for the first time.
+    /// The code is right, and was not used before.
     Verified,
-    /// The wrong code; it was counted.
+    /// The code is wrong. The check was counted.
     Wrong {
-        /// How many more tries this challenge allows.
+        /// Checks that the challenge still allows.
         attempts_left: u32,
     },
-    /// A code was sent, but its life is over.
     Expired {
-        /// When it ended.
         at: UnixMillis,
     },
-    /// Nothing was sent to this recipient for this purpose, or it is long over.
+    /// There is no challenge for this recipient and purpose, or it expired long ago.
     NonePending,
-    /// The challenge was verified before.
     AlreadyUsed,
-    /// Too many wrong tries. Without `retry_after` only a new code helps.
+    /// Too many wrong attempts.
     Locked {
-        /// When tries are allowed again, if waiting is what helps.
+        /// The wait until the recipient's next check is allowed. `None`: only a new code helps.
         retry_after: Option<Duration>,
     },
-    /// The challenge was made under a key that this process does not have. Nothing was counted.
+    /// This process lacks the key of the challenge. The check was not counted.
     KeyUnavailable,
-    /// Whoever made the code could not be asked, or its answer was lost: nothing is known of the code.
+    /// The provider that made the code gave no answer, so the code is unknown.
     Unanswered {
-        /// It may have been compared, so the try counts.
+        /// The provider may have compared the code, so the check counts.
         counted: bool,
     },
 }
 
 impl Verdict {
-    /// The machine word of the HTTP interface and of the metrics.
+    /// The word in HTTP answers and metrics.
     pub fn as_str(&self) -> &'static str {
         match self {
             Verdict::Verified => "verified",

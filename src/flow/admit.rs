@@ -74,7 +74,7 @@ impl Gateway {
                 digest: proposed.digest,
                 callers_code: request.request.code.is_some(),
             },
-            kids: if self.provider.makes_codes() { PROVIDER_MADE_KIDS } else { self.codes.kids() },
+            known_kids: if self.provider.makes_codes() { PROVIDER_MADE_KIDS } else { self.codes.kids() },
             limits: &self.policy.limits,
             channel_disabled: !self.rules.is_enabled(self.channel),
             paused: false,
@@ -106,9 +106,9 @@ impl Gateway {
                 Admission::Busy(lease_left) => {
                     handler.sleep_without_slot(backoff.next_wait().min(lease_left)).await?;
                 }
-                Admission::CrashSuspect { starts, time_left } => {
+                Admission::CrashSuspect { unfinished_leases, time_left } => {
                     // No wait beyond the deadline: an expired request ends at once.
-                    handler.sleep_without_slot(suspect_wait(starts).min(time_left)).await?;
+                    handler.sleep_without_slot(suspect_wait(unfinished_leases).min(time_left)).await?;
                     ask.unfinished_leases_below = u32::MAX;
                 }
             }

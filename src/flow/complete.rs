@@ -74,7 +74,7 @@ impl Gateway {
             lease: request.lease(handler),
             outcome: &outcome,
             refund: refund(&outcome),
-            found,
+            found_by_lookup: found,
             suppression: suppression.and_then(|new| new_suppression(new, country.as_deref(), &masked)),
             receipt_due: self.policy.receipt_due_after.filter(|_| expects_receipt),
         };

@@ -87,7 +87,7 @@ impl Gateway {
                 lease,
                 outcome: &outcome,
                 refund: Refund::None,
-                found: false,
+                found_by_lookup: false,
                 suppression: None,
                 receipt_due: None,
             };

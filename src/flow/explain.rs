@@ -154,9 +154,9 @@ pub fn explain(request: &RequestId, story: &RequestRecord, tries_max: u32, now: 
         shortened: notes.entries.len() >= ENTRIES_MAX,
     };
     match &story.state {
-        RequestState::Live { state, held, attempt, purpose, deadline, .. } => Explanation {
+        RequestState::Live { state, leased, attempt, purpose, deadline, .. } => Explanation {
             purpose: purpose.clone(),
-            text: under_way(state, *held),
+            text: under_way(state, *leased),
             attempts: *attempt,
             deadline: Some(*deadline),
             ..told
@@ -197,7 +197,7 @@ fn glimpse(recent: &RequestSummary, story: Option<&RequestRecord>) -> Glimpse {
         reason: outcome.and_then(|outcome| outcome.error.as_ref()).map(|error| error.code),
         receipt: story.and_then(|story| story.receipt.as_ref()).map(|receipt| receipt.status.as_str()),
         text: story.and_then(|story| match &story.state {
-            RequestState::Live { state, held, .. } => Some(under_way(state, *held)),
+            RequestState::Live { state, leased, .. } => Some(under_way(state, *leased)),
             RequestState::Ended(_) => None,
         }),
     }
@@ -387,19 +387,19 @@ fn reported(receipt: &RecordedReceipt, chapter: &RequestState) -> Line {
 }
 
 fn verdict(code: &CodeState, tries_max: u32, now: UnixMillis) -> CodeVerdict {
-    let CodeState { expires, tries, used } = *code;
+    let CodeState { expires, checks, used } = *code;
     let (state, words) = match () {
         () if used => ("used", "the code was used".to_owned()),
         () if expires <= now => ("expired", format!("the code expired unused at {expires}")),
-        () if tries >= tries_max => ("locked", "the code is locked: too many wrong tries".to_owned()),
+        () if checks >= tries_max => ("locked", "the code is locked: too many wrong tries".to_owned()),
         () => ("open", format!("the code was not used yet and is good until {expires}")),
     };
-    let counted = match tries {
+    let counted = match checks {
         0 => "never tried".to_owned(),
         1 => "tried once".to_owned(),
-        tries => format!("tried {tries} times"),
+        checks => format!("tried {checks} times"),
     };
-    CodeVerdict { state, text: format!("{words}; {counted}"), tries, expires_at: expires }
+    CodeVerdict { state, text: format!("{words}; {counted}"), tries: checks, expires_at: expires }
 }
 
 /// An ordinal number: 1st, 2nd, 11th.

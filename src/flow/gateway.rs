@@ -9,12 +9,13 @@ use crate::broker::{Names, Publisher};
 use crate::clock::Clock;
 use crate::domain::channel::Channel;
 use crate::domain::code::{CodeKeyring, CodeLength};
+use crate::domain::limit::Limits;
 use crate::domain::message_match::InDoubtPolicy;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::recipient_rules::RecipientRules;
 use crate::domain::retry::RetryPolicy;
 use crate::provider::Provider;
-use crate::store::{Limits, Store};
+use crate::store::Store;
 use crate::text::Texts;
 
 /// Sends the codes of one channel. All handlers of a worker share it.

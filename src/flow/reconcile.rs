@@ -57,8 +57,8 @@ impl Gateway {
                 request.request.requested_at.map_or(earliest, |requested| requested.max(earliest)),
                 grant.now,
             ),
-            (true, 1) => (grant.started, grant.started),
-            (_, _) => (grant.admitted_at, grant.started),
+            (true, 1) => (grant.attempt_started_at, grant.attempt_started_at),
+            (_, _) => (grant.admitted_at, grant.attempt_started_at),
         };
         let age = millis(grant.now.since(first_began));
         DoubtState {

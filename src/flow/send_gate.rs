@@ -19,7 +19,7 @@ use crate::domain::sender_pool::{
     RecipientHash, RecipientInfo, SenderAssignment, SenderChoice, SenderPool, SenderRefusals, SenderVerdict,
 };
 use crate::store::SharedState;
-use crate::store::bounds::BUSY_FOR;
+use crate::store::bounds::ACTIVE_WORKER_FOR;
 use crate::telemetry::events;
 
 /// After this long without an answer from the store the kill switch counts as unknown, and the gate closes.
@@ -87,7 +87,7 @@ struct State {
 impl State {
     /// True if the worker takes a share of the senders' rate.
     fn is_active(&self) -> bool {
-        self.last_demand.is_some_and(|at| at.elapsed() < BUSY_FOR)
+        self.last_demand.is_some_and(|at| at.elapsed() < ACTIVE_WORKER_FOR)
     }
 }
 
@@ -283,8 +283,7 @@ impl SendGate {
             state.concurrency.record_answer(now, load_of(failure, elapsed));
         });
         // A sender may be available now.
-        if terms.assignment.is_probe
-            || matches!(verdict, SenderVerdict::Works | SenderVerdict::NotTheSender)
+        if terms.assignment.is_probe || matches!(verdict, SenderVerdict::Works | SenderVerdict::NotTheSender)
         {
             self.changed.notify_waiters();
         }

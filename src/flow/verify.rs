@@ -11,12 +11,13 @@ use super::random::random_id;
 use crate::clock::Clock;
 use crate::domain::address::Address;
 use crate::domain::code::{Code, CodeKeyring, CodeScope};
+use crate::domain::limit::Limits;
 use crate::domain::purpose::Purpose;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::verdict::Verdict;
 use crate::provider::{CodeVerifier, CodeVerifierError, CredentialError, ProviderVerdict};
 use crate::store::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
-use crate::store::{Limits, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::telemetry::events;
 
 /// Checks codes.

@@ -47,11 +47,12 @@ pub use self::serve::serve;
 pub use self::webhooks::Webhooks;
 use crate::broker::RpcClient;
 use crate::clock::Clock;
+use crate::domain::limit::Limits;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::recipient_rules::RecipientRules;
 use crate::flow::inspect::status::Inspector;
 use crate::flow::verify::Verifier;
-use crate::store::{Limits, Store};
+use crate::store::Store;
 use crate::telemetry::events;
 
 /// No request needs more.

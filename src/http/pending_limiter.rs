@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::domain::keyed_digest::Digest16;
-use crate::domain::quota::Quota;
+use crate::domain::limit::Quota;
 
 /// All counts begin anew after this long: the window of the limits that they stand before.
 const WINDOW: Duration = Duration::from_secs(3_600);

@@ -20,6 +20,7 @@ use crate::domain::address::Address;
 use crate::domain::channel::Channel;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::language_tag::is_bcp47;
+use crate::domain::limit::Limit;
 use crate::domain::outcome::{ErrorCode, OutcomeError, Status};
 use crate::domain::purpose::Purpose;
 use crate::domain::request::body::SendRequestBody;
@@ -156,7 +157,7 @@ impl Api {
         let (by_user, by_ip) = (self.recipients.user(&user.sub), self.recipients.ip(client_ip));
         let counted = self
             .unheard
-            .enter(&[(by_user, self.limits.user), (by_ip, self.limits.ip)])
+            .enter(&[(by_user, self.limits[Limit::User]), (by_ip, self.limits[Limit::Ip])])
             .map_err(|wait| too_many(ErrorCode::RateLimited, wait))?;
         let heard = self.publish_request(request_id, to, user, client_ip).await;
         match &heard {

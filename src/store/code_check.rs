@@ -1,42 +1,38 @@
-//! Questions about a typed code, and the answers to those that a provider must be asked.
+//! Checks of typed codes: against our own digests, or by the provider that made the code.
 
-use super::Limits;
 use crate::domain::keyed_digest::Digest16;
+use crate::domain::limit::Limits;
 use crate::domain::verdict::Verdict;
 
-/// The question whether a typed code is right.
+/// One check of a typed code.
 #[derive(Clone, Copy, Debug)]
 pub struct CodeCheck<'a> {
-    /// Whose code.
     pub recipient: Digest16,
-    /// For what.
     pub purpose: &'a str,
-    /// 64 random bits, the same when the question is asked again after its answer was lost.
+    /// 64 random bits. A check that is repeated because its answer was lost keeps them.
     pub check_id: u64,
-    /// The keyed digest of the typed code under each key that we have, with the key's name.
+    /// The id of each of our code keys, with the keyed digest of the typed code under it.
     pub digests: &'a [(&'a str, Digest16)],
-    /// What is allowed.
     pub limits: &'a Limits,
 }
 
-/// The answer to the question whether a code may be checked by whoever made it.
+/// The first half of a check by a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProviderCheckStart {
-    /// Ask, about the verification of this name if it is known. The try is counted.
+    /// The check is counted. Ask the provider, about the verification of this name if it is known.
     Ask(Option<String>),
-    /// There is nothing to ask.
+    /// The verdict needs no provider.
     Decided(Verdict),
 }
 
-/// What came of asking whoever made a code.
+/// The provider's part of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProviderCheckResult {
-    /// The code is right.
     Right,
-    /// No answer came, but the right code has been told, if not by another check that is not over either.
+    /// The answer was lost, and the provider shows that a right code was checked. Another unfinished check of the same
+    /// verification could have been the right one.
     Found,
-    /// It is wrong.
     Wrong,
-    /// It was not compared: the try is given back.
+    /// The provider did not compare the code, so the check no longer counts.
     NotCompared,
 }

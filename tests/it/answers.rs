@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, header};
+use otpost::domain::limit::{Limit, Limits};
 use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::send_failure::{Scope, SendFailure};
 use otpost::domain::suppression::ManualSuppression;
-use otpost::store::{Limits, Store as _};
+use otpost::store::Store as _;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
@@ -223,7 +224,7 @@ async fn while_nobody_takes_requests_up_one_person_fills_no_queue() {
         }
         world.broker.waiting() - before
     };
-    let (by_user, by_ip) = (3 * limits.user.count as usize, 3 * limits.ip.count as usize);
+    let (by_user, by_ip) = (3 * limits[Limit::User].count as usize, 3 * limits[Limit::Ip].count as usize);
     assert_eq!(queued(&alice(), 500).await, by_user);
     assert_eq!(queued(&bob(), 500).await, by_user, "another person is not held by the first one");
     let carol = token(&json!({"sub": "user-3"}));
@@ -278,7 +279,7 @@ async fn what_may_be_queued_though_nobody_confirmed_it_is_counted() {
     let world = World::new();
     let door = door_to(&world);
     world.broker.lose_next_confirms(200);
-    let by_user = 3 * Options::default().limits.user.count as usize;
+    let by_user = 3 * Options::default().limits[Limit::User].count as usize;
     for _ in 0..by_user {
         ask(&door, &alice()).await.expect_problem(503, "queue_unavailable");
     }

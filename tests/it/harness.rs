@@ -14,10 +14,10 @@ use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeLength, Kid};
 use otpost::domain::email::EmailAddress;
 use otpost::domain::history::RequestHistory;
 use otpost::domain::keyed_digest::Digest16;
+use otpost::domain::limit::{Limit, Limits};
 use otpost::domain::message_match::InDoubtPolicy;
 use otpost::domain::phone::{PhoneNumber, Region};
 use otpost::domain::purpose::Purpose;
-use otpost::domain::quota::Quota;
 use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::recipient_rules::RecipientRules;
 use otpost::domain::request_id::RequestId;
@@ -36,7 +36,7 @@ use otpost::provider::{CodeVerifier, Provider as _};
 use otpost::store::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
-    Admission, Admit, CompleteRequest, CompleteResult, KillSwitch, Lease, Limits, OverdueReceipt, Progress,
+    Admission, Admit, CompleteRequest, CompleteResult, KillSwitch, Lease, OverdueReceipt, Progress,
     ProgressResult, ReceiptResult, RecordReceipt, RequestRecord, RequestSummary, SharedState, Store,
     StoreError, Subject, Usage,
 };
@@ -215,19 +215,9 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        let hourly = |count| Quota { count, window: HOUR };
         Options {
             channel: Channel::Sms,
-            limits: Limits {
-                number: hourly(5),
-                number_day: Quota { count: 10, window: 24 * HOUR },
-                user: hourly(10),
-                ip: hourly(30),
-                all: hourly(0),
-                cooldown: Duration::ZERO,
-                wrong_per_challenge: 5,
-                wrong: hourly(10),
-            },
+            limits: Limits { cooldown: Duration::ZERO, ..Limits::default() }.with(Limit::All, 0),
             rules: RecipientRules {
                 sms_enabled: true,
                 email_enabled: true,

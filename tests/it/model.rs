@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use otpost::clock::Clock;
 use otpost::domain::history::RequestHistory;
+use otpost::domain::limit::{Limit, Limits};
 use otpost::domain::outcome::Status;
-use otpost::domain::quota::Quota;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::suppression::{ManualSuppression, NewSuppression, SuppressionTarget};
 use otpost::domain::time::UnixMillis;
 use otpost::store::code_check::CodeCheck;
 use otpost::store::memory::MemoryStore;
-use otpost::store::{Admit, CompleteRequest, Limits, Progress, RecordReceipt, Refund};
+use otpost::store::{Admit, CompleteRequest, Progress, RecordReceipt, Refund};
 use proptest::prelude::*;
 
-use crate::contract::store::{Ask, HOUR, START, TimedStore, ask, limits, named, sent};
+use crate::contract::store::{Ask, START, TimedStore, ask, limits, named, sent};
 use crate::real;
 
 #[derive(Clone, Debug)]
@@ -166,8 +166,8 @@ impl Stop {
 }
 
 fn tight() -> Limits {
-    let hourly = |count| Quota { count, window: HOUR };
-    Limits { number: hourly(3), user: hourly(4), all: hourly(6), wrong: hourly(7), ..limits() }
+    let counts = [(Limit::Number, 3), (Limit::User, 4), (Limit::All, 6), (Limit::Wrong, 7)];
+    counts.into_iter().fold(limits(), |limits, (limit, count)| limits.with(limit, count))
 }
 
 impl Copy {
@@ -246,7 +246,7 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
                 lease: ask.handling(),
                 outcome: &outcome,
                 refund: [Refund::None, Refund::Counted, Refund::Free][status],
-                found: ends.found,
+                found_by_lookup: ends.found,
                 suppression: ends.block.as_ref().map(Stop::block),
                 receipt_due: ends.receipt_due.map(Duration::from_millis),
             };

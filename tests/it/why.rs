@@ -15,6 +15,7 @@ use otpost::domain::challenge::ChallengeId;
 use otpost::domain::channel::Channel;
 use otpost::domain::history::{Attempt, HistoryEvent, RequestHistory};
 use otpost::domain::keyed_digest::Digest16;
+use otpost::domain::limit::{Limit, Limits};
 use otpost::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::recipient_keyring::RecipientKeyring;
@@ -23,8 +24,8 @@ use otpost::domain::send_failure::RejectReason;
 use otpost::domain::send_failure::SendFailure;
 use otpost::provider::DeliveryReceipt;
 use otpost::store::{
-    Admission, Admit, CompleteRequest, CompleteResult, Grant, Lease, Limits, ProposedChallenge,
-    RecordReceipt, Refund, Store, Subject,
+    Admission, Admit, CompleteRequest, CompleteResult, Grant, Lease, ProposedChallenge, RecordReceipt,
+    Refund, Store, Subject,
 };
 use serde_json::{Value, json};
 
@@ -161,7 +162,7 @@ async fn a_request_under_way_tells_what_holds_it() {
 #[tokio::test(start_paused = true)]
 async fn the_last_requests_of_a_number_come_newest_first_with_how_they_ended() {
     let mut options = Options::default();
-    options.limits.number.count = 2;
+    options.limits[Limit::Number].count = 2;
     let mut gateway = Embedded::with(options);
     for id in ["r1", "r2", "r3"] {
         gateway.request(id, ALICE).await;
@@ -378,7 +379,7 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
             digest,
             callers_code: false,
         },
-        kids: ",k1,",
+        known_kids: ",k1,",
         limits: &limits,
         channel_disabled: false,
         paused: false,
@@ -409,7 +410,7 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
         lease: handling,
         outcome: &outcome,
         refund,
-        found: false,
+        found_by_lookup: false,
         suppression: None,
         receipt_due: None,
     };

@@ -23,10 +23,10 @@ fn ended(status: Status, error: Option<OutcomeError>, notes: RequestHistory) -> 
     RequestRecord { state: RequestState::Ended(outcome), receipt: None, code: None }
 }
 
-fn waiting(notes: RequestHistory, held: bool) -> RequestRecord {
+fn waiting(notes: RequestHistory, leased: bool) -> RequestRecord {
     let chapter = RequestState::Live {
         state: "waiting",
-        held,
+        leased,
         attempt: 1,
         purpose: "login".to_owned(),
         deadline: at(600),
@@ -187,8 +187,8 @@ fn a_receipt_stands_where_it_came_and_names_the_message() {
 
 #[test]
 fn a_code_is_used_expired_locked_or_open() {
-    let verdict = |expires, tries, used| {
-        let code = Some(CodeState { expires: at(expires), tries, used });
+    let verdict = |expires, checks, used| {
+        let code = Some(CodeState { expires: at(expires), checks, used });
         let story = RequestRecord { code, ..ended(Status::Sent, None, noted([])) };
         told(&story).code.expect("its state is known")
     };

@@ -12,9 +12,10 @@ use tokio::time::{Instant, timeout};
 use crate::broker::Probe;
 use crate::clock::Clock;
 use crate::domain::channel::Channel;
+use crate::domain::limit::{Limit, Limits};
 use crate::domain::time::{UnixMillis, millis};
 use crate::provider::{CredentialError, Provider};
-use crate::store::{KillSwitch, Limits, Store, StoreError};
+use crate::store::{KillSwitch, Store, StoreError};
 
 /// The longest wait for the store or the broker.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -401,15 +402,15 @@ fn standing(switch: Option<KillSwitch>) -> KillSwitchRow {
 
 fn allowed(limits: &Limits) -> AllowedRow {
     AllowedRow {
-        per_number: limits.number.count,
-        window: limits.number.window.as_secs(),
-        per_day: limits.number_day.count,
-        per_user: limits.user.count,
-        per_ip: limits.ip.count,
-        all_per_hour: limits.all.count,
+        per_number: limits[Limit::Number].count,
+        window: limits[Limit::Number].window.as_secs(),
+        per_day: limits[Limit::NumberDay].count,
+        per_user: limits[Limit::User].count,
+        per_ip: limits[Limit::Ip].count,
+        all_per_hour: limits[Limit::All].count,
         cooldown: limits.cooldown.as_secs(),
         wrong_per_code: limits.wrong_per_challenge,
-        wrong_per_hour: limits.wrong.count,
+        wrong_per_hour: limits[Limit::Wrong].count,
     }
 }
 

@@ -1,80 +1,79 @@
-//! May a new request be sent, and what is charged for it?
+//! Admission: may a request be sent, with which challenge, and what does it cost?
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::records::Live;
-use super::shared::BlockKey;
-use super::{Challenge, Cooldown, DAY, Entry, LogKey, Member, Record, State};
+use super::record::{Challenge, InProgress, Record, Stage};
+use super::state::{Cooldown, DAY, State, SuppressionKey, event_source, record_key};
 use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, TIME_LEFT_MIN};
 use crate::domain::keyed_digest::Digest16;
+use crate::domain::limit::{EventLog, Limit, Limits};
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
-use crate::domain::quota::{self, Quota};
 use crate::domain::request_id::RequestId;
 use crate::domain::time::{UnixMillis, seconds_rounded_up};
-use crate::store::bounds::{OUTCOME_KEPT, REFUNDS_PER_DAY, REFUSAL_KEPT};
-use crate::store::{Admission, Admit, Limits, ProposedChallenge, Subject, Usage};
+use crate::store::bounds::{OUTCOME_KEPT, REJECTION_KEPT};
+use crate::store::{Admission, Admit, Subject, Usage};
 
 impl State {
-    pub(super) fn admit(&mut self, ask: &Admit<'_>, now: UnixMillis) -> Admission {
-        let handling = &ask.lease;
-        let recipient = handling.subject.recipient;
-        let key = (recipient, handling.request.clone());
+    pub(super) fn admit(&mut self, admit: &Admit<'_>, now: UnixMillis) -> Admission {
+        let (lease, subject) = (&admit.lease, &admit.lease.subject);
+        let (recipient, key) = (subject.recipient, record_key(lease));
         let sends = self.sends_in_a_day(recipient, now);
         if let Some(record) = self.record_mut(&key, now) {
-            return record.admit_again(ask, sends, now);
+            return record.admit_again(admit, sends, now);
         }
-        if ask.paused {
+        if admit.paused {
             return Admission::Paused;
         }
-        self.index.insert(handling.request.clone(), recipient);
-        let challenge =
-            self.pending(ask, now).unwrap_or_else(|| started(&ask.proposal, now.plus(ask.code_life)));
-        let deadline = deadline(ask, challenge.expires, now);
-        if let Err(error) = self.allowed(ask, deadline, now) {
-            let refused = Outcome::refused(Status::Rejected, now, handling.subject.purpose, error);
-            let outcome = Outcome { history: ask.history.clone(), ..refused };
-            self.remember_unsent(recipient, handling.request, now);
-            let until = now.plus(REFUSAL_KEPT);
-            self.records.insert(key, Record::ended(handling.token, until, outcome.clone()));
-            return Admission::Completed { outcome, ours: true };
+        self.index.insert(lease.request.clone(), recipient);
+        let challenge = self
+            .continued_challenge(admit, now)
+            .unwrap_or_else(|| Challenge::new(&admit.proposal, now.plus(admit.code_life)));
+        let deadline = deadline(admit, challenge.expires, now);
+        if let Err(error) = self.check_allowed(admit, deadline, now) {
+            return self.reject(admit, error, now);
         }
-        self.charge(ask, now);
-        self.challenges.insert((recipient, handling.subject.purpose.to_owned()), challenge.clone());
-        let live = Live::new(ask, challenge, deadline, now);
-        let mut record = Record::live(handling.token, now.plus(OUTCOME_KEPT), live);
-        let admission = record.admit_again(ask, self.sends_in_a_day(recipient, now), now);
+        self.charge(admit, now);
+        self.challenges.insert((recipient, subject.purpose.to_owned()), challenge.clone());
+        let request = InProgress::new(admit, challenge, deadline, now);
+        let mut record = Record::new(lease.token, now.plus(OUTCOME_KEPT), Stage::InProgress(request));
+        let admission = record.admit_again(admit, self.sends_in_a_day(recipient, now), now);
         self.records.insert(key, record);
         admission
     }
 
-    /// The pending challenge, if this send may continue it.
-    fn pending(&self, ask: &Admit<'_>, now: UnixMillis) -> Option<Challenge> {
-        let subject = &ask.lease.subject;
+    /// The pending challenge, if this send may continue it: enough life is left, and its code is one we can make.
+    fn continued_challenge(&self, admit: &Admit<'_>, now: UnixMillis) -> Option<Challenge> {
+        let subject = &admit.lease.subject;
         let pending = self.challenge(subject.recipient, subject.purpose)?;
-        let proposal = &ask.proposal;
+        let proposal = &admit.proposal;
+        let life_left_min = (admit.code_life / CONTINUE_LIFE_LEFT_DIVISOR).max(TIME_LEFT_MIN);
         let continues = pending.used.is_none()
-            && pending.tries < ask.limits.wrong_per_challenge
-            && pending.expires.since(now) >= (ask.code_life / CONTINUE_LIFE_LEFT_DIVISOR).max(TIME_LEFT_MIN)
-            && ask.kids.contains(&format!(",{},", pending.kid))
+            && pending.checks < admit.limits.wrong_per_challenge
+            && pending.expires.since(now) >= life_left_min
+            && admit.known_kids.contains(&format!(",{},", pending.kid))
             && pending.callers_code == proposal.callers_code
             && (!proposal.callers_code || pending.digest == proposal.digest);
         continues.then(|| pending.clone())
     }
 
-    fn allowed(&self, ask: &Admit<'_>, deadline: UnixMillis, now: UnixMillis) -> Result<(), OutcomeError> {
-        let recipient = ask.lease.subject.recipient;
-        if ask.channel_disabled {
+    fn check_allowed(
+        &self,
+        admit: &Admit<'_>,
+        deadline: UnixMillis,
+        now: UnixMillis,
+    ) -> Result<(), OutcomeError> {
+        let recipient = admit.lease.subject.recipient;
+        if admit.channel_disabled {
             return Err(OutcomeError::of(ErrorCode::ChannelDisabled));
         }
         if deadline.since(now) < TIME_LEFT_MIN {
             return Err(OutcomeError::of(ErrorCode::Expired));
         }
-        self.unblocked(ErrorCode::Suppressed, &BlockKey::Recipient(recipient), now)?;
-        if let Some(country) = ask.country {
-            self.unblocked(ErrorCode::Blocked, &BlockKey::Country(country.to_owned()), now)?;
+        self.check_suppression(ErrorCode::Suppressed, &SuppressionKey::Recipient(recipient), now)?;
+        if let Some(country) = admit.country {
+            self.check_suppression(ErrorCode::Blocked, &SuppressionKey::Country(country.to_owned()), now)?;
         }
-        let limited = self.limited_for(&ask.lease.subject, ask.limits, now);
+        let limited = self.limited_for(&admit.lease.subject, admit.limits, now);
         if !limited.is_zero() {
             return Err(OutcomeError::after(ErrorCode::RateLimited, limited));
         }
@@ -85,34 +84,31 @@ impl State {
         Ok(())
     }
 
-    fn unblocked(&self, code: ErrorCode, key: &BlockKey, now: UnixMillis) -> Result<(), OutcomeError> {
-        let Some(block) = self.blocks.get(key).filter(|block| block.stands(now)) else {
+    fn check_suppression(
+        &self,
+        code: ErrorCode,
+        key: &SuppressionKey,
+        now: UnixMillis,
+    ) -> Result<(), OutcomeError> {
+        let Some(suppression) = self.suppressions.get(key).filter(|found| found.is_in_force(now)) else {
             return Ok(());
         };
-        let retry_after = block.until.map(|until| seconds_rounded_up(until.since(now)));
-        Err(OutcomeError { provider_code: block.code, retry_after, ..OutcomeError::of(code) })
+        let retry_after = suppression.until.map(|until| seconds_rounded_up(until.since(now)));
+        Err(OutcomeError { provider_code: suppression.code, retry_after, ..OutcomeError::of(code) })
     }
 
+    /// The time until every limit allows one more send. Wrong attempts limit sends, too: a code that could not be
+    /// checked is not worth a message.
     fn limited_for(&self, subject: &Subject<'_>, limits: &Limits, now: UnixMillis) -> Duration {
-        let recipient = subject.recipient;
-        let wait = |key, quota| quota::wait(quota, &self.times(&key), now);
-        [
-            wait(LogKey::Sends(recipient), limits.number),
-            wait(LogKey::Sends(recipient), limits.number_day),
-            wait(LogKey::Refunds(recipient), REFUNDS_PER_DAY),
-            wait(LogKey::All, limits.all),
-            subject.user.map_or(Duration::ZERO, |user| wait(LogKey::User(user), limits.user)),
-            subject.ip.map_or(Duration::ZERO, |ip| wait(LogKey::Ip(ip), limits.ip)),
-            // A code that nobody could have checked is not worth a message.
-            wait(LogKey::Wrong(recipient), limits.wrong),
-        ]
-        .into_iter()
-        .max()
-        .unwrap_or_default()
+        let wait = |limit: Limit| {
+            let digest = subject.digest(limit.log())?;
+            Some(self.logs.wait((limit.log(), digest), limits[limit], now))
+        };
+        Limit::ALL.into_iter().filter_map(wait).max().unwrap_or_default()
     }
 
-    /// How long a recipient cools down: until its cooldown ends, and then as long as the request that began it may still
-    /// be sent. So no two messages to one recipient are ever in doubt together: the provider could not tell them apart.
+    /// The cooldown lasts at least as long as its request may still be sent. Two messages to one recipient are thus never
+    /// in doubt together: the provider could not tell them apart.
     fn cooldown(&self, recipient: Digest16, now: UnixMillis) -> Duration {
         let Some(cooldown) = self.cooldowns.get(&recipient) else { return Duration::ZERO };
         if cooldown.until > now {
@@ -122,32 +118,30 @@ impl State {
         record.and_then(|record| record.may_be_sent_for(now)).unwrap_or_default()
     }
 
-    fn sends_in_a_day(&self, recipient: Digest16, now: UnixMillis) -> u32 {
-        quota::used(Quota { count: 0, window: DAY }, &self.times(&LogKey::Sends(recipient)), now)
+    /// Records a rejection, so that a repeat gets the same answer.
+    fn reject(&mut self, admit: &Admit<'_>, error: OutcomeError, now: UnixMillis) -> Admission {
+        let lease = &admit.lease;
+        let rejected = Outcome::refused(Status::Rejected, now, lease.subject.purpose, error);
+        let outcome = Outcome { history: admit.history.clone(), ..rejected };
+        self.remember_unsent(lease.subject.recipient, lease.request, now);
+        let stage = Stage::Completed(outcome.clone());
+        self.records.insert(record_key(lease), Record::new(lease.token, now.plus(REJECTION_KEPT), stage));
+        Admission::Completed { outcome, ours: true }
     }
 
-    fn charge(&mut self, ask: &Admit<'_>, now: UnixMillis) {
-        let (limits, subject) = (ask.limits, &ask.lease.subject);
-        let recipient = subject.recipient;
-        let mut log = |key: LogKey, window: Duration| {
-            let member = Member::Request(recipient, ask.lease.request.clone());
-            self.append(key, Entry { member, at: now }, window);
-        };
-        // The sends to a recipient are told to who asks, limited or not.
-        log(LogKey::Sends(recipient), limits.number.window.max(DAY));
-        let others = [
-            (Some(LogKey::All), limits.all),
-            (subject.user.map(LogKey::User), limits.user),
-            (subject.ip.map(LogKey::Ip), limits.ip),
-        ];
-        for (key, quota) in others {
-            if let Some(key) = key.filter(|_| quota.count > 0) {
-                log(key, quota.window);
+    fn charge(&mut self, admit: &Admit<'_>, now: UnixMillis) {
+        let (lease, limits, subject) = (&admit.lease, admit.limits, &admit.lease.subject);
+        // Sends to the recipient are counted without a limit, too: grants and lists of requests show them.
+        let window = limits[Limit::Number].window.max(DAY);
+        self.logs.append((EventLog::Sends, subject.recipient), event_source(lease), window, now);
+        for limit in Limit::OF_SENDS.into_iter().filter(|limit| limit.log() != EventLog::Sends) {
+            if let Some(digest) = subject.digest(limit.log()).filter(|_| limits[limit].count > 0) {
+                self.logs.append((limit.log(), digest), event_source(lease), limits[limit].window, now);
             }
         }
         if !limits.cooldown.is_zero() {
-            let (until, request) = (now.plus(limits.cooldown), ask.lease.request.clone());
-            self.cooldowns.insert(recipient, Cooldown { until, request });
+            let (until, request) = (now.plus(limits.cooldown), lease.request.clone());
+            self.cooldowns.insert(subject.recipient, Cooldown { until, request });
         }
     }
 
@@ -158,35 +152,22 @@ impl State {
         limits: &Limits,
         now: UnixMillis,
     ) -> Usage {
-        let sends = self.times(&LogKey::Sends(subject.recipient));
+        let recipient = subject.recipient;
+        let used = |limit: Limit| self.logs.used((limit.log(), recipient), limits[limit].window, now);
         Usage {
-            used: quota::used(limits.number, &sends, now),
-            used_day: quota::used(limits.number_day, &sends, now),
-            wrong: quota::used(limits.wrong, &self.times(&LogKey::Wrong(subject.recipient)), now),
+            used: used(Limit::Number),
+            used_day: used(Limit::NumberDay),
+            wrong: used(Limit::Wrong),
             limited_for: self.limited_for(subject, limits, now),
-            cooldown: self.cooldown(subject.recipient, now),
-            known: request.is_some_and(|request| self.record(subject.recipient, request, now).is_some()),
+            cooldown: self.cooldown(recipient, now),
+            known: request.is_some_and(|request| self.record(recipient, request, now).is_some()),
         }
     }
 }
 
-fn started(proposal: &ProposedChallenge<'_>, expires: UnixMillis) -> Challenge {
-    Challenge {
-        id: proposal.id,
-        kid: proposal.kid.to_owned(),
-        digest: proposal.digest,
-        callers_code: proposal.callers_code,
-        expires,
-        used: None,
-        tries: 0,
-        name: None,
-        open: BTreeMap::new(),
-    }
-}
-
-/// The earliest of: the code's life from when the request was made, the challenge's end, the caller's own limit.
-fn deadline(ask: &Admit<'_>, challenge_expires: UnixMillis, now: UnixMillis) -> UnixMillis {
-    let asked = ask.requested_at.map_or(now, |at| at.min(now));
-    let deadline = asked.plus(ask.code_life).min(challenge_expires);
-    ask.not_after.map_or(deadline, |not_after| deadline.min(not_after))
+/// The earliest of: the code's life counted from the request's own time, the challenge's end, the caller's `not_after`.
+fn deadline(admit: &Admit<'_>, challenge_expires: UnixMillis, now: UnixMillis) -> UnixMillis {
+    let requested_at = admit.requested_at.map_or(now, |at| at.min(now));
+    let deadline = requested_at.plus(admit.code_life).min(challenge_expires);
+    admit.not_after.map_or(deadline, |not_after| deadline.min(not_after))
 }

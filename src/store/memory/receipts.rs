@@ -1,89 +1,83 @@
-//! What the provider reports of a message, and the reports that are overdue.
+//! Delivery receipts: those that arrive, and those that are overdue.
 
 use std::time::Duration;
 
-use super::State;
-use super::records::{Spell, Stage};
-use crate::domain::keyed_digest::Digest16;
+use super::record::{Stage, SuppressedBy};
+use super::state::{ExpectedReceipt, State};
 use crate::domain::receipt::merge;
-use crate::domain::request_id::RequestId;
-use crate::domain::suppression::NewSuppression;
 use crate::domain::time::UnixMillis;
-use crate::store::bounds::{RECEIPT_ASKED_AFTER_MIN, is_word};
+use crate::store::bounds::{RECEIPT_POLL_INTERVAL_MIN, is_word};
 use crate::store::{Lease, OverdueReceipt, ReceiptResult, RecordReceipt, RecordedReceipt};
 
-/// A message whose final report is still to come. The one that is due first comes first.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Expected {
-    pub(super) due: UnixMillis,
-    message_id: String,
-    recipient: Digest16,
-    sent: UnixMillis,
-    request: RequestId,
-}
-
 impl State {
-    pub(super) fn track(&mut self, track: &RecordReceipt<'_>, now: UnixMillis) -> ReceiptResult {
-        let key = (track.recipient, track.request.clone());
-        let record = self.record_mut(&key, now).filter(|_| is_word(track.message_id));
-        let known = record.map(|record| record.blocked);
-        // Once for a time, and for good once: what a person has lifted since stays so when a report comes again.
-        let spell = match track.suppression {
-            None => Spell::Never,
-            Some(NewSuppression { duration: Some(_), .. }) => Spell::ForATime,
-            Some(NewSuppression { duration: None, .. }) => Spell::ForGood,
+    pub(super) fn record_receipt(&mut self, receipt: &RecordReceipt<'_>, now: UnixMillis) -> ReceiptResult {
+        let key = (receipt.recipient, receipt.request.clone());
+        let record = self.record_mut(&key, now).filter(|_| is_word(receipt.message_id));
+        let suppressed_before = record.map(|record| record.suppressed);
+        // The receipts of a request suppress once for a time and once without an end. A repeated receipt must not undo an
+        // operator's removal.
+        let suppressed = match receipt.suppression {
+            None => SuppressedBy::Nothing,
+            Some(suppression) if suppression.duration.is_some() => SuppressedBy::Temporary,
+            Some(_) => SuppressedBy::Permanent,
         };
-        if let Some(block) = track.suppression.filter(|_| known.is_none_or(|known| known < spell)) {
-            self.block(track.recipient, block, now);
+        let is_stronger = suppressed_before.is_none_or(|before| before < suppressed);
+        if let Some(suppression) = receipt.suppression.filter(|_| is_stronger) {
+            self.suppress(receipt.recipient, suppression, now);
         }
-        let Some(record) = self.record_mut(&key, now).filter(|_| known.is_some()) else {
+        let record = self.record_mut(&key, now).filter(|_| suppressed_before.is_some());
+        let Some(record) = record else {
             return ReceiptResult::NoRequest;
         };
-        record.blocked = record.blocked.max(spell);
-        let known = record.receipt.as_ref().map(|receipt| receipt.status);
-        // Of two messages of a request the one that arrived counts.
-        let other_arrived = track.status.is_delivered()
-            && record.receipt.as_ref().is_some_and(|receipt| {
-                receipt.message_id != track.message_id && !receipt.status.is_delivered()
+        record.suppressed = record.suppressed.max(suppressed);
+        let recorded = record.receipt.as_ref();
+        // A request may have two messages, after a resend. The one that arrived counts.
+        let other_arrived = receipt.status.is_delivered()
+            && recorded.is_some_and(|recorded| {
+                recorded.message_id != receipt.message_id && !recorded.status.is_delivered()
             });
-        let news = if other_arrived { Some(track.status) } else { merge(known, track.status) };
-        if let Some(status) = news {
-            let message_id = track.message_id.to_owned();
-            record.receipt =
-                Some(RecordedReceipt { message_id, status, code: track.code, published: false, at: now });
+        let recorded_status = recorded.map(|recorded| recorded.status);
+        if other_arrived || merge(recorded_status, receipt.status).is_some() {
+            record.receipt = Some(RecordedReceipt {
+                message_id: receipt.message_id.to_owned(),
+                status: receipt.status,
+                code: receipt.code,
+                published: false,
+                at: now,
+            });
         }
-        let receipt = record.receipt.as_mut().expect("the first report is news");
-        if receipt.status != track.status || !track.status.is_final() || receipt.published {
+        let recorded = record.receipt.as_mut().expect("the first receipt is always recorded");
+        if recorded.status != receipt.status || !receipt.status.is_final() || recorded.published {
             return ReceiptResult::Unchanged;
         }
-        if track.published {
-            receipt.published = true;
+        if receipt.published {
+            recorded.published = true;
             return ReceiptResult::Unchanged;
         }
-        let (purpose, notes) = match &record.stage {
-            Stage::Live(live) => (&live.purpose, &live.notes),
-            Stage::Ended(outcome) => (&outcome.purpose, &outcome.history),
+        let (purpose, history) = match &record.stage {
+            Stage::InProgress(request) => (&request.purpose, &request.history),
+            Stage::Completed(outcome) => (&outcome.purpose, &outcome.history),
         };
-        ReceiptResult::Publish { purpose: purpose.clone(), correlation_id: notes.correlation_id.clone() }
+        ReceiptResult::Publish { purpose: purpose.clone(), correlation_id: history.correlation_id.clone() }
     }
 
     pub(super) fn expect_receipt(
         &mut self,
-        handling: &Lease<'_>,
+        lease: &Lease<'_>,
         message_id: &str,
         due: Duration,
         now: UnixMillis,
     ) {
-        self.expected.insert(Expected {
+        self.expected_receipts.insert(ExpectedReceipt {
             due: now.plus(due),
             message_id: message_id.to_owned(),
-            recipient: handling.subject.recipient,
-            sent: now,
-            request: handling.request.clone(),
+            recipient: lease.subject.recipient,
+            sent_at: now,
+            request: lease.request.clone(),
         });
     }
 
-    pub(super) fn overdue(
+    pub(super) fn overdue_receipts(
         &mut self,
         wait_max: Duration,
         count_max: u32,
@@ -91,19 +85,20 @@ impl State {
     ) -> Vec<OverdueReceipt> {
         let mut overdue = Vec::new();
         for _ in 0..count_max {
-            let Some(expected) = self.expected.pop_first() else { break };
+            let Some(expected) = self.expected_receipts.pop_first() else { break };
             if expected.due > now {
-                self.expected.insert(expected);
+                self.expected_receipts.insert(expected);
                 break;
             }
             overdue.push(expected);
         }
-        overdue.into_iter().filter_map(|expected| self.ask_about(expected, wait_max, now)).collect()
+        overdue.into_iter().filter_map(|expected| self.poll(expected, wait_max, now)).collect()
     }
 
-    fn ask_about(
+    /// The receipt to poll for, unless its delivery event was published. Polled again after as long as it has waited.
+    fn poll(
         &mut self,
-        expected: Expected,
+        expected: ExpectedReceipt,
         wait_max: Duration,
         now: UnixMillis,
     ) -> Option<OverdueReceipt> {
@@ -111,17 +106,17 @@ impl State {
         if record.receipt.as_ref().is_some_and(|receipt| receipt.published) {
             return None;
         }
-        let waited = now.since(expected.sent);
-        let awaited = OverdueReceipt {
+        let waited = now.since(expected.sent_at);
+        let overdue = OverdueReceipt {
             recipient: expected.recipient,
             request: expected.request.clone(),
             message_id: expected.message_id.clone(),
             lapsed: waited >= wait_max,
         };
-        if !awaited.lapsed {
-            let due = now.plus(waited.max(RECEIPT_ASKED_AFTER_MIN));
-            self.expected.insert(Expected { due, ..expected });
+        if !overdue.lapsed {
+            let due = now.plus(waited.max(RECEIPT_POLL_INTERVAL_MIN));
+            self.expected_receipts.insert(ExpectedReceipt { due, ..expected });
         }
-        Some(awaited)
+        Some(overdue)
     }
 }

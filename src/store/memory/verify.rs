@@ -1,26 +1,21 @@
-//! Is a typed code right?
+//! Checks of a typed code against the stored digest.
 
-use std::time::Duration;
-
-use super::{Entry, LogKey, Member, State};
-use crate::domain::quota;
+use super::log::Source;
+use super::state::{HOUR, State};
+use crate::domain::limit::{EventLog, Limit};
 use crate::domain::time::UnixMillis;
 use crate::domain::verdict::Verdict;
-use crate::store::bounds::KEPT_AFTER;
+use crate::store::bounds::CHALLENGE_KEPT_AFTER;
 use crate::store::code_check::CodeCheck;
 
 impl State {
     pub(super) fn verify(&mut self, check: &CodeCheck<'_>, now: UnixMillis) -> Verdict {
-        let wrong_key = LogKey::Wrong(check.recipient);
-        let wrong_wait = quota::wait(check.limits.wrong, &self.times(&wrong_key), now);
-        let counted = self
-            .logs
-            .get(&wrong_key)
-            .is_some_and(|log| log.iter().any(|entry| entry.member == Member::Check(check.check_id)));
-        let named = (check.recipient, check.purpose.to_owned());
-        let pending =
-            self.challenges.get_mut(&named).filter(|pending| pending.expires.plus(KEPT_AFTER) > now);
-        let Some(challenge) = pending else {
+        let wrong_log = (EventLog::Wrong, check.recipient);
+        let source = Source::Check(check.check_id);
+        let wrong_wait = self.logs.wait(wrong_log, check.limits[Limit::Wrong], now);
+        let was_counted_wrong = self.logs.contains(wrong_log, &source);
+        let challenge = self.challenge_mut(check.recipient, check.purpose);
+        let Some(challenge) = challenge.filter(|c| c.expires.plus(CHALLENGE_KEPT_AFTER) > now) else {
             return Verdict::NonePending;
         };
         if let Some(used) = challenge.used {
@@ -29,31 +24,28 @@ impl State {
         if challenge.expires <= now {
             return Verdict::Expired { at: challenge.expires };
         }
-        let tries_max = check.limits.wrong_per_challenge;
-        if counted {
-            return Verdict::Wrong { attempts_left: tries_max.saturating_sub(challenge.tries) };
+        let checks_max = check.limits.wrong_per_challenge;
+        // The check is repeated because its answer was lost.
+        if was_counted_wrong {
+            return Verdict::Wrong { attempts_left: checks_max.saturating_sub(challenge.checks) };
         }
-        // First what another code does not help against.
+        // The recipient's lock comes first: a new code does not lift it.
         if !wrong_wait.is_zero() {
             return Verdict::Locked { retry_after: Some(wrong_wait) };
         }
-        if challenge.tries >= tries_max {
+        if challenge.checks >= checks_max {
             return Verdict::Locked { retry_after: None };
         }
         let Some((_, typed)) = check.digests.iter().find(|(kid, _)| *kid == challenge.kid) else {
             return Verdict::KeyUnavailable;
         };
-        challenge.tries += 1;
+        challenge.checks += 1;
         if *typed == challenge.digest {
             challenge.used = Some(check.check_id);
             return Verdict::Verified;
         }
-        let attempts_left = tries_max - challenge.tries;
-        self.append(
-            wrong_key,
-            Entry { member: Member::Check(check.check_id), at: now },
-            Duration::from_secs(3600),
-        );
+        let attempts_left = checks_max - challenge.checks;
+        self.logs.append(wrong_log, source, HOUR, now);
         Verdict::Wrong { attempts_left }
     }
 }

@@ -1,122 +1,126 @@
--- May this request be sent, and with which challenge?
--- KEYS  record, challenge, sends, refunds, cooldown, all, user, ip, suppressed, country, recent, index, wrong
--- Answers one line of words; a stored outcome or the notes are the rest of it.
+-- Admission: decides whether a request may be sent, and with which challenge. If so, charges every limit once.
+-- KEYS     record, challenge, sends, refunds, cooldown, all, user, ip, suppressed, country, recent, index, wrong
+-- ARGV     the four lists below
+-- Answers  granted GRANT | in_doubt GRANT | completed OURS OUTCOME | busy MS | crash_suspect LEASES MS | paused
+--          GRANT: attempt, now, its start, attempts in doubt, unfinished leases, sends in a day, facts, history or '-'
 --
--- Nobody owns a request that was given back: its owner is '-', and its lease ends when its next try is due.
+-- A requeued request has no owner ('-'), and its lease ends when the next attempt is due.
 local record, challenge, sends, refunds, cooldown, all, user, ip = unpack(KEYS, 1, 8)
 local suppressed, country, recent, index, wrong = unpack(KEYS, 9, 13)
-local now, owner, request, member, requested, not_after, life, lease, kids = unpack(ARGV, 1, 9)
-local id, kid, digest, callers, purpose, wrong_max = unpack(ARGV, 10, 15)
-local number_count, number_window, day_count, user_count, ip_count, all_count, wrong_count = unpack(ARGV, 16, 22)
-local cooldown_ms, refunds_count, left_min, life_divisor, refusal_kept, kept_after = unpack(ARGV, 23, 28)
-local record_kept, closed, notes, recipient, recent_max, held, starts_below = unpack(ARGV, 29, 35)
+local now, token, request, member, requested_at, not_after, code_life, lease_duration, known_kids = unpack(ARGV, 1, 9)
+local id, kid, digest, callers_code, purpose, wrong_per_challenge = unpack(ARGV, 10, 15)
+-- A count of 0 turns a limit off.
+local number_count, day_count, user_count, ip_count, all_count, wrong_count, refunds_count, number_window = unpack(ARGV, 16, 23)
+local cooldown_duration, time_left_min, life_divisor, rejection_kept, challenge_kept_after, outcome_kept = unpack(ARGV, 24, 29)
+local channel_disabled, history, recipient, recent_max, paused, unfinished_below = unpack(ARGV, 30, 35)
 
 now = clock(now)
-local stood = redis.call('MGET', record, cooldown, suppressed, country)
+local values = redis.call('MGET', record, cooldown, suppressed, country)
 
--- A grant. Of a new request it has the sends to its recipient within a day, of another one the notes.
-local function granted(r, new)
-  return table.concat({r.state == 'doubt' and 'doubt' or 'granted', r.attempt, ms(now), r.started, r.doubts, r.starts,
-    new and used(sends, DAY, now) or 0, r.facts, new and '-' or r.notes}, ' ')
+-- The number of sends is for a new request, the history for any other.
+local function grant(r, is_new)
+  return table.concat({r.state == 'doubt' and 'in_doubt' or 'granted', r.attempt, ms(now), r.started_at, r.in_doubt,
+    r.unfinished, is_new and used(sends, DAY, now) or 0, r.facts, is_new and '-' or r.history}, ' ')
 end
 
--- A request that was seen before.
-local r = read(stood[1], now)
+-- 1. A request that has a record: the answer follows from it, and nothing is charged.
+local r = read_record(values[1], now)
 if r then
-  if r.state == 'ended' then return 'ended ' .. (r.owner == owner and '1 ' or '0 ') .. r.rest end
-  if held == '1' then return 'held' end
-  unfold(r)
-  -- Who asks again because its answer was lost gets the same once more.
-  local admitted = string.match(r.facts, '^%S+ %S+ %S+ %S+ (%S+)')
-  local new = r.owner == owner and r.state == 'sending' and r.started == admitted
-  if r.owner ~= owner then
-    if tonumber(r.lease) > now then return 'busy ' .. ms(r.lease - now) end
-    if tonumber(r.starts) >= tonumber(starts_below) then
-      return 'suspect ' .. r.starts .. ' ' .. ms(math.max(0, string.match(r.facts, '%S+$') - now))
+  if r.state == 'ended' then return 'completed ' .. (r.owner == token and '1 ' or '0 ') .. r.rest end
+  if paused == '1' then return 'paused' end
+  read_progress(r)
+  -- If this step is repeated because its answer was lost, the answer is the same.
+  local admitted_at = string.match(r.facts, '^%S+ %S+ %S+ %S+ (%S+)')
+  local is_new = r.owner == token and r.state == 'sending' and r.started_at == admitted_at
+  if r.owner ~= token then
+    if tonumber(r.lease_until) > now then return 'busy ' .. ms(r.lease_until - now) end
+    if tonumber(r.unfinished) >= tonumber(unfinished_below) then
+      return 'crash_suspect ' .. r.unfinished .. ' ' .. ms(math.max(0, deadline_of(r) - now))
     end
-    r.starts = r.starts + 1
+    r.unfinished = r.unfinished + 1
     if r.state == 'waiting' then
-      r.state, r.attempt, r.started = 'sending', r.attempt + 1, ms(now)
+      r.state, r.attempt, r.started_at = 'sending', r.attempt + 1, ms(now)
     else
-      doubt(r)
+      mark_in_doubt(r)
     end
   end
-  r.owner, r.lease = owner, ms(now + lease)
-  redis.call('SET', record, live(r), 'KEEPTTL')
-  return granted(r, new)
+  r.owner, r.lease_until = token, ms(now + lease_duration)
+  redis.call('SET', record, progress_line(r), 'KEEPTTL')
+  return grant(r, is_new)
 end
 
-if held == '1' then return 'held' end
+if paused == '1' then return 'paused' end
 
--- The challenge: the pending one while enough of its life is left, else a new one.
+-- 2. The challenge: the pending one, if enough of its life is left and its code is one that we can make; else a new one.
 local c = redis.call('HMGET', challenge, 'id', 'kid', 'digest', 'callers', 'expires', 'used', 'wrong')
-local continued = c[1] and not c[6] and tonumber(c[7]) < tonumber(wrong_max)
-  and tonumber(c[5]) - now >= math.max(life / life_divisor, tonumber(left_min))
-  and string.find(kids, ',' .. c[2] .. ',', 1, true)
-  and c[4] == callers and (callers == '0' or c[3] == digest)
-local expires = continued and tonumber(c[5]) or now + life
-local asked = math.min(tonumber(requested) or now, now)
-local deadline = math.min(asked + life, expires)
+local continued = c[1] and not c[6] and tonumber(c[7]) < tonumber(wrong_per_challenge)
+  and tonumber(c[5]) - now >= math.max(code_life / life_divisor, tonumber(time_left_min))
+  and string.find(known_kids, ',' .. c[2] .. ',', 1, true)
+  and c[4] == callers_code and (callers_code == '0' or c[3] == digest)
+local expires = continued and tonumber(c[5]) or now + code_life
+local deadline = math.min(math.min(tonumber(requested_at) or now, now) + code_life, expires)
 deadline = math.min(deadline, tonumber(not_after) or deadline)
 
--- Writes a new record, and under the request's name alone whose it is: a little longer, so that it is never missing.
+-- Writes a new record. The index lives longer, so that it exists as long as the record.
 local function write(line, kept)
   redis.call('SET', record, line, 'PX', kept)
-  redis.call('SET', index, recipient, 'PX', ms(kept + kept_after))
+  redis.call('SET', index, recipient, 'PX', ms(kept + challenge_kept_after))
 end
 
--- Refusals. They are recorded, so that a repeat gets the same answer.
-local function refuse(code, wait, provider_code)
+-- 3. Rejections, each recorded, so that a repeat gets the same answer.
+local function reject(code, wait_time, provider_code)
   local error = '{"code":"' .. code .. '"'
   if provider_code then error = error .. ',"provider_code":' .. provider_code end
-  if wait then error = error .. ',"retry_after":' .. ms(math.ceil(wait / 1000)) end
+  if wait_time then error = error .. ',"retry_after":' .. ms(math.ceil(wait_time / 1000)) end
   local outcome = '{"status":"rejected","at":' .. ms(now) .. ',"purpose":"' .. purpose .. '","error":' .. error
-    .. '},"notes":' .. notes .. '}'
-  write(table.concat({'ended', owner, ms(now + refusal_kept), '-', outcome}, ' '), refusal_kept)
+    .. '},"notes":' .. history .. '}'
+  write(table.concat({'ended', token, ms(now + rejection_kept), '-', outcome}, ' '), rejection_kept)
   remember_unsent(recent, request, recent_max, now)
-  return 'ended 1 ' .. outcome
+  return 'completed 1 ' .. outcome
 end
 
--- The provider's error number of a block that stands, and for how long it does if it ends.
-local function blocked(block)
-  local code, till = string.match(block or '', '^(%S+) (%S+)$')
-  if code and (till == '-' or tonumber(till) > now) then return code, till ~= '-' and till - now end
+-- The code of a suppression in force, and the time that is left of it; no time if it has no end.
+local function in_force(suppression)
+  local code, ends = string.match(suppression or '', '^(%S+) (%S+)$')
+  if code and (ends == '-' or tonumber(ends) > now) then return code, ends ~= '-' and ends - now end
 end
 
-if closed == '1' then return refuse('channel_disabled') end
-if deadline - now < tonumber(left_min) then return refuse('expired') end
-local code, block_left = blocked(stood[3])
--- What a person suppressed has no number of the provider's.
-if code then return refuse('suppressed', block_left, code ~= '0' and code or nil) end
-code, block_left = blocked(stood[4])
-if code then return refuse('blocked', block_left, code) end
--- A code that nobody could have checked is not worth a message: so many wrong tries an hour end sends, too.
-local longest = math.max(
-  wait(sends, number_count, number_window, now), wait(sends, day_count, DAY, now), wait(refunds, refunds_count, DAY, now),
-  wait(all, all_count, HOUR, now), wait(user, user_count, HOUR, now), wait(ip, ip_count, HOUR, now),
-  wait(wrong, wrong_count, HOUR, now))
-if longest > 0 then return refuse('rate_limited', longest) end
-local cool_for = cooling(cooldown, stood[2], now)
-if cool_for > 0 then return refuse('cooldown', cool_for) end
+if channel_disabled == '1' then return reject('channel_disabled') end
+if deadline - now < tonumber(time_left_min) then return reject('expired') end
+local code, time_left = in_force(values[3])
+-- A manual suppression has code 0, which is no number of the provider's.
+if code then return reject('suppressed', time_left, code ~= '0' and code or nil) end
+code, time_left = in_force(values[4])
+if code then return reject('blocked', time_left, code) end
+-- Wrong attempts limit sends, too: a code that could not be checked is not worth a message.
+local limited_for = math.max(
+  wait(sends, number_count, number_window, now), wait(sends, day_count, DAY, now), wait(user, user_count, HOUR, now),
+  wait(ip, ip_count, HOUR, now), wait(all, all_count, HOUR, now), wait(wrong, wrong_count, HOUR, now),
+  wait(refunds, refunds_count, DAY, now))
+if limited_for > 0 then return reject('rate_limited', limited_for) end
+local cooldown_for = cooldown_left(cooldown, values[2], now)
+if cooldown_for > 0 then return reject('cooldown', cooldown_for) end
 
--- Granted: charge every limit once, then record it.
+-- 4. Granted: charge every limit once, then write challenge and record.
 append(sends, request, math.max(number_window, DAY), now)
-if all_count ~= '0' then append(all, member, HOUR, now) end
 if user_count ~= '0' then append(user, member, HOUR, now) end
 if ip_count ~= '0' then append(ip, member, HOUR, now) end
-if cooldown_ms ~= '0' then
-  redis.call('SET', cooldown, ms(now + cooldown_ms) .. ' ' .. request, 'PX', ms(math.max(cooldown_ms, deadline - now)))
+if all_count ~= '0' then append(all, member, HOUR, now) end
+if cooldown_duration ~= '0' then
+  redis.call('SET', cooldown, ms(now + cooldown_duration) .. ' ' .. request,
+    'PX', ms(math.max(cooldown_duration, deadline - now)))
 end
 if continued then
   id, kid, digest = c[1], c[2], c[3]
 else
   if c[1] then redis.call('DEL', challenge) end
-  redis.call('HSET', challenge, 'id', id, 'kid', kid, 'digest', digest, 'callers', callers,
+  redis.call('HSET', challenge, 'id', id, 'kid', kid, 'digest', digest, 'callers', callers_code,
     'expires', ms(expires), 'wrong', 0)
-  redis.call('PEXPIRE', challenge, ms(life + kept_after))
+  redis.call('PEXPIRE', challenge, ms(code_life + challenge_kept_after))
 end
-r = {state = 'sending', owner = owner, till = ms(now + record_kept), receipt = '-', lease = ms(now + lease), attempt = 1,
-  started = ms(now), doubts = 0, starts = 1, purpose = purpose, notes = notes,
-  facts = table.concat({id, kid, digest, callers, ms(now), ms(expires), ms(deadline)}, ' ')}
-write(live(r), record_kept)
-return granted(r, true)
+r = {state = 'sending', owner = token, kept_until = ms(now + outcome_kept), receipt = '-',
+  lease_until = ms(now + lease_duration), attempt = 1, started_at = ms(now), in_doubt = 0, unfinished = 1,
+  purpose = purpose, history = history,
+  facts = table.concat({id, kid, digest, callers_code, ms(now), ms(expires), ms(deadline)}, ' ')}
+write(progress_line(r), outcome_kept)
+return grant(r, true)

@@ -1,4 +1,4 @@
-//! What the scripts answer, read: words, and the JSON that was given to them.
+//! Reads the answers of the scripts: words, and JSON that we wrote.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::domain::request_id::RequestId;
 use crate::domain::suppression::SuppressionEntry;
 use crate::domain::time::UnixMillis;
 use crate::domain::verdict::Verdict;
-use crate::store::bounds::BY_HAND;
+use crate::store::bounds::MANUAL_CODE;
 use crate::store::code_check::ProviderCheckStart;
 use crate::store::{
     Admission, CodeState, CompleteResult, Grant, KillSwitch, OverdueReceipt, ProgressResult, ReceiptResult,
@@ -21,15 +21,16 @@ use crate::store::{
 pub(super) fn admission(answer: &str) -> Option<Admission> {
     let (word, rest) = answer.split_once(' ').unwrap_or((answer, ""));
     match word {
-        "held" => Some(Admission::Paused),
+        "paused" => Some(Admission::Paused),
         "granted" => grant(rest).map(Admission::Granted),
-        "doubt" => grant(rest).map(Admission::InDoubt),
-        "suspect" => {
-            let (starts, time_left) = rest.split_once(' ')?;
-            Some(Admission::CrashSuspect { starts: number(starts)?, time_left: span(time_left)? })
+        "in_doubt" => grant(rest).map(Admission::InDoubt),
+        "crash_suspect" => {
+            let (unfinished, time_left) = rest.split_once(' ')?;
+            let (unfinished_leases, time_left) = (number(unfinished)?, duration(time_left)?);
+            Some(Admission::CrashSuspect { unfinished_leases, time_left })
         }
-        "busy" => rest.parse().ok().map(|ms| Admission::Busy(Duration::from_millis(ms))),
-        "ended" => {
+        "busy" => duration(rest).map(Admission::Busy),
+        "completed" => {
             let (ours, outcome) = rest.split_once(' ')?;
             Some(Admission::Completed { outcome: json(outcome)?, ours: ours == "1" })
         }
@@ -40,15 +41,13 @@ pub(super) fn admission(answer: &str) -> Option<Admission> {
 fn grant(words: &str) -> Option<Grant> {
     let mut words = words.splitn(14, ' ');
     let mut next = || words.next();
-    let (attempt, now, started) = (number(next()?)?, time(next()?)?, time(next()?)?);
-    let (doubts, starts, sends) = (number(next()?)?, number(next()?)?, number(next()?)?);
     Some(Grant {
-        attempt,
-        now,
-        started,
-        attempts_in_doubt: doubts,
-        unfinished_leases: starts,
-        sends,
+        attempt: number(next()?)?,
+        now: time(next()?)?,
+        attempt_started_at: time(next()?)?,
+        attempts_in_doubt: number(next()?)?,
+        unfinished_leases: number(next()?)?,
+        sends: number(next()?)?,
         challenge: ChallengeId::parse(next()?)?,
         kid: next()?.to_owned(),
         digest: Digest16::parse(next()?)?,
@@ -57,27 +56,27 @@ fn grant(words: &str) -> Option<Grant> {
         expires_at: time(next()?)?,
         deadline: time(next()?)?,
         history: match optional(next()?) {
-            Some(notes) => Some(json(notes)?),
+            Some(history) => Some(json(history)?),
             None => None,
         },
     })
 }
 
-pub(super) fn marked(answer: &str) -> Option<ProgressResult> {
+pub(super) fn progress_result(answer: &str) -> Option<ProgressResult> {
     Some(match answer {
-        "held" => ProgressResult::Applied,
-        "lost" => ProgressResult::NotOwner,
-        "stale" => ProgressResult::ChallengeReplaced,
-        proven => ProgressResult::AlreadySent(proven.strip_prefix("proven ")?.to_owned()),
+        "applied" => ProgressResult::Applied,
+        "not_owner" => ProgressResult::NotOwner,
+        "challenge_replaced" => ProgressResult::ChallengeReplaced,
+        other => ProgressResult::AlreadySent(other.strip_prefix("already_sent ")?.to_owned()),
     })
 }
 
-pub(super) fn settled(answer: &str) -> Option<CompleteResult> {
+pub(super) fn complete_result(answer: &str) -> Option<CompleteResult> {
     Some(match answer {
-        "said" => CompleteResult::Recorded,
-        "held" => CompleteResult::NotOwner,
-        "taken" => CompleteResult::MessageClaimed,
-        before => CompleteResult::AlreadyCompleted(json(before.strip_prefix("before ")?)?),
+        "recorded" => CompleteResult::Recorded,
+        "not_owner" => CompleteResult::NotOwner,
+        "message_claimed" => CompleteResult::MessageClaimed,
+        other => CompleteResult::AlreadyCompleted(json(other.strip_prefix("already_completed ")?)?),
     })
 }
 
@@ -86,11 +85,11 @@ pub(super) fn verdict(answer: &str) -> Option<Verdict> {
     Some(match word {
         "verified" => Verdict::Verified,
         "wrong" => Verdict::Wrong { attempts_left: number(rest)? },
-        "used" => Verdict::AlreadyUsed,
-        "none" => Verdict::NonePending,
-        "key" => Verdict::KeyUnavailable,
-        "unsure" => Verdict::Unanswered { counted: true },
-        "back" => Verdict::Unanswered { counted: false },
+        "already_used" => Verdict::AlreadyUsed,
+        "none_pending" => Verdict::NonePending,
+        "key_unavailable" => Verdict::KeyUnavailable,
+        "unanswered" => Verdict::Unanswered { counted: true },
+        "not_counted" => Verdict::Unanswered { counted: false },
         "expired" => Verdict::Expired { at: time(rest)? },
         "locked" => {
             let wait: u64 = rest.parse().ok()?;
@@ -100,15 +99,15 @@ pub(super) fn verdict(answer: &str) -> Option<Verdict> {
     })
 }
 
-pub(super) fn begun(answer: &str) -> Option<ProviderCheckStart> {
+pub(super) fn provider_check_start(answer: &str) -> Option<ProviderCheckStart> {
     match answer.strip_prefix("ask ") {
         Some(name) => Some(ProviderCheckStart::Ask(optional(name).map(str::to_owned))),
         None => verdict(answer).map(ProviderCheckStart::Decided),
     }
 }
 
-pub(super) fn named(answer: &str) -> Option<()> {
-    matches!(answer, "named" | "replaced").then_some(())
+pub(super) fn linked(answer: &str) -> Option<()> {
+    matches!(answer, "linked" | "replaced").then_some(())
 }
 
 pub(super) fn usage(answer: &str) -> Option<Usage> {
@@ -118,47 +117,48 @@ pub(super) fn usage(answer: &str) -> Option<Usage> {
         used: number(next()?)?,
         used_day: number(next()?)?,
         wrong: number(next()?)?,
-        limited_for: span(next()?)?,
-        cooldown: span(next()?)?,
+        limited_for: duration(next()?)?,
+        cooldown: duration(next()?)?,
         known: next()? == "1",
     })
 }
 
-pub(super) fn tracked(answer: &str) -> Option<ReceiptResult> {
+pub(super) fn receipt_result(answer: &str) -> Option<ReceiptResult> {
     let (word, rest) = answer.split_once(' ').unwrap_or((answer, ""));
-    let (purpose, notes) = match word {
-        "none" => return Some(ReceiptResult::NoRequest),
-        "known" => return Some(ReceiptResult::Unchanged),
-        "live" => {
-            let (purpose, notes) = rest.split_once(' ')?;
-            (purpose.to_owned(), json::<RequestHistory>(notes)?)
+    let (purpose, history) = match word {
+        "no_request" => return Some(ReceiptResult::NoRequest),
+        "unchanged" => return Some(ReceiptResult::Unchanged),
+        "in_progress" => {
+            let (purpose, history) = rest.split_once(' ')?;
+            (purpose.to_owned(), json::<RequestHistory>(history)?)
         }
-        "ended" => {
+        "completed" => {
             let outcome: Outcome = json(rest)?;
             (outcome.purpose, outcome.history)
         }
         _ => return None,
     };
-    Some(ReceiptResult::Publish { purpose, correlation_id: notes.correlation_id })
+    Some(ReceiptResult::Publish { purpose, correlation_id: history.correlation_id })
 }
 
-pub(super) fn awaited(answer: &str) -> Option<Vec<OverdueReceipt>> {
-    answer.lines().map(awaited_one).collect()
+pub(super) fn overdue_receipts(answer: &str) -> Option<Vec<OverdueReceipt>> {
+    answer.lines().map(overdue_receipt).collect()
 }
 
-fn awaited_one(line: &str) -> Option<OverdueReceipt> {
+fn overdue_receipt(line: &str) -> Option<OverdueReceipt> {
     let mut words = line.split(' ');
     let lapsed = words.next()? == "lapsed";
     let (message_id, recipient) = (words.next()?.to_owned(), Digest16::parse(words.next()?)?);
-    let _sent = words.next()?;
+    let _sent_at = words.next()?;
     Some(OverdueReceipt { lapsed, message_id, recipient, request: RequestId::parse(words.next()?)? })
 }
 
-/// Besides what concerns all: how much longer the server may lack something, and its name.
-pub(super) fn pulse(answer: &str) -> Option<(SharedState, Duration, &str)> {
+/// The shared state, for how much longer the server may lack writes, and its run id.
+pub(super) fn heartbeat(answer: &str) -> Option<(SharedState, Duration, &str)> {
     let mut words = answer.split(' ');
-    let pulse = SharedState { kill_switch_on: words.next()? == "1", active_workers: number(words.next()?)? };
-    Some((pulse, span(words.next()?)?, words.next()?))
+    let shared_state =
+        SharedState { kill_switch_on: words.next()? == "1", active_workers: number(words.next()?)? };
+    Some((shared_state, duration(words.next()?)?, words.next()?))
 }
 
 pub(super) fn kill_switch(answer: &str) -> Option<Option<KillSwitch>> {
@@ -169,7 +169,7 @@ pub(super) fn kill_switch(answer: &str) -> Option<Option<KillSwitch>> {
     Some(Some(KillSwitch { since: time(since)?, reason: reason.to_owned() }))
 }
 
-pub(super) fn story(answer: &str) -> Option<Option<RequestRecord>> {
+pub(super) fn request_record(answer: &str) -> Option<Option<RequestRecord>> {
     if answer.is_empty() {
         return Some(None);
     }
@@ -177,41 +177,42 @@ pub(super) fn story(answer: &str) -> Option<Option<RequestRecord>> {
     let mut next = || words.next();
     let code = match (next()?, next()?, next()?) {
         ("-", _, _) => None,
-        (expires, tries, used) => {
-            Some(CodeState { expires: time(expires)?, tries: number(tries)?, used: used == "1" })
+        (expires, checks, used) => {
+            Some(CodeState { expires: time(expires)?, checks: number(checks)?, used: used == "1" })
         }
     };
-    let (state, owner, _until) = (next()?, next()?, next()?);
+    let (state, owner, _kept_until) = (next()?, next()?, next()?);
     let receipt = match optional(next()?) {
-        Some(receipt) => Some(report(receipt)?),
+        Some(receipt) => Some(recorded_receipt(receipt)?),
         None => None,
     };
     let rest = next()?;
-    let chapter = match state {
+    let state = match state {
         "ended" => RequestState::Ended(json(rest)?),
-        state => live(state, owner != "-", rest)?,
+        state => in_progress(state, owner != "-", rest)?,
     };
-    Some(Some(RequestRecord { state: chapter, receipt, code }))
+    Some(Some(RequestRecord { state, receipt, code }))
 }
 
-fn live(state: &str, held: bool, rest: &str) -> Option<RequestState> {
+fn in_progress(state: &str, leased: bool, rest: &str) -> Option<RequestState> {
     let words: Vec<&str> = rest.splitn(14, ' ').collect();
-    let [_lease, attempt, _started, _doubts, _starts, facts @ .., purpose, notes] = words.as_slice() else {
+    let [_lease, attempt, _started, _in_doubt, _unfinished, facts @ .., purpose, history] = words.as_slice()
+    else {
         return None;
     };
     Some(RequestState::Live {
-        state: ["sending", "waiting", "doubt"].into_iter().find(|known| *known == state)?,
-        held,
+        state: ["sending", "waiting", "doubt"].into_iter().find(|word| *word == state)?,
+        leased,
         attempt: number(attempt)?,
         purpose: (*purpose).to_owned(),
         deadline: time(facts.last()?)?,
-        history: json(notes)?,
+        history: json(history)?,
     })
 }
 
-fn report(receipt: &str) -> Option<RecordedReceipt> {
+fn recorded_receipt(receipt: &str) -> Option<RecordedReceipt> {
     let words: Vec<&str> = receipt.split(',').collect();
-    let &[message_id, _rank, status, told, code, at, ref _blocked @ ..] = words.as_slice() else {
+    let &[message_id, _rank, status, published, code, at, ref _suppressed @ ..] = words.as_slice() else {
         return None;
     };
     Some(RecordedReceipt {
@@ -221,7 +222,7 @@ fn report(receipt: &str) -> Option<RecordedReceipt> {
             Some(code) => Some(number(code)?),
             None => None,
         },
-        published: told == "1",
+        published: published == "1",
         at: time(at)?,
     })
 }
@@ -238,24 +239,24 @@ fn suppression_line(line: &str) -> Option<SuppressionEntry> {
     let mut words = line.splitn(5, ' ');
     let mut next = || words.next();
     let code = number(next()?)?;
-    let mut maybe = || {
+    let mut optional_time = || {
         Some(match optional(next()?) {
             Some(word) => Some(time(word)?),
             None => None,
         })
     };
-    let (until, since) = (maybe()?, maybe()?);
+    let (until, since) = (optional_time()?, optional_time()?);
     Some(SuppressionEntry {
         to: optional(next()?).map(str::to_owned),
-        code: (code != BY_HAND).then_some(code),
+        code: (code != MANUAL_CODE).then_some(code),
         reason: next().filter(|reason| !reason.is_empty()).map(str::to_owned),
         since,
         until,
     })
 }
 
-/// The two lists as one: the newest first, each request once.
-pub(super) fn recent(answer: &str, count: u32) -> Option<Vec<RequestSummary>> {
+/// Merges the lists of sent and unsent requests, newest first, each request once.
+pub(super) fn recent_requests(answer: &str, count: u32) -> Option<Vec<RequestSummary>> {
     let words: Vec<&str> = answer.split_whitespace().collect();
     let read =
         |pair: &[&str]| Some(RequestSummary { request: RequestId::parse(pair[0])?, at: time(pair[1])? });
@@ -275,7 +276,7 @@ fn time(word: &str) -> Option<UnixMillis> {
     word.parse().ok().map(UnixMillis)
 }
 
-fn span(word: &str) -> Option<Duration> {
+fn duration(word: &str) -> Option<Duration> {
     word.parse().ok().map(Duration::from_millis)
 }
 

@@ -1,16 +1,16 @@
-//! One call of a script, written straight into the command that goes out: no argument is made by itself first.
+//! A call of a script. Arguments are written straight into the command, without a copy of each.
 
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisResult, ServerErrorKind, ToRedisArgs};
 use serde::Serialize;
 
-/// More than most calls take, so that the command rarely grows.
+/// More than most calls need, so that the buffer rarely grows.
 const ARGUMENTS: usize = 48;
 const BYTES: usize = 2_048;
 
-/// A script, by the name that the server knows it by.
+/// A script, called by its hash.
 pub(super) struct Script(redis::Script);
 
-/// A call of a script, its arguments so far. What it is made of may be a secret's digest or a name: it has no `Debug`.
+/// A call under construction. Its arguments hold digests and names, so it has no `Debug`.
 pub(super) struct Call<'s> {
     script: &'s redis::Script,
     command: Cmd,
@@ -30,13 +30,12 @@ impl Script {
 }
 
 impl Call<'_> {
-    /// Adds a key or another argument.
     pub(super) fn arg(&mut self, arg: impl ToRedisArgs) -> &mut Self {
         self.command.arg(arg);
         self
     }
 
-    /// Adds a value, or the word that stands for none: 0 is a value like any other.
+    /// Adds a value, or `-` for none: 0 is a value.
     pub(super) fn optional(&mut self, arg: Option<impl ToRedisArgs>) -> &mut Self {
         match arg {
             Some(arg) => self.arg(arg),
@@ -44,12 +43,11 @@ impl Call<'_> {
         }
     }
 
-    /// Adds a value as JSON.
     pub(super) fn json(&mut self, arg: &impl Serialize) -> &mut Self {
         self.arg(serde_json::to_vec(arg).expect("it is plain data"))
     }
 
-    /// Runs the script. One that the server does not know, or no longer, is loaded first.
+    /// Runs the script. If the server does not know it, as after a restart, the script is loaded first.
     pub(super) async fn invoke<T: FromRedisValue>(
         &self,
         connection: &mut impl redis::aio::ConnectionLike,

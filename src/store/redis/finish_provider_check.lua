@@ -1,33 +1,36 @@
--- What became of a check that was begun. The right code is right once.
--- KEYS  challenge, wrong, asked
-local check, challenge_max, finish = unpack(ARGV)
+-- Provider check, second half: the provider's answer decides. A code is right only once.
+-- KEYS     challenge, wrong, possible checks
+-- ARGV     check, wrong attempts per challenge, right|found|wrong|not_compared
+-- Answers  verified | wrong LEFT | already_used | none_pending
+--          unanswered: the code may have been right, and the check counts; not_counted: it does not
+local check, wrong_per_challenge, result = unpack(ARGV)
 local open = 'open:' .. check
 
--- The checks of the recipient that were not wrong: each may have been the right one.
+-- The recipient's checks that were not wrong. Each may have been the right one of its verification.
 local ours, others = nil, {}
-for _, mark in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
-  local name, id = string.match(mark, '^(%S+) (%S+)$')
-  if id == check then ours = name else others[name] = true end
+for _, possible in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
+  local verification, id = string.match(possible, '^(%S+) (%S+)$')
+  if id == check then ours = verification else others[verification] = true end
 end
-if ours and (finish == 'wrong' or finish == 'back') then redis.call('ZREM', KEYS[3], ours .. ' ' .. check) end
--- What was right or not compared is no wrong try, whatever became of its challenge.
-if finish == 'right' or finish == 'back' then redis.call('ZREM', KEYS[2], check) end
+if ours and (result == 'wrong' or result == 'not_compared') then redis.call('ZREM', KEYS[3], ours .. ' ' .. check) end
+-- Not a wrong attempt, even if the challenge is gone.
+if result == 'right' or result == 'not_compared' then redis.call('ZREM', KEYS[2], check) end
 
 local c = redis.call('HMGET', KEYS[1], 'kid', 'used', 'wrong', open)
-if not c[1] then return finish == 'back' and 'back' or 'none' end
-if c[2] then return c[2] == check and 'verified' or 'used' end
-if finish == 'wrong' then
+if not c[1] then return result == 'not_compared' and 'not_counted' or 'none_pending' end
+if c[2] then return c[2] == check and 'verified' or 'already_used' end
+if result == 'wrong' then
   redis.call('HDEL', KEYS[1], open)
-  return 'wrong ' .. math.max(0, challenge_max - c[3])
+  return 'wrong ' .. math.max(0, wrong_per_challenge - c[3])
 end
--- Not open: the challenge was replaced meanwhile, or the answer to this was lost and it is asked again.
-if not c[4] then return finish == 'back' and 'back' or 'none' end
--- It may have been another one's code.
-if finish == 'found' and (not ours or ours == '-' or others[ours] or others['-']) then return 'unsure' end
+-- A check that is not open belongs to a challenge that was replaced, or this step is being repeated.
+if not c[4] then return result == 'not_compared' and 'not_counted' or 'none_pending' end
+-- The right code may have been the one of another check.
+if result == 'found' and (not ours or ours == '-' or others[ours] or others['-']) then return 'unanswered' end
 redis.call('HDEL', KEYS[1], open)
-if finish == 'back' then
+if result == 'not_compared' then
   redis.call('HINCRBY', KEYS[1], 'wrong', -1)
-  return 'back'
+  return 'not_counted'
 end
 redis.call('ZREM', KEYS[2], check)
 redis.call('HSET', KEYS[1], 'used', check)

@@ -1,11 +1,12 @@
-//! The names of all keys. None holds an address, a user or an IP in clear: those are keyed digests.
+//! Key names. Addresses, users and IPs appear only as keyed digests.
 //!
-//! Every name starts with the hash tag `{prefix}`, so that on a Redis Cluster all keys of one gateway share a slot and
-//! every step is one atomic script, limits over all recipients included.
+//! Every name starts with the hash tag `{prefix}`. On a Redis Cluster all keys of a gateway thus share one slot, which a
+//! script with keys of several recipients needs.
 
 use redis::{RedisWrite, ToRedisArgs};
 
 use crate::domain::keyed_digest::Digest16;
+use crate::domain::limit::EventLog;
 use crate::domain::request_id::RequestId;
 use crate::domain::suppression::{NewSuppression, SuppressionTarget};
 use crate::store::Subject;
@@ -14,10 +15,10 @@ pub(super) struct Keys {
     prefix: String,
 }
 
-/// Longer than most names.
+/// More than most names need.
 const NAME_BYTES: usize = 128;
 
-/// A name, in the pieces that it is written from.
+/// A name in pieces, joined when the command is written.
 #[derive(Clone, Copy)]
 pub(super) struct Key<'a>([&'a str; 5]);
 
@@ -34,7 +35,6 @@ impl Keys {
         Keys { prefix: format!("{{{prefix}}}") }
     }
 
-    /// What all names begin with.
     pub(super) fn prefix(&self) -> &str {
         &self.prefix
     }
@@ -43,7 +43,7 @@ impl Keys {
         self.of(recipient, ":req:", request.as_str())
     }
 
-    /// Whose a request is, by its name alone.
+    /// Leads from a request id to its recipient.
     pub(super) fn index<'a>(&'a self, request: &'a RequestId) -> Key<'a> {
         self.shared(":id:", request.as_str())
     }
@@ -52,7 +52,7 @@ impl Keys {
         self.of(recipient, ":recent", "")
     }
 
-    /// Without a message nothing is claimed, and the key is never touched.
+    /// Without a message id the scripts do not touch the key.
     pub(super) fn claim<'a>(&'a self, recipient: &'a Digest16, message_id: Option<&'a str>) -> Key<'a> {
         self.of(recipient, ":sid:", message_id.unwrap_or_default())
     }
@@ -61,42 +61,42 @@ impl Keys {
         self.of(recipient, ":suppressed", "")
     }
 
-    /// Since when, who and why a recipient is suppressed. The script that blocks makes this name from the one above.
+    /// Start, masked recipient and reason of a suppression. `prelude.lua` derives this name from `suppressed`.
     pub(super) fn suppression<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
         self.of(recipient, ":suppression", "")
     }
 
-    /// All that are. The script that blocks makes this name, too.
+    /// The suppressed recipients. `prelude.lua` derives this name, too.
     pub(super) fn suppressions(&self) -> Key<'_> {
         self.shared(":suppressions", "")
     }
 
-    /// Without a country the key is never written.
+    /// Without a country the scripts only read the key.
     pub(super) fn country<'a>(&'a self, country: Option<&'a str>) -> Key<'a> {
         self.shared(":country:", country.unwrap_or_default())
     }
 
-    /// Without a block the key is never touched.
-    pub(super) fn block<'a>(
+    /// The key of a suppression. Without one the scripts do not touch the key.
+    pub(super) fn target<'a>(
         &'a self,
         recipient: &'a Digest16,
-        block: Option<&NewSuppression<'a>>,
+        suppression: Option<&NewSuppression<'a>>,
     ) -> Key<'a> {
-        match block.map(|block| block.target) {
+        match suppression.map(|new| new.target) {
             Some(SuppressionTarget::Country(country)) => self.country(Some(country)),
             Some(SuppressionTarget::Recipient) | None => self.suppressed(recipient),
         }
     }
 
-    pub(super) fn receipts(&self) -> Key<'_> {
+    pub(super) fn expected_receipts(&self) -> Key<'_> {
         self.shared(":receipts", "")
     }
 
-    pub(super) fn busy(&self) -> Key<'_> {
+    pub(super) fn active_workers(&self) -> Key<'_> {
         self.shared(":busy", "")
     }
 
-    pub(super) fn kill(&self) -> Key<'_> {
+    pub(super) fn kill_switch(&self) -> Key<'_> {
         self.shared(":kill", "")
     }
 
@@ -108,40 +108,34 @@ impl Keys {
         self.of(recipient, ":challenge:", purpose)
     }
 
-    pub(super) fn sends<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
-        self.of(recipient, ":sends", "")
-    }
-
-    pub(super) fn refunds<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
-        self.of(recipient, ":refunds", "")
-    }
-
-    /// The scripts know that the records of a recipient stand beside it.
+    /// `prelude.lua` derives the key of the cooldown's request from this name.
     pub(super) fn cooldown<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
         self.of(recipient, ":cooldown", "")
     }
 
-    pub(super) fn wrong<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
-        self.of(recipient, ":wrong", "")
-    }
-
-    /// The checks that a provider was asked about and that were not wrong.
-    pub(super) fn asked<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
+    /// Provider checks that were not wrong.
+    pub(super) fn possible_checks<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
         self.of(recipient, ":asked", "")
     }
 
-    pub(super) fn all(&self) -> Key<'_> {
-        self.shared(":spend:h", "")
+    /// The events that a limit counts. A limit without a digest in the subject is off, and its key is not touched.
+    pub(super) fn log<'a>(&'a self, log: EventLog, subject: &'a Subject<'_>) -> Key<'a> {
+        match log {
+            EventLog::Sends => self.sends(&subject.recipient),
+            EventLog::Wrong => self.wrong(&subject.recipient),
+            EventLog::Refunds => self.of(&subject.recipient, ":refunds", ""),
+            EventLog::UserSends => self.shared(":user:", subject.user.as_ref().map_or("", Digest16::as_str)),
+            EventLog::IpSends => self.shared(":ip:", subject.ip.as_ref().map_or("", Digest16::as_str)),
+            EventLog::AllSends => self.shared(":spend:h", ""),
+        }
     }
 
-    /// Without a user no limit of one is charged, and the key is never touched.
-    pub(super) fn user<'a>(&'a self, subject: &'a Subject<'_>) -> Key<'a> {
-        self.shared(":user:", subject.user.as_ref().map_or("", Digest16::as_str))
+    pub(super) fn sends<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
+        self.of(recipient, ":sends", "")
     }
 
-    /// Without an address no limit of one is charged, and the key is never touched.
-    pub(super) fn ip<'a>(&'a self, subject: &'a Subject<'_>) -> Key<'a> {
-        self.shared(":ip:", subject.ip.as_ref().map_or("", Digest16::as_str))
+    pub(super) fn wrong<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
+        self.of(recipient, ":wrong", "")
     }
 
     fn of<'a>(&'a self, recipient: &'a Digest16, kind: &'a str, rest: &'a str) -> Key<'a> {

@@ -1,11 +1,13 @@
--- The kill switch as it stood. It is turned on, off, or only asked for.
--- KEYS  kill
-local now, turn, reason = unpack(ARGV)
-local before = redis.call('GET', KEYS[1])
-if turn == 'on' then
-  local since = before and string.match(before, '^%S+') or ms(clock(now))
+-- Kill switch: reads it, turns it on or turns it off.
+-- KEYS     kill switch
+-- ARGV     now, none|on|off, reason
+-- Answers  the switch before the change: since when, reason; nothing if it was off
+local now, change, reason = unpack(ARGV)
+local previous = redis.call('GET', KEYS[1])
+if change == 'on' then
+  local since = previous and string.match(previous, '^%S+') or ms(clock(now))
   redis.call('SET', KEYS[1], since .. ' ' .. reason)
-elseif turn == 'off' then
+elseif change == 'off' then
   redis.call('DEL', KEYS[1])
 end
-return before or ''
+return previous or ''

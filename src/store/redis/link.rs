@@ -1,6 +1,6 @@
-//! The connection to Redis, and what it says of the server at its other end.
+//! The connection to Redis, and signs of a failover: another server, or steps without an answer.
 //!
-//! Every call has a time limit of its own: the client's does not bound its wait for a reconnection.
+//! Every call has its own timeout, because the client's does not cover its wait for a reconnection.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,24 +15,24 @@ use super::call::Call;
 use crate::domain::time::millis;
 use crate::store::StoreError;
 
-/// The longest wait for one answer, reconnecting included.
-const ANSWER_WITHIN: Duration = Duration::from_millis(1_500);
+/// Includes a reconnection.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// Shared by everything in the process and restored by itself.
+/// The process's one connection. It reconnects on its own.
 pub(super) struct Link {
     connection: Mutex<ConnectionManager>,
     client: Client,
-    /// The server that the last pulse met.
+    /// The run id of the server that answered the last heartbeat.
     server: Mutex<Option<String>>,
-    /// A step was not answered since the last pulse that was: a failover may be going on.
-    unanswered: AtomicBool,
-    /// Until when the server may lack what the one before it knew, in milliseconds after `opened`.
-    forgetful_until: AtomicU64,
+    /// A step got no answer since the last answered heartbeat: a failover may be in progress.
+    has_silent_step: AtomicBool,
+    /// The server may lack writes of the one before it until then, in milliseconds after `opened`.
+    lost_writes_until: AtomicU64,
     opened: Instant,
 }
 
 impl Link {
-    /// Connects when the first step is asked: a gateway starts while Redis is down.
+    /// Connects at the first step, so that a gateway can start while Redis is down.
     pub(super) fn open(url: &str) -> Result<Link, StoreError> {
         let settings = TcpSettings::default().set_nodelay(true).set_user_timeout(Duration::from_secs(3));
         let info = url.into_connection_info().map_err(unavailable)?.set_tcp_settings(settings);
@@ -41,18 +41,18 @@ impl Link {
             connection: Mutex::new(connection_to(&client).map_err(unavailable)?),
             client,
             server: Mutex::default(),
-            unanswered: AtomicBool::new(false),
-            forgetful_until: AtomicU64::new(0),
+            has_silent_step: AtomicBool::new(false),
+            lost_writes_until: AtomicU64::new(0),
             opened: Instant::now(),
         })
     }
 
-    /// Runs a script, which answers with text.
-    pub(super) async fn ask(&self, call: &Call<'_>) -> Result<String, StoreError> {
+    /// Runs a script.
+    pub(super) async fn run(&self, call: &Call<'_>) -> Result<String, StoreError> {
         let mut connection = self.connection.lock().expect("nothing panics while it holds the lock").clone();
-        let answer = tokio::time::timeout(ANSWER_WITHIN, call.invoke(&mut connection)).await;
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, call.invoke(&mut connection)).await;
         if !matches!(answer, Ok(Ok(_))) {
-            self.unanswered.store(true, Ordering::Relaxed);
+            self.has_silent_step.store(true, Ordering::Relaxed);
         }
         match answer {
             Ok(Ok(answer)) => Ok(answer),
@@ -64,8 +64,8 @@ impl Link {
         }
     }
 
-    /// After a failover the old primary may keep our connection, as a replica that refuses every write. The client
-    /// stays with it, so it is left here: the address leads to the new primary.
+    /// After a failover the old primary may keep our connection, as a replica that refuses every write. The client does
+    /// not leave it, so this opens a new connection: the address leads to the new primary.
     fn leave_replica(&self, error: &redis::RedisError) {
         let refused = matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "LOADING"));
         if refused && let Ok(connection) = connection_to(&self.client) {
@@ -73,24 +73,24 @@ impl Link {
         }
     }
 
-    /// The server that the last pulse met; `-` for none yet.
+    /// The run id of the server that answered the last heartbeat; `-` before the first.
     pub(super) fn server(&self) -> String {
         let server = self.server.lock().expect("nothing panics while it holds the lock");
         server.clone().unwrap_or_else(|| "-".to_owned())
     }
 
-    /// A pulse was answered: by whom, and for how much longer that server may lack something.
-    pub(super) fn answered(&self, server: &str, forgetful_for: Duration) {
+    /// Records an answered heartbeat. The server may lack writes for `lost_writes_for` longer.
+    pub(super) fn heartbeat_answered(&self, server: &str, lost_writes_for: Duration) {
         *self.server.lock().expect("nothing panics while it holds the lock") = Some(server.to_owned());
-        let until = millis(self.opened.elapsed() + forgetful_for);
-        let until = if forgetful_for.is_zero() { 0 } else { until };
-        self.forgetful_until.store(until, Ordering::Relaxed);
-        self.unanswered.store(false, Ordering::Relaxed);
+        let until = millis(self.opened.elapsed() + lost_writes_for);
+        let until = if lost_writes_for.is_zero() { 0 } else { until };
+        self.lost_writes_until.store(until, Ordering::Relaxed);
+        self.has_silent_step.store(false, Ordering::Relaxed);
     }
 
-    pub(super) fn may_have_forgotten(&self) -> bool {
-        self.unanswered.load(Ordering::Relaxed)
-            || self.forgetful_until.load(Ordering::Relaxed) > millis(self.opened.elapsed())
+    pub(super) fn may_have_lost_writes(&self) -> bool {
+        self.has_silent_step.load(Ordering::Relaxed)
+            || self.lost_writes_until.load(Ordering::Relaxed) > millis(self.opened.elapsed())
     }
 }
 
@@ -105,22 +105,22 @@ fn connection_to(client: &Client) -> redis::RedisResult<ConnectionManager> {
     ConnectionManager::new_lazy_with_config(client.clone(), config)
 }
 
-/// Tells the kind of a fault and the server's error word: a server's message could hold a value.
+/// Keeps the kind of an error and the server's error word, not its message: that could hold a value.
 fn unavailable(error: redis::RedisError) -> StoreError {
-    let is_of_credentials = error.kind() == ErrorKind::AuthenticationFailed;
+    let is_authentication = error.kind() == ErrorKind::AuthenticationFailed;
     match error.code() {
-        code if is_of_credentials || matches!(code, Some("NOAUTH" | "WRONGPASS")) => {
+        code if is_authentication || matches!(code, Some("NOAUTH" | "WRONGPASS")) => {
             StoreError::Refused("check the user and password in REDIS_URL".to_owned())
         }
         Some(code @ "NOPERM") => StoreError::Refused(format!("the user may not do that ({code})")),
         Some(code) => StoreError::Refused(format!("{} ({code})", error.category())),
-        None => StoreError::Unavailable(unreached(&error)),
+        None => StoreError::Unavailable(connection_error(&error)),
     }
 }
 
-/// The system's own words for what it says of a connection or a name; of anything else, as a certificate, the kind alone:
-/// those words could name the host.
-fn unreached(error: &redis::RedisError) -> String {
+/// The system's message for a failed connection or name lookup. For anything else, such as a certificate, only the kind:
+/// the message could name the host.
+fn connection_error(error: &redis::RedisError) -> String {
     let cause = error.source().and_then(|source| source.downcast_ref::<Arc<dyn Error + Send + Sync>>());
     let Some(io) = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>()) else {
         return error.category().to_owned();

@@ -1,6 +1,8 @@
--- Under which name a provider checks the code of a challenge. One that was replaced stays as it is.
--- KEYS  challenge
+-- Link: records the provider's name for the verification of a challenge, unless the challenge was replaced.
+-- KEYS     challenge
+-- ARGV     challenge id, name
+-- Answers  linked | replaced
 local id, name = unpack(ARGV)
 if redis.call('HMGET', KEYS[1], 'id')[1] ~= id then return 'replaced' end
 redis.call('HSET', KEYS[1], 'name', name)
-return 'named'
+return 'linked'

@@ -1,7 +1,6 @@
 //! The store on Redis 7 or later: one Lua script a step, each run whole or not at all.
 //!
-//! The scripts answer with words, read in one place. A step whose answer was lost may have been made;
-//! asking again gives the same answer.
+//! `answers.rs` reads the answers of all scripts. `docs/architecture.md` lists the keys and the words of a record.
 
 mod answers;
 mod call;
@@ -18,26 +17,27 @@ use self::call::{Call, Script};
 use self::keys::Keys;
 use self::link::Link;
 use super::bounds::{
-    BUSY_FOR, CLAIM_KEPT, FORGETFUL_FOR, KEPT_AFTER, OUTCOME_KEPT, RECEIPT_ASKED_AFTER_MIN, RECENT_MAX,
-    REFUNDS_PER_DAY, REFUSAL_KEPT, SUPPRESSED_MIN, SUPPRESSIONS_MAX, is_word,
+    ACTIVE_WORKER_FOR, CHALLENGE_KEPT_AFTER, CLAIM_KEPT, LOST_WRITES_FOR, OUTCOME_KEPT,
+    RECEIPT_POLL_INTERVAL_MIN, RECENT_MAX, REJECTION_KEPT, SUPPRESSION_MIN, SUPPRESSIONS_MAX, is_word,
 };
 use super::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
 use super::{
-    Admission, Admit, CompleteRequest, CompleteResult, KillSwitch, Lease, Limits, OverdueReceipt, Progress,
+    Admission, Admit, CompleteRequest, CompleteResult, KillSwitch, Lease, OverdueReceipt, Progress,
     ProgressResult, ReceiptResult, RecordReceipt, Refund, RequestRecord, RequestSummary, SharedState, Store,
     StoreError, Subject, Usage,
 };
 use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, ChallengeId, PROVIDER_MADE, TIME_LEFT_MIN};
 use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
+use crate::domain::limit::{EventLog, Limit, Limits};
 use crate::domain::outcome::Status;
 use crate::domain::request_id::RequestId;
 use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry};
 use crate::domain::time::{UnixMillis, millis};
 use crate::domain::verdict::Verdict;
 
-/// How long it is kept which reports are expected: longer than any is waited for.
-const RECEIPTS_KEPT: Duration = Duration::from_secs(2 * 86_400);
+/// The list of expected receipts is kept longer than any receipt is waited for.
+const EXPECTED_RECEIPTS_KEPT: Duration = Duration::from_secs(2 * 86_400);
 
 /// Limits, challenges and records that all workers share.
 pub struct RedisStore {
@@ -50,44 +50,44 @@ pub struct RedisStore {
 
 struct Scripts {
     admit: Script,
-    mark: Script,
-    settle: Script,
+    update_progress: Script,
+    complete: Script,
     verify: Script,
-    begin_check: Script,
-    end_check: Script,
-    name_challenge: Script,
+    begin_provider_check: Script,
+    finish_provider_check: Script,
+    link_verification: Script,
     usage: Script,
-    track: Script,
-    overdue: Script,
-    pulse: Script,
-    kill: Script,
-    story: Script,
-    recent: Script,
+    record_receipt: Script,
+    overdue_receipts: Script,
+    heartbeat: Script,
+    kill_switch: Script,
+    request_record: Script,
+    recent_requests: Script,
     suppress: Script,
     suppressions: Script,
 }
 
 impl RedisStore {
-    /// Connects when the first step is asked: a gateway starts while Redis is down.
+    /// Connects at the first step, so that a gateway can start while Redis is down.
     pub fn connect(url: &str, prefix: &str) -> Result<RedisStore, StoreError> {
         Ok(RedisStore {
             link: Link::open(url)?,
             keys: Keys::new(prefix),
             scripts: Scripts {
                 admit: script(include_str!("admit.lua")),
-                mark: script(include_str!("update_progress.lua")),
-                settle: script(include_str!("complete.lua")),
+                update_progress: script(include_str!("update_progress.lua")),
+                complete: script(include_str!("complete.lua")),
                 verify: script(include_str!("verify.lua")),
-                begin_check: script(include_str!("begin_provider_check.lua")),
-                end_check: script(include_str!("finish_provider_check.lua")),
-                name_challenge: script(include_str!("link_verification.lua")),
+                begin_provider_check: script(include_str!("begin_provider_check.lua")),
+                finish_provider_check: script(include_str!("finish_provider_check.lua")),
+                link_verification: script(include_str!("link_verification.lua")),
                 usage: script(include_str!("usage.lua")),
-                track: script(include_str!("record_receipt.lua")),
-                overdue: script(include_str!("overdue_receipts.lua")),
-                pulse: script(include_str!("heartbeat.lua")),
-                kill: script(include_str!("kill_switch.lua")),
-                story: script(include_str!("request_record.lua")),
-                recent: script(include_str!("recent_requests.lua")),
+                record_receipt: script(include_str!("record_receipt.lua")),
+                overdue_receipts: script(include_str!("overdue_receipts.lua")),
+                heartbeat: script(include_str!("heartbeat.lua")),
+                kill_switch: script(include_str!("kill_switch.lua")),
+                request_record: script(include_str!("request_record.lua")),
+                recent_requests: script(include_str!("recent_requests.lua")),
                 suppress: script(include_str!("suppress.lua")),
                 suppressions: script(include_str!("suppressions.lua")),
             },
@@ -95,7 +95,7 @@ impl RedisStore {
         })
     }
 
-    /// Makes every later step happen at this time instead of the server's. For tests of windows and lives.
+    /// Sets the time of every later step. For tests of windows and expiry.
     #[doc(hidden)]
     pub fn set_time(&self, now: UnixMillis) {
         self.time.store(now.0, Ordering::Relaxed);
@@ -106,38 +106,38 @@ impl RedisStore {
     }
 
     /// Runs a script and reads its answer.
-    async fn ask<T>(
+    async fn run<T>(
         &self,
         step: &'static str,
         call: &Call<'_>,
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, StoreError> {
-        read(&self.link.ask(call).await?).ok_or(StoreError::Garbled { step })
+        read(&self.link.run(call).await?).ok_or(StoreError::Garbled { step })
     }
 
-    async fn turn_suppression(
+    async fn change_suppression(
         &self,
-        turn: &str,
+        change: &str,
         recipient: &Digest16,
-        lasts: Option<Duration>,
-        shown: &str,
+        duration: Option<Duration>,
+        note: &str,
     ) -> Result<Option<SuppressionEntry>, StoreError> {
         let mut call = self.scripts.suppress.call(3);
         call.arg(self.keys.suppressed(recipient))
             .arg(self.keys.suppression(recipient))
             .arg(self.keys.suppressions())
             .arg(self.time())
-            .arg(turn)
+            .arg(change)
             .arg(recipient.as_str())
-            .optional(lasts.map(|lasts| millis(lasts.max(SUPPRESSED_MIN))))
-            .arg(shown);
-        self.ask("suppress", &call, answers::suppression).await
+            .optional(duration.map(|duration| millis(duration.max(SUPPRESSION_MIN))))
+            .arg(note);
+        self.run("suppress", &call, answers::suppression).await
     }
 
-    async fn turn_kill_switch(&self, turn: &str, reason: &str) -> Result<Option<KillSwitch>, StoreError> {
-        let mut call = self.scripts.kill.call(1);
-        call.arg(self.keys.kill()).arg(self.time()).arg(turn).arg(reason);
-        self.ask("kill", &call, answers::kill_switch).await
+    async fn change_kill_switch(&self, change: &str, reason: &str) -> Result<Option<KillSwitch>, StoreError> {
+        let mut call = self.scripts.kill_switch.call(1);
+        call.arg(self.keys.kill_switch()).arg(self.time()).arg(change).arg(reason);
+        self.run("kill_switch", &call, answers::kill_switch).await
     }
 }
 
@@ -145,159 +145,157 @@ fn script(body: &str) -> Script {
     Script::new(&format!("{}\n{body}", include_str!("prelude.lua")))
 }
 
-/// Adds the limits on sends and on wrong tries, in the order in which the scripts read them. One of a user or an address
-/// that is not told is off.
+/// Adds the count of each limit in the order of [`Limit::ALL`], then the window that is a setting. The other windows are
+/// fixed, and the scripts know them. A limit without a digest in the subject is off.
 fn add_limits(call: &mut Call<'_>, subject: &Subject<'_>, limits: &Limits) {
-    call.arg(limits.number.count)
-        .arg(millis(limits.number.window))
-        .arg(limits.number_day.count)
-        .arg(subject.user.map_or(0, |_| limits.user.count))
-        .arg(subject.ip.map_or(0, |_| limits.ip.count))
-        .arg(limits.all.count)
-        .arg(limits.wrong.count);
+    for limit in Limit::ALL {
+        call.arg(subject.digest(limit.log()).map_or(0, |_| limits[limit].count));
+    }
+    call.arg(millis(limits[Limit::Number].window));
 }
 
-/// Adds the provider's error number of a block, how long it lasts, and what is shown of whom. One that lasts no time is none.
-fn add_block(call: &mut Call<'_>, block: Option<&NewSuppression<'_>>) {
-    let block = block.filter(|block| block.duration.is_none_or(|lasts| millis(lasts) > 0));
-    call.optional(block.map(|block| block.code));
-    call.optional(block.and_then(|block| block.duration).map(millis));
-    call.optional(block.map(|block| block.masked));
+/// Adds the provider's error number, the duration and the masked recipient, or three `-`. A duration of zero suppresses
+/// nothing.
+fn add_suppression(call: &mut Call<'_>, suppression: Option<&NewSuppression<'_>>) {
+    let lasts = |new: &&NewSuppression<'_>| new.duration.is_none_or(|duration| millis(duration) > 0);
+    let suppression = suppression.filter(lasts);
+    call.optional(suppression.map(|new| new.code));
+    call.optional(suppression.and_then(|new| new.duration).map(millis));
+    call.optional(suppression.map(|new| new.masked));
 }
 
 fn id_word(id: u64) -> String {
     format!("{id:016x}")
 }
 
-/// Names a request of a recipient in the logs that recipients share. Short: Redis keeps longer members at six times
-/// the memory. The recipient's own name is a keyed digest already, so nobody can tell it from this.
-fn member(handling: &Lease<'_>) -> String {
-    let named = Sha256::new()
-        .chain_update(handling.subject.recipient.as_str())
-        .chain_update(handling.request.as_str())
+/// The member by which logs that recipients share count a request. Short: Redis needs six times the memory for longer
+/// members. The recipient's digest is keyed, so the member reveals no recipient.
+fn shared_member(lease: &Lease<'_>) -> String {
+    let digest = Sha256::new()
+        .chain_update(lease.subject.recipient.as_str())
+        .chain_update(lease.request.as_str())
         .finalize();
-    hex::encode(&named[..12])
+    hex::encode(&digest[..12])
 }
 
 #[async_trait]
 impl Store for RedisStore {
-    async fn admit(&self, ask: &Admit<'_>) -> Result<Admission, StoreError> {
-        let (handling, limits, subject) = (&ask.lease, ask.limits, &ask.lease.subject);
+    async fn admit(&self, admit: &Admit<'_>) -> Result<Admission, StoreError> {
+        let (lease, limits, subject) = (&admit.lease, admit.limits, &admit.lease.subject);
         let recipient = &subject.recipient;
-        let shared = limits.all.count > 0 || subject.user.is_some() || subject.ip.is_some();
+        let is_shared = limits[Limit::All].count > 0 || subject.user.is_some() || subject.ip.is_some();
         let mut call = self.scripts.admit.call(13);
-        call.arg(self.keys.record(recipient, handling.request))
+        call.arg(self.keys.record(recipient, lease.request))
             .arg(self.keys.challenge(recipient, subject.purpose))
-            .arg(self.keys.sends(recipient))
-            .arg(self.keys.refunds(recipient))
+            .arg(self.keys.log(EventLog::Sends, subject))
+            .arg(self.keys.log(EventLog::Refunds, subject))
             .arg(self.keys.cooldown(recipient))
-            .arg(self.keys.all())
-            .arg(self.keys.user(subject))
-            .arg(self.keys.ip(subject))
+            .arg(self.keys.log(EventLog::AllSends, subject))
+            .arg(self.keys.log(EventLog::UserSends, subject))
+            .arg(self.keys.log(EventLog::IpSends, subject))
             .arg(self.keys.suppressed(recipient))
-            .arg(self.keys.country(ask.country))
+            .arg(self.keys.country(admit.country))
             .arg(self.keys.recent(recipient))
-            .arg(self.keys.index(handling.request))
-            .arg(self.keys.wrong(recipient))
+            .arg(self.keys.index(lease.request))
+            .arg(self.keys.log(EventLog::Wrong, subject))
             .arg(self.time())
-            .arg(id_word(handling.token))
-            .arg(handling.request.as_str())
-            .arg(if shared { member(handling) } else { String::new() })
-            .optional(ask.requested_at.map(|at| at.0))
-            .optional(ask.not_after.map(|at| at.0))
-            .arg(millis(ask.code_life))
-            .arg(millis(ask.lease_duration))
-            .arg(ask.kids)
-            .arg(ask.proposal.id.as_str())
-            .arg(ask.proposal.kid)
-            .arg(ask.proposal.digest.as_str())
-            .arg(u8::from(ask.proposal.callers_code))
+            .arg(id_word(lease.token))
+            .arg(lease.request.as_str())
+            .arg(if is_shared { shared_member(lease) } else { String::new() })
+            .optional(admit.requested_at.map(|at| at.0))
+            .optional(admit.not_after.map(|at| at.0))
+            .arg(millis(admit.code_life))
+            .arg(millis(admit.lease_duration))
+            .arg(admit.known_kids)
+            .arg(admit.proposal.id.as_str())
+            .arg(admit.proposal.kid)
+            .arg(admit.proposal.digest.as_str())
+            .arg(u8::from(admit.proposal.callers_code))
             .arg(subject.purpose)
             .arg(limits.wrong_per_challenge);
         add_limits(&mut call, subject, limits);
         call.arg(millis(limits.cooldown))
-            .arg(REFUNDS_PER_DAY.count)
             .arg(millis(TIME_LEFT_MIN))
             .arg(CONTINUE_LIFE_LEFT_DIVISOR)
-            .arg(millis(REFUSAL_KEPT))
-            .arg(millis(KEPT_AFTER))
+            .arg(millis(REJECTION_KEPT))
+            .arg(millis(CHALLENGE_KEPT_AFTER))
             .arg(millis(OUTCOME_KEPT))
-            .arg(u8::from(ask.channel_disabled))
-            .json(ask.history)
+            .arg(u8::from(admit.channel_disabled))
+            .json(admit.history)
             .arg(recipient.as_str())
             .arg(RECENT_MAX)
-            .arg(u8::from(ask.paused))
-            .arg(ask.unfinished_leases_below);
-        self.ask("admit", &call, answers::admission).await
+            .arg(u8::from(admit.paused))
+            .arg(admit.unfinished_leases_below);
+        self.run("admit", &call, answers::admission).await
     }
 
     async fn update_progress(
         &self,
-        handling: &Lease<'_>,
-        made: Option<u32>,
-        mark: Progress,
-        notes: Option<&RequestHistory>,
+        lease: &Lease<'_>,
+        attempts_made: Option<u32>,
+        progress: Progress,
+        history: Option<&RequestHistory>,
     ) -> Result<ProgressResult, StoreError> {
-        let (word, span) = match mark {
-            Progress::Waiting(span) => ("waiting", span),
-            Progress::Sending(lease) => ("sending", lease),
-            Progress::InDoubt(lease) => ("doubt", lease),
-            Progress::Requeued { due, in_doubt: false } => ("back", due),
-            Progress::Requeued { due, in_doubt: true } => ("doubtback", due),
+        let (state, duration) = match progress {
+            Progress::Waiting(duration) => ("waiting", duration),
+            Progress::Sending(duration) => ("sending", duration),
+            Progress::InDoubt(duration) => ("doubt", duration),
+            Progress::Requeued { due, in_doubt: false } => ("requeued", due),
+            Progress::Requeued { due, in_doubt: true } => ("requeued_in_doubt", due),
         };
-        let subject = &handling.subject;
-        let mut call = self.scripts.mark.call(2);
-        call.arg(self.keys.record(&subject.recipient, handling.request))
+        let subject = &lease.subject;
+        let mut call = self.scripts.update_progress.call(2);
+        call.arg(self.keys.record(&subject.recipient, lease.request))
             .arg(self.keys.challenge(&subject.recipient, subject.purpose))
             .arg(self.time())
-            .arg(id_word(handling.token))
-            .optional(made)
-            .arg(word)
-            .arg(millis(span));
-        match notes {
-            Some(notes) => call.json(notes),
+            .arg(id_word(lease.token))
+            .optional(attempts_made)
+            .arg(state)
+            .arg(millis(duration));
+        match history {
+            Some(history) => call.json(history),
             None => call.arg("-"),
         };
-        self.ask("mark", &call, answers::marked).await
+        self.run("update_progress", &call, answers::progress_result).await
     }
 
-    async fn complete(&self, settle: &CompleteRequest<'_>) -> Result<CompleteResult, StoreError> {
-        let (handling, subject) = (&settle.lease, &settle.lease.subject);
-        let (recipient, message_id) = (&subject.recipient, settle.message_id());
-        let kept = if settle.outcome.status == Status::Rejected { REFUSAL_KEPT } else { OUTCOME_KEPT };
-        let nothing_sent = matches!(settle.outcome.status, Status::Failed | Status::Rejected);
-        let mut call = self.scripts.settle.call(10);
-        call.arg(self.keys.record(recipient, handling.request))
-            .arg(self.keys.sends(recipient))
-            .arg(self.keys.refunds(recipient))
-            .arg(self.keys.all())
-            .arg(self.keys.user(subject))
-            .arg(self.keys.ip(subject))
+    async fn complete(&self, completion: &CompleteRequest<'_>) -> Result<CompleteResult, StoreError> {
+        let (lease, subject, outcome) = (&completion.lease, &completion.lease.subject, completion.outcome);
+        let (recipient, message_id) = (&subject.recipient, completion.message_id());
+        let kept = if outcome.status == Status::Rejected { REJECTION_KEPT } else { OUTCOME_KEPT };
+        let nothing_sent = matches!(outcome.status, Status::Failed | Status::Rejected);
+        let mut call = self.scripts.complete.call(10);
+        call.arg(self.keys.record(recipient, lease.request))
+            .arg(self.keys.log(EventLog::Sends, subject))
+            .arg(self.keys.log(EventLog::Refunds, subject))
+            .arg(self.keys.log(EventLog::AllSends, subject))
+            .arg(self.keys.log(EventLog::UserSends, subject))
+            .arg(self.keys.log(EventLog::IpSends, subject))
             .arg(self.keys.recent(recipient))
             .arg(self.keys.claim(recipient, message_id))
-            .arg(self.keys.block(recipient, settle.suppression.as_ref()))
-            .arg(self.keys.receipts())
+            .arg(self.keys.target(recipient, completion.suppression.as_ref()))
+            .arg(self.keys.expected_receipts())
             .arg(self.time())
-            .arg(id_word(handling.token))
-            .json(settle.outcome)
+            .arg(id_word(lease.token))
+            .json(outcome)
             .arg(millis(kept))
-            .optional(nothing_sent.then_some(settle.outcome.attempts))
-            .arg(match settle.refund {
+            .optional(nothing_sent.then_some(outcome.attempts))
+            .arg(match completion.refund {
                 Refund::None => "none",
                 Refund::Free => "free",
                 Refund::Counted => "counted",
             })
-            .arg(handling.request.as_str())
-            .arg(if settle.refund == Refund::None { String::new() } else { member(handling) })
+            .arg(lease.request.as_str())
+            .arg(if completion.refund == Refund::None { String::new() } else { shared_member(lease) })
             .arg(RECENT_MAX)
             .arg(recipient.as_str())
             .optional(message_id)
-            .arg(u8::from(settle.found))
+            .arg(u8::from(completion.found_by_lookup))
             .arg(millis(CLAIM_KEPT))
-            .optional(settle.receipt_due.map(millis))
-            .arg(millis(RECEIPTS_KEPT));
-        add_block(&mut call, settle.suppression.as_ref());
-        self.ask("settle", &call, answers::settled).await
+            .optional(completion.receipt_due.map(millis))
+            .arg(millis(EXPECTED_RECEIPTS_KEPT));
+        add_suppression(&mut call, completion.suppression.as_ref());
+        self.run("complete", &call, answers::complete_result).await
     }
 
     async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError> {
@@ -307,46 +305,46 @@ impl Store for RedisStore {
             .arg(self.time())
             .arg(id_word(check.check_id))
             .arg(check.limits.wrong_per_challenge)
-            .arg(check.limits.wrong.count)
-            .arg(millis(KEPT_AFTER));
+            .arg(check.limits[Limit::Wrong].count)
+            .arg(millis(CHALLENGE_KEPT_AFTER));
         for (kid, digest) in check.digests {
             call.arg(*kid).arg(digest.as_str());
         }
-        self.ask("verify", &call, answers::verdict).await
+        self.run("verify", &call, answers::verdict).await
     }
 
     async fn begin_provider_check(&self, check: &CodeCheck<'_>) -> Result<ProviderCheckStart, StoreError> {
-        let mut call = self.scripts.begin_check.call(3);
+        let mut call = self.scripts.begin_provider_check.call(3);
         call.arg(self.keys.challenge(&check.recipient, check.purpose))
             .arg(self.keys.wrong(&check.recipient))
-            .arg(self.keys.asked(&check.recipient))
+            .arg(self.keys.possible_checks(&check.recipient))
             .arg(self.time())
             .arg(id_word(check.check_id))
             .arg(check.limits.wrong_per_challenge)
-            .arg(check.limits.wrong.count)
-            .arg(millis(KEPT_AFTER))
+            .arg(check.limits[Limit::Wrong].count)
+            .arg(millis(CHALLENGE_KEPT_AFTER))
             .arg(PROVIDER_MADE);
-        self.ask("begin_check", &call, answers::begun).await
+        self.run("begin_provider_check", &call, answers::provider_check_start).await
     }
 
     async fn finish_provider_check(
         &self,
         check: &CodeCheck<'_>,
-        end: ProviderCheckResult,
+        result: ProviderCheckResult,
     ) -> Result<Verdict, StoreError> {
-        let mut call = self.scripts.end_check.call(3);
+        let mut call = self.scripts.finish_provider_check.call(3);
         call.arg(self.keys.challenge(&check.recipient, check.purpose))
             .arg(self.keys.wrong(&check.recipient))
-            .arg(self.keys.asked(&check.recipient))
+            .arg(self.keys.possible_checks(&check.recipient))
             .arg(id_word(check.check_id))
             .arg(check.limits.wrong_per_challenge)
-            .arg(match end {
+            .arg(match result {
                 ProviderCheckResult::Right => "right",
                 ProviderCheckResult::Found => "found",
                 ProviderCheckResult::Wrong => "wrong",
-                ProviderCheckResult::NotCompared => "back",
+                ProviderCheckResult::NotCompared => "not_compared",
             });
-        self.ask("end_check", &call, answers::verdict).await
+        self.run("finish_provider_check", &call, answers::verdict).await
     }
 
     async fn link_verification(
@@ -355,9 +353,9 @@ impl Store for RedisStore {
         challenge: &ChallengeId,
         name: &str,
     ) -> Result<(), StoreError> {
-        let mut call = self.scripts.name_challenge.call(1);
+        let mut call = self.scripts.link_verification.call(1);
         call.arg(self.keys.challenge(&subject.recipient, subject.purpose)).arg(challenge.as_str()).arg(name);
-        self.ask("name_challenge", &call, answers::named).await
+        self.run("link_verification", &call, answers::linked).await
     }
 
     async fn usage(
@@ -368,35 +366,34 @@ impl Store for RedisStore {
     ) -> Result<Usage, StoreError> {
         let recipient = &subject.recipient;
         let mut call = self.scripts.usage.call(7 + usize::from(request.is_some()));
-        call.arg(self.keys.sends(recipient))
-            .arg(self.keys.refunds(recipient))
+        call.arg(self.keys.log(EventLog::Sends, subject))
+            .arg(self.keys.log(EventLog::Refunds, subject))
             .arg(self.keys.cooldown(recipient))
-            .arg(self.keys.all())
-            .arg(self.keys.user(subject))
-            .arg(self.keys.ip(subject))
-            .arg(self.keys.wrong(recipient));
+            .arg(self.keys.log(EventLog::AllSends, subject))
+            .arg(self.keys.log(EventLog::UserSends, subject))
+            .arg(self.keys.log(EventLog::IpSends, subject))
+            .arg(self.keys.log(EventLog::Wrong, subject));
         if let Some(request) = request {
             call.arg(self.keys.record(recipient, request));
         }
         call.arg(self.time());
         add_limits(&mut call, subject, limits);
-        call.arg(REFUNDS_PER_DAY.count);
-        self.ask("usage", &call, answers::usage).await
+        self.run("usage", &call, answers::usage).await
     }
 
-    async fn record_receipt(&self, track: &RecordReceipt<'_>) -> Result<ReceiptResult, StoreError> {
-        let mut call = self.scripts.track.call(2);
-        call.arg(self.keys.record(&track.recipient, track.request))
-            .arg(self.keys.block(&track.recipient, track.suppression.as_ref()))
+    async fn record_receipt(&self, receipt: &RecordReceipt<'_>) -> Result<ReceiptResult, StoreError> {
+        let mut call = self.scripts.record_receipt.call(2);
+        call.arg(self.keys.record(&receipt.recipient, receipt.request))
+            .arg(self.keys.target(&receipt.recipient, receipt.suppression.as_ref()))
             .arg(self.time())
-            .optional(Some(track.message_id).filter(|id| is_word(id)))
-            .arg(track.status.rank())
-            .arg(track.status.as_str())
-            .arg(u8::from(track.status.is_final()))
-            .arg(u8::from(track.published))
-            .optional(track.code);
-        add_block(&mut call, track.suppression.as_ref());
-        self.ask("track", &call, answers::tracked).await
+            .optional(Some(receipt.message_id).filter(|id| is_word(id)))
+            .arg(receipt.status.rank())
+            .arg(receipt.status.as_str())
+            .arg(u8::from(receipt.status.is_final()))
+            .arg(u8::from(receipt.published))
+            .optional(receipt.code);
+        add_suppression(&mut call, receipt.suppression.as_ref());
+        self.run("record_receipt", &call, answers::receipt_result).await
     }
 
     async fn overdue_receipts(
@@ -404,42 +401,42 @@ impl Store for RedisStore {
         wait_max: Duration,
         count_max: u32,
     ) -> Result<Vec<OverdueReceipt>, StoreError> {
-        let mut call = self.scripts.overdue.call(1);
-        call.arg(self.keys.receipts())
+        let mut call = self.scripts.overdue_receipts.call(1);
+        call.arg(self.keys.expected_receipts())
             .arg(self.time())
             .arg(millis(wait_max))
             .arg(count_max)
-            .arg(millis(RECEIPT_ASKED_AFTER_MIN))
+            .arg(millis(RECEIPT_POLL_INTERVAL_MIN))
             .arg(self.keys.prefix());
-        self.ask("overdue", &call, answers::awaited).await
+        self.run("overdue_receipts", &call, answers::overdue_receipts).await
     }
 
-    async fn heartbeat(&self, worker: u64, busy: bool) -> Result<SharedState, StoreError> {
-        let mut call = self.scripts.pulse.call(3);
-        call.arg(self.keys.busy())
-            .arg(self.keys.kill())
+    async fn heartbeat(&self, worker: u64, has_work: bool) -> Result<SharedState, StoreError> {
+        let mut call = self.scripts.heartbeat.call(3);
+        call.arg(self.keys.active_workers())
+            .arg(self.keys.kill_switch())
             .arg(self.keys.server())
             .arg(self.time())
             .arg(id_word(worker))
-            .arg(u8::from(busy))
-            .arg(millis(BUSY_FOR))
-            .arg(millis(FORGETFUL_FOR))
+            .arg(u8::from(has_work))
+            .arg(millis(ACTIVE_WORKER_FOR))
+            .arg(millis(LOST_WRITES_FOR))
             .arg(self.link.server());
-        let met = |answer: &str| {
-            let (pulse, forgetful_for, server) = answers::pulse(answer)?;
-            self.link.answered(server, forgetful_for);
-            Some(pulse)
+        let read = |answer: &str| {
+            let (shared_state, lost_writes_for, server) = answers::heartbeat(answer)?;
+            self.link.heartbeat_answered(server, lost_writes_for);
+            Some(shared_state)
         };
-        self.ask("pulse", &call, met).await
+        self.run("heartbeat", &call, read).await
     }
 
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {
-        self.turn_kill_switch("as it is", "").await
+        self.change_kill_switch("none", "").await
     }
 
     async fn set_kill_switch(&self, reason: Option<&str>) -> Result<Option<KillSwitch>, StoreError> {
-        let turn = if reason.is_some() { "on" } else { "off" };
-        self.turn_kill_switch(turn, reason.unwrap_or_default()).await
+        let change = if reason.is_some() { "on" } else { "off" };
+        self.change_kill_switch(change, reason.unwrap_or_default()).await
     }
 
     async fn request_record(
@@ -447,23 +444,23 @@ impl Store for RedisStore {
         request: &RequestId,
         recipient: Option<Digest16>,
     ) -> Result<Option<RequestRecord>, StoreError> {
-        let mut call = self.scripts.story.call(1);
+        let mut call = self.scripts.request_record.call(1);
         call.arg(self.keys.index(request))
             .arg(self.time())
             .arg(self.keys.prefix())
             .optional(recipient.as_ref().map(Digest16::as_str))
             .arg(request.as_str())
-            .arg(millis(KEPT_AFTER));
-        self.ask("story", &call, answers::story).await
+            .arg(millis(CHALLENGE_KEPT_AFTER));
+        self.run("request_record", &call, answers::request_record).await
     }
 
     async fn recent_requests(&self, recipient: Digest16) -> Result<Vec<RequestSummary>, StoreError> {
-        let mut call = self.scripts.recent.call(2);
+        let mut call = self.scripts.recent_requests.call(2);
         call.arg(self.keys.sends(&recipient))
             .arg(self.keys.recent(&recipient))
             .arg(self.time())
             .arg(RECENT_MAX);
-        self.ask("recent", &call, |answer| answers::recent(answer, RECENT_MAX)).await
+        self.run("recent_requests", &call, |answer| answers::recent_requests(answer, RECENT_MAX)).await
     }
 
     async fn suppressions(&self, count_max: u32) -> Result<Vec<SuppressionEntry>, StoreError> {
@@ -472,25 +469,25 @@ impl Store for RedisStore {
             .arg(self.time())
             .arg(count_max.min(SUPPRESSIONS_MAX))
             .arg(self.keys.prefix());
-        self.ask("suppressions", &call, answers::suppressions).await
+        self.run("suppressions", &call, answers::suppressions).await
     }
 
     async fn add_suppression(
         &self,
         recipient: Digest16,
-        by_hand: &ManualSuppression<'_>,
+        suppression: &ManualSuppression<'_>,
     ) -> Result<SuppressionEntry, StoreError> {
-        let ManualSuppression { masked, reason, duration } = by_hand;
-        let shown = format!("{masked} {reason}");
-        let stands = self.turn_suppression("on", &recipient, *duration, &shown).await?;
-        stands.ok_or(StoreError::Garbled { step: "suppress" })
+        let ManualSuppression { masked, reason, duration } = suppression;
+        let note = format!("{masked} {reason}");
+        let in_force = self.change_suppression("add", &recipient, *duration, &note).await?;
+        in_force.ok_or(StoreError::Garbled { step: "suppress" })
     }
 
     async fn remove_suppression(&self, recipient: Digest16) -> Result<Option<SuppressionEntry>, StoreError> {
-        self.turn_suppression("off", &recipient, None, "").await
+        self.change_suppression("remove", &recipient, None, "").await
     }
 
     fn may_have_lost_writes(&self) -> bool {
-        self.link.may_have_forgotten()
+        self.link.may_have_lost_writes()
     }
 }

@@ -1,5 +1,7 @@
--- The last requests of a recipient within a day: those that were sent or may have been, and the others.
--- KEYS  sends, recent
+-- Recent requests: lists the newest requests of a recipient within a day.
+-- KEYS     sends (charged requests), recent (requests that ended without a send)
+-- ARGV     now, how many of each
+-- Answers  request and time of each
 local now, count = unpack(ARGV)
 now = clock(now)
 local words = {}

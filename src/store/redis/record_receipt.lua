@@ -1,41 +1,46 @@
--- What the provider reports of a message. Only what says more than is known changes anything.
--- KEYS  record, block
-local now, message, rank, status, is_final, told, code, block_code, block_lasts, block_shown = unpack(ARGV)
+-- Receipt: records a status that the provider reports, if it adds something to the record.
+-- KEYS     record, suppression
+-- ARGV     now, message, rank, status, is final, was published, code, suppression: code, duration, masked recipient
+-- Answers  in_progress PURPOSE HISTORY | completed OUTCOME   publish the delivery event
+--          unchanged | no_request
+local now, message, rank, status, is_final, published, code, suppression_code, suppression_duration, masked = unpack(ARGV)
 now = clock(now)
-local r = message ~= '-' and read(redis.call('GET', KEYS[1]), now)
--- Reports of a request block for a time once, and for good once: what a person has lifted since stays so when one comes
--- again.
-local blocked = r and string.match(r.receipt, '^[^,]+,%d+,[^,]+,%d,[^,]+,%d+,(%d)$') or '0'
-local blocks = block_code == '-' and '0' or block_lasts == '-' and '2' or '1'
-local is_new_block = blocks > blocked
-if is_new_block then
-  blocked = blocks
-  block(KEYS[2], block_code, block_lasts, now, block_shown)
+local r = message ~= '-' and read_record(redis.call('GET', KEYS[1]), now)
+-- The receipts of a request suppress once for a time (1) and once without an end (2). A repeated receipt must not undo an
+-- operator's removal.
+local suppressed_before = r and string.match(r.receipt, '^[^,]+,%d+,[^,]+,%d,[^,]+,%d+,(%d)$') or '0'
+local suppressed = suppression_code == '-' and '0' or suppression_duration == '-' and '2' or '1'
+local is_stronger = suppressed > suppressed_before
+if is_stronger then
+  suppress(KEYS[2], suppression_code, suppression_duration, now, masked)
+else
+  suppressed = suppressed_before
 end
-if not r then return 'none' end
+if not r then return 'no_request' end
 
 local function write(receipt)
-  redis.call('SET', KEYS[1], table.concat({r.state, r.owner, r.till, receipt .. ',' .. blocked, r.rest}, ' '), 'KEEPTTL')
+  local line = {r.state, r.owner, r.kept_until, receipt .. ',' .. suppressed, r.rest}
+  redis.call('SET', KEYS[1], table.concat(line, ' '), 'KEEPTTL')
 end
 
-local known_message, known_rank, known_status, was_told = report(r)
+local recorded_message, recorded_rank, recorded_status, recorded_published = receipt_of(r)
 local arrived = { delivered = true, read = true }
--- Of two messages of a request the one that arrived counts.
-local other_arrived = arrived[status] and known_message ~= message and not arrived[known_status or 'read']
-told = told == '1' and is_final == '1' and '1' or '0'
-if not known_rank or other_arrived or tonumber(known_rank) < tonumber(rank) then
-  write(table.concat({message, rank, status, told, code, ms(now)}, ','))
+-- A request may have two messages, after a resend. The one that arrived counts.
+local other_arrived = arrived[status] and recorded_message ~= message and not arrived[recorded_status or 'read']
+published = published == '1' and is_final == '1' and '1' or '0'
+if not recorded_rank or other_arrived or tonumber(recorded_rank) < tonumber(rank) then
+  write(table.concat({message, rank, status, published, code, ms(now)}, ','))
 else
-  local known = string.match(r.receipt, '^[^,]+,%d+,[^,]+,%d,[^,]+,%d+')
-  local is_untold = known_status == status and was_told ~= '1'
-  if is_untold and told == '1' then
-    write((string.gsub(known, '^([^,]+,[^,]+,[^,]+),0', '%1,1')))
-  elseif is_new_block then
-    write(known)
+  local recorded = string.match(r.receipt, '^[^,]+,%d+,[^,]+,%d,[^,]+,%d+')
+  local is_unpublished = recorded_status == status and recorded_published ~= '1'
+  if is_unpublished and published == '1' then
+    write((string.gsub(recorded, '^([^,]+,[^,]+,[^,]+),0', '%1,1')))
+  elseif is_stronger then
+    write(recorded)
   end
-  if not is_untold then return 'known' end
+  if not is_unpublished then return 'unchanged' end
 end
-if is_final ~= '1' or told == '1' then return 'known' end
-if r.state == 'ended' then return 'ended ' .. r.rest end
-unfold(r)
-return table.concat({'live', r.purpose, r.notes}, ' ')
+if is_final ~= '1' or published == '1' then return 'unchanged' end
+if r.state == 'ended' then return 'completed ' .. r.rest end
+read_progress(r)
+return table.concat({'in_progress', r.purpose, r.history}, ' ')

@@ -1,14 +1,16 @@
--- All that is known of a request: the end, the tries and the use of its code, and its record as it stands.
--- KEYS  index; the others are found by what is told or stands there
+-- Request record: reads the record of a request, and the state of its code.
+-- KEYS     index; the other keys follow from the recipient
+-- ARGV     now, prefix of the keys, recipient or '-', request, challenge kept after its expiry
+-- Answers  the code's expiry, checks and use (or three '-'), then the record; nothing if there is none
 local now, prefix, recipient, request, kept_after = unpack(ARGV)
 now = clock(now)
 if recipient == '-' then recipient = redis.call('GET', KEYS[1]) end
 if not recipient then return '' end
 local line = redis.call('GET', prefix .. ':' .. recipient .. ':req:' .. request)
-local r = read(line, now)
+local r = read_record(line, now)
 if not r then return '' end
-if r.state ~= 'ended' then unfold(r) end
--- The words of an outcome are quoted and none of their quotes is bare: these are its own fields.
+if r.state ~= 'ended' then read_progress(r) end
+-- Quotes inside JSON strings are escaped, so these patterns match only fields of the outcome itself.
 local purpose = r.purpose or string.match(r.rest, '"purpose":"([^"]*)"')
 local id = r.facts and string.match(r.facts, '^%S+') or string.match(r.rest, '"challenge":"([^"]*)"')
 local c = redis.call('HMGET', prefix .. ':' .. recipient .. ':challenge:' .. purpose, 'id', 'expires', 'wrong', 'used')

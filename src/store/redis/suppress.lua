@@ -1,18 +1,20 @@
--- Lets nothing be sent to a recipient, or lets it again. Answers what stands then, or what stood.
--- KEYS  suppressed, suppression, suppressions
-local now, turn, recipient, lasts, shown = unpack(ARGV)
-local suppressed, note, index = unpack(KEYS)
+-- Manual suppression: adds one to a recipient, or removes any.
+-- KEYS     suppressed, its note, suppressions
+-- ARGV     now, add|remove, recipient, duration or '-', masked recipient and reason
+-- Answers  the suppression in force after adding, or before removing; nothing if there is none
+local now, change, recipient, duration, masked_and_reason = unpack(ARGV)
+local suppressed, note_key, suppressions = unpack(KEYS)
 now = clock(now)
-if turn == 'on' then
-  -- What a person said before stays said, unless somebody says something else.
-  local who, why = string.match(shown, '^(%S+) ?(.*)$')
-  local since, before = string.match(suppression(suppressed, note, now) or '', '^0 %S+ (%S+) %S+ ?(.*)$')
-  if since and why == '' then shown = who .. ' ' .. before end
-  block(suppressed, '0', lasts, now, shown)
-  if since then redis.call('SET', note, since .. ' ' .. shown, 'KEEPTTL') end
-  return suppression(suppressed, note, now) or ''
+if change == 'add' then
+  -- Without a new reason, an operator's earlier one stays.
+  local masked, reason = string.match(masked_and_reason, '^(%S+) ?(.*)$')
+  local since, old_reason = string.match(suppression_line(suppressed, note_key, now) or '', '^0 %S+ (%S+) %S+ ?(.*)$')
+  if since and reason == '' then masked_and_reason = masked .. ' ' .. old_reason end
+  suppress(suppressed, '0', duration, now, masked_and_reason)
+  if since then redis.call('SET', note_key, since .. ' ' .. masked_and_reason, 'KEEPTTL') end
+  return suppression_line(suppressed, note_key, now) or ''
 end
-local stood = suppression(suppressed, note, now)
-redis.call('DEL', suppressed, note)
-redis.call('ZREM', index, recipient)
-return stood or ''
+local removed = suppression_line(suppressed, note_key, now)
+redis.call('DEL', suppressed, note_key)
+redis.call('ZREM', suppressions, recipient)
+return removed or ''

@@ -1,33 +1,36 @@
--- How far the handling of an admitted request has come.
--- KEYS  record, challenge
-local now, owner, made, mark, span, notes = unpack(ARGV)
+-- Progress: records the state that a lease reports, and extends the lease.
+-- KEYS     record, challenge
+-- ARGV     now, token, attempts made or '-', waiting|sending|doubt|requeued|requeued_in_doubt, duration, history or '-'
+-- Answers  applied | already_sent MESSAGE | not_owner | challenge_replaced
+local now, token, attempts_made, progress, duration, history = unpack(ARGV)
 now = clock(now)
-local r = read(redis.call('GET', KEYS[1]), now)
-if not r or r.state == 'ended' or r.owner ~= owner then return 'lost' end
-unfold(r)
--- A mark that comes late, when more tries were made since, changes nothing.
-local in_doubt = mark == 'doubt' or mark == 'doubtback'
-if not knows_last(r, made, in_doubt) and not (made == '-' and mark == 'back') then return 'lost' end
-local proof = report(r)
--- The try under way, if there is one, was not made.
-if not in_doubt and r.state == 'sending' and r.attempt ~= made then r.attempt = ms(r.attempt - 1) end
-if mark == 'waiting' then
+local r = read_record(redis.call('GET', KEYS[1]), now)
+if not r or r.state == 'ended' or r.owner ~= token then return 'not_owner' end
+read_progress(r)
+-- An update from before a later attempt changes nothing.
+local in_doubt = progress == 'doubt' or progress == 'requeued_in_doubt'
+local knows_no_attempt = attempts_made == '-' and progress == 'requeued'
+if not knows_last_attempt(r, attempts_made, in_doubt) and not knows_no_attempt then return 'not_owner' end
+local proven_message = receipt_of(r)
+-- Withdraw the announced attempt if it was not made.
+if not in_doubt and r.state == 'sending' and r.attempt ~= attempts_made then r.attempt = ms(r.attempt - 1) end
+if progress == 'waiting' then
   r.state = 'waiting'
-elseif mark == 'sending' then
-  if r.doubts ~= '0' and proof then return 'proven ' .. proof end
-  -- The code of a challenge that was used or replaced meanwhile is of no use to anybody.
+elseif progress == 'sending' then
+  if r.in_doubt ~= '0' and proven_message then return 'already_sent ' .. proven_message end
+  -- The code of a challenge that was used or replaced is useless.
   local c = redis.call('HMGET', KEYS[2], 'id', 'used')
-  if c[1] ~= string.match(r.facts, '^%S+') or c[2] then return 'stale' end
-  r.state, r.attempt, r.started = 'sending', ms(r.attempt + 1), ms(now)
-elseif mark == 'doubt' then
-  doubt(r)
+  if c[1] ~= string.match(r.facts, '^%S+') or c[2] then return 'challenge_replaced' end
+  r.state, r.attempt, r.started_at = 'sending', ms(r.attempt + 1), ms(now)
+elseif progress == 'doubt' then
+  mark_in_doubt(r)
 else
-  -- Given back: doubt stays doubt.
-  if in_doubt then doubt(r) end
+  -- Requeued: the lease ends, and a recorded doubt remains.
+  if in_doubt then mark_in_doubt(r) end
   if r.state == 'sending' then r.state = 'waiting' end
-  r.owner, r.starts = '-', math.max(0, r.starts - 1)
+  r.owner, r.unfinished = '-', math.max(0, r.unfinished - 1)
 end
-r.lease = ms(now + span)
-if notes ~= '-' then r.notes = notes end
-redis.call('SET', KEYS[1], live(r), 'KEEPTTL')
-return mark == 'doubt' and proof and 'proven ' .. proof or 'held'
+r.lease_until = ms(now + duration)
+if history ~= '-' then r.history = history end
+redis.call('SET', KEYS[1], progress_line(r), 'KEEPTTL')
+return progress == 'doubt' and proven_message and 'already_sent ' .. proven_message or 'applied'

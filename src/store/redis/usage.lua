@@ -1,12 +1,16 @@
--- How much of its limits a recipient, its user and its client have used. Charges nothing.
--- KEYS  sends, refunds, cooldown, all, user, ip, wrong, and the record if it is asked about one
-local now, number_count, number_window, day_count, user_count, ip_count, all_count, wrong_count, refunds_count = unpack(ARGV)
+-- Usage: reads a subject's use of its limits. Charges nothing.
+-- KEYS     sends, refunds, cooldown, all, user, ip, wrong, and the record of a request if one is given
+-- ARGV     now, the count of each limit (0: off), the window of the first
+-- Answers  sends in the window, sends in a day, wrong attempts in an hour, time until no limit applies, cooldown left,
+--          whether the request has a record
+local sends, refunds, cooldown, all, user, ip, wrong, record = unpack(KEYS)
+local now, number_count, day_count, user_count, ip_count, all_count, wrong_count, refunds_count, number_window = unpack(ARGV)
 now = clock(now)
-local longest = math.max(
-  wait(KEYS[1], number_count, number_window, now), wait(KEYS[1], day_count, DAY, now), wait(KEYS[2], refunds_count, DAY, now),
-  wait(KEYS[4], all_count, HOUR, now), wait(KEYS[5], user_count, HOUR, now), wait(KEYS[6], ip_count, HOUR, now),
-  wait(KEYS[7], wrong_count, HOUR, now))
-local cooldown = cooling(KEYS[3], redis.call('GET', KEYS[3]), now)
-local known = KEYS[8] and read(redis.call('GET', KEYS[8]), now) and 1 or 0
-return table.concat({used(KEYS[1], number_window, now), used(KEYS[1], DAY, now), used(KEYS[7], HOUR, now),
-  ms(longest), ms(cooldown), known}, ' ')
+local limited_for = math.max(
+  wait(sends, number_count, number_window, now), wait(sends, day_count, DAY, now), wait(user, user_count, HOUR, now),
+  wait(ip, ip_count, HOUR, now), wait(all, all_count, HOUR, now), wait(wrong, wrong_count, HOUR, now),
+  wait(refunds, refunds_count, DAY, now))
+local cooldown_for = cooldown_left(cooldown, redis.call('GET', cooldown), now)
+local is_known = record and read_record(redis.call('GET', record), now) and 1 or 0
+return table.concat({used(sends, number_window, now), used(sends, DAY, now), used(wrong, HOUR, now), ms(limited_for),
+  ms(cooldown_for), is_known}, ' ')

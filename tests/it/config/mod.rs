@@ -14,6 +14,7 @@ use otpost::config::{
     EmailProvider, Environment, JwtKey, Role, Settings, Shown, TwilioSender, signing_secret,
 };
 use otpost::domain::code::CodeKeyring;
+use otpost::domain::limit::Limit;
 use secrecy::ExposeSecret as _;
 
 use crate::documents::messages::ASYNCAPI;
@@ -295,7 +296,7 @@ fn everything_that_is_needed_is_enough() {
     assert_eq!(ASYNCAPI["components"]["parameters"]["amqpPrefix"]["default"], settings.amqp_prefix);
     assert_eq!(settings.code_life, Duration::from_secs(600));
     assert_eq!((settings.concurrency, settings.prefetch), (64, 71));
-    assert_eq!((settings.limits.number.count, settings.limits.wrong_per_challenge), (5, 5));
+    assert_eq!((settings.limits[Limit::Number].count, settings.limits.wrong_per_challenge), (5, 5));
     assert!(settings.sms_enabled && settings.log_json && settings.trusted_proxies.is_empty());
 }
 
@@ -469,7 +470,7 @@ fn lists_and_switches_are_read_as_people_write_them() {
     assert_eq!(countries, ["CO", "MX"]);
     assert_eq!(settings.trusted_proxies.len(), 2);
     assert_eq!(settings.reply_to_allowed, ["replies.*"]);
-    assert_eq!(settings.limits.number.count, 0);
+    assert_eq!(settings.limits[Limit::Number].count, 0);
     let all = expect(Role::Serve, &with(production(), &[("SMS_ALLOWED_COUNTRIES", "*")]));
     assert!(all.allowed_countries.is_none());
 }

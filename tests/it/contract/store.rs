@@ -14,8 +14,8 @@ use otpost::clock::Clock;
 use otpost::domain::challenge::ChallengeId;
 use otpost::domain::history::RequestHistory;
 use otpost::domain::keyed_digest::Digest16;
+use otpost::domain::limit::{Limit, Limits};
 use otpost::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
-use otpost::domain::quota::Quota;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::time::UnixMillis;
 use otpost::domain::verdict::Verdict;
@@ -23,7 +23,7 @@ use otpost::store::code_check::CodeCheck;
 use otpost::store::memory::MemoryStore;
 use otpost::store::redis::RedisStore;
 use otpost::store::{
-    Admission, Admit, CompleteRequest, CompleteResult, Grant, Lease, Limits, Progress, ProgressResult,
+    Admission, Admit, CompleteRequest, CompleteResult, Grant, Lease, Progress, ProgressResult,
     ProposedChallenge, Refund, Store, Subject,
 };
 
@@ -52,16 +52,7 @@ impl TimedStore for RedisStore {
 }
 
 pub fn limits() -> Limits {
-    Limits {
-        number: Quota { count: 5, window: HOUR },
-        number_day: Quota { count: 10, window: 24 * HOUR },
-        user: Quota { count: 3, window: HOUR },
-        ip: Quota { count: 4, window: HOUR },
-        all: Quota { count: 0, window: HOUR },
-        cooldown: Duration::from_secs(30),
-        wrong_per_challenge: 5,
-        wrong: Quota { count: 10, window: HOUR },
-    }
+    Limits::default().with(Limit::User, 3).with(Limit::Ip, 4).with(Limit::All, 0)
 }
 
 pub fn named(number: u8) -> Digest16 {
@@ -128,7 +119,7 @@ impl Ask {
                 digest: named(self.digest),
                 callers_code: self.callers_code,
             },
-            kids: ",k1,k2,",
+            known_kids: ",k1,k2,",
             limits: &self.limits,
             channel_disabled: false,
             paused: false,
@@ -169,7 +160,14 @@ pub fn sent(at: UnixMillis) -> Outcome {
 }
 
 fn settle<'a>(handling: Lease<'a>, outcome: &'a Outcome, refund: Refund) -> CompleteRequest<'a> {
-    CompleteRequest { lease: handling, outcome, refund, found: false, suppression: None, receipt_due: None }
+    CompleteRequest {
+        lease: handling,
+        outcome,
+        refund,
+        found_by_lookup: false,
+        suppression: None,
+        receipt_due: None,
+    }
 }
 
 fn failed(at: UnixMillis) -> Outcome {
@@ -389,7 +387,8 @@ async fn a_request_that_handlings_died_with_is_taken_up_by_who_wants_it_all_the_
     assert_eq!(doubt::in_doubt(store.admit(&by(2)).await.expect("answers")).unfinished_leases, 2);
     assert!(matches!(store.admit(&by(3)).await.expect("answers"), Admission::Busy(_)));
     store.at(later(2));
-    let suspect = |starts| Admission::CrashSuspect { starts, time_left: LIFE - LEASE * starts };
+    let suspect =
+        |leases| Admission::CrashSuspect { unfinished_leases: leases, time_left: LIFE - LEASE * leases };
     assert_eq!(store.admit(&by(3)).await.expect("answers"), suspect(2));
     assert_eq!(
         doubt::in_doubt(store.admit(&by(2)).await.expect("answers")).unfinished_leases,
@@ -399,10 +398,10 @@ async fn a_request_that_handlings_died_with_is_taken_up_by_who_wants_it_all_the_
     store.at(later(3));
     assert_eq!(doubt::in_doubt(admit(store, &request.owned_by(3)).await).unfinished_leases, 3);
     store.at(later(4));
-    let late = Admission::CrashSuspect { starts: 3, time_left: LIFE - LEASE * 4 };
+    let late = Admission::CrashSuspect { unfinished_leases: 3, time_left: LIFE - LEASE * 4 };
     assert_eq!(store.admit(&by(4)).await.expect("answers"), late);
     store.at(START.plus(LIFE + LEASE));
-    let over = Admission::CrashSuspect { starts: 3, time_left: Duration::ZERO };
+    let over = Admission::CrashSuspect { unfinished_leases: 3, time_left: Duration::ZERO };
     assert_eq!(store.admit(&by(4)).await.expect("answers"), over);
 }
 

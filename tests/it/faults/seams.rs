@@ -15,8 +15,8 @@ use otpost::domain::channel::Channel;
 use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeLength, Kid};
 use otpost::domain::history::RequestHistory;
 use otpost::domain::keyed_digest::Digest16;
+use otpost::domain::limit::{Limit, Limits};
 use otpost::domain::message_match::InDoubtPolicy;
-use otpost::domain::quota::Quota;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::recipient_rules::RecipientRules;
@@ -39,7 +39,7 @@ use otpost::provider::{
 use otpost::store::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
-    Admission, Admit, CompleteRequest, CompleteResult, KillSwitch, Lease, Limits, OverdueReceipt, Progress,
+    Admission, Admit, CompleteRequest, CompleteResult, KillSwitch, Lease, OverdueReceipt, Progress,
     ProgressResult, ReceiptResult, RecordReceipt, RequestRecord, RequestSummary, SharedState, Store,
     StoreError, Subject, Usage,
 };
@@ -109,7 +109,6 @@ impl World {
     pub fn new(sends_an_hour: u32, code_life: Duration) -> World {
         let clock = Clock::tokio();
         let weather = Weather { calm: Arc::default(), seen: Arc::default() };
-        let hourly = |count| Quota { count, window: HOUR };
         World {
             broker: MemoryBroker::default(),
             store: Arc::new(MemoryStore::new(clock)),
@@ -121,17 +120,12 @@ impl World {
                 receipts: Mutex::default(),
             }),
             clock,
-            limits: Limits {
-                number: hourly(sends_an_hour),
-                number_day: hourly(0),
-                user: hourly(0),
-                ip: hourly(0),
-                all: hourly(0),
-                // A lookup could not distinguish two sends to one recipient that are in doubt at the same time.
-                cooldown: Duration::from_secs(30),
-                wrong_per_challenge: 5,
-                wrong: hourly(10),
-            },
+            // A lookup cannot distinguish two sends to one recipient that are in doubt at the same time, so the default
+            // cooldown stays.
+            limits: [Limit::NumberDay, Limit::User, Limit::Ip, Limit::All]
+                .into_iter()
+                .fold(Limits::default(), |limits, limit| limits.with(limit, 0))
+                .with(Limit::Number, sends_an_hour),
             weather,
             code_life,
         }

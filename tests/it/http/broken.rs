@@ -6,12 +6,13 @@ use async_trait::async_trait;
 use otpost::domain::challenge::ChallengeId;
 use otpost::domain::history::RequestHistory;
 use otpost::domain::keyed_digest::Digest16;
+use otpost::domain::limit::Limits;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::verdict::Verdict;
 use otpost::store::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
 use otpost::store::{
-    Admission, Admit, CompleteRequest, CompleteResult, KillSwitch, Lease, Limits, OverdueReceipt, Progress,
+    Admission, Admit, CompleteRequest, CompleteResult, KillSwitch, Lease, OverdueReceipt, Progress,
     ProgressResult, ReceiptResult, RecordReceipt, RequestRecord, RequestSummary, SharedState, Store,
     StoreError, Subject, Usage,
 };

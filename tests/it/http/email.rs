@@ -6,10 +6,9 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Request, header};
 use otpost::domain::channel::Channel;
-use otpost::domain::quota::Quota;
+use otpost::domain::limit::{Limit, Limits};
 use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::zone::Zone;
-use otpost::store::Limits;
 use serde_json::{Value, json};
 
 use super::send::decoded;
@@ -17,7 +16,7 @@ use super::{
     ALICE, ANA, Answer, CODE, Door, PURPOSE, SEND_EMAIL, SEND_SMS, VERIFY_EMAIL, VERIFY_PHONE,
     VERIFY_SERVICE, alice, post, service, token,
 };
-use crate::harness::{BOB, Embedded, HOUR, Options, World};
+use crate::harness::{BOB, Embedded, Options, World};
 
 const MASKED: &str = "a***@s***.example";
 
@@ -110,7 +109,7 @@ async fn the_cooldown_of_one_channel_is_not_that_of_the_other() {
 #[tokio::test(start_paused = true)]
 async fn the_bound_on_what_text_messages_cost_stops_no_email() {
     let world = World::new();
-    let limits = Limits { all: Quota { count: 1, window: HOUR }, ..Options::default().limits };
+    let limits = Options::default().limits.with(Limit::All, 1);
     let _texts = Embedded::in_world(world.clone(), Options { limits, ..Options::default() });
     let door = door_to(&world, limits);
     let bob = token(&json!({"phone_number": BOB}));

@@ -27,9 +27,9 @@ use otpost::domain::challenge::ChallengeId;
 use otpost::domain::channel::Channel;
 use otpost::domain::code::{Code, CodeKey, CodeKeyring, CodeScope, Kid};
 use otpost::domain::history::RequestHistory;
+use otpost::domain::limit::{Limit, Limits};
 use otpost::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use otpost::domain::purpose::Purpose;
-use otpost::domain::quota::Quota;
 use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::recipient_rules::RecipientRules;
 use otpost::domain::request_id::RequestId;
@@ -38,9 +38,7 @@ use otpost::flow::inspect::status::{Facts, Inspector, ProviderHealthCache};
 use otpost::flow::verify::Verifier;
 use otpost::http::{Api, PendingLimiter, Tokens, VALIDATING_MAX, Webhooks, router};
 use otpost::store::memory::MemoryStore;
-use otpost::store::{
-    Admission, Admit, CompleteRequest, Lease, Limits, ProposedChallenge, Refund, Store, Subject,
-};
+use otpost::store::{Admission, Admit, CompleteRequest, Lease, ProposedChallenge, Refund, Store, Subject};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -226,7 +224,7 @@ impl Door {
                 digest,
                 callers_code: true,
             },
-            kids: ",k2,k1,k9,",
+            known_kids: ",k2,k1,k9,",
             limits: &limits,
             channel_disabled: false,
             paused: false,
@@ -243,7 +241,7 @@ impl Door {
             lease: admit.lease,
             outcome: &Outcome { error: None, ..refused },
             refund: Refund::None,
-            found: false,
+            found_by_lookup: false,
             suppression: None,
             receipt_due: None,
         };
@@ -288,17 +286,7 @@ fn key(kid: &str, secret: u8) -> CodeKey {
 }
 
 fn limits() -> Limits {
-    let hourly = |count| Quota { count, window: HOUR };
-    Limits {
-        number: hourly(5),
-        number_day: Quota { count: 10, window: 24 * HOUR },
-        user: hourly(10),
-        ip: hourly(30),
-        all: hourly(0),
-        cooldown: Duration::from_secs(30),
-        wrong_per_challenge: 5,
-        wrong: hourly(10),
-    }
+    Limits::default().with(Limit::All, 0)
 }
 
 /// The claims of a good token, with some replaced; `null` takes one away.

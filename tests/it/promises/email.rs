@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use otpost::domain::channel::Channel;
-use otpost::domain::quota::Quota;
+use otpost::domain::limit::Limit;
 use otpost::domain::recipient_rules::RecipientRules;
 use otpost::domain::send_failure::{Scope, SendFailure};
 use otpost::domain::verdict::Verdict;
-use otpost::store::Limits;
 use serde_json::json;
 
 use crate::harness::{ALICE, Embedded, HOUR, Options, World, request, with};
@@ -77,7 +76,7 @@ async fn a_template_of_text_messages_does_not_exist_for_emails() {
 
 #[tokio::test(start_paused = true)]
 async fn an_address_has_the_limits_of_a_number_however_it_is_written() {
-    let limits = Limits { number: Quota { count: 2, window: HOUR }, ..Options::default().limits };
+    let limits = Options::default().limits.with(Limit::Number, 2);
     let mut gateway = Embedded::with(Options { limits, ..by_email() });
     gateway.request("r1", "ana@shop.example").await.expect_sent();
     gateway.request("r2", "ANA@shop.EXAMPLE").await.expect_sent();

@@ -4,12 +4,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use otpost::broker::Properties;
+use otpost::domain::limit::Limits;
 use otpost::domain::message_match::InDoubtPolicy;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::send_failure::RejectReason;
 use otpost::domain::send_failure::SendFailure;
 use otpost::provider::DeliveryReceipt;
-use otpost::store::{Limits, Store as _};
+use otpost::store::Store as _;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -263,7 +264,7 @@ async fn a_redelivered_request_that_the_store_may_have_lost_is_looked_up_before_
     gateway.publish(&with("r1", ALICE, json!({ "requested_at": known })));
     gateway.result().await.expect_sent();
     gateway.world.store.inner.forget_requests();
-    gateway.world.store.inner.set_forgetful(true);
+    gateway.world.store.inner.set_may_have_lost_writes(true);
     let redelivered = Properties { delivery_count: 1, redelivered: true, ..Properties::default() };
     gateway.publish_with(&with("r1", ALICE, json!({ "requested_at": known })), redelivered);
     let ended = gateway.result().await;

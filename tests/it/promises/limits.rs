@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use otpost::domain::quota::Quota;
+use otpost::domain::limit::{Limit, Limits};
 use otpost::domain::send_failure::{Scope, SendFailure};
-use otpost::store::Limits;
 use serde_json::json;
 
 use crate::harness::{ALICE, BOB, Embedded, HOUR, Options, World, request, with};
@@ -18,7 +17,7 @@ fn limits(change: impl FnOnce(&mut Limits)) -> Options {
 
 #[tokio::test(start_paused = true)]
 async fn a_limited_phone_may_send_again_once_the_window_has_passed() {
-    let mut gateway = Embedded::with(limits(|limits| limits.number.count = 1));
+    let mut gateway = Embedded::with(limits(|limits| limits[Limit::Number].count = 1));
     gateway.request("r1", ALICE).await.expect_sent();
     let limited = gateway.request("r2", ALICE).await;
     limited.expect("rejected", Some("rate_limited"));
@@ -64,7 +63,7 @@ async fn the_sixth_send_in_an_hour_is_refused_over_all_workers() {
 
 #[tokio::test(start_paused = true)]
 async fn a_repeat_is_not_charged() {
-    let mut gateway = Embedded::with(limits(|limits| limits.number.count = 2));
+    let mut gateway = Embedded::with(limits(|limits| limits[Limit::Number].count = 2));
     for _ in 0..4 {
         gateway.request("r1", ALICE).await.expect_sent();
     }
@@ -74,7 +73,7 @@ async fn a_repeat_is_not_charged() {
 
 #[tokio::test(start_paused = true)]
 async fn a_limit_is_refunded_when_nothing_was_sent_and_kept_in_doubt() {
-    let mut gateway = Embedded::with(limits(|limits| limits.number.count = 1));
+    let mut gateway = Embedded::with(limits(|limits| limits[Limit::Number].count = 1));
     let refused = SendFailure::rejected(Scope::Request, Some(21617));
     gateway.world.provider.answer([refused]);
     gateway.request("r1", ALICE).await.expect("failed", Some("provider_rejected"));
@@ -86,8 +85,8 @@ async fn a_limit_is_refunded_when_nothing_was_sent_and_kept_in_doubt() {
 #[tokio::test(start_paused = true)]
 async fn a_users_and_an_addresss_limits_hold_over_recipients() {
     let mut gateway = Embedded::with(limits(|limits| {
-        limits.user.count = 2;
-        limits.ip.count = 3;
+        limits[Limit::User].count = 2;
+        limits[Limit::Ip].count = 3;
     }));
     for number in 0..2 {
         gateway.publish(&with("u", &format!("+57300123456{number}"), json!({"user_id": "u1"})));
@@ -105,7 +104,7 @@ async fn a_users_and_an_addresss_limits_hold_over_recipients() {
 
 #[tokio::test(start_paused = true)]
 async fn the_limit_over_all_sends_holds() {
-    let mut gateway = Embedded::with(limits(|limits| limits.all = Quota { count: 4, window: HOUR }));
+    let mut gateway = Embedded::with(limits(|limits| limits[Limit::All].count = 4));
     for number in 0..4 {
         gateway.request("r", &format!("+57300123456{number}")).await.expect_sent();
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use otpost::domain::history::{HistoryEvent, RequestHistory};
 use otpost::domain::keyed_digest::Digest16;
+use otpost::domain::limit::Limit;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::time::UnixMillis;
 use otpost::store::{
@@ -59,8 +60,7 @@ async fn a_lost_answer_is_given_again(store: &dyn TimedStore) {
         .await
         .expect("answers");
     assert_eq!((next.sends, next.history), (0, Some(noted("again"))));
-    let unlimited = otpost::domain::quota::Quota { count: 0, window: Duration::from_secs(3_600) };
-    let limits = otpost::store::Limits { number: unlimited, number_day: unlimited, ..limits() };
+    let limits = limits().with(Limit::Number, 0).with(Limit::NumberDay, 0);
     store.at(START.plus(Duration::from_secs(62)));
     let third = granted(admit(store, &Ask { limits, ..ask(30, "unlimited") }).await);
     assert_eq!(third.sends, 3, "counted without a limit too");
@@ -74,7 +74,7 @@ async fn a_doubt_is_counted_once(store: &dyn TimedStore) {
     let second = request.owned_by(2);
     let doubt = in_doubt(admit(store, &second).await);
     assert_eq!(
-        (doubt.attempts_in_doubt, doubt.unfinished_leases, doubt.attempt, doubt.started),
+        (doubt.attempts_in_doubt, doubt.unfinished_leases, doubt.attempt, doubt.attempt_started_at),
         (1, 2, 1, START)
     );
     assert_eq!(in_doubt(admit(store, &second).await), doubt, "the same answer again");
@@ -84,7 +84,7 @@ async fn a_doubt_is_counted_once(store: &dyn TimedStore) {
     assert_eq!(admit(store, &request.owned_by(3)).await, Admission::Busy(LEASE));
     store.at(START.plus(2 * LEASE));
     let third = in_doubt(admit(store, &request.owned_by(3)).await);
-    assert_eq!((third.attempts_in_doubt, third.unfinished_leases, third.started), (1, 3, START));
+    assert_eq!((third.attempts_in_doubt, third.unfinished_leases, third.attempt_started_at), (1, 3, START));
 }
 
 async fn a_send_after_a_doubt_can_be_in_doubt_again(store: &dyn TimedStore) {
@@ -97,7 +97,7 @@ async fn a_send_after_a_doubt_can_be_in_doubt_again(store: &dyn TimedStore) {
     assert_eq!(mark(store, &request, 1, Progress::Sending(LEASE)).await, ProgressResult::Applied);
     store.at(resent.plus(LEASE));
     let doubt = in_doubt(admit(store, &request.owned_by(2)).await);
-    assert_eq!((doubt.attempts_in_doubt, doubt.attempt, doubt.started), (2, 2, resent));
+    assert_eq!((doubt.attempts_in_doubt, doubt.attempt, doubt.attempt_started_at), (2, 2, resent));
 }
 
 async fn starts_count_what_was_not_given_back(store: &dyn TimedStore) {
@@ -181,8 +181,10 @@ async fn a_message_that_was_found_is_one_requests_only(store: &dyn TimedStore) {
     let end = |ask: &Ask, found: bool| {
         let (ask, outcome) = (ask.clone(), outcome.clone());
         async move {
-            let settle =
-                CompleteRequest { found, ..super::settle(ask.handling(), &outcome, super::Refund::None) };
+            let settle = CompleteRequest {
+                found_by_lookup: found,
+                ..super::settle(ask.handling(), &outcome, super::Refund::None)
+            };
             store.complete(&settle).await.expect("answers")
         }
     };

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use otpost::domain::challenge::{ChallengeId, PROVIDER_MADE, PROVIDER_MADE_KIDS};
 use otpost::domain::keyed_digest::Digest16;
+use otpost::domain::limit::Limits;
 use otpost::domain::outcome::ErrorCode;
 use otpost::domain::verdict::Verdict;
 use otpost::store::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
@@ -35,7 +36,7 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
 async fn admit_elsewhere(store: &dyn TimedStore, ask: &Ask) -> Grant {
     let id = ChallengeId::from_digest(named(ask.challenge));
     let proposal = ProposedChallenge { id, kid: PROVIDER_MADE, digest: Digest16::NONE, callers_code: false };
-    let admit = Admit { proposal, kids: PROVIDER_MADE_KIDS, ..ask.admit() };
+    let admit = Admit { proposal, known_kids: PROVIDER_MADE_KIDS, ..ask.admit() };
     let grant = granted(store.admit(&admit).await.expect("the store answers"));
     let outcome = sent(grant.now);
     store.complete(&settle(ask.handling(), &outcome, Refund::None)).await.expect("the store answers");
@@ -52,7 +53,7 @@ async fn end(store: &dyn TimedStore, recipient: u8, check_id: u64, end: Provider
     store.finish_provider_check(&check(recipient, check_id, &limits), end).await.expect("the store answers")
 }
 
-fn check(recipient: u8, check_id: u64, limits: &otpost::store::Limits) -> CodeCheck<'_> {
+fn check(recipient: u8, check_id: u64, limits: &Limits) -> CodeCheck<'_> {
     CodeCheck { recipient: named(recipient), purpose: "verification", check_id, digests: &[], limits }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use otpost::domain::history::RequestHistory;
+use otpost::domain::limit::Limits;
 use otpost::domain::outcome::{ErrorCode, OutcomeError};
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::suppression::{NewSuppression, SuppressionTarget};
@@ -10,8 +11,7 @@ use otpost::domain::time::UnixMillis;
 use otpost::domain::verdict::Verdict;
 use otpost::store::bounds::RECENT_MAX;
 use otpost::store::{
-    Admit, CodeState, CompleteRequest, KillSwitch, Limits, Progress, RecordReceipt, Refund, RequestState,
-    SharedState,
+    Admit, CodeState, CompleteRequest, KillSwitch, Progress, RecordReceipt, Refund, RequestState, SharedState,
 };
 
 use super::{
@@ -180,14 +180,14 @@ async fn a_story_is_found_by_its_name_alone(store: &dyn TimedStore) {
     let live = story().await.expect("known");
     let chapter = RequestState::Live {
         state: "waiting",
-        held: true,
+        leased: true,
         attempt: 1,
         purpose: "verification".to_owned(),
         deadline: START.plus(LIFE),
         history: notes.clone(),
     };
     assert_eq!((live.state, live.receipt), (chapter, None));
-    let code = |tries, used| Some(CodeState { expires: START.plus(LIFE), tries, used });
+    let code = |checks, used| Some(CodeState { expires: START.plus(LIFE), checks, used });
     assert_eq!(live.code, code(1, false));
     verify(store, 66, 2, 116).await;
     let mut outcome = failed(START);

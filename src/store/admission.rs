@@ -1,0 +1,101 @@
+//! Admission: may a request be sent, and with which challenge?
+
+use std::time::Duration;
+
+use super::lease::Lease;
+use crate::domain::challenge::ChallengeId;
+use crate::domain::history::RequestHistory;
+use crate::domain::keyed_digest::Digest16;
+use crate::domain::limit::Limits;
+use crate::domain::outcome::Outcome;
+use crate::domain::time::UnixMillis;
+
+/// The input of an admission.
+#[derive(Clone, Copy, Debug)]
+pub struct Admit<'a> {
+    pub lease: Lease<'a>,
+    /// The request's own time, if it has one.
+    pub requested_at: Option<UnixMillis>,
+    /// The request's own deadline, if it has one.
+    pub not_after: Option<UnixMillis>,
+    pub code_life: Duration,
+    pub lease_duration: Duration,
+    /// The challenge to start if no pending one can be continued.
+    pub proposal: ProposedChallenge<'a>,
+    /// The ids of our code keys, in the form of [`crate::domain::code::CodeKeyring::kids`].
+    pub known_kids: &'a str,
+    pub limits: &'a Limits,
+    /// New requests are rejected. A completed one still answers with its outcome.
+    pub channel_disabled: bool,
+    /// The send gate is closed: nothing changes. A completed request still answers with its outcome.
+    pub paused: bool,
+    /// A request with this many unfinished leases is a crash suspect.
+    pub unfinished_leases_below: u32,
+    /// The recipient's country, which a suppression may cover.
+    pub country: Option<&'a str>,
+    /// The history to record with a new request.
+    pub history: &'a RequestHistory,
+}
+
+/// A challenge that this request would start.
+#[derive(Clone, Copy, Debug)]
+pub struct ProposedChallenge<'a> {
+    pub id: ChallengeId,
+    pub kid: &'a str,
+    /// The keyed digest of the code.
+    pub digest: Digest16,
+    /// The caller chose the code.
+    pub callers_code: bool,
+}
+
+/// The answer to [`Admit`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// The request may be sent, under this lease.
+    Granted(Grant),
+    /// An earlier lease ended during an attempt, so the message may have been sent. The lease is ours now.
+    InDoubt(Grant),
+    Completed {
+        outcome: Outcome,
+        /// This lease completed it: its first answer was lost, and the step is being repeated.
+        ours: bool,
+    },
+    /// Another lease is valid for this long.
+    Busy(Duration),
+    /// Earlier handlers crashed while they worked on it. Wait, then ask again with a higher bound.
+    CrashSuspect {
+        unfinished_leases: u32,
+        /// The time to the request's deadline.
+        time_left: Duration,
+    },
+    /// The request is not completed, and the send gate is closed.
+    Paused,
+}
+
+/// The facts that a send needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The number of the attempt, from 1.
+    pub attempt: u32,
+    pub challenge: ChallengeId,
+    pub kid: String,
+    /// The keyed digest of the code.
+    pub digest: Digest16,
+    /// The caller chose the code.
+    pub callers_code: bool,
+    /// The first admission. Times in a message's text count from here, so that a resend has the same text.
+    pub admitted_at: UnixMillis,
+    /// The end of the code's life.
+    pub expires_at: UnixMillis,
+    pub deadline: UnixMillis,
+    /// The store's clock at the answer. The other times compare with it.
+    pub now: UnixMillis,
+    pub attempt_started_at: UnixMillis,
+    pub attempts_in_doubt: u32,
+    /// Leases that neither completed nor requeued the request, this one included.
+    pub unfinished_leases: u32,
+    /// Sends to the recipient within a day, this one included; 0 if the request is not new.
+    pub sends: u32,
+    /// The history that earlier leases recorded; `None` if the request is new.
+    pub history: Option<RequestHistory>,
+}

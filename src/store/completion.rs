@@ -1,0 +1,52 @@
+//! Completion of a request: its outcome, refund, message claim and suppression, in one step.
+
+use std::time::Duration;
+
+use super::bounds::is_word;
+use super::lease::Lease;
+use crate::domain::outcome::Outcome;
+use crate::domain::suppression::NewSuppression;
+
+/// The input of a completion.
+#[derive(Clone, Copy, Debug)]
+pub struct CompleteRequest<'a> {
+    pub lease: Lease<'a>,
+    pub outcome: &'a Outcome,
+    pub refund: Refund,
+    /// A message lookup found the message, so another request could have found the same one.
+    pub found_by_lookup: bool,
+    pub suppression: Option<NewSuppression<'a>>,
+    /// The provider is polled for the receipt after this time, unless one arrives; `None` if none is expected.
+    pub receipt_due: Option<Duration>,
+}
+
+impl<'a> CompleteRequest<'a> {
+    /// The message id, if there is one that the store can keep as a word.
+    pub(crate) fn message_id(&self) -> Option<&'a str> {
+        self.outcome.provider_message_id.as_deref().filter(|id| is_word(id))
+    }
+}
+
+/// The treatment of a completed request's charges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refund {
+    /// The charges remain: a message was or may have been sent.
+    None,
+    /// The charges are refunded: nothing was sent, and the recipient is not the cause.
+    Free,
+    /// The charges are refunded and the refund is counted: the provider refused the message.
+    Counted,
+}
+
+/// The answer to [`CompleteRequest`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is read at once")]
+pub enum CompleteResult {
+    Recorded,
+    /// The request was completed earlier, with this outcome, which stays.
+    AlreadyCompleted(Outcome),
+    /// Another lease holds the request or made a later attempt, and only it could know that nothing was sent.
+    NotOwner,
+    /// Another request has claimed the message that the lookup found.
+    MessageClaimed,
+}

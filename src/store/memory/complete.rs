@@ -1,0 +1,81 @@
+//! Completion of a request: outcome, refund, message claim and suppression.
+
+use super::record::{Record, Stage, SuppressedBy};
+use super::state::{Claim, DAY, State, event_source, record_key};
+use crate::domain::limit::{EventLog, Limit};
+use crate::domain::outcome::Status;
+use crate::domain::time::UnixMillis;
+use crate::store::bounds::{CLAIM_KEPT, OUTCOME_KEPT, REJECTION_KEPT};
+use crate::store::{CompleteRequest, CompleteResult, Lease, Refund};
+
+impl State {
+    pub(super) fn complete(&mut self, completion: &CompleteRequest<'_>, now: UnixMillis) -> CompleteResult {
+        let (lease, outcome) = (&completion.lease, completion.outcome);
+        let recipient = lease.subject.recipient;
+        let nothing_sent = matches!(outcome.status, Status::Failed | Status::Rejected);
+        let earlier = self.record(recipient, lease.request, now);
+        if let Some(record) = earlier {
+            let ours = record.owner == Some(lease.token);
+            match &record.stage {
+                Stage::Completed(_) if ours => return CompleteResult::Recorded,
+                Stage::Completed(outcome) => return CompleteResult::AlreadyCompleted(outcome.clone()),
+                // Only the owner of the lease that knows the last attempt can know that nothing was sent.
+                Stage::InProgress(request)
+                    if nothing_sent && !(ours && request.is_unsent(outcome.attempts)) =>
+                {
+                    return CompleteResult::NotOwner;
+                }
+                Stage::InProgress(_) => {}
+            }
+        }
+        let receipt = earlier.and_then(|record| record.receipt.clone());
+        let suppressed = earlier.map_or(SuppressedBy::Nothing, |record| record.suppressed);
+        if let Some(message_id) = completion.message_id() {
+            if !self.claim(completion, message_id, now) {
+                return CompleteResult::MessageClaimed;
+            }
+            if let Some(due) = completion.receipt_due {
+                self.expect_receipt(lease, message_id, due, now);
+            }
+        }
+        if let Some(suppression) = completion.suppression {
+            self.suppress(recipient, suppression, now);
+        }
+        self.refund(lease, completion.refund, now);
+        let kept = if outcome.status == Status::Rejected { REJECTION_KEPT } else { OUTCOME_KEPT };
+        let completed = Record::new(lease.token, now.plus(kept), Stage::Completed(outcome.clone()));
+        self.records.insert(record_key(lease), Record { receipt, suppressed, ..completed });
+        CompleteResult::Recorded
+    }
+
+    /// Claims a message for this request. `false`: a lookup found it, and another request has claimed it.
+    fn claim(&mut self, completion: &CompleteRequest<'_>, message_id: &str, now: UnixMillis) -> bool {
+        let request = completion.lease.request;
+        let key = (completion.lease.subject.recipient, message_id.to_owned());
+        match self.claims.get(&key).filter(|claim| claim.until > now) {
+            Some(claim) if claim.request == *request => true,
+            Some(_) if completion.found_by_lookup => false,
+            _ => {
+                self.claims.insert(key, Claim { request: request.clone(), until: now.plus(CLAIM_KEPT) });
+                true
+            }
+        }
+    }
+
+    fn refund(&mut self, lease: &Lease<'_>, refund: Refund, now: UnixMillis) {
+        if refund == Refund::None {
+            return;
+        }
+        let (subject, source) = (&lease.subject, event_source(lease));
+        if refund == Refund::Counted {
+            let key = (EventLog::Refunds, subject.recipient);
+            self.logs.append(key, source.clone(), DAY, now);
+        }
+        for log in Limit::OF_SENDS.map(Limit::log) {
+            if let Some(digest) = subject.digest(log) {
+                self.logs.remove((log, digest), &source);
+            }
+        }
+        self.remember_unsent(subject.recipient, lease.request, now);
+    }
+}

@@ -1,0 +1,129 @@
+//! Checks of a typed code that only the provider knows.
+
+use super::log::Source;
+use super::state::{DAY, HOUR, PossibleCheck, State};
+use crate::domain::challenge::{ChallengeId, PROVIDER_MADE};
+use crate::domain::limit::{EventLog, Limit};
+use crate::domain::time::UnixMillis;
+use crate::domain::verdict::Verdict;
+use crate::store::Subject;
+use crate::store::bounds::CHALLENGE_KEPT_AFTER;
+use crate::store::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
+
+impl State {
+    pub(super) fn begin_provider_check(
+        &mut self,
+        check: &CodeCheck<'_>,
+        now: UnixMillis,
+    ) -> ProviderCheckStart {
+        use ProviderCheckStart::{Ask, Decided};
+        let wrong_log = (EventLog::Wrong, check.recipient);
+        let wrong_wait = self.logs.wait(wrong_log, check.limits[Limit::Wrong], now);
+        let challenge = self.challenge_mut(check.recipient, check.purpose);
+        let Some(challenge) = challenge.filter(|c| c.expires.plus(CHALLENGE_KEPT_AFTER) > now) else {
+            return Decided(Verdict::NonePending);
+        };
+        if challenge.used.is_some() {
+            return Decided(Verdict::AlreadyUsed);
+        }
+        if challenge.kid != PROVIDER_MADE {
+            return Decided(Verdict::KeyUnavailable);
+        }
+        // The step is repeated because its answer was lost. It was counted the first time.
+        if let Some(verification) = challenge.open_checks.get(&check.check_id) {
+            return Ask(verification.clone());
+        }
+        if challenge.expires <= now {
+            return Decided(Verdict::Expired { at: challenge.expires });
+        }
+        // The recipient's lock comes first: a new code does not lift it.
+        if !wrong_wait.is_zero() {
+            return Decided(Verdict::Locked { retry_after: Some(wrong_wait) });
+        }
+        if challenge.checks >= check.limits.wrong_per_challenge {
+            return Decided(Verdict::Locked { retry_after: None });
+        }
+        challenge.checks += 1;
+        let verification = challenge.verification.clone();
+        challenge.open_checks.insert(check.check_id, verification.clone());
+        // Counted as wrong until the provider says otherwise.
+        self.logs.append(wrong_log, Source::Check(check.check_id), HOUR, now);
+        // Listed by recipient: one code of the provider's may serve several challenges, and outlive each.
+        let possible = self.possible_checks.entry(check.recipient).or_default();
+        possible.retain(|possible| possible.at.plus(DAY) > now);
+        possible.push(PossibleCheck { check: check.check_id, verification: verification.clone(), at: now });
+        Ask(verification)
+    }
+
+    pub(super) fn finish_provider_check(
+        &mut self,
+        check: &CodeCheck<'_>,
+        result: ProviderCheckResult,
+    ) -> Verdict {
+        use ProviderCheckResult::{Found, NotCompared, Right, Wrong};
+        let checks_max = check.limits.wrong_per_challenge;
+        let is_only_possible = self.is_only_possible_check(check);
+        if matches!(result, Wrong | NotCompared) {
+            let possible = self.possible_checks.entry(check.recipient).or_default();
+            possible.retain(|possible| possible.check != check.check_id);
+        }
+        // Not a wrong attempt, even if the challenge is gone.
+        if matches!(result, Right | NotCompared) {
+            self.uncount_wrong(check);
+        }
+        let not_counted = Verdict::Unanswered { counted: false };
+        let Some(challenge) = self.challenge_mut(check.recipient, check.purpose) else {
+            return if result == NotCompared { not_counted } else { Verdict::NonePending };
+        };
+        if let Some(used) = challenge.used {
+            return if used == check.check_id { Verdict::Verified } else { Verdict::AlreadyUsed };
+        }
+        // A check that is not open belongs to a challenge that was replaced, or this step is being repeated.
+        let is_open = challenge.open_checks.contains_key(&check.check_id);
+        match result {
+            Wrong => {
+                challenge.open_checks.remove(&check.check_id);
+                return Verdict::Wrong { attempts_left: checks_max.saturating_sub(challenge.checks) };
+            }
+            NotCompared if !is_open => return not_counted,
+            Right | Found if !is_open => return Verdict::NonePending,
+            // The right code may have been the one of another check.
+            Found if !is_only_possible => return Verdict::Unanswered { counted: true },
+            NotCompared => {
+                challenge.open_checks.remove(&check.check_id);
+                challenge.checks -= 1;
+                return not_counted;
+            }
+            Right | Found => {
+                challenge.open_checks.remove(&check.check_id);
+                challenge.used = Some(check.check_id);
+            }
+        }
+        self.uncount_wrong(check);
+        Verdict::Verified
+    }
+
+    /// Is this the only check of the recipient that can have been the right one of its verification?
+    fn is_only_possible_check(&self, check: &CodeCheck<'_>) -> bool {
+        let possible = self.possible_checks.get(&check.recipient).map_or(&[][..], Vec::as_slice);
+        let Some(ours) = possible.iter().find(|possible| possible.check == check.check_id) else {
+            return false;
+        };
+        let rivals = |other: &PossibleCheck| {
+            other.check != ours.check
+                && (other.verification == ours.verification || other.verification.is_none())
+        };
+        ours.verification.is_some() && !possible.iter().any(rivals)
+    }
+
+    fn uncount_wrong(&mut self, check: &CodeCheck<'_>) {
+        self.logs.remove((EventLog::Wrong, check.recipient), &Source::Check(check.check_id));
+    }
+
+    pub(super) fn link_verification(&mut self, subject: &Subject<'_>, id: &ChallengeId, name: &str) {
+        let challenge = self.challenge_mut(subject.recipient, subject.purpose);
+        if let Some(challenge) = challenge.filter(|challenge| challenge.id == *id) {
+            challenge.verification = Some(name.to_owned());
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The record of a request: its lease, its progress, and at the end its outcome.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::domain::challenge::ChallengeId;
+use crate::domain::history::RequestHistory;
+use crate::domain::keyed_digest::Digest16;
+use crate::domain::outcome::Outcome;
+use crate::domain::time::UnixMillis;
+use crate::store::{Admission, Admit, Grant, Progress, ProposedChallenge, RecordedReceipt};
+
+#[derive(Clone)]
+pub(super) struct Challenge {
+    pub(super) id: ChallengeId,
+    pub(super) kid: String,
+    pub(super) digest: Digest16,
+    pub(super) callers_code: bool,
+    pub(super) expires: UnixMillis,
+    /// The check that verified it.
+    pub(super) used: Option<u64>,
+    /// Checks that were counted, the right one included.
+    pub(super) checks: u32,
+    /// The provider's name for the verification.
+    pub(super) verification: Option<String>,
+    /// Provider checks that have begun and not finished, with the verification they asked about.
+    pub(super) open_checks: BTreeMap<u64, Option<String>>,
+}
+
+pub(super) struct Record {
+    /// The fencing token of the lease; `None` after a requeue.
+    pub(super) owner: Option<u64>,
+    pub(super) kept_until: UnixMillis,
+    pub(super) receipt: Option<RecordedReceipt>,
+    /// The strongest suppression that receipts of this request have caused.
+    pub(super) suppressed: SuppressedBy,
+    pub(super) stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum SuppressedBy {
+    Nothing,
+    Temporary,
+    Permanent,
+}
+
+pub(super) enum Stage {
+    InProgress(InProgress),
+    Completed(Outcome),
+}
+
+pub(super) struct InProgress {
+    pub(super) phase: Phase,
+    /// The end of the lease. After a requeue: the earliest start of the next attempt.
+    pub(super) lease_until: UnixMillis,
+    pub(super) attempt: u32,
+    pub(super) attempt_started_at: UnixMillis,
+    pub(super) attempts_in_doubt: u32,
+    pub(super) unfinished_leases: u32,
+    pub(super) challenge: Challenge,
+    pub(super) admitted_at: UnixMillis,
+    pub(super) deadline: UnixMillis,
+    pub(super) purpose: String,
+    pub(super) history: RequestHistory,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Phase {
+    Sending,
+    Waiting,
+    InDoubt,
+}
+
+impl Challenge {
+    pub(super) fn new(proposal: &ProposedChallenge<'_>, expires: UnixMillis) -> Challenge {
+        Challenge {
+            id: proposal.id,
+            kid: proposal.kid.to_owned(),
+            digest: proposal.digest,
+            callers_code: proposal.callers_code,
+            expires,
+            used: None,
+            checks: 0,
+            verification: None,
+            open_checks: BTreeMap::new(),
+        }
+    }
+}
+
+impl Record {
+    pub(super) fn new(owner: u64, kept_until: UnixMillis, stage: Stage) -> Record {
+        Record { owner: Some(owner), kept_until, receipt: None, suppressed: SuppressedBy::Nothing, stage }
+    }
+
+    /// A receipt proves that its message was sent.
+    pub(super) fn proven_message(&self) -> Option<String> {
+        self.receipt.as_ref().map(|receipt| receipt.message_id.clone())
+    }
+
+    /// The time for which the request may still be sent, at least a second; `None` if it may not.
+    pub(super) fn may_be_sent_for(&self, now: UnixMillis) -> Option<Duration> {
+        match &self.stage {
+            Stage::InProgress(request) if request.deadline > now => {
+                Some(request.lease_until.since(now).max(Duration::from_secs(1)))
+            }
+            Stage::InProgress(_) | Stage::Completed(_) => None,
+        }
+    }
+
+    /// Answers the admission of a request that has a record. `sends` counts those to its recipient within a day.
+    pub(super) fn admit_again(&mut self, admit: &Admit<'_>, sends: u32, now: UnixMillis) -> Admission {
+        let token = admit.lease.token;
+        let ours = self.owner == Some(token);
+        let request = match &mut self.stage {
+            Stage::Completed(outcome) => return Admission::Completed { outcome: outcome.clone(), ours },
+            Stage::InProgress(_) if admit.paused => return Admission::Paused,
+            Stage::InProgress(request) => request,
+        };
+        // A repeated step gets the answer that was lost, and only the answer to a new request counts the sends.
+        let is_new =
+            ours && request.phase == Phase::Sending && request.attempt_started_at == request.admitted_at;
+        if !ours {
+            let lease_left = request.lease_until.since(now);
+            if !lease_left.is_zero() {
+                return Admission::Busy(lease_left);
+            }
+            if request.unfinished_leases >= admit.unfinished_leases_below {
+                return Admission::CrashSuspect {
+                    unfinished_leases: request.unfinished_leases,
+                    time_left: request.deadline.since(now),
+                };
+            }
+            request.take_over(now);
+        }
+        (self.owner, request.lease_until) = (Some(token), now.plus(admit.lease_duration));
+        let grant = request.grant(now);
+        let grant = if is_new { Grant { sends, history: None, ..grant } } else { grant };
+        match request.phase {
+            Phase::InDoubt => Admission::InDoubt(grant),
+            Phase::Sending | Phase::Waiting => Admission::Granted(grant),
+        }
+    }
+}
+
+impl InProgress {
+    pub(super) fn new(
+        admit: &Admit<'_>,
+        challenge: Challenge,
+        deadline: UnixMillis,
+        now: UnixMillis,
+    ) -> InProgress {
+        InProgress {
+            phase: Phase::Sending,
+            lease_until: now.plus(admit.lease_duration),
+            attempt: 1,
+            attempt_started_at: now,
+            attempts_in_doubt: 0,
+            unfinished_leases: 1,
+            challenge,
+            admitted_at: now,
+            deadline,
+            purpose: admit.lease.subject.purpose.to_owned(),
+            history: admit.history.clone(),
+        }
+    }
+
+    /// A new lease continues where the last one stopped. An attempt that it left unanswered is in doubt.
+    fn take_over(&mut self, now: UnixMillis) {
+        self.unfinished_leases += 1;
+        match self.phase {
+            Phase::Waiting => self.start_attempt(now),
+            Phase::Sending | Phase::InDoubt => self.mark_in_doubt(),
+        }
+    }
+
+    pub(super) fn start_attempt(&mut self, now: UnixMillis) {
+        (self.phase, self.attempt, self.attempt_started_at) = (Phase::Sending, self.attempt + 1, now);
+    }
+
+    /// Puts the current attempt in doubt, and counts it once.
+    pub(super) fn mark_in_doubt(&mut self) {
+        self.attempts_in_doubt += u32::from(self.phase != Phase::InDoubt);
+        self.phase = Phase::InDoubt;
+    }
+
+    /// Is this update on time, from a handler that knows of `attempts_made` attempts?
+    pub(super) fn accepts(&self, attempts_made: Option<u32>, progress: Progress) -> bool {
+        let Some(attempts_made) = attempts_made else {
+            return matches!(progress, Progress::Requeued { in_doubt: false, .. });
+        };
+        // An attempt can be in doubt only if it was made.
+        let in_doubt = matches!(progress, Progress::InDoubt(_) | Progress::Requeued { in_doubt: true, .. });
+        self.attempt == attempts_made || (!in_doubt && self.announced_after(attempts_made))
+    }
+
+    /// Withdraws the announced attempt if the handler did not make it.
+    pub(super) fn withdraw_attempt(&mut self, attempts_made: Option<u32>) {
+        if self.phase == Phase::Sending && attempts_made != Some(self.attempt) {
+            self.attempt -= 1;
+        }
+    }
+
+    /// Does a handler that knows of `attempts_made` attempts know that nothing was sent?
+    pub(super) fn is_unsent(&self, attempts_made: u32) -> bool {
+        let knows_last = self.attempt == attempts_made || self.announced_after(attempts_made);
+        self.attempts_in_doubt == 0 && knows_last
+    }
+
+    /// Is the recorded attempt one more than `attempts_made`: announced, and perhaps never made?
+    fn announced_after(&self, attempts_made: u32) -> bool {
+        self.phase == Phase::Sending && self.attempt == attempts_made + 1
+    }
+
+    fn grant(&self, now: UnixMillis) -> Grant {
+        Grant {
+            attempt: self.attempt,
+            challenge: self.challenge.id,
+            kid: self.challenge.kid.clone(),
+            digest: self.challenge.digest,
+            callers_code: self.challenge.callers_code,
+            admitted_at: self.admitted_at,
+            expires_at: self.challenge.expires,
+            deadline: self.deadline,
+            now,
+            attempt_started_at: self.attempt_started_at,
+            attempts_in_doubt: self.attempts_in_doubt,
+            unfinished_leases: self.unfinished_leases,
+            sends: 0,
+            history: Some(self.history.clone()),
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Reads the record of a request, and the list of a recipient's last requests.
+
+use std::collections::HashSet;
+
+use super::record::{Phase, Stage};
+use super::state::{DAY, State};
+use crate::domain::keyed_digest::Digest16;
+use crate::domain::limit::EventLog;
+use crate::domain::request_id::RequestId;
+use crate::domain::time::UnixMillis;
+use crate::store::bounds::{CHALLENGE_KEPT_AFTER, RECENT_MAX};
+use crate::store::{CodeState, RequestRecord, RequestState, RequestSummary};
+
+impl State {
+    pub(super) fn request_record(
+        &self,
+        request: &RequestId,
+        recipient: Option<Digest16>,
+        now: UnixMillis,
+    ) -> Option<RequestRecord> {
+        let recipient = recipient.or_else(|| self.index.get(request).copied())?;
+        let record = self.record(recipient, request, now)?;
+        let (state, purpose, challenge) = match &record.stage {
+            Stage::InProgress(request) => {
+                let state = RequestState::Live {
+                    state: match request.phase {
+                        Phase::Sending => "sending",
+                        Phase::Waiting => "waiting",
+                        Phase::InDoubt => "doubt",
+                    },
+                    leased: record.owner.is_some(),
+                    attempt: request.attempt,
+                    purpose: request.purpose.clone(),
+                    deadline: request.deadline,
+                    history: request.history.clone(),
+                };
+                (state, &request.purpose, Some(request.challenge.id.as_str()))
+            }
+            Stage::Completed(outcome) => {
+                (RequestState::Ended(outcome.clone()), &outcome.purpose, outcome.history.challenge.as_deref())
+            }
+        };
+        let code = self.challenge(recipient, purpose).filter(|pending| {
+            Some(pending.id.as_str()) == challenge && pending.expires.plus(CHALLENGE_KEPT_AFTER) > now
+        });
+        Some(RequestRecord {
+            state,
+            receipt: record.receipt.clone(),
+            code: code.map(|code| CodeState {
+                expires: code.expires,
+                checks: code.checks,
+                used: code.used.is_some(),
+            }),
+        })
+    }
+
+    /// Lists a request among the recipient's last ones, although nothing was sent.
+    pub(super) fn remember_unsent(&mut self, recipient: Digest16, request: &RequestId, now: UnixMillis) {
+        let unsent = self.unsent.entry(recipient).or_default();
+        unsent.retain(|recent| recent.request != *request);
+        unsent.push(RequestSummary { at: now, request: request.clone() });
+        keep_newest(unsent);
+    }
+
+    pub(super) fn recent_requests(&self, recipient: Digest16, now: UnixMillis) -> Vec<RequestSummary> {
+        let sent = self
+            .logs
+            .requests((EventLog::Sends, recipient))
+            .map(|(request, at)| RequestSummary { at, request: request.clone() });
+        let unsent = self.unsent.get(&recipient).into_iter().flatten().cloned();
+        let mut recent: Vec<RequestSummary> = unsent.chain(sent).collect();
+        recent.retain(|recent| recent.at.plus(DAY) > now);
+        keep_newest(&mut recent);
+        recent
+    }
+}
+
+/// Sorts requests newest first, each once, and keeps as many as are listed.
+fn keep_newest(recent: &mut Vec<RequestSummary>) {
+    recent.sort_by(|a, b| (b.at, &b.request).cmp(&(a.at, &a.request)));
+    let mut seen = HashSet::new();
+    recent.retain(|recent| seen.insert(recent.request.clone()));
+    recent.truncate(usize::try_from(RECENT_MAX).expect("a small number"));
+}

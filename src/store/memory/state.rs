@@ -1,0 +1,155 @@
+//! The data of the store, and what several steps read from it.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use super::log::{Logs, Source};
+use super::record::{Challenge, Record};
+use crate::domain::keyed_digest::Digest16;
+use crate::domain::limit::EventLog;
+use crate::domain::request_id::RequestId;
+use crate::domain::suppression::SuppressionEntry;
+use crate::domain::time::UnixMillis;
+use crate::store::bounds::CHALLENGE_KEPT_AFTER;
+use crate::store::{KillSwitch, Lease, RequestSummary};
+
+pub(super) const HOUR: Duration = Duration::from_secs(3_600);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) records: HashMap<RecordKey, Record>,
+    /// The recipient of the last request with an id.
+    pub(super) index: HashMap<RequestId, Digest16>,
+    /// By recipient and purpose.
+    pub(super) challenges: HashMap<(Digest16, String), Challenge>,
+    pub(super) cooldowns: HashMap<Digest16, Cooldown>,
+    pub(super) logs: Logs,
+    /// Provider checks of a recipient that were not wrong: each may have been the right one.
+    pub(super) possible_checks: HashMap<Digest16, Vec<PossibleCheck>>,
+    /// The last requests of a recipient that ended without a send.
+    pub(super) unsent: HashMap<Digest16, Vec<RequestSummary>>,
+    pub(super) suppressions: HashMap<SuppressionKey, StoredSuppression>,
+    /// By recipient and message id.
+    pub(super) claims: HashMap<(Digest16, String), Claim>,
+    pub(super) expected_receipts: BTreeSet<ExpectedReceipt>,
+    /// When each worker last had something to send.
+    pub(super) active_workers: HashMap<u64, UnixMillis>,
+    pub(super) kill_switch: Option<KillSwitch>,
+}
+
+pub(super) type RecordKey = (Digest16, RequestId);
+
+/// The next send to a recipient waits until this time, and until the request can no longer be sent.
+pub(super) struct Cooldown {
+    pub(super) until: UnixMillis,
+    pub(super) request: RequestId,
+}
+
+/// A message belongs to this request.
+pub(super) struct Claim {
+    pub(super) request: RequestId,
+    pub(super) until: UnixMillis,
+}
+
+pub(super) struct PossibleCheck {
+    pub(super) check: u64,
+    pub(super) verification: Option<String>,
+    pub(super) at: UnixMillis,
+}
+
+/// A message whose final receipt has not come. The set's order is by `due`.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ExpectedReceipt {
+    pub(super) due: UnixMillis,
+    pub(super) message_id: String,
+    pub(super) recipient: Digest16,
+    pub(super) sent_at: UnixMillis,
+    pub(super) request: RequestId,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+pub(super) enum SuppressionKey {
+    Recipient(Digest16),
+    Country(String),
+}
+
+pub(super) struct StoredSuppression {
+    /// The provider's error number; `None` for a manual suppression.
+    pub(super) code: Option<u32>,
+    /// `None`: no end.
+    pub(super) until: Option<UnixMillis>,
+    pub(super) since: UnixMillis,
+    pub(super) masked: String,
+    pub(super) reason: Option<String>,
+}
+
+impl StoredSuppression {
+    pub(super) fn is_in_force(&self, now: UnixMillis) -> bool {
+        self.until.is_none_or(|until| until > now)
+    }
+
+    pub(super) fn entry(&self) -> SuppressionEntry {
+        SuppressionEntry {
+            to: Some(self.masked.clone()),
+            code: self.code,
+            reason: self.reason.clone(),
+            since: Some(self.since),
+            until: self.until,
+        }
+    }
+}
+
+impl State {
+    pub(super) fn record(
+        &self,
+        recipient: Digest16,
+        request: &RequestId,
+        now: UnixMillis,
+    ) -> Option<&Record> {
+        self.records.get(&(recipient, request.clone())).filter(|record| record.kept_until > now)
+    }
+
+    pub(super) fn record_mut(&mut self, key: &RecordKey, now: UnixMillis) -> Option<&mut Record> {
+        self.records.get_mut(key).filter(|record| record.kept_until > now)
+    }
+
+    pub(super) fn challenge(&self, recipient: Digest16, purpose: &str) -> Option<&Challenge> {
+        self.challenges.get(&(recipient, purpose.to_owned()))
+    }
+
+    pub(super) fn challenge_mut(&mut self, recipient: Digest16, purpose: &str) -> Option<&mut Challenge> {
+        self.challenges.get_mut(&(recipient, purpose.to_owned()))
+    }
+
+    pub(super) fn sends_in_a_day(&self, recipient: Digest16, now: UnixMillis) -> u32 {
+        self.logs.used((EventLog::Sends, recipient), DAY, now)
+    }
+
+    /// Drops everything that no step can read any more.
+    pub(super) fn sweep(&mut self, now: UnixMillis) {
+        const KEPT: Duration = Duration::from_secs(7 * 86_400);
+        self.records.retain(|_, record| record.kept_until > now);
+        let records = &self.records;
+        self.index.retain(|request, recipient| records.contains_key(&(*recipient, request.clone())));
+        self.challenges.retain(|_, challenge| challenge.expires.plus(CHALLENGE_KEPT_AFTER) > now);
+        self.cooldowns.retain(|recipient, cooldown| {
+            cooldown.until > now || records.contains_key(&(*recipient, cooldown.request.clone()))
+        });
+        self.logs.sweep(KEPT, now);
+        self.unsent.retain(|_, requests| requests.iter().any(|request| request.at.plus(DAY) > now));
+        self.possible_checks.retain(|_, checks| checks.iter().any(|check| check.at.plus(DAY) > now));
+        self.suppressions.retain(|_, suppression| suppression.is_in_force(now));
+        self.claims.retain(|_, claim| claim.until > now);
+        self.expected_receipts.retain(|expected| expected.due.plus(KEPT) > now);
+    }
+}
+
+pub(super) fn record_key(lease: &Lease<'_>) -> RecordKey {
+    (lease.subject.recipient, lease.request.clone())
+}
+
+/// A request as the source of an event.
+pub(super) fn event_source(lease: &Lease<'_>) -> Source {
+    Source::Request(lease.subject.recipient, lease.request.clone())
+}

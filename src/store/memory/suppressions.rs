@@ -1,0 +1,98 @@
+//! Suppressions, by the provider's answers and by operators.
+
+use std::cmp::Reverse;
+
+use super::state::{State, StoredSuppression, SuppressionKey};
+use crate::domain::keyed_digest::Digest16;
+use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry, SuppressionTarget};
+use crate::domain::time::UnixMillis;
+use crate::store::bounds::{MANUAL_CODE, SUPPRESSION_MIN, SUPPRESSIONS_MAX};
+
+impl State {
+    /// Adds a suppression that the provider's answer caused. One that ends later stays.
+    pub(super) fn suppress(&mut self, recipient: Digest16, suppression: NewSuppression<'_>, now: UnixMillis) {
+        let key = match suppression.target {
+            SuppressionTarget::Recipient => SuppressionKey::Recipient(recipient),
+            SuppressionTarget::Country(country) => SuppressionKey::Country(country.to_owned()),
+        };
+        self.store_longer(key, suppression, None, now);
+    }
+
+    fn store_longer(
+        &mut self,
+        key: SuppressionKey,
+        suppression: NewSuppression<'_>,
+        reason: Option<&str>,
+        now: UnixMillis,
+    ) {
+        let in_force = self.suppressions.get(&key).filter(|old| old.is_in_force(now));
+        let new = StoredSuppression {
+            code: (suppression.code != MANUAL_CODE).then_some(suppression.code),
+            until: suppression.duration.map(|duration| now.plus(duration)),
+            since: in_force.map_or(now, |old| old.since),
+            masked: suppression.masked.to_owned(),
+            reason: reason.filter(|reason| !reason.is_empty()).map(str::to_owned),
+        };
+        let ends_later = |old: &StoredSuppression| match (old.until, new.until) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(old), Some(new)) => new > old,
+        };
+        if self.suppressions.get(&key).is_none_or(ends_later) {
+            self.suppressions.insert(key, new);
+        }
+    }
+
+    pub(super) fn add_suppression(
+        &mut self,
+        recipient: Digest16,
+        suppression: &ManualSuppression<'_>,
+        now: UnixMillis,
+    ) -> SuppressionEntry {
+        let key = SuppressionKey::Recipient(recipient);
+        let manual = self.suppressions.get(&key).filter(|old| old.code.is_none() && old.is_in_force(now));
+        let is_manual = manual.is_some();
+        // Without a new reason, an operator's earlier one stays.
+        let given = Some(suppression.reason).filter(|reason| !reason.is_empty()).map(str::to_owned);
+        let reason = given.or_else(|| manual.and_then(|manual| manual.reason.clone()));
+        let new = NewSuppression {
+            target: SuppressionTarget::Recipient,
+            code: MANUAL_CODE,
+            duration: suppression.duration.map(|duration| duration.max(SUPPRESSION_MIN)),
+            masked: suppression.masked,
+        };
+        self.store_longer(key, new, reason.as_deref(), now);
+        let key = SuppressionKey::Recipient(recipient);
+        let in_force = self.suppressions.get_mut(&key).expect("one of the two was stored");
+        if is_manual {
+            in_force.reason = reason;
+        }
+        in_force.entry()
+    }
+
+    pub(super) fn remove_suppression(
+        &mut self,
+        recipient: Digest16,
+        now: UnixMillis,
+    ) -> Option<SuppressionEntry> {
+        let removed = self.suppressions.remove(&SuppressionKey::Recipient(recipient))?;
+        removed.is_in_force(now).then(|| removed.entry())
+    }
+
+    pub(super) fn list_suppressions(&self, count_max: u32, now: UnixMillis) -> Vec<SuppressionEntry> {
+        let mut in_force: Vec<_> = self
+            .suppressions
+            .iter()
+            .filter_map(|(key, suppression)| match key {
+                SuppressionKey::Recipient(recipient) if suppression.is_in_force(now) => {
+                    Some((recipient, suppression))
+                }
+                SuppressionKey::Recipient(_) | SuppressionKey::Country(_) => None,
+            })
+            .collect();
+        let end = |suppression: &StoredSuppression| suppression.until.map_or(u64::MAX, |until| until.0);
+        in_force.sort_by_key(|(recipient, suppression)| Reverse((end(suppression), recipient.as_str())));
+        let count = usize::try_from(count_max.min(SUPPRESSIONS_MAX)).expect("a small number");
+        in_force.into_iter().take(count).map(|(_, suppression)| suppression.entry()).collect()
+    }
+}

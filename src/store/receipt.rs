@@ -1,0 +1,53 @@
+//! Delivery receipts: those that arrive, and those that are overdue.
+
+use crate::domain::keyed_digest::Digest16;
+use crate::domain::receipt::DeliveryStatus;
+use crate::domain::request_id::RequestId;
+use crate::domain::suppression::NewSuppression;
+use crate::domain::time::UnixMillis;
+
+/// A receipt to record.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordReceipt<'a> {
+    pub recipient: Digest16,
+    pub request: &'a RequestId,
+    pub message_id: &'a str,
+    pub status: DeliveryStatus,
+    /// The provider's own error number.
+    pub code: Option<u32>,
+    /// The delivery event was published and confirmed.
+    pub published: bool,
+    pub suppression: Option<NewSuppression<'a>>,
+}
+
+/// The answer to [`RecordReceipt`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReceiptResult {
+    /// The status is final and not published yet. Publish it, then record it again as `published`.
+    Publish { purpose: String, correlation_id: Option<String> },
+    /// The receipt adds nothing to the record, or its status is not final.
+    Unchanged,
+    /// There is no record of the request, or none any more.
+    NoRequest,
+}
+
+/// The receipt that a request's record keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordedReceipt {
+    pub message_id: String,
+    pub status: DeliveryStatus,
+    /// The provider's own error number.
+    pub code: Option<u32>,
+    pub published: bool,
+    pub at: UnixMillis,
+}
+
+/// A message whose final receipt is overdue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverdueReceipt {
+    pub recipient: Digest16,
+    pub request: RequestId,
+    pub message_id: String,
+    /// The longest wait is over: this is the last poll.
+    pub lapsed: bool,
+}
