@@ -149,7 +149,7 @@ async fn what_is_held_and_who_is_probed_is_logged_with_its_channel() {
     gateway.world.provider.answer([SendFailure::Rejected { code: Some(535), scope: Scope::Account }]);
     gateway.request("r1", ANA).await.expect_sent();
     let log = captured_log();
-    for message in ["send is held", "provider was probed"] {
+    for message in ["send waiting", "provider account probed"] {
         let line = log.lines().find(|line| line.contains(message)).unwrap_or_else(|| panic!("{log}"));
         let line: serde_json::Value = serde_json::from_str(line).expect("a line is JSON");
         assert_eq!(line["fields"]["channel"], "email", "{line}");
