@@ -1,4 +1,4 @@
-//! What time it is: the system's clock, or one that a test pauses together with tokio's.
+//! The wall clock: the system's, or one that tests pause together with tokio's timers.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,27 +6,24 @@ use tokio::time::Instant;
 
 use crate::domain::time::UnixMillis;
 
-/// A source of wall-clock time.
 #[derive(Clone, Copy, Debug)]
 pub enum Clock {
     /// The system's clock, with its corrections.
     System,
-    /// Moves with tokio's timers, from a fixed start: paused and advanced with them.
+    /// Follows tokio's timers, which tests pause and advance.
     Tokio {
         /// The time at `started`.
         from: UnixMillis,
-        /// When the clock was made.
         started: Instant,
     },
 }
 
 impl Clock {
-    /// A clock that starts now and moves with tokio's timers.
+    /// Starts at the system's time.
     pub fn tokio() -> Clock {
         Clock::Tokio { from: Clock::System.now(), started: Instant::now() }
     }
 
-    /// The time now.
     pub fn now(&self) -> UnixMillis {
         match self {
             Clock::System => {

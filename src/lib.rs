@@ -1,13 +1,13 @@
-//! otpost is a one-time-password gateway: it takes requests for codes from RabbitMQ, applies limits in Redis, sends
-//! the codes through Twilio, publishes what became of each request, and checks the codes that people type.
+//! otpost is a one-time-password gateway: it consumes requests for codes from RabbitMQ, applies limits in Redis, sends the
+//! codes through Twilio or by e-mail, publishes the result of each request, and checks the codes that people type.
 //!
 //! The modules in reading order:
 //!
-//! - [`flow`] is what happens to a request: receive, admit, dispatch, settle; and to a typed code: verify.
-//! - [`domain`] is what the flow talks about, and every decision, as pure functions.
+//! - [`flow`] processes a request (admit, dispatch, reconcile, complete), receipts and typed codes.
+//! - [`domain`] has the checked values and every decision, as pure functions.
 //! - [`broker`], [`store`] and [`provider`] are the seams to RabbitMQ, Redis and Twilio, each with an adapter in memory.
-//! - [`text`] is what messages say; [`http`] and [`cli`] are the doors; [`telemetry`] is what operators see.
-//! - [`config`] is every setting; [`app`] puts it all together.
+//! - [`text`] renders messages; [`http`] is the API, [`cli`] the commands; [`telemetry`] has logs and metrics.
+//! - [`config`] reads the settings; [`app`] wires everything.
 
 pub mod app;
 pub mod broker;

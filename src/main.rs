@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use otpost::cli::{self, Arguments};
 
-/// Sampling found a sixth of a message's CPU in the system's allocator.
+/// Profiling found a sixth of a message's CPU time in the system's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -14,8 +14,8 @@ fn main() -> ExitCode {
         .install_default()
         .expect("nothing was installed before main");
     let arguments = Arguments::parse();
-    // One thread: a worker waits for servers most of its time, and what it computes takes microseconds. More work is
-    // done by more processes. Name look-ups and file reads have threads of their own.
+    // One thread: a worker mostly waits for servers, and computes for microseconds. More processes do more work. Name
+    // lookups and file reads have threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime {
         Ok(runtime) => runtime.block_on(cli::run(arguments)).into(),

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use otpost::domain::purpose::Purpose;
 use otpost::domain::request::body::{AutofillBody, SendRequestBody};
-use otpost::domain::request::{AutofillField, BODY_BYTES_MAX, RequestError, SendRequest, Unacceptable};
+use otpost::domain::request::error::{BODY_BYTES_MAX, RequestError};
+use otpost::domain::request::{AutofillField, SendRequest, Unacceptable};
 use otpost::domain::request_id::RequestId;
 use otpost::domain::time::UnixMillis;
 use otpost::domain::zone::Zone;

@@ -1,9 +1,7 @@
-//! A broker inside the process: the same behaviour without a server.
+//! A broker inside the process, for tests, the simulator and the quick start. Nothing survives the process.
 //!
-//! It carries bytes, hands out no more than each source's prefetch, takes back what a source leaves unsettled, counts how
-//! often a message came back and sets it aside after too often. Its only clock is tokio's, and it decides nothing by it.
-//!
-//! Nothing survives the process: it is for tests, the simulator and the quick start.
+//! It hands out at most each consumer's prefetch, requeues unsettled deliveries of a consumer that ends, counts returns,
+//! and dead-letters a message after too many. No decision depends on time.
 
 mod rpc_client;
 
@@ -22,7 +20,7 @@ use crate::broker::{
 use crate::domain::channel::Channel;
 use crate::domain::time::UnixMillis;
 
-/// How many messages each queue takes.
+/// Messages a queue.
 const QUEUE_MAX: usize = 10_000;
 
 /// A broker with a request queue for each channel, shared by its clones.
@@ -31,44 +29,35 @@ pub struct MemoryBroker {
     state: Arc<Mutex<State>>,
 }
 
-/// A message as its reader gets it.
+/// A published message, as its reader receives it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedMessage {
     /// `<channel>.<status>` of a result, the queue of a reply.
     pub routing_key: String,
     /// JSON.
     pub body: Vec<u8>,
-    /// Readers drop repeats by it.
     pub message_id: String,
-    /// Ties it to its request.
     pub correlation_id: Option<String>,
-    /// When it was made.
     pub at: UnixMillis,
     /// W3C trace context.
     pub traceparent: Option<String>,
 }
 
-/// A message that was set aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredDeadLetter {
-    /// Its name; empty if the broker itself set it aside.
+    /// Empty if the broker dead-lettered the message.
     pub message_id: String,
-    /// What it holds.
     pub body: Vec<u8>,
-    /// A machine word.
     pub reason: String,
-    /// The first error; empty if the broker itself set it aside.
+    /// Empty if the broker dead-lettered the message.
     pub error: String,
-    /// How often it came back.
     pub delivery_count: u64,
-    /// The request, if it could be read.
     pub request_id: Option<String>,
-    /// How the request ended, if that was told.
     pub status: Option<String>,
 }
 
 impl MemoryBroker {
-    /// A new source of requests for a channel, which takes up to `prefetch` messages at once, at least one.
+    /// A new consumer of a channel's requests. A prefetch of 0 counts as 1.
     pub fn consumer(&self, channel: Channel, prefetch: usize) -> MemoryConsumer {
         let mut state = self.lock();
         let id = state.next_id();
@@ -87,17 +76,15 @@ impl MemoryBroker {
         MemoryConsumer { broker: self.clone(), id, arrived }
     }
 
-    /// A new publisher.
     pub fn publisher(&self) -> MemoryPublisher {
         MemoryPublisher { broker: self.clone() }
     }
 
-    /// Puts a request for a text message on its queue with any properties, as a caller's own client would.
+    /// Publishes a request for a text message with any properties, as a caller's own client would.
     pub fn send_request(&self, body: &[u8], properties: Properties) -> Result<(), PublishError> {
         self.send_request_to(Channel::Sms, body, properties)
     }
 
-    /// The same for any channel.
     pub fn send_request_to(
         &self,
         channel: Channel,
@@ -107,7 +94,7 @@ impl MemoryBroker {
         self.lock().enqueue(channel, body.to_vec(), properties)
     }
 
-    /// Every result from now on. A reader that lags by more than 10,000 messages misses some.
+    /// Receives every result from now on. A reader that lags by more than [`QUEUE_MAX`] messages misses some.
     pub fn subscribe_results(&self) -> mpsc::Receiver<OwnedMessage> {
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
         self.lock().results.push(sender);
@@ -117,43 +104,42 @@ impl MemoryBroker {
     /// Declares a caller's reply queue.
     pub fn reply_queue(&self, name: &str) -> mpsc::Receiver<OwnedMessage> {
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
-        self.lock().replies.insert(name.to_owned(), Reader::Queue(sender));
+        self.lock().replies.insert(name.to_owned(), Reader::Caller(sender));
         receiver
     }
 
-    /// What was set aside so far.
     pub fn dead_letters(&self) -> Vec<StoredDeadLetter> {
         self.lock().dead.clone()
     }
 
-    /// Requests that no source holds.
+    /// The number of requests that no consumer holds.
     pub fn waiting(&self) -> usize {
         self.lock().queues.iter().map(VecDeque::len).sum()
     }
 
-    /// Nothing waits, and no source holds anything.
+    /// No request waits, and no consumer holds one.
     pub fn is_idle(&self) -> bool {
         let state = self.lock();
         state.queues.iter().all(VecDeque::is_empty)
             && state.consumers.iter().all(|consumer| consumer.taken.is_empty())
     }
 
-    /// Lets the next `count` publishes fail without effect.
+    /// The next `count` publishes fail without effect.
     pub fn fail_next_publishes(&self, count: usize) {
         self.lock().failing = count;
     }
 
-    /// Takes the next `count` requests, and never says so.
+    /// The next `count` requests are enqueued and not confirmed.
     pub fn lose_next_confirms(&self, count: usize) {
         self.lock().losing_confirms = count;
     }
 
-    /// Lets the next `count` letters be refused: nothing is set aside.
+    /// The next `count` dead letters are refused.
     pub fn fail_next_dead_letters(&self, count: usize) {
-        self.lock().failing_letters = count;
+        self.lock().failing_dead_letters = count;
     }
 
-    /// Takes the request queues away: requests are unroutable from now on.
+    /// Requests are unroutable from now on.
     pub fn delete_request_queue(&self) {
         let mut state = self.lock();
         state.deleted = true;
@@ -165,7 +151,7 @@ impl MemoryBroker {
     }
 }
 
-/// A panic while the lock was held cannot have left half a step: each one is a push, a pop or a counter.
+/// A panic under the lock cannot have left half a step: each step is a push, a pop or a counter.
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
@@ -180,17 +166,17 @@ struct State {
     dead: Vec<StoredDeadLetter>,
     failing: usize,
     losing_confirms: usize,
-    failing_letters: usize,
+    failing_dead_letters: usize,
     deleted: bool,
     last_id: u64,
 }
 
-/// Who reads a reply queue.
+/// The reader of a reply queue.
 enum Reader {
-    /// A caller.
-    Queue(mpsc::Sender<OwnedMessage>),
-    /// A requester.
-    Waiters(Arc<PendingReplies>),
+    /// A caller's own client.
+    Caller(mpsc::Sender<OwnedMessage>),
+    /// A [`rpc_client::MemoryRpcClient`].
+    Pending(Arc<PendingReplies>),
 }
 
 #[derive(Clone)]
@@ -198,7 +184,6 @@ struct Message {
     channel: Channel,
     body: Vec<u8>,
     properties: Properties,
-    /// When it was handed out last.
     arrived: Instant,
 }
 
@@ -206,9 +191,9 @@ struct Consumer {
     id: u64,
     channel: Channel,
     prefetch: usize,
-    /// What it holds unsettled, buffered or handed out.
+    /// Unsettled deliveries by tag, buffered or handed out.
     taken: HashMap<u64, Message>,
-    /// What it holds and has not handed out.
+    /// The tags of deliveries not handed out yet.
     buffered: VecDeque<u64>,
     cancelled: bool,
     paused: bool,
@@ -249,22 +234,22 @@ impl State {
         Ok(())
     }
 
-    /// The consumer that has room for a message which waits for it.
-    fn next_to_take(&self) -> Option<usize> {
+    /// The first consumer that has room and a message in its queue.
+    fn next_consumer(&self) -> Option<usize> {
         let waits = |channel: Channel| !self.queues[channel as usize].is_empty();
         self.consumers.iter().position(|consumer| consumer.has_room() && waits(consumer.channel))
     }
 
-    /// Moves messages to the consumers that have room, in turn.
+    /// Hands messages to the consumers that have room, round robin.
     fn hand_out(&mut self) {
-        while let Some(turn) = self.next_to_take() {
-            let queue = &mut self.queues[self.consumers[turn].channel as usize];
+        while let Some(next) = self.next_consumer() {
+            let queue = &mut self.queues[self.consumers[next].channel as usize];
             let Some(mut message) = queue.pop_front() else {
                 return;
             };
             message.arrived = Instant::now();
             let tag = self.next_id();
-            let mut consumer = self.consumers.remove(turn);
+            let mut consumer = self.consumers.remove(next);
             consumer.taken.insert(tag, message);
             consumer.buffered.push_back(tag);
             consumer.arrived.notify_one();
@@ -272,8 +257,8 @@ impl State {
         }
     }
 
-    /// A message comes back: to the end of the queue, or aside when it did so too often.
-    fn take_back(&mut self, mut message: Message) {
+    /// Requeues a message at the end of the queue, or dead-letters it after too many returns.
+    fn requeue(&mut self, mut message: Message) {
         message.properties.delivery_count += 1;
         message.properties.redelivered = true;
         if message.properties.delivery_count <= u64::from(DELIVERY_LIMIT) {
@@ -292,12 +277,12 @@ impl State {
     }
 
     fn settle(&mut self, consumer: u64, tag: u64, settlement: Settlement) {
-        // Once its source is gone, the message is on its way to somebody else.
+        // A message whose consumer ended was requeued already.
         let Some(message) = self.consumer(consumer).and_then(|consumer| consumer.taken.remove(&tag)) else {
             return;
         };
         if settlement == Settlement::Requeue {
-            self.take_back(message);
+            self.requeue(message);
         }
         self.hand_out();
     }
@@ -309,7 +294,7 @@ impl State {
         let mut taken: Vec<(u64, Message)> = self.consumers.remove(at).taken.into_iter().collect();
         taken.sort_unstable_by_key(|(tag, _)| *tag);
         for (_, message) in taken {
-            self.take_back(message);
+            self.requeue(message);
         }
         self.hand_out();
     }
@@ -317,7 +302,7 @@ impl State {
     fn publish(&mut self, message: Outgoing<'_>, reply_to: Option<&str>) -> Result<(), PublishError> {
         if self.failing > 0 {
             self.failing -= 1;
-            return Err(PublishError::NotTaken("told to fail".to_owned()));
+            return Err(PublishError::NotTaken("failed on purpose".to_owned()));
         }
         match message.target {
             Target::Results { routing_key } => {
@@ -331,11 +316,11 @@ impl State {
             }
             Target::Reply { queue } => {
                 match (self.replies.get(queue), message.correlation_id) {
-                    (Some(Reader::Queue(reader)), _) => {
+                    (Some(Reader::Caller(reader)), _) => {
                         let _ = reader.try_send(owned(&message, queue));
                     }
-                    (Some(Reader::Waiters(waiters)), Some(id)) => waiters.answer(id, message.body),
-                    (Some(Reader::Waiters(_)) | None, _) => {}
+                    (Some(Reader::Pending(replies)), Some(id)) => replies.answer(id, message.body),
+                    (Some(Reader::Pending(_)) | None, _) => {}
                 }
                 Ok(())
             }
@@ -343,16 +328,16 @@ impl State {
                 self.enqueue(channel, message.body.to_vec(), properties(&message, reply_to))?;
                 let lost = self.losing_confirms > 0;
                 self.losing_confirms -= usize::from(lost);
-                if lost { Err(PublishError::Unconfirmed("told to lose it".to_owned())) } else { Ok(()) }
+                if lost { Err(PublishError::Unconfirmed("lost on purpose".to_owned())) } else { Ok(()) }
             }
-            Target::Dead(headers) => self.set_aside(&message, headers),
+            Target::Dead(headers) => self.dead_letter(&message, headers),
         }
     }
 
-    fn set_aside(&mut self, message: &Outgoing<'_>, headers: DeadHeaders<'_>) -> Result<(), PublishError> {
-        if self.failing_letters > 0 {
-            self.failing_letters -= 1;
-            return Err(PublishError::NotTaken("told to fail".to_owned()));
+    fn dead_letter(&mut self, message: &Outgoing<'_>, headers: DeadHeaders<'_>) -> Result<(), PublishError> {
+        if self.failing_dead_letters > 0 {
+            self.failing_dead_letters -= 1;
+            return Err(PublishError::NotTaken("failed on purpose".to_owned()));
         }
         if self.dead.len() >= QUEUE_MAX {
             return Err(PublishError::NotTaken("the queue is full".to_owned()));
@@ -381,7 +366,7 @@ fn owned(message: &Outgoing<'_>, routing_key: &str) -> OwnedMessage {
     }
 }
 
-/// AMQP carries whole seconds: a test that needs more must fail here too.
+/// AMQP timestamps have whole seconds: a test that needs more must fail here too.
 fn properties(message: &Outgoing<'_>, reply_to: Option<&str>) -> Properties {
     Properties {
         correlation_id: message.correlation_id.map(str::to_owned),
@@ -393,7 +378,7 @@ fn properties(message: &Outgoing<'_>, reply_to: Option<&str>) -> Properties {
     }
 }
 
-/// A consumer of a request queue. Dropping it gives back what is unsettled, like a worker that crashed.
+/// A consumer of a request queue. Dropping it requeues unsettled deliveries, like a crash of the worker.
 pub struct MemoryConsumer {
     broker: MemoryBroker,
     id: u64,
@@ -407,7 +392,7 @@ impl RequestConsumer for MemoryConsumer {
             if let Some(delivery) = self.buffered()? {
                 return Some(delivery);
             }
-            // A message that arrived since is not missed: `notify_one` leaves a permit.
+            // No arrival is missed: `notify_one` leaves a permit.
             self.arrived.notified().await;
         }
     }
@@ -437,7 +422,7 @@ impl RequestConsumer for MemoryConsumer {
 }
 
 impl MemoryConsumer {
-    /// The next delivery if there is one; the outer `None` after the last.
+    /// The next buffered delivery; the outer `None` after the last one.
     fn buffered(&self) -> Option<Option<Delivery>> {
         let mut state = self.broker.lock();
         let consumer = state.consumer(self.id)?;
@@ -483,7 +468,6 @@ impl Settler for MemorySettler {
     }
 }
 
-/// Publishes to a [`MemoryBroker`].
 #[derive(Clone)]
 pub struct MemoryPublisher {
     broker: MemoryBroker,

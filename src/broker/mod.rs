@@ -1,10 +1,10 @@
-//! Seam: where requests come from and where results go.
+//! Seam: consumes requests, publishes results, reads dead letters.
 //!
-//! A [`RequestSource`] hands out deliveries, never more at once than its prefetch, and survives the loss of its
-//! connection by itself. A [`Delivery`] is settled once, by value: doing it twice does not compile. A [`Publisher`]
-//! answers only when the broker has confirmed the message. A [`Requester`] also hears how a request ends.
+//! A [`RequestConsumer`] hands out at most its prefetch of unsettled deliveries, and reconnects on its own. A [`Delivery`]
+//! is settled once, by value: settling twice does not compile. A [`Publisher`] answers when the broker has confirmed the
+//! message. An [`RpcClient`] also receives the result of its request.
 //!
-//! Not a queue of our own: what is neither acknowledged nor confirmed is the broker's, and comes back.
+//! The broker owns every message that is not acknowledged or not confirmed, and delivers it again.
 
 pub mod memory;
 pub(crate) mod pause;
@@ -19,138 +19,124 @@ use tokio::time::Instant;
 use crate::domain::channel::Channel;
 use crate::domain::time::UnixMillis;
 
-/// Deliveries of requests, in the broker's order.
+/// Consumes requests in the broker's order.
 #[async_trait]
 pub trait RequestConsumer: Send {
-    /// The next delivery. `None` once the source was cancelled and everything it had buffered was handed out.
+    /// Waits for the next delivery, through any outage. `None` after a cancellation, when the buffer is empty.
     ///
-    /// Waits through any outage. Dropping the future loses no delivery.
+    /// Dropping the future loses no delivery.
     async fn next(&mut self) -> Option<Delivery>;
 
-    /// Asks the broker for nothing more until [`RequestSource::resume`], through any lost connection.
+    /// Consumes nothing more until [`RequestConsumer::resume`], also after a reconnect. Idempotent.
     ///
-    /// What is buffered stays, unsettled, and still comes out of [`RequestSource::next`]: the caller decides whether to
-    /// take it. Pausing twice is pausing once.
+    /// Buffered deliveries stay unsettled and still come out of [`RequestConsumer::next`].
     async fn pause(&mut self);
 
-    /// Asks for deliveries again.
     async fn resume(&mut self);
 
-    /// Asks for no more deliveries; what is buffered still comes out of [`RequestSource::next`].
+    /// Consumes nothing more; buffered deliveries still come out of [`RequestConsumer::next`].
     async fn cancel(&mut self);
 
-    /// Ends the source once every settlement made so far has been told to the broker, or a limit has passed.
+    /// Writes all settlements to the broker, within a time limit, and closes.
     ///
-    /// What was not settled comes again. Dropping the source does the same without waiting.
+    /// The broker redelivers every unsettled delivery. Dropping the consumer does the same without waiting.
     async fn close(self: Box<Self>);
 }
 
-/// Sends messages and waits for the broker's word that it has them.
+/// Publishes messages with publisher confirms.
 #[async_trait]
 pub trait Publisher: Send + Sync {
     /// Publishes one persistent message. `Ok` means that the broker confirmed it.
     async fn publish(&self, message: Outgoing<'_>) -> Result<(), PublishError>;
 }
 
-/// Says whether the broker can be reached, to a person who asks.
+/// Checks whether the broker can be reached, for `otpost status`.
 #[async_trait]
 pub trait Probe: Send + Sync {
-    /// `Ok` if it takes messages, else why not, without any address. The caller bounds the wait.
+    /// `Ok` if the broker takes messages. The error holds no address. The caller bounds the wait.
     async fn probe(&self) -> Result<(), String>;
 }
 
-/// Publishes requests, and hears how they end.
+/// Publishes requests and receives their results.
 #[async_trait]
 pub trait RpcClient: Send + Sync {
-    /// Publishes a request, and waits for its terminal result until `within` has passed since the call: its body, or
-    /// `None` if it is not known by then, or cannot become known here any more. `Ok` means in any case that a queue has the
-    /// request and the broker confirmed that.
+    /// Publishes a request and waits up to `within` for the body of its result. `Ok` means that the broker confirmed the
+    /// request in a queue; `Ok(None)` that no result came in time, or that the connection for replies was lost.
     ///
-    /// The result is the copy that goes to `reply_to`, found by the correlation id of the message: all who wait for one id
-    /// hear the first result that comes. Without any time no copy is asked for. Dropping the future forgets the result, not
-    /// the request.
+    /// The reply is matched by the correlation id; all callers with one id receive the first reply. If `within` is zero,
+    /// the request has no `reply_to`. Dropping the future drops the result, not the request.
     async fn request(&self, message: Outgoing<'_>, within: Duration)
     -> Result<Option<Vec<u8>>, PublishError>;
 }
 
-/// What was set aside, for a person who looks at it.
+/// Reads and removes dead letters, for an operator.
 ///
-/// Nothing leaves the queue but by [`DeadLetters::remove`]. What was looked at goes back when this ends, however it ends;
-/// until then nobody else sees it.
+/// Only [`DeadLetters::remove`] takes a dead letter off the queue. The others are requeued when this value ends; until
+/// then no other consumer sees them.
 #[async_trait]
 pub trait DeadLetters: Send {
-    /// Takes a look at up to `letters_max` letters that were not looked at before, and at fewer if they are large.
-    async fn browse(&mut self, letters_max: usize) -> Result<Vec<DeadLetter>, DeadLettersError>;
+    /// Reads up to `count_max` dead letters that this value has not read, fewer if they are large.
+    async fn browse(&mut self, count_max: usize) -> Result<Vec<DeadLetter>, DeadLettersError>;
 
-    /// Publishes a message. `Ok` means that a queue has it and the broker confirmed that.
+    /// `Ok` means that the broker confirmed the message in a queue.
     async fn publish(&mut self, message: Outgoing<'_>) -> Result<(), PublishError>;
 
-    /// Removes a letter that this look has found.
-    async fn remove(&mut self, letter: &DeadLetter) -> Result<(), DeadLettersError>;
+    /// Acknowledges a dead letter that this value has read.
+    async fn remove(&mut self, dead_letter: &DeadLetter) -> Result<(), DeadLettersError>;
 
-    /// Ends the look once every removal was told to the broker.
+    /// Requeues the dead letters that were not removed, and closes.
     async fn close(self: Box<Self>);
 }
 
-/// A dead letter.
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
-    /// What this look calls it.
+    /// The delivery tag.
     pub tag: u64,
-    /// What it holds: of ours [`Contents`], of the broker's the whole message.
+    /// A [`DeadLetterBody`] if we dead-lettered the message, the whole message if the broker did.
     ///
-    /// [`Contents`]: crate::domain::dead_letter::Contents
+    /// [`DeadLetterBody`]: crate::domain::dead_letter::DeadLetterBody
     pub body: Vec<u8>,
-    /// Its message id.
     pub message_id: Option<String>,
-    /// What came beside it. The count is that of looks, not of deliveries.
+    /// The delivery count counts the reads of the dead letter.
     pub properties: Properties,
-    /// The broker itself set it aside.
+    /// The broker dead-lettered the message, not we.
     pub by_broker: bool,
-    /// A machine word: ours, or the broker's.
     pub reason: String,
-    /// The first error, if we set it aside.
+    /// Absent if the broker dead-lettered the message, like `delivery_count`, `request_id` and `status`.
     pub error: Option<String>,
-    /// The queue it came from.
     pub queue: Option<String>,
-    /// When it was set aside.
+    /// When the message was dead-lettered.
     pub at: Option<UnixMillis>,
-    /// How often it had come back, if we set it aside.
     pub delivery_count: Option<u64>,
-    /// The time that its message carried.
+    /// The timestamp of the original message.
     pub requested_at: Option<UnixMillis>,
-    /// The request, if we set it aside and could read it.
     pub request_id: Option<String>,
-    /// How the request ended, if we set it aside and that was told.
+    /// The outcome, if its result was published.
     pub status: Option<String>,
 }
 
 /// The broker did not answer, or refused.
 #[derive(Debug, thiserror::Error)]
-#[error("the dead letters cannot be read or changed: {0}")]
+#[error("dead letters cannot be read or changed: {0}")]
 pub struct DeadLettersError(pub String);
 
 /// One message from the request queue.
 pub struct Delivery {
-    /// The body as it came.
     pub body: Vec<u8>,
-    /// What came beside it.
     pub properties: Properties,
-    /// When the broker handed it out.
     pub arrived: Instant,
-    /// How the broker is told what became of it.
     pub settler: Box<dyn Settler>,
 }
 
 impl Delivery {
-    /// Tells the broker what becomes of the message. The adapter may send it a moment later, together with others.
+    /// Acknowledges or requeues the delivery. The adapter may write settlements in batches.
     ///
-    /// An acknowledgement that never reaches the broker is harmless: the message comes again and is replayed.
+    /// A lost acknowledgement is harmless: the redelivery gets the stored result.
     pub fn settle(self, settlement: Settlement) {
         self.settler.settle(settlement);
     }
 
-    /// True once the broker has taken the delivery back, as after a lost connection: the message comes again.
+    /// True after the loss of the connection: the broker redelivers the message.
     pub fn is_lost(&self) -> bool {
         self.settler.is_lost()
     }
@@ -158,161 +144,137 @@ impl Delivery {
 
 /// The adapter's half of a delivery.
 pub trait Settler: Send + Sync {
-    /// Tells the broker.
     fn settle(self: Box<Self>, settlement: Settlement);
-    /// The broker has taken the delivery back.
     fn is_lost(&self) -> bool;
 }
 
-/// What becomes of a delivery. One that is dropped without it stays taken until its source ends.
+/// The end of a delivery. A delivery dropped without one stays unacknowledged until its consumer ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settlement {
-    /// Its result is confirmed: the broker may forget it.
+    /// The result is confirmed: the broker may drop the message.
     Ack,
-    /// It goes back to the queue.
     Requeue,
 }
 
-/// The AMQP properties and headers of a delivery that matter here. Strings are bounded by AMQP to 255 bytes.
+/// The AMQP properties and headers that we read. AMQP bounds strings to 255 bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Properties {
-    /// Comes back on every result.
     pub correlation_id: Option<String>,
-    /// Where the caller wants the terminal result too.
     pub reply_to: Option<String>,
-    /// When the caller published it.
     pub timestamp: Option<UnixMillis>,
     /// W3C trace context.
     pub traceparent: Option<String>,
-    /// How often the broker counts that it came back.
+    /// `x-delivery-count`: earlier deliveries that returned.
     pub delivery_count: u64,
-    /// It was handed out before.
     pub redelivered: bool,
 }
 
 /// A message to publish.
 #[derive(Clone, Copy)]
 pub struct Outgoing<'a> {
-    /// Where it goes.
     pub target: Target<'a>,
     /// JSON.
     pub body: &'a [u8],
-    /// Readers drop repeats by it.
+    /// Readers drop duplicates by it.
     pub message_id: &'a str,
-    /// Ties it to its request.
     pub correlation_id: Option<&'a str>,
-    /// When it was made.
     pub at: UnixMillis,
     /// W3C trace context.
     pub traceparent: Option<&'a str>,
 }
 
-/// Where a message goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target<'a> {
-    /// The results exchange. That nobody is bound is counted, not an error.
+    /// The results exchange. An unroutable result is counted, and no error.
     Results {
         /// `<channel>.<status>`.
         routing_key: &'a str,
     },
-    /// A caller's own reply queue, on the default exchange. That it is gone is counted, not an error.
-    Reply {
-        /// Its name.
-        queue: &'a str,
-    },
-    /// The requests exchange, for the queue of a channel. A message that no queue takes is an error.
+    /// A caller's reply queue, on the default exchange. A missing queue is counted, and no error.
+    Reply { queue: &'a str },
+    /// The requests exchange. An unroutable message is an error.
     Requests(Channel),
-    /// The dead-letter exchange. A message that no queue takes is an error.
+    /// The dead-letter exchange. An unroutable message is an error.
     Dead(DeadHeaders<'a>),
 }
 
-/// Why a message was set aside, for its headers.
+/// The headers of a dead letter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeadHeaders<'a> {
-    /// Whose queue it came from.
+    /// The channel of the queue that the message came from.
     pub channel: Channel,
-    /// A machine word.
     pub reason: &'a str,
-    /// The first error, without any value.
+    /// The first error, without any value of the message.
     pub error: &'a str,
-    /// How often it came back.
     pub delivery_count: u64,
-    /// The time that the message itself carried.
+    /// The timestamp of the original message.
     pub requested_at: Option<UnixMillis>,
-    /// The request, if it could be read.
+    /// Absent if it could not be read.
     pub request_id: Option<&'a str>,
-    /// How the request ended, if its result was published.
+    /// The outcome, if its result was published.
     pub status: Option<&'a str>,
 }
 
 /// A message was not confirmed.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// No confirm in time, or the connection broke before it: the message may be there. Worth another try.
+    /// No confirm in time, or the connection broke before it: the message may have arrived. Worth a retry.
     #[error("the broker did not confirm the message: {0}")]
     Unconfirmed(String),
-    /// No connection to hand it over by, or the broker refused it: it is surely not there. Worth another try.
+    /// No connection, or the broker refused the message: it has surely not arrived. Worth a retry.
     #[error("the broker did not take the message: {0}")]
     NotTaken(String),
-    /// No queue takes it.
     #[error("no queue is bound for the message")]
     Unroutable,
 }
 
-/// The names of one gateway's exchanges and queues: every one starts with the prefix.
+/// The exchanges and queues of one gateway; each name starts with `AMQP_PREFIX`.
 #[derive(Clone, Debug)]
 pub struct Names {
     prefix: String,
 }
 
 impl Names {
-    /// Names under a prefix.
     pub fn new(prefix: &str) -> Names {
         Names { prefix: prefix.to_owned() }
     }
 
-    /// Direct exchange that callers publish to.
+    /// The direct exchange that callers publish to.
     pub fn requests(&self) -> String {
         format!("{}.requests", self.prefix)
     }
 
-    /// The queue of requests for messages of a channel.
     pub fn requests_of(&self, channel: Channel) -> String {
         format!("{}.{}", self.prefix, request_key(channel))
     }
 
-    /// The channel whose queue of requests has a name.
+    /// The channel whose request queue has this name.
     pub fn channel_of(&self, queue: &str) -> Option<Channel> {
         Channel::ALL.into_iter().find(|channel| self.requests_of(*channel) == queue)
     }
 
-    /// Topic exchange of results.
+    /// The topic exchange of results.
     pub fn results(&self) -> String {
         format!("{}.results", self.prefix)
     }
 
-    /// Exchange of what was set aside.
+    /// The direct exchange of dead letters.
     pub fn dead(&self) -> String {
         format!("{}.dead", self.prefix)
     }
 
-    /// The queue of what was set aside.
     pub fn dead_letters(&self) -> String {
         format!("{}.dead-letters", self.prefix)
     }
 
-    /// True for the name of one of our own queues.
     pub fn is_ours(&self, queue: &str) -> bool {
-        queue.strip_prefix(&self.prefix).is_some_and(|rest| rest.starts_with('.'))
+        queue.strip_prefix(&self.prefix).is_some_and(|name| name.starts_with('.'))
     }
 }
 
-/// The routing key of requests for text messages.
 pub const SEND_SMS_KEY: &str = "send-sms";
-/// The routing key of requests for e-mails.
 pub const SEND_EMAIL_KEY: &str = "send-email";
 
-/// The routing key of requests for messages of a channel.
 pub const fn request_key(channel: Channel) -> &'static str {
     match channel {
         Channel::Sms => SEND_SMS_KEY,
@@ -320,10 +282,10 @@ pub const fn request_key(channel: Channel) -> &'static str {
     }
 }
 
-/// How often a dead letter may come back before the broker drops it. Each look counts, and without a number of ours
-/// brokers have one that is soon reached.
+/// Returns of a dead letter before the broker drops it. Each listing counts, and a broker's default (20 in RabbitMQ 4)
+/// is soon reached.
 pub const DEAD_LETTER_DELIVERY_LIMIT: u32 = 1_000_000;
 
-/// How often a message may come back before the broker sets it aside: only the last fence, because every lost
-/// connection counts too.
+/// Returns of a request before the broker dead-letters it. It is the last fence, because every lost connection counts
+/// too.
 pub const DELIVERY_LIMIT: u32 = 100;

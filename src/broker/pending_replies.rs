@@ -1,94 +1,94 @@
-//! Who waits for which reply: a bounded table, emptied by whoever stops waiting, however it does.
+//! A bounded table of callers that wait for replies, by correlation id. A caller that stops waiting leaves it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::oneshot;
 
-/// Those who wait at once. Whoever comes on top of them is not told.
-const WAITERS_MAX: usize = 10_000;
+/// Callers at once. Further callers receive no reply.
+const CALLERS_MAX: usize = 10_000;
 
-/// Those who wait for a reply over one line, by its correlation id.
+/// The callers that wait for replies over one connection.
 #[derive(Default)]
 pub(super) struct PendingReplies(Mutex<Table>);
 
 #[derive(Default)]
 struct Table {
     /// By correlation id.
-    waiting: HashMap<String, Vec<Waiting>>,
+    callers: HashMap<String, Vec<Caller>>,
     count: usize,
     last_id: u64,
     closed: bool,
 }
 
-/// One who waits, by number.
-type Waiting = (u64, oneshot::Sender<Vec<u8>>);
+/// A number and the way to the caller.
+type Caller = (u64, oneshot::Sender<Vec<u8>>);
 
-/// A place in the table. Dropping it leaves the table.
+/// A caller's place in the table. Dropping it frees the place.
 pub(super) struct PendingReply {
-    waiters: Arc<PendingReplies>,
+    table: Arc<PendingReplies>,
     correlation_id: String,
     id: u64,
     reply: oneshot::Receiver<Vec<u8>>,
 }
 
 impl PendingReplies {
-    /// Waits from now on. `None` if too many wait already, or no reply can come any more.
+    /// Waits for a reply from now on. `None` if the table is full or the connection was lost.
     pub(super) fn enter(self: &Arc<PendingReplies>, correlation_id: &str) -> Option<PendingReply> {
         let mut table = self.lock();
-        if table.closed || table.count >= WAITERS_MAX {
+        if table.closed || table.count >= CALLERS_MAX {
             return None;
         }
         let (sender, reply) = oneshot::channel();
         table.count += 1;
         table.last_id += 1;
         let id = table.last_id;
-        table.waiting.entry(correlation_id.to_owned()).or_default().push((id, sender));
-        Some(PendingReply { waiters: Arc::clone(self), correlation_id: correlation_id.to_owned(), id, reply })
+        table.callers.entry(correlation_id.to_owned()).or_default().push((id, sender));
+        Some(PendingReply { table: Arc::clone(self), correlation_id: correlation_id.to_owned(), id, reply })
     }
 
-    /// Hands a reply to all who wait for it: copies of one request have one result.
+    /// Hands a reply to all its callers: copies of one request have one result.
     pub(super) fn answer(&self, correlation_id: &str, body: &[u8]) {
         let mut table = self.lock();
-        let waiting = table.waiting.remove(correlation_id).unwrap_or_default();
-        table.count -= waiting.len();
+        let callers = table.callers.remove(correlation_id).unwrap_or_default();
+        table.count -= callers.len();
         drop(table);
-        for (_, sender) in waiting {
-            // Who has stopped waiting just now does not want it.
+        for (_, sender) in callers {
+            // The caller may have stopped waiting just now.
             let _ = sender.send(body.to_vec());
         }
     }
 
-    /// No reply comes any more: nobody is kept waiting for one.
+    /// The connection was lost: no reply comes any more, and all callers stop waiting.
     pub(super) fn close(&self) {
         *self.lock() = Table { closed: true, ..Table::default() };
     }
 
-    fn leave(&self, correlation_id: &str, id: u64) {
+    fn remove(&self, correlation_id: &str, id: u64) {
         let mut table = self.lock();
-        let Some(waiting) = table.waiting.get_mut(correlation_id) else { return };
-        let before = waiting.len();
-        waiting.retain(|(waiter, _)| *waiter != id);
-        let (left, nobody) = (before - waiting.len(), waiting.is_empty());
-        table.count -= left;
-        if nobody {
-            table.waiting.remove(correlation_id);
+        let Some(callers) = table.callers.get_mut(correlation_id) else { return };
+        let before = callers.len();
+        callers.retain(|(caller, _)| *caller != id);
+        let (removed, is_empty) = (before - callers.len(), callers.is_empty());
+        table.count -= removed;
+        if is_empty {
+            table.callers.remove(correlation_id);
         }
     }
 
-    /// A panic while the lock was held cannot have left half a step that matters: a count that is too high.
+    /// A panic under the lock can only have left a count that is too high.
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 
 impl PendingReply {
-    /// The reply; `None` once it is known that none comes.
+    /// Waits for the reply; `None` after the connection was lost.
     pub(super) async fn reply(&mut self) -> Option<Vec<u8>> {
         (&mut self.reply).await.ok()
     }
 
-    /// The reply, if it has come.
+    /// The reply, if it has arrived.
     pub(super) fn reply_so_far(&mut self) -> Option<Vec<u8>> {
         self.reply.try_recv().ok()
     }
@@ -96,7 +96,7 @@ impl PendingReply {
 
 impl Drop for PendingReply {
     fn drop(&mut self) {
-        self.waiters.leave(&self.correlation_id, self.id);
+        self.table.remove(&self.correlation_id, self.id);
     }
 }
 
@@ -104,53 +104,53 @@ impl Drop for PendingReply {
 mod tests {
     use super::*;
 
-    fn is_empty(waiters: &PendingReplies) -> bool {
-        let table = waiters.lock();
-        table.waiting.is_empty() && table.count == 0
+    fn is_empty(replies: &PendingReplies) -> bool {
+        let table = replies.lock();
+        table.callers.is_empty() && table.count == 0
     }
 
     #[tokio::test]
-    async fn every_copy_of_a_request_hears_its_result_and_nobody_else_does() {
-        let waiters = Arc::new(PendingReplies::default());
-        let [mut one, mut other] = [(); 2].map(|()| waiters.enter("a").expect("room"));
-        let mut stranger = waiters.enter("b").expect("room");
-        waiters.answer("a", b"sent");
+    async fn every_copy_of_a_request_receives_its_result_and_no_other_caller_does() {
+        let replies = Arc::new(PendingReplies::default());
+        let [mut one, mut other] = [(); 2].map(|()| replies.enter("a").expect("room"));
+        let mut stranger = replies.enter("b").expect("room");
+        replies.answer("a", b"sent");
         assert_eq!(one.reply().await.as_deref(), Some(b"sent" as &[u8]));
         assert_eq!(other.reply_so_far().as_deref(), Some(b"sent" as &[u8]));
         assert_eq!(stranger.reply_so_far(), None);
-        waiters.answer("a", b"again");
+        replies.answer("a", b"again");
         drop((one, other, stranger));
-        assert!(is_empty(&waiters));
+        assert!(is_empty(&replies));
     }
 
     #[test]
-    fn who_goes_away_leaves_nothing_behind() {
-        let waiters = Arc::new(PendingReplies::default());
-        let [one, other] = [(); 2].map(|()| waiters.enter("a").expect("room"));
+    fn a_caller_that_goes_away_leaves_nothing_behind() {
+        let replies = Arc::new(PendingReplies::default());
+        let [one, other] = [(); 2].map(|()| replies.enter("a").expect("room"));
         drop(one);
-        assert_eq!(waiters.lock().count, 1);
+        assert_eq!(replies.lock().count, 1);
         drop(other);
-        assert!(is_empty(&waiters));
+        assert!(is_empty(&replies));
     }
 
     #[test]
     fn the_table_is_bounded() {
-        let waiters = Arc::new(PendingReplies::default());
+        let replies = Arc::new(PendingReplies::default());
         let mut all: Vec<PendingReply> =
-            (0..WAITERS_MAX).map(|_| waiters.enter("a").expect("room")).collect();
-        assert!(waiters.enter("b").is_none());
+            (0..CALLERS_MAX).map(|_| replies.enter("a").expect("room")).collect();
+        assert!(replies.enter("b").is_none());
         all.pop();
-        assert!(waiters.enter("b").is_some());
+        assert!(replies.enter("b").is_some());
     }
 
     #[tokio::test]
-    async fn nobody_waits_for_a_line_that_is_gone() {
-        let waiters = Arc::new(PendingReplies::default());
-        let mut early = waiters.enter("a").expect("room");
-        waiters.close();
+    async fn no_caller_waits_for_a_lost_connection() {
+        let replies = Arc::new(PendingReplies::default());
+        let mut early = replies.enter("a").expect("room");
+        replies.close();
         assert_eq!(early.reply().await, None);
-        assert!(waiters.enter("a").is_none());
+        assert!(replies.enter("a").is_none());
         drop(early);
-        assert!(is_empty(&waiters));
+        assert!(is_empty(&replies));
     }
 }

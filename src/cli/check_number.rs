@@ -8,7 +8,7 @@ use crate::flow::inspect::numbers::{self, NumberRow};
 
 pub(super) fn run(settings: &Settings, numbers: &[String], json: bool) -> Exit {
     let rules = app::parts::rules(settings);
-    phone::make_room();
+    phone::enlarge_cache();
     let rows: Vec<NumberRow> = numbers.iter().map(|number| numbers::number(&rules, number)).collect();
     if json {
         print_json(&rows);

@@ -1,4 +1,4 @@
-//! Whom a message goes to, by any channel.
+//! The recipient of a message, by any channel.
 
 use std::fmt::{self, Display};
 
@@ -8,34 +8,30 @@ use super::channel::Channel;
 use super::email::{EmailAddress, EmailError};
 use super::phone::{PhoneError, PhoneNumber, Region};
 
-/// A checked recipient. `Display` and `Debug` are masked; the whole address only leaves by [`Address::as_str`].
+/// A checked recipient. `Display` and `Debug` are masked; only [`Address::as_str`] shows all of it.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Address {
-    /// Of a text message.
     Phone(PhoneNumber),
-    /// Of an e-mail.
     Email(EmailAddress),
 }
 
-/// Why a text is no address of its channel: the rule, never the text itself.
+/// The rule that a text breaks, never the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum AddressError {
-    /// It is no phone number.
     #[error(transparent)]
     Phone(#[from] PhoneError),
-    /// It is no e-mail address.
     #[error(transparent)]
     Email(#[from] EmailError),
 }
 
 impl Address {
-    /// Reads an address by its shape: what holds an `@` is an e-mail address, everything else a phone number.
+    /// Text with an `@` is read as an e-mail address, other text as a phone number.
     pub fn parse(text: &str, region: Region) -> Result<Address, AddressError> {
         let channel = if text.contains('@') { Channel::Email } else { Channel::Sms };
         Address::parse_for(channel, text, region)
     }
 
-    /// Reads an address of a channel. The region is that of numbers without a country code.
+    /// `region` is that of numbers without a country code.
     pub fn parse_for(channel: Channel, text: &str, region: Region) -> Result<Address, AddressError> {
         Ok(match channel {
             Channel::Sms => PhoneNumber::parse(text, region)?.into(),
@@ -43,7 +39,6 @@ impl Address {
         })
     }
 
-    /// How messages get there.
     pub fn channel(&self) -> Channel {
         match self {
             Address::Phone(_) => Channel::Sms,
@@ -51,7 +46,7 @@ impl Address {
         }
     }
 
-    /// The whole address, as keyed digests and providers take it.
+    /// The whole address, for keyed digests and providers.
     pub fn as_str(&self) -> &str {
         match self {
             Address::Phone(number) => number.e164(),
@@ -59,7 +54,6 @@ impl Address {
         }
     }
 
-    /// The number, if it is one.
     pub fn phone(&self) -> Option<&PhoneNumber> {
         match self {
             Address::Phone(number) => Some(number),
@@ -67,7 +61,7 @@ impl Address {
         }
     }
 
-    /// The country that a number belongs to; an e-mail address belongs to none.
+    /// The country of a number; none for an e-mail address.
     pub fn country(&self) -> Option<String> {
         self.phone().and_then(PhoneNumber::region).map(|region| region.to_string())
     }

@@ -1,7 +1,7 @@
-//! What a dead letter of ours holds, what of any may be shown, and whether one can be replayed.
+//! The body of our dead letters, the excerpt that commands show, and the rules of a replay.
 //!
-//! Nothing of a body can be read from a letter of ours but its shape. The body itself is sealed, without the caller's
-//! own code; so a request that brought one cannot be replayed.
+//! An excerpt shows the shape of a message only. The message itself is encrypted, without the caller's own code; so a
+//! request with one cannot be replayed.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,48 +12,53 @@ use sha2::{Digest as _, Sha256};
 
 use super::encryption::{DeadLetterKey, NONCE_BYTES};
 use super::outcome::Status;
-use super::request::{BODY_BYTES_MAX, SendRequest};
+use super::request::SendRequest;
+use super::request::error::BODY_BYTES_MAX;
 use super::request_id::RequestId;
 use super::time::UnixMillis;
 
-/// Of a message that is set aside, this much is shown, masked.
+/// The excerpt covers this much of the message.
 const EXCERPT_BYTES_MAX: usize = 2_048;
 
-/// The body of a dead letter of ours.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetterBody {
-    /// How many bytes the message had.
+    /// The length of the message.
     pub bytes: usize,
-    /// Its shape.
+    /// See [`masked_excerpt`].
     pub excerpt: String,
-    /// The message, encrypted. Nothing if it is no JSON object, or larger than a request may be.
+    /// The encrypted message; `None` if it is no JSON object or larger than a request may be.
     #[serde(default)]
     pub sealed: Option<String>,
-    /// The caller's own code was taken out before.
+    /// The caller's own code was removed before the encryption.
     #[serde(default)]
     pub code_removed: bool,
 }
 
 impl DeadLetterBody {
-    /// What the letter with this message id holds of a message.
-    pub fn of(message: &[u8], letter: &str, key: &DeadLetterKey, nonce: [u8; NONCE_BYTES]) -> DeadLetterBody {
-        let mut contents = DeadLetterBody {
+    /// `message_id` is that of the dead letter.
+    pub fn of(
+        message: &[u8],
+        message_id: &str,
+        key: &DeadLetterKey,
+        nonce: [u8; NONCE_BYTES],
+    ) -> DeadLetterBody {
+        let mut body = DeadLetterBody {
             bytes: message.len(),
             excerpt: masked_excerpt(message),
             sealed: None,
             code_removed: false,
         };
-        // What is no object may hold a code anywhere, and can never be a request.
+        // A message of another type may hold a code anywhere, and is no request.
         let Some(mut object) = json_object(message) else {
-            return contents;
+            return body;
         };
-        contents.code_removed = object.remove("code").is_some_and(|code| !code.is_null());
-        let kept = match contents.code_removed {
+        body.code_removed = object.remove("code").is_some_and(|code| !code.is_null());
+        let kept = match body.code_removed {
             true => serde_json::to_vec(&object).expect("an object is plain data"),
             false => message.to_vec(),
         };
-        contents.sealed = Some(key.seal(letter, &kept, nonce));
-        contents
+        body.sealed = Some(key.seal(message_id, &kept, nonce));
+        body
     }
 }
 
@@ -61,8 +66,8 @@ fn json_object(message: &[u8]) -> Option<Map<String, Value>> {
     (message.len() <= BODY_BYTES_MAX).then(|| serde_json::from_slice(message).ok())?
 }
 
-/// The shape of the beginning of a body: the contract's field names are kept, every other letter and digit is covered.
-/// No code, number, name or address can be read from it.
+/// The shape of a body's beginning: field names of the contract stay, other letters become `x`, digits `#`. It shows no
+/// code, number, name or address.
 pub fn masked_excerpt(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(EXCERPT_BYTES_MAX)]);
     let is_word = |character: char| character.is_alphanumeric() || character == '_';
@@ -85,7 +90,7 @@ pub fn masked_excerpt(body: &[u8]) -> String {
     masked
 }
 
-/// A short name for a letter, the same whenever it is looked at.
+/// A short id of a dead letter, the same in every listing.
 pub fn dead_letter_id(message_id: Option<&str>, at: Option<UnixMillis>, body: &[u8]) -> String {
     let mut hash = Sha256::new();
     let message_id = message_id.unwrap_or_default();
@@ -96,53 +101,45 @@ pub fn dead_letter_id(message_id: Option<&str>, at: Option<UnixMillis>, body: &[
     hex::encode(&hash.finalize()[..6])
 }
 
-/// What is known of the request in a letter.
+/// The request in a dead letter.
 #[derive(Clone, Copy, Debug)]
 pub struct Replayed<'a> {
-    /// The request's body.
     pub body: &'a [u8],
-    /// The time of its message, else of the letter.
+    /// The time of its message, else of the dead letter.
     pub at: Option<UnixMillis>,
-    /// How it ended, if that was told with the letter.
+    /// The outcome, if the dead letter names it.
     pub status: Option<Status>,
 }
 
 /// A request to publish again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replay {
-    /// What it was called.
+    /// The id of the dead-lettered request.
     pub from: RequestId,
-    /// What it is called now: another request, or it would get the old one's result.
+    /// A new id; with the old one it would get the stored result.
     pub to: RequestId,
-    /// Its body.
     pub body: Vec<u8>,
-    /// When it was made.
     pub at: UnixMillis,
 }
 
-/// Why a letter is not replayed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReplayRefusal {
-    /// It holds no body.
+    /// The message was not kept.
     NotSealed,
-    /// Its body cannot be opened with the key at hand.
+    /// This key does not decrypt the message.
     Unopened,
-    /// The caller's code is gone, and another one would be sent.
+    /// The caller's code was removed, and another code would be sent.
     CodeRemoved,
-    /// It holds no request.
     NoRequest(String),
-    /// The request's id leaves no room for another number.
+    /// The request id has no room for the suffix.
     IdTooLong,
-    /// A message would be too late.
     Expired,
-    /// It may have been sent.
     InDoubt,
-    /// It was sent.
     Sent,
 }
 
 impl ReplayRefusal {
-    /// A person may know better.
+    /// `--force` overrides it.
     pub fn can_be_forced(&self) -> bool {
         matches!(self, ReplayRefusal::Expired | ReplayRefusal::InDoubt | ReplayRefusal::Sent)
     }
@@ -151,14 +148,12 @@ impl ReplayRefusal {
 impl fmt::Display for ReplayRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            ReplayRefusal::NotSealed => {
-                "it was set aside without its body, which was no JSON object or too large"
-            }
+            ReplayRefusal::NotSealed => "its message was not kept: it was no JSON object, or too large",
             ReplayRefusal::Unopened => {
-                "its body cannot be opened: is OTP_RECIPIENT_KEY the one that it was sealed with?"
+                "its message cannot be decrypted: is OTP_RECIPIENT_KEY the key that encrypted it?"
             }
             ReplayRefusal::CodeRemoved => {
-                "the caller's own code was taken out of it, and another one would be sent"
+                "the caller's own code was removed from it, and another code would be sent"
             }
             ReplayRefusal::NoRequest(fault) => return write!(f, "it holds no valid request: {fault}"),
             ReplayRefusal::IdTooLong => "its request id has no room for another number",
@@ -170,7 +165,7 @@ impl fmt::Display for ReplayRefusal {
 }
 
 impl Replayed<'_> {
-    /// The request under its next id. Forced, a late one counts from `now`, and one that was sent is sent again.
+    /// The request under its next id. If forced, an expired request starts at `now`, and a sent one is sent again.
     pub fn replay(
         &self,
         now: UnixMillis,
@@ -185,9 +180,9 @@ impl Replayed<'_> {
             Some(Status::Sent) if !forced => return Err(ReplayRefusal::Sent),
             _ => {}
         }
-        let made = request.requested_at.unwrap_or(now).min(now);
-        let ends = request.not_after.into_iter().fold(made.plus(code_life), UnixMillis::min);
-        let expired = ends <= now;
+        let requested_at = request.requested_at.unwrap_or(now).min(now);
+        let deadline = request.not_after.into_iter().fold(requested_at.plus(code_life), UnixMillis::min);
+        let expired = deadline <= now;
         if expired && !forced {
             return Err(ReplayRefusal::Expired);
         }
@@ -199,11 +194,11 @@ impl Replayed<'_> {
             object.remove("not_after");
         }
         let body = serde_json::to_vec(&object).expect("an object is plain data");
-        Ok(Replay { from: request.id, to, body, at: if expired { now } else { made } })
+        Ok(Replay { from: request.id, to, body, at: if expired { now } else { requested_at } })
     }
 }
 
-/// `x` is followed by `x~r1`, and that by `x~r2`. Nothing if that is no id any more.
+/// `x~r1` follows `x`, `x~r2` follows `x~r1`. `None` if the result is no valid id.
 fn next_id(id: &RequestId) -> Option<RequestId> {
     let number = |text: &str| text.parse::<u32>().ok().filter(|number| number.to_string() == text);
     let (base, replays) = match id.as_str().rsplit_once("~r") {
@@ -240,32 +235,35 @@ mod tests {
     }
 
     #[test]
-    fn the_callers_code_is_nowhere_in_what_is_sealed() {
+    fn the_callers_code_is_nowhere_in_the_sealed_message() {
         for body in [
             r#"{"request_id":"r1","code":"482913"}"#,
             r#"{"code":"482913","code":"482913","to":"+573001234567"}"#,
             r#"{"c\u006fde":482913}"#,
         ] {
-            let contents = DeadLetterBody::of(body.as_bytes(), "dead:1", &key(), NONCE);
-            let opened = key().open("dead:1", &contents.sealed.expect("sealed")).expect("opened");
-            assert!(!String::from_utf8(opened).expect("JSON").contains("482913") && contents.code_removed);
+            let body_kept = DeadLetterBody::of(body.as_bytes(), "dead:1", &key(), NONCE);
+            let opened = key().open("dead:1", &body_kept.sealed.expect("sealed")).expect("opened");
+            assert!(!String::from_utf8(opened).expect("JSON").contains("482913") && body_kept.code_removed);
         }
     }
 
     #[test]
     fn a_body_without_a_code_is_sealed_as_it_was() {
         let body = br#"{ "request_id": "r1",  "n": 1.50, "code": null }"#;
-        let contents = DeadLetterBody::of(body, "dead:1", &key(), NONCE);
-        assert!(!contents.code_removed);
-        assert_eq!(key().open("dead:1", &contents.sealed.expect("sealed")).as_deref(), Some(body.as_slice()));
+        let body_kept = DeadLetterBody::of(body, "dead:1", &key(), NONCE);
+        assert!(!body_kept.code_removed);
+        assert_eq!(
+            key().open("dead:1", &body_kept.sealed.expect("sealed")).as_deref(),
+            Some(body.as_slice())
+        );
     }
 
     #[test]
-    fn what_is_no_object_or_too_large_is_not_sealed() {
+    fn a_message_that_is_no_object_or_too_large_is_not_sealed() {
         let large = format!(r#"{{"request_id":"r1","pad":"{}"}}"#, "x".repeat(BODY_BYTES_MAX));
         for body in ["", "[]", "482913", r#"{"code":"482913""#, &large] {
-            let contents = DeadLetterBody::of(body.as_bytes(), "dead:1", &key(), NONCE);
-            assert_eq!((contents.sealed, contents.code_removed), (None, false));
+            let body_kept = DeadLetterBody::of(body.as_bytes(), "dead:1", &key(), NONCE);
+            assert_eq!((body_kept.sealed, body_kept.code_removed), (None, false));
         }
     }
 
@@ -276,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn each_replay_counts_one_further() {
+    fn each_replay_has_the_next_number() {
         check_next("x", Some("x~r1"));
         check_next("x~r1", Some("x~r2"));
         check_next("x~r9", Some("x~r10"));
@@ -323,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_or_may_have_been_sent_is_replayed_only_if_forced() {
+    fn a_request_that_was_or_may_have_been_sent_is_replayed_only_if_forced() {
         let body = br#"{"request_id":"r1","to":"3"}"#;
         let check = |status, refused: Option<ReplayRefusal>| {
             let replayed = Replayed { body, at: Some(NOW), status };
@@ -337,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_is_never_replayed() {
+    fn an_invalid_request_is_never_replayed() {
         let deep = format!(r#"{{"request_id":"r1","to":"3","x":{}{}}}"#, "[".repeat(200), "]".repeat(200));
         let twice = r#"{"request_id":"r1","to":"3","to":"4"}"#;
         for body in ["", "[]", "{}", r#"{"request_id":"r1"}"#, twice, &deep] {

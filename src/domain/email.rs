@@ -1,10 +1,10 @@
-//! E-mail addresses, checked.
+//! E-mail addresses.
 //!
 //! An [`EmailAddress`] is always `local@domain` as RFC 5321 sends it: a dot-atom of ASCII, a domain of ASCII labels
 //! (IDNA: `bücher.example` becomes `xn--bcher-kva.example`), both in lower case. It holds no space, control character,
 //! quote, comma, angle bracket or second `@`, so it cannot end a header, add another or name a second recipient.
 //!
-//! Lower case is a choice: almost no mailbox tells `Ana@` from `ana@`, and to a limit they have to be one recipient.
+//! Lower case is a choice: almost all mailboxes treat `Ana@` as `ana@`, and limits must count them as one recipient.
 //! Not here: quoted local parts, address literals, and local parts beyond ASCII (RFC 6531), which many relays refuse.
 
 use std::fmt::{self, Display};
@@ -17,22 +17,21 @@ const DOMAIN_BYTES_MAX: usize = 253;
 const BYTES_MAX: usize = 254;
 const LABEL_BYTES_MAX: usize = 63;
 
-/// A checked address. `Display` and `Debug` are masked; the whole address only leaves by [`EmailAddress::as_str`].
+/// `Display` and `Debug` are masked; only [`EmailAddress::as_str`] shows the whole address.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EmailAddress {
     address: Box<str>,
-    /// Where the `@` is.
+    /// The position of the `@`.
     at: usize,
 }
 
 impl EmailAddress {
-    /// Reads an address.
     pub fn parse(text: &str) -> Result<EmailAddress, EmailError> {
         let text = text.trim_matches(' ');
         if text.is_empty() {
             return Err(EmailError::Empty);
         }
-        // Before anything looks closer: a domain may be longer in Unicode than in ASCII, but not without bound.
+        // Bounds the work below. A domain may be longer in Unicode than in ASCII.
         if text.len() > 4 * BYTES_MAX {
             return Err(EmailError::TooLong);
         }
@@ -51,7 +50,6 @@ impl EmailAddress {
         Ok(EmailAddress { at: local.len(), address: format!("{local}@{domain}").into() })
     }
 
-    /// The whole address.
     pub fn as_str(&self) -> &str {
         &self.address
     }
@@ -103,7 +101,7 @@ impl fmt::Debug for EmailAddress {
     }
 }
 
-/// Why a text is not an address that we send to: the rule, never the text itself.
+/// The rule that a text breaks, never the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum EmailError {
     #[error("is empty")]
@@ -181,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_mailbox_of_the_internet_is_refused_with_its_rule() {
+    fn an_invalid_address_is_refused_with_its_rule() {
         refused("ana", EmailError::NoAt);
         refused("añá@shop.example", EmailError::LocalUnicode);
         refused("ana..b@shop.example", EmailError::LocalCharacters);

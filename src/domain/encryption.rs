@@ -1,7 +1,7 @@
-//! The body of a dead letter, encrypted so that only who has the key of recipients can read it, as a replay must.
+//! Encryption of dead letters' bodies, with a key derived from `OTP_RECIPIENT_KEY`. A replay needs the same key.
 //!
-//! XChaCha20-Poly1305: its nonce is long enough to be drawn at random for every letter. Each text is bound to its own
-//! letter, so that one cannot be passed off as another's.
+//! XChaCha20-Poly1305: its nonce is long enough to be random. The message id of the dead letter is authenticated, so that
+//! a body cannot be moved to another dead letter.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -10,43 +10,42 @@ use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 
 use super::keyed_digest::MacKey;
 
-/// How many bytes of chance each text takes.
+/// The random bytes that each encryption needs.
 pub const NONCE_BYTES: usize = 24;
 
-/// Seals and opens the bodies of dead letters.
 #[derive(Clone)]
 pub struct DeadLetterKey(XChaCha20Poly1305);
 
 impl DeadLetterKey {
-    /// The key of letters among those that one secret makes.
+    /// Derives the key from the secret of the keyring.
     pub(super) fn derived(secret: &[u8; 32]) -> DeadLetterKey {
         let key = MacKey::new(secret).digest(&[b"otpost dead letter"]);
         DeadLetterKey(XChaCha20Poly1305::new(&key.into()))
     }
 
-    /// Encrypts the body of the letter with this message id: the nonce and what follows from it, as base64.
+    /// Encrypts a body for the dead letter with this message id: nonce and ciphertext, as base64.
     ///
-    /// The nonce must never have been used before, as one of so many random bytes has not.
-    pub fn seal(&self, letter: &str, body: &[u8], nonce: [u8; NONCE_BYTES]) -> String {
-        let bound = bound_to(letter);
+    /// The nonce must be unique; random bytes are.
+    pub fn seal(&self, message_id: &str, body: &[u8], nonce: [u8; NONCE_BYTES]) -> String {
+        let bound = bound_to(message_id);
         let payload = Payload { msg: body, aad: &bound };
         let encrypted = self.0.encrypt(&XNonce::from(nonce), payload);
         let encrypted = encrypted.expect("a body is far shorter than the cipher's limit of 256 GiB");
         BASE64.encode([nonce.as_slice(), &encrypted].concat())
     }
 
-    /// The body of the letter with this message id; nothing if this key did not seal it for that letter.
-    pub fn open(&self, letter: &str, sealed: &str) -> Option<Vec<u8>> {
+    /// Decrypts; `None` if this key did not encrypt the body for the dead letter with this message id.
+    pub fn open(&self, message_id: &str, sealed: &str) -> Option<Vec<u8>> {
         let sealed = BASE64.decode(sealed).ok()?;
         let (nonce, encrypted) = sealed.split_first_chunk::<NONCE_BYTES>()?;
-        let bound = bound_to(letter);
+        let bound = bound_to(message_id);
         self.0.decrypt(&XNonce::from(*nonce), Payload { msg: encrypted, aad: &bound }).ok()
     }
 }
 
-/// What the text is authenticated with besides its key.
-fn bound_to(letter: &str) -> Vec<u8> {
-    [b"otpost sealed body 1\0", letter.as_bytes()].concat()
+/// The associated data.
+fn bound_to(message_id: &str) -> Vec<u8> {
+    [b"otpost sealed body 1\0", message_id.as_bytes()].concat()
 }
 
 #[cfg(test)]
@@ -54,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_sealed_is_opened_by_the_same_key_for_the_same_letter_only() {
+    fn a_sealed_body_opens_with_the_same_key_and_message_id_only() {
         let (key, other) = (DeadLetterKey::derived(&[1; 32]), DeadLetterKey::derived(&[2; 32]));
         let sealed = key.seal("dead:1", b"body", [7; NONCE_BYTES]);
         assert_eq!(key.open("dead:1", &sealed).as_deref(), Some(b"body".as_slice()));
@@ -64,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_changed_or_cut_is_not_opened() {
+    fn a_changed_or_cut_body_does_not_open() {
         let key = DeadLetterKey::derived(&[1; 32]);
         let sealed = BASE64.decode(key.seal("dead:1", b"body", [7; NONCE_BYTES])).expect("base64");
         for at in 0..sealed.len() {

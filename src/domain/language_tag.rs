@@ -1,10 +1,10 @@
-//! Language tags, by their shape.
+//! The syntax of language tags.
 
-/// Whether a text has the shape of a language tag: subtags of one to eight letters and digits, the first of them a
-/// language (IETF BCP 47, RFC 5646 §2.1). At most 35 characters, the buffer that RFC 5646 §4.4.1 asks everybody to have.
+/// Checks the syntax of BCP 47 (RFC 5646 §2.1): subtags of one to eight letters and digits, first a language. At most 35
+/// characters, the buffer length of RFC 5646 §4.4.1.
 ///
-/// `_` passes for `-`, since `es_CO` is what operating systems and many libraries write. Not a look-up in the registry
-/// of subtags: `qq-zz` is well-formed and finds no text.
+/// `_` passes for `-`, because operating systems and many libraries write `es_CO`. The registry of subtags is not
+/// consulted: `qq-zz` is well-formed and matches no text.
 pub fn is_bcp47(text: &str) -> bool {
     let mut subtags = text.split(['-', '_']);
     let language = subtags.next().unwrap_or_default();
@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_is_told_from_other_text() {
+    fn a_tag_is_distinguished_from_other_text() {
         for tag in [
             "es",
             "es-419",

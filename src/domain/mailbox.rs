@@ -1,7 +1,7 @@
-//! Who e-mails come from: an address, and the name that people see beside it.
+//! The sender of e-mails: an address with a display name.
 //!
 //! A [`Mailbox`] is safe in a header as it is: neither part can end a line, open a comment or a quotation, or name a
-//! second address. The name may have letters of any script, which a carrier that speaks ASCII has to encode.
+//! second address. The name may have letters of any script, which providers encode.
 
 use std::str::FromStr;
 
@@ -10,11 +10,11 @@ use thiserror::Error;
 use super::email::{EmailAddress, EmailError};
 
 const NAME_CHARACTERS_MAX: usize = 70;
-/// What means something in an address header (RFC 5322 §3.2.3), but for the dot. Some carriers also take a comma or a
-/// semicolon in a name for the end of the address.
+/// The `specials` of address headers (RFC 5322 §3.2.3) without the dot. Some providers take a comma or a semicolon in a
+/// name for the end of the address.
 const SPECIAL: &str = "\"\\<>()[]:;@,";
 
-/// A sender of e-mails. It is public: every recipient reads it.
+/// It is no secret: every recipient reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mailbox {
     name: Option<String>,
@@ -22,12 +22,10 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
-    /// The name, if there is one.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// The address.
     pub fn address(&self) -> &EmailAddress {
         &self.address
     }
@@ -62,12 +60,12 @@ fn checked_name(name: &str) -> Result<Option<String>, MailboxError> {
     }
 }
 
-/// Line and paragraph separators, which are no control characters to Unicode.
+/// Line and paragraph separators, which Unicode does not class as control characters.
 fn is_line_break(c: char) -> bool {
     matches!(c, '\u{2028}' | '\u{2029}')
 }
 
-/// Why a text is no sender: the rule, never the text itself.
+/// The rule that a text breaks, never the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum MailboxError {
     #[error("must end with > after the address, as Shop <codes@shop.example>")]

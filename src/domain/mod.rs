@@ -1,7 +1,7 @@
-//! The nouns of the gateway: checked values and the decisions made from them.
+//! Checked values, and decisions as pure functions.
 //!
-//! Nothing here does IO, reads a clock or draws a random number: time and chance are arguments, so that every
-//! decision can be tested with a table. A value of one of these types has been checked; nothing checks it again.
+//! Nothing here does IO, reads a clock or draws a random number: time and randomness are arguments, so that a table can
+//! test every decision. A value of one of these types has been checked once, and is not checked again.
 
 pub mod address;
 pub mod challenge;

@@ -1,16 +1,16 @@
-//! Phone numbers: one door in, one door out, masked everywhere else.
+//! Phone numbers.
 //!
-//! A [`PhoneNumber`] is always E.164 (ITU-T E.164: `+`, country code, national number, at most 15 digits), always
-//! assigned in its country's numbering plan, and made of exactly the digits somebody wrote: parsing adds a country code
-//! or takes a national trunk prefix away, it never rewrites a digit. Whoever prints one prints the mask.
+//! A [`PhoneNumber`] is always E.164 (ITU-T E.164: `+`, country code, national number, at most 15 digits) and assigned in
+//! its country's numbering plan. Parsing adds a country code or removes a national trunk prefix; it never rewrites a
+//! digit. Printed, a number is masked.
 //!
-//! Not a promise that the number is in service or takes an SMS: [`LineType`] is what the numbering plan says of its
-//! range. Portability means that it says nothing of the operator.
+//! The number may be out of service or unable to receive SMS: [`LineType`] is the type of its range in the plan. Because
+//! of portability, a range does not tell the operator.
 //!
-//! The numbering plans come from the `phonenumber` crate, which is lenient where a gateway must not be: it reads letters
-//! as keypad digits, drops extensions, takes the leading `005` of `0057 301…` for a Colombian carrier prefix, which
-//! leaves a valid number in Russia, and takes a number with digits behind its range for one of the range. So it is only
-//! ever shown plain digits, its answer is compared with them, and ranges are matched here, to their ends.
+//! The `phonenumber` crate has the numbering plans. It is too lenient for a gateway: it reads letters as keypad digits,
+//! drops extensions, reads the leading `005` of `0057 301…` as a Colombian carrier prefix, which leaves a valid Russian
+//! number, and accepts digits after the end of a range. So it receives plain digits only, its answer is compared with
+//! them, and ranges are matched here, to their ends.
 
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
@@ -19,24 +19,24 @@ use phonenumber::country::Id;
 use phonenumber::metadata::{DATABASE, Descriptor, Metadata};
 use thiserror::Error;
 
-/// The longest text that is looked at. A number written with every separator people use is shorter.
+/// A number with all usual separators is shorter.
 const CHARS_MAX: usize = 32;
 
 /// ITU-T E.164 §6: country code and national number together.
 const DIGITS_MAX: usize = 15;
 
-/// Compiled patterns that are kept: some forty countries' worth, at about 100 kB each. All the world's take 130 MB, which
-/// strangers who send numbers must not be able to make us use.
+/// Compiled patterns in the cache: those of some forty countries, about 100 kB each. All patterns take 130 MB, which
+/// senders of foreign numbers must not be able to fill.
 const PATTERNS_KEPT_MAX: usize = 400;
 
-/// A checked phone number. `Display` and `Debug` are masked; the full number only leaves by [`PhoneNumber::e164`].
+/// `Display` and `Debug` are masked; only [`PhoneNumber::e164`] shows the full number.
 ///
 /// The mask keeps the country code and at most the last four national digits, never more than half of them:
 /// `+57******4567`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct PhoneNumber {
     e164: String,
-    /// Where the national digits begin in `e164`.
+    /// The position of the national digits in `e164`.
     national_at: usize,
     region: Option<Region>,
     line: LineType,
@@ -46,7 +46,7 @@ impl PhoneNumber {
     /// Reads `+` and an E.164 number, or the national digits of `default_region` (with or without its trunk prefix or
     /// country code). Spaces, dashes, dots and parentheses may stand anywhere between them.
     ///
-    /// A number without `+` is one of `default_region` or none: it never becomes a number of another country.
+    /// A number without `+` belongs to `default_region`, or is refused.
     pub fn parse(text: &str, default_region: Region) -> Result<PhoneNumber, PhoneError> {
         let written = Written::read(text)?;
         let digits = written.digits();
@@ -54,8 +54,8 @@ impl PhoneNumber {
             return Err(PhoneError::InternationalPrefix);
         }
         let home = (!written.plus).then_some(default_region);
-        let fault = PhoneError::NotAssigned { digits: digits.len(), region: home };
-        let number = Self::assigned(&written, home).ok_or(fault)?;
+        let error = PhoneError::NotAssigned { digits: digits.len(), region: home };
+        let number = Self::assigned(&written, home).ok_or(error)?;
         let (code, national) = number.e164[1..].split_at(number.national_at - 1);
         let written_before = digits.strip_suffix(national);
         let unchanged = match home {
@@ -66,26 +66,26 @@ impl PhoneNumber {
                 }) && number.region == Some(home)
             }
         };
-        if unchanged && digits_fit(&number.e164) { Ok(number) } else { Err(fault) }
+        if unchanged && digits_fit(&number.e164) { Ok(number) } else { Err(error) }
     }
 
-    /// The full number, `+` first. For the provider, for keyed hashes, and for nobody's eyes.
+    /// The full number with `+`, for the provider and for keyed digests, never for people.
     pub fn e164(&self) -> &str {
         &self.e164
     }
 
-    /// The country whose plan the number belongs to. Nobody's for shared international codes (`+800`, `+882`). Territories
-    /// whose numbers cannot be told from their neighbour's count as the neighbour (`AX` as `FI`, `SJ` as `NO`).
+    /// The country of the numbering plan; `None` for shared international codes (`+800`, `+882`). A territory that shares
+    /// its neighbour's numbers counts as the neighbour (`AX` as `FI`, `SJ` as `NO`).
     pub fn region(&self) -> Option<Region> {
         self.region
     }
 
-    /// What the numbering plan says of the number's range.
+    /// The type of the number's range in the plan.
     pub fn line(&self) -> LineType {
         self.line
     }
 
-    /// What the crate makes of the digits, if the plan has such a number. The caller checks that it kept them.
+    /// The crate's reading of the digits, if the plan has the number. The caller compares the digits.
     fn assigned(written: &Written, home: Option<Region>) -> Option<PhoneNumber> {
         let parsed = match home {
             // No default country: with one, the crate strips that country's prefixes from a foreign number.
@@ -116,19 +116,18 @@ impl fmt::Debug for PhoneNumber {
     }
 }
 
-/// What kind of line a range of numbers is assigned to.
+/// The kind of line that a range of numbers is assigned to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LineType {
     Mobile,
     Landline,
-    /// The plan does not tell them apart, as in all of +1 and in Mexico. Most of them are mobiles.
+    /// The plan does not distinguish them, as in all of +1 and in Mexico. Most are mobiles.
     MobileOrLandline,
     /// Toll-free, premium, shared cost, VoIP, pager, personal and company numbers.
     Other,
 }
 
 impl LineType {
-    /// The word for people and machines.
     pub fn as_str(self) -> &'static str {
         match self {
             LineType::Mobile => "mobile",
@@ -138,13 +137,13 @@ impl LineType {
         }
     }
 
-    /// Whether a person is likely to read an SMS there.
+    /// A person is likely to read an SMS there.
     pub fn takes_sms(self) -> bool {
         matches!(self, LineType::Mobile | LineType::MobileOrLandline)
     }
 }
 
-/// Why a text is not a phone number: the rule and the shape of what was written, never the text itself.
+/// The rule that a text breaks and the text's shape, never the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PhoneError {
     #[error("is empty")]
@@ -163,7 +162,7 @@ pub enum PhoneError {
     NotAssigned { digits: usize, region: Option<Region> },
 }
 
-/// The end of a fault's sentence.
+/// The end of an error's sentence.
 struct Plan(Option<Region>);
 
 impl Display for Plan {
@@ -175,7 +174,7 @@ impl Display for Plan {
     }
 }
 
-/// A country by its ISO 3166-1 alpha-2 code, for which a numbering plan is known.
+/// A country with a numbering plan, by its ISO 3166-1 alpha-2 code.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Region(Id);
 
@@ -192,7 +191,7 @@ impl Region {
 impl FromStr for Region {
     type Err = UnknownRegion;
 
-    /// Either case is understood.
+    /// Accepts either letter case.
     fn from_str(text: &str) -> Result<Region, UnknownRegion> {
         text.to_ascii_uppercase().parse().map(Region).map_err(|_| UnknownRegion)
     }
@@ -210,19 +209,18 @@ impl fmt::Debug for Region {
     }
 }
 
-/// Not the code of a country with a numbering plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("is not the two-letter code of a country (ISO 3166)")]
 pub struct UnknownRegion;
 
-/// Loads the numbering plans and compiles the patterns of a few countries, which takes some 100 ms of one core: call it
-/// at start, from a thread that may block. Without it the first request pays.
+/// Loads the numbering plans and compiles the patterns of a few countries, about 100 ms of one core that the first
+/// request would wait for. Call it at the start, from a thread that may block.
 ///
-/// It [makes room](make_room) for the patterns of more.
+/// It calls [`enlarge_cache`].
 pub fn warm_up() {
-    make_room();
+    enlarge_cache();
     for (country, national) in [(Id::CO, "3001234567"), (Id::CO, "6012345678"), (Id::US, "2015550123")] {
-        // Only the work matters here; what these numbers parse to is for the tests.
+        // Only the compiled patterns matter here.
         let _ = PhoneNumber::parse(national, Region(country));
     }
     for foreign in ["+573001234567", "+525512345678", "+5511987654321", "+34612345678"] {
@@ -230,15 +228,15 @@ pub fn warm_up() {
     }
 }
 
-/// Lets the patterns of some forty countries be kept. The crate keeps 100 compiled ones, about ten countries' worth, and
-/// compiles under a lock that every parse takes: numbers from many countries would make each parse cost milliseconds.
-pub fn make_room() {
+/// Caches the patterns of some forty countries. The crate caches 100, those of about ten countries, and compiles under a
+/// lock that every parse takes: with numbers from many countries each parse would cost milliseconds.
+pub fn enlarge_cache() {
     if let Ok(mut patterns) = DATABASE.cache().lock() {
         patterns.set_capacity(PATTERNS_KEPT_MAX);
     }
 }
 
-/// What was written, without its separators: digits behind room for a `+`.
+/// The digits of a written number, after a `+`.
 struct Written {
     buffer: [u8; CHARS_MAX + 1],
     len: usize,
@@ -282,20 +280,20 @@ impl Written {
     }
 }
 
-/// Where a plan has a number, and as what; nothing if none has it. The national number has its leading zeros, which belong
+/// The country and type of a number; `None` if no plan has it. The national number keeps its leading zeros, which belong
 /// to it in Italy, Ivory Coast, Benin, Congo and Gabon.
 fn place(code: u16, national: &str) -> Option<(Option<Region>, LineType)> {
     let regions = DATABASE.region(&code)?;
     let is_only = regions.len() == 1;
     for id in regions {
-        // What is of no country has a plan under its code alone.
+        // A shared international code has a plan under the code alone.
         let region: Option<Region> = id.parse().ok().map(Region);
         let plan = match region {
             Some(region) => region.plan()?,
             None => DATABASE.by_code(&code)?.into_iter().next()?,
         };
         let line = match plan.leading_digits() {
-            // They tell the country, whatever its plan makes of the rest.
+            // Leading digits decide the country, even if its plan does not have the number.
             Some(leading) if !is_only => {
                 match leading.find(national).is_some_and(|found| found.start() == 0) {
                     true => return Some((region, line_in(plan, national)?)),
@@ -311,7 +309,7 @@ fn place(code: u16, national: &str) -> Option<(Option<Region>, LineType)> {
     None
 }
 
-/// What a plan says of a number, if it has it.
+/// The type of a number in a plan; `None` if the plan does not have it.
 fn line_in(plan: &Metadata, national: &str) -> Option<LineType> {
     let ranges = plan.descriptors();
     let of = |range: Option<&Descriptor>| range.is_some_and(|range| is_of(range, national));
@@ -336,7 +334,7 @@ fn line_in(plan: &Metadata, national: &str) -> Option<LineType> {
     }
 }
 
-/// Is a whole number of a range? The crate asks for its beginning only.
+/// Matches the whole number; the crate would match a prefix.
 fn is_of(range: &Descriptor, national: &str) -> bool {
     let lengths = range.possible_length();
     let is_long_enough =

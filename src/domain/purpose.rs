@@ -1,21 +1,19 @@
 //! The purpose of a code.
 
-/// What a code is good for: `[a-z0-9_-]{1,32}`. A code for one purpose does not verify another.
+/// `[a-z0-9_-]{1,32}`. A code for one purpose does not verify another.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Purpose(Box<str>);
 
 impl Purpose {
-    /// The rule, for messages.
     pub const RULE_SENTENCE: &'static str = "must be 1 to 32 of a-z, 0-9, _ and -";
 
-    /// Reads a purpose, or `None` if it breaks [`Purpose::RULE_SENTENCE`].
+    /// `None` if the text breaks [`Purpose::RULE_SENTENCE`].
     pub fn parse(text: &str) -> Option<Purpose> {
         let allowed =
             |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
         ((1..=32).contains(&text.len()) && text.bytes().all(allowed)).then(|| Purpose(text.into()))
     }
 
-    /// The purpose as written.
     pub fn as_str(&self) -> &str {
         &self.0
     }

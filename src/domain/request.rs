@@ -1,22 +1,22 @@
-//! A `send-sms` request: read from a JSON body and checked, with an answer for every way it can be wrong.
+//! A request for a code, parsed from a JSON body.
 //!
-//! One pass over the body reads every known field whatever its type, so that a wrong type gets a message that names
-//! the field, the rule and the shape of what came, and never its value. A body that breaks off or nests too deep
-//! still yields the `request_id` that was read before, so that its sender gets a result. Unknown fields are skipped.
+//! One pass reads every known field of any type, so that a wrong type gets an error with the field, the rule and the
+//! value's shape. A broken or too deeply nested body still yields a `request_id` read before, so that its caller gets a
+//! result. Unknown fields are skipped.
 //!
-//! JSON is RFC 8259; times are RFC 3339; a field given twice is refused, as two readers might take different ones.
+//! JSON is RFC 8259; times are RFC 3339. A field given twice is refused, because two readers could take different ones.
 
 pub mod body;
+pub mod error;
 mod read;
 
 use std::borrow::Cow;
-use std::fmt;
 use std::net::IpAddr;
 
 use serde_json::Value;
 
-use self::read::{Fields, read_fields};
-use super::channel::Channel;
+use self::error::{RequestError, Shape, TO};
+use self::read::{FIELDS, Fields, read_fields};
 use super::code::Code;
 use super::language_tag::is_bcp47;
 use super::purpose::Purpose;
@@ -24,177 +24,47 @@ use super::request_id::RequestId;
 use super::time::UnixMillis;
 use super::zone::Zone;
 
-/// The largest body that is read: many times what a full request needs. Of a larger one only this much is looked at,
-/// for a `request_id` to answer to.
-pub const BODY_BYTES_MAX: usize = 64 * 1024;
-
-/// A request whose every field follows the contract. Whether its `to` is a phone number is judged later.
+/// A request whose fields follow the contract. `to` is parsed later, for its channel.
 pub struct SendRequest<'a> {
-    /// The idempotency key.
     pub id: RequestId,
-    /// The recipient as the caller wrote it.
+    /// As the caller wrote it.
     pub to: Cow<'a, str>,
-    /// What the code is good for.
     pub purpose: Purpose,
-    /// The caller's user, for a limit.
     pub user_id: Option<Cow<'a, str>>,
-    /// Whom the text greets.
     pub user_name: Option<Cow<'a, str>>,
-    /// The client's address, for a limit.
     pub client_ip: Option<IpAddr>,
     /// BCP 47 language tag.
     pub locale: Option<Cow<'a, str>>,
-    /// Whose clock the text goes by.
     pub timezone: Option<Zone>,
-    /// The name of a text.
     pub template: Option<Cow<'a, str>>,
     /// The caller's own code.
     pub code: Option<Code>,
-    /// When the caller made the request.
     pub requested_at: Option<UnixMillis>,
-    /// When a message would come too late.
+    /// A later message is of no use.
     pub not_after: Option<UnixMillis>,
     /// The machine-readable last line of the text.
     pub autofill: Option<AutofillField<'a>>,
 }
 
-/// What a caller asks for as the last line; checked when the text is made.
+/// The last line of the text, for autofill; checked when the text is rendered.
 pub enum AutofillField<'a> {
-    /// Bind the code to a web origin.
     WebOtpDomain(Cow<'a, str>),
-    /// Hand the text to an Android app.
     AndroidHash(Cow<'a, str>),
 }
 
-/// A body that is no request, with as much of it as an answer needs.
+/// An invalid body, with the fields that its result needs.
 #[derive(Debug)]
 pub struct Unacceptable {
-    /// The id to answer to, if one could be read.
     pub request_id: Option<RequestId>,
-    /// The purpose, if it could be read.
     pub purpose: Option<Purpose>,
-    /// What is wrong.
     pub fault: RequestError,
 }
 
-/// The first rule that a body breaks: which field, which rule, what came instead. Never the value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RequestError {
-    /// The body has more bytes than are read.
-    TooLarge {
-        /// Its length in bytes.
-        bytes: usize,
-    },
-    /// The body is not JSON.
-    NotJson {
-        /// Where reading stopped, counted from 1.
-        line: usize,
-        /// The column there.
-        column: usize,
-    },
-    /// The body is JSON, but not an object.
-    NotAnObject,
-    /// A field breaks its rule.
-    Field {
-        /// The field's name in the contract.
-        field: &'static str,
-        /// What it must be.
-        rule: &'static str,
-        /// The shape of what came.
-        got: Shape,
-    },
-    /// A field stands twice.
-    Repeated {
-        /// The field's name.
-        field: &'static str,
-    },
-}
-
-/// The recipient's field.
-const TO: &str = "to";
-
-impl RequestError {
-    /// The fault of a request by this channel: what its recipients are is a narrower rule than what is read.
-    pub fn by(&self, channel: Channel) -> RequestError {
-        match self {
-            RequestError::Field { field: TO, got, .. } => {
-                let rule = match channel {
-                    Channel::Sms => "must be a string of 1 to 32 characters, a phone number",
-                    Channel::Email => "must be a string of 1 to 254 bytes, an e-mail address",
-                };
-                RequestError::Field { field: TO, rule, got: *got }
-            }
-            fault => fault.clone(),
-        }
-    }
-}
-
-impl fmt::Display for RequestError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RequestError::TooLarge { bytes } => {
-                write!(f, "the body has {bytes} bytes; at most {BODY_BYTES_MAX} are accepted")
-            }
-            RequestError::NotJson { line, column } => {
-                write!(f, "the body is not valid JSON at line {line}, column {column}")
-            }
-            RequestError::NotAnObject => f.write_str("the body must be a JSON object"),
-            RequestError::Field { field, rule, got } => write!(f, "`{field}` {rule}; got {got}"),
-            RequestError::Repeated { field } => write!(f, "`{field}` is given twice"),
-        }
-    }
-}
-
-/// What kind of value came, told without telling the value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
-    /// No such field.
-    Nothing,
-    /// JSON `null`.
-    Null,
-    /// `true` or `false`.
-    Boolean,
-    /// Any number.
-    Number,
-    /// Text of so many characters.
-    Text(usize),
-    /// An array.
-    Array,
-    /// An object.
-    Object,
-}
-
-impl Shape {
-    /// The shape of a JSON value.
-    pub fn of(value: &Value) -> Shape {
-        match value {
-            Value::Null => Shape::Null,
-            Value::Bool(_) => Shape::Boolean,
-            Value::Number(_) => Shape::Number,
-            Value::String(text) => Shape::Text(text.chars().count()),
-            Value::Array(_) => Shape::Array,
-            Value::Object(_) => Shape::Object,
-        }
-    }
-}
-
-impl fmt::Display for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Shape::Nothing => f.write_str("nothing"),
-            Shape::Null => f.write_str("null"),
-            Shape::Boolean => f.write_str("a boolean"),
-            Shape::Number => f.write_str("a number"),
-            Shape::Text(1) => f.write_str("a string of 1 character"),
-            Shape::Text(characters) => write!(f, "a string of {characters} characters"),
-            Shape::Array => f.write_str("an array"),
-            Shape::Object => f.write_str("an object"),
-        }
-    }
-}
-
 impl<'a> SendRequest<'a> {
-    /// Reads and checks a body. `timestamp` is the message's own AMQP time, taken where `requested_at` is absent.
+    /// The names of the contract's fields.
+    pub const FIELDS: &'static [&'static str] = FIELDS;
+
+    /// `timestamp` is the AMQP property, used if `requested_at` is absent.
     pub fn decode(
         body: &'a [u8],
         timestamp: Option<UnixMillis>,
@@ -256,13 +126,13 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Text of 1 to `MAX` characters. No character has more than four bytes, so that long text is not counted.
+/// Text of 1 to `MAX` characters. A character has at most four bytes, so long text need not be counted.
 fn bounded<'a, const MAX: usize>(text: &Cow<'a, str>) -> Option<Cow<'a, str>> {
     let fits = !text.is_empty() && text.len() <= 4 * MAX && text.chars().count() <= MAX;
     fits.then(|| text.clone())
 }
 
-/// Reads the rare `autofill` object; its words are checked when the text is made.
+/// Its values are checked when the text is rendered.
 fn check_autofill<'a>(given: Option<&Value>) -> Result<Option<AutofillField<'a>>, RequestError> {
     let fault = |value: &Value| RequestError::Field {
         field: "autofill",

@@ -7,16 +7,14 @@ use std::fmt;
 pub struct RequestId(Box<str>);
 
 impl RequestId {
-    /// The rule, for messages.
     pub const RULE: &'static str = "must be 1 to 128 visible ASCII characters";
 
-    /// Reads an id, or `None` if it breaks [`RequestId::RULE`].
+    /// `None` if the text breaks [`RequestId::RULE`].
     pub fn parse(text: &str) -> Option<RequestId> {
         let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
         ((1..=128).contains(&text.len()) && visible).then(|| RequestId(text.into()))
     }
 
-    /// The id as written.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize, Serializer};
 pub struct UnixMillis(pub u64);
 
 impl UnixMillis {
-    /// Reads an RFC 3339 time, or `None` if it is none, lies before 1970, or in the last second that `jiff` knows.
+    /// `None` if the text is no time, or lies before 1970 or after [`MILLIS_MAX`].
     pub fn parse_rfc3339(text: &str) -> Option<UnixMillis> {
         let timestamp: Timestamp = text.parse().ok()?;
         let millis = UnixMillis(u64::try_from(timestamp.as_millisecond()).ok()?);
-        // `jiff` reads a part of a second more than it writes.
+        // `jiff` parses a fraction of a second more than it formats.
         (millis.0 <= MILLIS_MAX).then_some(millis)
     }
 
@@ -33,18 +33,17 @@ impl UnixMillis {
         self.0 / 1000
     }
 
-    /// How long from `earlier` until this time; zero if it has passed.
+    /// The time from `earlier` to this time; zero if `earlier` is later.
     pub fn since(self, earlier: UnixMillis) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
-    /// This time moved later.
     pub fn plus(self, by: Duration) -> UnixMillis {
         UnixMillis(self.0.saturating_add(millis(by)).min(MILLIS_MAX))
     }
 }
 
-/// 9999-12-30: the end of what RFC 3339 and `jiff` can say.
+/// 9999-12-30: the last time that RFC 3339 and `jiff` can express.
 const MILLIS_MAX: u64 = 253_402_207_200_000;
 
 /// A duration in whole milliseconds, rounded down.
@@ -52,7 +51,7 @@ pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A duration in whole seconds, rounded up, so that coming back then is late enough.
+/// A duration in whole seconds, rounded up, so that a retry then is late enough.
 pub fn seconds_rounded_up(duration: Duration) -> u64 {
     duration.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)
 }
@@ -67,7 +66,7 @@ impl fmt::Display for UnixMillis {
     }
 }
 
-/// Writes a time as RFC 3339; in storage times are plain numbers.
+/// For the wire; stored times are plain numbers.
 pub fn serialize_rfc3339<S: Serializer>(at: &UnixMillis, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(at)
 }
@@ -90,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_or_out_of_range_is_refused() {
+    fn text_that_is_no_time_or_out_of_range_is_refused() {
         for text in ["", "yesterday", "2026-11-22", "1969-12-31T23:59:59Z", "9999-12-30T22:00:00.001Z"] {
             assert_eq!(UnixMillis::parse_rfc3339(text), None, "{text}");
         }

@@ -1,4 +1,4 @@
-//! Time zones, and what a clock on a wall there shows.
+//! Time zones and their local times.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::time::UnixMillis;
 
-/// The longest name is looked at no further than this; those that exist are half as long.
+/// Existing names are half as long.
 const NAME_BYTES_MAX: usize = 64;
 
 /// A time zone that exists, by its IANA name.
@@ -18,21 +18,19 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// The rule, for messages.
     pub const RULE: &'static str = "must be an IANA time zone such as America/Bogota";
 
-    /// Reads a name, or `None` if it is nobody's. `Etc/Unknown` is the name of not knowing, not of a zone.
+    /// `None` for an unknown name, and for `Etc/Unknown`, which names no zone.
     pub fn parse(name: &str) -> Option<Zone> {
         let zone = TimeZone::get(name).ok().filter(|_| name.len() <= NAME_BYTES_MAX)?;
         (!zone.is_unknown()).then(|| Zone { name: name.into(), zone })
     }
 
-    /// The name as it was written.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What a clock there shows, to the minute. A part of a minute is left out: what ends is not said to last longer.
+    /// The local time, rounded down to the minute, so that no code is said to live longer than it does.
     pub fn clock(&self, at: UnixMillis) -> ClockTime {
         let at = i64::try_from(at.0).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
         let shown = self.zone.to_datetime(at.unwrap_or(Timestamp::MAX)).time();
@@ -41,7 +39,7 @@ impl Zone {
     }
 }
 
-/// A time of the day, to the minute. `Display` is that of a 24-hour clock: `14:05`.
+/// `Display` is that of a 24-hour clock: `14:05`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockTime {
     hour: u8,
@@ -49,7 +47,7 @@ pub struct ClockTime {
 }
 
 impl ClockTime {
-    /// `00:00` to `23:59`; what is beyond stays at its end.
+    /// `00:00` to `23:59`; larger values are clamped.
     pub fn new(hour: u8, minute: u8) -> ClockTime {
         ClockTime { hour: hour.min(23), minute: minute.min(59) }
     }
@@ -82,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hour_that_comes_twice_is_told_both_times() {
+    fn the_hour_that_comes_twice_is_shown_both_times() {
         shows("America/New_York", "2026-11-01T05:30:00Z", "01:30");
         shows("America/New_York", "2026-11-01T06:30:00Z", "01:30");
     }
@@ -94,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_zone_is_refused() {
+    fn an_unknown_zone_is_refused() {
         for name in ["", "Bogota", "America/", "Mars/Olympus", "../../etc/passwd", "+05:00", "Etc/Unknown"] {
             assert_eq!(Zone::parse(name), None, "{name}");
         }

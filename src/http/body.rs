@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value};
 
 use super::problem::Problem;
-use crate::domain::request::Shape;
+use crate::domain::request::error::Shape;
 
 /// The fields of a request's body.
 pub(super) struct Body(Map<String, Value>);

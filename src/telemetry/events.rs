@@ -1,6 +1,6 @@
-//! Everything that the gateway tells its operators: one function an event, a log line and a metric together.
+//! One function per event: each writes a log line and counts a metric.
 //!
-//! Messages are constant and lower case; values are fields. A number is passed as its masked form.
+//! Messages are constant and lower case; values are fields. Recipients are passed in their masked form.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tracing::field::display;
 use tracing::{debug, error, info, warn};
 
 use super::metrics::{
-    HttpLabels, METRICS, OutcomeLabels, ProviderLabels, ReasonLabel, ReceiptLabels, RoleLabel, ShutLabels,
+    ClosedLabels, HttpLabels, METRICS, OutcomeLabels, ProviderLabels, ReasonLabel, ReceiptLabels, RoleLabel,
     observe,
 };
 use crate::domain::address::Address;
@@ -19,7 +19,7 @@ use crate::domain::send_failure::{RejectReason, SendFailure};
 use crate::domain::time::millis;
 use crate::domain::verdict::Verdict;
 
-/// A request's result was confirmed by the broker.
+/// The broker has confirmed the result.
 pub fn request_completed(
     channel: Channel,
     request: &str,
@@ -39,21 +39,18 @@ pub fn request_completed(
         (outcome.attempts, outcome.error.as_ref().and_then(|error| error.provider_code));
     info!(
         channel,
-        request, to, status, reason, attempts, provider_code, replayed, elapsed_ms, "request ended"
+        request, to, status, reason, attempts, provider_code, replayed, elapsed_ms, "request completed"
     );
 }
 
-/// The store answered whether a request may be sent.
 pub fn admitted(elapsed: Duration) {
     observe(&METRICS.admission, elapsed);
 }
 
-/// The provider took a message.
 pub fn provider_accepted(provider: &'static str, elapsed: Duration) {
     observe(&METRICS.provider.get_or_create(&ProviderLabels { provider, answer: "accepted" }), elapsed);
 }
 
-/// The provider did not take a message, or its answer was lost.
 pub fn provider_failed(
     provider: &'static str,
     request: &str,
@@ -78,72 +75,70 @@ pub fn provider_failed(
         SendFailure::Unreachable { detail } => {
             warn!(request, provider, attempt, detail, "provider is unreachable")
         }
-        SendFailure::InDoubt { detail } => warn!(request, provider, attempt, detail, "a send is in doubt"),
+        SendFailure::InDoubt { detail } => warn!(request, provider, attempt, detail, "send in doubt"),
     }
 }
 
-/// A send will be tried again.
 pub fn send_retried(request: &str, attempt: u32, failure: &SendFailure, wait: Duration) {
     METRICS.retries.get_or_create(&ReasonLabel { reason: failure.as_str() }).inc();
     let wait_ms = millis(wait);
-    info!(request, attempt, wait_ms, "send will be tried again");
+    info!(request, attempt, wait_ms, "send will be retried");
 }
 
-/// A send waits for more than its own next try.
+/// A send waits for the gate or for a sender, beyond its own backoff.
 pub fn send_paused(channel: Channel, request: &str, reason: &'static str) {
     METRICS.held.get_or_create(&ReasonLabel { reason }).inc();
-    info!(channel = channel.as_str(), request, reason, "send is held");
+    info!(channel = channel.as_str(), request, reason, "send waiting");
 }
 
-/// A sender was refused: others carry its messages meanwhile. It is named by its place in the settings.
-pub fn sender_cooling_down(provider: &'static str, sender: u32, code: Option<u32>, rest: Duration) {
+/// Other senders take over. `sender` is its place in the settings.
+pub fn sender_cooling_down(provider: &'static str, sender: u32, code: Option<u32>, cooldown: Duration) {
     METRICS.sender_rests.inc();
-    let rest_seconds = rest.as_secs();
-    error!(provider, sender, code, rest_seconds, "provider refused a sender: it rests");
+    let cooldown_seconds = cooldown.as_secs();
+    error!(provider, sender, code, cooldown_seconds, "provider refused a sender");
 }
 
-/// A message is sent once more, as the provider does not have the one that was in doubt.
+/// The provider does not have the message that was in doubt.
 pub fn send_repeated(request: &str, attempt: u32) {
     METRICS.resent.inc();
-    warn!(request, attempt, "a send in doubt is made once more");
+    warn!(request, attempt, "in-doubt send repeated");
 }
 
-/// The provider was asked for its messages.
-pub fn message_lookup(provider: &'static str, request: &str, fault: Option<&impl Display>) {
-    match fault {
-        None => debug!(request, provider, "provider showed its messages"),
-        Some(error) => warn!(request, provider, %error, "provider was asked for its messages in vain"),
+pub fn message_lookup(provider: &'static str, request: &str, error: Option<&impl Display>) {
+    match error {
+        None => debug!(request, provider, "message lookup answered"),
+        Some(error) => warn!(request, provider, %error, "message lookup failed"),
     }
 }
 
-/// A doubt is over: `found`, `reported`, `absent` or `unknown`.
+/// `answer` is `found`, `reported`, `absent` or `unknown`.
 pub fn in_doubt_resolved(request: &str, answer: &'static str) {
     METRICS.doubts.get_or_create(&ReasonLabel { reason: answer }).inc();
-    info!(request, answer, "a doubt is over");
+    info!(request, answer, "in-doubt send resolved");
 }
 
-/// Messages are held back from now on, or go out again.
-pub fn gate_changed(channel: Channel, shut: Option<&'static str>) {
+/// `closed_by` is `None` when the gate opens.
+pub fn gate_changed(channel: Channel, closed_by: Option<&'static str>) {
     let channel = channel.as_str();
     for reason in ["kill_switch", "store_silent", "breaker"] {
-        let labels = ShutLabels { channel, reason };
-        METRICS.gate_shut.get_or_create(&labels).set(i64::from(shut == Some(reason)));
+        let labels = ClosedLabels { channel, reason };
+        METRICS.gate_shut.get_or_create(&labels).set(i64::from(closed_by == Some(reason)));
     }
-    match shut {
-        Some(reason) => error!(channel, reason, "sending is stopped: requests wait"),
-        None => warn!(channel, "sending goes on"),
+    match closed_by {
+        Some(reason) => error!(channel, reason, "sending paused"),
+        None => warn!(channel, "sending resumed"),
     }
 }
 
-/// A provider that failed everybody was asked about the account.
+/// A probe ran while the circuit breaker was open.
 pub fn provider_probed(channel: Channel, provider: &'static str, good: bool, waited: Duration) {
     let answer = if good { "good" } else { "bad" };
     METRICS.probes.get_or_create(&ReasonLabel { reason: answer }).inc();
     let waited_ms = millis(waited);
-    warn!(channel = channel.as_str(), provider, answer, waited_ms, "provider was probed");
+    warn!(channel = channel.as_str(), provider, answer, waited_ms, "provider account probed");
 }
 
-/// The provider told what became of a message.
+/// `taken` says what the receipt was: `news`, `known` or `no_request`.
 pub fn receipt_recorded(
     request: &str,
     status: &'static str,
@@ -153,46 +148,45 @@ pub fn receipt_recorded(
 ) {
     METRICS.receipts.get_or_create(&ReceiptLabels { status, taken }).inc();
     if reason.concerns_every_message() {
-        error!(request, status, code, taken, "receipt");
+        error!(request, status, code, taken, "receipt recorded");
     } else {
-        info!(request, status, code, taken, "receipt");
+        info!(request, status, code, taken, "receipt recorded");
     }
 }
 
-/// A receipt could not be recorded or published: the provider calls again.
+/// The receipt was not recorded or not published; the provider sends it again.
 pub fn receipt_failed(request: &str, error: &impl Display) {
-    warn!(request, %error, "receipt could not be dealt with");
+    warn!(request, %error, "receipt processing failed");
 }
 
-/// Nobody ever told what became of a message.
+/// No receipt came before the wait ended.
 pub fn receipt_lapsed(request: &str) {
     METRICS.receipts.get_or_create(&ReceiptLabels { status: "unconfirmed", taken: "lapsed" }).inc();
-    info!(request, "no receipt came in time");
+    info!(request, "receipt did not come in time");
 }
 
-/// Overdue receipts could not be asked for.
 pub fn receipt_poll_failed(error: &impl Display) {
-    warn!(%error, "overdue receipts could not be asked for");
+    warn!(%error, "overdue receipts could not be polled");
 }
 
-/// A call to the webhook was refused: `forged`, `unreadable`, `ignored`.
+/// `reason` is `forged`, `unreadable` or `ignored`.
 pub fn callback_refused(reason: &'static str) {
     METRICS.callbacks_refused.get_or_create(&ReasonLabel { reason }).inc();
     warn!(reason, "callback refused");
 }
 
-/// A delivery found another handling that died while it was sending.
+/// The lease of the handler that was sending has expired.
 pub fn in_doubt_taken_over(request: &str, attempt: u32) {
-    warn!(request, attempt, "a send was left in doubt by a handling that ended");
+    warn!(request, attempt, "in-doubt send taken over from a lost handler");
 }
 
-/// A handling starts; the returned value counts it until it is dropped.
+/// The guard counts the handler until it is dropped.
 pub fn handler_started() -> InFlightGuard {
     METRICS.in_flight.inc();
     InFlightGuard(())
 }
 
-/// Counts one handling for as long as it lives.
+/// Counts one handler as in flight.
 pub struct InFlightGuard(());
 
 impl Drop for InFlightGuard {
@@ -201,77 +195,69 @@ impl Drop for InFlightGuard {
     }
 }
 
-/// The handling of a delivery panicked.
 pub fn handler_panicked(delivery_count: u64) {
     METRICS.panics.inc();
-    error!(delivery_count, "handling a delivery panicked");
+    error!(delivery_count, "handler panicked");
 }
 
-/// A delivery goes back to the queue.
 pub fn delivery_requeued(reason: &'static str) {
     METRICS.given_back.inc();
-    debug!(reason, "delivery given back");
+    debug!(reason, "delivery requeued");
 }
 
-/// A worker begins nothing new for now.
 pub fn consumption_paused(channel: Channel) {
     info!(channel = channel.as_str(), "consumption paused");
 }
 
-/// A worker takes deliveries again.
 pub fn consumption_resumed(channel: Channel) {
     info!(channel = channel.as_str(), "consumption resumed");
 }
 
-/// A message was set aside.
 pub fn dead_lettered(reason: &'static str, error: &str) {
     METRICS.dead_letters.get_or_create(&ReasonLabel { reason }).inc();
-    warn!(reason, error, "message set aside");
+    warn!(reason, error, "message dead-lettered");
 }
 
-/// A request wants its result on a queue that is not allowed.
+/// The settings do not allow the request's `reply_to`.
 pub fn reply_ignored(request: &str) {
     METRICS.replies_ignored.inc();
-    warn!(request, "reply queue is not allowed and ignored");
+    warn!(request, "reply queue is not allowed");
 }
 
-/// A caller's reply queue did not get its copy of a result.
 pub fn reply_failed(reason: &'static str) {
     METRICS.replies_failed.inc();
     warn!(reason, "reply was not delivered");
 }
 
-/// The store did not answer a step.
+/// `step` is the value of the metric's label.
 pub fn store_failed(step: &'static str, error: &impl Display, retry_in: Option<Duration>) {
     METRICS.store_failures.get_or_create(&ReasonLabel { reason: step }).inc();
     let retry_in_ms = retry_in.map(millis);
     warn!(step, %error, retry_in_ms, "store did not answer");
 }
 
-/// The broker did not confirm a message.
 pub fn publish_failed(error: &impl Display, retry_in: Option<Duration>) {
     METRICS.publish_failures.inc();
     let retry_in_ms = retry_in.map(millis);
     warn!(%error, retry_in_ms, "broker did not confirm a message");
 }
 
-/// A code was checked.
 pub fn code_checked(to: &impl Display, purpose: &str, verdict: &Verdict) {
     METRICS.checks.get_or_create(&ReasonLabel { reason: verdict.as_str() }).inc();
     info!(%to, purpose, verdict = verdict.as_str(), "code checked");
 }
 
-/// Whoever made a code did not say whether a typed one is right.
+/// The provider that made the code gave no verdict.
 pub fn code_check_failed(to: &impl Display, fault: &impl Display) {
-    warn!(%to, %fault, "code was checked in vain");
+    warn!(%to, %fault, "code check failed");
 }
 
-/// No code can be checked by whoever made it: the service is not there any more, or does not know us.
+/// The service that made the codes was deleted, or it refuses the account.
 pub fn code_verifier_refused(fault: &impl Display) {
     error!(%fault, "codes cannot be checked: the provider refuses the service or the account");
 }
 
-/// An HTTP request was answered. The route is the pattern, never the path or the query.
+/// `route` is the pattern, never the path or the query.
 pub fn http_answered(method: &str, route: &str, status: u16, elapsed: Duration) {
     METRICS.http.get_or_create(&HttpLabels { route: route.to_owned(), status }).inc();
     observe(&METRICS.http_seconds, elapsed);
@@ -279,18 +265,16 @@ pub fn http_answered(method: &str, route: &str, status: u16, elapsed: Duration) 
     debug!(method, route, status, elapsed_us, "http request answered");
 }
 
-/// A token was refused.
 pub fn token_refused(reason: &'static str) {
     info!(reason, "token refused");
 }
 
-/// The issuer's published keys were fetched.
 pub fn token_keys_fetched() {
     METRICS.jwks_fetches.get_or_create(&ReasonLabel { reason: "good" }).inc();
     debug!("token keys fetched");
 }
 
-/// The issuer publishes other keys than before. Those that were left out are told with the set that has them, once.
+/// The issuer publishes another set of keys. Unusable keys are logged once for each set.
 pub fn token_keys_changed(usable: usize, ignored: impl Iterator<Item = &'static str>) {
     METRICS.jwks_keys.set(i64::try_from(usable).unwrap_or(i64::MAX));
     info!(usable, "token keys changed");
@@ -300,36 +284,31 @@ pub fn token_keys_changed(usable: usize, ignored: impl Iterator<Item = &'static 
     }
 }
 
-/// The issuer's published keys could not be fetched; those that are known still count.
+/// Keys fetched earlier stay valid.
 pub fn token_keys_failed(reason: &'static str, error: &impl Display, retry_in: Duration) {
     METRICS.jwks_fetches.get_or_create(&ReasonLabel { reason }).inc();
     let retry_in_ms = millis(retry_in);
     warn!(reason, %error, retry_in_ms, "token keys not fetched");
 }
 
-/// The issuer's published keys are too old to be believed.
+/// The last fetched keys are too old to be trusted.
 pub fn token_keys_dropped() {
     METRICS.jwks_keys.set(0);
     error!("token keys dropped: the last good answer is too long ago");
 }
 
-/// What somebody with the scope `otp:admin` looks at: the words of the audit log and of the metric.
+/// A query of an operator with the scope `otp:admin`, for the audit log and the metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdminAction {
-    /// How everything is.
     Status,
-    /// What a recipient has used of its limits.
     RateLimit,
-    /// Whether numbers can be sent to.
     Validate,
-    /// What happened to a request.
     Request,
     /// The last requests of a recipient.
     Requests,
 }
 
 impl AdminAction {
-    /// All of them.
     pub const ALL: [AdminAction; 5] = [
         AdminAction::Status,
         AdminAction::RateLimit,
@@ -338,7 +317,6 @@ impl AdminAction {
         AdminAction::Requests,
     ];
 
-    /// The word: that of the endpoint.
     pub fn as_str(self) -> &'static str {
         match self {
             AdminAction::Status => "status",
@@ -350,33 +328,31 @@ impl AdminAction {
     }
 }
 
-/// Somebody with the scope `otp:admin` looked at something: who, at what. An audit wants to know.
-pub fn admin_asked(sub: &str, look: AdminAction, request: Option<&str>, to: Option<&Address>) {
-    let what = look.as_str();
+/// `sub` is the subject of the token.
+pub fn admin_asked(sub: &str, action: AdminAction, request: Option<&str>, to: Option<&Address>) {
+    let what = action.as_str();
     METRICS.admin.get_or_create(&ReasonLabel { reason: what }).inc();
     let (sub, to) = (printable(sub), to.map(display));
-    info!(target: "otpost::audit", audit = true, sub, what, request, to, "an operator asked");
+    info!(target: "otpost::audit", audit = true, sub, what, request, to, "operator query");
 }
 
-/// What somebody else chose, without anything that could make up another line or cover this one.
+/// Replaces every character that could forge a log line or hide a part of one.
 fn printable(text: &str) -> String {
     const CHARS_MAX: usize = 255;
     let shown = |character: char| if character.is_ascii_graphic() { character } else { '?' };
     text.chars().take(CHARS_MAX).map(shown).collect()
 }
 
-/// A process started.
 pub fn started(role: &'static str, version: &'static str) {
     info!(role, version, "started");
 }
 
-/// A worker was told to stop. A process has one for each channel.
+/// A process has one worker for each channel.
 pub fn stopping(channel: Channel, grace: Duration) {
     let (channel, grace_seconds) = (channel.as_str(), grace.as_secs());
     info!(channel, grace_seconds, "stopping: finishing what is in flight");
 }
 
-/// A process has stopped.
 pub fn stopped(unfinished: usize) {
     if unfinished == 0 {
         info!("stopped with nothing in flight");
@@ -385,7 +361,7 @@ pub fn stopped(unfinished: usize) {
     }
 }
 
-/// Something that a person should know before trusting this process.
+/// Logs advice about the settings at the start.
 pub fn notice(notice: &str) {
     warn!(notice, "notice");
 }
@@ -394,13 +370,13 @@ fn role_label(role: &'static str, channel: Option<Channel>) -> RoleLabel {
     RoleLabel { role, channel: channel.map_or("", Channel::as_str) }
 }
 
-/// A broker connection is up: one channel's, or everybody's.
+/// Without a channel the connection serves all channels.
 pub fn broker_connected(role: &'static str, channel: Option<Channel>) {
     METRICS.connected.get_or_create(&role_label(role, channel)).set(1);
     info!(role, channel = channel.map(Channel::as_str), "broker connected");
 }
 
-/// A broker connection was lost or could not be made.
+/// The connection was lost or could not be made.
 pub fn broker_lost(role: &'static str, channel: Option<Channel>, error: &impl Display, retry_in: Duration) {
     METRICS.connected.get_or_create(&role_label(role, channel)).set(0);
     METRICS.connections_lost.get_or_create(&role_label(role, channel)).inc();
@@ -408,26 +384,24 @@ pub fn broker_lost(role: &'static str, channel: Option<Channel>, error: &impl Di
     warn!(role, channel = channel.map(Channel::as_str), %error, retry_in_ms, "broker connection lost");
 }
 
-/// A broker connection was closed in order.
 pub fn broker_closed(role: &'static str, channel: Option<Channel>) {
     METRICS.connected.get_or_create(&role_label(role, channel)).set(0);
     info!(role, channel = channel.map(Channel::as_str), "broker connection closed");
 }
 
-/// The broker takes no messages for now, as when it is low on memory or disk.
+/// The broker is low on memory or disk (`connection.blocked`).
 pub fn broker_blocked(role: &'static str, reason: &str) {
     METRICS.connected.get_or_create(&role_label(role, None)).set(0);
     warn!(role, reason, "broker takes no messages");
 }
 
-/// The broker takes messages again.
 pub fn broker_unblocked(role: &'static str) {
     METRICS.connected.get_or_create(&role_label(role, None)).set(1);
     info!(role, "broker takes messages again");
 }
 
-/// A queue or an exchange exists with other arguments, or we may not declare it: somebody has to act. With a time to the
-/// next try the connection has ended for it; without one it is tried again when it is missed.
+/// A queue or an exchange exists with other arguments, or we may not declare it: an operator has to act. With
+/// `retry_in` the connection was closed for it; without, the declaration is repeated when a message is returned.
 pub fn topology_refused(
     role: &'static str,
     channel: Option<Channel>,
@@ -441,7 +415,6 @@ pub fn topology_refused(
     error!(role, channel = channel.map(Channel::as_str), %error, retry_in_ms, "topology refused");
 }
 
-/// Nobody was bound for a result.
 pub fn result_unroutable(message_id: &str) {
     METRICS.unroutable.inc();
     debug!(message_id, "no queue was bound for a result");
@@ -455,7 +428,8 @@ mod tests {
     fn the_documentation_has_the_words_of_the_audit_log_and_no_others() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/runbook.md");
         let page = std::fs::read_to_string(path).expect("a file of text");
-        let words: Vec<String> = AdminAction::ALL.iter().map(|look| format!("`{}`", look.as_str())).collect();
+        let words: Vec<String> =
+            AdminAction::ALL.iter().map(|action| format!("`{}`", action.as_str())).collect();
         let [first @ .., last] = &words[..] else { panic!("there are some") };
         let logged = format!("`what`: {} or {last};", first.join(", "));
         assert!(page.contains(&logged), "{logged}");

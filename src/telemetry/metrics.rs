@@ -13,7 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 /// The content type of [`render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// One label and its constant value.
+/// The constant value of a label.
 type Word = &'static str;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -50,12 +50,12 @@ pub(super) struct HttpLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub(super) struct RoleLabel {
     pub(super) role: Word,
-    /// Of the connections that there is one of for each channel; else empty.
+    /// Empty for a connection that serves all channels.
     pub(super) channel: Word,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct ShutLabels {
+pub(super) struct ClosedLabels {
     pub(super) channel: Word,
     pub(super) reason: Word,
 }
@@ -85,7 +85,7 @@ pub(super) struct Metrics {
     pub(super) sender_rests: Counter,
     pub(super) resent: Counter,
     pub(super) doubts: Family<ReasonLabel, Counter>,
-    pub(super) gate_shut: Family<ShutLabels, Gauge>,
+    pub(super) gate_shut: Family<ClosedLabels, Gauge>,
     pub(super) probes: Family<ReasonLabel, Counter>,
     pub(super) receipts: Family<ReceiptLabels, Counter>,
     pub(super) callbacks_refused: Family<ReasonLabel, Counter>,
@@ -156,29 +156,33 @@ impl Metrics {
         r.register_with_unit("admission", "Time to admit a request", Unit::Seconds, self.admission.clone());
         r.register_with_unit("provider", "Time of a provider's answer", Unit::Seconds, self.provider.clone());
         r.register_with_unit("request", "Delivery to confirmed result", Unit::Seconds, self.request.clone());
-        r.register("in_flight", "Requests being handled", self.in_flight.clone());
-        r.register("retries", "Sends to be tried again, by what failed", self.retries.clone());
-        r.register("held", "Sends held back, by what shut the gate", self.held.clone());
-        r.register("sender_rests", "Senders that began to rest after a refusal", self.sender_rests.clone());
-        r.register("resent", "Sends in doubt made once more", self.resent.clone());
-        r.register("doubts", "Doubts that are over, by how", self.doubts.clone());
-        r.register("gate_shut", "1 while this holds all sends back", self.gate_shut.clone());
-        r.register("probes", "Probes of a provider that failed everybody", self.probes.clone());
-        r.register("receipts", "Receipts, by status and what they were", self.receipts.clone());
+        r.register("in_flight", "Deliveries in a handler", self.in_flight.clone());
+        r.register("retries", "Sends to be retried, by failure", self.retries.clone());
+        r.register("held", "Sends waiting, by what closed the gate", self.held.clone());
+        r.register(
+            "sender_rests",
+            "Senders that began to cool down after a refusal",
+            self.sender_rests.clone(),
+        );
+        r.register("resent", "In-doubt sends repeated", self.resent.clone());
+        r.register("doubts", "In-doubt sends resolved, by answer", self.doubts.clone());
+        r.register("gate_shut", "1 while this closes the send gate", self.gate_shut.clone());
+        r.register("probes", "Probes while the circuit breaker is open", self.probes.clone());
+        r.register("receipts", "Receipts, by status and novelty", self.receipts.clone());
         r.register("callbacks_refused", "Calls to the webhook refused", self.callbacks_refused.clone());
-        r.register("checks", "Codes checked, by verdict", self.checks.clone());
+        r.register("checks", "Code checks, by verdict", self.checks.clone());
         r.register("store_failures", "Steps that the store did not answer", self.store_failures.clone());
         r.register(
             "publish_failures",
             "Messages that the broker did not confirm",
             self.publish_failures.clone(),
         );
-        r.register("results_unroutable", "Results that no queue was bound for", self.unroutable.clone());
+        r.register("results_unroutable", "Results that no queue took", self.unroutable.clone());
         r.register("replies_failed", "Replies that were not confirmed", self.replies_failed.clone());
         r.register("replies_ignored", "Reply queues that are not allowed", self.replies_ignored.clone());
-        r.register("dead_letters", "Messages set aside, by reason", self.dead_letters.clone());
-        r.register("given_back", "Deliveries put back to the queue", self.given_back.clone());
-        r.register("panics", "Handlings that panicked", self.panics.clone());
+        r.register("dead_letters", "Messages dead-lettered, by reason", self.dead_letters.clone());
+        r.register("given_back", "Deliveries requeued", self.given_back.clone());
+        r.register("panics", "Handlers that panicked", self.panics.clone());
         r.register("broker_connected", "1 while the broker is connected", self.connected.clone());
         r.register("broker_connections_lost", "Broker connections lost", self.connections_lost.clone());
         r.register("http_requests", "HTTP requests, by route and status", self.http.clone());
@@ -188,14 +192,13 @@ impl Metrics {
             Unit::Seconds,
             self.http_seconds.clone(),
         );
-        r.register("admin_requests", "Looks at people's requests, by what was asked", self.admin.clone());
+        r.register("admin_requests", "Operator queries over HTTP, by kind", self.admin.clone());
         r.register("jwks_fetches", "Fetches of published token keys", self.jwks_fetches.clone());
-        r.register("jwks_ignored", "Published token keys left out, by why", self.jwks_ignored.clone());
+        r.register("jwks_ignored", "Published token keys left out, by reason", self.jwks_ignored.clone());
         r.register("jwks_keys", "Published token keys in use", self.jwks_keys.clone());
     }
 }
 
-/// All metrics as text.
 pub fn render() -> String {
     let mut rendered = String::with_capacity(16 * 1024);
     text::encode(&mut rendered, &METRICS.registry).expect("writing to a string cannot fail");

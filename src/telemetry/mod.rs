@@ -1,7 +1,6 @@
-//! What operators see: log lines and metrics.
+//! Log lines and metrics for operators.
 //!
-//! Everything worth telling is one function in [`events`]: a log line and a metric together. Numbers are masked by
-//! their `Display`; codes have none.
+//! Each event is one function in [`events`]. Recipients are masked by their `Display`; codes have none.
 
 pub mod events;
 pub mod metrics;
@@ -33,12 +32,12 @@ pub fn start_logging(filter: &str, json: bool) -> Result<(), String> {
     started.map_err(|error| error.to_string())
 }
 
-/// Says what is wrong with a filter, if anything is.
+/// The error says why the filter is invalid.
 pub fn check_filter(filter: &str) -> Result<(), String> {
     filter_of::<Registry>(filter).map(drop)
 }
 
-/// The filter as given. It may ask for less than is allowed, and never for more.
+/// The given filter can only reduce what [`may_be_logged`] allows.
 pub fn filter_of<S>(filter: &str) -> Result<impl Layer<S> + use<S>, String>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -47,10 +46,10 @@ where
     Ok(given.and_then(filter_fn(may_be_logged)))
 }
 
-/// Whatever the filter. A directive of an [`EnvFilter`] could not say it: a more exact one would override it.
+/// Applies to every filter. A directive of an [`EnvFilter`] is no bound: a more exact one would override it.
 fn may_be_logged(metadata: &Metadata<'_>) -> bool {
     let target = metadata.target();
-    // It logs the payload of a returned message as a warning.
+    // lapin logs the payload of a returned message as a warning.
     let prints_payloads = target.starts_with("lapin::returned_messages");
     let is_quiet = QUIET.iter().any(|name| target.starts_with(name));
     !prints_payloads && (!is_quiet || *metadata.level() <= Level::INFO)

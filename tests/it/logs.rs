@@ -1,4 +1,4 @@
-//! What is never logged, whatever the filter says.
+//! Log lines of the real binary, and data that no filter lets into them.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -16,23 +16,23 @@ use crate::contract::broker::patiently;
 use crate::contract::broker::rabbit::{RabbitWorld, in_world, url};
 use crate::real::{Redis, redis_url};
 
-/// Keeps the target and the level of every event that comes through.
+/// Keeps the target and the level of every event.
 #[derive(Clone, Default)]
-struct Heard(Arc<Mutex<Vec<String>>>);
+struct Recorder(Arc<Mutex<Vec<String>>>);
 
-impl<S: Subscriber> Layer<S> for Heard {
+impl<S: Subscriber> Layer<S> for Recorder {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let (target, level) = (event.metadata().target(), event.metadata().level());
-        let mut heard = self.0.lock().expect("nobody panics while it holds the lock");
-        heard.push(format!("{target} {level}"));
+        let mut lines = self.0.lock().expect("no panic while the lock is held");
+        lines.push(format!("{target} {level}"));
     }
 }
 
-/// What comes through a filter of the events that other crates make.
-fn heard(filter: &str) -> Vec<String> {
-    let heard = Heard::default();
+/// The events of other crates that a filter lets through.
+fn logged(filter: &str) -> Vec<String> {
+    let recorder = Recorder::default();
     let filter = filter_of(filter).unwrap_or_else(|problem| panic!("{filter} {problem}"));
-    let subscriber = Registry::default().with(filter).with(heard.clone());
+    let subscriber = Registry::default().with(filter).with(recorder.clone());
     tracing::subscriber::with_default(subscriber, || {
         let message = "returned";
         let _span = trace_span!(target: "lapin::channel", "publish", delivery = 1).entered();
@@ -50,8 +50,8 @@ fn heard(filter: &str) -> Vec<String> {
         info!(target: "lapin::connection", ?message, "connected");
         debug!(target: "otpost::telemetry::events", ?message, "ours");
     });
-    let heard = heard.0.lock().expect("nobody panics while it holds the lock");
-    heard.clone()
+    let lines = recorder.0.lock().expect("no panic while the lock is held");
+    lines.clone()
 }
 
 #[test]
@@ -69,32 +69,32 @@ fn no_filter_lets_out_what_other_crates_print_of_messages() {
         "lapin::channel=trace,lapin::buffer=debug,hyper::proto=trace,amq_protocol::frame=trace",
         "hyper_util=trace,reqwest::connect=trace,rustls=trace,h2=trace,redis=trace",
     ] {
-        let told: Vec<String> = heard(filter)
+        let leaked: Vec<String> = logged(filter)
             .into_iter()
-            .filter(|heard| !heard.ends_with("INFO") && !heard.starts_with("otpost"))
+            .filter(|line| !line.ends_with("INFO") && !line.starts_with("otpost"))
             .collect();
-        assert_eq!(told, Vec::<String>::new(), "RUST_LOG={filter}");
+        assert_eq!(leaked, Vec::<String>::new(), "RUST_LOG={filter}");
     }
 }
 
 #[test]
 fn a_filter_decides_about_our_own_lines() {
-    let ours = |filter| heard(filter).contains(&"otpost::telemetry::events DEBUG".to_owned());
+    let ours = |filter| logged(filter).contains(&"otpost::telemetry::events DEBUG".to_owned());
     assert!(ours("debug") && ours("info,otpost=debug"));
     assert!(!ours("info") && !ours("debug,otpost=warn") && !ours("off"));
-    assert_eq!(heard("info"), ["lapin::connection INFO"]);
-    assert_eq!(heard("off,lapin=off"), Vec::<String>::new());
+    assert_eq!(logged("info"), ["lapin::connection INFO"]);
+    assert_eq!(logged("off,lapin=off"), Vec::<String>::new());
 }
 
 #[test]
-fn a_filter_that_is_none_is_refused_without_being_told() {
+fn an_invalid_filter_is_refused_without_being_repeated() {
     for filter in ["hunter2=loud", "[hunter2", "hunter2=info=debug"] {
         let problem = filter_of::<Registry>(filter).err().expect("no filter");
         assert_eq!(problem, "is no valid log filter");
     }
 }
 
-/// A worker of the real binary, and what it logs. Killed when dropped.
+/// A process of the real binary and its log lines. It is killed when dropped.
 struct Running(Child, UnboundedReceiver<Value>);
 
 impl Running {
@@ -122,21 +122,25 @@ impl Running {
             .spawn()
             .expect("the binary starts");
         let lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-        let (sender, heard) = unbounded_channel();
+        let (sender, received) = unbounded_channel();
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 let Ok(line) = serde_json::from_str(&line) else { continue };
                 let _ = sender.send(line);
             }
         });
-        Running(child, heard)
+        Running(child, received)
     }
 
     /// The next line with this message.
     async fn says(&mut self, message: &str) -> Value {
         patiently(async {
             loop {
-                let line = self.1.recv().await.unwrap_or_else(|| panic!("it ended without {message:?}"));
+                let line = self
+                    .1
+                    .recv()
+                    .await
+                    .unwrap_or_else(|| panic!("the process ended without logging {message:?}"));
                 if line["message"] == message {
                     return line;
                 }
@@ -154,34 +158,34 @@ impl Drop for Running {
 }
 
 #[tokio::test]
-async fn a_worker_that_starts_under_the_kill_switch_says_so_and_when_it_goes_on() {
+async fn a_worker_that_starts_under_the_kill_switch_logs_the_pause_and_its_end() {
     in_world(async |world: &RabbitWorld| {
         let redis = Redis::fresh();
         redis.store().set_kill_switch(Some("test")).await.expect("answers");
         let mut worker = Running::start(world, &redis);
-        let stopped = worker.says("sending is stopped: requests wait").await;
+        let stopped = worker.says("sending paused").await;
         assert_eq!((&stopped["level"], &stopped["reason"]), (&"ERROR".into(), &"kill_switch".into()));
         let mut paused = [worker.says("consumption paused").await, worker.says("consumption paused").await]
             .map(|line| line["channel"].as_str().map(str::to_owned));
         paused.sort_unstable();
         assert_eq!(paused, [Some("email".to_owned()), Some("sms".to_owned())]);
         redis.store().set_kill_switch(None).await.expect("answers");
-        worker.says("sending goes on").await;
+        worker.says("sending resumed").await;
         worker.says("consumption resumed").await;
     })
     .await;
 }
 
 #[tokio::test]
-async fn dev_says_that_it_uses_no_account_that_is_set_and_what_would() {
+async fn dev_names_the_account_that_it_does_not_use_and_the_command_that_does() {
     let emails = [
         ("EMAIL_PROVIDER", "smtp"),
         ("EMAIL_FROM", "codes@shop.example"),
         ("SMTP_URL", "smtp://127.0.0.1:1"),
     ];
     let mut dev = Running::spawn("dev", &emails);
-    let told = dev.says("notice").await["notice"].clone();
+    let notice = dev.says("notice").await["notice"].clone();
     let what = "SMTP_URL is set and not used: e-mails are simulated; otpost dev --provider twilio sends them";
-    assert_eq!(told, what);
+    assert_eq!(notice, what);
     dev.says("started").await;
 }

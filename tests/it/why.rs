@@ -286,7 +286,7 @@ async fn who_looked_at_what_is_written_down() {
         assert_eq!((&line["level"], &line["target"]), (&json!("INFO"), &json!("otpost::audit")), "{line}");
         assert_eq!(
             (&line["fields"]["sub"], &line["fields"]["message"]),
-            (&json!(shown), &json!("an operator asked"))
+            (&json!(shown), &json!("operator query"))
         );
     }
     let about = |line: &Value| ["what", "request", "to"].map(|name| line["fields"][name].clone());

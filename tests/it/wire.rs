@@ -11,7 +11,8 @@ use otpost::domain::outcome::{
     DeliveryEvent, DeliveryEventStatus, ErrorCode, Outcome, OutcomeError, SendResult, Status,
 };
 use otpost::domain::request::body::{AutofillBody, SendRequestBody};
-use otpost::domain::request::{AutofillField, RequestError, SendRequest, Shape};
+use otpost::domain::request::error::{RequestError, Shape};
+use otpost::domain::request::{AutofillField, SendRequest};
 use otpost::domain::time::UnixMillis;
 use otpost::domain::zone::Zone;
 use schemars::generate::SchemaSettings;

@@ -1,4 +1,4 @@
-//! Asks the broker in memory, and hears how its requests end.
+//! Publishes requests to the broker in memory and receives their results.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,22 +11,21 @@ use crate::broker::pending_replies::PendingReplies;
 use crate::broker::{Outgoing, PublishError, RpcClient};
 
 impl MemoryBroker {
-    /// A new requester, with a reply queue of its own.
+    /// A new client with a reply queue of its own.
     pub fn rpc_client(&self) -> MemoryRpcClient {
         let mut state = self.lock();
         let reply_to = format!("amq.rabbitmq.reply-to.{}", state.next_id());
-        let waiters = Arc::new(PendingReplies::default());
-        state.replies.insert(reply_to.clone(), Reader::Waiters(waiters.clone()));
+        let replies = Arc::new(PendingReplies::default());
+        state.replies.insert(reply_to.clone(), Reader::Pending(replies.clone()));
         drop(state);
-        MemoryRpcClient { broker: self.clone(), reply_to, waiters }
+        MemoryRpcClient { broker: self.clone(), reply_to, replies }
     }
 }
 
-/// Asks a [`MemoryBroker`], and waits for its worker's word.
 pub struct MemoryRpcClient {
     broker: MemoryBroker,
     reply_to: String,
-    waiters: Arc<PendingReplies>,
+    replies: Arc<PendingReplies>,
 }
 
 #[async_trait]
@@ -38,10 +37,10 @@ impl RpcClient for MemoryRpcClient {
     ) -> Result<Option<Vec<u8>>, PublishError> {
         let until = Instant::now() + within;
         let correlation_id = message.correlation_id.filter(|_| !within.is_zero());
-        let waiter = correlation_id.and_then(|id| self.waiters.enter(id));
-        self.broker.lock().publish(message, waiter.is_some().then_some(&self.reply_to))?;
-        match waiter {
-            Some(mut waiter) => Ok(timeout_at(until, waiter.reply()).await.ok().flatten()),
+        let caller = correlation_id.and_then(|id| self.replies.enter(id));
+        self.broker.lock().publish(message, caller.is_some().then_some(&self.reply_to))?;
+        match caller {
+            Some(mut caller) => Ok(timeout_at(until, caller.reply()).await.ok().flatten()),
             None => Ok(None),
         }
     }

@@ -1,7 +1,7 @@
-//! Acknowledgements, gathered for a moment and written together.
+//! Acknowledgements, batched for a moment.
 //!
-//! Everything up to the oldest delivery that is still open goes as one acknowledgement of many; what lies beyond it goes
-//! one by one, so that a delivery that is held back holds back nothing else.
+//! Settled deliveries up to the oldest open one are acknowledged with `multiple`; later ones one by one, so that a slow
+//! delivery delays no other acknowledgement.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,19 +17,19 @@ use super::RPC_TIMEOUT;
 use super::error::{RabbitError, within};
 use crate::broker::Settlement;
 
-/// What became of a delivery, by its tag.
+/// A delivery tag and its settlement.
 pub(super) type SettledDelivery = (u64, Settlement);
 
-/// How long the first of a batch waits for others.
+/// The first settlement of a batch waits this long for others.
 const GATHER: Duration = Duration::from_millis(2);
 const BATCH_MAX: usize = 64;
 
-/// How many settlements go together: not so large a part of the prefetch that deliveries stop for want of room.
+/// A quarter of the prefetch, so that unwritten acknowledgements do not stop deliveries.
 pub(super) fn batch_max(prefetch: u16) -> usize {
     usize::from(prefetch / 4).clamp(1, BATCH_MAX)
 }
 
-/// Writes settlements to `channel` until `finish` is cancelled and every one made before is written.
+/// Writes settlements to `channel`. After `finish` is cancelled it writes the remaining ones and ends.
 pub(super) async fn write_all(
     channel: &Channel,
     mut settlements: UnboundedReceiver<SettledDelivery>,
@@ -37,7 +37,7 @@ pub(super) async fn write_all(
     finish: CancellationToken,
 ) -> Result<(), RabbitError> {
     let mut batch = Vec::with_capacity(batch_max);
-    let mut order = Order::default();
+    let mut deliveries = Deliveries::default();
     loop {
         tokio::select! {
             biased;
@@ -47,13 +47,13 @@ pub(super) async fn write_all(
                     return Ok(());
                 }
                 gather(&mut settlements, &mut batch, batch_max).await;
-                write(channel, order.plan(&mut batch)).await?;
+                write(channel, deliveries.plan(&mut batch)).await?;
             }
         }
     }
 }
 
-/// Waits for more, until the batch is full or its first member has waited long enough.
+/// Waits until the batch is full or [`GATHER`] has passed.
 async fn gather(
     settlements: &mut UnboundedReceiver<SettledDelivery>,
     batch: &mut Vec<SettledDelivery>,
@@ -83,26 +83,25 @@ async fn write(channel: &Channel, plan: Plan) -> Result<(), RabbitError> {
     Ok(())
 }
 
-/// Which deliveries of a channel are settled. Its tags count from 1 without a gap.
+/// The settled and open deliveries of a channel. Tags count from 1 without a gap.
 #[derive(Default)]
-struct Order {
-    /// The highest tag that was settled.
+struct Deliveries {
+    /// The highest settled tag.
     highest: u64,
-    /// The tags below it that are not settled. Never more than the prefetch.
+    /// The unsettled tags below it, at most the prefetch.
     open: BTreeSet<u64>,
 }
 
-/// What to write, in this order.
+/// The frames to write, in this order.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Plan {
     nacks: Vec<u64>,
-    /// Names a tag that is itself open at the broker: RabbitMQ closes the channel otherwise.
+    /// A tag that is open at the broker itself: for a settled tag RabbitMQ closes the channel.
     ack_up_to: Option<u64>,
     acks: Vec<u64>,
 }
 
-impl Order {
-    /// Takes a batch and tells how to write it.
+impl Deliveries {
     fn plan(&mut self, batch: &mut Vec<SettledDelivery>) -> Plan {
         for (tag, _) in batch.iter() {
             self.settle(*tag);
@@ -136,45 +135,45 @@ mod tests {
 
     #[track_caller]
     fn check(
-        order: &mut Order,
+        deliveries: &mut Deliveries,
         batch: &[SettledDelivery],
         nacks: &[u64],
         ack_up_to: Option<u64>,
         acks: &[u64],
     ) {
         let expected = Plan { nacks: nacks.to_vec(), ack_up_to, acks: acks.to_vec() };
-        assert_eq!(order.plan(&mut batch.to_vec()), expected);
+        assert_eq!(deliveries.plan(&mut batch.to_vec()), expected);
     }
 
     #[test]
-    fn what_lies_below_the_oldest_open_delivery_goes_as_one() {
-        let mut order = Order::default();
-        check(&mut order, &[(2, Ack), (1, Ack), (3, Ack)], &[], Some(3), &[]);
-        check(&mut order, &[(4, Ack)], &[], Some(4), &[]);
+    fn deliveries_below_the_oldest_open_one_are_acknowledged_together() {
+        let mut deliveries = Deliveries::default();
+        check(&mut deliveries, &[(2, Ack), (1, Ack), (3, Ack)], &[], Some(3), &[]);
+        check(&mut deliveries, &[(4, Ack)], &[], Some(4), &[]);
     }
 
     #[test]
-    fn a_held_delivery_does_not_block_the_others() {
-        let mut order = Order::default();
-        check(&mut order, &[(2, Ack), (4, Ack)], &[], None, &[2, 4]);
-        check(&mut order, &[(5, Ack), (3, Ack)], &[], None, &[5, 3]);
-        check(&mut order, &[(1, Ack)], &[], Some(1), &[]);
-        check(&mut order, &[(6, Ack)], &[], Some(6), &[]);
+    fn an_open_delivery_does_not_delay_the_others() {
+        let mut deliveries = Deliveries::default();
+        check(&mut deliveries, &[(2, Ack), (4, Ack)], &[], None, &[2, 4]);
+        check(&mut deliveries, &[(5, Ack), (3, Ack)], &[], None, &[5, 3]);
+        check(&mut deliveries, &[(1, Ack)], &[], Some(1), &[]);
+        check(&mut deliveries, &[(6, Ack)], &[], Some(6), &[]);
     }
 
     #[test]
-    fn a_requeue_is_never_covered_by_an_acknowledgement_of_many() {
-        let mut order = Order::default();
-        check(&mut order, &[(1, Ack), (3, Requeue), (2, Ack)], &[3], Some(2), &[]);
-        check(&mut order, &[(5, Ack), (4, Requeue)], &[4], Some(5), &[]);
+    fn a_requeue_is_never_covered_by_a_multiple_acknowledgement() {
+        let mut deliveries = Deliveries::default();
+        check(&mut deliveries, &[(1, Ack), (3, Requeue), (2, Ack)], &[3], Some(2), &[]);
+        check(&mut deliveries, &[(5, Ack), (4, Requeue)], &[4], Some(5), &[]);
     }
 
     #[test]
-    fn only_what_is_open_is_remembered() {
-        let mut order = Order::default();
+    fn only_open_deliveries_are_remembered() {
+        let mut deliveries = Deliveries::default();
         for tag in 2..10_000 {
-            order.plan(&mut vec![(tag, Ack)]);
+            deliveries.plan(&mut vec![(tag, Ack)]);
         }
-        assert_eq!(order.open.len(), 1);
+        assert_eq!(deliveries.open.len(), 1);
     }
 }

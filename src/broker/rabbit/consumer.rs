@@ -1,4 +1,4 @@
-//! Deliveries from the request queue, over one connection that is rebuilt whenever it is lost.
+//! Consumes the request queue of a channel, over one connection that is rebuilt whenever it is lost.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -25,22 +25,21 @@ use crate::domain::channel;
 use crate::telemetry::events;
 
 const ROLE: &str = "requests";
-/// How long deliveries are taken one at a time after a message that could not be read.
+/// The prefetch is 1 for this long after a message that `lapin` could not parse.
 const CAUTION: Duration = Duration::from_secs(5);
 
-/// Deliveries of the request queue.
 pub struct RabbitConsumer {
     deliveries: mpsc::Receiver<Delivery>,
     consuming: watch::Receiver<bool>,
     paused: watch::Sender<bool>,
     cancelled: CancellationToken,
     supervisor: JoinHandle<()>,
-    /// Ends the supervisor when the source goes, however it goes.
+    /// Ends the supervisor when the consumer is dropped.
     ended: DropGuard,
 }
 
 impl RabbitConsumer {
-    /// Starts to consume in the background, for as long as it takes to connect.
+    /// Connects in the background, without a last attempt.
     pub fn start(settings: RabbitSettings, of: channel::Channel) -> RabbitConsumer {
         let (sender, deliveries) = mpsc::channel(usize::from(settings.prefetch));
         let (consuming_sender, consuming) = watch::channel(false);
@@ -61,7 +60,7 @@ impl RabbitConsumer {
         RabbitConsumer { deliveries, consuming, paused, cancelled, supervisor, ended: ended.drop_guard() }
     }
 
-    /// True while the broker hands out deliveries, or would but for a pause: for readiness.
+    /// True while consuming or paused, for readiness.
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.consuming.clone()
     }
@@ -72,7 +71,7 @@ impl RequestConsumer for RabbitConsumer {
     async fn next(&mut self) -> Option<Delivery> {
         loop {
             let delivery = self.deliveries.recv().await?;
-            // What was buffered when its connection was lost comes again.
+            // The broker redelivers the buffer of a lost connection.
             if !delivery.is_lost() {
                 return Some(delivery);
             }
@@ -93,7 +92,7 @@ impl RequestConsumer for RabbitConsumer {
 
     async fn close(self: Box<Self>) {
         drop(self.ended);
-        // The supervisor bounds each of its own steps. It can only fail by panicking, which was reported already.
+        // The supervisor bounds its own steps. It can only fail by a panic, which is logged.
         let _ = self.supervisor.await;
     }
 }
@@ -101,33 +100,31 @@ impl RequestConsumer for RabbitConsumer {
 struct Supervisor {
     settings: RabbitSettings,
     of: channel::Channel,
-    /// Where requests come from.
     queue: String,
-    /// `None` once everything was handed out after a cancellation.
+    /// `None` after a cancellation, when all deliveries are handed over.
     deliveries: Option<mpsc::Sender<Delivery>>,
     consuming: watch::Sender<bool>,
-    /// Nothing more is wanted for now.
     paused: watch::Receiver<bool>,
-    /// Nothing more is wanted.
+    /// No more deliveries; the buffer is still handed over.
     cancelled: CancellationToken,
-    /// Nobody is there any more.
+    /// The consumer was closed or dropped.
     ended: CancellationToken,
 }
 
 impl Supervisor {
-    /// Sessions, one after another, until one ends in order.
+    /// Runs sessions until one ends in order.
     async fn run(mut self) {
-        let mut pace = ReconnectBackoff::new(ROLE, Some(self.of));
+        let mut backoff = ReconnectBackoff::new(ROLE, Some(self.of));
         let mut prefetch = self.settings.prefetch;
         loop {
             let started = Instant::now();
             let ended = self.session(prefetch).await;
             self.consuming.send_replace(false);
             let Err(error) = ended else { return };
-            // A message that lapin cannot read ends the session each time it comes. Taken alone, it does not raise the
-            // delivery counts of others until the broker sets it aside.
-            prefetch = if error.is_unreadable() { 1 } else { self.settings.prefetch };
-            let delay = pace.after(&error, started.elapsed());
+            // A message that lapin cannot parse ends each session that receives it. With a prefetch of 1 it does not raise
+            // the delivery counts of others, until the broker dead-letters it.
+            prefetch = if error.is_unparsable() { 1 } else { self.settings.prefetch };
+            let delay = backoff.after(&error, started.elapsed());
             tokio::select! {
                 biased;
                 () = self.stopped() => return,
@@ -136,7 +133,7 @@ impl Supervisor {
         }
     }
 
-    /// Nothing more is wanted, or nobody is there.
+    /// Waits for a cancellation or the end of the consumer.
     async fn stopped(&self) {
         tokio::select! {
             () = self.cancelled.cancelled() => {}
@@ -144,7 +141,7 @@ impl Supervisor {
         }
     }
 
-    /// One connection, from connecting to its end. `Ok` if the end was asked for.
+    /// One connection, from connecting to its end. `Ok` if we ended it.
     async fn session(&mut self, prefetch: u16) -> Result<(), RabbitError> {
         let paused = *self.paused.borrow();
         let (session, consumer, settlements) = tokio::select! {
@@ -164,7 +161,7 @@ impl Supervisor {
             };
             if ended.is_ok() {
                 finish.cancel();
-                // What cannot be written in time comes again.
+                // The broker redelivers what cannot be written in time.
                 let _ = tokio::time::timeout(CLOSE_TIMEOUT, acks).await;
                 tokio::time::sleep(SETTLE_GRACE).await;
             }
@@ -178,7 +175,7 @@ impl Supervisor {
         ended
     }
 
-    /// Hands deliveries over until the source ends.
+    /// Hands deliveries over until the consumer ends.
     async fn hand_over(
         &mut self,
         session: &Session,
@@ -218,14 +215,14 @@ impl Supervisor {
                     prefetch = self.settings.prefetch;
                     session.cancel().await?;
                 }
-                more = session.hand_over_one(consumer.as_mut(), self.deliveries.as_ref()) => match (more?, phase) {
-                    (More::Maybe, _) => {}
-                    (More::None, Phase::Draining) => self.deliveries = None,
-                    (More::None, Phase::Pausing) => {
+                step = session.hand_over_one(consumer.as_mut(), self.deliveries.as_ref()) => match (step?, phase) {
+                    (HandOver::Delivered, _) => {}
+                    (HandOver::Cancelled, Phase::Draining) => self.deliveries = None,
+                    (HandOver::Cancelled, Phase::Pausing) => {
                         consumer = None;
                         phase = Phase::Paused;
                     }
-                    (More::None, Phase::Consuming | Phase::Cautious | Phase::Paused) => {
+                    (HandOver::Cancelled, Phase::Consuming | Phase::Cautious | Phase::Paused) => {
                         return Err(RabbitError::Ended("the broker cancelled the consumer"));
                     }
                 },
@@ -238,42 +235,40 @@ impl Supervisor {
     }
 }
 
-/// What the end of a consumer means.
+/// The state of the AMQP consumer. It gives the consumer's end its meaning.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// It was not asked for.
     Consuming,
-    /// The same; one delivery at a time, because a message that cannot be read may be near.
+    /// With a prefetch of 1, because an unparsable message may be next.
     Cautious,
-    /// There is none any more; another one follows, once that is wanted.
+    /// Cancelled to pause, or to raise the prefetch again.
     Pausing,
-    /// There is none.
     Paused,
-    /// Everything that was wanted was handed over.
+    /// Cancelled for good.
     Draining,
 }
 
-/// One connection, and how much of the queue it takes at first.
 struct Session {
     connection: Connection,
     channel: Channel,
     prefetch: u16,
     link: Arc<Link>,
-    /// Consumers so far.
+    /// The number of consumers started so far.
     consumers: AtomicU32,
 }
 
 type Opened = (Session, Option<Consumer>, mpsc::UnboundedReceiver<SettledDelivery>);
 
-/// What the deliveries of a session share with it.
+/// The state that a session shares with its deliveries.
 struct Link {
     lost: AtomicBool,
     settlements: mpsc::UnboundedSender<SettledDelivery>,
 }
 
-enum More {
-    Maybe,
-    None,
+enum HandOver {
+    Delivered,
+    /// The AMQP consumer has ended.
+    Cancelled,
 }
 
 impl Session {
@@ -285,8 +280,8 @@ impl Session {
     ) -> Result<Opened, RabbitError> {
         let connection = connect(settings, ROLE).await?;
         let channel = within("open a channel", RPC_TIMEOUT, connection.create_channel()).await?;
-        topology::declare_for_taking(&channel, &settings.names, of).await?;
-        // Never longer than the prefetch, because each delivery is settled at most once.
+        topology::declare_for_consuming(&channel, &settings.names, of).await?;
+        // The prefetch bounds this channel, because each delivery is settled at most once.
         let (settlements, receiver) = mpsc::unbounded_channel();
         let link = Arc::new(Link { lost: AtomicBool::new(false), settlements });
         let session = Session { connection, channel, prefetch, link, consumers: AtomicU32::new(0) };
@@ -300,8 +295,8 @@ impl Session {
     async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, RabbitError> {
         let limited = self.channel.basic_qos(prefetch, BasicQosOptions::default());
         within("limit the prefetch", RPC_TIMEOUT, limited).await?;
-        // Never a name twice: to a consumer that comes again under the same one a quorum queue delivers what it still
-        // holds in a way that ends the channel (seen with RabbitMQ 3.10).
+        // Each consumer tag is new: to a consumer that returns under its old tag a quorum queue redelivers its unsettled
+        // messages in a way that ends the channel (seen with RabbitMQ 3.10).
         let nth = self.consumers.fetch_add(1, Ordering::Relaxed) + 1;
         let (queue, tag) = (queue.into(), consumer_tag(nth).into());
         let options = BasicConsumeOptions::default();
@@ -315,17 +310,16 @@ impl Session {
         within("cancel the consumer", RPC_TIMEOUT, cancelled).await
     }
 
-    /// Hands one delivery over when there are both a delivery and room for it. Never ends without a consumer and a
-    /// sender.
+    /// Waits for room and for a delivery. It never ends without a consumer and a sender.
     async fn hand_over_one(
         &self,
         consumer: Option<&mut Consumer>,
         sender: Option<&mpsc::Sender<Delivery>>,
-    ) -> Result<More, RabbitError> {
+    ) -> Result<HandOver, RabbitError> {
         let (Some(consumer), Some(sender)) = (consumer, sender) else {
             return std::future::pending().await;
         };
-        // Without a receiver the source is gone, which ends the session by itself.
+        // Without a receiver the consumer was dropped, and `ended` ends the session.
         let Ok(room) = sender.reserve().await else {
             return std::future::pending().await;
         };
@@ -334,9 +328,9 @@ impl Session {
             Some(Err(source)) => {
                 return Err(RabbitError::Failed { step: "consume", source });
             }
-            None => return Ok(More::None),
+            None => return Ok(HandOver::Cancelled),
         }
-        Ok(More::Maybe)
+        Ok(HandOver::Delivered)
     }
 
     fn delivery(&self, delivery: lapin::message::Delivery) -> Delivery {
@@ -349,7 +343,6 @@ impl Session {
     }
 }
 
-/// What the `nth` consumer of a session is called.
 fn consumer_tag(nth: u32) -> String {
     format!("otpost-{nth}")
 }
@@ -372,7 +365,7 @@ struct RabbitSettler {
 
 impl Settler for RabbitSettler {
     fn settle(self: Box<Self>, settlement: Settlement) {
-        // After its session nobody takes it, which is harmless: the message comes again.
+        // After the session no task receives it, which is harmless: the broker redelivers the message.
         let _ = self.link.settlements.send((self.tag, settlement));
     }
 

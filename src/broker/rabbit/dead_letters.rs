@@ -1,8 +1,7 @@
-//! A look at the dead letters, over a connection of its own.
+//! Reads and removes dead letters, over a connection of its own.
 //!
-//! Letters are taken without being acknowledged and put back in the end, at the latest by the end of the connection; the
-//! broker counts that.
-//! The queue is taken as it is, so that one of an older version can be looked at and emptied.
+//! Dead letters are fetched without an acknowledgement and requeued in the end, at the latest by the end of the
+//! connection; the broker counts each return. The queue is not declared, so that one of an older version can be emptied.
 
 use std::time::Duration;
 
@@ -21,18 +20,17 @@ use super::{CLOSE_TIMEOUT, RPC_TIMEOUT, RabbitSettings, SETTLE_GRACE, close, con
 use crate::broker::{DeadLetter, DeadLetters, DeadLettersError, Outgoing, PublishError};
 use crate::domain::time::UnixMillis;
 
-/// No look takes more than this into memory, but for one letter.
+/// Read at once at most, but for the last dead letter.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// The letters of one gateway.
 pub struct RabbitDeadLetters {
     connection: Connection,
-    letters: Channel,
+    reading: Channel,
     /// Opened for the first message.
     publishing: Option<Channel>,
     routes: Routes,
     queue: String,
-    held: u32,
+    unacknowledged: u32,
     removed: bool,
 }
 
@@ -40,30 +38,30 @@ impl RabbitDeadLetters {
     /// Connects, once.
     pub async fn open(settings: &RabbitSettings) -> Result<RabbitDeadLetters, RabbitError> {
         let connection = connect(settings, "dead letters").await?;
-        let letters = within("open a channel", RPC_TIMEOUT, connection.create_channel()).await?;
+        let reading = within("open a channel", RPC_TIMEOUT, connection.create_channel()).await?;
         let (routes, queue) = (Routes::new(&settings.names), settings.names.dead_letters());
         Ok(RabbitDeadLetters {
             connection,
-            letters,
+            reading,
             publishing: None,
             routes,
             queue,
-            held: 0,
+            unacknowledged: 0,
             removed: false,
         })
     }
 
     async fn get(&self) -> Result<Option<BasicGetMessage>, RabbitError> {
-        let got = self.letters.basic_get(self.queue.as_str().into(), BasicGetOptions { no_ack: false });
+        let got = self.reading.basic_get(self.queue.as_str().into(), BasicGetOptions { no_ack: false });
         within("read the dead letters", RPC_TIMEOUT, got).await
     }
 
-    /// Puts everything back and waits until it is there: who looks again at once shall see it.
-    async fn put_back(&self) -> Result<(), RabbitError> {
+    /// Requeues everything and waits until it is in the queue, so that the next command sees it.
+    async fn requeue_all(&self) -> Result<(), RabbitError> {
         const PAUSE: Duration = Duration::from_millis(10);
         let everything = BasicNackOptions { multiple: true, requeue: true };
-        within("put back the dead letters", RPC_TIMEOUT, self.letters.basic_nack(0, everything)).await?;
-        while self.waiting().await? < self.held {
+        within("put back the dead letters", RPC_TIMEOUT, self.reading.basic_nack(0, everything)).await?;
+        while self.waiting().await? < self.unacknowledged {
             tokio::time::sleep(PAUSE).await;
         }
         Ok(())
@@ -71,20 +69,20 @@ impl RabbitDeadLetters {
 
     async fn waiting(&self) -> Result<u32, RabbitError> {
         let options = QueueDeclareOptions { passive: true, ..Default::default() };
-        let queue = self.letters.queue_declare(self.queue.as_str().into(), options, FieldTable::default());
+        let queue = self.reading.queue_declare(self.queue.as_str().into(), options, FieldTable::default());
         Ok(within("count the dead letters", RPC_TIMEOUT, queue).await?.message_count())
     }
 
-    /// Each message waits for its own confirm before the next leaves, so that a return can only be its own.
+    /// Each message waits for its confirm before the next one, so that a return belongs to the message just published.
     async fn send(&mut self, message: &Outgoing<'_>) -> Result<Confirmation, RabbitError> {
         let channel = match self.publishing.take() {
             Some(channel) if channel.status().connected() => channel,
             _ => open_confirming(&self.connection).await?,
         };
-        let Some(letter) = self.routes.envelope(message) else {
+        let Some(envelope) = self.routes.envelope(message) else {
             return Err(RabbitError::Ended("the routing key is too long"));
         };
-        let confirmation = send(&channel, letter, message.body).await?;
+        let confirmation = send(&channel, envelope, message.body).await?;
         self.publishing = Some(channel);
         Ok(confirmation)
     }
@@ -92,15 +90,15 @@ impl RabbitDeadLetters {
 
 #[async_trait]
 impl DeadLetters for RabbitDeadLetters {
-    async fn browse(&mut self, letters_max: usize) -> Result<Vec<DeadLetter>, DeadLettersError> {
-        let (mut letters, mut bytes) = (Vec::new(), 0);
-        while letters.len() < letters_max && bytes < BYTES_MAX {
+    async fn browse(&mut self, count_max: usize) -> Result<Vec<DeadLetter>, DeadLettersError> {
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        while found.len() < count_max && bytes < BYTES_MAX {
             let Some(message) = self.get().await.map_err(failed)? else { break };
             bytes += message.delivery.data.len();
-            letters.push(letter(message.delivery));
-            self.held += 1;
+            found.push(dead_letter(message.delivery));
+            self.unacknowledged += 1;
         }
-        Ok(letters)
+        Ok(found)
     }
 
     async fn publish(&mut self, message: Outgoing<'_>) -> Result<(), PublishError> {
@@ -112,20 +110,20 @@ impl DeadLetters for RabbitDeadLetters {
         }
     }
 
-    async fn remove(&mut self, letter: &DeadLetter) -> Result<(), DeadLettersError> {
-        let acknowledged = self.letters.basic_ack(letter.tag, BasicAckOptions { multiple: false });
+    async fn remove(&mut self, dead_letter: &DeadLetter) -> Result<(), DeadLettersError> {
+        let acknowledged = self.reading.basic_ack(dead_letter.tag, BasicAckOptions { multiple: false });
         within("remove a dead letter", RPC_TIMEOUT, acknowledged).await.map_err(failed)?;
-        // An acknowledgement is not answered. This is, on the same channel and so after it.
-        let answered = self.letters.basic_qos(0, BasicQosOptions::default());
+        // An acknowledgement has no answer. This method has one, and follows it on the same channel.
+        let answered = self.reading.basic_qos(0, BasicQosOptions::default());
         within("remove a dead letter", RPC_TIMEOUT, answered).await.map_err(failed)?;
-        (self.held, self.removed) = (self.held - 1, true);
+        (self.unacknowledged, self.removed) = (self.unacknowledged - 1, true);
         Ok(())
     }
 
     async fn close(self: Box<Self>) {
-        if self.held > 0 {
-            // Somebody else may take them as they come, and without an answer they go back all the same.
-            let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.put_back()).await;
+        if self.unacknowledged > 0 {
+            // Other consumers may take them at once. Without an answer they are requeued all the same.
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.requeue_all()).await;
         }
         if self.removed {
             tokio::time::sleep(SETTLE_GRACE).await;
@@ -138,14 +136,14 @@ fn failed(error: RabbitError) -> DeadLettersError {
     DeadLettersError(error.in_words())
 }
 
-fn letter(delivery: lapin::message::Delivery) -> DeadLetter {
-    let beside = &delivery.properties;
-    let headers = Headers::of(beside);
-    let incoming = properties::incoming(beside, false);
+fn dead_letter(delivery: lapin::message::Delivery) -> DeadLetter {
+    let properties = &delivery.properties;
+    let headers = Headers::of(properties);
+    let incoming = properties::incoming(properties, false);
     let time = |name| headers.text(name).and_then(|text| UnixMillis::parse_rfc3339(&text));
     let death = headers.death();
     let by_broker = death.is_some();
-    // What a caller put under our names says nothing about a message that the broker set aside.
+    // A caller may have set headers of our names on a message that the broker dead-lettered.
     let ours = |name| if by_broker { None } else { headers.text(name) };
     let (reason, queue, at) = match death {
         Some(death) => (death.text("reason"), death.text("queue"), death.time("time").or(incoming.timestamp)),
@@ -157,7 +155,7 @@ fn letter(delivery: lapin::message::Delivery) -> DeadLetter {
     };
     DeadLetter {
         tag: delivery.delivery_tag,
-        message_id: owned(beside.message_id()),
+        message_id: owned(properties.message_id()),
         by_broker,
         reason: reason.unwrap_or_else(|| "unknown".to_owned()),
         error: ours("x-otpost-error"),
@@ -204,7 +202,7 @@ impl<'a> Headers<'a> {
         }
     }
 
-    /// What the broker wrote of the last time that it set the message aside.
+    /// The broker's header about the last dead-lettering.
     fn death(self) -> Option<Headers<'a>> {
         let AMQPValue::FieldArray(deaths) = self.get("x-death")? else {
             return None;

@@ -1,55 +1,39 @@
-//! What can go wrong between us and RabbitMQ, by what to do about it.
+//! Errors of a RabbitMQ connection, by the action that they need.
 
 use std::time::Duration;
 
 use lapin::ErrorKind;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 
-/// The step that makes a connection.
 pub(super) const CONNECT: &str = "connect";
 
 /// Why a session with the broker ended, or a topology could not be declared.
 #[derive(Debug, thiserror::Error)]
 pub enum RabbitError {
-    /// Try again: the broker did not answer within the limit.
+    /// Retry: no answer within the limit.
     #[error("no answer in time: {0}")]
     TimedOut(&'static str),
-    /// Try again: the broker or the network refused.
+    /// Retry: the broker or the network failed.
     #[error("{step}: {source}")]
-    Failed {
-        /// What was being done.
-        step: &'static str,
-        /// What `lapin` says of it.
-        source: lapin::Error,
-    },
-    /// Somebody has to act: trying again alone will not help.
+    Failed { step: &'static str, source: lapin::Error },
+    /// An operator has to act: a retry alone will not help.
     #[error(
-        "something exists with other arguments than our {wanted}: delete it once it is empty, or choose \
+        "an object exists with other arguments than our {wanted}: delete it once it is empty, or choose \
          another AMQP_PREFIX ({detail})"
     )]
-    Refused {
-        /// What it should be: its kind, name and arguments.
-        wanted: String,
-        /// The broker's own words.
-        detail: String,
-    },
-    /// Somebody has to act, at the broker.
+    Refused { wanted: String, detail: String },
+    /// An operator has to act, at the broker.
     #[error(
         "the user of AMQP_URL may not declare our {wanted}: let it configure, write and read what AMQP_PREFIX names ({detail})"
     )]
-    Forbidden {
-        /// What it should be.
-        wanted: String,
-        /// The broker's own words.
-        detail: String,
-    },
-    /// Start anew: the broker took something away without an error.
+    Forbidden { wanted: String, detail: String },
+    /// Reconnect: the broker ended something without an error.
     #[error("{0}")]
     Ended(&'static str),
 }
 
 impl RabbitError {
-    /// What the broker refuses of one channel, its connection being well.
+    /// An error that closes the channel and leaves the connection open.
     pub(super) fn soft(&self) -> Option<AMQPSoftError> {
         let RabbitError::Failed { source, .. } = self else {
             return None;
@@ -63,12 +47,12 @@ impl RabbitError {
         }
     }
 
-    /// True if the broker refuses this one thing, and goes on with all others.
+    /// True if the broker refuses this one object; the connection stays open.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self, RabbitError::Refused { .. } | RabbitError::Forbidden { .. }) || self.soft().is_some()
     }
 
-    /// The last cause alone, for whoever set the address: what happened, and where to look.
+    /// The last cause alone, with advice, for the operator who set the URL.
     pub fn in_words(&self) -> String {
         let (step, source) = match self {
             RabbitError::Failed { step, source } => (*step, source.kind()),
@@ -92,14 +76,14 @@ impl RabbitError {
         }
     }
 
-    /// True if the broker sent bytes that `lapin` cannot read.
-    pub(super) fn is_unreadable(&self) -> bool {
+    /// True if `lapin` cannot parse a frame.
+    pub(super) fn is_unparsable(&self) -> bool {
         matches!(self, RabbitError::Failed { source, .. } if matches!(source.kind(), ErrorKind::ParsingError(_)))
     }
 }
 
-/// The system's own words for what it says of a connection or a name; of anything else, as a certificate, the kind alone:
-/// those words could name the host.
+/// The system's text for errors of connecting and of name lookup. Of other errors, such as a certificate's, only the
+/// kind: their texts could name the host.
 fn unreached(error: &std::io::Error) -> String {
     let text = error.to_string().to_lowercase();
     match error.raw_os_error().is_some() || text.starts_with("failed to lookup") {
@@ -108,7 +92,7 @@ fn unreached(error: &std::io::Error) -> String {
     }
 }
 
-/// Awaits one answer of `lapin`'s, for as long as `limit`.
+/// Awaits one answer of `lapin` for at most `limit`.
 pub(super) async fn within<T>(
     step: &'static str,
     limit: Duration,

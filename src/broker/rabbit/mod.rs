@@ -1,9 +1,8 @@
 //! RabbitMQ: the only home of `lapin`.
 //!
-//! Requests come over one connection and messages leave over another, so that a blocked publisher cannot stop
-//! acknowledgements. Each connection has a supervisor of its own, which builds everything anew (connection, channel,
-//! topology, consumer) whenever anything ends it, for as long as it takes. `lapin`'s own recovery stays off: it can
-//! end up silent and connected at once.
+//! Consumers and publishers have connections of their own, so that a blocked publisher cannot stop acknowledgements. The
+//! supervisor of a connection rebuilds connection, channel, topology and consumer whenever one of them ends, without a
+//! last attempt. `lapin`'s own recovery stays off: it can end up connected and silent.
 //!
 //! Every wait for the broker has a limit, and no error or log line holds the URL.
 
@@ -26,7 +25,7 @@ use lapin::{Connection, ConnectionProperties};
 use self::error::{CONNECT, RabbitError, within};
 use crate::broker::Names;
 
-/// Where the broker is, how its objects are called, and how much to take at once. Holds a password: no `Debug`.
+/// It holds a password: no `Debug`.
 #[derive(Clone)]
 pub struct RabbitSettings {
     uri: AMQPUri,
@@ -35,7 +34,7 @@ pub struct RabbitSettings {
 }
 
 impl RabbitSettings {
-    /// Settings from an `amqp://` or `amqps://` URL. A prefetch of 0, which means "no limit" in AMQP, becomes 1.
+    /// Reads an `amqp://` or `amqps://` URL. A prefetch of 0, which means "no limit" in AMQP, becomes 1.
     pub fn new(url: &str, names: Names, prefetch: u16) -> Result<RabbitSettings, InvalidUrl> {
         let mut uri: AMQPUri = url.parse().map_err(|_| InvalidUrl)?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
@@ -44,33 +43,33 @@ impl RabbitSettings {
     }
 }
 
-/// The URL cannot be read. It says no more, because the URL holds a password.
+/// It says no more, because the URL holds a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a valid amqp:// or amqps:// URL")]
 pub struct InvalidUrl;
 
-/// A silent peer is noticed after twice this time.
+/// Each side notices a silent peer after twice this time.
 const HEARTBEAT_SECONDS: u16 = 10;
-/// For the TCP connection alone.
+/// The TCP connection alone.
 const TCP_CONNECT_TIMEOUT_MS: u64 = 5_000;
-/// For TCP, TLS and the AMQP handshake together.
+/// TCP, TLS and the AMQP handshake together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// For one question to the broker on an open connection.
+/// One synchronous AMQP method on an open connection.
 const RPC_TIMEOUT: Duration = Duration::from_secs(5);
-/// For an orderly goodbye: the broker cleans up after us in any case.
+/// An orderly close; the broker cleans up in any case.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Under load RabbitMQ holds acknowledgements back from a quorum queue for a moment, and forgets them if the connection
-/// closes meanwhile. Nothing in AMQP tells when they arrived.
+/// Under load RabbitMQ passes acknowledgements to a quorum queue a moment later, and loses them if the connection closes
+/// meanwhile. AMQP does not confirm acknowledgements.
 const SETTLE_GRACE: Duration = Duration::from_millis(100);
 
-/// Connects; `role` is what the broker's own list of connections shows.
+/// `role` is shown in the broker's list of connections.
 async fn connect(settings: &RabbitSettings, role: &'static str) -> Result<Connection, RabbitError> {
     let properties = ConnectionProperties::default().with_connection_name(format!("otpost {role}").into());
     within(CONNECT, CONNECT_TIMEOUT, Connection::connect_uri(settings.uri.clone(), properties)).await
 }
 
-/// Says goodbye. That it fails changes nothing: what was not settled comes again either way.
+/// Failure changes nothing: the broker redelivers unsettled deliveries either way.
 async fn close(connection: &Connection) {
     let _ = within("close", CLOSE_TIMEOUT, connection.close(SUCCESS, "OK".into())).await;
 }
@@ -83,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_are_added_to_a_url_that_has_none() {
+    fn limits_are_added_to_a_url_without_them() {
         let settings = RabbitSettings::new("amqp://u:p@host/%2f", Names::new("t"), 0).expect("valid");
         assert_eq!(settings.uri.query.heartbeat, Some(HEARTBEAT_SECONDS));
         assert_eq!(settings.uri.query.connection_timeout, Some(TCP_CONNECT_TIMEOUT_MS));

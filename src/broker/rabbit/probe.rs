@@ -1,15 +1,14 @@
-//! A look at whether the broker answers, over a connection of its own. Nothing is declared.
+//! Checks whether the broker answers, over a connection of its own. Nothing is declared.
 
 use async_trait::async_trait;
 
 use super::{RabbitSettings, close, connect};
 use crate::broker::Probe;
 
-/// Connects anew for each look.
+/// Connects anew for each probe.
 pub struct RabbitProbe(RabbitSettings);
 
 impl RabbitProbe {
-    /// A look at the broker that settings name.
     pub fn new(settings: RabbitSettings) -> RabbitProbe {
         RabbitProbe(settings)
     }

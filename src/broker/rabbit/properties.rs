@@ -1,4 +1,4 @@
-//! Between AMQP's properties and ours.
+//! Converts between AMQP's properties and ours.
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -11,7 +11,7 @@ const TRACEPARENT: &str = "traceparent";
 const TRACEPARENT_MAX: usize = 255;
 const PERSISTENT: u8 = 2;
 
-/// Reads what came beside a request. What cannot be read counts as absent.
+/// A property that cannot be read counts as absent.
 pub(super) fn incoming(properties: &BasicProperties, redelivered: bool) -> Properties {
     let header = |name| properties.headers().as_ref().and_then(|headers| headers.inner().get(name));
     Properties {
@@ -36,7 +36,7 @@ fn traceparent(value: &AMQPValue) -> Option<String> {
     looks_like_traceparent(text).then(|| text.to_owned())
 }
 
-/// `version-trace-parent-flags` in lower-case hexadecimal; later versions may add to it.
+/// `version-trace-parent-flags` in lower-case hexadecimal; later versions may append to it (W3C Trace Context).
 fn looks_like_traceparent(text: &str) -> bool {
     const LEN: usize = 55;
     let bytes = text.as_bytes();
@@ -49,7 +49,7 @@ fn looks_like_traceparent(text: &str) -> bool {
         && bytes[LEN..].iter().all(u8::is_ascii_graphic)
 }
 
-/// Brokers differ in the integer type that they choose.
+/// Brokers differ in the integer type of a count.
 pub(super) fn count(value: &AMQPValue) -> Option<u64> {
     match *value {
         AMQPValue::ShortShortInt(count) => u64::try_from(count).ok(),
@@ -63,7 +63,7 @@ pub(super) fn count(value: &AMQPValue) -> Option<u64> {
     }
 }
 
-/// Exchanges, keys and constant properties of everything that leaves, made once.
+/// Exchanges, keys and constant properties of outgoing messages, made once.
 pub(super) struct Routes {
     requests: ShortString,
     results: ShortString,
@@ -72,13 +72,12 @@ pub(super) struct Routes {
     constant: BasicProperties,
 }
 
-/// A message as `lapin` wants it.
+/// An outgoing message in `lapin`'s types.
 pub(super) struct Envelope {
     pub(super) exchange: ShortString,
     pub(super) routing_key: ShortString,
     pub(super) properties: BasicProperties,
-    /// The broker says so when no queue takes it. Not asked of replies: RabbitMQ returns those to a direct reply-to
-    /// although they arrive.
+    /// False for replies: RabbitMQ returns a mandatory message to a direct reply-to although it arrives.
     pub(super) mandatory: bool,
 }
 
@@ -96,7 +95,7 @@ impl Routes {
         }
     }
 
-    /// Addresses a message. `None` if its key is longer than AMQP allows: no such queue can exist.
+    /// `None` if the routing key is longer than AMQP allows: no such queue can exist.
     pub(super) fn envelope(&self, message: &Outgoing<'_>) -> Option<Envelope> {
         let (exchange, routing_key) = match message.target {
             Target::Results { routing_key } => (self.results.clone(), routing_key),
@@ -111,7 +110,7 @@ impl Routes {
 
     fn properties(&self, message: &Outgoing<'_>) -> BasicProperties {
         let mut properties = self.constant.clone().with_timestamp(message.at.as_seconds());
-        // Ids are bounded where they are read. One that AMQP cannot carry is left out rather than cut.
+        // Ids are bounded where they are read. One over AMQP's 255 bytes is left out, not cut.
         if let Ok(id) = ShortString::try_new(message.message_id) {
             properties = properties.with_message_id(id);
         }
@@ -167,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_context_is_read_only_if_it_looks_like_one() {
+    fn a_trace_context_is_read_only_in_its_format() {
         let read = |text: &[u8]| with_header(TRACEPARENT, AMQPValue::LongString(text.into())).traceparent;
         assert_eq!(read(TRACE.as_bytes()).as_deref(), Some(TRACE));
         let later = format!("{TRACE}-more");
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_too_long_to_be_addressed_without_a_panic() {
+    fn overlong_ids_and_queues_cause_no_panic() {
         let long = "x".repeat(300);
         let message = |target| Outgoing {
             target,
@@ -202,8 +201,8 @@ mod tests {
         };
         let routes = Routes::new(&Names::new("t"));
         assert!(routes.envelope(&message(Target::Reply { queue: &long })).is_none());
-        let letter = routes.envelope(&message(Target::Requests(Channel::Email))).expect("a short key");
-        assert_eq!(letter.properties.message_id(), &None);
-        assert_eq!(letter.properties.timestamp(), &Some(1));
+        let envelope = routes.envelope(&message(Target::Requests(Channel::Email))).expect("a short key");
+        assert_eq!(envelope.properties.message_id(), &None);
+        assert_eq!(envelope.properties.timestamp(), &Some(1));
     }
 }

@@ -1,8 +1,8 @@
-//! Messages to the broker, each confirmed, over one connection that is rebuilt whenever it is lost.
+//! Publishes with publisher confirms, over one connection that is rebuilt whenever it is lost.
 //!
-//! Results and replies share one pipelined channel. There `lapin` may hand the return of one message to the publisher of
-//! another, so a return decides nothing: it is logged by its own message id. Requests and dead letters must reach a
-//! queue; they take a second channel one at a time, where a return can only be their own.
+//! Results and replies share one pipelined channel. There `lapin` may attach a returned message to the confirm of
+//! another, so a return is only logged, by its own message id. Requests and dead letters must reach a queue: they use a
+//! second channel one at a time, where a return belongs to the message just published.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -25,35 +25,34 @@ use super::{RPC_TIMEOUT, RabbitSettings, close, connect, topology};
 use crate::broker::{Outgoing, Probe, PublishError, Publisher, Target};
 use crate::telemetry::events;
 
-/// For a message to be written and confirmed.
+/// To write a message and receive its confirm.
 pub(super) const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a message waits for a connection.
-pub(super) const LINE_TIMEOUT: Duration = Duration::from_secs(1);
-/// `lapin` remembers each message that was given up, for as long as its channel lives.
-const GIVEN_UP_MAX: u64 = 10_000;
+/// A message waits this long for a connection.
+pub(super) const SESSION_TIMEOUT: Duration = Duration::from_secs(1);
+/// `lapin` remembers each message whose confirm timed out, for as long as the channel lives.
+const TIMED_OUT_MAX: u64 = 10_000;
 
-/// Publishes to the exchanges of one gateway.
 pub struct RabbitPublisher {
     routes: Routes,
-    line: watch::Receiver<Option<Arc<Line>>>,
+    session: watch::Receiver<Option<Arc<Session>>>,
     usable: watch::Receiver<bool>,
     supervisor: Mutex<Option<JoinHandle<()>>>,
     stop: CancellationToken,
-    /// Ends the supervisor when the publisher goes, however it goes.
+    /// Ends the supervisor when the publisher is dropped.
     _ended: DropGuard,
 }
 
 impl RabbitPublisher {
-    /// Starts to connect in the background, for as long as it takes. `role` names the connection in logs and metrics.
+    /// Connects in the background, without a last attempt. `role` names the connection in logs and metrics.
     pub fn start(role: &'static str, settings: RabbitSettings) -> RabbitPublisher {
         let routes = Routes::new(&settings.names);
-        let (line_sender, line) = watch::channel(None);
+        let (session_sender, session) = watch::channel(None);
         let (usable_sender, usable) = watch::channel(false);
         let stop = CancellationToken::new();
         let supervisor =
-            Supervisor { role, settings, line: line_sender, usable: usable_sender, stop: stop.clone() };
+            Supervisor { role, settings, session: session_sender, usable: usable_sender, stop: stop.clone() };
         let supervisor = Mutex::new(Some(tokio::spawn(supervisor.run())));
-        RabbitPublisher { routes, line, usable, supervisor, _ended: stop.clone().drop_guard(), stop }
+        RabbitPublisher { routes, session, usable, supervisor, _ended: stop.clone().drop_guard(), stop }
     }
 
     /// True while the broker takes messages, for readiness.
@@ -61,23 +60,23 @@ impl RabbitPublisher {
         self.usable.clone()
     }
 
-    /// Closes the connection. What is not confirmed by now stays so.
+    /// Closes the connection. Open confirms fail.
     pub async fn close(&self) {
         self.stop.cancel();
         if let Some(supervisor) = self.supervisor.lock().await.take() {
-            // The supervisor bounds its own steps. It can only fail by panicking, which was reported already.
+            // The supervisor bounds its own steps. It can only fail by a panic, which is logged.
             let _ = supervisor.await;
         }
     }
 
-    async fn line(&self) -> Result<Arc<Line>, PublishError> {
-        if let Some(line) = self.line.borrow().as_ref().filter(|line| line.is_open()) {
-            return Ok(Arc::clone(line));
+    async fn session(&self) -> Result<Arc<Session>, PublishError> {
+        if let Some(session) = self.session.borrow().as_ref().filter(|session| session.is_open()) {
+            return Ok(Arc::clone(session));
         }
-        let mut changes = self.line.clone();
-        let open = changes.wait_for(|line| line.as_ref().is_some_and(|line| line.is_open()));
-        match timeout(LINE_TIMEOUT, open).await {
-            Ok(Ok(line)) => Ok(Arc::clone(line.as_ref().expect("waited for one"))),
+        let mut changes = self.session.clone();
+        let open = changes.wait_for(|session| session.as_ref().is_some_and(|session| session.is_open()));
+        match timeout(SESSION_TIMEOUT, open).await {
+            Ok(Ok(session)) => Ok(Arc::clone(session.as_ref().expect("waited for one"))),
             Ok(Err(_)) | Err(_) => Err(PublishError::NotTaken("not connected".to_owned())),
         }
     }
@@ -86,15 +85,15 @@ impl RabbitPublisher {
 #[async_trait]
 impl Publisher for RabbitPublisher {
     async fn publish(&self, message: Outgoing<'_>) -> Result<(), PublishError> {
-        let Some(letter) = self.routes.envelope(&message) else {
+        let Some(envelope) = self.routes.envelope(&message) else {
             return unaddressable(&message);
         };
-        let line = self.line().await?;
+        let session = self.session().await?;
         match message.target {
             Target::Results { .. } | Target::Reply { .. } => {
-                line.publish_pipelined(letter, message.body).await
+                session.publish_pipelined(envelope, message.body).await
             }
-            Target::Requests(_) | Target::Dead(_) => line.publish_checked(letter, message.body).await,
+            Target::Requests(_) | Target::Dead(_) => session.publish_checked(envelope, message.body).await,
         }
     }
 }
@@ -109,40 +108,40 @@ impl Probe for RabbitPublisher {
     }
 }
 
-/// A key that AMQP cannot carry belongs to nobody, like a queue that is gone.
+/// A key longer than AMQP allows counts as a missing queue.
 fn unaddressable(message: &Outgoing<'_>) -> Result<(), PublishError> {
     events::result_unroutable(message.message_id);
     Ok(())
 }
 
-/// A connection to publish on.
-struct Line {
+/// One connection and its channels.
+struct Session {
     connection: Connection,
     pipelined: Channel,
-    /// Empty while a message is on its way, so that one that was given up takes its channel along.
+    /// Empty while a message is unconfirmed, so that a message that times out drops its channel.
     checked: Mutex<Option<Channel>>,
     confirmed: AtomicU64,
-    given_up: AtomicU64,
-    troubles: mpsc::Sender<Trouble>,
+    timed_out: AtomicU64,
+    problems: mpsc::Sender<Problem>,
 }
 
-/// What a publisher tells the supervisor.
-enum Trouble {
-    /// The connection must be built anew.
+/// A problem that a publisher reports to the supervisor.
+enum Problem {
+    /// The connection must be rebuilt.
     Broken(RabbitError),
     /// An exchange or a queue of ours is missing.
-    Incomplete,
+    TopologyMissing,
 }
 
-impl Line {
-    /// False from the moment its channel is lost, before the supervisor knows.
+impl Session {
+    /// False as soon as the channel is lost, before the supervisor knows.
     fn is_open(&self) -> bool {
         self.pipelined.status().connected()
     }
 
-    async fn publish_pipelined(&self, letter: Envelope, body: &[u8]) -> Result<(), PublishError> {
+    async fn publish_pipelined(&self, envelope: Envelope, body: &[u8]) -> Result<(), PublishError> {
         let confirmed_before = self.confirmed.load(Ordering::Relaxed);
-        match send(&self.pipelined, letter, body).await {
+        match send(&self.pipelined, envelope, body).await {
             Ok(Confirmation::Ack(returned)) => {
                 self.confirmed.fetch_add(1, Ordering::Relaxed);
                 if let Some(returned) = returned {
@@ -154,65 +153,65 @@ impl Line {
             Err(error) => {
                 let unconfirmed = PublishError::Unconfirmed(error.to_string());
                 if self.is_broken_by(&error, confirmed_before) {
-                    self.tell(Trouble::Broken(error));
+                    self.report(Problem::Broken(error));
                 }
                 Err(unconfirmed)
             }
         }
     }
 
-    /// A message that was not confirmed in time does not condemn the line while others are, as when one reply queue has
-    /// lost its leader, nor while the broker says itself that it takes none.
+    /// A timeout does not break the connection while other messages are confirmed (one reply queue may have lost its
+    /// leader), nor while the broker blocks publishers.
     fn is_broken_by(&self, error: &RabbitError, confirmed_before: u64) -> bool {
         let RabbitError::TimedOut(_) = error else {
             return true;
         };
-        let given_up = self.given_up.fetch_add(1, Ordering::Relaxed) + 1;
+        let timed_out = self.timed_out.fetch_add(1, Ordering::Relaxed) + 1;
         let silent = self.confirmed.load(Ordering::Relaxed) == confirmed_before;
-        given_up > GIVEN_UP_MAX || (silent && !self.connection.status().blocked())
+        timed_out > TIMED_OUT_MAX || (silent && !self.connection.status().blocked())
     }
 
-    async fn publish_checked(&self, letter: Envelope, body: &[u8]) -> Result<(), PublishError> {
-        let sent = timeout(CONFIRM_TIMEOUT, self.send_checked(letter, body)).await;
+    async fn publish_checked(&self, envelope: Envelope, body: &[u8]) -> Result<(), PublishError> {
+        let sent = timeout(CONFIRM_TIMEOUT, self.send_checked(envelope, body)).await;
         match sent.unwrap_or(Err(RabbitError::TimedOut("publish"))) {
             Ok(Confirmation::Ack(None)) => Ok(()),
             Ok(Confirmation::Ack(Some(_))) => {
-                self.tell(Trouble::Incomplete);
+                self.report(Problem::TopologyMissing);
                 Err(PublishError::Unroutable)
             }
             Ok(_) => Err(PublishError::NotTaken("refused".to_owned())),
             Err(error) => {
-                // A missing exchange closes the channel and nothing else; a lost connection tells of itself.
-                self.tell(Trouble::Incomplete);
+                // A missing exchange closes only the channel; the supervisor notices a lost connection.
+                self.report(Problem::TopologyMissing);
                 Err(PublishError::Unconfirmed(error.to_string()))
             }
         }
     }
 
-    /// Sends one message at a time. The lock is held across the confirm: that is its purpose.
-    async fn send_checked(&self, letter: Envelope, body: &[u8]) -> Result<Confirmation, RabbitError> {
+    /// Sends one message at a time: the lock is held until the confirm.
+    async fn send_checked(&self, envelope: Envelope, body: &[u8]) -> Result<Confirmation, RabbitError> {
         let mut slot = self.checked.lock().await;
         let channel = match slot.take() {
             Some(channel) if channel.status().connected() => channel,
             _ => open_confirming(&self.connection).await?,
         };
-        let confirmation = send(&channel, letter, body).await?;
+        let confirmation = send(&channel, envelope, body).await?;
         *slot = Some(channel);
         Ok(confirmation)
     }
 
-    /// The first trouble is enough: what follows while it waits to be heard is its consequence.
-    fn tell(&self, trouble: Trouble) {
-        let _ = self.troubles.try_send(trouble);
+    /// Problems that follow while the first one waits are its consequences, and dropped.
+    fn report(&self, problem: Problem) {
+        let _ = self.problems.try_send(problem);
     }
 }
 
 pub(super) async fn send(
     channel: &Channel,
-    letter: Envelope,
+    envelope: Envelope,
     body: &[u8],
 ) -> Result<Confirmation, RabbitError> {
-    let Envelope { exchange, routing_key, properties, mandatory } = letter;
+    let Envelope { exchange, routing_key, properties, mandatory } = envelope;
     let options = BasicPublishOptions { mandatory, immediate: false };
     let confirmed =
         async { channel.basic_publish(exchange, routing_key, options, body, properties).await?.await };
@@ -234,19 +233,19 @@ pub(super) async fn open_confirming(connection: &Connection) -> Result<Channel, 
 struct Supervisor {
     role: &'static str,
     settings: RabbitSettings,
-    line: watch::Sender<Option<Arc<Line>>>,
+    session: watch::Sender<Option<Arc<Session>>>,
     usable: watch::Sender<bool>,
     stop: CancellationToken,
 }
 
 impl Supervisor {
-    /// Sessions, one after another, until nobody wants any.
+    /// Runs sessions until the publisher ends.
     async fn run(self) {
-        let mut pace = ReconnectBackoff::new(self.role, None);
+        let mut backoff = ReconnectBackoff::new(self.role, None);
         loop {
             let started = Instant::now();
-            let Err(error) = self.session().await else { return };
-            let delay = pace.after(&error, started.elapsed());
+            let Err(error) = self.run_session().await else { return };
+            let delay = backoff.after(&error, started.elapsed());
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
@@ -255,68 +254,68 @@ impl Supervisor {
         }
     }
 
-    /// One connection, from connecting to its end. `Ok` if the end was asked for.
-    async fn session(&self) -> Result<(), RabbitError> {
-        let (line, troubles) = tokio::select! {
+    /// One connection, from connecting to its end. `Ok` if we ended it.
+    async fn run_session(&self) -> Result<(), RabbitError> {
+        let (session, problems) = tokio::select! {
             biased;
             () = self.stop.cancelled() => return Ok(()),
             opened = self.open() => opened?,
         };
         events::broker_connected(self.role, None);
-        let ended = self.watch_over(&line, troubles).await;
+        let ended = self.supervise(&session, problems).await;
         self.offer(None);
-        close(&line.connection).await;
+        close(&session.connection).await;
         if ended.is_ok() {
             events::broker_closed(self.role, None);
         }
         ended
     }
 
-    async fn open(&self) -> Result<(Arc<Line>, mpsc::Receiver<Trouble>), RabbitError> {
+    async fn open(&self) -> Result<(Arc<Session>, mpsc::Receiver<Problem>), RabbitError> {
         let connection = connect(&self.settings, self.role).await?;
         self.declare(&connection).await?;
         let pipelined = open_confirming(&connection).await?;
-        let (troubles, receiver) = mpsc::channel(1);
-        let line = Line {
+        let (problems, receiver) = mpsc::channel(1);
+        let session = Session {
             connection,
             pipelined,
             checked: Mutex::new(None),
             confirmed: AtomicU64::new(0),
-            given_up: AtomicU64::new(0),
-            troubles,
+            timed_out: AtomicU64::new(0),
+            problems,
         };
-        Ok((Arc::new(line), receiver))
+        Ok((Arc::new(session), receiver))
     }
 
     async fn declare(&self, connection: &Connection) -> Result<(), RabbitError> {
         topology::declare_for_publishing(connection, &self.settings.names, self.role).await
     }
 
-    /// Offers the line for as long as it is good.
-    async fn watch_over(
+    /// Offers the session to publishers until it breaks.
+    async fn supervise(
         &self,
-        line: &Arc<Line>,
-        mut troubles: mpsc::Receiver<Trouble>,
+        session: &Arc<Session>,
+        mut problems: mpsc::Receiver<Problem>,
     ) -> Result<(), RabbitError> {
-        let mut events = pin!(line.connection.events_listener());
-        self.offer(Some(line));
+        let mut events = pin!(session.connection.events_listener());
+        self.offer(Some(session));
         loop {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
-                event = events.next() => self.on_event(event, line)?,
-                Some(trouble) = troubles.recv() => match trouble {
-                    Trouble::Broken(error) => return Err(error),
-                    Trouble::Incomplete => self.declare(&line.connection).await?,
+                event = events.next() => self.on_event(event, session)?,
+                Some(problem) = problems.recv() => match problem {
+                    Problem::Broken(error) => return Err(error),
+                    Problem::TopologyMissing => self.declare(&session.connection).await?,
                 },
             }
         }
     }
 
-    fn on_event(&self, event: Option<Event>, line: &Arc<Line>) -> Result<(), RabbitError> {
+    fn on_event(&self, event: Option<Event>, session: &Arc<Session>) -> Result<(), RabbitError> {
         match event {
-            // Of a queue or an exchange that was refused on a channel of its own.
-            Some(Event::Error(_)) if line.is_open() && line.connection.status().connected() => {}
+            // A queue or an exchange was refused, on a channel of its own.
+            Some(Event::Error(_)) if session.is_open() && session.connection.status().connected() => {}
             Some(Event::Error(source)) => {
                 return Err(RabbitError::Failed { step: "connection", source });
             }
@@ -328,15 +327,15 @@ impl Supervisor {
             }
             Some(Event::ConnectionUnblocked) => {
                 events::broker_unblocked(self.role);
-                self.offer(Some(line));
+                self.offer(Some(session));
             }
             Some(_) => {}
         }
         Ok(())
     }
 
-    fn offer(&self, line: Option<&Arc<Line>>) {
-        self.usable.send_replace(line.is_some());
-        self.line.send_replace(line.cloned());
+    fn offer(&self, session: Option<&Arc<Session>>) {
+        self.usable.send_replace(session.is_some());
+        self.session.send_replace(session.cloned());
     }
 }

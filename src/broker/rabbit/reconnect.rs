@@ -1,4 +1,4 @@
-//! How long to wait before a lost connection is built anew.
+//! Exponential backoff with jitter between reconnects, at most 10 s, unlimited.
 
 use std::time::Duration;
 
@@ -8,7 +8,6 @@ use super::error::RabbitError;
 use crate::domain::channel::Channel;
 use crate::telemetry::events;
 
-/// A growing wait with jitter and no last try.
 pub(super) struct ReconnectBackoff {
     role: &'static str,
     channel: Option<Channel>,
@@ -16,28 +15,28 @@ pub(super) struct ReconnectBackoff {
 }
 
 const DELAY_MIN: Duration = Duration::from_millis(100);
-/// Half of the longest wait, 10 s: the jitter adds up to as much again.
+/// Half of the longest wait: the jitter adds up to as much again.
 const DELAY_MAX: Duration = Duration::from_secs(5);
-/// The broker sets a message that cannot be read aside after it came a hundred times; until then it may keep others
-/// waiting, so it had better come quickly.
-const UNREADABLE_DELAY: Duration = Duration::from_millis(20);
-/// A session that lived this long was a good one. A shorter one is not, or a queue that somebody keeps deleting would
-/// make us spin.
+/// The broker dead-letters an unparsable message after 100 returns. Until then it delays others, so it should return
+/// quickly.
+const UNPARSABLE_DELAY: Duration = Duration::from_millis(20);
+/// A session must live this long to reset the backoff. Else a queue that is deleted again and again would cause a busy
+/// loop.
 const STEADY: Duration = Duration::from_secs(10);
 
 impl ReconnectBackoff {
-    /// For a connection of one channel's, or of everybody's.
+    /// Without a channel the connection serves all channels.
     pub(super) fn new(role: &'static str, channel: Option<Channel>) -> ReconnectBackoff {
         ReconnectBackoff { role, channel, delays: delays() }
     }
 
-    /// Tells of the end of a session that lived for `lived`, and how long to wait before the next.
+    /// Logs the end of a session that lived for `lived`; answers the wait before the next one.
     pub(super) fn after(&mut self, error: &RabbitError, lived: Duration) -> Duration {
         if lived >= STEADY {
             self.delays = delays();
         }
-        let delay = match error.is_unreadable() {
-            true => UNREADABLE_DELAY,
+        let delay = match error.is_unparsable() {
+            true => UNPARSABLE_DELAY,
             false => self.delays.next().unwrap_or(DELAY_MAX),
         };
         match error {
@@ -68,32 +67,32 @@ mod tests {
 
     #[test]
     fn waits_grow_to_a_limit_and_never_end() {
-        let mut pace = ReconnectBackoff::new("test", None);
-        let waits: Vec<Duration> = (0..200).map(|_| pace.after(&LOST, Duration::ZERO)).collect();
+        let mut backoff = ReconnectBackoff::new("test", None);
+        let waits: Vec<Duration> = (0..200).map(|_| backoff.after(&LOST, Duration::ZERO)).collect();
         assert!(waits[0] >= DELAY_MIN && waits[0] < 2 * DELAY_MIN);
         assert!(waits[20..].iter().all(|wait| *wait >= DELAY_MAX && *wait <= 2 * DELAY_MAX));
     }
 
     #[test]
-    fn a_refusal_is_no_connection() {
+    fn a_refused_topology_counts_as_disconnected() {
         let role = "refused in a test";
         events::broker_connected(role, None);
         let refused = RabbitError::Refused { wanted: "queue".to_owned(), detail: String::new() };
         ReconnectBackoff::new(role, None).after(&refused, Duration::ZERO);
-        let told = crate::telemetry::metrics::render();
+        let metrics = crate::telemetry::metrics::render();
         assert!(
-            told.contains(&format!("otpost_broker_connected{{role=\"{role}\",channel=\"\"}} 0")),
-            "{told}"
+            metrics.contains(&format!("otpost_broker_connected{{role=\"{role}\",channel=\"\"}} 0")),
+            "{metrics}"
         );
     }
 
     #[test]
-    fn only_a_session_that_lived_for_a_while_starts_the_waits_anew() {
-        let mut pace = ReconnectBackoff::new("test", None);
+    fn only_a_session_that_lived_for_a_while_resets_the_backoff() {
+        let mut backoff = ReconnectBackoff::new("test", None);
         for _ in 0..20 {
-            pace.after(&LOST, Duration::ZERO);
+            backoff.after(&LOST, Duration::ZERO);
         }
-        assert!(pace.after(&LOST, STEADY - Duration::from_millis(1)) >= DELAY_MAX);
-        assert!(pace.after(&LOST, STEADY) < 2 * DELAY_MIN);
+        assert!(backoff.after(&LOST, STEADY - Duration::from_millis(1)) >= DELAY_MAX);
+        assert!(backoff.after(&LOST, STEADY) < 2 * DELAY_MIN);
     }
 }

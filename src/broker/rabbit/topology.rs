@@ -1,8 +1,7 @@
 //! The exchanges and queues of one gateway.
 //!
-//! Declaring is idempotent and happens at the start of every session, so that what somebody deleted comes back. What
-//! exists with other arguments is never changed nor deleted by us: it is an error that says what to do. Trouble with the
-//! queue of one channel's requests stops that channel alone.
+//! Every session starts with the declarations, so that deleted objects come back. We never change or delete an object
+//! that has other arguments: it is an error with advice. A refused request queue stops its channel only.
 
 use std::fmt;
 
@@ -19,42 +18,33 @@ use crate::broker::{DEAD_LETTER_DELIVERY_LIMIT, DELIVERY_LIMIT, Names, request_k
 use crate::domain::channel;
 use crate::telemetry::events;
 
-/// The routing key of everything that is set aside, by us or by the broker.
+/// The routing key of dead letters, ours and the broker's.
 pub(super) const DEAD_KEY: &str = "dead";
 
-/// One thing that was declared. `Display` is a line for people.
+/// A declared object. `Display` is one line for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Declared {
-    /// An exchange.
     Exchange {
-        /// Its name.
         name: String,
         /// `direct` or `topic`.
         #[serde(rename = "type")]
         kind: &'static str,
-        /// It outlives the broker.
         durable: bool,
     },
-    /// A queue.
     Queue {
-        /// Its name.
         name: String,
         /// `quorum`.
         #[serde(rename = "type")]
         kind: &'static str,
-        /// It outlives the broker.
         durable: bool,
-        /// What it was declared with.
         arguments: Map<String, Value>,
     },
-    /// A way from an exchange to a queue.
     Binding {
         /// The exchange.
         from: String,
         /// The queue.
         to: String,
-        /// Which messages go that way.
         routing_key: String,
     },
 }
@@ -80,7 +70,7 @@ impl fmt::Display for Declared {
     }
 }
 
-/// Declares everything over a connection of its own; answers what was declared.
+/// Declares everything over a connection of its own.
 pub async fn declare_topology(settings: &RabbitSettings) -> Result<Vec<Declared>, RabbitError> {
     let connection = connect(settings, "topology").await?;
     let channel = open(&connection).await?;
@@ -97,8 +87,8 @@ async fn declare_all(channel: &Channel, names: &Names) -> Result<Vec<Declared>, 
     Ok(declared)
 }
 
-/// Declares what whoever takes one channel's requests needs. A refusal closes the channel.
-pub(super) async fn declare_for_taking(
+/// Declares the objects that a consumer of one channel needs. A refusal closes the AMQP channel.
+pub(super) async fn declare_for_consuming(
     channel: &Channel,
     names: &Names,
     of: channel::Channel,
@@ -107,8 +97,8 @@ pub(super) async fn declare_for_taking(
     declare_requests(channel, names, of).await.map(drop)
 }
 
-/// Declares what whoever publishes needs. That the queue of one channel's requests is refused is told, and does not keep
-/// messages of others: what is published to it comes back, and then it is declared again.
+/// Declares the objects that a publisher needs. A refused request queue is logged and stops no other message; it is
+/// declared again when a message to it is returned.
 pub(super) async fn declare_for_publishing(
     connection: &Connection,
     names: &Names,
@@ -121,13 +111,13 @@ pub(super) async fn declare_for_publishing(
             Ok(_) => {}
             Err(error) if error.is_refusal() => {
                 events::topology_refused(role, Some(of), &error, None);
-                // The refusal has closed it.
+                // The refusal has closed the channel.
                 channel = open(connection).await?;
             }
             Err(error) => return Err(error),
         }
     }
-    // Declared is declared, whether or not the broker hears the goodbye.
+    // The declarations stay, even if the close fails.
     let _ = within("close a channel", RPC_TIMEOUT, channel.close(SUCCESS, "OK".into())).await;
     Ok(())
 }
@@ -136,7 +126,6 @@ async fn open(connection: &Connection) -> Result<Channel, RabbitError> {
     within("open a channel", RPC_TIMEOUT, connection.create_channel()).await
 }
 
-/// What all channels share.
 async fn declare_shared(channel: &Channel, names: &Names) -> Result<Vec<Declared>, RabbitError> {
     Ok(vec![
         exchange(channel, &names.requests(), ExchangeKind::Direct).await?,
@@ -148,7 +137,6 @@ async fn declare_shared(channel: &Channel, names: &Names) -> Result<Vec<Declared
     ])
 }
 
-/// Where one channel's requests wait.
 async fn declare_requests(
     channel: &Channel,
     names: &Names,
@@ -161,7 +149,7 @@ async fn declare_requests(
     ])
 }
 
-/// At-least-once dead-lettering needs `reject-publish`; without it a message is lost when its target is away.
+/// RabbitMQ's at-least-once dead-lettering needs `reject-publish`; without it a message is lost if its target is missing.
 fn request_queue_arguments(names: &Names) -> [(&'static str, Value); 5] {
     [
         ("x-delivery-limit", DELIVERY_LIMIT.into()),
@@ -173,11 +161,11 @@ fn request_queue_arguments(names: &Names) -> [(&'static str, Value); 5] {
 }
 
 async fn exchange(channel: &Channel, name: &str, kind: ExchangeKind) -> Result<Declared, RabbitError> {
-    let word = match kind {
+    let name_of_kind = match kind {
         ExchangeKind::Topic => "topic",
         _ => "direct",
     };
-    let declared = Declared::Exchange { name: name.to_owned(), kind: word, durable: true };
+    let declared = Declared::Exchange { name: name.to_owned(), kind: name_of_kind, durable: true };
     let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
     let answer = channel.exchange_declare(name.into(), kind, options, FieldTable::default());
     within("declare an exchange", RPC_TIMEOUT, answer).await.map_err(|error| refused(error, &declared))?;
@@ -220,7 +208,7 @@ fn refused(error: RabbitError, wanted: &Declared) -> RabbitError {
     }
 }
 
-/// An argument as the broker reads it: all of ours are texts and small numbers.
+/// All of our arguments are texts and small numbers.
 fn field(value: &Value) -> AMQPValue {
     match value {
         Value::String(text) => AMQPValue::LongString(text.as_str().into()),

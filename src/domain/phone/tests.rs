@@ -37,7 +37,7 @@ fn a_colombian_mobile_is_read_in_every_way_people_write_it() {
 }
 
 #[test]
-fn a_colombian_landline_is_told_from_a_mobile() {
+fn a_colombian_landline_is_distinguished_from_a_mobile() {
     check("6012345678", "+576012345678", LineType::Landline);
     check("+57 601 234 5678", "+576012345678", LineType::Landline);
     assert!(!LineType::Landline.takes_sms());

@@ -1,8 +1,8 @@
-//! A request as its publisher writes it.
+//! The JSON body of a request, for publishers.
 
 use serde::Serialize;
 
-/// The JSON body of a request, for those who publish one. Reading it back is [`SendRequest::decode`](super::SendRequest::decode).
+/// Read back by [`SendRequest::decode`](super::SendRequest::decode).
 #[derive(Clone, Default, Serialize, schemars::JsonSchema)]
 #[schemars(
     title = "SendRequest",
@@ -15,19 +15,19 @@ pub struct SendRequestBody {
     /// The recipient: a phone number in E.164, or a national one of the default region; with `send-email` an e-mail address.
     #[schemars(length(min = 1, max = 320))]
     pub to: String,
-    /// What the code is good for; `verification` if absent.
+    /// A code for one purpose does not verify another; `verification` if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[a-z0-9_-]{1,32}$"))]
     pub purpose: Option<String>,
-    /// The caller's user, for a limit.
+    /// The caller's user; limits count by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     pub user_id: Option<String>,
-    /// Whom the text greets.
+    /// The name in the text's greeting.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 200))]
     pub user_name: Option<String>,
-    /// The client's IP address, for a limit.
+    /// The client's IP address; limits count by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_ip: Option<String>,
     /// BCP 47 language tag.
@@ -38,7 +38,7 @@ pub struct SendRequestBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub timezone: Option<String>,
-    /// The name of a text; `default` if absent.
+    /// The name of a template; `default` if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[a-z0-9_-]{1,64}$"))]
     pub template: Option<String>,
@@ -50,7 +50,7 @@ pub struct SendRequestBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub requested_at: Option<String>,
-    /// When a message would come too late (RFC 3339).
+    /// A later message is of no use (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub not_after: Option<String>,
@@ -59,7 +59,7 @@ pub struct SendRequestBody {
     pub autofill: Option<AutofillBody>,
 }
 
-/// Who may read the code off the text.
+/// The page or app that may read the code from the text.
 #[derive(Clone, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AutofillBody {

@@ -1,4 +1,4 @@
-//! One pass over a body: every known field whatever its type, and what was read before the body broke.
+//! One pass over a body: every known field of any type, also of a body that breaks off.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::{BODY_BYTES_MAX, RequestError, SendRequest, Shape};
+use super::error::{BODY_BYTES_MAX, RequestError, Shape};
 
 pub(super) fn read_fields<'a>(body: &'a [u8], fields: &mut Fields<'a>) -> Result<(), RequestError> {
     let within = &body[..body.len().min(BODY_BYTES_MAX)];
@@ -23,7 +23,7 @@ pub(super) fn read_fields<'a>(body: &'a [u8], fields: &mut Fields<'a>) -> Result
     }
 }
 
-/// A field's value before any rule: text, or the shape of what is no text.
+/// A field's value before any rule: text, or the shape of another type.
 #[derive(Clone)]
 pub(super) enum Raw<'a> {
     Text(Cow<'a, str>),
@@ -55,7 +55,7 @@ impl<'a> Raw<'a> {
         RequestError::Field { field, rule, got: self.shape() }
     }
 
-    /// The value if there is one; absent and `null` are the same.
+    /// `null` counts as absent.
     pub(super) fn optional<T>(
         &self,
         field: &'static str,
@@ -79,7 +79,7 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// The one place where the names of the contract's fields stand beside their rules.
+/// Declares the fields of the contract once: names, values and look-up by name.
 macro_rules! fields {
     ($($name:ident),+) => {
         #[derive(Default)]
@@ -88,10 +88,8 @@ macro_rules! fields {
             pub(super) autofill: Option<Value>,
         }
 
-        impl SendRequest<'_> {
-            /// The names of the contract's fields.
-            pub const FIELDS: &'static [&'static str] = &[$(stringify!($name),)+ "autofill"];
-        }
+        /// The names of the contract's fields.
+        pub(super) const FIELDS: &[&str] = &[$(stringify!($name),)+ "autofill"];
 
         impl<'a> Fields<'a> {
             fn slot(&mut self, name: &str) -> Option<(&'static str, &mut Raw<'a>)> {
@@ -119,7 +117,7 @@ fields!(
     not_after
 );
 
-/// Fills [`Fields`] as far as the body can be read; the answer is the first field that stands twice.
+/// Fills [`Fields`] as far as the body can be read; answers the first repeated field.
 struct FieldsSeed<'f, 'a>(&'f mut Fields<'a>);
 
 impl<'a> DeserializeSeed<'a> for FieldsSeed<'_, 'a> {
@@ -183,7 +181,7 @@ impl<'a> Visitor<'a> for KeySeed {
     }
 }
 
-/// Takes a value of any type. What is no text leaves only its shape.
+/// Reads a value of any type; of other types than text only the shape.
 struct RawSeed<'f, 'a>(&'f mut Raw<'a>);
 
 impl RawSeed<'_, '_> {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::domain::address::Address;
+use crate::domain::channel::Channel;
 
 #[track_caller]
 fn refused(body: &[u8]) -> (Option<String>, String) {
@@ -57,13 +58,13 @@ fn a_fault_names_the_field_the_rule_and_the_shape_but_never_the_value() {
 }
 
 #[test]
-fn a_fault_of_a_recipient_tells_what_its_channel_takes() {
+fn an_error_of_a_recipient_names_the_rule_of_its_channel() {
     let fault = |body: &str| SendRequest::decode(body.as_bytes(), None).err().expect("refused").fault;
     let number = fault(r#"{"request_id":"r1","to":573001234567}"#);
-    let told = "`to` must be a string of 1 to 32 characters, a phone number; got a number";
-    assert_eq!(number.by(Channel::Sms).to_string(), told);
-    let told = "`to` must be a string of 1 to 254 bytes, an e-mail address; got a number";
-    assert_eq!(number.by(Channel::Email).to_string(), told);
+    let rule = "`to` must be a string of 1 to 32 characters, a phone number; got a number";
+    assert_eq!(number.by(Channel::Sms).to_string(), rule);
+    let rule = "`to` must be a string of 1 to 254 bytes, an e-mail address; got a number";
+    assert_eq!(number.by(Channel::Email).to_string(), rule);
     let other = fault(r#"{"request_id":"r1","to":"3","code":1}"#);
     assert_eq!(other.by(Channel::Email), other);
     // The parsers say the same of what is too long.

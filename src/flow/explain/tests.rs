@@ -97,10 +97,7 @@ fn every_step_is_told_in_words() {
         (HistoryEvent::Resent(2), "to be sent once more, as try 2, with the same code"),
         (HistoryEvent::Paused("kill_switch".to_owned()), "held: the kill switch is on"),
         (HistoryEvent::Requeued("stopping".to_owned()), "back to the queue: the worker stopped"),
-        (
-            HistoryEvent::DeadLettered(PoisonCause::Crash),
-            "to be set aside: handling the message ended the worker",
-        ),
+        (HistoryEvent::DeadLettered(PoisonCause::Crash), "to be set aside: the message crashed its worker"),
     ];
     for (event, expected) in steps {
         assert_eq!(words(&waiting(noted([event]), true)), [expected]);

@@ -148,7 +148,7 @@ async fn paused_sends_and_probes_are_logged_with_their_channel() {
     gateway.world.provider.answer([SendFailure::rejected(Scope::Account, Some(535))]);
     gateway.request("r1", ANA).await.expect_sent();
     let log = captured_log();
-    for message in ["send is held", "provider was probed"] {
+    for message in ["send waiting", "provider account probed"] {
         let line = log.lines().find(|line| line.contains(message)).unwrap_or_else(|| panic!("{log}"));
         let line: serde_json::Value = serde_json::from_str(line).expect("a line is JSON");
         assert_eq!(line["fields"]["channel"], "email", "{line}");

@@ -51,7 +51,7 @@ fn panicked<'a>(request: &'a str, status: &'a str) -> DeadHeaders<'a> {
     DeadHeaders {
         channel: Channel::Sms,
         reason: "panic",
-        error: "handling the message panicked",
+        error: "the message panicked its handler",
         delivery_count: 4,
         requested_at: None,
         request_id: Some(request),
@@ -150,7 +150,7 @@ async fn a_look_tells_everything_and_leaves_the_letters_where_they_are() {
             let letter = &found[0];
             assert_eq!(letter.message_id.as_deref(), Some("dead:1"));
             assert_eq!((letter.reason.as_str(), letter.by_broker), ("panic", false));
-            assert_eq!(letter.error.as_deref(), Some("handling the message panicked"));
+            assert_eq!(letter.error.as_deref(), Some("the message panicked its handler"));
             assert_eq!(letter.queue, Some(world.names.requests_of(Channel::Sms)));
             assert_eq!((letter.at, letter.requested_at), (Some(at), Some(made)));
             assert_eq!(
@@ -381,7 +381,7 @@ async fn a_replay_is_refused_with_its_reason_and_forced_only_where_that_makes_se
         rows.sort();
         let expected = [
             ("", false, "it holds no valid request: `request_id`"),
-            ("", false, "it was set aside without its body"),
+            ("", false, "its message was not kept"),
             ("doubt", true, "it may have been sent"),
             ("late", true, "its request has expired"),
             ("own", false, "the caller's own code was taken out"),
