@@ -56,11 +56,11 @@ impl Gateway {
                 continue;
             }
             let (began, began_at) = (Instant::now(), self.clock.now());
-            let failure = match self.attempt(ctx, &text, ticket).await {
+            let failure = match self.make_attempt(ctx, &text, ticket).await {
                 Ok(accepted) => return Ok(self.sent(ctx, accepted, &text)),
                 Err(failure) => failure,
             };
-            if let Some(completion) = self.after_failure(ctx, &failure, began, began_at).await? {
+            if let Some(completion) = self.after_failed_attempt(ctx, &failure, began, began_at).await? {
                 return Ok(completion);
             }
         }
@@ -166,7 +166,7 @@ impl Gateway {
     }
 
     /// Makes one attempt, and records it.
-    async fn attempt(
+    async fn make_attempt(
         &self,
         ctx: &mut SendContext<'_>,
         text: &Rendered,
@@ -236,7 +236,7 @@ impl Gateway {
     }
 
     /// Takes the next step after a failed attempt: a completion, reconciliation, or another attempt after a wait.
-    async fn after_failure(
+    async fn after_failed_attempt(
         &self,
         ctx: &mut SendContext<'_>,
         failure: &SendFailure,

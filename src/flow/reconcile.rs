@@ -70,6 +70,7 @@ impl Gateway {
         }
     }
 
+    /// Reads receipts and lookups until they decide, or until the deadline.
     pub(super) async fn reconcile(
         &self,
         ctx: &mut SendContext<'_>,
