@@ -96,13 +96,13 @@ contract!(
     a_cancelled_consumer_hands_out_its_buffer_and_ends,
     a_paused_consumer_consumes_nothing_more_until_it_is_resumed,
     a_paused_consumer_hands_out_its_buffer_and_writes_settlements,
-    a_paused_source_can_be_cancelled,
-    what_is_held_over_a_pause_is_not_lost_by_its_end,
+    a_paused_consumer_can_be_cancelled,
+    unsettled_deliveries_survive_the_end_of_a_pause,
     a_second_consumer_receives_the_deliveries_that_the_first_one_dropped,
     a_closed_consumer_has_written_every_settlement,
     a_result_without_a_reader_counts_as_published,
     a_reply_to_a_queue_that_is_gone_counts_as_published,
-    a_dead_letter_carries_its_headers,
+    a_dead_letter_has_its_headers,
     a_request_that_returns_too_often_is_dead_lettered,
     an_unroutable_request_is_an_error,
     a_caller_receives_the_result_of_its_own_request,
@@ -256,7 +256,7 @@ async fn a_paused_consumer_consumes_nothing_more_until_it_is_resumed(world: &dyn
     until_waiting(world, 0).await;
 }
 
-async fn what_is_held_over_a_pause_is_not_lost_by_its_end(world: &dyn World) {
+async fn unsettled_deliveries_survive_the_end_of_a_pause(world: &dyn World) {
     let mut consumer = world.consumer(4);
     send_many(world, 12).await;
     let mut held = vec![next(&mut consumer).await];
@@ -306,7 +306,7 @@ async fn a_paused_consumer_hands_out_its_buffer_and_writes_settlements(world: &d
     next(&mut consumer).await.settle(Settlement::Ack);
 }
 
-async fn a_paused_source_can_be_cancelled(world: &dyn World) {
+async fn a_paused_consumer_can_be_cancelled(world: &dyn World) {
     for settled in [false, true] {
         let mut consumer = world.consumer(4);
         send_many(world, 6).await;
@@ -374,7 +374,7 @@ async fn a_reply_to_a_queue_that_is_gone_counts_as_published(world: &dyn World) 
     world.publisher().publish(outgoing(target, "m-1")).await.expect("confirmed");
 }
 
-async fn a_dead_letter_carries_its_headers(world: &dyn World) {
+async fn a_dead_letter_has_its_headers(world: &dyn World) {
     let headers =
         DeadHeaders { reason: "poison", error: "not JSON", delivery_count: 5, ..DeadHeaders::default() };
     world.publisher().publish(outgoing(Target::Dead(headers), "m-1")).await.expect("confirmed");
@@ -478,7 +478,7 @@ async fn a_caller_without_a_result_in_time_knows_that_the_request_is_queued(worl
     let asked = rpc_client.request(asking("slow"), Duration::from_millis(300));
     assert_eq!(patiently(asked).await.expect("queued"), None);
     let delivery = next(&mut consumer).await;
-    // What comes too late is nobody's, and does not reach the next one.
+    // A late reply has no caller, and does not reach the next one.
     reply(world, &delivery, b"late").await;
     delivery.settle(Settlement::Ack);
     let asked = rpc_client.request(asking("next"), PATIENCE);

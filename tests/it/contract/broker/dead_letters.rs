@@ -352,7 +352,7 @@ async fn a_dead_letter_of_the_broker_is_replayed_whole_without_its_reply_queue()
         let body = r#"{"request_id":"worn~r1","to":"+573001234567","code":"98761234"}"#;
         exceed_delivery_limit(world, body, properties).await;
         dead_letters(world, 1).await.0.close().await;
-        // Workers may have died of it after they had sent it: whoever replays it has to know better.
+        // Workers may have crashed after they had sent it: the operator has to decide.
         let chosen = ["replay", "--all", "--reason", "delivery_limit", "--json"];
         run(world, &chosen).expect(3);
         dead_letters(world, 1).await.0.close().await;
@@ -370,7 +370,7 @@ async fn a_dead_letter_of_the_broker_is_replayed_whole_without_its_reply_queue()
 }
 
 #[tokio::test]
-async fn a_replay_is_refused_with_its_reason_and_forced_only_where_that_makes_sense() {
+async fn a_replay_is_refused_with_its_reason_and_forced_only_where_it_makes_sense() {
     in_world(async |world: &RabbitWorld| {
         let now = ago(1);
         let late = json!({"requested_at": ago(601).to_string(), "not_after": ago(5).to_string()});

@@ -210,7 +210,7 @@ async fn an_exchange_that_was_deleted_is_declared_again() {
 }
 
 #[tokio::test]
-async fn a_queue_with_other_arguments_is_named_with_what_to_do() {
+async fn a_queue_with_other_arguments_is_named_with_advice() {
     in_empty_world(async |world: &RabbitWorld| {
         let channel = world.open_channel().await;
         let (queue, options) = (world.names.requests_of(Channel::Sms), QueueDeclareOptions::durable());

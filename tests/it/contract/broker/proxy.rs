@@ -58,7 +58,7 @@ impl Proxy {
         self.state.send_modify(|state| state.silent = true);
     }
 
-    /// Says to every client that the broker blocks publishers, as under a memory alarm, until [`Proxy::resume`]. What is
+    /// Sends `connection.blocked` to every client, as under a memory alarm, until [`Proxy::resume`]. What is
     /// published passes all the same.
     pub fn block(&self) {
         self.state.send_modify(|state| state.blocking = true);

@@ -42,7 +42,7 @@ async fn expect_served(world: &RabbitWorld, rpc_client: &RabbitRpcClient) {
             let delivery = next(&mut consumer).await;
             let wanted = delivery.properties.correlation_id.as_deref() == Some("served");
             if wanted {
-                reply(world, &delivery, b"told").await;
+                reply(world, &delivery, b"result").await;
             }
             delivery.settle(Settlement::Ack);
             if wanted {
@@ -52,11 +52,11 @@ async fn expect_served(world: &RabbitWorld, rpc_client: &RabbitRpcClient) {
     };
     let asked = rpc_client.request(asking("served"), LONG);
     let (received, ()) = patiently(async { tokio::join!(asked, worker) }).await;
-    assert_eq!(received.expect("queued").as_deref(), Some(b"told" as &[u8]));
+    assert_eq!(received.expect("queued").as_deref(), Some(b"result" as &[u8]));
 }
 
 #[tokio::test]
-async fn who_waits_when_the_connection_is_cut_is_answered_at_once_and_the_next_one_is_served() {
+async fn a_caller_on_a_cut_connection_is_answered_at_once_and_the_next_one_is_served() {
     in_world(async |world: &RabbitWorld| {
         let (proxy, url) = proxied().await;
         let rpc_client = RabbitRpcClient::start(world.settings_at(&url, 1));
@@ -103,7 +103,7 @@ async fn a_caller_without_a_connection_gets_an_error_soon_and_is_served_after_it
 }
 
 #[tokio::test]
-async fn who_asks_a_silent_broker_is_answered_in_bounded_time_and_is_served_after_it() {
+async fn a_caller_of_a_silent_broker_is_answered_in_bounded_time_and_is_served_after_it() {
     in_world(async |world: &RabbitWorld| {
         let (proxy, url) = proxied().await;
         let rpc_client = RabbitRpcClient::start(world.settings_at(&url, 1));
