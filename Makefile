@@ -51,7 +51,7 @@ numbers: ## Compare check-number with Google's library on thousands of numbers (
 	python3 -m venv target/numbers && target/numbers/bin/pip install -q phonenumbers==9.0.33
 	target/numbers/bin/python tests/compare/phone_numbers.py --binary target/debug/otpost $(ARGS)
 
-# What libFuzzer needs to see which code an input reaches; a stable compiler takes it.
+# The instrumentation that libFuzzer needs for coverage; a stable compiler accepts it.
 COVERAGE := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 	-Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1

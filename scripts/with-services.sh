@@ -5,7 +5,7 @@
 #   scripts/with-services.sh --stop-left-behind       stop what a killed run could not stop itself
 #
 # The command finds them in OTPOST_TEST_AMQP_URL and OTPOST_TEST_REDIS_URL, and its exit code is passed on.
-# Each of the two services is looked for by itself, in this order:
+# Each of the two services is searched for separately, in this order:
 #
 #   1. given      OTPOST_TEST_AMQP_URL or AMQP_URL; OTPOST_TEST_REDIS_URL or REDIS_URL
 #   2. standing   what answers on the standard port of 127.0.0.1
@@ -163,7 +163,7 @@ END
     exit 1
 }
 
-# What is there?
+# Which services are installed?
 
 standard_port() { case $1 in rabbitmq) echo 5672 ;; redis) echo 6379 ;; esac }
 
@@ -203,7 +203,7 @@ launch() {
     echo "$! $(birth $!)" >>"$run/processes"
 }
 
-# When process $1 began: with it a process can be told from a later one that got the same number.
+# When process $1 began: it distinguishes the process from a later one with the same number.
 birth() { cut -d ' ' -f 22 "/proc/$1/stat" 2>/dev/null || ps -o lstart= -p "$1"; }
 
 # Undoes what is noted in folder $1, the newest process first.

@@ -64,7 +64,7 @@ pub struct Settings {
 /// The runtime is recorded with the numbers: it is worth a tenth of them.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Flavor {
-    /// What a plain `#[tokio::main]` is on two cores.
+    /// A plain `#[tokio::main]` on two cores.
     Multi,
     Current,
 }

@@ -45,7 +45,7 @@ impl Broker {
         format!("{}.{name}", self.prefix).into()
     }
 
-    /// What `otpost topology` declares and the pipeline uses, for the bare loop: the same kinds of exchanges,
+    /// The topology of `otpost topology` for the bare loop, as far as the pipeline uses it: the same kinds of exchanges,
     /// and a requests queue with the same arguments, since a classic queue would cost the consumer's acks
     /// less.
     pub async fn declare_for_bare_loop(&self) -> anyhow::Result<()> {
@@ -157,7 +157,7 @@ pub struct Collector {
     consumer: Consumer,
 }
 
-/// What came back: exactly one `sent` for each request, or [`Collector::collect`] fails.
+/// The results: exactly one `sent` for each request, or [`Collector::collect`] fails.
 pub struct Collected {
     /// From the first result to the last.
     pub wall: Duration,

@@ -1,10 +1,10 @@
-//! What a message costs `otpost worker`, beside a bare loop on the same libraries.
+//! The cost of a message in `otpost worker`, beside a bare loop on the same libraries.
 //!
 //! `cargo bench --bench pipeline --profile dist` runs both, by turns, against a real broker, a real Redis and
 //! a fake Twilio on loopback, and prints CPU per message and messages a second of each, and their ratios: the
 //! absolute numbers belong to the machine, the ratio to us. `--help` lists the settings.
 //!
-//! What is equal on both sides: the build profile and the libraries; the request bytes; the queue and its
+//! Equal on both sides: the build profile and the libraries; the request bytes; the queue and its
 //! arguments; prefetch and concurrency; two AMQP connections; two scripts in Redis, one POST, one confirmed
 //! persistent mandatory result of about the same size and one ack a message; a time-out on every await; one
 //! JSON log line a message to a file; the environment (only what is set here). What only the worker does is
@@ -38,7 +38,7 @@ struct Args {
     /// Messages handled at once, on both sides.
     #[arg(long, default_value_t = 64)]
     concurrency: u16,
-    /// How long the fake Twilio thinks about each message.
+    /// The fake Twilio's time for each message.
     #[arg(long, default_value_t = 0)]
     latency_ms: u64,
     /// The runtime of the bare loop.

@@ -55,7 +55,7 @@ impl Report {
         println!("\n{line}");
     }
 
-    /// What was measured: key in the JSON, title in the table, decimals, values. A ratio is taken within each
+    /// The measurements: key in the JSON, title in the table, decimals, values. A ratio is taken within each
     /// pair, of runs that were neighbours in time, and only then the median.
     fn rows(&self) -> Vec<(&'static str, &'static str, usize, Spread)> {
         let each = |side: &[Measured], value: fn(&Measured) -> f64| side.iter().map(value).collect();

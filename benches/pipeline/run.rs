@@ -140,7 +140,7 @@ async fn between_the_points(
 
 /// An otpost command with the settings of a production of its own. The whole environment is here.
 fn worker(args: &Args, prefix: &str, twilio: &FakeTwilio, command: &str) -> anyhow::Result<Command> {
-    // Bound and let go at once: taken by somebody else in between, the worker says so and the run fails.
+    // Bound and released at once. If another process takes the port in between, the worker logs it and the run fails.
     let ops = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.to_string();
     let mut otpost = Command::new(&args.binary);
     otpost
@@ -178,7 +178,7 @@ fn bare(args: &Args, prefix: &str, twilio: &FakeTwilio) -> anyhow::Result<Comman
     Ok(bare)
 }
 
-/// What the worker takes by itself, said to both sides.
+/// The worker's default prefetch, for both sides.
 fn prefetch(args: &Args) -> u16 {
     args.concurrency + args.concurrency.div_ceil(10)
 }

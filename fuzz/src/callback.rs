@@ -23,7 +23,7 @@ const TOKEN: &str = "made-up-token";
 const FORM: &str = "application/x-www-form-urlencoded";
 /// More than that is not read.
 const PARAMETERS_MAX: usize = 200;
-/// How many bytes of a body are changed, one at a time.
+/// The number of bytes of a body that are changed, one at a time.
 const CHANGES: usize = 8;
 
 /// Holds the reading of one call against the contract: signed, not signed, and changed after it was signed.
@@ -109,7 +109,7 @@ impl<'a> Call<'a> {
         form_urlencoded::parse(query).filter(|(key, _)| key == name).map(|(_, value)| value).collect()
     }
 
-    /// What Twilio signs of the call: the URL, and a form's distinct parameters in order.
+    /// The text that Twilio signs: the URL, and a form's distinct parameters in order.
     fn signed_text(&self) -> String {
         let query = self.query.as_ref().map_or(String::new(), |query| format!("?{query}"));
         let parameters = if self.is_form() { self.parameters() } else { Vec::new() };
@@ -124,8 +124,8 @@ impl<'a> Call<'a> {
         BASE64_STANDARD.encode(mac.finalize().into_bytes())
     }
 
-    /// Whether a signature covers all of the call: a form of not too many parameters, a body whose hash is in the
-    /// URL, or none at all.
+    /// True if a signature covers all of the call: a form without too many parameters, a body whose hash is in the URL,
+    /// or no body.
     fn can_be_proven(&self) -> bool {
         match self.queried("bodySHA256").first() {
             _ if self.is_form() => self.parameters().len() <= PARAMETERS_MAX,

@@ -11,9 +11,9 @@ use otpost::domain::time::UnixMillis;
 use otpost::domain::zone::Zone;
 use serde_json::Value;
 
-use super::assert_tells_no_digits;
+use super::assert_shows_no_digits;
 
-/// What a message says of its own age.
+/// The timestamp of the message.
 const TIMESTAMP: UnixMillis = UnixMillis(1_795_000_000_000);
 
 /// Holds the reading of one body against the contract.
@@ -151,26 +151,30 @@ fn assert_is_explained(refused: &Unacceptable, body: &[u8]) {
     if let Some(purpose) = &refused.purpose {
         assert_is_a_purpose(purpose);
     }
-    let told = refused.fault.to_string();
-    assert_eq!(matches!(refused.fault, RequestError::TooLarge { .. }), body.len() > BODY_BYTES_MAX, "{told}");
+    let message = refused.fault.to_string();
+    assert_eq!(
+        matches!(refused.fault, RequestError::TooLarge { .. }),
+        body.len() > BODY_BYTES_MAX,
+        "{message}"
+    );
     match refused.fault {
         RequestError::TooLarge { bytes } => assert_eq!(bytes, body.len()),
         RequestError::NotJson { line, column } => {
             let lines = body.split(|&byte| byte == b'\n').count();
-            assert!((1..=lines).contains(&line) && column <= body.len(), "{told}");
+            assert!((1..=lines).contains(&line) && column <= body.len(), "{message}");
         }
         RequestError::NotAnObject => {
             let is_object = serde_json::from_slice::<Value>(body).is_ok_and(|value| value.is_object());
-            assert!(!is_object, "{told}");
+            assert!(!is_object, "{message}");
         }
         RequestError::Field { field, rule, .. } => {
-            assert!(SendRequest::FIELDS.contains(&field) && rule.starts_with("must be "), "{told}");
-            assert!(told.starts_with(&format!("`{field}` {rule}; got ")), "{told}");
+            assert!(SendRequest::FIELDS.contains(&field) && rule.starts_with("must be "), "{message}");
+            assert!(message.starts_with(&format!("`{field}` {rule}; got ")), "{message}");
         }
-        RequestError::Repeated { field } => assert!(SendRequest::FIELDS.contains(&field), "{told}"),
+        RequestError::Repeated { field } => assert!(SendRequest::FIELDS.contains(&field), "{message}"),
     }
     // The length of a body is ours to tell, though some body may hold its own length.
     if body.len() <= BODY_BYTES_MAX {
-        assert_tells_no_digits(&told, body);
+        assert_shows_no_digits(&message, body);
     }
 }

@@ -2,7 +2,7 @@
 
 use otpost::domain::email::EmailAddress;
 
-use super::assert_tells_no_digits;
+use super::assert_shows_no_digits;
 
 /// Holds the reading of one text against the contract. What is no text is no input.
 pub fn check(input: &[u8]) {
@@ -20,9 +20,9 @@ pub fn check(input: &[u8]) {
             assert_is_masked(&address);
         }
         Err(fault) => {
-            let told = fault.to_string();
-            assert!(!told.is_empty() && told.is_ascii());
-            assert_tells_no_digits(&told, input);
+            let message = fault.to_string();
+            assert!(!message.is_empty() && message.is_ascii());
+            assert_shows_no_digits(&message, input);
         }
     }
 }

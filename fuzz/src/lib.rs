@@ -1,19 +1,19 @@
-//! What must hold of a parser for any input at all, and not only that it does not panic.
+//! Properties of the parsers for any input.
 //!
-//! Each module has one `check`, which panics on an input that breaks a promise. The fuzz targets call it with what a
-//! fuzzer makes up; the gateway's own tests include this file and call it with every file of `fuzz/corpus`.
+//! Each module has one `check`, which panics on an input that breaks a promise. The fuzz targets call it with generated
+//! input; the gateway's own tests include this file and call it with every file of `fuzz/corpus`.
 
 pub mod callback;
 pub mod decode;
 pub mod email;
 pub mod phone;
 
-/// A refusal tells a rule, not a value: no six digits in a row of what came, as a phone number or a code has them.
+/// An error names a rule, not a value: it repeats no six digits of the input, the length of a code.
 #[track_caller]
-fn assert_tells_no_digits(told: &str, input: &[u8]) {
+fn assert_shows_no_digits(message: &str, input: &[u8]) {
     const DIGITS: usize = 6;
-    for run in told.as_bytes().windows(DIGITS).filter(|run| run.iter().all(u8::is_ascii_digit)) {
-        assert!(!input.windows(DIGITS).any(|part| part == run), "{told}");
+    for run in message.as_bytes().windows(DIGITS).filter(|run| run.iter().all(u8::is_ascii_digit)) {
+        assert!(!input.windows(DIGITS).any(|part| part == run), "{message}");
     }
 }
 

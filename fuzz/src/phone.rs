@@ -4,7 +4,7 @@ use std::sync::Once;
 
 use otpost::domain::phone::{PhoneError, PhoneNumber, Region, warm_up};
 
-use super::{assert_is_e164, assert_tells_no_digits};
+use super::{assert_is_e164, assert_shows_no_digits};
 
 /// Countries whose plans differ: no trunk prefix, a shared code, a prefix of 0, zeros that belong to the number.
 const HOMES: [&str; 6] = ["CO", "US", "GB", "IT", "CI", "DE"];
@@ -80,23 +80,23 @@ fn assert_is_masked(number: &PhoneNumber) {
 }
 
 fn assert_is_explained(fault: PhoneError, text: &str, home: Region) {
-    let told = fault.to_string();
+    let message = fault.to_string();
     let trimmed = text.trim_matches(' ');
     let is_long = text.chars().count() > 32;
-    assert_eq!(fault == PhoneError::TooLong, is_long, "{told}");
-    assert_eq!(fault == PhoneError::Empty, !is_long && trimmed.is_empty(), "{told}");
+    assert_eq!(fault == PhoneError::TooLong, is_long, "{message}");
+    assert_eq!(fault == PhoneError::Empty, !is_long && trimmed.is_empty(), "{message}");
     match fault {
-        PhoneError::Letters => assert!(text.chars().any(char::is_alphabetic), "{told}"),
+        PhoneError::Letters => assert!(text.chars().any(char::is_alphabetic), "{message}"),
         PhoneError::Characters => {
             let plain = |c: char| c.is_ascii_digit() || " -.()".contains(c);
-            assert!(!trimmed.strip_prefix('+').unwrap_or(trimmed).chars().all(plain), "{told}");
+            assert!(!trimmed.strip_prefix('+').unwrap_or(trimmed).chars().all(plain), "{message}");
         }
         PhoneError::NotAssigned { digits, region } => {
-            assert_eq!(digits, text.bytes().filter(u8::is_ascii_digit).count(), "{told}");
-            assert_eq!(region, (!trimmed.starts_with('+')).then_some(home), "{told}");
+            assert_eq!(digits, text.bytes().filter(u8::is_ascii_digit).count(), "{message}");
+            assert_eq!(region, (!trimmed.starts_with('+')).then_some(home), "{message}");
         }
-        PhoneError::InternationalPrefix => assert!(!trimmed.starts_with('+'), "{told}"),
+        PhoneError::InternationalPrefix => assert!(!trimmed.starts_with('+'), "{message}"),
         PhoneError::Empty | PhoneError::TooLong => {}
     }
-    assert_tells_no_digits(&told, text.as_bytes());
+    assert_shows_no_digits(&message, text.as_bytes());
 }

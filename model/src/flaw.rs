@@ -1,44 +1,44 @@
-//! Mistakes that the checker has to find: a model in which nothing can go wrong would prove nothing.
+//! Mistakes that the checker has to find. They show that the properties can fail.
 
-/// One mistake, built into an otherwise right model.
+/// One mistake in an otherwise correct model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// One lookup that finds nothing is enough for a re-send.
+    /// One empty lookup is enough for a resend.
     ResendsAfterOneAbsent,
-    /// Whoever re-sends does not ask the store whether it still holds the request.
-    ResendsUnasked,
-    /// `sending` whose lease is over is taken over like `waiting`, without a lookup.
-    TakesOverUnseen,
-    /// Whoever takes over sends the code that it proposed, not the one that was granted first.
+    /// A resend starts without a progress update, which would check the ownership.
+    ResendsWithoutUpdate,
+    /// `sending` with an expired lease is taken over like `waiting`, without a lookup.
+    TakesOverWithoutLookup,
+    /// A handler that takes over sends the code that it proposed, not the admitted one.
     SendsItsOwnCode,
     /// The delivery is acknowledged before the result is confirmed.
     AcksBeforeConfirm,
-    /// Who does not hold the request may say that it failed.
-    OutsiderSaysFailed,
-    /// A re-send that is refused ends as failed, although the first try may have been accepted after all.
+    /// A handler that is not the owner may complete the request as failed.
+    NonOwnerFailsRequest,
+    /// A refused resend ends as failed, although the first attempt may have been accepted.
     FailsAfterDoubt,
-    /// A request in doubt is given back as one that waits.
-    GivesDoubtBackAsWaiting,
-    /// A step is applied for the owner, whichever try it speaks of: one that arrives late meets a later try.
-    StepsNameNoTry,
-    /// The POST starts without a look at the lease: what a worker does that freezes right after its look.
+    /// A request in doubt is requeued as `waiting`.
+    RequeuesDoubtAsWaiting,
+    /// The owner's calls are applied for any attempt: a late call meets a later attempt.
+    StepsNameNoAttempt,
+    /// The POST starts without a check of the lease, as in a worker that freezes right after its check.
     PostsWithoutLease,
-    /// The POST starts without a look at the deadline.
-    PostsTooLate,
+    /// The POST starts without a check of the deadline.
+    PostsAfterDeadline,
 }
 
 impl Flaw {
     pub const ALL: [Flaw; 11] = [
         Flaw::ResendsAfterOneAbsent,
-        Flaw::ResendsUnasked,
-        Flaw::TakesOverUnseen,
+        Flaw::ResendsWithoutUpdate,
+        Flaw::TakesOverWithoutLookup,
         Flaw::SendsItsOwnCode,
         Flaw::AcksBeforeConfirm,
-        Flaw::OutsiderSaysFailed,
+        Flaw::NonOwnerFailsRequest,
         Flaw::FailsAfterDoubt,
-        Flaw::GivesDoubtBackAsWaiting,
-        Flaw::StepsNameNoTry,
+        Flaw::RequeuesDoubtAsWaiting,
+        Flaw::StepsNameNoAttempt,
         Flaw::PostsWithoutLease,
-        Flaw::PostsTooLate,
+        Flaw::PostsAfterDeadline,
     ];
 }

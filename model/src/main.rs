@@ -1,11 +1,15 @@
-//! The life of one request, checked exhaustively: `README.md` says what that means.
+//! Checks the life of one request exhaustively: see `README.md`.
 
+mod actions;
+mod effects;
 mod endless;
 mod flaw;
+mod life;
 mod model;
 mod properties;
 mod store;
 mod worker;
+mod world;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -13,20 +17,20 @@ use std::time::Instant;
 use stateright::{Checker, Expectation, HasDiscoveries, Model as _, Path};
 
 use crate::flaw::Flaw;
-use crate::model::{Action, Life, Provider, World};
+use crate::life::{Life, Provider};
+use crate::world::{Action, World};
 
 const COPIES: u8 = 2;
 const FAULTS: u8 = 3;
 const REFUSALS: u8 = 1;
 
-/// What a run without arguments found: everything as it should be, or not.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
-    AsItShould,
-    Wrong,
+    Expected,
+    Unexpected,
 }
 
-/// Without arguments: the model must hold, and each flaw must be found. With a flaw's name: how it goes wrong.
+/// Without arguments the model must hold, and each flaw must be found. A flaw's name prints its shortest run.
 fn main() -> ExitCode {
     let verdict = match std::env::args().nth(1) {
         None => check_all(),
@@ -34,11 +38,11 @@ fn main() -> ExitCode {
             Some(flaw) => show(flaw),
             None => {
                 eprintln!("no such flaw: {name}; there are {:?}", Flaw::ALL);
-                Verdict::Wrong
+                Verdict::Unexpected
             }
         },
     };
-    if verdict == Verdict::AsItShould { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if verdict == Verdict::Expected { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn check_all() -> Verdict {
@@ -49,9 +53,9 @@ fn check_all() -> Verdict {
     }
     println!();
     verdicts.extend(Flaw::ALL.map(must_be_found));
-    match verdicts.contains(&Verdict::Wrong) {
-        true => Verdict::Wrong,
-        false => Verdict::AsItShould,
+    match verdicts.contains(&Verdict::Unexpected) {
+        true => Verdict::Unexpected,
+        false => Verdict::Expected,
     }
 }
 
@@ -63,31 +67,31 @@ fn must_hold(life: &Life) -> Verdict {
     let started = Instant::now();
     let when = HasDiscoveries::AnyFailures;
     let checker = life.clone().checker().threads(2).finish_when(when).symmetry().spawn_dfs().join();
-    let mut verdict = Verdict::AsItShould;
+    let mut verdict = Verdict::Expected;
     for property in life.properties() {
         match (&property.expectation, checker.discovery(property.name)) {
             (Expectation::Sometimes, None) => {
                 println!("NEVER SEEN  {}", property.name);
-                verdict = Verdict::Wrong;
+                verdict = Verdict::Unexpected;
             }
             (Expectation::Always | Expectation::Eventually, Some(path)) => {
                 println!("BROKEN  {}", property.name);
                 print(path);
-                verdict = Verdict::Wrong;
+                verdict = Verdict::Unexpected;
             }
             _ => {}
         }
     }
-    // Where a property is broken the search has ended early, and the rest says nothing.
-    if verdict == Verdict::AsItShould
-        && let Some(world) = endless::circle(life)
+    // A broken property has ended the search early.
+    if verdict == Verdict::Expected
+        && let Some(world) = endless::cycle(life)
     {
-        println!("ENDLESS  comes back to {world:?}");
-        verdict = Verdict::Wrong;
+        println!("ENDLESS  returns to {world:?}");
+        verdict = Verdict::Unexpected;
     }
     println!(
         "{:8} {:?}: {} properties, {} states ({} steps), depth {}, {:.0?}",
-        if verdict == Verdict::AsItShould { "holds" } else { "FAILS" },
+        if verdict == Verdict::Expected { "holds" } else { "FAILS" },
         life.provider,
         life.properties().len(),
         checker.unique_state_count(),
@@ -98,17 +102,17 @@ fn must_hold(life: &Life) -> Verdict {
     verdict
 }
 
-/// The shortest way to a broken property.
+/// The shortest run to a broken property.
 struct Found {
     property: &'static str,
     path: Path<World, Action>,
 }
 
 fn find(flaw: Flaw) -> Option<Found> {
-    // A laggard may bring two SMS, so what does no more than that is found with a provider that keeps its word.
+    // A laggard may cause two SMS, so a flaw that does no more is found with a prompt provider.
     let provider = if flaw == Flaw::PostsWithoutLease { Provider::Prompt } else { Provider::Laggard };
     let life = life(provider, Some(flaw));
-    // One thread: the same shortest way each time.
+    // One thread finds the same shortest run each time.
     let checker = life.clone().checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     let broken = life.properties().into_iter().filter(|property| property.expectation == Expectation::Always);
     broken
@@ -124,11 +128,11 @@ fn must_be_found(flaw: Flaw) -> Verdict {
         Some(Found { property, path }) => {
             let (name, steps) = (format!("{flaw:?}"), path.into_actions().len());
             println!("found    {name:24} after {steps:2} steps, {:.1?}: {property}", started.elapsed());
-            Verdict::AsItShould
+            Verdict::Expected
         }
         None => {
             println!("MISSED   {flaw:?}");
-            Verdict::Wrong
+            Verdict::Unexpected
         }
     }
 }
@@ -136,11 +140,11 @@ fn must_be_found(flaw: Flaw) -> Verdict {
 fn show(flaw: Flaw) -> Verdict {
     let Some(Found { property, path }) = find(flaw) else {
         println!("{flaw:?} breaks nothing");
-        return Verdict::Wrong;
+        return Verdict::Unexpected;
     };
     println!("{flaw:?} breaks: {property}");
     print(path);
-    Verdict::AsItShould
+    Verdict::Expected
 }
 
 fn print(path: Path<World, Action>) {

@@ -1,23 +1,23 @@
-//! The record of the request in the store, and the scripts that change it: `admit`, `mark` and `settle`.
+//! The record of the request, and the scripts that change it: `admit`, `update_progress` and `complete`.
 //!
-//! Each script is one atomic step. Whether its answer arrives is the model's affair.
+//! Each script is one atomic step. The world decides whether its answer arrives.
 
 use crate::flaw::Flaw;
 
-/// Names a handling of a delivery, as the 64 random bits do.
+/// The fencing token of a lease: the 64 random bits in the real store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Owner {
-    /// What a worker handles now.
+pub enum Token {
+    /// The current handler of a worker.
     Worker(u8),
-    /// A handling that is over; the number keeps two of them apart.
+    /// A handler that has ended; the number distinguishes two of them.
     Past(u8),
-    /// The request was given back.
-    Nobody,
+    /// The request was requeued.
+    Requeued,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Outcome {
-    /// With the provider's id of the message: its place among all that were posted.
+    /// With the message: its place among all POSTs.
     Sent(u8),
     /// Admitted, but surely nothing was sent.
     Failed,
@@ -34,35 +34,35 @@ pub type Code = u8;
 pub enum State {
     Sending,
     Waiting,
-    Doubt,
+    InDoubt,
 }
 
 /// A request in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Open {
     pub state: State,
-    pub owner: Owner,
-    pub lease: Lease,
-    /// Number of the try.
+    pub token: Token,
+    pub lease: LeaseState,
+    /// Counted from 1.
     pub attempt: u8,
-    /// The one re-send that a doubt allows was begun.
+    /// The only resend has begun.
     pub resent: bool,
-    /// A message of the request that a callback has shown to be accepted.
-    pub proof: Option<u8>,
+    /// The accepted message that a receipt named.
+    pub receipt: Option<u8>,
     pub code: Code,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Lease {
-    Alive,
-    Over,
+pub enum LeaseState {
+    Valid,
+    Expired,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Record {
     Absent,
     Open(Open),
-    Ended(Outcome),
+    Completed(Outcome),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,44 +73,41 @@ pub enum Charge {
     RefundedTwice,
 }
 
-/// Why `sending` is written.
+/// The reason why a handler writes `sending`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Try {
-    /// The lease has too little left for a whole answer.
-    Renewed,
-    /// The try before it was surely not accepted.
-    Next,
-    /// So many lookups in a row did not find the message.
-    Resend { absents: u8 },
+pub enum SendReason {
+    /// The rest of the lease is shorter than a POST may take.
+    LeaseRenewal,
+    /// The attempt before was surely not accepted.
+    NextAttempt,
+    /// The number of successive lookups that did not find the message.
+    Resend { absent_lookups: u8 },
 }
 
-/// What a worker asks of the store. All but `admit` and a give-back name the try that the worker made last or, to
-/// renew its lease, has begun.
+/// A call of the store. All but `Admit` and `Requeue` name the worker's last attempt, or for a renewal the current one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Step {
     Admit { proposed: Code },
-    MarkWaiting { attempt: u8 },
-    MarkSending { why: Try, attempt: u8 },
-    MarkDoubt { attempt: u8 },
-    GiveBack { in_doubt: bool },
-    Settle { outcome: Outcome, attempt: u8 },
+    WriteWaiting { attempt: u8 },
+    WriteSending { reason: SendReason, attempt: u8 },
+    WriteInDoubt { attempt: u8 },
+    Requeue { in_doubt: bool },
+    Complete { outcome: Outcome, attempt: u8 },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Answer {
-    /// Send it.
     Granted(Grant),
-    /// Find out first whether it was sent.
+    /// Reconcile before sending.
     InDoubt(Grant),
-    /// Another handling's lease is alive.
+    /// Another handler's lease is valid.
     Busy,
-    Held,
-    /// Another handling has it.
-    Lost,
-    /// A callback came meanwhile.
-    Proven(u8),
-    /// This is how the request ended.
-    Ended(Outcome),
+    Applied,
+    /// Another handler has the request, or the attempt is not the recorded one.
+    NotOwner,
+    /// A receipt arrived meanwhile.
+    AlreadySent(u8),
+    Completed(Outcome),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -127,100 +124,100 @@ pub struct Store {
 }
 
 impl Store {
-    pub fn run(&mut self, step: Step, me: Owner, too_late: bool, flaw: Option<Flaw>) -> Answer {
+    pub fn run(&mut self, step: Step, me: Token, too_late: bool, flaw: Option<Flaw>) -> Answer {
         match step {
             Step::Admit { proposed } => self.admit(proposed, me, too_late, flaw),
-            Step::Settle { outcome, attempt } => self.settle(outcome, attempt, me, flaw),
-            mark => self.mark(mark, me, flaw),
+            Step::Complete { outcome, attempt } => self.complete(outcome, attempt, me, flaw),
+            update => self.update_progress(update, me, flaw),
         }
     }
 
-    fn admit(&mut self, proposed: Code, me: Owner, too_late: bool, flaw: Option<Flaw>) -> Answer {
+    fn admit(&mut self, proposed: Code, me: Token, too_late: bool, flaw: Option<Flaw>) -> Answer {
         let open = match &mut self.record {
-            Record::Ended(outcome) => return Answer::Ended(*outcome),
+            Record::Completed(outcome) => return Answer::Completed(*outcome),
             Record::Absent if too_late => {
-                self.record = Record::Ended(Outcome::Rejected);
-                return Answer::Ended(Outcome::Rejected);
+                self.record = Record::Completed(Outcome::Rejected);
+                return Answer::Completed(Outcome::Rejected);
             }
             Record::Absent => {
                 self.charge = Charge::Kept;
                 self.record = Record::Open(Open {
                     state: State::Sending,
-                    owner: me,
-                    lease: Lease::Alive,
+                    token: me,
+                    lease: LeaseState::Valid,
                     attempt: 1,
                     resent: false,
-                    proof: None,
+                    receipt: None,
                     code: proposed,
                 });
                 return Answer::Granted(Grant { attempt: 1, code: proposed, resent: false });
             }
             Record::Open(open) => open,
         };
-        if open.owner != me {
-            if open.lease == Lease::Alive {
+        if open.token != me {
+            if open.lease == LeaseState::Valid {
                 return Answer::Busy;
             }
             match open.state {
-                State::Waiting if open.proof.is_none() => {
+                State::Waiting if open.receipt.is_none() => {
                     (open.state, open.attempt) = (State::Sending, open.attempt + 1);
                 }
-                State::Sending if flaw == Some(Flaw::TakesOverUnseen) => {}
-                State::Waiting | State::Sending | State::Doubt => open.state = State::Doubt,
+                State::Sending if flaw == Some(Flaw::TakesOverWithoutLookup) => {}
+                State::Waiting | State::Sending | State::InDoubt => open.state = State::InDoubt,
             }
         }
-        (open.owner, open.lease) = (me, Lease::Alive);
+        (open.token, open.lease) = (me, LeaseState::Valid);
         let code = if flaw == Some(Flaw::SendsItsOwnCode) { proposed } else { open.code };
         let grant = Grant { attempt: open.attempt, code, resent: open.resent };
         match open.state {
-            State::Doubt => Answer::InDoubt(grant),
+            State::InDoubt => Answer::InDoubt(grant),
             State::Sending | State::Waiting => Answer::Granted(grant),
         }
     }
 
-    fn mark(&mut self, step: Step, me: Owner, flaw: Option<Flaw>) -> Answer {
+    fn update_progress(&mut self, step: Step, me: Token, flaw: Option<Flaw>) -> Answer {
         let Record::Open(open) = &mut self.record else {
-            return Answer::Lost;
+            return Answer::NotOwner;
         };
-        if open.owner != me || !(flaw == Some(Flaw::StepsNameNoTry) || open.takes(step)) {
-            return Answer::Lost;
+        if open.token != me || !(flaw == Some(Flaw::StepsNameNoAttempt) || open.allows(step)) {
+            return Answer::NotOwner;
         }
         match step {
-            Step::MarkWaiting { .. } => open.state = State::Waiting,
-            Step::MarkDoubt { .. } => open.state = State::Doubt,
-            Step::MarkSending { why, attempt } => {
-                // Looked at here and not before: a callback may come between the lookup and this step.
-                if let Some(message) = open.proof {
-                    return Answer::Proven(message);
+            Step::WriteWaiting { .. } => open.state = State::Waiting,
+            Step::WriteInDoubt { .. } => open.state = State::InDoubt,
+            Step::WriteSending { reason, attempt } => {
+                // LookupResult at here and not before: a callback may come between the lookup and this step.
+                if let Some(message) = open.receipt {
+                    return Answer::AlreadySent(message);
                 }
                 open.state = State::Sending;
-                open.attempt = if why == Try::Renewed { attempt } else { attempt + 1 };
-                open.resent |= matches!(why, Try::Resend { .. });
+                open.attempt = if reason == SendReason::LeaseRenewal { attempt } else { attempt + 1 };
+                open.resent |= matches!(reason, SendReason::Resend { .. });
             }
-            Step::GiveBack { in_doubt } => {
+            Step::Requeue { in_doubt } => {
                 match open.state {
-                    State::Sending if in_doubt && flaw != Some(Flaw::GivesDoubtBackAsWaiting) => {
-                        open.state = State::Doubt;
+                    State::Sending if in_doubt && flaw != Some(Flaw::RequeuesDoubtAsWaiting) => {
+                        open.state = State::InDoubt;
                     }
-                    // A try that was not made does not count.
+                    // An attempt that was not made does not count.
                     State::Sending => (open.state, open.attempt) = (State::Waiting, open.attempt - 1),
-                    State::Waiting | State::Doubt => {}
+                    State::Waiting | State::InDoubt => {}
                 }
-                open.owner = Owner::Nobody;
+                open.token = Token::Requeued;
             }
-            Step::Admit { .. } | Step::Settle { .. } => unreachable!("no mark"),
+            Step::Admit { .. } | Step::Complete { .. } => unreachable!("no progress update"),
         }
-        open.lease = Lease::Alive;
-        Answer::Held
+        open.lease = LeaseState::Valid;
+        Answer::Applied
     }
 
-    fn settle(&mut self, outcome: Outcome, attempt: u8, me: Owner, flaw: Option<Flaw>) -> Answer {
+    fn complete(&mut self, outcome: Outcome, attempt: u8, me: Token, flaw: Option<Flaw>) -> Answer {
         let recorded = match self.record {
-            // The first one said stays.
-            Record::Ended(before) => return Answer::Ended(before),
-            Record::Open(Open { proof: Some(message), .. }) => Outcome::Sent(message),
+            // The first outcome stays.
+            Record::Completed(before) => return Answer::Completed(before),
+            Record::Open(Open { receipt: Some(message), .. }) => Outcome::Sent(message),
             Record::Open(open) if outcome == Outcome::Failed && !open.may_fail(attempt, me, flaw) => {
-                return Answer::Lost;
+                return Answer::NotOwner;
             }
             Record::Open(_) | Record::Absent => outcome,
         };
@@ -230,38 +227,42 @@ impl Store {
                 Charge::Never | Charge::Refunded | Charge::RefundedTwice => Charge::RefundedTwice,
             };
         }
-        self.record = Record::Ended(recorded);
-        Answer::Ended(recorded)
+        self.record = Record::Completed(recorded);
+        Answer::Completed(recorded)
     }
 }
 
 impl Open {
-    /// Does a mark speak of what stands here? Being the owner is not enough: a step that arrives late speaks of an
-    /// earlier try, and a late `admit` makes a handling the owner of a try that it knows nothing of.
-    fn takes(&self, mark: Step) -> bool {
-        match mark {
-            Step::MarkWaiting { attempt } => {
+    /// The update must name the recorded attempt. The token is not enough: a late call names an earlier attempt, and a
+    /// late `admit` makes a handler the owner of an attempt that it does not know.
+    fn allows(&self, update: Step) -> bool {
+        match update {
+            Step::WriteWaiting { attempt } => {
                 self.is(State::Sending, attempt) || self.is(State::Waiting, attempt)
             }
-            Step::MarkDoubt { attempt } => self.is(State::Sending, attempt) || self.is(State::Doubt, attempt),
-            Step::MarkSending { why: Try::Renewed, attempt } => self.is(State::Sending, attempt),
-            Step::MarkSending { why: Try::Next, attempt } => {
+            Step::WriteInDoubt { attempt } => {
+                self.is(State::Sending, attempt) || self.is(State::InDoubt, attempt)
+            }
+            Step::WriteSending { reason: SendReason::LeaseRenewal, attempt } => {
+                self.is(State::Sending, attempt)
+            }
+            Step::WriteSending { reason: SendReason::NextAttempt, attempt } => {
                 self.is(State::Waiting, attempt) || self.is(State::Sending, attempt + 1)
             }
-            Step::MarkSending { why: Try::Resend { .. }, attempt } => {
-                self.is(State::Doubt, attempt) || self.is(State::Sending, attempt + 1)
+            Step::WriteSending { reason: SendReason::Resend { .. }, attempt } => {
+                self.is(State::InDoubt, attempt) || self.is(State::Sending, attempt + 1)
             }
-            Step::GiveBack { .. } | Step::Admit { .. } | Step::Settle { .. } => true,
+            Step::Requeue { .. } | Step::Admit { .. } | Step::Complete { .. } => true,
         }
     }
 
-    /// Only who holds a request knows that nothing of it was sent, and only as long as nobody made a later try.
-    fn may_fail(&self, attempt: u8, me: Owner, flaw: Option<Flaw>) -> bool {
-        let (holds, is_last) = (self.owner == me, self.attempt == attempt);
+    /// Only the owner knows that nothing was sent, and only while its attempt is the last one.
+    fn may_fail(&self, attempt: u8, me: Token, flaw: Option<Flaw>) -> bool {
+        let (is_owner, is_last) = (self.token == me, self.attempt == attempt);
         match flaw {
-            Some(Flaw::OutsiderSaysFailed) => true,
-            Some(Flaw::StepsNameNoTry) => holds,
-            _ => holds && is_last,
+            Some(Flaw::NonOwnerFailsRequest) => true,
+            Some(Flaw::StepsNameNoAttempt) => is_owner,
+            _ => is_owner && is_last,
         }
     }
 

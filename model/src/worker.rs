@@ -1,24 +1,24 @@
-//! How far a worker is with the delivery that it handles.
+//! The state of a worker and its handler.
 
-use crate::store::{Answer, Grant, Outcome, Step, Try};
+use crate::store::{Answer, Grant, Outcome, SendReason, Step};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
     Idle,
     Admitting,
-    /// Granted: the next thing is the POST, if the clock allows it.
+    /// Admitted; the POST comes next, if it fits into the lease.
     Ready,
-    /// The try was surely not accepted and is worth another.
-    MarkingWaiting,
-    /// Waits, where there is something to wait for, and then begins a try.
-    MarkingSending(Try),
+    /// The attempt was surely not accepted and is worth a retry.
+    WritingWaiting,
+    /// Waits if there is a reason, then begins an attempt.
+    WritingSending(SendReason),
     /// The answer to the POST was lost.
-    MarkingDoubt,
-    /// Looks for the message; so many lookups in a row that count did not find it.
-    Looking {
-        absents: u8,
+    WritingInDoubt,
+    /// Counts the successive lookups that did not find the message.
+    LookingUp {
+        absent_lookups: u8,
     },
-    Settling(Outcome),
+    Completing(Outcome),
     Publishing(Outcome),
     Acknowledging,
 }
@@ -26,91 +26,100 @@ pub enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Worker {
     pub phase: Phase,
-    /// The broker still takes the delivery for handed out to this worker.
-    pub holds: bool,
+    /// The delivery is unacknowledged and not lost.
+    pub holds_delivery: bool,
     /// By the worker's own clock a whole POST fits into the lease.
-    pub fits: bool,
-    /// The try that it makes or has made, the code that it was told to send, and whether the one re-send was begun.
+    pub post_fits_lease: bool,
+    /// The current or last attempt, the admitted code, and whether the resend has begun.
     pub grant: Grant,
-    /// The doubt that it is in is another handling's.
+    /// Another handler's attempt is in doubt.
     pub took_over: bool,
 }
 
-/// What follows an answer of the store.
+/// The consequence of an answer of the store.
 pub enum Next {
     GoOn,
-    /// Another handling has the request: the delivery goes back.
+    /// Another handler has the request: the delivery is requeued.
     TakenOver,
 }
 
 impl Worker {
     pub const IDLE: Worker = Worker {
         phase: Phase::Idle,
-        holds: false,
-        fits: false,
+        holds_delivery: false,
+        post_fits_lease: false,
         grant: Grant { attempt: 0, code: 0, resent: false },
         took_over: false,
     };
 
-    /// What the worker asks the store next, if it is the store's turn.
+    /// The next call of the store, if there is one.
     pub fn step(&self, number: u8) -> Option<Step> {
         let attempt = self.grant.attempt;
         match self.phase {
-            // Each handling proposes a code of its own: without a request time a challenge is random.
+            // Each handler proposes another code: without a request time a challenge is random.
             Phase::Admitting => Some(Step::Admit { proposed: number }),
-            Phase::Ready if !self.fits => Some(Step::MarkSending { why: Try::Renewed, attempt }),
-            Phase::MarkingWaiting => Some(Step::MarkWaiting { attempt }),
-            Phase::MarkingSending(why) => Some(Step::MarkSending { why, attempt }),
-            Phase::MarkingDoubt => Some(Step::MarkDoubt { attempt }),
-            Phase::Settling(outcome) => Some(Step::Settle { outcome, attempt }),
+            Phase::Ready if !self.post_fits_lease => {
+                Some(Step::WriteSending { reason: SendReason::LeaseRenewal, attempt })
+            }
+            Phase::WritingWaiting => Some(Step::WriteWaiting { attempt }),
+            Phase::WritingSending(reason) => Some(Step::WriteSending { reason, attempt }),
+            Phase::WritingInDoubt => Some(Step::WriteInDoubt { attempt }),
+            Phase::Completing(outcome) => Some(Step::Complete { outcome, attempt }),
             Phase::Idle
             | Phase::Ready
-            | Phase::Looking { .. }
+            | Phase::LookingUp { .. }
             | Phase::Publishing(_)
             | Phase::Acknowledging => None,
         }
     }
 
-    pub fn hear(&mut self, answer: Answer) -> Next {
+    pub fn receive(&mut self, answer: Answer) -> Next {
         match (self.phase, answer) {
-            (_, Answer::Lost) => return Next::TakenOver,
-            (_, Answer::Ended(outcome)) => {
-                // Nothing else counts any more, and worlds that differ in it are one.
-                *self = Worker { phase: Phase::Publishing(outcome), holds: self.holds, ..Worker::IDLE };
+            (_, Answer::NotOwner) => return Next::TakenOver,
+            (_, Answer::Completed(outcome)) => {
+                // The other fields have no effect any more; resetting them makes such worlds equal.
+                *self = Worker {
+                    phase: Phase::Publishing(outcome),
+                    holds_delivery: self.holds_delivery,
+                    ..Worker::IDLE
+                };
             }
-            (_, Answer::Proven(message)) => self.phase = Phase::Settling(Outcome::Sent(message)),
+            (_, Answer::AlreadySent(message)) => self.phase = Phase::Completing(Outcome::Sent(message)),
             (_, Answer::Granted(grant)) => {
-                (self.phase, self.fits, self.grant) = (Phase::Ready, true, grant);
+                (self.phase, self.post_fits_lease, self.grant) = (Phase::Ready, true, grant);
             }
             (_, Answer::InDoubt(grant)) => {
-                (self.phase, self.grant, self.took_over) = (Phase::Looking { absents: 0 }, grant, true);
+                (self.phase, self.grant, self.took_over) =
+                    (Phase::LookingUp { absent_lookups: 0 }, grant, true);
             }
-            (Phase::MarkingWaiting, Answer::Held) => self.phase = Phase::MarkingSending(Try::Next),
-            (Phase::MarkingDoubt, Answer::Held) => self.phase = Phase::Looking { absents: 0 },
-            (Phase::Ready, Answer::Held) => self.fits = true,
-            (Phase::MarkingSending(why), Answer::Held) => {
-                (self.phase, self.fits) = (Phase::Ready, true);
+            (Phase::WritingWaiting, Answer::Applied) => {
+                self.phase = Phase::WritingSending(SendReason::NextAttempt)
+            }
+            (Phase::WritingInDoubt, Answer::Applied) => self.phase = Phase::LookingUp { absent_lookups: 0 },
+            (Phase::Ready, Answer::Applied) => self.post_fits_lease = true,
+            (Phase::WritingSending(reason), Answer::Applied) => {
+                (self.phase, self.post_fits_lease) = (Phase::Ready, true);
                 self.grant.attempt += 1;
-                self.grant.resent |= matches!(why, Try::Resend { .. });
+                self.grant.resent |= matches!(reason, SendReason::Resend { .. });
             }
-            (phase, Answer::Held | Answer::Busy) => unreachable!("{phase:?} does not hear {answer:?}"),
+            (phase, Answer::Applied | Answer::Busy) => unreachable!("{phase:?} does not expect {answer:?}"),
         }
         Next::GoOn
     }
 
-    /// How the request ends if the try that would come now is not made.
+    /// The outcome if the next attempt is not made.
     ///
-    /// After a doubt nobody says `failed`: two lookups that found nothing are good grounds for a re-send, but no proof.
-    pub fn unsent(&self, forgets_doubt: bool) -> Outcome {
+    /// After a resend it is never `failed`: two empty lookups justify a resend, but prove nothing.
+    pub fn outcome_without_attempt(&self, forgets_doubt: bool) -> Outcome {
         if self.grant.resent && !forgets_doubt { Outcome::Unknown } else { Outcome::Failed }
     }
 
-    /// What the delivery leaves behind if the handling ends in order now; nothing where it has to go on.
-    pub fn give_back(&self) -> Option<Step> {
+    /// The call that requeues the request at a shutdown; `None` in phases that run to their end.
+    pub fn requeue_step(&self) -> Option<Step> {
         match self.phase {
-            Phase::Ready if !self.fits => Some(Step::GiveBack { in_doubt: false }),
-            Phase::Admitting | Phase::MarkingSending(_) => Some(Step::GiveBack { in_doubt: false }),
-            Phase::MarkingDoubt | Phase::Looking { .. } => Some(Step::GiveBack { in_doubt: true }),
+            Phase::Ready if !self.post_fits_lease => Some(Step::Requeue { in_doubt: false }),
+            Phase::Admitting | Phase::WritingSending(_) => Some(Step::Requeue { in_doubt: false }),
+            Phase::WritingInDoubt | Phase::LookingUp { .. } => Some(Step::Requeue { in_doubt: true }),
             _ => None,
         }
     }

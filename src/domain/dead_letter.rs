@@ -150,7 +150,7 @@ impl fmt::Display for ReplayRefusal {
         f.write_str(match self {
             ReplayRefusal::NotSealed => "its message was not kept: it was no JSON object, or too large",
             ReplayRefusal::Unopened => {
-                "its message cannot be decrypted: is OTP_RECIPIENT_KEY the key that encrypted it?"
+                "its message cannot be decrypted: is OTP_RECIPIENT_KEY the one that encrypted it?"
             }
             ReplayRefusal::CodeRemoved => {
                 "the caller's own code was removed from it, and another code would be sent"

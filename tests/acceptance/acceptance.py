@@ -126,9 +126,9 @@ def hammer_one_number(gateway):
 
 
 def expect_retry_after(results, code):
-    told = [result.body["error"].get("retry_after") for result in results if result.error_code == code]
-    expect(all(isinstance(after, int | float) and after > 0 for after in told), f"{code} without retry_after")
-    say(f"{code}: retry_after from {min(told)} to {max(told)} s")
+    waits = [result.body["error"].get("retry_after") for result in results if result.error_code == code]
+    expect(all(isinstance(after, int | float) and after > 0 for after in waits), f"{code} without retry_after")
+    say(f"{code}: retry_after from {min(waits)} to {max(waits)} s")
 
 
 def guess(options):
@@ -163,7 +163,7 @@ def guess(options):
 
 
 def poison(options):
-    """What no service should send ends as a result or a dead letter with its reason, and delays nobody."""
+    """What no service should send ends as a result or a dead letter with its reason, and delays no other request."""
     with Gateway(options) as gateway:
         gateway.start_workers()
         numbers = mobile_numbers(700)

@@ -29,9 +29,9 @@ const REST: Duration = Duration::from_millis(200);
 /// Messages on their way at once.
 const WINDOW: usize = 32;
 
-/// What goes onto the requests exchange.
-pub struct Letter {
-    /// The request, unless nobody could read one from the body.
+/// A message for the requests exchange.
+pub struct Publication {
+    /// `None` if the body has no readable request.
     pub request: Option<Request>,
     /// The queue that it is for.
     pub key: &'static str,
@@ -40,14 +40,14 @@ pub struct Letter {
 
 /// The queue of text messages.
 pub const SMS: &str = "send-sms";
-/// That of e-mails. They are there to stand beside text messages: nobody follows them.
+/// The key of e-mails. They run beside text messages and are not checked.
 pub const EMAIL: &str = "send-email";
 
 /// A service that asks for codes.
 pub struct Client {
     broker: SocketAddr,
     prefix: String,
-    letters: mpsc::UnboundedSender<Letter>,
+    letters: mpsc::UnboundedSender<Publication>,
     shared: Arc<Shared>,
     tasks: [JoinHandle<()>; 2],
 }
@@ -88,7 +88,7 @@ impl Client {
     }
 
     /// Publishes until the broker confirms it, however often it takes.
-    pub fn publish(&self, letter: Letter) {
+    pub fn publish(&self, letter: Publication) {
         let mut seen = self.shared.seen();
         seen.pending += 1;
         if let Some(request) = &letter.request {
@@ -135,7 +135,7 @@ impl Client {
         spans.get(spans.len() * 99 / 100).copied().unwrap_or_default()
     }
 
-    /// How many messages lie in a queue of the gateway; an error while it is not there.
+    /// The number of messages in a queue of the gateway; an error if the queue is missing.
     pub async fn queued(&self, name: &str) -> Result<u32, String> {
         let asked = async {
             let (connection, channel) = open(self.broker).await.map_err(|error| error.to_string())?;
@@ -190,7 +190,7 @@ impl Seen {
     }
 }
 
-/// What both tasks need.
+/// The state of both tasks.
 #[derive(Clone)]
 struct Line {
     broker: SocketAddr,
@@ -207,7 +207,7 @@ async fn open(broker: SocketAddr) -> lapin::Result<(Connection, Channel)> {
 
 impl Line {
     /// Everything, a window at a time, until it is confirmed.
-    async fn publish_all(self, mut letters: mpsc::UnboundedReceiver<Letter>) {
+    async fn publish_all(self, mut letters: mpsc::UnboundedReceiver<Publication>) {
         let mut waiting = VecDeque::new();
         loop {
             let opened = timeout(ANSWER_WITHIN, open(self.broker)).await;
@@ -238,8 +238,8 @@ impl Line {
         }
     }
 
-    /// What is not confirmed stays in the window. An error ends the connection.
-    async fn publish_window(&self, channel: &Channel, window: &mut VecDeque<Letter>) -> Result<(), ()> {
+    /// Unconfirmed messages stay in the window. An error ends the connection.
+    async fn publish_window(&self, channel: &Channel, window: &mut VecDeque<Publication>) -> Result<(), ()> {
         let mut confirms = Vec::with_capacity(window.len());
         for letter in window.iter() {
             let properties =
@@ -271,7 +271,7 @@ impl Line {
         if broken { Err(()) } else { Ok(()) }
     }
 
-    fn confirmed(&self, letter: &Letter) {
+    fn confirmed(&self, letter: &Publication) {
         self.shared.change(|seen| {
             seen.pending -= 1;
             let Some(id) = letter.request.as_ref().map(|request| &request.id) else { return };

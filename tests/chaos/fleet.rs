@@ -36,7 +36,7 @@ pub struct Fleet {
     settings: Vec<(&'static str, String)>,
     workers: Vec<Worker>,
     started: usize,
-    /// What workers did that no worker may do.
+    /// Forbidden actions of workers.
     pub faults: Vec<String>,
 }
 
@@ -94,7 +94,7 @@ impl Fleet {
             .env("TWILIO_API_BASE_URL", format!("http://{twilio}"))
             .env("PROVIDER_TIMEOUT_SECONDS", "4")
             .env("SHUTDOWN_GRACE_SECONDS", GRACE.as_secs().to_string())
-            // Longer than any doubt: two sends to one number in doubt at once cannot be told apart (docs/reliability.md).
+            // Longer than any reconciliation: two sends in doubt to one number are indistinguishable (docs/reliability.md).
             .env("OTP_RESEND_COOLDOWN_SECONDS", "20")
             .env("SMS_RATE_LIMIT_PER_DAY", "1000")
             .env("SMS_MAX_PER_HOUR", "1000000")

@@ -6,7 +6,7 @@
 //! cargo test --test chaos -- --long twilio_storm           # those whose names hold a word
 //! ```
 //!
-//! `CHAOS_SEED` fixes what chance decides: the same seed gives the same plan of faults. `CHAOS_SECONDS` is the length of
+//! `CHAOS_SEED` fixes the randomness: the same seed gives the same plan of faults. `CHAOS_SECONDS` is the length of
 //! a phase and `CHAOS_RATE` its requests a second. `CHAOS_EXPECT_LOOKUP=1` demands that sends in doubt are looked up;
 //! `CHAOS_WORKER_SETTINGS="NAME=value …"` adds settings of the workers, `CHAOS_BINARY` names another binary to try.
 //! `CHAOS_KEEP=1` leaves the logs.
@@ -44,7 +44,7 @@ const RATE_MAX: u32 = 200;
 /// Options of other test binaries that are followed by a value.
 const VALUED: [&str; 5] = ["--test-threads", "--skip", "--format", "--color", "--logfile"];
 
-/// What was asked for.
+/// The options of a run.
 struct Options {
     long: bool,
     /// Parts of names; none for all.
@@ -162,7 +162,7 @@ struct Line {
 }
 
 impl Line {
-    /// What went wrong is told at once.
+    /// Prints a failure at once.
     fn of(name: &str, came: Result<Verdict, String>, began: Instant) -> Line {
         let took = began.elapsed().as_secs_f64();
         match came {

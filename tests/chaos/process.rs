@@ -49,7 +49,7 @@ impl Process {
         let _ = self.child.wait();
     }
 
-    /// How it ended, if it has.
+    /// The exit status, once it has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child of ours can be asked")
     }

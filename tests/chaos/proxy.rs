@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::servers::free_ports;
 
-/// What happens to bytes on their way.
+/// The treatment of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     Open,
@@ -20,7 +20,7 @@ pub enum Way {
     Slow(Duration),
     /// Nothing comes through and nothing is closed, as when a cable is pulled.
     Black,
-    /// There is nobody at the port.
+    /// The port is closed.
     Shut,
 }
 
@@ -46,7 +46,7 @@ struct State {
 
 impl Proxy {
     pub async fn start(upstream: SocketAddr) -> Proxy {
-        // Not one of the kernel's choice: it could give it to somebody else while the way is shut.
+        // Not a port of the kernel's choice: another process could get it while this one is closed.
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_ports::<1>()[0]));
         let listener = TcpListener::bind(address).await.expect("the port is free");
         let state = watch::Sender::new(State { way: Way::Open, generation: 0 });
@@ -60,7 +60,7 @@ impl Proxy {
         self.shared.state.send_modify(|state| state.generation += 1);
     }
 
-    /// From now on. Whoever comes back from a black way or a shut one finds its connections gone.
+    /// From now on. After `Black` or `Shut` the old connections are gone.
     pub fn set(&self, way: Way) {
         self.shared.swallowed.store(0, Ordering::Relaxed);
         self.shared.state.send_modify(|state| {
@@ -71,7 +71,7 @@ impl Proxy {
         });
     }
 
-    /// How many bytes clients have written since the way went black.
+    /// The bytes that clients have written since the way went black.
     pub fn swallowed(&self) -> u64 {
         self.shared.swallowed.load(Ordering::Relaxed)
     }

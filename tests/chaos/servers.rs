@@ -27,14 +27,14 @@ pub enum Kind {
     Redis,
 }
 
-/// How a server goes down.
+/// The ways in which a server goes down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     Graceful,
     Killed,
 }
 
-/// What is missing on this machine to run the suite.
+/// The programs that this machine lacks for the suite.
 pub fn missing() -> Vec<&'static str> {
     let rabbit = if Path::new(RABBITMQ_SCRIPT).exists() { RABBITMQ_SCRIPT } else { "rabbitmq-server" };
     ["redis-server", "epmd", rabbit].into_iter().filter(|program| which(program).is_none()).collect()
@@ -108,7 +108,7 @@ impl Server {
         self.start(&mut process).await
     }
 
-    /// Takes it down, leaves it down for as long as told, and waits until it answers again.
+    /// Takes it down, leaves it down for the given time, and waits until it answers again.
     pub async fn restart(&self, end: End, down: Duration) -> Result<(), String> {
         let mut process = self.process.lock().await;
         match (process.take().expect("a server runs between faults"), end) {

@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-use super::client::{Client, EMAIL, Letter, SMS};
+use super::client::{Client, EMAIL, Publication, SMS};
 use super::fleet::{Fleet, Links};
 use super::plan::{Fault, Link, Step};
 use super::proxy::{Proxy, Way};
@@ -28,7 +28,7 @@ const HOUR_MS: u64 = 3_600_000;
 /// A send that is not written down so long after its POST is another's: the provider's time-out, and as much again.
 const SEND_MS: u64 = 10_000;
 
-/// What a stage is made of.
+/// The parts of a stage.
 #[derive(Clone)]
 pub struct Setup {
     pub name: &'static str,
@@ -70,7 +70,7 @@ pub struct Stage<'a> {
     doubts: StdMutex<Vec<(u64, u64)>>,
 }
 
-/// What is asked for, and how fast.
+/// The requests of a stage and their rate.
 #[derive(Clone, Copy)]
 pub struct Traffic {
     pub a_second: u32,
@@ -137,7 +137,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// A request for a number that nobody else uses.
+    /// A request for a number that no other request uses.
     pub fn ask(&self) {
         let nth = self.issued.fetch_add(1, Ordering::Relaxed);
         self.client.publish(self.letter(nth, &number(1_000 + nth), None));
@@ -148,7 +148,7 @@ impl<'a> Stage<'a> {
     }
 
     /// The `nth` request. The name in the greeting tells the provider which it is.
-    fn letter(&self, nth: usize, to: &str, not_after: Option<u64>) -> Letter {
+    fn letter(&self, nth: usize, to: &str, not_after: Option<u64>) -> Publication {
         let (name, now) = (name(nth), now_ms());
         let id = format!("chaos-{}-{name}", self.setup.name.replace('_', "-"));
         let life_end = now + self.setup.code_life_minutes * 60_000;
@@ -158,7 +158,7 @@ impl<'a> Stage<'a> {
         }
         let deadline = not_after.map_or(life_end, |not_after| not_after.min(life_end));
         let request = Request { id, to: to.to_owned(), deadline, confirmed: false };
-        Letter { request: Some(request), key: SMS, body: body.to_string().into_bytes() }
+        Publication { request: Some(request), key: SMS, body: body.to_string().into_bytes() }
     }
 
     /// Requests at a steady pace: most for numbers of their own, some for shared ones, some in a hurry, some twice.
@@ -173,7 +173,7 @@ impl<'a> Stage<'a> {
             let in_a_hurry = (lot >= 95).then(|| now_ms() + chance.u64(25_000..60_000));
             let letter = self.letter(nth, &to, in_a_hurry);
             if (5..8).contains(&lot) {
-                self.client.publish(Letter {
+                self.client.publish(Publication {
                     request: letter.request.clone(),
                     key: SMS,
                     body: letter.body.clone(),
@@ -190,7 +190,7 @@ impl<'a> Stage<'a> {
         for nth in 0..count {
             let body =
                 [&b"{\"request_id\": 7"[..], b"\xff\xfe\x00", b"[]", b"{\"to\":\"+573001234567\"}"][nth % 4];
-            self.client.publish(Letter { request: None, key: SMS, body: body.to_vec() });
+            self.client.publish(Publication { request: None, key: SMS, body: body.to_vec() });
         }
     }
 
@@ -200,7 +200,11 @@ impl<'a> Stage<'a> {
             let nth = self.emails.fetch_add(1, Ordering::Relaxed);
             let body =
                 json!({"request_id": format!("email-{nth}"), "to": format!("person-{nth}@mail.example")});
-            self.client.publish(Letter { request: None, key: EMAIL, body: body.to_string().into_bytes() });
+            self.client.publish(Publication {
+                request: None,
+                key: EMAIL,
+                body: body.to_string().into_bytes(),
+            });
         }
     }
 
@@ -266,7 +270,7 @@ impl<'a> Stage<'a> {
         Verdict { name: self.setup.name, report, faults, traces, note: String::new() }
     }
 
-    /// Everything was told, but an acknowledgement may have been lost: what is still queued is handled once more.
+    /// All results came, but an acknowledgement may have been lost: queued requests are processed once more.
     async fn wind_down(&self) {
         let mut fleet = self.fleet.lock().await;
         self.check(fleet.stop_all().await);
@@ -298,15 +302,15 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// How a stage came out.
+/// The result of a stage.
 pub struct Verdict {
     pub name: &'static str,
     pub report: Report,
-    /// What went wrong beside it.
+    /// Faults of the stage itself.
     pub faults: Vec<String>,
-    /// What the workers said about requests that broke a rule.
+    /// The workers' log lines about requests that broke a rule.
     pub traces: Vec<String>,
-    /// What else there is to say.
+    /// Further figures.
     pub note: String,
 }
 

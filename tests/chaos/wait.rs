@@ -1,37 +1,37 @@
-//! Waiting for something to become true, never for longer than told.
+//! Bounded waiting for a condition.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::{Instant, sleep};
 
-/// How often a thing is looked at that cannot tell by itself.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// The interval of polling.
+const POLL_EVERY: Duration = Duration::from_millis(20);
 
-/// Looks until there is an answer. The last "why not" is told if there is none in time.
+/// Polls until there is an answer. The error has the last reason.
 pub async fn until<T>(
     what: &str,
     within: Duration,
-    mut look: impl FnMut() -> Result<T, String>,
+    mut check: impl FnMut() -> Result<T, String>,
 ) -> Result<T, String> {
-    until_async(what, within, async || look()).await
+    until_async(what, within, async || check()).await
 }
 
-/// The same, where looking takes time itself.
+/// The same with an asynchronous check.
 pub async fn until_async<T>(
     what: &str,
     within: Duration,
-    mut look: impl AsyncFnMut() -> Result<T, String>,
+    mut check: impl AsyncFnMut() -> Result<T, String>,
 ) -> Result<T, String> {
     let deadline = Instant::now() + within;
     loop {
-        let why_not = match look().await {
+        let why_not = match check().await {
             Ok(found) => return Ok(found),
             Err(why_not) => why_not,
         };
         if Instant::now() >= deadline {
             return Err(format!("{what} did not come within {within:?} {why_not}"));
         }
-        sleep(LOOK_EVERY).await;
+        sleep(POLL_EVERY).await;
     }
 }
 

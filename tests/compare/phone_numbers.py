@@ -42,7 +42,7 @@ WORDS = {
     PhoneNumberType.FIXED_LINE: "landline",
     PhoneNumberType.FIXED_LINE_OR_MOBILE: "mobile_or_landline",
 }
-# The territories whose numbers cannot be told from their neighbour's.
+# The territories that share their neighbour's numbers.
 NEIGHBOURS = {"AX": "FI", "SJ": "NO"}
 
 
@@ -72,7 +72,7 @@ def mutated(national, chance):
 
 
 def written(country, national, chance):
-    """The national number as somebody could write it."""
+    """The national number as a person could write it."""
     code = phonenumbers.country_code_for_region(country)
     if chance.random() < 0.6:
         return f"+{code}{national}"

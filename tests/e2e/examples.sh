@@ -58,7 +58,7 @@ prepare_node() {
 
 prepare_rust() { example=("$built/examples/send_and_verify"); }
 
-# What a person does, what the numbers of the simulation bring, and what is wrong when an example is run for the first time.
+# Runs the examples: a person's steps, the numbers of the simulation, and the mistakes of a first run.
 play() {
     set -m # a process group of its own, which can be stopped with all that is in it
     not_verified +573005550505 "unknown: it may have been sent" >"$run/unknown.log" 2>&1 &
@@ -128,7 +128,7 @@ verified() {
     rm "$run/typed"
 }
 
-# Expects $2 to be said about the number $1, and exit code 1, where nobody types anything but $typed.
+# Expects $2 to be said about the number $1, and exit code 1, when only $typed is typed.
 not_verified() {
     echo "\$ ${example[*]##*/} $1"
     local status=0

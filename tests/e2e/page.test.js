@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { describe, test } from "node:test";
 
-import { choose, loseAnswer, messages, open, paste, read, send, step, told, type, withClipboard, wrong } from "./steps.js";
+import { choose, loseAnswer, messages, open, paste, read, send, step, shows, type, withClipboard, wrong } from "./steps.js";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
@@ -13,10 +13,10 @@ describe("the page", { concurrency: 4 }, () => {
   test("a code that arrives is pasted and verified", async (t) => {
     const page = await open(t);
     await send(page);
-    await told(page, "#lead", "+57 ••• ••• 4567");
+    await shows(page, "#lead", "+57 ••• ••• 4567");
     await paste(page, await read(page));
     await step(page, "done");
-    await told(page, "#title", "Verificado");
+    await shows(page, "#title", "Verificado");
     assert.equal(await page.evaluate(() => document.activeElement.id), "title");
   });
 
@@ -72,11 +72,11 @@ describe("the page", { concurrency: 4 }, () => {
     const code = await read(page);
     for (const left of ["4 intentos", "3 intentos", "2 intentos", "1 intento"]) {
       await type(page, wrong(code));
-      await told(page, "#problem", left);
+      await shows(page, "#problem", left);
       assert.equal(await page.inputValue("#code"), "");
     }
     await type(page, wrong(code));
-    await told(page, "#problem", "Demasiados intentos");
+    await shows(page, "#problem", "Demasiados intentos");
     assert.ok(await page.isDisabled("#code"));
     assert.ok(await page.isHidden("#resend"), "what helps is the main button");
     await page.locator("#go[aria-disabled=false]").filter({ hasText: "Enviar otro código" }).click();
@@ -86,7 +86,7 @@ describe("the page", { concurrency: 4 }, () => {
     await step(page, "done");
   });
 
-  test("a code that has expired is told, and another one helps", { timeout: 120_000 }, async (t) => {
+  test("an expired code is announced, and another one helps", { timeout: 120_000 }, async (t) => {
     const page = await open(t, { settings: { OTP_EXPIRATION_MINUTES: "1", OTP_RESEND_COOLDOWN_SECONDS: "1" } });
     // A page that does not know the time asks the gateway.
     await page.route("**/send-verification-sms", async (route) => {
@@ -98,7 +98,7 @@ describe("the page", { concurrency: 4 }, () => {
     const code = await read(page);
     await page.waitForTimeout(61_000);
     await type(page, code);
-    await told(page, "#problem", "El código venció");
+    await shows(page, "#problem", "El código venció");
     await page.click("#go");
     await messages(page, 2);
     await type(page, await read(page));
@@ -116,20 +116,20 @@ describe("the page", { concurrency: 4 }, () => {
     const seen = new Set();
     for (let time; (time = await pressed()); await page.waitForTimeout(200)) seen.add(time);
     assert.ok(seen.size >= 3, [...seen].join(" "));
-    await told(page, "#news", "Ya puedes pedir otro código");
+    await shows(page, "#news", "Ya puedes pedir otro código");
     assert.equal(await page.locator("#sms-list article").count(), 1, "pressing it meanwhile sent nothing");
     await page.click("#resend");
     await messages(page, 2);
   });
 
-  test("a lost connection is told, and what was typed is checked once it is back", async (t) => {
+  test("a lost connection is announced, and the typed code is checked once it is back", async (t) => {
     const page = await open(t);
     await send(page);
     const code = await read(page);
     await page.context().setOffline(true);
-    await told(page, "#problem", "No hay conexión. Lo que escribiste sigue aquí");
+    await shows(page, "#problem", "No hay conexión. Lo que escribiste sigue aquí");
     await type(page, code);
-    await told(page, "#problem", "No hay conexión");
+    await shows(page, "#problem", "No hay conexión");
     assert.equal(await page.inputValue("#code"), code);
     await page.context().setOffline(false);
     await step(page, "done");
@@ -139,7 +139,7 @@ describe("the page", { concurrency: 4 }, () => {
     const page = await open(t);
     await loseAnswer(page, "send-verification-sms");
     await page.click("#go");
-    await told(page, "#problem", "No hay conexión. Inténtalo");
+    await shows(page, "#problem", "No hay conexión. Inténtalo");
     await page.reload();
     await send(page);
     await type(page, await read(page));
@@ -156,7 +156,7 @@ describe("the page", { concurrency: 4 }, () => {
     assert.ok(!kept.includes(code) && !kept.includes("eyJ") && !/"\d{3}"/.test(kept), kept);
     await page.reload();
     await step(page, "code");
-    await told(page, "#lead", "4567");
+    await shows(page, "#lead", "4567");
     assert.match(await page.textContent("#resend"), /0:\d\d/);
     assert.equal(await page.evaluate(() => document.activeElement.id), "code");
     await type(page, await read(page));
@@ -188,7 +188,7 @@ describe("the page", { concurrency: 4 }, () => {
     await step(page, "code");
     await page.waitForFunction(() => document.activeElement.id === "code");
     await page.keyboard.type(wrong(await read(page)));
-    await told(page, "#problem", "4 intentos");
+    await shows(page, "#problem", "4 intentos");
     await page.waitForFunction(() => document.activeElement.id === "code");
     await tabTo("resend");
     await tabTo("back");
@@ -219,19 +219,19 @@ describe("the page", { concurrency: 4 }, () => {
     assert.ok(await page.evaluate(() => window.asked.signal.aborted), "nothing is waited for any more");
   });
 
-  test("it speaks the browser's language, and another when told to", async (t) => {
+  test("it speaks the browser's language, and another on request", async (t) => {
     const page = await open(t, { language: "pt-BR" });
-    await told(page, "#title", "Confirme que é você");
+    await shows(page, "#title", "Confirme que é você");
     await page.click("[lang=en]");
-    await told(page, "#title", "Confirm it’s you");
+    await shows(page, "#title", "Confirm it’s you");
     assert.equal(await page.getAttribute("html", "lang"), "en");
     await send(page);
-    await told(page, "#sms-list", "your verification code");
+    await shows(page, "#sms-list", "your verification code");
     await page.reload();
-    await told(page, "#title", "Enter the code");
+    await shows(page, "#title", "Enter the code");
   });
 
-  test("every error that the API's documentation names is told in every language", async (t) => {
+  test("every error that the API's documentation names is shown in every language", async (t) => {
     const page = await open(t);
     const texts = await page.evaluate(async () => (await import("/texts.js")).TEXTS);
     const http = readFileSync(new URL("../../docs/http.md", import.meta.url), "utf8");
@@ -260,35 +260,35 @@ describe("the page", { concurrency: 4 }, () => {
       const page = await open(t, { settings: { SMS_ALLOWED_COUNTRIES: "CO" } });
       await choose(page, number);
       await (reports ? send(page) : page.click("#go"));
-      await told(page, "#problem", text);
+      await shows(page, "#problem", text);
     });
   }
 
-  test("what is not told in time is asked for later", async (t) => {
+  test("a result that does not come in time is asked for later", async (t) => {
     const page = await open(t, { settings: { HTTP_SEND_WAIT_MS: "0" } });
     await send(page);
-    await told(page, "#lead", "Va en camino");
-    await told(page, "#lead", "Lo enviamos a");
-    await told(page, "#news", "Entregado");
+    await shows(page, "#lead", "Va en camino");
+    await shows(page, "#lead", "Lo enviamos a");
+    await shows(page, "#news", "Entregado");
   });
 
   test("a code arrives by e-mail", async (t) => {
     const page = await open(t);
     await page.locator("[value=email]").check();
     await send(page);
-    await told(page, "#email-list h2", "código de verificación");
-    await told(page, "#news", "Entregado");
+    await shows(page, "#email-list h2", "código de verificación");
+    await shows(page, "#news", "Entregado");
     await type(page, await read(page, "email"));
     await step(page, "done");
-    await told(page, "#lead", /a•••@e•••/);
+    await shows(page, "#lead", /a•••@e•••/);
   });
 
-  test("a way that the gateway lacks is told", async (t) => {
+  test("a channel that the gateway lacks is announced", async (t) => {
     const page = await open(t);
     await page.route("**/send-verification-email", (route) => route.fulfill({ status: 404, json: { code: "not_found" } }));
     await page.locator("[value=email]").check();
     await page.click("#go");
-    await told(page, "#problem", "todavía no existe");
+    await shows(page, "#problem", "todavía no existe");
   });
 
   test("nothing shakes where less motion is wished", async (t) => {
@@ -324,7 +324,7 @@ describe("the page", { concurrency: 4 }, () => {
       await check("asking");
       await choose(page, "123");
       await page.click("#go");
-      await told(page, "#problem", "no es válido");
+      await shows(page, "#problem", "no es válido");
       await check("refused");
       await choose(page, "+573001234567");
       await send(page);
@@ -332,15 +332,15 @@ describe("the page", { concurrency: 4 }, () => {
       await check("code");
       for (const left of ["4 intentos", "3 intentos", "2 intentos", "1 intento"]) {
         await type(page, wrong(code));
-        await told(page, "#problem", left);
+        await shows(page, "#problem", left);
       }
       await check("wrong");
       await type(page, wrong(code));
-      await told(page, "#problem", "Demasiados intentos");
+      await shows(page, "#problem", "Demasiados intentos");
       await check("locked");
       await choose(page, "+573001234568");
       await send(page);
-      await told(page, "#sms-list", "4568");
+      await shows(page, "#sms-list", "4568");
       await type(page, await read(page));
       await step(page, "done");
       await check("done");

@@ -1,4 +1,4 @@
-// What the tests play on: the real `otpost dev` on free ports, and a browser that this machine has.
+// The stage of the tests: the real `otpost dev` on free ports, and a browser that this machine has.
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -12,7 +12,7 @@ const STARTS_WITHIN_MS = 30_000;
 
 /** Starts a gateway with everything in memory, and `settings` of its own. */
 export async function gateway(settings = {}) {
-  // Away from any `.env`, and deaf to the settings of whoever runs the tests.
+  // Away from any `.env`, and independent of the settings of the shell.
   const directory = mkdtempSync(join(tmpdir(), "otpost-e2e-"));
   const env = { PATH: process.env.PATH, HTTP_ADDR: "127.0.0.1:0", OPS_ADDR: "127.0.0.1:0", ...settings };
   const process_ = spawn(process.env.OTPOST, ["dev"], { cwd: directory, env, stdio: ["ignore", "pipe", "inherit"] });
@@ -28,7 +28,7 @@ export async function gateway(settings = {}) {
       const url = line.match(/^ {2}page +(http:\S+)$/)?.[1];
       if (url) found(url);
     });
-    setTimeout(() => lost(new Error("otpost told no page in time")), STARTS_WITHIN_MS).unref();
+    setTimeout(() => lost(new Error("otpost printed no page address in time")), STARTS_WITHIN_MS).unref();
     process_.once("exit", (code) => lost(new Error(`otpost ended with ${code}`)));
   });
   return { url, stop };

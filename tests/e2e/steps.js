@@ -1,4 +1,4 @@
-// What people do on the page, one step each.
+// People's actions on the page, one step each.
 
 import assert from "node:assert/strict";
 import { after, before } from "node:test";
@@ -50,7 +50,7 @@ export const loseAnswer = (page, path) => page.route(`**/${path}`, async (route)
 }, { times: 1 });
 
 export const step = (page, name) => page.waitForSelector(`[data-step=${name}]`);
-export const told = (page, id, text) => page.locator(id).filter({ hasText: text }).waitFor();
+export const shows = (page, id, text) => page.locator(id).filter({ hasText: text }).waitFor();
 
 export async function send(page) {
   await page.click("#go");

@@ -1,10 +1,10 @@
-// What goes wrong on the page, and what helps the person then.
+// Failures on the page, and the help that the person gets.
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
 import {
-  choose, focused, loseAnswer, messages, open, paste, read, requests, send, step, told, type, withClipboard, wrong,
+  choose, focused, loseAnswer, messages, open, paste, read, requests, send, step, shows, type, withClipboard, wrong,
 } from "./steps.js";
 
 const AT_ONCE = { OTP_RESEND_COOLDOWN_SECONDS: "0" };
@@ -16,12 +16,12 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     const page = await open(t);
     await send(page);
     const code = await read(page);
-    await told(page, "#news", "Entregado");
+    await shows(page, "#news", "Entregado");
     const checks = requests(page, VERIFY);
     for (const text of ["1234567", "+57 300 123 4567", "2026-11-26", "hola"]) {
       await page.evaluate(() => (document.getElementById("news").textContent = ""));
       await paste(page, text);
-      await told(page, "#news", "no hay un código de 6 dígitos");
+      await shows(page, "#news", "no hay un código de 6 dígitos");
       assert.equal(await page.inputValue("#code"), "", text);
     }
     await paste(page, "1 2");
@@ -51,12 +51,12 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     assert.deepEqual(checks.map((check) => check.postDataJSON()), [{ otp_code: code }]);
   });
 
-  test("why a code is over is told after a reload, and once there is a connection again", async (t) => {
+  test("the reason why a code is over is shown after a reload, and once there is a connection again", async (t) => {
     const page = await open(t, { settings: { OTP_MAX_ATTEMPTS: "1" } });
     await send(page);
     await type(page, wrong(await read(page)));
     const isTold = async () => {
-      await told(page, "#problem", "Demasiados intentos. Pide otro código");
+      await shows(page, "#problem", "Demasiados intentos. Pide otro código");
       assert.ok(await page.isDisabled("#code"));
       assert.match(await page.textContent("#go"), /Enviar otro en 0:\d\d/);
     };
@@ -66,39 +66,39 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     await isTold();
     await focused(page, "#title");
     await page.context().setOffline(true);
-    await told(page, "#problem", "No hay conexión");
+    await shows(page, "#problem", "No hay conexión");
     await page.context().setOffline(false);
     await isTold();
   });
 
-  test("a code that is over by itself is told when it is, and another one helps", async (t) => {
+  test("a code that expires is announced, and another one helps", async (t) => {
     const page = await open(t);
     await page.clock.install();
     await page.reload();
     await send(page);
     await type(page, (await read(page)).slice(0, 3));
-    await told(page, "#news", "Entregado");
+    await shows(page, "#news", "Entregado");
     await page.clock.fastForward("09:30");
-    await told(page, "#news", "Ya puedes pedir otro código");
+    await shows(page, "#news", "Ya puedes pedir otro código");
     assert.equal(await page.textContent("#problem"), "");
     await page.clock.fastForward("00:35");
-    await told(page, "#problem", "El código venció");
+    await shows(page, "#problem", "El código venció");
     await focused(page, "#go");
     await page.reload();
-    await told(page, "#problem", "El código venció");
+    await shows(page, "#problem", "El código venció");
     await focused(page, "#go");
     await page.locator("#go").filter({ hasText: "Enviar otro código" }).waitFor();
   });
 
-  test("what was refused later was not sent, and that is told", async (t) => {
+  test("a message that was refused later was not sent, and the page says so", async (t) => {
     const page = await open(t, { settings: { HTTP_SEND_WAIT_MS: "0" } });
     await choose(page, "+573005551614");
     await send(page);
-    await told(page, "#lead", "Va en camino");
+    await shows(page, "#lead", "Va en camino");
     for (const again of [false, true]) {
       if (again) await page.reload();
-      await told(page, "#problem", "El operador rechazó el mensaje");
-      await told(page, "#lead", "No se envió nada a +57 ••• ••• 1614");
+      await shows(page, "#problem", "El operador rechazó el mensaje");
+      await shows(page, "#lead", "No se envió nada a +57 ••• ••• 1614");
       await focused(page, "#go");
     }
   });
@@ -108,12 +108,12 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     await send(page);
     const code = await read(page);
     await type(page, wrong(code));
-    await told(page, "#problem", "4 intentos");
+    await shows(page, "#problem", "4 intentos");
     await type(page, wrong(code));
     for (const again of [false, true]) {
       if (again) await page.reload();
-      await told(page, "#problem", "Otro código no ayuda");
-      await told(page, "#go", /en (59:\d\d|1:00:00)/);
+      await shows(page, "#problem", "Otro código no ayuda");
+      await shows(page, "#go", /en (59:\d\d|1:00:00)/);
     }
   });
 
@@ -124,28 +124,28 @@ describe("the page in trouble", { concurrency: 4 }, () => {
       await route.fulfill({ status: 503, json: { code: "queue_unavailable" } });
     }, { times: 1 });
     await page.click("#go");
-    await told(page, "#problem", "No pudimos recibir la petición");
+    await shows(page, "#problem", "No pudimos recibir la petición");
     await send(page);
     await type(page, await read(page));
     await step(page, "done");
   });
 
-  test("whoever looks at another way finds the code again", async (t) => {
+  test("a person who tries the other channel finds the code again", async (t) => {
     const page = await open(t);
     await page.clock.install();
     await page.reload();
     await send(page);
     await page.click("#back");
     await focused(page, "[value=sms]");
-    await told(page, "#go", "Escribir el código");
+    await shows(page, "#go", "Escribir el código");
     await page.locator("[value=email]").check();
-    await told(page, "#go", "Enviar código");
+    await shows(page, "#go", "Enviar código");
     await page.locator("[value=sms]").check();
     await send(page);
     await page.click("#back");
     // For the gateway the time to wait is not over.
     await page.clock.fastForward("00:40");
-    await told(page, "#go", "Enviar código");
+    await shows(page, "#go", "Enviar código");
     const [sent] = await Promise.all([page.waitForResponse(`**/${SMS}`), send(page)]);
     assert.equal((await sent.json()).code, "cooldown");
     await type(page, await read(page));
@@ -158,9 +158,9 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     await send(page);
     await loseAnswer(page, VERIFY);
     await type(page, await read(page));
-    await told(page, "#problem", "No hay conexión");
+    await shows(page, "#problem", "No hay conexión");
     await page.click("#go");
-    await told(page, "#problem", "Quizá fuiste tú y ya quedó verificado");
+    await shows(page, "#problem", "Quizá fuiste tú y ya quedó verificado");
   });
 
   test("an SMS that comes while another code is checked is checked afterwards", async (t) => {
@@ -177,7 +177,7 @@ describe("the page in trouble", { concurrency: 4 }, () => {
       await route.continue();
     }, { times: 1 });
     await type(page, wrong(code));
-    await told(page, "#go", "Comprobando");
+    await shows(page, "#go", "Comprobando");
     await page.evaluate((code) => window.heard(code), code);
     answer();
     await step(page, "done");
@@ -190,7 +190,7 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     await page.route(`**/${VERIFY}`, (route) => route.fulfill(isNotThere), { times: 1 });
     await send(page);
     await type(page, await read(page));
-    await told(page, "#problem", "todavía va en camino");
+    await shows(page, "#problem", "todavía va en camino");
     await page.click("#go");
     await step(page, "done");
   });
@@ -205,8 +205,8 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     }
     await messages(page, 2);
     await page.locator("#resend[aria-disabled=false]").click();
-    await told(page, "#problem", "Demasiados códigos pedidos o equivocados");
-    await told(page, "#simulation-lead", "Otro número es otra persona");
+    await shows(page, "#problem", "Demasiados códigos pedidos o equivocados");
+    await shows(page, "#simulation-lead", "Otro número es otra persona");
 
     const offered = await script.locator("option").allTextContents();
     assert.deepEqual(offered.slice(-2), ["Bloquea el país entero, media hora · 1408", "Otro número"]);
@@ -216,9 +216,9 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     ]) {
       await script.selectOption(outcome);
       await page.click("#go");
-      await told(page, "#problem", text);
+      await shows(page, "#problem", text);
     }
-    await told(page, "#simulation-lead", "quedó bloqueado al probar el número 1408");
+    await shows(page, "#simulation-lead", "quedó bloqueado al probar el número 1408");
   });
 
   test("the main button does not check while another code is sent", async (t) => {
@@ -226,7 +226,7 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     await send(page);
     await page.route(`**/${SMS}`, () => {});
     await page.click("#resend");
-    await told(page, "#resend", "Enviando");
+    await shows(page, "#resend", "Enviando");
     assert.equal(await page.textContent("#go"), "Verificar");
   });
 
@@ -237,7 +237,7 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     await page.route(`**/${VERIFY}`, () => {});
     await read(page);
     await page.click("#sms-list button");
-    await told(page, "#news", /^Código puesto\.$/);
+    await shows(page, "#news", /^Código puesto\.$/);
   });
 
   test("a code of another person is not filled in", async (t) => {
@@ -249,14 +249,14 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     await messages(page, 2);
     await withClipboard(async () => {
       await page.locator("#sms-list button").first().click();
-      await told(page, "#news", /^Código copiado\.$/);
+      await shows(page, "#news", /^Código copiado\.$/);
     });
     assert.equal(await page.inputValue("#code"), "");
     await withClipboard(() => page.locator("#sms-list button").last().click());
     await step(page, "done");
   });
 
-  test("a tab that nobody looks at listens to nothing, and catches up", async (t) => {
+  test("a hidden tab listens to nothing, and catches up", async (t) => {
     const page = await open(t, { settings: AT_ONCE });
     const turn = (hidden) => page.evaluate((hidden) => {
       Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
@@ -264,7 +264,7 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     }, hidden);
     await turn(true);
     await send(page);
-    await told(page, "#news", "Entregado");
+    await shows(page, "#news", "Entregado");
     assert.equal(await page.locator("#sms-list article").count(), 0);
     await turn(false);
     await messages(page, 1);
@@ -281,7 +281,7 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     await send(page);
     await page.route("**/dev/messages", (route) => route.fulfill({ status: 503, json: { code: "busy" } }), { times: 1 });
     await page.reload();
-    await told(page, "#empty", "Buscando a otpost");
+    await shows(page, "#empty", "Buscando a otpost");
     await messages(page, 1);
     await page.locator("#empty").waitFor({ state: "hidden" });
   });
@@ -316,7 +316,7 @@ describe("the page in trouble", { concurrency: 4 }, () => {
       await type(page, await read(page));
       await step(page, "done");
       await press();
-      await told(page, "#go", "Enviar código");
+      await shows(page, "#go", "Enviar código");
       assert.equal(sends.length, sent);
     }
   });
@@ -335,7 +335,7 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     assert.ok(await page.isHidden("#form"), "what would do nothing is not there");
   });
 
-  test("a wrong code is told by word, by colour and to assistive technology, and moves nothing", async (t) => {
+  test("a wrong code is shown by word, by colour and to assistive technology, and moves nothing", async (t) => {
     const page = await open(t);
     const height = async () => (await page.locator("#card").boundingBox()).height;
     const under = async () => (await page.locator("#go").boundingBox()).y;
@@ -371,13 +371,13 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     await page.fill("#email", "ana@");
     await page.locator("#email").blur();
     await page.click("#go");
-    await told(page, "#problem", "Esa dirección no es válida");
+    await shows(page, "#problem", "Esa dirección no es válida");
   });
 
   test("an hour before ten has one digit", async (t) => {
     const page = await open(t, { language: "en" });
-    const told = await page.evaluate(async () => (await import("/words.js")).clock(new Date(2026, 10, 26, 3, 25)));
-    assert.match(told, /^3:25\sAM$/);
+    const shows = await page.evaluate(async () => (await import("/words.js")).clock(new Date(2026, 10, 26, 3, 25)));
+    assert.match(shows, /^3:25\sAM$/);
   });
 });
 

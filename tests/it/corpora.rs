@@ -1,4 +1,4 @@
-//! Every committed input of the fuzz targets, held against what they check. How to look for more: `make fuzz`.
+//! Checks every committed input of the fuzz targets. `make fuzz` searches for more.
 
 use std::path::Path;
 

@@ -55,7 +55,7 @@ fn logged(filter: &str) -> Vec<String> {
 }
 
 #[test]
-fn no_filter_lets_out_what_other_crates_print_of_messages() {
+fn no_filter_lets_out_messages_that_other_crates_print() {
     for filter in [
         "trace",
         "debug,lapin=trace",

@@ -12,7 +12,7 @@ use super::{LATER, Place};
 use crate::stage::{Setup, Stage, Traffic, Verdict};
 
 const ROUNDS: usize = 3;
-/// Text messages, whose time to the result is told; and after them as many at once, of which the time for all is.
+/// Text messages, with the time to each result; then as many at once, with the time for all of them.
 const STEADY: Traffic = Traffic { a_second: 200, length: Duration::from_secs(15) };
 const AT_ONCE: usize = 4_000;
 /// E-mails before all that, more than a worker holds of them, while traffic that is not measured warms everything up; and
@@ -21,7 +21,7 @@ const WAITING: usize = 200;
 const WARM_UP: Traffic = Traffic { a_second: 200, length: Duration::from_secs(3) };
 const PAUSE: Duration = Duration::from_millis(25);
 
-/// What stands beside the text messages.
+/// The load beside the text messages.
 #[derive(Clone, Copy)]
 enum Beside {
     Nothing,
@@ -33,7 +33,7 @@ enum Beside {
 
 const SIDES: [Beside; 3] = [Beside::Nothing, Beside::Taken, Beside::Hanging];
 
-/// What a round took.
+/// The times of a round.
 #[derive(Clone, Copy)]
 struct Took {
     p99: Duration,
@@ -64,7 +64,7 @@ pub(super) async fn hanging_emails_do_not_slow_text_messages(place: Place<'_>) -
     }
     let mut verdict = last.expect("there was a round");
     verdict.name = "hanging_emails_do_not_slow_text_messages";
-    let told = |what: &str, of: fn(&Took) -> Duration| {
+    let compared = |what: &str, of: fn(&Took) -> Duration| {
         let [nothing, taken, hanging]: [Duration; SIDES.len()] = array::from_fn(|side| {
             let mut all: Vec<Duration> = rounds.iter().map(|round| of(&round[side])).collect();
             all.sort_unstable();
@@ -77,7 +77,7 @@ pub(super) async fn hanging_emails_do_not_slow_text_messages(place: Place<'_>) -
             hanging.div_duration_f64(taken),
         )
     };
-    let (p99, at_once) = (told("p99", |took| took.p99), told("at once", |took| took.at_once));
+    let (p99, at_once) = (compared("p99", |took| took.p99), compared("at once", |took| took.at_once));
     verdict.note = format!("{p99}; {AT_ONCE} {at_once}");
     Ok(verdict)
 }

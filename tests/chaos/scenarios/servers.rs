@@ -1,4 +1,4 @@
-//! What operators do to servers while workers run.
+//! Operators' actions on servers while workers run.
 
 use std::time::Duration;
 
@@ -32,11 +32,11 @@ pub(super) async fn redis_out_of_memory_noeviction(place: Place<'_>) -> Result<V
     stage.ask_often(SENDS / 2);
     let refused = async {
         let fleet = stage.fleet.lock().await;
-        let told = || match fleet.said_about("store did not answer") {
+        let refused = || match fleet.said_about("store did not answer") {
             lines if lines.len() >= 10 => Ok(()),
             lines => Err(format!("({} refusals)", lines.len())),
         };
-        until("a refusal for want of memory", SOON, told).await
+        until("a refusal for want of memory", SOON, refused).await
     };
     let refused = refused.await;
     let ended_meanwhile = stage.client.results().len() - SENDS / 2;

@@ -9,8 +9,7 @@ use crate::stage::{Setup, Stage, Traffic, Verdict};
 use crate::twilio::Mood;
 use crate::wait::{until, until_async};
 
-/// Whether a send in doubt is looked up at the provider: then it is found, and told as sent. Without that, `unknown` is
-/// the honest end.
+/// A send in doubt is looked up at the provider, found, and reported as sent. Without lookups it ends as `unknown`.
 const EXPECT_LOOKUP: bool = true;
 
 fn lookup_is_expected() -> bool {
@@ -51,7 +50,7 @@ pub(super) async fn a_worker_killed_between_the_answer_and_the_record(
     Ok(verdict)
 }
 
-/// Every send waits for its next try when the worker is told to stop.
+/// Every send waits for its next attempt when the worker is stopped.
 pub(super) async fn drain_with_sends_in_backoff(place: Place<'_>) -> Result<Verdict, String> {
     const SENDS: usize = 40;
     let setup = Setup::new("drain_with_sends_in_backoff", place.seed);
@@ -71,7 +70,7 @@ pub(super) async fn drain_with_sends_in_backoff(place: Place<'_>) -> Result<Verd
     Ok(verdict)
 }
 
-/// 2,000 requests, with and without messages among them that nobody can read. This one measures, and judges nothing by
+/// 2,000 requests, with and without unreadable messages among them. This one measures, and judges nothing by
 /// it: the machine may have other things to do.
 pub(super) async fn poison_does_not_slow_neighbours(place: Place<'_>) -> Result<Verdict, String> {
     const ROUNDS: usize = 3;

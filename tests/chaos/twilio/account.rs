@@ -27,13 +27,13 @@ struct Message {
     created: Timestamp,
 }
 
-/// Whether HTTP Basic names the account.
+/// HTTP Basic names the account.
 pub(super) fn is_known(asked: &Asked) -> bool {
     let wanted = format!("Basic {}", BASE64_STANDARD.encode(format!("{ACCOUNT_SID}:{AUTH_TOKEN}")));
     asked.headers.get("authorization") == Some(&wanted)
 }
 
-/// What is asked about, behind the account's own path.
+/// The resource below the account's path.
 pub(super) fn place(asked: &Asked) -> Option<&str> {
     asked.path.strip_prefix("/2010-04-01/Accounts/")?.strip_prefix(ACCOUNT_SID)
 }

@@ -1,9 +1,8 @@
-//! What becomes of a POST, drawn from a mood.
+//! The fate of a POST, drawn from a mood.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
-/// What becomes of one POST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Answered,
@@ -38,13 +37,13 @@ impl Fate {
         }
     }
 
-    /// Nobody can tell from the answer whether a message was made.
+    /// The answer does not show whether a message was made.
     pub(super) fn leaves_doubt(self) -> bool {
         matches!(self, Fate::Lost { .. } | Fate::Hung { .. } | Fate::Failed { .. })
     }
 }
 
-/// How often each fault happens: of a thousand POSTs.
+/// The frequency of each fault, of a thousand POSTs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mood {
     pub lost_accepted: u32,
@@ -55,7 +54,7 @@ pub struct Mood {
     pub failed_accepted: u32,
     pub failed_before: u32,
     pub throttled: u32,
-    /// What a throttled one is told to wait: at most so many seconds.
+    /// The largest Retry-After of a throttled POST, in seconds.
     pub retry_after: u64,
     pub rejected: u32,
     pub slow: u32,

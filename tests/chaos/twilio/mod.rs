@@ -1,7 +1,7 @@
-//! A stand-in for Twilio that keeps the truth: every POST, what was made of it, and what its sender was told.
+//! A stand-in for Twilio that keeps the truth: every POST, its message, and its answer.
 //!
-//! What happens to a POST follows from the seed, the request and the number of its try, not from the order in which
-//! POSTs come: the same seed treats the same requests alike.
+//! The fate of a POST follows from the seed, the request and the number of the attempt, not from the order of POSTs: one
+//! seed treats the same requests alike.
 
 mod account;
 mod fate;
@@ -26,7 +26,7 @@ use self::wire::{Answer, Asked, read, write};
 use crate::history::Post;
 use crate::wait::now_ms;
 
-/// A client that was told this late may have gone before.
+/// A client may have stopped waiting before an answer this late.
 const SURELY_TOLD_WITHIN: Duration = Duration::from_secs(3);
 
 /// A running stand-in. It stops when dropped.
@@ -37,13 +37,13 @@ pub struct Twilio {
 }
 
 struct Shared {
-    /// What ids of requests begin with.
+    /// The prefix of request ids.
     ids: String,
     seed: u64,
     state: Mutex<State>,
     /// Messages are made and answers wait.
     holding: watch::Sender<bool>,
-    /// How many POSTs there were.
+    /// The number of POSTs.
     posted: watch::Sender<usize>,
 }
 
@@ -52,8 +52,8 @@ struct State {
     account: Account,
     mood: Mood,
     posts: Vec<Post>,
-    /// How many POSTs each request had.
-    tries: HashMap<String, u64>,
+    /// The number of POSTs of each request.
+    attempts: HashMap<String, u64>,
     lookups: u64,
 }
 
@@ -79,12 +79,12 @@ impl Twilio {
         Twilio { address, shared, accepting }
     }
 
-    /// How it treats what comes from now on.
+    /// The treatment of POSTs from now on.
     pub fn set(&self, mood: Mood) {
         self.shared.state().mood = mood;
     }
 
-    /// Whether answers wait after messages were made.
+    /// Answers wait after messages were made.
     pub fn hold(&self, holding: bool) {
         self.shared.holding.send_replace(holding);
     }
@@ -94,7 +94,7 @@ impl Twilio {
         self.shared.state().posts.clone()
     }
 
-    /// How often messages were looked up.
+    /// The number of message lookups.
     pub fn lookups(&self) -> u64 {
         self.shared.state().lookups
     }
@@ -178,14 +178,14 @@ impl Shared {
     fn take_in(&self, asked: &Asked) -> Option<(usize, Fate, Option<Answer>)> {
         let (to, body) = (asked.field("To")?, asked.field("Body")?);
         let code = code_in(body)?.to_owned();
-        // The name in the greeting tells it; where nobody is greeted, the address that receipts go to.
+        // The name in the greeting has it, or without a greeting the address of receipts.
         let named = name_in(body).map(|name| format!("{}{name}", self.ids));
         let request = named.or_else(|| asked.callback_field("r"));
         let mut state = self.state();
         let name = request.clone().unwrap_or_default();
-        let tries = state.tries.entry(name.clone()).or_default();
-        *tries += 1;
-        let tries = *tries;
+        let attempts = state.attempts.entry(name.clone()).or_default();
+        *attempts += 1;
+        let tries = *attempts;
         let fate = state.mood.fate(self.seed, &name, tries);
         let accepted = fate.accepts();
         let (sid, answer) = match accepted {

@@ -76,7 +76,7 @@ impl Answer {
         let more_info = format!("https://www.twilio.com/docs/errors/{code}");
         Answer::json(
             status,
-            &json!({"code": code, "message": "told by a stand-in", "more_info": more_info, "status": status}),
+            &json!({"code": code, "message": "from a stand-in", "more_info": more_info, "status": status}),
         )
     }
 

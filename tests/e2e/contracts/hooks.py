@@ -19,7 +19,7 @@ import schemathesis
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-# What schemathesis.toml puts where a signature belongs. Checks that leave it out, or make one up, are left alone.
+# The placeholder of a signature in schemathesis.toml. Checks that omit it or invent one are left alone.
 MARKS = ("to-be-signed", b"to-be-signed")
 TWILIO = "X-Twilio-Signature"
 SENDGRID, SENDGRID_TIME = "X-Twilio-Email-Event-Webhook-Signature", "X-Twilio-Email-Event-Webhook-Timestamp"
@@ -31,7 +31,7 @@ def body_of(request) -> bytes:
 
 
 class ByTwilio(requests.auth.AuthBase):
-    """HMAC over the URL that Twilio was told, the query and every parameter."""
+    """HMAC over the URL that Twilio knows, the query and every parameter."""
 
     def __call__(self, request):
         if request.headers.get(TWILIO) not in MARKS:

@@ -1,7 +1,7 @@
 """Is a caller and a reader who knows docs/asyncapi.json alone, and holds all that comes against it with a general validator.
 
     results.py bind     declares what the document lists, before the gateway does: it refuses what differs
-    results.py ask      publishes what ends badly, and waits until that has been told
+    results.py ask      publishes requests that end badly, and waits for their results
     results.py check    reads the results and the dead letters to their end, and says what it found
     results.py delete   deletes all exchanges and queues of the run
 """
@@ -33,7 +33,7 @@ def named(value):
 def faults(schema: dict, value) -> list[str]:
     if "$ref" in schema:
         schema = json.loads((DOCS / schema["$ref"]).read_text())
-    # Readers skip what they do not know; but nothing is sent that they are not told of.
+    # Readers skip unknown fields, but the document names every field that is sent.
     schema = {**schema, "additionalProperties": False}
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
@@ -46,10 +46,10 @@ def message_faults(name: str, properties, body: bytes) -> list[str]:
     beside = {**vars(properties), **(properties.headers or {}), "headers": None, "x-delivery-count": None}
     beside = {name: value for name, value in beside.items() if value is not None}
     found = []
-    if (told := beside.pop("content_type", None)) != message["contentType"]:
-        found.append(f"its content type is {told}")
-    if (told := beside.pop("delivery_mode", None)) != 2:
-        found.append(f"its delivery mode is {told}")
+    if (found_value := beside.pop("content_type", None)) != message["contentType"]:
+        found.append(f"its content type is {found_value}")
+    if (found_value := beside.pop("delivery_mode", None)) != 2:
+        found.append(f"its delivery mode is {found_value}")
     return found + faults(message["headers"], beside) + faults(message["payload"], json.loads(body))
 
 
@@ -69,10 +69,10 @@ def bind(channel) -> None:
 
 def ask(channel) -> None:
     """What the numbers come to is in docs/simulation.md."""
-    told = channel.queue_declare("", exclusive=True).method.queue
+    results = channel.queue_declare("", exclusive=True).method.queue
     for binding in named(CHANNELS["resultsQueue"]["x-bindings"]):
         if binding["routingKey"].startswith("sms"):
-            channel.queue_bind(told, binding["exchange"], binding["routingKey"])
+            channel.queue_bind(results, binding["exchange"], binding["routingKey"])
     address, exchange = CHANNELS["sendSms"]["address"], named(CHANNELS["sendSms"]["bindings"]["amqp"]["exchange"]["name"])
     beside = next(example for example in MESSAGES["request"]["examples"] if example["name"] == "full")["headers"]
     headers = {"traceparent": beside["traceparent"]}
@@ -82,9 +82,9 @@ def ask(channel) -> None:
     for request in [{"to": "+573001234567", "code": "482913"}, *requests]:
         channel.basic_publish(exchange, address, json.dumps(request).encode(), properties, mandatory=True)
     awaited = {"sms.rejected", "sms.failed", "sms.undelivered"}
-    for method, _, _ in channel.consume(told, auto_ack=True, inactivity_timeout=30):
+    for method, _, _ in channel.consume(results, auto_ack=True, inactivity_timeout=30):
         if method is None:
-            sys.exit(f"failed: nobody tells of {awaited}")
+            sys.exit(f"failed: no result of {awaited}")
         awaited.discard(method.routing_key)
         if not awaited:
             break
@@ -98,13 +98,13 @@ def check(channel) -> int:
             method, properties, body = channel.basic_get(queue, auto_ack=True)
             if method is None:
                 break
-            told, key = json.loads(body), method.routing_key
-            later = told.get("status") in ("delivered", "undelivered")
+            result, key = json.loads(body), method.routing_key
+            later = result.get("status") in ("delivered", "undelivered")
             kind = "deadLetter" if queue != QUEUE else "laterFact" if later else "result"
             found = message_faults(kind, properties, body)
-            if queue == QUEUE and properties.message_id != f"{told.get('request_id')}:{told.get('status')}":
+            if queue == QUEUE and properties.message_id != f"{result.get('request_id')}:{result.get('status')}":
                 found.append(f"its message_id is {properties.message_id}")
-            if queue == QUEUE and key != f"{told.get('channel')}.{told.get('status')}":
+            if queue == QUEUE and key != f"{result.get('channel')}.{result.get('status')}":
                 found.append(f"its routing key is {key}")
             seen[key] += 1
             if found:

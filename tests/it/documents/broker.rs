@@ -174,7 +174,7 @@ async fn what_callers_are_told_to_put_beside_a_request_is_read() {
         let properties = properties.with_headers(headers);
         let sent = channel.basic_publish(exchange, SEND_SMS_KEY.into(), options, b"{}", properties);
         sent.await.expect("sent").await.expect("confirmed");
-        let mut source = world.source_of(Channel::Sms, 1);
+        let mut source = world.consumer_of(Channel::Sms, 1);
         let read = patiently(source.next()).await.expect("a request").properties;
         assert_eq!(
             (read.correlation_id.as_deref(), read.reply_to.as_deref()),

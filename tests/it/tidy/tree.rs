@@ -11,7 +11,7 @@ use syn::{Attribute, ImplItem, Item};
 use walkdir::WalkDir;
 
 /// Folders that tools fill.
-const GENERATED: [&str; 5] = ["target", ".git", "node_modules", "venv", "__pycache__"];
+const GENERATED: [&str; 7] = ["target", ".git", "node_modules", "venv", ".venv", "__pycache__", "artifacts"];
 
 /// All files of the repository, by their paths below its root.
 pub struct Tree {
@@ -28,9 +28,11 @@ impl Tree {
         let mut files = BTreeMap::new();
         for entry in entries {
             let entry = entry.expect("a readable folder");
-            if entry.file_type().is_file() {
+            // Another test may have removed a file of its own meanwhile.
+            let bytes = entry.file_type().is_file().then(|| std::fs::read(entry.path()).ok()).flatten();
+            if let Some(bytes) = bytes {
                 let path = entry.path().strip_prefix(root).expect("below the root").display().to_string();
-                files.insert(path.replace('\\', "/"), std::fs::read(entry.path()).expect("a readable file"));
+                files.insert(path.replace('\\', "/"), bytes);
             }
         }
         Tree::of(files)

@@ -1,4 +1,4 @@
-//! What becomes of dead letters: looked at, replayed and dropped, at RabbitMQ and by the command line.
+//! Dead letters are listed, replayed and dropped, at RabbitMQ and by the command line.
 
 mod email;
 
@@ -34,8 +34,8 @@ fn contents(name: &str, body: &[u8]) -> Vec<u8> {
     serde_json::to_vec(&contents).expect("plain data")
 }
 
-/// Sets a message aside as a worker does.
-async fn set_aside(world: &RabbitWorld, name: &str, body: &[u8], headers: DeadHeaders<'_>, at: UnixMillis) {
+/// Dead-letters a message as a worker does.
+async fn dead_letter(world: &RabbitWorld, name: &str, body: &[u8], headers: DeadHeaders<'_>, at: UnixMillis) {
     let message = Outgoing {
         target: Target::Dead(headers),
         body: &contents(name, body),
@@ -59,45 +59,45 @@ fn panicked<'a>(request: &'a str, status: &'a str) -> DeadHeaders<'a> {
     }
 }
 
-async fn look(world: &RabbitWorld) -> Box<dyn DeadLetters> {
+async fn browser(world: &RabbitWorld) -> Box<dyn DeadLetters> {
     Box::new(RabbitDeadLetters::open(&world.settings(1)).await.expect("connected"))
 }
 
-/// Waits until so many letters can be looked at: what an earlier look held goes back in the broker's own time.
-async fn letters(world: &RabbitWorld, wanted: usize) -> (Box<dyn DeadLetters>, Vec<DeadLetter>) {
+/// Waits until so many dead letters can be read: the broker requeues those of an earlier browser in its own time.
+async fn dead_letters(world: &RabbitWorld, wanted: usize) -> (Box<dyn DeadLetters>, Vec<DeadLetter>) {
     let found = async {
         loop {
-            let mut look = look(world).await;
-            let found = look.browse(100).await.expect("letters");
+            let mut browser = browser(world).await;
+            let found = browser.browse(100).await.expect("dead letters");
             if found.len() == wanted {
-                return (look, found);
+                return (browser, found);
             }
-            look.close().await;
+            browser.close().await;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     patiently(found).await
 }
 
-/// Lets the broker itself set a message aside.
-async fn wear_out(world: &RabbitWorld, body: &str, properties: Properties) {
-    let mut source = world.source(1);
+/// Lets the broker dead-dead_letter a message.
+async fn exceed_delivery_limit(world: &RabbitWorld, body: &str, properties: Properties) {
+    let mut consumer = world.consumer(1);
     world.send(body, properties).await;
     for _ in 0..=otpost::broker::DELIVERY_LIMIT {
-        next(&mut source).await.settle(Settlement::Requeue);
+        next(&mut consumer).await.settle(Settlement::Requeue);
     }
-    close(source).await;
+    close(consumer).await;
 }
 
-struct Told {
+struct Finished {
     code: i32,
     out: String,
     err: String,
 }
 
-impl Told {
+impl Finished {
     #[track_caller]
-    fn expect(self, code: i32) -> Told {
+    fn expect(self, code: i32) -> Finished {
         assert_eq!(self.code, code, "{}\n{}", self.out, self.err);
         self
     }
@@ -109,7 +109,7 @@ impl Told {
 }
 
 /// Runs `otpost dead-letters` as an operator does.
-fn run_with(world: &RabbitWorld, key: &[u8; 32], arguments: &[&str]) -> Told {
+fn run_with(world: &RabbitWorld, key: &[u8; 32], arguments: &[&str]) -> Finished {
     let prefix = world.names.dead();
     let output = Command::new(env!("CARGO_BIN_EXE_otpost"))
         .env_clear()
@@ -121,122 +121,135 @@ fn run_with(world: &RabbitWorld, key: &[u8; 32], arguments: &[&str]) -> Told {
         .output()
         .expect("the binary runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-    Told {
+    Finished {
         code: output.status.code().expect("an exit code"),
         out: text(output.stdout),
         err: text(output.stderr),
     }
 }
 
-fn run(world: &RabbitWorld, arguments: &[&str]) -> Told {
+fn run(world: &RabbitWorld, arguments: &[&str]) -> Finished {
     run_with(world, &KEY, arguments)
 }
 
-fn id_of(told: &Told, request: &str) -> String {
-    let rows = told.json();
+fn id_of(output: &Finished, request: &str) -> String {
+    let rows = output.json();
     let row = rows.iter().find(|row| row["request_id"] == request);
-    let row = row.unwrap_or_else(|| panic!("no letter of {request}: {}", told.out));
+    let row = row.unwrap_or_else(|| panic!("no dead letter of {request}: {}", output.out));
     row["id"].as_str().expect("an id").to_owned()
 }
 
 #[tokio::test]
-async fn a_look_tells_everything_and_leaves_the_letters_where_they_are() {
+async fn browsing_shows_everything_and_leaves_the_dead_letters_in_the_queue() {
     in_world(async |world: &RabbitWorld| {
         let (at, made) = (ago(3), ago(9));
         let headers = DeadHeaders { requested_at: Some(made), ..panicked("r1", "unknown") };
-        set_aside(world, "dead:1", &with("r1", ALICE, json!({})), headers, at).await;
+        dead_letter(world, "dead:1", &with("r1", ALICE, json!({})), headers, at).await;
         for looks in 0..3 {
-            let (mut look, found) = letters(world, 1).await;
-            let letter = &found[0];
-            assert_eq!(letter.message_id.as_deref(), Some("dead:1"));
-            assert_eq!((letter.reason.as_str(), letter.by_broker), ("panic", false));
-            assert_eq!(letter.error.as_deref(), Some("the message panicked its handler"));
-            assert_eq!(letter.queue, Some(world.names.requests_of(Channel::Sms)));
-            assert_eq!((letter.at, letter.requested_at), (Some(at), Some(made)));
+            let (mut browser, found) = dead_letters(world, 1).await;
+            let dead_letter = &found[0];
+            assert_eq!(dead_letter.message_id.as_deref(), Some("dead:1"));
+            assert_eq!((dead_letter.reason.as_str(), dead_letter.by_broker), ("panic", false));
+            assert_eq!(dead_letter.error.as_deref(), Some("the message panicked its handler"));
+            assert_eq!(dead_letter.queue, Some(world.names.requests_of(Channel::Sms)));
+            assert_eq!((dead_letter.at, dead_letter.requested_at), (Some(at), Some(made)));
             assert_eq!(
-                (letter.request_id.as_deref(), letter.status.as_deref()),
+                (dead_letter.request_id.as_deref(), dead_letter.status.as_deref()),
                 (Some("r1"), Some("unknown"))
             );
-            assert_eq!(letter.delivery_count, Some(4));
-            assert_eq!(letter.properties.correlation_id.as_deref(), Some("order-7"));
-            assert_eq!(letter.properties.traceparent.as_deref(), Some(TRACE));
-            assert_eq!(letter.properties.delivery_count, looks, "each look is a return");
-            assert!(look.browse(100).await.expect("none").is_empty(), "a look sees each letter once");
-            look.close().await;
+            assert_eq!(dead_letter.delivery_count, Some(4));
+            assert_eq!(dead_letter.properties.correlation_id.as_deref(), Some("order-7"));
+            assert_eq!(dead_letter.properties.traceparent.as_deref(), Some(TRACE));
+            assert_eq!(dead_letter.properties.delivery_count, looks, "each read is a return");
+            assert!(
+                browser.browse(100).await.expect("none").is_empty(),
+                "a browser reads each dead letter once"
+            );
+            browser.close().await;
         }
     })
     .await;
 }
 
 #[tokio::test]
-async fn what_the_broker_set_aside_is_told_as_such_whatever_headers_it_had() {
+async fn a_dead_letter_of_the_broker_is_shown_as_such_whatever_headers_it_had() {
     in_world(async |world: &RabbitWorld| {
         let properties = Properties { timestamp: Some(ago(60)), ..Properties::default() };
         let made = properties.timestamp.map(UnixMillis::as_seconds);
-        wear_out(world, r#"{"request_id":"r1","to":"+573001234567","code":"98761234"}"#, properties).await;
-        let (look, found) = letters(world, 1).await;
-        let letter = &found[0];
-        assert_eq!((letter.reason.as_str(), letter.by_broker), ("delivery_limit", true));
-        assert_eq!(letter.queue, Some(world.names.requests_of(Channel::Sms)));
-        assert_eq!(letter.requested_at.map(UnixMillis::as_seconds), made);
-        assert!(letter.at.expect("a time") > ago(60) && letter.status.is_none() && letter.error.is_none());
-        // One that ends without a word gives its letters back too.
-        drop(look);
-        letters(world, 1).await.0.close().await;
+        exceed_delivery_limit(
+            world,
+            r#"{"request_id":"r1","to":"+573001234567","code":"98761234"}"#,
+            properties,
+        )
+        .await;
+        let (browser, found) = dead_letters(world, 1).await;
+        let dead_letter = &found[0];
+        assert_eq!((dead_letter.reason.as_str(), dead_letter.by_broker), ("delivery_limit", true));
+        assert_eq!(dead_letter.queue, Some(world.names.requests_of(Channel::Sms)));
+        assert_eq!(dead_letter.requested_at.map(UnixMillis::as_seconds), made);
+        assert!(
+            dead_letter.at.expect("a time") > ago(60)
+                && dead_letter.status.is_none()
+                && dead_letter.error.is_none()
+        );
+        // A dropped browser requeues its dead letters too.
+        drop(browser);
+        dead_letters(world, 1).await.0.close().await;
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_removed_letter_is_gone_and_the_others_stay() {
+async fn a_removed_dead_letter_is_gone_and_the_others_stay() {
     in_world(async |world: &RabbitWorld| {
         for name in ["dead:1", "dead:2", "dead:3"] {
-            set_aside(world, name, b"x", panicked("r1", "failed"), ago(1)).await;
+            dead_letter(world, name, b"x", panicked("r1", "failed"), ago(1)).await;
         }
-        let (mut look, found) = letters(world, 3).await;
-        look.remove(&found[1]).await.expect("removed");
-        look.close().await;
-        let (look, found) = letters(world, 2).await;
-        let mut names: Vec<_> = found.iter().filter_map(|letter| letter.message_id.as_deref()).collect();
+        let (mut browser, found) = dead_letters(world, 3).await;
+        browser.remove(&found[1]).await.expect("removed");
+        browser.close().await;
+        let (browser, found) = dead_letters(world, 2).await;
+        let mut names: Vec<_> =
+            found.iter().filter_map(|dead_letter| dead_letter.message_id.as_deref()).collect();
         names.sort_unstable();
         assert_eq!(names, ["dead:1", "dead:3"]);
-        look.close().await;
+        browser.close().await;
     })
     .await;
 }
 
 #[tokio::test]
-async fn who_looks_again_at_once_sees_every_letter() {
+async fn the_next_browse_sees_every_dead_letter_at_once() {
     in_world(async |world: &RabbitWorld| {
         for name in ["dead:1", "dead:2", "dead:3"] {
-            set_aside(world, name, b"x", panicked("r1", "failed"), ago(1)).await;
+            dead_letter(world, name, b"x", panicked("r1", "failed"), ago(1)).await;
         }
         for _ in 0..5 {
-            let mut look = look(world).await;
-            assert_eq!(look.browse(100).await.expect("letters").len(), 3);
-            look.close().await;
+            let mut browser = browser(world).await;
+            assert_eq!(browser.browse(100).await.expect("dead letters").len(), 3);
+            browser.close().await;
         }
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_message_that_no_queue_takes_is_not_published_and_a_queue_that_is_missing_is_told() {
+async fn an_unroutable_message_is_not_published_and_a_missing_queue_is_an_error() {
     in_world(async |world: &RabbitWorld| {
         world.delete_request_queue().await;
-        let mut look = look(world).await;
+        let mut browser = browser(world).await;
         for _ in 0..2 {
-            let refused = look.publish(super::outgoing(Target::Requests(Channel::Sms), "m-1")).await;
+            let refused = browser.publish(super::outgoing(Target::Requests(Channel::Sms), "m-1")).await;
             assert!(matches!(refused, Err(PublishError::Unroutable)), "{refused:?}");
         }
-        look.close().await;
+        browser.close().await;
     })
     .await;
     in_empty_world(async |world: &RabbitWorld| {
-        let mut look = look(world).await;
-        let error = look.browse(1).await.expect_err("there is no queue").to_string();
+        let mut browser = browser(world).await;
+        let error = browser.browse(1).await.expect_err("there is no queue").to_string();
         assert!(error.contains("NOT_FOUND") || error.contains("no queue"), "{error}");
-        look.close().await;
+        browser.close().await;
         assert!(run(world, &["list"]).expect(1).err.contains("no queue"));
     })
     .await;
@@ -248,17 +261,17 @@ async fn a_list_shows_no_number_and_no_code_and_ids_stay_the_same() {
         assert_eq!(run(world, &["list"]).expect(0).out, "no dead letters\n");
         assert!(run(world, &["list", "--json"]).expect(0).json().is_empty());
         let own = with("own", ALICE, json!({"code": "98761234", "user_name": "Ana\u{1b}[2J"}));
-        set_aside(world, "dead:1", &own, panicked("own", "failed"), ago(7_300)).await;
+        dead_letter(world, "dead:1", &own, panicked("own", "failed"), ago(7_300)).await;
         let unread =
             DeadHeaders { reason: "unattributable", error: "no \u{1b}[2J id", ..DeadHeaders::default() };
-        set_aside(world, "dead:2", b"code 98761234 for +573001234567", unread, ago(90)).await;
-        wear_out(
+        dead_letter(world, "dead:2", b"code 98761234 for +573001234567", unread, ago(90)).await;
+        exceed_delivery_limit(
             world,
             r#"{"request_id":"worn","to":"+573001234567","code":"98761234"}"#,
             Properties::default(),
         )
         .await;
-        letters(world, 3).await.0.close().await;
+        dead_letters(world, 3).await.0.close().await;
 
         let list = run(world, &["list", "--json"]).expect(0);
         let ids: Vec<Value> = list.json().into_iter().map(|row| row["id"].clone()).collect();
@@ -271,10 +284,10 @@ async fn a_list_shows_no_number_and_no_code_and_ids_stay_the_same() {
             texts.push(run(world, &["show", id]).expect(0).out);
             texts.push(run(world, &["show", id, "--json"]).expect(0).out);
         }
-        let (look, found) = letters(world, 3).await;
-        look.close().await;
-        for letter in found.iter().filter(|letter| !letter.by_broker) {
-            texts.push(String::from_utf8_lossy(&letter.body).into_owned());
+        let (browser, found) = dead_letters(world, 3).await;
+        browser.close().await;
+        for dead_letter in found.iter().filter(|dead_letter| !dead_letter.by_broker) {
+            texts.push(String::from_utf8_lossy(&dead_letter.body).into_owned());
         }
         for text in &texts {
             for secret in ["98761234", "3001234567", "Ana", "\u{1b}"] {
@@ -299,29 +312,29 @@ async fn a_list_shows_no_number_and_no_code_and_ids_stay_the_same() {
 }
 
 #[tokio::test]
-async fn a_replayed_letter_becomes_a_request_with_another_id() {
+async fn a_replayed_dead_letter_becomes_a_request_with_another_id() {
     in_world(async |world: &RabbitWorld| {
         let made = ago(30);
         let headers = DeadHeaders { requested_at: Some(made), ..panicked("r1", "failed") };
-        set_aside(world, "dead:1", &with("r1", ALICE, json!({"user_name": "Ana"})), headers, ago(20)).await;
+        dead_letter(world, "dead:1", &with("r1", ALICE, json!({"user_name": "Ana"})), headers, ago(20)).await;
         let list = run(world, &["list", "--json"]).expect(0);
         let id = id_of(&list, "r1");
 
         let tried = run(world, &["replay", &id, "--dry-run"]).expect(0);
         assert_eq!(tried.out, format!("{id}  would replay  r1 -> r1~r1\n"));
-        let told = run(world, &["replay", &id]).expect(0);
-        assert_eq!(told.out, format!("{id}  replayed  r1 -> r1~r1\n"));
-        let mut source = world.source(4);
-        let delivery = next(&mut source).await;
+        let output = run(world, &["replay", &id]).expect(0);
+        assert_eq!(output.out, format!("{id}  replayed  r1 -> r1~r1\n"));
+        let mut consumer = world.consumer(4);
+        let delivery = next(&mut consumer).await;
         let body: Value = serde_json::from_slice(&delivery.body).expect("JSON");
         assert_eq!(body, json!({"request_id": "r1~r1", "to": ALICE, "user_name": "Ana"}));
-        let beside = &delivery.properties;
-        assert_eq!(beside.timestamp.map(UnixMillis::as_seconds), Some(made.as_seconds()));
-        assert_eq!(beside.correlation_id.as_deref(), Some("order-7"));
-        assert_eq!((beside.traceparent.as_deref(), beside.reply_to.as_deref()), (Some(TRACE), None));
+        let properties = &delivery.properties;
+        assert_eq!(properties.timestamp.map(UnixMillis::as_seconds), Some(made.as_seconds()));
+        assert_eq!(properties.correlation_id.as_deref(), Some("order-7"));
+        assert_eq!((properties.traceparent.as_deref(), properties.reply_to.as_deref()), (Some(TRACE), None));
         delivery.settle(Settlement::Ack);
-        close(source).await;
-        letters(world, 0).await.0.close().await;
+        close(consumer).await;
+        dead_letters(world, 0).await.0.close().await;
         until_waiting(world, 0).await;
         run(world, &["replay", &id]).expect(3);
     })
@@ -329,7 +342,7 @@ async fn a_replayed_letter_becomes_a_request_with_another_id() {
 }
 
 #[tokio::test]
-async fn what_the_broker_set_aside_is_replayed_whole_and_drops_its_reply_queue() {
+async fn a_dead_letter_of_the_broker_is_replayed_whole_without_its_reply_queue() {
     in_world(async |world: &RabbitWorld| {
         let properties = Properties {
             reply_to: Some("reply.me".to_owned()),
@@ -337,17 +350,17 @@ async fn what_the_broker_set_aside_is_replayed_whole_and_drops_its_reply_queue()
             ..Properties::default()
         };
         let body = r#"{"request_id":"worn~r1","to":"+573001234567","code":"98761234"}"#;
-        wear_out(world, body, properties).await;
-        letters(world, 1).await.0.close().await;
-        // Workers may have died of it after they had sent it: whoever replays it has to know better.
+        exceed_delivery_limit(world, body, properties).await;
+        dead_letters(world, 1).await.0.close().await;
+        // Workers may have crashed after they had sent it: the operator has to decide.
         let chosen = ["replay", "--all", "--reason", "delivery_limit", "--json"];
         run(world, &chosen).expect(3);
-        letters(world, 1).await.0.close().await;
-        let told = run(world, &[&chosen[..], &["--force"]].concat()).expect(0);
-        let row = &told.json()[0];
+        dead_letters(world, 1).await.0.close().await;
+        let output = run(world, &[&chosen[..], &["--force"]].concat()).expect(0);
+        let row = &output.json()[0];
         assert_eq!((&row["result"], &row["new_request_id"]), (&json!("replayed"), &json!("worn~r2")));
-        let mut source = world.source(1);
-        let delivery = next(&mut source).await;
+        let mut consumer = world.consumer(1);
+        let delivery = next(&mut consumer).await;
         let replayed: Value = serde_json::from_slice(&delivery.body).expect("JSON");
         assert_eq!(replayed, json!({"request_id": "worn~r2", "to": ALICE, "code": "98761234"}));
         assert_eq!(delivery.properties.reply_to, None);
@@ -357,17 +370,18 @@ async fn what_the_broker_set_aside_is_replayed_whole_and_drops_its_reply_queue()
 }
 
 #[tokio::test]
-async fn a_replay_is_refused_with_its_reason_and_forced_only_where_that_makes_sense() {
+async fn a_replay_is_refused_with_its_reason_and_forced_only_where_it_makes_sense() {
     in_world(async |world: &RabbitWorld| {
         let now = ago(1);
         let late = json!({"requested_at": ago(601).to_string(), "not_after": ago(5).to_string()});
-        set_aside(world, "dead:1", &with("late", ALICE, late), panicked("late", "failed"), now).await;
-        set_aside(world, "dead:2", &with("doubt", ALICE, json!({})), panicked("doubt", "unknown"), now).await;
+        dead_letter(world, "dead:1", &with("late", ALICE, late), panicked("late", "failed"), now).await;
+        dead_letter(world, "dead:2", &with("doubt", ALICE, json!({})), panicked("doubt", "unknown"), now)
+            .await;
         let own = with("own", ALICE, json!({"code": "98761234"}));
-        set_aside(world, "dead:3", &own, panicked("own", "failed"), now).await;
+        dead_letter(world, "dead:3", &own, panicked("own", "failed"), now).await;
         let unread = DeadHeaders { reason: "unattributable", ..DeadHeaders::default() };
-        set_aside(world, "dead:4", br#"{"to":"+573001234567"}"#, unread, now).await;
-        set_aside(world, "dead:5", b"no JSON", unread, now).await;
+        dead_letter(world, "dead:4", br#"{"to":"+573001234567"}"#, unread, now).await;
+        dead_letter(world, "dead:5", b"no JSON", unread, now).await;
 
         let refused = run(world, &["replay", "--all", "--json"]).expect(3);
         let mut rows: Vec<_> = refused
@@ -384,7 +398,7 @@ async fn a_replay_is_refused_with_its_reason_and_forced_only_where_that_makes_se
             ("", false, "its message was not kept"),
             ("doubt", true, "it may have been sent"),
             ("late", true, "its request has expired"),
-            ("own", false, "the caller's own code was taken out"),
+            ("own", false, "the caller's own code was removed"),
         ];
         for (row, (request, forced, why)) in rows.iter().zip(expected) {
             assert_eq!((row.0.as_str(), row.1), (request, forced), "{}", row.2);
@@ -397,11 +411,11 @@ async fn a_replay_is_refused_with_its_reason_and_forced_only_where_that_makes_se
         let tried = run(world, &["replay", "--all", "--force", "--dry-run"]).expect(3);
         assert_eq!((tried.out.matches("would replay").count(), world.waiting().await), (2, 0));
         run(world, &["replay", "--all", "--force"]).expect(3);
-        letters(world, 3).await.0.close().await;
-        let mut source = world.source(4);
+        dead_letters(world, 3).await.0.close().await;
+        let mut consumer = world.consumer(4);
         let mut forced = Vec::new();
         for _ in 0..2 {
-            let delivery = next(&mut source).await;
+            let delivery = next(&mut consumer).await;
             assert!(delivery.properties.timestamp.expect("a time") > ago(60), "it counts from now");
             forced.push(serde_json::from_slice::<Value>(&delivery.body).expect("JSON"));
             delivery.settle(Settlement::Ack);
@@ -414,13 +428,13 @@ async fn a_replay_is_refused_with_its_reason_and_forced_only_where_that_makes_se
 }
 
 #[tokio::test]
-async fn dropped_letters_are_gone_and_a_choice_must_be_made() {
+async fn dropped_dead_letters_are_gone_and_a_choice_must_be_made() {
     in_world(async |world: &RabbitWorld| {
         for (name, request) in [("dead:1", "r1"), ("dead:2", "r2")] {
-            set_aside(world, name, b"{}", panicked(request, "failed"), ago(1)).await;
+            dead_letter(world, name, b"{}", panicked(request, "failed"), ago(1)).await;
         }
         let unread = DeadHeaders { reason: "unattributable", ..DeadHeaders::default() };
-        set_aside(world, "dead:3", b"{}", unread, ago(1)).await;
+        dead_letter(world, "dead:3", b"{}", unread, ago(1)).await;
         for wrong in [
             &["drop"] as &[&str],
             &["drop", "0", "--all"],
@@ -432,38 +446,38 @@ async fn dropped_letters_are_gone_and_a_choice_must_be_made() {
         let id = id_of(&run(world, &["list", "--json"]).expect(0), "r1");
         let tried = run(world, &["drop", &id, "--dry-run"]).expect(0);
         assert_eq!(tried.out, format!("{id}  would drop  r1\n"));
-        let told = run(world, &["drop", &id, "ffffffffffff"]).expect(3);
-        assert!(told.out.contains(&format!("{id}  dropped  r1\n")), "{}", told.out);
-        assert!(told.out.contains("ffffffffffff  not found: "), "{}", told.out);
-        letters(world, 2).await.0.close().await;
+        let output = run(world, &["drop", &id, "ffffffffffff"]).expect(3);
+        assert!(output.out.contains(&format!("{id}  dropped  r1\n")), "{}", output.out);
+        assert!(output.out.contains("ffffffffffff  not found: "), "{}", output.out);
+        dead_letters(world, 2).await.0.close().await;
         let unsaid = run(world, &["drop", "--all"]).expect(2);
         assert_eq!(unsaid.out.matches("would drop").count(), 2, "{}", unsaid.out);
         assert!(unsaid.err.contains("nothing was dropped") && unsaid.err.contains("--yes"), "{}", unsaid.err);
         run(world, &["drop", "--all", "--dry-run"]).expect(0);
-        letters(world, 2).await.0.close().await;
+        dead_letters(world, 2).await.0.close().await;
         run(world, &["drop", "--all", "--reason", "panic", "--yes"]).expect(0);
-        letters(world, 1).await.0.close().await;
+        dead_letters(world, 1).await.0.close().await;
         run(world, &["drop", "--all", "--reason", "panic"]).expect(3);
         run(world, &["drop", "--all", "--yes"]).expect(0);
-        letters(world, 0).await.0.close().await;
+        dead_letters(world, 0).await.0.close().await;
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_list_tells_the_reasons_there_are_and_times_as_everywhere() {
+async fn a_list_shows_the_known_reasons_and_times_as_everywhere() {
     in_world(async |world: &RabbitWorld| {
         let none = run(world, &["list"]).expect(0);
         assert_eq!(none.out, "no dead letters\n");
         for wrong in [&["list"] as &[&str], &["drop", "--all"], &["replay", "--all"]] {
-            let told = run(world, &[wrong, &["--reason", "foo"]].concat()).expect(2);
+            let output = run(world, &[wrong, &["--reason", "foo"]].concat()).expect(2);
             for reason in ["unattributable", "panic", "crash", "delivery_limit"] {
-                assert!(told.err.contains(reason), "{}", told.err);
+                assert!(output.err.contains(reason), "{}", output.err);
             }
         }
         let (at, made) = (ago(3), ago(9));
         let headers = DeadHeaders { requested_at: Some(made), ..panicked("r1", "failed") };
-        set_aside(world, "dead:1", b"{}", headers, at).await;
+        dead_letter(world, "dead:1", b"{}", headers, at).await;
         let listed = run(world, &["list", "--reason", "panic", "--json"]).expect(0);
         assert_eq!(listed.json()[0]["at"], json!(at.to_string()));
         let shown = run(world, &["show", &id_of(&listed, "r1"), "--json"]).expect(0);
@@ -473,21 +487,21 @@ async fn a_list_tells_the_reasons_there_are_and_times_as_everywhere() {
     .await;
 }
 
-/// The request in a letter under its next id, as the command makes it.
-fn replay_of(letter: &DeadLetter) -> Replay {
-    let contents: DeadLetterBody = serde_json::from_slice(&letter.body).expect("ours");
-    let name = letter.message_id.as_deref().expect("a name");
+/// The request of a dead letter under its next id, as the command makes it.
+fn replay_of(dead_letter: &DeadLetter) -> Replay {
+    let contents: DeadLetterBody = serde_json::from_slice(&dead_letter.body).expect("ours");
+    let name = dead_letter.message_id.as_deref().expect("a name");
     let key = RecipientKeyring::new(&KEY);
     let body = key.dead_letter_key().open(name, &contents.sealed.expect("sealed")).expect("our key");
-    let replayed = Replayed { body: &body, at: letter.at, status: None };
+    let replayed = Replayed { body: &body, at: dead_letter.at, status: None };
     replayed.replay(Clock::System.now(), LIFE, false).expect("in time")
 }
 
 #[tokio::test]
-async fn a_replay_that_broke_off_before_the_letter_was_removed_sends_one_message() {
+async fn a_replay_that_broke_off_before_the_removal_sends_one_message() {
     in_world(async |world: &RabbitWorld| {
-        set_aside(world, "dead:1", &with("r1", ALICE, json!({})), panicked("r1", "failed"), ago(1)).await;
-        let (mut crashing, found) = letters(world, 1).await;
+        dead_letter(world, "dead:1", &with("r1", ALICE, json!({})), panicked("r1", "failed"), ago(1)).await;
+        let (mut crashing, found) = dead_letters(world, 1).await;
         let replay = replay_of(&found[0]);
         let message = Outgoing {
             body: &replay.body,
@@ -495,13 +509,13 @@ async fn a_replay_that_broke_off_before_the_letter_was_removed_sends_one_message
         };
         crashing.publish(message).await.expect("confirmed");
         drop(crashing);
-        letters(world, 1).await.0.close().await;
+        dead_letters(world, 1).await.0.close().await;
         run(world, &["replay", "--all"]).expect(0);
 
-        let mut source = world.source(4);
+        let mut consumer = world.consumer(4);
         let mut gateway = Embedded::start();
         for again in [false, true] {
-            let delivery = next(&mut source).await;
+            let delivery = next(&mut consumer).await;
             gateway.publish(&delivery.body);
             let result = gateway.result().await;
             result.expect_sent().expect_replayed(again);

@@ -1,6 +1,6 @@
-//! What the RabbitMQ adapter promises when connections, queues and exchanges go away.
+//! The RabbitMQ adapter survives the loss of connections, queues and exchanges.
 
-mod requester;
+mod rpc_client;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -48,45 +48,45 @@ async fn until(flag: &mut watch::Receiver<bool>, wanted: bool) {
 }
 
 #[tokio::test]
-async fn a_source_survives_the_loss_of_its_connection() {
+async fn a_consumer_survives_the_loss_of_its_connection() {
     in_world(async |world: &RabbitWorld| {
         let (proxy, url) = proxied().await;
-        let source = RabbitConsumer::start(world.settings_at(&url, 4), Channel::Sms);
-        let mut connected = source.connected();
-        let mut source: Box<dyn RequestConsumer> = Box::new(source);
+        let consumer = RabbitConsumer::start(world.settings_at(&url, 4), Channel::Sms);
+        let mut connected = consumer.connected();
+        let mut consumer: Box<dyn RequestConsumer> = Box::new(consumer);
         send_many(world, 1).await;
         for count in 0..3 {
-            let held = next(&mut source).await;
+            let held = next(&mut consumer).await;
             assert_eq!(held.properties.delivery_count, count);
             proxy.cut();
             until(&mut connected, false).await;
             assert!(held.is_lost());
             held.settle(Settlement::Ack);
         }
-        next(&mut source).await.settle(Settlement::Ack);
+        next(&mut consumer).await.settle(Settlement::Ack);
         send_many(world, 1).await;
-        assert_eq!(next(&mut source).await.properties.delivery_count, 0, "the acknowledgement counted");
+        assert_eq!(next(&mut consumer).await.properties.delivery_count, 0, "the acknowledgement counted");
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_source_waits_through_an_outage_and_loses_nothing_when_its_wait_is_dropped() {
+async fn a_consumer_waits_through_an_outage_and_loses_nothing_when_its_wait_is_dropped() {
     in_world(async |world: &RabbitWorld| {
         let (proxy, url) = proxied().await;
         proxy.refuse();
-        let source = RabbitConsumer::start(world.settings_at(&url, 1), Channel::Sms);
-        let mut connected = source.connected();
-        let mut source: Box<dyn RequestConsumer> = Box::new(source);
+        let consumer = RabbitConsumer::start(world.settings_at(&url, 1), Channel::Sms);
+        let mut connected = consumer.connected();
+        let mut consumer: Box<dyn RequestConsumer> = Box::new(consumer);
         send_many(world, 20).await;
         let soon = std::time::Duration::from_millis(300);
-        assert!(tokio::time::timeout(soon, source.next()).await.is_err());
+        assert!(tokio::time::timeout(soon, consumer.next()).await.is_err());
         proxy.resume();
         until(&mut connected, true).await;
         for number in 0..20 {
             let delivery = loop {
                 let moment = std::time::Duration::from_micros(50);
-                if let Ok(delivery) = tokio::time::timeout(moment, source.next()).await {
+                if let Ok(delivery) = tokio::time::timeout(moment, consumer.next()).await {
                     break delivery.expect("not cancelled");
                 }
             };
@@ -98,50 +98,50 @@ async fn a_source_waits_through_an_outage_and_loses_nothing_when_its_wait_is_dro
 }
 
 #[tokio::test]
-async fn a_source_without_a_connection_can_be_cancelled_and_closed() {
+async fn a_consumer_without_a_connection_can_be_cancelled_and_closed() {
     in_empty_world(async |world: &RabbitWorld| {
         let (proxy, url) = proxied().await;
         proxy.refuse();
-        let mut source: Box<dyn RequestConsumer> =
+        let mut consumer: Box<dyn RequestConsumer> =
             Box::new(RabbitConsumer::start(world.settings_at(&url, 4), Channel::Sms));
-        source.cancel().await;
-        assert!(patiently(source.next()).await.is_none());
-        close(source).await;
+        consumer.cancel().await;
+        assert!(patiently(consumer.next()).await.is_none());
+        close(consumer).await;
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_source_that_loses_its_connection_in_a_pause_connects_and_takes_nothing_until_it_is_resumed() {
+async fn a_consumer_that_loses_its_connection_in_a_pause_connects_and_consumes_nothing_until_it_is_resumed() {
     in_world(async |world: &RabbitWorld| {
         let (proxy, url) = proxied().await;
-        let source = RabbitConsumer::start(world.settings_at(&url, 4), Channel::Sms);
-        let mut connected = source.connected();
-        let mut source: Box<dyn RequestConsumer> = Box::new(source);
+        let consumer = RabbitConsumer::start(world.settings_at(&url, 4), Channel::Sms);
+        let mut connected = consumer.connected();
+        let mut consumer: Box<dyn RequestConsumer> = Box::new(consumer);
         send_many(world, 2).await;
-        let held = next(&mut source).await;
-        source.pause().await;
+        let held = next(&mut consumer).await;
+        consumer.pause().await;
         proxy.cut();
         until(&mut connected, false).await;
         until(&mut connected, true).await;
         assert!(held.is_lost());
         let soon = std::time::Duration::from_millis(500);
-        assert!(tokio::time::timeout(soon, source.next()).await.is_err(), "it consumes during a pause");
+        assert!(tokio::time::timeout(soon, consumer.next()).await.is_err(), "it consumes during a pause");
         until_waiting(world, 2).await;
         assert!(*connected.borrow(), "a pause is deliberate: it is ready");
-        source.resume().await;
+        consumer.resume().await;
         for _ in 0..2 {
-            let delivery = next(&mut source).await;
+            let delivery = next(&mut consumer).await;
             assert_eq!(delivery.properties.delivery_count, 1);
             delivery.settle(Settlement::Ack);
         }
-        source.pause().await;
+        consumer.pause().await;
         proxy.refuse();
         until(&mut connected, false).await;
-        source.resume().await;
+        consumer.resume().await;
         proxy.resume();
         send_many(world, 1).await;
-        next(&mut source).await.settle(Settlement::Ack);
+        next(&mut consumer).await.settle(Settlement::Ack);
     })
     .await;
 }
@@ -149,15 +149,15 @@ async fn a_source_that_loses_its_connection_in_a_pause_connects_and_takes_nothin
 #[tokio::test]
 async fn a_queue_that_was_deleted_is_declared_again() {
     in_world(async |world: &RabbitWorld| {
-        let source = RabbitConsumer::start(world.settings(4), Channel::Sms);
-        let mut connected = source.connected();
-        let mut source: Box<dyn RequestConsumer> = Box::new(source);
+        let consumer = RabbitConsumer::start(world.settings(4), Channel::Sms);
+        let mut connected = consumer.connected();
+        let mut consumer: Box<dyn RequestConsumer> = Box::new(consumer);
         until(&mut connected, true).await;
         world.delete_request_queue().await;
         until(&mut connected, false).await;
         until(&mut connected, true).await;
         world.send("again", Properties::default()).await;
-        assert_eq!(next(&mut source).await.body, b"again");
+        assert_eq!(next(&mut consumer).await.body, b"again");
     })
     .await;
 }
@@ -210,7 +210,7 @@ async fn an_exchange_that_was_deleted_is_declared_again() {
 }
 
 #[tokio::test]
-async fn a_queue_with_other_arguments_is_named_with_what_to_do() {
+async fn a_queue_with_other_arguments_is_named_with_advice() {
     in_empty_world(async |world: &RabbitWorld| {
         let channel = world.open_channel().await;
         let (queue, options) = (world.names.requests_of(Channel::Sms), QueueDeclareOptions::durable());
@@ -223,9 +223,9 @@ async fn a_queue_with_other_arguments_is_named_with_what_to_do() {
         {
             assert!(text.contains(part), "no {part} in: {text}");
         }
-        let source = RabbitConsumer::start(world.settings(1), Channel::Sms);
-        assert!(!*source.connected().borrow());
-        patiently(Box::new(source).close()).await;
+        let consumer = RabbitConsumer::start(world.settings(1), Channel::Sms);
+        assert!(!*consumer.connected().borrow());
+        patiently(Box::new(consumer).close()).await;
     })
     .await;
 }
@@ -239,13 +239,13 @@ async fn a_queue_of_one_channel_that_is_refused_stops_that_channel_alone_until_i
         let emails = RabbitConsumer::start(world.settings(1), Channel::Email);
         let texts = RabbitConsumer::start(world.settings(1), Channel::Sms);
         let publisher = RabbitPublisher::start("results", world.settings(1));
-        let requester = world.requester();
+        let rpc_client = world.rpc_client();
         let (mut takes_emails, mut takes_texts) = (emails.connected(), texts.connected());
         until(&mut takes_texts, true).await;
         until(&mut publisher.connected(), true).await;
         publisher.publish(outgoing(RESULT, "m-1")).await.expect("confirmed");
         let asked = async |channel| {
-            requester.request(outgoing(Target::Requests(channel), "m-2"), Duration::ZERO).await
+            rpc_client.request(outgoing(Target::Requests(channel), "m-2"), Duration::ZERO).await
         };
         patiently(async { while asked(Channel::Sms).await.is_err() {} }).await;
         let mut texts: Box<dyn RequestConsumer> = Box::new(texts);
@@ -264,7 +264,7 @@ async fn a_queue_of_one_channel_that_is_refused_stops_that_channel_alone_until_i
 }
 
 #[tokio::test]
-async fn declaring_twice_changes_nothing_and_tells_what_is_there() {
+async fn declaring_twice_changes_nothing_and_lists_the_objects() {
     in_empty_world(async |world: &RabbitWorld| {
         let first = declare_topology(&world.settings(1)).await.expect("declared");
         let second = declare_topology(&world.settings(1)).await.expect("declared again");
@@ -284,7 +284,7 @@ async fn declaring_twice_changes_nothing_and_tells_what_is_there() {
     .await;
 }
 
-/// `lapin` may hand the return of one message to the publisher of another; nobody may be told wrongly because of it.
+/// `lapin` may attach a returned message to the confirm of another; no publisher may get a wrong answer because of it.
 #[tokio::test]
 async fn returned_results_disturb_no_other_message() {
     in_world(async |world: &RabbitWorld| {
@@ -316,7 +316,7 @@ async fn returned_results_disturb_no_other_message() {
 }
 
 /// A correlation id that is no UTF-8 makes `lapin` give up its connection, each time the message comes, until the broker
-/// sets it aside. Its neighbours must not be counted as poison because of it.
+/// dead-letters it. Its neighbours must not be counted as poison because of it.
 #[tokio::test]
 async fn a_message_that_lapin_cannot_read_costs_its_neighbours_one_delivery() {
     in_world(async |world: &RabbitWorld| {
@@ -329,12 +329,12 @@ async fn a_message_that_lapin_cannot_read_costs_its_neighbours_one_delivery() {
         let sent = channel.basic_publish(exchange, SEND_SMS_KEY.into(), options, b"poison", properties);
         sent.await.expect("sent");
         send_many(world, 20).await;
-        let mut source = world.source(20);
+        let mut consumer = world.consumer(20);
         let mut come = BTreeSet::new();
         while come.len() < 20 {
             // A hundred connections are lost meanwhile, which takes its time on a busy machine.
             let delivery =
-                timeout(3 * PATIENCE, source.next()).await.expect("it comes").expect("the source lives");
+                timeout(3 * PATIENCE, consumer.next()).await.expect("it comes").expect("the consumer lives");
             let count = delivery.properties.delivery_count;
             assert!(count <= 1, "{:?} came back {count} times", delivery.body);
             come.insert(delivery.body.clone());
@@ -342,7 +342,7 @@ async fn a_message_that_lapin_cannot_read_costs_its_neighbours_one_delivery() {
         }
         // Once it is gone for a while, as many are taken at once as before.
         send_many(world, 3).await;
-        let _held = [next(&mut source).await, next(&mut source).await, next(&mut source).await];
+        let _held = [next(&mut consumer).await, next(&mut consumer).await, next(&mut consumer).await];
     })
     .await;
 }

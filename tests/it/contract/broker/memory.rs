@@ -17,7 +17,7 @@ pub struct MemoryWorld {
 
 #[async_trait]
 impl World for MemoryWorld {
-    fn source_of(&self, channel: Channel, prefetch: u16) -> Box<dyn RequestConsumer> {
+    fn consumer_of(&self, channel: Channel, prefetch: u16) -> Box<dyn RequestConsumer> {
         Box::new(self.broker.consumer(channel, prefetch.into()))
     }
 
@@ -25,7 +25,7 @@ impl World for MemoryWorld {
         Arc::new(self.broker.publisher())
     }
 
-    fn requester(&self) -> Arc<dyn RpcClient> {
+    fn rpc_client(&self) -> Arc<dyn RpcClient> {
         Arc::new(self.broker.rpc_client())
     }
 
@@ -91,7 +91,7 @@ async fn a_request_whose_confirm_is_lost_is_there() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn publishes_fail_as_often_as_told() {
+async fn publishes_fail_as_often_as_ordered() {
     let broker = MemoryBroker::default();
     broker.fail_next_publishes(1);
     let publisher = broker.publisher();

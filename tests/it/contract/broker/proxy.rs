@@ -58,7 +58,7 @@ impl Proxy {
         self.state.send_modify(|state| state.silent = true);
     }
 
-    /// Says to every client that the broker blocks publishers, as under a memory alarm, until [`Proxy::resume`]. What is
+    /// Sends `connection.blocked` to every client, as under a memory alarm, until [`Proxy::resume`]. What is
     /// published passes all the same.
     pub fn block(&self) {
         self.state.send_modify(|state| state.blocking = true);
@@ -108,7 +108,7 @@ async fn forward(client: TcpStream, upstream: &str, state: watch::Receiver<State
 /// A byte sequence that no client sends by itself; a `~` in it becomes a byte that is no UTF-8.
 pub const UNREADABLE: &[u8] = b"unreadable~";
 
-/// What is said for the broker goes between two reads: between two frames, while the broker has nothing to say.
+/// Injected bytes go between two reads: between two frames, while the broker is silent.
 async fn copy(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,

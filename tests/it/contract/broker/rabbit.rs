@@ -121,11 +121,11 @@ impl RabbitWorld {
 
 #[async_trait]
 impl World for RabbitWorld {
-    fn source_of(&self, channel: channel::Channel, prefetch: u16) -> Box<dyn RequestConsumer> {
+    fn consumer_of(&self, channel: channel::Channel, prefetch: u16) -> Box<dyn RequestConsumer> {
         Box::new(RabbitConsumer::start(self.settings(prefetch), channel))
     }
 
-    fn requester(&self) -> Arc<dyn RpcClient> {
+    fn rpc_client(&self) -> Arc<dyn RpcClient> {
         Arc::new(RabbitRpcClient::start(self.settings(1)))
     }
 
@@ -157,7 +157,7 @@ impl World for RabbitWorld {
                 self.channel.basic_get(queue, BasicGetOptions { no_ack: true }).await.expect("the queue");
             match got {
                 Some(message) => return dead(message),
-                // The broker dead-letters in its own time, and tells nobody.
+                // The broker dead-letters in its own time, without a signal.
                 None => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
             }
         }

@@ -1,10 +1,10 @@
-//! Letters of requests for e-mails: a replay goes back to the queue that they came from.
+//! Dead letters of requests for e-mails: a replay returns to the queue that they came from.
 
 use otpost::broker::{DeadHeaders, Outgoing, RequestConsumer, Settlement, Target};
 use otpost::domain::channel::Channel;
 use serde_json::{Value, json};
 
-use super::{ago, close, id_of, in_world, letters, next, panicked, run, set_aside};
+use super::{ago, close, dead_letter, dead_letters, id_of, in_world, next, panicked, run};
 use crate::contract::broker::World as _;
 use crate::contract::broker::rabbit::RabbitWorld;
 use crate::harness::with;
@@ -13,12 +13,12 @@ const ANA: &str = "ana@shop.example";
 
 /// The request comes by the queue of e-mails, and nothing by that of text messages.
 async fn expect_by_email(world: &RabbitWorld, id: &str) {
-    let mut source = world.source_of(Channel::Email, 4);
-    let delivery = next(&mut source).await;
+    let mut consumer = world.consumer_of(Channel::Email, 4);
+    let delivery = next(&mut consumer).await;
     let body: Value = serde_json::from_slice(&delivery.body).expect("JSON");
     assert_eq!(body, json!({"request_id": id, "to": ANA}));
     delivery.settle(Settlement::Ack);
-    close(source).await;
+    close(consumer).await;
     assert_eq!(world.waiting().await, 0);
 }
 
@@ -26,19 +26,19 @@ async fn expect_by_email(world: &RabbitWorld, id: &str) {
 async fn a_replayed_email_goes_back_to_the_queue_of_emails() {
     in_world(async |world: &RabbitWorld| {
         let headers = DeadHeaders { channel: Channel::Email, ..panicked("r1", "failed") };
-        set_aside(world, "dead:1", &with("r1", ANA, json!({})), headers, ago(20)).await;
+        dead_letter(world, "dead:1", &with("r1", ANA, json!({})), headers, ago(20)).await;
         let list = run(world, &["list", "--json"]).expect(0);
         assert!(!list.out.contains("ana@") && !list.out.contains("shop"), "{}", list.out);
-        let told = run(world, &["replay", &id_of(&list, "r1")]).expect(0);
-        assert!(told.out.ends_with("replayed  r1 -> r1~r1\n"), "{}", told.out);
+        let output = run(world, &["replay", &id_of(&list, "r1")]).expect(0);
+        assert!(output.out.ends_with("replayed  r1 -> r1~r1\n"), "{}", output.out);
         expect_by_email(world, "r1~r1").await;
-        letters(world, 0).await.0.close().await;
+        dead_letters(world, 0).await.0.close().await;
     })
     .await;
 }
 
 #[tokio::test]
-async fn an_email_that_the_broker_set_aside_goes_back_there_too() {
+async fn an_email_that_the_broker_dead_lettered_returns_there_too() {
     in_world(async |world: &RabbitWorld| {
         let body = with("r1", ANA, json!({}));
         let message = Outgoing {
@@ -50,12 +50,12 @@ async fn an_email_that_the_broker_set_aside_goes_back_there_too() {
             traceparent: None,
         };
         world.publisher().publish(message).await.expect("confirmed");
-        let mut source: Box<dyn RequestConsumer> = world.source_of(Channel::Email, 1);
+        let mut consumer: Box<dyn RequestConsumer> = world.consumer_of(Channel::Email, 1);
         for _ in 0..=otpost::broker::DELIVERY_LIMIT {
-            next(&mut source).await.settle(Settlement::Requeue);
+            next(&mut consumer).await.settle(Settlement::Requeue);
         }
-        close(source).await;
-        letters(world, 1).await.0.close().await;
+        close(consumer).await;
+        dead_letters(world, 1).await.0.close().await;
         let list = run(world, &["list", "--json"]).expect(0);
         run(world, &["replay", &id_of(&list, "r1"), "--force"]).expect(0);
         expect_by_email(world, "r1~r1").await;

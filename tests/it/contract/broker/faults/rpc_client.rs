@@ -1,4 +1,4 @@
-//! Whoever asks over a connection that breaks is answered soon, and the next one is served as if nothing had been.
+//! A caller on a connection that breaks gets an answer soon, and the next one is served as before.
 
 use std::time::Duration;
 
@@ -19,30 +19,30 @@ const BOUND: Duration = Duration::from_secs(8);
 const LONG: Duration = Duration::from_secs(60);
 
 /// Asks until the broker confirms a request.
-async fn until_queued(requester: &RabbitRpcClient) {
-    let queued = async { while requester.request(asking("again"), Duration::ZERO).await.is_err() {} };
+async fn until_queued(rpc_client: &RabbitRpcClient) {
+    let queued = async { while rpc_client.request(asking("again"), Duration::ZERO).await.is_err() {} };
     patiently(queued).await;
 }
 
-/// Asks, and is told after no longer than this that nobody has confirmed the request. Answers whether it is surely not
+/// Publishes, and gets an error within this time because no confirm came. Answers true if the request is surely not
 /// queued.
-async fn expect_unconfirmed(requester: &RabbitRpcClient, id: &str, bound: Duration) -> bool {
+async fn expect_unconfirmed(rpc_client: &RabbitRpcClient, id: &str, bound: Duration) -> bool {
     let asked = Instant::now();
-    let answer = requester.request(asking(id), LONG).await;
+    let answer = rpc_client.request(asking(id), LONG).await;
     assert!(matches!(answer, Err(PublishError::Unconfirmed(_) | PublishError::NotTaken(_))), "{answer:?}");
     assert!(asked.elapsed() < bound, "{:?}", asked.elapsed());
     matches!(answer, Err(PublishError::NotTaken(_)))
 }
 
 /// A worker answers what is asked from now on.
-async fn expect_served(world: &RabbitWorld, requester: &RabbitRpcClient) {
-    let mut source = world.source(64);
+async fn expect_served(world: &RabbitWorld, rpc_client: &RabbitRpcClient) {
+    let mut consumer = world.consumer(64);
     let worker = async {
         loop {
-            let delivery = next(&mut source).await;
+            let delivery = next(&mut consumer).await;
             let wanted = delivery.properties.correlation_id.as_deref() == Some("served");
             if wanted {
-                reply(world, &delivery, b"told").await;
+                reply(world, &delivery, b"result").await;
             }
             delivery.settle(Settlement::Ack);
             if wanted {
@@ -50,20 +50,20 @@ async fn expect_served(world: &RabbitWorld, requester: &RabbitRpcClient) {
             }
         }
     };
-    let asked = requester.request(asking("served"), LONG);
-    let (heard, ()) = patiently(async { tokio::join!(asked, worker) }).await;
-    assert_eq!(heard.expect("queued").as_deref(), Some(b"told" as &[u8]));
+    let asked = rpc_client.request(asking("served"), LONG);
+    let (received, ()) = patiently(async { tokio::join!(asked, worker) }).await;
+    assert_eq!(received.expect("queued").as_deref(), Some(b"result" as &[u8]));
 }
 
 #[tokio::test]
-async fn who_waits_when_the_connection_is_cut_is_answered_at_once_and_the_next_one_is_served() {
+async fn a_caller_on_a_cut_connection_is_answered_at_once_and_the_next_one_is_served() {
     in_world(async |world: &RabbitWorld| {
         let (proxy, url) = proxied().await;
-        let requester = RabbitRpcClient::start(world.settings_at(&url, 1));
-        until_queued(&requester).await;
+        let rpc_client = RabbitRpcClient::start(world.settings_at(&url, 1));
+        until_queued(&rpc_client).await;
         for round in 0..3 {
             let ids: Vec<String> = (0..50).map(|nth| format!("cut-{round}-{nth}")).collect();
-            let waiting = join_all(ids.iter().map(|id| requester.request(asking(id), LONG)));
+            let waiting = join_all(ids.iter().map(|id| rpc_client.request(asking(id), LONG)));
             let cut = async {
                 sleep(Duration::from_millis(500)).await;
                 proxy.cut();
@@ -73,70 +73,70 @@ async fn who_waits_when_the_connection_is_cut_is_answered_at_once_and_the_next_o
             assert!(cut.elapsed() < SOON, "{:?}", cut.elapsed());
             // All were confirmed before: queued, and no result can come any more.
             assert!(answers.iter().all(|answer| matches!(answer, Ok(None))), "{answers:?}");
-            until_queued(&requester).await;
+            until_queued(&rpc_client).await;
         }
-        expect_served(world, &requester).await;
+        expect_served(world, &rpc_client).await;
     })
     .await;
 }
 
 #[tokio::test]
-async fn who_asks_while_no_connection_can_be_made_is_told_so_soon_and_is_served_after_it() {
+async fn a_caller_without_a_connection_gets_an_error_soon_and_is_served_after_it() {
     in_world(async |world: &RabbitWorld| {
         let (proxy, url) = proxied().await;
         proxy.refuse();
-        let requester = RabbitRpcClient::start(world.settings_at(&url, 1));
-        assert!(expect_unconfirmed(&requester, "before the first", SOON).await);
+        let rpc_client = RabbitRpcClient::start(world.settings_at(&url, 1));
+        assert!(expect_unconfirmed(&rpc_client, "before the first", SOON).await);
         proxy.resume();
-        until_queued(&requester).await;
+        until_queued(&rpc_client).await;
         proxy.refuse();
         // The loss of the connection may be noticed by the first one only.
-        expect_unconfirmed(&requester, "refused-0", SOON).await;
+        expect_unconfirmed(&rpc_client, "refused-0", SOON).await;
         for nth in 1..3 {
-            assert!(expect_unconfirmed(&requester, &format!("refused-{nth}"), SOON).await);
+            assert!(expect_unconfirmed(&rpc_client, &format!("refused-{nth}"), SOON).await);
         }
         proxy.resume();
-        until_queued(&requester).await;
-        expect_served(world, &requester).await;
+        until_queued(&rpc_client).await;
+        expect_served(world, &rpc_client).await;
     })
     .await;
 }
 
 #[tokio::test]
-async fn who_asks_a_silent_broker_is_answered_in_bounded_time_and_is_served_after_it() {
+async fn a_caller_of_a_silent_broker_is_answered_in_bounded_time_and_is_served_after_it() {
     in_world(async |world: &RabbitWorld| {
         let (proxy, url) = proxied().await;
-        let requester = RabbitRpcClient::start(world.settings_at(&url, 1));
-        until_queued(&requester).await;
+        let rpc_client = RabbitRpcClient::start(world.settings_at(&url, 1));
+        until_queued(&rpc_client).await;
         proxy.hush();
         let ids: Vec<String> = (0..20).map(|nth| format!("silent-{nth}")).collect();
-        let surely_not = join_all(ids.iter().map(|id| expect_unconfirmed(&requester, id, BOUND))).await;
+        let surely_not = join_all(ids.iter().map(|id| expect_unconfirmed(&rpc_client, id, BOUND))).await;
         assert!(!surely_not.contains(&true), "what was handed over may be queued: {surely_not:?}");
         // The connection is given up by now, and the next one is not opened either.
-        expect_unconfirmed(&requester, "still silent", BOUND).await;
+        expect_unconfirmed(&rpc_client, "still silent", BOUND).await;
         proxy.resume();
-        until_queued(&requester).await;
-        expect_served(world, &requester).await;
+        until_queued(&rpc_client).await;
+        expect_served(world, &rpc_client).await;
     })
     .await;
 }
 
 #[tokio::test]
-async fn who_asks_a_broker_that_blocks_is_told_so_soon_and_is_served_after_it() {
+async fn a_caller_of_a_blocking_broker_gets_an_error_soon_and_is_served_after_it() {
     in_world(async |world: &RabbitWorld| {
         let (proxy, url) = proxied().await;
-        let requester = RabbitRpcClient::start(world.settings_at(&url, 1));
-        until_queued(&requester).await;
+        let rpc_client = RabbitRpcClient::start(world.settings_at(&url, 1));
+        until_queued(&rpc_client).await;
         until_waiting(world, 1).await;
-        // Who has been confirmed before goes on waiting, over the same connection.
-        let early = requester.request(asking("early"), Duration::from_secs(4));
+        // A caller whose request was confirmed goes on waiting, over the same connection.
+        let early = rpc_client.request(asking("early"), Duration::from_secs(4));
         let blocked = async {
             sleep(Duration::from_millis(500)).await;
             proxy.block();
             sleep(Duration::from_millis(500)).await;
             for nth in 0..3 {
                 let id = format!("blocked-{nth}");
-                assert!(expect_unconfirmed(&requester, &id, Duration::from_secs(2)).await);
+                assert!(expect_unconfirmed(&rpc_client, &id, Duration::from_secs(2)).await);
             }
         };
         let (early, ()) = patiently(async { tokio::join!(early, blocked) }).await;
@@ -144,34 +144,34 @@ async fn who_asks_a_broker_that_blocks_is_told_so_soon_and_is_served_after_it() 
         // Nothing is published while the broker blocks.
         until_waiting(world, 2).await;
         proxy.resume();
-        until_queued(&requester).await;
-        expect_served(world, &requester).await;
+        until_queued(&rpc_client).await;
+        expect_served(world, &rpc_client).await;
     })
     .await;
 }
 
 #[tokio::test]
-async fn who_asks_without_a_queue_is_told_so_whoever_asks_beside_and_the_queue_comes_back() {
+async fn an_unroutable_request_fails_whatever_else_is_published_and_the_queue_comes_back() {
     in_world(async |world: &RabbitWorld| {
-        let requester = RabbitRpcClient::start(world.settings(1));
-        until_queued(&requester).await;
+        let rpc_client = RabbitRpcClient::start(world.settings(1));
+        until_queued(&rpc_client).await;
         for round in 0..3 {
             world.delete_request_queue().await;
-            let lost = patiently(requester.request(asking("lost"), LONG)).await;
+            let lost = patiently(rpc_client.request(asking("lost"), LONG)).await;
             assert!(matches!(lost, Err(PublishError::Unroutable)), "{lost:?}");
-            until_queued(&requester).await;
+            until_queued(&rpc_client).await;
             world.delete_request_queue().await;
             let ids: Vec<String> = (0..500).map(|nth| format!("lost-{round}-{nth}")).collect();
-            let asked = join_all(ids.iter().map(|id| requester.request(asking(id), Duration::ZERO)));
+            let asked = join_all(ids.iter().map(|id| rpc_client.request(asking(id), Duration::ZERO)));
             let answers = patiently(asked).await;
             let queued = answers.iter().filter(|answer| answer.is_ok()).count();
             let lost = answers.iter().filter(|answer| matches!(answer, Err(PublishError::Unroutable)));
-            assert_eq!(queued + lost.count(), answers.len(), "each is told what became of its own");
-            until_queued(&requester).await;
-            // What was told to be queued is there, and one more that asked until it was.
+            assert_eq!(queued + lost.count(), answers.len(), "each gets the answer of its own");
+            until_queued(&rpc_client).await;
+            // The requests reported as queued are there, and one more that was repeated until it was.
             until_waiting(world, queued + 1).await;
         }
-        expect_served(world, &requester).await;
+        expect_served(world, &rpc_client).await;
     })
     .await;
 }
