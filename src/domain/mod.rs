@@ -1,6 +1,6 @@
 //! The nouns of the gateway: checked values and the decisions made from them.
 //!
-//! Nothing here does IO, reads a clock or draws a random number: time and chance are arguments, so that every
+//! Nothing here does IO, reads a clock or draws a random number: time and randomness are arguments, so that every
 //! decision can be tested with a table. A value of one of these types has been checked; nothing checks it again.
 
 pub mod address;
