@@ -47,6 +47,12 @@ pub enum EventLog {
     Refunds,
 }
 
+impl EventLog {
+    /// The logs that a send is charged to and refunded from, in the order of the scripts' keys.
+    pub const CHARGED: [EventLog; 4] =
+        [EventLog::Sends, EventLog::UserSends, EventLog::IpSends, EventLog::AllSends];
+}
+
 /// A setting that is a whole number, with its default and its bounds.
 #[derive(Clone, Copy, Debug)]
 pub struct NumberSetting {

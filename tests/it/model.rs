@@ -1,4 +1,4 @@
-//! The store in memory and the scripts on Redis, driven by the same random steps at the same times, must agree.
+//! The store in memory and the Redis scripts must give the same answers to the same random steps at the same times.
 
 use std::time::Duration;
 
@@ -15,41 +15,41 @@ use otpost::store::memory::MemoryStore;
 use otpost::store::{Admit, CompleteRequest, Progress, RecordReceipt, Refund};
 use proptest::prelude::*;
 
-use crate::contract::store::{Ask, START, TimedStore, ask, limits, named, sent};
+use crate::contract::store::{START, TestRequest, TimedStore, limits, named, request_to, sent};
 use crate::real;
 
 #[derive(Clone, Debug)]
 enum Step {
     Pass { milliseconds: u64 },
     Admit(Copy),
-    Progress { copy: Copy, mark: u8, made: Option<u32> },
-    CompleteRequest { copy: Copy, ends: Ends },
+    Progress { copy: Copy, progress: u8, attempts_made: Option<u32> },
+    Complete { copy: Copy, end: End },
     Verify { recipient: u8, check_id: u64, digest: u8, kid: u8 },
     Usage { copy: Copy },
-    RecordReceipt { copy: Copy, message: u8, status: usize, told: bool, block: Option<Stop> },
-    Overdue { wait_max: u64, count_max: u32 },
-    Pulse { worker: u64, busy: bool },
-    KillSwitch { turn: Option<bool> },
-    Story { copy: Copy, named: bool },
-    Recent { recipient: u8 },
-    Suppress { recipient: u8, minutes: Option<u64> },
-    LiftSuppression { recipient: u8 },
+    RecordReceipt { copy: Copy, message: u8, status: usize, published: bool, suppress: Option<Suppression> },
+    OverdueReceipts { wait_max: u64, count_max: u32 },
+    Heartbeat { worker: u64, has_work: bool },
+    KillSwitch { change: Option<bool> },
+    RequestRecord { copy: Copy, with_recipient: bool },
+    RecentRequests { recipient: u8 },
+    AddSuppression { recipient: u8, minutes: Option<u64> },
+    RemoveSuppression { recipient: u8 },
     Suppressions { count_max: u32 },
 }
 
-/// How a request ends.
+/// How a request end.
 #[derive(Clone, Debug)]
-struct Ends {
+struct End {
     status: u8,
     message: Option<u8>,
     found: bool,
-    block: Option<Stop>,
+    suppression: Option<Suppression>,
     receipt_due: Option<u64>,
 }
 
-/// What a refusal of the provider stops, and for how many minutes.
+/// A suppression that the provider's answer causes.
 #[derive(Clone, Debug)]
-struct Stop {
+struct Suppression {
     country: bool,
     code: u32,
     minutes: Option<u64>,
@@ -66,7 +66,7 @@ const STATUSES: [DeliveryStatus; 7] = [
     DeliveryStatus::Read,
 ];
 
-/// One copy of one request, handled by one owner.
+/// One copy of a request, under the lease of one owner.
 #[derive(Clone, Debug)]
 struct Copy {
     recipient: u8,
@@ -79,7 +79,7 @@ struct Copy {
     left: Option<u64>,
 }
 
-/// One of the first few most of the time, so that steps meet.
+/// Mostly one of the first few, so that steps meet.
 fn mostly(few: u8, many: u8) -> impl Strategy<Value = u8> {
     prop_oneof![4 => 0..few, 1 => 0..many]
 }
@@ -113,45 +113,51 @@ fn steps() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => passes.prop_map(|milliseconds| Step::Pass { milliseconds }),
         8 => copies().prop_map(Step::Admit),
-        6 => (copies(), 0..6_u8, prop::option::weighted(0.95, 0..4_u32)).prop_map(|(copy, mark, made)| Step::Progress { copy, mark, made }),
-        3 => (copies(), ends()).prop_map(|(copy, ends)| Step::CompleteRequest { copy, ends }),
+        6 => (copies(), 0..6_u8, prop::option::weighted(0.95, 0..4_u32)).prop_map(|(copy, progress, attempts_made)| Step::Progress { copy, progress, attempts_made }),
+        3 => (copies(), ends()).prop_map(|(copy, end)| Step::Complete { copy, end }),
         5 => (0..3_u8, 0..40_u64, 0..5_u8, 0..3_u8)
             .prop_map(|(recipient, check_id, digest, kid)| Step::Verify { recipient, check_id, digest, kid }),
         1 => copies().prop_map(|copy| Step::Usage { copy }),
-        4 => (copies(), 0..3_u8, 0..STATUSES.len(), any::<bool>(), stops()).prop_map(
-            |(copy, message, status, told, block)| Step::RecordReceipt { copy, message, status, told, block }
+        4 => (copies(), 0..3_u8, 0..STATUSES.len(), any::<bool>(), suppressions()).prop_map(
+            |(copy, message, status, published, suppress)| Step::RecordReceipt { copy, message, status, published, suppress }
         ),
-        3 => (0..700_000_u64, 0..5_u32).prop_map(|(wait_max, count_max)| Step::Overdue { wait_max, count_max }),
-        1 => (0..3_u64, any::<bool>()).prop_map(|(worker, busy)| Step::Pulse { worker, busy }),
-        1 => prop::option::of(any::<bool>()).prop_map(|turn| Step::KillSwitch { turn }),
-        2 => (copies(), any::<bool>()).prop_map(|(copy, named)| Step::Story { copy, named }),
-        1 => (0..3_u8).prop_map(|recipient| Step::Recent { recipient }),
+        3 => (0..700_000_u64, 0..5_u32).prop_map(|(wait_max, count_max)| Step::OverdueReceipts { wait_max, count_max }),
+        1 => (0..3_u64, any::<bool>()).prop_map(|(worker, has_work)| Step::Heartbeat { worker, has_work }),
+        1 => prop::option::of(any::<bool>()).prop_map(|change| Step::KillSwitch { change }),
+        2 => (copies(), any::<bool>()).prop_map(|(copy, with_recipient)| Step::RequestRecord { copy, with_recipient }),
+        1 => (0..3_u8).prop_map(|recipient| Step::RecentRequests { recipient }),
         1 => (0..3_u8, prop::option::of(1..60_u64))
-            .prop_map(|(recipient, minutes)| Step::Suppress { recipient, minutes }),
-        1 => (0..3_u8).prop_map(|recipient| Step::LiftSuppression { recipient }),
+            .prop_map(|(recipient, minutes)| Step::AddSuppression { recipient, minutes }),
+        1 => (0..3_u8).prop_map(|recipient| Step::RemoveSuppression { recipient }),
         1 => (0..4_u32).prop_map(|count_max| Step::Suppressions { count_max }),
     ]
 }
 
-fn ends() -> impl Strategy<Value = Ends> {
+fn ends() -> impl Strategy<Value = End> {
     let message = prop::option::weighted(0.8, 0..4_u8);
-    (0..3_u8, message, any::<bool>(), stops(), prop::option::of(0..300_000_u64)).prop_map(
-        |(status, message, found, block, receipt_due)| Ends { status, message, found, block, receipt_due },
+    (0..3_u8, message, any::<bool>(), suppressions(), prop::option::of(0..300_000_u64)).prop_map(
+        |(status, message, found, suppression, receipt_due)| End {
+            status,
+            message,
+            found,
+            suppression,
+            receipt_due,
+        },
     )
 }
 
-fn stops() -> impl Strategy<Value = Option<Stop>> {
+fn suppressions() -> impl Strategy<Value = Option<Suppression>> {
     let minutes = prop::option::weighted(0.9, 0..60_u64);
-    let stop = (any::<bool>(), 1..4_u32, minutes).prop_map(|(country, code, minutes)| Stop {
+    let suppression = (any::<bool>(), 1..4_u32, minutes).prop_map(|(country, code, minutes)| Suppression {
         country,
         code,
         minutes,
     });
-    prop::option::weighted(0.1, stop)
+    prop::option::weighted(0.1, suppression)
 }
 
-impl Stop {
-    fn block(&self) -> NewSuppression<'static> {
+impl Suppression {
+    fn new_suppression(&self) -> NewSuppression<'static> {
         NewSuppression {
             target: if self.country {
                 SuppressionTarget::Country(COUNTRY)
@@ -171,9 +177,9 @@ fn tight() -> Limits {
 }
 
 impl Copy {
-    fn ask(&self, now: UnixMillis) -> Ask {
-        let base = ask(self.recipient, &format!("r{}", self.request));
-        Ask {
+    fn request_to(&self, now: UnixMillis) -> TestRequest {
+        let base = request_to(self.recipient, &format!("r{}", self.request));
+        TestRequest {
             owner: self.owner,
             user: (self.user > 0).then(|| named(200 + self.user)),
             limits: tight(),
@@ -184,14 +190,14 @@ impl Copy {
             kid: if self.challenge == 3 { "k3" } else { "k1" },
             callers_code: self.callers_code,
             request: RequestId::parse(&format!("r{}", self.request)).expect("valid"),
-            notes: self.notes(),
+            history: self.history(),
             ..base
         }
     }
 }
 
 impl Copy {
-    fn notes(&self) -> RequestHistory {
+    fn history(&self) -> RequestHistory {
         RequestHistory {
             to: format!("+5{}", self.recipient),
             correlation_id: (self.user == 0).then(|| format!("\"challenge\":\"{}\" ", self.request)),
@@ -211,46 +217,51 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
                     channel_disabled: copy.challenge == 2 && copy.owner == 2,
                     paused: copy.challenge == 1 && copy.owner == 2,
                     country: (copy.recipient == 2).then_some(COUNTRY),
-                    ..copy.ask(now).admit()
+                    ..copy.request_to(now).admit()
                 })
                 .await
                 .expect("answers")
         ),
-        Step::Progress { copy, mark, made } => {
-            let mark = match mark {
+        Step::Progress { copy, progress, attempts_made } => {
+            let progress = match progress {
                 0 => Progress::Waiting(Duration::from_millis(7_500)),
                 1 => Progress::Sending(Duration::from_secs(20)),
                 2 | 3 => Progress::InDoubt(Duration::from_secs(10)),
                 _ => Progress::Requeued {
-                    due: Duration::from_secs(u64::from(*made == Some(1))),
-                    in_doubt: *mark == 5,
+                    due: Duration::from_secs(u64::from(*attempts_made == Some(1))),
+                    in_doubt: *progress == 5,
                 },
             };
-            let notes = Some(copy.notes()).filter(|_| *made == Some(1));
+            let history = Some(copy.history()).filter(|_| *attempts_made == Some(1));
             format!(
                 "{:?}",
                 store
-                    .update_progress(&copy.ask(now).handling(), *made, mark, notes.as_ref())
+                    .update_progress(
+                        &copy.request_to(now).lease(),
+                        *attempts_made,
+                        progress,
+                        history.as_ref()
+                    )
                     .await
                     .expect("answers")
             )
         }
-        Step::CompleteRequest { copy, ends } => {
+        Step::Complete { copy, end } => {
             let mut outcome = sent(now);
-            let status = usize::from(ends.status);
+            let status = usize::from(end.status);
             outcome.status = [Status::Sent, Status::Failed, Status::Rejected][status];
-            outcome.provider_message_id = ends.message.map(|message| format!("SM{message}"));
-            outcome.history = copy.notes();
-            let ask = copy.ask(now);
-            let settle = CompleteRequest {
-                lease: ask.handling(),
+            outcome.provider_message_id = end.message.map(|message| format!("SM{message}"));
+            outcome.history = copy.history();
+            let request = copy.request_to(now);
+            let completion = CompleteRequest {
+                lease: request.lease(),
                 outcome: &outcome,
                 refund: [Refund::None, Refund::Counted, Refund::Free][status],
-                found_by_lookup: ends.found,
-                suppression: ends.block.as_ref().map(Stop::block),
-                receipt_due: ends.receipt_due.map(Duration::from_millis),
+                found_by_lookup: end.found,
+                suppression: end.suppression.as_ref().map(Suppression::new_suppression),
+                receipt_due: end.receipt_due.map(Duration::from_millis),
             };
-            format!("{:?}", store.complete(&settle).await.expect("answers"))
+            format!("{:?}", store.complete(&completion).await.expect("answers"))
         }
         Step::Verify { recipient, check_id, digest, kid } => {
             let digests: Vec<_> =
@@ -266,51 +277,57 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
             format!("{:?}", store.verify(&check).await.expect("answers"))
         }
         Step::Usage { copy } => {
-            let ask = copy.ask(now);
+            let request = copy.request_to(now);
             format!(
                 "{:?}",
-                store.usage(&ask.handling().subject, Some(&ask.request), &tight()).await.expect("answers")
+                store
+                    .usage(&request.lease().subject, Some(&request.request), &tight())
+                    .await
+                    .expect("answers")
             )
         }
-        Step::RecordReceipt { copy, message, status, told, block } => {
-            let ask = copy.ask(now);
-            let track = RecordReceipt {
+        Step::RecordReceipt { copy, message, status, published, suppress } => {
+            let request = copy.request_to(now);
+            let receipt = RecordReceipt {
                 recipient: named(copy.recipient),
-                request: &ask.request,
+                request: &request.request,
                 message_id: &format!("SM{message}"),
                 status: STATUSES[*status],
                 code: (*status > 3).then_some(30_000),
-                published: *told,
-                suppression: block.as_ref().map(Stop::block),
+                published: *published,
+                suppression: suppress.as_ref().map(Suppression::new_suppression),
             };
-            format!("{:?}", store.record_receipt(&track).await.expect("answers"))
+            format!("{:?}", store.record_receipt(&receipt).await.expect("answers"))
         }
-        Step::Overdue { wait_max, count_max } => {
+        Step::OverdueReceipts { wait_max, count_max } => {
             let wait_max = Duration::from_millis(*wait_max);
             format!("{:?}", store.overdue_receipts(wait_max, *count_max).await.expect("answers"))
         }
-        Step::Pulse { worker, busy } => {
-            format!("{:?}", store.heartbeat(*worker, *busy).await.expect("answers"))
+        Step::Heartbeat { worker, has_work } => {
+            format!("{:?}", store.heartbeat(*worker, *has_work).await.expect("answers"))
         }
-        Step::KillSwitch { turn: None } => format!("{:?}", store.kill_switch().await.expect("answers")),
-        Step::KillSwitch { turn: Some(on) } => {
+        Step::KillSwitch { change: None } => format!("{:?}", store.kill_switch().await.expect("answers")),
+        Step::KillSwitch { change: Some(on) } => {
             let reason = on.then(|| format!("at {now}"));
             format!("{:?}", store.set_kill_switch(reason.as_deref()).await.expect("answers"))
         }
-        Step::Story { copy, named: told } => {
-            let recipient = told.then(|| named(copy.recipient));
-            format!("{:?}", store.request_record(&copy.ask(now).request, recipient).await.expect("answers"))
+        Step::RequestRecord { copy, with_recipient } => {
+            let recipient = with_recipient.then(|| named(copy.recipient));
+            format!(
+                "{:?}",
+                store.request_record(&copy.request_to(now).request, recipient).await.expect("answers")
+            )
         }
-        Step::Recent { recipient } => {
+        Step::RecentRequests { recipient } => {
             format!("{:?}", store.recent_requests(named(*recipient)).await.expect("answers"))
         }
-        Step::Suppress { recipient, minutes } => {
+        Step::AddSuppression { recipient, minutes } => {
             let reason = if minutes.is_some() { "a while" } else { "" };
-            let lasts = minutes.map(|minutes| Duration::from_secs(minutes * 60));
-            let by_hand = ManualSuppression { masked: "+58*", reason, duration: lasts };
-            format!("{:?}", store.add_suppression(named(*recipient), &by_hand).await.expect("answers"))
+            let duration = minutes.map(|minutes| Duration::from_secs(minutes * 60));
+            let manual = ManualSuppression { masked: "+58*", reason, duration };
+            format!("{:?}", store.add_suppression(named(*recipient), &manual).await.expect("answers"))
         }
-        Step::LiftSuppression { recipient } => {
+        Step::RemoveSuppression { recipient } => {
             format!("{:?}", store.remove_suppression(named(*recipient)).await.expect("answers"))
         }
         Step::Suppressions { count_max } => {

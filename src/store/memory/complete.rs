@@ -2,7 +2,7 @@
 
 use super::record::{Record, Stage, SuppressedBy};
 use super::state::{Claim, DAY, State, event_source, record_key};
-use crate::domain::limit::{EventLog, Limit};
+use crate::domain::limit::EventLog;
 use crate::domain::outcome::Status;
 use crate::domain::time::UnixMillis;
 use crate::store::bounds::{CLAIM_KEPT, OUTCOME_KEPT, REJECTION_KEPT};
@@ -71,7 +71,7 @@ impl State {
             let key = (EventLog::Refunds, subject.recipient);
             self.logs.append(key, source.clone(), DAY, now);
         }
-        for log in Limit::OF_SENDS.map(Limit::log) {
+        for log in EventLog::CHARGED {
             if let Some(digest) = subject.digest(log) {
                 self.logs.remove((log, digest), &source);
             }

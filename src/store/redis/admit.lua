@@ -1,17 +1,19 @@
 -- Admission: decides whether a request may be sent, and with which challenge. If so, charges every limit once.
--- KEYS     record, challenge, sends, refunds, cooldown, all, user, ip, suppressed, country, recent, index, wrong
--- ARGV     the four lists below
+-- KEYS     record, challenge, cooldown, suppressed, country, recent, index, wrong, refunds,
+--          then the logs of sends: the recipient's, the user's, the client address's, and all
+-- ARGV     the lists below
 -- Answers  granted GRANT | in_doubt GRANT | completed OURS OUTCOME | busy MS | crash_suspect LEASES MS | paused
 --          GRANT: attempt, now, its start, attempts in doubt, unfinished leases, sends in a day, facts, history or '-'
 --
 -- A requeued request has no owner ('-'), and its lease ends when the next attempt is due.
-local record, challenge, sends, refunds, cooldown, all, user, ip = unpack(KEYS, 1, 8)
-local suppressed, country, recent, index, wrong = unpack(KEYS, 9, 13)
+local record, challenge, cooldown, suppressed, country, recent, index, wrong, refunds = unpack(KEYS, 1, 9)
+local sends, user, ip, all = unpack(KEYS, 10, 13)
 local now, token, request, member, requested_at, not_after, code_life, lease_duration, known_kids = unpack(ARGV, 1, 9)
 local id, kid, digest, callers_code, purpose, wrong_per_challenge = unpack(ARGV, 10, 15)
 -- A count of 0 turns a limit off.
-local number_count, day_count, user_count, ip_count, all_count, wrong_count, refunds_count, number_window = unpack(ARGV, 16, 23)
-local cooldown_duration, time_left_min, life_divisor, rejection_kept, challenge_kept_after, outcome_kept = unpack(ARGV, 24, 29)
+local number_count, day_count, user_count, ip_count, all_count, wrong_count, refunds_count = unpack(ARGV, 16, 22)
+local number_window, cooldown_duration, time_left_min, life_divisor = unpack(ARGV, 23, 26)
+local rejection_kept, challenge_kept_after, outcome_kept = unpack(ARGV, 27, 29)
 local channel_disabled, history, recipient, recent_max, paused, unfinished_below = unpack(ARGV, 30, 35)
 
 now = clock(now)
@@ -52,12 +54,13 @@ end
 if paused == '1' then return 'paused' end
 
 -- 2. The challenge: the pending one, if enough of its life is left and its code is one that we can make; else a new one.
-local c = redis.call('HMGET', challenge, 'id', 'kid', 'digest', 'callers', 'expires', 'used', 'wrong')
-local continued = c[1] and not c[6] and tonumber(c[7]) < tonumber(wrong_per_challenge)
-  and tonumber(c[5]) - now >= math.max(code_life / life_divisor, tonumber(time_left_min))
-  and string.find(known_kids, ',' .. c[2] .. ',', 1, true)
-  and c[4] == callers_code and (callers_code == '0' or c[3] == digest)
-local expires = continued and tonumber(c[5]) or now + code_life
+local pending = redis.call('HMGET', challenge, 'id', 'kid', 'digest', 'callers', 'expires', 'used', 'wrong')
+local pending_id, pending_kid, pending_digest, pending_callers, pending_expires, used_by, checks = unpack(pending)
+local is_continued = pending_id and not used_by and tonumber(checks) < tonumber(wrong_per_challenge)
+  and tonumber(pending_expires) - now >= math.max(code_life / life_divisor, tonumber(time_left_min))
+  and string.find(known_kids, ',' .. pending_kid .. ',', 1, true)
+  and pending_callers == callers_code and (callers_code == '0' or pending_digest == digest)
+local expires = is_continued and tonumber(pending_expires) or now + code_life
 local deadline = math.min(math.min(tonumber(requested_at) or now, now) + code_life, expires)
 deadline = math.min(deadline, tonumber(not_after) or deadline)
 
@@ -110,10 +113,10 @@ if cooldown_duration ~= '0' then
   redis.call('SET', cooldown, ms(now + cooldown_duration) .. ' ' .. request,
     'PX', ms(math.max(cooldown_duration, deadline - now)))
 end
-if continued then
-  id, kid, digest = c[1], c[2], c[3]
+if is_continued then
+  id, kid, digest = pending_id, pending_kid, pending_digest
 else
-  if c[1] then redis.call('DEL', challenge) end
+  if pending_id then redis.call('DEL', challenge) end
   redis.call('HSET', challenge, 'id', id, 'kid', kid, 'digest', digest, 'callers', callers_code,
     'expires', ms(expires), 'wrong', 0)
   redis.call('PEXPIRE', challenge, ms(code_life + challenge_kept_after))

@@ -3,26 +3,28 @@
 -- ARGV     now, check, wrong attempts per challenge, wrong attempts per hour, challenge kept after its expiry,
 --          key id of codes that the provider made
 -- Answers  ask VERIFICATION or '-', or a verdict as in verify.lua
+local challenge, wrong, possible_checks = unpack(KEYS)
 local now, check, wrong_per_challenge, wrong_count, kept_after, provider_made = unpack(ARGV)
 now = clock(now)
 
-local c = redis.call('HMGET', KEYS[1], 'kid', 'expires', 'used', 'wrong', 'name', 'open:' .. check)
-if not c[1] or tonumber(c[2]) + kept_after <= now then return 'none_pending' end
-if c[3] then return 'already_used' end
-if c[1] ~= provider_made then return 'key_unavailable' end
+local fields = redis.call('HMGET', challenge, 'kid', 'expires', 'used', 'wrong', 'name', 'open:' .. check)
+local kid, expires, used_by, checks, name, open_verification = unpack(fields)
+if not kid or tonumber(expires) + kept_after <= now then return 'none_pending' end
+if used_by then return 'already_used' end
+if kid ~= provider_made then return 'key_unavailable' end
 -- The step is repeated because its answer was lost. It was counted the first time.
-if c[6] then return 'ask ' .. c[6] end
-if tonumber(c[2]) <= now then return 'expired ' .. c[2] end
+if open_verification then return 'ask ' .. open_verification end
+if tonumber(expires) <= now then return 'expired ' .. expires end
 -- The recipient's lock comes first: a new code does not lift it.
-local locked = wait(KEYS[2], wrong_count, HOUR, now)
+local locked = wait(wrong, wrong_count, HOUR, now)
 if locked > 0 then return 'locked ' .. ms(locked) end
-if tonumber(c[4]) >= tonumber(wrong_per_challenge) then return 'locked 0' end
+if tonumber(checks) >= tonumber(wrong_per_challenge) then return 'locked 0' end
 
-local verification = c[5] or '-'
-redis.call('HINCRBY', KEYS[1], 'wrong', 1)
-redis.call('HSET', KEYS[1], 'open:' .. check, verification)
+local verification = name or '-'
+redis.call('HINCRBY', challenge, 'wrong', 1)
+redis.call('HSET', challenge, 'open:' .. check, verification)
 -- Counted as wrong until the provider says otherwise.
-append(KEYS[2], check, HOUR, now)
+append(wrong, check, HOUR, now)
 -- Listed by recipient: one code of the provider's may serve several challenges, and outlive each.
-append(KEYS[3], verification .. ' ' .. check, DAY, now)
+append(possible_checks, verification .. ' ' .. check, DAY, now)
 return 'ask ' .. verification

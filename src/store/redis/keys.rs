@@ -123,7 +123,7 @@ impl Keys {
         match log {
             EventLog::Sends => self.sends(&subject.recipient),
             EventLog::Wrong => self.wrong(&subject.recipient),
-            EventLog::Refunds => self.of(&subject.recipient, ":refunds", ""),
+            EventLog::Refunds => self.refunds(&subject.recipient),
             EventLog::UserSends => self.shared(":user:", subject.user.as_ref().map_or("", Digest16::as_str)),
             EventLog::IpSends => self.shared(":ip:", subject.ip.as_ref().map_or("", Digest16::as_str)),
             EventLog::AllSends => self.shared(":spend:h", ""),
@@ -136,6 +136,10 @@ impl Keys {
 
     pub(super) fn wrong<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
         self.of(recipient, ":wrong", "")
+    }
+
+    pub(super) fn refunds<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
+        self.of(recipient, ":refunds", "")
     }
 
     fn of<'a>(&'a self, recipient: &'a Digest16, kind: &'a str, rest: &'a str) -> Key<'a> {

@@ -2,12 +2,13 @@
 -- KEYS     kill switch
 -- ARGV     now, none|on|off, reason
 -- Answers  the switch before the change: since when, reason; nothing if it was off
+local kill_switch = KEYS[1]
 local now, change, reason = unpack(ARGV)
-local previous = redis.call('GET', KEYS[1])
+local previous = redis.call('GET', kill_switch)
 if change == 'on' then
   local since = previous and string.match(previous, '^%S+') or ms(clock(now))
-  redis.call('SET', KEYS[1], since .. ' ' .. reason)
+  redis.call('SET', kill_switch, since .. ' ' .. reason)
 elseif change == 'off' then
-  redis.call('DEL', KEYS[1])
+  redis.call('DEL', kill_switch)
 end
 return previous or ''

@@ -2,7 +2,8 @@
 -- KEYS     challenge
 -- ARGV     challenge id, name
 -- Answers  linked | replaced
+local challenge = KEYS[1]
 local id, name = unpack(ARGV)
-if redis.call('HMGET', KEYS[1], 'id')[1] ~= id then return 'replaced' end
-redis.call('HSET', KEYS[1], 'name', name)
+if redis.call('HMGET', challenge, 'id')[1] ~= id then return 'replaced' end
+redis.call('HSET', challenge, 'name', name)
 return 'linked'

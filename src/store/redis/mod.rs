@@ -134,6 +134,12 @@ impl RedisStore {
         self.run("suppress", &call, answers::suppression).await
     }
 
+    fn add_charged_logs(&self, call: &mut Call<'_>, subject: &Subject<'_>) {
+        for log in EventLog::CHARGED {
+            call.arg(self.keys.log(log, subject));
+        }
+    }
+
     async fn change_kill_switch(&self, change: &str, reason: &str) -> Result<Option<KillSwitch>, StoreError> {
         let mut call = self.scripts.kill_switch.call(1);
         call.arg(self.keys.kill_switch()).arg(self.time()).arg(change).arg(reason);
@@ -184,21 +190,18 @@ impl Store for RedisStore {
         let (lease, limits, subject) = (&admit.lease, admit.limits, &admit.lease.subject);
         let recipient = &subject.recipient;
         let is_shared = limits[Limit::All].count > 0 || subject.user.is_some() || subject.ip.is_some();
-        let mut call = self.scripts.admit.call(13);
+        let mut call = self.scripts.admit.call(9 + EventLog::CHARGED.len());
         call.arg(self.keys.record(recipient, lease.request))
             .arg(self.keys.challenge(recipient, subject.purpose))
-            .arg(self.keys.log(EventLog::Sends, subject))
-            .arg(self.keys.log(EventLog::Refunds, subject))
             .arg(self.keys.cooldown(recipient))
-            .arg(self.keys.log(EventLog::AllSends, subject))
-            .arg(self.keys.log(EventLog::UserSends, subject))
-            .arg(self.keys.log(EventLog::IpSends, subject))
             .arg(self.keys.suppressed(recipient))
             .arg(self.keys.country(admit.country))
             .arg(self.keys.recent(recipient))
             .arg(self.keys.index(lease.request))
-            .arg(self.keys.log(EventLog::Wrong, subject))
-            .arg(self.time())
+            .arg(self.keys.wrong(recipient))
+            .arg(self.keys.refunds(recipient));
+        self.add_charged_logs(&mut call, subject);
+        call.arg(self.time())
             .arg(id_word(lease.token))
             .arg(lease.request.as_str())
             .arg(if is_shared { shared_member(lease) } else { String::new() })
@@ -264,18 +267,15 @@ impl Store for RedisStore {
         let (recipient, message_id) = (&subject.recipient, completion.message_id());
         let kept = if outcome.status == Status::Rejected { REJECTION_KEPT } else { OUTCOME_KEPT };
         let nothing_sent = matches!(outcome.status, Status::Failed | Status::Rejected);
-        let mut call = self.scripts.complete.call(10);
+        let mut call = self.scripts.complete.call(6 + EventLog::CHARGED.len());
         call.arg(self.keys.record(recipient, lease.request))
-            .arg(self.keys.log(EventLog::Sends, subject))
-            .arg(self.keys.log(EventLog::Refunds, subject))
-            .arg(self.keys.log(EventLog::AllSends, subject))
-            .arg(self.keys.log(EventLog::UserSends, subject))
-            .arg(self.keys.log(EventLog::IpSends, subject))
+            .arg(self.keys.refunds(recipient))
             .arg(self.keys.recent(recipient))
             .arg(self.keys.claim(recipient, message_id))
             .arg(self.keys.target(recipient, completion.suppression.as_ref()))
-            .arg(self.keys.expected_receipts())
-            .arg(self.time())
+            .arg(self.keys.expected_receipts());
+        self.add_charged_logs(&mut call, subject);
+        call.arg(self.time())
             .arg(id_word(lease.token))
             .json(outcome)
             .arg(millis(kept))
@@ -365,14 +365,11 @@ impl Store for RedisStore {
         limits: &Limits,
     ) -> Result<Usage, StoreError> {
         let recipient = &subject.recipient;
-        let mut call = self.scripts.usage.call(7 + usize::from(request.is_some()));
-        call.arg(self.keys.log(EventLog::Sends, subject))
-            .arg(self.keys.log(EventLog::Refunds, subject))
-            .arg(self.keys.cooldown(recipient))
-            .arg(self.keys.log(EventLog::AllSends, subject))
-            .arg(self.keys.log(EventLog::UserSends, subject))
-            .arg(self.keys.log(EventLog::IpSends, subject))
-            .arg(self.keys.log(EventLog::Wrong, subject));
+        let mut call = self.scripts.usage.call(3 + EventLog::CHARGED.len() + usize::from(request.is_some()));
+        call.arg(self.keys.cooldown(recipient))
+            .arg(self.keys.wrong(recipient))
+            .arg(self.keys.refunds(recipient));
+        self.add_charged_logs(&mut call, subject);
         if let Some(request) = request {
             call.arg(self.keys.record(recipient, request));
         }

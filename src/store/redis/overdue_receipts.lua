@@ -2,19 +2,20 @@
 -- KEYS     expected receipts; the keys of the records follow from its members
 -- ARGV     now, longest wait, how many, shortest interval, prefix of the keys
 -- Answers  a line each: due|lapsed MESSAGE RECIPIENT SENT REQUEST; lapsed: this is the last poll
+local expected_receipts = KEYS[1]
 local now, wait_max, count_max, interval_min, prefix = unpack(ARGV)
 now = clock(now)
 local overdue = {}
-for _, member in ipairs(redis.call('ZRANGE', KEYS[1], '-inf', ms(now), 'BYSCORE', 'LIMIT', 0, count_max)) do
+for _, member in ipairs(redis.call('ZRANGE', expected_receipts, '-inf', ms(now), 'BYSCORE', 'LIMIT', 0, count_max)) do
   local recipient, sent_at, request = string.match(member, '^%S+ (%S+) (%S+) (%S+)$')
   local r = read_record(redis.call('GET', prefix .. ':' .. recipient .. ':req:' .. request), now)
   local waited = math.max(0, now - sent_at)
   local is_lapsed = waited >= tonumber(wait_max)
   local needs_no_poll = not r or select(4, receipt_of(r)) == '1'
   if needs_no_poll or is_lapsed then
-    redis.call('ZREM', KEYS[1], member)
+    redis.call('ZREM', expected_receipts, member)
   else
-    redis.call('ZADD', KEYS[1], ms(now + math.max(waited, tonumber(interval_min))), member)
+    redis.call('ZADD', expected_receipts, ms(now + math.max(waited, tonumber(interval_min))), member)
   end
   if not needs_no_poll then overdue[#overdue + 1] = (is_lapsed and 'lapsed ' or 'due ') .. member end
 end

@@ -3,16 +3,17 @@
 -- ARGV     now, message, rank, status, is final, was published, code, suppression: code, duration, masked recipient
 -- Answers  in_progress PURPOSE HISTORY | completed OUTCOME   publish the delivery event
 --          unchanged | no_request
+local record, suppression = unpack(KEYS)
 local now, message, rank, status, is_final, published, code, suppression_code, suppression_duration, masked = unpack(ARGV)
 now = clock(now)
-local r = message ~= '-' and read_record(redis.call('GET', KEYS[1]), now)
+local r = message ~= '-' and read_record(redis.call('GET', record), now)
 -- The receipts of a request suppress once for a time (1) and once without an end (2). A repeated receipt must not undo an
 -- operator's removal.
 local suppressed_before = r and string.match(r.receipt, '^[^,]+,%d+,[^,]+,%d,[^,]+,%d+,(%d)$') or '0'
 local suppressed = suppression_code == '-' and '0' or suppression_duration == '-' and '2' or '1'
 local is_stronger = suppressed > suppressed_before
 if is_stronger then
-  suppress(KEYS[2], suppression_code, suppression_duration, now, masked)
+  suppress(suppression, suppression_code, suppression_duration, now, masked)
 else
   suppressed = suppressed_before
 end
@@ -20,7 +21,7 @@ if not r then return 'no_request' end
 
 local function write(receipt)
   local line = {r.state, r.owner, r.kept_until, receipt .. ',' .. suppressed, r.rest}
-  redis.call('SET', KEYS[1], table.concat(line, ' '), 'KEEPTTL')
+  redis.call('SET', record, table.concat(line, ' '), 'KEEPTTL')
 end
 
 local recorded_message, recorded_rank, recorded_status, recorded_published = receipt_of(r)

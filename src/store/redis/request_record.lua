@@ -2,9 +2,10 @@
 -- KEYS     index; the other keys follow from the recipient
 -- ARGV     now, prefix of the keys, recipient or '-', request, challenge kept after its expiry
 -- Answers  the code's expiry, checks and use (or three '-'), then the record; nothing if there is none
+local index = KEYS[1]
 local now, prefix, recipient, request, kept_after = unpack(ARGV)
 now = clock(now)
-if recipient == '-' then recipient = redis.call('GET', KEYS[1]) end
+if recipient == '-' then recipient = redis.call('GET', index) end
 if not recipient then return '' end
 local line = redis.call('GET', prefix .. ':' .. recipient .. ':req:' .. request)
 local r = read_record(line, now)
@@ -12,7 +13,8 @@ if not r then return '' end
 if r.state ~= 'ended' then read_progress(r) end
 -- Quotes inside JSON strings are escaped, so these patterns match only fields of the outcome itself.
 local purpose = r.purpose or string.match(r.rest, '"purpose":"([^"]*)"')
-local id = r.facts and string.match(r.facts, '^%S+') or string.match(r.rest, '"challenge":"([^"]*)"')
-local c = redis.call('HMGET', prefix .. ':' .. recipient .. ':challenge:' .. purpose, 'id', 'expires', 'wrong', 'used')
-if not id or c[1] ~= id or tonumber(c[2]) + kept_after <= now then return '- - - ' .. line end
-return table.concat({c[2], c[3], c[4] and 1 or 0, line}, ' ')
+local challenge_id = r.facts and string.match(r.facts, '^%S+') or string.match(r.rest, '"challenge":"([^"]*)"')
+local challenge = prefix .. ':' .. recipient .. ':challenge:' .. purpose
+local id, expires, checks, used_by = unpack(redis.call('HMGET', challenge, 'id', 'expires', 'wrong', 'used'))
+if not challenge_id or id ~= challenge_id or tonumber(expires) + kept_after <= now then return '- - - ' .. line end
+return table.concat({expires, checks, used_by and 1 or 0, line}, ' ')

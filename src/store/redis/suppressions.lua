@@ -2,13 +2,14 @@
 -- KEYS     suppressions; the keys of each follow from the recipient
 -- ARGV     now, how many, prefix of the keys
 -- Answers  a line each, as in `suppression_line`
+local suppressions = KEYS[1]
 local now, count, prefix = unpack(ARGV)
 now = clock(now)
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ms(now))
+redis.call('ZREMRANGEBYSCORE', suppressions, '-inf', ms(now))
 local lines = {}
-for _, recipient in ipairs(redis.call('ZRANGE', KEYS[1], '+inf', '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, count)) do
+for _, recipient in ipairs(redis.call('ZRANGE', suppressions, '+inf', '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, count)) do
   local key = prefix .. ':' .. recipient
   local line = suppression_line(key .. ':suppressed', key .. ':suppression', now)
-  if line then lines[#lines + 1] = line else redis.call('ZREM', KEYS[1], recipient) end
+  if line then lines[#lines + 1] = line else redis.call('ZREM', suppressions, recipient) end
 end
 return table.concat(lines, '\n')

@@ -2,9 +2,10 @@
 -- KEYS     record, challenge
 -- ARGV     now, token, attempts made or '-', waiting|sending|doubt|requeued|requeued_in_doubt, duration, history or '-'
 -- Answers  applied | already_sent MESSAGE | not_owner | challenge_replaced
+local record, challenge = unpack(KEYS)
 local now, token, attempts_made, progress, duration, history = unpack(ARGV)
 now = clock(now)
-local r = read_record(redis.call('GET', KEYS[1]), now)
+local r = read_record(redis.call('GET', record), now)
 if not r or r.state == 'ended' or r.owner ~= token then return 'not_owner' end
 read_progress(r)
 -- An update from before a later attempt changes nothing.
@@ -19,8 +20,8 @@ if progress == 'waiting' then
 elseif progress == 'sending' then
   if r.in_doubt ~= '0' and proven_message then return 'already_sent ' .. proven_message end
   -- The code of a challenge that was used or replaced is useless.
-  local c = redis.call('HMGET', KEYS[2], 'id', 'used')
-  if c[1] ~= string.match(r.facts, '^%S+') or c[2] then return 'challenge_replaced' end
+  local id, used_by = unpack(redis.call('HMGET', challenge, 'id', 'used'))
+  if id ~= string.match(r.facts, '^%S+') or used_by then return 'challenge_replaced' end
   r.state, r.attempt, r.started_at = 'sending', ms(r.attempt + 1), ms(now)
 elseif progress == 'doubt' then
   mark_in_doubt(r)
@@ -32,5 +33,5 @@ else
 end
 r.lease_until = ms(now + duration)
 if history ~= '-' then r.history = history end
-redis.call('SET', KEYS[1], progress_line(r), 'KEEPTTL')
+redis.call('SET', record, progress_line(r), 'KEEPTTL')
 return progress == 'doubt' and proven_message and 'already_sent ' .. proven_message or 'applied'

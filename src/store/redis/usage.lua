@@ -1,10 +1,11 @@
 -- Usage: reads a subject's use of its limits. Charges nothing.
--- KEYS     sends, refunds, cooldown, all, user, ip, wrong, and the record of a request if one is given
+-- KEYS     cooldown, wrong, refunds, the logs of sends as in admit.lua, and the record of a request if one is given
 -- ARGV     now, the count of each limit (0: off), the window of the first
 -- Answers  sends in the window, sends in a day, wrong attempts in an hour, time until no limit applies, cooldown left,
 --          whether the request has a record
-local sends, refunds, cooldown, all, user, ip, wrong, record = unpack(KEYS)
-local now, number_count, day_count, user_count, ip_count, all_count, wrong_count, refunds_count, number_window = unpack(ARGV)
+local cooldown, wrong, refunds, sends, user, ip, all, record = unpack(KEYS)
+local now, number_count, day_count, user_count, ip_count, all_count, wrong_count, refunds_count, number_window =
+  unpack(ARGV)
 now = clock(now)
 local limited_for = math.max(
   wait(sends, number_count, number_window, now), wait(sends, day_count, DAY, now), wait(user, user_count, HOUR, now),

@@ -1,9 +1,9 @@
-//! What every store promises, asked of the one in memory and of a real Redis.
+//! The contract of a store, tested on the one in memory and on a real Redis.
 
-mod doubt;
-mod elsewhere;
 mod failover;
+mod progress;
 mod properties;
+mod provider_check;
 mod receipts;
 mod shared;
 mod suppressions;
@@ -34,7 +34,7 @@ pub const HOUR: Duration = Duration::from_secs(3_600);
 const LIFE: Duration = Duration::from_secs(600);
 const LEASE: Duration = Duration::from_secs(20);
 
-/// A store whose time a test sets.
+/// A store with a settable clock.
 pub trait TimedStore: Store {
     fn at(&self, now: UnixMillis);
 }
@@ -59,9 +59,9 @@ pub fn named(number: u8) -> Digest16 {
     Digest16::from_random([number; 16])
 }
 
-/// A request of one recipient, with the challenge that it would start.
+/// A request, the lease under which it is admitted, and the challenge that it would start.
 #[derive(Clone)]
-pub struct Ask {
+pub struct TestRequest {
     pub recipient: u8,
     pub purpose: &'static str,
     pub request: RequestId,
@@ -74,11 +74,11 @@ pub struct Ask {
     pub digest: u8,
     pub kid: &'static str,
     pub callers_code: bool,
-    pub notes: RequestHistory,
+    pub history: RequestHistory,
 }
 
-pub fn ask(recipient: u8, request: &str) -> Ask {
-    Ask {
+pub fn request_to(recipient: u8, request: &str) -> TestRequest {
+    TestRequest {
         recipient,
         purpose: "verification",
         request: RequestId::parse(request).expect("valid"),
@@ -91,16 +91,16 @@ pub fn ask(recipient: u8, request: &str) -> Ask {
         digest: 50 + recipient,
         kid: "k1",
         callers_code: false,
-        notes: RequestHistory::default(),
+        history: RequestHistory::default(),
     }
 }
 
-impl Ask {
-    pub fn owned_by(&self, owner: u64) -> Ask {
-        Ask { owner, ..self.clone() }
+impl TestRequest {
+    pub fn owned_by(&self, owner: u64) -> TestRequest {
+        TestRequest { owner, ..self.clone() }
     }
 
-    pub fn handling(&self) -> Lease<'_> {
+    pub fn lease(&self) -> Lease<'_> {
         let subject =
             Subject { recipient: named(self.recipient), purpose: self.purpose, user: self.user, ip: None };
         Lease { subject, request: &self.request, token: self.owner }
@@ -108,7 +108,7 @@ impl Ask {
 
     pub fn admit(&self) -> Admit<'_> {
         Admit {
-            lease: self.handling(),
+            lease: self.lease(),
             requested_at: self.requested_at,
             not_after: self.not_after,
             code_life: LIFE,
@@ -125,7 +125,7 @@ impl Ask {
             paused: false,
             unfinished_leases_below: u32::MAX,
             country: None,
-            history: &self.notes,
+            history: &self.history,
         }
     }
 }
@@ -139,12 +139,12 @@ fn granted(admission: Admission) -> Grant {
 }
 
 #[track_caller]
-fn refused(admission: Admission) -> OutcomeError {
+fn rejected(admission: Admission) -> OutcomeError {
     match admission {
         Admission::Completed { outcome, .. } if outcome.status == Status::Rejected => {
             outcome.error.expect("a reason")
         }
-        other => panic!("expected a refusal, got {other:?}"),
+        other => panic!("expected a rejection, got {other:?}"),
     }
 }
 
@@ -159,15 +159,8 @@ pub fn sent(at: UnixMillis) -> Outcome {
     }
 }
 
-fn settle<'a>(handling: Lease<'a>, outcome: &'a Outcome, refund: Refund) -> CompleteRequest<'a> {
-    CompleteRequest {
-        lease: handling,
-        outcome,
-        refund,
-        found_by_lookup: false,
-        suppression: None,
-        receipt_due: None,
-    }
+fn completion<'a>(lease: Lease<'a>, outcome: &'a Outcome, refund: Refund) -> CompleteRequest<'a> {
+    CompleteRequest { lease, outcome, refund, found_by_lookup: false, suppression: None, receipt_due: None }
 }
 
 fn failed(at: UnixMillis) -> Outcome {
@@ -195,67 +188,67 @@ async fn verify_under(
     store.verify(&check).await.expect("the store answers")
 }
 
-async fn admit(store: &dyn TimedStore, ask: &Ask) -> Admission {
-    store.admit(&ask.admit()).await.expect("the store answers")
+async fn admit(store: &dyn TimedStore, request: &TestRequest) -> Admission {
+    store.admit(&request.admit()).await.expect("the store answers")
 }
 
-/// Admits a request, and ends it as sent at once.
-async fn granted_and_sent(store: &dyn TimedStore, ask: &Ask) -> Grant {
-    let grant = granted(admit(store, ask).await);
+/// Admits a request and completes it as sent.
+async fn grant_and_complete(store: &dyn TimedStore, request: &TestRequest) -> Grant {
+    let grant = granted(admit(store, request).await);
     let outcome = sent(grant.now);
-    let settled = store.complete(&settle(ask.handling(), &outcome, Refund::None)).await;
-    assert_eq!(settled.expect("answers"), CompleteResult::Recorded);
+    let result = store.complete(&completion(request.lease(), &outcome, Refund::None)).await;
+    assert_eq!(result.expect("answers"), CompleteResult::Recorded);
     grant
 }
 
-/// Every promise in turn, each with a recipient of its own.
+/// Tests every promise, each with its own recipients.
 async fn keeps_its_promises(store: &dyn TimedStore) {
-    a_request_is_charged_once_and_answered_the_same_to_its_owner(store).await;
-    an_ended_request_is_replayed_to_others(store).await;
-    limits_slide_and_tell_when_to_come_back(store).await;
-    a_cooldown_is_not_given_back_but_a_charge_is(store).await;
+    a_repeated_admission_gets_the_same_answer_and_one_charge(store).await;
+    a_completed_request_is_replayed_to_other_leases(store).await;
+    limits_slide_and_say_when_to_retry(store).await;
+    a_refund_returns_the_charge_but_not_the_cooldown(store).await;
     a_cooldown_lasts_as_long_as_its_request_may_be_sent(store).await;
-    refusals_of_a_provider_are_no_free_loop(store).await;
-    a_dead_lease_is_in_doubt_and_a_waiting_one_is_not(store).await;
-    a_request_that_handlings_died_with_is_taken_up_by_who_wants_it_all_the_same(store).await;
-    a_request_given_back_is_free_when_its_next_try_is_due(store).await;
-    only_who_holds_a_request_can_say_that_nothing_was_sent(store).await;
-    a_try_with_a_code_that_was_used_meanwhile_is_stale(store).await;
-    a_closed_channel_refuses_what_is_new(store).await;
-    any_time_is_a_time(store).await;
-    too_little_time_left_is_expired(store).await;
-    a_resend_continues_the_challenge_while_it_is_young(store).await;
+    refunds_after_refusals_are_limited(store).await;
+    an_expired_lease_is_in_doubt_but_not_while_waiting(store).await;
+    a_crash_suspect_is_admitted_with_a_higher_bound(store).await;
+    a_requeued_request_is_free_when_its_next_attempt_is_due(store).await;
+    only_the_owner_can_complete_a_request_as_not_sent(store).await;
+    no_attempt_starts_after_the_code_was_used(store).await;
+    a_disabled_channel_rejects_new_requests(store).await;
+    the_epoch_is_a_valid_time(store).await;
+    a_request_with_too_little_time_left_is_expired(store).await;
+    a_resend_continues_the_challenge_while_enough_life_is_left(store).await;
     a_code_works_once(store).await;
-    five_wrong_tries_lock_a_challenge(store).await;
-    ten_wrong_tries_in_an_hour_lock_a_recipient(store).await;
-    a_try_whose_answer_was_lost_is_counted_once(store).await;
-    an_unknown_key_counts_nothing(store).await;
-    a_users_limit_holds_over_recipients(store).await;
-    the_first_end_stays(store).await;
-    doubt::keeps_its_promises(store).await;
-    elsewhere::keeps_its_promises(store).await;
+    five_wrong_attempts_lock_a_challenge(store).await;
+    ten_wrong_attempts_in_an_hour_lock_a_recipient(store).await;
+    a_check_whose_answer_was_lost_is_counted_once(store).await;
+    a_check_without_the_key_is_not_counted(store).await;
+    a_users_limit_spans_recipients(store).await;
+    the_first_outcome_stays(store).await;
+    progress::keeps_its_promises(store).await;
+    provider_check::keeps_its_promises(store).await;
     receipts::keeps_its_promises(store).await;
     shared::keeps_its_promises(store).await;
     suppressions::keeps_its_promises(store).await;
 }
 
-async fn a_request_is_charged_once_and_answered_the_same_to_its_owner(store: &dyn TimedStore) {
+async fn a_repeated_admission_gets_the_same_answer_and_one_charge(store: &dyn TimedStore) {
     store.at(START);
-    let request = ask(1, "once");
+    let request = request_to(1, "once");
     let first = granted(admit(store, &request).await);
     assert_eq!(granted(admit(store, &request).await), first);
     assert_eq!(first.attempt, 1);
-    let usage = store.usage(&request.handling().subject, None, &limits()).await.expect("the store answers");
+    let usage = store.usage(&request.lease().subject, None, &limits()).await.expect("the store answers");
     assert_eq!((usage.used, usage.used_day, usage.cooldown), (1, 1, Duration::from_secs(30)));
 }
 
-async fn an_ended_request_is_replayed_to_others(store: &dyn TimedStore) {
+async fn a_completed_request_is_replayed_to_other_leases(store: &dyn TimedStore) {
     store.at(START);
-    let request = ask(2, "ended");
+    let request = request_to(2, "ended");
     granted(admit(store, &request).await);
     let outcome = sent(START);
-    let settle = settle(request.handling(), &outcome, Refund::None);
-    assert_eq!(store.complete(&settle).await.expect("answers"), CompleteResult::Recorded);
+    let completion = completion(request.lease(), &outcome, Refund::None);
+    assert_eq!(store.complete(&completion).await.expect("answers"), CompleteResult::Recorded);
     let replay = Admission::Completed { outcome: sent(START), ours: false };
     assert_eq!(admit(store, &request.owned_by(2)).await, replay);
     store.at(START.plus(24 * HOUR - Duration::from_millis(1)));
@@ -264,86 +257,86 @@ async fn an_ended_request_is_replayed_to_others(store: &dyn TimedStore) {
     granted(admit(store, &request.owned_by(2)).await);
 }
 
-async fn limits_slide_and_tell_when_to_come_back(store: &dyn TimedStore) {
+async fn limits_slide_and_say_when_to_retry(store: &dyn TimedStore) {
     for number in 0..5_u32 {
         store.at(START.plus(Duration::from_secs(60) * number));
-        granted_and_sent(store, &ask(3, &format!("slide-{number}"))).await;
+        grant_and_complete(store, &request_to(3, &format!("slide-{number}"))).await;
     }
     store.at(START.plus(Duration::from_secs(300)));
-    let refusal = refused(admit(store, &ask(3, "slide-5")).await);
-    assert_eq!((refusal.code, refusal.retry_after), (ErrorCode::RateLimited, Some(3_300)));
+    let rejection = rejected(admit(store, &request_to(3, "slide-5")).await);
+    assert_eq!((rejection.code, rejection.retry_after), (ErrorCode::RateLimited, Some(3_300)));
     store.at(START.plus(HOUR));
-    granted_and_sent(store, &ask(3, "slide-6")).await;
-    let again = refused(admit(store, &ask(3, "slide-7")).await);
+    grant_and_complete(store, &request_to(3, "slide-6")).await;
+    let again = rejected(admit(store, &request_to(3, "slide-7")).await);
     assert_eq!((again.code, again.retry_after), (ErrorCode::RateLimited, Some(60)));
 }
 
-async fn a_cooldown_is_not_given_back_but_a_charge_is(store: &dyn TimedStore) {
+async fn a_refund_returns_the_charge_but_not_the_cooldown(store: &dyn TimedStore) {
     store.at(START);
-    let request = ask(4, "refund");
+    let request = request_to(4, "refund");
     granted(admit(store, &request).await);
     let outcome = failed(START);
-    let settle = settle(request.handling(), &outcome, Refund::Counted);
-    store.complete(&settle).await.expect("answers");
-    let usage = store.usage(&request.handling().subject, None, &limits()).await.expect("the store answers");
+    let completion = completion(request.lease(), &outcome, Refund::Counted);
+    store.complete(&completion).await.expect("answers");
+    let usage = store.usage(&request.lease().subject, None, &limits()).await.expect("the store answers");
     assert_eq!(usage.used, 0);
-    let refusal = refused(admit(store, &ask(4, "next")).await);
-    assert_eq!((refusal.code, refusal.retry_after), (ErrorCode::Cooldown, Some(30)));
+    let rejection = rejected(admit(store, &request_to(4, "next")).await);
+    assert_eq!((rejection.code, rejection.retry_after), (ErrorCode::Cooldown, Some(30)));
     store.at(START.plus(Duration::from_secs(30)));
-    granted(admit(store, &ask(4, "later")).await);
+    granted(admit(store, &request_to(4, "later")).await);
 }
 
-/// Two messages to one number that are in doubt together could not be told apart.
+/// The provider could not tell apart two messages in doubt to one number.
 async fn a_cooldown_lasts_as_long_as_its_request_may_be_sent(store: &dyn TimedStore) {
     let refused_for = async |request: &str, at: UnixMillis| {
         store.at(at);
-        let refusal = refused(admit(store, &ask(90, request)).await);
-        assert_eq!(refusal.code, ErrorCode::Cooldown);
-        let usage = store.usage(&ask(90, request).handling().subject, None, &limits()).await;
+        let rejection = rejected(admit(store, &request_to(90, request)).await);
+        assert_eq!(rejection.code, ErrorCode::Cooldown);
+        let usage = store.usage(&request_to(90, request).lease().subject, None, &limits()).await;
         let cooldown = usage.expect("the store answers").cooldown;
-        assert_eq!(Some(cooldown.as_secs()), refusal.retry_after, "and whoever asks first is told so");
+        assert_eq!(Some(cooldown.as_secs()), rejection.retry_after, "usage says the same");
         cooldown.as_secs()
     };
     let at = |seconds| START.plus(Duration::from_secs(seconds));
     store.at(START);
-    let first = ask(90, "doubtful%1");
+    let first = request_to(90, "doubtful%1");
     granted(admit(store, &first).await);
     let doubt = Progress::InDoubt(Duration::from_secs(45));
-    store.update_progress(&first.handling(), Some(1), doubt, None).await.expect("answers");
+    store.update_progress(&first.lease(), Some(1), doubt, None).await.expect("answers");
     assert_eq!(refused_for("too-soon", at(10)).await, 20, "the cooldown itself");
-    assert_eq!(refused_for("in-doubt", at(30)).await, 15, "until somebody else would take it up");
-    assert_eq!(refused_for("nobody-has-it", at(599)).await, 1);
+    assert_eq!(refused_for("in-doubt", at(30)).await, 15, "until the lease ends");
+    assert_eq!(refused_for("no-lease", at(599)).await, 1);
     store.at(at(600));
-    granted(admit(store, &ask(90, "past-its-deadline")).await);
-    // One that has ended makes nobody wait.
+    granted(admit(store, &request_to(90, "past-its-deadline")).await);
+    // A completed request extends no cooldown.
     let outcome = sent(at(600));
-    let last = ask(90, "past-its-deadline");
-    store.complete(&settle(last.handling(), &outcome, Refund::None)).await.expect("answers");
+    let last = request_to(90, "past-its-deadline");
+    store.complete(&completion(last.lease(), &outcome, Refund::None)).await.expect("answers");
     store.at(at(630));
-    granted(admit(store, &ask(90, "after-its-end")).await);
-    // Without a cooldown nobody waits for anybody.
+    granted(admit(store, &request_to(90, "after-its-end")).await);
+    // Without a cooldown, no request waits for another.
     let limits = Limits { cooldown: Duration::ZERO, ..limits() };
     for request in ["free-1", "free-2"] {
-        granted(admit(store, &Ask { limits, ..ask(91, request) }).await);
+        granted(admit(store, &TestRequest { limits, ..request_to(91, request) }).await);
     }
 }
 
-async fn refusals_of_a_provider_are_no_free_loop(store: &dyn TimedStore) {
+async fn refunds_after_refusals_are_limited(store: &dyn TimedStore) {
     for number in 0..10_u32 {
         store.at(START.plus(Duration::from_secs(30) * number));
-        let request = ask(5, &format!("free-{number}"));
+        let request = request_to(5, &format!("free-{number}"));
         granted(admit(store, &request).await);
         let outcome = failed(START);
-        let settle = settle(request.handling(), &outcome, Refund::Counted);
-        store.complete(&settle).await.expect("answers");
+        let completion = completion(request.lease(), &outcome, Refund::Counted);
+        store.complete(&completion).await.expect("answers");
     }
     store.at(START.plus(Duration::from_secs(600)));
-    assert_eq!(refused(admit(store, &ask(5, "free-10")).await).code, ErrorCode::RateLimited);
+    assert_eq!(rejected(admit(store, &request_to(5, "free-10")).await).code, ErrorCode::RateLimited);
 }
 
-async fn a_dead_lease_is_in_doubt_and_a_waiting_one_is_not(store: &dyn TimedStore) {
+async fn an_expired_lease_is_in_doubt_but_not_while_waiting(store: &dyn TimedStore) {
     store.at(START);
-    let request = ask(6, "dead");
+    let request = request_to(6, "dead");
     let first = granted(admit(store, &request).await);
     assert_eq!(admit(store, &request.owned_by(2)).await, Admission::Busy(LEASE));
     store.at(START.plus(LEASE));
@@ -357,46 +350,48 @@ async fn a_dead_lease_is_in_doubt_and_a_waiting_one_is_not(store: &dyn TimedStor
     );
     assert_eq!(
         store
-            .update_progress(&request.handling(), Some(1), Progress::Waiting(LEASE), None)
+            .update_progress(&request.lease(), Some(1), Progress::Waiting(LEASE), None)
             .await
             .expect("answers"),
         ProgressResult::NotOwner
     );
 
-    let waiting = ask(7, "waiting");
+    let waiting = request_to(7, "waiting");
     store.at(START);
     granted(admit(store, &waiting).await);
-    let marked = store
-        .update_progress(&waiting.handling(), Some(1), Progress::Waiting(Duration::from_secs(3)), None)
+    let result = store
+        .update_progress(&waiting.lease(), Some(1), Progress::Waiting(Duration::from_secs(3)), None)
         .await
         .expect("answers");
-    assert_eq!(marked, ProgressResult::Applied);
+    assert_eq!(result, ProgressResult::Applied);
     assert_eq!(admit(store, &waiting.owned_by(2)).await, Admission::Busy(Duration::from_secs(3)));
     store.at(START.plus(Duration::from_secs(3)));
     assert_eq!(granted(admit(store, &waiting.owned_by(2)).await).attempt, 2);
 }
 
-async fn a_request_that_handlings_died_with_is_taken_up_by_who_wants_it_all_the_same(store: &dyn TimedStore) {
-    let request = ask(51, "deadly");
+async fn a_crash_suspect_is_admitted_with_a_higher_bound(store: &dyn TimedStore) {
+    let request = request_to(51, "deadly");
     store.at(START);
     granted(admit(store, &request).await);
     let later = |nth: u32| START.plus(LEASE * nth);
-    let careful = Admit { unfinished_leases_below: 2, ..request.admit() };
-    let by = |token| Admit { lease: Lease { token, ..careful.lease }, ..careful };
+    let below_two = Admit { unfinished_leases_below: 2, ..request.admit() };
+    let by = |token| Admit { lease: Lease { token, ..below_two.lease }, ..below_two };
     store.at(later(1));
-    assert_eq!(doubt::in_doubt(store.admit(&by(2)).await.expect("answers")).unfinished_leases, 2);
+    assert_eq!(progress::in_doubt(store.admit(&by(2)).await.expect("answers")).unfinished_leases, 2);
     assert!(matches!(store.admit(&by(3)).await.expect("answers"), Admission::Busy(_)));
     store.at(later(2));
-    let suspect =
-        |leases| Admission::CrashSuspect { unfinished_leases: leases, time_left: LIFE - LEASE * leases };
+    let suspect = |unfinished_leases| Admission::CrashSuspect {
+        unfinished_leases,
+        time_left: LIFE - LEASE * unfinished_leases,
+    };
     assert_eq!(store.admit(&by(3)).await.expect("answers"), suspect(2));
     assert_eq!(
-        doubt::in_doubt(store.admit(&by(2)).await.expect("answers")).unfinished_leases,
+        progress::in_doubt(store.admit(&by(2)).await.expect("answers")).unfinished_leases,
         2,
-        "its owner keeps it"
+        "its owner keeps the lease"
     );
     store.at(later(3));
-    assert_eq!(doubt::in_doubt(admit(store, &request.owned_by(3)).await).unfinished_leases, 3);
+    assert_eq!(progress::in_doubt(admit(store, &request.owned_by(3)).await).unfinished_leases, 3);
     store.at(later(4));
     let late = Admission::CrashSuspect { unfinished_leases: 3, time_left: LIFE - LEASE * 4 };
     assert_eq!(store.admit(&by(4)).await.expect("answers"), late);
@@ -405,130 +400,132 @@ async fn a_request_that_handlings_died_with_is_taken_up_by_who_wants_it_all_the_
     assert_eq!(store.admit(&by(4)).await.expect("answers"), over);
 }
 
-async fn a_request_given_back_is_free_when_its_next_try_is_due(store: &dyn TimedStore) {
+async fn a_requeued_request_is_free_when_its_next_attempt_is_due(store: &dyn TimedStore) {
     store.at(START);
-    let request = ask(8, "back");
+    let request = request_to(8, "back");
     let first = granted(admit(store, &request).await);
     let due = Duration::from_secs(7);
     store
-        .update_progress(&request.handling(), Some(1), Progress::Requeued { due, in_doubt: false }, None)
+        .update_progress(&request.lease(), Some(1), Progress::Requeued { due, in_doubt: false }, None)
         .await
         .expect("answers");
     assert_eq!(admit(store, &request.owned_by(2)).await, Admission::Busy(due));
     store.at(START.plus(due));
     let second = granted(admit(store, &request.owned_by(2)).await);
     assert_eq!((second.attempt, second.challenge), (2, first.challenge));
-    let untried = Progress::Requeued { due: Duration::ZERO, in_doubt: false };
-    store.update_progress(&request.owned_by(2).handling(), Some(1), untried, None).await.expect("answers");
+    let unmade = Progress::Requeued { due: Duration::ZERO, in_doubt: false };
+    store.update_progress(&request.owned_by(2).lease(), Some(1), unmade, None).await.expect("answers");
     assert_eq!(
         granted(admit(store, &request.owned_by(3)).await).attempt,
         2,
-        "a try that was not made is no try"
+        "an attempt that was not made does not count"
     );
 }
 
-async fn only_who_holds_a_request_can_say_that_nothing_was_sent(store: &dyn TimedStore) {
+async fn only_the_owner_can_complete_a_request_as_not_sent(store: &dyn TimedStore) {
     store.at(START);
-    let request = ask(21, "held");
+    let request = request_to(21, "held");
     granted(admit(store, &request).await);
     let other = request.owned_by(2);
     let outcome = failed(START);
-    let nothing = settle(other.handling(), &outcome, Refund::Free);
-    assert_eq!(store.complete(&nothing).await.expect("answers"), CompleteResult::NotOwner);
+    let not_sent = completion(other.lease(), &outcome, Refund::Free);
+    assert_eq!(store.complete(&not_sent).await.expect("answers"), CompleteResult::NotOwner);
     let outcome = sent(START);
-    let something = settle(other.handling(), &outcome, Refund::None);
-    assert_eq!(store.complete(&something).await.expect("answers"), CompleteResult::Recorded);
+    let sent_after_all = completion(other.lease(), &outcome, Refund::None);
+    assert_eq!(store.complete(&sent_after_all).await.expect("answers"), CompleteResult::Recorded);
 }
 
-async fn a_try_with_a_code_that_was_used_meanwhile_is_stale(store: &dyn TimedStore) {
+async fn no_attempt_starts_after_the_code_was_used(store: &dyn TimedStore) {
     store.at(START);
-    let request = ask(22, "stale");
+    let request = request_to(22, "stale");
     granted(admit(store, &request).await);
-    store
-        .update_progress(&request.handling(), Some(1), Progress::Waiting(LEASE), None)
-        .await
-        .expect("answers");
+    store.update_progress(&request.lease(), Some(1), Progress::Waiting(LEASE), None).await.expect("answers");
     assert_eq!(verify(store, 22, 1, 72).await, Verdict::Verified);
     let next = Progress::Sending(LEASE);
     assert_eq!(
-        store.update_progress(&request.handling(), Some(1), next, None).await.expect("answers"),
+        store.update_progress(&request.lease(), Some(1), next, None).await.expect("answers"),
         ProgressResult::ChallengeReplaced
     );
 }
 
-async fn a_closed_channel_refuses_what_is_new(store: &dyn TimedStore) {
+async fn a_disabled_channel_rejects_new_requests(store: &dyn TimedStore) {
     store.at(START);
-    let request = ask(23, "open");
+    let request = request_to(23, "open");
     granted(admit(store, &request).await);
     let outcome = sent(START);
-    let settle = settle(request.handling(), &outcome, Refund::None);
-    store.complete(&settle).await.expect("answers");
+    let completion = completion(request.lease(), &outcome, Refund::None);
+    store.complete(&completion).await.expect("answers");
     let other = request.owned_by(2);
     let closed = Admit { channel_disabled: true, ..other.admit() };
     let replay = Admission::Completed { outcome: sent(START), ours: false };
     assert_eq!(store.admit(&closed).await.expect("answers"), replay);
-    let new = ask(24, "new");
-    let refusal =
-        refused(store.admit(&Admit { channel_disabled: true, ..new.admit() }).await.expect("answers"));
-    assert_eq!(refusal.code, ErrorCode::ChannelDisabled);
+    let new = request_to(24, "new");
+    let rejection =
+        rejected(store.admit(&Admit { channel_disabled: true, ..new.admit() }).await.expect("answers"));
+    assert_eq!(rejection.code, ErrorCode::ChannelDisabled);
 }
 
-async fn any_time_is_a_time(store: &dyn TimedStore) {
+async fn the_epoch_is_a_valid_time(store: &dyn TimedStore) {
     store.at(START);
     let epoch = Some(UnixMillis(0));
     for (request, not_after, requested_at) in [("not-after", epoch, None), ("requested", None, epoch)] {
-        let ask = Ask { not_after, requested_at, ..ask(25, request) };
-        assert_eq!(refused(admit(store, &ask).await).code, ErrorCode::Expired);
+        let request = TestRequest { not_after, requested_at, ..request_to(25, request) };
+        assert_eq!(rejected(admit(store, &request).await).code, ErrorCode::Expired);
     }
 }
 
-async fn too_little_time_left_is_expired(store: &dyn TimedStore) {
+async fn a_request_with_too_little_time_left_is_expired(store: &dyn TimedStore) {
     store.at(START);
-    let too_soon = Ask { not_after: Some(START.plus(Duration::from_secs(29))), ..ask(9, "soon") };
-    assert_eq!(refused(admit(store, &too_soon).await).code, ErrorCode::Expired);
-    let old = Ask { requested_at: Some(UnixMillis(START.0 - 571_000)), ..ask(9, "old") };
-    assert_eq!(refused(admit(store, &old).await).code, ErrorCode::Expired);
-    let from_the_future = Ask { requested_at: Some(START.plus(24 * HOUR)), ..ask(9, "future") };
+    let too_soon =
+        TestRequest { not_after: Some(START.plus(Duration::from_secs(29))), ..request_to(9, "soon") };
+    assert_eq!(rejected(admit(store, &too_soon).await).code, ErrorCode::Expired);
+    let old = TestRequest { requested_at: Some(UnixMillis(START.0 - 571_000)), ..request_to(9, "old") };
+    assert_eq!(rejected(admit(store, &old).await).code, ErrorCode::Expired);
+    let from_the_future =
+        TestRequest { requested_at: Some(START.plus(24 * HOUR)), ..request_to(9, "future") };
     assert_eq!(granted(admit(store, &from_the_future).await).deadline, START.plus(LIFE));
 }
 
-async fn a_resend_continues_the_challenge_while_it_is_young(store: &dyn TimedStore) {
+async fn a_resend_continues_the_challenge_while_enough_life_is_left(store: &dyn TimedStore) {
     store.at(START);
-    let first = granted_and_sent(store, &ask(10, "resend-1")).await;
+    let first = grant_and_complete(store, &request_to(10, "resend-1")).await;
     store.at(START.plus(Duration::from_secs(480)));
-    let other = Ask { challenge: 210, digest: 211, ..ask(10, "resend-2") };
-    let second = granted_and_sent(store, &other).await;
+    let other = TestRequest { challenge: 210, digest: 211, ..request_to(10, "resend-2") };
+    let second = grant_and_complete(store, &other).await;
     assert_eq!(
         (second.challenge, second.digest, second.expires_at),
         (first.challenge, first.digest, first.expires_at)
     );
     assert_eq!(second.deadline, first.expires_at);
     store.at(START.plus(Duration::from_millis(510_001)));
-    let third = granted_and_sent(store, &Ask { challenge: 212, ..ask(10, "resend-3") }).await;
+    let third =
+        grant_and_complete(store, &TestRequest { challenge: 212, ..request_to(10, "resend-3") }).await;
     assert_eq!(third.challenge, ChallengeId::from_digest(named(212)));
     store.at(START.plus(Duration::from_secs(541)));
-    let callers = Ask { callers_code: true, challenge: 213, digest: 214, ..ask(10, "resend-4") };
-    assert_eq!(granted_and_sent(store, &callers).await.challenge, ChallengeId::from_digest(named(213)));
+    let callers =
+        TestRequest { callers_code: true, challenge: 213, digest: 214, ..request_to(10, "resend-4") };
+    assert_eq!(grant_and_complete(store, &callers).await.challenge, ChallengeId::from_digest(named(213)));
     store.at(START.plus(Duration::from_secs(572)));
-    let same = Ask { challenge: 215, request: RequestId::parse("resend-5").expect("valid"), ..callers };
-    assert_eq!(granted_and_sent(store, &same).await.challenge, ChallengeId::from_digest(named(213)));
+    let same =
+        TestRequest { challenge: 215, request: RequestId::parse("resend-5").expect("valid"), ..callers };
+    assert_eq!(grant_and_complete(store, &same).await.challenge, ChallengeId::from_digest(named(213)));
 }
 
 async fn a_code_works_once(store: &dyn TimedStore) {
     store.at(START);
     assert_eq!(verify(store, 11, 1, 61).await, Verdict::NonePending);
-    granted(admit(store, &ask(11, "works")).await);
+    granted(admit(store, &request_to(11, "works")).await);
     assert_eq!(verify(store, 11, 2, 0).await, Verdict::Wrong { attempts_left: 4 });
     assert_eq!(verify(store, 11, 3, 61).await, Verdict::Verified);
-    assert_eq!(verify(store, 11, 3, 61).await, Verdict::Verified, "asked again after a lost answer");
+    assert_eq!(verify(store, 11, 3, 61).await, Verdict::Verified, "repeated after a lost answer");
     assert_eq!(verify(store, 11, 4, 61).await, Verdict::AlreadyUsed);
     store.at(START.plus(LIFE + HOUR));
     assert_eq!(verify(store, 11, 5, 61).await, Verdict::NonePending);
 }
 
-async fn five_wrong_tries_lock_a_challenge(store: &dyn TimedStore) {
+async fn five_wrong_attempts_lock_a_challenge(store: &dyn TimedStore) {
     store.at(START);
-    granted(admit(store, &ask(12, "lock")).await);
+    granted(admit(store, &request_to(12, "lock")).await);
     for (check_id, attempts_left) in (1..).zip([4, 3, 2, 1, 0]) {
         assert_eq!(verify(store, 12, check_id, 0).await, Verdict::Wrong { attempts_left });
     }
@@ -537,39 +534,39 @@ async fn five_wrong_tries_lock_a_challenge(store: &dyn TimedStore) {
     assert_eq!(verify(store, 12, 7, 62).await, Verdict::Expired { at: START.plus(LIFE) });
 }
 
-/// No code can be checked then, and none is sent: it would cost a message and be of no use.
-async fn ten_wrong_tries_in_an_hour_lock_a_recipient(store: &dyn TimedStore) {
+/// While no code can be checked, none is sent.
+async fn ten_wrong_attempts_in_an_hour_lock_a_recipient(store: &dyn TimedStore) {
     let late = |seconds| Duration::from_secs(seconds);
     store.at(START);
-    granted_and_sent(store, &Ask { challenge: 220, ..ask(13, "hour-0") }).await;
+    grant_and_complete(store, &TestRequest { challenge: 220, ..request_to(13, "hour-0") }).await;
     for check_id in 0..5 {
         verify(store, 13, check_id, 0).await;
     }
     store.at(START.plus(late(40)));
-    granted_and_sent(store, &Ask { challenge: 221, ..ask(13, "hour-1") }).await;
+    grant_and_complete(store, &TestRequest { challenge: 221, ..request_to(13, "hour-1") }).await;
     for check_id in 5..9 {
         verify(store, 13, check_id, 0).await;
     }
     assert_eq!(verify(store, 13, 9, 63).await, Verdict::Verified);
     store.at(START.plus(late(80)));
-    granted_and_sent(store, &Ask { challenge: 222, ..ask(13, "hour-2") }).await;
+    grant_and_complete(store, &TestRequest { challenge: 222, ..request_to(13, "hour-2") }).await;
     assert_eq!(verify(store, 13, 10, 0).await, Verdict::Wrong { attempts_left: 4 });
     let locked = Verdict::Locked { retry_after: Some(HOUR - late(80)) };
     assert_eq!(verify(store, 13, 99, 63).await, locked);
     store.at(START.plus(late(120)));
-    let third = ask(13, "hour-3");
-    let usage = store.usage(&third.handling().subject, None, &limits()).await.expect("the store answers");
+    let third = request_to(13, "hour-3");
+    let usage = store.usage(&third.lease().subject, None, &limits()).await.expect("the store answers");
     assert_eq!((usage.wrong, usage.limited_for), (10, HOUR - late(120)));
-    let error = refused(admit(store, &third).await);
+    let error = rejected(admit(store, &third).await);
     assert_eq!((error.code, error.retry_after), (ErrorCode::RateLimited, Some(3_480)));
-    // The first five leave the hour together.
+    // The first five have left the hour.
     store.at(START.plus(HOUR));
-    granted(admit(store, &ask(13, "hour-4")).await);
+    granted(admit(store, &request_to(13, "hour-4")).await);
 
-    // A code that is locked itself says what another one does not help against.
+    // The lock of the recipient is reported before the lock of the challenge.
     for (at, challenge, request) in [(0, 223, "both-0"), (40, 224, "both-1")] {
         store.at(START.plus(late(at)));
-        granted_and_sent(store, &Ask { challenge, ..ask(93, request) }).await;
+        grant_and_complete(store, &TestRequest { challenge, ..request_to(93, request) }).await;
         for check_id in 0..5 {
             verify(store, 93, at + check_id, 0).await;
         }
@@ -578,48 +575,48 @@ async fn ten_wrong_tries_in_an_hour_lock_a_recipient(store: &dyn TimedStore) {
     assert_eq!(verify(store, 93, 99, 143).await, locked);
 }
 
-async fn a_try_whose_answer_was_lost_is_counted_once(store: &dyn TimedStore) {
+async fn a_check_whose_answer_was_lost_is_counted_once(store: &dyn TimedStore) {
     store.at(START);
-    granted(admit(store, &ask(14, "lost")).await);
+    granted(admit(store, &request_to(14, "lost")).await);
     assert_eq!(verify(store, 14, 1, 0).await, Verdict::Wrong { attempts_left: 4 });
     assert_eq!(verify(store, 14, 1, 0).await, Verdict::Wrong { attempts_left: 4 });
     assert_eq!(verify(store, 14, 2, 0).await, Verdict::Wrong { attempts_left: 3 });
 }
 
-async fn an_unknown_key_counts_nothing(store: &dyn TimedStore) {
+async fn a_check_without_the_key_is_not_counted(store: &dyn TimedStore) {
     store.at(START);
-    granted(admit(store, &ask(15, "key")).await);
+    granted(admit(store, &request_to(15, "key")).await);
     assert_eq!(verify_under(store, 15, 1, &[("k9", named(65))]).await, Verdict::KeyUnavailable);
     assert_eq!(verify_under(store, 15, 2, &[("k9", named(0)), ("k1", named(65))]).await, Verdict::Verified);
 }
 
-async fn a_users_limit_holds_over_recipients(store: &dyn TimedStore) {
+async fn a_users_limit_spans_recipients(store: &dyn TimedStore) {
     store.at(START);
     for recipient in 16..19 {
-        granted(admit(store, &Ask { user: Some(named(240)), ..ask(recipient, "user") }).await);
+        granted(admit(store, &TestRequest { user: Some(named(240)), ..request_to(recipient, "user") }).await);
     }
-    let fourth = Ask { user: Some(named(240)), ..ask(19, "user") };
-    assert_eq!(refused(admit(store, &fourth).await).code, ErrorCode::RateLimited);
-    granted(admit(store, &Ask { user: Some(named(241)), ..ask(19, "other-user") }).await);
+    let fourth = TestRequest { user: Some(named(240)), ..request_to(19, "user") };
+    assert_eq!(rejected(admit(store, &fourth).await).code, ErrorCode::RateLimited);
+    granted(admit(store, &TestRequest { user: Some(named(241)), ..request_to(19, "other-user") }).await);
 }
 
-async fn the_first_end_stays(store: &dyn TimedStore) {
+async fn the_first_outcome_stays(store: &dyn TimedStore) {
     store.at(START);
-    let request = ask(20, "end");
+    let request = request_to(20, "end");
     granted(admit(store, &request).await);
     let other = request.owned_by(2);
     let outcome = sent(START);
-    let said = settle(request.handling(), &outcome, Refund::None);
+    let first = completion(request.lease(), &outcome, Refund::None);
     let outcome = failed(START);
-    let against = settle(other.handling(), &outcome, Refund::Counted);
-    assert_eq!(store.complete(&said).await.expect("answers"), CompleteResult::Recorded);
-    assert_eq!(store.complete(&said).await.expect("answers"), CompleteResult::Recorded);
+    let second = completion(other.lease(), &outcome, Refund::Counted);
+    assert_eq!(store.complete(&first).await.expect("answers"), CompleteResult::Recorded);
+    assert_eq!(store.complete(&first).await.expect("answers"), CompleteResult::Recorded);
     assert_eq!(
-        store.complete(&against).await.expect("answers"),
+        store.complete(&second).await.expect("answers"),
         CompleteResult::AlreadyCompleted(sent(START))
     );
-    let usage = store.usage(&request.handling().subject, None, &limits()).await.expect("the store answers");
-    assert_eq!(usage.used, 1, "an end that does not stay gives nothing back");
+    let usage = store.usage(&request.lease().subject, None, &limits()).await.expect("the store answers");
+    assert_eq!(usage.used, 1, "an outcome that was not recorded refunds nothing");
 }
 
 #[tokio::test]

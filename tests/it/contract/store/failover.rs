@@ -1,4 +1,4 @@
-//! What only the store on Redis knows: that the server may have lost its last second.
+//! Detection of a failover, which only the Redis store has: the server may have lost its last second of writes.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use otpost::store::redis::RedisStore;
 use super::{START, TimedStore as _};
 use crate::real;
 
-const FORGETFUL_FOR: Duration = Duration::from_secs(600);
+const LOST_WRITES_FOR: Duration = Duration::from_secs(600);
 
 #[tokio::test]
-async fn another_server_than_before_may_have_forgotten() {
+async fn a_new_server_may_have_lost_writes() {
     let redis = real::Redis::fresh();
     let (old, new) = (redis.store(), redis.store());
     for store in [&old, &new] {
@@ -19,20 +19,20 @@ async fn another_server_than_before_may_have_forgotten() {
         assert!(!store.may_have_lost_writes());
     }
     old.heartbeat(1, false).await.expect("answers");
-    assert!(!old.may_have_lost_writes(), "the first server that is met is no other");
+    assert!(!old.may_have_lost_writes(), "the first server is no change");
     redis.write("server", "0123456789abcdef 0");
     new.heartbeat(2, false).await.expect("answers");
-    assert!(new.may_have_lost_writes(), "a replica knows whom it follows");
+    assert!(new.may_have_lost_writes(), "a promoted replica has the record of its predecessor");
     old.at(START.plus(Duration::from_secs(1)));
     old.heartbeat(1, false).await.expect("answers");
-    assert!(old.may_have_lost_writes(), "and tells the others");
-    old.at(START.plus(FORGETFUL_FOR));
+    assert!(old.may_have_lost_writes(), "every worker learns of the change");
+    old.at(START.plus(LOST_WRITES_FOR));
     old.heartbeat(1, false).await.expect("answers");
     assert!(!old.may_have_lost_writes(), "for a while");
 }
 
 #[tokio::test]
-async fn a_server_that_is_empty_has_forgotten() {
+async fn an_empty_server_has_lost_writes() {
     let redis = real::Redis::fresh();
     let (old, new) = (redis.store(), redis.store());
     old.at(START);
@@ -40,17 +40,17 @@ async fn a_server_that_is_empty_has_forgotten() {
     old.heartbeat(1, false).await.expect("answers");
     redis.delete("server");
     new.heartbeat(2, false).await.expect("answers");
-    assert!(!new.may_have_lost_writes(), "it never met another one");
+    assert!(!new.may_have_lost_writes(), "it never knew another server");
     redis.delete("server");
     old.heartbeat(1, false).await.expect("answers");
     assert!(old.may_have_lost_writes());
 }
 
 #[tokio::test]
-async fn without_an_answer_anything_may_be_forgotten() {
+async fn a_silent_server_may_have_lost_writes() {
     real::install_crypto();
-    let nobody = RedisStore::connect("redis://127.0.0.1:1", "test").expect("a URL");
-    assert!(!nobody.may_have_lost_writes());
-    nobody.kill_switch().await.expect_err("nobody listens");
-    assert!(nobody.may_have_lost_writes());
+    let store = RedisStore::connect("redis://127.0.0.1:1", "test").expect("a URL");
+    assert!(!store.may_have_lost_writes());
+    store.kill_switch().await.expect_err("no server listens");
+    assert!(store.may_have_lost_writes());
 }

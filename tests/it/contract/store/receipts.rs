@@ -1,4 +1,4 @@
-//! What the provider reports of messages, and what is done about reports that do not come.
+//! Receipts that the provider reports, and overdue ones.
 
 use std::time::Duration;
 
@@ -8,22 +8,24 @@ use otpost::domain::request_id::RequestId;
 use otpost::domain::suppression::{NewSuppression, SuppressionTarget};
 use otpost::store::{CompleteRequest, OverdueReceipt, ReceiptResult, RecordReceipt, Refund, RequestState};
 
-use super::{Ask, HOUR, LEASE, START, TimedStore, admit, ask, granted, named, sent, settle};
+use super::{
+    HOUR, LEASE, START, TestRequest, TimedStore, admit, completion, granted, named, request_to, sent,
+};
 
 pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
-    a_final_report_is_news_until_it_was_told(store).await;
-    what_comes_late_changes_nothing(store).await;
-    a_report_can_come_before_the_end(store).await;
-    nothing_is_known_of_what_there_is_not(store).await;
-    a_report_that_does_not_come_is_asked_for_ever_less(store).await;
-    what_is_known_is_not_asked_for(store).await;
-    a_report_that_comes_again_does_not_block_what_a_person_has_lifted(store).await;
+    a_final_receipt_is_to_be_published_until_it_was(store).await;
+    a_late_receipt_changes_nothing(store).await;
+    a_receipt_can_come_before_completion(store).await;
+    a_receipt_of_an_unknown_request_is_ignored(store).await;
+    an_overdue_receipt_is_polled_at_growing_intervals(store).await;
+    a_published_receipt_is_not_polled(store).await;
+    a_repeated_receipt_does_not_restore_a_removed_suppression(store).await;
 }
 
-fn report<'a>(ask: &'a Ask, status: DeliveryStatus) -> RecordReceipt<'a> {
+fn receipt<'a>(request: &'a TestRequest, status: DeliveryStatus) -> RecordReceipt<'a> {
     RecordReceipt {
-        recipient: named(ask.recipient),
-        request: &ask.request,
+        recipient: named(request.recipient),
+        request: &request.request,
         message_id: "SM1",
         status,
         code: None,
@@ -32,175 +34,181 @@ fn report<'a>(ask: &'a Ask, status: DeliveryStatus) -> RecordReceipt<'a> {
     }
 }
 
-async fn track(store: &dyn TimedStore, track: RecordReceipt<'_>) -> ReceiptResult {
-    store.record_receipt(&track).await.expect("answers")
+async fn record(store: &dyn TimedStore, receipt: RecordReceipt<'_>) -> ReceiptResult {
+    store.record_receipt(&receipt).await.expect("answers")
 }
 
-fn news() -> ReceiptResult {
+fn publish() -> ReceiptResult {
     ReceiptResult::Publish { purpose: "verification".to_owned(), correlation_id: Some("c 1".to_owned()) }
 }
 
-/// A request that ended as sent, and when its report is due.
-async fn ended(store: &dyn TimedStore, recipient: u8, request: &str, due: Option<Duration>) -> Ask {
-    let notes = RequestHistory { correlation_id: Some("c 1".to_owned()), ..RequestHistory::default() };
-    let request = Ask { notes: notes.clone(), ..ask(recipient, request) };
+/// A request that was completed as sent, with a receipt due after some time.
+async fn completed(
+    store: &dyn TimedStore,
+    recipient: u8,
+    request: &str,
+    due: Option<Duration>,
+) -> TestRequest {
+    let history = RequestHistory { correlation_id: Some("c 1".to_owned()), ..RequestHistory::default() };
+    let request = TestRequest { history: history.clone(), ..request_to(recipient, request) };
     granted(admit(store, &request).await);
     let mut outcome = sent(START);
-    outcome.history = notes;
-    let end = CompleteRequest { receipt_due: due, ..settle(request.handling(), &outcome, Refund::None) };
-    store.complete(&end).await.expect("answers");
+    outcome.history = history;
+    let completion =
+        CompleteRequest { receipt_due: due, ..completion(request.lease(), &outcome, Refund::None) };
+    store.complete(&completion).await.expect("answers");
     request
 }
 
-async fn a_final_report_is_news_until_it_was_told(store: &dyn TimedStore) {
+async fn a_final_receipt_is_to_be_published_until_it_was(store: &dyn TimedStore) {
     store.at(START);
-    let request = ended(store, 40, "news", None).await;
-    assert_eq!(track(store, report(&request, DeliveryStatus::Sent)).await, ReceiptResult::Unchanged);
-    let failed = RecordReceipt { code: Some(30_003), ..report(&request, DeliveryStatus::Undelivered) };
+    let request = completed(store, 40, "news", None).await;
+    assert_eq!(record(store, receipt(&request, DeliveryStatus::Sent)).await, ReceiptResult::Unchanged);
+    let failed = RecordReceipt { code: Some(30_003), ..receipt(&request, DeliveryStatus::Undelivered) };
     for _ in 0..2 {
-        assert_eq!(track(store, failed).await, news());
+        assert_eq!(record(store, failed).await, publish());
     }
-    assert_eq!(track(store, RecordReceipt { published: true, ..failed }).await, ReceiptResult::Unchanged);
-    assert_eq!(track(store, failed).await, ReceiptResult::Unchanged);
-    let story = store.request_record(&request.request, None).await.expect("answers").expect("known");
-    let receipt = story.receipt.expect("reported");
-    assert_eq!((receipt.status, receipt.code, receipt.published), (failed.status, Some(30_003), true));
-    assert!(matches!(story.state, RequestState::Ended(_)));
+    assert_eq!(record(store, RecordReceipt { published: true, ..failed }).await, ReceiptResult::Unchanged);
+    assert_eq!(record(store, failed).await, ReceiptResult::Unchanged);
+    let stored = store.request_record(&request.request, None).await.expect("answers").expect("known");
+    let recorded = stored.receipt.expect("reported");
+    assert_eq!((recorded.status, recorded.code, recorded.published), (failed.status, Some(30_003), true));
+    assert!(matches!(stored.state, RequestState::Ended(_)));
 }
 
-async fn what_comes_late_changes_nothing(store: &dyn TimedStore) {
+async fn a_late_receipt_changes_nothing(store: &dyn TimedStore) {
     store.at(START);
-    let request = ended(store, 41, "late", None).await;
-    assert_eq!(track(store, report(&request, DeliveryStatus::Delivered)).await, news());
+    let request = completed(store, 41, "late", None).await;
+    assert_eq!(record(store, receipt(&request, DeliveryStatus::Delivered)).await, publish());
     for late in [DeliveryStatus::Queued, DeliveryStatus::Sent, DeliveryStatus::Failed] {
-        assert_eq!(track(store, report(&request, late)).await, ReceiptResult::Unchanged, "{late:?}");
+        assert_eq!(record(store, receipt(&request, late)).await, ReceiptResult::Unchanged, "{late:?}");
     }
-    let wrong = RecordReceipt { published: true, ..report(&request, DeliveryStatus::Failed) };
-    assert_eq!(track(store, wrong).await, ReceiptResult::Unchanged);
-    assert_eq!(track(store, report(&request, DeliveryStatus::Delivered)).await, news(), "not told yet");
+    let wrong = RecordReceipt { published: true, ..receipt(&request, DeliveryStatus::Failed) };
+    assert_eq!(record(store, wrong).await, ReceiptResult::Unchanged);
+    assert_eq!(
+        record(store, receipt(&request, DeliveryStatus::Delivered)).await,
+        publish(),
+        "not published yet"
+    );
 }
 
-async fn a_report_can_come_before_the_end(store: &dyn TimedStore) {
+async fn a_receipt_can_come_before_completion(store: &dyn TimedStore) {
     store.at(START);
-    let notes = RequestHistory { correlation_id: Some("c 1".to_owned()), ..RequestHistory::default() };
-    let request = Ask { notes, ..ask(42, "early") };
+    let history = RequestHistory { correlation_id: Some("c 1".to_owned()), ..RequestHistory::default() };
+    let request = TestRequest { history, ..request_to(42, "early") };
     granted(admit(store, &request).await);
-    assert_eq!(track(store, report(&request, DeliveryStatus::Delivered)).await, news());
+    assert_eq!(record(store, receipt(&request, DeliveryStatus::Delivered)).await, publish());
     let outcome = sent(START);
-    store.complete(&settle(request.handling(), &outcome, Refund::None)).await.expect("answers");
-    let story = store.request_record(&request.request, None).await.expect("answers").expect("known");
-    assert_eq!(story.receipt.expect("it is kept").status, DeliveryStatus::Delivered);
+    store.complete(&completion(request.lease(), &outcome, Refund::None)).await.expect("answers");
+    let stored = store.request_record(&request.request, None).await.expect("answers").expect("known");
+    assert_eq!(stored.receipt.expect("it is kept").status, DeliveryStatus::Delivered);
 }
 
-async fn nothing_is_known_of_what_there_is_not(store: &dyn TimedStore) {
+async fn a_receipt_of_an_unknown_request_is_ignored(store: &dyn TimedStore) {
     store.at(START);
-    let never = ask(43, "never");
-    assert_eq!(track(store, report(&never, DeliveryStatus::Sent)).await, ReceiptResult::NoRequest);
-    let request = ended(store, 43, "named", None).await;
+    let never = request_to(43, "never");
+    assert_eq!(record(store, receipt(&never, DeliveryStatus::Sent)).await, ReceiptResult::NoRequest);
+    let request = completed(store, 43, "named", None).await;
     for message_id in ["", "two words", "a,b"] {
-        let odd = RecordReceipt { message_id, ..report(&request, DeliveryStatus::Sent) };
-        assert_eq!(track(store, odd).await, ReceiptResult::NoRequest, "{message_id:?}");
+        let odd = RecordReceipt { message_id, ..receipt(&request, DeliveryStatus::Sent) };
+        assert_eq!(record(store, odd).await, ReceiptResult::NoRequest, "{message_id:?}");
     }
     store.at(START.plus(24 * HOUR));
-    assert_eq!(track(store, report(&request, DeliveryStatus::Sent)).await, ReceiptResult::NoRequest);
+    assert_eq!(record(store, receipt(&request, DeliveryStatus::Sent)).await, ReceiptResult::NoRequest);
 }
 
-async fn a_report_that_does_not_come_is_asked_for_ever_less(store: &dyn TimedStore) {
+async fn an_overdue_receipt_is_polled_at_growing_intervals(store: &dyn TimedStore) {
     let seconds = Duration::from_secs;
     let overdue = async |after: u64| {
         store.at(START.plus(seconds(after)));
         store.overdue_receipts(seconds(600), 10).await.expect("answers")
     };
     store.at(START);
-    let request = ended(store, 44, "awaited", Some(seconds(30))).await;
-    let awaited = |lapsed| {
+    let request = completed(store, 44, "overdue_once", Some(seconds(30))).await;
+    let polled = |lapsed| {
         let (message_id, request) = ("SM1".to_owned(), request.request.clone());
         vec![OverdueReceipt { recipient: named(44), request, message_id, lapsed }]
     };
-    for (after, asked) in
+    for (after, is_polled) in
         [(29, false), (30, true), (30, false), (89, false), (90, true), (179, false), (180, true)]
     {
-        assert_eq!(overdue(after).await, if asked { awaited(false) } else { vec![] }, "after {after} s");
+        assert_eq!(overdue(after).await, if is_polled { polled(false) } else { vec![] }, "after {after} s");
     }
-    assert_eq!(overdue(600).await, awaited(true));
+    assert_eq!(overdue(600).await, polled(true));
     assert_eq!(overdue(6_000).await, []);
 }
 
-async fn what_is_known_is_not_asked_for(store: &dyn TimedStore) {
+async fn a_published_receipt_is_not_polled(store: &dyn TimedStore) {
     store.at(START);
-    let told = ended(store, 45, "told", Some(LEASE)).await;
-    let untold = ended(store, 46, "untold", Some(LEASE)).await;
+    let published = completed(store, 45, "published", Some(LEASE)).await;
+    let unpublished = completed(store, 46, "unpublished", Some(LEASE)).await;
     for number in 0..3_u8 {
-        ended(store, 47 + number, "many", Some(LEASE + Duration::from_secs(1))).await;
+        completed(store, 47 + number, "many", Some(LEASE + Duration::from_secs(1))).await;
     }
-    track(store, report(&told, DeliveryStatus::Delivered)).await;
-    track(store, RecordReceipt { published: true, ..report(&told, DeliveryStatus::Delivered) }).await;
-    track(store, report(&untold, DeliveryStatus::Delivered)).await;
+    record(store, receipt(&published, DeliveryStatus::Delivered)).await;
+    record(store, RecordReceipt { published: true, ..receipt(&published, DeliveryStatus::Delivered) }).await;
+    record(store, receipt(&unpublished, DeliveryStatus::Delivered)).await;
     store.at(START.plus(LEASE));
     let overdue = store.overdue_receipts(HOUR, 10).await.expect("answers");
-    let ids: Vec<&RequestId> = overdue.iter().map(|awaited| &awaited.request).collect();
-    assert_eq!(ids, [&untold.request]);
+    let ids: Vec<&RequestId> = overdue.iter().map(|overdue| &overdue.request).collect();
+    assert_eq!(ids, [&unpublished.request]);
     store.at(START.plus(2 * LEASE));
-    assert_eq!(
-        store.overdue_receipts(HOUR, 2).await.expect("answers").len(),
-        2,
-        "no more than was asked for"
-    );
+    assert_eq!(store.overdue_receipts(HOUR, 2).await.expect("answers").len(), 2, "no more than `count_max`");
     assert_eq!(store.overdue_receipts(HOUR, 2).await.expect("answers").len(), 1);
     store.at(START.plus(25 * HOUR));
-    assert_eq!(store.overdue_receipts(HOUR, 10).await.expect("answers"), [], "their requests are forgotten");
+    assert_eq!(store.overdue_receipts(HOUR, 10).await.expect("answers"), [], "their records have expired");
 }
 
-async fn a_report_that_comes_again_does_not_block_what_a_person_has_lifted(store: &dyn TimedStore) {
+async fn a_repeated_receipt_does_not_restore_a_removed_suppression(store: &dyn TimedStore) {
     use DeliveryStatus::{Delivered, Failed, Undelivered};
-    let block = |lasts| {
+    let suppression = |duration| {
         Some(NewSuppression {
             target: SuppressionTarget::Recipient,
             code: 550,
-            duration: lasts,
+            duration,
             masked: "a***@b***.example",
         })
     };
-    let (for_a_day, for_good) = (block(Some(24 * HOUR)), block(None));
-    let lifted = async |recipient| {
-        store.remove_suppression(named(recipient)).await.expect("answers").map(|stood| stood.until)
+    let (for_a_day, without_end) = (suppression(Some(24 * HOUR)), suppression(None));
+    let removed = async |recipient| {
+        store.remove_suppression(named(recipient)).await.expect("answers").map(|removed| removed.until)
     };
     store.at(START);
     let until = START.plus(24 * HOUR);
-    let request = ended(store, 140, "again", None).await;
-    let bounced = RecordReceipt { suppression: for_a_day, ..report(&request, Undelivered) };
-    track(store, bounced).await;
-    assert_eq!(lifted(140).await, Some(Some(until)));
-    assert_eq!(track(store, bounced).await, news(), "it was not told yet");
-    assert_eq!(lifted(140).await, None);
-    track(store, RecordReceipt { published: true, suppression: None, ..bounced }).await;
-    track(store, bounced).await;
-    track(store, RecordReceipt { suppression: for_a_day, ..report(&request, Failed) }).await;
-    assert_eq!(lifted(140).await, None, "told and settled it blocks no more");
-    let opted_out = RecordReceipt { suppression: for_good, ..report(&request, Failed) };
-    track(store, opted_out).await;
-    assert_eq!(lifted(140).await, Some(None), "that is worse than what was known");
-    track(store, opted_out).await;
-    track(store, bounced).await;
-    assert_eq!(lifted(140).await, None);
+    let request = completed(store, 140, "again", None).await;
+    let bounced = RecordReceipt { suppression: for_a_day, ..receipt(&request, Undelivered) };
+    record(store, bounced).await;
+    assert_eq!(removed(140).await, Some(Some(until)));
+    assert_eq!(record(store, bounced).await, publish(), "it was not published yet");
+    assert_eq!(removed(140).await, None);
+    record(store, RecordReceipt { published: true, suppression: None, ..bounced }).await;
+    record(store, bounced).await;
+    record(store, RecordReceipt { suppression: for_a_day, ..receipt(&request, Failed) }).await;
+    assert_eq!(removed(140).await, None, "once published it suppresses no more");
+    let opted_out = RecordReceipt { suppression: without_end, ..receipt(&request, Failed) };
+    record(store, opted_out).await;
+    assert_eq!(removed(140).await, Some(None), "an opt-out is stronger");
+    record(store, opted_out).await;
+    record(store, bounced).await;
+    assert_eq!(removed(140).await, None);
 
-    // What changes nothing else is remembered, too, and over the end of its request.
-    let early = ask(141, "early-again");
+    // A receipt that changes nothing else is remembered, too, and beyond the completion of its request.
+    let early = request_to(141, "early-again");
     granted(admit(store, &early).await);
-    assert!(matches!(track(store, report(&early, Delivered)).await, ReceiptResult::Publish { .. }));
-    let bounced_late = RecordReceipt { suppression: for_a_day, ..report(&early, Undelivered) };
-    assert_eq!(track(store, bounced_late).await, ReceiptResult::Unchanged);
-    assert_eq!(lifted(141).await, Some(Some(until)));
-    store.complete(&settle(early.handling(), &sent(START), Refund::None)).await.expect("answers");
-    track(store, bounced_late).await;
-    assert_eq!(lifted(141).await, None);
-    let story = store.request_record(&early.request, None).await.expect("answers").expect("known");
-    assert_eq!(story.receipt.expect("reported").status, Delivered);
+    assert!(matches!(record(store, receipt(&early, Delivered)).await, ReceiptResult::Publish { .. }));
+    let bounced_late = RecordReceipt { suppression: for_a_day, ..receipt(&early, Undelivered) };
+    assert_eq!(record(store, bounced_late).await, ReceiptResult::Unchanged);
+    assert_eq!(removed(141).await, Some(Some(until)));
+    store.complete(&completion(early.lease(), &sent(START), Refund::None)).await.expect("answers");
+    record(store, bounced_late).await;
+    assert_eq!(removed(141).await, None);
+    let stored = store.request_record(&early.request, None).await.expect("answers").expect("known");
+    assert_eq!(stored.receipt.expect("reported").status, Delivered);
 
-    // Of what is not known nobody can say that it comes again.
-    let never = ask(142, "never-again");
+    // Without a record, a receipt cannot be recognised as a repeat.
+    let never = request_to(142, "never-again");
     for _ in 0..2 {
-        track(store, RecordReceipt { suppression: for_a_day, ..report(&never, Undelivered) }).await;
-        assert_eq!(lifted(142).await, Some(Some(until)));
+        record(store, RecordReceipt { suppression: for_a_day, ..receipt(&never, Undelivered) }).await;
+        assert_eq!(removed(142).await, Some(Some(until)));
     }
 }
