@@ -82,7 +82,7 @@ async fn an_address_is_suppressed_listed_and_let_go_again() {
         "it was under its own name"
     );
     let (_, err) = said(&ask(&["remove", ANA]), 3);
-    assert_eq!(err, format!("otpost: nothing stood against {MASKED}\n"));
+    assert_eq!(err, format!("otpost: {MASKED} is not suppressed\n"));
     assert_eq!(rows(&ask(&["list", "--json"]), 0).len(), 1);
 }
 

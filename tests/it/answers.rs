@@ -24,7 +24,7 @@ fn door_to(world: &World) -> Door {
     Door::with(move |api| {
         // As the harness names them.
         let recipients = Arc::new(RecipientKeyring::new(&[9; 32]));
-        api.requester = Arc::new(broker.rpc_client());
+        api.rpc_client = Arc::new(broker.rpc_client());
         api.send_wait = WAIT;
         api.limits = Options::default().limits;
         api.store = store.clone();

@@ -116,7 +116,7 @@ async fn as_many_numbers_as_are_looked_at_are_bounded() {
 #[tokio::test]
 async fn numbers_are_looked_at_for_one_at_a_time() {
     let mut turns = None;
-    let door = Door::with(|api| turns = Some(api.validating.clone()));
+    let door = Door::with(|api| turns = Some(api.validations.clone()));
     let taken = turns.expect("turns").try_acquire_owned().expect("a turn");
     let ask = async || door.post(VALIDATE, &service(), &json!({ "numbers": FOUR })).await;
     ask().await.expect_problem(503, "busy");
@@ -223,8 +223,8 @@ async fn asking_for_the_status_does_not_ask_the_provider_as_often() {
     let provider: Arc<ScriptedProvider> = gateway.world.provider.clone();
     let door = Door::with(|api| {
         api.inspector.provider = Some(provider.clone());
-        api.inspector.facts.production = true;
-        api.inspector.heard = ProviderHealthCache::default();
+        api.inspector.process.production = true;
+        api.inspector.provider_health = ProviderHealthCache::default();
     });
     let state = async || status(&door).await.expect(200)["health"]["twilio"]["state"].clone();
     for _ in 0..50 {
@@ -297,7 +297,7 @@ async fn who_carries_emails_is_told_as_it_is_and_asked_as_rarely_as_the_other() 
         let account = SendGridMail::new(sendgrid::settings_at(sendgrid.base_url())).expect("good settings");
         let door = Door::with(|api| {
             api.inspector.email_provider = Some(Arc::new(account));
-            api.inspector.facts.production = true;
+            api.inspector.process.production = true;
         });
         for _ in 0..20 {
             let told = email(&door).await;
@@ -309,11 +309,11 @@ async fn who_carries_emails_is_told_as_it_is_and_asked_as_rarely_as_the_other() 
         assert_eq!(sendgrid.requests().len(), 1);
     }
     // Turned on because workers send them: whose account that is nobody here can know.
-    let door = Door::with(|api| api.inspector.facts.production = true);
+    let door = Door::with(|api| api.inspector.process.production = true);
     let told = email(&door).await;
     assert_eq!((&told["enabled"], &told["health"]["state"]), (&json!(true), &json!("not_configured")));
     assert!(told.get("mode").is_none() && told.get("provider").is_none(), "{told}");
-    let door = Door::with(|api| api.inspector.facts.email_enabled = false);
+    let door = Door::with(|api| api.inspector.process.email_enabled = false);
     let told = email(&door).await;
     assert!(told["enabled"] == json!(false) && told.get("health").is_none(), "{told}");
 }
@@ -343,8 +343,8 @@ fn the_status_command_asks_who_carries_emails_and_exits_with_3_if_it_refuses_us(
         let table = String::from_utf8(otpost(&set, &["status"]).stdout).expect("text");
         let line = match (mode, state) {
             ("production", "up") => "e-mail       production, by sendgrid: up, ",
-            ("production", _) => "e-mail       production, by sendgrid: refuses us: ",
-            _ => "e-mail       simulation, by simulated: refuses us: ",
+            ("production", _) => "e-mail       production, by sendgrid: access refused: ",
+            _ => "e-mail       simulation, by simulated: access refused: ",
         };
         assert!(table.contains(line), "{table}");
     }

@@ -22,7 +22,7 @@ async fn a_number_is_suppressed_listed_and_let_go_again() {
     let redis = Redis::fresh();
     let store = redis.store();
     let ask = |arguments: &[&str]| otpost(&redis, &[&["suppressions"], arguments].concat());
-    assert_eq!(said(&ask(&["list"]), 0).0, "nobody is suppressed\n");
+    assert_eq!(said(&ask(&["list"]), 0).0, "no recipient is suppressed\n");
     assert!(rows(&ask(&["list", "--json"]), 0).is_empty());
 
     let added = rows(&ask(&["add", "300 123 4567", "--reason", "pidió parar", "--json"]), 0);
@@ -30,12 +30,12 @@ async fn a_number_is_suppressed_listed_and_let_go_again() {
     assert!(added[0]["since"].is_string() && added[0].get("until").is_none(), "{added:?}");
     assert_eq!(store.suppressions(9).await.expect("answers").len(), 1);
     let (out, _) = said(&ask(&["add", BOB, "--hours", "24"]), 0);
-    assert!(out.lines().count() == 2 && out.contains("by hand"), "{out}");
+    assert!(out.lines().count() == 2 && out.contains("added by an operator"), "{out}");
 
     let (out, err) = said(&ask(&["list"]), 0);
     let lines: Vec<&str> = out.lines().collect();
     assert!(lines.len() == 3 && lines[1].starts_with(MASKED), "{out}");
-    assert!(lines[1].contains("Z  it is removed  ") && lines[1].ends_with("  by hand: pidió parar"), "{out}");
+    assert!(lines[1].contains("Z  removed  ") && lines[1].ends_with("  added by an operator: pidió parar"), "{out}");
     assert!(err.is_empty() && !has_run(&out, "3001234567"), "{out}{err}");
     let listed = rows(&ask(&["list", "--json"]), 0);
     assert!(listed.len() == 2 && listed[1]["until"].is_string(), "{listed:?}");
@@ -45,17 +45,17 @@ async fn a_number_is_suppressed_listed_and_let_go_again() {
     let (out, _) = said(&ask(&["remove", ALICE]), 0);
     assert!(out.starts_with("removed") && out.contains("pidió parar"), "{out}");
     let (out, err) = said(&ask(&["remove", ALICE]), 3);
-    assert!(out.is_empty() && err == format!("otpost: nothing stood against {MASKED}\n"), "{err}");
+    assert!(out.is_empty() && err == format!("otpost: {MASKED} is not suppressed\n"), "{err}");
     assert!(rows(&ask(&["remove", ALICE, "--json"]), 3).is_empty());
     assert_eq!(rows(&ask(&["remove", BOB, "--json"]), 0).len(), 1);
-    assert_eq!(said(&ask(&["list"]), 0).0, "nobody is suppressed\n");
+    assert_eq!(said(&ask(&["list"]), 0).0, "no recipient is suppressed\n");
 }
 
 #[tokio::test]
 async fn one_of_an_older_version_is_lifted_though_no_list_knows_it() {
     let redis = Redis::fresh();
     redis.write(&format!("{}:suppressed", name(ALICE)), "21610 -");
-    assert_eq!(said(&otpost(&redis, &["suppressions", "list"]), 0).0, "nobody is suppressed\n");
+    assert_eq!(said(&otpost(&redis, &["suppressions", "list"]), 0).0, "no recipient is suppressed\n");
     let removed = rows(&otpost(&redis, &["suppressions", "remove", ALICE, "--json"]), 0);
     assert_eq!(removed, [serde_json::json!({"to": MASKED, "provider_code": 21610})]);
     said(&otpost(&redis, &["suppressions", "remove", ALICE]), 3);

@@ -116,7 +116,7 @@ fn expect_refused(name: &str, answer: &Answer, code: &str, detail: &str) {
 const INVALID: &str = "the token is not valid here";
 const EXPIRED: &str = "the token has expired";
 const NEEDED: &str = "a bearer token is needed";
-const NOBODY: &str = "the token names nobody (`sub`)";
+const NO_SUBJECT: &str = "the token has no subject (`sub`)";
 
 #[tokio::test]
 async fn a_token_is_checked_with_the_algorithm_of_the_configured_key_and_no_other() {
@@ -230,9 +230,9 @@ async fn a_token_is_good_in_its_time_for_us_and_from_its_issuer_only() {
         (json!({"iss": "https://other.example"}), INVALID),
         (json!({"iss": [ISSUER, "x"]}), INVALID),
         (json!({"iss": null}), INVALID),
-        (json!({"sub": null}), NOBODY),
-        (json!({"sub": ""}), NOBODY),
-        (json!({"sub": "s".repeat(1_000)}), NOBODY),
+        (json!({"sub": null}), NO_SUBJECT),
+        (json!({"sub": ""}), NO_SUBJECT),
+        (json!({"sub": "s".repeat(1_000)}), NO_SUBJECT),
         (json!({"sub": 7}), INVALID),
         (json!({"phone_number": 573_001_234_567_u64}), INVALID),
     ] {

@@ -116,7 +116,7 @@ async fn what_happened_to_a_request_is_told_in_order() {
     );
     let tried = &told["timeline"][1];
     assert_eq!((&tried["attempt"], &tried["provider_code"]), (&json!(1), &json!(20429)));
-    assert_eq!(told["timeline"][5]["text"], "the provider reports: delivered; told to the caller");
+    assert_eq!(told["timeline"][5]["text"], "the provider reports: delivered; published");
     let mut times: Vec<&str> =
         told["timeline"].as_array().unwrap().iter().map(|l| l["at"].as_str().unwrap()).collect();
     assert!(times.is_sorted(), "{times:?}");
@@ -450,9 +450,9 @@ async fn the_command_tells_a_request_by_its_id_alone_or_with_its_number() {
     assert_eq!(lines[0], head);
     let expected = [
         "admitted as the 1st send to this recipient within a day",
-        "try 1: the provider asked to wait (20429), after 12 ms",
+        "attempt 1: the provider asked to wait (20429), after 12 ms",
         "ended as sent",
-        "the provider reports: delivered; told to the caller",
+        "the provider reports: delivered; published",
     ];
     for (line, text) in lines[1..5].iter().zip(expected) {
         let (time, words) = line.trim().split_once("  ").expect("a time and words");
@@ -462,7 +462,7 @@ async fn the_command_tells_a_request_by_its_id_alone_or_with_its_number() {
         );
         assert_eq!(words, text);
     }
-    assert!(lines[5].starts_with("  the code was not used yet and is good until "), "{out}");
+    assert!(lines[5].starts_with("  the code is unused and valid until "), "{out}");
     assert_eq!(lines.len(), 6, "{out}");
 
     let told = rows(&otpost(&redis, &["--json", "why", "orders/7", "--to", ALICE]), 0);

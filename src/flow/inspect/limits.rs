@@ -1,4 +1,4 @@
-//! How much of its limits has a recipient used?
+//! The limit usage of a recipient.
 
 use serde::Serialize;
 
@@ -8,53 +8,44 @@ use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::time::{UnixMillis, seconds_rounded_up};
 use crate::store::{Limits, Store, StoreError, Subject};
 
-/// A recipient's limits. Times are in seconds, but for `resets_at`. A limit of 0 is off, and then nothing remains or is
-/// used up.
+/// Times are in seconds, except `resets_at`. A limit of 0 is off: it has no `remaining`.
 #[derive(Serialize)]
-pub struct LimitsRow {
+pub struct LimitUsageRow {
     /// The recipient, masked.
     pub to: String,
-    /// Sends that are allowed in the window.
+    /// Allowed sends in the window.
     pub limit: u32,
-    /// Sends in the window so far.
     pub used: u32,
-    /// Sends that are left in the window.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remaining: Option<u32>,
-    /// How long the window is.
     pub window: u64,
-    /// Sends that are allowed in a day.
     pub limit_day: u32,
-    /// Sends in a day so far.
     pub used_day: u32,
-    /// Sends that are left in the day.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remaining_day: Option<u32>,
-    /// Wrong tries that are allowed in an hour.
+    /// Allowed wrong attempts in an hour.
     pub limit_wrong: u32,
-    /// Wrong tries in the last hour.
     pub used_wrong: u32,
-    /// When a limit that is reached lets the next one pass.
+    /// The time when a reached limit allows the next send.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resets_at: Option<String>,
-    /// How long until the next send is not too soon after the last.
+    /// The time until the cooldown after the last send is over.
     pub cooldown: u64,
 }
 
-/// Asks the store. Charges nothing.
-pub async fn limits(
+pub async fn limit_usage(
     store: &dyn Store,
     recipients: &RecipientKeyring,
     limits: &Limits,
     to: &Address,
     now: UnixMillis,
-) -> Result<LimitsRow, StoreError> {
+) -> Result<LimitUsageRow, StoreError> {
     let (recipient, purpose) = (recipients.address(to.channel(), to.as_str()), Purpose::default());
     let subject = Subject { recipient, purpose: purpose.as_str(), user: None, ip: None };
     let usage = store.usage(&subject, None, &limits.on(to.channel())).await?;
     let remaining = |limit: u32, used: u32| (limit > 0).then(|| limit.saturating_sub(used));
     let (limit, limit_day) = (limits.number.count, limits.number_day.count);
-    Ok(LimitsRow {
+    Ok(LimitUsageRow {
         to: to.to_string(),
         limit,
         used: usage.used,

@@ -175,7 +175,7 @@ fn door_to(world: &World, limits: Limits) -> Door {
     Door::with(move |api| {
         // As the harness names them.
         let recipients = Arc::new(RecipientKeyring::new(&[9; 32]));
-        api.requester = Arc::new(broker.rpc_client());
+        api.rpc_client = Arc::new(broker.rpc_client());
         api.send_wait = Duration::from_secs(3);
         api.limits = limits;
         api.store = store.clone();

@@ -34,9 +34,9 @@ use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::time::UnixMillis;
 use otpost::flow::admit::Rules;
-use otpost::flow::inspect::status::{Facts, Inspector, ProviderHealthCache};
+use otpost::flow::inspect::status::{Inspector, ProcessInfo, ProviderHealthCache};
 use otpost::flow::verify::Verifier;
-use otpost::http::{Api, PendingLimiter, Tokens, VALIDATING_MAX, Webhooks, router};
+use otpost::http::{Api, PendingLimiter, Tokens, VALIDATIONS_MAX, Webhooks, router};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
     Admission, Admit, CompleteRequest, Lease, Limits, ProposedChallenge, Refund, Store, Subject,
@@ -113,9 +113,9 @@ impl Door {
                 in_flight: TaskTracker::new(),
                 clock: Clock::System,
             },
-            requester: Arc::new(broker.rpc_client()),
+            rpc_client: Arc::new(broker.rpc_client()),
             send_wait: Duration::ZERO,
-            unheard: PendingLimiter::default(),
+            pending: PendingLimiter::default(),
             store: store.clone(),
             recipients: recipients.clone(),
             rules: Rules {
@@ -130,7 +130,7 @@ impl Door {
             trusted_proxies: Vec::new(),
             clock: Clock::System,
             inspector: Inspector {
-                facts: Facts {
+                process: ProcessInfo {
                     version: env!("CARGO_PKG_VERSION"),
                     role: "dev",
                     production: false,
@@ -146,10 +146,10 @@ impl Door {
                 provider: None,
                 email_provider: None,
                 clock: Clock::System,
-                heard: ProviderHealthCache::default(),
-                email_heard: ProviderHealthCache::default(),
+                provider_health: ProviderHealthCache::default(),
+                email_provider_health: ProviderHealthCache::default(),
             },
-            validating: Arc::new(Semaphore::new(VALIDATING_MAX)),
+            validations: Arc::new(Semaphore::new(VALIDATIONS_MAX)),
         };
         change(&mut api);
         let router = router(Arc::new(api), webhooks);

@@ -172,7 +172,7 @@ async fn who_shows_no_token_or_the_wrong_kind_is_told_so() {
     watched.expect(path, &answer, (403, "insufficient_scope"), "lacks `otp:verify`");
     for (path, body) in &POSTS[..4] {
         let answer = watched.door.ask(post(path, &token(&json!({"sub": null})), *body)).await;
-        watched.expect(path, &answer, (401, "invalid_token"), "names nobody");
+        watched.expect(path, &answer, (401, "invalid_token"), "has no subject");
     }
 }
 

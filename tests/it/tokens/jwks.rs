@@ -67,7 +67,7 @@ impl Issuer {
     fn door(&self) -> Door {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let tokens = Tokens::new(&jwt(JwtKey::Jwks(self.url.clone()))).expect("a URL");
-        self.tasks.lock().expect("no panic").spawn(tokens.follow());
+        self.tasks.lock().expect("no panic").spawn(tokens.refresh_keys());
         Door::with(|api| api.tokens = tokens)
     }
 }
@@ -95,7 +95,7 @@ fn named(kind: &Kind, kid: Option<&str>) -> String {
 #[track_caller]
 fn expect_unavailable(name: &str, answer: &Answer) {
     let problem = answer.expect_problem(503, "key_unavailable");
-    assert_eq!(problem["detail"], "the key of this token is not here; nothing was counted", "{name}");
+    assert_eq!(problem["detail"], "the key of this token is not available now; no attempt was counted", "{name}");
     assert_eq!(answer.header("retry-after"), Some("5"), "{name}");
     answer.expect_nothing_of(&["eyJ", "127.0.0.1", "jwks.json", "482913"]);
 }

@@ -204,7 +204,7 @@ async fn no_code_is_called_expired_because_the_service_was_deleted() {
         // More often than there are tries: none is counted.
         for _ in 0..6 {
             let refused = otpost.expect(&fake.code(ALICE), 503, "provider_unavailable").await;
-            assert_eq!(refused["detail"], "the code could not be checked; nothing was counted");
+            assert_eq!(refused["detail"], "the code could not be checked; no attempt was counted");
         }
     })
     .await;
