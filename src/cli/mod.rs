@@ -1,7 +1,7 @@
 //! The command line. [`crate::app`] starts processes; every other command has a file here.
 //!
-//! Output is text for people, or with `--json` a list of objects. Exit codes: 0 done, 1 failed, 2 wrong usage or settings,
-//! 3 the answer is no.
+//! Output is text, or with `--json` a list of objects. Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 the
+//! answer is no.
 
 mod check_number;
 mod config;
@@ -86,8 +86,8 @@ enum Command {
         /// The id of the request.
         #[arg(required_unless_present = "to")]
         request_id: Option<String>,
-        /// A number in E.164, a national number of DEFAULT_REGION, or an e-mail address. It
-        /// selects one request of a shared id, or lists its last requests.
+        /// The recipient, to select one request of a shared id or to list the last requests: a number in E.164, a national
+        /// number of DEFAULT_REGION, or an e-mail address.
         #[arg(long, value_name = "RECIPIENT", allow_hyphen_values = true)]
         to: Option<String>,
     },
@@ -121,7 +121,7 @@ enum Command {
         /// The scopes, such as "otp:verify". Without --phone and --email, the token is for a service.
         #[arg(long)]
         scope: Option<String>,
-        /// The lifetime of the token.
+        /// The lifetime of the token in minutes.
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=1440))]
         minutes: u32,
     },

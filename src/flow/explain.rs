@@ -324,7 +324,7 @@ fn pause_in_words(reason: &str) -> &str {
 fn requeue_reason_in_words(reason: &str) -> &str {
     match reason {
         "stopping" => "the worker shut down",
-        "delivery_lost" => "the connection to the broker was lost",
+        "delivery_lost" => "the broker had taken the delivery back",
         "taken_over" => "another handler had taken it over",
         "held_too_long" => "it was paused for as long as the broker allows",
         unknown => unknown,

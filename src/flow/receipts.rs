@@ -1,7 +1,8 @@
 //! Records delivery receipts, from callbacks and from polling, and publishes delivery events.
 //!
-//! A final receipt is published as `delivered` or `undelivered`, with the same message id until the broker has confirmed
-//! it. Receipts arrive late, repeated and out of order: the store merges them and drops those that add nothing.
+//! A final receipt is published as `delivered` or `undelivered`, with the same message id until the broker has
+//! confirmed it. Receipts arrive late, repeated and out of order: the store merges them and drops those that add
+//! nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,7 +75,7 @@ impl ReceiptProcessor {
         .await
     }
 
-    /// Polls the provider for overdue receipts. Answers their number, or 0 if the provider does not answer.
+    /// Polls the provider for overdue receipts. Returns their number, or 0 if the provider does not answer.
     pub async fn poll_overdue(
         &self,
         provider: &dyn Provider,
@@ -175,7 +176,7 @@ impl ReceiptProcessor {
             error: (!delivered).then_some((&error).into()),
         };
         let body = serde_json::to_vec(&event).expect("an event is plain data");
-        let message = Outgoing {
+        let outgoing = Outgoing {
             target: Target::Results {
                 routing_key: match (message.channel, delivered) {
                     (Channel::Sms, true) => "sms.delivered",
@@ -190,7 +191,7 @@ impl ReceiptProcessor {
             at,
             traceparent: None,
         };
-        self.publisher.publish(message).await
+        self.publisher.publish(outgoing).await
     }
 }
 

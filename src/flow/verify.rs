@@ -1,7 +1,7 @@
 //! Verifies a typed code.
 //!
-//! The store counts every attempt and decides the verdict. If the provider made the code, the provider compares it, after
-//! the store has counted the attempt.
+//! The store counts every attempt and decides the verdict. If the provider made the code, the provider compares it,
+//! after the store has counted the attempt.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,8 +58,8 @@ impl Verifier {
                     let (recipient, check_id) = (check.recipient, check.check_id);
                     let (to, purpose) = (to.clone(), purpose.clone());
                     let code = Code::parse(code.expose()).expect("a code reads back");
-                    // A provider accepts a right code only once, so a client that disconnects must not keep the verdict from
-                    // being stored.
+                    // A provider accepts a right code only once, so a client that disconnects must not keep the verdict
+                    // from being stored.
                     let check = self.in_flight.spawn(async move {
                         let limits = &verifier.limits;
                         let check = CodeCheck {

@@ -86,7 +86,7 @@ pub(super) struct Claims {
     iss: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     aud: Option<serde_json::Value>,
-    /// For development tokens only. `decode` verifies the `exp` of a received token, which may have a fraction (RFC 7519 §2).
+    /// For development tokens only. `decode` has verified a received `exp`, which may have a fraction (RFC 7519 §2).
     #[serde(skip_deserializing)]
     exp: u64,
 }
@@ -143,7 +143,7 @@ impl Tokens {
         self.claims_with_scope(headers, scope).await.map(drop)
     }
 
-    /// Requires the scope of an operator. Answers the subject, for the audit log.
+    /// Requires the scope of an operator. Returns the subject, for the audit log.
     pub(super) async fn admin(&self, headers: &HeaderMap) -> Result<String, Problem> {
         subject(&self.claims_with_scope(headers, "otp:admin").await?)
     }
@@ -190,7 +190,8 @@ fn verified_claims(TokenKey { key, validation }: &TokenKey, token: &str) -> Resu
     }
 }
 
-/// The key that the token names by `kid`. The header is not verified at this point, so nothing else of it is used.
+/// The key that the token names by `kid`. The header is not verified yet: `alg` is only a filter, and a key or URL in
+/// it is ignored.
 async fn published_key(jwks: &Jwks, token: &str) -> Result<Arc<TokenKey>, Problem> {
     let kid = match decode_header(token) {
         Ok(header) if jwks::ALGORITHMS.contains(&header.alg) => header.kid,

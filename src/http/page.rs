@@ -1,8 +1,8 @@
 //! The page of `otpost dev`: a sample front end beside a phone that shows the simulated messages.
 //!
-//! It shows codes and issues tokens without authentication, so it exists only with a [`Handset`], which `app` creates for
-//! `otpost dev` with simulated messages only. Other machines are refused by the address of the peer. Other pages in the
-//! same browser are refused by `Host`, against DNS rebinding, and on `/dev/` also by `Sec-Fetch-Site` and `Origin`.
+//! It shows codes and issues tokens without authentication, so it exists only with a [`Handset`], which `app` creates
+//! for `otpost dev` with simulated messages only. Other machines are refused by the address of the peer. Other pages in
+//! the same browser are refused by `Host`, against DNS rebinding, and on `/dev/` also by `Sec-Fetch-Site` and `Origin`.
 
 mod dev_token;
 mod handset;

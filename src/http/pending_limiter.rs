@@ -1,8 +1,8 @@
 //! Bounds the requests of one user, or from one client address, that are published and not yet answered.
 //!
-//! A worker charges the limits when it admits a request. Without a running worker, repeated requests would fill the queue,
-//! so each process counts its own pending requests. The bound is a multiple of the limits, so that the limits decide
-//! wherever a worker runs.
+//! A worker charges the limits when it admits a request. Without a running worker, repeated requests would fill the
+//! queue, so each process counts its own pending requests. The bound is a multiple of the limits, so that the limits
+//! decide wherever a worker runs.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -39,8 +39,8 @@ impl Default for Counts {
 pub(super) struct PendingCount(Instant);
 
 impl PendingLimiter {
-    /// Counts a request against each subject, or against none of them if one is at its bound. The error is the time until
-    /// the next window.
+    /// Counts a request against each subject, or against none of them if one is at its bound. The error is the time
+    /// until the next window.
     pub(super) fn add(&self, subjects: &[(Digest16, Quota)]) -> Result<PendingCount, Duration> {
         let mut counts = self.lock();
         let now = Instant::now();

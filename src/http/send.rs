@@ -102,8 +102,8 @@ impl Api {
         })
     }
 
-    /// Checks limits before publishing, so that repeated clicks never reach the queue and are refused even while no worker
-    /// runs. It charges nothing: the worker decides.
+    /// Checks limits before publishing, so that repeated clicks never reach the queue, even while no worker runs. It
+    /// charges nothing: the worker decides.
     ///
     /// A repeat of a request with a record is answered from the record, whatever the limits are by now, and is not
     /// published. The first copy is safe: the broker redelivers it until a worker has completed it.

@@ -1,7 +1,7 @@
 //! Queries of operators: numbers, limit usage, texts, and the status of everything.
 //!
-//! HTTP and the command line share these rows. A query charges and changes nothing. Rows have no `Debug`, because some hold
-//! the full number that an operator asked about.
+//! HTTP and the command line share these rows. A query charges and changes nothing. Rows have no `Debug`, because some
+//! hold the full number that an operator asked about.
 
 pub mod limits;
 pub mod numbers;

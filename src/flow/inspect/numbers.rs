@@ -1,4 +1,4 @@
-//! Whether a code could be sent to a number.
+//! Checks whether a code could be sent to a number.
 
 use serde::Serialize;
 

@@ -24,7 +24,7 @@ const PROVIDER_ANSWERS_WITHIN: Duration = Duration::from_secs(4);
 const PROVIDER_CACHED_FOR: Duration = Duration::from_secs(30);
 const SIMULATED: &str = "simulated";
 
-/// What the settings and the start of the process determine.
+/// Facts fixed by the settings and the start of the process.
 pub struct ProcessInfo {
     pub version: &'static str,
     /// `http`, `serve`, `dev` or `command`.
@@ -60,7 +60,7 @@ pub struct StatusRow {
     pub version: &'static str,
     /// `http`, `serve`, `dev` or `command`.
     pub role: &'static str,
-    /// Seconds since it was started.
+    /// Seconds since the start of the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uptime: Option<u64>,
     /// `production` or `development`.

@@ -1,7 +1,7 @@
 //! Fetches the key set from the URL where an issuer publishes it.
 //!
-//! Control over the response is control over all tokens: no redirect is followed, and time and size are bounded. No error
-//! contains the URL, whose query may be a secret.
+//! Control over the response is control over all tokens: no redirect is followed, and time and size are bounded. No
+//! error contains the URL, whose query may be a secret.
 
 use std::net::IpAddr;
 use std::time::Duration;

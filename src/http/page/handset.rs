@@ -54,7 +54,7 @@ struct HandsetMessage<'a> {
 }
 
 impl Handset {
-    /// Numbers start at the current time, so that they are above those of an earlier process, which a browser may have seen.
+    /// Numbers start at the current time: above those of an earlier process, which a browser may have seen.
     pub fn new(brand: &str, at: UnixMillis) -> Handset {
         let empty = Messages { next: at.0, kept: VecDeque::with_capacity(MESSAGES_MAX) };
         Handset { brand: brand.to_owned(), messages: watch::Sender::new(empty) }
