@@ -1,4 +1,4 @@
-//! `otpost suppressions` as the real binary runs it, on the real Redis.
+//! `otpost suppressions`, run by the real binary on the real Redis.
 
 use otpost::domain::channel::Channel;
 use otpost::domain::keyed_digest::Digest16;
@@ -18,7 +18,7 @@ fn name(to: &str) -> Digest16 {
 }
 
 #[tokio::test]
-async fn a_number_is_suppressed_listed_and_let_go_again() {
+async fn a_number_is_suppressed_listed_and_removed_again() {
     let redis = Redis::fresh();
     let store = redis.store();
     let ask = |arguments: &[&str]| otpost(&redis, &[&["suppressions"], arguments].concat());
@@ -35,7 +35,10 @@ async fn a_number_is_suppressed_listed_and_let_go_again() {
     let (out, err) = said(&ask(&["list"]), 0);
     let lines: Vec<&str> = out.lines().collect();
     assert!(lines.len() == 3 && lines[1].starts_with(MASKED), "{out}");
-    assert!(lines[1].contains("Z  removed  ") && lines[1].ends_with("  added by an operator: pidió parar"), "{out}");
+    assert!(
+        lines[1].contains("Z  removed  ") && lines[1].ends_with("  added by an operator: pidió parar"),
+        "{out}"
+    );
     assert!(err.is_empty() && !has_run(&out, "3001234567"), "{out}{err}");
     let listed = rows(&ask(&["list", "--json"]), 0);
     assert!(listed.len() == 2 && listed[1]["until"].is_string(), "{listed:?}");
@@ -52,7 +55,7 @@ async fn a_number_is_suppressed_listed_and_let_go_again() {
 }
 
 #[tokio::test]
-async fn one_of_an_older_version_is_lifted_though_no_list_knows_it() {
+async fn a_suppression_of_an_older_version_can_be_removed_though_it_is_not_listed() {
     let redis = Redis::fresh();
     redis.write(&format!("{}:suppressed", name(ALICE)), "21610 -");
     assert_eq!(said(&otpost(&redis, &["suppressions", "list"]), 0).0, "no recipient is suppressed\n");
@@ -62,16 +65,16 @@ async fn one_of_an_older_version_is_lifted_though_no_list_knows_it() {
 }
 
 #[tokio::test]
-async fn what_stands_longer_is_told_and_stays() {
+async fn a_longer_suppression_is_kept_and_shown() {
     let redis = Redis::fresh();
     let for_ever = ManualSuppression { masked: MASKED, reason: "for ever", duration: None };
     redis.store().add_suppression(name(ALICE), &for_ever).await.expect("answers");
-    let told = rows(&otpost(&redis, &["suppressions", "add", ALICE, "--hours", "1", "--json"]), 0);
-    assert_eq!((&told[0]["reason"], told[0].get("until")), (&"for ever".into(), None));
+    let printed = rows(&otpost(&redis, &["suppressions", "add", ALICE, "--hours", "1", "--json"]), 0);
+    assert_eq!((&printed[0]["reason"], printed[0].get("until")), (&"for ever".into(), None));
 }
 
 #[tokio::test]
-async fn wrong_usage_and_a_store_that_is_gone_change_nothing() {
+async fn wrong_usage_and_a_missing_store_change_nothing() {
     let redis = Redis::fresh();
     for wrong in [
         &[] as &[&str],
@@ -91,7 +94,7 @@ async fn wrong_usage_and_a_store_that_is_gone_change_nothing() {
     assert!(redis.store().suppressions(9).await.expect("answers").is_empty());
     for arguments in [&["list"] as &[&str], &["add", ALICE], &["remove", ALICE]] {
         let arguments = [&["suppressions"], arguments].concat();
-        let output = within(async { otpost_at("redis://127.0.0.1:1", "nobody", &arguments) }).await;
+        let output = within(async { otpost_at("redis://127.0.0.1:1", "none", &arguments) }).await;
         let (out, err) = said(&output, 1);
         assert!(
             out.is_empty() && err == "otpost: Redis (REDIS_URL) cannot be reached: connection refused\n",

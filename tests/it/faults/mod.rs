@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use self::seams::{Worker, World};
-use crate::documents::messages::check_told;
+use crate::documents::messages::check_result;
 use crate::harness::number;
 use crate::history::{History, Limit, Request, Told, check};
 
@@ -120,7 +120,7 @@ async fn until_quiet(
 }
 
 fn read(message: &OwnedMessage, at: u64) -> Told {
-    check_told(&message.message_id, &message.body);
+    check_result(&message.message_id, &message.body);
     let body: Value = serde_json::from_slice(&message.body).expect("a result is JSON");
     let text = |value: &Value| value.as_str().map(str::to_owned);
     Told {
