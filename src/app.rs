@@ -1,6 +1,7 @@
 //! Puts the parts together: with `app/parts.rs` the only place that knows every adapter.
 
 mod dev_banner;
+pub(crate) mod dev_provider;
 pub(crate) mod parts;
 
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::dev_banner::greet;
+use self::dev_provider::DevProvider;
 use self::parts::{
     account, checker, email_account, email_provider, facts, handset, policy, provider, rabbit_settings,
     redis_store, rules, smtp_provider, text_faults, texts, webhooks,
@@ -27,7 +29,6 @@ use crate::broker::rabbit::consumer::RabbitConsumer;
 use crate::broker::rabbit::publish::RabbitPublisher;
 use crate::broker::rabbit::rpc::RabbitRpcClient;
 use crate::broker::{Names, Publisher, RequestConsumer, RpcClient};
-use crate::cli::DevProvider;
 use crate::clock::Clock;
 use crate::config::{ConfigError, EmailProvider, Role, Settings};
 use crate::domain::channel::Channel;
@@ -154,7 +155,7 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
             let checker = checker(&settings).await?;
             let (api, webhooks) =
                 (wiring.api(&settings, checker, inspector)?, webhooks(&settings, &tracker)?);
-            following.spawn(api.tokens.follow());
+            following.spawn(api.tokens.refresh_keys());
             let router = match handset {
                 Some(handset) => {
                     let page = Page::new(handset, &settings, listener.local_addr()?, stop.clone());
@@ -373,7 +374,7 @@ impl Wiring {
         email_provider: Option<Arc<dyn Provider>>,
     ) -> Inspector {
         Inspector {
-            facts: facts(settings, word(role), Some(Instant::now())),
+            process: facts(settings, word(role), Some(Instant::now())),
             store: self.store.clone(),
             store_in_memory: self.in_memory.1,
             broker: match &self.broker {
@@ -383,8 +384,8 @@ impl Wiring {
             provider,
             email_provider,
             clock: self.clock,
-            heard: ProviderHealthCache::default(),
-            email_heard: ProviderHealthCache::default(),
+            provider_health: ProviderHealthCache::default(),
+            email_provider_health: ProviderHealthCache::default(),
         }
     }
 
@@ -407,9 +408,9 @@ impl Wiring {
                 in_flight: self.checks.clone(),
                 clock: self.clock,
             },
-            requester: self.requester(),
+            rpc_client: self.requester(),
             send_wait: settings.send_wait,
-            unheard: PendingLimiter::default(),
+            pending: PendingLimiter::default(),
             store: self.store.clone(),
             recipients,
             rules: rules(settings),
@@ -418,7 +419,7 @@ impl Wiring {
             trusted_proxies: settings.trusted_proxies.clone(),
             clock: self.clock,
             inspector,
-            validating: Arc::new(Semaphore::new(http::VALIDATING_MAX)),
+            validations: Arc::new(Semaphore::new(http::VALIDATIONS_MAX)),
         }))
     }
 

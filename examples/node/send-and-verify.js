@@ -1,4 +1,4 @@
-// Asks otpost for a code over RabbitMQ, and checks over HTTP what the person types.
+// Requests a code over RabbitMQ, and verifies the typed code over HTTP.
 //
 //   node send-and-verify.js +573001234567
 
@@ -13,16 +13,16 @@ const {
   OTPOST_URL = "http://127.0.0.1:8080",
   OTPOST_TOKEN,
 } = process.env;
-const REPLY_TO = "amq.rabbitmq.reply-to"; // no queue to declare: replies come to this very channel
-const ANSWER_WITHIN_MS = 120_000; // a send in doubt is looked into before it is answered
+const REPLY_TO = "amq.rabbitmq.reply-to"; // no queue to declare: replies come to this channel
+const ANSWER_WITHIN_MS = 120_000; // an attempt in doubt is reconciled before it is answered
 const REPEAT = "the same request_id may be published again, and sends nothing twice";
 
 async function connect() {
   const { host } = URL.canParse(AMQP_URL) ? new URL(AMQP_URL) : {}; // not the whole URL: it holds a password
-  if (!host) throw new Error("AMQP_URL is no URL of RabbitMQ");
+  if (!host) throw new Error("AMQP_URL is not a RabbitMQ URL");
   try {
     const broker = await amqp.connect(AMQP_URL, { timeout: 10_000 });
-    broker.on("error", () => {}); // its channels close then, which is where it is told
+    broker.on("error", () => {}); // its channels close too, and report the error
     return broker;
   } catch {
     throw new Error(`RabbitMQ at ${host} cannot be reached, or refuses the login: set AMQP_URL`);
@@ -31,7 +31,7 @@ async function connect() {
 
 /** Publishes one request and waits for its result; undefined if none came in time. */
 async function askForCode(to) {
-  const request_id = randomUUID(); // one a send: a retry of publishing keeps it
+  const request_id = randomUUID(); // one per send: a repeated publish keeps it
   const request = JSON.stringify({ request_id, to, requested_at: new Date().toISOString() });
   const properties = {
     contentType: "application/json",
@@ -45,10 +45,10 @@ async function askForCode(to) {
   try {
     const channel = await broker.createConfirmChannel();
     const result = new Promise((resolve, reject) => {
-      const nobody = new Error(`nobody takes requests: does otpost run with AMQP_PREFIX=${AMQP_PREFIX}?`);
-      const lost = new Error(`RabbitMQ ended the connection, or did not take the request: ${REPEAT}`);
-      channel.on("return", () => reject(nobody));
-      channel.on("error", ({ code }) => reject(code === 404 ? nobody : lost));
+      const unroutable = new Error(`no queue takes requests: does otpost run with AMQP_PREFIX=${AMQP_PREFIX}?`);
+      const lost = new Error(`RabbitMQ ended the connection, or did not accept the request: ${REPEAT}`);
+      channel.on("return", () => reject(unroutable));
+      channel.on("error", ({ code }) => reject(code === 404 ? unroutable : lost));
       channel.on("close", () => reject(lost));
       const onResult = (message) => {
         if (message?.properties.correlationId === request_id) resolve(JSON.parse(message.content));
@@ -64,11 +64,11 @@ async function askForCode(to) {
   }
 }
 
-/** What a caller does about a request that was rejected or has failed. */
+/** The next step of a caller after `rejected` or `failed`. */
 function whatToDo({ code, retry_after }) {
   switch (code) {
     case "invalid_request":
-      return "mend this program";
+      return "fix this program";
     case "invalid_recipient":
     case "landline":
       return "let the person give another number";
@@ -81,7 +81,7 @@ function whatToDo({ code, retry_after }) {
       return "ask again with a new request_id, if the person still waits";
     case "provider_misconfigured":
     case "internal":
-      return "tell who runs otpost";
+      return "report it to the operator of otpost";
     default:
       return "offer the person another way, and do not repeat it";
   }
@@ -101,19 +101,19 @@ async function check(to, otp_code) {
   } catch {
     // As below.
   }
-  // Away, or not otpost: nothing is known about the code.
+  // No otpost answered: the verdict is unknown.
   return { status: 503, code: `no answer of otpost at ${OTPOST_URL}` };
 }
 
-/** Whether the person may type again after this problem, and what to say. */
+/** The next step after a problem: may the person type again, and the text to show. */
 function whatNext({ status, code, attempts_remaining: left, retry_after: wait }) {
   if (status === 503) return [true, "try again with the same code"];
-  if (status === 401 || status === 403) return [false, "mend the token, OTPOST_TOKEN"];
+  if (status === 401 || status === 403) return [false, "fix the token, OTPOST_TOKEN"];
   switch (code) {
     case "invalid_request":
-      return [true, "type it again"]; // it was no code, and no try was counted
+      return [true, "type it again"]; // it was not a code; no attempt was counted
     case "wrong_code":
-      return left ? [true, `tries left: ${left}`] : [false, "ask for a new code"];
+      return left ? [true, `attempts left: ${left}`] : [false, "ask for a new code"];
     case "too_many_attempts":
       return [false, wait ? `wait ${wait} s, then ask for a new code` : "ask for a new code"];
     case "no_pending_code":
@@ -121,11 +121,11 @@ function whatNext({ status, code, attempts_remaining: left, retry_after: wait })
     case "code_expired":
       return [false, "ask for a new code"];
     default:
-      return [false, "tell who runs otpost"];
+      return [false, "report it to the operator of otpost"];
   }
 }
 
-/** Lets the person type until the code is right, or of no more use. */
+/** Reads codes until one is right or no other can be. */
 async function verify(to) {
   process.stdout.write("Code: ");
   for await (const line of createInterface({ input: process.stdin })) {
@@ -140,7 +140,7 @@ async function verify(to) {
     if (verdict.status === 503) await sleep((verdict.retry_after ?? 2) * 1000);
     process.stdout.write("Code: ");
   }
-  throw new Error("nobody typed a code");
+  throw new Error("no code was typed");
 }
 
 async function main([to, ...more]) {
@@ -152,7 +152,7 @@ async function main([to, ...more]) {
       console.log(`no result yet: ${REPEAT}`);
       return false;
     case "sent":
-      console.log(`sent to ${result.to}: good until ${result.expires_at}`);
+      console.log(`sent to ${result.to}: valid until ${result.expires_at}`);
       return verify(to);
     case "unknown":
       console.log("unknown: it may have been sent. Type the code if it comes, else ask again after the cooldown");

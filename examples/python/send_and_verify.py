@@ -1,4 +1,4 @@
-"""Asks otpost for a code over RabbitMQ, and checks over HTTP what the person types.
+"""Requests a code over RabbitMQ, and verifies the typed code over HTTP.
 
     python send_and_verify.py +573001234567
 """
@@ -20,8 +20,8 @@ AMQP_URL = os.environ.get("AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/%2f")
 AMQP_PREFIX = os.environ.get("AMQP_PREFIX", "otpost")
 OTPOST_URL = os.environ.get("OTPOST_URL", "http://127.0.0.1:8080").rstrip("/")
 OTPOST_TOKEN = os.environ.get("OTPOST_TOKEN")
-REPLY_TO = "amq.rabbitmq.reply-to"  # no queue to declare: replies come to this very channel
-ANSWER_WITHIN = 120  # seconds; a send in doubt is looked into before it is answered
+REPLY_TO = "amq.rabbitmq.reply-to"  # no queue to declare: replies come to this channel
+ANSWER_WITHIN = 120  # seconds; an attempt in doubt is reconciled before it is answered
 REPEAT = "the same request_id may be published again, and sends nothing twice"
 
 
@@ -30,7 +30,7 @@ def connect() -> pika.BlockingConnection:
         broker = pika.URLParameters(AMQP_URL)
         return pika.BlockingConnection(broker)
     except (ValueError, IndexError):
-        raise ConnectionError("AMQP_URL is no URL of RabbitMQ") from None
+        raise ConnectionError("AMQP_URL is not a RabbitMQ URL") from None
     except (AMQPConnectionError, OSError):
         at = f"{broker.host}:{broker.port}"  # not the whole URL: it holds a password
         raise ConnectionError(f"RabbitMQ at {at} cannot be reached, or refuses the login: set AMQP_URL") from None
@@ -38,7 +38,7 @@ def connect() -> pika.BlockingConnection:
 
 def ask_for_code(to: str, **fields) -> dict | None:
     """Publishes one request and waits for its result; None if none came in time."""
-    request_id = str(uuid.uuid4())  # one a send: a retry of publishing keeps it
+    request_id = str(uuid.uuid4())  # one per send: a repeated publish keeps it
     request = {"request_id": request_id, "to": to, "requested_at": datetime.now(timezone.utc).isoformat(), **fields}
     properties = pika.BasicProperties(
         content_type="application/json",
@@ -59,7 +59,7 @@ def ask_for_code(to: str, **fields) -> dict | None:
         try:
             channel.basic_publish(f"{AMQP_PREFIX}.requests", "send-sms", json.dumps(request), properties, mandatory=True)
         except (ChannelClosedByBroker, UnroutableError):
-            raise ConnectionError(f"nobody takes requests: does otpost run with AMQP_PREFIX={AMQP_PREFIX}?") from None
+            raise ConnectionError(f"no queue takes requests: does otpost run with AMQP_PREFIX={AMQP_PREFIX}?") from None
         broker.call_later(5, lambda: print("still waiting…", flush=True))
         deadline = time.monotonic() + ANSWER_WITHIN
         while not results and time.monotonic() < deadline:
@@ -68,10 +68,10 @@ def ask_for_code(to: str, **fields) -> dict | None:
 
 
 def what_to_do(error: dict) -> str:
-    """What a caller does about a request that was rejected or has failed."""
+    """The next step of a caller after `rejected` or `failed`."""
     match error["code"]:
         case "invalid_request":
-            return "mend this program"
+            return "fix this program"
         case "invalid_recipient" | "landline":
             return "let the person give another number"
         case "rate_limited" | "cooldown" | "blocked":
@@ -79,7 +79,7 @@ def what_to_do(error: dict) -> str:
         case "expired" | "provider_unavailable":
             return "ask again with a new request_id, if the person still waits"
         case "provider_misconfigured" | "internal":
-            return "tell who runs otpost"
+            return "report it to the operator of otpost"
         case _:
             return "offer the person another way, and do not repeat it"
 
@@ -102,32 +102,32 @@ def check(to: str, code: str) -> dict:
             return verdict
     except (OSError, HTTPException, ValueError, AttributeError):
         pass
-    # Away, or not otpost: nothing is known about the code.
+    # No otpost answered: the verdict is unknown.
     return {"status": 503, "code": f"no answer of otpost at {OTPOST_URL}"}
 
 
 def what_next(verdict: dict) -> tuple[bool, str]:
-    """Whether the person may type again after this problem, and what to say."""
+    """The next step after a problem: may the person type again, and the text to show."""
     left, wait = verdict.get("attempts_remaining"), verdict.get("retry_after")
     match verdict["status"], verdict["code"]:
         case 503, _:
             return True, "try again with the same code"
         case 401 | 403, _:
-            return False, "mend the token, OTPOST_TOKEN"
+            return False, "fix the token, OTPOST_TOKEN"
         case _, "invalid_request":
-            return True, "type it again"  # it was no code, and no try was counted
+            return True, "type it again"  # it was not a code; no attempt was counted
         case _, "wrong_code" if left:
-            return True, f"tries left: {left}"
+            return True, f"attempts left: {left}"
         case _, "too_many_attempts" if wait:
             return False, f"wait {wait} s, then ask for a new code"
         case _, "wrong_code" | "too_many_attempts" | "no_pending_code" | "code_used" | "code_expired":
             return False, "ask for a new code"
         case _:
-            return False, "tell who runs otpost"
+            return False, "report it to the operator of otpost"
 
 
 def verify(to: str) -> bool:
-    """Lets the person type until the code is right, or of no more use."""
+    """Reads codes until one is right or no other can be."""
     again = True
     while again:
         verdict = check(to, "".join(input("Code: ").split()))  # people type `123 456`
@@ -147,7 +147,7 @@ def main(to: str) -> bool:
             print(f"no result yet: {REPEAT}")
             return False
         case {"status": "sent", **result}:
-            print(f"sent to {result['to']}: good until {result['expires_at']}")
+            print(f"sent to {result['to']}: valid until {result['expires_at']}")
         case {"status": "unknown"}:
             print("unknown: it may have been sent. Type the code if it comes, else ask again after the cooldown")
         case {"status": status, "error": error}:
@@ -166,6 +166,6 @@ if __name__ == "__main__":
     except ConnectionError as trouble:
         sys.exit(str(trouble))
     except AMQPError:
-        sys.exit(f"RabbitMQ ended the connection, or did not take the request: {REPEAT}")
+        sys.exit(f"RabbitMQ ended the connection, or did not accept the request: {REPEAT}")
     except (EOFError, KeyboardInterrupt):
-        sys.exit("nobody typed a code")
+        sys.exit("no code was typed")

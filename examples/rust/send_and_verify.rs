@@ -1,4 +1,4 @@
-//! Asks otpost for a code over RabbitMQ, and checks over HTTP what the person types.
+//! Requests a code over RabbitMQ, and verifies the typed code over HTTP.
 //!
 //! ```sh
 //! cargo run --example send_and_verify -- +573001234567
@@ -15,9 +15,9 @@ use lapin::uri::AMQPUri;
 use lapin::{BasicProperties, Confirmation, Connection, ConnectionProperties, ErrorKind};
 use serde_json::{Value, json};
 
-/// No queue to declare: replies come to this very channel.
+/// No queue to declare: replies come to this channel.
 const REPLY_TO: &str = "amq.rabbitmq.reply-to";
-/// A send in doubt is looked into before it is answered.
+/// An attempt in doubt is reconciled before it is answered.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 const A_WHILE: Duration = Duration::from_secs(5);
 const PERSISTENT: u8 = 2;
@@ -47,7 +47,7 @@ async fn run() -> Result<bool> {
             Ok(false)
         }
         Some("sent") => {
-            println!("sent to {}: good until {}", text(&result["to"]), text(&result["expires_at"]));
+            println!("sent to {}: valid until {}", text(&result["to"]), text(&result["expires_at"]));
             verify(to, &token).await
         }
         Some("unknown") => {
@@ -66,7 +66,7 @@ async fn run() -> Result<bool> {
 
 async fn connect() -> Result<Connection> {
     let url = setting("AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/%2f");
-    let uri: AMQPUri = url.parse().map_err(|_| anyhow!("AMQP_URL is no URL of RabbitMQ"))?;
+    let uri: AMQPUri = url.parse().map_err(|_| anyhow!("AMQP_URL is not a RabbitMQ URL"))?;
     // Not the whole URL: it holds a password.
     let at = format!("{}:{}", uri.authority.host, uri.authority.port);
     Connection::connect_uri(uri, ConnectionProperties::default())
@@ -82,7 +82,7 @@ async fn ask_for_code(broker: &Connection, to: &str) -> Result<Value> {
     let mut replies =
         channel.basic_consume(REPLY_TO.into(), "".into(), options, FieldTable::default()).await?;
 
-    let request_id = fresh_id()?; // one a send: a retry of publishing keeps it
+    let request_id = fresh_id()?; // one per send: a repeated publish keeps it
     let now = jiff::Timestamp::now().to_string();
     let request = json!({"request_id": request_id, "to": to, "requested_at": now}).to_string();
     let prefix = setting("AMQP_PREFIX", "otpost");
@@ -96,11 +96,11 @@ async fn ask_for_code(broker: &Connection, to: &str) -> Result<Value> {
     let confirm = channel
         .basic_publish(exchange.into(), "send-sms".into(), options, request.as_bytes(), properties)
         .await?;
-    let lost = || anyhow!("RabbitMQ ended the connection, or did not take the request: {REPEAT}");
+    let lost = || anyhow!("RabbitMQ ended the connection, or did not accept the request: {REPEAT}");
     match confirm.await {
         Ok(Confirmation::Ack(None)) => {}
-        Ok(Confirmation::Ack(Some(_))) => bail!(nobody(&prefix)), // no queue took it
-        Err(error) if is_not_found(&error) => bail!(nobody(&prefix)), // no such exchange
+        Ok(Confirmation::Ack(Some(_))) => bail!(unroutable(&prefix)), // no queue took it
+        Err(error) if is_not_found(&error) => bail!(unroutable(&prefix)), // no such exchange
         Ok(_) | Err(_) => return Err(lost()),
     }
 
@@ -120,33 +120,33 @@ async fn ask_for_code(broker: &Connection, to: &str) -> Result<Value> {
     tokio::time::timeout(ANSWER_WITHIN - A_WHILE, answer).await.unwrap_or(Ok(Value::Null))
 }
 
-fn nobody(prefix: &str) -> String {
-    format!("nobody takes requests: does otpost run with AMQP_PREFIX={prefix}?")
+fn unroutable(prefix: &str) -> String {
+    format!("no queue takes requests: does otpost run with AMQP_PREFIX={prefix}?")
 }
 
 fn is_not_found(error: &lapin::Error) -> bool {
     matches!(error.kind(), ErrorKind::ProtocolError(error) if error.get_id() == 404)
 }
 
-/// What a caller does about a request that was rejected or has failed.
+/// The next step of a caller after `rejected` or `failed`.
 fn what_to_do(error: &Value) -> String {
     let then = match text(&error["code"]) {
-        "invalid_request" => "mend this program",
+        "invalid_request" => "fix this program",
         "invalid_recipient" | "landline" => "let the person give another number",
         "rate_limited" | "cooldown" | "blocked" => {
             return format!("wait {} s, then ask again with a new request_id", error["retry_after"]);
         }
         "expired" | "provider_unavailable" => "ask again with a new request_id, if the person still waits",
-        "provider_misconfigured" | "internal" => "tell who runs otpost",
+        "provider_misconfigured" | "internal" => "report it to the operator of otpost",
         _ => "offer the person another way, and do not repeat it",
     };
     then.to_owned()
 }
 
-/// Lets the person type until the code is right, or of no more use.
+/// Reads codes until one is right or no other can be.
 async fn verify(to: &str, token: &str) -> Result<bool> {
     loop {
-        let code = typed("Code: ")?.context("nobody typed a code")?;
+        let code = typed("Code: ")?.context("no code was typed")?;
         let verdict = check(to, &code.replace(char::is_whitespace, ""), token).await; // people type `123 456`
         if verdict["verified"] == true {
             println!("verified: {}", text(&verdict["to"]));
@@ -179,30 +179,30 @@ async fn check(to: &str, code: &str, token: &str) -> Value {
         .filter(|verdict: &Value| {
             verdict["verified"] == true || verdict["status"].is_u64() && verdict["code"].is_string()
         })
-        // Away, or not otpost: nothing is known about the code.
+        // No otpost answered: the verdict is unknown.
         .unwrap_or_else(|| json!({"status": 503, "code": format!("no answer of otpost at {url}")}))
 }
 
-/// Whether the person may type again after this problem, and what to say.
+/// The next step after a problem: may the person type again, and the text to show.
 fn what_next(verdict: &Value) -> (bool, String) {
     let left = verdict["attempts_remaining"].as_u64().unwrap_or(0);
     let (again, then) = match (verdict["status"].as_u64(), text(&verdict["code"])) {
         (Some(503), _) => (true, "try again with the same code"),
-        (Some(401 | 403), _) => (false, "mend the token, OTPOST_TOKEN"),
-        (_, "invalid_request") => (true, "type it again"), // it was no code, and no try was counted
-        (_, "wrong_code") if left > 0 => return (true, format!("tries left: {left}")),
+        (Some(401 | 403), _) => (false, "fix the token, OTPOST_TOKEN"),
+        (_, "invalid_request") => (true, "type it again"), // it was not a code; no attempt was counted
+        (_, "wrong_code") if left > 0 => return (true, format!("attempts left: {left}")),
         (_, "too_many_attempts") if verdict["retry_after"].is_u64() => {
             return (false, format!("wait {} s, then ask for a new code", verdict["retry_after"]));
         }
         (_, "wrong_code" | "too_many_attempts" | "no_pending_code" | "code_used" | "code_expired") => {
             (false, "ask for a new code")
         }
-        _ => (false, "tell who runs otpost"),
+        _ => (false, "report it to the operator of otpost"),
     };
     (again, then.to_owned())
 }
 
-/// What the person types; nothing at the end of the input.
+/// A typed line; `None` at the end of the input.
 fn typed(prompt: &str) -> Result<Option<String>> {
     print!("{prompt}");
     std::io::stdout().flush()?;

@@ -7,13 +7,13 @@ use anyhow::{Context as _, anyhow, bail};
 use secrecy::ExposeSecret as _;
 use tokio::time::Instant;
 
+use crate::app::dev_provider::DevProvider;
 use crate::broker::rabbit::RabbitSettings;
 use crate::broker::rabbit::dead_letters::RabbitDeadLetters;
 use crate::broker::rabbit::error::RabbitError;
 use crate::broker::rabbit::probe::RabbitProbe;
 use crate::broker::rabbit::topology::{self, Declared};
 use crate::broker::{DeadLetters, Names};
-use crate::cli::DevProvider;
 use crate::clock::Clock;
 use crate::config::{
     ConfigError, EmailProvider, Role, SendGrid, Settings, Smtp, TemplateText, Twilio, TwilioSender,
@@ -23,7 +23,7 @@ use crate::domain::channel::Channel;
 use crate::domain::recipient_rules::RecipientRules;
 use crate::domain::retry::RetryPolicy;
 use crate::flow::gateway::Policy;
-use crate::flow::inspect::status::{Facts, Inspector, ProviderHealthCache};
+use crate::flow::inspect::status::{Inspector, ProcessInfo, ProviderHealthCache};
 use crate::flow::receipts::ReceiptProcessor;
 use crate::http::Webhooks;
 use crate::http::page::Handset;
@@ -211,24 +211,24 @@ fn template_file(template: &TemplateText) -> TemplateFile {
 pub(crate) fn inspector(settings: &Settings) -> anyhow::Result<Inspector> {
     let rabbit = rabbit_settings(settings)?.context("AMQP_URL must be set")?;
     Ok(Inspector {
-        facts: facts(settings, "command", None),
+        process: facts(settings, "command", None),
         store: Arc::new(redis_store(settings)?),
         store_in_memory: false,
         broker: Some(Arc::new(RabbitProbe::new(rabbit))),
         provider: account(settings)?,
         email_provider: email_account(settings)?,
         clock: Clock::System,
-        heard: ProviderHealthCache::default(),
-        email_heard: ProviderHealthCache::default(),
+        provider_health: ProviderHealthCache::default(),
+        email_provider_health: ProviderHealthCache::default(),
     })
 }
 
 /// What a look at everything tells without asking anybody.
-pub(super) fn facts(settings: &Settings, role: &'static str, started: Option<Instant>) -> Facts {
+pub(super) fn facts(settings: &Settings, role: &'static str, started: Option<Instant>) -> ProcessInfo {
     let given = settings.shown.iter().filter(|shown| shown.given);
     let mut configured: Vec<&'static str> = given.map(|shown| shown.name).collect();
     configured.sort_unstable();
-    Facts {
+    ProcessInfo {
         version: env!("CARGO_PKG_VERSION"),
         role,
         production: !settings.is_development(),

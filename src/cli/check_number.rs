@@ -1,6 +1,6 @@
-//! `otpost check-number`: could a code be sent there?
+//! `otpost check-number`: whether a code could be sent to each number.
 
-use super::{Exit, print_json, say};
+use super::output::{Exit, print_json, say};
 use crate::app;
 use crate::config::Settings;
 use crate::domain::phone;
@@ -9,7 +9,7 @@ use crate::flow::inspect::numbers::{self, NumberRow};
 pub(super) fn run(settings: &Settings, numbers: &[String], json: bool) -> Exit {
     let rules = app::parts::rules(settings);
     phone::enlarge_cache();
-    let rows: Vec<NumberRow> = numbers.iter().map(|number| numbers::number(&rules, number)).collect();
+    let rows: Vec<NumberRow> = numbers.iter().map(|number| numbers::validate(&rules, number)).collect();
     if json {
         print_json(&rows);
     } else {
@@ -19,12 +19,12 @@ pub(super) fn run(settings: &Settings, numbers: &[String], json: bool) -> Exit {
 }
 
 fn print_row(row: &NumberRow) {
-    let known = [row.formatted.as_deref(), row.region.as_deref(), row.kind];
-    let known: Vec<&str> = known.into_iter().flatten().collect();
-    let known = if known.is_empty() { "not valid".to_owned() } else { known.join(", ") };
+    let details = [row.formatted.as_deref(), row.region.as_deref(), row.kind];
+    let details: Vec<&str> = details.into_iter().flatten().collect();
+    let details = if details.is_empty() { "not valid".to_owned() } else { details.join(", ") };
     let verdict = match &row.why_not {
         None => "sendable".to_owned(),
-        Some(why) => format!("not sendable: {why}"),
+        Some(reason) => format!("not sendable: {reason}"),
     };
-    say(&format!("{:<20} {known}; {verdict}", row.number));
+    say(&format!("{:<20} {details}; {verdict}", row.number));
 }

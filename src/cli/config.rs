@@ -1,13 +1,13 @@
-//! `otpost config`: the settings in effect, and everything wrong with them.
+//! `otpost config`: the settings in effect, and every error in them.
 
 use serde::Serialize;
 
-use super::{Exit, hint_at_environment, print_json, say};
+use super::output::{Exit, print_json, say};
 use crate::config::{ConfigError, ConfigErrors, Settings, Shown};
 
-/// A setting with its value, or with what is wrong with it. What is wrong with a file has no value.
+/// A setting with its value or its error. An error in a file has no value.
 #[derive(Serialize)]
-struct Row<'a> {
+struct SettingRow<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<&'a str>,
@@ -22,34 +22,41 @@ pub(super) fn run(settings: &Settings, json: bool) -> Exit {
     Exit::Done
 }
 
-pub(super) fn show_faults(faults: &ConfigErrors, json: bool) -> Exit {
-    print(&faults.shown, &faults.faults, json);
-    print_notices(&faults.notices);
-    eprintln!("\nthese settings are wrong:\n{faults}");
-    hint_at_environment(faults);
+pub(super) fn show_errors(errors: &ConfigErrors, json: bool) -> Exit {
+    print(&errors.shown, &errors.faults, json);
+    print_notices(&errors.notices);
+    eprintln!("\nthese settings are wrong:\n{errors}");
+    hint_at_environment(errors);
     Exit::Unusable
+}
+
+/// Production, the default, requires settings that development does not need.
+pub(super) fn hint_at_environment(errors: &ConfigErrors) {
+    if errors.shown.iter().any(|shown| shown.name == "ENVIRONMENT" && !shown.given) {
+        eprintln!("this is production, as ENVIRONMENT is not set; on a laptop set ENVIRONMENT=development");
+    }
 }
 
 fn print_notices(notices: &[String]) {
     notices.iter().for_each(|notice| eprintln!("notice: {notice}"));
 }
 
-fn print(shown: &[Shown], faults: &[ConfigError], json: bool) {
+fn print(shown: &[Shown], errors: &[ConfigError], json: bool) {
     if json {
         let problem =
-            |name| faults.iter().find(|fault| fault.name == name).map(|fault| fault.problem.as_str());
-        let settings = shown.iter().map(|shown| Row {
+            |name| errors.iter().find(|error| error.name == name).map(|error| error.problem.as_str());
+        let settings = shown.iter().map(|shown| SettingRow {
             name: shown.name,
             value: Some(&shown.value),
             given: shown.given,
             problem: problem(shown.name),
         });
-        let is_setting = |fault: &&ConfigError| shown.iter().any(|shown| shown.name == fault.name);
-        let others = faults.iter().filter(|fault| !is_setting(fault)).map(|fault| Row {
-            name: &fault.name,
+        let is_setting = |error: &&ConfigError| shown.iter().any(|shown| shown.name == error.name);
+        let others = errors.iter().filter(|error| !is_setting(error)).map(|error| SettingRow {
+            name: &error.name,
             value: None,
             given: true,
-            problem: Some(&fault.problem),
+            problem: Some(&error.problem),
         });
         return print_json(&settings.chain(others).collect::<Vec<_>>());
     }

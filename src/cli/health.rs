@@ -1,10 +1,10 @@
-//! `otpost health`: asks the process on this machine whether it is ready. Images without a shell have no other probe.
+//! `otpost health`: queries `/readyz` of the process on this machine. Images without a shell have no other probe.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::Exit;
+use super::output::Exit;
 use crate::config::Settings;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
@@ -20,7 +20,7 @@ pub(super) fn run(settings: &Settings) -> Exit {
     }
 }
 
-/// An address that listens everywhere is asked on loopback.
+/// A process that listens on all addresses is queried on loopback.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

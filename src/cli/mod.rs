@@ -1,14 +1,16 @@
-//! The command line. Starting is done by [`crate::app`]; a command that is more than a start has a file here.
+//! The command line. [`crate::app`] starts processes; every other command has a file here.
 //!
-//! Output is for people, or with `--json` a list of objects for machines. Exit codes: 0 done, 1 failed, 2 wrong usage or
-//! settings, 3 the answer is no.
+//! Output is text, or with `--json` a list of objects. Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 the
+//! answer is no.
 
 mod check_number;
 mod config;
 mod dead_letters;
 mod health;
 mod kill_switch;
+mod output;
 mod rate_limit;
+mod reason;
 mod recipient;
 mod status;
 mod suppressions;
@@ -17,14 +19,14 @@ mod token;
 mod topology;
 mod why;
 
-use std::io::Write as _;
-use std::process::ExitCode;
-
+use clap::builder::PossibleValue;
 use clap::{Parser, Subcommand, ValueEnum};
 
+use self::kill_switch::KillSwitchAction;
+use self::output::{Exit, print_json};
 use crate::app;
-use crate::config::{ConfigError, ConfigErrors, Role, Settings};
-use crate::store::StoreError;
+use crate::app::dev_provider::DevProvider;
+use crate::config::{ConfigError, Role, Settings};
 use crate::telemetry;
 
 /// A one-time-password gateway: RabbitMQ in, Twilio out, limits in Redis.
@@ -40,159 +42,124 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run everything in this process, on a laptop: no account, no server, no setting.
+    /// Run everything in one process, for development: no account, no server, no setting.
     ///
-    /// Uses a broker and a store in memory unless AMQP_URL or REDIS_URL is set, and shows messages on the console
-    /// instead of sending them.
+    /// Broker and store are in memory unless AMQP_URL or REDIS_URL is set. Messages are shown on the console instead of
+    /// sent.
     Dev {
-        /// Who carries the messages.
+        /// The provider of messages.
         #[arg(long, value_enum, default_value_t = DevProvider::Simulated)]
         provider: DevProvider,
     },
-    /// Send what is asked for on the queue.
+    /// Consume requests from the queue and send messages.
     Worker,
-    /// Answer users and back ends over HTTP.
+    /// Serve the HTTP API.
     Http,
-    /// Worker and HTTP in one process.
+    /// Run worker and HTTP API in one process.
     Serve,
-    /// Show how everything is: servers, provider, kill switch, limits. Exit with 3 if something needed is down.
+    /// Show the state of servers, providers, kill switch and limits. Exit with 3 if something needed is down.
     Status,
-    /// Say of phone numbers whether a code could be sent to them.
+    /// Check whether a code could be sent to phone numbers.
     CheckNumber {
-        /// Numbers in E.164, or national ones of DEFAULT_REGION.
+        /// Numbers in E.164, or national numbers of DEFAULT_REGION.
         #[arg(required = true)]
         numbers: Vec<String>,
     },
     /// Show how much of its limits a phone number or an e-mail address has used.
     RateLimit {
-        /// A number in E.164, a national one of DEFAULT_REGION, or an e-mail address.
+        /// A number in E.164, a national number of DEFAULT_REGION, or an e-mail address.
         #[arg(value_name = "RECIPIENT", allow_hyphen_values = true)]
         to: String,
     },
-    /// Look at what was set aside, replay it or drop it.
+    /// List, show, replay or drop dead letters.
     DeadLetters {
         #[command(subcommand)]
-        action: dead_letters::Action,
+        action: dead_letters::DeadLetterAction,
     },
-    /// Say what happened to a request, or list the last requests of a recipient.
+    /// Show the history of a request, or list the last requests of a recipient.
     ///
-    /// What is refused over HTTP before it is queued (429) is no request yet and leaves no record: `otpost rate-limit`
-    /// says what a recipient has used of its limits.
+    /// A request that HTTP refuses before queueing (429) leaves no record: `otpost rate-limit` shows how much of its
+    /// limits a recipient has used.
     #[command(override_usage = "otpost why [OPTIONS] <REQUEST_ID> [--to <RECIPIENT>]
        otpost why [OPTIONS] --to <RECIPIENT>")]
     Why {
-        /// The request's id.
+        /// The id of the request.
         #[arg(required_unless_present = "to")]
         request_id: Option<String>,
-        /// A number in E.164, a national one of DEFAULT_REGION, or an e-mail address: whose request it is, or whose
-        /// requests to list.
+        /// The recipient, to select one request of a shared id or to list the last requests: a number in E.164, a national
+        /// number of DEFAULT_REGION, or an e-mail address.
         #[arg(long, value_name = "RECIPIENT", allow_hyphen_values = true)]
         to: Option<String>,
     },
-    /// Show whom nothing is sent to, send nothing to somebody more, or let messages go to somebody again.
+    /// List, add or remove suppressed recipients.
     Suppressions {
         #[command(subcommand)]
-        action: suppressions::Action,
+        action: suppressions::SuppressionAction,
     },
-    /// Stop all sending at once, in every worker, until it is allowed again.
+    /// Stop all sending in every worker, resume it, or show the state.
     KillSwitch {
         #[command(subcommand)]
-        turn: KillSwitchAction,
+        action: KillSwitchAction,
     },
-    /// Check what messages say, and what that costs.
+    /// Check message templates and the cost of texts.
     Templates {
         #[command(subcommand)]
-        action: templates::Action,
+        action: templates::TemplateAction,
     },
-    /// Show the settings in effect, secrets covered, and everything wrong with them.
+    /// Show the settings in effect, with secrets hidden, and every error in them.
     Config,
     /// Declare the exchanges and queues, and exit.
     Topology,
-    /// Make a token to try things out with. Development only.
+    /// Make a token for development.
     Token {
-        /// The number that the token's person has; +573001234567 if neither an e-mail address nor a scope is given.
+        /// The phone number of the person. Default without --email and --scope: +573001234567.
         #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
         phone: Option<String>,
-        /// The e-mail address that the token's person has.
+        /// The e-mail address of the person.
         #[arg(long, value_name = "ADDRESS")]
         email: Option<String>,
-        /// The scopes that it has, as "otp:verify". Without a number and an e-mail address it is a service's token.
+        /// The scopes, such as "otp:verify". Without --phone and --email, the token is for a service.
         #[arg(long)]
         scope: Option<String>,
-        /// How long it is good for.
+        /// The lifetime of the token in minutes.
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=1440))]
         minutes: u32,
     },
-    /// Exit with 0 if the process on this machine's OPS_ADDR is ready. For container health checks.
+    /// Exit with 0 if the process at OPS_ADDR of this machine is ready. For container health checks.
     Health,
 }
 
-/// What to do about the kill switch.
-#[derive(Subcommand)]
-enum KillSwitchAction {
-    /// Stop sending. What is asked for waits.
-    On {
-        /// Why, for whoever finds it on: at most 200 characters.
-        #[arg(long, value_name = "TEXT", value_parser = kill_switch::read_reason)]
-        reason: Option<String>,
-    },
-    /// Allow sending again.
-    Off,
-    /// Say whether sending is stopped: exit with 3 if it is.
-    Status,
-}
+impl ValueEnum for DevProvider {
+    fn value_variants<'a>() -> &'a [DevProvider] {
+        &[DevProvider::Simulated, DevProvider::Twilio]
+    }
 
-/// Who carries the messages of `otpost dev`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum DevProvider {
-    /// The console.
-    Simulated,
-    /// Twilio, and whoever is set for e-mails: real messages, real cost.
-    Twilio,
-}
-
-/// How a command ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// Done.
-    Done,
-    /// It could not be done.
-    Failed,
-    /// Wrong usage or settings.
-    Unusable,
-    /// The answer is no.
-    No,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> ExitCode {
-        match exit {
-            Exit::Done => ExitCode::SUCCESS,
-            Exit::Failed => ExitCode::from(1),
-            Exit::Unusable => ExitCode::from(2),
-            Exit::No => ExitCode::from(3),
-        }
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            DevProvider::Simulated => PossibleValue::new("simulated").help("Shows messages on the console"),
+            DevProvider::Twilio => PossibleValue::new("twilio")
+                .help("Twilio, and the configured e-mail provider: real messages, real cost"),
+        })
     }
 }
 
-/// Runs a command to its end.
 pub async fn run(arguments: Arguments) -> Exit {
     let role = role(&arguments.command);
-    // What is wrong with texts is told by the command that looks at them.
+    // The command that checks texts prints their errors.
     let check = if role == Role::Texts { app::faults_beside_texts } else { app::faults };
     let settings = match Settings::load(role, check) {
         Ok(settings) => settings,
-        Err(faults) if role == Role::Show => return config::show_faults(&faults, arguments.json),
-        Err(faults) => {
+        Err(errors) if role == Role::Show => return config::show_errors(&errors, arguments.json),
+        Err(errors) => {
             if arguments.json {
                 let rows =
-                    faults.faults.iter().map(|ConfigError { name, problem }| FaultRow { name, problem });
+                    errors.faults.iter().map(|ConfigError { name, problem }| ErrorRow { name, problem });
                 print_json(&rows.collect::<Vec<_>>());
             }
-            let starts = matches!(role, Role::Dev | Role::Worker | Role::Http | Role::Serve);
-            let what = if starts { "cannot start" } else { "cannot do this" };
-            eprintln!("otpost {what} with these settings:\n{faults}");
-            hint_at_environment(&faults);
+            let is_process = matches!(role, Role::Dev | Role::Worker | Role::Http | Role::Serve);
+            let problem = if is_process { "cannot start" } else { "cannot do this" };
+            eprintln!("otpost {problem} with these settings:\n{errors}");
+            config::hint_at_environment(&errors);
             return Exit::Unusable;
         }
     };
@@ -208,7 +175,7 @@ pub async fn run(arguments: Arguments) -> Exit {
             why::run(&settings, request_id.as_deref(), to.as_deref(), json).await
         }
         Command::Suppressions { action } => suppressions::run(&settings, &action, json).await,
-        Command::KillSwitch { turn } => kill_switch::run(&settings, turn, json).await,
+        Command::KillSwitch { action } => kill_switch::run(&settings, action, json).await,
         Command::Templates { action } => templates::run(&settings, &action, json),
         Command::Config => config::run(&settings, json),
         Command::Topology => topology::run(&settings, json).await,
@@ -219,18 +186,10 @@ pub async fn run(arguments: Arguments) -> Exit {
     }
 }
 
-/// A setting that stands in the way, for machines.
 #[derive(serde::Serialize)]
-struct FaultRow<'a> {
+struct ErrorRow<'a> {
     name: &'a str,
     problem: &'a str,
-}
-
-/// Whoever tries things out on a laptop is asked for all that production needs.
-fn hint_at_environment(faults: &ConfigErrors) {
-    if faults.shown.iter().any(|shown| shown.name == "ENVIRONMENT" && !shown.given) {
-        eprintln!("this is production, as ENVIRONMENT is not set; on a laptop set ENVIRONMENT=development");
-    }
 }
 
 fn role(command: &Command) -> Role {
@@ -243,7 +202,7 @@ fn role(command: &Command) -> Role {
         | Command::Why { .. }
         | Command::Suppressions { .. }
         | Command::KillSwitch { .. } => Role::Store,
-        // They need the broker too, and the key of recipients for a replay only.
+        // Dead letters also need the broker. The recipient key is needed for a replay only.
         Command::Topology | Command::DeadLetters { .. } => Role::Topology,
         Command::Status => Role::Status,
         Command::Templates { .. } => Role::Texts,
@@ -265,26 +224,4 @@ async fn start(role: Role, settings: Settings, provider: DevProvider) -> Exit {
             Exit::Failed
         }
     }
-}
-
-/// Tells why Redis did not do what was asked: which server, and where to look. Never its address.
-fn store_failed(error: &StoreError) -> Exit {
-    match error {
-        StoreError::Unavailable(detail) => {
-            eprintln!("otpost: Redis (REDIS_URL) cannot be reached: {detail}");
-        }
-        StoreError::Refused(detail) => eprintln!("otpost: Redis (REDIS_URL) refused: {detail}"),
-        StoreError::Garbled { .. } => eprintln!("otpost: Redis (REDIS_URL): {error}"),
-    }
-    Exit::Failed
-}
-
-/// Prints a list of objects for machines.
-fn print_json<T: serde::Serialize>(rows: &[T]) {
-    say(&serde_json::to_string_pretty(rows).expect("rows are plain data"));
-}
-
-/// Prints a line. Whoever stops reading, as `head` does, has read enough.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
 }

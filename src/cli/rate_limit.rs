@@ -1,19 +1,18 @@
-//! `otpost rate-limit`: what a recipient has used of its limits.
+//! `otpost rate-limit`: how much of its limits a recipient has used.
 
+use super::output::{Exit, invalid_redis_url, print_json, say, store_failed};
 use super::recipient::read_recipient;
-use super::{Exit, print_json, say, store_failed};
 use crate::app;
 use crate::clock::Clock;
 use crate::config::Settings;
-use crate::flow::inspect::limits::{self, LimitsRow};
+use crate::flow::inspect::limits::{LimitUsageRow, limit_usage};
 
 pub(super) async fn run(settings: &Settings, to: &str, json: bool) -> Exit {
     let Some(to) = read_recipient(settings, to) else { return Exit::Unusable };
     let (Some(recipients), Ok(store)) = (&settings.recipients, app::parts::redis_store(settings)) else {
-        eprintln!("otpost: REDIS_URL is no address of a Redis");
-        return Exit::Unusable;
+        return invalid_redis_url();
     };
-    let row = match limits::limits(&store, recipients, &settings.limits, &to, Clock::System.now()).await {
+    let row = match limit_usage(&store, recipients, &settings.limits, &to, Clock::System.now()).await {
         Ok(row) => row,
         Err(error) => return store_failed(&error),
     };
@@ -25,9 +24,9 @@ pub(super) async fn run(settings: &Settings, to: &str, json: bool) -> Exit {
     Exit::Done
 }
 
-fn print_row(row: &LimitsRow) {
+fn print_row(row: &LimitUsageRow) {
     say(&row.to);
-    let LimitsRow { limit, used, remaining, window, limit_day, used_day, remaining_day, .. } = row;
+    let LimitUsageRow { limit, used, remaining, window, limit_day, used_day, remaining_day, .. } = row;
     for (limit, used, remaining, window) in [
         (limit, used, remaining, format!("{window} s")),
         (limit_day, used_day, remaining_day, "a day".to_owned()),
@@ -38,15 +37,13 @@ fn print_row(row: &LimitsRow) {
         });
     }
     say(&match row.limit_wrong {
-        0 => format!("  {} wrong tries in an hour, without a limit", row.used_wrong),
-        limit => format!("  {} of {limit} wrong tries in an hour", row.used_wrong),
+        0 => format!("  {} wrong attempts in an hour, without a limit", row.used_wrong),
+        limit => format!("  {} of {limit} wrong attempts in an hour", row.used_wrong),
     });
     match &row.resets_at {
         Some(at) => say(&format!("  limited until {at}")),
         None if row.cooldown > 0 => say(&format!("  cooling down for {} s", row.cooldown)),
         None => say("  within its limits now"),
     }
-    say(
-        "by the limits of this shell's settings; whom nothing is sent to at all is told by: otpost suppressions list",
-    );
+    say("limits are those of this shell's settings; for suppressed recipients see: otpost suppressions list");
 }

@@ -1,10 +1,10 @@
-//! `otpost status`: how everything is, asked from here.
+//! `otpost status`: servers, providers, kill switch and limits, queried from this machine.
 
-use super::{Exit, print_json, say};
+use super::output::{Exit, print_json, say};
 use crate::app;
 use crate::config::Settings;
 use crate::flow::inspect::status::{
-    AllowedRow, EmailRow, Health, HealthRow, KillSwitchRow, State, StatusRow,
+    EmailRow, Health, HealthRow, HealthState, KillSwitchRow, LimitsRow, StatusRow,
 };
 
 pub(super) async fn run(settings: &Settings, json: bool) -> Exit {
@@ -39,7 +39,7 @@ fn print_row(row: &StatusRow) {
         line(name, &in_words(health));
     }
     line("kill switch", &switch_in_words(row.kill_switch.as_ref()));
-    let AllowedRow {
+    let LimitsRow {
         per_number,
         window,
         per_day,
@@ -52,7 +52,7 @@ fn print_row(row: &StatusRow) {
     } = &row.limits;
     line("a recipient", &format!("{per_number} in {window} s, {per_day} in a day, {cooldown} s between two"));
     line("in an hour", &format!("{per_user} for a user, {per_ip} for an address, {all_per_hour} in all"));
-    line("wrong tries", &format!("{wrong_per_code} for a code, {wrong_per_hour} in an hour"));
+    line("wrong codes", &format!("{wrong_per_code} for a code, {wrong_per_hour} in an hour"));
     line(
         "configured",
         &if row.configured.is_empty() { "nothing".to_owned() } else { row.configured.join(" ") },
@@ -62,7 +62,11 @@ fn print_row(row: &StatusRow) {
 fn email_in_words(email: &EmailRow) -> String {
     match (email.mode, email.provider, &email.health) {
         (_, _, None) => "off".to_owned(),
-        (Some(mode), Some(provider), Some(Health { state: State::Simulated | State::NotConfigured, .. })) => {
+        (
+            Some(mode),
+            Some(provider),
+            Some(Health { state: HealthState::Simulated | HealthState::NotConfigured, .. }),
+        ) => {
             format!("{mode}, by {provider}")
         }
         (Some(mode), Some(provider), Some(health)) => format!("{mode}, by {provider}: {}", in_words(health)),
@@ -71,19 +75,19 @@ fn email_in_words(email: &EmailRow) -> String {
 }
 
 fn in_words(Health { state, detail, ms, .. }: &Health) -> String {
-    let word = match state {
-        State::Up => "up",
-        State::Down => "down",
-        State::Refused => "refuses us",
-        State::Limited => "up, in part",
-        State::InMemory => "in memory",
-        State::Simulated => "simulated",
-        State::NotConfigured => "not asked",
-        State::Unknown => "unknown",
+    let state = match state {
+        HealthState::Up => "up",
+        HealthState::Down => "down",
+        HealthState::Refused => "access refused",
+        HealthState::Limited => "up, with limited access",
+        HealthState::InMemory => "in memory",
+        HealthState::Simulated => "simulated",
+        HealthState::NotConfigured => "not checked",
+        HealthState::Unknown => "unknown",
     };
     let detail = detail.as_ref().map_or_else(String::new, |detail| format!(": {detail}"));
     let took = ms.map_or_else(String::new, |ms| format!(", {ms} ms"));
-    format!("{word}{took}{detail}")
+    format!("{state}{took}{detail}")
 }
 
 fn switch_in_words(switch: Option<&KillSwitchRow>) -> String {

@@ -1,30 +1,28 @@
-//! `otpost templates`: what each text costs, what is wrong with it, and what any text would cost.
+//! `otpost templates`: the cost of every template and the errors in it, and the cost of any text.
 
 use std::io::Read as _;
 
 use clap::Subcommand;
 
-use super::{Exit, print_json, say};
+use super::output::{Exit, print_json, say};
 use crate::app;
 use crate::config::Settings;
 use crate::flow::inspect::texts::{self, Cost, CostRow, LintRow};
 
-/// More than anybody types or pipes by hand.
 const INPUT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// What to do about texts.
 #[derive(Subcommand)]
-pub(super) enum Action {
-    /// Check every template in every language at its longest values: exit with 3 if one is wrong.
+pub(super) enum TemplateAction {
+    /// Check every template in every language with its longest values: exit with 3 if one is wrong.
     Lint,
-    /// Say what texts cost, as written and folded: each line of the input, or with --json a list of strings.
+    /// Show what texts cost, as written and folded to GSM-7. Reads lines, or with --json a list of strings.
     Measure,
 }
 
-pub(super) fn run(settings: &Settings, action: &Action, json: bool) -> Exit {
+pub(super) fn run(settings: &Settings, action: &TemplateAction, json: bool) -> Exit {
     match action {
-        Action::Lint => lint(settings, json),
-        Action::Measure => measure(json),
+        TemplateAction::Lint => lint(settings, json),
+        TemplateAction::Measure => measure(json),
     }
 }
 

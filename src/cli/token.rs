@@ -1,16 +1,15 @@
-//! `otpost token`: a token to try things out with.
+//! `otpost token`: a token for development.
 
 use std::time::Duration;
 
-use super::{Exit, say};
+use super::output::{Exit, say};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::address::Address;
 use crate::domain::channel::Channel;
 use crate::http::development_token;
 
-/// Whose token it is, if nobody says.
-const PHONE: &str = "+573001234567";
+const DEFAULT_PHONE: &str = "+573001234567";
 
 pub(super) fn run(
     settings: &Settings,
@@ -24,14 +23,14 @@ pub(super) fn run(
         return Exit::Unusable;
     }
     for (name, channel, given) in [("--phone", Channel::Sms, phone), ("--email", Channel::Email, email)] {
-        let read = given.map(|text| Address::parse_for(channel, text, settings.default_region));
-        if let Some(Err(fault)) = read {
-            eprintln!("otpost: {name} {fault}");
+        let parsed = given.map(|text| Address::parse_for(channel, text, settings.default_region));
+        if let Some(Err(error)) = parsed {
+            eprintln!("otpost: {name} {error}");
             return Exit::Unusable;
         }
     }
     let expires = Clock::System.now().plus(Duration::from_secs(60 * u64::from(minutes)));
-    let phone = phone.or_else(|| (email.is_none() && scope.is_none()).then_some(PHONE));
+    let phone = phone.or_else(|| (email.is_none() && scope.is_none()).then_some(DEFAULT_PHONE));
     let token = settings.jwt.as_ref().and_then(|jwt| development_token(jwt, phone, email, scope, expires));
     match token {
         Some(token) => {
@@ -40,8 +39,8 @@ pub(super) fn run(
         }
         None => {
             eprintln!(
-                "otpost: tokens are checked with a public key (JWT_PUBLIC_KEY or JWT_JWKS_URL); \
-                 whoever has the private one makes them"
+                "otpost: tokens are verified with a public key (JWT_PUBLIC_KEY or JWT_JWKS_URL); \
+                 only the holder of the private key can make one"
             );
             Exit::Unusable
         }

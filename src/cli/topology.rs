@@ -1,6 +1,6 @@
 //! `otpost topology`: declares the exchanges and queues, and exits.
 
-use super::{Exit, print_json, say};
+use super::output::{Exit, print_json, say};
 use crate::app;
 use crate::config::Settings;
 

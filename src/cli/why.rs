@@ -1,13 +1,13 @@
-//! `otpost why`: what happened to a request, or which were the last ones of a recipient. Recipients are masked.
+//! `otpost why`: the history of a request, or the last requests of a recipient. Recipients are masked.
 
+use super::output::{Exit, invalid_redis_url, print_json, say, store_failed};
 use super::recipient::read_recipient;
-use super::{Exit, print_json, say, store_failed};
 use crate::app;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::request_id::RequestId;
-use crate::flow::explain::{self, Explanation, Glimpse};
+use crate::flow::explain::{self, RecentRequest, RequestExplanation};
 use crate::store::{Store, StoreError};
 
 pub(super) async fn run(settings: &Settings, request_id: Option<&str>, to: Option<&str>, json: bool) -> Exit {
@@ -23,14 +23,13 @@ pub(super) async fn run(settings: &Settings, request_id: Option<&str>, to: Optio
         to => to.flatten(),
     };
     let (Some(recipients), Ok(store)) = (&settings.recipients, app::parts::redis_store(settings)) else {
-        eprintln!("otpost: REDIS_URL is no address of a Redis");
-        return Exit::Unusable;
+        return invalid_redis_url();
     };
     let recipient = to.as_ref().map(|to| recipients.address(to.channel(), to.as_str()));
-    let answered = match (&request, recipient) {
+    let exit = match (&request, recipient) {
         (Some(request), recipient) => {
-            let tries_max = settings.limits.wrong_per_challenge;
-            show_request(&store, request, recipient, tries_max, json).await
+            let wrong_max = settings.limits.wrong_per_challenge;
+            show_request(&store, request, recipient, wrong_max, json).await
         }
         (None, Some(recipient)) => show_recipient(&store, recipient, json).await,
         (None, None) => {
@@ -38,70 +37,72 @@ pub(super) async fn run(settings: &Settings, request_id: Option<&str>, to: Optio
             Ok(Exit::Unusable)
         }
     };
-    answered.unwrap_or_else(|error| store_failed(&error))
+    exit.unwrap_or_else(|error| store_failed(&error))
 }
 
 async fn show_request(
     store: &impl Store,
     request: &RequestId,
     recipient: Option<Digest16>,
-    tries_max: u32,
+    wrong_max: u32,
     json: bool,
 ) -> Result<Exit, StoreError> {
-    let story = store.request_record(request, recipient).await?;
-    let told = story.map(|story| explain::explain(request, &story, tries_max, Clock::System.now()));
-    if told.is_none() {
-        let whose = if recipient.is_some() { " to this recipient" } else { "" };
+    let record = store.request_record(request, recipient).await?;
+    let explanation =
+        record.map(|record| explain::explain_request(request, &record, wrong_max, Clock::System.now()));
+    if explanation.is_none() {
+        let recipient = if recipient.is_some() { " to this recipient" } else { "" };
         eprintln!(
-            "otpost: no record of this request{whose} is kept: it never came, was refused unrecorded, or is too old"
+            "otpost: no record of this request{recipient} is kept: \
+             it never arrived, was rejected without a record, or is too old"
         );
     }
     if json {
-        print_json(told.as_slice());
+        print_json(explanation.as_slice());
     } else {
-        told.iter().for_each(print_explanation);
+        explanation.iter().for_each(print_explanation);
     }
-    Ok(if told.is_some() { Exit::Done } else { Exit::No })
+    Ok(if explanation.is_some() { Exit::Done } else { Exit::No })
 }
 
 async fn show_recipient(store: &impl Store, recipient: Digest16, json: bool) -> Result<Exit, StoreError> {
-    let requests = explain::last_requests(store, recipient).await?;
+    let requests = explain::recent_requests(store, recipient).await?;
     if requests.is_empty() {
         eprintln!(
-            "otpost: no request to this recipient is known from the last day; what is refused over HTTP before it is \
-             queued (429) leaves no record: see otpost rate-limit"
+            "otpost: no request to this recipient is recorded in the last day; a request that HTTP refuses before \
+             queueing (429) leaves no record: see otpost rate-limit"
         );
     }
     if json {
         print_json(&requests);
     } else {
-        requests.iter().for_each(print_glimpse);
+        requests.iter().for_each(print_recent);
     }
     Ok(if requests.is_empty() { Exit::No } else { Exit::Done })
 }
 
-fn print_explanation(told: &Explanation) {
-    let Explanation { request_id, to, purpose, text, attempts, .. } = told;
-    let message = told.provider_message_id.as_deref().unwrap_or("none");
+fn print_explanation(explanation: &RequestExplanation) {
+    let RequestExplanation { request_id, to, purpose, text, attempts, .. } = explanation;
+    let message = explanation.provider_message_id.as_deref().unwrap_or("none");
     say(&format!("{request_id}  to {to}, {purpose}: {text}; message {message}, attempts {attempts}"));
-    for line in &told.timeline {
-        say(&format!("  {}  {}", line.at, line.text));
+    for entry in &explanation.timeline {
+        say(&format!("  {}  {}", entry.at, entry.text));
     }
-    if let Some(code) = &told.code {
+    if let Some(code) = &explanation.code {
         say(&format!("  {}", code.text));
     }
-    if let Some(deadline) = told.deadline {
-        say(&format!("  a message after {deadline} would be too late"));
+    if let Some(deadline) = explanation.deadline {
+        say(&format!("  deadline: {deadline}"));
     }
-    if told.shortened {
-        say("  there were so many steps that some in the middle were not kept");
+    if explanation.shortened {
+        say("  the history was too long: some steps in the middle are missing");
     }
 }
 
-fn print_glimpse(glimpse: &Glimpse) {
-    let how = glimpse.status.map_or(glimpse.state, |status| status.as_str());
-    let reason = glimpse.reason.map(|reason| reason.as_str());
-    let more: Vec<&str> = [reason, glimpse.receipt, glimpse.text.as_deref()].into_iter().flatten().collect();
-    let line = format!("{}  {:<36}  {how:<9} {}", glimpse.at, glimpse.request_id, more.join(", "));
+fn print_recent(request: &RecentRequest) {
+    let state = request.status.map_or(request.state, |status| status.as_str());
+    let reason = request.reason.map(|reason| reason.as_str());
+    let more: Vec<&str> = [reason, request.receipt, request.text.as_deref()].into_iter().flatten().collect();
+    let line = format!("{}  {:<36}  {state:<9} {}", request.at, request.request_id, more.join(", "));
     say(line.trim_end());
 }

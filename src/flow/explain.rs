@@ -1,7 +1,7 @@
-//! Why did a request end as it did? Its record as a timeline, in fields and in words.
+//! Explains a request: its record as a timeline, in fields and in words.
 //!
-//! All of it comes from what the handlings noted and the store keeps: no code, no full number and no address is there
-//! to be told. A provider's numbers are repeated, its sentences are not.
+//! The source is the request's record and history in the store. They hold no code, no full number and no address. A
+//! provider's error numbers are shown, its sentences are not.
 
 use serde::Serialize;
 
@@ -16,132 +16,117 @@ use crate::store::{
     CodeState, RecordedReceipt, RequestRecord, RequestState, RequestSummary, Store, StoreError,
 };
 
-/// What is known of a request, to be told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Explanation {
-    /// Which.
+pub struct RequestExplanation {
     pub request_id: String,
     /// The recipient, masked.
     pub to: String,
-    /// What the code is good for.
     pub purpose: String,
-    /// How far it is: `sending`, `waiting`, `doubt` or `ended`.
+    /// `sending`, `waiting`, `doubt` or `ended`.
     pub state: &'static str,
-    /// How it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
-    /// Why it did not end as sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<ErrorCode>,
-    /// All that in a sentence.
+    /// State and outcome as a sentence.
     pub text: String,
-    /// How often the provider was asked to send it.
     pub attempts: u32,
-    /// Who was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
-    /// The provider's name for the message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider_message_id: Option<String>,
-    /// When a message would be too late, of a request under way.
+    /// Only of a request that has not ended.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_rfc3339")]
     pub deadline: Option<UnixMillis>,
-    /// What became of the code, while that is known.
+    /// Only while the store keeps the challenge.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub code: Option<CodeVerdict>,
-    /// What happened, in order.
-    pub timeline: Vec<Line>,
-    /// There were so many steps that some in the middle were not kept.
+    pub code: Option<CodeStateRow>,
+    pub timeline: Vec<TimelineEntry>,
+    /// The history was too long: some steps in the middle are missing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub shortened: bool,
 }
 
-/// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Line {
-    /// When.
+pub struct TimelineEntry {
     #[serde(serialize_with = "serialize_rfc3339")]
     pub at: UnixMillis,
-    /// `admitted`, `tried`, `held`, `given_back`, `taken_up`, `looked_up`, `resent`, `ended` or `receipt`.
+    /// `admitted`, `tried`, `held`, `given_back`, `taken_up`, `looked_up`, `resent`, `set_aside`, `ended` or `receipt`.
     pub what: &'static str,
-    /// In words.
     pub text: String,
-    /// The number of the try.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
-    /// Which sender carried it, counted from 1 in the order of the settings; nothing where there is one.
+    /// The sender, counted from 1 in the order of the settings; `None` if there is only one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sender: Option<u32>,
-    /// The machine word of the answer, of what holds it, of why, or of the status.
+    /// The word for the provider's answer, the reason or the status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
-    /// The provider's own error number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider_code: Option<u32>,
-    /// How long the answer took.
+    /// The response time of the provider.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ms: Option<u64>,
-    /// Seconds until a new request could succeed.
+    /// Seconds until a new request may succeed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
 }
 
-/// What became of a code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct CodeVerdict {
+pub struct CodeStateRow {
     /// `open`, `used`, `locked` or `expired`.
     pub state: &'static str,
-    /// In words.
     pub text: String,
-    /// How often it was checked, right ones included.
+    /// Checks of the code, the right one included.
     pub tries: u32,
-    /// When its life ends.
     #[serde(serialize_with = "serialize_rfc3339")]
     pub expires_at: UnixMillis,
 }
 
 /// One of the last requests of a recipient.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Glimpse {
-    /// When it was admitted, or ended without a send.
+pub struct RecentRequest {
+    /// The time of admission, or of the end without a send.
     #[serde(serialize_with = "serialize_rfc3339")]
     pub at: UnixMillis,
-    /// Which.
     pub request_id: String,
-    /// How far it is: `sending`, `waiting`, `doubt`, `ended`, or `forgotten` when its record is no longer kept.
+    /// `sending`, `waiting`, `doubt`, `ended`, or `forgotten` if the record is no longer kept.
     pub state: &'static str,
-    /// How it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
-    /// Why it did not end as sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<ErrorCode>,
-    /// The provider's last word on what became of the message.
+    /// The last status that the provider reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub receipt: Option<&'static str>,
-    /// What one under way waits for, in words.
+    /// The state of a request that has not ended, as a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
 }
 
-/// Tells a story. A code is locked after `tries_max` tries.
-pub fn explain(request: &RequestId, story: &RequestRecord, tries_max: u32, now: UnixMillis) -> Explanation {
-    let notes = notes(&story.state);
-    let mut timeline: Vec<Line> = notes.entries.iter().map(step).collect();
-    if let RequestState::Ended(outcome) = &story.state {
-        timeline.push(end(outcome));
+/// `wrong_max` is the number of wrong attempts that locks a code.
+pub fn explain_request(
+    request: &RequestId,
+    record: &RequestRecord,
+    wrong_max: u32,
+    now: UnixMillis,
+) -> RequestExplanation {
+    let history = history(&record.state);
+    let mut timeline: Vec<TimelineEntry> = history.entries.iter().map(history_entry).collect();
+    if let RequestState::Ended(outcome) = &record.state {
+        timeline.push(end_entry(outcome));
     }
-    if let Some(receipt) = &story.receipt {
-        // What the provider says it says at any time; the others stand as they were noted, whatever their clocks say.
-        let before = timeline.iter().rposition(|line| line.at <= receipt.at);
-        timeline.insert(before.map_or(0, |before| before + 1), reported(receipt, &story.state));
+    if let Some(receipt) = &record.receipt {
+        // A receipt is placed by its time. History entries keep their order, because workers' clocks differ.
+        let before = timeline.iter().rposition(|entry| entry.at <= receipt.at);
+        timeline.insert(before.map_or(0, |before| before + 1), receipt_entry(receipt, &record.state));
     }
-    let reported_id = story.receipt.as_ref().map(|receipt| receipt.message_id.clone());
-    let told = Explanation {
+    let reported_id = record.receipt.as_ref().map(|receipt| receipt.message_id.clone());
+    let explanation = RequestExplanation {
         request_id: request.to_string(),
-        to: if notes.to.is_empty() { UNREADABLE.to_owned() } else { notes.to.clone() },
+        to: if history.to.is_empty() { UNREADABLE.to_owned() } else { history.to.clone() },
         purpose: String::new(),
-        state: state(&story.state),
+        state: state_word(&record.state),
         status: None,
         reason: None,
         text: String::new(),
@@ -149,83 +134,86 @@ pub fn explain(request: &RequestId, story: &RequestRecord, tries_max: u32, now: 
         provider: None,
         provider_message_id: reported_id,
         deadline: None,
-        code: story.code.map(|code| verdict(&code, tries_max, now)),
+        code: record.code.map(|code| code_state(&code, wrong_max, now)),
         timeline,
-        shortened: notes.entries.len() >= ENTRIES_MAX,
+        shortened: history.entries.len() >= ENTRIES_MAX,
     };
-    match &story.state {
-        RequestState::Live { state, leased, attempt, purpose, deadline, .. } => Explanation {
+    match &record.state {
+        RequestState::Live { state, leased, attempt, purpose, deadline, .. } => RequestExplanation {
             purpose: purpose.clone(),
-            text: under_way(state, *leased),
+            text: live_state_in_words(state, *leased),
             attempts: *attempt,
             deadline: Some(*deadline),
-            ..told
+            ..explanation
         },
-        RequestState::Ended(outcome) => Explanation {
+        RequestState::Ended(outcome) => RequestExplanation {
             purpose: outcome.purpose.clone(),
             status: Some(outcome.status),
             reason: outcome.error.as_ref().map(|error| error.code),
-            text: outcome_in_words(outcome, story.receipt.as_ref()),
+            text: outcome_in_words(outcome, record.receipt.as_ref()),
             attempts: outcome.attempts,
             provider: outcome.provider.clone(),
-            provider_message_id: outcome.provider_message_id.clone().or(told.provider_message_id),
-            ..told
+            provider_message_id: outcome.provider_message_id.clone().or(explanation.provider_message_id),
+            ..explanation
         },
     }
 }
 
 /// The last requests of a recipient, the newest first.
-pub async fn last_requests(store: &dyn Store, recipient: Digest16) -> Result<Vec<Glimpse>, StoreError> {
-    let mut glimpses = Vec::new();
-    for recent in store.recent_requests(recipient).await? {
-        let story = store.request_record(&recent.request, Some(recipient)).await?;
-        glimpses.push(glimpse(&recent, story.as_ref()));
+pub async fn recent_requests(
+    store: &dyn Store,
+    recipient: Digest16,
+) -> Result<Vec<RecentRequest>, StoreError> {
+    let mut requests = Vec::new();
+    for summary in store.recent_requests(recipient).await? {
+        let record = store.request_record(&summary.request, Some(recipient)).await?;
+        requests.push(recent_request(&summary, record.as_ref()));
     }
-    Ok(glimpses)
+    Ok(requests)
 }
 
-fn glimpse(recent: &RequestSummary, story: Option<&RequestRecord>) -> Glimpse {
-    let outcome = story.and_then(|story| match &story.state {
+fn recent_request(summary: &RequestSummary, record: Option<&RequestRecord>) -> RecentRequest {
+    let outcome = record.and_then(|record| match &record.state {
         RequestState::Ended(outcome) => Some(outcome),
         RequestState::Live { .. } => None,
     });
-    Glimpse {
-        at: recent.at,
-        request_id: recent.request.to_string(),
-        state: story.map_or("forgotten", |story| state(&story.state)),
+    RecentRequest {
+        at: summary.at,
+        request_id: summary.request.to_string(),
+        state: record.map_or("forgotten", |record| state_word(&record.state)),
         status: outcome.map(|outcome| outcome.status),
         reason: outcome.and_then(|outcome| outcome.error.as_ref()).map(|error| error.code),
-        receipt: story.and_then(|story| story.receipt.as_ref()).map(|receipt| receipt.status.as_str()),
-        text: story.and_then(|story| match &story.state {
-            RequestState::Live { state, leased, .. } => Some(under_way(state, *leased)),
+        receipt: record.and_then(|record| record.receipt.as_ref()).map(|receipt| receipt.status.as_str()),
+        text: record.and_then(|record| match &record.state {
+            RequestState::Live { state, leased, .. } => Some(live_state_in_words(state, *leased)),
             RequestState::Ended(_) => None,
         }),
     }
 }
 
-fn notes(chapter: &RequestState) -> &RequestHistory {
-    match chapter {
-        RequestState::Live { history: notes, .. } => notes,
+fn history(state: &RequestState) -> &RequestHistory {
+    match state {
+        RequestState::Live { history, .. } => history,
         RequestState::Ended(outcome) => &outcome.history,
     }
 }
 
-fn state(chapter: &RequestState) -> &'static str {
-    match chapter {
+fn state_word(state: &RequestState) -> &'static str {
+    match state {
         RequestState::Live { state, .. } => state,
         RequestState::Ended(_) => "ended",
     }
 }
 
-fn under_way(state: &str, held: bool) -> String {
-    let how = match (state, held) {
+fn live_state_in_words(state: &str, held: bool) -> String {
+    let state = match (state, held) {
         ("sending", _) => "it is being sent",
         ("waiting", _) => "it waits to be sent",
-        (_, true) => "whether it was sent is being found out",
-        (_, false) => "the worker that takes it will find out whether it was sent",
+        (_, true) => "it is in doubt and being reconciled",
+        (_, false) => "it is in doubt; the next worker reconciles it",
     };
     let place = if held { "a worker has it" } else { "it is back in the queue" };
-    format!("{how}; {place}")
+    format!("{state}; {place}")
 }
 
 fn outcome_in_words(outcome: &Outcome, receipt: Option<&RecordedReceipt>) -> String {
@@ -240,8 +228,8 @@ fn outcome_in_words(outcome: &Outcome, receipt: Option<&RecordedReceipt>) -> Str
     }
 }
 
-fn line(at: UnixMillis, what: &'static str, text: impl Into<String>) -> Line {
-    Line {
+fn entry(at: UnixMillis, what: &'static str, text: impl Into<String>) -> TimelineEntry {
+    TimelineEntry {
         at,
         what,
         text: text.into(),
@@ -254,101 +242,107 @@ fn line(at: UnixMillis, what: &'static str, text: impl Into<String>) -> Line {
     }
 }
 
-fn step(step: &HistoryEntry) -> Line {
-    let at = step.at;
+fn history_entry(HistoryEntry { at, event }: &HistoryEntry) -> TimelineEntry {
+    let at = *at;
     let answered =
-        |what, text, answer: &str| Line { answer: Some(answer.to_owned()), ..line(at, what, text) };
-    match &step.event {
-        HistoryEvent::Admitted(0) => line(at, "admitted", "admitted"),
-        HistoryEvent::Admitted(sends) => line(
+        |what, text, answer: &str| TimelineEntry { answer: Some(answer.to_owned()), ..entry(at, what, text) };
+    match event {
+        HistoryEvent::Admitted(0) => entry(at, "admitted", "admitted"),
+        HistoryEvent::Admitted(sends) => entry(
             at,
             "admitted",
             format!("admitted as the {} send to this recipient within a day", nth(*sends)),
         ),
-        HistoryEvent::Attempted(tried) => Line {
-            attempt: Some(tried.attempt),
-            sender: tried.sender,
-            provider_code: tried.code,
-            ms: Some(tried.ms),
-            ..answered("tried", try_in_words(tried), &tried.answer)
+        HistoryEvent::Attempted(attempt) => TimelineEntry {
+            attempt: Some(attempt.attempt),
+            sender: attempt.sender,
+            provider_code: attempt.code,
+            ms: Some(attempt.ms),
+            ..answered("tried", attempt_in_words(attempt), &attempt.answer)
         },
         HistoryEvent::TakenOver(false) => {
-            line(at, "taken_up", "taken up by another handling, nothing in doubt")
+            entry(at, "taken_up", "taken over by another handler; nothing is in doubt")
         }
         HistoryEvent::TakenOver(true) => {
-            let text = "taken up by another handling: whether the last try was sent is in doubt";
-            Line { answer: Some("in_doubt".to_owned()), ..line(at, "taken_up", text) }
+            let text = "taken over by another handler; the last attempt is in doubt".to_owned();
+            answered("taken_up", text, "in_doubt")
         }
         HistoryEvent::LookedUp(found) => answered("looked_up", lookup_in_words(found), found),
         HistoryEvent::Resent(attempt) => {
-            let text = format!("to be sent once more, as try {attempt}, with the same code");
-            Line { attempt: Some(*attempt), ..line(at, "resent", text) }
+            let text = format!("sent once more, as attempt {attempt}, with the same code");
+            TimelineEntry { attempt: Some(*attempt), ..entry(at, "resent", text) }
         }
-        HistoryEvent::Paused(by) => answered("held", format!("held: {}", holder_in_words(by)), by),
-        HistoryEvent::Requeued(why) => {
-            answered("given_back", format!("back to the queue: {}", give_back_in_words(why)), why)
+        HistoryEvent::Paused(reason) => {
+            answered("held", format!("paused: {}", pause_in_words(reason)), reason)
         }
-        HistoryEvent::DeadLettered(poison) => {
-            answered("set_aside", format!("to be set aside: {}", poison.message()), poison.as_str())
+        HistoryEvent::Requeued(reason) => {
+            answered("given_back", format!("requeued: {}", requeue_reason_in_words(reason)), reason)
+        }
+        HistoryEvent::DeadLettered(cause) => {
+            answered("set_aside", format!("dead-lettered: {}", cause.message()), cause.as_str())
         }
     }
 }
 
-fn try_in_words(tried: &Attempt) -> String {
-    let answer = match tried.answer.as_str() {
-        "accepted" => "the provider took it",
+fn attempt_in_words(attempt: &Attempt) -> String {
+    let answer = match attempt.answer.as_str() {
+        "accepted" => "the provider took the message",
         "rejected" => "the provider refused it",
         "sender_refused" => "the provider refused the sender",
         "throttled" => "the provider asked to wait",
-        "deferred" => "the provider takes it later",
+        "deferred" => "the provider will take it later",
         "unreachable" => "the provider could not be reached",
-        "in_doubt" => "no answer tells whether it was sent",
+        "in_doubt" => "in doubt, as the answer was lost",
         unknown => unknown,
     };
-    let code = tried.code.map(|code| format!(" ({code})")).unwrap_or_default();
-    let sender = tried.sender.map(|sender| format!(" by sender {sender}")).unwrap_or_default();
-    format!("try {}{sender}: {answer}{code}, after {} ms", tried.attempt, tried.ms)
+    let code = attempt.code.map(|code| format!(" ({code})")).unwrap_or_default();
+    let sender = attempt.sender.map(|sender| format!(" by sender {sender}")).unwrap_or_default();
+    format!("attempt {}{sender}: {answer}{code}, after {} ms", attempt.attempt, attempt.ms)
 }
 
 fn lookup_in_words(answer: &str) -> String {
     let words = match answer {
-        "found" => "it is there, so it was sent",
-        "absent" => "it is not there",
+        "found" => "found, so it was sent",
+        "absent" => "not found",
         "unanswered" => "no answer",
-        "refused" => "it does not show its messages",
+        "refused" => "access refused",
         unknown => unknown,
     };
-    format!("looked up at the provider: {words}")
+    format!("message lookup: {words}")
 }
 
-fn holder_in_words(by: &str) -> &str {
-    match by {
+fn pause_in_words(reason: &str) -> &str {
+    match reason {
         "kill_switch" => "the kill switch is on",
-        "store_silent" => "the store was silent, so nobody knew of the kill switch",
-        "breaker" => "the provider failed everybody",
-        SENDERS_COOLING_DOWN => "every sender of ours rests after a refusal, or has refused it",
+        "store_silent" => "the store was silent, so the kill switch was unknown",
+        "breaker" => "the circuit breaker was open",
+        SENDERS_COOLING_DOWN => "every sender is cooling down or was refused for this message",
         unknown => unknown,
     }
 }
 
-fn give_back_in_words(why: &str) -> &str {
-    match why {
-        "stopping" => "the worker stopped",
-        "delivery_lost" => "the broker had taken it back",
-        "taken_over" => "another handling had it",
-        "held_too_long" => "it was held for as long as the broker lets one",
+fn requeue_reason_in_words(reason: &str) -> &str {
+    match reason {
+        "stopping" => "the worker shut down",
+        "delivery_lost" => "the broker had taken the delivery back",
+        "taken_over" => "another handler had taken it over",
+        "held_too_long" => "it was paused for as long as the broker allows",
         unknown => unknown,
     }
 }
 
-fn end(outcome: &Outcome) -> Line {
+fn end_entry(outcome: &Outcome) -> TimelineEntry {
     let status = outcome.status.as_str();
-    let ended = |text| Line { answer: Some(status.to_owned()), ..line(outcome.at, "ended", text) };
+    let ended = |text| TimelineEntry { answer: Some(status.to_owned()), ..entry(outcome.at, "ended", text) };
     let Some(error) = &outcome.error else {
         return ended(format!("ended as {status}"));
     };
     let OutcomeError { provider_code, retry_after, .. } = *error;
-    Line { provider_code, retry_after, ..ended(format!("ended as {status}, {}", error_in_words(error))) }
+    TimelineEntry {
+        provider_code,
+        retry_after,
+        ..ended(format!("ended as {status}, {}", error_in_words(error)))
+    }
 }
 
 fn error_in_words(error: &OutcomeError) -> String {
@@ -357,49 +351,49 @@ fn error_in_words(error: &OutcomeError) -> String {
         words += &format!(" ({code})");
     }
     if let Some(seconds) = error.retry_after {
-        words += &format!("; a new request could succeed after {seconds} s");
+        words += &format!("; a new request may succeed after {seconds} s");
     }
     words
 }
 
-fn reported(receipt: &RecordedReceipt, chapter: &RequestState) -> Line {
+fn receipt_entry(receipt: &RecordedReceipt, state: &RequestState) -> TimelineEntry {
     let status = receipt.status.as_str();
     let code = receipt.code.map(|code| format!(" ({code})")).unwrap_or_default();
-    let known = match chapter {
+    let known = match state {
         RequestState::Ended(outcome) => outcome.provider_message_id.as_ref(),
         RequestState::Live { .. } => None,
     };
-    // Two of them were made, then.
-    let of_which = match known {
+    // The provider sent two messages for the request, if the ids differ.
+    let other = match known {
         Some(known) if *known != receipt.message_id => format!(" of another message, {}", receipt.message_id),
         _ => String::new(),
     };
-    let told = match (receipt.status.is_final(), receipt.published) {
-        (false, _) => "there is more to come",
-        (true, true) => "told to the caller",
-        (true, false) => "not told to the caller yet",
+    let publication = match (receipt.status.is_final(), receipt.published) {
+        (false, _) => "not final",
+        (true, true) => "published",
+        (true, false) => "not published yet",
     };
-    Line {
+    TimelineEntry {
         answer: Some(status.to_owned()),
         provider_code: receipt.code,
-        ..line(receipt.at, "receipt", format!("the provider reports{of_which}: {status}{code}; {told}"))
+        ..entry(receipt.at, "receipt", format!("the provider reports{other}: {status}{code}; {publication}"))
     }
 }
 
-fn verdict(code: &CodeState, tries_max: u32, now: UnixMillis) -> CodeVerdict {
-    let CodeState { expires, checks, used } = *code;
+fn code_state(code: &CodeState, wrong_max: u32, now: UnixMillis) -> CodeStateRow {
+    let CodeState { expires, checks: tries, used } = *code;
     let (state, words) = match () {
         () if used => ("used", "the code was used".to_owned()),
         () if expires <= now => ("expired", format!("the code expired unused at {expires}")),
-        () if checks >= tries_max => ("locked", "the code is locked: too many wrong tries".to_owned()),
-        () => ("open", format!("the code was not used yet and is good until {expires}")),
+        () if tries >= wrong_max => ("locked", "the code is locked: too many wrong attempts".to_owned()),
+        () => ("open", format!("the code is unused and valid until {expires}")),
     };
-    let counted = match checks {
-        0 => "never tried".to_owned(),
-        1 => "tried once".to_owned(),
-        checks => format!("tried {checks} times"),
+    let counted = match tries {
+        0 => "never checked".to_owned(),
+        1 => "checked once".to_owned(),
+        tries => format!("checked {tries} times"),
     };
-    CodeVerdict { state, text: format!("{words}; {counted}"), tries: checks, expires_at: expires }
+    CodeStateRow { state, text: format!("{words}; {counted}"), tries, expires_at: expires }
 }
 
 /// An ordinal number: 1st, 2nd, 11th.

@@ -1,8 +1,8 @@
-//! The third entrance: what the provider says became of a message, by itself or when asked.
+//! Records delivery receipts, from callbacks and from polling, and publishes delivery events.
 //!
-//! A final word is published as `delivered` or `undelivered`, and counts as told when the broker has confirmed it: until
-//! then it is published again, with the same message id.
-//! Reports come late, twice and out of order; the store merges them, and what says no more than is known is dropped.
+//! A final receipt is published as `delivered` or `undelivered`, with the same message id until the broker has
+//! confirmed it. Receipts arrive late, repeated and out of order: the store merges them and drops those that add
+//! nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,39 +24,31 @@ use crate::provider::{DeliveryReceipt, FetchedMessage, LookupError, Provider};
 use crate::store::{OverdueReceipt, ReceiptResult, RecordReceipt, Store, StoreError};
 use crate::telemetry::events;
 
-/// Messages asked about in one go.
-const ASKED_AT_ONCE: u32 = 20;
+/// Overdue receipts that one poll handles.
+const POLL_BATCH: u32 = 20;
 
-/// Follows messages to their end.
 pub struct ReceiptProcessor {
-    /// What all workers share.
     pub store: Arc<dyn Store>,
-    /// Where events go.
     pub publisher: Arc<dyn Publisher>,
-    /// What recipients are called in the store.
     pub recipients: Arc<RecipientKeyring>,
-    /// What time it is.
     pub clock: Clock,
 }
 
-/// A report could not be dealt with: it is to come again.
+/// The receipt was not processed and must come again.
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiptError {
-    /// The store did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The broker did not confirm the event.
     #[error(transparent)]
     Publish(#[from] PublishError),
 }
 
-/// What became of a message, and whose it is.
+/// A receipt from either source.
 struct MessageStatus<'a> {
     provider: &'static str,
     recipient: Digest16,
     request: &'a RequestId,
     message_id: &'a str,
-    /// How the message travelled.
     channel: Channel,
     to: Option<&'a Address>,
     status: DeliveryStatus,
@@ -65,45 +57,44 @@ struct MessageStatus<'a> {
 }
 
 impl ReceiptProcessor {
-    /// Takes a report of a provider. `Ok` means that it need not come again.
+    /// Processes a receipt from a callback.
     pub async fn process(
         &self,
         provider: &'static str,
-        report: &DeliveryReceipt,
+        receipt: &DeliveryReceipt,
     ) -> Result<(), ReceiptError> {
-        self.take(&MessageStatus {
+        self.record(&MessageStatus {
             provider,
-            channel: report.to.channel(),
-            recipient: self.recipients.address(report.to.channel(), report.to.as_str()),
-            request: &report.request,
-            message_id: &report.message_id,
-            to: Some(&report.to),
-            status: report.status,
-            code: report.code,
-            reason: report.reason,
+            channel: receipt.to.channel(),
+            recipient: self.recipients.address(receipt.to.channel(), receipt.to.as_str()),
+            request: &receipt.request,
+            message_id: &receipt.message_id,
+            to: Some(&receipt.to),
+            status: receipt.status,
+            code: receipt.code,
+            reason: receipt.reason,
         })
         .await
     }
 
-    /// Asks the provider about messages whose report is overdue. Answers how many there were to ask about; none, if it
-    /// does not answer.
+    /// Polls the provider for overdue receipts. Returns their number, or 0 if the provider does not answer.
     pub async fn poll_overdue(
         &self,
         provider: &dyn Provider,
         wait_max: Duration,
     ) -> Result<usize, ReceiptError> {
-        let overdue = self.store.overdue_receipts(wait_max, ASKED_AT_ONCE).await?;
-        for awaited in &overdue {
-            if awaited.lapsed {
-                events::receipt_lapsed(awaited.request.as_str());
+        let overdue = self.store.overdue_receipts(wait_max, POLL_BATCH).await?;
+        for receipt in &overdue {
+            if receipt.lapsed {
+                events::receipt_lapsed(receipt.request.as_str());
                 continue;
             }
-            match provider.fetch(&awaited.message_id).await {
-                Ok(fetched) => self.fetched(provider.name(), awaited, &fetched).await?,
+            match provider.fetch(&receipt.message_id).await {
+                Ok(fetched) => self.record_fetched(provider.name(), receipt, &fetched).await?,
                 Err(LookupError::NotFound) => {}
-                // Where one is not answered the next one is not either; each comes again.
-                Err(fault) => {
-                    events::message_lookup(provider.name(), awaited.request.as_str(), Some(&fault));
+                // The provider would not answer for the next one either. All stay overdue.
+                Err(error) => {
+                    events::message_lookup(provider.name(), receipt.request.as_str(), Some(&error));
                     return Ok(0);
                 }
             }
@@ -111,19 +102,19 @@ impl ReceiptProcessor {
         Ok(overdue.len())
     }
 
-    async fn fetched(
+    async fn record_fetched(
         &self,
         provider: &'static str,
-        awaited: &OverdueReceipt,
+        overdue: &OverdueReceipt,
         fetched: &FetchedMessage,
     ) -> Result<(), ReceiptError> {
-        self.take(&MessageStatus {
+        self.record(&MessageStatus {
             provider,
-            // The only channel that is asked about.
+            // Only providers of text messages can be polled.
             channel: Channel::Sms,
-            recipient: awaited.recipient,
-            request: &awaited.request,
-            message_id: &awaited.message_id,
+            recipient: overdue.recipient,
+            request: &overdue.request,
+            message_id: &overdue.message_id,
             to: fetched.to.as_ref(),
             status: fetched.status,
             code: fetched.code,
@@ -132,63 +123,64 @@ impl ReceiptProcessor {
         .await
     }
 
-    async fn take(&self, word: &MessageStatus<'_>) -> Result<(), ReceiptError> {
-        let country = word.to.and_then(Address::country);
-        let shown = word.to.map_or_else(|| UNREADABLE.to_owned(), Address::to_string);
-        let stop = suppression::after_receipt(word.reason, word.code).filter(|_| word.status.is_final());
-        let mut track = RecordReceipt {
-            recipient: word.recipient,
-            request: word.request,
-            message_id: word.message_id,
-            status: word.status,
-            code: word.code,
+    async fn record(&self, message: &MessageStatus<'_>) -> Result<(), ReceiptError> {
+        let country = message.to.and_then(Address::country);
+        let masked = message.to.map_or_else(|| UNREADABLE.to_owned(), Address::to_string);
+        let suppression =
+            suppression::after_receipt(message.reason, message.code).filter(|_| message.status.is_final());
+        let mut receipt = RecordReceipt {
+            recipient: message.recipient,
+            request: message.request,
+            message_id: message.message_id,
+            status: message.status,
+            code: message.code,
             published: false,
-            suppression: stop.and_then(|stop| new_suppression(stop, country.as_deref(), &shown)),
+            suppression: suppression.and_then(|it| new_suppression(it, country.as_deref(), &masked)),
         };
-        let tracked = self.store.record_receipt(&track).await?;
+        let result = self.store.record_receipt(&receipt).await?;
         events::receipt_recorded(
-            word.request.as_str(),
-            word.status.as_str(),
-            word.code,
-            word.reason,
-            tracked_word(&tracked),
+            message.request.as_str(),
+            message.status.as_str(),
+            message.code,
+            message.reason,
+            result_label(&result),
         );
-        if let ReceiptResult::Publish { purpose, correlation_id } = tracked {
-            self.publish(word, &purpose, correlation_id.as_deref()).await?;
-            (track.published, track.suppression) = (true, None);
-            self.store.record_receipt(&track).await?;
+        if let ReceiptResult::Publish { purpose, correlation_id } = result {
+            self.publish(message, &purpose, correlation_id.as_deref()).await?;
+            (receipt.published, receipt.suppression) = (true, None);
+            self.store.record_receipt(&receipt).await?;
         }
         Ok(())
     }
 
     async fn publish(
         &self,
-        word: &MessageStatus<'_>,
+        message: &MessageStatus<'_>,
         purpose: &str,
         correlation_id: Option<&str>,
     ) -> Result<(), PublishError> {
-        let to = word.to.map_or_else(|| UNREADABLE.to_owned(), Address::to_string);
-        let delivered = word.status.is_delivered();
+        let to = message.to.map_or_else(|| UNREADABLE.to_owned(), Address::to_string);
+        let delivered = message.status.is_delivered();
         let status =
             if delivered { DeliveryEventStatus::Delivered } else { DeliveryEventStatus::Undelivered };
         let error =
-            OutcomeError { provider_code: word.code, ..OutcomeError::of(ErrorCode::ProviderRejected) };
+            OutcomeError { provider_code: message.code, ..OutcomeError::of(ErrorCode::ProviderRejected) };
         let at = self.clock.now();
         let event = DeliveryEvent {
-            request_id: word.request.as_str(),
-            channel: word.channel,
+            request_id: message.request.as_str(),
+            channel: message.channel,
             purpose,
             to: &to,
             status,
             at,
-            provider: word.provider,
-            provider_message_id: word.message_id,
+            provider: message.provider,
+            provider_message_id: message.message_id,
             error: (!delivered).then_some((&error).into()),
         };
         let body = serde_json::to_vec(&event).expect("an event is plain data");
-        let message = Outgoing {
+        let outgoing = Outgoing {
             target: Target::Results {
-                routing_key: match (word.channel, delivered) {
+                routing_key: match (message.channel, delivered) {
                     (Channel::Sms, true) => "sms.delivered",
                     (Channel::Sms, false) => "sms.undelivered",
                     (Channel::Email, true) => "email.delivered",
@@ -196,17 +188,18 @@ impl ReceiptProcessor {
                 },
             },
             body: &body,
-            message_id: &format!("{}:{}", word.request, status.as_str()),
-            correlation_id: Some(correlation_id.unwrap_or(word.request.as_str())),
+            message_id: &format!("{}:{}", message.request, status.as_str()),
+            correlation_id: Some(correlation_id.unwrap_or(message.request.as_str())),
             at,
             traceparent: None,
         };
-        self.publisher.publish(message).await
+        self.publisher.publish(outgoing).await
     }
 }
 
-fn tracked_word(tracked: &ReceiptResult) -> &'static str {
-    match tracked {
+/// The label value of the metric of receipts.
+fn result_label(result: &ReceiptResult) -> &'static str {
+    match result {
         ReceiptResult::Publish { .. } => "news",
         ReceiptResult::Unchanged => "known",
         ReceiptResult::NoRequest => "no_request",

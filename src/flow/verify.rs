@@ -1,6 +1,7 @@
-//! The other entrance: is the code that a person typed the right one?
+//! Verifies a typed code.
 //!
-//! Where the provider has made the code, it is asked; the store counts the try before that, and decides who is verified.
+//! The store counts every attempt and decides the verdict. If the provider made the code, the provider compares it,
+//! after the store has counted the attempt.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,33 +21,26 @@ use crate::store::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStar
 use crate::store::{Store, StoreError};
 use crate::telemetry::events;
 
-/// Checks codes.
 #[derive(Clone)]
 pub struct Verifier {
-    /// What all processes share.
     pub store: Arc<dyn Store>,
-    /// What codes are checked with.
     pub codes: Arc<CodeKeyring>,
-    /// What recipients are called in the store.
     pub recipients: Arc<RecipientKeyring>,
-    /// How many tries there are.
     pub limits: Limits,
-    /// Who checks the codes that are not ours, if somebody does.
+    /// Compares the codes that the provider made.
     pub provider_verifier: Option<Arc<dyn CodeVerifier>>,
-    /// Checks at a provider: each is finished, whoever hangs up, and a stop waits for them.
+    /// Checks at the provider. Each runs to its end even if the client disconnects; shutdown waits for them.
     pub in_flight: TaskTracker,
-    /// What time it is.
     pub clock: Clock,
 }
 
-/// The longest wait for an answer to a check: a person is waiting.
-const CHECKED_WITHIN: Duration = Duration::from_secs(4);
-/// The longest wait for what became of a check whose answer was lost, or for whether there is anybody who checks.
-const READ_WITHIN: Duration = Duration::from_secs(2);
+/// The longest wait for the provider's check: a person is waiting.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(4);
+/// The longest wait for reading a verification or the Verify service after a check.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Verifier {
-    /// The verdict over one try. It is counted before it is compared, and a lost answer is asked for once more:
-    /// the store knows the try by its id and counts it once.
+    /// The verdict on one attempt. The attempt has an id, so that a repeated call to the store counts it once.
     pub async fn verify(&self, to: &Address, purpose: &Purpose, code: &Code) -> Result<Verdict, StoreError> {
         let scope = CodeScope { channel: to.channel(), address: to.as_str(), purpose };
         let digests: Vec<_> =
@@ -58,68 +52,74 @@ impl Verifier {
             digests: &digests,
             limits: &self.limits,
         };
-        let verdict = match (twice("verify", || self.store.verify(&check)).await?, &self.provider_verifier) {
-            (Verdict::KeyUnavailable, Some(checker)) => {
-                let (verifier, checker) = (self.clone(), Arc::clone(checker));
-                let (recipient, check_id) = (check.recipient, check.check_id);
-                let (to, purpose) = (to.clone(), purpose.clone());
-                let code = Code::parse(code.expose()).expect("a code reads back");
-                // A provider that found a code right will not do so again: that somebody hangs up must not keep it from
-                // being written down.
-                let asked = self.in_flight.spawn(async move {
-                    let limits = &verifier.limits;
-                    let check =
-                        CodeCheck { recipient, purpose: purpose.as_str(), check_id, digests: &[], limits };
-                    verifier.verify_elsewhere(&*checker, &check, &to, &code).await
-                });
-                asked.await.unwrap_or_else(|failed| std::panic::resume_unwind(failed.into_panic()))?
-            }
-            (verdict, _) => verdict,
-        };
+        let verdict =
+            match (retry_once("verify", || self.store.verify(&check)).await?, &self.provider_verifier) {
+                (Verdict::KeyUnavailable, Some(provider)) => {
+                    let (verifier, provider) = (self.clone(), Arc::clone(provider));
+                    let (recipient, check_id) = (check.recipient, check.check_id);
+                    let (to, purpose) = (to.clone(), purpose.clone());
+                    let code = Code::parse(code.expose()).expect("a code reads back");
+                    // A provider accepts a right code only once, so a client that disconnects must not keep the verdict
+                    // from being stored.
+                    let check = self.in_flight.spawn(async move {
+                        let limits = &verifier.limits;
+                        let check = CodeCheck {
+                            recipient,
+                            purpose: purpose.as_str(),
+                            check_id,
+                            digests: &[],
+                            limits,
+                        };
+                        verifier.verify_at_provider(&*provider, &check, &to, &code).await
+                    });
+                    check.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?
+                }
+                (verdict, _) => verdict,
+            };
         events::code_checked(to, purpose.as_str(), &verdict);
         Ok(verdict)
     }
 
-    /// The verdict of whoever made the code, as far as the store lets it be asked.
-    async fn verify_elsewhere(
+    /// The provider's verdict on a code that it made, if the store allows a check.
+    async fn verify_at_provider(
         &self,
-        checker: &dyn CodeVerifier,
+        provider: &dyn CodeVerifier,
         check: &CodeCheck<'_>,
         to: &Address,
         code: &Code,
     ) -> Result<Verdict, StoreError> {
-        let verification = match twice("begin_check", || self.store.begin_provider_check(check)).await? {
+        let verification = match retry_once("begin_check", || self.store.begin_provider_check(check)).await? {
             ProviderCheckStart::Ask(verification) => verification,
             ProviderCheckStart::Decided(verdict) => return Ok(verdict),
         };
         let verification = verification.as_deref();
-        let asked = tokio::time::timeout(CHECKED_WITHIN, checker.check(to, verification, code)).await;
-        let judged =
-            match asked.unwrap_or_else(|_| Err(CodeVerifierError::Lost("no answer in time".to_owned()))) {
-                Ok(ProviderVerdict::Gone) => is_there(checker).await.map(|()| ProviderVerdict::Gone),
-                judged => judged,
+        let answer = tokio::time::timeout(CHECK_TIMEOUT, provider.check(to, verification, code)).await;
+        let answer =
+            match answer.unwrap_or_else(|_| Err(CodeVerifierError::Lost("no answer in time".to_owned()))) {
+                Ok(ProviderVerdict::Gone) => service_exists(provider).await.map(|()| ProviderVerdict::Gone),
+                answer => answer,
             };
-        let end = match &judged {
+        let result = match &answer {
             Ok(ProviderVerdict::Right) => ProviderCheckResult::Right,
             Ok(ProviderVerdict::Wrong | ProviderVerdict::Gone | ProviderVerdict::TooManyTries) => {
                 ProviderCheckResult::Wrong
             }
-            Err(fault) => {
-                events::code_check_failed(to, fault);
-                match fault {
+            Err(error) => {
+                events::code_check_failed(to, error);
+                match error {
                     CodeVerifierError::NotCompared(_) => ProviderCheckResult::NotCompared,
-                    CodeVerifierError::Lost(_) if is_approved(checker, verification).await => {
+                    CodeVerifierError::Lost(_) if is_approved(provider, verification).await => {
                         ProviderCheckResult::Found
                     }
-                    // It stays open: whatever is found later may have been this one's doing.
+                    // The check stays open in the store: a later approval may be its effect.
                     CodeVerifierError::Lost(_) => return Ok(Verdict::Unanswered { counted: true }),
                 }
             }
         };
-        let verdict = twice("end_check", || self.store.finish_provider_check(check, end)).await?;
-        // What the provider says besides counts only where nobody was verified meanwhile.
-        Ok(match (&judged, verdict, verification) {
-            // Nothing has been sent yet.
+        let verdict = retry_once("end_check", || self.store.finish_provider_check(check, result)).await?;
+        // The provider's reason replaces a wrong verdict only. A concurrent check may have verified the code.
+        Ok(match (&answer, verdict, verification) {
+            // No message has been sent yet.
             (Ok(ProviderVerdict::Gone), Verdict::Wrong { .. }, None) => Verdict::NonePending,
             (Ok(ProviderVerdict::Gone), Verdict::Wrong { .. }, Some(_)) => {
                 Verdict::Expired { at: self.clock.now() }
@@ -132,37 +132,37 @@ impl Verifier {
     }
 }
 
-/// Has the right code been told, as far as anybody says so in time?
-async fn is_approved(checker: &dyn CodeVerifier, verification: Option<&str>) -> bool {
+/// True if the provider answers in time that the right code was given.
+async fn is_approved(provider: &dyn CodeVerifier, verification: Option<&str>) -> bool {
     let Some(verification) = verification else { return false };
-    let asked = tokio::time::timeout(READ_WITHIN, checker.is_approved(verification)).await;
-    matches!(asked, Ok(Ok(true)))
+    let approved = tokio::time::timeout(LOOKUP_TIMEOUT, provider.is_approved(verification)).await;
+    matches!(approved, Ok(Ok(true)))
 }
 
-/// Is what is gone really over? Where it is the provider that is gone, or cannot be asked, nobody compared the code.
-async fn is_there(checker: &dyn CodeVerifier) -> Result<(), CodeVerifierError> {
-    let asked = tokio::time::timeout(READ_WITHIN, checker.is_there()).await;
-    match asked.unwrap_or_else(|_| Err(CredentialError::Unanswered("no answer in time".to_owned()))) {
-        // Who may check, but not look, is known there.
+/// Tells a missing verification from a missing service: without the service, the code was not compared.
+async fn service_exists(provider: &dyn CodeVerifier) -> Result<(), CodeVerifierError> {
+    let answer = tokio::time::timeout(LOOKUP_TIMEOUT, provider.is_there()).await;
+    match answer.unwrap_or_else(|_| Err(CredentialError::Unanswered("no answer in time".to_owned()))) {
+        // The credentials may check but not read: the service exists.
         Ok(()) | Err(CredentialError::MayNotRead { .. }) => Ok(()),
-        Err(fault) => {
-            if !matches!(fault, CredentialError::Unanswered(_)) {
-                events::code_verifier_refused(&fault);
+        Err(error) => {
+            if !matches!(error, CredentialError::Unanswered(_)) {
+                events::code_verifier_refused(&error);
             }
-            Err(CodeVerifierError::NotCompared(fault.to_string()))
+            Err(CodeVerifierError::NotCompared(error.to_string()))
         }
     }
 }
 
-/// Asks the store, and once more if it does not answer: it knows the check by its id.
-async fn twice<T, Asked>(step: &'static str, mut ask: impl FnMut() -> Asked) -> Result<T, StoreError>
+/// Calls the store, and once more after a failure. The id of the check makes the call idempotent.
+async fn retry_once<T, Call>(step: &'static str, mut call: impl FnMut() -> Call) -> Result<T, StoreError>
 where
-    Asked: Future<Output = Result<T, StoreError>>,
+    Call: Future<Output = Result<T, StoreError>>,
 {
-    match ask().await {
+    match call().await {
         Err(error) => {
             events::store_failed(step, &error, None);
-            ask().await
+            call().await
         }
         answer => answer,
     }

@@ -1,8 +1,8 @@
-//! Who asks: bearer tokens (RFC 6750) that are JSON Web Tokens (RFC 7519).
+//! Authentication: bearer tokens (RFC 6750) that are JSON Web Tokens (RFC 7519).
 //!
-//! The algorithm is that of the key, whatever a token says, and the key is one of ours or of the issuer's published ones:
-//! no key and no address in a token is ever looked at. `exp` must be there; issuer and audience must match where they are
-//! configured. A token is never logged, and a refusal tells a client only that it was refused.
+//! The key determines the algorithm, whatever a token claims. The key is a configured one or one that the issuer
+//! publishes; a key or URL inside a token is never used. `exp` is required; issuer and audience must match if they are
+//! configured. A token is never logged. A response names only expiry and a missing subject or scope as its reason.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,51 +13,50 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, deco
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 
-use super::jwks::endpoint::HttpEndpoint;
+use super::jwks::endpoint::{HttpEndpoint, InvalidEndpoint};
 use super::jwks::{self, Jwks, NoKey};
 use super::problem::Problem;
+use super::token_key::TokenKey;
 use crate::config::{Jwt, JwtKey, signing_secret};
 use crate::domain::time::UnixMillis;
 use crate::telemetry::events;
 
-/// A longer token than this is not even looked at.
+/// A longer token is refused unread.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
-/// How far the clocks of whoever makes tokens may differ from ours.
+/// Tolerated clock difference between issuer and gateway.
 const LEEWAY_SECONDS: u64 = 10;
 
-/// When a key that is not here may be.
 const KEY_RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Checks tokens with the keys of the one configured source.
+/// Verifies tokens with the keys of the one configured source.
 pub struct Tokens(Keys);
 
 enum Keys {
-    One(Box<Key>),
+    Configured(Box<TokenKey>),
     Published(Arc<Jwks>),
 }
 
-/// A key, and what is asked of the tokens that it signs: its algorithm among other things.
-pub(super) struct Key {
-    pub(super) key: DecodingKey,
-    pub(super) validation: Validation,
-}
-
-/// The source of keys cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenSettingsError {
-    /// The key cannot check tokens.
     #[error("must be a public key in PEM: RSA of 2048 bits or more, P-256 or Ed25519")]
     PublicKey,
-    /// Nothing can be fetched from there.
     #[error("must be a URL without user or fragment")]
     JwksUrl,
-    /// The machine lacks something, as certificates.
+    /// For example, the machine has no CA certificates.
     #[error("cannot be used: the HTTP client could not be set up")]
     HttpClient,
 }
 
+impl From<InvalidEndpoint> for TokenSettingsError {
+    fn from(error: InvalidEndpoint) -> TokenSettingsError {
+        match error {
+            InvalidEndpoint::Url => TokenSettingsError::JwksUrl,
+            InvalidEndpoint::HttpClient => TokenSettingsError::HttpClient,
+        }
+    }
+}
+
 impl TokenSettingsError {
-    /// The variable that is at fault.
     pub fn setting(&self) -> &'static str {
         match self {
             TokenSettingsError::PublicKey => "JWT_PUBLIC_KEY",
@@ -66,7 +65,7 @@ impl TokenSettingsError {
     }
 }
 
-/// What a token says of whom it was given to: OpenID Connect's standard claims, and OAuth's scope.
+/// OpenID Connect's standard claims, and OAuth's scope.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Claims {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,69 +86,69 @@ pub(super) struct Claims {
     iss: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     aud: Option<serde_json::Value>,
-    /// Only written. A token's own is checked before its claims are read, and may have a fraction (RFC 7519 §2).
+    /// For development tokens only. `decode` has verified a received `exp`, which may have a fraction (RFC 7519 §2).
     #[serde(skip_deserializing)]
     exp: u64,
 }
 
-/// A person, as a token tells.
+/// The person that a token identifies.
 pub(super) struct User {
     pub(super) sub: String,
     pub(super) claims: Claims,
 }
 
 impl Tokens {
-    /// A checker for the configured source. Published keys are not there before somebody [follows](Tokens::follow) them.
+    /// Published keys are available only while [`Tokens::refresh_keys`] runs.
     pub fn new(settings: &Jwt) -> Result<Tokens, TokenSettingsError> {
-        let one =
-            |key, algorithm| Keys::One(Box::new(Key { key, validation: validation(settings, algorithm) }));
+        let configured = |key, algorithm| {
+            Keys::Configured(Box::new(TokenKey { key, validation: validation(settings, algorithm) }))
+        };
         Ok(Tokens(match &settings.key {
             JwtKey::Secret(secret) => {
-                one(DecodingKey::from_secret(secret.expose_secret().as_bytes()), Algorithm::HS256)
+                configured(DecodingKey::from_secret(secret.expose_secret().as_bytes()), Algorithm::HS256)
             }
             JwtKey::Pem(pem) => {
                 let (key, algorithm) = public_key(pem).ok_or(TokenSettingsError::PublicKey)?;
-                one(key, algorithm)
+                configured(key, algorithm)
             }
             JwtKey::Jwks(url) => {
-                // Each key names its own algorithm instead.
+                // Each published key replaces the algorithm by its own.
                 let validation = validation(settings, Algorithm::RS256);
                 Keys::Published(Arc::new(Jwks::new(Box::new(HttpEndpoint::new(url)?), validation)))
             }
         }))
     }
 
-    /// Keeps published keys fresh, for ever; with a key of our own there is nothing to do.
-    pub fn follow(&self) -> impl Future<Output = ()> + Send + 'static {
+    /// Refreshes published keys forever. Pending forever if the key is configured.
+    pub fn refresh_keys(&self) -> impl Future<Output = ()> + Send + 'static {
         let jwks = match &self.0 {
-            Keys::One(_) => None,
+            Keys::Configured(_) => None,
             Keys::Published(jwks) => Some(jwks.clone()),
         };
         async {
             match jwks {
-                Some(jwks) => jwks.follow().await,
+                Some(jwks) => jwks.refresh().await,
                 None => std::future::pending().await,
             }
         }
     }
 
-    /// The person who asks.
     pub(super) async fn user(&self, headers: &HeaderMap) -> Result<User, Problem> {
         let claims = self.claims(headers).await?;
         Ok(User { sub: subject(&claims)?, claims })
     }
 
-    /// A service that was given this scope.
+    /// Requires the scope of a service.
     pub(super) async fn service(&self, headers: &HeaderMap, scope: &str) -> Result<(), Problem> {
-        self.scoped(headers, scope).await.map(drop)
+        self.claims_with_scope(headers, scope).await.map(drop)
     }
 
-    /// Who operates the gateway, by name: what they look at is written down.
+    /// Requires the scope of an operator. Returns the subject, for the audit log.
     pub(super) async fn admin(&self, headers: &HeaderMap) -> Result<String, Problem> {
-        subject(&self.scoped(headers, "otp:admin").await?)
+        subject(&self.claims_with_scope(headers, "otp:admin").await?)
     }
 
-    async fn scoped(&self, headers: &HeaderMap, scope: &str) -> Result<Claims, Problem> {
+    async fn claims_with_scope(&self, headers: &HeaderMap, scope: &str) -> Result<Claims, Problem> {
         let claims = self.claims(headers).await?;
         if claims.scope.as_deref().unwrap_or_default().split(' ').any(|given| given == scope) {
             return Ok(claims);
@@ -162,9 +161,9 @@ impl Tokens {
     async fn claims(&self, headers: &HeaderMap) -> Result<Claims, Problem> {
         let mut given = headers.get_all(header::AUTHORIZATION).iter();
         let bearer = given.next().and_then(|value| value.to_str().ok());
-        // Whoever stands between may go by the other one.
+        // A proxy may have checked the other one.
         if given.next().is_some() {
-            return Err(unauthenticated("one bearer token is needed: `Authorization` stands there twice"));
+            return Err(unauthenticated("one bearer token is needed: `Authorization` is given twice"));
         }
         let token = bearer.and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
@@ -174,27 +173,26 @@ impl Tokens {
             return Err(unauthenticated("a bearer token is needed"));
         };
         match &self.0 {
-            Keys::One(key) => key.claims(token),
-            Keys::Published(jwks) => published_key(jwks, token).await?.claims(token),
+            Keys::Configured(key) => verified_claims(key, token),
+            Keys::Published(jwks) => verified_claims(&*published_key(jwks, token).await?, token),
         }
     }
 }
 
-impl Key {
-    fn claims(&self, token: &str) -> Result<Claims, Problem> {
-        match decode::<Claims>(token, &self.key, &self.validation) {
-            // An extension that must be understood and is not makes a token invalid (RFC 7515 §4.1.11); we have none.
-            Ok(token) if token.header.crit.is_none() => Ok(token.claims),
-            Err(error) if matches!(error.kind(), ErrorKind::ExpiredSignature) => {
-                Err(refused("expired", "the token has expired"))
-            }
-            Ok(_) | Err(_) => Err(invalid()),
+fn verified_claims(TokenKey { key, validation }: &TokenKey, token: &str) -> Result<Claims, Problem> {
+    match decode::<Claims>(token, key, validation) {
+        // A critical extension that is not understood makes a token invalid (RFC 7515 §4.1.11). None is implemented.
+        Ok(token) if token.header.crit.is_none() => Ok(token.claims),
+        Err(error) if matches!(error.kind(), ErrorKind::ExpiredSignature) => {
+            Err(refused("expired", "the token has expired"))
         }
+        Ok(_) | Err(_) => Err(invalid()),
     }
 }
 
-/// The key that a token names. Nothing else of its header counts, and all of it is anybody's claim until then.
-async fn published_key(jwks: &Jwks, token: &str) -> Result<Arc<Key>, Problem> {
+/// The key that the token names by `kid`. The header is not verified yet: `alg` is only a filter, and a key or URL in
+/// it is ignored.
+async fn published_key(jwks: &Jwks, token: &str) -> Result<Arc<TokenKey>, Problem> {
     let kid = match decode_header(token) {
         Ok(header) if jwks::ALGORITHMS.contains(&header.alg) => header.kid,
         Ok(_) | Err(_) => return Err(invalid()),
@@ -204,13 +202,13 @@ async fn published_key(jwks: &Jwks, token: &str) -> Result<Arc<Key>, Problem> {
         NoKey::Unavailable => {
             events::token_refused("key_unavailable");
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "key_unavailable")
-                .detail("the key of this token is not here; nothing was counted")
+                .detail("the key of this token is not available now; no attempt was counted")
                 .retry_after(KEY_RETRY_AFTER)
         }
     })
 }
 
-/// What is asked of every token.
+/// The rules for every token.
 fn validation(settings: &Jwt, algorithm: Algorithm) -> Validation {
     let mut validation = Validation::new(algorithm);
     validation.leeway = LEEWAY_SECONDS;
@@ -235,10 +233,9 @@ fn invalid() -> Problem {
     refused("invalid", INVALID)
 }
 
-/// Whom a token names.
 fn subject(claims: &Claims) -> Result<String, Problem> {
     let named = claims.sub.clone().filter(|sub| (1..=255).contains(&sub.len()));
-    named.ok_or_else(|| refused("sub", "the token names nobody (`sub`)"))
+    named.ok_or_else(|| refused("sub", "the token has no subject (`sub`)"))
 }
 
 fn unauthenticated(detail: &str) -> Problem {
@@ -250,7 +247,7 @@ fn refused(reason: &'static str, detail: &str) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "invalid_token").detail(detail)
 }
 
-/// The kind of key decides the algorithm. A key that could never check a token is none: better now than at each token.
+/// The kind of key determines the algorithm. An unusable key is an error at startup, not at each token.
 fn public_key(pem: &str) -> Option<(DecodingKey, Algorithm)> {
     /// An RSA key in PKCS #1 with a modulus of 2048 bits and the shortest exponent.
     const RSA_BYTES_MIN: usize = 268;
@@ -274,10 +271,9 @@ fn public_key(pem: &str) -> Option<(DecodingKey, Algorithm)> {
     usable.then_some((key, algorithm))
 }
 
-/// A token for trying things out, with these scopes: for a person with this number and e-mail address, or without both
-/// for a service.
+/// A token for development: for a person with this number and e-mail address, or for a service if both are absent.
 ///
-/// Answers nothing where tokens are checked with a public key: the private one is not ours.
+/// `None` if tokens are verified with a public key: the gateway has no private one.
 pub fn development_token(
     settings: &Jwt,
     phone_number: Option<&str>,

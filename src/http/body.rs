@@ -1,4 +1,4 @@
-//! Reads a small JSON object, and says of each field what is wrong without repeating it.
+//! Reads a small JSON object. An error names the field, its rule and the type received, never the value.
 
 use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -7,7 +7,6 @@ use serde_json::{Map, Value};
 use super::problem::Problem;
 use crate::domain::request::error::Shape;
 
-/// The fields of a request's body.
 pub(super) struct Body(Map<String, Value>);
 
 impl Body {
@@ -33,17 +32,17 @@ impl Body {
         }
     }
 
-    /// A field that must be there, read by its rule.
+    /// `rule` completes the sentence "`field` …" of the error.
     pub(super) fn required<T>(
         &self,
         field: &str,
         rule: &str,
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, Problem> {
-        self.optional(field, rule, read)?.ok_or_else(|| fault(field, rule, self.shape(field)))
+        self.optional(field, rule, read)?.ok_or_else(|| broken_rule(field, rule, self.shape(field)))
     }
 
-    /// A field that may be absent or `null`, read by its rule.
+    /// `None` if the field is absent or `null`.
     pub(super) fn optional<T>(
         &self,
         field: &str,
@@ -54,13 +53,13 @@ impl Body {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => match read(text) {
                 Some(value) => Ok(Some(value)),
-                None => Err(fault(field, rule, self.shape(field))),
+                None => Err(broken_rule(field, rule, self.shape(field))),
             },
-            Some(_) => Err(fault(field, rule, self.shape(field))),
+            Some(_) => Err(broken_rule(field, rule, self.shape(field))),
         }
     }
 
-    /// A list of one to so many texts.
+    /// A list of 1 to `count_max` strings.
     pub(super) fn texts(&self, field: &str, count_max: usize, rule: &str) -> Result<Vec<String>, Problem> {
         let texts = match self.0.get(field) {
             Some(Value::Array(items)) if (1..=count_max).contains(&items.len()) => {
@@ -68,7 +67,7 @@ impl Body {
             }
             _ => None,
         };
-        texts.ok_or_else(|| fault(field, rule, self.shape(field)))
+        texts.ok_or_else(|| broken_rule(field, rule, self.shape(field)))
     }
 
     fn shape(&self, field: &str) -> Shape {
@@ -76,6 +75,6 @@ impl Body {
     }
 }
 
-fn fault(field: &str, rule: &str, got: Shape) -> Problem {
-    Problem::invalid(format!("`{field}` {rule}; got {got}"))
+fn broken_rule(field: &str, rule: &str, received: Shape) -> Problem {
+    Problem::invalid(format!("`{field}` {rule}; got {received}"))
 }

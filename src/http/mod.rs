@@ -1,180 +1,36 @@
-//! The HTTP interface: users ask for a code and check it; back ends check one; operators look.
+//! The HTTP interface: users request and verify a code, back ends verify one, operators ask about the gateway.
 //!
-//! Answers are JSON, errors `application/problem+json` (RFC 9457) with a machine `code`. Who asks is told by a token;
-//! what a request costs is bounded in size and time. No answer, log line or metric holds a code or a full number,
-//! but for the numbers that an operator asks about and gets back.
+//! Answers are JSON; errors are `application/problem+json` (RFC 9457) with a machine-readable `code`. A bearer token
+//! identifies the caller. Every request is bounded in size and time. No answer, log line or metric holds a code or a
+//! full number, except the numbers that an operator asks about.
 
+mod api;
 mod auth;
 mod body;
-mod client;
-mod inspect;
+mod client_address;
 mod jwks;
 mod openapi;
+mod operator;
 mod ops;
+mod otp_status;
 pub mod page;
 mod pending_limiter;
 mod problem;
 mod recipient;
+mod request_ids;
+mod router;
 mod send;
 mod send_result;
 mod serve;
-mod status;
+mod token_key;
 mod verify;
 mod webhooks;
-mod why;
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use axum::Router;
-use axum::extract::{MatchedPath, Request};
-use axum::http::StatusCode;
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
-use ipnet::IpNet;
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
-use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::limit::RequestBodyLimitLayer;
-
+pub use self::api::{Api, VALIDATIONS_MAX};
 pub use self::auth::{TokenSettingsError, Tokens, development_token};
 pub use self::ops::{Readiness, ops_router};
-use self::page::Page;
 pub use self::pending_limiter::PendingLimiter;
-use self::problem::Problem;
+pub(crate) use self::router::ANSWER_WITHIN;
+pub use self::router::{router, router_with_page};
 pub use self::serve::serve;
 pub use self::webhooks::Webhooks;
-use crate::broker::RpcClient;
-use crate::clock::Clock;
-use crate::domain::limit::Limits;
-use crate::domain::recipient_keyring::RecipientKeyring;
-use crate::domain::recipient_rules::RecipientRules;
-use crate::flow::inspect::status::Inspector;
-use crate::flow::verify::Verifier;
-use crate::store::Store;
-use crate::telemetry::events;
-
-/// No request needs more.
-const BODY_BYTES_MAX: usize = 16 * 1024;
-/// SendGrid tells of many e-mails in one call, in up to 768 KiB as people saw it.
-const EVENTS_BYTES_MAX: usize = 1024 * 1024;
-const EVENTS_PATH: &str = "/webhooks/sendgrid/events";
-/// The longest time for one answer.
-pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-
-/// What the handlers work with.
-pub struct Api {
-    /// Who may ask.
-    pub tokens: Tokens,
-    /// Checks codes.
-    pub verifier: Verifier,
-    /// Takes requests for codes.
-    pub requester: Arc<dyn RpcClient>,
-    /// How long a request's result is waited for.
-    pub send_wait: Duration,
-    /// What was published and not heard of.
-    pub unheard: PendingLimiter,
-    /// Knows what is used up.
-    pub store: Arc<dyn Store>,
-    /// Names users and addresses.
-    pub recipients: Arc<RecipientKeyring>,
-    /// Whom we send to.
-    pub rules: RecipientRules,
-    /// What is allowed.
-    pub limits: Limits,
-    /// Digits of a code.
-    pub code_length: usize,
-    /// Whose word on a client's address is believed.
-    pub trusted_proxies: Vec<IpNet>,
-    /// What time it is.
-    pub clock: Clock,
-    /// Looks at everything, for operators.
-    pub inspector: Inspector,
-    /// Turns at looking at many numbers.
-    pub validating: Arc<Semaphore>,
-}
-
-/// Looks at many numbers at once.
-pub const VALIDATING_MAX: usize = 1;
-
-/// The routes for users, back ends and those providers that report to us.
-pub fn router(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>) -> Router {
-    guarded(routes(api, webhooks))
-}
-
-/// The same, and the page to try it out on.
-pub fn router_with_page(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>, page: Page) -> Router {
-    let page = page::routes(page).layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX));
-    guarded(routes(api, webhooks).merge(page))
-}
-
-fn routes(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>) -> Router {
-    let (reports, many_reports) = webhooks.map_or_else(Default::default, report_routes);
-    Router::new()
-        .route("/api/v1/auth/send-verification-sms", post(send::send_verification_sms))
-        .route("/api/v1/auth/send-verification-email", post(send::send_verification_email))
-        .route("/api/v1/auth/otp-status/{request_id}", get(status::otp_status))
-        .route("/api/v1/auth/verify-phone-otp", post(verify::verify_phone_otp))
-        .route("/api/v1/auth/verify-email-otp", post(verify::verify_email_otp))
-        .route("/api/v1/otp/verify", post(verify::verify_for_service))
-        .route("/api/v1/sms/status", get(inspect::status))
-        .route("/api/v1/sms/rate-limit", post(inspect::rate_limit))
-        .route("/api/v1/sms/validate", post(inspect::validate))
-        .route("/api/v1/sms/requests", post(why::last_requests))
-        .route("/api/v1/sms/requests/{request_id}", get(why::explain_request))
-        .with_state(api)
-        .merge(reports)
-        .route("/livez", get(ops::live))
-        .route("/readyz", get(ops::live))
-        .route("/openapi.json", get(openapi::openapi))
-        .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
-        .merge(many_reports)
-}
-
-/// What holds for every route: a bounded time, and an answer in JSON whatever happens.
-fn guarded(routes: Router) -> Router {
-    routes
-        .method_not_allowed_fallback(async || {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed")
-        })
-        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found"))
-        .layer(CatchPanicLayer::custom(|_| {
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal").into_response()
-        }))
-        .layer(middleware::from_fn(observe))
-}
-
-/// The routes of one report a call, and those of many.
-fn report_routes(webhooks: Arc<Webhooks>) -> (Router, Router) {
-    let (mut one, mut many) = (Router::new(), Router::new());
-    if webhooks.twilio.is_some() {
-        one = one.route("/webhooks/twilio/status", post(webhooks::twilio_status));
-    }
-    if webhooks.sendgrid.is_some() {
-        many = many
-            .route(EVENTS_PATH, post(webhooks::sendgrid_events))
-            .layer(RequestBodyLimitLayer::new(EVENTS_BYTES_MAX));
-    }
-    (one.with_state(webhooks.clone()), many.with_state(webhooks))
-}
-
-async fn observe(request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let response = match tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await {
-        // The layer that bounds bodies speaks plain text.
-        Ok(response) if response.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            let has_many = route.as_ref().is_some_and(|route| route.as_str() == EVENTS_PATH);
-            let bytes_max = if has_many { EVENTS_BYTES_MAX } else { BODY_BYTES_MAX };
-            let detail = format!("a body has at most {bytes_max} bytes");
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large").detail(detail).into_response()
-        }
-        Ok(response) => response,
-        Err(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "timed_out").into_response(),
-    };
-    let route = route.as_ref().map_or("(none)", MatchedPath::as_str);
-    events::http_answered(method.as_str(), route, response.status().as_u16(), started.elapsed());
-    response
-}

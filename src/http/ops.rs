@@ -1,4 +1,4 @@
-//! Probes and metrics, on a port of their own.
+//! Probes and metrics, on the separate port `OPS_ADDR`.
 
 use std::sync::Arc;
 
@@ -9,10 +9,9 @@ use axum::routing::get;
 
 use crate::telemetry::metrics;
 
-/// Is this process ready for work? Answers why not.
+/// The readiness of this process; the error is the reason.
 pub type Readiness = Arc<dyn Fn() -> Result<(), &'static str> + Send + Sync>;
 
-/// The routes for orchestrators and operators.
 pub fn ops_router(readiness: Readiness) -> Router {
     Router::new()
         .route("/livez", get(live))
@@ -27,7 +26,7 @@ pub(super) async fn live() -> &'static str {
 fn ready(readiness: &Readiness) -> (StatusCode, &'static str) {
     match readiness() {
         Ok(()) => (StatusCode::OK, "ok"),
-        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
     }
 }
 

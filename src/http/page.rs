@@ -1,12 +1,11 @@
-//! The page of `otpost dev`: what a front end does with codes, beside a telephone that shows what was sent.
+//! The page of `otpost dev`: a sample front end beside a phone that shows the simulated messages.
 //!
-//! It shows codes and gives tokens to whoever asks, so it is there only where a [`Handset`] is: `app/parts.rs` makes
-//! one for `otpost dev` with simulated messages, and for nothing else. Another page in the same browser must not get
-//! at it: it answers only under a name of this machine, which no name that is turned to it later (DNS rebinding) is,
-//! and what is behind `/dev/` only itself. Nor must another machine: whoever asks is on this one, whatever is listened to.
+//! It shows codes and issues tokens without authentication, so it exists only with a [`Handset`], which `app` creates
+//! for `otpost dev` with simulated messages only. Other machines are refused by the address of the peer. Other pages in
+//! the same browser are refused by `Host`, against DNS rebinding, and on `/dev/` also by `Sec-Fetch-Site` and `Origin`.
 
+mod dev_token;
 mod handset;
-mod token;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -18,42 +17,34 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use self::dev_token::TokenSigner;
 pub use self::handset::Handset;
-use self::token::Minter;
+use self::handset::MessageStreams;
 use super::problem::Problem;
 use crate::config::Settings;
 
-/// How many browsers may look on at once.
-const LOOKING_ON_MAX: usize = 16;
-
-/// What the page works with.
 pub struct Page {
-    handset: Arc<Handset>,
-    minter: Option<Minter>,
+    streams: MessageStreams,
+    signer: Option<TokenSigner>,
     listening: IpAddr,
-    looking_on: Arc<Semaphore>,
-    /// Ends what would keep the process from stopping.
-    stop: CancellationToken,
 }
 
 impl Page {
-    /// A page on an address that is listened to.
+    /// `listening` is the address that the page is served on. `shutdown` ends the open message streams.
     pub fn new(
         handset: Arc<Handset>,
         settings: &Settings,
         listening: SocketAddr,
-        stop: CancellationToken,
+        shutdown: CancellationToken,
     ) -> Page {
+        // A configured secret may be valid elsewhere, so the page signs nothing with it.
+        let jwt = settings.jwt.as_ref().filter(|_| !is_given(settings, "JWT_SECRET"));
         Page {
-            handset,
-            // A secret of somebody's signs nothing here: it may open other doors.
-            minter: settings.jwt.as_ref().filter(|_| !is_given(settings, "JWT_SECRET")).and_then(Minter::new),
+            streams: MessageStreams::new(handset, shutdown),
+            signer: jwt.and_then(TokenSigner::new),
             listening: listening.ip(),
-            looking_on: Arc::new(Semaphore::new(LOOKING_ON_MAX)),
-            stop,
         }
     }
 }
@@ -62,13 +53,12 @@ fn is_given(settings: &Settings, name: &str) -> bool {
     settings.shown.iter().any(|shown| shown.name == name && shown.given)
 }
 
-/// Everything below `/` that is the page's.
 pub(super) fn routes(page: Page) -> Router {
-    let page = Arc::new(page);
-    let behind = Router::new()
-        .route("/dev/messages", get(handset::messages))
-        .route("/dev/token", post(token::token))
-        .route_layer(middleware::from_fn(only_for_itself));
+    let Page { streams, signer, listening } = page;
+    let dev = Router::new()
+        .route("/dev/messages", get(handset::messages).with_state(streams))
+        .route("/dev/token", post(dev_token::token).with_state(Arc::new(signer)))
+        .route_layer(middleware::from_fn(require_same_origin));
     Router::new()
         .route("/", file("text/html; charset=utf-8", include_str!("page/index.html")))
         .route("/page.css", file("text/css; charset=utf-8", include_str!("page/page.css")))
@@ -77,16 +67,15 @@ pub(super) fn routes(page: Page) -> Router {
         .route("/handset.js", file(SCRIPT, include_str!("page/handset.js")))
         .route("/words.js", file(SCRIPT, include_str!("page/words.js")))
         .route("/texts.js", file(SCRIPT, include_str!("page/texts.js")))
-        .merge(behind)
-        .route_layer(middleware::from_fn_with_state(page.listening, only_here))
+        .merge(dev)
+        .route_layer(middleware::from_fn_with_state(listening, require_this_machine))
         .layer(middleware::map_response(with_headers))
-        .with_state(page)
 }
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// Serves a text that is a part of the program.
-fn file(kind: &'static str, text: &'static str) -> MethodRouter<Arc<Page>> {
+/// Serves a file that is compiled into the program.
+fn file(kind: &'static str, text: &'static str) -> MethodRouter {
     let kind = HeaderValue::from_static(kind);
     get(move || async move { ([(header::CONTENT_TYPE, kind)], text) })
 }
@@ -103,7 +92,6 @@ const HEADERS: [(HeaderName, &str); 5] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// Nothing is loaded from elsewhere, run inline, framed, guessed at or kept.
 async fn with_headers(mut response: Response) -> Response {
     for (name, value) in HEADERS {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
@@ -111,30 +99,30 @@ async fn with_headers(mut response: Response) -> Response {
     response
 }
 
-/// A page that was loaded under another name, which now leads here, asks under that name. Another machine may ask under
-/// any.
-async fn only_here(State(listening): State<IpAddr>, request: Request, next: Next) -> Response {
+/// Checks the peer, because another machine can send any `Host`; and the `Host`, because a page loaded under a foreign
+/// name that now resolves to this machine sends that name.
+async fn require_this_machine(State(listening): State<IpAddr>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
-    if !peer.is_some_and(|peer| is_here(peer, listening)) {
-        return refused("foreign_host", "this is there for this machine only");
+    if !peer.is_some_and(|peer| is_this_machine(peer, listening)) {
+        return refused("foreign_host", "this page answers only this machine");
     }
-    match host(request.headers()).is_some_and(|host| is_ours(&host, listening)) {
+    match host(request.headers()).is_some_and(|host| is_own_name(&host, listening)) {
         true => next.run(request).await,
-        false => refused("foreign_host", "this is there under a name of this machine only"),
+        false => refused("foreign_host", "this page answers only under a name of this machine"),
     }
 }
 
-/// Browsers say where a request comes from. What is no browser may say nothing.
-async fn only_for_itself(request: Request, next: Next) -> Response {
+/// Refuses requests from other sites. Browsers send these headers; other clients may omit them.
+async fn require_same_origin(request: Request, next: Next) -> Response {
     let headers = request.headers();
     let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
-    let from_here = site.is_none_or(|site| site == b"same-origin" || site == b"none");
-    let ours = host(headers).map(|host| format!("http://{host}"));
+    let same_site = site.is_none_or(|site| site == b"same-origin" || site == b"none");
+    let own_origin = host(headers).map(|host| format!("http://{host}"));
     let origin = headers.get(header::ORIGIN).map(HeaderValue::as_bytes);
-    let by_us = origin.is_none_or(|origin| ours.is_some_and(|ours| origin == ours.as_bytes()));
-    match from_here && by_us {
+    let same_origin = origin.is_none_or(|origin| own_origin.is_some_and(|own| origin == own.as_bytes()));
+    match same_site && same_origin {
         true => next.run(request).await,
-        false => refused("foreign_origin", "this is for the page of otpost itself"),
+        false => refused("foreign_origin", "only the page of otpost may call this"),
     }
 }
 
@@ -146,14 +134,14 @@ fn host(headers: &HeaderMap) -> Option<Authority> {
     headers.get(header::HOST)?.to_str().ok()?.parse().ok()
 }
 
-/// True for this machine: it asks itself by the loopback address, or by the one that is listened to.
-fn is_here(peer: IpAddr, listening: IpAddr) -> bool {
+/// True for loopback addresses and for the address that is listened on.
+fn is_this_machine(peer: IpAddr, listening: IpAddr) -> bool {
     let (peer, listening) = (peer.to_canonical(), listening.to_canonical());
     peer.is_loopback() || (peer == listening && !peer.is_unspecified())
 }
 
-/// True for this machine by its own names, and for the address that is listened to.
-fn is_ours(host: &Authority, listening: IpAddr) -> bool {
+/// True for `localhost`, loopback addresses and the address that is listened on.
+fn is_own_name(host: &Authority, listening: IpAddr) -> bool {
     let name = host.host();
     let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     name.eq_ignore_ascii_case("localhost")

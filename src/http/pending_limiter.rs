@@ -1,8 +1,8 @@
-//! How many requests of one person, or from one address, may be queued that nobody takes up.
+//! Bounds the requests of one user, or from one client address, that are published and not yet answered.
 //!
-//! A worker charges the limits when it takes a request up. While none does, whoever keeps pressing would fill the queue,
-//! so each process also counts what it published and heard nothing of: a few times what the limits let pass, so that
-//! they decide wherever anybody works.
+//! A worker charges the limits when it admits a request. Without a running worker, repeated requests would fill the
+//! queue, so each process counts its own pending requests. The bound is a multiple of the limits, so that the limits
+//! decide wherever a worker runs.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -13,72 +13,72 @@ use tokio::time::Instant;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::Quota;
 
-/// All counts begin anew after this long: the window of the limits that they stand before.
+/// All counts restart after this time: the window of the limits by user and by address.
 const WINDOW: Duration = Duration::from_secs(3_600);
-/// How many times a limit may be published and not heard of.
-const TIMES: u32 = 3;
-/// Users and addresses that are counted at once, in less than 10 MB. Who comes on top of them is not counted.
+/// Pending requests as a multiple of the limit.
+const LIMIT_FACTOR: u32 = 3;
+/// Users and addresses that are counted at once, in less than 10 MB. Further ones are not bounded.
 const COUNTED_MAX: usize = 100_000;
 
-/// Counts what was published and not heard of.
 #[derive(Default)]
-pub struct PendingLimiter(Mutex<Table>);
+pub struct PendingLimiter(Mutex<Counts>);
 
-struct Table {
-    began: Instant,
-    counts: HashMap<Digest16, u32>,
+struct Counts {
+    window_start: Instant,
+    by_digest: HashMap<Digest16, u32>,
 }
 
-impl Default for Table {
+impl Default for Counts {
     fn default() -> Self {
-        Table { began: Instant::now(), counts: HashMap::new() }
+        Counts { window_start: Instant::now(), by_digest: HashMap::new() }
     }
 }
 
-/// When a request was counted.
+/// A counted request: the start of the window that it was counted in.
 #[derive(Clone, Copy)]
-pub(super) struct Counted(Instant);
+pub(super) struct PendingCount(Instant);
 
 impl PendingLimiter {
-    /// Counts a request against each name, or against none of them, and tells how long it is refused.
-    pub(super) fn enter(&self, names: &[(Digest16, Quota)]) -> Result<Counted, Duration> {
-        let mut table = self.lock();
+    /// Counts a request against each subject, or against none of them if one is at its bound. The error is the time
+    /// until the next window.
+    pub(super) fn add(&self, subjects: &[(Digest16, Quota)]) -> Result<PendingCount, Duration> {
+        let mut counts = self.lock();
         let now = Instant::now();
-        if now.duration_since(table.began) >= WINDOW {
-            *table = Table { began: now, counts: std::mem::take(&mut table.counts) };
-            table.counts.clear();
+        if now.duration_since(counts.window_start) >= WINDOW {
+            counts.window_start = now;
+            counts.by_digest.clear();
         }
-        let is_full = |(name, limit): &(Digest16, Quota)| {
-            let count = table.counts.get(name).copied().unwrap_or_default();
-            limit.count > 0 && count >= limit.count.saturating_mul(TIMES)
+        let is_full = |(subject, limit): &(Digest16, Quota)| {
+            let count = counts.by_digest.get(subject).copied().unwrap_or_default();
+            limit.count > 0 && count >= limit.count.saturating_mul(LIMIT_FACTOR)
         };
-        if names.iter().any(is_full) {
-            return Err(table.began + WINDOW - now);
+        if subjects.iter().any(is_full) {
+            return Err(counts.window_start + WINDOW - now);
         }
-        for (name, _) in names.iter().filter(|(_, limit)| limit.count > 0) {
-            if table.counts.len() < COUNTED_MAX || table.counts.contains_key(name) {
-                *table.counts.entry(*name).or_default() += 1;
+        for (subject, _) in subjects.iter().filter(|(_, limit)| limit.count > 0) {
+            if counts.by_digest.len() < COUNTED_MAX || counts.by_digest.contains_key(subject) {
+                *counts.by_digest.entry(*subject).or_default() += 1;
             }
         }
-        Ok(Counted(table.began))
+        Ok(PendingCount(counts.window_start))
     }
 
-    /// A request that was counted then is not in the queue.
-    pub(super) fn forget(&self, Counted(began): Counted, names: &[Digest16]) {
-        let mut table = self.lock();
-        if table.began != began {
+    /// Removes a request that is no longer pending. A count of an earlier window is gone already.
+    pub(super) fn remove(&self, PendingCount(window_start): PendingCount, subjects: &[Digest16]) {
+        let mut counts = self.lock();
+        if counts.window_start != window_start {
             return;
         }
-        for name in names {
-            match table.counts.get_mut(name) {
-                Some(0 | 1) => drop(table.counts.remove(name)),
+        for subject in subjects {
+            match counts.by_digest.get_mut(subject) {
+                Some(0 | 1) => drop(counts.by_digest.remove(subject)),
                 Some(count) => *count -= 1,
                 None => {}
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, Counts> {
         self.0.lock().expect("nothing panics while it holds the lock")
     }
 }
@@ -87,7 +87,7 @@ impl PendingLimiter {
 mod tests {
     use super::*;
 
-    fn name(nth: usize) -> Digest16 {
+    fn subject(nth: usize) -> Digest16 {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&nth.to_be_bytes());
         Digest16::from_random(bytes)
@@ -99,60 +99,63 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_few_times_the_limit_pass_within_its_window() {
-        let unheard = PendingLimiter::default();
+        let pending = PendingLimiter::default();
         for _ in 0..2 {
-            let passed = (0..100).filter(|_| unheard.enter(&[(name(1), limit(10))]).is_ok()).count();
+            let passed = (0..100).filter(|_| pending.add(&[(subject(1), limit(10))]).is_ok()).count();
             assert_eq!(passed, 30);
-            assert_eq!(unheard.enter(&[(name(1), limit(10))]).err(), Some(WINDOW));
+            assert_eq!(pending.add(&[(subject(1), limit(10))]).err(), Some(WINDOW));
             tokio::time::advance(WINDOW).await;
         }
     }
 
     #[tokio::test]
-    async fn who_is_refused_by_one_name_is_not_counted_by_the_other() {
-        let unheard = PendingLimiter::default();
+    async fn a_request_refused_for_one_subject_is_not_counted_for_the_other() {
+        let pending = PendingLimiter::default();
         for _ in 0..100 {
-            let _ = unheard.enter(&[(name(1), limit(1)), (name(2), limit(2))]);
+            let _ = pending.add(&[(subject(1), limit(1)), (subject(2), limit(2))]);
         }
-        let passed = (0..100).filter(|_| unheard.enter(&[(name(2), limit(2))]).is_ok()).count();
-        assert_eq!(passed, 3, "three of six were the first one's");
+        let passed = (0..100).filter(|_| pending.add(&[(subject(2), limit(2))]).is_ok()).count();
+        assert_eq!(passed, 3, "three of six were counted with the first subject");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_heard_of_weighs_nothing() {
-        let unheard = PendingLimiter::default();
+    async fn an_answered_request_is_no_longer_counted() {
+        let pending = PendingLimiter::default();
         for _ in 0..1_000 {
-            let counted = unheard.enter(&[(name(1), limit(1))]).expect("nothing waits");
-            unheard.forget(counted, &[name(1)]);
+            let count = pending.add(&[(subject(1), limit(1))]).expect("nothing is pending");
+            pending.remove(count, &[subject(1)]);
         }
-        assert!(unheard.lock().counts.is_empty());
-        let early = unheard.enter(&[(name(1), limit(1))]).expect("nothing waits");
+        assert!(pending.lock().by_digest.is_empty());
+        let early = pending.add(&[(subject(1), limit(1))]).expect("nothing is pending");
         tokio::time::advance(WINDOW).await;
         for _ in 0..3 {
-            unheard.enter(&[(name(1), limit(1))]).expect("a new window");
+            pending.add(&[(subject(1), limit(1))]).expect("a new window");
         }
-        unheard.forget(early, &[name(1)]);
-        assert!(unheard.enter(&[(name(1), limit(1))]).is_err(), "it was another window's");
+        pending.remove(early, &[subject(1)]);
+        assert!(
+            pending.add(&[(subject(1), limit(1))]).is_err(),
+            "the removed count belonged to the window before"
+        );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_table_is_bounded_and_refuses_nobody_for_being_full() {
-        let unheard = PendingLimiter::default();
+    async fn the_table_is_bounded_and_a_full_table_refuses_no_request() {
+        let pending = PendingLimiter::default();
         for nth in 0..COUNTED_MAX + 10 {
-            assert!(unheard.enter(&[(name(nth), limit(1))]).is_ok());
+            assert!(pending.add(&[(subject(nth), limit(1))]).is_ok());
         }
-        assert_eq!(unheard.lock().counts.len(), COUNTED_MAX);
-        let passed = (0..100).filter(|_| unheard.enter(&[(name(1), limit(1))]).is_ok()).count();
-        assert_eq!(passed, 2, "who is counted still is");
+        assert_eq!(pending.lock().by_digest.len(), COUNTED_MAX);
+        let passed = (0..100).filter(|_| pending.add(&[(subject(1), limit(1))]).is_ok()).count();
+        assert_eq!(passed, 2, "a subject in the table is still counted");
         tokio::time::advance(WINDOW).await;
-        unheard.enter(&[(name(COUNTED_MAX + 1), limit(1))]).expect("room");
-        assert_eq!(unheard.lock().counts.len(), 1);
+        pending.add(&[(subject(COUNTED_MAX + 1), limit(1))]).expect("room");
+        assert_eq!(pending.lock().by_digest.len(), 1);
     }
 
     #[tokio::test]
     async fn a_limit_that_is_off_bounds_nothing() {
-        let unheard = PendingLimiter::default();
-        assert!((0..1_000).all(|_| unheard.enter(&[(name(1), limit(0))]).is_ok()));
-        assert!(unheard.lock().counts.is_empty());
+        let pending = PendingLimiter::default();
+        assert!((0..1_000).all(|_| pending.add(&[(subject(1), limit(0))]).is_ok()));
+        assert!(pending.lock().by_digest.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! Errors as RFC 9457 has them: a status, a machine `code`, a sentence.
+//! Error responses in the format of RFC 9457: a status, a machine-readable `code`, a sentence.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::domain::request_id::RequestId;
 use crate::domain::time::seconds_rounded_up;
 
-/// An error answer. No member of it ever holds a value that the client sent.
+/// An error response. No field repeats a value that the client sent.
 #[derive(Clone, Debug, Serialize)]
 pub struct Problem {
     #[serde(skip)]
@@ -59,22 +59,21 @@ impl Problem {
         Problem { retry_after: Some(seconds_rounded_up(wait)), ..self }
     }
 
-    /// The request that was made and ended so.
+    /// The request that was made and ended with this problem.
     pub(super) fn request_id(self, request: &RequestId) -> Problem {
         Problem { request_id: Some(request.as_str().into()), ..self }
     }
 
-    /// True if a request ended so before, and this is a repeat of it.
+    /// True if this is the recorded outcome of a repeated request.
     pub(super) fn replayed(self, replayed: bool) -> Problem {
         Problem { replayed, ..self }
     }
 
-    /// A field of the request's body breaks its rule.
     pub(super) fn invalid(detail: impl ToString) -> Problem {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_request").detail(detail)
     }
 
-    /// The store did not answer; whoever asks again a moment later may be served.
+    /// The store did not answer. A retry may succeed.
     pub(super) fn store_unavailable() -> Problem {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable").retry_after(Duration::from_secs(2))
     }
@@ -88,7 +87,7 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
-        // RFC 6750 §3.1: a request without any token is told no error.
+        // RFC 6750 §3.1: the challenge for a request without a token has no error code.
         let challenge = match self.code {
             "unauthenticated" => Some("Bearer"),
             "invalid_token" => Some("Bearer error=\"invalid_token\""),

@@ -1,19 +1,18 @@
-//! Whose code it is about: the recipient that a person's token names, or the one in a service's body.
+//! The recipient of a request: from the token of a person, or from the body of a service.
 
 use axum::http::StatusCode;
 
-use super::Api;
+use super::api::Api;
 use super::auth::User;
 use super::body::Body;
 use super::problem::Problem;
 use crate::domain::address::Address;
 use crate::domain::channel::Channel;
 
-/// What `channel` must be, where a body may name one.
 const CHANNEL_RULE: &str = "must be \"sms\" or \"email\"";
 
-/// The claim that holds a person's recipient of a channel.
-pub(super) const fn claim_of(channel: Channel) -> &'static str {
+/// The claim that holds the recipient on a channel.
+pub(super) const fn claim_name(channel: Channel) -> &'static str {
     match channel {
         Channel::Sms => "phone_number",
         Channel::Email => "email",
@@ -21,25 +20,25 @@ pub(super) const fn claim_of(channel: Channel) -> &'static str {
 }
 
 impl User {
-    /// The recipient as the token writes it.
-    pub(super) fn written(&self, channel: Channel) -> Result<&str, Problem> {
+    /// The recipient as the token writes it, not validated.
+    pub(super) fn claimed_recipient(&self, channel: Channel) -> Result<&str, Problem> {
         let claim = match channel {
             Channel::Sms => &self.claims.phone_number,
             Channel::Email => &self.claims.email,
         };
-        let none = || invalid(format!("the token has no `{}`", claim_of(channel)));
-        claim.as_deref().ok_or_else(none)
+        let missing = || invalid(format!("the token has no `{}`", claim_name(channel)));
+        claim.as_deref().ok_or_else(missing)
     }
 }
 
 impl Api {
-    /// The recipient that a person's token names, whether or not anything would be sent there.
-    pub(super) fn own_address(&self, user: &User, channel: Channel) -> Result<Address, Problem> {
-        Address::parse_for(channel, user.written(channel)?, self.rules.default_region)
-            .map_err(|fault| invalid(format!("the token's `{}` {fault}", claim_of(channel))))
+    /// The recipient in the token of a person. The rules may still reject sending to it.
+    pub(super) fn token_recipient(&self, user: &User, channel: Channel) -> Result<Address, Problem> {
+        Address::parse_for(channel, user.claimed_recipient(channel)?, self.rules.default_region)
+            .map_err(|fault| invalid(format!("the token's `{}` {fault}", claim_name(channel))))
     }
 
-    /// The recipient in the `to` of a body: a number or an e-mail address, as `channel` says or as it looks.
+    /// The recipient in `to` of a body. Without `channel`, an `@` makes it an e-mail address.
     pub(super) fn address_in(&self, body: &Body) -> Result<Address, Problem> {
         let channel = body.optional("channel", CHANNEL_RULE, Channel::parse)?;
         let rule = "must be a phone number or an e-mail address";

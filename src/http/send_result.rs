@@ -1,4 +1,4 @@
-//! What a person is told of a request: how it ended, or that it is still on its way.
+//! The response to a request for a code, made from its result or from its record.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use crate::domain::channel::Channel;
 use crate::domain::outcome::{ErrorCode, Outcome, ResultError, Status, optional_rfc3339};
 use crate::domain::time::{UnixMillis, seconds_rounded_up};
 
-/// The answer when a code was sent, may have been, or will be.
+/// The code was sent, may have been sent, or is queued.
 #[derive(Serialize)]
-pub(super) struct SendAnswer {
+pub(super) struct SendResponse {
     pub(super) request_id: String,
     pub(super) status: &'static str,
     pub(super) channel: Channel,
@@ -27,13 +27,13 @@ pub(super) struct SendAnswer {
     pub(super) replayed: bool,
 }
 
-impl IntoResponse for SendAnswer {
+impl IntoResponse for SendResponse {
     fn into_response(self) -> Response {
         (StatusCode::ACCEPTED, Json(self)).into_response()
     }
 }
 
-/// A result as its reader needs it.
+/// The fields of a result message that a response needs.
 #[derive(Deserialize)]
 pub(super) struct ReceivedResult {
     pub(super) status: Status,
@@ -53,7 +53,7 @@ struct ReceivedError {
 }
 
 impl ReceivedResult {
-    /// What is stored of a request that has ended, as a worker would tell it to a repeat.
+    /// The recorded outcome, as a worker publishes it for a repeated request.
     pub(super) fn stored(outcome: &Outcome) -> ReceivedResult {
         let error = outcome.error.as_ref().map(ResultError::from);
         ReceivedResult {
@@ -70,7 +70,7 @@ impl ReceivedResult {
         }
     }
 
-    /// Reads a result. `None` if it is none.
+    /// `None` if the body is not a result.
     pub(super) fn read(body: &[u8]) -> Option<ReceivedResult> {
         serde_json::from_slice(body).ok()
     }
@@ -79,13 +79,13 @@ impl ReceivedResult {
         UnixMillis::parse_rfc3339(self.expires_at.as_deref()?)
     }
 
-    /// Seconds from now: a stored result counts from when it was made.
+    /// In seconds from now. The stored value counts from the time of the result.
     pub(super) fn resend_after(&self, now: UnixMillis) -> Option<u64> {
         let at = UnixMillis::parse_rfc3339(&self.at)?;
         self.resend_after.map(|seconds| seconds_left(seconds, at, now))
     }
 
-    /// Why no code comes, if none does.
+    /// The error response, if no code was sent.
     pub(super) fn problem(&self, now: UnixMillis) -> Option<Problem> {
         let error = match (self.status, &self.error) {
             (Status::Sent | Status::Unknown, _) => return None,
@@ -97,22 +97,22 @@ impl ReceivedResult {
         let detail = error.message.replace("`to`", "the recipient in the token");
         let at = UnixMillis::parse_rfc3339(&self.at).unwrap_or(now);
         let left = error.retry_after.map(|seconds| seconds_left(seconds, at, now));
-        let problem =
-            Problem::new(status_of(error.code), error.code.as_str()).detail(&detail).replayed(self.replayed);
+        let problem = Problem::new(http_status(error.code), error.code.as_str())
+            .detail(&detail)
+            .replayed(self.replayed);
         Some(match left {
-            // The same key would be told the same at once, again and again.
-            Some(0) => problem.detail(format!("{detail}; {WAIT_OVER}")),
+            // `Retry-After: 0` would make a client repeat the same key and get the same outcome.
+            Some(0) => problem.detail(format!("{detail}; {USE_NEW_KEY}")),
             Some(seconds) => problem.retry_after(Duration::from_secs(seconds)),
             None => problem,
         })
     }
 }
 
-/// A request that has ended stays so.
-const WAIT_OVER: &str = "the wait for that is over: a request with another `Idempotency-Key` is judged anew";
+const USE_NEW_KEY: &str = "that time has passed: send a new request with another `Idempotency-Key`";
 
-/// 429: later. 422: not for this recipient, or not like this. 503: not now, through nobody's fault who asks.
-pub(super) fn status_of(code: ErrorCode) -> StatusCode {
+/// 429: retry later. 422: the recipient or the request is not accepted. 503: the gateway or a provider cannot send now.
+pub(super) fn http_status(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::RateLimited | ErrorCode::Cooldown => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::InvalidRequest
@@ -129,7 +129,7 @@ pub(super) fn status_of(code: ErrorCode) -> StatusCode {
     }
 }
 
-/// What is left of some seconds that began `at`.
+/// The rest of a period of `seconds` that began `at`.
 pub(super) fn seconds_left(seconds: u64, at: UnixMillis, now: UnixMillis) -> u64 {
     seconds_rounded_up(at.plus(Duration::from_secs(seconds)).since(now))
 }
@@ -140,47 +140,47 @@ mod tests {
 
     const NOW: UnixMillis = UnixMillis(1_800_000_010_000);
 
-    fn heard(body: serde_json::Value) -> ReceivedResult {
+    fn result(body: serde_json::Value) -> ReceivedResult {
         ReceivedResult::read(body.to_string().as_bytes()).expect("a result")
     }
 
     #[test]
     fn a_stored_result_counts_from_when_it_was_made() {
         let at = UnixMillis(1_800_000_000_000).to_string();
-        let sent = heard(serde_json::json!({"status": "sent", "at": at, "resend_after": 30}));
+        let sent = result(serde_json::json!({"status": "sent", "at": at, "resend_after": 30}));
         assert_eq!(sent.resend_after(NOW), Some(20));
         assert!(sent.problem(NOW).is_none());
         for (retry_after, left) in [(30, Some("20")), (11, Some("1")), (10, None), (5, None)] {
             let limited = serde_json::json!({"status": "rejected", "at": at,
                 "error": {"code": "cooldown", "message": "m", "retry_after": retry_after}});
-            let response = heard(limited).problem(NOW).expect("a refusal").into_response();
+            let response = result(limited).problem(NOW).expect("a rejection").into_response();
             assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
-            let told = response.headers().get("retry-after").map(|value| value.to_str().expect("digits"));
-            assert_eq!(told, left);
+            let header = response.headers().get("retry-after").map(|value| value.to_str().expect("digits"));
+            assert_eq!(header, left);
         }
     }
 
     #[test]
-    fn what_is_no_result_is_not_believed() {
+    fn a_body_that_is_not_a_result_is_ignored() {
         for body in [b"" as &[u8], b"{}", b"[]", b"{\"status\":\"odd\",\"at\":\"\"}"] {
             assert!(ReceivedResult::read(body).is_none());
         }
     }
 
     #[test]
-    fn an_unknown_end_is_no_problem_because_the_code_may_come() {
+    fn an_unknown_outcome_is_no_problem_because_the_code_may_arrive() {
         let at = NOW.to_string();
-        let unknown = heard(
+        let unknown = result(
             serde_json::json!({"status": "unknown", "at": at, "error": {"code": "in_doubt", "message": "m"}}),
         );
         assert!(unknown.problem(NOW).is_none());
     }
 
     #[test]
-    fn a_failure_that_a_new_request_may_mend_is_told_apart_from_a_refusal() {
-        assert_eq!(status_of(ErrorCode::ProviderRejected), 422);
-        assert_eq!(status_of(ErrorCode::ProviderUnavailable), 503);
-        assert_eq!(status_of(ErrorCode::RateLimited), 429);
-        assert_eq!(status_of(ErrorCode::Internal), 500);
+    fn a_failure_that_a_new_request_may_fix_has_another_status_than_a_rejection() {
+        assert_eq!(http_status(ErrorCode::ProviderRejected), 422);
+        assert_eq!(http_status(ErrorCode::ProviderUnavailable), 503);
+        assert_eq!(http_status(ErrorCode::RateLimited), 429);
+        assert_eq!(http_status(ErrorCode::Internal), 500);
     }
 }

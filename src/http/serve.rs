@@ -1,6 +1,6 @@
-//! Takes connections of HTTP/1.1, with bounds on what comes before anybody knows who it is.
+//! Accepts HTTP/1.1 connections, with bounds on what an unauthenticated client can send.
 //!
-//! A head that is too long, or has too many lines, is answered with a bare 431: no route has seen it.
+//! A request head that is too long or has too many fields is answered with a bare 431, before any route.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -20,34 +20,34 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The longest request line and headers together: a token and a browser's cookies fit in several times.
+/// Request line and header fields together: several times a token and the cookies of a browser.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
-/// Lines of a head.
+/// Header fields of one request.
 const HEADERS_MAX: usize = 100;
-/// What is read at once of whatever comes. A body may be longer.
+/// The read buffer of a connection. A body may be longer.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
-/// When the first head of a connection must be there.
+/// The time for the first request head of a connection.
 const FIRST_HEAD_WITHIN: Duration = Duration::from_secs(30);
-/// When a further one must be. It counts from the answer before, so it is longer than proxies keep an idle connection:
-/// one that we close while a request is on its way there would be an error to somebody.
+/// The time for a further head, counted from the previous response. It is longer than proxies keep idle connections:
+/// closing a connection while a proxy sends a request on it would fail that request.
 const NEXT_HEAD_WITHIN: Duration = Duration::from_secs(630);
 
-/// Answers until told to stop, and then finishes what was begun.
+/// Serves until `shutdown`, then finishes the requests in flight.
 pub async fn serve(
     mut listener: TcpListener,
     router: Router,
-    stop: CancellationToken,
+    shutdown: CancellationToken,
 ) -> std::io::Result<()> {
     let service = TowerToHyperService::new(router);
     let connections = TaskTracker::new();
     loop {
         let (stream, peer) = tokio::select! {
             biased;
-            () = stop.cancelled() => break,
-            // It waits out what fails, as where no more files may be open.
-            taken = Listener::accept(&mut listener) => taken,
+            () = shutdown.cancelled() => break,
+            // Axum's `accept` waits and retries on errors, such as too many open files.
+            accepted = Listener::accept(&mut listener) => accepted,
         };
-        connections.spawn(answer(stream, peer, service.clone(), stop.clone()));
+        connections.spawn(serve_connection(stream, peer, service.clone(), shutdown.clone()));
     }
     drop(listener);
     connections.close();
@@ -55,17 +55,16 @@ pub async fn serve(
     Ok(())
 }
 
-/// Answers one connection to its end.
-async fn answer(
+async fn serve_connection(
     stream: TcpStream,
     peer: SocketAddr,
     service: TowerToHyperService<Router>,
-    stop: CancellationToken,
+    shutdown: CancellationToken,
 ) {
-    let asked = Arc::new(AtomicBool::new(false));
-    let has_asked = asked.clone();
+    let has_request = Arc::new(AtomicBool::new(false));
+    let request_seen = has_request.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
-        asked.store(true, Ordering::Relaxed);
+        has_request.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(ConnectInfo(peer));
         service.call(request)
     });
@@ -77,24 +76,24 @@ async fn answer(
         .max_buf_size(BUFFER_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    let silent = async {
+    let no_first_request = async {
         tokio::time::sleep(FIRST_HEAD_WITHIN).await;
-        if has_asked.load(Ordering::Relaxed) {
+        if request_seen.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
     };
-    let stopped = async {
+    let closing = async {
         tokio::select! {
-            () = silent => {}
-            () = stop.cancelled() => {}
+            () = no_first_request => {}
+            () = shutdown.cancelled() => {}
         }
     };
     tokio::select! {
-        // What fails is the client's end of it: nobody is there to be told.
+        // An error means that the client is gone.
         _ = connection.as_mut() => return,
-        () = stopped => {}
+        () = closing => {}
     }
-    if stop.is_cancelled() {
+    if shutdown.is_cancelled() {
         connection.as_mut().graceful_shutdown();
         let _ = connection.await;
     }

@@ -1,4 +1,4 @@
-//! Checking a typed code, for the person who typed it or for a back end.
+//! Endpoints that verify a typed code, for a person or for a back end.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
-use super::Api;
+use super::api::Api;
 use super::body::Body;
 use super::problem::Problem;
 use crate::domain::address::Address;
@@ -18,31 +18,30 @@ use crate::domain::purpose::Purpose;
 use crate::domain::time::seconds_rounded_up;
 use crate::domain::verdict::Verdict;
 
-/// The answer when the code is right.
 #[derive(Serialize)]
-pub(super) struct VerifiedAnswer {
+pub(super) struct VerifiedResponse {
     verified: bool,
     channel: Channel,
     purpose: String,
     to: String,
 }
 
-/// `POST /api/v1/auth/verify-phone-otp`: the number is the token's.
+/// `POST /api/v1/auth/verify-phone-otp`: the number is in the token.
 pub(super) async fn verify_phone_otp(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
     bytes: Bytes,
-) -> Result<Json<VerifiedAnswer>, Problem> {
-    api.verify_own(Channel::Sms, &headers, &bytes).await
+) -> Result<Json<VerifiedResponse>, Problem> {
+    api.verify_for_person(Channel::Sms, &headers, &bytes).await
 }
 
-/// `POST /api/v1/auth/verify-email-otp`: the e-mail address is the token's.
+/// `POST /api/v1/auth/verify-email-otp`: the e-mail address is in the token.
 pub(super) async fn verify_email_otp(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
     bytes: Bytes,
-) -> Result<Json<VerifiedAnswer>, Problem> {
-    api.verify_own(Channel::Email, &headers, &bytes).await
+) -> Result<Json<VerifiedResponse>, Problem> {
+    api.verify_for_person(Channel::Email, &headers, &bytes).await
 }
 
 /// `POST /api/v1/otp/verify`: for back ends that know the recipient.
@@ -50,7 +49,7 @@ pub(super) async fn verify_for_service(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
     bytes: Bytes,
-) -> Result<Json<VerifiedAnswer>, Problem> {
+) -> Result<Json<VerifiedResponse>, Problem> {
     api.tokens.service(&headers, "otp:verify").await?;
     let body = Body::read(&headers, &bytes)?;
     let purpose = body.optional("purpose", Purpose::RULE_SENTENCE, Purpose::parse)?.unwrap_or_default();
@@ -61,16 +60,16 @@ pub(super) async fn verify_for_service(
 
 impl Api {
     /// Checks a code for the recipient that the caller's token names.
-    async fn verify_own(
+    async fn verify_for_person(
         &self,
         channel: Channel,
         headers: &HeaderMap,
         bytes: &Bytes,
-    ) -> Result<Json<VerifiedAnswer>, Problem> {
+    ) -> Result<Json<VerifiedResponse>, Problem> {
         let user = self.tokens.user(headers).await?;
         let body = Body::read(headers, bytes)?;
         let code = typed_code(&body)?;
-        let to = self.own_address(&user, channel)?;
+        let to = self.token_recipient(&user, channel)?;
         self.check(&to, Purpose::default(), &code).await
     }
 
@@ -79,9 +78,9 @@ impl Api {
         to: &Address,
         purpose: Purpose,
         code: &Code,
-    ) -> Result<Json<VerifiedAnswer>, Problem> {
+    ) -> Result<Json<VerifiedResponse>, Problem> {
         match self.verifier.verify(to, &purpose, code).await {
-            Ok(Verdict::Verified) => Ok(Json(VerifiedAnswer {
+            Ok(Verdict::Verified) => Ok(Json(VerifiedResponse {
                 verified: true,
                 channel: to.channel(),
                 purpose: purpose.as_str().to_owned(),
@@ -104,31 +103,32 @@ fn problem(verdict: &Verdict) -> Problem {
         Verdict::Wrong { attempts_left } => {
             problem(StatusCode::UNPROCESSABLE_ENTITY, "the code is wrong").attempts_remaining(*attempts_left)
         }
-        Verdict::Expired { .. } => problem(StatusCode::GONE, "the code's life is over; ask for a new one"),
+        Verdict::Expired { .. } => problem(StatusCode::GONE, "the code has expired; ask for a new one"),
         Verdict::NonePending => {
             problem(StatusCode::NOT_FOUND, "no code is pending for this recipient and purpose")
         }
-        Verdict::AlreadyUsed => problem(StatusCode::CONFLICT, "the code was used before"),
+        Verdict::AlreadyUsed => problem(StatusCode::CONFLICT, "the code was already used"),
         Verdict::Locked { retry_after: None } => {
-            problem(StatusCode::TOO_MANY_REQUESTS, "too many wrong tries; ask for a new code")
+            problem(StatusCode::TOO_MANY_REQUESTS, "too many wrong attempts; ask for a new code")
         }
         Verdict::Locked { retry_after: Some(wait) } => {
             let minutes = seconds_rounded_up(*wait).div_ceil(60);
             problem(
                 StatusCode::TOO_MANY_REQUESTS,
-                &format!("too many wrong tries; come back in {minutes} minutes"),
+                &format!("too many wrong attempts; try again in {minutes} minutes"),
             )
             .retry_after(*wait)
         }
-        Verdict::KeyUnavailable => {
-            problem(StatusCode::SERVICE_UNAVAILABLE, "the key of this code is not here; nothing was counted")
-        }
+        Verdict::KeyUnavailable => problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the key of this code is not configured here; no attempt was counted",
+        ),
         Verdict::Unanswered { counted: false } => {
-            problem(StatusCode::SERVICE_UNAVAILABLE, "the code could not be checked; nothing was counted")
+            problem(StatusCode::SERVICE_UNAVAILABLE, "the code could not be checked; no attempt was counted")
         }
         Verdict::Unanswered { counted: true } => problem(
             StatusCode::SERVICE_UNAVAILABLE,
-            "whether the code is right is not known; the try was counted",
+            "the result of the check is unknown; the attempt was counted",
         ),
     }
 }

@@ -1,7 +1,7 @@
-//! What providers tell us by themselves. A signature is proven before anything else is believed, or read.
+//! Status callbacks of providers. The signature is verified before the body is parsed.
 //!
-//! An answer other than 2xx makes a provider call again: so 204 means that every event was confirmed, or is of no use to
-//! us. What was confirmed of a call that comes again is known then, and told no second time.
+//! A provider repeats a callback after any answer other than 2xx, so 204 means that every receipt is recorded or
+//! irrelevant. In a repeated callback, receipts that are already recorded publish no second event.
 
 use std::sync::Arc;
 
@@ -26,14 +26,13 @@ pub struct Webhooks {
     pub tracker: Arc<ReceiptProcessor>,
 }
 
-/// The names in events.
 const TWILIO: &str = "twilio";
 const SENDGRID: &str = "sendgrid";
 const TWILIO_SIGNATURE: &str = "x-twilio-signature";
 const SENDGRID_SIGNATURE: &str = "x-twilio-email-event-webhook-signature";
 const SENDGRID_TIMESTAMP: &str = "x-twilio-email-event-webhook-timestamp";
-/// Reports of one call that are dealt with at the same time.
-const REPORTS_AT_ONCE: usize = 16;
+/// Receipts of one callback that are processed concurrently.
+const RECEIPTS_AT_ONCE: usize = 16;
 
 pub(super) async fn twilio_status(
     State(webhooks): State<Arc<Webhooks>>,
@@ -41,14 +40,14 @@ pub(super) async fn twilio_status(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let call = Callback {
+    let callback = Callback {
         query: query.as_deref(),
         content_type: text(&headers, header::CONTENT_TYPE.as_str()),
         signature: text(&headers, TWILIO_SIGNATURE),
         timestamp: None,
         body: &body,
     };
-    answer(TWILIO, webhooks.twilio.as_deref(), &webhooks.tracker, &call).await
+    answer(TWILIO, webhooks.twilio.as_deref(), &webhooks.tracker, &callback).await
 }
 
 pub(super) async fn sendgrid_events(
@@ -56,14 +55,14 @@ pub(super) async fn sendgrid_events(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let call = Callback {
+    let callback = Callback {
         query: None,
         content_type: text(&headers, header::CONTENT_TYPE.as_str()),
         signature: text(&headers, SENDGRID_SIGNATURE),
         timestamp: text(&headers, SENDGRID_TIMESTAMP),
         body: &body,
     };
-    answer(SENDGRID, webhooks.sendgrid.as_deref(), &webhooks.tracker, &call).await
+    answer(SENDGRID, webhooks.sendgrid.as_deref(), &webhooks.tracker, &callback).await
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
@@ -73,31 +72,31 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 async fn answer(
     provider: &'static str,
     callbacks: Option<&dyn Callbacks>,
-    tracker: &ReceiptProcessor,
-    call: &Callback<'_>,
+    processor: &ReceiptProcessor,
+    callback: &Callback<'_>,
 ) -> Response {
-    let reports = match callbacks.map(|callbacks| callbacks.read(call)) {
-        Some(Ok(reports)) => reports,
-        Some(Err(fault)) => return refused(fault),
+    let receipts = match callbacks.map(|callbacks| callbacks.read(callback)) {
+        Some(Ok(receipts)) => receipts,
+        Some(Err(error)) => return refused(error),
         None => return refused(CallbackError::Forged),
     };
-    let taken = async |report: DeliveryReceipt| match tracker.process(provider, &report).await {
+    let process = async |receipt: DeliveryReceipt| match processor.process(provider, &receipt).await {
         Ok(()) => true,
         Err(error) => {
-            events::receipt_failed(report.request.as_str(), &error);
+            events::receipt_failed(receipt.request.as_str(), &error);
             false
         }
     };
-    let taken = stream::iter(reports).map(taken).buffer_unordered(REPORTS_AT_ONCE);
-    // One that fails does not keep the others from being told.
-    match taken.fold(true, async |all, taken| all && taken).await {
+    let processed = stream::iter(receipts).map(process).buffer_unordered(RECEIPTS_AT_ONCE);
+    // One failure does not keep the other receipts from being processed.
+    match processed.fold(true, async |all, one| all && one).await {
         true => StatusCode::NO_CONTENT.into_response(),
         false => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_recorded").into_response(),
     }
 }
 
-fn refused(fault: CallbackError) -> Response {
-    let (word, answer) = match fault {
+fn refused(error: CallbackError) -> Response {
+    let (reason, response) = match error {
         CallbackError::Forged => {
             ("forged", Problem::new(StatusCode::FORBIDDEN, "signature_refused").into_response())
         }
@@ -110,6 +109,6 @@ fn refused(fault: CallbackError) -> Response {
         }
         CallbackError::Ignored => ("ignored", StatusCode::NO_CONTENT.into_response()),
     };
-    events::callback_refused(word);
-    answer
+    events::callback_refused(reason);
+    response
 }

@@ -1,4 +1,4 @@
-"""Stands between one client and RabbitMQ, and after three seconds closes the connection as a stopping broker does.
+"""A proxy to RabbitMQ for one client: it closes the connection after three seconds, as a stopping broker does.
 
     broker_that_goes.py PORT AMQP_URL
 """

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Runs the examples against the real otpost, as a person would: `examples.sh [python] [node] [rust]`.
+# Runs the examples against the real otpost, as a person does: `examples.sh [python] [node] [rust]`.
 #
-# RabbitMQ and Redis are those of scripts/with-services.sh. Each language has a gateway of its own, with names of its
-# own on both, which are taken away at the end. What is missing here is skipped and said.
+# RabbitMQ and Redis come from scripts/with-services.sh. Each language has its own gateway and prefix, deleted at the end.
+# A language without its tools is skipped with a message.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -34,7 +34,7 @@ main() {
             ran=$((ran + 1))
         else
             tail -n 3 "$run/prepare.log"
-            echo "skipped: $language (its tools or its packages are not to be had here)"
+            echo "skipped: $language (its tools or packages are not available here)"
         fi
     done
     echo "examples that ran: $ran of $#; every check held"
@@ -58,7 +58,7 @@ prepare_node() {
 
 prepare_rust() { example=("$built/examples/send_and_verify"); }
 
-# Runs the examples: a person's steps, the numbers of the simulation, and the mistakes of a first run.
+# The normal path, the outcomes of the simulated numbers, and the errors of a first run.
 play() {
     set -m # a process group of its own, which can be stopped with all that is in it
     not_verified +573005550505 "unknown: it may have been sent" >"$run/unknown.log" 2>&1 &
@@ -66,27 +66,27 @@ play() {
     set +m
     trouble "" "usage: "
     OTPOST_TOKEN='' trouble +573001230009 "OTPOST_TOKEN is not set"
-    AMQP_URL=amqp://somebody:secret@127.0.0.1:1 trouble +573001230002 "RabbitMQ at 127.0.0.1:1 cannot be reached"
-    local nobodys=$AMQP_PREFIX-none
-    AMQP_PREFIX=$nobodys trouble +573001230002 "does otpost run with AMQP_PREFIX=$nobodys?"
+    AMQP_URL=amqp://user:secret@127.0.0.1:1 trouble +573001230002 "RabbitMQ at 127.0.0.1:1 cannot be reached"
+    local unused_prefix=$AMQP_PREFIX-none
+    AMQP_PREFIX=$unused_prefix trouble +573001230002 "does otpost run with AMQP_PREFIX=$unused_prefix?"
     verified +573001230001
     typed=123456 OTPOST_URL=http://127.0.0.1:1 not_verified +573001230002 \
         "no answer of otpost at http://127.0.0.1:1: try again with the same code"
     typed=123456 OTPOST_URL="http://$OPS_ADDR/livez?" not_verified +573001230003 "no answer of otpost at .*: try again"
-    typed=123456 OTPOST_TOKEN=none not_verified +573001230004 "invalid_token: mend the token"
+    typed=123456 OTPOST_TOKEN=none not_verified +573001230004 "invalid_token: fix the token"
     not_verified +573001230001 "rejected, cooldown: wait [0-9]* s"
     not_verified +576012345678 "rejected, landline: let the person give another number"
     not_verified nonsense "rejected, invalid_recipient: let the person give another number"
     not_verified +573005551614 "failed, provider_rejected: offer the person another way"
     not_verified +573005551614 "rejected, suppressed: offer the person another way"
     wait "$unknown" || { cat "$run/unknown.log" && exit 1; }
-    grep -q "^still waiting" "$run/unknown.log" || failed "it waited without a word"
+    grep -q "^still waiting" "$run/unknown.log" || failed "it did not say that it waits"
     cat "$run/unknown.log"
     left_alone
-    ! grep -q 'to="+57[*]*0009"' "$run/gateway.log" || failed "it asked for a code that it could not check"
+    ! grep -q 'to="+57[*]*0009"' "$run/gateway.log" || failed "it requested a code that it cannot verify"
 }
 
-# The broker closes the connection while the result is waited for: here forever, as nothing is sent.
+# The broker closes the connection while the example waits for a result, which never comes: the kill switch is on.
 left_alone() {
     local port
     port=$(free_ports)
@@ -105,7 +105,7 @@ left_alone() {
     "$built/otpost" kill-switch off >/dev/null
 }
 
-# Types what is no code, a wrong code, and then the right one, which stands on the console of the gateway, with a space.
+# Types an invalid code, a wrong code, and then the right one from the gateway's console, with a space.
 verified() {
     mkfifo "$run/typed"
     echo "\$ ${example[*]##*/} $1"
@@ -119,7 +119,7 @@ verified() {
     echo "l2345O" >&3
     said "invalid_request: type it again" "$person"
     echo "${code:0:5}$(((${code:5} + 1) % 10))" >&3
-    said "wrong_code: tries left: 4" "$person" # of five
+    said "wrong_code: attempts left: 4" "$person" # of five
     echo "${code:0:3} ${code:3}" >&3
     exec 3>&-
     wait "$person" || failed "exit code $?"
@@ -128,7 +128,7 @@ verified() {
     rm "$run/typed"
 }
 
-# Expects $2 to be said about the number $1, and exit code 1, when only $typed is typed.
+# Expects the output $2 and exit code 1 for the number $1, with $typed as the only input.
 not_verified() {
     echo "\$ ${example[*]##*/} $1"
     local status=0
@@ -139,13 +139,13 @@ not_verified() {
     fi
 }
 
-# The same, in one line of its own.
+# The same, on a single line.
 trouble() {
     not_verified "$@"
     [[ $said != *$'\n'* ]] || failed "that is more than a line"
 }
 
-# Waits for $1 in what process $2 says.
+# Waits for $1 in the output of process $2.
 said() {
     for _ in {1..300}; do
         ! grep -qs "$1" "$run/said" || return 0
@@ -194,7 +194,7 @@ tear_down() {
     rm -rf "$run"
 }
 
-# The first of two free ports in a row, below those that the kernel hands out by itself.
+# The first of two consecutive free ports, below the ephemeral range.
 free_ports() {
     local first
     while true; do

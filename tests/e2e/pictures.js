@@ -1,4 +1,4 @@
-// Takes the pictures of the README anew: OTPOST=target/debug/otpost BROWSER=/usr/bin/chromium node tests/e2e/pictures.js
+// Renews the pictures of the README: OTPOST=target/debug/otpost BROWSER=/usr/bin/chromium node tests/e2e/pictures.js
 
 import { fileURLToPath } from "node:url";
 

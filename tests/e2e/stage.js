@@ -1,4 +1,4 @@
-// The stage of the tests: the real `otpost dev` on free ports, and a browser that this machine has.
+// The environment of the tests: the real `otpost dev` on free ports, and an installed browser.
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -10,9 +10,9 @@ import { chromium } from "playwright-core";
 
 const STARTS_WITHIN_MS = 30_000;
 
-/** Starts a gateway with everything in memory, and `settings` of its own. */
+/** Starts a gateway with everything in memory. */
 export async function gateway(settings = {}) {
-  // Away from any `.env`, and independent of the settings of the shell.
+  // An empty directory and environment keep out a `.env` and local settings.
   const directory = mkdtempSync(join(tmpdir(), "otpost-e2e-"));
   const env = { PATH: process.env.PATH, HTTP_ADDR: "127.0.0.1:0", OPS_ADDR: "127.0.0.1:0", ...settings };
   const process_ = spawn(process.env.OTPOST, ["dev"], { cwd: directory, env, stdio: ["ignore", "pipe", "inherit"] });
@@ -28,13 +28,13 @@ export async function gateway(settings = {}) {
       const url = line.match(/^ {2}page +(http:\S+)$/)?.[1];
       if (url) found(url);
     });
-    setTimeout(() => lost(new Error("otpost printed no page address in time")), STARTS_WITHIN_MS).unref();
+    setTimeout(() => lost(new Error("otpost printed no page URL in time")), STARTS_WITHIN_MS).unref();
     process_.once("exit", (code) => lost(new Error(`otpost ended with ${code}`)));
   });
   return { url, stop };
 }
 
-/** A browser without a network of its own. */
+/** A browser without background network access. */
 export function browser() {
   return chromium.launch({
     executablePath: process.env.BROWSER,

@@ -1,4 +1,4 @@
-// People's actions on the page, one step each.
+// The steps of a person on the page.
 
 import assert from "node:assert/strict";
 import { after, before } from "node:test";
@@ -11,7 +11,7 @@ let browser;
 before(async () => (browser = await launch()));
 after(() => browser?.close());
 
-/** A gateway of its own and a page on it; what the browser complains of fails the test. */
+/** Starts a gateway and opens its page. A browser error fails the test. */
 export async function open(t, { settings, language = "es-CO", ...options } = {}) {
   const otpost = await gateway(settings);
   const context = await browser.newContext({ locale: language, viewport: { width: 1280, height: 860 }, ...options });
@@ -30,41 +30,41 @@ export async function open(t, { settings, language = "es-CO", ...options } = {})
   return page;
 }
 
-/** The `count`th message is on the telephone. */
+/** Waits until the phone shows `count` messages. */
 export const messages = (page, count) =>
   page.waitForFunction((count) => document.querySelectorAll("#sms-list article").length === count, count);
-/** Something has the focus. */
+/** Waits until an element has the focus. */
 export const focused = (page, selector) => page.locator(`${selector}:focus`).waitFor({ state: "attached" });
 
-/** The requests to a path from now on. */
+/** Records the requests to a path from now on. */
 export function requests(page, path) {
   const made = [];
   page.on("request", (request) => request.url().endsWith(path) && made.push(request));
   return made;
 }
 
-/** Loses the answer to the next request to a path, which the gateway gets. */
+/** Forwards the next request to a path and drops its answer. */
 export const loseAnswer = (page, path) => page.route(`**/${path}`, async (route) => {
   await route.fetch();
   await route.abort();
 }, { times: 1 });
 
 export const step = (page, name) => page.waitForSelector(`[data-step=${name}]`);
-export const shows = (page, id, text) => page.locator(id).filter({ hasText: text }).waitFor();
+export const expectText = (page, id, text) => page.locator(id).filter({ hasText: text }).waitFor();
 
 export async function send(page) {
   await page.click("#go");
   await step(page, "code");
 }
 
-/** The code of the last message on the telephone. */
+/** The code of the last message on the phone. */
 export async function read(page, channel = "sms") {
   const last = page.locator(`#${channel}-list article`).last();
   await last.waitFor();
   return last.locator("button").textContent();
 }
 
-/** All pages of a browser share one clipboard: who uses it has it alone. */
+/** All pages of a browser share one clipboard: its users take turns. */
 let clipboard = Promise.resolve();
 export function withClipboard(work) {
   const worked = clipboard.then(work);
@@ -78,7 +78,7 @@ export const paste = (page, text) => withClipboard(async () => {
   await page.keyboard.press("Control+V");
 });
 
-/** A code that is not this one. */
+/** Another code than this one. */
 export const wrong = (code) => String((Number(code) + 1) % 10 ** code.length).padStart(code.length, "0");
 
 export async function type(page, code) {

@@ -1,10 +1,10 @@
-// Failures on the page, and the help that the person gets.
+// Errors on the page, and the ways out of them.
 
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
 import {
-  choose, focused, loseAnswer, messages, open, paste, read, requests, send, step, shows, type, withClipboard, wrong,
+  choose, expectText, focused, loseAnswer, messages, open, paste, read, requests, send, step, type, withClipboard, wrong,
 } from "./steps.js";
 
 const AT_ONCE = { OTP_RESEND_COOLDOWN_SECONDS: "0" };
@@ -12,28 +12,28 @@ const SMS = "send-verification-sms";
 const VERIFY = "verify-phone-otp";
 
 describe("the page in trouble", { concurrency: 4 }, () => {
-  test("a paste that holds no code costs no try", async (t) => {
+  test("a paste without a code costs no attempt", async (t) => {
     const page = await open(t);
     await send(page);
     const code = await read(page);
-    await shows(page, "#news", "Entregado");
+    await expectText(page, "#news", "Entregado");
     const checks = requests(page, VERIFY);
     for (const text of ["1234567", "+57 300 123 4567", "2026-11-26", "hola"]) {
       await page.evaluate(() => (document.getElementById("news").textContent = ""));
       await paste(page, text);
-      await shows(page, "#news", "no hay un código de 6 dígitos");
+      await expectText(page, "#news", "no hay un código de 6 dígitos");
       assert.equal(await page.inputValue("#code"), "", text);
     }
     await paste(page, "1 2");
     await page.keyboard.press("Home");
     await paste(page, "34");
-    assert.equal(await page.inputValue("#code"), "3412", "a part goes to where the caret is");
+    assert.equal(await page.inputValue("#code"), "3412", "a partial code is inserted at the caret");
     assert.equal(checks.length, 0);
     await paste(page, `G-${code.slice(0, 3)} ${code.slice(3)}`);
     await step(page, "done");
   });
 
-  test("digits of an input method count once it is done with them", async (t) => {
+  test("digits of an input method count when the composition ends", async (t) => {
     const page = await open(t);
     await send(page);
     const code = await read(page);
@@ -51,101 +51,101 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     assert.deepEqual(checks.map((check) => check.postDataJSON()), [{ otp_code: code }]);
   });
 
-  test("the reason why a code is over is shown after a reload, and once there is a connection again", async (t) => {
+  test("the reason why a code is of no use is shown again after a reload and a reconnect", async (t) => {
     const page = await open(t, { settings: { OTP_MAX_ATTEMPTS: "1" } });
     await send(page);
     await type(page, wrong(await read(page)));
-    const isTold = async () => {
-      await shows(page, "#problem", "Demasiados intentos. Pide otro código");
+    const expectReason = async () => {
+      await expectText(page, "#problem", "Demasiados intentos. Pide otro código");
       assert.ok(await page.isDisabled("#code"));
       assert.match(await page.textContent("#go"), /Enviar otro en 0:\d\d/);
     };
-    await isTold();
+    await expectReason();
     await focused(page, "#title");
     await page.reload();
-    await isTold();
+    await expectReason();
     await focused(page, "#title");
     await page.context().setOffline(true);
-    await shows(page, "#problem", "No hay conexión");
+    await expectText(page, "#problem", "No hay conexión");
     await page.context().setOffline(false);
-    await isTold();
+    await expectReason();
   });
 
-  test("a code that expires is announced, and another one helps", async (t) => {
+  test("the expiry of a code is reported when it happens, and another one can be requested", async (t) => {
     const page = await open(t);
     await page.clock.install();
     await page.reload();
     await send(page);
     await type(page, (await read(page)).slice(0, 3));
-    await shows(page, "#news", "Entregado");
+    await expectText(page, "#news", "Entregado");
     await page.clock.fastForward("09:30");
-    await shows(page, "#news", "Ya puedes pedir otro código");
+    await expectText(page, "#news", "Ya puedes pedir otro código");
     assert.equal(await page.textContent("#problem"), "");
     await page.clock.fastForward("00:35");
-    await shows(page, "#problem", "El código venció");
+    await expectText(page, "#problem", "El código venció");
     await focused(page, "#go");
     await page.reload();
-    await shows(page, "#problem", "El código venció");
+    await expectText(page, "#problem", "El código venció");
     await focused(page, "#go");
     await page.locator("#go").filter({ hasText: "Enviar otro código" }).waitFor();
   });
 
-  test("a message that was refused later was not sent, and the page says so", async (t) => {
+  test("a later rejection is shown as not sent", async (t) => {
     const page = await open(t, { settings: { HTTP_SEND_WAIT_MS: "0" } });
     await choose(page, "+573005551614");
     await send(page);
-    await shows(page, "#lead", "Va en camino");
+    await expectText(page, "#lead", "Va en camino");
     for (const again of [false, true]) {
       if (again) await page.reload();
-      await shows(page, "#problem", "El operador rechazó el mensaje");
-      await shows(page, "#lead", "No se envió nada a +57 ••• ••• 1614");
+      await expectText(page, "#problem", "El operador rechazó el mensaje");
+      await expectText(page, "#lead", "No se envió nada a +57 ••• ••• 1614");
       await focused(page, "#go");
     }
   });
 
-  test("too many wrong codes of an hour: another code does not help", async (t) => {
+  test("after too many wrong codes in an hour, another code does not help", async (t) => {
     const page = await open(t, { settings: { OTP_WRONG_PER_HOUR: "1" } });
     await send(page);
     const code = await read(page);
     await type(page, wrong(code));
-    await shows(page, "#problem", "4 intentos");
+    await expectText(page, "#problem", "4 intentos");
     await type(page, wrong(code));
     for (const again of [false, true]) {
       if (again) await page.reload();
-      await shows(page, "#problem", "Otro código no ayuda");
-      await shows(page, "#go", /en (59:\d\d|1:00:00)/);
+      await expectText(page, "#problem", "Otro código no ayuda");
+      await expectText(page, "#go", /en (59:\d\d|1:00:00)/);
     }
   });
 
-  test("a request that may have been taken is not asked for twice", async (t) => {
+  test("a request that may be queued is not sent twice", async (t) => {
     const page = await open(t);
     await page.route(`**/${SMS}`, async (route) => {
       await route.fetch();
       await route.fulfill({ status: 503, json: { code: "queue_unavailable" } });
     }, { times: 1 });
     await page.click("#go");
-    await shows(page, "#problem", "No pudimos recibir la petición");
+    await expectText(page, "#problem", "No pudimos recibir la petición");
     await send(page);
     await type(page, await read(page));
     await step(page, "done");
   });
 
-  test("a person who tries the other channel finds the code again", async (t) => {
+  test("a pending code is kept while the person uses another channel", async (t) => {
     const page = await open(t);
     await page.clock.install();
     await page.reload();
     await send(page);
     await page.click("#back");
     await focused(page, "[value=sms]");
-    await shows(page, "#go", "Escribir el código");
+    await expectText(page, "#go", "Escribir el código");
     await page.locator("[value=email]").check();
-    await shows(page, "#go", "Enviar código");
+    await expectText(page, "#go", "Enviar código");
     await page.locator("[value=sms]").check();
     await send(page);
     await page.click("#back");
-    // For the gateway the time to wait is not over.
+    // On the gateway's clock, the cooldown is not over.
     await page.clock.fastForward("00:40");
-    await shows(page, "#go", "Enviar código");
+    await expectText(page, "#go", "Enviar código");
     const [sent] = await Promise.all([page.waitForResponse(`**/${SMS}`), send(page)]);
     assert.equal((await sent.json()).code, "cooldown");
     await type(page, await read(page));
@@ -153,21 +153,21 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     assert.equal(await page.locator("#sms-list article").count(), 1);
   });
 
-  test("after a lost answer to a check, used may mean verified", async (t) => {
+  test("after a lost answer to a check, a used code may mean success", async (t) => {
     const page = await open(t);
     await send(page);
     await loseAnswer(page, VERIFY);
     await type(page, await read(page));
-    await shows(page, "#problem", "No hay conexión");
+    await expectText(page, "#problem", "No hay conexión");
     await page.click("#go");
-    await shows(page, "#problem", "Quizá fuiste tú y ya quedó verificado");
+    await expectText(page, "#problem", "Quizá fuiste tú y ya quedó verificado");
   });
 
-  test("an SMS that comes while another code is checked is checked afterwards", async (t) => {
+  test("an SMS that arrives during a check is checked afterwards", async (t) => {
     const page = await open(t);
     await page.evaluate(() => {
       window.OTPCredential = class {};
-      navigator.credentials.get = () => new Promise((heard) => (window.heard = (code) => heard({ code })));
+      navigator.credentials.get = () => new Promise((resolve) => (window.smsArrived = (code) => resolve({ code })));
     });
     await send(page);
     const code = await read(page);
@@ -177,25 +177,25 @@ describe("the page in trouble", { concurrency: 4 }, () => {
       await route.continue();
     }, { times: 1 });
     await type(page, wrong(code));
-    await shows(page, "#go", "Comprobando");
-    await page.evaluate((code) => window.heard(code), code);
+    await expectText(page, "#go", "Comprobando");
+    await page.evaluate((code) => window.smsArrived(code), code);
     answer();
     await step(page, "done");
   });
 
-  test("a code that is typed before it was made stays", async (t) => {
+  test("a code that is typed before the challenge exists is kept", async (t) => {
     const page = await open(t, { settings: { HTTP_SEND_WAIT_MS: "0" } });
     await page.route("**/otp-status/*", (route) => route.abort());
-    const isNotThere = { status: 404, json: { code: "no_pending_code" } };
-    await page.route(`**/${VERIFY}`, (route) => route.fulfill(isNotThere), { times: 1 });
+    const noPendingCode = { status: 404, json: { code: "no_pending_code" } };
+    await page.route(`**/${VERIFY}`, (route) => route.fulfill(noPendingCode), { times: 1 });
     await send(page);
     await type(page, await read(page));
-    await shows(page, "#problem", "todavía va en camino");
+    await expectText(page, "#problem", "todavía va en camino");
     await page.click("#go");
     await step(page, "done");
   });
 
-  test("an outcome shuts no other one off, but for the last, which says so", async (t) => {
+  test("a simulated outcome blocks no other one, except the last, which says so", async (t) => {
     const limits = { SMS_RATE_LIMIT_PER_USER: "1", SMS_RATE_LIMIT_PER_NUMBER: "1" };
     const page = await open(t, { settings: { ...limits, ...AT_ONCE } });
     const script = page.locator("#script");
@@ -205,8 +205,8 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     }
     await messages(page, 2);
     await page.locator("#resend[aria-disabled=false]").click();
-    await shows(page, "#problem", "Demasiados códigos pedidos o equivocados");
-    await shows(page, "#simulation-lead", "Otro número es otra persona");
+    await expectText(page, "#problem", "Demasiados códigos pedidos o equivocados");
+    await expectText(page, "#simulation-lead", "Otro número es otra persona");
 
     const offered = await script.locator("option").allTextContents();
     assert.deepEqual(offered.slice(-2), ["Bloquea el país entero, media hora · 1408", "Otro número"]);
@@ -216,9 +216,9 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     ]) {
       await script.selectOption(outcome);
       await page.click("#go");
-      await shows(page, "#problem", text);
+      await expectText(page, "#problem", text);
     }
-    await shows(page, "#simulation-lead", "quedó bloqueado al probar el número 1408");
+    await expectText(page, "#simulation-lead", "quedó bloqueado al probar el número 1408");
   });
 
   test("the main button does not check while another code is sent", async (t) => {
@@ -226,18 +226,18 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     await send(page);
     await page.route(`**/${SMS}`, () => {});
     await page.click("#resend");
-    await shows(page, "#resend", "Enviando");
+    await expectText(page, "#resend", "Enviando");
     assert.equal(await page.textContent("#go"), "Verificar");
   });
 
-  test("nothing is said to be copied that was not", async (t) => {
+  test("a failed copy is not reported as copied", async (t) => {
     const page = await open(t);
     await page.evaluate(() => (navigator.clipboard.writeText = () => Promise.reject(new Error("no"))));
     await send(page);
     await page.route(`**/${VERIFY}`, () => {});
     await read(page);
     await page.click("#sms-list button");
-    await shows(page, "#news", /^Código puesto\.$/);
+    await expectText(page, "#news", /^Código puesto\.$/);
   });
 
   test("a code of another person is not filled in", async (t) => {
@@ -249,44 +249,44 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     await messages(page, 2);
     await withClipboard(async () => {
       await page.locator("#sms-list button").first().click();
-      await shows(page, "#news", /^Código copiado\.$/);
+      await expectText(page, "#news", /^Código copiado\.$/);
     });
     assert.equal(await page.inputValue("#code"), "");
     await withClipboard(() => page.locator("#sms-list button").last().click());
     await step(page, "done");
   });
 
-  test("a hidden tab listens to nothing, and catches up", async (t) => {
+  test("a hidden tab closes its stream, and catches up later", async (t) => {
     const page = await open(t, { settings: AT_ONCE });
-    const turn = (hidden) => page.evaluate((hidden) => {
+    const setHidden = (hidden) => page.evaluate((hidden) => {
       Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
       document.dispatchEvent(new Event("visibilitychange"));
     }, hidden);
-    await turn(true);
+    await setHidden(true);
     await send(page);
-    await shows(page, "#news", "Entregado");
+    await expectText(page, "#news", "Entregado");
     assert.equal(await page.locator("#sms-list article").count(), 0);
-    await turn(false);
+    await setHidden(false);
     await messages(page, 1);
-    await turn(true);
-    await turn(false);
+    await setHidden(true);
+    await setHidden(false);
     await page.click("#resend");
     await messages(page, 2);
     const shown = await page.locator("#sms-list [data-at]").evaluateAll((all) => all.map(({ dataset }) => dataset.at));
     assert.deepEqual(shown, [...new Set(shown)], "nothing is shown twice");
   });
 
-  test("a telephone that gets no seat asks again", async (t) => {
+  test("a stream that is refused is retried", async (t) => {
     const page = await open(t);
     await send(page);
     await page.route("**/dev/messages", (route) => route.fulfill({ status: 503, json: { code: "busy" } }), { times: 1 });
     await page.reload();
-    await shows(page, "#empty", "Buscando a otpost");
+    await expectText(page, "#empty", "Buscando a otpost");
     await messages(page, 1);
     await page.locator("#empty").waitFor({ state: "hidden" });
   });
 
-  test("where nothing may be stored it works all the same", async (t) => {
+  test("the page works without session storage", async (t) => {
     const page = await open(t);
     await page.addInitScript(() => Object.defineProperty(window, "sessionStorage", {
       get() { throw new DOMException("denied", "SecurityError"); },
@@ -297,7 +297,7 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     await step(page, "done");
   });
 
-  test("a key that is held down, or a double click, starts over and does no more", async (t) => {
+  test("a held key or a double click starts over once", async (t) => {
     const page = await open(t, { settings: AT_ONCE });
     const sends = requests(page, SMS);
     for (const [sent, press] of [
@@ -306,7 +306,7 @@ describe("the page in trouble", { concurrency: 4 }, () => {
         for (let n = 0; n < 3; n++) await page.keyboard.down("Enter");
         await page.keyboard.up("Enter");
       }],
-      // Where the button is under the same finger after the first one.
+      // The button keeps its place, so the second click hits it.
       [2, () => page.evaluate(() => [1, 2].forEach((detail) => {
         document.getElementById("go").dispatchEvent(new MouseEvent("click", { detail, bubbles: true }));
       }))],
@@ -316,12 +316,12 @@ describe("the page in trouble", { concurrency: 4 }, () => {
       await type(page, await read(page));
       await step(page, "done");
       await press();
-      await shows(page, "#go", "Enviar código");
+      await expectText(page, "#go", "Enviar código");
       assert.equal(sends.length, sent);
     }
   });
 
-  test("without scripts it says what it needs, in every language", async (t) => {
+  test("without scripts the page says in every language that it needs them", async (t) => {
     const page = await open(t, { javaScriptEnabled: false });
     for (const [language, text] of [
       ["es", "necesita JavaScript"],
@@ -332,10 +332,10 @@ describe("the page in trouble", { concurrency: 4 }, () => {
       assert.ok(await sentence.isVisible());
       assert.match(await sentence.textContent(), new RegExp(text));
     }
-    assert.ok(await page.isHidden("#form"), "what would do nothing is not there");
+    assert.ok(await page.isHidden("#form"), "the form is hidden");
   });
 
-  test("a wrong code is shown by word, by colour and to assistive technology, and moves nothing", async (t) => {
+  test("a wrong code is reported by text, by colour and to assistive technology, and nothing moves", async (t) => {
     const page = await open(t);
     const height = async () => (await page.locator("#card").boundingBox()).height;
     const under = async () => (await page.locator("#go").boundingBox()).y;
@@ -355,7 +355,7 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     });
   });
 
-  test("colours that the person chose stay theirs", async (t) => {
+  test("forced colours are respected", async (t) => {
     const page = await open(t, { forcedColors: "active" });
     await send(page);
     const isGrey = await page.evaluate(() => {
@@ -363,27 +363,27 @@ describe("the page in trouble", { concurrency: 4 }, () => {
       probe.style.color = "GrayText";
       return getComputedStyle(probe).color === getComputedStyle(document.getElementById("go")).color;
     });
-    assert.ok(isGrey, "what cannot be pressed");
+    assert.ok(isGrey, "an inactive button is grey");
   });
 
-  test("an e-mail address that is none is called one", async (t) => {
+  test("an invalid e-mail address is reported as an address", async (t) => {
     const page = await open(t);
     await page.fill("#email", "ana@");
     await page.locator("#email").blur();
     await page.click("#go");
-    await shows(page, "#problem", "Esa dirección no es válida");
+    await expectText(page, "#problem", "Esa dirección no es válida");
   });
 
   test("an hour before ten has one digit", async (t) => {
     const page = await open(t, { language: "en" });
-    const shows = await page.evaluate(async () => (await import("/words.js")).clock(new Date(2026, 10, 26, 3, 25)));
-    assert.match(shows, /^3:25\sAM$/);
+    const time = await page.evaluate(async () => (await import("/words.js")).clock(new Date(2026, 10, 26, 3, 25)));
+    assert.match(time, /^3:25\sAM$/);
   });
 });
 
-describe("the page on a telephone", { concurrency: 4 }, () => {
+describe("the page on a phone", { concurrency: 4 }, () => {
   for (const [width, height] of [[390, 844], [320, 640]]) {
-    test(`${width}x${height}: the boxes and the newest code are in sight together`, async (t) => {
+    test(`${width}x${height}: the boxes and the newest code are visible together`, async (t) => {
       const options = { viewport: { width, height }, isMobile: true, hasTouch: true, reducedMotion: "reduce" };
       const page = await open(t, { settings: AT_ONCE, ...options });
       const isSeen = (locator) => locator.evaluate((element) => {
@@ -404,7 +404,7 @@ describe("the page on a telephone", { concurrency: 4 }, () => {
       }
     });
 
-    test(`${width}x${height}: addresses are whole, and what is touched is large enough`, async (t) => {
+    test(`${width}x${height}: addresses are complete, and buttons are large enough to touch`, async (t) => {
       const page = await open(t, { viewport: { width, height }, isMobile: true, hasTouch: true });
       await page.fill("#email", "maria.fernanda.rodriguez@estudiantes.universidad.example");
       await page.locator("#email").blur();

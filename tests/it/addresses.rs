@@ -1,5 +1,5 @@
-//! E-mail addresses where operators know numbers: the commands as the real binary runs them on the real Redis, and the
-//! endpoints of the same content. What is shown is masked.
+//! E-mail addresses in the commands of operators, run by the real binary on the real Redis, and in the same endpoints.
+//! All output is masked.
 
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::store::Store as _;
 use serde_json::{Value, json};
 
-use crate::http::{ALICE, ANA, Door, service};
+use crate::http::{ALICE, ANA, TestServer, service};
 use crate::real::Redis;
 use crate::why::{otpost, rows, said, seed};
 
 const MASKED: &str = "a***@s***.example";
-/// As people write it.
+/// With the upper case that people type.
 const WRITTEN: &str = "Ana@Shop.EXAMPLE";
 const BAD: [&str; 4] =
     ["ana@", "ana@localhost", "ana@shop.example,bob@shop.example", "Ana <ana@shop.example>"];
@@ -28,26 +28,26 @@ fn expect_masked(output: &Output) {
     assert!(!text.contains("ana@") && !text.contains("shop"), "{text}");
 }
 
-/// The doors over a real Redis, with the recipients' names that the commands use.
-fn door(redis: &Redis) -> Door {
-    Door::with(|api| {
+/// The HTTP interface on a real Redis, with the recipient key of the commands.
+fn server(redis: &Redis) -> TestServer {
+    TestServer::with(|api| {
         api.store = Arc::new(redis.store());
         api.recipients = Arc::new(RecipientKeyring::new(&[9; 32]));
     })
 }
 
 #[tokio::test]
-async fn the_last_requests_and_the_limits_of_an_address_are_told_alike_by_command_and_by_endpoint() {
+async fn the_last_requests_and_limits_of_an_address_are_the_same_by_command_and_endpoint() {
     let redis = Redis::fresh();
     seed(&redis.store(), ANA, "e1", Status::Sent, None).await;
     seed(&redis.store(), ALICE, "s1", Status::Sent, None).await;
-    let door = door(&redis);
+    let server = server(&redis);
     let listed = otpost(&redis, &["why", "--to", WRITTEN, "--json"]);
     expect_masked(&listed);
     let listed = rows(&listed, 0);
     assert_eq!((listed.len(), &listed[0]["request_id"]), (1, &json!("e1")));
-    let told = door.post("/api/v1/sms/requests", &service(), &json!({"to": WRITTEN})).await.expect(200);
-    assert_eq!((&told["to"], &told["requests"]), (&json!(MASKED), &json!(listed)));
+    let response = server.post("/api/v1/sms/requests", &service(), &json!({"to": WRITTEN})).await.expect(200);
+    assert_eq!((&response["to"], &response["requests"]), (&json!(MASKED), &json!(listed)));
 
     let explained = otpost(&redis, &["why", "e1", "--to", ANA]);
     assert!(said(&explained, 0).0.starts_with(&format!("e1  to {MASKED}, login: sent")), "{explained:?}");
@@ -59,12 +59,13 @@ async fn the_last_requests_and_the_limits_of_an_address_are_told_alike_by_comman
     expect_masked(&limits);
     let limits = rows(&limits, 0);
     assert_eq!((&limits[0]["to"], &limits[0]["used"]), (&json!(MASKED), &json!(1)));
-    let told = door.post("/api/v1/sms/rate-limit", &service(), &json!({"to": WRITTEN})).await.expect(200);
-    assert_eq!((&told["to"], &told["used"]), (&limits[0]["to"], &limits[0]["used"]));
+    let response =
+        server.post("/api/v1/sms/rate-limit", &service(), &json!({"to": WRITTEN})).await.expect(200);
+    assert_eq!((&response["to"], &response["used"]), (&limits[0]["to"], &limits[0]["used"]));
 }
 
 #[tokio::test]
-async fn an_address_is_suppressed_listed_and_let_go_again() {
+async fn an_address_is_suppressed_listed_and_removed_again() {
     let redis = Redis::fresh();
     let ask = |arguments: &[&str]| otpost(&redis, &[&["suppressions"], arguments].concat());
     let added = ask(&["add", WRITTEN, "--reason", "pidió parar", "--json"]);
@@ -79,15 +80,15 @@ async fn an_address_is_suppressed_listed_and_let_go_again() {
     assert_eq!(rows(&removed, 0)[0]["reason"], "pidió parar");
     assert!(
         redis.store().remove_suppression(name).await.expect("answers").is_none(),
-        "it was under its own name"
+        "it was stored under the digest of the address"
     );
     let (_, err) = said(&ask(&["remove", ANA]), 3);
-    assert_eq!(err, format!("otpost: nothing stood against {MASKED}\n"));
+    assert_eq!(err, format!("otpost: {MASKED} is not suppressed\n"));
     assert_eq!(rows(&ask(&["list", "--json"]), 0).len(), 1);
 }
 
 #[tokio::test]
-async fn what_is_no_address_is_told_by_its_rule_and_changes_nothing() {
+async fn an_invalid_address_is_refused_by_its_rule_and_changes_nothing() {
     let redis = Redis::fresh();
     for bad in BAD {
         for arguments in
@@ -101,8 +102,11 @@ async fn what_is_no_address_is_told_by_its_rule_and_changes_nothing() {
         let body = json!({ "to": bad });
         for path in ["/api/v1/sms/requests", "/api/v1/sms/rate-limit"] {
             let problem =
-                door(&redis).post(path, &service(), &body).await.expect_problem(422, "invalid_request");
-            assert!(problem["detail"].as_str().is_some_and(|told| told.starts_with("`to` ")), "{problem}");
+                server(&redis).post(path, &service(), &body).await.expect_problem(422, "invalid_request");
+            assert!(
+                problem["detail"].as_str().is_some_and(|response| response.starts_with("`to` ")),
+                "{problem}"
+            );
         }
     }
     assert!(redis.store().suppressions(9).await.expect("answers").is_empty());
@@ -141,7 +145,10 @@ fn a_development_token_has_a_number_an_address_or_both() {
         assert_eq!(person["sub"], "development-user");
     }
     for bad in BAD {
-        let told = token(&["--email", bad], 2);
-        assert!(told.as_str().is_some_and(|told| told.starts_with("otpost: --email ")), "{told}");
+        let response = token(&["--email", bad], 2);
+        assert!(
+            response.as_str().is_some_and(|response| response.starts_with("otpost: --email ")),
+            "{response}"
+        );
     }
 }

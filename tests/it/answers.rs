@@ -1,4 +1,4 @@
-//! What a person is told who asks for a code: how it ended, at once, and to nobody else.
+//! The answers to requests for a code: outcomes, repeats, pending limits and status.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,19 +14,19 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::harness::{Embedded, HOUR, Options, World};
-use crate::http::{Answer, Door, SEND_SMS, alice, post, token};
+use crate::http::{Answer, SEND_SMS, TestServer, alice, post, token};
 use crate::scripted::Script;
 use crate::scripted::refused;
 
 const WAIT: Duration = Duration::from_secs(3);
 
-/// The doors of a gateway whose workers run beside them, or do not.
-fn door_to(world: &World) -> Door {
+/// The HTTP interface of a gateway, with or without running workers.
+fn door_to(world: &World) -> TestServer {
     let (broker, store, clock) = (world.broker.clone(), world.store.clone(), world.clock);
-    Door::with(move |api| {
-        // As the harness names them.
+    TestServer::with(move |api| {
+        // The same key as in the harness.
         let recipients = Arc::new(RecipientKeyring::new(&[9; 32]));
-        api.requester = Arc::new(broker.rpc_client());
+        api.rpc_client = Arc::new(broker.rpc_client());
         api.send_wait = WAIT;
         api.limits = Options::default().limits;
         api.store = store.clone();
@@ -46,15 +46,15 @@ fn bob() -> String {
     token(&json!({"sub": "user-2", "phone_number": "+573109876543"}))
 }
 
-async fn ask(door: &Door, token: &str) -> Answer {
-    door.post(SEND_SMS, token, &json!({"otp_type": "SMS"})).await
+async fn ask(server: &TestServer, token: &str) -> Answer {
+    server.post(SEND_SMS, token, &json!({"otp_type": "SMS"})).await
 }
 
-async fn status(door: &Door, token: &str, request_id: &str) -> Answer {
+async fn status(server: &TestServer, token: &str, request_id: &str) -> Answer {
     let request = Request::get(format!("/api/v1/auth/otp-status/{request_id}"))
         .header(header::AUTHORIZATION, format!("Bearer {token}"))
         .body(Body::empty());
-    door.ask(request.expect("a request")).await
+    server.ask(request.expect("a request")).await
 }
 
 fn id(answer: &Value) -> &str {
@@ -62,39 +62,42 @@ fn id(answer: &Value) -> &str {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_person_is_told_that_the_code_was_sent_and_until_when_it_is_good() {
+async fn a_sent_code_is_reported_with_its_expiry() {
     let world = World::new();
     let gateway = Embedded::in_world(world.clone(), Options::default());
-    let door = door_to(&world);
-    let answer = ask(&door, &alice()).await.expect(202);
+    let server = door_to(&world);
+    let answer = ask(&server, &alice()).await.expect(202);
     assert_eq!((&answer["status"], &answer["to"]), (&json!("sent"), &json!("+57******4567")));
     let expires = world.clock.now().plus(Duration::from_secs(600)).to_string();
     assert_eq!(answer["expires_at"].as_str().map(|at| &at[..19]), Some(&expires[..19]));
     assert_eq!(gateway.posted().len(), 1);
-    let told = status(&door, &alice(), id(&answer)).await.expect(200);
-    assert_eq!((&told["status"], &told["expires_at"]), (&json!("sent"), &answer["expires_at"]));
+    let response = status(&server, &alice(), id(&answer)).await.expect(200);
+    assert_eq!((&response["status"], &response["expires_at"]), (&json!("sent"), &answer["expires_at"]));
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_refusal_is_told_at_once_with_its_reason() {
+async fn each_rejection_is_reported_at_once_with_its_reason() {
     let world = World::new();
     let gateway = Embedded::in_world(world.clone(), Options::default());
-    let door = door_to(&world);
+    let server = door_to(&world);
     let started = Instant::now();
     let landline = token(&json!({"phone_number": "+576012345678"}));
-    ask(&door, &landline).await.expect_problem(422, "landline");
+    ask(&server, &landline).await.expect_problem(422, "landline");
 
     let opted_out = refused(Scope::Recipient, 21610);
     world.provider.will([Script::Fail(opted_out)]);
-    let refused = ask(&door, &alice()).await.expect_problem(422, "provider_rejected");
-    let told = status(&door, &alice(), id(&refused)).await.expect(200);
-    assert_eq!((&told["status"], &told["error"]["code"]), (&json!("failed"), &json!("provider_rejected")));
-    ask(&door, &alice()).await.expect_problem(422, "suppressed");
+    let refused = ask(&server, &alice()).await.expect_problem(422, "provider_rejected");
+    let response = status(&server, &alice(), id(&refused)).await.expect(200);
+    assert_eq!(
+        (&response["status"], &response["error"]["code"]),
+        (&json!("failed"), &json!("provider_rejected"))
+    );
+    ask(&server, &alice()).await.expect_problem(422, "suppressed");
 
     for _ in 0..5 {
-        assert_eq!(ask(&door, &bob()).await.expect(202)["status"], "sent");
+        assert_eq!(ask(&server, &bob()).await.expect(202)["status"], "sent");
     }
-    let limited = ask(&door, &bob()).await;
+    let limited = ask(&server, &bob()).await;
     limited.expect_problem(429, "rate_limited");
     assert!(limited.header("retry-after").is_some());
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
@@ -102,50 +105,50 @@ async fn each_refusal_is_told_at_once_with_its_reason() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_cannot_be_told_in_time_is_told_that_it_is_queued() {
+async fn without_a_result_in_time_the_status_is_queued() {
     let world = World::new();
-    let door = door_to(&world);
+    let server = door_to(&world);
     let started = Instant::now();
-    let answer = ask(&door, &alice()).await.expect(202);
+    let answer = ask(&server, &alice()).await.expect(202);
     assert_eq!((&answer["status"], started.elapsed()), (&json!("queued"), WAIT));
-    status(&door, &alice(), id(&answer)).await.expect_problem(404, "unknown_request");
+    status(&server, &alice(), id(&answer)).await.expect_problem(404, "unknown_request");
 
     let _gateway = Embedded::in_world(world.clone(), Options::default());
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(status(&door, &alice(), id(&answer)).await.expect(200)["status"], "sent");
+    assert_eq!(status(&server, &alice(), id(&answer)).await.expect(200)["status"], "sent");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_repeat_with_its_key_is_told_the_same_and_publishes_nothing() {
+async fn a_repeat_with_its_key_gets_the_same_answer_and_publishes_nothing() {
     let world = World::new();
     let gateway = Embedded::in_world(world.clone(), Options::default());
-    let door = door_to(&world);
+    let server = door_to(&world);
     let mut results = world.broker.subscribe_results();
-    let first = door.ask(keyed(&alice(), "order-77")).await.expect(202);
+    let first = server.ask(keyed(&alice(), "order-77")).await.expect(202);
     for _ in 0..200 {
-        let again = door.ask(keyed(&alice(), "order-77")).await.expect(202);
+        let again = server.ask(keyed(&alice(), "order-77")).await.expect(202);
         assert_eq!((id(&first), &first["expires_at"]), (id(&again), &again["expires_at"]));
         assert_eq!((&again["status"], &again["to"]), (&first["status"], &first["to"]));
         assert_eq!((&first["replayed"], &again["replayed"]), (&Value::Null, &json!(true)));
     }
-    // Another user's key is another one, whatever it says.
+    // The same key of another user names another request.
     let other = token(&json!({"sub": "user-2"}));
-    assert_ne!(id(&door.ask(keyed(&other, "order-77")).await.expect(202)), id(&first));
+    assert_ne!(id(&server.ask(keyed(&other, "order-77")).await.expect(202)), id(&first));
     assert_eq!(gateway.posted().len(), 2);
     assert_eq!(std::iter::from_fn(|| results.try_recv().ok()).count(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_repeat_while_its_first_copy_is_under_way_is_queued_and_holds_up_nobody() {
+async fn a_repeat_during_its_first_copy_is_queued_and_does_not_wait() {
     let world = World::new();
     let gateway = Embedded::in_world(world.clone(), Options::default());
-    let door = door_to(&world);
+    let server = door_to(&world);
     let mut results = world.broker.subscribe_results();
     world.provider.close_gate();
-    let first = door.ask(keyed(&alice(), "k")).await.expect(202);
+    let first = server.ask(keyed(&alice(), "k")).await.expect(202);
     assert_eq!(first["status"], "queued");
     for _ in 0..200 {
-        let again = door.ask(keyed(&alice(), "k")).await.expect(202);
+        let again = server.ask(keyed(&alice(), "k")).await.expect(202);
         assert_eq!(
             (id(&again), &again["status"], &again["replayed"]),
             (id(&first), &json!("queued"), &Value::Null)
@@ -153,73 +156,74 @@ async fn a_repeat_while_its_first_copy_is_under_way_is_queued_and_holds_up_nobod
     }
     assert_eq!(world.broker.waiting(), 0);
     world.provider.open_gate(100);
-    assert_eq!(ask(&door, &bob()).await.expect(202)["status"], "sent");
-    assert_eq!(door.ask(keyed(&alice(), "k")).await.expect(202)["status"], "sent");
+    assert_eq!(ask(&server, &bob()).await.expect(202)["status"], "sent");
+    assert_eq!(server.ask(keyed(&alice(), "k")).await.expect(202)["status"], "sent");
     assert_eq!(gateway.posted().len(), 2);
     assert_eq!(std::iter::from_fn(|| results.try_recv().ok()).count(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_is_told_to_its_repeats_as_it_was_at_first() {
+async fn a_repeat_of_a_failed_request_gets_the_same_failure() {
     let world = World::new();
     let gateway = Embedded::in_world(world.clone(), Options::default());
-    let door = door_to(&world);
+    let server = door_to(&world);
     let refused = SendFailure::rejected(Scope::Request, Some(21617));
     world.provider.will([Script::Fail(refused)]);
-    let first = door.ask(keyed(&alice(), "k")).await.expect_problem(422, "provider_rejected");
-    let mut again = door.ask(keyed(&alice(), "k")).await.expect_problem(422, "provider_rejected");
+    let first = server.ask(keyed(&alice(), "k")).await.expect_problem(422, "provider_rejected");
+    let mut again = server.ask(keyed(&alice(), "k")).await.expect_problem(422, "provider_rejected");
     assert_eq!(again["replayed"].take(), json!(true));
     again.as_object_mut().expect("an object").remove("replayed");
     assert_eq!(again, first);
     assert_eq!(gateway.posted().len(), 1);
 }
 
-/// Two clicks in one instant look at the limits before a worker has either. The second one loses: its key names a request
-/// that was refused, and stays so.
+/// Two simultaneous clicks pass the checks before a worker has either. The second one is rejected, and its key keeps
+/// naming the rejected request.
 #[tokio::test(start_paused = true)]
-async fn a_refusal_whose_wait_is_over_asks_for_another_key_and_not_for_another_try() {
+async fn a_rejection_whose_wait_is_over_asks_for_another_key() {
     let world = World::new();
     let limits = Limits { cooldown: Duration::from_secs(30), ..Options::default().limits };
     let gateway = Embedded::in_world(world.clone(), Options { limits, ..Options::default() });
-    let door = door_to(&world);
+    let server = door_to(&world);
     world.provider.close_gate();
     let (one, two) = (keyed(&alice(), "one"), keyed(&alice(), "two"));
-    let (one, two, ()) = tokio::join!(door.ask(one), door.ask(two), async { world.provider.open_gate(100) });
+    let (one, two, ()) =
+        tokio::join!(server.ask(one), server.ask(two), async { world.provider.open_gate(100) });
     assert_eq!(one.expect(202)["status"], "sent");
     assert_eq!(two.expect_problem(429, "cooldown")["retry_after"], 30);
 
     sleep(Duration::from_secs(10)).await;
-    let early = door.ask(keyed(&alice(), "two")).await.expect_problem(429, "cooldown");
+    let early = server.ask(keyed(&alice(), "two")).await.expect_problem(429, "cooldown");
     assert_eq!((&early["retry_after"], &early["replayed"]), (&json!(20), &json!(true)));
     sleep(Duration::from_secs(20)).await;
     for _ in 0..3 {
-        let late = door.ask(keyed(&alice(), "two")).await.expect_problem(429, "cooldown");
+        let late = server.ask(keyed(&alice(), "two")).await.expect_problem(429, "cooldown");
         assert_eq!((&late["retry_after"], &late["replayed"]), (&Value::Null, &json!(true)));
         assert!(late["detail"].as_str().is_some_and(|detail| detail.contains("another `Idempotency-Key`")));
         sleep(Duration::from_secs(1)).await;
     }
-    assert_eq!(door.ask(keyed(&alice(), "three")).await.expect(202)["status"], "sent");
+    assert_eq!(server.ask(keyed(&alice(), "three")).await.expect(202)["status"], "sent");
     assert_eq!(gateway.posted().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_nobody_takes_requests_up_one_person_fills_no_queue() {
+async fn without_a_worker_one_person_cannot_fill_the_queue() {
     let world = World::new();
-    let door = door_to(&world);
+    let server = door_to(&world);
     let limits = Options::default().limits;
     let queued = async |token: &str, presses: usize| {
         let before = world.broker.waiting();
         for nth in 0..presses {
-            // Some with a key, some without: both are in the queue.
-            let asked = match nth % 2 {
-                0 => door.ask(keyed(token, &format!("{}", nth % 4))).await,
-                _ => ask(&door, token).await,
+            // With and without a key: both are in the queue.
+            let answer = match nth % 2 {
+                0 => server.ask(keyed(token, &format!("{}", nth % 4))).await,
+                _ => ask(&server, token).await,
             };
-            if asked.status == 429 {
-                let refused = asked.expect_problem(429, "rate_limited");
+            if answer.status == 429 {
+                let refused = answer.expect_problem(429, "rate_limited");
                 assert!((1..=3_600).contains(&refused["retry_after"].as_u64().expect("seconds")));
             } else {
-                assert_eq!(asked.expect(202)["status"], "queued");
+                assert_eq!(answer.expect(202)["status"], "queued");
             }
         }
         world.broker.waiting() - before
@@ -236,18 +240,18 @@ async fn while_nobody_takes_requests_up_one_person_fills_no_queue() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_is_heard_of_is_held_by_the_real_limits_alone() {
+async fn answered_requests_are_bounded_by_the_limits_only() {
     let world = World::new();
     let _gateway = Embedded::in_world(world.clone(), Options::default());
-    let door = door_to(&world);
+    let server = door_to(&world);
     let refused = SendFailure::rejected(Scope::Request, Some(21617));
     world.provider.will(vec![Script::Fail(refused); 100]);
-    // What is not sent is given back, to the limits and here: a hundred failures of one person within an hour.
+    // Failures refund both the limits and the pending count: a hundred of one person in an hour are allowed.
     for nth in 0..100 {
         let number = token(&json!({"phone_number": format!("+57300{nth:07}")}));
-        ask(&door, &number).await.expect_problem(422, "provider_rejected");
+        ask(&server, &number).await.expect_problem(422, "provider_rejected");
     }
-    // What a worker refuses costs the queue a message and no limit anything.
+    // A rejection by a worker costs one message and charges no limit.
     let opted_out = ManualSuppression { masked: "+57******6543", reason: "a test", duration: None };
     world
         .store
@@ -255,54 +259,54 @@ async fn whoever_is_heard_of_is_held_by_the_real_limits_alone() {
         .await
         .expect("the store answers");
     for _ in 0..30 {
-        ask(&door, &bob()).await.expect_problem(422, "suppressed");
+        ask(&server, &bob()).await.expect_problem(422, "suppressed");
     }
-    ask(&door, &bob()).await.expect_problem(429, "rate_limited");
-    // That held the person who pressed, not the address.
+    ask(&server, &bob()).await.expect_problem(429, "rate_limited");
+    // That bounded the person, not the address.
     let carol = token(&json!({"sub": "user-3", "phone_number": "+573201234567"}));
-    assert_eq!(ask(&door, &carol).await.expect(202)["status"], "sent");
+    assert_eq!(ask(&server, &carol).await.expect(202)["status"], "sent");
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_could_not_be_queued_is_not_counted() {
+async fn a_request_that_was_not_queued_is_not_counted() {
     let world = World::new();
-    let door = door_to(&world);
+    let server = door_to(&world);
     world.broker.fail_next_publishes(200);
     for _ in 0..200 {
-        ask(&door, &alice()).await.expect_problem(503, "queue_unavailable");
+        ask(&server, &alice()).await.expect_problem(503, "queue_unavailable");
     }
-    assert_eq!(ask(&door, &alice()).await.expect(202)["status"], "queued");
+    assert_eq!(ask(&server, &alice()).await.expect(202)["status"], "queued");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_may_be_queued_though_nobody_confirmed_it_is_counted() {
+async fn an_unconfirmed_request_is_counted_because_it_may_be_queued() {
     let world = World::new();
-    let door = door_to(&world);
+    let server = door_to(&world);
     world.broker.lose_next_confirms(200);
     let by_user = 3 * Options::default().limits[Limit::User].count as usize;
     for _ in 0..by_user {
-        ask(&door, &alice()).await.expect_problem(503, "queue_unavailable");
+        ask(&server, &alice()).await.expect_problem(503, "queue_unavailable");
     }
-    ask(&door, &alice()).await.expect_problem(429, "rate_limited");
+    ask(&server, &alice()).await.expect_problem(429, "rate_limited");
     assert_eq!(world.broker.waiting(), by_user);
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_learns_what_became_of_anothers_request() {
+async fn a_person_cannot_see_the_status_of_another_persons_request() {
     let world = World::new();
     let _gateway = Embedded::in_world(world.clone(), Options::default());
-    let door = door_to(&world);
-    let answer = ask(&door, &alice()).await.expect(202);
+    let server = door_to(&world);
+    let answer = ask(&server, &alice()).await.expect(202);
     let request_id = id(&answer);
-    let unknown = status(&door, &alice(), "no-such-request").await.expect_problem(404, "unknown_request");
+    let unknown = status(&server, &alice(), "no-such-request").await.expect_problem(404, "unknown_request");
     for (what, changes) in [
         ("another user with the same number", json!({"sub": "user-2"})),
         ("the same user with another number", json!({"phone_number": "+573109876543"})),
     ] {
-        let told = status(&door, &token(&changes), request_id).await;
-        assert_eq!(told.expect_problem(404, "unknown_request"), unknown, "{what}");
+        let response = status(&server, &token(&changes), request_id).await;
+        assert_eq!(response.expect_problem(404, "unknown_request"), unknown, "{what}");
     }
     let nobody = token(&json!({"phone_number": null, "email": null}));
-    status(&door, &nobody, request_id).await.expect_problem(422, "invalid_recipient");
-    assert_eq!(status(&door, "no token", request_id).await.status, 401);
+    status(&server, &nobody, request_id).await.expect_problem(422, "invalid_recipient");
+    assert_eq!(status(&server, "no token", request_id).await.status, 401);
 }

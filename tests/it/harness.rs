@@ -47,7 +47,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::documents::messages::{check_letter, check_told};
+use crate::documents::messages::{check_dead_letter, check_result};
 pub use crate::scripted::{Posted, ScriptedProvider};
 
 pub const ALICE: &str = "+573001234567";
@@ -275,9 +275,9 @@ impl World {
 
     /// The dead letters, each checked against its documentation.
     pub fn dead_letters(&self) -> Vec<StoredDeadLetter> {
-        let dead_letters = self.broker.dead_letters();
-        dead_letters.iter().for_each(check_letter);
-        dead_letters
+        let letters = self.broker.dead_letters();
+        letters.iter().for_each(check_dead_letter);
+        letters
     }
 }
 
@@ -392,7 +392,7 @@ impl Embedded {
 
     pub async fn result(&mut self) -> PublishedResult {
         let message = within(self.results.recv()).await.expect("a result");
-        check_told(&message.message_id, &message.body);
+        check_result(&message.message_id, &message.body);
         PublishedResult { body: serde_json::from_slice(&message.body).expect("a result is JSON"), message }
     }
 

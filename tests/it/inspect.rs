@@ -1,4 +1,4 @@
-//! What operators are told of numbers, limits and the whole, over HTTP and by the commands of the real binary.
+//! Status, limit usage and validation for operators, over HTTP and by the commands of the real binary.
 
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::fake_sendgrid::{API_KEY, Answer as SendGridSays, FakeSendGrid};
 use crate::fake_twilio::{ACCOUNT_SID, AUTH_TOKEN, Answer as TwilioSays, FakeTwilio};
 use crate::harness::{ALICE, Embedded};
 use crate::http::broken::{Broken, Fails};
-use crate::http::{Answer, Door, service, token};
+use crate::http::{Answer, TestServer, service, token};
 use crate::promises::secrets::{captured_log, has_run, start_capturing};
 use crate::real::{Redis, redis_url, unique};
 use crate::scripted::ScriptedProvider;
@@ -30,7 +30,7 @@ use crate::{sendgrid, twilio};
 const STATUS: &str = "/api/v1/sms/status";
 const RATE_LIMIT: &str = "/api/v1/sms/rate-limit";
 const VALIDATE: &str = "/api/v1/sms/validate";
-/// Those of the test script that came with the guide of the service before.
+/// The numbers of the test script in the guide of the previous service.
 const FOUR: [&str; 4] = ["3001234567", "+573001234567", "6012345678", "invalid"];
 
 fn otpost(more: &[(&str, &str)], arguments: &[&str]) -> Output {
@@ -49,29 +49,30 @@ fn rows(output: &Output, exit: i32) -> Vec<Value> {
     serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text:?} is no list"))
 }
 
-async fn status(door: &Door) -> Answer {
+async fn status(server: &TestServer) -> Answer {
     let request = Request::get(STATUS).header(header::AUTHORIZATION, format!("Bearer {}", service()));
-    door.ask(request.body(Body::empty()).expect("a request")).await
+    server.ask(request.body(Body::empty()).expect("a request")).await
 }
 
 #[tokio::test]
-async fn the_four_numbers_of_the_old_guide_are_judged_alike_by_command_and_by_endpoint() {
-    let told = Door::open().post(VALIDATE, &service(), &json!({ "numbers": FOUR })).await.expect(200);
-    let told = told["numbers"].as_array().expect("a list");
+async fn the_four_numbers_of_the_old_guide_get_the_same_verdicts_by_command_and_endpoint() {
+    let response =
+        TestServer::start().post(VALIDATE, &service(), &json!({ "numbers": FOUR })).await.expect(200);
+    let response = response["numbers"].as_array().expect("a list");
     let commanded = rows(&otpost(&[], &[&["check-number", "--json"], &FOUR[..]].concat()), 3);
-    assert_eq!(told, &commanded, "one content, told twice");
+    assert_eq!(response, &commanded, "the same content from both");
     let mobile = |number: &str| {
         json!({"number": number, "valid": true, "formatted": "+573001234567", "region": "CO", "type": "mobile",
                "sendable": true})
     };
-    assert_eq!(told[0], mobile("3001234567"));
-    assert_eq!(told[1], mobile("+573001234567"));
-    let landline = &told[2];
+    assert_eq!(response[0], mobile("3001234567"));
+    assert_eq!(response[1], mobile("+573001234567"));
+    let landline = &response[2];
     assert_eq!(
         ["valid", "type", "sendable", "reason", "formatted"].map(|name| landline[name].clone()),
         [json!(true), json!("landline"), json!(false), json!("landline"), json!("+576012345678")]
     );
-    let invalid = &told[3];
+    let invalid = &response[3];
     assert_eq!(
         ["valid", "sendable", "reason"].map(|name| invalid[name].clone()),
         [json!(false), json!(false), json!("invalid_recipient")]
@@ -91,14 +92,14 @@ async fn the_four_numbers_of_the_old_guide_are_judged_alike_by_command_and_by_en
 }
 
 #[tokio::test]
-async fn as_many_numbers_as_are_looked_at_are_bounded() {
-    let door = Door::open();
+async fn the_count_and_length_of_validated_numbers_are_bounded() {
+    let server = TestServer::start();
     let many = |count| json!({ "numbers": vec!["3001234567"; count] });
-    let told = door.post(VALIDATE, &service(), &many(100)).await.expect(200);
-    assert_eq!(told["numbers"].as_array().map(Vec::len), Some(100));
+    let response = server.post(VALIDATE, &service(), &many(100)).await.expect(200);
+    assert_eq!(response["numbers"].as_array().map(Vec::len), Some(100));
     let long = "3".repeat(5_000);
-    let told = door.post(VALIDATE, &service(), &json!({ "numbers": [long] })).await.expect(200);
-    assert_eq!(told["numbers"][0]["valid"], false);
+    let response = server.post(VALIDATE, &service(), &json!({ "numbers": [long] })).await.expect(200);
+    assert_eq!(response["numbers"][0]["valid"], false);
     for body in [
         many(0),
         many(101),
@@ -106,7 +107,7 @@ async fn as_many_numbers_as_are_looked_at_are_bounded() {
         json!({"numbers": "3001234567"}),
         json!({"numbers": [3001234567_u64]}),
     ] {
-        let problem = door.post(VALIDATE, &service(), &body).await.expect_problem(422, "invalid_request");
+        let problem = server.post(VALIDATE, &service(), &body).await.expect_problem(422, "invalid_request");
         assert!(
             problem["detail"].as_str().is_some_and(|detail| detail.starts_with("`numbers` must be a list"))
         );
@@ -114,49 +115,50 @@ async fn as_many_numbers_as_are_looked_at_are_bounded() {
 }
 
 #[tokio::test]
-async fn numbers_are_looked_at_for_one_at_a_time() {
-    let mut turns = None;
-    let door = Door::with(|api| turns = Some(api.validating.clone()));
-    let taken = turns.expect("turns").try_acquire_owned().expect("a turn");
-    let ask = async || door.post(VALIDATE, &service(), &json!({ "numbers": FOUR })).await;
+async fn numbers_are_validated_for_one_request_at_a_time() {
+    let mut permits = None;
+    let server = TestServer::with(|api| permits = Some(api.validations.clone()));
+    let taken = permits.expect("permits").try_acquire_owned().expect("a permit");
+    let ask = async || server.post(VALIDATE, &service(), &json!({ "numbers": FOUR })).await;
     ask().await.expect_problem(503, "busy");
     drop(taken);
     ask().await.expect(200);
 }
 
 #[test]
-fn settings_that_stand_in_the_way_are_told_as_json_to_who_wants_it() {
+fn wrong_settings_are_reported_as_json_with_the_option_for_it() {
     let faulty =
         [("ENVIRONMENT", "development"), ("AMQP_URL", "hunter2"), ("SMS_RATE_LIMIT_PER_DAY", "hunter2")];
     for command in [&["status"] as &[&str], &["rate-limit", ALICE], &["dead-letters", "list"], &["topology"]]
     {
         let output = otpost(&faulty, &[command, &["--json"]].concat());
-        let told = rows(&output, 2);
-        let names: Vec<&Value> = told.iter().map(|row| &row["name"]).collect();
-        assert_eq!(names, [&json!("AMQP_URL"), &json!("SMS_RATE_LIMIT_PER_DAY")], "{command:?}: {told:?}");
-        assert!(told.iter().all(|row| row["problem"].is_string() && !row.to_string().contains("hunter2")));
+        let printed = rows(&output, 2);
+        let names: Vec<&Value> = printed.iter().map(|row| &row["name"]).collect();
+        assert_eq!(names, [&json!("AMQP_URL"), &json!("SMS_RATE_LIMIT_PER_DAY")], "{command:?}: {printed:?}");
+        assert!(printed.iter().all(|row| row["problem"].is_string() && !row.to_string().contains("hunter2")));
         let plain = otpost(&faulty, command);
         assert_eq!((plain.status.code(), plain.stdout.is_empty()), (Some(2), true));
     }
 }
 
 #[tokio::test]
-async fn only_operators_look_and_every_look_is_written_down() {
+async fn only_operators_may_query_and_every_query_is_in_the_audit_log() {
     start_capturing();
-    let door = Door::open();
+    let server = TestServer::start();
     let get = |token: &str| {
         let request = Request::get(STATUS).header(header::AUTHORIZATION, format!("Bearer {token}"));
         request.body(Body::empty()).expect("a request")
     };
     let verifier = token(&json!({"scope": "otp:verify"}));
-    door.ask(get(&verifier)).await.expect_problem(403, "insufficient_scope");
-    door.post(RATE_LIMIT, &verifier, &json!({"to": ALICE})).await.expect_problem(403, "insufficient_scope");
-    door.post(VALIDATE, &verifier, &json!({ "numbers": FOUR }))
+    server.ask(get(&verifier)).await.expect_problem(403, "insufficient_scope");
+    server.post(RATE_LIMIT, &verifier, &json!({"to": ALICE})).await.expect_problem(403, "insufficient_scope");
+    server
+        .post(VALIDATE, &verifier, &json!({ "numbers": FOUR }))
         .await
         .expect_problem(403, "insufficient_scope");
-    door.ask(get(&service())).await.expect(200);
-    door.post(RATE_LIMIT, &service(), &json!({"to": ALICE})).await.expect(200);
-    door.post(VALIDATE, &service(), &json!({ "numbers": FOUR })).await.expect(200);
+    server.ask(get(&service())).await.expect(200);
+    server.post(RATE_LIMIT, &service(), &json!({"to": ALICE})).await.expect(200);
+    server.post(VALIDATE, &service(), &json!({ "numbers": FOUR })).await.expect(200);
     let log = captured_log();
     let audit: Vec<Value> = log
         .lines()
@@ -174,75 +176,84 @@ async fn only_operators_look_and_every_look_is_written_down() {
 
 #[tokio::test]
 async fn the_status_of_a_process_without_servers_says_so() {
-    let told = status(&Door::open()).await.expect(200);
+    let response = status(&TestServer::start()).await.expect(200);
     assert_eq!(
-        [&told["mode"], &told["provider"], &told["environment"], &told["role"], &told["version"]],
+        [
+            &response["mode"],
+            &response["provider"],
+            &response["environment"],
+            &response["role"],
+            &response["version"]
+        ],
         ["simulation", "simulated", "development", "dev", env!("CARGO_PKG_VERSION")]
             .map(|word| json!(word))
             .each_ref()
     );
     assert_eq!(
-        told["health"],
+        response["health"],
         json!({"redis": {"state": "in_memory", "ms": 0}, "rabbitmq": {"state": "in_memory"},
                "twilio": {"state": "not_configured",
                           "detail": "no account is set in this process; a worker may have one"}})
     );
-    assert_eq!(told["kill_switch"], json!({"on": false}));
-    let email = &told["email"];
+    assert_eq!(response["kill_switch"], json!({"on": false}));
+    let email = &response["email"];
     assert_eq!(
         [&email["enabled"], &email["mode"], &email["provider"], &email["limits"]["per_number"]],
         [&json!(true), &json!("simulation"), &json!("simulated"), &json!(5)]
     );
-    assert_eq!((&told["limits"]["per_number"], &told["limits"]["cooldown"]), (&json!(5), &json!(30)));
-    assert!(told["uptime"].is_u64() && told["configured"] == json!(["JWT_SECRET"]), "{told}");
+    assert_eq!((&response["limits"]["per_number"], &response["limits"]["cooldown"]), (&json!(5), &json!(30)));
+    assert!(response["uptime"].is_u64() && response["configured"] == json!(["JWT_SECRET"]), "{response}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_kill_switch_and_a_store_that_is_gone_are_told_and_the_rest_all_the_same() {
+async fn the_status_shows_the_kill_switch_and_survives_a_missing_store() {
     let gateway = Embedded::start();
     let store = gateway.world.store.clone();
-    let door = Door::with(|api| api.inspector.store = store.clone());
+    let server = TestServer::with(|api| api.inspector.store = store.clone());
     store.set_kill_switch(Some("pumping")).await.expect("it answers");
-    let told = status(&door).await.expect(200);
+    let response = status(&server).await.expect(200);
     assert_eq!(
-        (&told["kill_switch"]["on"], &told["kill_switch"]["reason"]),
+        (&response["kill_switch"]["on"], &response["kill_switch"]["reason"]),
         (&json!(true), &json!("pumping"))
     );
     store.gone.store(true, Ordering::SeqCst);
-    let told = status(&door).await.expect(200);
-    assert_eq!(told["health"]["redis"]["state"], "down");
+    let response = status(&server).await.expect(200);
+    assert_eq!(response["health"]["redis"]["state"], "down");
     assert!(
-        told.get("kill_switch").is_none() && told["health"]["rabbitmq"]["state"] == "in_memory",
-        "{told}"
+        response.get("kill_switch").is_none() && response["health"]["rabbitmq"]["state"] == "in_memory",
+        "{response}"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn asking_for_the_status_does_not_ask_the_provider_as_often() {
+async fn frequent_status_requests_query_the_provider_rarely() {
     let gateway = Embedded::start();
     let provider: Arc<ScriptedProvider> = gateway.world.provider.clone();
-    let door = Door::with(|api| {
+    let server = TestServer::with(|api| {
         api.inspector.provider = Some(provider.clone());
-        api.inspector.facts.production = true;
-        api.inspector.heard = ProviderHealthCache::default();
+        api.inspector.process.production = true;
+        api.inspector.provider_health = ProviderHealthCache::default();
     });
-    let state = async || status(&door).await.expect(200)["health"]["twilio"]["state"].clone();
+    let state = async || status(&server).await.expect(200)["health"]["twilio"]["state"].clone();
     for _ in 0..50 {
         assert_eq!(state().await, "up");
     }
     assert_eq!(provider.probed().len(), 1);
     provider.is_well(false);
     tokio::time::advance(Duration::from_secs(29)).await;
-    assert_eq!(state().await, "up", "what it said last");
+    assert_eq!(state().await, "up", "the cached answer");
     tokio::time::advance(Duration::from_secs(1)).await;
-    let told = status(&door).await.expect(200);
-    assert_eq!((&told["health"]["twilio"]["state"], &told["mode"]), (&json!("down"), &json!("production")));
+    let response = status(&server).await.expect(200);
+    assert_eq!(
+        (&response["health"]["twilio"]["state"], &response["mode"]),
+        (&json!("down"), &json!("production"))
+    );
     assert_eq!((state().await, provider.probed().len()), (json!("down"), 2));
-    assert!(status(&door).await.expect(200)["health"]["twilio"]["asked_at"].is_string());
+    assert!(status(&server).await.expect(200)["health"]["twilio"]["asked_at"].is_string());
 }
 
 #[tokio::test]
-async fn what_twilio_says_of_our_credentials_is_told_and_neither_them_nor_its_address() {
+async fn the_status_shows_twilios_answer_without_credentials_or_address() {
     for (answers, state, mode) in [
         (vec![], "up", "production"),
         (vec![TwilioSays::error(401, 20003)], "refused", "simulation"),
@@ -252,14 +263,14 @@ async fn what_twilio_says_of_our_credentials_is_told_and_neither_them_nor_its_ad
         let twilio = FakeTwilio::start();
         twilio.next(answers);
         let account = TwilioMessages::new(twilio::settings(&twilio)).expect("good settings");
-        let door = Door::with(|api| api.inspector.provider = Some(Arc::new(account)));
-        let answer = status(&door).await;
-        let told = answer.expect(200);
-        // In development, as here, a worker whose credentials are refused shows messages.
+        let server = TestServer::with(|api| api.inspector.provider = Some(Arc::new(account)));
+        let answer = status(&server).await;
+        let response = answer.expect(200);
+        // In development, a worker with refused credentials simulates messages.
         assert_eq!(
-            (&told["health"]["twilio"]["state"], &told["mode"]),
+            (&response["health"]["twilio"]["state"], &response["mode"]),
             (&json!(state), &json!(mode)),
-            "{told}"
+            "{response}"
         );
         assert_eq!(twilio.only_request().method, "GET");
         answer.expect_nothing_of(&["127.0.0.1", ACCOUNT_SID, AUTH_TOKEN]);
@@ -267,7 +278,7 @@ async fn what_twilio_says_of_our_credentials_is_told_and_neither_them_nor_its_ad
 }
 
 #[test]
-fn the_status_command_exits_with_3_if_twilio_refuses_us_in_production() {
+fn the_status_command_exits_with_3_if_twilio_refuses_the_credentials_in_production() {
     for (token, exit, state) in [(AUTH_TOKEN, 0, "up"), ("wrong", 3, "refused")] {
         let (twilio, prefix) = (FakeTwilio::start(), unique("status"));
         let (redis, amqp, base) = (redis_url(), rabbit::url(), twilio.base_url());
@@ -280,46 +291,49 @@ fn the_status_command_exits_with_3_if_twilio_refuses_us_in_production() {
             ("TWILIO_FROM_NUMBER", "+15005550006"),
             ("TWILIO_API_BASE_URL", &base),
         ];
-        let told = rows(&otpost(&production, &["status", "--json"]), exit);
+        let printed = rows(&otpost(&production, &["status", "--json"]), exit);
         assert_eq!(
-            [&told[0]["health"]["twilio"]["state"], &told[0]["mode"], &told[0]["environment"]],
+            [&printed[0]["health"]["twilio"]["state"], &printed[0]["mode"], &printed[0]["environment"]],
             [&json!(state), &json!("production"), &json!("production")]
         );
     }
 }
 
 #[tokio::test]
-async fn who_carries_emails_is_told_as_it_is_and_asked_as_rarely_as_the_other() {
-    let email = async |door: &Door| status(door).await.expect(200)["email"].clone();
+async fn the_provider_of_emails_has_its_own_status_and_is_queried_rarely_too() {
+    let email = async |server: &TestServer| status(server).await.expect(200)["email"].clone();
     for (answers, state) in [(vec![], "up"), (vec![SendGridSays::status(500)], "down")] {
         let sendgrid = FakeSendGrid::start();
         sendgrid.next(answers);
         let account = SendGridMail::new(sendgrid::settings_at(sendgrid.base_url())).expect("good settings");
-        let door = Door::with(|api| {
+        let server = TestServer::with(|api| {
             api.inspector.email_provider = Some(Arc::new(account));
-            api.inspector.facts.production = true;
+            api.inspector.process.production = true;
         });
         for _ in 0..20 {
-            let told = email(&door).await;
+            let response = email(&server).await;
             assert_eq!(
-                [&told["mode"], &told["provider"], &told["health"]["state"]],
+                [&response["mode"], &response["provider"], &response["health"]["state"]],
                 [&json!("production"), &json!("sendgrid"), &json!(state)]
             );
         }
         assert_eq!(sendgrid.requests().len(), 1);
     }
-    // Turned on because workers send them: whose account that is nobody here can know.
-    let door = Door::with(|api| api.inspector.facts.production = true);
-    let told = email(&door).await;
-    assert_eq!((&told["enabled"], &told["health"]["state"]), (&json!(true), &json!("not_configured")));
-    assert!(told.get("mode").is_none() && told.get("provider").is_none(), "{told}");
-    let door = Door::with(|api| api.inspector.facts.email_enabled = false);
-    let told = email(&door).await;
-    assert!(told["enabled"] == json!(false) && told.get("health").is_none(), "{told}");
+    // Enabled because workers send e-mails; this process does not know their account.
+    let server = TestServer::with(|api| api.inspector.process.production = true);
+    let response = email(&server).await;
+    assert_eq!(
+        (&response["enabled"], &response["health"]["state"]),
+        (&json!(true), &json!("not_configured"))
+    );
+    assert!(response.get("mode").is_none() && response.get("provider").is_none(), "{response}");
+    let server = TestServer::with(|api| api.inspector.process.email_enabled = false);
+    let response = email(&server).await;
+    assert!(response["enabled"] == json!(false) && response.get("health").is_none(), "{response}");
 }
 
 #[test]
-fn the_status_command_asks_who_carries_emails_and_exits_with_3_if_it_refuses_us() {
+fn the_status_command_exits_with_3_if_the_provider_of_emails_refuses_the_key() {
     let (redis, amqp, prefix) = (redis_url(), rabbit::url(), unique("status"));
     for (key, environment, exit, state, mode) in [
         (API_KEY, "production", 0, "up", "production"),
@@ -337,33 +351,33 @@ fn the_status_command_asks_who_carries_emails_and_exits_with_3_if_it_refuses_us(
             ("SENDGRID_API_KEY", key),
             ("SENDGRID_API_BASE_URL", &base),
         ];
-        let told = rows(&otpost(&set, &["status", "--json"]), exit);
-        let email = &told[0]["email"];
-        assert_eq!((&email["health"]["state"], &email["mode"]), (&json!(state), &json!(mode)), "{told:?}");
+        let printed = rows(&otpost(&set, &["status", "--json"]), exit);
+        let email = &printed[0]["email"];
+        assert_eq!((&email["health"]["state"], &email["mode"]), (&json!(state), &json!(mode)), "{printed:?}");
         let table = String::from_utf8(otpost(&set, &["status"]).stdout).expect("text");
         let line = match (mode, state) {
             ("production", "up") => "e-mail       production, by sendgrid: up, ",
-            ("production", _) => "e-mail       production, by sendgrid: refuses us: ",
-            _ => "e-mail       simulation, by simulated: refuses us: ",
+            ("production", _) => "e-mail       production, by sendgrid: access refused: ",
+            _ => "e-mail       simulation, by simulated: access refused: ",
         };
         assert!(table.contains(line), "{table}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_never_answers_does_not_hold_the_status_up() {
-    let door = Door::with(|api| api.inspector.store = Arc::new(Broken(Fails::ByNeverAnswering)));
+async fn a_store_that_never_answers_delays_the_status_only_briefly() {
+    let server = TestServer::with(|api| api.inspector.store = Arc::new(Broken(Fails::ByNeverAnswering)));
     let began = tokio::time::Instant::now();
-    let told = status(&door).await.expect(200);
-    assert_eq!(told["health"]["redis"]["state"], "down");
+    let response = status(&server).await.expect(200);
+    assert_eq!(response["health"]["redis"]["state"], "down");
     assert!(began.elapsed() <= Duration::from_secs(2), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
-async fn what_a_number_has_used_is_told_alike_by_command_and_by_endpoint() {
+async fn the_limit_usage_is_the_same_by_command_and_endpoint() {
     let redis = Redis::fresh();
     let key = [9; 32];
-    let door = Door::with(|api| {
+    let server = TestServer::with(|api| {
         api.store = Arc::new(redis.store());
         api.recipients = Arc::new(RecipientKeyring::new(&key));
     });
@@ -375,23 +389,23 @@ async fn what_a_number_has_used_is_told_alike_by_command_and_by_endpoint() {
         };
         rows(&output(&["rate-limit", ALICE, "--json"]), 0)
     };
-    let told = door.post(RATE_LIMIT, &service(), &json!({"to": ALICE})).await.expect(200);
-    assert_eq!(vec![told.clone()], settings(&[]), "one content, told twice");
+    let response = server.post(RATE_LIMIT, &service(), &json!({"to": ALICE})).await.expect(200);
+    assert_eq!(vec![response.clone()], settings(&[]), "the same content from both");
     assert_eq!(
-        told,
+        response,
         json!({"to": "+57******4567", "limit": 5, "used": 0, "remaining": 5, "window": 3600, "limit_day": 10,
                "used_day": 0, "remaining_day": 10, "limit_wrong": 10, "used_wrong": 0, "cooldown": 0})
     );
-    let email = door.post(RATE_LIMIT, &service(), &json!({"to": "Ana@Shop.example"})).await.expect(200);
+    let email = server.post(RATE_LIMIT, &service(), &json!({"to": "Ana@Shop.example"})).await.expect(200);
     assert_eq!((&email["to"], &email["remaining"]), (&json!("a***@s***.example"), &json!(5)));
     let off = settings(&[("SMS_RATE_LIMIT_PER_NUMBER", "0")]);
     assert!(off[0].get("remaining").is_none() && off[0]["limit"] == 0, "{off:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_that_is_reached_says_when_it_resets() {
+async fn a_reached_limit_has_the_time_of_its_reset() {
     let mut gateway = Embedded::start();
-    let door = Door::with(|api| {
+    let server = TestServer::with(|api| {
         api.store = gateway.world.store.clone();
         api.recipients = Arc::new(RecipientKeyring::new(&[9; 32]));
         api.clock = gateway.world.clock;
@@ -400,18 +414,21 @@ async fn a_limit_that_is_reached_says_when_it_resets() {
     for n in 0..5 {
         gateway.request(&format!("r{n}"), ALICE).await.expect_sent();
     }
-    let told = door.post(RATE_LIMIT, &service(), &json!({"to": "300 123 4567"})).await.expect(200);
-    assert_eq!([&told["used"], &told["remaining"], &told["used_day"]], [&json!(5), &json!(0), &json!(5)]);
-    assert!(told["resets_at"].is_string(), "{told}");
+    let response = server.post(RATE_LIMIT, &service(), &json!({"to": "300 123 4567"})).await.expect(200);
+    assert_eq!(
+        [&response["used"], &response["remaining"], &response["used_day"]],
+        [&json!(5), &json!(0), &json!(5)]
+    );
+    assert!(response["resets_at"].is_string(), "{response}");
     for body in [json!({}), json!({"to": "12"}), json!({"to": 3}), json!({"to": ["3001234567"]})] {
-        door.post(RATE_LIMIT, &service(), &body).await.expect_problem(422, "invalid_request");
+        server.post(RATE_LIMIT, &service(), &body).await.expect_problem(422, "invalid_request");
     }
     gateway.world.store.gone.store(true, Ordering::SeqCst);
-    door.post(RATE_LIMIT, &service(), &json!({"to": ALICE})).await.expect_problem(503, "store_unavailable");
+    server.post(RATE_LIMIT, &service(), &json!({"to": ALICE})).await.expect_problem(503, "store_unavailable");
 }
 
 #[test]
-fn the_status_command_asks_real_servers_and_exits_with_3_if_one_is_down() {
+fn the_status_command_queries_real_servers_and_exits_with_3_if_one_is_down() {
     let prefix = unique("status");
     let (redis, amqp) = (redis_url(), rabbit::url());
     let real = [
@@ -420,22 +437,22 @@ fn the_status_command_asks_real_servers_and_exits_with_3_if_one_is_down() {
         ("AMQP_PREFIX", prefix.as_str()),
         ("REDIS_URL", redis.as_str()),
     ];
-    let told = rows(&otpost(&real, &["status", "--json"]), 0);
+    let printed = rows(&otpost(&real, &["status", "--json"]), 0);
     let states =
         |row: &Value| ["redis", "rabbitmq", "twilio"].map(|name| row["health"][name]["state"].clone());
-    assert_eq!(states(&told[0]), ["up", "up", "not_configured"].map(|state| json!(state)), "{told:?}");
-    assert_eq!(told[0]["configured"], json!(["AMQP_PREFIX", "AMQP_URL", "ENVIRONMENT", "REDIS_URL"]));
-    assert!(told[0].get("uptime").is_none());
-    // Nobody listens on this port.
+    assert_eq!(states(&printed[0]), ["up", "up", "not_configured"].map(|state| json!(state)), "{printed:?}");
+    assert_eq!(printed[0]["configured"], json!(["AMQP_PREFIX", "AMQP_URL", "ENVIRONMENT", "REDIS_URL"]));
+    assert!(printed[0].get("uptime").is_none());
+    // No server listens on this port.
     let gone = ("AMQP_URL", "amqp://guest:hunter2@127.0.0.1:9/%2f");
     for (name, url, states_then) in [
         (gone.0, gone.1, ["up", "down", "not_configured"]),
         ("REDIS_URL", "redis://:hunter2@127.0.0.1:9", ["down", "up", "not_configured"]),
     ] {
         let output = otpost(&[&real[..], &[(name, url)]].concat(), &["status", "--json"]);
-        let told = rows(&output, 3);
-        assert_eq!(states(&told[0]), states_then.map(|state| json!(state)), "{told:?}");
-        let text = format!("{told:?} {}", String::from_utf8_lossy(&output.stderr));
+        let printed = rows(&output, 3);
+        assert_eq!(states(&printed[0]), states_then.map(|state| json!(state)), "{printed:?}");
+        let text = format!("{printed:?} {}", String::from_utf8_lossy(&output.stderr));
         assert!(!text.contains("hunter2"), "{text}");
     }
     let table = String::from_utf8(otpost(&[&real[..], &[gone]].concat(), &["status"]).stdout).expect("text");
@@ -452,40 +469,44 @@ fn the_status_command_asks_real_servers_and_exits_with_3_if_one_is_down() {
 }
 
 #[test]
-fn a_server_that_refuses_or_is_gone_is_named_once_with_what_to_look_at() {
+fn a_server_that_refuses_or_is_down_is_named_once_with_the_setting_to_check() {
     let real = rabbit::url();
     let (user, host) = real.split_once('@').expect("a URL with a user");
     let wrong = format!("{}:hunter2@{host}", user.rsplit_once(':').expect("a password").0);
     let refuses = "RabbitMQ (AMQP_URL) refuses us (ACCESS_REFUSED): check the user and password in AMQP_URL";
     let gone = "RabbitMQ (AMQP_URL) cannot be reached: connection refused";
-    for (url, told) in [(wrong.as_str(), refuses), ("amqp://guest:hunter2@127.0.0.1:1/%2f", gone)] {
+    for (url, response) in [(wrong.as_str(), refuses), ("amqp://guest:hunter2@127.0.0.1:1/%2f", gone)] {
         for command in [&["topology"] as &[&str], &["dead-letters", "list"]] {
             let output = otpost(&[("ENVIRONMENT", "development"), ("AMQP_URL", url)], command);
             let err = String::from_utf8(output.stderr).expect("text");
-            assert_eq!((output.status.code(), err), (Some(1), format!("otpost: {told}\n")), "{command:?}");
+            assert_eq!(
+                (output.status.code(), err),
+                (Some(1), format!("otpost: {response}\n")),
+                "{command:?}"
+            );
         }
     }
-    let redis = redis_url().replace("redis://", "redis://nobody:hunter2@");
+    let redis = redis_url().replace("redis://", "redis://unknown:hunter2@");
     let output = otpost(&[("ENVIRONMENT", "development"), ("REDIS_URL", &redis)], &["kill-switch", "status"]);
     let err = String::from_utf8(output.stderr).expect("text");
     assert_eq!(err, "otpost: Redis (REDIS_URL) refused: check the user and password in REDIS_URL\n");
 }
 
 #[test]
-fn who_forgot_the_environment_is_told_that_this_is_production() {
+fn without_environment_the_error_says_that_this_is_production() {
     let hint = "this is production, as ENVIRONMENT is not set; on a laptop set ENVIRONMENT=development\n";
     for (command, what) in [("worker", "cannot start"), ("topology", "cannot do this")] {
-        let told = |more: &[(&str, &str)]| {
+        let response = |more: &[(&str, &str)]| {
             let output = otpost(more, &[command]);
             assert_eq!(output.status.code(), Some(2), "{output:?}");
             String::from_utf8(output.stderr).expect("text")
         };
-        let forgotten = told(&[]);
+        let forgotten = response(&[]);
         assert!(
             forgotten.starts_with(&format!("otpost {what} with these settings:\n  AMQP_URL ")),
             "{forgotten}"
         );
         assert!(forgotten.ends_with(hint), "{forgotten}");
-        assert!(!told(&[("ENVIRONMENT", "production")]).contains(hint));
+        assert!(!response(&[("ENVIRONMENT", "production")]).contains(hint));
     }
 }

@@ -1,7 +1,7 @@
-//! Holds values against JSON Schemas, those of `docs/`.
+//! Validates values against the JSON Schemas of `docs/`.
 //!
-//! Small on purpose: it knows the keywords that our documents use and panics at any other, because a check that skips what
-//! it does not know proves nothing. A general validator is run over the same documents by `make e2e-contracts`.
+//! It knows only the keywords that the documents use and panics at any other, because a check that skips keywords
+//! proves nothing. `make e2e-contracts` runs a general validator on the same documents.
 
 use std::collections::BTreeSet;
 
@@ -9,19 +9,19 @@ use otpost::domain::time::UnixMillis;
 use regex::Regex;
 use serde_json::{Value, json};
 
-/// Where a value breaks a schema that is a document of its own.
+/// The violations of a schema that is its own document.
 pub fn faults(schema: &Value, value: &Value) -> Vec<String> {
     Checker { root: schema, closed: false }.faults(schema, value)
 }
 
-/// The same, of what we write ourselves: a member that the schema does not tell of is a fault, too. Readers have to skip
-/// such members; they cannot use what they are not told of.
+/// The same for our own messages: an undocumented member is a violation too. Readers must skip it, so it would be of no
+/// use.
 pub fn faults_of_ours(root: &Value, schema: &Value, value: &Value) -> Vec<String> {
     Checker { root, closed: true }.faults(schema, value)
 }
 
 struct Checker<'a> {
-    /// What references lead into.
+    /// The document that references point into.
     root: &'a Value,
     closed: bool,
 }
@@ -45,7 +45,7 @@ impl<'a> Checker<'a> {
         found.extend(untold.map(|(name, _)| format!("{at} has `{name}`, which nobody is told of")));
     }
 
-    /// The members that a schema tells of, by itself or where it refers to.
+    /// The members of a schema, its references included.
     fn members(&self, schema: &'a Value) -> BTreeSet<&'a str> {
         let own = schema["properties"].as_object().into_iter().flatten().map(|(name, _)| name.as_str());
         let referred = schema["$ref"].as_str().map(|path| self.members(self.resolve(path)));
@@ -150,7 +150,7 @@ fn has_format(format: &str, value: &Value) -> bool {
 }
 
 #[test]
-fn what_we_write_has_no_member_that_nobody_is_told_of() {
+fn our_own_messages_have_no_undocumented_member() {
     let steps = json!({"items": {"properties": {"x": {"maximum": 3}}}});
     let root = json!({"$defs": {"base": {"properties": {"code": {"type": "string"}, "more": steps}}}});
     let schema = json!({"$ref": "#/$defs/base", "properties": {"code": {"enum": ["a"]}}});
@@ -163,8 +163,8 @@ fn what_we_write_has_no_member_that_nobody_is_told_of() {
         (json!({"more": [{"x": 4}]}), Some("/more/0/x breaks maximum")),
     ] {
         let found = faults_of_ours(&root, &schema, &value);
-        let told = fault.is_none_or(|fault| found.iter().any(|found| found.contains(fault)));
-        assert!(told && found.is_empty() == fault.is_none(), "{value}: {found:?}");
+        let response = fault.is_none_or(|fault| found.iter().any(|found| found.contains(fault)));
+        assert!(response && found.is_empty() == fault.is_none(), "{value}: {found:?}");
     }
     let alone = &root["$defs"]["base"];
     assert!(faults(alone, &json!({"new": 1})).is_empty(), "readers skip what they do not know");

@@ -1,4 +1,4 @@
-//! `otpost suppressions` as the real binary runs it, on the real Redis.
+//! `otpost suppressions`, run by the real binary on the real Redis.
 
 use otpost::domain::channel::Channel;
 use otpost::domain::keyed_digest::Digest16;
@@ -18,11 +18,11 @@ fn name(to: &str) -> Digest16 {
 }
 
 #[tokio::test]
-async fn a_number_is_suppressed_listed_and_let_go_again() {
+async fn a_number_is_suppressed_listed_and_removed_again() {
     let redis = Redis::fresh();
     let store = redis.store();
     let ask = |arguments: &[&str]| otpost(&redis, &[&["suppressions"], arguments].concat());
-    assert_eq!(said(&ask(&["list"]), 0).0, "nobody is suppressed\n");
+    assert_eq!(said(&ask(&["list"]), 0).0, "no recipient is suppressed\n");
     assert!(rows(&ask(&["list", "--json"]), 0).is_empty());
 
     let added = rows(&ask(&["add", "300 123 4567", "--reason", "pidió parar", "--json"]), 0);
@@ -30,12 +30,15 @@ async fn a_number_is_suppressed_listed_and_let_go_again() {
     assert!(added[0]["since"].is_string() && added[0].get("until").is_none(), "{added:?}");
     assert_eq!(store.suppressions(9).await.expect("answers").len(), 1);
     let (out, _) = said(&ask(&["add", BOB, "--hours", "24"]), 0);
-    assert!(out.lines().count() == 2 && out.contains("by hand"), "{out}");
+    assert!(out.lines().count() == 2 && out.contains("added by an operator"), "{out}");
 
     let (out, err) = said(&ask(&["list"]), 0);
     let lines: Vec<&str> = out.lines().collect();
     assert!(lines.len() == 3 && lines[1].starts_with(MASKED), "{out}");
-    assert!(lines[1].contains("Z  it is removed  ") && lines[1].ends_with("  by hand: pidió parar"), "{out}");
+    assert!(
+        lines[1].contains("Z  removed  ") && lines[1].ends_with("  added by an operator: pidió parar"),
+        "{out}"
+    );
     assert!(err.is_empty() && !has_run(&out, "3001234567"), "{out}{err}");
     let listed = rows(&ask(&["list", "--json"]), 0);
     assert!(listed.len() == 2 && listed[1]["until"].is_string(), "{listed:?}");
@@ -45,33 +48,33 @@ async fn a_number_is_suppressed_listed_and_let_go_again() {
     let (out, _) = said(&ask(&["remove", ALICE]), 0);
     assert!(out.starts_with("removed") && out.contains("pidió parar"), "{out}");
     let (out, err) = said(&ask(&["remove", ALICE]), 3);
-    assert!(out.is_empty() && err == format!("otpost: nothing stood against {MASKED}\n"), "{err}");
+    assert!(out.is_empty() && err == format!("otpost: {MASKED} is not suppressed\n"), "{err}");
     assert!(rows(&ask(&["remove", ALICE, "--json"]), 3).is_empty());
     assert_eq!(rows(&ask(&["remove", BOB, "--json"]), 0).len(), 1);
-    assert_eq!(said(&ask(&["list"]), 0).0, "nobody is suppressed\n");
+    assert_eq!(said(&ask(&["list"]), 0).0, "no recipient is suppressed\n");
 }
 
 #[tokio::test]
-async fn one_of_an_older_version_is_lifted_though_no_list_knows_it() {
+async fn a_suppression_of_an_older_version_can_be_removed_though_it_is_not_listed() {
     let redis = Redis::fresh();
     redis.write(&format!("{}:suppressed", name(ALICE)), "21610 -");
-    assert_eq!(said(&otpost(&redis, &["suppressions", "list"]), 0).0, "nobody is suppressed\n");
+    assert_eq!(said(&otpost(&redis, &["suppressions", "list"]), 0).0, "no recipient is suppressed\n");
     let removed = rows(&otpost(&redis, &["suppressions", "remove", ALICE, "--json"]), 0);
     assert_eq!(removed, [serde_json::json!({"to": MASKED, "provider_code": 21610})]);
     said(&otpost(&redis, &["suppressions", "remove", ALICE]), 3);
 }
 
 #[tokio::test]
-async fn what_stands_longer_is_told_and_stays() {
+async fn a_longer_suppression_is_kept_and_shown() {
     let redis = Redis::fresh();
     let for_ever = ManualSuppression { masked: MASKED, reason: "for ever", duration: None };
     redis.store().add_suppression(name(ALICE), &for_ever).await.expect("answers");
-    let told = rows(&otpost(&redis, &["suppressions", "add", ALICE, "--hours", "1", "--json"]), 0);
-    assert_eq!((&told[0]["reason"], told[0].get("until")), (&"for ever".into(), None));
+    let printed = rows(&otpost(&redis, &["suppressions", "add", ALICE, "--hours", "1", "--json"]), 0);
+    assert_eq!((&printed[0]["reason"], printed[0].get("until")), (&"for ever".into(), None));
 }
 
 #[tokio::test]
-async fn wrong_usage_and_a_store_that_is_gone_change_nothing() {
+async fn wrong_usage_and_a_missing_store_change_nothing() {
     let redis = Redis::fresh();
     for wrong in [
         &[] as &[&str],
@@ -91,7 +94,7 @@ async fn wrong_usage_and_a_store_that_is_gone_change_nothing() {
     assert!(redis.store().suppressions(9).await.expect("answers").is_empty());
     for arguments in [&["list"] as &[&str], &["add", ALICE], &["remove", ALICE]] {
         let arguments = [&["suppressions"], arguments].concat();
-        let output = within(async { otpost_at("redis://127.0.0.1:1", "nobody", &arguments) }).await;
+        let output = within(async { otpost_at("redis://127.0.0.1:1", "none", &arguments) }).await;
         let (out, err) = said(&output, 1);
         assert!(
             out.is_empty() && err == "otpost: Redis (REDIS_URL) cannot be reached: connection refused\n",

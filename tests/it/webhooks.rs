@@ -1,4 +1,4 @@
-//! The webhook as Twilio calls it, over the embedded gateway.
+//! Twilio's status callbacks to the embedded gateway.
 
 use std::sync::Arc;
 
@@ -9,20 +9,20 @@ use otpost::provider::twilio::callback::TwilioCallbacks;
 
 use crate::fake_twilio::{ACCOUNT_SID, AUTH_TOKEN, signature};
 use crate::harness::{ALICE, Embedded};
-use crate::http::{Answer, Door};
+use crate::http::{Answer, TestServer};
 
 const URL: &str = "https://otp.example.co/webhooks/twilio/status";
 const SID: &str = "SM00000000000000000000000000000001";
 
-fn door(gateway: &Embedded) -> Door {
+fn server(gateway: &Embedded) -> TestServer {
     let callbacks =
         TwilioCallbacks::new(URL, ACCOUNT_SID, vec![AUTH_TOKEN.to_owned().into()]).expect("valid");
     let webhooks =
         Webhooks { twilio: Some(Arc::new(callbacks)), sendgrid: None, tracker: gateway.tracker.clone() };
-    Door::with_webhooks(webhooks)
+    TestServer::with_webhooks(webhooks)
 }
 
-/// A call about a request's first try, signed with a token.
+/// A callback about the first attempt of a request, signed with a token.
 fn call(token: &str, request: &str, fields: &[(&str, &str)]) -> Request<Body> {
     let query = format!("r={request}&a=1");
     let body = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
@@ -38,17 +38,17 @@ fn fields<'a>(status: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a
     base.into_iter().chain(more.iter().copied()).collect()
 }
 
-async fn report(door: &Door, status: &str, more: &[(&str, &str)]) -> Answer {
-    door.ask(call(AUTH_TOKEN, "r1", &fields(status, more))).await
+async fn report(server: &TestServer, status: &str, more: &[(&str, &str)]) -> Answer {
+    server.ask(call(AUTH_TOKEN, "r1", &fields(status, more))).await
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_signed_call_becomes_an_event_and_a_repeat_does_not() {
+async fn a_signed_callback_publishes_an_event_and_its_repeat_does_not() {
     let mut gateway = Embedded::start();
-    let door = door(&gateway);
+    let server = server(&gateway);
     gateway.request("r1", ALICE).await.expect_sent();
     for status in ["sent", "undelivered", "undelivered", "sent"] {
-        assert_eq!(report(&door, status, &[("ErrorCode", "30003")]).await.status, 204, "{status}");
+        assert_eq!(report(&server, status, &[("ErrorCode", "30003")]).await.status, 204, "{status}");
     }
     let event = gateway.result().await;
     event.expect("undelivered", Some("provider_rejected"));
@@ -60,15 +60,15 @@ async fn a_signed_call_becomes_an_event_and_a_repeat_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unsigned_or_wrongly_signed_call_is_refused_and_changes_nothing() {
+async fn an_unsigned_or_wrongly_signed_callback_is_refused_and_changes_nothing() {
     let mut gateway = Embedded::start();
-    let door = door(&gateway);
+    let server = server(&gateway);
     gateway.request("r1", ALICE).await.expect_sent();
     let mut unsigned = call(AUTH_TOKEN, "r1", &fields("delivered", &[]));
     unsigned.headers_mut().remove("x-twilio-signature");
     let forged = call("another-token", "r1", &fields("delivered", &[]));
     for bad in [unsigned, forged] {
-        let answer = door.ask(bad).await;
+        let answer = server.ask(bad).await;
         assert_eq!(answer.status, 403);
         assert!(
             answer.text.contains("signature_refused") && !answer.text.contains("57300"),
@@ -80,25 +80,25 @@ async fn an_unsigned_or_wrongly_signed_call_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_that_was_not_confirmed_is_called_for_again() {
+async fn an_unconfirmed_event_makes_the_provider_repeat_the_callback() {
     let mut gateway = Embedded::start();
-    let door = door(&gateway);
+    let server = server(&gateway);
     gateway.request("r1", ALICE).await.expect_sent();
     gateway.world.broker.fail_next_publishes(1);
-    assert_eq!(report(&door, "delivered", &[]).await.status, 503);
-    assert_eq!(report(&door, "delivered", &[]).await.status, 204);
+    assert_eq!(report(&server, "delivered", &[]).await.status, 503);
+    assert_eq!(report(&server, "delivered", &[]).await.status, 204);
     gateway.result().await.expect("delivered", None);
     gateway.world.store.gone.store(true, std::sync::atomic::Ordering::SeqCst);
-    assert_eq!(report(&door, "delivered", &[]).await.status, 503, "nobody knows whether it was told");
+    assert_eq!(report(&server, "delivered", &[]).await.status, 503, "nobody knows whether it was told");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_about_another_account_or_step_is_thanked_for_and_one_without_a_field_is_not() {
+async fn a_callback_about_another_account_or_step_is_accepted_and_one_without_a_field_is_not() {
     let gateway = Embedded::start();
-    let door = door(&gateway);
+    let server = server(&gateway);
     let other = [("AccountSid", "AC99999999999999999999999999999999"), ("MessageSid", SID), ("To", ALICE)];
-    assert_eq!(door.ask(call(AUTH_TOKEN, "r1", &other)).await.status, 204);
-    let answer = door
+    assert_eq!(server.ask(call(AUTH_TOKEN, "r1", &other)).await.status, 204);
+    let answer = server
         .ask(call(
             AUTH_TOKEN,
             "r1",
@@ -111,6 +111,6 @@ async fn a_call_about_another_account_or_step_is_thanked_for_and_one_without_a_f
 
 #[tokio::test(start_paused = true)]
 async fn without_a_public_url_there_is_no_webhook() {
-    let door = Door::open();
-    assert_eq!(door.ask(call(AUTH_TOKEN, "r1", &fields("delivered", &[]))).await.status, 404);
+    let server = TestServer::start();
+    assert_eq!(server.ask(call(AUTH_TOKEN, "r1", &fields("delivered", &[]))).await.status, 404);
 }

@@ -1,5 +1,5 @@
-//! What operators are told: the timeline of a request and the last requests of a number, over HTTP and on the command
-//! line, and the kill switch. The commands are the real binary's, on the real Redis.
+//! The history of a request, the last requests of a recipient, and the kill switch, over HTTP and by the commands of
+//! the real binary on the real Redis.
 
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -31,20 +31,20 @@ use serde_json::{Value, json};
 
 use crate::contract::store::limits;
 use crate::harness::{ALICE, BOB, Embedded, Options, number, region, within};
-use crate::http::{Answer, Door, post, service, token};
+use crate::http::{Answer, TestServer, post, service, token};
 use crate::promises::secrets::{captured_log, has_run, start_capturing};
 use crate::real::{Redis, redis_url};
 use crate::scripted::Script;
 
 const REQUESTS: &str = "/api/v1/sms/requests";
-/// Names recipients, here as in the harness.
+/// The same key as in the harness.
 const RECIPIENT_KEY: [u8; 32] = [9; 32];
 const ALICE_DIGITS: &str = "3001234567";
 const MASKED: &str = "+57******4567";
 
-/// The HTTP interface over what a running worker knows.
-fn door(gateway: &Embedded) -> Door {
-    Door::with(|api| {
+/// The HTTP interface on the store of a running worker.
+fn server(gateway: &Embedded) -> TestServer {
+    TestServer::with(|api| {
         api.store = gateway.world.store.clone();
         api.recipients = Arc::new(RecipientKeyring::new(&RECIPIENT_KEY));
         api.clock = gateway.world.clock;
@@ -61,11 +61,11 @@ fn get(id: &str, token: Option<&str>) -> Request<Body> {
 }
 
 async fn why(gateway: &Embedded, id: &str) -> Value {
-    door(gateway).ask(get(id, Some(&service()))).await.expect(200)
+    server(gateway).ask(get(id, Some(&service()))).await.expect(200)
 }
 
 async fn last(gateway: &Embedded, to: &str) -> Value {
-    door(gateway).post(REQUESTS, &service(), &json!({"to": to})).await.expect(200)
+    server(gateway).post(REQUESTS, &service(), &json!({"to": to})).await.expect(200)
 }
 
 async fn report(gateway: &Embedded, id: &str, message: u32, status: DeliveryStatus) {
@@ -80,15 +80,15 @@ async fn report(gateway: &Embedded, id: &str, message: u32, status: DeliveryStat
     gateway.tracker.process("scripted", &report).await.expect("it is taken");
 }
 
-/// The events of a timeline with their machine words.
-fn events(told: &Value) -> Vec<(&str, &str)> {
+/// The entries of a timeline: `what` and `answer`.
+fn events(response: &Value) -> Vec<(&str, &str)> {
     let word = |line: &'_ Value, name| line[name].as_str().map(str::to_owned).unwrap_or_default();
-    let lines = told["timeline"].as_array().expect("a list");
+    let lines = response["timeline"].as_array().expect("a list");
     assert!(lines.iter().all(|line| !word(line, "text").is_empty() && word(line, "at").ends_with('Z')));
     lines.iter().map(|line| (line["what"].as_str().unwrap(), line["answer"].as_str().unwrap_or(""))).collect()
 }
 
-/// A request that is throttled, then in doubt, then found, and delivered. Answers the codes that were sent.
+/// A request that is throttled, then in doubt, then found, and delivered. Returns the codes that were sent.
 async fn eventful(gateway: &mut Embedded, id: &str) -> Vec<String> {
     let throttled = SendFailure::Throttled { code: Some(20429), retry_after: None };
     gateway.world.provider.will([Script::Fail(throttled), Script::AcceptUnheard]);
@@ -100,12 +100,12 @@ async fn eventful(gateway: &mut Embedded, id: &str) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_happened_to_a_request_is_told_in_order() {
+async fn the_history_of_a_request_is_in_order() {
     let mut gateway = Embedded::start();
     let codes = eventful(&mut gateway, "r1").await;
-    let told = why(&gateway, "r1").await;
+    let response = why(&gateway, "r1").await;
     assert_eq!(
-        events(&told),
+        events(&response),
         [
             ("admitted", ""),
             ("tried", "throttled"),
@@ -114,16 +114,16 @@ async fn what_happened_to_a_request_is_told_in_order() {
             ("ended", "sent"),
             ("receipt", "delivered"),
         ],
-        "{told}"
+        "{response}"
     );
-    let tried = &told["timeline"][1];
+    let tried = &response["timeline"][1];
     assert_eq!((&tried["attempt"], &tried["provider_code"]), (&json!(1), &json!(20429)));
-    assert_eq!(told["timeline"][5]["text"], "the provider reports: delivered; told to the caller");
+    assert_eq!(response["timeline"][5]["text"], "the provider reports: delivered; published");
     let mut times: Vec<&str> =
-        told["timeline"].as_array().unwrap().iter().map(|l| l["at"].as_str().unwrap()).collect();
+        response["timeline"].as_array().unwrap().iter().map(|l| l["at"].as_str().unwrap()).collect();
     assert!(times.is_sorted(), "{times:?}");
     times.dedup();
-    assert!(times.len() > 1, "the second try came later");
+    assert!(times.len() > 1, "the second attempt came later");
 
     for (name, value) in [
         ("request_id", json!("r1")),
@@ -135,32 +135,36 @@ async fn what_happened_to_a_request_is_told_in_order() {
         ("attempts", json!(2)),
         ("provider_message_id", json!(format!("SM{:032x}", 2))),
     ] {
-        assert_eq!(told[name], value, "{told}");
+        assert_eq!(response[name], value, "{response}");
     }
-    assert_eq!((&told["code"]["state"], &told["code"]["tries"]), (&json!("open"), &json!(0)));
+    assert_eq!((&response["code"]["state"], &response["code"]["tries"]), (&json!("open"), &json!(0)));
     gateway.verify(ALICE, codes.last().expect("it was sent")).await;
     assert_eq!(why(&gateway, "r1").await["code"]["state"], "used");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_under_way_tells_what_holds_it() {
+async fn a_live_request_shows_its_pause() {
     let gateway = Embedded::with(Options { maintained: true, ..Options::default() });
     gateway.world.provider.answer([SendFailure::Throttled { code: None, retry_after: None }]);
     gateway.publish(&crate::harness::request("r1", ALICE));
     gateway.world.provider.until_posted(1).await;
     gateway.world.store.inner.set_kill_switch(Some("test")).await.expect("answers");
     tokio::time::sleep(Duration::from_secs(60)).await;
-    let told = why(&gateway, "r1").await;
-    assert_eq!(events(&told), [("admitted", ""), ("tried", "throttled"), ("held", "kill_switch")], "{told}");
-    assert_eq!((&told["state"], &told["attempts"]), (&json!("waiting"), &json!(1)), "{told}");
-    assert_eq!(told["text"], "it waits to be sent; a worker has it");
-    assert!(told["deadline"].is_string() && told.get("status").is_none(), "{told}");
-    let told = last(&gateway, ALICE).await;
-    assert_eq!(told["requests"][0]["text"], "it waits to be sent; a worker has it", "{told}");
+    let response = why(&gateway, "r1").await;
+    assert_eq!(
+        events(&response),
+        [("admitted", ""), ("tried", "throttled"), ("held", "kill_switch")],
+        "{response}"
+    );
+    assert_eq!((&response["state"], &response["attempts"]), (&json!("waiting"), &json!(1)), "{response}");
+    assert_eq!(response["text"], "it waits to be sent; a worker has it");
+    assert!(response["deadline"].is_string() && response.get("status").is_none(), "{response}");
+    let response = last(&gateway, ALICE).await;
+    assert_eq!(response["requests"][0]["text"], "it waits to be sent; a worker has it", "{response}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_requests_of_a_number_come_newest_first_with_how_they_ended() {
+async fn the_last_requests_of_a_number_are_newest_first_with_their_outcomes() {
     let mut options = Options::default();
     options.limits[Limit::Number].count = 2;
     let mut gateway = Embedded::with(options);
@@ -169,9 +173,9 @@ async fn the_last_requests_of_a_number_come_newest_first_with_how_they_ended() {
         tokio::time::sleep(Duration::from_secs(60)).await;
     }
     gateway.request("other", BOB).await.expect_sent();
-    let told = last(&gateway, "300 123 4567").await;
-    assert_eq!(told["to"], MASKED);
-    let requests = told["requests"].as_array().expect("a list");
+    let response = last(&gateway, "300 123 4567").await;
+    assert_eq!(response["to"], MASKED);
+    let requests = response["requests"].as_array().expect("a list");
     let row =
         |row: &Value| [&row["request_id"], &row["state"], &row["status"], &row["reason"]].map(Value::clone);
     let rows: Vec<_> = requests.iter().map(row).collect();
@@ -184,7 +188,7 @@ async fn the_last_requests_of_a_number_come_newest_first_with_how_they_ended() {
         expected.map(|row| row.map(|word| if word.is_empty() { Value::Null } else { json!(word) }));
     assert_eq!(rows, expected);
 
-    // A recorded refusal is kept for a quarter of an hour, that it came for a day.
+    // The record of a rejection is kept for 15 minutes, its entry in the list for a day.
     tokio::time::sleep(Duration::from_secs(1_000)).await;
     assert_eq!(last(&gateway, ALICE).await["requests"][0]["state"], "forgotten");
     assert_eq!(last(&gateway, "+573200000000").await["requests"], json!([]));
@@ -207,28 +211,28 @@ async fn an_id_of_any_visible_characters_is_found_percent_encoded() {
         gateway.request(id, &format!("+57300123{:04}", id.len())).await;
         assert_eq!(why(&gateway, path).await["request_id"], id);
     }
-    let door = door(&gateway);
-    let ask = async |path: &str| door.ask(get(path, Some(&service()))).await;
+    let server = server(&gateway);
+    let ask = async |path: &str| server.ask(get(path, Some(&service()))).await;
     for path in ["%20", "a%00b", "%FF", "%C3%B1", "x%0A", &"x".repeat(129)] {
         let problem = ask(path).await.expect_problem(422, "invalid_request");
         assert_eq!(problem["detail"], "`request_id` must be 1 to 128 visible ASCII characters", "{path}");
     }
     ask("orders/7").await.expect_problem(404, "not_found");
-    ask("nobody").await.expect_problem(404, "unknown_request");
+    ask("unknown").await.expect_problem(404, "unknown_request");
     ask("orders").await.expect_problem(404, "unknown_request").as_object().expect("an object");
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_a_named_operator_is_told() {
+async fn only_a_named_operator_gets_an_answer() {
     let mut gateway = Embedded::start();
     gateway.request("r1", ALICE).await.expect_sent();
-    let door = door(&gateway);
+    let server = server(&gateway);
     let both = async |token: Option<&str>| -> [Answer; 2] {
         let mut request = post(REQUESTS, token.unwrap_or_default(), json!({"to": ALICE}).to_string());
         if token.is_none() {
             request.headers_mut().remove(header::AUTHORIZATION);
         }
-        [door.ask(get("r1", token)).await, door.ask(request).await]
+        [server.ask(get("r1", token)).await, server.ask(request).await]
     };
     for answer in both(None).await {
         answer.expect_problem(401, "unauthenticated");
@@ -254,28 +258,28 @@ async fn only_a_named_operator_is_told() {
 #[tokio::test(start_paused = true)]
 async fn bodies_that_name_no_number_and_a_store_that_is_down_are_problems() {
     let gateway = Embedded::start();
-    let door = door(&gateway);
+    let server = server(&gateway);
     for body in [json!({}), json!({"to": "12"}), json!({"to": 573_001_234_567_u64}), json!({"to": null})] {
-        door.post(REQUESTS, &service(), &body).await.expect_problem(422, "invalid_request");
+        server.post(REQUESTS, &service(), &body).await.expect_problem(422, "invalid_request");
     }
-    let answer = door.ask(Request::get(REQUESTS).body(Body::empty()).expect("a request")).await;
+    let answer = server.ask(Request::get(REQUESTS).body(Body::empty()).expect("a request")).await;
     answer.expect_problem(405, "method_not_allowed");
     gateway.world.store.gone.store(true, Ordering::SeqCst);
-    door.ask(get("r1", Some(&service()))).await.expect_problem(503, "store_unavailable");
-    door.post(REQUESTS, &service(), &json!({"to": ALICE})).await.expect_problem(503, "store_unavailable");
+    server.ask(get("r1", Some(&service()))).await.expect_problem(503, "store_unavailable");
+    server.post(REQUESTS, &service(), &json!({"to": ALICE})).await.expect_problem(503, "store_unavailable");
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_looked_at_what_is_written_down() {
+async fn every_query_of_an_operator_is_in_the_audit_log() {
     start_capturing();
     let gateway = Embedded::start();
-    let door = door(&gateway);
+    let server = server(&gateway);
     let sub = format!("ops\n{{\"audit\":false}}\u{1b}[2J\u{202e}ñ{}", "x".repeat(200));
     let admin = token(&json!({"sub": sub, "scope": "otp:admin"}));
-    let before = looks();
-    door.ask(get("r%2F1", Some(&admin))).await.expect_problem(404, "unknown_request");
-    door.post(REQUESTS, &admin, &json!({"to": ALICE})).await.expect(200);
-    door.ask(get("r1", Some(&token(&json!({}))))).await.expect_problem(403, "insufficient_scope");
+    let before = admin_requests();
+    server.ask(get("r%2F1", Some(&admin))).await.expect_problem(404, "unknown_request");
+    server.post(REQUESTS, &admin, &json!({"to": ALICE})).await.expect(200);
+    server.ask(get("r1", Some(&token(&json!({}))))).await.expect_problem(403, "insufficient_scope");
     let log = captured_log();
     let lines: Vec<Value> =
         log.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();
@@ -293,18 +297,18 @@ async fn who_looked_at_what_is_written_down() {
     assert_eq!(about(audit[0]), [json!("request"), json!("r/1"), Value::Null]);
     assert_eq!(about(audit[1]), [json!("requests"), Value::Null, json!(MASKED)]);
     assert!(!has_run(&log, ALICE_DIGITS), "{log}");
-    assert!(looks() >= before + 2);
+    assert!(admin_requests() >= before + 2);
 }
 
-/// How often this process was asked by operators.
-fn looks() -> u64 {
+/// The queries of operators that this process has counted.
+fn admin_requests() -> u64 {
     let metrics = otpost::telemetry::metrics::render();
     let counts = metrics.lines().filter(|line| line.starts_with("otpost_admin_requests_total{"));
     counts.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().expect("a count")).sum()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeline_tells_no_code_no_full_number_and_no_address() {
+async fn a_timeline_has_no_code_no_full_number_and_no_address() {
     let mut gateway = Embedded::start();
     let mut codes = eventful(&mut gateway, "r1").await;
     let full = json!({"code": "98761234", "user_id": "user-7", "user_name": "Ana", "client_ip": "10.1.2.3"});
@@ -313,21 +317,21 @@ async fn a_timeline_tells_no_code_no_full_number_and_no_address() {
     gateway.result().await.expect_sent();
     gateway.verify(ALICE, "11112222").await;
     codes.push("98761234".to_owned());
-    let mut told = vec![last(&gateway, ALICE).await.to_string()];
+    let mut response = vec![last(&gateway, ALICE).await.to_string()];
     for id in ["r1", "own"] {
         let answer = why(&gateway, id).await;
         assert!(!events(&answer).is_empty());
-        told.push(answer.to_string());
+        response.push(answer.to_string());
     }
     let secrets = [ALICE_DIGITS, "11112222", "user-7", "Ana", "10.1.2.3", "10.9.8.7"];
     for secret in codes.iter().map(String::as_str).chain(secrets) {
-        for text in &told {
+        for text in &response {
             assert!(!has_run(text, secret), "{secret} is in: {text}");
         }
     }
 }
 
-/// The binary, in production, on a part of the real Redis.
+/// The binary, in production, on one prefix of the real Redis.
 pub fn otpost(redis: &Redis, arguments: &[&str]) -> Output {
     otpost_at(&redis_url(), &redis.prefix, arguments)
 }
@@ -357,7 +361,7 @@ pub fn rows(output: &Output, exit: i32) -> Vec<Value> {
     serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out:?} is no list; {err}"))
 }
 
-/// Puts a request into the store as a worker would: admitted, tried twice, ended so.
+/// Writes a request into the store as a worker does: admitted, attempted, completed.
 pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Option<OutcomeError>) {
     let recipient = recipient(to);
     let request = RequestId::parse(id).expect("an id");
@@ -365,10 +369,10 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
     let shown = Address::parse(to, region()).expect("a recipient").to_string();
     let mut history = RequestHistory { to: shown, ..RequestHistory::default() };
     let subject = Subject { recipient, purpose: "login", user: None, ip: None };
-    let handling = Lease { subject, request: &request, token: 1 };
+    let lease = Lease { subject, request: &request, token: 1 };
     let digest = Digest16::from_random([7; 16]);
     let admit = Admit {
-        lease: handling,
+        lease,
         requested_at: None,
         not_after: None,
         code_life: Duration::from_secs(600),
@@ -406,15 +410,15 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
         ..refused
     };
     let refund = if sent { Refund::None } else { Refund::Free };
-    let settle = CompleteRequest {
-        lease: handling,
+    let completion = CompleteRequest {
+        lease,
         outcome: &outcome,
         refund,
         found_by_lookup: false,
         suppression: None,
         receipt_due: None,
     };
-    assert_eq!(store.complete(&settle).await.expect("answers"), CompleteResult::Recorded);
+    assert_eq!(store.complete(&completion).await.expect("answers"), CompleteResult::Recorded);
 }
 
 fn recipient(to: &str) -> Digest16 {
@@ -438,7 +442,7 @@ async fn deliver(store: &dyn Store, to: &str, id: &str) {
 }
 
 #[tokio::test]
-async fn the_command_tells_a_request_by_its_id_alone_or_with_its_number() {
+async fn the_command_explains_a_request_by_its_id_with_or_without_its_number() {
     let redis = Redis::fresh();
     let store = redis.store();
     seed(&store, ALICE, "orders/7", Status::Sent, None).await;
@@ -452,9 +456,9 @@ async fn the_command_tells_a_request_by_its_id_alone_or_with_its_number() {
     assert_eq!(lines[0], head);
     let expected = [
         "admitted as the 1st send to this recipient within a day",
-        "try 1: the provider asked to wait (20429), after 12 ms",
+        "attempt 1: the provider asked to wait (20429), after 12 ms",
         "ended as sent",
-        "the provider reports: delivered; told to the caller",
+        "the provider reports: delivered; published",
     ];
     for (line, text) in lines[1..5].iter().zip(expected) {
         let (time, words) = line.trim().split_once("  ").expect("a time and words");
@@ -464,25 +468,25 @@ async fn the_command_tells_a_request_by_its_id_alone_or_with_its_number() {
         );
         assert_eq!(words, text);
     }
-    assert!(lines[5].starts_with("  the code was not used yet and is good until "), "{out}");
+    assert!(lines[5].starts_with("  the code is unused and valid until "), "{out}");
     assert_eq!(lines.len(), 6, "{out}");
 
-    let told = rows(&otpost(&redis, &["--json", "why", "orders/7", "--to", ALICE]), 0);
-    assert_eq!(told.len(), 1);
+    let printed = rows(&otpost(&redis, &["--json", "why", "orders/7", "--to", ALICE]), 0);
+    assert_eq!(printed.len(), 1);
     assert_eq!(
-        events(&told[0]),
+        events(&printed[0]),
         [("admitted", ""), ("tried", "throttled"), ("ended", "sent"), ("receipt", "delivered")]
     );
-    assert_eq!(told[0]["code"]["state"], "open");
+    assert_eq!(printed[0]["code"]["state"], "open");
 
     let (out, err) = said(&otpost(&redis, &["why", "orders/7", "--to", BOB]), 3);
     assert!(
         out.is_empty() && err.starts_with("otpost: no record of this request to this recipient"),
         "{err}"
     );
-    let (_, err) = said(&otpost(&redis, &["why", "nobody"]), 3);
+    let (_, err) = said(&otpost(&redis, &["why", "unknown"]), 3);
     assert!(err.starts_with("otpost: no record of this request is kept"), "{err}");
-    assert!(rows(&otpost(&redis, &["why", "nobody", "--json"]), 3).is_empty());
+    assert!(rows(&otpost(&redis, &["why", "unknown", "--json"]), 3).is_empty());
 }
 
 #[tokio::test]
@@ -498,9 +502,9 @@ async fn the_command_lists_the_last_requests_of_a_number() {
     let (out, _) = said(&otpost(&redis, &["why", "--to", "300 123 4567"]), 0);
     let lines: Vec<Vec<&str>> = out.lines().map(|line| line.split_whitespace().skip(1).collect()).collect();
     assert_eq!(lines, [vec!["r2", "failed", "provider_rejected"], vec!["r1", "sent", "delivered"]], "{out}");
-    let told = rows(&otpost(&redis, &["why", "--to", ALICE, "--json"]), 0);
+    let printed = rows(&otpost(&redis, &["why", "--to", ALICE, "--json"]), 0);
     assert_eq!(
-        (told.len(), &told[0]["reason"], &told[1]["receipt"]),
+        (printed.len(), &printed[0]["reason"], &printed[1]["receipt"]),
         (2, &json!("provider_rejected"), &json!("delivered"))
     );
 
@@ -537,36 +541,36 @@ async fn the_commands_show_no_code_and_no_full_number() {
 }
 
 #[tokio::test]
-async fn the_kill_switch_is_turned_and_says_how_it_stood() {
+async fn the_kill_switch_command_shows_the_state_before_and_after() {
     let redis = Redis::fresh();
     let store = redis.store();
-    let turn = |arguments: &[&str]| otpost(&redis, &[&["kill-switch"], arguments].concat());
-    assert_eq!(said(&turn(&["status"]), 0).0, "kill switch  off: messages are sent\n");
-    let (out, _) = said(&turn(&["on", "--reason", "número en ataque"]), 0);
+    let kill_switch = |arguments: &[&str]| otpost(&redis, &[&["kill-switch"], arguments].concat());
+    assert_eq!(said(&kill_switch(&["status"]), 0).0, "kill switch  off: messages are sent\n");
+    let (out, _) = said(&kill_switch(&["on", "--reason", "número en ataque"]), 0);
     assert_eq!(
         out,
         "kill switch  on since just now: nothing is sent; reason: número en ataque\n\
          before       off: messages are sent\n"
     );
-    assert!(store.heartbeat(1, false).await.expect("answers").kill_switch_on, "the workers hear of it");
+    assert!(store.heartbeat(1, false).await.expect("answers").kill_switch_on, "the workers see it");
     let since = store.kill_switch().await.expect("answers").expect("it is on").since.to_string();
     let on = json!({"on": true, "since": since, "reason": "número en ataque"});
-    assert_eq!(rows(&turn(&["status", "--json"]), 3), std::slice::from_ref(&on));
-    let (out, _) = said(&turn(&["status"]), 3);
+    assert_eq!(rows(&kill_switch(&["status", "--json"]), 3), std::slice::from_ref(&on));
+    let (out, _) = said(&kill_switch(&["status"]), 3);
     assert_eq!(out, format!("kill switch  on since {since}: nothing is sent; reason: número en ataque\n"));
 
-    // Again: no new time, and the reason stays unless another one is given.
-    let again = rows(&turn(&["on", "--json"]), 0);
+    // A repetition keeps the time, and the reason unless another one is given.
+    let again = rows(&kill_switch(&["on", "--json"]), 0);
     assert_eq!(again, [json!({"on": true, "since": since, "reason": "número en ataque", "before": on})]);
-    let again = rows(&turn(&["on", "--json", "--reason", "other"]), 0);
+    let again = rows(&kill_switch(&["on", "--json", "--reason", "other"]), 0);
     assert_eq!((&again[0]["reason"], &again[0]["since"]), (&json!("other"), &json!(since)));
 
-    let off = rows(&turn(&["off", "--json"]), 0);
+    let off = rows(&kill_switch(&["off", "--json"]), 0);
     assert_eq!(off, [json!({"on": false, "before": {"on": true, "since": since, "reason": "other"}})]);
-    assert_eq!(rows(&turn(&["off", "--json"]), 0), [json!({"on": false, "before": {"on": false}})]);
-    assert_eq!(rows(&turn(&["status", "--json"]), 0), [json!({"on": false})]);
-    assert_eq!(rows(&turn(&["on", "--json"]), 0)[0]["reason"], "(none given)");
-    said(&turn(&["off"]), 0);
+    assert_eq!(rows(&kill_switch(&["off", "--json"]), 0), [json!({"on": false, "before": {"on": false}})]);
+    assert_eq!(rows(&kill_switch(&["status", "--json"]), 0), [json!({"on": false})]);
+    assert_eq!(rows(&kill_switch(&["on", "--json"]), 0)[0]["reason"], "(none given)");
+    said(&kill_switch(&["off"]), 0);
 
     for wrong in [
         &[] as &[&str],
@@ -575,20 +579,20 @@ async fn the_kill_switch_is_turned_and_says_how_it_stood() {
         &["on", "--reason", ""],
         &["on", "--reason", &"x".repeat(201)],
     ] {
-        said(&turn(wrong), 2);
+        said(&kill_switch(wrong), 2);
     }
-    assert_eq!(store.kill_switch().await.expect("answers"), None, "wrong usage turns nothing");
+    assert_eq!(store.kill_switch().await.expect("answers"), None, "wrong usage changes nothing");
 }
 
 #[tokio::test]
-async fn without_the_store_the_commands_say_that_nothing_was_done() {
+async fn without_the_store_the_commands_fail_with_an_error() {
     for arguments in [
         &["kill-switch", "on"] as &[&str],
         &["kill-switch", "status"],
         &["why", "r1"],
         &["why", "--to", ALICE],
     ] {
-        let output = within(async { otpost_at("redis://127.0.0.1:1", "nobody", arguments) }).await;
+        let output = within(async { otpost_at("redis://127.0.0.1:1", "unknown", arguments) }).await;
         let (out, err) = said(&output, 1);
         assert!(
             out.is_empty()

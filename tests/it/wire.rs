@@ -1,6 +1,6 @@
-//! What goes over the wire, byte for byte: golden files of the messages, and JSON Schemas made from their types.
+//! Golden files of the messages, byte for byte, and JSON Schemas generated from their types.
 //!
-//! A golden file that differs means that other programs will see something new. If that is wanted, bless it:
+//! A different golden file means that other programs see a change. If it is intended, bless it:
 //! `OTPOST_BLESS=1 cargo test wire`, and read the difference before committing it.
 
 use std::collections::BTreeSet;
@@ -19,14 +19,14 @@ use schemars::generate::SchemaSettings;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::http::{Door, VERIFY_PHONE, alice};
+use crate::http::{TestServer, VERIFY_PHONE, alice};
 use crate::schema::faults;
 
 const AT: UnixMillis = UnixMillis(1_795_345_200_250);
 const GOLDEN: &str = "tests/it/golden";
 const SCHEMAS: &str = "docs/schemas";
 
-/// Compares a value with a file, or writes the file if it is to be blessed.
+/// Compares a value with a file, or writes the file with `OTPOST_BLESS=1`.
 #[track_caller]
 fn check_file(folder: &str, name: &str, value: &impl Serialize) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join(name);
@@ -117,7 +117,7 @@ fn request_json(request: &SendRequestBody) -> Value {
 }
 
 fn result_schema() -> Value {
-    // Of what is written: a field that may be left out is not required.
+    // The schema of output: an optional field is not required.
     let settings = SchemaSettings::draft2020_12().for_serialize();
     settings.into_generator().into_root_schema_for::<SendResult<'static>>().to_value()
 }
@@ -132,14 +132,14 @@ fn request_schema() -> Value {
 }
 
 #[test]
-fn results_are_what_their_readers_know() {
+fn results_match_their_golden_files() {
     for (name, outcome, replayed) in results() {
         check_file(GOLDEN, name, &result(&outcome, replayed));
     }
 }
 
 #[test]
-fn requests_are_what_their_makers_know() {
+fn requests_match_their_golden_files() {
     check_file(GOLDEN, "request-full.json", &full_request());
     let smallest = SendRequestBody {
         request_id: "order-77".to_owned(),
@@ -150,13 +150,13 @@ fn requests_are_what_their_makers_know() {
 }
 
 #[tokio::test]
-async fn problems_are_what_front_ends_know() {
-    let answer = Door::open().post(VERIFY_PHONE, &alice(), &json!({"otp_code": 482_913})).await;
+async fn problems_match_their_golden_file() {
+    let answer = TestServer::start().post(VERIFY_PHONE, &alice(), &json!({"otp_code": 482_913})).await;
     check_file(GOLDEN, "problem.json", &answer.expect_problem(422, "invalid_request"));
 }
 
 #[test]
-fn the_published_schemas_are_those_of_the_types() {
+fn the_published_schemas_match_the_types() {
     check_file(SCHEMAS, "send-request.json", &request_schema());
     check_file(SCHEMAS, "send-result.json", &result_schema());
     check_file(SCHEMAS, "delivery-event.json", &event_schema());
@@ -260,13 +260,13 @@ fn the_schema_has_exactly_the_fields_that_are_read() {
     let schema = request_schema();
     let named: BTreeSet<&str> = properties(&schema).keys().map(String::as_str).collect();
     for field in &named {
-        // A wrong type in a field that is read gets a fault that names it; one that is not read is skipped.
+        // A wrong type in a known field is an error that names it. Unknown fields are skipped.
         let mut body = json!({"request_id": "r1", "to": "3"});
         body[field] = json!([true]);
         let bytes = serde_json::to_vec(&body).expect("plain data");
         let fault = SendRequest::decode(&bytes, None).err().map(|refused| refused.fault);
         assert!(
-            matches!(&fault, Some(RequestError::Field { field: told, got: Shape::Array, .. }) if told == field),
+            matches!(&fault, Some(RequestError::Field { field: response, got: Shape::Array, .. }) if response == field),
             "{field} is in the schema, but reading it finds {fault:?}"
         );
     }
@@ -275,7 +275,7 @@ fn the_schema_has_exactly_the_fields_that_are_read() {
 }
 
 #[test]
-fn what_the_schema_of_requests_allows_is_read_and_what_it_forbids_is_refused() {
+fn a_request_is_read_if_and_only_if_the_schema_allows_it() {
     let schema = request_schema();
     for (change, good) in [
         (json!({}), true),
@@ -329,7 +329,7 @@ fn properties(schema: &Value) -> &Map<String, Value> {
     schema["properties"].as_object().expect("a schema of an object")
 }
 
-/// The constant words that a schema allows.
+/// The constants that a schema allows.
 fn collect_words(schema: &Value, words: &mut Vec<String>) {
     let own = schema["const"].as_str().into_iter();
     let listed = schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str);

@@ -1,4 +1,4 @@
-//! A recipient's use of its limits, for operators.
+//! The limit usage of a recipient.
 
 use serde::Serialize;
 
@@ -9,11 +9,12 @@ use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::time::{UnixMillis, seconds_rounded_up};
 use crate::store::{Store, StoreError, Subject};
 
-/// A recipient's limits and their use. Durations are in seconds. A limit of 0 is off, and has no `remaining`.
+/// Times are in seconds, except `resets_at`. A limit of 0 is off: it has no `remaining`.
 #[derive(Serialize)]
-pub struct LimitsRow {
+pub struct LimitUsageRow {
     /// The recipient, masked.
     pub to: String,
+    /// Allowed sends in the window.
     pub limit: u32,
     pub used: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -23,29 +24,29 @@ pub struct LimitsRow {
     pub used_day: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remaining_day: Option<u32>,
-    /// Wrong attempts allowed in an hour.
+    /// Allowed wrong attempts in an hour.
     pub limit_wrong: u32,
     pub used_wrong: u32,
-    /// The time from which a reached limit allows the next send.
+    /// The time when a reached limit allows the next send.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resets_at: Option<String>,
+    /// The time until the cooldown after the last send is over.
     pub cooldown: u64,
 }
 
-/// Reads the use from the store. Charges nothing.
-pub async fn limits(
+pub async fn limit_usage(
     store: &dyn Store,
     recipients: &RecipientKeyring,
     limits: &Limits,
     to: &Address,
     now: UnixMillis,
-) -> Result<LimitsRow, StoreError> {
+) -> Result<LimitUsageRow, StoreError> {
     let (recipient, purpose) = (recipients.address(to.channel(), to.as_str()), Purpose::default());
     let subject = Subject { recipient, purpose: purpose.as_str(), user: None, ip: None };
     let usage = store.usage(&subject, None, &limits.on(to.channel())).await?;
     let remaining = |limit: u32, used: u32| (limit > 0).then(|| limit.saturating_sub(used));
     let (limit, limit_day) = (limits[Limit::Number].count, limits[Limit::NumberDay].count);
-    Ok(LimitsRow {
+    Ok(LimitUsageRow {
         to: to.to_string(),
         limit,
         used: usage.used,

@@ -1,7 +1,7 @@
-//! For operators: what stands. A number, its limits, the texts, and how everything is.
+//! Queries of operators: numbers, limit usage, texts, and the status of everything.
 //!
-//! The rows are the same to who asks over HTTP and to who asks on the command line; nothing is charged or changed by
-//! asking. A row of a number that somebody asked about tells it in full, so rows have no `Debug`.
+//! HTTP and the command line share these rows. A query charges and changes nothing. Rows have no `Debug`, because some
+//! hold the full number that an operator asked about.
 
 pub mod limits;
 pub mod numbers;

@@ -1,7 +1,7 @@
-//! How is everything?
+//! The status of servers and providers, the kill switch and the limits.
 //!
-//! Each outside system is asked at once and with a limit, and the provider no more often than it is worth: whoever may
-//! ask for the status must not be able to make us ask the provider as often. What is not known is said to be so.
+//! All servers are queried concurrently, each with a timeout. A provider's answer is cached, so that frequent status
+//! requests do not become frequent requests to the provider.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,105 +19,82 @@ use crate::store::{KillSwitch, Store, StoreError};
 
 /// The longest wait for the store or the broker.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// The longest wait for the provider, which is far away.
+/// The longest wait for a provider, over the internet.
 const PROVIDER_ANSWERS_WITHIN: Duration = Duration::from_secs(4);
-/// What the provider said is told again for so long.
-const PROVIDER_ASKED_EVERY: Duration = Duration::from_secs(30);
-/// Who only shows messages.
+/// The time that a provider's answer is cached.
+const PROVIDER_CACHED_FOR: Duration = Duration::from_secs(30);
 const SIMULATED: &str = "simulated";
 
-/// What settings and the start have decided.
-pub struct Facts {
-    /// The program's version.
+/// Facts fixed by the settings and the start of the process.
+pub struct ProcessInfo {
     pub version: &'static str,
-    /// What the process that answers is: `http`, `serve`, `dev`, or `command`.
+    /// `http`, `serve`, `dev` or `command`.
     pub role: &'static str,
-    /// Production or development.
     pub production: bool,
-    /// Text messages are sent at all.
     pub sms_enabled: bool,
-    /// E-mails are.
     pub email_enabled: bool,
-    /// The names of the settings that were given.
+    /// The names of the settings that are set.
     pub configured: Vec<&'static str>,
-    /// What is allowed.
     pub limits: Limits,
-    /// When the process that answers was started; nothing for a command.
+    /// `None` for a command.
     pub started: Option<Instant>,
 }
 
-/// Looks at everything.
 pub struct Inspector {
-    /// What does not change.
-    pub facts: Facts,
-    /// The store, and whether it is in this process.
+    pub process: ProcessInfo,
     pub store: Arc<dyn Store>,
-    /// The store is no server of its own.
+    /// The store is part of this process.
     pub store_in_memory: bool,
-    /// How the broker is asked; nothing where it is no server of its own.
+    /// `None` if the broker is part of this process.
     pub broker: Option<Arc<dyn Probe>>,
-    /// Who carries text messages; nothing where this process has no account.
+    /// The provider of text messages; `None` if this process has no account.
     pub provider: Option<Arc<dyn Provider>>,
-    /// Who carries e-mails; nothing where this process has no account, or they are off.
+    /// The provider of e-mails; `None` if this process has no account or e-mail is off.
     pub email_provider: Option<Arc<dyn Provider>>,
-    /// What time it is.
     pub clock: Clock,
-    /// What the provider of text messages said last.
-    pub heard: ProviderHealthCache,
-    /// What that of e-mails said last.
-    pub email_heard: ProviderHealthCache,
+    pub provider_health: ProviderHealthCache,
+    pub email_provider_health: ProviderHealthCache,
 }
 
-/// The status, for people and machines.
 #[derive(Serialize)]
 pub struct StatusRow {
-    /// The program's version.
     pub version: &'static str,
-    /// What the process that answers is.
+    /// `http`, `serve`, `dev` or `command`.
     pub role: &'static str,
-    /// Seconds since it was started.
+    /// Seconds since the start of the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uptime: Option<u64>,
     /// `production` or `development`.
     pub environment: &'static str,
-    /// `production`: messages are sent; `simulation`: they are shown.
+    /// `production`: messages are sent; `simulation`: they are only shown.
     pub mode: &'static str,
-    /// Who carries them.
     pub provider: &'static str,
-    /// Text messages are sent at all.
     pub sms_enabled: bool,
-    /// Nothing where the store did not say.
+    /// `None` if the store did not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kill_switch: Option<KillSwitchRow>,
-    /// Each outside system.
     pub health: HealthRow,
-    /// What is allowed for text messages. 0 is a limit that is off.
-    pub limits: AllowedRow,
-    /// The other channel.
+    /// For text messages. A limit of 0 is off.
+    pub limits: LimitsRow,
     pub email: EmailRow,
-    /// The names of the settings that were given; never a value.
+    /// The names of the settings that are set; never a value.
     pub configured: Vec<&'static str>,
 }
 
-/// How e-mails stand.
 #[derive(Serialize)]
 pub struct EmailRow {
-    /// E-mails are sent at all.
     pub enabled: bool,
-    /// `production` or `simulation`; nothing where nobody carries them.
+    /// `production` or `simulation`; `None` without a provider.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<&'static str>,
-    /// Who carries them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<&'static str>,
-    /// How that one is; nothing where they are off.
+    /// `None` if e-mail is off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
-    /// What is allowed for them.
-    pub limits: AllowedRow,
+    pub limits: LimitsRow,
 }
 
-/// How each outside system is.
 #[derive(Serialize)]
 pub struct HealthRow {
     /// The store.
@@ -128,63 +105,52 @@ pub struct HealthRow {
     pub twilio: Health,
 }
 
-/// How one outside system is.
+/// The health of one server or provider.
 #[derive(Clone, Serialize)]
 pub struct Health {
-    /// How it is.
-    pub state: State,
-    /// What is to be said of that.
+    pub state: HealthState,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// How long its answer took, in milliseconds.
+    /// The response time in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ms: Option<u64>,
-    /// When it was asked, if not just now.
+    /// The time of a cached answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked_at: Option<String>,
 }
 
-/// How an outside system is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
-    /// It answers.
+pub enum HealthState {
     Up,
     /// It does not answer.
     Down,
-    /// It answers, and refuses us: our credentials, or it has no way in for them.
+    /// It answers and refuses the credentials.
     Refused,
-    /// It answers, and does not let us do all that we want.
+    /// It answers, and the credentials lack a permission.
     Limited,
-    /// It is part of this process.
     InMemory,
-    /// Messages are shown instead of sent.
     Simulated,
-    /// This process has nothing to ask it with.
+    /// This process has no account.
     NotConfigured,
-    /// It is being asked for somebody else.
+    /// The first check is in progress for another request.
     Unknown,
 }
 
-/// How the kill switch stands.
 #[derive(Serialize)]
 pub struct KillSwitchRow {
-    /// Nothing is sent.
     pub on: bool,
-    /// Since when.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
-    /// Why.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// What is allowed; times in seconds.
+/// The limits in the settings; times in seconds.
 #[derive(Serialize)]
-pub struct AllowedRow {
-    /// Sends to a recipient in the window.
+pub struct LimitsRow {
+    /// Sends to a recipient in `window`.
     pub per_number: u32,
-    /// How long the window is.
     pub window: u64,
     /// Sends to a recipient in a day.
     pub per_day: u32,
@@ -194,19 +160,18 @@ pub struct AllowedRow {
     pub per_ip: u32,
     /// All sends in an hour.
     pub all_per_hour: u32,
-    /// Between two sends to a recipient.
     pub cooldown: u64,
-    /// Wrong tries on a code.
+    /// Wrong attempts on a code.
     pub wrong_per_code: u32,
-    /// Wrong tries of a recipient in an hour.
+    /// Wrong attempts of a recipient in an hour.
     pub wrong_per_hour: u32,
 }
 
 impl StatusRow {
-    /// Something that is needed does not answer, or refuses us.
+    /// A server or provider that this process needs does not answer or refuses access.
     pub fn is_down(&self) -> bool {
         let HealthRow { redis, rabbitmq, twilio } = &self.health;
-        let down = |health: &Health| matches!(health.state, State::Down | State::Refused);
+        let down = |health: &Health| matches!(health.state, HealthState::Down | HealthState::Refused);
         let email = self.email.health.as_ref().filter(|_| self.email.mode == Some(PRODUCTION));
         down(redis) || down(rabbitmq) || (down(twilio) && self.mode == PRODUCTION) || email.is_some_and(down)
     }
@@ -215,173 +180,175 @@ impl StatusRow {
 const PRODUCTION: &str = "production";
 
 impl Inspector {
-    /// Asks everybody at once.
     pub async fn status(&self) -> StatusRow {
         let ((redis, kill_switch), rabbitmq, twilio, email) = tokio::join!(
-            self.ask_store(),
-            self.ask_broker(),
-            self.ask_provider(self.provider.as_ref(), &self.heard),
+            self.check_store(),
+            self.check_broker(),
+            self.check_provider(self.provider.as_ref(), &self.provider_health),
             self.email()
         );
-        let Facts { version, role, production, sms_enabled, .. } = self.facts;
+        let ProcessInfo { version, role, production, sms_enabled, .. } = self.process;
         let simulated = self.is_simulated(self.provider.as_ref(), &twilio);
-        let carrier = self.provider.as_ref().map_or("twilio", |provider| provider.name());
+        let provider_name = self.provider.as_ref().map_or("twilio", |provider| provider.name());
         StatusRow {
             version,
             role,
-            uptime: self.facts.started.map(|started| started.elapsed().as_secs()),
+            uptime: self.process.started.map(|started| started.elapsed().as_secs()),
             environment: if production { PRODUCTION } else { "development" },
             mode: mode(simulated),
-            provider: if simulated { SIMULATED } else { carrier },
+            provider: if simulated { SIMULATED } else { provider_name },
             sms_enabled,
             kill_switch,
             health: HealthRow { redis, rabbitmq, twilio },
-            limits: allowed(&self.facts.limits),
+            limits: limits_row(&self.process.limits),
             email,
-            configured: self.facts.configured.clone(),
+            configured: self.process.configured.clone(),
         }
     }
 
     async fn email(&self) -> EmailRow {
-        let limits = allowed(&self.facts.limits.on(Channel::Email));
-        if !self.facts.email_enabled {
+        let limits = limits_row(&self.process.limits.on(Channel::Email));
+        if !self.process.email_enabled {
             return EmailRow { enabled: false, mode: None, provider: None, health: None, limits };
         }
         let provider = self.email_provider.as_ref();
-        let health = self.ask_provider(provider, &self.email_heard).await;
-        let carrier = match self.is_simulated(provider, &health) {
+        let health = self.check_provider(provider, &self.email_provider_health).await;
+        let name = match self.is_simulated(provider, &health) {
             true => Some(SIMULATED),
-            // Who has no account cannot know whose the workers' is.
+            // A process without an account does not know the provider of the workers.
             false => provider.map(|provider| provider.name()),
         };
         EmailRow {
             enabled: true,
-            mode: carrier.map(|carrier| mode(carrier == SIMULATED)),
-            provider: carrier,
+            mode: name.map(|name| mode(name == SIMULATED)),
+            provider: name,
             health: Some(health),
             limits,
         }
     }
 
-    /// Where credentials are missing or refused, a worker in development shows messages.
+    /// In development, a worker without accepted credentials simulates messages.
     fn is_simulated(&self, provider: Option<&Arc<dyn Provider>>, health: &Health) -> bool {
         match provider {
             Some(provider) => {
-                provider.name() == SIMULATED || (!self.facts.production && health.state == State::Refused)
+                provider.name() == SIMULATED
+                    || (!self.process.production && health.state == HealthState::Refused)
             }
-            None => !self.facts.production,
+            None => !self.process.production,
         }
     }
 
-    async fn ask_store(&self) -> (Health, Option<KillSwitchRow>) {
+    async fn check_store(&self) -> (Health, Option<KillSwitchRow>) {
         let (answer, ms) = timed(ANSWER_WITHIN, self.store.kill_switch()).await;
         let answer = answer.unwrap_or_else(|| Err(StoreError::Unavailable("no answer in time".to_owned())));
         match answer {
             Ok(switch) => {
-                let state = if self.store_in_memory { State::InMemory } else { State::Up };
-                (Health::answered(state, ms), Some(standing(switch)))
+                let state = if self.store_in_memory { HealthState::InMemory } else { HealthState::Up };
+                (Health::answered(state, ms), Some(kill_switch_row(switch)))
             }
-            Err(error) => (Health::of(State::Down, error), None),
+            Err(error) => (Health::of(HealthState::Down, error), None),
         }
     }
 
-    async fn ask_broker(&self) -> Health {
+    async fn check_broker(&self) -> Health {
         let Some(broker) = &self.broker else {
-            return Health::silent(State::InMemory);
+            return Health::without_answer(HealthState::InMemory);
         };
         match timed(ANSWER_WITHIN, broker.probe()).await {
-            (Some(Ok(())), ms) => Health::answered(State::Up, ms),
-            (Some(Err(problem)), _) => Health::of(State::Down, problem),
-            (None, _) => Health::of(State::Down, "no answer in time"),
+            (Some(Ok(())), ms) => Health::answered(HealthState::Up, ms),
+            (Some(Err(error)), _) => Health::of(HealthState::Down, error),
+            (None, _) => Health::of(HealthState::Down, "no answer in time"),
         }
     }
 
-    async fn ask_provider(
+    async fn check_provider(
         &self,
         provider: Option<&Arc<dyn Provider>>,
-        heard: &ProviderHealthCache,
+        cache: &ProviderHealthCache,
     ) -> Health {
         let Some(provider) = provider else {
             return Health::of(
-                State::NotConfigured,
+                HealthState::NotConfigured,
                 "no account is set in this process; a worker may have one",
             );
         };
         if provider.name() == SIMULATED {
-            return Health::silent(State::Simulated);
+            return Health::without_answer(HealthState::Simulated);
         }
-        match heard.turn(Instant::now()) {
-            CachedHealth::Tell(Some(health)) => health,
-            CachedHealth::Tell(None) => Health::of(State::Unknown, "it is being asked"),
-            CachedHealth::Ask => {
+        match cache.read(Instant::now()) {
+            CachedHealth::Known(Some(health)) => health,
+            CachedHealth::Known(None) => Health::of(HealthState::Unknown, "a check is in progress"),
+            CachedHealth::Stale => {
                 let asked_at = self.clock.now();
-                let health = credentials(timed(PROVIDER_ANSWERS_WITHIN, provider.check_credentials()).await);
-                heard.keep(&health, asked_at);
+                let health =
+                    credentials_health(timed(PROVIDER_ANSWERS_WITHIN, provider.check_credentials()).await);
+                cache.store(&health, asked_at);
                 health
             }
         }
     }
 }
 
-fn credentials((answer, ms): (Option<Result<(), CredentialError>>, u64)) -> Health {
+fn credentials_health((answer, ms): (Option<Result<(), CredentialError>>, u64)) -> Health {
     let state = match &answer {
-        Some(Ok(())) => return Health::answered(State::Up, ms),
-        Some(Err(fault)) if fault.is_refusal() => State::Refused,
-        Some(Err(CredentialError::MayNotRead { .. })) => State::Limited,
-        Some(Err(_)) | None => State::Down,
+        Some(Ok(())) => return Health::answered(HealthState::Up, ms),
+        Some(Err(error)) if error.is_refusal() => HealthState::Refused,
+        Some(Err(CredentialError::MayNotRead { .. })) => HealthState::Limited,
+        Some(Err(_)) | None => HealthState::Down,
     };
-    let detail = answer.and_then(Result::err).map(|fault| fault.to_string());
+    let detail = answer.and_then(Result::err).map(|error| error.to_string());
     Health::of(state, detail.as_deref().unwrap_or("no answer in time"))
 }
 
-/// An answer, if it came in time, and how long that took.
-async fn timed<T>(limit: Duration, asked: impl Future<Output = T>) -> (Option<T>, u64) {
+/// The answer, if it came in time, and the milliseconds that it took.
+async fn timed<T>(limit: Duration, query: impl Future<Output = T>) -> (Option<T>, u64) {
     let started = Instant::now();
-    let answer = timeout(limit, asked).await.ok();
+    let answer = timeout(limit, query).await.ok();
     (answer, millis(started.elapsed()))
 }
 
 impl Health {
-    fn answered(state: State, ms: u64) -> Health {
-        Health { ms: Some(ms), ..Health::silent(state) }
+    fn answered(state: HealthState, ms: u64) -> Health {
+        Health { ms: Some(ms), ..Health::without_answer(state) }
     }
 
-    fn of(state: State, detail: impl ToString) -> Health {
-        Health { detail: Some(detail.to_string()), ..Health::silent(state) }
+    fn of(state: HealthState, detail: impl ToString) -> Health {
+        Health { detail: Some(detail.to_string()), ..Health::without_answer(state) }
     }
 
-    fn silent(state: State) -> Health {
+    fn without_answer(state: HealthState) -> Health {
         Health { state, detail: None, ms: None, asked_at: None }
     }
 }
 
-/// What the provider said last, and when it was asked. Who asks is told that; one at a time asks anew.
+/// The last answer of a provider. When it is stale, one caller queries the provider and the others read the old answer.
 #[derive(Default)]
-pub struct ProviderHealthCache(Mutex<LastHeard>);
+pub struct ProviderHealthCache(Mutex<LastHealth>);
 
 #[derive(Default)]
-struct LastHeard {
-    asked: Option<Instant>,
+struct LastHealth {
+    queried: Option<Instant>,
     health: Option<Health>,
 }
 
 enum CachedHealth {
-    Ask,
-    Tell(Option<Health>),
+    /// The caller must query the provider.
+    Stale,
+    Known(Option<Health>),
 }
 
 impl ProviderHealthCache {
-    /// Whose turn it is. One who asks and goes away counts as having asked.
-    fn turn(&self, now: Instant) -> CachedHealth {
+    /// A caller that gets `Stale` and goes away counts as having queried.
+    fn read(&self, now: Instant) -> CachedHealth {
         let mut last = self.0.lock().expect("nothing panics while it holds the lock");
-        if last.asked.is_some_and(|asked| now.saturating_duration_since(asked) < PROVIDER_ASKED_EVERY) {
-            return CachedHealth::Tell(last.health.clone());
+        if last.queried.is_some_and(|queried| now.saturating_duration_since(queried) < PROVIDER_CACHED_FOR) {
+            return CachedHealth::Known(last.health.clone());
         }
-        last.asked = Some(now);
-        CachedHealth::Ask
+        last.queried = Some(now);
+        CachedHealth::Stale
     }
 
-    fn keep(&self, health: &Health, asked_at: UnixMillis) {
+    fn store(&self, health: &Health, asked_at: UnixMillis) {
         let health = Health { asked_at: Some(asked_at.to_string()), ..health.clone() };
         self.0.lock().expect("nothing panics while it holds the lock").health = Some(health);
     }
@@ -391,7 +358,7 @@ fn mode(simulated: bool) -> &'static str {
     if simulated { "simulation" } else { PRODUCTION }
 }
 
-fn standing(switch: Option<KillSwitch>) -> KillSwitchRow {
+fn kill_switch_row(switch: Option<KillSwitch>) -> KillSwitchRow {
     match switch {
         None => KillSwitchRow { on: false, since: None, reason: None },
         Some(KillSwitch { since, reason }) => {
@@ -400,8 +367,8 @@ fn standing(switch: Option<KillSwitch>) -> KillSwitchRow {
     }
 }
 
-fn allowed(limits: &Limits) -> AllowedRow {
-    AllowedRow {
+fn limits_row(limits: &Limits) -> LimitsRow {
+    LimitsRow {
         per_number: limits[Limit::Number].count,
         window: limits[Limit::Number].window.as_secs(),
         per_day: limits[Limit::NumberDay].count,
@@ -419,20 +386,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_asks_and_who_comes_meanwhile_is_told_what_is_known() {
-        let (heard, began) = (ProviderHealthCache::default(), Instant::now());
+    fn one_caller_queries_and_the_others_read_the_last_answer() {
+        let (cache, began) = (ProviderHealthCache::default(), Instant::now());
         let at = |seconds| began + Duration::from_secs(seconds);
-        let told = |turn| match turn {
-            CachedHealth::Ask => "ask",
-            CachedHealth::Tell(None) => "nothing yet",
-            CachedHealth::Tell(Some(_)) => "known",
+        let text = |cached| match cached {
+            CachedHealth::Stale => "query",
+            CachedHealth::Known(None) => "nothing yet",
+            CachedHealth::Known(Some(_)) => "known",
         };
-        assert_eq!(told(heard.turn(at(0))), "ask");
-        // Should the first one have gone away without an answer, nobody asks instead of it for a while.
-        assert_eq!(told(heard.turn(at(29))), "nothing yet");
-        assert_eq!(told(heard.turn(at(30))), "ask");
-        heard.keep(&Health::silent(State::Up), UnixMillis(0));
-        assert_eq!(told(heard.turn(at(59))), "known");
-        assert_eq!(told(heard.turn(at(60))), "ask");
+        assert_eq!(text(cache.read(at(0))), "query");
+        // If the first caller went away without an answer, no other queries before the interval is over.
+        assert_eq!(text(cache.read(at(29))), "nothing yet");
+        assert_eq!(text(cache.read(at(30))), "query");
+        cache.store(&Health::without_answer(HealthState::Up), UnixMillis(0));
+        assert_eq!(text(cache.read(at(59))), "known");
+        assert_eq!(text(cache.read(at(60))), "query");
     }
 }

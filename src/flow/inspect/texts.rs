@@ -1,4 +1,4 @@
-//! What do texts cost, and what is wrong with them?
+//! The cost of texts, and the errors in templates.
 
 use serde::Serialize;
 
@@ -6,14 +6,13 @@ use crate::text::gsm7::{self, Segments};
 use crate::text::lint::{Lint, TextFault};
 use crate::text::{TextSettings, Texts};
 
-/// What a text costs.
 #[derive(Serialize)]
 pub struct Cost {
-    /// How it travels: `gsm7` or `ucs2`.
+    /// `gsm7` or `ucs2`.
     pub encoding: &'static str,
-    /// How long it is in that encoding.
+    /// The length: septets in GSM-7, code units in UCS-2.
     pub units: u32,
-    /// Messages that are paid for.
+    /// Billed parts.
     pub segments: u32,
 }
 
@@ -23,21 +22,17 @@ impl From<Segments> for Cost {
     }
 }
 
-/// A template in one language and what it costs at its longest values, or what is wrong.
+/// A template in one language with its cost at its longest values, or an error.
 #[derive(Serialize)]
 pub struct LintRow {
-    /// The template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
-    /// Its language.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub locale: Option<String>,
-    /// The file that it comes from, or `built in`; or the setting that something is wrong with.
+    /// The file, or `built in`; for an error, the file or the setting.
     pub from: String,
-    /// What it costs, if it is without fault.
     #[serde(flatten)]
     pub cost: Option<Cost>,
-    /// What is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
@@ -60,35 +55,29 @@ impl From<TextFault> for LintRow {
     }
 }
 
-/// Every text that could be sent, and then every fault.
+/// All texts that could be sent, then all errors.
 pub fn lint(settings: TextSettings) -> Vec<LintRow> {
-    let (lints, faults) = Texts::lint(settings);
-    lints.into_iter().map(LintRow::from).chain(faults.into_iter().map(LintRow::from)).collect()
+    let (lints, errors) = Texts::lint(settings);
+    lints.into_iter().map(LintRow::from).chain(errors.into_iter().map(LintRow::from)).collect()
 }
 
-/// What one text costs, and what it would cost folded.
 #[derive(Serialize)]
 pub struct CostRow {
-    /// The text.
     pub text: String,
-    /// What it costs as it is.
     #[serde(flatten)]
     pub cost: Cost,
-    /// What it becomes with `SMS_ENCODING=gsm7`.
+    /// The text as `SMS_ENCODING=gsm7` sends it.
     pub folded: Folded,
 }
 
-/// A text whose letters were replaced by those of the GSM alphabet, as far as there are such.
+/// A text with characters replaced by similar ones of GSM-7, where there are any.
 #[derive(Serialize)]
 pub struct Folded {
-    /// The text.
     pub text: String,
-    /// What it costs.
     #[serde(flatten)]
     pub cost: Cost,
 }
 
-/// Counts any text.
 pub fn measure(text: String) -> CostRow {
     let folded = gsm7::fold(&text).into_owned();
     let folded = Folded { cost: gsm7::measure(&folded).into(), text: folded };

@@ -1,7 +1,7 @@
-//! A set of published keys as tokens are checked with it: which keys are usable, and for what algorithm.
+//! A key set: the usable keys, each with its algorithm.
 //!
-//! The kind of a key decides its algorithm, never a token. A key that is not surely a public key for checking
-//! signatures is left out, and does not spoil the others (RFC 7517 §5).
+//! The kind of a key determines its algorithm, never a token. A key that is not certainly a public signature key is
+//! ignored, and the others stay usable (RFC 7517 §5).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,40 +16,36 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::endpoint::Fault;
-use crate::http::auth::Key;
+use super::fetch_error::{FetchError, KEYS_MAX};
+use crate::http::token_key::TokenKey;
 
-/// Issuers publish two to ten.
-pub(super) const KEYS_MAX: usize = 64;
 const RSA_BITS_MIN: usize = 2_048;
-/// What the library checks at most.
+/// The longest key that the library verifies with.
 const RSA_BITS_MAX: usize = 8_192;
-/// A coordinate of a point of P-256, and a public key of Ed25519.
+/// Of a coordinate on P-256, and of a public key of Ed25519.
 const POINT_BYTES: usize = 32;
 
-/// Keys by their names.
 pub(super) struct KeySet {
-    /// Nothing under a name that two keys have: a token could mean either.
-    named: HashMap<String, Option<Arc<Key>>>,
-    /// The one usable key of a set that has no other.
-    only: Option<Arc<Key>>,
+    /// `None` if two keys share the `kid`: a token could mean either.
+    by_kid: HashMap<String, Option<Arc<TokenKey>>>,
+    /// The usable key of a set with exactly one.
+    only: Option<Arc<TokenKey>>,
     usable: usize,
 }
 
-/// Why a key is left out.
+/// The reason why a key is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ignored {
-    /// A secret that is published is none.
+    /// A published secret is not secret.
     Symmetric,
-    /// A private half that is published: anybody can sign with it.
+    /// With a published private key, anyone can sign.
     Private,
-    /// It is meant for encryption, or for something else.
     OtherUse,
-    /// Another kind, curve or algorithm.
+    /// The kind, curve or algorithm is not supported.
     Unsupported,
-    /// Too short, too long, or no such key.
+    /// Too short, too long, or malformed.
     Unfit,
-    /// Two keys have its name.
+    /// Two keys share its `kid`.
     Duplicate,
 }
 
@@ -72,46 +68,46 @@ struct Document {
 }
 
 impl KeySet {
-    /// Reads a document; `validation` is what is asked of every token. Also answers why keys were left out.
-    pub(super) fn read(body: &[u8], validation: &Validation) -> Result<(KeySet, Vec<Ignored>), Fault> {
-        let Document { keys } = serde_json::from_slice(body).map_err(|_| Fault::Unreadable)?;
+    /// Parses a key set. `validation` has the rules for every token.
+    pub(super) fn read(body: &[u8], validation: &Validation) -> Result<(KeySet, Vec<Ignored>), FetchError> {
+        let Document { keys } = serde_json::from_slice(body).map_err(|_| FetchError::Unreadable)?;
         if keys.len() > KEYS_MAX {
-            return Err(Fault::TooMany);
+            return Err(FetchError::TooMany);
         }
         let (mut usable, mut ignored) = (Vec::new(), Vec::new());
         for key in keys {
             match usable_key(key) {
                 Ok((kid, key, algorithm)) => {
                     let validation = Validation { algorithms: vec![algorithm], ..validation.clone() };
-                    usable.push((kid, Arc::new(Key { key, validation })));
+                    usable.push((kid, Arc::new(TokenKey { key, validation })));
                 }
-                Err(why) => ignored.push(why),
+                Err(reason) => ignored.push(reason),
             }
         }
         let only = match &usable[..] {
             [(_, key)] => Some(key.clone()),
             _ => None,
         };
-        let mut named = HashMap::new();
+        let mut by_kid = HashMap::new();
         let mut count = usable.len();
         for (kid, key) in usable {
             let Some(kid) = kid else { continue };
-            named
+            by_kid
                 .entry(kid)
-                .and_modify(|known: &mut Option<Arc<Key>>| {
-                    let left_out = if known.take().is_some() { 2 } else { 1 };
-                    ignored.extend(std::iter::repeat_n(Ignored::Duplicate, left_out));
-                    count -= left_out;
+                .and_modify(|known: &mut Option<Arc<TokenKey>>| {
+                    let duplicates = if known.take().is_some() { 2 } else { 1 };
+                    ignored.extend(std::iter::repeat_n(Ignored::Duplicate, duplicates));
+                    count -= duplicates;
                 })
                 .or_insert(Some(key));
         }
-        Ok((KeySet { named, only, usable: count }, ignored))
+        Ok((KeySet { by_kid, only, usable: count }, ignored))
     }
 
-    /// The key of a name, or the only one for who names none.
-    pub(super) fn find(&self, kid: Option<&str>) -> Option<&Arc<Key>> {
+    /// The key with this `kid`. Without a `kid`, the only usable key.
+    pub(super) fn find(&self, kid: Option<&str>) -> Option<&Arc<TokenKey>> {
         match kid {
-            Some(kid) => self.named.get(kid)?.as_ref(),
+            Some(kid) => self.by_kid.get(kid)?.as_ref(),
             None => self.only.as_ref(),
         }
     }
@@ -121,7 +117,7 @@ impl KeySet {
     }
 }
 
-/// A key that can check signatures, with its name and its algorithm.
+/// The `kid`, key and algorithm, if the key can verify signatures.
 fn usable_key(key: Value) -> Result<(Option<String>, DecodingKey, Algorithm), Ignored> {
     if key.get("kty").is_some_and(|kind| kind == "oct") || key.get("k").is_some() {
         return Err(Ignored::Symmetric);
@@ -144,7 +140,7 @@ fn usable_key(key: Value) -> Result<(Option<String>, DecodingKey, Algorithm), Ig
         }
         _ => return Err(Ignored::Unsupported),
     };
-    if key.common.key_algorithm.is_some_and(|said| said != named) {
+    if key.common.key_algorithm.is_some_and(|declared| declared != named) {
         return Err(Ignored::Unsupported);
     }
     match DecodingKey::from_jwk(&key) {
@@ -154,12 +150,12 @@ fn usable_key(key: Value) -> Result<(Option<String>, DecodingKey, Algorithm), Ig
 }
 
 fn is_for_signatures(key: &CommonParameters) -> bool {
-    let meant_for = key.public_key_use.as_ref().is_none_or(|meant| *meant == PublicKeyUse::Signature);
+    let for_signatures = key.public_key_use.as_ref().is_none_or(|usage| *usage == PublicKeyUse::Signature);
     let operations = key.key_operations.as_ref();
-    meant_for && operations.is_none_or(|operations| operations.contains(&KeyOperations::Verify))
+    for_signatures && operations.is_none_or(|operations| operations.contains(&KeyOperations::Verify))
 }
 
-/// With an exponent of one every message would be its own signature.
+/// An exponent of one is refused: every message would be its own signature.
 fn is_fit(rsa: &RSAKeyParameters) -> bool {
     let Some((modulus, exponent)) = bytes(&rsa.n).zip(bytes(&rsa.e)) else {
         return false;
@@ -170,7 +166,7 @@ fn is_fit(rsa: &RSAKeyParameters) -> bool {
     (RSA_BITS_MIN..=RSA_BITS_MAX).contains(&bits) && !matches!(significant(&exponent), [] | [1])
 }
 
-/// A number without the zeros in front.
+/// A number without leading zeros.
 fn significant(number: &[u8]) -> &[u8] {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     &number[zeros..]

@@ -8,7 +8,8 @@ use jsonwebtoken::EncodingKey;
 use jsonwebtoken::jwk::Jwk;
 use serde_json::{Value, json};
 
-use super::keys::{Ignored, KEYS_MAX};
+use super::fetch_error::KEYS_MAX;
+use super::keys::Ignored;
 use super::*;
 
 macro_rules! pem {
@@ -62,15 +63,15 @@ fn expect_key(name: &str, key: Value, expected: Result<Algorithm, Ignored>) {
             assert_eq!((&key.validation.algorithms[..], keys.usable()), (&[algorithm][..], 1), "{name}");
             assert!(ignored.is_empty(), "{name}");
         }
-        Err(why) => {
-            assert_eq!(ignored, [why], "{name}");
+        Err(reason) => {
+            assert_eq!(ignored, [reason], "{name}");
             assert!(keys.find(kid.as_deref()).or(keys.find(None)).is_none() && keys.usable() == 0, "{name}");
         }
     }
 }
 
 #[test]
-fn the_kind_of_a_key_decides_what_it_is_for() {
+fn the_kind_of_a_key_determines_its_algorithm() {
     expect_key("RSA", rsa("a"), Ok(Algorithm::RS256));
     expect_key("P-256", p256("a"), Ok(Algorithm::ES256));
     expect_key("Ed25519", ed25519("a"), Ok(Algorithm::EdDSA));
@@ -106,7 +107,7 @@ fn the_kind_of_a_key_decides_what_it_is_for() {
 }
 
 #[test]
-fn a_key_that_could_check_nothing_or_everything_is_left_out() {
+fn a_key_that_would_accept_no_signature_or_every_signature_is_ignored() {
     let modulus = |bytes: Vec<u8>| BASE64URL.encode(bytes);
     let big = |bytes: usize| modulus([vec![0x80], vec![1; bytes - 1]].concat());
     expect_key("2048 bits", with(rsa("a"), &json!({"n": big(256)})), Ok(Algorithm::RS256));
@@ -137,66 +138,66 @@ fn a_key_that_could_check_nothing_or_everything_is_left_out() {
 }
 
 #[test]
-fn a_name_that_two_keys_have_is_nobodys_and_no_name_means_the_only_key() {
+fn a_shared_kid_finds_no_key_and_a_missing_kid_finds_the_only_key() {
     let (keys, ignored) = read(&[rsa("a"), p256("a"), ed25519("a"), ed25519("b")]);
     assert_eq!((ignored, keys.usable()), (vec![Ignored::Duplicate; 3], 1));
     assert!(keys.find(Some("a")).is_none() && keys.find(Some("b")).is_some() && keys.find(None).is_none());
-    // What is not usable anyway takes no name from others.
+    // An unusable key does not make the `kid` of another one ambiguous.
     let (keys, _) = read(&[rsa("a"), with(p256("a"), &json!({"use": "enc"}))]);
     assert!(keys.find(Some("a")).is_some() && keys.find(None).is_some());
     assert!(keys.find(Some("")).is_none() && keys.find(Some("A")).is_none());
 }
 
 #[test]
-fn what_is_no_set_or_too_large_a_one_is_refused_whole() {
+fn a_malformed_or_too_large_key_set_is_refused_whole() {
     let read = |body: &[u8]| KeySet::read(body, &Validation::new(Algorithm::RS256)).err();
     for body in [&b""[..], b"[]", b"{}", b"<html>", b"{\"keys\":{}}", b"{\"keys\":[]", b"\xff"] {
-        assert_eq!(read(body), Some(Fault::Unreadable));
+        assert_eq!(read(body), Some(FetchError::Unreadable));
     }
-    assert_eq!(read(&set(&vec![json!(null); KEYS_MAX + 1])), Some(Fault::TooMany));
-    assert_eq!(read(b"{\"keys\":[7,\"x\",null,[]]}"), None, "they spoil no other");
+    assert_eq!(read(&set(&vec![json!(null); KEYS_MAX + 1])), Some(FetchError::TooMany));
+    assert_eq!(read(b"{\"keys\":[7,\"x\",null,[]]}"), None, "an unreadable key does not spoil the set");
 }
 
-/// What an endpoint answers, after how long, and how often it was asked.
+/// An endpoint with a scripted answer and delay, and the times of its fetches.
 struct Script {
-    answer: Mutex<Result<Vec<u8>, Fault>>,
-    takes: Mutex<Duration>,
-    asked: Mutex<Vec<Instant>>,
+    answer: Mutex<Result<Vec<u8>, FetchError>>,
+    delay: Mutex<Duration>,
+    fetches: Mutex<Vec<Instant>>,
 }
 
 #[async_trait::async_trait]
 impl Endpoint for Arc<Script> {
-    async fn get(&self) -> Result<Vec<u8>, Fault> {
-        self.asked.lock().expect("no panic").push(Instant::now());
-        let takes = *self.takes.lock().expect("no panic");
-        tokio::time::sleep(takes).await;
+    async fn get(&self) -> Result<Vec<u8>, FetchError> {
+        self.fetches.lock().expect("no panic").push(Instant::now());
+        let delay = *self.delay.lock().expect("no panic");
+        tokio::time::sleep(delay).await;
         self.answer.lock().expect("no panic").clone()
     }
 }
 
 impl Script {
-    fn followed(answer: Result<Vec<u8>, Fault>, takes: Duration) -> (Arc<Script>, Arc<Jwks>) {
+    fn start(answer: Result<Vec<u8>, FetchError>, delay: Duration) -> (Arc<Script>, Arc<Jwks>) {
         let script = Arc::new(Script {
             answer: Mutex::new(answer),
-            takes: Mutex::new(takes),
-            asked: Mutex::default(),
+            delay: Mutex::new(delay),
+            fetches: Mutex::default(),
         });
         let jwks = Arc::new(Jwks::new(Box::new(script.clone()), Validation::new(Algorithm::RS256)));
-        tokio::spawn(jwks.clone().follow());
+        tokio::spawn(jwks.clone().refresh());
         (script, jwks)
     }
 
-    fn answer(&self, answer: Result<Vec<u8>, Fault>) {
+    fn answer(&self, answer: Result<Vec<u8>, FetchError>) {
         *self.answer.lock().expect("no panic") = answer;
     }
 
-    fn asked(&self) -> usize {
-        self.asked.lock().expect("no panic").len()
+    fn fetch_count(&self) -> usize {
+        self.fetches.lock().expect("no panic").len()
     }
 }
 
 const SOON: Duration = Duration::from_millis(50);
-const DOWN: Fault = Fault::Unreachable("no connection");
+const DOWN: FetchError = FetchError::Unreachable("no connection");
 
 async fn pass(time: Duration) {
     tokio::time::sleep(time).await;
@@ -207,10 +208,10 @@ async fn found(jwks: &Jwks, kid: &str) -> Result<(), NoKey> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_comes_before_the_keys_waits_for_them_and_not_for_long() {
-    let (_, jwks) = Script::followed(Ok(set(&[rsa("a")])), SOON);
+async fn a_request_before_the_first_keys_waits_for_them_briefly() {
+    let (_, jwks) = Script::start(Ok(set(&[rsa("a")])), SOON);
     assert_eq!(found(&jwks, "a").await, Ok(()));
-    let (_, jwks) = Script::followed(Ok(set(&[rsa("a")])), Duration::from_secs(4));
+    let (_, jwks) = Script::start(Ok(set(&[rsa("a")])), Duration::from_secs(4));
     let began = Instant::now();
     assert_eq!(found(&jwks, "a").await, Err(NoKey::Unavailable));
     assert!(began.elapsed() <= WAIT_MAX + SOON);
@@ -220,70 +221,70 @@ async fn a_request_that_comes_before_the_keys_waits_for_them_and_not_for_long() 
 
 #[tokio::test(start_paused = true)]
 async fn a_new_key_is_fetched_when_it_is_first_used() {
-    let (script, jwks) = Script::followed(Ok(set(&[rsa("a")])), SOON);
+    let (script, jwks) = Script::start(Ok(set(&[rsa("a")])), SOON);
     assert_eq!(found(&jwks, "a").await, Ok(()));
     pass(Duration::from_secs(90)).await;
     script.answer(Ok(set(&[rsa("a"), p256("b")])));
-    assert_eq!((script.asked(), found(&jwks, "b").await, script.asked()), (1, Ok(()), 2));
-    // One that vanishes is gone with the next good answer.
+    assert_eq!((script.fetch_count(), found(&jwks, "b").await, script.fetch_count()), (1, Ok(()), 2));
+    // A withdrawn key is gone after the next successful fetch.
     script.answer(Ok(set(&[p256("b")])));
-    pass(REFRESH_EVERY + ASKED_EVERY_MIN + SOON).await;
+    pass(REFRESH_EVERY + FETCH_INTERVAL_MIN + SOON).await;
     assert_eq!((found(&jwks, "a").await, found(&jwks, "b").await), (Err(NoKey::Unknown), Ok(())));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_of_unknown_names_is_one_question_a_minute_and_waits_for_nothing_else() {
-    let (script, jwks) = Script::followed(Ok(set(&[rsa("a")])), SOON);
+async fn many_unknown_kids_cause_one_fetch_a_minute_and_delay_no_known_one() {
+    let (script, jwks) = Script::start(Ok(set(&[rsa("a")])), SOON);
     assert_eq!(found(&jwks, "a").await, Ok(()));
     let began = Instant::now();
     for round in 0..600 {
-        let asked: Vec<_> = (0..20)
+        let requests: Vec<_> = (0..20)
             .map(|at| {
                 let jwks = jwks.clone();
                 tokio::spawn(async move { found(&jwks, &format!("{round}-{at}")).await })
             })
             .collect();
-        for answer in asked {
+        for answer in requests {
             assert_eq!(answer.await.expect("no panic"), Err(NoKey::Unknown));
         }
         assert_eq!(found(&jwks, "a").await, Ok(()));
         pass(Duration::from_secs(1)).await;
     }
     assert!(began.elapsed() < Duration::from_secs(632), "{:?}", began.elapsed());
-    let asked = script.asked.lock().expect("no panic");
-    assert!(asked.len() >= 9, "{}", asked.len());
-    assert!(asked.windows(2).all(|pair| pair[1] - pair[0] >= ASKED_EVERY_MIN), "{asked:?}");
+    let fetches = script.fetches.lock().expect("no panic");
+    assert!(fetches.len() >= 9, "{}", fetches.len());
+    assert!(fetches.windows(2).all(|pair| pair[1] - pair[0] >= FETCH_INTERVAL_MIN), "{fetches:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_than_so_many_wait_for_an_endpoint_that_hangs() {
-    let (script, jwks) = Script::followed(Ok(set(&[rsa("a")])), SOON);
+async fn the_number_of_requests_that_wait_for_a_hanging_endpoint_is_bounded() {
+    let (script, jwks) = Script::start(Ok(set(&[rsa("a")])), SOON);
     assert_eq!(found(&jwks, "a").await, Ok(()));
-    *script.takes.lock().expect("no panic") = Duration::from_secs(3_600);
-    pass(2 * ASKED_EVERY_MIN).await;
+    *script.delay.lock().expect("no panic") = Duration::from_secs(3_600);
+    pass(2 * FETCH_INTERVAL_MIN).await;
     let began = Instant::now();
-    let asking: Vec<_> = (0..2 * WAITING_MAX)
+    let requests: Vec<_> = (0..2 * WAITING_MAX)
         .map(|at| {
             let jwks = jwks.clone();
             tokio::spawn(async move { (found(&jwks, &at.to_string()).await, began.elapsed()) })
         })
         .collect();
     let mut waited = 0;
-    for answer in asking {
+    for answer in requests {
         let (answer, elapsed) = answer.await.expect("no panic");
         assert_eq!(answer, Err(NoKey::Unavailable));
         waited += usize::from(elapsed > SOON);
         assert!(elapsed <= WAIT_MAX + SOON, "{elapsed:?}");
     }
-    assert_eq!((waited, script.asked()), (WAITING_MAX, 2));
-    assert_eq!(found(&jwks, "a").await, Ok(()), "who is known waits for nobody");
+    assert_eq!((waited, script.fetch_count()), (WAITING_MAX, 2));
+    assert_eq!(found(&jwks, "a").await, Ok(()), "a known key needs no wait");
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_outlive_an_endpoint_that_is_down_or_talks_nonsense_for_a_day() {
-    let (script, jwks) = Script::followed(Ok(set(&[rsa("a")])), SOON);
+async fn keys_stay_valid_for_a_day_while_the_endpoint_fails_or_answers_nonsense() {
+    let (script, jwks) = Script::start(Ok(set(&[rsa("a")])), SOON);
     assert_eq!(found(&jwks, "a").await, Ok(()));
-    for fault in [DOWN, Fault::Status(302), Fault::TooLong] {
+    for fault in [DOWN, FetchError::Status(302), FetchError::TooLong] {
         script.answer(Err(fault));
         pass(Duration::from_secs(6 * 3_600)).await;
         assert_eq!((found(&jwks, "a").await, found(&jwks, "b").await), (Ok(()), Err(NoKey::Unavailable)));
@@ -293,8 +294,11 @@ async fn keys_outlive_an_endpoint_that_is_down_or_talks_nonsense_for_a_day() {
     assert_eq!((found(&jwks, "a").await, found(&jwks, "b").await), (Ok(()), Err(NoKey::Unavailable)));
     pass(Duration::from_secs(3 * 3_600)).await;
     assert_eq!(found(&jwks, "a").await, Err(NoKey::Unavailable), "a day is over");
-    let asked = script.asked.lock().expect("no panic").clone();
-    assert!(asked.windows(2).all(|pair| pair[1] - pair[0] >= RETRY_FIRST), "it is not pressed");
+    let fetches = script.fetches.lock().expect("no panic").clone();
+    assert!(
+        fetches.windows(2).all(|pair| pair[1] - pair[0] >= RETRY_FIRST),
+        "the endpoint is not overloaded"
+    );
     // The same answer as before the outage counts as a new one.
     script.answer(Ok(set(&[rsa("a")])));
     pass(2 * RETRY_MAX + SOON).await;
@@ -302,10 +306,10 @@ async fn keys_outlive_an_endpoint_that_is_down_or_talks_nonsense_for_a_day() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_issuer_that_withdraws_all_its_keys_is_believed() {
-    let (script, jwks) = Script::followed(Ok(set(&[rsa("a")])), SOON);
+async fn an_issuer_may_withdraw_all_its_keys() {
+    let (script, jwks) = Script::start(Ok(set(&[rsa("a")])), SOON);
     assert_eq!(found(&jwks, "a").await, Ok(()));
     script.answer(Ok(set(&[])));
-    pass(REFRESH_EVERY + ASKED_EVERY_MIN + SOON).await;
+    pass(REFRESH_EVERY + FETCH_INTERVAL_MIN + SOON).await;
     assert_eq!(found(&jwks, "a").await, Err(NoKey::Unknown));
 }

@@ -1,9 +1,9 @@
-// The gateway's API, as whoever is logged in.
+// Calls the HTTP API of the gateway as the logged-in person.
 
 const ANSWER_WITHIN_MS = 15000;
 
-/** An answer that is no success, or none at all. */
-export class Refusal extends Error {
+/** An error response, or no response. */
+export class ApiError extends Error {
   constructor(code, answer = {}) {
     super(code);
     Object.assign(this, { code, request: answer.request_id });
@@ -11,11 +11,11 @@ export class Refusal extends Error {
   }
 }
 
-/** How far the gateway's clock is ahead of this one, in ms; within a second. */
-let ahead = 0;
+/** The lead of the gateway's clock over the local one in ms, precise to a second. */
+let clockLead = 0;
 
-/** A time of the gateway's by the clock of this machine; 0 for none. */
-export const hereAt = (time) => Date.parse(time) - ahead || 0;
+/** Converts a time of the gateway to the local clock; 0 if there is none. */
+export const toLocalTime = (time) => Date.parse(time) - clockLead || 0;
 
 async function call(method, path, body, headers = {}) {
   const json = body && { body: JSON.stringify(body) };
@@ -23,28 +23,28 @@ async function call(method, path, body, headers = {}) {
   let response, answer;
   try {
     response = await fetch(path, { method, headers, ...json, signal: AbortSignal.timeout(ANSWER_WITHIN_MS) });
-    ahead = Date.parse(response.headers.get("date")) - Date.now() || 0;
+    clockLead = Date.parse(response.headers.get("date")) - Date.now() || 0;
     answer = JSON.parse((await response.text()) || "{}");
   } catch (error) {
-    if (error instanceof SyntaxError) throw new Refusal(`HTTP ${response.status}`);
-    throw new Refusal(error.name === "TimeoutError" ? "timed_out" : "offline");
+    if (error instanceof SyntaxError) throw new ApiError(`HTTP ${response.status}`);
+    throw new ApiError(error.name === "TimeoutError" ? "timed_out" : "offline");
   }
-  if (!response.ok) throw new Refusal(answer.code ?? `HTTP ${response.status}`, answer);
+  if (!response.ok) throw new ApiError(answer.code ?? `HTTP ${response.status}`, answer);
   return answer;
 }
 
 let token = null;
 
-/** Asks as a person. A token is for an address and a language, and another is got where one has expired. */
-export async function asPerson(person, method, path, body, headers = {}) {
-  const whom = JSON.stringify(person);
-  for (const last of [false, true]) {
-    if (token?.whom !== whom) token = { whom, ...(await call("POST", "/dev/token", person)) };
+/** Calls the API as a person. A token is for one person and language, and is renewed when it has expired. */
+export async function callAs(person, method, path, body, headers = {}) {
+  const owner = JSON.stringify(person);
+  for (const isRetry of [false, true]) {
+    if (token?.owner !== owner) token = { owner, ...(await call("POST", "/dev/token", person)) };
     try {
       const bearer = { Authorization: `Bearer ${token.token}` };
       return await call(method, `/api/v1/auth/${path}`, body, { ...headers, ...bearer });
-    } catch (refusal) {
-      if (refusal.code !== "invalid_token" || last) throw refusal;
+    } catch (error) {
+      if (error.code !== "invalid_token" || isRetry) throw error;
       token = null;
     }
   }

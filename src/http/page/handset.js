@@ -1,27 +1,26 @@
-// The telephone of a simulation: each message as it comes, and codes that a click takes over.
+// The simulated phone: shows each message; a click on a code fills it in.
 
 import { clock, dotted, say, write } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
-const LISTEN_AGAIN_MS = 3000;
-const NEW_FOR_MS = 3000;
+const RECONNECT_MS = 3000;
+const HIGHLIGHT_MS = 3000;
 
 /**
- * Shows messages from now on. `pick` is told a code that was clicked, and whose it is; `changed` that there is something
- * to see, and the channel of a message that is new here. A browser has few connections for all its tabs, and the gateway
- * few seats: a tab that nobody looks at gives its own up.
+ * Shows messages from now on. Calls `pick` with a clicked code and its recipient, and `changed` after every change, with
+ * the channel of a new message. A hidden tab closes its stream, because browsers and the gateway limit their number.
  */
 export function listen(pick, changed) {
-  let stream, again, seen = 0;
+  let stream, reconnect, seen = 0;
   const close = () => {
-    clearTimeout(again);
+    clearTimeout(reconnect);
     stream?.close();
   };
   const open = () => {
     close();
     const opened = (stream = new EventSource("/dev/messages"));
     opened.onmessage = ({ data, lastEventId }) => {
-      // A new stream tells everything from the beginning.
+      // A new stream repeats all stored messages.
       if (Number(lastEventId) <= seen) return;
       seen = Number(lastEventId);
       const message = JSON.parse(data);
@@ -30,8 +29,8 @@ export function listen(pick, changed) {
     };
     opened.onopen = opened.onerror = () => {
       $("empty").dataset.lost = opened.readyState === EventSource.OPEN ? "" : "lost";
-      // It tries again by itself, but not after an answer that is no stream.
-      if (opened.readyState === EventSource.CLOSED) again = setTimeout(open, LISTEN_AGAIN_MS);
+      // EventSource reconnects on its own, except after a response that is not a stream.
+      if (opened.readyState === EventSource.CLOSED) reconnect = setTimeout(open, RECONNECT_MS);
       changed();
     };
   };
@@ -41,14 +40,14 @@ export function listen(pick, changed) {
 
 function show(message, pick) {
   const item = document.createElement("article");
-  if (Date.now() - Date.parse(message.at) < NEW_FOR_MS) item.className = "new";
+  if (Date.now() - Date.parse(message.at) < HIGHLIGHT_MS) item.className = "new";
   item.dataset.to = message.to;
   const small = document.createElement("small");
   small.dataset.at = message.at;
   const text = document.createElement(message.subject ? "div" : "p");
   const code = document.createElement("button");
   Object.assign(code, { type: "button", textContent: message.code, onclick: () => pick(message.code, message.to) });
-  // A line for autofill has the code once more, at the end.
+  // The autofill line at the end repeats the code.
   const [before, ...after] = message.text.trim().split(message.code);
   text.append(before, code, after.join(message.code));
   if (message.subject) {
@@ -63,12 +62,12 @@ function show(message, pick) {
   $(`${message.channel}-list`).append(item);
 }
 
-/** Draws it for a channel. While a code is awaited by somebody, all but the newest message to them are old. */
-export function drawHandset(channel, awaitedBy) {
+/** Draws a channel. While a recipient waits for a code, all messages but the newest one to it are dimmed. */
+export function drawHandset(channel, waitingRecipient) {
   for (const list of document.querySelectorAll(".messages")) {
     list.hidden = list.id !== `${channel}-list`;
     for (const item of list.children) {
-      const isOld = item !== list.lastChild || (awaitedBy && item.dataset.to !== awaitedBy);
+      const isOld = item !== list.lastChild || (waitingRecipient && item.dataset.to !== waitingRecipient);
       item.classList.toggle("old", Boolean(isOld));
       const small = item.querySelector("small");
       write(small, `${clock(Date.parse(small.dataset.at))} · ${say("to", { to: dotted(item.dataset.to) })}`);
@@ -83,7 +82,7 @@ export function drawHandset(channel, awaitedBy) {
   write($("clock"), clock(Date.now()));
 }
 
-/** Brings the newest message into sight: in its list, and if it is awaited on the page. */
+/** Scrolls to the newest message: in its list and, if it is awaited, on the page. */
 export function reveal(channel, isAwaited) {
   const list = $(`${channel}-list`);
   const newest = list.lastElementChild;

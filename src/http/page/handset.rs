@@ -1,4 +1,4 @@
-//! The telephone on the page: the last messages that a simulation showed, and a stream of them as they come.
+//! The phone on the page: the last simulated messages, and a stream of new ones.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -12,35 +12,36 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt as _;
 use futures_util::stream::unfold;
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
-use super::Page;
 use crate::domain::channel::Channel;
 use crate::domain::code::Code;
 use crate::domain::time::{UnixMillis, serialize_rfc3339};
 use crate::http::problem::Problem;
 use crate::provider::{Message, MessageObserver};
 
-/// How many messages it remembers.
-const REMEMBERED_MAX: usize = 20;
-/// How often a silent stream says that it is alive, which is also when a browser that has left is noticed.
-const ALIVE_EVERY: Duration = Duration::from_secs(15);
+/// Browsers that follow the messages at once.
+pub(super) const STREAMS_MAX: usize = 16;
+const MESSAGES_MAX: usize = 20;
+/// The time between keep-alive comments. A write to a browser that has left fails, which ends its stream.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
 
-/// Remembers what was shown. It holds codes: no `Debug`.
+/// The last simulated messages. They hold codes: no `Debug`.
 pub struct Handset {
     brand: String,
     messages: watch::Sender<Messages>,
 }
 
-/// The messages, oldest first, each with its number.
+/// Numbered messages, oldest first.
 struct Messages {
     next: u64,
     kept: VecDeque<(u64, Arc<str>)>,
 }
 
-/// A message as the page reads it.
+/// A message in the format of the page.
 #[derive(Serialize)]
-struct Shown<'a> {
+struct HandsetMessage<'a> {
     channel: Channel,
     from: &'a str,
     to: String,
@@ -53,17 +54,16 @@ struct Shown<'a> {
 }
 
 impl Handset {
-    /// An empty one. Messages are numbered from the time it is made, so that a browser that saw those of a process before
-    /// is not taken to know the new ones.
+    /// Numbers start at the current time: above those of an earlier process, which a browser may have seen.
     pub fn new(brand: &str, at: UnixMillis) -> Handset {
-        let empty = Messages { next: at.0, kept: VecDeque::with_capacity(REMEMBERED_MAX) };
+        let empty = Messages { next: at.0, kept: VecDeque::with_capacity(MESSAGES_MAX) };
         Handset { brand: brand.to_owned(), messages: watch::Sender::new(empty) }
     }
 }
 
 impl MessageObserver for Handset {
     fn shown(&self, message: &Message<'_>, at: UnixMillis) {
-        let shown = Shown {
+        let shown = HandsetMessage {
             channel: message.to.channel(),
             from: &self.brand,
             to: message.to.to_string(),
@@ -74,7 +74,7 @@ impl MessageObserver for Handset {
         };
         let shown: Arc<str> = serde_json::to_string(&shown).expect("a message is plain data").into();
         self.messages.send_modify(|messages| {
-            if messages.kept.len() == REMEMBERED_MAX {
+            if messages.kept.len() == MESSAGES_MAX {
                 messages.kept.pop_front();
             }
             messages.kept.push_back((messages.next, shown));
@@ -83,24 +83,39 @@ impl MessageObserver for Handset {
     }
 }
 
-/// `GET /dev/messages`: what is remembered, from the one after `Last-Event-ID`, and then whatever comes.
-pub(super) async fn messages(State(page): State<Arc<Page>>, headers: HeaderMap) -> Response {
-    let Ok(seat) = page.looking_on.clone().try_acquire_owned() else {
+/// The state of the streams of messages to browsers.
+#[derive(Clone)]
+pub(super) struct MessageStreams {
+    handset: Arc<Handset>,
+    permits: Arc<Semaphore>,
+    /// Ends open streams, which would otherwise keep the process from stopping.
+    shutdown: CancellationToken,
+}
+
+impl MessageStreams {
+    pub(super) fn new(handset: Arc<Handset>, shutdown: CancellationToken) -> MessageStreams {
+        MessageStreams { handset, permits: Arc::new(Semaphore::new(STREAMS_MAX)), shutdown }
+    }
+}
+
+/// `GET /dev/messages`: the stored messages after `Last-Event-ID`, then new ones as server-sent events.
+pub(super) async fn messages(State(streams): State<MessageStreams>, headers: HeaderMap) -> Response {
+    let Ok(permit) = streams.permits.clone().try_acquire_owned() else {
         let too_many = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy");
-        return too_many.detail("too many browsers look on already").into_response();
+        return too_many.detail("too many browsers follow the messages already").into_response();
     };
     let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok()).unwrap_or(0);
-    let looking = (page.handset.messages.subscribe(), seen, seat);
-    let stream = unfold(looking, async |(mut messages, seen, seat)| {
-        // It ends when nobody shows messages any more.
+    let state = (streams.handset.messages.subscribe(), seen, permit);
+    let stream = unfold(state, async |(mut messages, seen, permit)| {
+        // An error means that the handset is gone: the stream ends.
         let unseen = messages.wait_for(|messages| messages.after(seen).is_some()).await.ok()?;
         let (number, text) = unseen.after(seen)?;
         drop(unseen);
         let event = Event::default().id(number.to_string()).data(text);
-        Some((Ok::<_, Infallible>(event), (messages, number, seat)))
+        Some((Ok::<_, Infallible>(event), (messages, number, permit)))
     });
-    let stream = stream.take_until(page.stop.clone().cancelled_owned());
-    Sse::new(stream).keep_alive(KeepAlive::new().interval(ALIVE_EVERY)).into_response()
+    let stream = stream.take_until(streams.shutdown.clone().cancelled_owned());
+    Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_EVERY)).into_response()
 }
 
 impl Messages {

@@ -1,138 +1,139 @@
-// What a front end does with codes: asks for one, takes it from wherever it comes, checks it, and says what went wrong.
-// All that is shown follows from `state` and `now`, by `render`.
+// A sample front end for codes: requests one, accepts it typed, pasted or read from an SMS, verifies it, and shows errors.
+// `render` draws everything from `state` and `now`.
 
-import { Refusal, asPerson, hereAt } from "./gateway.js";
+import { ApiError, callAs, toLocalTime } from "./gateway.js";
 import { drawHandset, listen, reveal } from "./handset.js";
 import { TEXTS } from "./texts.js";
-import { clock, dotted, minutes, say, spoken, texts, write } from "./words.js";
+import { clock, dotted, minutes, preferredLanguage, say, texts, write } from "./words.js";
 
-const WAYS = {
+const CHANNELS = {
   sms: { send: "send-verification-sms", verify: "verify-phone-otp", otp_type: "SMS" },
   email: { send: "send-verification-email", verify: "verify-email-otp", otp_type: "EMAIL" },
 };
-/** With these no try is left for the code; only another one helps. */
+/** After these errors the code is of no use; the person needs another one. */
 const ENDS_A_CODE = ["code_expired", "code_used", "perhaps_verified", "no_pending_code", "too_many_attempts"];
-/** After these nobody knows whether a check was done. */
-const LOSES_AN_ANSWER = ["offline", "timed_out", "provider_unavailable"];
-/** Pauses between looks at what became of a message: two minutes together. */
-const LOOKS_MS = [1500, 1500, 2000, 3000, 5000, 7000, 10000, 15000, 15000, 30000, 30000];
+/** After these errors it is unknown whether the code was checked. */
+const LOST_ANSWERS = ["offline", "timed_out", "provider_unavailable"];
+/** Pauses between polls of a request's status: two minutes in all. */
+const POLL_PAUSES_MS = [1500, 1500, 2000, 3000, 5000, 7000, 10000, 15000, 15000, 30000, 30000];
 
 const $ = (id) => document.getElementById(id);
 
-// What outlives a reload: never a code, never a token.
+// Kept over a reload: never a code, never a token.
 const FRESH = {
   step: "ask", to: "", request: "", status: "", length: 6, until: 0, resendAt: 0, checkAt: 0,
-  // The key of a send without an answer; whether a check's answer was lost; why this code is over, and why checks wait.
+  // `key`: idempotency key of an unanswered request. `lost`: the answer to a check was lost. `over`: the error that ended
+  // this code. `held`: the error that delays checks.
   key: "", lost: false, over: "", held: "",
 };
 const state = {
-  language: spoken(), channel: "sms", phone: "+573001234567", email: "ana@example.com",
-  // By channel, a code that is awaited while somebody looks at another way.
+  language: preferredLanguage(), channel: "sms", phone: "+573001234567", email: "ana@example.com",
+  // By channel, the state of a pending code while the person uses another channel.
   kept: {}, ...FRESH,
 };
-// What does not.
-const now = { busy: "", problem: null, news: "", hearing: null, heard: "", waited: false, visit: 0 };
+// Not kept over a reload.
+const now = { busy: "", problem: null, news: "", smsReader: null, arrivedCode: "", waited: false, visit: 0 };
 
 const inSeconds = (seconds) => Date.now() + seconds * 1000;
 const left = (time) => Math.max(0, Math.ceil((time - Date.now()) / 1000));
-/** The focus goes where it can go once all is drawn. */
+/** Sets the focus after drawing, when the element can take it. */
 const focusSoon = (id) => setTimeout(() => $(id).focus());
 
 // --- the flow ---
 
-/** One thing at a time; whatever it throws is told. */
-async function doing(what, work) {
+/** Runs one action at a time and shows its error. */
+async function runExclusively(action, work) {
   if (now.busy) return;
-  Object.assign(now, { busy: what, problem: null, news: "" });
+  Object.assign(now, { busy: action, problem: null, news: "" });
   render();
   try {
     await work();
-  } catch (refusal) {
-    if (!(refusal instanceof Refusal)) throw refusal;
-    if (refusal.code !== "left") now.problem = refusal;
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    if (error.code !== "left") now.problem = error;
   } finally {
     now.busy = "";
-    if (now.heard) fill(now.heard);
-    now.heard = "";
+    if (now.arrivedCode) fill(now.arrivedCode);
+    now.arrivedCode = "";
     save();
     render();
   }
 }
 
-/** Asks as the person. An answer for somebody who has left meanwhile is none. */
-async function mine(method, path, body, headers) {
+/** Calls the API as the current person. Discards the answer if the person has changed meanwhile. */
+async function callApi(method, path, body, headers) {
   const { visit } = now;
   const person = { phone_number: state.phone, email: state.email, locale: state.language };
-  const answer = await asPerson(person, method, path, body, headers).catch((refusal) => refusal);
-  if (visit !== now.visit) throw new Refusal("left");
+  const answer = await callAs(person, method, path, body, headers).catch((error) => error);
+  if (visit !== now.visit) throw new ApiError("left");
   if (answer instanceof Error) throw answer;
   return answer;
 }
 
-const ask = () => doing("send", async () => {
-  const way = WAYS[state.channel];
-  // The same key until it is known how that request ended, over a reload too: if only the answer was lost, asking again
-  // sends nothing twice, and leads to the code that came.
+const requestCode = () => runExclusively("send", async () => {
+  const channel = CHANNELS[state.channel];
+  // The key is kept until the outcome is known, even over a reload: repeating a request whose answer was lost sends
+  // nothing twice and leads to the code that was sent.
   state.key ||= Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
   save();
   try {
-    const sent = await mine("POST", way.send, { otp_type: way.otp_type }, { "Idempotency-Key": state.key });
+    const sent = await callApi("POST", channel.send, { otp_type: channel.otp_type }, { "Idempotency-Key": state.key });
     Object.assign(state, FRESH, {
       step: "code", to: sent.to, request: sent.request_id, status: sent.status, length: sent.code_length,
-      until: hereAt(sent.expires_at), resendAt: inSeconds(sent.resend_after),
+      until: toLocalTime(sent.expires_at), resendAt: inSeconds(sent.resend_after),
     });
     awaitCode();
-  } catch (refusal) {
-    if (refusal.request) state.key = "";
-    if (refusal.wait) state.resendAt = inSeconds(refusal.wait);
-    if (refusal.code !== "cooldown" || !awaited()) throw refusal;
+  } catch (error) {
+    if (error.request) state.key = "";
+    if (error.wait) state.resendAt = inSeconds(error.wait);
+    if (error.code !== "cooldown" || !pendingCode()) throw error;
     resume();
   }
 });
 
-/** A code that was asked for before, and is still to be typed. */
-function awaited() {
+/** The state of an earlier code on this channel that is still valid. */
+function pendingCode() {
   const kept = state.kept[state.channel];
   return kept && !kept.over && Date.now() < (kept.until || Infinity) && kept;
 }
 
 function resume() {
-  Object.assign(state, awaited(), { resendAt: state.resendAt });
+  Object.assign(state, pendingCode(), { resendAt: state.resendAt });
   awaitCode();
 }
 
-/** Waits for the code, by every way there is. */
+/** Shows the field for the code, and starts to read the SMS and to poll the status. */
 function awaitCode() {
   delete state.kept[state.channel];
   Object.assign(now, { problem: null, waited: left(state.resendAt) > 0 });
   $("code").value = "";
   save();
   render();
-  hear();
-  follow(state.request);
+  readSms();
+  pollStatus(state.request);
   setTimeout(() => {
     $("code").focus();
     reveal(state.channel, true);
   });
 }
 
-const check = () => doing("verify", async () => {
+const check = () => runExclusively("verify", async () => {
   try {
-    const { to } = await mine("POST", WAYS[state.channel].verify, { otp_code: $("code").value });
+    const { to } = await callApi("POST", CHANNELS[state.channel].verify, { otp_code: $("code").value });
     Object.assign(state, FRESH, { step: "done", to, resendAt: state.resendAt });
-    leave();
+    stopReadingSms();
     focusSoon("title");
-  } catch (refusal) {
-    weigh(refusal);
+  } catch (error) {
+    handleCheckError(error);
   }
 });
 
-/** What a check that found no right code means for the code. */
-function weigh(refusal) {
-  const { wait } = refusal;
-  let { code } = refusal;
-  if (LOSES_AN_ANSWER.includes(code)) state.lost = true;
-  if (refusal.attempts === 0) code = "too_many_attempts";
+/** Decides after a failed check whether the code can be typed again. */
+function handleCheckError(error) {
+  const { wait } = error;
+  let { code } = error;
+  if (LOST_ANSWERS.includes(code)) state.lost = true;
+  if (error.attempts === 0) code = "too_many_attempts";
   if (code === "code_used" && state.lost) code = "perhaps_verified";
   if (code === "no_pending_code" && state.status === "queued") code = "not_yet";
   if (wait) state.checkAt = inSeconds(wait);
@@ -140,41 +141,41 @@ function weigh(refusal) {
     $("code").value = "";
     shake();
   }
-  if (ENDS_A_CODE.includes(code) && !wait) return end(code);
+  if (ENDS_A_CODE.includes(code) && !wait) return endCode(code);
   focusSoon("code");
-  // Those of an hour go on past a new code.
+  // The hourly limit also applies to a new code.
   if (code === "too_many_attempts") state.held = "too_many_tries";
-  else throw Object.assign(refusal, { code });
+  else throw Object.assign(error, { code });
 }
 
-/** Only another code helps: from here the focus goes to what asks for it, or if that has to wait to where it harms nothing. */
-function end(code) {
+/** The code is of no use. The focus moves to the button for another one, or to the title while that has to wait. */
+function endCode(code) {
   state.over = code;
   $("code").value = "";
-  leave();
-  const isHere = [$("code"), $("go"), $("resend"), document.body].includes(document.activeElement);
-  if (isHere) focusSoon(left(state.resendAt) ? "title" : "go");
+  stopReadingSms();
+  const hasFocus = [$("code"), $("go"), $("resend"), document.body].includes(document.activeElement);
+  if (hasFocus) focusSoon(left(state.resendAt) ? "title" : "go");
 }
 
-/** Looks what became of a message: it may still be on its way, and what was sent need not arrive. */
-async function follow(request) {
-  const isHere = () => state.step === "code" && state.request === request && !state.over;
-  for (const pause of LOOKS_MS) {
+/** Polls the status of a request until its message is delivered or cannot arrive. */
+async function pollStatus(request) {
+  const isCurrent = () => state.step === "code" && state.request === request && !state.over;
+  for (const pause of POLL_PAUSES_MS) {
     await new Promise((wake) => setTimeout(wake, pause));
-    if (!isHere()) return;
-    const found = await mine("GET", `otp-status/${encodeURIComponent(request)}`).catch(() => null);
-    if (!found || !isHere()) continue;
+    if (!isCurrent()) return;
+    const found = await callApi("GET", `otp-status/${encodeURIComponent(request)}`).catch(() => null);
+    if (!found || !isCurrent()) continue;
     state.status = found.status;
-    state.until = hereAt(found.expires_at) || state.until;
+    state.until = toLocalTime(found.expires_at) || state.until;
     if (now.problem?.code === "not_yet" && found.status !== "queued") now.problem = null;
     if (["rejected", "failed"].includes(found.status)) {
-      // What was not sent is not waited for.
+      // Nothing was sent, so there is no cooldown.
       state.resendAt = inSeconds(found.error?.retry_after ?? 0);
       now.problem = null;
-      end(found.error?.code ?? "internal");
+      endCode(found.error?.code ?? "internal");
     }
     const delivery = found.delivery?.status;
-    if (["undelivered", "failed"].includes(delivery)) now.problem = new Refusal("undelivered");
+    if (["undelivered", "failed"].includes(delivery)) now.problem = new ApiError("undelivered");
     if (["delivered", "read"].includes(delivery)) now.news = "delivered";
     save();
     render();
@@ -182,31 +183,31 @@ async function follow(request) {
   }
 }
 
-/** Lets the browser read the SMS itself, where it can. */
-function hear() {
-  leave();
+/** Lets the browser read the SMS, if it supports WebOTP. */
+function readSms() {
+  stopReadingSms();
   if (!("OTPCredential" in window) || state.channel !== "sms") return;
-  now.hearing = new AbortController();
-  const heard = navigator.credentials.get({ otp: { transport: ["sms"] }, signal: now.hearing.signal });
-  heard.then((credential) => credential && fill(credential.code)).catch(() => {});
+  now.smsReader = new AbortController();
+  const credential = navigator.credentials.get({ otp: { transport: ["sms"] }, signal: now.smsReader.signal });
+  credential.then((credential) => credential && fill(credential.code)).catch(() => {});
 }
 
-function leave() {
-  now.hearing?.abort();
-  now.hearing = null;
+function stopReadingSms() {
+  now.smsReader?.abort();
+  now.smsReader = null;
 }
 
-/** Back to the beginning, with the same person or another. */
+/** Returns to the first step, for the same person or another. */
 function restart(changes = {}) {
-  leave();
+  stopReadingSms();
   Object.assign(state, FRESH, changes);
-  Object.assign(now, { problem: null, news: "", heard: "", visit: now.visit + 1 });
+  Object.assign(now, { problem: null, news: "", arrivedCode: "", visit: now.visit + 1 });
   $("code").value = "";
   save();
   render();
 }
 
-/** Another way, without losing the code that is awaited by this one. */
+/** Returns to the choice of channel and keeps the pending code. */
 function back() {
   const { resendAt, channel } = state;
   const kept = Object.fromEntries(Object.keys(FRESH).map((name) => [name, state[name]]));
@@ -219,8 +220,8 @@ function again() {
   $("go").focus();
 }
 
-const turnTo = (channel) => restart({ channel, resendAt: state.kept[channel]?.resendAt ?? 0 });
-const become = (person) => restart({ ...person, kept: {} });
+const selectChannel = (channel) => restart({ channel, resendAt: state.kept[channel]?.resendAt ?? 0 });
+const selectPerson = (person) => restart({ ...person, kept: {} });
 
 // --- the field ---
 
@@ -229,7 +230,7 @@ const inAscii = (text) => text.normalize("NFKC");
 const digitsOf = (text) => inAscii(text).replace(/\D/g, "");
 
 function typed(event) {
-  // An input method changes its own text until it is done with it.
+  // An input method may change its text until the composition ends.
   if (event?.isComposing) return;
   const field = $("code");
   const digits = digitsOf(field.value).slice(0, state.length);
@@ -243,7 +244,7 @@ function typed(event) {
   if (isFull() && Date.now() >= state.checkAt) check();
 }
 
-/** In the middle of a code a digit takes the place of another, as in boxes. */
+/** In the middle of a code, a typed digit replaces the next one, as in separate boxes. */
 function beforeTyped(event) {
   const { selectionStart: from, selectionEnd: to } = event.target;
   const isDigit = event.inputType === "insertText" && /^\d$/.test(inAscii(event.data ?? ""));
@@ -251,8 +252,8 @@ function beforeTyped(event) {
 }
 
 /**
- * A whole message may be pasted, or dropped here: the code is the number of the right length in it. Or it is what digits
- * there are, if they are not too many: a part of another number costs a try.
+ * Accepts a pasted or dropped message: the code is the number of the right length in it. Without one, all digits count if
+ * they are not too many, because a part of a longer number would cost an attempt.
  */
 function pasted(event) {
   event.preventDefault();
@@ -270,11 +271,11 @@ function pasted(event) {
   typed();
 }
 
-/** Answers whether the code was of use. One that comes during a check waits for its end. */
+/** Fills in a code; true if it was accepted. A code that arrives during a check is filled in afterwards. */
 function fill(code) {
   if (state.step !== "code" || state.over || code.length !== state.length) return false;
   if (now.busy) {
-    now.heard = code;
+    now.arrivedCode = code;
     return true;
   }
   $("code").value = code;
@@ -287,7 +288,7 @@ function shake() {
   requestAnimationFrame(() => $("boxes").classList.add("wrong"));
 }
 
-/** A code that was clicked in the telephone: another person's is only copied. */
+/** Fills in and copies a code clicked on the phone. The code of another person is only copied. */
 async function pick(code, to) {
   const isIn = !now.busy && to === state.to && fill(code);
   const copied = await navigator.clipboard?.writeText(code).then(() => true, () => false);
@@ -296,9 +297,9 @@ async function pick(code, to) {
   render();
 }
 
-// --- what is seen ---
+// --- rendering ---
 
-/** What stands in the way: what has just happened, or else what ended the code. */
+/** The latest error, or else the one that ended the code. */
 function problem() {
   if (now.problem || state.step !== "code") return now.problem;
   const code = state.over || (left(state.checkAt) && state.held);
@@ -310,26 +311,26 @@ function problemText() {
   const { code, attempts } = problem();
   const { errors } = texts();
   const special = errors[`${code}:${state.channel}`] ?? errors[`${code}:${state.step}`];
-  const told = special ?? errors[code] ?? errors.unknown.replace("{code}", code);
-  if (attempts === undefined) return told;
-  return `${told} ${say(attempts === 1 ? "attempt" : "attempts", { n: attempts })}`;
+  const message = special ?? errors[code] ?? errors.unknown.replace("{code}", code);
+  if (attempts === undefined) return message;
+  return `${message} ${say(attempts === 1 ? "attempt" : "attempts", { n: attempts })}`;
 }
 
-/** What the main button does now, in which words, and until when it waits. */
+/** The action of the main button, its texts, and the time until which it waits. */
 function mainAction() {
   const { step, over, resendAt, checkAt } = state;
-  const asking = { work: ask, busy: "send", doing: "sending", until: resendAt, can: true };
+  const asking = { work: requestCode, busy: "send", doing: "sending", until: resendAt, can: true };
   if (step === "done") return { work: again, does: "again", can: true };
   if (step === "code" && !over) {
     return { work: check, does: "verify", busy: "verify", doing: "verifying", until: checkAt, waits: "wait", can: isFull() };
   }
   if (step === "code") return { ...asking, does: "resend", waits: "resendIn" };
-  // Nothing is sent yet, but a code is on its way.
-  if (awaited() && left(resendAt)) return { work: resume, does: "resume", can: true };
+  // A pending code on this channel can still be typed.
+  if (pendingCode() && left(resendAt)) return { work: resume, does: "resume", can: true };
   return { ...asking, does: "send", waits: "wait" };
 }
 
-/** A button that cannot be pressed now keeps the focus, and says so. */
+/** An inactive button uses `aria-disabled`, so that it keeps the focus. */
 function button(id, { does, busy, doing: isDoing, until = 0, waits, can }) {
   const seconds = left(until);
   const words = busy && now.busy === busy ? say(isDoing) : seconds ? say(waits, { time: minutes(seconds) }) : say(does);
@@ -394,13 +395,13 @@ function renderSimulation() {
   for (const id of ["phone", "email"]) if (document.activeElement !== $(id)) $(id).value = state[id];
 }
 
-/** What a second changes. */
+/** Runs every second. */
 function tick() {
   if (state.step === "code") {
     const isOver = state.until && Date.now() >= state.until;
     if (isOver && !state.over && !now.busy) {
       now.problem = null;
-      end("code_expired");
+      endCode("code_expired");
       save();
     }
     if (now.waited && !left(state.resendAt)) Object.assign(now, { waited: false, news: "resendNow" });
@@ -408,13 +409,13 @@ function tick() {
   render();
 }
 
-// --- beginning ---
+// --- start ---
 
 function save() {
   try {
     sessionStorage.setItem("otpost", JSON.stringify(state));
   } catch {
-    // Where nothing may be kept a reload begins anew.
+    // Without storage, a reload starts over.
   }
 }
 
@@ -422,33 +423,33 @@ function start() {
   try {
     Object.assign(state, JSON.parse(sessionStorage.getItem("otpost")));
   } catch {
-    // What cannot be read is as good as nothing.
+    // Unreadable state is ignored.
   }
-  // The second half of a double click is for what the button was.
+  // The second click of a double click was meant for the previous action of the button.
   const press = (id, work) => $(id).addEventListener("click", ({ detail }) => {
     if (detail < 2 && $(id).ariaDisabled !== "true") work();
   });
   $("form").addEventListener("submit", (event) => event.preventDefault());
   $("form").addEventListener("keydown", (event) => event.repeat && event.key === "Enter" && event.preventDefault());
   press("go", () => mainAction().work());
-  press("resend", ask);
+  press("resend", requestCode);
   press("back", back);
   $("code").addEventListener("beforeinput", beforeTyped);
   $("code").addEventListener("input", typed);
   $("code").addEventListener("compositionend", () => typed());
   for (const kind of ["paste", "drop"]) $("code").addEventListener(kind, pasted);
   document.addEventListener("selectionchange", () => renderCode(state.length));
-  $("ask").addEventListener("change", ({ target }) => turnTo(target.value));
+  $("ask").addEventListener("change", ({ target }) => selectChannel(target.value));
   for (const choice of $("languages").children) {
     choice.addEventListener("click", () => (Object.assign(state, { language: choice.lang }), save(), render()));
   }
   $("script").addEventListener("change", ({ target: { value } }) => {
     if (value === "other") $("phone").focus();
-    else become({ phone: value, channel: "sms" });
+    else selectPerson({ phone: value, channel: "sms" });
   });
-  $("phone").addEventListener("change", ({ target }) => become({ phone: target.value.trim(), channel: "sms" }));
-  $("email").addEventListener("change", ({ target }) => become({ email: target.value.trim(), channel: "email" }));
-  addEventListener("offline", () => (now.problem = new Refusal("offline"), render()));
+  $("phone").addEventListener("change", ({ target }) => selectPerson({ phone: target.value.trim(), channel: "sms" }));
+  $("email").addEventListener("change", ({ target }) => selectPerson({ email: target.value.trim(), channel: "email" }));
+  addEventListener("offline", () => (now.problem = new ApiError("offline"), render()));
   addEventListener("online", () => {
     Object.assign(now, now.problem?.code === "offline" ? { problem: null, news: "online" } : {});
     render();
@@ -461,7 +462,7 @@ function start() {
     if (arrived) reveal(arrived, arrived === state.channel && state.step === "code");
   });
   if (state.step !== "code") return;
-  if (state.over) end(state.over);
+  if (state.over) endCode(state.over);
   else awaitCode();
 }
 

@@ -21,22 +21,22 @@ const HERE: &str = "127.0.0.1:50000";
 const HOST: &str = "localhost:8080";
 const NUMBERED_FROM: UnixMillis = UnixMillis(1_800_000_000_000);
 
-/// The page's routes, and what a test reaches behind them.
-struct Stage {
+/// The routes of the page, and the parts behind them that tests use.
+struct TestPage {
     router: Router,
     handset: Arc<Handset>,
     settings: Settings,
-    stop: CancellationToken,
+    shutdown: CancellationToken,
 }
 
-fn stage() -> Stage {
+fn start() -> TestPage {
     let settings = Settings::read(Role::Dev, std::iter::empty(), "/nowhere/.env".as_ref(), |_| Vec::new());
-    let settings = settings.expect("a laptop needs nothing");
+    let settings = settings.expect("development needs no setting");
     let handset = Arc::new(Handset::new("MeStore", NUMBERED_FROM));
-    let stop = CancellationToken::new();
+    let shutdown = CancellationToken::new();
     let listening = "127.0.0.1:8080".parse().expect("an address");
-    let page = Page::new(handset.clone(), &settings, listening, stop.clone());
-    Stage { router: routes(page), handset, settings, stop }
+    let page = Page::new(handset.clone(), &settings, listening, shutdown.clone());
+    TestPage { router: routes(page), handset, settings, shutdown }
 }
 
 fn get_(path: &str) -> Builder {
@@ -47,7 +47,7 @@ fn post_token() -> Builder {
     Request::post("/dev/token").header(header::HOST, HOST).header(header::CONTENT_TYPE, "application/json")
 }
 
-impl Stage {
+impl TestPage {
     async fn ask(&self, request: Builder, body: &str) -> Response {
         self.ask_from(Some(HERE), request, body).await
     }
@@ -64,20 +64,20 @@ impl Stage {
         self.ask(request, "{}").await.status().as_u16()
     }
 
-    /// Whom the API takes the bearer of a token for.
-    async fn user(&self, whom: &Value) -> User {
-        let answer = self.ask(post_token(), &whom.to_string()).await;
+    /// The person that the API reads from a token of the page.
+    async fn user(&self, person: &Value) -> User {
+        let answer = self.ask(post_token(), &person.to_string()).await;
         let body = axum::body::to_bytes(answer.into_body(), 1 << 16).await.expect("a short answer");
-        let told: Value = serde_json::from_slice(&body).expect("JSON");
-        let bearer = format!("Bearer {}", told["token"].as_str().expect("a token"));
+        let answer: Value = serde_json::from_slice(&body).expect("JSON");
+        let bearer = format!("Bearer {}", answer["token"].as_str().expect("a token"));
         let headers =
             HeaderMap::from_iter([(header::AUTHORIZATION, bearer.parse().expect("a header value"))]);
         let tokens = Tokens::new(self.settings.jwt.as_ref().expect("a key")).expect("a usable key");
-        let Ok(user) = tokens.user(&headers).await else { panic!("the token is not taken") };
+        let Ok(user) = tokens.user(&headers).await else { panic!("the token is refused") };
         user
     }
 
-    /// Shows a message, as a simulation does.
+    /// Shows a message, as the simulated provider does.
     fn show(&self, code: &str) {
         let to: Address =
             PhoneNumber::parse("+573001234567", "CO".parse().expect("a region")).expect("a number").into();
@@ -119,9 +119,9 @@ impl Stage {
 
 #[tokio::test]
 async fn every_answer_forbids_what_the_page_does_not_need() {
-    let stage = stage();
+    let page = start();
     for path in ["/", "/page.css", "/page.js", "/gateway.js", "/handset.js", "/words.js", "/texts.js"] {
-        let answer = stage.ask(get_(path), "").await;
+        let answer = page.ask(get_(path), "").await;
         assert_eq!(answer.status(), 200, "{path}");
         let policy = answer.headers()[header::CONTENT_SECURITY_POLICY].to_str().expect("text");
         assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
@@ -129,18 +129,18 @@ async fn every_answer_forbids_what_the_page_does_not_need() {
         assert_eq!(answer.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
         assert_eq!(answer.headers()[header::REFERRER_POLICY], "no-referrer");
     }
-    let refused = stage.ask(Request::get("/").header(header::HOST, "evil.example"), "").await;
+    let refused = page.ask(Request::get("/").header(header::HOST, "evil.example"), "").await;
     assert!(refused.headers().contains_key(header::CONTENT_SECURITY_POLICY));
 }
 
 #[tokio::test]
 async fn another_page_in_the_same_browser_gets_nothing() {
-    let stage = stage();
-    // A name that was turned to this machine once its page was loaded.
+    let page = start();
+    // A foreign name that resolves to this machine after its page was loaded.
     for path in ["/", "/page.js", "/dev/messages"] {
         let rebound = Request::get(path).header(header::HOST, "evil.example:8080");
-        assert_eq!(stage.status(rebound).await, 403, "{path}");
-        assert_eq!(stage.status(Request::get(path)).await, 403, "{path}: no name at all");
+        assert_eq!(page.status(rebound).await, 403, "{path}");
+        assert_eq!(page.status(Request::get(path)).await, 403, "{path}: no host at all");
     }
     for (name, value) in [
         ("origin", "http://evil.example"),
@@ -150,103 +150,103 @@ async fn another_page_in_the_same_browser_gets_nothing() {
         ("sec-fetch-site", "cross-site"),
         ("sec-fetch-site", "same-site"),
     ] {
-        assert_eq!(stage.status(post_token().header(name, value)).await, 403, "{name}: {value}");
-        let looking = get_("/dev/messages").header(name, value);
-        assert_eq!(stage.status(looking).await, 403, "{name}: {value}");
+        assert_eq!(page.status(post_token().header(name, value)).await, 403, "{name}: {value}");
+        let stream = get_("/dev/messages").header(name, value);
+        assert_eq!(page.status(stream).await, 403, "{name}: {value}");
     }
-    let ours = post_token().header("origin", "http://localhost:8080").header("sec-fetch-site", "same-origin");
-    assert_eq!(stage.status(ours).await, 200);
-    // What a form can send without asking first.
+    let own = post_token().header("origin", "http://localhost:8080").header("sec-fetch-site", "same-origin");
+    assert_eq!(page.status(own).await, 200);
+    // The content types that a form can send without a preflight request.
     for kind in ["text/plain", "application/x-www-form-urlencoded"] {
         let form = Request::post("/dev/token").header(header::HOST, HOST).header(header::CONTENT_TYPE, kind);
-        assert_eq!(stage.status(form).await, 415);
+        assert_eq!(page.status(form).await, 415);
     }
-    // A link from elsewhere leads to the page.
-    assert_eq!(stage.status(get_("/").header("sec-fetch-site", "cross-site")).await, 200);
+    // A link on another site may open the page.
+    assert_eq!(page.status(get_("/").header("sec-fetch-site", "cross-site")).await, 200);
 }
 
 #[tokio::test]
-async fn another_machine_gets_nothing_whatever_it_calls_this_one() {
-    let stage = stage();
+async fn another_machine_gets_nothing_whatever_host_it_sends() {
+    let page = start();
     for peer in [Some("192.0.2.7:50000"), Some("[2001:db8::7]:50000"), Some("[::ffff:192.0.2.7]:50000"), None]
     {
         for request in [get_("/"), get_("/dev/messages"), post_token()] {
-            assert_eq!(stage.ask_from(peer, request, "{}").await.status(), 403, "{peer:?}");
+            assert_eq!(page.ask_from(peer, request, "{}").await.status(), 403, "{peer:?}");
         }
     }
     for peer in [HERE, "[::1]:50000", "[::ffff:127.0.0.1]:50000"] {
-        assert_eq!(stage.ask_from(Some(peer), post_token(), "{}").await.status(), 200, "{peer}");
+        assert_eq!(page.ask_from(Some(peer), post_token(), "{}").await.status(), 200, "{peer}");
     }
-    // An address of the network that was chosen by hand is this machine's when it asks itself.
-    let is_here = |peer: &str, listening: &str| {
+    // A configured network address belongs to this machine.
+    let is_this_machine = |peer: &str, listening: &str| {
         let address = |text: &str| text.parse::<IpAddr>().expect("an address");
-        super::is_here(address(peer), address(listening))
+        super::is_this_machine(address(peer), address(listening))
     };
-    assert!(is_here("10.0.0.5", "10.0.0.5") && !is_here("10.0.0.6", "10.0.0.5"));
-    assert!(!is_here("10.0.0.5", "0.0.0.0") && !is_here("0.0.0.0", "0.0.0.0"));
+    assert!(is_this_machine("10.0.0.5", "10.0.0.5") && !is_this_machine("10.0.0.6", "10.0.0.5"));
+    assert!(!is_this_machine("10.0.0.5", "0.0.0.0") && !is_this_machine("0.0.0.0", "0.0.0.0"));
 }
 
 #[tokio::test]
-async fn a_token_is_for_whom_it_was_asked_for() {
-    let stage = stage();
-    let whom = json!({"phone_number": "+573005550505", "email": "ana@example.com", "locale": "pt"});
-    let user = stage.user(&whom).await;
+async fn a_token_identifies_the_requested_person() {
+    let page = start();
+    let person = json!({"phone_number": "+573005550505", "email": "ana@example.com", "locale": "pt"});
+    let user = page.user(&person).await;
     assert_eq!(user.claims.phone_number.as_deref(), Some("+573005550505"));
     assert_eq!(user.claims.locale.as_deref(), Some("pt"));
     let long = json!({"email": "a".repeat(255)}).to_string();
-    assert_eq!(stage.ask(post_token(), &long).await.status(), 422);
+    assert_eq!(page.ask(post_token(), &long).await.status(), 422);
 }
 
 #[tokio::test]
 async fn another_number_is_another_person() {
-    let stage = stage();
+    let page = start();
     let sub = async |number: &str, locale: &str| {
-        stage.user(&json!({"phone_number": number, "email": "ana@example.com", "locale": locale})).await.sub
+        page.user(&json!({"phone_number": number, "email": "ana@example.com", "locale": locale})).await.sub
     };
     let ana = sub("+573001234567", "es").await;
-    assert_eq!(ana, sub("+573001234567", "en").await, "the same one in another language");
+    assert_eq!(ana, sub("+573001234567", "en").await, "the same person in another language");
     assert_ne!(ana, sub("+573005551614", "es").await);
     assert!(!ana.contains("3001234567"), "{ana}");
 }
 
 #[tokio::test]
-async fn the_last_messages_are_told_and_then_each_as_it_comes() {
-    let stage = stage();
+async fn a_stream_has_the_last_messages_and_then_new_ones() {
+    let page = start();
     for n in 0..30 {
-        stage.show(&format!("{n:06}"));
+        page.show(&format!("{n:06}"));
     }
-    let (codes, last) = stage.codes(None, 20).await;
+    let (codes, last) = page.codes(None, 20).await;
     assert_eq!((codes[0].as_str(), codes[19].as_str()), ("000010", "000029"));
-    let (later, ()) = tokio::join!(stage.codes(Some(&last), 1), async { stage.show("482913") });
-    assert_eq!(later.0, ["482913"], "one that was seen is not told again");
-    let (codes, _) = stage.codes(Some("1799999999999"), 1).await;
-    assert_eq!(codes, ["000011"], "numbers of a process before are below these");
+    let (later, ()) = tokio::join!(page.codes(Some(&last), 1), async { page.show("482913") });
+    assert_eq!(later.0, ["482913"], "a seen message is not repeated");
+    let (codes, _) = page.codes(Some("1799999999999"), 1).await;
+    assert_eq!(codes, ["000011"], "numbers of an earlier process are below these");
 }
 
 #[tokio::test]
-async fn streams_are_few_and_keep_no_process_from_stopping() {
-    let stage = stage();
+async fn streams_are_bounded_and_end_at_shutdown() {
+    let page = start();
     let mut streams = Vec::new();
-    for _ in 0..LOOKING_ON_MAX {
-        streams.push(stage.ask(get_("/dev/messages"), "").await.into_body().into_data_stream());
+    for _ in 0..handset::STREAMS_MAX {
+        streams.push(page.ask(get_("/dev/messages"), "").await.into_body().into_data_stream());
     }
-    assert_eq!(stage.status(get_("/dev/messages")).await, 503);
+    assert_eq!(page.status(get_("/dev/messages")).await, 503);
     drop(streams.pop());
-    assert_eq!(stage.status(get_("/dev/messages")).await, 200, "who leaves makes room");
-    stage.stop.cancel();
+    assert_eq!(page.status(get_("/dev/messages")).await, 200, "a closed stream frees its permit");
+    page.shutdown.cancel();
     for mut stream in streams {
-        assert!(stream.next().await.is_none(), "a stop ends it");
+        assert!(stream.next().await.is_none(), "shutdown ends it");
     }
 }
 
 #[test]
-fn only_names_that_can_mean_no_other_machine_are_ours() {
+fn only_names_that_cannot_mean_another_machine_are_accepted() {
     #[track_caller]
     fn check(name: &str, listening: &str, expected: bool) {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, name.parse().expect("a header value"));
         let listening = listening.parse().expect("an address");
-        assert_eq!(host(&headers).is_some_and(|host| is_ours(&host, listening)), expected, "{name}");
+        assert_eq!(host(&headers).is_some_and(|host| is_own_name(&host, listening)), expected, "{name}");
     }
     for name in ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "127.8.8.8", "[::1]:8080", "[::1]"] {
         check(name, "127.0.0.1", true);

@@ -1,5 +1,5 @@
-// What the page says, a table for each language. `{name}` is filled in; every table has the same keys.
-// An error with a colon is one in that step, or by that way.
+// The texts of the page, one table per language. `{name}` is replaced; every table has the same keys.
+// An error key with a colon applies to that step or channel only.
 
 export const TEXTS = {
   es: {
@@ -149,8 +149,8 @@ export const TEXTS = {
     notCopied: "It could not be copied.",
     noCode: "There is no code of {n} digits in that.",
     online: "Back online.",
-    attempts: "{n} tries left.",
-    attempt: "1 try left.",
+    attempts: "{n} attempts left.",
+    attempt: "1 attempt left.",
     wait: "Try again in {time}.",
     phoneLabel: "Simulated phone",
     empty: "Messages arrive here.",
@@ -170,7 +170,7 @@ export const TEXTS = {
       "+573001234567": "It arrives",
       "+573005550001": "It arrives; confirmed late",
       "+573005550503": "The carrier is silent, then it arrives",
-      "+573005550505": "Nobody knows whether it was sent",
+      "+573005550505": "It is unknown whether it was sent",
       "+573005551610": "Opted out of messages",
       "+573005551614": "Not a mobile number",
       "+573005553003": "The phone is off",
@@ -190,7 +190,7 @@ export const TEXTS = {
       perhaps_verified: "That code was used already. Perhaps by you, and you are verified; if not, ask for another.",
       no_pending_code: "No code is pending. Ask for one.",
       not_yet: "The code is still on its way. Wait until it comes.",
-      too_many_attempts: "Too many tries. Ask for another code.",
+      too_many_attempts: "Too many attempts. Ask for another code.",
       too_many_tries: "Too many wrong codes. Another code does not help: wait, or use another way.",
       cooldown: "We have just sent you a code.",
       rate_limited: "Too many codes were asked for or typed wrong. Wait, or use another way.",
@@ -210,7 +210,7 @@ export const TEXTS = {
       internal: "That was our fault. Try again.",
       store_unavailable: "We are having trouble. Try again in a moment.",
       queue_unavailable: "We could not take the request. Try again.",
-      key_unavailable: "We cannot check the code now. It did not count as a try.",
+      key_unavailable: "We cannot check the code now. It did not count as an attempt.",
       timed_out: "The answer took too long. Try again.",
       busy: "There is a lot to do right now. Try again in a moment.",
       invalid_request: "The gateway did not understand the request.",
@@ -223,7 +223,7 @@ export const TEXTS = {
       unauthenticated: "Your session has ended. Reload the page.",
       invalid_token: "Your session has ended. Reload the page.",
       insufficient_scope: "Your session may not do this.",
-      no_signing_key: "Sessions are signed by somebody else here: this page cannot open one.",
+      no_signing_key: "Sessions are signed with another key here: this page cannot open one.",
       foreign_host: "Open the page at localhost.",
       foreign_origin: "Open the page at localhost.",
     },

@@ -1,12 +1,12 @@
-// Words, times and addresses for people, in the language of the document.
+// Texts, times and addresses in the language of the document.
 
 import { TEXTS } from "./texts.js";
 
 export const texts = () => TEXTS[document.documentElement.lang];
 export const say = (key, values = {}) => (texts()[key] ?? key).replace(/\{(\w+)\}/g, (_, name) => values[name]);
 
-/** The first language that the browser wishes for and that there is. */
-export function spoken() {
+/** The first preferred language of the browser that has texts. */
+export function preferredLanguage() {
   const wanted = navigator.languages.map((tag) => tag.slice(0, 2).toLowerCase());
   return wanted.find((language) => language in TEXTS) ?? "en";
 }
@@ -22,10 +22,10 @@ export function minutes(seconds) {
   return hours ? `${hours}:${short}` : short;
 }
 
-/** A masked address. A number stays on one line. */
+/** A masked address. Non-breaking spaces keep a number on one line. */
 export const dotted = (to) => to.replace(/\*+/g, to.includes("@") ? "•••" : "\u00a0•••\u00a0•••\u00a0");
 
-/** Writes only what changed: a live region is read out when it is written to. */
+/** Writes only changes: screen readers announce every write to a live region. */
 export function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }

@@ -1,5 +1,5 @@
-"""Signs what is called in the providers' names, so that more of it is reached than the refusal of a forged call; and
-finds a gateway that reads less than its document allows.
+"""Signs generated callbacks as the providers do, so that they are accepted; and reports requests that the document allows
+and the gateway refuses.
 
     hooks.py KEY     makes a key of SendGrid's kind in the file KEY, and prints its public half
 """
@@ -19,7 +19,7 @@ import schemathesis
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-# The placeholder of a signature in schemathesis.toml. Checks that omit it or invent one are left alone.
+# The placeholder for signatures in schemathesis.toml. Generated calls with none, or with another one, are not signed.
 MARKS = ("to-be-signed", b"to-be-signed")
 TWILIO = "X-Twilio-Signature"
 SENDGRID, SENDGRID_TIME = "X-Twilio-Email-Event-Webhook-Signature", "X-Twilio-Email-Event-Webhook-Timestamp"
@@ -31,7 +31,7 @@ def body_of(request) -> bytes:
 
 
 class ByTwilio(requests.auth.AuthBase):
-    """HMAC over the URL that Twilio knows, the query and every parameter."""
+    """HMAC over the configured callback URL, the query and every parameter."""
 
     def __call__(self, request):
         if request.headers.get(TWILIO) not in MARKS:
@@ -72,14 +72,14 @@ def before_call(context, case, kwargs):
 
 @schemathesis.check
 def allowed_form_is_read(ctx, response, case):
-    """A good body can still hold a wrong code, or come too often; but `invalid_request` refuses its form."""
+    """A valid body may have a wrong code or reach a limit, but `invalid_request` means that its form was refused."""
     good = case.meta is not None and case.meta.generation.mode.is_positive
     if not good or response.status_code not in (400, 422) or case.operation.path in SIGNED:
         return
     problem = response.json()
     if problem["code"] != "invalid_request":
         return
-    # Which texts are numbers of a plan, or addresses, no schema can say; but these are, unless `channel` says otherwise.
+    # A schema cannot express valid numbers and addresses. The known recipients are valid, except with another `channel`.
     if not problem["detail"].startswith("`to` ") or (case.body["to"] in PEOPLE and case.body.get("channel") is None):
         raise AssertionError(f"The document allows this, and otpost does not: {problem['detail']}")
 

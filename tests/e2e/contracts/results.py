@@ -1,8 +1,8 @@
-"""Is a caller and a reader who knows docs/asyncapi.json alone, and holds all that comes against it with a general validator.
+"""A caller and reader that knows only docs/asyncapi.json, and checks every message against it with a general validator.
 
-    results.py bind     declares what the document lists, before the gateway does: it refuses what differs
-    results.py ask      publishes requests that end badly, and waits for their results
-    results.py check    reads the results and the dead letters to their end, and says what it found
+    results.py bind     declares the documented topology before the gateway, which refuses a different one
+    results.py ask      publishes requests that fail, and waits for their results
+    results.py check    reads all results and dead letters, and prints the violations
     results.py delete   deletes all exchanges and queues of the run
 """
 
@@ -22,18 +22,18 @@ DOCUMENT = json.loads((DOCS / "asyncapi.json").read_text())
 CHANNELS, MESSAGES = DOCUMENT["channels"], DOCUMENT["components"]["messages"]
 PREFIX = os.environ["AMQP_PREFIX"]
 QUEUE = f"{PREFIX}.contracts"
-TO_BE_SEEN = {"sms.sent", "email.sent", "sms.rejected", "sms.failed", "sms.delivered", "sms.undelivered", "dead"}
+EXPECTED_KEYS = {"sms.sent", "email.sent", "sms.rejected", "sms.failed", "sms.delivered", "sms.undelivered", "dead"}
 
 
 def named(value):
-    """What the document writes, with this run's prefix."""
+    """A documented value with the prefix of this run."""
     return json.loads(json.dumps(value).replace("{amqpPrefix}", PREFIX))
 
 
 def faults(schema: dict, value) -> list[str]:
     if "$ref" in schema:
         schema = json.loads((DOCS / schema["$ref"]).read_text())
-    # Readers skip unknown fields, but the document names every field that is sent.
+    # Readers skip unknown members, but the gateway must not send undocumented ones.
     schema = {**schema, "additionalProperties": False}
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
@@ -42,15 +42,15 @@ def faults(schema: dict, value) -> list[str]:
 
 def message_faults(name: str, properties, body: bytes) -> list[str]:
     message = MESSAGES[name]
-    # RabbitMQ itself writes how often a message came back to a quorum queue.
-    beside = {**vars(properties), **(properties.headers or {}), "headers": None, "x-delivery-count": None}
-    beside = {name: value for name, value in beside.items() if value is not None}
+    # RabbitMQ itself adds `x-delivery-count` on a quorum queue.
+    fields = {**vars(properties), **(properties.headers or {}), "headers": None, "x-delivery-count": None}
+    fields = {name: value for name, value in fields.items() if value is not None}
     found = []
-    if (found_value := beside.pop("content_type", None)) != message["contentType"]:
-        found.append(f"its content type is {found_value}")
-    if (found_value := beside.pop("delivery_mode", None)) != 2:
-        found.append(f"its delivery mode is {found_value}")
-    return found + faults(message["headers"], beside) + faults(message["payload"], json.loads(body))
+    if (kind := fields.pop("content_type", None)) != message["contentType"]:
+        found.append(f"its content type is {kind}")
+    if (mode := fields.pop("delivery_mode", None)) != 2:
+        found.append(f"its delivery mode is {mode}")
+    return found + faults(message["headers"], fields) + faults(message["payload"], json.loads(body))
 
 
 def bind(channel) -> None:
@@ -62,29 +62,29 @@ def bind(channel) -> None:
         if queue := amqp.get("queue"):
             flags = {"durable": queue["durable"], "exclusive": queue["exclusive"], "auto_delete": queue["autoDelete"]}
             channel.queue_declare(queue.get("name", QUEUE), arguments=at.get("x-arguments"), **flags)
-    # Of a reader's own queue the first one is for everything.
+    # The first binding of a reader's queue is for all messages.
     everything = named(CHANNELS["resultsQueue"]["x-bindings"][0])
     channel.queue_bind(QUEUE, everything["exchange"], everything["routingKey"])
 
 
 def ask(channel) -> None:
-    """What the numbers come to is in docs/simulation.md."""
-    results = channel.queue_declare("", exclusive=True).method.queue
+    """The outcomes of the numbers are in docs/simulation.md."""
+    queue = channel.queue_declare("", exclusive=True).method.queue
     for binding in named(CHANNELS["resultsQueue"]["x-bindings"]):
         if binding["routingKey"].startswith("sms"):
-            channel.queue_bind(results, binding["exchange"], binding["routingKey"])
+            channel.queue_bind(queue, binding["exchange"], binding["routingKey"])
     address, exchange = CHANNELS["sendSms"]["address"], named(CHANNELS["sendSms"]["bindings"]["amqp"]["exchange"]["name"])
-    beside = next(example for example in MESSAGES["request"]["examples"] if example["name"] == "full")["headers"]
-    headers = {"traceparent": beside["traceparent"]}
-    properties = pika.BasicProperties(correlation_id=beside["correlation_id"], headers=headers, timestamp=int(time.time()))
+    documented = next(example for example in MESSAGES["request"]["examples"] if example["name"] == "full")["headers"]
+    headers = {"traceparent": documented["traceparent"]}
+    properties = pika.BasicProperties(correlation_id=documented["correlation_id"], headers=headers, timestamp=int(time.time()))
     requests = [{"request_id": str(uuid.uuid4()), "to": to} for to in ("no number", "+573005551614", "+573005553003")]
     channel.confirm_delivery()
     for request in [{"to": "+573001234567", "code": "482913"}, *requests]:
         channel.basic_publish(exchange, address, json.dumps(request).encode(), properties, mandatory=True)
     awaited = {"sms.rejected", "sms.failed", "sms.undelivered"}
-    for method, _, _ in channel.consume(results, auto_ack=True, inactivity_timeout=30):
+    for method, _, _ in channel.consume(queue, auto_ack=True, inactivity_timeout=30):
         if method is None:
-            sys.exit(f"failed: no result of {awaited}")
+            sys.exit(f"failed: no result for {awaited}")
         awaited.discard(method.routing_key)
         if not awaited:
             break
@@ -98,21 +98,21 @@ def check(channel) -> int:
             method, properties, body = channel.basic_get(queue, auto_ack=True)
             if method is None:
                 break
-            result, key = json.loads(body), method.routing_key
-            later = result.get("status") in ("delivered", "undelivered")
+            message, key = json.loads(body), method.routing_key
+            later = message.get("status") in ("delivered", "undelivered")
             kind = "deadLetter" if queue != QUEUE else "laterFact" if later else "result"
             found = message_faults(kind, properties, body)
-            if queue == QUEUE and properties.message_id != f"{result.get('request_id')}:{result.get('status')}":
+            if queue == QUEUE and properties.message_id != f"{message.get('request_id')}:{message.get('status')}":
                 found.append(f"its message_id is {properties.message_id}")
-            if queue == QUEUE and key != f"{result.get('channel')}.{result.get('status')}":
+            if queue == QUEUE and key != f"{message.get('channel')}.{message.get('status')}":
                 found.append(f"its routing key is {key}")
             seen[key] += 1
             if found:
                 broken += 1
                 print(f"{key} {body.decode()} {properties}: {found}")
     print(f"messages: {sum(seen.values())} read, {broken} broken: {dict(seen)}")
-    if missing := TO_BE_SEEN - set(seen):
-        print(f"nothing came of {missing}")
+    if missing := EXPECTED_KEYS - set(seen):
+        print(f"no message with {missing}")
     return 1 if broken or missing else 0
 
 

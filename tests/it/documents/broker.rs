@@ -1,4 +1,4 @@
-//! `docs/asyncapi.json` held against RabbitMQ: what is declared there, and what travels beside a message.
+//! Compares `docs/asyncapi.json` with RabbitMQ: the declared topology and the properties of messages.
 
 use std::collections::BTreeSet;
 
@@ -15,14 +15,14 @@ use otpost::domain::channel::Channel;
 use otpost::domain::time::UnixMillis;
 use serde_json::{Map, Value, json};
 
-use super::messages::{ASYNCAPI, channels, check_beside};
+use super::messages::{ASYNCAPI, channels, check_properties};
 use crate::contract::broker::rabbit::{RabbitWorld, in_empty_world, in_world};
 use crate::contract::broker::{TRACE, World, patiently};
 
 const PREFIX: &str = "{amqpPrefix}";
 const AT: UnixMillis = UnixMillis(1_795_000_000_000);
 
-/// The document in the form of `otpost topology --json`. A queue without a name is a reader's own.
+/// The document in the form of `otpost topology --json`. A queue without a name belongs to a reader.
 fn documented() -> Vec<Value> {
     let mut rows = Vec::new();
     for channel in channels() {
@@ -48,7 +48,7 @@ fn documented() -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn the_exchanges_and_queues_are_those_that_are_declared() {
+async fn the_documented_exchanges_and_queues_are_the_declared_ones() {
     in_empty_world(async |world: &RabbitWorld| {
         let declared = declare_topology(&world.settings(1)).await.expect("declared");
         let results = world.names.results();
@@ -88,10 +88,10 @@ fn beside(properties: &BasicProperties) -> Map<String, Value> {
 }
 
 #[tokio::test]
-async fn what_is_beside_a_message_is_what_its_readers_are_told() {
+async fn the_properties_of_published_messages_are_the_documented_ones() {
     in_world(async |world: &RabbitWorld| {
         let channel = world.open_channel().await;
-        // The broker names it, and drops it with the connection.
+        // The broker names the queue and deletes it with the connection.
         let options = QueueDeclareOptions { exclusive: true, ..Default::default() };
         let queue = channel.queue_declare("".into(), options, FieldTable::default()).await.expect("a queue");
         let queue = queue.name().to_string();
@@ -110,7 +110,7 @@ async fn what_is_beside_a_message_is_what_its_readers_are_told() {
         let read = channel.basic_consume(queue.as_str().into(), "".into(), options, FieldTable::default());
         let mut read = read.await.expect("a consumer");
         let publisher = RabbitPublisher::start("results", world.settings(1));
-        // It gives a message up sooner than a broker with much to do lets it in.
+        // On a busy broker, publishing could time out before the connection is open.
         patiently(publisher.connected().wait_for(|connected| *connected)).await.expect("it is there");
 
         let (result, fact) =
@@ -138,7 +138,7 @@ async fn what_is_beside_a_message_is_what_its_readers_are_told() {
                 Outgoing { target, body: b"{}", message_id: "m-1", correlation_id, at: AT, traceparent };
             publisher.publish(message).await.expect("confirmed");
             let came = patiently(read.next()).await.expect("the queue is there").expect("readable");
-            check_beside(name, &beside(&came.properties), full);
+            check_properties(name, &beside(&came.properties), full);
             let kind = came.properties.content_type().as_ref().map(|text| text.as_str());
             assert_eq!(ASYNCAPI["components"]["messages"][name]["contentType"].as_str(), kind, "{name}");
             assert_eq!(came.properties.delivery_mode(), &Some(2), "{name}");
@@ -152,7 +152,7 @@ async fn what_is_beside_a_message_is_what_its_readers_are_told() {
 }
 
 #[tokio::test]
-async fn what_callers_are_told_to_put_beside_a_request_is_read() {
+async fn the_documented_properties_of_requests_are_read() {
     in_world(async |world: &RabbitWorld| {
         let mut properties = BasicProperties::default();
         let mut headers = FieldTable::default();

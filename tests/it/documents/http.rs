@@ -1,5 +1,5 @@
-//! Every answer that a test gets over HTTP is held against `docs/openapi.json`: its status, its kind, its headers, its
-//! body. So a change that a client would trip over fails the test of whatever was changed.
+//! Checks every HTTP response in tests against `docs/openapi.json`: status, content type, headers and body. So tests
+//! fail on any undocumented response.
 
 use std::sync::LazyLock;
 
@@ -10,15 +10,14 @@ use super::document;
 use crate::http::Answer;
 use crate::schema::faults_of_ours;
 
-/// The document.
 pub static OPENAPI: LazyLock<Value> = LazyLock::new(|| document("openapi.json"));
 
-/// Panics at an answer that the document does not tell of.
+/// Panics at an undocumented response.
 pub fn check_answer(method: &str, path: &str, answer: &Answer) {
     let found = answer_faults(method, path, answer);
     assert!(
         found.is_empty(),
-        "docs/openapi.json does not tell of this answer to {method} {path}: {found:?}\n{} {:?}\n{}",
+        "docs/openapi.json does not document this answer to {method} {path}: {found:?}\n{} {:?}\n{}",
         answer.status,
         answer.headers,
         answer.text
@@ -43,7 +42,7 @@ fn answer_faults(method: &str, path: &str, answer: &Answer) -> Vec<String> {
     [missing_headers(response, &answer.headers), body_faults(response, answer)].concat()
 }
 
-/// The path as the document writes it: a name in braces stands for one segment.
+/// The documented path: a name in braces stands for one segment.
 fn item(path: &str) -> Option<&'static Value> {
     let stands_for = |(written, asked): (&str, &str)| written == asked || written.starts_with('{');
     let paths = OPENAPI["paths"].as_object().expect("paths");
@@ -61,7 +60,7 @@ fn resolved(value: &'static Value) -> &'static Value {
     }
 }
 
-/// What comes where the document has no path or no method.
+/// Faults of the general problem for an unknown path or method.
 fn general(answer: &Answer, status: u16, code: &str) -> Vec<String> {
     let schema = json!({"$ref": "#/components/schemas/Problem",
         "properties": {"status": {"const": status}, "code": {"const": code}}});
@@ -71,8 +70,8 @@ fn general(answer: &Answer, status: u16, code: &str) -> Vec<String> {
 }
 
 fn missing_headers(response: &'static Value, headers: &HeaderMap) -> Vec<String> {
-    let told = response["headers"].as_object().into_iter().flatten();
-    let needed = told.filter(|(_, header)| resolved(header)["required"] == true);
+    let documented = response["headers"].as_object().into_iter().flatten();
+    let needed = documented.filter(|(_, header)| resolved(header)["required"] == true);
     let missing = needed.filter(|(name, _)| headers.get(name.as_str()).is_none());
     missing.map(|(name, _)| format!("the header {name} is missing")).collect()
 }
@@ -96,7 +95,7 @@ fn body_faults(response: &'static Value, answer: &Answer) -> Vec<String> {
 }
 
 #[test]
-fn an_answer_that_the_document_does_not_tell_of_is_found() {
+fn an_undocumented_answer_is_found() {
     let answer = |status, kind: &'static str, text: &str| {
         let headers = [("content-type", kind)].map(|(name, value)| {
             (name.parse::<axum::http::HeaderName>().expect("a name"), value.parse().expect("a value"))
@@ -120,8 +119,12 @@ fn an_answer_that_the_document_does_not_tell_of_is_found() {
         ("POST", "/webhooks/twilio/status", answer(204, json, "{}"), Some("there is a body")),
     ] {
         let found = answer_faults(method, path, &answer);
-        let told = fault.is_none_or(|fault| found.iter().any(|found| found.contains(fault)));
-        assert!(told && found.is_empty() == fault.is_none(), "{method} {path} {}: {found:?}", answer.text);
+        let as_expected = fault.is_none_or(|fault| found.iter().any(|found| found.contains(fault)));
+        assert!(
+            as_expected && found.is_empty() == fault.is_none(),
+            "{method} {path} {}: {found:?}",
+            answer.text
+        );
     }
 }
 

@@ -1,5 +1,4 @@
-//! Every message that a test reads is held against `docs/schemas` and `docs/asyncapi.json`, and the latter against what is
-//! declared.
+//! Checks every message in tests against `docs/schemas` and `docs/asyncapi.json`, and the latter against the program.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -15,75 +14,73 @@ use serde_json::{Map, Value, json};
 use super::document;
 use crate::schema::{faults, faults_of_ours};
 
-/// The document.
 pub static ASYNCAPI: LazyLock<Value> = LazyLock::new(|| document("asyncapi.json"));
 static REQUEST: LazyLock<Value> = LazyLock::new(|| document("schemas/send-request.json"));
-/// What became of a request.
 pub static RESULT: LazyLock<Value> = LazyLock::new(|| document("schemas/send-result.json"));
 static EVENT: LazyLock<Value> = LazyLock::new(|| document("schemas/delivery-event.json"));
 
-/// What comes with `<channel>.<word>`, for these words.
+/// Statuses in the routing keys `<channel>.<status>`.
 const RESULTS: [&str; 4] = ["sent", "rejected", "failed", "unknown"];
 const FACTS: [&str; 2] = ["delivered", "undelivered"];
 
-/// Panics at a message that its readers are not told of: a result, a copy of one, or a later fact.
-pub fn check_told(message_id: &str, body: &[u8]) {
-    let body: Value = serde_json::from_slice(body).expect("what is told is JSON");
+/// Panics at an undocumented result, reply or delivery event.
+pub fn check_result(message_id: &str, body: &[u8]) {
+    let body: Value = serde_json::from_slice(body).expect("a result is JSON");
     let status = body["status"].as_str().expect("a status");
     let schema = if FACTS.contains(&status) { &EVENT } else { &RESULT };
     let found = faults_of_ours(schema, schema, &body);
-    assert!(found.is_empty(), "docs/schemas does not tell of this: {found:?}\n{body}");
+    assert!(found.is_empty(), "docs/schemas does not document this: {found:?}\n{body}");
     assert_eq!(message_id, format!("{}:{status}", body["request_id"].as_str().expect("an id")));
 }
 
-/// Panics at a request of ours that workers are not told of.
-pub fn check_asked(body: &[u8]) {
+/// Panics at an undocumented request that the HTTP interface publishes.
+pub fn check_request(body: &[u8]) {
     let body: Value = serde_json::from_slice(body).expect("a request is JSON");
     let found = faults_of_ours(&REQUEST, &REQUEST, &body);
-    assert!(found.is_empty(), "docs/schemas does not tell of this: {found:?}\n{body}");
+    assert!(found.is_empty(), "docs/schemas does not document this: {found:?}\n{body}");
 }
 
-/// Panics at a letter that operators are not told of.
-pub fn check_letter(letter: &StoredDeadLetter) {
+/// Panics at an undocumented dead letter.
+pub fn check_dead_letter(dead_letter: &StoredDeadLetter) {
     let message = &ASYNCAPI["components"]["messages"]["deadLetter"];
-    let body: Value = serde_json::from_slice(&letter.body).expect("a letter of ours is JSON");
+    let body: Value = serde_json::from_slice(&dead_letter.body).expect("our dead letters are JSON");
     let reason = &message["headers"]["properties"]["x-otpost-reason"];
     let mut found = faults_of_ours(message, &message["payload"], &body);
-    found.extend(faults(reason, &json!(letter.reason)));
+    found.extend(faults(reason, &json!(dead_letter.reason)));
     assert!(
         found.is_empty(),
-        "docs/asyncapi.json does not tell of this: {found:?}\n{}: {body}",
-        letter.reason
+        "docs/asyncapi.json does not document this: {found:?}\n{}: {body}",
+        dead_letter.reason
     );
 }
 
-/// Panics at AMQP properties and headers that readers are not told of, and where the document tells of one that is not
-/// there: in `full` is all that there can be, else there is no more than always.
-pub fn check_beside(name: &str, beside: &Map<String, Value>, full: bool) {
+/// Panics at undocumented AMQP properties and headers, and at missing ones: a `full` message has all documented ones,
+/// others only the required ones.
+pub fn check_properties(name: &str, beside: &Map<String, Value>, full: bool) {
     let headers = &ASYNCAPI["components"]["messages"][name]["headers"];
     let found = faults_of_ours(headers, headers, &json!(beside));
     assert!(
         found.is_empty(),
-        "docs/asyncapi.json does not tell of this beside a {name}: {found:?}\n{beside:?}"
+        "docs/asyncapi.json does not document this beside a {name}: {found:?}\n{beside:?}"
     );
-    let told: BTreeSet<&str> = match full {
+    let expected: BTreeSet<&str> = match full {
         true => headers["properties"].as_object().expect("properties").keys().map(String::as_str).collect(),
         false => texts(&headers["required"]),
     };
-    assert_eq!(beside.keys().map(String::as_str).collect::<BTreeSet<_>>(), told, "beside a {name}");
+    assert_eq!(beside.keys().map(String::as_str).collect::<BTreeSet<_>>(), expected, "beside a {name}");
 }
 
 fn texts(value: &Value) -> BTreeSet<&str> {
     value.as_array().expect("a list").iter().map(|text| text.as_str().expect("a text")).collect()
 }
 
-/// The channels of the document.
+/// The documented channels.
 pub fn channels() -> impl Iterator<Item = &'static Value> {
     ASYNCAPI["channels"].as_object().expect("channels").values()
 }
 
 #[test]
-fn the_routing_keys_are_those_that_are_used() {
+fn the_documented_routing_keys_are_those_in_use() {
     let addresses: BTreeSet<&str> = channels().filter_map(|channel| channel["address"].as_str()).collect();
     for channel in Channel::ALL {
         assert!(addresses.contains(request_key(channel)), "{addresses:?}");
@@ -97,7 +94,7 @@ fn the_routing_keys_are_those_that_are_used() {
 }
 
 #[test]
-fn a_reader_is_told_what_to_bind_a_queue_with() {
+fn the_documented_bindings_cover_all_results() {
     let mut keys = BTreeSet::from(["#".to_owned()]);
     keys.extend(Channel::ALL.map(|channel| format!("{}.*", channel.as_str())));
     let bindings = ASYNCAPI["channels"]["resultsQueue"]["x-bindings"].as_array().expect("bindings");
@@ -114,7 +111,7 @@ fn a_reader_is_told_what_to_bind_a_queue_with() {
 }
 
 #[test]
-fn the_reasons_of_dead_letters_are_those_that_are_given() {
+fn the_documented_reasons_of_dead_letters_are_those_in_use() {
     let reasons =
         &ASYNCAPI["components"]["messages"]["deadLetter"]["headers"]["properties"]["x-otpost-reason"];
     let given = [PoisonCause::Crash.as_str(), PoisonCause::Panic.as_str(), "unattributable"];
@@ -122,7 +119,7 @@ fn the_reasons_of_dead_letters_are_those_that_are_given() {
 }
 
 #[test]
-fn the_body_of_a_dead_letter_is_what_operators_are_told() {
+fn the_body_of_a_dead_letter_is_as_documented() {
     let payload = &ASYNCAPI["components"]["messages"]["deadLetter"]["payload"];
     let keys = RecipientKeyring::new(&[9; 32]);
     for message in [br#"{"to":"3001234567","code":"482913"}"#.as_slice(), b"no JSON"] {
@@ -134,7 +131,7 @@ fn the_body_of_a_dead_letter_is_what_operators_are_told() {
 }
 
 #[test]
-fn what_ties_a_message_to_others_is_told_to_be_beside_it() {
+fn correlation_ids_and_reply_addresses_are_documented_properties() {
     let property = |location: &Value, name: &str| {
         let path = location.as_str().and_then(|location| location.strip_prefix("$message.header#/"));
         let headers = &ASYNCAPI["components"]["messages"][name]["headers"]["properties"];
@@ -165,7 +162,7 @@ fn every_example_of_a_message_follows_its_schema() {
             assert!(found.is_empty(), "{name}: {found:?}");
         }
     }
-    let letter = &messages["deadLetter"];
-    let found = faults(&letter["payload"], &letter["examples"][0]["payload"]);
+    let dead_letter = &messages["deadLetter"];
+    let found = faults(&dead_letter["payload"], &dead_letter["examples"][0]["payload"]);
     assert!(found.is_empty(), "{found:?}");
 }

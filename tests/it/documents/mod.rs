@@ -1,4 +1,4 @@
-//! The documents that machines read, and the page of settings, compared with the program: neither may have more than the
+//! Compares the machine-readable documents and the page of settings with the program: neither may have more than the
 //! other.
 
 mod broker;

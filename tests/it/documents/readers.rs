@@ -1,8 +1,8 @@
-//! What programs of others may rely on over HTTP, drawn from `docs/openapi.json` and held against the list
-//! `tests/it/golden/http.txt`: a name that changes in the program and in its document together breaks readers all the same.
+//! The guarantees to other programs over HTTP, derived from `docs/openapi.json` and compared with
+//! `tests/it/golden/http.txt`. The list also catches a name that changes in the program and its document together.
 //!
-//! A line is a fact. One that says `must` binds callers: a new one about what there was before breaks them, and they do not
-//! miss one that is gone. Any other is a promise to them: a new one is fine, and one that is gone breaks them.
+//! A line is a fact. A line with `must` is a duty of callers: a new duty on an existing part breaks them, a removed one
+//! does not. Any other line is a promise to them: a removed promise breaks them, a new one does not.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -14,10 +14,10 @@ use super::http::OPENAPI;
 
 const LIST: &str = "tests/it/golden/http.txt";
 const PROBLEM: &str = "#/components/schemas/Problem";
-/// Of what callers write these are rules; of what they read, no more than a description.
+/// Rules for data that callers write; descriptions of data that they read.
 const RULES: [&str; 8] =
     ["pattern", "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems", "uniqueItems"];
-/// What is said to people, and what is drawn elsewhere.
+/// Texts for people, and parts that are derived elsewhere.
 const OTHER: [&str; 9] =
     ["type", "format", "enum", "const", "properties", "required", "items", "description", "examples"];
 
@@ -116,7 +116,7 @@ impl Facts {
         for (keyword, rule) in members(schema) {
             match keyword {
                 _ if RULES.contains(&keyword) && side == Side::Written => {
-                    // What asks at random goes to the bounds that keywords name, not to those in a pattern.
+                    // Random tests use the bounds of keywords, not those in a pattern.
                     let hidden = keyword == "pattern" && rule.to_string().contains(",");
                     assert!(!hidden, "{at} needs `minLength` and `maxLength` instead of {rule}");
                     self.add(format!("{at} must keep to {keyword} {rule}"));
@@ -158,7 +158,7 @@ fn binds(fact: &str) -> bool {
     fact.contains(" must ")
 }
 
-/// Whether a new fact binds those who were there before: not if what it is about is new as a whole.
+/// True if a new fact applies to existing callers: not if its whole subject is new.
 fn binds_anew(fact: &str, kept: &BTreeSet<String>) -> bool {
     let Some((place, rule)) = fact.split_once(" must ") else {
         return false;
@@ -172,7 +172,7 @@ fn binds_anew(fact: &str, kept: &BTreeSet<String>) -> bool {
     kept.iter().any(|fact| fact.starts_with(&around))
 }
 
-/// What breaks programs of others between two lists, and what does not.
+/// The breaking and the compatible changes between two lists.
 fn differences(kept: &BTreeSet<String>, now: &BTreeSet<String>) -> (BTreeSet<String>, BTreeSet<String>) {
     let gone = kept.difference(now).map(|fact| (format!("- {fact}"), !binds(fact)));
     let new = now.difference(kept).map(|fact| (format!("+ {fact}"), binds_anew(fact, kept)));
@@ -182,7 +182,7 @@ fn differences(kept: &BTreeSet<String>, now: &BTreeSet<String>) -> (BTreeSet<Str
 }
 
 #[test]
-fn programs_of_others_can_go_on_as_they_are() {
+fn other_programs_keep_working() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(LIST);
     let text = std::fs::read_to_string(&path).unwrap_or_default();
     let kept: BTreeSet<String> = text.lines().map(str::to_owned).collect();
@@ -193,7 +193,7 @@ fn programs_of_others_can_go_on_as_they_are() {
         breaks.is_empty(),
         "docs/openapi.json breaks readers and callers that are out there: what they use is gone or has another name, or \
          they must send what they do not. Add beside what is there instead; a break that is wanted is made in {LIST} by \
-         hand, and told in CHANGELOG.md.\n{}",
+         hand, and described in CHANGELOG.md.\n{}",
         lines(&breaks)
     );
     if std::env::var_os("OTPOST_BLESS").is_some_and(|bless| bless == "1") {
@@ -202,18 +202,18 @@ fn programs_of_others_can_go_on_as_they_are() {
     }
     assert!(
         harmless.is_empty(),
-        "docs/openapi.json promises what {LIST} does not have yet. It breaks nobody; if it is wanted, \
+        "docs/openapi.json promises what {LIST} does not have yet. It breaks no caller; if it is wanted, \
          `OTPOST_BLESS=1 make test ARGS=documents::readers` takes it into the list.\n{}",
         lines(&harmless)
     );
 }
 
 #[test]
-fn what_breaks_programs_of_others_is_told_from_what_does_not() {
-    let document = |answer: Value, asked: Value| {
+fn breaking_changes_are_distinguished_from_compatible_ones() {
+    let document = |answer: Value, request: Value| {
         json!({
             "paths": {"/x": {"post": {
-                "requestBody": {"content": {"json": {"schema": asked}}},
+                "requestBody": {"content": {"json": {"schema": request}}},
                 "responses": {"200": {"content": {"json": {"schema": answer}}}}
             }}},
             "components": {"schemas": {"Problem": {"type": "object"}}}
@@ -222,8 +222,8 @@ fn what_breaks_programs_of_others_is_told_from_what_does_not() {
     let text = json!({"type": "string"});
     let answer =
         json!({"type": "object", "required": ["a"], "properties": {"a": text, "w": {"enum": ["x"]}}});
-    let asked = json!({"type": "object", "properties": {"q": {"type": "string", "maxLength": 9}}});
-    let kept = Facts::of(&document(answer.clone(), asked.clone()));
+    let request = json!({"type": "object", "properties": {"q": {"type": "string", "maxLength": 9}}});
+    let kept = Facts::of(&document(answer.clone(), request.clone()));
     let changed = |of: &Value, at: &str, to: Value| {
         let mut of = of.clone();
         let (parent, name) = at.rsplit_once('/').expect("a path");
@@ -231,21 +231,21 @@ fn what_breaks_programs_of_others_is_told_from_what_does_not() {
         of
     };
     let renamed = json!({"b": text, "w": {"enum": ["x"]}});
-    for (answer, asked, breaks, harmless) in [
-        (answer.clone(), asked.clone(), 0, 0),
-        (changed(&answer, "/properties/b", text.clone()), asked.clone(), 0, 1),
-        (changed(&answer, "/properties/w/enum", json!(["x", "y"])), asked.clone(), 0, 1),
-        (changed(&answer, "/properties/w/enum", json!(["y"])), asked.clone(), 1, 1),
-        (changed(&answer, "/properties", renamed), asked.clone(), 1, 1),
-        (changed(&answer, "/required", json!([])), asked.clone(), 1, 0),
-        (changed(&answer, "/properties/a/type", json!("integer")), asked.clone(), 1, 1),
-        (answer.clone(), changed(&asked, "/properties/r", text.clone()), 0, 1),
-        (answer.clone(), changed(&asked, "/properties/r", json!({"type": "string", "maxLength": 1})), 0, 2),
-        (answer.clone(), changed(&asked, "/required", json!(["q"])), 1, 0),
-        (answer.clone(), changed(&asked, "/properties/q/pattern", json!("^a")), 1, 0),
-        (answer.clone(), changed(&asked, "/properties/q", text.clone()), 0, 1),
+    for (answer, request, breaks, harmless) in [
+        (answer.clone(), request.clone(), 0, 0),
+        (changed(&answer, "/properties/b", text.clone()), request.clone(), 0, 1),
+        (changed(&answer, "/properties/w/enum", json!(["x", "y"])), request.clone(), 0, 1),
+        (changed(&answer, "/properties/w/enum", json!(["y"])), request.clone(), 1, 1),
+        (changed(&answer, "/properties", renamed), request.clone(), 1, 1),
+        (changed(&answer, "/required", json!([])), request.clone(), 1, 0),
+        (changed(&answer, "/properties/a/type", json!("integer")), request.clone(), 1, 1),
+        (answer.clone(), changed(&request, "/properties/r", text.clone()), 0, 1),
+        (answer.clone(), changed(&request, "/properties/r", json!({"type": "string", "maxLength": 1})), 0, 2),
+        (answer.clone(), changed(&request, "/required", json!(["q"])), 1, 0),
+        (answer.clone(), changed(&request, "/properties/q/pattern", json!("^a")), 1, 0),
+        (answer.clone(), changed(&request, "/properties/q", text.clone()), 0, 1),
     ] {
-        let found = differences(&kept, &Facts::of(&document(answer, asked)));
+        let found = differences(&kept, &Facts::of(&document(answer, request)));
         assert_eq!((found.0.len(), found.1.len()), (breaks, harmless), "{found:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! The routes, the machine words and the version of `docs/openapi.json` are those of the program.
+//! Compares the routes, enumerations and version of `docs/openapi.json` with the program.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -20,10 +20,10 @@ use super::messages::RESULT;
 use crate::fake_sendgrid::EventKey;
 use crate::fake_twilio::{ACCOUNT_SID, AUTH_TOKEN};
 use crate::harness::Embedded;
-use crate::http::{Answer, Door};
+use crate::http::{Answer, TestServer};
 
 const HTTP: &str = "src/http";
-/// The page of `otpost dev`, which is no part of the contract.
+/// The page of `otpost dev`, which is not part of the contract.
 const PAGE: &str = "page";
 const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
@@ -40,9 +40,9 @@ fn quoted(text: &str) -> Option<&str> {
     text.split('"').nth(1)
 }
 
-/// The paths that the router is made of, as its source names them: by themselves, or by a constant of the same file.
+/// The paths in the source of the router: literals, or constants of the same file.
 fn routes() -> BTreeSet<String> {
-    let code = read(&folder().join("mod.rs"));
+    let code = read(&folder().join("router.rs"));
     let arguments = code.split(".route(").skip(1).map(str::trim_start);
     let path = |argument: &str| match argument.strip_prefix('"') {
         Some(path) => path.split('"').next().expect("a first part").to_owned(),
@@ -59,20 +59,20 @@ fn documented() -> BTreeSet<String> {
     OPENAPI["paths"].as_object().expect("paths").keys().cloned().collect()
 }
 
-fn open_to_all(gateway: &Embedded) -> Door {
+fn with_all_webhooks(gateway: &Embedded) -> TestServer {
     let url = "https://otp.example.co/webhooks/twilio/status";
     let twilio = TwilioCallbacks::new(url, ACCOUNT_SID, vec![AUTH_TOKEN.to_owned().into()]).expect("valid");
     let sendgrid = SendGridEvents::new(&EventKey::fresh().public(), Clock::System).expect("a key");
-    Door::with_webhooks(Webhooks {
+    TestServer::with_webhooks(Webhooks {
         twilio: Some(Arc::new(twilio)),
         sendgrid: Some(Arc::new(sendgrid)),
         tracker: gateway.tracker.clone(),
     })
 }
 
-async fn ask(door: &Door, method: &str, path: &str) -> Answer {
+async fn ask(server: &TestServer, method: &str, path: &str) -> Answer {
     let request = Request::builder().method(method).uri(path.replace("{request_id}", "r1"));
-    door.ask(request.body(Body::empty()).expect("a request")).await
+    server.ask(request.body(Body::empty()).expect("a request")).await
 }
 
 #[test]
@@ -83,11 +83,11 @@ fn every_route_is_documented_and_nothing_else_is() {
 #[tokio::test(start_paused = true)]
 async fn every_documented_method_is_served_and_no_other() {
     let gateway = Embedded::start();
-    let door = open_to_all(&gateway);
+    let server = with_all_webhooks(&gateway);
     for path in documented() {
         let item = &OPENAPI["paths"][&path];
         for method in METHODS {
-            let answer = ask(&door, method, &path).await;
+            let answer = ask(&server, method, &path).await;
             let documented = item.get(method.to_ascii_lowercase()).is_some();
             assert_eq!(answer.status != 405, documented, "{method} {path}: {}", answer.text);
             assert!(!answer.text.contains("\"code\":\"not_found\""), "{method} {path}: {}", answer.text);
@@ -96,15 +96,15 @@ async fn every_documented_method_is_served_and_no_other() {
 }
 
 #[tokio::test]
-async fn the_document_is_served_to_whoever_comes() {
-    let answer = ask(&Door::open(), "GET", "/openapi.json").await;
+async fn the_document_is_served_without_a_token() {
+    let answer = ask(&TestServer::start(), "GET", "/openapi.json").await;
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
     assert_eq!(&answer.json(), &*OPENAPI);
     assert_eq!(OPENAPI["info"]["version"], env!("CARGO_PKG_VERSION"));
 }
 
 #[test]
-fn every_operation_has_a_name_of_its_own_and_says_who_may_ask() {
+fn every_operation_has_a_unique_name_and_its_security() {
     let mut names = BTreeSet::new();
     for (path, item) in OPENAPI["paths"].as_object().expect("paths") {
         for (method, operation) in item.as_object().expect("operations") {
@@ -117,13 +117,13 @@ fn every_operation_has_a_name_of_its_own_and_says_who_may_ask() {
     }
 }
 
-/// The words of an enumeration of the document.
+/// The values of a documented enumeration.
 fn words(name: &str) -> BTreeSet<String> {
     let words = OPENAPI["components"]["schemas"][name]["enum"].as_array().expect("words").iter();
     words.map(|word| word.as_str().expect("a word").to_owned()).collect()
 }
 
-/// The machine words that `src/http` writes out.
+/// The problem codes in the source of `src/http`.
 fn written_codes(folder: &Path, codes: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
         if entry.file_stem().is_some_and(|stem| stem == PAGE) {
@@ -141,7 +141,7 @@ fn written_codes(folder: &Path, codes: &mut BTreeSet<String>) {
     }
 }
 
-/// The words of `ErrorCode`, as the schema that is made of it has them.
+/// The values of `ErrorCode` in its generated schema.
 fn error_codes() -> BTreeSet<String> {
     let words = RESULT["$defs"]["ErrorCode"]["oneOf"].as_array().expect("words").iter();
     words.map(|word| word["const"].as_str().expect("a word").to_owned()).collect()
@@ -160,19 +160,19 @@ fn verdicts() -> impl Iterator<Item = String> {
 }
 
 #[test]
-fn the_codes_of_problems_are_those_of_the_program() {
+fn the_documented_codes_of_problems_are_those_of_the_program() {
     let mut codes = BTreeSet::new();
     written_codes(&folder(), &mut codes);
     assert!(codes.len() > 15, "a search that finds only {codes:?} proves nothing");
     codes.extend(verdicts());
     codes.extend(error_codes());
-    // It comes with the status `unknown`, which is an answer and no problem.
+    // Its status is `unknown`, which is a success over HTTP.
     codes.remove("in_doubt");
     assert_eq!(codes, words("ProblemCode"));
 }
 
 #[test]
-fn the_words_of_the_document_are_those_of_the_program() {
+fn the_documented_enumerations_are_those_of_the_program() {
     assert_eq!(words("ErrorCode"), error_codes());
     let channels = &RESULT["$defs"]["Channel"]["oneOf"];
     let of_messages = channels.as_array().expect("words").iter().filter_map(|word| word["const"].as_str());
@@ -183,7 +183,7 @@ fn the_words_of_the_document_are_those_of_the_program() {
 }
 
 #[test]
-fn what_a_code_is_for_each_status_is_a_part_of_all_codes() {
+fn the_codes_of_each_status_are_among_all_codes() {
     let all = words("ProblemCode");
     let mut used = BTreeSet::from(["not_found".to_owned(), "method_not_allowed".to_owned()]);
     for (name, response) in OPENAPI["components"]["responses"].as_object().expect("responses") {

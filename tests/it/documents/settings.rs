@@ -1,4 +1,5 @@
-//! `docs/settings.md` held against the program: the names of settings, secrets, defaults, bounds, choices and commands.
+//! Compares `docs/settings.md` with the program: the names of settings, secrets, defaults, bounds, choices and
+//! commands.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use self::seams::{Worker, World};
-use crate::documents::messages::check_told;
+use crate::documents::messages::check_result;
 use crate::harness::number;
 use crate::history::{History, Limit, PublishedResult, Request, check};
 
@@ -122,7 +122,7 @@ async fn until_quiet(
 }
 
 fn read(message: &OwnedMessage, at: u64) -> PublishedResult {
-    check_told(&message.message_id, &message.body);
+    check_result(&message.message_id, &message.body);
     let body: Value = serde_json::from_slice(&message.body).expect("a result is JSON");
     let text = |value: &Value| value.as_str().map(str::to_owned);
     PublishedResult {

@@ -1,12 +1,12 @@
-//! Bodies that are not what an endpoint asks for.
+//! Request bodies that break the rules of an endpoint.
 
 use axum::body::Body;
 use axum::http::{Request, header};
 use serde_json::{Value, json};
 
-use super::{ALICE, CODE, Door, SEND_SMS, VERIFY_PHONE, VERIFY_SERVICE, alice, post, service};
+use super::{ALICE, CODE, SEND_SMS, TestServer, VERIFY_PHONE, VERIFY_SERVICE, alice, post, service};
 
-/// Bodies that are not what an endpoint asks for; each holds `Secreto` or the digits `739164`, which nothing may tell.
+/// Wrong bodies. Each contains `Secreto` or the digits `739164`, which no answer may repeat.
 fn bad_bodies() -> Vec<(&'static str, Vec<u8>, u16, &'static str)> {
     let nested =
         |depth: usize| format!("{{\"otp_code\":{}\"Secreto\"{}}}", "[".repeat(depth), "]".repeat(depth));
@@ -34,7 +34,7 @@ fn bad_bodies() -> Vec<(&'static str, Vec<u8>, u16, &'static str)> {
     ]
 }
 
-/// Values of `otp_code` that are no code.
+/// Values of `otp_code` that are not codes.
 fn bad_codes() -> Vec<Value> {
     vec![
         Value::Null,
@@ -58,11 +58,11 @@ fn bad_codes() -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn a_body_that_is_wrong_gets_a_problem_that_repeats_nothing_of_it() {
-    let door = Door::open();
+async fn a_wrong_body_gets_a_problem_that_repeats_no_part_of_it() {
+    let server = TestServer::start();
     for (path, token) in [(SEND_SMS, alice()), (VERIFY_PHONE, alice()), (VERIFY_SERVICE, service())] {
         for (name, body, status, code) in bad_bodies() {
-            let answer = door.ask(post(path, &token, body)).await;
+            let answer = server.ask(post(path, &token, body)).await;
             assert_eq!(answer.status, status, "{path}: {name}: {}", answer.text);
             answer.expect_problem(status, code);
             answer.expect_nothing_of(&["Secreto", "739164", "[["]);
@@ -70,7 +70,7 @@ async fn a_body_that_is_wrong_gets_a_problem_that_repeats_nothing_of_it() {
     }
     for (path, token) in [(VERIFY_PHONE, alice()), (VERIFY_SERVICE, service())] {
         for code in bad_codes() {
-            let answer = door.post(path, &token, &json!({"to": ALICE, "otp_code": code})).await;
+            let answer = server.post(path, &token, &json!({"to": ALICE, "otp_code": code})).await;
             let problem = answer.expect_problem(422, "invalid_request");
             let detail = problem["detail"].as_str().expect("a sentence");
             assert!(detail.starts_with("`otp_code` must be a string of 4 to 10 digits; got "), "{detail}");
@@ -78,10 +78,12 @@ async fn a_body_that_is_wrong_gets_a_problem_that_repeats_nothing_of_it() {
         }
     }
     for kind in [json!("EMAIL"), json!("sms"), json!("Secreto"), json!(1), json!(["SMS"]), Value::Null] {
-        let answer = door.post(SEND_SMS, &alice(), &json!({ "otp_type": kind })).await;
+        let answer = server.post(SEND_SMS, &alice(), &json!({ "otp_type": kind })).await;
         let problem = answer.expect_problem(422, "invalid_request");
         assert!(
-            problem["detail"].as_str().is_some_and(|told| told.starts_with("`otp_type` must be \"SMS\""))
+            problem["detail"]
+                .as_str()
+                .is_some_and(|response| response.starts_with("`otp_type` must be \"SMS\""))
         );
         answer.expect_nothing_of(&["Secreto", "EMAIL"]);
     }
@@ -90,33 +92,35 @@ async fn a_body_that_is_wrong_gets_a_problem_that_repeats_nothing_of_it() {
     {
         let mut body = json!({"to": ALICE, "otp_code": CODE});
         body[field] = value;
-        let answer = door.post(VERIFY_SERVICE, &service(), &body).await;
+        let answer = server.post(VERIFY_SERVICE, &service(), &body).await;
         let problem = answer.expect_problem(422, "invalid_request");
         assert!(
-            problem["detail"].as_str().is_some_and(|told| told.starts_with(&format!("`{field}` must be")))
+            problem["detail"]
+                .as_str()
+                .is_some_and(|response| response.starts_with(&format!("`{field}` must be")))
         );
         answer.expect_nothing_of(&["creto", CODE, "300123"]);
     }
-    assert!(door.queued().await.is_empty());
+    assert!(server.queued().await.is_empty());
 }
 
 #[tokio::test]
-async fn a_large_body_is_refused_whether_or_not_it_tells_its_length() {
-    let door = Door::open();
+async fn a_large_body_is_refused_with_or_without_its_length() {
+    let server = TestServer::start();
     let large = format!(r#"{{"otp_type":"SMS","pad":"{}"}}"#, "x".repeat(20_000));
-    for told in [true, false] {
+    for response in [true, false] {
         let mut request = post(SEND_SMS, &alice(), large.clone());
-        if told {
+        if response {
             let length = large.len().to_string().parse().expect("a number");
             request.headers_mut().insert(header::CONTENT_LENGTH, length);
         }
-        door.ask(request).await.expect_problem(413, "body_too_large");
+        server.ask(request).await.expect_problem(413, "body_too_large");
     }
 }
 
 #[tokio::test]
-async fn a_body_of_another_kind_is_refused() {
-    let door = Door::open();
+async fn a_body_of_another_content_type_is_refused() {
+    let server = TestServer::start();
     for kind in [
         None,
         Some(""),
@@ -130,25 +134,25 @@ async fn a_body_of_another_kind_is_refused() {
         if let Some(kind) = kind {
             request.headers_mut().insert(header::CONTENT_TYPE, kind.parse().expect("a header value"));
         }
-        let answer = door.ask(request).await;
+        let answer = server.ask(request).await;
         answer.expect_problem(415, "unsupported_media_type");
         answer.expect_nothing_of(&["Secreto", CODE]);
     }
     for kind in ["application/json; charset=utf-8", "APPLICATION/JSON", " application/json ;x=y"] {
         let mut request = post(VERIFY_PHONE, &alice(), format!(r#"{{"otp_code":"{CODE}"}}"#));
         request.headers_mut().insert(header::CONTENT_TYPE, kind.parse().expect("a header value"));
-        door.ask(request).await.expect_problem(404, "no_pending_code");
+        server.ask(request).await.expect_problem(404, "no_pending_code");
     }
 }
 
 #[tokio::test]
-async fn whoever_asks_without_a_token_learns_nothing_of_their_body() {
-    let door = Door::open();
+async fn a_request_without_a_token_learns_nothing_about_its_body() {
+    let server = TestServer::start();
     for path in [SEND_SMS, VERIFY_PHONE, VERIFY_SERVICE] {
         for (_, body, status, code) in bad_bodies() {
             let request = Request::post(path).body(Body::from(body)).expect("a request");
-            let answer = door.ask(request).await;
-            // A body that is too large is not read to its end, whoever sends it.
+            let answer = server.ask(request).await;
+            // A body that is too large is refused before authentication.
             match status {
                 413 => answer.expect_problem(413, code),
                 _ => answer.expect_problem(401, "unauthenticated"),

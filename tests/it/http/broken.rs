@@ -1,4 +1,4 @@
-//! A store that is in trouble.
+//! A store that fails.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use otpost::store::{
     StoreError, Subject, Usage,
 };
 
-/// A store whose every step fails in the same way.
+/// A store whose every method fails in the same way.
 pub struct Broken(pub Fails);
 
 #[derive(Clone, Copy)]

@@ -1,4 +1,4 @@
-//! What a connection may send before anybody knows who it is, and for how long it may keep silent.
+//! Bounds on connections before authentication: size of the request head, and idle time.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// A server that answers who asks, and a client's end of a connection to it.
+/// A server that answers with the peer address, and a client connection to it.
 async fn connected() -> (TcpStream, DropGuard) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
-    let told = async |ConnectInfo(peer): ConnectInfo<std::net::SocketAddr>| format!("<{}>", peer.ip());
+    let answer_peer = async |ConnectInfo(peer): ConnectInfo<std::net::SocketAddr>| format!("<{}>", peer.ip());
     let stop = CancellationToken::new();
-    let router = Router::new().route("/", get(told));
+    let router = Router::new().route("/", get(answer_peer));
     tokio::spawn(otpost::http::serve(listener, router, stop.clone()));
     (TcpStream::connect(address).await.expect("it listens"), stop.drop_guard())
 }
 
-/// A request with a header of this length.
+/// A request with a header field of this length.
 fn padded(bytes: usize) -> String {
     format!("GET / HTTP/1.1\r\nhost: a\r\nx-padding: {}\r\n\r\n", "p".repeat(bytes))
 }
 
-/// What comes until the text has come, or the other end has closed.
+/// Reads until `text` has come or the connection is closed.
 async fn read_until(connection: &mut TcpStream, text: &str) -> String {
     let mut read = String::new();
     let mut buffer = [0; 4096];
@@ -40,7 +40,7 @@ async fn read_until(connection: &mut TcpStream, text: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_head_is_bounded_in_size_and_lines() {
+async fn a_request_head_is_bounded_in_size_and_fields() {
     let many: String = (0..200).map(|nth| format!("x-{nth}: y\r\n")).collect();
     let many = format!("GET / HTTP/1.1\r\nhost: a\r\n{many}\r\n");
     let long_path = format!("GET /?{} HTTP/1.1\r\nhost: a\r\n\r\n", "p".repeat(40_000));
@@ -54,7 +54,7 @@ async fn a_head_is_bounded_in_size_and_lines() {
         (long_path, "HTTP/1.1 431"),
     ] {
         let (mut connection, _stop) = connected().await;
-        // It may be refused, and the connection closed, before all of it is there.
+        // The server may refuse and close before it has read everything.
         let _ = connection.write_all(head.as_bytes()).await;
         let answer = read_until(&mut connection, "\r\n\r\n").await;
         assert!(answer.starts_with(expected), "{} bytes: {answer}", head.len());
@@ -62,7 +62,7 @@ async fn a_head_is_bounded_in_size_and_lines() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_never_asks_is_left_after_a_while() {
+async fn a_connection_without_a_request_is_closed() {
     for sent in ["", "GET / HTTP/1.1\r\nhost: a\r\n"] {
         let (mut connection, _stop) = connected().await;
         connection.write_all(sent.as_bytes()).await.expect("sent");
@@ -73,7 +73,7 @@ async fn who_never_asks_is_left_after_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_asked_may_be_idle_for_longer_than_a_proxy_is() {
+async fn a_connection_may_be_idle_longer_between_requests_than_proxies_keep_it() {
     let (mut connection, _stop) = connected().await;
     for _ in 0..2 {
         connection.write_all(padded(1).as_bytes()).await.expect("sent");

@@ -1,4 +1,4 @@
-//! The HTTP interface, driven without a socket: what each endpoint answers, and what it never tells.
+//! Tests of the HTTP interface, driven without a socket.
 
 mod bodies;
 pub mod broken;
@@ -34,9 +34,9 @@ use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::recipient_rules::RecipientRules;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::time::UnixMillis;
-use otpost::flow::inspect::status::{Facts, Inspector, ProviderHealthCache};
+use otpost::flow::inspect::status::{Inspector, ProcessInfo, ProviderHealthCache};
 use otpost::flow::verify::Verifier;
-use otpost::http::{Api, PendingLimiter, Tokens, VALIDATING_MAX, Webhooks, router};
+use otpost::http::{Api, PendingLimiter, Tokens, VALIDATIONS_MAX, Webhooks, router};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{Admission, Admit, CompleteRequest, Lease, ProposedChallenge, Refund, Store, Subject};
 use serde_json::{Value, json};
@@ -45,7 +45,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use crate::documents::http::check_answer;
-use crate::documents::messages::check_asked;
+use crate::documents::messages::check_request;
 
 pub const SECRET: &str = "a secret of more than thirty-two bytes";
 pub const AUDIENCE: &str = "otpost-tests";
@@ -64,7 +64,7 @@ const LIFE: Duration = Duration::from_secs(600);
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// The HTTP interface over a store and a broker in memory.
-pub struct Door {
+pub struct TestServer {
     pub store: Arc<MemoryStore>,
     pub broker: MemoryBroker,
     codes: Arc<CodeKeyring>,
@@ -72,29 +72,29 @@ pub struct Door {
     router: Router,
 }
 
-/// An answer, read to its end.
+/// A complete response.
 pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
     pub text: String,
 }
 
-impl Door {
-    pub fn open() -> Door {
-        Door::with(|_| {})
+impl TestServer {
+    pub fn start() -> TestServer {
+        TestServer::with(|_| {})
     }
 
-    /// With some of its parts exchanged.
-    pub fn with(change: impl FnOnce(&mut Api)) -> Door {
-        Door::made(change, None)
+    /// With parts of the state replaced.
+    pub fn with(change: impl FnOnce(&mut Api)) -> TestServer {
+        TestServer::build(change, None)
     }
 
-    /// Open to the provider's reports.
-    pub fn with_webhooks(webhooks: Webhooks) -> Door {
-        Door::made(|_| {}, Some(Arc::new(webhooks)))
+    /// With routes for status callbacks.
+    pub fn with_webhooks(webhooks: Webhooks) -> TestServer {
+        TestServer::build(|_| {}, Some(Arc::new(webhooks)))
     }
 
-    fn made(change: impl FnOnce(&mut Api), webhooks: Option<Arc<Webhooks>>) -> Door {
+    fn build(change: impl FnOnce(&mut Api), webhooks: Option<Arc<Webhooks>>) -> TestServer {
         let store = Arc::new(MemoryStore::new(Clock::System));
         store.set_time(START);
         let broker = MemoryBroker::default();
@@ -111,9 +111,9 @@ impl Door {
                 in_flight: TaskTracker::new(),
                 clock: Clock::System,
             },
-            requester: Arc::new(broker.rpc_client()),
+            rpc_client: Arc::new(broker.rpc_client()),
             send_wait: Duration::ZERO,
-            unheard: PendingLimiter::default(),
+            pending: PendingLimiter::default(),
             store: store.clone(),
             recipients: recipients.clone(),
             rules: RecipientRules {
@@ -128,7 +128,7 @@ impl Door {
             trusted_proxies: Vec::new(),
             clock: Clock::System,
             inspector: Inspector {
-                facts: Facts {
+                process: ProcessInfo {
                     version: env!("CARGO_PKG_VERSION"),
                     role: "dev",
                     production: false,
@@ -144,26 +144,26 @@ impl Door {
                 provider: None,
                 email_provider: None,
                 clock: Clock::System,
-                heard: ProviderHealthCache::default(),
-                email_heard: ProviderHealthCache::default(),
+                provider_health: ProviderHealthCache::default(),
+                email_provider_health: ProviderHealthCache::default(),
             },
-            validating: Arc::new(Semaphore::new(VALIDATING_MAX)),
+            validations: Arc::new(Semaphore::new(VALIDATIONS_MAX)),
         };
         change(&mut api);
         let router = router(Arc::new(api), webhooks);
-        Door { store, broker, codes, recipients, router }
+        TestServer { store, broker, codes, recipients, router }
     }
 
-    /// With another store behind both the verifier and the limits.
-    fn over(store: impl Store + 'static) -> Door {
+    /// With another store.
+    fn over(store: impl Store + 'static) -> TestServer {
         let store = Arc::new(store);
-        Door::with(|api| {
+        TestServer::with(|api| {
             api.verifier.store = store.clone();
             api.store = store;
         })
     }
 
-    /// Hands a request in, from the address of a peer. What it answers has to be in the document.
+    /// Sends a request from a peer address, and checks the response against `docs/openapi.json`.
     pub async fn ask_from(&self, peer: &str, mut request: Request<Body>) -> Answer {
         let peer: SocketAddr = peer.parse().expect("an address and a port");
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
@@ -237,7 +237,7 @@ impl Door {
             other => panic!("the send must be granted: {other:?}"),
         }
         let refused = Outcome::refused(Status::Sent, START, purpose, OutcomeError::of(ErrorCode::Internal));
-        let settle = CompleteRequest {
+        let completion = CompleteRequest {
             lease: admit.lease,
             outcome: &Outcome { error: None, ..refused },
             refund: Refund::None,
@@ -245,7 +245,7 @@ impl Door {
             suppression: None,
             receipt_due: None,
         };
-        self.store.complete(&settle).await.expect("the store answers");
+        self.store.complete(&completion).await.expect("the store answers");
     }
 
     fn subject<'a>(&self, to: &str, purpose: &'a str) -> Subject<'a> {
@@ -266,7 +266,7 @@ impl Door {
         source.cancel().await;
         let mut bodies = Vec::new();
         while let Some(delivery) = source.next().await {
-            check_asked(&delivery.body);
+            check_request(&delivery.body);
             bodies.push(delivery.body);
         }
         bodies
@@ -289,7 +289,7 @@ fn limits() -> Limits {
     Limits::default().with(Limit::All, 0)
 }
 
-/// The claims of a good token, with some replaced; `null` takes one away.
+/// The claims of a valid token, with changes; `null` removes a claim.
 pub fn claims(changes: &Value) -> Value {
     let mut claims = json!({
         "sub": "user-1",
@@ -347,7 +347,7 @@ impl Answer {
         self.json()
     }
 
-    /// A problem as RFC 9457 has it, of this status and machine word. Answers it whole.
+    /// Expects a problem (RFC 9457) with this status and code, and returns it.
     #[track_caller]
     pub fn expect_problem(&self, status: u16, code: &str) -> Value {
         assert_eq!(
@@ -375,7 +375,7 @@ impl Answer {
     pub fn expect_nothing_of(&self, secrets: &[&str]) {
         let whole = format!("{:?} {}", self.headers, self.text);
         for secret in secrets {
-            assert!(!whole.contains(secret), "{secret:?} is told by {whole}");
+            assert!(!whole.contains(secret), "{secret:?} is in {whole}");
         }
     }
 }

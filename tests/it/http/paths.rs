@@ -1,4 +1,4 @@
-//! Which paths are served to whom.
+//! Paths, methods, probes and metrics.
 
 use std::sync::Arc;
 
@@ -9,20 +9,20 @@ use otpost::http::ops_router;
 use serde_json::json;
 use tower::ServiceExt as _;
 
-use super::{Door, SEND_SMS, VERIFY_PHONE, VERIFY_SERVICE, alice, post};
+use super::{SEND_SMS, TestServer, VERIFY_PHONE, VERIFY_SERVICE, alice, post};
 
 #[tokio::test]
-async fn a_path_or_a_method_that_is_not_served_gets_a_problem() {
-    let door = Door::open();
+async fn an_unknown_path_or_method_gets_a_problem() {
+    let server = TestServer::start();
     for path in ["/", "/Secreto", "/api/v1/auth/verify-phone-otp/Secreto", "/metrics", "/api/v1/otp"] {
-        let answer = door.ask(post(path, &alice(), "{}")).await;
+        let answer = server.ask(post(path, &alice(), "{}")).await;
         answer.expect_problem(404, "not_found");
         answer.expect_nothing_of(&["Secreto"]);
     }
     for path in [SEND_SMS, VERIFY_PHONE, VERIFY_SERVICE] {
         for method in ["GET", "PUT", "DELETE", "PATCH"] {
             let request = Request::builder().method(method).uri(path).body(Body::empty()).expect("a request");
-            let answer = door.ask(request).await;
+            let answer = server.ask(request).await;
             answer.expect_problem(405, "method_not_allowed");
             assert_eq!(answer.header("allow"), Some("POST"), "RFC 9110 §15.5.6 asks for it");
         }
@@ -40,12 +40,12 @@ async fn get(router: Router, path: &str) -> (u16, String, String) {
 
 #[tokio::test]
 async fn probes_need_no_token_and_metrics_are_not_for_users() {
-    let door = Door::open();
+    let server = TestServer::start();
     for path in ["/livez", "/readyz"] {
-        let (status, _, text) = get(door.router.clone(), path).await;
+        let (status, _, text) = get(server.router.clone(), path).await;
         assert_eq!((status, text.as_str()), (200, "ok\n"));
     }
-    assert_eq!(get(door.router.clone(), "/metrics").await.0, 404);
+    assert_eq!(get(server.router.clone(), "/metrics").await.0, 404);
 }
 
 #[tokio::test]
@@ -56,7 +56,7 @@ async fn operators_see_whether_a_process_is_ready_and_what_it_counts() {
     let (status, _, text) = get(not_ready.clone(), "/readyz").await;
     assert_eq!((status, text.as_str()), (503, "not consuming\n"));
     assert_eq!(get(not_ready, "/livez").await.0, 200, "a restart would not bring a broker back");
-    Door::open().post("/Secreto-path", &alice(), &json!({})).await.expect_problem(404, "not_found");
+    TestServer::start().post("/Secreto-path", &alice(), &json!({})).await.expect_problem(404, "not_found");
     let (status, kind, text) = get(ready, "/metrics").await;
     assert_eq!((status, kind.as_str()), (200, "application/openmetrics-text; version=1.0.0; charset=utf-8"));
     assert!(text.ends_with("# EOF\n") && text.contains("otpost_http_requests_total"), "{text}");
@@ -64,12 +64,12 @@ async fn operators_see_whether_a_process_is_ready_and_what_it_counts() {
 }
 
 #[test]
-fn the_page_about_http_lists_every_path_with_its_method() {
+fn docs_http_lists_every_path_with_its_method() {
     let read = |file: &str| {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
         std::fs::read_to_string(path).expect("text")
     };
-    let (routes, page) = (read("src/http/mod.rs"), read("docs/http.md"));
+    let (routes, page) = (read("src/http/router.rs"), read("docs/http.md"));
     let mut count = 0;
     for route in routes.split(".route(\"").skip(1) {
         let (path, handler) = route.split_once("\", ").expect("a path and who answers");

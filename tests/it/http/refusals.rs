@@ -1,5 +1,5 @@
-//! Bad input at every endpoint of people and services: a problem with its machine word and the rule in words, nothing of
-//! what came in, and nothing done: nothing published, and the store not even asked.
+//! Invalid input at every endpoint: the problem names the rule and repeats no input; nothing is published, and the
+//! store is not called.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,15 +15,15 @@ use otpost::http::Tokens;
 use serde_json::{Value, json};
 
 use super::{
-    ALICE, ANA, Answer, CODE, Door, SEND_EMAIL, SEND_SMS, VERIFY_EMAIL, VERIFY_PHONE, VERIFY_SERVICE, claims,
-    jwt, post, service, token,
+    ALICE, ANA, Answer, CODE, SEND_EMAIL, SEND_SMS, TestServer, VERIFY_EMAIL, VERIFY_PHONE, VERIFY_SERVICE,
+    claims, jwt, post, service, token,
 };
 use crate::harness::{FlakyStore, World};
 
 const PUBLIC_KEY: &str = include_str!("../keys/rsa.public.pem");
 const STATUS: &str = "/api/v1/auth/otp-status/http-0000000000000000-00000000000000000000000000000000";
 
-/// An endpoint with a body that is right.
+/// An endpoint with a valid body.
 const POSTS: [(&str, &str); 5] = [
     (SEND_SMS, r#"{"otp_type":"SMS"}"#),
     (SEND_EMAIL, r#"{"otp_type":"EMAIL"}"#),
@@ -32,9 +32,9 @@ const POSTS: [(&str, &str); 5] = [
     (VERIFY_SERVICE, r#"{"to":"ana@tienda.example","otp_code":"739164"}"#),
 ];
 
-/// Doors beside which everything that is asked of the store is counted.
+/// An interface that counts all calls to the store.
 struct Watched {
-    door: Door,
+    server: TestServer,
     store: Arc<FlakyStore>,
 }
 
@@ -42,23 +42,23 @@ impl Watched {
     fn open(key: JwtKey) -> Watched {
         let store = World::new().store;
         let behind = store.clone();
-        let door = Door::with(|api| {
+        let server = TestServer::with(|api| {
             api.tokens = Tokens::new(&jwt(key)).expect("a key");
             api.verifier.store = behind.clone();
             api.store = behind;
         });
-        Watched { door, store }
+        Watched { server, store }
     }
 
-    /// Refused so, with a sentence that has these words and nothing that came in; and nothing has happened.
+    /// Expects this status, code and part of the detail, no repeated input, and no effect.
     #[track_caller]
     fn expect(&self, name: &str, answer: &Answer, (status, code): (u16, &str), words: &str) {
         let problem = answer.expect_problem(status, code);
         let detail = problem["detail"].as_str().unwrap_or_default();
         assert!(detail.contains(words), "{name}: {detail}");
         answer.expect_nothing_of(&["Secreto", "ana", "bob", "tienda", "739164", "3001234567", "eyJ"]);
-        assert_eq!(self.store.calls.load(Ordering::SeqCst), 0, "{name}: the store was asked");
-        assert!(self.door.broker.is_idle(), "{name}: something was published");
+        assert_eq!(self.store.calls.load(Ordering::SeqCst), 0, "{name}: the store was called");
+        assert!(self.server.broker.is_idle(), "{name}: something was published");
     }
 }
 
@@ -78,7 +78,7 @@ fn unsigned(algorithm: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_header_that_decides_stands_there_once() {
+async fn a_header_that_matters_may_be_given_once_only() {
     let token = token(&json!({"scope": "otp:verify"}));
     for (path, body) in POSTS {
         for (name, value, status, code) in [
@@ -92,7 +92,7 @@ async fn a_header_that_decides_stands_there_once() {
             let mut request = post(path, &token, body);
             let name: HeaderName = name.parse().expect("a name");
             request.headers_mut().append(&name, value.parse().expect("a header value"));
-            let answer = watched.door.ask(request).await;
+            let answer = watched.server.ask(request).await;
             let words = if status == 401 { "twice" } else { "application/json" };
             watched.expect(&format!("two {name} at {path}"), &answer, (status, code), words);
         }
@@ -104,13 +104,13 @@ async fn a_header_that_decides_stands_there_once() {
         for key in ["order-1", "order-2"] {
             request.headers_mut().append("idempotency-key", key.parse().expect("a header value"));
         }
-        let answer = watched.door.ask(request).await;
+        let answer = watched.server.ask(request).await;
         watched.expect("two keys", &answer, (400, "invalid_request"), "once");
     }
 }
 
 #[tokio::test]
-async fn a_token_that_proves_nothing_opens_no_endpoint() {
+async fn an_invalid_token_is_refused_by_every_endpoint() {
     let scope = json!({"scope": "otp:verify"});
     let expired = json!({"scope": "otp:verify", "exp": 1_700_000_000});
     let good = signed_with(Algorithm::HS256, super::SECRET.as_bytes(), &scope);
@@ -148,31 +148,31 @@ async fn a_token_that_proves_nothing_opens_no_endpoint() {
     for (name, key, token, words) in bad {
         let watched = Watched::open(key);
         for (path, body) in POSTS {
-            let answer = watched.door.ask(post(path, &token, body)).await;
+            let answer = watched.server.ask(post(path, &token, body)).await;
             watched.expect(&format!("{name} at {path}"), &answer, (401, "invalid_token"), words);
         }
         let request = Request::get(STATUS).header(header::AUTHORIZATION, format!("Bearer {token}"));
-        let answer = watched.door.ask(request.body(Body::empty()).expect("a request")).await;
+        let answer = watched.server.ask(request.body(Body::empty()).expect("a request")).await;
         watched.expect(name, &answer, (401, "invalid_token"), words);
     }
 }
 
 #[tokio::test]
-async fn who_shows_no_token_or_the_wrong_kind_is_told_so() {
+async fn a_missing_token_or_another_scheme_is_reported_as_such() {
     let watched = Watched::open(secret());
     for (path, body) in POSTS {
         let request = Request::post(path).header(header::CONTENT_TYPE, "application/json");
-        let answer = watched.door.ask(request.body(Body::from(body)).expect("a request")).await;
+        let answer = watched.server.ask(request.body(Body::from(body)).expect("a request")).await;
         watched.expect(path, &answer, (401, "unauthenticated"), "a bearer token is needed");
-        let long = watched.door.ask(post(path, &"Secreto".repeat(2_000), body)).await;
+        let long = watched.server.ask(post(path, &"Secreto".repeat(2_000), body)).await;
         watched.expect(path, &long, (401, "unauthenticated"), "a bearer token is needed");
     }
     let (path, body) = POSTS[4];
-    let answer = watched.door.ask(post(path, &token(&json!({})), body)).await;
+    let answer = watched.server.ask(post(path, &token(&json!({})), body)).await;
     watched.expect(path, &answer, (403, "insufficient_scope"), "lacks `otp:verify`");
     for (path, body) in &POSTS[..4] {
-        let answer = watched.door.ask(post(path, &token(&json!({"sub": null})), *body)).await;
-        watched.expect(path, &answer, (401, "invalid_token"), "names nobody");
+        let answer = watched.server.ask(post(path, &token(&json!({"sub": null})), *body)).await;
+        watched.expect(path, &answer, (401, "invalid_token"), "has no subject");
     }
 }
 
@@ -185,13 +185,13 @@ async fn a_body_that_is_not_declared_as_json_is_not_read() {
         {
             let mut request = post(path, &either(), body);
             request.headers_mut().insert(header::CONTENT_TYPE, kind.parse().expect("a header value"));
-            let answer = watched.door.ask(request).await;
+            let answer = watched.server.ask(request).await;
             watched.expect(path, &answer, (415, "unsupported_media_type"), "must be application/json");
         }
     }
 }
 
-/// A token of a person that may ask as a service, too.
+/// The token of a person that also has the scope of a service.
 fn either() -> String {
     token(&json!({"scope": "otp:verify"}))
 }
@@ -204,7 +204,7 @@ async fn a_type_of_the_other_channel_is_unknown() {
         for kind in
             [json!(wrong), json!(lower), json!("Secreto"), json!(""), json!(1), json!([right]), json!(null)]
         {
-            let answer = watched.door.post(path, &either(), &json!({ "otp_type": kind })).await;
+            let answer = watched.server.post(path, &either(), &json!({ "otp_type": kind })).await;
             let rule = format!("`otp_type` must be \"{right}\"");
             watched.expect(path, &answer, (422, "invalid_request"), &rule);
         }
@@ -212,7 +212,7 @@ async fn a_type_of_the_other_channel_is_unknown() {
 }
 
 #[tokio::test]
-async fn a_code_that_is_none_is_not_tried() {
+async fn a_malformed_code_is_not_checked() {
     let watched = Watched::open(secret());
     for path in [VERIFY_PHONE, VERIFY_EMAIL, VERIFY_SERVICE] {
         for code in [
@@ -226,14 +226,14 @@ async fn a_code_that_is_none_is_not_tried() {
             json!(""),
             json!(null),
         ] {
-            let answer = watched.door.post(path, &either(), &json!({"to": ANA, "otp_code": code})).await;
+            let answer = watched.server.post(path, &either(), &json!({"to": ANA, "otp_code": code})).await;
             let rule = "`otp_code` must be a string of 4 to 10 digits; got ";
             watched.expect(path, &answer, (422, "invalid_request"), rule);
         }
     }
 }
 
-/// What is no address, with a word of the rule that it breaks. Each could do harm as the recipient of an e-mail.
+/// Invalid addresses, each with a part of its rule. Each could do harm as the recipient of an e-mail.
 fn bad_addresses() -> Vec<(String, &'static str)> {
     let long_label = "a".repeat(63);
     [
@@ -277,19 +277,19 @@ async fn an_address_that_could_steer_an_email_is_refused_by_its_rule() {
     for (address, rule) in bad_addresses() {
         let person = token(&json!({ "email": address }));
         for (path, body) in [POSTS[1], POSTS[3]] {
-            let answer = watched.door.ask(post(path, &person, body)).await;
+            let answer = watched.server.ask(post(path, &person, body)).await;
             let name = format!("{address:.60} at {path}");
             watched.expect(&name, &answer, (422, "invalid_recipient"), "the token's `email` ");
             watched.expect(&name, &answer, (422, "invalid_recipient"), rule);
         }
         let body = json!({"to": address, "channel": "email", "otp_code": CODE});
-        let answer = watched.door.post(VERIFY_SERVICE, &service(), &body).await;
+        let answer = watched.server.post(VERIFY_SERVICE, &service(), &body).await;
         watched.expect(&address, &answer, (422, "invalid_request"), "`to` ");
         watched.expect(&address, &answer, (422, "invalid_request"), rule);
     }
     for (path, body) in [POSTS[1], POSTS[3]] {
         for (email, words) in [(json!(null), "has no `email`"), (json!(""), "`email` is empty")] {
-            let answer = watched.door.ask(post(path, &token(&json!({ "email": email })), body)).await;
+            let answer = watched.server.ask(post(path, &token(&json!({ "email": email })), body)).await;
             watched.expect(path, &answer, (422, "invalid_recipient"), words);
         }
     }
@@ -297,15 +297,15 @@ async fn an_address_that_could_steer_an_email_is_refused_by_its_rule() {
 
 #[tokio::test]
 async fn an_international_domain_is_an_address_in_ascii() {
-    let door = Door::open();
+    let server = TestServer::start();
     let person = token(&json!({"email": "Ana@Bücher.example"}));
-    door.ask(post(SEND_EMAIL, &person, POSTS[1].1)).await.expect(202);
-    let queued = door.queued_by(Channel::Email).await;
+    server.ask(post(SEND_EMAIL, &person, POSTS[1].1)).await.expect(202);
+    let queued = server.queued_by(Channel::Email).await;
     assert_eq!(super::send::decoded(&queued[0]).to, "ana@xn--bcher-kva.example");
 }
 
 #[tokio::test]
-async fn a_number_that_is_none_is_refused_by_its_rule() {
+async fn an_invalid_number_is_refused_by_its_rule() {
     let watched = Watched::open(secret());
     let bad = [
         (json!("hello Secreto"), "contains letters"),
@@ -319,13 +319,13 @@ async fn a_number_that_is_none_is_refused_by_its_rule() {
     for (number, words) in bad {
         let person = token(&json!({ "phone_number": number }));
         for (path, body) in [POSTS[0], POSTS[2]] {
-            let answer = watched.door.ask(post(path, &person, body)).await;
+            let answer = watched.server.ask(post(path, &person, body)).await;
             watched.expect(&format!("{number} at {path}"), &answer, (422, "invalid_recipient"), words);
         }
     }
     for to in [json!("hello Secreto"), json!("12"), json!(3_001_234_567_u64), json!([ALICE]), json!(null)] {
         let answer =
-            watched.door.post(VERIFY_SERVICE, &service(), &json!({"to": to, "otp_code": CODE})).await;
+            watched.server.post(VERIFY_SERVICE, &service(), &json!({"to": to, "otp_code": CODE})).await;
         watched.expect(&to.to_string(), &answer, (422, "invalid_request"), "`to` ");
     }
 }

@@ -1,4 +1,4 @@
-//! Asking for a code: what is queued, and who is refused before anything is.
+//! Requests for a code: the published request, and rejections before publishing.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,20 +9,20 @@ use otpost::domain::request::SendRequest;
 use otpost::domain::zone::Zone;
 use serde_json::{Value, json};
 
-use super::{ALICE, Answer, CODE, Door, SEND_SMS, alice, post, token};
+use super::{ALICE, Answer, CODE, SEND_SMS, TestServer, alice, post, token};
 
 #[tokio::test]
-async fn a_request_for_a_code_is_queued_as_any_service_would_publish_it() {
-    let door = Door::open();
-    let answer = door.request_code().await;
-    let told = answer.expect(202);
-    let request_id = told["request_id"].as_str().expect("an id");
+async fn a_request_for_a_code_is_published_like_one_of_a_back_end() {
+    let server = TestServer::start();
+    let answer = server.request_code().await;
+    let response = answer.expect(202);
+    let request_id = response["request_id"].as_str().expect("an id");
     let expected = json!({
         "request_id": request_id, "status": "queued", "channel": "sms", "to": "+57******4567",
         "resend_after": 30, "code_length": 6,
     });
-    assert_eq!(told, expected);
-    let queued = door.queued().await;
+    assert_eq!(response, expected);
+    let queued = server.queued().await;
     assert_eq!(queued.len(), 1);
     let request = decoded(&queued[0]);
     assert_eq!((request.id.as_str(), request.to.as_ref()), (request_id, ALICE));
@@ -52,42 +52,42 @@ async fn whatever_a_token_claims_the_queued_request_follows_the_contract() {
         json!({"sub": "s".repeat(255), "name": "ñ".repeat(200), "zoneinfo": "America/Argentina/ComodRivadavia"}),
         json!({"sub": "ñ {} \" \\"}),
     ] {
-        let door = Door::open();
-        door.post(SEND_SMS, &token(&claims), &json!({"otp_type": "SMS"})).await.expect(202);
-        decoded(&door.queued().await[0]);
+        let server = TestServer::start();
+        server.post(SEND_SMS, &token(&claims), &json!({"otp_type": "SMS"})).await.expect(202);
+        decoded(&server.queued().await[0]);
     }
 }
 
 #[tokio::test]
-async fn who_would_be_refused_by_the_worker_is_told_at_once_and_nothing_is_queued() {
-    let door = Door::open();
-    door.send_code("r1", CODE).await;
-    let answer = door.request_code().await;
+async fn a_request_over_a_limit_is_refused_at_once_and_not_queued() {
+    let server = TestServer::start();
+    server.send_code("r1", CODE).await;
+    let answer = server.request_code().await;
     assert_eq!(answer.expect_problem(429, "cooldown")["retry_after"], 30);
     for round in 1..5 {
-        door.pass(Duration::from_secs(60) * round);
-        door.send_code(&format!("again-{round}"), CODE).await;
+        server.pass(Duration::from_secs(60) * round);
+        server.send_code(&format!("again-{round}"), CODE).await;
     }
-    door.pass(Duration::from_secs(400));
-    let answer = door.request_code().await;
+    server.pass(Duration::from_secs(400));
+    let answer = server.request_code().await;
     assert_eq!(answer.expect_problem(429, "rate_limited")["retry_after"], 3_200);
     answer.expect_nothing_of(&["300123", CODE, "user-1"]);
-    assert!(door.queued().await.is_empty());
+    assert!(server.queued().await.is_empty());
 }
 
 #[tokio::test]
-async fn a_number_that_nothing_is_sent_to_is_refused() {
+async fn a_number_that_the_rules_exclude_is_refused() {
     #[track_caller]
-    fn check(door: &Door, answer: &Answer, code: &str) {
+    fn check(server: &TestServer, answer: &Answer, code: &str) {
         answer.expect_problem(422, code);
         answer.expect_nothing_of(&["6012345", "2015550", "hello", "Secreto"]);
-        assert_eq!(door.broker.waiting(), 0);
+        assert_eq!(server.broker.waiting(), 0);
     }
-    let ask = async |door: &Door, number: Value| {
+    let ask = async |server: &TestServer, number: Value| {
         let token = token(&json!({ "phone_number": number }));
-        door.post(SEND_SMS, &token, &json!({"otp_type": "SMS"})).await
+        server.post(SEND_SMS, &token, &json!({"otp_type": "SMS"})).await
     };
-    let door = Door::open();
+    let server = TestServer::start();
     for (number, code) in [
         (json!("+576012345678"), "landline"),
         (json!("+12015550123"), "country_not_allowed"),
@@ -95,81 +95,81 @@ async fn a_number_that_nothing_is_sent_to_is_refused() {
         (json!(""), "invalid_recipient"),
         (Value::Null, "invalid_recipient"),
     ] {
-        check(&door, &ask(&door, number).await, code);
+        check(&server, &ask(&server, number).await, code);
     }
-    let off = Door::with(|api| api.rules.sms_enabled = false);
+    let off = TestServer::with(|api| api.rules.sms_enabled = false);
     check(&off, &ask(&off, json!(ALICE)).await, "channel_disabled");
 }
 
 #[tokio::test]
 async fn an_idempotency_key_names_one_request_of_one_user() {
-    let door = Door::open();
+    let server = TestServer::start();
     let ask = async |sub: &str, key: &str| {
         let mut request = post(SEND_SMS, &token(&json!({ "sub": sub })), r#"{"otp_type":"SMS"}"#);
         request.headers_mut().insert("idempotency-key", key.parse().expect("a header value"));
-        door.ask(request).await.expect(202)["request_id"].clone()
+        server.ask(request).await.expect(202)["request_id"].clone()
     };
     let first = ask("user-1", "order-77").await;
     let mut ids = BTreeSet::from([first.to_string()]);
-    // Neither another key, nor another user, nor the same letters divided otherwise name the same request.
+    // Another key, another user, or the same characters split differently name another request.
     for (sub, key) in
         [("user-1", "order-78"), ("user-2", "order-77"), ("user-1o", "rder-77"), ("user-1:o", "rder-77")]
     {
         assert!(ids.insert(ask(sub, key).await.to_string()), "{sub} {key}");
     }
     assert!(!first.to_string().contains("order") && !first.to_string().contains("user"));
-    assert_eq!(door.queued().await.len(), 5);
-    door.send_code(first.as_str().expect("an id"), CODE).await;
+    assert_eq!(server.queued().await.len(), 5);
+    server.send_code(first.as_str().expect("an id"), CODE).await;
     assert_eq!(ask("user-1", "order-77").await, first, "a repeat is not refused by a cooldown");
 }
 
 #[tokio::test]
 async fn an_idempotency_key_is_no_way_around_a_limit() {
-    let door = Door::open();
-    door.send_code("r1", CODE).await;
+    let server = TestServer::start();
+    server.send_code("r1", CODE).await;
     let mut request = post(SEND_SMS, &alice(), r#"{"otp_type":"SMS"}"#);
     request.headers_mut().insert("idempotency-key", "another".parse().expect("a header value"));
-    door.ask(request).await.expect_problem(429, "cooldown");
+    server.ask(request).await.expect_problem(429, "cooldown");
 }
 
 #[tokio::test]
 async fn without_an_idempotency_key_every_request_is_another_one() {
-    let door = Door::open();
-    let (first, second) = (door.request_code().await.expect(202), door.request_code().await.expect(202));
+    let server = TestServer::start();
+    let (first, second) = (server.request_code().await.expect(202), server.request_code().await.expect(202));
     assert_ne!(first["request_id"], second["request_id"]);
 }
 
 #[tokio::test]
 async fn an_idempotency_key_that_breaks_its_rule_is_refused() {
-    let door = Door::open();
+    let server = TestServer::start();
     for key in [Vec::new(), vec![b'k'; 256], "Secreto-ñ".as_bytes().to_vec(), b"Secreto one".to_vec()] {
         let mut request = post(SEND_SMS, &alice(), r#"{"otp_type":"SMS"}"#);
         let value = HeaderValue::from_bytes(&key).expect("a header value");
         request.headers_mut().insert("idempotency-key", value);
-        let answer = door.ask(request).await;
+        let answer = server.ask(request).await;
         answer.expect_problem(400, "invalid_request");
         answer.expect_nothing_of(&["Secreto", "kkk"]);
     }
-    assert!(door.queued().await.is_empty());
+    assert!(server.queued().await.is_empty());
 }
 
 #[tokio::test]
-async fn a_request_that_could_not_be_queued_may_be_asked_for_again() {
-    let door = Door::open();
-    door.broker.fail_next_publishes(1);
-    let answer = door.request_code().await;
+async fn a_request_that_could_not_be_queued_may_be_repeated() {
+    let server = TestServer::start();
+    server.broker.fail_next_publishes(1);
+    let answer = server.request_code().await;
     answer.expect_problem(503, "queue_unavailable");
     answer.expect_nothing_of(&["300123", "user-1"]);
-    assert!(door.queued().await.is_empty());
-    door.request_code().await.expect(202);
-    door.broker.delete_request_queue();
-    door.request_code().await.expect_problem(503, "queue_unavailable");
+    assert!(server.queued().await.is_empty());
+    server.request_code().await.expect(202);
+    server.broker.delete_request_queue();
+    server.request_code().await.expect_problem(503, "queue_unavailable");
 }
 
 #[tokio::test]
-async fn only_a_trusted_proxy_says_where_a_client_is() {
+async fn only_a_trusted_proxy_may_state_the_client_address() {
     async fn client_ip(trusted: &str, peer: &str, forwarded: &[&str]) -> Option<String> {
-        let door = Door::with(|api| {
+        let server = TestServer::with(|api| {
             api.trusted_proxies = trusted.split(',').filter_map(|net| net.parse().ok()).collect();
         });
         let mut request = post(SEND_SMS, &alice(), r#"{"otp_type":"SMS"}"#);
@@ -177,8 +177,8 @@ async fn only_a_trusted_proxy_says_where_a_client_is() {
             let line = HeaderValue::from_bytes(line.as_bytes()).expect("a header value");
             request.headers_mut().append("x-forwarded-for", line);
         }
-        door.ask_from(peer, request).await.expect(202);
-        let body = &door.queued().await[0];
+        server.ask_from(peer, request).await.expect(202);
+        let body = &server.queued().await[0];
         decoded(body).client_ip.map(|ip| ip.to_string())
     }
     const TRUSTED: &str = "10.0.0.0/8,2001:db8::/32";

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use otpost::domain::request_id::RequestId;
 use otpost::domain::send_failure::{Scope, SendFailure};
-use otpost::flow::explain::explain;
+use otpost::flow::explain::explain_request;
 use otpost::store::Store as _;
 use tokio::time::{Instant, sleep};
 
@@ -81,11 +81,11 @@ async fn a_refused_sender_costs_its_message_no_wait_and_the_timeline_shows_both(
     let id = RequestId::parse("r1").expect("an id");
     let record =
         gateway.world.store.inner.request_record(&id, None).await.expect("answers").expect("it is known");
-    let explanation = explain(&id, &record, 5, gateway.world.clock.now());
+    let explanation = explain_request(&id, &record, 5, gateway.world.clock.now());
     let texts: Vec<&str> = explanation.timeline.iter().map(|line| line.text.as_str()).collect();
     let expected = [
-        format!("try 1 by sender {}: the provider refused the sender (21611)", own + 1),
-        format!("try 2 by sender {}: the provider took it", 2 - own),
+        format!("attempt 1 by sender {}: the provider refused the sender (21611)", own + 1),
+        format!("attempt 2 by sender {}: the provider took the message", 2 - own),
     ];
     for (text, expected) in texts[1..3].iter().zip(&expected) {
         assert!(text.starts_with(expected), "{texts:?}");

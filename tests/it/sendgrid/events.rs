@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::ANA;
 use crate::fake_sendgrid::{EventKey, MESSAGE_ID};
 use crate::harness::{Embedded, Options};
-use crate::http::{Answer, Door};
+use crate::http::{Answer, TestServer};
 
 /// The vector of SendGrid's own libraries: its key, its signature, its time and its body.
 mod published {
@@ -131,7 +131,7 @@ fn event(kind: &str, more: &[(&str, Value)]) -> Value {
     event
 }
 
-fn told(events: &[Value]) -> Result<Vec<DeliveryReceipt>, CallbackError> {
+fn response(events: &[Value]) -> Result<Vec<DeliveryReceipt>, CallbackError> {
     let (key, body) = (EventKey::fresh(), serde_json::to_vec(events).expect("JSON"));
     read(&key.public(), 1_700_000_000, &key.sign("1700000000", &body), "1700000000", &body)
 }
@@ -163,7 +163,7 @@ async fn every_event_of_an_email_is_a_step_with_its_number_and_what_it_says_of_t
         ("dropped", vec![because("Spam Content")], Failed, None, Other),
         ("dropped", vec![], Failed, None, Other),
     ] {
-        let [report] = told(&[event(kind, &more)]).expect("read").try_into().expect("one report");
+        let [report] = response(&[event(kind, &more)]).expect("read").try_into().expect("one report");
         assert_eq!((report.status, report.code, report.reason), (status, code, reason), "{kind} {more:?}");
         assert_eq!(report.request.as_str(), "r1");
         assert_eq!((report.to.as_str(), report.message_id.as_str()), (ANA, MESSAGE_ID));
@@ -193,9 +193,9 @@ async fn what_is_none_of_ours_or_cannot_be_read_does_not_hide_its_neighbours() {
     events.push(good);
     // The number of the try is for people.
     events.push(event("delivered", &[("otpost_attempt", json!(null))]));
-    assert_eq!(told(&events).expect("read").len(), 4);
-    assert_eq!(told(&vec![json!({}); 5_000]), Ok(vec![]));
-    assert_eq!(told(&vec![json!({}); 5_001]), Err(CallbackError::Unreadable("body")));
+    assert_eq!(response(&events).expect("read").len(), 4);
+    assert_eq!(response(&vec![json!({}); 5_000]), Ok(vec![]));
+    assert_eq!(response(&vec![json!({}); 5_001]), Err(CallbackError::Unreadable("body")));
     let key = EventKey::fresh();
     for body in ["", "{}", "null", "[1]", "[{}", "\u{feff}[]"] {
         let signature = key.sign("1700000000", body.as_bytes());
@@ -207,7 +207,7 @@ async fn what_is_none_of_ours_or_cannot_be_read_does_not_hide_its_neighbours() {
 /// A gateway of e-mails with its webhook.
 struct Stage {
     gateway: Embedded,
-    door: Door,
+    server: TestServer,
     key: EventKey,
 }
 
@@ -218,7 +218,7 @@ impl Stage {
         let events = SendGridEvents::new(&key.public(), gateway.world.clock).expect("a key");
         let webhooks =
             Webhooks { twilio: None, sendgrid: Some(Arc::new(events)), tracker: gateway.tracker.clone() };
-        Stage { door: Door::with_webhooks(webhooks), gateway, key }
+        Stage { server: TestServer::with_webhooks(webhooks), gateway, key }
     }
 
     fn call(&self, body: Vec<u8>) -> Request<Body> {
@@ -232,7 +232,7 @@ impl Stage {
     }
 
     async fn tell(&self, events: &[Value]) -> Answer {
-        self.door.ask(self.call(serde_json::to_vec(events).expect("JSON"))).await
+        self.server.ask(self.call(serde_json::to_vec(events).expect("JSON"))).await
     }
 }
 
@@ -352,35 +352,35 @@ async fn a_call_that_nobody_signed_is_refused_and_only_this_route_takes_long_one
     for header in ["X-Twilio-Email-Event-Webhook-Signature", "X-Twilio-Email-Event-Webhook-Timestamp"] {
         let mut call = stage.call(body.clone());
         call.headers_mut().remove(header);
-        let answer = stage.door.ask(call).await;
+        let answer = stage.server.ask(call).await;
         assert_eq!(answer.status, 403);
         assert!(answer.text.contains("signature_refused") && !answer.text.contains(ANA), "{}", answer.text);
     }
     let mut forged = stage.call(body);
     *forged.body_mut() = Body::from(serde_json::to_vec(&[event("bounce", &[])]).expect("JSON"));
-    assert_eq!(stage.door.ask(forged).await.status, 403);
+    assert_eq!(stage.server.ask(forged).await.status, 403);
     stage.gateway.expect_no_result();
 
     let padded = |bytes: usize| format!("[{}]", " ".repeat(bytes - 2)).into_bytes();
-    assert_eq!(stage.door.ask(stage.call(padded(800 * 1024))).await.status, 204);
-    assert_eq!(stage.door.ask(stage.call(padded(1024 * 1024))).await.status, 204);
-    let answer = stage.door.ask(stage.call(padded(1024 * 1024 + 1))).await;
+    assert_eq!(stage.server.ask(stage.call(padded(800 * 1024))).await.status, 204);
+    assert_eq!(stage.server.ask(stage.call(padded(1024 * 1024))).await.status, 204);
+    let answer = stage.server.ask(stage.call(padded(1024 * 1024 + 1))).await;
     assert_eq!(answer.status, 413);
     assert!(answer.text.contains("1048576"), "{}", answer.text);
     let elsewhere = Request::post("/api/v1/otp/verify")
         .header("content-length", 16 * 1024 + 1)
         .body(Body::from(padded(16 * 1024 + 1)))
         .expect("a request");
-    let answer = stage.door.ask(elsewhere).await;
+    let answer = stage.server.ask(elsewhere).await;
     assert!(answer.status == 413 && answer.text.contains("16384"), "{}", answer.text);
     let got = Request::get("/webhooks/sendgrid/events").body(Body::empty()).expect("a request");
-    assert_eq!(stage.door.ask(got).await.status, 405);
+    assert_eq!(stage.server.ask(got).await.status, 405);
 }
 
 #[tokio::test(start_paused = true)]
 async fn without_a_key_there_is_no_webhook() {
     let stage = Stage::set();
-    assert_eq!(Door::open().ask(stage.call(b"[]".to_vec())).await.status, 404);
+    assert_eq!(TestServer::start().ask(stage.call(b"[]".to_vec())).await.status, 404);
 }
 
 #[test]
@@ -392,5 +392,5 @@ fn a_report_tells_nothing_of_a_person() {
 fn told_once() -> Vec<DeliveryReceipt> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let bounce = event("bounce", &[("reason", json!("550 ana@shop.example no such user"))]);
-    runtime.block_on(async { told(&[bounce]).expect("read") })
+    runtime.block_on(async { response(&[bounce]).expect("read") })
 }

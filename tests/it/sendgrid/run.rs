@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::ANA;
 use crate::contract::broker::World as _;
 use crate::contract::broker::rabbit::{self, RabbitWorld, in_world};
-use crate::documents::messages::check_told;
+use crate::documents::messages::check_result;
 use crate::fake_sendgrid::{API_KEY, Answer, EventKey, FakeSendGrid, MESSAGE_ID};
 use crate::fake_twilio::{ACCOUNT_SID, AUTH_TOKEN, FakeTwilio};
 use crate::real::{Redis, redis_url};
@@ -111,9 +111,9 @@ async fn an_email_that_was_asked_for_is_sent_and_its_event_is_told() {
         ask(world, "r1", ANA).await;
         let sent = results.next().await;
         assert_eq!(sent.routing_key, "email.sent");
-        check_told(&sent.message_id, &sent.body);
-        let told: Value = serde_json::from_slice(&sent.body).expect("JSON");
-        let named = (&told["provider"], &told["provider_message_id"]);
+        check_result(&sent.message_id, &sent.body);
+        let response: Value = serde_json::from_slice(&sent.body).expect("JSON");
+        let named = (&response["provider"], &response["provider_message_id"]);
         assert_eq!(named, (&json!("sendgrid"), &json!(MESSAGE_ID)));
         let [mail] = fake.mails().try_into().expect("one e-mail");
         let mail = mail.json();
@@ -129,7 +129,7 @@ async fn an_email_that_was_asked_for_is_sent_and_its_event_is_told() {
         let delivered = results.next().await;
         assert_eq!(delivered.routing_key, "email.delivered");
         assert_eq!(delivered.message_id, "r1:delivered");
-        check_told(&delivered.message_id, &delivered.body);
+        check_result(&delivered.message_id, &delivered.body);
         for (_, _, kept) in redis.dump() {
             assert!(!kept.contains(code) && !kept.contains(ANA), "{kept}");
         }
@@ -155,17 +155,20 @@ async fn a_lost_answer_waits_for_an_event_that_proves_the_email() {
         assert_eq!(results.next().await.routing_key, "email.delivered");
         let ended = results.next().await;
         assert_eq!(ended.routing_key, "email.sent");
-        check_told(&ended.message_id, &ended.body);
-        let told: Value = serde_json::from_slice(&ended.body).expect("JSON");
-        assert_eq!((&told["provider_message_id"], &told["attempts"]), (&json!(MESSAGE_ID), &json!(1)));
+        check_result(&ended.message_id, &ended.body);
+        let response: Value = serde_json::from_slice(&ended.body).expect("JSON");
+        assert_eq!(
+            (&response["provider_message_id"], &response["attempts"]),
+            (&json!(MESSAGE_ID), &json!(1))
+        );
 
         ask(world, "r2", "bob@shop.example").await;
         until_handed_over(&fake, 2).await;
         otpost.tell("processed", "r2", "bob@shop.example").await;
         let ended = results.next().await;
         assert_eq!((ended.routing_key.as_str(), ended.message_id.as_str()), ("email.sent", "r2:sent"));
-        let told: Value = serde_json::from_slice(&ended.body).expect("JSON");
-        assert_eq!(told["provider_message_id"], MESSAGE_ID);
+        let response: Value = serde_json::from_slice(&ended.body).expect("JSON");
+        assert_eq!(response["provider_message_id"], MESSAGE_ID);
         assert_eq!(fake.mails().len(), 2, "nothing was sent again");
     })
     .await;

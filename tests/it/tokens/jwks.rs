@@ -1,4 +1,4 @@
-//! Keys that the issuer publishes, over a real socket: what is taken from it, and what is not believed.
+//! Published keys, fetched over a real socket.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,11 +11,11 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::*;
 
-/// A tiny HTTP server that always gives the same answer.
+/// A small HTTP server with one configured answer.
 struct Issuer {
     url: String,
     answer: Arc<Mutex<Vec<u8>>>,
-    asked: Arc<AtomicUsize>,
+    fetches: Arc<AtomicUsize>,
     listening: Mutex<Option<AbortHandle>>,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -28,22 +28,22 @@ impl Issuer {
     async fn answering(answer: Vec<u8>) -> Issuer {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}/jwks.json", listener.local_addr().expect("an address"));
-        let (answer, asked) = (Arc::new(Mutex::new(answer)), Arc::new(AtomicUsize::new(0)));
+        let (answer, fetches) = (Arc::new(Mutex::new(answer)), Arc::new(AtomicUsize::new(0)));
         let mut tasks = JoinSet::new();
         let serving = tasks.spawn({
-            let (answer, asked) = (answer.clone(), asked.clone());
+            let (answer, fetches) = (answer.clone(), fetches.clone());
             async move {
                 while let Ok((mut stream, _)) = listener.accept().await {
                     let mut request = [0; 4_096];
                     let _ = stream.read(&mut request).await;
-                    asked.fetch_add(1, Ordering::SeqCst);
+                    fetches.fetch_add(1, Ordering::SeqCst);
                     let answer = answer.lock().expect("no panic").clone();
                     let _ = stream.write_all(&answer).await;
                 }
             }
         });
         let listening = Mutex::new(Some(serving));
-        Issuer { url, answer, asked, listening, tasks: Mutex::new(tasks) }
+        Issuer { url, answer, fetches, listening, tasks: Mutex::new(tasks) }
     }
 
     fn answer(&self, answer: Vec<u8>) {
@@ -54,8 +54,8 @@ impl Issuer {
         self.answer(ok(&json!({ "keys": keys }).to_string()));
     }
 
-    fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
+    fn fetches(&self) -> usize {
+        self.fetches.load(Ordering::SeqCst)
     }
 
     fn kill(&self) {
@@ -63,12 +63,12 @@ impl Issuer {
         serving.expect("it serves").abort();
     }
 
-    /// The API of a gateway that follows this issuer's keys.
-    fn door(&self) -> Door {
+    /// An HTTP interface that uses the keys of this issuer.
+    fn server(&self) -> TestServer {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let tokens = Tokens::new(&jwt(JwtKey::Jwks(self.url.clone()))).expect("a URL");
-        self.tasks.lock().expect("no panic").spawn(tokens.follow());
-        Door::with(|api| api.tokens = tokens)
+        self.tasks.lock().expect("no panic").spawn(tokens.refresh_keys());
+        TestServer::with(|api| api.tokens = tokens)
     }
 }
 
@@ -95,12 +95,15 @@ fn named(kind: &Kind, kid: Option<&str>) -> String {
 #[track_caller]
 fn expect_unavailable(name: &str, answer: &Answer) {
     let problem = answer.expect_problem(503, "key_unavailable");
-    assert_eq!(problem["detail"], "the key of this token is not here; nothing was counted", "{name}");
+    assert_eq!(
+        problem["detail"], "the key of this token is not available now; no attempt was counted",
+        "{name}"
+    );
     assert_eq!(answer.header("retry-after"), Some("5"), "{name}");
     answer.expect_nothing_of(&["eyJ", "127.0.0.1", "jwks.json", "482913"]);
 }
 
-/// So much time passes at once. No exchange may be under way.
+/// Advances the clock. No request may be in flight.
 async fn skip(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;
@@ -108,58 +111,59 @@ async fn skip(time: Duration) {
 }
 
 #[tokio::test]
-async fn a_token_of_a_published_key_is_taken_under_that_key_s_name_and_algorithm_only() {
+async fn a_token_of_a_published_key_is_accepted_with_its_kid_and_algorithm_only() {
     let [secret, rsa, p256, ed25519] = kinds();
     let mut oct = published(&secret);
     oct["use"] = "sig".into();
     let issuer = Issuer::publishing(&[oct, published(&rsa), published(&p256), published(&ed25519)]).await;
-    let door = issuer.door();
+    let server = issuer.server();
     for kind in [&rsa, &p256, &ed25519] {
-        let answer = with_token(&door, &named(kind, Some(kind.name))).await;
-        expect_taken(kind.name, &answer);
+        let answer = with_token(&server, &named(kind, Some(kind.name))).await;
+        expect_accepted(kind.name, &answer);
         for kid in
             [rsa.name, p256.name, ed25519.name, "other", ""].into_iter().filter(|kid| *kid != kind.name)
         {
-            let answer = with_token(&door, &named(kind, Some(kid))).await;
+            let answer = with_token(&server, &named(kind, Some(kid))).await;
             expect_refused(&format!("{} as {kid}", kind.name), &answer, "invalid_token", INVALID);
         }
-        let answer = with_token(&door, &named(kind, None)).await;
+        let answer = with_token(&server, &named(kind, None)).await;
         expect_refused("no name among several", &answer, "invalid_token", INVALID);
     }
-    let answer = with_token(&door, &named(&secret, Some(secret.name))).await;
+    let answer = with_token(&server, &named(&secret, Some(secret.name))).await;
     expect_refused("a secret that was published", &answer, "invalid_token", INVALID);
-    assert_eq!(issuer.asked(), 1, "it was asked a moment ago");
+    assert_eq!(issuer.fetches(), 1, "the last fetch was less than a minute ago");
 }
 
 #[tokio::test]
-async fn what_is_published_is_no_secret_to_sign_with() {
+async fn a_published_key_cannot_be_used_as_a_secret() {
     let [_, rsa, ..] = kinds();
     let key = published(&rsa);
     let modulus = key["n"].as_str().expect("text").to_owned();
     let issuer = Issuer::publishing(std::slice::from_ref(&key)).await;
-    let door = issuer.door();
+    let server = issuer.server();
     let bytes = BASE64URL.decode(&modulus).expect("base64");
     let pem = include_bytes!("../keys/rsa.public.pem");
     for secret in [modulus.as_bytes(), &bytes, key.to_string().as_bytes(), pem, b""] {
         let header = Header { kid: Some(rsa.name.to_owned()), ..Header::new(Algorithm::HS256) };
         let token = encode(&header, &claims(&json!({})), &EncodingKey::from_secret(secret)).expect("a token");
-        expect_refused("HS256", &with_token(&door, &token).await, "invalid_token", INVALID);
+        expect_refused("HS256", &with_token(&server, &token).await, "invalid_token", INVALID);
     }
     for algorithm in ["none", "RS512", "PS256", "RS256"] {
         let token = unsigned(&json!({"alg": algorithm, "kid": rsa.name}), &claims(&json!({})), "AAAA");
-        expect_refused(algorithm, &with_token(&door, &token).await, "invalid_token", INVALID);
+        expect_refused(algorithm, &with_token(&server, &token).await, "invalid_token", INVALID);
     }
-    expect_taken("the real one", &with_token(&door, &named(&rsa, Some(rsa.name))).await);
+    expect_accepted("the real one", &with_token(&server, &named(&rsa, Some(rsa.name))).await);
 }
 
 #[tokio::test]
-async fn keys_and_addresses_in_a_token_are_nothing_to_us() {
+async fn keys_and_urls_in_a_token_are_ignored() {
     let [_, rsa, p256, _] = kinds();
     let issuer = Issuer::publishing(&[published(&rsa)]).await;
     let elsewhere = Issuer::publishing(&[published(&p256)]).await;
-    let door = issuer.door();
+    let server = issuer.server();
     let embedded: Jwk = serde_json::from_value(published(&p256)).expect("a key");
-    for (kid, kind, taken) in [(rsa.name, &rsa, true), (rsa.name, &p256, false), (p256.name, &p256, false)] {
+    for (kid, kind, accepted) in [(rsa.name, &rsa, true), (rsa.name, &p256, false), (p256.name, &p256, false)]
+    {
         let header = Header {
             kid: Some(kid.to_owned()),
             jku: Some(elsewhere.url.clone()),
@@ -168,63 +172,63 @@ async fn keys_and_addresses_in_a_token_are_nothing_to_us() {
             ..Header::new(kind.algorithm)
         };
         let token = encode(&header, &claims(&json!({})), &kind.signs).expect("a token");
-        let answer = with_token(&door, &token).await;
-        match taken {
-            true => expect_taken(kid, &answer),
+        let answer = with_token(&server, &token).await;
+        match accepted {
+            true => expect_accepted(kid, &answer),
             false => expect_refused(kid, &answer, "invalid_token", INVALID),
         }
     }
-    assert_eq!(elsewhere.asked(), 0);
+    assert_eq!(elsewhere.fetches(), 0);
 }
 
 #[tokio::test]
-async fn the_only_key_of_a_set_checks_tokens_that_name_none() {
+async fn the_only_key_of_a_set_verifies_tokens_without_a_kid() {
     let [_, rsa, p256, _] = kinds();
     let mut other_use = published(&p256);
     other_use["use"] = "enc".into();
     let issuer = Issuer::publishing(&[published(&rsa), other_use]).await;
-    let door = issuer.door();
-    expect_taken("no name", &with_token(&door, &named(&rsa, None)).await);
-    let answer = with_token(&door, &named(&p256, None)).await;
+    let server = issuer.server();
+    expect_accepted("no name", &with_token(&server, &named(&rsa, None)).await);
+    let answer = with_token(&server, &named(&p256, None)).await;
     expect_refused("of another key", &answer, "invalid_token", INVALID);
-    let answer = with_token(&door, &named(&p256, Some(p256.name))).await;
+    let answer = with_token(&server, &named(&p256, Some(p256.name))).await;
     expect_refused("for encryption", &answer, "invalid_token", INVALID);
 }
 
 #[tokio::test]
-async fn a_rotated_key_is_fetched_at_its_first_use_and_one_that_is_gone_checks_nothing() {
+async fn a_rotated_key_is_fetched_at_its_first_use_and_a_withdrawn_one_verifies_nothing() {
     let [_, rsa, p256, _] = kinds();
     let issuer = Issuer::publishing(&[published(&rsa)]).await;
-    let door = issuer.door();
-    expect_taken("the first", &with_token(&door, &named(&rsa, Some(rsa.name))).await);
+    let server = issuer.server();
+    expect_accepted("the first", &with_token(&server, &named(&rsa, Some(rsa.name))).await);
     issuer.publish(&[published(&p256)]);
-    let early = with_token(&door, &named(&p256, Some(p256.name))).await;
+    let early = with_token(&server, &named(&p256, Some(p256.name))).await;
     expect_refused("within a minute", &early, "invalid_token", INVALID);
     skip(Duration::from_secs(61)).await;
-    expect_taken("the old one", &with_token(&door, &named(&rsa, Some(rsa.name))).await);
-    expect_taken("the new one", &with_token(&door, &named(&p256, Some(p256.name))).await);
-    let answer = with_token(&door, &named(&rsa, Some(rsa.name))).await;
+    expect_accepted("the old one", &with_token(&server, &named(&rsa, Some(rsa.name))).await);
+    expect_accepted("the new one", &with_token(&server, &named(&p256, Some(p256.name))).await);
+    let answer = with_token(&server, &named(&rsa, Some(rsa.name))).await;
     expect_refused("the old one then", &answer, "invalid_token", INVALID);
-    assert_eq!(issuer.asked(), 2);
+    assert_eq!(issuer.fetches(), 2);
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_gone_leaves_its_keys_and_judges_no_others() {
+async fn while_the_endpoint_is_down_known_keys_work_and_unknown_ones_are_unavailable() {
     let [_, rsa, p256, _] = kinds();
     let issuer = Issuer::publishing(&[published(&rsa)]).await;
-    let door = issuer.door();
+    let server = issuer.server();
     let known = named(&rsa, Some(rsa.name));
-    expect_taken("before", &with_token(&door, &known).await);
+    expect_accepted("before", &with_token(&server, &known).await);
     issuer.kill();
     skip(Duration::from_secs(61)).await;
-    expect_unavailable("unknown", &with_token(&door, &named(&p256, Some(p256.name))).await);
-    expect_taken("after", &with_token(&door, &known).await);
-    let answer = with_token(&door, "no.token.atall").await;
+    expect_unavailable("unknown", &with_token(&server, &named(&p256, Some(p256.name))).await);
+    expect_accepted("after", &with_token(&server, &known).await);
+    let answer = with_token(&server, "no.token.atall").await;
     expect_refused("no token", &answer, "invalid_token", INVALID);
 }
 
 #[tokio::test]
-async fn what_is_no_good_answer_brings_no_key_and_takes_none_away() {
+async fn a_bad_answer_adds_no_key_and_removes_none() {
     let [_, rsa, p256, _] = kinds();
     let redirected = Issuer::publishing(&[published(&p256)]).await;
     let keys = json!({"keys": [published(&p256)]}).to_string();
@@ -252,47 +256,47 @@ async fn what_is_no_good_answer_brings_no_key_and_takes_none_away() {
     ];
     for (name, answer) in bad {
         let issuer = Issuer::publishing(&[published(&rsa)]).await;
-        let door = issuer.door();
+        let server = issuer.server();
         let known = named(&rsa, Some(rsa.name));
-        expect_taken(name, &with_token(&door, &known).await);
+        expect_accepted(name, &with_token(&server, &known).await);
         issuer.answer(answer);
         skip(Duration::from_secs(61)).await;
-        expect_unavailable(name, &with_token(&door, &named(&p256, Some(p256.name))).await);
-        expect_taken(name, &with_token(&door, &known).await);
+        expect_unavailable(name, &with_token(&server, &named(&p256, Some(p256.name))).await);
+        expect_accepted(name, &with_token(&server, &known).await);
     }
-    assert_eq!(redirected.asked(), 0, "nobody followed");
+    assert_eq!(redirected.fetches(), 0, "the redirect was not followed");
 }
 
 #[tokio::test]
-async fn without_any_key_nothing_is_judged_until_the_endpoint_answers() {
+async fn without_any_key_tokens_are_unavailable_until_the_endpoint_answers() {
     let [_, rsa, ..] = kinds();
     let issuer = Issuer::answering(b"HTTP/1.1 503 No\r\nconnection: close\r\n\r\n".to_vec()).await;
-    let door = issuer.door();
+    let server = issuer.server();
     let good = named(&rsa, Some(rsa.name));
-    expect_unavailable("at the start", &with_token(&door, &good).await);
-    expect_unavailable("no name", &with_token(&door, &named(&rsa, None)).await);
+    expect_unavailable("at the start", &with_token(&server, &good).await);
+    expect_unavailable("no name", &with_token(&server, &named(&rsa, None)).await);
     let secret = signed(Algorithm::HS256, &EncodingKey::from_secret(SECRET.as_bytes()), &claims(&json!({})));
-    expect_refused("never good here", &with_token(&door, &secret).await, "invalid_token", INVALID);
+    expect_refused("never good here", &with_token(&server, &secret).await, "invalid_token", INVALID);
     issuer.publish(&[published(&rsa)]);
-    // The second try comes after one to two seconds.
+    // The second fetch comes after one to two seconds.
     for _ in 0..100 {
-        if with_token(&door, &good).await.status != 503 {
+        if with_token(&server, &good).await.status != 503 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    expect_taken("later", &with_token(&door, &good).await);
-    let told = metrics::render();
+    expect_accepted("later", &with_token(&server, &good).await);
+    let response = metrics::render();
     for metric in
         ["otpost_jwks_fetches_total{reason=\"good\"}", "otpost_jwks_fetches_total{reason=\"status\"}"]
     {
-        assert!(told.contains(metric), "{metric}");
+        assert!(response.contains(metric), "{metric}");
     }
-    assert!(told.contains("otpost_jwks_keys ") && !told.contains("jwks.json"));
+    assert!(response.contains("otpost_jwks_keys ") && !response.contains("jwks.json"));
 }
 
 #[test]
-fn an_address_that_nothing_can_be_fetched_from_is_refused_at_the_start() {
+fn an_unusable_url_is_refused_at_startup() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     for (url, usable) in [
         ("https://issuer.example/jwks?tenant=1", true),
@@ -306,9 +310,9 @@ fn an_address_that_nothing_can_be_fetched_from_is_refused_at_the_start() {
     ] {
         let made = Tokens::new(&jwt(JwtKey::Jwks(url.to_owned())));
         assert_eq!(made.is_ok(), usable, "{url}");
-        if let Err(fault) = made {
-            assert_eq!(fault.setting(), "JWT_JWKS_URL");
-            assert!(!fault.to_string().contains("hunter2"), "{fault}");
+        if let Err(error) = made {
+            assert_eq!(error.setting(), "JWT_JWKS_URL");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Whole runs of the real binary on the real RabbitMQ and Redis: asked for, sent, checked.
+//! Runs of the real binary on the real RabbitMQ and Redis: request, send, verify.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -16,7 +16,7 @@ use crate::fake_twilio::{ACCOUNT_SID, AUTH_TOKEN};
 use crate::fake_verify::{Answer, FakeVerify, SERVICE_SID};
 use crate::real::{Redis, redis_url};
 
-/// The binary with its door for checks; it ends with its owner.
+/// The binary and its API; it ends when this is dropped.
 struct Otpost {
     child: Child,
     http: String,
@@ -55,7 +55,7 @@ impl Otpost {
         Otpost { child: child.expect("the binary starts"), http, token, client: client.expect("a client") }
     }
 
-    /// Types a code: the status and the problem's word, and what else the answer says.
+    /// Verifies a code: the status, the problem code and the whole answer.
     async fn check(&self, code: &str) -> (u16, Value) {
         let answer = self
             .client
@@ -110,7 +110,7 @@ async fn ask(world: &RabbitWorld, request: &str, more: Value) {
 }
 
 #[tokio::test]
-async fn a_code_that_verify_made_is_sent_and_checked_and_works_once() {
+async fn a_code_made_by_verify_is_sent_and_accepted_once() {
     let (fake, redis) = (FakeVerify::start(), Redis::fresh());
     in_world(async |world| {
         let mut results = world.results().await;
@@ -118,10 +118,10 @@ async fn a_code_that_verify_made_is_sent_and_checked_and_works_once() {
         ask(world, "r1", json!({"locale": "es-CO"})).await;
         let sent = results.next().await;
         assert_eq!(sent.routing_key, "sms.sent");
-        let told: Value = serde_json::from_slice(&sent.body).expect("JSON");
-        assert_eq!((&told["provider"], &told["attempts"]), (&json!("verify"), &json!(1)));
-        assert_eq!(told["provider_message_id"], "VL00000000000000000000000000000000");
-        assert!(told.get("segments").is_none() && told.get("expires_at").is_some(), "{told}");
+        let response: Value = serde_json::from_slice(&sent.body).expect("JSON");
+        assert_eq!((&response["provider"], &response["attempts"]), (&json!("verify"), &json!(1)));
+        assert_eq!(response["provider_message_id"], "VL00000000000000000000000000000000");
+        assert!(response.get("segments").is_none() && response.get("expires_at").is_some(), "{response}");
         let [send] = fake.asked("/Verifications").try_into().expect("one send");
         assert_eq!(send.field("Locale"), Some("es"));
 
@@ -145,9 +145,9 @@ async fn a_code_that_verify_made_is_sent_and_checked_and_works_once() {
 
         ask(world, "r2", json!({"code": "123456"})).await;
         let refused = results.next().await;
-        let told: Value = serde_json::from_slice(&refused.body).expect("JSON");
+        let response: Value = serde_json::from_slice(&refused.body).expect("JSON");
         assert_eq!(
-            (refused.routing_key.as_str(), &told["error"]["code"]),
+            (refused.routing_key.as_str(), &response["error"]["code"]),
             ("sms.rejected", &json!("invalid_request"))
         );
         assert_eq!(fake.sent(), 1);
@@ -156,18 +156,18 @@ async fn a_code_that_verify_made_is_sent_and_checked_and_works_once() {
 }
 
 #[tokio::test]
-async fn what_was_lost_on_its_way_is_found_at_verify() {
+async fn a_send_whose_answer_was_lost_is_found_at_verify() {
     let (fake, redis) = (FakeVerify::start(), Redis::fresh());
-    // The first is the check of the credentials.
+    // The first request is the check of the credentials.
     fake.next([Answer::Normal, Answer::DoThenClose]);
     in_world(async |world| {
         let mut results = world.results().await;
         let otpost = Otpost::serve(&world.names, &redis, &fake);
         ask(world, "r1", json!({})).await;
         let sent = results.next().await;
-        let told: Value = serde_json::from_slice(&sent.body).expect("JSON");
-        assert_eq!((sent.routing_key.as_str(), fake.sent()), ("sms.sent", 1), "{told}");
-        assert_eq!(told["provider_message_id"], "VL00000000000000000000000000000000");
+        let response: Value = serde_json::from_slice(&sent.body).expect("JSON");
+        assert_eq!((sent.routing_key.as_str(), fake.sent()), ("sms.sent", 1), "{response}");
+        assert_eq!(response["provider_message_id"], "VL00000000000000000000000000000000");
 
         fake.next([Answer::Error(429, 60212)]);
         otpost.expect(&fake.code(ALICE), 503, "provider_unavailable").await;
@@ -177,7 +177,7 @@ async fn what_was_lost_on_its_way_is_found_at_verify() {
         assert_eq!(otpost.expect("000000", 422, "wrong_code").await["attempts_remaining"], 3);
         fake.next([Answer::Error(429, 60202)]);
         otpost.expect("000000", 429, "too_many_attempts").await;
-        // The check is made and its answer lost.
+        // The check is made, and its answer is lost.
         fake.next([Answer::DoThenClose]);
         let code = fake.code(ALICE);
         let (status, body) = otpost.check(&code).await;
@@ -193,7 +193,7 @@ async fn what_was_lost_on_its_way_is_found_at_verify() {
 }
 
 #[tokio::test]
-async fn no_code_is_called_expired_because_the_service_was_deleted() {
+async fn a_deleted_service_does_not_make_codes_expired() {
     let (fake, redis) = (FakeVerify::start(), Redis::fresh());
     in_world(async |world| {
         let mut results = world.results().await;
@@ -201,21 +201,21 @@ async fn no_code_is_called_expired_because_the_service_was_deleted() {
         ask(world, "r1", json!({})).await;
         assert_eq!(results.next().await.routing_key, "sms.sent");
         fake.delete_service();
-        // More often than there are tries: none is counted.
+        // More checks than allowed attempts: none is counted.
         for _ in 0..6 {
             let refused = otpost.expect(&fake.code(ALICE), 503, "provider_unavailable").await;
-            assert_eq!(refused["detail"], "the code could not be checked; nothing was counted");
+            assert_eq!(refused["detail"], "the code could not be checked; no attempt was counted");
         }
     })
     .await;
 }
 
 #[test]
-fn production_does_not_start_with_a_service_that_is_not_there() {
+fn production_does_not_start_with_a_missing_service() {
     let fake = FakeVerify::start();
     fake.next([Answer::Error(404, 20404)]);
     let output = otpost("worker")
-        // A start does not need them.
+        // They are not needed to start.
         .env("AMQP_URL", "amqp://127.0.0.1:1")
         .env("REDIS_URL", "redis://127.0.0.1:1")
         .env("OTP_SECRET_KEYS", "k1:b25lIGtleSBvZiBleGFjdGx5IHRoaXJ0eS10d28gYiE=")

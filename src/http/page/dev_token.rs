@@ -1,4 +1,4 @@
-//! Tokens for whoever tries the page: what an issuer would sign once somebody has logged in.
+//! Tokens for the page. In production, an issuer signs them after a login.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
@@ -11,27 +11,24 @@ use axum::http::{HeaderMap, StatusCode};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde::Serialize;
 
-use super::Page;
 use crate::clock::Clock;
 use crate::config::{Jwt, signing_secret};
 use crate::http::body::Body;
 use crate::http::problem::Problem;
 
-/// How long a token is good for.
-const LIFE: Duration = Duration::from_secs(3_600);
-/// No address is longer.
+const LIFETIME: Duration = Duration::from_secs(3_600);
+/// The longest e-mail address (RFC 5321).
 const ADDRESS_BYTES_MAX: usize = 254;
 
-/// Signs tokens with the development key, and with no other: there is none where a key is set.
-pub(super) struct Minter {
+/// Signs tokens with the development key. If a key is configured, there is no signer.
+pub(super) struct TokenSigner {
     key: EncodingKey,
     issuer: Option<String>,
     audience: Option<String>,
 }
 
-/// What a token says of its person.
 #[derive(Serialize)]
-struct Claims<'a> {
+struct DevClaims<'a> {
     sub: String,
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,53 +44,52 @@ struct Claims<'a> {
     exp: u64,
 }
 
-/// The answer.
 #[derive(Serialize)]
-pub(super) struct TokenAnswer {
+pub(super) struct DevTokenResponse {
     token: String,
     expires_in: u64,
 }
 
-impl Minter {
-    pub(super) fn new(jwt: &Jwt) -> Option<Minter> {
+impl TokenSigner {
+    pub(super) fn new(jwt: &Jwt) -> Option<TokenSigner> {
         let key = EncodingKey::from_secret(signing_secret(jwt)?.as_bytes());
-        Some(Minter { key, issuer: jwt.issuer.clone(), audience: jwt.audience.clone() })
+        Some(TokenSigner { key, issuer: jwt.issuer.clone(), audience: jwt.audience.clone() })
     }
 }
 
-/// `POST /dev/token`: a token for a person with this number and this e-mail address, whatever they are.
+/// `POST /dev/token`: a token for a person with any number and e-mail address.
 pub(super) async fn token(
-    State(page): State<Arc<Page>>,
+    State(signer): State<Arc<Option<TokenSigner>>>,
     headers: HeaderMap,
     bytes: Bytes,
-) -> Result<Json<TokenAnswer>, Problem> {
+) -> Result<Json<DevTokenResponse>, Problem> {
     let body = Body::read(&headers, &bytes)?;
     let text = |field| {
         let rule = format!("must be a string of at most {ADDRESS_BYTES_MAX} bytes");
         body.optional(field, &rule, |text| (text.len() <= ADDRESS_BYTES_MAX).then(|| text.to_owned()))
     };
     let (phone_number, email, locale) = (text("phone_number")?, text("email")?, text("locale")?);
-    let minter = page.minter.as_ref().ok_or_else(|| {
+    let signer = signer.as_ref().as_ref().ok_or_else(|| {
         Problem::new(StatusCode::CONFLICT, "no_signing_key")
-            .detail("tokens are checked with a key of your own here, and it signs none for this page")
+            .detail("tokens are verified with your own key, so this page cannot sign any")
     })?;
-    let claims = Claims {
+    let claims = DevClaims {
         sub: subject(phone_number.as_deref(), email.as_deref()),
         name: "Ana",
         phone_number,
         email,
         locale,
-        iss: minter.issuer.as_deref(),
-        aud: minter.audience.as_deref(),
-        exp: Clock::System.now().plus(LIFE).as_seconds(),
+        iss: signer.issuer.as_deref(),
+        aud: signer.audience.as_deref(),
+        exp: Clock::System.now().plus(LIFETIME).as_seconds(),
     };
-    let token = encode(&Header::new(Algorithm::HS256), &claims, &minter.key)
+    let token = encode(&Header::new(Algorithm::HS256), &claims, &signer.key)
         .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal"))?;
-    Ok(Json(TokenAnswer { token, expires_in: LIFE.as_secs() }))
+    Ok(Json(DevTokenResponse { token, expires_in: LIFETIME.as_secs() }))
 }
 
-/// Another number is another person, with limits of their own: the eleventh outcome that somebody tries within an hour is
-/// not refused for the ten before. An address is in no token's `sub` as it is.
+/// Each pair of addresses is another person with separate limits, so that trying many scenarios does not reach the limit by
+/// user. The digest keeps addresses out of `sub`.
 fn subject(phone_number: Option<&str>, email: Option<&str>) -> String {
     let mut digest = DefaultHasher::new();
     (phone_number, email).hash(&mut digest);

@@ -1,24 +1,23 @@
-//! Letters as people and machines see them: no body, only its shape.
+//! Prints dead letters: no body, only a masked excerpt.
 
 use serde::Serialize;
 
-use super::Found;
-use crate::cli::{Exit, print_json, say};
+use super::entry::Entry;
+use crate::cli::output::{Exit, print_json, say};
 use crate::clock::Clock;
 use crate::domain::dead_letter::masked_excerpt;
 use crate::domain::outcome::optional_rfc3339;
 use crate::domain::request_id::RequestId;
 use crate::domain::time::UnixMillis;
 
-/// A letter as the list shows it.
 #[derive(Serialize)]
-struct Row<'a> {
+struct DeadLetterRow<'a> {
     id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_rfc3339")]
     at: Option<UnixMillis>,
     #[serde(skip_serializing_if = "Option::is_none")]
     age_seconds: Option<u64>,
-    /// Who set it aside.
+    /// `broker` or `otpost`.
     by: &'static str,
     reason: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -34,9 +33,9 @@ struct Row<'a> {
     bytes: usize,
 }
 
-pub(super) fn list(found: &[Found], json: bool) -> Exit {
+pub(super) fn list(entries: &[Entry], json: bool) -> Exit {
     let now = Clock::System.now();
-    let rows: Vec<Row<'_>> = found.iter().map(|found| row(found, now)).collect();
+    let rows: Vec<DeadLetterRow<'_>> = entries.iter().map(|entry| row(entry, now)).collect();
     if json {
         print_json(&rows);
         return Exit::Done;
@@ -53,32 +52,31 @@ pub(super) fn list(found: &[Found], json: bool) -> Exit {
                 row.id.to_owned(),
                 row.at.map_or_else(nothing, |at| at.to_string()),
                 row.age_seconds.map_or_else(nothing, age),
-                plain(row.reason),
+                printable(row.reason),
                 row.delivery_count.map_or_else(nothing, |count| count.to_string()),
                 row.bytes.to_string(),
                 row.request_id.map_or_else(nothing, str::to_owned),
-                row.error.map_or_else(nothing, plain),
+                row.error.map_or_else(nothing, printable),
             ]
         }),
     );
     Exit::Done
 }
 
-/// What may be said of a letter in a line.
-fn row(found: &Found, now: UnixMillis) -> Row<'_> {
-    let (letter, contents) = (&found.letter, found.contents.as_ref());
-    Row {
-        id: &found.id,
-        at: letter.at,
-        age_seconds: letter.at.map(|at| now.since(at).as_secs()),
-        by: if letter.by_broker { "broker" } else { "otpost" },
-        reason: &letter.reason,
-        error: letter.error.as_deref(),
-        queue: letter.queue.as_deref(),
-        request_id: found.request.as_ref().map(RequestId::as_str),
-        status: letter.status.as_deref(),
-        delivery_count: letter.delivery_count,
-        bytes: contents.map_or(letter.body.len(), |contents| contents.bytes),
+fn row(entry: &Entry, now: UnixMillis) -> DeadLetterRow<'_> {
+    let dead_letter = &entry.dead_letter;
+    DeadLetterRow {
+        id: &entry.id,
+        at: dead_letter.at,
+        age_seconds: dead_letter.at.map(|at| now.since(at).as_secs()),
+        by: if dead_letter.by_broker { "broker" } else { "otpost" },
+        reason: &dead_letter.reason,
+        error: dead_letter.error.as_deref(),
+        queue: dead_letter.queue.as_deref(),
+        request_id: entry.request.as_ref().map(RequestId::as_str),
+        status: dead_letter.status.as_deref(),
+        delivery_count: dead_letter.delivery_count,
+        bytes: entry.body.as_ref().map_or(dead_letter.body.len(), |body| body.bytes),
     }
 }
 
@@ -105,16 +103,15 @@ fn print_table<const COLUMNS: usize>(head: [&str; COLUMNS], rows: impl Iterator<
     }
 }
 
-/// Text that somebody else wrote, without what a terminal would obey.
-pub(super) fn plain(text: &str) -> String {
+/// Replaces control characters, which a terminal would obey: the text comes from a message.
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
 }
 
-/// A letter with everything that may be shown.
 #[derive(Serialize)]
-struct Whole<'a> {
+struct DeadLetterDetails<'a> {
     #[serde(flatten)]
-    row: Row<'a>,
+    row: DeadLetterRow<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     message_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -123,75 +120,75 @@ struct Whole<'a> {
     traceparent: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_rfc3339")]
     requested_at: Option<UnixMillis>,
-    /// How often it was put back after a look.
+    /// Times that it was read and returned to the queue.
     looks: u64,
     sealed: bool,
     code_removed: bool,
     excerpt: String,
 }
 
-pub(super) fn show(found: &[Found], json: bool) -> Exit {
+pub(super) fn show(entries: &[Entry], json: bool) -> Exit {
     let now = Clock::System.now();
-    let whole: Vec<Whole<'_>> = found.iter().map(|found| whole(found, now)).collect();
+    let all: Vec<DeadLetterDetails<'_>> = entries.iter().map(|entry| details(entry, now)).collect();
     if json {
-        print_json(&whole);
+        print_json(&all);
     } else {
-        whole.iter().for_each(print_whole);
+        all.iter().for_each(print_details);
     }
-    if whole.is_empty() {
-        eprintln!("otpost: no such letter was found; --limit looks at more of them");
+    if all.is_empty() {
+        eprintln!("otpost: no such dead letter was found; a higher --limit reads more of them");
         return Exit::No;
     }
     Exit::Done
 }
 
-fn whole(found: &Found, now: UnixMillis) -> Whole<'_> {
-    let (letter, contents) = (&found.letter, found.contents.as_ref());
-    // Whoever wrote it, it is covered once more: that changes nothing in an excerpt.
-    let shown = contents.map_or(letter.body.as_slice(), |contents| contents.excerpt.as_bytes());
-    Whole {
-        row: row(found, now),
-        message_id: letter.message_id.as_deref(),
-        correlation_id: letter.properties.correlation_id.as_deref(),
-        traceparent: letter.properties.traceparent.as_deref(),
-        requested_at: letter.requested_at,
-        looks: letter.properties.delivery_count,
-        sealed: contents.is_some_and(|contents| contents.sealed.is_some()),
-        code_removed: contents.is_some_and(|contents| contents.code_removed),
-        excerpt: masked_excerpt(shown),
+fn details(entry: &Entry, now: UnixMillis) -> DeadLetterDetails<'_> {
+    let (dead_letter, body) = (&entry.dead_letter, entry.body.as_ref());
+    // An excerpt is masked again, because any publisher may have written it. Masking twice changes nothing.
+    let excerpt = body.map_or(dead_letter.body.as_slice(), |body| body.excerpt.as_bytes());
+    DeadLetterDetails {
+        row: row(entry, now),
+        message_id: dead_letter.message_id.as_deref(),
+        correlation_id: dead_letter.properties.correlation_id.as_deref(),
+        traceparent: dead_letter.properties.traceparent.as_deref(),
+        requested_at: dead_letter.requested_at,
+        looks: dead_letter.properties.delivery_count,
+        sealed: body.is_some_and(|body| body.sealed.is_some()),
+        code_removed: body.is_some_and(|body| body.code_removed),
+        excerpt: masked_excerpt(excerpt),
     }
 }
 
-fn print_whole(whole: &Whole<'_>) {
-    let row = &whole.row;
+fn print_details(details: &DeadLetterDetails<'_>) {
+    let row = &details.row;
     let time = |at: Option<UnixMillis>| at.map(|at| at.to_string());
-    let body = match (row.by, whole.sealed, whole.code_removed) {
-        ("broker", ..) => "in clear: the broker set the message aside as it was",
-        (_, true, true) => "sealed, without the caller's own code",
-        (_, true, false) => "sealed",
+    let body = match (row.by, details.sealed, details.code_removed) {
+        ("broker", ..) => "in clear: dead-lettered by the broker",
+        (_, true, true) => "encrypted, without the caller's own code",
+        (_, true, false) => "encrypted",
         (_, false, _) => "not kept",
     };
     let lines = [
-        ("set aside by", Some(row.by.to_owned())),
+        ("dead-lettered by", Some(row.by.to_owned())),
         ("at", time(row.at)),
         ("reason", Some(row.reason.to_owned())),
         ("error", row.error.map(str::to_owned)),
         ("queue", row.queue.map(str::to_owned)),
         ("request", row.request_id.map(str::to_owned)),
         ("ended as", row.status.map(str::to_owned)),
-        ("requested at", time(whole.requested_at)),
+        ("requested at", time(details.requested_at)),
         ("returns", row.delivery_count.map(|count| count.to_string())),
-        ("looks", Some(whole.looks.to_string())),
-        ("message id", whole.message_id.map(str::to_owned)),
-        ("correlation id", whole.correlation_id.map(str::to_owned)),
-        ("traceparent", whole.traceparent.map(str::to_owned)),
+        ("reads", Some(details.looks.to_string())),
+        ("message id", details.message_id.map(str::to_owned)),
+        ("correlation id", details.correlation_id.map(str::to_owned)),
+        ("traceparent", details.traceparent.map(str::to_owned)),
         ("body", Some(format!("{} bytes, {body}", row.bytes))),
-        ("shape", Some(whole.excerpt.clone())),
+        ("excerpt", Some(details.excerpt.clone())),
     ];
     say(row.id);
     for (name, value) in lines {
         if let Some(value) = value {
-            say(&format!("  {name:<14}  {}", plain(&value)));
+            say(&format!("  {name:<16}  {}", printable(&value)));
         }
     }
 }

@@ -1,14 +1,14 @@
-//! Which address a request comes from, when proxies stand between.
+//! The address of the client behind trusted proxies.
 
 use std::net::IpAddr;
 
 use axum::http::HeaderMap;
 use ipnet::IpNet;
 
-/// The address of the client: of those that `X-Forwarded-For` lists, the last that no trusted proxy of ours has.
+/// The last address in `X-Forwarded-For` that is not a trusted proxy.
 ///
-/// The header is believed only as far as proxies we trust wrote it: whatever a client puts into it stands to the left
-/// of the address that the first trusted proxy saw.
+/// Only the part that trusted proxies appended counts. A client can only write to the left of the address that the first
+/// trusted proxy saw.
 pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
     let mut client = peer.to_canonical();
@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_believed_by_default() {
+    fn no_proxy_is_trusted_by_default() {
         check(&["1.2.3.4"], "", "10.0.0.1");
     }
 

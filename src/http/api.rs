@@ -1,0 +1,62 @@
+//! The state that all handlers of the public API share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::sync::Semaphore;
+
+use super::auth::Tokens;
+use super::pending_limiter::PendingLimiter;
+use super::problem::Problem;
+use crate::broker::RpcClient;
+use crate::clock::Clock;
+use crate::domain::keyed_digest::Digest16;
+use crate::domain::limit::Limits;
+use crate::domain::recipient_keyring::RecipientKeyring;
+use crate::domain::recipient_rules::RecipientRules;
+use crate::domain::request_id::RequestId;
+use crate::flow::inspect::status::Inspector;
+use crate::flow::verify::Verifier;
+use crate::store::{RequestRecord, Store, StoreError};
+use crate::telemetry::events;
+
+/// Batches of numbers that are validated at once. Validation uses the processor, not the network.
+pub const VALIDATIONS_MAX: usize = 1;
+
+pub struct Api {
+    pub tokens: Tokens,
+    pub verifier: Verifier,
+    pub rpc_client: Arc<dyn RpcClient>,
+    /// The longest wait for the result of a send request.
+    pub send_wait: Duration,
+    pub pending: PendingLimiter,
+    pub store: Arc<dyn Store>,
+    pub recipients: Arc<RecipientKeyring>,
+    pub rules: RecipientRules,
+    pub limits: Limits,
+    pub code_length: usize,
+    /// Proxies whose `X-Forwarded-For` is trusted.
+    pub trusted_proxies: Vec<IpNet>,
+    pub clock: Clock,
+    pub inspector: Inspector,
+    /// Permits for [`VALIDATIONS_MAX`] batches.
+    pub validations: Arc<Semaphore>,
+}
+
+impl Api {
+    pub(super) async fn request_record(
+        &self,
+        request: &RequestId,
+        recipient: Option<Digest16>,
+    ) -> Result<Option<RequestRecord>, Problem> {
+        let record = self.store.request_record(request, recipient).await;
+        record.map_err(|error| store_unavailable("story", &error))
+    }
+}
+
+/// The problem for a store that did not answer. `step` is a label value of the metric of store failures.
+pub(super) fn store_unavailable(step: &'static str, error: &StoreError) -> Problem {
+    events::store_failed(step, error, None);
+    Problem::store_unavailable()
+}

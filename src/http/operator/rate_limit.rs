@@ -1,0 +1,27 @@
+//! `POST /api/v1/sms/rate-limit`: how much of its limits a recipient has used.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::HeaderMap;
+
+use crate::flow::inspect::limits::{LimitUsageRow, limit_usage};
+use crate::http::api::{Api, store_unavailable};
+use crate::http::body::Body;
+use crate::http::problem::Problem;
+use crate::telemetry::events::{self, AdminAction};
+
+pub(crate) async fn rate_limit(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Result<Json<LimitUsageRow>, Problem> {
+    let sub = api.tokens.admin(&headers).await?;
+    let body = Body::read(&headers, &bytes)?;
+    let to = api.address_in(&body)?;
+    events::admin_asked(&sub, AdminAction::RateLimit, None, Some(&to));
+    let row = limit_usage(api.store.as_ref(), &api.recipients, &api.limits, &to, api.clock.now()).await;
+    row.map(Json).map_err(|error| store_unavailable("usage", &error))
+}

@@ -1,0 +1,58 @@
+//! `/api/v1/sms/requests`: the history of a request, and the last requests of a recipient.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use serde::Serialize;
+
+use crate::flow::explain::{self, RecentRequest, RequestExplanation};
+use crate::http::api::{Api, store_unavailable};
+use crate::http::body::Body;
+use crate::http::problem::Problem;
+use crate::http::request_ids::request_id_in;
+use crate::telemetry::events::{self, AdminAction};
+
+#[derive(Serialize)]
+pub(crate) struct RecentRequestsResponse {
+    to: String,
+    requests: Vec<RecentRequest>,
+}
+
+/// `GET /api/v1/sms/requests/{request_id}`: the history of a request.
+pub(crate) async fn explain_request(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Json<RequestExplanation>, Problem> {
+    let sub = api.tokens.admin(&headers).await?;
+    let request = request_id_in(path)?;
+    events::admin_asked(&sub, AdminAction::Request, Some(request.as_str()), None);
+    let record = api.request_record(&request, None).await?.ok_or_else(|| {
+        Problem::new(StatusCode::NOT_FOUND, "unknown_request").detail(
+            "no record of this request is kept: it never arrived, was rejected without a record, or is too old",
+        )
+    })?;
+    let wrong_max = api.limits.wrong_per_challenge;
+    Ok(Json(explain::explain_request(&request, &record, wrong_max, api.clock.now())))
+}
+
+/// `POST /api/v1/sms/requests`: the last requests of a recipient. The recipient is in the body because URLs are logged.
+pub(crate) async fn recent_requests(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    bytes: Bytes,
+) -> Result<Json<RecentRequestsResponse>, Problem> {
+    let sub = api.tokens.admin(&headers).await?;
+    let body = Body::read(&headers, &bytes)?;
+    let to = api.address_in(&body)?;
+    events::admin_asked(&sub, AdminAction::Requests, None, Some(&to));
+    let recipient = api.recipients.address(to.channel(), to.as_str());
+    let requests = explain::recent_requests(api.store.as_ref(), recipient)
+        .await
+        .map_err(|error| store_unavailable("recent", &error))?;
+    Ok(Json(RecentRequestsResponse { to: to.to_string(), requests }))
+}

@@ -1,0 +1,109 @@
+//! Every route of the public API, with the bounds that hold for all of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request};
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use tokio::time::Instant;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+
+use super::api::Api;
+use super::page::{self, Page};
+use super::problem::Problem;
+use super::webhooks::{self, Webhooks};
+use super::{openapi, operator, ops, otp_status, send, verify};
+use crate::telemetry::events;
+
+const BODY_BYTES_MAX: usize = 16 * 1024;
+/// SendGrid reports many e-mails in one callback: up to 768 KiB have been observed.
+const EVENTS_BYTES_MAX: usize = 1024 * 1024;
+const EVENTS_PATH: &str = "/webhooks/sendgrid/events";
+/// The longest time for one response.
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// The routes for users, back ends, operators, and the providers that call back.
+pub fn router(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>) -> Router {
+    guarded(routes(api, webhooks))
+}
+
+/// The same routes and the development page.
+pub fn router_with_page(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>, page: Page) -> Router {
+    let page = page::routes(page).layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX));
+    guarded(routes(api, webhooks).merge(page))
+}
+
+fn routes(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>) -> Router {
+    let (callbacks, batch_callbacks) = webhooks.map_or_else(Default::default, callback_routes);
+    Router::new()
+        .route("/api/v1/auth/send-verification-sms", post(send::send_verification_sms))
+        .route("/api/v1/auth/send-verification-email", post(send::send_verification_email))
+        .route("/api/v1/auth/otp-status/{request_id}", get(otp_status::otp_status))
+        .route("/api/v1/auth/verify-phone-otp", post(verify::verify_phone_otp))
+        .route("/api/v1/auth/verify-email-otp", post(verify::verify_email_otp))
+        .route("/api/v1/otp/verify", post(verify::verify_for_service))
+        .route("/api/v1/sms/status", get(operator::status::status))
+        .route("/api/v1/sms/rate-limit", post(operator::rate_limit::rate_limit))
+        .route("/api/v1/sms/validate", post(operator::validate::validate))
+        .route("/api/v1/sms/requests", post(operator::requests::recent_requests))
+        .route("/api/v1/sms/requests/{request_id}", get(operator::requests::explain_request))
+        .with_state(api)
+        .merge(callbacks)
+        .route("/livez", get(ops::live))
+        .route("/readyz", get(ops::live))
+        .route("/openapi.json", get(openapi::openapi))
+        .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
+        .merge(batch_callbacks)
+}
+
+/// Bounds the time of every route and gives every error a JSON body.
+fn guarded(routes: Router) -> Router {
+    routes
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed")
+        })
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "not_found"))
+        .layer(CatchPanicLayer::custom(|_| {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal").into_response()
+        }))
+        .layer(middleware::from_fn(observe))
+}
+
+/// The routes whose callbacks report one message, and those that report many.
+fn callback_routes(webhooks: Arc<Webhooks>) -> (Router, Router) {
+    let (mut one, mut many) = (Router::new(), Router::new());
+    if webhooks.twilio.is_some() {
+        one = one.route("/webhooks/twilio/status", post(webhooks::twilio_status));
+    }
+    if webhooks.sendgrid.is_some() {
+        many = many
+            .route(EVENTS_PATH, post(webhooks::sendgrid_events))
+            .layer(RequestBodyLimitLayer::new(EVENTS_BYTES_MAX));
+    }
+    (one.with_state(webhooks.clone()), many.with_state(webhooks))
+}
+
+async fn observe(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let response = match tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await {
+        // `RequestBodyLimitLayer` answers in plain text; clients get a problem instead.
+        Ok(response) if response.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            let is_batch = route.as_ref().is_some_and(|route| route.as_str() == EVENTS_PATH);
+            let bytes_max = if is_batch { EVENTS_BYTES_MAX } else { BODY_BYTES_MAX };
+            let detail = format!("a body has at most {bytes_max} bytes");
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large").detail(detail).into_response()
+        }
+        Ok(response) => response,
+        Err(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "timed_out").into_response(),
+    };
+    let route = route.as_ref().map_or("(none)", MatchedPath::as_str);
+    events::http_answered(method.as_str(), route, response.status().as_u16(), started.elapsed());
+    response
+}
