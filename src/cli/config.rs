@@ -23,7 +23,7 @@ pub(super) fn run(settings: &Settings, json: bool) -> Exit {
 }
 
 pub(super) fn show_faults(faults: &ConfigErrors, json: bool) -> Exit {
-    print(&faults.shown, &faults.faults, json);
+    print(&faults.shown, &faults.errors, json);
     print_notices(&faults.notices);
     eprintln!("\nthese settings are wrong:\n{faults}");
     hint_at_environment(faults);

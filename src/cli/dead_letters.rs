@@ -98,7 +98,7 @@ impl Choice {
 }
 
 pub(super) async fn run(settings: &Settings, action: &Action, json: bool) -> Exit {
-    let mut letters = match app::parts::dead_letters(settings).await {
+    let mut letters = match app::brokers::dead_letters(settings).await {
         Ok(letters) => letters,
         Err(error) => {
             eprintln!("otpost: {error:#}");

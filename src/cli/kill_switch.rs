@@ -31,7 +31,7 @@ struct Row {
 }
 
 pub(super) async fn run(settings: &Settings, turn: KillSwitchAction, json: bool) -> Exit {
-    let Ok(store) = app::parts::redis_store(settings) else {
+    let Ok(store) = app::stores::redis_store(settings) else {
         eprintln!("otpost: REDIS_URL is no address of a Redis");
         return Exit::Unusable;
     };

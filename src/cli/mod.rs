@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::app;
-use crate::config::{ConfigError, ConfigErrors, Role, Settings};
+use crate::config::{ConfigError, ConfigErrors, DevProvider, Role, Settings};
 use crate::store::StoreError;
 use crate::telemetry;
 
@@ -46,8 +46,8 @@ enum Command {
     /// instead of sending them.
     Dev {
         /// Who carries the messages.
-        #[arg(long, value_enum, default_value_t = DevProvider::Simulated)]
-        provider: DevProvider,
+        #[arg(long, value_enum, default_value_t = ProviderChoice::Simulated)]
+        provider: ProviderChoice,
     },
     /// Send what is asked for on the queue.
     Worker,
@@ -142,13 +142,22 @@ enum KillSwitchAction {
     Status,
 }
 
-/// Who carries the messages of `otpost dev`.
+/// The value of `otpost dev --provider`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum DevProvider {
-    /// The console.
+pub enum ProviderChoice {
+    /// Show messages on the console.
     Simulated,
-    /// Twilio, and whoever is set for e-mails: real messages, real cost.
+    /// Send real messages, at real cost, by the providers of the settings.
     Twilio,
+}
+
+impl From<ProviderChoice> for DevProvider {
+    fn from(choice: ProviderChoice) -> DevProvider {
+        match choice {
+            ProviderChoice::Simulated => DevProvider::Simulated,
+            ProviderChoice::Twilio => DevProvider::Configured,
+        }
+    }
 }
 
 /// How a command ended.
@@ -179,14 +188,15 @@ impl From<Exit> for ExitCode {
 pub async fn run(arguments: Arguments) -> Exit {
     let role = role(&arguments.command);
     // What is wrong with texts is told by the command that looks at them.
-    let check = if role == Role::Texts { app::faults_beside_texts } else { app::faults };
+    let check =
+        if role == Role::Texts { app::check::config_errors_except_texts } else { app::check::config_errors };
     let settings = match Settings::load(role, check) {
         Ok(settings) => settings,
         Err(faults) if role == Role::Show => return config::show_faults(&faults, arguments.json),
         Err(faults) => {
             if arguments.json {
                 let rows =
-                    faults.faults.iter().map(|ConfigError { name, problem }| FaultRow { name, problem });
+                    faults.errors.iter().map(|ConfigError { name, problem }| FaultRow { name, problem });
                 print_json(&rows.collect::<Vec<_>>());
             }
             let starts = matches!(role, Role::Dev | Role::Worker | Role::Http | Role::Serve);
@@ -198,8 +208,10 @@ pub async fn run(arguments: Arguments) -> Exit {
     };
     let json = arguments.json;
     match arguments.command {
-        Command::Dev { provider } => start(role, settings, provider).await,
-        Command::Worker | Command::Http | Command::Serve => start(role, settings, DevProvider::Twilio).await,
+        Command::Dev { provider } => start(role, settings, provider.into()).await,
+        Command::Worker | Command::Http | Command::Serve => {
+            start(role, settings, DevProvider::Configured).await
+        }
         Command::Status => status::run(&settings, json).await,
         Command::CheckNumber { numbers } => check_number::run(&settings, &numbers, json),
         Command::RateLimit { to } => rate_limit::run(&settings, &to, json).await,

@@ -9,11 +9,11 @@ use crate::flow::inspect::limits::{self, LimitsRow};
 
 pub(super) async fn run(settings: &Settings, to: &str, json: bool) -> Exit {
     let Some(to) = read_recipient(settings, to) else { return Exit::Unusable };
-    let (Some(recipients), Ok(store)) = (&settings.recipients, app::parts::redis_store(settings)) else {
+    let (Some(recipients), Ok(store)) = (&settings.recipients, app::stores::redis_store(settings)) else {
         eprintln!("otpost: REDIS_URL is no address of a Redis");
         return Exit::Unusable;
     };
-    let allowed = app::parts::limits(settings);
+    let allowed = app::policy::limits(settings);
     let row = match limits::limits(&store, recipients, &allowed, &to, Clock::System.now()).await {
         Ok(row) => row,
         Err(error) => return store_failed(&error),

@@ -71,7 +71,7 @@ struct Recipient {
 }
 
 pub(super) async fn run(settings: &Settings, action: &Action, json: bool) -> Exit {
-    let Ok(store) = app::parts::redis_store(settings) else {
+    let Ok(store) = app::stores::redis_store(settings) else {
         eprintln!("otpost: REDIS_URL is no address of a Redis");
         return Exit::Unusable;
     };

@@ -29,7 +29,7 @@ pub(super) fn run(settings: &Settings, action: &Action, json: bool) -> Exit {
 }
 
 fn lint(settings: &Settings, json: bool) -> Exit {
-    let rows = texts::lint(app::parts::text_settings(settings));
+    let rows = texts::lint(app::texts::text_settings(settings));
     if json {
         print_json(&rows);
     } else {

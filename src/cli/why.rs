@@ -22,14 +22,14 @@ pub(super) async fn run(settings: &Settings, request_id: Option<&str>, to: Optio
         Some(None) => return Exit::Unusable,
         to => to.flatten(),
     };
-    let (Some(recipients), Ok(store)) = (&settings.recipients, app::parts::redis_store(settings)) else {
+    let (Some(recipients), Ok(store)) = (&settings.recipients, app::stores::redis_store(settings)) else {
         eprintln!("otpost: REDIS_URL is no address of a Redis");
         return Exit::Unusable;
     };
     let recipient = to.as_ref().map(|to| recipients.address(to.channel(), to.as_str()));
     let answered = match (&request, recipient) {
         (Some(request), recipient) => {
-            let tries_max = app::parts::limits(settings).wrong_per_challenge;
+            let tries_max = app::policy::limits(settings).wrong_per_challenge;
             show_request(&store, request, recipient, tries_max, json).await
         }
         (None, Some(recipient)) => show_recipient(&store, recipient, json).await,

@@ -6,6 +6,7 @@
 
 mod auth;
 mod body;
+mod body_limit;
 mod client;
 mod inspect;
 mod jwks;
@@ -36,9 +37,9 @@ use ipnet::IpNet;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::limit::RequestBodyLimitLayer;
 
 pub use self::auth::{TokenSettingsError, Tokens, development_token};
+use self::body_limit::bounded;
 pub use self::ops::{Readiness, ops_router};
 use self::page::Page;
 pub use self::pending_limiter::PendingLimiter;
@@ -56,9 +57,6 @@ use crate::telemetry::events;
 
 /// No request needs more.
 const BODY_BYTES_MAX: usize = 16 * 1024;
-/// SendGrid tells of many e-mails in one call, in up to 768 KiB as people saw it.
-const EVENTS_BYTES_MAX: usize = 1024 * 1024;
-const EVENTS_PATH: &str = "/webhooks/sendgrid/events";
 /// The longest time for one answer.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
@@ -98,19 +96,18 @@ pub struct Api {
 pub const VALIDATING_MAX: usize = 1;
 
 /// The routes for users, back ends and those providers that report to us.
-pub fn router(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>) -> Router {
+pub fn router(api: Arc<Api>, webhooks: Option<Webhooks>) -> Router {
     guarded(routes(api, webhooks))
 }
 
 /// The same, and the page to try it out on.
-pub fn router_with_page(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>, page: Page) -> Router {
-    let page = page::routes(page).layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX));
+pub fn router_with_page(api: Arc<Api>, webhooks: Option<Webhooks>, page: Page) -> Router {
+    let page = bounded(page::routes(page), BODY_BYTES_MAX);
     guarded(routes(api, webhooks).merge(page))
 }
 
-fn routes(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>) -> Router {
-    let (reports, many_reports) = webhooks.map_or_else(Default::default, report_routes);
-    Router::new()
+fn routes(api: Arc<Api>, webhooks: Option<Webhooks>) -> Router {
+    let routes = Router::new()
         .route("/api/v1/auth/send-verification-sms", post(send::send_verification_sms))
         .route("/api/v1/auth/send-verification-email", post(send::send_verification_email))
         .route("/api/v1/auth/otp-status/{request_id}", get(status::otp_status))
@@ -123,12 +120,10 @@ fn routes(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>) -> Router {
         .route("/api/v1/sms/requests", post(why::last_requests))
         .route("/api/v1/sms/requests/{request_id}", get(why::explain_request))
         .with_state(api)
-        .merge(reports)
         .route("/livez", get(ops::live))
         .route("/readyz", get(ops::live))
-        .route("/openapi.json", get(openapi::openapi))
-        .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
-        .merge(many_reports)
+        .route("/openapi.json", get(openapi::openapi));
+    bounded(routes, BODY_BYTES_MAX).merge(webhooks.map_or_else(Router::new, webhooks::routes))
 }
 
 /// What holds for every route: a bounded time, and an answer in JSON whatever happens.
@@ -144,32 +139,11 @@ fn guarded(routes: Router) -> Router {
         .layer(middleware::from_fn(observe))
 }
 
-/// The routes of one report a call, and those of many.
-fn report_routes(webhooks: Arc<Webhooks>) -> (Router, Router) {
-    let (mut one, mut many) = (Router::new(), Router::new());
-    if webhooks.twilio.is_some() {
-        one = one.route("/webhooks/twilio/status", post(webhooks::twilio_status));
-    }
-    if webhooks.sendgrid.is_some() {
-        many = many
-            .route(EVENTS_PATH, post(webhooks::sendgrid_events))
-            .layer(RequestBodyLimitLayer::new(EVENTS_BYTES_MAX));
-    }
-    (one.with_state(webhooks.clone()), many.with_state(webhooks))
-}
-
 async fn observe(request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let response = match tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await {
-        // The layer that bounds bodies speaks plain text.
-        Ok(response) if response.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            let has_many = route.as_ref().is_some_and(|route| route.as_str() == EVENTS_PATH);
-            let bytes_max = if has_many { EVENTS_BYTES_MAX } else { BODY_BYTES_MAX };
-            let detail = format!("a body has at most {bytes_max} bytes");
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large").detail(detail).into_response()
-        }
         Ok(response) => response,
         Err(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "timed_out").into_response(),
     };

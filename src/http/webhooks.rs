@@ -1,69 +1,52 @@
-//! What providers tell us by themselves. A signature is proven before anything else is believed, or read.
+//! Webhooks: the callbacks by which providers report the status of messages.
 //!
-//! An answer other than 2xx makes a provider call again: so 204 means that every event was confirmed, or is of no use to
-//! us. What was confirmed of a call that comes again is known then, and told no second time.
+//! A signature is verified before anything else is read. A provider repeats a call after an answer other than 2xx, so 204
+//! means that every receipt was recorded or is of no use to us. A repeated call changes nothing.
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{RawQuery, State};
+use axum::extract::RawQuery;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
 use futures_util::{StreamExt as _, stream};
 
+use super::body_limit::bounded;
 use super::problem::Problem;
 use crate::flow::receipts::ReceiptProcessor;
-use crate::provider::{Callback, CallbackError, Callbacks, DeliveryReceipt};
+use crate::provider::{Callback, CallbackEndpoint, CallbackError, Callbacks, DeliveryReceipt};
 use crate::telemetry::events;
 
-/// What the webhooks work with. There is none of a provider whose calls nobody could prove.
+/// The callbacks that are accepted, one reader per provider.
 pub struct Webhooks {
-    /// Proves and reads Twilio's calls.
-    pub twilio: Option<Arc<dyn Callbacks>>,
-    /// Proves and reads SendGrid's calls.
-    pub sendgrid: Option<Arc<dyn Callbacks>>,
-    /// Follows messages to their end.
-    pub tracker: Arc<ReceiptProcessor>,
+    pub callbacks: Vec<Arc<dyn Callbacks>>,
+    pub receipts: Arc<ReceiptProcessor>,
 }
 
-/// The names in events.
-const TWILIO: &str = "twilio";
-const SENDGRID: &str = "sendgrid";
-const TWILIO_SIGNATURE: &str = "x-twilio-signature";
-const SENDGRID_SIGNATURE: &str = "x-twilio-email-event-webhook-signature";
-const SENDGRID_TIMESTAMP: &str = "x-twilio-email-event-webhook-timestamp";
-/// Reports of one call that are dealt with at the same time.
-const REPORTS_AT_ONCE: usize = 16;
+/// Receipts of one call that are processed at the same time.
+const RECEIPTS_AT_ONCE: usize = 16;
 
-pub(super) async fn twilio_status(
-    State(webhooks): State<Arc<Webhooks>>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let call = Callback {
-        query: query.as_deref(),
-        content_type: text(&headers, header::CONTENT_TYPE.as_str()),
-        signature: text(&headers, TWILIO_SIGNATURE),
-        timestamp: None,
-        body: &body,
-    };
-    answer(TWILIO, webhooks.twilio.as_deref(), &webhooks.tracker, &call).await
-}
-
-pub(super) async fn sendgrid_events(
-    State(webhooks): State<Arc<Webhooks>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let call = Callback {
-        query: None,
-        content_type: text(&headers, header::CONTENT_TYPE.as_str()),
-        signature: text(&headers, SENDGRID_SIGNATURE),
-        timestamp: text(&headers, SENDGRID_TIMESTAMP),
-        body: &body,
-    };
-    answer(SENDGRID, webhooks.sendgrid.as_deref(), &webhooks.tracker, &call).await
+/// One route for each provider.
+pub(super) fn routes(webhooks: Webhooks) -> Router {
+    let Webhooks { callbacks, receipts } = webhooks;
+    callbacks.into_iter().fold(Router::new(), |routes, callbacks| {
+        let endpoint = callbacks.endpoint();
+        let receipts = receipts.clone();
+        let handler = async move |RawQuery(query): RawQuery, headers: HeaderMap, body: Bytes| {
+            let call = Callback {
+                query: query.as_deref(),
+                content_type: text(&headers, header::CONTENT_TYPE.as_str()),
+                signature: text(&headers, endpoint.signature_header),
+                timestamp: endpoint.timestamp_header.and_then(|name| text(&headers, name)),
+                body: &body,
+            };
+            answer(endpoint, &*callbacks, &receipts, &call).await
+        };
+        let route = Router::new().route(endpoint.path, post(handler));
+        routes.merge(bounded(route, endpoint.body_bytes_max))
+    })
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
@@ -71,33 +54,32 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 }
 
 async fn answer(
-    provider: &'static str,
-    callbacks: Option<&dyn Callbacks>,
-    tracker: &ReceiptProcessor,
+    endpoint: CallbackEndpoint,
+    callbacks: &dyn Callbacks,
+    processor: &ReceiptProcessor,
     call: &Callback<'_>,
 ) -> Response {
-    let reports = match callbacks.map(|callbacks| callbacks.read(call)) {
-        Some(Ok(reports)) => reports,
-        Some(Err(fault)) => return refused(fault),
-        None => return refused(CallbackError::Forged),
+    let receipts = match callbacks.read(call) {
+        Ok(receipts) => receipts,
+        Err(error) => return refused(error),
     };
-    let taken = async |report: DeliveryReceipt| match tracker.process(provider, &report).await {
+    let record = async |receipt: DeliveryReceipt| match processor.process(endpoint.provider, &receipt).await {
         Ok(()) => true,
         Err(error) => {
-            events::receipt_failed(report.request.as_str(), &error);
+            events::receipt_failed(receipt.request.as_str(), &error);
             false
         }
     };
-    let taken = stream::iter(reports).map(taken).buffer_unordered(REPORTS_AT_ONCE);
-    // One that fails does not keep the others from being told.
-    match taken.fold(true, async |all, taken| all && taken).await {
+    let recorded = stream::iter(receipts).map(record).buffer_unordered(RECEIPTS_AT_ONCE);
+    // A receipt that fails does not prevent the others.
+    match recorded.fold(true, async |all, recorded| all && recorded).await {
         true => StatusCode::NO_CONTENT.into_response(),
         false => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_recorded").into_response(),
     }
 }
 
-fn refused(fault: CallbackError) -> Response {
-    let (word, answer) = match fault {
+fn refused(error: CallbackError) -> Response {
+    let (reason, answer) = match error {
         CallbackError::Forged => {
             ("forged", Problem::new(StatusCode::FORBIDDEN, "signature_refused").into_response())
         }
@@ -110,6 +92,6 @@ fn refused(fault: CallbackError) -> Response {
         }
         CallbackError::Ignored => ("ignored", StatusCode::NO_CONTENT.into_response()),
     };
-    events::callback_refused(word);
+    events::callback_refused(reason);
     answer
 }

@@ -248,8 +248,23 @@ pub enum LookupError {
 
 /// Reads what a provider reports by itself, once its signature is proven.
 pub trait Callbacks: Send + Sync {
+    fn endpoint(&self) -> CallbackEndpoint;
+
     /// Proves and reads one call. What it tells may be about several messages, in any order.
     fn read(&self, call: &Callback<'_>) -> Result<Vec<DeliveryReceipt>, CallbackError>;
+}
+
+/// The route of a provider's callbacks.
+#[derive(Clone, Copy, Debug)]
+pub struct CallbackEndpoint {
+    /// The provider's name in events.
+    pub provider: &'static str,
+    pub path: &'static str,
+    /// The header with the signature, in lower case.
+    pub signature_header: &'static str,
+    /// The header with the time of the signature, where the provider signs it.
+    pub timestamp_header: Option<&'static str>,
+    pub body_bytes_max: usize,
 }
 
 /// A call of a provider to us, as it came.

@@ -33,6 +33,8 @@ pub struct Facts {
     pub role: &'static str,
     /// Production or development.
     pub production: bool,
+    /// The name of the provider of text messages where this process has no account.
+    pub sms_provider_default: &'static str,
     /// Text messages are sent at all.
     pub sms_enabled: bool,
     /// E-mails are.
@@ -123,8 +125,9 @@ pub struct HealthRow {
     pub redis: Health,
     /// The broker.
     pub rabbitmq: Health,
-    /// The provider.
-    pub twilio: Health,
+    /// The provider of text messages, whichever it is: the key is part of the interface.
+    #[serde(rename = "twilio")]
+    pub sms_provider: Health,
 }
 
 /// How one outside system is.
@@ -204,10 +207,13 @@ pub struct AllowedRow {
 impl StatusRow {
     /// Something that is needed does not answer, or refuses us.
     pub fn is_down(&self) -> bool {
-        let HealthRow { redis, rabbitmq, twilio } = &self.health;
+        let HealthRow { redis, rabbitmq, sms_provider } = &self.health;
         let down = |health: &Health| matches!(health.state, State::Down | State::Refused);
         let email = self.email.health.as_ref().filter(|_| self.email.mode == Some(PRODUCTION));
-        down(redis) || down(rabbitmq) || (down(twilio) && self.mode == PRODUCTION) || email.is_some_and(down)
+        down(redis)
+            || down(rabbitmq)
+            || (down(sms_provider) && self.mode == PRODUCTION)
+            || email.is_some_and(down)
     }
 }
 
@@ -216,25 +222,26 @@ const PRODUCTION: &str = "production";
 impl Inspector {
     /// Asks everybody at once.
     pub async fn status(&self) -> StatusRow {
-        let ((redis, kill_switch), rabbitmq, twilio, email) = tokio::join!(
+        let ((redis, kill_switch), rabbitmq, sms_provider, email) = tokio::join!(
             self.ask_store(),
             self.ask_broker(),
             self.ask_provider(self.provider.as_ref(), &self.heard),
             self.email()
         );
         let Facts { version, role, production, sms_enabled, .. } = self.facts;
-        let simulated = self.is_simulated(self.provider.as_ref(), &twilio);
-        let carrier = self.provider.as_ref().map_or("twilio", |provider| provider.name());
+        let simulated = self.is_simulated(self.provider.as_ref(), &sms_provider);
+        let provider =
+            self.provider.as_ref().map_or(self.facts.sms_provider_default, |provider| provider.name());
         StatusRow {
             version,
             role,
             uptime: self.facts.started.map(|started| started.elapsed().as_secs()),
             environment: if production { PRODUCTION } else { "development" },
             mode: mode(simulated),
-            provider: if simulated { SIMULATED } else { carrier },
+            provider: if simulated { SIMULATED } else { provider },
             sms_enabled,
             kill_switch,
-            health: HealthRow { redis, rabbitmq, twilio },
+            health: HealthRow { redis, rabbitmq, sms_provider },
             limits: allowed(&self.facts.limits),
             email,
             configured: self.facts.configured.clone(),

@@ -22,9 +22,11 @@ use crate::domain::receipt::DeliveryStatus;
 use crate::domain::request_id::RequestId;
 use crate::domain::send_failure::RejectReason;
 use crate::provider::web::InvalidSettings;
-use crate::provider::{Callback, CallbackError, Callbacks, DeliveryReceipt};
+use crate::provider::{Callback, CallbackEndpoint, CallbackError, Callbacks, DeliveryReceipt};
 use crate::telemetry::events;
 
+/// One call reports on many e-mails: up to 768 KiB have been seen.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// More events than fit in a call of SendGrid's.
 const EVENTS_MAX: usize = 5_000;
 
@@ -42,6 +44,16 @@ impl SendGridEvents {
 }
 
 impl Callbacks for SendGridEvents {
+    fn endpoint(&self) -> CallbackEndpoint {
+        CallbackEndpoint {
+            provider: "sendgrid",
+            path: "/webhooks/sendgrid/events",
+            signature_header: "x-twilio-email-event-webhook-signature",
+            timestamp_header: Some("x-twilio-email-event-webhook-timestamp"),
+            body_bytes_max: BODY_BYTES_MAX,
+        }
+    }
+
     fn read(&self, call: &Callback<'_>) -> Result<Vec<DeliveryReceipt>, CallbackError> {
         if !self.signature.proves(call, self.clock.now()) {
             return Err(CallbackError::Forged);

@@ -18,7 +18,10 @@ use crate::domain::address::Address;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::request_id::RequestId;
 use crate::provider::web::{InvalidSettings, fault};
-use crate::provider::{Callback, CallbackError, Callbacks, DeliveryReceipt};
+use crate::provider::{Callback, CallbackEndpoint, CallbackError, Callbacks, DeliveryReceipt};
+
+/// More than a callback about one message ever has.
+const BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// Status callbacks of one account. It holds secrets, hence no `Debug`.
 pub struct TwilioCallbacks {
@@ -48,6 +51,16 @@ impl TwilioCallbacks {
 }
 
 impl Callbacks for TwilioCallbacks {
+    fn endpoint(&self) -> CallbackEndpoint {
+        CallbackEndpoint {
+            provider: "twilio",
+            path: "/webhooks/twilio/status",
+            signature_header: "x-twilio-signature",
+            timestamp_header: None,
+            body_bytes_max: BODY_BYTES_MAX,
+        }
+    }
+
     fn read(&self, call: &Callback<'_>) -> Result<Vec<DeliveryReceipt>, CallbackError> {
         let form = self.signatures.proven(call).ok_or(CallbackError::Forged)?;
         if !field(&form, "AccountSid")?.eq_ignore_ascii_case(&self.account_sid) {

@@ -93,10 +93,10 @@ impl Door {
 
     /// Open to the provider's reports.
     pub fn with_webhooks(webhooks: Webhooks) -> Door {
-        Door::made(|_| {}, Some(Arc::new(webhooks)))
+        Door::made(|_| {}, Some(webhooks))
     }
 
-    fn made(change: impl FnOnce(&mut Api), webhooks: Option<Arc<Webhooks>>) -> Door {
+    fn made(change: impl FnOnce(&mut Api), webhooks: Option<Webhooks>) -> Door {
         let store = Arc::new(MemoryStore::new(Clock::System));
         store.set_time(START);
         let broker = MemoryBroker::default();
@@ -131,6 +131,7 @@ impl Door {
             clock: Clock::System,
             inspector: Inspector {
                 facts: Facts {
+                    sms_provider_default: "twilio",
                     version: env!("CARGO_PKG_VERSION"),
                     role: "dev",
                     production: false,
