@@ -123,7 +123,7 @@ impl Process {
         listener: &TcpListener,
         workers: &Workers,
         key_refresh: &mut JoinSet<()>,
-    ) -> anyhow::Result<axum::Router> {
+    ) -> anyhow::Result<http::Routes> {
         let Process { settings, wiring, .. } = self;
         let provider =
             |worker: &Option<ChannelWorker>| worker.as_ref().map(|worker| worker.gateway.provider.clone());

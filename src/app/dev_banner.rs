@@ -20,7 +20,7 @@ pub(super) fn print(settings: &Settings, http: SocketAddr, ops: SocketAddr, wiri
     let shown = if has_page {
         "Ask for a code; the message is shown here:"
     } else {
-        "Ask for a code. It is sent for real, and that number may be somebody's: make a token for your own telephone first,
+        "Ask for a code. It is sent for real, and that number may belong to a person: make a token for your own telephone first,
 with `otpost token --phone NUMBER`:"
     };
     println!(

@@ -55,6 +55,9 @@ use crate::flow::verify::Verifier;
 use crate::store::{Limits, Store};
 use crate::telemetry::events;
 
+/// The routes of a server.
+pub type Routes = Router;
+
 /// No request needs more.
 const BODY_BYTES_MAX: usize = 16 * 1024;
 /// The longest time for one answer.

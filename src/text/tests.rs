@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::autofill::{AndroidAppHash, Autofill, WebOtpDomain};
-use super::gsm7::{self, Encoding, Segments};
+use super::gsm7::{Encoding, Segments};
 use super::*;
 use crate::domain::time::UnixMillis;
 

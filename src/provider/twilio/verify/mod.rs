@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_language_is_told_where_twilio_has_it() {
+    fn a_language_is_sent_if_twilio_has_it() {
         for (wanted, found) in [
             ("es", Some("es")),
             ("es-CO", Some("es")),
