@@ -1,20 +1,18 @@
-//! What `otpost dev` says first.
+//! The first output of `otpost dev`: addresses, and commands to paste.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::Wiring;
+use super::wiring::Wiring;
 use crate::config::Settings;
 use crate::http;
 
-/// Tells a newcomer what to type.
-pub(super) fn greet(settings: &Settings, http: SocketAddr, ops: SocketAddr, wiring: &Wiring, has_page: bool) {
+pub(super) fn print(settings: &Settings, http: SocketAddr, ops: SocketAddr, wiring: &Wiring, has_page: bool) {
     let in_an_hour = wiring.clock.now().plus(Duration::from_secs(3_600));
     let token = settings.jwt.as_ref().and_then(|jwt| {
         http::development_token(jwt, Some("+573001234567"), Some("ana@example.com"), None, in_an_hour)
     });
     let user = token.as_deref().unwrap_or("<one that your issuer signs>");
-    let (broker, store) = wiring.in_memory;
     let place = |in_memory, name| {
         if in_memory { format!("in memory ({name} is not set)") } else { format!("at {name}") }
     };
@@ -22,7 +20,7 @@ pub(super) fn greet(settings: &Settings, http: SocketAddr, ops: SocketAddr, wiri
     let shown = if has_page {
         "Ask for a code; the message is shown here:"
     } else {
-        "Ask for a code. It is sent for real, and that number may be somebody's: make a token for your own telephone first,
+        "Ask for a code. It is sent for real, and that number may belong to a person: make a token for your own telephone first,
 with `otpost token --phone NUMBER`:"
     };
     println!(
@@ -51,7 +49,7 @@ By e-mail it is send-verification-email with {{\"otp_type\":\"EMAIL\"}}, and ver
 
 Stop with Ctrl-C.
 ",
-        place(broker, "AMQP_URL"),
-        place(store, "REDIS_URL"),
+        place(wiring.broker_in_memory, "AMQP_URL"),
+        place(wiring.store_in_memory, "REDIS_URL"),
     );
 }

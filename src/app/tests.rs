@@ -1,12 +1,16 @@
 use async_trait::async_trait;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
-use super::parts::simulated;
+use std::net::SocketAddr;
+
+use super::provider_choice::simulated;
 use super::*;
-use crate::broker::Delivery;
+use crate::app::check::config_errors;
+use crate::broker::{Delivery, RequestConsumer};
 
-/// As a broker's client would be that lost its broker for good.
+/// A consumer whose connection is lost for good.
 struct Ended;
 
 #[async_trait]
@@ -22,10 +26,10 @@ impl RequestConsumer for Ended {
 
 #[tokio::test]
 async fn there_is_a_page_only_in_development_with_simulated_messages() {
-    let settings = Settings::read(Role::Dev, std::iter::empty(), "/nowhere/.env".as_ref(), faults);
+    let settings = Settings::read(Role::Dev, std::iter::empty(), "/nowhere/.env".as_ref(), config_errors);
     let settings = settings.expect("a laptop needs nothing");
     for role in [Role::Worker, Role::Http, Role::Serve, Role::Dev] {
-        for provider in [DevProvider::Simulated, DevProvider::Twilio] {
+        for provider in [DevProvider::Simulated, DevProvider::Configured] {
             let expected = role == Role::Dev && provider == DevProvider::Simulated;
             assert_eq!(handset(role, provider, &settings).is_some(), expected, "{role:?} {provider:?}");
         }
@@ -33,19 +37,20 @@ async fn there_is_a_page_only_in_development_with_simulated_messages() {
 }
 
 #[tokio::test]
-async fn a_source_that_ends_by_itself_stops_everything_and_is_an_error() {
-    let settings = Settings::read(Role::Dev, std::iter::empty(), "/nowhere/.env".as_ref(), faults);
+async fn a_consumer_that_ends_unexpectedly_stops_everything_and_is_an_error() {
+    let settings = Settings::read(Role::Dev, std::iter::empty(), "/nowhere/.env".as_ref(), config_errors);
     let settings = settings.expect("a laptop needs nothing");
     let wiring = Wiring::new(&settings).expect("everything in memory");
-    let tracker = wiring.tracker(&settings).expect("a tracker");
-    let (provider, replies) = (simulated(Channel::Sms, &settings, &tracker, None), wiring.reply_publisher());
-    let (gateway, _source) = wiring.worker(&settings, Channel::Sms, provider, replies).expect("a worker");
+    let receipts = wiring.receipt_processor(&settings).expect("a processor");
+    let (provider, replies) = (simulated(Channel::Sms, &settings, &receipts, None), wiring.reply_publisher());
+    let ChannelWorker { gateway, .. } =
+        wiring.worker(&settings, Channel::Sms, provider, replies).expect("a worker");
     for asked_for in [true, false] {
         let stop = CancellationToken::new();
         if asked_for {
             stop.cancel();
         }
-        let worker: (_, Box<dyn RequestConsumer>) = (gateway.clone(), Box::new(Ended));
+        let worker = ChannelWorker { gateway: gateway.clone(), consumer: Box::new(Ended) };
         let worked = run_worker(Some(worker), None, &settings, &stop).await;
         assert_eq!((worked.is_ok(), stop.is_cancelled()), (asked_for, true));
     }
@@ -57,19 +62,20 @@ async fn a_simulation_refuses_what_the_provider_that_is_set_would() {
         let set =
             [("SMS_PROVIDER", chosen), ("TWILIO_VERIFY_SERVICE_SID", "VA0123456789abcdef0123456789abcdef")];
         let set = set.map(|(name, value)| (name.into(), value.into()));
-        let settings = Settings::read(Role::Dev, set.into_iter(), "/nowhere/.env".as_ref(), faults);
+        let settings = Settings::read(Role::Dev, set.into_iter(), "/nowhere/.env".as_ref(), config_errors);
         let settings = settings.expect("a laptop needs no account");
-        let tracker = Wiring::new(&settings).expect("in memory").tracker(&settings).expect("a tracker");
-        for dev_provider in [DevProvider::Simulated, DevProvider::Twilio] {
-            let sms = provider(&settings, dev_provider, &tracker, None).await.expect("simulated");
-            let email = email_provider(&settings, dev_provider, &tracker, None).await.expect("simulated");
-            let told = (sms.name(), sms.writes_texts(), sms.makes_codes(), email.writes_texts());
-            assert_eq!(told, ("simulated", writes_texts, false, false), "{chosen} {dev_provider:?}");
+        let receipts =
+            Wiring::new(&settings).expect("in memory").receipt_processor(&settings).expect("a processor");
+        for dev_provider in [DevProvider::Simulated, DevProvider::Configured] {
+            let sms = sms_provider(&settings, dev_provider, &receipts, None).await.expect("simulated");
+            let email = email_provider(&settings, dev_provider, &receipts, None).await.expect("simulated");
+            let found = (sms.name(), sms.writes_texts(), sms.makes_codes(), email.writes_texts());
+            assert_eq!(found, ("simulated", writes_texts, false, false), "{chosen} {dev_provider:?}");
         }
     }
 }
 
-/// Answers one request after `takes`, and tells a client's end of the connection that it asked.
+/// A server that answers one request after `takes`.
 async fn slow_server(
     takes: Duration,
     stop: &CancellationToken,
@@ -80,14 +86,14 @@ async fn slow_server(
         "/",
         axum::routing::get(async move || {
             tokio::time::sleep(takes).await;
-            "told"
+            "answered"
         }),
     );
     (address, http::serve(listener, router, stop.clone()))
 }
 
-/// Asks, stops the server a moment later, and answers what came before the stop was over.
-async fn told_over_a_stop(takes: Duration, drain: Duration) -> String {
+/// Asks, stops the server a moment later, and returns the part of the answer that came before the shutdown ended.
+async fn answer_during_a_stop(takes: Duration, drain: Duration) -> String {
     let stop = CancellationToken::new();
     let (address, server) = slow_server(takes, &stop).await;
     let served = async {
@@ -99,7 +105,7 @@ async fn told_over_a_stop(takes: Duration, drain: Duration) -> String {
         tokio::time::sleep(Duration::from_millis(100)).await;
         stop.cancel();
         let mut answer = Vec::new();
-        // What is cut off breaks off.
+        // An answer that is cut off is an error here.
         let _ = connection.read_to_end(&mut answer).await;
         String::from_utf8(answer).expect("text")
     };
@@ -112,10 +118,10 @@ async fn told_over_a_stop(takes: Duration, drain: Duration) -> String {
 }
 
 #[tokio::test]
-async fn whoever_waits_for_an_answer_at_a_stop_gets_it_within_the_drain() {
+async fn a_caller_that_waits_at_a_stop_gets_its_answer_within_the_drain() {
     let takes = Duration::from_millis(600);
-    assert!(told_over_a_stop(takes, Duration::from_secs(10)).await.ends_with("told"));
-    assert!(!told_over_a_stop(takes, Duration::from_millis(200)).await.contains("told"));
+    assert!(answer_during_a_stop(takes, Duration::from_secs(10)).await.ends_with("answered"));
+    assert!(!answer_during_a_stop(takes, Duration::from_millis(200)).await.contains("answered"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -132,10 +138,10 @@ async fn a_check_at_a_provider_is_finished_at_a_stop_within_the_drain() {
 }
 
 #[test]
-fn a_stop_waits_for_longer_than_any_result_is_waited_for() {
+fn the_drain_is_longer_than_any_wait_for_a_result() {
     let set = |wait: &str| {
         let variables = [("HTTP_SEND_WAIT_MS".into(), wait.into())];
-        Settings::read(Role::Dev, variables.into_iter(), "/nowhere/.env".as_ref(), faults)
+        Settings::read(Role::Dev, variables.into_iter(), "/nowhere/.env".as_ref(), config_errors)
     };
     let longest = set("8000").expect("the longest wait").send_wait;
     assert!(longest < HTTP_DRAIN && set("8001").is_err());

@@ -7,7 +7,7 @@ use crate::domain::phone;
 use crate::flow::inspect::numbers::{self, NumberRow};
 
 pub(super) fn run(settings: &Settings, numbers: &[String], json: bool) -> Exit {
-    let rules = app::parts::rules(settings);
+    let rules = app::policy::rules(settings);
     phone::enlarge_cache();
     let rows: Vec<NumberRow> = numbers.iter().map(|number| numbers::validate(&rules, number)).collect();
     if json {

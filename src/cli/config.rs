@@ -23,7 +23,7 @@ pub(super) fn run(settings: &Settings, json: bool) -> Exit {
 }
 
 pub(super) fn show_errors(errors: &ConfigErrors, json: bool) -> Exit {
-    print(&errors.shown, &errors.faults, json);
+    print(&errors.shown, &errors.errors, json);
     print_notices(&errors.notices);
     eprintln!("\nthese settings are wrong:\n{errors}");
     hint_at_environment(errors);

@@ -68,7 +68,7 @@ pub(super) struct Browse {
 }
 
 pub(super) async fn run(settings: &Settings, action: &DeadLetterAction, json: bool) -> Exit {
-    let mut queue = match app::parts::dead_letters(settings).await {
+    let mut queue = match app::brokers::dead_letters(settings).await {
         Ok(queue) => queue,
         Err(error) => {
             eprintln!("otpost: {error:#}");

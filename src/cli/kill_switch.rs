@@ -45,7 +45,7 @@ struct SwitchRow {
 }
 
 pub(super) async fn run(settings: &Settings, action: KillSwitchAction, json: bool) -> Exit {
-    let Ok(store) = app::parts::redis_store(settings) else {
+    let Ok(store) = app::stores::redis_store(settings) else {
         return invalid_redis_url();
     };
     let is_query = matches!(action, KillSwitchAction::Status);

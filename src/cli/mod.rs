@@ -25,8 +25,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use self::kill_switch::KillSwitchAction;
 use self::output::{Exit, print_json};
 use crate::app;
-use crate::app::dev_provider::DevProvider;
-use crate::config::{ConfigError, Role, Settings};
+use crate::config::{ConfigError, DevProvider, Role, Settings};
 use crate::telemetry;
 
 /// A one-time-password gateway: RabbitMQ in, Twilio out, limits in Redis.
@@ -131,13 +130,13 @@ enum Command {
 
 impl ValueEnum for DevProvider {
     fn value_variants<'a>() -> &'a [DevProvider] {
-        &[DevProvider::Simulated, DevProvider::Twilio]
+        &[DevProvider::Simulated, DevProvider::Configured]
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
         Some(match self {
             DevProvider::Simulated => PossibleValue::new("simulated").help("Shows messages on the console"),
-            DevProvider::Twilio => PossibleValue::new("twilio")
+            DevProvider::Configured => PossibleValue::new("twilio")
                 .help("Twilio, and the configured e-mail provider: real messages, real cost"),
         })
     }
@@ -146,14 +145,15 @@ impl ValueEnum for DevProvider {
 pub async fn run(arguments: Arguments) -> Exit {
     let role = role(&arguments.command);
     // The command that checks texts prints their errors.
-    let check = if role == Role::Texts { app::faults_beside_texts } else { app::faults };
+    let check =
+        if role == Role::Texts { app::check::config_errors_except_texts } else { app::check::config_errors };
     let settings = match Settings::load(role, check) {
         Ok(settings) => settings,
         Err(errors) if role == Role::Show => return config::show_errors(&errors, arguments.json),
         Err(errors) => {
             if arguments.json {
                 let rows =
-                    errors.faults.iter().map(|ConfigError { name, problem }| ErrorRow { name, problem });
+                    errors.errors.iter().map(|ConfigError { name, problem }| ErrorRow { name, problem });
                 print_json(&rows.collect::<Vec<_>>());
             }
             let is_process = matches!(role, Role::Dev | Role::Worker | Role::Http | Role::Serve);
@@ -165,8 +165,10 @@ pub async fn run(arguments: Arguments) -> Exit {
     };
     let json = arguments.json;
     match arguments.command {
-        Command::Dev { provider } => start(role, settings, provider).await,
-        Command::Worker | Command::Http | Command::Serve => start(role, settings, DevProvider::Twilio).await,
+        Command::Dev { provider } => start(role, settings, provider.into()).await,
+        Command::Worker | Command::Http | Command::Serve => {
+            start(role, settings, DevProvider::Configured).await
+        }
         Command::Status => status::run(&settings, json).await,
         Command::CheckNumber { numbers } => check_number::run(&settings, &numbers, json),
         Command::RateLimit { to } => rate_limit::run(&settings, &to, json).await,

@@ -9,7 +9,7 @@ use crate::flow::inspect::limits::{LimitUsageRow, limit_usage};
 
 pub(super) async fn run(settings: &Settings, to: &str, json: bool) -> Exit {
     let Some(to) = read_recipient(settings, to) else { return Exit::Unusable };
-    let (Some(recipients), Ok(store)) = (&settings.recipients, app::parts::redis_store(settings)) else {
+    let (Some(recipients), Ok(store)) = (&settings.recipients, app::stores::redis_store(settings)) else {
         return invalid_redis_url();
     };
     let row = match limit_usage(&store, recipients, &settings.limits, &to, Clock::System.now()).await {

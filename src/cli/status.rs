@@ -8,7 +8,7 @@ use crate::flow::inspect::status::{
 };
 
 pub(super) async fn run(settings: &Settings, json: bool) -> Exit {
-    let inspector = match app::parts::inspector(settings) {
+    let inspector = match app::status::inspector(settings) {
         Ok(inspector) => inspector,
         Err(error) => {
             eprintln!("otpost: {error:#}");
@@ -34,8 +34,8 @@ fn print_row(row: &StatusRow) {
         &format!("{}, by {}{}", row.mode, row.provider, if row.sms_enabled { "" } else { "; SMS is off" }),
     );
     line("e-mail", &email_in_words(&row.email));
-    let HealthRow { redis, rabbitmq, twilio } = &row.health;
-    for (name, health) in [("redis", redis), ("rabbitmq", rabbitmq), ("twilio", twilio)] {
+    let HealthRow { redis, rabbitmq, sms_provider } = &row.health;
+    for (name, health) in [("redis", redis), ("rabbitmq", rabbitmq), ("sms provider", sms_provider)] {
         line(name, &in_words(health));
     }
     line("kill switch", &switch_in_words(row.kill_switch.as_ref()));

@@ -69,7 +69,7 @@ struct Recipient {
 }
 
 pub(super) async fn run(settings: &Settings, action: &SuppressionAction, json: bool) -> Exit {
-    let Ok(store) = app::parts::redis_store(settings) else {
+    let Ok(store) = app::stores::redis_store(settings) else {
         return invalid_redis_url();
     };
     let exit = match action {

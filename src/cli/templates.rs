@@ -27,7 +27,7 @@ pub(super) fn run(settings: &Settings, action: &TemplateAction, json: bool) -> E
 }
 
 fn lint(settings: &Settings, json: bool) -> Exit {
-    let rows = texts::lint(app::parts::text_settings(settings));
+    let rows = texts::lint(app::texts::text_settings(settings));
     if json {
         print_json(&rows);
     } else {

@@ -5,7 +5,7 @@ use crate::app;
 use crate::config::Settings;
 
 pub(super) async fn run(settings: &Settings, json: bool) -> Exit {
-    match app::parts::declare_topology(settings).await {
+    match app::brokers::declare_topology(settings).await {
         Ok(declared) if json => {
             print_json(&declared);
             Exit::Done

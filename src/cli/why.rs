@@ -22,7 +22,7 @@ pub(super) async fn run(settings: &Settings, request_id: Option<&str>, to: Optio
         Some(None) => return Exit::Unusable,
         to => to.flatten(),
     };
-    let (Some(recipients), Ok(store)) = (&settings.recipients, app::parts::redis_store(settings)) else {
+    let (Some(recipients), Ok(store)) = (&settings.recipients, app::stores::redis_store(settings)) else {
         return invalid_redis_url();
     };
     let recipient = to.as_ref().map(|to| recipients.address(to.channel(), to.as_str()));

@@ -1,17 +1,16 @@
-//! The settings of who carries the e-mails.
+//! Reads the settings of the provider of e-mails.
 //!
-//! Most have text messages only, so that in production nothing set means that the channel is off, and nothing is wrong.
-//! Whoever asks for it, or sets a part of it, must set all of it.
+//! Many installations send text messages only: in production the channel is off if nothing is set. A setting of a part, or
+//! `EMAIL_OTP_ENABLED=true`, requires the rest.
 
+use super::providers::{EmailProvider, EmailWebhook, SendGrid, Smtp};
 use super::reader::Reader;
-use super::{EmailProvider, SendGrid, Smtp};
 use crate::domain::mailbox::Mailbox;
 
-/// What is set about e-mails.
 pub(super) struct EmailSettings {
     pub(super) enabled: bool,
-    pub(super) carrier: Option<EmailProvider>,
-    pub(super) sendgrid_webhook_key: Option<String>,
+    pub(super) provider: Option<EmailProvider>,
+    pub(super) webhook: Option<EmailWebhook>,
 }
 
 const API_KEY: &str = "SENDGRID_API_KEY";
@@ -31,72 +30,75 @@ impl Reader<'_> {
         self.check_base_url(BASE_URL, &base_url);
         let smtp_url = self.smtp_url();
         let webhook_key = self.text("SENDGRID_WEBHOOK_PUBLIC_KEY", "");
-        let anything = [API_KEY, SMTP_URL, FROM, PROVIDER].iter().any(|name| self.is_given(name));
-        // In development nothing has to be whole that is not begun: e-mails are shown instead.
-        let begun = if by_smtp { self.is_given(SMTP_URL) } else { self.is_given(API_KEY) };
-        let must_be_whole = begun || (anything && !development);
-        if wanted && must_be_whole && self.needs("EMAIL") {
-            self.check_email_whole(by_smtp);
+        let is_given = [API_KEY, SMTP_URL, FROM, PROVIDER].iter().any(|name| self.is_given(name));
+        // In development a setting other than the credential requires nothing: e-mails are simulated.
+        let has_credential = if by_smtp { self.is_given(SMTP_URL) } else { self.is_given(API_KEY) };
+        let requires_rest = has_credential || (is_given && !development);
+        if wanted && requires_rest && self.needs("EMAIL") {
+            self.require_email_settings(by_smtp);
         } else if wanted && self.is_given(ENABLED) && !development && self.needs("EMAIL") {
-            let what = "set SENDGRID_API_KEY and EMAIL_FROM, or EMAIL_PROVIDER=smtp, SMTP_URL and EMAIL_FROM";
-            self.fault(ENABLED, format!("is true, but nothing carries e-mails: {what}"));
+            let remedy =
+                "set SENDGRID_API_KEY and EMAIL_FROM, or EMAIL_PROVIDER=smtp, SMTP_URL and EMAIL_FROM";
+            self.error(ENABLED, format!("is true, but no e-mail provider is set: {remedy}"));
         }
-        let carrier = match (by_smtp, from, api_key, smtp_url) {
+        let provider = match (by_smtp, from, api_key, smtp_url) {
             (false, Some(from), Some(api_key), _) => {
                 Some(EmailProvider::SendGrid(SendGrid { api_key: api_key.into(), from, base_url }))
             }
             (true, Some(from), _, Some(url)) => Some(EmailProvider::Smtp(Smtp { url: url.into(), from })),
             _ => None,
         };
-        // Who sends nothing itself need not hold the key to know that somebody does.
-        let by_others = !self.needs("EMAIL") && (anything || self.is_given(ENABLED));
+        // A process that sends nothing may know that workers send e-mails without holding the key.
+        let by_workers = !self.needs("EMAIL") && (is_given || self.is_given(ENABLED));
         if wanted {
-            self.notice_email(by_smtp, development, carrier.is_some());
+            self.notice_email(by_smtp, development, provider.is_some());
         }
         EmailSettings {
-            enabled: wanted && (development || carrier.is_some() || by_others),
-            carrier,
-            sendgrid_webhook_key: Some(webhook_key).filter(|key| !key.is_empty()),
+            enabled: wanted && (development || provider.is_some() || by_workers),
+            provider,
+            webhook: Some(webhook_key)
+                .filter(|key| !key.is_empty())
+                .map(|public_key| EmailWebhook::SendGrid { public_key }),
         }
     }
 
-    /// Tells of what is set and has no effect, or has another than was surely meant.
-    fn notice_email(&mut self, by_smtp: bool, development: bool, is_whole: bool) {
+    /// Adds notices of settings without effect, or with a surprising effect.
+    fn notice_email(&mut self, by_smtp: bool, development: bool, is_complete: bool) {
         let given = |name: &&&str| self.is_given(name);
         if self.needs("EMAIL") {
             let (missing, others) = if by_smtp { (SMTP_URL, API_KEY) } else { (API_KEY, SMTP_URL) };
-            let other_way = if by_smtp { "EMAIL_PROVIDER is smtp" } else { "EMAIL_PROVIDER is not smtp" };
-            let mine: Vec<&str> = [&PROVIDER, &FROM].into_iter().filter(given).copied().collect();
-            let is_simulated = development && !is_whole && !self.is_given(missing);
+            let choice = if by_smtp { "EMAIL_PROVIDER is smtp" } else { "EMAIL_PROVIDER is not smtp" };
+            let set: Vec<&str> = [&PROVIDER, &FROM].into_iter().filter(given).copied().collect();
+            let is_simulated = development && !is_complete && !self.is_given(missing);
             if self.is_given(others) {
                 let then = if is_simulated { ", and e-mails are simulated" } else { "" };
-                self.notices.push(format!("{others} is set, but {other_way}: it has no effect{then}"));
-            } else if is_simulated && !mine.is_empty() {
-                let (set, are) = (mine.join(" and "), if mine.len() > 1 { "are" } else { "is" });
+                self.notices.push(format!("{others} is set, but {choice}: it has no effect{then}"));
+            } else if is_simulated && !set.is_empty() {
+                let (set, are) = (set.join(" and "), if set.len() > 1 { "are" } else { "is" });
                 self.notices.push(format!("{set} {are} set, but {missing} is not: e-mails are simulated"));
             }
         } else if self.needs("HTTP") && !development && !self.is_given(ENABLED) {
             if [API_KEY, SMTP_URL, FROM, PROVIDER].iter().any(|name| self.is_given(name)) {
                 return;
             }
-            let cause = "EMAIL_OTP_ENABLED is not set, nor who carries e-mails";
-            let then = "requests for codes by e-mail are answered with channel_disabled";
-            let what = "set it to true here if workers send e-mails, else to false";
-            self.notices.push(format!("{cause}: {then}; {what}"));
+            let cause = "EMAIL_OTP_ENABLED is not set, and no e-mail provider is";
+            let effect = "requests for codes by e-mail are answered with channel_disabled";
+            let remedy = "set EMAIL_OTP_ENABLED to true if workers send e-mails, else to false";
+            self.notices.push(format!("{cause}: {effect}; {remedy}"));
         }
     }
 
-    /// Names the part that is missing.
-    fn check_email_whole(&mut self, by_smtp: bool) {
+    /// Reports each setting that is missing.
+    fn require_email_settings(&mut self, by_smtp: bool) {
         if by_smtp && !self.is_given(SMTP_URL) {
-            self.fault(SMTP_URL, "must be set beside EMAIL_PROVIDER=smtp, as smtps://user:password@host:465");
+            self.error(SMTP_URL, "must be set beside EMAIL_PROVIDER=smtp, as smtps://user:password@host:465");
         }
         if !by_smtp && !self.is_given(API_KEY) {
             let problem = "must be set to send e-mails (or EMAIL_PROVIDER=smtp and SMTP_URL)";
-            self.fault(API_KEY, problem);
+            self.error(API_KEY, problem);
         }
         if !self.is_given(FROM) {
-            self.fault(FROM, "must be set to send e-mails, as Shop <codes@shop.example>");
+            self.error(FROM, "must be set to send e-mails, as Shop <codes@shop.example>");
         }
     }
 
@@ -105,16 +107,16 @@ impl Reader<'_> {
         if text.is_empty() {
             return None;
         }
-        text.parse().map_err(|rule| self.fault(FROM, format!("{rule}"))).ok()
+        text.parse().map_err(|rule| self.error(FROM, format!("{rule}"))).ok()
     }
 
     fn api_key(&mut self) -> Option<String> {
         let key = self.secret(API_KEY)?;
-        // As a header takes it.
+        // It goes into a header.
         if key.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Some(key);
         }
-        self.fault(API_KEY, "must be visible ASCII characters, as SG. and more of them");
+        self.error(API_KEY, "must be visible ASCII characters, as SG. and more of them");
         None
     }
 
@@ -123,7 +125,7 @@ impl Reader<'_> {
         if url.starts_with("smtp://") || url.starts_with("smtps://") {
             return Some(url);
         }
-        self.fault(SMTP_URL, "must begin with smtp:// or smtps://");
+        self.error(SMTP_URL, "must begin with smtp:// or smtps://");
         None
     }
 }

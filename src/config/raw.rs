@@ -1,4 +1,4 @@
-//! The settings as the environment has them: text under names, before any rule.
+//! The raw settings: names and text from the environment, before any rule.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -6,9 +6,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::ConfigError;
+use super::settings::ConfigError;
 
-/// May a setting's value be shown?
+/// Decides if a value may be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Plain,
@@ -18,7 +18,7 @@ pub(super) enum Kind {
 
 macro_rules! raw_settings {
     ($($field:ident $name:literal $kind:ident,)+) => {
-        /// What serde sees: every setting is optional text, so that reading cannot fail and echo a value.
+        /// Every setting is optional text, so that deserialisation cannot fail and echo a value.
         #[derive(Default, Deserialize)]
         pub(super) struct RawSettings { $(pub(super) $field: Option<String>,)+ }
 
@@ -109,7 +109,7 @@ pub(super) type Variables = BTreeMap<String, String>;
 /// none of ours, or a fault if it is.
 pub(super) fn environment(
     variables: impl Iterator<Item = (OsString, OsString)>,
-    faults: &mut Vec<ConfigError>,
+    errors: &mut Vec<ConfigError>,
 ) -> Variables {
     let mut read = Variables::new();
     for (name, value) in variables {
@@ -117,15 +117,15 @@ pub(super) fn environment(
         match value.into_string() {
             Ok(value) if value.trim().is_empty() => {}
             Ok(value) => drop(read.insert(name, value)),
-            Err(_) if is_ours(&name) => faults.push(ConfigError::new(&name, "is not valid UTF-8")),
+            Err(_) if is_ours(&name) => errors.push(ConfigError::new(&name, "is not valid UTF-8")),
             Err(_) => {}
         }
     }
     read
 }
 
-/// Adds what a `.env` file says, where the environment says nothing.
-pub(super) fn add_dotenv(variables: &mut Variables, path: &Path, faults: &mut Vec<ConfigError>) {
+/// Adds the variables of a `.env` file that the environment does not have.
+pub(super) fn add_dotenv(variables: &mut Variables, path: &Path, errors: &mut Vec<ConfigError>) {
     let Ok(lines) = dotenvy::from_path_iter(path) else {
         return;
     };
@@ -133,13 +133,13 @@ pub(super) fn add_dotenv(variables: &mut Variables, path: &Path, faults: &mut Ve
         match line {
             Ok((name, value)) => drop(variables.entry(name).or_insert(value)),
             // The error would quote the line, and the line may hold a secret.
-            Err(_) => return faults.push(ConfigError::new(".env", "has a line that is not NAME=value")),
+            Err(_) => return errors.push(ConfigError::new(".env", "has a line that is not NAME=value")),
         }
     }
 }
 
-/// Takes each secret that `<NAME>_FILE` points to.
-pub(super) fn add_files(variables: &mut Variables, faults: &mut Vec<ConfigError>) {
+/// Reads each secret from the file that `<NAME>_FILE` names.
+pub(super) fn add_files(variables: &mut Variables, errors: &mut Vec<ConfigError>) {
     const BYTES_MAX: u64 = 64 * 1024;
     for (name, _) in RawSettings::KINDS.iter().filter(|(_, kind)| *kind == Kind::Secret) {
         let file_name = format!("{name}_FILE");
@@ -147,32 +147,33 @@ pub(super) fn add_files(variables: &mut Variables, faults: &mut Vec<ConfigError>
             continue;
         };
         if variables.get(*name).is_some_and(|value| !value.is_empty()) {
-            faults.push(ConfigError::new(&file_name, format!("is set beside {name}; set one of them")));
+            errors.push(ConfigError::new(&file_name, format!("is set beside {name}; set one of them")));
             continue;
         }
         let small = std::fs::metadata(path).is_ok_and(|file| file.len() <= BYTES_MAX);
         match std::fs::read_to_string(path) {
             Ok(secret) if small => drop(variables.insert((*name).to_owned(), secret.trim_end().to_owned())),
-            _ => faults.push(ConfigError::new(&file_name, "names no readable text file of at most 64 KiB")),
+            _ => errors.push(ConfigError::new(&file_name, "names no readable text file of at most 64 KiB")),
         }
     }
 }
 
-/// Reads all settings. An empty variable is the same as none.
+/// Reads all settings. An empty variable counts as not set.
 pub(super) fn read(variables: &Variables) -> RawSettings {
     let given = variables.iter().filter(|(name, value)| is_ours(name) && !value.trim().is_empty());
     let trimmed = given.map(|(name, value)| (name.clone(), value.trim().to_owned()));
     envy::from_iter(trimmed).expect("optional text takes any value")
 }
 
-/// Settings of the service that otpost replaces, or of the contract, that this version does not follow yet.
-pub(super) const LATER: [&str; 1] = ["OTEL_EXPORTER_OTLP_ENDPOINT"];
+/// Settings of the contract that this version does not support yet.
+pub(super) const UNSUPPORTED: [&str; 1] = ["OTEL_EXPORTER_OTLP_ENDPOINT"];
 
-/// Variables that look like settings of ours and are none, as a misspelt one would.
+/// Variables that look like our settings and are not: probably misspelt.
 pub(super) fn unknown(variables: &Variables) -> Vec<String> {
     const OURS: [&str; 8] = ["OTP_", "SMS_", "TWILIO_", "EMAIL_", "SENDGRID_", "SMTP_", "WORKER_", "JWT_"];
-    let looks_ours =
-        |name: &&String| LATER.contains(&name.as_str()) || OURS.iter().any(|prefix| name.starts_with(prefix));
+    let looks_ours = |name: &&String| {
+        UNSUPPORTED.contains(&name.as_str()) || OURS.iter().any(|prefix| name.starts_with(prefix))
+    };
     let known = |name: &str| is_ours(name) || name.strip_suffix("_FILE").is_some_and(is_secret);
     variables.keys().filter(looks_ours).filter(|name| !known(name)).cloned().collect()
 }

@@ -1,18 +1,20 @@
-//! The checks: from text under names to [`Settings`], with a rule for each.
+//! Reads each setting by its rule, from text to [`Settings`].
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use super::raw::{self, RawSettings, Variables};
+use super::settings::{ConfigError, Environment, Role, Settings, Shown};
 use super::templates::{TemplateText, read_directory};
-use super::validators::{hours, key_bytes, minutes, parts, seconds};
-use super::{ConfigError, Environment, Role, Settings, Shown};
+use super::validators::{hours, is_loopback, key_bytes, minutes, parts, seconds};
 use crate::domain::code::{CodeKey, CodeKeyring, CodeLength, Kid};
 use crate::domain::language_tag::is_bcp47;
 use crate::domain::limit::{Limit, Limits, NumberSetting};
@@ -20,30 +22,30 @@ use crate::domain::phone::Region;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::zone::Zone;
 
-/// Keys for development, known to everybody. Production refuses them.
+/// Public development keys. Production refuses them.
 mod development {
     pub(super) const OTP_SECRET_KEYS: &str = "dev:ZGV2ZWxvcG1lbnQgb25seSwga25vd24gdG8gYWxsISE=";
     pub(super) const OTP_RECIPIENT_KEY: &str = "ZGV2ZWxvcG1lbnQgcmVjaXBpZW50IGtleSwgcHVibGk=";
 }
 
-/// Reads settings one by one, and keeps every fault for the end.
+/// Reads settings one by one and collects every error.
 pub(super) struct Reader<'a> {
     pub(super) raw: &'a RawSettings,
     role: Role,
-    pub(super) faults: Vec<ConfigError>,
+    pub(super) errors: Vec<ConfigError>,
     shown: Vec<Shown>,
     pub(super) notices: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(raw: &'a RawSettings, role: Role, faults: Vec<ConfigError>) -> Reader<'a> {
-        Reader { raw, role, faults, shown: Vec::new(), notices: Vec::new() }
+    pub(super) fn new(raw: &'a RawSettings, role: Role, errors: Vec<ConfigError>) -> Reader<'a> {
+        Reader { raw, role, errors, shown: Vec::new(), notices: Vec::new() }
     }
 
-    /// Tells of variables that have no effect, as a misspelt one has none.
+    /// Adds a notice for each variable that has no effect.
     pub(super) fn notice_unknown(&mut self, variables: &Variables) {
         for name in raw::unknown(variables) {
-            self.notices.push(match raw::LATER.contains(&name.as_str()) {
+            self.notices.push(match raw::UNSUPPORTED.contains(&name.as_str()) {
                 true => format!("{name} is set, but not supported by this version: it has no effect"),
                 false => format!("{name} is set, but is no setting of otpost: is it misspelt?"),
             });
@@ -57,41 +59,19 @@ impl<'a> Reader<'a> {
         let redis_prefix = self.prefix("REDIS_PREFIX", &amqp_prefix);
         let concurrency: u16 = self.number("WORKER_CONCURRENCY", 64, 1, 4_096);
         let email = self.email(development);
-        let settings = Settings {
+        let mut settings = Settings {
             environment,
-            amqp_url: self.url(
-                "AMQP_URL",
-                &["amqp", "amqps"],
-                "amqp://guest:guest@127.0.0.1:5672/%2f",
-                development,
-            ),
+            amqp_url: self.amqp_url(development),
             redis_url: self.url("REDIS_URL", &["redis", "rediss"], "redis://127.0.0.1:6379", development),
             amqp_prefix,
             redis_prefix,
-            http_addr: self.parsed(
-                "HTTP_ADDR",
-                "127.0.0.1:8080",
-                "must be an address and a port, as 0.0.0.0:8080",
-            ),
-            ops_addr: self.parsed(
-                "OPS_ADDR",
-                "127.0.0.1:9090",
-                "must be an address and a port, as 0.0.0.0:9090",
-            ),
-            trusted_proxies: self.list(
-                "HTTP_TRUSTED_PROXIES",
-                "",
-                "must be a comma list of CIDRs, as 10.0.0.0/8",
-            ),
-            reply_to_allowed: self.list(
-                "REPLY_TO_ALLOWED",
-                "amq.rabbitmq.reply-to.*,amq.gen-*,reply.*",
-                "must be a list",
-            ),
+            http_addr: self.address("HTTP_ADDR", "127.0.0.1:8080"),
+            ops_addr: self.address("OPS_ADDR", "127.0.0.1:9090"),
+            trusted_proxies: self.trusted_proxies(),
+            reply_to_allowed: self.reply_to_allowed(),
             codes: self.codes(development),
             recipients: self.recipients(development),
-            code_length: CodeLength::new(self.number("OTP_CODE_LENGTH", 6, 4, 10))
-                .expect("4 to 10 was checked"),
+            code_length: self.code_length(),
             code_life: minutes(self.number("OTP_EXPIRATION_MINUTES", 10, 1, 1_440)),
             limits: self.limits(),
             sms_enabled: self.boolean("SMS_ENABLED", true),
@@ -104,41 +84,68 @@ impl<'a> Reader<'a> {
             default_locale: self.default_locale(),
             default_zone: self.default_zone(),
             templates: self.templates(),
-            twilio: self.twilio(development),
-            sms_verify: self.raw.get("SMS_PROVIDER") == Some("verify"),
-            email: email.carrier,
-            sendgrid_webhook_key: email.sendgrid_webhook_key,
+            sms_provider: self.sms_provider(development),
+            sms_provider_makes_codes: self.sms_provider_makes_codes(),
+            email_provider: email.provider,
+            email_webhook: email.webhook,
             provider_timeout: seconds(self.number("PROVIDER_TIMEOUT_SECONDS", 15, 4, 60)),
-            sender_pace: self.sender_pace(),
+            sender_rate: self.sender_rate(),
             in_doubt: self.in_doubt(),
-            receipt_wait: Some(hours(self.number("RECEIPT_WAIT_HOURS", 4, 0, 20)))
-                .filter(|wait| !wait.is_zero()),
+            receipt_wait: self.receipt_wait(),
             concurrency,
             prefetch: self.number("WORKER_PREFETCH", concurrency + concurrency.div_ceil(10), 1, 8_192),
             send_wait: Duration::from_millis(self.number("HTTP_SEND_WAIT_MS", 3_000, 0, 8_000)),
             shutdown_grace: seconds(self.number("SHUTDOWN_GRACE_SECONDS", 25, 0, 600)),
             jwt: self.jwt(development),
-            log_json: self.choice(
-                "LOG_FORMAT",
-                if development { "pretty" } else { "json" },
-                &["pretty", "json"],
-            ) == "json",
+            log_json: self.log_json(development),
             log_filter: self.text("RUST_LOG", "info"),
             notices: Vec::new(),
             shown: Vec::new(),
         };
+        self.check_together(&settings);
+        (settings.notices, settings.shown) =
+            (std::mem::take(&mut self.notices), std::mem::take(&mut self.shown));
+        settings
+    }
+
+    /// The rules that concern more than one setting.
+    fn check_together(&mut self, settings: &Settings) {
         if settings.prefetch < settings.concurrency {
-            self.fault("WORKER_PREFETCH", "must be at least WORKER_CONCURRENCY");
+            self.error("WORKER_PREFETCH", "must be at least WORKER_CONCURRENCY");
         }
         if self.needs("TWILIO") && settings.shutdown_grace < settings.provider_timeout {
             let cause = "SHUTDOWN_GRACE_SECONDS is less than PROVIDER_TIMEOUT_SECONDS";
-            self.notices.push(format!("{cause}: sends that a stop cuts off are in doubt"));
+            self.notices.push(format!("{cause}: an attempt that shutdown interrupts is in doubt"));
         }
-        Settings {
-            notices: std::mem::take(&mut self.notices),
-            shown: std::mem::take(&mut self.shown),
-            ..settings
-        }
+    }
+
+    fn amqp_url(&mut self, development: bool) -> Option<SecretString> {
+        self.url("AMQP_URL", &["amqp", "amqps"], "amqp://guest:guest@127.0.0.1:5672/%2f", development)
+    }
+
+    fn address(&mut self, name: &'static str, default: &str) -> SocketAddr {
+        self.parsed(name, default, "must be an address and a port, as 0.0.0.0:8080")
+    }
+
+    fn trusted_proxies(&mut self) -> Vec<IpNet> {
+        self.list("HTTP_TRUSTED_PROXIES", "", "must be a comma list of CIDRs, as 10.0.0.0/8")
+    }
+
+    fn reply_to_allowed(&mut self) -> Vec<String> {
+        self.list("REPLY_TO_ALLOWED", "amq.rabbitmq.reply-to.*,amq.gen-*,reply.*", "must be a list")
+    }
+
+    fn code_length(&mut self) -> CodeLength {
+        CodeLength::new(self.number("OTP_CODE_LENGTH", 6, 4, 10)).expect("4 to 10 was checked")
+    }
+
+    fn receipt_wait(&mut self) -> Option<Duration> {
+        Some(hours(self.number("RECEIPT_WAIT_HOURS", 4, 0, 20))).filter(|wait| !wait.is_zero())
+    }
+
+    fn log_json(&mut self, development: bool) -> bool {
+        let default = if development { "pretty" } else { "json" };
+        self.choice("LOG_FORMAT", default, &["pretty", "json"]) == "json"
     }
 
     fn environment(&mut self) -> Environment {
@@ -148,7 +155,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Which of the settings that only some commands need does this one?
+    /// True if this process needs the setting or the group of settings.
     pub(super) fn needs(&self, name: &str) -> bool {
         use Role::{Dev, Http, Serve, Status, Store, Texts, Token, Topology, Worker};
         if self.role == Role::Show {
@@ -159,7 +166,7 @@ impl<'a> Reader<'a> {
             "REDIS_URL" => matches!(self.role, Worker | Http | Serve | Store | Status),
             "OTP_SECRET_KEYS" => matches!(self.role, Worker | Http | Serve),
             "OTP_RECIPIENT_KEY" => matches!(self.role, Worker | Http | Serve | Store),
-            "CHECKER" => matches!(self.role, Worker | Http | Serve),
+            "CODE_CHECKS" => matches!(self.role, Worker | Http | Serve),
             "HTTP" => matches!(self.role, Http),
             "JWT" => matches!(self.role, Http | Serve | Token),
             "TWILIO" => matches!(self.role, Worker | Serve),
@@ -169,8 +176,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn fault(&mut self, name: &str, problem: impl Into<String>) {
-        self.faults.push(ConfigError::new(name, problem));
+    pub(super) fn error(&mut self, name: &str, problem: impl Into<String>) {
+        self.errors.push(ConfigError::new(name, problem));
     }
 
     pub(super) fn show(&mut self, name: &'static str, value: impl ToString) {
@@ -200,7 +207,7 @@ impl<'a> Reader<'a> {
     fn parsed<T: FromStr>(&mut self, name: &'static str, default: &str, rule: &str) -> T {
         let text = self.text(name, default);
         text.parse().unwrap_or_else(|_| {
-            self.fault(name, rule);
+            self.error(name, rule);
             default.parse().unwrap_or_else(|_| unreachable!("the default of {name} follows its rule"))
         })
     }
@@ -213,13 +220,12 @@ impl<'a> Reader<'a> {
         match text.parse() {
             Ok(number) if (min..=max).contains(&number) => number,
             _ => {
-                self.fault(name, format!("must be a whole number from {min} to {max}"));
+                self.error(name, format!("must be a whole number from {min} to {max}"));
                 default
             }
         }
     }
 
-    /// Somebody has set it.
     pub(super) fn is_given(&self, name: &str) -> bool {
         self.raw.get(name).is_some()
     }
@@ -230,7 +236,7 @@ impl<'a> Reader<'a> {
             "true" | "1" | "yes" | "on" => true,
             "false" | "0" | "no" | "off" => false,
             _ => {
-                self.fault(name, "must be true or false");
+                self.error(name, "must be true or false");
                 default
             }
         }
@@ -241,7 +247,7 @@ impl<'a> Reader<'a> {
         if choices.contains(&text.as_str()) {
             return text;
         }
-        self.fault(name, format!("must be one of {}", choices.join(", ")));
+        self.error(name, format!("must be one of {}", choices.join(", ")));
         default.to_owned()
     }
 
@@ -249,16 +255,27 @@ impl<'a> Reader<'a> {
         let text = self.text(name, default);
         let items: Result<Vec<T>, _> = parts(&text).map(str::parse).collect();
         items.unwrap_or_else(|_| {
-            self.fault(name, rule);
+            self.error(name, rule);
             Vec::new()
         })
+    }
+
+    /// Plain HTTP would expose credentials and codes on the network, so only this machine may use it.
+    pub(super) fn check_base_url(&mut self, name: &str, url: &str) {
+        let ok = match url.strip_prefix("http://") {
+            Some(rest) => is_loopback(rest),
+            None => url.starts_with("https://"),
+        };
+        if !ok {
+            self.error(name, "must begin with https:// (http:// only for 127.0.0.1 or localhost)");
+        }
     }
 
     fn prefix(&mut self, name: &'static str, default: &str) -> String {
         let text = self.text(name, default);
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         if !(1..=64).contains(&text.len()) || !text.bytes().all(allowed) || text.starts_with("amq.") {
-            self.fault(name, "must be 1 to 64 letters, digits, dots, _ or -, and not begin with amq.");
+            self.error(name, "must be 1 to 64 letters, digits, dots, _ or -, and not begin with amq.");
             return default.to_owned();
         }
         text
@@ -269,7 +286,7 @@ impl<'a> Reader<'a> {
         if is_bcp47(&locale) {
             return locale;
         }
-        self.fault("DEFAULT_LOCALE", "must be a language tag (BCP 47), as es or pt-BR");
+        self.error("DEFAULT_LOCALE", "must be a language tag (BCP 47), as es or pt-BR");
         "es".to_owned()
     }
 
@@ -277,7 +294,7 @@ impl<'a> Reader<'a> {
         const BOGOTA: &str = "America/Bogota";
         let name = self.text("DEFAULT_TIMEZONE", BOGOTA);
         Zone::parse(&name).unwrap_or_else(|| {
-            self.fault("DEFAULT_TIMEZONE", Zone::RULE);
+            self.error("DEFAULT_TIMEZONE", Zone::RULE);
             Zone::parse(BOGOTA).expect("the database of time zones is built in")
         })
     }
@@ -288,7 +305,7 @@ impl<'a> Reader<'a> {
             false => None,
             true if directory.is_empty() => Some(Vec::new()),
             true => Some(read_directory(directory.as_ref()).unwrap_or_else(|problem| {
-                self.fault("TEMPLATES_DIR", problem);
+                self.error("TEMPLATES_DIR", problem);
                 Vec::new()
             })),
         }
@@ -297,7 +314,7 @@ impl<'a> Reader<'a> {
     fn brand(&mut self) -> String {
         let brand = self.text("SMS_BRAND", "MeStore");
         if !(1..=32).contains(&brand.chars().count()) || brand.chars().any(char::is_control) {
-            self.fault("SMS_BRAND", "must be 1 to 32 characters, none of them a control character");
+            self.error("SMS_BRAND", "must be 1 to 32 characters, none of them a control character");
         }
         brand
     }
@@ -315,7 +332,7 @@ impl<'a> Reader<'a> {
                 Some(url.into())
             }
             Some(_) => {
-                self.fault(name, format!("must begin with {}://", schemes.join(":// or ")));
+                self.error(name, format!("must begin with {}://", schemes.join(":// or ")));
                 None
             }
             None if !self.needs(name) => None,
@@ -324,7 +341,7 @@ impl<'a> Reader<'a> {
                 Some(development_default.into())
             }
             None => {
-                self.fault(name, "must be set");
+                self.error(name, "must be set");
                 None
             }
         }
@@ -337,7 +354,7 @@ impl<'a> Reader<'a> {
         }
         let countries: BTreeSet<String> = parts(&text).map(str::to_ascii_uppercase).collect();
         if countries.is_empty() || countries.iter().any(|country| country.parse::<Region>().is_err()) {
-            self.fault(
+            self.error(
                 "SMS_ALLOWED_COUNTRIES",
                 "must be a comma list of countries as two letters, as CO,MX; or *",
             );
@@ -378,7 +395,7 @@ impl<'a> Reader<'a> {
         if keyring.is_none() {
             let rule = "must be kid:key,kid:key with different kids of 1 to 16 letters, digits, - or _ \
                         and keys of 32 bytes as base64: openssl rand -base64 32";
-            self.fault("OTP_SECRET_KEYS", rule);
+            self.error("OTP_SECRET_KEYS", rule);
         }
         keyring.map(Arc::new)
     }
@@ -387,27 +404,27 @@ impl<'a> Reader<'a> {
         let text = self.key("OTP_RECIPIENT_KEY", development::OTP_RECIPIENT_KEY, development)?;
         let key = key_bytes(&text);
         if key.is_none() {
-            self.fault("OTP_RECIPIENT_KEY", "must be 32 bytes as base64: openssl rand -base64 32");
+            self.error("OTP_RECIPIENT_KEY", "must be 32 bytes as base64: openssl rand -base64 32");
         }
         key.map(|bytes| Arc::new(RecipientKeyring::new(&bytes)))
     }
 
-    /// A key that this command needs: as set, or in development the well-known one.
-    fn key(&mut self, name: &'static str, well_known: &str, development: bool) -> Option<Zeroizing<String>> {
+    /// A key as set, or in development the public one.
+    fn key(&mut self, name: &'static str, public: &str, development: bool) -> Option<Zeroizing<String>> {
         match self.secret(name) {
-            // Whatever name a key is given, these bytes are no secret.
-            Some(text) if !development && text.contains(well_known.trim_start_matches("dev:")) => {
-                self.fault(name, "is the development key that everybody knows; production needs its own");
+            // Under any key id these bytes are public.
+            Some(text) if !development && text.contains(public.trim_start_matches("dev:")) => {
+                self.error(name, "is the public development key; production needs its own");
                 None
             }
             Some(text) => Some(text.into()),
             None if development => {
                 self.show_development_default(name);
-                Some(well_known.to_owned().into())
+                Some(public.to_owned().into())
             }
             None => {
                 if self.needs(name) {
-                    self.fault(name, "must be set; docs/deploy.md says how to make it");
+                    self.error(name, "must be set; docs/deploy.md shows how to make it");
                 }
                 None
             }

@@ -1,27 +1,25 @@
-//! The operator's own texts: every file of a directory, in bounds.
+//! Reads the operator's own templates: every file of a directory, within bounds.
 //!
-//! What stands in them is not looked at here. A name that begins with a dot is nobody's: that is how mounted volumes keep
-//! what belongs to them.
+//! The text is not checked here. Names that begin with a dot are skipped: mounted volumes keep files of their own there.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
-/// More than anybody has templates and languages.
+/// More than any set of templates and languages.
 const FILES_MAX: usize = 200;
 /// The longest message has 1600 characters.
 const BYTES_MAX: u64 = 8 * 1024;
 
-/// A file of the directory: its name, and its text or why that could not be read.
+/// A file of the directory.
 #[derive(Clone, Debug)]
 pub struct TemplateText {
-    /// Its name in the directory.
     pub name: String,
-    /// What stands in it.
+    /// The text, or the reason why it could not be read.
     pub text: Result<String, String>,
 }
 
-/// All files of a directory, sorted by name; or what is wrong with the directory.
+/// All files of a directory, sorted by name, or the problem with the directory.
 pub(super) fn read_directory(directory: &Path) -> Result<Vec<TemplateText>, String> {
     let entries = std::fs::read_dir(directory).map_err(|error| match error.kind() {
         ErrorKind::NotFound => "does not exist".to_owned(),
@@ -46,7 +44,7 @@ pub(super) fn read_directory(directory: &Path) -> Result<Vec<TemplateText>, Stri
 
 fn read_file(path: &Path) -> Result<String, String> {
     let unread = |error: std::io::Error| format!("cannot be read: {}", error.kind());
-    // Looked at before it is opened: opening a pipe waits for who writes into it.
+    // Checked before it is opened: opening a pipe waits for a writer.
     if !std::fs::metadata(path).map_err(unread)?.is_file() {
         return Err("is no file".to_owned());
     }

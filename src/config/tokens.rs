@@ -1,10 +1,10 @@
-//! How tokens are checked: exactly one source of keys, and whom a token must be from and for.
+//! Reads the settings of tokens: exactly one source of keys, the issuer and the audience.
 
 use super::reader::Reader;
+use super::settings::{Jwt, JwtKey};
 use super::validators::is_loopback;
-use super::{Jwt, JwtKey};
 
-/// For development, known to everybody. Production refuses the secret.
+/// Public development values. Production refuses the secret.
 mod development {
     pub(super) const JWT_SECRET: &str = "otpost development secret, known to everybody";
     pub(super) const JWT_AUDIENCE: &str = "otpost-development";
@@ -18,14 +18,11 @@ impl Reader<'_> {
         let audience =
             Some(self.text("JWT_AUDIENCE", default_audience)).filter(|audience| !audience.is_empty());
         if self.needs("JWT") && !development && audience.is_none() {
-            self.fault(
-                "JWT_AUDIENCE",
-                "must be set: a token made for another service must not open this one",
-            );
+            self.error("JWT_AUDIENCE", "must be set: a token for another service must not be accepted here");
         }
         if self.needs("JWT") && issuer.is_none() && matches!(key, Some(JwtKey::Jwks(_))) {
             let cause = "JWT_JWKS_URL is set without JWT_ISSUER";
-            self.notices.push(format!("{cause}: whoever's tokens are signed with these keys is believed"));
+            self.notices.push(format!("{cause}: tokens of every issuer that uses these keys are accepted"));
         }
         Some(Jwt { key: key?, issuer, audience })
     }
@@ -42,11 +39,11 @@ impl Reader<'_> {
         match first {
             Some((_, key)) if others.is_empty() => key,
             Some((first, _)) => {
-                let faulty = |name: &&str| self.faults.iter().any(|fault| fault.name == **name);
-                // One fault a variable.
-                let sound: Vec<&str> = others.into_iter().filter(|name| !faulty(name)).collect();
-                for name in sound {
-                    self.fault(name, format!("is set beside {first}; set one of them"));
+                let has_error = |name: &&str| self.errors.iter().any(|error| error.name == **name);
+                // One error per variable.
+                let others: Vec<&str> = others.into_iter().filter(|name| !has_error(name)).collect();
+                for name in others {
+                    self.error(name, format!("is set beside {first}; set one of them"));
                 }
                 None
             }
@@ -56,7 +53,7 @@ impl Reader<'_> {
             }
             None => {
                 if self.needs("JWT") {
-                    self.fault(
+                    self.error(
                         "JWT_SECRET",
                         "must be set (or JWT_PUBLIC_KEY or JWT_JWKS_URL): users' tokens are checked with it",
                     );
@@ -69,31 +66,28 @@ impl Reader<'_> {
     fn jwt_secret(&mut self, development: bool) -> Option<JwtKey> {
         let secret = self.secret("JWT_SECRET")?;
         if !development && secret == development::JWT_SECRET {
-            self.fault(
-                "JWT_SECRET",
-                "is the development secret that everybody knows; production needs its own",
-            );
+            self.error("JWT_SECRET", "is the public development secret; production needs its own");
             return None;
         }
         if secret.len() < 32 {
-            self.fault("JWT_SECRET", "must be at least 32 bytes long");
+            self.error("JWT_SECRET", "must be at least 32 bytes long");
             return None;
         }
         Some(JwtKey::Secret(secret.into()))
     }
 
-    /// Whoever can change what comes from there can make tokens, so it comes over TLS or from this very machine.
+    /// A changed key set allows forged tokens, so it comes over TLS or from this machine.
     fn jwks_url(&mut self, development: bool) -> Option<String> {
         const NAME: &str = "JWT_JWKS_URL";
         let url = self.raw.get(NAME).map(str::to_owned);
-        self.show(NAME, url.as_deref().map_or("(not set)", may_be_shown));
+        self.show(NAME, url.as_deref().map_or("(not set)", without_secrets));
         let url = url?;
         let ok = match url.strip_prefix("http://") {
             Some(rest) => development || is_loopback(rest),
             None => url.starts_with("https://"),
         };
         if !ok {
-            self.fault(
+            self.error(
                 NAME,
                 "must begin with https:// (http:// only for 127.0.0.1 or localhost, or in development)",
             );
@@ -102,8 +96,8 @@ impl Reader<'_> {
     }
 }
 
-/// A URL without what could be a secret in it: a password, which is a fault anyway, or a query.
-fn may_be_shown(url: &str) -> &str {
+/// The URL without a password, which is an error anyway, and without a query, which may hold a secret.
+fn without_secrets(url: &str) -> &str {
     let shown = url.split(['?', '#']).next().unwrap_or_default();
     if shown.contains('@') { "(set)" } else { shown }
 }

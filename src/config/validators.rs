@@ -1,4 +1,4 @@
-//! The shapes that settings have.
+//! Rules of single settings, and units.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub(super) fn is_sid(text: &str, kind: &str) -> bool {
         .is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// Does a URL, from behind its scheme, lead to this machine? A host may only look like an address of ours, as
+/// True if a URL, given without its scheme, leads to this machine. A foreign host may look like a local address, as
 /// `127.0.0.1.example` and `localhost:80@example` do.
 pub(super) fn is_loopback(rest: &str) -> bool {
     let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();

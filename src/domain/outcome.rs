@@ -1,4 +1,4 @@
-//! What became of a request: the outcome that is kept, and the result that is published.
+//! The outcome of a request, which is stored, and the result, which is published.
 //!
 //! A request has exactly one terminal outcome. It is stored as the JSON of [`Outcome`] and published as the JSON of
 //! [`SendResult`], which adds whom and what it is about. Neither holds a code or a full address.
@@ -11,7 +11,7 @@ use super::channel::Channel;
 use super::history::RequestHistory;
 use super::time::{UnixMillis, seconds_rounded_up, serialize_rfc3339};
 
-/// How a request ended.
+/// The end of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -53,7 +53,7 @@ pub enum ErrorCode {
     RateLimited,
     /// The last send to this recipient was a moment ago.
     Cooldown,
-    /// The recipient has opted out, the provider does not reach it, or somebody here suppressed it.
+    /// The recipient has opted out, the provider does not reach it, or an operator suppressed it.
     Suppressed,
     /// The provider refuses the recipient's country or range for now.
     Blocked,
@@ -119,7 +119,7 @@ impl ErrorCode {
     }
 }
 
-/// What went wrong, as stored.
+/// The error of an outcome, as stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutcomeError {
     /// The machine word.
@@ -135,7 +135,7 @@ pub struct OutcomeError {
     pub retry_after: Option<u64>,
 }
 
-/// How a request ended, with what is known of it. Stored for the request's repeats.
+/// The outcome of a request. Stored for repeated requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// The end.
@@ -147,16 +147,16 @@ pub struct Outcome {
     /// Why it was not sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<OutcomeError>,
-    /// Who was asked to send it.
+    /// The provider of the attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
     /// The provider's name for the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_message_id: Option<String>,
-    /// How often the provider was asked.
+    /// The attempts made.
     #[serde(default)]
     pub attempts: u32,
-    /// How many parts the text was.
+    /// The segments of the text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segments: Option<u32>,
     /// When the code's life ends.
@@ -165,7 +165,6 @@ pub struct Outcome {
     /// Seconds from `at` until the same recipient may ask again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resend_after: Option<u64>,
-    /// What its handlings noted.
     #[serde(default, rename = "notes", skip_serializing_if = "RequestHistory::is_empty")]
     pub history: RequestHistory,
 }
@@ -211,14 +210,14 @@ impl OutcomeError {
     }
 }
 
-/// What is published: the JSON body of a message on the results exchange.
+/// The result: the JSON body of a message on the results exchange.
 #[derive(Serialize, schemars::JsonSchema)]
 pub struct SendResult<'a> {
     /// The request's idempotency key.
     pub request_id: &'a str,
-    /// How the code travels.
+    /// The channel of the code.
     pub channel: Channel,
-    /// What the code is good for.
+    /// The purpose of the code.
     pub purpose: &'a str,
     /// The recipient, masked.
     pub to: &'a str,
@@ -228,16 +227,16 @@ pub struct SendResult<'a> {
     #[serde(serialize_with = "serialize_rfc3339")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub at: UnixMillis,
-    /// Who was asked to send it.
+    /// The provider of the attempts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<&'a str>,
     /// The provider's name for the message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider_message_id: Option<&'a str>,
-    /// How often the provider was asked.
+    /// The attempts made.
     #[serde(skip_serializing_if = "is_zero")]
     pub attempts: u32,
-    /// How many parts the text was.
+    /// The segments of the text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub segments: Option<u32>,
     /// When the code's life ends (RFC 3339).
@@ -281,14 +280,14 @@ impl<'a> From<&'a OutcomeError> for ResultError<'a> {
     }
 }
 
-/// What became of a message after it was sent: the JSON body of a later fact on the results exchange.
+/// The delivery of a message after it was sent: the JSON body of a delivery event on the results exchange.
 #[derive(Serialize, schemars::JsonSchema)]
 pub struct DeliveryEvent<'a> {
     /// The request's idempotency key.
     pub request_id: &'a str,
-    /// How the code travels.
+    /// The channel of the code.
     pub channel: Channel,
-    /// What the code is good for.
+    /// The purpose of the code.
     pub purpose: &'a str,
     /// The recipient, masked.
     pub to: &'a str,
@@ -298,7 +297,7 @@ pub struct DeliveryEvent<'a> {
     #[serde(serialize_with = "serialize_rfc3339")]
     #[schemars(with = "String", extend("format" = "date-time"))]
     pub at: UnixMillis,
-    /// Who carried the message.
+    /// The provider that delivered the message.
     pub provider: &'a str,
     /// The provider's name for the message.
     pub provider_message_id: &'a str,
@@ -307,7 +306,7 @@ pub struct DeliveryEvent<'a> {
     pub error: Option<ResultError<'a>>,
 }
 
-/// What can become of a message after it was sent.
+/// The delivery of a message after it was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryEventStatus {

@@ -7,6 +7,7 @@
 mod api;
 mod auth;
 mod body;
+mod body_limit;
 mod client_address;
 mod jwks;
 mod openapi;
@@ -34,3 +35,6 @@ pub(crate) use self::router::ANSWER_WITHIN;
 pub use self::router::{router, router_with_page};
 pub use self::serve::serve;
 pub use self::webhooks::Webhooks;
+
+/// The routes of a server.
+pub type Routes = axum::Router;

@@ -11,9 +11,9 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use tokio::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::limit::RequestBodyLimitLayer;
 
 use super::api::Api;
+use super::body_limit::bounded;
 use super::page::{self, Page};
 use super::problem::Problem;
 use super::webhooks::{self, Webhooks};
@@ -21,26 +21,22 @@ use super::{openapi, operator, ops, otp_status, send, verify};
 use crate::telemetry::events;
 
 const BODY_BYTES_MAX: usize = 16 * 1024;
-/// SendGrid reports many e-mails in one callback: up to 768 KiB have been observed.
-const EVENTS_BYTES_MAX: usize = 1024 * 1024;
-const EVENTS_PATH: &str = "/webhooks/sendgrid/events";
 /// The longest time for one response.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// The routes for users, back ends, operators, and the providers that call back.
-pub fn router(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>) -> Router {
+pub fn router(api: Arc<Api>, webhooks: Option<Webhooks>) -> Router {
     guarded(routes(api, webhooks))
 }
 
 /// The same routes and the development page.
-pub fn router_with_page(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>, page: Page) -> Router {
-    let page = page::routes(page).layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX));
+pub fn router_with_page(api: Arc<Api>, webhooks: Option<Webhooks>, page: Page) -> Router {
+    let page = bounded(page::routes(page), BODY_BYTES_MAX);
     guarded(routes(api, webhooks).merge(page))
 }
 
-fn routes(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>) -> Router {
-    let (callbacks, batch_callbacks) = webhooks.map_or_else(Default::default, callback_routes);
-    Router::new()
+fn routes(api: Arc<Api>, webhooks: Option<Webhooks>) -> Router {
+    let routes = Router::new()
         .route("/api/v1/auth/send-verification-sms", post(send::send_verification_sms))
         .route("/api/v1/auth/send-verification-email", post(send::send_verification_email))
         .route("/api/v1/auth/otp-status/{request_id}", get(otp_status::otp_status))
@@ -53,12 +49,10 @@ fn routes(api: Arc<Api>, webhooks: Option<Arc<Webhooks>>) -> Router {
         .route("/api/v1/sms/requests", post(operator::requests::recent_requests))
         .route("/api/v1/sms/requests/{request_id}", get(operator::requests::explain_request))
         .with_state(api)
-        .merge(callbacks)
         .route("/livez", get(ops::live))
         .route("/readyz", get(ops::live))
-        .route("/openapi.json", get(openapi::openapi))
-        .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX))
-        .merge(batch_callbacks)
+        .route("/openapi.json", get(openapi::openapi));
+    bounded(routes, BODY_BYTES_MAX).merge(webhooks.map_or_else(Router::new, webhooks::routes))
 }
 
 /// Bounds the time of every route and gives every error a JSON body.
@@ -74,32 +68,11 @@ fn guarded(routes: Router) -> Router {
         .layer(middleware::from_fn(observe))
 }
 
-/// The routes whose callbacks report one message, and those that report many.
-fn callback_routes(webhooks: Arc<Webhooks>) -> (Router, Router) {
-    let (mut one, mut many) = (Router::new(), Router::new());
-    if webhooks.twilio.is_some() {
-        one = one.route("/webhooks/twilio/status", post(webhooks::twilio_status));
-    }
-    if webhooks.sendgrid.is_some() {
-        many = many
-            .route(EVENTS_PATH, post(webhooks::sendgrid_events))
-            .layer(RequestBodyLimitLayer::new(EVENTS_BYTES_MAX));
-    }
-    (one.with_state(webhooks.clone()), many.with_state(webhooks))
-}
-
 async fn observe(request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let response = match tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await {
-        // `RequestBodyLimitLayer` answers in plain text; clients get a problem instead.
-        Ok(response) if response.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            let is_batch = route.as_ref().is_some_and(|route| route.as_str() == EVENTS_PATH);
-            let bytes_max = if is_batch { EVENTS_BYTES_MAX } else { BODY_BYTES_MAX };
-            let detail = format!("a body has at most {bytes_max} bytes");
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large").detail(detail).into_response()
-        }
         Ok(response) => response,
         Err(_) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "timed_out").into_response(),
     };

@@ -1,68 +1,52 @@
-//! Status callbacks of providers. The signature is verified before the body is parsed.
+//! Webhooks: the callbacks by which providers report the status of messages.
 //!
-//! A provider repeats a callback after any answer other than 2xx, so 204 means that every receipt is recorded or
-//! irrelevant. In a repeated callback, receipts that are already recorded publish no second event.
+//! A signature is verified before anything else is read. A provider repeats a call after an answer other than 2xx, so 204
+//! means that every receipt was recorded or is of no use to us. A repeated call changes nothing.
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{RawQuery, State};
+use axum::extract::RawQuery;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
 use futures_util::{StreamExt as _, stream};
 
+use super::body_limit::bounded;
 use super::problem::Problem;
 use crate::flow::receipts::ReceiptProcessor;
-use crate::provider::{Callback, CallbackError, Callbacks, DeliveryReceipt};
+use crate::provider::{Callback, CallbackEndpoint, CallbackError, Callbacks, DeliveryReceipt};
 use crate::telemetry::events;
 
-/// What the webhooks work with. There is none of a provider whose calls nobody could prove.
+/// The callbacks that are accepted, one reader per provider.
 pub struct Webhooks {
-    /// Proves and reads Twilio's calls.
-    pub twilio: Option<Arc<dyn Callbacks>>,
-    /// Proves and reads SendGrid's calls.
-    pub sendgrid: Option<Arc<dyn Callbacks>>,
-    /// Follows messages to their end.
-    pub tracker: Arc<ReceiptProcessor>,
+    pub callbacks: Vec<Arc<dyn Callbacks>>,
+    pub receipts: Arc<ReceiptProcessor>,
 }
 
-const TWILIO: &str = "twilio";
-const SENDGRID: &str = "sendgrid";
-const TWILIO_SIGNATURE: &str = "x-twilio-signature";
-const SENDGRID_SIGNATURE: &str = "x-twilio-email-event-webhook-signature";
-const SENDGRID_TIMESTAMP: &str = "x-twilio-email-event-webhook-timestamp";
-/// Receipts of one callback that are processed concurrently.
+/// Receipts of one call that are processed at the same time.
 const RECEIPTS_AT_ONCE: usize = 16;
 
-pub(super) async fn twilio_status(
-    State(webhooks): State<Arc<Webhooks>>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let callback = Callback {
-        query: query.as_deref(),
-        content_type: text(&headers, header::CONTENT_TYPE.as_str()),
-        signature: text(&headers, TWILIO_SIGNATURE),
-        timestamp: None,
-        body: &body,
-    };
-    answer(TWILIO, webhooks.twilio.as_deref(), &webhooks.tracker, &callback).await
-}
-
-pub(super) async fn sendgrid_events(
-    State(webhooks): State<Arc<Webhooks>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let callback = Callback {
-        query: None,
-        content_type: text(&headers, header::CONTENT_TYPE.as_str()),
-        signature: text(&headers, SENDGRID_SIGNATURE),
-        timestamp: text(&headers, SENDGRID_TIMESTAMP),
-        body: &body,
-    };
-    answer(SENDGRID, webhooks.sendgrid.as_deref(), &webhooks.tracker, &callback).await
+/// One route for each provider.
+pub(super) fn routes(webhooks: Webhooks) -> Router {
+    let Webhooks { callbacks, receipts } = webhooks;
+    callbacks.into_iter().fold(Router::new(), |routes, callbacks| {
+        let endpoint = callbacks.endpoint();
+        let receipts = receipts.clone();
+        let handler = async move |RawQuery(query): RawQuery, headers: HeaderMap, body: Bytes| {
+            let call = Callback {
+                query: query.as_deref(),
+                content_type: text(&headers, header::CONTENT_TYPE.as_str()),
+                signature: text(&headers, endpoint.signature_header),
+                timestamp: endpoint.timestamp_header.and_then(|name| text(&headers, name)),
+                body: &body,
+            };
+            answer(endpoint, &*callbacks, &receipts, &call).await
+        };
+        let route = Router::new().route(endpoint.path, post(handler));
+        routes.merge(bounded(route, endpoint.body_bytes_max))
+    })
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
@@ -70,33 +54,32 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 }
 
 async fn answer(
-    provider: &'static str,
-    callbacks: Option<&dyn Callbacks>,
+    endpoint: CallbackEndpoint,
+    callbacks: &dyn Callbacks,
     processor: &ReceiptProcessor,
-    callback: &Callback<'_>,
+    call: &Callback<'_>,
 ) -> Response {
-    let receipts = match callbacks.map(|callbacks| callbacks.read(callback)) {
-        Some(Ok(receipts)) => receipts,
-        Some(Err(error)) => return refused(error),
-        None => return refused(CallbackError::Forged),
+    let receipts = match callbacks.read(call) {
+        Ok(receipts) => receipts,
+        Err(error) => return refused(error),
     };
-    let process = async |receipt: DeliveryReceipt| match processor.process(provider, &receipt).await {
+    let record = async |receipt: DeliveryReceipt| match processor.process(endpoint.provider, &receipt).await {
         Ok(()) => true,
         Err(error) => {
             events::receipt_failed(receipt.request.as_str(), &error);
             false
         }
     };
-    let processed = stream::iter(receipts).map(process).buffer_unordered(RECEIPTS_AT_ONCE);
-    // One failure does not keep the other receipts from being processed.
-    match processed.fold(true, async |all, one| all && one).await {
+    let recorded = stream::iter(receipts).map(record).buffer_unordered(RECEIPTS_AT_ONCE);
+    // A receipt that fails does not prevent the others.
+    match recorded.fold(true, async |all, recorded| all && recorded).await {
         true => StatusCode::NO_CONTENT.into_response(),
         false => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_recorded").into_response(),
     }
 }
 
 fn refused(error: CallbackError) -> Response {
-    let (reason, response) = match error {
+    let (reason, answer) = match error {
         CallbackError::Forged => {
             ("forged", Problem::new(StatusCode::FORBIDDEN, "signature_refused").into_response())
         }
@@ -110,5 +93,5 @@ fn refused(error: CallbackError) -> Response {
         CallbackError::Ignored => ("ignored", StatusCode::NO_CONTENT.into_response()),
     };
     events::callback_refused(reason);
-    response
+    answer
 }

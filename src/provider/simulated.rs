@@ -1,15 +1,14 @@
-//! A provider that shows messages instead of sending them, and lets a recipient choose what becomes of one.
+//! The simulator: it shows messages instead of sending them, and the recipient's number chooses the result.
 //!
-//! Each message is one block on the console, whole even when several are shown at once, in the form that
-//! users of the service before this one know. That block, and the page of `otpost dev` that looks on, are the places
-//! of the gateway where a code can be read. So this is for development: only `app.rs` makes one, and only when
-//! `ENVIRONMENT` is `development`. What is not sent is not shown.
+//! Each message is one block on the console, written at once. The block, and the page of `otpost dev`, are the only places
+//! of the gateway that show a code. So the simulator is for development: only `app/provider_choice.rs` makes one, and only
+//! if `ENVIRONMENT` is `development`. A message that is not sent is not shown.
 //!
-//! The same seed gives the same message ids in the same order. Credentials are always good: there are none.
+//! The same seed gives the same message ids in the same order. The check of credentials always succeeds.
 //!
-//! One shows the messages of one channel, and refuses an address of the other as a real provider does.
+//! A simulator serves one channel, and refuses an address of the other as a real provider does.
 //!
-//! Every message is accepted and reported as delivered a second later, except to `+57 300 555 xxxx`, whose last
+//! Every message is accepted and its receipt says delivered a second later, except to `+57 300 555 xxxx`, whose last
 //! four digits choose:
 //!
 //! | digits | the send | the reports |
@@ -17,7 +16,7 @@
 //! | `0000` | accepted | `delivered` after 1 s, as of any number |
 //! | `0001` | accepted | `delivered` after 60 s |
 //! | `0002` | accepted | out of order: `delivered`, `sent`, `queued`, `delivered` again, a second apart |
-//! | `0408` | times out, but the message is sent: looking for it finds it | `delivered` after 30 s |
+//! | `0408` | times out, but the message is sent: a lookup finds it | `delivered` after 30 s |
 //! | `0429` | throttled twice (20429, wait 2 s), then accepted | `delivered` after 1 s |
 //! | `0503` | cannot be reached twice, then accepted | `delivered` after 1 s |
 //! | `0504` | times out once with nothing sent, then accepted | `delivered` after 1 s |
@@ -29,8 +28,8 @@
 //! | `3005` | accepted | `undelivered` (30005: no such phone) after 1 s |
 //! | `3007` | accepted | `undelivered` (30007: filtered by the operator) after 1 s |
 //!
-//! Reports are made only where somebody listens, and like those of a real provider they can be lost: with the
-//! process, or when too many are due. Of messages and tries only the newest are remembered.
+//! Receipts need a listener, and like those of a real provider they can be lost: with the process, or when too many are
+//! due. Only the newest messages and attempts are remembered.
 
 mod script;
 
@@ -58,7 +57,7 @@ use crate::provider::{
     MessageObserver, Provider, ProviderMessage, WRONG_CHANNEL,
 };
 
-/// Shows messages. See the module for where it may be used.
+/// For development only: see the module.
 pub struct SimulatedProvider {
     channel: Channel,
     seed: u64,
@@ -68,23 +67,23 @@ pub struct SimulatedProvider {
     output: Mutex<Box<dyn Write + Send>>,
     memory: Mutex<Memory>,
     listener: Mutex<Option<mpsc::Sender<DeliveryReceipt>>>,
-    onlooker: Mutex<Option<Arc<dyn MessageObserver>>>,
-    /// Room for reports that are still to come.
-    to_come: Arc<Semaphore>,
+    observer: Mutex<Option<Arc<dyn MessageObserver>>>,
+    /// Permits of receipts that are due later.
+    receipts_due: Arc<Semaphore>,
 }
 
 const RULER_WIDTH: usize = 60;
 const MARGIN: &str = "   ";
-/// How many messages can be found again, and how many requests have their tries counted.
+/// The number of messages that a lookup can find, and of requests whose attempts are counted.
 const REMEMBERED_MAX: usize = 1_000;
-/// How many reports may be to come at once; those of further messages are lost.
-const REPORTS_TO_COME_MAX: usize = 10_000;
+/// Receipts due at the same time; those of further messages are lost.
+const RECEIPTS_DUE_MAX: usize = 10_000;
 
-/// What was sent, and how often a scripted request was tried. It holds texts, hence no `Debug`.
+/// The messages sent, and the attempts of scripted requests. It holds texts, hence no `Debug`.
 #[derive(Default)]
 struct Memory {
     sent: VecDeque<Sent>,
-    tries: VecDeque<Tried>,
+    attempts: VecDeque<Attempts>,
 }
 
 struct Sent {
@@ -93,10 +92,10 @@ struct Sent {
     steps: &'static [Step],
 }
 
-struct Tried {
+struct Attempts {
     request: RequestId,
     to: Address,
-    times: u32,
+    count: u32,
 }
 
 impl SimulatedProvider {
@@ -121,25 +120,24 @@ impl SimulatedProvider {
             output: Mutex::new(output),
             memory: Mutex::default(),
             listener: Mutex::default(),
-            onlooker: Mutex::default(),
-            to_come: Arc::new(Semaphore::new(REPORTS_TO_COME_MAX)),
+            observer: Mutex::default(),
+            receipts_due: Arc::new(Semaphore::new(RECEIPTS_DUE_MAX)),
         }
     }
 
-    /// The same, in the place of a provider that writes the texts itself: it is refused alike to choose one. The codes
-    /// are ours all the same.
+    /// Simulates a provider that writes the texts: requests that choose a text are refused. The codes are still ours.
     pub fn writing_texts(self, writes_texts: bool) -> SimulatedProvider {
         SimulatedProvider { writes_texts, ..self }
     }
 
-    /// From now on, tells what becomes of messages. A listener that is behind is waited for.
+    /// Sends receipts to a listener from now on, and waits for a slow listener.
     pub fn on_receipts(&self, listener: mpsc::Sender<DeliveryReceipt>) {
         *lock(&self.listener) = Some(listener);
     }
 
-    /// From now on, lets somebody see each message that is shown.
-    pub fn on_messages(&self, onlooker: Arc<dyn MessageObserver>) {
-        *lock(&self.onlooker) = Some(onlooker);
+    /// Passes each message to an observer from now on.
+    pub fn on_messages(&self, observer: Arc<dyn MessageObserver>) {
+        *lock(&self.observer) = Some(observer);
     }
 
     fn show(&self, message: &Message<'_>) -> io::Result<()> {
@@ -149,8 +147,8 @@ impl SimulatedProvider {
         output.flush()
     }
 
-    /// Sends, as far as a simulation can: shows the message, remembers it, and has its reports told.
-    fn carry(&self, message: &Message<'_>, steps: &'static [Step]) -> Result<String, SendFailure> {
+    /// Shows the message, remembers it and schedules its receipts.
+    fn deliver(&self, message: &Message<'_>, steps: &'static [Step]) -> Result<String, SendFailure> {
         let hidden = |_| SendFailure::Unreachable { detail: "the console cannot be written to".to_owned() };
         self.show(message).map_err(hidden)?;
         let number = self.sent.fetch_add(1, Ordering::Relaxed);
@@ -166,23 +164,23 @@ impl SimulatedProvider {
             segments: None,
             verification: None,
         };
-        if let Some(onlooker) = &*lock(&self.onlooker) {
-            onlooker.shown(message, shown.created);
+        if let Some(observer) = &*lock(&self.observer) {
+            observer.shown(message, shown.created);
         }
         lock(&self.memory).keep(Sent { to: message.to.clone(), shown, steps });
-        self.report(message, &message_id, steps);
+        self.schedule_receipts(message, &message_id, steps);
         Ok(message_id)
     }
 
-    fn report(&self, message: &Message<'_>, message_id: &str, steps: &[Step]) {
+    fn schedule_receipts(&self, message: &Message<'_>, message_id: &str, steps: &[Step]) {
         let Some(listener) = lock(&self.listener).clone() else {
             return;
         };
         for step in steps {
-            let Ok(room) = Arc::clone(&self.to_come).try_acquire_owned() else {
+            let Ok(room) = Arc::clone(&self.receipts_due).try_acquire_owned() else {
                 return;
             };
-            let report = DeliveryReceipt {
+            let receipt = DeliveryReceipt {
                 request: message.request.clone(),
                 to: message.to.clone(),
                 message_id: message_id.to_owned(),
@@ -193,8 +191,8 @@ impl SimulatedProvider {
             let (listener, after) = (listener.clone(), step.after);
             tokio::spawn(async move {
                 tokio::time::sleep(after).await;
-                // Nobody listens any more: a report is lost.
-                let _ = listener.send(report).await;
+                // Without a listener the receipt is lost.
+                let _ = listener.send(receipt).await;
                 drop(room);
             });
         }
@@ -209,19 +207,19 @@ impl Memory {
         self.sent.push_back(sent);
     }
 
-    /// The number of this try, from 1: as the caller counts, or as we do if it was seen with that number before.
+    /// The number of this attempt, from 1: the caller's, or our own count if the caller repeats a number.
     fn count(&mut self, message: &Message<'_>) -> u32 {
-        let seen = self.tries.iter_mut().find(|t| t.request == *message.request && t.to == *message.to);
-        if let Some(tried) = seen {
-            tried.times = tried.times.saturating_add(1).max(message.attempt);
-            return tried.times;
+        let seen = self.attempts.iter_mut().find(|t| t.request == *message.request && t.to == *message.to);
+        if let Some(attempts) = seen {
+            attempts.count = attempts.count.saturating_add(1).max(message.attempt);
+            return attempts.count;
         }
-        if self.tries.len() == REMEMBERED_MAX {
-            self.tries.pop_front();
+        if self.attempts.len() == REMEMBERED_MAX {
+            self.attempts.pop_front();
         }
-        let times = message.attempt.max(1);
-        self.tries.push_back(Tried { request: message.request.clone(), to: message.to.clone(), times });
-        times
+        let count = message.attempt.max(1);
+        self.attempts.push_back(Attempts { request: message.request.clone(), to: message.to.clone(), count });
+        count
     }
 }
 
@@ -241,7 +239,7 @@ impl Provider for SimulatedProvider {
         }
         let nth = if scripted(message.to).is_some() { lock(&self.memory).count(message) } else { 1 };
         let Plan { failure, sent } = plan(message.to, nth);
-        let message_id = sent.map(|steps| self.carry(message, steps)).transpose()?;
+        let message_id = sent.map(|steps| self.deliver(message, steps)).transpose()?;
         match failure {
             Some(failure) => Err(failure),
             None => Ok(Accepted { message_id, segments: None, verification: None }),

@@ -1,7 +1,7 @@
-//! Stands where a channel has no provider: nothing is sent, and whoever asks is told so.
+//! The provider of a channel without a provider: it refuses every message.
 //!
-//! A channel without a provider is turned off, so new requests never get this far. One that was begun by a worker that
-//! had a provider may: it is refused by itself, and what is in doubt of it stays so.
+//! Such a channel is off, so new requests never get here. A request that another worker started with a provider may: it is
+//! refused, and an attempt in doubt stays in doubt.
 
 use async_trait::async_trait;
 
@@ -13,7 +13,6 @@ use crate::provider::{
     ProviderMessage,
 };
 
-/// No provider.
 pub struct UnconfiguredProvider;
 
 #[async_trait]

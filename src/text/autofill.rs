@@ -1,8 +1,8 @@
-//! The last line by which a phone hands the code to the page or app that waits for it.
+//! The last line of a text, by which a phone passes the code to the page or app that waits for it.
 
 use thiserror::Error;
 
-/// Who may read the code off the text. The two endings compete for the last line, so a text has one of them.
+/// The reader of the code. Both endings need the last line, so a text has only one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Autofill {
     /// `@domain #code`, for browsers (WICG "Origin-bound one-time codes delivered via SMS").
@@ -58,7 +58,7 @@ impl AndroidAppHash {
     }
 }
 
-/// What is wrong with an ending, without repeating it.
+/// An invalid ending. The text does not repeat it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum AutofillFault {
     #[error("is not a DNS host name of at most 253 characters")]
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_name_is_refused() {
+    fn an_invalid_host_name_is_refused() {
         let long = format!("{}.example", "a.".repeat(124));
         for text in [
             "",

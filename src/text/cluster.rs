@@ -1,8 +1,8 @@
-//! What a reader takes for one character, which is not torn apart between two messages.
+//! Grapheme clusters: characters for a reader, which are not split between two segments.
 //!
-//! By the kinds of characters that matter in a message: marks and joiners go with what stands before them, flags are
-//! pairs, and the letters of a Korean syllable belong together (Unicode UAX #29, extended grapheme clusters). The
-//! pictures that a joiner holds together are those of its tables of 2017, which the provider's own calculator counts by.
+//! The rules that matter in a message: marks and joiners belong to the character before them, flags are pairs, and the
+//! letters of a Korean syllable belong together (Unicode UAX #29, extended grapheme clusters). Joined pictures follow the
+//! tables of 2017, as the provider's own segment calculator does.
 
 use unicode_normalization::char::is_combining_mark;
 
@@ -16,7 +16,7 @@ pub(super) fn clusters(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// How long the first cluster of a text is; nothing if there is none.
+/// The bytes of the first cluster; `None` for an empty text.
 fn first_len(text: &str) -> Option<usize> {
     let mut characters = text.char_indices();
     let (_, mut last) = characters.next()?;
@@ -31,7 +31,7 @@ fn first_len(text: &str) -> Option<usize> {
     Some(text.len())
 }
 
-/// Whether `next` belongs to the cluster that `last` is the end of, which has so many halves of flags.
+/// True if `next` belongs to the cluster that ends with `last` and has `flags` halves of flags.
 fn joins(last: char, next: char, flags: usize) -> bool {
     if last.is_control() {
         return false;
@@ -47,7 +47,7 @@ const ZERO_WIDTH_JOINER: char = '\u{200d}';
 fn extends(character: char) -> bool {
     matches!(character,
         '\u{200c}' | ZERO_WIDTH_JOINER
-        // Vowel signs that are letters to everybody else.
+        // Vowel signs that Unicode calls letters.
         | '\u{e33}' | '\u{eb3}' | '\u{ff9e}' | '\u{ff9f}'
         // Shades of skin, and what flags of regions are spelt with.
         | '\u{1f3fb}'..='\u{1f3ff}' | '\u{e0020}'..='\u{e007f}')
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_one_character_to_a_reader_stays_together() {
+    fn one_character_for_a_reader_stays_together() {
         splits("", &[]);
         splits("añ\r\n", &["a", "ñ", "\r", "\n"]);
         splits("e\u{301}\u{302}x", &["e\u{301}\u{302}", "x"]);

@@ -1,16 +1,16 @@
-//! The words of an e-mail: a subject, a plain text and the same in HTML.
+//! The text of an e-mail: a subject, a plain text and the same in HTML.
 //!
-//! The code is alone on its line, to be read and copied with ease, and never in the subject, which locked screens and
-//! lists show to anybody. There is no link and no image: nothing to be taken for phishing, nothing that reports reading.
-//! A name passes the rules of text messages (letters and what joins them), and whatever is not ours is escaped in HTML.
+//! The code is alone on its line, easy to read and copy, and never in the subject, which locked screens show to everyone.
+//! There is no link and no image, so nothing looks like phishing or reports that the e-mail was read. A name follows the
+//! rules of text messages, and foreign text is escaped in HTML.
 
 use zeroize::Zeroizing;
 
 use super::locale_match::best_match;
 use super::name::greeting_name;
-use super::{MINUTES_MAX, SmsEncoding};
+use super::settings::{MINUTES_MAX, SmsEncoding};
 
-/// An e-mail to be filled in. It holds a code: no `Debug`.
+/// The values of an e-mail. It holds a code: no `Debug`.
 pub struct EmailText<'a> {
     pub locale: Option<&'a str>,
     pub code: &'a str,
@@ -42,7 +42,7 @@ impl RenderedEmail {
     }
 }
 
-/// What is said in one language.
+/// The sentences of one language.
 struct Words {
     locale: &'static str,
     subject: &'static str,
@@ -155,7 +155,7 @@ fn position(wanted: &str) -> Option<usize> {
     best_match(wanted, WORDS.iter().map(|words| words.locale))
 }
 
-/// With all its room from the start: a text that grows leaves copies of the code behind.
+/// Joins pieces in one allocation: a text that grows would leave copies of the code.
 fn joined(pieces: &[&str]) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::with_capacity(pieces.iter().map(|piece| piece.len()).sum()));
     pieces.iter().for_each(|piece| text.push_str(piece));
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_brings_no_html_no_link_and_no_header_along() {
+    fn a_name_adds_no_html_no_link_and_no_header() {
         for name in ["<b>Ana</b>", "Ana http://evil.example", "Ana\r\nBcc: bob@shop.example", "evil.example"]
         {
             let mail = mail("es", name);
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ours_is_escaped_in_html_only() {
+    fn foreign_text_is_escaped_in_html_only() {
         let mail = mail("en", "Ana");
         assert!(mail.html().contains("Me &amp; Store") && mail.text().contains("Me & Store"));
         assert!(mail.html().contains("Valid for 10 minutes."));

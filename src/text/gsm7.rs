@@ -1,8 +1,8 @@
-//! What a text costs as an SMS, and how to make it cost less.
+//! Segments of a text message, and folding to GSM-7.
 //!
-//! A message of characters from the GSM 7-bit default alphabet carries 160 of them; one other character turns the whole
-//! message into UCS-2, which carries 70 (3GPP TS 23.038 §6.2.1 and §6.2.3, TS 23.040 §9.2.3.24.1 for the headers of long
-//! messages). [`fold`] replaces what has a plain twin, [`measure`] counts.
+//! A message in the GSM 7-bit default alphabet has up to 160 characters; one other character turns the whole message into
+//! UCS-2, which has 70 (3GPP TS 23.038 §6.2.1 and §6.2.3, TS 23.040 §9.2.3.24.1 for the headers of long
+//! messages). [`fold`] replaces characters by plain ones, [`measure`] counts segments.
 //!
 //! Not a codec: nothing is packed into septets here, the provider does that. National language shift tables are not
 //! counted on, since a provider need not use them.
@@ -21,17 +21,16 @@ const SINGLE_UNITS: u32 = 70;
 const PART_SEPTETS: u32 = 153;
 const PART_UNITS: u32 = 67;
 
-/// What a text costs: how it travels, how long it is in that encoding, and in how many messages.
+/// The encoding of a text, its length and its segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segments {
     pub encoding: Encoding,
     /// Septets or UTF-16 units.
     pub units: u32,
-    /// Messages that are paid for. Nothing at all still takes one.
+    /// Billed segments. An empty text still has one.
     pub count: u32,
 }
 
-/// How an SMS travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
     /// The GSM 7-bit default alphabet with its extension table.
@@ -41,7 +40,6 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// The word for people and machines.
     pub fn as_str(self) -> &'static str {
         match self {
             Encoding::Gsm7 => "gsm7",
@@ -50,8 +48,7 @@ impl Encoding {
     }
 }
 
-/// Counts a text's messages as a provider does: nothing that is one character to a reader is split between two of them,
-/// unless it alone is longer than one.
+/// Counts segments as a provider does: a grapheme cluster is not split between two of them, unless it is longer than one.
 pub fn measure(text: &str) -> Segments {
     match pack(text.chars().map(septets), SINGLE_SEPTETS, PART_SEPTETS) {
         Some((units, count)) => Segments { encoding: Encoding::Gsm7, units, count },
@@ -63,38 +60,39 @@ pub fn measure(text: &str) -> Segments {
     }
 }
 
-/// Replaces every character that is outside the GSM alphabet and has a plain twin: `á` becomes `a`, `“` becomes `"`.
+/// Replaces characters outside the GSM alphabet by plain ones: `á` becomes `a`, `“` becomes `"`.
 ///
-/// What the alphabet has stays as it is (`ñ`, `é`, `à`, `ü`), however it was composed. What has no twin stays too, so the
-/// result need not be GSM-7: ask [`is_gsm7`].
+/// Characters of the alphabet stay (`ñ`, `é`, `à`, `ü`), in any composition. A character without a replacement stays too, so
+/// the result may not be GSM-7: see [`is_gsm7`].
 pub fn fold(text: &str) -> Cow<'_, str> {
     if is_gsm7(text) {
         return Cow::Borrowed(text);
     }
     let mut folded = String::with_capacity(text.len());
     for character in text.nfc() {
-        match twin(character) {
-            Some(twin) => folded.push_str(twin),
+        match replacement(character) {
+            Some(plain) => folded.push_str(plain),
             None => push_folded(character, &mut folded),
         }
     }
     Cow::Owned(folded)
 }
 
-/// Whether a text can travel as GSM-7.
+/// True if a text can be sent as GSM-7.
 pub fn is_gsm7(text: &str) -> bool {
     text.chars().all(|character| septets(character).is_some())
 }
 
-/// How many UTF-16 units a cluster takes, cut up where one part could not hold it.
+/// The UTF-16 units of a cluster, split if one segment cannot hold it.
 fn widths(cluster: &str) -> impl Iterator<Item = Option<u32>> {
     let units: u32 = cluster.chars().map(|character| character.len_utf16() as u32).sum();
     let whole = (units <= PART_UNITS).then_some(units);
-    let torn = cluster.chars().filter(move |_| whole.is_none()).map(|character| character.len_utf16() as u32);
-    whole.into_iter().chain(torn).map(Some)
+    let split =
+        cluster.chars().filter(move |_| whole.is_none()).map(|character| character.len_utf16() as u32);
+    whole.into_iter().chain(split).map(Some)
 }
 
-/// Adds up the characters' widths, `None` if one of them has none. A character that does not fit opens the next part.
+/// Adds up the widths; `None` if a character has none. A character that does not fit starts the next segment.
 fn pack(widths: impl Iterator<Item = Option<u32>>, single_max: u32, part_max: u32) -> Option<(u32, u32)> {
     let (mut units, mut parts, mut in_part) = (0, 1, 0);
     for width in widths {
@@ -123,15 +121,15 @@ fn septets(character: char) -> Option<u32> {
     }
 }
 
-/// The twins that Unicode's decompositions do not know.
-fn twin(character: char) -> Option<&'static str> {
+/// Plain replacements that Unicode's decompositions lack.
+fn replacement(character: char) -> Option<&'static str> {
     Some(match character {
         '“' | '”' | '„' | '‟' | '«' | '»' | '″' => "\"",
         '‘' | '’' | '‚' | '‛' | '‹' | '›' | '′' | '´' | '`' | 'ʼ' => "'",
         '‐' | '‑' | '‒' | '–' | '—' | '―' | '−' => "-",
         '•' | '·' => "-",
         '\t' | '\u{2028}' | '\u{2029}' => " ",
-        // Soft hyphen, zero-width space, word joiner, byte order mark: nothing to see.
+        // Soft hyphen, zero-width space, word joiner, byte order mark: invisible.
         '\u{ad}' | '\u{200b}' | '\u{2060}' | '\u{feff}' => "",
         'ł' => "l",
         'Ł' => "L",
@@ -147,8 +145,8 @@ fn twin(character: char) -> Option<&'static str> {
     })
 }
 
-/// Pushes the base letters of a character that decomposes into the alphabet and marks, else the character itself. A mark
-/// of its own goes with its base: away after a letter of the alphabet, else it stays, as other scripts need theirs.
+/// Pushes the base letters of a character that decomposes into the alphabet and marks, else the character itself. A single
+/// mark is dropped after a letter of the alphabet and kept after other letters, because other scripts need theirs.
 fn push_folded(character: char, folded: &mut String) {
     if septets(character).is_some() {
         return folded.push(character);

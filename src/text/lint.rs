@@ -1,4 +1,4 @@
-//! What is checked of a text before it is ever sent.
+//! The checks of a text before it is ever sent, and its cost.
 
 use std::fmt;
 
@@ -7,29 +7,29 @@ use minijinja::{Error, Value};
 use super::gsm7::{self, Encoding, Segments};
 use super::name::NAME_UNITS_MAX;
 use super::prepare::{PLACEHOLDERS, Prepared, Source, VALUES, Values};
-use super::{MINUTES_MAX, SmsEncoding, TextSettings};
+use super::settings::{MINUTES_MAX, SmsEncoding, TextSettings};
 use crate::domain::zone::ClockTime;
 
-/// Longer bodies are refused by the provider (Twilio error 21617).
+/// Providers refuse longer bodies.
 const CHARS_MAX: usize = 1600;
 
-/// The longest code; its digits appear in no sensible text.
+/// The longest code; its digits appear in no ordinary text.
 const LONGEST_CODE: &str = "9876543210";
 
-/// Somebody who waits for a code takes this many digits in a row for one, and so do phones.
+/// People who wait for a code, and phones, take this many digits in a row for one.
 const CODE_DIGITS_MIN: usize = 4;
 
-/// What a text costs at its longest values: brand as configured, longest name, ten digits, three-digit minutes.
+/// The cost of a text at its longest values: brand as configured, longest name, ten digits, three-digit minutes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lint {
     pub template: String,
     pub locale: String,
-    /// The operator's file; nothing for what is built in.
+    /// The operator's file; `None` for a built-in text.
     pub file: Option<String>,
     pub segments: Segments,
 }
 
-/// What is wrong with a text or a setting, for the person who wrote it.
+/// An error in a text or in a setting of texts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {problem}")]
 pub struct TextFault {
@@ -37,14 +37,13 @@ pub struct TextFault {
     pub problem: String,
 }
 
-/// Where something is wrong.
+/// The place of an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// The brand, or what it makes of a built-in text.
+    /// The brand, alone or inside a built-in text.
     Brand,
-    /// The language that is spoken to who asks for none of ours.
     DefaultLocale,
-    /// A file of the operator's.
+    /// The operator's file of this name.
     File(String),
 }
 
@@ -64,7 +63,7 @@ impl TextFault {
     }
 }
 
-/// The brand, or one that stands in for it so that the templates' own faults are still found.
+/// The brand, or a substitute for an invalid one, so that errors of the templates are still found.
 pub(super) fn checked_brand(settings: &TextSettings, faults: &mut Vec<TextFault>) -> String {
     let brand = settings.brand.trim();
     let folded = gsm7::fold(brand);
@@ -87,7 +86,7 @@ pub(super) fn checked_brand(settings: &TextSettings, faults: &mut Vec<TextFault>
     "Brand".to_owned()
 }
 
-/// Prepares a text and says what it costs at most, or all that is wrong with it.
+/// Prepares a text and measures its highest cost, or returns all its errors.
 pub(super) fn linted(
     source: &str,
     brand: &str,
@@ -141,7 +140,7 @@ pub(super) fn linted(
     if problems.is_empty() { Ok((prepared, longest)) } else { Err(problems) }
 }
 
-/// The name that costs most: outside of GSM-7 where that is allowed, since one such letter makes the text UCS-2.
+/// The most expensive name: outside of GSM-7 where that is allowed, since one such letter makes the text UCS-2.
 fn longest_name(encoding: SmsEncoding) -> String {
     let letter = match encoding {
         SmsEncoding::Gsm7 => "M",
@@ -150,7 +149,7 @@ fn longest_name(encoding: SmsEncoding) -> String {
     letter.repeat(NAME_UNITS_MAX)
 }
 
-/// What is wrong with one rendered text.
+/// The errors of one rendered text.
 fn problems_of(body: &str, code: &str, encoding: SmsEncoding) -> Vec<String> {
     let mut problems = Vec::new();
     if digit_runs(body).any(|run| run != code) {
@@ -173,7 +172,7 @@ fn problems_of(body: &str, code: &str, encoding: SmsEncoding) -> Vec<String> {
     problems
 }
 
-/// Whether the pieces say what the engine says: a template that looked at a value would give them away here.
+/// True if the pieces equal the engine's output: a template that tests a value differs here.
 fn engine_agrees(source: &Source<'_>, values: &Values<'_>, body: &str, encoding: SmsEncoding) -> bool {
     let (minutes, expires_at) = (Value::from(values.minutes), values.expires_at.to_string());
     let Ok(rendered) = source.render(values.name, values.code, minutes, &expires_at) else {
@@ -190,8 +189,8 @@ fn digit_runs(text: &str) -> impl Iterator<Item = &str> {
     text.split(|character: char| !character.is_numeric()).filter(|run| run.chars().count() >= CODE_DIGITS_MIN)
 }
 
-/// Whether digits stand as people and phones read codes that are written in groups: `123 456`, `123-456`. The shape of
-/// them is told, as they may be the code.
+/// Finds digits in groups, as people and phones read codes: `123 456`, `123-456`. Returns their shape only, because they may
+/// be the code.
 fn grouped_digits(text: &str) -> Option<String> {
     const GROUP_DIGITS_MIN: usize = 3;
     let is_digit = |character: char| character.is_numeric();
@@ -211,7 +210,7 @@ fn grouped_digits(text: &str) -> Option<String> {
     None
 }
 
-/// The line where a name first stands between braces.
+/// The first line with the name between braces.
 fn line_of(text: &str, name: &str) -> Option<usize> {
     let names = |line: &str| {
         let mut braced = line.split('{').skip(1).filter_map(|part| part.split('}').next());

@@ -1,4 +1,4 @@
-//! Which of the texts we have is closest to the language somebody asked for.
+//! Finds the text closest to a requested language.
 
 /// The position of the best of `available` for `wanted`: the longest that `wanted` continues (RFC 4647 §3.4, Lookup),
 /// else one of the same language.

@@ -1,12 +1,12 @@
-//! The words of a message: templates by language, greetings, segments.
+//! The texts of messages: templates by language, greetings, segments.
 //!
-//! Every text was rendered, linted and cut into pieces at its longest values before the first request, so rendering
-//! cannot fail for a template that exists, and a text carries its code exactly once and nothing that looks like another
-//! one. With [`SmsEncoding::Gsm7`] a text is GSM-7, whatever the name in it.
+//! At the start every text is rendered and checked at its longest values, and cut into pieces. So rendering cannot fail for
+//! an existing template, and a text contains its code exactly once and nothing that looks like another code. With
+//! [`SmsEncoding::Gsm7`] a text is GSM-7 with any name.
 //!
-//! Not a template engine at run time: a text is a concatenation of pieces. The engine would be fast enough (about 1 µs),
-//! but it can fail for a value that nobody tried, and it leaves copies of the code behind in its buffers. Pieces cannot
-//! fail, and the one copy they make is zeroized.
+//! At run time a text is a concatenation of pieces. The template engine would be fast enough (about 1 µs), but it can fail
+//! for an untested value, and it leaves copies of the code in its buffers. Pieces cannot fail, and their one copy is
+//! zeroized.
 
 pub mod autofill;
 mod cluster;
@@ -16,32 +16,30 @@ pub mod lint;
 pub mod locale_match;
 mod name;
 mod prepare;
+mod rendered;
+mod settings;
 mod sources;
 
 use std::collections::BTreeMap;
 
 use thiserror::Error;
-use zeroize::Zeroizing;
 
 use crate::domain::channel::Channel;
 use crate::domain::language_tag::is_bcp47;
-use crate::domain::time::UnixMillis;
 use crate::domain::zone::Zone;
-use crate::text::autofill::Autofill;
 use crate::text::email::{EmailText, Mails, RenderedEmail};
-use crate::text::gsm7::Segments;
 use crate::text::lint::{Lint, Place, TextFault};
 use crate::text::locale_match::best_match;
 use crate::text::name::greeting_name;
 use crate::text::prepare::{Prepared, Values};
+pub use crate::text::rendered::{Rendered, RenderedSms, SmsText};
+use crate::text::settings::MINUTES_MAX;
+pub use crate::text::settings::{SmsEncoding, TemplateFile, TextSettings};
 use crate::text::sources::{Source, sources};
 
 const DEFAULT_TEMPLATE: &str = "default";
 
-/// A fourth digit would look like a second code. No code lives that long, and a text that says less is never wrong.
-const MINUTES_MAX: u32 = 999;
-
-/// Every text that can be sent, ready to be filled in.
+/// Every text that can be sent, prepared.
 pub struct Texts {
     templates: BTreeMap<String, Template>,
     encoding: SmsEncoding,
@@ -51,13 +49,13 @@ pub struct Texts {
 }
 
 impl Texts {
-    /// The built-in texts, and the operator's over them. Every fault of every text is reported at once.
+    /// The built-in texts, replaced or extended by the operator's. All errors are reported together.
     pub fn built_in(settings: TextSettings) -> Result<Texts, Vec<TextFault>> {
         let (texts, faults) = Texts::prepared(settings);
         if faults.is_empty() { Ok(texts) } else { Err(faults) }
     }
 
-    /// What each text costs, as far as it is without fault, and every fault of the others.
+    /// The cost of each valid text, and the errors of the others.
     pub fn lint(settings: TextSettings) -> (Vec<Lint>, Vec<TextFault>) {
         let (texts, faults) = Texts::prepared(settings);
         (texts.lints, faults)
@@ -85,7 +83,7 @@ impl Texts {
                     texts.templates.entry(template).or_default().locales.push((locale, prepared));
                 }
                 Err(problems) => {
-                    // The built-in texts are without fault: what is wrong with one of them is what the brand makes of it.
+                    // The built-in texts are valid: only the brand can cause an error in one.
                     let place = file.map_or(Place::Brand, Place::File);
                     faults.extend(problems.into_iter().map(|problem| TextFault::new(&place, problem)));
                 }
@@ -97,7 +95,7 @@ impl Texts {
         (texts, faults)
     }
 
-    /// Fills a text in. An unusable name greets nobody, an unknown language is answered in the default one.
+    /// Renders a text message, without a greeting for an unusable name, and in the default language for an unknown one.
     pub fn render_sms(&self, text: &SmsText<'_>) -> Result<RenderedSms, UnknownTemplate> {
         let template =
             self.templates.get(text.template.unwrap_or(DEFAULT_TEMPLATE)).ok_or(UnknownTemplate)?;
@@ -108,12 +106,10 @@ impl Texts {
             minutes: text.minutes.min(MINUTES_MAX),
             expires_at: text.zone.unwrap_or(&self.default_zone).clock(text.expires_at),
         };
-        let body = template.in_locale(text.locale).fill(&values, text.autofill);
-        let segments = gsm7::measure(&body);
-        Ok(RenderedSms { body, segments })
+        Ok(RenderedSms::new(template.in_locale(text.locale).fill(&values, text.autofill)))
     }
 
-    /// Is there a text of this name for a channel? E-mails have the default one.
+    /// True if the channel has a template of this name. E-mails have the default one only.
     pub fn has_template(&self, channel: Channel, name: &str) -> bool {
         match channel {
             Channel::Sms => self.templates.contains_key(name),
@@ -121,12 +117,12 @@ impl Texts {
         }
     }
 
-    /// Fills an e-mail in. An unusable name greets nobody, an unknown language is answered in the default one.
+    /// Renders an e-mail, without a greeting for an unusable name, and in the default language for an unknown one.
     pub fn render_email(&self, text: &EmailText<'_>) -> RenderedEmail {
         self.mails.render(text)
     }
 
-    /// What each text costs at its longest values, for whoever shows the configuration.
+    /// The cost of each text at its longest values.
     pub fn lints(&self) -> &[Lint] {
         &self.lints
     }
@@ -149,116 +145,15 @@ impl Texts {
     }
 }
 
-/// What texts are made from.
-#[derive(Clone, Debug)]
-pub struct TextSettings {
-    pub brand: String,
-    pub sms_encoding: SmsEncoding,
-    pub default_locale: String,
-    /// Whose clock goes where a request names none.
-    pub default_zone: Zone,
-    /// The operator's own: each replaces the built-in text of its name and locale, or stands beside it.
-    pub templates: Vec<TemplateFile>,
-}
-
-/// A template as a file has it: `<template>.<locale>.txt` in MiniJinja's language, with `brand`, `user_name` (none: no
-/// greeting), `code`, `minutes` and `expires_at`, a time of the day. Of the values a text may only ask whether there is a
-/// name and whether it is one minute; anything else is a fault.
-#[derive(Clone, Debug)]
-pub struct TemplateFile {
-    pub name: String,
-    /// What stands in it, or why it could not be read.
-    pub source: Result<String, String>,
-}
-
-/// What an SMS may consist of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SmsEncoding {
-    /// Only the GSM alphabet: characters outside of it are folded, names that cannot be are left out.
-    Gsm7,
-    /// The text as it was written, at whatever it costs.
-    Unicode,
-}
-
-/// A text to be filled in. It holds a code: no `Debug`.
-pub struct SmsText<'a> {
-    pub template: Option<&'a str>,
-    /// A language tag; [`is_bcp47`] is the caller's check.
-    pub locale: Option<&'a str>,
-    pub code: &'a str,
-    pub user_name: Option<&'a str>,
-    pub minutes: u32,
-    /// When the code's life ends.
-    pub expires_at: UnixMillis,
-    /// Whose clock that is told by.
-    pub zone: Option<&'a Zone>,
-    pub autofill: Option<&'a Autofill>,
-}
-
-/// A text ready to be sent. It holds a code: no `Debug`, no `Display`, zeroized when dropped.
-pub struct RenderedSms {
-    body: Zeroizing<String>,
-    segments: Segments,
-}
-
-impl RenderedSms {
-    /// The text with the code in it: for the provider and the simulation's console.
-    pub fn expose(&self) -> &str {
-        &self.body
-    }
-
-    pub fn segments(&self) -> Segments {
-        self.segments
-    }
-}
-
-/// A message ready to be sent, by its channel. It holds a code: no `Debug`.
-pub enum Rendered {
-    /// A text message.
-    Sms(RenderedSms),
-    /// An e-mail.
-    Email(RenderedEmail),
-    /// Nothing of ours: the provider writes the text, with a code of its own.
-    Elsewhere,
-}
-
-impl Rendered {
-    /// The plain text with the code in it.
-    pub fn expose(&self) -> &str {
-        match self {
-            Rendered::Sms(sms) => sms.expose(),
-            Rendered::Email(mail) => mail.text(),
-            Rendered::Elsewhere => "",
-        }
-    }
-
-    /// How many parts a text message has; an e-mail has none.
-    pub fn segments(&self) -> Option<u32> {
-        match self {
-            Rendered::Sms(sms) => Some(sms.segments().count),
-            Rendered::Email(_) | Rendered::Elsewhere => None,
-        }
-    }
-
-    /// The e-mail, if it is one.
-    pub fn mail(&self) -> Option<&RenderedEmail> {
-        match self {
-            Rendered::Sms(_) | Rendered::Elsewhere => None,
-            Rendered::Email(mail) => Some(mail),
-        }
-    }
-}
-
-/// A request names a template that nobody wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("there is no template of this name")]
 pub struct UnknownTemplate;
 
-/// One template in every language it is written in.
+/// One template in all its languages.
 #[derive(Default)]
 struct Template {
     locales: Vec<(String, Prepared)>,
-    /// Where the default locale's text is.
+    /// The position of the default locale.
     fallback: usize,
 }
 

@@ -1,23 +1,23 @@
 //! The name in a greeting, which strangers choose.
 //!
-//! A text that carries our brand is worth something to a swindler: `Ana, win at evil.example`. So a name is letters and
-//! what joins them, or it is left out: no digits (a second code), no dots, slashes or `@` (a link), no control or
-//! direction characters (a text that reads otherwise than it is).
+//! A message with our brand is valuable to a fraudster: `Ana, win at evil.example`. So a name consists of letters and joining
+//! characters, or it is left out: no digits (a second code), no dots, slashes or `@` (a link), no control or direction
+//! characters (a text that reads differently from its content).
 
 use std::borrow::Cow;
 
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
-use super::SmsEncoding;
 use super::gsm7;
+use super::settings::SmsEncoding;
 
-/// The room that a name has: UTF-16 units, which are characters for every living script.
+/// The longest name, in UTF-16 units: one per character in every living script.
 pub(super) const NAME_UNITS_MAX: usize = 20;
 
-/// The name as a text may carry it, folded if the encoding asks for it. `None`: greet nobody.
+/// The name as it may appear in a text, folded for GSM-7. `None`: no greeting.
 pub(super) fn greeting_name(name: &str, encoding: SmsEncoding) -> Option<String> {
-    // Nobody's name is longer; whoever sends a megabyte gets no greeting instead of our time.
+    // No name is longer: a megabyte must not cost time.
     if name.len() > 256 || !name.chars().all(belongs_in_a_name) || piles_up(name) || spells_a_number(name) {
         return None;
     }
@@ -39,12 +39,12 @@ fn belongs_in_a_name(character: char) -> bool {
     joins || (letter || is_combining_mark(character)) && !deceives(character)
 }
 
-/// Letters and marks to Unicode, and something else to the eye.
+/// Letters and marks by Unicode that look like something else.
 fn deceives(character: char) -> bool {
     let nothing_to_see = matches!(character,
         '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}' | '\u{3164}'
         | '\u{fe00}'..='\u{fe0f}' | '\u{ffa0}' | '\u{13441}' | '\u{13442}' | '\u{16fe4}' | '\u{e0100}'..='\u{e01ef}');
-    // Dots and colons: as good as a link to who is to type it.
+    // Dots and colons: people would type such a link.
     let like_a_dot =
         matches!(character, '\u{2d0}' | '\u{2d1}' | '\u{1427}' | '\u{a4f8}'..='\u{a4fd}' | '\u{a78f}');
     // Circles, squares and keys around letters, and signs over formulas.
@@ -53,7 +53,7 @@ fn deceives(character: char) -> bool {
     nothing_to_see || like_a_dot || frames
 }
 
-/// No language puts more than a few marks on one letter; more of them climb over the lines above.
+/// No language puts more than a few marks on one letter; more of them cover the lines above.
 fn piles_up(name: &str) -> bool {
     const MARKS_MAX: usize = 3;
     let mut marks = 0;
@@ -63,7 +63,7 @@ fn piles_up(name: &str) -> bool {
     })
 }
 
-/// Chinese digits are letters, and no name is as many of them as a code has.
+/// Chinese digits are letters, and no name consists of as many of them as a code.
 fn spells_a_number(name: &str) -> bool {
     const DIGITS_MIN: usize = 4;
     let mut digits = 0;
@@ -77,7 +77,7 @@ fn spells_a_number(name: &str) -> bool {
     })
 }
 
-/// The first words, one space between them, as many as there is room for.
+/// The first words that fit, with one space between them.
 fn words_that_fit(name: &str) -> String {
     let mut fitting = String::with_capacity(name.len());
     let mut units = 0;
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_could_carry_a_link_or_a_code_greets_nobody() {
+    fn a_name_that_could_hold_a_link_or_a_code_is_left_out() {
         for name in [
             "evil.example",
             "ana@evil",
@@ -143,7 +143,7 @@ mod tests {
             "' '",
             "\u{3164}",
             "\u{301}",
-            // What looks like a dot, a slash, an at sign or a colon, or is nothing to see.
+            // Characters that look like a dot, a slash, an at sign or a colon, or are invisible.
             "shop。co",
             "shop．co",
             "shop｡co",
@@ -184,7 +184,7 @@ mod tests {
             "4\u{20e3}",
             "A\u{20e3}",
             "A\u{301}\u{302}\u{303}\u{304}na",
-            // What a template would do with it is not its own affair.
+            // Markup.
             "{{ code }}",
             "%s",
             "<b>Ana</b>",
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_in_another_script_is_used_where_the_encoding_can_carry_it() {
+    fn a_name_in_another_script_is_used_if_the_encoding_has_it() {
         greets("Анна", None);
         assert_eq!(greeting_name("Анна", SmsEncoding::Unicode).as_deref(), Some("Анна"));
         assert_eq!(greeting_name("अनीता", SmsEncoding::Unicode).as_deref(), Some("अनीता"));
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_without_end_greets_nobody_and_takes_no_time() {
+    fn a_huge_name_is_left_out_and_takes_no_time() {
         for name in ["a".repeat(5_000), "a ".repeat(2_500), "a\u{301}".repeat(2_500), "あ".repeat(5_000)] {
             for encoding in [SmsEncoding::Gsm7, SmsEncoding::Unicode] {
                 assert_eq!(greeting_name(&name, encoding), None);
@@ -222,7 +222,7 @@ mod tests {
         }
     }
 
-    /// Every character there is: what one becomes when it is folded, as `ŉ` or `ﷺ`, is a letter or joins letters too.
+    /// All characters: the folded form of one, as of `ŉ` or `ﷺ`, also consists of letters and joining characters.
     #[test]
     fn no_character_turns_into_a_digit_or_a_sign() {
         let plain =

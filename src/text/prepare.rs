@@ -1,13 +1,13 @@
-//! A template turned into pieces, once, by rendering it with placeholders.
+//! Cuts a template into pieces, once, by rendering it with placeholders.
 
 use std::fmt::{Display, Write};
 
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value, context};
 use zeroize::Zeroizing;
 
-use super::SmsEncoding;
 use super::autofill::Autofill;
 use super::gsm7;
+use super::settings::SmsEncoding;
 use crate::domain::zone::ClockTime;
 
 /// Private-use characters (Unicode §23.5) that stand for a value while a template is cut into pieces.
@@ -17,14 +17,13 @@ const MINUTES: char = '\u{e002}';
 const EXPIRES: char = '\u{e003}';
 pub(super) const PLACEHOLDERS: [char; 4] = [NAME, CODE, MINUTES, EXPIRES];
 
-/// What a text may name.
+/// The variables of a template.
 pub(super) const VALUES: [&str; 5] = ["brand", "code", "expires_at", "minutes", "user_name"];
 
-/// As many bytes as `14:05` has.
+/// The bytes of `14:05`.
 const CLOCK_LEN: usize = 5;
 
-/// A text whose template was rendered: four lists of pieces, since a text may differ by whether there is a name and
-/// whether it is one minute.
+/// A text in pieces: four variants, with or without a name, and for one minute or more.
 pub(super) struct Prepared {
     variants: [Vec<Piece>; 4],
 }
@@ -99,7 +98,7 @@ impl Prepared {
         self.variants.each_ref().map(codes)
     }
 
-    /// Whether a name always stands by itself: what touches it could make a link or a code of it.
+    /// True if the name never touches other text, which could turn it into a link or a code.
     pub(super) fn name_stands_alone(&self) -> bool {
         self.variants.iter().all(|pieces| {
             (0..pieces.len()).filter(|&at| pieces[at] == Piece::Name).all(|at| {
@@ -167,7 +166,7 @@ pub(super) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// Strict, unless it uses values that there are not: those are told by name, beside whatever else is wrong.
+    /// Strict, unless the text uses unknown variables: those are listed by name, beside the other errors.
     pub(super) fn parse(text: &'a str, brand: &'a str) -> Result<Source<'a>, Error> {
         let mut engine = Environment::empty();
         engine.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -184,12 +183,12 @@ impl<'a> Source<'a> {
         Ok(Source { engine, text, brand, unknown })
     }
 
-    /// The values that it uses and that there are not. Who has some is no text to send.
+    /// Unknown variables of the text. A text with any is invalid.
     pub(super) fn unknown(&self) -> &[String] {
         &self.unknown
     }
 
-    /// What the engine itself makes of it.
+    /// The engine's own output.
     pub(super) fn render(
         &self,
         user_name: Option<&str>,
@@ -202,7 +201,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Cuts a text at its placeholders and folds what lies between them.
+/// Cuts a text at its placeholders and folds the parts between them.
 fn pieces(rendered: &str, encoding: SmsEncoding) -> Vec<Piece> {
     let mut pieces = Vec::new();
     for part in rendered.split_inclusive(PLACEHOLDERS) {

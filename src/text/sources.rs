@@ -1,27 +1,27 @@
-//! Which texts there are: the built-in ones, and the operator's over them.
+//! The sources of texts: the built-in ones, replaced or extended by the operator's.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use super::TemplateFile;
 use super::lint::{Place, TextFault};
+use super::settings::TemplateFile;
 use crate::domain::language_tag::is_bcp47;
 
-/// `<template>.<locale>.txt` and its text, as a directory of the operator's has them too.
+/// `<template>.<locale>.txt` and its text, as in the operator's directory.
 const BUILT_IN: [(&str, &str); 3] = [
     ("default.es.txt", include_str!("templates/default.es.txt")),
     ("default.en.txt", include_str!("templates/default.en.txt")),
     ("default.pt.txt", include_str!("templates/default.pt.txt")),
 ];
 
-/// A text that was not looked at yet.
+/// A text before any check.
 pub(super) struct Source {
     pub(super) text: String,
-    /// The operator's file; nothing for what is built in.
+    /// The operator's file; `None` for a built-in text.
     pub(super) file: Option<String>,
 }
 
-/// Every source by template and locale; a file of the operator's comes over the built-in one, but over no other.
+/// Every source by template and locale. The operator's file replaces a built-in text, but no other file.
 pub(super) fn sources(
     files: Vec<TemplateFile>,
     faults: &mut Vec<TextFault>,
@@ -60,7 +60,7 @@ pub(super) fn sources(
     sources
 }
 
-/// Cuts `<template>.<locale>.txt` up. A template has the names that a request may ask for.
+/// Splits `<template>.<locale>.txt`. A template's name follows the rule of requests.
 fn template_and_locale(file: &str) -> Option<(String, String)> {
     let (template, locale) = file.strip_suffix(".txt")?.split_once('.')?;
     let named = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
@@ -68,7 +68,7 @@ fn template_and_locale(file: &str) -> Option<(String, String)> {
     fits.then(|| (template.to_owned(), locale.to_ascii_lowercase().replace('_', "-")))
 }
 
-/// Without what editors leave: a byte order mark, carriage returns, an end of line after the last one.
+/// Removes the traces of editors: a byte order mark, carriage returns, trailing lines.
 fn tidied(text: &str) -> String {
     text.trim_start_matches('\u{feff}').replace("\r\n", "\n").trim_end().to_owned()
 }

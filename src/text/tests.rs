@@ -1,8 +1,9 @@
 use proptest::prelude::*;
 
-use super::autofill::{AndroidAppHash, WebOtpDomain};
-use super::gsm7::Encoding;
+use super::autofill::{AndroidAppHash, Autofill, WebOtpDomain};
+use super::gsm7::{Encoding, Segments};
 use super::*;
+use crate::domain::time::UnixMillis;
 
 fn settings() -> TextSettings {
     TextSettings {

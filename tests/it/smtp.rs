@@ -269,7 +269,7 @@ async fn credentials_are_tried_without_an_email() {
     let open = FakeRelay::start(&[("EHLO", Say("250 relay"))]).await;
     let fault = open.provider_at("u:hunter2@", Duration::from_secs(5)).check_credentials().await;
     let fault = fault.expect_err("no way to log in");
-    assert!(matches!(fault, CredentialError::NoWayIn(_)), "{fault:?}");
+    assert!(matches!(fault, CredentialError::UnsupportedLogin(_)), "{fault:?}");
     let told = fault.to_string();
     assert!(
         told.contains("offers no log-in") && told.contains("leave the user and the password out"),

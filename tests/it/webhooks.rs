@@ -17,8 +17,7 @@ const SID: &str = "SM00000000000000000000000000000001";
 fn server(gateway: &Embedded) -> TestServer {
     let callbacks =
         TwilioCallbacks::new(URL, ACCOUNT_SID, vec![AUTH_TOKEN.to_owned().into()]).expect("valid");
-    let webhooks =
-        Webhooks { twilio: Some(Arc::new(callbacks)), sendgrid: None, tracker: gateway.tracker.clone() };
+    let webhooks = Webhooks { callbacks: vec![Arc::new(callbacks)], receipts: gateway.tracker.clone() };
     TestServer::with_webhooks(webhooks)
 }
 

@@ -31,6 +31,8 @@ pub struct ProcessInfo {
     /// `http`, `serve`, `dev` or `command`.
     pub role: &'static str,
     pub production: bool,
+    /// The name of the SMS provider where this process has no account.
+    pub sms_provider_default: &'static str,
     pub sms_enabled: bool,
     pub email_enabled: bool,
     /// The names of the settings that are set.
@@ -101,8 +103,9 @@ pub struct HealthRow {
     pub redis: Health,
     /// The broker.
     pub rabbitmq: Health,
-    /// The provider.
-    pub twilio: Health,
+    /// The provider of text messages, whichever it is: the key is part of the interface.
+    #[serde(rename = "twilio")]
+    pub sms_provider: Health,
 }
 
 /// The health of one server or provider.
@@ -170,10 +173,13 @@ pub struct LimitsRow {
 impl StatusRow {
     /// A server or provider that this process needs does not answer or refuses access.
     pub fn is_down(&self) -> bool {
-        let HealthRow { redis, rabbitmq, twilio } = &self.health;
+        let HealthRow { redis, rabbitmq, sms_provider } = &self.health;
         let down = |health: &Health| matches!(health.state, HealthState::Down | HealthState::Refused);
         let email = self.email.health.as_ref().filter(|_| self.email.mode == Some(PRODUCTION));
-        down(redis) || down(rabbitmq) || (down(twilio) && self.mode == PRODUCTION) || email.is_some_and(down)
+        down(redis)
+            || down(rabbitmq)
+            || (down(sms_provider) && self.mode == PRODUCTION)
+            || email.is_some_and(down)
     }
 }
 
@@ -181,15 +187,16 @@ const PRODUCTION: &str = "production";
 
 impl Inspector {
     pub async fn status(&self) -> StatusRow {
-        let ((redis, kill_switch), rabbitmq, twilio, email) = tokio::join!(
+        let ((redis, kill_switch), rabbitmq, sms_provider, email) = tokio::join!(
             self.check_store(),
             self.check_broker(),
             self.check_provider(self.provider.as_ref(), &self.provider_health),
             self.email()
         );
         let ProcessInfo { version, role, production, sms_enabled, .. } = self.process;
-        let simulated = self.is_simulated(self.provider.as_ref(), &twilio);
-        let provider_name = self.provider.as_ref().map_or("twilio", |provider| provider.name());
+        let simulated = self.is_simulated(self.provider.as_ref(), &sms_provider);
+        let provider_name =
+            self.provider.as_ref().map_or(self.process.sms_provider_default, |provider| provider.name());
         StatusRow {
             version,
             role,
@@ -199,7 +206,7 @@ impl Inspector {
             provider: if simulated { SIMULATED } else { provider_name },
             sms_enabled,
             kill_switch,
-            health: HealthRow { redis, rabbitmq, twilio },
+            health: HealthRow { redis, rabbitmq, sms_provider },
             limits: limits_row(&self.process.limits),
             email,
             configured: self.process.configured.clone(),

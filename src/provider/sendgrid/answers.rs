@@ -1,7 +1,7 @@
-//! What SendGrid's answers mean.
+//! Classifies SendGrid's answers.
 //!
 //! Everything is decided from the HTTP status and, of an error's body, from the name of the field that it is about; never
-//! from a text: texts change, and they hold addresses. SendGrid has no error numbers. A 429 was not processed, a 5xx may
+//! from a text, because texts change and hold addresses. SendGrid has no error numbers. A 429 was not processed, a 5xx may
 //! have been.
 
 use std::time::Duration;
@@ -19,23 +19,23 @@ use crate::provider::web::failure::{self, RETRY_AFTER_MAX, http_date};
 const MESSAGE_ID: &str = "x-message-id";
 /// When the current window of the rate limit ends, in seconds since 1970.
 const RATE_LIMIT_RESET: &str = "x-ratelimit-reset";
-/// What a key must be allowed to do.
+/// The permission that a key needs.
 const MAY_SEND: &str = "mail.send";
-/// Longer than any name of a message.
+/// Longer than any message id.
 const MESSAGE_ID_BYTES_MAX: usize = 128;
 
-/// SendGrid's name for the e-mail, if it tells one.
+/// SendGrid's id of the e-mail, if the answer has one.
 pub(super) fn message_id(headers: &HeaderMap) -> Option<String> {
     text(headers, MESSAGE_ID).filter(|id| is_message_id(id)).map(str::to_owned)
 }
 
-/// Letters, digits and a few signs, as those names are made of.
+/// Letters, digits and a few signs.
 pub(super) fn is_message_id(text: &str) -> bool {
     let usual = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.=".contains(&byte);
     (1..=MESSAGE_ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(usual)
 }
 
-/// The failure that an answer other than 2xx stands for. `now` is our clock, for an answer that does not tell its own.
+/// The failure that an answer other than 2xx stands for. `now` is our clock, for an answer without a date.
 pub(super) fn refusal(answer: &Answer, now: Timestamp) -> SendFailure {
     let scope = match answer.status {
         StatusCode::TOO_MANY_REQUESTS => {
@@ -58,7 +58,7 @@ pub(super) fn refusal(answer: &Answer, now: Timestamp) -> SendFailure {
 }
 
 fn in_doubt(status: StatusCode) -> SendFailure {
-    SendFailure::InDoubt { detail: failure::told(status, None) }
+    SendFailure::InDoubt { detail: failure::answered(status, None) }
 }
 
 /// The body of an error.
@@ -72,7 +72,7 @@ struct Problem {
     field: Option<String>,
 }
 
-/// The sender is a setting of ours: what is wrong with it is wrong with every e-mail.
+/// The sender is one of our settings, so its error concerns every e-mail.
 fn is_about_sender(body: &[u8]) -> bool {
     let errors = serde_json::from_slice::<Errors>(body).map(|body| body.errors).unwrap_or_default();
     errors
@@ -95,13 +95,12 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim)
 }
 
-/// What a key may do.
 #[derive(Deserialize)]
 struct Scopes {
     scopes: Vec<String>,
 }
 
-/// What the answer to asking for our scopes says of the key.
+/// The verdict on a key, by the answer to the request for its scopes.
 pub(super) fn credential_verdict(answer: &Answer) -> Result<(), CredentialError> {
     match answer.status {
         StatusCode::OK => match serde_json::from_slice::<Scopes>(&answer.body) {
@@ -110,9 +109,9 @@ pub(super) fn credential_verdict(answer: &Answer) -> Result<(), CredentialError>
             Err(_) => Err(CredentialError::Unanswered("answered with no list of scopes".to_owned())),
         },
         StatusCode::UNAUTHORIZED => Err(CredentialError::Refused { status: 401, code: None }),
-        // It may still be good for sending: nobody promises that every key may ask.
+        // It may still be able to send: not every key may read its scopes.
         StatusCode::FORBIDDEN => Err(CredentialError::MayNotRead { code: 403 }),
-        status => Err(CredentialError::Unanswered(failure::told(status, None))),
+        status => Err(CredentialError::Unanswered(failure::answered(status, None))),
     }
 }
 
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_says_what_a_refusal_stops() {
+    fn a_status_decides_the_scope_of_a_refusal() {
         for (status, scope) in [
             (301, Scope::Account),
             (400, Scope::Request),
@@ -194,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_has_the_name_that_the_header_tells_if_it_is_one() {
+    fn a_message_has_the_id_of_the_header_if_it_is_valid() {
         let named = |name: &str| message_id(&answer(202, &[("x-message-id", name)], "").headers);
         assert_eq!(named(" LRzXl_NHStOGhQ4kofSm_A ").as_deref(), Some("LRzXl_NHStOGhQ4kofSm_A"));
         assert_eq!(named("14c5d75ce93.dfd.64b469").as_deref(), Some("14c5d75ce93.dfd.64b469"));

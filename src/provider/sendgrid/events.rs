@@ -1,12 +1,11 @@
-//! Reads what SendGrid reports: a list of events in each call.
+//! Reads SendGrid's Event Webhook: a list of events in each call.
 //!
-//! A call is believed only if its signature proves that SendGrid made it; before that nothing of it is read. Which
-//! request an event is about stands in the arguments that went out with the e-mail. Events of other e-mails, of links and
-//! of lists are none of ours. One that cannot be read is left out and counted: refused, it would come again for a day,
-//! and its neighbours with it.
+//! The signature is verified before anything is read. The custom arguments of the e-mail name the request. Events of other
+//! e-mails, of links and of lists are ignored. An unreadable event is skipped and counted: a refused call would come again
+//! for a day, with all its events.
 //!
-//! Of the words of mail servers nothing is kept but a reply code: they hold addresses. Not a memory either: the same
-//! event comes again, with another `sg_event_id`, late and before earlier ones, and each is read alike.
+//! Answers of mail servers hold addresses, so only the reply code is kept. The reader has no state: an event that comes
+//! again with another `sg_event_id`, or late, is read like the first.
 //!
 //! Fields: SendGrid's docs page "Event Webhook Reference".
 
@@ -22,13 +21,15 @@ use crate::domain::receipt::DeliveryStatus;
 use crate::domain::request_id::RequestId;
 use crate::domain::send_failure::RejectReason;
 use crate::provider::web::InvalidSettings;
-use crate::provider::{Callback, CallbackError, Callbacks, DeliveryReceipt};
-use crate::telemetry::events;
+use crate::provider::{Callback, CallbackEndpoint, CallbackError, Callbacks, DeliveryReceipt};
+use crate::telemetry;
 
+/// One call reports on many e-mails: up to 768 KiB have been seen.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// More events than fit in a call of SendGrid's.
 const EVENTS_MAX: usize = 5_000;
 
-/// The reports of one account.
+/// The events of one account.
 pub struct SendGridEvents {
     signature: Signature,
     clock: Clock,
@@ -42,18 +43,28 @@ impl SendGridEvents {
 }
 
 impl Callbacks for SendGridEvents {
+    fn endpoint(&self) -> CallbackEndpoint {
+        CallbackEndpoint {
+            provider: "sendgrid",
+            path: "/webhooks/sendgrid/events",
+            signature_header: "x-twilio-email-event-webhook-signature",
+            timestamp_header: Some("x-twilio-email-event-webhook-timestamp"),
+            body_bytes_max: BODY_BYTES_MAX,
+        }
+    }
+
     fn read(&self, call: &Callback<'_>) -> Result<Vec<DeliveryReceipt>, CallbackError> {
         if !self.signature.proves(call, self.clock.now()) {
             return Err(CallbackError::Forged);
         }
-        let told: Vec<Event> =
+        let events: Vec<Event> =
             serde_json::from_slice(call.body).map_err(|_| CallbackError::Unreadable("body"))?;
-        if told.len() > EVENTS_MAX {
+        if events.len() > EVENTS_MAX {
             return Err(CallbackError::Unreadable("body"));
         }
-        let read: Vec<_> = told.iter().filter_map(Event::report).collect();
+        let read: Vec<_> = events.iter().filter_map(Event::report).collect();
         if read.iter().any(Option::is_none) {
-            events::callback_refused("unreadable");
+            telemetry::events::callback_refused("unreadable");
         }
         Ok(read.into_iter().flatten().collect())
     }
@@ -73,7 +84,7 @@ struct Event {
 }
 
 impl Event {
-    /// Nothing if the event is none of ours; `Some(None)` if it is and cannot be read.
+    /// `None` for a foreign event; `Some(None)` for an unreadable one of ours.
     fn report(&self) -> Option<Option<DeliveryReceipt>> {
         let request = self.otpost_request.as_str()?;
         let status = status(self.event.as_str()?)?;
@@ -105,7 +116,7 @@ impl Event {
     }
 }
 
-/// How far an e-mail has come. What happens to it after it arrived is no step of it.
+/// The status of an event. Events after the arrival have none.
 fn status(event: &str) -> Option<DeliveryStatus> {
     match event {
         "processed" => Some(DeliveryStatus::Queued),
@@ -117,14 +128,14 @@ fn status(event: &str) -> Option<DeliveryStatus> {
     }
 }
 
-/// The name that the e-mail was accepted by: events add the machine that handled it.
+/// The id with which the e-mail was accepted: events append the name of a machine.
 fn message_id(text: &str) -> Option<String> {
     let end = [".filter", ".recvd"].iter().filter_map(|added| text.find(added)).min();
     let id = &text[..end.unwrap_or(text.len())];
     is_message_id(id).then(|| id.to_owned())
 }
 
-/// The reply code of a mail server that an answer begins with (RFC 5321 §4.2): three digits that say no.
+/// The reply code of a mail server that an answer begins with (RFC 5321 §4.2): three digits of a refusal.
 fn reply_code(answer: &str) -> Option<u32> {
     let (code, rest) = answer.split_at_checked(3)?;
     let is_code = code.bytes().all(|byte| byte.is_ascii_digit()) && code.starts_with(['4', '5']);
@@ -157,8 +168,8 @@ mod tests {
     }
 
     #[test]
-    fn a_message_has_the_name_that_it_was_accepted_by() {
-        for (told, id) in [
+    fn a_message_has_the_id_with_which_it_was_accepted() {
+        for (reported, id) in [
             (
                 "LRzXl_NHStOGhQ4kofSm_A.filterdrecv-p3mdw1-756b745b58-kmzbl-18-5F5FC76C-9.0",
                 "LRzXl_NHStOGhQ4kofSm_A",
@@ -167,7 +178,7 @@ mod tests {
             ("14c5d75ce93.dfd.64b469.filter0001.16648.5515E0B88.0", "14c5d75ce93.dfd.64b469"),
             ("plain", "plain"),
         ] {
-            assert_eq!(message_id(told).as_deref(), Some(id));
+            assert_eq!(message_id(reported).as_deref(), Some(id));
         }
         for no_id in ["", ".filter0", "a b.recvd-1", "a,b"] {
             assert_eq!(message_id(no_id), None, "{no_id}");
@@ -176,7 +187,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_stands_in_an_event_is_read_or_left(
+        fn any_event_is_read_or_skipped(
             kind in "processed|bounce|dropped|[a-z]{0,9}",
             (id, reason) in ("\\PC{0,40}|[a-z.]{0,9}\\.filter.{0,9}", "\\PC{0,30}|[45][0-9]{2}.{0,9}"),
             (request, email) in ("\\PC{0,140}|r1", "[a-z]{0,9}@[a-z.]{0,9}|ana@shop\\.example"),

@@ -1,11 +1,10 @@
-//! Writes an e-mail as SendGrid takes it.
+//! Writes an e-mail in SendGrid's format.
 //!
-//! All text goes in as JSON strings, so that nothing of it can become a header or a recipient. What comes back with each
-//! report are the request's id and the number of the try, and nothing of the person or the code: SendGrid keeps such
-//! arguments for good and shows them to its staff.
+//! All text goes into JSON strings, so that it cannot become a header or a recipient. The custom arguments, which each event
+//! returns, hold the request's id and the number of the attempt, and nothing of the person or the code: SendGrid keeps
+//! them for good and shows them to its staff.
 //!
-//! No link is rewritten and no picture is put in: such an e-mail is for reading, and what looks at its links would look
-//! at the person.
+//! Tracking is off: no link is rewritten and no image is added, because both would observe the person.
 
 use serde::Serialize;
 
@@ -13,7 +12,7 @@ use crate::domain::email::EmailAddress;
 use crate::domain::mailbox::Mailbox;
 use crate::provider::{Mail, Message};
 
-/// What all e-mails have in common.
+/// The parts that all e-mails share.
 pub(super) struct Template {
     from: Mailbox,
 }
@@ -33,8 +32,8 @@ struct Personalization<'a> {
     custom_args: Arguments<'a>,
 }
 
-/// What reports bring back, among fields of SendGrid's own. The values are texts to it. The number of the try is for whoever
-/// looks at SendGrid's log: nothing here reads it.
+/// Each event returns them among SendGrid's own fields. The values must be texts. The attempt is for readers of SendGrid's
+/// log: no code here reads it.
 #[derive(Serialize)]
 struct Arguments<'a> {
     otpost_request: &'a str,

@@ -1,8 +1,8 @@
 //! Sends through Twilio SendGrid.
 //!
-//! `POST /v3/mail/send` once for each e-mail. It has no idempotency key, and what was accepted cannot be looked at
-//! afterwards: the list of messages is an extra that most accounts do not have. So what is in doubt stays in doubt, but
-//! for a signed report that comes in time. 202 says that SendGrid has the e-mail, and nothing about the mailbox.
+//! `POST /v3/mail/send` once for each e-mail. It has no idempotency key, and accepted e-mails cannot be looked up:
+//! most accounts do not have the list of messages. So an attempt in doubt stays in doubt, unless a signed event comes in
+//! time. 202 means that SendGrid has the e-mail, and says nothing about the mailbox.
 //!
 //! Fields and answers: SendGrid's OpenAPI file (`POST_mail-send`, `GET_scopes`).
 
@@ -35,7 +35,7 @@ use crate::provider::{
 pub struct SendGridSettings {
     /// `SG.…`; it must be allowed to send.
     pub api_key: SecretString,
-    /// Who e-mails come from: an address of a domain that SendGrid has authenticated.
+    /// An address of a domain that SendGrid has authenticated.
     pub from: Mailbox,
     /// `https://api.sendgrid.com`, a region's host, or a stand-in.
     pub base_url: String,

@@ -1,13 +1,13 @@
-//! Proves that a call comes from SendGrid, and lately.
+//! Verifies that a call comes from SendGrid and is recent.
 //!
-//! What is signed is the time of the header and the body, byte for byte: ECDSA on P-256 with SHA-256, the signature DER
-//! in base64. The key is the account's, as its settings page shows it.
+//! The signature covers the timestamp header and the body, byte for byte: ECDSA on P-256 with SHA-256, DER in base64. The
+//! key belongs to the account, whose settings page shows it.
 //!
-//! SendGrid repeats a call for a day until it is thanked for, and does not say whether a repeat is signed anew. So a
-//! signature counts for as long: with a shorter time, what happened during an outage of ours would be refused for good.
-//! A call that somebody caught and repeats within it says nothing new of a request that the store knows: its events are
-//! known, and block nobody a second time, even if a person has lifted what they blocked. A record is forgotten a day after
-//! its request ended; in the hour that is left a repeat blocks once more, for what was true when it was signed.
+//! SendGrid repeats a call for a day until it gets a 2xx, and does not document if a repeat is signed anew. So a signature
+//! is valid as long: with a shorter time, events during an outage of ours would be refused for good. An attacker who
+//! replays a call within that time changes nothing while the store knows the request: the events are known and suppress no
+//! recipient again, even after an operator removed the suppression. A record expires a day after its request ended; in
+//! the remaining hour a replay suppresses once more.
 //!
 //! SendGrid: docs page "Event Webhook security features"; checked against the vector of its own libraries.
 
@@ -24,7 +24,7 @@ use crate::provider::web::{InvalidSettings, fault};
 
 /// A day of repeats, and an hour for the last of them to come.
 const AGE_MAX: Duration = Duration::from_secs(25 * 3_600);
-/// How far SendGrid's clock may be ahead of ours.
+/// The largest lead of SendGrid's clock over ours.
 const AHEAD_MAX: Duration = Duration::from_secs(5 * 60);
 /// Longer than any time in seconds.
 const TIMESTAMP_DIGITS_MAX: usize = 12;
@@ -43,7 +43,7 @@ impl Signature {
         Ok(Signature { key })
     }
 
-    /// Did SendGrid make this call, and not too long ago?
+    /// True if SendGrid signed the call, and recently.
     pub(super) fn proves(&self, call: &Callback<'_>, now: UnixMillis) -> bool {
         let (Some(signature), Some(timestamp)) = (call.signature, call.timestamp) else {
             return false;

@@ -1,4 +1,4 @@
-//! What becomes of a simulated message, by the last four digits of its recipient.
+//! The results of simulated messages, by the last four digits of the recipient.
 //!
 //! `docs/simulation.md` has the same table for users.
 
@@ -11,7 +11,7 @@ use crate::domain::send_failure::{RejectReason, Scope, SendFailure};
 /// The numbers whose last four digits choose a script.
 const SCRIPTED: &str = "+57300555";
 
-/// A part of a second life: how long after the send, and what is reported then.
+/// A receipt, and its delay after the send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Step {
     pub(super) after: Duration,
@@ -20,12 +20,12 @@ pub(super) struct Step {
     pub(super) reason: RejectReason,
 }
 
-/// What one try to send comes to.
+/// The result of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// What the caller is told, if not that the message is accepted.
+    /// `None`: accepted.
     pub(super) failure: Option<SendFailure>,
-    /// Whether the message is sent, whatever the caller is told, and what is reported of it.
+    /// The receipts of a message that is sent, even if its answer is lost.
     pub(super) sent: Option<&'static [Step]>,
 }
 
@@ -50,7 +50,7 @@ const UNREACHABLE_PHONE: &[Step] = &undelivered(30003, RejectReason::Other);
 const UNKNOWN_PHONE: &[Step] = &undelivered(30005, RejectReason::Unreachable);
 const FILTERED: &[Step] = &undelivered(30007, RejectReason::FilteredAsSpam);
 
-/// What the try with this number, from 1, comes to.
+/// The result of attempt number `nth`, counted from 1.
 pub(super) fn plan(to: &Address, nth: u32) -> Plan {
     let accepted = |steps| Plan { failure: None, sent: Some(steps) };
     let failed = |failure| Plan { failure: Some(failure), sent: None };

@@ -1,7 +1,7 @@
-//! What a relay's refusal means, and what silence does.
+//! Classifies the failures of an SMTP exchange.
 //!
-//! Everything is decided from the step, the reply's number and the enhanced number at the beginning of its text, never
-//! from words: they differ from relay to relay, and hold addresses.
+//! The step, the reply code and the enhanced status code decide, never a text, because texts differ from relay to relay and
+//! hold addresses.
 //!
 //! Replies: RFC 5321 §4.2.3 and §4.3.2, of a log-in RFC 4954 §6. Enhanced numbers: RFC 3463, RFC 5248.
 
@@ -11,7 +11,7 @@ use lettre::transport::smtp::Error;
 
 use crate::domain::send_failure::{Scope, SendFailure};
 
-/// A URL or a sender that cannot work: the rule, never the value.
+/// An invalid URL or sender: the rule, never the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SmtpSettingsError {
     #[error("must be a URL with a host, as smtps://user:password@mail.example:465")]
@@ -26,24 +26,23 @@ pub enum SmtpSettingsError {
     From,
 }
 
-/// How far an exchange came.
+/// The steps of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Connecting, TLS and introducing ourselves.
+    /// Connecting, TLS and `EHLO`.
     Hello,
-    /// Proving who we are.
     LogIn,
-    /// Saying whom the e-mail is from.
+    /// `MAIL FROM`.
     From,
-    /// Saying whom it is for.
+    /// `RCPT TO`.
     To,
-    /// Handing it over.
+    /// `DATA`.
     Text,
 }
 
 pub(super) const TIMED_OUT: &str = "timed out before the answer";
 
-/// Whether the relay said no. Otherwise nobody knows what it would have said.
+/// True if the relay refused. Otherwise its decision is unknown.
 pub(super) fn was_answered(error: &Error) -> bool {
     // Closing, and so not about this e-mail (RFC 5321 §3.8).
     error.status().is_some_and(|code| u16::from(code) != CLOSING)
@@ -51,11 +50,11 @@ pub(super) fn was_answered(error: &Error) -> bool {
 
 const CLOSING: u16 = 421;
 
-/// The failure that an error before or instead of acceptance stands for. It was surely not sent.
+/// The failure of an exchange that certainly sent nothing.
 pub(super) fn failure(step: Step, error: &Error) -> SendFailure {
     let Some(code) = error.status().map(u16::from) else {
         return match step {
-            // It has no STARTTLS, or no way of logging in that we know: no retry heals that.
+            // No STARTTLS, or no login method that we support: another attempt is no use.
             Step::Hello | Step::LogIn if error.is_client() => SendFailure::rejected(Scope::Account, None),
             _ => SendFailure::Unreachable { detail: detail(error).to_owned() },
         };
@@ -71,32 +70,32 @@ pub(super) fn failure(step: Step, error: &Error) -> SendFailure {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
-    /// This e-mail later: a mailbox that is full, or a greylist that wants to see it again.
+    /// Defer this e-mail: a full mailbox, or greylisting.
     Later,
-    /// This e-mail later, and fewer of all.
+    /// Defer this e-mail, and send fewer.
     Slower,
-    /// Nothing now, on this connection or at all.
+    /// The connection or the relay is closed.
     Closed,
-    /// Not by asking again.
+    /// Refused for good.
     Never(Scope),
 }
 
 fn class(step: Step, code: u16, enhanced: Option<(u16, u16)>) -> Class {
     match (step, code) {
         (_, CLOSING) => Class::Closed,
-        // A relay that wants us to log in, or to use TLS, will not take anything.
+        // A relay that requires a login or TLS accepts no e-mail without it.
         (_, 530 | 534 | 535 | 538) => Class::Never(Scope::Account),
         (Step::Hello | Step::LogIn, 400..500) => Class::Closed,
-        // The recipient is not known yet, or the relay says that it is about itself.
+        // Before the recipient is known, or with an enhanced code of the relay itself.
         (Step::From, 400..500) => Class::Slower,
         (_, 400..500) if enhanced.is_some_and(is_about_the_relay) => Class::Slower,
         (_, 400..500) => Class::Later,
         (Step::Hello | Step::LogIn | Step::From, _) => Class::Never(Scope::Account),
-        // Without an enhanced number it may as well be said of us: a relay that does not take our e-mails says so to each.
+        // Without an enhanced code the cause may be us: a relay that refuses our e-mails refuses each recipient.
         (Step::To, 550 | 551 | 553 | 556) if enhanced.is_some_and(is_about_the_mailbox) => {
             Class::Never(Scope::Recipient)
         }
-        // It may be about us as well: a policy, a reputation, a size.
+        // The cause may be us: a policy, a reputation, a size.
         (Step::To | Step::Text, _) => Class::Never(Scope::Unrecognised),
     }
 }
@@ -119,7 +118,7 @@ fn enhanced(code: u16, text: &str) -> Option<(u16, u16)> {
     (kind == code / 100).then_some(found)
 }
 
-/// What went wrong, in words that name no address.
+/// The failed step, in words that name no address.
 pub(super) fn detail(error: &Error) -> &'static str {
     if error.is_timeout() {
         TIMED_OUT
@@ -136,7 +135,7 @@ pub(super) fn detail(error: &Error) -> &'static str {
     }
 }
 
-/// What a relay lacks that ended a step before it was asked anything, and what to do.
+/// The feature that the relay lacks for a step, and the remedy.
 pub(super) fn lacks(step: Step) -> &'static str {
     match step {
         Step::LogIn => {

@@ -1,14 +1,13 @@
-//! SMTP: hands e-mails to a relay, which carries them on.
+//! SMTP: submits e-mails to a relay.
 //!
-//! The steps of an exchange decide what a failure means. Until the text itself is handed over nothing has left us, so
-//! a failure is safe to try again; from its first byte to the relay's answer it is in doubt. A relay shows nothing of
-//! what it took, so a doubt stays one, and what becomes of an e-mail later is not told. Each copy of a request's e-mail
-//! has the same `Message-ID`: a mailbox that gets two can tell.
+//! The step of the exchange decides the class of a failure. Before the text is sent, another attempt is safe; from its first
+//! byte to the relay's answer the attempt is in doubt. A relay has no lookup and no receipts, so an attempt in doubt stays
+//! in doubt. Each copy of a request's e-mail has the same `Message-ID`: a mailbox can recognise a duplicate.
 //!
-//! A password and a code never go over a network in clear: TLS comes first, with a certificate that holds for the
-//! relay's name, except to this very machine.
+//! A password or a code never crosses a network in clear text: TLS comes first, with a certificate for the relay's name,
+//! except to this machine.
 //!
-//! A connection takes one e-mail at a time and is used again while it is fresh. Steps and replies: RFC 5321; submission:
+//! A connection sends one e-mail at a time and is reused while it is fresh. Steps and replies: RFC 5321; submission:
 //! RFC 6409; TLS: RFC 8314 and, for STARTTLS, RFC 3207.
 
 mod errors;
@@ -40,31 +39,30 @@ use crate::provider::{
 
 /// Everything needed to hand e-mails to a relay. It holds a secret, hence no `Debug`.
 pub struct SmtpSettings {
-    /// `smtps://user:password@host:465` for TLS from the first byte; `smtp://user:password@host:587` turns to TLS before
-    /// anything is told.
+    /// `smtps://user:password@host:465` for TLS from the first byte; `smtp://user:password@host:587` for
+    /// STARTTLS before anything else.
     pub url: SecretString,
-    /// Who e-mails come from.
     pub from: Mailbox,
     /// The limit of one exchange, from connecting to the last answer.
     pub timeout: Duration,
 }
 
-/// A relay closes a connection that rests for minutes; a much younger one is still there.
-const REST_MAX: Duration = Duration::from_secs(20);
-/// One that rested and does not answer so soon is gone: there must be time for another.
-const RESTED_ANSWERS_WITHIN: Duration = Duration::from_secs(1);
-/// Connections that rest at once; more are closed.
-const RESTING_MAX: usize = 32;
+/// A relay closes a connection that is idle for minutes; a much younger one is still open.
+const IDLE_MAX: Duration = Duration::from_secs(20);
+/// An idle connection without an answer in this time is closed: there must be time for a new one.
+const IDLE_ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+/// Idle connections that are kept; more are closed.
+const IDLE_CONNECTIONS_MAX: usize = 32;
 
 /// Hands e-mails to one relay.
 pub struct SmtpProvider {
     relay: Relay,
     from: HeaderMailbox,
     timeout: Duration,
-    resting: Mutex<Vec<Rested>>,
+    idle: Mutex<Vec<IdleConnection>>,
 }
 
-struct Rested {
+struct IdleConnection {
     connection: AsyncSmtpConnection,
     since: Instant,
 }
@@ -76,19 +74,19 @@ impl SmtpProvider {
         let relay = Relay::parse(&settings.url, domain(from.as_str()))?;
         let address = from.as_str().parse().map_err(|_| SmtpSettingsError::From)?;
         let from = HeaderMailbox::new(settings.from.name().map(str::to_owned), address);
-        Ok(SmtpProvider { relay, from, timeout: settings.timeout, resting: Mutex::default() })
+        Ok(SmtpProvider { relay, from, timeout: settings.timeout, idle: Mutex::default() })
     }
 
-    /// A connection that knows whom the next e-mail is from and for, and waits for its text.
+    /// A connection after `MAIL FROM`, `RCPT TO` and `DATA`, ready for the text.
     async fn addressed(&self, to: &lettre::Address, by: Instant) -> Result<AsyncSmtpConnection, SendFailure> {
-        // One that the relay gave up meanwhile is found out here, where nothing is lost.
-        if let Some(mut rested) = self.rested() {
-            let soon = by.min(Instant::now() + RESTED_ANSWERS_WITHIN);
-            match timeout_at(soon, self.envelope(&mut rested, to)).await {
-                Ok(Ok(())) => return Ok(rested),
+        // A connection that the relay has closed fails here, where nothing is lost.
+        if let Some(mut connection) = self.take_idle() {
+            let soon = by.min(Instant::now() + IDLE_ANSWERS_WITHIN);
+            match timeout_at(soon, self.envelope(&mut connection, to)).await {
+                Ok(Ok(())) => return Ok(connection),
                 Ok(Err((step, error))) if was_answered(&error) => return Err(failure(step, &error)),
-                // Those that rest beside it came from the same relay.
-                Ok(Err(_)) | Err(_) => self.forget_rested(),
+                // The other idle connections go to the same relay.
+                Ok(Err(_)) | Err(_) => self.drop_idle(),
             }
         }
         let fresh = async {
@@ -115,7 +113,7 @@ impl SmtpProvider {
         Ok(())
     }
 
-    /// The e-mail as it goes over the wire, and its name.
+    /// The e-mail in its wire format, and its `Message-ID`.
     fn written(&self, message: &Message<'_>, to: lettre::Address) -> Option<(String, Vec<u8>)> {
         let id = self.message_id(message);
         let mail = message.mail?;
@@ -124,7 +122,7 @@ impl SmtpProvider {
             .to(HeaderMailbox::new(None, to))
             .subject(mail.subject)
             .message_id(Some(format!("<{id}>")))
-            // So that nobody's absence note answers it (RFC 3834 §5).
+            // Prevents automatic replies (RFC 3834 §5).
             .raw_header(HeaderValue::new(
                 HeaderName::new_from_ascii_str("Auto-Submitted"),
                 "auto-generated".to_owned(),
@@ -134,7 +132,7 @@ impl SmtpProvider {
         Some((id, email.formatted()))
     }
 
-    /// The same for every try of a request. Whoever reads an e-mail's source learns nothing by it.
+    /// The same for every attempt of a request. A digest, so that the source of an e-mail reveals nothing.
     fn message_id(&self, message: &Message<'_>) -> String {
         let digest = Sha256::new()
             .chain_update(message.request.as_str())
@@ -144,20 +142,20 @@ impl SmtpProvider {
         format!("{}@{}", hex::encode(&digest[..16]), self.from.email.domain())
     }
 
-    fn rested(&self) -> Option<AsyncSmtpConnection> {
-        let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
-        resting.retain(|rested| rested.since.elapsed() < REST_MAX);
-        resting.pop().map(|rested| rested.connection)
+    fn take_idle(&self) -> Option<AsyncSmtpConnection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|connection| connection.since.elapsed() < IDLE_MAX);
+        idle.pop().map(|connection| connection.connection)
     }
 
-    fn forget_rested(&self) {
-        self.resting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    fn drop_idle(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn rest(&self, connection: AsyncSmtpConnection) {
-        let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
-        if resting.len() < RESTING_MAX {
-            resting.push(Rested { connection, since: Instant::now() });
+    fn keep_idle(&self, connection: AsyncSmtpConnection) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_CONNECTIONS_MAX {
+            idle.push(IdleConnection { connection, since: Instant::now() });
         }
     }
 }
@@ -170,17 +168,17 @@ impl Provider for SmtpProvider {
 
     async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure> {
         let Address::Email(to) = message.to else { return Err(WRONG_CHANNEL) };
-        let unwritten = SendFailure::rejected(Scope::Request, None);
-        let Ok(to) = to.as_str().parse::<lettre::Address>() else { return Err(unwritten) };
-        let Some((message_id, text)) = self.written(message, to.clone()) else { return Err(unwritten) };
+        let invalid = SendFailure::rejected(Scope::Request, None);
+        let Ok(to) = to.as_str().parse::<lettre::Address>() else { return Err(invalid) };
+        let Some((message_id, text)) = self.written(message, to.clone()) else { return Err(invalid) };
         let began = Instant::now();
-        // Half of the time at most is for getting there: a text that is handed over in haste would be in doubt.
+        // The envelope gets half of the time at most: a text that is sent too late would be in doubt.
         let mut connection = self.addressed(&to, began + self.timeout / 2).await?;
         let answer = timeout_at(began + self.timeout, connection.message(&text)).await;
         let in_doubt = |detail: &str| SendFailure::InDoubt { detail: detail.to_owned() };
         match answer {
             Ok(Ok(_)) => {
-                self.rest(connection);
+                self.keep_idle(connection);
                 Ok(Accepted { message_id: Some(message_id), segments: None, verification: None })
             }
             Ok(Err(error)) if was_answered(&error) => Err(failure(Step::Text, &error)),
@@ -193,16 +191,16 @@ impl Provider for SmtpProvider {
         let unanswered = |detail: &str| CredentialError::Unanswered(detail.to_owned());
         match timeout_at(Instant::now() + self.timeout, self.relay.connect()).await {
             Ok(Ok(connection)) => {
-                self.rest(connection);
+                self.keep_idle(connection);
                 Ok(())
             }
             Ok(Err((step, error))) => Err(match (failure(step, &error), error.status()) {
-                // A relay that greets us with a refusal may do so for an hour: no reason not to start.
+                // A relay may refuse connections for an hour: that does not prevent the start.
                 (SendFailure::Rejected { .. }, Some(reply)) if step == Step::LogIn => {
-                    // A reply to a log-in is a number as HTTP's are, and means the same.
+                    // Reply codes of a login mean the same as HTTP statuses here.
                     CredentialError::Refused { status: reply.into(), code: None }
                 }
-                (SendFailure::Rejected { .. }, None) => CredentialError::NoWayIn(lacks(step)),
+                (SendFailure::Rejected { .. }, None) => CredentialError::UnsupportedLogin(lacks(step)),
                 _ => unanswered(detail(&error)),
             }),
             Err(_) => Err(unanswered(TIMED_OUT)),

@@ -1,4 +1,4 @@
-//! Where the relay is, and how a connection to it comes to be trusted.
+//! The relay: its address, TLS and login.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -16,7 +16,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Ports of RFC 8314 and RFC 6409.
 const PORT_TLS: u16 = 465;
 const PORT_SUBMISSION: u16 = 587;
-/// What nearly every relay takes. Both tell the password, so TLS stands around them.
+/// Nearly every relay supports these. Both send the password, so TLS is required.
 const MECHANISMS: [Mechanism; 2] = [Mechanism::Plain, Mechanism::Login];
 
 /// A relay. It holds a password, hence no `Debug`.
@@ -25,14 +25,14 @@ pub(super) struct Relay {
     port: u16,
     security: Security,
     credentials: Option<Credentials>,
-    /// How we introduce ourselves.
+    /// The name in `EHLO`.
     name: ClientId,
 }
 
 enum Security {
     /// From the first byte.
     Tls(TlsParameters),
-    /// Demanded of the relay before anything else.
+    /// Required before anything else.
     StartTls(TlsParameters),
     /// Nothing leaves this machine.
     Loopback,
@@ -63,7 +63,7 @@ impl Relay {
         })
     }
 
-    /// A connection over which e-mails may be handed. The caller bounds how long it may take.
+    /// A connection that can send e-mails. The caller bounds the time.
     pub(super) async fn connect(
         &self,
     ) -> Result<AsyncSmtpConnection, (Step, lettre::transport::smtp::Error)> {
@@ -81,18 +81,18 @@ impl Relay {
         );
         let mut connection = connection.await.map_err(|error| (Step::Hello, error))?;
         if let Security::StartTls(parameters) = &self.security {
-            let turned = connection.starttls(parameters.clone(), &self.name).await;
-            turned.map_err(|error| (Step::Hello, error))?;
+            let upgraded = connection.starttls(parameters.clone(), &self.name).await;
+            upgraded.map_err(|error| (Step::Hello, error))?;
         }
         if let Some(credentials) = &self.credentials {
-            let known = connection.auth(&MECHANISMS, credentials).await;
-            known.map_err(|error| (Step::LogIn, error))?;
+            let login = connection.auth(&MECHANISMS, credentials).await;
+            login.map_err(|error| (Step::LogIn, error))?;
         }
         Ok(connection)
     }
 }
 
-/// The user and the password, where there is a user.
+/// `None` without a user.
 fn credentials(url: &Url) -> Result<Option<Credentials>, SmtpSettingsError> {
     let text = |text| percent_decode_str(text).decode_utf8().map_err(|_| SmtpSettingsError::Credentials);
     match (url.username(), url.password()) {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_scheme_says_how_the_relay_is_trusted_and_which_port_it_has() {
+    fn the_scheme_decides_tls_and_the_default_port() {
         let found = relay("smtps://user:p%40ss@mail.example").expect("a relay");
         assert!(matches!(found.security, Security::Tls(_)));
         assert_eq!((found.host.as_str(), found.port), ("mail.example", 465));
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_says_something_else_is_refused_by_its_rule() {
+    fn an_invalid_url_is_refused_by_its_rule() {
         refused("mail.example", SmtpSettingsError::Url);
         refused("smtp://", SmtpSettingsError::Url);
         refused("https://mail.example", SmtpSettingsError::Scheme);

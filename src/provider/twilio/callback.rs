@@ -1,10 +1,9 @@
 //! Reads Twilio's status callbacks.
 //!
-//! A call is believed only if its signature proves that Twilio made it, for the URL that Twilio was told, with one of
-//! the account's tokens; before that nothing of it is read. Which request it is about stands in the URL's query, which
-//! the signature covers. Fields that nobody here knows take part in the signature and are skipped.
+//! The signature is verified before anything is read: by one of the account's tokens, for the URL that Twilio was given. The
+//! URL's query, which the signature covers, names the request. Unknown fields take part in the signature and are skipped.
 //!
-//! Not a memory: the same call may come again, late, or before an earlier one, and each is read alike.
+//! The reader has no state: a call that comes again, late, or out of order is read like the first.
 //!
 //! Fields: Twilio's docs page "Outbound message status in status callbacks".
 
@@ -18,7 +17,10 @@ use crate::domain::address::Address;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::request_id::RequestId;
 use crate::provider::web::{InvalidSettings, fault};
-use crate::provider::{Callback, CallbackError, Callbacks, DeliveryReceipt};
+use crate::provider::{Callback, CallbackEndpoint, CallbackError, Callbacks, DeliveryReceipt};
+
+/// More than a callback about one message ever has.
+const BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// Status callbacks of one account. It holds secrets, hence no `Debug`.
 pub struct TwilioCallbacks {
@@ -27,9 +29,9 @@ pub struct TwilioCallbacks {
 }
 
 impl TwilioCallbacks {
-    /// For the URL that Twilio was told, an account, and its tokens: more than one while they are being rotated.
+    /// `public_url` is the URL that Twilio was given. During a rotation an account has more than one token.
     ///
-    /// Twilio signs with the account's token even where we call it with an API key.
+    /// Twilio signs with the account's token even if we use an API key.
     pub fn new(
         public_url: &str,
         account_sid: &str,
@@ -48,8 +50,18 @@ impl TwilioCallbacks {
 }
 
 impl Callbacks for TwilioCallbacks {
+    fn endpoint(&self) -> CallbackEndpoint {
+        CallbackEndpoint {
+            provider: "twilio",
+            path: "/webhooks/twilio/status",
+            signature_header: "x-twilio-signature",
+            timestamp_header: None,
+            body_bytes_max: BODY_BYTES_MAX,
+        }
+    }
+
     fn read(&self, call: &Callback<'_>) -> Result<Vec<DeliveryReceipt>, CallbackError> {
-        let form = self.signatures.proven(call).ok_or(CallbackError::Forged)?;
+        let form = self.signatures.verified(call).ok_or(CallbackError::Forged)?;
         if !field(&form, "AccountSid")?.eq_ignore_ascii_case(&self.account_sid) {
             return Err(CallbackError::Ignored);
         }
@@ -73,7 +85,7 @@ impl Callbacks for TwilioCallbacks {
     }
 }
 
-/// Which request the URL was made for. The number of the try beside it is for people.
+/// The request in the URL. The attempt beside it is for readers of Twilio's log.
 fn request(query: &str) -> Result<RequestId, CallbackError> {
     let mut values = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == REQUEST);
     let value = values.next().filter(|_| values.next().is_none());

@@ -1,11 +1,10 @@
-//! What a Twilio answer that is no acceptance means.
+//! Classifies Twilio's answers other than 2xx.
 //!
-//! Everything is decided from the HTTP status and Twilio's error number, never
-//! from a text: texts change, and they hold addresses. What may have been sent is in doubt, whatever else is
-//! known of it. An unknown number gets a cautious default, as Twilio's OpenAPI warns that numbers may change.
+//! The HTTP status and Twilio's error number decide, never a text, because texts change and hold addresses. A message that
+//! may have been sent is in doubt. An unknown number gets a cautious default, as Twilio's OpenAPI warns that numbers may
+//! change.
 //!
-//! Not a policy: how often something is tried again, and what an account's refusal stops, is decided by the
-//! caller.
+//! Retries and the consequences of a refusal are decisions of the caller.
 //!
 //! Numbers: Twilio's error pages (`docs/api/errors/<number>`). Since July 2024 21211, 21212, 21606 and 21614 have
 //! narrower ones beside them: 21265 to 21268, 21635, and 21659 to 21661. A 429 was never processed (Twilio's page
@@ -17,27 +16,24 @@ use serde_json::Value;
 
 use crate::domain::send_failure::{RejectReason, Scope, SendFailure};
 use crate::provider::web::Answer;
-use crate::provider::web::failure::{retry_after, told};
+use crate::provider::web::failure::{answered, retry_after};
 
-/// What a 4xx answer means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
-    /// Final, for as much as the scope says.
+    /// Final, for everything in the scope.
     Rejected(Scope),
-    /// Later, not sooner.
     Throttled,
-    /// Nobody can say whether it was processed.
+    /// Possibly processed.
     InDoubt,
 }
 
-/// The failure that an answer other than 2xx stands for. `now` is our clock, for an answer that does not tell
-/// its own.
+/// The failure that an answer other than 2xx stands for. `now` is our clock, for an answer without a date.
 pub(super) fn refusal(answer: &Answer, now: Timestamp) -> SendFailure {
     let code = error_code(&answer.body);
     match class_of(answer.status, code) {
         Class::Rejected(scope) => SendFailure::Rejected { scope, reason: reject_reason(code), code },
         Class::Throttled => SendFailure::Throttled { code, retry_after: retry_after(&answer.headers, now) },
-        Class::InDoubt => SendFailure::InDoubt { detail: told(answer.status, code) },
+        Class::InDoubt => SendFailure::InDoubt { detail: answered(answer.status, code) },
     }
 }
 
@@ -62,35 +58,33 @@ pub(super) fn error_code(body: &[u8]) -> Option<u32> {
     u32::try_from(body.get("code")?.as_u64()?).ok()
 }
 
-/// What an answer other than 2xx means. A known number counts for more than the status, except that no number
-/// makes sure of a 5xx.
+/// A known number counts for more than the status, except after a 5xx, which is always in doubt.
 fn class_of(status: StatusCode, code: Option<u32>) -> Class {
     match status.as_u16() {
         500.. => Class::InDoubt,
         429 => Class::Throttled,
-        // Nothing is redirected in this API: the base URL is not Twilio's.
+        // This API never redirects: the base URL is not Twilio's.
         ..400 => Class::Rejected(Scope::Account),
         400.. => code.and_then(class_of_code).unwrap_or_else(|| class_of_status(status, code)),
     }
 }
 
-/// The meaning of a 4xx whose number says nothing.
+/// The class of a 4xx without a known number.
 fn class_of_status(status: StatusCode, code: Option<u32>) -> Class {
     match (status, code) {
-        // A proxy that wants a password counts as our settings.
+        // A proxy that asks for a password is an error of our settings.
         (StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED, _) => {
             Class::Rejected(Scope::Account)
         }
-        // With a number of their own these may be about one message; without one they are about the path or
-        // the account.
+        // With a number these may concern one message; without one they concern the path or the account.
         (StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, None) => Class::Rejected(Scope::Account),
-        // Something on the way gave up waiting for the request (RFC 9110 §15.5.9); Twilio may have got it.
+        // A proxy stopped waiting for the request (RFC 9110 §15.5.9); Twilio may have received it.
         (StatusCode::REQUEST_TIMEOUT, None) => Class::InDoubt,
         _ => Class::Rejected(Scope::Unrecognised),
     }
 }
 
-/// The meaning of an error number.
+/// The class of an error number.
 fn class_of_code(code: u32) -> Option<Class> {
     let scope = match code {
         // Not a number, a short code, the sender itself, a premium number, not reachable, not a mobile, unverified
@@ -142,7 +136,7 @@ mod tests {
         ];
         for (scope, codes) in table {
             for &code in codes {
-                // Whatever 4xx it comes with.
+                // With any 4xx.
                 for status in [400, 401, 403, 404] {
                     check(status, code, Class::Rejected(scope));
                 }
@@ -154,19 +148,40 @@ mod tests {
     }
 
     #[test]
-    fn the_documentation_names_every_number_that_is_about_a_sender() {
+    fn every_number_that_changes_a_decision_has_its_reason() {
+        use RejectReason as Reason;
+        for (code, reason) in [
+            (21610, Reason::OptedOut),
+            (30005, Reason::Unreachable),
+            (30006, Reason::Unreachable),
+            (30007, Reason::FilteredAsSpam),
+            (30034, Reason::NotRegistered),
+            (60410, Reason::FraudBlocked),
+            (21408, Reason::CountryDisabled),
+            (60605, Reason::CountryDisabled),
+            (21611, Reason::QueueFull),
+            (30003, Reason::Other),
+            (UNKNOWN, Reason::Other),
+        ] {
+            assert_eq!(reject_reason(Some(code)), reason, "{code}");
+        }
+        assert_eq!(reject_reason(None), Reason::Other);
+    }
+
+    #[test]
+    fn the_documentation_lists_every_number_that_concerns_a_sender() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/runbook.md");
         let page = std::fs::read_to_string(path).expect("a file of text");
         let (_, section) = page.split_once("\n### Senders\n").expect("a section on senders");
         let rows = section.lines().skip_while(|line| !line.starts_with('|'));
-        let mut told: Vec<u32> = rows
+        let mut on_page: Vec<u32> = rows
             .take_while(|line| line.starts_with('|'))
             .flat_map(|row| row.split(|c: char| !c.is_ascii_digit()).filter(|word| word.len() == 5))
             .map(|number| number.parse().expect("digits"))
             .collect();
-        told.sort_unstable();
+        on_page.sort_unstable();
         let is_senders = |code: &u32| class_of_code(*code) == Some(Class::Rejected(Scope::Sender));
-        assert_eq!(told, (10_000..100_000).filter(is_senders).collect::<Vec<_>>());
+        assert_eq!(on_page, (10_000..100_000).filter(is_senders).collect::<Vec<_>>());
     }
 
     #[test]

@@ -1,12 +1,11 @@
-//! Looks messages up at Twilio: those of a number since a time, and one by its name.
+//! Looks messages up at Twilio: those of a number since a time, and one by its Message SID.
 //!
-//! *Found* and *absent* are only said of answers that were read whole: a page that is missing, cut off or not
-//! understood makes the whole search unanswered. Rows of the account's other senders are not ours. Nothing is
-//! asked anywhere but at the configured origin and this account's messages, wherever an answer points.
+//! Only complete answers count: a page that is missing, cut off or unreadable makes the whole lookup unanswered. Rows of the
+//! account's other senders are skipped. Requests go only to the configured origin and this account's messages, even if an
+//! answer points elsewhere.
 //!
-//! The list has no filter for when a message was made, and nobody promises its order, so that pages are read until
-//! one lies before the time as a whole. Times are Twilio's, in whole seconds; the answer's `Date` tells how its clock
-//! stands to ours.
+//! The list has no filter for the time of creation, and its order is not documented, so pages are read until a whole page
+//! is too old. Times are Twilio's, in whole seconds; the answer's `Date` gives the difference between the clocks.
 //!
 //! Fields: Twilio's OpenAPI file `twilio_api_v2010` (`ListMessage`, `FetchMessage`).
 
@@ -34,26 +33,26 @@ use crate::provider::{FetchedMessage, LookupError, ProviderMessage};
 /// More than a page of the longest messages.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 const PAGE_ROWS: &str = "50";
-/// Far more than a limited number ever gets; a search that is not through by then is unanswered.
+/// Far more than a rate-limited number ever gets; a longer lookup is unanswered.
 const PAGES_MAX: usize = 10;
-/// Twilio's times are cut to seconds: a message may be this much younger than it says.
+/// Twilio cuts times to seconds: a message may be younger by this.
 const TIME_GRAIN: Duration = Duration::from_secs(1);
 
-/// What an account may be asked about its messages.
+/// Message lookups of one account.
 pub(super) struct Lookup {
     messages: Url,
-    /// The path of the list as Twilio tells it, which knows nothing of a path before it.
+    /// The path of the list in Twilio's answers, without the path of a configured base URL.
     list_path: String,
-    ours: Ours,
+    senders: OurSenders,
 }
 
-/// Which rows are of our senders.
-enum Ours {
+/// Selects the rows of our senders.
+enum OurSenders {
     Numbers(Vec<String>),
     Service(String),
 }
 
-/// A page of the list. What is missing makes the answer unreadable, except what may be null.
+/// A page of the list. A missing field makes the answer unreadable, unless it may be null.
 #[derive(Deserialize)]
 struct Page {
     messages: Vec<Row>,
@@ -82,15 +81,15 @@ struct Single {
 
 impl Lookup {
     pub(super) fn new(account: &Account, account_sid: &str, sender: &Sender) -> Lookup {
-        let ours = match sender {
-            Sender::Numbers(numbers) => Ours::Numbers(numbers.iter().map(|n| sender_key(n)).collect()),
-            Sender::MessagingService(sid) => Ours::Service(sid.trim().to_owned()),
+        let senders = match sender {
+            Sender::Numbers(numbers) => OurSenders::Numbers(numbers.iter().map(|n| sender_key(n)).collect()),
+            Sender::MessagingService(sid) => OurSenders::Service(sid.trim().to_owned()),
         };
         let list_path = format!("/2010-04-01/Accounts/{account_sid}/Messages.json");
-        Lookup { messages: account.url("/Messages.json"), list_path, ours }
+        Lookup { messages: account.url("/Messages.json"), list_path, senders }
     }
 
-    /// All messages of ours to a number since a time, that Twilio shows.
+    /// Our messages to a number since a time, as far as Twilio shows them.
     pub(super) async fn find(
         &self,
         account: &Account,
@@ -103,10 +102,10 @@ impl Lookup {
             .finish();
         let mut found = Vec::new();
         for _ in 0..PAGES_MAX {
-            let answer = self.asked(account, &query).await?;
+            let answer = self.page(account, &query).await?;
             let page: Page = serde_json::from_slice(&answer.body).map_err(|_| unreadable())?;
             let rows = page.messages.into_iter().map(|row| self.read(row, &answer));
-            let rows: Vec<Seen> = rows.collect::<Result<_, _>>()?;
+            let rows: Vec<ListedRow> = rows.collect::<Result<_, _>>()?;
             let all_before = rows.iter().all(|row| row.created.plus(TIME_GRAIN) <= since);
             found.extend(rows.into_iter().filter_map(|row| row.ours));
             match page.next_page_uri {
@@ -117,35 +116,34 @@ impl Lookup {
                 }
             }
         }
-        Err(LookupError::Unanswered("there are too many messages to look through".to_owned()))
+        Err(LookupError::Unanswered("there are too many messages to read".to_owned()))
     }
 
-    /// One page of the list.
-    async fn asked(&self, account: &Account, query: &str) -> Result<Timed, LookupError> {
+    async fn page(&self, account: &Account, query: &str) -> Result<Timed, LookupError> {
         let mut url = self.messages.clone();
         url.set_query(Some(query));
         let answer = account.look_up(url).await?;
         match answer.status {
             status if status.is_success() => Ok(Timed::now(answer)),
-            // The account's own list is never gone: this is not our account, or not Twilio.
+            // The account's own list always exists: this is not our account, or not Twilio.
             StatusCode::NOT_FOUND => Err(refused(&answer)),
-            _ => Err(not_read(&answer)),
+            _ => Err(lookup_error(&answer)),
         }
     }
 
-    /// The query of the next page. Its path must be that of this list; its host is not even looked at.
+    /// The query of the next page. Its path must be that of this list; its host is ignored.
     fn query_of(&self, next: &str) -> Result<String, LookupError> {
-        let elsewhere = || LookupError::Unanswered("the next page is somewhere else".to_owned());
-        let (path, query) = next.split_once('?').ok_or_else(elsewhere)?;
+        let foreign = || LookupError::Unanswered("the next page belongs to another list".to_owned());
+        let (path, query) = next.split_once('?').ok_or_else(foreign)?;
         let this_list = path == self.list_path || path == self.messages.path();
-        if this_list { Ok(query.to_owned()) } else { Err(elsewhere()) }
+        if this_list { Ok(query.to_owned()) } else { Err(foreign()) }
     }
 
-    fn read(&self, row: Row, answer: &Timed) -> Result<Seen, LookupError> {
+    fn read(&self, row: Row, answer: &Timed) -> Result<ListedRow, LookupError> {
         let created = row.date_created.as_deref().and_then(|text| answer.on_our_clock(text));
         let created = created.ok_or_else(unreadable)?;
-        if row.direction != "outbound-api" || !self.ours.sent(&row) {
-            return Ok(Seen { created, ours: None });
+        if row.direction != "outbound-api" || !self.senders.include(&row) {
+            return Ok(ListedRow { created, ours: None });
         }
         if !is_message_sid(&row.sid) {
             return Err(unreadable());
@@ -153,17 +151,16 @@ impl Lookup {
         let ours = ProviderMessage {
             message_id: row.sid,
             created,
-            // Redaction leaves nothing of the text.
+            // A redacted message has an empty text.
             text: row.body.filter(|text| !text.is_empty()),
             segments: row.num_segments.and_then(|count| count.parse().ok()).filter(|&count| count > 0),
             verification: None,
         };
-        Ok(Seen { created, ours: Some(ours) })
+        Ok(ListedRow { created, ours: Some(ours) })
     }
 
-    /// What became of one message.
     pub(super) async fn fetch(account: &Account, message_id: &str) -> Result<FetchedMessage, LookupError> {
-        // What is no SID would be another path.
+        // Any other text would change the path of the request.
         if !is_message_sid(message_id) {
             return Err(LookupError::NotFound);
         }
@@ -172,7 +169,7 @@ impl Lookup {
             return Err(LookupError::NotFound);
         }
         if !answer.status.is_success() {
-            return Err(not_read(&answer));
+            return Err(lookup_error(&answer));
         }
         let single: Single = serde_json::from_slice(&answer.body).map_err(|_| unreadable())?;
         let code = single.error_code.as_u64().and_then(|code| u32::try_from(code).ok());
@@ -192,28 +189,28 @@ impl Account {
     }
 }
 
-/// A row, and what it is to us.
-struct Seen {
+/// A row; `ours` is `None` for a foreign message.
+struct ListedRow {
     created: UnixMillis,
     ours: Option<ProviderMessage>,
 }
 
-impl Ours {
-    /// Without a service a row has one nevertheless: Twilio gives it a default. And with one the row has no sender
-    /// until the service has chosen.
-    fn sent(&self, row: &Row) -> bool {
+impl OurSenders {
+    /// Without a Messaging Service of ours a row still has one: Twilio's default. With one, the row has no sender until the
+    /// service has chosen.
+    fn include(&self, row: &Row) -> bool {
         match self {
-            Ours::Numbers(numbers) => {
+            OurSenders::Numbers(numbers) => {
                 row.from.as_deref().map(sender_key).is_some_and(|from| numbers.contains(&from))
             }
-            Ours::Service(sid) => {
+            OurSenders::Service(sid) => {
                 row.messaging_service_sid.as_deref().is_some_and(|row| row.eq_ignore_ascii_case(sid))
             }
         }
     }
 }
 
-/// A sender as it can be compared: a number may be written with signs between its digits, a name in any case.
+/// A sender in a comparable form: a number may have signs between its digits, and a name any case.
 fn sender_key(sender: &str) -> String {
     let sender = sender.trim();
     match sender.strip_prefix('+') {
@@ -222,7 +219,7 @@ fn sender_key(sender: &str) -> String {
     }
 }
 
-/// An answer, and how far Twilio's clock was behind ours when it came, in milliseconds.
+/// An answer, and the lag of Twilio's clock behind ours, in milliseconds.
 struct Timed {
     body: Vec<u8>,
     behind: i64,
@@ -233,12 +230,12 @@ impl Timed {
         let ours = Clock::System.now();
         let theirs = answer.headers.get(DATE).and_then(|date| date.to_str().ok()).and_then(http_date);
         let behind = theirs.map(|theirs| millis(ours).saturating_sub(theirs.as_millisecond()));
-        // Without a date the clocks are taken to agree.
+        // Without a date the clocks count as equal.
         Timed { body: answer.body, behind: behind.unwrap_or(0) }
     }
 
     fn on_our_clock(&self, date: &str) -> Option<UnixMillis> {
-        // Twilio names no weekday that is wrong, but one that is must not hide a message.
+        // A wrong weekday must not hide a message.
         let read: Timestamp = RFC_2822.parse_timestamp(date).ok()?;
         u64::try_from(read.as_millisecond().checked_add(self.behind)?).ok().map(UnixMillis)
     }
@@ -250,12 +247,12 @@ fn millis(at: UnixMillis) -> i64 {
     i64::try_from(at.0).unwrap_or(i64::MAX)
 }
 
-pub(super) fn not_read(answer: &Answer) -> LookupError {
+pub(super) fn lookup_error(answer: &Answer) -> LookupError {
     let code = errors::error_code(&answer.body);
     match answer.status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => refused(answer),
         status if status.is_client_error() && code == Some(CODE_NOT_AUTHORIZED) => refused(answer),
-        status => LookupError::Unanswered(failure::told(status, code)),
+        status => LookupError::Unanswered(failure::answered(status, code)),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Sends through Twilio's Programmable Messaging.
 //!
-//! `POST …/Messages.json` once for each message. Creating a message has no idempotency key, so this never
-//! asks twice; a message whose answer was lost is looked for instead. Any 2xx is an acceptance, even when the rest of the answer is lost. All that a request does
-//! not change is encoded when the adapter is made.
+//! `POST …/Messages.json` once for each message. The API has no idempotency key, so the adapter never repeats a request; a
+//! message whose answer was lost is looked up instead. Any 2xx is an acceptance, even if the rest of the answer is lost.
+//! The constant parts of a request are encoded once.
 //!
 //! Fields and answers: Twilio's OpenAPI file `twilio_api_v2010` (`CreateMessage`, `FetchAccount`,
 //! `ListMessage`).
@@ -36,12 +36,12 @@ pub struct TwilioMessages {
     account: Account,
     messages: Url,
     form_headers: HeaderMap,
-    /// The part of the form that is the same for all messages of a sender, encoded; one for each sender.
+    /// For each sender, the encoded part of the form that all its messages share.
     prepared: Vec<String>,
-    /// The value that the prepared part ends in the middle of, where reports are asked for.
+    /// The status callback, whose value the prepared part begins.
     status_url: Option<UrlTemplate>,
     lookup: Lookup,
-    /// What a credential of ours must be able to read.
+    /// The resource that valid credentials can read.
     probe: Url,
 }
 
@@ -139,14 +139,13 @@ pub(super) fn credential_verdict(answer: &Answer) -> Result<(), CredentialError>
         (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, code) => {
             Err(CredentialError::Refused { status: answer.status.as_u16(), code })
         }
-        (status, code) => Err(CredentialError::Unanswered(failure::told(status, code))),
+        (status, code) => Err(CredentialError::Unanswered(failure::answered(status, code))),
     }
 }
 
-/// The cheapest thing to read that tells whether the credential is good. The account itself is closed to all
-/// API keys but main ones, which get a 401 like a wrong password (Twilio's page 20003); those are asked for
-/// the messages of a day before there were any, which needs the permission that looking up a lost message
-/// does.
+/// The cheapest resource that shows if the credential is valid. Only main API keys may read the account; others get a 401
+/// like a wrong password (Twilio's page 20003). For an API key it is the list of messages of an early day, which is empty
+/// and needs the permission of a message lookup.
 fn probe(account: &Account, is_api_key: bool) -> Url {
     if !is_api_key {
         return account.url(".json");
@@ -177,13 +176,12 @@ fn prepared_forms(sender: &Sender, status_url: Option<&UrlTemplate>) -> Result<V
     Ok(values.iter().map(prepared).collect())
 }
 
-/// Rounded down: a message must not be delivered after its life.
+/// Rounded down: a message must not be delivered after its validity.
 fn validity_seconds(validity: Duration) -> u64 {
     validity.as_secs().clamp(*VALIDITY_SECONDS.start(), *VALIDITY_SECONDS.end())
 }
 
-/// The two fields of a message that are of use. Any type is read, so that one that changes does not hide the
-/// other.
+/// The fields in use. Any JSON type is read, so that a change of one does not hide the other.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Created {
@@ -194,7 +192,7 @@ struct Created {
 fn accepted(body: &[u8]) -> Accepted {
     let created: Created = serde_json::from_slice(body).unwrap_or_default();
     let message_id = created.sid.as_str().filter(|sid| is_message_sid(sid)).map(str::to_owned);
-    // A Messaging Service has not chosen a sender yet and says "0": nobody knows.
+    // A Messaging Service answers "0" before it has chosen a sender: the count is unknown.
     let segments = created.num_segments.as_str().and_then(|n| n.parse().ok()).filter(|&n| n > 0);
     Accepted { message_id, segments, verification: None }
 }
@@ -212,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn an_acceptance_is_read_as_far_as_it_makes_sense() {
+    fn an_acceptance_is_read_as_far_as_it_is_valid() {
         check(&format!(r#"{{"sid":"{SID}","num_segments":"2","error_code":null}}"#), Some(SID), Some(2));
         check(&format!(r#"{{"sid":"{SID}","num_segments":"0"}}"#), Some(SID), None);
         check(&format!(r#"{{"sid":"{SID}","num_segments":2}}"#), Some(SID), None);

@@ -1,6 +1,6 @@
-//! Twilio: settings, and an account that is asked over HTTP.
+//! Twilio: settings, and the account at the HTTP API.
 //!
-//! Whatever holds a credential has no `Debug`, and no error tells a URL.
+//! A type that holds a credential has no `Debug`, and no error contains a URL.
 //!
 //! Paths and authentication: Twilio's OpenAPI file `twilio_api_v2010`, docs page "Requests to Twilio".
 
@@ -28,15 +28,13 @@ use crate::provider::web::{self, Answer, InvalidSettings, base_url, client, faul
 pub struct TwilioSettings {
     /// `AC` and 32 hexadecimal digits.
     pub account_sid: String,
-    /// How we prove who we are.
     pub authentication: Authentication,
-    /// Whom messages come from.
     pub sender: Sender,
     /// `https://api.twilio.com`, a region's host, or a stand-in.
     pub base_url: String,
     /// The limit of one exchange, from connecting to the last byte of the answer.
     pub timeout: Duration,
-    /// Where Twilio reports what became of a message. Which message it is about is added to the URL's query.
+    /// The status callback URL. The request of a message is added to its query.
     pub status_callback: Option<String>,
 }
 
@@ -50,27 +48,27 @@ pub struct Authentication {
 }
 
 impl Authentication {
-    /// Whether this is an API key, which can be revoked alone and may do less than the account.
+    /// True for an API key, which can be revoked alone and may have fewer permissions than the account.
     fn is_api_key(&self) -> bool {
         is_sid("SK", &self.user)
     }
 }
 
-/// Whom messages come from.
+/// The sender of messages.
 #[derive(Clone)]
 pub enum Sender {
     /// Numbers of ours, or names. A recipient always gets the same one.
     Numbers(Vec<String>),
-    /// A Messaging Service, `MG` and 32 hexadecimal digits; it chooses.
+    /// A Messaging Service, `MG` and 32 hexadecimal digits, which chooses the number.
     MessagingService(String),
 }
 
 /// An API key without a permission; also an unknown one.
 const CODE_NOT_AUTHORIZED: u32 = 70051;
-/// More than any answer about one thing; the rest of a longer one is not read.
+/// More than any answer about one resource; the rest of a longer one is not read.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// An account, or a service of one, at a base URL, with what its requests have in common made once.
+/// An account, or a service of one, at a base URL, with the common parts of its requests.
 struct Account {
     client: Client,
     /// `<base>/2010-04-01/Accounts/<sid>` or `<base>/v2/Services/<sid>`, without a `/` at its end.
@@ -118,12 +116,12 @@ impl Account {
     }
 }
 
-/// Is this an address that Twilio can be told to report to?
+/// Checks a URL for status callbacks.
 pub fn check_status_callback(url: &str) -> Result<(), InvalidSettings> {
     status_url::StatusUrl::parse(url).map(|_| ())
 }
 
-/// The headers of a request that carries a form.
+/// The headers of a request with a form.
 fn form_headers(account: &Account) -> HeaderMap {
     let mut headers = account.headers.clone();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
@@ -146,18 +144,18 @@ fn authorization(account_sid: &str, authentication: &Authentication) -> Result<H
     Ok(value)
 }
 
-/// Whether the text is a prefix and 32 hexadecimal digits, as all of Twilio's names for things are.
+/// True for a prefix and 32 hexadecimal digits, the form of all SIDs of Twilio.
 fn is_sid(prefix: &str, text: &str) -> bool {
     text.strip_prefix(prefix)
         .is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// Whether the text names a message.
+/// True for a Message SID.
 fn is_message_sid(text: &str) -> bool {
     is_sid("SM", text) || is_sid("MM", text)
 }
 
-/// A number as Twilio writes it. Without a `+` it is something else.
+/// A phone number as Twilio writes it. Without a `+` the text is another kind of address.
 fn phone_number(text: &str) -> Option<PhoneNumber> {
     let unused = "US".parse().expect("a country with a numbering plan");
     text.starts_with('+').then(|| PhoneNumber::parse(text, unused).ok()).flatten()

@@ -1,10 +1,10 @@
-//! Proves that a call comes from Twilio.
+//! Verifies that a call comes from Twilio.
 //!
-//! What is signed is the URL as Twilio was told it, then each form parameter's name and value, sorted by name, the
-//! distinct values of a repeated name sorted too. A body that is no form is told by its SHA-256 in the URL's
-//! `bodySHA256`, and only the URL is signed. HMAC-SHA1 with the account's token, base64.
+//! The signature covers the URL as Twilio was given it, then each form parameter's name and value, sorted by name, the
+//! distinct values of a repeated name sorted too. For another body the URL's `bodySHA256` holds its SHA-256, and only the
+//! URL is signed. HMAC-SHA1 with the account's token, base64.
 //!
-//! Nothing else of a call is looked at before. Every parameter takes part, also those that nobody here knows.
+//! Every parameter takes part, known or not.
 //!
 //! Twilio: docs page "Validate requests"; checked against the vectors of Twilio's own library
 //! (`tests/it/golden/twilio-signatures.json`).
@@ -41,27 +41,27 @@ impl Signatures {
         Signatures { keys: tokens.iter().map(key).collect(), urls }
     }
 
-    /// The parameters of a call that is proven to be Twilio's.
-    pub(super) fn proven<'a>(&self, call: &Callback<'a>) -> Option<Parameters<'a>> {
+    /// The parameters of a call whose signature is valid.
+    pub(super) fn verified<'a>(&self, call: &Callback<'a>) -> Option<Parameters<'a>> {
         let signature = BASE64_STANDARD.decode(call.signature?).ok()?;
         let parameters = match (is_form(call.content_type), body_hash(call.query)) {
             (true, _) => parameters(call.body)?,
             (false, Some(hash)) if same(&hash, &hex::encode(Sha256::digest(call.body))) => Vec::new(),
             (false, None) if call.body.is_empty() => Vec::new(),
-            // Nothing would prove the body.
+            // The signature would not cover the body.
             (false, _) => return None,
         };
-        let signed = |key: &Hmac<Sha1>, url: &str| {
-            let mac = digested(key, url, call.query, &parameters);
-            // In constant time: how much of a guess was right must not show.
+        let is_signed = |key: &Hmac<Sha1>, url: &str| {
+            let mac = mac_of(key, url, call.query, &parameters);
+            // In constant time: the duration must not show how much of a guess was right.
             mac.verify_slice(&signature).is_ok()
         };
-        let proven = self.keys.iter().any(|key| self.urls.iter().any(|url| signed(key, url)));
-        proven.then_some(parameters)
+        let is_verified = self.keys.iter().any(|key| self.urls.iter().any(|url| is_signed(key, url)));
+        is_verified.then_some(parameters)
     }
 }
 
-fn digested(key: &Hmac<Sha1>, url: &str, query: Option<&str>, parameters: &Parameters<'_>) -> Hmac<Sha1> {
+fn mac_of(key: &Hmac<Sha1>, url: &str, query: Option<&str>, parameters: &Parameters<'_>) -> Hmac<Sha1> {
     let mut mac = key.clone();
     mac.update(url.as_bytes());
     if let Some(query) = query {
@@ -78,7 +78,7 @@ fn digested(key: &Hmac<Sha1>, url: &str, query: Option<&str>, parameters: &Param
 /// Takes a form apart and puts it in the order of signing, unless it is too long to be Twilio's.
 fn parameters(body: &[u8]) -> Option<Parameters<'_>> {
     let mut parameters: Parameters<'_> = form_urlencoded::parse(body).take(PARAMETERS_MAX + 1).collect();
-    // Before repeats go: what comes after the last one that is looked at would be part of no signature.
+    // Checked before duplicates go: parameters beyond the bound would be part of no signature.
     if parameters.len() > PARAMETERS_MAX {
         return None;
     }
@@ -97,8 +97,8 @@ fn body_hash(query: Option<&str>) -> Option<Cow<'_, str>> {
     pairs.find(|(name, _)| name == "bodySHA256").map(|(_, hash)| hash)
 }
 
-/// Whether two digests are the same, in a time that does not tell where they differ.
-fn same(told: &str, made: &str) -> bool {
-    let differing = told.bytes().zip(made.bytes()).fold(0, |differing, (a, b)| differing | (a ^ b));
-    told.len() == made.len() && differing == 0
+/// Compares two digests in a time that does not depend on the position of a difference.
+fn same(received: &str, computed: &str) -> bool {
+    let differing = received.bytes().zip(computed.bytes()).fold(0, |differing, (a, b)| differing | (a ^ b));
+    received.len() == computed.len() && differing == 0
 }

@@ -1,8 +1,7 @@
-//! Where Twilio reports what becomes of a message: the URL that it is told, and the forms in which it signs it.
+//! The status callback URL: the form that Twilio is given, and the forms that it signs.
 //!
-//! The URL is the configured one, never that of a request that came in: whoever calls could choose its `Host`. It
-//! is kept as it was written, since what is signed is text. Which message a report is about is added to its query,
-//! so that the signature covers it.
+//! The URL comes from the settings, never from a request, whose `Host` a caller could choose. It is kept as written, because
+//! the signature covers its text. The request of a message is added to the query, so that the signature covers it, too.
 //!
 //! Twilio: docs page "Outbound message status in status callbacks" (a valid host, no underscores), "Webhooks:
 //! connection overrides" (the fragment, which stays at the end and is not part of what is called or signed).
@@ -15,22 +14,22 @@ use crate::provider::web::{InvalidSettings, fault};
 
 /// The parameter of the request's id.
 pub(super) const REQUEST: &str = "r";
-/// The parameter of the try's number, for whoever looks at Twilio's log: nothing here reads it.
+/// The parameter of the attempt, for readers of Twilio's log: no code here reads it.
 const ATTEMPT: &str = "a";
 
-/// A status callback URL that follows Twilio's rules, taken apart.
+/// The parts of a status callback URL that follows Twilio's rules.
 pub(super) struct StatusUrl<'a> {
     scheme: &'a str,
     host: &'a str,
     port: Option<&'a str>,
-    /// `/` where none was written.
+    /// `/` if the URL has none.
     path: &'a str,
     query: Option<&'a str>,
     fragment: Option<&'a str>,
 }
 
 impl<'a> StatusUrl<'a> {
-    /// Takes a URL apart, if it can be called and signed.
+    /// Parses a URL that Twilio can call and sign.
     pub(super) fn parse(text: &'a str) -> Result<StatusUrl<'a>, InvalidSettings> {
         const NOT_CALLABLE: &str =
             "the status callback must be an http or https URL whose host has no underscore, and no user";
@@ -50,7 +49,7 @@ impl<'a> StatusUrl<'a> {
         let (text, query) = split_off(text, '?');
         let (scheme, rest) = text.split_once("://")?;
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        // A colon inside brackets belongs to an address of version 6.
+        // A colon inside brackets belongs to an IPv6 address.
         let port_at = authority.rfind(':').filter(|&at| !authority[at..].contains(']'));
         let (host, port) = authority.split_at(port_at.unwrap_or(authority.len()));
         let (port, path) = (port.strip_prefix(':'), if path.is_empty() { "/" } else { path });
@@ -63,7 +62,7 @@ impl<'a> StatusUrl<'a> {
         callable.then_some(StatusUrl { scheme, host, port, path, query, fragment })
     }
 
-    /// The URL of one message, as form-encoded text in which only the message is missing.
+    /// The form-encoded URL without the values of one message.
     pub(super) fn template(&self) -> UrlTemplate {
         let port = self.port.map_or(String::new(), |port| format!(":{port}"));
         let query = self.query.filter(|query| !query.is_empty()).map_or(String::new(), |q| format!("{q}&"));
@@ -77,8 +76,8 @@ impl<'a> StatusUrl<'a> {
         }
     }
 
-    /// Everything before the query, in each form that Twilio may have signed: as it is, without the port, and with
-    /// the scheme's own one. Twilio's libraries try them because its back end is not consistent.
+    /// The part before the query in each form that Twilio may have signed: without the port, and with it or the scheme's
+    /// default. Twilio's libraries accept both because its back end is not consistent.
     pub(super) fn signed_forms(&self) -> Vec<String> {
         let StatusUrl { scheme, host, path, .. } = self;
         let default = if *scheme == "https" { "443" } else { "80" };
@@ -87,7 +86,7 @@ impl<'a> StatusUrl<'a> {
     }
 }
 
-/// A form-encoded URL around the place of a message.
+/// A form-encoded URL with a gap for one message.
 pub(super) struct UrlTemplate {
     before: String,
     between: String,
@@ -95,7 +94,7 @@ pub(super) struct UrlTemplate {
 }
 
 impl UrlTemplate {
-    /// What all messages have in common, to begin a form's value with.
+    /// The beginning of the form's value, alike for all messages.
     pub(super) fn before(&self) -> &str {
         &self.before
     }
@@ -124,7 +123,7 @@ mod tests {
     use super::*;
 
     /// The URL that Twilio reads from the form.
-    fn told(url: &str, request: &str, attempt: u32) -> String {
+    fn read_back(url: &str, request: &str, attempt: u32) -> String {
         let template = StatusUrl::parse(url).expect("a good URL").template();
         let mut form = format!("StatusCallback={}", template.before());
         template.finish(&mut form, &RequestId::parse(request).expect("an id"), attempt);
@@ -135,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_told_in_the_query_before_the_fragment() {
+    fn the_message_is_in_the_query_before_the_fragment() {
         for (url, expected) in [
             ("https://otp.example.co/s", "https://otp.example.co/s?r=r-1&a=2"),
             ("https://otp.example.co/s?", "https://otp.example.co/s?r=r-1&a=2"),
@@ -147,14 +146,14 @@ mod tests {
             ),
             ("https://[2001:db8::1]:8443/s", "https://[2001:db8::1]:8443/s?r=r-1&a=2"),
         ] {
-            assert_eq!(told(url, "r-1", 2), expected);
+            assert_eq!(read_back(url, "r-1", 2), expected);
         }
     }
 
     #[test]
     fn an_id_of_any_characters_comes_back_whole() {
         for id in ["a&a=9#x", "100%+1", "a/b?c=d;e", "%26", "~!@$^*()_-'\"\\|{}[]<>,.:`"] {
-            let url = told("https://otp.example.co/s#rc=5", id, u32::MAX);
+            let url = read_back("https://otp.example.co/s#rc=5", id, u32::MAX);
             let url = Url::parse(&url).expect("a URL");
             let query: Vec<_> = url.query_pairs().into_owned().collect();
             let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());

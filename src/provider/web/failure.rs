@@ -1,7 +1,7 @@
-//! What a lost answer means, and how long one asks to wait: the same with every provider.
+//! Lost answers and `Retry-After`, alike for every HTTP provider.
 //!
-//! Of a transport error only its kind is read, never its text: it holds the URL. What may have been sent is in doubt,
-//! whatever else is known of it.
+//! Of a transport error only its kind is read, never its text: it holds the URL. A message that may have been sent is
+//! in doubt.
 //!
 //! `Retry-After`: RFC 9110 §10.2.3.
 
@@ -17,7 +17,7 @@ use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
 use crate::domain::send_failure::{Scope, SendFailure};
 
-/// No wait is believed beyond this: a code is dead long before.
+/// A longer wait is cut to this: the code expires long before.
 pub(crate) const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
 /// The failure that a request without an answer stands for. Of the error only kinds are read: its text holds
@@ -34,7 +34,7 @@ pub(crate) fn transport(error: &reqwest::Error) -> SendFailure {
     }
 }
 
-/// What went wrong on the way, in words that name no address.
+/// The failed step, in words that name no address.
 pub(crate) fn transport_detail(error: &reqwest::Error) -> &'static str {
     let causes = || std::iter::successors(error.source(), |&cause| cause.source());
     // An error inside an `io::Error` is not its source: it has to be asked for.
@@ -54,12 +54,12 @@ pub(crate) fn transport_detail(error: &reqwest::Error) -> &'static str {
 }
 
 /// An answer in words.
-pub(crate) fn told(status: StatusCode, code: Option<u32>) -> String {
+pub(crate) fn answered(status: StatusCode, code: Option<u32>) -> String {
     let code = code.map_or(String::new(), |code| format!(", code {code}"));
     format!("answered with HTTP {}{code}", status.as_u16())
 }
 
-/// How long the answer asks to wait, at most an hour: seconds, or a date as read on the server's own clock.
+/// The wait that an answer asks for, at most an hour: seconds, or a date on the server's own clock.
 pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let asked = text(RETRY_AFTER)?;

@@ -1,10 +1,10 @@
-//! What providers that are talked to over HTTP have in common: one client, and answers of a bounded size.
+//! The HTTP client of all HTTP providers, with answers of a bounded size.
 //!
 //! Nothing is ever sent twice by this layer: no retries, no redirects, and every wait has a limit. Connecting
 //! always gives up before the whole exchange does, so that a failure to connect is never taken for a lost
-//! answer. No error tells a URL.
+//! answer. No error contains a URL.
 //!
-//! A connection is not used again after 20 s of rest: load balancers close theirs after about a minute, and a
+//! A connection is not used again after 20 s of idleness: load balancers close theirs after about a minute, and a
 //! request that meets the closing is in doubt for nothing.
 
 pub(super) mod failure;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Request, StatusCode, Url};
 
-/// Settings that cannot work. It names the setting and the rule, never the value.
+/// Invalid settings. The text names the setting and the rule, never the value.
 #[derive(Debug, thiserror::Error)]
 #[error("{problem}")]
 pub struct InvalidSettings {
@@ -28,14 +28,14 @@ pub struct InvalidSettings {
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(3);
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A status that came, with as much of the body as came with it.
+/// A status, with as much of the body as arrived.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
 }
 
-/// Asks once. An answer whose body breaks off or never ends is an answer: its status has come.
+/// Sends a request once. An answer whose body breaks off or never ends still counts: its status has arrived.
 pub(super) async fn exchange(
     client: &Client,
     request: Request,
@@ -74,8 +74,8 @@ pub(super) fn client(base: &Url, timeout: Duration) -> Result<Client, InvalidSet
     builder.build().map_err(|source| InvalidSettings { problem, source: Some(source) })
 }
 
-/// Whether the environment's `HTTPS_PROXY` counts. Locked-down networks have no other way out, and a proxy of
-/// an `https` URL only sees whom we talk to. Of a plain `http` one it would see the credential, and a
+/// True if the environment's `HTTPS_PROXY` counts. Locked-down networks have no other way out, and a proxy of
+/// an `https` URL sees only the host name. Of a plain `http` one it would see the credential, and a
 /// loopback address is ours.
 fn may_use_proxy(base: &Url) -> bool {
     let host = base.host_str().unwrap_or_default().trim_matches(['[', ']']);
@@ -83,7 +83,7 @@ fn may_use_proxy(base: &Url) -> bool {
     base.scheme() == "https" && !loopback
 }
 
-/// A URL as an API is found by, or the rule that it breaks.
+/// The base URL of an API, or the rule that it breaks.
 pub(crate) fn base_url(text: &str) -> Result<Url, InvalidSettings> {
     let url = Url::parse(text).map_err(|_| fault("the base URL is not a URL"))?;
     let plain = url.username().is_empty() && url.password().is_none();

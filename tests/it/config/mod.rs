@@ -57,9 +57,9 @@ fn read_os(role: Role, variables: Vec<(OsString, OsString)>, dotenv: &Path) -> R
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let _inside = runtime.enter();
-    Settings::read(role, variables.into_iter(), dotenv, app::faults).map_err(|faults| Told {
-        names: faults.faults.iter().map(|fault| fault.name.clone()).collect(),
-        text: format!("{faults} {:?}", faults.faults),
+    Settings::read(role, variables.into_iter(), dotenv, app::check::config_errors).map_err(|faults| Told {
+        names: faults.errors.iter().map(|fault| fault.name.clone()).collect(),
+        text: format!("{faults} {:?}", faults.errors),
         shown: faults.shown,
     })
 }
@@ -303,7 +303,7 @@ fn everything_that_is_needed_is_enough() {
 #[test]
 fn a_laptop_needs_nothing() {
     let settings = expect(Role::Dev, &[]);
-    assert!(settings.is_development() && settings.twilio.is_none());
+    assert!(settings.is_development() && settings.sms_provider.is_none());
     assert!(settings.amqp_url.is_none() && settings.redis_url.is_none(), "both are in memory");
     assert_eq!(kids(&settings), Some(",dev,"));
     assert_eq!(settings.jwt.as_ref().and_then(signing_secret), Some(DEV_JWT_SECRET));

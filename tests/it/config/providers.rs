@@ -1,6 +1,13 @@
-//! Settings of who carries messages.
+//! The settings of providers.
+
+use otpost::config::{SmsProvider, Twilio};
 
 use super::*;
+
+fn twilio_of(provider: Option<SmsProvider>) -> Twilio {
+    let SmsProvider::Twilio(twilio) = provider.expect("an account");
+    twilio
+}
 
 #[test]
 fn plain_http_to_the_provider_stays_on_this_machine() {
@@ -14,7 +21,7 @@ fn plain_http_to_the_provider_stays_on_this_machine() {
         "https://proxy.example/twilio",
     ] {
         let settings = expect(Role::Worker, &with(production(), &[("TWILIO_API_BASE_URL", url)]));
-        assert_eq!(settings.twilio.expect("an account").base_url, url);
+        assert_eq!(twilio_of(settings.sms_provider).base_url, url);
     }
     for url in [
         "http://api.twilio.com",
@@ -38,7 +45,7 @@ fn plain_http_to_the_provider_stays_on_this_machine() {
 }
 
 #[test]
-fn an_account_is_whole_or_refused() {
+fn an_account_is_complete_or_refused() {
     let api_key = ("TWILIO_API_KEY_SID", "SK00000000000000000000000000000001");
     let service = ("TWILIO_MESSAGING_SERVICE_SID", "MG00000000000000000000000000000001");
     let check = |changes: &[(&str, &str)], names: &[&str]| {
@@ -51,12 +58,11 @@ fn an_account_is_whole_or_refused() {
     check(&[api_key], &["TWILIO_API_KEY_SECRET"]);
     check(&[("TWILIO_API_KEY_SID", "SK1"), ("TWILIO_API_KEY_SECRET", "s")], &["TWILIO_API_KEY_SID"]);
     check(&[("TWILIO_MESSAGING_SERVICE_SID", "MG1")], &["TWILIO_MESSAGING_SERVICE_SID"]);
-    let account = |changes: &[(&str, &str)]| {
-        expect(Role::Worker, &with(production(), changes)).twilio.expect("an account")
-    };
+    let account =
+        |changes: &[(&str, &str)]| twilio_of(expect(Role::Worker, &with(production(), changes)).sms_provider);
     let rotating =
         account(&[("TWILIO_AUTH_TOKEN", "new, old"), ("TWILIO_FROM_NUMBER", "+15005550006, 85432")]);
-    assert_eq!(rotating.password.expose_secret(), "new", "the first signs");
+    assert_eq!(rotating.password.expose_secret(), "new", "the first signs our calls");
     let numbers = ["+15005550006", "85432"].map(str::to_owned).to_vec();
     assert_eq!(rotating.sender, Some(TwilioSender::Numbers(numbers)));
     let keyed = account(&[api_key, ("TWILIO_API_KEY_SECRET", "s"), ("TWILIO_AUTH_TOKEN", ""), service]);
@@ -67,12 +73,12 @@ fn an_account_is_whole_or_refused() {
 const VERIFY: &str = "VA00000000000000000000000000000001";
 
 #[test]
-fn verify_is_chosen_whole_or_not_at_all() {
+fn verify_needs_all_of_its_settings() {
     let (chosen, sid) = (("SMS_PROVIDER", "verify"), ("TWILIO_VERIFY_SERVICE_SID", VERIFY));
     let url = "TWILIO_VERIFY_BASE_URL";
     // No sender of ours is needed: the service has its own.
     let settings = expect(Role::Worker, &with(production(), &[chosen, sid, ("TWILIO_FROM_NUMBER", "")]));
-    let twilio = settings.twilio.expect("an account");
+    let twilio = twilio_of(settings.sms_provider);
     let service = twilio.verify.expect("a service");
     assert_eq!((service.sid.as_str(), service.base_url.as_str()), (VERIFY, "https://verify.twilio.com"));
     assert!(twilio.sender.is_none());
@@ -84,18 +90,18 @@ fn verify_is_chosen_whole_or_not_at_all() {
         }
     }
     let local = with(production(), &[chosen, sid, (url, "http://127.0.0.1:4010")]);
-    let service = expect(Role::Http, &local).twilio.expect("an account").verify.expect("a service");
+    let service = twilio_of(expect(Role::Http, &local).sms_provider).verify.expect("a service");
     assert_eq!(service.base_url, "http://127.0.0.1:4010");
     expect_faults(Role::Worker, &with(production(), &[("SMS_PROVIDER", "pigeon")]), &["SMS_PROVIDER"]);
 }
 
 #[test]
-fn what_is_set_for_verify_without_choosing_it_is_noticed() {
+fn settings_of_verify_without_choosing_it_cause_a_notice() {
     for (name, value) in
         [("TWILIO_VERIFY_SERVICE_SID", VERIFY), ("TWILIO_VERIFY_BASE_URL", "https://x.example")]
     {
         let settings = expect(Role::Worker, &with(production(), &[(name, value)]));
-        assert!(settings.twilio.expect("an account").verify.is_none());
+        assert!(twilio_of(settings.sms_provider).verify.is_none());
         let notice = format!("{name} is set, but SMS_PROVIDER is not verify: it has no effect");
         assert_eq!(settings.notices, [notice]);
     }
@@ -106,7 +112,7 @@ fn what_is_set_for_verify_without_choosing_it_is_noticed() {
 }
 
 #[test]
-fn who_checks_codes_of_verify_needs_the_account() {
+fn a_process_that_checks_codes_of_verify_needs_the_account() {
     let changes = [
         ("SMS_PROVIDER", "verify"),
         ("TWILIO_VERIFY_SERVICE_SID", VERIFY),
@@ -120,17 +126,17 @@ fn who_checks_codes_of_verify_needs_the_account() {
 }
 
 #[test]
-fn who_only_takes_twilios_calls_needs_no_sender() {
+fn a_process_that_only_accepts_callbacks_needs_no_sender() {
     let callback = ("TWILIO_STATUS_CALLBACK_URL", "https://otp.example/webhooks/twilio/status");
     let changes = [callback, ("TWILIO_FROM_NUMBER", "")];
     for role in [Role::Http, Role::Store, Role::Offline] {
-        let twilio = expect(role, &with(production(), &changes)).twilio.expect("an account");
+        let twilio = twilio_of(expect(role, &with(production(), &changes)).sms_provider);
         assert!(twilio.sender.is_none() && twilio.status_callback.is_some() && twilio.tokens.len() == 1);
     }
     for role in [Role::Worker, Role::Serve, Role::Dev] {
         expect_faults(role, &with(production(), &changes), &["TWILIO_FROM_NUMBER"]);
     }
-    // One that is set must still be right.
+    // A sender that is set must still be valid.
     expect_faults(
         Role::Http,
         &with(production(), &[("TWILIO_FROM_NUMBER", "a b c d e f g")]),
@@ -139,7 +145,7 @@ fn who_only_takes_twilios_calls_needs_no_sender() {
 }
 
 #[test]
-fn with_an_api_key_and_no_token_receipts_are_asked_for_and_that_is_said() {
+fn with_an_api_key_and_no_token_receipts_are_polled_and_a_notice_says_so() {
     let keyed = [
         ("TWILIO_API_KEY_SID", "SK00000000000000000000000000000001"),
         ("TWILIO_API_KEY_SECRET", "s"),
@@ -148,15 +154,15 @@ fn with_an_api_key_and_no_token_receipts_are_asked_for_and_that_is_said() {
     for (token, reported) in [("", false), ("hunter2-token", true)] {
         let changes = [&keyed[..], &[("TWILIO_AUTH_TOKEN", token)]].concat();
         let settings = expect(Role::Serve, &with(production(), &changes));
-        let twilio = settings.twilio.expect("an account");
+        let twilio = twilio_of(settings.sms_provider);
         assert_eq!(
             (twilio.status_callback.is_some(), twilio.tokens.len()),
             (reported, usize::from(reported))
         );
         assert_eq!((twilio.user.as_str(), twilio.password.expose_secret()), (keyed[0].1, "s"));
-        let said = settings.notices.iter().any(|notice| notice.contains("receipts are asked for instead"));
+        let said = settings.notices.iter().any(|notice| notice.contains("receipts are polled instead"));
         assert_eq!(said, !reported, "{:?}", settings.notices);
-        assert!(settings.receipt_wait.is_some(), "they are asked for");
+        assert!(settings.receipt_wait.is_some(), "they are polled");
     }
 }
 
@@ -169,16 +175,16 @@ const BY_SMTP: (&str, &str) = ("EMAIL_PROVIDER", "smtp");
 const SMTP_URL: (&str, &str) = ("SMTP_URL", "smtps://u:hunter2@mail.example:465");
 
 #[test]
-fn emails_are_shown_in_development_and_in_production_nothing_set_turns_them_off() {
+fn emails_are_simulated_in_development_and_off_in_production_without_settings() {
     for role in [Role::Dev, Role::Worker] {
-        // What is not begun needs not be whole: it may come from a file that all environments have.
+        // Without a credential the rest is not required: it may come from a file that all environments share.
         for some in [vec![], vec![FROM], vec![BY_SMTP]] {
             let settings = expect(role, &with(vec![("ENVIRONMENT", "development")], &some));
-            assert!(settings.email_enabled && settings.email.is_none());
+            assert!(settings.email_enabled && settings.email_provider.is_none());
         }
     }
     let silent = expect(Role::Worker, &production());
-    assert!(!silent.email_enabled && silent.email.is_none() && silent.notices.is_empty());
+    assert!(!silent.email_enabled && silent.email_provider.is_none() && silent.notices.is_empty());
     let off = expect(Role::Worker, &with(production(), &[FROM, ("EMAIL_OTP_ENABLED", "false")]));
     assert!(!off.email_enabled, "what is off needs not be whole");
 }
@@ -244,7 +250,7 @@ fn what_is_half_set_about_emails_is_noticed_with_what_follows() {
 }
 
 #[test]
-fn an_http_process_that_cannot_know_of_emails_says_what_it_answers() {
+fn an_http_process_that_cannot_know_of_emails_has_a_notice_of_its_answer() {
     let notices =
         |role, some: &[(&'static str, &'static str)]| expect(role, &with(production(), some)).notices;
     let told = notices(Role::Http, &[]);
@@ -255,30 +261,30 @@ fn an_http_process_that_cannot_know_of_emails_says_what_it_answers() {
     for some in [("EMAIL_OTP_ENABLED", "true"), ("EMAIL_OTP_ENABLED", "false"), API_KEY, FROM] {
         assert_eq!(notices(Role::Http, &[some]), [""; 0]);
     }
-    assert_eq!(notices(Role::Serve, &[]), [""; 0], "it knows that nobody carries them");
+    assert_eq!(notices(Role::Serve, &[]), [""; 0], "it knows that there is no provider");
     assert_eq!(expect(Role::Http, &[("ENVIRONMENT", "development")]).notices, [""; 0]);
 }
 
 #[test]
-fn a_carrier_of_emails_is_what_was_set() {
-    let carrier = |some: &[(&str, &str)]| {
+fn the_provider_of_emails_is_the_one_that_is_set() {
+    let provider = |some: &[(&str, &str)]| {
         let settings = expect(Role::Worker, &with(production(), some));
         assert!(settings.email_enabled);
-        settings.email.expect("a carrier")
+        settings.email_provider.expect("a provider")
     };
-    let EmailProvider::SendGrid(sendgrid) = carrier(&[FROM, API_KEY]) else { panic!("SendGrid by default") };
+    let EmailProvider::SendGrid(sendgrid) = provider(&[FROM, API_KEY]) else { panic!("SendGrid by default") };
     assert_eq!(
         (sendgrid.from.name(), sendgrid.from.address().as_str()),
         (Some("MeStore"), "codes@shop.example")
     );
     assert_eq!(sendgrid.api_key.expose_secret(), API_KEY.1);
     assert_eq!(sendgrid.base_url, "https://api.sendgrid.com");
-    let EmailProvider::Smtp(smtp) = carrier(&[FROM, API_KEY, BY_SMTP, SMTP_URL]) else {
-        panic!("as asked for")
+    let EmailProvider::Smtp(smtp) = provider(&[FROM, API_KEY, BY_SMTP, SMTP_URL]) else {
+        panic!("SMTP as chosen")
     };
     assert_eq!(smtp.url.expose_secret(), SMTP_URL.1);
     for url in ["http://127.0.0.1:4010", "https://api.eu.sendgrid.com"] {
-        let at = carrier(&[FROM, API_KEY, ("SENDGRID_API_BASE_URL", url)]);
+        let at = provider(&[FROM, API_KEY, ("SENDGRID_API_BASE_URL", url)]);
         assert!(matches!(at, EmailProvider::SendGrid(at) if at.base_url == url));
     }
     expect_refused("SENDGRID_API_BASE_URL", "http://api.sendgrid.com");

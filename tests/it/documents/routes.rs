@@ -11,6 +11,7 @@ use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::time::UnixMillis;
 use otpost::domain::verdict::Verdict;
 use otpost::http::Webhooks;
+use otpost::provider::Callbacks;
 use otpost::provider::sendgrid::events::SendGridEvents;
 use otpost::provider::twilio::callback::TwilioCallbacks;
 use serde_json::Value;
@@ -40,7 +41,7 @@ fn quoted(text: &str) -> Option<&str> {
     text.split('"').nth(1)
 }
 
-/// The paths in the source of the router: literals, or constants of the same file.
+/// The paths of the router: as its source names them, in place or by a constant of the same file, and those of callbacks.
 fn routes() -> BTreeSet<String> {
     let code = read(&folder().join("router.rs"));
     let arguments = code.split(".route(").skip(1).map(str::trim_start);
@@ -52,22 +53,22 @@ fn routes() -> BTreeSet<String> {
             constant.and_then(quoted).unwrap_or_else(|| panic!("teach this test what {name} is")).to_owned()
         }
     };
-    arguments.map(path).collect()
+    arguments.map(path).chain(callbacks().iter().map(|reader| reader.endpoint().path.to_owned())).collect()
 }
 
 fn documented() -> BTreeSet<String> {
     OPENAPI["paths"].as_object().expect("paths").keys().cloned().collect()
 }
 
-fn with_all_webhooks(gateway: &Embedded) -> TestServer {
+fn callbacks() -> Vec<Arc<dyn Callbacks>> {
     let url = "https://otp.example.co/webhooks/twilio/status";
     let twilio = TwilioCallbacks::new(url, ACCOUNT_SID, vec![AUTH_TOKEN.to_owned().into()]).expect("valid");
     let sendgrid = SendGridEvents::new(&EventKey::fresh().public(), Clock::System).expect("a key");
-    TestServer::with_webhooks(Webhooks {
-        twilio: Some(Arc::new(twilio)),
-        sendgrid: Some(Arc::new(sendgrid)),
-        tracker: gateway.tracker.clone(),
-    })
+    vec![Arc::new(twilio), Arc::new(sendgrid)]
+}
+
+fn with_all_webhooks(gateway: &Embedded) -> TestServer {
+    TestServer::with_webhooks(Webhooks { callbacks: callbacks(), receipts: gateway.tracker.clone() })
 }
 
 async fn ask(server: &TestServer, method: &str, path: &str) -> Answer {

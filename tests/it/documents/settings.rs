@@ -44,7 +44,7 @@ fn config(variables: &[(&str, &str)]) -> (Vec<Shown>, Vec<ConfigError>) {
     let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
     match Settings::read(Role::Show, variables, Path::new("/nonexistent"), |_| Vec::new()) {
         Ok(settings) => (settings.shown, Vec::new()),
-        Err(faults) => (faults.shown, faults.faults),
+        Err(faults) => (faults.shown, faults.errors),
     }
 }
 

@@ -91,10 +91,10 @@ impl TestServer {
 
     /// With routes for status callbacks.
     pub fn with_webhooks(webhooks: Webhooks) -> TestServer {
-        TestServer::build(|_| {}, Some(Arc::new(webhooks)))
+        TestServer::build(|_| {}, Some(webhooks))
     }
 
-    fn build(change: impl FnOnce(&mut Api), webhooks: Option<Arc<Webhooks>>) -> TestServer {
+    fn build(change: impl FnOnce(&mut Api), webhooks: Option<Webhooks>) -> TestServer {
         let store = Arc::new(MemoryStore::new(Clock::System));
         store.set_time(START);
         let broker = MemoryBroker::default();
@@ -129,6 +129,7 @@ impl TestServer {
             clock: Clock::System,
             inspector: Inspector {
                 process: ProcessInfo {
+                    sms_provider_default: "twilio",
                     version: env!("CARGO_PKG_VERSION"),
                     role: "dev",
                     production: false,

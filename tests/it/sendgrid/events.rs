@@ -216,8 +216,7 @@ impl Stage {
         let gateway = Embedded::with(Options { channel: Channel::Email, ..Options::default() });
         let key = EventKey::fresh();
         let events = SendGridEvents::new(&key.public(), gateway.world.clock).expect("a key");
-        let webhooks =
-            Webhooks { twilio: None, sendgrid: Some(Arc::new(events)), tracker: gateway.tracker.clone() };
+        let webhooks = Webhooks { callbacks: vec![Arc::new(events)], receipts: gateway.tracker.clone() };
         Stage { server: TestServer::with_webhooks(webhooks), gateway, key }
     }
 

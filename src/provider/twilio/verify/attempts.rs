@@ -1,7 +1,7 @@
-//! Was a message sent whose answer was lost? Verify shows each message as an attempt of its Verification.
+//! The message lookup of Verify, which lists each message as an attempt of its Verification.
 //!
-//! The list is asked for from a while before the time, as Twilio's clock is another one, and read whole on one page: a
-//! number gets few. One that goes on, or is cut off or not understood, leaves the search unanswered.
+//! The lookup starts a minute before the time, because Twilio's clock may differ, and reads one page: a number gets few
+//! messages. A longer list, or one that is cut off or unreadable, leaves the lookup unanswered.
 //!
 //! Fields: Twilio's OpenAPI file `twilio_verify_v2` (`ListVerificationAttempt`).
 
@@ -24,12 +24,12 @@ use crate::provider::{LookupError, ProviderMessage};
 /// Room for a page of the longest attempts.
 const BODY_BYTES_MAX: usize = 512 * 1024;
 const PAGE_ROWS: &str = "100";
-/// No clock that anybody keeps is further off.
+/// More than any difference between two maintained clocks.
 const CLOCKS_DIFFER_MAX: Duration = Duration::from_secs(60);
-/// Twilio's times are cut to seconds: a message may be this much younger than it says.
+/// Twilio cuts times to seconds: a message may be younger by this.
 const TIME_GRAIN: Duration = Duration::from_secs(1);
 
-/// The list. What is missing makes the answer unreadable, except what may be null.
+/// The list. A missing field makes the answer unreadable, unless it may be null.
 #[derive(Deserialize)]
 struct Page {
     attempts: Vec<Row>,
@@ -52,7 +52,7 @@ struct Row {
 }
 
 impl TwilioVerify {
-    /// All messages of this service to a number since a time, that Twilio shows.
+    /// Messages of this service to a number since a time, as far as Twilio shows them.
     pub(super) async fn find_attempts(
         &self,
         to: &PhoneNumber,
@@ -71,34 +71,34 @@ impl TwilioVerify {
             |error: reqwest::Error| LookupError::Unanswered(failure::transport_detail(&error).to_owned());
         let answer = self.service.get(url, BODY_BYTES_MAX).await.map_err(unanswered)?;
         if !answer.status.is_success() {
-            return Err(lookup::not_read(&answer));
+            return Err(lookup::lookup_error(&answer));
         }
         let page: Page = serde_json::from_slice(&answer.body).map_err(|_| lookup::unreadable())?;
         if page.meta.next_page_url.is_some() {
-            return Err(LookupError::Unanswered("there are too many messages to look through".to_owned()));
+            return Err(LookupError::Unanswered("there are too many messages to read".to_owned()));
         }
         let behind = behind(&answer);
         let ours =
             |row: &Row| row.channel == "sms" && row.service_sid.eq_ignore_ascii_case(&self.service_sid);
-        let rows = page.attempts.into_iter().filter(ours).map(|row| candidate(row, behind));
+        let rows = page.attempts.into_iter().filter(ours).map(|row| message(row, behind));
         let rows: Vec<ProviderMessage> = rows.collect::<Option<_>>().ok_or_else(lookup::unreadable)?;
         Ok(rows.into_iter().filter(|row| row.created.plus(TIME_GRAIN) > since).collect())
     }
 }
 
-/// How far Twilio's clock was behind ours when its answer came, in milliseconds. Without a date they are taken to agree.
+/// The lag of Twilio's clock behind ours, in milliseconds. Without a date the clocks count as equal.
 fn behind(answer: &Answer) -> i64 {
     let theirs = answer.headers.get(DATE).and_then(|date| date.to_str().ok()).and_then(http_date);
     let ours = i64::try_from(Clock::System.now().0).unwrap_or(i64::MAX);
     theirs.map_or(0, |theirs| ours.saturating_sub(theirs.as_millisecond()))
 }
 
-fn candidate(row: Row, behind: i64) -> Option<ProviderMessage> {
+fn message(row: Row, behind: i64) -> Option<ProviderMessage> {
     let created = row.date_created.as_millisecond().checked_add(behind)?;
     (is_sid("VL", &row.sid) && is_sid("VE", &row.verification_sid)).then_some(ProviderMessage {
         message_id: row.sid,
         created: UnixMillis(u64::try_from(created).ok()?),
-        // Nobody is shown the text.
+        // Verify never shows the text.
         text: None,
         segments: None,
         verification: Some(row.verification_sid),

@@ -1,8 +1,8 @@
-//! Is a typed code right? Twilio knows.
+//! Checks a typed code at Verify.
 //!
-//! A wrong code is a success of HTTP like the right one: only `approved` is right. What is over, however, is not found, and
-//! Twilio says the same, number and text, where it is the whole service that is not there: that is told from the service
-//! itself. Twilio counts tries itself, five for a Verification.
+//! A wrong code gets a 2xx like the correct one: only `approved` is correct. An expired Verification gets a 404, and Twilio
+//! answers with the same number and text if the whole service does not exist: a check of the service shows the
+//! difference. Twilio counts wrong attempts itself, five for a Verification.
 //!
 //! Fields and answers: Twilio's OpenAPI file `twilio_verify_v2` (`CreateVerificationCheck`, `FetchVerification`).
 
@@ -21,9 +21,8 @@ use crate::provider::{
     CodeVerifier, CodeVerifierError, CredentialError, LookupError, Provider as _, ProviderVerdict,
 };
 
-/// A parameter breaks a rule: of ours the code is the only one that somebody typed.
+/// An invalid parameter: the code is the only one that a person typed.
 const CODE_INVALID: u32 = 60200;
-/// What was asked about is not there.
 const CODE_NOT_FOUND: u32 = 20404;
 
 #[derive(Deserialize)]
@@ -41,7 +40,7 @@ impl CodeVerifier for TwilioVerify {
     ) -> Result<ProviderVerdict, CodeVerifierError> {
         let request = self.post(&self.checks, form(to, verification, code));
         let answer = self.service.exchange(request, BODY_BYTES_MAX).await;
-        judged(&answer.map_err(|error| lost(&error))?)
+        verdict(&answer.map_err(|error| lost(&error))?)
     }
 
     async fn is_approved(&self, verification: &str) -> Result<bool, LookupError> {
@@ -55,9 +54,10 @@ impl CodeVerifier for TwilioVerify {
         match status(&answer) {
             Some(status) => Ok(status == "approved"),
             None if answer.status == StatusCode::NOT_FOUND => Err(LookupError::NotFound),
-            None => {
-                Err(LookupError::Unanswered(failure::told(answer.status, errors::error_code(&answer.body))))
-            }
+            None => Err(LookupError::Unanswered(failure::answered(
+                answer.status,
+                errors::error_code(&answer.body),
+            ))),
         }
     }
 
@@ -82,30 +82,31 @@ fn lost(error: &reqwest::Error) -> CodeVerifierError {
     }
 }
 
-fn judged(answer: &Answer) -> Result<ProviderVerdict, CodeVerifierError> {
+fn verdict(answer: &Answer) -> Result<ProviderVerdict, CodeVerifierError> {
     let code = errors::error_code(&answer.body);
-    let told = || failure::told(answer.status, code);
+    let detail = || failure::answered(answer.status, code);
     match (answer.status, code) {
-        (status, _) if status.is_success() => {
-            self::status(answer).as_deref().and_then(judgement).ok_or_else(|| CodeVerifierError::Lost(told()))
-        }
-        (status, _) if status.is_server_error() => Err(CodeVerifierError::Lost(told())),
-        (StatusCode::REQUEST_TIMEOUT, None) => Err(CodeVerifierError::Lost(told())),
+        (status, _) if status.is_success() => self::status(answer)
+            .as_deref()
+            .and_then(verdict_of)
+            .ok_or_else(|| CodeVerifierError::Lost(detail())),
+        (status, _) if status.is_server_error() => Err(CodeVerifierError::Lost(detail())),
+        (StatusCode::REQUEST_TIMEOUT, None) => Err(CodeVerifierError::Lost(detail())),
         (_, Some(CODE_CHECKS_MAX)) => Ok(ProviderVerdict::TooManyTries),
         (_, Some(CODE_INVALID)) => Ok(ProviderVerdict::Wrong),
         (StatusCode::NOT_FOUND, None | Some(CODE_NOT_FOUND)) => Ok(ProviderVerdict::Gone),
-        _ => Err(CodeVerifierError::NotCompared(told())),
+        _ => Err(CodeVerifierError::NotCompared(detail())),
     }
 }
 
-/// The word of an answer that was read whole.
+/// The status in a complete answer.
 fn status(answer: &Answer) -> Option<String> {
     let checked: Option<Checked> =
         answer.status.is_success().then(|| serde_json::from_slice(&answer.body).ok()).flatten();
     checked.map(|checked| checked.status)
 }
 
-fn judgement(status: &str) -> Option<ProviderVerdict> {
+fn verdict_of(status: &str) -> Option<ProviderVerdict> {
     match status {
         "approved" => Some(ProviderVerdict::Right),
         "pending" => Some(ProviderVerdict::Wrong),

@@ -1,8 +1,8 @@
 //! Sends and checks codes through Twilio Verify, which makes the codes and writes the texts itself.
 //!
-//! `POST …/Verifications` once for each message. While a Verification of a number lives, another one for it sends the same
-//! code again, and has the same name; each message has a name of its own beside it. Like with messages nothing is asked
-//! twice, and a send whose answer was lost is looked for by `attempts`.
+//! `POST …/Verifications` once for each message. While a Verification of a number is pending, another one for it sends the same
+//! code again, with the same SID; each message also has a SID of its own. No request is repeated: `attempts` looks up a
+//! message whose answer was lost.
 //!
 //! Fields and answers: Twilio's OpenAPI file `twilio_verify_v2` (`CreateVerification`, `FetchService`). Numbers: Twilio's
 //! error pages.
@@ -37,7 +37,6 @@ use crate::provider::{
 pub struct VerifySettings {
     /// `AC` and 32 hexadecimal digits.
     pub account_sid: String,
-    /// How we prove who we are.
     pub authentication: Authentication,
     /// `VA` and 32 hexadecimal digits.
     pub service_sid: String,
@@ -57,13 +56,13 @@ pub struct TwilioVerify {
     form_headers: HeaderMap,
 }
 
-/// The number of a Verification that was sent as often as Twilio lets it be.
+/// The error number of a Verification with too many sends.
 const CODE_SENDS_MAX: u32 = 60203;
-/// The number of a Verification that was checked as often as Twilio lets it be.
+/// The error number of a Verification with too many checks.
 const CODE_CHECKS_MAX: u32 = 60202;
 
-/// The languages that every service has texts in. Another one is refused with the message, so that where none of these fits
-/// Twilio goes by the number's country. Twilio's page "Verify supported languages".
+/// The languages of every service. A message in another language is refused, so without a match Twilio chooses by the
+/// number's country. Twilio's page "Verify supported languages".
 const LOCALES: [&str; 36] = [
     "af", "ar", "ca", "cs", "da", "de", "el", "en", "en-GB", "es", "fi", "fr", "he", "hi", "hr", "hu", "id",
     "it", "ja", "ko", "ms", "nb", "nl", "pl", "pt", "pt-BR", "ro", "ru", "sv", "th", "tl", "tr", "vi", "zh",
@@ -134,7 +133,7 @@ impl Provider for TwilioVerify {
         self.find_attempts(to, since).await
     }
 
-    /// No message is waited for, so that only those of another provider can be asked about.
+    /// Verify has no receipts, so only messages of another provider can be asked for.
     async fn fetch(&self, _message_id: &str) -> Result<FetchedMessage, LookupError> {
         Err(LookupError::NotFound)
     }
@@ -149,8 +148,8 @@ fn form(to: &PhoneNumber, wanted: Option<&str>) -> String {
     form.finish()
 }
 
-/// What a send that was not accepted means. A Verification that is used up concerns its number alone, and no try helps
-/// before its life is over: nobody else is to wait for it.
+/// Classifies a refusal. A Verification without sends or checks left concerns its number alone until it expires, so it does
+/// not throttle other recipients.
 fn refusal(answer: &Answer) -> SendFailure {
     match errors::error_code(&answer.body) {
         code @ Some(CODE_SENDS_MAX | CODE_CHECKS_MAX) if answer.status.is_client_error() => {
@@ -160,14 +159,14 @@ fn refusal(answer: &Answer) -> SendFailure {
     }
 }
 
-/// The language as Twilio calls it, if it has it: the same, or one without its region.
+/// Twilio's tag of the language: the same, or without the region.
 fn locale(wanted: &str) -> Option<&'static str> {
     let wanted = wanted.replace('_', "-");
     let has = |tag: &str| LOCALES.into_iter().find(|locale| locale.eq_ignore_ascii_case(tag));
     has(&wanted).or_else(|| has(wanted.split('-').next().unwrap_or_default()))
 }
 
-/// What is of use in a Verification. Any type is read, so that one that changes does not hide the other.
+/// The fields in use. Any JSON type is read, so that a change of one does not hide the other.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Verification {
@@ -175,7 +174,7 @@ struct Verification {
     send_code_attempts: Value,
 }
 
-/// The message is the last one of its Verification.
+/// The last message of the Verification is ours.
 fn accepted(body: &[u8]) -> Accepted {
     let created: Verification = serde_json::from_slice(body).unwrap_or_default();
     let sid = |value: &Value, kind| value.as_str().filter(|sid| is_sid(kind, sid)).map(str::to_owned);
@@ -195,13 +194,13 @@ mod tests {
 
     #[track_caller]
     fn check(body: &str, message_id: Option<&str>, verification: Option<&str>) {
-        let told = accepted(body.as_bytes());
+        let found = accepted(body.as_bytes());
         assert_eq!(
-            (told.message_id.as_deref(), told.verification.as_deref()),
+            (found.message_id.as_deref(), found.verification.as_deref()),
             (message_id, verification),
             "{body}"
         );
-        assert_eq!(told.segments, None);
+        assert_eq!(found.segments, None);
     }
 
     #[test]
@@ -224,8 +223,8 @@ mod tests {
     }
 
     #[test]
-    fn a_language_is_told_where_twilio_has_it() {
-        for (wanted, told) in [
+    fn a_language_is_sent_if_twilio_has_it() {
+        for (wanted, found) in [
             ("es", Some("es")),
             ("es-CO", Some("es")),
             ("es_419", Some("es")),
@@ -235,7 +234,7 @@ mod tests {
             ("qq", None),
             ("x-es", None),
         ] {
-            assert_eq!(locale(wanted), told, "{wanted}");
+            assert_eq!(locale(wanted), found, "{wanted}");
         }
     }
 }

@@ -1,0 +1,113 @@
+//! Builds the broker of the settings.
+
+use std::sync::{Arc, Mutex};
+
+use anyhow::{Context as _, anyhow};
+use secrecy::ExposeSecret as _;
+use tokio::sync::watch;
+
+use crate::broker::memory::MemoryBroker;
+use crate::broker::rabbit::RabbitSettings;
+use crate::broker::rabbit::consumer::RabbitConsumer;
+use crate::broker::rabbit::dead_letters::RabbitDeadLetters;
+use crate::broker::rabbit::error::RabbitError;
+use crate::broker::rabbit::publish::RabbitPublisher;
+use crate::broker::rabbit::rpc::RabbitRpcClient;
+use crate::broker::rabbit::topology::{self, Declared};
+use crate::broker::{DeadLetters, Names, Publisher, RequestConsumer, RpcClient};
+use crate::config::Settings;
+use crate::domain::channel::Channel;
+
+/// Deliveries that the broker in memory hands to one consumer.
+const MEMORY_PREFETCH: usize = 64;
+
+pub(super) enum Broker {
+    Memory(MemoryBroker),
+    Rabbit {
+        settings: Box<RabbitSettings>,
+        publisher: Arc<RabbitPublisher>,
+        /// Shows if the consumer of text messages is connected.
+        consuming: Mutex<Option<watch::Receiver<bool>>>,
+    },
+}
+
+impl Broker {
+    pub(super) fn new(settings: &Settings) -> anyhow::Result<Broker> {
+        Ok(match rabbit_settings(settings)? {
+            Some(rabbit) => {
+                let publisher = Arc::new(RabbitPublisher::start("results", rabbit.clone()));
+                Broker::Rabbit { settings: Box::new(rabbit), publisher, consuming: Mutex::default() }
+            }
+            None => Broker::Memory(MemoryBroker::default()),
+        })
+    }
+
+    pub(super) fn is_in_memory(&self) -> bool {
+        matches!(self, Broker::Memory(_))
+    }
+
+    pub(super) fn publisher(&self) -> Arc<dyn Publisher> {
+        match self {
+            Broker::Memory(broker) => Arc::new(broker.publisher()),
+            Broker::Rabbit { publisher, .. } => publisher.clone(),
+        }
+    }
+
+    /// A publisher with a connection of its own: a caller's reply queue may break it without harm.
+    pub(super) fn reply_publisher(&self) -> Arc<dyn Publisher> {
+        match self {
+            Broker::Memory(broker) => Arc::new(broker.publisher()),
+            Broker::Rabbit { settings, .. } => Arc::new(RabbitPublisher::start("replies", *settings.clone())),
+        }
+    }
+
+    pub(super) fn rpc_client(&self) -> Arc<dyn RpcClient> {
+        match self {
+            Broker::Memory(broker) => Arc::new(broker.rpc_client()),
+            Broker::Rabbit { settings, .. } => Arc::new(RabbitRpcClient::start(*settings.clone())),
+        }
+    }
+
+    pub(super) fn consumer(&self, channel: Channel) -> Box<dyn RequestConsumer> {
+        match self {
+            Broker::Memory(broker) => Box::new(broker.consumer(channel, MEMORY_PREFETCH)),
+            Broker::Rabbit { settings, consuming, .. } => {
+                let consumer = RabbitConsumer::start(RabbitSettings::clone(settings), channel);
+                // Readiness depends on text messages only.
+                if channel == Channel::Sms {
+                    let mut consuming = consuming.lock().expect("nothing panics while it holds the lock");
+                    *consuming = Some(consumer.connected());
+                }
+                Box::new(consumer)
+            }
+        }
+    }
+}
+
+/// `None` without `AMQP_URL`.
+pub(super) fn rabbit_settings(settings: &Settings) -> anyhow::Result<Option<RabbitSettings>> {
+    let Some(url) = &settings.amqp_url else {
+        return Ok(None);
+    };
+    let names = Names::new(&settings.amqp_prefix);
+    let rabbit = RabbitSettings::new(url.expose_secret(), names, settings.prefetch);
+    rabbit.map(Some).context("AMQP_URL")
+}
+
+/// Declares the exchanges and queues, and returns them.
+pub(crate) async fn declare_topology(settings: &Settings) -> anyhow::Result<Vec<Declared>> {
+    let rabbit = rabbit_settings(settings)?.context("AMQP_URL must be set")?;
+    topology::declare_topology(&rabbit).await.map_err(|error| rabbit_failed(&error))
+}
+
+/// Opens the dead-letter queue.
+pub(crate) async fn dead_letters(settings: &Settings) -> anyhow::Result<Box<dyn DeadLetters>> {
+    let rabbit = rabbit_settings(settings)?.context("AMQP_URL must be set")?;
+    let dead_letters = RabbitDeadLetters::open(&rabbit).await.map_err(|error| rabbit_failed(&error))?;
+    Ok(Box::new(dead_letters))
+}
+
+/// Names the setting and the error, never the address.
+fn rabbit_failed(error: &RabbitError) -> anyhow::Error {
+    anyhow!("RabbitMQ (AMQP_URL) {}", error.in_words())
+}

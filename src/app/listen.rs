@@ -1,0 +1,53 @@
+//! Listening sockets, and the signals that stop the process.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, bail};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Role, Settings};
+use crate::telemetry::events;
+
+/// In `otpost dev` a default port that is in use is replaced by a free one, with a notice. A port of the settings is not.
+pub(super) async fn listen(
+    name: &str,
+    address: SocketAddr,
+    role: Role,
+    settings: &Settings,
+) -> anyhow::Result<TcpListener> {
+    let given = settings.shown.iter().any(|shown| shown.name == name && shown.given);
+    let is_replaceable = role == Role::Dev && !given;
+    match TcpListener::bind(address).await {
+        Err(error) if is_replaceable && error.kind() == std::io::ErrorKind::AddrInUse => {
+            events::notice(&format!("{name}: {address} is in use, so another port is taken"));
+            let free = SocketAddr::new(address.ip(), 0);
+            TcpListener::bind(free).await.with_context(|| format!("{name}: listening on {free}"))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            bail!("{name}: {address} is in use: stop what listens there, or set {name} to another port")
+        }
+        listener => listener.with_context(|| format!("{name}: listening on {address}")),
+    }
+}
+
+/// The first SIGTERM or SIGINT starts a drain. The second ends the process at once, and the broker redelivers.
+pub(super) fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = CancellationToken::new();
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        for is_second in [false, true] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if is_second {
+                std::process::exit(1);
+            }
+            stopping.cancel();
+        }
+    });
+    Ok(stop)
+}

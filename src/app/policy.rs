@@ -1,0 +1,33 @@
+//! Builds the rules, limits and policies of the settings.
+
+use super::providers;
+use crate::config::Settings;
+use crate::domain::channel::Channel;
+use crate::domain::recipient_rules::RecipientRules;
+use crate::domain::retry::RetryPolicy;
+use crate::flow::gateway::Policy;
+
+/// The recipients that messages may go to.
+pub(crate) fn rules(settings: &Settings) -> RecipientRules {
+    RecipientRules {
+        sms_enabled: settings.sms_enabled,
+        email_enabled: settings.email_enabled,
+        default_region: settings.default_region,
+        allowed_countries: settings.allowed_countries.clone(),
+        allow_landline: settings.allow_landline,
+    }
+}
+
+pub(super) fn policy(settings: &Settings, channel: Channel) -> Policy {
+    Policy {
+        limits: settings.limits.on(channel),
+        code_life: settings.code_life,
+        code_length: settings.code_length,
+        retry: RetryPolicy::default(),
+        provider_timeout: settings.provider_timeout,
+        in_doubt: settings.in_doubt,
+        doubt_report_wait: providers::in_doubt_receipt_wait(settings, channel),
+        receipt_due_after: settings.receipt_wait.and_then(|_| providers::receipt_due_after(settings)),
+        reply_to_allowed: settings.reply_to_allowed.clone(),
+    }
+}

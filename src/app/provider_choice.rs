@@ -1,0 +1,145 @@
+//! Chooses what a worker sends with: the provider of the settings, the simulator, or nothing.
+//!
+//! Production never simulates: credentials that the provider refuses prevent the start.
+
+use std::sync::Arc;
+
+use anyhow::bail;
+
+use super::providers;
+use crate::clock::Clock;
+use crate::config::{DevProvider, Role, Settings};
+use crate::domain::channel::Channel;
+use crate::flow::receipts::ReceiptProcessor;
+use crate::http::page::Handset;
+use crate::provider::simulated::SimulatedProvider;
+use crate::provider::unconfigured::UnconfiguredProvider;
+use crate::provider::{DeliveryReceipt, Provider};
+use crate::telemetry::events;
+
+/// Receipts of simulated messages in flight.
+const SIMULATED_RECEIPTS_MAX: usize = 1_000;
+/// The name of the simulator in delivery events.
+const SIMULATED: &str = "simulated";
+
+pub(super) async fn sms_provider(
+    settings: &Settings,
+    dev_provider: DevProvider,
+    receipts: &Arc<ReceiptProcessor>,
+    handset: Option<&Arc<Handset>>,
+) -> anyhow::Result<Arc<dyn Provider>> {
+    match (&settings.sms_provider, dev_provider) {
+        (Some(provider), DevProvider::Configured) => {
+            let provider = providers::sms_adapter(provider, settings.provider_timeout)?;
+            checked(provider, Channel::Sms, settings, receipts).await
+        }
+        (None, DevProvider::Configured) if !settings.is_development() => {
+            bail!("TWILIO_ACCOUNT_SID must be set")
+        }
+        (None, DevProvider::Configured) => {
+            events::notice("no provider of text messages is set: text messages are simulated");
+            Ok(simulated(Channel::Sms, settings, receipts, handset))
+        }
+        (configured, DevProvider::Simulated) => {
+            if configured.is_some() {
+                events::notice(&not_used("the provider of text messages", Channel::Sms));
+            }
+            Ok(simulated(Channel::Sms, settings, receipts, handset))
+        }
+    }
+}
+
+pub(super) async fn email_provider(
+    settings: &Settings,
+    dev_provider: DevProvider,
+    receipts: &Arc<ReceiptProcessor>,
+    handset: Option<&Arc<Handset>>,
+) -> anyhow::Result<Arc<dyn Provider>> {
+    if !settings.email_enabled {
+        return Ok(Arc::new(UnconfiguredProvider));
+    }
+    match (providers::email_account(settings)?, dev_provider) {
+        (Some(provider), DevProvider::Configured) => {
+            checked(provider, Channel::Email, settings, receipts).await
+        }
+        (configured, _) => {
+            if configured.is_some() {
+                let setting = providers::credential_settings(settings, Channel::Email);
+                events::notice(&not_used(setting, Channel::Email));
+            }
+            Ok(simulated(Channel::Email, settings, receipts, handset))
+        }
+    }
+}
+
+/// The provider after a check of its credentials. If it refuses them, production does not start, and development simulates.
+async fn checked(
+    provider: Arc<dyn Provider>,
+    channel: Channel,
+    settings: &Settings,
+    receipts: &Arc<ReceiptProcessor>,
+) -> anyhow::Result<Arc<dyn Provider>> {
+    match provider.check_credentials().await {
+        Ok(()) => Ok(provider),
+        Err(error) if error.is_refusal() => {
+            if settings.is_development() {
+                events::notice(&format!("{}: {error}: {} are simulated", provider.name(), messages(channel)));
+                return Ok(simulated(channel, settings, receipts, None));
+            }
+            let to_check = providers::credential_settings(settings, channel);
+            bail!("{}: {error}: check {to_check}", provider.name())
+        }
+        // An outage of the provider does not prevent the start: requests wait until it is over.
+        Err(error) => {
+            events::notice(&format!("{}: {error}", provider.name()));
+            Ok(provider)
+        }
+    }
+}
+
+fn not_used(configured: &str, channel: Channel) -> String {
+    let messages = messages(channel);
+    format!(
+        "{configured} is set and not used: {messages} are simulated; otpost dev --provider twilio sends them"
+    )
+}
+
+fn messages(channel: Channel) -> &'static str {
+    match channel {
+        Channel::Sms => "text messages",
+        Channel::Email => "e-mails",
+    }
+}
+
+/// The display of the page. It exists, and so does the page, only in `otpost dev` with simulated messages.
+pub(super) fn handset(role: Role, dev_provider: DevProvider, settings: &Settings) -> Option<Arc<Handset>> {
+    let simulates = matches!((role, dev_provider), (Role::Dev, DevProvider::Simulated));
+    simulates.then(|| Arc::new(Handset::new(&settings.brand, Clock::System.now())))
+}
+
+/// The simulator. It sends receipts as a real provider does, and where the chosen provider writes the texts, it refuses
+/// the same requests.
+pub(super) fn simulated(
+    channel: Channel,
+    settings: &Settings,
+    receipts: &Arc<ReceiptProcessor>,
+    handset: Option<&Arc<Handset>>,
+) -> Arc<dyn Provider> {
+    let (sender, mut simulated_receipts) =
+        tokio::sync::mpsc::channel::<DeliveryReceipt>(SIMULATED_RECEIPTS_MAX);
+    let receipts = receipts.clone();
+    tokio::spawn(async move {
+        while let Some(receipt) = simulated_receipts.recv().await {
+            if let Err(error) = receipts.process(SIMULATED, &receipt).await {
+                events::receipt_failed(receipt.request.as_str(), &error);
+            }
+        }
+    });
+    let writes_texts = settings.sms_provider_makes_codes && channel == Channel::Sms;
+    let provider = SimulatedProvider::on_stdout(channel).writing_texts(writes_texts);
+    provider.on_receipts(sender);
+    if let Some(handset) = handset {
+        provider.on_messages(handset.clone());
+    }
+    Arc::new(provider)
+}

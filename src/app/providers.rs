@@ -1,0 +1,205 @@
+//! Builds the adapters of the providers in the settings. No other file of the wiring names them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use crate::clock::Clock;
+use crate::config::{
+    ConfigError, EmailProvider, EmailWebhook, SendGrid, Settings, SmsProvider, Smtp, Twilio, TwilioSender,
+    VerifyService,
+};
+use crate::domain::channel::Channel;
+use crate::provider::sendgrid::events::SendGridEvents;
+use crate::provider::sendgrid::{SendGridMail, SendGridSettings};
+use crate::provider::smtp::{SmtpProvider, SmtpSettings, SmtpSettingsError};
+use crate::provider::twilio::callback::TwilioCallbacks;
+use crate::provider::twilio::messages::TwilioMessages;
+use crate::provider::twilio::verify::{TwilioVerify, VerifySettings};
+use crate::provider::twilio::{self, Authentication, Sender, TwilioSettings};
+use crate::provider::{Callbacks, CodeVerifier, Provider, web};
+use crate::telemetry::events;
+
+/// The provider without an account in the settings: `status` shows it where the worker's account is not known.
+pub(super) const SMS_PROVIDER_DEFAULT: &str = "twilio";
+
+/// The first poll for a receipt if the provider sends status callbacks.
+const RECEIPT_DUE_WITH_CALLBACK: Duration = Duration::from_secs(300);
+/// The same if it sends none.
+const RECEIPT_DUE_WITHOUT_CALLBACK: Duration = Duration::from_secs(60);
+/// SendGrid's events come within seconds.
+const SENDGRID_EVENT_WAIT: Duration = Duration::from_secs(20);
+
+/// The errors that the adapters find in settings, without connecting.
+pub(super) fn config_errors(settings: &Settings) -> Vec<ConfigError> {
+    let mut errors = Vec::new();
+    let mut error = |name, problem: String| errors.push(ConfigError::new(name, problem));
+    const BASE_URL_RULE: &str = "must be a URL without user, query or fragment";
+    if let Some(SmsProvider::Twilio(twilio)) = &settings.sms_provider {
+        if web::base_url(&twilio.base_url).is_err() {
+            error("TWILIO_API_BASE_URL", BASE_URL_RULE.to_owned());
+        }
+        if twilio.verify.as_ref().is_some_and(|service| web::base_url(&service.base_url).is_err()) {
+            error("TWILIO_VERIFY_BASE_URL", BASE_URL_RULE.to_owned());
+        }
+        if let Some(Err(problem)) = twilio.status_callback.as_deref().map(twilio::check_status_callback) {
+            error("TWILIO_STATUS_CALLBACK_URL", problem.to_string());
+        }
+    }
+    if let Some(EmailProvider::SendGrid(sendgrid)) = &settings.email_provider
+        && web::base_url(&sendgrid.base_url).is_err()
+    {
+        error("SENDGRID_API_BASE_URL", BASE_URL_RULE.to_owned());
+    }
+    if let Some(EmailWebhook::SendGrid { public_key }) = &settings.email_webhook
+        && let Err(problem) = SendGridEvents::new(public_key, Clock::System)
+    {
+        error("SENDGRID_WEBHOOK_PUBLIC_KEY", problem.to_string());
+    }
+    if let Some(EmailProvider::Smtp(smtp)) = &settings.email_provider
+        && let Err(problem) = smtp_provider(smtp, settings.provider_timeout)
+    {
+        error("SMTP_URL", problem.to_string());
+    }
+    errors
+}
+
+/// The account for text messages; `None` if this process has none that can send.
+pub(super) fn sms_account(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Provider>>> {
+    match &settings.sms_provider {
+        Some(SmsProvider::Twilio(twilio)) if twilio.sender.is_none() && twilio.verify.is_none() => Ok(None),
+        Some(provider) => sms_adapter(provider, settings.provider_timeout).map(Some),
+        None => Ok(None),
+    }
+}
+
+pub(super) fn sms_adapter(provider: &SmsProvider, timeout: Duration) -> anyhow::Result<Arc<dyn Provider>> {
+    let SmsProvider::Twilio(twilio) = provider;
+    Ok(match &twilio.verify {
+        Some(service) => Arc::new(TwilioVerify::new(&verify_settings(twilio, service, timeout))?),
+        None => Arc::new(TwilioMessages::new(twilio_settings(twilio, timeout)?)?),
+    })
+}
+
+/// The account for e-mails; `None` without one, or if e-mails are off.
+pub(super) fn email_account(settings: &Settings) -> anyhow::Result<Option<Arc<dyn Provider>>> {
+    let timeout = settings.provider_timeout;
+    Ok(match &settings.email_provider {
+        _ if !settings.email_enabled => None,
+        Some(EmailProvider::SendGrid(sendgrid)) => {
+            Some(Arc::new(SendGridMail::new(sendgrid_settings(sendgrid, timeout))?))
+        }
+        Some(EmailProvider::Smtp(smtp)) => Some(Arc::new(smtp_provider(smtp, timeout).context("SMTP_URL")?)),
+        None => None,
+    })
+}
+
+/// The settings that an operator checks when the provider refuses the credentials.
+pub(super) fn credential_settings(settings: &Settings, channel: Channel) -> &'static str {
+    match (channel, &settings.sms_provider, &settings.email_provider) {
+        (Channel::Sms, Some(provider), _) if provider.makes_codes() => {
+            "TWILIO_VERIFY_SERVICE_SID, TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN (or TWILIO_API_KEY_SID and its secret)"
+        }
+        (Channel::Sms, ..) => {
+            "TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN (or TWILIO_API_KEY_SID and its secret)"
+        }
+        (Channel::Email, _, Some(EmailProvider::Smtp(_))) => "SMTP_URL",
+        (Channel::Email, ..) => "SENDGRID_API_KEY",
+    }
+}
+
+/// The verifier of codes that the provider makes. If the provider rejects us, correct codes would be reported as expired:
+/// so that prevents the start, except in development.
+pub(super) async fn code_verifier(settings: &Settings) -> anyhow::Result<Option<Arc<dyn CodeVerifier>>> {
+    let Some(SmsProvider::Twilio(twilio)) = &settings.sms_provider else { return Ok(None) };
+    let Some(service) = &twilio.verify else { return Ok(None) };
+    let verify = TwilioVerify::new(&verify_settings(twilio, service, settings.provider_timeout))?;
+    match verify.check_credentials().await {
+        Err(error) if error.is_refusal() && !settings.is_development() => {
+            bail!("{}: {error}: check TWILIO_VERIFY_SERVICE_SID and the account", verify.name())
+        }
+        Err(error) => events::notice(&format!("{}: {error}", verify.name())),
+        Ok(()) => {}
+    }
+    Ok(Some(Arc::new(verify)))
+}
+
+/// The readers of callbacks, one for each provider whose signatures can be verified.
+pub(super) fn callbacks(settings: &Settings) -> anyhow::Result<Vec<Arc<dyn Callbacks>>> {
+    let mut callbacks: Vec<Arc<dyn Callbacks>> = Vec::new();
+    if let Some(SmsProvider::Twilio(twilio)) = &settings.sms_provider
+        && let Some(url) = twilio.status_callback.as_deref()
+    {
+        let reader = TwilioCallbacks::new(url, &twilio.account_sid, twilio.tokens.clone());
+        callbacks.push(Arc::new(reader.context("TWILIO_STATUS_CALLBACK_URL")?));
+    }
+    if let Some(EmailWebhook::SendGrid { public_key }) = &settings.email_webhook {
+        let reader = SendGridEvents::new(public_key, Clock::System);
+        callbacks.push(Arc::new(reader.context("SENDGRID_WEBHOOK_PUBLIC_KEY")?));
+    }
+    Ok(callbacks)
+}
+
+/// The wait for a receipt of an attempt in doubt, where the provider cannot look messages up but reports them.
+pub(super) fn in_doubt_receipt_wait(settings: &Settings, channel: Channel) -> Duration {
+    match (channel, &settings.email_provider, &settings.email_webhook) {
+        (Channel::Email, Some(EmailProvider::SendGrid(_)), Some(EmailWebhook::SendGrid { .. })) => {
+            SENDGRID_EVENT_WAIT
+        }
+        _ => Duration::ZERO,
+    }
+}
+
+/// The time of the first poll for a receipt; `None` for a provider that reports no single message.
+pub(super) fn receipt_due_after(settings: &Settings) -> Option<Duration> {
+    match &settings.sms_provider {
+        Some(SmsProvider::Twilio(twilio)) if twilio.verify.is_some() => None,
+        Some(SmsProvider::Twilio(twilio)) if twilio.status_callback.is_some() => {
+            Some(RECEIPT_DUE_WITH_CALLBACK)
+        }
+        Some(SmsProvider::Twilio(_)) | None => Some(RECEIPT_DUE_WITHOUT_CALLBACK),
+    }
+}
+
+fn twilio_settings(twilio: &Twilio, timeout: Duration) -> anyhow::Result<TwilioSettings> {
+    let sender = twilio.sender.as_ref().context("TWILIO_FROM_NUMBER must be set")?;
+    Ok(TwilioSettings {
+        account_sid: twilio.account_sid.clone(),
+        authentication: authentication(twilio),
+        sender: match sender {
+            TwilioSender::Numbers(numbers) => Sender::Numbers(numbers.clone()),
+            TwilioSender::Service(sid) => Sender::MessagingService(sid.clone()),
+        },
+        base_url: twilio.base_url.clone(),
+        timeout,
+        status_callback: twilio.status_callback.clone(),
+    })
+}
+
+fn verify_settings(twilio: &Twilio, service: &VerifyService, timeout: Duration) -> VerifySettings {
+    VerifySettings {
+        account_sid: twilio.account_sid.clone(),
+        authentication: authentication(twilio),
+        service_sid: service.sid.clone(),
+        base_url: service.base_url.clone(),
+        timeout,
+    }
+}
+
+fn authentication(twilio: &Twilio) -> Authentication {
+    Authentication { user: twilio.user.clone(), password: twilio.password.clone() }
+}
+
+fn sendgrid_settings(sendgrid: &SendGrid, timeout: Duration) -> SendGridSettings {
+    SendGridSettings {
+        api_key: sendgrid.api_key.clone(),
+        from: sendgrid.from.clone(),
+        base_url: sendgrid.base_url.clone(),
+        timeout,
+    }
+}
+
+fn smtp_provider(smtp: &Smtp, timeout: Duration) -> Result<SmtpProvider, SmtpSettingsError> {
+    SmtpProvider::new(&SmtpSettings { url: smtp.url.clone(), from: smtp.from.clone(), timeout })
+}

@@ -1,0 +1,48 @@
+//! Builds the inspector behind `otpost status` and its HTTP endpoint.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::time::Instant;
+
+use super::brokers::rabbit_settings;
+use super::providers::{SMS_PROVIDER_DEFAULT, email_account, sms_account};
+use super::stores::redis_store;
+use crate::broker::rabbit::probe::RabbitProbe;
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::flow::inspect::status::{Inspector, ProcessInfo, ProviderHealthCache};
+
+/// The inspector of the command `status`.
+pub(crate) fn inspector(settings: &Settings) -> anyhow::Result<Inspector> {
+    let rabbit = rabbit_settings(settings)?.context("AMQP_URL must be set")?;
+    Ok(Inspector {
+        process: process_info(settings, "command", None),
+        store: Arc::new(redis_store(settings)?),
+        store_in_memory: false,
+        broker: Some(Arc::new(RabbitProbe::new(rabbit))),
+        provider: sms_account(settings)?,
+        email_provider: email_account(settings)?,
+        clock: Clock::System,
+        provider_health: ProviderHealthCache::default(),
+        email_provider_health: ProviderHealthCache::default(),
+    })
+}
+
+/// The part of the status that needs no outside system. `started` is `None` for a command.
+pub(super) fn process_info(settings: &Settings, role: &'static str, started: Option<Instant>) -> ProcessInfo {
+    let given = settings.shown.iter().filter(|shown| shown.given);
+    let mut configured: Vec<&'static str> = given.map(|shown| shown.name).collect();
+    configured.sort_unstable();
+    ProcessInfo {
+        version: env!("CARGO_PKG_VERSION"),
+        role,
+        production: !settings.is_development(),
+        sms_provider_default: SMS_PROVIDER_DEFAULT,
+        sms_enabled: settings.sms_enabled,
+        email_enabled: settings.email_enabled,
+        configured,
+        limits: settings.limits,
+        started,
+    }
+}

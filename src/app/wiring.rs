@@ -1,0 +1,194 @@
+//! Wires the adapters of the settings to the flow and the HTTP API.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use super::brokers::Broker;
+use super::policy::{policy, rules};
+use super::providers::{callbacks, code_verifier};
+use super::status::process_info;
+use super::stores::store;
+use super::texts::texts;
+use crate::broker::{Names, Publisher, RequestConsumer};
+use crate::clock::Clock;
+use crate::config::{Role, Settings};
+use crate::domain::channel::Channel;
+use crate::flow::gateway::Gateway;
+use crate::flow::inspect::status::{Inspector, ProviderHealthCache};
+use crate::flow::receipts::ReceiptProcessor;
+use crate::flow::reply::Replies;
+use crate::flow::send_gate::SendGate;
+use crate::flow::verify::Verifier;
+use crate::http::{self, Api, PendingLimiter, Readiness, Tokens, Webhooks};
+use crate::provider::Provider;
+use crate::store::Store;
+
+/// A gateway of one channel, and the consumer of its requests.
+pub(super) struct ChannelWorker {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) consumer: Box<dyn RequestConsumer>,
+}
+
+/// The adapters of the settings.
+pub(super) struct Wiring {
+    names: Names,
+    store: Arc<dyn Store>,
+    broker: Broker,
+    pub(super) clock: Clock,
+    pub(super) broker_in_memory: bool,
+    pub(super) store_in_memory: bool,
+    /// Code checks at a provider, in progress.
+    pub(super) checks: TaskTracker,
+}
+
+impl Wiring {
+    pub(super) fn new(settings: &Settings) -> anyhow::Result<Wiring> {
+        let broker = Broker::new(settings)?;
+        Ok(Wiring {
+            names: Names::new(&settings.amqp_prefix),
+            store: store(settings)?,
+            broker_in_memory: broker.is_in_memory(),
+            store_in_memory: settings.redis_url.is_none(),
+            broker,
+            clock: Clock::System,
+            checks: TaskTracker::new(),
+        })
+    }
+
+    pub(super) fn reply_publisher(&self) -> Arc<dyn Publisher> {
+        self.broker.reply_publisher()
+    }
+
+    pub(super) fn worker(
+        &self,
+        settings: &Settings,
+        channel: Channel,
+        provider: Arc<dyn Provider>,
+        replies: Arc<dyn Publisher>,
+    ) -> anyhow::Result<ChannelWorker> {
+        let sender_rate = settings.sender_rate.filter(|_| channel == Channel::Sms);
+        let concurrency = usize::from(settings.concurrency);
+        let gateway = Gateway {
+            channel,
+            store: self.store.clone(),
+            gate: SendGate::new(channel, concurrency, provider.senders(), sender_rate),
+            provider,
+            publisher: self.broker.publisher(),
+            replies: Replies::new(replies),
+            texts: texts(settings, channel)?,
+            codes: settings.codes.clone().context("OTP_SECRET_KEYS must be set")?,
+            recipients: settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?,
+            rules: rules(settings),
+            policy: policy(settings, channel),
+            names: self.names.clone(),
+            clock: self.clock,
+        };
+        Ok(ChannelWorker { gateway: Arc::new(gateway), consumer: self.broker.consumer(channel) })
+    }
+
+    pub(super) fn receipt_processor(&self, settings: &Settings) -> anyhow::Result<Arc<ReceiptProcessor>> {
+        Ok(Arc::new(ReceiptProcessor {
+            store: self.store.clone(),
+            publisher: self.broker.publisher(),
+            recipients: settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?,
+            clock: self.clock,
+        }))
+    }
+
+    pub(super) fn inspector(
+        &self,
+        settings: &Settings,
+        role: Role,
+        provider: Option<Arc<dyn Provider>>,
+        email_provider: Option<Arc<dyn Provider>>,
+    ) -> Inspector {
+        Inspector {
+            process: process_info(settings, role_name(role), Some(Instant::now())),
+            store: self.store.clone(),
+            store_in_memory: self.store_in_memory,
+            broker: match &self.broker {
+                Broker::Memory(_) => None,
+                Broker::Rabbit { publisher, .. } => Some(publisher.clone()),
+            },
+            provider,
+            email_provider,
+            clock: self.clock,
+            provider_health: ProviderHealthCache::default(),
+            email_provider_health: ProviderHealthCache::default(),
+        }
+    }
+
+    pub(super) async fn api(&self, settings: &Settings, inspector: Inspector) -> anyhow::Result<Arc<Api>> {
+        let recipients = settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?;
+        let jwt = settings.jwt.as_ref().context("JWT_SECRET must be set")?;
+        Ok(Arc::new(Api {
+            tokens: Tokens::new(jwt)?,
+            verifier: Verifier {
+                store: self.store.clone(),
+                codes: settings.codes.clone().context("OTP_SECRET_KEYS must be set")?,
+                recipients: recipients.clone(),
+                limits: settings.limits,
+                provider_verifier: code_verifier(settings).await?,
+                in_flight: self.checks.clone(),
+                clock: self.clock,
+            },
+            rpc_client: self.broker.rpc_client(),
+            send_wait: settings.send_wait,
+            pending: PendingLimiter::default(),
+            store: self.store.clone(),
+            recipients,
+            rules: rules(settings),
+            limits: settings.limits,
+            code_length: settings.code_length.get(),
+            trusted_proxies: settings.trusted_proxies.clone(),
+            clock: self.clock,
+            inspector,
+            validations: Arc::new(Semaphore::new(http::VALIDATIONS_MAX)),
+        }))
+    }
+
+    pub(super) fn webhooks(
+        &self,
+        settings: &Settings,
+        receipts: &Arc<ReceiptProcessor>,
+    ) -> anyhow::Result<Webhooks> {
+        Ok(Webhooks { callbacks: callbacks(settings)?, receipts: receipts.clone() })
+    }
+
+    /// A worker is ready while it can consume requests, send and publish results. HTTP alone is always ready.
+    pub(super) fn readiness(&self, gateway: Option<Arc<Gateway>>) -> Readiness {
+        let (Broker::Rabbit { publisher, consuming, .. }, Some(gateway)) = (&self.broker, gateway) else {
+            return Arc::new(|| Ok(()));
+        };
+        let publishing = publisher.connected();
+        let consuming = consuming.lock().expect("nothing panics while it holds the lock").clone();
+        Arc::new(move || match (consuming.as_ref().is_some_and(|up| *up.borrow()), *publishing.borrow()) {
+            (true, true) if gateway.gate.is_breaker_open() => {
+                Err("not sending: the provider fails for every recipient\n")
+            }
+            (true, true) => Ok(()),
+            (false, _) => Err("not consuming: RabbitMQ is not connected\n"),
+            (true, false) => Err("not publishing: RabbitMQ is not connected or blocks publishers\n"),
+        })
+    }
+
+    pub(super) async fn close(&self) {
+        if let Broker::Rabbit { publisher, .. } = &self.broker {
+            publisher.close().await;
+        }
+    }
+}
+
+/// The role in logs and in the status.
+pub(super) fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Worker => "worker",
+        Role::Http => "http",
+        Role::Dev => "dev",
+        _ => "serve",
+    }
+}

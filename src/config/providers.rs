@@ -1,0 +1,81 @@
+//! The settings of providers.
+
+use secrecy::SecretString;
+
+use crate::domain::mailbox::Mailbox;
+
+/// The provider of text messages.
+pub enum SmsProvider {
+    Twilio(Twilio),
+}
+
+/// The provider of e-mails.
+pub enum EmailProvider {
+    SendGrid(SendGrid),
+    /// A mail server that relays e-mails.
+    Smtp(Smtp),
+}
+
+/// Verifies the callbacks of a provider of e-mails. A process can accept them without the account that sends.
+pub enum EmailWebhook {
+    SendGrid { public_key: String },
+}
+
+/// An account at Twilio.
+pub struct Twilio {
+    /// `AC…`.
+    pub account_sid: String,
+    /// The user name of HTTP Basic: the account's SID, or that of an API key.
+    pub user: String,
+    /// The auth token, or the secret of the API key.
+    pub password: SecretString,
+    /// The service that makes and checks the codes; `None` if we make them.
+    pub verify: Option<VerifyService>,
+    /// `None` if a Verify service chooses the sender, or this process sends nothing.
+    pub sender: Option<TwilioSender>,
+    pub base_url: String,
+    /// The URL that Twilio reports statuses to.
+    pub status_callback: Option<String>,
+    /// Every auth token in use: during a rotation callbacks are signed with any of them.
+    pub tokens: Vec<SecretString>,
+}
+
+/// A service of Twilio Verify.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifyService {
+    /// `VA…`.
+    pub sid: String,
+    pub base_url: String,
+}
+
+/// The sender of text messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TwilioSender {
+    /// One or more numbers, short codes or sender names.
+    Numbers(Vec<String>),
+    /// A Messaging Service, `MG…`.
+    Service(String),
+}
+
+/// An account at SendGrid.
+pub struct SendGrid {
+    pub api_key: SecretString,
+    pub from: Mailbox,
+    pub base_url: String,
+}
+
+/// A mail server that relays e-mails.
+pub struct Smtp {
+    /// Host, user and password.
+    pub url: SecretString,
+    pub from: Mailbox,
+}
+
+impl SmsProvider {
+    /// True if the provider makes and checks the codes itself.
+    pub fn makes_codes(&self) -> bool {
+        match self {
+            SmsProvider::Twilio(twilio) => twilio.verify.is_some(),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The settings, complete and checked.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::providers::{EmailProvider, EmailWebhook, SmsProvider};
+use super::templates::TemplateText;
+use crate::domain::code::{CodeKeyring, CodeLength};
+use crate::domain::limit::Limits;
+use crate::domain::message_match::InDoubtPolicy;
+use crate::domain::phone::Region;
+use crate::domain::recipient_keyring::RecipientKeyring;
+use crate::domain::zone::Zone;
+
+/// The purpose of a process: it decides which settings are required.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Sends messages.
+    Worker,
+    /// Answers HTTP.
+    Http,
+    /// Worker and HTTP.
+    Serve,
+    /// Worker and HTTP on a laptop: always in development, and no setting is required.
+    Dev,
+    /// Reads or changes the store.
+    Store,
+    /// Declares the exchanges and queues.
+    Topology,
+    /// Makes tokens for development.
+    Token,
+    /// Checks the store, the broker and the providers.
+    Status,
+    /// Checks templates.
+    Texts,
+    /// Needs no outside system.
+    Offline,
+    /// Shows the settings.
+    Show,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Environment {
+    /// Real messages to real people. The default.
+    Production,
+    /// Without credentials messages are simulated; public development keys replace missing keys.
+    Development,
+}
+
+/// The way in which `otpost dev` sends messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DevProvider {
+    /// Messages are shown on the console.
+    Simulated,
+    /// The providers of the settings send real messages.
+    Configured,
+}
+
+/// An error in one setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The environment variable, or a file of `TEMPLATES_DIR`.
+    pub name: String,
+    /// The rule that the value breaks. Never the value.
+    pub problem: String,
+}
+
+impl ConfigError {
+    pub(crate) fn new(name: &str, problem: impl Into<String>) -> ConfigError {
+        ConfigError { name: name.to_owned(), problem: problem.into() }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.problem)
+    }
+}
+
+/// All errors, with the settings that could be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .errors.iter().map(|error| format!("  {error}")).collect::<Vec<_>>().join("\n"))]
+pub struct ConfigErrors {
+    pub errors: Vec<ConfigError>,
+    pub shown: Vec<Shown>,
+    /// Settings that are valid and probably not intended.
+    pub notices: Vec<String>,
+}
+
+/// A setting in a form that may be shown.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Shown {
+    pub name: &'static str,
+    /// The value in effect; `(set)` for a secret, `(not set)` for none.
+    pub value: String,
+    /// Given, not a default.
+    pub given: bool,
+}
+
+/// Every setting, checked.
+pub struct Settings {
+    pub environment: Environment,
+    /// `None` for a command that needs no broker, or in memory.
+    pub amqp_url: Option<SecretString>,
+    pub amqp_prefix: String,
+    /// `None` for a command that needs no store, or in memory.
+    pub redis_url: Option<SecretString>,
+    pub redis_prefix: String,
+    pub http_addr: SocketAddr,
+    /// The address of probes and metrics.
+    pub ops_addr: SocketAddr,
+    /// The proxies whose `X-Forwarded-For` is trusted.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Reply queues that may be used: names, or prefixes that end in `*`.
+    pub reply_to_allowed: Vec<String>,
+    pub codes: Option<Arc<CodeKeyring>>,
+    pub recipients: Option<Arc<RecipientKeyring>>,
+    pub code_length: CodeLength,
+    pub code_life: Duration,
+    pub limits: Limits,
+    pub sms_enabled: bool,
+    pub email_enabled: bool,
+    /// `None`: all countries.
+    pub allowed_countries: Option<BTreeSet<String>>,
+    pub allow_landline: bool,
+    /// Texts stay in the GSM-7 alphabet.
+    pub gsm7: bool,
+    pub brand: String,
+    /// The region of numbers without a country code.
+    pub default_region: Region,
+    pub default_locale: String,
+    /// The time zone of times in texts.
+    pub default_zone: Zone,
+    /// The operator's own templates; `None` for a command that needs no texts.
+    pub templates: Option<Vec<TemplateText>>,
+    pub sms_provider: Option<SmsProvider>,
+    /// The chosen provider of text messages makes the codes and writes the texts, with or without an account.
+    pub sms_provider_makes_codes: bool,
+    pub email_provider: Option<EmailProvider>,
+    pub email_webhook: Option<EmailWebhook>,
+    pub provider_timeout: Duration,
+    /// Messages a second of one sender, over all workers; `None`: not limited.
+    pub sender_rate: Option<f64>,
+    pub in_doubt: InDoubtPolicy,
+    /// The time after which an overdue receipt is no longer polled; `None`: receipts are not polled.
+    pub receipt_wait: Option<Duration>,
+    /// Requests processed at once.
+    pub concurrency: u16,
+    pub prefetch: u16,
+    /// The longest drain at shutdown.
+    pub shutdown_grace: Duration,
+    /// The longest wait of an HTTP request for its result.
+    pub send_wait: Duration,
+    pub jwt: Option<Jwt>,
+    pub log_json: bool,
+    pub log_filter: String,
+    /// Settings that are valid and probably not intended.
+    pub notices: Vec<String>,
+    pub shown: Vec<Shown>,
+}
+
+/// The checks of tokens.
+pub struct Jwt {
+    pub key: JwtKey,
+    /// The required `iss`.
+    pub issuer: Option<String>,
+    /// The required `aud`.
+    pub audience: Option<String>,
+}
+
+/// The one source of keys that tokens are checked with.
+pub enum JwtKey {
+    /// HS256.
+    Secret(SecretString),
+    /// A public key in PEM; its type decides between RS256, ES256 and EdDSA.
+    Pem(String),
+    /// The URL of the issuer's JSON Web Key Set (RFC 7517).
+    Jwks(String),
+}
+
+impl Settings {
+    pub fn is_development(&self) -> bool {
+        self.environment == Environment::Development
+    }
+}
+
+/// The secret that signs tokens for development; `None` if tokens are checked with public keys.
+pub fn signing_secret(jwt: &Jwt) -> Option<&str> {
+    match &jwt.key {
+        JwtKey::Secret(secret) => Some(secret.expose_secret()),
+        JwtKey::Pem(_) | JwtKey::Jwks(_) => None,
+    }
+}
