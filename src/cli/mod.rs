@@ -165,7 +165,7 @@ pub async fn run(arguments: Arguments) -> Exit {
     };
     let json = arguments.json;
     match arguments.command {
-        Command::Dev { provider } => start(role, settings, provider.into()).await,
+        Command::Dev { provider } => start(role, settings, provider).await,
         Command::Worker | Command::Http | Command::Serve => {
             start(role, settings, DevProvider::Configured).await
         }

@@ -153,7 +153,7 @@ fn an_ending_is_the_last_line_of_an_operators_text_too() {
 }
 
 #[test]
-fn the_end_of_a_code_is_told_by_the_clock_of_who_reads_it() {
+fn an_expiry_time_is_shown_in_the_zone_of_the_request() {
     let texts = texts(with_template("login.es.txt", "{{ code }} hasta las {{ expires_at }}."));
     for (zone, expected) in [
         (None, "482913 hasta las 14:05."),
@@ -190,7 +190,7 @@ fn a_text_of_another_language_is_found_by_the_closest_tag() {
 
 #[test]
 fn an_unknown_template_is_an_answer() {
-    let answer = texts(settings()).render_sms(&SmsText { template: Some("nobody"), ..text("123456") });
+    let answer = texts(settings()).render_sms(&SmsText { template: Some("unknown"), ..text("123456") });
     assert_eq!(answer.err(), Some(UnknownTemplate));
 }
 

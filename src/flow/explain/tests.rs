@@ -91,10 +91,7 @@ fn every_history_event_has_a_sentence() {
         (HistoryEvent::Resent(2), "sent once more, as attempt 2, with the same code"),
         (HistoryEvent::Paused("kill_switch".to_owned()), "paused: the kill switch is on"),
         (HistoryEvent::Requeued("stopping".to_owned()), "requeued: the worker shut down"),
-        (
-            HistoryEvent::DeadLettered(PoisonCause::Crash),
-            "dead-lettered: handling the message ended the worker",
-        ),
+        (HistoryEvent::DeadLettered(PoisonCause::Crash), "dead-lettered: the message crashed its worker"),
     ];
     for (event, expected) in events {
         assert_eq!(texts(&waiting(history_of([event]), true)), [expected]);

@@ -139,7 +139,10 @@ impl Source {
     fn starts_path(&self, at: usize) -> bool {
         let is = |at: usize, text: &str| self.words.get(at).is_some_and(|word| word.text == text);
         let goes_on = at > 1 && is(at - 1, ":") && is(at - 2, ":");
-        is(at + 1, ":") && is(at + 2, ":") && !goes_on && !(at > 0 && is(at - 1, "$"))
+        // `pub(in crate::cli)` names a module and nothing of it.
+        let is_visibility = at > 2 && is(at - 1, "in") && is(at - 2, "(") && is(at - 3, "pub");
+        let is_macro = at > 0 && is(at - 1, "$");
+        is(at + 1, ":") && is(at + 2, ":") && !goes_on && !is_visibility && !is_macro
     }
 
     /// Follows one branch of a path; answers the position after it.
