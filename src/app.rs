@@ -3,7 +3,7 @@
 //! Only this layer names adapters.
 
 pub(crate) mod brokers;
-pub mod check;
+pub mod config_check;
 mod dev_banner;
 mod listen;
 pub(crate) mod policy;

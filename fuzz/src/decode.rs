@@ -8,7 +8,7 @@ use otpost::domain::request::error::{BODY_BYTES_MAX, RequestError};
 use otpost::domain::request::{AutofillField, SendRequest, Unacceptable};
 use otpost::domain::request_id::RequestId;
 use otpost::domain::time::UnixMillis;
-use otpost::domain::zone::Zone;
+use otpost::domain::time_zone::Zone;
 use serde_json::Value;
 
 use super::assert_shows_no_digits;

@@ -18,7 +18,7 @@ use crate::provider::twilio::callback::TwilioCallbacks;
 use crate::provider::twilio::messages::TwilioMessages;
 use crate::provider::twilio::verify::{TwilioVerify, VerifySettings};
 use crate::provider::twilio::{self, Authentication, Sender, TwilioSettings};
-use crate::provider::{Callbacks, CodeVerifier, Provider, web};
+use crate::provider::{Callbacks, CodeVerifier, Provider, http_client};
 use crate::telemetry::events;
 
 /// The provider without an account in the settings: `status` shows it where the worker's account is not known.
@@ -37,10 +37,10 @@ pub(super) fn config_errors(settings: &Settings) -> Vec<ConfigError> {
     let mut error = |name, problem: String| errors.push(ConfigError::new(name, problem));
     const BASE_URL_RULE: &str = "must be a URL without user, query or fragment";
     if let Some(SmsProvider::Twilio(twilio)) = &settings.sms_provider {
-        if web::base_url(&twilio.base_url).is_err() {
+        if http_client::base_url(&twilio.base_url).is_err() {
             error("TWILIO_API_BASE_URL", BASE_URL_RULE.to_owned());
         }
-        if twilio.verify.as_ref().is_some_and(|service| web::base_url(&service.base_url).is_err()) {
+        if twilio.verify.as_ref().is_some_and(|service| http_client::base_url(&service.base_url).is_err()) {
             error("TWILIO_VERIFY_BASE_URL", BASE_URL_RULE.to_owned());
         }
         if let Some(Err(problem)) = twilio.status_callback.as_deref().map(twilio::check_status_callback) {
@@ -48,7 +48,7 @@ pub(super) fn config_errors(settings: &Settings) -> Vec<ConfigError> {
         }
     }
     if let Some(EmailProvider::SendGrid(sendgrid)) = &settings.email_provider
-        && web::base_url(&sendgrid.base_url).is_err()
+        && http_client::base_url(&sendgrid.base_url).is_err()
     {
         error("SENDGRID_API_BASE_URL", BASE_URL_RULE.to_owned());
     }

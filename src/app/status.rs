@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::brokers::rabbit_settings;
 use super::providers::{SMS_PROVIDER_DEFAULT, email_account, sms_account};
 use super::stores::redis_store;
-use crate::broker::rabbit::probe::RabbitProbe;
+use crate::broker::rabbit::health_check::RabbitProbe;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::flow::inspect::status::{Inspector, ProcessInfo, ProviderHealthCache};

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use super::provider_choice::simulated;
 use super::*;
-use crate::app::check::config_errors;
+use crate::app::config_check::config_errors;
 use crate::broker::{Delivery, RequestConsumer};
 
 /// A consumer whose connection is lost for good.

@@ -145,8 +145,11 @@ impl ValueEnum for DevProvider {
 pub async fn run(arguments: Arguments) -> Exit {
     let role = role(&arguments.command);
     // The command that checks texts prints their errors.
-    let check =
-        if role == Role::Texts { app::check::config_errors_except_texts } else { app::check::config_errors };
+    let check = if role == Role::Texts {
+        app::config_check::config_errors_except_texts
+    } else {
+        app::config_check::config_errors
+    };
     let settings = match Settings::load(role, check) {
         Ok(settings) => settings,
         Err(errors) if role == Role::Show => return config::show_errors(&errors, arguments.json),

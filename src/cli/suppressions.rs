@@ -14,7 +14,7 @@ use crate::app;
 use crate::config::Settings;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
-use crate::store::bounds::SUPPRESSIONS_MAX;
+use crate::store::retention::SUPPRESSIONS_MAX;
 use crate::store::{Store, StoreError};
 
 const HOUR_SECONDS: u64 = 3_600;

@@ -2,7 +2,7 @@
 
 use secrecy::SecretString;
 
-use crate::domain::mailbox::Mailbox;
+use crate::domain::email_sender::Mailbox;
 
 /// The provider of text messages.
 pub enum SmsProvider {

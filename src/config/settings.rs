@@ -16,7 +16,7 @@ use crate::domain::limit::Limits;
 use crate::domain::message_match::InDoubtPolicy;
 use crate::domain::phone::Region;
 use crate::domain::recipient_keyring::RecipientKeyring;
-use crate::domain::zone::Zone;
+use crate::domain::time_zone::Zone;
 
 /// The purpose of a process: it decides which settings are required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -62,6 +62,13 @@ pub struct NumberSetting {
     pub max: u32,
 }
 
+/// The least time between two sends to one recipient; 0 turns it off.
+pub const COOLDOWN_SECONDS: NumberSetting =
+    NumberSetting { name: "OTP_RESEND_COOLDOWN_SECONDS", default: 30, min: 0, max: 3_600 };
+/// Wrong attempts at one challenge.
+pub const WRONG_PER_CHALLENGE: NumberSetting =
+    NumberSetting { name: "OTP_MAX_ATTEMPTS", default: 5, min: 1, max: 10 };
+
 impl Limit {
     /// The limits that a send is charged to, in the order of their settings.
     pub const OF_SENDS: [Limit; 5] = [Limit::Number, Limit::NumberDay, Limit::User, Limit::Ip, Limit::All];
@@ -131,8 +138,8 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             quotas: Limit::ALL.map(Limit::default_quota),
-            cooldown: Duration::from_secs(30),
-            wrong_per_challenge: 5,
+            cooldown: Duration::from_secs(COOLDOWN_SECONDS.default.into()),
+            wrong_per_challenge: WRONG_PER_CHALLENGE.default,
         }
     }
 }

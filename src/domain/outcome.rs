@@ -1,15 +1,12 @@
-//! The outcome of a request, which is stored, and the result, which is published.
-//!
-//! A request has exactly one terminal outcome. It is stored as the JSON of [`Outcome`] and published as the JSON of
-//! [`SendResult`], which adds whom and what it is about. Neither holds a code or a full address.
+//! The outcome of a request, stored as the JSON of [`Outcome`]. A request has exactly one. It holds no code and no full
+//! address.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::channel::Channel;
 use super::history::RequestHistory;
-use super::time::{UnixMillis, seconds_rounded_up, serialize_rfc3339};
+use super::time::{UnixMillis, seconds_rounded_up};
 
 /// The end of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
@@ -207,164 +204,5 @@ impl OutcomeError {
     /// With the time to wait, rounded up to seconds.
     pub fn after(code: ErrorCode, wait: Duration) -> OutcomeError {
         OutcomeError { retry_after: Some(seconds_rounded_up(wait)), ..OutcomeError::of(code) }
-    }
-}
-
-/// The result: the JSON body of a message on the results exchange.
-#[derive(Serialize, schemars::JsonSchema)]
-pub struct SendResult<'a> {
-    /// The request's idempotency key.
-    pub request_id: &'a str,
-    /// The channel of the code.
-    pub channel: Channel,
-    /// The purpose of the code.
-    pub purpose: &'a str,
-    /// The recipient, masked.
-    pub to: &'a str,
-    /// The terminal status.
-    pub status: Status,
-    /// When the request ended (RFC 3339).
-    #[serde(serialize_with = "serialize_rfc3339")]
-    #[schemars(with = "String", extend("format" = "date-time"))]
-    pub at: UnixMillis,
-    /// The provider of the attempts.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub provider: Option<&'a str>,
-    /// The provider's name for the message.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub provider_message_id: Option<&'a str>,
-    /// The attempts made.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub attempts: u32,
-    /// The segments of the text.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub segments: Option<u32>,
-    /// When the code's life ends (RFC 3339).
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_rfc3339")]
-    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
-    pub expires_at: Option<UnixMillis>,
-    /// Seconds from `at` until the same recipient may ask again.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub resend_after: Option<u64>,
-    /// Why it was not sent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<ResultError<'a>>,
-    /// Nothing was sent for this copy of the request.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub replayed: bool,
-}
-
-/// The `error` of a result.
-#[derive(Serialize, schemars::JsonSchema)]
-pub struct ResultError<'a> {
-    /// The machine word.
-    pub code: ErrorCode,
-    /// A sentence for people. It names no secret and no address.
-    pub message: &'a str,
-    /// The provider's own error number.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub provider_code: Option<u32>,
-    /// Seconds until a new request could succeed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub retry_after: Option<u64>,
-}
-
-impl<'a> From<&'a OutcomeError> for ResultError<'a> {
-    fn from(error: &'a OutcomeError) -> ResultError<'a> {
-        ResultError {
-            code: error.code,
-            message: error.detail.as_deref().unwrap_or(error.code.message()),
-            provider_code: error.provider_code,
-            retry_after: error.retry_after,
-        }
-    }
-}
-
-/// The delivery of a message after it was sent: the JSON body of a delivery event on the results exchange.
-#[derive(Serialize, schemars::JsonSchema)]
-pub struct DeliveryEvent<'a> {
-    /// The request's idempotency key.
-    pub request_id: &'a str,
-    /// The channel of the code.
-    pub channel: Channel,
-    /// The purpose of the code.
-    pub purpose: &'a str,
-    /// The recipient, masked.
-    pub to: &'a str,
-    /// The later fact.
-    pub status: DeliveryEventStatus,
-    /// When it became known (RFC 3339).
-    #[serde(serialize_with = "serialize_rfc3339")]
-    #[schemars(with = "String", extend("format" = "date-time"))]
-    pub at: UnixMillis,
-    /// The provider that delivered the message.
-    pub provider: &'a str,
-    /// The provider's name for the message.
-    pub provider_message_id: &'a str,
-    /// Why it did not arrive.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<ResultError<'a>>,
-}
-
-/// The delivery of a message after it was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum DeliveryEventStatus {
-    /// It reached the handset.
-    Delivered,
-    /// It did not, and will not.
-    Undelivered,
-}
-
-impl DeliveryEventStatus {
-    /// The word on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            DeliveryEventStatus::Delivered => "delivered",
-            DeliveryEventStatus::Undelivered => "undelivered",
-        }
-    }
-}
-
-impl<'a> SendResult<'a> {
-    /// The result of an outcome, for a request and its masked recipient.
-    pub fn new(
-        channel: Channel,
-        request_id: &'a str,
-        to_masked: &'a str,
-        outcome: &'a Outcome,
-        replayed: bool,
-    ) -> SendResult<'a> {
-        SendResult {
-            request_id,
-            channel,
-            purpose: &outcome.purpose,
-            to: to_masked,
-            status: outcome.status,
-            at: outcome.at,
-            provider: outcome.provider.as_deref(),
-            provider_message_id: outcome.provider_message_id.as_deref(),
-            attempts: outcome.attempts,
-            segments: outcome.segments,
-            expires_at: outcome.expires_at,
-            resend_after: outcome.resend_after,
-            error: outcome.error.as_ref().map(ResultError::from),
-            replayed,
-        }
-    }
-}
-
-fn is_zero(number: &u32) -> bool {
-    *number == 0
-}
-
-/// Writes a time that may be missing as RFC 3339.
-pub(crate) fn optional_rfc3339<S: serde::Serializer>(
-    at: &Option<UnixMillis>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match at {
-        Some(at) => serialize_rfc3339(at, serializer),
-        None => serializer.serialize_none(),
     }
 }

@@ -22,7 +22,7 @@ use super::language_tag::is_bcp47;
 use super::purpose::Purpose;
 use super::request_id::RequestId;
 use super::time::UnixMillis;
-use super::zone::Zone;
+use super::time_zone::Zone;
 
 /// A request whose fields follow the contract. `to` is parsed later, for its channel.
 pub struct SendRequest<'a> {

@@ -77,6 +77,17 @@ impl Serialize for UnixMillis {
     }
 }
 
+/// Writes a time that may be missing as RFC 3339.
+pub(crate) fn optional_rfc3339<S: Serializer>(
+    at: &Option<UnixMillis>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match at {
+        Some(at) => serialize_rfc3339(at, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

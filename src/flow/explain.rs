@@ -8,9 +8,11 @@ use serde::Serialize;
 use super::send_gate::SENDERS_COOLING_DOWN;
 use crate::domain::history::{Attempt, ENTRIES_MAX, HistoryEntry, HistoryEvent, RequestHistory};
 use crate::domain::keyed_digest::Digest16;
-use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, ResultError, Status, optional_rfc3339};
+use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use crate::domain::recipient_rules::UNREADABLE;
 use crate::domain::request_id::RequestId;
+use crate::domain::send_result::ResultError;
+use crate::domain::time::optional_rfc3339;
 use crate::domain::time::{UnixMillis, serialize_rfc3339};
 use crate::store::{
     CodeState, RecordedReceipt, RequestRecord, RequestState, RequestSummary, Store, StoreError,

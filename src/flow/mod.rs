@@ -31,7 +31,7 @@ pub mod explain;
 pub mod gateway;
 pub mod inspect;
 pub mod maintenance;
-pub mod process;
+pub mod process_delivery;
 pub mod progress;
 mod random;
 pub mod receipts;

@@ -13,13 +13,13 @@ use tokio::time::Instant;
 use super::sender_rate::{RateShare, SenderRateLimiter, TokioClock};
 use crate::domain::channel::Channel;
 use crate::domain::circuit_breaker::{BreakerState, CircuitBreaker};
-use crate::domain::concurrency::{ConcurrencyLimiter, Load};
+use crate::domain::concurrency_limiter::{ConcurrencyLimiter, Load};
 use crate::domain::send_failure::{Scope, SendFailure};
 use crate::domain::sender_pool::{
     RecipientHash, RecipientInfo, SenderAssignment, SenderChoice, SenderPool, SenderRefusals, SenderVerdict,
 };
 use crate::store::SharedState;
-use crate::store::bounds::ACTIVE_WORKER_FOR;
+use crate::store::retention::ACTIVE_WORKER_FOR;
 use crate::telemetry::events;
 
 /// After this long without an answer from the store the kill switch counts as unknown, and the gate closes.

@@ -10,12 +10,14 @@ use serde::Serialize;
 
 use super::api::Api;
 use super::problem::Problem;
+use super::received_result::seconds_left;
 use super::request_ids::request_id_in;
-use super::send_result::seconds_left;
 use crate::domain::address::Address;
 use crate::domain::channel::Channel;
-use crate::domain::outcome::{Outcome, ResultError, optional_rfc3339};
+use crate::domain::outcome::Outcome;
 use crate::domain::request_id::RequestId;
+use crate::domain::send_result::ResultError;
+use crate::domain::time::optional_rfc3339;
 use crate::domain::time::{UnixMillis, serialize_rfc3339};
 use crate::store::{RecordedReceipt, RequestRecord, RequestState};
 

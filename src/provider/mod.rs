@@ -6,12 +6,12 @@
 //! addresses of another before anything leaves: wrong wiring must not show a phone number to a provider of e-mails.
 //! Errors of providers hold no address, no credential and no text of a message.
 
+pub mod http_client;
 pub mod sendgrid;
 pub mod simulated;
 pub mod smtp;
 pub mod twilio;
 pub mod unconfigured;
-pub mod web;
 
 use std::time::Duration;
 

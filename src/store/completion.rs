@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::bounds::is_word;
 use super::lease::Lease;
+use super::retention::is_word;
 use crate::domain::outcome::Outcome;
 use crate::domain::suppression::NewSuppression;
 

@@ -6,7 +6,6 @@
 //! - The store is not a cache: if its data is lost, limits and pending codes are lost. An error is never a guess.
 
 pub mod admission;
-pub mod bounds;
 pub mod code_check;
 pub mod completion;
 pub mod error;
@@ -16,6 +15,7 @@ pub mod progress;
 pub mod receipt;
 pub mod redis;
 pub mod request_record;
+pub mod retention;
 pub mod shared_state;
 pub mod usage;
 

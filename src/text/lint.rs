@@ -8,7 +8,7 @@ use super::gsm7::{self, Encoding, Segments};
 use super::name::NAME_UNITS_MAX;
 use super::prepare::{PLACEHOLDERS, Prepared, Source, VALUES, Values};
 use super::settings::{MINUTES_MAX, SmsEncoding, TextSettings};
-use crate::domain::zone::ClockTime;
+use crate::domain::time_zone::ClockTime;
 
 /// Providers refuse longer bodies.
 const CHARS_MAX: usize = 1600;

@@ -26,7 +26,7 @@ use thiserror::Error;
 
 use crate::domain::channel::Channel;
 use crate::domain::language_tag::is_bcp47;
-use crate::domain::zone::Zone;
+use crate::domain::time_zone::Zone;
 use crate::text::email::{EmailText, Mails, RenderedEmail};
 use crate::text::lint::{Lint, Place, TextFault};
 use crate::text::locale_match::best_match;

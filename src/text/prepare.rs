@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::autofill::Autofill;
 use super::gsm7;
 use super::settings::SmsEncoding;
-use crate::domain::zone::ClockTime;
+use crate::domain::time_zone::ClockTime;
 
 /// Private-use characters (Unicode §23.5) that stand for a value while a template is cut into pieces.
 const NAME: char = '\u{e000}';

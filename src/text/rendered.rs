@@ -6,7 +6,7 @@ use super::autofill::Autofill;
 use super::email::RenderedEmail;
 use super::gsm7::{self, Segments};
 use crate::domain::time::UnixMillis;
-use crate::domain::zone::Zone;
+use crate::domain::time_zone::Zone;
 
 /// The values of a text message. It holds a code: no `Debug`.
 pub struct SmsText<'a> {

@@ -1,6 +1,6 @@
 //! The settings of texts.
 
-use crate::domain::zone::Zone;
+use crate::domain::time_zone::Zone;
 
 /// A fourth digit would look like a second code. No code lives that long, and a shorter time in the text does no harm.
 pub(super) const MINUTES_MAX: u32 = 999;

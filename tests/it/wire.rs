@@ -7,14 +7,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use otpost::domain::channel::Channel;
-use otpost::domain::outcome::{
-    DeliveryEvent, DeliveryEventStatus, ErrorCode, Outcome, OutcomeError, SendResult, Status,
-};
+use otpost::domain::delivery_event::{DeliveryEvent, DeliveryEventStatus};
+use otpost::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use otpost::domain::request::body::{AutofillBody, SendRequestBody};
 use otpost::domain::request::error::{RequestError, Shape};
 use otpost::domain::request::{AutofillField, SendRequest};
+use otpost::domain::send_result::SendResult;
 use otpost::domain::time::UnixMillis;
-use otpost::domain::zone::Zone;
+use otpost::domain::time_zone::Zone;
 use schemars::generate::SchemaSettings;
 use serde::Serialize;
 use serde_json::{Map, Value, json};

@@ -10,7 +10,7 @@ mod acks;
 pub mod consumer;
 pub mod dead_letters;
 pub mod error;
-pub mod probe;
+pub mod health_check;
 mod properties;
 pub mod publish;
 mod reconnect;

@@ -6,9 +6,9 @@ use super::entry::Entry;
 use crate::cli::output::{Exit, print_json, say};
 use crate::clock::Clock;
 use crate::domain::dead_letter::masked_excerpt;
-use crate::domain::outcome::optional_rfc3339;
 use crate::domain::request_id::RequestId;
 use crate::domain::time::UnixMillis;
+use crate::domain::time::optional_rfc3339;
 
 #[derive(Serialize)]
 struct DeadLetterRow<'a> {

@@ -12,7 +12,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::answers::is_message_id;
+use super::responses::is_message_id;
 use super::signature::Signature;
 use crate::clock::Clock;
 use crate::domain::address::Address;
@@ -20,7 +20,7 @@ use crate::domain::email::EmailAddress;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::request_id::RequestId;
 use crate::domain::send_failure::RejectReason;
-use crate::provider::web::InvalidSettings;
+use crate::provider::http_client::InvalidSettings;
 use crate::provider::{Callback, CallbackEndpoint, CallbackError, Callbacks, DeliveryReceipt};
 use crate::telemetry;
 

@@ -9,7 +9,7 @@
 use serde::Serialize;
 
 use crate::domain::email::EmailAddress;
-use crate::domain::mailbox::Mailbox;
+use crate::domain::email_sender::Mailbox;
 use crate::provider::{Mail, Message};
 
 /// The parts that all e-mails share.

@@ -6,9 +6,9 @@
 //!
 //! Fields and answers: SendGrid's OpenAPI file (`POST_mail-send`, `GET_scopes`).
 
-mod answers;
 pub mod events;
 mod mail;
+mod responses;
 mod signature;
 
 use std::time::Duration;
@@ -21,10 +21,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use self::mail::Template;
 use crate::domain::address::Address;
-use crate::domain::mailbox::Mailbox;
+use crate::domain::email_sender::Mailbox;
 use crate::domain::send_failure::SendFailure;
 use crate::domain::time::UnixMillis;
-use crate::provider::web::{self, InvalidSettings, base_url, client, failure, fault};
+use crate::provider::http_client::{self, InvalidSettings, base_url, client, failure, fault};
 use crate::provider::{
     Accepted, CredentialError, FetchedMessage, LOOKUP_UNSUPPORTED, LookupError, Message, Provider,
     ProviderMessage, WRONG_CHANNEL,
@@ -92,25 +92,25 @@ impl Provider for SendGridMail {
         };
         let body = self.template.body(message, to, mail);
         let request = self.request(Method::POST, &self.send, Some(body));
-        let answer = web::exchange(&self.client, request, BODY_BYTES_MAX)
+        let answer = http_client::exchange(&self.client, request, BODY_BYTES_MAX)
             .await
             .map_err(|error| failure::transport(&error))?;
         if answer.status.is_success() {
             return Ok(Accepted {
-                message_id: answers::message_id(&answer.headers),
+                message_id: responses::message_id(&answer.headers),
                 segments: None,
                 verification: None,
             });
         }
-        Err(answers::refusal(&answer, Timestamp::now()))
+        Err(responses::refusal(&answer, Timestamp::now()))
     }
 
     async fn check_credentials(&self) -> Result<(), CredentialError> {
         let request = self.request(Method::GET, &self.scopes, None);
-        let answer = web::exchange(&self.client, request, BODY_BYTES_MAX)
+        let answer = http_client::exchange(&self.client, request, BODY_BYTES_MAX)
             .await
             .map_err(|error| CredentialError::Unanswered(failure::transport_detail(&error).to_owned()))?;
-        answers::credential_verdict(&answer)
+        responses::credential_verdict(&answer)
     }
 
     async fn find(&self, _to: &Address, _since: UnixMillis) -> Result<Vec<ProviderMessage>, LookupError> {

@@ -20,7 +20,7 @@ use base64::prelude::BASE64_STANDARD;
 
 use crate::domain::time::UnixMillis;
 use crate::provider::Callback;
-use crate::provider::web::{InvalidSettings, fault};
+use crate::provider::http_client::{InvalidSettings, fault};
 
 /// A day of repeats, and an hour for the last of them to come.
 const AGE_MAX: Duration = Duration::from_secs(25 * 3_600);

@@ -29,7 +29,7 @@ pub use self::errors::SmtpSettingsError;
 use self::errors::{Step, TIMED_OUT, detail, failure, lacks, was_answered};
 use self::relay::Relay;
 use crate::domain::address::Address;
-use crate::domain::mailbox::Mailbox;
+use crate::domain::email_sender::Mailbox;
 use crate::domain::send_failure::{Scope, SendFailure};
 use crate::domain::time::UnixMillis;
 use crate::provider::{

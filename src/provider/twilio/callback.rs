@@ -16,7 +16,7 @@ use super::{is_message_sid, is_sid, phone_number};
 use crate::domain::address::Address;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::request_id::RequestId;
-use crate::provider::web::{InvalidSettings, fault};
+use crate::provider::http_client::{InvalidSettings, fault};
 use crate::provider::{Callback, CallbackEndpoint, CallbackError, Callbacks, DeliveryReceipt};
 
 /// More than a callback about one message ever has.

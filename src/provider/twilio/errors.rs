@@ -15,8 +15,8 @@ use reqwest::StatusCode;
 use serde_json::Value;
 
 use crate::domain::send_failure::{RejectReason, Scope, SendFailure};
-use crate::provider::web::Answer;
-use crate::provider::web::failure::{answered, retry_after};
+use crate::provider::http_client::Answer;
+use crate::provider::http_client::failure::{answered, retry_after};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {

@@ -25,7 +25,7 @@ use crate::domain::address::Address;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::send_failure::SendFailure;
 use crate::domain::time::UnixMillis;
-use crate::provider::web::{Answer, InvalidSettings, failure, fault};
+use crate::provider::http_client::{Answer, InvalidSettings, failure, fault};
 use crate::provider::{
     Accepted, CredentialError, FetchedMessage, LOOKUP_UNSUPPORTED, LookupError, Message, Provider,
     ProviderMessage, WRONG_CHANNEL,

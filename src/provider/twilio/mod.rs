@@ -21,7 +21,7 @@ use reqwest::{Client, Method, Request, Url};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::domain::phone::PhoneNumber;
-use crate::provider::web::{self, Answer, InvalidSettings, base_url, client, fault};
+use crate::provider::http_client::{self, Answer, InvalidSettings, base_url, client, fault};
 
 /// Everything needed to send through an account. It holds a secret, hence no `Debug`.
 #[derive(Clone)]
@@ -106,7 +106,7 @@ impl Account {
     }
 
     async fn exchange(&self, request: Request, body_bytes_max: usize) -> Result<Answer, reqwest::Error> {
-        web::exchange(&self.client, request, body_bytes_max).await
+        http_client::exchange(&self.client, request, body_bytes_max).await
     }
 
     async fn get(&self, url: Url, body_bytes_max: usize) -> Result<Answer, reqwest::Error> {

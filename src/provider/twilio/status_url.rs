@@ -10,7 +10,7 @@ use form_urlencoded::byte_serialize;
 use reqwest::Url;
 
 use crate::domain::request_id::RequestId;
-use crate::provider::web::{InvalidSettings, fault};
+use crate::provider::http_client::{InvalidSettings, fault};
 
 /// The parameter of the request's id.
 pub(super) const REQUEST: &str = "r";

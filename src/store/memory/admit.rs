@@ -10,7 +10,7 @@ use crate::domain::limit::{EventLog, Limit, Limits};
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use crate::domain::request_id::RequestId;
 use crate::domain::time::{UnixMillis, seconds_rounded_up};
-use crate::store::bounds::{OUTCOME_KEPT, REJECTION_KEPT};
+use crate::store::retention::{OUTCOME_KEPT, REJECTION_KEPT};
 use crate::store::{Admission, Admit, Subject, Usage};
 
 impl State {

@@ -5,7 +5,7 @@ use super::state::{Claim, DAY, State, event_source, record_key};
 use crate::domain::limit::EventLog;
 use crate::domain::outcome::Status;
 use crate::domain::time::UnixMillis;
-use crate::store::bounds::{CLAIM_KEPT, OUTCOME_KEPT, REJECTION_KEPT};
+use crate::store::retention::{CLAIM_KEPT, OUTCOME_KEPT, REJECTION_KEPT};
 use crate::store::{CompleteRequest, CompleteResult, Lease, Refund};
 
 impl State {

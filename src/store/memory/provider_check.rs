@@ -7,8 +7,8 @@ use crate::domain::limit::{EventLog, Limit};
 use crate::domain::time::UnixMillis;
 use crate::domain::verdict::Verdict;
 use crate::store::Subject;
-use crate::store::bounds::CHALLENGE_KEPT_AFTER;
 use crate::store::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
+use crate::store::retention::CHALLENGE_KEPT_AFTER;
 
 impl State {
     pub(super) fn begin_provider_check(

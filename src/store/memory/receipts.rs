@@ -6,7 +6,7 @@ use super::record::{Stage, SuppressedBy};
 use super::state::{ExpectedReceipt, State};
 use crate::domain::receipt::merge;
 use crate::domain::time::UnixMillis;
-use crate::store::bounds::{RECEIPT_POLL_INTERVAL_MIN, is_word};
+use crate::store::retention::{RECEIPT_POLL_INTERVAL_MIN, is_word};
 use crate::store::{Lease, OverdueReceipt, ReceiptResult, RecordReceipt, RecordedReceipt};
 
 impl State {

@@ -8,7 +8,7 @@ use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::EventLog;
 use crate::domain::request_id::RequestId;
 use crate::domain::time::UnixMillis;
-use crate::store::bounds::{CHALLENGE_KEPT_AFTER, RECENT_MAX};
+use crate::store::retention::{CHALLENGE_KEPT_AFTER, RECENT_MAX};
 use crate::store::{CodeState, RequestRecord, RequestState, RequestSummary};
 
 impl State {

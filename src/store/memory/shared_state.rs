@@ -2,7 +2,7 @@
 
 use super::state::State;
 use crate::domain::time::UnixMillis;
-use crate::store::bounds::ACTIVE_WORKER_FOR;
+use crate::store::retention::ACTIVE_WORKER_FOR;
 use crate::store::{KillSwitch, SharedState};
 
 impl State {

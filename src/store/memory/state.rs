@@ -10,7 +10,7 @@ use crate::domain::limit::EventLog;
 use crate::domain::request_id::RequestId;
 use crate::domain::suppression::SuppressionEntry;
 use crate::domain::time::UnixMillis;
-use crate::store::bounds::CHALLENGE_KEPT_AFTER;
+use crate::store::retention::CHALLENGE_KEPT_AFTER;
 use crate::store::{KillSwitch, Lease, RequestSummary};
 
 pub(super) const HOUR: Duration = Duration::from_secs(3_600);

@@ -6,7 +6,7 @@ use super::state::{State, StoredSuppression, SuppressionKey};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry, SuppressionTarget};
 use crate::domain::time::UnixMillis;
-use crate::store::bounds::{MANUAL_CODE, SUPPRESSION_MIN, SUPPRESSIONS_MAX};
+use crate::store::retention::{MANUAL_CODE, SUPPRESSION_MIN, SUPPRESSIONS_MAX};
 
 impl State {
     /// Adds a suppression that the provider's answer caused. One that ends later stays.

@@ -5,8 +5,8 @@ use super::state::{HOUR, State};
 use crate::domain::limit::{EventLog, Limit};
 use crate::domain::time::UnixMillis;
 use crate::domain::verdict::Verdict;
-use crate::store::bounds::CHALLENGE_KEPT_AFTER;
 use crate::store::code_check::CodeCheck;
+use crate::store::retention::CHALLENGE_KEPT_AFTER;
 
 impl State {
     pub(super) fn verify(&mut self, check: &CodeCheck<'_>, now: UnixMillis) -> Verdict {

@@ -2,10 +2,10 @@
 //!
 //! `answers.rs` reads the answers of all scripts. `docs/architecture.md` lists the keys and the words of a record.
 
-mod answers;
-mod call;
+mod connection;
 mod keys;
-mod link;
+mod replies;
+mod script_call;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,14 +13,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sha2::{Digest as _, Sha256};
 
-use self::call::{Call, Script};
+use self::connection::Link;
 use self::keys::Keys;
-use self::link::Link;
-use super::bounds::{
+use self::script_call::{Call, Script};
+use super::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
+use super::retention::{
     ACTIVE_WORKER_FOR, CHALLENGE_KEPT_AFTER, CLAIM_KEPT, LOST_WRITES_FOR, OUTCOME_KEPT,
     RECEIPT_POLL_INTERVAL_MIN, RECENT_MAX, REJECTION_KEPT, SUPPRESSION_MIN, SUPPRESSIONS_MAX, is_word,
 };
-use super::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
 use super::{
     Admission, Admit, CompleteRequest, CompleteResult, KillSwitch, Lease, OverdueReceipt, Progress,
     ProgressResult, ReceiptResult, RecordReceipt, Refund, RequestRecord, RequestSummary, SharedState, Store,
@@ -131,7 +131,7 @@ impl RedisStore {
             .arg(recipient.as_str())
             .optional(duration.map(|duration| millis(duration.max(SUPPRESSION_MIN))))
             .arg(note);
-        self.run("suppress", &call, answers::suppression).await
+        self.run("suppress", &call, replies::suppression).await
     }
 
     fn add_charged_logs(&self, call: &mut Call<'_>, subject: &Subject<'_>) {
@@ -143,7 +143,7 @@ impl RedisStore {
     async fn change_kill_switch(&self, change: &str, reason: &str) -> Result<Option<KillSwitch>, StoreError> {
         let mut call = self.scripts.kill_switch.call(1);
         call.arg(self.keys.kill_switch()).arg(self.time()).arg(change).arg(reason);
-        self.run("kill_switch", &call, answers::kill_switch).await
+        self.run("kill_switch", &call, replies::kill_switch).await
     }
 }
 
@@ -229,7 +229,7 @@ impl Store for RedisStore {
             .arg(RECENT_MAX)
             .arg(u8::from(admit.paused))
             .arg(admit.unfinished_leases_below);
-        self.run("admit", &call, answers::admission).await
+        self.run("admit", &call, replies::admission).await
     }
 
     async fn update_progress(
@@ -259,7 +259,7 @@ impl Store for RedisStore {
             Some(history) => call.json(history),
             None => call.arg("-"),
         };
-        self.run("update_progress", &call, answers::progress_result).await
+        self.run("update_progress", &call, replies::progress_result).await
     }
 
     async fn complete(&self, completion: &CompleteRequest<'_>) -> Result<CompleteResult, StoreError> {
@@ -295,7 +295,7 @@ impl Store for RedisStore {
             .optional(completion.receipt_due.map(millis))
             .arg(millis(EXPECTED_RECEIPTS_KEPT));
         add_suppression(&mut call, completion.suppression.as_ref());
-        self.run("complete", &call, answers::complete_result).await
+        self.run("complete", &call, replies::complete_result).await
     }
 
     async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError> {
@@ -310,7 +310,7 @@ impl Store for RedisStore {
         for (kid, digest) in check.digests {
             call.arg(*kid).arg(digest.as_str());
         }
-        self.run("verify", &call, answers::verdict).await
+        self.run("verify", &call, replies::verdict).await
     }
 
     async fn begin_provider_check(&self, check: &CodeCheck<'_>) -> Result<ProviderCheckStart, StoreError> {
@@ -324,7 +324,7 @@ impl Store for RedisStore {
             .arg(check.limits[Limit::Wrong].count)
             .arg(millis(CHALLENGE_KEPT_AFTER))
             .arg(PROVIDER_MADE);
-        self.run("begin_provider_check", &call, answers::provider_check_start).await
+        self.run("begin_provider_check", &call, replies::provider_check_start).await
     }
 
     async fn finish_provider_check(
@@ -344,7 +344,7 @@ impl Store for RedisStore {
                 ProviderCheckResult::Wrong => "wrong",
                 ProviderCheckResult::NotCompared => "not_compared",
             });
-        self.run("finish_provider_check", &call, answers::verdict).await
+        self.run("finish_provider_check", &call, replies::verdict).await
     }
 
     async fn link_verification(
@@ -355,7 +355,7 @@ impl Store for RedisStore {
     ) -> Result<(), StoreError> {
         let mut call = self.scripts.link_verification.call(1);
         call.arg(self.keys.challenge(&subject.recipient, subject.purpose)).arg(challenge.as_str()).arg(name);
-        self.run("link_verification", &call, answers::linked).await
+        self.run("link_verification", &call, replies::linked).await
     }
 
     async fn usage(
@@ -375,7 +375,7 @@ impl Store for RedisStore {
         }
         call.arg(self.time());
         add_limits(&mut call, subject, limits);
-        self.run("usage", &call, answers::usage).await
+        self.run("usage", &call, replies::usage).await
     }
 
     async fn record_receipt(&self, receipt: &RecordReceipt<'_>) -> Result<ReceiptResult, StoreError> {
@@ -390,7 +390,7 @@ impl Store for RedisStore {
             .arg(u8::from(receipt.published))
             .optional(receipt.code);
         add_suppression(&mut call, receipt.suppression.as_ref());
-        self.run("record_receipt", &call, answers::receipt_result).await
+        self.run("record_receipt", &call, replies::receipt_result).await
     }
 
     async fn overdue_receipts(
@@ -405,7 +405,7 @@ impl Store for RedisStore {
             .arg(count_max)
             .arg(millis(RECEIPT_POLL_INTERVAL_MIN))
             .arg(self.keys.prefix());
-        self.run("overdue_receipts", &call, answers::overdue_receipts).await
+        self.run("overdue_receipts", &call, replies::overdue_receipts).await
     }
 
     async fn heartbeat(&self, worker: u64, has_work: bool) -> Result<SharedState, StoreError> {
@@ -420,7 +420,7 @@ impl Store for RedisStore {
             .arg(millis(LOST_WRITES_FOR))
             .arg(self.link.server());
         let read = |answer: &str| {
-            let (shared_state, lost_writes_for, server) = answers::heartbeat(answer)?;
+            let (shared_state, lost_writes_for, server) = replies::heartbeat(answer)?;
             self.link.heartbeat_answered(server, lost_writes_for);
             Some(shared_state)
         };
@@ -448,7 +448,7 @@ impl Store for RedisStore {
             .optional(recipient.as_ref().map(Digest16::as_str))
             .arg(request.as_str())
             .arg(millis(CHALLENGE_KEPT_AFTER));
-        self.run("request_record", &call, answers::request_record).await
+        self.run("request_record", &call, replies::request_record).await
     }
 
     async fn recent_requests(&self, recipient: Digest16) -> Result<Vec<RequestSummary>, StoreError> {
@@ -457,7 +457,7 @@ impl Store for RedisStore {
             .arg(self.keys.recent(&recipient))
             .arg(self.time())
             .arg(RECENT_MAX);
-        self.run("recent_requests", &call, |answer| answers::recent_requests(answer, RECENT_MAX)).await
+        self.run("recent_requests", &call, |answer| replies::recent_requests(answer, RECENT_MAX)).await
     }
 
     async fn suppressions(&self, count_max: u32) -> Result<Vec<SuppressionEntry>, StoreError> {
@@ -466,7 +466,7 @@ impl Store for RedisStore {
             .arg(self.time())
             .arg(count_max.min(SUPPRESSIONS_MAX))
             .arg(self.keys.prefix());
-        self.run("suppressions", &call, answers::suppressions).await
+        self.run("suppressions", &call, replies::suppressions).await
     }
 
     async fn add_suppression(

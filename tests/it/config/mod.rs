@@ -57,10 +57,12 @@ fn read_os(role: Role, variables: Vec<(OsString, OsString)>, dotenv: &Path) -> R
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let _inside = runtime.enter();
-    Settings::read(role, variables.into_iter(), dotenv, app::check::config_errors).map_err(|faults| Told {
-        names: faults.errors.iter().map(|fault| fault.name.clone()).collect(),
-        text: format!("{faults} {:?}", faults.errors),
-        shown: faults.shown,
+    Settings::read(role, variables.into_iter(), dotenv, app::config_check::config_errors).map_err(|faults| {
+        Told {
+            names: faults.errors.iter().map(|fault| fault.name.clone()).collect(),
+            text: format!("{faults} {:?}", faults.errors),
+            shown: faults.shown,
+        }
     })
 }
 

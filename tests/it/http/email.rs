@@ -8,7 +8,7 @@ use axum::http::{Request, header};
 use otpost::domain::channel::Channel;
 use otpost::domain::limit::{Limit, Limits};
 use otpost::domain::recipient_keyring::RecipientKeyring;
-use otpost::domain::zone::Zone;
+use otpost::domain::time_zone::Zone;
 use serde_json::{Value, json};
 
 use super::send::decoded;

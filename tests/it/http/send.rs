@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::http::HeaderValue;
 use otpost::domain::purpose::Purpose;
 use otpost::domain::request::SendRequest;
-use otpost::domain::zone::Zone;
+use otpost::domain::time_zone::Zone;
 use serde_json::{Value, json};
 
 use super::{ALICE, Answer, CODE, SEND_SMS, TestServer, alice, post, token};

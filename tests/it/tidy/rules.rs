@@ -180,7 +180,10 @@ pub const HOMES: [(&str, &[&str]); 20] = [
     ("lapin", &["broker/rabbit/"]),
     ("lettre", &["provider/smtp/"]),
     ("redis", &["store/redis/"]),
-    ("reqwest", &["provider/web/", "provider/twilio/", "provider/sendgrid/", "http/jwks/endpoint.rs"]),
+    (
+        "reqwest",
+        &["provider/http_client/", "provider/twilio/", "provider/sendgrid/", "http/jwks/endpoint.rs"],
+    ),
     ("sha1", &["provider/twilio/"]),
     ("axum", &["http/"]),
     ("hyper", &["http/serve.rs"]),

@@ -17,8 +17,8 @@ use super::TwilioVerify;
 use crate::clock::Clock;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::time::{UnixMillis, millis};
-use crate::provider::web::Answer;
-use crate::provider::web::failure::{self, http_date};
+use crate::provider::http_client::Answer;
+use crate::provider::http_client::failure::{self, http_date};
 use crate::provider::{LookupError, ProviderMessage};
 
 /// Room for a page of the longest attempts.

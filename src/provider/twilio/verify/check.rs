@@ -16,7 +16,7 @@ use super::{CODE_CHECKS_MAX, TwilioVerify};
 use crate::domain::address::Address;
 use crate::domain::code::Code;
 use crate::domain::send_failure::SendFailure;
-use crate::provider::web::{Answer, failure};
+use crate::provider::http_client::{Answer, failure};
 use crate::provider::{
     CodeVerifier, CodeVerifierError, CredentialError, LookupError, Provider as _, ProviderVerdict,
 };

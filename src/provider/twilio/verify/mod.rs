@@ -26,7 +26,7 @@ use crate::domain::address::Address;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::send_failure::{Scope, SendFailure};
 use crate::domain::time::UnixMillis;
-use crate::provider::web::{Answer, InvalidSettings, base_url, failure, fault};
+use crate::provider::http_client::{Answer, InvalidSettings, base_url, failure, fault};
 use crate::provider::{
     Accepted, CredentialError, FetchedMessage, LOOKUP_UNSUPPORTED, LookupError, Message, Provider,
     ProviderMessage, WRONG_CHANNEL,

@@ -9,7 +9,7 @@ use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::suppression::{NewSuppression, SuppressionTarget};
 use otpost::domain::time::UnixMillis;
 use otpost::domain::verdict::Verdict;
-use otpost::store::bounds::RECENT_MAX;
+use otpost::store::retention::RECENT_MAX;
 use otpost::store::{
     Admit, CodeState, CompleteRequest, KillSwitch, Progress, RecordReceipt, Refund, RequestState, SharedState,
 };

@@ -11,7 +11,7 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::io::tcp::TcpSettings;
 use redis::{Client, ErrorKind, IntoConnectionInfo};
 
-use super::call::Call;
+use super::script_call::Call;
 use crate::domain::time::millis;
 use crate::store::StoreError;
 

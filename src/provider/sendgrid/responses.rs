@@ -13,8 +13,8 @@ use serde::Deserialize;
 
 use crate::domain::send_failure::{Scope, SendFailure};
 use crate::provider::CredentialError;
-use crate::provider::web::Answer;
-use crate::provider::web::failure::{self, RETRY_AFTER_MAX, http_date};
+use crate::provider::http_client::Answer;
+use crate::provider::http_client::failure::{self, RETRY_AFTER_MAX, http_date};
 
 const MESSAGE_ID: &str = "x-message-id";
 /// When the current window of the rate limit ends, in seconds since 1970.

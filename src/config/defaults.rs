@@ -1,4 +1,4 @@
-//! Reads each setting by its rule, from text to [`Settings`].
+//! Every setting with its default and its rule, read from text into [`Settings`].
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,10 +17,10 @@ use super::templates::{TemplateText, read_directory};
 use super::validators::{hours, is_loopback, key_bytes, minutes, parts, seconds};
 use crate::domain::code::{CodeKey, CodeKeyring, CodeLength, Kid};
 use crate::domain::language_tag::is_bcp47;
-use crate::domain::limit::{Limit, Limits, NumberSetting};
+use crate::domain::limit::{COOLDOWN_SECONDS, Limit, Limits, NumberSetting, WRONG_PER_CHALLENGE};
 use crate::domain::phone::Region;
 use crate::domain::recipient_keyring::RecipientKeyring;
-use crate::domain::zone::Zone;
+use crate::domain::time_zone::Zone;
 
 /// Public development keys. Production refuses them.
 mod development {
@@ -367,20 +367,23 @@ impl<'a> Reader<'a> {
         for limit in Limit::OF_SENDS {
             self.limit(limit, &mut limits);
         }
-        limits.cooldown = seconds(self.number("OTP_RESEND_COOLDOWN_SECONDS", 30, 0, 3_600));
-        limits.wrong_per_challenge = self.number("OTP_MAX_ATTEMPTS", 5, 1, 10);
+        limits.cooldown = seconds(self.number_setting(COOLDOWN_SECONDS).into());
+        limits.wrong_per_challenge = self.number_setting(WRONG_PER_CHALLENGE);
         self.limit(Limit::Wrong, &mut limits);
         limits
     }
 
     fn limit(&mut self, limit: Limit, limits: &mut Limits) {
-        let mut number = |NumberSetting { name, default, min, max }| self.number(name, default, min, max);
         if let Some(setting) = limit.count_setting() {
-            limits[limit].count = number(setting);
+            limits[limit].count = self.number_setting(setting);
         }
         if let Some(setting) = limit.window_setting() {
-            limits[limit].window = seconds(number(setting).into());
+            limits[limit].window = seconds(self.number_setting(setting).into());
         }
+    }
+
+    fn number_setting(&mut self, setting: NumberSetting) -> u32 {
+        self.number(setting.name, setting.default, setting.min, setting.max)
     }
 
     fn codes(&mut self, development: bool) -> Option<Arc<CodeKeyring>> {

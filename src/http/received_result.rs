@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
 use crate::domain::channel::Channel;
-use crate::domain::outcome::{ErrorCode, Outcome, ResultError, Status, optional_rfc3339};
+use crate::domain::outcome::{ErrorCode, Outcome, Status};
+use crate::domain::send_result::ResultError;
+use crate::domain::time::optional_rfc3339;
 use crate::domain::time::{UnixMillis, seconds_rounded_up};
 
 /// The code was sent, may have been sent, or is queued.

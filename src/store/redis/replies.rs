@@ -11,8 +11,8 @@ use crate::domain::request_id::RequestId;
 use crate::domain::suppression::SuppressionEntry;
 use crate::domain::time::UnixMillis;
 use crate::domain::verdict::Verdict;
-use crate::store::bounds::MANUAL_CODE;
 use crate::store::code_check::ProviderCheckStart;
+use crate::store::retention::MANUAL_CODE;
 use crate::store::{
     Admission, CodeState, CompleteResult, Grant, KillSwitch, OverdueReceipt, ProgressResult, ReceiptResult,
     RecordedReceipt, RequestRecord, RequestState, RequestSummary, SharedState, Usage,
