@@ -93,7 +93,7 @@ pub struct Attempt {
     /// `accepted`, `rejected`, `sender_refused`, `throttled`, `deferred`, `unreachable` or `in_doubt`.
     pub answer: String,
     /// The provider's own error number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, rename = "code", skip_serializing_if = "Option::is_none")]
     pub code: Option<u32>,
     /// The time until the answer.
     pub ms: u64,
