@@ -26,7 +26,7 @@ pub(super) fn policy(settings: &Settings, channel: Channel) -> Policy {
         retry: RetryPolicy::default(),
         provider_timeout: settings.provider_timeout,
         in_doubt: settings.in_doubt,
-        doubt_report_wait: providers::in_doubt_receipt_wait(settings, channel),
+        in_doubt_receipt_wait: providers::in_doubt_receipt_wait(settings, channel),
         receipt_due_after: settings.receipt_wait.and_then(|_| providers::receipt_due_after(settings)),
         reply_to_allowed: settings.reply_to_allowed.clone(),
     }

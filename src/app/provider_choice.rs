@@ -131,7 +131,7 @@ pub(super) fn simulated(
     tokio::spawn(async move {
         while let Some(receipt) = simulated_receipts.recv().await {
             if let Err(error) = receipts.process(SIMULATED, &receipt).await {
-                events::receipt_failed(receipt.request.as_str(), &error);
+                events::receipt_failed(receipt.request_id.as_str(), &error);
             }
         }
     });

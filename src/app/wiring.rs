@@ -17,7 +17,7 @@ use crate::broker::{Names, Publisher, RequestConsumer};
 use crate::clock::Clock;
 use crate::config::{Role, Settings};
 use crate::domain::channel::Channel;
-use crate::flow::gateway::Gateway;
+use crate::flow::gateway::ChannelGateway;
 use crate::flow::inspect::status::{Inspector, ProviderHealthCache};
 use crate::flow::receipts::ReceiptProcessor;
 use crate::flow::reply::Replies;
@@ -29,7 +29,7 @@ use crate::store::Store;
 
 /// A gateway of one channel, and the consumer of its requests.
 pub(super) struct ChannelWorker {
-    pub(super) gateway: Arc<Gateway>,
+    pub(super) gateway: Arc<ChannelGateway>,
     pub(super) consumer: Box<dyn RequestConsumer>,
 }
 
@@ -72,7 +72,7 @@ impl Wiring {
     ) -> anyhow::Result<ChannelWorker> {
         let sender_rate = settings.sender_rate.filter(|_| channel == Channel::Sms);
         let concurrency = usize::from(settings.concurrency);
-        let gateway = Gateway {
+        let gateway = ChannelGateway {
             channel,
             store: self.store.clone(),
             gate: SendGate::new(channel, concurrency, provider.senders(), sender_rate),
@@ -160,7 +160,7 @@ impl Wiring {
     }
 
     /// A worker is ready while it can consume requests, send and publish results. HTTP alone is always ready.
-    pub(super) fn readiness(&self, gateway: Option<Arc<Gateway>>) -> Readiness {
+    pub(super) fn readiness(&self, gateway: Option<Arc<ChannelGateway>>) -> Readiness {
         let (Broker::Rabbit { publisher, consuming, .. }, Some(gateway)) = (&self.broker, gateway) else {
             return Arc::new(|| Ok(()));
         };

@@ -52,7 +52,7 @@ pub trait Publisher: Send + Sync {
 
 /// Checks whether the broker can be reached, for `otpost status`.
 #[async_trait]
-pub trait Probe: Send + Sync {
+pub trait HealthCheck: Send + Sync {
     /// `Ok` if the broker takes messages. The error holds no address. The caller bounds the wait.
     async fn probe(&self) -> Result<(), String>;
 }

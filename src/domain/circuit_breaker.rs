@@ -63,18 +63,18 @@ impl CircuitBreaker {
     /// Updates the state by the answer to a message; `None` means that the provider accepted it.
     pub fn record_answer(&mut self, recipient: Digest16, failure: Option<&SendFailure>) {
         match failure {
-            Some(SendFailure::Rejected { scope: Scope::Account, .. }) => self.open(Cause::Account),
-            Some(SendFailure::Unreachable { .. } | SendFailure::InDoubt { .. }) => self.failed(),
-            Some(SendFailure::Rejected { scope: Scope::Unrecognised, .. }) => {
+            Some(SendFailure::Refused { scope: Scope::Account, .. }) => self.open(Cause::Account),
+            Some(SendFailure::NotConnected { .. } | SendFailure::InDoubt { .. }) => self.failed(),
+            Some(SendFailure::Refused { scope: Scope::Unrecognised, .. }) => {
                 self.refused_unrecognised(recipient)
             }
             // Each shows that the provider answers, but says nothing of the unrecognised refusals.
             Some(
                 SendFailure::Throttled { .. }
                 | SendFailure::Deferred { .. }
-                | SendFailure::Rejected { scope: Scope::Sender, .. },
+                | SendFailure::Refused { scope: Scope::Sender, .. },
             ) => self.answered(),
-            Some(SendFailure::Rejected { .. }) | None => {
+            Some(SendFailure::Refused { .. }) | None => {
                 self.unrecognised.clear();
                 self.answered();
             }
@@ -134,7 +134,7 @@ mod tests {
     }
 
     fn refused(scope: Scope) -> SendFailure {
-        SendFailure::rejected(scope, Some(1))
+        SendFailure::refused(scope, Some(1))
     }
 
     #[test]
@@ -158,13 +158,13 @@ mod tests {
     #[test]
     fn a_failure_of_one_recipient_country_or_sender_never_opens_it() {
         let mut breaker = CircuitBreaker::default();
-        let throttled = SendFailure::Throttled { code: None, retry_after: None };
+        let throttled = SendFailure::Throttled { provider_code: None, retry_after: None };
         for n in 0..50 {
             for scope in [Scope::Recipient, Scope::Request, Scope::Country, Scope::Sender] {
                 breaker.record_answer(person(n), Some(&refused(scope)));
             }
             breaker.record_answer(person(n), Some(&throttled));
-            breaker.record_answer(person(n), Some(&SendFailure::Deferred { code: None }));
+            breaker.record_answer(person(n), Some(&SendFailure::Deferred { provider_code: None }));
         }
         assert_eq!(breaker.state(), BreakerState::Closed);
     }

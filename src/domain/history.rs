@@ -94,7 +94,7 @@ pub struct Attempt {
     pub answer: String,
     /// The provider's own error number.
     #[serde(default, rename = "code", skip_serializing_if = "Option::is_none")]
-    pub code: Option<u32>,
+    pub provider_code: Option<u32>,
     /// The time until the answer.
     pub ms: u64,
 }
@@ -123,17 +123,17 @@ impl RequestHistory {
 
 impl Attempt {
     pub fn failed(attempt: u32, sender: Option<u32>, failure: &SendFailure, ms: u64) -> Attempt {
-        let code = match failure {
-            SendFailure::Rejected { code, .. }
-            | SendFailure::Throttled { code, .. }
-            | SendFailure::Deferred { code } => *code,
-            SendFailure::Unreachable { .. } | SendFailure::InDoubt { .. } => None,
+        let provider_code = match failure {
+            SendFailure::Refused { provider_code: code, .. }
+            | SendFailure::Throttled { provider_code: code, .. }
+            | SendFailure::Deferred { provider_code: code } => *code,
+            SendFailure::NotConnected { .. } | SendFailure::InDoubt { .. } => None,
         };
         let answer = match failure {
-            SendFailure::Rejected { scope: Scope::Sender, .. } => "sender_refused",
+            SendFailure::Refused { scope: Scope::Sender, .. } => "sender_refused",
             failure => failure.as_str(),
         };
-        Attempt { attempt, sender, answer: answer.to_owned(), code, ms }
+        Attempt { attempt, sender, answer: answer.to_owned(), provider_code, ms }
     }
 }
 
@@ -159,7 +159,7 @@ mod tests {
                 attempt: 1,
                 sender: Some(2),
                 answer: "accepted".to_owned(),
-                code: None,
+                provider_code: None,
                 ms: 9,
             }),
         );
@@ -170,8 +170,13 @@ mod tests {
     /// Records outlive a release: stored words never change.
     #[test]
     fn every_event_is_stored_in_its_own_words() {
-        let sent =
-            Attempt { attempt: 1, sender: Some(2), answer: "rejected".to_owned(), code: Some(5), ms: 9 };
+        let sent = Attempt {
+            attempt: 1,
+            sender: Some(2),
+            answer: "rejected".to_owned(),
+            provider_code: Some(5),
+            ms: 9,
+        };
         let events = [
             HistoryEvent::Admitted(1),
             HistoryEvent::Attempted(sent),

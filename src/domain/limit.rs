@@ -15,9 +15,9 @@ const DAY: Duration = Duration::from_secs(86_400);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
     /// Sends to one recipient in a window whose length is a setting.
-    Number,
+    Recipient,
     /// Sends to one recipient in a day.
-    NumberDay,
+    RecipientDay,
     /// Sends for one user in an hour.
     User,
     /// Sends for one client address in an hour.
@@ -71,14 +71,22 @@ pub const WRONG_PER_CHALLENGE: NumberSetting =
 
 impl Limit {
     /// The limits that a send is charged to, in the order of their settings.
-    pub const OF_SENDS: [Limit; 5] = [Limit::Number, Limit::NumberDay, Limit::User, Limit::Ip, Limit::All];
+    pub const OF_SENDS: [Limit; 5] =
+        [Limit::Recipient, Limit::RecipientDay, Limit::User, Limit::Ip, Limit::All];
     /// Every limit, in the order of the variants.
-    pub const ALL: [Limit; 7] =
-        [Limit::Number, Limit::NumberDay, Limit::User, Limit::Ip, Limit::All, Limit::Wrong, Limit::Refunds];
+    pub const ALL: [Limit; 7] = [
+        Limit::Recipient,
+        Limit::RecipientDay,
+        Limit::User,
+        Limit::Ip,
+        Limit::All,
+        Limit::Wrong,
+        Limit::Refunds,
+    ];
 
     pub const fn log(self) -> EventLog {
         match self {
-            Limit::Number | Limit::NumberDay => EventLog::Sends,
+            Limit::Recipient | Limit::RecipientDay => EventLog::Sends,
             Limit::User => EventLog::UserSends,
             Limit::Ip => EventLog::IpSends,
             Limit::All => EventLog::AllSends,
@@ -90,8 +98,8 @@ impl Limit {
     /// The setting of the count; 0 turns the limit off. `None`: the count is fixed.
     pub const fn count_setting(self) -> Option<NumberSetting> {
         let (name, default, max) = match self {
-            Limit::Number => ("SMS_RATE_LIMIT_PER_NUMBER", 5, 100_000),
-            Limit::NumberDay => ("SMS_RATE_LIMIT_PER_DAY", 10, 100_000),
+            Limit::Recipient => ("SMS_RATE_LIMIT_PER_NUMBER", 5, 100_000),
+            Limit::RecipientDay => ("SMS_RATE_LIMIT_PER_DAY", 10, 100_000),
             Limit::User => ("SMS_RATE_LIMIT_PER_USER", 10, 100_000),
             Limit::Ip => ("SMS_RATE_LIMIT_PER_IP", 30, 100_000),
             Limit::All => ("SMS_MAX_PER_HOUR", 10_000, 10_000_000),
@@ -104,7 +112,7 @@ impl Limit {
     /// The setting of the window in seconds. `None`: the window is fixed.
     pub const fn window_setting(self) -> Option<NumberSetting> {
         match self {
-            Limit::Number => {
+            Limit::Recipient => {
                 Some(NumberSetting { name: "SMS_RATE_LIMIT_WINDOW", default: 3_600, min: 1, max: 604_800 })
             }
             _ => None,
@@ -113,8 +121,8 @@ impl Limit {
 
     const fn default_quota(self) -> Quota {
         let window = match self {
-            Limit::NumberDay | Limit::Refunds => DAY,
-            Limit::Number | Limit::User | Limit::Ip | Limit::All | Limit::Wrong => HOUR,
+            Limit::RecipientDay | Limit::Refunds => DAY,
+            Limit::Recipient | Limit::User | Limit::Ip | Limit::All | Limit::Wrong => HOUR,
         };
         match self.count_setting() {
             Some(setting) => Quota { count: setting.default, window },

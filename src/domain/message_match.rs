@@ -31,9 +31,9 @@ pub struct ListedMessage<'a> {
 /// Matches the message of an attempt. It holds a code, hence no `Debug`.
 pub struct MessageMatcher<'a> {
     /// The earliest time at which the provider can have created it.
-    pub from: UnixMillis,
+    pub created_from: UnixMillis,
     /// The latest such time.
-    pub to: UnixMillis,
+    pub created_until: UnixMillis,
     pub text: &'a str,
     /// The code in the text.
     pub code: &'a str,
@@ -41,13 +41,13 @@ pub struct MessageMatcher<'a> {
 
 impl MessageMatcher<'_> {
     /// An older message cannot match.
-    pub fn earliest(&self) -> UnixMillis {
-        UnixMillis(self.from.0.saturating_sub(millis(CLOCKS_DIFFER)))
+    pub fn list_since(&self) -> UnixMillis {
+        UnixMillis(self.created_from.0.saturating_sub(millis(CLOCKS_DIFFER)))
     }
 
     /// A message of the right time matches by its text, by the code (the provider may alter a text), or without a text.
     pub fn matches(&self, listed: &ListedMessage<'_>) -> bool {
-        let in_time = (self.earliest()..=self.to.plus(CLOCKS_DIFFER)).contains(&listed.created);
+        let in_time = (self.list_since()..=self.created_until.plus(CLOCKS_DIFFER)).contains(&listed.created);
         in_time && listed.text.is_none_or(|text| text == self.text || has_number(text, self.code))
     }
 }
@@ -63,8 +63,8 @@ mod tests {
 
     fn matches(at: u64, text: Option<&str>) -> bool {
         let matcher = MessageMatcher {
-            from: UnixMillis(100_000),
-            to: UnixMillis(120_000),
+            created_from: UnixMillis(100_000),
+            created_until: UnixMillis(120_000),
             text: "MeStore: tu código es 123456.",
             code: "123456",
         };

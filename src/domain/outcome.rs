@@ -168,7 +168,7 @@ pub struct Outcome {
 
 impl Outcome {
     /// An outcome without a send.
-    pub fn refused(status: Status, at: UnixMillis, purpose: &str, error: OutcomeError) -> Outcome {
+    pub fn without_send(status: Status, at: UnixMillis, purpose: &str, error: OutcomeError) -> Outcome {
         Outcome {
             status,
             at,

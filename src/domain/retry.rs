@@ -52,19 +52,21 @@ pub fn after_failure(
     jitter: f64,
 ) -> Retry {
     let (asked, code) = match failure {
-        SendFailure::Rejected { code, scope: Scope::Account, .. } => {
+        SendFailure::Refused { provider_code: code, scope: Scope::Account, .. } => {
             return Retry::AtGate(error(ErrorCode::ProviderMisconfigured, *code));
         }
-        SendFailure::Rejected { code, scope: Scope::Sender, reason } => {
+        SendFailure::Refused { provider_code: code, scope: Scope::Sender, reason } => {
             return Retry::AtGate(error(sender_pool::error_code(*reason), *code));
         }
-        SendFailure::Rejected { code, .. } => {
+        SendFailure::Refused { provider_code: code, .. } => {
             return Retry::GiveUp(Status::Failed, error(ErrorCode::ProviderRejected, *code));
         }
         SendFailure::InDoubt { .. } => return Retry::LookUp,
-        SendFailure::Throttled { retry_after, code } => (retry_after.unwrap_or_default(), *code),
-        SendFailure::Deferred { code } => (Duration::ZERO, *code),
-        SendFailure::Unreachable { .. } => (Duration::ZERO, None),
+        SendFailure::Throttled { retry_after, provider_code: code } => {
+            (retry_after.unwrap_or_default(), *code)
+        }
+        SendFailure::Deferred { provider_code: code } => (Duration::ZERO, *code),
+        SendFailure::NotConnected { .. } => (Duration::ZERO, None),
     };
     let wait = backoff(policy, attempt).map(|base| base.mul_f64(1.0 + jitter.clamp(0.0, 1.0)).max(asked));
     match wait {
@@ -92,16 +94,16 @@ fn backoff(policy: &RetryPolicy, attempt: u32) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::send_failure::RejectReason;
+    use crate::domain::send_failure::RefusalReason;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn throttled(seconds: Option<u64>) -> SendFailure {
-        SendFailure::Throttled { code: Some(20429), retry_after: seconds.map(Duration::from_secs) }
+        SendFailure::Throttled { provider_code: Some(20429), retry_after: seconds.map(Duration::from_secs) }
     }
 
     fn unreachable() -> SendFailure {
-        SendFailure::Unreachable { detail: "refused".to_owned() }
+        SendFailure::NotConnected { detail: "refused".to_owned() }
     }
 
     #[track_caller]
@@ -147,13 +149,13 @@ mod tests {
 
     #[test]
     fn a_refusal_of_the_account_or_of_a_sender_waits_at_the_gate_however_often_it_comes() {
-        use RejectReason::{Other, QueueFull};
+        use RefusalReason::{Other, QueueFull};
         for (code, scope, reason, expected) in [
             (20003, Scope::Account, Other, ErrorCode::ProviderMisconfigured),
             (21606, Scope::Sender, Other, ErrorCode::ProviderMisconfigured),
             (21611, Scope::Sender, QueueFull, ErrorCode::ProviderUnavailable),
         ] {
-            let failure = SendFailure::Rejected { scope, reason, code: Some(code) };
+            let failure = SendFailure::Refused { scope, reason, provider_code: Some(code) };
             for attempt in [1, 20] {
                 let next = after_failure(&RetryPolicy::default(), attempt, &failure, MINUTE, 0.0);
                 assert_eq!(next, Retry::AtGate(error(expected, Some(code))));
@@ -163,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_refusal_keeps_the_providers_number() {
-        let failure = SendFailure::rejected(Scope::Recipient, Some(21211));
+        let failure = SendFailure::refused(Scope::Recipient, Some(21211));
         let Retry::GiveUp(status, error) = after_failure(&RetryPolicy::default(), 1, &failure, MINUTE, 0.0)
         else {
             panic!("a refusal is final")

@@ -6,22 +6,22 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SendFailure {
     /// Refused: another attempt would be refused too, for everything in the scope.
-    Rejected {
+    Refused {
         scope: Scope,
-        reason: RejectReason,
+        reason: RefusalReason,
         /// The provider's own error number, to show.
-        code: Option<u32>,
+        provider_code: Option<u32>,
     },
     /// Not processed: a later attempt may succeed, an earlier one will not.
     Throttled {
-        code: Option<u32>,
+        provider_code: Option<u32>,
         /// The wait that the provider asked for.
         retry_after: Option<Duration>,
     },
     /// Not processed: this message may succeed later. Other messages are not affected.
-    Deferred { code: Option<u32> },
+    Deferred { provider_code: Option<u32> },
     /// The request did not leave: another attempt is safe.
-    Unreachable {
+    NotConnected {
         /// Names no address.
         detail: String,
     },
@@ -50,7 +50,7 @@ pub enum Scope {
 
 /// Why a provider refused a message, or could not deliver it. Only reasons that change a decision have a variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RejectReason {
+pub enum RefusalReason {
     /// The recipient asked the provider to stop.
     OptedOut,
     /// No message reaches the recipient.
@@ -81,26 +81,26 @@ impl Scope {
     }
 }
 
-impl RejectReason {
+impl RefusalReason {
     /// A problem of our account or texts, and so of more than one message: an operator must act.
     pub const fn concerns_every_message(self) -> bool {
-        matches!(self, RejectReason::FilteredAsSpam | RejectReason::NotRegistered)
+        matches!(self, RefusalReason::FilteredAsSpam | RefusalReason::NotRegistered)
     }
 }
 
 impl SendFailure {
     /// A refusal whose reason changes no decision.
-    pub const fn rejected(scope: Scope, code: Option<u32>) -> SendFailure {
-        SendFailure::Rejected { scope, reason: RejectReason::Other, code }
+    pub const fn refused(scope: Scope, provider_code: Option<u32>) -> SendFailure {
+        SendFailure::Refused { scope, reason: RefusalReason::Other, provider_code }
     }
 
     /// The word of logs and metrics.
     pub const fn as_str(&self) -> &'static str {
         match self {
-            SendFailure::Rejected { .. } => "rejected",
+            SendFailure::Refused { .. } => "rejected",
             SendFailure::Throttled { .. } => "throttled",
             SendFailure::Deferred { .. } => "deferred",
-            SendFailure::Unreachable { .. } => "unreachable",
+            SendFailure::NotConnected { .. } => "unreachable",
             SendFailure::InDoubt { .. } => "in_doubt",
         }
     }

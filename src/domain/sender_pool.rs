@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::keyed_digest::Digest16;
 use super::outcome::ErrorCode;
-use super::send_failure::{RejectReason, Scope, SendFailure};
+use super::send_failure::{RefusalReason, Scope, SendFailure};
 
 /// A queue drains at one message a second or faster, so it soon has room again.
 const COOLDOWN_QUEUE_FULL: Duration = Duration::from_secs(30);
@@ -329,9 +329,9 @@ impl SenderRefusals {
 }
 
 /// The error of a message that no sender could send before its deadline.
-pub fn error_code(reason: RejectReason) -> ErrorCode {
+pub fn error_code(reason: RefusalReason) -> ErrorCode {
     match reason {
-        RejectReason::QueueFull => ErrorCode::ProviderUnavailable,
+        RefusalReason::QueueFull => ErrorCode::ProviderUnavailable,
         _ => ErrorCode::ProviderMisconfigured,
     }
 }
@@ -339,19 +339,21 @@ pub fn error_code(reason: RejectReason) -> ErrorCode {
 fn answer_for_sender(failure: Option<&SendFailure>) -> SenderAnswer {
     match failure {
         None => SenderAnswer::Accepted,
-        Some(SendFailure::Rejected { scope: Scope::Sender, reason: RejectReason::QueueFull, .. }) => {
+        Some(SendFailure::Refused { scope: Scope::Sender, reason: RefusalReason::QueueFull, .. }) => {
             SenderAnswer::QueueFull
         }
-        Some(SendFailure::Rejected { scope: Scope::Sender, code, .. }) => SenderAnswer::Refused(*code),
+        Some(SendFailure::Refused { scope: Scope::Sender, provider_code: code, .. }) => {
+            SenderAnswer::Refused(*code)
+        }
         // Refused before the provider checked the sender, or never answered.
-        Some(SendFailure::Rejected { scope: Scope::Account, .. }) => SenderAnswer::Nothing,
+        Some(SendFailure::Refused { scope: Scope::Account, .. }) => SenderAnswer::Nothing,
         Some(
             SendFailure::Throttled { .. }
             | SendFailure::Deferred { .. }
-            | SendFailure::Unreachable { .. }
+            | SendFailure::NotConnected { .. }
             | SendFailure::InDoubt { .. },
         ) => SenderAnswer::Nothing,
-        Some(SendFailure::Rejected { .. }) => SenderAnswer::OtherRefusal,
+        Some(SendFailure::Refused { .. }) => SenderAnswer::OtherRefusal,
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::send_failure::{RejectReason, Scope};
+use super::send_failure::{RefusalReason, Scope};
 use super::time::UnixMillis;
 
 /// A suppression that follows from a refusal or a receipt.
@@ -12,7 +12,7 @@ use super::time::UnixMillis;
 pub struct Suppression {
     pub scope: SuppressionScope,
     /// The provider's own error number, to show.
-    pub code: u32,
+    pub provider_code: u32,
     /// `None`: until it is removed.
     pub duration: Option<Duration>,
 }
@@ -29,7 +29,7 @@ pub enum SuppressionScope {
 pub struct NewSuppression<'a> {
     pub target: SuppressionTarget<'a>,
     /// The provider's own error number, to show.
-    pub code: u32,
+    pub provider_code: u32,
     /// `None`: until it is removed.
     pub duration: Option<Duration>,
     /// The recipient, masked: the form that a list shows.
@@ -60,7 +60,7 @@ pub struct SuppressionEntry {
     /// The recipient, masked; `None` for an entry of an older version.
     pub to: Option<String>,
     /// The provider's own error number; `None` if the provider gave no number, or an operator made the entry.
-    pub code: Option<u32>,
+    pub provider_code: Option<u32>,
     /// The operator's words.
     pub reason: Option<String>,
     pub since: Option<UnixMillis>,
@@ -73,35 +73,35 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const NO_CODE: u32 = 0;
 
 /// The suppression that follows from a provider's refusal of a message.
-pub fn after_refusal(scope: Scope, reason: RejectReason, code: Option<u32>) -> Option<Suppression> {
+pub fn after_refusal(scope: Scope, reason: RefusalReason, code: Option<u32>) -> Option<Suppression> {
     let code = code?;
     let (scope, duration) = match (scope, reason) {
-        (Scope::Recipient, RejectReason::OptedOut) => (SuppressionScope::Recipient, None),
+        (Scope::Recipient, RefusalReason::OptedOut) => (SuppressionScope::Recipient, None),
         (Scope::Recipient, _) => (SuppressionScope::Recipient, Some(24 * HOUR)),
-        (Scope::Country, RejectReason::CountryDisabled) => (SuppressionScope::Country, Some(HOUR / 2)),
+        (Scope::Country, RefusalReason::CountryDisabled) => (SuppressionScope::Country, Some(HOUR / 2)),
         // Other refusals concern a range of numbers that the provider does not name: a country has many of them.
         // A block by fraud protection lasts twelve hours.
-        (Scope::Country, RejectReason::FraudBlocked) => (SuppressionScope::Recipient, Some(12 * HOUR)),
+        (Scope::Country, RefusalReason::FraudBlocked) => (SuppressionScope::Recipient, Some(12 * HOUR)),
         (Scope::Country, _) => (SuppressionScope::Recipient, Some(HOUR / 2)),
         (Scope::Request | Scope::Sender | Scope::Account | Scope::Unrecognised, _) => return None,
     };
-    Some(Suppression { scope, code, duration })
+    Some(Suppression { scope, provider_code: code, duration })
 }
 
 /// The suppression that follows from a receipt: an opt-out, or a recipient that no message reaches.
-pub fn after_receipt(reason: RejectReason, code: Option<u32>) -> Option<Suppression> {
+pub fn after_receipt(reason: RefusalReason, code: Option<u32>) -> Option<Suppression> {
     let duration = match reason {
-        RejectReason::OptedOut => None,
-        RejectReason::Unreachable => Some(24 * HOUR),
+        RefusalReason::OptedOut => None,
+        RefusalReason::Unreachable => Some(24 * HOUR),
         _ => return None,
     };
-    Some(Suppression { scope: SuppressionScope::Recipient, code: code.unwrap_or(NO_CODE), duration })
+    Some(Suppression { scope: SuppressionScope::Recipient, provider_code: code.unwrap_or(NO_CODE), duration })
 }
 
 impl SuppressionEntry {
     /// True for an opt-out with the provider's number: every other suppression with a number ends.
     pub fn is_opt_out(&self) -> bool {
-        self.code.is_some() && self.until.is_none()
+        self.provider_code.is_some() && self.until.is_none()
     }
 }
 
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_refusal_suppresses_as_much_as_it_concerns() {
-        use RejectReason::{CountryDisabled, FraudBlocked, OptedOut, Other};
+        use RefusalReason::{CountryDisabled, FraudBlocked, OptedOut, Other};
         use SuppressionScope::{Country, Recipient};
         let follows = |scope, reason, code| {
             after_refusal(scope, reason, code).map(|suppression| (suppression.scope, suppression.duration))
@@ -129,16 +129,17 @@ mod tests {
 
     #[test]
     fn a_receipt_suppresses_the_recipient_only_if_nothing_will_arrive() {
-        let follows =
-            |reason, code| after_receipt(reason, code).map(|found| (found.scope, found.code, found.duration));
+        let follows = |reason, code| {
+            after_receipt(reason, code).map(|found| (found.scope, found.provider_code, found.duration))
+        };
         let recipient = SuppressionScope::Recipient;
-        assert_eq!(follows(RejectReason::OptedOut, Some(21610)), Some((recipient, 21610, None)));
+        assert_eq!(follows(RefusalReason::OptedOut, Some(21610)), Some((recipient, 21610, None)));
         assert_eq!(
-            follows(RejectReason::Unreachable, Some(30005)),
+            follows(RefusalReason::Unreachable, Some(30005)),
             Some((recipient, 30005, Some(24 * HOUR)))
         );
-        assert_eq!(follows(RejectReason::Other, Some(30003)), None);
-        assert_eq!(follows(RejectReason::OptedOut, None), Some((recipient, 0, None)));
-        assert_eq!(follows(RejectReason::Unreachable, Some(550)), Some((recipient, 550, Some(24 * HOUR))));
+        assert_eq!(follows(RefusalReason::Other, Some(30003)), None);
+        assert_eq!(follows(RefusalReason::OptedOut, None), Some((recipient, 0, None)));
+        assert_eq!(follows(RefusalReason::Unreachable, Some(550)), Some((recipient, 550, Some(24 * HOUR))));
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::backoff::OutageBackoff;
 use super::complete::{Completed, Completion};
 use super::context::{CancelOn, DeliveryContext, RequeueReason, SendState, ValidRequest};
-use super::gateway::Gateway;
+use super::gateway::ChannelGateway;
 use super::random::random_bytes;
 use crate::domain::challenge::{ChallengeId, PROVIDER_MADE, PROVIDER_MADE_KIDS};
 use crate::domain::code::{Code, CodeKey, CodeScope};
@@ -18,7 +18,7 @@ use crate::domain::history::{HistoryEvent, PoisonCause, RequestHistory};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use crate::domain::sender_pool::SenderRefusals;
-use crate::store::{Admission, Admit, Grant, Progress, ProposedChallenge};
+use crate::store::{Admission, AdmissionInput, Grant, Progress, ProposedChallenge};
 use crate::telemetry::events;
 
 /// A request with more unfinished leases is dead-lettered. A lease is unfinished if its handler ended without completing
@@ -32,7 +32,7 @@ const UNFINISHED_LEASES_SUSPECT: u32 = 2;
 const SUSPECT_WAIT_FIRST: Duration = Duration::from_secs(20);
 
 /// The result of the admission.
-pub(super) enum Admitted {
+pub(super) enum AfterAdmission {
     Send(SendState),
     /// The request was admitted, but cannot be sent: its code cannot be made here, or it crashed too many workers.
     Abandon(Completion),
@@ -49,20 +49,20 @@ struct Granted {
     history: RequestHistory,
 }
 
-impl Gateway {
+impl ChannelGateway {
     /// Asks for admission until the request is granted or has ended. While the gate is closed nothing is granted or
     /// charged; a completed request still gets its outcome.
     pub(super) async fn admit(
         &self,
         handler: &mut DeliveryContext<'_>,
         request: &ValidRequest<'_>,
-    ) -> Result<Admitted, RequeueReason> {
+    ) -> Result<AfterAdmission, RequeueReason> {
         let proposed = self.propose_challenge(request);
         let correlation_id = handler.delivery.properties.correlation_id.clone();
         let history =
             RequestHistory { to: request.to.to_string(), correlation_id, ..RequestHistory::default() };
         let country = request.to.country();
-        let mut ask = Admit {
+        let mut ask = AdmissionInput {
             lease: request.lease(handler),
             requested_at: request.request.requested_at,
             not_after: request.request.not_after,
@@ -77,14 +77,14 @@ impl Gateway {
             known_kids: if self.provider.makes_codes() { PROVIDER_MADE_KIDS } else { self.codes.kids() },
             limits: &self.policy.limits,
             channel_disabled: !self.rules.is_enabled(self.channel),
-            paused: false,
-            unfinished_leases_below: UNFINISHED_LEASES_SUSPECT,
+            gate_closed: false,
+            suspect_from: UNFINISHED_LEASES_SUSPECT,
             country: country.as_deref(),
             history: &history,
         };
         let mut backoff = OutageBackoff::new();
         loop {
-            ask.paused = self.gate.closed_by().is_some();
+            ask.gate_closed = self.gate.closed_by().is_some();
             let (admission, at) = self.ask_admission(handler, &ask).await?;
             match admission {
                 Admission::Granted(grant) => {
@@ -98,10 +98,10 @@ impl Gateway {
                     return Ok(self.prepare_send(request, granted, proposed));
                 }
                 Admission::Completed { outcome, ours } => {
-                    return Ok(Admitted::Completed(Completed { outcome, replayed: !ours }));
+                    return Ok(AfterAdmission::Completed(Completed { outcome, replayed: !ours }));
                 }
                 Admission::Paused => {
-                    handler.wait_for(self.gate.wait_until_open(), Duration::MAX, CancelOn::Shutdown).await?;
+                    handler.wait_for(self.gate.wait_until_open(), Duration::MAX, CancelOn::AnyCause).await?;
                 }
                 Admission::Busy(lease_left) => {
                     handler.sleep_without_slot(backoff.next_wait().min(lease_left)).await?;
@@ -109,7 +109,7 @@ impl Gateway {
                 Admission::CrashSuspect { unfinished_leases, time_left } => {
                     // No wait beyond the deadline: an expired request ends at once.
                     handler.sleep_without_slot(suspect_wait(unfinished_leases).min(time_left)).await?;
-                    ask.unfinished_leases_below = u32::MAX;
+                    ask.suspect_from = u32::MAX;
                 }
             }
         }
@@ -119,14 +119,14 @@ impl Gateway {
     async fn ask_admission(
         &self,
         handler: &DeliveryContext<'_>,
-        ask: &Admit<'_>,
+        ask: &AdmissionInput<'_>,
     ) -> Result<(Admission, Instant), RequeueReason> {
         let mut asked_at = Instant::now();
         let call = || {
             asked_at = Instant::now();
             self.store.admit(ask)
         };
-        let answer = handler.retry_store("admit", CancelOn::Shutdown, call).await;
+        let answer = handler.retry_store("admit", CancelOn::AnyCause, call).await;
         match answer {
             Ok(admission) => {
                 events::admitted(asked_at.elapsed());
@@ -164,16 +164,21 @@ impl Gateway {
         Proposed { challenge, kid: key.kid().as_str(), digest, code: Some(code) }
     }
 
-    fn prepare_send(&self, request: &ValidRequest<'_>, granted: Granted, proposed: Proposed<'_>) -> Admitted {
+    fn prepare_send(
+        &self,
+        request: &ValidRequest<'_>,
+        granted: Granted,
+        proposed: Proposed<'_>,
+    ) -> AfterAdmission {
         if granted.grant.unfinished_leases > UNFINISHED_LEASES_MAX {
             let mut completion = self.abandon(request, granted, OutcomeError::of(ErrorCode::Internal));
             let event = HistoryEvent::DeadLettered(PoisonCause::Crash);
             completion.outcome.history.add(self.clock.now(), event);
-            return Admitted::Abandon(completion);
+            return AfterAdmission::Abandon(completion);
         }
         match self.granted_code(request, &granted.grant, proposed) {
-            Ok(code) => Admitted::Send(self.begin_send(request, granted, code)),
-            Err(error) => Admitted::Abandon(self.abandon(request, granted, error)),
+            Ok(code) => AfterAdmission::Send(self.begin_send(request, granted, code)),
+            Err(error) => AfterAdmission::Abandon(self.abandon(request, granted, error)),
         }
     }
 
@@ -222,7 +227,7 @@ impl Gateway {
             sender_refusals: SenderRefusals::default(),
             deadline: at + grant.deadline.since(grant.now),
             // Before an attempt after the first the lease is renewed: the code may have been used meanwhile.
-            lease_ends: if grant.attempt > 1 { at } else { at + self.policy.lease_duration() },
+            attempt_covered_until: if grant.attempt > 1 { at } else { at + self.policy.lease_duration() },
             last_error: None,
             grant,
             code,
@@ -239,7 +244,7 @@ impl Gateway {
             (Status::Failed, error, grant.attempt - 1)
         };
         let purpose = request.request.purpose.as_str();
-        let refused = Outcome::refused(status, self.clock.now(), purpose, error);
+        let refused = Outcome::without_send(status, self.clock.now(), purpose, error);
         let provider = (attempts > 0).then(|| self.provider.name().to_owned());
         let history = grant.history.unwrap_or(history);
         Completion::of(Outcome { attempts, provider, history, ..refused })

@@ -2,7 +2,7 @@
 
 use super::backoff::OutageBackoff;
 use super::context::{CancelOn, DeliveryContext, RequeueReason, ValidRequest};
-use super::gateway::Gateway;
+use super::gateway::ChannelGateway;
 use crate::broker::{Outgoing, Target};
 use crate::domain::challenge::ChallengeId;
 use crate::domain::channel::Channel;
@@ -10,7 +10,7 @@ use crate::domain::outcome::{ErrorCode, Outcome, Status};
 use crate::domain::request_id::RequestId;
 use crate::domain::send_result::SendResult;
 use crate::domain::suppression::{NewSuppression, Suppression, SuppressionScope, SuppressionTarget};
-use crate::store::{CompleteRequest, CompleteResult, Refund};
+use crate::store::{RecordOutcome, RecordOutcomeResult, Refund};
 use crate::telemetry::events;
 
 /// The name of [`Store::complete`](crate::store::Store::complete) in logs and metrics.
@@ -43,8 +43,8 @@ pub(super) struct Completed {
 }
 
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is read at once")]
-pub(super) enum Completing {
-    Done(Completed),
+pub(super) enum CompletionResult {
+    Completed(Completed),
     /// Nothing was recorded: the message that a lookup found belongs to another request. Reconciliation goes on without it.
     MessageClaimed {
         message_id: String,
@@ -52,49 +52,49 @@ pub(super) enum Completing {
 }
 
 /// The parts of a result message.
-pub(super) struct RequestResult<'a> {
-    pub(super) request: &'a RequestId,
+pub(super) struct ResultParts<'a> {
+    pub(super) request_id: &'a RequestId,
     /// The recipient, masked.
     pub(super) to: &'a str,
     pub(super) outcome: &'a Outcome,
     pub(super) replayed: bool,
 }
 
-impl Gateway {
+impl ChannelGateway {
     /// Records the outcome. If the request is already completed, the earlier outcome stays.
     pub(super) async fn complete(
         &self,
         handler: &DeliveryContext<'_>,
         request: &ValidRequest<'_>,
         completion: Completion,
-    ) -> Result<Completing, RequeueReason> {
+    ) -> Result<CompletionResult, RequeueReason> {
         let Completion { outcome, found, suppression, verification } = completion;
         let (country, masked) = (request.to.country(), request.to.to_string());
         let expects_receipt = self.channel.polls_receipts() && outcome.status == Status::Sent;
-        let complete = CompleteRequest {
+        let complete = RecordOutcome {
             lease: request.lease(handler),
             outcome: &outcome,
             refund: refund(&outcome),
             found_by_lookup: found,
-            suppression: suppression.and_then(|new| new_suppression(new, country.as_deref(), &masked)),
+            suppression: suppression.and_then(|new| suppression_for_store(new, country.as_deref(), &masked)),
             receipt_due: self.policy.receipt_due_after.filter(|_| expects_receipt),
         };
         match handler.retry_store(COMPLETE, CancelOn::Never, || self.store.complete(&complete)).await? {
-            CompleteResult::Recorded => {
+            RecordOutcomeResult::Recorded => {
                 if let Some((challenge, id)) = verification {
                     let subject = &complete.lease.subject;
                     let link = || self.store.link_verification(subject, &challenge, &id);
                     handler.retry_store(LINK_VERIFICATION, CancelOn::Never, link).await?;
                 }
-                Ok(Completing::Done(Completed { outcome, replayed: false }))
+                Ok(CompletionResult::Completed(Completed { outcome, replayed: false }))
             }
-            CompleteResult::AlreadyCompleted(outcome) => {
-                Ok(Completing::Done(Completed { outcome, replayed: true }))
+            RecordOutcomeResult::AlreadyCompleted(outcome) => {
+                Ok(CompletionResult::Completed(Completed { outcome, replayed: true }))
             }
-            CompleteResult::NotOwner => Err(RequeueReason::TakenOver),
-            CompleteResult::MessageClaimed => {
+            RecordOutcomeResult::NotOwner => Err(RequeueReason::TakenOver),
+            RecordOutcomeResult::MessageClaimed => {
                 let message_id = outcome.provider_message_id.unwrap_or_default();
-                Ok(Completing::MessageClaimed { message_id })
+                Ok(CompletionResult::MessageClaimed { message_id })
             }
         }
     }
@@ -103,9 +103,9 @@ impl Gateway {
     pub(super) async fn publish_result(
         &self,
         handler: &DeliveryContext<'_>,
-        result: &RequestResult<'_>,
+        result: &ResultParts<'_>,
     ) -> Result<(), RequeueReason> {
-        let RequestResult { request, to, outcome, replayed } = result;
+        let ResultParts { request_id: request, to, outcome, replayed } = result;
         let properties = &handler.delivery.properties;
         let result = SendResult::new(self.channel, request.as_str(), to, outcome, *replayed);
         let body = serde_json::to_vec(&result).expect("a result is plain data");
@@ -153,7 +153,7 @@ impl Gateway {
 }
 
 /// A suppression as the store takes it. A country cannot be suppressed for a recipient without one.
-pub(super) fn new_suppression<'a>(
+pub(super) fn suppression_for_store<'a>(
     suppression: Suppression,
     country: Option<&'a str>,
     masked: &'a str,
@@ -162,7 +162,12 @@ pub(super) fn new_suppression<'a>(
         SuppressionScope::Recipient => SuppressionTarget::Recipient,
         SuppressionScope::Country => SuppressionTarget::Country(country?),
     };
-    Some(NewSuppression { target, code: suppression.code, duration: suppression.duration, masked })
+    Some(NewSuppression {
+        target,
+        provider_code: suppression.provider_code,
+        duration: suppression.duration,
+        masked,
+    })
 }
 
 /// Refunds the limits if nothing was sent. Refunds of refused messages are counted, because refusals must not be an

@@ -17,7 +17,7 @@ use crate::domain::outcome::OutcomeError;
 use crate::domain::request::SendRequest;
 use crate::domain::sender_pool::SenderRefusals;
 use crate::domain::time::UnixMillis;
-use crate::store::{Grant, Lease, StoreError, Subject};
+use crate::store::{ChargedTo, Grant, Lease, StoreError};
 use crate::telemetry::events;
 use crate::text::autofill::Autofill;
 
@@ -54,7 +54,7 @@ impl RequeueReason {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum CancelOn {
     /// Shutdown, a lost delivery, and the end of [`HOLD_MAX`]. A requeue loses nothing.
-    Shutdown,
+    AnyCause,
     /// A lost delivery only. The store has the outcome, so the next handler can publish it.
     DeliveryLost,
     /// Nothing but the end of the process. Only this handler knows the outcome.
@@ -64,7 +64,7 @@ pub(super) enum CancelOn {
 /// One delivery in one handler.
 pub(super) struct DeliveryContext<'a> {
     pub(super) delivery: &'a Delivery,
-    pub(super) slot: ConcurrencySlot,
+    pub(super) slot: HandlerSlot,
     pub(super) shutdown: &'a CancellationToken,
     pub(super) started_at: Instant,
     /// The fencing token of this handler's lease.
@@ -86,7 +86,7 @@ impl DeliveryContext<'_> {
         if self.delivery.is_lost() && cancel_on != CancelOn::Never {
             return Err(RequeueReason::DeliveryLost);
         }
-        if cancel_on != CancelOn::Shutdown {
+        if cancel_on != CancelOn::AnyCause {
             return Ok(tokio::time::timeout(wait_max, future).await.ok());
         }
         let hold_left = HOLD_MAX.saturating_sub(self.started_at.elapsed());
@@ -102,7 +102,7 @@ impl DeliveryContext<'_> {
     /// Sleeps without the concurrency slot, so that another delivery is processed meanwhile.
     pub(super) async fn sleep_without_slot(&mut self, wait: Duration) -> Result<(), RequeueReason> {
         self.slot.release();
-        self.sleep(wait, CancelOn::Shutdown).await?;
+        self.sleep(wait, CancelOn::AnyCause).await?;
         tokio::select! {
             biased;
             () = self.shutdown.cancelled() => Err(RequeueReason::Stopping),
@@ -135,14 +135,14 @@ impl DeliveryContext<'_> {
 }
 
 /// One place among the deliveries that a worker processes at once.
-pub(super) struct ConcurrencySlot {
+pub(super) struct HandlerSlot {
     semaphore: Arc<Semaphore>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl ConcurrencySlot {
-    pub(super) fn new(semaphore: Arc<Semaphore>, permit: OwnedSemaphorePermit) -> ConcurrencySlot {
-        ConcurrencySlot { semaphore, permit: Some(permit) }
+impl HandlerSlot {
+    pub(super) fn new(semaphore: Arc<Semaphore>, permit: OwnedSemaphorePermit) -> HandlerSlot {
+        HandlerSlot { semaphore, permit: Some(permit) }
     }
 
     fn release(&mut self) {
@@ -171,8 +171,8 @@ impl ValidRequest<'_> {
     pub(super) fn lease(&self, handler: &DeliveryContext<'_>) -> Lease<'_> {
         let purpose = self.request.purpose.as_str();
         Lease {
-            subject: Subject { recipient: self.recipient, purpose, user: self.user, ip: self.ip },
-            request: &self.request.id,
+            subject: ChargedTo { recipient: self.recipient, purpose, user: self.user, ip: self.ip },
+            request_id: &self.request.id,
             token: handler.token,
         }
     }
@@ -185,21 +185,21 @@ impl ValidRequest<'_> {
 /// An admitted request while it is sent.
 pub(super) struct SendContext<'a> {
     pub(super) handler: &'a DeliveryContext<'a>,
-    pub(super) request: &'a ValidRequest<'a>,
+    pub(super) valid: &'a ValidRequest<'a>,
     pub(super) state: SendState,
 }
 
 impl<'a> SendContext<'a> {
     pub(super) fn request_id(&self) -> &'a str {
-        self.request.request.id.as_str()
+        self.valid.request.id.as_str()
     }
 
     pub(super) fn purpose(&self) -> &'a str {
-        self.request.request.purpose.as_str()
+        self.valid.request.purpose.as_str()
     }
 
     pub(super) fn lease(&self) -> Lease<'a> {
-        self.request.lease(self.handler)
+        self.valid.lease(self.handler)
     }
 
     pub(super) fn time_left(&self) -> Duration {
@@ -218,7 +218,7 @@ pub(super) struct SendState {
     pub(super) sender_refusals: SenderRefusals,
     pub(super) deadline: Instant,
     /// Before this moment no other handler can take the request over.
-    pub(super) lease_ends: Instant,
+    pub(super) attempt_covered_until: Instant,
     /// The error of the outcome if the deadline passes first.
     pub(super) last_error: Option<OutcomeError>,
 }
@@ -226,7 +226,7 @@ pub(super) struct SendState {
 /// The attempts of a request that are or were in doubt.
 pub(super) struct DoubtState {
     /// The last attempt is in doubt now.
-    pub(super) is_open: bool,
+    pub(super) is_in_doubt: bool,
     /// Attempts that are or were in doubt.
     pub(super) count: u32,
     /// The first of them did not begin before this moment of our clock.
@@ -242,6 +242,6 @@ impl DoubtState {
         if self.count == 0 {
             self.first_began = began;
         }
-        (self.is_open, self.count, self.last_over) = (true, self.count + 1, over);
+        (self.is_in_doubt, self.count, self.last_over) = (true, self.count + 1, over);
     }
 }

@@ -1,8 +1,8 @@
 //! Bodies that are no request, and poison messages: a result where a request id is known, then the dead letter.
 
-use super::complete::{COMPLETE, RequestResult};
+use super::complete::{COMPLETE, ResultParts};
 use super::context::{CancelOn, DeliveryContext, RequeueReason, ValidRequest};
-use super::gateway::Gateway;
+use super::gateway::ChannelGateway;
 use super::random::{random_bytes, random_id};
 use crate::broker::{DeadHeaders, Outgoing, Target};
 use crate::domain::dead_letter::DeadLetterBody;
@@ -11,10 +11,10 @@ use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use crate::domain::recipient_rules::UNREADABLE;
 use crate::domain::request::{SendRequest, Unacceptable};
 use crate::domain::request_id::RequestId;
-use crate::store::{CompleteRequest, CompleteResult, Lease, Refund};
+use crate::store::{Lease, RecordOutcome, RecordOutcomeResult, Refund};
 use crate::telemetry::events;
 
-impl Gateway {
+impl ChannelGateway {
     /// Rejects a body that breaks the contract. Without a request id there is no result, only a dead letter.
     pub(super) async fn reject_unacceptable(
         &self,
@@ -27,8 +27,8 @@ impl Gateway {
         };
         let purpose = unacceptable.purpose.clone().unwrap_or_default();
         let error = OutcomeError::detailed(ErrorCode::InvalidRequest, fault);
-        let outcome = &Outcome::refused(Status::Rejected, self.clock.now(), purpose.as_str(), error);
-        let result = RequestResult { request, to: UNREADABLE, outcome, replayed: false };
+        let outcome = &Outcome::without_send(Status::Rejected, self.clock.now(), purpose.as_str(), error);
+        let result = ResultParts { request_id: request, to: UNREADABLE, outcome, replayed: false };
         self.publish_result(handler, &result).await
     }
 
@@ -56,7 +56,7 @@ impl Gateway {
             }
         };
         if let Some((request, to, outcome)) = &ended {
-            let result = RequestResult { request, to, outcome, replayed: false };
+            let result = ResultParts { request_id: request, to, outcome, replayed: false };
             self.publish_result(handler, &result).await?;
         }
         let ended = ended.map(|(request, _, outcome)| (request, outcome.status));
@@ -66,7 +66,7 @@ impl Gateway {
 
     fn panicked_outcome(&self, purpose: &str) -> Outcome {
         let (now, error) = (self.clock.now(), OutcomeError::of(ErrorCode::Internal));
-        let mut outcome = Outcome::refused(Status::Failed, now, purpose, error);
+        let mut outcome = Outcome::without_send(Status::Failed, now, purpose, error);
         outcome.history.add(now, HistoryEvent::DeadLettered(PoisonCause::Panic));
         outcome
     }
@@ -83,7 +83,7 @@ impl Gateway {
         let error = Some(OutcomeError::of(ErrorCode::InDoubt));
         let unknown = Outcome { status: Status::Unknown, error, ..failed.clone() };
         for outcome in [failed, unknown] {
-            let complete = CompleteRequest {
+            let complete = RecordOutcome {
                 lease,
                 outcome: &outcome,
                 refund: Refund::None,
@@ -93,9 +93,9 @@ impl Gateway {
             };
             let call = || self.store.complete(&complete);
             match handler.retry_store(COMPLETE, CancelOn::DeliveryLost, call).await? {
-                CompleteResult::Recorded => return Ok(outcome),
-                CompleteResult::AlreadyCompleted(recorded) => return Ok(recorded),
-                CompleteResult::NotOwner | CompleteResult::MessageClaimed => {}
+                RecordOutcomeResult::Recorded => return Ok(outcome),
+                RecordOutcomeResult::AlreadyCompleted(recorded) => return Ok(recorded),
+                RecordOutcomeResult::NotOwner | RecordOutcomeResult::MessageClaimed => {}
             }
         }
         Err(RequeueReason::TakenOver)

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::complete::Completion;
 use super::context::{RequeueReason, SendContext};
-use super::gateway::Gateway;
+use super::gateway::ChannelGateway;
 use super::progress::WaitReason;
 use super::reconcile::{Reconciliation, reported};
 use super::send_gate::{ClosedBy, GateTicket, SENDERS_COOLING_DOWN};
@@ -25,20 +25,20 @@ use crate::domain::time::{UnixMillis, millis, seconds_rounded_up};
 use crate::provider::{Accepted, Mail, Message};
 use crate::store::ProgressResult;
 use crate::telemetry::events;
-use crate::text::email::EmailText;
-use crate::text::{Rendered, SmsText};
+use crate::text::email::EmailValues;
+use crate::text::{Rendered, SmsValues};
 
 /// While a request waits at the gate, its lease is renewed at least this often.
 const GATE_WAIT_MAX: Duration = Duration::from_secs(15);
 
-impl Gateway {
+impl ChannelGateway {
     /// Sends the message of an admitted request, and returns the outcome.
     pub(super) async fn dispatch(&self, ctx: &mut SendContext<'_>) -> Result<Completion, RequeueReason> {
         let Some(text) = self.compose(ctx) else {
             return Ok(self.unsent(ctx, Status::Failed, OutcomeError::of(ErrorCode::Internal)));
         };
         loop {
-            if ctx.state.in_doubt.is_open
+            if ctx.state.in_doubt.is_in_doubt
                 && let Some(completion) = self.resolve_doubt(ctx, &text).await?
             {
                 return Ok(completion);
@@ -68,16 +68,16 @@ impl Gateway {
 
     /// The message's text; `None` if it cannot be rendered.
     fn compose(&self, ctx: &SendContext<'_>) -> Option<Rendered> {
-        let (request, grant) = (ctx.request.request, &ctx.state.grant);
+        let (request, grant) = (ctx.valid.request, &ctx.state.grant);
         let Some(code) = ctx.state.code.as_ref().map(Code::expose) else { return Some(Rendered::Elsewhere) };
         let minutes = grant.expires_at.since(grant.admitted_at).as_secs() / 60;
         let minutes = u32::try_from(minutes.max(1)).unwrap_or(u32::MAX);
         let (locale, user_name) = (request.locale.as_deref(), request.user_name.as_deref());
         if self.channel == Channel::Email {
-            let text = EmailText { locale, code, user_name, minutes };
+            let text = EmailValues { locale, code, user_name, minutes };
             return Some(Rendered::Email(self.texts.render_email(&text)));
         }
-        let text = SmsText {
+        let text = SmsValues {
             template: request.template.as_deref(),
             locale,
             code,
@@ -85,7 +85,7 @@ impl Gateway {
             minutes,
             expires_at: grant.expires_at,
             zone: request.timezone.as_ref(),
-            autofill: ctx.request.autofill.as_ref(),
+            autofill: ctx.valid.autofill.as_ref(),
         };
         self.texts.render_sms(&text).ok().map(Rendered::Sms)
     }
@@ -105,8 +105,8 @@ impl Gateway {
             }
             Reconciliation::NotSent => {
                 let attempt = ctx.state.attempts_made + 1;
-                ctx.state.in_doubt.is_open = false;
-                ctx.state.lease_ends = Instant::now();
+                ctx.state.in_doubt.is_in_doubt = false;
+                ctx.state.attempt_covered_until = Instant::now();
                 ctx.state.history.add(self.clock.now(), HistoryEvent::Resent(attempt));
                 events::send_repeated(ctx.request_id(), attempt);
                 Ok(None)
@@ -116,7 +116,7 @@ impl Gateway {
 
     /// A ticket for one message. `None` after a wait that brought no ticket.
     async fn pass_gate(&self, ctx: &mut SendContext<'_>) -> Result<Option<GateTicket<'_>>, RequeueReason> {
-        let recipient = RecipientHash::of(ctx.request.to.as_str());
+        let recipient = RecipientHash::of(ctx.valid.to.as_str());
         if let Some(ticket) = self.gate.try_enter(recipient, &ctx.state.sender_refusals) {
             return Ok(Some(ticket));
         }
@@ -152,7 +152,7 @@ impl Gateway {
         ctx: &mut SendContext<'_>,
         text: &Rendered,
     ) -> Result<Option<Completion>, RequeueReason> {
-        let lease_left = ctx.state.lease_ends.saturating_duration_since(Instant::now());
+        let lease_left = ctx.state.attempt_covered_until.saturating_duration_since(Instant::now());
         if lease_left >= self.policy.provider_call_max() {
             return Ok(None);
         }
@@ -174,14 +174,14 @@ impl Gateway {
     ) -> Result<Accepted, SendFailure> {
         let attempt = ctx.state.attempts_made + 1;
         let message = Message {
-            request: &ctx.request.request.id,
-            to: &ctx.request.to,
+            request_id: &ctx.valid.request.id,
+            to: &ctx.valid.to,
             sender: ticket.sender(),
             body: text.expose(),
             mail: text.mail().map(|mail| Mail { subject: mail.subject(), html: mail.html() }),
             code: ctx.state.code.as_ref(),
-            locale: ctx.request.request.locale.as_deref(),
-            user_name: ctx.request.request.user_name.as_deref(),
+            locale: ctx.valid.request.locale.as_deref(),
+            user_name: ctx.valid.request.user_name.as_deref(),
             validity: ctx.time_left(),
             attempt,
         };
@@ -193,14 +193,14 @@ impl Gateway {
         let elapsed = started.elapsed();
         // Logs and history count senders from 1, in the order of the settings.
         let sender = u32::try_from(ticket.sender() + 1).expect("settings list few senders");
-        let country = ctx.request.to.country();
-        let to = RecipientInfo { recipient: ctx.request.recipient, country: country.as_deref() };
+        let country = ctx.valid.to.country();
+        let to = RecipientInfo { recipient: ctx.valid.recipient, country: country.as_deref() };
         let verdict = ticket.answered(to, &mut ctx.state.sender_refusals, answer.as_ref().err(), elapsed);
         match (verdict, &mut answer) {
-            (SenderVerdict::CoolingDown(cooldown), Err(SendFailure::Rejected { code, .. })) => {
+            (SenderVerdict::CoolingDown(cooldown), Err(SendFailure::Refused { provider_code: code, .. })) => {
                 events::sender_cooling_down(self.provider.name(), sender, *code, cooldown);
             }
-            (SenderVerdict::NotTheSender, Err(SendFailure::Rejected { scope, .. })) => {
+            (SenderVerdict::NotTheSender, Err(SendFailure::Refused { scope, .. })) => {
                 *scope = Scope::Unrecognised;
             }
             _ => {}
@@ -222,7 +222,13 @@ impl Gateway {
         let entry = match answer {
             Ok(_) => {
                 events::provider_accepted(provider, elapsed);
-                Attempt { attempt, sender, answer: "accepted".to_owned(), code: None, ms: millis(elapsed) }
+                Attempt {
+                    attempt,
+                    sender,
+                    answer: "accepted".to_owned(),
+                    provider_code: None,
+                    ms: millis(elapsed),
+                }
             }
             Err(failure) => {
                 events::provider_failed(provider, ctx.request_id(), attempt, failure, elapsed);
@@ -232,7 +238,7 @@ impl Gateway {
         ctx.state.history.add(self.clock.now(), HistoryEvent::Attempted(entry));
         ctx.state.attempts_made = attempt;
         // Each attempt needs a renewed lease.
-        ctx.state.lease_ends = Instant::now();
+        ctx.state.attempt_covered_until = Instant::now();
     }
 
     /// Takes the next step after a failed attempt: a completion, reconciliation, or another attempt after a wait.
@@ -290,7 +296,7 @@ impl Gateway {
             (Status::Unknown, OutcomeError { provider_code, ..OutcomeError::of(ErrorCode::InDoubt) })
         };
         let attempts = state.attempts_made;
-        let refused = Outcome::refused(status, self.clock.now(), ctx.purpose(), error);
+        let refused = Outcome::without_send(status, self.clock.now(), ctx.purpose(), error);
         let provider = (attempts > 0).then(|| self.provider.name().to_owned());
         Completion::of(Outcome { attempts, provider, history: state.history.clone(), ..refused })
     }
@@ -309,7 +315,9 @@ impl Gateway {
 
 fn suppression_after(failure: &SendFailure) -> Option<Suppression> {
     match failure {
-        SendFailure::Rejected { scope, reason, code } => suppression::after_refusal(*scope, *reason, *code),
+        SendFailure::Refused { scope, reason, provider_code: code } => {
+            suppression::after_refusal(*scope, *reason, *code)
+        }
         _ => None,
     }
 }

@@ -115,7 +115,7 @@ pub fn explain_request(
 ) -> RequestExplanation {
     let history = history(&record.state);
     let mut timeline: Vec<TimelineEntry> = history.entries.iter().map(history_entry).collect();
-    if let RequestState::Ended(outcome) = &record.state {
+    if let RequestState::Completed(outcome) = &record.state {
         timeline.push(end_entry(outcome));
     }
     if let Some(receipt) = &record.receipt {
@@ -141,14 +141,14 @@ pub fn explain_request(
         shortened: history.entries.len() >= ENTRIES_MAX,
     };
     match &record.state {
-        RequestState::Live { state, leased, attempt, purpose, deadline, .. } => RequestExplanation {
+        RequestState::InProgress { state, leased, attempt, purpose, deadline, .. } => RequestExplanation {
             purpose: purpose.clone(),
             text: live_state_in_words(state, *leased),
             attempts: *attempt,
             deadline: Some(*deadline),
             ..explanation
         },
-        RequestState::Ended(outcome) => RequestExplanation {
+        RequestState::Completed(outcome) => RequestExplanation {
             purpose: outcome.purpose.clone(),
             status: Some(outcome.status),
             reason: outcome.error.as_ref().map(|error| error.code),
@@ -168,7 +168,7 @@ pub async fn recent_requests(
 ) -> Result<Vec<RecentRequest>, StoreError> {
     let mut requests = Vec::new();
     for summary in store.recent_requests(recipient).await? {
-        let record = store.request_record(&summary.request, Some(recipient)).await?;
+        let record = store.request_record(&summary.request_id, Some(recipient)).await?;
         requests.push(recent_request(&summary, record.as_ref()));
     }
     Ok(requests)
@@ -176,34 +176,34 @@ pub async fn recent_requests(
 
 fn recent_request(summary: &RequestSummary, record: Option<&RequestRecord>) -> RecentRequest {
     let outcome = record.and_then(|record| match &record.state {
-        RequestState::Ended(outcome) => Some(outcome),
-        RequestState::Live { .. } => None,
+        RequestState::Completed(outcome) => Some(outcome),
+        RequestState::InProgress { .. } => None,
     });
     RecentRequest {
         at: summary.at,
-        request_id: summary.request.to_string(),
+        request_id: summary.request_id.to_string(),
         state: record.map_or("forgotten", |record| state_word(&record.state)),
         status: outcome.map(|outcome| outcome.status),
         reason: outcome.and_then(|outcome| outcome.error.as_ref()).map(|error| error.code),
         receipt: record.and_then(|record| record.receipt.as_ref()).map(|receipt| receipt.status.as_str()),
         text: record.and_then(|record| match &record.state {
-            RequestState::Live { state, leased, .. } => Some(live_state_in_words(state, *leased)),
-            RequestState::Ended(_) => None,
+            RequestState::InProgress { state, leased, .. } => Some(live_state_in_words(state, *leased)),
+            RequestState::Completed(_) => None,
         }),
     }
 }
 
 fn history(state: &RequestState) -> &RequestHistory {
     match state {
-        RequestState::Live { history, .. } => history,
-        RequestState::Ended(outcome) => &outcome.history,
+        RequestState::InProgress { history, .. } => history,
+        RequestState::Completed(outcome) => &outcome.history,
     }
 }
 
 fn state_word(state: &RequestState) -> &'static str {
     match state {
-        RequestState::Live { state, .. } => state,
-        RequestState::Ended(_) => "ended",
+        RequestState::InProgress { state, .. } => state,
+        RequestState::Completed(_) => "ended",
     }
 }
 
@@ -258,7 +258,7 @@ fn history_entry(HistoryEntry { at, event }: &HistoryEntry) -> TimelineEntry {
         HistoryEvent::Attempted(attempt) => TimelineEntry {
             attempt: Some(attempt.attempt),
             sender: attempt.sender,
-            provider_code: attempt.code,
+            provider_code: attempt.provider_code,
             ms: Some(attempt.ms),
             ..answered("tried", attempt_in_words(attempt), &attempt.answer)
         },
@@ -297,7 +297,7 @@ fn attempt_in_words(attempt: &Attempt) -> String {
         "in_doubt" => "in doubt, as the answer was lost",
         unknown => unknown,
     };
-    let code = attempt.code.map(|code| format!(" ({code})")).unwrap_or_default();
+    let code = attempt.provider_code.map(|code| format!(" ({code})")).unwrap_or_default();
     let sender = attempt.sender.map(|sender| format!(" by sender {sender}")).unwrap_or_default();
     format!("attempt {}{sender}: {answer}{code}, after {} ms", attempt.attempt, attempt.ms)
 }
@@ -360,10 +360,10 @@ fn error_in_words(error: &OutcomeError) -> String {
 
 fn receipt_entry(receipt: &RecordedReceipt, state: &RequestState) -> TimelineEntry {
     let status = receipt.status.as_str();
-    let code = receipt.code.map(|code| format!(" ({code})")).unwrap_or_default();
+    let code = receipt.provider_code.map(|code| format!(" ({code})")).unwrap_or_default();
     let known = match state {
-        RequestState::Ended(outcome) => outcome.provider_message_id.as_ref(),
-        RequestState::Live { .. } => None,
+        RequestState::Completed(outcome) => outcome.provider_message_id.as_ref(),
+        RequestState::InProgress { .. } => None,
     };
     // The provider sent two messages for the request, if the ids differ.
     let other = match known {
@@ -377,7 +377,7 @@ fn receipt_entry(receipt: &RecordedReceipt, state: &RequestState) -> TimelineEnt
     };
     TimelineEntry {
         answer: Some(status.to_owned()),
-        provider_code: receipt.code,
+        provider_code: receipt.provider_code,
         ..entry(receipt.at, "receipt", format!("the provider reports{other}: {status}{code}; {publication}"))
     }
 }

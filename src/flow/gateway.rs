@@ -19,7 +19,7 @@ use crate::store::Store;
 use crate::text::Texts;
 
 /// Sends the codes of one channel. All handlers of a worker share it.
-pub struct Gateway {
+pub struct ChannelGateway {
     /// Each channel has its own gateway, so that no channel waits for the other's provider.
     pub channel: Channel,
     pub store: Arc<dyn Store>,
@@ -50,7 +50,7 @@ pub struct Policy {
     pub provider_timeout: Duration,
     pub in_doubt: InDoubtPolicy,
     /// A send in doubt waits this long for a receipt, if the provider sends receipts but lists no messages.
-    pub doubt_report_wait: Duration,
+    pub in_doubt_receipt_wait: Duration,
     /// When a missing receipt counts as overdue; `None` if receipts are never polled.
     pub receipt_due_after: Option<Duration>,
     /// Reply queues that may be used: names, or prefixes that end in `*`.
@@ -58,14 +58,14 @@ pub struct Policy {
 }
 
 /// Adapters enforce `provider_timeout`. A call that takes this much longer is cancelled here.
-const PROVIDER_FENCE: Duration = Duration::from_secs(2);
+const PROVIDER_TIMEOUT_SLACK: Duration = Duration::from_secs(2);
 /// The time to record a provider's answer.
 const LEASE_SLACK: Duration = Duration::from_secs(5);
 
 impl Policy {
     /// The longest call of the provider.
     pub(super) fn provider_call_max(&self) -> Duration {
-        self.provider_timeout + PROVIDER_FENCE
+        self.provider_timeout + PROVIDER_TIMEOUT_SLACK
     }
 
     /// The duration of a lease: one call of the provider, and time to record its answer.

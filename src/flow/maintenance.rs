@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::gateway::Gateway;
+use super::gateway::ChannelGateway;
 use super::random::random_id;
 use super::receipts::ReceiptProcessor;
 use crate::provider::CredentialError;
@@ -28,7 +28,7 @@ pub struct ReceiptPolling {
     pub wait_max: Duration,
 }
 
-impl Gateway {
+impl ChannelGateway {
     /// Runs the maintenance tasks until shutdown.
     pub async fn run_maintenance(&self, polling: Option<ReceiptPolling>, shutdown: CancellationToken) {
         let tasks = async {

@@ -1,14 +1,14 @@
 //! The life of one delivery on one page: decode, validate, admit, send, complete, publish.
 
-use super::admit::Admitted;
-use super::complete::{Completed, Completing, RequestResult};
+use super::admit::AfterAdmission;
+use super::complete::{Completed, CompletionResult, ResultParts};
 use super::context::{DeliveryContext, RequeueReason, SendContext};
-use super::gateway::Gateway;
+use super::gateway::ChannelGateway;
 use crate::domain::outcome::{Outcome, Status};
 use crate::domain::recipient_rules::Rejection;
 use crate::domain::request::SendRequest;
 
-impl Gateway {
+impl ChannelGateway {
     /// Processes one delivery until the broker has confirmed its result. `Ok` acknowledges the delivery, `Err` requeues it.
     pub(super) async fn process(&self, handler: &mut DeliveryContext<'_>) -> Result<(), RequeueReason> {
         let delivery = handler.delivery;
@@ -21,19 +21,20 @@ impl Gateway {
             Err(rejection) => return self.reject(handler, &request, rejection).await,
         };
         let completed = match self.admit(handler, &valid).await? {
-            Admitted::Send(state) => {
-                self.send_and_complete(SendContext { handler, request: &valid, state }).await?
+            AfterAdmission::Send(state) => {
+                self.send_and_complete(SendContext { handler, valid: &valid, state }).await?
             }
-            Admitted::Abandon(completion) => match self.complete(handler, &valid, completion).await? {
-                Completing::Done(completed) => completed,
+            AfterAdmission::Abandon(completion) => match self.complete(handler, &valid, completion).await? {
+                CompletionResult::Completed(completed) => completed,
                 // Unreachable: only a message that a lookup found can be claimed.
-                Completing::MessageClaimed { .. } => return Err(RequeueReason::TakenOver),
+                CompletionResult::MessageClaimed { .. } => return Err(RequeueReason::TakenOver),
             },
-            Admitted::Completed(completed) => completed,
+            AfterAdmission::Completed(completed) => completed,
         };
         let Completed { outcome, replayed } = &completed;
         let (request, to) = (&request.id, &valid.to.to_string());
-        self.publish_result(handler, &RequestResult { request, to, outcome, replayed: *replayed }).await?;
+        self.publish_result(handler, &ResultParts { request_id: request, to, outcome, replayed: *replayed })
+            .await?;
         // The handler that completed the request may have crashed before it published the dead letter. Two dead letters
         // are better than none.
         match outcome.history.dead_lettered() {
@@ -52,18 +53,18 @@ impl Gateway {
         rejection: Rejection,
     ) -> Result<(), RequeueReason> {
         let (now, purpose) = (self.clock.now(), request.purpose.as_str());
-        let outcome = &Outcome::refused(Status::Rejected, now, purpose, rejection.error);
-        let result = RequestResult { request: &request.id, to: &rejection.to, outcome, replayed: false };
+        let outcome = &Outcome::without_send(Status::Rejected, now, purpose, rejection.error);
+        let result = ResultParts { request_id: &request.id, to: &rejection.to, outcome, replayed: false };
         self.publish_result(handler, &result).await
     }
 
     async fn send_and_complete(&self, mut ctx: SendContext<'_>) -> Result<Completed, RequeueReason> {
         loop {
             let completion = self.dispatch(&mut ctx).await?;
-            match self.complete(ctx.handler, ctx.request, completion).await? {
-                Completing::Done(completed) => return Ok(completed),
+            match self.complete(ctx.handler, ctx.valid, completion).await? {
+                CompletionResult::Completed(completed) => return Ok(completed),
                 // The found message belongs to another request: look up again without it.
-                Completing::MessageClaimed { message_id } => {
+                CompletionResult::MessageClaimed { message_id } => {
                     ctx.state.in_doubt.excluded.push(message_id);
                 }
             }

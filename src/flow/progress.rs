@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::context::{CancelOn, RequeueReason, SendContext};
-use super::gateway::Gateway;
+use super::gateway::ChannelGateway;
 use crate::domain::history::{HistoryEvent, RequestHistory};
 use crate::store::{Lease, Progress, ProgressResult};
 use crate::telemetry::events;
@@ -22,7 +22,7 @@ pub(super) enum WaitReason {
     Gate,
 }
 
-impl Gateway {
+impl ChannelGateway {
     /// Renews the lease for one attempt.
     pub(super) async fn begin_attempt(
         &self,
@@ -30,8 +30,8 @@ impl Gateway {
     ) -> Result<ProgressResult, RequeueReason> {
         let lease_duration = self.policy.lease_duration();
         let sending = Progress::Sending(lease_duration);
-        let (result, asked_at) = self.update_progress(ctx, sending, CancelOn::Shutdown).await?;
-        ctx.state.lease_ends = asked_at + lease_duration;
+        let (result, asked_at) = self.update_progress(ctx, sending, CancelOn::AnyCause).await?;
+        ctx.state.attempt_covered_until = asked_at + lease_duration;
         Ok(result)
     }
 
@@ -42,7 +42,7 @@ impl Gateway {
         lease_duration: Duration,
     ) -> Result<ProgressResult, RequeueReason> {
         let in_doubt = Progress::InDoubt(lease_duration);
-        Ok(self.update_progress(ctx, in_doubt, CancelOn::Shutdown).await?.0)
+        Ok(self.update_progress(ctx, in_doubt, CancelOn::AnyCause).await?.0)
     }
 
     /// Awaits `future` for at most `wait_max`, after the store has recorded that nothing is in doubt. If the wait is
@@ -58,9 +58,9 @@ impl Gateway {
         if self.update_progress(ctx, waiting, CancelOn::DeliveryLost).await?.0 == ProgressResult::NotOwner {
             return Err(RequeueReason::TakenOver);
         }
-        ctx.state.lease_ends = Instant::now();
+        ctx.state.attempt_covered_until = Instant::now();
         let until = Instant::now() + wait_max;
-        let waited = ctx.handler.wait_for(future, wait_max, CancelOn::Shutdown).await;
+        let waited = ctx.handler.wait_for(future, wait_max, CancelOn::AnyCause).await;
         if let Err(cancelled) = waited {
             let due = match reason {
                 WaitReason::Backoff => until.saturating_duration_since(Instant::now()),
@@ -75,7 +75,7 @@ impl Gateway {
     /// Releases the lease of a send, with its history: another handler may take it over when `due` has passed.
     pub(super) async fn release_send(&self, ctx: &mut SendContext<'_>, due: Duration, reason: RequeueReason) {
         ctx.state.history.add(self.clock.now(), HistoryEvent::Requeued(reason.as_str().to_owned()));
-        let requeued = Progress::Requeued { due, in_doubt: ctx.state.in_doubt.is_open };
+        let requeued = Progress::Requeued { due, in_doubt: ctx.state.in_doubt.is_in_doubt };
         let (attempts, history) = (Some(ctx.state.attempts_made), Some(&ctx.state.history));
         self.release_lease(&ctx.lease(), attempts, requeued, history).await;
     }

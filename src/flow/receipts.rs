@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::complete::new_suppression;
+use super::complete::suppression_for_store;
 use crate::broker::{Outgoing, PublishError, Publisher, Target};
 use crate::clock::Clock;
 use crate::domain::address::Address;
@@ -19,10 +19,10 @@ use crate::domain::receipt::DeliveryStatus;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::recipient_rules::UNREADABLE;
 use crate::domain::request_id::RequestId;
-use crate::domain::send_failure::RejectReason;
+use crate::domain::send_failure::RefusalReason;
 use crate::domain::suppression;
 use crate::provider::{DeliveryReceipt, FetchedMessage, LookupError, Provider};
-use crate::store::{OverdueReceipt, ReceiptResult, RecordReceipt, Store, StoreError};
+use crate::store::{NewReceipt, OverdueReceipt, ReceiptResult, Store, StoreError};
 use crate::telemetry::events;
 
 /// Overdue receipts that one poll handles.
@@ -45,16 +45,16 @@ pub enum ReceiptError {
 }
 
 /// A receipt from either source.
-struct MessageStatus<'a> {
+struct Receipt<'a> {
     provider: &'static str,
     recipient: Digest16,
-    request: &'a RequestId,
+    request_id: &'a RequestId,
     message_id: &'a str,
     channel: Channel,
     to: Option<&'a Address>,
     status: DeliveryStatus,
-    code: Option<u32>,
-    reason: RejectReason,
+    provider_code: Option<u32>,
+    reason: RefusalReason,
 }
 
 impl ReceiptProcessor {
@@ -64,15 +64,15 @@ impl ReceiptProcessor {
         provider: &'static str,
         receipt: &DeliveryReceipt,
     ) -> Result<(), ReceiptError> {
-        self.record(&MessageStatus {
+        self.record(&Receipt {
             provider,
             channel: receipt.to.channel(),
             recipient: self.recipients.address(receipt.to.channel(), receipt.to.as_str()),
-            request: &receipt.request,
+            request_id: &receipt.request_id,
             message_id: &receipt.message_id,
             to: Some(&receipt.to),
             status: receipt.status,
-            code: receipt.code,
+            provider_code: receipt.provider_code,
             reason: receipt.reason,
         })
         .await
@@ -87,7 +87,7 @@ impl ReceiptProcessor {
         let overdue = self.store.overdue_receipts(wait_max, POLL_BATCH).await?;
         for receipt in &overdue {
             if receipt.lapsed {
-                events::receipt_lapsed(receipt.request.as_str());
+                events::receipt_lapsed(receipt.request_id.as_str());
                 continue;
             }
             match provider.fetch(&receipt.message_id).await {
@@ -95,7 +95,7 @@ impl ReceiptProcessor {
                 Err(LookupError::NotFound) => {}
                 // The provider would not answer for the next one either. All stay overdue.
                 Err(error) => {
-                    events::message_lookup(provider.name(), receipt.request.as_str(), Some(&error));
+                    events::message_lookup(provider.name(), receipt.request_id.as_str(), Some(&error));
                     return Ok(0);
                 }
             }
@@ -109,40 +109,40 @@ impl ReceiptProcessor {
         overdue: &OverdueReceipt,
         fetched: &FetchedMessage,
     ) -> Result<(), ReceiptError> {
-        self.record(&MessageStatus {
+        self.record(&Receipt {
             provider,
             // Only providers of text messages can be polled.
             channel: Channel::Sms,
             recipient: overdue.recipient,
-            request: &overdue.request,
+            request_id: &overdue.request_id,
             message_id: &overdue.message_id,
             to: fetched.to.as_ref(),
             status: fetched.status,
-            code: fetched.code,
+            provider_code: fetched.provider_code,
             reason: fetched.reason,
         })
         .await
     }
 
-    async fn record(&self, message: &MessageStatus<'_>) -> Result<(), ReceiptError> {
+    async fn record(&self, message: &Receipt<'_>) -> Result<(), ReceiptError> {
         let country = message.to.and_then(Address::country);
         let masked = message.to.map_or_else(|| UNREADABLE.to_owned(), Address::to_string);
-        let suppression =
-            suppression::after_receipt(message.reason, message.code).filter(|_| message.status.is_final());
-        let mut receipt = RecordReceipt {
+        let suppression = suppression::after_receipt(message.reason, message.provider_code)
+            .filter(|_| message.status.is_final());
+        let mut receipt = NewReceipt {
             recipient: message.recipient,
-            request: message.request,
+            request_id: message.request_id,
             message_id: message.message_id,
             status: message.status,
-            code: message.code,
+            provider_code: message.provider_code,
             published: false,
-            suppression: suppression.and_then(|it| new_suppression(it, country.as_deref(), &masked)),
+            suppression: suppression.and_then(|it| suppression_for_store(it, country.as_deref(), &masked)),
         };
         let result = self.store.record_receipt(&receipt).await?;
         events::receipt_recorded(
-            message.request.as_str(),
+            message.request_id.as_str(),
             message.status.as_str(),
-            message.code,
+            message.provider_code,
             message.reason,
             result_label(&result),
         );
@@ -156,7 +156,7 @@ impl ReceiptProcessor {
 
     async fn publish(
         &self,
-        message: &MessageStatus<'_>,
+        message: &Receipt<'_>,
         purpose: &str,
         correlation_id: Option<&str>,
     ) -> Result<(), PublishError> {
@@ -164,11 +164,13 @@ impl ReceiptProcessor {
         let delivered = message.status.is_delivered();
         let status =
             if delivered { DeliveryEventStatus::Delivered } else { DeliveryEventStatus::Undelivered };
-        let error =
-            OutcomeError { provider_code: message.code, ..OutcomeError::of(ErrorCode::ProviderRejected) };
+        let error = OutcomeError {
+            provider_code: message.provider_code,
+            ..OutcomeError::of(ErrorCode::ProviderRejected)
+        };
         let at = self.clock.now();
         let event = DeliveryEvent {
-            request_id: message.request.as_str(),
+            request_id: message.request_id.as_str(),
             channel: message.channel,
             purpose,
             to: &to,
@@ -189,8 +191,8 @@ impl ReceiptProcessor {
                 },
             },
             body: &body,
-            message_id: &format!("{}:{}", message.request, status.as_str()),
-            correlation_id: Some(correlation_id.unwrap_or(message.request.as_str())),
+            message_id: &format!("{}:{}", message.request_id, status.as_str()),
+            correlation_id: Some(correlation_id.unwrap_or(message.request_id.as_str())),
             at,
             traceparent: None,
         };

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::context::{CancelOn, DoubtState, RequeueReason, SendContext, ValidRequest};
-use super::gateway::Gateway;
+use super::gateway::ChannelGateway;
 use crate::domain::code::Code;
 use crate::domain::history::HistoryEvent;
 use crate::domain::message_match::{ABSENT_APART, InDoubtPolicy, ListedMessage, MessageMatcher};
@@ -41,7 +41,7 @@ pub(super) enum Reconciliation {
     Unknown,
 }
 
-impl Gateway {
+impl ChannelGateway {
     /// The attempts that earlier handlers left in doubt. If the store has lost their record, only the request's own time
     /// bounds the first attempt.
     pub(super) fn inherited_doubt(
@@ -62,7 +62,7 @@ impl Gateway {
         };
         let age = millis(grant.now.since(first_began));
         DoubtState {
-            is_open,
+            is_in_doubt: is_open,
             count: grant.attempts_in_doubt.max(u32::from(is_open)),
             first_began: UnixMillis(self.clock.now().0.saturating_sub(age)),
             last_over: granted_at + last_began.plus(self.policy.lease_duration()).since(grant.now),
@@ -77,7 +77,7 @@ impl Gateway {
         text: &Rendered,
     ) -> Result<Reconciliation, RequeueReason> {
         let may_resend = ctx.state.in_doubt.count < ATTEMPTS_IN_DOUBT_MAX;
-        let mut lookups = Lookups::new(Instant::now() + self.policy.doubt_report_wait);
+        let mut lookups = Lookups::new(Instant::now() + self.policy.in_doubt_receipt_wait);
         loop {
             if let Some(message_id) = self.reported_message(ctx).await? {
                 events::in_doubt_resolved(ctx.request_id(), "reported");
@@ -150,12 +150,12 @@ impl Gateway {
         let since_over = Instant::now().saturating_duration_since(in_doubt.last_over);
         let now = self.clock.now().plus(until_over);
         let matcher = MessageMatcher {
-            from: in_doubt.first_began,
-            to: UnixMillis(now.0.saturating_sub(millis(since_over))),
+            created_from: in_doubt.first_began,
+            created_until: UnixMillis(now.0.saturating_sub(millis(since_over))),
             text: text.expose(),
             code: ctx.state.code.as_ref().map_or("", Code::expose),
         };
-        let call = self.provider.find(&ctx.request.to, matcher.earliest());
+        let call = self.provider.find(&ctx.valid.to, matcher.list_since());
         let answer = tokio::time::timeout(self.policy.provider_call_max(), call).await;
         let answer = answer.unwrap_or_else(|_| Err(LookupError::Unanswered("no answer in time".to_owned())));
         events::message_lookup(self.provider.name(), ctx.request_id(), answer.as_ref().err());
@@ -174,7 +174,7 @@ impl Gateway {
         future: impl Future<Output = T>,
     ) -> Result<Option<T>, RequeueReason> {
         let wait_max = wait_max.min(ctx.time_left());
-        let waited = ctx.handler.wait_for(future, wait_max, CancelOn::Shutdown).await;
+        let waited = ctx.handler.wait_for(future, wait_max, CancelOn::AnyCause).await;
         if let Err(reason) = waited {
             self.release_send(ctx, Duration::ZERO, reason).await;
         }

@@ -274,7 +274,7 @@ impl SendGate {
             verdict = state.senders.record_answer(terms.assignment, to, refusals, now, failure);
             // If all senders are lost at once, each refusal looks like a fault of its recipient. As unrecognised refusals
             // of different recipients they open the breaker.
-            let unrecognised = SendFailure::rejected(Scope::Unrecognised, None);
+            let unrecognised = SendFailure::refused(Scope::Unrecognised, None);
             if terms.breaker_epoch == state.breaker_epoch {
                 let not_the_sender = verdict == SenderVerdict::NotTheSender;
                 let failure = if not_the_sender { Some(&unrecognised) } else { failure };
@@ -378,11 +378,11 @@ impl SendGate {
 
 fn load_of(failure: Option<&SendFailure>, elapsed: Duration) -> Load {
     match failure {
-        None | Some(SendFailure::Rejected { .. }) => Load::Answered(elapsed),
+        None | Some(SendFailure::Refused { .. }) => Load::Answered(elapsed),
         Some(SendFailure::Throttled { .. }) => Load::Throttled,
         // The wait for one mailbox says nothing about the provider's capacity.
         Some(
-            SendFailure::Deferred { .. } | SendFailure::Unreachable { .. } | SendFailure::InDoubt { .. },
+            SendFailure::Deferred { .. } | SendFailure::NotConnected { .. } | SendFailure::InDoubt { .. },
         ) => Load::Unknown,
     }
 }

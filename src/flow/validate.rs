@@ -1,13 +1,13 @@
 //! Checks a request by everything that needs no store.
 
 use super::context::ValidRequest;
-use super::gateway::Gateway;
+use super::gateway::ChannelGateway;
 use crate::domain::outcome::{ErrorCode, OutcomeError};
 use crate::domain::recipient_rules::Rejection;
 use crate::domain::request::{AutofillField, SendRequest};
 use crate::text::autofill::{AndroidAppHash, Autofill, WebOtpDomain};
 
-impl Gateway {
+impl ChannelGateway {
     pub(super) fn validate<'a>(&self, request: &'a SendRequest<'a>) -> Result<ValidRequest<'a>, Rejection> {
         // A disabled channel rejects new requests only. A repeat of an earlier one gets its result, so the store decides.
         let to = self.rules.allowed_address(self.channel, &request.to)?;
@@ -16,7 +16,7 @@ impl Gateway {
             error: OutcomeError::detailed(ErrorCode::InvalidRequest, detail),
         };
         if self.provider.writes_texts()
-            && let Some(field) = first_wording_field(request)
+            && let Some(field) = first_code_or_text_field(request)
         {
             return Err(invalid(format!("`{field}` cannot be chosen: the provider makes codes and texts")));
         }
@@ -41,7 +41,7 @@ impl Gateway {
 }
 
 /// The first field of a request that chooses its code or its text.
-fn first_wording_field(request: &SendRequest<'_>) -> Option<&'static str> {
+fn first_code_or_text_field(request: &SendRequest<'_>) -> Option<&'static str> {
     let given = [
         ("code", request.code.is_some()),
         ("template", request.template.is_some()),

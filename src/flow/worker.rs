@@ -17,8 +17,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::context::{ConcurrencySlot, DeliveryContext, HOLD_MAX, RequeueReason};
-use super::gateway::Gateway;
+use super::context::{DeliveryContext, HOLD_MAX, HandlerSlot, RequeueReason};
+use super::gateway::ChannelGateway;
 use super::random::random_id;
 use crate::broker::pause::pause_is;
 use crate::broker::{Delivery, RequestConsumer, Settlement};
@@ -32,7 +32,7 @@ const BUFFERED_WAIT: Duration = Duration::from_millis(50);
 
 /// Processes the deliveries of one consumer until shutdown.
 pub struct Worker {
-    gateway: Arc<Gateway>,
+    gateway: Arc<ChannelGateway>,
     permits: Arc<Semaphore>,
     shutdown: CancellationToken,
     paused: watch::Receiver<bool>,
@@ -42,7 +42,7 @@ pub struct Worker {
 impl Worker {
     /// A worker that processes at most `concurrency` deliveries at once and drains for at most `grace` at shutdown.
     pub fn new(
-        gateway: Arc<Gateway>,
+        gateway: Arc<ChannelGateway>,
         concurrency: usize,
         grace: Duration,
         shutdown: CancellationToken,
@@ -62,7 +62,7 @@ impl Worker {
         let mut handlers = JoinSet::new();
         while let Some((permit, delivery)) = self.next(consumer.as_mut()).await {
             let (gateway, shutdown) = (self.gateway.clone(), self.shutdown.clone());
-            let slot = ConcurrencySlot::new(self.permits.clone(), permit);
+            let slot = HandlerSlot::new(self.permits.clone(), permit);
             handlers.spawn(async move { handle(&gateway, delivery, slot, &shutdown).await });
             while handlers.try_join_next().is_some() {}
         }
@@ -143,7 +143,12 @@ fn requeue(delivery: Delivery, reason: RequeueReason) {
 }
 
 /// Processes and settles one delivery.
-async fn handle(gateway: &Gateway, delivery: Delivery, slot: ConcurrencySlot, shutdown: &CancellationToken) {
+async fn handle(
+    gateway: &ChannelGateway,
+    delivery: Delivery,
+    slot: HandlerSlot,
+    shutdown: &CancellationToken,
+) {
     let in_flight = events::handler_started();
     let mut handler = DeliveryContext {
         delivery: &delivery,
@@ -167,7 +172,7 @@ async fn handle(gateway: &Gateway, delivery: Delivery, slot: ConcurrencySlot, sh
 }
 
 /// Requeues the delivery of a handler that panicked, or dead-letters it after [`PANICS_MAX`] panics.
-async fn after_panic(gateway: &Gateway, handler: &DeliveryContext<'_>) -> Settlement {
+async fn after_panic(gateway: &ChannelGateway, handler: &DeliveryContext<'_>) -> Settlement {
     let delivery_count = handler.delivery.properties.delivery_count;
     events::handler_panicked(delivery_count);
     if delivery_count + 1 < PANICS_MAX {

@@ -99,8 +99,8 @@ impl OtpStatusResponse {
             delivery: record.receipt.as_ref().map(DeliveryInfo::of),
         };
         match &record.state {
-            RequestState::Live { .. } => queued,
-            RequestState::Ended(outcome) => OtpStatusResponse {
+            RequestState::InProgress { .. } => queued,
+            RequestState::Completed(outcome) => OtpStatusResponse {
                 status: outcome.status.as_str(),
                 at: Some(outcome.at),
                 expires_at: outcome.expires_at,

@@ -27,7 +27,7 @@ use crate::domain::request::body::SendRequestBody;
 use crate::domain::request_id::RequestId;
 use crate::domain::time::seconds_rounded_up;
 use crate::domain::time_zone::Zone;
-use crate::store::{RequestState, Subject};
+use crate::store::{ChargedTo, RequestState};
 use crate::telemetry::events;
 
 /// `POST /api/v1/auth/send-verification-sms`: a code for the number in the caller's token.
@@ -116,7 +116,7 @@ impl Api {
         client_ip: IpAddr,
     ) -> Result<PreCheck, Problem> {
         let purpose = Purpose::default();
-        let subject = Subject {
+        let subject = ChargedTo {
             recipient: self.recipients.address(to.channel(), to.as_str()),
             purpose: purpose.as_str(),
             user: Some(self.recipients.user(sub)),
@@ -129,8 +129,8 @@ impl Api {
             && let Some(record) = self.request_record(request_id, Some(subject.recipient)).await?
         {
             return Ok(match record.state {
-                RequestState::Live { .. } => PreCheck::InProgress { cooldown: usage.cooldown },
-                RequestState::Ended(outcome) => PreCheck::Completed(ReceivedResult::stored(&outcome)),
+                RequestState::InProgress { .. } => PreCheck::InProgress { cooldown: usage.cooldown },
+                RequestState::Completed(outcome) => PreCheck::Completed(ReceivedResult::stored(&outcome)),
             });
         }
         if !usage.limited_for.is_zero() {

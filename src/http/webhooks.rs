@@ -66,7 +66,7 @@ async fn answer(
     let record = async |receipt: DeliveryReceipt| match processor.process(endpoint.provider, &receipt).await {
         Ok(()) => true,
         Err(error) => {
-            events::receipt_failed(receipt.request.as_str(), &error);
+            events::receipt_failed(receipt.request_id.as_str(), &error);
             false
         }
     };

@@ -21,7 +21,7 @@ use crate::domain::address::Address;
 use crate::domain::code::Code;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::request_id::RequestId;
-use crate::domain::send_failure::{RejectReason, Scope, SendFailure};
+use crate::domain::send_failure::{RefusalReason, Scope, SendFailure};
 use crate::domain::time::UnixMillis;
 
 /// Delivers messages of one channel.
@@ -102,13 +102,13 @@ pub enum CodeVerifierError {
 }
 
 /// The failure of a message to an address of another channel, before anything leaves: another attempt is no use.
-pub const WRONG_CHANNEL: SendFailure = SendFailure::rejected(Scope::Request, None);
+pub const WRONG_CHANNEL: SendFailure = SendFailure::refused(Scope::Request, None);
 /// The failure of a message lookup that the provider does not support: another lookup is no use.
 pub const LOOKUP_UNSUPPORTED: LookupError = LookupError::Refused { status: 0, code: None };
 
 /// A message to send. It holds a code: it has no `Debug` and is never stored.
 pub struct Message<'a> {
-    pub request: &'a RequestId,
+    pub request_id: &'a RequestId,
     pub to: &'a Address,
     /// The provider's sender, counted from 0.
     pub sender: usize,
@@ -214,9 +214,9 @@ pub struct FetchedMessage {
     pub to: Option<Address>,
     pub status: DeliveryStatus,
     /// The provider's own error number of a message that did not arrive.
-    pub code: Option<u32>,
+    pub provider_code: Option<u32>,
     /// `Other` without a failure.
-    pub reason: RejectReason,
+    pub reason: RefusalReason,
 }
 
 /// A failed message lookup.
@@ -274,15 +274,15 @@ pub struct Callback<'a> {
 /// A delivery receipt. Its signature was verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliveryReceipt {
-    pub request: RequestId,
+    pub request_id: RequestId,
     pub to: Address,
     /// The provider's id of the message.
     pub message_id: String,
     pub status: DeliveryStatus,
     /// The provider's own error number of a message that did not arrive.
-    pub code: Option<u32>,
+    pub provider_code: Option<u32>,
     /// `Other` without a failure.
-    pub reason: RejectReason,
+    pub reason: RefusalReason,
 }
 
 /// A callback without a receipt. Each variant has its own HTTP answer.

@@ -50,7 +50,7 @@ use crate::domain::channel::Channel;
 use crate::domain::code::Code;
 use crate::domain::receipt::{DeliveryStatus, merge};
 use crate::domain::request_id::RequestId;
-use crate::domain::send_failure::{RejectReason, SendFailure};
+use crate::domain::send_failure::{RefusalReason, SendFailure};
 use crate::domain::time::UnixMillis;
 use crate::provider::{
     Accepted, CredentialError, DeliveryReceipt, FetchedMessage, LOOKUP_UNSUPPORTED, LookupError, Message,
@@ -149,7 +149,7 @@ impl SimulatedProvider {
 
     /// Shows the message, remembers it and schedules its receipts.
     fn deliver(&self, message: &Message<'_>, steps: &'static [Step]) -> Result<String, SendFailure> {
-        let hidden = |_| SendFailure::Unreachable { detail: "the console cannot be written to".to_owned() };
+        let hidden = |_| SendFailure::NotConnected { detail: "the console cannot be written to".to_owned() };
         self.show(message).map_err(hidden)?;
         let number = self.sent.fetch_add(1, Ordering::Relaxed);
         let kind = match self.channel {
@@ -181,11 +181,11 @@ impl SimulatedProvider {
                 return;
             };
             let receipt = DeliveryReceipt {
-                request: message.request.clone(),
+                request_id: message.request_id.clone(),
                 to: message.to.clone(),
                 message_id: message_id.to_owned(),
                 status: step.status,
-                code: step.code,
+                provider_code: step.code,
                 reason: step.reason,
             };
             let (listener, after) = (listener.clone(), step.after);
@@ -209,7 +209,7 @@ impl Memory {
 
     /// The number of this attempt, from 1: the caller's, or our own count if the caller repeats a number.
     fn count(&mut self, message: &Message<'_>) -> u32 {
-        let seen = self.attempts.iter_mut().find(|t| t.request == *message.request && t.to == *message.to);
+        let seen = self.attempts.iter_mut().find(|t| t.request == *message.request_id && t.to == *message.to);
         if let Some(attempts) = seen {
             attempts.count = attempts.count.saturating_add(1).max(message.attempt);
             return attempts.count;
@@ -218,7 +218,11 @@ impl Memory {
             self.attempts.pop_front();
         }
         let count = message.attempt.max(1);
-        self.attempts.push_back(Attempts { request: message.request.clone(), to: message.to.clone(), count });
+        self.attempts.push_back(Attempts {
+            request: message.request_id.clone(),
+            to: message.to.clone(),
+            count,
+        });
         count
     }
 }
@@ -265,11 +269,11 @@ impl Provider for SimulatedProvider {
         let sent = sent.ok_or(LookupError::NotFound)?;
         let age = self.clock.now().since(sent.shown.created);
         let reached = sent.steps.iter().filter(|step| step.after <= age);
-        let queued = (DeliveryStatus::Queued, None, RejectReason::Other);
+        let queued = (DeliveryStatus::Queued, None, RefusalReason::Other);
         let (status, code, reason) = reached.fold(queued, |known, step| {
             merge(Some(known.0), step.status).map_or(known, |status| (status, step.code, step.reason))
         });
-        Ok(FetchedMessage { to: Some(sent.to.clone()), status, code, reason })
+        Ok(FetchedMessage { to: Some(sent.to.clone()), status, provider_code: code, reason })
     }
 }
 

@@ -22,7 +22,7 @@ impl Provider for UnconfiguredProvider {
     }
 
     async fn send(&self, _message: &Message<'_>) -> Result<Accepted, SendFailure> {
-        Err(SendFailure::rejected(Scope::Request, None))
+        Err(SendFailure::refused(Scope::Request, None))
     }
 
     async fn check_credentials(&self) -> Result<(), CredentialError> {

@@ -12,7 +12,7 @@ use crate::domain::time::UnixMillis;
 
 /// The input of an admission.
 #[derive(Clone, Copy, Debug)]
-pub struct Admit<'a> {
+pub struct AdmissionInput<'a> {
     pub lease: Lease<'a>,
     /// The request's own time, if it has one.
     pub requested_at: Option<UnixMillis>,
@@ -28,9 +28,9 @@ pub struct Admit<'a> {
     /// New requests are rejected. A completed one still answers with its outcome.
     pub channel_disabled: bool,
     /// The send gate is closed: nothing changes. A completed request still answers with its outcome.
-    pub paused: bool,
+    pub gate_closed: bool,
     /// A request with this many unfinished leases is a crash suspect.
-    pub unfinished_leases_below: u32,
+    pub suspect_from: u32,
     /// The recipient's country, which a suppression may cover.
     pub country: Option<&'a str>,
     /// The history to record with a new request.

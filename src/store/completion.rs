@@ -9,7 +9,7 @@ use crate::domain::suppression::NewSuppression;
 
 /// The input of a completion.
 #[derive(Clone, Copy, Debug)]
-pub struct CompleteRequest<'a> {
+pub struct RecordOutcome<'a> {
     pub lease: Lease<'a>,
     pub outcome: &'a Outcome,
     pub refund: Refund,
@@ -20,7 +20,7 @@ pub struct CompleteRequest<'a> {
     pub receipt_due: Option<Duration>,
 }
 
-impl<'a> CompleteRequest<'a> {
+impl<'a> RecordOutcome<'a> {
     /// The message id, if there is one that the store can keep as a word.
     pub(crate) fn message_id(&self) -> Option<&'a str> {
         self.outcome.provider_message_id.as_deref().filter(|id| is_word(id))
@@ -41,7 +41,7 @@ pub enum Refund {
 /// The answer to [`CompleteRequest`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is read at once")]
-pub enum CompleteResult {
+pub enum RecordOutcomeResult {
     Recorded,
     /// The request was completed earlier, with this outcome, which stays.
     AlreadyCompleted(Outcome),

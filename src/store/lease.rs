@@ -6,14 +6,14 @@ use crate::domain::request_id::RequestId;
 
 /// Keyed digests that a send is charged to, and the purpose of its code.
 #[derive(Clone, Copy, Debug)]
-pub struct Subject<'a> {
+pub struct ChargedTo<'a> {
     pub recipient: Digest16,
     pub purpose: &'a str,
     pub user: Option<Digest16>,
     pub ip: Option<Digest16>,
 }
 
-impl Subject<'_> {
+impl ChargedTo<'_> {
     /// The digest under which this subject's events of a log are counted. Without one the log's limits do not apply.
     pub fn digest(&self, log: EventLog) -> Option<Digest16> {
         match log {
@@ -28,8 +28,8 @@ impl Subject<'_> {
 /// The right of one handler to work on a request for a limited time.
 #[derive(Clone, Copy, Debug)]
 pub struct Lease<'a> {
-    pub subject: Subject<'a>,
-    pub request: &'a RequestId,
+    pub subject: ChargedTo<'a>,
+    pub request_id: &'a RequestId,
     /// The fencing token: 64 random bits. Two leases of one request have different ones.
     pub token: u64,
 }

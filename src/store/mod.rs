@@ -23,13 +23,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub use self::admission::{Admission, Admit, Grant, ProposedChallenge};
+pub use self::admission::{Admission, AdmissionInput, Grant, ProposedChallenge};
 use self::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
-pub use self::completion::{CompleteRequest, CompleteResult, Refund};
+pub use self::completion::{RecordOutcome, RecordOutcomeResult, Refund};
 pub use self::error::StoreError;
-pub use self::lease::{Lease, Subject};
+pub use self::lease::{ChargedTo, Lease};
 pub use self::progress::{Progress, ProgressResult};
-pub use self::receipt::{OverdueReceipt, ReceiptResult, RecordReceipt, RecordedReceipt};
+pub use self::receipt::{NewReceipt, OverdueReceipt, ReceiptResult, RecordedReceipt};
 pub use self::request_record::{CodeState, RequestRecord, RequestState, RequestSummary};
 pub use self::shared_state::{KillSwitch, SharedState};
 pub use self::usage::Usage;
@@ -47,7 +47,7 @@ pub trait Store: Send + Sync {
     /// Decides whether a request may be sent, and with which challenge. If so, charges every limit once.
     ///
     /// A request that has a record is never charged again: the answer follows from its record.
-    async fn admit(&self, admit: &Admit<'_>) -> Result<Admission, StoreError>;
+    async fn admit(&self, admit: &AdmissionInput<'_>) -> Result<Admission, StoreError>;
 
     /// Records the progress of a lease, and the request's history if one is given.
     ///
@@ -62,7 +62,7 @@ pub trait Store: Send + Sync {
     ) -> Result<ProgressResult, StoreError>;
 
     /// Completes a request. Its first outcome stays.
-    async fn complete(&self, completion: &CompleteRequest<'_>) -> Result<CompleteResult, StoreError>;
+    async fn complete(&self, completion: &RecordOutcome<'_>) -> Result<RecordOutcomeResult, StoreError>;
 
     /// Checks a typed code. The check is counted before the code is compared.
     async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError>;
@@ -80,7 +80,7 @@ pub trait Store: Send + Sync {
     /// Records the provider's name for the verification of a challenge, unless the challenge was replaced.
     async fn link_verification(
         &self,
-        subject: &Subject<'_>,
+        subject: &ChargedTo<'_>,
         challenge: &ChallengeId,
         name: &str,
     ) -> Result<(), StoreError>;
@@ -88,14 +88,14 @@ pub trait Store: Send + Sync {
     /// Reads a subject's use of its limits, and whether the request has a record. Charges nothing.
     async fn usage(
         &self,
-        subject: &Subject<'_>,
+        subject: &ChargedTo<'_>,
         request: Option<&RequestId>,
         limits: &Limits,
     ) -> Result<Usage, StoreError>;
 
     /// Records a receipt. One that adds nothing to the record changes nothing, and it does not suppress again: an
     /// operator may have removed the suppression that it caused the first time.
-    async fn record_receipt(&self, receipt: &RecordReceipt<'_>) -> Result<ReceiptResult, StoreError>;
+    async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptResult, StoreError>;
 
     /// Takes up to `count_max` messages whose final receipt is overdue. Each returns at growing intervals, and a last time
     /// after `wait_max`.

@@ -8,13 +8,13 @@ use crate::domain::time::UnixMillis;
 
 /// A receipt to record.
 #[derive(Clone, Copy, Debug)]
-pub struct RecordReceipt<'a> {
+pub struct NewReceipt<'a> {
     pub recipient: Digest16,
-    pub request: &'a RequestId,
+    pub request_id: &'a RequestId,
     pub message_id: &'a str,
     pub status: DeliveryStatus,
     /// The provider's own error number.
-    pub code: Option<u32>,
+    pub provider_code: Option<u32>,
     /// The delivery event was published and confirmed.
     pub published: bool,
     pub suppression: Option<NewSuppression<'a>>,
@@ -37,7 +37,7 @@ pub struct RecordedReceipt {
     pub message_id: String,
     pub status: DeliveryStatus,
     /// The provider's own error number.
-    pub code: Option<u32>,
+    pub provider_code: Option<u32>,
     pub published: bool,
     pub at: UnixMillis,
 }
@@ -46,7 +46,7 @@ pub struct RecordedReceipt {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OverdueReceipt {
     pub recipient: Digest16,
-    pub request: RequestId,
+    pub request_id: RequestId,
     pub message_id: String,
     /// The longest wait is over: this is the last poll.
     pub lapsed: bool,

@@ -20,7 +20,7 @@ pub struct RequestRecord {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestState {
     /// In progress.
-    Live {
+    InProgress {
         /// `sending`, `waiting` or `doubt`.
         state: &'static str,
         /// A handler has a lease on it. `false`: it was requeued.
@@ -30,7 +30,7 @@ pub enum RequestState {
         deadline: UnixMillis,
         history: RequestHistory,
     },
-    Ended(Outcome),
+    Completed(Outcome),
 }
 
 /// The state of a code.
@@ -47,5 +47,5 @@ pub struct CodeState {
 pub struct RequestSummary {
     /// The admission, or the end of a request that was not sent.
     pub at: UnixMillis,
-    pub request: RequestId,
+    pub request_id: RequestId,
 }

@@ -15,7 +15,7 @@ use super::metrics::{
 use crate::domain::address::Address;
 use crate::domain::channel::Channel;
 use crate::domain::outcome::Outcome;
-use crate::domain::send_failure::{RejectReason, SendFailure};
+use crate::domain::send_failure::{RefusalReason, SendFailure};
 use crate::domain::time::millis;
 use crate::domain::verdict::Verdict;
 
@@ -61,18 +61,18 @@ pub fn provider_failed(
     let answer = failure.as_str();
     observe(&METRICS.provider.get_or_create(&ProviderLabels { provider, answer }), elapsed);
     match failure {
-        SendFailure::Rejected { code, scope, .. } => {
+        SendFailure::Refused { provider_code: code, scope, .. } => {
             let scope = scope.as_str();
             warn!(request, provider, attempt, code, scope, "provider refused a message");
         }
-        SendFailure::Throttled { code, retry_after } => {
+        SendFailure::Throttled { provider_code: code, retry_after } => {
             let retry_after_ms = retry_after.map(millis);
             warn!(request, provider, attempt, code, retry_after_ms, "provider throttled a message");
         }
-        SendFailure::Deferred { code } => {
+        SendFailure::Deferred { provider_code: code } => {
             warn!(request, provider, attempt, code, "provider deferred a message")
         }
-        SendFailure::Unreachable { detail } => {
+        SendFailure::NotConnected { detail } => {
             warn!(request, provider, attempt, detail, "provider is unreachable")
         }
         SendFailure::InDoubt { detail } => warn!(request, provider, attempt, detail, "send in doubt"),
@@ -143,7 +143,7 @@ pub fn receipt_recorded(
     request: &str,
     status: &'static str,
     code: Option<u32>,
-    reason: RejectReason,
+    reason: RefusalReason,
     taken: &'static str,
 ) {
     METRICS.receipts.get_or_create(&ReceiptLabels { status, taken }).inc();

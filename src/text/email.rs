@@ -11,7 +11,7 @@ use super::name::greeting_name;
 use super::settings::{MINUTES_MAX, SmsEncoding};
 
 /// The values of an e-mail. It holds a code: no `Debug`.
-pub struct EmailText<'a> {
+pub struct EmailValues<'a> {
     pub locale: Option<&'a str>,
     pub code: &'a str,
     pub user_name: Option<&'a str>,
@@ -103,7 +103,7 @@ impl Mails {
         Mails { brand: brand.to_owned(), fallback: position(default_locale).unwrap_or(0) }
     }
 
-    pub(super) fn render(&self, text: &EmailText<'_>) -> RenderedEmail {
+    pub(super) fn render(&self, text: &EmailValues<'_>) -> RenderedEmail {
         let words = &WORDS[text.locale.and_then(position).unwrap_or(self.fallback)];
         let name = text.user_name.and_then(|name| greeting_name(name, SmsEncoding::Unicode));
         let hello = match name {
@@ -183,7 +183,7 @@ mod tests {
 
     fn mail(locale: &str, user_name: &str) -> RenderedEmail {
         let text =
-            EmailText { locale: Some(locale), code: "123456", user_name: Some(user_name), minutes: 10 };
+            EmailValues { locale: Some(locale), code: "123456", user_name: Some(user_name), minutes: 10 };
         Mails::new("Me & Store", "es").render(&text)
     }
 

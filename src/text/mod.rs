@@ -27,12 +27,12 @@ use thiserror::Error;
 use crate::domain::channel::Channel;
 use crate::domain::language_tag::is_bcp47;
 use crate::domain::time_zone::Zone;
-use crate::text::email::{EmailText, Mails, RenderedEmail};
+use crate::text::email::{EmailValues, Mails, RenderedEmail};
 use crate::text::lint::{Lint, Place, TextFault};
 use crate::text::locale_match::best_match;
 use crate::text::name::greeting_name;
 use crate::text::prepare::{Prepared, Values};
-pub use crate::text::rendered::{Rendered, RenderedSms, SmsText};
+pub use crate::text::rendered::{Rendered, RenderedSms, SmsValues};
 use crate::text::settings::MINUTES_MAX;
 pub use crate::text::settings::{SmsEncoding, TemplateFile, TextSettings};
 use crate::text::sources::{Source, sources};
@@ -96,7 +96,7 @@ impl Texts {
     }
 
     /// Renders a text message, without a greeting for an unusable name, and in the default language for an unknown one.
-    pub fn render_sms(&self, text: &SmsText<'_>) -> Result<RenderedSms, UnknownTemplate> {
+    pub fn render_sms(&self, text: &SmsValues<'_>) -> Result<RenderedSms, UnknownTemplate> {
         let template =
             self.templates.get(text.template.unwrap_or(DEFAULT_TEMPLATE)).ok_or(UnknownTemplate)?;
         let name = text.user_name.and_then(|name| greeting_name(name, self.encoding));
@@ -118,7 +118,7 @@ impl Texts {
     }
 
     /// Renders an e-mail, without a greeting for an unusable name, and in the default language for an unknown one.
-    pub fn render_email(&self, text: &EmailText<'_>) -> RenderedEmail {
+    pub fn render_email(&self, text: &EmailValues<'_>) -> RenderedEmail {
         self.mails.render(text)
     }
 

@@ -9,7 +9,7 @@ use crate::domain::time::UnixMillis;
 use crate::domain::time_zone::Zone;
 
 /// The values of a text message. It holds a code: no `Debug`.
-pub struct SmsText<'a> {
+pub struct SmsValues<'a> {
     pub template: Option<&'a str>,
     /// A language tag, checked by the caller.
     pub locale: Option<&'a str>,

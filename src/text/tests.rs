@@ -27,8 +27,8 @@ fn with_template(name: &str, source: &str) -> TextSettings {
     TextSettings { templates: vec![file(name, source)], ..settings() }
 }
 
-fn text(code: &str) -> SmsText<'_> {
-    SmsText {
+fn text(code: &str) -> SmsValues<'_> {
+    SmsValues {
         template: None,
         locale: None,
         code,
@@ -41,7 +41,7 @@ fn text(code: &str) -> SmsText<'_> {
 }
 
 #[track_caller]
-fn says(texts: &Texts, text: &SmsText<'_>, expected: &str) -> Segments {
+fn says(texts: &Texts, text: &SmsValues<'_>, expected: &str) -> Segments {
     let rendered = texts.render_sms(text).expect("a known template");
     assert_eq!(rendered.expose(), expected);
     rendered.segments()
@@ -59,7 +59,7 @@ fn the_default_text_greets_by_name_in_one_segment() {
     let expected =
         "MeStore: Hola Carlos, tu codigo de verificacion es 123456. Valido por 10 minutos. No compartir.";
     let segments =
-        says(&texts(settings()), &SmsText { user_name: Some("Carlos"), ..text("123456") }, expected);
+        says(&texts(settings()), &SmsValues { user_name: Some("Carlos"), ..text("123456") }, expected);
     assert_eq!(segments, Segments { encoding: Encoding::Gsm7, units: 95, count: 1 });
 }
 
@@ -67,14 +67,14 @@ fn the_default_text_greets_by_name_in_one_segment() {
 fn without_a_usable_name_the_greeting_is_left_out() {
     let expected = "MeStore: Tu codigo de verificacion es 123456. Valido por 10 minutos. No compartir.";
     for user_name in [None, Some(""), Some("evil.example"), Some("Анна")] {
-        says(&texts(settings()), &SmsText { user_name, ..text("123456") }, expected);
+        says(&texts(settings()), &SmsValues { user_name, ..text("123456") }, expected);
     }
 }
 
 #[test]
 fn every_language_has_its_text() {
     let texts = texts(settings());
-    let named = |locale| SmsText { locale: Some(locale), user_name: Some("José"), ..text("123456") };
+    let named = |locale| SmsValues { locale: Some(locale), user_name: Some("José"), ..text("123456") };
     says(
         &texts,
         &named("en-US-x-any"),
@@ -103,13 +103,13 @@ fn every_built_in_text_costs_one_segment_at_its_longest() {
 #[test]
 fn one_minute_is_said_in_the_singular() {
     let expected = "MeStore: Tu codigo de verificacion es 123456. Valido por 1 minuto. No compartir.";
-    says(&texts(settings()), &SmsText { minutes: 1, ..text("123456") }, expected);
+    says(&texts(settings()), &SmsValues { minutes: 1, ..text("123456") }, expected);
 }
 
 #[test]
 fn minutes_never_look_like_a_second_code() {
     let expected = "MeStore: Tu codigo de verificacion es 123456. Valido por 999 minutos. No compartir.";
-    says(&texts(settings()), &SmsText { minutes: 1440, ..text("123456") }, expected);
+    says(&texts(settings()), &SmsValues { minutes: 1440, ..text("123456") }, expected);
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn unicode_keeps_the_accents_and_says_what_they_cost() {
     let texts = texts(TextSettings { sms_encoding: SmsEncoding::Unicode, ..settings() });
     let expected =
         "MeStore: Hola María, tu código de verificación es 123456. Válido por 10 minutos. No compartir.";
-    let segments = says(&texts, &SmsText { user_name: Some("María"), ..text("123456") }, expected);
+    let segments = says(&texts, &SmsValues { user_name: Some("María"), ..text("123456") }, expected);
     assert_eq!(segments, Segments { encoding: Encoding::Ucs2, units: 94, count: 2 });
     assert!(texts.lints().iter().all(|lint| lint.segments.count == 2));
 }
@@ -130,12 +130,16 @@ fn an_ending_is_the_last_line() {
     let web = Autofill::WebOtp { domain };
     says(
         &texts,
-        &SmsText { autofill: Some(&web), ..text("123456") },
+        &SmsValues { autofill: Some(&web), ..text("123456") },
         &format!("{body}\n\n@shop.example #123456"),
     );
     let hash = AndroidAppHash::parse("FA+9qCX9VSu").expect("a hash");
     let android = Autofill::AndroidHash { hash };
-    says(&texts, &SmsText { autofill: Some(&android), ..text("123456") }, &format!("{body}\n\nFA+9qCX9VSu"));
+    says(
+        &texts,
+        &SmsValues { autofill: Some(&android), ..text("123456") },
+        &format!("{body}\n\nFA+9qCX9VSu"),
+    );
 }
 
 #[test]
@@ -147,7 +151,7 @@ fn an_ending_is_the_last_line_of_an_operators_text_too() {
         (Autofill::WebOtp { domain }, "@shop.example #482913"),
         (Autofill::AndroidHash { hash }, "FA+9qCX9VSu"),
     ] {
-        let text = SmsText { template: Some("login"), autofill: Some(&ending), ..text("482913") };
+        let text = SmsValues { template: Some("login"), autofill: Some(&ending), ..text("482913") };
         says(&texts, &text, &format!("Entrar: 482913\nhasta las 14:05\n\n{line}"));
     }
 }
@@ -161,7 +165,7 @@ fn an_expiry_time_is_shown_in_the_zone_of_the_request() {
         (Some("Asia/Kolkata"), "482913 hasta las 00:35."),
     ] {
         let zone = zone.map(|name| Zone::parse(name).expect("a zone"));
-        says(&texts, &SmsText { template: Some("login"), zone: zone.as_ref(), ..text("482913") }, expected);
+        says(&texts, &SmsValues { template: Some("login"), zone: zone.as_ref(), ..text("482913") }, expected);
     }
 }
 
@@ -183,14 +187,14 @@ fn a_text_of_another_language_is_found_by_the_closest_tag() {
         ("de", "MeStore: Tu"),
     ] {
         let rendered =
-            texts.render_sms(&SmsText { locale: Some(locale), ..text("482913") }).expect("a template");
+            texts.render_sms(&SmsValues { locale: Some(locale), ..text("482913") }).expect("a template");
         assert!(rendered.expose().starts_with(begins), "{locale}: {}", rendered.expose());
     }
 }
 
 #[test]
 fn an_unknown_template_is_an_answer() {
-    let answer = texts(settings()).render_sms(&SmsText { template: Some("unknown"), ..text("123456") });
+    let answer = texts(settings()).render_sms(&SmsValues { template: Some("unknown"), ..text("123456") });
     assert_eq!(answer.err(), Some(UnknownTemplate));
 }
 
@@ -202,7 +206,7 @@ fn the_operators_text_replaces_the_built_in_one_of_its_name_and_language() {
     ));
     says(
         &texts,
-        &SmsText { user_name: Some("Ana"), ..text("123456") },
+        &SmsValues { user_name: Some("Ana"), ..text("123456") },
         "123456 es tu codigo de MeStore, 10 min.",
     );
     assert_eq!(texts.lints().len(), 3);
@@ -211,7 +215,7 @@ fn the_operators_text_replaces_the_built_in_one_of_its_name_and_language() {
 #[test]
 fn a_template_of_ones_own_is_found_by_its_name() {
     let texts = texts(with_template("login.es_CO.txt", "Entrar: {{ code }}"));
-    says(&texts, &SmsText { template: Some("login"), locale: Some("en"), ..text("4321") }, "Entrar: 4321");
+    says(&texts, &SmsValues { template: Some("login"), locale: Some("en"), ..text("4321") }, "Entrar: 4321");
 }
 
 #[test]
@@ -332,7 +336,7 @@ proptest! {
     fn any_name_leaves_one_segment_with_the_code_once(name in any::<String>(), code in "[0-9]{4,10}", minutes: u32) {
         let texts = texts(settings());
         for locale in ["es", "en", "pt"] {
-            let text = SmsText { locale: Some(locale), user_name: Some(&name), minutes, ..text(&code) };
+            let text = SmsValues { locale: Some(locale), user_name: Some(&name), minutes, ..text(&code) };
             let rendered = texts.render_sms(&text).expect("a known template");
             prop_assert_eq!(rendered.segments().count, 1);
             prop_assert_eq!(rendered.segments().encoding, Encoding::Gsm7);

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::{RabbitSettings, close, connect};
-use crate::broker::Probe;
+use crate::broker::HealthCheck;
 
 /// Connects anew for each probe.
 pub struct RabbitProbe(RabbitSettings);
@@ -15,7 +15,7 @@ impl RabbitProbe {
 }
 
 #[async_trait]
-impl Probe for RabbitProbe {
+impl HealthCheck for RabbitProbe {
     async fn probe(&self) -> Result<(), String> {
         let connection = connect(&self.0, "status").await.map_err(|error| error.in_words())?;
         close(&connection).await;

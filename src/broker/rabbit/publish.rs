@@ -22,7 +22,7 @@ use super::error::{RabbitError, within};
 use super::properties::{Envelope, Routes};
 use super::reconnect::ReconnectBackoff;
 use super::{RPC_TIMEOUT, RabbitSettings, close, connect, topology};
-use crate::broker::{Outgoing, Probe, PublishError, Publisher, Target};
+use crate::broker::{HealthCheck, Outgoing, PublishError, Publisher, Target};
 use crate::telemetry::events;
 
 /// To write a message and receive its confirm.
@@ -99,7 +99,7 @@ impl Publisher for RabbitPublisher {
 }
 
 #[async_trait]
-impl Probe for RabbitPublisher {
+impl HealthCheck for RabbitPublisher {
     async fn probe(&self) -> Result<(), String> {
         match *self.usable.borrow() {
             true => Ok(()),

@@ -5,8 +5,8 @@ const NOW: Duration = Duration::from_secs(1_000);
 const QUEUE_FULL: u32 = 21_611;
 
 fn refused(code: u32) -> SendFailure {
-    let reason = if code == QUEUE_FULL { RejectReason::QueueFull } else { RejectReason::Other };
-    SendFailure::Rejected { scope: Scope::Sender, reason, code: Some(code) }
+    let reason = if code == QUEUE_FULL { RefusalReason::QueueFull } else { RefusalReason::Other };
+    SendFailure::Refused { scope: Scope::Sender, reason, provider_code: Some(code) }
 }
 
 fn number(n: u32) -> RecipientHash {
@@ -127,7 +127,7 @@ fn refusals_with_an_accepted_message_between_are_not_in_a_row() {
         assert_eq!(accepted, SenderVerdict::Works);
     }
     // A bad number of another recipient says nothing of the sender.
-    let bad = SendFailure::rejected(Scope::Recipient, Some(21_211));
+    let bad = SendFailure::refused(Scope::Recipient, Some(21_211));
     answer(&mut senders, (0, 1), &mut free(), NOW, Some(&no));
     answer(&mut senders, (0, 2), &mut free(), NOW, Some(&bad));
     assert_eq!(
@@ -226,8 +226,8 @@ fn after_the_cooldown_one_message_probes_a_sender() {
     let then = NOW + COOLDOWN;
     for (failure, free_then) in [
         (Some(refused(QUEUE_FULL)), SenderChoice::NoneAvailable(Some(COOLDOWN_QUEUE_FULL))),
-        (Some(SendFailure::Unreachable { detail: String::new() }), SenderChoice::Sender(0)),
-        (Some(SendFailure::rejected(Scope::Recipient, Some(21_211))), SenderChoice::Sender(0)),
+        (Some(SendFailure::NotConnected { detail: String::new() }), SenderChoice::Sender(0)),
+        (Some(SendFailure::refused(Scope::Recipient, Some(21_211))), SenderChoice::Sender(0)),
         (None, SenderChoice::Sender(0)),
     ] {
         let mut senders = SenderPool::new(1);

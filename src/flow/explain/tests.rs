@@ -18,13 +18,13 @@ fn history_of(events: impl IntoIterator<Item = HistoryEvent>) -> RequestHistory 
 }
 
 fn ended(status: Status, error: Option<OutcomeError>, history: RequestHistory) -> RequestRecord {
-    let refused = Outcome::refused(status, at(60), "login", OutcomeError::of(ErrorCode::Internal));
+    let refused = Outcome::without_send(status, at(60), "login", OutcomeError::of(ErrorCode::Internal));
     let outcome = Outcome { error, history, attempts: 2, ..refused };
-    RequestRecord { state: RequestState::Ended(outcome), receipt: None, code: None }
+    RequestRecord { state: RequestState::Completed(outcome), receipt: None, code: None }
 }
 
 fn waiting(history: RequestHistory, leased: bool) -> RequestRecord {
-    let state = RequestState::Live {
+    let state = RequestState::InProgress {
         state: "waiting",
         leased,
         attempt: 1,
@@ -36,7 +36,7 @@ fn waiting(history: RequestHistory, leased: bool) -> RequestRecord {
 }
 
 fn receipt(status: DeliveryStatus, published: bool, second: u64) -> RecordedReceipt {
-    RecordedReceipt { message_id: "SM1".to_owned(), status, code: None, published, at: at(second) }
+    RecordedReceipt { message_id: "SM1".to_owned(), status, provider_code: None, published, at: at(second) }
 }
 
 fn explanation(record: &RequestRecord) -> RequestExplanation {
@@ -57,15 +57,15 @@ fn every_history_event_has_a_sentence() {
         (HistoryEvent::Admitted(2), "admitted as the 2nd send to this recipient within a day"),
         (HistoryEvent::Admitted(0), "admitted"),
         (
-            attempted(&SendFailure::rejected(Scope::Recipient, Some(21610))),
+            attempted(&SendFailure::refused(Scope::Recipient, Some(21610))),
             "attempt 1: the provider refused it (21610), after 120 ms",
         ),
         (
-            attempted(&SendFailure::Throttled { code: Some(20429), retry_after: None }),
+            attempted(&SendFailure::Throttled { provider_code: Some(20429), retry_after: None }),
             "attempt 1: the provider asked to wait (20429), after 120 ms",
         ),
         (
-            attempted(&SendFailure::Unreachable { detail: "a detail".to_owned() }),
+            attempted(&SendFailure::NotConnected { detail: "a detail".to_owned() }),
             "attempt 1: the provider could not be reached, after 120 ms",
         ),
         (
@@ -76,7 +76,7 @@ fn every_history_event_has_a_sentence() {
             HistoryEvent::Attempted(Attempt::failed(
                 2,
                 Some(3),
-                &SendFailure::rejected(Scope::Sender, Some(21606)),
+                &SendFailure::refused(Scope::Sender, Some(21606)),
                 5,
             )),
             "attempt 2 by sender 3: the provider refused the sender (21606), after 5 ms",
@@ -119,7 +119,7 @@ fn every_stored_word_has_its_own_sentence() {
         ["accepted", "rejected", "sender_refused", "throttled", "deferred", "unreachable", "in_doubt"]
     {
         let answer = answer.to_owned();
-        let attempt = Attempt { attempt: 1, sender: None, answer, code: None, ms: 1 };
+        let attempt = Attempt { attempt: 1, sender: None, answer, provider_code: None, ms: 1 };
         assert!(!attempt_in_words(&attempt).contains(&attempt.answer), "{attempt:?}");
     }
     assert_eq!(pause_in_words("a word of a newer version"), "a word of a newer version");
@@ -182,7 +182,7 @@ fn a_receipt_is_placed_by_its_time_and_names_its_message() {
     }
     assert_eq!(explanation(&record).text, "sent; the provider reports: sent");
 
-    let RequestState::Ended(outcome) = &mut record.state else { panic!("it has ended") };
+    let RequestState::Completed(outcome) = &mut record.state else { panic!("it has ended") };
     outcome.provider_message_id = Some("SM2".to_owned());
     assert_eq!(texts(&record)[1], "the provider reports of another message, SM1: sent; not final");
     assert_eq!(explanation(&record).provider_message_id.as_deref(), Some("SM2"));
@@ -229,12 +229,12 @@ fn a_record_without_history_is_explained() {
 
 #[test]
 fn a_recent_request_has_its_state() {
-    let summary = RequestSummary { at: at(1), request: RequestId::parse("r1").expect("an id") };
+    let summary = RequestSummary { at: at(1), request_id: RequestId::parse("r1").expect("an id") };
     assert_eq!(recent_request(&summary, None).state, "forgotten");
     let live = recent_request(&summary, Some(&waiting(history_of([]), true)));
     assert_eq!((live.state, live.text), ("waiting", Some("it waits to be sent; a worker has it".to_owned())));
     let mut doubt = waiting(history_of([]), false);
-    if let RequestState::Live { state, .. } = &mut doubt.state {
+    if let RequestState::InProgress { state, .. } = &mut doubt.state {
         *state = "doubt";
     }
     assert_eq!(

@@ -7,7 +7,7 @@ use crate::domain::limit::{Limit, Limits};
 use crate::domain::purpose::Purpose;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::time::{UnixMillis, seconds_rounded_up};
-use crate::store::{Store, StoreError, Subject};
+use crate::store::{ChargedTo, Store, StoreError};
 
 /// Times are in seconds, except `resets_at`. A limit of 0 is off: it has no `remaining`.
 #[derive(Serialize)]
@@ -42,16 +42,16 @@ pub async fn limit_usage(
     now: UnixMillis,
 ) -> Result<LimitUsageRow, StoreError> {
     let (recipient, purpose) = (recipients.address(to.channel(), to.as_str()), Purpose::default());
-    let subject = Subject { recipient, purpose: purpose.as_str(), user: None, ip: None };
+    let subject = ChargedTo { recipient, purpose: purpose.as_str(), user: None, ip: None };
     let usage = store.usage(&subject, None, &limits.on(to.channel())).await?;
     let remaining = |limit: u32, used: u32| (limit > 0).then(|| limit.saturating_sub(used));
-    let (limit, limit_day) = (limits[Limit::Number].count, limits[Limit::NumberDay].count);
+    let (limit, limit_day) = (limits[Limit::Recipient].count, limits[Limit::RecipientDay].count);
     Ok(LimitUsageRow {
         to: to.to_string(),
         limit,
         used: usage.used,
         remaining: remaining(limit, usage.used),
-        window: limits[Limit::Number].window.as_secs(),
+        window: limits[Limit::Recipient].window.as_secs(),
         limit_day,
         used_day: usage.used_day,
         remaining_day: remaining(limit_day, usage.used_day),

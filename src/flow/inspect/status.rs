@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::{Instant, timeout};
 
-use crate::broker::Probe;
+use crate::broker::HealthCheck;
 use crate::clock::Clock;
 use crate::domain::channel::Channel;
 use crate::domain::limit::{Limit, Limits};
@@ -48,7 +48,7 @@ pub struct Inspector {
     /// The store is part of this process.
     pub store_in_memory: bool,
     /// `None` if the broker is part of this process.
-    pub broker: Option<Arc<dyn Probe>>,
+    pub broker: Option<Arc<dyn HealthCheck>>,
     /// The provider of text messages; `None` if this process has no account.
     pub provider: Option<Arc<dyn Provider>>,
     /// The provider of e-mails; `None` if this process has no account or e-mail is off.
@@ -376,9 +376,9 @@ fn kill_switch_row(switch: Option<KillSwitch>) -> KillSwitchRow {
 
 fn limits_row(limits: &Limits) -> LimitsRow {
     LimitsRow {
-        per_number: limits[Limit::Number].count,
-        window: limits[Limit::Number].window.as_secs(),
-        per_day: limits[Limit::NumberDay].count,
+        per_number: limits[Limit::Recipient].count,
+        window: limits[Limit::Recipient].window.as_secs(),
+        per_day: limits[Limit::RecipientDay].count,
         per_user: limits[Limit::User].count,
         per_ip: limits[Limit::Ip].count,
         all_per_hour: limits[Limit::All].count,

@@ -83,7 +83,7 @@ impl TestPage {
             PhoneNumber::parse("+573001234567", "CO".parse().expect("a region")).expect("a number").into();
         self.handset.shown(
             &Message {
-                request: &RequestId::parse("r-1").expect("an id"),
+                request_id: &RequestId::parse("r-1").expect("an id"),
                 to: &to,
                 sender: 0,
                 body: &format!("MeStore: tu código es {code}"),

@@ -26,9 +26,9 @@ pub(crate) fn transport(error: &reqwest::Error) -> SendFailure {
     let detail = || transport_detail(error).to_owned();
     if error.is_builder() {
         // A fault of ours that no retry heals. Nothing left us, and other messages may still do better.
-        SendFailure::rejected(Scope::Request, None)
+        SendFailure::refused(Scope::Request, None)
     } else if error.is_connect() {
-        SendFailure::Unreachable { detail: detail() }
+        SendFailure::NotConnected { detail: detail() }
     } else {
         SendFailure::InDoubt { detail: detail() }
     }

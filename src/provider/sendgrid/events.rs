@@ -19,7 +19,7 @@ use crate::domain::address::Address;
 use crate::domain::email::EmailAddress;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::request_id::RequestId;
-use crate::domain::send_failure::RejectReason;
+use crate::domain::send_failure::RefusalReason;
 use crate::provider::http_client::InvalidSettings;
 use crate::provider::{Callback, CallbackEndpoint, CallbackError, Callbacks, DeliveryReceipt};
 use crate::telemetry;
@@ -93,25 +93,29 @@ impl Event {
 
     fn about(&self, request: &str, status: DeliveryStatus) -> Option<DeliveryReceipt> {
         Some(DeliveryReceipt {
-            request: RequestId::parse(request)?,
+            request_id: RequestId::parse(request)?,
             to: Address::Email(EmailAddress::parse(self.email.as_str()?).ok()?),
             message_id: message_id(self.sg_message_id.as_str()?)?,
             status,
-            code: self.reason.as_str().filter(|_| status == DeliveryStatus::Undelivered).and_then(reply_code),
+            provider_code: self
+                .reason
+                .as_str()
+                .filter(|_| status == DeliveryStatus::Undelivered)
+                .and_then(reply_code),
             reason: self.reject_reason(status),
         })
     }
 
     /// The reasons for which SendGrid refuses later e-mails to the address, too: it keeps suppression lists of its own.
-    fn reject_reason(&self, status: DeliveryStatus) -> RejectReason {
+    fn reject_reason(&self, status: DeliveryStatus) -> RefusalReason {
         match (status, self.reason.as_str()) {
             // The other type, `blocked`, concerns one e-mail only; the next may arrive.
-            (DeliveryStatus::Undelivered, _) if self.kind == "bounce" => RejectReason::Unreachable,
+            (DeliveryStatus::Undelivered, _) if self.kind == "bounce" => RefusalReason::Unreachable,
             (DeliveryStatus::Failed, Some("Unsubscribed Address" | "Spam Reporting Address")) => {
-                RejectReason::OptedOut
+                RefusalReason::OptedOut
             }
-            (DeliveryStatus::Failed, Some("Bounced Address" | "Invalid")) => RejectReason::Unreachable,
-            _ => RejectReason::Other,
+            (DeliveryStatus::Failed, Some("Bounced Address" | "Invalid")) => RefusalReason::Unreachable,
+            _ => RefusalReason::Other,
         }
     }
 }
@@ -198,7 +202,7 @@ mod tests {
             })).expect("an object");
             if let Some(Some(report)) = event.report() {
                 prop_assert!(is_message_id(&report.message_id));
-                prop_assert!(report.code.is_none_or(|code| (400..600).contains(&code)));
+                prop_assert!(report.provider_code.is_none_or(|code| (400..600).contains(&code)));
             }
         }
     }

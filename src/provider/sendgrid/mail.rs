@@ -84,7 +84,7 @@ impl Template {
             personalizations: [Personalization {
                 to: [Party { email: to.as_str(), name: None }],
                 custom_args: Arguments {
-                    otpost_request: message.request.as_str(),
+                    otpost_request: message.request_id.as_str(),
                     otpost_attempt: &message.attempt.to_string(),
                 },
             }],

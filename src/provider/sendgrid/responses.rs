@@ -39,7 +39,10 @@ pub(super) fn is_message_id(text: &str) -> bool {
 pub(super) fn refusal(answer: &Answer, now: Timestamp) -> SendFailure {
     let scope = match answer.status {
         StatusCode::TOO_MANY_REQUESTS => {
-            return SendFailure::Throttled { code: None, retry_after: wait_asked_for(&answer.headers, now) };
+            return SendFailure::Throttled {
+                provider_code: None,
+                retry_after: wait_asked_for(&answer.headers, now),
+            };
         }
         // Something on the way gave up waiting for the request (RFC 9110 §15.5.9); SendGrid may have got it.
         StatusCode::REQUEST_TIMEOUT => return in_doubt(answer.status),
@@ -54,7 +57,7 @@ pub(super) fn refusal(answer: &Answer, now: Timestamp) -> SendFailure {
         StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => Scope::Request,
         _ => Scope::Unrecognised,
     };
-    SendFailure::rejected(scope, None)
+    SendFailure::refused(scope, None)
 }
 
 fn in_doubt(status: StatusCode) -> SendFailure {
@@ -145,7 +148,7 @@ mod tests {
             (409, Scope::Unrecognised),
             (413, Scope::Request),
         ] {
-            assert_eq!(refused(status, ""), SendFailure::rejected(scope, None), "{status}");
+            assert_eq!(refused(status, ""), SendFailure::refused(scope, None), "{status}");
         }
         for status in [408, 500, 502, 503, 504] {
             assert!(matches!(refused(status, ""), SendFailure::InDoubt { .. }), "{status}");
@@ -158,7 +161,7 @@ mod tests {
             let body = format!(r#"{{"errors":[{{"message":"x","field":{field},"help":null}}]}}"#);
             refused(400, &body)
         };
-        let rejected = |scope| SendFailure::rejected(scope, None);
+        let rejected = |scope| SendFailure::refused(scope, None);
         for (field, scope) in [
             (r#""from.email""#, Scope::Account),
             (r#""from""#, Scope::Account),
@@ -187,7 +190,7 @@ mod tests {
             (&[], None),
         ] {
             let retry_after = seconds.map(Duration::from_secs);
-            let expected = SendFailure::Throttled { code: None, retry_after };
+            let expected = SendFailure::Throttled { provider_code: None, retry_after };
             assert_eq!(refusal(&answer(429, headers, ""), now), expected, "{headers:?}");
         }
     }

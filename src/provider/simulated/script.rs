@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::domain::address::Address;
 use crate::domain::receipt::DeliveryStatus;
-use crate::domain::send_failure::{RejectReason, Scope, SendFailure};
+use crate::domain::send_failure::{RefusalReason, Scope, SendFailure};
 
 /// The numbers whose last four digits choose a script.
 const SCRIPTED: &str = "+57300555";
@@ -17,7 +17,7 @@ pub(super) struct Step {
     pub(super) after: Duration,
     pub(super) status: DeliveryStatus,
     pub(super) code: Option<u32>,
-    pub(super) reason: RejectReason,
+    pub(super) reason: RefusalReason,
 }
 
 /// The result of one attempt.
@@ -30,10 +30,10 @@ pub(super) struct Plan {
 }
 
 const fn step(seconds: u64, status: DeliveryStatus) -> Step {
-    Step { after: Duration::from_secs(seconds), status, code: None, reason: RejectReason::Other }
+    Step { after: Duration::from_secs(seconds), status, code: None, reason: RefusalReason::Other }
 }
 
-const fn undelivered(code: u32, reason: RejectReason) -> [Step; 1] {
+const fn undelivered(code: u32, reason: RefusalReason) -> [Step; 1] {
     [Step { code: Some(code), reason, ..step(1, DeliveryStatus::Undelivered) }]
 }
 
@@ -46,15 +46,16 @@ const OUT_OF_ORDER: &[Step] = &[
     step(3, DeliveryStatus::Queued),
     step(4, DeliveryStatus::Delivered),
 ];
-const UNREACHABLE_PHONE: &[Step] = &undelivered(30003, RejectReason::Other);
-const UNKNOWN_PHONE: &[Step] = &undelivered(30005, RejectReason::Unreachable);
-const FILTERED: &[Step] = &undelivered(30007, RejectReason::FilteredAsSpam);
+const UNREACHABLE_PHONE: &[Step] = &undelivered(30003, RefusalReason::Other);
+const UNKNOWN_PHONE: &[Step] = &undelivered(30005, RefusalReason::Unreachable);
+const FILTERED: &[Step] = &undelivered(30007, RefusalReason::FilteredAsSpam);
 
 /// The result of attempt number `nth`, counted from 1.
 pub(super) fn plan(to: &Address, nth: u32) -> Plan {
     let accepted = |steps| Plan { failure: None, sent: Some(steps) };
     let failed = |failure| Plan { failure: Some(failure), sent: None };
-    let rejected = |scope, reason, code| failed(SendFailure::Rejected { scope, reason, code: Some(code) });
+    let rejected =
+        |scope, reason, code| failed(SendFailure::Refused { scope, reason, provider_code: Some(code) });
     match scripted(to).unwrap_or_default() {
         "0001" => accepted(DELIVERED_LATE),
         "0002" => accepted(OUT_OF_ORDER),
@@ -63,9 +64,9 @@ pub(super) fn plan(to: &Address, nth: u32) -> Plan {
         "0503" if nth <= 2 => failed(unreachable()),
         "0504" if nth <= 1 => failed(timed_out()),
         "0505" => failed(timed_out()),
-        "1408" => rejected(Scope::Country, RejectReason::CountryDisabled, 21408),
-        "1610" => rejected(Scope::Recipient, RejectReason::OptedOut, 21610),
-        "1614" => rejected(Scope::Recipient, RejectReason::Other, 21614),
+        "1408" => rejected(Scope::Country, RefusalReason::CountryDisabled, 21408),
+        "1610" => rejected(Scope::Recipient, RefusalReason::OptedOut, 21610),
+        "1614" => rejected(Scope::Recipient, RefusalReason::Other, 21614),
         "3003" => accepted(UNREACHABLE_PHONE),
         "3005" => accepted(UNKNOWN_PHONE),
         "3007" => accepted(FILTERED),
@@ -79,11 +80,11 @@ pub(super) fn scripted(to: &Address) -> Option<&str> {
 }
 
 fn throttled() -> SendFailure {
-    SendFailure::Throttled { code: Some(20429), retry_after: Some(Duration::from_secs(2)) }
+    SendFailure::Throttled { provider_code: Some(20429), retry_after: Some(Duration::from_secs(2)) }
 }
 
 fn unreachable() -> SendFailure {
-    SendFailure::Unreachable { detail: "no connection (simulated)".to_owned() }
+    SendFailure::NotConnected { detail: "no connection (simulated)".to_owned() }
 }
 
 fn timed_out() -> SendFailure {

@@ -55,16 +55,16 @@ pub(super) fn failure(step: Step, error: &Error) -> SendFailure {
     let Some(code) = error.status().map(u16::from) else {
         return match step {
             // No STARTTLS, or no login method that we support: another attempt is no use.
-            Step::Hello | Step::LogIn if error.is_client() => SendFailure::rejected(Scope::Account, None),
-            _ => SendFailure::Unreachable { detail: detail(error).to_owned() },
+            Step::Hello | Step::LogIn if error.is_client() => SendFailure::refused(Scope::Account, None),
+            _ => SendFailure::NotConnected { detail: detail(error).to_owned() },
         };
     };
     let text = error.source().map(ToString::to_string).unwrap_or_default();
     match class(step, code, enhanced(code, &text)) {
-        Class::Later => SendFailure::Deferred { code: Some(code.into()) },
-        Class::Slower => SendFailure::Throttled { code: Some(code.into()), retry_after: None },
-        Class::Closed => SendFailure::Unreachable { detail: format!("answered with SMTP {code}") },
-        Class::Never(scope) => SendFailure::rejected(scope, Some(code.into())),
+        Class::Later => SendFailure::Deferred { provider_code: Some(code.into()) },
+        Class::Slower => SendFailure::Throttled { provider_code: Some(code.into()), retry_after: None },
+        Class::Closed => SendFailure::NotConnected { detail: format!("answered with SMTP {code}") },
+        Class::Never(scope) => SendFailure::refused(scope, Some(code.into())),
     }
 }
 

@@ -97,7 +97,7 @@ impl SmtpProvider {
         match timeout_at(by, fresh).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err((step, error))) => Err(failure(step, &error)),
-            Err(_) => Err(SendFailure::Unreachable { detail: TIMED_OUT.to_owned() }),
+            Err(_) => Err(SendFailure::NotConnected { detail: TIMED_OUT.to_owned() }),
         }
     }
 
@@ -135,7 +135,7 @@ impl SmtpProvider {
     /// The same for every attempt of a request. A digest, so that the source of an e-mail reveals nothing.
     fn message_id(&self, message: &Message<'_>) -> String {
         let digest = Sha256::new()
-            .chain_update(message.request.as_str())
+            .chain_update(message.request_id.as_str())
             .chain_update([0])
             .chain_update(message.to.as_str())
             .finalize();
@@ -168,7 +168,7 @@ impl Provider for SmtpProvider {
 
     async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure> {
         let Address::Email(to) = message.to else { return Err(WRONG_CHANNEL) };
-        let invalid = SendFailure::rejected(Scope::Request, None);
+        let invalid = SendFailure::refused(Scope::Request, None);
         let Ok(to) = to.as_str().parse::<lettre::Address>() else { return Err(invalid) };
         let Some((message_id, text)) = self.written(message, to.clone()) else { return Err(invalid) };
         let began = Instant::now();
@@ -196,11 +196,11 @@ impl Provider for SmtpProvider {
             }
             Ok(Err((step, error))) => Err(match (failure(step, &error), error.status()) {
                 // A relay may refuse connections for an hour: that does not prevent the start.
-                (SendFailure::Rejected { .. }, Some(reply)) if step == Step::LogIn => {
+                (SendFailure::Refused { .. }, Some(reply)) if step == Step::LogIn => {
                     // Reply codes of a login mean the same as HTTP statuses here.
                     CredentialError::Refused { status: reply.into(), code: None }
                 }
-                (SendFailure::Rejected { .. }, None) => CredentialError::UnsupportedLogin(lacks(step)),
+                (SendFailure::Refused { .. }, None) => CredentialError::UnsupportedLogin(lacks(step)),
                 _ => unanswered(detail(&error)),
             }),
             Err(_) => Err(unanswered(TIMED_OUT)),

@@ -73,13 +73,13 @@ impl Callbacks for TwilioCallbacks {
         let code =
             optional(&form, "ErrorCode").and_then(|code| code.parse().ok()).filter(|&code: &u32| code > 0);
         Ok(vec![DeliveryReceipt {
-            request: request(call.query.unwrap_or_default())?,
+            request_id: request(call.query.unwrap_or_default())?,
             to: phone_number(to).map(Address::Phone).ok_or(CallbackError::Unreadable("To"))?,
             message_id: is_message_sid(message_id)
                 .then(|| message_id.to_owned())
                 .ok_or(CallbackError::Unreadable("MessageSid"))?,
             status,
-            code,
+            provider_code: code,
             reason: reject_reason(code),
         }])
     }

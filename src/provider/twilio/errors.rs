@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use crate::domain::send_failure::{RejectReason, Scope, SendFailure};
+use crate::domain::send_failure::{RefusalReason, Scope, SendFailure};
 use crate::provider::http_client::Answer;
 use crate::provider::http_client::failure::{answered, retry_after};
 
@@ -31,24 +31,28 @@ enum Class {
 pub(super) fn refusal(answer: &Answer, now: Timestamp) -> SendFailure {
     let code = error_code(&answer.body);
     match class_of(answer.status, code) {
-        Class::Rejected(scope) => SendFailure::Rejected { scope, reason: reject_reason(code), code },
-        Class::Throttled => SendFailure::Throttled { code, retry_after: retry_after(&answer.headers, now) },
+        Class::Rejected(scope) => {
+            SendFailure::Refused { scope, reason: reject_reason(code), provider_code: code }
+        }
+        Class::Throttled => {
+            SendFailure::Throttled { provider_code: code, retry_after: retry_after(&answer.headers, now) }
+        }
         Class::InDoubt => SendFailure::InDoubt { detail: answered(answer.status, code) },
     }
 }
 
 /// The reason that an error number of a refusal or a receipt stands for.
-pub fn reject_reason(code: Option<u32>) -> RejectReason {
+pub fn reject_reason(code: Option<u32>) -> RefusalReason {
     match code {
-        Some(21610) => RejectReason::OptedOut,
+        Some(21610) => RefusalReason::OptedOut,
         // An unknown number; a landline, or a phone that no carrier reaches.
-        Some(30005 | 30006) => RejectReason::Unreachable,
-        Some(30007) => RejectReason::FilteredAsSpam,
-        Some(30034) => RejectReason::NotRegistered,
-        Some(60410) => RejectReason::FraudBlocked,
-        Some(21408 | 60605) => RejectReason::CountryDisabled,
-        Some(21611) => RejectReason::QueueFull,
-        _ => RejectReason::Other,
+        Some(30005 | 30006) => RefusalReason::Unreachable,
+        Some(30007) => RefusalReason::FilteredAsSpam,
+        Some(30034) => RefusalReason::NotRegistered,
+        Some(60410) => RefusalReason::FraudBlocked,
+        Some(21408 | 60605) => RefusalReason::CountryDisabled,
+        Some(21611) => RefusalReason::QueueFull,
+        _ => RefusalReason::Other,
     }
 }
 
@@ -149,7 +153,7 @@ mod tests {
 
     #[test]
     fn every_number_that_changes_a_decision_has_its_reason() {
-        use RejectReason as Reason;
+        use RefusalReason as Reason;
         for (code, reason) in [
             (21610, Reason::OptedOut),
             (30005, Reason::Unreachable),

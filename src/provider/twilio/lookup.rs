@@ -176,7 +176,7 @@ impl Lookup {
         Ok(FetchedMessage {
             to: single.to.as_deref().and_then(phone_number).map(Address::Phone),
             status: DeliveryStatus::parse(&single.status).ok_or_else(unreadable)?,
-            code,
+            provider_code: code,
             reason: errors::reject_reason(code),
         })
     }

@@ -78,7 +78,7 @@ impl TwilioMessages {
         let mut form = String::with_capacity(prepared.len() + message.body.len() * 3 / 2 + 160);
         form.push_str(prepared);
         if let Some(url) = &self.status_url {
-            url.finish(&mut form, message.request, message.attempt);
+            url.finish(&mut form, message.request_id, message.attempt);
         }
         Serializer::for_suffix(form, 0)
             .append_pair("To", to.e164())

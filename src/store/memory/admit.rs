@@ -11,20 +11,20 @@ use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use crate::domain::request_id::RequestId;
 use crate::domain::time::{UnixMillis, seconds_rounded_up};
 use crate::store::retention::{OUTCOME_KEPT, REJECTION_KEPT};
-use crate::store::{Admission, Admit, Subject, Usage};
+use crate::store::{Admission, AdmissionInput, ChargedTo, Usage};
 
 impl State {
-    pub(super) fn admit(&mut self, admit: &Admit<'_>, now: UnixMillis) -> Admission {
+    pub(super) fn admit(&mut self, admit: &AdmissionInput<'_>, now: UnixMillis) -> Admission {
         let (lease, subject) = (&admit.lease, &admit.lease.subject);
         let (recipient, key) = (subject.recipient, record_key(lease));
         let sends = self.sends_in_a_day(recipient, now);
         if let Some(record) = self.record_mut(&key, now) {
             return record.admit_again(admit, sends, now);
         }
-        if admit.paused {
+        if admit.gate_closed {
             return Admission::Paused;
         }
-        self.index.insert(lease.request.clone(), recipient);
+        self.index.insert(lease.request_id.clone(), recipient);
         let challenge = self
             .continued_challenge(admit, now)
             .unwrap_or_else(|| Challenge::new(&admit.proposal, now.plus(admit.code_life)));
@@ -42,7 +42,7 @@ impl State {
     }
 
     /// The pending challenge, if this send may continue it: enough life is left, and its code is one we can make.
-    fn continued_challenge(&self, admit: &Admit<'_>, now: UnixMillis) -> Option<Challenge> {
+    fn continued_challenge(&self, admit: &AdmissionInput<'_>, now: UnixMillis) -> Option<Challenge> {
         let subject = &admit.lease.subject;
         let pending = self.challenge(subject.recipient, subject.purpose)?;
         let proposal = &admit.proposal;
@@ -58,7 +58,7 @@ impl State {
 
     fn check_allowed(
         &self,
-        admit: &Admit<'_>,
+        admit: &AdmissionInput<'_>,
         deadline: UnixMillis,
         now: UnixMillis,
     ) -> Result<(), OutcomeError> {
@@ -99,7 +99,7 @@ impl State {
 
     /// The time until every limit allows one more send. Wrong attempts limit sends, too: a code that could not be
     /// checked is not worth a message.
-    fn limited_for(&self, subject: &Subject<'_>, limits: &Limits, now: UnixMillis) -> Duration {
+    fn limited_for(&self, subject: &ChargedTo<'_>, limits: &Limits, now: UnixMillis) -> Duration {
         let wait = |limit: Limit| {
             let digest = subject.digest(limit.log())?;
             Some(self.logs.wait((limit.log(), digest), limits[limit], now))
@@ -119,20 +119,20 @@ impl State {
     }
 
     /// Records a rejection, so that a repeat gets the same answer.
-    fn reject(&mut self, admit: &Admit<'_>, error: OutcomeError, now: UnixMillis) -> Admission {
+    fn reject(&mut self, admit: &AdmissionInput<'_>, error: OutcomeError, now: UnixMillis) -> Admission {
         let lease = &admit.lease;
-        let rejected = Outcome::refused(Status::Rejected, now, lease.subject.purpose, error);
+        let rejected = Outcome::without_send(Status::Rejected, now, lease.subject.purpose, error);
         let outcome = Outcome { history: admit.history.clone(), ..rejected };
-        self.remember_unsent(lease.subject.recipient, lease.request, now);
+        self.remember_unsent(lease.subject.recipient, lease.request_id, now);
         let stage = Stage::Completed(outcome.clone());
         self.records.insert(record_key(lease), Record::new(lease.token, now.plus(REJECTION_KEPT), stage));
         Admission::Completed { outcome, ours: true }
     }
 
-    fn charge(&mut self, admit: &Admit<'_>, now: UnixMillis) {
+    fn charge(&mut self, admit: &AdmissionInput<'_>, now: UnixMillis) {
         let (lease, limits, subject) = (&admit.lease, admit.limits, &admit.lease.subject);
         // Sends to the recipient are counted without a limit, too: grants and lists of requests show them.
-        let window = limits[Limit::Number].window.max(DAY);
+        let window = limits[Limit::Recipient].window.max(DAY);
         self.logs.append((EventLog::Sends, subject.recipient), event_source(lease), window, now);
         for limit in Limit::OF_SENDS.into_iter().filter(|limit| limit.log() != EventLog::Sends) {
             if let Some(digest) = subject.digest(limit.log()).filter(|_| limits[limit].count > 0) {
@@ -140,14 +140,14 @@ impl State {
             }
         }
         if !limits.cooldown.is_zero() {
-            let (until, request) = (now.plus(limits.cooldown), lease.request.clone());
+            let (until, request) = (now.plus(limits.cooldown), lease.request_id.clone());
             self.cooldowns.insert(subject.recipient, Cooldown { until, request });
         }
     }
 
     pub(super) fn usage(
         &self,
-        subject: &Subject<'_>,
+        subject: &ChargedTo<'_>,
         request: Option<&RequestId>,
         limits: &Limits,
         now: UnixMillis,
@@ -155,8 +155,8 @@ impl State {
         let recipient = subject.recipient;
         let used = |limit: Limit| self.logs.used((limit.log(), recipient), limits[limit].window, now);
         Usage {
-            used: used(Limit::Number),
-            used_day: used(Limit::NumberDay),
+            used: used(Limit::Recipient),
+            used_day: used(Limit::RecipientDay),
             wrong: used(Limit::Wrong),
             limited_for: self.limited_for(subject, limits, now),
             cooldown: self.cooldown(recipient, now),
@@ -166,7 +166,7 @@ impl State {
 }
 
 /// The earliest of: the code's life counted from the request's own time, the challenge's end, the caller's `not_after`.
-fn deadline(admit: &Admit<'_>, challenge_expires: UnixMillis, now: UnixMillis) -> UnixMillis {
+fn deadline(admit: &AdmissionInput<'_>, challenge_expires: UnixMillis, now: UnixMillis) -> UnixMillis {
     let requested_at = admit.requested_at.map_or(now, |at| at.min(now));
     let deadline = requested_at.plus(admit.code_life).min(challenge_expires);
     admit.not_after.map_or(deadline, |not_after| deadline.min(not_after))

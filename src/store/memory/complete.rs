@@ -6,24 +6,28 @@ use crate::domain::limit::EventLog;
 use crate::domain::outcome::Status;
 use crate::domain::time::UnixMillis;
 use crate::store::retention::{CLAIM_KEPT, OUTCOME_KEPT, REJECTION_KEPT};
-use crate::store::{CompleteRequest, CompleteResult, Lease, Refund};
+use crate::store::{Lease, RecordOutcome, RecordOutcomeResult, Refund};
 
 impl State {
-    pub(super) fn complete(&mut self, completion: &CompleteRequest<'_>, now: UnixMillis) -> CompleteResult {
+    pub(super) fn complete(
+        &mut self,
+        completion: &RecordOutcome<'_>,
+        now: UnixMillis,
+    ) -> RecordOutcomeResult {
         let (lease, outcome) = (&completion.lease, completion.outcome);
         let recipient = lease.subject.recipient;
         let nothing_sent = matches!(outcome.status, Status::Failed | Status::Rejected);
-        let earlier = self.record(recipient, lease.request, now);
+        let earlier = self.record(recipient, lease.request_id, now);
         if let Some(record) = earlier {
             let ours = record.owner == Some(lease.token);
             match &record.stage {
-                Stage::Completed(_) if ours => return CompleteResult::Recorded,
-                Stage::Completed(outcome) => return CompleteResult::AlreadyCompleted(outcome.clone()),
+                Stage::Completed(_) if ours => return RecordOutcomeResult::Recorded,
+                Stage::Completed(outcome) => return RecordOutcomeResult::AlreadyCompleted(outcome.clone()),
                 // Only the owner of the lease that knows the last attempt can know that nothing was sent.
                 Stage::InProgress(request)
                     if nothing_sent && !(ours && request.is_unsent(outcome.attempts)) =>
                 {
-                    return CompleteResult::NotOwner;
+                    return RecordOutcomeResult::NotOwner;
                 }
                 Stage::InProgress(_) => {}
             }
@@ -32,7 +36,7 @@ impl State {
         let suppressed = earlier.map_or(SuppressedBy::Nothing, |record| record.suppressed);
         if let Some(message_id) = completion.message_id() {
             if !self.claim(completion, message_id, now) {
-                return CompleteResult::MessageClaimed;
+                return RecordOutcomeResult::MessageClaimed;
             }
             if let Some(due) = completion.receipt_due {
                 self.expect_receipt(lease, message_id, due, now);
@@ -45,12 +49,12 @@ impl State {
         let kept = if outcome.status == Status::Rejected { REJECTION_KEPT } else { OUTCOME_KEPT };
         let completed = Record::new(lease.token, now.plus(kept), Stage::Completed(outcome.clone()));
         self.records.insert(record_key(lease), Record { receipt, suppressed, ..completed });
-        CompleteResult::Recorded
+        RecordOutcomeResult::Recorded
     }
 
     /// Claims a message for this request. `false`: a lookup found it, and another request has claimed it.
-    fn claim(&mut self, completion: &CompleteRequest<'_>, message_id: &str, now: UnixMillis) -> bool {
-        let request = completion.lease.request;
+    fn claim(&mut self, completion: &RecordOutcome<'_>, message_id: &str, now: UnixMillis) -> bool {
+        let request = completion.lease.request_id;
         let key = (completion.lease.subject.recipient, message_id.to_owned());
         match self.claims.get(&key).filter(|claim| claim.until > now) {
             Some(claim) if claim.request == *request => true,
@@ -76,6 +80,6 @@ impl State {
                 self.logs.remove((log, digest), &source);
             }
         }
-        self.remember_unsent(subject.recipient, lease.request, now);
+        self.remember_unsent(subject.recipient, lease.request_id, now);
     }
 }

@@ -24,9 +24,9 @@ use async_trait::async_trait;
 use self::state::State;
 use super::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
 use super::{
-    Admission, Admit, CompleteRequest, CompleteResult, KillSwitch, Lease, OverdueReceipt, Progress,
-    ProgressResult, ReceiptResult, RecordReceipt, RequestRecord, RequestSummary, SharedState, Store,
-    StoreError, Subject, Usage,
+    Admission, AdmissionInput, ChargedTo, KillSwitch, Lease, NewReceipt, OverdueReceipt, Progress,
+    ProgressResult, ReceiptResult, RecordOutcome, RecordOutcomeResult, RequestRecord, RequestSummary,
+    SharedState, Store, StoreError, Usage,
 };
 use crate::clock::Clock;
 use crate::domain::challenge::ChallengeId;
@@ -98,7 +98,7 @@ impl MemoryStore {
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn admit(&self, admit: &Admit<'_>) -> Result<Admission, StoreError> {
+    async fn admit(&self, admit: &AdmissionInput<'_>) -> Result<Admission, StoreError> {
         Ok(self.step(|state, now| state.admit(admit, now)))
     }
 
@@ -112,7 +112,7 @@ impl Store for MemoryStore {
         Ok(self.step(|state, now| state.update_progress(lease, attempts_made, progress, history, now)))
     }
 
-    async fn complete(&self, completion: &CompleteRequest<'_>) -> Result<CompleteResult, StoreError> {
+    async fn complete(&self, completion: &RecordOutcome<'_>) -> Result<RecordOutcomeResult, StoreError> {
         Ok(self.step(|state, now| state.complete(completion, now)))
     }
 
@@ -134,7 +134,7 @@ impl Store for MemoryStore {
 
     async fn link_verification(
         &self,
-        subject: &Subject<'_>,
+        subject: &ChargedTo<'_>,
         challenge: &ChallengeId,
         name: &str,
     ) -> Result<(), StoreError> {
@@ -144,14 +144,14 @@ impl Store for MemoryStore {
 
     async fn usage(
         &self,
-        subject: &Subject<'_>,
+        subject: &ChargedTo<'_>,
         request: Option<&RequestId>,
         limits: &Limits,
     ) -> Result<Usage, StoreError> {
         Ok(self.step(|state, now| state.usage(subject, request, limits, now)))
     }
 
-    async fn record_receipt(&self, receipt: &RecordReceipt<'_>) -> Result<ReceiptResult, StoreError> {
+    async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptResult, StoreError> {
         Ok(self.step(|state, now| state.record_receipt(receipt, now)))
     }
 

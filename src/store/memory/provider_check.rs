@@ -6,7 +6,7 @@ use crate::domain::challenge::{ChallengeId, PROVIDER_MADE};
 use crate::domain::limit::{EventLog, Limit};
 use crate::domain::time::UnixMillis;
 use crate::domain::verdict::Verdict;
-use crate::store::Subject;
+use crate::store::ChargedTo;
 use crate::store::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
 use crate::store::retention::CHALLENGE_KEPT_AFTER;
 
@@ -120,7 +120,7 @@ impl State {
         self.logs.remove((EventLog::Wrong, check.recipient), &Source::Check(check.check_id));
     }
 
-    pub(super) fn link_verification(&mut self, subject: &Subject<'_>, id: &ChallengeId, name: &str) {
+    pub(super) fn link_verification(&mut self, subject: &ChargedTo<'_>, id: &ChallengeId, name: &str) {
         let challenge = self.challenge_mut(subject.recipient, subject.purpose);
         if let Some(challenge) = challenge.filter(|challenge| challenge.id == *id) {
             challenge.verification = Some(name.to_owned());

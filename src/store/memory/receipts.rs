@@ -7,11 +7,11 @@ use super::state::{ExpectedReceipt, State};
 use crate::domain::receipt::merge;
 use crate::domain::time::UnixMillis;
 use crate::store::retention::{RECEIPT_POLL_INTERVAL_MIN, is_word};
-use crate::store::{Lease, OverdueReceipt, ReceiptResult, RecordReceipt, RecordedReceipt};
+use crate::store::{Lease, NewReceipt, OverdueReceipt, ReceiptResult, RecordedReceipt};
 
 impl State {
-    pub(super) fn record_receipt(&mut self, receipt: &RecordReceipt<'_>, now: UnixMillis) -> ReceiptResult {
-        let key = (receipt.recipient, receipt.request.clone());
+    pub(super) fn record_receipt(&mut self, receipt: &NewReceipt<'_>, now: UnixMillis) -> ReceiptResult {
+        let key = (receipt.recipient, receipt.request_id.clone());
         let record = self.record_mut(&key, now).filter(|_| is_word(receipt.message_id));
         let suppressed_before = record.map(|record| record.suppressed);
         // The receipts of a request suppress once for a time and once without an end. A repeated receipt must not undo an
@@ -41,7 +41,7 @@ impl State {
             record.receipt = Some(RecordedReceipt {
                 message_id: receipt.message_id.to_owned(),
                 status: receipt.status,
-                code: receipt.code,
+                provider_code: receipt.provider_code,
                 published: false,
                 at: now,
             });
@@ -73,7 +73,7 @@ impl State {
             message_id: message_id.to_owned(),
             recipient: lease.subject.recipient,
             sent_at: now,
-            request: lease.request.clone(),
+            request: lease.request_id.clone(),
         });
     }
 
@@ -109,7 +109,7 @@ impl State {
         let waited = now.since(expected.sent_at);
         let overdue = OverdueReceipt {
             recipient: expected.recipient,
-            request: expected.request.clone(),
+            request_id: expected.request.clone(),
             message_id: expected.message_id.clone(),
             lapsed: waited >= wait_max,
         };

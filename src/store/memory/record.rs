@@ -8,7 +8,7 @@ use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::Outcome;
 use crate::domain::time::UnixMillis;
-use crate::store::{Admission, Admit, Grant, Progress, ProposedChallenge, RecordedReceipt};
+use crate::store::{Admission, AdmissionInput, Grant, Progress, ProposedChallenge, RecordedReceipt};
 
 #[derive(Clone)]
 pub(super) struct Challenge {
@@ -108,12 +108,17 @@ impl Record {
     }
 
     /// Answers the admission of a request that has a record. `sends` counts those to its recipient within a day.
-    pub(super) fn admit_again(&mut self, admit: &Admit<'_>, sends: u32, now: UnixMillis) -> Admission {
+    pub(super) fn admit_again(
+        &mut self,
+        admit: &AdmissionInput<'_>,
+        sends: u32,
+        now: UnixMillis,
+    ) -> Admission {
         let token = admit.lease.token;
         let ours = self.owner == Some(token);
         let request = match &mut self.stage {
             Stage::Completed(outcome) => return Admission::Completed { outcome: outcome.clone(), ours },
-            Stage::InProgress(_) if admit.paused => return Admission::Paused,
+            Stage::InProgress(_) if admit.gate_closed => return Admission::Paused,
             Stage::InProgress(request) => request,
         };
         // A repeated step gets the answer that was lost, and only the answer to a new request counts the sends.
@@ -124,7 +129,7 @@ impl Record {
             if !lease_left.is_zero() {
                 return Admission::Busy(lease_left);
             }
-            if request.unfinished_leases >= admit.unfinished_leases_below {
+            if request.unfinished_leases >= admit.suspect_from {
                 return Admission::CrashSuspect {
                     unfinished_leases: request.unfinished_leases,
                     time_left: request.deadline.since(now),
@@ -144,7 +149,7 @@ impl Record {
 
 impl InProgress {
     pub(super) fn new(
-        admit: &Admit<'_>,
+        admit: &AdmissionInput<'_>,
         challenge: Challenge,
         deadline: UnixMillis,
         now: UnixMillis,

@@ -22,7 +22,7 @@ impl State {
         let record = self.record(recipient, request, now)?;
         let (state, purpose, challenge) = match &record.stage {
             Stage::InProgress(request) => {
-                let state = RequestState::Live {
+                let state = RequestState::InProgress {
                     state: match request.phase {
                         Phase::Sending => "sending",
                         Phase::Waiting => "waiting",
@@ -36,9 +36,11 @@ impl State {
                 };
                 (state, &request.purpose, Some(request.challenge.id.as_str()))
             }
-            Stage::Completed(outcome) => {
-                (RequestState::Ended(outcome.clone()), &outcome.purpose, outcome.history.challenge.as_deref())
-            }
+            Stage::Completed(outcome) => (
+                RequestState::Completed(outcome.clone()),
+                &outcome.purpose,
+                outcome.history.challenge.as_deref(),
+            ),
         };
         let code = self.challenge(recipient, purpose).filter(|pending| {
             Some(pending.id.as_str()) == challenge && pending.expires.plus(CHALLENGE_KEPT_AFTER) > now
@@ -57,8 +59,8 @@ impl State {
     /// Lists a request among the recipient's last ones, although nothing was sent.
     pub(super) fn remember_unsent(&mut self, recipient: Digest16, request: &RequestId, now: UnixMillis) {
         let unsent = self.unsent.entry(recipient).or_default();
-        unsent.retain(|recent| recent.request != *request);
-        unsent.push(RequestSummary { at: now, request: request.clone() });
+        unsent.retain(|recent| recent.request_id != *request);
+        unsent.push(RequestSummary { at: now, request_id: request.clone() });
         keep_newest(unsent);
     }
 
@@ -66,7 +68,7 @@ impl State {
         let sent = self
             .logs
             .requests((EventLog::Sends, recipient))
-            .map(|(request, at)| RequestSummary { at, request: request.clone() });
+            .map(|(request, at)| RequestSummary { at, request_id: request.clone() });
         let unsent = self.unsent.get(&recipient).into_iter().flatten().cloned();
         let mut recent: Vec<RequestSummary> = unsent.chain(sent).collect();
         recent.retain(|recent| recent.at.plus(DAY) > now);
@@ -77,8 +79,8 @@ impl State {
 
 /// Sorts requests newest first, each once, and keeps as many as are listed.
 fn keep_newest(recent: &mut Vec<RequestSummary>) {
-    recent.sort_by(|a, b| (b.at, &b.request).cmp(&(a.at, &a.request)));
+    recent.sort_by(|a, b| (b.at, &b.request_id).cmp(&(a.at, &a.request_id)));
     let mut seen = HashSet::new();
-    recent.retain(|recent| seen.insert(recent.request.clone()));
+    recent.retain(|recent| seen.insert(recent.request_id.clone()));
     recent.truncate(usize::try_from(RECENT_MAX).expect("a small number"));
 }

@@ -92,7 +92,7 @@ impl StoredSuppression {
     pub(super) fn entry(&self) -> SuppressionEntry {
         SuppressionEntry {
             to: Some(self.masked.clone()),
-            code: self.code,
+            provider_code: self.code,
             reason: self.reason.clone(),
             since: Some(self.since),
             until: self.until,
@@ -146,10 +146,10 @@ impl State {
 }
 
 pub(super) fn record_key(lease: &Lease<'_>) -> RecordKey {
-    (lease.subject.recipient, lease.request.clone())
+    (lease.subject.recipient, lease.request_id.clone())
 }
 
 /// A request as the source of an event.
 pub(super) fn event_source(lease: &Lease<'_>) -> Source {
-    Source::Request(lease.subject.recipient, lease.request.clone())
+    Source::Request(lease.subject.recipient, lease.request_id.clone())
 }

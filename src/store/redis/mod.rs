@@ -22,9 +22,9 @@ use super::retention::{
     RECEIPT_POLL_INTERVAL_MIN, RECENT_MAX, REJECTION_KEPT, SUPPRESSION_MIN, SUPPRESSIONS_MAX, is_word,
 };
 use super::{
-    Admission, Admit, CompleteRequest, CompleteResult, KillSwitch, Lease, OverdueReceipt, Progress,
-    ProgressResult, ReceiptResult, RecordReceipt, Refund, RequestRecord, RequestSummary, SharedState, Store,
-    StoreError, Subject, Usage,
+    Admission, AdmissionInput, ChargedTo, KillSwitch, Lease, NewReceipt, OverdueReceipt, Progress,
+    ProgressResult, ReceiptResult, RecordOutcome, RecordOutcomeResult, Refund, RequestRecord, RequestSummary,
+    SharedState, Store, StoreError, Usage,
 };
 use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, ChallengeId, PROVIDER_MADE, TIME_LEFT_MIN};
 use crate::domain::history::RequestHistory;
@@ -134,7 +134,7 @@ impl RedisStore {
         self.run("suppress", &call, replies::suppression).await
     }
 
-    fn add_charged_logs(&self, call: &mut Call<'_>, subject: &Subject<'_>) {
+    fn add_charged_logs(&self, call: &mut Call<'_>, subject: &ChargedTo<'_>) {
         for log in EventLog::CHARGED {
             call.arg(self.keys.log(log, subject));
         }
@@ -153,11 +153,11 @@ fn script(body: &str) -> Script {
 
 /// Adds the count of each limit in the order of [`Limit::ALL`], then the window that is a setting. The other windows are
 /// fixed, and the scripts know them. A limit without a digest in the subject is off.
-fn add_limits(call: &mut Call<'_>, subject: &Subject<'_>, limits: &Limits) {
+fn add_limits(call: &mut Call<'_>, subject: &ChargedTo<'_>, limits: &Limits) {
     for limit in Limit::ALL {
         call.arg(subject.digest(limit.log()).map_or(0, |_| limits[limit].count));
     }
-    call.arg(millis(limits[Limit::Number].window));
+    call.arg(millis(limits[Limit::Recipient].window));
 }
 
 /// Adds the provider's error number, the duration and the masked recipient, or three `-`. A duration of zero suppresses
@@ -165,7 +165,7 @@ fn add_limits(call: &mut Call<'_>, subject: &Subject<'_>, limits: &Limits) {
 fn add_suppression(call: &mut Call<'_>, suppression: Option<&NewSuppression<'_>>) {
     let lasts = |new: &&NewSuppression<'_>| new.duration.is_none_or(|duration| millis(duration) > 0);
     let suppression = suppression.filter(lasts);
-    call.optional(suppression.map(|new| new.code));
+    call.optional(suppression.map(|new| new.provider_code));
     call.optional(suppression.and_then(|new| new.duration).map(millis));
     call.optional(suppression.map(|new| new.masked));
 }
@@ -179,31 +179,31 @@ fn id_word(id: u64) -> String {
 fn shared_member(lease: &Lease<'_>) -> String {
     let digest = Sha256::new()
         .chain_update(lease.subject.recipient.as_str())
-        .chain_update(lease.request.as_str())
+        .chain_update(lease.request_id.as_str())
         .finalize();
     hex::encode(&digest[..12])
 }
 
 #[async_trait]
 impl Store for RedisStore {
-    async fn admit(&self, admit: &Admit<'_>) -> Result<Admission, StoreError> {
+    async fn admit(&self, admit: &AdmissionInput<'_>) -> Result<Admission, StoreError> {
         let (lease, limits, subject) = (&admit.lease, admit.limits, &admit.lease.subject);
         let recipient = &subject.recipient;
         let is_shared = limits[Limit::All].count > 0 || subject.user.is_some() || subject.ip.is_some();
         let mut call = self.scripts.admit.call(9 + EventLog::CHARGED.len());
-        call.arg(self.keys.record(recipient, lease.request))
+        call.arg(self.keys.record(recipient, lease.request_id))
             .arg(self.keys.challenge(recipient, subject.purpose))
             .arg(self.keys.cooldown(recipient))
             .arg(self.keys.suppressed(recipient))
             .arg(self.keys.country(admit.country))
             .arg(self.keys.recent(recipient))
-            .arg(self.keys.index(lease.request))
+            .arg(self.keys.index(lease.request_id))
             .arg(self.keys.wrong(recipient))
             .arg(self.keys.refunds(recipient));
         self.add_charged_logs(&mut call, subject);
         call.arg(self.time())
             .arg(id_word(lease.token))
-            .arg(lease.request.as_str())
+            .arg(lease.request_id.as_str())
             .arg(if is_shared { shared_member(lease) } else { String::new() })
             .optional(admit.requested_at.map(|at| at.0))
             .optional(admit.not_after.map(|at| at.0))
@@ -227,8 +227,8 @@ impl Store for RedisStore {
             .json(admit.history)
             .arg(recipient.as_str())
             .arg(RECENT_MAX)
-            .arg(u8::from(admit.paused))
-            .arg(admit.unfinished_leases_below);
+            .arg(u8::from(admit.gate_closed))
+            .arg(admit.suspect_from);
         self.run("admit", &call, replies::admission).await
     }
 
@@ -248,7 +248,7 @@ impl Store for RedisStore {
         };
         let subject = &lease.subject;
         let mut call = self.scripts.update_progress.call(2);
-        call.arg(self.keys.record(&subject.recipient, lease.request))
+        call.arg(self.keys.record(&subject.recipient, lease.request_id))
             .arg(self.keys.challenge(&subject.recipient, subject.purpose))
             .arg(self.time())
             .arg(id_word(lease.token))
@@ -262,13 +262,13 @@ impl Store for RedisStore {
         self.run("update_progress", &call, replies::progress_result).await
     }
 
-    async fn complete(&self, completion: &CompleteRequest<'_>) -> Result<CompleteResult, StoreError> {
+    async fn complete(&self, completion: &RecordOutcome<'_>) -> Result<RecordOutcomeResult, StoreError> {
         let (lease, subject, outcome) = (&completion.lease, &completion.lease.subject, completion.outcome);
         let (recipient, message_id) = (&subject.recipient, completion.message_id());
         let kept = if outcome.status == Status::Rejected { REJECTION_KEPT } else { OUTCOME_KEPT };
         let nothing_sent = matches!(outcome.status, Status::Failed | Status::Rejected);
         let mut call = self.scripts.complete.call(6 + EventLog::CHARGED.len());
-        call.arg(self.keys.record(recipient, lease.request))
+        call.arg(self.keys.record(recipient, lease.request_id))
             .arg(self.keys.refunds(recipient))
             .arg(self.keys.recent(recipient))
             .arg(self.keys.claim(recipient, message_id))
@@ -285,7 +285,7 @@ impl Store for RedisStore {
                 Refund::Free => "free",
                 Refund::Counted => "counted",
             })
-            .arg(lease.request.as_str())
+            .arg(lease.request_id.as_str())
             .arg(if completion.refund == Refund::None { String::new() } else { shared_member(lease) })
             .arg(RECENT_MAX)
             .arg(recipient.as_str())
@@ -349,7 +349,7 @@ impl Store for RedisStore {
 
     async fn link_verification(
         &self,
-        subject: &Subject<'_>,
+        subject: &ChargedTo<'_>,
         challenge: &ChallengeId,
         name: &str,
     ) -> Result<(), StoreError> {
@@ -360,7 +360,7 @@ impl Store for RedisStore {
 
     async fn usage(
         &self,
-        subject: &Subject<'_>,
+        subject: &ChargedTo<'_>,
         request: Option<&RequestId>,
         limits: &Limits,
     ) -> Result<Usage, StoreError> {
@@ -378,9 +378,9 @@ impl Store for RedisStore {
         self.run("usage", &call, replies::usage).await
     }
 
-    async fn record_receipt(&self, receipt: &RecordReceipt<'_>) -> Result<ReceiptResult, StoreError> {
+    async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptResult, StoreError> {
         let mut call = self.scripts.record_receipt.call(2);
-        call.arg(self.keys.record(&receipt.recipient, receipt.request))
+        call.arg(self.keys.record(&receipt.recipient, receipt.request_id))
             .arg(self.keys.target(&receipt.recipient, receipt.suppression.as_ref()))
             .arg(self.time())
             .optional(Some(receipt.message_id).filter(|id| is_word(id)))
@@ -388,7 +388,7 @@ impl Store for RedisStore {
             .arg(receipt.status.as_str())
             .arg(u8::from(receipt.status.is_final()))
             .arg(u8::from(receipt.published))
-            .optional(receipt.code);
+            .optional(receipt.provider_code);
         add_suppression(&mut call, receipt.suppression.as_ref());
         self.run("record_receipt", &call, replies::receipt_result).await
     }

@@ -12,10 +12,10 @@ use crate::domain::suppression::SuppressionEntry;
 use crate::domain::time::UnixMillis;
 use crate::domain::verdict::Verdict;
 use crate::store::code_check::ProviderCheckStart;
-use crate::store::retention::MANUAL_CODE;
+use crate::store::retention::MANUAL_PROVIDER_CODE;
 use crate::store::{
-    Admission, CodeState, CompleteResult, Grant, KillSwitch, OverdueReceipt, ProgressResult, ReceiptResult,
-    RecordedReceipt, RequestRecord, RequestState, RequestSummary, SharedState, Usage,
+    Admission, CodeState, Grant, KillSwitch, OverdueReceipt, ProgressResult, ReceiptResult,
+    RecordOutcomeResult, RecordedReceipt, RequestRecord, RequestState, RequestSummary, SharedState, Usage,
 };
 
 pub(super) fn admission(answer: &str) -> Option<Admission> {
@@ -71,12 +71,12 @@ pub(super) fn progress_result(answer: &str) -> Option<ProgressResult> {
     })
 }
 
-pub(super) fn complete_result(answer: &str) -> Option<CompleteResult> {
+pub(super) fn complete_result(answer: &str) -> Option<RecordOutcomeResult> {
     Some(match answer {
-        "recorded" => CompleteResult::Recorded,
-        "not_owner" => CompleteResult::NotOwner,
-        "message_claimed" => CompleteResult::MessageClaimed,
-        other => CompleteResult::AlreadyCompleted(json(other.strip_prefix("already_completed ")?)?),
+        "recorded" => RecordOutcomeResult::Recorded,
+        "not_owner" => RecordOutcomeResult::NotOwner,
+        "message_claimed" => RecordOutcomeResult::MessageClaimed,
+        other => RecordOutcomeResult::AlreadyCompleted(json(other.strip_prefix("already_completed ")?)?),
     })
 }
 
@@ -150,7 +150,7 @@ fn overdue_receipt(line: &str) -> Option<OverdueReceipt> {
     let lapsed = words.next()? == "lapsed";
     let (message_id, recipient) = (words.next()?.to_owned(), Digest16::parse(words.next()?)?);
     let _sent_at = words.next()?;
-    Some(OverdueReceipt { lapsed, message_id, recipient, request: RequestId::parse(words.next()?)? })
+    Some(OverdueReceipt { lapsed, message_id, recipient, request_id: RequestId::parse(words.next()?)? })
 }
 
 /// The shared state, for how much longer the server may lack writes, and its run id.
@@ -188,7 +188,7 @@ pub(super) fn request_record(answer: &str) -> Option<Option<RequestRecord>> {
     };
     let rest = next()?;
     let state = match state {
-        "ended" => RequestState::Ended(json(rest)?),
+        "ended" => RequestState::Completed(json(rest)?),
         state => in_progress(state, owner != "-", rest)?,
     };
     Some(Some(RequestRecord { state, receipt, code }))
@@ -200,7 +200,7 @@ fn in_progress(state: &str, leased: bool, rest: &str) -> Option<RequestState> {
     else {
         return None;
     };
-    Some(RequestState::Live {
+    Some(RequestState::InProgress {
         state: ["sending", "waiting", "doubt"].into_iter().find(|word| *word == state)?,
         leased,
         attempt: number(attempt)?,
@@ -218,7 +218,7 @@ fn recorded_receipt(receipt: &str) -> Option<RecordedReceipt> {
     Some(RecordedReceipt {
         message_id: message_id.to_owned(),
         status: DeliveryStatus::parse(status)?,
-        code: match optional(code) {
+        provider_code: match optional(code) {
             Some(code) => Some(number(code)?),
             None => None,
         },
@@ -248,7 +248,7 @@ fn suppression_line(line: &str) -> Option<SuppressionEntry> {
     let (until, since) = (optional_time()?, optional_time()?);
     Some(SuppressionEntry {
         to: optional(next()?).map(str::to_owned),
-        code: (code != MANUAL_CODE).then_some(code),
+        provider_code: (code != MANUAL_PROVIDER_CODE).then_some(code),
         reason: next().filter(|reason| !reason.is_empty()).map(str::to_owned),
         since,
         until,
@@ -259,11 +259,11 @@ fn suppression_line(line: &str) -> Option<SuppressionEntry> {
 pub(super) fn recent_requests(answer: &str, count: u32) -> Option<Vec<RequestSummary>> {
     let words: Vec<&str> = answer.split_whitespace().collect();
     let read =
-        |pair: &[&str]| Some(RequestSummary { request: RequestId::parse(pair[0])?, at: time(pair[1])? });
+        |pair: &[&str]| Some(RequestSummary { request_id: RequestId::parse(pair[0])?, at: time(pair[1])? });
     let mut recent = words.chunks_exact(2).map(read).collect::<Option<Vec<_>>>()?;
-    recent.sort_by(|a, b| (b.at, &b.request).cmp(&(a.at, &a.request)));
+    recent.sort_by(|a, b| (b.at, &b.request_id).cmp(&(a.at, &a.request_id)));
     let mut seen = std::collections::HashSet::new();
-    recent.retain(|recent| seen.insert(recent.request.clone()));
+    recent.retain(|recent| seen.insert(recent.request_id.clone()));
     recent.truncate(usize::try_from(count).expect("a small number"));
     Some(recent)
 }

@@ -153,7 +153,7 @@ fn form(to: &PhoneNumber, wanted: Option<&str>) -> String {
 fn refusal(answer: &Answer) -> SendFailure {
     match errors::error_code(&answer.body) {
         code @ Some(CODE_SENDS_MAX | CODE_CHECKS_MAX) if answer.status.is_client_error() => {
-            SendFailure::rejected(Scope::Request, code)
+            SendFailure::refused(Scope::Request, code)
         }
         _ => errors::refusal(answer, Timestamp::now()),
     }
