@@ -197,7 +197,7 @@ pub struct Options {
     pub grace: Duration,
     pub retry: RetryPolicy,
     pub in_doubt: InDoubtPolicy,
-    /// How long a send in doubt waits for a receipt if the provider lists no messages.
+    /// The wait of a send in doubt for a receipt if the provider lists no messages.
     pub doubt_report_wait: Duration,
     /// The maintenance tasks run: heartbeat, probes, overdue receipts.
     pub maintained: bool,
@@ -275,9 +275,9 @@ impl World {
 
     /// The dead letters, each checked against its documentation.
     pub fn dead_letters(&self) -> Vec<StoredDeadLetter> {
-        let letters = self.broker.dead_letters();
-        letters.iter().for_each(check_dead_letter);
-        letters
+        let dead_letters = self.broker.dead_letters();
+        dead_letters.iter().for_each(check_dead_letter);
+        dead_letters
     }
 }
 

@@ -91,7 +91,7 @@ fn events(response: &Value) -> Vec<(&str, &str)> {
 /// A request that is throttled, then in doubt, then found, and delivered. Returns the codes that were sent.
 async fn eventful(gateway: &mut Embedded, id: &str) -> Vec<String> {
     let throttled = SendFailure::Throttled { code: Some(20429), retry_after: None };
-    gateway.world.provider.will([Script::Fail(throttled), Script::AcceptUnheard]);
+    gateway.world.provider.script_next([Script::Fail(throttled), Script::AcceptAndLoseAnswer]);
     gateway.request(id, ALICE).await.expect_sent();
     report(gateway, id, 2, DeliveryStatus::Sent).await;
     report(gateway, id, 2, DeliveryStatus::Delivered).await;
@@ -145,7 +145,7 @@ async fn the_history_of_a_request_is_in_order() {
 #[tokio::test(start_paused = true)]
 async fn a_live_request_shows_its_pause() {
     let gateway = Embedded::with(Options { maintained: true, ..Options::default() });
-    gateway.world.provider.answer([SendFailure::Throttled { code: None, retry_after: None }]);
+    gateway.world.provider.fail_next([SendFailure::Throttled { code: None, retry_after: None }]);
     gateway.publish(&crate::harness::request("r1", ALICE));
     gateway.world.provider.until_posted(1).await;
     gateway.world.store.inner.set_kill_switch(Some("test")).await.expect("answers");
@@ -312,7 +312,7 @@ async fn a_timeline_has_no_code_no_full_number_and_no_address() {
     let mut gateway = Embedded::start();
     let mut codes = eventful(&mut gateway, "r1").await;
     let full = json!({"code": "98761234", "user_id": "user-7", "user_name": "Ana", "client_ip": "10.1.2.3"});
-    gateway.world.provider.answer([SendFailure::Unreachable { detail: "refused by 10.9.8.7".to_owned() }]);
+    gateway.world.provider.fail_next([SendFailure::Unreachable { detail: "refused by 10.9.8.7".to_owned() }]);
     gateway.publish(&crate::harness::with("own", ALICE, full));
     gateway.result().await.expect_sent();
     gateway.verify(ALICE, "11112222").await;

@@ -63,14 +63,14 @@ async fn run(seed: u64) -> String {
     let mut bodies: Vec<Vec<u8>> = Vec::new();
     for nth in 0..REQUESTS {
         // Most recipients get one request. A few get many, until a limit rejects them.
-        let recipient = if world.chance(0.2) { fastrand::usize(..12) } else { 100 + nth };
+        let recipient = if world.roll(0.2) { fastrand::usize(..12) } else { 100 + nth };
         let (id, to) = (format!("r{nth}"), format!("+573001{recipient:06}"));
         let requested_at = world.clock.now();
         let body = json!({"request_id": id, "to": to, "requested_at": requested_at.to_string()}).to_string();
         requests.push(Request { id, to, deadline: requested_at.plus(CODE_LIFE).0, confirmed: true });
         bodies.push(body.into_bytes());
         world.broker.send_request(&bodies[nth], Properties::default()).expect("the queue takes it");
-        if world.chance(0.05) {
+        if world.roll(0.05) {
             let again = &bodies[fastrand::usize(..bodies.len())];
             world.broker.send_request(again, Properties::default()).expect("the queue takes it");
         }

@@ -131,7 +131,7 @@ impl World {
         }
     }
 
-    pub fn chance(&self, odds: f64) -> bool {
+    pub fn roll(&self, odds: f64) -> bool {
         fastrand::f64() < odds
     }
 
@@ -140,7 +140,7 @@ impl World {
         self.weather.calm.store(true, Ordering::SeqCst);
     }
 
-    /// How often each fault happened.
+    /// The count of each fault.
     pub fn faults(&self) -> BTreeMap<&'static str, usize> {
         self.weather.seen.lock().unwrap().clone()
     }

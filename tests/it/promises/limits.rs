@@ -75,9 +75,9 @@ async fn a_repeat_is_not_charged() {
 async fn a_limit_is_refunded_when_nothing_was_sent_and_kept_in_doubt() {
     let mut gateway = Embedded::with(limits(|limits| limits[Limit::Number].count = 1));
     let refused = SendFailure::rejected(Scope::Request, Some(21617));
-    gateway.world.provider.answer([refused]);
+    gateway.world.provider.fail_next([refused]);
     gateway.request("r1", ALICE).await.expect("failed", Some("provider_rejected"));
-    gateway.world.provider.otherwise(Script::Fail(SendFailure::InDoubt { detail: "reset".to_owned() }));
+    gateway.world.provider.script_default(Script::Fail(SendFailure::InDoubt { detail: "reset".to_owned() }));
     gateway.request("r2", ALICE).await.expect("unknown", Some("in_doubt"));
     gateway.request("r3", ALICE).await.expect("rejected", Some("rate_limited"));
 }

@@ -55,7 +55,7 @@ async fn drive(gateway: &mut Embedded, captured: &mut Vec<String>) -> Vec<String
         SendFailure::Unreachable { detail: "refused".to_owned() },
     ];
     for (at, failure) in scripted.into_iter().enumerate() {
-        gateway.world.provider.answer([failure]);
+        gateway.world.provider.fail_next([failure]);
         gateway.publish(&with(
             &format!("r{at}"),
             ALICE,
