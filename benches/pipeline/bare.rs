@@ -36,7 +36,7 @@ redis.call('PEXPIRE', KEYS[2], ARGV[2])
 return 1";
 
 /// One script after the send, as `complete.lua` is one: keep the outcome.
-const SETTLE: &str = r"
+const COMPLETE: &str = r"
 redis.call('HSET', KEYS[1], 'status', 'sent', 'sid', ARGV[2], 'at', ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return 1";
@@ -121,7 +121,7 @@ struct Loop {
     prefix: String,
     redis: ConnectionManager,
     admit: redis::Script,
-    settle: redis::Script,
+    complete: redis::Script,
     http: reqwest::Client,
     messages_url: String,
 }
@@ -175,7 +175,7 @@ impl Loop {
             prefix: settings.prefix.clone(),
             redis: redis::Client::open(settings.redis_url.as_str())?.get_connection_manager().await?,
             admit: redis::Script::new(ADMIT),
-            settle: redis::Script::new(SETTLE),
+            complete: redis::Script::new(COMPLETE),
             http,
             messages_url: format!(
                 "{}/2010-04-01/Accounts/{}/Messages.json",
@@ -190,7 +190,7 @@ impl Loop {
         let now = jiff::Timestamp::now();
         ensure!(self.admit(&request, now).await?, "{} was claimed before", request.request_id);
         let sid = self.send(&request).await?;
-        self.settle(&request, &sid, now).await?;
+        self.complete(&request, &sid, now).await?;
         self.publish(&request, &sid, now, &delivery).await?;
         timeout(BROKER_WITHIN, delivery.ack(BasicAckOptions::default())).await.context("ack")??;
         let Request { request_id, to, .. } = &request;
@@ -206,11 +206,11 @@ impl Loop {
         Ok(timeout(STORE_WITHIN, script.invoke_async(&mut redis)).await.context("admit")??)
     }
 
-    async fn settle(&self, request: &Request, sid: &str, now: jiff::Timestamp) -> anyhow::Result<()> {
-        let mut script = self.settle.key(self.key(request, &format!("outcome:{}", request.request_id)));
+    async fn complete(&self, request: &Request, sid: &str, now: jiff::Timestamp) -> anyhow::Result<()> {
+        let mut script = self.complete.key(self.key(request, &format!("outcome:{}", request.request_id)));
         script.arg(DAY_MS).arg(sid).arg(now.as_millisecond());
         let mut redis = self.redis.clone();
-        let _: i64 = timeout(STORE_WITHIN, script.invoke_async(&mut redis)).await.context("settle")??;
+        let _: i64 = timeout(STORE_WITHIN, script.invoke_async(&mut redis)).await.context("complete")??;
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! The cost of a message in `otpost worker`, beside a bare loop on the same libraries.
 //!
-//! `cargo bench --bench pipeline --profile dist` runs both, by turns, against a real broker, a real Redis and
+//! `cargo bench --bench pipeline --profile dist` runs both alternately against a real broker, a real Redis and
 //! a fake Twilio on loopback, and prints CPU per message and messages a second of each, and their ratios: the
 //! absolute numbers belong to the machine, the ratio to us. `--help` lists the settings.
 //!
@@ -32,7 +32,7 @@ struct Args {
     /// Requests a run.
     #[arg(long, default_value_t = 20_000, value_parser = messages)]
     messages: usize,
-    /// Pairs of runs; which side goes first alternates.
+    /// Pairs of runs; the sides alternate in going first.
     #[arg(long, default_value_t = 5)]
     pairs: usize,
     /// Messages handled at once, on both sides.
@@ -115,7 +115,7 @@ async fn compare(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Both sides, the first of them by turns, so that a machine that slows down over time favours neither.
+/// Both sides, alternately first, so that a machine that slows down over time favours neither.
 fn sides(only: Option<Side>, pair: usize) -> Vec<Side> {
     match only {
         Some(side) => vec![side],

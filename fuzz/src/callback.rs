@@ -26,7 +26,7 @@ const PARAMETERS_MAX: usize = 200;
 /// The number of bytes of a body that are changed, one at a time.
 const CHANGES: usize = 8;
 
-/// Holds the reading of one call against the contract: signed, not signed, and changed after it was signed.
+/// Checks the reading of one call: signed, not signed, and changed after it was signed.
 pub fn check(input: &[u8]) {
     let Some(call) = Call::of(input) else {
         return;
@@ -38,8 +38,8 @@ pub fn check(input: &[u8]) {
         Ok(report) => {
             assert!(call.can_be_proven());
             assert_keeps_its_bounds(report);
-            assert_says_what_the_call_says(report, &call);
-            assert_can_be_told_again(report, &callbacks);
+            assert_matches_the_call(report, &call);
+            assert_can_be_repeated(report, &callbacks);
         }
         Err(CallbackError::Forged) => assert!(!call.can_be_proven(), "a signed call was refused"),
         Err(CallbackError::Unreadable(field)) => {
@@ -64,7 +64,7 @@ struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// Headers and a URL are text; what is none does not reach the reader.
+    /// Headers and a URL are text: other bytes never reach the reader.
     fn of(input: &'a [u8]) -> Option<Call<'a>> {
         let mut parts = input.splitn(3, |&byte| byte == b'\n');
         let mut line = || str::from_utf8(parts.next().unwrap_or_default()).ok();
@@ -136,16 +136,16 @@ impl<'a> Call<'a> {
 }
 
 fn assert_keeps_its_bounds(report: &DeliveryReceipt) {
-    let id = report.request.as_str();
+    let id = report.request_id.as_str();
     assert!((1..=128).contains(&id.len()) && id.bytes().all(|byte| (b'!'..=b'~').contains(&byte)));
     let (kind, digits) = report.message_id.split_at_checked(2).expect("two letters");
     assert!(["SM", "MM"].contains(&kind), "{kind}");
     assert!(digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
     assert_is_e164(report.to.as_str());
-    assert_ne!(report.code, Some(0));
+    assert_ne!(report.provider_code, Some(0));
 }
 
-fn assert_says_what_the_call_says(report: &DeliveryReceipt, call: &Call<'_>) {
+fn assert_matches_the_call(report: &DeliveryReceipt, call: &Call<'_>) {
     let parameters = call.parameters();
     let says = |names: &[&str], value: &str| {
         parameters.iter().any(|(name, given)| names.contains(&name.as_ref()) && given == value)
@@ -154,8 +154,8 @@ fn assert_says_what_the_call_says(report: &DeliveryReceipt, call: &Call<'_>) {
     assert!(says(&["MessageSid", "SmsSid"], &report.message_id));
     assert!(says(&["MessageStatus", "SmsStatus"], report.status.as_str()));
     assert_eq!(DeliveryStatus::parse(report.status.as_str()), Some(report.status));
-    assert_eq!(call.queried("r"), [report.request.as_str()]);
-    if let Some(code) = report.code {
+    assert_eq!(call.queried("r"), [report.request_id.as_str()]);
+    if let Some(code) = report.provider_code {
         let given = |(name, given): &(Cow<'_, str>, Cow<'_, str>)| {
             name == "ErrorCode" && given.parse().is_ok_and(|given: u32| given == code)
         };
@@ -163,11 +163,11 @@ fn assert_says_what_the_call_says(report: &DeliveryReceipt, call: &Call<'_>) {
     }
 }
 
-/// A call that says no more than the report makes the same report.
-fn assert_can_be_told_again(report: &DeliveryReceipt, callbacks: &TwilioCallbacks) {
+/// A call with only the fields of the report gives the same report.
+fn assert_can_be_repeated(report: &DeliveryReceipt, callbacks: &TwilioCallbacks) {
     let form =
         |pairs: &[(&str, &str)]| form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-    let code = report.code.map(|code| code.to_string());
+    let code = report.provider_code.map(|code| code.to_string());
     let mut fields = vec![
         ("AccountSid", ACCOUNT_SID),
         ("MessageSid", report.message_id.as_str()),
@@ -177,7 +177,7 @@ fn assert_can_be_told_again(report: &DeliveryReceipt, callbacks: &TwilioCallback
     fields.extend(code.as_deref().map(|code| ("ErrorCode", code)));
     let call = Call {
         content_type: Some(FORM),
-        query: Some(form(&[("r", report.request.as_str())])),
+        query: Some(form(&[("r", report.request_id.as_str())])),
         body: Cow::Owned(form(&fields).into_bytes()),
     };
     assert_eq!(call.read_by(callbacks, Some(&call.signature(TOKEN))).as_ref(), Ok(report));
@@ -189,7 +189,7 @@ fn assert_is_refused_unsigned(call: &Call<'_>, callbacks: &TwilioCallbacks) {
         assert_eq!(
             call.read_by(callbacks, signature),
             Err(CallbackError::Forged),
-            "not signed, and believed"
+            "not signed, but accepted"
         );
     }
 }
@@ -197,13 +197,13 @@ fn assert_is_refused_unsigned(call: &Call<'_>, callbacks: &TwilioCallbacks) {
 fn assert_is_refused_when_changed(call: &Call<'_>, callbacks: &TwilioCallbacks, signature: &str) {
     let signed = call.signed_text();
     let step = call.body.len() / CHANGES + 1;
-    // Where to begin and which bit to flip: any, but the same ones for the same input.
+    // The first byte and the bit to flip are arbitrary, but the same for the same input.
     let any = call.body.iter().fold(0, |sum, &byte| sum + usize::from(byte));
     for at in (any % step..call.body.len()).step_by(step) {
         let bit = 1_u8 << ((any + at) % 8);
         let mut changed = call.clone();
         changed.body.to_mut()[at] ^= bit;
-        // `%c3` and `%C3` are the same text, and what is signed has no sign between a name and its value.
+        // `%c3` and `%C3` are the same text, and the signed text has no separator between a name and its value.
         if !changed.is_form() || changed.signed_text() != signed {
             let read = changed.read_by(callbacks, Some(signature));
             assert_eq!(read, Err(CallbackError::Forged), "byte {at} ^ {bit} was changed");

@@ -16,7 +16,7 @@ use super::assert_shows_no_digits;
 /// The timestamp of the message.
 const TIMESTAMP: UnixMillis = UnixMillis(1_795_000_000_000);
 
-/// Holds the reading of one body against the contract.
+/// Checks the reading of one body against the contract.
 pub fn check(body: &[u8]) {
     let decoded = SendRequest::decode(body, None);
     let stamped = SendRequest::decode(body, Some(TIMESTAMP));
@@ -24,7 +24,7 @@ pub fn check(body: &[u8]) {
         (Ok(request), Ok(stamped)) => {
             assert_keeps_its_bounds(request, body);
             assert_eq!(stamped.requested_at, Some(request.requested_at.unwrap_or(TIMESTAMP)));
-            assert_says_what_the_body_says(request, body);
+            assert_matches_the_body(request, body);
             assert_can_be_written_again(request);
             assert_is_answered_to_when_broken(request, body);
         }
@@ -51,7 +51,7 @@ fn assert_keeps_its_bounds(request: &SendRequest<'_>, body: &[u8]) {
     let template = request.template.as_deref();
     assert!(template.is_none_or(|name| (1..=64).contains(&name.len()) && name.bytes().all(is_name)));
     let code = request.code.as_ref().map(|code| code.expose());
-    // Not shown: it is a code.
+    // The message does not show it: it is a code.
     assert!(
         code.is_none_or(|code| (4..=10).contains(&code.len()) && code.bytes().all(|b| b.is_ascii_digit()))
     );
@@ -73,9 +73,9 @@ fn assert_is_a_purpose(purpose: &Purpose) {
     assert!((1..=32).contains(&text.len()) && text.bytes().all(allowed));
 }
 
-/// A reader of the whole body, where it can read it, finds the same values.
-fn assert_says_what_the_body_says(request: &SendRequest<'_>, body: &[u8]) {
-    // It minds the fields that are skipped: how deep they nest, and half surrogates in them.
+/// A general JSON reader finds the same values, if it can read the body.
+fn assert_matches_the_body(request: &SendRequest<'_>, body: &[u8]) {
+    // It also rejects deep nesting and lone surrogates in fields that the decoder skips.
     let Ok(value) = serde_json::from_slice::<Value>(body) else {
         return;
     };
@@ -132,7 +132,7 @@ fn written(request: &SendRequest<'_>) -> SendRequestBody {
     }
 }
 
-/// With more behind it, a good body is none, and its sender still gets an answer.
+/// A valid body with trailing bytes is invalid, and its caller still gets an answer.
 fn assert_is_answered_to_when_broken(request: &SendRequest<'_>, body: &[u8]) {
     let broken = [body, b"}"].concat();
     let refused = SendRequest::decode(&broken, None).err().expect("two values are no body");
@@ -173,7 +173,7 @@ fn assert_is_explained(refused: &Unacceptable, body: &[u8]) {
         }
         RequestError::Repeated { field } => assert!(SendRequest::FIELDS.contains(&field), "{message}"),
     }
-    // The length of a body is ours to tell, though some body may hold its own length.
+    // An error may name the length of a body, though a body may contain its own length.
     if body.len() <= BODY_BYTES_MAX {
         assert_shows_no_digits(&message, body);
     }

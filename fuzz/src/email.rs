@@ -4,7 +4,7 @@ use otpost::domain::email::EmailAddress;
 
 use super::assert_shows_no_digits;
 
-/// Holds the reading of one text against the contract. What is no text is no input.
+/// Checks the reading of one text against the contract. Other bytes are no input.
 pub fn check(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else {
         return;
@@ -16,7 +16,7 @@ pub fn check(input: &[u8]) {
                 EmailAddress::parse(address.as_str()).as_ref() == Ok(&address),
                 "it reads back as itself"
             );
-            assert_is_made_of_what_was_written(address.as_str(), text);
+            assert_consists_of_the_input(address.as_str(), text);
             assert_is_masked(&address);
         }
         Err(fault) => {
@@ -43,9 +43,9 @@ fn assert_is_one_mailbox(address: &str) {
     assert!(labels.iter().all(|label| label.bytes().all(inside) && label.trim_matches('-') == *label));
 }
 
-/// Case goes, and an international domain becomes ASCII: what stands before the `@` is what was written there.
+/// Letters become lower case, and an international domain becomes ASCII. The part before the `@` is that of the input.
 #[track_caller]
-fn assert_is_made_of_what_was_written(address: &str, text: &str) {
+fn assert_consists_of_the_input(address: &str, text: &str) {
     let local = |text: &str| text.split_once('@').map(|(local, _)| local.to_ascii_lowercase());
     assert_eq!(local(address), local(text.trim_matches(' ')));
 }

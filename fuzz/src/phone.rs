@@ -9,7 +9,7 @@ use super::{assert_is_e164, assert_shows_no_digits};
 /// Countries whose plans differ: no trunk prefix, a shared code, a prefix of 0, zeros that belong to the number.
 const HOMES: [&str; 6] = ["CO", "US", "GB", "IT", "CI", "DE"];
 
-/// Holds the reading of one text against the contract, in several countries. What is no text is no input.
+/// Checks the reading of one text against the contract, in several countries. Other bytes are no input.
 pub fn check(input: &[u8]) {
     static WARM: Once = Once::new();
     WARM.call_once(warm_up);
@@ -24,7 +24,7 @@ pub fn check(input: &[u8]) {
                 assert_is_e164(number.e164());
                 // Some plans have shorter ones, for services.
                 assert!(!number.line().takes_sms() || number.e164().len() > 7, "{number}");
-                assert_is_made_of_what_was_written(number, text, *home);
+                assert_consists_of_the_input(number, text, *home);
                 assert_is_masked(number);
                 for other in homes {
                     let again = PhoneNumber::parse(number.e164(), other);
@@ -42,8 +42,8 @@ pub fn check(input: &[u8]) {
     }
 }
 
-/// Separators go, a country code comes, a trunk prefix of at most two digits goes: nothing else is changed.
-fn assert_is_made_of_what_was_written(number: &PhoneNumber, text: &str, home: Region) {
+/// Only separators and a trunk prefix of at most two digits are removed, and only a country code is added.
+fn assert_consists_of_the_input(number: &PhoneNumber, text: &str, home: Region) {
     let written: String = text.chars().filter(char::is_ascii_digit).collect();
     let e164 = &number.e164()[1..];
     if text.trim_matches(' ').starts_with('+') {
@@ -60,7 +60,7 @@ fn assert_is_made_of_what_was_written(number: &PhoneNumber, text: &str, home: Re
     }
 }
 
-/// Where the mask begins is where the country code ends.
+/// The mask begins after the country code.
 fn national_at(number: &PhoneNumber) -> usize {
     number.to_string().find('*').expect("a mask")
 }

@@ -24,8 +24,8 @@ use crate::history::{PublishedResult, Request};
 use crate::wait::{now_ms, until_async};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// Before the next try after RabbitMQ did not answer.
-const REST: Duration = Duration::from_millis(200);
+/// The wait before the next connection after RabbitMQ did not answer.
+const RECONNECT_WAIT: Duration = Duration::from_millis(200);
 /// Messages on their way at once.
 const WINDOW: usize = 32;
 
@@ -47,7 +47,7 @@ pub const EMAIL: &str = "send-email";
 pub struct Client {
     broker: SocketAddr,
     prefix: String,
-    letters: mpsc::UnboundedSender<Publication>,
+    publications: mpsc::UnboundedSender<Publication>,
     shared: Arc<Shared>,
     tasks: [JoinHandle<()>; 2],
 }
@@ -62,44 +62,46 @@ struct Shared {
 #[derive(Default)]
 struct Seen {
     requests: HashMap<String, Request>,
-    /// When each was confirmed first.
+    /// The first confirm of each request.
     confirmed: HashMap<String, Instant>,
-    /// When the first result of each came.
-    told: HashMap<String, Instant>,
+    /// The time of the first result of each request.
+    first_results: HashMap<String, Instant>,
     results: Vec<PublishedResult>,
     answered: HashSet<String>,
-    /// Confirmed, without an end.
+    /// Confirmed, without an outcome.
     unanswered: HashSet<String>,
     /// Handed over, not yet confirmed.
     pending: usize,
 }
 
 impl Client {
-    /// Connects, and waits until results would be read.
+    /// Connects, and waits until the reader of results is ready.
     pub async fn start(broker: SocketAddr, prefix: &str) -> Result<Client, String> {
-        let (letters, publishing) = mpsc::unbounded_channel();
+        let (publications, publishing) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared::default());
         let (ready, mut listening) = watch::channel(false);
         let line = Line { broker, prefix: prefix.to_owned(), shared: Arc::clone(&shared) };
         let tasks = [tokio::spawn(line.clone().publish_all(publishing)), tokio::spawn(line.read_all(ready))];
         let waited = timeout(Duration::from_secs(30), listening.wait_for(|listening| *listening)).await;
         waited.map_err(|_| "results cannot be read".to_owned())?.map_err(|error| error.to_string())?;
-        Ok(Client { broker, prefix: prefix.to_owned(), letters, shared, tasks })
+        Ok(Client { broker, prefix: prefix.to_owned(), publications, shared, tasks })
     }
 
-    /// Publishes until the broker confirms it, however often it takes.
-    pub fn publish(&self, letter: Publication) {
+    /// Publishes until the broker confirms the message.
+    pub fn publish(&self, publication: Publication) {
         let mut seen = self.shared.seen();
         seen.pending += 1;
-        if let Some(request) = &letter.request {
+        if let Some(request) = &publication.request {
             // A repeat changes nothing of what is known.
             seen.requests.entry(request.id.clone()).or_insert_with(|| request.clone());
         }
         drop(seen);
-        self.letters.send(letter).unwrap_or_else(|_| panic!("the publisher lives as long as its client"));
+        self.publications
+            .send(publication)
+            .unwrap_or_else(|_| panic!("the publisher lives as long as its client"));
     }
 
-    /// Waits until everything is confirmed and every confirmed request has an end.
+    /// Waits until everything is confirmed and every confirmed request has an outcome.
     pub async fn quiet(&self, within: Duration) -> Result<(), String> {
         let mut changes = self.shared.changes.subscribe();
         let quiet = changes.wait_for(|_| self.shared.seen().open() == 0);
@@ -107,7 +109,7 @@ impl Client {
         waited.map_err(|_| format!("after {within:?} {} requests are open", self.shared.seen().open()))
     }
 
-    /// Waits until so many requests have an end.
+    /// Waits until this many requests have an outcome.
     pub async fn answered(&self, count: usize, within: Duration) -> Result<(), String> {
         let mut changes = self.shared.changes.subscribe();
         let answered = changes.wait_for(|_| self.shared.seen().answered.len() >= count);
@@ -130,7 +132,7 @@ impl Client {
             let confirmed = seen.confirmed.get(id).filter(|confirmed| **confirmed >= since)?;
             Some(at.saturating_duration_since(*confirmed))
         };
-        let mut spans: Vec<Duration> = seen.told.iter().filter_map(span).collect();
+        let mut spans: Vec<Duration> = seen.first_results.iter().filter_map(span).collect();
         spans.sort_unstable();
         spans.get(spans.len() * 99 / 100).copied().unwrap_or_default()
     }
@@ -207,12 +209,12 @@ async fn open(broker: SocketAddr) -> lapin::Result<(Connection, Channel)> {
 
 impl Line {
     /// Everything, a window at a time, until it is confirmed.
-    async fn publish_all(self, mut letters: mpsc::UnboundedReceiver<Publication>) {
+    async fn publish_all(self, mut publications: mpsc::UnboundedReceiver<Publication>) {
         let mut waiting = VecDeque::new();
         loop {
             let opened = timeout(ANSWER_WITHIN, open(self.broker)).await;
             let Ok(Ok((_connection, channel))) = opened else {
-                sleep(REST).await;
+                sleep(RECONNECT_WAIT).await;
                 continue;
             };
             let select = channel.confirm_select(ConfirmSelectOptions::default());
@@ -221,18 +223,18 @@ impl Line {
             }
             loop {
                 if waiting.is_empty() {
-                    let Some(letter) = letters.recv().await else { return };
-                    waiting.push_back(letter);
+                    let Some(publication) = publications.recv().await else { return };
+                    waiting.push_back(publication);
                 }
                 while waiting.len() < WINDOW {
-                    let Ok(letter) = letters.try_recv() else { break };
-                    waiting.push_back(letter);
+                    let Ok(publication) = publications.try_recv() else { break };
+                    waiting.push_back(publication);
                 }
                 if self.publish_window(&channel, &mut waiting).await.is_err() {
                     break;
                 }
                 if !waiting.is_empty() {
-                    sleep(REST).await;
+                    sleep(RECONNECT_WAIT).await;
                 }
             }
         }
@@ -241,29 +243,29 @@ impl Line {
     /// Unconfirmed messages stay in the window. An error ends the connection.
     async fn publish_window(&self, channel: &Channel, window: &mut VecDeque<Publication>) -> Result<(), ()> {
         let mut confirms = Vec::with_capacity(window.len());
-        for letter in window.iter() {
+        for publication in window.iter() {
             let properties =
                 BasicProperties::default().with_content_type("application/json".into()).with_delivery_mode(2);
-            let (exchange, key) = (format!("{}.requests", self.prefix).into(), letter.key.into());
+            let (exchange, key) = (format!("{}.requests", self.prefix).into(), publication.key.into());
             let options = BasicPublishOptions { mandatory: true, ..Default::default() };
-            let published = channel.basic_publish(exchange, key, options, &letter.body, properties);
+            let published = channel.basic_publish(exchange, key, options, &publication.body, properties);
             confirms.push(timeout(ANSWER_WITHIN, published).await.map_err(drop)?.map_err(drop)?);
         }
         let mut kept = VecDeque::new();
         let mut broken = false;
         for confirm in confirms {
-            let letter = window.pop_front().expect("one letter a confirm");
+            let publication = window.pop_front().expect("one publication for each confirm");
             let confirmed = match broken {
                 true => None,
                 false => timeout(ANSWER_WITHIN, confirm).await.ok().and_then(Result::ok),
             };
             match confirmed {
-                Some(Confirmation::Ack(None)) => self.confirmed(&letter),
-                // It came back, as its queue is gone, or was refused: once more.
-                Some(_) => kept.push_back(letter),
+                Some(Confirmation::Ack(None)) => self.confirmed(&publication),
+                // Returned, because the queue is gone, or refused: published again.
+                Some(_) => kept.push_back(publication),
                 None => {
                     broken = true;
-                    kept.push_back(letter);
+                    kept.push_back(publication);
                 }
             }
         }
@@ -271,11 +273,11 @@ impl Line {
         if broken { Err(()) } else { Ok(()) }
     }
 
-    fn confirmed(&self, letter: &Publication) {
+    fn confirmed(&self, publication: &Publication) {
         self.shared.change(|seen| {
             seen.pending -= 1;
-            let Some(id) = letter.request.as_ref().map(|request| &request.id) else { return };
-            seen.requests.get_mut(id).expect("noted before it was published").confirmed = true;
+            let Some(id) = publication.request.as_ref().map(|request| &request.id) else { return };
+            seen.requests.get_mut(id).expect("recorded before it was published").confirmed = true;
             seen.confirmed.entry(id.clone()).or_insert_with(Instant::now);
             if !seen.answered.contains(id) {
                 seen.unanswered.insert(id.clone());
@@ -287,7 +289,7 @@ impl Line {
     async fn read_all(self, ready: watch::Sender<bool>) {
         loop {
             let _ = self.read(&ready).await;
-            sleep(REST).await;
+            sleep(RECONNECT_WAIT).await;
         }
     }
 
@@ -309,13 +311,13 @@ impl Line {
         ready.send_replace(true);
         while let Some(delivery) = results.next().await {
             let delivery = delivery?;
-            self.told(&delivery);
+            self.record_result(&delivery);
             delivery.ack(BasicAckOptions::default()).await?;
         }
         Ok(())
     }
 
-    fn told(&self, delivery: &lapin::message::Delivery) {
+    fn record_result(&self, delivery: &lapin::message::Delivery) {
         let now = Instant::now();
         let body: Value = serde_json::from_slice(&delivery.data).unwrap_or_default();
         if body["channel"] == "email" {
@@ -323,7 +325,7 @@ impl Line {
         }
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let message_id = delivery.properties.message_id().as_ref().map(|id| id.as_str().to_owned());
-        let told = PublishedResult {
+        let result = PublishedResult {
             message_id: message_id.unwrap_or_default(),
             request: text(&body["request_id"]).unwrap_or_default(),
             status: text(&body["status"]).unwrap_or_default(),
@@ -333,12 +335,12 @@ impl Line {
             at: now_ms(),
         };
         self.shared.change(|seen| {
-            if ["sent", "rejected", "failed", "unknown"].contains(&told.status.as_str()) {
-                seen.unanswered.remove(&told.request);
-                seen.answered.insert(told.request.clone());
+            if ["sent", "rejected", "failed", "unknown"].contains(&result.status.as_str()) {
+                seen.unanswered.remove(&result.request);
+                seen.answered.insert(result.request.clone());
             }
-            seen.told.entry(told.request.clone()).or_insert(now);
-            seen.results.push(told);
+            seen.first_results.entry(result.request.clone()).or_insert(now);
+            seen.results.push(result);
         });
     }
 }

@@ -1,4 +1,4 @@
-//! Workers: the real binary, started, killed, stopped in order and replaced.
+//! Workers: the real binary, started, killed, stopped gracefully and replaced.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -14,13 +14,13 @@ use super::servers::{Server, command, free_ports};
 use super::twilio::{ACCOUNT_SID, AUTH_TOKEN};
 use crate::wait::until_async;
 
-/// The grace that workers are given.
+/// The shutdown grace of the workers.
 pub const GRACE: Duration = Duration::from_secs(10);
-/// A drained worker ends within its grace, and says goodbye to two servers.
+/// The grace of a drain, and the time to close two connections.
 pub const ENDS_WITHIN: Duration = Duration::from_secs(20);
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// Where a worker finds its servers: proxies, mostly.
+/// The addresses of a worker's servers, usually proxies.
 #[derive(Clone, Copy)]
 pub struct Links {
     pub rabbit: SocketAddr,
@@ -59,7 +59,7 @@ impl Fleet {
         }
     }
 
-    /// Another worker. It is not waited for.
+    /// Starts another worker without waiting for it.
     pub fn add(&mut self) {
         let worker = self.start();
         self.workers.push(worker);
@@ -122,7 +122,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// `kill -9`, and another in its place.
+    /// `kill -9` of one, and a start of another.
     pub fn replace_killed(&mut self, which: usize) {
         self.note_ended();
         let nth = which % self.workers.len();
@@ -130,13 +130,13 @@ impl Fleet {
         std::mem::replace(&mut self.workers[nth], fresh).process.kill();
     }
 
-    /// `kill -9` of all, and none in their place.
+    /// `kill -9` of all, without replacement.
     pub fn kill_all(&mut self) {
         self.note_ended();
         self.workers.drain(..).for_each(|worker| worker.process.kill());
     }
 
-    /// Takes one out, to be stopped in order, with another in its place.
+    /// Takes one out for a graceful stop, and starts another.
     pub fn retire(&mut self, which: usize) -> Process {
         self.note_ended();
         let nth = which % self.workers.len();
@@ -144,11 +144,11 @@ impl Fleet {
         std::mem::replace(&mut self.workers[nth], fresh).process
     }
 
-    /// Stops one in order, and checks that it ends well.
+    /// Stops one gracefully, and checks its exit status.
     pub async fn stop(process: Process) -> Result<(), String> {
         let log = process.log().to_owned();
         let status = process.terminate(ENDS_WITHIN).await?;
-        // One that has not begun yet does not listen to signals either, and loses nothing.
+        // A worker that is still starting handles no signals yet, and loses nothing.
         let began = fs::read_to_string(&log).unwrap_or_default().contains("\"started\"");
         match status.success() || !began {
             true => Ok(()),
@@ -156,7 +156,7 @@ impl Fleet {
         }
     }
 
-    /// Stops all in order.
+    /// Stops all gracefully.
     pub async fn stop_all(&mut self) -> Result<(), String> {
         self.note_ended();
         let mut stopped = Ok(());
@@ -166,18 +166,18 @@ impl Fleet {
         stopped
     }
 
-    /// No worker ends by itself, whatever happens around it. One that did is replaced.
+    /// No fault may end a worker. An ended one is an error, and is replaced.
     pub fn note_ended(&mut self) {
         for nth in 0..self.workers.len() {
             if let Some(status) = self.workers[nth].process.ended() {
                 let tail = self.workers[nth].process.log_tail();
-                self.faults.push(format!("a worker ended by itself with {status}:\n{tail}"));
+                self.faults.push(format!("a worker ended unexpectedly with {status}:\n{tail}"));
                 self.workers[nth] = self.start();
             }
         }
     }
 
-    /// All that workers wrote about something, in the order of the workers.
+    /// The log lines of all workers with this text, in the order of the workers.
     pub fn said_about(&self, word: &str) -> Vec<String> {
         let logs = (1..=self.started).map(|nth| self.folder.join(format!("worker-{nth}.log")));
         let read = logs
@@ -190,7 +190,7 @@ impl Fleet {
     }
 }
 
-/// Settings from outside, as `CHAOS_WORKER_SETTINGS="IN_DOUBT_POLICY=never_resend"`: pairs with spaces between them.
+/// Settings from the environment, separated by spaces: `CHAOS_WORKER_SETTINGS="IN_DOUBT_POLICY=never_resend"`.
 fn extra_settings() -> Vec<(String, String)> {
     let given = std::env::var("CHAOS_WORKER_SETTINGS").unwrap_or_default();
     let pair = |pair: &str| pair.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));

@@ -8,11 +8,11 @@
 //!
 //! `CHAOS_SEED` fixes the randomness: the same seed gives the same plan of faults. `CHAOS_SECONDS` is the length of
 //! a phase and `CHAOS_RATE` its requests a second. `CHAOS_EXPECT_LOOKUP=1` demands that sends in doubt are looked up;
-//! `CHAOS_WORKER_SETTINGS="NAME=value …"` adds settings of the workers, `CHAOS_BINARY` names another binary to try.
+//! `CHAOS_WORKER_SETTINGS="NAME=value …"` adds settings of the workers, `CHAOS_BINARY` names another binary to test.
 //! `CHAOS_KEEP=1` leaves the logs.
 //!
-//! Every history is judged after it has come to rest, by rules that hold under every fault ([`history`]). Nothing here
-//! judges how fast anything was. What is started is killed when the run ends, however it ends short of `kill -9`.
+//! Every history is judged once nothing is in flight, by rules that hold under every fault ([`history`]). Speed is not
+//! judged. Every started process is killed when the run ends, unless the run itself gets a `kill -9`.
 
 mod client;
 mod fleet;

@@ -1,4 +1,4 @@
-//! Which fault happens when: a pure function of the seed.
+//! The plan of faults: a pure function of the seed.
 
 use std::fmt;
 use std::time::Duration;
@@ -41,9 +41,9 @@ pub enum Link {
 /// One fault.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
-    /// `kill -9`, and another worker in its place.
+    /// `kill -9`; another worker replaces it.
     KillWorker(usize),
-    /// SIGTERM, and another worker in its place.
+    /// SIGTERM; another worker replaces it.
     RollWorker(usize),
     Restart(Kind, End, Duration),
     Freeze(Kind, Duration),
@@ -53,8 +53,8 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// It can leave the sender of a POST in doubt without the provider knowing it: the sender dies, an answer is cut off,
-    /// or it cannot be written down before another takes the request over.
+    /// The fault can leave a POST in doubt unknown to the provider: the worker dies, its answer is cut off, or the answer
+    /// cannot be recorded before another handler takes the request over.
     pub fn leaves_silent_doubt(&self) -> bool {
         match self {
             Fault::KillWorker(_) => true,
@@ -81,18 +81,18 @@ pub fn plan(families: &[Family], seed: u64, length: Duration, slack: f64) -> Vec
 }
 
 fn steps_of(family: Family, seed: u64, length: Duration, slack: f64) -> Vec<Step> {
-    // Another family beside it changes nothing of what happens to this one.
-    let mut chance = fastrand::Rng::with_seed(seed.wrapping_mul(31).wrapping_add(family as u64));
+    // A family's faults do not depend on the other families.
+    let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(31).wrapping_add(family as u64));
     let mut steps = Vec::new();
     let mut at = Duration::ZERO;
     loop {
-        at += family.every().mul_f64(slack * (0.5 + chance.f64()));
-        // Each family has its turn, however short the run is.
+        at += family.every().mul_f64(slack * (0.5 + rng.f64()));
+        // Each family occurs at least once, however short the run is.
         if at >= length && !steps.is_empty() {
             return steps;
         }
-        let within = length.mul_f64(0.5 + chance.f64() / 2.0);
-        steps.push(Step { at: at.min(within), fault: fault(family, &mut chance) });
+        let within = length.mul_f64(0.5 + rng.f64() / 2.0);
+        steps.push(Step { at: at.min(within), fault: fault(family, &mut rng) });
     }
 }
 
@@ -111,46 +111,46 @@ impl Family {
     }
 }
 
-fn fault(family: Family, chance: &mut fastrand::Rng) -> Fault {
-    let mut span = |from_ms, to_ms| Duration::from_millis(chance.u64(from_ms..to_ms));
+fn fault(family: Family, rng: &mut fastrand::Rng) -> Fault {
+    let mut span = |from_ms, to_ms| Duration::from_millis(rng.u64(from_ms..to_ms));
     match family {
-        Family::WorkerKills => Fault::KillWorker(chance.usize(..100)),
-        Family::Rollouts => Fault::RollWorker(chance.usize(..100)),
+        Family::WorkerKills => Fault::KillWorker(rng.usize(..100)),
+        Family::Rollouts => Fault::RollWorker(rng.usize(..100)),
         Family::RabbitRestarts => {
             let down = span(0, 3_000);
-            Fault::Restart(Kind::Rabbit, end(chance), down)
+            Fault::Restart(Kind::Rabbit, end(rng), down)
         }
         Family::RedisRestarts => {
             let down = span(0, 3_000);
-            Fault::Restart(Kind::Redis, end(chance), down)
+            Fault::Restart(Kind::Redis, end(rng), down)
         }
         Family::Freezes => {
             let span = span(300, 5_000);
-            Fault::Freeze(if chance.bool() { Kind::Rabbit } else { Kind::Redis }, span)
+            Fault::Freeze(if rng.bool() { Kind::Rabbit } else { Kind::Redis }, span)
         }
-        Family::Network => network(chance),
-        Family::Provider => provider(chance),
+        Family::Network => network(rng),
+        Family::Provider => provider(rng),
     }
 }
 
-fn end(chance: &mut fastrand::Rng) -> End {
-    if chance.bool() { End::Graceful } else { End::Killed }
+fn end(rng: &mut fastrand::Rng) -> End {
+    if rng.bool() { End::Graceful } else { End::Killed }
 }
 
-fn network(chance: &mut fastrand::Rng) -> Fault {
-    let link = *chance.choice(&[Link::Rabbit, Link::Redis, Link::Twilio]).expect("there are some");
-    let span = Duration::from_millis(chance.u64(500..6_000));
-    match chance.u8(..4) {
+fn network(rng: &mut fastrand::Rng) -> Fault {
+    let link = *rng.choice(&[Link::Rabbit, Link::Redis, Link::Twilio]).expect("there are some");
+    let span = Duration::from_millis(rng.u64(500..6_000));
+    match rng.u8(..4) {
         0 => Fault::Cut(link),
-        1 => Fault::Network(link, Way::Slow(Duration::from_millis(chance.u64(20..400))), span),
+        1 => Fault::Network(link, Way::Slow(Duration::from_millis(rng.u64(20..400))), span),
         2 => Fault::Network(link, Way::Black, span),
         _ => Fault::Network(link, Way::Shut, span),
     }
 }
 
-fn provider(chance: &mut fastrand::Rng) -> Fault {
-    let span = Duration::from_millis(chance.u64(1_000..5_000));
-    match chance.u8(..4) {
+fn provider(rng: &mut fastrand::Rng) -> Fault {
+    let span = Duration::from_millis(rng.u64(1_000..5_000));
+    match rng.u8(..4) {
         0 => Fault::Provider("throttling", Mood::THROTTLING, span),
         1 => Fault::Network(Link::Twilio, Way::Shut, span),
         _ => Fault::Provider("storm", Mood::STORM, span),

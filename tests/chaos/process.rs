@@ -15,8 +15,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts it with nothing in its environment but what the command sets, in a process group of its own, so that a
-    /// Ctrl-C reaches the test alone. What it writes is added to the log.
+    /// Starts it with only the command's own environment, in its own process group, so that a Ctrl-C reaches the test
+    /// alone. Its output is appended to the log.
     pub fn start(mut command: Command, log: &Path) -> Process {
         let file = File::options().append(true).create(true).open(log).expect("the log can be written");
         let program = command.get_program().display().to_string();
@@ -33,7 +33,7 @@ impl Process {
 
     /// A signal to it and its children, as `TERM`.
     pub fn signal(&self, name: &str) {
-        // Its id is its own until it is reaped, which only we do.
+        // The id cannot be reused before the process is reaped, which happens only here.
         let group = format!("-{}", self.child.id());
         let _ = Command::new("kill").args(["-s", name, "--", &group]).stderr(Stdio::null()).status();
     }

@@ -16,9 +16,9 @@ use super::servers::free_ports;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     Open,
-    /// Each piece is this late.
+    /// Each piece is delayed by this.
     Slow(Duration),
-    /// Nothing comes through and nothing is closed, as when a cable is pulled.
+    /// Nothing is relayed and nothing is closed, as with a pulled cable.
     Black,
     /// The port is closed.
     Shut,
@@ -33,7 +33,7 @@ pub struct Proxy {
 
 struct Shared {
     state: watch::Sender<State>,
-    /// Bytes that a client wrote while the way was black.
+    /// Bytes that a client wrote while nothing was relayed.
     swallowed: AtomicU64,
 }
 
@@ -71,7 +71,7 @@ impl Proxy {
         });
     }
 
-    /// The bytes that clients have written since the way went black.
+    /// The bytes that clients have written since nothing was relayed.
     pub fn swallowed(&self) -> u64 {
         self.shared.swallowed.load(Ordering::Relaxed)
     }
@@ -102,7 +102,7 @@ async fn accept(listener: TcpListener, address: SocketAddr, upstream: SocketAddr
         tokio::select! {
             accepted = listening.accept() => {
                 if let Ok((client, _)) = accepted {
-                    tokio::spawn(carry(client, upstream, Arc::clone(&shared)));
+                    tokio::spawn(relay(client, upstream, Arc::clone(&shared)));
                 }
             }
             shut = changes.wait_for(|state| state.way == Way::Shut) => match shut.is_ok() {
@@ -113,10 +113,10 @@ async fn accept(listener: TcpListener, address: SocketAddr, upstream: SocketAddr
     }
 }
 
-async fn carry(client: TcpStream, upstream: SocketAddr, shared: Arc<Shared>) {
+async fn relay(client: TcpStream, upstream: SocketAddr, shared: Arc<Shared>) {
     let mut changes = shared.state.subscribe();
     let generation = changes.borrow().generation;
-    let carried = async {
+    let relayed = async {
         let Ok(server) = TcpStream::connect(upstream).await else { return };
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let ((client_in, client_out), (server_in, server_out)) = (client.into_split(), server.into_split());
@@ -126,7 +126,7 @@ async fn carry(client: TcpStream, upstream: SocketAddr, shared: Arc<Shared>) {
         }
     };
     tokio::select! {
-        () = carried => {}
+        () = relayed => {}
         _ = changes.wait_for(|state| state.generation != generation) => {}
     }
 }

@@ -108,7 +108,7 @@ impl Server {
         self.start(&mut process).await
     }
 
-    /// Takes it down, leaves it down for the given time, and waits until it answers again.
+    /// Takes the server down for the given time, starts it, and waits until it answers.
     pub async fn restart(&self, end: End, down: Duration) -> Result<(), String> {
         let mut process = self.process.lock().await;
         match (process.take().expect("a server runs between faults"), end) {
@@ -119,7 +119,7 @@ impl Server {
         self.start(&mut process).await
     }
 
-    /// Stops its clock: it neither answers nor closes a connection.
+    /// Freezes the process: it neither answers nor closes a connection.
     pub async fn freeze(&self, span: Duration) {
         let process = self.process.lock().await;
         let process = process.as_ref().expect("a server runs between faults");
@@ -157,7 +157,7 @@ impl Server {
         matches!(timeout(Duration::from_secs(2), asked).await, Ok(Some(())))
     }
 
-    /// Nothing that Redis has answered is lost: what the promises without a small print rest on.
+    /// Redis loses no acknowledged write. The promises without exceptions require this.
     fn redis(&self) -> Command {
         let mut redis = command("redis-server");
         redis.args(["--bind", "127.0.0.1", "--port", &self.address.port().to_string(), "--save", ""]);
@@ -189,7 +189,7 @@ impl Server {
             .env("RABBITMQ_MNESIA_BASE", self.folder.join("data"))
             .env("RABBITMQ_LOG_BASE", self.folder.join("log"))
             .env("RABBITMQ_LOGS", "-")
-            // Schedulers that wait busily would take the processor from what is tested.
+            // Busy-waiting schedulers would take CPU time from the tested processes.
             .env(
                 "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
                 "+sbwt none +sbwtdcpu none +sbwtdio none +S 2:2 -kernel inet_dist_use_interface {127,0,0,1}",
@@ -198,14 +198,14 @@ impl Server {
     }
 }
 
-/// A program with nothing in its environment but where programs are.
+/// A program with only `PATH` in its environment.
 pub fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command
 }
 
-/// Free ports below those that the kernel hands out by itself.
+/// Free ports below the kernel's ephemeral ports.
 pub fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
     let mut taken = Vec::new();
     let mut free = || loop {

@@ -1,6 +1,6 @@
 //! One gateway on its own names: servers behind proxies, a provider, workers, and a service that asks for codes.
 //!
-//! A stage is set up, given traffic and faults, comes to rest, and is judged by its history.
+//! A stage is set up, gets traffic and faults, becomes idle, and is judged by its history.
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex as StdMutex;
@@ -22,10 +22,10 @@ use super::twilio::{Mood, Twilio};
 use crate::history::{History, Limit, Post, Report, Request, check};
 use crate::wait::now_ms;
 
-/// Everything that was asked for has ended so long after the last fault.
+/// Every request has a result within this time after the last fault.
 const QUIET_WITHIN: Duration = Duration::from_secs(180);
 const HOUR_MS: u64 = 3_600_000;
-/// A send that is not written down so long after its POST is another's: the provider's time-out, and as much again.
+/// A send that is not recorded this long after its POST belongs to another handler: twice the provider timeout.
 const SEND_MS: u64 = 10_000;
 
 /// The parts of a stage.
@@ -39,7 +39,7 @@ pub struct Setup {
     pub code_life_minutes: u64,
     /// More settings of the workers.
     pub settings: Vec<(&'static str, String)>,
-    /// Any POST may have left its sender in doubt. Without that, those may that a fault came near.
+    /// Any POST may have left its sender in doubt. Otherwise only a POST close to a fault may.
     pub silent_doubt: bool,
 }
 
@@ -50,7 +50,7 @@ impl Setup {
     }
 }
 
-/// A gateway with everything around it.
+/// A gateway with its servers, provider, client and workers.
 pub struct Stage<'a> {
     pub setup: Setup,
     pub servers: &'a Servers,
@@ -60,13 +60,13 @@ pub struct Stage<'a> {
     rabbit: Proxy,
     redis: Proxy,
     provider: Proxy,
-    /// One fault a link at a time.
+    /// Allows one fault at a time on each link.
     lanes: [Mutex<()>; 3],
     mood: Mutex<()>,
     issued: AtomicUsize,
     emails: AtomicUsize,
     faults: StdMutex<Vec<String>>,
-    /// When faults were that leave a silent doubt, from and to.
+    /// The spans of faults that can leave an unrecorded send in doubt.
     doubts: StdMutex<Vec<(u64, u64)>>,
 }
 
@@ -78,7 +78,7 @@ pub struct Traffic {
 }
 
 impl<'a> Stage<'a> {
-    /// Sets everything up, and waits until it works.
+    /// Starts all parts, and waits until they work.
     pub async fn set(setup: Setup, servers: &'a Servers, folder: &Path) -> Result<Stage<'a>, String> {
         let prefix = format!("chaos-{}", setup.name.replace('_', "-"));
         let twilio = Twilio::start(&format!("{prefix}-"), setup.seed).await;
@@ -126,7 +126,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Something went wrong that no history tells.
+    /// Records an error that no history shows.
     pub fn fault(&self, fault: String) {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).push(fault);
     }
@@ -140,15 +140,15 @@ impl<'a> Stage<'a> {
     /// A request for a number that no other request uses.
     pub fn ask(&self) {
         let nth = self.issued.fetch_add(1, Ordering::Relaxed);
-        self.client.publish(self.letter(nth, &number(1_000 + nth), None));
+        self.client.publish(self.publication(nth, &number(1_000 + nth), None));
     }
 
     pub fn ask_often(&self, count: usize) {
         (0..count).for_each(|_| self.ask());
     }
 
-    /// The `nth` request. The name in the greeting tells the provider which it is.
-    fn letter(&self, nth: usize, to: &str, not_after: Option<u64>) -> Publication {
+    /// The `nth` request. The name in the greeting identifies it at the provider.
+    fn publication(&self, nth: usize, to: &str, not_after: Option<u64>) -> Publication {
         let (name, now) = (name(nth), now_ms());
         let id = format!("chaos-{}-{name}", self.setup.name.replace('_', "-"));
         let life_end = now + self.setup.code_life_minutes * 60_000;
@@ -161,31 +161,31 @@ impl<'a> Stage<'a> {
         Publication { request: Some(request), key: SMS, body: body.to_string().into_bytes() }
     }
 
-    /// Requests at a steady pace: most for numbers of their own, some for shared ones, some in a hurry, some twice.
+    /// Requests at a steady rate: most to a number of their own, some to a shared one, some with a short deadline, some twice.
     pub async fn traffic(&self, traffic: Traffic) {
-        let mut chance = fastrand::Rng::with_seed(self.setup.seed ^ 0x7261_6666);
+        let mut rng = fastrand::Rng::with_seed(self.setup.seed ^ 0x7261_6666);
         let (began, pause) = (Instant::now(), Duration::from_secs(1) / traffic.a_second);
         let mut next = began;
         while began.elapsed() < traffic.length {
             let nth = self.issued.fetch_add(1, Ordering::Relaxed);
-            let (lot, shared) = (chance.u8(..100), chance.usize(..12));
+            let (lot, shared) = (rng.u8(..100), rng.usize(..12));
             let to = if lot < 5 { number(shared) } else { number(1_000 + nth) };
-            let in_a_hurry = (lot >= 95).then(|| now_ms() + chance.u64(25_000..60_000));
-            let letter = self.letter(nth, &to, in_a_hurry);
+            let in_a_hurry = (lot >= 95).then(|| now_ms() + rng.u64(25_000..60_000));
+            let publication = self.publication(nth, &to, in_a_hurry);
             if (5..8).contains(&lot) {
                 self.client.publish(Publication {
-                    request: letter.request.clone(),
+                    request: publication.request.clone(),
                     key: SMS,
-                    body: letter.body.clone(),
+                    body: publication.body.clone(),
                 });
             }
-            self.client.publish(letter);
+            self.client.publish(publication);
             next += pause;
             sleep_until(next).await;
         }
     }
 
-    /// Bodies that no request can be read from.
+    /// Publishes bodies without a readable request.
     pub fn poison(&self, count: usize) {
         for nth in 0..count {
             let body =
@@ -208,7 +208,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Lets the faults of a plan happen, and waits until each is over.
+    /// Causes the faults of a plan, and waits until each has ended.
     pub async fn suffer(&self, steps: Vec<Step>) {
         let began = Instant::now();
         let step = |step: Step| async move {
@@ -247,7 +247,7 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Everything works from now on.
+    /// Ends all faults.
     pub fn heal(&self) {
         for link in [Link::Rabbit, Link::Redis, Link::Twilio] {
             self.proxy(link).set(Way::Open);
@@ -256,7 +256,7 @@ impl<'a> Stage<'a> {
         self.twilio.hold(false);
     }
 
-    /// Heals, waits until everything asked for has ended, stops the workers, and judges.
+    /// Ends all faults, waits for all results, stops the workers, and checks the history.
     pub async fn judge(self) -> Verdict {
         self.heal();
         self.check(self.client.quiet(QUIET_WITHIN).await);
@@ -327,7 +327,7 @@ impl Verdict {
     }
 }
 
-/// Of the first few breaks: everything that is known.
+/// All facts about the first few violations.
 fn traces(report: &Report, history: &History, fleet: &Fleet) -> Vec<String> {
     let mut traces = Vec::new();
     for broken in report.broken.iter().take(5) {

@@ -21,7 +21,7 @@ use crate::scripted::refused;
 const WAIT: Duration = Duration::from_secs(3);
 
 /// The HTTP interface of a gateway, with or without running workers.
-fn door_to(world: &World) -> TestServer {
+fn server_of(world: &World) -> TestServer {
     let (broker, store, clock) = (world.broker.clone(), world.store.clone(), world.clock);
     TestServer::with(move |api| {
         // The same key as in the harness.
@@ -65,7 +65,7 @@ fn id(answer: &Value) -> &str {
 async fn a_sent_code_is_reported_with_its_expiry() {
     let world = World::new();
     let gateway = Embedded::in_world(world.clone(), Options::default());
-    let server = door_to(&world);
+    let server = server_of(&world);
     let answer = ask(&server, &alice()).await.expect(202);
     assert_eq!((&answer["status"], &answer["to"]), (&json!("sent"), &json!("+57******4567")));
     let expires = world.clock.now().plus(Duration::from_secs(600)).to_string();
@@ -79,13 +79,13 @@ async fn a_sent_code_is_reported_with_its_expiry() {
 async fn each_rejection_is_reported_at_once_with_its_reason() {
     let world = World::new();
     let gateway = Embedded::in_world(world.clone(), Options::default());
-    let server = door_to(&world);
+    let server = server_of(&world);
     let started = Instant::now();
     let landline = token(&json!({"phone_number": "+576012345678"}));
     ask(&server, &landline).await.expect_problem(422, "landline");
 
     let opted_out = refused(Scope::Recipient, 21610);
-    world.provider.will([Script::Fail(opted_out)]);
+    world.provider.script_next([Script::Fail(opted_out)]);
     let refused = ask(&server, &alice()).await.expect_problem(422, "provider_rejected");
     let response = status(&server, &alice(), id(&refused)).await.expect(200);
     assert_eq!(
@@ -107,7 +107,7 @@ async fn each_rejection_is_reported_at_once_with_its_reason() {
 #[tokio::test(start_paused = true)]
 async fn without_a_result_in_time_the_status_is_queued() {
     let world = World::new();
-    let server = door_to(&world);
+    let server = server_of(&world);
     let started = Instant::now();
     let answer = ask(&server, &alice()).await.expect(202);
     assert_eq!((&answer["status"], started.elapsed()), (&json!("queued"), WAIT));
@@ -122,7 +122,7 @@ async fn without_a_result_in_time_the_status_is_queued() {
 async fn a_repeat_with_its_key_gets_the_same_answer_and_publishes_nothing() {
     let world = World::new();
     let gateway = Embedded::in_world(world.clone(), Options::default());
-    let server = door_to(&world);
+    let server = server_of(&world);
     let mut results = world.broker.subscribe_results();
     let first = server.ask(keyed(&alice(), "order-77")).await.expect(202);
     for _ in 0..200 {
@@ -142,7 +142,7 @@ async fn a_repeat_with_its_key_gets_the_same_answer_and_publishes_nothing() {
 async fn a_repeat_during_its_first_copy_is_queued_and_does_not_wait() {
     let world = World::new();
     let gateway = Embedded::in_world(world.clone(), Options::default());
-    let server = door_to(&world);
+    let server = server_of(&world);
     let mut results = world.broker.subscribe_results();
     world.provider.close_gate();
     let first = server.ask(keyed(&alice(), "k")).await.expect(202);
@@ -166,9 +166,9 @@ async fn a_repeat_during_its_first_copy_is_queued_and_does_not_wait() {
 async fn a_repeat_of_a_failed_request_gets_the_same_failure() {
     let world = World::new();
     let gateway = Embedded::in_world(world.clone(), Options::default());
-    let server = door_to(&world);
-    let refused = SendFailure::rejected(Scope::Request, Some(21617));
-    world.provider.will([Script::Fail(refused)]);
+    let server = server_of(&world);
+    let refused = SendFailure::refused(Scope::Request, Some(21617));
+    world.provider.script_next([Script::Fail(refused)]);
     let first = server.ask(keyed(&alice(), "k")).await.expect_problem(422, "provider_rejected");
     let mut again = server.ask(keyed(&alice(), "k")).await.expect_problem(422, "provider_rejected");
     assert_eq!(again["replayed"].take(), json!(true));
@@ -184,7 +184,7 @@ async fn a_rejection_whose_wait_is_over_asks_for_another_key() {
     let world = World::new();
     let limits = Limits { cooldown: Duration::from_secs(30), ..Options::default().limits };
     let gateway = Embedded::in_world(world.clone(), Options { limits, ..Options::default() });
-    let server = door_to(&world);
+    let server = server_of(&world);
     world.provider.close_gate();
     let (one, two) = (keyed(&alice(), "one"), keyed(&alice(), "two"));
     let (one, two, ()) =
@@ -209,7 +209,7 @@ async fn a_rejection_whose_wait_is_over_asks_for_another_key() {
 #[tokio::test(start_paused = true)]
 async fn without_a_worker_one_person_cannot_fill_the_queue() {
     let world = World::new();
-    let server = door_to(&world);
+    let server = server_of(&world);
     let limits = Options::default().limits;
     let queued = async |token: &str, presses: usize| {
         let before = world.broker.waiting();
@@ -234,7 +234,11 @@ async fn without_a_worker_one_person_cannot_fill_the_queue() {
     let carol = token(&json!({"sub": "user-3"}));
     assert_eq!(queued(&carol, 500).await, by_user);
     let dave = token(&json!({"sub": "user-4"}));
-    assert_eq!((queued(&dave, 10).await, world.broker.waiting()), (0, by_ip), "one address, whoever asks");
+    assert_eq!(
+        (queued(&dave, 10).await, world.broker.waiting()),
+        (0, by_ip),
+        "one address, for every person"
+    );
     sleep(HOUR).await;
     assert_eq!(queued(&alice(), 3).await, 3);
 }
@@ -243,9 +247,9 @@ async fn without_a_worker_one_person_cannot_fill_the_queue() {
 async fn answered_requests_are_bounded_by_the_limits_only() {
     let world = World::new();
     let _gateway = Embedded::in_world(world.clone(), Options::default());
-    let server = door_to(&world);
-    let refused = SendFailure::rejected(Scope::Request, Some(21617));
-    world.provider.will(vec![Script::Fail(refused); 100]);
+    let server = server_of(&world);
+    let refused = SendFailure::refused(Scope::Request, Some(21617));
+    world.provider.script_next(vec![Script::Fail(refused); 100]);
     // Failures refund both the limits and the pending count: a hundred of one person in an hour are allowed.
     for nth in 0..100 {
         let number = token(&json!({"phone_number": format!("+57300{nth:07}")}));
@@ -262,7 +266,7 @@ async fn answered_requests_are_bounded_by_the_limits_only() {
         ask(&server, &bob()).await.expect_problem(422, "suppressed");
     }
     ask(&server, &bob()).await.expect_problem(429, "rate_limited");
-    // That bounded the person, not the address.
+    // The pending limit was that of the person, not of the address.
     let carol = token(&json!({"sub": "user-3", "phone_number": "+573201234567"}));
     assert_eq!(ask(&server, &carol).await.expect(202)["status"], "sent");
 }
@@ -270,7 +274,7 @@ async fn answered_requests_are_bounded_by_the_limits_only() {
 #[tokio::test(start_paused = true)]
 async fn a_request_that_was_not_queued_is_not_counted() {
     let world = World::new();
-    let server = door_to(&world);
+    let server = server_of(&world);
     world.broker.fail_next_publishes(200);
     for _ in 0..200 {
         ask(&server, &alice()).await.expect_problem(503, "queue_unavailable");
@@ -281,7 +285,7 @@ async fn a_request_that_was_not_queued_is_not_counted() {
 #[tokio::test(start_paused = true)]
 async fn an_unconfirmed_request_is_counted_because_it_may_be_queued() {
     let world = World::new();
-    let server = door_to(&world);
+    let server = server_of(&world);
     world.broker.lose_next_confirms(200);
     let by_user = 3 * Options::default().limits[Limit::User].count as usize;
     for _ in 0..by_user {
@@ -295,7 +299,7 @@ async fn an_unconfirmed_request_is_counted_because_it_may_be_queued() {
 async fn a_person_cannot_see_the_status_of_another_persons_request() {
     let world = World::new();
     let _gateway = Embedded::in_world(world.clone(), Options::default());
-    let server = door_to(&world);
+    let server = server_of(&world);
     let answer = ask(&server, &alice()).await.expect(202);
     let request_id = id(&answer);
     let unknown = status(&server, &alice(), "no-such-request").await.expect_problem(404, "unknown_request");
@@ -306,7 +310,7 @@ async fn a_person_cannot_see_the_status_of_another_persons_request() {
         let response = status(&server, &token(&changes), request_id).await;
         assert_eq!(response.expect_problem(404, "unknown_request"), unknown, "{what}");
     }
-    let nobody = token(&json!({"phone_number": null, "email": null}));
-    status(&server, &nobody, request_id).await.expect_problem(422, "invalid_recipient");
+    let without_recipient = token(&json!({"phone_number": null, "email": null}));
+    status(&server, &without_recipient, request_id).await.expect_problem(422, "invalid_recipient");
     assert_eq!(status(&server, "no token", request_id).await.status, 401);
 }

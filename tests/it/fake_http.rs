@@ -1,7 +1,7 @@
-//! What the stand-ins for providers have in common: a listener on loopback, and reading a request.
+//! Shared parts of the fake providers: a listener on loopback, and the reading of a request.
 //!
-//! Plain blocking sockets on threads of their own: a fake can break a connection at any byte, does not depend on a paused
-//! clock, and its work does not count as the client's.
+//! Blocking sockets on their own threads: a fake can break a connection at any byte, does not depend on a paused
+//! clock, and does not run on the client's threads.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read};
@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// A port that is listened to until this is dropped.
+/// A listening port, until it is dropped.
 pub struct Listener {
     address: SocketAddr,
     stopped: Arc<AtomicBool>,
 }
 
 impl Listener {
-    /// Serves each connection on a thread of its own.
+    /// Serves each connection on its own thread.
     pub fn start(serve: impl Fn(&TcpStream) + Clone + Send + 'static) -> Listener {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
@@ -42,7 +42,6 @@ impl Listener {
         Listener { address, stopped }
     }
 
-    /// Where it is.
     pub fn base_url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -56,14 +55,14 @@ impl Drop for Listener {
     }
 }
 
-/// A request as it came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Recorded {
     pub method: String,
     pub path: String,
     /// Names in lower case.
     pub headers: HashMap<String, String>,
-    /// Decoded; of the query for a GET.
+    /// The decoded body, or the query of a GET.
     pub form: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
@@ -74,13 +73,13 @@ impl Recorded {
         self.form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// The body, where it is JSON.
+    /// The body. Panics if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("JSON")
     }
 }
 
-/// Reads one request, as far as any fake has to.
+/// Reads one request. `None` at the end of the connection or at anything malformed.
 pub fn read_request(reader: &mut BufReader<&TcpStream>) -> Option<Recorded> {
     let mut lines = Vec::new();
     loop {

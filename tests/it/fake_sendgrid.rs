@@ -1,6 +1,6 @@
-//! A stand-in for SendGrid's v3 API on loopback. It records what it is asked, and answers as told.
+//! A fake of SendGrid's v3 API on loopback. It records requests, and its answers can be scripted.
 //!
-//! And it has a key of its own, to sign events with.
+//! [`EventKey`] signs events as SendGrid does.
 
 use std::collections::VecDeque;
 use std::io::{BufReader, Read as _, Write as _};
@@ -17,14 +17,13 @@ use crate::fake_http::{Listener, Recorded, read_request};
 pub const API_KEY: &str = "SG.fake-key-88cd";
 pub const MESSAGE_ID: &str = "LRzXl_NHStOGhQ4kofSm_A";
 
-/// How the fake answers a request.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// A status, more header lines, and a body.
+    /// Status, further header lines, and body.
     Status(u16, &'static str, String),
     /// The request is read, and the connection closed.
     Close,
-    /// The request is read, and nothing is said.
+    /// The request is read, and never answered.
     Hang,
 }
 
@@ -56,7 +55,7 @@ impl FakeSendGrid {
         self.listener.base_url()
     }
 
-    /// Answers the next requests so, in order.
+    /// Scripts the answers to the next requests, one each.
     pub fn next(&self, answers: impl IntoIterator<Item = Answer>) {
         lock(&self.state).next.extend(answers);
     }
@@ -65,7 +64,7 @@ impl FakeSendGrid {
         lock(&self.state).requests.clone()
     }
 
-    /// The e-mails that were handed over.
+    /// The requests to send an e-mail.
     pub fn mails(&self) -> Vec<Recorded> {
         self.requests().into_iter().filter(|request| request.method == "POST").collect()
     }
@@ -98,7 +97,7 @@ fn serve(connection: &TcpStream, state: &Mutex<State>) {
     }
 }
 
-/// What SendGrid would say.
+/// The answer of the real API.
 fn normal(request: &Recorded) -> Answer {
     let known = request.headers.get("authorization") == Some(&format!("Bearer {API_KEY}"));
     match (request.method.as_str(), request.path.as_str()) {
@@ -113,12 +112,12 @@ fn normal(request: &Recorded) -> Answer {
     }
 }
 
-/// Signs events as SendGrid does.
+/// A key that signs events as SendGrid does.
 pub struct EventKey(EcdsaKeyPair);
 
 impl EventKey {
     pub fn fresh() -> EventKey {
-        EventKey(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("chance"))
+        EventKey(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).expect("randomness"))
     }
 
     /// As SendGrid's settings page shows it.
@@ -130,6 +129,6 @@ impl EventKey {
 
     pub fn sign(&self, timestamp: &str, body: &[u8]) -> String {
         let signed = [timestamp.as_bytes(), body].concat();
-        BASE64_STANDARD.encode(self.0.sign(&SystemRandom::new(), &signed).expect("chance").as_ref())
+        BASE64_STANDARD.encode(self.0.sign(&SystemRandom::new(), &signed).expect("randomness").as_ref())
     }
 }

@@ -1,9 +1,9 @@
-//! A stand-in for Twilio's Messages API on loopback, that checks what it is asked.
+//! A fake of Twilio's Messages API on loopback, which validates its requests.
 //!
-//! It knows one account, and keeps the messages that it made: they can be listed, page by page, and fetched. A test may
-//! hide them for a while, change them, and add those of others. Every request is recorded and held against the facts of
-//! Twilio's OpenAPI file `twilio_api_v2010`; one that breaks them fails the test when the fake is dropped. Answers have the real
-//! shapes and can be scripted: for the next requests in order, for messages to a recipient, for lookups, or for everyone.
+//! It has one account and stores the created messages, which can be listed page by page and fetched. A test may hide
+//! messages, change them, and add messages of other senders. Every request is recorded and validated against Twilio's
+//! OpenAPI file `twilio_api_v2010`; an invalid one fails the test when the fake is dropped. Answers have the real shapes
+//! and can be scripted: for the next requests in order, for messages to a recipient, for lookups, or for everything.
 
 mod facts;
 
@@ -19,28 +19,26 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 use sha1::Sha1;
 
-use self::facts::{Judged, judge};
+use self::facts::{ValidCall, validate};
 pub use self::facts::{credential, is_e164, rule};
 pub use crate::fake_http::Recorded;
 use crate::fake_http::{Listener, read_request};
 
-/// The account that the fake knows.
+/// The only account of the fake.
 pub const ACCOUNT_SID: &str = "AC00000000000000000000000000000001";
-/// Its token.
 pub const AUTH_TOKEN: &str = "fake-token-5f1d";
 /// A standard API key of the account: it may do everything but read the account itself.
 pub const API_KEY: (&str, &str) = ("SK00000000000000000000000000000002", "fake-secret-77aa");
 
-/// How the fake answers a request.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// As Twilio would.
+    /// The answer of the real API.
     Normal,
     /// A status and a JSON body.
     Status(u16, Value),
     /// A 429 with this `Retry-After`.
     Throttle(Option<String>),
-    /// A 302 to somewhere else.
+    /// A 302 to this URL.
     Redirect(String),
     /// Breaks the connection without reading the request. Only for the next request.
     Reset,
@@ -57,10 +55,10 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// Twilio's shape of an error.
+    /// An error in Twilio's format.
     pub fn error(status: u16, code: u32) -> Answer {
         let more_info = format!("https://www.twilio.com/docs/errors/{code}");
-        let message = "told to +573001234567 with otp 123456";
+        let message = "sent to +573001234567 with otp 123456";
         Answer::Status(
             status,
             json!({"code": code, "message": message, "more_info": more_info, "status": status}),
@@ -68,8 +66,7 @@ impl Answer {
     }
 }
 
-/// A running fake. It stops when dropped, and panics then if it was asked anything that Twilio's API does not
-/// know.
+/// A running fake. When dropped, it stops, and panics if any request was invalid.
 pub struct FakeTwilio {
     listener: Listener,
     state: Arc<Mutex<State>>,
@@ -78,7 +75,7 @@ pub struct FakeTwilio {
 #[derive(Default)]
 struct State {
     requests: Vec<Recorded>,
-    complaints: Vec<String>,
+    violations: Vec<String>,
     next: VecDeque<Answer>,
     for_recipient: HashMap<String, Answer>,
     for_lookups: Option<Answer>,
@@ -86,13 +83,13 @@ struct State {
     created: usize,
     /// All messages, oldest first.
     rows: Vec<Row>,
-    /// At most this many rows a page, whatever is asked for.
+    /// The most rows of a page, whatever the request says.
     page_rows: Option<usize>,
-    /// How far the clock here is ahead, in seconds.
+    /// Seconds by which the fake's clock is ahead.
     ahead: i64,
 }
 
-/// A message that was made.
+/// A created message.
 struct Row {
     hidden: bool,
     /// In the shape of `api.v2010.account.message`.
@@ -106,14 +103,13 @@ impl Row {
 }
 
 impl FakeTwilio {
-    /// Starts one on a free port.
     pub fn start() -> FakeTwilio {
         let state = Arc::new(Mutex::new(State::default()));
         let shared = Arc::clone(&state);
         FakeTwilio { listener: Listener::start(move |connection| serve(connection, &shared)), state }
     }
 
-    /// What `TWILIO_API_BASE_URL` would be.
+    /// The value for `TWILIO_API_BASE_URL`.
     pub fn base_url(&self) -> String {
         self.listener.base_url()
     }
@@ -128,27 +124,27 @@ impl FakeTwilio {
         lock(&self.state).for_recipient.insert(to.to_owned(), answer);
     }
 
-    /// Scripts the answer to everything that nothing else is scripted for.
+    /// Scripts the answer to every request without another script.
     pub fn for_everyone(&self, answer: Answer) {
         lock(&self.state).for_everyone = Some(answer);
     }
 
-    /// Scripts the answer to every question about messages that were made.
+    /// Scripts the answer to every message lookup.
     pub fn for_lookups(&self, answer: Answer) {
         lock(&self.state).for_lookups = Some(answer);
     }
 
-    /// The names of the messages here, oldest first.
+    /// The SIDs of the messages, oldest first.
     pub fn sids(&self) -> Vec<String> {
         lock(&self.state).rows.iter().map(|row| row.sid().to_owned()).collect()
     }
 
-    /// Hides a message, as one that was made a moment ago may be, or shows it again.
+    /// Hides a message, as the list of the real API may lag, or shows it again.
     pub fn hide(&self, sid: &str, hidden: bool) {
         lock(&self.state).row(sid).hidden = hidden;
     }
 
-    /// Changes a message: its status, its time, or who sent it.
+    /// Changes fields of a message.
     pub fn change(&self, sid: &str, change: impl FnOnce(&mut Value)) {
         change(&mut lock(&self.state).row(sid).message);
     }
@@ -158,7 +154,7 @@ impl FakeTwilio {
         self.change(sid, |message| message["body"] = "".into());
     }
 
-    /// Adds a message that was not asked for here, and tells its name.
+    /// Adds a message without a request, and returns its SID.
     pub fn add(&self, to: &str, from: &str, body: &str, change: impl FnOnce(&mut Value)) -> String {
         let mut state = lock(&self.state);
         let sid = format!("SMf{:031x}", state.rows.len());
@@ -168,17 +164,16 @@ impl FakeTwilio {
         sid
     }
 
-    /// Gives at most this many rows a page from now on.
+    /// Bounds the rows of every later page.
     pub fn page_rows(&self, rows: usize) {
         lock(&self.state).page_rows = Some(rows);
     }
 
-    /// From now on, the clock here is ahead of the real one.
+    /// Moves the fake's clock ahead of the real one.
     pub fn set_clock_ahead(&self, seconds: i64) {
         lock(&self.state).ahead = seconds;
     }
 
-    /// All requests so far.
     pub fn requests(&self) -> Vec<Recorded> {
         lock(&self.state).requests.clone()
     }
@@ -191,7 +186,7 @@ impl FakeTwilio {
         requests.into_iter().next().expect("just counted")
     }
 
-    /// How many messages were created.
+    /// The number of created messages.
     pub fn created(&self) -> usize {
         lock(&self.state).created
     }
@@ -199,9 +194,9 @@ impl FakeTwilio {
 
 impl Drop for FakeTwilio {
     fn drop(&mut self) {
-        let complaints = std::mem::take(&mut lock(&self.state).complaints);
+        let violations = std::mem::take(&mut lock(&self.state).violations);
         if !thread::panicking() {
-            assert!(complaints.is_empty(), "Twilio would not know what to make of this: {complaints:#?}");
+            assert!(violations.is_empty(), "requests that Twilio's API does not know: {violations:#?}");
         }
     }
 }
@@ -222,9 +217,9 @@ fn serve(connection: &TcpStream, state: &Mutex<State>) {
         let Some(request) = read_request(&mut reader) else {
             return;
         };
-        let answer = lock(state).take_in(request);
+        let answer = lock(state).respond(request);
         let Some(answer) = answer else {
-            // Nothing more: wait until the client goes away.
+            // Holds the connection open until the client closes it.
             let _ = reader.read(&mut [0]);
             return;
         };
@@ -234,32 +229,32 @@ fn serve(connection: &TcpStream, state: &Mutex<State>) {
     }
 }
 
-/// Bytes to write, and whether the connection ends with them.
 struct Reply {
     bytes: Vec<u8>,
+    /// The connection closes after it.
     last: bool,
 }
 
 impl State {
-    /// Records a request and finds the answer; none is a silence that lasts.
-    fn take_in(&mut self, request: Recorded) -> Option<Reply> {
+    /// Records a request and returns its reply. `None` means that no reply ever comes.
+    fn respond(&mut self, request: Recorded) -> Option<Reply> {
         let mut made = None;
-        let normal = match judge(&request) {
-            Ok(Judged::Message) => {
+        let normal = match validate(&request) {
+            Ok(ValidCall::Message) => {
                 let message = self.message_for(&request);
                 let body = message.to_string();
                 made = Some(Row { hidden: false, message });
                 self.reply(201, "", &body)
             }
-            Ok(Judged::List) => self.reply(200, "", &self.list(&request).to_string()),
-            Ok(Judged::Fetch(sid)) => match self.rows.iter().find(|row| !row.hidden && row.sid() == sid) {
+            Ok(ValidCall::List) => self.reply(200, "", &self.list(&request).to_string()),
+            Ok(ValidCall::Fetch(sid)) => match self.rows.iter().find(|row| !row.hidden && row.sid() == sid) {
                 Some(row) => self.reply(200, "", &row.message.to_string()),
                 None => self.error_reply(404, 20404),
             },
-            Ok(Judged::Read(body)) => self.reply(200, "", &body.to_string()),
-            Ok(Judged::Refused(status, code)) => self.error_reply(status, code),
-            Err(complaint) => {
-                self.complaints.push(format!("{complaint}: {request:?}"));
+            Ok(ValidCall::Read(body)) => self.reply(200, "", &body.to_string()),
+            Ok(ValidCall::Refused(status, code)) => self.error_reply(status, code),
+            Err(violation) => {
+                self.violations.push(format!("{violation}: {request:?}"));
                 self.error_reply(400, 21620)
             }
         };
@@ -313,7 +308,7 @@ impl State {
     fn message_for(&self, request: &Recorded) -> Value {
         let sid = format!("SM{:032x}", self.created + 1);
         let field = |name| request.field(name);
-        let (to, body) = (field("To").expect("judged"), field("Body").expect("judged"));
+        let (to, body) = (field("To").expect("validated"), field("Body").expect("validated"));
         message(&sid, to, field("From"), field("MessagingServiceSid"), body, self.ahead)
     }
 
@@ -321,20 +316,21 @@ impl State {
     fn list(&self, request: &Recorded) -> Value {
         let path = format!("/2010-04-01/Accounts/{ACCOUNT_SID}/Messages.json");
         let wanted = |row: &&Row| {
-            let same =
-                |name: &str, key: &str| request.field(name).is_none_or(|asked| row.message[key] == asked);
-            // Only the check of credentials asks for a day, and for one without messages.
+            let same = |name: &str, key: &str| {
+                request.field(name).is_none_or(|requested| row.message[key] == requested)
+            };
+            // Only the check of credentials filters by date, by a day without messages.
             !row.hidden && request.field("DateSent").is_none() && same("To", "to") && same("From", "from")
         };
         let number = |name| request.field(name).and_then(|number| number.parse::<usize>().ok());
-        let asked = number("PageSize").unwrap_or(50);
-        let (page, size) = (number("Page").unwrap_or(0), self.page_rows.unwrap_or(asked).min(asked));
+        let requested = number("PageSize").unwrap_or(50);
+        let (page, size) = (number("Page").unwrap_or(0), self.page_rows.unwrap_or(requested).min(requested));
         let rows: Vec<&Value> = self.rows.iter().rev().filter(wanted).map(|row| &row.message).collect();
         let shown: Vec<&Value> = rows.iter().skip(page * size).take(size).copied().collect();
         let uri = |page: usize, token: &str| {
             let mut query = form_urlencoded::Serializer::new(String::new());
             query.extend_pairs(request.form.iter().filter(|(name, _)| !name.starts_with("Page")));
-            query.append_pair("PageSize", &asked.to_string()).append_pair("Page", &page.to_string());
+            query.append_pair("PageSize", &requested.to_string()).append_pair("Page", &page.to_string());
             if !token.is_empty() {
                 query.append_pair("PageToken", &format!("PA{token}"));
             }
@@ -344,7 +340,7 @@ impl State {
         let next = (rows.len() > (page + 1) * size).then(|| uri(page + 1, last));
         json!({
             "end": page * size + shown.len().saturating_sub(1), "first_page_uri": uri(0, ""),
-            "next_page_uri": next, "page": page, "page_size": asked, "previous_page_uri": null,
+            "next_page_uri": next, "page": page, "page_size": requested, "previous_page_uri": null,
             "messages": shown, "start": page * size, "uri": uri(page, ""),
         })
     }
@@ -363,12 +359,12 @@ impl State {
     }
 }
 
-/// The time of a clock that is so many seconds ahead.
+/// The time of a clock that is this many seconds ahead.
 pub fn now(ahead: i64) -> jiff::Timestamp {
     jiff::Timestamp::now() + jiff::SignedDuration::from_secs(ahead)
 }
 
-/// A time as the fields of a message tell it.
+/// A time in the format of a message's fields.
 pub fn rfc_2822(at: jiff::Timestamp) -> String {
     at.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string()
 }
@@ -389,7 +385,7 @@ fn message(sid: &str, to: &str, from: Option<&str>, service: Option<&str>, body:
     })
 }
 
-/// Twilio's shape of an error.
+/// An error in Twilio's format.
 pub fn error_body(status: u16, code: u32) -> String {
     match Answer::error(status, code) {
         Answer::Status(_, body) => body.to_string(),
@@ -397,7 +393,7 @@ pub fn error_body(status: u16, code: u32) -> String {
     }
 }
 
-/// The signature that Twilio gives a call: of the URL, then of each parameter's name and value in order.
+/// Twilio's signature of a callback: over the URL, then each parameter's name and value in order.
 pub fn signature(token: &str, url: &str, form: &[(&str, &str)]) -> String {
     let mut form: Vec<_> = form.to_vec();
     form.sort_unstable();

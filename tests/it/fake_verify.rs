@@ -1,8 +1,8 @@
-//! A stand-in for Twilio Verify on loopback, that checks what it is asked.
+//! A fake of Twilio Verify on loopback, which validates its requests.
 //!
-//! It knows one service. It makes codes, counts sends and checks, and shows attempts, as Twilio says that it does. Every
-//! request is recorded and held against the facts of Twilio's OpenAPI file `twilio_verify_v2`; one that breaks them fails
-//! the test when the fake is dropped.
+//! It has one service. As Twilio documents, it makes codes, counts sends and checks, and lists attempts. Every request is
+//! recorded and validated against Twilio's OpenAPI file `twilio_verify_v2`; an invalid one fails the test when the fake is
+//! dropped.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,31 +15,30 @@ use serde_json::{Value, json};
 use crate::fake_http::{Listener, Recorded, read_request};
 use crate::fake_twilio::{ACCOUNT_SID, credential, error_body, is_e164, now, rule};
 
-/// The service that the fake knows.
+/// The only service of the fake.
 pub const SERVICE_SID: &str = "VA00000000000000000000000000000004";
 const CHECKS_MAX: usize = 5;
 const SENDS_MAX: usize = 5;
 
-/// How the fake answers a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Answer {
-    /// As Twilio would.
+    /// The answer of the real API.
     Normal,
-    /// A status and an error number; nothing is done.
+    /// Status and error number. The request has no effect.
     Error(u16, u32),
     /// Breaks the connection without reading the request.
     Reset,
-    /// Does it, and breaks the connection before the answer.
+    /// Performs the request, and breaks the connection before the answer.
     DoThenClose,
-    /// Does it, and answers with a 502.
+    /// Performs the request, and answers with a 502.
     DoThenFail,
-    /// Does it, and breaks the connection in the middle of the answer's body.
+    /// Performs the request, and breaks the connection in the middle of the answer's body.
     DoThenTruncate,
     /// Reads the request and never answers.
     Hang,
 }
 
-/// A code's life at Twilio.
+/// One code with its counts of sends and checks.
 #[derive(Debug)]
 struct Verification {
     sid: String,
@@ -53,18 +52,18 @@ struct Verification {
 #[derive(Default)]
 struct State {
     requests: Vec<Recorded>,
-    complaints: Vec<String>,
+    violations: Vec<String>,
     next: VecDeque<Answer>,
     verifications: Vec<Verification>,
     /// In the shape of `verify.v2.verification_attempt`, oldest first.
     attempts: Vec<Value>,
     deleted: bool,
     hidden: bool,
-    goes_on: bool,
+    has_next_page: bool,
     ahead: i64,
 }
 
-/// A running fake. It stops when dropped, and panics then if it was asked anything that Verify does not know.
+/// A running fake. When dropped, it stops, and panics if any request was invalid.
 pub struct FakeVerify {
     listener: Listener,
     state: Arc<Mutex<State>>,
@@ -77,7 +76,7 @@ impl FakeVerify {
         FakeVerify { listener: Listener::start(move |connection| serve(connection, &shared)), state }
     }
 
-    /// What `TWILIO_VERIFY_BASE_URL` would be.
+    /// The value for `TWILIO_VERIFY_BASE_URL`.
     pub fn base_url(&self) -> String {
         self.listener.base_url()
     }
@@ -94,7 +93,7 @@ impl FakeVerify {
         last.expect("something was sent").code.clone()
     }
 
-    /// Ends the life of every code.
+    /// Expires every code.
     pub fn expire(&self) {
         lock(&self.state).verifications.iter_mut().for_each(|verification| verification.status = "expired");
     }
@@ -104,17 +103,17 @@ impl FakeVerify {
         lock(&self.state).deleted = true;
     }
 
-    /// Shows no attempts, as of a moment ago, or shows them again.
+    /// Hides all attempts, as the list of the real API may lag, or shows them again.
     pub fn hide(&self, hidden: bool) {
         lock(&self.state).hidden = hidden;
     }
 
-    /// Says that there are more attempts than are on a page.
-    pub fn go_on(&self) {
-        lock(&self.state).goes_on = true;
+    /// Makes every list of attempts have a next page.
+    pub fn add_next_page(&self) {
+        lock(&self.state).has_next_page = true;
     }
 
-    /// From now on, the clock here is ahead of the real one.
+    /// Moves the fake's clock ahead of the real one.
     pub fn set_clock_ahead(&self, seconds: i64) {
         lock(&self.state).ahead = seconds;
     }
@@ -128,12 +127,12 @@ impl FakeVerify {
         lock(&self.state).requests.clone()
     }
 
-    /// The requests whose path ends so.
-    pub fn asked(&self, ending: &str) -> Vec<Recorded> {
+    /// The requests whose path has this ending.
+    pub fn requests_to(&self, ending: &str) -> Vec<Recorded> {
         self.requests().into_iter().filter(|request| request.path.ends_with(ending)).collect()
     }
 
-    /// How many messages people got.
+    /// The number of sent messages.
     pub fn sent(&self) -> usize {
         lock(&self.state).attempts.len()
     }
@@ -141,9 +140,9 @@ impl FakeVerify {
 
 impl Drop for FakeVerify {
     fn drop(&mut self) {
-        let complaints = std::mem::take(&mut lock(&self.state).complaints);
+        let violations = std::mem::take(&mut lock(&self.state).violations);
         if !thread::panicking() {
-            assert!(complaints.is_empty(), "Verify would not know what to make of this: {complaints:#?}");
+            assert!(violations.is_empty(), "requests that Verify does not know: {violations:#?}");
         }
     }
 }
@@ -162,7 +161,7 @@ fn serve(connection: &TcpStream, state: &Mutex<State>) {
         }
         drop(reset);
         let Some(request) = read_request(&mut reader) else { return };
-        let (answer, bytes) = lock(state).take_in(request);
+        let (answer, bytes) = lock(state).respond(request);
         match answer {
             Answer::Hang => drop(reader.read(&mut [0])),
             Answer::DoThenTruncate => drop((&*connection).write_all(&bytes[..bytes.len() - 200])),
@@ -175,13 +174,13 @@ fn serve(connection: &TcpStream, state: &Mutex<State>) {
 }
 
 impl State {
-    /// Records a request, does what it asks for, and finds the answer.
-    fn take_in(&mut self, request: Recorded) -> (Answer, Vec<u8>) {
+    /// Records and performs a request, and returns its answer.
+    fn respond(&mut self, request: Recorded) -> (Answer, Vec<u8>) {
         let answer = self.next.pop_front().unwrap_or(Answer::Normal);
         let (status, body) = match answer {
             Answer::Error(status, code) => (status, error_body(status, code)),
             Answer::Hang => (200, String::new()),
-            _ => self.done(&request),
+            _ => self.perform(&request),
         };
         self.requests.push(request);
         let (status, body) = if answer == Answer::DoThenFail { (502, String::new()) } else { (status, body) };
@@ -193,21 +192,23 @@ impl State {
         (answer, format!("{head}\r\n{body}").into_bytes())
     }
 
-    fn done(&mut self, request: &Recorded) -> (u16, String) {
-        match judge(request) {
-            // Whatever it is below the service, the answer is that of anything that is not there.
+    fn perform(&mut self, request: &Recorded) -> (u16, String) {
+        match validate(request) {
+            // Every path below a deleted service is unknown.
             Ok(_) if self.deleted => (404, error_body(404, 20404)),
-            Ok(Judged::Service) => (200, json!({"sid": SERVICE_SID, "account_sid": ACCOUNT_SID}).to_string()),
-            Ok(Judged::Send) => self.send(request.field("To").expect("judged")),
-            Ok(Judged::Check) => self.check(request),
-            Ok(Judged::Fetch(sid)) => match self.verifications.iter().find(|known| known.sid == sid) {
+            Ok(ValidCall::Service) => {
+                (200, json!({"sid": SERVICE_SID, "account_sid": ACCOUNT_SID}).to_string())
+            }
+            Ok(ValidCall::Send) => self.send(request.field("To").expect("validated")),
+            Ok(ValidCall::Check) => self.check(request),
+            Ok(ValidCall::Fetch(sid)) => match self.verifications.iter().find(|known| known.sid == sid) {
                 Some(known) => (200, self.shown(known).to_string()),
                 None => (404, error_body(404, 20404)),
             },
-            Ok(Judged::Attempts) => (200, self.list(request).to_string()),
-            Ok(Judged::Refused(status, code)) => (status, error_body(status, code)),
-            Err(complaint) => {
-                self.complaints.push(format!("{complaint}: {request:?}"));
+            Ok(ValidCall::Attempts) => (200, self.list(request).to_string()),
+            Ok(ValidCall::Refused(status, code)) => (status, error_body(status, code)),
+            Err(violation) => {
+                self.violations.push(format!("{violation}: {request:?}"));
                 (400, error_body(400, 60200))
             }
         }
@@ -243,12 +244,12 @@ impl State {
     }
 
     fn check(&mut self, request: &Recorded) -> (u16, String) {
-        let asked_about = |known: &&mut Verification| {
+        let is_checked = |known: &&mut Verification| {
             request.field("VerificationSid").is_none_or(|sid| known.sid == sid)
                 && request.field("To").is_none_or(|to| known.to == to)
                 && known.status == "pending"
         };
-        let Some(known) = self.verifications.iter_mut().find(asked_about) else {
+        let Some(known) = self.verifications.iter_mut().find(is_checked) else {
             return (404, error_body(404, 20404));
         };
         if known.checks == CHECKS_MAX {
@@ -258,13 +259,13 @@ impl State {
         if request.field("Code") == Some(&known.code) {
             known.status = "approved";
         }
-        let told = json!({
+        let body = json!({
             "sid": known.sid, "service_sid": SERVICE_SID, "account_sid": ACCOUNT_SID, "to": known.to,
             "channel": "sms", "status": known.status, "valid": known.status == "approved", "amount": null,
             "payee": null, "sna_attempts_error_codes": [], "date_created": iso(now(self.ahead)),
             "date_updated": iso(now(self.ahead)),
         });
-        (201, told.to_string())
+        (201, body.to_string())
     }
 
     fn shown(&self, known: &Verification) -> Value {
@@ -286,7 +287,7 @@ impl State {
 
     fn list(&self, request: &Recorded) -> Value {
         let after: jiff::Timestamp =
-            request.field("DateCreatedAfter").expect("judged").parse().expect("judged");
+            request.field("DateCreatedAfter").expect("validated").parse().expect("validated");
         let wanted = |attempt: &&Value| {
             let at: jiff::Timestamp =
                 attempt["date_created"].as_str().expect("a time").parse().expect("a time");
@@ -296,7 +297,7 @@ impl State {
         };
         let shown: Vec<&Value> = self.attempts.iter().rev().filter(wanted).collect();
         let url = "https://verify.twilio.com/v2/Attempts?PageSize=100&Page=0";
-        let next = self.goes_on.then_some("https://verify.twilio.com/v2/Attempts?PageSize=100&Page=1");
+        let next = self.has_next_page.then_some("https://verify.twilio.com/v2/Attempts?PageSize=100&Page=1");
         json!({"attempts": shown, "meta": {
             "key": "attempts", "page": 0, "page_size": 100, "first_page_url": url, "previous_page_url": null,
             "url": url, "next_page_url": next,
@@ -308,8 +309,8 @@ fn iso(at: jiff::Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// What a request that follows the API is.
-enum Judged {
+/// A request that follows the API.
+enum ValidCall {
     Service,
     Send,
     Check,
@@ -318,10 +319,10 @@ enum Judged {
     Refused(u16, u32),
 }
 
-/// Holds a request against the facts. A breach is a sentence.
-fn judge(request: &Recorded) -> Result<Judged, &'static str> {
+/// Validates a request. The error is a sentence.
+fn validate(request: &Recorded) -> Result<ValidCall, &'static str> {
     if !credential(request)?.starts_with(ACCOUNT_SID) {
-        return Ok(Judged::Refused(401, 20003));
+        return Ok(ValidCall::Refused(401, 20003));
     }
     let mut names: Vec<&str> = request.form.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
@@ -337,17 +338,17 @@ fn judge(request: &Recorded) -> Result<Judged, &'static str> {
         rule(request.field("DateCreatedAfter").is_some_and(time), "DateCreatedAfter is no ISO 8601 time")?;
         let size = request.field("PageSize").and_then(|size| size.parse::<u32>().ok());
         rule(size.is_some_and(|size| (1..=100).contains(&size)), "PageSize is out of bounds")?;
-        return Ok(Judged::Attempts);
+        return Ok(ValidCall::Attempts);
     }
     let Some(path) = request.path.strip_prefix(&format!("/v2/Services/{SERVICE_SID}")) else {
-        return Ok(Judged::Refused(404, 20404));
+        return Ok(ValidCall::Refused(404, 20404));
     };
     let content_type = request.headers.get("content-type").map(String::as_str);
     let is_form = content_type == Some("application/x-www-form-urlencoded");
     match (request.method.as_str(), path) {
-        ("GET", "") => only(&[]).map(|()| Judged::Service),
+        ("GET", "") => only(&[]).map(|()| ValidCall::Service),
         ("GET", path) if path.starts_with("/Verifications/VE") => {
-            only(&[]).map(|()| Judged::Fetch(path["/Verifications/".len()..].to_owned()))
+            only(&[]).map(|()| ValidCall::Fetch(path["/Verifications/".len()..].to_owned()))
         }
         ("POST", "/Verifications") => {
             only(&["Channel", "Locale", "To"])?;
@@ -356,7 +357,7 @@ fn judge(request: &Recorded) -> Result<Judged, &'static str> {
             rule(request.field("Channel") == Some("sms"), "Channel is not sms")?;
             let locales = ["es", "en", "pt", "pt-BR"];
             rule(request.field("Locale").is_none_or(|tag| locales.contains(&tag)), "Locale is not known")?;
-            Ok(Judged::Send)
+            Ok(ValidCall::Send)
         }
         ("POST", "/VerificationCheck") => {
             only(&["Code", "To", "VerificationSid"])?;
@@ -368,7 +369,7 @@ fn judge(request: &Recorded) -> Result<Judged, &'static str> {
             rule(request.field("To").is_none_or(is_e164), "To is not E.164")?;
             let sid = |sid: &str| sid.len() == 34 && sid.starts_with("VE");
             rule(request.field("VerificationSid").is_none_or(sid), "VerificationSid is none")?;
-            Ok(Judged::Check)
+            Ok(ValidCall::Check)
         }
         _ => Err("no such method and path"),
     }

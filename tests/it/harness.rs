@@ -25,7 +25,7 @@ use otpost::domain::retry::RetryPolicy;
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::time_zone::Zone;
 use otpost::domain::verdict::Verdict;
-use otpost::flow::gateway::{Gateway, Policy};
+use otpost::flow::gateway::{ChannelGateway, Policy};
 use otpost::flow::maintenance::ReceiptPolling;
 use otpost::flow::receipts::ReceiptProcessor;
 use otpost::flow::reply::Replies;
@@ -36,9 +36,9 @@ use otpost::provider::{CodeVerifier, Provider as _};
 use otpost::store::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
-    Admission, Admit, CompleteRequest, CompleteResult, KillSwitch, Lease, OverdueReceipt, Progress,
-    ProgressResult, ReceiptResult, RecordReceipt, RequestRecord, RequestSummary, SharedState, Store,
-    StoreError, Subject, Usage,
+    Admission, AdmissionInput, ChargedTo, KillSwitch, Lease, NewReceipt, OverdueReceipt, Progress,
+    ProgressResult, ReceiptResult, RecordOutcome, RecordOutcomeResult, RequestRecord, RequestSummary,
+    SharedState, Store, StoreError, Usage,
 };
 use otpost::text::{SmsEncoding, TemplateFile, TextSettings, Texts};
 use serde_json::{Value, json};
@@ -96,7 +96,7 @@ impl FlakyStore {
 
 #[async_trait]
 impl Store for FlakyStore {
-    async fn admit(&self, ask: &Admit<'_>) -> Result<Admission, StoreError> {
+    async fn admit(&self, ask: &AdmissionInput<'_>) -> Result<Admission, StoreError> {
         self.reach()?.admit(ask).await
     }
     async fn update_progress(
@@ -108,7 +108,7 @@ impl Store for FlakyStore {
     ) -> Result<ProgressResult, StoreError> {
         self.reach()?.update_progress(lease, attempts_made, progress, history).await
     }
-    async fn complete(&self, complete: &CompleteRequest<'_>) -> Result<CompleteResult, StoreError> {
+    async fn complete(&self, complete: &RecordOutcome<'_>) -> Result<RecordOutcomeResult, StoreError> {
         self.reach()?.complete(complete).await
     }
     async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError> {
@@ -126,7 +126,7 @@ impl Store for FlakyStore {
     }
     async fn link_verification(
         &self,
-        subject: &Subject<'_>,
+        subject: &ChargedTo<'_>,
         challenge: &ChallengeId,
         verification: &str,
     ) -> Result<(), StoreError> {
@@ -134,13 +134,13 @@ impl Store for FlakyStore {
     }
     async fn usage(
         &self,
-        subject: &Subject<'_>,
+        subject: &ChargedTo<'_>,
         request: Option<&RequestId>,
         limits: &Limits,
     ) -> Result<Usage, StoreError> {
         self.reach()?.usage(subject, request, limits).await
     }
-    async fn record_receipt(&self, receipt: &RecordReceipt<'_>) -> Result<ReceiptResult, StoreError> {
+    async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptResult, StoreError> {
         self.reach()?.record_receipt(receipt).await
     }
     async fn overdue_receipts(
@@ -197,7 +197,7 @@ pub struct Options {
     pub grace: Duration,
     pub retry: RetryPolicy,
     pub in_doubt: InDoubtPolicy,
-    /// How long a send in doubt waits for a receipt if the provider lists no messages.
+    /// The wait of a send in doubt for a receipt if the provider lists no messages.
     pub doubt_report_wait: Duration,
     /// The maintenance tasks run: heartbeat, probes, overdue receipts.
     pub maintained: bool,
@@ -275,9 +275,9 @@ impl World {
 
     /// The dead letters, each checked against its documentation.
     pub fn dead_letters(&self) -> Vec<StoredDeadLetter> {
-        let letters = self.broker.dead_letters();
-        letters.iter().for_each(check_dead_letter);
-        letters
+        let dead_letters = self.broker.dead_letters();
+        dead_letters.iter().for_each(check_dead_letter);
+        dead_letters
     }
 }
 
@@ -307,7 +307,7 @@ impl Embedded {
         let codes = Arc::new(CodeKeyring::new(keys.collect()).expect("valid"));
         let recipients = Arc::new(RecipientKeyring::new(&RECIPIENT_KEY));
         let store: Arc<dyn Store> = world.store.clone();
-        let gateway = Gateway {
+        let gateway = ChannelGateway {
             channel: options.channel,
             store: store.clone(),
             provider: world.provider.clone(),
@@ -330,7 +330,7 @@ impl Embedded {
                 retry: options.retry,
                 provider_timeout: PROVIDER_TIMEOUT,
                 in_doubt: options.in_doubt,
-                doubt_report_wait: options.doubt_report_wait,
+                in_doubt_receipt_wait: options.doubt_report_wait,
                 receipt_due_after: Some(Duration::from_secs(60)),
                 reply_to_allowed: ["amq.rabbitmq.reply-to.*", "reply.*", "exact"].map(str::to_owned).to_vec(),
             },

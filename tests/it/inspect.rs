@@ -238,8 +238,8 @@ async fn frequent_status_requests_query_the_provider_rarely() {
     for _ in 0..50 {
         assert_eq!(state().await, "up");
     }
-    assert_eq!(provider.probed().len(), 1);
-    provider.is_well(false);
+    assert_eq!(provider.probes().len(), 1);
+    provider.set_healthy(false);
     tokio::time::advance(Duration::from_secs(29)).await;
     assert_eq!(state().await, "up", "the cached answer");
     tokio::time::advance(Duration::from_secs(1)).await;
@@ -248,7 +248,7 @@ async fn frequent_status_requests_query_the_provider_rarely() {
         (&response["health"]["twilio"]["state"], &response["mode"]),
         (&json!("down"), &json!("production"))
     );
-    assert_eq!((state().await, provider.probed().len()), (json!("down"), 2));
+    assert_eq!((state().await, provider.probes().len()), (json!("down"), 2));
     assert!(status(&server).await.expect(200)["health"]["twilio"]["asked_at"].is_string());
 }
 

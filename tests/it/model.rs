@@ -12,7 +12,7 @@ use otpost::domain::suppression::{ManualSuppression, NewSuppression, Suppression
 use otpost::domain::time::UnixMillis;
 use otpost::store::code_check::CodeCheck;
 use otpost::store::memory::MemoryStore;
-use otpost::store::{Admit, CompleteRequest, Progress, RecordReceipt, Refund};
+use otpost::store::{AdmissionInput, NewReceipt, Progress, RecordOutcome, Refund, StoreError};
 use proptest::prelude::*;
 
 use crate::contract::store::{START, TestRequest, TimedStore, limits, named, request_to, sent};
@@ -21,12 +21,12 @@ use crate::real;
 #[derive(Clone, Debug)]
 enum Step {
     Pass { milliseconds: u64 },
-    Admit(Copy),
+    AdmissionInput(Copy),
     Progress { copy: Copy, progress: u8, attempts_made: Option<u32> },
     Complete { copy: Copy, end: End },
     Verify { recipient: u8, check_id: u64, digest: u8, kid: u8 },
     Usage { copy: Copy },
-    RecordReceipt { copy: Copy, message: u8, status: usize, published: bool, suppress: Option<Suppression> },
+    NewReceipt { copy: Copy, message: u8, status: usize, published: bool, suppress: Option<Suppression> },
     OverdueReceipts { wait_max: u64, count_max: u32 },
     Heartbeat { worker: u64, has_work: bool },
     KillSwitch { change: Option<bool> },
@@ -37,7 +37,7 @@ enum Step {
     Suppressions { count_max: u32 },
 }
 
-/// How a request end.
+/// The completion of a request.
 #[derive(Clone, Debug)]
 struct End {
     status: u8,
@@ -112,14 +112,14 @@ fn steps() -> impl Strategy<Value = Step> {
         prop_oneof![4 => 0..2_000_u64, 4 => 0..60_000_u64, 1 => 0..4_000_000_u64, 1 => 0..100_000_000_u64];
     prop_oneof![
         3 => passes.prop_map(|milliseconds| Step::Pass { milliseconds }),
-        8 => copies().prop_map(Step::Admit),
+        8 => copies().prop_map(Step::AdmissionInput),
         6 => (copies(), 0..6_u8, prop::option::weighted(0.95, 0..4_u32)).prop_map(|(copy, progress, attempts_made)| Step::Progress { copy, progress, attempts_made }),
         3 => (copies(), ends()).prop_map(|(copy, end)| Step::Complete { copy, end }),
         5 => (0..3_u8, 0..40_u64, 0..5_u8, 0..3_u8)
             .prop_map(|(recipient, check_id, digest, kid)| Step::Verify { recipient, check_id, digest, kid }),
         1 => copies().prop_map(|copy| Step::Usage { copy }),
         4 => (copies(), 0..3_u8, 0..STATUSES.len(), any::<bool>(), suppressions()).prop_map(
-            |(copy, message, status, published, suppress)| Step::RecordReceipt { copy, message, status, published, suppress }
+            |(copy, message, status, published, suppress)| Step::NewReceipt { copy, message, status, published, suppress }
         ),
         3 => (0..700_000_u64, 0..5_u32).prop_map(|(wait_max, count_max)| Step::OverdueReceipts { wait_max, count_max }),
         1 => (0..3_u64, any::<bool>()).prop_map(|(worker, has_work)| Step::Heartbeat { worker, has_work }),
@@ -164,7 +164,7 @@ impl Suppression {
             } else {
                 SuppressionTarget::Recipient
             },
-            code: self.code,
+            provider_code: self.code,
             duration: self.minutes.map(|minutes| Duration::from_secs(minutes * 60)),
             masked: "+57**",
         }
@@ -172,7 +172,7 @@ impl Suppression {
 }
 
 fn tight() -> Limits {
-    let counts = [(Limit::Number, 3), (Limit::User, 4), (Limit::All, 6), (Limit::Wrong, 7)];
+    let counts = [(Limit::Recipient, 3), (Limit::User, 4), (Limit::All, 6), (Limit::Wrong, 7)];
     counts.into_iter().fold(limits(), |limits, (limit, count)| limits.with(limit, count))
 }
 
@@ -210,130 +210,123 @@ impl Copy {
 async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String {
     match step {
         Step::Pass { .. } => String::new(),
-        Step::Admit(copy) => format!(
-            "{:?}",
-            store
-                .admit(&Admit {
-                    channel_disabled: copy.challenge == 2 && copy.owner == 2,
-                    paused: copy.challenge == 1 && copy.owner == 2,
-                    country: (copy.recipient == 2).then_some(COUNTRY),
-                    ..copy.request_to(now).admit()
-                })
-                .await
-                .expect("answers")
-        ),
+        Step::AdmissionInput(copy) => admit(store, copy, now).await,
         Step::Progress { copy, progress, attempts_made } => {
-            let progress = match progress {
-                0 => Progress::Waiting(Duration::from_millis(7_500)),
-                1 => Progress::Sending(Duration::from_secs(20)),
-                2 | 3 => Progress::InDoubt(Duration::from_secs(10)),
-                _ => Progress::Requeued {
-                    due: Duration::from_secs(u64::from(*attempts_made == Some(1))),
-                    in_doubt: *progress == 5,
-                },
-            };
-            let history = Some(copy.history()).filter(|_| *attempts_made == Some(1));
-            format!(
-                "{:?}",
-                store
-                    .update_progress(
-                        &copy.request_to(now).lease(),
-                        *attempts_made,
-                        progress,
-                        history.as_ref()
-                    )
-                    .await
-                    .expect("answers")
-            )
+            update_progress(store, copy, *progress, *attempts_made, now).await
         }
-        Step::Complete { copy, end } => {
-            let mut outcome = sent(now);
-            let status = usize::from(end.status);
-            outcome.status = [Status::Sent, Status::Failed, Status::Rejected][status];
-            outcome.provider_message_id = end.message.map(|message| format!("SM{message}"));
-            outcome.history = copy.history();
-            let request = copy.request_to(now);
-            let completion = CompleteRequest {
-                lease: request.lease(),
-                outcome: &outcome,
-                refund: [Refund::None, Refund::Counted, Refund::Free][status],
-                found_by_lookup: end.found,
-                suppression: end.suppression.as_ref().map(Suppression::new_suppression),
-                receipt_due: end.receipt_due.map(Duration::from_millis),
-            };
-            format!("{:?}", store.complete(&completion).await.expect("answers"))
-        }
+        Step::Complete { copy, end } => complete(store, copy, end, now).await,
         Step::Verify { recipient, check_id, digest, kid } => {
-            let digests: Vec<_> =
-                ["k1", "k3"][..usize::from((*kid).min(2))].iter().map(|k| (*k, named(*digest))).collect();
-            let limits = tight();
-            let check = CodeCheck {
-                recipient: named(*recipient),
-                purpose: "verification",
-                check_id: *check_id,
-                digests: &digests,
-                limits: &limits,
-            };
-            format!("{:?}", store.verify(&check).await.expect("answers"))
+            verify(store, *recipient, *check_id, *digest, *kid).await
         }
         Step::Usage { copy } => {
             let request = copy.request_to(now);
-            format!(
-                "{:?}",
-                store
-                    .usage(&request.lease().subject, Some(&request.request), &tight())
-                    .await
-                    .expect("answers")
-            )
+            shown(store.usage(&request.lease().subject, Some(&request.request), &tight()).await)
         }
-        Step::RecordReceipt { copy, message, status, published, suppress } => {
+        Step::NewReceipt { copy, message, status, published, suppress } => {
             let request = copy.request_to(now);
-            let receipt = RecordReceipt {
+            let receipt = NewReceipt {
                 recipient: named(copy.recipient),
-                request: &request.request,
+                request_id: &request.request,
                 message_id: &format!("SM{message}"),
                 status: STATUSES[*status],
-                code: (*status > 3).then_some(30_000),
+                provider_code: (*status > 3).then_some(30_000),
                 published: *published,
                 suppression: suppress.as_ref().map(Suppression::new_suppression),
             };
-            format!("{:?}", store.record_receipt(&receipt).await.expect("answers"))
+            shown(store.record_receipt(&receipt).await)
         }
         Step::OverdueReceipts { wait_max, count_max } => {
-            let wait_max = Duration::from_millis(*wait_max);
-            format!("{:?}", store.overdue_receipts(wait_max, *count_max).await.expect("answers"))
+            shown(store.overdue_receipts(Duration::from_millis(*wait_max), *count_max).await)
         }
-        Step::Heartbeat { worker, has_work } => {
-            format!("{:?}", store.heartbeat(*worker, *has_work).await.expect("answers"))
-        }
-        Step::KillSwitch { change: None } => format!("{:?}", store.kill_switch().await.expect("answers")),
+        Step::Heartbeat { worker, has_work } => shown(store.heartbeat(*worker, *has_work).await),
+        Step::KillSwitch { change: None } => shown(store.kill_switch().await),
         Step::KillSwitch { change: Some(on) } => {
             let reason = on.then(|| format!("at {now}"));
-            format!("{:?}", store.set_kill_switch(reason.as_deref()).await.expect("answers"))
+            shown(store.set_kill_switch(reason.as_deref()).await)
         }
         Step::RequestRecord { copy, with_recipient } => {
             let recipient = with_recipient.then(|| named(copy.recipient));
-            format!(
-                "{:?}",
-                store.request_record(&copy.request_to(now).request, recipient).await.expect("answers")
-            )
+            shown(store.request_record(&copy.request_to(now).request, recipient).await)
         }
-        Step::RecentRequests { recipient } => {
-            format!("{:?}", store.recent_requests(named(*recipient)).await.expect("answers"))
-        }
+        Step::RecentRequests { recipient } => shown(store.recent_requests(named(*recipient)).await),
         Step::AddSuppression { recipient, minutes } => {
             let reason = if minutes.is_some() { "a while" } else { "" };
             let duration = minutes.map(|minutes| Duration::from_secs(minutes * 60));
             let manual = ManualSuppression { masked: "+58*", reason, duration };
-            format!("{:?}", store.add_suppression(named(*recipient), &manual).await.expect("answers"))
+            shown(store.add_suppression(named(*recipient), &manual).await)
         }
-        Step::RemoveSuppression { recipient } => {
-            format!("{:?}", store.remove_suppression(named(*recipient)).await.expect("answers"))
-        }
-        Step::Suppressions { count_max } => {
-            format!("{:?}", store.suppressions(*count_max).await.expect("answers"))
-        }
+        Step::RemoveSuppression { recipient } => shown(store.remove_suppression(named(*recipient)).await),
+        Step::Suppressions { count_max } => shown(store.suppressions(*count_max).await),
     }
+}
+
+/// The answer as text, in which two stores can be compared.
+fn shown<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> String {
+    format!("{:?}", answer.expect("answers"))
+}
+
+async fn admit(store: &dyn TimedStore, copy: &Copy, now: UnixMillis) -> String {
+    let request = copy.request_to(now);
+    let admit = AdmissionInput {
+        channel_disabled: copy.challenge == 2 && copy.owner == 2,
+        gate_closed: copy.challenge == 1 && copy.owner == 2,
+        country: (copy.recipient == 2).then_some(COUNTRY),
+        ..request.admit()
+    };
+    shown(store.admit(&admit).await)
+}
+
+async fn update_progress(
+    store: &dyn TimedStore,
+    copy: &Copy,
+    progress: u8,
+    attempts_made: Option<u32>,
+    now: UnixMillis,
+) -> String {
+    let progress = match progress {
+        0 => Progress::Waiting(Duration::from_millis(7_500)),
+        1 => Progress::Sending(Duration::from_secs(20)),
+        2 | 3 => Progress::InDoubt(Duration::from_secs(10)),
+        _ => Progress::Requeued {
+            due: Duration::from_secs(u64::from(attempts_made == Some(1))),
+            in_doubt: progress == 5,
+        },
+    };
+    let request = copy.request_to(now);
+    let history = Some(copy.history()).filter(|_| attempts_made == Some(1));
+    shown(store.update_progress(&request.lease(), attempts_made, progress, history.as_ref()).await)
+}
+
+async fn complete(store: &dyn TimedStore, copy: &Copy, end: &End, now: UnixMillis) -> String {
+    let mut outcome = sent(now);
+    let status = usize::from(end.status);
+    outcome.status = [Status::Sent, Status::Failed, Status::Rejected][status];
+    outcome.provider_message_id = end.message.map(|message| format!("SM{message}"));
+    outcome.history = copy.history();
+    let request = copy.request_to(now);
+    let completion = RecordOutcome {
+        lease: request.lease(),
+        outcome: &outcome,
+        refund: [Refund::None, Refund::Counted, Refund::Free][status],
+        found_by_lookup: end.found,
+        suppression: end.suppression.as_ref().map(Suppression::new_suppression),
+        receipt_due: end.receipt_due.map(Duration::from_millis),
+    };
+    shown(store.complete(&completion).await)
+}
+
+async fn verify(store: &dyn TimedStore, recipient: u8, check_id: u64, digest: u8, kid: u8) -> String {
+    let kids = &["k1", "k3"][..usize::from(kid.min(2))];
+    let digests: Vec<_> = kids.iter().map(|kid| (*kid, named(digest))).collect();
+    let limits = tight();
+    let check = CodeCheck {
+        recipient: named(recipient),
+        purpose: "verification",
+        check_id,
+        digests: &digests,
+        limits: &limits,
+    };
+    shown(store.verify(&check).await)
 }
 
 async fn agree(steps: Vec<Step>) {

@@ -41,8 +41,8 @@ impl<'a> Checker<'a> {
         }
         let known = self.members(schema);
         let members = value.as_object().filter(|_| self.closed && !known.is_empty());
-        let untold = members.into_iter().flatten().filter(|(name, _)| !known.contains(name.as_str()));
-        found.extend(untold.map(|(name, _)| format!("{at} has `{name}`, which nobody is told of")));
+        let undocumented = members.into_iter().flatten().filter(|(name, _)| !known.contains(name.as_str()));
+        found.extend(undocumented.map(|(name, _)| format!("{at} has `{name}`, which is undocumented")));
     }
 
     /// The members of a schema, its references included.

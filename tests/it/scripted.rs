@@ -1,4 +1,4 @@
-//! A provider that does what a test says, remembers all of it, and knows which messages it really made.
+//! A provider with scripted answers. It records all calls and the messages that it made.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use otpost::clock::Clock;
 use otpost::domain::address::Address;
 use otpost::domain::code::Code;
 use otpost::domain::receipt::DeliveryStatus;
-use otpost::domain::send_failure::{RejectReason, Scope, SendFailure};
+use otpost::domain::send_failure::{RefusalReason, Scope, SendFailure};
 use otpost::domain::time::UnixMillis;
 use otpost::provider::twilio::errors::reject_reason;
 use otpost::provider::{
@@ -21,65 +21,65 @@ use tokio::time::Instant;
 
 use crate::harness::within;
 
-/// What a provider was handed, and when.
+/// A message that was passed to the provider.
 #[derive(Clone)]
 pub struct Posted {
     pub to: String,
-    /// By which of the senders.
+    /// Index of the sender.
     pub sender: usize,
     pub body: String,
     pub code: String,
     pub validity: Duration,
     pub at: Instant,
-    /// It really made the message.
+    /// The provider made the message, whatever it answered.
     pub made: bool,
 }
 
-/// Under which name a provider that makes codes knows them.
+/// The verification id of a provider that makes codes. All codes share it.
 pub const VERIFICATION: &str = "VE00000000000000000000000000000001";
 
-/// A refusal with the reason that Twilio's number stands for.
+/// A refusal with the reject reason of Twilio's error number.
 pub fn refused(scope: Scope, code: u32) -> SendFailure {
-    SendFailure::Rejected { scope, reason: reject_reason(Some(code)), code: Some(code) }
+    SendFailure::Refused { scope, reason: reject_reason(Some(code)), provider_code: Some(code) }
 }
 
-/// What becomes of one message.
+/// The answer to one message.
 #[derive(Clone, Debug)]
 pub enum Script {
-    /// It is made.
+    /// The message is made.
     Accept,
-    /// It is made, and the answer is lost.
-    AcceptUnheard,
-    /// It is made, and no answer ever comes.
+    /// The message is made, and the answer is lost.
+    AcceptAndLoseAnswer,
+    /// The message is made, and no answer ever comes.
     AcceptAndHang,
-    /// It is not made.
+    /// The message is not made.
     Fail(SendFailure),
-    /// It is made, unless this sender carries it: that one is refused, with this number.
+    /// The message is made, unless it has this sender, which is refused with this error number.
     RefuseSender(usize, u32),
-    /// It is made, unless its recipient begins like this: whichever sender carries it is refused, with this number.
+    /// The message is made, unless its recipient has this prefix: then its sender is refused with this error number.
     RefuseFor(&'static str, u32),
 }
 
-/// What the provider says when it is asked for its messages.
+/// The answer to a message lookup.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Look {
+pub enum LookupScript {
     Show,
-    /// As if there were none, as when its list lags.
+    /// An empty list, as when the real list lags.
     Hide,
     Unanswered,
     Refused,
 }
 
-/// A provider that answers as a test says, and accepts where it says nothing.
+/// A provider that accepts every message without a script.
 pub struct ScriptedProvider {
     state: Mutex<State>,
     clock: Clock,
     panics: AtomicUsize,
-    /// Closed: a message is held until the test opens it.
+    /// While it is closed, every send waits.
     gate: Semaphore,
-    /// Senders that carry messages.
+    /// The number of senders.
     pub senders: AtomicUsize,
-    /// It makes codes of its own.
+    /// The provider makes the codes.
     pub makes_codes: AtomicBool,
     in_flight: AtomicUsize,
     pub in_flight_max: AtomicUsize,
@@ -87,16 +87,16 @@ pub struct ScriptedProvider {
 
 struct State {
     scripts: VecDeque<Script>,
-    otherwise: Script,
-    looks: VecDeque<Look>,
-    look_otherwise: Look,
+    default_script: Script,
+    lookup_scripts: VecDeque<LookupScript>,
+    default_lookup: LookupScript,
     posted: Vec<Posted>,
     made: Vec<(Address, ProviderMessage)>,
-    looked: Vec<Instant>,
-    sought: Vec<Address>,
-    probed: Vec<Instant>,
-    fetched: usize,
-    well: bool,
+    lookups: Vec<Instant>,
+    lookup_recipients: Vec<Address>,
+    probes: Vec<Instant>,
+    fetches: usize,
+    healthy: bool,
     status: DeliveryStatus,
 }
 
@@ -105,16 +105,16 @@ impl ScriptedProvider {
         ScriptedProvider {
             state: Mutex::new(State {
                 scripts: VecDeque::new(),
-                otherwise: Script::Accept,
-                looks: VecDeque::new(),
-                look_otherwise: Look::Show,
+                default_script: Script::Accept,
+                lookup_scripts: VecDeque::new(),
+                default_lookup: LookupScript::Show,
                 posted: Vec::new(),
                 made: Vec::new(),
-                looked: Vec::new(),
-                sought: Vec::new(),
-                probed: Vec::new(),
-                fetched: 0,
-                well: true,
+                lookups: Vec::new(),
+                lookup_recipients: Vec::new(),
+                probes: Vec::new(),
+                fetches: 0,
+                healthy: true,
                 status: DeliveryStatus::Sent,
             }),
             clock,
@@ -131,38 +131,38 @@ impl ScriptedProvider {
         self.state.lock().unwrap()
     }
 
-    /// The next messages fail.
-    pub fn answer(&self, failures: impl IntoIterator<Item = SendFailure>) {
-        self.will(failures.into_iter().map(Script::Fail));
+    /// Scripts failures of the next messages.
+    pub fn fail_next(&self, failures: impl IntoIterator<Item = SendFailure>) {
+        self.script_next(failures.into_iter().map(Script::Fail));
     }
 
-    /// What becomes of the next messages.
-    pub fn will(&self, scripts: impl IntoIterator<Item = Script>) {
+    /// Scripts the answers to the next messages.
+    pub fn script_next(&self, scripts: impl IntoIterator<Item = Script>) {
         self.lock().scripts.extend(scripts);
     }
 
-    /// What becomes of all others.
-    pub fn otherwise(&self, script: Script) {
-        self.lock().otherwise = script;
+    /// Scripts the answer to all other messages.
+    pub fn script_default(&self, script: Script) {
+        self.lock().default_script = script;
     }
 
-    /// What is said to the next questions for messages.
-    pub fn shows(&self, looks: impl IntoIterator<Item = Look>) {
-        self.lock().looks.extend(looks);
+    /// Scripts the answers to the next message lookups.
+    pub fn script_lookups(&self, lookup_scripts: impl IntoIterator<Item = LookupScript>) {
+        self.lock().lookup_scripts.extend(lookup_scripts);
     }
 
-    /// What is said to all others.
-    pub fn shows_otherwise(&self, look: Look) {
-        self.lock().look_otherwise = look;
+    /// Scripts the answer to all other lookups.
+    pub fn script_default_lookup(&self, lookup: LookupScript) {
+        self.lock().default_lookup = lookup;
     }
 
-    /// Whether probes are answered well.
-    pub fn is_well(&self, well: bool) {
-        self.lock().well = well;
+    /// Makes probes succeed or fail.
+    pub fn set_healthy(&self, healthy: bool) {
+        self.lock().healthy = healthy;
     }
 
-    /// What became of every message, to whoever asks.
-    pub fn status(&self, status: DeliveryStatus) {
+    /// Sets the status that every fetched message has.
+    pub fn set_status(&self, status: DeliveryStatus) {
         self.lock().status = status;
     }
 
@@ -182,30 +182,30 @@ impl ScriptedProvider {
         self.lock().posted.clone()
     }
 
-    /// The messages that people really get.
+    /// The messages that the provider made.
     pub fn made(&self) -> Vec<Posted> {
         self.posted().into_iter().filter(|post| post.made).collect()
     }
 
-    pub fn looked(&self) -> Vec<Instant> {
-        self.lock().looked.clone()
+    pub fn lookups(&self) -> Vec<Instant> {
+        self.lock().lookups.clone()
     }
 
-    /// How often the messages to an address were looked for.
-    pub fn sought(&self, to: &str) -> usize {
-        self.lock().sought.iter().filter(|sought| sought.as_str() == to).count()
+    /// The number of lookups for messages to a recipient.
+    pub fn lookups_of(&self, to: &str) -> usize {
+        self.lock().lookup_recipients.iter().filter(|recipient| recipient.as_str() == to).count()
     }
 
-    /// How often it was asked about one message.
-    pub fn fetched(&self) -> usize {
-        self.lock().fetched
+    /// The number of fetches of single messages.
+    pub fn fetches(&self) -> usize {
+        self.lock().fetches
     }
 
-    pub fn probed(&self) -> Vec<Instant> {
-        self.lock().probed.clone()
+    pub fn probes(&self) -> Vec<Instant> {
+        self.lock().probes.clone()
     }
 
-    /// Waits until this many messages were handed over.
+    /// Waits until this many messages were posted.
     pub async fn until_posted(&self, count: usize) {
         within(async {
             while self.lock().posted.len() < count {
@@ -215,7 +215,7 @@ impl ScriptedProvider {
         .await;
     }
 
-    /// The name of everybody's code, where it makes codes.
+    /// The verification id, if the provider makes codes.
     fn verification(&self) -> Option<String> {
         self.makes_codes().then(|| VERIFICATION.to_owned())
     }
@@ -273,7 +273,7 @@ impl Provider for ScriptedProvider {
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
         let script = {
             let mut state = self.lock();
-            state.scripts.pop_front().unwrap_or_else(|| state.otherwise.clone())
+            state.scripts.pop_front().unwrap_or_else(|| state.default_script.clone())
         };
         match script {
             Script::Accept => Ok(Accepted {
@@ -281,7 +281,7 @@ impl Provider for ScriptedProvider {
                 segments: None,
                 verification: self.verification(),
             }),
-            Script::AcceptUnheard => {
+            Script::AcceptAndLoseAnswer => {
                 self.make(message, nth);
                 Err(SendFailure::InDoubt { detail: "reset".to_owned() })
             }
@@ -306,34 +306,34 @@ impl Provider for ScriptedProvider {
 
     async fn check_credentials(&self) -> Result<(), CredentialError> {
         let mut state = self.lock();
-        state.probed.push(Instant::now());
-        if state.well { Ok(()) } else { Err(CredentialError::Unanswered("not well".to_owned())) }
+        state.probes.push(Instant::now());
+        if state.healthy { Ok(()) } else { Err(CredentialError::Unanswered("not healthy".to_owned())) }
     }
 
     async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<ProviderMessage>, LookupError> {
         let mut state = self.lock();
-        state.looked.push(Instant::now());
-        state.sought.push(to.clone());
-        let look = state.looks.pop_front().unwrap_or(state.look_otherwise);
+        state.lookups.push(Instant::now());
+        state.lookup_recipients.push(to.clone());
+        let script = state.lookup_scripts.pop_front().unwrap_or(state.default_lookup);
         let to_them = state.made.iter().filter(|(number, made)| number == to && made.created >= since);
-        match look {
-            Look::Show => Ok(to_them.map(|(_, made)| made.clone()).collect()),
-            Look::Hide => Ok(Vec::new()),
-            Look::Unanswered => Err(LookupError::Unanswered("no answer".to_owned())),
-            Look::Refused => Err(LookupError::Refused { status: 401, code: None }),
+        match script {
+            LookupScript::Show => Ok(to_them.map(|(_, made)| made.clone()).collect()),
+            LookupScript::Hide => Ok(Vec::new()),
+            LookupScript::Unanswered => Err(LookupError::Unanswered("no answer".to_owned())),
+            LookupScript::Refused => Err(LookupError::Refused { status: 401, code: None }),
         }
     }
 
     async fn fetch(&self, message_id: &str) -> Result<FetchedMessage, LookupError> {
         let mut state = self.lock();
-        state.fetched += 1;
+        state.fetches += 1;
         let (to, _) =
             state.made.iter().find(|(_, made)| made.message_id == message_id).ok_or(LookupError::NotFound)?;
         Ok(FetchedMessage {
             to: Some(to.clone()),
             status: state.status,
-            code: None,
-            reason: RejectReason::Other,
+            provider_code: None,
+            reason: RefusalReason::Other,
         })
     }
 }

@@ -1,4 +1,4 @@
-//! The recipients that script what becomes of a simulated message, as `docs/simulation.md` tells users.
+//! The recipients that script the outcome of a simulated message, as documented in `docs/simulation.md`.
 
 use std::io;
 use std::time::Duration;
@@ -14,60 +14,60 @@ use otpost::provider::{Accepted, DeliveryReceipt, Provider};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::contract::provider::Letter;
+use crate::contract::provider::Draft;
 
 fn simulated() -> SimulatedProvider {
     SimulatedProvider::new(Channel::Sms, 1, Clock::tokio(), Box::new(io::sink()))
 }
 
-/// Sends the try of a request with this number.
-async fn tried(
+/// Sends one attempt of a request.
+async fn send_attempt(
     provider: &SimulatedProvider,
     to: &str,
     request: &str,
     attempt: u32,
 ) -> Result<Accepted, SendFailure> {
     let request = RequestId::parse(request).expect("an id");
-    provider.send(&Letter { request, attempt, ..Letter::to(to) }.message()).await
+    provider.send(&Draft { request, attempt, ..Draft::to(to) }.message()).await
 }
 
-/// The kinds of answers to the first four tries of one request.
-async fn tries(to: &str) -> Vec<&'static str> {
+/// The kinds of answers to the first four attempts of one request.
+async fn answers_to_attempts(to: &str) -> Vec<&'static str> {
     let provider = simulated();
     let mut answers = Vec::new();
     for attempt in 1..=4 {
-        let answer = tried(&provider, to, "r-1", attempt).await;
+        let answer = send_attempt(&provider, to, "r-1", attempt).await;
         answers.push(answer.map_or_else(|failure| failure.as_str(), |_| "accepted"));
     }
     answers
 }
 
-/// What is reported of a message, and how many seconds after the send.
-async fn reports(to: &str) -> Vec<(u64, DeliveryStatus, Option<u32>)> {
+/// The receipts of a message, each with its seconds since the send.
+async fn receipts_of(to: &str) -> Vec<(u64, DeliveryStatus, Option<u32>)> {
     let provider = simulated();
-    let (listener, mut told) = mpsc::channel(8);
+    let (listener, mut receipts) = mpsc::channel(8);
     provider.on_receipts(listener);
     let began = Instant::now();
-    let accepted = tried(&provider, to, "r-1", 4).await;
+    let accepted = send_attempt(&provider, to, "r-1", 4).await;
     drop(provider);
-    let mut reports = Vec::new();
-    while let Some(DeliveryReceipt { request, to: recipient, message_id, status, code, .. }) =
-        told.recv().await
+    let mut published = Vec::new();
+    while let Some(DeliveryReceipt { request_id, to: recipient, message_id, status, provider_code, .. }) =
+        receipts.recv().await
     {
-        assert_eq!(request.as_str(), "r-1");
-        assert_eq!(recipient, Letter::to(to).to);
+        assert_eq!(request_id.as_str(), "r-1");
+        assert_eq!(recipient, Draft::to(to).to);
         assert!(accepted.as_ref().is_err() || accepted.as_ref().unwrap().message_id == Some(message_id));
-        reports.push((began.elapsed().as_secs(), status, code));
+        published.push((began.elapsed().as_secs(), status, provider_code));
     }
-    reports
+    published
 }
 
 async fn found(provider: &SimulatedProvider, to: &str) -> usize {
-    provider.find(&Letter::to(to).to, UnixMillis(0)).await.expect("an answer").len()
+    provider.find(&Draft::to(to).to, UnixMillis(0)).await.expect("an answer").len()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recipient_chooses_what_a_send_comes_to() {
+async fn a_recipient_selects_the_outcome_of_a_send() {
     for (to, expected) in [
         ("+573001234567", ["accepted"; 4]),
         ("+573005550000", ["accepted"; 4]),
@@ -80,7 +80,7 @@ async fn a_recipient_chooses_what_a_send_comes_to() {
         ("+573005551610", ["rejected"; 4]),
         ("+573005553003", ["accepted"; 4]),
     ] {
-        assert_eq!(tries(to).await, expected, "{to}");
+        assert_eq!(answers_to_attempts(to).await, expected, "{to}");
     }
 }
 
@@ -91,26 +91,26 @@ async fn refusals_have_the_numbers_and_scopes_of_real_ones() {
         ("+573005551610", 21610, Scope::Recipient),
         ("+573005551614", 21614, Scope::Recipient),
     ] {
-        let refused = tried(&simulated(), to, "r-1", 1).await;
+        let refused = send_attempt(&simulated(), to, "r-1", 1).await;
         assert_eq!(refused, Err(crate::scripted::refused(scope, code)));
     }
-    let throttled = tried(&simulated(), "+573005550429", "r-1", 1).await;
+    let throttled = send_attempt(&simulated(), "+573005550429", "r-1", 1).await;
     let retry_after = Some(Duration::from_secs(2));
-    assert_eq!(throttled, Err(SendFailure::Throttled { code: Some(20429), retry_after }));
+    assert_eq!(throttled, Err(SendFailure::Throttled { provider_code: Some(20429), retry_after }));
 }
 
 #[tokio::test(start_paused = true)]
-async fn tries_are_counted_for_each_request_even_if_the_caller_forgets() {
+async fn attempts_are_counted_for_each_request_even_if_the_caller_does_not() {
     let provider = simulated();
     let to = "+573005550504";
-    tried(&provider, to, "r-1", 1).await.expect_err("in doubt");
-    tried(&provider, to, "r-1", 1).await.expect("the second time, whatever its number");
-    tried(&provider, to, "r-2", 1).await.expect_err("another request begins again");
-    tried(&simulated(), to, "r-1", 2).await.expect("a new process is told the number");
+    send_attempt(&provider, to, "r-1", 1).await.expect_err("in doubt");
+    send_attempt(&provider, to, "r-1", 1).await.expect("the second time, whatever its number");
+    send_attempt(&provider, to, "r-2", 1).await.expect_err("another request begins again");
+    send_attempt(&simulated(), to, "r-1", 2).await.expect("a new process has the number from the caller");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_sent_is_found_whatever_the_sender_was_told() {
+async fn a_sent_message_is_found_whatever_answer_the_sender_received() {
     for (to, expected) in [
         ("+573005550000", 1),
         ("+573005550408", 1),
@@ -120,14 +120,14 @@ async fn what_was_sent_is_found_whatever_the_sender_was_told() {
         ("+573005551610", 0),
     ] {
         let provider = simulated();
-        let _ = tried(&provider, to, "r-1", 1).await;
+        let _ = send_attempt(&provider, to, "r-1", 1).await;
         assert_eq!(found(&provider, to).await, expected, "{to}");
         assert_eq!(found(&provider, "+573001234567").await, 0);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_recipient_chooses_what_is_reported_and_when() {
+async fn a_recipient_selects_the_receipts_and_their_times() {
     use DeliveryStatus::{Delivered, Queued, Sent, Undelivered};
     for (to, expected) in [
         ("+573001234567", vec![(1, Delivered, None)]),
@@ -145,14 +145,14 @@ async fn a_recipient_chooses_what_is_reported_and_when() {
         ("+573005553005", vec![(1, Undelivered, Some(30005))]),
         ("+573005553007", vec![(1, Undelivered, Some(30007))]),
     ] {
-        assert_eq!(reports(to).await, expected, "{to}");
+        assert_eq!(receipts_of(to).await, expected, "{to}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_message_can_be_asked_about_while_it_is_on_its_way() {
+async fn a_message_can_be_fetched_before_it_is_delivered() {
     let provider = simulated();
-    let accepted = tried(&provider, "+573005550002", "r-1", 1).await.expect("accepted");
+    let accepted = send_attempt(&provider, "+573005550002", "r-1", 1).await.expect("accepted");
     let id = accepted.message_id.expect("an id");
     for (seconds, expected) in
         [(0, DeliveryStatus::Queued), (1, DeliveryStatus::Delivered), (5, DeliveryStatus::Delivered)]
@@ -160,18 +160,18 @@ async fn a_message_can_be_asked_about_while_it_is_on_its_way() {
         tokio::time::advance(Duration::from_secs(seconds)).await;
         assert_eq!(provider.fetch(&id).await.expect("an answer").status, expected, "{seconds}");
     }
-    let accepted = tried(&provider, "+573005553007", "r-2", 1).await.expect("accepted");
+    let accepted = send_attempt(&provider, "+573005553007", "r-2", 1).await.expect("accepted");
     tokio::time::advance(Duration::from_secs(1)).await;
     let fetched = provider.fetch(&accepted.message_id.expect("an id")).await.expect("an answer");
-    assert_eq!((fetched.status, fetched.code), (DeliveryStatus::Undelivered, Some(30007)));
+    assert_eq!((fetched.status, fetched.provider_code), (DeliveryStatus::Undelivered, Some(30007)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn only_the_newest_messages_are_remembered() {
     let provider = simulated();
-    let first = tried(&provider, "+573001234567", "r-1", 1).await.expect("accepted");
+    let first = send_attempt(&provider, "+573001234567", "r-1", 1).await.expect("accepted");
     for _ in 0..1_000 {
-        tried(&provider, "+573109876543", "r-2", 1).await.expect("accepted");
+        send_attempt(&provider, "+573109876543", "r-2", 1).await.expect("accepted");
     }
     assert_eq!(found(&provider, "+573001234567").await, 0);
     assert!(provider.fetch(&first.message_id.expect("an id")).await.is_err());
@@ -179,16 +179,16 @@ async fn only_the_newest_messages_are_remembered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listener_that_is_gone_or_behind_stops_nothing() {
+async fn a_closed_or_slow_listener_stops_no_send() {
     let provider = simulated();
-    let (listener, told) = mpsc::channel(1);
+    let (listener, receiver) = mpsc::channel(1);
     provider.on_receipts(listener);
     for _ in 0..20 {
-        tried(&provider, "+573001234567", "r-1", 1).await.expect("accepted");
+        send_attempt(&provider, "+573001234567", "r-1", 1).await.expect("accepted");
     }
     tokio::time::sleep(Duration::from_secs(10)).await;
-    drop(told);
-    tried(&provider, "+573001234567", "r-1", 1).await.expect("accepted");
+    drop(receiver);
+    send_attempt(&provider, "+573001234567", "r-1", 1).await.expect("accepted");
 }
 
 #[test]

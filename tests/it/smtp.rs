@@ -13,9 +13,9 @@ use otpost::provider::{CredentialError, LookupError, Mail, Message, Provider};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::contract::provider::Letter;
+use crate::contract::provider::Draft;
 
-/// What the relay does about a line.
+/// The reaction of the relay to a line.
 #[derive(Clone, Copy)]
 enum Answer {
     Say(&'static str),
@@ -25,25 +25,25 @@ enum Answer {
 
 use Answer::{Close, Hang, Say};
 
-/// A relay that speaks SMTP as far as these tests need it, and answers as told.
+/// A relay with the part of SMTP that these tests need. Its answers can be scripted.
 struct FakeRelay {
     port: u16,
-    heard: Arc<Mutex<Vec<String>>>,
+    received: Arc<Mutex<Vec<String>>>,
 }
 
 impl FakeRelay {
-    /// `odd` are the verbs with an answer that is not the usual one. `.` is the end of a text.
+    /// `odd` has the verbs with another answer than the usual one. `.` is the end of a text.
     async fn start(odd: &'static [(&'static str, Answer)]) -> FakeRelay {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        let heard = Arc::new(Mutex::new(Vec::new()));
-        let hears = heard.clone();
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let recorded = received.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(converse(stream, odd, hears.clone()));
+                tokio::spawn(converse(stream, odd, recorded.clone()));
             }
         });
-        FakeRelay { port, heard }
+        FakeRelay { port, received }
     }
 
     fn provider(&self) -> SmtpProvider {
@@ -56,19 +56,19 @@ impl FakeRelay {
         SmtpProvider::new(&SmtpSettings { url, from, timeout }).expect("valid settings")
     }
 
-    fn heard(&self) -> Vec<String> {
-        self.heard.lock().expect("no panic").clone()
+    fn received(&self) -> Vec<String> {
+        self.received.lock().expect("no panic").clone()
     }
 
     fn count(&self, line: &str) -> usize {
-        self.heard().iter().filter(|heard| heard.starts_with(line)).count()
+        self.received().iter().filter(|received| received.starts_with(line)).count()
     }
 }
 
 async fn converse(
     stream: TcpStream,
     odd: &'static [(&'static str, Answer)],
-    heard: Arc<Mutex<Vec<String>>>,
+    received: Arc<Mutex<Vec<String>>>,
 ) -> Option<()> {
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read).lines();
@@ -83,7 +83,7 @@ async fn converse(
     answer("greeting", "220 relay").await?;
     let mut in_text = false;
     while let Ok(Some(line)) = lines.next_line().await {
-        heard.lock().expect("no panic").push(line.clone());
+        received.lock().expect("no panic").push(line.clone());
         let verb = line.split([' ', ':']).next().unwrap_or_default();
         match verb {
             "." if in_text => {
@@ -103,40 +103,39 @@ async fn converse(
     Some(())
 }
 
-/// An e-mail with what it borrows.
-fn letter(to: &str) -> Letter {
+fn email(to: &str) -> Draft {
     let to = EmailAddress::parse(to).expect("an address").into();
-    Letter {
+    Draft {
         to,
         body: "Hola Ana:\n\n123456\n\n.\nVálido por 10 minutos.".to_owned(),
-        ..Letter::to("+573001234567")
+        ..Draft::to("+573001234567")
     }
 }
 
-fn message(letter: &Letter) -> Message<'_> {
+fn message(draft: &Draft) -> Message<'_> {
     let mail = Mail { subject: "Tu código de Señal", html: "<p>Hola Ana: <b>123456</b></p>" };
-    Message { mail: Some(mail), ..letter.message() }
+    Message { mail: Some(mail), ..draft.message() }
 }
 
 async fn send(provider: &SmtpProvider) -> Result<Option<String>, SendFailure> {
-    let letter = letter("ana@mail.example");
-    provider.send(&message(&letter)).await.map(|accepted| accepted.message_id)
+    let draft = email("ana@mail.example");
+    provider.send(&message(&draft)).await.map(|accepted| accepted.message_id)
 }
 
 fn rejected(code: u32, scope: Scope) -> SendFailure {
-    SendFailure::rejected(scope, Some(code))
+    SendFailure::refused(scope, Some(code))
 }
 
 #[tokio::test]
-async fn an_email_goes_out_in_two_forms_and_tells_no_machine_to_answer() {
+async fn an_email_has_a_text_and_an_html_part_and_asks_for_no_automatic_reply() {
     let relay = FakeRelay::start(&[]).await;
     let id = send(&relay.provider()).await.expect("accepted").expect("a name");
-    let heard = relay.heard();
+    let received = relay.received();
     assert_eq!(
-        heard[..4],
+        received[..4],
         ["EHLO shop.example", "MAIL FROM:<codes@shop.example>", "RCPT TO:<ana@mail.example>", "DATA"]
     );
-    let text = heard[4..].join("\n");
+    let text = received[4..].join("\n");
     for line in [
         "From: =?utf-8?b?U2XDsWFs?= <codes@shop.example>\n",
         "To: ana@mail.example\n",
@@ -164,10 +163,10 @@ async fn each_copy_of_a_request_has_the_same_message_id_and_no_other_request_has
     let relay = FakeRelay::start(&[]).await;
     let provider = relay.provider();
     let first = send(&provider).await.expect("accepted");
-    let mut second = letter("ana@mail.example");
+    let mut second = email("ana@mail.example");
     second.attempt = 2;
     let again = provider.send(&message(&second)).await.expect("accepted").message_id;
-    let other = letter("bob@mail.example");
+    let other = email("bob@mail.example");
     let other = provider.send(&message(&other)).await.expect("accepted").message_id;
     assert_eq!(first, again);
     assert_ne!(first, other);
@@ -175,18 +174,18 @@ async fn each_copy_of_a_request_has_the_same_message_id_and_no_other_request_has
 }
 
 #[tokio::test]
-async fn a_connection_that_was_given_up_while_it_rested_costs_no_email() {
-    // The relay says that it closes, as one does that was restarted.
+async fn a_connection_that_the_relay_closed_while_idle_is_replaced_once() {
+    // A relay that restarts announces that it closes the connection.
     let closing = FakeRelay::start(&[("MAIL", Say("421 4.3.2 closing"))]).await;
     let gone = closing.provider();
     gone.check_credentials().await.expect("reached");
     let failure = send(&gone).await.expect_err("it always closes");
-    assert_eq!(failure, SendFailure::Unreachable { detail: "answered with SMTP 421".to_owned() });
-    assert_eq!(closing.count("EHLO"), 2, "another connection is tried once");
+    assert_eq!(failure, SendFailure::NotConnected { detail: "answered with SMTP 421".to_owned() });
+    assert_eq!(closing.count("EHLO"), 2, "one other connection is opened");
 }
 
 #[tokio::test]
-async fn a_refusal_says_how_much_it_stops() {
+async fn every_refusal_has_its_scope() {
     #[track_caller]
     fn check(odd: &'static [(&'static str, Answer)], expected: SendFailure) -> impl Future<Output = ()> {
         let caller = std::panic::Location::caller();
@@ -196,8 +195,8 @@ async fn a_refusal_says_how_much_it_stops() {
             assert_eq!(failure, Err(expected), "{caller}");
         }
     }
-    let later = |code| SendFailure::Deferred { code: Some(code) };
-    let slower = |code| SendFailure::Throttled { code: Some(code), retry_after: None };
+    let later = |code| SendFailure::Deferred { provider_code: Some(code) };
+    let slower = |code| SendFailure::Throttled { provider_code: Some(code), retry_after: None };
     check(&[("RCPT", Say("550 5.1.1 <ana@mail.example>: none here"))], rejected(550, Scope::Recipient)).await;
     check(&[("RCPT", Say("550 5.7.1 relaying denied"))], rejected(550, Scope::Unrecognised)).await;
     check(&[("RCPT", Say("451 4.7.1 greylisted"))], later(451)).await;
@@ -207,12 +206,12 @@ async fn a_refusal_says_how_much_it_stops() {
     check(&[(".", Say("452 4.3.1 disk full"))], slower(452)).await;
     check(&[("MAIL", Say("550 5.7.1 not your domain"))], rejected(550, Scope::Account)).await;
     check(&[("AUTH", Say("535 5.7.8 bad credentials"))], rejected(535, Scope::Account)).await;
-    let speechless = SendFailure::rejected(Scope::Account, None);
+    let speechless = SendFailure::refused(Scope::Account, None);
     check(&[("EHLO", Say("250 relay"))], speechless).await;
 }
 
 #[tokio::test]
-async fn until_the_text_is_handed_over_nothing_is_in_doubt() {
+async fn nothing_is_in_doubt_before_the_text_is_sent() {
     for odd in [
         &[("greeting", Close)] as &'static [_],
         &[("MAIL", Close)],
@@ -222,14 +221,14 @@ async fn until_the_text_is_handed_over_nothing_is_in_doubt() {
     ] {
         let relay = FakeRelay::start(odd).await;
         let failure = send(&relay.provider()).await.expect_err("no answer");
-        assert!(matches!(failure, SendFailure::Unreachable { .. }), "{} {failure:?}", odd[0].0);
+        assert!(matches!(failure, SendFailure::NotConnected { .. }), "{} {failure:?}", odd[0].0);
     }
     for odd in [&[("greeting", Hang)] as &'static [_], &[("DATA", Hang)]] {
         let relay = FakeRelay::start(odd).await;
         let failure = send(&relay.provider_at("", Duration::from_millis(200))).await;
         assert_eq!(
             failure,
-            Err(SendFailure::Unreachable { detail: "timed out before the answer".to_owned() }),
+            Err(SendFailure::NotConnected { detail: "timed out before the answer".to_owned() }),
             "{}",
             odd[0].0
         );
@@ -249,17 +248,17 @@ async fn a_lost_answer_to_the_text_is_in_doubt() {
 }
 
 #[tokio::test]
-async fn a_relay_that_is_not_there_is_out_of_reach() {
-    let relay = FakeRelay { port: 1, heard: Arc::default() };
-    let failure = send(&relay.provider()).await.expect_err("nobody listens");
-    assert!(matches!(failure, SendFailure::Unreachable { .. }), "{failure:?}");
+async fn a_missing_relay_is_unreachable() {
+    let relay = FakeRelay { port: 1, received: Arc::default() };
+    let failure = send(&relay.provider()).await.expect_err("no listener");
+    assert!(matches!(failure, SendFailure::NotConnected { .. }), "{failure:?}");
 }
 
 #[tokio::test]
-async fn credentials_are_tried_without_an_email() {
+async fn credentials_are_checked_without_an_email() {
     let relay = FakeRelay::start(&[]).await;
     relay.provider_at("us%40er:p%3Aw@", Duration::from_secs(5)).check_credentials().await.expect("good");
-    assert!(relay.heard()[1].starts_with("AUTH PLAIN "), "{:?}", relay.heard());
+    assert!(relay.received()[1].starts_with("AUTH PLAIN "), "{:?}", relay.received());
     assert_eq!(relay.count("MAIL"), 0);
     let refusing = FakeRelay::start(&[("AUTH", Say("535 5.7.8 no"))]).await;
     let fault = refusing.provider_at("u:hunter2@", Duration::from_secs(5)).check_credentials().await;
@@ -270,10 +269,10 @@ async fn credentials_are_tried_without_an_email() {
     let fault = open.provider_at("u:hunter2@", Duration::from_secs(5)).check_credentials().await;
     let fault = fault.expect_err("no way to log in");
     assert!(matches!(fault, CredentialError::UnsupportedLogin(_)), "{fault:?}");
-    let told = fault.to_string();
+    let text = fault.to_string();
     assert!(
-        told.contains("offers no log-in") && told.contains("leave the user and the password out"),
-        "{told}"
+        text.contains("offers no log-in") && text.contains("leave the user and the password out"),
+        "{text}"
     );
     let silent = FakeRelay::start(&[("greeting", Hang)]).await;
     let fault = silent.provider_at("", Duration::from_millis(200)).check_credentials().await;
@@ -281,29 +280,29 @@ async fn credentials_are_tried_without_an_email() {
 }
 
 #[tokio::test]
-async fn a_relay_elsewhere_without_starttls_hears_nothing_of_an_email() {
+async fn a_remote_relay_without_starttls_receives_nothing_of_an_email() {
     let relay = FakeRelay::start(&[]).await;
-    // It leads to this machine, but is no loopback address as one writes it: it counts as elsewhere.
+    // The address leads to this machine, but is no written loopback address, so it counts as remote.
     let url = format!("smtp://u:hunter2@0.0.0.0:{}", relay.port).into();
     let from = "codes@shop.example".parse().expect("a sender");
     let timeout = Duration::from_secs(5);
     let provider = SmtpProvider::new(&SmtpSettings { url, from, timeout }).expect("valid settings");
-    assert_eq!(send(&provider).await, Err(SendFailure::rejected(Scope::Account, None)));
-    let told = provider.check_credentials().await.expect_err("no way in").to_string();
-    assert!(told.contains("offers no STARTTLS") && !told.contains("credentials"), "{told}");
-    assert_eq!(relay.count("AUTH") + relay.count("MAIL"), 0, "{:?}", relay.heard());
+    assert_eq!(send(&provider).await, Err(SendFailure::refused(Scope::Account, None)));
+    let text = provider.check_credentials().await.expect_err("no log-in").to_string();
+    assert!(text.contains("offers no STARTTLS") && !text.contains("credentials"), "{text}");
+    assert_eq!(relay.count("AUTH") + relay.count("MAIL"), 0, "{:?}", relay.received());
 }
 
 #[tokio::test]
-async fn a_relay_shows_nothing_and_carries_no_text_message() {
+async fn a_relay_has_no_lookups_and_sends_no_text_message() {
     let relay = FakeRelay::start(&[]).await;
     let provider = relay.provider();
     let to: Address = EmailAddress::parse("ana@mail.example").expect("an address").into();
     assert!(matches!(provider.find(&to, UnixMillis(0)).await, Err(LookupError::Refused { .. })));
     assert!(matches!(provider.fetch("x@shop.example").await, Err(LookupError::Refused { .. })));
     let number = PhoneNumber::parse("+573001234567", "CO".parse().expect("valid")).expect("a number");
-    let letter = Letter { to: number.into(), ..letter("ana@mail.example") };
-    let refused = SendFailure::rejected(Scope::Request, None);
-    assert_eq!(provider.send(&message(&letter)).await, Err(refused));
-    assert_eq!(relay.heard(), Vec::<String>::new());
+    let draft = Draft { to: number.into(), ..email("ana@mail.example") };
+    let refused = SendFailure::refused(Scope::Request, None);
+    assert_eq!(provider.send(&message(&draft)).await, Err(refused));
+    assert_eq!(relay.received(), Vec::<String>::new());
 }

@@ -1,4 +1,4 @@
-//! What messages say and cost: the provider's own calculator, an operator's texts, and the clock of who reads them.
+//! Texts of messages: segments as counted by the provider's calculator, an operator's templates, and time zones.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::harness::{ALICE, Embedded, Options, template, with};
 use crate::real::unique;
 
-/// What sms-segments-calculator says of some hundred texts: `tests/compare/segments/run.sh --write` asks it.
+/// The results of sms-segments-calculator for some hundred texts, written by `tests/compare/segments/run.sh --write`.
 const GOLDEN: &str = include_str!("golden/segments.json");
 
 #[track_caller]
@@ -22,7 +22,7 @@ fn costs(text: &str, expected: &Value) {
 }
 
 #[test]
-fn texts_cost_what_the_providers_own_calculator_says() {
+fn texts_have_the_segments_of_the_providers_own_calculator() {
     let golden: Value = serde_json::from_str(GOLDEN).expect("a golden file");
     let texts = golden["texts"].as_array().expect("a list");
     let mut folded = 0;
@@ -39,7 +39,7 @@ fn texts_cost_what_the_providers_own_calculator_says() {
     assert!(texts.len() > 400 && folded > 100, "{} texts, {folded} folded", texts.len());
 }
 
-/// A directory of a test's own, gone when dropped.
+/// A directory of one test, deleted when dropped.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -81,24 +81,24 @@ fn lint(directory: &Path, more: &[(&str, &str)]) -> (Option<i32>, Vec<Value>) {
 }
 
 #[test]
-fn the_linter_tells_what_every_text_costs_the_operators_among_them() {
+fn the_linter_lists_the_segments_of_built_in_and_operator_templates() {
     let directory = Directory::of(&[
         ("default.es.txt", "{{ brand }}: código {{ code }}, hasta las {{ expires_at }}.\n".as_bytes()),
         ("login.es.txt", b"{{ code }}"),
         ("login.pt-BR.txt", b"\xef\xbb\xbf{{ code }}\r\n"),
         (".hidden", b"\xff"),
     ]);
-    std::fs::create_dir(directory.0.join("..data")).expect("what a mounted volume has");
+    std::fs::create_dir(directory.0.join("..data")).expect("a folder as of a mounted volume");
     let (exit, rows) = lint(&directory.0, &[]);
     assert_eq!(exit, Some(0), "{rows:?}");
-    let told: Vec<_> = rows
+    let listed: Vec<_> = rows
         .iter()
         .map(|row| {
             ["template", "locale", "from", "encoding"].map(|name| row[name].as_str().unwrap_or_default())
         })
         .collect();
     assert_eq!(
-        told,
+        listed,
         [
             ["default", "en", "built in", "gsm7"],
             ["default", "es", "default.es.txt", "gsm7"],
@@ -120,7 +120,7 @@ fn the_built_in_texts_cost_one_segment_each_with_the_longest_name() {
 }
 
 #[test]
-fn every_fault_of_every_text_is_told_by_the_linter_and_stops_a_start() {
+fn the_linter_lists_every_error_of_every_template_and_each_prevents_a_start() {
     let long = format!("{{{{ code }}}}{}", "a".repeat(9_000));
     let directory = Directory::of(&[
         ("default.es.txt", b"Llama ya al 601 234 567, {{ user_name }}"),
@@ -148,24 +148,24 @@ fn every_fault_of_every_text_is_told_by_the_linter_and_stops_a_start() {
         "long.es.txt",
         "folder.es.txt",
     ] {
-        assert!(wrong.contains(&file), "{file} is not told: {wrong:?}");
+        assert!(wrong.contains(&file), "{file} is not listed: {wrong:?}");
     }
     assert!(wrong.iter().filter(|file| **file == "default.es.txt").count() >= 2, "{rows:?}");
     let start = otpost(&directory.0, &[("ENVIRONMENT", "development")], &["worker"], "");
-    let told = String::from_utf8(start.stderr).expect("text");
-    assert_eq!(start.status.code(), Some(2), "{told}");
+    let errors = String::from_utf8(start.stderr).expect("text");
+    assert_eq!(start.status.code(), Some(2), "{errors}");
     for file in wrong {
-        assert!(told.contains(&format!("TEMPLATES_DIR/{file} ")), "{file} is not told: {told}");
+        assert!(errors.contains(&format!("TEMPLATES_DIR/{file} ")), "{file} is not listed: {errors}");
     }
-    assert!(!told.contains("Llama ya"), "{told}");
+    assert!(!errors.contains("Llama ya"), "{errors}");
     for problem in [
         "line 1: {{ brnad }} is no value: there are brand, code, expires_at, minutes, user_name",
         "{{ usr }} is no value",
         "{{ code }} must stand in it exactly once",
     ] {
-        assert!(told.contains(problem), "{problem:?} is not told: {told}");
+        assert!(errors.contains(problem), "{problem:?} is not listed: {errors}");
     }
-    // Who makes no texts does not read them.
+    // A command that makes no texts does not read templates.
     let other = otpost(&directory.0, &[], &["check-number", "3001234567"], "");
     assert_eq!(other.status.code(), Some(0), "{other:?}");
 }
@@ -190,7 +190,7 @@ fn a_directory_that_is_none_or_without_end_is_a_wrong_setting() {
 }
 
 #[test]
-fn what_any_text_costs_is_told() {
+fn any_text_can_be_measured() {
     let none = Directory::of(&[]);
     let output = otpost(&none.0, &[], &["templates", "measure", "--json"], r#"["código", "a"]"#);
     let rows: Vec<Value> = serde_json::from_slice(&output.stdout).expect("a list");
@@ -205,7 +205,7 @@ fn what_any_text_costs_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_resend_tells_the_same_end_by_the_clock_of_who_reads_it() {
+async fn a_resend_shows_the_same_expiry_in_the_zone_of_its_reader() {
     let until = template("default.es.txt", "{{ code }} hasta las {{ expires_at }}.");
     let mut gateway = Embedded::with(Options { templates: vec![until], ..Options::default() });
     let zoned = |id, zone: &str| with(id, ALICE, json!({"timezone": zone}));

@@ -88,7 +88,11 @@ async fn an_unconfirmed_event_makes_the_provider_repeat_the_callback() {
     assert_eq!(report(&server, "delivered", &[]).await.status, 204);
     gateway.result().await.expect("delivered", None);
     gateway.world.store.gone.store(true, std::sync::atomic::Ordering::SeqCst);
-    assert_eq!(report(&server, "delivered", &[]).await.status, 503, "nobody knows whether it was told");
+    assert_eq!(
+        report(&server, "delivered", &[]).await.status,
+        503,
+        "the store cannot show whether it was published"
+    );
 }
 
 #[tokio::test(start_paused = true)]

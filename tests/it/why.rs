@@ -20,12 +20,12 @@ use otpost::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::request_id::RequestId;
-use otpost::domain::send_failure::RejectReason;
+use otpost::domain::send_failure::RefusalReason;
 use otpost::domain::send_failure::SendFailure;
 use otpost::provider::DeliveryReceipt;
 use otpost::store::{
-    Admission, Admit, CompleteRequest, CompleteResult, Grant, Lease, ProposedChallenge, RecordReceipt,
-    Refund, Store, Subject,
+    Admission, AdmissionInput, ChargedTo, Grant, Lease, NewReceipt, ProposedChallenge, RecordOutcome,
+    RecordOutcomeResult, Refund, Store,
 };
 use serde_json::{Value, json};
 
@@ -70,12 +70,12 @@ async fn last(gateway: &Embedded, to: &str) -> Value {
 
 async fn report(gateway: &Embedded, id: &str, message: u32, status: DeliveryStatus) {
     let report = DeliveryReceipt {
-        request: RequestId::parse(id).expect("valid"),
+        request_id: RequestId::parse(id).expect("valid"),
         to: number(ALICE).into(),
         message_id: format!("SM{message:032x}"),
         status,
-        code: None,
-        reason: RejectReason::Other,
+        provider_code: None,
+        reason: RefusalReason::Other,
     };
     gateway.tracker.process("scripted", &report).await.expect("it is taken");
 }
@@ -90,8 +90,8 @@ fn events(response: &Value) -> Vec<(&str, &str)> {
 
 /// A request that is throttled, then in doubt, then found, and delivered. Returns the codes that were sent.
 async fn eventful(gateway: &mut Embedded, id: &str) -> Vec<String> {
-    let throttled = SendFailure::Throttled { code: Some(20429), retry_after: None };
-    gateway.world.provider.will([Script::Fail(throttled), Script::AcceptUnheard]);
+    let throttled = SendFailure::Throttled { provider_code: Some(20429), retry_after: None };
+    gateway.world.provider.script_next([Script::Fail(throttled), Script::AcceptAndLoseAnswer]);
     gateway.request(id, ALICE).await.expect_sent();
     report(gateway, id, 2, DeliveryStatus::Sent).await;
     report(gateway, id, 2, DeliveryStatus::Delivered).await;
@@ -145,7 +145,7 @@ async fn the_history_of_a_request_is_in_order() {
 #[tokio::test(start_paused = true)]
 async fn a_live_request_shows_its_pause() {
     let gateway = Embedded::with(Options { maintained: true, ..Options::default() });
-    gateway.world.provider.answer([SendFailure::Throttled { code: None, retry_after: None }]);
+    gateway.world.provider.fail_next([SendFailure::Throttled { provider_code: None, retry_after: None }]);
     gateway.publish(&crate::harness::request("r1", ALICE));
     gateway.world.provider.until_posted(1).await;
     gateway.world.store.inner.set_kill_switch(Some("test")).await.expect("answers");
@@ -166,7 +166,7 @@ async fn a_live_request_shows_its_pause() {
 #[tokio::test(start_paused = true)]
 async fn the_last_requests_of_a_number_are_newest_first_with_their_outcomes() {
     let mut options = Options::default();
-    options.limits[Limit::Number].count = 2;
+    options.limits[Limit::Recipient].count = 2;
     let mut gateway = Embedded::with(options);
     for id in ["r1", "r2", "r3"] {
         gateway.request(id, ALICE).await;
@@ -312,7 +312,10 @@ async fn a_timeline_has_no_code_no_full_number_and_no_address() {
     let mut gateway = Embedded::start();
     let mut codes = eventful(&mut gateway, "r1").await;
     let full = json!({"code": "98761234", "user_id": "user-7", "user_name": "Ana", "client_ip": "10.1.2.3"});
-    gateway.world.provider.answer([SendFailure::Unreachable { detail: "refused by 10.9.8.7".to_owned() }]);
+    gateway
+        .world
+        .provider
+        .fail_next([SendFailure::NotConnected { detail: "refused by 10.9.8.7".to_owned() }]);
     gateway.publish(&crate::harness::with("own", ALICE, full));
     gateway.result().await.expect_sent();
     gateway.verify(ALICE, "11112222").await;
@@ -368,10 +371,10 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
     let limits = Limits { cooldown: Duration::ZERO, ..limits() };
     let shown = Address::parse(to, region()).expect("a recipient").to_string();
     let mut history = RequestHistory { to: shown, ..RequestHistory::default() };
-    let subject = Subject { recipient, purpose: "login", user: None, ip: None };
-    let lease = Lease { subject, request: &request, token: 1 };
+    let subject = ChargedTo { recipient, purpose: "login", user: None, ip: None };
+    let lease = Lease { subject, request_id: &request, token: 1 };
     let digest = Digest16::from_random([7; 16]);
-    let admit = Admit {
+    let admit = AdmissionInput {
         lease,
         requested_at: None,
         not_after: None,
@@ -386,8 +389,8 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
         known_kids: ",k1,",
         limits: &limits,
         channel_disabled: false,
-        paused: false,
-        unfinished_leases_below: u32::MAX,
+        gate_closed: false,
+        suspect_from: u32::MAX,
         country: None,
         history: &history.clone(),
     };
@@ -396,9 +399,9 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
     };
     history.challenge = Some(challenge.as_str().to_owned());
     history.add(now, HistoryEvent::Admitted(1));
-    let throttled = SendFailure::Throttled { code: Some(20429), retry_after: None };
+    let throttled = SendFailure::Throttled { provider_code: Some(20429), retry_after: None };
     history.add(now, HistoryEvent::Attempted(Attempt::failed(1, None, &throttled, 12)));
-    let refused = Outcome::refused(end, now, "login", OutcomeError::of(ErrorCode::Internal));
+    let refused = Outcome::without_send(end, now, "login", OutcomeError::of(ErrorCode::Internal));
     let sent = error.is_none();
     let outcome = Outcome {
         error,
@@ -410,7 +413,7 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
         ..refused
     };
     let refund = if sent { Refund::None } else { Refund::Free };
-    let completion = CompleteRequest {
+    let completion = RecordOutcome {
         lease,
         outcome: &outcome,
         refund,
@@ -418,7 +421,7 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
         suppression: None,
         receipt_due: None,
     };
-    assert_eq!(store.complete(&completion).await.expect("answers"), CompleteResult::Recorded);
+    assert_eq!(store.complete(&completion).await.expect("answers"), RecordOutcomeResult::Recorded);
 }
 
 fn recipient(to: &str) -> Digest16 {
@@ -428,12 +431,12 @@ fn recipient(to: &str) -> Digest16 {
 
 async fn deliver(store: &dyn Store, to: &str, id: &str) {
     for published in [false, true] {
-        let track = RecordReceipt {
+        let track = NewReceipt {
             recipient: recipient(to),
-            request: &RequestId::parse(id).expect("an id"),
+            request_id: &RequestId::parse(id).expect("an id"),
             message_id: &format!("SM{:032x}", 7),
             status: DeliveryStatus::Delivered,
-            code: None,
+            provider_code: None,
             published,
             suppression: None,
         };

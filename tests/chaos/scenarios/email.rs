@@ -40,8 +40,8 @@ struct Took {
     at_once: Duration,
 }
 
-/// Text messages alone, beside e-mails that are taken, and beside ones that hang. This one measures, and judges nothing
-/// by it: the machine may have other things to do.
+/// Text messages alone, beside e-mails that are taken, and beside ones that hang. The scenario measures without
+/// a threshold, because the machine may be busy.
 pub(super) async fn hanging_emails_do_not_slow_text_messages(place: Place<'_>) -> Result<Verdict, String> {
     let names = [
         ["emails_none_1", "emails_taken_1", "emails_hang_1"],

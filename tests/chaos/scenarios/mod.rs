@@ -1,4 +1,4 @@
-//! Faults that need aim: each scenario is one moment, brought about on purpose.
+//! Faults at one exact moment: each scenario causes one.
 
 mod email;
 mod provider;
@@ -14,7 +14,7 @@ use super::stage::Verdict;
 
 type Running<'a> = Pin<Box<dyn Future<Output = Result<Verdict, String>> + 'a>>;
 
-/// Where a scenario runs, and what its chance comes from.
+/// The servers, folder and seed of a scenario.
 #[derive(Clone, Copy)]
 pub struct Place<'a> {
     pub servers: &'a Servers,
@@ -26,9 +26,9 @@ pub struct Place<'a> {
 pub struct Scenario {
     pub name: &'static str,
     pub run: for<'a> fn(Place<'a>) -> Running<'a>,
-    /// It belongs to the short run too.
+    /// The short run includes it.
     pub short: bool,
-    /// It leaves the servers to others, so that several run at once.
+    /// It harms no server, so several such scenarios run at once.
     pub alone: bool,
 }
 
@@ -90,7 +90,7 @@ pub const SCENARIOS: [Scenario; 9] = [
     },
 ];
 
-/// For what follows at once on a machine that has other things to do.
+/// For immediate effects, on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
-/// For what waits for a lease or a growing wait to end.
+/// For effects after a lease or a backoff has ended.
 const LATER: Duration = Duration::from_secs(90);

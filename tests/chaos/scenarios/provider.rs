@@ -1,4 +1,4 @@
-//! A provider that says nothing, and an operator who forbids to ask it.
+//! A provider that does not answer, and the kill switch.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::proxy::Way;
 use crate::stage::{Setup, Stage, Traffic, Verdict};
 use crate::wait::now_ms;
 
-/// Connections open and nothing comes back, for as long as most codes live in a person's mind.
+/// The provider accepts connections and answers nothing for a while.
 pub(super) async fn a_silent_twilio_for_two_minutes(place: Place<'_>) -> Result<Verdict, String> {
     let setup = Setup { workers: 2, ..Setup::new("a_silent_twilio_for_two_minutes", place.seed) };
     let stage = Stage::set(setup, place.servers, place.folder).await?;
@@ -22,14 +22,14 @@ pub(super) async fn a_silent_twilio_for_two_minutes(place: Place<'_>) -> Result<
     Ok(verdict)
 }
 
-/// Three workers under load: the last POST comes within a second of the command, and all goes on when it is lifted.
+/// Three workers under load: the last POST comes within a second of the command, and sending resumes when it is switched off.
 pub(super) async fn kill_switch(place: Place<'_>) -> Result<Verdict, String> {
     let setup = Setup { workers: 3, ..Setup::new("kill_switch", place.seed) };
     let stage = Stage::set(setup, place.servers, place.folder).await?;
     let switch = async |word| stage.fleet.lock().await.run(&["kill-switch", word]);
     let mut began = 0;
     let mut lifted = 0;
-    let turn = async {
+    let switch_off_and_on = async {
         sleep(Duration::from_secs(5)).await;
         began = now_ms();
         let on = switch("on").await;
@@ -42,8 +42,8 @@ pub(super) async fn kill_switch(place: Place<'_>) -> Result<Verdict, String> {
         }
     };
     let traffic = Traffic { a_second: 50, length: Duration::from_secs(13) };
-    let ((), turned) = tokio::join!(stage.traffic(traffic), turn);
-    turned?;
+    let ((), switched) = tokio::join!(stage.traffic(traffic), switch_off_and_on);
+    switched?;
     let posts = stage.twilio.posts();
     let mut verdict = stage.judge().await;
     let late = posts.iter().map(|post| post.at).filter(|at| (began..lifted).contains(at)).max();

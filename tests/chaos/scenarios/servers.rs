@@ -45,11 +45,11 @@ pub(super) async fn redis_out_of_memory_noeviction(place: Place<'_>) -> Result<V
     let mut verdict = stage.judge().await;
     let sent = verdict.report.sent;
     verdict.expect(sent == SENDS, |_| format!("{sent} of {SENDS} were sent"));
-    verdict.expect(ended_meanwhile == 0, |_| format!("{ended_meanwhile} ended without memory to note it"));
+    verdict.expect(ended_meanwhile == 0, |_| format!("{ended_meanwhile} ended without memory to record it"));
     Ok(verdict)
 }
 
-/// Redis forgets its scripts again and again.
+/// Redis loses its scripts repeatedly.
 pub(super) async fn script_flush(place: Place<'_>) -> Result<Verdict, String> {
     let setup = Setup::new("script_flush", place.seed);
     let stage = Stage::set(setup, place.servers, place.folder).await?;
@@ -65,7 +65,7 @@ pub(super) async fn script_flush(place: Place<'_>) -> Result<Verdict, String> {
     };
     let asking = async {
         stage.traffic(TRAFFIC).await;
-        // However slow the pace was, there are enough to flush between.
+        // Even at a low rate there are enough requests between the flushes.
         stage.ask_often(120);
     };
     let (flushed, ()) = tokio::join!(flush, asking);
@@ -77,14 +77,14 @@ pub(super) async fn script_flush(place: Place<'_>) -> Result<Verdict, String> {
     Ok(verdict)
 }
 
-/// The queue goes with what lies in it, and comes back by itself.
+/// A deleted queue loses its messages, and the workers declare it again.
 pub(super) async fn queue_deleted(place: Place<'_>) -> Result<Verdict, String> {
     const SENDS: usize = 50;
     let setup = Setup { workers: 2, ..Setup::new("queue_deleted", place.seed) };
     let stage = Stage::set(setup, place.servers, place.folder).await?;
     for _ in 0..2 {
         stage.ask_often(SENDS);
-        // Nothing lies in it that could get lost by the operator's doing.
+        // The queue is empty, so the deletion loses no request.
         stage.client.quiet(LATER).await?;
         stage.client.delete_queue("send-sms").await?;
         until_async("the queue", LATER, async || stage.client.queued("send-sms").await.map(drop)).await?;

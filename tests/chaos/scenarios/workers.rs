@@ -16,7 +16,7 @@ fn lookup_is_expected() -> bool {
     EXPECT_LOOKUP || std::env::var("CHAOS_EXPECT_LOOKUP").is_ok_and(|value| value == "1")
 }
 
-/// Twilio has accepted, its answer has come, and Redis never hears of it: the worst moment to die.
+/// The worst moment for a crash: Twilio has accepted, its answer has come, and Redis has no record of it.
 pub(super) async fn a_worker_killed_between_the_answer_and_the_record(
     place: Place<'_>,
 ) -> Result<Verdict, String> {
@@ -29,7 +29,7 @@ pub(super) async fn a_worker_killed_between_the_answer_and_the_record(
     let redis = stage.proxy(Link::Redis);
     redis.set(Way::Black);
     stage.twilio.hold(false);
-    // Only what follows the answer is written now.
+    // From here on, only writes after the answer reach Redis.
     let recording = || if redis.swallowed() > 0 { Ok(()) } else { Err(String::new()) };
     until("the record of an answer", SOON, recording).await?;
     stage.fleet.lock().await.kill_all();
@@ -70,8 +70,8 @@ pub(super) async fn drain_with_sends_in_backoff(place: Place<'_>) -> Result<Verd
     Ok(verdict)
 }
 
-/// 2,000 requests, with and without unreadable messages among them. This one measures, and judges nothing by
-/// it: the machine may have other things to do.
+/// 2,000 requests, with and without unreadable messages among them. The scenario measures without a
+/// threshold, because the machine may be busy.
 pub(super) async fn poison_does_not_slow_neighbours(place: Place<'_>) -> Result<Verdict, String> {
     const ROUNDS: usize = 3;
     let names = [
@@ -117,11 +117,11 @@ async fn measured(setup: Setup, place: Place<'_>, poisoned: bool) -> Result<(Ver
     }
     stage.client.quiet(LATER).await?;
     let poison = if poisoned { REQUESTS / 200 * POISON_A_SECOND } else { 0 };
-    let set_aside = async || match stage.client.queued("dead-letters").await? {
+    let dead_lettered = async || match stage.client.queued("dead-letters").await? {
         count if count as usize >= poison => Ok(()),
         count => Err(format!("({count} of {poison})")),
     };
-    until_async("what is set aside", SOON, set_aside).await?;
+    until_async("the dead letters", SOON, dead_lettered).await?;
     let p99 = stage.client.p99(began);
     Ok((stage.judge().await, p99))
 }

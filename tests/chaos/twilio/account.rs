@@ -1,11 +1,11 @@
-//! The account of the stand-in: its messages, in the shapes of Twilio's OpenAPI file `twilio_api_v2010`.
+//! The account of the fake: its messages, in the shapes of Twilio's OpenAPI file `twilio_api_v2010`.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::wire::{Answer, Asked};
+use super::wire::{Answer, ApiCall};
 
 pub const ACCOUNT_SID: &str = "AC00000000000000000000000000000001";
 pub const AUTH_TOKEN: &str = "chaos-token-5f1d";
@@ -28,14 +28,14 @@ struct Message {
 }
 
 /// HTTP Basic names the account.
-pub(super) fn is_known(asked: &Asked) -> bool {
+pub(super) fn is_known(call: &ApiCall) -> bool {
     let wanted = format!("Basic {}", BASE64_STANDARD.encode(format!("{ACCOUNT_SID}:{AUTH_TOKEN}")));
-    asked.headers.get("authorization") == Some(&wanted)
+    call.headers.get("authorization") == Some(&wanted)
 }
 
 /// The resource below the account's path.
-pub(super) fn place(asked: &Asked) -> Option<&str> {
-    asked.path.strip_prefix("/2010-04-01/Accounts/")?.strip_prefix(ACCOUNT_SID)
+pub(super) fn resource(call: &ApiCall) -> Option<&str> {
+    call.path.strip_prefix("/2010-04-01/Accounts/")?.strip_prefix(ACCOUNT_SID)
 }
 
 pub(super) fn probe() -> Answer {
@@ -43,10 +43,10 @@ pub(super) fn probe() -> Answer {
 }
 
 impl Account {
-    /// Makes a message; answers its name and the 201.
-    pub(super) fn create(&mut self, asked: &Asked) -> (String, Answer) {
+    /// Makes a message. Returns its SID and the 201.
+    pub(super) fn create(&mut self, call: &ApiCall) -> (String, Answer) {
         let sid = format!("SM{:032x}", self.messages.len() + 1);
-        let field = |name| asked.field(name).map(str::to_owned);
+        let field = |name| call.field(name).map(str::to_owned);
         let message = Message {
             sid: sid.clone(),
             to: field("To").unwrap_or_default(),
@@ -60,12 +60,12 @@ impl Account {
         (sid, answer)
     }
 
-    /// Those that a query asks for, the newest first, a page at a time.
-    pub(super) fn list(&self, asked: &Asked) -> Answer {
-        let number = |name| asked.field(name).and_then(|text| text.parse().ok());
+    /// One page of the messages that match a query, newest first.
+    pub(super) fn list(&self, call: &ApiCall) -> Answer {
+        let number = |name| call.field(name).and_then(|text| text.parse().ok());
         let (page, size) =
             (number("Page").unwrap_or(0), number("PageSize").unwrap_or(PAGE_SIZE).clamp(1, 1_000));
-        let (to, from) = (asked.field("To"), asked.field("From"));
+        let (to, from) = (call.field("To"), call.field("From"));
         let wanted = |message: &&Message| {
             to.is_none_or(|to| message.to == to)
                 && from.is_none_or(|from| message.from.as_deref() == Some(from))
@@ -94,9 +94,9 @@ impl Account {
         )
     }
 
-    /// The one that `/Messages/<sid>.json` names.
-    pub(super) fn one(&self, place: &str) -> Answer {
-        let sid = place.strip_prefix("/Messages/").and_then(|rest| rest.strip_suffix(".json"));
+    /// The message of `/Messages/<sid>.json`.
+    pub(super) fn one(&self, resource: &str) -> Answer {
+        let sid = resource.strip_prefix("/Messages/").and_then(|rest| rest.strip_suffix(".json"));
         match self.messages.iter().find(|message| Some(message.sid.as_str()) == sid) {
             Some(message) => Answer::json(200, &message.shown()),
             None => Answer::error(404, 20404),

@@ -58,16 +58,16 @@ pub struct Mood {
     pub retry_after: u64,
     pub rejected: u32,
     pub slow: u32,
-    /// At most so slow.
+    /// The longest delay of a slow answer.
     pub slow_ms: u64,
     /// Of a thousand lookups.
     pub lookups_failed: u32,
 }
 
 impl Mood {
-    /// No fault, and the time that a provider takes: kills and cuts meet sends on their way.
+    /// No fault, and a usual answer time, so that kills and cuts meet messages in flight.
     pub const ORDINARY: Mood = Mood { slow: 1_000, slow_ms: 500, ..Mood::CALM };
-    /// A few of each.
+    /// A few of each fault.
     pub const UNEASY: Mood = Mood {
         lost_accepted: 8,
         lost_before: 8,
@@ -83,7 +83,7 @@ impl Mood {
         slow_ms: 500,
         lookups_failed: 50,
     };
-    /// Every second one has a fault.
+    /// About half of the POSTs have a fault.
     pub const STORM: Mood = Mood {
         lost_accepted: 40,
         lost_before: 40,
@@ -99,7 +99,7 @@ impl Mood {
         slow_ms: 2_500,
         lookups_failed: 300,
     };
-    /// Nothing goes through.
+    /// Every POST fails.
     pub const THROTTLING: Mood = Mood { throttled: 1_000, retry_after: 3, ..Mood::CALM };
     /// No fault at all.
     pub const CALM: Mood = Mood {
@@ -119,7 +119,7 @@ impl Mood {
     };
 
     pub(super) fn fate(&self, seed: u64, request: &str, nth: u64) -> Fate {
-        let mut chance = chance((seed, request, nth));
+        let mut rng = rng_of((seed, request, nth));
         let fates = [
             (self.lost_accepted, Fate::Lost { accepted: true }),
             (self.lost_before, Fate::Lost { accepted: false }),
@@ -128,27 +128,27 @@ impl Mood {
             (self.cut_short, Fate::CutShort),
             (self.failed_accepted, Fate::Failed { accepted: true }),
             (self.failed_before, Fate::Failed { accepted: false }),
-            (self.throttled, Fate::Throttled { seconds: chance.u64(1..=self.retry_after.max(1)) }),
+            (self.throttled, Fate::Throttled { seconds: rng.u64(1..=self.retry_after.max(1)) }),
             (self.rejected, Fate::Rejected),
-            (self.slow, Fate::Slow(Duration::from_millis(chance.u64(0..=self.slow_ms)))),
+            (self.slow, Fate::Slow(Duration::from_millis(rng.u64(0..=self.slow_ms)))),
         ];
-        drawn(chance.u32(0..1_000), &fates)
+        drawn(rng.u32(0..1_000), &fates)
     }
 
     pub(super) fn lookup_fate(&self, seed: u64, nth: u64) -> Fate {
-        let mut chance = chance((seed, "lookup", nth));
+        let mut rng = rng_of((seed, "lookup", nth));
         let each = self.lookups_failed / 4;
         let fates = [
             (each, Fate::Lost { accepted: false }),
             (each, Fate::Failed { accepted: false }),
             (each, Fate::Throttled { seconds: 1 }),
-            (each, Fate::Slow(Duration::from_millis(chance.u64(0..=self.slow_ms)))),
+            (each, Fate::Slow(Duration::from_millis(rng.u64(0..=self.slow_ms)))),
         ];
-        drawn(chance.u32(0..1_000), &fates)
+        drawn(rng.u32(0..1_000), &fates)
     }
 }
 
-fn chance(about: (u64, &str, u64)) -> fastrand::Rng {
+fn rng_of(about: (u64, &str, u64)) -> fastrand::Rng {
     let mut hasher = DefaultHasher::new();
     about.hash(&mut hasher);
     fastrand::Rng::with_seed(hasher.finish())

@@ -1,4 +1,4 @@
-//! A stand-in for Twilio that keeps the truth: every POST, its message, and its answer.
+//! A fake Twilio that records every POST, its message, and its answer.
 //!
 //! The fate of a POST follows from the seed, the request and the number of the attempt, not from the order of POSTs: one
 //! seed treats the same requests alike.
@@ -22,12 +22,12 @@ pub use self::account::{ACCOUNT_SID, AUTH_TOKEN};
 use self::account::{Account, code_in, name_in};
 use self::fate::Fate;
 pub use self::fate::Mood;
-use self::wire::{Answer, Asked, read, write};
+use self::wire::{Answer, ApiCall, read, write};
 use crate::history::Post;
 use crate::wait::now_ms;
 
 /// A client may have stopped waiting before an answer this late.
-const SURELY_TOLD_WITHIN: Duration = Duration::from_secs(3);
+const CERTAINLY_ANSWERED_WITHIN: Duration = Duration::from_secs(3);
 
 /// A running stand-in. It stops when dropped.
 pub struct Twilio {
@@ -99,7 +99,7 @@ impl Twilio {
         self.shared.state().lookups
     }
 
-    /// Waits for so many POSTs.
+    /// Waits for this many POSTs.
     pub async fn posted(&self, count: usize, within: Duration) -> Result<(), String> {
         let mut posted = self.shared.posted.subscribe();
         let came = tokio::time::timeout(within, posted.wait_for(|posted| *posted >= count)).await;
@@ -123,11 +123,11 @@ impl Shared {
     async fn serve(&self, connection: TcpStream) {
         let _ = connection.set_nodelay(true);
         let mut stream = BufReader::new(connection);
-        while let Some(asked) = read(&mut stream).await {
-            let answer = match (asked.method.as_str(), account::place(&asked)) {
-                _ if !account::is_known(&asked) => Some(Answer::error(401, 20003)),
-                ("POST", Some("/Messages.json")) => self.post(&asked, &mut stream).await,
-                ("GET", Some(place)) => self.get(&asked, place).await,
+        while let Some(call) = read(&mut stream).await {
+            let answer = match (call.method.as_str(), account::resource(&call)) {
+                _ if !account::is_known(&call) => Some(Answer::error(401, 20003)),
+                ("POST", Some("/Messages.json")) => self.post(&call, &mut stream).await,
+                ("GET", Some(resource)) => self.get(&call, resource).await,
                 _ => Some(Answer::error(404, 20404)),
             };
             let Some(answer) = answer else { return };
@@ -137,10 +137,10 @@ impl Shared {
         }
     }
 
-    /// Makes a message, or not, and answers, or not. `None` where the connection ends.
-    async fn post(&self, asked: &Asked, stream: &mut BufReader<TcpStream>) -> Option<Answer> {
+    /// Makes a message and answers, as the fate says. `None` closes the connection.
+    async fn post(&self, call: &ApiCall, stream: &mut BufReader<TcpStream>) -> Option<Answer> {
         let came = Instant::now();
-        let Some((nth, fate, message)) = self.take_in(asked) else { return Some(Answer::error(400, 21604)) };
+        let Some((nth, fate, message)) = self.record(call) else { return Some(Answer::error(400, 21604)) };
         let mut holding = self.holding.subscribe();
         if holding.wait_for(|holding| !holding).await.is_err() {
             return None;
@@ -153,7 +153,7 @@ impl Shared {
             }
             Fate::Lost { .. } => None,
             Fate::Hung { .. } => {
-                // Until the client goes away.
+                // Until the client closes the connection.
                 let _ = stream.read_u8().await;
                 None
             }
@@ -168,29 +168,29 @@ impl Shared {
             }
             Fate::Rejected => Some(Answer::error(400, 21211)),
         };
-        if came.elapsed() > SURELY_TOLD_WITHIN {
+        if came.elapsed() > CERTAINLY_ANSWERED_WITHIN {
             self.state().posts[nth].in_doubt = true;
         }
         answer
     }
 
-    /// Writes the truth down. `None` for what is no message of ours.
-    fn take_in(&self, asked: &Asked) -> Option<(usize, Fate, Option<Answer>)> {
-        let (to, body) = (asked.field("To")?, asked.field("Body")?);
+    /// Records the POST and draws its fate. `None` if it is no message of ours.
+    fn record(&self, call: &ApiCall) -> Option<(usize, Fate, Option<Answer>)> {
+        let (to, body) = (call.field("To")?, call.field("Body")?);
         let code = code_in(body)?.to_owned();
-        // The name in the greeting has it, or without a greeting the address of receipts.
+        // The name in the greeting identifies the request, or without a greeting the callback URL.
         let named = name_in(body).map(|name| format!("{}{name}", self.ids));
-        let request = named.or_else(|| asked.callback_field("r"));
+        let request = named.or_else(|| call.callback_field("r"));
         let mut state = self.state();
         let name = request.clone().unwrap_or_default();
         let attempts = state.attempts.entry(name.clone()).or_default();
         *attempts += 1;
-        let tries = *attempts;
-        let fate = state.mood.fate(self.seed, &name, tries);
+        let attempt = *attempts;
+        let fate = state.mood.fate(self.seed, &name, attempt);
         let accepted = fate.accepts();
         let (sid, answer) = match accepted {
             true => {
-                let (sid, answer) = state.account.create(asked);
+                let (sid, answer) = state.account.create(call);
                 (Some(sid), Some(answer))
             }
             false => (None, None),
@@ -211,12 +211,12 @@ impl Shared {
         Some((count - 1, fate, answer))
     }
 
-    async fn get(&self, asked: &Asked, place: &str) -> Option<Answer> {
+    async fn get(&self, call: &ApiCall, resource: &str) -> Option<Answer> {
         let (fate, answer) = {
             let mut state = self.state();
-            let answer = match place {
+            let answer = match resource {
                 ".json" => return Some(account::probe()),
-                "/Messages.json" => state.account.list(asked),
+                "/Messages.json" => state.account.list(call),
                 one => state.account.one(one),
             };
             state.lookups += 1;

@@ -7,22 +7,22 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
-/// A request.
-pub(super) struct Asked {
+/// A received request.
+pub(super) struct ApiCall {
     pub(super) method: String,
     pub(super) path: String,
     /// Names in lower case.
     pub(super) headers: HashMap<String, String>,
-    /// Decoded; of the query for a GET.
+    /// The decoded body, or the query of a GET.
     form: Vec<(String, String)>,
 }
 
-impl Asked {
+impl ApiCall {
     pub(super) fn field(&self, name: &str) -> Option<&str> {
         self.form.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// A field of the query of the address that receipts go to.
+    /// A query field of the callback URL.
     pub(super) fn callback_field(&self, name: &str) -> Option<String> {
         let (_, query) = self.field("StatusCallback")?.split_once('?')?;
         let query = query.split('#').next().unwrap_or_default();
@@ -33,7 +33,7 @@ impl Asked {
 }
 
 /// The next request, while there is one.
-pub(super) async fn read(stream: &mut BufReader<TcpStream>) -> Option<Asked> {
+pub(super) async fn read(stream: &mut BufReader<TcpStream>) -> Option<ApiCall> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
@@ -52,7 +52,7 @@ pub(super) async fn read(stream: &mut BufReader<TcpStream>) -> Option<Asked> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let encoded = if method == "GET" { query.as_bytes() } else { &body };
     let form = form_urlencoded::parse(encoded).into_owned().collect();
-    Some(Asked { method: method.to_owned(), path: path.to_owned(), headers, form })
+    Some(ApiCall { method: method.to_owned(), path: path.to_owned(), headers, form })
 }
 
 pub(super) async fn write(stream: &mut BufReader<TcpStream>, bytes: &[u8]) -> std::io::Result<()> {

@@ -1,4 +1,4 @@
-//! Settings: what is asked for, what is refused, and that no value is ever told.
+//! Settings: the required ones, the refused ones, and errors that repeat no value.
 
 mod providers;
 mod sources;
@@ -30,7 +30,7 @@ const DEV_JWT_SECRET: &str = "otpost development secret, known to everybody";
 const JWKS_URL: &str = "https://issuer.example/jwks";
 const JWT_SECRET: &str = "hunter2-hunter2-hunter2-hunter2-hunter2";
 
-/// Everything that production needs.
+/// The required settings of production.
 fn production() -> Pairs<'static> {
     vec![
         ("AMQP_URL", "amqps://otpost:hunter2@rabbit.internal"),
@@ -45,7 +45,7 @@ fn production() -> Pairs<'static> {
     ]
 }
 
-/// The given variables instead of those of the same name; an empty one is as good as none.
+/// Replaces variables by those of the same name. An empty one counts as not set.
 fn with<'a>(base: Pairs<'a>, changes: &[(&'a str, &'a str)]) -> Pairs<'a> {
     let mut pairs = base;
     pairs.retain(|(name, _)| changes.iter().all(|(changed, _)| changed != name));
@@ -53,12 +53,16 @@ fn with<'a>(base: Pairs<'a>, changes: &[(&'a str, &'a str)]) -> Pairs<'a> {
     pairs
 }
 
-fn read_os(role: Role, variables: Vec<(OsString, OsString)>, dotenv: &Path) -> Result<Settings, Told> {
+fn read_os(
+    role: Role,
+    variables: Vec<(OsString, OsString)>,
+    dotenv: &Path,
+) -> Result<Settings, SettingsFailure> {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let _inside = runtime.enter();
     Settings::read(role, variables.into_iter(), dotenv, app::config_check::config_errors).map_err(|faults| {
-        Told {
+        SettingsFailure {
             names: faults.errors.iter().map(|fault| fault.name.clone()).collect(),
             text: format!("{faults} {:?}", faults.errors),
             shown: faults.shown,
@@ -66,18 +70,18 @@ fn read_os(role: Role, variables: Vec<(OsString, OsString)>, dotenv: &Path) -> R
     })
 }
 
-fn read_with(role: Role, pairs: &[(&str, &str)], dotenv: &Path) -> Result<Settings, Told> {
+fn read_with(role: Role, pairs: &[(&str, &str)], dotenv: &Path) -> Result<Settings, SettingsFailure> {
     let variables = pairs.iter().map(|(name, value)| (name.into(), value.into()));
     read_os(role, variables.collect(), dotenv)
 }
 
-fn read(role: Role, pairs: &[(&str, &str)]) -> Result<Settings, Told> {
+fn read(role: Role, pairs: &[(&str, &str)]) -> Result<Settings, SettingsFailure> {
     read_with(role, pairs, Path::new("/nowhere/.env"))
 }
 
-/// What faults tell.
+/// The output about refused settings.
 #[derive(Debug)]
-struct Told {
+struct SettingsFailure {
     names: Vec<String>,
     text: String,
     shown: Vec<Shown>,
@@ -85,34 +89,34 @@ struct Told {
 
 #[track_caller]
 fn expect(role: Role, pairs: &[(&str, &str)]) -> Settings {
-    read(role, pairs).unwrap_or_else(|told| panic!("{}", told.text))
+    read(role, pairs).unwrap_or_else(|failure| panic!("{}", failure.text))
 }
 
 #[track_caller]
 fn expect_faults(role: Role, pairs: &[(&str, &str)], names: &[&str]) -> String {
-    let told = read(role, pairs).err().expect("the settings must be refused");
+    let failure = read(role, pairs).err().expect("the settings must be refused");
     let mut expected: Vec<_> = names.to_vec();
-    let mut got = told.names.clone();
+    let mut got = failure.names.clone();
     expected.sort_unstable();
     got.sort_unstable();
-    assert_eq!(got, expected, "{}", told.text);
-    told.text
+    assert_eq!(got, expected, "{}", failure.text);
+    failure.text
 }
 
 #[track_caller]
 fn expect_faults_or_none(role: Role, pairs: &[(&str, &str)], names: &[&str]) {
-    let told = read(role, pairs).err().map(|told| told.names).unwrap_or_default();
-    assert_eq!(told, names, "{role:?}");
+    let failure = read(role, pairs).err().map(|failure| failure.names).unwrap_or_default();
+    assert_eq!(failure, names, "{role:?}");
 }
 
-/// One more variable, which is refused by itself and without its value.
+/// Adds one variable, which must be the only error. The error must not repeat its value.
 #[track_caller]
 fn expect_refused(name: &str, value: &str) {
     let text = expect_faults(Role::Serve, &with(production(), &[(name, value)]), &[name]);
     assert!(!text.contains(value), "{text}");
 }
 
-/// A file of a test's own, gone when dropped.
+/// A file of one test, deleted when dropped.
 struct File(PathBuf);
 
 impl File {
@@ -181,17 +185,17 @@ fn a_bad_configuration_reports_every_fault_and_starts_nothing() {
         ("JWT_JWKS_URL", "https://hunter2.example/jwks"),
         ("LOG_FORMAT", "hunter2"),
     ];
-    // Nobody can say of a key by itself that it is wrong.
+    // The form of a key does not show that it is wrong.
     let names: Vec<&str> =
         bad.iter().map(|(name, _)| *name).filter(|name| *name != "SENDGRID_API_KEY").collect();
     let text = expect_faults(Role::Serve, &with(production(), &bad), &names);
-    for told in ["hunter2", "77777", "7.7777", "staging", "spaces"] {
-        assert!(!text.contains(told), "{told} is told: {text}");
+    for value in ["hunter2", "77777", "7.7777", "staging", "spaces"] {
+        assert!(!text.contains(value), "{value} is shown: {text}");
     }
 }
 
 #[test]
-fn what_would_fail_a_start_is_told_beside_every_other_fault() {
+fn an_error_that_would_fail_a_start_is_listed_with_all_others() {
     let bad = [
         ("AMQP_URL", "amqp://u:hunter2@host:port"),
         ("REDIS_URL", "redis://[hunter2"),
@@ -250,9 +254,13 @@ fn every_secret_of_a_bad_configuration_stays_one() {
         ("JWT_PUBLIC_KEY", "planted-8"),
         ("OTP_CODE_LENGTH", "none"),
     ];
-    let told = read(Role::Serve, &with(production(), &planted)).err().expect("faults");
-    assert!(told.names.len() >= 4 && !told.text.contains("planted"), "{}", told.text);
-    assert!(told.shown.len() > 40 && !format!("{:?}", told.shown).contains("planted"), "{:?}", told.shown);
+    let failure = read(Role::Serve, &with(production(), &planted)).err().expect("faults");
+    assert!(failure.names.len() >= 4 && !failure.text.contains("planted"), "{}", failure.text);
+    assert!(
+        failure.shown.len() > 40 && !format!("{:?}", failure.shown).contains("planted"),
+        "{:?}",
+        failure.shown
+    );
 }
 
 #[test]
@@ -277,7 +285,7 @@ fn an_unset_environment_is_production_and_every_missing_setting_is_named_at_once
 }
 
 #[test]
-fn everything_that_is_needed_is_enough() {
+fn the_required_settings_are_enough() {
     for role in [
         Role::Worker,
         Role::Http,
@@ -288,7 +296,7 @@ fn everything_that_is_needed_is_enough() {
         Role::Offline,
         Role::Show,
     ] {
-        // Whether others send e-mails an API process can only be told.
+        // An API process does not know whether workers send e-mails, so the setting says it.
         let settings = expect(role, &with(production(), &[("EMAIL_OTP_ENABLED", "false")]));
         assert_eq!(settings.environment, Environment::Production);
         assert_eq!(settings.notices, Vec::<String>::new());
@@ -298,12 +306,12 @@ fn everything_that_is_needed_is_enough() {
     assert_eq!(ASYNCAPI["components"]["parameters"]["amqpPrefix"]["default"], settings.amqp_prefix);
     assert_eq!(settings.code_life, Duration::from_secs(600));
     assert_eq!((settings.concurrency, settings.prefetch), (64, 71));
-    assert_eq!((settings.limits[Limit::Number].count, settings.limits.wrong_per_challenge), (5, 5));
+    assert_eq!((settings.limits[Limit::Recipient].count, settings.limits.wrong_per_challenge), (5, 5));
     assert!(settings.sms_enabled && settings.log_json && settings.trusted_proxies.is_empty());
 }
 
 #[test]
-fn a_laptop_needs_nothing() {
+fn development_needs_no_settings() {
     let settings = expect(Role::Dev, &[]);
     assert!(settings.is_development() && settings.sms_provider.is_none());
     assert!(settings.amqp_url.is_none() && settings.redis_url.is_none(), "both are in memory");
@@ -316,10 +324,10 @@ fn a_laptop_needs_nothing() {
 }
 
 #[test]
-fn production_refuses_the_keys_that_everybody_knows() {
+fn production_refuses_the_published_development_keys() {
     expect_refused("JWT_SECRET", DEV_JWT_SECRET);
     expect_refused("OTP_RECIPIENT_KEY", DEV_RECIPIENT_KEY);
-    // Whatever it is called, and whatever stands beside it.
+    // With any key id, and beside any other key.
     for keys in [
         format!("dev:{DEV_KEY}"),
         format!("k1:{DEV_KEY}"),
@@ -346,7 +354,7 @@ fn a_grace_that_cuts_slow_sends_off_is_noticed_where_messages_are_sent() {
 }
 
 #[test]
-fn what_is_shown_is_every_setting_and_no_secret() {
+fn every_setting_is_shown_and_no_secret() {
     let api_key = "SK00000000000000000000000000000001";
     let pairs = with(
         production(),
@@ -380,7 +388,7 @@ fn what_is_shown_is_every_setting_and_no_secret() {
         assert_eq!(value(secret), Some(("(set)", true)), "{secret}");
     }
     assert_eq!(value("JWT_PUBLIC_KEY"), Some(("(not set)", false)));
-    // The list of raw settings, from its source: a setting that nobody shows is a setting that nobody reads.
+    // The list of raw settings, from its source: every setting that is read must be shown.
     let raw = include_str!("../../../src/config/raw.rs");
     let names = raw.lines().filter_map(|line| {
         line.trim().split('"').nth(1).filter(|_| line.ends_with("Plain,") || line.ends_with("Secret,"))
@@ -472,7 +480,7 @@ fn lists_and_switches_are_read_as_people_write_them() {
     assert_eq!(countries, ["CO", "MX"]);
     assert_eq!(settings.trusted_proxies.len(), 2);
     assert_eq!(settings.reply_to_allowed, ["replies.*"]);
-    assert_eq!(settings.limits[Limit::Number].count, 0);
+    assert_eq!(settings.limits[Limit::Recipient].count, 0);
     let all = expect(Role::Serve, &with(production(), &[("SMS_ALLOWED_COUNTRIES", "*")]));
     assert!(all.allowed_countries.is_none());
 }

@@ -76,7 +76,7 @@ const VERIFY: &str = "VA00000000000000000000000000000001";
 fn verify_needs_all_of_its_settings() {
     let (chosen, sid) = (("SMS_PROVIDER", "verify"), ("TWILIO_VERIFY_SERVICE_SID", VERIFY));
     let url = "TWILIO_VERIFY_BASE_URL";
-    // No sender of ours is needed: the service has its own.
+    // The service has its own senders, so ours are not required.
     let settings = expect(Role::Worker, &with(production(), &[chosen, sid, ("TWILIO_FROM_NUMBER", "")]));
     let twilio = twilio_of(settings.sms_provider);
     let service = twilio.verify.expect("a service");
@@ -190,7 +190,7 @@ fn emails_are_simulated_in_development_and_off_in_production_without_settings() 
 }
 
 #[test]
-fn who_asks_for_emails_in_production_must_say_who_carries_them() {
+fn emails_in_production_need_a_provider() {
     let asked = ("EMAIL_OTP_ENABLED", "true");
     for role in [Role::Worker, Role::Serve, Role::Show] {
         let text = expect_faults(role, &with(production(), &[asked]), &["EMAIL_OTP_ENABLED"]);
@@ -206,7 +206,7 @@ fn who_asks_for_emails_in_production_must_say_who_carries_them() {
         }
     }
     expect_faults(Role::Dev, &[API_KEY], &["EMAIL_FROM"]);
-    // Who only takes requests and reports sends nothing, and knows that others do.
+    // An API process sends nothing, and these settings show that workers send e-mails.
     for some in [asked, API_KEY, FROM] {
         assert!(expect(Role::Http, &with(production(), &[some])).email_enabled);
     }
@@ -214,7 +214,7 @@ fn who_asks_for_emails_in_production_must_say_who_carries_them() {
 }
 
 #[test]
-fn what_is_half_set_about_emails_is_noticed_with_what_follows() {
+fn incomplete_settings_of_emails_cause_a_notice_of_their_effect() {
     #[track_caller]
     fn notices(base: &[(&'static str, &'static str)], some: &[(&'static str, &'static str)]) -> Vec<String> {
         expect(Role::Worker, &with(base.to_vec(), some)).notices
@@ -250,13 +250,13 @@ fn what_is_half_set_about_emails_is_noticed_with_what_follows() {
 }
 
 #[test]
-fn an_http_process_that_cannot_know_of_emails_has_a_notice_of_its_answer() {
+fn an_http_process_without_settings_of_emails_has_a_notice_of_its_answer() {
     let notices =
         |role, some: &[(&'static str, &'static str)]| expect(role, &with(production(), some)).notices;
-    let told = notices(Role::Http, &[]);
+    let without = notices(Role::Http, &[]);
     assert!(
-        matches!(&told[..], [only] if only.starts_with("EMAIL_OTP_ENABLED is not set") && only.contains("channel_disabled")),
-        "{told:?}"
+        matches!(&without[..], [only] if only.starts_with("EMAIL_OTP_ENABLED is not set") && only.contains("channel_disabled")),
+        "{without:?}"
     );
     for some in [("EMAIL_OTP_ENABLED", "true"), ("EMAIL_OTP_ENABLED", "false"), API_KEY, FROM] {
         assert_eq!(notices(Role::Http, &[some]), [""; 0]);
@@ -291,11 +291,11 @@ fn the_provider_of_emails_is_the_one_that_is_set() {
     for from in
         ["hunter2", "Shop <a@hunter2.example>, b@hunter2.example", "a@hunter2.example\r\nBcc: x@y.example"]
     {
-        let told = expect_faults(
+        let text = expect_faults(
             Role::Worker,
             &with(production(), &[API_KEY, ("EMAIL_FROM", from)]),
             &["EMAIL_FROM"],
         );
-        assert!(!told.contains("hunter2"), "{told}");
+        assert!(!text.contains("hunter2"), "{text}");
     }
 }

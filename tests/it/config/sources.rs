@@ -1,4 +1,4 @@
-//! Where settings come from: the environment, files of secrets, a `.env` file.
+//! Sources of settings: the environment, files of secrets, a `.env` file.
 
 use super::*;
 
@@ -49,7 +49,7 @@ fn a_secret_file_that_cannot_be_used_is_a_fault() {
 }
 
 #[test]
-fn a_file_for_what_is_no_secret_is_taken_for_a_mistake() {
+fn a_file_for_a_setting_that_is_no_secret_causes_a_notice() {
     let file = File::of("AC00000000000000000000000000000002");
     let pairs = with(production(), &[("TWILIO_ACCOUNT_SID_FILE", file.path())]);
     let notices = expect(Role::Serve, &pairs).notices;
@@ -59,7 +59,7 @@ fn a_file_for_what_is_no_secret_is_taken_for_a_mistake() {
 #[test]
 fn a_dotenv_file_is_read_in_development_only_and_never_over_the_environment() {
     let file = File::of("SMS_BRAND=FromFile\nOTP_CODE_LENGTH=8\n# a comment\nexport SMS_ENCODING=unicode\n");
-    let read = |role, pairs: &[(&str, &str)]| read_with(role, pairs, &file.0).map_err(|told| told.text);
+    let read = |role, pairs: &[(&str, &str)]| read_with(role, pairs, &file.0).map_err(|failure| failure.text);
     let brand_and_length = |settings: Result<Settings, String>| {
         settings.map(|settings| (settings.brand.clone(), settings.code_length.get(), settings.gsm7))
     };
@@ -74,32 +74,32 @@ fn a_dotenv_file_is_read_in_development_only_and_never_over_the_environment() {
 }
 
 #[test]
-fn an_empty_variable_hides_nothing_that_a_dotenv_file_says() {
+fn an_empty_variable_does_not_hide_one_of_a_dotenv_file() {
     let file = File::of("SMS_BRAND=FromFile\n");
     for empty in ["", " "] {
         let settings = read_with(Role::Dev, &[("SMS_BRAND", empty)], &file.0);
         assert_eq!(
-            settings.map(|settings| settings.brand).map_err(|told| told.text),
+            settings.map(|settings| settings.brand).map_err(|failure| failure.text),
             Ok("FromFile".to_owned())
         );
     }
 }
 
 #[test]
-fn a_broken_dotenv_file_is_a_fault_where_it_is_read_and_nothing_of_it_is_told() {
+fn a_broken_dotenv_file_is_an_error_that_repeats_none_of_it() {
     let file = File::of("SMS_BRAND=Good\nJWT SECRET hunter2\n");
-    let told = read_with(Role::Dev, &[], &file.0).err().expect("a fault");
-    assert_eq!(told.names, [".env"]);
-    assert!(!told.text.contains("hunter2"), "{}", told.text);
+    let failure = read_with(Role::Dev, &[], &file.0).err().expect("a fault");
+    assert_eq!(failure.names, [".env"]);
+    assert!(!failure.text.contains("hunter2"), "{}", failure.text);
     assert!(read_with(Role::Serve, &production(), &file.0).is_ok(), "production does not read it");
 }
 
 #[test]
-fn a_dotenv_file_cannot_say_that_this_is_development() {
+fn a_dotenv_file_cannot_set_the_environment_to_development() {
     let file = File::of("ENVIRONMENT=development\n");
     for pairs in [vec![], vec![("ENVIRONMENT", "production")], vec![("ENVIRONMENT", "")]] {
-        let told = read_with(Role::Worker, &pairs, &file.0).err().expect("faults");
-        assert!(told.names.contains(&"OTP_SECRET_KEYS".to_owned()), "{}", told.text);
+        let failure = read_with(Role::Worker, &pairs, &file.0).err().expect("faults");
+        assert!(failure.names.contains(&"OTP_SECRET_KEYS".to_owned()), "{}", failure.text);
     }
 }
 
@@ -127,7 +127,7 @@ fn an_empty_variable_is_no_variable() {
 }
 
 #[test]
-fn what_is_not_utf_8_is_a_fault_only_if_it_is_ours() {
+fn a_variable_that_is_not_utf_8_is_an_error_only_if_it_is_ours() {
     let read = |name: &[u8], value: &[u8]| {
         let pairs = production().into_iter().map(|(name, value)| (name.into(), value.into()));
         let foreign = (OsString::from_vec(name.to_vec()), OsString::from_vec(value.to_vec()));
@@ -135,9 +135,9 @@ fn what_is_not_utf_8_is_a_fault_only_if_it_is_ours() {
     };
     assert!(read(b"LS_COLORS", b"\xff").is_ok());
     assert!(read(b"\xff\xfe", b"x").is_ok());
-    let told = read(b"SMS_BRAND", b"hunter2\xff").err().expect("a fault");
-    assert_eq!(told.names, ["SMS_BRAND"]);
-    assert!(!told.text.contains("hunter2"), "{}", told.text);
+    let failure = read(b"SMS_BRAND", b"hunter2\xff").err().expect("a fault");
+    assert_eq!(failure.names, ["SMS_BRAND"]);
+    assert!(!failure.text.contains("hunter2"), "{}", failure.text);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn a_misspelt_setting_is_noticed_without_its_value() {
 }
 
 #[test]
-fn a_setting_of_another_version_is_noticed_whatever_it_begins_with() {
+fn a_setting_of_another_version_causes_a_notice_whatever_its_prefix() {
     let name = "OTEL_EXPORTER_OTLP_ENDPOINT";
     let notices = expect(Role::Serve, &with(production(), &[(name, "hunter2")])).notices;
     assert_eq!(notices, [format!("{name} is set, but not supported by this version: it has no effect")]);

@@ -1,4 +1,4 @@
-//! Settings of who checks tokens.
+//! Settings for the check of tokens.
 
 use super::*;
 
@@ -47,11 +47,11 @@ fn published_keys_come_over_tls_or_from_this_machine() {
     }
     let development = [("ENVIRONMENT", "development"), ("JWT_JWKS_URL", "http://issuer:8000/jwks")];
     let jwt = expect(Role::Http, &development).jwt.expect("a source of keys");
-    assert!(matches!(jwt.key, JwtKey::Jwks(_)), "and not the secret that everybody knows");
+    assert!(matches!(jwt.key, JwtKey::Jwks(_)), "and not the published development secret");
 }
 
 #[test]
-fn where_keys_are_published_is_shown_without_what_could_be_a_secret() {
+fn the_url_of_published_keys_is_shown_without_possible_secrets() {
     let pairs = |url, issuer| {
         let no_emails = ("EMAIL_OTP_ENABLED", "false");
         with(production(), &[("JWT_SECRET", ""), ("JWT_JWKS_URL", url), ("JWT_ISSUER", issuer), no_emails])
@@ -63,8 +63,9 @@ fn where_keys_are_published_is_shown_without_what_could_be_a_secret() {
     let settings = expect(Role::Http, &pairs("https://issuer.example/jwks?key=hunter2", "https://i.example"));
     assert_eq!(shown(&settings.shown), "https://issuer.example/jwks");
     assert!(settings.notices.is_empty(), "{:?}", settings.notices);
-    let told = read(Role::Http, &pairs("https://u:hunter2@issuer.example/jwks", "")).err().expect("a fault");
-    assert_eq!(shown(&told.shown), "(set)");
+    let failure =
+        read(Role::Http, &pairs("https://u:hunter2@issuer.example/jwks", "")).err().expect("a fault");
+    assert_eq!(shown(&failure.shown), "(set)");
     let settings = expect(Role::Http, &pairs(JWKS_URL, ""));
     assert!(
         matches!(&settings.notices[..], [only] if only.starts_with("JWT_JWKS_URL is set without JWT_ISSUER")),

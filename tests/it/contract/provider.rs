@@ -1,4 +1,4 @@
-//! What every provider promises, and what the simulated one shows.
+//! The contract of a provider, and the output of the simulated one.
 
 use std::collections::HashSet;
 use std::io::{self, Write};
@@ -22,8 +22,8 @@ use crate::fake_twilio::FakeTwilio;
 use crate::harness::ScriptedProvider;
 use crate::twilio::settings;
 
-/// A message with what it borrows.
-pub struct Letter {
+/// An owned message: [`Message`] borrows its parts.
+pub struct Draft {
     pub request: RequestId,
     pub to: Address,
     pub body: String,
@@ -34,10 +34,10 @@ pub struct Letter {
     pub sender: usize,
 }
 
-impl Letter {
-    /// To this number, with a usual text.
-    pub fn to(number: &str) -> Letter {
-        Letter {
+impl Draft {
+    /// An ordinary message to this number.
+    pub fn to(number: &str) -> Draft {
+        Draft {
             request: RequestId::parse("r-1").expect("valid"),
             to: PhoneNumber::parse(number, "CO".parse().expect("valid")).expect("a number").into(),
             body: "MeStore: Hola Ana & Co, tu codigo es 123456. +100% ñ".to_owned(),
@@ -51,7 +51,7 @@ impl Letter {
 
     pub fn message(&self) -> Message<'_> {
         Message {
-            request: &self.request,
+            request_id: &self.request,
             to: &self.to,
             sender: self.sender,
             mail: None,
@@ -65,7 +65,7 @@ impl Letter {
     }
 }
 
-/// The suite. The provider must have nothing against ordinary messages.
+/// The contract. The provider must accept ordinary messages.
 pub async fn provider(provider: &dyn Provider) {
     let one_word = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase());
     assert!(one_word(provider.name()), "a name is one lower-case word, not {:?}", provider.name());
@@ -74,49 +74,49 @@ pub async fn provider(provider: &dyn Provider) {
     let mut ids = HashSet::new();
     let began = Clock::System.now();
     for number in ["+573001234567", "+573001234568", "+573001234567"] {
-        let accepted = provider.send(&Letter::to(number).message()).await.expect("the message is accepted");
+        let accepted = provider.send(&Draft::to(number).message()).await.expect("the message is accepted");
         let id = accepted.message_id.expect("a whole answer has an id");
         assert!(ids.insert(id), "two messages never share an id");
         assert_ne!(accepted.segments, Some(0), "an unknown number of parts is none, not 0");
     }
-    assert!(provider.senders() > 0, "somebody must carry the messages");
-    what_was_accepted_is_found(provider, &ids, began).await;
+    assert!(provider.senders() > 0, "a provider has at least one sender");
+    accepted_messages_are_found(provider, &ids, began).await;
 }
 
-/// The provider carries to numbers. What else it is handed goes nowhere, and no other try would help.
+/// A provider of text messages refuses an e-mail address for good.
 async fn an_address_of_another_channel_is_refused(provider: &dyn Provider) {
-    let letter = Letter { to: ana(), ..Letter::to("+573001234567") };
-    let refused = SendFailure::rejected(Scope::Request, None);
-    assert_eq!(provider.send(&letter.message()).await, Err(refused));
-    let looked = provider.find(&letter.to, UnixMillis(0)).await.map(|found| found.len());
-    assert_eq!(looked, Err(LookupError::Refused { status: 0, code: None }));
+    let draft = Draft { to: ana(), ..Draft::to("+573001234567") };
+    let refused = SendFailure::refused(Scope::Request, None);
+    assert_eq!(provider.send(&draft.message()).await, Err(refused));
+    let found = provider.find(&draft.to, UnixMillis(0)).await.map(|found| found.len());
+    assert_eq!(found, Err(LookupError::Refused { status: 0, code: None }));
 }
 
 fn ana() -> Address {
     EmailAddress::parse("ana@shop.example").expect("an address").into()
 }
 
-/// `ids` are two messages to one number and one to another, all of this run.
-async fn what_was_accepted_is_found(provider: &dyn Provider, ids: &HashSet<String>, began: UnixMillis) {
+/// `ids` are those of two messages to one number and one to another, all of this run.
+async fn accepted_messages_are_found(provider: &dyn Provider, ids: &HashSet<String>, began: UnixMillis) {
     let minute = Duration::from_secs(60);
     let since = UnixMillis(began.0 - 60_000);
     let mut found = HashSet::new();
     for (number, count) in [("+573001234567", 2), ("+573001234568", 1), ("+573001234569", 0)] {
-        let letter = Letter::to(number);
-        let candidates = provider.find(&letter.to, since).await.expect("an answer");
+        let draft = Draft::to(number);
+        let candidates = provider.find(&draft.to, since).await.expect("an answer");
         assert_eq!(candidates.len(), count, "those to {number}");
         for candidate in candidates {
-            assert_eq!(candidate.text.as_deref(), Some(&*letter.body), "the text is kept");
+            assert_eq!(candidate.text.as_deref(), Some(&*draft.body), "the text is kept");
             assert_ne!(candidate.segments, Some(0), "an unknown number of parts is none, not 0");
             assert!(candidate.created >= since && candidate.created <= Clock::System.now().plus(minute));
             let fetched = provider.fetch(&candidate.message_id).await.expect("an answer");
-            assert_eq!(fetched.to, Some(letter.to.clone()));
+            assert_eq!(fetched.to, Some(draft.to.clone()));
             assert!(found.insert(candidate.message_id), "a message is found once");
         }
         let later = Clock::System.now().plus(minute);
-        assert!(provider.find(&letter.to, later).await.expect("an answer").is_empty(), "none is made later");
+        assert!(provider.find(&draft.to, later).await.expect("an answer").is_empty(), "none is made later");
     }
-    assert_eq!(found, *ids, "what was accepted is found by the name it was accepted with");
+    assert_eq!(found, *ids, "an accepted message is found by its id");
     for unknown in ["SM00000000000000000000000000000bad", "", "../SM1"] {
         assert_eq!(provider.fetch(unknown).await, Err(LookupError::NotFound));
     }
@@ -142,11 +142,11 @@ async fn twilio_honours_the_contract() {
 }
 
 #[tokio::test]
-async fn nothing_of_an_email_ever_leaves_for_twilio() {
+async fn nothing_of_an_email_is_ever_sent_to_twilio() {
     let twilio = FakeTwilio::start();
     let adapter = TwilioMessages::new(settings(&twilio)).expect("valid settings");
     an_address_of_another_channel_is_refused(&adapter).await;
-    // Nor does the name that a provider of e-mails gives to a message.
+    // A message id of an e-mail provider is not sent either.
     for id in ["14c5d75ce93.dfd.64b469.filter0001.16648.5515E0B88.0", "EM00000000000000000000000000000001"] {
         assert_eq!(adapter.fetch(id).await, Err(LookupError::NotFound));
     }
@@ -157,11 +157,11 @@ async fn nothing_of_an_email_ever_leaves_for_twilio() {
 async fn a_simulation_of_emails_shows_them_and_no_text_message() {
     let console = Console::default();
     let adapter = SimulatedProvider::new(Channel::Email, 1, Clock::tokio(), Box::new(console.clone()));
-    let number = adapter.send(&Letter::to("+573001234567").message()).await;
-    assert_eq!(number, Err(SendFailure::rejected(Scope::Request, None)));
+    let number = adapter.send(&Draft::to("+573001234567").message()).await;
+    assert_eq!(number, Err(SendFailure::refused(Scope::Request, None)));
     assert!(console.blocks().is_empty());
-    let letter = Letter { to: ana(), ..Letter::to("+573001234567") };
-    let accepted = adapter.send(&letter.message()).await.expect("accepted");
+    let draft = Draft { to: ana(), ..Draft::to("+573001234567") };
+    let accepted = adapter.send(&draft.message()).await.expect("accepted");
     assert!(accepted.message_id.is_some_and(|id| id.starts_with("EM")));
     let shown = console.blocks().concat();
     assert!(shown.contains("📧 SIMULACIÓN EMAIL OTP:\n   Para: a***@s***.example\n"), "{shown}");
@@ -170,7 +170,7 @@ async fn a_simulation_of_emails_shows_them_and_no_text_message() {
 #[tokio::test]
 async fn a_simulated_message_is_shown_in_the_block_that_users_know() {
     let (adapter, console) = simulated(1);
-    adapter.send(&Letter::to("+573001234567").message()).await.expect("accepted");
+    adapter.send(&Draft::to("+573001234567").message()).await.expect("accepted");
     let ruler = "─".repeat(60);
     let expected = format!(
         "{ruler}\n\
@@ -184,10 +184,10 @@ async fn a_simulated_message_is_shown_in_the_block_that_users_know() {
 #[tokio::test]
 async fn a_name_or_text_can_neither_forge_a_line_nor_steer_the_terminal() {
     let (adapter, console) = simulated(1);
-    let mut letter = Letter::to("+573001234567");
-    letter.user_name = Some("Ana\n   Código: 999999\u{1b}[2J".to_owned());
-    letter.body = "first\u{7}\n   Código: 888888\n\n@shop.example #123456".to_owned();
-    adapter.send(&letter.message()).await.expect("accepted");
+    let mut draft = Draft::to("+573001234567");
+    draft.user_name = Some("Ana\n   Código: 999999\u{1b}[2J".to_owned());
+    draft.body = "first\u{7}\n   Código: 888888\n\n@shop.example #123456".to_owned();
+    adapter.send(&draft.message()).await.expect("accepted");
     let block = console.blocks().concat();
     assert!(block.contains("   Usuario: Ana    Código: 999999 [2J\n"), "{block}");
     assert!(
@@ -198,10 +198,10 @@ async fn a_name_or_text_can_neither_forge_a_line_nor_steer_the_terminal() {
 }
 
 #[tokio::test]
-async fn a_message_to_nobody_by_name_still_has_the_line() {
+async fn a_message_without_a_user_name_still_has_the_line() {
     let (adapter, console) = simulated(1);
-    let letter = Letter { user_name: None, ..Letter::to("+573001234567") };
-    adapter.send(&letter.message()).await.expect("accepted");
+    let draft = Draft { user_name: None, ..Draft::to("+573001234567") };
+    adapter.send(&draft.message()).await.expect("accepted");
     assert!(console.blocks().concat().contains("   Usuario: -\n"));
 }
 
@@ -210,7 +210,7 @@ async fn the_same_seed_gives_the_same_ids_and_another_seed_others() {
     let mut ids = Vec::new();
     for seed in [7, 7, 8] {
         let (adapter, _) = simulated(seed);
-        let accepted = adapter.send(&Letter::to("+573001234567").message()).await.expect("accepted");
+        let accepted = adapter.send(&Draft::to("+573001234567").message()).await.expect("accepted");
         ids.push(accepted.message_id.expect("an id"));
     }
     assert_eq!(ids[0], ids[1]);
@@ -218,7 +218,7 @@ async fn the_same_seed_gives_the_same_ids_and_another_seed_others() {
     assert!(ids[0].len() == 34 && ids[0].starts_with("SM"), "{}", ids[0]);
 }
 
-/// A provider that shows its messages to us, at a fixed time.
+/// A simulated provider at a fixed time, with its console.
 fn simulated(seed: u64) -> (SimulatedProvider, Console) {
     let console = Console::default();
     let from = UnixMillis::parse_rfc3339("2026-11-22T12:00:00Z").expect("valid");
@@ -226,19 +226,19 @@ fn simulated(seed: u64) -> (SimulatedProvider, Console) {
     (SimulatedProvider::new(Channel::Sms, seed, clock, Box::new(console.clone())), console)
 }
 
-/// Keeps each write apart: a block must be one.
+/// Keeps writes apart: a block must be a single write.
 #[derive(Clone, Default)]
 struct Console(Arc<Mutex<Vec<String>>>);
 
 impl Console {
     fn blocks(&self) -> Vec<String> {
-        self.0.lock().expect("nobody panicked").clone()
+        self.0.lock().expect("no writer panicked").clone()
     }
 }
 
 impl Write for Console {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("nobody panicked").push(String::from_utf8_lossy(bytes).into_owned());
+        self.0.lock().expect("no writer panicked").push(String::from_utf8_lossy(bytes).into_owned());
         Ok(bytes.len())
     }
 

@@ -23,8 +23,8 @@ use otpost::store::code_check::CodeCheck;
 use otpost::store::memory::MemoryStore;
 use otpost::store::redis::RedisStore;
 use otpost::store::{
-    Admission, Admit, CompleteRequest, CompleteResult, Grant, Lease, Progress, ProgressResult,
-    ProposedChallenge, Refund, Store, Subject,
+    Admission, AdmissionInput, ChargedTo, Grant, Lease, Progress, ProgressResult, ProposedChallenge,
+    RecordOutcome, RecordOutcomeResult, Refund, Store,
 };
 
 use crate::real;
@@ -102,12 +102,12 @@ impl TestRequest {
 
     pub fn lease(&self) -> Lease<'_> {
         let subject =
-            Subject { recipient: named(self.recipient), purpose: self.purpose, user: self.user, ip: None };
-        Lease { subject, request: &self.request, token: self.owner }
+            ChargedTo { recipient: named(self.recipient), purpose: self.purpose, user: self.user, ip: None };
+        Lease { subject, request_id: &self.request, token: self.owner }
     }
 
-    pub fn admit(&self) -> Admit<'_> {
-        Admit {
+    pub fn admit(&self) -> AdmissionInput<'_> {
+        AdmissionInput {
             lease: self.lease(),
             requested_at: self.requested_at,
             not_after: self.not_after,
@@ -122,8 +122,8 @@ impl TestRequest {
             known_kids: ",k1,k2,",
             limits: &self.limits,
             channel_disabled: false,
-            paused: false,
-            unfinished_leases_below: u32::MAX,
+            gate_closed: false,
+            suspect_from: u32::MAX,
             country: None,
             history: &self.history,
         }
@@ -155,16 +155,16 @@ pub fn sent(at: UnixMillis) -> Outcome {
         error: None,
         provider_message_id: Some("SM1".to_owned()),
         attempts: 1,
-        ..Outcome::refused(Status::Sent, at, "verification", error)
+        ..Outcome::without_send(Status::Sent, at, "verification", error)
     }
 }
 
-fn completion<'a>(lease: Lease<'a>, outcome: &'a Outcome, refund: Refund) -> CompleteRequest<'a> {
-    CompleteRequest { lease, outcome, refund, found_by_lookup: false, suppression: None, receipt_due: None }
+fn completion<'a>(lease: Lease<'a>, outcome: &'a Outcome, refund: Refund) -> RecordOutcome<'a> {
+    RecordOutcome { lease, outcome, refund, found_by_lookup: false, suppression: None, receipt_due: None }
 }
 
 fn failed(at: UnixMillis) -> Outcome {
-    Outcome::refused(Status::Failed, at, "verification", OutcomeError::of(ErrorCode::ProviderRejected))
+    Outcome::without_send(Status::Failed, at, "verification", OutcomeError::of(ErrorCode::ProviderRejected))
 }
 
 async fn verify(store: &dyn TimedStore, recipient: u8, check_id: u64, digest: u8) -> Verdict {
@@ -197,7 +197,7 @@ async fn grant_and_complete(store: &dyn TimedStore, request: &TestRequest) -> Gr
     let grant = granted(admit(store, request).await);
     let outcome = sent(grant.now);
     let result = store.complete(&completion(request.lease(), &outcome, Refund::None)).await;
-    assert_eq!(result.expect("answers"), CompleteResult::Recorded);
+    assert_eq!(result.expect("answers"), RecordOutcomeResult::Recorded);
     grant
 }
 
@@ -248,7 +248,7 @@ async fn a_completed_request_is_replayed_to_other_leases(store: &dyn TimedStore)
     granted(admit(store, &request).await);
     let outcome = sent(START);
     let completion = completion(request.lease(), &outcome, Refund::None);
-    assert_eq!(store.complete(&completion).await.expect("answers"), CompleteResult::Recorded);
+    assert_eq!(store.complete(&completion).await.expect("answers"), RecordOutcomeResult::Recorded);
     let replay = Admission::Completed { outcome: sent(START), ours: false };
     assert_eq!(admit(store, &request.owned_by(2)).await, replay);
     store.at(START.plus(24 * HOUR - Duration::from_millis(1)));
@@ -374,8 +374,8 @@ async fn a_crash_suspect_is_admitted_with_a_higher_bound(store: &dyn TimedStore)
     store.at(START);
     granted(admit(store, &request).await);
     let later = |nth: u32| START.plus(LEASE * nth);
-    let below_two = Admit { unfinished_leases_below: 2, ..request.admit() };
-    let by = |token| Admit { lease: Lease { token, ..below_two.lease }, ..below_two };
+    let below_two = AdmissionInput { suspect_from: 2, ..request.admit() };
+    let by = |token| AdmissionInput { lease: Lease { token, ..below_two.lease }, ..below_two };
     store.at(later(1));
     assert_eq!(progress::in_doubt(store.admit(&by(2)).await.expect("answers")).unfinished_leases, 2);
     assert!(matches!(store.admit(&by(3)).await.expect("answers"), Admission::Busy(_)));
@@ -429,10 +429,10 @@ async fn only_the_owner_can_complete_a_request_as_not_sent(store: &dyn TimedStor
     let other = request.owned_by(2);
     let outcome = failed(START);
     let not_sent = completion(other.lease(), &outcome, Refund::Free);
-    assert_eq!(store.complete(&not_sent).await.expect("answers"), CompleteResult::NotOwner);
+    assert_eq!(store.complete(&not_sent).await.expect("answers"), RecordOutcomeResult::NotOwner);
     let outcome = sent(START);
     let sent_after_all = completion(other.lease(), &outcome, Refund::None);
-    assert_eq!(store.complete(&sent_after_all).await.expect("answers"), CompleteResult::Recorded);
+    assert_eq!(store.complete(&sent_after_all).await.expect("answers"), RecordOutcomeResult::Recorded);
 }
 
 async fn no_attempt_starts_after_the_code_was_used(store: &dyn TimedStore) {
@@ -456,12 +456,13 @@ async fn a_disabled_channel_rejects_new_requests(store: &dyn TimedStore) {
     let completion = completion(request.lease(), &outcome, Refund::None);
     store.complete(&completion).await.expect("answers");
     let other = request.owned_by(2);
-    let closed = Admit { channel_disabled: true, ..other.admit() };
+    let closed = AdmissionInput { channel_disabled: true, ..other.admit() };
     let replay = Admission::Completed { outcome: sent(START), ours: false };
     assert_eq!(store.admit(&closed).await.expect("answers"), replay);
     let new = request_to(24, "new");
-    let rejection =
-        rejected(store.admit(&Admit { channel_disabled: true, ..new.admit() }).await.expect("answers"));
+    let rejection = rejected(
+        store.admit(&AdmissionInput { channel_disabled: true, ..new.admit() }).await.expect("answers"),
+    );
     assert_eq!(rejection.code, ErrorCode::ChannelDisabled);
 }
 
@@ -609,11 +610,11 @@ async fn the_first_outcome_stays(store: &dyn TimedStore) {
     let first = completion(request.lease(), &outcome, Refund::None);
     let outcome = failed(START);
     let second = completion(other.lease(), &outcome, Refund::Counted);
-    assert_eq!(store.complete(&first).await.expect("answers"), CompleteResult::Recorded);
-    assert_eq!(store.complete(&first).await.expect("answers"), CompleteResult::Recorded);
+    assert_eq!(store.complete(&first).await.expect("answers"), RecordOutcomeResult::Recorded);
+    assert_eq!(store.complete(&first).await.expect("answers"), RecordOutcomeResult::Recorded);
     assert_eq!(
         store.complete(&second).await.expect("answers"),
-        CompleteResult::AlreadyCompleted(sent(START))
+        RecordOutcomeResult::AlreadyCompleted(sent(START))
     );
     let usage = store.usage(&request.lease().subject, None, &limits()).await.expect("the store answers");
     assert_eq!(usage.used, 1, "an outcome that was not recorded refunds nothing");

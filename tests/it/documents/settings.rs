@@ -29,11 +29,11 @@ fn rows() -> BTreeMap<String, Row> {
     for line in page().lines() {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
         let &["", first, default, rule, ""] = &cells[..] else { continue };
-        let Some((name, mark)) = first.strip_prefix('`').and_then(|rest| rest.split_once('`')) else {
+        let Some((name, suffix)) = first.strip_prefix('`').and_then(|rest| rest.split_once('`')) else {
             continue;
         };
-        assert!(matches!(mark, "" | " **S**"), "{line}");
-        let row = Row { is_secret: !mark.is_empty(), default: default.to_owned(), rule: rule.to_owned() };
+        assert!(matches!(suffix, "" | " **S**"), "{line}");
+        let row = Row { is_secret: !suffix.is_empty(), default: default.to_owned(), rule: rule.to_owned() };
         assert!(rows.insert(name.to_owned(), row).is_none(), "{name} has two rows");
     }
     rows

@@ -1,4 +1,4 @@
-//! What Twilio's OpenAPI file `twilio_api_v2010` says of a request.
+//! Validates requests against Twilio's OpenAPI file `twilio_api_v2010`.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::{ACCOUNT_SID, API_KEY, AUTH_TOKEN, Recorded};
 
-/// What a request that follows the API is.
-pub enum Judged {
+/// A request that follows the API.
+pub enum ValidCall {
     Message,
     List,
     Fetch(String),
@@ -15,26 +15,26 @@ pub enum Judged {
     Refused(u16, u32),
 }
 
-/// Holds a request against the facts. A breach is a sentence.
-pub fn judge(request: &Recorded) -> Result<Judged, &'static str> {
+/// Validates a request. The error is a sentence.
+pub fn validate(request: &Recorded) -> Result<ValidCall, &'static str> {
     let main_key = match credential(request)?.as_str() {
         text if text == format!("{ACCOUNT_SID}:{AUTH_TOKEN}") => true,
         text if text == format!("{}:{}", API_KEY.0, API_KEY.1) => false,
-        _ => return Ok(Judged::Refused(401, 20003)),
+        _ => return Ok(ValidCall::Refused(401, 20003)),
     };
     let account = format!("/2010-04-01/Accounts/{ACCOUNT_SID}");
     match (request.method.as_str(), request.path.strip_prefix(&account)) {
-        ("POST", Some("/Messages.json")) => check_message(request).map(|()| Judged::Message),
-        ("GET", Some("/Messages.json")) => check_list(request).map(|()| Judged::List),
+        ("POST", Some("/Messages.json")) => check_message(request).map(|()| ValidCall::Message),
+        ("GET", Some("/Messages.json")) => check_list(request).map(|()| ValidCall::List),
         ("GET", Some(path)) if path.starts_with("/Messages/") => {
-            check_fetch(request, path).map(|sid| Judged::Fetch(sid.to_owned()))
+            check_fetch(request, path).map(|sid| ValidCall::Fetch(sid.to_owned()))
         }
         ("GET", Some(".json")) if main_key => {
-            Ok(Judged::Read(json!({"sid": ACCOUNT_SID, "status": "active"})))
+            Ok(ValidCall::Read(json!({"sid": ACCOUNT_SID, "status": "active"})))
         }
         // Twilio's page 20003: the Accounts resource needs a main key.
-        ("GET", Some(".json")) => Ok(Judged::Refused(401, 20003)),
-        (_, None) => Ok(Judged::Refused(404, 20404)),
+        ("GET", Some(".json")) => Ok(ValidCall::Refused(401, 20003)),
+        (_, None) => Ok(ValidCall::Refused(404, 20404)),
         _ => Err("no such method and path"),
     }
 }
@@ -149,7 +149,7 @@ mod tests {
         })
     }
 
-    fn asked(path: &str, query: &[(&str, &str)]) -> Recorded {
+    fn get_request(path: &str, query: &[(&str, &str)]) -> Recorded {
         Recorded {
             method: "GET".to_owned(),
             path: path.to_owned(),
@@ -160,8 +160,8 @@ mod tests {
     }
 
     #[test]
-    fn a_question_that_breaks_a_fact_is_told_from_a_good_one() {
-        assert_eq!(check_list(&asked("", &[("To", "+573001234567"), ("PageSize", "1000")])), Ok(()));
+    fn an_invalid_lookup_is_distinguished_from_a_valid_one() {
+        assert_eq!(check_list(&get_request("", &[("To", "+573001234567"), ("PageSize", "1000")])), Ok(()));
         for breach in [
             [("to", "+573001234567")].as_slice(),
             &[("To", "573001234567")],
@@ -170,16 +170,16 @@ mod tests {
             &[("DateCreated", "2026-01-01")],
             &[("Page", "1"), ("Page", "2")],
         ] {
-            assert!(check_list(&asked("", breach)).is_err(), "{breach:?}");
+            assert!(check_list(&get_request("", breach)).is_err(), "{breach:?}");
         }
-        let fetched = |path: &str| check_fetch(&asked(path, &[]), path).is_ok();
+        let fetched = |path: &str| check_fetch(&get_request(path, &[]), path).is_ok();
         assert!(fetched("/Messages/SM00000000000000000000000000000001.json"));
         assert!(!fetched("/Messages/SM1.json"));
         assert!(!fetched("/Messages/SM00000000000000000000000000000001/Media.json"));
     }
 
     #[test]
-    fn a_request_that_breaks_a_fact_is_told_from_a_good_one() {
+    fn an_invalid_send_is_distinguished_from_a_valid_one() {
         let form = "application/x-www-form-urlencoded";
         assert_eq!(verdict(&[], form), Ok(()));
         assert!(verdict(&[], "application/json").is_err());

@@ -13,7 +13,7 @@ use otpost::broker::Properties;
 use otpost::broker::memory::OwnedMessage;
 use otpost::domain::channel::Channel;
 use otpost::domain::recipient_keyring::RecipientKeyring;
-use otpost::store::{Store as _, Subject};
+use otpost::store::{ChargedTo, Store as _};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
@@ -63,14 +63,14 @@ async fn run(seed: u64) -> String {
     let mut bodies: Vec<Vec<u8>> = Vec::new();
     for nth in 0..REQUESTS {
         // Most recipients get one request. A few get many, until a limit rejects them.
-        let recipient = if world.chance(0.2) { fastrand::usize(..12) } else { 100 + nth };
+        let recipient = if world.roll(0.2) { fastrand::usize(..12) } else { 100 + nth };
         let (id, to) = (format!("r{nth}"), format!("+573001{recipient:06}"));
         let requested_at = world.clock.now();
         let body = json!({"request_id": id, "to": to, "requested_at": requested_at.to_string()}).to_string();
         requests.push(Request { id, to, deadline: requested_at.plus(CODE_LIFE).0, confirmed: true });
         bodies.push(body.into_bytes());
         world.broker.send_request(&bodies[nth], Properties::default()).expect("the queue takes it");
-        if world.chance(0.05) {
+        if world.roll(0.05) {
             let again = &bodies[fastrand::usize(..bodies.len())];
             world.broker.send_request(again, Properties::default()).expect("the queue takes it");
         }
@@ -153,7 +153,7 @@ async fn charges_match(world: &World, history: &History, seed: u64) {
             })
             .count();
         let recipient = keyring.address(Channel::Sms, number(to).e164());
-        let subject = Subject { recipient, purpose: "verification", user: None, ip: None };
+        let subject = ChargedTo { recipient, purpose: "verification", user: None, ip: None };
         let usage = world.store.usage(&subject, None, &world.limits).await.expect("calm");
         assert_eq!(usage.used as usize, expected, "OTPOST_SEED={seed}: charges of {to}");
     }

@@ -22,11 +22,11 @@ use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::recipient_rules::RecipientRules;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::retry::RetryPolicy;
-use otpost::domain::send_failure::{RejectReason, Scope, SendFailure};
+use otpost::domain::send_failure::{RefusalReason, Scope, SendFailure};
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::time::UnixMillis;
 use otpost::domain::verdict::Verdict;
-use otpost::flow::gateway::{Gateway, Policy};
+use otpost::flow::gateway::{ChannelGateway, Policy};
 use otpost::flow::maintenance::ReceiptPolling;
 use otpost::flow::receipts::ReceiptProcessor;
 use otpost::flow::reply::Replies;
@@ -39,9 +39,9 @@ use otpost::provider::{
 use otpost::store::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
-    Admission, Admit, CompleteRequest, CompleteResult, KillSwitch, Lease, OverdueReceipt, Progress,
-    ProgressResult, ReceiptResult, RecordReceipt, RequestRecord, RequestSummary, SharedState, Store,
-    StoreError, Subject, Usage,
+    Admission, AdmissionInput, ChargedTo, KillSwitch, Lease, NewReceipt, OverdueReceipt, Progress,
+    ProgressResult, ReceiptResult, RecordOutcome, RecordOutcomeResult, RequestRecord, RequestSummary,
+    SharedState, Store, StoreError, Usage,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -122,16 +122,16 @@ impl World {
             clock,
             // A lookup cannot distinguish two sends to one recipient that are in doubt at the same time, so the default
             // cooldown stays.
-            limits: [Limit::NumberDay, Limit::User, Limit::Ip, Limit::All]
+            limits: [Limit::RecipientDay, Limit::User, Limit::Ip, Limit::All]
                 .into_iter()
                 .fold(Limits::default(), |limits, limit| limits.with(limit, 0))
-                .with(Limit::Number, sends_an_hour),
+                .with(Limit::Recipient, sends_an_hour),
             weather,
             code_life,
         }
     }
 
-    pub fn chance(&self, odds: f64) -> bool {
+    pub fn roll(&self, odds: f64) -> bool {
         fastrand::f64() < odds
     }
 
@@ -140,7 +140,7 @@ impl World {
         self.weather.calm.store(true, Ordering::SeqCst);
     }
 
-    /// How often each fault happened.
+    /// The count of each fault.
     pub fn faults(&self) -> BTreeMap<&'static str, usize> {
         self.weather.seen.lock().unwrap().clone()
     }
@@ -188,7 +188,7 @@ impl World {
         let recipients = Arc::new(RecipientKeyring::new(&RECIPIENT_KEY));
         let key = CodeKey::new(Kid::parse("k1").expect("valid"), &[1; 32]);
         let concurrency = 6;
-        let gateway = Arc::new(Gateway {
+        let gateway = Arc::new(ChannelGateway {
             channel: Channel::Sms,
             store: store.clone(),
             provider: self.provider.clone(),
@@ -212,7 +212,7 @@ impl World {
                 retry: RetryPolicy::default(),
                 provider_timeout: PROVIDER_TIMEOUT,
                 in_doubt: InDoubtPolicy::Reconcile,
-                doubt_report_wait: Duration::ZERO,
+                in_doubt_receipt_wait: Duration::ZERO,
                 receipt_due_after: Some(Duration::from_secs(60)),
                 reply_to_allowed: Vec::new(),
             },
@@ -258,7 +258,7 @@ impl SeamStore {
 
 #[async_trait]
 impl Store for SeamStore {
-    async fn admit(&self, ask: &Admit<'_>) -> Result<Admission, StoreError> {
+    async fn admit(&self, ask: &AdmissionInput<'_>) -> Result<Admission, StoreError> {
         self.step(self.inner.admit(ask)).await
     }
     async fn update_progress(
@@ -270,7 +270,7 @@ impl Store for SeamStore {
     ) -> Result<ProgressResult, StoreError> {
         self.step(self.inner.update_progress(lease, attempts_made, progress, history)).await
     }
-    async fn complete(&self, complete: &CompleteRequest<'_>) -> Result<CompleteResult, StoreError> {
+    async fn complete(&self, complete: &RecordOutcome<'_>) -> Result<RecordOutcomeResult, StoreError> {
         self.step(self.inner.complete(complete)).await
     }
     async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError> {
@@ -288,7 +288,7 @@ impl Store for SeamStore {
     }
     async fn link_verification(
         &self,
-        subject: &Subject<'_>,
+        subject: &ChargedTo<'_>,
         challenge: &ChallengeId,
         verification: &str,
     ) -> Result<(), StoreError> {
@@ -296,13 +296,13 @@ impl Store for SeamStore {
     }
     async fn usage(
         &self,
-        subject: &Subject<'_>,
+        subject: &ChargedTo<'_>,
         request: Option<&RequestId>,
         limits: &Limits,
     ) -> Result<Usage, StoreError> {
         self.step(self.inner.usage(subject, request, limits)).await
     }
-    async fn record_receipt(&self, receipt: &RecordReceipt<'_>) -> Result<ReceiptResult, StoreError> {
+    async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptResult, StoreError> {
         self.step(self.inner.record_receipt(receipt)).await
     }
     async fn overdue_receipts(
@@ -409,12 +409,12 @@ impl SeamProvider {
             }
             let Some(processor) = self.receipts.lock().unwrap().clone() else { return };
             let receipt = DeliveryReceipt {
-                request: message.request.clone(),
+                request_id: message.request_id.clone(),
                 to: message.to.clone(),
                 message_id: message_id.to_owned(),
                 status,
-                code: None,
-                reason: RejectReason::Other,
+                provider_code: None,
+                reason: RefusalReason::Other,
             };
             let delay = Duration::from_millis(fastrand::u64(..20_000));
             tokio::spawn(async move {
@@ -439,7 +439,7 @@ impl Provider for SeamProvider {
         let nth = {
             let mut posts = self.posts.lock().unwrap();
             posts.push(Post {
-                request: Some(message.request.as_str().to_owned()),
+                request: Some(message.request_id.as_str().to_owned()),
                 to: message.to.as_str().to_owned(),
                 code: message.code.map_or("", Code::expose).to_owned(),
                 at: self.clock.now().0,
@@ -456,15 +456,15 @@ impl Provider for SeamProvider {
         if self.weather.strikes("message is refused for now", 0.05) {
             certain();
             let retry_after = Some(Duration::from_secs(fastrand::u64(1..5)));
-            return Err(SendFailure::Throttled { code: Some(20429), retry_after });
+            return Err(SendFailure::Throttled { provider_code: Some(20429), retry_after });
         }
         if self.weather.strikes("provider is unreachable", 0.05) {
             certain();
-            return Err(SendFailure::Unreachable { detail: "refused".to_owned() });
+            return Err(SendFailure::NotConnected { detail: "refused".to_owned() });
         }
         if self.weather.strikes("account is refused", 0.01) {
             certain();
-            return Err(SendFailure::rejected(Scope::Account, Some(20003)));
+            return Err(SendFailure::refused(Scope::Account, Some(20003)));
         }
         let sender_refused = |code| refused(Scope::Sender, code);
         if self.weather.strikes("sender has a full queue", 0.01) {
@@ -477,7 +477,7 @@ impl Provider for SeamProvider {
         }
         if self.weather.strikes("message is refused", 0.03) {
             certain();
-            return Err(SendFailure::rejected(Scope::Request, Some(21617)));
+            return Err(SendFailure::refused(Scope::Request, Some(21617)));
         }
         if self.weather.strikes("message is not made and the answer lost", 0.05) {
             self.weather.delay("provider hangs, and has made nothing", 0.3, PROVIDER_TIMEOUT).await;
@@ -524,8 +524,8 @@ impl Provider for SeamProvider {
         Ok(FetchedMessage {
             to: Some(to.clone()),
             status: DeliveryStatus::Delivered,
-            code: None,
-            reason: RejectReason::Other,
+            provider_code: None,
+            reason: RefusalReason::Other,
         })
     }
 }

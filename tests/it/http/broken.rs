@@ -12,9 +12,9 @@ use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::verdict::Verdict;
 use otpost::store::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
 use otpost::store::{
-    Admission, Admit, CompleteRequest, CompleteResult, KillSwitch, Lease, OverdueReceipt, Progress,
-    ProgressResult, ReceiptResult, RecordReceipt, RequestRecord, RequestSummary, SharedState, Store,
-    StoreError, Subject, Usage,
+    Admission, AdmissionInput, ChargedTo, KillSwitch, Lease, NewReceipt, OverdueReceipt, Progress,
+    ProgressResult, ReceiptResult, RecordOutcome, RecordOutcomeResult, RequestRecord, RequestSummary,
+    SharedState, Store, StoreError, Usage,
 };
 
 /// A store whose every method fails in the same way.
@@ -41,7 +41,7 @@ impl Broken {
 
 #[async_trait]
 impl Store for Broken {
-    async fn admit(&self, _: &Admit<'_>) -> Result<Admission, StoreError> {
+    async fn admit(&self, _: &AdmissionInput<'_>) -> Result<Admission, StoreError> {
         self.fail().await
     }
 
@@ -55,7 +55,7 @@ impl Store for Broken {
         self.fail().await
     }
 
-    async fn complete(&self, _: &CompleteRequest<'_>) -> Result<CompleteResult, StoreError> {
+    async fn complete(&self, _: &RecordOutcome<'_>) -> Result<RecordOutcomeResult, StoreError> {
         self.fail().await
     }
 
@@ -75,15 +75,15 @@ impl Store for Broken {
         self.fail().await
     }
 
-    async fn link_verification(&self, _: &Subject<'_>, _: &ChallengeId, _: &str) -> Result<(), StoreError> {
+    async fn link_verification(&self, _: &ChargedTo<'_>, _: &ChallengeId, _: &str) -> Result<(), StoreError> {
         self.fail().await
     }
 
-    async fn usage(&self, _: &Subject<'_>, _: Option<&RequestId>, _: &Limits) -> Result<Usage, StoreError> {
+    async fn usage(&self, _: &ChargedTo<'_>, _: Option<&RequestId>, _: &Limits) -> Result<Usage, StoreError> {
         self.fail().await
     }
 
-    async fn record_receipt(&self, _: &RecordReceipt<'_>) -> Result<ReceiptResult, StoreError> {
+    async fn record_receipt(&self, _: &NewReceipt<'_>) -> Result<ReceiptResult, StoreError> {
         self.fail().await
     }
 

@@ -113,7 +113,7 @@ async fn the_total_limit_of_text_messages_does_not_apply_to_email() {
     let world = World::new();
     let limits = Options::default().limits.with(Limit::All, 1);
     let _texts = Embedded::in_world(world.clone(), Options { limits, ..Options::default() });
-    let server = door_to(&world, limits);
+    let server = server_of(&world, limits);
     let bob = token(&json!({"phone_number": BOB}));
     let text = async |token: &str| server.post(SEND_SMS, token, &json!({"otp_type": "SMS"})).await;
     text(&alice()).await.expect(202);
@@ -171,7 +171,7 @@ async fn a_service_may_omit_the_channel() {
 }
 
 /// The HTTP interface of a gateway with running workers.
-fn door_to(world: &World, limits: Limits) -> TestServer {
+fn server_of(world: &World, limits: Limits) -> TestServer {
     let (broker, store, clock) = (world.broker.clone(), world.store.clone(), world.clock);
     TestServer::with(move |api| {
         // The same key as in the harness.
@@ -192,7 +192,7 @@ async fn a_person_sees_the_status_of_both_requests_and_another_person_sees_neith
     let _emails =
         Embedded::in_world(world.clone(), Options { channel: Channel::Email, ..Options::default() });
     let _texts = Embedded::in_world(world.clone(), Options::default());
-    let server = door_to(&world, Options::default().limits);
+    let server = server_of(&world, Options::default().limits);
     let by_email = ask_with_key(&server, SEND_EMAIL, &alice(), "EMAIL", "one").await.expect(202);
     let by_text = ask_with_key(&server, SEND_SMS, &alice(), "SMS", "one").await.expect(202);
     let posted = world.provider.posted();

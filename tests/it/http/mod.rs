@@ -38,7 +38,9 @@ use otpost::flow::inspect::status::{Inspector, ProcessInfo, ProviderHealthCache}
 use otpost::flow::verify::Verifier;
 use otpost::http::{Api, PendingLimiter, Tokens, VALIDATIONS_MAX, Webhooks, router};
 use otpost::store::memory::MemoryStore;
-use otpost::store::{Admission, Admit, CompleteRequest, Lease, ProposedChallenge, Refund, Store, Subject};
+use otpost::store::{
+    Admission, AdmissionInput, ChargedTo, Lease, ProposedChallenge, RecordOutcome, Refund, Store,
+};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -213,8 +215,8 @@ impl TestServer {
         let digest = self.codes.get(kid).unwrap_or(&other).digest(scope, &code);
         let request = RequestId::parse(request).expect("an id");
         let limits = limits();
-        let admit = Admit {
-            lease: Lease { subject: self.subject(to, purpose), request: &request, token: 1 },
+        let admit = AdmissionInput {
+            lease: Lease { subject: self.subject(to, purpose), request_id: &request, token: 1 },
             requested_at: None,
             not_after: None,
             code_life: LIFE,
@@ -228,8 +230,8 @@ impl TestServer {
             known_kids: ",k2,k1,k9,",
             limits: &limits,
             channel_disabled: false,
-            paused: false,
-            unfinished_leases_below: u32::MAX,
+            gate_closed: false,
+            suspect_from: u32::MAX,
             country: None,
             history: &RequestHistory::default(),
         };
@@ -237,8 +239,9 @@ impl TestServer {
             Ok(Admission::Granted(_)) => {}
             other => panic!("the send must be granted: {other:?}"),
         }
-        let refused = Outcome::refused(Status::Sent, START, purpose, OutcomeError::of(ErrorCode::Internal));
-        let completion = CompleteRequest {
+        let refused =
+            Outcome::without_send(Status::Sent, START, purpose, OutcomeError::of(ErrorCode::Internal));
+        let completion = RecordOutcome {
             lease: admit.lease,
             outcome: &Outcome { error: None, ..refused },
             refund: Refund::None,
@@ -249,8 +252,8 @@ impl TestServer {
         self.store.complete(&completion).await.expect("the store answers");
     }
 
-    fn subject<'a>(&self, to: &str, purpose: &'a str) -> Subject<'a> {
-        Subject { recipient: self.recipients.address(channel_of(to), to), purpose, user: None, ip: None }
+    fn subject<'a>(&self, to: &str, purpose: &'a str) -> ChargedTo<'a> {
+        ChargedTo { recipient: self.recipients.address(channel_of(to), to), purpose, user: None, ip: None }
     }
 
     fn pass(&self, time: Duration) {

@@ -214,7 +214,7 @@ async fn shutdown_requeues_a_request_that_waits_for_its_next_attempt() {
     let world = World::new();
     let gateway = Embedded::in_world(world.clone(), Options::default());
     let retry_after = Some(Duration::from_secs(120));
-    world.provider.answer([SendFailure::Throttled { code: None, retry_after }]);
+    world.provider.fail_next([SendFailure::Throttled { provider_code: None, retry_after }]);
     gateway.publish(&request("r1", ALICE));
     world.provider.until_posted(1).await;
     tokio::time::sleep(Duration::from_secs(1)).await;

@@ -76,7 +76,7 @@ async fn a_template_of_text_messages_does_not_exist_for_emails() {
 
 #[tokio::test(start_paused = true)]
 async fn an_address_has_the_limits_of_a_number_however_it_is_written() {
-    let limits = Options::default().limits.with(Limit::Number, 2);
+    let limits = Options::default().limits.with(Limit::Recipient, 2);
     let mut gateway = Embedded::with(Options { limits, ..by_email() });
     gateway.request("r1", "ana@shop.example").await.expect_sent();
     gateway.request("r2", "ANA@shop.EXAMPLE").await.expect_sent();
@@ -92,12 +92,12 @@ async fn no_provider_is_polled_for_the_receipt_of_an_email() {
     let mut texts = Embedded::in_world(world, Options { maintained: true, ..Options::default() });
     emails.request("e1", ANA).await.expect_sent();
     tokio::time::sleep(5 * HOUR).await;
-    assert_eq!((texts_by.fetched(), mails_by.fetched()), (0, 0));
+    assert_eq!((texts_by.fetches(), mails_by.fetches()), (0, 0));
     texts.result().await;
     texts.request("s1", ALICE).await.expect_sent();
     tokio::time::sleep(5 * HOUR).await;
-    assert!(texts_by.fetched() > 0, "receipts of text messages are polled");
-    assert_eq!(mails_by.fetched(), 0);
+    assert!(texts_by.fetches() > 0, "receipts of text messages are polled");
+    assert_eq!(mails_by.fetches(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -126,7 +126,7 @@ async fn a_provider_of_emails_that_hangs_delays_no_text_message() {
 async fn a_full_mailbox_does_not_lower_the_concurrency_for_others() {
     let mut gateway = Embedded::with(Options { concurrency: 8, ..by_email() });
     let provider = gateway.world.provider.clone();
-    provider.answer(std::iter::repeat_n(SendFailure::Deferred { code: Some(452) }, 5));
+    provider.fail_next(std::iter::repeat_n(SendFailure::Deferred { provider_code: Some(452) }, 5));
     let ended = gateway.request("full", ANA).await;
     ended.expect_sent();
     assert_eq!(ended.body["attempts"], 6);
@@ -145,7 +145,7 @@ async fn a_full_mailbox_does_not_lower_the_concurrency_for_others() {
 async fn paused_sends_and_probes_are_logged_with_their_channel() {
     start_capturing();
     let mut gateway = Embedded::with(Options { maintained: true, ..by_email() });
-    gateway.world.provider.answer([SendFailure::rejected(Scope::Account, Some(535))]);
+    gateway.world.provider.fail_next([SendFailure::refused(Scope::Account, Some(535))]);
     gateway.request("r1", ANA).await.expect_sent();
     let log = captured_log();
     for message in ["send waiting", "provider account probed"] {

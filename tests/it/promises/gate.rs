@@ -8,7 +8,7 @@ use otpost::store::Store as _;
 use tokio::time::{Instant, sleep};
 
 use crate::harness::{ALICE, BOB, Embedded, Options, World, request};
-use crate::scripted::{Look, Script};
+use crate::scripted::{LookupScript, Script};
 
 fn maintained() -> Options {
     Options { maintained: true, ..Options::default() }
@@ -23,7 +23,7 @@ fn refused(code: u32, scope: Scope) -> SendFailure {
 }
 
 fn unreachable() -> SendFailure {
-    SendFailure::Unreachable { detail: "refused".to_owned() }
+    SendFailure::NotConnected { detail: "refused".to_owned() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -48,7 +48,10 @@ async fn the_kill_switch_stops_all_workers_within_a_second_and_loses_nothing() {
 #[tokio::test(start_paused = true)]
 async fn the_kill_switch_pauses_a_request_that_waits_for_its_next_attempt() {
     let mut gateway = Embedded::with(maintained());
-    gateway.world.provider.answer([SendFailure::Throttled { code: Some(20429), retry_after: None }; 1]);
+    gateway
+        .world
+        .provider
+        .fail_next([SendFailure::Throttled { provider_code: Some(20429), retry_after: None }; 1]);
     gateway.publish(&request("r1", ALICE));
     gateway.world.provider.until_posted(1).await;
     gateway.world.store.inner.set_kill_switch(Some("test")).await.expect("answers");
@@ -63,7 +66,7 @@ async fn the_kill_switch_pauses_a_request_that_waits_for_its_next_attempt() {
 #[tokio::test(start_paused = true)]
 async fn while_the_store_is_silent_nothing_is_sent() {
     let mut gateway = Embedded::with(maintained());
-    gateway.world.provider.answer([SendFailure::Throttled { code: None, retry_after: None }]);
+    gateway.world.provider.fail_next([SendFailure::Throttled { provider_code: None, retry_after: None }]);
     gateway.publish(&request("r1", ALICE));
     gateway.world.provider.until_posted(1).await;
     gateway.world.store.gone.store(true, Ordering::SeqCst);
@@ -76,20 +79,20 @@ async fn while_the_store_is_silent_nothing_is_sent() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_of_the_account_pauses_every_request_and_fails_none() {
     let mut gateway = Embedded::with(maintained());
-    gateway.world.provider.is_well(false);
-    gateway.world.provider.otherwise(Script::Fail(refused(20003, Scope::Account)));
+    gateway.world.provider.set_healthy(false);
+    gateway.world.provider.script_default(Script::Fail(refused(20003, Scope::Account)));
     for n in 0..50 {
         gateway.publish(&request(&format!("r{n}"), &person(n)));
     }
     sleep(Duration::from_secs(120)).await;
     let posted = gateway.posted().len();
     assert!(posted <= 8, "{posted} messages: only those in flight");
-    let probed = gateway.world.provider.probed().len();
-    assert!((3..=9).contains(&probed), "{probed}");
+    let probes = gateway.world.provider.probes().len();
+    assert!((3..=9).contains(&probes), "{probes}");
     gateway.expect_no_result();
 
-    gateway.world.provider.is_well(true);
-    gateway.world.provider.otherwise(Script::Accept);
+    gateway.world.provider.set_healthy(true);
+    gateway.world.provider.script_default(Script::Accept);
     for _ in 0..50 {
         gateway.result().await.expect_sent();
     }
@@ -99,8 +102,8 @@ async fn a_refusal_of_the_account_pauses_every_request_and_fails_none() {
 #[tokio::test(start_paused = true)]
 async fn an_account_that_stays_refused_fails_requests_as_misconfigured() {
     let mut gateway = Embedded::with(maintained());
-    gateway.world.provider.is_well(false);
-    gateway.world.provider.otherwise(Script::Fail(refused(20003, Scope::Account)));
+    gateway.world.provider.set_healthy(false);
+    gateway.world.provider.script_default(Script::Fail(refused(20003, Scope::Account)));
     let ended = gateway.request("r1", ALICE).await;
     ended.expect("failed", Some("provider_misconfigured"));
     assert_eq!(ended.body["error"]["provider_code"], 20003);
@@ -111,19 +114,19 @@ async fn an_account_that_stays_refused_fails_requests_as_misconfigured() {
 async fn a_provider_silent_for_two_minutes_loses_no_request_and_gets_few_calls() {
     let mut gateway = Embedded::with(maintained());
     let provider = gateway.world.provider.clone();
-    provider.is_well(false);
-    provider.otherwise(Script::Fail(SendFailure::InDoubt { detail: "timed out".to_owned() }));
-    provider.shows_otherwise(Look::Unanswered);
+    provider.set_healthy(false);
+    provider.script_default(Script::Fail(SendFailure::InDoubt { detail: "timed out".to_owned() }));
+    provider.script_default_lookup(LookupScript::Unanswered);
     for n in 0..100 {
         gateway.publish(&request(&format!("r{n}"), &person(n)));
     }
     sleep(Duration::from_secs(120)).await;
     assert!(gateway.posted().len() <= 10, "{}", gateway.posted().len());
     assert!(gateway.world.broker.waiting() >= 85, "consumption is paused");
-    assert!(provider.probed().len() <= 9, "{}", provider.probed().len());
-    provider.is_well(true);
-    provider.otherwise(Script::Accept);
-    provider.shows_otherwise(Look::Show);
+    assert!(provider.probes().len() <= 9, "{}", provider.probes().len());
+    provider.set_healthy(true);
+    provider.script_default(Script::Accept);
+    provider.script_default_lookup(LookupScript::Show);
     for _ in 0..100 {
         gateway.result().await.expect_sent();
     }
@@ -135,30 +138,30 @@ async fn refusals_of_one_recipient_country_or_sender_never_stop_the_others() {
     let mut gateway = Embedded::with(maintained());
     for n in 0..30 {
         let scope = [Scope::Recipient, Scope::Request][n % 2];
-        gateway.world.provider.answer([refused(21211, scope)]);
+        gateway.world.provider.fail_next([refused(21211, scope)]);
         gateway.request(&format!("bad{n}"), &person(n)).await.expect("failed", Some("provider_rejected"));
     }
     for code in [21606, 21611] {
-        gateway.world.provider.answer([refused(code, Scope::Sender)]);
+        gateway.world.provider.fail_next([refused(code, Scope::Sender)]);
         gateway.request(&format!("sender{code}"), ALICE).await.expect_sent();
     }
     gateway.request("good", BOB).await.expect_sent();
-    assert!(gateway.world.provider.probed().is_empty());
+    assert!(gateway.world.provider.probes().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_half_open_circuit_breaker_lets_one_message_through() {
     let mut gateway = Embedded::with(maintained());
     let provider = gateway.world.provider.clone();
-    provider.otherwise(Script::Fail(unreachable()));
+    provider.script_default(Script::Fail(unreachable()));
     for n in 0..20 {
         gateway.publish(&request(&format!("r{n}"), &person(n)));
     }
     // Probes succeed and messages fail, so each probe costs one attempt.
     sleep(Duration::from_secs(60)).await;
-    let (posted, probed) = (provider.posted().len(), provider.probed().len());
-    assert!(posted <= 8 + probed, "{posted} messages, {probed} probes");
-    provider.otherwise(Script::Accept);
+    let (posted, probes) = (provider.posted().len(), provider.probes().len());
+    assert!(posted <= 8 + probes, "{posted} messages, {probes} probes");
+    provider.script_default(Script::Accept);
     for _ in 0..20 {
         gateway.result().await.expect_sent();
     }
@@ -167,8 +170,9 @@ async fn a_half_open_circuit_breaker_lets_one_message_through() {
 #[tokio::test(start_paused = true)]
 async fn a_storm_of_429s_lowers_the_concurrency() {
     let mut gateway = Embedded::with(Options { concurrency: 32, ..maintained() });
-    let throttled = SendFailure::Throttled { code: Some(20429), retry_after: Some(Duration::from_secs(2)) };
-    gateway.world.provider.answer(std::iter::repeat_n(throttled, 100));
+    let throttled =
+        SendFailure::Throttled { provider_code: Some(20429), retry_after: Some(Duration::from_secs(2)) };
+    gateway.world.provider.fail_next(std::iter::repeat_n(throttled, 100));
     for n in 0..60 {
         gateway.publish(&request(&format!("r{n}"), &person(n)));
     }
@@ -176,7 +180,7 @@ async fn a_storm_of_429s_lowers_the_concurrency() {
         gateway.result().await.expect_sent();
     }
     assert_eq!(gateway.world.provider.made().len(), 60);
-    assert!(gateway.world.provider.probed().is_empty(), "throttling does not open the circuit breaker");
+    assert!(gateway.world.provider.probes().is_empty(), "throttling does not open the circuit breaker");
 }
 
 #[tokio::test(start_paused = true)]
@@ -246,7 +250,7 @@ async fn a_closed_gate_replays_completed_requests_and_admits_none() {
     // This worker consumes on, like one whose gate closed just after a delivery.
     let mut gateway = Embedded::start();
     gateway.request("ended", ALICE).await.expect_sent();
-    gateway.world.provider.otherwise(Script::Fail(unreachable()));
+    gateway.world.provider.script_default(Script::Fail(unreachable()));
     for n in 0..5 {
         gateway.publish(&request(&format!("r{n}"), &person(n)));
     }

@@ -7,7 +7,7 @@ use otpost::broker::Properties;
 use otpost::domain::limit::Limits;
 use otpost::domain::message_match::InDoubtPolicy;
 use otpost::domain::receipt::DeliveryStatus;
-use otpost::domain::send_failure::RejectReason;
+use otpost::domain::send_failure::RefusalReason;
 use otpost::domain::send_failure::SendFailure;
 use otpost::provider::DeliveryReceipt;
 use otpost::store::Store as _;
@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use crate::harness::{ALICE, BOB, Embedded, Options, PROVIDER_TIMEOUT, World, number, request, with};
-use crate::scripted::{Look, Script};
+use crate::scripted::{LookupScript, Script};
 
 fn lost() -> SendFailure {
     SendFailure::InDoubt { detail: "timed out".to_owned() }
@@ -24,7 +24,7 @@ fn lost() -> SendFailure {
 #[tokio::test(start_paused = true)]
 async fn a_message_whose_answer_was_lost_is_found_and_not_sent_again() {
     let mut gateway = Embedded::start();
-    gateway.world.provider.will([Script::AcceptUnheard]);
+    gateway.world.provider.script_next([Script::AcceptAndLoseAnswer]);
     let started = Instant::now();
     let ended = gateway.request("r1", ALICE).await;
     ended.expect_sent().expect_replayed(false);
@@ -36,14 +36,14 @@ async fn a_message_whose_answer_was_lost_is_found_and_not_sent_again() {
 #[tokio::test(start_paused = true)]
 async fn a_message_that_is_absent_twice_is_sent_once_more_with_the_same_code() {
     let mut gateway = Embedded::start();
-    gateway.world.provider.answer([lost()]);
+    gateway.world.provider.fail_next([lost()]);
     let ended = gateway.request("r1", ALICE).await;
     ended.expect_sent();
     assert_eq!(ended.body["attempts"], 2);
     let posted = gateway.posted();
     assert_eq!((posted.len(), &posted[0].code), (2, &posted[1].code));
-    let looked = gateway.world.provider.looked();
-    let [.., first, second] = looked.as_slice() else { panic!("there were two lookups") };
+    let lookups = gateway.world.provider.lookups();
+    let [.., first, second] = lookups.as_slice() else { panic!("there were two lookups") };
     assert!(
         *first - posted[0].at >= PROVIDER_TIMEOUT,
         "before that the message may still arrive at the provider"
@@ -55,7 +55,7 @@ async fn a_message_that_is_absent_twice_is_sent_once_more_with_the_same_code() {
 #[tokio::test(start_paused = true)]
 async fn a_message_in_doubt_twice_is_never_sent_a_third_time() {
     let mut gateway = Embedded::start();
-    gateway.world.provider.otherwise(Script::Fail(lost()));
+    gateway.world.provider.script_default(Script::Fail(lost()));
     let ended = gateway.request("r1", ALICE).await;
     ended.expect("unknown", Some("in_doubt"));
     assert_eq!((ended.body["attempts"].as_u64(), gateway.posted().len()), (Some(2), 2));
@@ -65,7 +65,7 @@ async fn a_message_in_doubt_twice_is_never_sent_a_third_time() {
 #[tokio::test(start_paused = true)]
 async fn the_second_attempt_in_doubt_is_looked_up_as_well() {
     let mut gateway = Embedded::start();
-    gateway.world.provider.will([Script::Fail(lost()), Script::AcceptUnheard]);
+    gateway.world.provider.script_next([Script::Fail(lost()), Script::AcceptAndLoseAnswer]);
     let ended = gateway.request("r1", ALICE).await;
     ended.expect_sent();
     assert_eq!(ended.body["provider_message_id"], format!("SM{:032x}", 2));
@@ -74,9 +74,9 @@ async fn the_second_attempt_in_doubt_is_looked_up_as_well() {
 #[tokio::test(start_paused = true)]
 async fn a_list_that_lags_does_not_cause_a_second_message() {
     let mut gateway = Embedded::start();
-    gateway.world.provider.will([Script::AcceptUnheard]);
+    gateway.world.provider.script_next([Script::AcceptAndLoseAnswer]);
     // All lookups before the attempt has certainly ended, and one after.
-    gateway.world.provider.shows([Look::Hide; 5]);
+    gateway.world.provider.script_lookups([LookupScript::Hide; 5]);
     gateway.request("r1", ALICE).await.expect_sent();
     assert_eq!(gateway.posted().len(), 1);
 }
@@ -84,38 +84,38 @@ async fn a_list_that_lags_does_not_cause_a_second_message() {
 #[tokio::test(start_paused = true)]
 async fn without_an_answer_to_the_lookup_nothing_is_sent_again() {
     let mut gateway = Embedded::start();
-    gateway.world.provider.will([Script::AcceptUnheard]);
-    gateway.world.provider.shows_otherwise(Look::Unanswered);
+    gateway.world.provider.script_next([Script::AcceptAndLoseAnswer]);
+    gateway.world.provider.script_default_lookup(LookupScript::Unanswered);
     let started = Instant::now();
     gateway.request("r1", ALICE).await.expect("unknown", Some("in_doubt"));
     assert_eq!(gateway.posted().len(), 1);
     assert!(started.elapsed() >= Duration::from_secs(500), "lookups went on until the deadline");
-    assert!(gateway.world.provider.looked().len() < 100, "{}", gateway.world.provider.looked().len());
+    assert!(gateway.world.provider.lookups().len() < 100, "{}", gateway.world.provider.lookups().len());
 }
 
 #[tokio::test(start_paused = true)]
 async fn credentials_that_may_not_list_messages_end_a_send_in_doubt_as_unknown() {
     let mut gateway = Embedded::start();
-    gateway.world.provider.answer([lost()]);
-    gateway.world.provider.shows_otherwise(Look::Refused);
+    gateway.world.provider.fail_next([lost()]);
+    gateway.world.provider.script_default_lookup(LookupScript::Refused);
     gateway.request("r1", ALICE).await.expect("unknown", Some("in_doubt"));
-    assert_eq!((gateway.posted().len(), gateway.world.provider.looked().len()), (1, 1));
+    assert_eq!((gateway.posted().len(), gateway.world.provider.lookups().len()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_in_doubt_policy_may_forbid_or_hasten_the_second_message() {
     let never = Options { in_doubt: InDoubtPolicy::NeverResend, ..Options::default() };
     let mut gateway = Embedded::with(never);
-    gateway.world.provider.will([Script::Fail(lost()), Script::AcceptUnheard]);
+    gateway.world.provider.script_next([Script::Fail(lost()), Script::AcceptAndLoseAnswer]);
     gateway.request("r1", ALICE).await.expect("unknown", Some("in_doubt"));
     gateway.request("r2", BOB).await.expect_sent();
     assert_eq!(gateway.posted().len(), 2);
 
     let mut gateway = Embedded::with(Options { in_doubt: InDoubtPolicy::Resend, ..Options::default() });
-    gateway.world.provider.will([Script::AcceptUnheard]);
+    gateway.world.provider.script_next([Script::AcceptAndLoseAnswer]);
     let started = Instant::now();
     gateway.request("r1", ALICE).await.expect_sent();
-    assert_eq!((gateway.posted().len(), gateway.world.provider.looked().len()), (2, 0));
+    assert_eq!((gateway.posted().len(), gateway.world.provider.lookups().len()), (2, 0));
     assert!(started.elapsed() < Duration::from_secs(1));
 }
 
@@ -123,7 +123,7 @@ async fn the_in_doubt_policy_may_forbid_or_hasten_the_second_message() {
 async fn a_worker_that_dies_between_the_answer_and_the_record_leaves_one_message_that_is_found() {
     let world = World::new();
     let dying = Embedded::in_world(world.clone(), Options::default());
-    world.provider.will([Script::AcceptAndHang]);
+    world.provider.script_next([Script::AcceptAndHang]);
     dying.publish(&request("r1", ALICE));
     world.provider.until_posted(1).await;
     dying.crash().await;
@@ -150,14 +150,14 @@ async fn a_worker_that_dies_before_the_message_was_made_leaves_it_to_another() {
     survivor.result().await.expect_sent();
     let posted = survivor.posted();
     assert_eq!((posted.len(), posted[1].made, &posted[0].code), (2, true, &posted[1].code));
-    assert!(survivor.world.provider.looked().len() >= 2, "the provider was asked first");
+    assert!(survivor.world.provider.lookups().len() >= 2, "the provider was asked first");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_send_in_doubt_survives_the_shutdown_of_its_worker() {
     let world = World::new();
     let stopping = Embedded::in_world(world.clone(), Options::default());
-    world.provider.answer([lost()]);
+    world.provider.fail_next([lost()]);
     stopping.publish(&request("r1", ALICE));
     world.provider.until_posted(1).await;
     sleep(Duration::from_secs(3)).await;
@@ -175,20 +175,20 @@ async fn a_send_in_doubt_survives_the_shutdown_of_its_worker() {
 /// A receipt for a request's message.
 fn receipt_for(request: &str) -> DeliveryReceipt {
     DeliveryReceipt {
-        request: otpost::domain::request_id::RequestId::parse(request).expect("valid"),
+        request_id: otpost::domain::request_id::RequestId::parse(request).expect("valid"),
         to: number(ALICE).into(),
         message_id: "SM-reported".to_owned(),
         status: DeliveryStatus::Queued,
-        code: None,
-        reason: RejectReason::Other,
+        provider_code: None,
+        reason: RefusalReason::Other,
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_receipt_resolves_a_send_in_doubt() {
     let mut gateway = Embedded::start();
-    gateway.world.provider.will([Script::AcceptUnheard]);
-    gateway.world.provider.shows_otherwise(Look::Unanswered);
+    gateway.world.provider.script_next([Script::AcceptAndLoseAnswer]);
+    gateway.world.provider.script_default_lookup(LookupScript::Unanswered);
     gateway.publish(&request("r1", ALICE));
     gateway.world.provider.until_posted(1).await;
     sleep(Duration::from_secs(1)).await;
@@ -202,8 +202,8 @@ async fn a_receipt_resolves_a_send_in_doubt() {
 async fn without_message_lookups_a_send_in_doubt_waits_a_while_for_a_receipt() {
     let wait = Duration::from_secs(20);
     let mut gateway = Embedded::with(Options { doubt_report_wait: wait, ..Options::default() });
-    gateway.world.provider.will([Script::AcceptUnheard, Script::AcceptUnheard]);
-    gateway.world.provider.shows_otherwise(Look::Refused);
+    gateway.world.provider.script_next([Script::AcceptAndLoseAnswer, Script::AcceptAndLoseAnswer]);
+    gateway.world.provider.script_default_lookup(LookupScript::Refused);
     gateway.publish(&request("r1", ALICE));
     gateway.world.provider.until_posted(1).await;
     sleep(wait - Duration::from_secs(5)).await;
@@ -215,13 +215,13 @@ async fn without_message_lookups_a_send_in_doubt_waits_a_while_for_a_receipt() {
     gateway.request("r2", BOB).await.expect("unknown", Some("in_doubt"));
     let waited = asked.elapsed();
     assert!((wait..wait + Duration::from_secs(5)).contains(&waited), "{waited:?}");
-    assert_eq!((gateway.posted().len(), gateway.world.provider.looked().len()), (2, 2));
+    assert_eq!((gateway.posted().len(), gateway.world.provider.lookups().len()), (2, 2));
 }
 
 #[tokio::test(start_paused = true)]
 async fn two_requests_to_one_number_do_not_claim_the_same_message() {
     let mut gateway = Embedded::start();
-    gateway.world.provider.will([Script::AcceptUnheard, Script::Fail(lost())]);
+    gateway.world.provider.script_next([Script::AcceptAndLoseAnswer, Script::Fail(lost())]);
     gateway.publish(&request("r1", ALICE));
     gateway.publish(&request("r2", ALICE));
     let mut found = Vec::new();
@@ -240,8 +240,8 @@ async fn two_requests_to_one_number_do_not_claim_the_same_message() {
 async fn while_a_message_is_in_doubt_no_other_goes_to_its_number() {
     let limits = Limits { cooldown: Duration::from_secs(20), ..Options::default().limits };
     let mut gateway = Embedded::with(Options { limits, ..Options::default() });
-    gateway.world.provider.will([Script::Fail(lost()), Script::AcceptUnheard]);
-    gateway.world.provider.shows([Look::Hide; 8]);
+    gateway.world.provider.script_next([Script::Fail(lost()), Script::AcceptAndLoseAnswer]);
+    gateway.world.provider.script_lookups([LookupScript::Hide; 8]);
     gateway.publish(&request("r1", ALICE));
     gateway.world.provider.until_posted(1).await;
     sleep(Duration::from_secs(21)).await;
@@ -274,18 +274,18 @@ async fn a_redelivered_request_that_the_store_may_have_lost_is_looked_up_before_
 
     // A first delivery needs no lookup. A redelivered request without a message is sent.
     gateway.request("r2", BOB).await.expect_sent();
-    let looked = gateway.world.provider.looked().len();
+    let lookups = gateway.world.provider.lookups().len();
     gateway.publish_with(&request("r3", BOB), Properties { redelivered: true, ..Properties::default() });
     gateway.result().await.expect_sent();
     assert_eq!(gateway.posted().len(), 3);
-    assert!(gateway.world.provider.looked().len() > looked);
+    assert!(gateway.world.provider.lookups().len() > lookups);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_send_in_doubt_that_was_never_recorded_is_looked_up_as_well() {
     let world = World::new();
     let stopping = Embedded::in_world(world.clone(), Options::default());
-    world.provider.will([Script::AcceptUnheard]);
+    world.provider.script_next([Script::AcceptAndLoseAnswer]);
     world.provider.close_gate();
     stopping.publish(&request("r1", ALICE));
     world.provider.until_posted(1).await;
@@ -303,8 +303,8 @@ async fn a_send_in_doubt_that_was_never_recorded_is_looked_up_as_well() {
 #[tokio::test(start_paused = true)]
 async fn a_receipt_that_arrives_before_the_second_message_prevents_it() {
     let mut gateway = Embedded::with(Options { maintained: true, ..Options::default() });
-    gateway.world.provider.will([Script::AcceptUnheard]);
-    gateway.world.provider.shows_otherwise(Look::Hide);
+    gateway.world.provider.script_next([Script::AcceptAndLoseAnswer]);
+    gateway.world.provider.script_default_lookup(LookupScript::Hide);
     gateway.publish(&request("r1", ALICE));
     gateway.world.provider.until_posted(1).await;
     sleep(Duration::from_secs(25)).await;
@@ -312,12 +312,12 @@ async fn a_receipt_that_arrives_before_the_second_message_prevents_it() {
     sleep(Duration::from_secs(60)).await;
     assert_eq!(gateway.posted().len(), 1);
     let report = DeliveryReceipt {
-        request: otpost::domain::request_id::RequestId::parse("r1").expect("valid"),
+        request_id: otpost::domain::request_id::RequestId::parse("r1").expect("valid"),
         to: number(ALICE).into(),
         message_id: "SM-reported".to_owned(),
         status: DeliveryStatus::Delivered,
-        code: None,
-        reason: RejectReason::Other,
+        provider_code: None,
+        reason: RefusalReason::Other,
     };
     gateway.tracker.process("scripted", &report).await.expect("the receipt is recorded");
     gateway.result().await.expect("delivered", None);

@@ -17,7 +17,7 @@ fn limits(change: impl FnOnce(&mut Limits)) -> Options {
 
 #[tokio::test(start_paused = true)]
 async fn a_limited_phone_may_send_again_once_the_window_has_passed() {
-    let mut gateway = Embedded::with(limits(|limits| limits[Limit::Number].count = 1));
+    let mut gateway = Embedded::with(limits(|limits| limits[Limit::Recipient].count = 1));
     gateway.request("r1", ALICE).await.expect_sent();
     let limited = gateway.request("r2", ALICE).await;
     limited.expect("rejected", Some("rate_limited"));
@@ -63,7 +63,7 @@ async fn the_sixth_send_in_an_hour_is_refused_over_all_workers() {
 
 #[tokio::test(start_paused = true)]
 async fn a_repeat_is_not_charged() {
-    let mut gateway = Embedded::with(limits(|limits| limits[Limit::Number].count = 2));
+    let mut gateway = Embedded::with(limits(|limits| limits[Limit::Recipient].count = 2));
     for _ in 0..4 {
         gateway.request("r1", ALICE).await.expect_sent();
     }
@@ -73,11 +73,11 @@ async fn a_repeat_is_not_charged() {
 
 #[tokio::test(start_paused = true)]
 async fn a_limit_is_refunded_when_nothing_was_sent_and_kept_in_doubt() {
-    let mut gateway = Embedded::with(limits(|limits| limits[Limit::Number].count = 1));
-    let refused = SendFailure::rejected(Scope::Request, Some(21617));
-    gateway.world.provider.answer([refused]);
+    let mut gateway = Embedded::with(limits(|limits| limits[Limit::Recipient].count = 1));
+    let refused = SendFailure::refused(Scope::Request, Some(21617));
+    gateway.world.provider.fail_next([refused]);
     gateway.request("r1", ALICE).await.expect("failed", Some("provider_rejected"));
-    gateway.world.provider.otherwise(Script::Fail(SendFailure::InDoubt { detail: "reset".to_owned() }));
+    gateway.world.provider.script_default(Script::Fail(SendFailure::InDoubt { detail: "reset".to_owned() }));
     gateway.request("r2", ALICE).await.expect("unknown", Some("in_doubt"));
     gateway.request("r3", ALICE).await.expect("rejected", Some("rate_limited"));
 }

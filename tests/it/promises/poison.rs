@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::harness::{ALICE, BOB, Embedded, Options, World, request, with, within};
-use crate::scripted::{Look, Script};
+use crate::scripted::{LookupScript, Script};
 
 #[tokio::test(start_paused = true)]
 async fn a_message_without_a_request_id_is_dead_lettered_with_its_reason() {
@@ -66,7 +66,7 @@ async fn a_panic_frees_its_slot_and_affects_no_other_request() {
     let panicked = gateway.result().await;
     panicked.expect_sent();
     assert_eq!(gateway.posted().len(), 3, "the message may have been sent, so it was looked up first");
-    assert!(gateway.world.provider.looked().len() >= 2);
+    assert!(gateway.world.provider.lookups().len() >= 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -141,12 +141,12 @@ async fn a_request_that_crashes_workers_spares_the_requests_in_flight_beside_it(
     }
     world.provider.until_posted(4).await;
     for _ in 0..5 {
-        let sought = world.provider.sought(KILLER);
+        let lookups = world.provider.lookups_of(KILLER);
         worker.crash().await;
         world.provider.open_gate(100);
         worker = Embedded::in_world(world.clone(), Options::default());
         within(async {
-            while world.provider.sought(KILLER) == sought && world.dead_letters().is_empty() {
+            while world.provider.lookups_of(KILLER) == lookups && world.dead_letters().is_empty() {
                 sleep(Duration::from_millis(10)).await;
             }
         })
@@ -166,8 +166,8 @@ async fn a_request_that_crashes_workers_spares_the_requests_in_flight_beside_it(
 
 /// Crashes one worker after another until the request has a result. Returns the result and the worker that published it.
 async fn crash_until_completed(world: &World) -> (serde_json::Value, Embedded) {
-    world.provider.otherwise(Script::AcceptAndHang);
-    world.provider.shows_otherwise(Look::Unanswered);
+    world.provider.script_default(Script::AcceptAndHang);
+    world.provider.script_default_lookup(LookupScript::Unanswered);
     let mut results = world.broker.subscribe_results();
     let mut worker = Embedded::in_world(world.clone(), Options::default());
     worker.publish(&request("r1", ALICE));
@@ -200,8 +200,8 @@ async fn a_request_that_crashed_workers_does_not_wait_past_its_deadline() {
     for seed in 0..8 {
         fastrand::seed(seed);
         let world = World::new();
-        world.provider.otherwise(Script::AcceptAndHang);
-        world.provider.shows_otherwise(Look::Unanswered);
+        world.provider.script_default(Script::AcceptAndHang);
+        world.provider.script_default_lookup(LookupScript::Unanswered);
         let mut results = world.broker.subscribe_results();
         let mut worker = Embedded::in_world(world.clone(), Options::default());
         let deadline = world.clock.now().plus(Duration::from_secs(330));

@@ -292,7 +292,7 @@ async fn a_verification_is_not_expired_while_the_provider_cannot_be_asked() {
 async fn a_lost_send_is_found_and_its_code_is_checked_by_its_verification_id() {
     let verifier = Arc::<ScriptedVerifier>::default();
     let mut gateway = gateway(&verifier);
-    gateway.world.provider.will([Script::AcceptUnheard]);
+    gateway.world.provider.script_next([Script::AcceptAndLoseAnswer]);
     gateway.request("r1", ALICE).await.expect_sent();
     assert_eq!(gateway.posted().len(), 1, "nothing was sent again");
     assert_eq!(gateway.verify(ALICE, RIGHT).await, Verdict::Verified);
@@ -333,14 +333,14 @@ fn no_key_of_ours_has_the_key_id_of_provider_made_codes() {
 async fn two_requests_to_one_number_share_no_message_and_cost_no_third_one() {
     let lost = || Script::Fail(SendFailure::InDoubt { detail: "reset".to_owned() });
     for scripts in [
-        [Script::AcceptUnheard, Script::AcceptUnheard],
-        [Script::AcceptUnheard, lost()],
-        [lost(), Script::AcceptUnheard],
+        [Script::AcceptAndLoseAnswer, Script::AcceptAndLoseAnswer],
+        [Script::AcceptAndLoseAnswer, lost()],
+        [lost(), Script::AcceptAndLoseAnswer],
         [lost(), lost()],
     ] {
         let verifier = Arc::<ScriptedVerifier>::default();
         let mut gateway = gateway(&verifier);
-        gateway.world.provider.will(scripts.clone());
+        gateway.world.provider.script_next(scripts.clone());
         gateway.publish(&with("r1", ALICE, json!({})));
         gateway.publish(&with("r2", ALICE, json!({"purpose": "login"})));
         let mut found = Vec::new();

@@ -14,11 +14,11 @@ use crate::scripted::refused;
 
 async fn receive(gateway: &Embedded, id: &str, status: DeliveryStatus, code: Option<u32>) -> bool {
     let receipt = DeliveryReceipt {
-        request: RequestId::parse(id).expect("valid"),
+        request_id: RequestId::parse(id).expect("valid"),
         to: number(ALICE).into(),
         message_id: format!("SM{:032x}", 1),
         status,
-        code,
+        provider_code: code,
         reason: reject_reason(code),
     };
     gateway.tracker.process("scripted", &receipt).await.is_ok()
@@ -88,7 +88,7 @@ async fn a_missing_receipt_is_polled() {
     gateway.request("r1", ALICE).await.expect_sent();
     sleep(Duration::from_secs(600)).await;
     gateway.expect_no_result();
-    gateway.world.provider.status(DeliveryStatus::Delivered);
+    gateway.world.provider.set_status(DeliveryStatus::Delivered);
     gateway.result().await.expect("delivered", None);
     sleep(Duration::from_secs(20_000)).await;
     gateway.expect_no_result();
@@ -99,7 +99,7 @@ async fn a_recipient_that_opted_out_or_is_unreachable_gets_no_more_messages() {
     use otpost::domain::send_failure::Scope;
     let mut gateway = Embedded::start();
     let refused = |code, scope| refused(scope, code);
-    gateway.world.provider.answer([refused(21610, Scope::Recipient), refused(21614, Scope::Recipient)]);
+    gateway.world.provider.fail_next([refused(21610, Scope::Recipient), refused(21614, Scope::Recipient)]);
     gateway.request("r1", ALICE).await.expect("failed", Some("provider_rejected"));
     gateway.request("r2", BOB).await.expect("failed", Some("provider_rejected"));
     sleep(Duration::from_secs(23 * 3_600)).await;
@@ -119,7 +119,7 @@ async fn a_recipient_that_opted_out_or_is_unreachable_gets_no_more_messages() {
 async fn a_refused_country_gets_no_messages_for_a_while() {
     use otpost::domain::send_failure::Scope;
     let mut gateway = Embedded::start();
-    gateway.world.provider.answer([refused(Scope::Country, 21408)]);
+    gateway.world.provider.fail_next([refused(Scope::Country, 21408)]);
     gateway.request("r1", ALICE).await.expect("failed", Some("provider_rejected"));
     gateway.request("r2", BOB).await.expect("rejected", Some("blocked"));
     sleep(Duration::from_secs(31 * 60)).await;

@@ -49,13 +49,13 @@ pub fn captured_log() -> String {
 /// Causes every kind of event: sends, refusals, failures, sends in doubt, checks, outages, unreadable bodies.
 async fn drive(gateway: &mut Embedded, captured: &mut Vec<String>) -> Vec<String> {
     let scripted = [
-        SendFailure::rejected(Scope::Recipient, Some(21211)),
+        SendFailure::refused(Scope::Recipient, Some(21211)),
         SendFailure::InDoubt { detail: "timed out".to_owned() },
-        SendFailure::Throttled { code: None, retry_after: Some(Duration::from_secs(1)) },
-        SendFailure::Unreachable { detail: "refused".to_owned() },
+        SendFailure::Throttled { provider_code: None, retry_after: Some(Duration::from_secs(1)) },
+        SendFailure::NotConnected { detail: "refused".to_owned() },
     ];
     for (at, failure) in scripted.into_iter().enumerate() {
-        gateway.world.provider.answer([failure]);
+        gateway.world.provider.fail_next([failure]);
         gateway.publish(&with(
             &format!("r{at}"),
             ALICE,

@@ -47,7 +47,7 @@ async fn while_a_sender_cools_down_its_recipients_get_another_and_return_later()
     let mut gateway = with_senders(3, maintained());
     let provider = gateway.world.provider.clone();
     let before = send_to(&mut gateway, "before", 60).await;
-    provider.otherwise(Script::RefuseSender(1, 21606));
+    provider.script_default(Script::RefuseSender(1, 21606));
     let meanwhile = send_to(&mut gateway, "meanwhile", 60).await;
     for (to, own) in &before {
         match own {
@@ -62,17 +62,17 @@ async fn while_a_sender_cools_down_its_recipients_get_another_and_return_later()
     );
     let refused = provider.posted().iter().filter(|post| !post.made).count();
     assert!((1..=8).contains(&refused), "{refused} refused: only those in flight");
-    provider.otherwise(Script::Accept);
+    provider.script_default(Script::Accept);
     sleep(Duration::from_secs(300)).await;
     assert_eq!(before, send_to(&mut gateway, "after", 60).await);
-    assert!(provider.probed().is_empty(), "a refused sender does not open the circuit breaker");
+    assert!(provider.probes().is_empty(), "a refused sender does not open the circuit breaker");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_sender_costs_its_message_no_wait_and_the_timeline_shows_both() {
     let mut gateway = with_senders(2, maintained());
     let own = send_to(&mut gateway, "own", 1).await[&person(0)];
-    gateway.world.provider.otherwise(Script::RefuseSender(own, 21611));
+    gateway.world.provider.script_default(Script::RefuseSender(own, 21611));
     let began = Instant::now();
     let ended = gateway.request("r1", &person(0)).await;
     ended.expect_sent();
@@ -96,7 +96,7 @@ async fn a_refused_sender_costs_its_message_no_wait_and_the_timeline_shows_both(
 async fn without_another_sender_messages_wait_while_one_probes() {
     let mut gateway = with_senders(1, maintained());
     let provider = gateway.world.provider.clone();
-    provider.otherwise(Script::RefuseSender(0, 21611));
+    provider.script_default(Script::RefuseSender(0, 21611));
     for n in 0..20 {
         gateway.publish(&request(&format!("r{n}"), &person(n)));
     }
@@ -106,19 +106,19 @@ async fn without_another_sender_messages_wait_while_one_probes() {
     sleep(Duration::from_secs(90)).await;
     assert_eq!(provider.posted().len(), first + 3, "one message every 30 s");
     gateway.expect_no_result();
-    provider.otherwise(Script::Accept);
+    provider.script_default(Script::Accept);
     for _ in 0..20 {
         gateway.result().await.expect_sent();
     }
     assert_eq!(provider.made().len(), 20);
-    assert!(provider.probed().is_empty());
+    assert!(provider.probes().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_sender_that_stays_refused_fails_requests_in_time_and_refunds_them() {
     for (code, word) in [(21606, "provider_misconfigured"), (21611, "provider_unavailable")] {
         let mut gateway = with_senders(1, maintained());
-        gateway.world.provider.otherwise(Script::RefuseSender(0, code));
+        gateway.world.provider.script_default(Script::RefuseSender(0, code));
         let began = Instant::now();
         let ended = gateway.request("r1", ALICE).await;
         ended.expect("failed", Some(word));
@@ -126,7 +126,7 @@ async fn a_sender_that_stays_refused_fails_requests_in_time_and_refunds_them() {
         assert!(began.elapsed() < Duration::from_secs(600), "{:?}", began.elapsed());
         let posted = gateway.posted().len();
         assert!(posted <= if code == 21611 { 20 } else { 2 }, "{code}: {posted} messages");
-        gateway.world.provider.otherwise(Script::Accept);
+        gateway.world.provider.script_default(Script::Accept);
         sleep(Duration::from_secs(300)).await;
         for n in 0..5 {
             gateway.request(&format!("again{n}"), ALICE).await.expect_sent();
@@ -139,8 +139,8 @@ async fn a_probe_of_a_sender_that_gets_no_answer_is_followed_by_another() {
     let mut gateway = with_senders(1, maintained());
     let provider = gateway.world.provider.clone();
     let refused = crate::scripted::refused(Scope::Sender, 21611);
-    let unreachable = SendFailure::Unreachable { detail: "refused".to_owned() };
-    provider.answer([refused, unreachable]);
+    let unreachable = SendFailure::NotConnected { detail: "refused".to_owned() };
+    provider.fail_next([refused, unreachable]);
     gateway.publish(&request("r1", ALICE));
     provider.until_posted(1).await;
     gateway.publish(&request("r2", BOB));
@@ -154,7 +154,7 @@ async fn a_probe_of_a_sender_that_gets_no_answer_is_followed_by_another() {
 #[tokio::test(start_paused = true)]
 async fn each_sender_keeps_its_rate_when_it_replaces_another() {
     let mut gateway = with_senders(2, Options { sender_rate: Some(5.0), ..maintained() });
-    gateway.world.provider.otherwise(Script::RefuseSender(0, 21606));
+    gateway.world.provider.script_default(Script::RefuseSender(0, 21606));
     let began = Instant::now();
     send_to(&mut gateway, "r", 30).await;
     let made = gateway.world.provider.made();
@@ -167,7 +167,7 @@ async fn a_recipient_refused_by_every_sender_fails_alone() {
     for senders in [1, 2, 3] {
         let mut gateway = with_senders(senders, maintained());
         let provider = gateway.world.provider.clone();
-        provider.otherwise(Script::RefuseFor(ALICE, 21606));
+        provider.script_default(Script::RefuseFor(ALICE, 21606));
         // One sender alone cannot decide whose fault the refusal is, until another recipient accepts its message.
         gateway.publish(&request("refused", ALICE));
         provider.until_posted(1).await;
@@ -186,7 +186,7 @@ async fn a_recipient_refused_by_every_sender_fails_alone() {
             sleep(Duration::from_secs(6)).await;
         }
         assert_eq!(provider.posted().len(), 102, "{senders}");
-        assert!(provider.probed().is_empty());
+        assert!(provider.probes().is_empty());
     }
 }
 
@@ -194,9 +194,9 @@ async fn a_recipient_refused_by_every_sender_fails_alone() {
 async fn two_recipients_refused_by_every_sender_at_once_pause_no_other() {
     let mut gateway = with_senders(3, maintained());
     let provider = gateway.world.provider.clone();
-    let refused = SendFailure::rejected(Scope::Sender, Some(21659));
+    let refused = SendFailure::refused(Scope::Sender, Some(21659));
     for n in 0..20 {
-        provider.answer(std::iter::repeat_n(refused.clone(), 4));
+        provider.fail_next(std::iter::repeat_n(refused.clone(), 4));
         let (one, other) = (person(1_000 + 2 * n), person(1_001 + 2 * n));
         gateway.publish(&request(&format!("one{n}"), &one));
         gateway.publish(&request(&format!("other{n}"), &other));
@@ -214,7 +214,7 @@ async fn a_country_that_the_only_sender_cannot_reach_pauses_no_other_country() {
     let mut options = maintained();
     options.rules.allowed_countries = None;
     let mut gateway = with_senders(1, options);
-    gateway.world.provider.otherwise(Script::RefuseFor("+593", 21659));
+    gateway.world.provider.script_default(Script::RefuseFor("+593", 21659));
     gateway.request("before", BOB).await.expect_sent();
     for n in 0..20 {
         sleep(Duration::from_secs(60)).await;
@@ -236,14 +236,14 @@ async fn a_country_that_the_only_sender_cannot_reach_pauses_no_other_country() {
 async fn refusals_of_the_only_sender_fail_no_request_if_it_recovers_in_time() {
     let mut gateway = with_senders(1, maintained());
     let provider = gateway.world.provider.clone();
-    provider.otherwise(Script::RefuseSender(0, 21660));
+    provider.script_default(Script::RefuseSender(0, 21660));
     for n in 0..10 {
         gateway.publish(&request(&format!("r{n}"), &person(n)));
         sleep(Duration::from_secs(1)).await;
     }
     assert_eq!(provider.posted().len(), 2, "the refusal of a second recipient makes the sender cool down");
     gateway.expect_no_result();
-    provider.otherwise(Script::Accept);
+    provider.script_default(Script::Accept);
     for _ in 0..10 {
         gateway.result().await.expect_sent();
     }
@@ -254,12 +254,12 @@ async fn refusals_of_the_only_sender_fail_no_request_if_it_recovers_in_time() {
 async fn the_loss_of_every_sender_does_not_go_unnoticed() {
     let mut gateway = with_senders(2, maintained());
     let provider = gateway.world.provider.clone();
-    provider.otherwise(Script::Fail(SendFailure::rejected(Scope::Sender, Some(21660))));
+    provider.script_default(Script::Fail(SendFailure::refused(Scope::Sender, Some(21660))));
     for n in 0..5 {
         let ended = gateway.request(&format!("r{n}"), &person(n)).await;
         ended.expect("failed", Some("provider_rejected"));
         assert_eq!(ended.body["error"]["provider_code"], 21660);
     }
     sleep(Duration::from_secs(3)).await;
-    assert!(!provider.probed().is_empty(), "five different recipients open the circuit breaker");
+    assert!(!provider.probes().is_empty(), "five different recipients open the circuit breaker");
 }

@@ -9,15 +9,15 @@ use serde_json::json;
 use crate::harness::{ALICE, BOB, Embedded, Options, with};
 
 fn rejected(scope: Scope) -> SendFailure {
-    SendFailure::rejected(scope, Some(21211))
+    SendFailure::refused(scope, Some(21211))
 }
 
 fn throttled(seconds: Option<u64>) -> SendFailure {
-    SendFailure::Throttled { code: Some(20429), retry_after: seconds.map(Duration::from_secs) }
+    SendFailure::Throttled { provider_code: Some(20429), retry_after: seconds.map(Duration::from_secs) }
 }
 
 fn unreachable() -> SendFailure {
-    SendFailure::Unreachable { detail: "connection refused".to_owned() }
+    SendFailure::NotConnected { detail: "connection refused".to_owned() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -104,7 +104,7 @@ async fn nothing_is_sent_too_late() {
 #[tokio::test(start_paused = true)]
 async fn a_throttled_send_waits_as_long_as_the_provider_asked() {
     let mut gateway = Embedded::start();
-    gateway.world.provider.answer([throttled(Some(20))]);
+    gateway.world.provider.fail_next([throttled(Some(20))]);
     let ended = gateway.request("r1", ALICE).await;
     ended.expect_sent();
     assert_eq!(ended.body["attempts"], 2);
@@ -118,7 +118,7 @@ async fn a_throttled_send_waits_as_long_as_the_provider_asked() {
 async fn retries_end_before_the_code_expires() {
     let mut gateway = Embedded::start();
     let started = tokio::time::Instant::now();
-    gateway.world.provider.answer((0..50).map(|_| throttled(Some(100))));
+    gateway.world.provider.fail_next((0..50).map(|_| throttled(Some(100))));
     let ended = gateway.request("r1", ALICE).await;
     ended.expect("failed", Some("provider_unavailable"));
     assert_eq!(ended.body["error"]["provider_code"], 20429);
@@ -129,7 +129,7 @@ async fn retries_end_before_the_code_expires() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_was_never_made_is_attempted_again() {
     let mut gateway = Embedded::start();
-    gateway.world.provider.answer([unreachable(), unreachable()]);
+    gateway.world.provider.fail_next([unreachable(), unreachable()]);
     let ended = gateway.request("r1", ALICE).await;
     ended.expect_sent();
     assert_eq!(ended.body["attempts"], 3);
@@ -150,7 +150,7 @@ async fn a_refusal_ends_the_request_with_the_providers_number() {
     let mut gateway = Embedded::start();
     let scopes = [Scope::Recipient, Scope::Request, Scope::Unrecognised, Scope::Country];
     for (at, scope) in scopes.into_iter().enumerate() {
-        gateway.world.provider.answer([rejected(scope)]);
+        gateway.world.provider.fail_next([rejected(scope)]);
         let ended = gateway.request("r", &format!("+57300123456{at}")).await;
         ended.expect("failed", Some("provider_rejected"));
         assert_eq!(ended.body["error"]["provider_code"], 21211);
@@ -162,7 +162,7 @@ async fn a_refusal_ends_the_request_with_the_providers_number() {
 async fn an_outage_between_two_attempts_does_not_send_an_expired_code() {
     let mut gateway = Embedded::start();
     let store = gateway.world.store.clone();
-    gateway.world.provider.answer([throttled(Some(300))]);
+    gateway.world.provider.fail_next([throttled(Some(300))]);
     gateway.publish(&with("r1", ALICE, json!({})));
     gateway.world.provider.until_posted(1).await;
     tokio::time::sleep(Duration::from_secs(100)).await;
@@ -181,7 +181,7 @@ async fn a_backoff_is_kept_when_its_delivery_is_requeued() {
     gateway.publish(&with("r1", ALICE, json!({})));
     tokio::time::sleep(Duration::from_secs(600)).await;
     store.gone.store(false, std::sync::atomic::Ordering::SeqCst);
-    gateway.world.provider.answer([throttled(Some(400))]);
+    gateway.world.provider.fail_next([throttled(Some(400))]);
     gateway.result().await.expect_sent();
     let posted = gateway.posted();
     assert_eq!(posted.len(), 2);
@@ -191,7 +191,7 @@ async fn a_backoff_is_kept_when_its_delivery_is_requeued() {
 #[tokio::test(start_paused = true)]
 async fn a_code_that_was_used_meanwhile_is_not_sent_again() {
     let mut gateway = Embedded::start();
-    gateway.world.provider.answer([throttled(Some(60))]);
+    gateway.world.provider.fail_next([throttled(Some(60))]);
     gateway.publish(&with("r1", ALICE, json!({})));
     gateway.world.provider.until_posted(1).await;
     gateway.request("r2", ALICE).await.expect_sent();

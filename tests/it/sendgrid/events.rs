@@ -1,4 +1,4 @@
-//! The event webhook: what is believed, what is read, and what becomes of it over the embedded gateway.
+//! The event webhook: signatures, the reading of events, and their effect on the embedded gateway.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,7 +8,7 @@ use axum::http::Request;
 use otpost::clock::Clock;
 use otpost::domain::channel::Channel;
 use otpost::domain::receipt::DeliveryStatus;
-use otpost::domain::send_failure::RejectReason;
+use otpost::domain::send_failure::RefusalReason;
 use otpost::http::Webhooks;
 use otpost::provider::sendgrid::events::SendGridEvents;
 use otpost::provider::{Callback, CallbackError, Callbacks as _, DeliveryReceipt};
@@ -35,7 +35,7 @@ mod published {
     );
 }
 
-/// A clock that stands at this many seconds since 1970.
+/// A clock that starts at this many seconds since 1970.
 fn at(seconds: u64) -> Clock {
     Clock::Tokio { from: otpost::domain::time::UnixMillis(seconds * 1_000), started: Instant::now() }
 }
@@ -53,10 +53,10 @@ fn read(
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_vector_of_sendgrids_own_libraries_holds_and_no_byte_of_it_may_change() {
+async fn the_vector_of_sendgrids_own_libraries_is_accepted_and_no_changed_byte_of_it() {
     use published::{AT, BODY, KEY, SIGNATURE};
     let timestamp = AT.to_string();
-    // It is about no e-mail of ours: believed, and of no use.
+    // The event is not about an e-mail of ours: accepted, and without a receipt.
     assert_eq!(read(KEY, AT, SIGNATURE, &timestamp, BODY.as_bytes()), Ok(vec![]));
     for nth in 0..BODY.len() {
         let mut changed = BODY.as_bytes().to_vec();
@@ -87,7 +87,7 @@ async fn the_vector_of_sendgrids_own_libraries_holds_and_no_byte_of_it_may_chang
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_signature_counts_for_as_long_as_sendgrid_repeats_a_call() {
+async fn a_signature_is_valid_as_long_as_sendgrid_repeats_a_call() {
     let (key, signed) = (EventKey::fresh(), 1_700_000_000_u64);
     let timestamp = signed.to_string();
     let signature = key.sign(&timestamp, b"[]");
@@ -136,11 +136,10 @@ fn response(events: &[Value]) -> Result<Vec<DeliveryReceipt>, CallbackError> {
     read(&key.public(), 1_700_000_000, &key.sign("1700000000", &body), "1700000000", &body)
 }
 
-/// Status, number and what is said of the recipient.
 #[tokio::test(start_paused = true)]
-async fn every_event_of_an_email_is_a_step_with_its_number_and_what_it_says_of_the_recipient() {
+async fn every_event_of_an_email_has_a_status_a_code_and_a_reject_reason() {
     use DeliveryStatus::{Delivered, Failed, Queued, Sending, Undelivered};
-    use RejectReason::{OptedOut, Other, Unreachable};
+    use RefusalReason::{OptedOut, Other, Unreachable};
     let because = |text: &str| ("reason", json!(text));
     for (kind, more, status, code, reason) in [
         ("processed", vec![], Queued, None, Other),
@@ -164,14 +163,18 @@ async fn every_event_of_an_email_is_a_step_with_its_number_and_what_it_says_of_t
         ("dropped", vec![], Failed, None, Other),
     ] {
         let [report] = response(&[event(kind, &more)]).expect("read").try_into().expect("one report");
-        assert_eq!((report.status, report.code, report.reason), (status, code, reason), "{kind} {more:?}");
-        assert_eq!(report.request.as_str(), "r1");
+        assert_eq!(
+            (report.status, report.provider_code, report.reason),
+            (status, code, reason),
+            "{kind} {more:?}"
+        );
+        assert_eq!(report.request_id.as_str(), "r1");
         assert_eq!((report.to.as_str(), report.message_id.as_str()), (ANA, MESSAGE_ID));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_none_of_ours_or_cannot_be_read_does_not_hide_its_neighbours() {
+async fn a_foreign_or_unreadable_event_does_not_hide_its_neighbours() {
     let good = event("delivered", &[]);
     let foreign =
         json!({"event": "delivered", "email": ANA, "sg_message_id": "a.filter1", "request_id": "r1"});
@@ -191,7 +194,7 @@ async fn what_is_none_of_ours_or_cannot_be_read_does_not_hide_its_neighbours() {
         events.push(event("delivered", &[(name, value)]));
     }
     events.push(good);
-    // The number of the try is for people.
+    // The number of the attempt is not read.
     events.push(event("delivered", &[("otpost_attempt", json!(null))]));
     assert_eq!(response(&events).expect("read").len(), 4);
     assert_eq!(response(&vec![json!({}); 5_000]), Ok(vec![]));
@@ -212,7 +215,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn set() -> Stage {
+    fn start() -> Stage {
         let gateway = Embedded::with(Options { channel: Channel::Email, ..Options::default() });
         let key = EventKey::fresh();
         let events = SendGridEvents::new(&key.public(), gateway.world.clock).expect("a key");
@@ -230,19 +233,19 @@ impl Stage {
             .expect("a request")
     }
 
-    async fn tell(&self, events: &[Value]) -> Answer {
+    async fn post_events(&self, events: &[Value]) -> Answer {
         self.server.ask(self.call(serde_json::to_vec(events).expect("JSON"))).await
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn signed_events_become_one_result_in_whatever_order_they_come() {
-    let mut stage = Stage::set();
+async fn signed_events_in_any_order_become_one_delivery_event() {
+    let mut stage = Stage::start();
     stage.gateway.request("r1", ANA).await.expect_sent();
     let delivered = event("delivered", &[]);
     let again = event("delivered", &[("sg_event_id", json!("e2"))]);
     let batch = [event("deferred", &[]), delivered, event("processed", &[]), again.clone()];
-    assert_eq!(stage.tell(&batch).await.status, 204);
+    assert_eq!(stage.post_events(&batch).await.status, 204);
     let result = stage.gateway.result().await;
     result.expect("delivered", None);
     assert_eq!(result.message.routing_key, "email.delivered");
@@ -251,13 +254,13 @@ async fn signed_events_become_one_result_in_whatever_order_they_come() {
         (&json!("sendgrid"), &json!(MESSAGE_ID))
     );
     assert_eq!(result.body["to"], "a***@s***.example");
-    assert_eq!(stage.tell(&[again, event("bounce", &[])]).await.status, 204);
+    assert_eq!(stage.post_events(&[again, event("bounce", &[])]).await.status, 204);
     stage.gateway.expect_no_result();
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_messages_of_one_call_are_each_told() {
-    let mut stage = Stage::set();
+async fn every_message_of_one_call_gets_its_delivery_event() {
+    let mut stage = Stage::start();
     for nth in 0..40 {
         stage.gateway.request(&format!("r{nth}"), &format!("ana{nth}@shop.example")).await.expect_sent();
     }
@@ -266,11 +269,11 @@ async fn many_messages_of_one_call_are_each_told() {
         event("delivered", &[("otpost_request", json!(format!("r{nth}"))), ("email", json!(to))])
     };
     let batch: Vec<_> = (0..40).map(about).collect();
-    assert_eq!(stage.tell(&batch).await.status, 204);
+    assert_eq!(stage.post_events(&batch).await.status, 204);
     for _ in 0..40 {
         stage.gateway.result().await.expect("delivered", None);
     }
-    assert_eq!(stage.tell(&batch).await.status, 204);
+    assert_eq!(stage.post_events(&batch).await.status, 204);
     stage.gateway.expect_no_result();
 }
 
@@ -286,15 +289,15 @@ async fn a_hard_bounce_suppresses_for_a_day_and_an_opt_out_for_good() {
         ),
         (event("dropped", &[("reason", json!("Unsubscribed Address"))]), false),
     ] {
-        let mut stage = Stage::set();
+        let mut stage = Stage::start();
         stage.gateway.request("r1", ANA).await.expect_sent();
-        assert_eq!(stage.tell(&[bounce]).await.status, 204);
+        assert_eq!(stage.post_events(&[bounce]).await.status, 204);
         let undelivered = stage.gateway.result().await;
         undelivered.expect("undelivered", Some("provider_rejected"));
         assert_eq!(undelivered.message.routing_key, "email.undelivered");
         assert!(
             !String::from_utf8_lossy(&undelivered.message.body).contains(ANA),
-            "no word of a mail server is told"
+            "the text of a mail server is not published"
         );
         let code = undelivered.body["error"].get("provider_code").and_then(Value::as_u64);
         assert_eq!(code, again_after_a_day.then_some(550));
@@ -312,40 +315,40 @@ async fn a_hard_bounce_suppresses_for_a_day_and_an_opt_out_for_good() {
 
 #[tokio::test(start_paused = true)]
 async fn an_event_about_another_address_or_request_changes_nothing() {
-    let mut stage = Stage::set();
+    let mut stage = Stage::start();
     stage.gateway.request("r1", ANA).await.expect_sent();
     for stranger in [
         event("delivered", &[("email", json!("bob@shop.example"))]),
         event("delivered", &[("otpost_request", json!("r2"))]),
     ] {
-        assert_eq!(stage.tell(&[stranger]).await.status, 204);
+        assert_eq!(stage.post_events(&[stranger]).await.status, 204);
     }
     stage.gateway.expect_no_result();
     let written_otherwise = event("delivered", &[("email", json!("Ana@Shop.example"))]);
-    assert_eq!(stage.tell(&[written_otherwise]).await.status, 204);
+    assert_eq!(stage.post_events(&[written_otherwise]).await.status, 204);
     stage.gateway.result().await.expect("delivered", None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_is_thanked_for_only_when_all_of_it_was_confirmed() {
-    let mut stage = Stage::set();
+async fn a_call_is_accepted_only_when_all_its_events_are_confirmed() {
+    let mut stage = Stage::start();
     stage.gateway.request("r1", ANA).await.expect_sent();
     stage.gateway.request("r2", "bob@shop.example").await.expect_sent();
     let bob = event("delivered", &[("otpost_request", json!("r2")), ("email", json!("bob@shop.example"))]);
     let batch = [event("delivered", &[]), bob];
     stage.gateway.world.broker.fail_next_publishes(1);
-    assert_eq!(stage.tell(&batch).await.status, 503);
+    assert_eq!(stage.post_events(&batch).await.status, 503);
     stage.gateway.result().await.expect("delivered", None);
-    assert_eq!(stage.tell(&batch).await.status, 204, "the rest of it");
+    assert_eq!(stage.post_events(&batch).await.status, 204, "the remaining events");
     stage.gateway.result().await.expect("delivered", None);
     stage.gateway.expect_no_result();
     stage.gateway.world.store.gone.store(true, Ordering::SeqCst);
-    assert_eq!(stage.tell(&batch).await.status, 503, "nobody knows whether it was told");
+    assert_eq!(stage.post_events(&batch).await.status, 503, "the store cannot show whether it was published");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_nobody_signed_is_refused_and_only_this_route_takes_long_ones() {
-    let mut stage = Stage::set();
+async fn an_unsigned_call_is_refused_and_only_this_route_takes_long_bodies() {
+    let mut stage = Stage::start();
     stage.gateway.request("r1", ANA).await.expect_sent();
     let body = serde_json::to_vec(&[event("delivered", &[])]).expect("JSON");
     for header in ["X-Twilio-Email-Event-Webhook-Signature", "X-Twilio-Email-Event-Webhook-Timestamp"] {
@@ -378,17 +381,17 @@ async fn a_call_that_nobody_signed_is_refused_and_only_this_route_takes_long_one
 
 #[tokio::test(start_paused = true)]
 async fn without_a_key_there_is_no_webhook() {
-    let stage = Stage::set();
+    let stage = Stage::start();
     assert_eq!(TestServer::start().ask(stage.call(b"[]".to_vec())).await.status, 404);
 }
 
 #[test]
-fn a_report_tells_nothing_of_a_person() {
-    let report = format!("{:?}", told_once());
+fn the_debug_output_of_a_receipt_has_no_personal_data() {
+    let report = format!("{:?}", one_bounce());
     assert!(!report.contains(ANA) && !report.contains("no such user"), "{report}");
 }
 
-fn told_once() -> Vec<DeliveryReceipt> {
+fn one_bounce() -> Vec<DeliveryReceipt> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let bounce = event("bounce", &[("reason", json!("550 ana@shop.example no such user"))]);
     runtime.block_on(async { response(&[bounce]).expect("read") })

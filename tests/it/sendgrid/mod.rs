@@ -1,4 +1,4 @@
-//! SendGrid through the wire.
+//! The SendGrid adapter over HTTP.
 
 mod answers;
 mod events;
@@ -39,7 +39,7 @@ fn adapter(settings: SendGridSettings) -> SendGridMail {
 async fn send_by(adapter: &SendGridMail, subject: &str) -> Result<Accepted, SendFailure> {
     let to: Address = EmailAddress::parse(ANA).expect("an address").into();
     let message = Message {
-        request: &RequestId::parse("order-7/\"r\"").expect("valid"),
+        request_id: &RequestId::parse("order-7/\"r\"").expect("valid"),
         to: &to,
         sender: 0,
         body: TEXT,
@@ -59,8 +59,8 @@ async fn send(fake: &FakeSendGrid) -> Result<Accepted, SendFailure> {
 
 /// No URL, no address, no text, no credential.
 #[track_caller]
-fn assert_says_nothing(text: &str) {
+fn assert_has_no_secret(text: &str) {
     for secret in ["127.0.0.1", "http:", "/v3", "shop.example", "123456", "Hola", API_KEY] {
-        assert!(!text.contains(secret), "{text:?} tells {secret:?}");
+        assert!(!text.contains(secret), "{text:?} contains {secret:?}");
     }
 }

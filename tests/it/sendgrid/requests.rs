@@ -1,4 +1,4 @@
-//! What SendGrid is asked.
+//! The requests to SendGrid.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use otpost::provider::{LookupError, Provider as _};
 use serde_json::json;
 
 use super::{ANA, HTML, TEXT, adapter, send, send_by, settings_at};
-use crate::contract::provider::Letter;
+use crate::contract::provider::Draft;
 use crate::fake_sendgrid::{API_KEY, FakeSendGrid};
 
 #[tokio::test]
-async fn an_email_is_one_json_body_with_nothing_but_what_it_needs() {
+async fn an_email_is_one_json_body_with_only_the_needed_fields() {
     let fake = FakeSendGrid::start();
     send(&fake).await.expect("accepted");
     let [request] = fake.requests().try_into().expect("one request");
@@ -34,8 +34,9 @@ async fn an_email_is_one_json_body_with_nothing_but_what_it_needs() {
         },
     });
     assert_eq!(request.json(), expected);
-    let elsewhere = json!([expected["personalizations"], expected["subject"], expected["from"]]).to_string();
-    assert!(!elsewhere.contains("123456"), "the code is in the text alone");
+    let other_fields =
+        json!([expected["personalizations"], expected["subject"], expected["from"]]).to_string();
+    assert!(!other_fields.contains("123456"), "the code is in the text alone");
 }
 
 #[tokio::test]
@@ -52,21 +53,21 @@ async fn a_sender_without_a_name_has_none_and_a_subject_stays_one_string() {
 }
 
 #[tokio::test]
-async fn a_text_message_is_no_email_and_nothing_is_asked() {
+async fn a_text_message_is_refused_without_a_request() {
     let fake = FakeSendGrid::start();
     let adapter = adapter(settings_at(fake.base_url()));
-    let refused = adapter.send(&Letter::to("+573001234567").message()).await;
-    assert_eq!(refused, Err(SendFailure::rejected(Scope::Request, None)));
+    let refused = adapter.send(&Draft::to("+573001234567").message()).await;
+    assert_eq!(refused, Err(SendFailure::refused(Scope::Request, None)));
     assert!(fake.requests().is_empty());
 }
 
 #[tokio::test]
-async fn what_was_sent_cannot_be_looked_at() {
+async fn a_sent_email_cannot_be_looked_up() {
     let fake = FakeSendGrid::start();
     let adapter = adapter(settings_at(fake.base_url()));
     let not_shown = LookupError::Refused { status: 0, code: None };
     assert_eq!(
-        adapter.find(&Letter::to("+573001234567").to, Default::default()).await.err(),
+        adapter.find(&Draft::to("+573001234567").to, Default::default()).await.err(),
         Some(not_shown.clone())
     );
     assert_eq!(adapter.fetch("LRzXl_NHStOGhQ4kofSm_A").await, Err(not_shown));

@@ -1,4 +1,4 @@
-//! Whole runs of the real binary on the real RabbitMQ and Redis: asked for, handed over, reported, told.
+//! Runs of the real binary on the real RabbitMQ and Redis: request, send, event, delivery event.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -17,7 +17,7 @@ use crate::fake_sendgrid::{API_KEY, Answer, EventKey, FakeSendGrid, MESSAGE_ID};
 use crate::fake_twilio::{ACCOUNT_SID, AUTH_TOKEN, FakeTwilio};
 use crate::real::{Redis, redis_url};
 
-/// The binary with its door for events; it ends with its owner.
+/// The binary with its event webhook. It is killed when dropped.
 struct Otpost {
     child: Child,
     http: String,
@@ -58,8 +58,8 @@ impl Otpost {
         Otpost { child: child.expect("the binary starts"), http, key, client: client.expect("a client") }
     }
 
-    /// Reports as SendGrid does, and expects to be thanked.
-    async fn tell(&self, kind: &str, request: &str, to: &str) {
+    /// Posts an event as SendGrid does, and expects a 204.
+    async fn post_event(&self, kind: &str, request: &str, to: &str) {
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_secs().to_string();
         let events = json!([{
             "event": kind, "email": to, "timestamp": 1, "sg_event_id": "e1", "response": "250 OK",
@@ -103,7 +103,7 @@ async fn until_handed_over(fake: &FakeSendGrid, count: usize) {
 }
 
 #[tokio::test]
-async fn an_email_that_was_asked_for_is_sent_and_its_event_is_told() {
+async fn a_requested_email_is_sent_and_its_delivery_event_is_published() {
     let (fake, redis) = (FakeSendGrid::start(), Redis::fresh());
     in_world(async |world| {
         let mut results = world.results().await;
@@ -123,9 +123,9 @@ async fn an_email_that_was_asked_for_is_sent_and_its_event_is_told() {
         let code = text.split(|c: char| !c.is_ascii_digit()).find(|run| run.len() == 6).expect("a code");
         assert!(!mail["subject"].to_string().contains(code), "the code is in the text alone");
 
-        otpost.tell("delivered", "r1", ANA).await;
-        otpost.tell("delivered", "r1", ANA).await;
-        otpost.tell("processed", "r1", ANA).await;
+        otpost.post_event("delivered", "r1", ANA).await;
+        otpost.post_event("delivered", "r1", ANA).await;
+        otpost.post_event("processed", "r1", ANA).await;
         let delivered = results.next().await;
         assert_eq!(delivered.routing_key, "email.delivered");
         assert_eq!(delivered.message_id, "r1:delivered");
@@ -133,7 +133,7 @@ async fn an_email_that_was_asked_for_is_sent_and_its_event_is_told() {
         for (_, _, kept) in redis.dump() {
             assert!(!kept.contains(code) && !kept.contains(ANA), "{kept}");
         }
-        // The next result is that of another request: nothing was told twice.
+        // The next result is that of another request: no delivery event was published twice.
         ask(world, "r2", "bob@shop.example").await;
         assert_eq!(results.next().await.message_id, "r2:sent");
     })
@@ -150,8 +150,8 @@ async fn a_lost_answer_waits_for_an_event_that_proves_the_email() {
         let otpost = Otpost::serve(&world.names, &redis, &fake);
         ask(world, "r1", ANA).await;
         until_handed_over(&fake, 1).await;
-        // It had been sent after all, and is there before anybody knows.
-        otpost.tell("delivered", "r1", ANA).await;
+        // The e-mail was sent, and its event arrives before the reconciliation ends.
+        otpost.post_event("delivered", "r1", ANA).await;
         assert_eq!(results.next().await.routing_key, "email.delivered");
         let ended = results.next().await;
         assert_eq!(ended.routing_key, "email.sent");
@@ -164,7 +164,7 @@ async fn a_lost_answer_waits_for_an_event_that_proves_the_email() {
 
         ask(world, "r2", "bob@shop.example").await;
         until_handed_over(&fake, 2).await;
-        otpost.tell("processed", "r2", "bob@shop.example").await;
+        otpost.post_event("processed", "r2", "bob@shop.example").await;
         let ended = results.next().await;
         assert_eq!((ended.routing_key.as_str(), ended.message_id.as_str()), ("email.sent", "r2:sent"));
         let response: Value = serde_json::from_slice(&ended.body).expect("JSON");
@@ -189,7 +189,7 @@ fn production_does_not_start_with_a_key_that_may_not_send() {
         let output = Command::new(env!("CARGO_BIN_EXE_otpost"))
             .arg("worker")
             .env_clear()
-            // A start does not need them.
+            // The check of the key needs no servers.
             .env("AMQP_URL", "amqp://127.0.0.1:1")
             .env("REDIS_URL", "redis://127.0.0.1:1")
             .env("OTP_SECRET_KEYS", "k1:b25lIGtleSBvZiBleGFjdGx5IHRoaXJ0eS10d28gYiE=")

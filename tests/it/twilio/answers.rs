@@ -1,4 +1,4 @@
-//! What every answer and every silence means.
+//! The outcome of every answer and of a missing one.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -7,30 +7,30 @@ use otpost::domain::send_failure::{Scope, SendFailure};
 use otpost::provider::twilio::TwilioSettings;
 use otpost::provider::{Accepted, Provider};
 
-use super::{ALICE, adapter, assert_says_nothing, send, settings, settings_at};
-use crate::contract::provider::Letter;
+use super::{ALICE, adapter, assert_has_no_secret, send, settings, settings_at};
+use crate::contract::provider::Draft;
 use crate::fake_twilio::{Answer, FakeTwilio};
 use crate::scripted::refused;
 
-/// What comes of a message that the fake answers so.
+/// The outcome of a send with this answer of the fake.
 async fn sent_with(answer: Answer) -> Result<Accepted, SendFailure> {
     let twilio = FakeTwilio::start();
     twilio.next([answer]);
     let outcome = send(&settings(&twilio)).await;
-    assert!(twilio.requests().len() <= 1, "nothing is ever asked twice");
+    assert!(twilio.requests().len() <= 1, "no request is ever repeated");
     outcome
 }
 
 #[track_caller]
 fn assert_in_doubt(outcome: Result<Accepted, SendFailure>) {
     let Err(SendFailure::InDoubt { detail }) = outcome else { panic!("in doubt, not {outcome:?}") };
-    assert_says_nothing(&detail);
+    assert_has_no_secret(&detail);
 }
 
 #[track_caller]
 fn assert_unreachable(outcome: Result<Accepted, SendFailure>) {
-    let Err(SendFailure::Unreachable { detail }) = outcome else { panic!("unreachable, not {outcome:?}") };
-    assert_says_nothing(&detail);
+    let Err(SendFailure::NotConnected { detail }) = outcome else { panic!("unreachable, not {outcome:?}") };
+    assert_has_no_secret(&detail);
 }
 
 #[tokio::test]
@@ -38,9 +38,9 @@ async fn a_number_that_twilio_refuses_does_not_concern_another() {
     let twilio = FakeTwilio::start();
     twilio.for_recipient(ALICE, Answer::error(400, 21211));
     let adapter = adapter(&settings(&twilio));
-    let refused = adapter.send(&Letter::to(ALICE).message()).await;
-    assert_eq!(refused, Err(SendFailure::rejected(Scope::Recipient, Some(21211))));
-    adapter.send(&Letter::to("+573001234568").message()).await.expect("accepted");
+    let refused = adapter.send(&Draft::to(ALICE).message()).await;
+    assert_eq!(refused, Err(SendFailure::refused(Scope::Recipient, Some(21211))));
+    adapter.send(&Draft::to("+573001234568").message()).await.expect("accepted");
     assert_eq!(twilio.created(), 1);
 }
 
@@ -64,7 +64,7 @@ async fn every_refusal_has_its_scope() {
         (400, 29_999, Scope::Unrecognised),
     ] {
         twilio.next([Answer::error(status, code)]);
-        let outcome = adapter.send(&Letter::to(ALICE).message()).await;
+        let outcome = adapter.send(&Draft::to(ALICE).message()).await;
         assert_eq!(outcome, Err(refused(scope, code)), "{code}");
     }
 }
@@ -79,7 +79,7 @@ async fn a_refusal_without_a_number_is_judged_by_its_status() {
         (422, Scope::Unrecognised),
     ] {
         let outcome = sent_with(Answer::Status(status, "not an object".into())).await;
-        assert_eq!(outcome, Err(SendFailure::rejected(scope, None)), "{status}");
+        assert_eq!(outcome, Err(SendFailure::refused(scope, None)), "{status}");
     }
 }
 
@@ -87,18 +87,18 @@ async fn a_refusal_without_a_number_is_judged_by_its_status() {
 async fn a_redirect_is_a_wrong_base_url_and_is_never_followed() {
     let elsewhere = FakeTwilio::start();
     let outcome = sent_with(Answer::Redirect(elsewhere.base_url())).await;
-    assert_eq!(outcome, Err(SendFailure::rejected(Scope::Account, None)));
+    assert_eq!(outcome, Err(SendFailure::refused(Scope::Account, None)));
     assert!(elsewhere.requests().is_empty(), "the credential must not go there");
 }
 
 #[tokio::test]
-async fn a_throttled_send_tells_how_long_twilio_asked_to_wait() {
+async fn a_throttled_send_has_the_wait_that_twilio_asked_for() {
     let in_a_minute = jiff::Timestamp::now() + Duration::from_secs(60);
     let date =
         jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&in_a_minute).expect("a date");
     for (asked, seconds) in [(Some("7".to_owned()), Some(7..=7)), (Some(date), Some(55..=60)), (None, None)] {
         let outcome = sent_with(Answer::Throttle(asked.clone())).await;
-        let Err(SendFailure::Throttled { code: Some(20429), retry_after }) = outcome else {
+        let Err(SendFailure::Throttled { provider_code: Some(20429), retry_after }) = outcome else {
             panic!("throttled, not {outcome:?}")
         };
         let wait = retry_after.map(|wait| wait.as_secs());
@@ -113,7 +113,7 @@ async fn a_throttled_send_tells_how_long_twilio_asked_to_wait() {
 #[tokio::test]
 async fn a_full_queue_is_throttled_whatever_its_status() {
     let outcome = sent_with(Answer::error(400, 30001)).await;
-    assert_eq!(outcome, Err(SendFailure::Throttled { code: Some(30001), retry_after: None }));
+    assert_eq!(outcome, Err(SendFailure::Throttled { provider_code: Some(30001), retry_after: None }));
 }
 
 #[tokio::test]
@@ -132,21 +132,21 @@ async fn a_refused_connection_is_unreachable() {
 
 #[tokio::test]
 async fn a_host_without_an_address_is_unreachable() {
-    // No label has 64 characters (RFC 1035 §2.3.4): the resolver knows without asking anybody.
+    // No label has 64 characters (RFC 1035 §2.3.4), so the resolver fails without a query.
     let host = format!("{}.invalid", "a".repeat(64));
     assert_unreachable(send(&settings_at(format!("http://{host}"))).await);
 }
 
 #[tokio::test]
 async fn a_handshake_that_stalls_is_unreachable_well_before_the_time_out() {
-    // Connections are taken by the kernel; nobody says anything on them.
+    // The kernel accepts connections, and no TLS handshake follows.
     let silent = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     let base_url = format!("https://{}", silent.local_addr().expect("an address"));
     let timeout = Duration::from_secs(2);
-    // Made before: reading the system's certificates takes its time.
+    // Built before the measurement, because reading the system's certificates takes time.
     let adapter = adapter(&TwilioSettings { timeout, ..settings_at(base_url) });
     let started = Instant::now();
-    assert_unreachable(adapter.send(&Letter::to(ALICE).message()).await);
+    assert_unreachable(adapter.send(&Draft::to(ALICE).message()).await);
     assert!(started.elapsed() < timeout, "connecting must give up first: {:?}", started.elapsed());
 }
 
@@ -175,9 +175,9 @@ async fn a_connection_that_breaks_before_the_answer_is_in_doubt() {
 async fn a_kept_connection_that_breaks_before_the_answer_is_in_doubt_too() {
     let twilio = FakeTwilio::start();
     let adapter = adapter(&settings(&twilio));
-    adapter.send(&Letter::to(ALICE).message()).await.expect("accepted");
+    adapter.send(&Draft::to(ALICE).message()).await.expect("accepted");
     twilio.next([Answer::Reset]);
-    assert_in_doubt(adapter.send(&Letter::to(ALICE).message()).await);
+    assert_in_doubt(adapter.send(&Draft::to(ALICE).message()).await);
     assert_eq!(twilio.created(), 1);
 }
 
@@ -190,13 +190,13 @@ async fn no_answer_in_time_is_in_doubt() {
 }
 
 #[tokio::test]
-async fn a_message_is_accepted_once_its_status_came_whatever_becomes_of_the_rest() {
+async fn a_message_is_accepted_once_the_status_arrived_whatever_body_follows() {
     let unknown = Accepted { message_id: None, segments: None, verification: None };
     assert_eq!(sent_with(Answer::AcceptThenTruncate).await, Ok(unknown.clone()));
     for body in ["", "<html>", "{\"sid\":\"SM12\"}", "[]", "null"] {
         assert_eq!(sent_with(Answer::AcceptWith(body.to_owned())).await, Ok(unknown.clone()), "{body}");
     }
-    // Read up to a bound, which cuts it: still accepted.
+    // The body is read up to a bound and cut there: still accepted.
     let endless = format!("{{\"pad\":\"{}\"}}", "x".repeat(1 << 20));
     assert_eq!(sent_with(Answer::AcceptWith(endless)).await, Ok(unknown.clone()));
     assert_eq!(sent_with(Answer::Status(200, serde_json::json!({}))).await, Ok(unknown));
@@ -208,8 +208,8 @@ async fn a_standing_answer_holds_until_it_is_replaced() {
     let adapter = adapter(&settings(&twilio));
     twilio.for_everyone(Answer::error(500, 20500));
     for _ in 0..2 {
-        assert_in_doubt(adapter.send(&Letter::to(ALICE).message()).await);
+        assert_in_doubt(adapter.send(&Draft::to(ALICE).message()).await);
     }
     twilio.for_everyone(Answer::Normal);
-    adapter.send(&Letter::to(ALICE).message()).await.expect("accepted");
+    adapter.send(&Draft::to(ALICE).message()).await.expect("accepted");
 }

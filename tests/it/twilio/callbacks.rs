@@ -1,4 +1,4 @@
-//! What Twilio reports by itself, and what is made of calls that are not Twilio's.
+//! Status callbacks of Twilio, and the refusal of forged ones.
 
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::provider::twilio::callback::TwilioCallbacks;
@@ -7,7 +7,7 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::ALICE;
-use crate::contract::provider::Letter;
+use crate::contract::provider::Draft;
 use crate::fake_twilio::{ACCOUNT_SID, AUTH_TOKEN, signature};
 
 const URL: &str = "https://otp.example.co/webhooks/twilio/status";
@@ -27,7 +27,7 @@ const FIELDS: [(&str, &str); 9] = [
     ("To", ALICE),
 ];
 
-/// A call, with what it borrows.
+/// An owned callback: [`Callback`] borrows its parts.
 #[derive(Clone)]
 struct Call {
     query: Option<String>,
@@ -71,7 +71,7 @@ fn callbacks(url: &str, tokens: &[&str]) -> TwilioCallbacks {
     TwilioCallbacks::new(url, ACCOUNT_SID, tokens).expect("good settings")
 }
 
-/// The fields of a real call, but for these.
+/// The fields of a real call with changes; `absent` removes a field.
 fn with<'a>(changes: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     let kept = FIELDS.iter().filter(|(name, _)| changes.iter().all(|(changed, _)| changed != name));
     kept.chain(changes).copied().filter(|(_, value)| *value != "absent").collect()
@@ -80,18 +80,18 @@ fn with<'a>(changes: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
 #[track_caller]
 fn check(changes: &[(&str, &str)], expected: Result<(DeliveryStatus, Option<u32>), CallbackError>) {
     let read = Call::signed(QUERY, &with(changes)).read();
-    assert_eq!(read.map(|report| (report.status, report.code)), expected, "{changes:?}");
+    assert_eq!(read.map(|report| (report.status, report.provider_code)), expected, "{changes:?}");
 }
 
 #[test]
-fn a_signed_call_tells_which_message_came_how_far() {
+fn a_signed_call_has_the_message_and_its_status() {
     let report = Call::signed(QUERY, &FIELDS).read().expect("signed");
-    let letter = Letter::to(ALICE);
-    assert_eq!(report.request.as_str(), "order/17");
-    assert_eq!(report.to, letter.to);
+    let draft = Draft::to(ALICE);
+    assert_eq!(report.request_id.as_str(), "order/17");
+    assert_eq!(report.to, draft.to);
     assert_eq!(report.message_id, SID);
     assert_eq!(report.status, DeliveryStatus::Delivered);
-    assert_eq!(report.code, None);
+    assert_eq!(report.provider_code, None);
 }
 
 #[test]
@@ -118,12 +118,12 @@ fn fields_are_read_as_far_as_they_make_sense() {
 }
 
 #[test]
-fn a_call_whose_url_is_not_one_that_we_told_is_not_ours() {
+fn a_call_without_our_url_parameters_is_unreadable() {
     for query in ["a=1", "r=&a=1", "r=%20&a=1", "r=x&r=y&a=1"] {
         let read = Call::signed(query, &FIELDS).read();
         assert_eq!(read, Err(CallbackError::Unreadable("r")), "{query}");
     }
-    // The number of the try is for people.
+    // The number of the attempt is not read.
     for query in ["x=1&r=x&a=1&y=2", "r=x", "r=x&a=0", "r=x&a=1&a=2"] {
         assert!(Call::signed(query, &FIELDS).read().is_ok(), "{query}");
     }
@@ -138,7 +138,7 @@ fn a_call_without_a_good_signature_is_forged() {
     }
     assert_eq!(Call { signature: None, ..good.clone() }.read(), Err(CallbackError::Forged));
     assert_eq!(Call { query: None, ..good.clone() }.read(), Err(CallbackError::Forged));
-    // A body of another kind is not covered by the signature, whatever stands in it.
+    // The signature does not cover a body of another type.
     for kind in [None, Some("application/json"), Some("text/plain")] {
         let call = Call { content_type: kind.map(str::to_owned), ..good.clone() };
         assert_eq!(call.read(), Err(CallbackError::Forged), "{kind:?}");
@@ -173,9 +173,9 @@ fn a_flipped_bit_anywhere_is_refused() {
             assert_eq!(call.read(), Err(CallbackError::Forged), "query, byte {at} ^ {bit}");
         }
     }
-    let told = good.signature.clone().expect("signed");
-    for (at, bit) in flips(told.len()) {
-        if let Some(signature) = flipped(&told, at, bit) {
+    let signature = good.signature.clone().expect("signed");
+    for (at, bit) in flips(signature.len()) {
+        if let Some(signature) = flipped(&signature, at, bit) {
             let call = Call { signature: Some(signature), ..good.clone() };
             assert_eq!(call.read(), Err(CallbackError::Forged), "signature, byte {at} ^ {bit}");
         }
@@ -184,7 +184,7 @@ fn a_flipped_bit_anywhere_is_refused() {
         let url = flipped(URL, at, bit).unwrap_or_default();
         let tokens = vec![AUTH_TOKEN.into()];
         if let Ok(callbacks) = TwilioCallbacks::new(&url, ACCOUNT_SID, tokens) {
-            // What is behind a `#` or `?` is not part of what is called.
+            // A changed URL may become one with a fragment or query, and is refused like any other.
             assert_eq!(good.read_by(&callbacks), Err(CallbackError::Forged), "{url}");
         }
     }
@@ -208,7 +208,7 @@ fn a_parameter_more_or_less_is_refused() {
 }
 
 #[test]
-fn any_of_the_tokens_proves_a_call_while_they_are_rotated() {
+fn any_of_the_tokens_authenticates_a_call_during_a_rotation() {
     let call = Call::signed(QUERY, &FIELDS);
     for tokens in [[AUTH_TOKEN, "older"], ["newer", AUTH_TOKEN]] {
         assert!(call.read_by(&callbacks(URL, &tokens)).is_ok());
@@ -240,7 +240,7 @@ fn a_port_more_or_less_and_overrides_change_nothing() {
 }
 
 #[test]
-fn a_body_that_is_no_form_is_proven_by_its_hash_in_the_url() {
+fn a_body_that_is_no_form_is_authenticated_by_its_hash_in_the_url() {
     let body = br#"{"property": "value", "boolean": true}"#;
     let query = format!("{QUERY}&bodySHA256={}", hex::encode(Sha256::digest(body)));
     let call = |query: &str, body: &[u8]| Call {
@@ -249,7 +249,7 @@ fn a_body_that_is_no_form_is_proven_by_its_hash_in_the_url() {
         signature: Some(signature(AUTH_TOKEN, &format!("{URL}?{query}"), &[])),
         body: body.to_vec(),
     };
-    // Proven, and nothing that a status callback is.
+    // The signature is valid, but the body is no status callback.
     assert_eq!(call(&query, body).read(), Err(CallbackError::Unreadable("AccountSid")));
     assert_eq!(call(&query, b"{}").read(), Err(CallbackError::Forged));
     assert_eq!(call(&query.to_uppercase(), body).read(), Err(CallbackError::Forged));
@@ -289,7 +289,7 @@ impl Vector {
 }
 
 #[test]
-fn what_twilios_own_library_signs_is_proven() {
+fn the_signatures_of_twilios_own_library_are_accepted() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/golden/twilio-signatures.json");
     let text = std::fs::read_to_string(path).expect("a file of text");
     let vectors: Vec<Vector> = serde_json::from_str(&text).expect("vectors");
@@ -299,7 +299,7 @@ fn what_twilios_own_library_signs_is_proven() {
 
 /// The vectors of Twilio's documentation and of the tests of its libraries, token `12345`.
 #[test]
-fn published_vectors_are_proven() {
+fn published_vectors_are_accepted() {
     let form =
         "CallSid=CA1234567890ABCDE&Caller=%2B14158675309&Digits=1234&From=%2B14158675309&To=%2B18005551212";
     let json = r#"{"property": "value", "boolean": true}"#;
@@ -319,7 +319,7 @@ fn published_vectors_are_proven() {
 }
 
 #[test]
-fn settings_that_prove_nothing_are_refused() {
+fn settings_that_cannot_authenticate_a_call_are_refused() {
     let made = |url: &str, sid: &str, tokens: &[&str]| {
         TwilioCallbacks::new(url, sid, tokens.iter().map(|&token| token.into()).collect()).is_ok()
     };

@@ -1,4 +1,4 @@
-//! Whether credentials and settings are good.
+//! Checks of credentials and settings.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use otpost::provider::twilio::messages::TwilioMessages;
 use otpost::provider::twilio::{Authentication, Sender, TwilioSettings};
 use otpost::provider::{CredentialError, Provider};
 
-use super::{adapter, api_key, assert_says_nothing, settings, settings_at, token};
+use super::{adapter, api_key, assert_has_no_secret, settings, settings_at, token};
 use crate::fake_twilio::{Answer, FakeTwilio};
 
 async fn checked(authentication: Authentication, answers: Vec<Answer>) -> Result<(), CredentialError> {
@@ -17,7 +17,7 @@ async fn checked(authentication: Authentication, answers: Vec<Answer>) -> Result
     let verdict = adapter(&settings).check_credentials().await;
     assert_eq!(twilio.only_request().method, "GET", "a check sends nothing");
     if let Err(fault) = &verdict {
-        assert_says_nothing(&format!("{fault} {fault:?}"));
+        assert_has_no_secret(&format!("{fault} {fault:?}"));
     }
     verdict
 }
@@ -32,10 +32,10 @@ async fn good_credentials_pass_and_wrong_ones_are_refused() {
     );
     for (status, code) in [(403, 20005), (404, 20404)] {
         let verdict = checked(token(), vec![Answer::error(status, code)]).await;
-        let Err(CredentialError::Refused { status: seen, code: told }) = verdict else {
+        let Err(CredentialError::Refused { status: seen, code: seen_code }) = verdict else {
             panic!("refused, not {verdict:?}")
         };
-        assert_eq!((seen, told), (status, Some(code)));
+        assert_eq!((seen, seen_code), (status, Some(code)));
     }
 }
 
@@ -45,7 +45,7 @@ async fn a_standard_api_key_passes_although_it_may_not_read_the_account() {
 }
 
 #[tokio::test]
-async fn an_api_key_that_may_only_send_cannot_be_judged() {
+async fn an_api_key_that_may_only_send_cannot_be_checked() {
     let verdict = checked(api_key(), vec![Answer::error(401, 70051)]).await;
     assert!(matches!(verdict, Err(CredentialError::MayNotRead { code: 70051 })), "{verdict:?}");
 }

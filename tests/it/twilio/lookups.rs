@@ -1,4 +1,4 @@
-//! What Twilio says of messages that it made: what settles a doubt.
+//! Message lookups at Twilio, which resolve sends in doubt.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use otpost::provider::twilio::{Sender, TwilioSettings};
 use otpost::provider::{FetchedMessage, LookupError, Provider, ProviderMessage};
 use serde_json::json;
 
-use super::{ALICE, SENDER, adapter, assert_says_nothing, send, settings, settings_at};
-use crate::contract::provider::Letter;
+use super::{ALICE, SENDER, adapter, assert_has_no_secret, send, settings, settings_at};
+use crate::contract::provider::Draft;
 use crate::fake_twilio::{Answer, FakeTwilio, rfc_2822};
 
 const BOB: &str = "+573109876543";
 const SERVICE: &str = "MG00000000000000000000000000000003";
 
 fn number(text: &str) -> Address {
-    Letter::to(text).to
+    Draft::to(text).to
 }
 
 fn ago(seconds: u64) -> UnixMillis {
@@ -32,12 +32,12 @@ async fn found_with(
 ) -> Result<Vec<ProviderMessage>, LookupError> {
     let verdict = adapter(settings).find(&number(ALICE), since).await;
     if let Err(fault) = &verdict {
-        assert_says_nothing(&format!("{fault} {fault:?}"));
+        assert_has_no_secret(&format!("{fault} {fault:?}"));
     }
     verdict
 }
 
-/// The names of the messages to Alice since a minute ago.
+/// The SIDs of the messages to Alice within the last minute.
 async fn found(twilio: &FakeTwilio) -> Result<Vec<String>, LookupError> {
     let found = found_with(&settings(twilio), ago(60)).await?;
     Ok(found.into_iter().map(|candidate| candidate.message_id).collect())
@@ -67,7 +67,7 @@ async fn a_message_whose_answer_was_lost_is_found() {
 }
 
 #[tokio::test]
-async fn a_search_asks_for_the_number_only_and_says_when_there_is_nothing() {
+async fn a_lookup_filters_by_number_only_and_may_find_nothing() {
     let twilio = FakeTwilio::start();
     assert_eq!(found(&twilio).await, Ok(vec![]));
     let request = twilio.only_request();
@@ -77,7 +77,7 @@ async fn a_search_asks_for_the_number_only_and_says_when_there_is_nothing() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_not_shown_yet_is_not_found_until_it_is() {
+async fn a_message_that_the_list_lacks_is_found_once_it_is_listed() {
     let twilio = FakeTwilio::start();
     send(&settings(&twilio)).await.expect("accepted");
     let sid = twilio.sids().remove(0);
@@ -88,7 +88,7 @@ async fn a_message_that_is_not_shown_yet_is_not_found_until_it_is() {
 }
 
 #[tokio::test]
-async fn a_text_that_was_removed_is_no_text() {
+async fn a_redacted_text_is_absent() {
     let twilio = FakeTwilio::start();
     send(&settings(&twilio)).await.expect("accepted");
     let sid = twilio.sids().remove(0);
@@ -101,7 +101,7 @@ async fn a_text_that_was_removed_is_no_text() {
 }
 
 #[tokio::test]
-async fn only_what_our_senders_sent_is_ours() {
+async fn only_messages_of_our_senders_are_found() {
     let twilio = FakeTwilio::start();
     let ours = twilio.add(ALICE, SENDER, "ours", |message| message["messaging_service_sid"] = SERVICE.into());
     twilio.add(ALICE, "+15005550099", "another sender's", |_| ());
@@ -117,7 +117,7 @@ async fn only_what_our_senders_sent_is_ours() {
 }
 
 #[tokio::test]
-async fn a_messaging_service_finds_its_own_whatever_number_it_chose() {
+async fn a_messaging_service_finds_its_messages_whatever_number_it_chose() {
     let twilio = FakeTwilio::start();
     let settings =
         TwilioSettings { sender: Sender::MessagingService(SERVICE.to_owned()), ..settings(&twilio) };
@@ -139,7 +139,7 @@ async fn every_page_is_read_until_one_is_older_as_a_whole() {
         let at = jiff::Timestamp::now() - Duration::from_secs(seconds);
         move |message: &mut serde_json::Value| message["date_created"] = rfc_2822(at).into()
     };
-    // Listed from the last one on: pages of 5 and 300, 200 and 10, 400 and 500, 20 and 600 seconds.
+    // Pages, newest first, with ages in seconds: 5 and 300, 200 and 10, 400 and 500, 20 and 600.
     let added: Vec<_> = [600, 20, 500, 400, 10, 200, 300, 5]
         .map(|seconds| twilio.add(ALICE, SENDER, "text", at(seconds)))
         .into_iter()
@@ -150,7 +150,7 @@ async fn every_page_is_read_until_one_is_older_as_a_whole() {
 }
 
 #[tokio::test]
-async fn a_search_that_does_not_end_is_unanswered() {
+async fn a_lookup_without_a_last_page_is_unanswered() {
     let twilio = FakeTwilio::start();
     twilio.page_rows(1);
     for _ in 0..11 {
@@ -163,7 +163,7 @@ async fn a_search_that_does_not_end_is_unanswered() {
 }
 
 #[tokio::test]
-async fn times_are_told_on_our_clock() {
+async fn times_are_converted_to_our_clock() {
     for ahead in [0, 3_600, -3_600] {
         let twilio = FakeTwilio::start();
         twilio.set_clock_ahead(ahead);
@@ -180,14 +180,14 @@ async fn a_message_of_the_same_second_is_not_taken_for_an_older_one() {
     let twilio = FakeTwilio::start();
     let since = Clock::System.now();
     send(&settings(&twilio)).await.expect("accepted");
-    // Its time is told in whole seconds, which lies before.
+    // Twilio's time is cut to whole seconds, so it may lie before `since`.
     assert_eq!(found_with(&settings(&twilio), since).await.expect("an answer").len(), 1);
     let later = UnixMillis(since.0 + 10_000);
     assert!(found_with(&settings(&twilio), later).await.expect("an answer").is_empty());
 }
 
 #[tokio::test]
-async fn a_next_page_somewhere_else_is_never_asked_for() {
+async fn a_next_page_at_another_address_is_never_requested() {
     let elsewhere = FakeTwilio::start();
     let account = "/2010-04-01/Accounts/AC00000000000000000000000000000001";
     for next in [
@@ -227,7 +227,7 @@ async fn pages_are_followed_below_a_base_url_with_a_path() {
 }
 
 #[tokio::test]
-async fn what_is_no_whole_answer_is_never_taken_for_nothing_found() {
+async fn an_incomplete_answer_never_counts_as_nothing_found() {
     let row = |change: fn(&mut serde_json::Value)| {
         let mut row = json!({"sid": "SM00000000000000000000000000000001", "direction": "outbound-api",
             "date_created": "Thu, 24 Aug 2023 05:01:45 +0000", "from": SENDER});
@@ -264,7 +264,7 @@ async fn what_is_no_whole_answer_is_never_taken_for_nothing_found() {
 }
 
 #[tokio::test]
-async fn an_outage_in_the_middle_of_the_pages_leaves_the_search_unanswered() {
+async fn an_outage_in_the_middle_of_the_pages_leaves_the_lookup_unanswered() {
     let twilio = FakeTwilio::start();
     twilio.page_rows(1);
     twilio.add(ALICE, SENDER, "text", |_| ());
@@ -274,7 +274,7 @@ async fn an_outage_in_the_middle_of_the_pages_leaves_the_search_unanswered() {
 }
 
 #[tokio::test]
-async fn credentials_that_may_not_read_are_told_from_an_outage() {
+async fn credentials_that_may_not_read_are_distinguished_from_an_outage() {
     for (status, code) in [(401, 20003), (401, 70051), (403, 20005), (400, 70051), (404, 20404)] {
         let twilio = FakeTwilio::start();
         twilio.for_lookups(Answer::error(status, code));
@@ -283,13 +283,18 @@ async fn credentials_that_may_not_read_are_told_from_an_outage() {
 }
 
 #[tokio::test]
-async fn one_message_tells_what_became_of_it() {
+async fn a_fetched_message_has_its_status_and_error_code() {
     let twilio = FakeTwilio::start();
     let adapter = adapter(&settings(&twilio));
-    let accepted = adapter.send(&Letter::to(ALICE).message()).await.expect("accepted");
+    let accepted = adapter.send(&Draft::to(ALICE).message()).await.expect("accepted");
     let sid = accepted.message_id.expect("an id");
     let fetched = |status, code| {
-        Ok(FetchedMessage { to: Some(number(ALICE)), status, code, reason: reject_reason(code) })
+        Ok(FetchedMessage {
+            to: Some(number(ALICE)),
+            status,
+            provider_code: code,
+            reason: reject_reason(code),
+        })
     };
     assert_eq!(adapter.fetch(&sid).await, fetched(DeliveryStatus::Queued, None));
     twilio.change(&sid, |message| {
@@ -310,7 +315,7 @@ async fn a_message_that_twilio_does_not_know_is_not_found() {
     let unknown = "SM00000000000000000000000000000009";
     assert_eq!(adapter.fetch(unknown).await, Err(LookupError::NotFound));
     assert_eq!(twilio.requests().len(), 1);
-    // What is no name of a message is another path: it is not asked for.
+    // A text that is no SID would be another path, so no request is made.
     for path in
         ["", "SM1", "../Calls/CA00000000000000000000000000000001", "SM0000000000000000000000000000000/"]
     {
@@ -320,7 +325,7 @@ async fn a_message_that_twilio_does_not_know_is_not_found() {
 }
 
 #[tokio::test]
-async fn a_message_that_cannot_be_asked_for_is_told_why() {
+async fn a_refused_fetch_is_distinguished_from_an_unanswered_one() {
     let sid = "SM00000000000000000000000000000001";
     for (status, code) in [(401, 20003), (403, 70051)] {
         let twilio = FakeTwilio::start();

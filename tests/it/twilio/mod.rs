@@ -1,4 +1,4 @@
-//! Twilio's Messages API through the wire.
+//! The adapter for Twilio's Messages API over HTTP.
 
 mod answers;
 mod callbacks;
@@ -13,7 +13,7 @@ use otpost::provider::twilio::messages::TwilioMessages;
 use otpost::provider::twilio::{Authentication, Sender, TwilioSettings};
 use otpost::provider::{Accepted, Provider};
 
-use crate::contract::provider::Letter;
+use crate::contract::provider::Draft;
 use crate::fake_twilio::{ACCOUNT_SID, API_KEY, AUTH_TOKEN, FakeTwilio};
 
 const ALICE: &str = "+573001234567";
@@ -25,7 +25,7 @@ pub fn settings(twilio: &FakeTwilio) -> TwilioSettings {
 }
 
 fn settings_at(base_url: String) -> TwilioSettings {
-    // The second time in a process it is there already.
+    // Fails harmlessly if another test installed it.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     TwilioSettings {
         account_sid: ACCOUNT_SID.to_owned(),
@@ -50,15 +50,15 @@ fn adapter(settings: &TwilioSettings) -> TwilioMessages {
 }
 
 async fn send(settings: &TwilioSettings) -> Result<Accepted, SendFailure> {
-    adapter(settings).send(&Letter::to(ALICE).message()).await
+    adapter(settings).send(&Draft::to(ALICE).message()).await
 }
 
 /// No URL, no number, no text, no credential.
 #[track_caller]
-fn assert_says_nothing(text: &str) {
+fn assert_has_no_secret(text: &str) {
     for secret in
         ["127.0.0.1", "http:", "/2010", "57300", "123456", "Hola", ACCOUNT_SID, AUTH_TOKEN, API_KEY.1, SENDER]
     {
-        assert!(!text.contains(secret), "{text:?} tells {secret:?}");
+        assert!(!text.contains(secret), "{text:?} contains {secret:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! What Twilio is asked.
+//! The requests to Twilio.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use otpost::provider::Provider;
 use otpost::provider::twilio::{Sender, TwilioSettings};
 
 use super::{ALICE, SENDER, adapter, api_key, send, settings, settings_at};
-use crate::contract::provider::Letter;
+use crate::contract::provider::Draft;
 use crate::fake_twilio::{ACCOUNT_SID, Answer, FakeTwilio};
 
 #[tokio::test]
-async fn a_message_is_asked_for_with_exactly_the_fields_of_the_api() {
+async fn a_message_is_requested_with_exactly_the_fields_of_the_api() {
     let twilio = FakeTwilio::start();
     let callback = "https://otp.example.co/webhooks/twilio/status?x=1&y=2#rc=5";
     let settings = TwilioSettings { status_callback: Some(callback.to_owned()), ..settings(&twilio) };
@@ -35,7 +35,7 @@ async fn a_message_is_asked_for_with_exactly_the_fields_of_the_api() {
 }
 
 #[tokio::test]
-async fn every_try_of_every_request_has_a_callback_of_its_own() {
+async fn every_attempt_of_every_request_has_its_own_callback_url() {
     let twilio = FakeTwilio::start();
     let callback = Some("https://otp.example.co/s".to_owned());
     let adapter = adapter(&TwilioSettings { status_callback: callback, ..settings(&twilio) });
@@ -44,8 +44,8 @@ async fn every_try_of_every_request_has_a_callback_of_its_own() {
         ("order", 12, "https://otp.example.co/s?r=order&a=12"),
     ] {
         let request = RequestId::parse(request).expect("an id");
-        let letter = Letter { request, attempt, ..Letter::to(ALICE) };
-        adapter.send(&letter.message()).await.expect("accepted");
+        let draft = Draft { request, attempt, ..Draft::to(ALICE) };
+        adapter.send(&draft.message()).await.expect("accepted");
         let last = twilio.requests().pop().expect("just sent");
         assert_eq!(last.field("StatusCallback"), Some(expected));
     }
@@ -83,16 +83,16 @@ async fn a_base_url_may_have_a_path_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_message_goes_out_by_the_sender_that_it_is_given_to() {
+async fn a_message_is_sent_from_its_assigned_sender() {
     let twilio = FakeTwilio::start();
-    // A number, a short code and a name, and whatever stands around them.
+    // A number, a short code and a sender name; spaces around them are removed.
     let senders = ["+15005550006", " 85432", "MeStore CO"];
     let settings =
         TwilioSettings { sender: Sender::Numbers(senders.map(str::to_owned).to_vec()), ..settings(&twilio) };
     let adapter = adapter(&settings);
     assert_eq!(adapter.senders(), 3);
     for sender in [0, 2, 1, 0] {
-        adapter.send(&Letter { sender, ..Letter::to(ALICE) }.message()).await.expect("accepted");
+        adapter.send(&Draft { sender, ..Draft::to(ALICE) }.message()).await.expect("accepted");
         let last = twilio.requests().pop().expect("just sent");
         assert_eq!(last.field("From"), Some(senders[sender].trim()));
         assert_eq!(last.field("MessagingServiceSid"), None);
@@ -100,12 +100,12 @@ async fn a_message_goes_out_by_the_sender_that_it_is_given_to() {
 }
 
 #[tokio::test]
-async fn a_validity_is_told_in_whole_seconds_within_twilios_bounds() {
+async fn a_validity_is_sent_in_whole_seconds_within_twilios_bounds() {
     let twilio = FakeTwilio::start();
     let adapter = adapter(&settings(&twilio));
     for (validity, expected) in [(59_999, "59"), (400, "1"), (100_000_000, "36000")] {
-        let letter = Letter { validity: Duration::from_millis(validity), ..Letter::to(ALICE) };
-        adapter.send(&letter.message()).await.expect("accepted");
+        let draft = Draft { validity: Duration::from_millis(validity), ..Draft::to(ALICE) };
+        adapter.send(&draft.message()).await.expect("accepted");
         let last = twilio.requests().pop().expect("just sent");
         assert_eq!(last.field("ValidityPeriod"), Some(expected));
     }

@@ -1,4 +1,4 @@
-//! Messages that are looked for at Verify.
+//! Message lookups at Verify.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use otpost::domain::time::UnixMillis;
 use otpost::provider::{LookupError, Provider as _, ProviderMessage};
 
 use super::{ALICE, adapter};
-use crate::contract::provider::Letter;
+use crate::contract::provider::Draft;
 use crate::fake_verify::{Answer, FakeVerify};
 
-/// Looks for what was sent to Alice from a time on that lies so many seconds from now.
+/// Looks up the messages to Alice since a time, given in seconds from now.
 async fn find(fake: &FakeVerify, from_now: i64) -> Result<Vec<ProviderMessage>, LookupError> {
     let now = i64::try_from(Clock::System.now().0).expect("a time");
     let since = UnixMillis(u64::try_from(now + from_now * 1_000).expect("a time"));
-    adapter(fake).find(&Letter::to(ALICE).to, since).await
+    adapter(fake).find(&Draft::to(ALICE).to, since).await
 }
 
 async fn sent(fake: &FakeVerify, to: &str) {
-    adapter(fake).send(&Letter::to(to).message()).await.expect("accepted");
+    adapter(fake).send(&Draft::to(to).message()).await.expect("accepted");
 }
 
 #[tokio::test]
@@ -35,7 +35,7 @@ async fn a_message_is_found_by_its_number_service_and_time() {
 }
 
 #[tokio::test]
-async fn rows_of_others_are_not_ours() {
+async fn attempts_of_other_services_and_channels_are_not_found() {
     for (field, value) in [("service_sid", "VA00000000000000000000000000000009"), ("channel", "call")] {
         let fake = FakeVerify::start();
         sent(&fake, ALICE).await;
@@ -45,7 +45,7 @@ async fn rows_of_others_are_not_ours() {
 }
 
 #[tokio::test]
-async fn a_time_is_read_by_the_clock_that_wrote_it() {
+async fn times_are_converted_to_our_clock() {
     for ahead in [-40, 40] {
         let fake = FakeVerify::start();
         fake.set_clock_ahead(ahead);
@@ -59,7 +59,7 @@ async fn a_time_is_read_by_the_clock_that_wrote_it() {
 }
 
 #[tokio::test]
-async fn only_a_list_that_was_read_whole_is_an_answer() {
+async fn only_a_complete_list_is_an_answer() {
     let unanswered =
         |found: &Result<Vec<ProviderMessage>, LookupError>| matches!(found, Err(LookupError::Unanswered(_)));
     let fake = FakeVerify::start();
@@ -75,9 +75,9 @@ async fn only_a_list_that_was_read_whole_is_an_answer() {
         assert!(matches!(find(&fake, -5).await, Err(LookupError::Refused { .. })), "{status}");
     }
     fake.change_attempt(|attempt| attempt["sid"] = "SM1".into());
-    assert!(unanswered(&find(&fake, -5).await), "no such name");
+    assert!(unanswered(&find(&fake, -5).await), "an invalid SID");
     fake.hide(true);
     assert!(find(&fake, -5).await.expect("answered").is_empty());
-    fake.go_on();
+    fake.add_next_page();
     assert!(unanswered(&find(&fake, -5).await), "there is more");
 }

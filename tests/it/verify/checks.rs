@@ -1,4 +1,4 @@
-//! Codes that are checked at Verify.
+//! Checks of codes at Verify.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use otpost::provider::{
     CodeVerifier as _, CodeVerifierError, CredentialError, LookupError, Provider as _, ProviderVerdict,
 };
 
-use super::{ALICE, adapter, adapter_at, assert_says_nothing};
-use crate::contract::provider::Letter;
+use super::{ALICE, adapter, adapter_at, assert_has_no_secret};
+use crate::contract::provider::Draft;
 use crate::fake_verify::{Answer, FakeVerify, SERVICE_SID};
 
 const VE: &str = "VE00000000000000000000000000000000";
@@ -29,22 +29,22 @@ async fn check(
 }
 
 #[tokio::test]
-async fn a_code_is_asked_about_by_its_verification_or_by_its_number() {
+async fn a_code_is_checked_by_its_verification_or_by_its_number() {
     let fake = FakeVerify::start();
     let verify = adapter(&fake);
     assert_eq!(check(&verify, None, "482913").await, Ok(ProviderVerdict::Gone), "nothing was sent");
-    verify.send(&Letter::to(ALICE).message()).await.expect("accepted");
+    verify.send(&Draft::to(ALICE).message()).await.expect("accepted");
     assert_eq!(check(&verify, Some(VE), "000000").await, Ok(ProviderVerdict::Wrong));
     assert_eq!(verify.is_approved(VE).await, Ok(false));
     assert_eq!(check(&verify, Some(VE), &fake.code(ALICE)).await, Ok(ProviderVerdict::Right));
     assert_eq!(verify.is_approved(VE).await, Ok(true));
     assert_eq!(check(&verify, Some(VE), &fake.code(ALICE)).await, Ok(ProviderVerdict::Gone), "it was used");
-    let asked = fake.asked("/VerificationCheck");
+    let checks = fake.requests_to("/VerificationCheck");
     assert!(
-        asked.iter().all(|request| request.path == format!("/v2/Services/{SERVICE_SID}/VerificationCheck"))
+        checks.iter().all(|request| request.path == format!("/v2/Services/{SERVICE_SID}/VerificationCheck"))
     );
     let form = |nth: usize| -> Vec<(&str, &str)> {
-        asked[nth].form.iter().map(|(name, value)| (&**name, &**value)).collect()
+        checks[nth].form.iter().map(|(name, value)| (&**name, &**value)).collect()
     };
     assert_eq!(form(0), [("To", ALICE), ("Code", "482913")]);
     assert_eq!(form(1), [("VerificationSid", VE), ("Code", "000000")]);
@@ -52,9 +52,9 @@ async fn a_code_is_asked_about_by_its_verification_or_by_its_number() {
 
 #[tokio::test]
 async fn each_answer_has_its_meaning() {
-    let lost = |judged: &Result<_, _>| matches!(judged, Err(CodeVerifierError::Lost(_)));
-    let not_compared = |judged: &Result<_, _>| matches!(judged, Err(CodeVerifierError::NotCompared(_)));
-    let is = |judgement| move |judged: &Result<ProviderVerdict, CodeVerifierError>| *judged == Ok(judgement);
+    let lost = |verdict: &Result<_, _>| matches!(verdict, Err(CodeVerifierError::Lost(_)));
+    let not_compared = |verdict: &Result<_, _>| matches!(verdict, Err(CodeVerifierError::NotCompared(_)));
+    let is = |expected| move |verdict: &Result<ProviderVerdict, CodeVerifierError>| *verdict == Ok(expected);
     type Meaning<'a> = &'a dyn Fn(&Result<ProviderVerdict, CodeVerifierError>) -> bool;
     let table: [(Answer, Meaning); 15] = [
         (Answer::Error(400, 60200), &is(ProviderVerdict::Wrong)),
@@ -76,19 +76,19 @@ async fn each_answer_has_its_meaning() {
     for (answer, meaning) in table {
         let fake = FakeVerify::start();
         let verify = adapter_at(fake.base_url(), Duration::from_secs(1));
-        verify.send(&Letter::to(ALICE).message()).await.expect("accepted");
+        verify.send(&Draft::to(ALICE).message()).await.expect("accepted");
         fake.next([answer]);
-        let judged = check(&verify, Some(VE), &fake.code(ALICE)).await;
-        assert!(meaning(&judged), "{answer:?}: {judged:?}");
-        assert_says_nothing(&format!("{judged:?}"));
+        let verdict = check(&verify, Some(VE), &fake.code(ALICE)).await;
+        assert!(meaning(&verdict), "{answer:?}: {verdict:?}");
+        assert_has_no_secret(&format!("{verdict:?}"));
     }
 }
 
 #[tokio::test]
-async fn a_service_that_was_deleted_is_told_from_a_code_that_is_over() {
+async fn a_deleted_service_is_distinguished_from_an_expired_code() {
     let fake = FakeVerify::start();
     let verify = adapter(&fake);
-    verify.send(&Letter::to(ALICE).message()).await.expect("accepted");
+    verify.send(&Draft::to(ALICE).message()).await.expect("accepted");
     fake.expire();
     assert_eq!(check(&verify, Some(VE), "482913").await, Ok(ProviderVerdict::Gone));
     assert!(verify.is_there().await.is_ok());
@@ -96,20 +96,20 @@ async fn a_service_that_was_deleted_is_told_from_a_code_that_is_over() {
     assert_eq!(check(&verify, Some(VE), "482913").await, Ok(ProviderVerdict::Gone), "it says no more");
     let gone = verify.is_there().await;
     assert!(matches!(gone, Err(CredentialError::Refused { status: 404, code: Some(20404) })), "{gone:?}");
-    assert_says_nothing(&format!("{gone:?}"));
+    assert_has_no_secret(&format!("{gone:?}"));
 }
 
 #[tokio::test]
-async fn what_was_never_heard_of_was_not_compared() {
+async fn a_check_that_never_reached_the_provider_was_not_compared() {
     let fake = FakeVerify::start();
     let base_url = fake.base_url();
     drop(fake);
-    let judged = check(&adapter_at(base_url, Duration::from_secs(2)), Some(VE), "482913").await;
-    assert!(matches!(judged, Err(CodeVerifierError::NotCompared(_))), "{judged:?}");
+    let verdict = check(&adapter_at(base_url, Duration::from_secs(2)), Some(VE), "482913").await;
+    assert!(matches!(verdict, Err(CodeVerifierError::NotCompared(_))), "{verdict:?}");
 }
 
 #[tokio::test]
-async fn only_an_answer_that_was_read_says_that_a_code_was_told() {
+async fn only_a_complete_answer_shows_whether_a_code_was_approved() {
     let fake = FakeVerify::start();
     let verify = adapter_at(fake.base_url(), Duration::from_secs(1));
     assert_eq!(verify.is_approved(VE).await, Err(LookupError::NotFound));

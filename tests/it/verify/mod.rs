@@ -1,4 +1,4 @@
-//! Twilio Verify through the wire.
+//! The adapter for Twilio Verify over HTTP.
 
 mod attempts;
 mod checks;
@@ -37,8 +37,8 @@ fn settings(base_url: String, timeout: Duration) -> VerifySettings {
 
 /// No URL, no number, no code, no credential.
 #[track_caller]
-fn assert_says_nothing(text: &str) {
+fn assert_has_no_secret(text: &str) {
     for secret in ["127.0.0.1", "http:", "/v2", "57300", "482913", SERVICE_SID, ACCOUNT_SID, AUTH_TOKEN] {
-        assert!(!text.contains(secret), "{text:?} tells {secret:?}");
+        assert!(!text.contains(secret), "{text:?} contains {secret:?}");
     }
 }

@@ -16,7 +16,7 @@ use crate::fake_twilio::{ACCOUNT_SID, AUTH_TOKEN};
 use crate::fake_verify::{Answer, FakeVerify, SERVICE_SID};
 use crate::real::{Redis, redis_url};
 
-/// The binary and its API; it ends when this is dropped.
+/// The binary and its API. It is killed when dropped.
 struct Otpost {
     child: Child,
     http: String,
@@ -122,7 +122,7 @@ async fn a_code_made_by_verify_is_sent_and_accepted_once() {
         assert_eq!((&response["provider"], &response["attempts"]), (&json!("verify"), &json!(1)));
         assert_eq!(response["provider_message_id"], "VL00000000000000000000000000000000");
         assert!(response.get("segments").is_none() && response.get("expires_at").is_some(), "{response}");
-        let [send] = fake.asked("/Verifications").try_into().expect("one send");
+        let [send] = fake.requests_to("/Verifications").try_into().expect("one send");
         assert_eq!(send.field("Locale"), Some("es"));
 
         let code = fake.code(ALICE);
@@ -131,7 +131,7 @@ async fn a_code_made_by_verify_is_sent_and_accepted_once() {
         let verified = otpost.expect(&code, 200, "verified").await;
         assert_eq!(verified["verified"], true);
         otpost.expect(&code, 409, "code_used").await;
-        let checks = fake.asked("/VerificationCheck");
+        let checks = fake.requests_to("/VerificationCheck");
         assert_eq!(checks.len(), 2, "a code that was used is not asked about");
         let sid = "VE00000000000000000000000000000000";
         assert!(checks.iter().all(|check| check.field("VerificationSid") == Some(sid)));
@@ -181,11 +181,14 @@ async fn a_send_whose_answer_was_lost_is_found_at_verify() {
         fake.next([Answer::DoThenClose]);
         let code = fake.code(ALICE);
         let (status, body) = otpost.check(&code).await;
-        assert_eq!(status, 503, "a try before it is open, and could have been the right one: {body}");
+        assert_eq!(
+            status, 503,
+            "an earlier check has no verdict yet, and its code may have been right: {body}"
+        );
 
         ask(world, "r2", json!({"purpose": "verification"})).await;
         assert_eq!(results.next().await.routing_key, "sms.sent");
-        assert_ne!(fake.code(ALICE), code, "what was used is over: this is another one");
+        assert_ne!(fake.code(ALICE), code, "a used code is never sent again");
         fake.expire();
         otpost.expect(&fake.code(ALICE), 410, "code_expired").await;
     })

@@ -1,4 +1,4 @@
-//! What is sent to Verify, and what its answers mean.
+//! Sends by Verify, and the outcomes of its answers.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use otpost::domain::send_failure::{Scope, SendFailure};
 use otpost::provider::twilio::verify::{TwilioVerify, VerifySettings};
 use otpost::provider::{CredentialError, LookupError, Message, Provider as _, WRONG_CHANNEL};
 
-use super::{ALICE, adapter, adapter_at, assert_says_nothing, settings};
-use crate::contract::provider::Letter;
+use super::{ALICE, adapter, adapter_at, assert_has_no_secret, settings};
+use crate::contract::provider::Draft;
 use crate::fake_verify::{Answer, FakeVerify, SERVICE_SID};
 
 #[tokio::test]
-async fn a_message_is_asked_for_by_its_number_alone() {
+async fn a_message_is_requested_by_its_number_alone() {
     let fake = FakeVerify::start();
     let verify = adapter(&fake);
-    let first = verify.send(&Letter::to(ALICE).message()).await.expect("accepted");
-    let again = verify.send(&Letter::to(ALICE).message()).await.expect("accepted");
+    let first = verify.send(&Draft::to(ALICE).message()).await.expect("accepted");
+    let again = verify.send(&Draft::to(ALICE).message()).await.expect("accepted");
     assert_eq!(first.message_id.as_deref(), Some("VL00000000000000000000000000000000"));
     assert_eq!(again.message_id.as_deref(), Some("VL00000000000000000000000000000001"));
     assert_eq!(first.verification.as_deref(), Some("VE00000000000000000000000000000000"));
@@ -35,20 +35,20 @@ async fn a_message_is_asked_for_by_its_number_alone() {
 }
 
 #[tokio::test]
-async fn a_language_is_told_where_verify_has_it() {
+async fn a_locale_is_sent_if_verify_supports_it() {
     let fake = FakeVerify::start();
-    for (wanted, told) in [("es-CO", Some("es")), ("pt_BR", Some("pt-BR")), ("qu", None)] {
-        let letter = Letter::to(ALICE);
-        let message = Message { locale: Some(wanted), ..letter.message() };
+    for (wanted, sent) in [("es-CO", Some("es")), ("pt_BR", Some("pt-BR")), ("qu", None)] {
+        let draft = Draft::to(ALICE);
+        let message = Message { locale: Some(wanted), ..draft.message() };
         adapter(&fake).send(&message).await.expect("accepted");
         let requests = fake.requests();
-        assert_eq!(requests.last().expect("a request").field("Locale"), told, "{wanted}");
+        assert_eq!(requests.last().expect("a request").field("Locale"), sent, "{wanted}");
     }
 }
 
 #[tokio::test]
 async fn each_refusal_is_of_its_own_class() {
-    let rejected = |scope| move |failure: &SendFailure| matches!(failure, SendFailure::Rejected { scope: got, .. } if *got == scope);
+    let rejected = |scope| move |failure: &SendFailure| matches!(failure, SendFailure::Refused { scope: got, .. } if *got == scope);
     let throttled = |failure: &SendFailure| matches!(failure, SendFailure::Throttled { .. });
     let in_doubt = |failure: &SendFailure| matches!(failure, SendFailure::InDoubt { .. });
     type Class<'a> = &'a dyn Fn(&SendFailure) -> bool;
@@ -69,9 +69,9 @@ async fn each_refusal_is_of_its_own_class() {
     for (status, code, class) in table {
         let fake = FakeVerify::start();
         fake.next([Answer::Error(status, code)]);
-        let failure = adapter(&fake).send(&Letter::to(ALICE).message()).await.expect_err("refused");
+        let failure = adapter(&fake).send(&Draft::to(ALICE).message()).await.expect_err("refused");
         assert!(class(&failure), "{status} {code}: {failure:?}");
-        assert_says_nothing(&format!("{failure:?}"));
+        assert_has_no_secret(&format!("{failure:?}"));
     }
 }
 
@@ -81,16 +81,16 @@ async fn a_lost_answer_is_in_doubt_and_a_lost_connection_is_not() {
     let impatient = adapter_at(fake.base_url(), Duration::from_millis(500));
     for answer in [Answer::Hang, Answer::DoThenClose, Answer::DoThenFail] {
         fake.next([answer]);
-        let failure = impatient.send(&Letter::to(ALICE).message()).await.expect_err("lost");
+        let failure = impatient.send(&Draft::to(ALICE).message()).await.expect_err("lost");
         assert!(matches!(failure, SendFailure::InDoubt { .. }), "{answer:?}: {failure:?}");
     }
     fake.next([Answer::DoThenTruncate]);
-    let accepted = impatient.send(&Letter::to(ALICE).message()).await.expect("its status came");
+    let accepted = impatient.send(&Draft::to(ALICE).message()).await.expect("its status came");
     assert_eq!((accepted.message_id, accepted.verification), (None, None));
     let base_url = fake.base_url();
     drop(fake);
-    let failure = adapter_at(base_url, Duration::from_secs(2)).send(&Letter::to(ALICE).message()).await;
-    assert!(matches!(failure, Err(SendFailure::Unreachable { .. })), "{failure:?}");
+    let failure = adapter_at(base_url, Duration::from_secs(2)).send(&Draft::to(ALICE).message()).await;
+    assert!(matches!(failure, Err(SendFailure::NotConnected { .. })), "{failure:?}");
 }
 
 #[tokio::test]
@@ -108,19 +108,19 @@ async fn credentials_are_good_if_they_may_read_the_service() {
 }
 
 #[tokio::test]
-async fn no_email_address_is_told_to_verify() {
+async fn no_email_address_is_sent_to_verify() {
     let fake = FakeVerify::start();
     let to = EmailAddress::parse("ana@shop.example").expect("an address").into();
-    let letter = Letter { to, ..Letter::to(ALICE) };
+    let draft = Draft { to, ..Draft::to(ALICE) };
     let verify = adapter(&fake);
-    assert_eq!(verify.send(&letter.message()).await, Err(WRONG_CHANNEL));
-    let looked = verify.find(&letter.to, otpost::domain::time::UnixMillis(0)).await;
-    assert!(matches!(looked, Err(LookupError::Refused { .. })));
+    assert_eq!(verify.send(&draft.message()).await, Err(WRONG_CHANNEL));
+    let found = verify.find(&draft.to, otpost::domain::time::UnixMillis(0)).await;
+    assert!(matches!(found, Err(LookupError::Refused { .. })));
     assert!(fake.requests().is_empty());
 }
 
 #[test]
-fn settings_that_cannot_work_are_told() {
+fn settings_that_cannot_work_are_refused() {
     for change in [
         |settings: &mut VerifySettings| {
             settings.service_sid = "MG00000000000000000000000000000004".to_owned()

@@ -145,7 +145,7 @@ async fn browsing_shows_everything_and_leaves_the_dead_letters_in_the_queue() {
         let (at, made) = (ago(3), ago(9));
         let headers = DeadHeaders { requested_at: Some(made), ..panicked("r1", "unknown") };
         dead_letter(world, "dead:1", &with("r1", ALICE, json!({})), headers, at).await;
-        for looks in 0..3 {
+        for reads in 0..3 {
             let (mut browser, found) = dead_letters(world, 1).await;
             let dead_letter = &found[0];
             assert_eq!(dead_letter.message_id.as_deref(), Some("dead:1"));
@@ -160,7 +160,7 @@ async fn browsing_shows_everything_and_leaves_the_dead_letters_in_the_queue() {
             assert_eq!(dead_letter.delivery_count, Some(4));
             assert_eq!(dead_letter.properties.correlation_id.as_deref(), Some("order-7"));
             assert_eq!(dead_letter.properties.traceparent.as_deref(), Some(TRACE));
-            assert_eq!(dead_letter.properties.delivery_count, looks, "each read is a return");
+            assert_eq!(dead_letter.properties.delivery_count, reads, "each read is a return");
             assert!(
                 browser.browse(100).await.expect("none").is_empty(),
                 "a browser reads each dead letter once"
@@ -320,8 +320,8 @@ async fn a_replayed_dead_letter_becomes_a_request_with_another_id() {
         let list = run(world, &["list", "--json"]).expect(0);
         let id = id_of(&list, "r1");
 
-        let tried = run(world, &["replay", &id, "--dry-run"]).expect(0);
-        assert_eq!(tried.out, format!("{id}  would replay  r1 -> r1~r1\n"));
+        let dry_run = run(world, &["replay", &id, "--dry-run"]).expect(0);
+        assert_eq!(dry_run.out, format!("{id}  would replay  r1 -> r1~r1\n"));
         let output = run(world, &["replay", &id]).expect(0);
         assert_eq!(output.out, format!("{id}  replayed  r1 -> r1~r1\n"));
         let mut consumer = world.consumer(4);
@@ -408,8 +408,8 @@ async fn a_replay_is_refused_with_its_reason_and_forced_only_where_it_makes_sens
 
         let wrong_key = run_with(world, &[8; 32], &["replay", "--all", "--force"]).expect(3);
         assert_eq!(wrong_key.out.matches("is OTP_RECIPIENT_KEY the one").count(), 3, "{}", wrong_key.out);
-        let tried = run(world, &["replay", "--all", "--force", "--dry-run"]).expect(3);
-        assert_eq!((tried.out.matches("would replay").count(), world.waiting().await), (2, 0));
+        let dry_run = run(world, &["replay", "--all", "--force", "--dry-run"]).expect(3);
+        assert_eq!((dry_run.out.matches("would replay").count(), world.waiting().await), (2, 0));
         run(world, &["replay", "--all", "--force"]).expect(3);
         dead_letters(world, 3).await.0.close().await;
         let mut consumer = world.consumer(4);
@@ -444,8 +444,8 @@ async fn dropped_dead_letters_are_gone_and_a_choice_must_be_made() {
             run(world, wrong).expect(2);
         }
         let id = id_of(&run(world, &["list", "--json"]).expect(0), "r1");
-        let tried = run(world, &["drop", &id, "--dry-run"]).expect(0);
-        assert_eq!(tried.out, format!("{id}  would drop  r1\n"));
+        let dry_run = run(world, &["drop", &id, "--dry-run"]).expect(0);
+        assert_eq!(dry_run.out, format!("{id}  would drop  r1\n"));
         let output = run(world, &["drop", &id, "ffffffffffff"]).expect(3);
         assert!(output.out.contains(&format!("{id}  dropped  r1\n")), "{}", output.out);
         assert!(output.out.contains("ffffffffffff  not found: "), "{}", output.out);

@@ -105,7 +105,7 @@ async fn forward(client: TcpStream, upstream: &str, state: watch::Receiver<State
     }
 }
 
-/// A byte sequence that no client sends by itself; a `~` in it becomes a byte that is no UTF-8.
+/// A byte sequence that no client sends; a `~` in it becomes a byte that is no UTF-8.
 pub const UNREADABLE: &[u8] = b"unreadable~";
 
 /// Injected bytes go between two reads: between two frames, while the broker is silent.

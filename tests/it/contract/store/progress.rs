@@ -8,7 +8,7 @@ use otpost::domain::limit::Limit;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::time::UnixMillis;
 use otpost::store::{
-    Admission, CompleteRequest, CompleteResult, Grant, Progress, ProgressResult, RecordReceipt,
+    Admission, Grant, NewReceipt, Progress, ProgressResult, RecordOutcome, RecordOutcomeResult,
 };
 
 use super::{
@@ -68,7 +68,7 @@ async fn a_lost_admission_is_answered_again(store: &dyn TimedStore) {
         .await
         .expect("answers");
     assert_eq!((next.sends, next.history), (0, Some(history_of("again"))));
-    let limits = limits().with(Limit::Number, 0).with(Limit::NumberDay, 0);
+    let limits = limits().with(Limit::Recipient, 0).with(Limit::RecipientDay, 0);
     store.at(START.plus(Duration::from_secs(62)));
     let third = granted(admit(store, &TestRequest { limits, ..request_to(30, "unlimited") }).await);
     assert_eq!(third.sends, 3, "counted without a limit too");
@@ -189,39 +189,39 @@ async fn a_message_found_by_lookup_belongs_to_one_request(store: &dyn TimedStore
     let complete = |request: &TestRequest, found: bool| {
         let (request, outcome) = (request.clone(), outcome.clone());
         async move {
-            let completion = CompleteRequest {
+            let completion = RecordOutcome {
                 found_by_lookup: found,
                 ..super::completion(request.lease(), &outcome, super::Refund::None)
             };
             store.complete(&completion).await.expect("answers")
         }
     };
-    assert_eq!(complete(&first, true).await, CompleteResult::Recorded);
-    assert_eq!(complete(&first, true).await, CompleteResult::Recorded, "repeated after a lost answer");
+    assert_eq!(complete(&first, true).await, RecordOutcomeResult::Recorded);
+    assert_eq!(complete(&first, true).await, RecordOutcomeResult::Recorded, "repeated after a lost answer");
     store.at(START.plus(Duration::from_secs(40)));
     granted(admit(store, &second).await);
-    assert_eq!(complete(&second, true).await, CompleteResult::MessageClaimed);
+    assert_eq!(complete(&second, true).await, RecordOutcomeResult::MessageClaimed);
     store.at(START.plus(Duration::from_secs(60)));
     in_doubt(admit(store, &second.owned_by(2)).await);
     assert_eq!(
         complete(&second.owned_by(2), false).await,
-        CompleteResult::Recorded,
+        RecordOutcomeResult::Recorded,
         "its own message, not found by lookup"
     );
     let other = request_to(38, "found-3");
     granted(admit(store, &other).await);
-    assert_eq!(complete(&other, true).await, CompleteResult::Recorded, "another recipient's");
+    assert_eq!(complete(&other, true).await, RecordOutcomeResult::Recorded, "another recipient's");
 }
 
-fn queued_receipt(recipient: u8, request: &TestRequest) -> RecordReceipt<'_> {
+fn queued_receipt(recipient: u8, request: &TestRequest) -> NewReceipt<'_> {
     let recipient: Digest16 = named(recipient);
     let status = DeliveryStatus::Queued;
-    RecordReceipt {
+    NewReceipt {
         recipient,
-        request: &request.request,
+        request_id: &request.request,
         message_id: "SM9",
         status,
-        code: None,
+        provider_code: None,
         published: false,
         suppression: None,
     }

@@ -6,7 +6,7 @@ use otpost::domain::history::RequestHistory;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::suppression::{NewSuppression, SuppressionTarget};
-use otpost::store::{CompleteRequest, OverdueReceipt, ReceiptResult, RecordReceipt, Refund, RequestState};
+use otpost::store::{NewReceipt, OverdueReceipt, ReceiptResult, RecordOutcome, Refund, RequestState};
 
 use super::{
     HOUR, LEASE, START, TestRequest, TimedStore, admit, completion, granted, named, request_to, sent,
@@ -22,19 +22,19 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
     a_repeated_receipt_does_not_restore_a_removed_suppression(store).await;
 }
 
-fn receipt<'a>(request: &'a TestRequest, status: DeliveryStatus) -> RecordReceipt<'a> {
-    RecordReceipt {
+fn receipt<'a>(request: &'a TestRequest, status: DeliveryStatus) -> NewReceipt<'a> {
+    NewReceipt {
         recipient: named(request.recipient),
-        request: &request.request,
+        request_id: &request.request,
         message_id: "SM1",
         status,
-        code: None,
+        provider_code: None,
         published: false,
         suppression: None,
     }
 }
 
-async fn record(store: &dyn TimedStore, receipt: RecordReceipt<'_>) -> ReceiptResult {
+async fn record(store: &dyn TimedStore, receipt: NewReceipt<'_>) -> ReceiptResult {
     store.record_receipt(&receipt).await.expect("answers")
 }
 
@@ -55,7 +55,7 @@ async fn completed(
     let mut outcome = sent(START);
     outcome.history = history;
     let completion =
-        CompleteRequest { receipt_due: due, ..completion(request.lease(), &outcome, Refund::None) };
+        RecordOutcome { receipt_due: due, ..completion(request.lease(), &outcome, Refund::None) };
     store.complete(&completion).await.expect("answers");
     request
 }
@@ -64,16 +64,19 @@ async fn a_final_receipt_is_to_be_published_until_it_was(store: &dyn TimedStore)
     store.at(START);
     let request = completed(store, 40, "news", None).await;
     assert_eq!(record(store, receipt(&request, DeliveryStatus::Sent)).await, ReceiptResult::Unchanged);
-    let failed = RecordReceipt { code: Some(30_003), ..receipt(&request, DeliveryStatus::Undelivered) };
+    let failed = NewReceipt { provider_code: Some(30_003), ..receipt(&request, DeliveryStatus::Undelivered) };
     for _ in 0..2 {
         assert_eq!(record(store, failed).await, publish());
     }
-    assert_eq!(record(store, RecordReceipt { published: true, ..failed }).await, ReceiptResult::Unchanged);
+    assert_eq!(record(store, NewReceipt { published: true, ..failed }).await, ReceiptResult::Unchanged);
     assert_eq!(record(store, failed).await, ReceiptResult::Unchanged);
     let stored = store.request_record(&request.request, None).await.expect("answers").expect("known");
     let recorded = stored.receipt.expect("reported");
-    assert_eq!((recorded.status, recorded.code, recorded.published), (failed.status, Some(30_003), true));
-    assert!(matches!(stored.state, RequestState::Ended(_)));
+    assert_eq!(
+        (recorded.status, recorded.provider_code, recorded.published),
+        (failed.status, Some(30_003), true)
+    );
+    assert!(matches!(stored.state, RequestState::Completed(_)));
 }
 
 async fn a_late_receipt_changes_nothing(store: &dyn TimedStore) {
@@ -83,7 +86,7 @@ async fn a_late_receipt_changes_nothing(store: &dyn TimedStore) {
     for late in [DeliveryStatus::Queued, DeliveryStatus::Sent, DeliveryStatus::Failed] {
         assert_eq!(record(store, receipt(&request, late)).await, ReceiptResult::Unchanged, "{late:?}");
     }
-    let wrong = RecordReceipt { published: true, ..receipt(&request, DeliveryStatus::Failed) };
+    let wrong = NewReceipt { published: true, ..receipt(&request, DeliveryStatus::Failed) };
     assert_eq!(record(store, wrong).await, ReceiptResult::Unchanged);
     assert_eq!(
         record(store, receipt(&request, DeliveryStatus::Delivered)).await,
@@ -110,7 +113,7 @@ async fn a_receipt_of_an_unknown_request_is_ignored(store: &dyn TimedStore) {
     assert_eq!(record(store, receipt(&never, DeliveryStatus::Sent)).await, ReceiptResult::NoRequest);
     let request = completed(store, 43, "named", None).await;
     for message_id in ["", "two words", "a,b"] {
-        let odd = RecordReceipt { message_id, ..receipt(&request, DeliveryStatus::Sent) };
+        let odd = NewReceipt { message_id, ..receipt(&request, DeliveryStatus::Sent) };
         assert_eq!(record(store, odd).await, ReceiptResult::NoRequest, "{message_id:?}");
     }
     store.at(START.plus(24 * HOUR));
@@ -127,7 +130,7 @@ async fn an_overdue_receipt_is_polled_at_growing_intervals(store: &dyn TimedStor
     let request = completed(store, 44, "overdue_once", Some(seconds(30))).await;
     let polled = |lapsed| {
         let (message_id, request) = ("SM1".to_owned(), request.request.clone());
-        vec![OverdueReceipt { recipient: named(44), request, message_id, lapsed }]
+        vec![OverdueReceipt { recipient: named(44), request_id: request, message_id, lapsed }]
     };
     for (after, is_polled) in
         [(29, false), (30, true), (30, false), (89, false), (90, true), (179, false), (180, true)]
@@ -146,11 +149,11 @@ async fn a_published_receipt_is_not_polled(store: &dyn TimedStore) {
         completed(store, 47 + number, "many", Some(LEASE + Duration::from_secs(1))).await;
     }
     record(store, receipt(&published, DeliveryStatus::Delivered)).await;
-    record(store, RecordReceipt { published: true, ..receipt(&published, DeliveryStatus::Delivered) }).await;
+    record(store, NewReceipt { published: true, ..receipt(&published, DeliveryStatus::Delivered) }).await;
     record(store, receipt(&unpublished, DeliveryStatus::Delivered)).await;
     store.at(START.plus(LEASE));
     let overdue = store.overdue_receipts(HOUR, 10).await.expect("answers");
-    let ids: Vec<&RequestId> = overdue.iter().map(|overdue| &overdue.request).collect();
+    let ids: Vec<&RequestId> = overdue.iter().map(|overdue| &overdue.request_id).collect();
     assert_eq!(ids, [&unpublished.request]);
     store.at(START.plus(2 * LEASE));
     assert_eq!(store.overdue_receipts(HOUR, 2).await.expect("answers").len(), 2, "no more than `count_max`");
@@ -164,7 +167,7 @@ async fn a_repeated_receipt_does_not_restore_a_removed_suppression(store: &dyn T
     let suppression = |duration| {
         Some(NewSuppression {
             target: SuppressionTarget::Recipient,
-            code: 550,
+            provider_code: 550,
             duration,
             masked: "a***@b***.example",
         })
@@ -176,16 +179,16 @@ async fn a_repeated_receipt_does_not_restore_a_removed_suppression(store: &dyn T
     store.at(START);
     let until = START.plus(24 * HOUR);
     let request = completed(store, 140, "again", None).await;
-    let bounced = RecordReceipt { suppression: for_a_day, ..receipt(&request, Undelivered) };
+    let bounced = NewReceipt { suppression: for_a_day, ..receipt(&request, Undelivered) };
     record(store, bounced).await;
     assert_eq!(removed(140).await, Some(Some(until)));
     assert_eq!(record(store, bounced).await, publish(), "it was not published yet");
     assert_eq!(removed(140).await, None);
-    record(store, RecordReceipt { published: true, suppression: None, ..bounced }).await;
+    record(store, NewReceipt { published: true, suppression: None, ..bounced }).await;
     record(store, bounced).await;
-    record(store, RecordReceipt { suppression: for_a_day, ..receipt(&request, Failed) }).await;
+    record(store, NewReceipt { suppression: for_a_day, ..receipt(&request, Failed) }).await;
     assert_eq!(removed(140).await, None, "once published it suppresses no more");
-    let opted_out = RecordReceipt { suppression: without_end, ..receipt(&request, Failed) };
+    let opted_out = NewReceipt { suppression: without_end, ..receipt(&request, Failed) };
     record(store, opted_out).await;
     assert_eq!(removed(140).await, Some(None), "an opt-out is stronger");
     record(store, opted_out).await;
@@ -196,7 +199,7 @@ async fn a_repeated_receipt_does_not_restore_a_removed_suppression(store: &dyn T
     let early = request_to(141, "early-again");
     granted(admit(store, &early).await);
     assert!(matches!(record(store, receipt(&early, Delivered)).await, ReceiptResult::Publish { .. }));
-    let bounced_late = RecordReceipt { suppression: for_a_day, ..receipt(&early, Undelivered) };
+    let bounced_late = NewReceipt { suppression: for_a_day, ..receipt(&early, Undelivered) };
     assert_eq!(record(store, bounced_late).await, ReceiptResult::Unchanged);
     assert_eq!(removed(141).await, Some(Some(until)));
     store.complete(&completion(early.lease(), &sent(START), Refund::None)).await.expect("answers");
@@ -208,7 +211,7 @@ async fn a_repeated_receipt_does_not_restore_a_removed_suppression(store: &dyn T
     // Without a record, a receipt cannot be recognised as a repeat.
     let never = request_to(142, "never-again");
     for _ in 0..2 {
-        record(store, RecordReceipt { suppression: for_a_day, ..receipt(&never, Undelivered) }).await;
+        record(store, NewReceipt { suppression: for_a_day, ..receipt(&never, Undelivered) }).await;
         assert_eq!(removed(142).await, Some(Some(until)));
     }
 }

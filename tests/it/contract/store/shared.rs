@@ -11,7 +11,8 @@ use otpost::domain::time::UnixMillis;
 use otpost::domain::verdict::Verdict;
 use otpost::store::retention::RECENT_MAX;
 use otpost::store::{
-    Admit, CodeState, CompleteRequest, KillSwitch, Progress, RecordReceipt, Refund, RequestState, SharedState,
+    AdmissionInput, CodeState, KillSwitch, NewReceipt, Progress, RecordOutcome, Refund, RequestState,
+    SharedState,
 };
 
 use super::{
@@ -31,8 +32,7 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
 
 async fn fail(store: &dyn TimedStore, request: &TestRequest, suppression: Option<NewSuppression<'_>>) {
     let outcome = failed(START);
-    let completion =
-        CompleteRequest { suppression, ..completion(request.lease(), &outcome, Refund::Counted) };
+    let completion = RecordOutcome { suppression, ..completion(request.lease(), &outcome, Refund::Counted) };
     store.complete(&completion).await.expect("answers");
 }
 
@@ -49,7 +49,7 @@ async fn an_opt_out_lasts_until_it_is_removed(store: &dyn TimedStore) {
         &request,
         Some(NewSuppression {
             target: SuppressionTarget::Recipient,
-            code: 21_610,
+            provider_code: 21_610,
             duration: None,
             masked: "+57**60",
         }),
@@ -69,16 +69,16 @@ async fn a_suppressed_country_rejects_its_numbers_for_a_while(store: &dyn TimedS
     granted(admit(store, &request).await);
     let suppression = NewSuppression {
         target: SuppressionTarget::Country("NL"),
-        code: 60_410,
+        provider_code: 60_410,
         duration: Some(12 * HOUR),
         masked: "+31*",
     };
-    let receipt = RecordReceipt {
+    let receipt = NewReceipt {
         recipient: named(62),
-        request: &request.request,
+        request_id: &request.request,
         message_id: "SM1",
         status: DeliveryStatus::Failed,
-        code: Some(60_410),
+        provider_code: Some(60_410),
         published: false,
         suppression: Some(suppression),
     };
@@ -87,17 +87,17 @@ async fn a_suppressed_country_rejects_its_numbers_for_a_while(store: &dyn TimedS
         history: RequestHistory { to: "+31*".to_owned(), ..RequestHistory::default() },
         ..request_to(63, "dutch")
     };
-    let dutch = Admit { country: Some("NL"), ..other.admit() };
+    let dutch = AdmissionInput { country: Some("NL"), ..other.admit() };
     let error = rejected(store.admit(&dutch).await.expect("answers"));
     assert_eq!(facts(&error), (ErrorCode::Blocked, Some(60_410), Some(12 * 3_600)));
     let stored =
         store.request_record(&other.request, Some(named(63))).await.expect("answers").expect("known");
     assert!(
-        matches!(stored.state, RequestState::Ended(outcome) if outcome.history == other.history),
+        matches!(stored.state, RequestState::Completed(outcome) if outcome.history == other.history),
         "a rejection keeps its history"
     );
     let belgian = request_to(64, "belgian");
-    granted(store.admit(&Admit { country: Some("BE"), ..belgian.admit() }).await.expect("answers"));
+    granted(store.admit(&AdmissionInput { country: Some("BE"), ..belgian.admit() }).await.expect("answers"));
     store.at(START.plus(12 * HOUR));
     granted(store.admit(&dutch).await.expect("answers"));
 }
@@ -112,7 +112,7 @@ async fn a_suppression_is_never_shortened(store: &dyn TimedStore) {
             &request,
             Some(NewSuppression {
                 target: SuppressionTarget::Recipient,
-                code: 30_005,
+                provider_code: 30_005,
                 duration,
                 masked: "+57**65",
             }),
@@ -127,7 +127,7 @@ async fn a_suppression_is_never_shortened(store: &dyn TimedStore) {
             &request_to(65, &format!("{duration:?}")),
             Some(NewSuppression {
                 target: SuppressionTarget::Recipient,
-                code: 1,
+                provider_code: 1,
                 duration,
                 masked: "+57**65",
             }),
@@ -180,7 +180,7 @@ async fn a_record_is_found_by_the_request_id_alone(store: &dyn TimedStore) {
         .await
         .expect("answers");
     let live = record().await.expect("known");
-    let state = RequestState::Live {
+    let state = RequestState::InProgress {
         state: "waiting",
         leased: true,
         attempt: 1,
@@ -196,7 +196,7 @@ async fn a_record_is_found_by_the_request_id_alone(store: &dyn TimedStore) {
     (outcome.history, outcome.attempts) = (history, 1);
     store.complete(&completion(request.lease(), &outcome, Refund::None)).await.expect("answers");
     let ended = record().await.expect("known");
-    assert_eq!((ended.state, ended.code), (RequestState::Ended(outcome), code(2, true)));
+    assert_eq!((ended.state, ended.code), (RequestState::Completed(outcome), code(2, true)));
     assert_eq!(
         store.request_record(&request.request, Some(named(67))).await.expect("answers"),
         None,
@@ -211,7 +211,7 @@ async fn a_record_is_found_by_the_request_id_alone(store: &dyn TimedStore) {
 async fn the_last_requests_include_rejected_ones(store: &dyn TimedStore) {
     let recent = async || {
         let recent = store.recent_requests(named(68)).await.expect("answers");
-        recent.into_iter().map(|recent| recent.request.as_str().to_owned()).collect::<Vec<_>>()
+        recent.into_iter().map(|recent| recent.request_id.as_str().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(recent().await, [""; 0]);
     store.at(START);

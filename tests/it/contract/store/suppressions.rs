@@ -5,7 +5,7 @@ use std::time::Duration;
 use otpost::domain::outcome::ErrorCode;
 use otpost::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry, SuppressionTarget};
 use otpost::domain::time::UnixMillis;
-use otpost::store::{Admission, Admit, CompleteRequest, Progress, Refund};
+use otpost::store::{Admission, AdmissionInput, Progress, RecordOutcome, Refund};
 
 use super::{
     HOUR, LEASE, START, TimedStore, admit, completion, failed, granted, named, rejected, request_to, sent,
@@ -30,7 +30,7 @@ async fn while_paused_nothing_starts_but_outcomes_are_replayed(store: &dyn Timed
     store.update_progress(&live.lease(), Some(0), requeued, None).await.expect("answers");
     let paused = async |request: &super::TestRequest| {
         let other = request.owned_by(2);
-        store.admit(&Admit { paused: true, ..other.admit() }).await.expect("answers")
+        store.admit(&AdmissionInput { gate_closed: true, ..other.admit() }).await.expect("answers")
     };
     assert_eq!(paused(&completed).await, Admission::Completed { outcome: sent(START), ours: false });
     assert_eq!(paused(&live).await, Admission::Paused);
@@ -55,7 +55,7 @@ async fn a_manual_suppression_rejects_until_it_is_removed(store: &dyn TimedStore
         store.add_suppression(name, &manual("+57**73", "asked for it", None)).await.expect("answers");
     let expected = SuppressionEntry {
         to: Some("+57**73".to_owned()),
-        code: None,
+        provider_code: None,
         reason: Some("asked for it".to_owned()),
         since: Some(START),
         until: None,
@@ -130,10 +130,14 @@ async fn a_manual_suppression_never_shortens_another(store: &dyn TimedStore) {
     let suppress = async |request: &str, code: u32, duration: Option<Duration>| {
         let request = request_to(78, request);
         let outcome = failed(START);
-        let suppression =
-            Some(NewSuppression { target: SuppressionTarget::Recipient, code, duration, masked: "+57**78" });
+        let suppression = Some(NewSuppression {
+            target: SuppressionTarget::Recipient,
+            provider_code: code,
+            duration,
+            masked: "+57**78",
+        });
         let completion =
-            CompleteRequest { suppression, ..completion(request.lease(), &outcome, Refund::Counted) };
+            RecordOutcome { suppression, ..completion(request.lease(), &outcome, Refund::Counted) };
         store.complete(&completion).await.expect("answers");
     };
     let (now, later) = (START.plus(20_000 * HOUR), START.plus(20_001 * HOUR));
@@ -142,7 +146,7 @@ async fn a_manual_suppression_never_shortens_another(store: &dyn TimedStore) {
     store.at(later);
     let in_force =
         store.add_suppression(named(78), &manual("+57**78", "no", Some(2))).await.expect("answers");
-    let facts = |one: &SuppressionEntry| (one.code, one.since, one.until);
+    let facts = |one: &SuppressionEntry| (one.provider_code, one.since, one.until);
     assert_eq!(facts(&in_force), (Some(21_614), Some(now), Some(now.plus(24 * HOUR))));
     let longer = store.add_suppression(named(78), &manual("+57**78", "no", Some(48))).await.expect("answers");
     assert_eq!(facts(&longer), (None, Some(now), Some(later.plus(48 * HOUR))));
