@@ -20,11 +20,12 @@ pub(super) fn print(settings: &Settings, http: SocketAddr, ops: SocketAddr, wiri
     let shown = if has_page {
         "Ask for a code; the message is shown here:"
     } else {
-        "Ask for a code. It is sent for real, and that number may belong to a person: make a token for your own telephone first,
+        "Ask for a code. It is sent for real, and that number may belong to a person: make a token for your own phone first,
 with `otpost token --phone NUMBER`:"
     };
+    let kept = if wiring.broker_in_memory && wiring.store_in_memory { ", nothing is kept" } else { "" };
     println!(
-        "otpost dev: one process, nothing is kept.
+        "otpost dev: one process{kept}.
 {page}  HTTP     http://{http}
   metrics  http://{ops}/metrics
   broker   {}

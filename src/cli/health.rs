@@ -14,7 +14,7 @@ pub(super) fn run(settings: &Settings) -> Exit {
         Ok(true) => Exit::Done,
         Ok(false) => Exit::No,
         Err(error) => {
-            eprintln!("otpost: no answer on {}: {error}", settings.ops_addr);
+            eprintln!("otpost: no answer at {} (OPS_ADDR): {error}", settings.ops_addr);
             Exit::Failed
         }
     }

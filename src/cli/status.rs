@@ -31,11 +31,15 @@ fn print_row(row: &StatusRow) {
     line("environment", row.environment);
     line(
         "mode",
-        &format!("{}, by {}{}", row.mode, row.provider, if row.sms_enabled { "" } else { "; SMS is off" }),
+        &format!(
+            "{}{}",
+            by_provider(row.mode, row.provider),
+            if row.sms_enabled { "" } else { "; SMS is off" }
+        ),
     );
     line("e-mail", &email_in_words(&row.email));
     let HealthRow { redis, rabbitmq, sms_provider } = &row.health;
-    for (name, health) in [("redis", redis), ("rabbitmq", rabbitmq), ("sms provider", sms_provider)] {
+    for (name, health) in [("redis", redis), ("rabbitmq", rabbitmq), ("SMS provider", sms_provider)] {
         line(name, &in_words(health));
     }
     line("kill switch", &switch_in_words(row.kill_switch.as_ref()));
@@ -51,7 +55,10 @@ fn print_row(row: &StatusRow) {
         wrong_per_hour,
     } = &row.limits;
     line("a recipient", &format!("{per_number} in {window} s, {per_day} in a day, {cooldown} s between two"));
-    line("in an hour", &format!("{per_user} for a user, {per_ip} for an address, {all_per_hour} in all"));
+    line(
+        "in an hour",
+        &format!("{per_user} for a user, {per_ip} for a client address, {all_per_hour} in all"),
+    );
     line("wrong codes", &format!("{wrong_per_code} for a code, {wrong_per_hour} in an hour"));
     line(
         "configured",
@@ -66,12 +73,17 @@ fn email_in_words(email: &EmailRow) -> String {
             Some(mode),
             Some(provider),
             Some(Health { state: HealthState::Simulated | HealthState::NotConfigured, .. }),
-        ) => {
-            format!("{mode}, by {provider}")
+        ) => by_provider(mode, provider),
+        (Some(mode), Some(provider), Some(health)) => {
+            format!("{}: {}", by_provider(mode, provider), in_words(health))
         }
-        (Some(mode), Some(provider), Some(health)) => format!("{mode}, by {provider}: {}", in_words(health)),
         (_, _, Some(health)) => in_words(health),
     }
+}
+
+/// The mode, and the provider unless the mode names it.
+fn by_provider(mode: &str, provider: &str) -> String {
+    if provider == "simulated" { mode.to_owned() } else { format!("{mode}, by {provider}") }
 }
 
 fn in_words(Health { state, detail, ms, .. }: &Health) -> String {

@@ -158,7 +158,7 @@ fn print_table(rows: &[SuppressionRow]) {
     say(&format!("{:<18} {:<25} {:<25} why", "to", "since", "until"));
     for row in rows {
         let since = row.since.as_deref().unwrap_or("-");
-        let until = row.until.as_deref().unwrap_or("removed");
+        let until = row.until.as_deref().unwrap_or("no end");
         say(&format!("{:<18} {since:<25} {until:<25} {}", row.to, reason_in_words(row)));
     }
 }
@@ -168,6 +168,6 @@ fn reason_in_words(row: &SuppressionRow) -> String {
         (Some(code), _) if row.is_opt_out => format!("opted out ({code})"),
         (Some(code), _) => format!("refused by the provider ({code})"),
         (None, Some(reason)) => format!("added by an operator: {reason}"),
-        (None, None) => "added by an operator, or reported without an error number".to_owned(),
+        (None, None) => "no reason given".to_owned(),
     }
 }

@@ -80,7 +80,11 @@ impl<'a> Reader<'a> {
             allow_landline: self.boolean("SMS_ALLOW_LANDLINE", false),
             gsm7: self.choice("SMS_ENCODING", "gsm7", &["gsm7", "unicode"]) == "gsm7",
             brand: self.brand(),
-            default_region: self.parsed("DEFAULT_REGION", "CO", "must be a country as two letters, as CO"),
+            default_region: self.parsed(
+                "DEFAULT_REGION",
+                "CO",
+                "must be a country as two letters, such as CO",
+            ),
             default_locale: self.default_locale(),
             default_zone: self.default_zone(),
             templates: self.templates(),
@@ -124,11 +128,15 @@ impl<'a> Reader<'a> {
     }
 
     fn address(&mut self, name: &'static str, default: &str) -> SocketAddr {
-        self.parsed(name, default, "must be an address and a port, as 0.0.0.0:8080")
+        let rule = match name {
+            "OPS_ADDR" => "must be an address and a port, such as 0.0.0.0:9090",
+            _ => "must be an address and a port, such as 0.0.0.0:8080",
+        };
+        self.parsed(name, default, rule)
     }
 
     fn trusted_proxies(&mut self) -> Vec<IpNet> {
-        self.list("HTTP_TRUSTED_PROXIES", "", "must be a comma list of CIDRs, as 10.0.0.0/8")
+        self.list("HTTP_TRUSTED_PROXIES", "", "must be a comma list of CIDRs, such as 10.0.0.0/8")
     }
 
     fn reply_to_allowed(&mut self) -> Vec<String> {
@@ -356,7 +364,7 @@ impl<'a> Reader<'a> {
         if countries.is_empty() || countries.iter().any(|country| country.parse::<Region>().is_err()) {
             self.error(
                 "SMS_ALLOWED_COUNTRIES",
-                "must be a comma list of countries as two letters, as CO,MX; or *",
+                "must be a comma list of countries as two letters, such as CO,MX; or *",
             );
         }
         Some(countries)

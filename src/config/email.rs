@@ -98,7 +98,7 @@ impl Reader<'_> {
             self.error(API_KEY, problem);
         }
         if !self.is_given(FROM) {
-            self.error(FROM, "must be set to send e-mails, as Shop <codes@shop.example>");
+            self.error(FROM, "must be set to send e-mails, such as Shop <codes@shop.example>");
         }
     }
 

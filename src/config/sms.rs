@@ -7,8 +7,12 @@ use crate::domain::message_match::InDoubtPolicy;
 impl Reader<'_> {
     /// The chosen provider; `None` without its settings.
     pub(super) fn sms_provider(&mut self, development: bool) -> Option<SmsProvider> {
-        let choice = self.choice("SMS_PROVIDER", "messages", &["messages", "verify"]);
-        self.twilio(choice == "verify", development).map(SmsProvider::Twilio)
+        self.twilio(development).map(SmsProvider::Twilio)
+    }
+
+    /// Twilio Verify makes the codes and writes the texts.
+    pub(super) fn by_verify(&mut self) -> bool {
+        self.choice("SMS_PROVIDER", "messages", &["messages", "verify"]) == "verify"
     }
 
     pub(super) fn sms_provider_makes_codes(&self) -> bool {

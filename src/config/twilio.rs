@@ -16,12 +16,13 @@ struct Credential {
 
 impl Reader<'_> {
     /// The account; `None` without one, or with an error in its settings.
-    pub(super) fn twilio(&mut self, by_verify: bool, development: bool) -> Option<Twilio> {
+    pub(super) fn twilio(&mut self, development: bool) -> Option<Twilio> {
         let account_sid = self.text("TWILIO_ACCOUNT_SID", "");
         let credential = self.twilio_credential();
         let numbers: Vec<String> = self.list("TWILIO_FROM_NUMBER", "", "must be a comma list");
         let service = self.text("TWILIO_MESSAGING_SERVICE_SID", "");
         let base_url = self.text("TWILIO_API_BASE_URL", "https://api.twilio.com");
+        let by_verify = self.by_verify();
         let verify = self.verify_service(by_verify);
         let callback = self.text("TWILIO_STATUS_CALLBACK_URL", "");
         let is_given =

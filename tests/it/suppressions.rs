@@ -36,7 +36,7 @@ async fn a_number_is_suppressed_listed_and_removed_again() {
     let lines: Vec<&str> = out.lines().collect();
     assert!(lines.len() == 3 && lines[1].starts_with(MASKED), "{out}");
     assert!(
-        lines[1].contains("Z  removed  ") && lines[1].ends_with("  added by an operator: pidió parar"),
+        lines[1].contains("Z  no end  ") && lines[1].ends_with("  added by an operator: pidió parar"),
         "{out}"
     );
     assert!(err.is_empty() && !has_run(&out, "3001234567"), "{out}{err}");

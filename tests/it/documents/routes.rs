@@ -81,6 +81,15 @@ fn every_route_is_documented_and_nothing_else_is() {
     assert_eq!(routes(), documented());
 }
 
+#[test]
+fn docs_http_lists_every_callback() {
+    let page = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/http.md"));
+    for reader in callbacks() {
+        let path = reader.endpoint().path;
+        assert!(page.contains(&format!("`POST {path}`")), "{path}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn every_documented_method_is_served_and_no_other() {
     let gateway = Embedded::start();

@@ -49,7 +49,7 @@ fn names(cell: &str) -> Vec<String> {
 }
 
 /// The modules right below a seam that implement a trait declared in the seam.
-fn adapters(tree: &Tree) -> BTreeSet<(String, String)> {
+pub fn adapters(tree: &Tree) -> BTreeSet<(String, String)> {
     let below = |source: &&Source| SEAMS.contains(&source.layer());
     let is_shared = |source: &&Source| source.module().len() < 3;
     let declared = |source: &Source| {
@@ -272,7 +272,7 @@ pub const SECRETS: [&str; 24] = [
     "TwilioCallbacks",
     "Signatures",
     "RenderedSms",
-    "SmsText",
+    "SmsValues",
     "Settings",
     "RabbitSettings",
     "TwilioSettings",

@@ -9,6 +9,7 @@ use std::env;
 async fn f() { Timestamp::now(); lapin::x() }
 #[derive(Clone, Debug)] struct Code;
 impl fmt::Display for Code {}
+impl fmt::Debug for Code {}
 "#;
 
 const FLOW: &str = r#"//! Words: nobody
@@ -73,7 +74,11 @@ pub const EXPECTED: &[(Rule, &[&str])] = &[
     (rules::the_domain_is_pure, &["src/domain/bad.rs:4: `async`", "src/domain/bad.rs:4: `Timestamp::now`"]),
     (
         rules::secrets_cannot_be_printed,
-        &["src/domain/bad.rs:5: Code derives Debug", "src/domain/bad.rs:6: Code implements Display"],
+        &[
+            "src/domain/bad.rs:5: Code derives Debug",
+            "src/domain/bad.rs:6: Code implements Display",
+            "src/domain/bad.rs:7: Code implements Debug",
+        ],
     ),
     (
         rules::nothing_is_unfinished_or_silenced,

@@ -317,7 +317,7 @@ fn attributes(item: &Item) -> &[Attribute] {
 }
 
 fn is_for_tests(attribute: &Attribute) -> bool {
-    attribute.path().is_ident("cfg") && attribute.meta.to_token_stream().to_string().contains("test")
+    attribute.path().is_ident("cfg") && attribute.meta.to_token_stream().to_string() == "cfg (test)"
 }
 
 fn add_words(tokens: TokenStream, words: &mut Vec<Word>) {
