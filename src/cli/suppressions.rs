@@ -168,6 +168,6 @@ fn reason_in_words(row: &SuppressionRow) -> String {
         (Some(code), _) if row.is_opt_out => format!("opted out ({code})"),
         (Some(code), _) => format!("refused by the provider ({code})"),
         (None, Some(reason)) => format!("added by an operator: {reason}"),
-        (None, None) => "no reason given".to_owned(),
+        (None, None) => "added by an operator, or reported without an error number".to_owned(),
     }
 }
