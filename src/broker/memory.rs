@@ -94,7 +94,7 @@ impl MemoryBroker {
         self.lock().enqueue(channel, body.to_vec(), properties)
     }
 
-    /// Receives every result from now on. A reader that lags by more than [`QUEUE_MAX`] messages misses some.
+    /// Receives every result from now on. A reader that lags by more than 10,000 messages misses some.
     pub fn subscribe_results(&self) -> mpsc::Receiver<OwnedMessage> {
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
         self.lock().results.push(sender);

@@ -28,7 +28,7 @@ use crate::app;
 use crate::config::{ConfigError, DevProvider, Role, Settings};
 use crate::telemetry;
 
-/// A one-time-password gateway: RabbitMQ in, Twilio out, limits in Redis.
+/// A one-time-password gateway: sends codes by SMS and e-mail, and checks them.
 #[derive(Parser)]
 #[command(version, about, max_term_width = 100)]
 pub struct Arguments {

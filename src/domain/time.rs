@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize, Serializer};
 pub struct UnixMillis(pub u64);
 
 impl UnixMillis {
-    /// `None` if the text is no time, or lies before 1970 or after [`MILLIS_MAX`].
+    /// `None` if the text is no time, or lies before 1970 or after 9999.
     pub fn parse_rfc3339(text: &str) -> Option<UnixMillis> {
         let timestamp: Timestamp = text.parse().ok()?;
         let millis = UnixMillis(u64::try_from(timestamp.as_millisecond()).ok()?);
