@@ -28,8 +28,8 @@ pub(super) async fn run(settings: &Settings, request_id: Option<&str>, to: Optio
     let recipient = to.as_ref().map(|to| recipients.address(to.channel(), to.as_str()));
     let exit = match (&request, recipient) {
         (Some(request), recipient) => {
-            let wrong_max = settings.limits.wrong_per_challenge;
-            show_request(&store, request, recipient, wrong_max, json).await
+            let checks_max = settings.limits.wrong_per_challenge;
+            show_request(&store, request, recipient, checks_max, json).await
         }
         (None, Some(recipient)) => show_recipient(&store, recipient, json).await,
         (None, None) => {
@@ -44,12 +44,12 @@ async fn show_request(
     store: &impl Store,
     request: &RequestId,
     recipient: Option<Digest16>,
-    wrong_max: u32,
+    checks_max: u32,
     json: bool,
 ) -> Result<Exit, StoreError> {
     let record = store.request_record(request, recipient).await?;
     let explanation =
-        record.map(|record| explain::explain_request(request, &record, wrong_max, Clock::System.now()));
+        record.map(|record| explain::explain_request(request, &record, checks_max, Clock::System.now()));
     if explanation.is_none() {
         let recipient = if recipient.is_some() { " to this recipient" } else { "" };
         eprintln!(

@@ -36,8 +36,8 @@ pub(crate) async fn explain_request(
             "no record of this request is kept: it never arrived, was rejected without a record, or is too old",
         )
     })?;
-    let wrong_max = api.limits.wrong_per_challenge;
-    Ok(Json(explain::explain_request(&request, &record, wrong_max, api.clock.now())))
+    let checks_max = api.limits.wrong_per_challenge;
+    Ok(Json(explain::explain_request(&request, &record, checks_max, api.clock.now())))
 }
 
 /// `POST /api/v1/sms/requests`: the last requests of a recipient. The recipient is in the body because URLs are logged.
