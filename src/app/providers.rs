@@ -109,8 +109,8 @@ pub(super) fn credential_settings(settings: &Settings, channel: Channel) -> &'st
     }
 }
 
-/// The verifier of codes that the provider makes. If the provider rejects us, correct codes would be reported as expired:
-/// so that prevents the start, except in development.
+/// The verifier of codes that the provider makes. If the provider rejects us, correct codes would be reported as
+/// expired: so that prevents the start, except in development.
 pub(super) async fn code_verifier(settings: &Settings) -> anyhow::Result<Option<Arc<dyn CodeVerifier>>> {
     let Some(SmsProvider::Twilio(twilio)) = &settings.sms_provider else { return Ok(None) };
     let Some(service) = &twilio.verify else { return Ok(None) };
@@ -152,7 +152,7 @@ pub(super) fn in_doubt_receipt_wait(settings: &Settings, channel: Channel) -> Du
 }
 
 /// The time of the first poll for a receipt; `None` for a provider that reports no single message.
-pub(super) fn receipt_due_after(settings: &Settings) -> Option<Duration> {
+pub(super) fn poll_receipt_after(settings: &Settings) -> Option<Duration> {
     match &settings.sms_provider {
         Some(SmsProvider::Twilio(twilio)) if twilio.verify.is_some() => None,
         Some(SmsProvider::Twilio(twilio)) if twilio.status_callback.is_some() => {

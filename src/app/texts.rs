@@ -5,15 +5,15 @@ use anyhow::anyhow;
 use crate::config::{ConfigError, Settings, TemplateText};
 use crate::domain::channel::Channel;
 use crate::telemetry::events;
-use crate::text::lint::{Lint, Place, TextFault};
+use crate::text::lint::{Place, TemplateCost, TextError};
 use crate::text::{SmsEncoding, TemplateFile, TextSettings, Texts};
 
 /// The texts of a channel. Text messages are billed by segment, so a template of several segments causes a notice.
 pub(super) fn texts(settings: &Settings, channel: Channel) -> anyhow::Result<Texts> {
     let texts = Texts::built_in(text_settings(settings))
         .map_err(|errors| anyhow!("the texts cannot be used: {errors:?}"))?;
-    let is_costly = |lint: &&Lint| channel == Channel::Sms && lint.segments.count > 1;
-    for Lint { template, locale, segments, .. } in texts.lints().iter().filter(is_costly) {
+    let is_costly = |cost: &&TemplateCost| channel == Channel::Sms && cost.segments.count > 1;
+    for TemplateCost { template, locale, segments, .. } in texts.costs().iter().filter(is_costly) {
         let (count, encoding) = (segments.count, segments.encoding.as_str());
         events::notice(&format!("template {template}.{locale} costs up to {count} segments as {encoding}"));
     }
@@ -34,7 +34,7 @@ pub(crate) fn text_settings(settings: &Settings) -> TextSettings {
 /// The errors in texts: one per file, as there is one per variable.
 pub(super) fn config_errors(settings: &Settings) -> Vec<ConfigError> {
     let mut errors: Vec<ConfigError> = Vec::new();
-    for TextFault { place, problem } in Texts::lint(text_settings(settings)).1 {
+    for TextError { place, problem } in Texts::check(text_settings(settings)).1 {
         let name = match &place {
             // A process that makes no texts does not read the templates, so it cannot know their languages.
             Place::DefaultLocale if settings.templates.is_none() => continue,

@@ -143,11 +143,11 @@ fn show(suppression: SuppressionEntry, recipient: &Recipient, json: bool) {
 
 fn row(suppression: SuppressionEntry) -> SuppressionRow {
     let is_opt_out = suppression.is_opt_out();
-    let SuppressionEntry { to, provider_code: code, reason, since, until } = suppression;
+    let SuppressionEntry { to, provider_code, reason, since, until } = suppression;
     SuppressionRow {
         is_opt_out,
         to: to.unwrap_or_else(|| "***".to_owned()),
-        provider_code: code,
+        provider_code,
         reason,
         since: since.map(|since| since.to_string()),
         until: until.map(|until| until.to_string()),

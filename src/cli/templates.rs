@@ -7,7 +7,7 @@ use clap::Subcommand;
 use super::output::{Exit, print_json, say};
 use crate::app;
 use crate::config::Settings;
-use crate::flow::inspect::texts::{self, Cost, CostRow, LintRow};
+use crate::flow::inspect::texts::{self, Cost, CostRow, TemplateRow};
 
 const INPUT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
@@ -27,7 +27,7 @@ pub(super) fn run(settings: &Settings, action: &TemplateAction, json: bool) -> E
 }
 
 fn lint(settings: &Settings, json: bool) -> Exit {
-    let rows = texts::lint(app::texts::text_settings(settings));
+    let rows = texts::check_texts(app::texts::text_settings(settings));
     if json {
         print_json(&rows);
     } else {
@@ -36,13 +36,13 @@ fn lint(settings: &Settings, json: bool) -> Exit {
     if rows.iter().all(|row| row.problem.is_none()) { Exit::Done } else { Exit::No }
 }
 
-fn print_lint(rows: &[LintRow]) {
+fn print_lint(rows: &[TemplateRow]) {
     let line = |row: [&str; 6]| {
         let [template, locale, encoding, units, segments, from] = row;
         say(&format!("{template:<16} {locale:<8} {encoding:<8} {units:>5} {segments:>8}  {from}"));
     };
     line(["template", "locale", "encoding", "units", "segments", "from"]);
-    for LintRow { template, locale, from, cost, problem } in rows {
+    for TemplateRow { template, locale, from, cost, problem } in rows {
         if let (Some(template), Some(locale), Some(Cost { encoding, units, segments })) =
             (template, locale, cost)
         {

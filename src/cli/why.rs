@@ -11,8 +11,8 @@ use crate::flow::explain::{self, RecentRequest, RequestExplanation};
 use crate::store::{Store, StoreError};
 
 pub(super) async fn run(settings: &Settings, request_id: Option<&str>, to: Option<&str>, json: bool) -> Exit {
-    let request = match request_id.map(|id| RequestId::parse(id).ok_or(id)).transpose() {
-        Ok(request) => request,
+    let request_id = match request_id.map(|id| RequestId::parse(id).ok_or(id)).transpose() {
+        Ok(request_id) => request_id,
         Err(_) => {
             eprintln!("otpost: the request id {}", RequestId::RULE);
             return Exit::Unusable;
@@ -26,10 +26,10 @@ pub(super) async fn run(settings: &Settings, request_id: Option<&str>, to: Optio
         return invalid_redis_url();
     };
     let recipient = to.as_ref().map(|to| recipients.address(to.channel(), to.as_str()));
-    let exit = match (&request, recipient) {
-        (Some(request), recipient) => {
-            let wrong_max = settings.limits.wrong_per_challenge;
-            show_request(&store, request, recipient, wrong_max, json).await
+    let exit = match (&request_id, recipient) {
+        (Some(request_id), recipient) => {
+            let checks_max = settings.limits.wrong_per_challenge;
+            show_request(&store, request_id, recipient, checks_max, json).await
         }
         (None, Some(recipient)) => show_recipient(&store, recipient, json).await,
         (None, None) => {
@@ -42,14 +42,14 @@ pub(super) async fn run(settings: &Settings, request_id: Option<&str>, to: Optio
 
 async fn show_request(
     store: &impl Store,
-    request: &RequestId,
+    request_id: &RequestId,
     recipient: Option<Digest16>,
-    wrong_max: u32,
+    checks_max: u32,
     json: bool,
 ) -> Result<Exit, StoreError> {
-    let record = store.request_record(request, recipient).await?;
+    let record = store.request_record(request_id, recipient).await?;
     let explanation =
-        record.map(|record| explain::explain_request(request, &record, wrong_max, Clock::System.now()));
+        record.map(|record| explain::explain_request(request_id, &record, checks_max, Clock::System.now()));
     if explanation.is_none() {
         let recipient = if recipient.is_some() { " to this recipient" } else { "" };
         eprintln!(

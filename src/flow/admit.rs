@@ -1,4 +1,4 @@
-//! Step 1: asks the store whether a request may be sent, and finds the code to send.
+//! Admission: asks the store whether a request may be sent, and finds the code to send.
 //!
 //! One atomic call of the store decides and charges the limits. The handler waits here through an outage of the store,
 //! while another handler has the lease, and while the send gate is closed.
@@ -21,21 +21,21 @@ use crate::domain::sender_pool::SenderRefusals;
 use crate::store::{Admission, AdmissionInput, Grant, Progress, ProposedChallenge};
 use crate::telemetry::events;
 
-/// A request with more unfinished leases is dead-lettered. A lease is unfinished if its handler ended without completing
-/// or requeueing the request.
+/// A request with more unfinished leases is dead-lettered. These are the earlier leases whose handlers ended without
+/// completing or requeueing the request, plus this one.
 const UNFINISHED_LEASES_MAX: u32 = 5;
-/// A request with this many unfinished leases is a suspect: it crashed its workers, or it was in flight beside the request
-/// that did. A poison message crashes its worker at once, each time. So each suspect starts at a random time of its own:
-/// the next crash then finds few requests in flight, and not the same ones.
+/// A request with this many unfinished leases is a suspect: it crashed its workers, or it was in flight beside the
+/// request that did. A poison message crashes its worker at once, each time. So each suspect starts at a random time
+/// of its own: the next crash then finds few requests in flight, and not the same ones.
 const UNFINISHED_LEASES_SUSPECT: u32 = 2;
 /// The longest wait of a request that has just become a suspect. It doubles with each further unfinished lease.
 const SUSPECT_WAIT_FIRST: Duration = Duration::from_secs(20);
 
-/// The result of the admission.
 pub(super) enum AfterAdmission {
     Send(SendState),
     /// The request was admitted, but cannot be sent: its code cannot be made here, or it crashed too many workers.
     Abandon(Completion),
+    /// The request has its outcome: an earlier one, or the rejection that this admission has just recorded.
     Completed(Completed),
 }
 
@@ -55,24 +55,24 @@ impl ChannelGateway {
     pub(super) async fn admit(
         &self,
         handler: &mut DeliveryContext<'_>,
-        request: &ValidRequest<'_>,
+        valid: &ValidRequest<'_>,
     ) -> Result<AfterAdmission, RequeueReason> {
-        let proposed = self.propose_challenge(request);
+        let (request, proposed) = (valid.request, self.propose_challenge(valid));
         let correlation_id = handler.delivery.properties.correlation_id.clone();
         let history =
-            RequestHistory { to: request.to.to_string(), correlation_id, ..RequestHistory::default() };
-        let country = request.to.country();
+            RequestHistory { to: valid.to.to_string(), correlation_id, ..RequestHistory::default() };
+        let country = valid.to.country();
         let mut ask = AdmissionInput {
-            lease: request.lease(handler),
-            requested_at: request.request.requested_at,
-            not_after: request.request.not_after,
+            lease: valid.lease(handler),
+            requested_at: request.requested_at,
+            not_after: request.not_after,
             code_life: self.policy.code_life,
             lease_duration: self.policy.lease_duration(),
             proposal: ProposedChallenge {
                 id: proposed.challenge,
                 kid: proposed.kid,
                 digest: proposed.digest,
-                callers_code: request.request.code.is_some(),
+                callers_code: request.code.is_some(),
             },
             known_kids: if self.provider.makes_codes() { PROVIDER_MADE_KIDS } else { self.codes.kids() },
             limits: &self.policy.limits,
@@ -88,14 +88,14 @@ impl ChannelGateway {
             let (admission, at) = self.ask_admission(handler, &ask).await?;
             match admission {
                 Admission::Granted(grant) => {
-                    let in_doubt = self.may_be_lost(handler, &grant);
+                    let in_doubt = self.may_lack_earlier_record(handler, &grant);
                     let granted = Granted { grant, at, in_doubt, history };
-                    return Ok(self.prepare_send(request, granted, proposed));
+                    return Ok(self.prepare_send(valid, granted, proposed));
                 }
                 Admission::InDoubt(grant) => {
-                    events::in_doubt_taken_over(request.request.id.as_str(), grant.attempt);
+                    events::in_doubt_taken_over(request.id.as_str(), grant.attempt);
                     let granted = Granted { grant, at, in_doubt: true, history };
-                    return Ok(self.prepare_send(request, granted, proposed));
+                    return Ok(self.prepare_send(valid, granted, proposed));
                 }
                 Admission::Completed { outcome, ours } => {
                     return Ok(AfterAdmission::Completed(Completed { outcome, replayed: !ours }));
@@ -109,6 +109,7 @@ impl ChannelGateway {
                 Admission::CrashSuspect { unfinished_leases, time_left } => {
                     // No wait beyond the deadline: an expired request ends at once.
                     handler.sleep_without_slot(suspect_wait(unfinished_leases).min(time_left)).await?;
+                    // It waits once only.
                     ask.suspect_from = u32::MAX;
                 }
             }
@@ -142,21 +143,21 @@ impl ChannelGateway {
     }
 
     /// True if the store may have lost the record of an earlier delivery of this request.
-    fn may_be_lost(&self, handler: &DeliveryContext<'_>, grant: &Grant) -> bool {
+    fn may_lack_earlier_record(&self, handler: &DeliveryContext<'_>, grant: &Grant) -> bool {
         let is_new = grant.history.is_none() && grant.attempt == 1;
         is_new && handler.delivery.properties.redelivered && self.store.may_have_lost_writes()
     }
 
-    fn propose_challenge(&self, request: &ValidRequest<'_>) -> Proposed<'_> {
-        let (scope, key) = (request.code_scope(), self.codes.first());
-        let challenge = match request.request.requested_at {
-            Some(requested_at) => key.challenge_id(&request.request.id, scope, requested_at),
+    fn propose_challenge(&self, valid: &ValidRequest<'_>) -> Proposed<'_> {
+        let (scope, key) = (valid.code_scope(), self.codes.first());
+        let challenge = match valid.request.requested_at {
+            Some(requested_at) => key.challenge_id(&valid.request.id, scope, requested_at),
             None => ChallengeId::from_digest(Digest16::from_random(random_bytes())),
         };
         if self.provider.makes_codes() {
             return Proposed { challenge, kid: PROVIDER_MADE, digest: Digest16::NONE, code: None };
         }
-        let code = match &request.request.code {
+        let code = match &valid.request.code {
             Some(code) => Code::parse(code.expose()).expect("a code reads back"),
             None => key.derive(&challenge, scope, self.policy.code_length),
         };
@@ -166,27 +167,27 @@ impl ChannelGateway {
 
     fn prepare_send(
         &self,
-        request: &ValidRequest<'_>,
+        valid: &ValidRequest<'_>,
         granted: Granted,
         proposed: Proposed<'_>,
     ) -> AfterAdmission {
         if granted.grant.unfinished_leases > UNFINISHED_LEASES_MAX {
-            let mut completion = self.abandon(request, granted, OutcomeError::of(ErrorCode::Internal));
+            let mut completion = self.abandon(valid, granted, OutcomeError::of(ErrorCode::Internal));
             let event = HistoryEvent::DeadLettered(PoisonCause::Crash);
             completion.outcome.history.add(self.clock.now(), event);
             return AfterAdmission::Abandon(completion);
         }
-        match self.granted_code(request, &granted.grant, proposed) {
-            Ok(code) => AfterAdmission::Send(self.begin_send(request, granted, code)),
-            Err(error) => AfterAdmission::Abandon(self.abandon(request, granted, error)),
+        match self.granted_code(valid, &granted.grant, proposed) {
+            Ok(code) => AfterAdmission::Send(self.begin_send(valid, granted, code)),
+            Err(error) => AfterAdmission::Abandon(self.abandon(valid, granted, error)),
         }
     }
 
-    /// The code of the granted challenge: the proposed one, or that of a pending challenge. `None` if the provider makes
-    /// the code.
+    /// The code of the granted challenge: the proposed one, or that of a pending challenge. `None` if the provider
+    /// makes the code.
     fn granted_code(
         &self,
-        request: &ValidRequest<'_>,
+        valid: &ValidRequest<'_>,
         grant: &Grant,
         proposed: Proposed<'_>,
     ) -> Result<Option<Code>, OutcomeError> {
@@ -198,7 +199,7 @@ impl ChannelGateway {
         if is_proposed || grant.kid == PROVIDER_MADE {
             return Ok(proposed.code);
         }
-        let scope = request.code_scope();
+        let scope = valid.code_scope();
         match self.codes.get(&grant.kid) {
             Some(key) if !grant.callers_code => {
                 Ok(Some(key.derive(&grant.challenge, scope, self.policy.code_length)))
@@ -212,7 +213,7 @@ impl ChannelGateway {
         }
     }
 
-    fn begin_send(&self, request: &ValidRequest<'_>, granted: Granted, code: Option<Code>) -> SendState {
+    fn begin_send(&self, valid: &ValidRequest<'_>, granted: Granted, code: Option<Code>) -> SendState {
         let Granted { grant, at, in_doubt, history } = granted;
         let mut history = grant.history.clone().unwrap_or(history);
         history.challenge = Some(grant.challenge.as_str().to_owned());
@@ -223,7 +224,7 @@ impl ChannelGateway {
         history.add(self.clock.now(), event);
         SendState {
             attempts_made: if in_doubt { grant.attempt } else { grant.attempt - 1 },
-            in_doubt: self.inherited_doubt(request, &grant, at, in_doubt),
+            in_doubt: self.inherited_doubt(valid, &grant, at, in_doubt),
             sender_refusals: SenderRefusals::default(),
             deadline: at + grant.deadline.since(grant.now),
             // Before an attempt after the first the lease is renewed: the code may have been used meanwhile.
@@ -236,18 +237,18 @@ impl ChannelGateway {
     }
 
     /// The completion of a request that is not sent any more. An earlier attempt in doubt stays in doubt.
-    fn abandon(&self, request: &ValidRequest<'_>, granted: Granted, error: OutcomeError) -> Completion {
+    fn abandon(&self, valid: &ValidRequest<'_>, granted: Granted, error: OutcomeError) -> Completion {
         let Granted { grant, in_doubt, history, .. } = granted;
         let (status, error, attempts) = if in_doubt || grant.attempts_in_doubt > 0 {
             (Status::Unknown, OutcomeError::of(ErrorCode::InDoubt), grant.attempt)
         } else {
             (Status::Failed, error, grant.attempt - 1)
         };
-        let purpose = request.request.purpose.as_str();
-        let refused = Outcome::without_send(status, self.clock.now(), purpose, error);
+        let purpose = valid.request.purpose.as_str();
+        let ended = Outcome::without_send(status, self.clock.now(), purpose, error);
         let provider = (attempts > 0).then(|| self.provider.name().to_owned());
         let history = grant.history.unwrap_or(history);
-        Completion::of(Outcome { attempts, provider, history, ..refused })
+        Completion::of(Outcome { attempts, provider, history, ..ended })
     }
 }
 

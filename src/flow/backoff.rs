@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-/// Exponential backoff with jitter from 100 ms, capped at 3 s, unlimited.
+/// Exponential backoff without an end: from 100 ms to 3 s, each with a random addition of up to as much: 6 s at most.
 pub(super) struct OutageBackoff(ExponentialBackoff);
 
 impl OutageBackoff {

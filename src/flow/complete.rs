@@ -1,4 +1,4 @@
-//! Step 3: records the outcome, then publishes the result and waits for the broker's confirm.
+//! Completion: records the outcome, then publishes the result and waits for the broker's confirm.
 
 use super::backoff::OutageBackoff;
 use super::context::{CancelOn, DeliveryContext, RequeueReason, ValidRequest};
@@ -13,9 +13,10 @@ use crate::domain::suppression::{NewSuppression, Suppression, SuppressionScope, 
 use crate::store::{RecordOutcome, RecordOutcomeResult, Refund};
 use crate::telemetry::events;
 
-/// The name of [`Store::complete`](crate::store::Store::complete) in logs and metrics.
+/// The name of [`Store::complete`](crate::store::Store::complete) in logs and in a metric's label. These names are part
+/// of the interface and older than the glossary.
 pub(super) const COMPLETE: &str = "settle";
-/// The name of [`Store::link_verification`](crate::store::Store::link_verification) in logs and metrics.
+/// The name of [`Store::link_verification`](crate::store::Store::link_verification), likewise.
 const LINK_VERIFICATION: &str = "name_challenge";
 
 /// The outcome of a request, with everything to record beside it.
@@ -45,7 +46,8 @@ pub(super) struct Completed {
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is read at once")]
 pub(super) enum CompletionResult {
     Completed(Completed),
-    /// Nothing was recorded: the message that a lookup found belongs to another request. Reconciliation goes on without it.
+    /// Nothing was recorded: the message that a lookup found belongs to another request. Reconciliation goes on
+    /// without it.
     MessageClaimed {
         message_id: String,
     },
@@ -65,25 +67,25 @@ impl ChannelGateway {
     pub(super) async fn complete(
         &self,
         handler: &DeliveryContext<'_>,
-        request: &ValidRequest<'_>,
+        valid: &ValidRequest<'_>,
         completion: Completion,
     ) -> Result<CompletionResult, RequeueReason> {
         let Completion { outcome, found, suppression, verification } = completion;
-        let (country, masked) = (request.to.country(), request.to.to_string());
+        let (country, masked) = (valid.to.country(), valid.to.to_string());
         let expects_receipt = self.channel.polls_receipts() && outcome.status == Status::Sent;
         let complete = RecordOutcome {
-            lease: request.lease(handler),
+            lease: valid.lease(handler),
             outcome: &outcome,
             refund: refund(&outcome),
             found_by_lookup: found,
             suppression: suppression.and_then(|new| suppression_for_store(new, country.as_deref(), &masked)),
-            receipt_due: self.policy.receipt_due_after.filter(|_| expects_receipt),
+            receipt_due: self.policy.poll_receipt_after.filter(|_| expects_receipt),
         };
         match handler.retry_store(COMPLETE, CancelOn::Never, || self.store.complete(&complete)).await? {
             RecordOutcomeResult::Recorded => {
-                if let Some((challenge, id)) = verification {
+                if let Some((challenge, verification_sid)) = verification {
                     let subject = &complete.lease.subject;
-                    let link = || self.store.link_verification(subject, &challenge, &id);
+                    let link = || self.store.link_verification(subject, &challenge, &verification_sid);
                     handler.retry_store(LINK_VERIFICATION, CancelOn::Never, link).await?;
                 }
                 Ok(CompletionResult::Completed(Completed { outcome, replayed: false }))
@@ -105,33 +107,33 @@ impl ChannelGateway {
         handler: &DeliveryContext<'_>,
         result: &ResultParts<'_>,
     ) -> Result<(), RequeueReason> {
-        let ResultParts { request_id: request, to, outcome, replayed } = result;
+        let ResultParts { request_id, to, outcome, replayed } = result;
         let properties = &handler.delivery.properties;
-        let result = SendResult::new(self.channel, request.as_str(), to, outcome, *replayed);
+        let result = SendResult::new(self.channel, request_id.as_str(), to, outcome, *replayed);
         let body = serde_json::to_vec(&result).expect("a result is plain data");
         let message = Outgoing {
             target: Target::Results { routing_key: routing_key(self.channel, outcome.status) },
             body: &body,
-            message_id: &format!("{request}:{}", outcome.status.as_str()),
-            correlation_id: Some(properties.correlation_id.as_deref().unwrap_or(request.as_str())),
+            message_id: &format!("{request_id}:{}", outcome.status.as_str()),
+            correlation_id: Some(properties.correlation_id.as_deref().unwrap_or(request_id.as_str())),
             at: outcome.at,
             traceparent: properties.traceparent.as_deref(),
         };
         self.publish(handler, message).await?;
-        if let Some(queue) = self.reply_queue(handler, request) {
+        if let Some(queue) = self.reply_queue(handler, request_id) {
             self.replies.send(queue, &message);
         }
         let elapsed = handler.started_at.elapsed();
-        events::request_completed(self.channel, request.as_str(), to, outcome, *replayed, elapsed);
+        events::request_completed(self.channel, request_id.as_str(), to, outcome, *replayed, elapsed);
         Ok(())
     }
 
-    fn reply_queue<'a>(&self, handler: &DeliveryContext<'a>, request: &RequestId) -> Option<&'a str> {
+    fn reply_queue<'a>(&self, handler: &DeliveryContext<'a>, request_id: &RequestId) -> Option<&'a str> {
         let queue = handler.delivery.properties.reply_to.as_deref()?;
         let allowed = !self.names.is_ours(queue)
             && self.policy.reply_to_allowed.iter().any(|pattern| matches(pattern, queue));
         if !allowed {
-            events::reply_ignored(request.as_str());
+            events::reply_ignored(request_id.as_str());
         }
         allowed.then_some(queue)
     }

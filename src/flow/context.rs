@@ -21,8 +21,9 @@ use crate::store::{ChargedTo, Grant, Lease, StoreError};
 use crate::telemetry::events;
 use crate::text::autofill::Autofill;
 
-/// A waiting delivery is requeued after this long. RabbitMQ closes the channel of a consumer that holds a delivery for
-/// 30 minutes, and the delivery may have waited in the prefetch buffer behind another one for as long.
+/// A waiting delivery is requeued after this long. RabbitMQ's `consumer_timeout`, 30 minutes by default, closes the
+/// channel of a consumer that does not acknowledge in time, and the delivery may have waited in the prefetch buffer
+/// behind another one for as long.
 pub(super) const HOLD_MAX: Duration = Duration::from_secs(12 * 60);
 
 /// Why a delivery goes back to the queue.
@@ -50,7 +51,7 @@ impl RequeueReason {
     }
 }
 
-/// Which events end a wait early.
+/// The events that cancel a wait. The loss of the delivery is noticed only when a wait begins.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum CancelOn {
     /// Shutdown, a lost delivery, and the end of [`HOLD_MAX`]. A requeue loses nothing.
@@ -217,7 +218,8 @@ pub(super) struct SendState {
     pub(super) in_doubt: DoubtState,
     pub(super) sender_refusals: SenderRefusals,
     pub(super) deadline: Instant,
-    /// Before this moment no other handler can take the request over.
+    /// Until this moment the lease covers an attempt. In the past: the lease must be renewed first, however long it
+    /// still runs.
     pub(super) attempt_covered_until: Instant,
     /// The error of the outcome if the deadline passes first.
     pub(super) last_error: Option<OutcomeError>,
@@ -227,21 +229,21 @@ pub(super) struct SendState {
 pub(super) struct DoubtState {
     /// The last attempt is in doubt now.
     pub(super) is_in_doubt: bool,
-    /// Attempts that are or were in doubt.
     pub(super) count: u32,
-    /// The first of them did not begin before this moment of our clock.
-    pub(super) first_began: UnixMillis,
+    /// The first of them began at this moment of our clock or later.
+    pub(super) began_no_earlier_than: UnixMillis,
     /// The last of them has ended by this moment.
-    pub(super) last_over: Instant,
+    pub(super) ended_by: Instant,
     /// Messages that lookups found and that belong to other requests.
     pub(super) excluded: Vec<String>,
 }
 
 impl DoubtState {
-    pub(super) fn add(&mut self, began: UnixMillis, over: Instant) {
+    /// Adds an attempt whose answer was lost.
+    pub(super) fn add(&mut self, began: UnixMillis, ended_by: Instant) {
         if self.count == 0 {
-            self.first_began = began;
+            self.began_no_earlier_than = began;
         }
-        (self.is_in_doubt, self.count, self.last_over) = (true, self.count + 1, over);
+        (self.is_in_doubt, self.count, self.ended_by) = (true, self.count + 1, ended_by);
     }
 }

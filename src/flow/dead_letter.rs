@@ -1,4 +1,5 @@
-//! Bodies that are no request, and poison messages: a result where a request id is known, then the dead letter.
+//! A body that is no request ends as a result if it has a request id, else as a dead letter. A poison message ends as
+//! both.
 
 use super::complete::{COMPLETE, ResultParts};
 use super::context::{CancelOn, DeliveryContext, RequeueReason, ValidRequest};
@@ -14,6 +15,10 @@ use crate::domain::request_id::RequestId;
 use crate::store::{Lease, RecordOutcome, RecordOutcomeResult, Refund};
 use crate::telemetry::events;
 
+/// The reason of a dead letter whose body has no request id, so no result can name its request. The word is part of the
+/// interface.
+const NO_REQUEST_ID: &str = "unattributable";
+
 impl ChannelGateway {
     /// Rejects a body that breaks the contract. Without a request id there is no result, only a dead letter.
     pub(super) async fn reject_unacceptable(
@@ -22,13 +27,13 @@ impl ChannelGateway {
         unacceptable: &Unacceptable,
     ) -> Result<(), RequeueReason> {
         let fault = unacceptable.fault.by(self.channel).to_string();
-        let Some(request) = &unacceptable.request_id else {
-            return self.dead_letter(handler, "unattributable", &fault, None).await;
+        let Some(request_id) = &unacceptable.request_id else {
+            return self.dead_letter(handler, NO_REQUEST_ID, &fault, None).await;
         };
         let purpose = unacceptable.purpose.clone().unwrap_or_default();
         let error = OutcomeError::detailed(ErrorCode::InvalidRequest, fault);
         let outcome = &Outcome::without_send(Status::Rejected, self.clock.now(), purpose.as_str(), error);
-        let result = ResultParts { request_id: request, to: UNREADABLE, outcome, replayed: false };
+        let result = ResultParts { request_id, to: UNREADABLE, outcome, replayed: false };
         self.publish_result(handler, &result).await
     }
 
@@ -52,14 +57,14 @@ impl ChannelGateway {
             Err(unacceptable) => {
                 let Unacceptable { request_id, purpose, .. } = *unacceptable;
                 let outcome = self.panicked_outcome(purpose.unwrap_or_default().as_str());
-                request_id.map(|request| (request, UNREADABLE.to_owned(), outcome))
+                request_id.map(|request_id| (request_id, UNREADABLE.to_owned(), outcome))
             }
         };
-        if let Some((request, to, outcome)) = &ended {
-            let result = ResultParts { request_id: request, to, outcome, replayed: false };
+        if let Some((request_id, to, outcome)) = &ended {
+            let result = ResultParts { request_id, to, outcome, replayed: false };
             self.publish_result(handler, &result).await?;
         }
-        let ended = ended.map(|(request, _, outcome)| (request, outcome.status));
+        let ended = ended.map(|(request_id, _, outcome)| (request_id, outcome.status));
         let cause = PoisonCause::Panic;
         self.dead_letter(handler, cause.as_str(), cause.message(), ended).await
     }
@@ -75,11 +80,12 @@ impl ChannelGateway {
     async fn complete_panicked(
         &self,
         handler: &DeliveryContext<'_>,
-        request: &ValidRequest<'_>,
+        valid: &ValidRequest<'_>,
         mut failed: Outcome,
     ) -> Result<Outcome, RequeueReason> {
-        failed.history.to = request.to.to_string();
-        let lease = Lease { token: random_id(), ..request.lease(handler) };
+        failed.history.to = valid.to.to_string();
+        // With the panicked handler's token the store would take this step for a repeat of that handler's completion.
+        let lease = Lease { token: random_id(), ..valid.lease(handler) };
         let error = Some(OutcomeError::of(ErrorCode::InDoubt));
         let unknown = Outcome { status: Status::Unknown, error, ..failed.clone() };
         for outcome in [failed, unknown] {
@@ -121,7 +127,7 @@ impl ChannelGateway {
                 error,
                 delivery_count: delivery.properties.delivery_count,
                 requested_at: delivery.properties.timestamp,
-                request_id: ended.as_ref().map(|(request, _)| request.as_str()),
+                request_id: ended.as_ref().map(|(request_id, _)| request_id.as_str()),
                 status: ended.as_ref().map(|(_, status)| status.as_str()),
             }),
             body: &body,

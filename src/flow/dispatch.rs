@@ -1,4 +1,4 @@
-//! Step 2: sends the message, and repeats the attempt while that is safe and in time.
+//! Dispatch: sends the message, and repeats the attempt while that is safe and in time.
 //!
 //! An attempt in doubt is [reconciled](super::reconcile) before anything is sent again.
 
@@ -10,7 +10,7 @@ use super::complete::Completion;
 use super::context::{RequeueReason, SendContext};
 use super::gateway::ChannelGateway;
 use super::progress::WaitReason;
-use super::reconcile::{Reconciliation, reported};
+use super::reconcile::{Reconciliation, accepted_by_receipt};
 use super::send_gate::{ClosedBy, GateTicket, SENDERS_COOLING_DOWN};
 use crate::domain::challenge::TIME_LEFT_MIN;
 use crate::domain::channel::Channel;
@@ -35,7 +35,7 @@ impl ChannelGateway {
     /// Sends the message of an admitted request, and returns the outcome.
     pub(super) async fn dispatch(&self, ctx: &mut SendContext<'_>) -> Result<Completion, RequeueReason> {
         let Some(text) = self.compose(ctx) else {
-            return Ok(self.unsent(ctx, Status::Failed, OutcomeError::of(ErrorCode::Internal)));
+            return Ok(self.ended_without_send(ctx, Status::Failed, OutcomeError::of(ErrorCode::Internal)));
         };
         loop {
             if ctx.state.in_doubt.is_in_doubt
@@ -55,12 +55,13 @@ impl ChannelGateway {
             if ctx.time_left() < TIME_LEFT_MIN || self.gate.closed_by().is_some() {
                 continue;
             }
-            let (began, began_at) = (Instant::now(), self.clock.now());
+            let (began, began_wall_time) = (Instant::now(), self.clock.now());
             let failure = match self.make_attempt(ctx, &text, ticket).await {
                 Ok(accepted) => return Ok(self.sent(ctx, accepted, &text)),
                 Err(failure) => failure,
             };
-            if let Some(completion) = self.after_failed_attempt(ctx, &failure, began, began_at).await? {
+            if let Some(completion) = self.after_failed_attempt(ctx, &failure, began, began_wall_time).await?
+            {
                 return Ok(completion);
             }
         }
@@ -101,7 +102,7 @@ impl ChannelGateway {
                 Ok(Some(Completion { found, ..self.sent(ctx, accepted, text) }))
             }
             Reconciliation::Unknown => {
-                Ok(Some(self.unsent(ctx, Status::Unknown, OutcomeError::of(ErrorCode::InDoubt))))
+                Ok(Some(self.ended_without_send(ctx, Status::Unknown, OutcomeError::of(ErrorCode::InDoubt))))
             }
             Reconciliation::NotSent => {
                 let attempt = ctx.state.attempts_made + 1;
@@ -120,9 +121,9 @@ impl ChannelGateway {
         if let Some(ticket) = self.gate.try_enter(recipient, &ctx.state.sender_refusals) {
             return Ok(Some(ticket));
         }
-        // The wait ends just after the last moment at which a message could be sent.
-        let useful = ctx.time_left().saturating_sub(TIME_LEFT_MIN) + Duration::from_millis(1);
-        let wait_max = useful.min(GATE_WAIT_MAX);
+        // A wait is useful until just after the last moment at which a message could be sent.
+        let useful_wait = ctx.time_left().saturating_sub(TIME_LEFT_MIN) + Duration::from_millis(1);
+        let wait_max = useful_wait.min(GATE_WAIT_MAX);
         let closed_by = self.gate.closed_by();
         self.record_pause(ctx, closed_by);
         if closed_by.is_some() {
@@ -133,7 +134,7 @@ impl ChannelGateway {
         Ok(self.wait(ctx, WaitReason::Gate, wait_max, entered).await?.flatten())
     }
 
-    /// Adds the cause of a wait at the gate to the history, once in a row.
+    /// Adds to the history that the request waits at the gate, and why: once in a row.
     fn record_pause(&self, ctx: &mut SendContext<'_>, closed_by: Option<ClosedBy>) {
         let cooling_down =
             self.gate.senders_cooling_down(&ctx.state.sender_refusals).then_some(SENDERS_COOLING_DOWN);
@@ -145,8 +146,8 @@ impl ChannelGateway {
         }
     }
 
-    /// Makes sure that the lease outlasts a whole call of the provider: else another handler could take the request over
-    /// during the call. Returns a completion if the request needs no further attempt.
+    /// Makes sure that the lease outlasts a whole call of the provider: else another handler could take the request
+    /// over during the call. Returns a completion if the request needs no further attempt.
     async fn secure_lease(
         &self,
         ctx: &mut SendContext<'_>,
@@ -159,13 +160,15 @@ impl ChannelGateway {
         match self.begin_attempt(ctx).await? {
             ProgressResult::Applied => Ok(None),
             // A receipt arrived for the attempt that counted as not sent.
-            ProgressResult::AlreadySent(message_id) => Ok(Some(self.sent(ctx, reported(message_id), text))),
+            ProgressResult::AlreadySent(message_id) => {
+                Ok(Some(self.sent(ctx, accepted_by_receipt(message_id), text)))
+            }
             ProgressResult::NotOwner => Err(RequeueReason::TakenOver),
+            // The code was used or replaced: a message with it would be of no use, as after the deadline.
             ProgressResult::ChallengeReplaced => Ok(Some(self.too_late(ctx))),
         }
     }
 
-    /// Makes one attempt, and records it.
     async fn make_attempt(
         &self,
         ctx: &mut SendContext<'_>,
@@ -185,20 +188,20 @@ impl ChannelGateway {
             validity: ctx.time_left(),
             attempt,
         };
-        let started = Instant::now();
+        let call_began = Instant::now();
         let call = tokio::time::timeout(self.policy.provider_call_max(), self.provider.send(&message));
         let mut answer = call
             .await
             .unwrap_or_else(|_| Err(SendFailure::InDoubt { detail: "no answer in time".to_owned() }));
-        let elapsed = started.elapsed();
+        let elapsed = call_began.elapsed();
         // Logs and history count senders from 1, in the order of the settings.
         let sender = u32::try_from(ticket.sender() + 1).expect("settings list few senders");
         let country = ctx.valid.to.country();
         let to = RecipientInfo { recipient: ctx.valid.recipient, country: country.as_deref() };
         let verdict = ticket.answered(to, &mut ctx.state.sender_refusals, answer.as_ref().err(), elapsed);
         match (verdict, &mut answer) {
-            (SenderVerdict::CoolingDown(cooldown), Err(SendFailure::Refused { provider_code: code, .. })) => {
-                events::sender_cooling_down(self.provider.name(), sender, *code, cooldown);
+            (SenderVerdict::CoolingDown(cooldown), Err(SendFailure::Refused { provider_code, .. })) => {
+                events::sender_cooling_down(self.provider.name(), sender, *provider_code, cooldown);
             }
             (SenderVerdict::NotTheSender, Err(SendFailure::Refused { scope, .. })) => {
                 *scope = Scope::Unrecognised;
@@ -247,17 +250,17 @@ impl ChannelGateway {
         ctx: &mut SendContext<'_>,
         failure: &SendFailure,
         began: Instant,
-        began_at: UnixMillis,
+        began_wall_time: UnixMillis,
     ) -> Result<Option<Completion>, RequeueReason> {
         let time_left = ctx.time_left().saturating_sub(TIME_LEFT_MIN);
         let attempts = ctx.state.attempts_made;
         // The jitter is no secret, so a fast generator suffices.
         match after_failure(&self.policy.retry, attempts, failure, time_left, fastrand::f64()) {
             Retry::GiveUp(status, error) => {
-                let completion = self.unsent(ctx, status, error);
+                let completion = self.ended_without_send(ctx, status, error);
                 return Ok(Some(Completion { suppression: suppression_after(failure), ..completion }));
             }
-            Retry::LookUp => ctx.state.in_doubt.add(began_at, began + self.policy.lease_duration()),
+            Retry::LookUp => ctx.state.in_doubt.add(began_wall_time, began + self.policy.lease_duration()),
             Retry::AtGate(error) => ctx.state.last_error = Some(error),
             Retry::After(wait) => {
                 events::send_retried(ctx.request_id(), attempts, failure, wait);
@@ -269,7 +272,8 @@ impl ChannelGateway {
 
     fn sent(&self, ctx: &SendContext<'_>, accepted: Accepted, text: &Rendered) -> Completion {
         let state = &ctx.state;
-        let verification = accepted.verification.map(|name| (state.grant.challenge, name));
+        let verification =
+            accepted.verification.map(|verification_sid| (state.grant.challenge, verification_sid));
         let completion = Completion::of(Outcome {
             status: Status::Sent,
             at: self.clock.now(),
@@ -286,8 +290,9 @@ impl ChannelGateway {
         Completion { verification, ..completion }
     }
 
-    /// The completion of a request whose message was not sent. If any attempt was in doubt, the status is `unknown`.
-    fn unsent(&self, ctx: &SendContext<'_>, status: Status, error: OutcomeError) -> Completion {
+    /// The completion of a request that ends without a known send. If any attempt was in doubt, the status is
+    /// `unknown`.
+    fn ended_without_send(&self, ctx: &SendContext<'_>, status: Status, error: OutcomeError) -> Completion {
         let state = &ctx.state;
         let (status, error) = if state.in_doubt.count == 0 {
             (status, error)
@@ -296,9 +301,9 @@ impl ChannelGateway {
             (Status::Unknown, OutcomeError { provider_code, ..OutcomeError::of(ErrorCode::InDoubt) })
         };
         let attempts = state.attempts_made;
-        let refused = Outcome::without_send(status, self.clock.now(), ctx.purpose(), error);
+        let ended = Outcome::without_send(status, self.clock.now(), ctx.purpose(), error);
         let provider = (attempts > 0).then(|| self.provider.name().to_owned());
-        Completion::of(Outcome { attempts, provider, history: state.history.clone(), ..refused })
+        Completion::of(Outcome { attempts, provider, history: state.history.clone(), ..ended })
     }
 
     /// The completion of a request whose next attempt would come after its deadline.
@@ -309,14 +314,14 @@ impl ChannelGateway {
             (None, 1..) => (Status::Failed, expired),
             (None, 0) => (Status::Rejected, expired),
         };
-        self.unsent(ctx, status, error)
+        self.ended_without_send(ctx, status, error)
     }
 }
 
 fn suppression_after(failure: &SendFailure) -> Option<Suppression> {
     match failure {
-        SendFailure::Refused { scope, reason, provider_code: code } => {
-            suppression::after_refusal(*scope, *reason, *code)
+        SendFailure::Refused { scope, reason, provider_code } => {
+            suppression::after_refusal(*scope, *reason, *provider_code)
         }
         _ => None,
     }

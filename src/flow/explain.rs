@@ -1,7 +1,7 @@
 //! Explains a request: its record as a timeline, in fields and in words.
 //!
-//! The source is the request's record and history in the store. They hold no code, no full number and no address. A
-//! provider's error numbers are shown, its sentences are not.
+//! The source is the request's record and history in the store. They hold no code and no full recipient. A provider's
+//! error numbers are shown, its sentences are not.
 
 use serde::Serialize;
 
@@ -53,7 +53,9 @@ pub struct RequestExplanation {
 pub struct TimelineEntry {
     #[serde(serialize_with = "serialize_rfc3339")]
     pub at: UnixMillis,
-    /// `admitted`, `tried`, `held`, `given_back`, `taken_up`, `looked_up`, `resent`, `set_aside`, `ended` or `receipt`.
+    /// These words are part of the interface and older than the glossary: `admitted`, `tried` (attempted), `held`
+    /// (waited at the gate), `given_back` (requeued), `taken_up` (taken over), `looked_up`, `resent`, `set_aside`
+    /// (dead-lettered), `ended` and `receipt`.
     pub what: &'static str,
     pub text: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,7 +63,8 @@ pub struct TimelineEntry {
     /// The sender, counted from 1 in the order of the settings; `None` if there is only one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sender: Option<u32>,
-    /// The word for the provider's answer, the reason or the status.
+    /// The provider's answer (`tried`, `looked_up`), the reason (`held`, `given_back`, `set_aside`), the status
+    /// (`ended`, `receipt`), or `in_doubt` (`taken_up`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,11 +109,11 @@ pub struct RecentRequest {
     pub text: Option<String>,
 }
 
-/// `wrong_max` is the number of wrong attempts that locks a code.
+/// `checks_max` is the number of checks after which an unused code is locked.
 pub fn explain_request(
-    request: &RequestId,
+    request_id: &RequestId,
     record: &RequestRecord,
-    wrong_max: u32,
+    checks_max: u32,
     now: UnixMillis,
 ) -> RequestExplanation {
     let history = history(&record.state);
@@ -123,9 +126,9 @@ pub fn explain_request(
         let before = timeline.iter().rposition(|entry| entry.at <= receipt.at);
         timeline.insert(before.map_or(0, |before| before + 1), receipt_entry(receipt, &record.state));
     }
-    let reported_id = record.receipt.as_ref().map(|receipt| receipt.message_id.clone());
+    let receipt_message_id = record.receipt.as_ref().map(|receipt| receipt.message_id.clone());
     let explanation = RequestExplanation {
-        request_id: request.to_string(),
+        request_id: request_id.to_string(),
         to: if history.to.is_empty() { UNREADABLE.to_owned() } else { history.to.clone() },
         purpose: String::new(),
         state: state_word(&record.state),
@@ -134,9 +137,9 @@ pub fn explain_request(
         text: String::new(),
         attempts: 0,
         provider: None,
-        provider_message_id: reported_id,
+        provider_message_id: receipt_message_id,
         deadline: None,
-        code: record.code.map(|code| code_state(&code, wrong_max, now)),
+        code: record.code.map(|code| code_state(&code, checks_max, now)),
         timeline,
         shortened: history.entries.len() >= ENTRIES_MAX,
     };
@@ -207,14 +210,17 @@ fn state_word(state: &RequestState) -> &'static str {
     }
 }
 
-fn live_state_in_words(state: &str, held: bool) -> String {
-    let state = match (state, held) {
+fn live_state_in_words(state: &str, leased: bool) -> String {
+    let state = match (state, leased) {
         ("sending", _) => "it is being sent",
         ("waiting", _) => "it waits to be sent",
         (_, true) => "it is in doubt and being reconciled",
-        (_, false) => "it is in doubt; the next worker reconciles it",
+        (_, false) => {
+            return "it is in doubt and back in the queue; the next worker reconciles it".to_owned();
+        }
     };
-    let place = if held { "a worker has it" } else { "it is back in the queue" };
+    // A crashed worker does not requeue, so its lease looks the same.
+    let place = if leased { "a worker has it, or crashed with it" } else { "it is back in the queue" };
     format!("{state}; {place}")
 }
 
@@ -297,9 +303,9 @@ fn attempt_in_words(attempt: &Attempt) -> String {
         "in_doubt" => "in doubt, as the answer was lost",
         unknown => unknown,
     };
-    let code = attempt.provider_code.map(|code| format!(" ({code})")).unwrap_or_default();
+    let provider_code = attempt.provider_code.map(|number| format!(" ({number})")).unwrap_or_default();
     let sender = attempt.sender.map(|sender| format!(" by sender {sender}")).unwrap_or_default();
-    format!("attempt {}{sender}: {answer}{code}, after {} ms", attempt.attempt, attempt.ms)
+    format!("attempt {}{sender}: {answer}{provider_code}, after {} ms", attempt.attempt, attempt.ms)
 }
 
 fn lookup_in_words(answer: &str) -> String {
@@ -326,9 +332,9 @@ fn pause_in_words(reason: &str) -> &str {
 fn requeue_reason_in_words(reason: &str) -> &str {
     match reason {
         "stopping" => "the worker shut down",
-        "delivery_lost" => "the broker had taken the delivery back",
+        "delivery_lost" => "the connection to the broker was lost",
         "taken_over" => "another handler had taken it over",
-        "held_too_long" => "it was paused for as long as the broker allows",
+        "held_too_long" => "it had waited for 12 minutes",
         unknown => unknown,
     }
 }
@@ -349,8 +355,8 @@ fn end_entry(outcome: &Outcome) -> TimelineEntry {
 
 fn error_in_words(error: &OutcomeError) -> String {
     let mut words = format!("{}: {}", error.code.as_str(), ResultError::from(error).message);
-    if let Some(code) = error.provider_code {
-        words += &format!(" ({code})");
+    if let Some(provider_code) = error.provider_code {
+        words += &format!(" ({provider_code})");
     }
     if let Some(seconds) = error.retry_after {
         words += &format!("; a new request may succeed after {seconds} s");
@@ -360,7 +366,7 @@ fn error_in_words(error: &OutcomeError) -> String {
 
 fn receipt_entry(receipt: &RecordedReceipt, state: &RequestState) -> TimelineEntry {
     let status = receipt.status.as_str();
-    let code = receipt.provider_code.map(|code| format!(" ({code})")).unwrap_or_default();
+    let provider_code = receipt.provider_code.map(|number| format!(" ({number})")).unwrap_or_default();
     let known = match state {
         RequestState::Completed(outcome) => outcome.provider_message_id.as_ref(),
         RequestState::InProgress { .. } => None,
@@ -378,24 +384,28 @@ fn receipt_entry(receipt: &RecordedReceipt, state: &RequestState) -> TimelineEnt
     TimelineEntry {
         answer: Some(status.to_owned()),
         provider_code: receipt.provider_code,
-        ..entry(receipt.at, "receipt", format!("the provider reports{other}: {status}{code}; {publication}"))
+        ..entry(
+            receipt.at,
+            "receipt",
+            format!("the provider reports{other}: {status}{provider_code}; {publication}"),
+        )
     }
 }
 
-fn code_state(code: &CodeState, wrong_max: u32, now: UnixMillis) -> CodeStateRow {
-    let CodeState { expires, checks: tries, used } = *code;
+fn code_state(code: &CodeState, checks_max: u32, now: UnixMillis) -> CodeStateRow {
+    let CodeState { expires, checks, used } = *code;
     let (state, words) = match () {
         () if used => ("used", "the code was used".to_owned()),
         () if expires <= now => ("expired", format!("the code expired unused at {expires}")),
-        () if tries >= wrong_max => ("locked", "the code is locked: too many wrong attempts".to_owned()),
+        () if checks >= checks_max => ("locked", "the code is locked: too many wrong attempts".to_owned()),
         () => ("open", format!("the code is unused and valid until {expires}")),
     };
-    let counted = match tries {
+    let counted = match checks {
         0 => "never checked".to_owned(),
         1 => "checked once".to_owned(),
-        tries => format!("checked {tries} times"),
+        checks => format!("checked {checks} times"),
     };
-    CodeStateRow { state, text: format!("{words}; {counted}"), tries, expires_at: expires }
+    CodeStateRow { state, text: format!("{words}; {counted}"), tries: checks, expires_at: expires }
 }
 
 /// An ordinal number: 1st, 2nd, 11th.

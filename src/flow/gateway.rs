@@ -1,4 +1,5 @@
-//! The parts and the policy of a gateway. Its steps are the `impl Gateway` blocks of the other files here.
+//! The parts and the policy of one channel's flow. Its steps are the `impl ChannelGateway` blocks of the other files
+//! here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +39,6 @@ pub struct ChannelGateway {
     pub clock: Clock,
 }
 
-/// The settings of the flow.
 #[derive(Clone, Debug)]
 pub struct Policy {
     pub limits: Limits,
@@ -49,10 +49,10 @@ pub struct Policy {
     /// The longest wait for a provider's answer.
     pub provider_timeout: Duration,
     pub in_doubt: InDoubtPolicy,
-    /// A send in doubt waits this long for a receipt, if the provider sends receipts but lists no messages.
+    /// An attempt in doubt waits this long for a receipt, if the provider sends receipts but lists no messages.
     pub in_doubt_receipt_wait: Duration,
-    /// When a missing receipt counts as overdue; `None` if receipts are never polled.
-    pub receipt_due_after: Option<Duration>,
+    /// A receipt that is missing for this long is polled; `None` if receipts are never polled.
+    pub poll_receipt_after: Option<Duration>,
     /// Reply queues that may be used: names, or prefixes that end in `*`.
     pub reply_to_allowed: Vec<String>,
 }

@@ -21,7 +21,6 @@ const PROBE_WAIT_FIRST: Duration = Duration::from_secs(2);
 const PROBE_WAIT_MAX: Duration = Duration::from_secs(30);
 const RECEIPT_POLL_EVERY: Duration = Duration::from_secs(15);
 
-/// Polling for overdue receipts.
 pub struct ReceiptPolling {
     pub processor: Arc<ReceiptProcessor>,
     /// A receipt that is overdue for longer is given up.
@@ -37,7 +36,7 @@ impl ChannelGateway {
         shutdown.run_until_cancelled(tasks).await;
     }
 
-    /// Reads the kill switch before the first delivery is consumed. Without an answer the gate stays closed.
+    /// Reads the kill switch before the first delivery is consumed. Without an answer the gate closes.
     pub async fn load_kill_switch(&self) {
         match tokio::time::timeout(HEARTBEAT_TIMEOUT, self.store.kill_switch()).await {
             Ok(Ok(switch)) => {

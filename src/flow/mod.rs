@@ -1,4 +1,4 @@
-//! The life of a request. Read [`process`] first: it shows the steps of one delivery in order.
+//! The life of a request. Read [`process_delivery`] first: it shows the steps of one delivery in order.
 //!
 //! A [`worker`] consumes deliveries and gives each one to a handler. The handler decodes and [validates](validate) the
 //! request, [admits](admit) it, [dispatches](dispatch) its message to the provider, and [completes](complete) it: the
@@ -8,18 +8,18 @@
 //!   [`sender_rate`].
 //! - [`reconcile`] finds out whether an attempt in doubt was sent, before anything is sent again.
 //! - [`progress`] keeps the lease of a request in the store while it is sent.
-//! - [`dead_letter`] ends messages that are no request or that crash their workers.
+//! - [`dead_letter`] ends bodies that are no request, and messages that panic a handler or crash a worker each time.
 //! - [`reply`] copies results to callers' own queues.
 //! - [`maintenance`] runs beside the requests: heartbeat, probes, overdue receipts.
 //! - [`verify`] checks a typed code. [`receipts`] records the provider's delivery receipts.
-//! - [`explain`] shows the history of a request, and [`inspect`] the state of the gateway.
+//! - [`explain`] shows the history of a request, and [`inspect`] the state of otpost.
 //!
-//! [`gateway`] holds the parts and settings that all steps share, and [`context`] the values that one request passes
+//! [`gateway`] holds the parts and the policy of one channel's flow, and [`context`] the values that one request passes
 //! from step to step.
 //!
 //! In a result, `Ok` is an answer for the caller, and `Err(RequeueReason)` returns the delivery to the queue. The flow
-//! knows the traits of [`broker`](crate::broker), [`store`](crate::store) and [`provider`](crate::provider), and none of
-//! their adapters.
+//! knows the traits of [`broker`](crate::broker), [`store`](crate::store) and [`provider`](crate::provider), and none
+//! of their adapters.
 
 pub mod admit;
 mod backoff;

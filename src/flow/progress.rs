@@ -10,7 +10,8 @@ use crate::domain::history::{HistoryEvent, RequestHistory};
 use crate::store::{Lease, Progress, ProgressResult};
 use crate::telemetry::events;
 
-/// The step's name in logs and metrics.
+/// The name of [`Store::update_progress`](crate::store::Store::update_progress) in logs and in a metric's label: part
+/// of the interface, and older than the glossary.
 const UPDATE_PROGRESS: &str = "mark";
 /// A lease outlives the wait of its handler by this much.
 const WAIT_LEASE_SLACK: Duration = Duration::from_secs(5);
@@ -62,25 +63,31 @@ impl ChannelGateway {
         let until = Instant::now() + wait_max;
         let waited = ctx.handler.wait_for(future, wait_max, CancelOn::AnyCause).await;
         if let Err(cancelled) = waited {
-            let due = match reason {
+            let retry_in = match reason {
                 WaitReason::Backoff => until.saturating_duration_since(Instant::now()),
                 // Another worker's gate may be open.
                 WaitReason::Gate => Duration::ZERO,
             };
-            self.release_send(ctx, due, cancelled).await;
+            self.release_send(ctx, retry_in, cancelled).await;
         }
         waited
     }
 
-    /// Releases the lease of a send, with its history: another handler may take it over when `due` has passed.
-    pub(super) async fn release_send(&self, ctx: &mut SendContext<'_>, due: Duration, reason: RequeueReason) {
+    /// Releases the lease of a send, with its history: another handler may take it over after `retry_in`.
+    pub(super) async fn release_send(
+        &self,
+        ctx: &mut SendContext<'_>,
+        retry_in: Duration,
+        reason: RequeueReason,
+    ) {
         ctx.state.history.add(self.clock.now(), HistoryEvent::Requeued(reason.as_str().to_owned()));
-        let requeued = Progress::Requeued { due, in_doubt: ctx.state.in_doubt.is_in_doubt };
+        let requeued = Progress::Requeued { due: retry_in, in_doubt: ctx.state.in_doubt.is_in_doubt };
         let (attempts, history) = (Some(ctx.state.attempts_made), Some(&ctx.state.history));
         self.release_lease(&ctx.lease(), attempts, requeued, history).await;
     }
 
-    /// If the call fails, the lease ends in its own time, and an attempt that was being made is in doubt then.
+    /// Requeues in the store, once and without a retry. If that fails, the lease runs out, and an attempt that was
+    /// being made is then in doubt.
     pub(super) async fn release_lease(
         &self,
         lease: &Lease<'_>,

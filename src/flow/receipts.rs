@@ -1,8 +1,8 @@
 //! Records delivery receipts, from callbacks and from polling, and publishes delivery events.
 //!
-//! A final receipt is published as `delivered` or `undelivered`, with the same message id until the broker has
-//! confirmed it. Receipts arrive late, repeated and out of order: the store merges them and drops those that add
-//! nothing.
+//! A final receipt is published as `delivered` or `undelivered`. Publishing is repeated, under one message id, until
+//! the broker confirms. Receipts arrive late, repeated and out of order: the store merges them and drops those that
+//! add nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -200,7 +200,8 @@ impl ReceiptProcessor {
     }
 }
 
-/// The label value of the metric of receipts.
+/// The value of a metric's label, and a field of the log. The words are part of the interface and older than the
+/// glossary.
 fn result_label(result: &ReceiptResult) -> &'static str {
     match result {
         ReceiptResult::Publish { .. } => "news",

@@ -1,12 +1,13 @@
 //! Finds out whether an attempt in doubt was sent, before anything is sent again.
 //!
-//! A receipt from the provider decides at once. Otherwise the provider's list of messages is read. A matching message is
-//! ours unless another request has claimed it. A message counts as not sent only if it is absent in two lookups, both
-//! made after the attempt had certainly ended. Then it is sent once more, with the same code; a second attempt in doubt
-//! is never followed by a third. If the provider does not answer, the lookups go on until the deadline, and the outcome
-//! is `unknown`. If the provider lists no messages, only a receipt can decide, within [`Policy::doubt_report_wait`].
+//! A receipt from the provider decides at once. Otherwise the provider's list of messages is read. A matching message
+//! is ours unless another request has claimed it. A message counts as not sent only if it is absent in two lookups,
+//! both made after the attempt had certainly ended. Then it is sent once more, with the same code; a second attempt in
+//! doubt is never followed by a third. If the provider does not answer, the lookups go on until the deadline, and the
+//! outcome is `unknown`. If the provider lists no messages, only a receipt can decide, within
+//! [`Policy::in_doubt_receipt_wait`].
 //!
-//! [`Policy::doubt_report_wait`]: super::gateway::Policy::doubt_report_wait
+//! [`Policy::in_doubt_receipt_wait`]: super::gateway::Policy::in_doubt_receipt_wait
 
 use std::time::Duration;
 
@@ -42,30 +43,32 @@ pub(super) enum Reconciliation {
 }
 
 impl ChannelGateway {
-    /// The attempts that earlier handlers left in doubt. If the store has lost their record, only the request's own time
-    /// bounds the first attempt.
+    /// The attempts that earlier handlers left in doubt. If the store has lost their record, only the request's own
+    /// time bounds the first attempt.
     pub(super) fn inherited_doubt(
         &self,
-        request: &ValidRequest<'_>,
+        valid: &ValidRequest<'_>,
         grant: &Grant,
         granted_at: Instant,
-        is_open: bool,
+        is_in_doubt: bool,
     ) -> DoubtState {
         let earliest = UnixMillis(grant.now.0.saturating_sub(millis(self.policy.code_life)));
-        let (first_began, last_began) = match (is_open, grant.attempts_in_doubt) {
-            (true, 0) => (
-                request.request.requested_at.map_or(earliest, |requested| requested.max(earliest)),
-                grant.now,
-            ),
+        let (first_began, last_began) = match (is_in_doubt, grant.attempts_in_doubt) {
+            // The store lost the record.
+            (true, 0) => {
+                (valid.request.requested_at.map_or(earliest, |requested| requested.max(earliest)), grant.now)
+            }
+            // Only the last attempt.
             (true, 1) => (grant.attempt_started_at, grant.attempt_started_at),
+            // A resend is in doubt, or none: from the admission to the last attempt.
             (_, _) => (grant.admitted_at, grant.attempt_started_at),
         };
         let age = millis(grant.now.since(first_began));
         DoubtState {
-            is_in_doubt: is_open,
-            count: grant.attempts_in_doubt.max(u32::from(is_open)),
-            first_began: UnixMillis(self.clock.now().0.saturating_sub(age)),
-            last_over: granted_at + last_began.plus(self.policy.lease_duration()).since(grant.now),
+            is_in_doubt,
+            count: grant.attempts_in_doubt.max(u32::from(is_in_doubt)),
+            began_no_earlier_than: UnixMillis(self.clock.now().0.saturating_sub(age)),
+            ended_by: granted_at + last_began.plus(self.policy.lease_duration()).since(grant.now),
             excluded: Vec::new(),
         }
     }
@@ -79,9 +82,9 @@ impl ChannelGateway {
         let may_resend = ctx.state.in_doubt.count < ATTEMPTS_IN_DOUBT_MAX;
         let mut lookups = Lookups::new(Instant::now() + self.policy.in_doubt_receipt_wait);
         loop {
-            if let Some(message_id) = self.reported_message(ctx).await? {
+            if let Some(message_id) = self.message_by_receipt(ctx).await? {
                 events::in_doubt_resolved(ctx.request_id(), "reported");
-                return Ok(Reconciliation::Sent { accepted: reported(message_id), found: false });
+                return Ok(Reconciliation::Sent { accepted: accepted_by_receipt(message_id), found: false });
             }
             if self.policy.in_doubt == InDoubtPolicy::Resend && may_resend {
                 return Ok(Reconciliation::NotSent);
@@ -98,11 +101,11 @@ impl ChannelGateway {
             let began = Instant::now();
             let answer =
                 if lookups.supported { self.look_up(ctx, text).await } else { Err(LOOKUP_UNSUPPORTED) };
-            let last_over = ctx.state.in_doubt.last_over;
-            if let Some(word) = lookups.history_word(began, last_over, &answer) {
+            let ended_by = ctx.state.in_doubt.ended_by;
+            if let Some(word) = lookups.history_word(began, ended_by, &answer) {
                 ctx.state.history.add(self.clock.now(), HistoryEvent::LookedUp(word.to_owned()));
             }
-            match lookups.next(began, last_over, answer) {
+            match lookups.next(began, ended_by, answer) {
                 NextLookup::Found(found) => {
                     events::in_doubt_resolved(ctx.request_id(), "found");
                     let accepted = Accepted {
@@ -128,7 +131,7 @@ impl ChannelGateway {
     }
 
     /// Renews the lease of the attempt in doubt. Returns the message that a receipt has reported for the request.
-    async fn reported_message(&self, ctx: &mut SendContext<'_>) -> Result<Option<String>, RequeueReason> {
+    async fn message_by_receipt(&self, ctx: &mut SendContext<'_>) -> Result<Option<String>, RequeueReason> {
         let lease_duration = STEP_MAX + self.policy.lease_duration() + LOOKUP_WAIT_MAX;
         match self.record_in_doubt(ctx, lease_duration).await? {
             ProgressResult::AlreadySent(id) if !ctx.state.in_doubt.excluded.contains(&id) => Ok(Some(id)),
@@ -146,12 +149,13 @@ impl ChannelGateway {
         text: &Rendered,
     ) -> Result<Option<ProviderMessage>, LookupError> {
         let in_doubt = &ctx.state.in_doubt;
-        let until_over = in_doubt.last_over.saturating_duration_since(Instant::now());
-        let since_over = Instant::now().saturating_duration_since(in_doubt.last_over);
-        let now = self.clock.now().plus(until_over);
+        // `ended_by` on the wall clock: after now or before.
+        let until_end = in_doubt.ended_by.saturating_duration_since(Instant::now());
+        let since_end = Instant::now().saturating_duration_since(in_doubt.ended_by);
+        let ended_by = UnixMillis(self.clock.now().plus(until_end).0.saturating_sub(millis(since_end)));
         let matcher = MessageMatcher {
-            created_from: in_doubt.first_began,
-            created_until: UnixMillis(now.0.saturating_sub(millis(since_over))),
+            created_from: in_doubt.began_no_earlier_than,
+            created_until: ended_by,
             text: text.expose(),
             code: ctx.state.code.as_ref().map_or("", Code::expose),
         };
@@ -183,7 +187,7 @@ impl ChannelGateway {
 }
 
 /// A message that is known by its receipt.
-pub(super) fn reported(message_id: String) -> Accepted {
+pub(super) fn accepted_by_receipt(message_id: String) -> Accepted {
     Accepted { message_id: Some(message_id), segments: None, verification: None }
 }
 
@@ -192,7 +196,7 @@ struct Lookups {
     /// False once the provider has refused to list messages.
     supported: bool,
     /// Without lookups a receipt must come before this moment.
-    report_until: Instant,
+    receipt_until: Instant,
     /// The first lookup that found nothing although the attempt had certainly ended.
     absent_since: Option<Instant>,
     wait: Duration,
@@ -207,20 +211,20 @@ enum NextLookup {
 }
 
 impl Lookups {
-    fn new(report_until: Instant) -> Lookups {
-        Lookups { supported: true, report_until, absent_since: None, wait: LOOKUP_WAIT_FIRST }
+    fn new(receipt_until: Instant) -> Lookups {
+        Lookups { supported: true, receipt_until, absent_since: None, wait: LOOKUP_WAIT_FIRST }
     }
 
     /// The word for a lookup in the request's history. A lookup that came too early to prove anything gets none.
     fn history_word(
         &self,
         began: Instant,
-        last_over: Instant,
+        ended_by: Instant,
         answer: &Result<Option<ProviderMessage>, LookupError>,
     ) -> Option<&'static str> {
         match answer {
             Ok(Some(_)) => Some("found"),
-            Ok(None) => (began >= last_over).then_some("absent"),
+            Ok(None) => (began >= ended_by).then_some("absent"),
             Err(LookupError::Unanswered(_)) => Some("unanswered"),
             Err(LookupError::Refused { .. } | LookupError::NotFound) => self.supported.then_some("refused"),
         }
@@ -229,12 +233,12 @@ impl Lookups {
     fn next(
         &mut self,
         began: Instant,
-        last_over: Instant,
+        ended_by: Instant,
         answer: Result<Option<ProviderMessage>, LookupError>,
     ) -> NextLookup {
         match answer {
             Ok(Some(found)) => NextLookup::Found(found),
-            Ok(None) if began < last_over => NextLookup::After(self.take_wait().min(last_over - began)),
+            Ok(None) if began < ended_by => NextLookup::After(self.take_wait().min(ended_by - began)),
             Ok(None) => match self.absent_since {
                 Some(first) if began >= first + ABSENT_APART => NextLookup::Absent,
                 _ => NextLookup::After(*self.absent_since.get_or_insert(began) + ABSENT_APART - began),
@@ -245,10 +249,10 @@ impl Lookups {
             }
             Err(LookupError::Refused { .. } | LookupError::NotFound) => {
                 self.supported = false;
-                if began >= self.report_until {
+                if began >= self.receipt_until {
                     return NextLookup::GiveUp;
                 }
-                NextLookup::After(self.take_wait().min(self.report_until - began))
+                NextLookup::After(self.take_wait().min(self.receipt_until - began))
             }
         }
     }

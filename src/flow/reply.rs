@@ -26,7 +26,6 @@ impl Replies {
         Replies { publisher, permits: Arc::new(Semaphore::new(IN_FLIGHT_MAX as usize)) }
     }
 
-    /// Sends a copy of a message in the background.
     pub(super) fn send(&self, queue: &str, message: &Outgoing<'_>) {
         let Ok(permit) = self.permits.clone().try_acquire_owned() else {
             return events::reply_failed("too many");

@@ -25,7 +25,8 @@ use crate::telemetry::events;
 /// After this long without an answer from the store the kill switch counts as unknown, and the gate closes.
 const STORE_SILENT_AFTER: Duration = Duration::from_millis(750);
 
-/// The word in logs, metrics and histories for a wait while every sender is cooling down.
+/// The word in logs, metrics and histories for a wait while every sender is cooling down. The word is part of the
+/// interface and older than the glossary.
 pub(super) const SENDERS_COOLING_DOWN: &str = "senders_rest";
 
 /// The gate of one channel, shared by all its handlers.
@@ -33,7 +34,7 @@ pub struct SendGate {
     channel: Channel,
     state: Mutex<State>,
     closed_by: watch::Sender<Option<ClosedBy>>,
-    /// True while the gate is closed.
+    /// A watch: true while the gate is closed.
     paused: watch::Sender<bool>,
     breaker: watch::Sender<BreakerState>,
     /// Wakes the handlers that wait to enter: something they wait for may have changed.
@@ -94,8 +95,9 @@ impl State {
 /// The answer to a message that asks to enter.
 enum Entry {
     Granted(TicketTerms),
-    /// Until something changes.
+    /// Wait until [`SendGate::changed`].
     Wait,
+    /// Wait for this long, or until [`SendGate::changed`].
     WaitFor(Duration),
 }
 
@@ -106,7 +108,8 @@ struct TicketTerms {
 }
 
 impl SendGate {
-    /// At most `concurrency_max` messages are in flight, and each of the `senders` sends `sender_rate` messages a second.
+    /// At most `concurrency_max` messages are in flight, and each of the `senders` sends `sender_rate` messages a
+    /// second.
     pub fn new(
         channel: Channel,
         concurrency_max: usize,
@@ -142,7 +145,7 @@ impl SendGate {
         }
     }
 
-    /// True while the gate is closed, as it changes.
+    /// A watch: true while the gate is closed.
     pub fn paused(&self) -> watch::Receiver<bool> {
         self.paused.subscribe()
     }
@@ -272,8 +275,8 @@ impl SendGate {
         let mut verdict = SenderVerdict::Nothing;
         self.update(|state, now| {
             verdict = state.senders.record_answer(terms.assignment, to, refusals, now, failure);
-            // If all senders are lost at once, each refusal looks like a fault of its recipient. As unrecognised refusals
-            // of different recipients they open the breaker.
+            // `NotTheSender` may also mean that every sender was lost. So the breaker counts it as unrecognised: from
+            // different recipients, such refusals open it.
             let unrecognised = SendFailure::refused(Scope::Unrecognised, None);
             if terms.breaker_epoch == state.breaker_epoch {
                 let not_the_sender = verdict == SenderVerdict::NotTheSender;

@@ -1,4 +1,7 @@
 //! Checks a request by everything that needs no store.
+//!
+//! Not checked here: whether the channel is on. The store decides that, because a repeat of an earlier request still
+//! gets its result.
 
 use super::context::ValidRequest;
 use super::gateway::ChannelGateway;
@@ -9,7 +12,6 @@ use crate::text::autofill::{AndroidAppHash, Autofill, WebOtpDomain};
 
 impl ChannelGateway {
     pub(super) fn validate<'a>(&self, request: &'a SendRequest<'a>) -> Result<ValidRequest<'a>, Rejection> {
-        // A disabled channel rejects new requests only. A repeat of an earlier one gets its result, so the store decides.
         let to = self.rules.allowed_address(self.channel, &request.to)?;
         let invalid = |detail: String| Rejection {
             to: to.to_string(),
@@ -25,7 +27,7 @@ impl ChannelGateway {
             request.template.as_deref().filter(|template| !self.texts.has_template(self.channel, template))
         {
             return Err(invalid(format!(
-                "`template` names no text; got a string of {} characters",
+                "`template` is not a known template; got a string of {} characters",
                 template.len()
             )));
         }

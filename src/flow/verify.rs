@@ -1,7 +1,7 @@
 //! Verifies a typed code.
 //!
-//! The store counts every attempt and decides the verdict. If the provider made the code, the provider compares it,
-//! after the store has counted the attempt.
+//! The store counts every check and decides the verdict. If the provider made the code, the provider compares it, after
+//! the store has counted the check.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,8 +39,13 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(4);
 /// The longest wait for reading a verification or the Verify service after a check.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The names of the two halves of a provider's check in logs and in a metric's label: part of the interface, and older
+/// than the glossary.
+const BEGIN_PROVIDER_CHECK: &str = "begin_check";
+const FINISH_PROVIDER_CHECK: &str = "end_check";
+
 impl Verifier {
-    /// The verdict on one attempt. The attempt has an id, so that a repeated call to the store counts it once.
+    /// The verdict on one check. The check has an id, so that a repeated call to the store counts it once.
     pub async fn verify(&self, to: &Address, purpose: &Purpose, code: &Code) -> Result<Verdict, StoreError> {
         let scope = CodeScope { channel: to.channel(), address: to.as_str(), purpose };
         let digests: Vec<_> =
@@ -88,12 +93,13 @@ impl Verifier {
         to: &Address,
         code: &Code,
     ) -> Result<Verdict, StoreError> {
-        let verification = match retry_once("begin_check", || self.store.begin_provider_check(check)).await? {
-            ProviderCheckStart::Ask(verification) => verification,
-            ProviderCheckStart::Decided(verdict) => return Ok(verdict),
-        };
-        let verification = verification.as_deref();
-        let answer = tokio::time::timeout(CHECK_TIMEOUT, provider.check(to, verification, code)).await;
+        let verification_sid =
+            match retry_once(BEGIN_PROVIDER_CHECK, || self.store.begin_provider_check(check)).await? {
+                ProviderCheckStart::Ask(verification_sid) => verification_sid,
+                ProviderCheckStart::Decided(verdict) => return Ok(verdict),
+            };
+        let verification_sid = verification_sid.as_deref();
+        let answer = tokio::time::timeout(CHECK_TIMEOUT, provider.check(to, verification_sid, code)).await;
         let answer =
             match answer.unwrap_or_else(|_| Err(CodeVerifierError::Lost("no answer in time".to_owned()))) {
                 Ok(ProviderVerdict::Gone) => service_exists(provider).await.map(|()| ProviderVerdict::Gone),
@@ -108,7 +114,7 @@ impl Verifier {
                 events::code_check_failed(to, error);
                 match error {
                     CodeVerifierError::NotCompared(_) => ProviderCheckResult::NotCompared,
-                    CodeVerifierError::Lost(_) if is_approved(provider, verification).await => {
+                    CodeVerifierError::Lost(_) if is_approved(provider, verification_sid).await => {
                         ProviderCheckResult::Found
                     }
                     // The check stays open in the store: a later approval may be its effect.
@@ -116,9 +122,10 @@ impl Verifier {
                 }
             }
         };
-        let verdict = retry_once("end_check", || self.store.finish_provider_check(check, result)).await?;
+        let verdict =
+            retry_once(FINISH_PROVIDER_CHECK, || self.store.finish_provider_check(check, result)).await?;
         // The provider's reason replaces a wrong verdict only. A concurrent check may have verified the code.
-        Ok(match (&answer, verdict, verification) {
+        Ok(match (&answer, verdict, verification_sid) {
             // No message has been sent yet.
             (Ok(ProviderVerdict::Gone), Verdict::Wrong { .. }, None) => Verdict::NonePending,
             (Ok(ProviderVerdict::Gone), Verdict::Wrong { .. }, Some(_)) => {
@@ -133,9 +140,9 @@ impl Verifier {
 }
 
 /// True if the provider answers in time that the right code was given.
-async fn is_approved(provider: &dyn CodeVerifier, verification: Option<&str>) -> bool {
-    let Some(verification) = verification else { return false };
-    let approved = tokio::time::timeout(LOOKUP_TIMEOUT, provider.is_approved(verification)).await;
+async fn is_approved(provider: &dyn CodeVerifier, verification_sid: Option<&str>) -> bool {
+    let Some(verification_sid) = verification_sid else { return false };
+    let approved = tokio::time::timeout(LOOKUP_TIMEOUT, provider.is_approved(verification_sid)).await;
     matches!(approved, Ok(Ok(true)))
 }
 

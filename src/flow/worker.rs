@@ -1,6 +1,6 @@
 //! Consumes deliveries, processes a bounded number at once, and settles each of them.
 //!
-//! The broker hands out at most its prefetch, and at most `concurrency` of these are processed. Each handler is a task
+//! The broker hands out at most its prefetch, and at most `handlers_max` of these are processed. Each handler is a task
 //! that catches panics. Its delivery stays outside, so a panic loses neither the delivery nor the concurrency slot.
 //!
 //! During a pause no delivery starts, and those in flight go on. The consumer keeps its buffered deliveries for up to
@@ -30,7 +30,8 @@ const PANICS_MAX: u64 = 5;
 /// The longest wait for the next buffered delivery of a consumer.
 const BUFFERED_WAIT: Duration = Duration::from_millis(50);
 
-/// Processes the deliveries of one consumer until shutdown.
+/// The consumer loop of one channel: processes the deliveries of one consumer until shutdown. A worker process runs
+/// one for each channel.
 pub struct Worker {
     gateway: Arc<ChannelGateway>,
     permits: Arc<Semaphore>,
@@ -40,24 +41,30 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker that processes at most `concurrency` deliveries at once and drains for at most `grace` at shutdown.
+    /// A loop that processes at most `handlers_max` deliveries at once and drains for at most `grace` at shutdown.
     pub fn new(
         gateway: Arc<ChannelGateway>,
-        concurrency: usize,
+        handlers_max: usize,
         grace: Duration,
         shutdown: CancellationToken,
     ) -> Worker {
-        let never = watch::Sender::new(false).subscribe();
-        Worker { gateway, permits: Arc::new(Semaphore::new(concurrency)), shutdown, paused: never, grace }
+        let never_paused = watch::Sender::new(false).subscribe();
+        Worker {
+            gateway,
+            permits: Arc::new(Semaphore::new(handlers_max)),
+            shutdown,
+            paused: never_paused,
+            grace,
+        }
     }
 
-    /// The same worker, which starts no delivery while `paused` is true.
+    /// The same loop, which starts no delivery while `paused` is true.
     pub fn pausing_when(self, paused: watch::Receiver<bool>) -> Worker {
         Worker { paused, ..self }
     }
 
-    /// Runs until shutdown, then drains. Returns how many deliveries were unfinished at the end of the grace period; the
-    /// broker delivers them to another worker.
+    /// Runs until shutdown, then drains. Returns how many deliveries were unfinished at the end of the grace period;
+    /// the broker delivers them to another worker.
     pub async fn run(mut self, mut consumer: Box<dyn RequestConsumer>) -> usize {
         let mut handlers = JoinSet::new();
         while let Some((permit, delivery)) = self.next(consumer.as_mut()).await {

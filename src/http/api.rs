@@ -47,10 +47,11 @@ pub struct Api {
 impl Api {
     pub(super) async fn request_record(
         &self,
-        request: &RequestId,
+        request_id: &RequestId,
         recipient: Option<Digest16>,
     ) -> Result<Option<RequestRecord>, Problem> {
-        let record = self.store.request_record(request, recipient).await;
+        let record = self.store.request_record(request_id, recipient).await;
+        // This label value is older than the glossary's word, record.
         record.map_err(|error| store_unavailable("story", &error))
     }
 }

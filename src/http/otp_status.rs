@@ -66,13 +66,13 @@ pub(super) async fn otp_status(
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_recipient")
             .detail("the token has no valid `phone_number` and no valid `email`"));
     }
-    let request = request_id_in(path)?;
-    if api.is_request_of(&request, &user.sub) {
+    let request_id = request_id_in(path)?;
+    if api.is_request_of(&request_id, &user.sub) {
         // The id does not name its channel. It belongs to one recipient only.
         for to in recipients {
             let recipient = api.recipients.address(to.channel(), to.as_str());
-            if let Some(record) = api.request_record(&request, Some(recipient)).await? {
-                return Ok(Json(OtpStatusResponse::of(&request, to.channel(), &record, api.clock.now())));
+            if let Some(record) = api.request_record(&request_id, Some(recipient)).await? {
+                return Ok(Json(OtpStatusResponse::of(&request_id, to.channel(), &record, api.clock.now())));
             }
         }
     }
@@ -83,13 +83,13 @@ pub(super) async fn otp_status(
 
 impl OtpStatusResponse {
     fn of(
-        request: &RequestId,
+        request_id: &RequestId,
         channel: Channel,
         record: &RequestRecord,
         now: UnixMillis,
     ) -> OtpStatusResponse {
         let queued = OtpStatusResponse {
-            request_id: request.to_string(),
+            request_id: request_id.to_string(),
             status: "queued",
             channel,
             at: None,

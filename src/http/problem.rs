@@ -60,8 +60,8 @@ impl Problem {
     }
 
     /// The request that was made and ended with this problem.
-    pub(super) fn request_id(self, request: &RequestId) -> Problem {
-        Problem { request_id: Some(request.as_str().into()), ..self }
+    pub(super) fn request_id(self, request_id: &RequestId) -> Problem {
+        Problem { request_id: Some(request_id.as_str().into()), ..self }
     }
 
     /// True if this is the recorded outcome of a repeated request.

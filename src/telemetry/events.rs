@@ -1,6 +1,8 @@
 //! One function per event: each writes a log line and counts a metric.
 //!
-//! Messages are constant and lower case; values are fields. Recipients are passed in their masked form.
+//! Messages are constant and lower case; values are fields. The names of fields are part of the interface, and some
+//! are older than the glossary: `request` is a request id, `code` a provider code. Recipients are passed in their
+//! masked form.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -22,7 +24,7 @@ use crate::domain::verdict::Verdict;
 /// The broker has confirmed the result.
 pub fn request_completed(
     channel: Channel,
-    request: &str,
+    request_id: &str,
     to: &str,
     outcome: &Outcome,
     replayed: bool,
@@ -39,7 +41,15 @@ pub fn request_completed(
         (outcome.attempts, outcome.error.as_ref().and_then(|error| error.provider_code));
     info!(
         channel,
-        request, to, status, reason, attempts, provider_code, replayed, elapsed_ms, "request completed"
+        request = request_id,
+        to,
+        status,
+        reason,
+        attempts,
+        provider_code,
+        replayed,
+        elapsed_ms,
+        "request completed"
     );
 }
 
@@ -53,7 +63,7 @@ pub fn provider_accepted(provider: &'static str, elapsed: Duration) {
 
 pub fn provider_failed(
     provider: &'static str,
-    request: &str,
+    request_id: &str,
     attempt: u32,
     failure: &SendFailure,
     elapsed: Duration,
@@ -61,60 +71,87 @@ pub fn provider_failed(
     let answer = failure.as_str();
     observe(&METRICS.provider.get_or_create(&ProviderLabels { provider, answer }), elapsed);
     match failure {
-        SendFailure::Refused { provider_code: code, scope, .. } => {
+        SendFailure::Refused { provider_code, scope, .. } => {
             let scope = scope.as_str();
-            warn!(request, provider, attempt, code, scope, "provider refused a message");
+            warn!(
+                request = request_id,
+                provider,
+                attempt,
+                code = provider_code,
+                scope,
+                "provider refused a message"
+            );
         }
-        SendFailure::Throttled { provider_code: code, retry_after } => {
+        SendFailure::Throttled { provider_code, retry_after } => {
             let retry_after_ms = retry_after.map(millis);
-            warn!(request, provider, attempt, code, retry_after_ms, "provider throttled a message");
+            warn!(
+                request = request_id,
+                provider,
+                attempt,
+                code = provider_code,
+                retry_after_ms,
+                "provider throttled a message"
+            );
         }
-        SendFailure::Deferred { provider_code: code } => {
-            warn!(request, provider, attempt, code, "provider deferred a message")
+        SendFailure::Deferred { provider_code } => {
+            warn!(
+                request = request_id,
+                provider,
+                attempt,
+                code = provider_code,
+                "provider deferred a message"
+            )
         }
         SendFailure::NotConnected { detail } => {
-            warn!(request, provider, attempt, detail, "provider is unreachable")
+            warn!(request = request_id, provider, attempt, detail, "provider is unreachable")
         }
-        SendFailure::InDoubt { detail } => warn!(request, provider, attempt, detail, "send in doubt"),
+        SendFailure::InDoubt { detail } => {
+            warn!(request = request_id, provider, attempt, detail, "send in doubt")
+        }
     }
 }
 
-pub fn send_retried(request: &str, attempt: u32, failure: &SendFailure, wait: Duration) {
+pub fn send_retried(request_id: &str, attempt: u32, failure: &SendFailure, wait: Duration) {
     METRICS.retries.get_or_create(&ReasonLabel { reason: failure.as_str() }).inc();
     let wait_ms = millis(wait);
-    info!(request, attempt, wait_ms, "send will be retried");
+    info!(request = request_id, attempt, wait_ms, "send will be retried");
 }
 
 /// A send waits for the gate or for a sender, beyond its own backoff.
-pub fn send_paused(channel: Channel, request: &str, reason: &'static str) {
+pub fn send_paused(channel: Channel, request_id: &str, reason: &'static str) {
     METRICS.held.get_or_create(&ReasonLabel { reason }).inc();
-    info!(channel = channel.as_str(), request, reason, "send waiting");
+    info!(channel = channel.as_str(), request = request_id, reason, "send waiting");
 }
 
 /// Other senders take over. `sender` is its place in the settings.
-pub fn sender_cooling_down(provider: &'static str, sender: u32, code: Option<u32>, cooldown: Duration) {
+pub fn sender_cooling_down(
+    provider: &'static str,
+    sender: u32,
+    provider_code: Option<u32>,
+    cooldown: Duration,
+) {
     METRICS.sender_rests.inc();
     let cooldown_seconds = cooldown.as_secs();
-    error!(provider, sender, code, cooldown_seconds, "provider refused a sender");
+    error!(provider, sender, code = provider_code, cooldown_seconds, "provider refused a sender");
 }
 
 /// The provider does not have the message that was in doubt.
-pub fn send_repeated(request: &str, attempt: u32) {
+pub fn send_repeated(request_id: &str, attempt: u32) {
     METRICS.resent.inc();
-    warn!(request, attempt, "in-doubt send repeated");
+    warn!(request = request_id, attempt, "in-doubt send repeated");
 }
 
-pub fn message_lookup(provider: &'static str, request: &str, error: Option<&impl Display>) {
+pub fn message_lookup(provider: &'static str, request_id: &str, error: Option<&impl Display>) {
     match error {
-        None => debug!(request, provider, "message lookup answered"),
-        Some(error) => warn!(request, provider, %error, "message lookup failed"),
+        None => debug!(request = request_id, provider, "message lookup answered"),
+        Some(error) => warn!(request = request_id, provider, %error, "message lookup failed"),
     }
 }
 
 /// `answer` is `found`, `reported`, `absent` or `unknown`.
-pub fn in_doubt_resolved(request: &str, answer: &'static str) {
+pub fn in_doubt_resolved(request_id: &str, answer: &'static str) {
     METRICS.doubts.get_or_create(&ReasonLabel { reason: answer }).inc();
-    info!(request, answer, "in-doubt send resolved");
+    info!(request = request_id, answer, "in-doubt send resolved");
 }
 
 /// `closed_by` is `None` when the gate opens.
@@ -138,31 +175,31 @@ pub fn provider_probed(channel: Channel, provider: &'static str, good: bool, wai
     warn!(channel = channel.as_str(), provider, answer, waited_ms, "provider account probed");
 }
 
-/// `taken` says what the receipt was: `news`, `known` or `no_request`.
+/// `result` is `news` (a final status to publish), `known` (all others) or `no_request`: words of the interface.
 pub fn receipt_recorded(
-    request: &str,
+    request_id: &str,
     status: &'static str,
-    code: Option<u32>,
+    provider_code: Option<u32>,
     reason: RefusalReason,
-    taken: &'static str,
+    result: &'static str,
 ) {
-    METRICS.receipts.get_or_create(&ReceiptLabels { status, taken }).inc();
+    METRICS.receipts.get_or_create(&ReceiptLabels { status, taken: result }).inc();
     if reason.concerns_every_message() {
-        error!(request, status, code, taken, "receipt recorded");
+        error!(request = request_id, status, code = provider_code, taken = result, "receipt recorded");
     } else {
-        info!(request, status, code, taken, "receipt recorded");
+        info!(request = request_id, status, code = provider_code, taken = result, "receipt recorded");
     }
 }
 
 /// The receipt was not recorded or not published; the provider sends it again.
-pub fn receipt_failed(request: &str, error: &impl Display) {
-    warn!(request, %error, "receipt processing failed");
+pub fn receipt_failed(request_id: &str, error: &impl Display) {
+    warn!(request = request_id, %error, "receipt processing failed");
 }
 
 /// No receipt came before the wait ended.
-pub fn receipt_lapsed(request: &str) {
+pub fn receipt_lapsed(request_id: &str) {
     METRICS.receipts.get_or_create(&ReceiptLabels { status: "unconfirmed", taken: "lapsed" }).inc();
-    info!(request, "receipt did not come in time");
+    info!(request = request_id, "receipt did not come in time");
 }
 
 pub fn receipt_poll_failed(error: &impl Display) {
@@ -176,8 +213,8 @@ pub fn callback_refused(reason: &'static str) {
 }
 
 /// The lease of the handler that was sending has expired.
-pub fn in_doubt_taken_over(request: &str, attempt: u32) {
-    warn!(request, attempt, "in-doubt send taken over from a lost handler");
+pub fn in_doubt_taken_over(request_id: &str, attempt: u32) {
+    warn!(request = request_id, attempt, "in-doubt send taken over from a lost handler");
 }
 
 /// The guard counts the handler until it is dropped.
@@ -219,9 +256,9 @@ pub fn dead_lettered(reason: &'static str, error: &str) {
 }
 
 /// The settings do not allow the request's `reply_to`.
-pub fn reply_ignored(request: &str) {
+pub fn reply_ignored(request_id: &str) {
     METRICS.replies_ignored.inc();
-    warn!(request, "reply queue is not allowed");
+    warn!(request = request_id, "reply queue is not allowed");
 }
 
 pub fn reply_failed(reason: &'static str) {
@@ -329,11 +366,11 @@ impl AdminAction {
 }
 
 /// `sub` is the subject of the token.
-pub fn admin_asked(sub: &str, action: AdminAction, request: Option<&str>, to: Option<&Address>) {
+pub fn admin_asked(sub: &str, action: AdminAction, request_id: Option<&str>, to: Option<&Address>) {
     let what = action.as_str();
     METRICS.admin.get_or_create(&ReasonLabel { reason: what }).inc();
     let (sub, to) = (printable(sub), to.map(display));
-    info!(target: "otpost::audit", audit = true, sub, what, request, to, "operator query");
+    info!(target: "otpost::audit", audit = true, sub, what, request = request_id, to, "operator query");
 }
 
 /// Replaces every character that could forge a log line or hide a part of one.

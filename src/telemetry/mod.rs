@@ -37,7 +37,7 @@ pub fn check_filter(filter: &str) -> Result<(), String> {
     filter_of::<Registry>(filter).map(drop)
 }
 
-/// The given filter can only reduce what [`may_be_logged`] allows.
+/// The given filter can only reduce what `may_be_logged` allows.
 pub fn filter_of<S>(filter: &str) -> Result<impl Layer<S> + use<S>, String>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,

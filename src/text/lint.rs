@@ -21,7 +21,7 @@ const CODE_DIGITS_MIN: usize = 4;
 
 /// The cost of a text at its longest values: brand as configured, longest name, ten digits, three-digit minutes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lint {
+pub struct TemplateCost {
     pub template: String,
     pub locale: String,
     /// The operator's file; `None` for a built-in text.
@@ -32,7 +32,7 @@ pub struct Lint {
 /// An error in a text or in a setting of texts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {problem}")]
-pub struct TextFault {
+pub struct TextError {
     pub place: Place,
     pub problem: String,
 }
@@ -57,14 +57,14 @@ impl fmt::Display for Place {
     }
 }
 
-impl TextFault {
-    pub(super) fn new(place: &Place, problem: impl Into<String>) -> TextFault {
-        TextFault { place: place.clone(), problem: problem.into() }
+impl TextError {
+    pub(super) fn new(place: &Place, problem: impl Into<String>) -> TextError {
+        TextError { place: place.clone(), problem: problem.into() }
     }
 }
 
 /// The brand, or a substitute for an invalid one, so that errors of the templates are still found.
-pub(super) fn checked_brand(settings: &TextSettings, faults: &mut Vec<TextFault>) -> String {
+pub(super) fn checked_brand(settings: &TextSettings, errors: &mut Vec<TextError>) -> String {
     let brand = settings.brand.trim();
     let folded = gsm7::fold(brand);
     let problem = if brand.is_empty() {
@@ -82,7 +82,7 @@ pub(super) fn checked_brand(settings: &TextSettings, faults: &mut Vec<TextFault>
     } else {
         return brand.to_owned();
     };
-    faults.push(TextFault::new(&Place::Brand, problem));
+    errors.push(TextError::new(&Place::Brand, problem));
     "Brand".to_owned()
 }
 

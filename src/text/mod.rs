@@ -28,7 +28,7 @@ use crate::domain::channel::Channel;
 use crate::domain::language_tag::is_bcp47;
 use crate::domain::time_zone::Zone;
 use crate::text::email::{EmailValues, Mails, RenderedEmail};
-use crate::text::lint::{Lint, Place, TextFault};
+use crate::text::lint::{Place, TemplateCost, TextError};
 use crate::text::locale_match::best_match;
 use crate::text::name::greeting_name;
 use crate::text::prepare::{Prepared, Values};
@@ -44,37 +44,37 @@ pub struct Texts {
     templates: BTreeMap<String, Template>,
     encoding: SmsEncoding,
     default_zone: Zone,
-    lints: Vec<Lint>,
+    costs: Vec<TemplateCost>,
     mails: Mails,
 }
 
 impl Texts {
     /// The built-in texts, replaced or extended by the operator's. All errors are reported together.
-    pub fn built_in(settings: TextSettings) -> Result<Texts, Vec<TextFault>> {
-        let (texts, faults) = Texts::prepared(settings);
-        if faults.is_empty() { Ok(texts) } else { Err(faults) }
+    pub fn built_in(settings: TextSettings) -> Result<Texts, Vec<TextError>> {
+        let (texts, errors) = Texts::prepared(settings);
+        if errors.is_empty() { Ok(texts) } else { Err(errors) }
     }
 
     /// The cost of each valid text, and the errors of the others.
-    pub fn lint(settings: TextSettings) -> (Vec<Lint>, Vec<TextFault>) {
-        let (texts, faults) = Texts::prepared(settings);
-        (texts.lints, faults)
+    pub fn check(settings: TextSettings) -> (Vec<TemplateCost>, Vec<TextError>) {
+        let (texts, errors) = Texts::prepared(settings);
+        (texts.costs, errors)
     }
 
-    fn prepared(settings: TextSettings) -> (Texts, Vec<TextFault>) {
-        let mut faults = Vec::new();
-        let brand = lint::checked_brand(&settings, &mut faults);
+    fn prepared(settings: TextSettings) -> (Texts, Vec<TextError>) {
+        let mut errors = Vec::new();
+        let brand = lint::checked_brand(&settings, &mut errors);
         let mut texts = Texts {
             templates: BTreeMap::new(),
             encoding: settings.sms_encoding,
             default_zone: settings.default_zone,
-            lints: Vec::new(),
+            costs: Vec::new(),
             mails: Mails::new(&brand, &settings.default_locale),
         };
-        for ((template, locale), Source { text, file }) in sources(settings.templates, &mut faults) {
+        for ((template, locale), Source { text, file }) in sources(settings.templates, &mut errors) {
             match lint::linted(&text, &brand, texts.encoding) {
                 Ok((prepared, segments)) => {
-                    texts.lints.push(Lint {
+                    texts.costs.push(TemplateCost {
                         template: template.clone(),
                         locale: locale.clone(),
                         file,
@@ -85,14 +85,14 @@ impl Texts {
                 Err(problems) => {
                     // The built-in texts are valid: only the brand can cause an error in one.
                     let place = file.map_or(Place::Brand, Place::File);
-                    faults.extend(problems.into_iter().map(|problem| TextFault::new(&place, problem)));
+                    errors.extend(problems.into_iter().map(|problem| TextError::new(&place, problem)));
                 }
             }
         }
-        if faults.is_empty() {
-            texts.choose_fallbacks(&settings.default_locale, &mut faults);
+        if errors.is_empty() {
+            texts.choose_fallbacks(&settings.default_locale, &mut errors);
         }
-        (texts, faults)
+        (texts, errors)
     }
 
     /// Renders a text message, without a greeting for an unusable name, and in the default language for an unknown one.
@@ -123,19 +123,19 @@ impl Texts {
     }
 
     /// The cost of each text at its longest values.
-    pub fn lints(&self) -> &[Lint] {
-        &self.lints
+    pub fn costs(&self) -> &[TemplateCost] {
+        &self.costs
     }
 
-    fn choose_fallbacks(&mut self, default_locale: &str, faults: &mut Vec<TextFault>) {
+    fn choose_fallbacks(&mut self, default_locale: &str, errors: &mut Vec<TextError>) {
         if !is_bcp47(default_locale) {
-            return faults.push(TextFault::new(&Place::DefaultLocale, "is not a language tag (BCP 47)"));
+            return errors.push(TextError::new(&Place::DefaultLocale, "is not a language tag (BCP 47)"));
         }
         for (name, template) in &mut self.templates {
             match template.position(default_locale) {
                 Some(position) => template.fallback = position,
                 None => {
-                    faults.push(TextFault::new(
+                    errors.push(TextError::new(
                         &Place::DefaultLocale,
                         format!("template {name} has no text for it"),
                     ));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use super::lint::{Place, TextFault};
+use super::lint::{Place, TextError};
 use super::settings::TemplateFile;
 use crate::domain::language_tag::is_bcp47;
 
@@ -24,7 +24,7 @@ pub(super) struct Source {
 /// Every source by template and locale. The operator's file replaces a built-in text, but no other file.
 pub(super) fn sources(
     files: Vec<TemplateFile>,
-    faults: &mut Vec<TextFault>,
+    errors: &mut Vec<TextError>,
 ) -> BTreeMap<(String, String), Source> {
     let mut sources = BTreeMap::new();
     for (name, text) in BUILT_IN {
@@ -33,9 +33,9 @@ pub(super) fn sources(
     }
     for TemplateFile { name, source } in files {
         let place = Place::File(name.clone());
-        let mut fault = |problem: String| faults.push(TextFault::new(&place, problem));
+        let mut error = |problem: String| errors.push(TextError::new(&place, problem));
         let Some(key) = template_and_locale(&name) else {
-            fault(
+            error(
                 "is not named <template>.<locale>.txt with a template of 1 to 64 of a-z, 0-9, _ and -"
                     .to_owned(),
             );
@@ -44,14 +44,14 @@ pub(super) fn sources(
         let text = match source {
             Ok(text) => tidied(&text),
             Err(problem) => {
-                fault(problem);
+                error(problem);
                 continue;
             }
         };
         let source = Source { text, file: Some(name) };
         match sources.entry(key) {
             Entry::Occupied(mut taken) => match &taken.get().file {
-                Some(other) => fault(format!("is of the same template and language as {other}")),
+                Some(other) => error(format!("is of the same template and language as {other}")),
                 None => drop(taken.insert(source)),
             },
             Entry::Vacant(free) => drop(free.insert(source)),

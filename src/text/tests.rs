@@ -16,7 +16,7 @@ fn settings() -> TextSettings {
 }
 
 fn texts(settings: TextSettings) -> Texts {
-    Texts::built_in(settings).unwrap_or_else(|faults| panic!("{faults:?}"))
+    Texts::built_in(settings).unwrap_or_else(|errors| panic!("{errors:?}"))
 }
 
 fn file(name: &str, source: &str) -> TemplateFile {
@@ -48,10 +48,10 @@ fn says(texts: &Texts, text: &SmsValues<'_>, expected: &str) -> Segments {
 }
 
 #[track_caller]
-fn faults(settings: TextSettings, expected: &[&str]) {
-    let faults = Texts::built_in(settings).err().expect("faults");
-    let faults: Vec<String> = faults.iter().map(TextFault::to_string).collect();
-    assert_eq!(faults, expected);
+fn errors(settings: TextSettings, expected: &[&str]) {
+    let errors = Texts::built_in(settings).err().expect("errors");
+    let errors: Vec<String> = errors.iter().map(TextError::to_string).collect();
+    assert_eq!(errors, expected);
 }
 
 #[test]
@@ -94,9 +94,9 @@ fn every_language_has_its_text() {
 #[test]
 fn every_built_in_text_costs_one_segment_at_its_longest() {
     let texts = texts(settings());
-    assert_eq!(texts.lints().len(), 3);
-    for lint in texts.lints() {
-        assert_eq!((lint.segments.encoding, lint.segments.count), (Encoding::Gsm7, 1), "{lint:?}");
+    assert_eq!(texts.costs().len(), 3);
+    for cost in texts.costs() {
+        assert_eq!((cost.segments.encoding, cost.segments.count), (Encoding::Gsm7, 1), "{cost:?}");
     }
 }
 
@@ -119,7 +119,7 @@ fn unicode_keeps_the_accents_and_says_what_they_cost() {
         "MeStore: Hola María, tu código de verificación es 123456. Válido por 10 minutos. No compartir.";
     let segments = says(&texts, &SmsValues { user_name: Some("María"), ..text("123456") }, expected);
     assert_eq!(segments, Segments { encoding: Encoding::Ucs2, units: 94, count: 2 });
-    assert!(texts.lints().iter().all(|lint| lint.segments.count == 2));
+    assert!(texts.costs().iter().all(|cost| cost.segments.count == 2));
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn the_operators_text_replaces_the_built_in_one_of_its_name_and_language() {
         &SmsValues { user_name: Some("Ana"), ..text("123456") },
         "123456 es tu codigo de MeStore, 10 min.",
     );
-    assert_eq!(texts.lints().len(), 3);
+    assert_eq!(texts.costs().len(), 3);
 }
 
 #[test]
@@ -266,10 +266,10 @@ fn a_template_that_would_mislead_is_a_fault() {
         ("{{ code }} 🔑", "U+1F511 cannot be written in GSM-7; replace it, or set SMS_ENCODING=unicode"),
         ("{{ code }} \u{e001}", "syntax error: private-use characters have no place in a text"),
     ] {
-        faults(with_template("default.es.txt", source), &[&format!("{place}: {problem}")]);
+        errors(with_template("default.es.txt", source), &[&format!("{place}: {problem}")]);
     }
     let long = format!("{{{{ code }}}}{}", "a".repeat(1600));
-    faults(
+    errors(
         with_template("default.es.txt", &long),
         &[&format!("{place}: is longer than 1600 characters at its longest values")],
     );
@@ -282,9 +282,9 @@ fn a_template_that_does_not_render_is_a_fault_with_its_line() {
         ("a\n{{ cod }} {{ code }}", "line 2: "),
         ("{{ code | upper }}", "line 1: "),
     ] {
-        let faults = Texts::built_in(with_template("default.es.txt", source)).err().expect("faults");
-        assert_eq!(faults.len(), 1);
-        assert!(faults[0].problem.starts_with(line), "{}", faults[0]);
+        let errors = Texts::built_in(with_template("default.es.txt", source)).err().expect("errors");
+        assert_eq!(errors.len(), 1);
+        assert!(errors[0].problem.starts_with(line), "{}", errors[0]);
     }
 }
 
@@ -298,7 +298,7 @@ fn every_fault_is_reported_at_once() {
         TemplateFile { name: "big.es.txt".to_owned(), source: Err("is not UTF-8".to_owned()) },
     ]);
     settings.brand = "メルカリ".to_owned();
-    faults(
+    errors(
         settings,
         &[
             "SMS_BRAND: cannot be written in GSM-7; set SMS_ENCODING=unicode, or write it in Latin letters",
@@ -319,16 +319,16 @@ fn a_brand_that_would_break_a_text_is_a_fault() {
         ("Shop 601-234", "contains groups of digits, which look like a code"),
         ("Shop\u{e003}", "contains private-use characters"),
     ] {
-        faults(TextSettings { brand: brand.to_owned(), ..settings() }, &[&format!("SMS_BRAND: {problem}")]);
+        errors(TextSettings { brand: brand.to_owned(), ..settings() }, &[&format!("SMS_BRAND: {problem}")]);
     }
 }
 
 #[test]
 fn a_default_language_without_a_text_is_a_fault() {
     let french = TextSettings { default_locale: "fr".to_owned(), ..settings() };
-    faults(french, &["DEFAULT_LOCALE: template default has no text for it"]);
+    errors(french, &["DEFAULT_LOCALE: template default has no text for it"]);
     let nonsense = TextSettings { default_locale: "español".to_owned(), ..settings() };
-    faults(nonsense, &["DEFAULT_LOCALE: is not a language tag (BCP 47)"]);
+    errors(nonsense, &["DEFAULT_LOCALE: is not a language tag (BCP 47)"]);
 }
 
 proptest! {

@@ -156,7 +156,7 @@ fn the_end_has_its_reason_and_the_time_of_a_possible_retry() {
 #[test]
 fn a_live_request_is_with_a_worker_or_in_the_queue() {
     let held = explanation(&waiting(history_of([]), true));
-    assert_eq!(held.text, "it waits to be sent; a worker has it");
+    assert_eq!(held.text, "it waits to be sent; a worker has it, or crashed with it");
     assert_eq!((held.state, held.attempts, held.deadline), ("waiting", 1, Some(at(600))));
     assert_eq!(
         explanation(&waiting(history_of([]), false)).text,
@@ -232,14 +232,17 @@ fn a_recent_request_has_its_state() {
     let summary = RequestSummary { at: at(1), request_id: RequestId::parse("r1").expect("an id") };
     assert_eq!(recent_request(&summary, None).state, "forgotten");
     let live = recent_request(&summary, Some(&waiting(history_of([]), true)));
-    assert_eq!((live.state, live.text), ("waiting", Some("it waits to be sent; a worker has it".to_owned())));
+    assert_eq!(
+        (live.state, live.text),
+        ("waiting", Some("it waits to be sent; a worker has it, or crashed with it".to_owned()))
+    );
     let mut doubt = waiting(history_of([]), false);
     if let RequestState::InProgress { state, .. } = &mut doubt.state {
         *state = "doubt";
     }
     assert_eq!(
         recent_request(&summary, Some(&doubt)).text.as_deref(),
-        Some("it is in doubt; the next worker reconciles it; it is back in the queue")
+        Some("it is in doubt and back in the queue; the next worker reconciles it")
     );
     let refused = ended(Status::Rejected, Some(OutcomeError::of(ErrorCode::Cooldown)), history_of([]));
     let refused = recent_request(&summary, Some(&refused));

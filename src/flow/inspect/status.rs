@@ -159,7 +159,7 @@ pub struct LimitsRow {
     pub per_day: u32,
     /// Sends for a user in an hour.
     pub per_user: u32,
-    /// Sends for a client address in an hour.
+    /// Sends for a client IP in an hour.
     pub per_ip: u32,
     /// All sends in an hour.
     pub all_per_hour: u32,
@@ -191,7 +191,7 @@ impl Inspector {
             self.check_store(),
             self.check_broker(),
             self.check_provider(self.provider.as_ref(), &self.provider_health),
-            self.email()
+            self.email_row()
         );
         let ProcessInfo { version, role, production, sms_enabled, .. } = self.process;
         let simulated = self.is_simulated(self.provider.as_ref(), &sms_provider);
@@ -213,7 +213,7 @@ impl Inspector {
         }
     }
 
-    async fn email(&self) -> EmailRow {
+    async fn email_row(&self) -> EmailRow {
         let limits = limits_row(&self.process.limits.on(Channel::Email));
         if !self.process.email_enabled {
             return EmailRow { enabled: false, mode: None, provider: None, health: None, limits };
@@ -283,8 +283,8 @@ impl Inspector {
             return Health::without_answer(HealthState::Simulated);
         }
         match cache.read(Instant::now()) {
-            CachedHealth::Known(Some(health)) => health,
-            CachedHealth::Known(None) => Health::of(HealthState::Unknown, "a check is in progress"),
+            CachedHealth::Fresh(health) => health,
+            CachedHealth::FirstCheckRunning => Health::of(HealthState::Unknown, "a check is in progress"),
             CachedHealth::Stale => {
                 let asked_at = self.clock.now();
                 let health =
@@ -339,9 +339,11 @@ struct LastHealth {
 }
 
 enum CachedHealth {
+    Fresh(Health),
+    /// Another caller queries the provider, and there is no earlier answer.
+    FirstCheckRunning,
     /// The caller must query the provider.
     Stale,
-    Known(Option<Health>),
 }
 
 impl ProviderHealthCache {
@@ -349,7 +351,7 @@ impl ProviderHealthCache {
     fn read(&self, now: Instant) -> CachedHealth {
         let mut last = self.0.lock().expect("nothing panics while it holds the lock");
         if last.queried.is_some_and(|queried| now.saturating_duration_since(queried) < PROVIDER_CACHED_FOR) {
-            return CachedHealth::Known(last.health.clone());
+            return last.health.clone().map_or(CachedHealth::FirstCheckRunning, CachedHealth::Fresh);
         }
         last.queried = Some(now);
         CachedHealth::Stale
@@ -398,8 +400,8 @@ mod tests {
         let at = |seconds| began + Duration::from_secs(seconds);
         let text = |cached| match cached {
             CachedHealth::Stale => "query",
-            CachedHealth::Known(None) => "nothing yet",
-            CachedHealth::Known(Some(_)) => "known",
+            CachedHealth::FirstCheckRunning => "nothing yet",
+            CachedHealth::Fresh(_) => "known",
         };
         assert_eq!(text(cache.read(at(0))), "query");
         // If the first caller went away without an answer, no other queries before the interval is over.

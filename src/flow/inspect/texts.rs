@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::text::gsm7::{self, Segments};
-use crate::text::lint::{Lint, TextFault};
+use crate::text::lint::{TemplateCost, TextError};
 use crate::text::{TextSettings, Texts};
 
 #[derive(Serialize)]
@@ -24,7 +24,7 @@ impl From<Segments> for Cost {
 
 /// A template in one language with its cost at its longest values, or an error.
 #[derive(Serialize)]
-pub struct LintRow {
+pub struct TemplateRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,9 +37,9 @@ pub struct LintRow {
     pub problem: Option<String>,
 }
 
-impl From<Lint> for LintRow {
-    fn from(Lint { template, locale, file, segments }: Lint) -> LintRow {
-        LintRow {
+impl From<TemplateCost> for TemplateRow {
+    fn from(TemplateCost { template, locale, file, segments }: TemplateCost) -> TemplateRow {
+        TemplateRow {
             template: Some(template),
             locale: Some(locale),
             from: file.unwrap_or_else(|| "built in".to_owned()),
@@ -49,16 +49,22 @@ impl From<Lint> for LintRow {
     }
 }
 
-impl From<TextFault> for LintRow {
-    fn from(TextFault { place, problem }: TextFault) -> LintRow {
-        LintRow { template: None, locale: None, from: place.to_string(), cost: None, problem: Some(problem) }
+impl From<TextError> for TemplateRow {
+    fn from(TextError { place, problem }: TextError) -> TemplateRow {
+        TemplateRow {
+            template: None,
+            locale: None,
+            from: place.to_string(),
+            cost: None,
+            problem: Some(problem),
+        }
     }
 }
 
 /// All texts that could be sent, then all errors.
-pub fn lint(settings: TextSettings) -> Vec<LintRow> {
-    let (lints, errors) = Texts::lint(settings);
-    lints.into_iter().map(LintRow::from).chain(errors.into_iter().map(LintRow::from)).collect()
+pub fn check_texts(settings: TextSettings) -> Vec<TemplateRow> {
+    let (costs, errors) = Texts::check(settings);
+    costs.into_iter().map(TemplateRow::from).chain(errors.into_iter().map(TemplateRow::from)).collect()
 }
 
 #[derive(Serialize)]

@@ -29,15 +29,15 @@ pub(crate) async fn explain_request(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Json<RequestExplanation>, Problem> {
     let sub = api.tokens.admin(&headers).await?;
-    let request = request_id_in(path)?;
-    events::admin_asked(&sub, AdminAction::Request, Some(request.as_str()), None);
-    let record = api.request_record(&request, None).await?.ok_or_else(|| {
+    let request_id = request_id_in(path)?;
+    events::admin_asked(&sub, AdminAction::Request, Some(request_id.as_str()), None);
+    let record = api.request_record(&request_id, None).await?.ok_or_else(|| {
         Problem::new(StatusCode::NOT_FOUND, "unknown_request").detail(
             "no record of this request is kept: it never arrived, was rejected without a record, or is too old",
         )
     })?;
-    let wrong_max = api.limits.wrong_per_challenge;
-    Ok(Json(explain::explain_request(&request, &record, wrong_max, api.clock.now())))
+    let checks_max = api.limits.wrong_per_challenge;
+    Ok(Json(explain::explain_request(&request_id, &record, checks_max, api.clock.now())))
 }
 
 /// `POST /api/v1/sms/requests`: the last requests of a recipient. The recipient is in the body because URLs are logged.
