@@ -331,7 +331,7 @@ impl Embedded {
                 provider_timeout: PROVIDER_TIMEOUT,
                 in_doubt: options.in_doubt,
                 in_doubt_receipt_wait: options.doubt_report_wait,
-                receipt_due_after: Some(Duration::from_secs(60)),
+                poll_receipt_after: Some(Duration::from_secs(60)),
                 reply_to_allowed: ["amq.rabbitmq.reply-to.*", "reply.*", "exact"].map(str::to_owned).to_vec(),
             },
             names: Names::new("otpost"),

@@ -458,12 +458,8 @@ fn the_status_command_queries_real_servers_and_exits_with_3_if_one_is_down() {
     let table = String::from_utf8(otpost(&[&real[..], &[gone]].concat(), &["status"]).stdout).expect("text");
     assert!(table.contains("rabbitmq     down: cannot be reached: connection refused\n"), "{table}");
     let table = String::from_utf8(otpost(&real, &["status"]).stdout).expect("text");
-    for line in [
-        "mode         simulation",
-        "e-mail       simulation",
-        "rabbitmq     up",
-        "kill switch  off",
-    ] {
+    for line in ["mode         simulation", "e-mail       simulation", "rabbitmq     up", "kill switch  off"]
+    {
         assert!(table.contains(line), "{table}");
     }
 }

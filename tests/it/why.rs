@@ -157,10 +157,10 @@ async fn a_live_request_shows_its_pause() {
         "{response}"
     );
     assert_eq!((&response["state"], &response["attempts"]), (&json!("waiting"), &json!(1)), "{response}");
-    assert_eq!(response["text"], "it waits to be sent; a worker has it");
+    assert_eq!(response["text"], "it waits to be sent; a worker has it, or crashed with it");
     assert!(response["deadline"].is_string() && response.get("status").is_none(), "{response}");
     let response = last(&gateway, ALICE).await;
-    assert_eq!(response["requests"][0]["text"], "it waits to be sent; a worker has it", "{response}");
+    assert_eq!(response["requests"][0]["text"], "it waits to be sent; a worker has it, or crashed with it", "{response}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -213,7 +213,7 @@ impl World {
                 provider_timeout: PROVIDER_TIMEOUT,
                 in_doubt: InDoubtPolicy::Reconcile,
                 in_doubt_receipt_wait: Duration::ZERO,
-                receipt_due_after: Some(Duration::from_secs(60)),
+                poll_receipt_after: Some(Duration::from_secs(60)),
                 reply_to_allowed: Vec::new(),
             },
             names: Names::new("otpost"),
