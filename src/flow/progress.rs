@@ -75,7 +75,7 @@ impl ChannelGateway {
     /// Releases the lease of a send, with its history: another handler may take it over when `due` has passed.
     pub(super) async fn release_send(&self, ctx: &mut SendContext<'_>, due: Duration, reason: RequeueReason) {
         ctx.state.history.add(self.clock.now(), HistoryEvent::Requeued(reason.as_str().to_owned()));
-        let requeued = Progress::Requeued { due, in_doubt: ctx.state.in_doubt.is_in_doubt };
+        let requeued = Progress::Requeued { retry_in: due, in_doubt: ctx.state.in_doubt.is_in_doubt };
         let (attempts, history) = (Some(ctx.state.attempts_made), Some(&ctx.state.history));
         self.release_lease(&ctx.lease(), attempts, requeued, history).await;
     }

@@ -63,16 +63,16 @@ pub trait Provider: Send + Sync {
 /// Checks codes that a provider made.
 #[async_trait]
 pub trait CodeVerifier: Send + Sync {
-    /// Checks a code, once. Without the name of a verification, the pending one of the address counts.
+    /// Checks a code, once. Without the SID of a verification, the pending one of the address counts.
     async fn check(
         &self,
         to: &Address,
-        verification: Option<&str>,
+        verification_sid: Option<&str>,
         code: &Code,
     ) -> Result<ProviderVerdict, CodeVerifierError>;
 
     /// True if a correct code has approved the verification: a lost answer to a check leaves this question.
-    async fn is_approved(&self, verification: &str) -> Result<bool, LookupError>;
+    async fn is_approved(&self, verification_sid: &str) -> Result<bool, LookupError>;
 
     /// Checks that the service exists: without it every verification looks expired.
     async fn is_there(&self) -> Result<(), CredentialError>;
@@ -86,8 +86,8 @@ pub enum ProviderVerdict {
     Wrong,
     /// No such verification: expired, used, or the [service does not exist](CodeVerifier::is_there).
     Gone,
-    /// More wrong attempts than the provider allows.
-    TooManyTries,
+    /// More checks than the provider allows.
+    TooManyChecks,
 }
 
 /// A check without a verdict. The text names no address.
@@ -148,8 +148,8 @@ pub struct Accepted {
     pub message_id: Option<String>,
     /// The segments by the provider's count.
     pub segments: Option<u32>,
-    /// The name by which a [`CodeVerifier`] knows the code, if the provider makes codes.
-    pub verification: Option<String>,
+    /// The SID by which a [`CodeVerifier`] knows the code, if the provider makes codes.
+    pub verification_sid: Option<String>,
 }
 
 /// A failed check of credentials.
@@ -203,8 +203,8 @@ pub struct ProviderMessage {
     pub text: Option<String>,
     /// The segments by the provider's count.
     pub segments: Option<u32>,
-    /// The name by which a [`CodeVerifier`] knows the code, if the provider makes codes.
-    pub verification: Option<String>,
+    /// The SID by which a [`CodeVerifier`] knows the code, if the provider makes codes.
+    pub verification_sid: Option<String>,
 }
 
 /// The status of one message.

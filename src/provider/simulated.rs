@@ -162,7 +162,7 @@ impl SimulatedProvider {
             created: self.clock.now(),
             text: Some(message.body.to_owned()),
             segments: None,
-            verification: None,
+            verification_sid: None,
         };
         if let Some(observer) = &*lock(&self.observer) {
             observer.shown(message, shown.created);
@@ -246,7 +246,7 @@ impl Provider for SimulatedProvider {
         let message_id = sent.map(|steps| self.deliver(message, steps)).transpose()?;
         match failure {
             Some(failure) => Err(failure),
-            None => Ok(Accepted { message_id, segments: None, verification: None }),
+            None => Ok(Accepted { message_id, segments: None, verification_sid: None }),
         }
     }
 

@@ -6,7 +6,6 @@ use crate::domain::request_id::RequestId;
 use crate::domain::suppression::NewSuppression;
 use crate::domain::time::UnixMillis;
 
-/// A receipt to record.
 #[derive(Clone, Copy, Debug)]
 pub struct NewReceipt<'a> {
     pub recipient: Digest16,
@@ -20,7 +19,7 @@ pub struct NewReceipt<'a> {
     pub suppression: Option<NewSuppression<'a>>,
 }
 
-/// The answer to [`RecordReceipt`].
+/// The answer to a [`NewReceipt`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReceiptResult {
     /// The status is final and not published yet. Publish it, then record it again as `published`.

@@ -132,7 +132,7 @@ fn the_end_has_its_reason_and_the_time_of_a_possible_retry() {
     let explanation = explanation(&record);
     assert_eq!(
         explanation.timeline[0].text,
-        "ended as rejected, rate_limited: a limit of sends or of wrong tries is reached; a new request may succeed after 30 s"
+        "ended as rejected, rate_limited: a limit of sends or of wrong attempts is reached; a new request may succeed after 30 s"
     );
     assert_eq!((explanation.timeline[0].what, explanation.timeline[0].retry_after), ("ended", Some(30)));
     assert_eq!(

@@ -179,7 +179,7 @@ impl Provider for SmtpProvider {
         match answer {
             Ok(Ok(_)) => {
                 self.keep_idle(connection);
-                Ok(Accepted { message_id: Some(message_id), segments: None, verification: None })
+                Ok(Accepted { message_id: Some(message_id), segments: None, verification_sid: None })
             }
             Ok(Err(error)) if was_answered(&error) => Err(failure(Step::Text, &error)),
             Ok(Err(error)) => Err(in_doubt(detail(&error))),

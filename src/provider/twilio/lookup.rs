@@ -154,7 +154,7 @@ impl Lookup {
             // A redacted message has an empty text.
             text: row.body.filter(|text| !text.is_empty()),
             segments: row.num_segments.and_then(|count| count.parse().ok()).filter(|&count| count > 0),
-            verification: None,
+            verification_sid: None,
         };
         Ok(ListedRow { created, ours: Some(ours) })
     }

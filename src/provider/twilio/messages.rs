@@ -194,7 +194,7 @@ fn accepted(body: &[u8]) -> Accepted {
     let message_id = created.sid.as_str().filter(|sid| is_message_sid(sid)).map(str::to_owned);
     // A Messaging Service answers "0" before it has chosen a sender: the count is unknown.
     let segments = created.num_segments.as_str().and_then(|n| n.parse().ok()).filter(|&n| n > 0);
-    Accepted { message_id, segments, verification: None }
+    Accepted { message_id, segments, verification_sid: None }
 }
 
 #[cfg(test)]
@@ -205,7 +205,8 @@ mod tests {
 
     #[track_caller]
     fn check(body: &str, message_id: Option<&str>, segments: Option<u32>) {
-        let expected = Accepted { message_id: message_id.map(str::to_owned), segments, verification: None };
+        let expected =
+            Accepted { message_id: message_id.map(str::to_owned), segments, verification_sid: None };
         assert_eq!(accepted(body.as_bytes()), expected, "{body}");
     }
 
