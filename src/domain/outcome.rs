@@ -14,9 +14,9 @@ use super::time::{UnixMillis, seconds_rounded_up};
 pub enum Status {
     /// The provider accepted the message.
     Sent,
-    /// Nothing was tried.
+    /// No attempt was made.
     Rejected,
-    /// It was tried; nothing was sent.
+    /// Attempts were made; nothing was sent.
     Failed,
     /// It may have been sent.
     Unknown,
@@ -147,7 +147,7 @@ pub struct Outcome {
     /// The provider of the attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
-    /// The provider's name for the message.
+    /// The provider's id of the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_message_id: Option<String>,
     /// The attempts made.

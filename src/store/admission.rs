@@ -10,7 +10,6 @@ use crate::domain::limit::Limits;
 use crate::domain::outcome::Outcome;
 use crate::domain::time::UnixMillis;
 
-/// The input of an admission.
 #[derive(Clone, Copy, Debug)]
 pub struct AdmissionInput<'a> {
     pub lease: Lease<'a>,
@@ -92,7 +91,7 @@ pub struct Grant {
     pub deadline: UnixMillis,
     /// The store's clock at the answer. The other times compare with it.
     pub now: UnixMillis,
-    /// By the store's clock, when the attempt was recorded: just before it was made.
+    /// By the store's clock: when the attempt was recorded, before it was made.
     pub attempt_started_at: UnixMillis,
     pub attempts_in_doubt: u32,
     /// Earlier leases whose handlers ended without completing or requeueing, plus this one.

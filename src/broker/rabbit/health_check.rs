@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::{RabbitSettings, close, connect};
 use crate::broker::HealthCheck;
 
-/// Connects anew for each probe.
+/// Connects anew for each check.
 pub struct RabbitProbe(RabbitSettings);
 
 impl RabbitProbe {
@@ -16,7 +16,7 @@ impl RabbitProbe {
 
 #[async_trait]
 impl HealthCheck for RabbitProbe {
-    async fn probe(&self) -> Result<(), String> {
+    async fn check(&self) -> Result<(), String> {
         let connection = connect(&self.0, "status").await.map_err(|error| error.in_words())?;
         close(&connection).await;
         Ok(())

@@ -25,7 +25,7 @@ fn ended(status: Status, error: Option<OutcomeError>, history: RequestHistory) -
 
 fn waiting(history: RequestHistory, leased: bool) -> RequestRecord {
     let state = RequestState::InProgress {
-        state: "waiting",
+        stage: "waiting",
         leased,
         attempt: 1,
         purpose: "login".to_owned(),
@@ -234,8 +234,8 @@ fn a_recent_request_has_its_state() {
     let live = recent_request(&summary, Some(&waiting(history_of([]), true)));
     assert_eq!((live.state, live.text), ("waiting", Some("it waits to be sent; a worker has it".to_owned())));
     let mut doubt = waiting(history_of([]), false);
-    if let RequestState::InProgress { state, .. } = &mut doubt.state {
-        *state = "doubt";
+    if let RequestState::InProgress { stage, .. } = &mut doubt.state {
+        *stage = "doubt";
     }
     assert_eq!(
         recent_request(&summary, Some(&doubt)).text.as_deref(),

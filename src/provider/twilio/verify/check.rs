@@ -83,9 +83,9 @@ fn lost(error: &reqwest::Error) -> CodeVerifierError {
 }
 
 fn verdict(answer: &Answer) -> Result<ProviderVerdict, CodeVerifierError> {
-    let code = errors::error_code(&answer.body);
-    let detail = || failure::answered(answer.status, code);
-    match (answer.status, code) {
+    let provider_code = errors::error_code(&answer.body);
+    let detail = || failure::answered(answer.status, provider_code);
+    match (answer.status, provider_code) {
         (status, _) if status.is_success() => self::status(answer)
             .as_deref()
             .and_then(verdict_of)

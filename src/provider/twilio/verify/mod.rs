@@ -152,8 +152,8 @@ fn form(to: &PhoneNumber, wanted: Option<&str>) -> String {
 /// not throttle other recipients.
 fn refusal(answer: &Answer) -> SendFailure {
     match errors::error_code(&answer.body) {
-        code @ Some(CODE_SENDS_MAX | CODE_CHECKS_MAX) if answer.status.is_client_error() => {
-            SendFailure::refused(Scope::Request, code)
+        provider_code @ Some(CODE_SENDS_MAX | CODE_CHECKS_MAX) if answer.status.is_client_error() => {
+            SendFailure::refused(Scope::Request, provider_code)
         }
         _ => errors::refusal(answer, Timestamp::now()),
     }
