@@ -1,6 +1,6 @@
 //! The history of a request, stored with its record and shown by `otpost why`.
 //!
-//! It holds no code and no full address. The number of entries is bounded: the first and the last ones are kept.
+//! It holds no code and no full recipient. The number of entries is bounded: the first and the last ones are kept.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,5 @@
 //! The outcome of a request, stored as the JSON of [`Outcome`]. A request has exactly one. It holds no code and no full
-//! address.
+//! recipient.
 
 use std::time::Duration;
 

@@ -51,9 +51,9 @@ pub trait Store: Send + Sync {
 
     /// Records the progress of a lease, and the request's history if one is given.
     ///
-    /// `attempts_made` is the number of attempts that the handler knows of. With fewer than recorded the update is late and
-    /// changes nothing. `None`: the handler does not know, because the answer to its admission was lost. It can then only
-    /// requeue without doubt.
+    /// `attempts_made` is the number of attempts that the handler knows of. With fewer than recorded the update is late
+    /// and changes nothing. `None`: the handler does not know, because the answer to its admission was lost. It can then
+    /// only requeue without doubt.
     async fn update_progress(
         &self,
         lease: &Lease<'_>,
@@ -98,8 +98,8 @@ pub trait Store: Send + Sync {
     /// operator may have removed the suppression that it caused the first time.
     async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptResult, StoreError>;
 
-    /// Takes up to `count_max` messages whose final receipt is overdue. Each is handed out again at growing intervals, and a
-    /// last time after `wait_max`.
+    /// Takes up to `count_max` messages whose final receipt is overdue. Each is handed out again at growing intervals, and
+    /// a last time after `wait_max`.
     async fn overdue_receipts(
         &self,
         wait_max: Duration,

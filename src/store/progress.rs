@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// The state that a lease reports. Each duration extends the lease from the store's current time; of `Requeued`, it delays
-/// the next attempt.
+/// The state that a lease reports. Each duration extends the lease from the store's current time; of `Requeued`, it
+/// delays the next attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// The next attempt starts within this time. The last one was surely not accepted.
@@ -26,8 +26,8 @@ pub enum ProgressResult {
     Applied,
     /// A receipt proves that the message with this id was sent. Nothing more may be sent.
     AlreadySent(String),
-    /// The lease was taken over or released, a newer attempt exists, or the request is completed or has no record. Nothing
-    /// changed.
+    /// The lease was taken over or released, a newer attempt exists, or the request is completed or has no record.
+    /// Nothing changed.
     NotOwner,
     /// The challenge was used or replaced, so its code is useless. Nothing changed.
     ChallengeReplaced,

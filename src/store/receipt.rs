@@ -12,7 +12,6 @@ pub struct NewReceipt<'a> {
     pub request_id: &'a RequestId,
     pub message_id: &'a str,
     pub status: DeliveryStatus,
-    /// The provider's own error number.
     pub provider_code: Option<u32>,
     /// The delivery event was published and confirmed.
     pub published: bool,
@@ -35,7 +34,6 @@ pub enum ReceiptResult {
 pub struct RecordedReceipt {
     pub message_id: String,
     pub status: DeliveryStatus,
-    /// The provider's own error number.
     pub provider_code: Option<u32>,
     pub published: bool,
     pub at: UnixMillis,

@@ -79,7 +79,7 @@ impl State {
         if let Some(used) = challenge.used {
             return if used == check.check_id { Verdict::Verified } else { Verdict::AlreadyUsed };
         }
-        // A finished check belongs to a challenge that was replaced, or this step is being repeated.
+        // Without this unfinished check the challenge is a newer one, or this step is being repeated.
         let is_unfinished = challenge.unfinished_checks.contains_key(&check.check_id);
         match result {
             Wrong => {

@@ -94,7 +94,8 @@ impl State {
         overdue.into_iter().filter_map(|expected| self.poll(expected, wait_max, now)).collect()
     }
 
-    /// The receipt to poll for, unless its delivery event was published. The time since the send doubles until the next poll.
+    /// The receipt to poll for, unless its delivery event was published. Until the next poll the time since the send
+    /// doubles.
     fn poll(
         &mut self,
         expected: ExpectedReceipt,

@@ -27,7 +27,7 @@ if result == 'wrong' then
   redis.call('HDEL', challenge, unfinished_field)
   return 'wrong ' .. math.max(0, wrong_per_challenge - checks)
 end
--- A finished check belongs to a challenge that was replaced, or this step is being repeated.
+-- Without this unfinished check the challenge is a newer one, or this step is being repeated.
 if not is_unfinished then return result == 'not_compared' and 'not_counted' or 'none_pending' end
 -- Found: the provider has seen a right code. It is ours only if no other check of our verification may have been right.
 -- The verification of a check may be unknown ('-').

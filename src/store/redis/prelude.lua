@@ -75,8 +75,8 @@ local function mark_in_doubt(r)
   if r.state ~= 'doubt' then r.state, r.attempts_in_doubt = 'doubt', r.attempts_in_doubt + 1 end
 end
 
--- The time that is left of a recipient's cooldown. After its time it goes on while the request that started it may still
--- be sent. Two messages to one recipient are thus never in doubt together: the provider could not tell them apart.
+-- The time that is left of a recipient's cooldown. After its time it goes on while the request that started it may
+-- still be sent. Two messages to one recipient are thus never in doubt together: the provider could not tell them apart.
 -- Reads the record of that request, whose key follows from the cooldown's key.
 local function cooldown_left(key, value, now)
   local cooldown_until, request_id = string.match(value or '', '^(%S+) (%S+)$')
