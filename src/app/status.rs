@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::brokers::rabbit_settings;
 use super::providers::{SMS_PROVIDER_DEFAULT, email_account, sms_account};
 use super::stores::redis_store;
-use crate::broker::rabbit::health_check::RabbitProbe;
+use crate::broker::rabbit::health_check::RabbitHealthCheck;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::flow::inspect::status::{Inspector, ProcessInfo, ProviderHealthCache};
@@ -20,7 +20,7 @@ pub(crate) fn inspector(settings: &Settings) -> anyhow::Result<Inspector> {
         process: process_info(settings, "command", None),
         store: Arc::new(redis_store(settings)?),
         store_in_memory: false,
-        broker: Some(Arc::new(RabbitProbe::new(rabbit))),
+        broker: Some(Arc::new(RabbitHealthCheck::new(rabbit))),
         provider: sms_account(settings)?,
         email_provider: email_account(settings)?,
         clock: Clock::System,

@@ -54,7 +54,7 @@ pub trait Publisher: Send + Sync {
 #[async_trait]
 pub trait HealthCheck: Send + Sync {
     /// `Ok` if the broker takes messages. The error holds no address. The caller bounds the wait.
-    async fn probe(&self) -> Result<(), String>;
+    async fn check(&self) -> Result<(), String>;
 }
 
 /// Publishes requests and receives their results.

@@ -17,7 +17,7 @@ pub struct DeliveryEvent<'a> {
     pub purpose: &'a str,
     /// The recipient, masked.
     pub to: &'a str,
-    /// The later fact.
+    /// The final status of the delivery.
     pub status: DeliveryEventStatus,
     /// When it became known (RFC 3339).
     #[serde(serialize_with = "serialize_rfc3339")]
@@ -25,7 +25,7 @@ pub struct DeliveryEvent<'a> {
     pub at: UnixMillis,
     /// The provider that delivered the message.
     pub provider: &'a str,
-    /// The provider's name for the message.
+    /// The provider's id of the message.
     pub provider_message_id: &'a str,
     /// Why it did not arrive.
     #[serde(skip_serializing_if = "Option::is_none")]

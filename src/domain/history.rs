@@ -1,6 +1,6 @@
 //! The history of a request, stored with its record and shown by `otpost why`.
 //!
-//! It holds no code and no full address. The number of entries is bounded: the first and the last ones are kept.
+//! It holds no code and no full recipient. The number of entries is bounded: the first and the last ones are kept.
 
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +46,7 @@ pub enum HistoryEvent {
     LookedUp(String),
     /// The number of the attempt that repeats one in doubt.
     Resent(u32),
-    /// Waits for the gate or for a sender: `kill_switch`, `store_silent`, `breaker` or `senders_rest`.
+    /// Waited at the gate: `kill_switch`, `store_silent`, `breaker` or `senders_rest`.
     #[serde(rename = "held")]
     Paused(String),
     /// The reason of a requeue.
@@ -124,9 +124,9 @@ impl RequestHistory {
 impl Attempt {
     pub fn failed(attempt: u32, sender: Option<u32>, failure: &SendFailure, ms: u64) -> Attempt {
         let provider_code = match failure {
-            SendFailure::Refused { provider_code: code, .. }
-            | SendFailure::Throttled { provider_code: code, .. }
-            | SendFailure::Deferred { provider_code: code } => *code,
+            SendFailure::Refused { provider_code, .. }
+            | SendFailure::Throttled { provider_code, .. }
+            | SendFailure::Deferred { provider_code } => *provider_code,
             SendFailure::NotConnected { .. } | SendFailure::InDoubt { .. } => None,
         };
         let answer = match failure {

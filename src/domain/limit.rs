@@ -20,7 +20,7 @@ pub enum Limit {
     RecipientDay,
     /// Sends for one user in an hour.
     User,
-    /// Sends for one client address in an hour.
+    /// Sends for one client IP in an hour.
     Ip,
     /// All sends in an hour.
     All,
@@ -37,7 +37,7 @@ pub enum EventLog {
     Sends,
     /// Sends for one user.
     UserSends,
-    /// Sends for one client address.
+    /// Sends for one client IP.
     IpSends,
     /// Sends to all recipients.
     AllSends,

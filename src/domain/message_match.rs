@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::time::{UnixMillis, millis};
 
-/// The handling of an attempt in doubt (`IN_DOUBT_POLICY`).
+/// The treatment of an attempt in doubt (`IN_DOUBT_POLICY`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InDoubtPolicy {
     /// Look it up; send once more if it was not sent.
@@ -20,15 +20,7 @@ pub const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
 /// A message counts as absent after two lookups without it, this far apart.
 pub const ABSENT_APART: Duration = Duration::from_secs(10);
 
-/// One of the provider's messages to the recipient. It may hold a code, hence no `Debug`.
-pub struct ListedMessage<'a> {
-    /// By our clock.
-    pub created: UnixMillis,
-    /// `None` if the provider has deleted the text.
-    pub text: Option<&'a str>,
-}
-
-/// Matches the message of an attempt. It holds a code, hence no `Debug`.
+/// Matches the message of an attempt among the provider's messages to the recipient. It holds a code, hence no `Debug`.
 pub struct MessageMatcher<'a> {
     /// The earliest time at which the provider can have created it.
     pub created_from: UnixMillis,
@@ -45,10 +37,11 @@ impl MessageMatcher<'_> {
         UnixMillis(self.created_from.0.saturating_sub(millis(CLOCKS_DIFFER)))
     }
 
-    /// A message of the right time matches by its text, by the code (the provider may alter a text), or without a text.
-    pub fn matches(&self, listed: &ListedMessage<'_>) -> bool {
-        let in_time = (self.list_since()..=self.created_until.plus(CLOCKS_DIFFER)).contains(&listed.created);
-        in_time && listed.text.is_none_or(|text| text == self.text || has_number(text, self.code))
+    /// A message of the right time (by our clock) matches by its text, by the code (the provider may alter a text), or
+    /// without a text, which the provider may have deleted.
+    pub fn matches(&self, created: UnixMillis, text: Option<&str>) -> bool {
+        let in_time = (self.list_since()..=self.created_until.plus(CLOCKS_DIFFER)).contains(&created);
+        in_time && text.is_none_or(|text| text == self.text || has_number(text, self.code))
     }
 }
 
@@ -68,7 +61,7 @@ mod tests {
             text: "MeStore: tu código es 123456.",
             code: "123456",
         };
-        matcher.matches(&ListedMessage { created: UnixMillis(at), text })
+        matcher.matches(UnixMillis(at), text)
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! The outcome of a request, stored as the JSON of [`Outcome`]. A request has exactly one. It holds no code and no full
-//! address.
+//! recipient.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use super::time::{UnixMillis, seconds_rounded_up};
 pub enum Status {
     /// The provider accepted the message.
     Sent,
-    /// Nothing was tried.
+    /// No attempt was made.
     Rejected,
-    /// It was tried; nothing was sent.
+    /// Attempts were made; nothing was sent.
     Failed,
     /// It may have been sent.
     Unknown,
@@ -52,7 +52,7 @@ pub enum ErrorCode {
     Cooldown,
     /// The recipient has opted out, the provider does not reach it, or an operator suppressed it.
     Suppressed,
-    /// The provider refuses the recipient's country or range for now.
+    /// The provider refuses the recipient's country for now.
     Blocked,
     /// Too little time is left for a message to be of use.
     Expired,
@@ -101,10 +101,10 @@ impl ErrorCode {
             ErrorCode::InvalidRecipient => "the recipient is not a valid phone number",
             ErrorCode::Landline => "the recipient is a landline, which cannot get text messages",
             ErrorCode::CountryNotAllowed => "messages to the recipient's country are not allowed",
-            ErrorCode::RateLimited => "a limit of sends or of wrong tries is reached",
+            ErrorCode::RateLimited => "a limit of sends or of wrong attempts is reached",
             ErrorCode::Cooldown => "a code was asked for this recipient a moment ago",
             ErrorCode::Suppressed => "the recipient has opted out, cannot be reached, or is suppressed here",
-            ErrorCode::Blocked => "the provider refuses the recipient's country or range for now",
+            ErrorCode::Blocked => "the provider refuses the recipient's country for now",
             ErrorCode::Expired => "too little time was left for the message to be of use",
             ErrorCode::ChannelDisabled => "sending on this channel is turned off",
             ErrorCode::ProviderRejected => "the provider refused the message",
@@ -147,7 +147,7 @@ pub struct Outcome {
     /// The provider of the attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
-    /// The provider's name for the message.
+    /// The provider's id of the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_message_id: Option<String>,
     /// The attempts made.

@@ -87,8 +87,8 @@ const ALL: [DeliveryStatus; 10] = [
 ];
 
 /// The new status after a receipt; `None` if the receipt is a repeat, or came late.
-pub fn merge(known: Option<DeliveryStatus>, reported: DeliveryStatus) -> Option<DeliveryStatus> {
-    known.is_none_or(|known| known.rank() < reported.rank()).then_some(reported)
+pub fn merge(known: Option<DeliveryStatus>, received: DeliveryStatus) -> Option<DeliveryStatus> {
+    known.is_none_or(|known| known.rank() < received.rank()).then_some(received)
 }
 
 #[cfg(test)]
@@ -98,8 +98,8 @@ mod tests {
     use super::*;
 
     /// The status after all receipts.
-    fn merged(reports: &[DeliveryStatus]) -> Option<DeliveryStatus> {
-        reports.iter().fold(None, |known, &report| merge(known, report).or(known))
+    fn merged(receipts: &[DeliveryStatus]) -> Option<DeliveryStatus> {
+        receipts.iter().fold(None, |known, &receipt| merge(known, receipt).or(known))
     }
 
     #[test]
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn only_a_receipt_of_a_higher_rank_is_news() {
         use DeliveryStatus::{Accepted, Delivered, Read, Scheduled, Sent, Undelivered};
-        for (known, reported, news) in [
+        for (known, received, news) in [
             (None, Accepted, true),
             (Some(Accepted), Scheduled, false),
             (Some(Sent), Delivered, true),
@@ -135,28 +135,28 @@ mod tests {
             (Some(Delivered), Sent, false),
             (Some(Delivered), Read, true),
         ] {
-            assert_eq!(merge(known, reported), news.then_some(reported), "{known:?} then {reported:?}");
+            assert_eq!(merge(known, received), news.then_some(received), "{known:?} then {received:?}");
         }
     }
 
     proptest! {
         #[test]
         fn receipts_in_any_order_and_number_end_in_the_same_rank(
-            (reports, shuffled) in prop::collection::vec(prop::sample::select(&ALL[..]), 1..12)
-                .prop_flat_map(|reports| (Just(reports.clone()), Just([reports.clone(), reports].concat()).prop_shuffle()))
+            (receipts, shuffled) in prop::collection::vec(prop::sample::select(&ALL[..]), 1..12)
+                .prop_flat_map(|receipts| (Just(receipts.clone()), Just([receipts.clone(), receipts].concat()).prop_shuffle()))
         ) {
-            let highest = reports.iter().map(|status| status.rank()).max();
-            prop_assert_eq!(merged(&reports).map(DeliveryStatus::rank), highest);
+            let highest = receipts.iter().map(|status| status.rank()).max();
+            prop_assert_eq!(merged(&receipts).map(DeliveryStatus::rank), highest);
             prop_assert_eq!(merged(&shuffled).map(DeliveryStatus::rank), highest);
         }
 
         #[test]
         fn the_known_status_never_goes_back(
-            reports in prop::collection::vec(prop::sample::select(&ALL[..]), 1..12)
+            receipts in prop::collection::vec(prop::sample::select(&ALL[..]), 1..12)
         ) {
             let mut known = None;
-            for report in reports {
-                if let Some(news) = merge(known, report) {
+            for receipt in receipts {
+                if let Some(news) = merge(known, receipt) {
                     prop_assert!(known.is_none_or(|known: DeliveryStatus| known.rank() < news.rank()));
                     known = Some(news);
                 }

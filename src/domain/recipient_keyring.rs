@@ -1,4 +1,4 @@
-//! Keyed digests by which the store names recipients, users and client addresses.
+//! Keyed digests by which the store names recipients, users and client IPs.
 
 use std::net::IpAddr;
 
@@ -48,7 +48,7 @@ impl RecipientKeyring {
         Digest16::of(&self.user_in_ids.digest(&[user_id.as_bytes()]))
     }
 
-    /// A client's address. A household or server has a whole IPv6 network of 64 bits, which counts as one client.
+    /// A client's IP. A household or server has a whole IPv6 network of 64 bits, which counts as one client.
     pub fn ip(&self, ip: IpAddr) -> Digest16 {
         let network = match ip.to_canonical() {
             IpAddr::V4(ip) => u128::from(ip.to_bits()),

@@ -51,32 +51,32 @@ pub fn after_failure(
     time_left: Duration,
     jitter: f64,
 ) -> Retry {
-    let (asked, code) = match failure {
-        SendFailure::Refused { provider_code: code, scope: Scope::Account, .. } => {
-            return Retry::AtGate(error(ErrorCode::ProviderMisconfigured, *code));
+    let (asked, provider_code) = match failure {
+        SendFailure::Refused { provider_code, scope: Scope::Account, .. } => {
+            return Retry::AtGate(error(ErrorCode::ProviderMisconfigured, *provider_code));
         }
-        SendFailure::Refused { provider_code: code, scope: Scope::Sender, reason } => {
-            return Retry::AtGate(error(sender_pool::error_code(*reason), *code));
+        SendFailure::Refused { provider_code, scope: Scope::Sender, reason } => {
+            return Retry::AtGate(error(sender_pool::error_code(*reason), *provider_code));
         }
-        SendFailure::Refused { provider_code: code, .. } => {
-            return Retry::GiveUp(Status::Failed, error(ErrorCode::ProviderRejected, *code));
+        SendFailure::Refused { provider_code, .. } => {
+            return Retry::GiveUp(Status::Failed, error(ErrorCode::ProviderRejected, *provider_code));
         }
         SendFailure::InDoubt { .. } => return Retry::LookUp,
-        SendFailure::Throttled { retry_after, provider_code: code } => {
-            (retry_after.unwrap_or_default(), *code)
+        SendFailure::Throttled { retry_after, provider_code } => {
+            (retry_after.unwrap_or_default(), *provider_code)
         }
-        SendFailure::Deferred { provider_code: code } => (Duration::ZERO, *code),
+        SendFailure::Deferred { provider_code } => (Duration::ZERO, *provider_code),
         SendFailure::NotConnected { .. } => (Duration::ZERO, None),
     };
     let wait = backoff(policy, attempt).map(|base| base.mul_f64(1.0 + jitter.clamp(0.0, 1.0)).max(asked));
     match wait {
         Some(wait) if wait < time_left => Retry::After(wait),
-        _ => Retry::GiveUp(Status::Failed, error(ErrorCode::ProviderUnavailable, code)),
+        _ => Retry::GiveUp(Status::Failed, error(ErrorCode::ProviderUnavailable, provider_code)),
     }
 }
 
-fn error(code: ErrorCode, provider_code: Option<u32>) -> OutcomeError {
-    OutcomeError { provider_code, ..OutcomeError::of(code) }
+fn error(error_code: ErrorCode, provider_code: Option<u32>) -> OutcomeError {
+    OutcomeError { provider_code, ..OutcomeError::of(error_code) }
 }
 
 /// The base of the wait after attempt number `attempt`; `None` after the last one.
@@ -150,15 +150,15 @@ mod tests {
     #[test]
     fn a_refusal_of_the_account_or_of_a_sender_waits_at_the_gate_however_often_it_comes() {
         use RefusalReason::{Other, QueueFull};
-        for (code, scope, reason, expected) in [
+        for (provider_code, scope, reason, expected) in [
             (20003, Scope::Account, Other, ErrorCode::ProviderMisconfigured),
             (21606, Scope::Sender, Other, ErrorCode::ProviderMisconfigured),
             (21611, Scope::Sender, QueueFull, ErrorCode::ProviderUnavailable),
         ] {
-            let failure = SendFailure::Refused { scope, reason, provider_code: Some(code) };
+            let failure = SendFailure::Refused { scope, reason, provider_code: Some(provider_code) };
             for attempt in [1, 20] {
                 let next = after_failure(&RetryPolicy::default(), attempt, &failure, MINUTE, 0.0);
-                assert_eq!(next, Retry::AtGate(error(expected, Some(code))));
+                assert_eq!(next, Retry::AtGate(error(expected, Some(provider_code))));
             }
         }
     }

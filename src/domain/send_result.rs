@@ -28,7 +28,7 @@ pub struct SendResult<'a> {
     /// The provider of the attempts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<&'a str>,
-    /// The provider's name for the message.
+    /// The provider's id of the message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider_message_id: Option<&'a str>,
     /// The attempts made.

@@ -100,7 +100,7 @@ pub struct SenderRefusals(Vec<SenderRefusal>);
 #[derive(Clone, Copy, Debug)]
 struct SenderRefusal {
     sender: usize,
-    code: Option<u32>,
+    provider_code: Option<u32>,
     at: Duration,
     /// The end of the cooldown that it started.
     cools_down_until: Option<Duration>,
@@ -224,8 +224,8 @@ impl SenderPool {
     ) -> SenderVerdict {
         let SenderAssignment { sender: n, is_probe, started } = assignment;
         let answer = answer_for_sender(failure);
-        if let SenderAnswer::Refused(code) = answer
-            && self.is_about_recipient(n, code, refusals)
+        if let SenderAnswer::Refused(provider_code) = answer
+            && self.is_about_recipient(n, provider_code, refusals)
         {
             self.clear_suspicions(to.recipient, refusals, now);
             if is_probe {
@@ -250,10 +250,10 @@ impl SenderPool {
             }
             SenderAnswer::OtherRefusal if is_probe => sender.health = SenderHealth::Healthy,
             SenderAnswer::QueueFull if counts => return sender.cool_down(COOLDOWN_QUEUE_FULL, now),
-            SenderAnswer::Refused(code) => {
+            SenderAnswer::Refused(provider_code) => {
                 let cools_down = counts && sender.add_suspicion(to, now);
                 let cools_down_until = cools_down.then_some(now + COOLDOWN);
-                refusals.add(SenderRefusal { sender: n, code, at: now, cools_down_until });
+                refusals.add(SenderRefusal { sender: n, provider_code, at: now, cools_down_until });
                 if cools_down {
                     sender.suspicion = None;
                     return sender.cool_down(COOLDOWN, now);
@@ -275,8 +275,13 @@ impl SenderPool {
     }
 
     /// True if another sender refused the message alike, or the same sender did and has worked for others since.
-    fn is_about_recipient(&self, sender: usize, code: Option<u32>, refusals: &SenderRefusals) -> bool {
-        let alike = |before: &&SenderRefusal| before.code == code;
+    fn is_about_recipient(
+        &self,
+        sender: usize,
+        provider_code: Option<u32>,
+        refusals: &SenderRefusals,
+    ) -> bool {
+        let alike = |before: &&SenderRefusal| before.provider_code == provider_code;
         refusals.0.iter().filter(alike).any(|before| before.sender != sender || self.worked_since(before))
     }
 
@@ -342,8 +347,8 @@ fn answer_for_sender(failure: Option<&SendFailure>) -> SenderAnswer {
         Some(SendFailure::Refused { scope: Scope::Sender, reason: RefusalReason::QueueFull, .. }) => {
             SenderAnswer::QueueFull
         }
-        Some(SendFailure::Refused { scope: Scope::Sender, provider_code: code, .. }) => {
-            SenderAnswer::Refused(*code)
+        Some(SendFailure::Refused { scope: Scope::Sender, provider_code, .. }) => {
+            SenderAnswer::Refused(*provider_code)
         }
         // Refused before the provider checked the sender, or never answered.
         Some(SendFailure::Refused { scope: Scope::Account, .. }) => SenderAnswer::Nothing,

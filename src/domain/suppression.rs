@@ -73,8 +73,8 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const NO_CODE: u32 = 0;
 
 /// The suppression that follows from a provider's refusal of a message.
-pub fn after_refusal(scope: Scope, reason: RefusalReason, code: Option<u32>) -> Option<Suppression> {
-    let code = code?;
+pub fn after_refusal(scope: Scope, reason: RefusalReason, provider_code: Option<u32>) -> Option<Suppression> {
+    let provider_code = provider_code?;
     let (scope, duration) = match (scope, reason) {
         (Scope::Recipient, RefusalReason::OptedOut) => (SuppressionScope::Recipient, None),
         (Scope::Recipient, _) => (SuppressionScope::Recipient, Some(24 * HOUR)),
@@ -85,17 +85,21 @@ pub fn after_refusal(scope: Scope, reason: RefusalReason, code: Option<u32>) -> 
         (Scope::Country, _) => (SuppressionScope::Recipient, Some(HOUR / 2)),
         (Scope::Request | Scope::Sender | Scope::Account | Scope::Unrecognised, _) => return None,
     };
-    Some(Suppression { scope, provider_code: code, duration })
+    Some(Suppression { scope, provider_code, duration })
 }
 
 /// The suppression that follows from a receipt: an opt-out, or a recipient that no message reaches.
-pub fn after_receipt(reason: RefusalReason, code: Option<u32>) -> Option<Suppression> {
+pub fn after_receipt(reason: RefusalReason, provider_code: Option<u32>) -> Option<Suppression> {
     let duration = match reason {
         RefusalReason::OptedOut => None,
         RefusalReason::Unreachable => Some(24 * HOUR),
         _ => return None,
     };
-    Some(Suppression { scope: SuppressionScope::Recipient, provider_code: code.unwrap_or(NO_CODE), duration })
+    Some(Suppression {
+        scope: SuppressionScope::Recipient,
+        provider_code: provider_code.unwrap_or(NO_CODE),
+        duration,
+    })
 }
 
 impl SuppressionEntry {
@@ -113,8 +117,9 @@ mod tests {
     fn a_refusal_suppresses_as_much_as_it_concerns() {
         use RefusalReason::{CountryDisabled, FraudBlocked, OptedOut, Other};
         use SuppressionScope::{Country, Recipient};
-        let follows = |scope, reason, code| {
-            after_refusal(scope, reason, code).map(|suppression| (suppression.scope, suppression.duration))
+        let follows = |scope, reason, provider_code| {
+            after_refusal(scope, reason, provider_code)
+                .map(|suppression| (suppression.scope, suppression.duration))
         };
         assert_eq!(follows(Scope::Recipient, OptedOut, Some(21610)), Some((Recipient, None)));
         assert_eq!(follows(Scope::Recipient, Other, Some(21614)), Some((Recipient, Some(24 * HOUR))));
@@ -129,8 +134,9 @@ mod tests {
 
     #[test]
     fn a_receipt_suppresses_the_recipient_only_if_nothing_will_arrive() {
-        let follows = |reason, code| {
-            after_receipt(reason, code).map(|found| (found.scope, found.provider_code, found.duration))
+        let follows = |reason, provider_code| {
+            after_receipt(reason, provider_code)
+                .map(|found| (found.scope, found.provider_code, found.duration))
         };
         let recipient = SuppressionScope::Recipient;
         assert_eq!(follows(RefusalReason::OptedOut, Some(21610)), Some((recipient, 21610, None)));

@@ -11,7 +11,7 @@ pub enum Verdict {
     Verified,
     /// The code is wrong. The check was counted.
     Wrong {
-        /// Checks that the challenge still allows.
+        /// The checks that the challenge still allows. Its wire word says attempts.
         attempts_left: u32,
     },
     Expired {

@@ -135,7 +135,7 @@ impl ChannelGateway {
             }
             Err(reason) => {
                 // A lost answer may have been a grant.
-                let progress = Progress::Requeued { due: Duration::ZERO, in_doubt: false };
+                let progress = Progress::Requeued { retry_in: Duration::ZERO, in_doubt: false };
                 self.release_lease(&ask.lease, None, progress, None).await;
                 Err(reason)
             }

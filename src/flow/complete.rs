@@ -79,7 +79,7 @@ impl ChannelGateway {
             refund: refund(&outcome),
             found_by_lookup: found,
             suppression: suppression.and_then(|new| suppression_for_store(new, country.as_deref(), &masked)),
-            receipt_due: self.policy.poll_receipt_after.filter(|_| expects_receipt),
+            poll_receipt_after: self.policy.poll_receipt_after.filter(|_| expects_receipt),
         };
         match handler.retry_store(COMPLETE, CancelOn::Never, || self.store.complete(&complete)).await? {
             RecordOutcomeResult::Recorded => {

@@ -95,7 +95,7 @@ impl ChannelGateway {
                 refund: Refund::None,
                 found_by_lookup: false,
                 suppression: None,
-                receipt_due: None,
+                poll_receipt_after: None,
             };
             let call = || self.store.complete(&complete);
             match handler.retry_store(COMPLETE, CancelOn::DeliveryLost, call).await? {

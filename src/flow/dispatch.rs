@@ -272,8 +272,7 @@ impl ChannelGateway {
 
     fn sent(&self, ctx: &SendContext<'_>, accepted: Accepted, text: &Rendered) -> Completion {
         let state = &ctx.state;
-        let verification =
-            accepted.verification.map(|verification_sid| (state.grant.challenge, verification_sid));
+        let verification = accepted.verification_sid.map(|sid| (state.grant.challenge, sid));
         let completion = Completion::of(Outcome {
             status: Status::Sent,
             at: self.clock.now(),

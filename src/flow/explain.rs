@@ -144,9 +144,9 @@ pub fn explain_request(
         shortened: history.entries.len() >= ENTRIES_MAX,
     };
     match &record.state {
-        RequestState::InProgress { state, leased, attempt, purpose, deadline, .. } => RequestExplanation {
+        RequestState::InProgress { stage, leased, attempt, purpose, deadline, .. } => RequestExplanation {
             purpose: purpose.clone(),
-            text: live_state_in_words(state, *leased),
+            text: live_state_in_words(stage, *leased),
             attempts: *attempt,
             deadline: Some(*deadline),
             ..explanation
@@ -190,7 +190,7 @@ fn recent_request(summary: &RequestSummary, record: Option<&RequestRecord>) -> R
         reason: outcome.and_then(|outcome| outcome.error.as_ref()).map(|error| error.code),
         receipt: record.and_then(|record| record.receipt.as_ref()).map(|receipt| receipt.status.as_str()),
         text: record.and_then(|record| match &record.state {
-            RequestState::InProgress { state, leased, .. } => Some(live_state_in_words(state, *leased)),
+            RequestState::InProgress { stage, leased, .. } => Some(live_state_in_words(stage, *leased)),
             RequestState::Completed(_) => None,
         }),
     }
@@ -205,7 +205,7 @@ fn history(state: &RequestState) -> &RequestHistory {
 
 fn state_word(state: &RequestState) -> &'static str {
     match state {
-        RequestState::InProgress { state, .. } => state,
+        RequestState::InProgress { stage, .. } => stage,
         RequestState::Completed(_) => "ended",
     }
 }

@@ -81,7 +81,7 @@ impl ChannelGateway {
         reason: RequeueReason,
     ) {
         ctx.state.history.add(self.clock.now(), HistoryEvent::Requeued(reason.as_str().to_owned()));
-        let requeued = Progress::Requeued { due: retry_in, in_doubt: ctx.state.in_doubt.is_in_doubt };
+        let requeued = Progress::Requeued { retry_in, in_doubt: ctx.state.in_doubt.is_in_doubt };
         let (attempts, history) = (Some(ctx.state.attempts_made), Some(&ctx.state.history));
         self.release_lease(&ctx.lease(), attempts, requeued, history).await;
     }

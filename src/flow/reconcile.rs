@@ -17,7 +17,7 @@ use super::context::{CancelOn, DoubtState, RequeueReason, SendContext, ValidRequ
 use super::gateway::ChannelGateway;
 use crate::domain::code::Code;
 use crate::domain::history::HistoryEvent;
-use crate::domain::message_match::{ABSENT_APART, InDoubtPolicy, ListedMessage, MessageMatcher};
+use crate::domain::message_match::{ABSENT_APART, InDoubtPolicy, MessageMatcher};
 use crate::domain::time::{UnixMillis, millis};
 use crate::provider::{Accepted, LOOKUP_UNSUPPORTED, LookupError, ProviderMessage};
 use crate::store::{Grant, ProgressResult};
@@ -111,7 +111,7 @@ impl ChannelGateway {
                     let accepted = Accepted {
                         message_id: Some(found.message_id),
                         segments: found.segments,
-                        verification: found.verification,
+                        verification_sid: found.verification_sid,
                     };
                     return Ok(Reconciliation::Sent { accepted, found: true });
                 }
@@ -165,7 +165,7 @@ impl ChannelGateway {
         events::message_lookup(self.provider.name(), ctx.request_id(), answer.as_ref().err());
         let is_ours = |message: &ProviderMessage| {
             !in_doubt.excluded.contains(&message.message_id)
-                && matcher.matches(&ListedMessage { created: message.created, text: message.text.as_deref() })
+                && matcher.matches(message.created, message.text.as_deref())
         };
         Ok(answer?.into_iter().filter(is_ours).min_by_key(|message| message.created))
     }
@@ -188,7 +188,7 @@ impl ChannelGateway {
 
 /// A message that is known by its receipt.
 pub(super) fn accepted_by_receipt(message_id: String) -> Accepted {
-    Accepted { message_id: Some(message_id), segments: None, verification: None }
+    Accepted { message_id: Some(message_id), segments: None, verification_sid: None }
 }
 
 /// The lookups of one reconciliation.

@@ -107,7 +107,7 @@ impl Verifier {
             };
         let result = match &answer {
             Ok(ProviderVerdict::Right) => ProviderCheckResult::Right,
-            Ok(ProviderVerdict::Wrong | ProviderVerdict::Gone | ProviderVerdict::TooManyTries) => {
+            Ok(ProviderVerdict::Wrong | ProviderVerdict::Gone | ProviderVerdict::TooManyChecks) => {
                 ProviderCheckResult::Wrong
             }
             Err(error) => {
@@ -131,7 +131,7 @@ impl Verifier {
             (Ok(ProviderVerdict::Gone), Verdict::Wrong { .. }, Some(_)) => {
                 Verdict::Expired { at: self.clock.now() }
             }
-            (Ok(ProviderVerdict::TooManyTries), Verdict::Wrong { .. }, _) => {
+            (Ok(ProviderVerdict::TooManyChecks), Verdict::Wrong { .. }, _) => {
                 Verdict::Locked { retry_after: None }
             }
             (_, verdict, _) => verdict,

@@ -125,7 +125,7 @@ impl Api {
         let limits = self.limits.on(to.channel());
         let usage = self.store.usage(&subject, Some(request_id), &limits).await;
         let usage = usage.map_err(|error| store_unavailable("usage", &error))?;
-        if usage.known
+        if usage.has_record
             && let Some(record) = self.request_record(request_id, Some(subject.recipient)).await?
         {
             return Ok(match record.state {

@@ -63,16 +63,16 @@ pub trait Provider: Send + Sync {
 /// Checks codes that a provider made.
 #[async_trait]
 pub trait CodeVerifier: Send + Sync {
-    /// Checks a code, once. Without the name of a verification, the pending one of the address counts.
+    /// Checks a code, once. Without the SID of a verification, the pending one of the address counts.
     async fn check(
         &self,
         to: &Address,
-        verification: Option<&str>,
+        verification_sid: Option<&str>,
         code: &Code,
     ) -> Result<ProviderVerdict, CodeVerifierError>;
 
     /// True if a correct code has approved the verification: a lost answer to a check leaves this question.
-    async fn is_approved(&self, verification: &str) -> Result<bool, LookupError>;
+    async fn is_approved(&self, verification_sid: &str) -> Result<bool, LookupError>;
 
     /// Checks that the service exists: without it every verification looks expired.
     async fn is_there(&self) -> Result<(), CredentialError>;
@@ -86,8 +86,8 @@ pub enum ProviderVerdict {
     Wrong,
     /// No such verification: expired, used, or the [service does not exist](CodeVerifier::is_there).
     Gone,
-    /// More wrong attempts than the provider allows.
-    TooManyTries,
+    /// More checks than the provider allows.
+    TooManyChecks,
 }
 
 /// A check without a verdict. The text names no address.
@@ -104,7 +104,7 @@ pub enum CodeVerifierError {
 /// The failure of a message to an address of another channel, before anything leaves: another attempt is no use.
 pub const WRONG_CHANNEL: SendFailure = SendFailure::refused(Scope::Request, None);
 /// The failure of a message lookup that the provider does not support: another lookup is no use.
-pub const LOOKUP_UNSUPPORTED: LookupError = LookupError::Refused { status: 0, code: None };
+pub const LOOKUP_UNSUPPORTED: LookupError = LookupError::Refused { status: 0, provider_code: None };
 
 /// A message to send. It holds a code: it has no `Debug` and is never stored.
 pub struct Message<'a> {
@@ -148,20 +148,19 @@ pub struct Accepted {
     pub message_id: Option<String>,
     /// The segments by the provider's count.
     pub segments: Option<u32>,
-    /// The name by which a [`CodeVerifier`] knows the code, if the provider makes codes.
-    pub verification: Option<String>,
+    /// The SID by which a [`CodeVerifier`] knows the code, if the provider makes codes.
+    pub verification_sid: Option<String>,
 }
 
 /// A failed check of credentials.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
     /// The provider refused them.
-    #[error("the provider refuses the credentials (answer {status}{})", .code.map_or(String::new(), |code| format!(", code {code}")))]
+    #[error("the provider refuses the credentials (answer {status}{})", .provider_code.map_or(String::new(), |number| format!(", code {number}")))]
     Refused {
         /// The HTTP status, or the SMTP reply code.
         status: u16,
-        /// The provider's own error number.
-        code: Option<u32>,
+        provider_code: Option<u32>,
     },
     /// The provider does not offer the authentication of our settings. Holds the missing feature and the remedy.
     #[error("{0}")]
@@ -170,11 +169,8 @@ pub enum CredentialError {
     #[error("the provider does not let the credentials send messages")]
     MayNotSend,
     /// Credentials that may send but not read, or unknown ones: the provider answers both alike.
-    #[error("the credentials may not read messages, or are unknown (code {code})")]
-    MayNotRead {
-        /// The provider's own error number.
-        code: u32,
-    },
+    #[error("the credentials may not read messages, or are unknown (code {provider_code})")]
+    MayNotRead { provider_code: u32 },
     /// No answer: the credentials may be valid.
     #[error("the credentials could not be checked at the provider: {0}")]
     Unanswered(String),
@@ -203,8 +199,8 @@ pub struct ProviderMessage {
     pub text: Option<String>,
     /// The segments by the provider's count.
     pub segments: Option<u32>,
-    /// The name by which a [`CodeVerifier`] knows the code, if the provider makes codes.
-    pub verification: Option<String>,
+    /// The SID by which a [`CodeVerifier`] knows the code, if the provider makes codes.
+    pub verification_sid: Option<String>,
 }
 
 /// The status of one message.
@@ -226,12 +222,8 @@ pub enum LookupError {
     #[error("the message lookup got no answer from the provider: {0}")]
     Unanswered(String),
     /// Our credentials may not read messages: another lookup is no use.
-    #[error("the provider does not let us read messages (HTTP {status}, code {code:?})")]
-    Refused {
-        status: u16,
-        /// The provider's own error number.
-        code: Option<u32>,
-    },
+    #[error("the provider does not let us read messages (HTTP {status}, code {provider_code:?})")]
+    Refused { status: u16, provider_code: Option<u32> },
     #[error("the provider knows no such message")]
     NotFound,
 }

@@ -11,7 +11,7 @@
 //! Every message is accepted and its receipt says delivered a second later, except to `+57 300 555 xxxx`, whose last
 //! four digits choose:
 //!
-//! | digits | the send | the reports |
+//! | digits | the send | the receipts |
 //! |---|---|---|
 //! | `0000` | accepted | `delivered` after 1 s, as of any number |
 //! | `0001` | accepted | `delivered` after 60 s |
@@ -93,7 +93,7 @@ struct Sent {
 }
 
 struct Attempts {
-    request: RequestId,
+    request_id: RequestId,
     to: Address,
     count: u32,
 }
@@ -162,7 +162,7 @@ impl SimulatedProvider {
             created: self.clock.now(),
             text: Some(message.body.to_owned()),
             segments: None,
-            verification: None,
+            verification_sid: None,
         };
         if let Some(observer) = &*lock(&self.observer) {
             observer.shown(message, shown.created);
@@ -209,7 +209,8 @@ impl Memory {
 
     /// The number of this attempt, from 1: the caller's, or our own count if the caller repeats a number.
     fn count(&mut self, message: &Message<'_>) -> u32 {
-        let seen = self.attempts.iter_mut().find(|t| t.request == *message.request_id && t.to == *message.to);
+        let seen =
+            self.attempts.iter_mut().find(|t| t.request_id == *message.request_id && t.to == *message.to);
         if let Some(attempts) = seen {
             attempts.count = attempts.count.saturating_add(1).max(message.attempt);
             return attempts.count;
@@ -219,7 +220,7 @@ impl Memory {
         }
         let count = message.attempt.max(1);
         self.attempts.push_back(Attempts {
-            request: message.request_id.clone(),
+            request_id: message.request_id.clone(),
             to: message.to.clone(),
             count,
         });
@@ -246,7 +247,7 @@ impl Provider for SimulatedProvider {
         let message_id = sent.map(|steps| self.deliver(message, steps)).transpose()?;
         match failure {
             Some(failure) => Err(failure),
-            None => Ok(Accepted { message_id, segments: None, verification: None }),
+            None => Ok(Accepted { message_id, segments: None, verification_sid: None }),
         }
     }
 

@@ -10,13 +10,12 @@ use crate::domain::limit::Limits;
 use crate::domain::outcome::Outcome;
 use crate::domain::time::UnixMillis;
 
-/// The input of an admission.
 #[derive(Clone, Copy, Debug)]
 pub struct AdmissionInput<'a> {
     pub lease: Lease<'a>,
-    /// The request's own time, if it has one.
+    /// The time of the request, by its caller.
     pub requested_at: Option<UnixMillis>,
-    /// The request's own deadline, if it has one.
+    /// The deadline that the caller sets.
     pub not_after: Option<UnixMillis>,
     pub code_life: Duration,
     pub lease_duration: Duration,
@@ -29,7 +28,7 @@ pub struct AdmissionInput<'a> {
     pub channel_disabled: bool,
     /// The send gate is closed: nothing changes. A completed request still answers with its outcome.
     pub gate_closed: bool,
-    /// A request with this many unfinished leases is a crash suspect.
+    /// From this many unfinished leases on the request is a crash suspect.
     pub suspect_from: u32,
     /// The recipient's country, which a suppression may cover.
     pub country: Option<&'a str>,
@@ -48,22 +47,24 @@ pub struct ProposedChallenge<'a> {
     pub callers_code: bool,
 }
 
-/// The answer to [`Admit`].
+/// The answer to an [`AdmissionInput`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// The request may be sent, under this lease.
     Granted(Grant),
-    /// An earlier lease ended during an attempt, so the message may have been sent. The lease is ours now.
+    /// The last attempt of an earlier lease is in doubt. The lease is ours now.
     InDoubt(Grant),
+    /// The request has its outcome: an earlier one, or the rejection that this call has just recorded.
     Completed {
         outcome: Outcome,
-        /// This lease completed it: its first answer was lost, and the step is being repeated.
+        /// This lease recorded it: just now, or in a first call whose answer was lost.
         ours: bool,
     },
     /// Another lease is valid for this long.
     Busy(Duration),
-    /// Earlier handlers crashed while they worked on it. Wait, then ask again with a higher bound.
+    /// Earlier handlers crashed while they worked on it. Wait, then ask again with `suspect_from: u32::MAX`.
     CrashSuspect {
+        /// Earlier leases whose handlers ended without completing or requeueing, without this one.
         unfinished_leases: u32,
         /// The time to the request's deadline.
         time_left: Duration,
@@ -75,7 +76,7 @@ pub enum Admission {
 /// The facts that a send needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
-    /// The number of the attempt, from 1.
+    /// Counted from 1. Granted: the attempt to make. In doubt: the attempt that is in doubt.
     pub attempt: u32,
     pub challenge: ChallengeId,
     pub kid: String,
@@ -90,9 +91,10 @@ pub struct Grant {
     pub deadline: UnixMillis,
     /// The store's clock at the answer. The other times compare with it.
     pub now: UnixMillis,
+    /// By the store's clock: when the attempt was recorded, before it was made.
     pub attempt_started_at: UnixMillis,
     pub attempts_in_doubt: u32,
-    /// Leases that neither completed nor requeued the request, this one included.
+    /// Earlier leases whose handlers ended without completing or requeueing, plus this one.
     pub unfinished_leases: u32,
     /// Sends to the recipient within a day, this one included; 0 if the request is not new.
     pub sends: u32,

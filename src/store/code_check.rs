@@ -4,7 +4,6 @@ use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::Limits;
 use crate::domain::verdict::Verdict;
 
-/// One check of a typed code.
 #[derive(Clone, Copy, Debug)]
 pub struct CodeCheck<'a> {
     pub recipient: Digest16,
@@ -19,7 +18,7 @@ pub struct CodeCheck<'a> {
 /// The first half of a check by a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProviderCheckStart {
-    /// The check is counted. Ask the provider, about the verification of this name if it is known.
+    /// The check is counted. Ask the provider, about the verification with this SID if it is known.
     Ask(Option<String>),
     /// The verdict needs no provider.
     Decided(Verdict),

@@ -7,7 +7,7 @@ use super::retention::is_word;
 use crate::domain::outcome::Outcome;
 use crate::domain::suppression::NewSuppression;
 
-/// The input of a completion.
+/// Records an outcome, unless the request has one.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordOutcome<'a> {
     pub lease: Lease<'a>,
@@ -17,7 +17,7 @@ pub struct RecordOutcome<'a> {
     pub found_by_lookup: bool,
     pub suppression: Option<NewSuppression<'a>>,
     /// The provider is polled for the receipt after this time, unless one arrives; `None` if none is expected.
-    pub receipt_due: Option<Duration>,
+    pub poll_receipt_after: Option<Duration>,
 }
 
 impl<'a> RecordOutcome<'a> {
@@ -38,7 +38,7 @@ pub enum Refund {
     Counted,
 }
 
-/// The answer to [`CompleteRequest`].
+/// The answer to a [`RecordOutcome`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is read at once")]
 pub enum RecordOutcomeResult {

@@ -1,6 +1,6 @@
 //! Failures of the store itself. A refused request is an answer, not an error.
 
-/// The store did not answer. The step may have been made or not, and can be repeated: every step is idempotent.
+/// The store gave no usable answer. The step may have been made or not, and can be repeated: every step is idempotent.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// No answer in time, or no connection.
@@ -11,5 +11,8 @@ pub enum StoreError {
     Refused(String),
     /// The answer has a form that no version of the scripts writes.
     #[error("the store answered in an unknown form to {step}")]
-    Garbled { step: &'static str },
+    Garbled {
+        /// The method of [`super::Store`]. Metrics have step labels of their own.
+        step: &'static str,
+    },
 }

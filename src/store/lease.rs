@@ -4,7 +4,7 @@ use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::EventLog;
 use crate::domain::request_id::RequestId;
 
-/// Keyed digests that a send is charged to, and the purpose of its code.
+/// The keyed digests that a send is charged to, and the purpose of its code.
 #[derive(Clone, Copy, Debug)]
 pub struct ChargedTo<'a> {
     pub recipient: Digest16,
@@ -20,6 +20,7 @@ impl ChargedTo<'_> {
             EventLog::Sends | EventLog::Wrong | EventLog::Refunds => Some(self.recipient),
             EventLog::UserSends => self.user,
             EventLog::IpSends => self.ip,
+            // One log for all.
             EventLog::AllSends => Some(Digest16::NONE),
         }
     }

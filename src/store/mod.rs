@@ -41,7 +41,7 @@ use crate::domain::request_id::RequestId;
 use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
 use crate::domain::verdict::Verdict;
 
-/// The shared state of all workers.
+/// What all workers share: limits, challenges and request records.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Decides whether a request may be sent, and with which challenge. If so, charges every limit once.
@@ -52,7 +52,8 @@ pub trait Store: Send + Sync {
     /// Records the progress of a lease, and the request's history if one is given.
     ///
     /// `attempts_made` is the number of attempts that the handler knows of. With fewer than recorded the update is late
-    /// and changes nothing. `None` permits only [`Progress::Requeued`] without doubt.
+    /// and changes nothing. `None`: the handler does not know, because the answer to its admission was lost. It can then
+    /// only requeue without doubt.
     async fn update_progress(
         &self,
         lease: &Lease<'_>,
@@ -77,19 +78,19 @@ pub trait Store: Send + Sync {
         result: ProviderCheckResult,
     ) -> Result<Verdict, StoreError>;
 
-    /// Records the provider's name for the verification of a challenge, unless the challenge was replaced.
+    /// Records the SID of a challenge's verification, unless the challenge was replaced.
     async fn link_verification(
         &self,
         subject: &ChargedTo<'_>,
         challenge: &ChallengeId,
-        name: &str,
+        verification_sid: &str,
     ) -> Result<(), StoreError>;
 
     /// Reads a subject's use of its limits, and whether the request has a record. Charges nothing.
     async fn usage(
         &self,
         subject: &ChargedTo<'_>,
-        request: Option<&RequestId>,
+        request_id: Option<&RequestId>,
         limits: &Limits,
     ) -> Result<Usage, StoreError>;
 
@@ -97,15 +98,15 @@ pub trait Store: Send + Sync {
     /// operator may have removed the suppression that it caused the first time.
     async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptResult, StoreError>;
 
-    /// Takes up to `count_max` messages whose final receipt is overdue. Each returns at growing intervals, and a last time
-    /// after `wait_max`.
+    /// Takes up to `count_max` messages whose final receipt is overdue. Each is handed out again at growing intervals, and
+    /// a last time after `wait_max`.
     async fn overdue_receipts(
         &self,
         wait_max: Duration,
         count_max: u32,
     ) -> Result<Vec<OverdueReceipt>, StoreError>;
 
-    /// Records that a worker is alive, and whether it has something to send. Returns the state of all workers.
+    /// Counts a worker as active while it has something to send; without work it is removed. Returns the shared state.
     async fn heartbeat(&self, worker: u64, has_work: bool) -> Result<SharedState, StoreError>;
 
     /// The kill switch, if it is on.
@@ -117,11 +118,11 @@ pub trait Store: Send + Sync {
     /// Reads the record of a request. Without a recipient, the request id alone finds it.
     async fn request_record(
         &self,
-        request: &RequestId,
+        request_id: &RequestId,
         recipient: Option<Digest16>,
     ) -> Result<Option<RequestRecord>, StoreError>;
 
-    /// The last requests of a recipient, rejected ones included, newest first: at most [`bounds::RECENT_MAX`].
+    /// The last requests of a recipient, rejected ones included, newest first: at most [`retention::RECENT_MAX`].
     async fn recent_requests(&self, recipient: Digest16) -> Result<Vec<RequestSummary>, StoreError>;
 
     /// Suppressed recipients: first those without an end, then those with the latest end.

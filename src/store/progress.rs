@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// The state that a lease reports. Each duration extends the lease from the store's current time.
+/// The state that a lease reports. Each duration extends the lease from the store's current time; of `Requeued`, it
+/// delays the next attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// The next attempt starts within this time. The last one was surely not accepted.
@@ -11,23 +12,22 @@ pub enum Progress {
     Sending(Duration),
     /// The last attempt is in doubt. Reconciliation ends within this time.
     InDoubt(Duration),
-    /// The lease ends, and the message returns to the queue. A recorded doubt remains.
+    /// The lease ends, and the message returns to the queue. An attempt recorded as in doubt stays in doubt.
     Requeued {
-        /// The next attempt may not start earlier than this.
-        due: Duration,
+        /// The next attempt may not start before this time has passed.
+        retry_in: Duration,
         /// The last attempt is in doubt, recorded as such or not.
         in_doubt: bool,
     },
 }
 
-/// The answer to a [`Progress`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProgressResult {
-    /// The update was applied.
     Applied,
     /// A receipt proves that the message with this id was sent. Nothing more may be sent.
     AlreadySent(String),
-    /// The lease is over, a newer attempt exists, or the request is completed or unknown. Nothing changed.
+    /// The lease was taken over or released, a newer attempt exists, or the request is completed or has no record.
+    /// Nothing changed.
     NotOwner,
     /// The challenge was used or replaced, so its code is useless. Nothing changed.
     ChallengeReplaced,

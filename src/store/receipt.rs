@@ -6,21 +6,19 @@ use crate::domain::request_id::RequestId;
 use crate::domain::suppression::NewSuppression;
 use crate::domain::time::UnixMillis;
 
-/// A receipt to record.
 #[derive(Clone, Copy, Debug)]
 pub struct NewReceipt<'a> {
     pub recipient: Digest16,
     pub request_id: &'a RequestId,
     pub message_id: &'a str,
     pub status: DeliveryStatus,
-    /// The provider's own error number.
     pub provider_code: Option<u32>,
     /// The delivery event was published and confirmed.
     pub published: bool,
     pub suppression: Option<NewSuppression<'a>>,
 }
 
-/// The answer to [`RecordReceipt`].
+/// The answer to a [`NewReceipt`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReceiptResult {
     /// The status is final and not published yet. Publish it, then record it again as `published`.
@@ -36,7 +34,6 @@ pub enum ReceiptResult {
 pub struct RecordedReceipt {
     pub message_id: String,
     pub status: DeliveryStatus,
-    /// The provider's own error number.
     pub provider_code: Option<u32>,
     pub published: bool,
     pub at: UnixMillis,

@@ -6,7 +6,6 @@ use crate::domain::outcome::Outcome;
 use crate::domain::request_id::RequestId;
 use crate::domain::time::UnixMillis;
 
-/// Everything that the store keeps of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestRecord {
     pub state: RequestState,
@@ -16,14 +15,12 @@ pub struct RequestRecord {
     pub code: Option<CodeState>,
 }
 
-/// The state of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RequestState {
-    /// In progress.
     InProgress {
         /// `sending`, `waiting` or `doubt`.
-        state: &'static str,
-        /// A handler has a lease on it. `false`: it was requeued.
+        stage: &'static str,
+        /// The last handler has not requeued it: it works on it, or crashed.
         leased: bool,
         attempt: u32,
         purpose: String,
@@ -33,7 +30,6 @@ pub enum RequestState {
     Completed(Outcome),
 }
 
-/// The state of a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CodeState {
     pub expires: UnixMillis,

@@ -6,7 +6,7 @@ use std::time::Duration;
 pub(crate) const OUTCOME_KEPT: Duration = Duration::from_secs(86_400);
 /// A rejection is kept this long for repeats.
 pub(crate) const REJECTION_KEPT: Duration = Duration::from_secs(900);
-/// A claim on a message outlasts every doubt: no doubt lasts longer than a code lives.
+/// A claim outlasts every reconciliation: none lasts longer than a code lives.
 pub(crate) const CLAIM_KEPT: Duration = Duration::from_secs(7_200);
 /// A new server may lack the last writes of the one before it. The store says so for this long.
 pub(crate) const LOST_WRITES_FOR: Duration = Duration::from_secs(600);
@@ -24,7 +24,8 @@ pub(crate) const MANUAL_PROVIDER_CODE: u32 = 0;
 /// A challenge is kept this long after its code has expired, so that a late check learns why it fails.
 pub(crate) const CHALLENGE_KEPT_AFTER: Duration = Duration::from_secs(3_600);
 
-/// Can this be stored as one word of a line? Message ids of the providers can.
+/// Can this be stored as one word of a line, without a comma (a receipt is a list with commas)? Message ids of the
+/// providers can.
 pub(crate) fn is_word(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',')
 }

@@ -6,7 +6,7 @@ use crate::domain::time::UnixMillis;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SharedState {
     pub kill_switch_on: bool,
-    /// Workers that had something to send within the last second, this one included.
+    /// Workers that had something to send within the last second, this one included if it has.
     pub active_workers: u32,
 }
 

@@ -288,7 +288,7 @@ async fn update_progress(
         1 => Progress::Sending(Duration::from_secs(20)),
         2 | 3 => Progress::InDoubt(Duration::from_secs(10)),
         _ => Progress::Requeued {
-            due: Duration::from_secs(u64::from(attempts_made == Some(1))),
+            retry_in: Duration::from_secs(u64::from(attempts_made == Some(1))),
             in_doubt: progress == 5,
         },
     };
@@ -310,7 +310,7 @@ async fn complete(store: &dyn TimedStore, copy: &Copy, end: &End, now: UnixMilli
         refund: [Refund::None, Refund::Counted, Refund::Free][status],
         found_by_lookup: end.found,
         suppression: end.suppression.as_ref().map(Suppression::new_suppression),
-        receipt_due: end.receipt_due.map(Duration::from_millis),
+        poll_receipt_after: end.receipt_due.map(Duration::from_millis),
     };
     shown(store.complete(&completion).await)
 }

@@ -12,7 +12,7 @@ use otpost::domain::code::Code;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::send_failure::{RefusalReason, Scope, SendFailure};
 use otpost::domain::time::UnixMillis;
-use otpost::provider::twilio::errors::reject_reason;
+use otpost::provider::twilio::errors::refusal_reason;
 use otpost::provider::{
     Accepted, CredentialError, FetchedMessage, LookupError, Message, Provider, ProviderMessage,
 };
@@ -40,7 +40,7 @@ pub const VERIFICATION: &str = "VE00000000000000000000000000000001";
 
 /// A refusal with the reject reason of Twilio's error number.
 pub fn refused(scope: Scope, code: u32) -> SendFailure {
-    SendFailure::Refused { scope, reason: reject_reason(Some(code)), provider_code: Some(code) }
+    SendFailure::Refused { scope, reason: refusal_reason(Some(code)), provider_code: Some(code) }
 }
 
 /// The answer to one message.
@@ -227,7 +227,7 @@ impl ScriptedProvider {
             created: self.clock.now(),
             text: (!self.makes_codes()).then(|| message.body.to_owned()),
             segments: None,
-            verification: self.verification(),
+            verification_sid: self.verification(),
         };
         let mut state = self.lock();
         state.made.push((message.to.clone(), made));
@@ -279,7 +279,7 @@ impl Provider for ScriptedProvider {
             Script::Accept => Ok(Accepted {
                 message_id: Some(self.make(message, nth)),
                 segments: None,
-                verification: self.verification(),
+                verification_sid: self.verification(),
             }),
             Script::AcceptAndLoseAnswer => {
                 self.make(message, nth);
@@ -298,7 +298,7 @@ impl Provider for ScriptedProvider {
             Script::RefuseSender(..) | Script::RefuseFor(..) => Ok(Accepted {
                 message_id: Some(self.make(message, nth)),
                 segments: None,
-                verification: self.verification(),
+                verification_sid: self.verification(),
             }),
             Script::Fail(failure) => Err(failure),
         }
@@ -320,7 +320,7 @@ impl Provider for ScriptedProvider {
             LookupScript::Show => Ok(to_them.map(|(_, made)| made.clone()).collect()),
             LookupScript::Hide => Ok(Vec::new()),
             LookupScript::Unanswered => Err(LookupError::Unanswered("no answer".to_owned())),
-            LookupScript::Refused => Err(LookupError::Refused { status: 401, code: None }),
+            LookupScript::Refused => Err(LookupError::Refused { status: 401, provider_code: None }),
         }
     }
 

@@ -263,7 +263,7 @@ async fn credentials_are_checked_without_an_email() {
     let refusing = FakeRelay::start(&[("AUTH", Say("535 5.7.8 no"))]).await;
     let fault = refusing.provider_at("u:hunter2@", Duration::from_secs(5)).check_credentials().await;
     let fault = fault.expect_err("refused");
-    assert!(matches!(fault, CredentialError::Refused { status: 535, code: None }), "{fault:?}");
+    assert!(matches!(fault, CredentialError::Refused { status: 535, provider_code: None }), "{fault:?}");
     assert!(!format!("{fault} {fault:?}").contains("hunter2"));
     let open = FakeRelay::start(&[("EHLO", Say("250 relay"))]).await;
     let fault = open.provider_at("u:hunter2@", Duration::from_secs(5)).check_credentials().await;

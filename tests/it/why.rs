@@ -160,7 +160,10 @@ async fn a_live_request_shows_its_pause() {
     assert_eq!(response["text"], "it waits to be sent; a worker has it, or crashed with it");
     assert!(response["deadline"].is_string() && response.get("status").is_none(), "{response}");
     let response = last(&gateway, ALICE).await;
-    assert_eq!(response["requests"][0]["text"], "it waits to be sent; a worker has it, or crashed with it", "{response}");
+    assert_eq!(
+        response["requests"][0]["text"], "it waits to be sent; a worker has it, or crashed with it",
+        "{response}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -419,7 +422,7 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
         refund,
         found_by_lookup: false,
         suppression: None,
-        receipt_due: None,
+        poll_receipt_after: None,
     };
     assert_eq!(store.complete(&completion).await.expect("answers"), RecordOutcomeResult::Recorded);
 }

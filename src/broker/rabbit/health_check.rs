@@ -5,18 +5,18 @@ use async_trait::async_trait;
 use super::{RabbitSettings, close, connect};
 use crate::broker::HealthCheck;
 
-/// Connects anew for each probe.
-pub struct RabbitProbe(RabbitSettings);
+/// Connects anew for each check.
+pub struct RabbitHealthCheck(RabbitSettings);
 
-impl RabbitProbe {
-    pub fn new(settings: RabbitSettings) -> RabbitProbe {
-        RabbitProbe(settings)
+impl RabbitHealthCheck {
+    pub fn new(settings: RabbitSettings) -> RabbitHealthCheck {
+        RabbitHealthCheck(settings)
     }
 }
 
 #[async_trait]
-impl HealthCheck for RabbitProbe {
-    async fn probe(&self) -> Result<(), String> {
+impl HealthCheck for RabbitHealthCheck {
+    async fn check(&self) -> Result<(), String> {
         let connection = connect(&self.0, "status").await.map_err(|error| error.in_words())?;
         close(&connection).await;
         Ok(())

@@ -100,7 +100,7 @@ impl Publisher for RabbitPublisher {
 
 #[async_trait]
 impl HealthCheck for RabbitPublisher {
-    async fn probe(&self) -> Result<(), String> {
+    async fn check(&self) -> Result<(), String> {
         match *self.usable.borrow() {
             true => Ok(()),
             false => Err("not connected, or it blocks publishers".to_owned()),

@@ -25,7 +25,7 @@ fn ended(status: Status, error: Option<OutcomeError>, history: RequestHistory) -
 
 fn waiting(history: RequestHistory, leased: bool) -> RequestRecord {
     let state = RequestState::InProgress {
-        state: "waiting",
+        stage: "waiting",
         leased,
         attempt: 1,
         purpose: "login".to_owned(),
@@ -132,7 +132,7 @@ fn the_end_has_its_reason_and_the_time_of_a_possible_retry() {
     let explanation = explanation(&record);
     assert_eq!(
         explanation.timeline[0].text,
-        "ended as rejected, rate_limited: a limit of sends or of wrong tries is reached; a new request may succeed after 30 s"
+        "ended as rejected, rate_limited: a limit of sends or of wrong attempts is reached; a new request may succeed after 30 s"
     );
     assert_eq!((explanation.timeline[0].what, explanation.timeline[0].retry_after), ("ended", Some(30)));
     assert_eq!(
@@ -237,8 +237,8 @@ fn a_recent_request_has_its_state() {
         ("waiting", Some("it waits to be sent; a worker has it, or crashed with it".to_owned()))
     );
     let mut doubt = waiting(history_of([]), false);
-    if let RequestState::InProgress { state, .. } = &mut doubt.state {
-        *state = "doubt";
+    if let RequestState::InProgress { stage, .. } = &mut doubt.state {
+        *stage = "doubt";
     }
     assert_eq!(
         recent_request(&summary, Some(&doubt)).text.as_deref(),

@@ -56,7 +56,7 @@ pub async fn limit_usage(
         used_day: usage.used_day,
         remaining_day: remaining(limit_day, usage.used_day),
         limit_wrong: limits[Limit::Wrong].count,
-        used_wrong: usage.wrong,
+        used_wrong: usage.wrong_attempts,
         resets_at: (!usage.limited_for.is_zero()).then(|| now.plus(usage.limited_for).to_string()),
         cooldown: seconds_rounded_up(usage.cooldown),
     })

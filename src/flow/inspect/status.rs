@@ -261,7 +261,7 @@ impl Inspector {
         let Some(broker) = &self.broker else {
             return Health::without_answer(HealthState::InMemory);
         };
-        match timed(ANSWER_WITHIN, broker.probe()).await {
+        match timed(ANSWER_WITHIN, broker.check()).await {
             (Some(Ok(())), ms) => Health::answered(HealthState::Up, ms),
             (Some(Err(error)), _) => Health::of(HealthState::Down, error),
             (None, _) => Health::of(HealthState::Down, "no answer in time"),

@@ -62,7 +62,7 @@ impl Callbacks for SendGridEvents {
         if events.len() > EVENTS_MAX {
             return Err(CallbackError::Unreadable("body"));
         }
-        let read: Vec<_> = events.iter().filter_map(Event::report).collect();
+        let read: Vec<_> = events.iter().filter_map(Event::receipt).collect();
         if read.iter().any(Option::is_none) {
             telemetry::events::callback_refused("unreadable");
         }
@@ -85,15 +85,15 @@ struct Event {
 
 impl Event {
     /// `None` for a foreign event; `Some(None)` for an unreadable one of ours.
-    fn report(&self) -> Option<Option<DeliveryReceipt>> {
-        let request = self.otpost_request.as_str()?;
+    fn receipt(&self) -> Option<Option<DeliveryReceipt>> {
+        let request_id = self.otpost_request.as_str()?;
         let status = status(self.event.as_str()?)?;
-        Some(self.about(request, status))
+        Some(self.receipt_of(request_id, status))
     }
 
-    fn about(&self, request: &str, status: DeliveryStatus) -> Option<DeliveryReceipt> {
+    fn receipt_of(&self, request_id: &str, status: DeliveryStatus) -> Option<DeliveryReceipt> {
         Some(DeliveryReceipt {
-            request_id: RequestId::parse(request)?,
+            request_id: RequestId::parse(request_id)?,
             to: Address::Email(EmailAddress::parse(self.email.as_str()?).ok()?),
             message_id: message_id(self.sg_message_id.as_str()?)?,
             status,
@@ -102,12 +102,12 @@ impl Event {
                 .as_str()
                 .filter(|_| status == DeliveryStatus::Undelivered)
                 .and_then(reply_code),
-            reason: self.reject_reason(status),
+            reason: self.refusal_reason(status),
         })
     }
 
     /// The reasons for which SendGrid refuses later e-mails to the address, too: it keeps suppression lists of its own.
-    fn reject_reason(&self, status: DeliveryStatus) -> RefusalReason {
+    fn refusal_reason(&self, status: DeliveryStatus) -> RefusalReason {
         match (status, self.reason.as_str()) {
             // The other type, `blocked`, concerns one e-mail only; the next may arrive.
             (DeliveryStatus::Undelivered, _) if self.kind == "bounce" => RefusalReason::Unreachable,
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_message_has_the_id_with_which_it_was_accepted() {
-        for (reported, id) in [
+        for (sg_message_id, id) in [
             (
                 "LRzXl_NHStOGhQ4kofSm_A.filterdrecv-p3mdw1-756b745b58-kmzbl-18-5F5FC76C-9.0",
                 "LRzXl_NHStOGhQ4kofSm_A",
@@ -182,7 +182,7 @@ mod tests {
             ("14c5d75ce93.dfd.64b469.filter0001.16648.5515E0B88.0", "14c5d75ce93.dfd.64b469"),
             ("plain", "plain"),
         ] {
-            assert_eq!(message_id(reported).as_deref(), Some(id));
+            assert_eq!(message_id(sg_message_id).as_deref(), Some(id));
         }
         for no_id in ["", ".filter0", "a b.recvd-1", "a,b"] {
             assert_eq!(message_id(no_id), None, "{no_id}");
@@ -200,9 +200,9 @@ mod tests {
                 "event": kind, "email": email, "sg_message_id": id, "otpost_request": request,
                 "reason": reason, "type": "bounce",
             })).expect("an object");
-            if let Some(Some(report)) = event.report() {
-                prop_assert!(is_message_id(&report.message_id));
-                prop_assert!(report.provider_code.is_none_or(|code| (400..600).contains(&code)));
+            if let Some(Some(receipt)) = event.receipt() {
+                prop_assert!(is_message_id(&receipt.message_id));
+                prop_assert!(receipt.provider_code.is_none_or(|code| (400..600).contains(&code)));
             }
         }
     }

@@ -99,7 +99,7 @@ impl Provider for SendGridMail {
             return Ok(Accepted {
                 message_id: responses::message_id(&answer.headers),
                 segments: None,
-                verification: None,
+                verification_sid: None,
             });
         }
         Err(responses::refusal(&answer, Timestamp::now()))

@@ -111,9 +111,9 @@ pub(super) fn credential_verdict(answer: &Answer) -> Result<(), CredentialError>
             Ok(_) => Err(CredentialError::MayNotSend),
             Err(_) => Err(CredentialError::Unanswered("answered with no list of scopes".to_owned())),
         },
-        StatusCode::UNAUTHORIZED => Err(CredentialError::Refused { status: 401, code: None }),
+        StatusCode::UNAUTHORIZED => Err(CredentialError::Refused { status: 401, provider_code: None }),
         // It may still be able to send: not every key may read its scopes.
-        StatusCode::FORBIDDEN => Err(CredentialError::MayNotRead { code: 403 }),
+        StatusCode::FORBIDDEN => Err(CredentialError::MayNotRead { provider_code: 403 }),
         status => Err(CredentialError::Unanswered(failure::answered(status, None))),
     }
 }

@@ -45,14 +45,14 @@ pub(super) const TIMED_OUT: &str = "timed out before the answer";
 /// True if the relay refused. Otherwise its decision is unknown.
 pub(super) fn was_answered(error: &Error) -> bool {
     // Closing, and so not about this e-mail (RFC 5321 §3.8).
-    error.status().is_some_and(|code| u16::from(code) != CLOSING)
+    error.status().is_some_and(|reply_code| u16::from(reply_code) != CLOSING)
 }
 
 const CLOSING: u16 = 421;
 
 /// The failure of an exchange that certainly sent nothing.
 pub(super) fn failure(step: Step, error: &Error) -> SendFailure {
-    let Some(code) = error.status().map(u16::from) else {
+    let Some(reply_code) = error.status().map(u16::from) else {
         return match step {
             // No STARTTLS, or no login method that we support: another attempt is no use.
             Step::Hello | Step::LogIn if error.is_client() => SendFailure::refused(Scope::Account, None),
@@ -60,11 +60,11 @@ pub(super) fn failure(step: Step, error: &Error) -> SendFailure {
         };
     };
     let text = error.source().map(ToString::to_string).unwrap_or_default();
-    match class(step, code, enhanced(code, &text)) {
-        Class::Later => SendFailure::Deferred { provider_code: Some(code.into()) },
-        Class::Slower => SendFailure::Throttled { provider_code: Some(code.into()), retry_after: None },
-        Class::Closed => SendFailure::NotConnected { detail: format!("answered with SMTP {code}") },
-        Class::Never(scope) => SendFailure::refused(scope, Some(code.into())),
+    match class(step, reply_code, enhanced(reply_code, &text)) {
+        Class::Later => SendFailure::Deferred { provider_code: Some(reply_code.into()) },
+        Class::Slower => SendFailure::Throttled { provider_code: Some(reply_code.into()), retry_after: None },
+        Class::Closed => SendFailure::NotConnected { detail: format!("answered with SMTP {reply_code}") },
+        Class::Never(scope) => SendFailure::refused(scope, Some(reply_code.into())),
     }
 }
 
@@ -80,8 +80,8 @@ enum Class {
     Never(Scope),
 }
 
-fn class(step: Step, code: u16, enhanced: Option<(u16, u16)>) -> Class {
-    match (step, code) {
+fn class(step: Step, reply_code: u16, enhanced: Option<(u16, u16)>) -> Class {
+    match (step, reply_code) {
         (_, CLOSING) => Class::Closed,
         // A relay that requires a login or TLS accepts no e-mail without it.
         (_, 530 | 534 | 535 | 538) => Class::Never(Scope::Account),
@@ -111,11 +111,11 @@ fn is_about_the_relay((subject, _): (u16, u16)) -> bool {
 }
 
 /// Subject and detail of an enhanced number of the reply's own kind: `5.1.1 …` behind a 550 is (1, 1).
-fn enhanced(code: u16, text: &str) -> Option<(u16, u16)> {
+fn enhanced(reply_code: u16, text: &str) -> Option<(u16, u16)> {
     let mut parts = text.split_whitespace().next()?.splitn(3, '.').map(|part| part.parse::<u16>().ok());
     let kind = parts.next()??;
     let found = (parts.next()??, parts.next()??);
-    (kind == code / 100).then_some(found)
+    (kind == reply_code / 100).then_some(found)
 }
 
 /// The failed step, in words that name no address.
@@ -154,8 +154,12 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(step: Step, code: u16, text: &str, expected: Class) {
-        assert_eq!(class(step, code, enhanced(code, text)), expected, "{step:?} {code} {text}");
+    fn check(step: Step, reply_code: u16, text: &str, expected: Class) {
+        assert_eq!(
+            class(step, reply_code, enhanced(reply_code, text)),
+            expected,
+            "{step:?} {reply_code} {text}"
+        );
     }
 
     #[test]
@@ -177,22 +181,22 @@ mod tests {
 
     #[test]
     fn greylisting_and_full_mailboxes_are_for_later() {
-        for code in [450, 451, 452] {
-            check(Step::To, code, "4.7.1 try again", Class::Later);
-            check(Step::To, code, "4.2.2 full", Class::Later);
-            check(Step::Text, code, "", Class::Later);
+        for reply_code in [450, 451, 452] {
+            check(Step::To, reply_code, "4.7.1 try again", Class::Later);
+            check(Step::To, reply_code, "4.2.2 full", Class::Later);
+            check(Step::Text, reply_code, "", Class::Later);
         }
     }
 
     #[test]
     fn a_relay_that_is_full_itself_is_for_less() {
-        for code in [450, 451, 452] {
-            check(Step::From, code, "4.7.1 try again", Class::Slower);
-            check(Step::From, code, "", Class::Slower);
-            check(Step::To, code, "4.3.2 not now", Class::Slower);
-            check(Step::Text, code, "4.3.1 disk full", Class::Slower);
+        for reply_code in [450, 451, 452] {
+            check(Step::From, reply_code, "4.7.1 try again", Class::Slower);
+            check(Step::From, reply_code, "", Class::Slower);
+            check(Step::To, reply_code, "4.3.2 not now", Class::Slower);
+            check(Step::Text, reply_code, "4.3.1 disk full", Class::Slower);
             // A number of another kind than the reply says nothing.
-            check(Step::Text, code, "5.3.1 odd", Class::Later);
+            check(Step::Text, reply_code, "5.3.1 odd", Class::Later);
         }
     }
 

@@ -179,7 +179,7 @@ impl Provider for SmtpProvider {
         match answer {
             Ok(Ok(_)) => {
                 self.keep_idle(connection);
-                Ok(Accepted { message_id: Some(message_id), segments: None, verification: None })
+                Ok(Accepted { message_id: Some(message_id), segments: None, verification_sid: None })
             }
             Ok(Err(error)) if was_answered(&error) => Err(failure(Step::Text, &error)),
             Ok(Err(error)) => Err(in_doubt(detail(&error))),
@@ -198,7 +198,7 @@ impl Provider for SmtpProvider {
                 // A relay may refuse connections for an hour: that does not prevent the start.
                 (SendFailure::Refused { .. }, Some(reply)) if step == Step::LogIn => {
                     // Reply codes of a login mean the same as HTTP statuses here.
-                    CredentialError::Refused { status: reply.into(), code: None }
+                    CredentialError::Refused { status: reply.into(), provider_code: None }
                 }
                 (SendFailure::Refused { .. }, None) => CredentialError::UnsupportedLogin(lacks(step)),
                 _ => unanswered(detail(&error)),

@@ -9,7 +9,7 @@
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::errors::reject_reason;
+use super::errors::refusal_reason;
 use super::signature::{Parameters, Signatures};
 use super::status_url::{REQUEST, StatusUrl};
 use super::{is_message_sid, is_sid, phone_number};
@@ -70,23 +70,24 @@ impl Callbacks for TwilioCallbacks {
         let message_id = either(&form, "MessageSid", "SmsSid")?;
         let to = field(&form, "To")?;
         // Only a failure has a code. A code that cannot be read does not hide the status.
-        let code =
-            optional(&form, "ErrorCode").and_then(|code| code.parse().ok()).filter(|&code: &u32| code > 0);
+        let provider_code = optional(&form, "ErrorCode")
+            .and_then(|provider_code| provider_code.parse().ok())
+            .filter(|&provider_code: &u32| provider_code > 0);
         Ok(vec![DeliveryReceipt {
-            request_id: request(call.query.unwrap_or_default())?,
+            request_id: request_id(call.query.unwrap_or_default())?,
             to: phone_number(to).map(Address::Phone).ok_or(CallbackError::Unreadable("To"))?,
             message_id: is_message_sid(message_id)
                 .then(|| message_id.to_owned())
                 .ok_or(CallbackError::Unreadable("MessageSid"))?,
             status,
-            provider_code: code,
-            reason: reject_reason(code),
+            provider_code,
+            reason: refusal_reason(provider_code),
         }])
     }
 }
 
-/// The request in the URL. The attempt beside it is for readers of Twilio's log.
-fn request(query: &str) -> Result<RequestId, CallbackError> {
+/// The request id in the URL. The attempt beside it is for readers of Twilio's log.
+fn request_id(query: &str) -> Result<RequestId, CallbackError> {
     let mut values = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == REQUEST);
     let value = values.next().filter(|_| values.next().is_none());
     value.and_then(|(_, value)| RequestId::parse(&value)).ok_or(CallbackError::Unreadable(REQUEST))

@@ -21,7 +21,7 @@ use crate::provider::http_client::failure::{answered, retry_after};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
     /// Final, for everything in the scope.
-    Rejected(Scope),
+    Refused(Scope),
     Throttled,
     /// Possibly processed.
     InDoubt,
@@ -29,21 +29,21 @@ enum Class {
 
 /// The failure that an answer other than 2xx stands for. `now` is our clock, for an answer without a date.
 pub(super) fn refusal(answer: &Answer, now: Timestamp) -> SendFailure {
-    let code = error_code(&answer.body);
-    match class_of(answer.status, code) {
-        Class::Rejected(scope) => {
-            SendFailure::Refused { scope, reason: reject_reason(code), provider_code: code }
+    let provider_code = error_code(&answer.body);
+    match class_of(answer.status, provider_code) {
+        Class::Refused(scope) => {
+            SendFailure::Refused { scope, reason: refusal_reason(provider_code), provider_code }
         }
         Class::Throttled => {
-            SendFailure::Throttled { provider_code: code, retry_after: retry_after(&answer.headers, now) }
+            SendFailure::Throttled { provider_code, retry_after: retry_after(&answer.headers, now) }
         }
-        Class::InDoubt => SendFailure::InDoubt { detail: answered(answer.status, code) },
+        Class::InDoubt => SendFailure::InDoubt { detail: answered(answer.status, provider_code) },
     }
 }
 
 /// The reason that an error number of a refusal or a receipt stands for.
-pub fn reject_reason(code: Option<u32>) -> RefusalReason {
-    match code {
+pub fn refusal_reason(provider_code: Option<u32>) -> RefusalReason {
+    match provider_code {
         Some(21610) => RefusalReason::OptedOut,
         // An unknown number; a landline, or a phone that no carrier reaches.
         Some(30005 | 30006) => RefusalReason::Unreachable,
@@ -63,34 +63,36 @@ pub(super) fn error_code(body: &[u8]) -> Option<u32> {
 }
 
 /// A known number counts for more than the status, except after a 5xx, which is always in doubt.
-fn class_of(status: StatusCode, code: Option<u32>) -> Class {
+fn class_of(status: StatusCode, provider_code: Option<u32>) -> Class {
     match status.as_u16() {
         500.. => Class::InDoubt,
         429 => Class::Throttled,
         // This API never redirects: the base URL is not Twilio's.
-        ..400 => Class::Rejected(Scope::Account),
-        400.. => code.and_then(class_of_code).unwrap_or_else(|| class_of_status(status, code)),
+        ..400 => Class::Refused(Scope::Account),
+        400.. => {
+            provider_code.and_then(class_of_code).unwrap_or_else(|| class_of_status(status, provider_code))
+        }
     }
 }
 
 /// The class of a 4xx without a known number.
-fn class_of_status(status: StatusCode, code: Option<u32>) -> Class {
-    match (status, code) {
+fn class_of_status(status: StatusCode, provider_code: Option<u32>) -> Class {
+    match (status, provider_code) {
         // A proxy that asks for a password is an error of our settings.
         (StatusCode::UNAUTHORIZED | StatusCode::PROXY_AUTHENTICATION_REQUIRED, _) => {
-            Class::Rejected(Scope::Account)
+            Class::Refused(Scope::Account)
         }
         // With a number these may concern one message; without one they concern the path or the account.
-        (StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, None) => Class::Rejected(Scope::Account),
+        (StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, None) => Class::Refused(Scope::Account),
         // A proxy stopped waiting for the request (RFC 9110 §15.5.9); Twilio may have received it.
         (StatusCode::REQUEST_TIMEOUT, None) => Class::InDoubt,
-        _ => Class::Rejected(Scope::Unrecognised),
+        _ => Class::Refused(Scope::Unrecognised),
     }
 }
 
 /// The class of an error number.
-fn class_of_code(code: u32) -> Option<Class> {
-    let scope = match code {
+fn class_of_code(provider_code: u32) -> Option<Class> {
+    let scope = match provider_code {
         // Not a number, a short code, the sender itself, a premium number, not reachable, not a mobile, unverified
         // (trial account), opted out, unknown or landline.
         21211 | 21217 | 21265 | 21266 | 21268 | 21608 | 21610 | 21612 | 21614 | 21635 | 30005 | 30006
@@ -110,7 +112,7 @@ fn class_of_code(code: u32) -> Option<Class> {
         }
         _ => return None,
     };
-    Some(Class::Rejected(scope))
+    Some(Class::Refused(scope))
 }
 
 #[cfg(test)]
@@ -120,10 +122,14 @@ mod tests {
     const UNKNOWN: u32 = 29_999;
 
     #[track_caller]
-    fn check(status: u16, code: impl Into<Option<u32>>, expected: Class) {
+    fn check(status: u16, provider_code: impl Into<Option<u32>>, expected: Class) {
         let status = StatusCode::from_u16(status).expect("a status");
-        let code = code.into();
-        assert_eq!(class_of(status, code), expected, "HTTP {status}, code {code:?}");
+        let provider_code = provider_code.into();
+        assert_eq!(
+            class_of(status, provider_code),
+            expected,
+            "HTTP {status}, provider_code {provider_code:?}"
+        );
     }
 
     #[test]
@@ -139,22 +145,22 @@ mod tests {
             (Scope::Account, &[10001, 20003, 20005, 20006, 20008, 20404, 30002, 60204, 60217, 60220, 60223]),
         ];
         for (scope, codes) in table {
-            for &code in codes {
+            for &provider_code in codes {
                 // With any 4xx.
                 for status in [400, 401, 403, 404] {
-                    check(status, code, Class::Rejected(scope));
+                    check(status, provider_code, Class::Refused(scope));
                 }
             }
         }
-        for code in [14107, 20429, 30001, 30022, 30023, 30027, 60202, 60203, 60212] {
-            check(400, code, Class::Throttled);
+        for provider_code in [14107, 20429, 30001, 30022, 30023, 30027, 60202, 60203, 60212] {
+            check(400, provider_code, Class::Throttled);
         }
     }
 
     #[test]
     fn every_number_that_changes_a_decision_has_its_reason() {
         use RefusalReason as Reason;
-        for (code, reason) in [
+        for (provider_code, reason) in [
             (21610, Reason::OptedOut),
             (30005, Reason::Unreachable),
             (30006, Reason::Unreachable),
@@ -167,9 +173,9 @@ mod tests {
             (30003, Reason::Other),
             (UNKNOWN, Reason::Other),
         ] {
-            assert_eq!(reject_reason(Some(code)), reason, "{code}");
+            assert_eq!(refusal_reason(Some(provider_code)), reason, "{provider_code}");
         }
-        assert_eq!(reject_reason(None), Reason::Other);
+        assert_eq!(refusal_reason(None), Reason::Other);
     }
 
     #[test]
@@ -184,31 +190,32 @@ mod tests {
             .map(|number| number.parse().expect("digits"))
             .collect();
         on_page.sort_unstable();
-        let is_senders = |code: &u32| class_of_code(*code) == Some(Class::Rejected(Scope::Sender));
+        let is_senders =
+            |provider_code: &u32| class_of_code(*provider_code) == Some(Class::Refused(Scope::Sender));
         assert_eq!(on_page, (10_000..100_000).filter(is_senders).collect::<Vec<_>>());
     }
 
     #[test]
     fn without_a_known_number_the_status_decides() {
         for status in [401, 403, 404, 407] {
-            check(status, None, Class::Rejected(Scope::Account));
+            check(status, None, Class::Refused(Scope::Account));
         }
-        check(401, UNKNOWN, Class::Rejected(Scope::Account));
+        check(401, UNKNOWN, Class::Refused(Scope::Account));
         for status in [400, 403, 404, 409, 422] {
-            check(status, UNKNOWN, Class::Rejected(Scope::Unrecognised));
+            check(status, UNKNOWN, Class::Refused(Scope::Unrecognised));
         }
-        check(400, None, Class::Rejected(Scope::Unrecognised));
+        check(400, None, Class::Refused(Scope::Unrecognised));
         for status in [301, 302, 307, 308] {
-            check(status, None, Class::Rejected(Scope::Account));
+            check(status, None, Class::Refused(Scope::Account));
         }
     }
 
     #[test]
     fn a_429_was_not_processed_and_a_5xx_may_have_been_whatever_their_number() {
-        for code in [None, Some(20429), Some(21211), Some(UNKNOWN)] {
-            check(429, code, Class::Throttled);
+        for provider_code in [None, Some(20429), Some(21211), Some(UNKNOWN)] {
+            check(429, provider_code, Class::Throttled);
             for status in [500, 502, 503, 504] {
-                check(status, code, Class::InDoubt);
+                check(status, provider_code, Class::InDoubt);
             }
         }
         check(408, None, Class::InDoubt);

@@ -154,7 +154,7 @@ impl Lookup {
             // A redacted message has an empty text.
             text: row.body.filter(|text| !text.is_empty()),
             segments: row.num_segments.and_then(|count| count.parse().ok()).filter(|&count| count > 0),
-            verification: None,
+            verification_sid: None,
         };
         Ok(ListedRow { created, ours: Some(ours) })
     }
@@ -172,12 +172,13 @@ impl Lookup {
             return Err(lookup_error(&answer));
         }
         let single: Single = serde_json::from_slice(&answer.body).map_err(|_| unreadable())?;
-        let code = single.error_code.as_u64().and_then(|code| u32::try_from(code).ok());
+        let provider_code =
+            single.error_code.as_u64().and_then(|provider_code| u32::try_from(provider_code).ok());
         Ok(FetchedMessage {
             to: single.to.as_deref().and_then(phone_number).map(Address::Phone),
             status: DeliveryStatus::parse(&single.status).ok_or_else(unreadable)?,
-            provider_code: code,
-            reason: errors::reject_reason(code),
+            provider_code,
+            reason: errors::refusal_reason(provider_code),
         })
     }
 }
@@ -248,16 +249,16 @@ fn millis(at: UnixMillis) -> i64 {
 }
 
 pub(super) fn lookup_error(answer: &Answer) -> LookupError {
-    let code = errors::error_code(&answer.body);
+    let provider_code = errors::error_code(&answer.body);
     match answer.status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => refused(answer),
-        status if status.is_client_error() && code == Some(CODE_NOT_AUTHORIZED) => refused(answer),
-        status => LookupError::Unanswered(failure::answered(status, code)),
+        status if status.is_client_error() && provider_code == Some(CODE_NOT_AUTHORIZED) => refused(answer),
+        status => LookupError::Unanswered(failure::answered(status, provider_code)),
     }
 }
 
 fn refused(answer: &Answer) -> LookupError {
-    LookupError::Refused { status: answer.status.as_u16(), code: errors::error_code(&answer.body) }
+    LookupError::Refused { status: answer.status.as_u16(), provider_code: errors::error_code(&answer.body) }
 }
 
 pub(super) fn unreadable() -> LookupError {

@@ -60,7 +60,7 @@ impl TwilioMessages {
             prepared: prepared_forms(&settings.sender, status_url.as_ref())?,
             status_url,
             lookup: Lookup::new(&account, &settings.account_sid, &settings.sender),
-            probe: probe(&account, settings.authentication.is_api_key()),
+            probe: credential_check_url(&account, settings.authentication.is_api_key()),
             account,
         })
     }
@@ -131,22 +131,24 @@ impl Provider for TwilioMessages {
 }
 
 pub(super) fn credential_verdict(answer: &Answer) -> Result<(), CredentialError> {
-    let code = errors::error_code(&answer.body);
-    match (answer.status, code) {
+    let provider_code = errors::error_code(&answer.body);
+    match (answer.status, provider_code) {
         (status, _) if status.is_success() => Ok(()),
         // A restricted API key may be good for sending and not for reading.
-        (_, Some(CODE_NOT_AUTHORIZED)) => Err(CredentialError::MayNotRead { code: CODE_NOT_AUTHORIZED }),
-        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, code) => {
-            Err(CredentialError::Refused { status: answer.status.as_u16(), code })
+        (_, Some(CODE_NOT_AUTHORIZED)) => {
+            Err(CredentialError::MayNotRead { provider_code: CODE_NOT_AUTHORIZED })
         }
-        (status, code) => Err(CredentialError::Unanswered(failure::answered(status, code))),
+        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND, provider_code) => {
+            Err(CredentialError::Refused { status: answer.status.as_u16(), provider_code })
+        }
+        (status, provider_code) => Err(CredentialError::Unanswered(failure::answered(status, provider_code))),
     }
 }
 
 /// The cheapest resource that shows if the credential is valid. Only main API keys may read the account; others get a 401
 /// like a wrong password (Twilio's page 20003). For an API key it is the list of messages of an early day, which is empty
 /// and needs the permission of a message lookup.
-fn probe(account: &Account, is_api_key: bool) -> Url {
+fn credential_check_url(account: &Account, is_api_key: bool) -> Url {
     if !is_api_key {
         return account.url(".json");
     }
@@ -194,7 +196,7 @@ fn accepted(body: &[u8]) -> Accepted {
     let message_id = created.sid.as_str().filter(|sid| is_message_sid(sid)).map(str::to_owned);
     // A Messaging Service answers "0" before it has chosen a sender: the count is unknown.
     let segments = created.num_segments.as_str().and_then(|n| n.parse().ok()).filter(|&n| n > 0);
-    Accepted { message_id, segments, verification: None }
+    Accepted { message_id, segments, verification_sid: None }
 }
 
 #[cfg(test)]
@@ -205,7 +207,8 @@ mod tests {
 
     #[track_caller]
     fn check(body: &str, message_id: Option<&str>, segments: Option<u32>) {
-        let expected = Accepted { message_id: message_id.map(str::to_owned), segments, verification: None };
+        let expected =
+            Accepted { message_id: message_id.map(str::to_owned), segments, verification_sid: None };
         assert_eq!(accepted(body.as_bytes()), expected, "{body}");
     }
 

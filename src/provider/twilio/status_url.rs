@@ -1,7 +1,7 @@
 //! The status callback URL: the form that Twilio is given, and the forms that it signs.
 //!
 //! The URL comes from the settings, never from a request, whose `Host` a caller could choose. It is kept as written, because
-//! the signature covers its text. The request of a message is added to the query, so that the signature covers it, too.
+//! the signature covers its text. The request id of a message is added to the query, so that the signature covers it, too.
 //!
 //! Twilio: docs page "Outbound message status in status callbacks" (a valid host, no underscores), "Webhooks:
 //! connection overrides" (the fragment, which stays at the end and is not part of what is called or signed).
@@ -100,8 +100,8 @@ impl UrlTemplate {
     }
 
     /// Ends the value: the id is encoded once for the URL's query and once more for the form.
-    pub(super) fn finish(&self, form: &mut String, request: &RequestId, attempt: u32) {
-        for piece in byte_serialize(request.as_str().as_bytes()) {
+    pub(super) fn finish(&self, form: &mut String, request_id: &RequestId, attempt: u32) {
+        for piece in byte_serialize(request_id.as_str().as_bytes()) {
             form.extend(byte_serialize(piece.as_bytes()));
         }
         form.push_str(&self.between);
@@ -123,10 +123,10 @@ mod tests {
     use super::*;
 
     /// The URL that Twilio reads from the form.
-    fn read_back(url: &str, request: &str, attempt: u32) -> String {
+    fn read_back(url: &str, request_id: &str, attempt: u32) -> String {
         let template = StatusUrl::parse(url).expect("a good URL").template();
         let mut form = format!("StatusCallback={}", template.before());
-        template.finish(&mut form, &RequestId::parse(request).expect("an id"), attempt);
+        template.finish(&mut form, &RequestId::parse(request_id).expect("an id"), attempt);
         let mut fields = form_urlencoded::parse(form.as_bytes()).into_owned();
         let (_, url) = fields.next().expect("a field");
         assert!(fields.next().is_none(), "one field, not {form}");

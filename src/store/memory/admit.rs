@@ -86,7 +86,7 @@ impl State {
 
     fn check_suppression(
         &self,
-        code: ErrorCode,
+        error_code: ErrorCode,
         key: &SuppressionKey,
         now: UnixMillis,
     ) -> Result<(), OutcomeError> {
@@ -94,7 +94,11 @@ impl State {
             return Ok(());
         };
         let retry_after = suppression.until.map(|until| seconds_rounded_up(until.since(now)));
-        Err(OutcomeError { provider_code: suppression.code, retry_after, ..OutcomeError::of(code) })
+        Err(OutcomeError {
+            provider_code: suppression.provider_code,
+            retry_after,
+            ..OutcomeError::of(error_code)
+        })
     }
 
     /// The time until every limit allows one more send. Wrong attempts limit sends, too: a code that could not be
@@ -107,14 +111,14 @@ impl State {
         Limit::ALL.into_iter().filter_map(wait).max().unwrap_or_default()
     }
 
-    /// The cooldown lasts at least as long as its request may still be sent. Two messages to one recipient are thus never
-    /// in doubt together: the provider could not tell them apart.
+    /// After its time the cooldown goes on while the request that started it may still be sent. Two messages to one
+    /// recipient are thus never in doubt together: the provider could not tell them apart.
     fn cooldown(&self, recipient: Digest16, now: UnixMillis) -> Duration {
         let Some(cooldown) = self.cooldowns.get(&recipient) else { return Duration::ZERO };
         if cooldown.until > now {
             return cooldown.until.since(now);
         }
-        let record = self.record(recipient, &cooldown.request, now);
+        let record = self.record(recipient, &cooldown.request_id, now);
         record.and_then(|record| record.may_be_sent_for(now)).unwrap_or_default()
     }
 
@@ -140,15 +144,15 @@ impl State {
             }
         }
         if !limits.cooldown.is_zero() {
-            let (until, request) = (now.plus(limits.cooldown), lease.request_id.clone());
-            self.cooldowns.insert(subject.recipient, Cooldown { until, request });
+            let (until, request_id) = (now.plus(limits.cooldown), lease.request_id.clone());
+            self.cooldowns.insert(subject.recipient, Cooldown { until, request_id });
         }
     }
 
     pub(super) fn usage(
         &self,
         subject: &ChargedTo<'_>,
-        request: Option<&RequestId>,
+        request_id: Option<&RequestId>,
         limits: &Limits,
         now: UnixMillis,
     ) -> Usage {
@@ -157,15 +161,15 @@ impl State {
         Usage {
             used: used(Limit::Recipient),
             used_day: used(Limit::RecipientDay),
-            wrong: used(Limit::Wrong),
+            wrong_attempts: used(Limit::Wrong),
             limited_for: self.limited_for(subject, limits, now),
             cooldown: self.cooldown(recipient, now),
-            known: request.is_some_and(|request| self.record(recipient, request, now).is_some()),
+            has_record: request_id.is_some_and(|id| self.record(recipient, id, now).is_some()),
         }
     }
 }
 
-/// The earliest of: the code's life counted from the request's own time, the challenge's end, the caller's `not_after`.
+/// The earliest of: the code's life counted from `requested_at`, the challenge's end, the caller's `not_after`.
 fn deadline(admit: &AdmissionInput<'_>, challenge_expires: UnixMillis, now: UnixMillis) -> UnixMillis {
     let requested_at = admit.requested_at.map_or(now, |at| at.min(now));
     let deadline = requested_at.plus(admit.code_life).min(challenge_expires);

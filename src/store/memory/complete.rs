@@ -1,6 +1,6 @@
 //! Completion of a request: outcome, refund, message claim and suppression.
 
-use super::record::{Record, Stage, SuppressedBy};
+use super::record::{Record, Stage, SuppressionStrength};
 use super::state::{Claim, DAY, State, event_source, record_key};
 use crate::domain::limit::EventLog;
 use crate::domain::outcome::Status;
@@ -33,13 +33,14 @@ impl State {
             }
         }
         let receipt = earlier.and_then(|record| record.receipt.clone());
-        let suppressed = earlier.map_or(SuppressedBy::Nothing, |record| record.suppressed);
+        let suppression_strength =
+            earlier.map_or(SuppressionStrength::None, |record| record.suppression_strength);
         if let Some(message_id) = completion.message_id() {
             if !self.claim(completion, message_id, now) {
                 return RecordOutcomeResult::MessageClaimed;
             }
-            if let Some(due) = completion.receipt_due {
-                self.expect_receipt(lease, message_id, due, now);
+            if let Some(poll_after) = completion.poll_receipt_after {
+                self.expect_receipt(lease, message_id, poll_after, now);
             }
         }
         if let Some(suppression) = completion.suppression {
@@ -48,19 +49,20 @@ impl State {
         self.refund(lease, completion.refund, now);
         let kept = if outcome.status == Status::Rejected { REJECTION_KEPT } else { OUTCOME_KEPT };
         let completed = Record::new(lease.token, now.plus(kept), Stage::Completed(outcome.clone()));
-        self.records.insert(record_key(lease), Record { receipt, suppressed, ..completed });
+        self.records.insert(record_key(lease), Record { receipt, suppression_strength, ..completed });
         RecordOutcomeResult::Recorded
     }
 
     /// Claims a message for this request. `false`: a lookup found it, and another request has claimed it.
     fn claim(&mut self, completion: &RecordOutcome<'_>, message_id: &str, now: UnixMillis) -> bool {
-        let request = completion.lease.request_id;
+        let request_id = completion.lease.request_id;
         let key = (completion.lease.subject.recipient, message_id.to_owned());
         match self.claims.get(&key).filter(|claim| claim.until > now) {
-            Some(claim) if claim.request == *request => true,
+            Some(claim) if claim.request_id == *request_id => true,
             Some(_) if completion.found_by_lookup => false,
             _ => {
-                self.claims.insert(key, Claim { request: request.clone(), until: now.plus(CLAIM_KEPT) });
+                self.claims
+                    .insert(key, Claim { request_id: request_id.clone(), until: now.plus(CLAIM_KEPT) });
                 true
             }
         }

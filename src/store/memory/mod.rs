@@ -136,19 +136,19 @@ impl Store for MemoryStore {
         &self,
         subject: &ChargedTo<'_>,
         challenge: &ChallengeId,
-        name: &str,
+        verification_sid: &str,
     ) -> Result<(), StoreError> {
-        self.step(|state, _| state.link_verification(subject, challenge, name));
+        self.step(|state, _| state.link_verification(subject, challenge, verification_sid));
         Ok(())
     }
 
     async fn usage(
         &self,
         subject: &ChargedTo<'_>,
-        request: Option<&RequestId>,
+        request_id: Option<&RequestId>,
         limits: &Limits,
     ) -> Result<Usage, StoreError> {
-        Ok(self.step(|state, now| state.usage(subject, request, limits, now)))
+        Ok(self.step(|state, now| state.usage(subject, request_id, limits, now)))
     }
 
     async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptResult, StoreError> {
@@ -177,10 +177,10 @@ impl Store for MemoryStore {
 
     async fn request_record(
         &self,
-        request: &RequestId,
+        request_id: &RequestId,
         recipient: Option<Digest16>,
     ) -> Result<Option<RequestRecord>, StoreError> {
-        Ok(self.step(|state, now| state.request_record(request, recipient, now)))
+        Ok(self.step(|state, now| state.request_record(request_id, recipient, now)))
     }
 
     async fn recent_requests(&self, recipient: Digest16) -> Result<Vec<RequestSummary>, StoreError> {

@@ -49,7 +49,7 @@ impl State {
                 request.mark_in_doubt();
                 request.lease_until = now.plus(duration);
             }
-            Progress::Requeued { due, in_doubt } => {
+            Progress::Requeued { retry_in, in_doubt } => {
                 if in_doubt {
                     request.mark_in_doubt();
                 }
@@ -58,7 +58,7 @@ impl State {
                     request.phase = Phase::Waiting;
                 }
                 request.unfinished_leases = request.unfinished_leases.saturating_sub(1);
-                request.lease_until = now.plus(due);
+                request.lease_until = now.plus(retry_in);
                 record.owner = None;
             }
         }

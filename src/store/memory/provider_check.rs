@@ -30,8 +30,8 @@ impl State {
             return Decided(Verdict::KeyUnavailable);
         }
         // The step is repeated because its answer was lost. It was counted the first time.
-        if let Some(verification) = challenge.open_checks.get(&check.check_id) {
-            return Ask(verification.clone());
+        if let Some(verification_sid) = challenge.unfinished_checks.get(&check.check_id) {
+            return Ask(verification_sid.clone());
         }
         if challenge.expires <= now {
             return Decided(Verdict::Expired { at: challenge.expires });
@@ -44,15 +44,16 @@ impl State {
             return Decided(Verdict::Locked { retry_after: None });
         }
         challenge.checks += 1;
-        let verification = challenge.verification.clone();
-        challenge.open_checks.insert(check.check_id, verification.clone());
+        let verification_sid = challenge.verification_sid.clone();
+        challenge.unfinished_checks.insert(check.check_id, verification_sid.clone());
         // Counted as wrong until the provider says otherwise.
         self.logs.append(wrong_log, Source::Check(check.check_id), HOUR, now);
-        // Listed by recipient: one code of the provider's may serve several challenges, and outlive each.
+        // Listed by recipient: one code of the provider may serve several challenges, and outlive each.
         let possible = self.possible_checks.entry(check.recipient).or_default();
         possible.retain(|possible| possible.at.plus(DAY) > now);
-        possible.push(PossibleCheck { check: check.check_id, verification: verification.clone(), at: now });
-        Ask(verification)
+        let (check_id, at) = (check.check_id, now);
+        possible.push(PossibleCheck { check_id, verification_sid: verification_sid.clone(), at });
+        Ask(verification_sid)
     }
 
     pub(super) fn finish_provider_check(
@@ -65,7 +66,7 @@ impl State {
         let is_only_possible = self.is_only_possible_check(check);
         if matches!(result, Wrong | NotCompared) {
             let possible = self.possible_checks.entry(check.recipient).or_default();
-            possible.retain(|possible| possible.check != check.check_id);
+            possible.retain(|possible| possible.check_id != check.check_id);
         }
         // Not a wrong attempt, even if the challenge is gone.
         if matches!(result, Right | NotCompared) {
@@ -78,24 +79,24 @@ impl State {
         if let Some(used) = challenge.used {
             return if used == check.check_id { Verdict::Verified } else { Verdict::AlreadyUsed };
         }
-        // A check that is not open belongs to a challenge that was replaced, or this step is being repeated.
-        let is_open = challenge.open_checks.contains_key(&check.check_id);
+        // Without this unfinished check the challenge is a newer one, or this step is being repeated.
+        let is_unfinished = challenge.unfinished_checks.contains_key(&check.check_id);
         match result {
             Wrong => {
-                challenge.open_checks.remove(&check.check_id);
+                challenge.unfinished_checks.remove(&check.check_id);
                 return Verdict::Wrong { attempts_left: checks_max.saturating_sub(challenge.checks) };
             }
-            NotCompared if !is_open => return not_counted,
-            Right | Found if !is_open => return Verdict::NonePending,
-            // The right code may have been the one of another check.
+            NotCompared if !is_unfinished => return not_counted,
+            Right | Found if !is_unfinished => return Verdict::NonePending,
+            // The provider has seen a right code, which may be the one of another check.
             Found if !is_only_possible => return Verdict::Unanswered { counted: true },
             NotCompared => {
-                challenge.open_checks.remove(&check.check_id);
+                challenge.unfinished_checks.remove(&check.check_id);
                 challenge.checks -= 1;
                 return not_counted;
             }
             Right | Found => {
-                challenge.open_checks.remove(&check.check_id);
+                challenge.unfinished_checks.remove(&check.check_id);
                 challenge.used = Some(check.check_id);
             }
         }
@@ -103,27 +104,32 @@ impl State {
         Verdict::Verified
     }
 
-    /// Is this the only check of the recipient that can have been the right one of its verification?
+    /// Is this the only check of its verification that may have been right?
     fn is_only_possible_check(&self, check: &CodeCheck<'_>) -> bool {
         let possible = self.possible_checks.get(&check.recipient).map_or(&[][..], Vec::as_slice);
-        let Some(ours) = possible.iter().find(|possible| possible.check == check.check_id) else {
+        let Some(ours) = possible.iter().find(|possible| possible.check_id == check.check_id) else {
             return false;
         };
-        let rivals = |other: &PossibleCheck| {
-            other.check != ours.check
-                && (other.verification == ours.verification || other.verification.is_none())
+        let is_rival = |other: &PossibleCheck| {
+            other.check_id != ours.check_id
+                && (other.verification_sid == ours.verification_sid || other.verification_sid.is_none())
         };
-        ours.verification.is_some() && !possible.iter().any(rivals)
+        ours.verification_sid.is_some() && !possible.iter().any(is_rival)
     }
 
     fn uncount_wrong(&mut self, check: &CodeCheck<'_>) {
         self.logs.remove((EventLog::Wrong, check.recipient), &Source::Check(check.check_id));
     }
 
-    pub(super) fn link_verification(&mut self, subject: &ChargedTo<'_>, id: &ChallengeId, name: &str) {
+    pub(super) fn link_verification(
+        &mut self,
+        subject: &ChargedTo<'_>,
+        challenge_id: &ChallengeId,
+        verification_sid: &str,
+    ) {
         let challenge = self.challenge_mut(subject.recipient, subject.purpose);
-        if let Some(challenge) = challenge.filter(|challenge| challenge.id == *id) {
-            challenge.verification = Some(name.to_owned());
+        if let Some(challenge) = challenge.filter(|challenge| challenge.id == *challenge_id) {
+            challenge.verification_sid = Some(verification_sid.to_owned());
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::record::{Stage, SuppressedBy};
+use super::record::{Stage, SuppressionStrength};
 use super::state::{ExpectedReceipt, State};
 use crate::domain::receipt::merge;
 use crate::domain::time::UnixMillis;
@@ -13,23 +13,22 @@ impl State {
     pub(super) fn record_receipt(&mut self, receipt: &NewReceipt<'_>, now: UnixMillis) -> ReceiptResult {
         let key = (receipt.recipient, receipt.request_id.clone());
         let record = self.record_mut(&key, now).filter(|_| is_word(receipt.message_id));
-        let suppressed_before = record.map(|record| record.suppressed);
-        // The receipts of a request suppress once for a time and once without an end. A repeated receipt must not undo an
-        // operator's removal.
-        let suppressed = match receipt.suppression {
-            None => SuppressedBy::Nothing,
-            Some(suppression) if suppression.duration.is_some() => SuppressedBy::Temporary,
-            Some(_) => SuppressedBy::Permanent,
+        let recorded_strength = record.map(|record| record.suppression_strength);
+        // A receipt suppresses only if the strength grows: a repeated one must not undo an operator's removal.
+        let strength = match receipt.suppression {
+            None => SuppressionStrength::None,
+            Some(suppression) if suppression.duration.is_some() => SuppressionStrength::Temporary,
+            Some(_) => SuppressionStrength::Permanent,
         };
-        let is_stronger = suppressed_before.is_none_or(|before| before < suppressed);
+        let is_stronger = recorded_strength.is_none_or(|recorded| recorded < strength);
         if let Some(suppression) = receipt.suppression.filter(|_| is_stronger) {
             self.suppress(receipt.recipient, suppression, now);
         }
-        let record = self.record_mut(&key, now).filter(|_| suppressed_before.is_some());
+        let record = self.record_mut(&key, now).filter(|_| recorded_strength.is_some());
         let Some(record) = record else {
             return ReceiptResult::NoRequest;
         };
-        record.suppressed = record.suppressed.max(suppressed);
+        record.suppression_strength = record.suppression_strength.max(strength);
         let recorded = record.receipt.as_ref();
         // A request may have two messages, after a resend. The one that arrived counts.
         let other_arrived = receipt.status.is_delivered()
@@ -65,15 +64,15 @@ impl State {
         &mut self,
         lease: &Lease<'_>,
         message_id: &str,
-        due: Duration,
+        poll_after: Duration,
         now: UnixMillis,
     ) {
         self.expected_receipts.insert(ExpectedReceipt {
-            due: now.plus(due),
+            due: now.plus(poll_after),
             message_id: message_id.to_owned(),
             recipient: lease.subject.recipient,
             sent_at: now,
-            request: lease.request_id.clone(),
+            request_id: lease.request_id.clone(),
         });
     }
 
@@ -95,21 +94,22 @@ impl State {
         overdue.into_iter().filter_map(|expected| self.poll(expected, wait_max, now)).collect()
     }
 
-    /// The receipt to poll for, unless its delivery event was published. Polled again after as long as it has waited.
+    /// The receipt to poll for, unless its delivery event was published. Until the next poll the time since the send
+    /// doubles.
     fn poll(
         &mut self,
         expected: ExpectedReceipt,
         wait_max: Duration,
         now: UnixMillis,
     ) -> Option<OverdueReceipt> {
-        let record = self.record(expected.recipient, &expected.request, now)?;
+        let record = self.record(expected.recipient, &expected.request_id, now)?;
         if record.receipt.as_ref().is_some_and(|receipt| receipt.published) {
             return None;
         }
         let waited = now.since(expected.sent_at);
         let overdue = OverdueReceipt {
             recipient: expected.recipient,
-            request_id: expected.request.clone(),
+            request_id: expected.request_id.clone(),
             message_id: expected.message_id.clone(),
             lapsed: waited >= wait_max,
         };

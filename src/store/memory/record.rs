@@ -21,10 +21,9 @@ pub(super) struct Challenge {
     pub(super) used: Option<u64>,
     /// Checks that were counted, the right one included.
     pub(super) checks: u32,
-    /// The provider's name for the verification.
-    pub(super) verification: Option<String>,
-    /// Provider checks that have begun and not finished, with the verification they asked about.
-    pub(super) open_checks: BTreeMap<u64, Option<String>>,
+    pub(super) verification_sid: Option<String>,
+    /// Provider checks that have begun and not finished, with the SID of the verification they asked about.
+    pub(super) unfinished_checks: BTreeMap<u64, Option<String>>,
 }
 
 pub(super) struct Record {
@@ -33,13 +32,13 @@ pub(super) struct Record {
     pub(super) kept_until: UnixMillis,
     pub(super) receipt: Option<RecordedReceipt>,
     /// The strongest suppression that receipts of this request have caused.
-    pub(super) suppressed: SuppressedBy,
+    pub(super) suppression_strength: SuppressionStrength,
     pub(super) stage: Stage,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum SuppressedBy {
-    Nothing,
+pub(super) enum SuppressionStrength {
+    None,
     Temporary,
     Permanent,
 }
@@ -81,15 +80,21 @@ impl Challenge {
             expires,
             used: None,
             checks: 0,
-            verification: None,
-            open_checks: BTreeMap::new(),
+            verification_sid: None,
+            unfinished_checks: BTreeMap::new(),
         }
     }
 }
 
 impl Record {
     pub(super) fn new(owner: u64, kept_until: UnixMillis, stage: Stage) -> Record {
-        Record { owner: Some(owner), kept_until, receipt: None, suppressed: SuppressedBy::Nothing, stage }
+        Record {
+            owner: Some(owner),
+            kept_until,
+            receipt: None,
+            suppression_strength: SuppressionStrength::None,
+            stage,
+        }
     }
 
     /// A receipt proves that its message was sent.
@@ -182,23 +187,23 @@ impl InProgress {
         (self.phase, self.attempt, self.attempt_started_at) = (Phase::Sending, self.attempt + 1, now);
     }
 
-    /// Puts the current attempt in doubt, and counts it once.
+    /// Marks the current attempt as in doubt, and counts it once.
     pub(super) fn mark_in_doubt(&mut self) {
         self.attempts_in_doubt += u32::from(self.phase != Phase::InDoubt);
         self.phase = Phase::InDoubt;
     }
 
-    /// Is this update on time, from a handler that knows of `attempts_made` attempts?
+    /// Is the handler's count of attempts up to date?
     pub(super) fn accepts(&self, attempts_made: Option<u32>, progress: Progress) -> bool {
         let Some(attempts_made) = attempts_made else {
             return matches!(progress, Progress::Requeued { in_doubt: false, .. });
         };
         // An attempt can be in doubt only if it was made.
         let in_doubt = matches!(progress, Progress::InDoubt(_) | Progress::Requeued { in_doubt: true, .. });
-        self.attempt == attempts_made || (!in_doubt && self.announced_after(attempts_made))
+        self.attempt == attempts_made || (!in_doubt && self.may_be_unmade_after(attempts_made))
     }
 
-    /// Withdraws the announced attempt if the handler did not make it.
+    /// Withdraws the recorded attempt if the handler did not make it.
     pub(super) fn withdraw_attempt(&mut self, attempts_made: Option<u32>) {
         if self.phase == Phase::Sending && attempts_made != Some(self.attempt) {
             self.attempt -= 1;
@@ -207,12 +212,12 @@ impl InProgress {
 
     /// Does a handler that knows of `attempts_made` attempts know that nothing was sent?
     pub(super) fn is_unsent(&self, attempts_made: u32) -> bool {
-        let knows_last = self.attempt == attempts_made || self.announced_after(attempts_made);
+        let knows_last = self.attempt == attempts_made || self.may_be_unmade_after(attempts_made);
         self.attempts_in_doubt == 0 && knows_last
     }
 
-    /// Is the recorded attempt one more than `attempts_made`: announced, and perhaps never made?
-    fn announced_after(&self, attempts_made: u32) -> bool {
+    /// Does the record count one attempt more, which may not have been made?
+    fn may_be_unmade_after(&self, attempts_made: u32) -> bool {
         self.phase == Phase::Sending && self.attempt == attempts_made + 1
     }
 

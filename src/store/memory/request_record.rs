@@ -14,16 +14,16 @@ use crate::store::{CodeState, RequestRecord, RequestState, RequestSummary};
 impl State {
     pub(super) fn request_record(
         &self,
-        request: &RequestId,
+        request_id: &RequestId,
         recipient: Option<Digest16>,
         now: UnixMillis,
     ) -> Option<RequestRecord> {
-        let recipient = recipient.or_else(|| self.index.get(request).copied())?;
-        let record = self.record(recipient, request, now)?;
+        let recipient = recipient.or_else(|| self.index.get(request_id).copied())?;
+        let record = self.record(recipient, request_id, now)?;
         let (state, purpose, challenge) = match &record.stage {
             Stage::InProgress(request) => {
                 let state = RequestState::InProgress {
-                    state: match request.phase {
+                    stage: match request.phase {
                         Phase::Sending => "sending",
                         Phase::Waiting => "waiting",
                         Phase::InDoubt => "doubt",
@@ -57,10 +57,10 @@ impl State {
     }
 
     /// Lists a request among the recipient's last ones, although nothing was sent.
-    pub(super) fn remember_unsent(&mut self, recipient: Digest16, request: &RequestId, now: UnixMillis) {
+    pub(super) fn remember_unsent(&mut self, recipient: Digest16, request_id: &RequestId, now: UnixMillis) {
         let unsent = self.unsent.entry(recipient).or_default();
-        unsent.retain(|recent| recent.request_id != *request);
-        unsent.push(RequestSummary { at: now, request_id: request.clone() });
+        unsent.retain(|recent| recent.request_id != *request_id);
+        unsent.push(RequestSummary { at: now, request_id: request_id.clone() });
         keep_newest(unsent);
     }
 
@@ -68,7 +68,7 @@ impl State {
         let sent = self
             .logs
             .requests((EventLog::Sends, recipient))
-            .map(|(request, at)| RequestSummary { at, request_id: request.clone() });
+            .map(|(request_id, at)| RequestSummary { at, request_id: request_id.clone() });
         let unsent = self.unsent.get(&recipient).into_iter().flatten().cloned();
         let mut recent: Vec<RequestSummary> = unsent.chain(sent).collect();
         recent.retain(|recent| recent.at.plus(DAY) > now);

@@ -25,7 +25,7 @@ pub(super) struct State {
     pub(super) challenges: HashMap<(Digest16, String), Challenge>,
     pub(super) cooldowns: HashMap<Digest16, Cooldown>,
     pub(super) logs: Logs,
-    /// Provider checks of a recipient that were not wrong: each may have been the right one.
+    /// Provider checks of a recipient that may have been right: answered right, or without an answer.
     pub(super) possible_checks: HashMap<Digest16, Vec<PossibleCheck>>,
     /// The last requests of a recipient that ended without a send.
     pub(super) unsent: HashMap<Digest16, Vec<RequestSummary>>,
@@ -40,21 +40,21 @@ pub(super) struct State {
 
 pub(super) type RecordKey = (Digest16, RequestId);
 
-/// The next send to a recipient waits until this time, and until the request can no longer be sent.
+/// No send to the recipient before this time, nor while the request may still be sent.
 pub(super) struct Cooldown {
     pub(super) until: UnixMillis,
-    pub(super) request: RequestId,
+    pub(super) request_id: RequestId,
 }
 
 /// A message belongs to this request.
 pub(super) struct Claim {
-    pub(super) request: RequestId,
+    pub(super) request_id: RequestId,
     pub(super) until: UnixMillis,
 }
 
 pub(super) struct PossibleCheck {
-    pub(super) check: u64,
-    pub(super) verification: Option<String>,
+    pub(super) check_id: u64,
+    pub(super) verification_sid: Option<String>,
     pub(super) at: UnixMillis,
 }
 
@@ -65,7 +65,7 @@ pub(super) struct ExpectedReceipt {
     pub(super) message_id: String,
     pub(super) recipient: Digest16,
     pub(super) sent_at: UnixMillis,
-    pub(super) request: RequestId,
+    pub(super) request_id: RequestId,
 }
 
 #[derive(PartialEq, Eq, Hash)]
@@ -75,8 +75,8 @@ pub(super) enum SuppressionKey {
 }
 
 pub(super) struct StoredSuppression {
-    /// The provider's error number; `None` for a manual suppression.
-    pub(super) code: Option<u32>,
+    /// `None` for a manual suppression.
+    pub(super) provider_code: Option<u32>,
     /// `None`: no end.
     pub(super) until: Option<UnixMillis>,
     pub(super) since: UnixMillis,
@@ -92,7 +92,7 @@ impl StoredSuppression {
     pub(super) fn entry(&self) -> SuppressionEntry {
         SuppressionEntry {
             to: Some(self.masked.clone()),
-            provider_code: self.code,
+            provider_code: self.provider_code,
             reason: self.reason.clone(),
             since: Some(self.since),
             until: self.until,
@@ -104,10 +104,10 @@ impl State {
     pub(super) fn record(
         &self,
         recipient: Digest16,
-        request: &RequestId,
+        request_id: &RequestId,
         now: UnixMillis,
     ) -> Option<&Record> {
-        self.records.get(&(recipient, request.clone())).filter(|record| record.kept_until > now)
+        self.records.get(&(recipient, request_id.clone())).filter(|record| record.kept_until > now)
     }
 
     pub(super) fn record_mut(&mut self, key: &RecordKey, now: UnixMillis) -> Option<&mut Record> {
@@ -131,10 +131,10 @@ impl State {
         const KEPT: Duration = Duration::from_secs(7 * 86_400);
         self.records.retain(|_, record| record.kept_until > now);
         let records = &self.records;
-        self.index.retain(|request, recipient| records.contains_key(&(*recipient, request.clone())));
+        self.index.retain(|request_id, recipient| records.contains_key(&(*recipient, request_id.clone())));
         self.challenges.retain(|_, challenge| challenge.expires.plus(CHALLENGE_KEPT_AFTER) > now);
         self.cooldowns.retain(|recipient, cooldown| {
-            cooldown.until > now || records.contains_key(&(*recipient, cooldown.request.clone()))
+            cooldown.until > now || records.contains_key(&(*recipient, cooldown.request_id.clone()))
         });
         self.logs.sweep(KEPT, now);
         self.unsent.retain(|_, requests| requests.iter().any(|request| request.at.plus(DAY) > now));

@@ -27,7 +27,8 @@ impl State {
     ) {
         let in_force = self.suppressions.get(&key).filter(|old| old.is_in_force(now));
         let new = StoredSuppression {
-            code: (suppression.provider_code != MANUAL_PROVIDER_CODE).then_some(suppression.provider_code),
+            provider_code: (suppression.provider_code != MANUAL_PROVIDER_CODE)
+                .then_some(suppression.provider_code),
             until: suppression.duration.map(|duration| now.plus(duration)),
             since: in_force.map_or(now, |old| old.since),
             masked: suppression.masked.to_owned(),
@@ -50,7 +51,8 @@ impl State {
         now: UnixMillis,
     ) -> SuppressionEntry {
         let key = SuppressionKey::Recipient(recipient);
-        let manual = self.suppressions.get(&key).filter(|old| old.code.is_none() && old.is_in_force(now));
+        let manual =
+            self.suppressions.get(&key).filter(|old| old.provider_code.is_none() && old.is_in_force(now));
         let is_manual = manual.is_some();
         // Without a new reason, an operator's earlier one stays.
         let given = Some(suppression.reason).filter(|reason| !reason.is_empty()).map(str::to_owned);

@@ -1,45 +1,47 @@
 -- Admission: decides whether a request may be sent, and with which challenge. If so, charges every limit once.
--- KEYS     record, challenge, cooldown, suppressed, country, recent, index, wrong, refunds,
---          then the logs of sends: the recipient's, the user's, the client address's, and all
+-- KEYS     record, challenge, cooldown, suppression, country's suppression, recent, index, wrong, refunds,
+--          then the logs of sends: the recipient's, the user's, the client IP's, and all
 -- ARGV     the lists below
 -- Answers  granted GRANT | in_doubt GRANT | completed OURS OUTCOME | busy MS | crash_suspect LEASES MS | paused
 --          GRANT: attempt, now, its start, attempts in doubt, unfinished leases, sends in a day, facts, history or '-'
 --
 -- A requeued request has no owner ('-'), and its lease ends when the next attempt is due.
-local record, challenge, cooldown, suppressed, country, recent, index, wrong, refunds = unpack(KEYS, 1, 9)
+local record, challenge, cooldown, suppression, country_suppression, recent, index, wrong, refunds = unpack(KEYS, 1, 9)
 local sends, user, ip, all = unpack(KEYS, 10, 13)
-local now, token, request, member, requested_at, not_after, code_life, lease_duration, known_kids = unpack(ARGV, 1, 9)
-local id, kid, digest, callers_code, purpose, wrong_per_challenge = unpack(ARGV, 10, 15)
+local now, token, request_id, member, requested_at = unpack(ARGV, 1, 5)
+local not_after, code_life, lease_duration, known_kids = unpack(ARGV, 6, 9)
+local challenge_id, kid, digest, callers_code, purpose, wrong_per_challenge = unpack(ARGV, 10, 15)
 -- A count of 0 turns a limit off.
 local number_count, day_count, user_count, ip_count, all_count, wrong_count, refunds_count = unpack(ARGV, 16, 22)
 local number_window, cooldown_duration, time_left_min, life_divisor = unpack(ARGV, 23, 26)
 local rejection_kept, challenge_kept_after, outcome_kept = unpack(ARGV, 27, 29)
-local channel_disabled, history, recipient, recent_max, paused, unfinished_below = unpack(ARGV, 30, 35)
+local channel_disabled, history, recipient, recent_max, gate_closed, suspect_from = unpack(ARGV, 30, 35)
 
 now = clock(now)
-local values = redis.call('MGET', record, cooldown, suppressed, country)
+local values = redis.call('MGET', record, cooldown, suppression, country_suppression)
 
 -- The number of sends is for a new request, the history for any other.
 local function grant(r, is_new)
-  return table.concat({r.state == 'doubt' and 'in_doubt' or 'granted', r.attempt, ms(now), r.started_at, r.in_doubt,
-    r.unfinished, is_new and used(sends, DAY, now) or 0, r.facts, is_new and '-' or r.history}, ' ')
+  return table.concat({r.state == 'doubt' and 'in_doubt' or 'granted', r.attempt, ms(now), r.started_at,
+    r.attempts_in_doubt, r.unfinished_leases, is_new and used(sends, DAY, now) or 0, r.facts,
+    is_new and '-' or r.history}, ' ')
 end
 
--- 1. A request that has a record: the answer follows from it, and nothing is charged.
+-- A request that has a record: the answer follows from it, and nothing is charged.
 local r = read_record(values[1], now)
 if r then
   if r.state == 'ended' then return 'completed ' .. (r.owner == token and '1 ' or '0 ') .. r.rest end
-  if paused == '1' then return 'paused' end
+  if gate_closed == '1' then return 'paused' end
   read_progress(r)
   -- If this step is repeated because its answer was lost, the answer is the same.
   local admitted_at = string.match(r.facts, '^%S+ %S+ %S+ %S+ (%S+)')
   local is_new = r.owner == token and r.state == 'sending' and r.started_at == admitted_at
   if r.owner ~= token then
     if tonumber(r.lease_until) > now then return 'busy ' .. ms(r.lease_until - now) end
-    if tonumber(r.unfinished) >= tonumber(unfinished_below) then
-      return 'crash_suspect ' .. r.unfinished .. ' ' .. ms(math.max(0, deadline_of(r) - now))
+    if tonumber(r.unfinished_leases) >= tonumber(suspect_from) then
+      return 'crash_suspect ' .. r.unfinished_leases .. ' ' .. ms(math.max(0, deadline_of(r) - now))
     end
-    r.unfinished = r.unfinished + 1
+    r.unfinished_leases = r.unfinished_leases + 1
     if r.state == 'waiting' then
       r.state, r.attempt, r.started_at = 'sending', r.attempt + 1, ms(now)
     else
@@ -51,9 +53,9 @@ if r then
   return grant(r, is_new)
 end
 
-if paused == '1' then return 'paused' end
+if gate_closed == '1' then return 'paused' end
 
--- 2. The challenge: the pending one, if enough of its life is left and its code is one that we can make; else a new one.
+-- The challenge: the pending one, if enough of its life is left and its code is one that we can make; else a new one.
 local pending = redis.call('HMGET', challenge, 'id', 'kid', 'digest', 'callers', 'expires', 'used', 'wrong')
 local pending_id, pending_kid, pending_digest, pending_callers, pending_expires, used_by, checks = unpack(pending)
 local is_continued = pending_id and not used_by and tonumber(checks) < tonumber(wrong_per_challenge)
@@ -70,31 +72,31 @@ local function write(line, kept)
   redis.call('SET', index, recipient, 'PX', ms(kept + challenge_kept_after))
 end
 
--- 3. Rejections, each recorded, so that a repeat gets the same answer.
-local function reject(code, wait_time, provider_code)
-  local error = '{"code":"' .. code .. '"'
+-- Rejections are recorded, so that a repeat gets the same answer.
+local function reject(error_code, wait_time, provider_code)
+  local error = '{"code":"' .. error_code .. '"'
   if provider_code then error = error .. ',"provider_code":' .. provider_code end
   if wait_time then error = error .. ',"retry_after":' .. ms(math.ceil(wait_time / 1000)) end
   local outcome = '{"status":"rejected","at":' .. ms(now) .. ',"purpose":"' .. purpose .. '","error":' .. error
     .. '},"notes":' .. history .. '}'
   write(table.concat({'ended', token, ms(now + rejection_kept), '-', outcome}, ' '), rejection_kept)
-  remember_unsent(recent, request, recent_max, now)
+  remember_unsent(recent, request_id, recent_max, now)
   return 'completed 1 ' .. outcome
 end
 
--- The code of a suppression in force, and the time that is left of it; no time if it has no end.
-local function in_force(suppression)
-  local code, ends = string.match(suppression or '', '^(%S+) (%S+)$')
-  if code and (ends == '-' or tonumber(ends) > now) then return code, ends ~= '-' and ends - now end
+-- The provider code of a suppression in force, and the time that is left of it; no time if it has no end.
+local function in_force(value)
+  local provider_code, ends = string.match(value or '', '^(%S+) (%S+)$')
+  if provider_code and (ends == '-' or tonumber(ends) > now) then return provider_code, ends ~= '-' and ends - now end
 end
 
 if channel_disabled == '1' then return reject('channel_disabled') end
 if deadline - now < tonumber(time_left_min) then return reject('expired') end
-local code, time_left = in_force(values[3])
--- A manual suppression has code 0, which is no number of the provider's.
-if code then return reject('suppressed', time_left, code ~= '0' and code or nil) end
-code, time_left = in_force(values[4])
-if code then return reject('blocked', time_left, code) end
+local provider_code, time_left = in_force(values[3])
+-- Code 0 stands for an operator's suppression, or for a provider that gave no number.
+if provider_code then return reject('suppressed', time_left, provider_code ~= '0' and provider_code or nil) end
+provider_code, time_left = in_force(values[4])
+if provider_code then return reject('blocked', time_left, provider_code) end
 -- Wrong attempts limit sends, too: a code that could not be checked is not worth a message.
 local limited_for = math.max(
   wait(sends, number_count, number_window, now), wait(sends, day_count, DAY, now), wait(user, user_count, HOUR, now),
@@ -104,26 +106,26 @@ if limited_for > 0 then return reject('rate_limited', limited_for) end
 local cooldown_for = cooldown_left(cooldown, values[2], now)
 if cooldown_for > 0 then return reject('cooldown', cooldown_for) end
 
--- 4. Granted: charge every limit once, then write challenge and record.
-append(sends, request, math.max(number_window, DAY), now)
+-- Granted: charge every limit once, then write challenge and record.
+append(sends, request_id, math.max(number_window, DAY), now)
 if user_count ~= '0' then append(user, member, HOUR, now) end
 if ip_count ~= '0' then append(ip, member, HOUR, now) end
 if all_count ~= '0' then append(all, member, HOUR, now) end
 if cooldown_duration ~= '0' then
-  redis.call('SET', cooldown, ms(now + cooldown_duration) .. ' ' .. request,
+  redis.call('SET', cooldown, ms(now + cooldown_duration) .. ' ' .. request_id,
     'PX', ms(math.max(cooldown_duration, deadline - now)))
 end
 if is_continued then
-  id, kid, digest = pending_id, pending_kid, pending_digest
+  challenge_id, kid, digest = pending_id, pending_kid, pending_digest
 else
   if pending_id then redis.call('DEL', challenge) end
-  redis.call('HSET', challenge, 'id', id, 'kid', kid, 'digest', digest, 'callers', callers_code,
+  redis.call('HSET', challenge, 'id', challenge_id, 'kid', kid, 'digest', digest, 'callers', callers_code,
     'expires', ms(expires), 'wrong', 0)
   redis.call('PEXPIRE', challenge, ms(code_life + challenge_kept_after))
 end
 r = {state = 'sending', owner = token, kept_until = ms(now + outcome_kept), receipt = '-',
-  lease_until = ms(now + lease_duration), attempt = 1, started_at = ms(now), in_doubt = 0, unfinished = 1,
-  purpose = purpose, history = history,
-  facts = table.concat({id, kid, digest, callers_code, ms(now), ms(expires), ms(deadline)}, ' ')}
+  lease_until = ms(now + lease_duration), attempt = 1, started_at = ms(now),
+  attempts_in_doubt = 0, unfinished_leases = 1, purpose = purpose, history = history,
+  facts = table.concat({challenge_id, kid, digest, callers_code, ms(now), ms(expires), ms(deadline)}, ' ')}
 write(progress_line(r), outcome_kept)
 return grant(r, true)

@@ -1,4 +1,5 @@
-//! Key names. Addresses, users and IPs appear only as keyed digests.
+//! Key names. Recipients, users and IPs appear only as keyed digests.
+//! Stored names are older than the glossary and stay.
 //!
 //! Every name starts with the hash tag `{prefix}`. On a Redis Cluster all keys of a gateway thus share one slot, which a
 //! script with keys of several recipients needs.
@@ -39,13 +40,13 @@ impl Keys {
         &self.prefix
     }
 
-    pub(super) fn record<'a>(&'a self, recipient: &'a Digest16, request: &'a RequestId) -> Key<'a> {
-        self.of(recipient, ":req:", request.as_str())
+    pub(super) fn record<'a>(&'a self, recipient: &'a Digest16, request_id: &'a RequestId) -> Key<'a> {
+        self.of(recipient, ":req:", request_id.as_str())
     }
 
     /// Leads from a request id to its recipient.
-    pub(super) fn index<'a>(&'a self, request: &'a RequestId) -> Key<'a> {
-        self.shared(":id:", request.as_str())
+    pub(super) fn index<'a>(&'a self, request_id: &'a RequestId) -> Key<'a> {
+        self.shared(":id:", request_id.as_str())
     }
 
     pub(super) fn recent<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
@@ -57,12 +58,12 @@ impl Keys {
         self.of(recipient, ":sid:", message_id.unwrap_or_default())
     }
 
-    pub(super) fn suppressed<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
+    pub(super) fn suppression<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
         self.of(recipient, ":suppressed", "")
     }
 
-    /// Start, masked recipient and reason of a suppression. `prelude.lua` derives this name from `suppressed`.
-    pub(super) fn suppression<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
+    /// Start, masked recipient and reason of a suppression. `prelude.lua` derives this name from the suppression's.
+    pub(super) fn suppression_note<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
         self.of(recipient, ":suppression", "")
     }
 
@@ -72,19 +73,19 @@ impl Keys {
     }
 
     /// Without a country the scripts only read the key.
-    pub(super) fn country<'a>(&'a self, country: Option<&'a str>) -> Key<'a> {
+    pub(super) fn country_suppression<'a>(&'a self, country: Option<&'a str>) -> Key<'a> {
         self.shared(":country:", country.unwrap_or_default())
     }
 
-    /// The key of a suppression. Without one the scripts do not touch the key.
-    pub(super) fn target<'a>(
+    /// The key of a new suppression. Without one the scripts do not touch the key.
+    pub(super) fn suppression_of<'a>(
         &'a self,
         recipient: &'a Digest16,
         suppression: Option<&NewSuppression<'a>>,
     ) -> Key<'a> {
         match suppression.map(|new| new.target) {
-            Some(SuppressionTarget::Country(country)) => self.country(Some(country)),
-            Some(SuppressionTarget::Recipient) | None => self.suppressed(recipient),
+            Some(SuppressionTarget::Country(country)) => self.country_suppression(Some(country)),
+            Some(SuppressionTarget::Recipient) | None => self.suppression(recipient),
         }
     }
 
@@ -113,7 +114,7 @@ impl Keys {
         self.of(recipient, ":cooldown", "")
     }
 
-    /// Provider checks that were not wrong.
+    /// Provider checks that may have been right: answered right, or without an answer.
     pub(super) fn possible_checks<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
         self.of(recipient, ":asked", "")
     }

@@ -1,9 +1,9 @@
--- Link: records the provider's name for the verification of a challenge, unless the challenge was replaced.
+-- Link: records the SID of a challenge's verification, unless the challenge was replaced.
 -- KEYS     challenge
--- ARGV     challenge id, name
+-- ARGV     challenge id, verification SID
 -- Answers  linked | replaced
 local challenge = KEYS[1]
-local id, name = unpack(ARGV)
-if redis.call('HMGET', challenge, 'id')[1] ~= id then return 'replaced' end
-redis.call('HSET', challenge, 'name', name)
+local challenge_id, verification_sid = unpack(ARGV)
+if redis.call('HMGET', challenge, 'id')[1] ~= challenge_id then return 'replaced' end
+redis.call('HSET', challenge, 'name', verification_sid)
 return 'linked'

@@ -1,6 +1,6 @@
 //! The store on Redis 7 or later: one Lua script a step, each run whole or not at all.
 //!
-//! `answers.rs` reads the answers of all scripts. `docs/architecture.md` lists the keys and the words of a record.
+//! `replies.rs` reads the answers of all scripts. `docs/architecture.md` lists the keys and the words of a record.
 
 mod connection;
 mod keys;
@@ -123,8 +123,8 @@ impl RedisStore {
         note: &str,
     ) -> Result<Option<SuppressionEntry>, StoreError> {
         let mut call = self.scripts.suppress.call(3);
-        call.arg(self.keys.suppressed(recipient))
-            .arg(self.keys.suppression(recipient))
+        call.arg(self.keys.suppression(recipient))
+            .arg(self.keys.suppression_note(recipient))
             .arg(self.keys.suppressions())
             .arg(self.time())
             .arg(change)
@@ -194,8 +194,8 @@ impl Store for RedisStore {
         call.arg(self.keys.record(recipient, lease.request_id))
             .arg(self.keys.challenge(recipient, subject.purpose))
             .arg(self.keys.cooldown(recipient))
-            .arg(self.keys.suppressed(recipient))
-            .arg(self.keys.country(admit.country))
+            .arg(self.keys.suppression(recipient))
+            .arg(self.keys.country_suppression(admit.country))
             .arg(self.keys.recent(recipient))
             .arg(self.keys.index(lease.request_id))
             .arg(self.keys.wrong(recipient))
@@ -243,8 +243,8 @@ impl Store for RedisStore {
             Progress::Waiting(duration) => ("waiting", duration),
             Progress::Sending(duration) => ("sending", duration),
             Progress::InDoubt(duration) => ("doubt", duration),
-            Progress::Requeued { due, in_doubt: false } => ("requeued", due),
-            Progress::Requeued { due, in_doubt: true } => ("requeued_in_doubt", due),
+            Progress::Requeued { retry_in, in_doubt: false } => ("requeued", retry_in),
+            Progress::Requeued { retry_in, in_doubt: true } => ("requeued_in_doubt", retry_in),
         };
         let subject = &lease.subject;
         let mut call = self.scripts.update_progress.call(2);
@@ -272,7 +272,7 @@ impl Store for RedisStore {
             .arg(self.keys.refunds(recipient))
             .arg(self.keys.recent(recipient))
             .arg(self.keys.claim(recipient, message_id))
-            .arg(self.keys.target(recipient, completion.suppression.as_ref()))
+            .arg(self.keys.suppression_of(recipient, completion.suppression.as_ref()))
             .arg(self.keys.expected_receipts());
         self.add_charged_logs(&mut call, subject);
         call.arg(self.time())
@@ -292,7 +292,7 @@ impl Store for RedisStore {
             .optional(message_id)
             .arg(u8::from(completion.found_by_lookup))
             .arg(millis(CLAIM_KEPT))
-            .optional(completion.receipt_due.map(millis))
+            .optional(completion.poll_receipt_after.map(millis))
             .arg(millis(EXPECTED_RECEIPTS_KEPT));
         add_suppression(&mut call, completion.suppression.as_ref());
         self.run("complete", &call, replies::complete_result).await
@@ -351,27 +351,30 @@ impl Store for RedisStore {
         &self,
         subject: &ChargedTo<'_>,
         challenge: &ChallengeId,
-        name: &str,
+        verification_sid: &str,
     ) -> Result<(), StoreError> {
         let mut call = self.scripts.link_verification.call(1);
-        call.arg(self.keys.challenge(&subject.recipient, subject.purpose)).arg(challenge.as_str()).arg(name);
+        call.arg(self.keys.challenge(&subject.recipient, subject.purpose))
+            .arg(challenge.as_str())
+            .arg(verification_sid);
         self.run("link_verification", &call, replies::linked).await
     }
 
     async fn usage(
         &self,
         subject: &ChargedTo<'_>,
-        request: Option<&RequestId>,
+        request_id: Option<&RequestId>,
         limits: &Limits,
     ) -> Result<Usage, StoreError> {
         let recipient = &subject.recipient;
-        let mut call = self.scripts.usage.call(3 + EventLog::CHARGED.len() + usize::from(request.is_some()));
+        let mut call =
+            self.scripts.usage.call(3 + EventLog::CHARGED.len() + usize::from(request_id.is_some()));
         call.arg(self.keys.cooldown(recipient))
             .arg(self.keys.wrong(recipient))
             .arg(self.keys.refunds(recipient));
         self.add_charged_logs(&mut call, subject);
-        if let Some(request) = request {
-            call.arg(self.keys.record(recipient, request));
+        if let Some(request_id) = request_id {
+            call.arg(self.keys.record(recipient, request_id));
         }
         call.arg(self.time());
         add_limits(&mut call, subject, limits);
@@ -381,7 +384,7 @@ impl Store for RedisStore {
     async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptResult, StoreError> {
         let mut call = self.scripts.record_receipt.call(2);
         call.arg(self.keys.record(&receipt.recipient, receipt.request_id))
-            .arg(self.keys.target(&receipt.recipient, receipt.suppression.as_ref()))
+            .arg(self.keys.suppression_of(&receipt.recipient, receipt.suppression.as_ref()))
             .arg(self.time())
             .optional(Some(receipt.message_id).filter(|id| is_word(id)))
             .arg(receipt.status.rank())
@@ -438,15 +441,15 @@ impl Store for RedisStore {
 
     async fn request_record(
         &self,
-        request: &RequestId,
+        request_id: &RequestId,
         recipient: Option<Digest16>,
     ) -> Result<Option<RequestRecord>, StoreError> {
         let mut call = self.scripts.request_record.call(1);
-        call.arg(self.keys.index(request))
+        call.arg(self.keys.index(request_id))
             .arg(self.time())
             .arg(self.keys.prefix())
             .optional(recipient.as_ref().map(Digest16::as_str))
-            .arg(request.as_str())
+            .arg(request_id.as_str())
             .arg(millis(CHALLENGE_KEPT_AFTER));
         self.run("request_record", &call, replies::request_record).await
     }

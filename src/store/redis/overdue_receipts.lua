@@ -1,14 +1,14 @@
--- Overdue receipts: takes messages to poll for, and schedules the next poll of each after as long as it has waited.
+-- Overdue receipts: takes messages to poll for, and schedules the next poll so that the time since the send doubles.
 -- KEYS     expected receipts; the keys of the records follow from its members
 -- ARGV     now, longest wait, how many, shortest interval, prefix of the keys
--- Answers  a line each: due|lapsed MESSAGE RECIPIENT SENT REQUEST; lapsed: this is the last poll
+-- Answers  a line each: due|lapsed MESSAGE_ID RECIPIENT SENT_AT REQUEST_ID; lapsed: this is the last poll
 local expected_receipts = KEYS[1]
 local now, wait_max, count_max, interval_min, prefix = unpack(ARGV)
 now = clock(now)
 local overdue = {}
 for _, member in ipairs(redis.call('ZRANGE', expected_receipts, '-inf', ms(now), 'BYSCORE', 'LIMIT', 0, count_max)) do
-  local recipient, sent_at, request = string.match(member, '^%S+ (%S+) (%S+) (%S+)$')
-  local r = read_record(redis.call('GET', prefix .. ':' .. recipient .. ':req:' .. request), now)
+  local recipient, sent_at, request_id = string.match(member, '^%S+ (%S+) (%S+) (%S+)$')
+  local r = read_record(redis.call('GET', prefix .. ':' .. recipient .. ':req:' .. request_id), now)
   local waited = math.max(0, now - sent_at)
   local is_lapsed = waited >= tonumber(wait_max)
   local needs_no_poll = not r or select(4, receipt_of(r)) == '1'

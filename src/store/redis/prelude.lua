@@ -1,5 +1,9 @@
 -- Precedes every script. docs/architecture.md describes all keys and the words of a record.
 -- `now` and every duration is in milliseconds.
+--
+-- Stored names are older than the glossary and stay. Of a challenge's fields, `wrong` counts its checks, the right one
+-- included, `name` is the verification SID, and `open:<check id>` marks an unfinished provider check. The key `wrong`
+-- counts wrong attempts.
 local HOUR, DAY = 3600000, 86400000
 
 -- The server's time, or the one that a test sets.
@@ -32,8 +36,8 @@ local function used(log, window, now)
   return redis.call('ZCOUNT', log, '(' .. ms(now - window), '+inf')
 end
 
--- Reads the record of a request, unless it has expired. `rest` is the outcome of a completed request, and the words that
--- `read_progress` splits of any other.
+-- Reads the record of a request, unless it has expired. Of a completed request (state `ended`) `rest` is the outcome.
+-- Of one in progress it is the words that `read_progress` splits.
 local function read_record(line, now)
   local r = {}
   r.state, r.owner, r.kept_until, r.receipt, r.rest = string.match(line or '', '^(%S+) (%S+) (%S+) (%S+) (.+)$')
@@ -43,49 +47,52 @@ end
 -- Splits the rest of a record in progress. `facts` are fixed at admission: challenge id, key id, digest, caller's code,
 -- admission, expiry, deadline.
 local function read_progress(r)
-  r.lease_until, r.attempt, r.started_at, r.in_doubt, r.unfinished, r.facts, r.purpose, r.history = string.match(r.rest,
-    '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+ %S+ %S+ %S+ %S+ %S+ %S+) (%S+) (.+)$')
+  r.lease_until, r.attempt, r.started_at, r.attempts_in_doubt, r.unfinished_leases, r.facts, r.purpose, r.history =
+    string.match(r.rest, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+ %S+ %S+ %S+ %S+ %S+ %S+) (%S+) (.+)$')
 end
 
 local function progress_line(r)
-  return table.concat({r.state, r.owner, r.kept_until, r.receipt, r.lease_until, r.attempt, r.started_at, r.in_doubt,
-    r.unfinished, r.facts, r.purpose, r.history}, ' ')
+  return table.concat({r.state, r.owner, r.kept_until, r.receipt, r.lease_until, r.attempt, r.started_at,
+    r.attempts_in_doubt, r.unfinished_leases, r.facts, r.purpose, r.history}, ' ')
 end
 
 local function deadline_of(r) return tonumber(string.match(r.facts, '%S+$')) end
 
--- The recorded receipt, if there is one: message id, rank, status, and '1' if its delivery event was published.
+-- The recorded receipt, if there is one. In the record it is one word with commas:
+-- message id, rank, status, published (0 or 1), provider code, time, suppression strength.
+-- A status of a higher rank replaces one of a lower rank. `record_receipt.lua` explains the strength.
 local function receipt_of(r) return string.match(r.receipt, '^([^,]+),(%d+),([^,]+),(%d)') end
 
--- Does a handler that knows of so many attempts know the last one? With `must_be_made`, an attempt that is only announced
--- does not count.
+-- Is the handler's count of attempts up to date? In state `sending` the record counts an attempt that may not have been
+-- made, so one fewer is up to date, too, unless `must_be_made`.
 local function knows_last_attempt(r, attempts_made, must_be_made)
   return r.attempt == attempts_made
     or not must_be_made and r.state == 'sending' and tonumber(r.attempt) - 1 == tonumber(attempts_made)
 end
 
--- Puts the current attempt in doubt, and counts it once.
+-- Marks the current attempt as in doubt, and counts it once.
 local function mark_in_doubt(r)
-  if r.state ~= 'doubt' then r.state, r.in_doubt = 'doubt', r.in_doubt + 1 end
+  if r.state ~= 'doubt' then r.state, r.attempts_in_doubt = 'doubt', r.attempts_in_doubt + 1 end
 end
 
--- The rest of a recipient's cooldown. It lasts at least as long as its request may still be sent. Two messages to one
--- recipient are thus never in doubt together: the provider could not tell them apart.
--- Also reads the record of that request, whose key follows from the cooldown's key.
+-- The time that is left of a recipient's cooldown. After its time it goes on while the request that started it may
+-- still be sent. Two messages to one recipient are thus never in doubt together: the provider could not tell them apart.
+-- Reads the record of that request, whose key follows from the cooldown's key.
 local function cooldown_left(key, value, now)
-  local cooldown_until, request = string.match(value or '', '^(%S+) (%S+)$')
+  local cooldown_until, request_id = string.match(value or '', '^(%S+) (%S+)$')
   if not cooldown_until then return 0 end
   if tonumber(cooldown_until) > now then return cooldown_until - now end
-  local r = read_record(redis.call('GET', string.sub(key, 1, -#'cooldown' - 1) .. 'req:' .. request), now)
+  local r = read_record(redis.call('GET', string.sub(key, 1, -#'cooldown' - 1) .. 'req:' .. request_id), now)
   if not r or r.state == 'ended' then return 0 end
   read_progress(r)
   if deadline_of(r) <= now then return 0 end
+  -- At least 1 s, so that a caller does not retry at once.
   return math.max(r.lease_until - now, 1000)
 end
 
 -- Suppresses a recipient or a country for a duration, or without end if it is '-'. A suppression that ends later stays.
 -- A recipient is also listed, with a note: since when, masked recipient, reason. The keys of both follow from `key`.
-local function suppress(key, code, duration, now, masked_and_reason)
+local function suppress(key, provider_code, duration, now, masked_and_reason)
   local old_until = string.match(redis.call('GET', key) or '', ' (%S+)$')
   local new_until = duration ~= '-' and now + duration
   if old_until == '-' or new_until and old_until and tonumber(old_until) >= new_until then return end
@@ -99,24 +106,24 @@ local function suppress(key, code, duration, now, masked_and_reason)
     redis.call('ZADD', prefix .. ':suppressions', new_until and ms(new_until) or 'inf', recipient)
   end
   if new_until then
-    redis.call('SET', key, code .. ' ' .. ms(new_until), 'PX', duration)
+    redis.call('SET', key, provider_code .. ' ' .. ms(new_until), 'PX', duration)
     if note then redis.call('SET', note_key, note, 'PX', duration) end
   else
-    redis.call('SET', key, code .. ' -')
+    redis.call('SET', key, provider_code .. ' -')
     if note then redis.call('SET', note_key, note) end
   end
 end
 
--- A recipient's suppression in force, as one line: code, until when, since when, masked recipient, reason.
+-- A recipient's suppression in force, as one line: provider code, until when, since when, masked recipient, reason.
 local function suppression_line(key, note_key, now)
-  local code, ends = string.match(redis.call('GET', key) or '', '^(%S+) (%S+)$')
-  if not code or ends ~= '-' and tonumber(ends) <= now then return nil end
-  return table.concat({code, ends, redis.call('GET', note_key) or '- -'}, ' ')
+  local provider_code, ends = string.match(redis.call('GET', key) or '', '^(%S+) (%S+)$')
+  if not provider_code or ends ~= '-' and tonumber(ends) <= now then return nil end
+  return table.concat({provider_code, ends, redis.call('GET', note_key) or '- -'}, ' ')
 end
 
 -- Lists a request among the recipient's last ones, although nothing was sent.
-local function remember_unsent(recent, request, recent_max, now)
-  redis.call('ZADD', recent, ms(now), request)
+local function remember_unsent(recent, request_id, recent_max, now)
+  redis.call('ZADD', recent, ms(now), request_id)
   redis.call('ZREMRANGEBYRANK', recent, 0, -1 - recent_max)
   redis.call('PEXPIRE', recent, DAY)
 end

@@ -1,36 +1,38 @@
 -- Receipt: records a status that the provider reports, if it adds something to the record.
 -- KEYS     record, suppression
--- ARGV     now, message, rank, status, is final, was published, code, suppression: code, duration, masked recipient
--- Answers  in_progress PURPOSE HISTORY | completed OUTCOME   publish the delivery event
---          unchanged | no_request
+-- ARGV     now, message id, rank, status, is final, was published, provider code,
+--          then of a suppression: provider code, duration, masked recipient
+-- Answers  in_progress PURPOSE HISTORY | completed OUTCOME | unchanged | no_request
+--          The first two: publish the delivery event, then record it as published.
 local record, suppression = unpack(KEYS)
-local now, message, rank, status, is_final, published, code, suppression_code, suppression_duration, masked = unpack(ARGV)
+local now, message_id, rank, status, is_final, published, provider_code = unpack(ARGV, 1, 7)
+local suppression_provider_code, suppression_duration, masked = unpack(ARGV, 8, 10)
 now = clock(now)
-local r = message ~= '-' and read_record(redis.call('GET', record), now)
--- The receipts of a request suppress once for a time (1) and once without an end (2). A repeated receipt must not undo an
--- operator's removal.
-local suppressed_before = r and string.match(r.receipt, '^[^,]+,%d+,[^,]+,%d,[^,]+,%d+,(%d)$') or '0'
-local suppressed = suppression_code == '-' and '0' or suppression_duration == '-' and '2' or '1'
-local is_stronger = suppressed > suppressed_before
+local r = message_id ~= '-' and read_record(redis.call('GET', record), now)
+-- The last word of a receipt is its strength: 0 it has not suppressed, 1 for a time, 2 without an end. A receipt
+-- suppresses only if that grows: a repeated one must not undo an operator's removal.
+local recorded_strength = r and string.match(r.receipt, '^[^,]+,%d+,[^,]+,%d,[^,]+,%d+,(%d)$') or '0'
+local strength = suppression_provider_code == '-' and '0' or suppression_duration == '-' and '2' or '1'
+local is_stronger = strength > recorded_strength
 if is_stronger then
-  suppress(suppression, suppression_code, suppression_duration, now, masked)
+  suppress(suppression, suppression_provider_code, suppression_duration, now, masked)
 else
-  suppressed = suppressed_before
+  strength = recorded_strength
 end
 if not r then return 'no_request' end
 
 local function write(receipt)
-  local line = {r.state, r.owner, r.kept_until, receipt .. ',' .. suppressed, r.rest}
+  local line = {r.state, r.owner, r.kept_until, receipt .. ',' .. strength, r.rest}
   redis.call('SET', record, table.concat(line, ' '), 'KEEPTTL')
 end
 
-local recorded_message, recorded_rank, recorded_status, recorded_published = receipt_of(r)
+local recorded_message_id, recorded_rank, recorded_status, recorded_published = receipt_of(r)
 local arrived = { delivered = true, read = true }
 -- A request may have two messages, after a resend. The one that arrived counts.
-local other_arrived = arrived[status] and recorded_message ~= message and not arrived[recorded_status or 'read']
+local other_arrived = arrived[status] and recorded_message_id ~= message_id and not arrived[recorded_status or 'read']
 published = published == '1' and is_final == '1' and '1' or '0'
 if not recorded_rank or other_arrived or tonumber(recorded_rank) < tonumber(rank) then
-  write(table.concat({message, rank, status, published, code, ms(now)}, ','))
+  write(table.concat({message_id, rank, status, published, provider_code, ms(now)}, ','))
 else
   local recorded = string.match(r.receipt, '^[^,]+,%d+,[^,]+,%d,[^,]+,%d+')
   local is_unpublished = recorded_status == status and recorded_published ~= '1'

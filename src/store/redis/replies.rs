@@ -101,7 +101,7 @@ pub(super) fn verdict(answer: &str) -> Option<Verdict> {
 
 pub(super) fn provider_check_start(answer: &str) -> Option<ProviderCheckStart> {
     match answer.strip_prefix("ask ") {
-        Some(name) => Some(ProviderCheckStart::Ask(optional(name).map(str::to_owned))),
+        Some(sid) => Some(ProviderCheckStart::Ask(optional(sid).map(str::to_owned))),
         None => verdict(answer).map(ProviderCheckStart::Decided),
     }
 }
@@ -116,10 +116,10 @@ pub(super) fn usage(answer: &str) -> Option<Usage> {
     Some(Usage {
         used: number(next()?)?,
         used_day: number(next()?)?,
-        wrong: number(next()?)?,
+        wrong_attempts: number(next()?)?,
         limited_for: duration(next()?)?,
         cooldown: duration(next()?)?,
-        known: next()? == "1",
+        has_record: next()? == "1",
     })
 }
 
@@ -189,19 +189,19 @@ pub(super) fn request_record(answer: &str) -> Option<Option<RequestRecord>> {
     let rest = next()?;
     let state = match state {
         "ended" => RequestState::Completed(json(rest)?),
-        state => in_progress(state, owner != "-", rest)?,
+        stage => in_progress(stage, owner != "-", rest)?,
     };
     Some(Some(RequestRecord { state, receipt, code }))
 }
 
-fn in_progress(state: &str, leased: bool, rest: &str) -> Option<RequestState> {
+fn in_progress(stage: &str, leased: bool, rest: &str) -> Option<RequestState> {
     let words: Vec<&str> = rest.splitn(14, ' ').collect();
     let [_lease, attempt, _started, _in_doubt, _unfinished, facts @ .., purpose, history] = words.as_slice()
     else {
         return None;
     };
     Some(RequestState::InProgress {
-        state: ["sending", "waiting", "doubt"].into_iter().find(|word| *word == state)?,
+        stage: ["sending", "waiting", "doubt"].into_iter().find(|word| *word == stage)?,
         leased,
         attempt: number(attempt)?,
         purpose: (*purpose).to_owned(),
@@ -212,14 +212,15 @@ fn in_progress(state: &str, leased: bool, rest: &str) -> Option<RequestState> {
 
 fn recorded_receipt(receipt: &str) -> Option<RecordedReceipt> {
     let words: Vec<&str> = receipt.split(',').collect();
-    let &[message_id, _rank, status, published, code, at, ref _suppressed @ ..] = words.as_slice() else {
+    let &[message_id, _rank, status, published, provider_code, at, ref _strength @ ..] = words.as_slice()
+    else {
         return None;
     };
     Some(RecordedReceipt {
         message_id: message_id.to_owned(),
         status: DeliveryStatus::parse(status)?,
-        provider_code: match optional(code) {
-            Some(code) => Some(number(code)?),
+        provider_code: match optional(provider_code) {
+            Some(provider_code) => Some(number(provider_code)?),
             None => None,
         },
         published: published == "1",
@@ -238,7 +239,7 @@ pub(super) fn suppressions(answer: &str) -> Option<Vec<SuppressionEntry>> {
 fn suppression_line(line: &str) -> Option<SuppressionEntry> {
     let mut words = line.splitn(5, ' ');
     let mut next = || words.next();
-    let code = number(next()?)?;
+    let provider_code = number(next()?)?;
     let mut optional_time = || {
         Some(match optional(next()?) {
             Some(word) => Some(time(word)?),
@@ -248,7 +249,7 @@ fn suppression_line(line: &str) -> Option<SuppressionEntry> {
     let (until, since) = (optional_time()?, optional_time()?);
     Some(SuppressionEntry {
         to: optional(next()?).map(str::to_owned),
-        provider_code: (code != MANUAL_PROVIDER_CODE).then_some(code),
+        provider_code: (provider_code != MANUAL_PROVIDER_CODE).then_some(provider_code),
         reason: next().filter(|reason| !reason.is_empty()).map(str::to_owned),
         since,
         until,

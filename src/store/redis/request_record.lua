@@ -1,13 +1,13 @@
 -- Request record: reads the record of a request, and the state of its code.
 -- KEYS     index; the other keys follow from the recipient
--- ARGV     now, prefix of the keys, recipient or '-', request, challenge kept after its expiry
+-- ARGV     now, prefix of the keys, recipient or '-', request id, challenge kept after its expiry
 -- Answers  the code's expiry, checks and use (or three '-'), then the record; nothing if there is none
 local index = KEYS[1]
-local now, prefix, recipient, request, kept_after = unpack(ARGV)
+local now, prefix, recipient, request_id, kept_after = unpack(ARGV)
 now = clock(now)
 if recipient == '-' then recipient = redis.call('GET', index) end
 if not recipient then return '' end
-local line = redis.call('GET', prefix .. ':' .. recipient .. ':req:' .. request)
+local line = redis.call('GET', prefix .. ':' .. recipient .. ':req:' .. request_id)
 local r = read_record(line, now)
 if not r then return '' end
 if r.state ~= 'ended' then read_progress(r) end

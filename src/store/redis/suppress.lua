@@ -1,20 +1,20 @@
--- Manual suppression: adds one to a recipient, or removes any.
--- KEYS     suppressed, its note, suppressions
+-- Manual suppression: suppresses a recipient by hand, or removes its suppression, by hand or not.
+-- KEYS     suppression, its note, suppressions
 -- ARGV     now, add|remove, recipient, duration or '-', masked recipient and reason
 -- Answers  the suppression in force after adding, or before removing; nothing if there is none
 local now, change, recipient, duration, masked_and_reason = unpack(ARGV)
-local suppressed, note_key, suppressions = unpack(KEYS)
+local suppression, note_key, suppressions = unpack(KEYS)
 now = clock(now)
 if change == 'add' then
   -- Without a new reason, an operator's earlier one stays.
   local masked, reason = string.match(masked_and_reason, '^(%S+) ?(.*)$')
-  local since, old_reason = string.match(suppression_line(suppressed, note_key, now) or '', '^0 %S+ (%S+) %S+ ?(.*)$')
+  local since, old_reason = string.match(suppression_line(suppression, note_key, now) or '', '^0 %S+ (%S+) %S+ ?(.*)$')
   if since and reason == '' then masked_and_reason = masked .. ' ' .. old_reason end
-  suppress(suppressed, '0', duration, now, masked_and_reason)
+  suppress(suppression, '0', duration, now, masked_and_reason)
   if since then redis.call('SET', note_key, since .. ' ' .. masked_and_reason, 'KEEPTTL') end
-  return suppression_line(suppressed, note_key, now) or ''
+  return suppression_line(suppression, note_key, now) or ''
 end
-local removed = suppression_line(suppressed, note_key, now)
-redis.call('DEL', suppressed, note_key)
+local removed = suppression_line(suppression, note_key, now)
+redis.call('DEL', suppression, note_key)
 redis.call('ZREM', suppressions, recipient)
 return removed or ''

@@ -8,28 +8,28 @@ now = clock(now)
 local r = read_record(redis.call('GET', record), now)
 if not r or r.state == 'ended' or r.owner ~= token then return 'not_owner' end
 read_progress(r)
--- An update from before a later attempt changes nothing.
+-- An update by a handler that does not know the last attempt changes nothing.
 local in_doubt = progress == 'doubt' or progress == 'requeued_in_doubt'
 local knows_no_attempt = attempts_made == '-' and progress == 'requeued'
 if not knows_last_attempt(r, attempts_made, in_doubt) and not knows_no_attempt then return 'not_owner' end
 local proven_message = receipt_of(r)
--- Withdraw the announced attempt if it was not made.
+-- The record counts an attempt that was not made: withdraw it.
 if not in_doubt and r.state == 'sending' and r.attempt ~= attempts_made then r.attempt = ms(r.attempt - 1) end
 if progress == 'waiting' then
   r.state = 'waiting'
 elseif progress == 'sending' then
-  if r.in_doubt ~= '0' and proven_message then return 'already_sent ' .. proven_message end
+  if r.attempts_in_doubt ~= '0' and proven_message then return 'already_sent ' .. proven_message end
   -- The code of a challenge that was used or replaced is useless.
-  local id, used_by = unpack(redis.call('HMGET', challenge, 'id', 'used'))
-  if id ~= string.match(r.facts, '^%S+') or used_by then return 'challenge_replaced' end
+  local challenge_id, used_by = unpack(redis.call('HMGET', challenge, 'id', 'used'))
+  if challenge_id ~= string.match(r.facts, '^%S+') or used_by then return 'challenge_replaced' end
   r.state, r.attempt, r.started_at = 'sending', ms(r.attempt + 1), ms(now)
 elseif progress == 'doubt' then
   mark_in_doubt(r)
 else
-  -- Requeued: the lease ends, and a recorded doubt remains.
+  -- Requeued: the lease ends. An attempt that is recorded as in doubt stays in doubt.
   if in_doubt then mark_in_doubt(r) end
   if r.state == 'sending' then r.state = 'waiting' end
-  r.owner, r.unfinished = '-', math.max(0, r.unfinished - 1)
+  r.owner, r.unfinished_leases = '-', math.max(0, r.unfinished_leases - 1)
 end
 r.lease_until = ms(now + duration)
 if history ~= '-' then r.history = history end

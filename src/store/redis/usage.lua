@@ -12,6 +12,6 @@ local limited_for = math.max(
   wait(ip, ip_count, HOUR, now), wait(all, all_count, HOUR, now), wait(wrong, wrong_count, HOUR, now),
   wait(refunds, refunds_count, DAY, now))
 local cooldown_for = cooldown_left(cooldown, redis.call('GET', cooldown), now)
-local is_known = record and read_record(redis.call('GET', record), now) and 1 or 0
+local has_record = record and read_record(redis.call('GET', record), now) and 1 or 0
 return table.concat({used(sends, number_window, now), used(sends, DAY, now), used(wrong, HOUR, now), ms(limited_for),
-  ms(cooldown_for), is_known}, ' ')
+  ms(cooldown_for), has_record}, ' ')

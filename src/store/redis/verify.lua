@@ -1,18 +1,20 @@
 -- Verification: checks a typed code. The check is counted before the code is compared.
 -- KEYS     challenge, wrong
--- ARGV     now, check, wrong attempts per challenge, wrong attempts per hour, challenge kept after its expiry,
+-- ARGV     now, check id, wrong attempts per challenge, wrong attempts per hour, challenge kept after its expiry,
 --          then the id of each of our code keys, and the digest of the typed code under it
--- Answers  verified | wrong LEFT | already_used | expired AT | locked MS or 0 | none_pending | key_unavailable
+-- Answers  verified | wrong LEFT | already_used | expired AT | locked MS (0: until a new code) |
+--          none_pending | key_unavailable
 local challenge, wrong = unpack(KEYS)
-local now, check, wrong_per_challenge, wrong_count, kept_after = unpack(ARGV, 1, 5)
+local now, check_id, wrong_per_challenge, wrong_count, kept_after = unpack(ARGV, 1, 5)
 now = clock(now)
 
-local kid, digest, expires, used_by, checks = unpack(redis.call('HMGET', challenge, 'kid', 'digest', 'expires', 'used', 'wrong'))
+local fields = redis.call('HMGET', challenge, 'kid', 'digest', 'expires', 'used', 'wrong')
+local kid, digest, expires, used_by, checks = unpack(fields)
 if not kid or tonumber(expires) + kept_after <= now then return 'none_pending' end
-if used_by then return used_by == check and 'verified' or 'already_used' end
+if used_by then return used_by == check_id and 'verified' or 'already_used' end
 if tonumber(expires) <= now then return 'expired ' .. expires end
 -- The check is repeated because its answer was lost. It was counted the first time.
-if redis.call('ZSCORE', wrong, check) then return 'wrong ' .. math.max(0, wrong_per_challenge - checks) end
+if redis.call('ZSCORE', wrong, check_id) then return 'wrong ' .. math.max(0, wrong_per_challenge - checks) end
 -- The recipient's lock comes first: a new code does not lift it.
 local locked = wait(wrong, wrong_count, HOUR, now)
 if locked > 0 then return 'locked ' .. ms(locked) end
@@ -25,8 +27,8 @@ if not typed_digest then return 'key_unavailable' end
 
 checks = redis.call('HINCRBY', challenge, 'wrong', 1)
 if typed_digest == digest then
-  redis.call('HSET', challenge, 'used', check)
+  redis.call('HSET', challenge, 'used', check_id)
   return 'verified'
 end
-append(wrong, check, HOUR, now)
+append(wrong, check_id, HOUR, now)
 return 'wrong ' .. (wrong_per_challenge - checks)

@@ -89,7 +89,7 @@ async fn an_address_of_another_channel_is_refused(provider: &dyn Provider) {
     let refused = SendFailure::refused(Scope::Request, None);
     assert_eq!(provider.send(&draft.message()).await, Err(refused));
     let found = provider.find(&draft.to, UnixMillis(0)).await.map(|found| found.len());
-    assert_eq!(found, Err(LookupError::Refused { status: 0, code: None }));
+    assert_eq!(found, Err(LookupError::Refused { status: 0, provider_code: None }));
 }
 
 fn ana() -> Address {

@@ -160,7 +160,14 @@ pub fn sent(at: UnixMillis) -> Outcome {
 }
 
 fn completion<'a>(lease: Lease<'a>, outcome: &'a Outcome, refund: Refund) -> RecordOutcome<'a> {
-    RecordOutcome { lease, outcome, refund, found_by_lookup: false, suppression: None, receipt_due: None }
+    RecordOutcome {
+        lease,
+        outcome,
+        refund,
+        found_by_lookup: false,
+        suppression: None,
+        poll_receipt_after: None,
+    }
 }
 
 fn failed(at: UnixMillis) -> Outcome {
@@ -406,14 +413,19 @@ async fn a_requeued_request_is_free_when_its_next_attempt_is_due(store: &dyn Tim
     let first = granted(admit(store, &request).await);
     let due = Duration::from_secs(7);
     store
-        .update_progress(&request.lease(), Some(1), Progress::Requeued { due, in_doubt: false }, None)
+        .update_progress(
+            &request.lease(),
+            Some(1),
+            Progress::Requeued { retry_in: due, in_doubt: false },
+            None,
+        )
         .await
         .expect("answers");
     assert_eq!(admit(store, &request.owned_by(2)).await, Admission::Busy(due));
     store.at(START.plus(due));
     let second = granted(admit(store, &request.owned_by(2)).await);
     assert_eq!((second.attempt, second.challenge), (2, first.challenge));
-    let unmade = Progress::Requeued { due: Duration::ZERO, in_doubt: false };
+    let unmade = Progress::Requeued { retry_in: Duration::ZERO, in_doubt: false };
     store.update_progress(&request.owned_by(2).lease(), Some(1), unmade, None).await.expect("answers");
     assert_eq!(
         granted(admit(store, &request.owned_by(3)).await).attempt,
@@ -557,7 +569,7 @@ async fn ten_wrong_attempts_in_an_hour_lock_a_recipient(store: &dyn TimedStore) 
     store.at(START.plus(late(120)));
     let third = request_to(13, "hour-3");
     let usage = store.usage(&third.lease().subject, None, &limits()).await.expect("the store answers");
-    assert_eq!((usage.wrong, usage.limited_for), (10, HOUR - late(120)));
+    assert_eq!((usage.wrong_attempts, usage.limited_for), (10, HOUR - late(120)));
     let error = rejected(admit(store, &third).await);
     assert_eq!((error.code, error.retry_after), (ErrorCode::RateLimited, Some(3_480)));
     // The first five have left the hour.

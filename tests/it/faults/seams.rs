@@ -394,7 +394,7 @@ impl SeamProvider {
             created: self.clock.now(),
             text: (fastrand::f64() < 0.8).then(|| message.body.to_owned()),
             segments: None,
-            verification: None,
+            verification_sid: None,
         };
         self.made.lock().unwrap().push((message.to.clone(), made));
         self.report(message, &message_id);
@@ -490,7 +490,7 @@ impl Provider for SeamProvider {
         }
         tokio::time::sleep(Duration::from_millis(fastrand::u64(..100))).await;
         certain();
-        Ok(Accepted { message_id: Some(message_id), segments: None, verification: None })
+        Ok(Accepted { message_id: Some(message_id), segments: None, verification_sid: None })
     }
 
     async fn check_credentials(&self) -> Result<(), CredentialError> {

@@ -247,7 +247,7 @@ impl TestServer {
             refund: Refund::None,
             found_by_lookup: false,
             suppression: None,
-            receipt_due: None,
+            poll_receipt_after: None,
         };
         self.store.complete(&completion).await.expect("the store answers");
     }

@@ -114,8 +114,10 @@ impl CodeVerifier for ScriptedVerifier {
     async fn is_there(&self) -> Result<(), CredentialError> {
         match self.service {
             ServiceAnswer::There => Ok(()),
-            ServiceAnswer::MayNotRead => Err(CredentialError::MayNotRead { code: 70051 }),
-            ServiceAnswer::Refused => Err(CredentialError::Refused { status: 404, code: Some(20404) }),
+            ServiceAnswer::MayNotRead => Err(CredentialError::MayNotRead { provider_code: 70051 }),
+            ServiceAnswer::Refused => {
+                Err(CredentialError::Refused { status: 404, provider_code: Some(20404) })
+            }
             ServiceAnswer::Unanswered => Err(CredentialError::Unanswered("reset".to_owned())),
             ServiceAnswer::Silent => std::future::pending().await,
         }

@@ -6,7 +6,7 @@ use otpost::broker::Properties;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::request_id::RequestId;
 use otpost::provider::DeliveryReceipt;
-use otpost::provider::twilio::errors::reject_reason;
+use otpost::provider::twilio::errors::refusal_reason;
 use tokio::time::sleep;
 
 use crate::harness::{ALICE, BOB, Embedded, Options, number, request};
@@ -19,7 +19,7 @@ async fn receive(gateway: &Embedded, id: &str, status: DeliveryStatus, code: Opt
         message_id: format!("SM{:032x}", 1),
         status,
         provider_code: code,
-        reason: reject_reason(code),
+        reason: refusal_reason(code),
     };
     gateway.tracker.process("scripted", &receipt).await.is_ok()
 }

@@ -26,9 +26,9 @@ async fn sent_with(answer: Answer) -> Result<Accepted, SendFailure> {
 #[tokio::test]
 async fn an_accepted_email_has_the_message_id_of_sendgrid_or_none() {
     let fake = FakeSendGrid::start();
-    let named = Accepted { message_id: Some(MESSAGE_ID.to_owned()), segments: None, verification: None };
+    let named = Accepted { message_id: Some(MESSAGE_ID.to_owned()), segments: None, verification_sid: None };
     assert_eq!(send(&fake).await, Ok(named));
-    let nameless = Ok(Accepted { message_id: None, segments: None, verification: None });
+    let nameless = Ok(Accepted { message_id: None, segments: None, verification_sid: None });
     assert_eq!(sent_with(Answer::Status(202, "", String::new())).await, nameless);
     assert_eq!(sent_with(Answer::Status(202, "X-Message-Id: a b\r\n", "x".repeat(1 << 20))).await, nameless);
 }
@@ -97,7 +97,7 @@ async fn a_key_is_valid_if_it_may_send_and_the_check_sends_nothing() {
         (scopes(r#""mail.batch.read","mail.sender""#), |fault| matches!(fault, CredentialError::MayNotSend)),
         (Answer::status(401), |fault| matches!(fault, CredentialError::Refused { status: 401, .. })),
         // A key that may only send may not be allowed to read its scopes.
-        (Answer::status(403), |fault| matches!(fault, CredentialError::MayNotRead { code: 403 })),
+        (Answer::status(403), |fault| matches!(fault, CredentialError::MayNotRead { provider_code: 403 })),
         (Answer::status(500), |fault| matches!(fault, CredentialError::Unanswered(_))),
         (Answer::Status(200, "", "<html>".to_owned()), |fault| {
             matches!(fault, CredentialError::Unanswered(_))

@@ -137,7 +137,7 @@ fn response(events: &[Value]) -> Result<Vec<DeliveryReceipt>, CallbackError> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_event_of_an_email_has_a_status_a_code_and_a_reject_reason() {
+async fn every_event_of_an_email_has_a_status_a_code_and_a_refusal_reason() {
     use DeliveryStatus::{Delivered, Failed, Queued, Sending, Undelivered};
     use RefusalReason::{OptedOut, Other, Unreachable};
     let because = |text: &str| ("reason", json!(text));

@@ -65,7 +65,7 @@ async fn a_text_message_is_refused_without_a_request() {
 async fn a_sent_email_cannot_be_looked_up() {
     let fake = FakeSendGrid::start();
     let adapter = adapter(settings_at(fake.base_url()));
-    let not_shown = LookupError::Refused { status: 0, code: None };
+    let not_shown = LookupError::Refused { status: 0, provider_code: None };
     assert_eq!(
         adapter.find(&Draft::to("+573001234567").to, Default::default()).await.err(),
         Some(not_shown.clone())

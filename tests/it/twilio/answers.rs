@@ -191,7 +191,7 @@ async fn no_answer_in_time_is_in_doubt() {
 
 #[tokio::test]
 async fn a_message_is_accepted_once_the_status_arrived_whatever_body_follows() {
-    let unknown = Accepted { message_id: None, segments: None, verification: None };
+    let unknown = Accepted { message_id: None, segments: None, verification_sid: None };
     assert_eq!(sent_with(Answer::AcceptThenTruncate).await, Ok(unknown.clone()));
     for body in ["", "<html>", "{\"sid\":\"SM12\"}", "[]", "null"] {
         assert_eq!(sent_with(Answer::AcceptWith(body.to_owned())).await, Ok(unknown.clone()), "{body}");

@@ -27,12 +27,12 @@ async fn good_credentials_pass_and_wrong_ones_are_refused() {
     checked(token(), vec![]).await.expect("the token is good");
     let verdict = checked(Authentication { password: "wrong".into(), ..token() }, vec![]).await;
     assert!(
-        matches!(verdict, Err(CredentialError::Refused { status: 401, code: Some(20003) })),
+        matches!(verdict, Err(CredentialError::Refused { status: 401, provider_code: Some(20003) })),
         "{verdict:?}"
     );
     for (status, code) in [(403, 20005), (404, 20404)] {
         let verdict = checked(token(), vec![Answer::error(status, code)]).await;
-        let Err(CredentialError::Refused { status: seen, code: seen_code }) = verdict else {
+        let Err(CredentialError::Refused { status: seen, provider_code: seen_code }) = verdict else {
             panic!("refused, not {verdict:?}")
         };
         assert_eq!((seen, seen_code), (status, Some(code)));
@@ -47,13 +47,16 @@ async fn a_standard_api_key_passes_although_it_may_not_read_the_account() {
 #[tokio::test]
 async fn an_api_key_that_may_only_send_cannot_be_checked() {
     let verdict = checked(api_key(), vec![Answer::error(401, 70051)]).await;
-    assert!(matches!(verdict, Err(CredentialError::MayNotRead { code: 70051 })), "{verdict:?}");
+    assert!(matches!(verdict, Err(CredentialError::MayNotRead { provider_code: 70051 })), "{verdict:?}");
 }
 
 #[tokio::test]
 async fn test_credentials_are_refused_because_they_deliver_nothing() {
     let verdict = checked(token(), vec![Answer::error(403, 20008)]).await;
-    assert!(matches!(verdict, Err(CredentialError::Refused { code: Some(20008), .. })), "{verdict:?}");
+    assert!(
+        matches!(verdict, Err(CredentialError::Refused { provider_code: Some(20008), .. })),
+        "{verdict:?}"
+    );
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use otpost::clock::Clock;
 use otpost::domain::address::Address;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::time::UnixMillis;
-use otpost::provider::twilio::errors::reject_reason;
+use otpost::provider::twilio::errors::refusal_reason;
 use otpost::provider::twilio::{Sender, TwilioSettings};
 use otpost::provider::{FetchedMessage, LookupError, Provider, ProviderMessage};
 use serde_json::json;
@@ -278,7 +278,7 @@ async fn credentials_that_may_not_read_are_distinguished_from_an_outage() {
     for (status, code) in [(401, 20003), (401, 70051), (403, 20005), (400, 70051), (404, 20404)] {
         let twilio = FakeTwilio::start();
         twilio.for_lookups(Answer::error(status, code));
-        assert_eq!(found(&twilio).await, Err(LookupError::Refused { status, code: Some(code) }));
+        assert_eq!(found(&twilio).await, Err(LookupError::Refused { status, provider_code: Some(code) }));
     }
 }
 
@@ -293,7 +293,7 @@ async fn a_fetched_message_has_its_status_and_error_code() {
             to: Some(number(ALICE)),
             status,
             provider_code: code,
-            reason: reject_reason(code),
+            reason: refusal_reason(code),
         })
     };
     assert_eq!(adapter.fetch(&sid).await, fetched(DeliveryStatus::Queued, None));
@@ -331,7 +331,7 @@ async fn a_refused_fetch_is_distinguished_from_an_unanswered_one() {
         let twilio = FakeTwilio::start();
         twilio.for_lookups(Answer::error(status, code));
         let fault = adapter(&settings(&twilio)).fetch(sid).await.expect_err("refused");
-        assert_eq!(fault, LookupError::Refused { status, code: Some(code) });
+        assert_eq!(fault, LookupError::Refused { status, provider_code: Some(code) });
     }
     for answer in [Answer::error(500, 20500), Answer::Throttle(None), Answer::AcceptThenClose] {
         let twilio = FakeTwilio::start();

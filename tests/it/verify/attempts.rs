@@ -29,7 +29,7 @@ async fn a_message_is_found_by_its_number_service_and_time() {
     let [found] =
         find(&fake, -5).await.expect("answered").try_into().unwrap_or_else(|_| panic!("one message"));
     assert_eq!(found.message_id, "VL00000000000000000000000000000000");
-    assert_eq!(found.verification.as_deref(), Some("VE00000000000000000000000000000000"));
+    assert_eq!(found.verification_sid.as_deref(), Some("VE00000000000000000000000000000000"));
     assert!(found.text.is_none() && found.segments.is_none());
     assert!(find(&fake, 5).await.expect("answered").is_empty(), "it was made before");
 }

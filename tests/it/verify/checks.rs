@@ -58,7 +58,7 @@ async fn each_answer_has_its_meaning() {
     type Meaning<'a> = &'a dyn Fn(&Result<ProviderVerdict, CodeVerifierError>) -> bool;
     let table: [(Answer, Meaning); 15] = [
         (Answer::Error(400, 60200), &is(ProviderVerdict::Wrong)),
-        (Answer::Error(429, 60202), &is(ProviderVerdict::TooManyTries)),
+        (Answer::Error(429, 60202), &is(ProviderVerdict::TooManyChecks)),
         (Answer::Error(404, 20404), &is(ProviderVerdict::Gone)),
         (Answer::Error(429, 60203), &not_compared),
         (Answer::Error(403, 60205), &not_compared),
@@ -95,7 +95,10 @@ async fn a_deleted_service_is_distinguished_from_an_expired_code() {
     fake.delete_service();
     assert_eq!(check(&verify, Some(VE), "482913").await, Ok(ProviderVerdict::Gone), "it says no more");
     let gone = verify.is_there().await;
-    assert!(matches!(gone, Err(CredentialError::Refused { status: 404, code: Some(20404) })), "{gone:?}");
+    assert!(
+        matches!(gone, Err(CredentialError::Refused { status: 404, provider_code: Some(20404) })),
+        "{gone:?}"
+    );
     assert_has_no_secret(&format!("{gone:?}"));
 }
 

@@ -19,10 +19,10 @@ async fn a_message_is_requested_by_its_number_alone() {
     let again = verify.send(&Draft::to(ALICE).message()).await.expect("accepted");
     assert_eq!(first.message_id.as_deref(), Some("VL00000000000000000000000000000000"));
     assert_eq!(again.message_id.as_deref(), Some("VL00000000000000000000000000000001"));
-    assert_eq!(first.verification.as_deref(), Some("VE00000000000000000000000000000000"));
+    assert_eq!(first.verification_sid.as_deref(), Some("VE00000000000000000000000000000000"));
     assert_eq!(
-        (first.verification, first.segments),
-        (again.verification, None),
+        (first.verification_sid, first.segments),
+        (again.verification_sid, None),
         "the same code is sent again"
     );
     let [request, _] = fake.requests().try_into().expect("two requests");
@@ -86,7 +86,7 @@ async fn a_lost_answer_is_in_doubt_and_a_lost_connection_is_not() {
     }
     fake.next([Answer::DoThenTruncate]);
     let accepted = impatient.send(&Draft::to(ALICE).message()).await.expect("its status came");
-    assert_eq!((accepted.message_id, accepted.verification), (None, None));
+    assert_eq!((accepted.message_id, accepted.verification_sid), (None, None));
     let base_url = fake.base_url();
     drop(fake);
     let failure = adapter_at(base_url, Duration::from_secs(2)).send(&Draft::to(ALICE).message()).await;

@@ -101,7 +101,7 @@ fn message(row: Row, behind: i64) -> Option<ProviderMessage> {
         // Verify never shows the text.
         text: None,
         segments: None,
-        verification: Some(row.verification_sid),
+        verification_sid: Some(row.verification_sid),
     })
 }
 

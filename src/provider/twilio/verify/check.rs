@@ -35,19 +35,19 @@ impl CodeVerifier for TwilioVerify {
     async fn check(
         &self,
         to: &Address,
-        verification: Option<&str>,
+        verification_sid: Option<&str>,
         code: &Code,
     ) -> Result<ProviderVerdict, CodeVerifierError> {
-        let request = self.post(&self.checks, form(to, verification, code));
+        let request = self.post(&self.checks, form(to, verification_sid, code));
         let answer = self.service.exchange(request, BODY_BYTES_MAX).await;
         verdict(&answer.map_err(|error| lost(&error))?)
     }
 
-    async fn is_approved(&self, verification: &str) -> Result<bool, LookupError> {
-        if !is_sid("VE", verification) {
+    async fn is_approved(&self, verification_sid: &str) -> Result<bool, LookupError> {
+        if !is_sid("VE", verification_sid) {
             return Err(LookupError::NotFound);
         }
-        let url = self.service.url(&format!("/Verifications/{verification}"));
+        let url = self.service.url(&format!("/Verifications/{verification_sid}"));
         let unanswered =
             |error: reqwest::Error| LookupError::Unanswered(failure::transport_detail(&error).to_owned());
         let answer = self.service.get(url, BODY_BYTES_MAX).await.map_err(unanswered)?;
@@ -66,8 +66,8 @@ impl CodeVerifier for TwilioVerify {
     }
 }
 
-fn form(to: &Address, verification: Option<&str>, code: &Code) -> String {
-    let (name, value) = match verification {
+fn form(to: &Address, verification_sid: Option<&str>, code: &Code) -> String {
+    let (name, value) = match verification_sid {
         Some(sid) => ("VerificationSid", sid),
         None => ("To", to.as_str()),
     };
@@ -83,16 +83,16 @@ fn lost(error: &reqwest::Error) -> CodeVerifierError {
 }
 
 fn verdict(answer: &Answer) -> Result<ProviderVerdict, CodeVerifierError> {
-    let code = errors::error_code(&answer.body);
-    let detail = || failure::answered(answer.status, code);
-    match (answer.status, code) {
+    let provider_code = errors::error_code(&answer.body);
+    let detail = || failure::answered(answer.status, provider_code);
+    match (answer.status, provider_code) {
         (status, _) if status.is_success() => self::status(answer)
             .as_deref()
             .and_then(verdict_of)
             .ok_or_else(|| CodeVerifierError::Lost(detail())),
         (status, _) if status.is_server_error() => Err(CodeVerifierError::Lost(detail())),
         (StatusCode::REQUEST_TIMEOUT, None) => Err(CodeVerifierError::Lost(detail())),
-        (_, Some(CODE_CHECKS_MAX)) => Ok(ProviderVerdict::TooManyTries),
+        (_, Some(CODE_CHECKS_MAX)) => Ok(ProviderVerdict::TooManyChecks),
         (_, Some(CODE_INVALID)) => Ok(ProviderVerdict::Wrong),
         (StatusCode::NOT_FOUND, None | Some(CODE_NOT_FOUND)) => Ok(ProviderVerdict::Gone),
         _ => Err(CodeVerifierError::NotCompared(detail())),
@@ -110,7 +110,7 @@ fn verdict_of(status: &str) -> Option<ProviderVerdict> {
     match status {
         "approved" => Some(ProviderVerdict::Right),
         "pending" => Some(ProviderVerdict::Wrong),
-        "max_attempts_reached" => Some(ProviderVerdict::TooManyTries),
+        "max_attempts_reached" => Some(ProviderVerdict::TooManyChecks),
         "canceled" | "deleted" | "expired" | "failed" => Some(ProviderVerdict::Gone),
         _ => None,
     }

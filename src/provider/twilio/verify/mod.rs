@@ -152,8 +152,8 @@ fn form(to: &PhoneNumber, wanted: Option<&str>) -> String {
 /// not throttle other recipients.
 fn refusal(answer: &Answer) -> SendFailure {
     match errors::error_code(&answer.body) {
-        code @ Some(CODE_SENDS_MAX | CODE_CHECKS_MAX) if answer.status.is_client_error() => {
-            SendFailure::refused(Scope::Request, code)
+        provider_code @ Some(CODE_SENDS_MAX | CODE_CHECKS_MAX) if answer.status.is_client_error() => {
+            SendFailure::refused(Scope::Request, provider_code)
         }
         _ => errors::refusal(answer, Timestamp::now()),
     }
@@ -178,11 +178,11 @@ struct Verification {
 fn accepted(body: &[u8]) -> Accepted {
     let created: Verification = serde_json::from_slice(body).unwrap_or_default();
     let sid = |value: &Value, kind| value.as_str().filter(|sid| is_sid(kind, sid)).map(str::to_owned);
-    let verification = sid(&created.sid, "VE");
+    let verification_sid = sid(&created.sid, "VE");
     let attempts = created.send_code_attempts.as_array().into_iter().flatten();
     let last = attempts.max_by_key(|attempt| attempt["time"].as_str().unwrap_or_default());
     let message_id = last.and_then(|attempt| sid(&attempt["attempt_sid"], "VL"));
-    Accepted { message_id: message_id.or_else(|| verification.clone()), segments: None, verification }
+    Accepted { message_id: message_id.or_else(|| verification_sid.clone()), segments: None, verification_sid }
 }
 
 #[cfg(test)]
@@ -193,11 +193,11 @@ mod tests {
     const VL: [&str; 2] = ["VL00000000000000000000000000000001", "VL00000000000000000000000000000002"];
 
     #[track_caller]
-    fn check(body: &str, message_id: Option<&str>, verification: Option<&str>) {
+    fn check(body: &str, message_id: Option<&str>, verification_sid: Option<&str>) {
         let found = accepted(body.as_bytes());
         assert_eq!(
-            (found.message_id.as_deref(), found.verification.as_deref()),
-            (message_id, verification),
+            (found.message_id.as_deref(), found.verification_sid.as_deref()),
+            (message_id, verification_sid),
             "{body}"
         );
         assert_eq!(found.segments, None);

@@ -29,7 +29,7 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
 }
 
 fn requeued(seconds: u64, in_doubt: bool) -> Progress {
-    Progress::Requeued { due: Duration::from_secs(seconds), in_doubt }
+    Progress::Requeued { retry_in: Duration::from_secs(seconds), in_doubt }
 }
 
 #[track_caller]

@@ -54,7 +54,7 @@ proptest! {
                 0 => Progress::Waiting(LEASE),
                 1 => Progress::Sending(LEASE),
                 2 => Progress::InDoubt(LEASE),
-                3 => Progress::Requeued { due: Duration::from_secs(passed), in_doubt: passed > 20 },
+                3 => Progress::Requeued { retry_in: Duration::from_secs(passed), in_doubt: passed > 20 },
                 _ => {
                     if let Admission::Granted(grant) | Admission::InDoubt(grant) = run(admit(&store, &ours)) {
                         prop_assert!(grant.unfinished_leases >= unfinished.max(1) && grant.attempts_in_doubt >= doubts, "{:?}", grant);

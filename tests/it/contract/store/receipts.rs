@@ -55,7 +55,7 @@ async fn completed(
     let mut outcome = sent(START);
     outcome.history = history;
     let completion =
-        RecordOutcome { receipt_due: due, ..completion(request.lease(), &outcome, Refund::None) };
+        RecordOutcome { poll_receipt_after: due, ..completion(request.lease(), &outcome, Refund::None) };
     store.complete(&completion).await.expect("answers");
     request
 }

@@ -181,7 +181,7 @@ async fn a_record_is_found_by_the_request_id_alone(store: &dyn TimedStore) {
         .expect("answers");
     let live = record().await.expect("known");
     let state = RequestState::InProgress {
-        state: "waiting",
+        stage: "waiting",
         leased: true,
         attempt: 1,
         purpose: "verification".to_owned(),

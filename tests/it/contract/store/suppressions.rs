@@ -26,7 +26,7 @@ async fn while_paused_nothing_starts_but_outcomes_are_replayed(store: &dyn Timed
     granted(admit(store, &completed).await);
     store.complete(&completion(completed.lease(), &sent(START), Refund::None)).await.expect("answers");
     granted(admit(store, &live).await);
-    let requeued = Progress::Requeued { due: Duration::ZERO, in_doubt: false };
+    let requeued = Progress::Requeued { retry_in: Duration::ZERO, in_doubt: false };
     store.update_progress(&live.lease(), Some(0), requeued, None).await.expect("answers");
     let paused = async |request: &super::TestRequest| {
         let other = request.owned_by(2);
@@ -38,7 +38,11 @@ async fn while_paused_nothing_starts_but_outcomes_are_replayed(store: &dyn Timed
     assert_eq!(store.request_record(&new.request, None).await.expect("answers"), None);
     let usage = store.usage(&new.lease().subject, Some(&new.request), &new.limits).await;
     let usage = usage.expect("answers");
-    assert_eq!((usage.used, usage.cooldown, usage.known), (0, Duration::ZERO, false), "nothing is charged");
+    assert_eq!(
+        (usage.used, usage.cooldown, usage.has_record),
+        (0, Duration::ZERO, false),
+        "nothing is charged"
+    );
     let taken_over = granted(admit(store, &live.owned_by(3)).await);
     assert_eq!((taken_over.attempt, taken_over.unfinished_leases), (1, 1), "as it was requeued");
     granted(admit(store, &new).await);
