@@ -41,7 +41,7 @@ use crate::domain::request_id::RequestId;
 use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
 use crate::domain::verdict::Verdict;
 
-/// What all workers share: limits, challenges and request records.
+/// The state that all workers share: limits, challenges and request records.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Decides whether a request may be sent, and with which challenge. If so, charges every limit once.
