@@ -2,7 +2,7 @@
 
 use super::brokers::rabbit_settings;
 use super::stores::redis_store;
-use super::{providers, texts};
+use super::{provider_adapters, texts};
 use crate::config::{ConfigError, Settings};
 use crate::http::Tokens;
 use crate::telemetry;
@@ -30,7 +30,7 @@ pub(crate) fn config_errors_except_texts(settings: &Settings) -> Vec<ConfigError
     if let Some(Err(problem)) = settings.jwt.as_ref().map(Tokens::new) {
         errors.push(ConfigError::new(problem.setting(), problem.to_string()));
     }
-    errors.extend(providers::config_errors(settings));
+    errors.extend(provider_adapters::config_errors(settings));
     if let Err(problem) = telemetry::check_filter(&settings.log_filter) {
         errors.push(ConfigError::new("RUST_LOG", problem));
     }

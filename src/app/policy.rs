@@ -1,6 +1,6 @@
 //! Builds the rules, limits and policies of the settings.
 
-use super::providers;
+use super::provider_adapters;
 use crate::config::Settings;
 use crate::domain::channel::Channel;
 use crate::domain::recipient_rules::RecipientRules;
@@ -26,8 +26,8 @@ pub(super) fn policy(settings: &Settings, channel: Channel) -> Policy {
         retry: RetryPolicy::default(),
         provider_timeout: settings.provider_timeout,
         in_doubt: settings.in_doubt,
-        in_doubt_receipt_wait: providers::in_doubt_receipt_wait(settings, channel),
-        poll_receipt_after: settings.receipt_wait.and_then(|_| providers::poll_receipt_after(settings)),
+        in_doubt_receipt_wait: provider_adapters::in_doubt_receipt_wait(settings, channel),
+        poll_receipt_after: settings.receipt_wait.and_then(|_| provider_adapters::poll_receipt_after(settings)),
         reply_to_allowed: settings.reply_to_allowed.clone(),
     }
 }

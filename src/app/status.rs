@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use tokio::time::Instant;
 
 use super::brokers::rabbit_settings;
-use super::providers::{SMS_PROVIDER_DEFAULT, email_account, sms_account};
+use super::provider_adapters::{SMS_PROVIDER_DEFAULT, email_account, sms_account};
 use super::stores::redis_store;
 use crate::broker::rabbit::health_check::RabbitHealthCheck;
 use crate::clock::Clock;

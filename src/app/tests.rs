@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use std::net::SocketAddr;
 
-use super::provider_choice::simulated;
+use super::provider_selection::simulated;
 use super::*;
 use crate::app::config_check::config_errors;
 use crate::broker::{Delivery, RequestConsumer};

@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::brokers::Broker;
 use super::policy::{policy, rules};
-use super::providers::{callbacks, code_verifier};
+use super::provider_adapters::{callbacks, code_verifier};
 use super::status::process_info;
 use super::stores::store;
 use super::texts::texts;

@@ -3,7 +3,7 @@
 //! A [`Settings`] is complete. An error names the variable and the rule, never the value. A command requires only the
 //! settings that it uses.
 
-mod defaults;
+mod reader;
 mod email;
 mod providers;
 mod raw;
@@ -17,7 +17,7 @@ mod validators;
 use std::ffi::OsString;
 use std::path::Path;
 
-use self::defaults::Reader;
+use self::reader::Reader;
 pub use self::providers::{
     EmailProvider, EmailWebhook, SendGrid, SmsProvider, Smtp, Twilio, TwilioSender, VerifyService,
 };

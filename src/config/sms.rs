@@ -1,6 +1,6 @@
 //! Reads the settings of the provider of text messages.
 
-use super::defaults::Reader;
+use super::reader::Reader;
 use super::providers::SmsProvider;
 use crate::domain::message_match::InDoubtPolicy;
 

@@ -1,6 +1,6 @@
 //! Reads the settings of tokens: exactly one source of keys, the issuer and the audience.
 
-use super::defaults::Reader;
+use super::reader::Reader;
 use super::settings::{Jwt, JwtKey};
 use super::validators::is_loopback;
 

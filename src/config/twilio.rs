@@ -2,7 +2,7 @@
 
 use secrecy::SecretString;
 
-use super::defaults::Reader;
+use super::reader::Reader;
 use super::providers::{Twilio, TwilioSender, VerifyService};
 use super::validators::{is_sender, is_sid, parts};
 

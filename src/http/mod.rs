@@ -12,7 +12,7 @@ mod client_address;
 mod jwks;
 mod openapi;
 mod operator;
-mod ops;
+mod health_and_metrics;
 mod otp_status;
 pub mod page;
 mod pending_limiter;
@@ -29,7 +29,7 @@ mod webhooks;
 
 pub use self::api::{Api, VALIDATIONS_MAX};
 pub use self::auth::{TokenSettingsError, Tokens, development_token};
-pub use self::ops::{Readiness, ops_router};
+pub use self::health_and_metrics::{Readiness, ops_router};
 pub use self::pending_limiter::PendingLimiter;
 pub(crate) use self::router::ANSWER_WITHIN;
 pub use self::router::{router, router_with_page};

@@ -17,7 +17,7 @@ use super::body_limit::bounded;
 use super::page::{self, Page};
 use super::problem::Problem;
 use super::webhooks::{self, Webhooks};
-use super::{openapi, operator, ops, otp_status, send, verify};
+use super::{openapi, operator, health_and_metrics, otp_status, send, verify};
 use crate::telemetry::events;
 
 const BODY_BYTES_MAX: usize = 16 * 1024;
@@ -49,8 +49,8 @@ fn routes(api: Arc<Api>, webhooks: Option<Webhooks>) -> Router {
         .route("/api/v1/sms/requests", post(operator::requests::recent_requests))
         .route("/api/v1/sms/requests/{request_id}", get(operator::requests::explain_request))
         .with_state(api)
-        .route("/livez", get(ops::live))
-        .route("/readyz", get(ops::live))
+        .route("/livez", get(health_and_metrics::live))
+        .route("/readyz", get(health_and_metrics::live))
         .route("/openapi.json", get(openapi::openapi));
     bounded(routes, BODY_BYTES_MAX).merge(webhooks.map_or_else(Router::new, webhooks::routes))
 }

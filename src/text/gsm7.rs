@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::{decompose_compatible, is_combining_mark};
 
-use super::cluster::clusters;
+use super::grapheme::clusters;
 
 /// Septets, or UTF-16 units, in a message of its own.
 const SINGLE_SEPTETS: u32 = 160;

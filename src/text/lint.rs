@@ -5,7 +5,7 @@ use std::fmt;
 use minijinja::{Error, Value};
 
 use super::gsm7::{self, Encoding, Segments};
-use super::name::NAME_UNITS_MAX;
+use super::greeting_name::NAME_UNITS_MAX;
 use super::prepare::{PLACEHOLDERS, Prepared, Source, VALUES, Values};
 use super::settings::{MINUTES_MAX, SmsEncoding, TextSettings};
 use crate::domain::time_zone::ClockTime;

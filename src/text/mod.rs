@@ -9,12 +9,12 @@
 //! zeroized.
 
 pub mod autofill;
-mod cluster;
+mod grapheme;
 pub mod email;
 pub mod gsm7;
 pub mod lint;
 pub mod locale_match;
-mod name;
+mod greeting_name;
 mod prepare;
 mod rendered;
 mod settings;
@@ -30,7 +30,7 @@ use crate::domain::time_zone::Zone;
 use crate::text::email::{EmailValues, Mails, RenderedEmail};
 use crate::text::lint::{Place, TemplateCost, TextError};
 use crate::text::locale_match::best_match;
-use crate::text::name::greeting_name;
+use crate::text::greeting_name::greeting_name;
 use crate::text::prepare::{Prepared, Values};
 pub use crate::text::rendered::{Rendered, RenderedSms, SmsValues};
 use crate::text::settings::MINUTES_MAX;

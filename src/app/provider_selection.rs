@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 
-use super::providers;
+use super::provider_adapters;
 use crate::clock::Clock;
 use crate::config::{DevProvider, Role, Settings};
 use crate::domain::channel::Channel;
@@ -30,7 +30,7 @@ pub(super) async fn sms_provider(
 ) -> anyhow::Result<Arc<dyn Provider>> {
     match (&settings.sms_provider, dev_provider) {
         (Some(provider), DevProvider::Configured) => {
-            let provider = providers::sms_adapter(provider, settings.provider_timeout)?;
+            let provider = provider_adapters::sms_adapter(provider, settings.provider_timeout)?;
             checked(provider, Channel::Sms, settings, receipts).await
         }
         (None, DevProvider::Configured) if !settings.is_development() => {
@@ -58,13 +58,13 @@ pub(super) async fn email_provider(
     if !settings.email_enabled {
         return Ok(Arc::new(UnconfiguredProvider));
     }
-    match (providers::email_account(settings)?, dev_provider) {
+    match (provider_adapters::email_account(settings)?, dev_provider) {
         (Some(provider), DevProvider::Configured) => {
             checked(provider, Channel::Email, settings, receipts).await
         }
         (configured, _) => {
             if configured.is_some() {
-                let setting = providers::credential_settings(settings, Channel::Email);
+                let setting = provider_adapters::credential_settings(settings, Channel::Email);
                 events::notice(&not_used(setting, Channel::Email));
             }
             Ok(simulated(Channel::Email, settings, receipts, handset))
@@ -86,7 +86,7 @@ async fn checked(
                 events::notice(&format!("{}: {error}: {} are simulated", provider.name(), messages(channel)));
                 return Ok(simulated(channel, settings, receipts, None));
             }
-            let to_check = providers::credential_settings(settings, channel);
+            let to_check = provider_adapters::credential_settings(settings, channel);
             bail!("{}: {error}: check {to_check}", provider.name())
         }
         // An outage of the provider does not prevent the start: requests wait until it is over.
