@@ -7,8 +7,8 @@ pub mod config_check;
 mod dev_banner;
 mod listen;
 pub(crate) mod policy;
-mod provider_selection;
 mod provider_adapters;
+mod provider_selection;
 pub(crate) mod status;
 pub(crate) mod stores;
 pub(crate) mod texts;
@@ -24,15 +24,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::listen::{listen, stop_on_signal};
-use self::provider_selection::{email_provider, handset, sms_provider};
 use self::provider_adapters::{email_account, sms_account};
+use self::provider_selection::{email_provider, handset, sms_provider};
 use self::wiring::{ChannelWorker, Wiring, role_name};
 use crate::config::{DevProvider, Role, Settings};
 use crate::domain::channel::Channel;
 use crate::domain::phone;
 use crate::flow::maintenance::ReceiptPolling;
 use crate::flow::receipts::ReceiptProcessor;
-use crate::flow::worker::Worker;
+use crate::flow::worker::ConsumerLoop;
 use crate::http;
 use crate::http::page::{Handset, Page};
 use crate::telemetry::events;
@@ -169,7 +169,7 @@ async fn run_worker(
 ) -> anyhow::Result<usize> {
     let Some(ChannelWorker { gateway, consumer }) = worker else { return Ok(0) };
     let concurrency = usize::from(settings.concurrency);
-    let worker = Worker::new(gateway.clone(), concurrency, settings.shutdown_grace, stop.clone());
+    let worker = ConsumerLoop::new(gateway.clone(), concurrency, settings.shutdown_grace, stop.clone());
     let worker = worker.pausing_when(gateway.gate.paused());
     // Requests in flight depend on the kill switch during the drain, so maintenance stops after the worker.
     let maintenance_stop = CancellationToken::new();

@@ -27,7 +27,9 @@ pub(super) fn policy(settings: &Settings, channel: Channel) -> Policy {
         provider_timeout: settings.provider_timeout,
         in_doubt: settings.in_doubt,
         in_doubt_receipt_wait: provider_adapters::in_doubt_receipt_wait(settings, channel),
-        poll_receipt_after: settings.receipt_wait.and_then(|_| provider_adapters::poll_receipt_after(settings)),
+        poll_receipt_after: settings
+            .receipt_wait
+            .and_then(|_| provider_adapters::poll_receipt_after(settings)),
         reply_to_allowed: settings.reply_to_allowed.clone(),
     }
 }

@@ -3,8 +3,8 @@
 //! Many installations send text messages only: in production the channel is off if nothing is set. A setting of a part, or
 //! `EMAIL_OTP_ENABLED=true`, requires the rest.
 
-use super::reader::Reader;
 use super::providers::{EmailProvider, EmailWebhook, SendGrid, Smtp};
+use super::reader::Reader;
 use crate::domain::email_sender::Mailbox;
 
 pub(super) struct EmailSettings {

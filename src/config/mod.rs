@@ -3,10 +3,10 @@
 //! A [`Settings`] is complete. An error names the variable and the rule, never the value. A command requires only the
 //! settings that it uses.
 
-mod reader;
 mod email;
 mod providers;
 mod raw;
+mod reader;
 mod settings;
 mod sms;
 mod templates;
@@ -17,10 +17,10 @@ mod validators;
 use std::ffi::OsString;
 use std::path::Path;
 
-use self::reader::Reader;
 pub use self::providers::{
     EmailProvider, EmailWebhook, SendGrid, SmsProvider, Smtp, Twilio, TwilioSender, VerifyService,
 };
+use self::reader::Reader;
 pub use self::settings::{
     ConfigError, ConfigErrors, DevProvider, Environment, Jwt, JwtKey, Role, Settings, Shown, signing_secret,
 };

@@ -1,7 +1,7 @@
 //! Reads the settings of the provider of text messages.
 
-use super::reader::Reader;
 use super::providers::SmsProvider;
+use super::reader::Reader;
 use crate::domain::message_match::InDoubtPolicy;
 
 impl Reader<'_> {

@@ -2,8 +2,8 @@
 
 use secrecy::SecretString;
 
-use super::reader::Reader;
 use super::providers::{Twilio, TwilioSender, VerifyService};
+use super::reader::Reader;
 use super::validators::{is_sender, is_sid, parts};
 
 /// The credential as set: an auth token, or an API key and its secret.

@@ -21,10 +21,10 @@ use crate::domain::sender_pool::SenderRefusals;
 use crate::store::{Admission, AdmissionInput, Grant, Progress, ProposedChallenge};
 use crate::telemetry::events;
 
-/// A request with more unfinished leases is dead-lettered. These are the earlier leases whose handlers ended without
-/// completing or requeueing the request, plus this one.
+/// A request with more unfinished leases, this one included, is dead-lettered. A lease is unfinished if its handler
+/// ended without completing or requeueing the request.
 const UNFINISHED_LEASES_MAX: u32 = 5;
-/// A request with this many unfinished leases is a suspect: it crashed its workers, or it was in flight beside the
+/// A request with this many earlier unfinished leases is a suspect: it crashed its workers, or it was in flight beside the
 /// request that did. A poison message crashes its worker at once, each time. So each suspect starts at a random time
 /// of its own: the next crash then finds few requests in flight, and not the same ones.
 const UNFINISHED_LEASES_SUSPECT: u32 = 2;
@@ -148,28 +148,28 @@ impl ChannelGateway {
         is_new && handler.delivery.properties.redelivered && self.store.may_have_lost_writes()
     }
 
-    fn propose_challenge(&self, valid: &ValidRequest<'_>) -> Proposed<'_> {
+    fn propose_challenge(&self, valid: &ValidRequest<'_>) -> ProposedCode<'_> {
         let (scope, key) = (valid.code_scope(), self.codes.first());
         let challenge = match valid.request.requested_at {
             Some(requested_at) => key.challenge_id(&valid.request.id, scope, requested_at),
             None => ChallengeId::from_digest(Digest16::from_random(random_bytes())),
         };
         if self.provider.makes_codes() {
-            return Proposed { challenge, kid: PROVIDER_MADE, digest: Digest16::NONE, code: None };
+            return ProposedCode { challenge, kid: PROVIDER_MADE, digest: Digest16::NONE, code: None };
         }
         let code = match &valid.request.code {
             Some(code) => Code::parse(code.expose()).expect("a code reads back"),
             None => key.derive(&challenge, scope, self.policy.code_length),
         };
         let digest = key.digest(scope, &code);
-        Proposed { challenge, kid: key.kid().as_str(), digest, code: Some(code) }
+        ProposedCode { challenge, kid: key.kid().as_str(), digest, code: Some(code) }
     }
 
     fn prepare_send(
         &self,
         valid: &ValidRequest<'_>,
         granted: Granted,
-        proposed: Proposed<'_>,
+        proposed: ProposedCode<'_>,
     ) -> AfterAdmission {
         if granted.grant.unfinished_leases > UNFINISHED_LEASES_MAX {
             let mut completion = self.abandon(valid, granted, OutcomeError::of(ErrorCode::Internal));
@@ -189,7 +189,7 @@ impl ChannelGateway {
         &self,
         valid: &ValidRequest<'_>,
         grant: &Grant,
-        proposed: Proposed<'_>,
+        proposed: ProposedCode<'_>,
     ) -> Result<Option<Code>, OutcomeError> {
         // The challenge began with another provider configured, and this provider cannot send its code.
         if self.provider.makes_codes() != (grant.kid == PROVIDER_MADE) {
@@ -206,9 +206,10 @@ impl ChannelGateway {
             }
             Some(key) if proposed.matches(key, scope, grant.digest) => Ok(proposed.code),
             // Only the caller knows its own code, so a repeat with another code cannot replace it.
-            Some(_) => {
-                Err(OutcomeError::detailed(ErrorCode::InvalidRequest, "`code` is not that of the first copy"))
-            }
+            Some(_) => Err(OutcomeError::detailed(
+                ErrorCode::InvalidRequest,
+                "`code` differs from that of the first request with this `request_id`",
+            )),
             None => Err(OutcomeError::of(ErrorCode::Internal)),
         }
     }
@@ -224,7 +225,7 @@ impl ChannelGateway {
         history.add(self.clock.now(), event);
         SendState {
             attempts_made: if in_doubt { grant.attempt } else { grant.attempt - 1 },
-            in_doubt: self.inherited_doubt(valid, &grant, at, in_doubt),
+            doubt: self.inherited_doubt(valid, &grant, at, in_doubt),
             sender_refusals: SenderRefusals::default(),
             deadline: at + grant.deadline.since(grant.now),
             // Before an attempt after the first the lease is renewed: the code may have been used meanwhile.
@@ -252,20 +253,20 @@ impl ChannelGateway {
     }
 }
 
-struct Proposed<'a> {
+struct ProposedCode<'a> {
     challenge: ChallengeId,
     kid: &'a str,
     digest: Digest16,
     code: Option<Code>,
 }
 
-impl Proposed<'_> {
+impl ProposedCode<'_> {
     fn matches(&self, key: &CodeKey, scope: CodeScope<'_>, digest: Digest16) -> bool {
         self.code.as_ref().is_some_and(|code| key.digest(scope, code) == digest)
     }
 }
 
-/// The wait before a suspect starts again. The last start comes at once.
+/// The wait before a suspect is admitted again; none if that admission only dead-letters it.
 fn suspect_wait(unfinished_leases: u32) -> Duration {
     if unfinished_leases >= UNFINISHED_LEASES_MAX {
         return Duration::ZERO;

@@ -10,7 +10,7 @@ use crate::domain::outcome::{ErrorCode, Outcome, Status};
 use crate::domain::request_id::RequestId;
 use crate::domain::send_result::SendResult;
 use crate::domain::suppression::{NewSuppression, Suppression, SuppressionScope, SuppressionTarget};
-use crate::store::{RecordOutcome, RecordOutcomeResult, Refund};
+use crate::store::{CompletionAnswer, CompletionInput, Refund};
 use crate::telemetry::events;
 
 /// The name of [`Store::complete`](crate::store::Store::complete) in logs and in a metric's label. These names are part
@@ -44,7 +44,7 @@ pub(super) struct Completed {
 }
 
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is read at once")]
-pub(super) enum CompletionResult {
+pub(super) enum AfterCompletion {
     Completed(Completed),
     /// Nothing was recorded: the message that a lookup found belongs to another request. Reconciliation goes on
     /// without it.
@@ -69,11 +69,11 @@ impl ChannelGateway {
         handler: &DeliveryContext<'_>,
         valid: &ValidRequest<'_>,
         completion: Completion,
-    ) -> Result<CompletionResult, RequeueReason> {
+    ) -> Result<AfterCompletion, RequeueReason> {
         let Completion { outcome, found, suppression, verification } = completion;
         let (country, masked) = (valid.to.country(), valid.to.to_string());
         let expects_receipt = self.channel.polls_receipts() && outcome.status == Status::Sent;
-        let complete = RecordOutcome {
+        let complete = CompletionInput {
             lease: valid.lease(handler),
             outcome: &outcome,
             refund: refund(&outcome),
@@ -82,21 +82,21 @@ impl ChannelGateway {
             poll_receipt_after: self.policy.poll_receipt_after.filter(|_| expects_receipt),
         };
         match handler.retry_store(COMPLETE, CancelOn::Never, || self.store.complete(&complete)).await? {
-            RecordOutcomeResult::Recorded => {
+            CompletionAnswer::Recorded => {
                 if let Some((challenge, verification_sid)) = verification {
                     let subject = &complete.lease.subject;
                     let link = || self.store.link_verification(subject, &challenge, &verification_sid);
                     handler.retry_store(LINK_VERIFICATION, CancelOn::Never, link).await?;
                 }
-                Ok(CompletionResult::Completed(Completed { outcome, replayed: false }))
+                Ok(AfterCompletion::Completed(Completed { outcome, replayed: false }))
             }
-            RecordOutcomeResult::AlreadyCompleted(outcome) => {
-                Ok(CompletionResult::Completed(Completed { outcome, replayed: true }))
+            CompletionAnswer::AlreadyCompleted(outcome) => {
+                Ok(AfterCompletion::Completed(Completed { outcome, replayed: true }))
             }
-            RecordOutcomeResult::NotOwner => Err(RequeueReason::TakenOver),
-            RecordOutcomeResult::MessageClaimed => {
+            CompletionAnswer::NotOwner => Err(RequeueReason::TakenOver),
+            CompletionAnswer::MessageClaimed => {
                 let message_id = outcome.provider_message_id.unwrap_or_default();
-                Ok(CompletionResult::MessageClaimed { message_id })
+                Ok(AfterCompletion::MessageClaimed { message_id })
             }
         }
     }

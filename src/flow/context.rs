@@ -215,7 +215,7 @@ pub(super) struct SendState {
     pub(super) code: Option<Code>,
     pub(super) history: RequestHistory,
     pub(super) attempts_made: u32,
-    pub(super) in_doubt: DoubtState,
+    pub(super) doubt: DoubtState,
     pub(super) sender_refusals: SenderRefusals,
     pub(super) deadline: Instant,
     /// Until this moment the lease covers an attempt. In the past: the lease must be renewed first, however long it

@@ -12,7 +12,7 @@ use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use crate::domain::recipient_rules::UNREADABLE;
 use crate::domain::request::{SendRequest, Unacceptable};
 use crate::domain::request_id::RequestId;
-use crate::store::{Lease, RecordOutcome, RecordOutcomeResult, Refund};
+use crate::store::{CompletionAnswer, CompletionInput, Lease, Refund};
 use crate::telemetry::events;
 
 /// The reason of a dead letter whose body has no request id, so no result can name its request. The word is part of the
@@ -89,7 +89,7 @@ impl ChannelGateway {
         let error = Some(OutcomeError::of(ErrorCode::InDoubt));
         let unknown = Outcome { status: Status::Unknown, error, ..failed.clone() };
         for outcome in [failed, unknown] {
-            let complete = RecordOutcome {
+            let complete = CompletionInput {
                 lease,
                 outcome: &outcome,
                 refund: Refund::None,
@@ -99,9 +99,9 @@ impl ChannelGateway {
             };
             let call = || self.store.complete(&complete);
             match handler.retry_store(COMPLETE, CancelOn::DeliveryLost, call).await? {
-                RecordOutcomeResult::Recorded => return Ok(outcome),
-                RecordOutcomeResult::AlreadyCompleted(recorded) => return Ok(recorded),
-                RecordOutcomeResult::NotOwner | RecordOutcomeResult::MessageClaimed => {}
+                CompletionAnswer::Recorded => return Ok(outcome),
+                CompletionAnswer::AlreadyCompleted(recorded) => return Ok(recorded),
+                CompletionAnswer::NotOwner | CompletionAnswer::MessageClaimed => {}
             }
         }
         Err(RequeueReason::TakenOver)

@@ -23,7 +23,7 @@ use crate::domain::sender_pool::{RecipientHash, RecipientInfo, SenderVerdict};
 use crate::domain::suppression::{self, Suppression};
 use crate::domain::time::{UnixMillis, millis, seconds_rounded_up};
 use crate::provider::{Accepted, Mail, Message};
-use crate::store::ProgressResult;
+use crate::store::ProgressAnswer;
 use crate::telemetry::events;
 use crate::text::email::EmailValues;
 use crate::text::{Rendered, SmsValues};
@@ -38,7 +38,7 @@ impl ChannelGateway {
             return Ok(self.ended_without_send(ctx, Status::Failed, OutcomeError::of(ErrorCode::Internal)));
         };
         loop {
-            if ctx.state.in_doubt.is_in_doubt
+            if ctx.state.doubt.is_in_doubt
                 && let Some(completion) = self.resolve_doubt(ctx, &text).await?
             {
                 return Ok(completion);
@@ -70,7 +70,7 @@ impl ChannelGateway {
     /// The message's text; `None` if it cannot be rendered.
     fn compose(&self, ctx: &SendContext<'_>) -> Option<Rendered> {
         let (request, grant) = (ctx.valid.request, &ctx.state.grant);
-        let Some(code) = ctx.state.code.as_ref().map(Code::expose) else { return Some(Rendered::Elsewhere) };
+        let Some(code) = ctx.state.code.as_ref().map(Code::expose) else { return Some(Rendered::ByProvider) };
         let minutes = grant.expires_at.since(grant.admitted_at).as_secs() / 60;
         let minutes = u32::try_from(minutes.max(1)).unwrap_or(u32::MAX);
         let (locale, user_name) = (request.locale.as_deref(), request.user_name.as_deref());
@@ -106,7 +106,7 @@ impl ChannelGateway {
             }
             Reconciliation::NotSent => {
                 let attempt = ctx.state.attempts_made + 1;
-                ctx.state.in_doubt.is_in_doubt = false;
+                ctx.state.doubt.is_in_doubt = false;
                 ctx.state.attempt_covered_until = Instant::now();
                 ctx.state.history.add(self.clock.now(), HistoryEvent::Resent(attempt));
                 events::send_repeated(ctx.request_id(), attempt);
@@ -121,7 +121,7 @@ impl ChannelGateway {
         if let Some(ticket) = self.gate.try_enter(recipient, &ctx.state.sender_refusals) {
             return Ok(Some(ticket));
         }
-        // A wait is useful until just after the last moment at which a message could be sent.
+        // No longer than until the request is too late, plus 1 ms so that the loop sees that it is.
         let useful_wait = ctx.time_left().saturating_sub(TIME_LEFT_MIN) + Duration::from_millis(1);
         let wait_max = useful_wait.min(GATE_WAIT_MAX);
         let closed_by = self.gate.closed_by();
@@ -158,14 +158,14 @@ impl ChannelGateway {
             return Ok(None);
         }
         match self.begin_attempt(ctx).await? {
-            ProgressResult::Applied => Ok(None),
+            ProgressAnswer::Applied => Ok(None),
             // A receipt arrived for the attempt that counted as not sent.
-            ProgressResult::AlreadySent(message_id) => {
+            ProgressAnswer::AlreadySent(message_id) => {
                 Ok(Some(self.sent(ctx, accepted_by_receipt(message_id), text)))
             }
-            ProgressResult::NotOwner => Err(RequeueReason::TakenOver),
+            ProgressAnswer::NotOwner => Err(RequeueReason::TakenOver),
             // The code was used or replaced: a message with it would be of no use, as after the deadline.
-            ProgressResult::ChallengeReplaced => Ok(Some(self.too_late(ctx))),
+            ProgressAnswer::ChallengeReplaced => Ok(Some(self.too_late(ctx))),
         }
     }
 
@@ -260,7 +260,7 @@ impl ChannelGateway {
                 let completion = self.ended_without_send(ctx, status, error);
                 return Ok(Some(Completion { suppression: suppression_after(failure), ..completion }));
             }
-            Retry::LookUp => ctx.state.in_doubt.add(began_wall_time, began + self.policy.lease_duration()),
+            Retry::LookUp => ctx.state.doubt.add(began_wall_time, began + self.policy.lease_duration()),
             Retry::AtGate(error) => ctx.state.last_error = Some(error),
             Retry::After(wait) => {
                 events::send_retried(ctx.request_id(), attempts, failure, wait);
@@ -293,7 +293,7 @@ impl ChannelGateway {
     /// `unknown`.
     fn ended_without_send(&self, ctx: &SendContext<'_>, status: Status, error: OutcomeError) -> Completion {
         let state = &ctx.state;
-        let (status, error) = if state.in_doubt.count == 0 {
+        let (status, error) = if state.doubt.count == 0 {
             (status, error)
         } else {
             let provider_code = error.provider_code;

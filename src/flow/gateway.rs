@@ -19,7 +19,7 @@ use crate::provider::Provider;
 use crate::store::Store;
 use crate::text::Texts;
 
-/// Sends the codes of one channel. All handlers of a worker share it.
+/// Sends the codes of one channel. The handlers of its channel share it.
 pub struct ChannelGateway {
     /// Each channel has its own gateway, so that no channel waits for the other's provider.
     pub channel: Channel,

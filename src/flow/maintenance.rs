@@ -23,7 +23,7 @@ const RECEIPT_POLL_EVERY: Duration = Duration::from_secs(15);
 
 pub struct ReceiptPolling {
     pub processor: Arc<ReceiptProcessor>,
-    /// A receipt that is overdue for longer is given up.
+    /// A receipt still missing this long after the send is given up.
     pub wait_max: Duration,
 }
 

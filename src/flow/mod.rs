@@ -17,7 +17,7 @@
 //! [`gateway`] holds the parts and the policy of one channel's flow, and [`context`] the values that one request passes
 //! from step to step.
 //!
-//! In a result, `Ok` is an answer for the caller, and `Err(RequeueReason)` returns the delivery to the queue. The flow
+//! In the `Result` of a step, `Ok` has what the next step needs; `Err(RequeueReason)` requeues the delivery. The flow
 //! knows the traits of [`broker`](crate::broker), [`store`](crate::store) and [`provider`](crate::provider), and none
 //! of their adapters.
 

@@ -1,7 +1,7 @@
 //! The life of one delivery on one page: decode, validate, admit, send, complete, publish.
 
 use super::admit::AfterAdmission;
-use super::complete::{Completed, CompletionResult, ResultParts};
+use super::complete::{AfterCompletion, Completed, ResultParts};
 use super::context::{DeliveryContext, RequeueReason, SendContext};
 use super::gateway::ChannelGateway;
 use crate::domain::outcome::{Outcome, Status};
@@ -25,21 +25,20 @@ impl ChannelGateway {
                 self.send_and_complete(SendContext { handler, valid: &valid, state }).await?
             }
             AfterAdmission::Abandon(completion) => match self.complete(handler, &valid, completion).await? {
-                CompletionResult::Completed(completed) => completed,
-                // Unreachable: only a message that a lookup found can be claimed.
-                CompletionResult::MessageClaimed { .. } => return Err(RequeueReason::TakenOver),
+                AfterCompletion::Completed(completed) => completed,
+                // Unreachable: only a completion after a message lookup gets this answer.
+                AfterCompletion::MessageClaimed { .. } => return Err(RequeueReason::TakenOver),
             },
             AfterAdmission::Completed(completed) => completed,
         };
         let Completed { outcome, replayed } = &completed;
-        let (request, to) = (&request.id, &valid.to.to_string());
-        self.publish_result(handler, &ResultParts { request_id: request, to, outcome, replayed: *replayed })
-            .await?;
+        let (request_id, to) = (&request.id, &valid.to.to_string());
+        self.publish_result(handler, &ResultParts { request_id, to, outcome, replayed: *replayed }).await?;
         // The handler that completed the request may have crashed before it published the dead letter. Two dead letters
         // are better than none.
         match outcome.history.dead_lettered() {
             Some(poison) if !replayed || delivery.properties.redelivered => {
-                let ended = Some((request.clone(), outcome.status));
+                let ended = Some((request_id.clone(), outcome.status));
                 self.dead_letter(handler, poison.as_str(), poison.message(), ended).await
             }
             _ => Ok(()),
@@ -62,10 +61,10 @@ impl ChannelGateway {
         loop {
             let completion = self.dispatch(&mut ctx).await?;
             match self.complete(ctx.handler, ctx.valid, completion).await? {
-                CompletionResult::Completed(completed) => return Ok(completed),
+                AfterCompletion::Completed(completed) => return Ok(completed),
                 // The found message belongs to another request: look up again without it.
-                CompletionResult::MessageClaimed { message_id } => {
-                    ctx.state.in_doubt.excluded.push(message_id);
+                AfterCompletion::MessageClaimed { message_id } => {
+                    ctx.state.doubt.excluded.push(message_id);
                 }
             }
         }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::context::{CancelOn, RequeueReason, SendContext};
 use super::gateway::ChannelGateway;
 use crate::domain::history::{HistoryEvent, RequestHistory};
-use crate::store::{Lease, Progress, ProgressResult};
+use crate::store::{Lease, Progress, ProgressAnswer};
 use crate::telemetry::events;
 
 /// The name of [`Store::update_progress`](crate::store::Store::update_progress) in logs and in a metric's label: part
@@ -28,7 +28,7 @@ impl ChannelGateway {
     pub(super) async fn begin_attempt(
         &self,
         ctx: &mut SendContext<'_>,
-    ) -> Result<ProgressResult, RequeueReason> {
+    ) -> Result<ProgressAnswer, RequeueReason> {
         let lease_duration = self.policy.lease_duration();
         let sending = Progress::Sending(lease_duration);
         let (result, asked_at) = self.update_progress(ctx, sending, CancelOn::AnyCause).await?;
@@ -41,7 +41,7 @@ impl ChannelGateway {
         &self,
         ctx: &mut SendContext<'_>,
         lease_duration: Duration,
-    ) -> Result<ProgressResult, RequeueReason> {
+    ) -> Result<ProgressAnswer, RequeueReason> {
         let in_doubt = Progress::InDoubt(lease_duration);
         Ok(self.update_progress(ctx, in_doubt, CancelOn::AnyCause).await?.0)
     }
@@ -56,7 +56,7 @@ impl ChannelGateway {
         future: impl Future<Output = T>,
     ) -> Result<Option<T>, RequeueReason> {
         let waiting = Progress::Waiting(wait_max + WAIT_LEASE_SLACK);
-        if self.update_progress(ctx, waiting, CancelOn::DeliveryLost).await?.0 == ProgressResult::NotOwner {
+        if self.update_progress(ctx, waiting, CancelOn::DeliveryLost).await?.0 == ProgressAnswer::NotOwner {
             return Err(RequeueReason::TakenOver);
         }
         ctx.state.attempt_covered_until = Instant::now();
@@ -81,12 +81,12 @@ impl ChannelGateway {
         reason: RequeueReason,
     ) {
         ctx.state.history.add(self.clock.now(), HistoryEvent::Requeued(reason.as_str().to_owned()));
-        let requeued = Progress::Requeued { retry_in, in_doubt: ctx.state.in_doubt.is_in_doubt };
+        let requeued = Progress::Requeued { retry_in, in_doubt: ctx.state.doubt.is_in_doubt };
         let (attempts, history) = (Some(ctx.state.attempts_made), Some(&ctx.state.history));
         self.release_lease(&ctx.lease(), attempts, requeued, history).await;
     }
 
-    /// Requeues in the store, once and without a retry. If that fails, the lease runs out, and an attempt that was
+    /// Records in the store that the lease ends, once and without a retry. If that fails, the lease runs out, and an attempt that was
     /// being made is then in doubt.
     pub(super) async fn release_lease(
         &self,
@@ -106,7 +106,7 @@ impl ChannelGateway {
         ctx: &mut SendContext<'_>,
         progress: Progress,
         cancel_on: CancelOn,
-    ) -> Result<(ProgressResult, Instant), RequeueReason> {
+    ) -> Result<(ProgressAnswer, Instant), RequeueReason> {
         let (lease, attempts) = (ctx.lease(), Some(ctx.state.attempts_made));
         let mut asked_at = Instant::now();
         let call = || {

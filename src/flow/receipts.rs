@@ -22,7 +22,7 @@ use crate::domain::request_id::RequestId;
 use crate::domain::send_failure::RefusalReason;
 use crate::domain::suppression;
 use crate::provider::{DeliveryReceipt, FetchedMessage, LookupError, Provider};
-use crate::store::{NewReceipt, OverdueReceipt, ReceiptResult, Store, StoreError};
+use crate::store::{NewReceipt, OverdueReceipt, ReceiptAnswer, Store, StoreError};
 use crate::telemetry::events;
 
 /// Overdue receipts that one poll handles.
@@ -146,7 +146,7 @@ impl ReceiptProcessor {
             message.reason,
             result_label(&result),
         );
-        if let ReceiptResult::Publish { purpose, correlation_id } = result {
+        if let ReceiptAnswer::Publish { purpose, correlation_id } = result {
             self.publish(message, &purpose, correlation_id.as_deref()).await?;
             (receipt.published, receipt.suppression) = (true, None);
             self.store.record_receipt(&receipt).await?;
@@ -202,10 +202,10 @@ impl ReceiptProcessor {
 
 /// The value of a metric's label, and a field of the log. The words are part of the interface and older than the
 /// glossary.
-fn result_label(result: &ReceiptResult) -> &'static str {
+fn result_label(result: &ReceiptAnswer) -> &'static str {
     match result {
-        ReceiptResult::Publish { .. } => "news",
-        ReceiptResult::Unchanged => "known",
-        ReceiptResult::NoRequest => "no_request",
+        ReceiptAnswer::Publish { .. } => "news",
+        ReceiptAnswer::NothingToPublish => "known",
+        ReceiptAnswer::NoRequest => "no_request",
     }
 }

@@ -3,8 +3,9 @@
 //! A receipt from the provider decides at once. Otherwise the provider's list of messages is read. A matching message
 //! is ours unless another request has claimed it. A message counts as not sent only if it is absent in two lookups,
 //! both made after the attempt had certainly ended. Then it is sent once more, with the same code; a second attempt in
-//! doubt is never followed by a third. If the provider does not answer, the lookups go on until the deadline, and the
-//! outcome is `unknown`. If the provider lists no messages, only a receipt can decide, within
+//! doubt is never followed by a third. By `IN_DOUBT_POLICY` it may also be sent again without a lookup, or never again.
+//! If the provider does not answer, the lookups go on until the deadline, and the
+//! outcome is `unknown`. If the provider cannot list messages, only a receipt can decide, within
 //! [`Policy::in_doubt_receipt_wait`].
 //!
 //! [`Policy::in_doubt_receipt_wait`]: super::gateway::Policy::in_doubt_receipt_wait
@@ -20,15 +21,15 @@ use crate::domain::history::HistoryEvent;
 use crate::domain::message_match::{ABSENT_APART, InDoubtPolicy, MessageMatcher};
 use crate::domain::time::{UnixMillis, millis};
 use crate::provider::{Accepted, LOOKUP_UNSUPPORTED, LookupError, ProviderMessage};
-use crate::store::{Grant, ProgressResult};
+use crate::store::{Grant, ProgressAnswer};
 use crate::telemetry::events;
 use crate::text::Rendered;
 
 /// The first wait between two lookups. It doubles up to [`LOOKUP_WAIT_MAX`]: most messages are listed soon.
 const LOOKUP_WAIT_FIRST: Duration = Duration::from_secs(1);
 const LOOKUP_WAIT_MAX: Duration = Duration::from_secs(10);
-/// During reconciliation the lease is renewed at least this often.
-const STEP_MAX: Duration = Duration::from_secs(15);
+/// The longest wait for the circuit breaker before the lease is renewed.
+const BREAKER_WAIT_MAX: Duration = Duration::from_secs(15);
 /// After this many attempts in doubt nothing more is sent.
 const ATTEMPTS_IN_DOUBT_MAX: u32 = 2;
 
@@ -79,7 +80,7 @@ impl ChannelGateway {
         ctx: &mut SendContext<'_>,
         text: &Rendered,
     ) -> Result<Reconciliation, RequeueReason> {
-        let may_resend = ctx.state.in_doubt.count < ATTEMPTS_IN_DOUBT_MAX;
+        let may_resend = ctx.state.doubt.count < ATTEMPTS_IN_DOUBT_MAX;
         let mut lookups = Lookups::new(Instant::now() + self.policy.in_doubt_receipt_wait);
         loop {
             if let Some(message_id) = self.message_by_receipt(ctx).await? {
@@ -95,13 +96,13 @@ impl ChannelGateway {
             }
             // No lookups while the circuit breaker is open.
             let reachable = self.gate.wait_until_provider_reachable();
-            if self.wait_in_doubt(ctx, STEP_MAX, reachable).await?.is_none() {
+            if self.wait_in_doubt(ctx, BREAKER_WAIT_MAX, reachable).await?.is_none() {
                 continue;
             }
             let began = Instant::now();
             let answer =
                 if lookups.supported { self.look_up(ctx, text).await } else { Err(LOOKUP_UNSUPPORTED) };
-            let ended_by = ctx.state.in_doubt.ended_by;
+            let ended_by = ctx.state.doubt.ended_by;
             if let Some(word) = lookups.history_word(began, ended_by, &answer) {
                 ctx.state.history.add(self.clock.now(), HistoryEvent::LookedUp(word.to_owned()));
             }
@@ -132,11 +133,11 @@ impl ChannelGateway {
 
     /// Renews the lease of the attempt in doubt. Returns the message that a receipt has reported for the request.
     async fn message_by_receipt(&self, ctx: &mut SendContext<'_>) -> Result<Option<String>, RequeueReason> {
-        let lease_duration = STEP_MAX + self.policy.lease_duration() + LOOKUP_WAIT_MAX;
+        let lease_duration = BREAKER_WAIT_MAX + self.policy.lease_duration() + LOOKUP_WAIT_MAX;
         match self.record_in_doubt(ctx, lease_duration).await? {
-            ProgressResult::AlreadySent(id) if !ctx.state.in_doubt.excluded.contains(&id) => Ok(Some(id)),
-            ProgressResult::NotOwner => Err(RequeueReason::TakenOver),
-            ProgressResult::Applied | ProgressResult::AlreadySent(_) | ProgressResult::ChallengeReplaced => {
+            ProgressAnswer::AlreadySent(id) if !ctx.state.doubt.excluded.contains(&id) => Ok(Some(id)),
+            ProgressAnswer::NotOwner => Err(RequeueReason::TakenOver),
+            ProgressAnswer::Applied | ProgressAnswer::AlreadySent(_) | ProgressAnswer::ChallengeReplaced => {
                 Ok(None)
             }
         }
@@ -148,7 +149,7 @@ impl ChannelGateway {
         ctx: &SendContext<'_>,
         text: &Rendered,
     ) -> Result<Option<ProviderMessage>, LookupError> {
-        let in_doubt = &ctx.state.in_doubt;
+        let in_doubt = &ctx.state.doubt;
         // `ended_by` on the wall clock: after now or before.
         let until_end = in_doubt.ended_by.saturating_duration_since(Instant::now());
         let since_end = Instant::now().saturating_duration_since(in_doubt.ended_by);

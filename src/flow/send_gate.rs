@@ -1,4 +1,4 @@
-//! The checks before every POST: kill switch, circuit breaker, concurrency limit, sender, and sender rate.
+//! The checks before every send: kill switch, circuit breaker, concurrency limit, sender, and sender rate.
 //!
 //! While the gate is closed the worker consumes nothing, and requests in flight wait: they neither fail nor use up an
 //! attempt. They also wait while every sender is cooling down. [`crate::domain`] decides; this file counts the messages
@@ -189,7 +189,7 @@ impl SendGate {
         closed_by.wait_for(|cause| is(*cause)).await.expect("the gate holds the sender");
     }
 
-    /// A ticket, if a message may go now. `refusals` names the senders that already refused the message.
+    /// A ticket, if a message may go now. `refusals` names the senders that the provider already refused for the message.
     pub(super) fn try_enter(
         &self,
         recipient: RecipientHash,
@@ -201,7 +201,7 @@ impl SendGate {
         }
     }
 
-    /// True while every sender is cooling down or has refused the message.
+    /// True while every sender is cooling down or was refused for the message.
     pub(super) fn senders_cooling_down(&self, refusals: &SenderRefusals) -> bool {
         self.lock().senders.none_available(refusals)
     }
@@ -275,7 +275,7 @@ impl SendGate {
         let mut verdict = SenderVerdict::Nothing;
         self.update(|state, now| {
             verdict = state.senders.record_answer(terms.assignment, to, refusals, now, failure);
-            // `NotTheSender` may also mean that every sender was lost. So the breaker counts it as unrecognised: from
+            // `NotTheSender` may also mean that the provider now refuses all our senders. So the breaker counts it as unrecognised: from
             // different recipients, such refusals open it.
             let unrecognised = SendFailure::refused(Scope::Unrecognised, None);
             if terms.breaker_epoch == state.breaker_epoch {
@@ -334,7 +334,7 @@ impl SendGate {
         self.changed.notify_waiters();
     }
 
-    /// A ticket ends. One that ends without an answer leaves a cooling-down sender to the next probe.
+    /// Frees the place. If the message was a sender's probe and got no answer, a later message may probe it.
     fn release(&self, terms: TicketTerms, answered: bool) {
         let probe_not_sent = terms.assignment.is_probe && !answered;
         self.update(|state, now| {

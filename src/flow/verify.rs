@@ -17,7 +17,7 @@ use crate::domain::purpose::Purpose;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::verdict::Verdict;
 use crate::provider::{CodeVerifier, CodeVerifierError, CredentialError, ProviderVerdict};
-use crate::store::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
+use crate::store::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use crate::store::{Store, StoreError};
 use crate::telemetry::events;
 
@@ -106,16 +106,16 @@ impl Verifier {
                 answer => answer,
             };
         let result = match &answer {
-            Ok(ProviderVerdict::Right) => ProviderCheckResult::Right,
+            Ok(ProviderVerdict::Right) => ProviderAnswer::Right,
             Ok(ProviderVerdict::Wrong | ProviderVerdict::Gone | ProviderVerdict::TooManyChecks) => {
-                ProviderCheckResult::Wrong
+                ProviderAnswer::Wrong
             }
             Err(error) => {
                 events::code_check_failed(to, error);
                 match error {
-                    CodeVerifierError::NotCompared(_) => ProviderCheckResult::NotCompared,
+                    CodeVerifierError::NotCompared(_) => ProviderAnswer::NotCompared,
                     CodeVerifierError::Lost(_) if is_approved(provider, verification_sid).await => {
-                        ProviderCheckResult::Found
+                        ProviderAnswer::Found
                     }
                     // The check stays open in the store: a later approval may be its effect.
                     CodeVerifierError::Lost(_) => return Ok(Verdict::Unanswered { counted: true }),

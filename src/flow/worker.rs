@@ -1,10 +1,10 @@
 //! Consumes deliveries, processes a bounded number at once, and settles each of them.
 //!
-//! The broker hands out at most its prefetch, and at most `handlers_max` of these are processed. Each handler is a task
-//! that catches panics. Its delivery stays outside, so a panic loses neither the delivery nor the concurrency slot.
+//! The broker hands out at most its prefetch, and at most `handlers_max` of these are processed. Each handler is a task. A
+//! panic is caught inside the task, which keeps the delivery, so neither it nor the handler slot is lost.
 //!
 //! During a pause no delivery starts, and those in flight go on. The consumer keeps its buffered deliveries for up to
-//! 12 minutes. At shutdown the worker finishes what is in flight and requeues what waits.
+//! 12 minutes. At shutdown the loop finishes what is in flight and requeues what waits.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -24,15 +24,16 @@ use crate::broker::pause::pause_is;
 use crate::broker::{Delivery, RequestConsumer, Settlement};
 use crate::telemetry::events;
 
-/// A message that panics this many handlers is dead-lettered.
-const PANICS_MAX: u64 = 5;
+/// A message whose handler panics on this delivery of it, or on a later one, is dead-lettered. Every earlier return of
+/// the message counts, not only panics.
+const PANICKED_DELIVERIES_MAX: u64 = 5;
 
 /// The longest wait for the next buffered delivery of a consumer.
 const BUFFERED_WAIT: Duration = Duration::from_millis(50);
 
 /// The consumer loop of one channel: processes the deliveries of one consumer until shutdown. A worker process runs
 /// one for each channel.
-pub struct Worker {
+pub struct ConsumerLoop {
     gateway: Arc<ChannelGateway>,
     permits: Arc<Semaphore>,
     shutdown: CancellationToken,
@@ -40,16 +41,16 @@ pub struct Worker {
     grace: Duration,
 }
 
-impl Worker {
+impl ConsumerLoop {
     /// A loop that processes at most `handlers_max` deliveries at once and drains for at most `grace` at shutdown.
     pub fn new(
         gateway: Arc<ChannelGateway>,
         handlers_max: usize,
         grace: Duration,
         shutdown: CancellationToken,
-    ) -> Worker {
+    ) -> ConsumerLoop {
         let never_paused = watch::Sender::new(false).subscribe();
-        Worker {
+        ConsumerLoop {
             gateway,
             permits: Arc::new(Semaphore::new(handlers_max)),
             shutdown,
@@ -59,8 +60,8 @@ impl Worker {
     }
 
     /// The same loop, which starts no delivery while `paused` is true.
-    pub fn pausing_when(self, paused: watch::Receiver<bool>) -> Worker {
-        Worker { paused, ..self }
+    pub fn pausing_when(self, paused: watch::Receiver<bool>) -> ConsumerLoop {
+        ConsumerLoop { paused, ..self }
     }
 
     /// Runs until shutdown, then drains. Returns how many deliveries were unfinished at the end of the grace period;
@@ -90,7 +91,7 @@ impl Worker {
 
     /// The next delivery with a permit to process it; `None` at shutdown.
     ///
-    /// The delivery comes first. An idle worker that held a permit would block a handler that wants its slot back.
+    /// The delivery comes first. An idle loop that held a permit would block a handler that wants its slot back.
     async fn next(&mut self, consumer: &mut dyn RequestConsumer) -> Option<(OwnedSemaphorePermit, Delivery)> {
         let mut waiting = None;
         loop {
@@ -182,7 +183,7 @@ async fn handle(
 async fn after_panic(gateway: &ChannelGateway, handler: &DeliveryContext<'_>) -> Settlement {
     let delivery_count = handler.delivery.properties.delivery_count;
     events::handler_panicked(delivery_count);
-    if delivery_count + 1 < PANICS_MAX {
+    if delivery_count + 1 < PANICKED_DELIVERIES_MAX {
         return Settlement::Requeue;
     }
     match AssertUnwindSafe(gateway.dead_letter_panicked(handler)).catch_unwind().await {

@@ -17,7 +17,7 @@ use super::body_limit::bounded;
 use super::page::{self, Page};
 use super::problem::Problem;
 use super::webhooks::{self, Webhooks};
-use super::{openapi, operator, health_and_metrics, otp_status, send, verify};
+use super::{health_and_metrics, openapi, operator, otp_status, send, verify};
 use crate::telemetry::events;
 
 const BODY_BYTES_MAX: usize = 16 * 1024;

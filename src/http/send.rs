@@ -129,15 +129,15 @@ impl Api {
             && let Some(record) = self.request_record(request_id, Some(subject.recipient)).await?
         {
             return Ok(match record.state {
-                RequestState::InProgress { .. } => PreCheck::InProgress { cooldown: usage.cooldown },
+                RequestState::InProgress { .. } => PreCheck::InProgress { cooldown: usage.cooldown_left },
                 RequestState::Completed(outcome) => PreCheck::Completed(ReceivedResult::stored(&outcome)),
             });
         }
         if !usage.limited_for.is_zero() {
             return Err(too_many(ErrorCode::RateLimited, usage.limited_for));
         }
-        if !usage.cooldown.is_zero() {
-            return Err(too_many(ErrorCode::Cooldown, usage.cooldown));
+        if !usage.cooldown_left.is_zero() {
+            return Err(too_many(ErrorCode::Cooldown, usage.cooldown_left));
         }
         Ok(PreCheck::Publish)
     }

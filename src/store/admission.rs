@@ -28,7 +28,7 @@ pub struct AdmissionInput<'a> {
     pub channel_disabled: bool,
     /// The send gate is closed: nothing changes. A completed request still answers with its outcome.
     pub gate_closed: bool,
-    /// From this many unfinished leases on the request is a crash suspect.
+    /// From this many earlier unfinished leases on the request is a crash suspect.
     pub suspect_from: u32,
     /// The recipient's country, which a suppression may cover.
     pub country: Option<&'a str>,
@@ -60,7 +60,7 @@ pub enum Admission {
         /// This lease recorded it: just now, or in a first call whose answer was lost.
         ours: bool,
     },
-    /// Another lease is valid for this long.
+    /// Another lease is valid, or the next attempt is not due, for this long.
     Busy(Duration),
     /// Earlier handlers crashed while they worked on it. Wait, then ask again with `suspect_from: u32::MAX`.
     CrashSuspect {

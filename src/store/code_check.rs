@@ -26,7 +26,7 @@ pub enum ProviderCheckStart {
 
 /// The provider's part of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProviderCheckResult {
+pub enum ProviderAnswer {
     Right,
     /// The answer was lost, and the provider shows that a right code was checked. Another unfinished check of the same
     /// verification could have been the right one.

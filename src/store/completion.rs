@@ -9,7 +9,7 @@ use crate::domain::suppression::NewSuppression;
 
 /// Records an outcome, unless the request has one.
 #[derive(Clone, Copy, Debug)]
-pub struct RecordOutcome<'a> {
+pub struct CompletionInput<'a> {
     pub lease: Lease<'a>,
     pub outcome: &'a Outcome,
     pub refund: Refund,
@@ -20,7 +20,7 @@ pub struct RecordOutcome<'a> {
     pub poll_receipt_after: Option<Duration>,
 }
 
-impl<'a> RecordOutcome<'a> {
+impl<'a> CompletionInput<'a> {
     /// The message id, if there is one that the store can keep as a word.
     pub(crate) fn message_id(&self) -> Option<&'a str> {
         self.outcome.provider_message_id.as_deref().filter(|id| is_word(id))
@@ -38,14 +38,15 @@ pub enum Refund {
     Counted,
 }
 
-/// The answer to a [`RecordOutcome`].
+/// The answer to a [`CompletionInput`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is read at once")]
-pub enum RecordOutcomeResult {
+pub enum CompletionAnswer {
     Recorded,
     /// The request was completed earlier, with this outcome, which stays.
     AlreadyCompleted(Outcome),
-    /// Another lease holds the request or made a later attempt, and only it could know that nothing was sent.
+    /// The store does not accept that nothing was sent: it knows of another lease, a later attempt or an attempt in
+    /// doubt.
     NotOwner,
     /// Another request has claimed the message that the lookup found.
     MessageClaimed,

@@ -3,7 +3,8 @@
 //! - Every method is one atomic step, and idempotent: a step whose answer was lost can be repeated.
 //! - Decisions compare stored times with the store's own clock. A time to live only collects garbage.
 //! - [`memory`] is the specification; the contract tests compare [`redis`] with it.
-//! - The store is not a cache: if its data is lost, limits and pending codes are lost. An error is never a guess.
+//! - The store is not a cache: if its data is lost, limits and pending codes are lost. If the
+//!   store cannot answer, that is an error: nothing is guessed.
 
 pub mod admission;
 pub mod code_check;
@@ -24,12 +25,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use self::admission::{Admission, AdmissionInput, Grant, ProposedChallenge};
-use self::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
-pub use self::completion::{RecordOutcome, RecordOutcomeResult, Refund};
+use self::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
+pub use self::completion::{CompletionAnswer, CompletionInput, Refund};
 pub use self::error::StoreError;
 pub use self::lease::{ChargedTo, Lease};
-pub use self::progress::{Progress, ProgressResult};
-pub use self::receipt::{NewReceipt, OverdueReceipt, ReceiptResult, RecordedReceipt};
+pub use self::progress::{Progress, ProgressAnswer};
+pub use self::receipt::{NewReceipt, OverdueReceipt, ReceiptAnswer, RecordedReceipt};
 pub use self::request_record::{CodeState, RequestRecord, RequestState, RequestSummary};
 pub use self::shared_state::{KillSwitch, SharedState};
 pub use self::usage::Usage;
@@ -53,17 +54,17 @@ pub trait Store: Send + Sync {
     ///
     /// `attempts_made` is the number of attempts that the handler knows of. With fewer than recorded the update is late
     /// and changes nothing. `None`: the handler does not know, because the answer to its admission was lost. It can then
-    /// only requeue without doubt.
+    /// only report `Requeued` with `in_doubt: false`.
     async fn update_progress(
         &self,
         lease: &Lease<'_>,
         attempts_made: Option<u32>,
         progress: Progress,
         history: Option<&RequestHistory>,
-    ) -> Result<ProgressResult, StoreError>;
+    ) -> Result<ProgressAnswer, StoreError>;
 
     /// Completes a request. Its first outcome stays.
-    async fn complete(&self, completion: &RecordOutcome<'_>) -> Result<RecordOutcomeResult, StoreError>;
+    async fn complete(&self, completion: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError>;
 
     /// Checks a typed code. The check is counted before the code is compared.
     async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError>;
@@ -75,7 +76,7 @@ pub trait Store: Send + Sync {
     async fn finish_provider_check(
         &self,
         check: &CodeCheck<'_>,
-        result: ProviderCheckResult,
+        result: ProviderAnswer,
     ) -> Result<Verdict, StoreError>;
 
     /// Records the SID of a challenge's verification, unless the challenge was replaced.
@@ -96,7 +97,7 @@ pub trait Store: Send + Sync {
 
     /// Records a receipt. One that adds nothing to the record changes nothing, and it does not suppress again: an
     /// operator may have removed the suppression that it caused the first time.
-    async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptResult, StoreError>;
+    async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptAnswer, StoreError>;
 
     /// Takes up to `count_max` messages whose final receipt is overdue. Each is handed out again at growing intervals, and
     /// a last time after `wait_max`.

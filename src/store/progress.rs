@@ -22,7 +22,7 @@ pub enum Progress {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProgressResult {
+pub enum ProgressAnswer {
     Applied,
     /// A receipt proves that the message with this id was sent. Nothing more may be sent.
     AlreadySent(String),

@@ -20,11 +20,11 @@ pub struct NewReceipt<'a> {
 
 /// The answer to a [`NewReceipt`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReceiptResult {
+pub enum ReceiptAnswer {
     /// The status is final and not published yet. Publish it, then record it again as `published`.
     Publish { purpose: String, correlation_id: Option<String> },
-    /// The receipt adds nothing to the record, or its status is not final.
-    Unchanged,
+    /// The receipt adds nothing to the record, is not final, or was recorded as published.
+    NothingToPublish,
     /// There is no record of the request, or none any more.
     NoRequest,
 }
@@ -45,6 +45,6 @@ pub struct OverdueReceipt {
     pub recipient: Digest16,
     pub request_id: RequestId,
     pub message_id: String,
-    /// The longest wait is over: this is the last poll.
+    /// The longest wait since the send is over: it is not polled, and not handed out again.
     pub lapsed: bool,
 }

@@ -20,7 +20,7 @@ pub const SUPPRESSIONS_MAX: u32 = 1_000;
 /// The resolution of the store's clock: no manual suppression is shorter.
 pub(crate) const SUPPRESSION_MIN: Duration = Duration::from_millis(1);
 /// Stored in place of the provider's error number for a manual suppression, or if the provider gave none.
-pub(crate) const MANUAL_PROVIDER_CODE: u32 = 0;
+pub(crate) const NO_PROVIDER_CODE: u32 = 0;
 /// A challenge is kept this long after its code has expired, so that a late check learns why it fails.
 pub(crate) const CHALLENGE_KEPT_AFTER: Duration = Duration::from_secs(3_600);
 

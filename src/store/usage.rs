@@ -12,7 +12,7 @@ pub struct Usage {
     pub wrong_attempts: u32,
     /// The time until every limit allows one more send, the cooldown apart.
     pub limited_for: Duration,
-    pub cooldown: Duration,
+    pub cooldown_left: Duration,
     /// The request has a record.
     pub has_record: bool,
 }

@@ -6,8 +6,8 @@
 
 use zeroize::Zeroizing;
 
-use super::locale_match::best_match;
 use super::greeting_name::greeting_name;
+use super::locale_match::best_match;
 use super::settings::{MINUTES_MAX, SmsEncoding};
 
 /// The values of an e-mail. It holds a code: no `Debug`.

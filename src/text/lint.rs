@@ -4,8 +4,8 @@ use std::fmt;
 
 use minijinja::{Error, Value};
 
-use super::gsm7::{self, Encoding, Segments};
 use super::greeting_name::NAME_UNITS_MAX;
+use super::gsm7::{self, Encoding, Segments};
 use super::prepare::{PLACEHOLDERS, Prepared, Source, VALUES, Values};
 use super::settings::{MINUTES_MAX, SmsEncoding, TextSettings};
 use crate::domain::time_zone::ClockTime;

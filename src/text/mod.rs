@@ -9,12 +9,12 @@
 //! zeroized.
 
 pub mod autofill;
-mod grapheme;
 pub mod email;
+mod grapheme;
+mod greeting_name;
 pub mod gsm7;
 pub mod lint;
 pub mod locale_match;
-mod greeting_name;
 mod prepare;
 mod rendered;
 mod settings;
@@ -28,9 +28,9 @@ use crate::domain::channel::Channel;
 use crate::domain::language_tag::is_bcp47;
 use crate::domain::time_zone::Zone;
 use crate::text::email::{EmailValues, Mails, RenderedEmail};
+use crate::text::greeting_name::greeting_name;
 use crate::text::lint::{Place, TemplateCost, TextError};
 use crate::text::locale_match::best_match;
-use crate::text::greeting_name::greeting_name;
 use crate::text::prepare::{Prepared, Values};
 pub use crate::text::rendered::{Rendered, RenderedSms, SmsValues};
 use crate::text::settings::MINUTES_MAX;

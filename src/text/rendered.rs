@@ -49,7 +49,7 @@ pub enum Rendered {
     Sms(RenderedSms),
     Email(RenderedEmail),
     /// The provider writes the text, with a code of its own.
-    Elsewhere,
+    ByProvider,
 }
 
 impl Rendered {
@@ -58,7 +58,7 @@ impl Rendered {
         match self {
             Rendered::Sms(sms) => sms.expose(),
             Rendered::Email(mail) => mail.text(),
-            Rendered::Elsewhere => "",
+            Rendered::ByProvider => "",
         }
     }
 
@@ -66,13 +66,13 @@ impl Rendered {
     pub fn segments(&self) -> Option<u32> {
         match self {
             Rendered::Sms(sms) => Some(sms.segments().count),
-            Rendered::Email(_) | Rendered::Elsewhere => None,
+            Rendered::Email(_) | Rendered::ByProvider => None,
         }
     }
 
     pub fn mail(&self) -> Option<&RenderedEmail> {
         match self {
-            Rendered::Sms(_) | Rendered::Elsewhere => None,
+            Rendered::Sms(_) | Rendered::ByProvider => None,
             Rendered::Email(mail) => Some(mail),
         }
     }

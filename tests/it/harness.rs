@@ -31,14 +31,14 @@ use otpost::flow::receipts::ReceiptProcessor;
 use otpost::flow::reply::Replies;
 use otpost::flow::send_gate::SendGate;
 use otpost::flow::verify::Verifier;
-use otpost::flow::worker::Worker;
+use otpost::flow::worker::ConsumerLoop;
 use otpost::provider::{CodeVerifier, Provider as _};
-use otpost::store::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
+use otpost::store::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
-    Admission, AdmissionInput, ChargedTo, KillSwitch, Lease, NewReceipt, OverdueReceipt, Progress,
-    ProgressResult, ReceiptResult, RecordOutcome, RecordOutcomeResult, RequestRecord, RequestSummary,
-    SharedState, Store, StoreError, Usage,
+    Admission, AdmissionInput, ChargedTo, CompletionAnswer, CompletionInput, KillSwitch, Lease, NewReceipt,
+    OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestSummary, SharedState,
+    Store, StoreError, Usage,
 };
 use otpost::text::{SmsEncoding, TemplateFile, TextSettings, Texts};
 use serde_json::{Value, json};
@@ -105,10 +105,10 @@ impl Store for FlakyStore {
         attempts_made: Option<u32>,
         progress: Progress,
         history: Option<&RequestHistory>,
-    ) -> Result<ProgressResult, StoreError> {
+    ) -> Result<ProgressAnswer, StoreError> {
         self.reach()?.update_progress(lease, attempts_made, progress, history).await
     }
-    async fn complete(&self, complete: &RecordOutcome<'_>) -> Result<RecordOutcomeResult, StoreError> {
+    async fn complete(&self, complete: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError> {
         self.reach()?.complete(complete).await
     }
     async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError> {
@@ -120,7 +120,7 @@ impl Store for FlakyStore {
     async fn finish_provider_check(
         &self,
         check: &CodeCheck<'_>,
-        end: ProviderCheckResult,
+        end: ProviderAnswer,
     ) -> Result<Verdict, StoreError> {
         self.reach()?.finish_provider_check(check, end).await
     }
@@ -140,7 +140,7 @@ impl Store for FlakyStore {
     ) -> Result<Usage, StoreError> {
         self.reach()?.usage(subject, request, limits).await
     }
-    async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptResult, StoreError> {
+    async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptAnswer, StoreError> {
         self.reach()?.record_receipt(receipt).await
     }
     async fn overdue_receipts(
@@ -340,7 +340,7 @@ impl Embedded {
         let shutdown = CancellationToken::new();
         let gateway = Arc::new(gateway);
         let paused = if options.maintained { gateway.gate.paused() } else { options.paused };
-        let worker = Worker::new(gateway.clone(), options.concurrency, options.grace, shutdown.clone())
+        let worker = ConsumerLoop::new(gateway.clone(), options.concurrency, options.grace, shutdown.clone())
             .pausing_when(paused);
         let tracker = Arc::new(ReceiptProcessor {
             store: store.clone(),

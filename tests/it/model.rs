@@ -12,7 +12,7 @@ use otpost::domain::suppression::{ManualSuppression, NewSuppression, Suppression
 use otpost::domain::time::UnixMillis;
 use otpost::store::code_check::CodeCheck;
 use otpost::store::memory::MemoryStore;
-use otpost::store::{AdmissionInput, NewReceipt, Progress, RecordOutcome, Refund, StoreError};
+use otpost::store::{AdmissionInput, CompletionInput, NewReceipt, Progress, Refund, StoreError};
 use proptest::prelude::*;
 
 use crate::contract::store::{START, TestRequest, TimedStore, limits, named, request_to, sent};
@@ -304,7 +304,7 @@ async fn complete(store: &dyn TimedStore, copy: &Copy, end: &End, now: UnixMilli
     outcome.provider_message_id = end.message.map(|message| format!("SM{message}"));
     outcome.history = copy.history();
     let request = copy.request_to(now);
-    let completion = RecordOutcome {
+    let completion = CompletionInput {
         lease: request.lease(),
         outcome: &outcome,
         refund: [Refund::None, Refund::Counted, Refund::Free][status],

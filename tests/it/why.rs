@@ -24,8 +24,8 @@ use otpost::domain::send_failure::RefusalReason;
 use otpost::domain::send_failure::SendFailure;
 use otpost::provider::DeliveryReceipt;
 use otpost::store::{
-    Admission, AdmissionInput, ChargedTo, Grant, Lease, NewReceipt, ProposedChallenge, RecordOutcome,
-    RecordOutcomeResult, Refund, Store,
+    Admission, AdmissionInput, ChargedTo, CompletionAnswer, CompletionInput, Grant, Lease, NewReceipt,
+    ProposedChallenge, Refund, Store,
 };
 use serde_json::{Value, json};
 
@@ -416,7 +416,7 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
         ..refused
     };
     let refund = if sent { Refund::None } else { Refund::Free };
-    let completion = RecordOutcome {
+    let completion = CompletionInput {
         lease,
         outcome: &outcome,
         refund,
@@ -424,7 +424,7 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
         suppression: None,
         poll_receipt_after: None,
     };
-    assert_eq!(store.complete(&completion).await.expect("answers"), RecordOutcomeResult::Recorded);
+    assert_eq!(store.complete(&completion).await.expect("answers"), CompletionAnswer::Recorded);
 }
 
 fn recipient(to: &str) -> Digest16 {

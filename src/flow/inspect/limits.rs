@@ -58,6 +58,6 @@ pub async fn limit_usage(
         limit_wrong: limits[Limit::Wrong].count,
         used_wrong: usage.wrong_attempts,
         resets_at: (!usage.limited_for.is_zero()).then(|| now.plus(usage.limited_for).to_string()),
-        cooldown: seconds_rounded_up(usage.cooldown),
+        cooldown: seconds_rounded_up(usage.cooldown_left),
     })
 }

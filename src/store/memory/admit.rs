@@ -163,7 +163,7 @@ impl State {
             used_day: used(Limit::RecipientDay),
             wrong_attempts: used(Limit::Wrong),
             limited_for: self.limited_for(subject, limits, now),
-            cooldown: self.cooldown(recipient, now),
+            cooldown_left: self.cooldown(recipient, now),
             has_record: request_id.is_some_and(|id| self.record(recipient, id, now).is_some()),
         }
     }

@@ -6,14 +6,10 @@ use crate::domain::limit::EventLog;
 use crate::domain::outcome::Status;
 use crate::domain::time::UnixMillis;
 use crate::store::retention::{CLAIM_KEPT, OUTCOME_KEPT, REJECTION_KEPT};
-use crate::store::{Lease, RecordOutcome, RecordOutcomeResult, Refund};
+use crate::store::{CompletionAnswer, CompletionInput, Lease, Refund};
 
 impl State {
-    pub(super) fn complete(
-        &mut self,
-        completion: &RecordOutcome<'_>,
-        now: UnixMillis,
-    ) -> RecordOutcomeResult {
+    pub(super) fn complete(&mut self, completion: &CompletionInput<'_>, now: UnixMillis) -> CompletionAnswer {
         let (lease, outcome) = (&completion.lease, completion.outcome);
         let recipient = lease.subject.recipient;
         let nothing_sent = matches!(outcome.status, Status::Failed | Status::Rejected);
@@ -21,13 +17,13 @@ impl State {
         if let Some(record) = earlier {
             let ours = record.owner == Some(lease.token);
             match &record.stage {
-                Stage::Completed(_) if ours => return RecordOutcomeResult::Recorded,
-                Stage::Completed(outcome) => return RecordOutcomeResult::AlreadyCompleted(outcome.clone()),
+                Stage::Completed(_) if ours => return CompletionAnswer::Recorded,
+                Stage::Completed(outcome) => return CompletionAnswer::AlreadyCompleted(outcome.clone()),
                 // Only the owner of the lease that knows the last attempt can know that nothing was sent.
                 Stage::InProgress(request)
                     if nothing_sent && !(ours && request.is_unsent(outcome.attempts)) =>
                 {
-                    return RecordOutcomeResult::NotOwner;
+                    return CompletionAnswer::NotOwner;
                 }
                 Stage::InProgress(_) => {}
             }
@@ -37,7 +33,7 @@ impl State {
             earlier.map_or(SuppressionStrength::None, |record| record.suppression_strength);
         if let Some(message_id) = completion.message_id() {
             if !self.claim(completion, message_id, now) {
-                return RecordOutcomeResult::MessageClaimed;
+                return CompletionAnswer::MessageClaimed;
             }
             if let Some(poll_after) = completion.poll_receipt_after {
                 self.expect_receipt(lease, message_id, poll_after, now);
@@ -50,11 +46,11 @@ impl State {
         let kept = if outcome.status == Status::Rejected { REJECTION_KEPT } else { OUTCOME_KEPT };
         let completed = Record::new(lease.token, now.plus(kept), Stage::Completed(outcome.clone()));
         self.records.insert(record_key(lease), Record { receipt, suppression_strength, ..completed });
-        RecordOutcomeResult::Recorded
+        CompletionAnswer::Recorded
     }
 
     /// Claims a message for this request. `false`: a lookup found it, and another request has claimed it.
-    fn claim(&mut self, completion: &RecordOutcome<'_>, message_id: &str, now: UnixMillis) -> bool {
+    fn claim(&mut self, completion: &CompletionInput<'_>, message_id: &str, now: UnixMillis) -> bool {
         let request_id = completion.lease.request_id;
         let key = (completion.lease.subject.recipient, message_id.to_owned());
         match self.claims.get(&key).filter(|claim| claim.until > now) {

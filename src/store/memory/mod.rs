@@ -22,11 +22,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::state::State;
-use super::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
+use super::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use super::{
-    Admission, AdmissionInput, ChargedTo, KillSwitch, Lease, NewReceipt, OverdueReceipt, Progress,
-    ProgressResult, ReceiptResult, RecordOutcome, RecordOutcomeResult, RequestRecord, RequestSummary,
-    SharedState, Store, StoreError, Usage,
+    Admission, AdmissionInput, ChargedTo, CompletionAnswer, CompletionInput, KillSwitch, Lease, NewReceipt,
+    OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestSummary, SharedState,
+    Store, StoreError, Usage,
 };
 use crate::clock::Clock;
 use crate::domain::challenge::ChallengeId;
@@ -108,11 +108,11 @@ impl Store for MemoryStore {
         attempts_made: Option<u32>,
         progress: Progress,
         history: Option<&RequestHistory>,
-    ) -> Result<ProgressResult, StoreError> {
+    ) -> Result<ProgressAnswer, StoreError> {
         Ok(self.step(|state, now| state.update_progress(lease, attempts_made, progress, history, now)))
     }
 
-    async fn complete(&self, completion: &RecordOutcome<'_>) -> Result<RecordOutcomeResult, StoreError> {
+    async fn complete(&self, completion: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError> {
         Ok(self.step(|state, now| state.complete(completion, now)))
     }
 
@@ -127,7 +127,7 @@ impl Store for MemoryStore {
     async fn finish_provider_check(
         &self,
         check: &CodeCheck<'_>,
-        result: ProviderCheckResult,
+        result: ProviderAnswer,
     ) -> Result<Verdict, StoreError> {
         Ok(self.step(|state, _| state.finish_provider_check(check, result)))
     }
@@ -151,7 +151,7 @@ impl Store for MemoryStore {
         Ok(self.step(|state, now| state.usage(subject, request_id, limits, now)))
     }
 
-    async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptResult, StoreError> {
+    async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptAnswer, StoreError> {
         Ok(self.step(|state, now| state.record_receipt(receipt, now)))
     }
 

@@ -4,7 +4,7 @@ use super::record::{Phase, Stage};
 use super::state::{State, record_key};
 use crate::domain::history::RequestHistory;
 use crate::domain::time::UnixMillis;
-use crate::store::{Lease, Progress, ProgressResult};
+use crate::store::{Lease, Progress, ProgressAnswer};
 
 impl State {
     pub(super) fn update_progress(
@@ -14,20 +14,20 @@ impl State {
         progress: Progress,
         history: Option<&RequestHistory>,
         now: UnixMillis,
-    ) -> ProgressResult {
+    ) -> ProgressAnswer {
         let subject = &lease.subject;
         let pending = self.challenge(subject.recipient, subject.purpose).filter(|c| c.used.is_none());
         let pending = pending.map(|challenge| challenge.id);
         let record = self.record_mut(&record_key(lease), now);
         let Some(record) = record.filter(|record| record.owner == Some(lease.token)) else {
-            return ProgressResult::NotOwner;
+            return ProgressAnswer::NotOwner;
         };
         let proven_message = record.proven_message();
         let Stage::InProgress(request) = &mut record.stage else {
-            return ProgressResult::NotOwner;
+            return ProgressAnswer::NotOwner;
         };
         if !request.accepts(attempts_made, progress) {
-            return ProgressResult::NotOwner;
+            return ProgressAnswer::NotOwner;
         }
         match progress {
             Progress::Waiting(duration) => {
@@ -36,10 +36,10 @@ impl State {
             }
             Progress::Sending(duration) => {
                 if let Some(message_id) = proven_message.as_ref().filter(|_| request.attempts_in_doubt > 0) {
-                    return ProgressResult::AlreadySent(message_id.clone());
+                    return ProgressAnswer::AlreadySent(message_id.clone());
                 }
                 if pending != Some(request.challenge.id) {
-                    return ProgressResult::ChallengeReplaced;
+                    return ProgressAnswer::ChallengeReplaced;
                 }
                 request.withdraw_attempt(attempts_made);
                 request.start_attempt(now);
@@ -66,8 +66,8 @@ impl State {
             request.history = history.clone();
         }
         match (progress, proven_message) {
-            (Progress::InDoubt(_), Some(message_id)) => ProgressResult::AlreadySent(message_id),
-            _ => ProgressResult::Applied,
+            (Progress::InDoubt(_), Some(message_id)) => ProgressAnswer::AlreadySent(message_id),
+            _ => ProgressAnswer::Applied,
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::domain::limit::{EventLog, Limit};
 use crate::domain::time::UnixMillis;
 use crate::domain::verdict::Verdict;
 use crate::store::ChargedTo;
-use crate::store::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
+use crate::store::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use crate::store::retention::CHALLENGE_KEPT_AFTER;
 
 impl State {
@@ -56,12 +56,8 @@ impl State {
         Ask(verification_sid)
     }
 
-    pub(super) fn finish_provider_check(
-        &mut self,
-        check: &CodeCheck<'_>,
-        result: ProviderCheckResult,
-    ) -> Verdict {
-        use ProviderCheckResult::{Found, NotCompared, Right, Wrong};
+    pub(super) fn finish_provider_check(&mut self, check: &CodeCheck<'_>, result: ProviderAnswer) -> Verdict {
+        use ProviderAnswer::{Found, NotCompared, Right, Wrong};
         let checks_max = check.limits.wrong_per_challenge;
         let is_only_possible = self.is_only_possible_check(check);
         if matches!(result, Wrong | NotCompared) {

@@ -7,10 +7,10 @@ use super::state::{ExpectedReceipt, State};
 use crate::domain::receipt::merge;
 use crate::domain::time::UnixMillis;
 use crate::store::retention::{RECEIPT_POLL_INTERVAL_MIN, is_word};
-use crate::store::{Lease, NewReceipt, OverdueReceipt, ReceiptResult, RecordedReceipt};
+use crate::store::{Lease, NewReceipt, OverdueReceipt, ReceiptAnswer, RecordedReceipt};
 
 impl State {
-    pub(super) fn record_receipt(&mut self, receipt: &NewReceipt<'_>, now: UnixMillis) -> ReceiptResult {
+    pub(super) fn record_receipt(&mut self, receipt: &NewReceipt<'_>, now: UnixMillis) -> ReceiptAnswer {
         let key = (receipt.recipient, receipt.request_id.clone());
         let record = self.record_mut(&key, now).filter(|_| is_word(receipt.message_id));
         let recorded_strength = record.map(|record| record.suppression_strength);
@@ -26,7 +26,7 @@ impl State {
         }
         let record = self.record_mut(&key, now).filter(|_| recorded_strength.is_some());
         let Some(record) = record else {
-            return ReceiptResult::NoRequest;
+            return ReceiptAnswer::NoRequest;
         };
         record.suppression_strength = record.suppression_strength.max(strength);
         let recorded = record.receipt.as_ref();
@@ -47,17 +47,17 @@ impl State {
         }
         let recorded = record.receipt.as_mut().expect("the first receipt is always recorded");
         if recorded.status != receipt.status || !receipt.status.is_final() || recorded.published {
-            return ReceiptResult::Unchanged;
+            return ReceiptAnswer::NothingToPublish;
         }
         if receipt.published {
             recorded.published = true;
-            return ReceiptResult::Unchanged;
+            return ReceiptAnswer::NothingToPublish;
         }
         let (purpose, history) = match &record.stage {
             Stage::InProgress(request) => (&request.purpose, &request.history),
             Stage::Completed(outcome) => (&outcome.purpose, &outcome.history),
         };
-        ReceiptResult::Publish { purpose: purpose.clone(), correlation_id: history.correlation_id.clone() }
+        ReceiptAnswer::Publish { purpose: purpose.clone(), correlation_id: history.correlation_id.clone() }
     }
 
     pub(super) fn expect_receipt(

@@ -6,7 +6,7 @@ use super::state::{State, StoredSuppression, SuppressionKey};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry, SuppressionTarget};
 use crate::domain::time::UnixMillis;
-use crate::store::retention::{MANUAL_PROVIDER_CODE, SUPPRESSION_MIN, SUPPRESSIONS_MAX};
+use crate::store::retention::{NO_PROVIDER_CODE, SUPPRESSION_MIN, SUPPRESSIONS_MAX};
 
 impl State {
     /// Adds a suppression that the provider's answer caused. One that ends later stays.
@@ -27,7 +27,7 @@ impl State {
     ) {
         let in_force = self.suppressions.get(&key).filter(|old| old.is_in_force(now));
         let new = StoredSuppression {
-            provider_code: (suppression.provider_code != MANUAL_PROVIDER_CODE)
+            provider_code: (suppression.provider_code != NO_PROVIDER_CODE)
                 .then_some(suppression.provider_code),
             until: suppression.duration.map(|duration| now.plus(duration)),
             since: in_force.map_or(now, |old| old.since),
@@ -59,7 +59,7 @@ impl State {
         let reason = given.or_else(|| manual.and_then(|manual| manual.reason.clone()));
         let new = NewSuppression {
             target: SuppressionTarget::Recipient,
-            provider_code: MANUAL_PROVIDER_CODE,
+            provider_code: NO_PROVIDER_CODE,
             duration: suppression.duration.map(|duration| duration.max(SUPPRESSION_MIN)),
             masked: suppression.masked,
         };

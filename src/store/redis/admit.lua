@@ -12,8 +12,8 @@ local now, token, request_id, member, requested_at = unpack(ARGV, 1, 5)
 local not_after, code_life, lease_duration, known_kids = unpack(ARGV, 6, 9)
 local challenge_id, kid, digest, callers_code, purpose, wrong_per_challenge = unpack(ARGV, 10, 15)
 -- A count of 0 turns a limit off.
-local number_count, day_count, user_count, ip_count, all_count, wrong_count, refunds_count = unpack(ARGV, 16, 22)
-local number_window, cooldown_duration, time_left_min, life_divisor = unpack(ARGV, 23, 26)
+local recipient_count, day_count, user_count, ip_count, all_count, wrong_count, refunds_count = unpack(ARGV, 16, 22)
+local recipient_window, cooldown_duration, time_left_min, life_divisor = unpack(ARGV, 23, 26)
 local rejection_kept, challenge_kept_after, outcome_kept = unpack(ARGV, 27, 29)
 local channel_disabled, history, recipient, recent_max, gate_closed, suspect_from = unpack(ARGV, 30, 35)
 
@@ -99,7 +99,7 @@ provider_code, time_left = in_force(values[4])
 if provider_code then return reject('blocked', time_left, provider_code) end
 -- Wrong attempts limit sends, too: a code that could not be checked is not worth a message.
 local limited_for = math.max(
-  wait(sends, number_count, number_window, now), wait(sends, day_count, DAY, now), wait(user, user_count, HOUR, now),
+  wait(sends, recipient_count, recipient_window, now), wait(sends, day_count, DAY, now), wait(user, user_count, HOUR, now),
   wait(ip, ip_count, HOUR, now), wait(all, all_count, HOUR, now), wait(wrong, wrong_count, HOUR, now),
   wait(refunds, refunds_count, DAY, now))
 if limited_for > 0 then return reject('rate_limited', limited_for) end
@@ -107,7 +107,7 @@ local cooldown_for = cooldown_left(cooldown, values[2], now)
 if cooldown_for > 0 then return reject('cooldown', cooldown_for) end
 
 -- Granted: charge every limit once, then write challenge and record.
-append(sends, request_id, math.max(number_window, DAY), now)
+append(sends, request_id, math.max(recipient_window, DAY), now)
 if user_count ~= '0' then append(user, member, HOUR, now) end
 if ip_count ~= '0' then append(ip, member, HOUR, now) end
 if all_count ~= '0' then append(all, member, HOUR, now) end

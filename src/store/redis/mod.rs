@@ -16,14 +16,14 @@ use sha2::{Digest as _, Sha256};
 use self::connection::Link;
 use self::keys::Keys;
 use self::script_call::{Call, Script};
-use super::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
+use super::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use super::retention::{
     ACTIVE_WORKER_FOR, CHALLENGE_KEPT_AFTER, CLAIM_KEPT, LOST_WRITES_FOR, OUTCOME_KEPT,
     RECEIPT_POLL_INTERVAL_MIN, RECENT_MAX, REJECTION_KEPT, SUPPRESSION_MIN, SUPPRESSIONS_MAX, is_word,
 };
 use super::{
-    Admission, AdmissionInput, ChargedTo, KillSwitch, Lease, NewReceipt, OverdueReceipt, Progress,
-    ProgressResult, ReceiptResult, RecordOutcome, RecordOutcomeResult, Refund, RequestRecord, RequestSummary,
+    Admission, AdmissionInput, ChargedTo, CompletionAnswer, CompletionInput, KillSwitch, Lease, NewReceipt,
+    OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, Refund, RequestRecord, RequestSummary,
     SharedState, Store, StoreError, Usage,
 };
 use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, ChallengeId, PROVIDER_MADE, TIME_LEFT_MIN};
@@ -238,7 +238,7 @@ impl Store for RedisStore {
         attempts_made: Option<u32>,
         progress: Progress,
         history: Option<&RequestHistory>,
-    ) -> Result<ProgressResult, StoreError> {
+    ) -> Result<ProgressAnswer, StoreError> {
         let (state, duration) = match progress {
             Progress::Waiting(duration) => ("waiting", duration),
             Progress::Sending(duration) => ("sending", duration),
@@ -262,7 +262,7 @@ impl Store for RedisStore {
         self.run("update_progress", &call, replies::progress_result).await
     }
 
-    async fn complete(&self, completion: &RecordOutcome<'_>) -> Result<RecordOutcomeResult, StoreError> {
+    async fn complete(&self, completion: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError> {
         let (lease, subject, outcome) = (&completion.lease, &completion.lease.subject, completion.outcome);
         let (recipient, message_id) = (&subject.recipient, completion.message_id());
         let kept = if outcome.status == Status::Rejected { REJECTION_KEPT } else { OUTCOME_KEPT };
@@ -330,7 +330,7 @@ impl Store for RedisStore {
     async fn finish_provider_check(
         &self,
         check: &CodeCheck<'_>,
-        result: ProviderCheckResult,
+        result: ProviderAnswer,
     ) -> Result<Verdict, StoreError> {
         let mut call = self.scripts.finish_provider_check.call(3);
         call.arg(self.keys.challenge(&check.recipient, check.purpose))
@@ -339,10 +339,10 @@ impl Store for RedisStore {
             .arg(id_word(check.check_id))
             .arg(check.limits.wrong_per_challenge)
             .arg(match result {
-                ProviderCheckResult::Right => "right",
-                ProviderCheckResult::Found => "found",
-                ProviderCheckResult::Wrong => "wrong",
-                ProviderCheckResult::NotCompared => "not_compared",
+                ProviderAnswer::Right => "right",
+                ProviderAnswer::Found => "found",
+                ProviderAnswer::Wrong => "wrong",
+                ProviderAnswer::NotCompared => "not_compared",
             });
         self.run("finish_provider_check", &call, replies::verdict).await
     }
@@ -381,7 +381,7 @@ impl Store for RedisStore {
         self.run("usage", &call, replies::usage).await
     }
 
-    async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptResult, StoreError> {
+    async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptAnswer, StoreError> {
         let mut call = self.scripts.record_receipt.call(2);
         call.arg(self.keys.record(&receipt.recipient, receipt.request_id))
             .arg(self.keys.suppression_of(&receipt.recipient, receipt.suppression.as_ref()))

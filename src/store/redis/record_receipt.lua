@@ -2,14 +2,14 @@
 -- KEYS     record, suppression
 -- ARGV     now, message id, rank, status, is final, was published, provider code,
 --          then of a suppression: provider code, duration, masked recipient
--- Answers  in_progress PURPOSE HISTORY | completed OUTCOME | unchanged | no_request
+-- Answers  in_progress PURPOSE HISTORY | completed OUTCOME | nothing_to_publish | no_request
 --          The first two: publish the delivery event, then record it as published.
 local record, suppression = unpack(KEYS)
 local now, message_id, rank, status, is_final, published, provider_code = unpack(ARGV, 1, 7)
 local suppression_provider_code, suppression_duration, masked = unpack(ARGV, 8, 10)
 now = clock(now)
 local r = message_id ~= '-' and read_record(redis.call('GET', record), now)
--- The last word of a receipt is its strength: 0 it has not suppressed, 1 for a time, 2 without an end. A receipt
+-- The last field of a receipt is its suppression strength: 0 it has not suppressed, 1 for a time, 2 without an end. A receipt
 -- suppresses only if that grows: a repeated one must not undo an operator's removal.
 local recorded_strength = r and string.match(r.receipt, '^[^,]+,%d+,[^,]+,%d,[^,]+,%d+,(%d)$') or '0'
 local strength = suppression_provider_code == '-' and '0' or suppression_duration == '-' and '2' or '1'
@@ -41,9 +41,9 @@ else
   elseif is_stronger then
     write(recorded)
   end
-  if not is_unpublished then return 'unchanged' end
+  if not is_unpublished then return 'nothing_to_publish' end
 end
-if is_final ~= '1' or published == '1' then return 'unchanged' end
+if is_final ~= '1' or published == '1' then return 'nothing_to_publish' end
 if r.state == 'ended' then return 'completed ' .. r.rest end
 read_progress(r)
 return table.concat({'in_progress', r.purpose, r.history}, ' ')

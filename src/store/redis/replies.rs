@@ -12,10 +12,10 @@ use crate::domain::suppression::SuppressionEntry;
 use crate::domain::time::UnixMillis;
 use crate::domain::verdict::Verdict;
 use crate::store::code_check::ProviderCheckStart;
-use crate::store::retention::MANUAL_PROVIDER_CODE;
+use crate::store::retention::NO_PROVIDER_CODE;
 use crate::store::{
-    Admission, CodeState, Grant, KillSwitch, OverdueReceipt, ProgressResult, ReceiptResult,
-    RecordOutcomeResult, RecordedReceipt, RequestRecord, RequestState, RequestSummary, SharedState, Usage,
+    Admission, CodeState, CompletionAnswer, Grant, KillSwitch, OverdueReceipt, ProgressAnswer, ReceiptAnswer,
+    RecordedReceipt, RequestRecord, RequestState, RequestSummary, SharedState, Usage,
 };
 
 pub(super) fn admission(answer: &str) -> Option<Admission> {
@@ -62,21 +62,21 @@ fn grant(words: &str) -> Option<Grant> {
     })
 }
 
-pub(super) fn progress_result(answer: &str) -> Option<ProgressResult> {
+pub(super) fn progress_result(answer: &str) -> Option<ProgressAnswer> {
     Some(match answer {
-        "applied" => ProgressResult::Applied,
-        "not_owner" => ProgressResult::NotOwner,
-        "challenge_replaced" => ProgressResult::ChallengeReplaced,
-        other => ProgressResult::AlreadySent(other.strip_prefix("already_sent ")?.to_owned()),
+        "applied" => ProgressAnswer::Applied,
+        "not_owner" => ProgressAnswer::NotOwner,
+        "challenge_replaced" => ProgressAnswer::ChallengeReplaced,
+        other => ProgressAnswer::AlreadySent(other.strip_prefix("already_sent ")?.to_owned()),
     })
 }
 
-pub(super) fn complete_result(answer: &str) -> Option<RecordOutcomeResult> {
+pub(super) fn complete_result(answer: &str) -> Option<CompletionAnswer> {
     Some(match answer {
-        "recorded" => RecordOutcomeResult::Recorded,
-        "not_owner" => RecordOutcomeResult::NotOwner,
-        "message_claimed" => RecordOutcomeResult::MessageClaimed,
-        other => RecordOutcomeResult::AlreadyCompleted(json(other.strip_prefix("already_completed ")?)?),
+        "recorded" => CompletionAnswer::Recorded,
+        "not_owner" => CompletionAnswer::NotOwner,
+        "message_claimed" => CompletionAnswer::MessageClaimed,
+        other => CompletionAnswer::AlreadyCompleted(json(other.strip_prefix("already_completed ")?)?),
     })
 }
 
@@ -118,16 +118,16 @@ pub(super) fn usage(answer: &str) -> Option<Usage> {
         used_day: number(next()?)?,
         wrong_attempts: number(next()?)?,
         limited_for: duration(next()?)?,
-        cooldown: duration(next()?)?,
+        cooldown_left: duration(next()?)?,
         has_record: next()? == "1",
     })
 }
 
-pub(super) fn receipt_result(answer: &str) -> Option<ReceiptResult> {
+pub(super) fn receipt_result(answer: &str) -> Option<ReceiptAnswer> {
     let (word, rest) = answer.split_once(' ').unwrap_or((answer, ""));
     let (purpose, history) = match word {
-        "no_request" => return Some(ReceiptResult::NoRequest),
-        "unchanged" => return Some(ReceiptResult::Unchanged),
+        "no_request" => return Some(ReceiptAnswer::NoRequest),
+        "nothing_to_publish" => return Some(ReceiptAnswer::NothingToPublish),
         "in_progress" => {
             let (purpose, history) = rest.split_once(' ')?;
             (purpose.to_owned(), json::<RequestHistory>(history)?)
@@ -138,7 +138,7 @@ pub(super) fn receipt_result(answer: &str) -> Option<ReceiptResult> {
         }
         _ => return None,
     };
-    Some(ReceiptResult::Publish { purpose, correlation_id: history.correlation_id })
+    Some(ReceiptAnswer::Publish { purpose, correlation_id: history.correlation_id })
 }
 
 pub(super) fn overdue_receipts(answer: &str) -> Option<Vec<OverdueReceipt>> {
@@ -249,7 +249,7 @@ fn suppression_line(line: &str) -> Option<SuppressionEntry> {
     let (until, since) = (optional_time()?, optional_time()?);
     Some(SuppressionEntry {
         to: optional(next()?).map(str::to_owned),
-        provider_code: (provider_code != MANUAL_PROVIDER_CODE).then_some(provider_code),
+        provider_code: (provider_code != NO_PROVIDER_CODE).then_some(provider_code),
         reason: next().filter(|reason| !reason.is_empty()).map(str::to_owned),
         since,
         until,

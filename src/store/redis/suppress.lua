@@ -6,7 +6,7 @@ local now, change, recipient, duration, masked_and_reason = unpack(ARGV)
 local suppression, note_key, suppressions = unpack(KEYS)
 now = clock(now)
 if change == 'add' then
-  -- Without a new reason, an operator's earlier one stays.
+  -- Without a new reason, that of an earlier suppression without a provider code stays.
   local masked, reason = string.match(masked_and_reason, '^(%S+) ?(.*)$')
   local since, old_reason = string.match(suppression_line(suppression, note_key, now) or '', '^0 %S+ (%S+) %S+ ?(.*)$')
   if since and reason == '' then masked_and_reason = masked .. ' ' .. old_reason end

@@ -23,8 +23,8 @@ use otpost::store::code_check::CodeCheck;
 use otpost::store::memory::MemoryStore;
 use otpost::store::redis::RedisStore;
 use otpost::store::{
-    Admission, AdmissionInput, ChargedTo, Grant, Lease, Progress, ProgressResult, ProposedChallenge,
-    RecordOutcome, RecordOutcomeResult, Refund, Store,
+    Admission, AdmissionInput, ChargedTo, CompletionAnswer, CompletionInput, Grant, Lease, Progress,
+    ProgressAnswer, ProposedChallenge, Refund, Store,
 };
 
 use crate::real;
@@ -159,8 +159,8 @@ pub fn sent(at: UnixMillis) -> Outcome {
     }
 }
 
-fn completion<'a>(lease: Lease<'a>, outcome: &'a Outcome, refund: Refund) -> RecordOutcome<'a> {
-    RecordOutcome {
+fn completion<'a>(lease: Lease<'a>, outcome: &'a Outcome, refund: Refund) -> CompletionInput<'a> {
+    CompletionInput {
         lease,
         outcome,
         refund,
@@ -204,7 +204,7 @@ async fn grant_and_complete(store: &dyn TimedStore, request: &TestRequest) -> Gr
     let grant = granted(admit(store, request).await);
     let outcome = sent(grant.now);
     let result = store.complete(&completion(request.lease(), &outcome, Refund::None)).await;
-    assert_eq!(result.expect("answers"), RecordOutcomeResult::Recorded);
+    assert_eq!(result.expect("answers"), CompletionAnswer::Recorded);
     grant
 }
 
@@ -246,7 +246,7 @@ async fn a_repeated_admission_gets_the_same_answer_and_one_charge(store: &dyn Ti
     assert_eq!(granted(admit(store, &request).await), first);
     assert_eq!(first.attempt, 1);
     let usage = store.usage(&request.lease().subject, None, &limits()).await.expect("the store answers");
-    assert_eq!((usage.used, usage.used_day, usage.cooldown), (1, 1, Duration::from_secs(30)));
+    assert_eq!((usage.used, usage.used_day, usage.cooldown_left), (1, 1, Duration::from_secs(30)));
 }
 
 async fn a_completed_request_is_replayed_to_other_leases(store: &dyn TimedStore) {
@@ -255,7 +255,7 @@ async fn a_completed_request_is_replayed_to_other_leases(store: &dyn TimedStore)
     granted(admit(store, &request).await);
     let outcome = sent(START);
     let completion = completion(request.lease(), &outcome, Refund::None);
-    assert_eq!(store.complete(&completion).await.expect("answers"), RecordOutcomeResult::Recorded);
+    assert_eq!(store.complete(&completion).await.expect("answers"), CompletionAnswer::Recorded);
     let replay = Admission::Completed { outcome: sent(START), ours: false };
     assert_eq!(admit(store, &request.owned_by(2)).await, replay);
     store.at(START.plus(24 * HOUR - Duration::from_millis(1)));
@@ -300,7 +300,7 @@ async fn a_cooldown_lasts_as_long_as_its_request_may_be_sent(store: &dyn TimedSt
         let rejection = rejected(admit(store, &request_to(90, request)).await);
         assert_eq!(rejection.code, ErrorCode::Cooldown);
         let usage = store.usage(&request_to(90, request).lease().subject, None, &limits()).await;
-        let cooldown = usage.expect("the store answers").cooldown;
+        let cooldown = usage.expect("the store answers").cooldown_left;
         assert_eq!(Some(cooldown.as_secs()), rejection.retry_after, "usage says the same");
         cooldown.as_secs()
     };
@@ -360,7 +360,7 @@ async fn an_expired_lease_is_in_doubt_but_not_while_waiting(store: &dyn TimedSto
             .update_progress(&request.lease(), Some(1), Progress::Waiting(LEASE), None)
             .await
             .expect("answers"),
-        ProgressResult::NotOwner
+        ProgressAnswer::NotOwner
     );
 
     let waiting = request_to(7, "waiting");
@@ -370,7 +370,7 @@ async fn an_expired_lease_is_in_doubt_but_not_while_waiting(store: &dyn TimedSto
         .update_progress(&waiting.lease(), Some(1), Progress::Waiting(Duration::from_secs(3)), None)
         .await
         .expect("answers");
-    assert_eq!(result, ProgressResult::Applied);
+    assert_eq!(result, ProgressAnswer::Applied);
     assert_eq!(admit(store, &waiting.owned_by(2)).await, Admission::Busy(Duration::from_secs(3)));
     store.at(START.plus(Duration::from_secs(3)));
     assert_eq!(granted(admit(store, &waiting.owned_by(2)).await).attempt, 2);
@@ -441,10 +441,10 @@ async fn only_the_owner_can_complete_a_request_as_not_sent(store: &dyn TimedStor
     let other = request.owned_by(2);
     let outcome = failed(START);
     let not_sent = completion(other.lease(), &outcome, Refund::Free);
-    assert_eq!(store.complete(&not_sent).await.expect("answers"), RecordOutcomeResult::NotOwner);
+    assert_eq!(store.complete(&not_sent).await.expect("answers"), CompletionAnswer::NotOwner);
     let outcome = sent(START);
     let sent_after_all = completion(other.lease(), &outcome, Refund::None);
-    assert_eq!(store.complete(&sent_after_all).await.expect("answers"), RecordOutcomeResult::Recorded);
+    assert_eq!(store.complete(&sent_after_all).await.expect("answers"), CompletionAnswer::Recorded);
 }
 
 async fn no_attempt_starts_after_the_code_was_used(store: &dyn TimedStore) {
@@ -456,7 +456,7 @@ async fn no_attempt_starts_after_the_code_was_used(store: &dyn TimedStore) {
     let next = Progress::Sending(LEASE);
     assert_eq!(
         store.update_progress(&request.lease(), Some(1), next, None).await.expect("answers"),
-        ProgressResult::ChallengeReplaced
+        ProgressAnswer::ChallengeReplaced
     );
 }
 
@@ -622,11 +622,11 @@ async fn the_first_outcome_stays(store: &dyn TimedStore) {
     let first = completion(request.lease(), &outcome, Refund::None);
     let outcome = failed(START);
     let second = completion(other.lease(), &outcome, Refund::Counted);
-    assert_eq!(store.complete(&first).await.expect("answers"), RecordOutcomeResult::Recorded);
-    assert_eq!(store.complete(&first).await.expect("answers"), RecordOutcomeResult::Recorded);
+    assert_eq!(store.complete(&first).await.expect("answers"), CompletionAnswer::Recorded);
+    assert_eq!(store.complete(&first).await.expect("answers"), CompletionAnswer::Recorded);
     assert_eq!(
         store.complete(&second).await.expect("answers"),
-        RecordOutcomeResult::AlreadyCompleted(sent(START))
+        CompletionAnswer::AlreadyCompleted(sent(START))
     );
     let usage = store.usage(&request.lease().subject, None, &limits()).await.expect("the store answers");
     assert_eq!(usage.used, 1, "an outcome that was not recorded refunds nothing");

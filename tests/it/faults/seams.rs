@@ -36,12 +36,12 @@ use otpost::provider::{
     Accepted, CredentialError, DeliveryReceipt, FetchedMessage, LookupError, Message, Provider,
     ProviderMessage,
 };
-use otpost::store::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
+use otpost::store::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
-    Admission, AdmissionInput, ChargedTo, KillSwitch, Lease, NewReceipt, OverdueReceipt, Progress,
-    ProgressResult, ReceiptResult, RecordOutcome, RecordOutcomeResult, RequestRecord, RequestSummary,
-    SharedState, Store, StoreError, Usage,
+    Admission, AdmissionInput, ChargedTo, CompletionAnswer, CompletionInput, KillSwitch, Lease, NewReceipt,
+    OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestSummary, SharedState,
+    Store, StoreError, Usage,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -222,9 +222,13 @@ impl World {
         let processor = Arc::new(ReceiptProcessor { store, publisher: publisher(), recipients, clock });
         *self.provider.receipts.lock().unwrap() = Some(processor.clone());
         let shutdown = CancellationToken::new();
-        let worker =
-            worker::Worker::new(gateway.clone(), concurrency, Duration::from_secs(25), shutdown.clone())
-                .pausing_when(gateway.gate.paused());
+        let worker = worker::ConsumerLoop::new(
+            gateway.clone(),
+            concurrency,
+            Duration::from_secs(25),
+            shutdown.clone(),
+        )
+        .pausing_when(gateway.gate.paused());
         let consumer = Box::new(self.broker.consumer(Channel::Sms, concurrency + 1));
         let polling = Some(ReceiptPolling { processor, wait_max: HOUR });
         Worker {
@@ -267,10 +271,10 @@ impl Store for SeamStore {
         attempts_made: Option<u32>,
         progress: Progress,
         history: Option<&RequestHistory>,
-    ) -> Result<ProgressResult, StoreError> {
+    ) -> Result<ProgressAnswer, StoreError> {
         self.step(self.inner.update_progress(lease, attempts_made, progress, history)).await
     }
-    async fn complete(&self, complete: &RecordOutcome<'_>) -> Result<RecordOutcomeResult, StoreError> {
+    async fn complete(&self, complete: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError> {
         self.step(self.inner.complete(complete)).await
     }
     async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError> {
@@ -282,7 +286,7 @@ impl Store for SeamStore {
     async fn finish_provider_check(
         &self,
         check: &CodeCheck<'_>,
-        end: ProviderCheckResult,
+        end: ProviderAnswer,
     ) -> Result<Verdict, StoreError> {
         self.step(self.inner.finish_provider_check(check, end)).await
     }
@@ -302,7 +306,7 @@ impl Store for SeamStore {
     ) -> Result<Usage, StoreError> {
         self.step(self.inner.usage(subject, request, limits)).await
     }
-    async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptResult, StoreError> {
+    async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptAnswer, StoreError> {
         self.step(self.inner.record_receipt(receipt)).await
     }
     async fn overdue_receipts(

@@ -10,11 +10,11 @@ use otpost::domain::limit::Limits;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::verdict::Verdict;
-use otpost::store::code_check::{CodeCheck, ProviderCheckResult, ProviderCheckStart};
+use otpost::store::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use otpost::store::{
-    Admission, AdmissionInput, ChargedTo, KillSwitch, Lease, NewReceipt, OverdueReceipt, Progress,
-    ProgressResult, ReceiptResult, RecordOutcome, RecordOutcomeResult, RequestRecord, RequestSummary,
-    SharedState, Store, StoreError, Usage,
+    Admission, AdmissionInput, ChargedTo, CompletionAnswer, CompletionInput, KillSwitch, Lease, NewReceipt,
+    OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestSummary, SharedState,
+    Store, StoreError, Usage,
 };
 
 /// A store whose every method fails in the same way.
@@ -51,11 +51,11 @@ impl Store for Broken {
         _: Option<u32>,
         _: Progress,
         _: Option<&RequestHistory>,
-    ) -> Result<ProgressResult, StoreError> {
+    ) -> Result<ProgressAnswer, StoreError> {
         self.fail().await
     }
 
-    async fn complete(&self, _: &RecordOutcome<'_>) -> Result<RecordOutcomeResult, StoreError> {
+    async fn complete(&self, _: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError> {
         self.fail().await
     }
 
@@ -70,7 +70,7 @@ impl Store for Broken {
     async fn finish_provider_check(
         &self,
         _: &CodeCheck<'_>,
-        _: ProviderCheckResult,
+        _: ProviderAnswer,
     ) -> Result<Verdict, StoreError> {
         self.fail().await
     }
@@ -83,7 +83,7 @@ impl Store for Broken {
         self.fail().await
     }
 
-    async fn record_receipt(&self, _: &NewReceipt<'_>) -> Result<ReceiptResult, StoreError> {
+    async fn record_receipt(&self, _: &NewReceipt<'_>) -> Result<ReceiptAnswer, StoreError> {
         self.fail().await
     }
 

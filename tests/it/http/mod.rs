@@ -39,7 +39,7 @@ use otpost::flow::verify::Verifier;
 use otpost::http::{Api, PendingLimiter, Tokens, VALIDATIONS_MAX, Webhooks, router};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
-    Admission, AdmissionInput, ChargedTo, Lease, ProposedChallenge, RecordOutcome, Refund, Store,
+    Admission, AdmissionInput, ChargedTo, CompletionInput, Lease, ProposedChallenge, Refund, Store,
 };
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -241,7 +241,7 @@ impl TestServer {
         }
         let refused =
             Outcome::without_send(Status::Sent, START, purpose, OutcomeError::of(ErrorCode::Internal));
-        let completion = RecordOutcome {
+        let completion = CompletionInput {
             lease: admit.lease,
             outcome: &Outcome { error: None, ..refused },
             refund: Refund::None,

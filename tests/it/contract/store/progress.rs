@@ -8,7 +8,7 @@ use otpost::domain::limit::Limit;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::time::UnixMillis;
 use otpost::store::{
-    Admission, Grant, NewReceipt, Progress, ProgressResult, RecordOutcome, RecordOutcomeResult,
+    Admission, CompletionAnswer, CompletionInput, Grant, NewReceipt, Progress, ProgressAnswer,
 };
 
 use super::{
@@ -45,7 +45,7 @@ async fn update(
     request: &TestRequest,
     attempts_made: u32,
     progress: Progress,
-) -> ProgressResult {
+) -> ProgressAnswer {
     store.update_progress(&request.lease(), Some(attempts_made), progress, None).await.expect("answers")
 }
 
@@ -87,7 +87,7 @@ async fn a_doubt_is_counted_once(store: &dyn TimedStore) {
     );
     assert_eq!(in_doubt(admit(store, &second).await), doubt, "the same answer again");
     for _ in 0..2 {
-        assert_eq!(update(store, &second, 1, Progress::InDoubt(LEASE)).await, ProgressResult::Applied);
+        assert_eq!(update(store, &second, 1, Progress::InDoubt(LEASE)).await, ProgressAnswer::Applied);
     }
     assert_eq!(admit(store, &request.owned_by(3)).await, Admission::Busy(LEASE));
     store.at(START.plus(2 * LEASE));
@@ -99,10 +99,10 @@ async fn a_resend_can_be_in_doubt_again(store: &dyn TimedStore) {
     store.at(START);
     let request = request_to(32, "resend");
     granted(admit(store, &request).await);
-    assert_eq!(update(store, &request, 1, Progress::InDoubt(LEASE)).await, ProgressResult::Applied);
+    assert_eq!(update(store, &request, 1, Progress::InDoubt(LEASE)).await, ProgressAnswer::Applied);
     let resent = START.plus(Duration::from_secs(10));
     store.at(resent);
-    assert_eq!(update(store, &request, 1, Progress::Sending(LEASE)).await, ProgressResult::Applied);
+    assert_eq!(update(store, &request, 1, Progress::Sending(LEASE)).await, ProgressAnswer::Applied);
     store.at(resent.plus(LEASE));
     let doubt = in_doubt(admit(store, &request.owned_by(2)).await);
     assert_eq!((doubt.attempts_in_doubt, doubt.attempt, doubt.attempt_started_at), (2, 2, resent));
@@ -115,8 +115,8 @@ async fn unfinished_leases_exclude_requeued_ones(store: &dyn TimedStore) {
     for owner in 1..4 {
         let ours = request.owned_by(owner);
         assert_eq!(granted(admit(store, &ours).await).unfinished_leases, 1);
-        assert_eq!(update(store, &ours, 0, requeued).await, ProgressResult::Applied);
-        assert_eq!(update(store, &ours, 0, requeued).await, ProgressResult::NotOwner, "it has no owner");
+        assert_eq!(update(store, &ours, 0, requeued).await, ProgressAnswer::Applied);
+        assert_eq!(update(store, &ours, 0, requeued).await, ProgressAnswer::NotOwner, "it has no owner");
     }
     granted(admit(store, &request.owned_by(4)).await);
     for crashes in 1..3 {
@@ -148,7 +148,7 @@ async fn the_next_lease_gets_the_history(store: &dyn TimedStore) {
         .update_progress(&request.lease(), Some(1), Progress::InDoubt(LEASE), Some(&history))
         .await
         .expect("answers");
-    assert_eq!(result, ProgressResult::Applied);
+    assert_eq!(result, ProgressAnswer::Applied);
     update(store, &request, 1, Progress::InDoubt(LEASE)).await;
     store.at(START.plus(LEASE));
     assert_eq!(in_doubt(admit(store, &request.owned_by(2)).await).history, Some(history));
@@ -158,15 +158,15 @@ async fn a_receipt_proves_that_a_message_was_sent(store: &dyn TimedStore) {
     store.at(START);
     let request = request_to(36, "proof");
     granted(admit(store, &request).await);
-    assert_eq!(update(store, &request, 1, Progress::InDoubt(LEASE)).await, ProgressResult::Applied);
+    assert_eq!(update(store, &request, 1, Progress::InDoubt(LEASE)).await, ProgressAnswer::Applied);
     store.record_receipt(&queued_receipt(36, &request)).await.expect("answers");
     assert_eq!(
         update(store, &request, 1, Progress::InDoubt(LEASE)).await,
-        ProgressResult::AlreadySent("SM9".to_owned())
+        ProgressAnswer::AlreadySent("SM9".to_owned())
     );
-    assert_eq!(update(store, &request, 1, Progress::Waiting(LEASE)).await, ProgressResult::Applied);
+    assert_eq!(update(store, &request, 1, Progress::Waiting(LEASE)).await, ProgressAnswer::Applied);
     let resend = update(store, &request, 1, Progress::Sending(LEASE)).await;
-    assert_eq!(resend, ProgressResult::AlreadySent("SM9".to_owned()), "nothing more may be sent");
+    assert_eq!(resend, ProgressAnswer::AlreadySent("SM9".to_owned()), "nothing more may be sent");
     store.at(START.plus(LEASE));
     assert_eq!(granted(admit(store, &request.owned_by(2)).await).attempt, 2, "and nothing was updated");
 }
@@ -175,7 +175,7 @@ async fn an_unrecorded_doubt_can_be_requeued(store: &dyn TimedStore) {
     store.at(START);
     let request = request_to(77, "unrecorded");
     granted(admit(store, &request).await);
-    assert_eq!(update(store, &request, 1, requeued(0, true)).await, ProgressResult::Applied);
+    assert_eq!(update(store, &request, 1, requeued(0, true)).await, ProgressAnswer::Applied);
     let grant = in_doubt(admit(store, &request.owned_by(2)).await);
     assert_eq!((grant.attempt, grant.attempts_in_doubt, grant.unfinished_leases), (1, 1, 1));
 }
@@ -189,28 +189,28 @@ async fn a_message_found_by_lookup_belongs_to_one_request(store: &dyn TimedStore
     let complete = |request: &TestRequest, found: bool| {
         let (request, outcome) = (request.clone(), outcome.clone());
         async move {
-            let completion = RecordOutcome {
+            let completion = CompletionInput {
                 found_by_lookup: found,
                 ..super::completion(request.lease(), &outcome, super::Refund::None)
             };
             store.complete(&completion).await.expect("answers")
         }
     };
-    assert_eq!(complete(&first, true).await, RecordOutcomeResult::Recorded);
-    assert_eq!(complete(&first, true).await, RecordOutcomeResult::Recorded, "repeated after a lost answer");
+    assert_eq!(complete(&first, true).await, CompletionAnswer::Recorded);
+    assert_eq!(complete(&first, true).await, CompletionAnswer::Recorded, "repeated after a lost answer");
     store.at(START.plus(Duration::from_secs(40)));
     granted(admit(store, &second).await);
-    assert_eq!(complete(&second, true).await, RecordOutcomeResult::MessageClaimed);
+    assert_eq!(complete(&second, true).await, CompletionAnswer::MessageClaimed);
     store.at(START.plus(Duration::from_secs(60)));
     in_doubt(admit(store, &second.owned_by(2)).await);
     assert_eq!(
         complete(&second.owned_by(2), false).await,
-        RecordOutcomeResult::Recorded,
+        CompletionAnswer::Recorded,
         "its own message, not found by lookup"
     );
     let other = request_to(38, "found-3");
     granted(admit(store, &other).await);
-    assert_eq!(complete(&other, true).await, RecordOutcomeResult::Recorded, "another recipient's");
+    assert_eq!(complete(&other, true).await, CompletionAnswer::Recorded, "another recipient's");
 }
 
 fn queued_receipt(recipient: u8, request: &TestRequest) -> NewReceipt<'_> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use otpost::clock::Clock;
 use otpost::domain::time::UnixMillis;
 use otpost::store::memory::MemoryStore;
-use otpost::store::{Admission, Progress, ProgressResult, RecordOutcomeResult, Refund, Store as _};
+use otpost::store::{Admission, CompletionAnswer, Progress, ProgressAnswer, Refund, Store as _};
 use proptest::prelude::*;
 
 use super::{HOUR, LEASE, START, TestRequest, admit, completion, failed, limits, named, request_to, sent};
@@ -32,7 +32,7 @@ proptest! {
             let outcome = if end == 0 { sent(START) } else { failed(START) };
             let refund = [Refund::None, Refund::Free, Refund::Counted][usize::from(end)];
             let result = run(store.complete(&completion(request.lease(), &outcome, refund))).expect("answers");
-            prop_assert_eq!(result, RecordOutcomeResult::Recorded);
+            prop_assert_eq!(result, CompletionAnswer::Recorded);
             *charged.entry(recipient).or_default() += u32::from(refund == Refund::None);
             let usage = run(store.usage(&request.lease().subject, None, &limits())).expect("answers");
             prop_assert_eq!(usage.used, charged[&recipient]);
@@ -64,7 +64,7 @@ proptest! {
                 }
             };
             let result = run(store.update_progress(&ours.lease(), Some(attempts_made), progress, None)).expect("answers");
-            if matches!(progress, Progress::Requeued { .. }) && result == ProgressResult::Applied {
+            if matches!(progress, Progress::Requeued { .. }) && result == ProgressAnswer::Applied {
                 unfinished -= 1;
             }
         }

@@ -6,7 +6,7 @@ use otpost::domain::history::RequestHistory;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::suppression::{NewSuppression, SuppressionTarget};
-use otpost::store::{NewReceipt, OverdueReceipt, ReceiptResult, RecordOutcome, Refund, RequestState};
+use otpost::store::{CompletionInput, NewReceipt, OverdueReceipt, ReceiptAnswer, Refund, RequestState};
 
 use super::{
     HOUR, LEASE, START, TestRequest, TimedStore, admit, completion, granted, named, request_to, sent,
@@ -34,12 +34,12 @@ fn receipt<'a>(request: &'a TestRequest, status: DeliveryStatus) -> NewReceipt<'
     }
 }
 
-async fn record(store: &dyn TimedStore, receipt: NewReceipt<'_>) -> ReceiptResult {
+async fn record(store: &dyn TimedStore, receipt: NewReceipt<'_>) -> ReceiptAnswer {
     store.record_receipt(&receipt).await.expect("answers")
 }
 
-fn publish() -> ReceiptResult {
-    ReceiptResult::Publish { purpose: "verification".to_owned(), correlation_id: Some("c 1".to_owned()) }
+fn publish() -> ReceiptAnswer {
+    ReceiptAnswer::Publish { purpose: "verification".to_owned(), correlation_id: Some("c 1".to_owned()) }
 }
 
 /// A request that was completed as sent, with a receipt due after some time.
@@ -55,7 +55,7 @@ async fn completed(
     let mut outcome = sent(START);
     outcome.history = history;
     let completion =
-        RecordOutcome { poll_receipt_after: due, ..completion(request.lease(), &outcome, Refund::None) };
+        CompletionInput { poll_receipt_after: due, ..completion(request.lease(), &outcome, Refund::None) };
     store.complete(&completion).await.expect("answers");
     request
 }
@@ -63,13 +63,16 @@ async fn completed(
 async fn a_final_receipt_is_to_be_published_until_it_was(store: &dyn TimedStore) {
     store.at(START);
     let request = completed(store, 40, "news", None).await;
-    assert_eq!(record(store, receipt(&request, DeliveryStatus::Sent)).await, ReceiptResult::Unchanged);
+    assert_eq!(record(store, receipt(&request, DeliveryStatus::Sent)).await, ReceiptAnswer::NothingToPublish);
     let failed = NewReceipt { provider_code: Some(30_003), ..receipt(&request, DeliveryStatus::Undelivered) };
     for _ in 0..2 {
         assert_eq!(record(store, failed).await, publish());
     }
-    assert_eq!(record(store, NewReceipt { published: true, ..failed }).await, ReceiptResult::Unchanged);
-    assert_eq!(record(store, failed).await, ReceiptResult::Unchanged);
+    assert_eq!(
+        record(store, NewReceipt { published: true, ..failed }).await,
+        ReceiptAnswer::NothingToPublish
+    );
+    assert_eq!(record(store, failed).await, ReceiptAnswer::NothingToPublish);
     let stored = store.request_record(&request.request, None).await.expect("answers").expect("known");
     let recorded = stored.receipt.expect("reported");
     assert_eq!(
@@ -84,10 +87,10 @@ async fn a_late_receipt_changes_nothing(store: &dyn TimedStore) {
     let request = completed(store, 41, "late", None).await;
     assert_eq!(record(store, receipt(&request, DeliveryStatus::Delivered)).await, publish());
     for late in [DeliveryStatus::Queued, DeliveryStatus::Sent, DeliveryStatus::Failed] {
-        assert_eq!(record(store, receipt(&request, late)).await, ReceiptResult::Unchanged, "{late:?}");
+        assert_eq!(record(store, receipt(&request, late)).await, ReceiptAnswer::NothingToPublish, "{late:?}");
     }
     let wrong = NewReceipt { published: true, ..receipt(&request, DeliveryStatus::Failed) };
-    assert_eq!(record(store, wrong).await, ReceiptResult::Unchanged);
+    assert_eq!(record(store, wrong).await, ReceiptAnswer::NothingToPublish);
     assert_eq!(
         record(store, receipt(&request, DeliveryStatus::Delivered)).await,
         publish(),
@@ -110,14 +113,14 @@ async fn a_receipt_can_come_before_completion(store: &dyn TimedStore) {
 async fn a_receipt_of_an_unknown_request_is_ignored(store: &dyn TimedStore) {
     store.at(START);
     let never = request_to(43, "never");
-    assert_eq!(record(store, receipt(&never, DeliveryStatus::Sent)).await, ReceiptResult::NoRequest);
+    assert_eq!(record(store, receipt(&never, DeliveryStatus::Sent)).await, ReceiptAnswer::NoRequest);
     let request = completed(store, 43, "named", None).await;
     for message_id in ["", "two words", "a,b"] {
         let odd = NewReceipt { message_id, ..receipt(&request, DeliveryStatus::Sent) };
-        assert_eq!(record(store, odd).await, ReceiptResult::NoRequest, "{message_id:?}");
+        assert_eq!(record(store, odd).await, ReceiptAnswer::NoRequest, "{message_id:?}");
     }
     store.at(START.plus(24 * HOUR));
-    assert_eq!(record(store, receipt(&request, DeliveryStatus::Sent)).await, ReceiptResult::NoRequest);
+    assert_eq!(record(store, receipt(&request, DeliveryStatus::Sent)).await, ReceiptAnswer::NoRequest);
 }
 
 async fn an_overdue_receipt_is_polled_at_growing_intervals(store: &dyn TimedStore) {
@@ -198,9 +201,9 @@ async fn a_repeated_receipt_does_not_restore_a_removed_suppression(store: &dyn T
     // A receipt that changes nothing else is remembered, too, and beyond the completion of its request.
     let early = request_to(141, "early-again");
     granted(admit(store, &early).await);
-    assert!(matches!(record(store, receipt(&early, Delivered)).await, ReceiptResult::Publish { .. }));
+    assert!(matches!(record(store, receipt(&early, Delivered)).await, ReceiptAnswer::Publish { .. }));
     let bounced_late = NewReceipt { suppression: for_a_day, ..receipt(&early, Undelivered) };
-    assert_eq!(record(store, bounced_late).await, ReceiptResult::Unchanged);
+    assert_eq!(record(store, bounced_late).await, ReceiptAnswer::NothingToPublish);
     assert_eq!(removed(141).await, Some(Some(until)));
     store.complete(&completion(early.lease(), &sent(START), Refund::None)).await.expect("answers");
     record(store, bounced_late).await;

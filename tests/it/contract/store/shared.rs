@@ -11,7 +11,7 @@ use otpost::domain::time::UnixMillis;
 use otpost::domain::verdict::Verdict;
 use otpost::store::retention::RECENT_MAX;
 use otpost::store::{
-    AdmissionInput, CodeState, KillSwitch, NewReceipt, Progress, RecordOutcome, Refund, RequestState,
+    AdmissionInput, CodeState, CompletionInput, KillSwitch, NewReceipt, Progress, Refund, RequestState,
     SharedState,
 };
 
@@ -32,7 +32,8 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
 
 async fn fail(store: &dyn TimedStore, request: &TestRequest, suppression: Option<NewSuppression<'_>>) {
     let outcome = failed(START);
-    let completion = RecordOutcome { suppression, ..completion(request.lease(), &outcome, Refund::Counted) };
+    let completion =
+        CompletionInput { suppression, ..completion(request.lease(), &outcome, Refund::Counted) };
     store.complete(&completion).await.expect("answers");
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use otpost::domain::outcome::ErrorCode;
 use otpost::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry, SuppressionTarget};
 use otpost::domain::time::UnixMillis;
-use otpost::store::{Admission, AdmissionInput, Progress, RecordOutcome, Refund};
+use otpost::store::{Admission, AdmissionInput, CompletionInput, Progress, Refund};
 
 use super::{
     HOUR, LEASE, START, TimedStore, admit, completion, failed, granted, named, rejected, request_to, sent,
@@ -39,7 +39,7 @@ async fn while_paused_nothing_starts_but_outcomes_are_replayed(store: &dyn Timed
     let usage = store.usage(&new.lease().subject, Some(&new.request), &new.limits).await;
     let usage = usage.expect("answers");
     assert_eq!(
-        (usage.used, usage.cooldown, usage.has_record),
+        (usage.used, usage.cooldown_left, usage.has_record),
         (0, Duration::ZERO, false),
         "nothing is charged"
     );
@@ -141,7 +141,7 @@ async fn a_manual_suppression_never_shortens_another(store: &dyn TimedStore) {
             masked: "+57**78",
         });
         let completion =
-            RecordOutcome { suppression, ..completion(request.lease(), &outcome, Refund::Counted) };
+            CompletionInput { suppression, ..completion(request.lease(), &outcome, Refund::Counted) };
         store.complete(&completion).await.expect("answers");
     };
     let (now, later) = (START.plus(20_000 * HOUR), START.plus(20_001 * HOUR));
