@@ -172,8 +172,8 @@ pub(super) fn suppression_for_store<'a>(
     })
 }
 
-/// Refunds the limits if nothing was sent. Refunds of refused messages are counted, because refusals must not be an
-/// unlimited loop.
+/// Refunds the limits if nothing was sent. Refunds of refused messages are counted, so that a recipient
+/// cannot have refused messages sent without limit.
 fn refund(outcome: &Outcome) -> Refund {
     let refused = outcome.error.as_ref().is_some_and(|error| error.code == ErrorCode::ProviderRejected);
     match outcome.status {

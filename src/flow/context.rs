@@ -22,8 +22,8 @@ use crate::telemetry::events;
 use crate::text::autofill::Autofill;
 
 /// A waiting delivery is requeued after this long. RabbitMQ's `consumer_timeout`, 30 minutes by default, closes the
-/// channel of a consumer that does not acknowledge in time, and the delivery may have waited in the prefetch buffer
-/// behind another one for as long.
+/// channel of a consumer that does not acknowledge in time. The delivery may already have waited as long in the prefetch
+/// buffer: 24 minutes in all.
 pub(super) const HOLD_MAX: Duration = Duration::from_secs(12 * 60);
 
 /// Why a delivery goes back to the queue.

@@ -124,66 +124,66 @@ impl ReceiptProcessor {
         .await
     }
 
-    async fn record(&self, message: &Receipt<'_>) -> Result<(), ReceiptError> {
-        let country = message.to.and_then(Address::country);
-        let masked = message.to.map_or_else(|| UNREADABLE.to_owned(), Address::to_string);
-        let suppression = suppression::after_receipt(message.reason, message.provider_code)
-            .filter(|_| message.status.is_final());
-        let mut receipt = NewReceipt {
-            recipient: message.recipient,
-            request_id: message.request_id,
-            message_id: message.message_id,
-            status: message.status,
-            provider_code: message.provider_code,
+    async fn record(&self, receipt: &Receipt<'_>) -> Result<(), ReceiptError> {
+        let country = receipt.to.and_then(Address::country);
+        let masked = receipt.to.map_or_else(|| UNREADABLE.to_owned(), Address::to_string);
+        let suppression = suppression::after_receipt(receipt.reason, receipt.provider_code)
+            .filter(|_| receipt.status.is_final());
+        let mut new_receipt = NewReceipt {
+            recipient: receipt.recipient,
+            request_id: receipt.request_id,
+            message_id: receipt.message_id,
+            status: receipt.status,
+            provider_code: receipt.provider_code,
             published: false,
             suppression: suppression.and_then(|it| suppression_for_store(it, country.as_deref(), &masked)),
         };
-        let result = self.store.record_receipt(&receipt).await?;
+        let result = self.store.record_receipt(&new_receipt).await?;
         events::receipt_recorded(
-            message.request_id.as_str(),
-            message.status.as_str(),
-            message.provider_code,
-            message.reason,
+            receipt.request_id.as_str(),
+            receipt.status.as_str(),
+            receipt.provider_code,
+            receipt.reason,
             result_label(&result),
         );
         if let ReceiptAnswer::Publish { purpose, correlation_id } = result {
-            self.publish(message, &purpose, correlation_id.as_deref()).await?;
-            (receipt.published, receipt.suppression) = (true, None);
-            self.store.record_receipt(&receipt).await?;
+            self.publish(receipt, &purpose, correlation_id.as_deref()).await?;
+            (new_receipt.published, new_receipt.suppression) = (true, None);
+            self.store.record_receipt(&new_receipt).await?;
         }
         Ok(())
     }
 
     async fn publish(
         &self,
-        message: &Receipt<'_>,
+        receipt: &Receipt<'_>,
         purpose: &str,
         correlation_id: Option<&str>,
     ) -> Result<(), PublishError> {
-        let to = message.to.map_or_else(|| UNREADABLE.to_owned(), Address::to_string);
-        let delivered = message.status.is_delivered();
+        let to = receipt.to.map_or_else(|| UNREADABLE.to_owned(), Address::to_string);
+        let delivered = receipt.status.is_delivered();
         let status =
             if delivered { DeliveryEventStatus::Delivered } else { DeliveryEventStatus::Undelivered };
         let error = OutcomeError {
-            provider_code: message.provider_code,
+            provider_code: receipt.provider_code,
             ..OutcomeError::of(ErrorCode::ProviderRejected)
         };
         let at = self.clock.now();
         let event = DeliveryEvent {
-            request_id: message.request_id.as_str(),
-            channel: message.channel,
+            request_id: receipt.request_id.as_str(),
+            channel: receipt.channel,
             purpose,
             to: &to,
             status,
             at,
-            provider: message.provider,
-            provider_message_id: message.message_id,
+            provider: receipt.provider,
+            provider_message_id: receipt.message_id,
             error: (!delivered).then_some((&error).into()),
         };
         let body = serde_json::to_vec(&event).expect("an event is plain data");
         let outgoing = Outgoing {
             target: Target::Results {
-                routing_key: match (message.channel, delivered) {
+                routing_key: match (receipt.channel, delivered) {
                     (Channel::Sms, true) => "sms.delivered",
                     (Channel::Sms, false) => "sms.undelivered",
                     (Channel::Email, true) => "email.delivered",
@@ -191,8 +191,8 @@ impl ReceiptProcessor {
                 },
             },
             body: &body,
-            message_id: &format!("{}:{}", message.request_id, status.as_str()),
-            correlation_id: Some(correlation_id.unwrap_or(message.request_id.as_str())),
+            message_id: &format!("{}:{}", receipt.request_id, status.as_str()),
+            correlation_id: Some(correlation_id.unwrap_or(receipt.request_id.as_str())),
             at,
             traceparent: None,
         };

@@ -136,7 +136,7 @@ pub enum HealthState {
     Simulated,
     /// This process has no account.
     NotConfigured,
-    /// The first check is in progress for another request.
+    /// The first check is in progress for another status query.
     Unknown,
 }
 

@@ -19,7 +19,8 @@ local info = redis.pcall('INFO', 'server')
 local server = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or 'unknown'
 local recorded_server, since = string.match(redis.call('GET', server_key) or '', '^(%S+) (%S+)$')
 local is_changed = recorded_server and recorded_server ~= server
--- The failover can lose this key as well. Then only `known_server` shows that the server has changed.
+-- The failover can lose this key as well. Then only `known_server` shows that the server has changed. `since` is 0 while
+-- the server has never changed.
 local is_key_lost = known_server ~= '-' and (not recorded_server or since == '0' and known_server ~= server)
 if is_changed or is_key_lost then since = ms(now) end
 redis.call('SET', server_key, server .. ' ' .. (since or '0'), 'PX', DAY)

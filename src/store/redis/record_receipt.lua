@@ -28,7 +28,8 @@ end
 
 local recorded_message_id, recorded_rank, recorded_status, recorded_published = receipt_of(r)
 local arrived = { delivered = true, read = true }
--- A request may have two messages, after a resend. The one that arrived counts.
+-- A request may have two messages, after a resend. The one that arrived counts. Without a recorded receipt there is no
+-- other message.
 local other_arrived = arrived[status] and recorded_message_id ~= message_id and not arrived[recorded_status or 'read']
 published = published == '1' and is_final == '1' and '1' or '0'
 if not recorded_rank or other_arrived or tonumber(recorded_rank) < tonumber(rank) then
