@@ -100,7 +100,7 @@ impl DeliveryContext<'_> {
         }
     }
 
-    /// Sleeps without the concurrency slot, so that another delivery is processed meanwhile.
+    /// Sleeps without the handler slot, so that another delivery is processed meanwhile.
     pub(super) async fn sleep_without_slot(&mut self, wait: Duration) -> Result<(), RequeueReason> {
         self.slot.release();
         self.sleep(wait, CancelOn::AnyCause).await?;

@@ -240,7 +240,7 @@ impl ChannelGateway {
         };
         ctx.state.history.add(self.clock.now(), HistoryEvent::Attempted(entry));
         ctx.state.attempts_made = attempt;
-        // Each attempt needs a renewed lease.
+        // Each further attempt needs a renewed lease.
         ctx.state.attempt_covered_until = Instant::now();
     }
 

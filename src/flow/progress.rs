@@ -16,7 +16,7 @@ const UPDATE_PROGRESS: &str = "mark";
 /// A lease outlives the wait of its handler by this much.
 const WAIT_LEASE_SLACK: Duration = Duration::from_secs(5);
 
-/// A reason to wait between two attempts.
+/// A reason to wait before an attempt.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum WaitReason {
     Backoff,

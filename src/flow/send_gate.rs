@@ -334,7 +334,7 @@ impl SendGate {
         self.changed.notify_waiters();
     }
 
-    /// Frees the place. If the message was a sender's probe and got no answer, a later message may probe it.
+    /// Frees the place. If the message was a sender's probe and was not sent, a later message may probe it.
     fn release(&self, terms: TicketTerms, answered: bool) {
         let probe_not_sent = terms.assignment.is_probe && !answered;
         self.update(|state, now| {

@@ -179,7 +179,7 @@ async fn handle(
     delivery.settle(settlement);
 }
 
-/// Requeues the delivery of a handler that panicked, or dead-letters it after [`PANICS_MAX`] panics.
+/// Requeues the delivery of a handler that panicked, or dead-letters it after [`PANICKED_DELIVERIES_MAX`] deliveries.
 async fn after_panic(gateway: &ChannelGateway, handler: &DeliveryContext<'_>) -> Settlement {
     let delivery_count = handler.delivery.properties.delivery_count;
     events::handler_panicked(delivery_count);
