@@ -25,8 +25,7 @@ use crate::domain::time::{UnixMillis, millis, seconds_rounded_up};
 use crate::provider::{Accepted, Mail, Message};
 use crate::store::ProgressAnswer;
 use crate::telemetry::events;
-use crate::text::email::EmailValues;
-use crate::text::{Rendered, SmsValues};
+use crate::text::{Rendered, TextValues};
 
 /// While a request waits at the gate, its lease is renewed at least this often.
 const GATE_WAIT_MAX: Duration = Duration::from_secs(15);
@@ -74,11 +73,7 @@ impl ChannelGateway {
         let minutes = grant.expires_at.since(grant.admitted_at).as_secs() / 60;
         let minutes = u32::try_from(minutes.max(1)).unwrap_or(u32::MAX);
         let (locale, user_name) = (request.locale.as_deref(), request.user_name.as_deref());
-        if self.channel == Channel::Email {
-            let text = EmailValues { locale, code, user_name, minutes };
-            return Some(Rendered::Email(self.texts.render_email(&text)));
-        }
-        let text = SmsValues {
+        let text = TextValues {
             template: request.template.as_deref(),
             locale,
             code,
@@ -88,7 +83,10 @@ impl ChannelGateway {
             zone: request.timezone.as_ref(),
             autofill: ctx.valid.autofill.as_ref(),
         };
-        self.texts.render_sms(&text).ok().map(Rendered::Sms)
+        match self.channel {
+            Channel::Sms => self.texts.render_sms(&text).ok().map(Rendered::Sms),
+            Channel::Email => self.texts.render_email(&text).ok().map(Rendered::Email),
+        }
     }
 
     /// Reconciles the attempt in doubt. `None` if the message was not sent and may be sent again.

@@ -488,6 +488,7 @@ fn texts_with(templates: Vec<TemplateFile>) -> Texts {
         sms_encoding: SmsEncoding::Gsm7,
         default_locale: "es".to_owned(),
         default_zone: Zone::parse("America/Bogota").expect("a zone"),
+        sends_emails: true,
         templates,
     };
     Texts::built_in(settings).expect("the texts are good")
