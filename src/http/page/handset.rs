@@ -83,7 +83,6 @@ impl MessageObserver for Handset {
     }
 }
 
-/// The state of the streams of messages to browsers.
 #[derive(Clone)]
 pub(super) struct MessageStreams {
     handset: Arc<Handset>,
