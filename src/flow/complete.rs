@@ -23,7 +23,7 @@ const LINK_VERIFICATION: &str = "name_challenge";
 pub(super) struct Completion {
     pub(super) outcome: Outcome,
     /// A lookup found the message, so another request may have found the same one.
-    pub(super) found: bool,
+    pub(super) found_by_lookup: bool,
     /// The provider's refusal applies to later requests, too.
     pub(super) suppression: Option<Suppression>,
     /// For a code that the provider made: its challenge, and the provider's id of the verification.
@@ -32,11 +32,10 @@ pub(super) struct Completion {
 
 impl Completion {
     pub(super) fn of(outcome: Outcome) -> Completion {
-        Completion { outcome, found: false, suppression: None, verification: None }
+        Completion { outcome, found_by_lookup: false, suppression: None, verification: None }
     }
 }
 
-/// The recorded outcome of a request.
 pub(super) struct Completed {
     pub(super) outcome: Outcome,
     /// An earlier handler recorded it.
@@ -69,14 +68,14 @@ impl ChannelGateway {
         valid: &ValidRequest<'_>,
         completion: Completion,
     ) -> Result<AfterCompletion, RequeueReason> {
-        let Completion { outcome, found, suppression, verification } = completion;
+        let Completion { outcome, found_by_lookup, suppression, verification } = completion;
         let (country, masked) = (valid.to.country(), valid.to.to_string());
         let expects_receipt = self.channel.polls_receipts() && outcome.status == Status::Sent;
         let input = CompletionInput {
             lease: valid.lease(handler),
             outcome: &outcome,
             refund: refund(&outcome),
-            found_by_lookup: found,
+            found_by_lookup,
             suppression: suppression.and_then(|new| suppression_for_store(new, country.as_deref(), &masked)),
             poll_receipt_after: self.policy.poll_receipt_after.filter(|_| expects_receipt),
         };

@@ -98,8 +98,8 @@ impl ChannelGateway {
         text: &Rendered,
     ) -> Result<Option<Completion>, RequeueReason> {
         match self.reconcile(ctx, text).await? {
-            Reconciliation::Sent { accepted, found } => {
-                Ok(Some(Completion { found, ..self.sent(ctx, accepted, text) }))
+            Reconciliation::Sent { accepted, found_by_lookup } => {
+                Ok(Some(Completion { found_by_lookup, ..self.sent(ctx, accepted, text) }))
             }
             Reconciliation::Unknown => {
                 Ok(Some(self.ended_without_send(ctx, Status::Unknown, OutcomeError::of(ErrorCode::InDoubt))))

@@ -58,7 +58,6 @@ struct Receipt<'a> {
 }
 
 impl ReceiptProcessor {
-    /// Processes a receipt from a callback.
     pub async fn process(
         &self,
         provider: &'static str,

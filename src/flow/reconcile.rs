@@ -38,7 +38,7 @@ pub(super) enum Reconciliation {
     Sent {
         accepted: Accepted,
         /// A lookup found the message, so another request may have found the same one.
-        found: bool,
+        found_by_lookup: bool,
     },
     /// The message may be sent once more: two lookups did not find it, or the policy is to send it without a lookup.
     MayResend,
@@ -87,7 +87,10 @@ impl ChannelGateway {
         loop {
             if let Some(message_id) = self.message_by_receipt(ctx).await? {
                 events::in_doubt_resolved(ctx.request_id(), "reported");
-                return Ok(Reconciliation::Sent { accepted: accepted_by_receipt(message_id), found: false });
+                return Ok(Reconciliation::Sent {
+                    accepted: accepted_by_receipt(message_id),
+                    found_by_lookup: false,
+                });
             }
             if self.policy.in_doubt_policy == InDoubtPolicy::Resend && may_resend {
                 return Ok(Reconciliation::MayResend);
@@ -116,7 +119,7 @@ impl ChannelGateway {
                         segments: found.segments,
                         verification_sid: found.verification_sid,
                     };
-                    return Ok(Reconciliation::Sent { accepted, found: true });
+                    return Ok(Reconciliation::Sent { accepted, found_by_lookup: true });
                 }
                 NextLookup::Absent
                     if may_resend && self.policy.in_doubt_policy == InDoubtPolicy::Reconcile =>

@@ -142,7 +142,6 @@ impl ConsumerLoop {
     }
 }
 
-/// Requeues a delivery that no handler has started.
 fn requeue(delivery: Delivery, reason: RequeueReason) {
     events::delivery_requeued(reason.as_str());
     delivery.settle(Settlement::Requeue);

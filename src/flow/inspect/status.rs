@@ -120,13 +120,11 @@ pub struct Health {
 pub enum HealthState {
     Up,
     Down,
-    /// It answers and refuses the credentials.
     Refused,
     /// It answers, and the credentials lack a permission.
     Limited,
     InMemory,
     Simulated,
-    /// This process has no account.
     NotConfigured,
     /// The first check is in progress for another status query.
     Unknown,

@@ -39,7 +39,6 @@ struct Messages {
     kept: VecDeque<(u64, Arc<str>)>,
 }
 
-/// A message in the format of the page.
 #[derive(Serialize)]
 struct HandsetMessage<'a> {
     channel: Channel,

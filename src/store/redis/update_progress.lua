@@ -8,10 +8,13 @@ now = clock(now)
 local r = read_record(redis.call('GET', record), now)
 if not r or r.state == 'ended' or r.owner ~= token then return 'not_owner' end
 read_progress(r)
--- An update by a handler that does not know the last attempt changes nothing.
+-- An update by a handler that does not know the last attempt changes nothing. A handler whose admission had no answer knows
+-- of no attempt, and may only requeue.
 local in_doubt = progress == 'doubt' or progress == 'requeued_in_doubt'
-local knows_no_attempt = attempts_made == '-' and progress == 'requeued'
-if not knows_last_attempt(r, attempts_made, in_doubt) and not knows_no_attempt then return 'not_owner' end
+local had_no_admission_answer = attempts_made == '-' and progress == 'requeued'
+if not knows_last_attempt(r, attempts_made, in_doubt) and not had_no_admission_answer then
+  return 'not_owner'
+end
 local proven_message = receipt_of(r)
 -- The record counts an attempt that was not made: withdraw it.
 if not in_doubt and r.state == 'sending' and r.attempt ~= attempts_made then r.attempt = decimal(r.attempt - 1) end
