@@ -91,7 +91,6 @@ const WORDS: [Words; 3] = [
     },
 ];
 
-/// Every e-mail that can be sent.
 pub(super) struct Mails {
     brand: String,
     fallback: usize,

@@ -149,7 +149,6 @@ impl Texts {
 #[error("there is no template of this name")]
 pub struct UnknownTemplate;
 
-/// One template in all its languages.
 #[derive(Default)]
 struct Template {
     locales: Vec<(String, Prepared)>,

@@ -14,7 +14,6 @@ const BUILT_IN: [(&str, &str); 3] = [
     ("default.pt.txt", include_str!("templates/default.pt.txt")),
 ];
 
-/// A text before any check.
 pub(super) struct Source {
     pub(super) text: String,
     /// The operator's file; `None` for a built-in text.
