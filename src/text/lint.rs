@@ -42,7 +42,6 @@ impl TemplateCost {
     }
 }
 
-/// An error in a text or in a setting of texts.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {problem}")]
 pub struct TextError {
@@ -50,7 +49,6 @@ pub struct TextError {
     pub problem: String,
 }
 
-/// The place of an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// The brand, alone or inside a built-in text.

@@ -184,7 +184,6 @@ impl Texts {
 #[error("there is no template of this name")]
 pub struct UnknownTemplate;
 
-/// One template in all its languages.
 struct Template<T> {
     locales: Vec<(String, T)>,
     /// The position of the default locale.

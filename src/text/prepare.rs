@@ -17,7 +17,6 @@ const MINUTES: char = '\u{e002}';
 const EXPIRES: char = '\u{e003}';
 pub(super) const PLACEHOLDERS: [char; 4] = [NAME, CODE, MINUTES, EXPIRES];
 
-/// The variables of a template.
 pub(super) const VALUES: [&str; 5] = ["brand", "code", "expires_at", "minutes", "user_name"];
 
 /// The bytes of `14:05`.
@@ -100,7 +99,6 @@ impl Prepared {
         body
     }
 
-    /// The codes in each variant of the text.
     pub(super) fn codes(&self) -> [usize; 4] {
         let codes = |pieces: &Vec<Piece>| pieces.iter().filter(|&piece| *piece == Piece::Code).count();
         self.variants.each_ref().map(codes)

@@ -28,7 +28,6 @@ pub struct TemplateFile {
     pub source: Result<String, String>,
 }
 
-/// The alphabet of text messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SmsEncoding {
     /// Only GSM-7: other characters are folded, and names that cannot be folded are left out.

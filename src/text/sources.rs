@@ -18,7 +18,6 @@ pub(super) const BUILT_IN: [(&str, &str); 6] = [
     ("default.pt.email.txt", include_str!("templates/default.pt.email.txt")),
 ];
 
-/// A text before any check.
 pub(super) struct Source {
     pub(super) text: String,
     /// The operator's file; `None` for a built-in text.
