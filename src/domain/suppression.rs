@@ -22,6 +22,15 @@ pub enum SuppressionScope {
     Country,
 }
 
+impl SuppressionScope {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            SuppressionScope::Recipient => "recipient",
+            SuppressionScope::Country => "country",
+        }
+    }
+}
+
 /// A suppression by the names of the store, which never shortens an existing one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewSuppression<'a> {

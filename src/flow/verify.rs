@@ -109,13 +109,13 @@ impl Verifier {
             Ok(ProviderVerdict::Wrong | ProviderVerdict::Gone | ProviderVerdict::TooManyChecks) => {
                 ProviderAnswer::Wrong
             }
+            Err(CodeVerifierError::Lost(_)) if is_approved(provider, verification_sid).await => {
+                ProviderAnswer::Found
+            }
             Err(error) => {
                 events::code_check_failed(to, error);
                 match error {
                     CodeVerifierError::NotCompared(_) => ProviderAnswer::NotCompared,
-                    CodeVerifierError::Lost(_) if is_approved(provider, verification_sid).await => {
-                        ProviderAnswer::Found
-                    }
                     // The check stays open in the store: a later approval may be its effect.
                     CodeVerifierError::Lost(_) => return Ok(Verdict::Unanswered { counted: true }),
                 }

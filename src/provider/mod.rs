@@ -154,6 +154,9 @@ pub enum CredentialError {
         status: u16,
         provider_code: Option<u32>,
     },
+    /// Valid credentials and a service that does not exist, or an unknown account: the provider answers both alike.
+    #[error("the provider knows no such service (answer {status}{})", .provider_code.map_or(String::new(), |number| format!(", code {number}")))]
+    NoSuchService { status: u16, provider_code: Option<u32> },
     /// The provider does not offer the authentication of our settings. Holds the missing feature and the remedy.
     #[error("{0}")]
     UnsupportedLogin(&'static str),
@@ -173,6 +176,7 @@ impl CredentialError {
     pub fn is_refusal(&self) -> bool {
         match self {
             CredentialError::Refused { .. }
+            | CredentialError::NoSuchService { .. }
             | CredentialError::UnsupportedLogin(_)
             | CredentialError::MayNotSend => true,
             CredentialError::MayNotRead { .. } | CredentialError::Unanswered(_) => false,

@@ -18,6 +18,7 @@ use crate::domain::address::Address;
 use crate::domain::channel::Channel;
 use crate::domain::outcome::Outcome;
 use crate::domain::send_failure::{RefusalReason, SendFailure};
+use crate::domain::suppression::after_refusal;
 use crate::domain::time::millis;
 use crate::domain::verdict::Verdict;
 
@@ -71,8 +72,10 @@ pub fn provider_failed(
     let answer = failure.as_str();
     observe(&METRICS.provider.get_or_create(&ProviderLabels { provider, answer }), elapsed);
     match failure {
-        SendFailure::Refused { provider_code, scope, .. } => {
-            let scope = scope.as_str();
+        SendFailure::Refused { provider_code, scope, reason } => {
+            // A refusal of a range of numbers suppresses the recipient only, as the range is not known.
+            let suppressed = after_refusal(*scope, *reason, *provider_code);
+            let scope = suppressed.map_or(scope.as_str(), |suppression| suppression.scope.as_str());
             warn!(
                 request = request_id,
                 provider,

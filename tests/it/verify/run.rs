@@ -231,4 +231,5 @@ fn production_does_not_start_with_a_missing_service() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("TWILIO_VERIFY_SERVICE_SID") && !said.contains(AUTH_TOKEN), "{said}");
+    assert!(said.contains("knows no such service") && !said.contains("credentials"), "{said}");
 }
