@@ -26,7 +26,8 @@ pub enum Limit {
     All,
     /// Wrong attempts at the codes of one recipient in an hour.
     Wrong,
-    /// Refunds after a provider's refusal, for one recipient in a day. More refusals are charged like sends.
+    /// Refunds after a provider's refusal, for one recipient in a day. Once it is reached, requests to the recipient are
+    /// `rate_limited`.
     Refunds,
 }
 

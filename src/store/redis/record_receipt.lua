@@ -28,21 +28,21 @@ end
 
 local recorded_message_id, recorded_rank, recorded_status, recorded_published = receipt_of(r)
 local arrived = { delivered = true, read = true }
--- After a resend a request may have two messages. The receipt of the one that arrived replaces that of the one that did
--- not. Without a recorded receipt, 'read' stands for it: there is no other message to replace.
-local other_arrived = arrived[status] and recorded_message_id ~= message_id and not arrived[recorded_status or 'read']
+-- After a resend a request may have two messages. The receipt of the one that arrived replaces the other's.
+local other_arrived = arrived[status] and recorded_message_id ~= message_id
+  and recorded_status and not arrived[recorded_status]
 published = published == '1' and is_final == '1' and '1' or '0'
 if not recorded_rank or other_arrived or tonumber(recorded_rank) < tonumber(rank) then
   write(table.concat({message_id, rank, status, published, provider_code, decimal(now)}, ','))
 else
   local recorded = string.match(r.receipt, '^[^,]+,%d+,[^,]+,%d,[^,]+,%d+')
-  local is_unpublished = recorded_status == status and recorded_published ~= '1'
-  if is_unpublished and published == '1' then
+  local is_unpublished_repeat = recorded_status == status and recorded_published ~= '1'
+  if is_unpublished_repeat and published == '1' then
     write((string.gsub(recorded, '^([^,]+,[^,]+,[^,]+),0', '%1,1')))
   elseif is_stronger then
     write(recorded)
   end
-  if not is_unpublished then return 'nothing_to_publish' end
+  if not is_unpublished_repeat then return 'nothing_to_publish' end
 end
 if is_final ~= '1' or published == '1' then return 'nothing_to_publish' end
 if r.state == 'ended' then return 'completed ' .. r.rest end
