@@ -1,6 +1,6 @@
 //! `otpost status`: servers, providers, kill switch and limits, queried from this machine.
 
-use super::output::{Exit, print_json, say};
+use super::output::{Exit, complain, print_json, say};
 use crate::app;
 use crate::config::Settings;
 use crate::flow::inspect::status::{
@@ -11,7 +11,7 @@ pub(super) async fn run(settings: &Settings, json: bool) -> Exit {
     let inspector = match app::status::inspector(settings) {
         Ok(inspector) => inspector,
         Err(error) => {
-            eprintln!("otpost: {error:#}");
+            complain(&format!("{error:#}"));
             return Exit::Unusable;
         }
     };
