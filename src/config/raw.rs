@@ -59,6 +59,7 @@ raw_settings! {
     sms_rate_limit_per_day "SMS_RATE_LIMIT_PER_DAY" Plain,
     sms_rate_limit_per_user "SMS_RATE_LIMIT_PER_USER" Plain,
     sms_rate_limit_per_ip "SMS_RATE_LIMIT_PER_IP" Plain,
+    sms_rate_limit_per_network "SMS_RATE_LIMIT_PER_NETWORK" Plain,
     sms_max_per_hour "SMS_MAX_PER_HOUR" Plain,
     sms_allowed_countries "SMS_ALLOWED_COUNTRIES" Plain,
     sms_allow_landline "SMS_ALLOW_LANDLINE" Plain,

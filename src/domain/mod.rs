@@ -21,6 +21,7 @@ pub mod limit;
 pub mod message_match;
 pub mod outcome;
 pub mod phone;
+pub mod printable;
 pub mod purpose;
 pub mod receipt;
 pub mod recipient_keyring;

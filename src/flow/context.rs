@@ -166,13 +166,20 @@ pub(super) struct ValidRequest<'a> {
     pub(super) recipient: Digest16,
     pub(super) user: Option<Digest16>,
     pub(super) ip: Option<Digest16>,
+    pub(super) network: Option<Digest16>,
 }
 
 impl ValidRequest<'_> {
     pub(super) fn lease(&self, handler: &DeliveryContext<'_>) -> Lease<'_> {
         let purpose = self.request.purpose.as_str();
         Lease {
-            subject: LimitSubject { recipient: self.recipient, purpose, user: self.user, ip: self.ip },
+            subject: LimitSubject {
+                recipient: self.recipient,
+                purpose,
+                user: self.user,
+                ip: self.ip,
+                network: self.network,
+            },
             request_id: &self.request.id,
             token: handler.token,
         }

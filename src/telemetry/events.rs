@@ -5,7 +5,8 @@
 //! masked form.
 
 use std::fmt::Display;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tracing::field::display;
 use tracing::{debug, error, info, warn};
@@ -297,6 +298,17 @@ pub fn http_answered(method: &str, route: &str, status: u16, elapsed: Duration) 
     observe(&METRICS.http_seconds, elapsed);
     let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
     debug!(method, route, status, elapsed_us, "http request answered");
+}
+
+/// The request counts for the proxy that stated the hop. It is logged once a minute: every request may have one.
+pub fn forwarded_hop_unreadable() {
+    static LOGGED: Mutex<Option<Instant>> = Mutex::new(None);
+    METRICS.forwarded_unreadable.inc();
+    let mut logged = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
+    if logged.is_none_or(|at| at.elapsed() >= Duration::from_secs(60)) {
+        *logged = Some(Instant::now());
+        warn!("unreadable hop in X-Forwarded-For; requests behind it count for a trusted proxy");
+    }
 }
 
 pub fn token_refused(reason: &'static str) {

@@ -74,6 +74,22 @@ async fn a_longer_suppression_is_kept_and_shown() {
 }
 
 #[tokio::test]
+async fn text_that_others_stored_neither_turns_nor_hides_what_a_terminal_shows() {
+    let redis = Redis::fresh();
+    let odd = "a\u{202e}\u{2067}\u{200b}\u{2029}\u{85}\u{feff}\u{1b}z";
+    let suppression = ManualSuppression { masked: MASKED, reason: odd, duration: None };
+    redis.store().add_suppression(name(ALICE), &suppression).await.expect("answers");
+    redis.store().set_kill_switch(Some(odd)).await.expect("answers");
+    for (command, code) in [(&["suppressions", "list"] as &[&str], 0), (&["kill-switch", "status"], 3)] {
+        let (out, _) = said(&otpost(&redis, command), code);
+        assert!(out.contains("a\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}z"), "{out:?}");
+        let json = otpost(&redis, &[command, &["--json"]].concat());
+        assert!(said(&json, code).0.is_ascii(), "{json:?}");
+        assert_eq!(rows(&json, code)[0]["reason"], odd);
+    }
+}
+
+#[tokio::test]
 async fn wrong_usage_and_a_missing_store_change_nothing() {
     let redis = Redis::fresh();
     for wrong in [

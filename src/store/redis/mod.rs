@@ -187,7 +187,8 @@ impl Store for RedisStore {
     async fn admit(&self, input: &AdmissionInput<'_>) -> Result<Admission, StoreError> {
         let (lease, limits, subject) = (&input.lease, input.limits, &input.lease.subject);
         let recipient = &subject.recipient;
-        let is_shared = limits[Limit::All].count > 0 || subject.user.is_some() || subject.ip.is_some();
+        let is_client = subject.ip.is_some() || subject.network.is_some();
+        let is_shared = limits[Limit::All].count > 0 || subject.user.is_some() || is_client;
         let mut call = self.scripts.admit.call(9 + EventLog::CHARGED.len());
         call.arg(self.keys.record(recipient, lease.request_id))
             .arg(self.keys.challenge(recipient, subject.purpose))

@@ -9,9 +9,11 @@ local now, message_id, rank, status, is_final, published, provider_code = unpack
 local suppression_provider_code, suppression_duration, masked = unpack(ARGV, 8, 10)
 now = clock(now)
 local r = message_id ~= '-' and read_record(redis.call('GET', record), now)
+-- Without a record a repeat cannot be recognised, so nothing is suppressed.
+if not r then return 'no_request' end
 -- The last field of a receipt is its suppression strength: 0 it has not suppressed, 1 for a time, 2 without an end. A receipt
 -- suppresses only if that grows: a repeated one must not undo an operator's removal.
-local recorded_strength = r and string.match(r.receipt, '^[^,]+,%d+,[^,]+,%d,[^,]+,%d+,(%d)$') or '0'
+local recorded_strength = string.match(r.receipt, '^[^,]+,%d+,[^,]+,%d,[^,]+,%d+,(%d)$') or '0'
 local strength = suppression_provider_code == '-' and '0' or suppression_duration == '-' and '2' or '1'
 local is_stronger = strength > recorded_strength
 if is_stronger then
@@ -19,7 +21,6 @@ if is_stronger then
 else
   strength = recorded_strength
 end
-if not r then return 'no_request' end
 
 local function write(receipt)
   local line = {r.state, r.owner, r.kept_until, receipt .. ',' .. strength, r.rest}
