@@ -32,6 +32,7 @@ pub mod retry;
 pub mod send_failure;
 pub mod send_result;
 pub mod sender_pool;
+pub mod server_url;
 pub mod suppression;
 pub mod time;
 pub mod time_zone;

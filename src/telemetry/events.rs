@@ -445,7 +445,7 @@ pub fn broker_unblocked(role: &'static str) {
 }
 
 /// A queue or an exchange exists with other arguments, or we may not declare it: an operator has to act. With
-/// `retry_in` the connection was closed for it; without, the declaration is repeated when a message is returned.
+/// `retry_in` the role is not connected, or not as it should be, until then; without, the declaration is repeated when a message is returned.
 pub fn topology_refused(
     role: &'static str,
     channel: Option<Channel>,

@@ -6,7 +6,7 @@ use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::suppression::ManualSuppression;
 use otpost::store::Store as _;
 
-use crate::harness::{ALICE, BOB, within};
+use crate::harness::{ALICE, BOB, RECIPIENT_KEY, within};
 use crate::promises::secrets::has_run;
 use crate::real::Redis;
 use crate::why::{otpost, otpost_at, rows, said};
@@ -14,7 +14,7 @@ use crate::why::{otpost, otpost_at, rows, said};
 const MASKED: &str = "+57******4567";
 
 fn name(to: &str) -> Digest16 {
-    RecipientKeyring::new(&[9; 32]).address(Channel::Sms, to)
+    RecipientKeyring::new(&RECIPIENT_KEY).address(Channel::Sms, to)
 }
 
 #[tokio::test]

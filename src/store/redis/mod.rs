@@ -2,6 +2,7 @@
 //!
 //! `replies.rs` reads the answers of all scripts. `docs/architecture.md` lists the keys and the words of a record.
 
+mod address;
 mod connection;
 mod keys;
 mod replies;
@@ -32,6 +33,7 @@ use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::{EventLog, Limit, Limits};
 use crate::domain::outcome::Status;
 use crate::domain::request_id::RequestId;
+use crate::domain::server_url::InvalidUrl;
 use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry};
 use crate::domain::time::{UnixMillis, millis};
 use crate::domain::verdict::Verdict;
@@ -68,7 +70,7 @@ struct Scripts {
 
 impl RedisStore {
     /// Connects at the first step, so that a gateway can start while Redis is down.
-    pub fn connect(url: &str, prefix: &str) -> Result<RedisStore, StoreError> {
+    pub fn connect(url: &str, prefix: &str) -> Result<RedisStore, InvalidUrl> {
         Ok(RedisStore {
             link: Link::open(url)?,
             keys: Keys::new(prefix),

@@ -22,7 +22,7 @@ use super::rabbit::{RabbitWorld, in_empty_world, in_world, url};
 use super::{TRACE, World, close, next, patiently, until_waiting};
 use crate::harness::{ALICE, Embedded, with};
 
-const KEY: [u8; 32] = [9; 32];
+const KEY: [u8; 32] = *b"the recipient key of these tests";
 const LIFE: Duration = Duration::from_secs(600);
 
 fn ago(seconds: u64) -> UnixMillis {
@@ -415,7 +415,8 @@ async fn a_replay_is_refused_with_its_reason_and_forced_only_where_it_makes_sens
         }
         assert_eq!((rows.len(), world.waiting().await), (5, 0));
 
-        let wrong_key = run_with(world, &[8; 32], &["replay", "--all", "--force"]).expect(3);
+        let wrong_key =
+            run_with(world, b"another recipient key of a test!", &["replay", "--all", "--force"]).expect(3);
         assert_eq!(wrong_key.out.matches("is OTP_RECIPIENT_KEY the one").count(), 3, "{}", wrong_key.out);
         let dry_run = run(world, &["replay", "--all", "--force", "--dry-run"]).expect(3);
         assert_eq!((dry_run.out.matches("would replay").count(), world.waiting().await), (2, 0));
