@@ -14,7 +14,7 @@ use crate::config::Settings;
 use crate::flow::inspect::status::{Inspector, ProcessInfo, ProviderHealthCache};
 
 pub(crate) fn inspector(settings: &Settings) -> anyhow::Result<Inspector> {
-    let rabbit = rabbit_settings(settings)?.context("AMQP_URL must be set")?;
+    let rabbit = rabbit_settings(settings).context("AMQP_URL")?.context("AMQP_URL must be set")?;
     Ok(Inspector {
         process: process_info(settings, "command", None),
         store: Arc::new(redis_store(settings)?),

@@ -169,7 +169,7 @@ impl Wiring {
                 Err("not sending: the provider fails for every recipient\n")
             }
             (true, true) => Ok(()),
-            (false, _) => Err("not consuming: RabbitMQ is not connected\n"),
+            (false, _) => Err("not consuming: RabbitMQ is not connected, or refused our topology\n"),
             (true, false) => Err("not publishing: RabbitMQ is not connected or blocks publishers\n"),
         })
     }

@@ -82,6 +82,8 @@ pub struct ConfigErrors {
     pub shown: Vec<Shown>,
     /// Settings that are valid and probably not intended.
     pub notices: Vec<String>,
+    /// Nothing names an environment, not even a `.env` that is not read.
+    pub production_by_default: bool,
 }
 
 /// A setting in a form that may be shown.

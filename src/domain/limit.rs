@@ -22,11 +22,14 @@ pub enum Limit {
     User,
     /// Sends for one client IP in an hour.
     Ip,
+    /// Sends for the network around one client IP in an hour.
+    Network,
     /// All sends in an hour.
     All,
     /// Wrong attempts at the codes of one recipient in an hour.
     Wrong,
-    /// Refunds after a provider's refusal, for one recipient in a day. More refusals are charged like sends.
+    /// Refunds after a provider's refusal, for one recipient in a day. Once it is reached, requests to the recipient are
+    /// `rate_limited`.
     Refunds,
 }
 
@@ -36,6 +39,7 @@ pub enum EventLog {
     Sends,
     UserSends,
     IpSends,
+    NetworkSends,
     AllSends,
     Wrong,
     Refunds,
@@ -43,8 +47,8 @@ pub enum EventLog {
 
 impl EventLog {
     /// The logs that a send is charged to and refunded from, in the order of the scripts' keys.
-    pub const CHARGED: [EventLog; 4] =
-        [EventLog::Sends, EventLog::UserSends, EventLog::IpSends, EventLog::AllSends];
+    pub const CHARGED: [EventLog; 5] =
+        [EventLog::Sends, EventLog::UserSends, EventLog::IpSends, EventLog::NetworkSends, EventLog::AllSends];
 }
 
 /// A setting that is a whole number, with its default and its bounds.
@@ -64,14 +68,15 @@ pub const WRONG_PER_CHALLENGE: NumberSetting =
 
 impl Limit {
     /// The limits that a send is charged to, in the order of their settings.
-    pub const OF_SENDS: [Limit; 5] =
-        [Limit::Recipient, Limit::RecipientDay, Limit::User, Limit::Ip, Limit::All];
+    pub const OF_SENDS: [Limit; 6] =
+        [Limit::Recipient, Limit::RecipientDay, Limit::User, Limit::Ip, Limit::Network, Limit::All];
     /// Every limit, in the order of the variants.
-    pub const ALL: [Limit; 7] = [
+    pub const ALL: [Limit; 8] = [
         Limit::Recipient,
         Limit::RecipientDay,
         Limit::User,
         Limit::Ip,
+        Limit::Network,
         Limit::All,
         Limit::Wrong,
         Limit::Refunds,
@@ -82,6 +87,7 @@ impl Limit {
             Limit::Recipient | Limit::RecipientDay => EventLog::Sends,
             Limit::User => EventLog::UserSends,
             Limit::Ip => EventLog::IpSends,
+            Limit::Network => EventLog::NetworkSends,
             Limit::All => EventLog::AllSends,
             Limit::Wrong => EventLog::Wrong,
             Limit::Refunds => EventLog::Refunds,
@@ -95,6 +101,7 @@ impl Limit {
             Limit::RecipientDay => ("SMS_RATE_LIMIT_PER_DAY", 10, 100_000),
             Limit::User => ("SMS_RATE_LIMIT_PER_USER", 10, 100_000),
             Limit::Ip => ("SMS_RATE_LIMIT_PER_IP", 30, 100_000),
+            Limit::Network => ("SMS_RATE_LIMIT_PER_NETWORK", 120, 100_000),
             Limit::All => ("SMS_MAX_PER_HOUR", 10_000, 10_000_000),
             Limit::Wrong => ("OTP_WRONG_PER_HOUR", 10, 100),
             Limit::Refunds => return None,
@@ -115,7 +122,7 @@ impl Limit {
     const fn default_quota(self) -> Quota {
         let window = match self {
             Limit::RecipientDay | Limit::Refunds => DAY,
-            Limit::Recipient | Limit::User | Limit::Ip | Limit::All | Limit::Wrong => HOUR,
+            Limit::Recipient | Limit::User | Limit::Ip | Limit::Network | Limit::All | Limit::Wrong => HOUR,
         };
         match self.count_setting() {
             Some(setting) => Quota { count: setting.default, window },

@@ -25,8 +25,8 @@ use crate::telemetry::events;
 /// handler completes or requeues the request, so a crash leaves it unfinished.
 const UNFINISHED_LEASES_MAX: u32 = 5;
 /// A request with this many unfinished leases, before its handler has one, is a suspect: it may have crashed its workers,
-/// or it was in flight beside a request that did. A poison message crashes its worker as soon as it starts. So each suspect
-/// waits a random time: the next crash then interrupts few requests, and not the same ones.
+/// or it was in flight beside a request that did. Suspects that restarted together would be interrupted together
+/// again: a random wait separates the poison message from the others.
 const UNFINISHED_LEASES_SUSPECT: u32 = 2;
 /// The longest wait of a request that has just become a suspect. It doubles with each further unfinished lease.
 const SUSPECT_WAIT_FIRST: Duration = Duration::from_secs(20);
@@ -205,7 +205,8 @@ impl ChannelGateway {
                 Ok(Some(key.derive(&grant.challenge, scope, self.policy.code_length)))
             }
             Some(key) if proposed.matches(key, scope, grant.digest) => Ok(proposed.code),
-            // Only the caller knows its own code, so a repeat with another code cannot replace it.
+            // The store has only a digest of the first code: it cannot be sent again, and the repeat's code does not
+            // match the challenge.
             Some(_) => Err(OutcomeError::detailed(
                 ErrorCode::InvalidRequest,
                 "`code` differs from that of the first request with this `request_id`",
@@ -228,7 +229,7 @@ impl ChannelGateway {
             doubt: self.inherited_doubt(valid, &grant, at, is_in_doubt),
             sender_refusals: SenderRefusals::default(),
             deadline: at + grant.deadline.since(grant.now),
-            // Before an attempt after the first the lease is renewed: the code may have been used meanwhile.
+            // Every attempt but the first renews the lease before it: the renewal checks that the code is still unused.
             attempt_may_run_until: if grant.attempt > 1 { at } else { at + self.policy.lease_duration() },
             last_error: None,
             grant,

@@ -152,7 +152,8 @@ impl ChannelGateway {
     }
 }
 
-/// A suppression as the store takes it. A country cannot be suppressed for a recipient without one.
+/// A suppression as the store takes it. `None` if a country is to be suppressed and the recipient's country is not
+/// known.
 pub(super) fn suppression_for_store<'a>(
     suppression: Suppression,
     country: Option<&'a str>,

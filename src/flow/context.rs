@@ -21,9 +21,8 @@ use crate::store::{Grant, Lease, LimitSubject, StoreError};
 use crate::telemetry::events;
 use crate::text::autofill::Autofill;
 
-/// A waiting delivery is requeued after this long. RabbitMQ's `consumer_timeout`, 30 minutes by default, closes the
-/// channel of a consumer that does not acknowledge in time. The delivery may already have waited as long in the prefetch
-/// buffer: 24 minutes in all.
+/// A waiting delivery is requeued after this long. With the default prefetch it has waited at most as long in the buffer
+/// before: 24 minutes, less than RabbitMQ's `consumer_timeout` (30 by default), which closes the channel.
 pub(super) const HOLD_MAX: Duration = Duration::from_secs(12 * 60);
 
 /// Why a delivery goes back to the queue.
@@ -55,7 +54,8 @@ impl RequeueReason {
 pub(super) enum CancelOn {
     /// Shutdown, a lost delivery, and the end of [`HOLD_MAX`]. A requeue loses nothing.
     AnyCause,
-    /// A lost delivery only. The store has the outcome, so the next handler can publish it.
+    /// A lost delivery only. The step is short of its end and worth finishing: a result to publish, an outcome or a wait
+    /// to record.
     DeliveryLost,
     /// Nothing but the end of the process. Only this handler knows the outcome.
     Never,
@@ -166,13 +166,20 @@ pub(super) struct ValidRequest<'a> {
     pub(super) recipient: Digest16,
     pub(super) user: Option<Digest16>,
     pub(super) ip: Option<Digest16>,
+    pub(super) network: Option<Digest16>,
 }
 
 impl ValidRequest<'_> {
     pub(super) fn lease(&self, handler: &DeliveryContext<'_>) -> Lease<'_> {
         let purpose = self.request.purpose.as_str();
         Lease {
-            subject: LimitSubject { recipient: self.recipient, purpose, user: self.user, ip: self.ip },
+            subject: LimitSubject {
+                recipient: self.recipient,
+                purpose,
+                user: self.user,
+                ip: self.ip,
+                network: self.network,
+            },
             request_id: &self.request.id,
             token: handler.token,
         }
@@ -218,10 +225,10 @@ pub(super) struct SendState {
     pub(super) doubt: DoubtState,
     pub(super) sender_refusals: SenderRefusals,
     pub(super) deadline: Instant,
-    /// The next attempt must end by this moment. Otherwise the lease is renewed before the attempt. A moment in the past
-    /// forces the renewal, however long the lease still runs.
+    /// The lease covers an attempt until this moment. If a whole call of the provider does not fit before it, the lease is
+    /// renewed first; a past moment forces that.
     pub(super) attempt_may_run_until: Instant,
-    /// The error of the outcome if the deadline passes first.
+    /// The error of the outcome if the deadline passes before another attempt.
     pub(super) last_error: Option<OutcomeError>,
 }
 

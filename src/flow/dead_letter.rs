@@ -1,4 +1,5 @@
-//! An invalid body ends with a result if it has a request id, else as a dead letter. A poison message ends as both.
+//! An invalid body ends with a result if it has a request id, else as a dead letter. A poison message ends as a dead
+//! letter, after a result if it has a request id.
 
 use super::complete::{COMPLETE, ResultParts};
 use super::context::{CancelOn, DeliveryContext, RequeueReason, ValidRequest};
@@ -36,7 +37,8 @@ impl ChannelGateway {
         self.publish_result(handler, &result).await
     }
 
-    /// Completes a request that panics its handler each time, publishes the result, then dead-letters the message.
+    /// Completes a request whose handler panicked on its fifth delivery or later, publishes the result, then dead-letters
+    /// the message.
     pub(super) async fn dead_letter_panicked(
         &self,
         handler: &DeliveryContext<'_>,
@@ -75,8 +77,8 @@ impl ChannelGateway {
         outcome
     }
 
-    /// Records `failed`, or `unknown` if the store has a record of the request in progress: an earlier handler may have
-    /// sent the message, or may have panicked before its first attempt.
+    /// Records `failed`, or `unknown` if the store has a record of the request in progress: the record cannot show
+    /// whether a handler sent the message before it panicked.
     async fn complete_panicked(
         &self,
         handler: &DeliveryContext<'_>,

@@ -119,7 +119,7 @@ impl ChannelGateway {
         if let Some(ticket) = self.gate.try_enter(recipient, &ctx.state.sender_refusals) {
             return Ok(Some(ticket));
         }
-        // The wait ends when the request is too late. With 1 ms more the loop is sure to find it so.
+        // Wait until less than `TIME_LEFT_MIN` is left; 1 ms more, so that the loop then ends the request as too late.
         let useful_wait = ctx.time_left().saturating_sub(TIME_LEFT_MIN) + Duration::from_millis(1);
         let wait_max = useful_wait.min(GATE_WAIT_MAX);
         let closed_by = self.gate.closed_by();
@@ -132,7 +132,8 @@ impl ChannelGateway {
         Ok(self.wait(ctx, WaitReason::Gate, wait_max, entered).await?.flatten())
     }
 
-    /// Adds the wait at the gate to the history, with its reason, unless the last entry is the same.
+    /// Adds a wait at a closed gate, or for senders, to the history unless it is the last entry. Waits for the concurrency
+    /// limit or a rate are not recorded.
     fn record_gate_wait(&self, ctx: &mut SendContext<'_>, closed_by: Option<ClosedBy>) {
         let cooling_down =
             self.gate.senders_cooling_down(&ctx.state.sender_refusals).then_some(SENDERS_COOLING_DOWN);
@@ -157,12 +158,12 @@ impl ChannelGateway {
         }
         match self.begin_attempt(ctx).await? {
             ProgressAnswer::Applied => Ok(None),
-            // A receipt arrived for the attempt that counted as not sent.
+            // A receipt shows that an earlier attempt in doubt was sent after all.
             ProgressAnswer::AlreadySent(message_id) => {
                 Ok(Some(self.sent(ctx, accepted_by_receipt(message_id), text)))
             }
             ProgressAnswer::NotOwner => Err(RequeueReason::TakenOver),
-            // The code was used or replaced: a message with it would be of no use, as after the deadline.
+            // The code was used or replaced: the request ends as if its deadline had passed.
             ProgressAnswer::ChallengeUsedOrReplaced => Ok(Some(self.too_late(ctx))),
         }
     }

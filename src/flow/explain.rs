@@ -44,7 +44,7 @@ pub struct RequestExplanation {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<CodeStateRow>,
     pub timeline: Vec<TimelineEntry>,
-    /// The history was too long: some steps in the middle are missing.
+    /// The history is full: steps in the middle may be missing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub shortened: bool,
 }

@@ -41,7 +41,7 @@ pub struct ChannelGateway {
 #[derive(Clone, Debug)]
 pub struct Policy {
     pub limits: Limits,
-    /// From the admission of a request to the expiry of its code.
+    /// From the admission that starts a challenge to the expiry of its code.
     pub code_life: Duration,
     pub code_length: CodeLength,
     pub retry: RetryPolicy,
@@ -49,7 +49,7 @@ pub struct Policy {
     pub in_doubt_policy: InDoubtPolicy,
     /// An attempt in doubt waits this long for a receipt, if the provider sends receipts but lists no messages.
     pub in_doubt_receipt_wait: Duration,
-    /// A receipt that is missing for this long is polled; `None` if receipts are never polled.
+    /// A final receipt that is missing for this long is polled; `None` if receipts are never polled.
     pub poll_receipt_after: Option<Duration>,
     /// Reply queues that may be used: names, or prefixes that end in `*`.
     pub reply_to_allowed: Vec<String>,
@@ -57,7 +57,7 @@ pub struct Policy {
 
 /// Adapters enforce `provider_timeout`. A call that takes this much longer is cancelled here.
 const PROVIDER_TIMEOUT_SLACK: Duration = Duration::from_secs(2);
-/// The time to record a provider's answer.
+/// The slack of the call, and the time to record the provider's answer.
 const LEASE_SLACK: Duration = Duration::from_secs(5);
 
 impl Policy {

@@ -41,7 +41,7 @@ impl ChannelGateway {
             Ok(Ok(switch)) => {
                 self.gate.store_answered(SharedState { kill_switch_on: switch.is_some(), active_workers: 0 })
             }
-            Ok(Err(_)) | Err(_) => self.gate.store_call_failed(),
+            Ok(Err(_)) | Err(_) => self.gate.check_store_silence(),
         }
     }
 
@@ -55,7 +55,7 @@ impl ChannelGateway {
             let heartbeat = self.store.heartbeat(worker_id, self.gate.is_active());
             match tokio::time::timeout(HEARTBEAT_TIMEOUT, heartbeat).await {
                 Ok(Ok(shared)) => self.gate.store_answered(shared),
-                Ok(Err(_)) | Err(_) => self.gate.store_call_failed(),
+                Ok(Err(_)) | Err(_) => self.gate.check_store_silence(),
             }
         }
     }

@@ -8,7 +8,7 @@
 //!   [`sender_rate`].
 //! - [`reconcile`] finds out whether an attempt in doubt was sent, before anything is sent again.
 //! - [`progress`] keeps the lease of a request in the store while it is sent.
-//! - [`dead_letter`] ends deliveries with an invalid body, and messages that panic a handler or crash a worker each time.
+//! - [`dead_letter`] ends deliveries with an invalid body, and messages that panic a handler or crash a worker too often.
 //! - [`reply`] copies results to callers' own queues.
 //! - [`maintenance`] runs beside the requests: heartbeat, probes, overdue receipts.
 //! - [`verify`] checks a typed code. [`receipts`] records the provider's delivery receipts.

@@ -45,8 +45,8 @@ impl ChannelGateway {
         Ok(self.update_progress(ctx, in_doubt, CancelOn::AnyCause).await?.0)
     }
 
-    /// Awaits `future` for at most `wait_max`, after the store has recorded that nothing is in doubt. If the wait is
-    /// cancelled, the lease is released.
+    /// Records that the request waits, then awaits `future` for at most `wait_max`. If the wait is cancelled, the lease is
+    /// released.
     pub(super) async fn wait<T>(
         &self,
         ctx: &mut SendContext<'_>,
@@ -86,7 +86,7 @@ impl ChannelGateway {
     }
 
     /// Records in the store that the lease ends. The call is not repeated: if it fails, the lease expires, and an attempt
-    /// that was being made is then in doubt.
+    /// that the record counts as being made is then in doubt.
     pub(super) async fn release_lease(
         &self,
         lease: &Lease<'_>,

@@ -1,8 +1,8 @@
 //! Records delivery receipts, from callbacks and from polling, and publishes delivery events.
 //!
-//! A final receipt is published as `delivered` or `undelivered`. Publishing is repeated, under one message id, until
-//! the broker confirms. Receipts arrive late, repeated and out of order: the store merges them and drops those that
-//! add nothing.
+//! A final receipt is published as `delivered` or `undelivered`. If the broker does not confirm, the receipt must come
+//! again; its event then has the same message id. Receipts arrive late, repeated and out of order: the store merges them
+//! and drops those that add nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,7 +92,8 @@ impl ReceiptProcessor {
             match provider.fetch(&receipt.message_id).await {
                 Ok(fetched) => self.record_fetched(provider.name(), receipt, &fetched).await?,
                 Err(LookupError::NotFound) => {}
-                // The provider would not answer for the next one either. All stay overdue.
+                // The provider would not answer for the next one either. This one and the rest come again at their next
+                // turn, except those that lapsed.
                 Err(error) => {
                     events::message_lookup(provider.name(), receipt.request_id.as_str(), Some(&error));
                     return Ok(0);

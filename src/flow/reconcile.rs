@@ -3,8 +3,8 @@
 //! A receipt from the provider decides at once. Otherwise the provider's list of messages is read. A matching message
 //! is ours unless another request has claimed it. A message counts as not sent only if it is absent in two lookups,
 //! both made after the attempt had certainly ended. Then it is sent once more, with the same code. If that attempt is in
-//! doubt as well and not found, nothing more is sent. By `IN_DOUBT_POLICY` it is sent once more
-//! without a lookup instead, or never.
+//! doubt as well and not found, nothing more is sent. `IN_DOUBT_POLICY` can change this: send once more without a lookup,
+//! or never send again.
 //!
 //! If the provider does not answer, the lookups go on until the deadline, and the outcome is `unknown`. If the provider
 //! cannot list messages, only a receipt can decide, within [`Policy::in_doubt_receipt_wait`].
@@ -46,8 +46,8 @@ pub(super) enum Reconciliation {
 }
 
 impl ChannelGateway {
-    /// The attempts that earlier handlers left in doubt. If the store has lost their record, only the request's own
-    /// time bounds the first attempt.
+    /// The attempts that earlier handlers left in doubt. If the store has lost their record, the first attempt is
+    /// bounded by the request's time and by the life of a code.
     pub(super) fn inherited_doubt(
         &self,
         valid: &ValidRequest<'_>,
@@ -57,7 +57,8 @@ impl ChannelGateway {
     ) -> DoubtState {
         let earliest = UnixMillis(grant.now.0.saturating_sub(millis(self.policy.code_life)));
         let (first_began, last_began) = match (is_in_doubt, grant.attempts_in_doubt) {
-            // The store has lost the record, so the first attempt may have begun at any time since the request.
+            // The store may have lost the record: the first attempt is bounded by the request's time and by the life of a
+            // code.
             (true, 0) => {
                 (valid.request.requested_at.map_or(earliest, |requested| requested.max(earliest)), grant.now)
             }
@@ -85,7 +86,7 @@ impl ChannelGateway {
         let may_resend = ctx.state.doubt.attempts_in_doubt < ATTEMPTS_IN_DOUBT_MAX;
         let mut lookups = Lookups::new(Instant::now() + self.policy.in_doubt_receipt_wait);
         loop {
-            if let Some(message_id) = self.message_by_receipt(ctx).await? {
+            if let Some(message_id) = self.record_doubt_and_read_receipt(ctx).await? {
                 events::in_doubt_resolved(ctx.request_id(), "reported");
                 return Ok(Reconciliation::Sent {
                     accepted: accepted_by_receipt(message_id),
@@ -138,8 +139,11 @@ impl ChannelGateway {
         }
     }
 
-    /// Renews the lease of the attempt in doubt. Returns the message that a receipt has reported for the request.
-    async fn message_by_receipt(&self, ctx: &mut SendContext<'_>) -> Result<Option<String>, RequeueReason> {
+    /// Records the doubt and renews the lease. Returns the message that a receipt has reported for the request.
+    async fn record_doubt_and_read_receipt(
+        &self,
+        ctx: &mut SendContext<'_>,
+    ) -> Result<Option<String>, RequeueReason> {
         let lease_duration = BREAKER_WAIT_MAX + self.policy.lease_duration() + LOOKUP_WAIT_MAX;
         match self.record_in_doubt(ctx, lease_duration).await? {
             ProgressAnswer::AlreadySent(id) if !ctx.state.doubt.excluded.contains(&id) => Ok(Some(id)),

@@ -1,8 +1,8 @@
 //! The checks before every send: kill switch, circuit breaker, concurrency limit, sender, and sender rate.
 //!
-//! While the gate is closed the worker consumes nothing, and requests in flight wait: they neither fail nor use up an
-//! attempt. They also wait while every sender is cooling down. [`crate::domain`] decides; this file counts the messages
-//! in flight and wakes the handlers that wait.
+//! While the gate is closed its channel's consumer loop consumes nothing, and requests in flight wait, without using up
+//! attempts, until their deadline. A message also waits while no sender is available for it. [`crate::domain`] decides;
+//! this file counts the messages in flight and wakes the handlers that wait.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -25,8 +25,8 @@ use crate::telemetry::events;
 /// After this long without an answer from the store the kill switch counts as unknown, and the gate closes.
 const STORE_SILENT_AFTER: Duration = Duration::from_millis(750);
 
-/// The word in logs, metrics and histories for a wait while every sender is cooling down. The word is part of the
-/// interface and older than the glossary.
+/// The word in logs, metrics and histories for a wait while no sender is available for the message: each is cooling down
+/// or was refused for it. The word is part of the interface and older than the glossary.
 pub(super) const SENDERS_COOLING_DOWN: &str = "senders_rest";
 
 /// The gate of one channel, shared by all its handlers.
@@ -149,7 +149,7 @@ impl SendGate {
 
     pub(super) fn closed_by(&self) -> Option<ClosedBy> {
         if self.lock().store_answered_at.is_some_and(|at| at.elapsed() >= STORE_SILENT_AFTER) {
-            self.store_call_failed();
+            self.check_store_silence();
         }
         *self.closed_by.borrow()
     }
@@ -308,7 +308,7 @@ impl SendGate {
         });
     }
 
-    pub(super) fn store_call_failed(&self) {
+    pub(super) fn check_store_silence(&self) {
         self.update(|state, _| {
             state.store_silent = state.store_answered_at.is_none_or(|at| at.elapsed() >= STORE_SILENT_AFTER);
         });

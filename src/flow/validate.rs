@@ -35,6 +35,7 @@ impl ChannelGateway {
             recipient: self.recipient_keyring.address(to.channel(), to.as_str()),
             user: request.user_id.as_deref().map(|user| self.recipient_keyring.user(user)),
             ip: request.client_ip.map(|ip| self.recipient_keyring.ip(ip)),
+            network: request.client_ip.map(|ip| self.recipient_keyring.network(ip)),
             request,
             to,
             autofill,

@@ -127,7 +127,7 @@ impl Verifier {
         // The provider's reason is more exact than the store's `Wrong`. Any other verdict of the store stays: a concurrent
         // check may have verified the code.
         Ok(match (&answer, verdict, verification_sid) {
-            // No message has been sent yet.
+            // No message is known to have been sent.
             (Ok(ProviderVerdict::Gone), Verdict::Wrong { .. }, None) => Verdict::NonePending,
             (Ok(ProviderVerdict::Gone), Verdict::Wrong { .. }, Some(_)) => {
                 Verdict::Expired { at: self.clock.now() }

@@ -3,8 +3,8 @@
 //! The broker hands out at most its prefetch, and at most `handlers_max` of these are processed. Each handler is a task. A
 //! panic is caught inside the task, which keeps the delivery, so neither it nor the handler slot is lost.
 //!
-//! During a pause no delivery starts, and those in flight go on. The consumer keeps its buffered deliveries for up to
-//! 12 minutes. At shutdown the loop finishes what is in flight and requeues what waits.
+//! During a pause no delivery starts, and those in flight keep their handlers, which wait at the gate. The consumer keeps
+//! its buffered deliveries for up to 12 minutes. At shutdown the loop finishes what is in flight and requeues what waits.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -24,8 +24,8 @@ use crate::broker::pause::pause_is;
 use crate::broker::{Delivery, RequestConsumer, Settlement};
 use crate::telemetry::events;
 
-/// A message whose handler panics on this delivery of it, or on a later one, is dead-lettered. Every earlier return of
-/// the message counts, not only panics.
+/// A message whose handler panics on its fifth delivery or later is dead-lettered. Every earlier return counts, not only
+/// panics.
 const PANICKED_DELIVERIES_MAX: u64 = 5;
 
 /// The longest wait for the next buffered delivery of a consumer.

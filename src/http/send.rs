@@ -121,6 +121,7 @@ impl Api {
             purpose: purpose.as_str(),
             user: Some(self.recipient_keyring.user(sub)),
             ip: Some(self.recipient_keyring.ip(client_ip)),
+            network: Some(self.recipient_keyring.network(client_ip)),
         };
         let limits = self.limits.on(to.channel());
         let usage = self.store.usage(&subject, Some(request_id), &limits).await;
@@ -150,19 +151,27 @@ impl Api {
         user: &User,
         client_ip: IpAddr,
     ) -> Result<Option<ReceivedResult>, Problem> {
-        let (by_user, by_ip) = (self.recipient_keyring.user(&user.sub), self.recipient_keyring.ip(client_ip));
+        let keyring = &self.recipient_keyring;
+        let by_user = keyring.user(&user.sub);
+        let (by_ip, by_network) = (keyring.ip(client_ip), keyring.network(client_ip));
         let count = self
             .pending
-            .add(&[(by_user, self.limits[Limit::User]), (by_ip, self.limits[Limit::Ip])])
+            .add(&[
+                (by_user, self.limits[Limit::User]),
+                (by_ip, self.limits[Limit::Ip]),
+                (by_network, self.limits[Limit::Network]),
+            ])
             .map_err(|wait| too_many(ErrorCode::RateLimited, wait))?;
         let result = self.publish_request(request_id, to, user, client_ip).await;
         match &result {
             // It is in the queue, or may be: a missing confirm proves nothing.
             Ok(None) | Err(PublishError::Unconfirmed(_)) => {}
             // A rejection charges no limit, so it keeps counting against the user.
-            Ok(Some(result)) if result.status == Status::Rejected => self.pending.remove(count, &[by_ip]),
+            Ok(Some(result)) if result.status == Status::Rejected => {
+                self.pending.remove(count, &[by_ip, by_network]);
+            }
             Ok(Some(_)) | Err(PublishError::NotTaken(_) | PublishError::Unroutable) => {
-                self.pending.remove(count, &[by_user, by_ip]);
+                self.pending.remove(count, &[by_user, by_ip, by_network]);
             }
         }
         result.map_err(|error| {

@@ -11,6 +11,8 @@ pub struct LimitSubject<'a> {
     pub purpose: &'a str,
     pub user: Option<Digest16>,
     pub ip: Option<Digest16>,
+    /// The network around the client IP.
+    pub network: Option<Digest16>,
 }
 
 impl LimitSubject<'_> {
@@ -20,6 +22,7 @@ impl LimitSubject<'_> {
             EventLog::Sends | EventLog::Wrong | EventLog::Refunds => Some(self.recipient),
             EventLog::UserSends => self.user,
             EventLog::IpSends => self.ip,
+            EventLog::NetworkSends => self.network,
             // One log for all.
             EventLog::AllSends => Some(Digest16::NONE),
         }

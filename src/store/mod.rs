@@ -1,8 +1,9 @@
 //! Seam: limits, challenges and request records that all workers share, behind one trait.
 //!
 //! - Every method is one atomic step, and a step whose answer was lost can be repeated. The repeated step gives the same
-//!   answer, with three exceptions: `overdue_receipts` hands out none of the same messages until their next turn, and
-//!   `set_kill_switch` and `remove_suppression` return the state that the first call left.
+//!   answer, with these exceptions: `overdue_receipts` hands out none of the same messages until their next turn,
+//!   `set_kill_switch` and `remove_suppression` return the state that the first call left, and a repeated `Requeued` is
+//!   answered `NotOwner`.
 //! - Decisions compare stored times with the store's own clock. A time to live only collects garbage.
 //! - [`memory`] is the specification; the contract tests compare [`redis`] with it.
 //! - The store is not a cache: if its data is lost, limits and pending codes are lost. If the
@@ -54,9 +55,9 @@ pub trait Store: Send + Sync {
 
     /// Records the progress that the handler with the lease reports, and the request's history if one is given.
     ///
-    /// `attempts_made` is the number of attempts that the handler knows of. With fewer than recorded the update is late
-    /// and changes nothing. `None`: the handler does not know, because the answer to its admission was lost. It can then
-    /// only report `Requeued` with `in_doubt: false`.
+    /// `attempts_made` is the number of attempts that the handler knows of. The record may count one more, not made yet.
+    /// With fewer than that the update is late and changes nothing. `None`: the handler does not know, because the answer
+    /// to its admission was lost. It can then only report `Requeued` with `in_doubt: false`.
     async fn update_progress(
         &self,
         lease: &Lease<'_>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// delays the next attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// The next attempt starts within this time. The last one was surely not accepted.
+    /// The next attempt starts within this time. The last one counts as not sent.
     Waiting(Duration),
     /// The next attempt starts now, and ends within this time.
     Sending(Duration),

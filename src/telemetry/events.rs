@@ -5,7 +5,8 @@
 //! masked form.
 
 use std::fmt::Display;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tracing::field::display;
 use tracing::{debug, error, info, warn};
@@ -302,6 +303,17 @@ pub fn http_answered(method: &str, route: &str, status: u16, elapsed: Duration) 
     debug!(method, route, status, elapsed_us, "http request answered");
 }
 
+/// The request counts for the proxy that stated the hop. It is logged once a minute: every request may have one.
+pub fn forwarded_hop_unreadable() {
+    static LOGGED: Mutex<Option<Instant>> = Mutex::new(None);
+    METRICS.forwarded_unreadable.inc();
+    let mut logged = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
+    if logged.is_none_or(|at| at.elapsed() >= Duration::from_secs(60)) {
+        *logged = Some(Instant::now());
+        warn!("unreadable hop in X-Forwarded-For; requests behind it count for a trusted proxy");
+    }
+}
+
 pub fn token_refused(reason: &'static str) {
     info!(reason, "token refused");
 }
@@ -436,7 +448,7 @@ pub fn broker_unblocked(role: &'static str) {
 }
 
 /// A queue or an exchange exists with other arguments, or we may not declare it: an operator has to act. With
-/// `retry_in` the connection was closed for it; without, the declaration is repeated when a message is returned.
+/// `retry_in` the role is not connected, or not as it should be, until then; without, the declaration is repeated when a message is returned.
 pub fn topology_refused(
     role: &'static str,
     channel: Option<Channel>,

@@ -101,6 +101,7 @@ pub(super) struct Metrics {
     pub(super) connections_lost: Family<RoleLabel, Counter>,
     pub(super) http: Family<HttpLabels, Counter>,
     pub(super) http_seconds: Histogram,
+    pub(super) forwarded_unreadable: Counter,
     pub(super) admin: Family<ReasonLabel, Counter>,
     pub(super) jwks_fetches: Family<ReasonLabel, Counter>,
     pub(super) jwks_ignored: Family<ReasonLabel, Counter>,
@@ -140,6 +141,7 @@ impl Metrics {
             connections_lost: Family::default(),
             http: Family::default(),
             http_seconds: Seconds.new_metric(),
+            forwarded_unreadable: Counter::default(),
             admin: Family::default(),
             jwks_fetches: Family::default(),
             jwks_ignored: Family::default(),
@@ -190,6 +192,11 @@ impl Metrics {
             "Time of an HTTP answer",
             Unit::Seconds,
             self.http_seconds.clone(),
+        );
+        r.register(
+            "forwarded_unreadable",
+            "Requests whose client address could not be read behind a trusted proxy",
+            self.forwarded_unreadable.clone(),
         );
         r.register("admin_requests", "Operator queries over HTTP, by kind", self.admin.clone());
         r.register("jwks_fetches", "Fetches of published token keys", self.jwks_fetches.clone());

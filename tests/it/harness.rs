@@ -53,7 +53,7 @@ pub use crate::scripted::{Posted, ScriptedProvider};
 pub const ALICE: &str = "+573001234567";
 pub const BOB: &str = "+573109876543";
 pub const PROVIDER_TIMEOUT: Duration = Duration::from_secs(15);
-const RECIPIENT_KEY: [u8; 32] = [9; 32];
+pub const RECIPIENT_KEY: [u8; 32] = *b"the recipient key of these tests";
 pub const HOUR: Duration = Duration::from_secs(3_600);
 
 pub fn region() -> Region {

@@ -254,3 +254,45 @@ async fn an_unknown_language_gets_the_default_text_and_an_unknown_zone_or_templa
     }
     assert_eq!(gateway.posted().len(), 1);
 }
+
+/// A copy of some of the machine's zones, or of none.
+fn zones(files: &[(&str, &[u8])]) -> Directory {
+    let directory = Directory::of(&[]);
+    for (name, content) in files {
+        let path = directory.0.join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, content).expect("a file");
+    }
+    directory
+}
+
+/// Version 1 of RFC 9636 with one type of local time: UTC.
+const UTC: &[u8] = b"TZif\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\x04\0\0\0\0\0\0UTC\0";
+
+#[test]
+fn the_built_in_zones_answer_where_the_machine_has_none_or_damaged_ones() {
+    let few = zones(&[("Etc/UTC", UTC)]);
+    let damaged = zones(&[("Etc/UTC", UTC), ("America/Bogota", b"TZif2"), ("Asia/Calcutta", b"garbage")]);
+    let files = zones(&[("tzdata.zi", b"# version 1970a"), ("zone.tab", b"\xff"), ("Asia", b"no folder")]);
+    let empty = zones(&[]);
+    let file = empty.0.join("a-file");
+    std::fs::write(&file, "no folder").expect("a file");
+    let missing = empty.0.join("missing");
+    for directory in
+        [&few.0, &damaged.0, &files.0, &empty.0, &file, &missing, Path::new(""), Path::new("/dev/null")]
+    {
+        for zone in ["America/Bogota", "Asia/Calcutta", "asia/calcutta", "US/Eastern", "UTC"] {
+            let more = [
+                ("ENVIRONMENT", "development"),
+                ("TZDIR", directory.to_str().expect("a plain path")),
+                ("TZ", ":/nowhere/zone"),
+                ("DEFAULT_TIMEZONE", zone),
+            ];
+            let output = otpost(&empty.0.join("none"), &more[..], &["check-number", "+573001234567"], "");
+            assert_eq!(output.status.code(), Some(0), "{zone} with {directory:?}: {output:?}");
+        }
+    }
+    let unknown = [("TZDIR", few.0.to_str().expect("a plain path")), ("DEFAULT_TIMEZONE", "Asia/Nowhere")];
+    let output = otpost(&empty.0, &unknown, &["check-number", "+573001234567"], "");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}

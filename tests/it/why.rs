@@ -30,15 +30,13 @@ use otpost::store::{
 use serde_json::{Value, json};
 
 use crate::contract::store::limits;
-use crate::harness::{ALICE, BOB, Embedded, Options, number, region, within};
+use crate::harness::{ALICE, BOB, Embedded, Options, RECIPIENT_KEY, number, region, within};
 use crate::http::{Answer, TestServer, post, service, token};
 use crate::promises::secrets::{captured_log, has_run, start_capturing};
 use crate::real::{Redis, redis_url};
 use crate::scripted::Script;
 
 const REQUESTS: &str = "/api/v1/sms/requests";
-/// The same key as in the harness.
-const RECIPIENT_KEY: [u8; 32] = [9; 32];
 const ALICE_DIGITS: &str = "3001234567";
 const MASKED: &str = "+57******4567";
 
@@ -374,7 +372,7 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
     let limits = Limits { cooldown: Duration::ZERO, ..limits() };
     let shown = Address::parse(to, region()).expect("a recipient").to_string();
     let mut history = RequestHistory { to: shown, ..RequestHistory::default() };
-    let subject = LimitSubject { recipient, purpose: "login", user: None, ip: None };
+    let subject = LimitSubject { recipient, purpose: "login", user: None, ip: None, network: None };
     let lease = Lease { subject, request_id: &request, token: 1 };
     let digest = Digest16::from_random([7; 16]);
     let admit = AdmissionInput {

@@ -41,7 +41,7 @@ pub async fn limit_usage(
     now: UnixMillis,
 ) -> Result<LimitUsageRow, StoreError> {
     let (recipient, purpose) = (recipients.address(to.channel(), to.as_str()), Purpose::default());
-    let subject = LimitSubject { recipient, purpose: purpose.as_str(), user: None, ip: None };
+    let subject = LimitSubject { recipient, purpose: purpose.as_str(), user: None, ip: None, network: None };
     let usage = store.usage(&subject, None, &limits.on(to.channel())).await?;
     let remaining = |limit: u32, used: u32| (limit > 0).then(|| limit.saturating_sub(used));
     let (limit, limit_day) = (limits[Limit::Recipient].count, limits[Limit::RecipientDay].count);

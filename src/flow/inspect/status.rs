@@ -151,6 +151,7 @@ pub struct LimitsRow {
     pub per_user: u32,
     /// Sends for a client IP in an hour.
     pub per_ip: u32,
+    pub per_network: u32,
     /// All sends in an hour.
     pub all_per_hour: u32,
     pub cooldown: u64,
@@ -372,6 +373,7 @@ fn limits_row(limits: &Limits) -> LimitsRow {
         per_day: limits[Limit::RecipientDay].count,
         per_user: limits[Limit::User].count,
         per_ip: limits[Limit::Ip].count,
+        per_network: limits[Limit::Network].count,
         all_per_hour: limits[Limit::All].count,
         cooldown: limits.cooldown.as_secs(),
         wrong_per_code: limits.wrong_per_challenge,

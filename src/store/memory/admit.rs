@@ -111,8 +111,8 @@ impl State {
         Limit::ALL.into_iter().filter_map(wait).max().unwrap_or_default()
     }
 
-    /// After its time the cooldown goes on while the request that started it may still be sent. Two messages to one
-    /// recipient are thus never in doubt together: the provider could not tell them apart.
+    /// After its time the cooldown goes on while the request that started it may still be sent. So, unless the
+    /// cooldown is off, two messages to one recipient are never in doubt together: a lookup could not tell them apart.
     fn cooldown(&self, recipient: Digest16, now: UnixMillis) -> Duration {
         let Some(cooldown) = self.cooldowns.get(&recipient) else { return Duration::ZERO };
         if cooldown.until > now {

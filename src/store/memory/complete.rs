@@ -19,7 +19,7 @@ impl State {
             match &record.stage {
                 Stage::Completed(_) if ours => return CompletionAnswer::Recorded,
                 Stage::Completed(outcome) => return CompletionAnswer::AlreadyCompleted(outcome.clone()),
-                // Only the owner of the lease that knows the last attempt can know that nothing was sent.
+                // Only a handler that has the lease and knows of the last attempt can say that nothing was sent.
                 Stage::InProgress(request)
                     if nothing_sent && !(ours && request.is_unsent(outcome.attempts)) =>
                 {

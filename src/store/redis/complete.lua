@@ -12,7 +12,7 @@ now = clock(now)
 local r = read_record(redis.call('GET', record), now)
 if r then
   if r.state == 'ended' then return r.owner == token and 'recorded' or 'already_completed ' .. r.rest end
-  -- Only the owner of the lease that knows the last attempt can know that nothing was sent.
+  -- Only a handler that has the lease and knows of the last attempt can say that nothing was sent.
   if attempts_if_unsent ~= '-' then
     read_progress(r)
     if r.owner ~= token or r.attempts_in_doubt ~= '0' or not knows_last_attempt(r, attempts_if_unsent, false) then

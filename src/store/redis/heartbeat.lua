@@ -1,7 +1,7 @@
 -- Heartbeat: counts a worker as active, or no longer, and reads the shared state.
 -- KEYS     active workers, kill switch, server
--- ARGV     now, worker id, is active (has something to send), a worker stays active for,
---          a new server may lack writes for, run id that the worker knows or '-'
+-- ARGV     now, worker id, is active (has something to send), how long a worker stays active,
+--          how long a new server may lack writes, run id that the worker knows or '-'
 -- Answers  kill switch (0 or 1), active workers, for how long the server may still lack writes, run id of the server
 local active_workers, kill_switch, server_key = unpack(KEYS)
 local now, worker_id, is_active, active_for, may_lack_writes_for, known_server = unpack(ARGV)
@@ -19,8 +19,8 @@ local info = redis.pcall('INFO', 'server')
 local server = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or 'unknown'
 local recorded_server, since = string.match(redis.call('GET', server_key) or '', '^(%S+) (%S+)$')
 local is_changed = recorded_server and recorded_server ~= server
--- The failover can lose this key as well. Then only `known_server` shows that the server has changed. `since` is 0 while
--- the server has never changed.
+-- A failover can lose this key, and a worker that knows no server may already have written it again, with `since` 0. Then
+-- only `known_server` shows the change.
 local is_key_lost = known_server ~= '-' and (not recorded_server or since == '0' and known_server ~= server)
 if is_changed or is_key_lost then since = decimal(now) end
 redis.call('SET', server_key, server .. ' ' .. (since or '0'), 'PX', DAY)

@@ -127,6 +127,9 @@ impl Keys {
             EventLog::Refunds => self.refunds(&subject.recipient),
             EventLog::UserSends => self.shared(":user:", subject.user.as_ref().map_or("", Digest16::as_str)),
             EventLog::IpSends => self.shared(":ip:", subject.ip.as_ref().map_or("", Digest16::as_str)),
+            EventLog::NetworkSends => {
+                self.shared(":net:", subject.network.as_ref().map_or("", Digest16::as_str))
+            }
             EventLog::AllSends => self.shared(":spend:h", ""),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! `replies.rs` reads the answers of all scripts. `docs/architecture.md` lists the keys and the words of a record.
 
+mod address;
 mod connection;
 mod keys;
 mod replies;
@@ -32,6 +33,7 @@ use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::{EventLog, Limit, Limits};
 use crate::domain::outcome::Status;
 use crate::domain::request_id::RequestId;
+use crate::domain::server_url::InvalidUrl;
 use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry};
 use crate::domain::time::{UnixMillis, millis};
 use crate::domain::verdict::Verdict;
@@ -68,7 +70,7 @@ struct Scripts {
 
 impl RedisStore {
     /// Connects at the first step, so that a gateway can start while Redis is down.
-    pub fn connect(url: &str, prefix: &str) -> Result<RedisStore, StoreError> {
+    pub fn connect(url: &str, prefix: &str) -> Result<RedisStore, InvalidUrl> {
         Ok(RedisStore {
             link: Link::open(url)?,
             keys: Keys::new(prefix),
@@ -187,7 +189,8 @@ impl Store for RedisStore {
     async fn admit(&self, input: &AdmissionInput<'_>) -> Result<Admission, StoreError> {
         let (lease, limits, subject) = (&input.lease, input.limits, &input.lease.subject);
         let recipient = &subject.recipient;
-        let is_shared = limits[Limit::All].count > 0 || subject.user.is_some() || subject.ip.is_some();
+        let is_client = subject.ip.is_some() || subject.network.is_some();
+        let is_shared = limits[Limit::All].count > 0 || subject.user.is_some() || is_client;
         let mut call = self.scripts.admit.call(9 + EventLog::CHARGED.len());
         call.arg(self.keys.record(recipient, lease.request_id))
             .arg(self.keys.challenge(recipient, subject.purpose))

@@ -44,8 +44,8 @@ local function read_record(line, now)
   return r.state and tonumber(r.kept_until) > now and r or nil
 end
 
--- Splits the rest of a record in progress. `facts` are fixed at admission: challenge id, key id, digest, caller's code,
--- admission, expiry, deadline.
+-- Splits the rest of a record in progress. `facts` are fixed at admission: challenge id, key id, digest, whether the
+-- caller chose the code (0 or 1), admission, expiry, deadline.
 local function read_progress(r)
   r.lease_until, r.attempt, r.started_at, r.attempts_in_doubt, r.unfinished_leases, r.facts, r.purpose, r.history =
     string.match(r.rest, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+ %S+ %S+ %S+ %S+ %S+ %S+) (%S+) (.+)$')
@@ -64,10 +64,10 @@ local function deadline_of(r) return tonumber(string.match(r.facts, '%S+$')) end
 local function receipt_of(r) return string.match(r.receipt, '^([^,]+),(%d+),([^,]+),(%d)') end
 
 -- Is the handler's count of attempts up to date? In state `sending` the record counts an attempt that may not have been
--- made, so one fewer is up to date, too, unless `must_be_made`.
-local function knows_last_attempt(r, attempts_made, must_be_made)
+-- made, so one fewer is up to date, too, unless the attempt was surely made (`was_made`).
+local function knows_last_attempt(r, attempts_made, was_made)
   return r.attempt == attempts_made
-    or not must_be_made and r.state == 'sending' and tonumber(r.attempt) - 1 == tonumber(attempts_made)
+    or not was_made and r.state == 'sending' and tonumber(r.attempt) - 1 == tonumber(attempts_made)
 end
 
 -- Marks the current attempt as in doubt, and counts it once.
@@ -76,8 +76,8 @@ local function mark_in_doubt(r)
 end
 
 -- The time left of a recipient's cooldown. It lasts for its duration, and longer while the request that started it may
--- still be sent. So two messages to one recipient are never in doubt together: a lookup could not tell them apart.
--- The key of that request's record follows from the cooldown's key.
+-- still be sent. So, unless the cooldown is off, two messages to one recipient are never in doubt together: a lookup could
+-- not tell them apart. The key of that request's record follows from the cooldown's key.
 local function cooldown_left(key, value, now)
   local cooldown_until, request_id = string.match(value or '', '^(%S+) (%S+)$')
   if not cooldown_until then return 0 end

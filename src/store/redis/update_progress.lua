@@ -1,4 +1,4 @@
--- Progress: records the state that the handler with the lease reports, and extends the lease.
+-- Progress: records the state that the handler with the lease reports, and extends or ends the lease.
 -- KEYS     record, challenge
 -- ARGV     now, token, attempts made or '-', waiting|sending|doubt|requeued|requeued_in_doubt, duration, history or '-'
 -- Answers  applied | already_sent MESSAGE | not_owner | challenge_replaced (or used)

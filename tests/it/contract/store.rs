@@ -52,7 +52,7 @@ impl TimedStore for RedisStore {
 }
 
 pub fn limits() -> Limits {
-    Limits::default().with(Limit::User, 3).with(Limit::Ip, 4).with(Limit::All, 0)
+    Limits::default().with(Limit::User, 3).with(Limit::Ip, 4).with(Limit::Network, 2).with(Limit::All, 0)
 }
 
 pub fn named(number: u8) -> Digest16 {
@@ -67,6 +67,7 @@ pub struct TestRequest {
     pub request: RequestId,
     pub owner: u64,
     pub user: Option<Digest16>,
+    pub network: Option<Digest16>,
     pub limits: Limits,
     pub requested_at: Option<UnixMillis>,
     pub not_after: Option<UnixMillis>,
@@ -84,6 +85,7 @@ pub fn request_to(recipient: u8, request: &str) -> TestRequest {
         request: RequestId::parse(request).expect("valid"),
         owner: 1,
         user: None,
+        network: None,
         limits: limits(),
         requested_at: None,
         not_after: None,
@@ -106,6 +108,7 @@ impl TestRequest {
             purpose: self.purpose,
             user: self.user,
             ip: None,
+            network: self.network,
         };
         Lease { subject, request_id: &self.request, token: self.owner }
     }
@@ -235,6 +238,7 @@ async fn keeps_its_promises(store: &dyn TimedStore) {
     a_check_whose_answer_was_lost_is_counted_once(store).await;
     a_check_without_the_key_is_not_counted(store).await;
     a_users_limit_spans_recipients(store).await;
+    a_networks_limit_spans_recipients_and_is_refunded(store).await;
     the_first_outcome_stays(store).await;
     progress::keeps_its_promises(store).await;
     provider_check::keeps_its_promises(store).await;
@@ -615,6 +619,24 @@ async fn a_users_limit_spans_recipients(store: &dyn TimedStore) {
     let fourth = TestRequest { user: Some(named(240)), ..request_to(19, "user") };
     assert_eq!(rejected(admit(store, &fourth).await).code, ErrorCode::RateLimited);
     granted(admit(store, &TestRequest { user: Some(named(241)), ..request_to(19, "other-user") }).await);
+}
+
+async fn a_networks_limit_spans_recipients_and_is_refunded(store: &dyn TimedStore) {
+    let from =
+        |recipient, network| TestRequest { network: Some(named(network)), ..request_to(recipient, "net") };
+    store.at(START);
+    let first = from(101, 242);
+    granted(admit(store, &first).await);
+    granted(admit(store, &from(102, 242)).await);
+    assert_eq!(rejected(admit(store, &from(103, 242)).await).code, ErrorCode::RateLimited);
+    granted(admit(store, &from(104, 243)).await);
+    let usage = store.usage(&from(105, 242).lease().subject, None, &limits()).await.expect("answers");
+    assert_eq!(usage.limited_for, HOUR);
+    let outcome = failed(START);
+    let completion = completion(first.lease(), &outcome, Refund::Uncounted);
+    store.complete(&completion).await.expect("answers");
+    granted(admit(store, &from(106, 242)).await);
+    assert_eq!(rejected(admit(store, &from(107, 242)).await).code, ErrorCode::RateLimited);
 }
 
 async fn the_first_outcome_stays(store: &dyn TimedStore) {

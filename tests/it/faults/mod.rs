@@ -153,7 +153,8 @@ async fn charges_match(world: &World, history: &History, seed: u64) {
             })
             .count();
         let recipient = keyring.address(Channel::Sms, number(to).e164());
-        let subject = LimitSubject { recipient, purpose: "verification", user: None, ip: None };
+        let subject =
+            LimitSubject { recipient, purpose: "verification", user: None, ip: None, network: None };
         let usage = world.store.usage(&subject, None, &world.limits).await.expect("calm");
         assert_eq!(usage.used as usize, expected, "OTPOST_SEED={seed}: charges of {to}");
     }

@@ -122,7 +122,7 @@ impl World {
             clock,
             // A lookup cannot distinguish two sends to one recipient that are in doubt at the same time, so the default
             // cooldown stays.
-            limits: [Limit::RecipientDay, Limit::User, Limit::Ip, Limit::All]
+            limits: [Limit::RecipientDay, Limit::User, Limit::Ip, Limit::Network, Limit::All]
                 .into_iter()
                 .fold(Limits::default(), |limits, limit| limits.with(limit, 0))
                 .with(Limit::Recipient, sends_an_hour),

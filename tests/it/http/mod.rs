@@ -258,6 +258,7 @@ impl TestServer {
             purpose,
             user: None,
             ip: None,
+            network: None,
         }
     }
 
