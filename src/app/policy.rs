@@ -24,6 +24,7 @@ pub(super) fn policy(settings: &Settings, channel: Channel) -> Policy {
         code_life: settings.code_life,
         code_length: settings.code_length,
         retry: RetryPolicy::default(),
+        caller_codes_allowed: settings.caller_codes_allowed,
         provider_timeout: settings.provider_timeout,
         in_doubt: settings.in_doubt,
         in_doubt_receipt_wait: provider_adapters::in_doubt_receipt_wait(settings, channel),

@@ -73,6 +73,7 @@ impl<'a> Reader<'a> {
             recipients: self.recipients(development),
             code_length: self.code_length(),
             code_life: minutes(self.number("OTP_EXPIRATION_MINUTES", 10, 1, 1_440)),
+            caller_codes_allowed: self.choice("OTP_CALLER_CODES", "refuse", &["allow", "refuse"]) == "allow",
             limits: self.limits(),
             sms_enabled: self.boolean("SMS_ENABLED", true),
             email_enabled: email.enabled,

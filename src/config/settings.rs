@@ -122,6 +122,7 @@ pub struct Settings {
     pub codes: Option<Arc<CodeKeyring>>,
     pub recipients: Option<Arc<RecipientKeyring>>,
     pub code_length: CodeLength,
+    pub caller_codes_allowed: bool,
     pub code_life: Duration,
     pub limits: Limits,
     pub sms_enabled: bool,

@@ -45,6 +45,8 @@ pub struct Policy {
     /// From the admission of a request to the expiry of its code.
     pub code_life: Duration,
     pub code_length: CodeLength,
+    /// Callers may choose codes, of at least `code_length` digits.
+    pub caller_codes_allowed: bool,
     pub retry: RetryPolicy,
     /// The longest wait for a provider's answer.
     pub provider_timeout: Duration,

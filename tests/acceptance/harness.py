@@ -188,6 +188,7 @@ class Gateway:
             "TWILIO_API_BASE_URL": f"http://127.0.0.1:{self.twilio_port}",
             "OTP_SECRET_KEYS": f"k1:{key('codes')}",
             "OTP_RECIPIENT_KEY": key("recipients"),
+            "OTP_CALLER_CODES": "allow",
             "JWT_SECRET": JWT_SECRET,
             "JWT_AUDIENCE": AUDIENCE,
             "EMAIL_OTP_ENABLED": "false",

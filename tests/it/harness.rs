@@ -197,6 +197,7 @@ pub struct Options {
     pub grace: Duration,
     pub retry: RetryPolicy,
     pub in_doubt: InDoubtPolicy,
+    pub caller_codes_allowed: bool,
     /// The wait of a send in doubt for a receipt if the provider lists no messages.
     pub doubt_report_wait: Duration,
     /// The maintenance tasks run: heartbeat, probes, overdue receipts.
@@ -231,6 +232,7 @@ impl Default for Options {
             retry: RetryPolicy::default(),
             in_doubt: InDoubtPolicy::Reconcile,
             doubt_report_wait: Duration::ZERO,
+            caller_codes_allowed: false,
             maintained: false,
             sender_rate: None,
             templates: Vec::new(),
@@ -328,6 +330,7 @@ impl Embedded {
                 code_life: Duration::from_secs(600),
                 code_length: CodeLength::new(6).expect("valid"),
                 retry: options.retry,
+                caller_codes_allowed: options.caller_codes_allowed,
                 provider_timeout: PROVIDER_TIMEOUT,
                 in_doubt: options.in_doubt,
                 in_doubt_receipt_wait: options.doubt_report_wait,

@@ -63,8 +63,8 @@ impl State {
         now: UnixMillis,
     ) -> Result<(), OutcomeError> {
         let recipient = admit.lease.subject.recipient;
-        if admit.channel_disabled {
-            return Err(OutcomeError::of(ErrorCode::ChannelDisabled));
+        if let Some(error) = admit.refused {
+            return Err(error.clone());
         }
         if deadline.since(now) < TIME_LEFT_MIN {
             return Err(OutcomeError::of(ErrorCode::Expired));

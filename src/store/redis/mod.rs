@@ -223,7 +223,7 @@ impl Store for RedisStore {
             .arg(millis(REJECTION_KEPT))
             .arg(millis(CHALLENGE_KEPT_AFTER))
             .arg(millis(OUTCOME_KEPT))
-            .arg(u8::from(admit.channel_disabled))
+            .json(&admit.refused)
             .json(admit.history)
             .arg(recipient.as_str())
             .arg(RECENT_MAX)

@@ -210,6 +210,7 @@ impl World {
                 code_life: self.code_life,
                 code_length: CodeLength::new(6).expect("valid"),
                 retry: RetryPolicy::default(),
+                caller_codes_allowed: false,
                 provider_timeout: PROVIDER_TIMEOUT,
                 in_doubt: InDoubtPolicy::Reconcile,
                 in_doubt_receipt_wait: Duration::ZERO,

@@ -229,7 +229,7 @@ impl TestServer {
             },
             known_kids: ",k2,k1,k9,",
             limits: &limits,
-            channel_disabled: false,
+            refused: None,
             gate_closed: false,
             suspect_from: u32::MAX,
             country: None,
