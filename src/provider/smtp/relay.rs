@@ -11,7 +11,7 @@ use lettre::transport::smtp::commands::Starttls;
 use lettre::transport::smtp::extension::{ClientId, Extension};
 use percent_encoding::percent_decode_str;
 use rustls::ClientConfig;
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto;
 use rustls::pki_types::ServerName;
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -60,7 +60,7 @@ impl Tls {
     /// The certificate must be trusted by this machine.
     fn new(host: &str) -> Result<Tls, SmtpSettingsError> {
         let server = ServerName::try_from(host.to_owned()).map_err(|_| SmtpSettingsError::Url)?;
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let provider = Arc::new(crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .and_then(|config| config.with_platform_verifier())
