@@ -129,6 +129,8 @@ pub struct Settings {
     pub email_enabled: bool,
     /// `None`: all countries.
     pub allowed_countries: Option<BTreeSet<String>>,
+    /// Codes of no country, such as `+881`.
+    pub allowed_shared_codes: BTreeSet<String>,
     pub allow_landline: bool,
     /// Texts stay in the GSM-7 alphabet.
     pub gsm7: bool,

@@ -123,6 +123,7 @@ impl TestServer {
                 email_enabled: true,
                 default_region: "CO".parse().expect("a region"),
                 allowed_countries: Some(BTreeSet::from(["CO".to_owned()])),
+                allowed_shared_codes: BTreeSet::new(),
                 allow_landline: false,
             },
             limits: limits(),
