@@ -50,6 +50,7 @@ raw_settings! {
     otp_secret_keys "OTP_SECRET_KEYS" Secret,
     otp_recipient_key "OTP_RECIPIENT_KEY" Secret,
     otp_code_length "OTP_CODE_LENGTH" Plain,
+    otp_caller_codes "OTP_CALLER_CODES" Plain,
     otp_expiration_minutes "OTP_EXPIRATION_MINUTES" Plain,
     otp_max_attempts "OTP_MAX_ATTEMPTS" Plain,
     otp_resend_cooldown_seconds "OTP_RESEND_COOLDOWN_SECONDS" Plain,

@@ -10,6 +10,7 @@ pub mod circuit_breaker;
 pub mod code;
 pub mod concurrency_limiter;
 pub mod dead_letter;
+pub mod decimal_digit;
 pub mod delivery_event;
 pub mod email;
 pub mod email_sender;

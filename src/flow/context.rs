@@ -167,6 +167,8 @@ pub(super) struct ValidRequest<'a> {
     pub(super) user: Option<Digest16>,
     pub(super) ip: Option<Digest16>,
     pub(super) network: Option<Digest16>,
+    /// The error of the request, if it is new: one that was admitted before a setting changed is finished.
+    pub(super) refused: Option<OutcomeError>,
 }
 
 impl ValidRequest<'_> {

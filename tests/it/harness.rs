@@ -197,6 +197,7 @@ pub struct Options {
     pub grace: Duration,
     pub retry: RetryPolicy,
     pub in_doubt: InDoubtPolicy,
+    pub caller_codes_allowed: bool,
     /// The wait of a send in doubt for a receipt if the provider lists no messages.
     pub doubt_report_wait: Duration,
     /// The maintenance tasks run: heartbeat, probes, overdue receipts.
@@ -223,6 +224,7 @@ impl Default for Options {
                 email_enabled: true,
                 default_region: region(),
                 allowed_countries: Some(["CO".to_owned()].into()),
+                allowed_shared_codes: [].into(),
                 allow_landline: false,
             },
             keys: vec![("k1", [1; 32])],
@@ -230,6 +232,7 @@ impl Default for Options {
             grace: Duration::from_secs(25),
             retry: RetryPolicy::default(),
             in_doubt: InDoubtPolicy::Reconcile,
+            caller_codes_allowed: false,
             doubt_report_wait: Duration::ZERO,
             maintained: false,
             sender_rate: None,
@@ -327,6 +330,7 @@ impl Embedded {
                 limits: options.limits,
                 code_life: Duration::from_secs(600),
                 code_length: CodeLength::new(6).expect("valid"),
+                caller_codes_allowed: options.caller_codes_allowed,
                 retry: options.retry,
                 provider_timeout: PROVIDER_TIMEOUT,
                 in_doubt_policy: options.in_doubt,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use otpost::clock::Clock;
 use otpost::domain::history::RequestHistory;
 use otpost::domain::limit::{Limit, Limits};
-use otpost::domain::outcome::Status;
+use otpost::domain::outcome::{ErrorCode, OutcomeError, Status};
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::suppression::{ManualSuppression, NewSuppression, SuppressionTarget};
@@ -267,8 +267,9 @@ fn shown<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> String {
 
 async fn admit(store: &dyn TimedStore, copy: &Copy, now: UnixMillis) -> String {
     let request = copy.request_to(now);
+    let disabled = OutcomeError::of(ErrorCode::ChannelDisabled);
     let admit = AdmissionInput {
-        channel_disabled: copy.challenge == 2 && copy.owner == 2,
+        refused: (copy.challenge == 2 && copy.owner == 2).then_some(&disabled),
         gate_closed: copy.challenge == 1 && copy.owner == 2,
         country: (copy.recipient == 2).then_some(COUNTRY),
         ..request.admit()

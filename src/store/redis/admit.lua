@@ -19,7 +19,7 @@ local recipient_count, day_count, user_count, ip_count, network_count, all_count
 local wrong_count, refunds_count = unpack(ARGV, 22, 23)
 local recipient_window, cooldown_duration, time_left_min, life_divisor = unpack(ARGV, 24, 27)
 local rejection_kept, challenge_kept_after, outcome_kept = unpack(ARGV, 28, 30)
-local channel_disabled, history, recipient, recent_max, gate_closed, suspect_from = unpack(ARGV, 31, 36)
+local refused, history, recipient, recent_max, gate_closed, suspect_from = unpack(ARGV, 31, 36)
 
 now = clock(now)
 local values = redis.call('MGET', record, cooldown, suppression, country_suppression)
@@ -77,15 +77,19 @@ local function write(line, kept)
 end
 
 -- Rejections are recorded, so that a repeat gets the same answer.
+local function reject_with(error)
+  local outcome = '{"status":"rejected","at":' .. decimal(now) .. ',"purpose":"' .. purpose .. '","error":' .. error
+    .. ',"notes":' .. history .. '}'
+  write(table.concat({'ended', token, decimal(now + rejection_kept), '-', outcome}, ' '), rejection_kept)
+  remember_unsent(recent, request_id, recent_max, now)
+  return 'completed 1 ' .. outcome
+end
+
 local function reject(error_code, wait_time, provider_code)
   local error = '{"code":"' .. error_code .. '"'
   if provider_code then error = error .. ',"provider_code":' .. provider_code end
   if wait_time then error = error .. ',"retry_after":' .. decimal(math.ceil(wait_time / 1000)) end
-  local outcome = '{"status":"rejected","at":' .. decimal(now) .. ',"purpose":"' .. purpose .. '","error":' .. error
-    .. '},"notes":' .. history .. '}'
-  write(table.concat({'ended', token, decimal(now + rejection_kept), '-', outcome}, ' '), rejection_kept)
-  remember_unsent(recent, request_id, recent_max, now)
-  return 'completed 1 ' .. outcome
+  return reject_with(error .. '}')
 end
 
 -- The provider code of a suppression in force, and the time that is left of it; no time if it has no end.
@@ -94,7 +98,7 @@ local function in_force(value)
   if provider_code and (ends == '-' or tonumber(ends) > now) then return provider_code, ends ~= '-' and ends - now end
 end
 
-if channel_disabled == '1' then return reject('channel_disabled') end
+if refused ~= 'null' then return reject_with(refused) end
 if deadline - now < tonumber(time_left_min) then return reject('expired') end
 local provider_code, time_left = in_force(values[3])
 -- Code 0 stands for an operator's suppression, or for a provider that gave no number.

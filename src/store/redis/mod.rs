@@ -224,7 +224,7 @@ impl Store for RedisStore {
             .arg(millis(REJECTION_KEPT))
             .arg(millis(CHALLENGE_KEPT_AFTER))
             .arg(millis(OUTCOME_KEPT))
-            .arg(u8::from(input.channel_disabled))
+            .json(&input.refused)
             .json(input.history)
             .arg(recipient.as_str())
             .arg(RECENT_MAX)

@@ -128,7 +128,7 @@ impl TestRequest {
             },
             known_kids: ",k1,k2,",
             limits: &self.limits,
-            channel_disabled: false,
+            refused: None,
             gate_closed: false,
             suspect_from: u32::MAX,
             country: None,
@@ -228,7 +228,7 @@ async fn keeps_its_promises(store: &dyn TimedStore) {
     a_requeued_request_is_free_when_its_next_attempt_is_due(store).await;
     only_the_owner_can_complete_a_request_as_not_sent(store).await;
     no_attempt_starts_after_the_code_was_used(store).await;
-    a_disabled_channel_rejects_new_requests(store).await;
+    a_refused_request_is_rejected_if_it_is_new(store).await;
     the_epoch_is_a_valid_time(store).await;
     a_request_with_too_little_time_left_is_expired(store).await;
     a_resend_continues_the_challenge_while_enough_life_is_left(store).await;
@@ -468,7 +468,7 @@ async fn no_attempt_starts_after_the_code_was_used(store: &dyn TimedStore) {
     );
 }
 
-async fn a_disabled_channel_rejects_new_requests(store: &dyn TimedStore) {
+async fn a_refused_request_is_rejected_if_it_is_new(store: &dyn TimedStore) {
     store.at(START);
     let request = request_to(23, "open");
     granted(admit(store, &request).await);
@@ -476,14 +476,21 @@ async fn a_disabled_channel_rejects_new_requests(store: &dyn TimedStore) {
     let completion = completion(request.lease(), &outcome, Refund::None);
     store.complete(&completion).await.expect("answers");
     let other = request.owned_by(2);
-    let closed = AdmissionInput { channel_disabled: true, ..other.admit() };
+    let error = OutcomeError::detailed(ErrorCode::InvalidRequest, "`code` is \"refused\"");
+    let refused = Some(&error);
+    let closed = AdmissionInput { refused, ..other.admit() };
     let replay = Admission::Completed { outcome: sent(START), ours: false };
     assert_eq!(store.admit(&closed).await.expect("answers"), replay);
     let new = request_to(24, "new");
-    let rejection = rejected(
-        store.admit(&AdmissionInput { channel_disabled: true, ..new.admit() }).await.expect("answers"),
-    );
-    assert_eq!(rejection.code, ErrorCode::ChannelDisabled);
+    let admission = store.admit(&AdmissionInput { refused, ..new.admit() }).await.expect("answers");
+    assert_eq!(rejected(admission), error);
+    let begun = request_to(24, "begun");
+    let first = granted(admit(store, &begun).await);
+    store.at(START.plus(LEASE));
+    let again = begun.owned_by(2);
+    let taken_over = store.admit(&AdmissionInput { refused, ..again.admit() }).await.expect("answers");
+    let Admission::InDoubt(grant) = taken_over else { panic!("an admitted request goes on: {taken_over:?}") };
+    assert_eq!((grant.challenge, grant.sends), (first.challenge, 0));
 }
 
 async fn the_epoch_is_a_valid_time(store: &dyn TimedStore) {
