@@ -42,7 +42,7 @@ pub enum HistoryEvent {
     /// Another handler took over; `true` if an attempt is in doubt.
     #[serde(rename = "taken_up")]
     TakenOver(bool),
-    /// The answer of a message lookup: `found`, `absent`, `unanswered` or `refused`.
+    /// The answer of a message lookup: `found`, `absent`, `ambiguous`, `unanswered` or `refused`.
     LookedUp(String),
     /// The number of the attempt that repeats one in doubt.
     Resent(u32),

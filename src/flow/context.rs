@@ -234,8 +234,6 @@ pub(super) struct DoubtState {
     pub(super) began_no_earlier_than: UnixMillis,
     /// The last of them has ended by this moment.
     pub(super) ended_by: Instant,
-    /// Messages that lookups found and that belong to other requests.
-    pub(super) excluded: Vec<String>,
 }
 
 impl DoubtState {

@@ -94,6 +94,7 @@ impl ChannelGateway {
                 outcome: &outcome,
                 refund: Refund::None,
                 found_by_lookup: false,
+                id_is_unlisted: false,
                 suppression: None,
                 poll_receipt_after: None,
             };

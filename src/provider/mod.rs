@@ -152,6 +152,13 @@ pub struct Accepted {
     pub verification_sid: Option<String>,
 }
 
+impl Accepted {
+    /// The id is that of the message: Verify may name only the Verification, whose messages have other ids.
+    pub fn names_message(&self) -> bool {
+        self.message_id.is_some() && self.message_id != self.verification_sid
+    }
+}
+
 /// A failed check of credentials.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {

@@ -3,6 +3,7 @@
 //! One file per step or group of steps; `state.rs` and `record.rs` hold the data.
 
 mod admit;
+mod claim;
 mod complete;
 mod log;
 mod progress;
@@ -24,7 +25,7 @@ use async_trait::async_trait;
 use self::state::State;
 use super::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use super::{
-    Admission, AdmissionInput, ChargedTo, CompletionAnswer, CompletionInput, KillSwitch, Lease, NewReceipt,
+    Admission, AdmissionInput, ChargedTo, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease, NewReceipt,
     OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestSummary, SharedState,
     Store, StoreError, Usage,
 };
@@ -110,6 +111,10 @@ impl Store for MemoryStore {
         history: Option<&RequestHistory>,
     ) -> Result<ProgressAnswer, StoreError> {
         Ok(self.step(|state, now| state.update_progress(lease, attempts_made, progress, history, now)))
+    }
+
+    async fn claim_message(&self, claim: &ClaimInput<'_>) -> Result<ClaimAnswer, StoreError> {
+        Ok(self.step(|state, now| state.claim_message(claim, now)))
     }
 
     async fn complete(&self, completion: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError> {

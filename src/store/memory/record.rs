@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::claim::UnnamedMessages;
 use crate::domain::challenge::ChallengeId;
 use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
@@ -33,6 +34,8 @@ pub(super) struct Record {
     pub(super) receipt: Option<RecordedReceipt>,
     /// The strongest suppression that receipts of this request have caused.
     pub(super) suppression_strength: SuppressionStrength,
+    /// Of a completed request.
+    pub(super) unnamed: Option<UnnamedMessages>,
     pub(super) stage: Stage,
 }
 
@@ -93,6 +96,7 @@ impl Record {
             kept_until,
             receipt: None,
             suppression_strength: SuppressionStrength::None,
+            unnamed: None,
             stage,
         }
     }

@@ -18,11 +18,11 @@ use self::keys::Keys;
 use self::script_call::{Call, Script};
 use super::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use super::retention::{
-    ACTIVE_WORKER_FOR, CHALLENGE_KEPT_AFTER, CLAIM_KEPT, LOST_WRITES_FOR, OUTCOME_KEPT,
+    ACTIVE_WORKER_FOR, CHALLENGE_KEPT_AFTER, CLAIM_KEPT, CLAIM_REQUESTS_MAX, CLAIM_TIMES_DIFFER, LOST_WRITES_FOR, OUTCOME_KEPT,
     RECEIPT_POLL_INTERVAL_MIN, RECENT_MAX, REJECTION_KEPT, SUPPRESSION_MIN, SUPPRESSIONS_MAX, is_word,
 };
 use super::{
-    Admission, AdmissionInput, ChargedTo, CompletionAnswer, CompletionInput, KillSwitch, Lease, NewReceipt,
+    Admission, AdmissionInput, ChargedTo, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease, NewReceipt,
     OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, Refund, RequestRecord, RequestSummary,
     SharedState, Store, StoreError, Usage,
 };
@@ -51,6 +51,7 @@ pub struct RedisStore {
 struct Scripts {
     admit: Script,
     update_progress: Script,
+    claim_message: Script,
     complete: Script,
     verify: Script,
     begin_provider_check: Script,
@@ -76,6 +77,7 @@ impl RedisStore {
             scripts: Scripts {
                 admit: script(include_str!("admit.lua")),
                 update_progress: script(include_str!("update_progress.lua")),
+                claim_message: script(include_str!("claim_message.lua")),
                 complete: script(include_str!("complete.lua")),
                 verify: script(include_str!("verify.lua")),
                 begin_provider_check: script(include_str!("begin_provider_check.lua")),
@@ -262,6 +264,25 @@ impl Store for RedisStore {
         self.run("update_progress", &call, replies::progress_result).await
     }
 
+    async fn claim_message(&self, claim: &ClaimInput<'_>) -> Result<ClaimAnswer, StoreError> {
+        let (lease, recipient) = (&claim.lease, &claim.lease.subject.recipient);
+        let mut call = self.scripts.claim_message.call(3);
+        call.arg(self.keys.record(recipient, lease.request_id))
+            .arg(self.keys.claim(recipient, None))
+            .arg(self.keys.sends(recipient))
+            .arg(self.time())
+            .arg(id_word(lease.token))
+            .arg(lease.request_id.as_str())
+            .arg(u8::from(claim.any_code))
+            .arg(millis(CLAIM_TIMES_DIFFER))
+            .arg(millis(CLAIM_KEPT))
+            .arg(CLAIM_REQUESTS_MAX);
+        for message_id in claim.listed.iter().filter(|id| is_word(id)) {
+            call.arg(*message_id);
+        }
+        self.run("claim_message", &call, replies::claim_result).await
+    }
+
     async fn complete(&self, completion: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError> {
         let (lease, subject, outcome) = (&completion.lease, &completion.lease.subject, completion.outcome);
         let (recipient, message_id) = (&subject.recipient, completion.message_id());
@@ -293,7 +314,8 @@ impl Store for RedisStore {
             .arg(u8::from(completion.found_by_lookup))
             .arg(millis(CLAIM_KEPT))
             .optional(completion.poll_receipt_after.map(millis))
-            .arg(millis(EXPECTED_RECEIPTS_KEPT));
+            .arg(millis(EXPECTED_RECEIPTS_KEPT))
+            .arg(u8::from(completion.is_named()));
         add_suppression(&mut call, completion.suppression.as_ref());
         self.run("complete", &call, replies::complete_result).await
     }

@@ -75,6 +75,16 @@ local function mark_in_doubt(r)
   if r.state ~= 'doubt' then r.state, r.attempts_in_doubt = 'doubt', r.attempts_in_doubt + 1 end
 end
 
+-- Of a request in progress: the number of messages that it may have, and when the first such attempt began at the earliest.
+local function possible_messages(r)
+  local count = r.attempts_in_doubt + (r.state == 'sending' and 1 or 0)
+  local is_last_attempt = count == 1 and r.state ~= 'waiting'
+  return count, tonumber(is_last_attempt and r.started_at or string.match(r.facts, '^%S+ %S+ %S+ %S+ (%S+)'))
+end
+
+-- The code of a request in progress: challenge id, key id, digest, caller's code, purpose.
+local function code_of(r) return string.match(r.facts, '^%S+ %S+ %S+ %S+') .. ' ' .. r.purpose end
+
 -- The time that is left of a recipient's cooldown. After its time it goes on while the request that started it may
 -- still be sent. Two messages to one recipient are thus never in doubt together: the provider could not tell them apart.
 -- Reads the record of that request, whose key follows from the cooldown's key.

@@ -12,7 +12,7 @@ use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::verdict::Verdict;
 use otpost::store::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use otpost::store::{
-    Admission, AdmissionInput, ChargedTo, CompletionAnswer, CompletionInput, KillSwitch, Lease, NewReceipt,
+    Admission, AdmissionInput, ChargedTo, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease, NewReceipt,
     OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestSummary, SharedState,
     Store, StoreError, Usage,
 };
@@ -52,6 +52,10 @@ impl Store for Broken {
         _: Progress,
         _: Option<&RequestHistory>,
     ) -> Result<ProgressAnswer, StoreError> {
+        self.fail().await
+    }
+
+    async fn claim_message(&self, _: &ClaimInput<'_>) -> Result<ClaimAnswer, StoreError> {
         self.fail().await
     }
 
