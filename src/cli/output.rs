@@ -33,7 +33,7 @@ pub(super) fn store_failed(error: &StoreError) -> Exit {
             eprintln!("otpost: Redis (REDIS_URL) cannot be reached: {detail}");
         }
         StoreError::Refused(detail) => eprintln!("otpost: Redis (REDIS_URL) refused: {detail}"),
-        StoreError::Garbled { .. } => eprintln!("otpost: Redis (REDIS_URL): {error}"),
+        StoreError::Unreadable { .. } => eprintln!("otpost: Redis (REDIS_URL): {error}"),
     }
     Exit::Failed
 }

@@ -37,6 +37,8 @@ pub(super) enum RequeueReason {
     TakenOver,
     /// It has waited for [`HOLD_MAX`].
     HeldTooLong,
+    /// Something stored cannot be read: the delivery is dead-lettered instead.
+    RecordUnreadable,
 }
 
 impl RequeueReason {
@@ -47,6 +49,7 @@ impl RequeueReason {
             RequeueReason::DeliveryLost => "delivery_lost",
             RequeueReason::TakenOver => "taken_over",
             RequeueReason::HeldTooLong => "held_too_long",
+            RequeueReason::RecordUnreadable => "record_unreadable",
         }
     }
 }
@@ -125,6 +128,10 @@ impl DeliveryContext<'_> {
         loop {
             match call().await {
                 Ok(answer) => return Ok(answer),
+                Err(error) if error.is_permanent() => {
+                    events::store_failed(step, &error, None);
+                    return Err(RequeueReason::RecordUnreadable);
+                }
                 Err(error) => {
                     let wait = backoff.get_or_insert_with(OutageBackoff::new).next_wait();
                     events::store_failed(step, &error, Some(wait));

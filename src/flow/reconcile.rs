@@ -191,7 +191,9 @@ impl ChannelGateway {
         match answer {
             Ok(ClaimAnswer::Claimed(id)) => {
                 matches.retain(|message| message.message_id == id);
-                Ok(matches.pop().map_or(LookupResult::Absent, |message| LookupResult::Found(accepted_by_lookup(message))))
+                Ok(matches
+                    .pop()
+                    .map_or(LookupResult::Absent, |message| LookupResult::Found(accepted_by_lookup(message))))
             }
             Ok(ClaimAnswer::SentUnnamed) => {
                 let newest = matches.pop().map(accepted_by_lookup).expect("there are matches");
@@ -293,7 +295,9 @@ impl Lookups {
             Ok(LookupResult::Found(found)) => NextLookup::Found(found),
             Ok(_) if began < ended_by => NextLookup::After(self.take_wait().min(ended_by - began)),
             Ok(result) => match (self.absent_since, result) {
-                (Some(first), LookupResult::Ambiguous) if began >= first + ABSENT_APART => NextLookup::Ambiguous,
+                (Some(first), LookupResult::Ambiguous) if began >= first + ABSENT_APART => {
+                    NextLookup::Ambiguous
+                }
                 (Some(first), _) if began >= first + ABSENT_APART => NextLookup::Absent,
                 _ => NextLookup::After(*self.absent_since.get_or_insert(began) + ABSENT_APART - began),
             },

@@ -36,9 +36,9 @@ use otpost::provider::{CodeVerifier, Provider as _};
 use otpost::store::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
-    Admission, AdmissionInput, ChargedTo, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease, NewReceipt,
-    OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestSummary, SharedState,
-    Store, StoreError, Usage,
+    Admission, AdmissionInput, ChargedTo, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput,
+    KillSwitch, Lease, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord,
+    RequestSummary, SharedState, Store, StoreError, Usage,
 };
 use otpost::text::{SmsEncoding, TemplateFile, TextSettings, Texts};
 use serde_json::{Value, json};
@@ -78,6 +78,8 @@ impl Publisher for NeverConfirmed {
 pub struct FlakyStore {
     pub inner: MemoryStore,
     pub gone: AtomicBool,
+    /// Its data is damaged.
+    pub unreadable: AtomicBool,
     pub panics: AtomicUsize,
     pub calls: AtomicUsize,
 }
@@ -89,6 +91,9 @@ impl FlakyStore {
         assert!(panics.is_err(), "the test wants a panic");
         if self.gone.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable("gone".to_owned()));
+        }
+        if self.unreadable.load(Ordering::SeqCst) {
+            return Err(StoreError::Unreadable { step: "test" });
         }
         Ok(&self.inner)
     }
@@ -261,6 +266,7 @@ impl World {
             store: Arc::new(FlakyStore {
                 inner: MemoryStore::new(clock),
                 gone: AtomicBool::new(false),
+                unreadable: AtomicBool::default(),
                 panics: AtomicUsize::new(0),
                 calls: AtomicUsize::new(0),
             }),

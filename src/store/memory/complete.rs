@@ -1,7 +1,6 @@
 //! Completion of a request: outcome, refund, message claim and suppression.
 
-use super::claim::unnamed_without_record;
-use super::record::{Record, Stage, SuppressionStrength};
+use super::record::{Record, Stage, SuppressionStrength, unnamed_without_record};
 use super::state::{Claim, DAY, State, event_source, record_key};
 use crate::domain::limit::EventLog;
 use crate::domain::outcome::Status;
@@ -52,7 +51,8 @@ impl State {
         self.refund(lease, completion.refund, now);
         let kept = if outcome.status == Status::Rejected { REJECTION_KEPT } else { OUTCOME_KEPT };
         let completed = Record::new(lease.token, now.plus(kept), Stage::Completed(outcome.clone()));
-        self.records.insert(record_key(lease), Record { receipt, suppression_strength, unnamed, ..completed });
+        self.records
+            .insert(record_key(lease), Record { receipt, suppression_strength, unnamed, ..completed });
         CompletionAnswer::Recorded
     }
 

@@ -25,9 +25,9 @@ use async_trait::async_trait;
 use self::state::State;
 use super::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use super::{
-    Admission, AdmissionInput, ChargedTo, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease, NewReceipt,
-    OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestSummary, SharedState,
-    Store, StoreError, Usage,
+    Admission, AdmissionInput, ChargedTo, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput,
+    KillSwitch, Lease, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord,
+    RequestSummary, SharedState, Store, StoreError, Usage,
 };
 use crate::clock::Clock;
 use crate::domain::challenge::ChallengeId;

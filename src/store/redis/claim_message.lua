@@ -10,12 +10,14 @@ now = clock(now)
 local r = read_record(redis.call('GET', record), now)
 if not r or r.state == 'ended' or r.owner ~= token then return 'not_owner' end
 read_progress(r)
-local _, from = possible_messages(r)
+local _, from = possible_messages(r, now)
 local ours = code_of(r)
 
 local function claimed_by(message_id)
-  local claimed_until, request = string.match(redis.call('GET', claim_key .. message_id) or '', '^(%S+) (%S+)$')
-  return request and tonumber(claimed_until) > now and request or nil
+  local claim = redis.call('GET', claim_key .. message_id)
+  if not claim then return nil end
+  local claimed_until, request = string.match(claim, '^(%d+) (%S+)$')
+  return number(claimed_until) > now and request or nil
 end
 
 -- Codes of one purpose and key are compared by their digests. A caller's code may be the code of another purpose, too.
@@ -34,8 +36,8 @@ local function unnamed_messages(other)
     return string.match(other.rest, ',"unnamed":"(%d+) (%d+) (%d+) (%S+ %S+ %S+ %S+ %S+)"}$')
   end
   read_progress(other)
-  local count, since = possible_messages(other)
-  return count, since, now, code_of(other)
+  local count, since, till = possible_messages(other, now)
+  return count, since, till, code_of(other)
 end
 
 local others = redis.call('ZRANGEBYSCORE', sends, ms(from - claim_kept), '+inf', 'LIMIT', 0, requests_max + 1)
@@ -43,10 +45,14 @@ if #others > tonumber(requests_max) then return 'ambiguous' end
 local record_prefix = string.sub(record, 1, -#request_id - 1)
 local all, overlaps, named = 0, false, {}
 for _, other_id in ipairs(others) do
-  local other = other_id ~= request_id and read_record(redis.call('GET', record_prefix .. other_id), now)
+  local is_read, other, count, since, till, code = pcall(function()
+    local other = other_id ~= request_id and read_record(redis.call('GET', record_prefix .. other_id), now)
+    if other then return other, unnamed_messages(other) end
+  end)
+  -- Another request whose record cannot be read may have made any message.
+  if not is_read then return 'ambiguous' end
   if other then
     local reported = receipt_of(other)
-    local count, since, till, code = unnamed_messages(other)
     count = tonumber(count or 0)
     if reported then
       named[reported] = true

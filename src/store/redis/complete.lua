@@ -44,7 +44,7 @@ if attempts_if_unsent == '-' then
   local count, from, till, code = 1, now - claim_kept, now, '- - - - -'
   if r then
     read_progress(r)
-    count, from = possible_messages(r)
+    count, from, till = possible_messages(r, now)
     code = code_of(r)
     -- The other attempts ended before the one that is named.
     if is_named == '1' and r.state == 'sending' then till = r.started_at end

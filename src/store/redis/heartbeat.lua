@@ -17,8 +17,10 @@ end
 -- Another server than before may lack the last second of writes. Without permission for INFO a change goes unnoticed.
 local info = redis.pcall('INFO', 'server')
 local server = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or 'unknown'
-local recorded_server, since = string.match(redis.call('GET', server_key) or '', '^(%S+) (%S+)$')
-local is_changed = recorded_server and recorded_server ~= server
+local recorded = redis.pcall('GET', server_key)
+local recorded_server, since = string.match(type(recorded) == 'string' and recorded or '', '^(%S+) (%d+)$')
+-- A record that cannot be read counts as that of another server.
+local is_changed = recorded and recorded_server ~= server
 -- The failover can lose this key as well. Then only `known_server` shows that the server has changed. `since` is 0 while
 -- the server has never changed.
 local is_key_lost = known_server ~= '-' and (not recorded_server or since == '0' and known_server ~= server)

@@ -14,8 +14,8 @@ use crate::domain::verdict::Verdict;
 use crate::store::code_check::ProviderCheckStart;
 use crate::store::retention::NO_PROVIDER_CODE;
 use crate::store::{
-    Admission, ClaimAnswer, CodeState, CompletionAnswer, Grant, KillSwitch, OverdueReceipt, ProgressAnswer, ReceiptAnswer,
-    RecordedReceipt, RequestRecord, RequestState, RequestSummary, SharedState, Usage,
+    Admission, ClaimAnswer, CodeState, CompletionAnswer, Grant, KillSwitch, OverdueReceipt, ProgressAnswer,
+    ReceiptAnswer, RecordedReceipt, RequestRecord, RequestState, RequestSummary, SharedState, Usage,
 };
 
 pub(super) fn admission(answer: &str) -> Option<Admission> {

@@ -1,6 +1,7 @@
 //! The contract of a store, tested on the one in memory and on a real Redis.
 
 mod claims;
+mod damaged;
 mod failover;
 mod progress;
 mod properties;

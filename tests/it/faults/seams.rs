@@ -39,9 +39,9 @@ use otpost::provider::{
 use otpost::store::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
-    Admission, AdmissionInput, ChargedTo, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease, NewReceipt,
-    OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestSummary, SharedState,
-    Store, StoreError, Usage,
+    Admission, AdmissionInput, ChargedTo, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput,
+    KillSwitch, Lease, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord,
+    RequestSummary, SharedState, Store, StoreError, Usage,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;

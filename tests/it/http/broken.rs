@@ -12,9 +12,9 @@ use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::verdict::Verdict;
 use otpost::store::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use otpost::store::{
-    Admission, AdmissionInput, ChargedTo, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease, NewReceipt,
-    OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestSummary, SharedState,
-    Store, StoreError, Usage,
+    Admission, AdmissionInput, ChargedTo, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput,
+    KillSwitch, Lease, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord,
+    RequestSummary, SharedState, Store, StoreError, Usage,
 };
 
 /// A store whose every method fails in the same way.

@@ -33,7 +33,11 @@ async fn a_message_accepted_without_an_id_is_never_taken_for_that_of_another_req
     assert_eq!(ask(&mut gateway, "r1").await, ("sent".to_owned(), Value::Null));
     let second = gateway.request("r2", ALICE).await;
     second.expect("unknown", Some("in_doubt"));
-    assert_eq!((gateway.posted().len(), gateway.world.provider.made().len()), (2, 1), "nothing is sent again");
+    assert_eq!(
+        (gateway.posted().len(), gateway.world.provider.made().len()),
+        (2, 1),
+        "nothing is sent again"
+    );
     gateway.request("r2", ALICE).await.expect("unknown", Some("in_doubt")).expect_replayed(true);
 }
 
