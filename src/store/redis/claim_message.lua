@@ -40,7 +40,7 @@ local function unnamed_messages(other)
   return count, since, till, code_of(other)
 end
 
-local others = redis.call('ZRANGEBYSCORE', sends, ms(from - claim_kept), '+inf', 'LIMIT', 0, requests_max + 1)
+local others = redis.call('ZRANGEBYSCORE', sends, decimal(from - claim_kept), '+inf', 'LIMIT', 0, requests_max + 1)
 if #others > tonumber(requests_max) then return 'ambiguous' end
 local record_prefix = string.sub(record, 1, -#request_id - 1)
 local all, overlaps, named = 0, false, {}
@@ -75,5 +75,5 @@ if #free == 0 then return 'all_claimed' end
 if #free <= all then return 'ambiguous' end
 if overlaps then return 'sent_unnamed' end
 local message_id = free[all + 1]
-redis.call('SET', claim_key .. message_id, ms(now + claim_kept) .. ' ' .. request_id, 'PX', claim_kept)
+redis.call('SET', claim_key .. message_id, decimal(now + claim_kept) .. ' ' .. request_id, 'PX', claim_kept)
 return 'claimed ' .. message_id

@@ -11,7 +11,7 @@ if type(previous) == 'table' then
   previous = false
 end
 if change == 'on' then
-  local since = previous and string.match(previous, '^%S+') or ms(clock(now))
+  local since = previous and string.match(previous, '^%S+') or decimal(clock(now))
   redis.call('SET', kill_switch, since .. ' ' .. reason)
 elseif change == 'off' then
   redis.call('DEL', kill_switch)

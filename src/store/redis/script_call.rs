@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::domain::limit::{Limit, Limits};
 use crate::domain::suppression::NewSuppression;
 use crate::domain::time::millis;
-use crate::store::ChargedTo;
+use crate::store::LimitSubject;
 
 /// More than most calls need, so that the buffer rarely grows.
 const ARGUMENTS: usize = 48;
@@ -66,7 +66,7 @@ impl Call<'_> {
 
     /// Adds the count of each limit in the order of [`Limit::ALL`], then the window that is a setting. The other windows
     /// are fixed, and the scripts know them. A limit without a digest in the subject is off.
-    pub(super) fn limits(&mut self, subject: &ChargedTo<'_>, limits: &Limits) -> &mut Self {
+    pub(super) fn limits(&mut self, subject: &LimitSubject<'_>, limits: &Limits) -> &mut Self {
         for limit in Limit::ALL {
             self.arg(subject.digest(limit.log()).map_or(0, |_| limits[limit].count));
         }
