@@ -7,7 +7,7 @@ local now, change, reason = unpack(ARGV)
 local previous = redis.pcall('GET', kill_switch)
 -- A switch of another type can still be changed.
 if type(previous) == 'table' then
-  if change == 'none' then return previous end
+  if change == 'none' then error(previous) end
   previous = false
 end
 if change == 'on' then
