@@ -33,7 +33,10 @@ end
 -- The messages of another request that may be unclaimed: their number, their times, and their code.
 local function unnamed_messages(other)
   if other.state == 'ended' then
-    return string.match(other.rest, ',"unnamed":"(%d+) (%d+) (%d+) (%S+ %S+ %S+ %S+ %S+)"}$')
+    local words = string.match(other.rest, ',"unnamed":"([^"]*)"}$')
+    if not words then return 0 end
+    local count, since, till, code = string.match(words, '^(%d+) (%d+) (%d+) (%S+ %S+ %S+ %S+ %S+)$')
+    return assert(count, 'unnamed messages cannot be read'), since, till, code
   end
   read_progress(other)
   local count, since, till = possible_messages(other, now)
@@ -53,7 +56,7 @@ for _, other_id in ipairs(others) do
   if not is_read then return 'ambiguous' end
   if other then
     local reported = receipt_of(other)
-    count = tonumber(count or 0)
+    count = tonumber(count)
     if reported then
       named[reported] = true
       if claimed_by(reported) ~= other_id then count = count - 1 end
