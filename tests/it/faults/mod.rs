@@ -58,7 +58,7 @@ fn paused() -> Runtime {
 async fn run(seed: u64) -> String {
     fastrand::seed(seed);
     // Without a cooldown two requests to one recipient are in doubt at the same time.
-    let cooldown = if seed % 2 == 0 { Limits::default().cooldown } else { Duration::ZERO };
+    let cooldown = if seed.is_multiple_of(2) { Limits::default().cooldown } else { Duration::ZERO };
     let world = World::new(SENDS_AN_HOUR, CODE_LIFE, cooldown);
     let mut published = world.broker.subscribe_results();
     let mut workers: Vec<Worker> = (0..WORKERS).map(|_| world.worker()).collect();
