@@ -36,9 +36,9 @@ use otpost::provider::{CodeVerifier, Provider as _};
 use otpost::store::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
-    Admission, AdmissionInput, CompletionAnswer, CompletionInput, KillSwitch, Lease, LimitSubject,
-    NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestSummary,
-    SharedState, Store, StoreError, Usage,
+    Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
+    LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord,
+    RequestSummary, SharedState, Store, StoreError, Usage,
 };
 use otpost::text::{SmsEncoding, TemplateFile, TextSettings, Texts};
 use serde_json::{Value, json};
@@ -78,6 +78,8 @@ impl Publisher for NeverConfirmed {
 pub struct FlakyStore {
     pub inner: MemoryStore,
     pub gone: AtomicBool,
+    /// Its data is damaged.
+    pub unreadable: AtomicBool,
     pub panics: AtomicUsize,
     pub calls: AtomicUsize,
 }
@@ -89,6 +91,9 @@ impl FlakyStore {
         assert!(panics.is_err(), "the test wants a panic");
         if self.gone.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable("gone".to_owned()));
+        }
+        if self.unreadable.load(Ordering::SeqCst) {
+            return Err(StoreError::Unreadable { step: "test" });
         }
         Ok(&self.inner)
     }
@@ -107,6 +112,9 @@ impl Store for FlakyStore {
         history: Option<&RequestHistory>,
     ) -> Result<ProgressAnswer, StoreError> {
         self.reach()?.update_progress(lease, attempts_made, progress, history).await
+    }
+    async fn claim_message(&self, claim: &ClaimInput<'_>) -> Result<ClaimAnswer, StoreError> {
+        self.reach()?.claim_message(claim).await
     }
     async fn complete(&self, complete: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError> {
         self.reach()?.complete(complete).await
@@ -261,6 +269,7 @@ impl World {
             store: Arc::new(FlakyStore {
                 inner: MemoryStore::new(clock),
                 gone: AtomicBool::new(false),
+                unreadable: AtomicBool::default(),
                 panics: AtomicUsize::new(0),
                 calls: AtomicUsize::new(0),
             }),

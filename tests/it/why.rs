@@ -419,6 +419,7 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
         outcome: &outcome,
         refund,
         found_by_lookup: false,
+        id_is_unlisted: false,
         suppression: None,
         poll_receipt_after: None,
     };

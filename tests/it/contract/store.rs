@@ -1,5 +1,7 @@
 //! The contract of a store, tested on the one in memory and on a real Redis.
 
+mod claims;
+mod damaged;
 mod failover;
 mod progress;
 mod properties;
@@ -172,6 +174,7 @@ fn completion<'a>(lease: Lease<'a>, outcome: &'a Outcome, refund: Refund) -> Com
         outcome,
         refund,
         found_by_lookup: false,
+        id_is_unlisted: false,
         suppression: None,
         poll_receipt_after: None,
     }
@@ -240,6 +243,7 @@ async fn keeps_its_promises(store: &dyn TimedStore) {
     a_users_limit_spans_recipients(store).await;
     a_networks_limit_spans_recipients_and_is_refunded(store).await;
     the_first_outcome_stays(store).await;
+    claims::keeps_its_promises(store).await;
     progress::keeps_its_promises(store).await;
     provider_check::keeps_its_promises(store).await;
     receipts::keeps_its_promises(store).await;

@@ -247,6 +247,7 @@ impl TestServer {
             outcome: &Outcome { error: None, ..refused },
             refund: Refund::None,
             found_by_lookup: false,
+            id_is_unlisted: false,
             suppression: None,
             poll_receipt_after: None,
         };
