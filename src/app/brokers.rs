@@ -94,13 +94,11 @@ pub(super) fn rabbit_settings(settings: &Settings) -> anyhow::Result<Option<Rabb
     rabbit.map(Some).context("AMQP_URL")
 }
 
-/// Declares the exchanges and queues, and returns them.
 pub(crate) async fn declare_topology(settings: &Settings) -> anyhow::Result<Vec<Declared>> {
     let rabbit = rabbit_settings(settings)?.context("AMQP_URL must be set")?;
     topology::declare_topology(&rabbit).await.map_err(|error| rabbit_failed(&error))
 }
 
-/// Opens the dead-letter queue.
 pub(crate) async fn dead_letters(settings: &Settings) -> anyhow::Result<Box<dyn DeadLetters>> {
     let rabbit = rabbit_settings(settings)?.context("AMQP_URL must be set")?;
     let dead_letters = RabbitDeadLetters::open(&rabbit).await.map_err(|error| rabbit_failed(&error))?;

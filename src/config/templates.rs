@@ -11,7 +11,6 @@ const FILES_MAX: usize = 200;
 /// The longest message has 1600 characters.
 const BYTES_MAX: u64 = 8 * 1024;
 
-/// A file of the directory.
 #[derive(Clone, Debug)]
 pub struct TemplateText {
     pub name: String,

@@ -33,17 +33,11 @@ pub enum Limit {
 /// The events that a limit counts. Two limits may count the same events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventLog {
-    /// Sends to one recipient.
     Sends,
-    /// Sends for one user.
     UserSends,
-    /// Sends for one client IP.
     IpSends,
-    /// Sends to all recipients.
     AllSends,
-    /// Wrong attempts of one recipient.
     Wrong,
-    /// Refunds of one recipient.
     Refunds,
 }
 
@@ -65,7 +59,6 @@ pub struct NumberSetting {
 /// The least time between two sends to one recipient; 0 turns it off.
 pub const COOLDOWN_SECONDS: NumberSetting =
     NumberSetting { name: "OTP_RESEND_COOLDOWN_SECONDS", default: 30, min: 0, max: 3_600 };
-/// Wrong attempts at one challenge.
 pub const WRONG_PER_CHALLENGE: NumberSetting =
     NumberSetting { name: "OTP_MAX_ATTEMPTS", default: 5, min: 1, max: 10 };
 
@@ -135,14 +128,11 @@ impl Limit {
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub quotas: [Quota; Limit::ALL.len()],
-    /// The least time between two sends to one recipient.
     pub cooldown: Duration,
-    /// Wrong attempts at one challenge.
     pub wrong_per_challenge: u32,
 }
 
 impl Default for Limits {
-    /// The defaults of the settings.
     fn default() -> Limits {
         Limits {
             quotas: Limit::ALL.map(Limit::default_quota),
@@ -153,7 +143,6 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Replaces the count of a limit.
     #[must_use]
     pub fn with(mut self, limit: Limit, count: u32) -> Limits {
         self[limit].count = count;
@@ -201,7 +190,6 @@ pub fn wait(quota: Quota, events: &[UnixMillis], now: UnixMillis) -> Duration {
     UnixMillis(blocking.0 + millis(quota.window)).since(now)
 }
 
-/// The number of events inside the window.
 pub fn used(window: Duration, events: &[UnixMillis], now: UnixMillis) -> u32 {
     let inside = events.iter().filter(|at| at.0 + millis(window) > now.0).count();
     u32::try_from(inside).unwrap_or(u32::MAX)

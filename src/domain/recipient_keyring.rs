@@ -30,7 +30,6 @@ impl RecipientKeyring {
         }
     }
 
-    /// The key that encrypts the bodies of dead letters.
     pub fn dead_letter_key(&self) -> &DeadLetterKey {
         &self.dead_letters
     }

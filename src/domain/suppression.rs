@@ -11,7 +11,6 @@ use super::time::UnixMillis;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Suppression {
     pub scope: SuppressionScope,
-    /// The provider's own error number, to show.
     pub provider_code: u32,
     /// `None`: until it is removed.
     pub duration: Option<Duration>,
@@ -20,7 +19,6 @@ pub struct Suppression {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SuppressionScope {
     Recipient,
-    /// The recipient's country.
     Country,
 }
 
@@ -28,7 +26,6 @@ pub enum SuppressionScope {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewSuppression<'a> {
     pub target: SuppressionTarget<'a>,
-    /// The provider's own error number, to show.
     pub provider_code: u32,
     /// `None`: until it is removed.
     pub duration: Option<Duration>,
@@ -36,7 +33,6 @@ pub struct NewSuppression<'a> {
     pub masked: &'a str,
 }
 
-/// A suppression made by an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ManualSuppression<'a> {
     /// The recipient, masked: one word.
@@ -49,12 +45,10 @@ pub struct ManualSuppression<'a> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SuppressionTarget<'a> {
-    /// The recipient of the request.
     Recipient,
     Country(&'a str),
 }
 
-/// A suppressed recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SuppressionEntry {
     /// The recipient, masked; `None` for an entry of an older version.

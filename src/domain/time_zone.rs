@@ -10,7 +10,6 @@ use super::time::UnixMillis;
 /// Existing names are half as long.
 const NAME_BYTES_MAX: usize = 64;
 
-/// A time zone that exists, by its IANA name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zone {
     name: Box<str>,

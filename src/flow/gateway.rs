@@ -31,10 +31,9 @@ pub struct ChannelGateway {
     pub replies: Replies,
     pub texts: Texts,
     pub codes: Arc<CodeKeyring>,
-    pub recipients: Arc<RecipientKeyring>,
+    pub recipient_keyring: Arc<RecipientKeyring>,
     pub rules: RecipientRules,
     pub policy: Policy,
-    /// The names of our own exchanges and queues.
     pub names: Names,
     pub clock: Clock,
 }
@@ -46,9 +45,8 @@ pub struct Policy {
     pub code_life: Duration,
     pub code_length: CodeLength,
     pub retry: RetryPolicy,
-    /// The longest wait for a provider's answer.
     pub provider_timeout: Duration,
-    pub in_doubt: InDoubtPolicy,
+    pub in_doubt_policy: InDoubtPolicy,
     /// An attempt in doubt waits this long for a receipt, if the provider sends receipts but lists no messages.
     pub in_doubt_receipt_wait: Duration,
     /// A receipt that is missing for this long is polled; `None` if receipts are never polled.
@@ -63,7 +61,6 @@ const PROVIDER_TIMEOUT_SLACK: Duration = Duration::from_secs(2);
 const LEASE_SLACK: Duration = Duration::from_secs(5);
 
 impl Policy {
-    /// The longest call of the provider.
     pub(super) fn provider_call_max(&self) -> Duration {
         self.provider_timeout + PROVIDER_TIMEOUT_SLACK
     }

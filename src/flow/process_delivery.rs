@@ -14,7 +14,7 @@ impl ChannelGateway {
         let delivery = handler.delivery;
         let request = match SendRequest::decode(&delivery.body, delivery.properties.timestamp) {
             Ok(request) => request,
-            Err(unacceptable) => return self.reject_unacceptable(handler, &unacceptable).await,
+            Err(invalid) => return self.reject_invalid_body(handler, &invalid).await,
         };
         let valid = match self.validate(&request) {
             Ok(valid) => valid,

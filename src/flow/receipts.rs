@@ -31,7 +31,7 @@ const POLL_BATCH: u32 = 20;
 pub struct ReceiptProcessor {
     pub store: Arc<dyn Store>,
     pub publisher: Arc<dyn Publisher>,
-    pub recipients: Arc<RecipientKeyring>,
+    pub recipient_keyring: Arc<RecipientKeyring>,
     pub clock: Clock,
 }
 
@@ -58,7 +58,6 @@ struct Receipt<'a> {
 }
 
 impl ReceiptProcessor {
-    /// Processes a receipt from a callback.
     pub async fn process(
         &self,
         provider: &'static str,
@@ -67,7 +66,7 @@ impl ReceiptProcessor {
         self.record(&Receipt {
             provider,
             channel: receipt.to.channel(),
-            recipient: self.recipients.address(receipt.to.channel(), receipt.to.as_str()),
+            recipient: self.recipient_keyring.address(receipt.to.channel(), receipt.to.as_str()),
             request_id: &receipt.request_id,
             message_id: &receipt.message_id,
             to: Some(&receipt.to),
@@ -138,15 +137,15 @@ impl ReceiptProcessor {
             published: false,
             suppression: suppression.and_then(|it| suppression_for_store(it, country.as_deref(), &masked)),
         };
-        let result = self.store.record_receipt(&new_receipt).await?;
+        let answer = self.store.record_receipt(&new_receipt).await?;
         events::receipt_recorded(
             receipt.request_id.as_str(),
             receipt.status.as_str(),
             receipt.provider_code,
             receipt.reason,
-            result_label(&result),
+            answer_label(&answer),
         );
-        if let ReceiptAnswer::Publish { purpose, correlation_id } = result {
+        if let ReceiptAnswer::Publish { purpose, correlation_id } = answer {
             self.publish(receipt, &purpose, correlation_id.as_deref()).await?;
             (new_receipt.published, new_receipt.suppression) = (true, None);
             self.store.record_receipt(&new_receipt).await?;
@@ -202,8 +201,8 @@ impl ReceiptProcessor {
 
 /// The value of a metric's label, and a field of the log. The words are part of the interface and older than the
 /// glossary.
-fn result_label(result: &ReceiptAnswer) -> &'static str {
-    match result {
+fn answer_label(answer: &ReceiptAnswer) -> &'static str {
+    match answer {
         ReceiptAnswer::Publish { .. } => "news",
         ReceiptAnswer::NothingToPublish => "known",
         ReceiptAnswer::NoRequest => "no_request",

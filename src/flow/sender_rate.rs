@@ -17,7 +17,7 @@ pub(super) enum RateShare {
     /// The store has counted the worker. The others learn of it within one heartbeat, so the worker sends from its next
     /// heartbeat on.
     Joining,
-    /// One share of so many.
+    /// One of this many equal shares.
     OneOf(u32),
 }
 

@@ -25,9 +25,8 @@ use crate::telemetry::events;
 pub struct Verifier {
     pub store: Arc<dyn Store>,
     pub codes: Arc<CodeKeyring>,
-    pub recipients: Arc<RecipientKeyring>,
+    pub recipient_keyring: Arc<RecipientKeyring>,
     pub limits: Limits,
-    /// Compares the codes that the provider made.
     pub provider_verifier: Option<Arc<dyn CodeVerifier>>,
     /// Checks at the provider. Each runs to its end even if the client disconnects; shutdown waits for them.
     pub in_flight: TaskTracker,
@@ -51,7 +50,7 @@ impl Verifier {
         let digests: Vec<_> =
             self.codes.iter().map(|key| (key.kid().as_str(), key.digest(scope, code))).collect();
         let check = CodeCheck {
-            recipient: self.recipients.address(scope.channel, scope.address),
+            recipient: self.recipient_keyring.address(scope.channel, scope.address),
             purpose: purpose.as_str(),
             check_id: random_id(),
             digests: &digests,
@@ -66,7 +65,7 @@ impl Verifier {
                     let code = Code::parse(code.expose()).expect("a code reads back");
                     // A provider accepts a right code only once, so a client that disconnects must not keep the verdict
                     // from being stored.
-                    let check = self.in_flight.spawn(async move {
+                    let task = self.in_flight.spawn(async move {
                         let limits = &verifier.limits;
                         let check = CodeCheck {
                             recipient,
@@ -77,7 +76,7 @@ impl Verifier {
                         };
                         verifier.verify_at_provider(&*provider, &check, &to, &code).await
                     });
-                    check.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?
+                    task.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?
                 }
                 (verdict, _) => verdict,
             };
@@ -105,7 +104,7 @@ impl Verifier {
                 Ok(ProviderVerdict::Gone) => service_exists(provider).await.map(|()| ProviderVerdict::Gone),
                 answer => answer,
             };
-        let result = match &answer {
+        let answer_for_store = match &answer {
             Ok(ProviderVerdict::Right) => ProviderAnswer::Right,
             Ok(ProviderVerdict::Wrong | ProviderVerdict::Gone | ProviderVerdict::TooManyChecks) => {
                 ProviderAnswer::Wrong
@@ -123,8 +122,10 @@ impl Verifier {
             }
         };
         let verdict =
-            retry_once(FINISH_PROVIDER_CHECK, || self.store.finish_provider_check(check, result)).await?;
-        // The provider's reason replaces a wrong verdict only. A concurrent check may have verified the code.
+            retry_once(FINISH_PROVIDER_CHECK, || self.store.finish_provider_check(check, answer_for_store))
+                .await?;
+        // The provider's reason is more exact than the store's `Wrong`. Any other verdict of the store stays: a concurrent
+        // check may have verified the code.
         Ok(match (&answer, verdict, verification_sid) {
             // No message has been sent yet.
             (Ok(ProviderVerdict::Gone), Verdict::Wrong { .. }, None) => Verdict::NonePending,

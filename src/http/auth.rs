@@ -68,7 +68,6 @@ impl TokenSettingsError {
     }
 }
 
-/// The person that a token identifies.
 pub(super) struct User {
     pub(super) sub: String,
     pub(super) claims: Claims,

@@ -19,9 +19,9 @@ const USER_DIGITS: usize = 16;
 
 impl Api {
     pub(super) fn new_request_id(&self, sub: &str, to: &Address, key: Option<&str>) -> RequestId {
-        let recipient = self.recipients.address(to.channel(), to.as_str());
+        let recipient = self.recipient_keyring.address(to.channel(), to.as_str());
         let unique =
-            key.map_or_else(random_digest, |key| self.recipients.idempotency_key(sub, recipient, key));
+            key.map_or_else(random_digest, |key| self.recipient_keyring.idempotency_key(sub, recipient, key));
         RequestId::parse(&format!("{}{unique}", self.id_prefix(sub)))
             .expect("hexadecimal digits are visible ASCII")
     }
@@ -32,7 +32,7 @@ impl Api {
     }
 
     fn id_prefix(&self, sub: &str) -> String {
-        let user = self.recipients.user_in_ids(sub);
+        let user = self.recipient_keyring.user_in_ids(sub);
         format!("http-{}-", &user.as_str()[..USER_DIGITS])
     }
 }
@@ -43,7 +43,6 @@ fn random_digest() -> Digest16 {
     Digest16::from_random(bytes)
 }
 
-/// The `{request_id}` of a path.
 pub(super) fn request_id_in(path: Result<Path<String>, PathRejection>) -> Result<RequestId, Problem> {
     path.ok()
         .and_then(|Path(id)| RequestId::parse(&id))

@@ -27,7 +27,7 @@ use crate::domain::request::body::SendRequestBody;
 use crate::domain::request_id::RequestId;
 use crate::domain::time::seconds_rounded_up;
 use crate::domain::time_zone::Zone;
-use crate::store::{ChargedTo, RequestState};
+use crate::store::{LimitSubject, RequestState};
 use crate::telemetry::events;
 
 /// `POST /api/v1/auth/send-verification-sms`: a code for the number in the caller's token.
@@ -116,11 +116,11 @@ impl Api {
         client_ip: IpAddr,
     ) -> Result<PreCheck, Problem> {
         let purpose = Purpose::default();
-        let subject = ChargedTo {
-            recipient: self.recipients.address(to.channel(), to.as_str()),
+        let subject = LimitSubject {
+            recipient: self.recipient_keyring.address(to.channel(), to.as_str()),
             purpose: purpose.as_str(),
-            user: Some(self.recipients.user(sub)),
-            ip: Some(self.recipients.ip(client_ip)),
+            user: Some(self.recipient_keyring.user(sub)),
+            ip: Some(self.recipient_keyring.ip(client_ip)),
         };
         let limits = self.limits.on(to.channel());
         let usage = self.store.usage(&subject, Some(request_id), &limits).await;
@@ -150,7 +150,7 @@ impl Api {
         user: &User,
         client_ip: IpAddr,
     ) -> Result<Option<ReceivedResult>, Problem> {
-        let (by_user, by_ip) = (self.recipients.user(&user.sub), self.recipients.ip(client_ip));
+        let (by_user, by_ip) = (self.recipient_keyring.user(&user.sub), self.recipient_keyring.ip(client_ip));
         let count = self
             .pending
             .add(&[(by_user, self.limits[Limit::User]), (by_ip, self.limits[Limit::Ip])])

@@ -118,7 +118,7 @@ pub fn send_retried(request_id: &str, attempt: u32, failure: &SendFailure, wait:
 }
 
 /// A send waits for the gate or for a sender, beyond its own backoff.
-pub fn send_paused(channel: Channel, request_id: &str, reason: &'static str) {
+pub fn send_waits_at_gate(channel: Channel, request_id: &str, reason: &'static str) {
     METRICS.held.get_or_create(&ReasonLabel { reason }).inc();
     info!(channel = channel.as_str(), request = request_id, reason, "send waiting");
 }
@@ -135,10 +135,10 @@ pub fn sender_cooling_down(
     error!(provider, sender, code = provider_code, cooldown_seconds, "provider refused a sender");
 }
 
-/// The provider does not have the message that was in doubt.
-pub fn send_repeated(request_id: &str, attempt: u32) {
+/// The attempt in doubt is not known to have sent the message, so another one will repeat it.
+pub fn send_to_be_repeated(request_id: &str, attempt: u32) {
     METRICS.resent.inc();
-    warn!(request = request_id, attempt, "in-doubt send repeated");
+    warn!(request = request_id, attempt, "in-doubt send will be repeated");
 }
 
 pub fn message_lookup(provider: &'static str, request_id: &str, error: Option<&impl Display>) {
@@ -167,7 +167,6 @@ pub fn gate_changed(channel: Channel, closed_by: Option<&'static str>) {
     }
 }
 
-/// A probe ran while the circuit breaker was open.
 pub fn provider_probed(channel: Channel, provider: &'static str, good: bool, waited: Duration) {
     let answer = if good { "good" } else { "bad" };
     METRICS.probes.get_or_create(&ReasonLabel { reason: answer }).inc();
@@ -175,19 +174,19 @@ pub fn provider_probed(channel: Channel, provider: &'static str, good: bool, wai
     warn!(channel = channel.as_str(), provider, answer, waited_ms, "provider account probed");
 }
 
-/// `result` is `news` (a final status to publish), `known` (all others) or `no_request`: words of the interface.
+/// `answer` is `news` (a final status to publish), `known` (all others) or `no_request`: words of the interface.
 pub fn receipt_recorded(
     request_id: &str,
     status: &'static str,
     provider_code: Option<u32>,
     reason: RefusalReason,
-    result: &'static str,
+    answer: &'static str,
 ) {
-    METRICS.receipts.get_or_create(&ReceiptLabels { status, taken: result }).inc();
+    METRICS.receipts.get_or_create(&ReceiptLabels { status, taken: answer }).inc();
     if reason.concerns_every_message() {
-        error!(request = request_id, status, code = provider_code, taken = result, "receipt recorded");
+        error!(request = request_id, status, code = provider_code, taken = answer, "receipt recorded");
     } else {
-        info!(request = request_id, status, code = provider_code, taken = result, "receipt recorded");
+        info!(request = request_id, status, code = provider_code, taken = answer, "receipt recorded");
     }
 }
 
@@ -196,7 +195,6 @@ pub fn receipt_failed(request_id: &str, error: &impl Display) {
     warn!(request = request_id, %error, "receipt processing failed");
 }
 
-/// No receipt came before the wait ended.
 pub fn receipt_lapsed(request_id: &str) {
     METRICS.receipts.get_or_create(&ReceiptLabels { status: "unconfirmed", taken: "lapsed" }).inc();
     info!(request = request_id, "receipt did not come in time");
@@ -223,7 +221,6 @@ pub fn handler_started() -> InFlightGuard {
     InFlightGuard(())
 }
 
-/// Counts one handler as in flight.
 pub struct InFlightGuard(());
 
 impl Drop for InFlightGuard {
@@ -270,7 +267,7 @@ pub fn reply_failed(reason: &'static str) {
 pub fn store_failed(step: &'static str, error: &impl Display, retry_in: Option<Duration>) {
     METRICS.store_failures.get_or_create(&ReasonLabel { reason: step }).inc();
     let retry_in_ms = retry_in.map(millis);
-    warn!(step, %error, retry_in_ms, "store did not answer");
+    warn!(step, %error, retry_in_ms, "store call failed");
 }
 
 pub fn publish_failed(error: &impl Display, retry_in: Option<Duration>) {
@@ -341,7 +338,6 @@ pub enum AdminAction {
     RateLimit,
     Validate,
     Request,
-    /// The last requests of a recipient.
     Requests,
 }
 
@@ -413,7 +409,6 @@ pub fn broker_connected(role: &'static str, channel: Option<Channel>) {
     info!(role, channel = channel.map(Channel::as_str), "broker connected");
 }
 
-/// The connection was lost or could not be made.
 pub fn broker_lost(role: &'static str, channel: Option<Channel>, error: &impl Display, retry_in: Duration) {
     METRICS.connected.get_or_create(&role_label(role, channel)).set(0);
     METRICS.connections_lost.get_or_create(&role_label(role, channel)).inc();

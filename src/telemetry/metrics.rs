@@ -13,7 +13,6 @@ use prometheus_client::registry::{Registry, Unit};
 /// The content type of [`render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The constant value of a label.
 type Word = &'static str;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -164,14 +163,14 @@ impl Metrics {
             "Senders that began to cool down after a refusal",
             self.sender_rests.clone(),
         );
-        r.register("resent", "In-doubt sends repeated", self.resent.clone());
+        r.register("resent", "In-doubt sends to be repeated", self.resent.clone());
         r.register("doubts", "In-doubt sends resolved, by answer", self.doubts.clone());
         r.register("gate_shut", "1 while this closes the send gate", self.gate_shut.clone());
         r.register("probes", "Probes while the circuit breaker is open", self.probes.clone());
         r.register("receipts", "Receipts, by status and novelty", self.receipts.clone());
         r.register("callbacks_refused", "Calls to the webhook refused", self.callbacks_refused.clone());
         r.register("checks", "Code checks, by verdict", self.checks.clone());
-        r.register("store_failures", "Steps that the store did not answer", self.store_failures.clone());
+        r.register("store_failures", "Store calls that failed, by step", self.store_failures.clone());
         r.register(
             "publish_failures",
             "Messages that the broker did not confirm",

@@ -32,7 +32,7 @@ fn expect_masked(output: &Output) {
 fn server(redis: &Redis) -> TestServer {
     TestServer::with(|api| {
         api.store = Arc::new(redis.store());
-        api.recipients = Arc::new(RecipientKeyring::new(&[9; 32]));
+        api.recipient_keyring = Arc::new(RecipientKeyring::new(&[9; 32]));
     })
 }
 

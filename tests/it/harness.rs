@@ -36,9 +36,9 @@ use otpost::provider::{CodeVerifier, Provider as _};
 use otpost::store::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
-    Admission, AdmissionInput, ChargedTo, CompletionAnswer, CompletionInput, KillSwitch, Lease, NewReceipt,
-    OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestSummary, SharedState,
-    Store, StoreError, Usage,
+    Admission, AdmissionInput, CompletionAnswer, CompletionInput, KillSwitch, Lease, LimitSubject,
+    NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestSummary,
+    SharedState, Store, StoreError, Usage,
 };
 use otpost::text::{SmsEncoding, TemplateFile, TextSettings, Texts};
 use serde_json::{Value, json};
@@ -126,7 +126,7 @@ impl Store for FlakyStore {
     }
     async fn link_verification(
         &self,
-        subject: &ChargedTo<'_>,
+        subject: &LimitSubject<'_>,
         challenge: &ChallengeId,
         verification: &str,
     ) -> Result<(), StoreError> {
@@ -134,7 +134,7 @@ impl Store for FlakyStore {
     }
     async fn usage(
         &self,
-        subject: &ChargedTo<'_>,
+        subject: &LimitSubject<'_>,
         request: Option<&RequestId>,
         limits: &Limits,
     ) -> Result<Usage, StoreError> {
@@ -321,7 +321,7 @@ impl Embedded {
             ),
             texts: texts_with(options.templates),
             codes: codes.clone(),
-            recipients: recipients.clone(),
+            recipient_keyring: recipients.clone(),
             rules: options.rules,
             policy: Policy {
                 limits: options.limits,
@@ -329,7 +329,7 @@ impl Embedded {
                 code_length: CodeLength::new(6).expect("valid"),
                 retry: options.retry,
                 provider_timeout: PROVIDER_TIMEOUT,
-                in_doubt: options.in_doubt,
+                in_doubt_policy: options.in_doubt,
                 in_doubt_receipt_wait: options.doubt_report_wait,
                 poll_receipt_after: Some(Duration::from_secs(60)),
                 reply_to_allowed: ["amq.rabbitmq.reply-to.*", "reply.*", "exact"].map(str::to_owned).to_vec(),
@@ -345,7 +345,7 @@ impl Embedded {
         let tracker = Arc::new(ReceiptProcessor {
             store: store.clone(),
             publisher: Arc::new(world.broker.publisher()),
-            recipients: recipients.clone(),
+            recipient_keyring: recipients.clone(),
             clock: world.clock,
         });
         let maintenance = CancellationToken::new();
@@ -361,7 +361,7 @@ impl Embedded {
             verifier: Verifier {
                 store,
                 codes,
-                recipients,
+                recipient_keyring: recipients,
                 limits: options.limits,
                 provider_verifier: options.code_verifier,
                 in_flight: TaskTracker::new(),
@@ -488,6 +488,7 @@ fn texts_with(templates: Vec<TemplateFile>) -> Texts {
         sms_encoding: SmsEncoding::Gsm7,
         default_locale: "es".to_owned(),
         default_zone: Zone::parse("America/Bogota").expect("a zone"),
+        sends_emails: true,
         templates,
     };
     Texts::built_in(settings).expect("the texts are good")

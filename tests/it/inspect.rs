@@ -379,7 +379,7 @@ async fn the_limit_usage_is_the_same_by_command_and_endpoint() {
     let key = [9; 32];
     let server = TestServer::with(|api| {
         api.store = Arc::new(redis.store());
-        api.recipients = Arc::new(RecipientKeyring::new(&key));
+        api.recipient_keyring = Arc::new(RecipientKeyring::new(&key));
     });
     let settings = |more: &[(&'static str, &'static str)]| {
         let (url, prefix, key) = (redis_url(), redis.prefix.clone(), BASE64.encode(key));
@@ -407,7 +407,7 @@ async fn a_reached_limit_has_the_time_of_its_reset() {
     let mut gateway = Embedded::start();
     let server = TestServer::with(|api| {
         api.store = gateway.world.store.clone();
-        api.recipients = Arc::new(RecipientKeyring::new(&[9; 32]));
+        api.recipient_keyring = Arc::new(RecipientKeyring::new(&[9; 32]));
         api.clock = gateway.world.clock;
         api.limits.cooldown = Duration::ZERO;
     });

@@ -85,6 +85,7 @@ fn the_linter_lists_the_segments_of_built_in_and_operator_templates() {
     let directory = Directory::of(&[
         ("default.es.txt", "{{ brand }}: código {{ code }}, hasta las {{ expires_at }}.\n".as_bytes()),
         ("login.es.txt", b"{{ code }}"),
+        ("login.es.email.txt", b"Subject: {{ brand }}\n\n{{ code }}"),
         ("login.pt-BR.txt", b"\xef\xbb\xbf{{ code }}\r\n"),
         (".hidden", b"\xff"),
     ]);
@@ -94,17 +95,22 @@ fn the_linter_lists_the_segments_of_built_in_and_operator_templates() {
     let listed: Vec<_> = rows
         .iter()
         .map(|row| {
-            ["template", "locale", "from", "encoding"].map(|name| row[name].as_str().unwrap_or_default())
+            ["channel", "template", "locale", "from", "encoding"]
+                .map(|name| row[name].as_str().unwrap_or_default())
         })
         .collect();
     assert_eq!(
         listed,
         [
-            ["default", "en", "built in", "gsm7"],
-            ["default", "es", "default.es.txt", "gsm7"],
-            ["default", "pt", "built in", "gsm7"],
-            ["login", "es", "login.es.txt", "gsm7"],
-            ["login", "pt-br", "login.pt-BR.txt", "gsm7"],
+            ["sms", "default", "en", "built in", "gsm7"],
+            ["sms", "default", "es", "default.es.txt", "gsm7"],
+            ["sms", "default", "pt", "built in", "gsm7"],
+            ["sms", "login", "es", "login.es.txt", "gsm7"],
+            ["sms", "login", "pt-br", "login.pt-BR.txt", "gsm7"],
+            ["email", "default", "en", "built in", ""],
+            ["email", "default", "es", "built in", ""],
+            ["email", "default", "pt", "built in", ""],
+            ["email", "login", "es", "login.es.email.txt", ""],
         ]
     );
     assert_eq!((&rows[4]["units"], &rows[4]["segments"]), (&json!(10), &json!(1)));
@@ -115,8 +121,9 @@ fn the_linter_lists_the_segments_of_built_in_and_operator_templates() {
 #[test]
 fn the_built_in_texts_cost_one_segment_each_with_the_longest_name() {
     let (exit, rows) = lint(&Directory::of(&[]).0, &[]);
-    assert_eq!((exit, rows.len()), (Some(0), 3));
-    assert!(rows.iter().all(|row| row["segments"] == 1 && row["encoding"] == "gsm7"), "{rows:?}");
+    let (sms, emails) = rows.split_at(3);
+    assert_eq!((exit, emails.len()), (Some(0), 3));
+    assert!(sms.iter().all(|row| row["segments"] == 1 && row["encoding"] == "gsm7"), "{rows:?}");
 }
 
 #[test]

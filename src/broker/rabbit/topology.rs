@@ -70,7 +70,6 @@ impl fmt::Display for Declared {
     }
 }
 
-/// Declares everything over a connection of its own.
 pub async fn declare_topology(settings: &RabbitSettings) -> Result<Vec<Declared>, RabbitError> {
     let connection = connect(settings, "topology").await?;
     let channel = open(&connection).await?;

@@ -45,7 +45,6 @@ pub(super) struct Jwks {
     waiting: Semaphore,
 }
 
-/// The reason why there is no key for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoKey {
     /// The issuer publishes no key with this `kid`.
@@ -57,7 +56,6 @@ pub(super) enum NoKey {
 #[derive(Default)]
 struct KeyState {
     keys: Option<Arc<KeySet>>,
-    /// The start of the last fetch.
     fetch_started: Option<Instant>,
     fetching: bool,
     /// Finished fetches, failed ones included.
@@ -92,7 +90,6 @@ impl Jwks {
         self.state.borrow().find(kid)
     }
 
-    /// Refreshes the keys, forever.
     pub(super) async fn refresh(self: Arc<Jwks>) {
         let mut delays = delays();
         let mut last_body = Vec::new();

@@ -47,7 +47,6 @@ impl Link {
         })
     }
 
-    /// Runs a script.
     pub(super) async fn run(&self, call: &Call<'_>) -> Result<String, StoreError> {
         let mut connection = self.connection.lock().expect("nothing panics while it holds the lock").clone();
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, call.invoke(&mut connection)).await;

@@ -10,7 +10,7 @@ use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::EventLog;
 use crate::domain::request_id::RequestId;
 use crate::domain::suppression::{NewSuppression, SuppressionTarget};
-use crate::store::ChargedTo;
+use crate::store::LimitSubject;
 
 pub(super) struct Keys {
     prefix: String,
@@ -120,7 +120,7 @@ impl Keys {
     }
 
     /// The events that a limit counts. A limit without a digest in the subject is off, and its key is not touched.
-    pub(super) fn log<'a>(&'a self, log: EventLog, subject: &'a ChargedTo<'_>) -> Key<'a> {
+    pub(super) fn log<'a>(&'a self, log: EventLog, subject: &'a LimitSubject<'_>) -> Key<'a> {
         match log {
             EventLog::Sends => self.sends(&subject.recipient),
             EventLog::Wrong => self.wrong(&subject.recipient),

@@ -22,9 +22,9 @@ use super::retention::{
     RECEIPT_POLL_INTERVAL_MIN, RECENT_MAX, REJECTION_KEPT, SUPPRESSION_MIN, SUPPRESSIONS_MAX, is_word,
 };
 use super::{
-    Admission, AdmissionInput, ChargedTo, CompletionAnswer, CompletionInput, KillSwitch, Lease, NewReceipt,
-    OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, Refund, RequestRecord, RequestSummary,
-    SharedState, Store, StoreError, Usage,
+    Admission, AdmissionInput, CompletionAnswer, CompletionInput, KillSwitch, Lease, LimitSubject,
+    NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, Refund, RequestRecord,
+    RequestSummary, SharedState, Store, StoreError, Usage,
 };
 use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, ChallengeId, PROVIDER_MADE, TIME_LEFT_MIN};
 use crate::domain::history::RequestHistory;
@@ -39,7 +39,6 @@ use crate::domain::verdict::Verdict;
 /// The list of expected receipts is kept longer than any receipt is waited for.
 const EXPECTED_RECEIPTS_KEPT: Duration = Duration::from_secs(2 * 86_400);
 
-/// Limits, challenges and records that all workers share.
 pub struct RedisStore {
     link: Link,
     keys: Keys,
@@ -105,7 +104,6 @@ impl RedisStore {
         self.time.load(Ordering::Relaxed)
     }
 
-    /// Runs a script and reads its answer.
     async fn run<T>(
         &self,
         step: &'static str,
@@ -134,7 +132,7 @@ impl RedisStore {
         self.run("suppress", &call, replies::suppression).await
     }
 
-    fn add_charged_logs(&self, call: &mut Call<'_>, subject: &ChargedTo<'_>) {
+    fn add_charged_logs(&self, call: &mut Call<'_>, subject: &LimitSubject<'_>) {
         for log in EventLog::CHARGED {
             call.arg(self.keys.log(log, subject));
         }
@@ -153,7 +151,7 @@ fn script(body: &str) -> Script {
 
 /// Adds the count of each limit in the order of [`Limit::ALL`], then the window that is a setting. The other windows are
 /// fixed, and the scripts know them. A limit without a digest in the subject is off.
-fn add_limits(call: &mut Call<'_>, subject: &ChargedTo<'_>, limits: &Limits) {
+fn add_limits(call: &mut Call<'_>, subject: &LimitSubject<'_>, limits: &Limits) {
     for limit in Limit::ALL {
         call.arg(subject.digest(limit.log()).map_or(0, |_| limits[limit].count));
     }
@@ -186,8 +184,8 @@ fn shared_member(lease: &Lease<'_>) -> String {
 
 #[async_trait]
 impl Store for RedisStore {
-    async fn admit(&self, admit: &AdmissionInput<'_>) -> Result<Admission, StoreError> {
-        let (lease, limits, subject) = (&admit.lease, admit.limits, &admit.lease.subject);
+    async fn admit(&self, input: &AdmissionInput<'_>) -> Result<Admission, StoreError> {
+        let (lease, limits, subject) = (&input.lease, input.limits, &input.lease.subject);
         let recipient = &subject.recipient;
         let is_shared = limits[Limit::All].count > 0 || subject.user.is_some() || subject.ip.is_some();
         let mut call = self.scripts.admit.call(9 + EventLog::CHARGED.len());
@@ -195,7 +193,7 @@ impl Store for RedisStore {
             .arg(self.keys.challenge(recipient, subject.purpose))
             .arg(self.keys.cooldown(recipient))
             .arg(self.keys.suppression(recipient))
-            .arg(self.keys.country_suppression(admit.country))
+            .arg(self.keys.country_suppression(input.country))
             .arg(self.keys.recent(recipient))
             .arg(self.keys.index(lease.request_id))
             .arg(self.keys.wrong(recipient))
@@ -205,15 +203,15 @@ impl Store for RedisStore {
             .arg(id_word(lease.token))
             .arg(lease.request_id.as_str())
             .arg(if is_shared { shared_member(lease) } else { String::new() })
-            .optional(admit.requested_at.map(|at| at.0))
-            .optional(admit.not_after.map(|at| at.0))
-            .arg(millis(admit.code_life))
-            .arg(millis(admit.lease_duration))
-            .arg(admit.known_kids)
-            .arg(admit.proposal.id.as_str())
-            .arg(admit.proposal.kid)
-            .arg(admit.proposal.digest.as_str())
-            .arg(u8::from(admit.proposal.callers_code))
+            .optional(input.requested_at.map(|at| at.0))
+            .optional(input.not_after.map(|at| at.0))
+            .arg(millis(input.code_life))
+            .arg(millis(input.lease_duration))
+            .arg(input.known_kids)
+            .arg(input.proposal.id.as_str())
+            .arg(input.proposal.kid)
+            .arg(input.proposal.digest.as_str())
+            .arg(u8::from(input.proposal.callers_code))
             .arg(subject.purpose)
             .arg(limits.wrong_per_challenge);
         add_limits(&mut call, subject, limits);
@@ -223,12 +221,12 @@ impl Store for RedisStore {
             .arg(millis(REJECTION_KEPT))
             .arg(millis(CHALLENGE_KEPT_AFTER))
             .arg(millis(OUTCOME_KEPT))
-            .arg(u8::from(admit.channel_disabled))
-            .json(admit.history)
+            .arg(u8::from(input.channel_disabled))
+            .json(input.history)
             .arg(recipient.as_str())
             .arg(RECENT_MAX)
-            .arg(u8::from(admit.gate_closed))
-            .arg(admit.suspect_from);
+            .arg(u8::from(input.gate_closed))
+            .arg(input.suspect_from);
         self.run("admit", &call, replies::admission).await
     }
 
@@ -259,12 +257,12 @@ impl Store for RedisStore {
             Some(history) => call.json(history),
             None => call.arg("-"),
         };
-        self.run("update_progress", &call, replies::progress_result).await
+        self.run("update_progress", &call, replies::progress_answer).await
     }
 
-    async fn complete(&self, completion: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError> {
-        let (lease, subject, outcome) = (&completion.lease, &completion.lease.subject, completion.outcome);
-        let (recipient, message_id) = (&subject.recipient, completion.message_id());
+    async fn complete(&self, input: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError> {
+        let (lease, subject, outcome) = (&input.lease, &input.lease.subject, input.outcome);
+        let (recipient, message_id) = (&subject.recipient, input.message_id());
         let kept = if outcome.status == Status::Rejected { REJECTION_KEPT } else { OUTCOME_KEPT };
         let nothing_sent = matches!(outcome.status, Status::Failed | Status::Rejected);
         let mut call = self.scripts.complete.call(6 + EventLog::CHARGED.len());
@@ -272,7 +270,7 @@ impl Store for RedisStore {
             .arg(self.keys.refunds(recipient))
             .arg(self.keys.recent(recipient))
             .arg(self.keys.claim(recipient, message_id))
-            .arg(self.keys.suppression_of(recipient, completion.suppression.as_ref()))
+            .arg(self.keys.suppression_of(recipient, input.suppression.as_ref()))
             .arg(self.keys.expected_receipts());
         self.add_charged_logs(&mut call, subject);
         call.arg(self.time())
@@ -280,22 +278,22 @@ impl Store for RedisStore {
             .json(outcome)
             .arg(millis(kept))
             .optional(nothing_sent.then_some(outcome.attempts))
-            .arg(match completion.refund {
+            .arg(match input.refund {
                 Refund::None => "none",
-                Refund::Free => "free",
-                Refund::Counted => "counted",
+                Refund::Uncounted => "uncounted",
+                Refund::CountedRefusal => "counted_refusal",
             })
             .arg(lease.request_id.as_str())
-            .arg(if completion.refund == Refund::None { String::new() } else { shared_member(lease) })
+            .arg(if input.refund == Refund::None { String::new() } else { shared_member(lease) })
             .arg(RECENT_MAX)
             .arg(recipient.as_str())
             .optional(message_id)
-            .arg(u8::from(completion.found_by_lookup))
+            .arg(u8::from(input.found_by_lookup))
             .arg(millis(CLAIM_KEPT))
-            .optional(completion.poll_receipt_after.map(millis))
+            .optional(input.poll_receipt_after.map(millis))
             .arg(millis(EXPECTED_RECEIPTS_KEPT));
-        add_suppression(&mut call, completion.suppression.as_ref());
-        self.run("complete", &call, replies::complete_result).await
+        add_suppression(&mut call, input.suppression.as_ref());
+        self.run("complete", &call, replies::completion_answer).await
     }
 
     async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError> {
@@ -330,7 +328,7 @@ impl Store for RedisStore {
     async fn finish_provider_check(
         &self,
         check: &CodeCheck<'_>,
-        result: ProviderAnswer,
+        answer: ProviderAnswer,
     ) -> Result<Verdict, StoreError> {
         let mut call = self.scripts.finish_provider_check.call(3);
         call.arg(self.keys.challenge(&check.recipient, check.purpose))
@@ -338,7 +336,7 @@ impl Store for RedisStore {
             .arg(self.keys.possible_checks(&check.recipient))
             .arg(id_word(check.check_id))
             .arg(check.limits.wrong_per_challenge)
-            .arg(match result {
+            .arg(match answer {
                 ProviderAnswer::Right => "right",
                 ProviderAnswer::Found => "found",
                 ProviderAnswer::Wrong => "wrong",
@@ -349,7 +347,7 @@ impl Store for RedisStore {
 
     async fn link_verification(
         &self,
-        subject: &ChargedTo<'_>,
+        subject: &LimitSubject<'_>,
         challenge: &ChallengeId,
         verification_sid: &str,
     ) -> Result<(), StoreError> {
@@ -362,7 +360,7 @@ impl Store for RedisStore {
 
     async fn usage(
         &self,
-        subject: &ChargedTo<'_>,
+        subject: &LimitSubject<'_>,
         request_id: Option<&RequestId>,
         limits: &Limits,
     ) -> Result<Usage, StoreError> {
@@ -393,7 +391,7 @@ impl Store for RedisStore {
             .arg(u8::from(receipt.published))
             .optional(receipt.provider_code);
         add_suppression(&mut call, receipt.suppression.as_ref());
-        self.run("record_receipt", &call, replies::receipt_result).await
+        self.run("record_receipt", &call, replies::receipt_answer).await
     }
 
     async fn overdue_receipts(
@@ -411,14 +409,14 @@ impl Store for RedisStore {
         self.run("overdue_receipts", &call, replies::overdue_receipts).await
     }
 
-    async fn heartbeat(&self, worker: u64, has_work: bool) -> Result<SharedState, StoreError> {
+    async fn heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
         let mut call = self.scripts.heartbeat.call(3);
         call.arg(self.keys.active_workers())
             .arg(self.keys.kill_switch())
             .arg(self.keys.server())
             .arg(self.time())
-            .arg(id_word(worker))
-            .arg(u8::from(has_work))
+            .arg(id_word(worker_id))
+            .arg(u8::from(is_active))
             .arg(millis(ACTIVE_WORKER_FOR))
             .arg(millis(LOST_WRITES_FOR))
             .arg(self.link.server());

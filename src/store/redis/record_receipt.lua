@@ -28,12 +28,12 @@ end
 
 local recorded_message_id, recorded_rank, recorded_status, recorded_published = receipt_of(r)
 local arrived = { delivered = true, read = true }
--- A request may have two messages, after a resend. The one that arrived counts. Without a recorded receipt there is no
--- other message.
+-- After a resend a request may have two messages. The receipt of the one that arrived replaces that of the one that did
+-- not. Without a recorded receipt, 'read' stands for it: there is no other message to replace.
 local other_arrived = arrived[status] and recorded_message_id ~= message_id and not arrived[recorded_status or 'read']
 published = published == '1' and is_final == '1' and '1' or '0'
 if not recorded_rank or other_arrived or tonumber(recorded_rank) < tonumber(rank) then
-  write(table.concat({message_id, rank, status, published, provider_code, ms(now)}, ','))
+  write(table.concat({message_id, rank, status, published, provider_code, decimal(now)}, ','))
 else
   local recorded = string.match(r.receipt, '^[^,]+,%d+,[^,]+,%d,[^,]+,%d+')
   local is_unpublished = recorded_status == status and recorded_published ~= '1'

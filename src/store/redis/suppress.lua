@@ -1,4 +1,4 @@
--- Manual suppression: suppresses a recipient by hand, or removes its suppression, by hand or not.
+-- Manual suppression: an operator suppresses a recipient, or removes its suppression. A provider may have caused it.
 -- KEYS     suppression, its note, suppressions
 -- ARGV     now, add|remove, recipient, duration or '-', masked recipient and reason
 -- Answers  the suppression in force after adding, or before removing; nothing if there is none

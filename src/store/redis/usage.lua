@@ -13,5 +13,5 @@ local limited_for = math.max(
   wait(refunds, refunds_count, DAY, now))
 local cooldown_for = cooldown_left(cooldown, redis.call('GET', cooldown), now)
 local has_record = record and read_record(redis.call('GET', record), now) and 1 or 0
-return table.concat({used(sends, recipient_window, now), used(sends, DAY, now), used(wrong, HOUR, now), ms(limited_for),
-  ms(cooldown_for), has_record}, ' ')
+return table.concat({used(sends, recipient_window, now), used(sends, DAY, now), used(wrong, HOUR, now), decimal(limited_for),
+  decimal(cooldown_for), has_record}, ' ')

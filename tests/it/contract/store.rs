@@ -23,7 +23,7 @@ use otpost::store::code_check::CodeCheck;
 use otpost::store::memory::MemoryStore;
 use otpost::store::redis::RedisStore;
 use otpost::store::{
-    Admission, AdmissionInput, ChargedTo, CompletionAnswer, CompletionInput, Grant, Lease, Progress,
+    Admission, AdmissionInput, CompletionAnswer, CompletionInput, Grant, Lease, LimitSubject, Progress,
     ProgressAnswer, ProposedChallenge, Refund, Store,
 };
 
@@ -101,8 +101,12 @@ impl TestRequest {
     }
 
     pub fn lease(&self) -> Lease<'_> {
-        let subject =
-            ChargedTo { recipient: named(self.recipient), purpose: self.purpose, user: self.user, ip: None };
+        let subject = LimitSubject {
+            recipient: named(self.recipient),
+            purpose: self.purpose,
+            user: self.user,
+            ip: None,
+        };
         Lease { subject, request_id: &self.request, token: self.owner }
     }
 
@@ -283,7 +287,7 @@ async fn a_refund_returns_the_charge_but_not_the_cooldown(store: &dyn TimedStore
     let request = request_to(4, "refund");
     granted(admit(store, &request).await);
     let outcome = failed(START);
-    let completion = completion(request.lease(), &outcome, Refund::Counted);
+    let completion = completion(request.lease(), &outcome, Refund::CountedRefusal);
     store.complete(&completion).await.expect("answers");
     let usage = store.usage(&request.lease().subject, None, &limits()).await.expect("the store answers");
     assert_eq!(usage.used, 0);
@@ -334,7 +338,7 @@ async fn refunds_after_refusals_are_limited(store: &dyn TimedStore) {
         let request = request_to(5, &format!("free-{number}"));
         granted(admit(store, &request).await);
         let outcome = failed(START);
-        let completion = completion(request.lease(), &outcome, Refund::Counted);
+        let completion = completion(request.lease(), &outcome, Refund::CountedRefusal);
         store.complete(&completion).await.expect("answers");
     }
     store.at(START.plus(Duration::from_secs(600)));
@@ -440,7 +444,7 @@ async fn only_the_owner_can_complete_a_request_as_not_sent(store: &dyn TimedStor
     granted(admit(store, &request).await);
     let other = request.owned_by(2);
     let outcome = failed(START);
-    let not_sent = completion(other.lease(), &outcome, Refund::Free);
+    let not_sent = completion(other.lease(), &outcome, Refund::Uncounted);
     assert_eq!(store.complete(&not_sent).await.expect("answers"), CompletionAnswer::NotOwner);
     let outcome = sent(START);
     let sent_after_all = completion(other.lease(), &outcome, Refund::None);
@@ -456,7 +460,7 @@ async fn no_attempt_starts_after_the_code_was_used(store: &dyn TimedStore) {
     let next = Progress::Sending(LEASE);
     assert_eq!(
         store.update_progress(&request.lease(), Some(1), next, None).await.expect("answers"),
-        ProgressAnswer::ChallengeReplaced
+        ProgressAnswer::ChallengeUsedOrReplaced
     );
 }
 
@@ -621,7 +625,7 @@ async fn the_first_outcome_stays(store: &dyn TimedStore) {
     let outcome = sent(START);
     let first = completion(request.lease(), &outcome, Refund::None);
     let outcome = failed(START);
-    let second = completion(other.lease(), &outcome, Refund::Counted);
+    let second = completion(other.lease(), &outcome, Refund::CountedRefusal);
     assert_eq!(store.complete(&first).await.expect("answers"), CompletionAnswer::Recorded);
     assert_eq!(store.complete(&first).await.expect("answers"), CompletionAnswer::Recorded);
     assert_eq!(

@@ -181,8 +181,8 @@ fn server_of(world: &World, limits: Limits) -> TestServer {
         api.limits = limits;
         api.store = store.clone();
         api.verifier.store = store;
-        api.verifier.recipients = recipients.clone();
-        (api.recipients, api.clock) = (recipients, clock);
+        api.verifier.recipient_keyring = recipients.clone();
+        (api.recipient_keyring, api.clock) = (recipients, clock);
     })
 }
 

@@ -39,7 +39,7 @@ use otpost::flow::verify::Verifier;
 use otpost::http::{Api, PendingLimiter, Tokens, VALIDATIONS_MAX, Webhooks, router};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
-    Admission, AdmissionInput, ChargedTo, CompletionInput, Lease, ProposedChallenge, Refund, Store,
+    Admission, AdmissionInput, CompletionInput, Lease, LimitSubject, ProposedChallenge, Refund, Store,
 };
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -70,7 +70,7 @@ pub struct TestServer {
     pub store: Arc<MemoryStore>,
     pub broker: MemoryBroker,
     codes: Arc<CodeKeyring>,
-    recipients: Arc<RecipientKeyring>,
+    recipient_keyring: Arc<RecipientKeyring>,
     router: Router,
 }
 
@@ -107,7 +107,7 @@ impl TestServer {
             verifier: Verifier {
                 store: store.clone(),
                 codes: codes.clone(),
-                recipients: recipients.clone(),
+                recipient_keyring: recipients.clone(),
                 limits: limits(),
                 provider_verifier: None,
                 in_flight: TaskTracker::new(),
@@ -117,7 +117,7 @@ impl TestServer {
             send_wait: Duration::ZERO,
             pending: PendingLimiter::default(),
             store: store.clone(),
-            recipients: recipients.clone(),
+            recipient_keyring: recipients.clone(),
             rules: RecipientRules {
                 sms_enabled: true,
                 email_enabled: true,
@@ -154,7 +154,7 @@ impl TestServer {
         };
         change(&mut api);
         let router = router(Arc::new(api), webhooks);
-        TestServer { store, broker, codes, recipients, router }
+        TestServer { store, broker, codes, recipient_keyring: recipients, router }
     }
 
     /// With another store.
@@ -252,8 +252,13 @@ impl TestServer {
         self.store.complete(&completion).await.expect("the store answers");
     }
 
-    fn subject<'a>(&self, to: &str, purpose: &'a str) -> ChargedTo<'a> {
-        ChargedTo { recipient: self.recipients.address(channel_of(to), to), purpose, user: None, ip: None }
+    fn subject<'a>(&self, to: &str, purpose: &'a str) -> LimitSubject<'a> {
+        LimitSubject {
+            recipient: self.recipient_keyring.address(channel_of(to), to),
+            purpose,
+            user: None,
+            ip: None,
+        }
     }
 
     fn pass(&self, time: Duration) {

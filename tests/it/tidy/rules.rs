@@ -272,7 +272,7 @@ pub const SECRETS: [&str; 24] = [
     "TwilioCallbacks",
     "Signatures",
     "RenderedSms",
-    "SmsValues",
+    "TextValues",
     "Settings",
     "RabbitSettings",
     "TwilioSettings",
