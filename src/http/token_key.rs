@@ -45,14 +45,14 @@ pub(super) struct TokenKey {
 }
 
 enum Verifier {
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
     Public(ParsedPublicKey),
 }
 
 impl TokenKey {
     pub(super) fn secret(secret: &[u8]) -> TokenKey {
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-        TokenKey { algorithm: Algorithm::HS256, verifier: Verifier::Secret(key) }
+        TokenKey { algorithm: Algorithm::HS256, verifier: Verifier::Secret(Box::new(key)) }
     }
 
     /// Zeros in front of a number change nothing; some issuers publish one (RFC 7518 §6.3.1.1). The library itself
