@@ -93,7 +93,7 @@ impl Api {
 }
 
 fn typed_code(body: &Body) -> Result<Code, Problem> {
-    body.required("otp_code", "must be a string of 4 to 10 digits", Code::parse)
+    body.required("otp_code", "must be a string of 4 to 10 digits", Code::parse_typed)
 }
 
 fn problem(verdict: &Verdict) -> Problem {

@@ -269,7 +269,7 @@ impl TestServer {
     }
 
     /// The bodies of the requests on the queue.
-    async fn queued(&self) -> Vec<Vec<u8>> {
+    pub async fn queued(&self) -> Vec<Vec<u8>> {
         self.queued_by(Channel::Sms).await
     }
 

@@ -175,7 +175,7 @@ fn in_order(mut circle: Vec<&str>) -> Vec<&str> {
 }
 
 pub const HOMES: [(&str, &[&str]); 21] = [
-    ("aws_lc_rs", &["provider/sendgrid/signature.rs"]),
+    ("aws_lc_rs", &["http/token_key.rs", "provider/sendgrid/signature.rs"]),
     ("chacha20poly1305", &["domain/encryption.rs"]),
     ("lapin", &["broker/rabbit/"]),
     ("lettre", &["provider/smtp/"]),
