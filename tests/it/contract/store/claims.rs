@@ -51,7 +51,7 @@ fn claimed(message_id: &str) -> ClaimAnswer {
 
 async fn a_listed_message_is_claimed_by_one_request(store: &dyn TimedStore) {
     store.at(START);
-    let (first, second) = (of(150, "claim-1"), of(150, "claim-2"));
+    let (first, second) = (of(100, "claim-1"), of(100, "claim-2"));
     be_in_doubt(store, &first).await;
     assert_eq!(claim(store, &first, &["SM1"]).await, claimed("SM1"));
     assert_eq!(claim(store, &first, &["SM0", "SM1"]).await, claimed("SM1"), "repeated after a lost answer");
@@ -63,7 +63,7 @@ async fn a_listed_message_is_claimed_by_one_request(store: &dyn TimedStore) {
 
 async fn an_unnamed_message_is_counted_until_a_receipt_names_it(store: &dyn TimedStore) {
     store.at(START);
-    let [first, second, third] = ["unnamed-1", "unnamed-2", "unnamed-3"].map(|id| of(151, id));
+    let [first, second, third] = ["unnamed-1", "unnamed-2", "unnamed-3"].map(|id| of(101, id));
     send_unnamed(store, &first).await;
     send_unnamed(store, &second).await;
     store.at(START.plus(Duration::from_secs(1)));
@@ -71,7 +71,7 @@ async fn an_unnamed_message_is_counted_until_a_receipt_names_it(store: &dyn Time
     assert_eq!(claim(store, &third, &["SM1"]).await, ClaimAnswer::Ambiguous);
     assert_eq!(claim(store, &third, &["SM1", "SM2"]).await, ClaimAnswer::Ambiguous);
     let receipt = NewReceipt {
-        recipient: named(151),
+        recipient: named(101),
         request_id: &first.request,
         message_id: "SM1",
         status: DeliveryStatus::Queued,
@@ -86,8 +86,8 @@ async fn an_unnamed_message_is_counted_until_a_receipt_names_it(store: &dyn Time
 }
 
 async fn only_messages_of_the_same_time_and_code_are_counted(store: &dyn TimedStore) {
-    let other_code = TestRequest { challenge: 90, digest: 90, callers_code: true, ..of(152, "code-1") };
-    let ours = TestRequest { challenge: 91, digest: 91, callers_code: true, ..of(152, "code-2") };
+    let other_code = TestRequest { challenge: 90, digest: 90, callers_code: true, ..of(102, "code-1") };
+    let ours = TestRequest { challenge: 91, digest: 91, callers_code: true, ..of(102, "code-2") };
     store.at(START);
     send_unnamed(store, &other_code).await;
     be_in_doubt(store, &ours).await;
@@ -108,7 +108,7 @@ async fn only_messages_of_the_same_time_and_code_are_counted(store: &dyn TimedSt
 
 async fn a_request_in_progress_may_have_made_any_message(store: &dyn TimedStore) {
     store.at(START);
-    let (first, second) = (of(155, "open-1"), of(155, "open-2"));
+    let (first, second) = (of(105, "open-1"), of(105, "open-2"));
     be_in_doubt(store, &first).await;
     granted(admit(store, &second).await);
     assert_eq!(claim(store, &first, &["SM1"]).await, ClaimAnswer::Ambiguous);
@@ -117,7 +117,7 @@ async fn a_request_in_progress_may_have_made_any_message(store: &dyn TimedStore)
     assert_eq!(claim(store, &first, &["SM1", "SM2"]).await, claimed("SM1"));
 
     // A request that ended as unknown may have, too.
-    let (first, second) = (of(156, "open-3"), of(156, "open-4"));
+    let (first, second) = (of(106, "open-3"), of(106, "open-4"));
     be_in_doubt(store, &first).await;
     let outcome = Outcome { status: Status::Unknown, provider_message_id: None, ..sent(UnixMillis(START.0)) };
     let completion = super::completion(first.lease(), &outcome, Refund::None);
@@ -128,10 +128,10 @@ async fn a_request_in_progress_may_have_made_any_message(store: &dyn TimedStore)
 
 async fn a_claim_needs_the_lease(store: &dyn TimedStore) {
     store.at(START);
-    let request = of(157, "lease");
+    let request = of(107, "lease");
     be_in_doubt(store, &request).await;
     assert_eq!(claim(store, &request.owned_by(2), &["SM1"]).await, ClaimAnswer::NotOwner);
-    assert_eq!(claim(store, &of(157, "no-record"), &["SM1"]).await, ClaimAnswer::NotOwner);
+    assert_eq!(claim(store, &of(107, "no-record"), &["SM1"]).await, ClaimAnswer::NotOwner);
     complete(store, &request, None).await;
     assert_eq!(claim(store, &request, &["SM1"]).await, ClaimAnswer::NotOwner);
 }
