@@ -102,6 +102,8 @@ pub(super) struct Metrics {
     pub(super) connections_lost: Family<RoleLabel, Counter>,
     pub(super) http: Family<HttpLabels, Counter>,
     pub(super) http_seconds: Histogram,
+    pub(super) http_connections_closed: Family<ReasonLabel, Counter>,
+    pub(super) accept_failures: Counter,
     pub(super) admin: Family<ReasonLabel, Counter>,
     pub(super) jwks_fetches: Family<ReasonLabel, Counter>,
     pub(super) jwks_ignored: Family<ReasonLabel, Counter>,
@@ -141,6 +143,8 @@ impl Metrics {
             connections_lost: Family::default(),
             http: Family::default(),
             http_seconds: Seconds.new_metric(),
+            http_connections_closed: Family::default(),
+            accept_failures: Counter::default(),
             admin: Family::default(),
             jwks_fetches: Family::default(),
             jwks_ignored: Family::default(),
@@ -191,6 +195,16 @@ impl Metrics {
             "Time of an HTTP answer",
             Unit::Seconds,
             self.http_seconds.clone(),
+        );
+        r.register(
+            "http_connections_closed",
+            "HTTP connections that the server closed, by reason",
+            self.http_connections_closed.clone(),
+        );
+        r.register(
+            "accept_failures",
+            "HTTP connections that were not accepted",
+            self.accept_failures.clone(),
         );
         r.register("admin_requests", "Operator queries over HTTP, by kind", self.admin.clone());
         r.register("jwks_fetches", "Fetches of published token keys", self.jwks_fetches.clone());
