@@ -71,7 +71,7 @@ impl<'a> Reader<'a> {
             bytes_in_flight_max: self.number(
                 "HTTP_MAX_BYTES_IN_FLIGHT",
                 32 * 1024 * 1024,
-                1024 * 1024,
+                2 * 1024 * 1024,
                 1024 * 1024 * 1024,
             ),
             trusted_proxies: self.trusted_proxies(),

@@ -26,8 +26,9 @@ pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// An unfinished body grows in blocks: growing one large buffer would leave smaller ones behind it in memory.
 const BLOCK_BYTES: usize = 16 * 1024;
 
-/// The memory of a header field while a body is read: its place in the map, and its share of a second read buffer.
-const HEADER_BYTES: usize = 512;
+/// The memory of a header field while a body is read, as measured: its place in the map, and its share of a second read
+/// buffer.
+const HEADER_BYTES: usize = 1024;
 
 /// Bounds the bodies of requests, and the time of the answers.
 pub(super) fn bounded(routes: Router, bytes_max: usize) -> Router {
@@ -129,15 +130,13 @@ async fn append<'c>(
     Ok(&bytes[taken..])
 }
 
-/// Waits while others free their bytes.
 async fn reserve(bytes: usize, grow: &impl Fn(usize) -> Room) -> Result<(), Problem> {
-    loop {
-        match grow(bytes) {
-            Room::Now => return Ok(()),
-            Room::Soon => yield_now().await,
-            Room::Never => return Err(overloaded()),
-        }
+    match grow(bytes) {
+        Room::Now => {}
+        Room::NextTurn => yield_now().await,
+        Room::Never => return Err(overloaded()),
     }
+    Ok(())
 }
 
 /// Other requests hold the memory for bodies.

@@ -39,7 +39,7 @@ impl AsyncRead for ReportingStream {
         let free = buf.remaining();
         match this.connection.room_to_read(free) {
             Room::Now => {}
-            Room::Soon => {
+            Room::NextTurn => {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }

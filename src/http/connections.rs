@@ -102,6 +102,8 @@ struct Progress {
     body_bytes: usize,
     /// The body gave way to others. The connection is closed behind its answer.
     is_refused: bool,
+    /// The part of the bytes that is about to be freed.
+    freeing: usize,
     signals: Arc<Signals>,
 }
 
@@ -114,10 +116,10 @@ struct Signals {
 /// The answer to a wish for more bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Room {
-    /// They are counted.
+    /// The bytes are counted.
     Now,
-    /// Other connections are about to free them.
-    Soon,
+    /// The bytes are counted. Other tasks, woken before this one, free them in their next turn.
+    NextTurn,
     /// All bytes belong to requests at work.
     Never,
 }
@@ -130,6 +132,13 @@ impl Progress {
 
     fn is_freeing(&self) -> bool {
         self.is_refused || self.stage == Stage::Closing
+    }
+
+    /// Returns the bytes that are now about to be freed.
+    fn free_all(&mut self) -> usize {
+        let bytes = self.bytes_to_free();
+        self.freeing += bytes;
+        bytes
     }
 
     fn waiting_since(&self) -> Option<Instant> {
@@ -183,22 +192,26 @@ impl State {
     fn close(&mut self, id: u64, reason: CloseReason, limits: ConnectionLimits) {
         self.count(reason, limits);
         self.closing += 1;
-        self.freeing += self.progress[&id].bytes_to_free();
+        let mut freeing = 0;
         self.update(id, |progress| {
+            freeing = progress.free_all();
             progress.enter(Stage::Closing);
             progress.signals.close.notify_one();
         });
+        self.freeing += freeing;
     }
 
     /// The body is answered with 503, and the connection closed behind it.
     fn refuse_body(&mut self, id: u64, limits: ConnectionLimits) {
         self.count(CloseReason::Bytes, limits);
-        self.freeing += self.progress[&id].bytes_to_free();
+        let mut freeing = 0;
         self.update(id, |progress| {
+            freeing = progress.free_all();
             progress.is_refused = true;
             progress.enter(Stage::Working);
             progress.signals.refuse_body.notify_one();
         });
+        self.freeing += freeing;
     }
 
     /// Counts more bytes of a connection, at the cost of those that have waited longest.
@@ -216,11 +229,11 @@ impl State {
                 _ => self.close(other, CloseReason::Bytes, limits),
             }
         }
-        if self.bytes + more > limits.bytes_max {
-            return Room::Soon;
-        }
         self.bytes += more;
-        Room::Now
+        match self.bytes > limits.bytes_max {
+            true => Room::NextTurn,
+            false => Room::Now,
+        }
     }
 
     fn count(&mut self, reason: CloseReason, limits: ConnectionLimits) {
@@ -305,6 +318,7 @@ impl Connections {
                 buffer_bytes: 0,
                 body_bytes: 0,
                 is_refused: false,
+                freeing: 0,
                 signals: signals.clone(),
             },
         );
@@ -354,7 +368,7 @@ impl Connection {
             return Room::Now;
         }
         let room = state.reserve(self.id, more, limits);
-        if room == Room::Now {
+        if room != Room::Never {
             state.update(self.id, |progress| progress.buffer_bytes += more);
         }
         room
@@ -419,11 +433,8 @@ impl Drop for Connection {
         if let Some(since) = progress.waiting_since() {
             state.waiting.remove(&(since, self.id));
         }
-        let freed = progress.buffer_bytes + progress.body_bytes;
-        state.bytes -= freed;
-        if progress.is_freeing() {
-            state.freeing -= freed;
-        }
+        state.bytes -= progress.buffer_bytes + progress.body_bytes;
+        state.freeing -= progress.freeing;
         state.closing -= usize::from(progress.stage == Stage::Closing);
         drop(state);
         self.connections.changed.notify_one();
@@ -437,8 +448,11 @@ impl BodyInFlight {
     pub(super) fn grow(&self, more: usize) -> Room {
         let connection = &self.0;
         let mut state = connection.connections.state();
+        if state.progress.get(&connection.id).is_none_or(Progress::is_freeing) {
+            return Room::Never;
+        }
         let room = state.reserve(connection.id, more, connection.connections.limits);
-        if room == Room::Now {
+        if room != Room::Never {
             state.update(connection.id, |progress| progress.body_bytes += more);
         }
         room
@@ -458,14 +472,13 @@ impl BodyInFlight {
 impl Drop for BodyInFlight {
     fn drop(&mut self) {
         let mut state = self.0.connections.state();
-        let (mut freed, mut is_freeing) = (0, false);
+        let (mut freed, mut no_longer_freeing) = (0, 0);
         state.update(self.0.id, |progress| {
-            is_freeing = progress.is_freeing();
             freed = std::mem::take(&mut progress.body_bytes);
+            no_longer_freeing = freed.min(progress.freeing);
+            progress.freeing -= no_longer_freeing;
         });
         state.bytes -= freed;
-        if is_freeing {
-            state.freeing -= freed;
-        }
+        state.freeing -= no_longer_freeing;
     }
 }

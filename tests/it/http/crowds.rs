@@ -100,6 +100,22 @@ async fn a_new_client_waits_while_every_connection_works() {
     }
 }
 
+/// All bytes that clients held are free again.
+async fn expect_room_for_four_bodies(address: std::net::SocketAddr) {
+    let mut unfinished = Vec::new();
+    for _ in 0..4 {
+        let mut connection = connect(address).await;
+        send(&mut connection, &post(16 * 1024, 16 * 1024 - 1)).await;
+        sleep(Duration::from_millis(10)).await;
+        unfinished.push(connection);
+    }
+    for mut connection in unfinished {
+        send(&mut connection, " ").await;
+        let answer = read_until(&mut connection, "}").await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn heads_and_bodies_in_flight_are_bounded_and_the_longest_unfinished_gives_way() {
     let limits = ConnectionLimits { bytes_max: 256 * 1024, ..LIMITS };
@@ -129,6 +145,7 @@ async fn heads_and_bodies_in_flight_are_bounded_and_the_longest_unfinished_gives
             }
         }
         assert!((20..40).contains(&closed), "{closed} gave way to others: {held:.60}");
+        expect_room_for_four_bodies(address).await;
     }
 }
 
