@@ -95,6 +95,14 @@ pub trait Store: Send + Sync {
         limits: &Limits,
     ) -> Result<Usage, StoreError>;
 
+    /// The request that an idempotency key names, both as digests. A free key is bound to `request`, if one is given, for
+    /// [`retention::OUTCOME_KEPT`].
+    async fn idempotency_key(
+        &self,
+        key: Digest16,
+        request: Option<Digest16>,
+    ) -> Result<Option<Digest16>, StoreError>;
+
     /// Records a receipt. One that adds nothing to the record changes nothing, and it does not suppress again: an
     /// operator may have removed the suppression that it caused the first time.
     async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptAnswer, StoreError>;

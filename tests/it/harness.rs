@@ -140,6 +140,13 @@ impl Store for FlakyStore {
     ) -> Result<Usage, StoreError> {
         self.reach()?.usage(subject, request, limits).await
     }
+    async fn idempotency_key(
+        &self,
+        key: Digest16,
+        request: Option<Digest16>,
+    ) -> Result<Option<Digest16>, StoreError> {
+        self.reach()?.idempotency_key(key, request).await
+    }
     async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptAnswer, StoreError> {
         self.reach()?.record_receipt(receipt).await
     }

@@ -151,6 +151,14 @@ impl Store for MemoryStore {
         Ok(self.step(|state, now| state.usage(subject, request_id, limits, now)))
     }
 
+    async fn idempotency_key(
+        &self,
+        key: Digest16,
+        request: Option<Digest16>,
+    ) -> Result<Option<Digest16>, StoreError> {
+        Ok(self.step(|state, now| state.idempotency_key(key, request, now)))
+    }
+
     async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptAnswer, StoreError> {
         Ok(self.step(|state, now| state.record_receipt(receipt, now)))
     }

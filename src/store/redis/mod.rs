@@ -6,6 +6,7 @@ mod connection;
 mod keys;
 mod replies;
 mod script_call;
+mod scripts;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,7 +16,8 @@ use sha2::{Digest as _, Sha256};
 
 use self::connection::Link;
 use self::keys::Keys;
-use self::script_call::{Call, Script};
+use self::script_call::Call;
+use self::scripts::Scripts;
 use super::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use super::retention::{
     ACTIVE_WORKER_FOR, CHALLENGE_KEPT_AFTER, CLAIM_KEPT, LOST_WRITES_FOR, OUTCOME_KEPT,
@@ -48,49 +50,13 @@ pub struct RedisStore {
     time: AtomicU64,
 }
 
-struct Scripts {
-    admit: Script,
-    update_progress: Script,
-    complete: Script,
-    verify: Script,
-    begin_provider_check: Script,
-    finish_provider_check: Script,
-    link_verification: Script,
-    usage: Script,
-    record_receipt: Script,
-    overdue_receipts: Script,
-    heartbeat: Script,
-    kill_switch: Script,
-    request_record: Script,
-    recent_requests: Script,
-    suppress: Script,
-    suppressions: Script,
-}
-
 impl RedisStore {
     /// Connects at the first step, so that a gateway can start while Redis is down.
     pub fn connect(url: &str, prefix: &str) -> Result<RedisStore, StoreError> {
         Ok(RedisStore {
             link: Link::open(url)?,
             keys: Keys::new(prefix),
-            scripts: Scripts {
-                admit: script(include_str!("admit.lua")),
-                update_progress: script(include_str!("update_progress.lua")),
-                complete: script(include_str!("complete.lua")),
-                verify: script(include_str!("verify.lua")),
-                begin_provider_check: script(include_str!("begin_provider_check.lua")),
-                finish_provider_check: script(include_str!("finish_provider_check.lua")),
-                link_verification: script(include_str!("link_verification.lua")),
-                usage: script(include_str!("usage.lua")),
-                record_receipt: script(include_str!("record_receipt.lua")),
-                overdue_receipts: script(include_str!("overdue_receipts.lua")),
-                heartbeat: script(include_str!("heartbeat.lua")),
-                kill_switch: script(include_str!("kill_switch.lua")),
-                request_record: script(include_str!("request_record.lua")),
-                recent_requests: script(include_str!("recent_requests.lua")),
-                suppress: script(include_str!("suppress.lua")),
-                suppressions: script(include_str!("suppressions.lua")),
-            },
+            scripts: Scripts::new(),
             time: AtomicU64::new(0),
         })
     }
@@ -145,10 +111,6 @@ impl RedisStore {
         call.arg(self.keys.kill_switch()).arg(self.time()).arg(change).arg(reason);
         self.run("kill_switch", &call, replies::kill_switch).await
     }
-}
-
-fn script(body: &str) -> Script {
-    Script::new(&format!("{}\n{body}", include_str!("prelude.lua")))
 }
 
 /// Adds the count of each limit in the order of [`Limit::ALL`], then the window that is a setting. The other windows are
@@ -379,6 +341,19 @@ impl Store for RedisStore {
         call.arg(self.time());
         add_limits(&mut call, subject, limits);
         self.run("usage", &call, replies::usage).await
+    }
+
+    async fn idempotency_key(
+        &self,
+        key: Digest16,
+        request: Option<Digest16>,
+    ) -> Result<Option<Digest16>, StoreError> {
+        let mut call = self.scripts.idempotency_key.call(1);
+        call.arg(self.keys.idempotency_key(&key))
+            .arg(self.time())
+            .optional(request.as_ref().map(Digest16::as_str))
+            .arg(millis(OUTCOME_KEPT));
+        self.run("idempotency_key", &call, replies::idempotency_key).await
     }
 
     async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptAnswer, StoreError> {

@@ -123,6 +123,14 @@ pub(super) fn usage(answer: &str) -> Option<Usage> {
     })
 }
 
+/// `None` inside if the key is free.
+pub(super) fn idempotency_key(answer: &str) -> Option<Option<Digest16>> {
+    match optional(answer) {
+        Some(digest) => Digest16::parse(digest).map(Some),
+        None => Some(None),
+    }
+}
+
 pub(super) fn receipt_result(answer: &str) -> Option<ReceiptAnswer> {
     let (word, rest) = answer.split_once(' ').unwrap_or((answer, ""));
     let (purpose, history) = match word {

@@ -306,6 +306,13 @@ impl Store for SeamStore {
     ) -> Result<Usage, StoreError> {
         self.step(self.inner.usage(subject, request, limits)).await
     }
+    async fn idempotency_key(
+        &self,
+        key: Digest16,
+        request: Option<Digest16>,
+    ) -> Result<Option<Digest16>, StoreError> {
+        self.step(self.inner.idempotency_key(key, request)).await
+    }
     async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptAnswer, StoreError> {
         self.step(self.inner.record_receipt(receipt)).await
     }

@@ -83,6 +83,10 @@ impl Store for Broken {
         self.fail().await
     }
 
+    async fn idempotency_key(&self, _: Digest16, _: Option<Digest16>) -> Result<Option<Digest16>, StoreError> {
+        self.fail().await
+    }
+
     async fn record_receipt(&self, _: &NewReceipt<'_>) -> Result<ReceiptAnswer, StoreError> {
         self.fail().await
     }
