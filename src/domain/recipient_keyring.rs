@@ -14,6 +14,9 @@ pub struct RecipientKeyring {
     user_in_ids: MacKey,
     ip: MacKey,
     idempotency: MacKey,
+    service: MacKey,
+    service_key: MacKey,
+    service_request: MacKey,
     dead_letters: DeadLetterKey,
 }
 
@@ -26,6 +29,9 @@ impl RecipientKeyring {
             user_in_ids: MacKey::derived(secret, "otpost user in request ids"),
             ip: MacKey::derived(secret, "otpost ip"),
             idempotency: MacKey::derived(secret, "otpost idempotency"),
+            service: MacKey::derived(secret, "otpost service in request ids"),
+            service_key: MacKey::derived(secret, "otpost service's idempotency"),
+            service_request: MacKey::derived(secret, "otpost service's request"),
             dead_letters: DeadLetterKey::derived(secret),
         }
     }
@@ -61,6 +67,24 @@ impl RecipientKeyring {
     pub fn idempotency_key(&self, user_id: &str, recipient: Digest16, key: &str) -> Digest16 {
         let fields = [user_id.as_bytes(), recipient.as_str().as_bytes(), key.as_bytes()];
         Digest16::of(&self.idempotency.digest(&fields))
+    }
+
+    /// A service in request ids. The same id from another issuer, or in another claim, is another service.
+    pub fn service_in_ids(&self, issuer: &str, claim: &str, id: &str) -> Digest16 {
+        Digest16::of(&self.service.digest(&[issuer.as_bytes(), claim.as_bytes(), id.as_bytes()]))
+    }
+
+    /// A service's idempotency key for one recipient.
+    pub fn service_key(&self, service: Digest16, recipient: Digest16, key: &str) -> Digest16 {
+        let fields = [service.as_str().as_bytes(), recipient.as_str().as_bytes(), key.as_bytes()];
+        Digest16::of(&self.service_key.digest(&fields))
+    }
+
+    /// A request under a service's idempotency key, by the values of its fields.
+    pub fn service_request(&self, key: Digest16, values: &[&str]) -> Digest16 {
+        let mut fields = vec![key.as_str().as_bytes()];
+        fields.extend(values.iter().map(|value| value.as_bytes()));
+        Digest16::of(&self.service_request.digest(&fields))
     }
 }
 

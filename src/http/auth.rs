@@ -70,6 +70,9 @@ impl TokenSettingsError {
 pub(super) struct Claims {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) sub: Option<String>,
+    /// OAuth's client (RFC 9068 §2.2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) phone_number: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,6 +98,15 @@ pub(super) struct Claims {
 pub(super) struct User {
     pub(super) sub: String,
     pub(super) claims: Claims,
+}
+
+/// The back end that a token identifies.
+pub(super) struct Service {
+    /// Empty if the token names none.
+    pub(super) issuer: String,
+    /// The claim that holds the id: `sub`, or without it `client_id`.
+    pub(super) claim: &'static str,
+    pub(super) id: String,
 }
 
 impl Tokens {
@@ -141,6 +153,16 @@ impl Tokens {
     /// Requires the scope of a service.
     pub(super) async fn service(&self, headers: &HeaderMap, scope: &str) -> Result<(), Problem> {
         self.claims_with_scope(headers, scope).await.map(drop)
+    }
+
+    /// Requires the scope of a service, and its identity.
+    pub(super) async fn named_service(&self, headers: &HeaderMap, scope: &str) -> Result<Service, Problem> {
+        let claims = self.claims_with_scope(headers, scope).await?;
+        let id = |claim, id: Option<String>| Some((claim, id.filter(|id| is_identity(id))?));
+        let (claim, id) = id("sub", claims.sub)
+            .or_else(|| id("client_id", claims.client_id))
+            .ok_or_else(|| refused("sub", "the token has no subject (`sub`) and no client (`client_id`)"))?;
+        Ok(Service { issuer: claims.iss.unwrap_or_default(), claim, id })
     }
 
     /// Requires the scope of an operator. Returns the subject, for the audit log.
@@ -234,8 +256,12 @@ fn invalid() -> Problem {
 }
 
 fn subject(claims: &Claims) -> Result<String, Problem> {
-    let named = claims.sub.clone().filter(|sub| (1..=255).contains(&sub.len()));
+    let named = claims.sub.clone().filter(|sub| is_identity(sub));
     named.ok_or_else(|| refused("sub", "the token has no subject (`sub`)"))
+}
+
+fn is_identity(text: &str) -> bool {
+    (1..=255).contains(&text.len())
 }
 
 fn unauthenticated(detail: &str) -> Problem {

@@ -32,6 +32,26 @@ impl Body {
         }
     }
 
+    /// Refuses every other field. A misspelt optional field would be left out without a word.
+    pub(super) fn only(&self, known: &[&str]) -> Result<(), Problem> {
+        let Some(name) = self.0.keys().find(|name| !known.contains(&name.as_str())) else {
+            return Ok(());
+        };
+        // Only a name is repeated. A number or an address in place of one is not.
+        let readable = name.len() <= 64
+            && name.starts_with(|first: char| first.is_ascii_alphabetic())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let named = if readable { format!("`{name}`") } else { "a field".to_owned() };
+        Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_request")
+            .detail(format!("{named} is not known; known are {}", known.join(", "))))
+    }
+
+    /// The object as JSON, with one more field.
+    pub(super) fn with(mut self, field: &str, value: &str) -> Vec<u8> {
+        self.0.insert(field.to_owned(), value.into());
+        serde_json::to_vec(&self.0).expect("it was read from JSON")
+    }
+
     /// `rule` completes the sentence "`field` …" of the error.
     pub(super) fn required<T>(
         &self,

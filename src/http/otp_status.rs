@@ -1,4 +1,5 @@
-//! `GET /api/v1/auth/otp-status/{request_id}`: the state of a request, only for the person who made it.
+//! The state of a request: `GET /api/v1/auth/otp-status/{request_id}` for the person who made it,
+//! `GET /api/v1/otp/status/{request_id}` for the service that did.
 
 use std::sync::Arc;
 
@@ -76,9 +77,29 @@ pub(super) async fn otp_status(
             }
         }
     }
-    Err(Problem::new(StatusCode::NOT_FOUND, "unknown_request").detail(
+    Err(unknown_request())
+}
+
+/// A request of another service has the same answer as an unknown one.
+pub(super) async fn otp_status_for_service(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Json<OtpStatusResponse>, Problem> {
+    let service = api.tokens.named_service(&headers, "otp:send").await?;
+    let request_id = request_id_in(path)?;
+    if let Some(channel) = api.channel_of_request(&request_id, &service)
+        && let Some(record) = api.request_record(&request_id, None).await?
+    {
+        return Ok(Json(OtpStatusResponse::of(&request_id, channel, &record, api.clock.now())));
+    }
+    Err(unknown_request())
+}
+
+fn unknown_request() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "unknown_request").detail(
         "no record of this request is kept: it waits in the queue, was rejected without a record, is too old, or is not yours",
-    ))
+    )
 }
 
 impl OtpStatusResponse {

@@ -83,7 +83,11 @@ impl Store for Broken {
         self.fail().await
     }
 
-    async fn idempotency_key(&self, _: Digest16, _: Option<Digest16>) -> Result<Option<Digest16>, StoreError> {
+    async fn idempotency_key(
+        &self,
+        _: Digest16,
+        _: Option<Digest16>,
+    ) -> Result<Option<Digest16>, StoreError> {
         self.fail().await
     }
 

@@ -7,6 +7,7 @@ mod email;
 mod paths;
 mod refusals;
 mod send;
+pub mod services;
 mod verify;
 
 use std::collections::BTreeSet;
