@@ -35,3 +35,4 @@ pub mod suppression;
 pub mod time;
 pub mod time_zone;
 pub mod verdict;
+pub mod verified_event;

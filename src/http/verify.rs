@@ -1,6 +1,7 @@
 //! Endpoints that verify a typed code, for a person or for a back end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -119,6 +120,11 @@ fn problem(verdict: &Verdict) -> Problem {
             )
             .retry_after(*wait)
         }
+        Verdict::Unpublished => problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the result could not be published, and the check was not counted; check the same code again",
+        )
+        .retry_after(Duration::from_secs(2)),
         Verdict::KeyUnavailable => problem(
             StatusCode::SERVICE_UNAVAILABLE,
             "the key of this code is not configured here; no attempt was counted",

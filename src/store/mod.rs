@@ -79,6 +79,10 @@ pub trait Store: Send + Sync {
         result: ProviderAnswer,
     ) -> Result<Verdict, StoreError>;
 
+    /// Undoes the check that verified a challenge: its code can be verified again, here also if the provider made it.
+    /// A challenge that another check verified, or a new one, stays.
+    async fn reopen_challenge(&self, check: &CodeCheck<'_>) -> Result<(), StoreError>;
+
     /// Records the SID of a challenge's verification, unless the challenge was replaced.
     async fn link_verification(
         &self,

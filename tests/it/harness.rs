@@ -124,6 +124,9 @@ impl Store for FlakyStore {
     ) -> Result<Verdict, StoreError> {
         self.reach()?.finish_provider_check(check, end).await
     }
+    async fn reopen_challenge(&self, check: &CodeCheck<'_>) -> Result<(), StoreError> {
+        self.reach()?.reopen_challenge(check).await
+    }
     async fn link_verification(
         &self,
         subject: &ChargedTo<'_>,
@@ -367,6 +370,7 @@ impl Embedded {
             results: world.broker.subscribe_results(),
             verifier: Verifier {
                 store,
+                publisher: Arc::new(world.broker.publisher()),
                 codes,
                 recipients,
                 limits: options.limits,

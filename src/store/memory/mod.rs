@@ -132,6 +132,11 @@ impl Store for MemoryStore {
         Ok(self.step(|state, _| state.finish_provider_check(check, result)))
     }
 
+    async fn reopen_challenge(&self, check: &CodeCheck<'_>) -> Result<(), StoreError> {
+        self.step(|state, _| state.reopen_challenge(check));
+        Ok(())
+    }
+
     async fn link_verification(
         &self,
         subject: &ChargedTo<'_>,

@@ -309,6 +309,19 @@ impl Store for RedisStore {
         self.run("finish_provider_check", &call, replies::verdict).await
     }
 
+    async fn reopen_challenge(&self, check: &CodeCheck<'_>) -> Result<(), StoreError> {
+        let Some((kid, digest)) = check.digests.first() else {
+            return Ok(());
+        };
+        let mut call = self.scripts.reopen_challenge.call(1);
+        call.arg(self.keys.challenge(&check.recipient, check.purpose))
+            .arg(id_word(check.check_id))
+            .arg(PROVIDER_MADE)
+            .arg(*kid)
+            .arg(digest.as_str());
+        self.run("reopen_challenge", &call, replies::reopened).await
+    }
+
     async fn link_verification(
         &self,
         subject: &ChargedTo<'_>,

@@ -106,6 +106,10 @@ pub(super) fn provider_check_start(answer: &str) -> Option<ProviderCheckStart> {
     }
 }
 
+pub(super) fn reopened(answer: &str) -> Option<()> {
+    matches!(answer, "reopened" | "unchanged").then_some(())
+}
+
 pub(super) fn linked(answer: &str) -> Option<()> {
     matches!(answer, "linked" | "replaced").then_some(())
 }

@@ -290,6 +290,9 @@ impl Store for SeamStore {
     ) -> Result<Verdict, StoreError> {
         self.step(self.inner.finish_provider_check(check, end)).await
     }
+    async fn reopen_challenge(&self, check: &CodeCheck<'_>) -> Result<(), StoreError> {
+        self.step(self.inner.reopen_challenge(check)).await
+    }
     async fn link_verification(
         &self,
         subject: &ChargedTo<'_>,

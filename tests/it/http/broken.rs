@@ -75,6 +75,10 @@ impl Store for Broken {
         self.fail().await
     }
 
+    async fn reopen_challenge(&self, _: &CodeCheck<'_>) -> Result<(), StoreError> {
+        self.fail().await
+    }
+
     async fn link_verification(&self, _: &ChargedTo<'_>, _: &ChallengeId, _: &str) -> Result<(), StoreError> {
         self.fail().await
     }
