@@ -10,6 +10,7 @@ mod body;
 mod body_limit;
 mod client_address;
 mod health_and_metrics;
+mod json;
 mod jwks;
 mod openapi;
 mod operator;

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use super::api::Api;
+use super::json::Json;
 use super::problem::Problem;
 use super::received_result::seconds_left;
 use super::request_ids::request_id_in;

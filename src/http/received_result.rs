@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
+use super::json::Json;
 use super::problem::Problem;
 use crate::domain::channel::Channel;
 use crate::domain::outcome::{ErrorCode, Outcome, Status};

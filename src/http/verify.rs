@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -11,6 +10,7 @@ use serde::Serialize;
 
 use super::api::Api;
 use super::body::Body;
+use super::json::Json;
 use super::problem::Problem;
 use crate::domain::address::Address;
 use crate::domain::channel::Channel;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -10,6 +9,7 @@ use axum::http::HeaderMap;
 use crate::flow::inspect::limits::{LimitUsageRow, limit_usage};
 use crate::http::api::{Api, store_unavailable};
 use crate::http::body::Body;
+use crate::http::json::Json;
 use crate::http::problem::Problem;
 use crate::telemetry::events::{self, AdminAction};
 

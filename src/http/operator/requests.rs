@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -12,6 +11,7 @@ use serde::Serialize;
 use crate::flow::explain::{self, RecentRequest, RequestExplanation};
 use crate::http::api::{Api, store_unavailable};
 use crate::http::body::Body;
+use crate::http::json::Json;
 use crate::http::problem::Problem;
 use crate::http::request_ids::request_id_in;
 use crate::telemetry::events::{self, AdminAction};

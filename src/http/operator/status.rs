@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 
 use crate::flow::inspect::status::StatusRow;
 use crate::http::api::Api;
+use crate::http::json::Json;
 use crate::http::problem::Problem;
 use crate::telemetry::events::{self, AdminAction};
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -12,6 +11,7 @@ use serde::Serialize;
 use crate::flow::inspect::numbers::{self, NumberRow};
 use crate::http::api::Api;
 use crate::http::body::Body;
+use crate::http::json::Json;
 use crate::http::problem::Problem;
 use crate::telemetry::events::{self, AdminAction};
 

@@ -612,8 +612,7 @@ async fn an_undone_check_leaves_its_code_to_the_next_one(store: &dyn TimedStore)
     let undo = async |check_id: u64| {
         let (digests, limits) = ([("k1", right)], limits());
         let purpose = "verification";
-        let check =
-            CodeCheck { recipient: named(55), purpose, check_id, digests: &digests, limits: &limits };
+        let check = CodeCheck { recipient: named(55), purpose, check_id, digests: &digests, limits: &limits };
         store.reopen_challenge(&check).await.expect("the store answers");
     };
     // More often than a code may be checked.

@@ -160,3 +160,17 @@ async fn a_request_without_a_token_learns_nothing_about_its_body() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_json_answer_ends_in_a_newline() {
+    let server = TestServer::start();
+    server.send_code("r1", CODE).await;
+    let check = |code: &str| json!({"to": ALICE, "otp_code": code});
+    let wrong = server.post(VERIFY_SERVICE, &service(), &check("000000")).await;
+    let right = server.post(VERIFY_SERVICE, &service(), &check(CODE)).await;
+    let limits = server.post("/api/v1/sms/rate-limit", &service(), &json!({ "to": ALICE })).await;
+    for (answer, status) in [(wrong, 422), (right, 200), (limits, 200)] {
+        assert_eq!(answer.status, status, "{}", answer.text);
+        assert!(answer.text.ends_with("}\n") && answer.text.matches('\n').count() == 1, "{:?}", answer.text);
+    }
+}
