@@ -15,8 +15,9 @@ dev: ## Run everything in one process: no account, no server, no setting
 	cargo run --locked -- dev
 
 .PHONY: test
+# The cheap tests come first, and a failed part does not hide the next.
 test: ## Run all tests against a real RabbitMQ and Redis (found or started); ARGS="name" picks some
-	$(SERVICES) cargo test --locked $(ARGS)
+	$(SERVICES) sh -c 'status=0; for part in "--lib --bins --examples --test it" --doc "--test chaos"; do cargo test --locked --no-fail-fast $$part $(ARGS) || status=$$?; done; exit $$status'
 
 .PHONY: acceptance
 acceptance: ## Drive the real binary with a foreign client: 20,000 requests, floods, guesses, poison (needs python3)

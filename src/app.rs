@@ -40,7 +40,6 @@ use crate::telemetry::events;
 /// The longest wait for HTTP answers at shutdown, unless the grace period is shorter. No answer takes longer.
 const HTTP_DRAIN: Duration = http::ANSWER_WITHIN;
 
-/// The parts of a process.
 struct Process {
     role: Role,
     settings: Settings,
@@ -152,7 +151,7 @@ impl Process {
             .receipt_wait
             .map(|wait_max| ReceiptPolling { processor: self.receipts.clone(), wait_max });
         let sms = run_worker(sms, polling, &self.settings, &self.stop);
-        // The channels share only the process: a provider of e-mails that hangs holds no permit of a text message.
+        // The channels share only the process: a provider of e-mails that hangs holds no slot of a text message.
         let email = run_worker(email, None, &self.settings, &self.stop);
         let (sms, email) = tokio::join!(sms, email);
         Ok(sms? + email?)

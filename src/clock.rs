@@ -19,7 +19,6 @@ pub enum Clock {
 }
 
 impl Clock {
-    /// Starts at the system's time.
     pub fn tokio() -> Clock {
         Clock::Tokio { from: Clock::System.now(), started: Instant::now() }
     }

@@ -151,6 +151,7 @@ fn worker(args: &Args, prefix: &str, twilio: &FakeTwilio, command: &str) -> anyh
         .env("AMQP_PREFIX", prefix)
         .env("REDIS_URL", &args.redis_url)
         .env("REDIS_PREFIX", prefix)
+        .env("SMS_BRAND", "MeStore")
         .env("TWILIO_ACCOUNT_SID", ACCOUNT)
         .env("TWILIO_AUTH_TOKEN", AUTH_TOKEN)
         .env("TWILIO_FROM_NUMBER", SENDER)

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use otpost::domain::purpose::Purpose;
 use otpost::domain::request::body::{AutofillBody, SendRequestBody};
 use otpost::domain::request::error::{BODY_BYTES_MAX, RequestError};
-use otpost::domain::request::{AutofillField, SendRequest, Unacceptable};
+use otpost::domain::request::{AutofillField, InvalidBody, SendRequest};
 use otpost::domain::request_id::RequestId;
 use otpost::domain::time::UnixMillis;
 use otpost::domain::time_zone::Zone;
@@ -144,7 +144,7 @@ fn assert_is_answered_to_when_broken(request: &SendRequest<'_>, body: &[u8]) {
     }
 }
 
-fn assert_is_explained(refused: &Unacceptable, body: &[u8]) {
+fn assert_is_explained(refused: &InvalidBody, body: &[u8]) {
     if let Some(id) = &refused.request_id {
         assert_is_an_id(id);
     }

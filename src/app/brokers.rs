@@ -17,6 +17,7 @@ use crate::broker::rabbit::topology::{self, Declared};
 use crate::broker::{DeadLetters, Names, Publisher, RequestConsumer, RpcClient};
 use crate::config::Settings;
 use crate::domain::channel::Channel;
+use crate::domain::server_url::InvalidUrl;
 
 /// Deliveries that the broker in memory hands to one consumer.
 const MEMORY_PREFETCH: usize = 64;
@@ -33,7 +34,7 @@ pub(super) enum Broker {
 
 impl Broker {
     pub(super) fn new(settings: &Settings) -> anyhow::Result<Broker> {
-        Ok(match rabbit_settings(settings)? {
+        Ok(match rabbit_settings(settings).context("AMQP_URL")? {
             Some(rabbit) => {
                 let publisher = Arc::new(RabbitPublisher::start("results", rabbit.clone()));
                 Broker::Rabbit { settings: Box::new(rabbit), publisher, consuming: Mutex::default() }
@@ -85,24 +86,21 @@ impl Broker {
 }
 
 /// `None` without `AMQP_URL`.
-pub(super) fn rabbit_settings(settings: &Settings) -> anyhow::Result<Option<RabbitSettings>> {
+pub(super) fn rabbit_settings(settings: &Settings) -> Result<Option<RabbitSettings>, InvalidUrl> {
     let Some(url) = &settings.amqp_url else {
         return Ok(None);
     };
     let names = Names::new(&settings.amqp_prefix);
-    let rabbit = RabbitSettings::new(url.expose_secret(), names, settings.prefetch);
-    rabbit.map(Some).context("AMQP_URL")
+    RabbitSettings::new(url.expose_secret(), names, settings.prefetch).map(Some)
 }
 
-/// Declares the exchanges and queues, and returns them.
 pub(crate) async fn declare_topology(settings: &Settings) -> anyhow::Result<Vec<Declared>> {
-    let rabbit = rabbit_settings(settings)?.context("AMQP_URL must be set")?;
+    let rabbit = rabbit_settings(settings).context("AMQP_URL")?.context("AMQP_URL must be set")?;
     topology::declare_topology(&rabbit).await.map_err(|error| rabbit_failed(&error))
 }
 
-/// Opens the dead-letter queue.
 pub(crate) async fn dead_letters(settings: &Settings) -> anyhow::Result<Box<dyn DeadLetters>> {
-    let rabbit = rabbit_settings(settings)?.context("AMQP_URL must be set")?;
+    let rabbit = rabbit_settings(settings).context("AMQP_URL")?.context("AMQP_URL must be set")?;
     let dead_letters = RabbitDeadLetters::open(&rabbit).await.map_err(|error| rabbit_failed(&error))?;
     Ok(Box::new(dead_letters))
 }

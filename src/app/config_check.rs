@@ -1,7 +1,7 @@
 //! The rules of settings that only the adapters know. A violation would make the start fail.
 
 use super::brokers::rabbit_settings;
-use super::stores::redis_store;
+use super::stores::redis_settings;
 use super::{provider_adapters, texts};
 use crate::config::{ConfigError, Settings};
 use crate::http::Tokens;
@@ -19,13 +19,11 @@ pub fn config_errors(settings: &Settings) -> Vec<ConfigError> {
 /// The same without the texts, for the command that checks the texts itself.
 pub(crate) fn config_errors_except_texts(settings: &Settings) -> Vec<ConfigError> {
     let mut errors = Vec::new();
-    if rabbit_settings(settings).is_err() {
-        let rule = "must be a URL, as amqps://user:password@host:5671/%2f";
-        errors.push(ConfigError::new("AMQP_URL", rule));
+    if let Err(problem) = rabbit_settings(settings) {
+        errors.push(ConfigError::new("AMQP_URL", problem.to_string()));
     }
-    if settings.redis_url.is_some() && redis_store(settings).is_err() {
-        let rule = "must be a URL, as rediss://user:password@host:6379/0";
-        errors.push(ConfigError::new("REDIS_URL", rule));
+    if let Some(Err(problem)) = redis_settings(settings) {
+        errors.push(ConfigError::new("REDIS_URL", problem.to_string()));
     }
     if let Some(Err(problem)) = settings.jwt.as_ref().map(Tokens::new) {
         errors.push(ConfigError::new(problem.setting(), problem.to_string()));

@@ -25,7 +25,7 @@ pub(super) fn policy(settings: &Settings, channel: Channel) -> Policy {
         code_length: settings.code_length,
         retry: RetryPolicy::default(),
         provider_timeout: settings.provider_timeout,
-        in_doubt: settings.in_doubt,
+        in_doubt_policy: settings.in_doubt,
         in_doubt_receipt_wait: provider_adapters::in_doubt_receipt_wait(settings, channel),
         poll_receipt_after: settings
             .receipt_wait

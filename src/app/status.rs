@@ -13,9 +13,8 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::flow::inspect::status::{Inspector, ProcessInfo, ProviderHealthCache};
 
-/// The inspector of the command `status`.
 pub(crate) fn inspector(settings: &Settings) -> anyhow::Result<Inspector> {
-    let rabbit = rabbit_settings(settings)?.context("AMQP_URL must be set")?;
+    let rabbit = rabbit_settings(settings).context("AMQP_URL")?.context("AMQP_URL must be set")?;
     Ok(Inspector {
         process: process_info(settings, "command", None),
         store: Arc::new(redis_store(settings)?),

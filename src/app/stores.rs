@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use secrecy::ExposeSecret as _;
 
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::domain::server_url::InvalidUrl;
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
 use crate::store::redis::RedisStore;
@@ -20,7 +21,11 @@ pub(super) fn store(settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
 }
 
 pub(crate) fn redis_store(settings: &Settings) -> anyhow::Result<RedisStore> {
-    let url = settings.redis_url.as_ref().context("REDIS_URL must be set")?;
-    RedisStore::connect(url.expose_secret(), &settings.redis_prefix)
-        .map_err(|_| anyhow!("REDIS_URL is no valid address"))
+    redis_settings(settings).context("REDIS_URL must be set")?.context("REDIS_URL")
+}
+
+/// `None` without `REDIS_URL`. It does not connect yet.
+pub(super) fn redis_settings(settings: &Settings) -> Option<Result<RedisStore, InvalidUrl>> {
+    let url = settings.redis_url.as_ref()?;
+    Some(RedisStore::connect(url.expose_secret(), &settings.redis_prefix))
 }

@@ -12,8 +12,10 @@ use crate::text::{SmsEncoding, TemplateFile, TextSettings, Texts};
 pub(super) fn texts(settings: &Settings, channel: Channel) -> anyhow::Result<Texts> {
     let texts = Texts::built_in(text_settings(settings))
         .map_err(|errors| anyhow!("the texts cannot be used: {errors:?}"))?;
-    let is_costly = |cost: &&TemplateCost| channel == Channel::Sms && cost.segments.count > 1;
-    for TemplateCost { template, locale, segments, .. } in texts.costs().iter().filter(is_costly) {
+    for TemplateCost { template, locale, segments, .. } in texts.costs() {
+        let Some(segments) = segments.filter(|segments| channel == Channel::Sms && segments.count > 1) else {
+            continue;
+        };
         let (count, encoding) = (segments.count, segments.encoding.as_str());
         events::notice(&format!("template {template}.{locale} costs up to {count} segments as {encoding}"));
     }
@@ -27,6 +29,7 @@ pub(crate) fn text_settings(settings: &Settings) -> TextSettings {
         sms_encoding,
         default_locale: settings.default_locale.clone(),
         default_zone: settings.default_zone.clone(),
+        sends_emails: settings.email_enabled,
         templates: settings.templates.iter().flatten().map(template_file).collect(),
     }
 }

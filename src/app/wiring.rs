@@ -27,13 +27,11 @@ use crate::http::{self, Api, PendingLimiter, Readiness, Tokens, Webhooks};
 use crate::provider::Provider;
 use crate::store::Store;
 
-/// A gateway of one channel, and the consumer of its requests.
 pub(super) struct ChannelWorker {
     pub(super) gateway: Arc<ChannelGateway>,
     pub(super) consumer: Box<dyn RequestConsumer>,
 }
 
-/// The adapters of the settings.
 pub(super) struct Wiring {
     names: Names,
     store: Arc<dyn Store>,
@@ -81,7 +79,7 @@ impl Wiring {
             replies: Replies::new(replies),
             texts: texts(settings, channel)?,
             codes: settings.codes.clone().context("OTP_SECRET_KEYS must be set")?,
-            recipients: settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?,
+            recipient_keyring: settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?,
             rules: rules(settings),
             policy: policy(settings, channel),
             names: self.names.clone(),
@@ -94,7 +92,7 @@ impl Wiring {
         Ok(Arc::new(ReceiptProcessor {
             store: self.store.clone(),
             publisher: self.broker.publisher(),
-            recipients: settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?,
+            recipient_keyring: settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?,
             clock: self.clock,
         }))
     }
@@ -131,7 +129,7 @@ impl Wiring {
                 store: self.store.clone(),
                 publisher: self.broker.publisher(),
                 codes: settings.codes.clone().context("OTP_SECRET_KEYS must be set")?,
-                recipients: recipients.clone(),
+                recipient_keyring: recipients.clone(),
                 limits: settings.limits,
                 provider_verifier: code_verifier(settings).await?,
                 in_flight: self.checks.clone(),
@@ -141,7 +139,7 @@ impl Wiring {
             send_wait: settings.send_wait,
             pending: PendingLimiter::default(),
             store: self.store.clone(),
-            recipients,
+            recipient_keyring: recipients,
             rules: rules(settings),
             limits: settings.limits,
             code_length: settings.code_length.get(),
@@ -172,7 +170,7 @@ impl Wiring {
                 Err("not sending: the provider fails for every recipient\n")
             }
             (true, true) => Ok(()),
-            (false, _) => Err("not consuming: RabbitMQ is not connected\n"),
+            (false, _) => Err("not consuming: RabbitMQ is not connected, or refused our topology\n"),
             (true, false) => Err("not publishing: RabbitMQ is not connected or blocks publishers\n"),
         })
     }
@@ -184,7 +182,6 @@ impl Wiring {
     }
 }
 
-/// The role in logs and in the status.
 pub(super) fn role_name(role: Role) -> &'static str {
     match role {
         Role::Worker => "worker",

@@ -39,7 +39,6 @@ pub struct OwnedMessage {
     pub message_id: String,
     pub correlation_id: Option<String>,
     pub at: UnixMillis,
-    /// W3C trace context.
     pub traceparent: Option<String>,
 }
 
@@ -101,7 +100,6 @@ impl MemoryBroker {
         receiver
     }
 
-    /// Declares a caller's reply queue.
     pub fn reply_queue(&self, name: &str) -> mpsc::Receiver<OwnedMessage> {
         let (sender, receiver) = mpsc::channel(QUEUE_MAX);
         self.lock().replies.insert(name.to_owned(), Reader::Caller(sender));
@@ -171,7 +169,6 @@ struct State {
     last_id: u64,
 }
 
-/// The reader of a reply queue.
 enum Reader {
     /// A caller's own client.
     Caller(mpsc::Sender<OwnedMessage>),
@@ -234,7 +231,6 @@ impl State {
         Ok(())
     }
 
-    /// The first consumer that has room and a message in its queue.
     fn next_consumer(&self) -> Option<usize> {
         let waits = |channel: Channel| !self.queues[channel as usize].is_empty();
         self.consumers.iter().position(|consumer| consumer.has_room() && waits(consumer.channel))

@@ -90,7 +90,6 @@ pub trait DeadLetters: Send {
 
 #[derive(Clone, Debug)]
 pub struct DeadLetter {
-    /// The delivery tag.
     pub tag: u64,
     /// A [`DeadLetterBody`] if we dead-lettered the message, the whole message if the broker did.
     ///
@@ -120,7 +119,6 @@ pub struct DeadLetter {
 #[error("dead letters cannot be read or changed: {0}")]
 pub struct DeadLettersError(pub String);
 
-/// One message from the request queue.
 pub struct Delivery {
     pub body: Vec<u8>,
     pub properties: Properties,
@@ -162,14 +160,12 @@ pub struct Properties {
     pub correlation_id: Option<String>,
     pub reply_to: Option<String>,
     pub timestamp: Option<UnixMillis>,
-    /// W3C trace context.
     pub traceparent: Option<String>,
     /// `x-delivery-count`: earlier deliveries that returned.
     pub delivery_count: u64,
     pub redelivered: bool,
 }
 
-/// A message to publish.
 #[derive(Clone, Copy)]
 pub struct Outgoing<'a> {
     pub target: Target<'a>,
@@ -179,7 +175,6 @@ pub struct Outgoing<'a> {
     pub message_id: &'a str,
     pub correlation_id: Option<&'a str>,
     pub at: UnixMillis,
-    /// W3C trace context.
     pub traceparent: Option<&'a str>,
 }
 
@@ -198,10 +193,8 @@ pub enum Target<'a> {
     Dead(DeadHeaders<'a>),
 }
 
-/// The headers of a dead letter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeadHeaders<'a> {
-    /// The channel of the queue that the message came from.
     pub channel: Channel,
     pub reason: &'a str,
     /// The first error, without any value of the message.
@@ -215,7 +208,6 @@ pub struct DeadHeaders<'a> {
     pub status: Option<&'a str>,
 }
 
-/// A message was not confirmed.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// No confirm in time, or the connection broke before it: the message may have arrived. Worth a retry.
@@ -248,7 +240,6 @@ impl Names {
         format!("{}.{}", self.prefix, request_key(channel))
     }
 
-    /// The channel whose request queue has this name.
     pub fn channel_of(&self, queue: &str) -> Option<Channel> {
         Channel::ALL.into_iter().find(|channel| self.requests_of(*channel) == queue)
     }

@@ -21,7 +21,6 @@ struct Table {
     closed: bool,
 }
 
-/// A number and the way to the caller.
 type Caller = (u64, oneshot::Sender<Vec<u8>>);
 
 /// A caller's place in the table. Dropping it frees the place.

@@ -32,7 +32,7 @@ pub(super) fn show_errors(errors: &ConfigErrors, json: bool) -> Exit {
 
 /// Production, the default, requires settings that development does not need.
 pub(super) fn hint_at_environment(errors: &ConfigErrors) {
-    if errors.shown.iter().any(|shown| shown.name == "ENVIRONMENT" && !shown.given) {
+    if errors.production_by_default {
         eprintln!("this is production, as ENVIRONMENT is not set; on a laptop set ENVIRONMENT=development");
     }
 }

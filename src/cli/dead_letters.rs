@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 
 use self::entry::Entry;
 use self::operation::{Operation, REASONS, Selection, apply};
-use super::output::Exit;
+use super::output::{Exit, complain};
 use crate::app;
 use crate::broker::DeadLetters;
 use crate::config::Settings;
@@ -71,7 +71,7 @@ pub(super) async fn run(settings: &Settings, action: &DeadLetterAction, json: bo
     let mut queue = match app::brokers::dead_letters(settings).await {
         Ok(queue) => queue,
         Err(error) => {
-            eprintln!("otpost: {error:#}");
+            complain(&format!("{error:#}"));
             return Exit::Failed;
         }
     };
@@ -93,7 +93,7 @@ async fn run_on(
     let mut entries: Vec<Entry> = match queue.browse(browse.limit.into()).await {
         Ok(dead_letters) => dead_letters.into_iter().map(Entry::new).collect(),
         Err(error) => {
-            eprintln!("otpost: RabbitMQ (AMQP_URL) {error}");
+            complain(&format!("RabbitMQ (AMQP_URL) {error}"));
             return Exit::Failed;
         }
     };

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use crate::domain::printable::{is_printable, printable};
 use crate::store::StoreError;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +31,10 @@ impl From<Exit> for ExitCode {
 pub(super) fn store_failed(error: &StoreError) -> Exit {
     match error {
         StoreError::Unavailable(detail) => {
-            eprintln!("otpost: Redis (REDIS_URL) cannot be reached: {detail}");
+            complain(&format!("Redis (REDIS_URL) cannot be reached: {detail}"));
         }
-        StoreError::Refused(detail) => eprintln!("otpost: Redis (REDIS_URL) refused: {detail}"),
-        StoreError::Garbled { .. } => eprintln!("otpost: Redis (REDIS_URL): {error}"),
+        StoreError::Refused(detail) => complain(&format!("Redis (REDIS_URL) refused: {detail}")),
+        StoreError::Garbled { .. } => complain(&format!("Redis (REDIS_URL): {error}")),
     }
     Exit::Failed
 }
@@ -45,10 +46,28 @@ pub(super) fn invalid_redis_url() -> Exit {
 
 /// Prints a list of objects for machines.
 pub(super) fn print_json<T: serde::Serialize>(rows: &[T]) {
-    say(&serde_json::to_string_pretty(rows).expect("rows are plain data"));
+    let json = serde_json::to_string_pretty(rows).expect("rows are plain data");
+    // Outside of strings JSON has ASCII only, so such a character is in a string, and may be escaped.
+    let is_shown = |character: char| character == '\n' || is_printable(character);
+    let mut shown = String::with_capacity(json.len());
+    for character in json.chars() {
+        if is_shown(character) {
+            shown.push(character);
+        } else {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                shown.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    let _ = writeln!(std::io::stdout(), "{shown}");
 }
 
-/// Prints a line. A closed pipe is no error: a reader such as `head` has read enough.
+/// Prints a line, which may hold text of others. A closed pipe is no error: a reader such as `head` has read enough.
 pub(super) fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    let _ = writeln!(std::io::stdout(), "{}", printable(line));
+}
+
+/// Prints an error, which may hold text of a server.
+pub(super) fn complain(error: &str) {
+    eprintln!("otpost: {}", printable(error));
 }

@@ -1,6 +1,6 @@
 //! `otpost status`: servers, providers, kill switch and limits, queried from this machine.
 
-use super::output::{Exit, print_json, say};
+use super::output::{Exit, complain, print_json, say};
 use crate::app;
 use crate::config::Settings;
 use crate::flow::inspect::status::{
@@ -11,7 +11,7 @@ pub(super) async fn run(settings: &Settings, json: bool) -> Exit {
     let inspector = match app::status::inspector(settings) {
         Ok(inspector) => inspector,
         Err(error) => {
-            eprintln!("otpost: {error:#}");
+            complain(&format!("{error:#}"));
             return Exit::Unusable;
         }
     };
@@ -49,6 +49,7 @@ fn print_row(row: &StatusRow) {
         per_day,
         per_user,
         per_ip,
+        per_network,
         all_per_hour,
         cooldown,
         wrong_per_code,
@@ -57,7 +58,9 @@ fn print_row(row: &StatusRow) {
     line("a recipient", &format!("{per_number} in {window} s, {per_day} in a day, {cooldown} s between two"));
     line(
         "in an hour",
-        &format!("{per_user} for a user, {per_ip} for a client address, {all_per_hour} in all"),
+        &format!(
+            "{per_user} for a user, {per_ip} for a client address, {per_network} for its network, {all_per_hour} in all"
+        ),
     );
     line("wrong codes", &format!("{wrong_per_code} for a code, {wrong_per_hour} in an hour"));
     line(

@@ -42,11 +42,19 @@ fn print_lint(rows: &[TemplateRow]) {
         say(&format!("{template:<16} {locale:<8} {encoding:<8} {units:>5} {segments:>8}  {from}"));
     };
     line(["template", "locale", "encoding", "units", "segments", "from"]);
-    for TemplateRow { template, locale, from, cost, problem } in rows {
-        if let (Some(template), Some(locale), Some(Cost { encoding, units, segments })) =
-            (template, locale, cost)
-        {
-            line([template, locale, encoding, &units.to_string(), &segments.to_string(), from]);
+    for TemplateRow { template, locale, from, cost, problem, is_too_long_for_android, .. } in rows {
+        if let (Some(template), Some(locale)) = (template, locale) {
+            match cost {
+                Some(Cost { encoding, units, segments }) => {
+                    line([template, locale, encoding, &units.to_string(), &segments.to_string(), from]);
+                }
+                None => line([template, locale, "email", "-", "-", from]),
+            }
+        }
+        if *is_too_long_for_android {
+            say(&format!(
+                "note: {from}: over 140 bytes with an Android app's hash, so the app cannot read it"
+            ));
         }
         if let Some(problem) = problem {
             say(&format!("wrong: {from}: {problem}"));

@@ -1,6 +1,6 @@
 //! `otpost topology`: declares the exchanges and queues, and exits.
 
-use super::output::{Exit, print_json, say};
+use super::output::{Exit, complain, print_json, say};
 use crate::app;
 use crate::config::Settings;
 
@@ -15,7 +15,7 @@ pub(super) async fn run(settings: &Settings, json: bool) -> Exit {
             Exit::Done
         }
         Err(error) => {
-            eprintln!("otpost: {error:#}");
+            complain(&format!("{error:#}"));
             Exit::Failed
         }
     }

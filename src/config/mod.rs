@@ -3,13 +3,16 @@
 //! A [`Settings`] is complete. An error names the variable and the rule, never the value. A command requires only the
 //! settings that it uses.
 
+mod dotenv;
 mod email;
+mod key_rules;
 mod providers;
 mod raw;
 mod reader;
 mod settings;
 mod sms;
 mod templates;
+mod text_file;
 mod tokens;
 mod twilio;
 mod validators;
@@ -25,6 +28,8 @@ pub use self::settings::{
     ConfigError, ConfigErrors, DevProvider, Environment, Jwt, JwtKey, Role, Settings, Shown, signing_secret,
 };
 pub use self::templates::TemplateText;
+
+const ENVIRONMENT: &str = "ENVIRONMENT";
 
 impl Settings {
     /// Reads the process's environment and, in development, `.env`.
@@ -46,18 +51,25 @@ impl Settings {
         let mut errors = Vec::new();
         let mut variables = raw::environment(variables, &mut errors);
         if role == Role::Dev {
-            variables.insert("ENVIRONMENT".to_owned(), "development".to_owned());
+            variables.insert(ENVIRONMENT.to_owned(), "development".to_owned());
         }
+        let is_development = variables.get(ENVIRONMENT).is_some_and(|name| name.trim() == "development");
+        let is_unread = !is_development && dotenv::is_here(dotenv);
+        let file = dotenv::read(dotenv);
+        let named = file.variables.get(ENVIRONMENT).filter(|name| !name.is_empty()).cloned();
         // The file must not choose development itself: left behind on a server, it would replace keys with public ones and
         // simulate messages.
-        if variables.get("ENVIRONMENT").is_some_and(|name| name.trim() == "development") {
-            raw::add_dotenv(&mut variables, dotenv, &mut errors);
+        if is_development {
+            raw::add_dotenv(&mut variables, file, &mut errors);
         }
         raw::add_files(&mut variables, &mut errors);
         let raw = raw::read(&variables);
         let mut reader = Reader::new(&raw, role, errors);
+        if named.as_ref().is_some_and(|name| (name == "development") != is_development) {
+            reader.notices.push(".env sets ENVIRONMENT to another value, which has no effect".to_owned());
+        }
         reader.notice_unknown(&variables);
-        let settings = reader.settings();
+        let mut settings = reader.settings();
         let mut errors = reader.errors;
         for error in check(&settings) {
             // One error per variable: a second one would often repeat the first in other words.
@@ -65,10 +77,18 @@ impl Settings {
                 errors.push(error);
             }
         }
-        if errors.is_empty() {
-            Ok(settings)
-        } else {
-            Err(ConfigErrors { errors, shown: settings.shown, notices: settings.notices })
+        const UNREAD: &str = "is here and not read: production takes settings from the environment alone";
+        match (is_unread, errors.is_empty()) {
+            (true, true) => settings.notices.push(format!("{} {UNREAD}", raw::DOTENV)),
+            // The settings that are missing may be in the file.
+            (true, false) => errors.push(ConfigError::new(raw::DOTENV, UNREAD)),
+            (false, _) => {}
         }
+        if errors.is_empty() {
+            return Ok(settings);
+        }
+        let is_given = variables.contains_key(ENVIRONMENT) || named.is_some_and(|name| name != "development");
+        let (shown, notices) = (settings.shown, settings.notices);
+        Err(ConfigErrors { errors, shown, notices, production_by_default: !is_given })
     }
 }

@@ -4,15 +4,12 @@ use secrecy::SecretString;
 
 use crate::domain::email_sender::Mailbox;
 
-/// The provider of text messages.
 pub enum SmsProvider {
     Twilio(Twilio),
 }
 
-/// The provider of e-mails.
 pub enum EmailProvider {
     SendGrid(SendGrid),
-    /// A mail server that relays e-mails.
     Smtp(Smtp),
 }
 
@@ -21,7 +18,6 @@ pub enum EmailWebhook {
     SendGrid { public_key: String },
 }
 
-/// An account at Twilio.
 pub struct Twilio {
     /// `AC…`.
     pub account_sid: String,
@@ -40,7 +36,6 @@ pub struct Twilio {
     pub tokens: Vec<SecretString>,
 }
 
-/// A service of Twilio Verify.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifyService {
     /// `VA…`.
@@ -48,7 +43,6 @@ pub struct VerifyService {
     pub base_url: String,
 }
 
-/// The sender of text messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TwilioSender {
     /// One or more numbers, short codes or sender names.
@@ -57,7 +51,6 @@ pub enum TwilioSender {
     Service(String),
 }
 
-/// An account at SendGrid.
 pub struct SendGrid {
     pub api_key: SecretString,
     pub from: Mailbox,

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::dotenv::Dotenv;
 use super::settings::ConfigError;
+use super::text_file;
 
 /// Decides if a value may be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +61,7 @@ raw_settings! {
     sms_rate_limit_per_day "SMS_RATE_LIMIT_PER_DAY" Plain,
     sms_rate_limit_per_user "SMS_RATE_LIMIT_PER_USER" Plain,
     sms_rate_limit_per_ip "SMS_RATE_LIMIT_PER_IP" Plain,
+    sms_rate_limit_per_network "SMS_RATE_LIMIT_PER_NETWORK" Plain,
     sms_max_per_hour "SMS_MAX_PER_HOUR" Plain,
     sms_allowed_countries "SMS_ALLOWED_COUNTRIES" Plain,
     sms_allow_landline "SMS_ALLOW_LANDLINE" Plain,
@@ -115,7 +118,7 @@ pub(super) fn environment(
     for (name, value) in variables {
         let Ok(name) = name.into_string() else { continue };
         match value.into_string() {
-            Ok(value) if value.trim().is_empty() => {}
+            Ok(value) if trimmed(&value).is_empty() => {}
             Ok(value) => drop(read.insert(name, value)),
             Err(_) if is_ours(&name) => errors.push(ConfigError::new(&name, "is not valid UTF-8")),
             Err(_) => {}
@@ -125,18 +128,14 @@ pub(super) fn environment(
 }
 
 /// Adds the variables of a `.env` file that the environment does not have.
-pub(super) fn add_dotenv(variables: &mut Variables, path: &Path, errors: &mut Vec<ConfigError>) {
-    let Ok(lines) = dotenvy::from_path_iter(path) else {
-        return;
-    };
-    for line in lines {
-        match line {
-            Ok((name, value)) => drop(variables.entry(name).or_insert(value)),
-            // The error would quote the line, and the line may hold a secret.
-            Err(_) => return errors.push(ConfigError::new(".env", "has a line that is not NAME=value")),
-        }
+pub(super) fn add_dotenv(variables: &mut Variables, dotenv: Dotenv, errors: &mut Vec<ConfigError>) {
+    for (name, value) in dotenv.variables {
+        variables.entry(name).or_insert(value);
     }
+    errors.extend(dotenv.problems.into_iter().map(|problem| ConfigError::new(DOTENV, problem)));
 }
+
+pub(super) const DOTENV: &str = ".env";
 
 /// Reads each secret from the file that `<NAME>_FILE` names.
 pub(super) fn add_files(variables: &mut Variables, errors: &mut Vec<ConfigError>) {
@@ -150,19 +149,34 @@ pub(super) fn add_files(variables: &mut Variables, errors: &mut Vec<ConfigError>
             errors.push(ConfigError::new(&file_name, format!("is set beside {name}; set one of them")));
             continue;
         }
-        let small = std::fs::metadata(path).is_ok_and(|file| file.len() <= BYTES_MAX);
-        match std::fs::read_to_string(path) {
-            Ok(secret) if small => drop(variables.insert((*name).to_owned(), secret.trim_end().to_owned())),
-            _ => errors.push(ConfigError::new(&file_name, "names no readable text file of at most 64 KiB")),
+        match secret_file(path.as_ref(), BYTES_MAX) {
+            Ok(secret) => drop(variables.insert((*name).to_owned(), secret)),
+            Err(problem) => errors.push(ConfigError::new(&file_name, format!("names a file that {problem}"))),
         }
+    }
+}
+
+/// An empty file is a fault: an unset secret would be replaced by the public one in development.
+fn secret_file(path: &Path, bytes_max: u64) -> Result<String, String> {
+    let secret = text_file::read(path, bytes_max).and_then(text_file::text);
+    let secret = secret.map_err(|fault| fault.to_string())?;
+    match secret.trim() {
+        "" => Err("is empty".to_owned()),
+        secret if secret.contains('\0') => Err("is no text: it has a zero byte".to_owned()),
+        secret => Ok(secret.to_owned()),
     }
 }
 
 /// Reads all settings. An empty variable counts as not set.
 pub(super) fn read(variables: &Variables) -> RawSettings {
-    let given = variables.iter().filter(|(name, value)| is_ours(name) && !value.trim().is_empty());
-    let trimmed = given.map(|(name, value)| (name.clone(), value.trim().to_owned()));
+    let given = variables.iter().filter(|(name, value)| is_ours(name) && !trimmed(value).is_empty());
+    let trimmed = given.map(|(name, value)| (name.clone(), trimmed(value).to_owned()));
     envy::from_iter(trimmed).expect("optional text takes any value")
+}
+
+/// Editors put a byte order mark before a text, and it is no white space.
+fn trimmed(value: &str) -> &str {
+    value.trim_start_matches('\u{feff}').trim()
 }
 
 /// Settings of the contract that this version does not support yet.

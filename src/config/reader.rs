@@ -20,12 +20,13 @@ use crate::domain::language_tag::is_bcp47;
 use crate::domain::limit::{COOLDOWN_SECONDS, Limit, Limits, NumberSetting, WRONG_PER_CHALLENGE};
 use crate::domain::phone::Region;
 use crate::domain::recipient_keyring::RecipientKeyring;
+use crate::domain::server_url::ServerUrl;
 use crate::domain::time_zone::Zone;
 
 /// Public development keys. Production refuses them.
-mod development {
-    pub(super) const OTP_SECRET_KEYS: &str = "dev:ZGV2ZWxvcG1lbnQgb25seSwga25vd24gdG8gYWxsISE=";
-    pub(super) const OTP_RECIPIENT_KEY: &str = "ZGV2ZWxvcG1lbnQgcmVjaXBpZW50IGtleSwgcHVibGk=";
+pub(super) mod development {
+    pub(in crate::config) const OTP_SECRET_KEYS: &str = "dev:ZGV2ZWxvcG1lbnQgb25seSwga25vd24gdG8gYWxsISE=";
+    pub(in crate::config) const OTP_RECIPIENT_KEY: &str = "ZGV2ZWxvcG1lbnQgcmVjaXBpZW50IGtleSwgcHVibGk=";
 }
 
 /// Reads settings one by one and collects every error.
@@ -79,7 +80,7 @@ impl<'a> Reader<'a> {
             allowed_countries: self.countries(),
             allow_landline: self.boolean("SMS_ALLOW_LANDLINE", false),
             gsm7: self.choice("SMS_ENCODING", "gsm7", &["gsm7", "unicode"]) == "gsm7",
-            brand: self.brand(),
+            brand: self.brand(development),
             default_region: self.parsed(
                 "DEFAULT_REGION",
                 "CO",
@@ -106,6 +107,9 @@ impl<'a> Reader<'a> {
             notices: Vec::new(),
             shown: Vec::new(),
         };
+        if !development {
+            self.check_keys();
+        }
         self.check_together(&settings);
         (settings.notices, settings.shown) =
             (std::mem::take(&mut self.notices), std::mem::take(&mut self.shown));
@@ -177,7 +181,7 @@ impl<'a> Reader<'a> {
             "CODE_CHECKS" => matches!(self.role, Worker | Http | Serve),
             "HTTP" => matches!(self.role, Http),
             "JWT" => matches!(self.role, Http | Serve | Token),
-            "TWILIO" => matches!(self.role, Worker | Serve),
+            "TWILIO" | "SMS_BRAND" => matches!(self.role, Worker | Serve),
             "TEMPLATES_DIR" => matches!(self.role, Worker | Serve | Dev | Texts),
             "SENDER" | "EMAIL" => matches!(self.role, Worker | Serve | Dev),
             _ => false,
@@ -319,30 +323,41 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn brand(&mut self) -> String {
-        let brand = self.text("SMS_BRAND", "MeStore");
+    /// Production must not send messages in the name of the example.
+    fn brand(&mut self, development: bool) -> String {
+        const EXAMPLE: &str = "MeStore";
+        let brand = self.text("SMS_BRAND", if development { EXAMPLE } else { "" });
+        if brand.is_empty() {
+            if self.needs("SMS_BRAND") {
+                self.error(
+                    "SMS_BRAND",
+                    "must be set: every text begins with the name of your shop or service",
+                );
+            }
+            return EXAMPLE.to_owned();
+        }
         if !(1..=32).contains(&brand.chars().count()) || brand.chars().any(char::is_control) {
             self.error("SMS_BRAND", "must be 1 to 32 characters, none of them a control character");
         }
         brand
     }
 
+    /// A server's URL. Its adapter knows the rules of path and parameters.
     fn url(
         &mut self,
         name: &'static str,
-        schemes: &[&str],
+        schemes: &[&'static str],
         development_default: &str,
         development: bool,
     ) -> Option<SecretString> {
-        let url = self.secret(name);
-        match url {
-            Some(url) if schemes.iter().any(|scheme| url.starts_with(&format!("{scheme}://"))) => {
-                Some(url.into())
-            }
-            Some(_) => {
-                self.error(name, format!("must begin with {}://", schemes.join(":// or ")));
-                None
-            }
+        match self.secret(name) {
+            Some(url) => match ServerUrl::parse(&url, schemes) {
+                Ok(_) => Some(url.into()),
+                Err(problem) => {
+                    self.error(name, problem.to_string());
+                    None
+                }
+            },
             None if !self.needs(name) => None,
             None if development => {
                 self.show_development_default(name);
@@ -423,11 +438,6 @@ impl<'a> Reader<'a> {
     /// A key as set, or in development the public one.
     fn key(&mut self, name: &'static str, public: &str, development: bool) -> Option<Zeroizing<String>> {
         match self.secret(name) {
-            // Under any key id these bytes are public.
-            Some(text) if !development && text.contains(public.trim_start_matches("dev:")) => {
-                self.error(name, "is the public development key; production needs its own");
-                None
-            }
             Some(text) => Some(text.into()),
             None if development => {
                 self.show_development_default(name);

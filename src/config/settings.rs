@@ -21,27 +21,19 @@ use crate::domain::time_zone::Zone;
 /// The purpose of a process: it decides which settings are required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Sends messages.
     Worker,
-    /// Answers HTTP.
     Http,
-    /// Worker and HTTP.
     Serve,
     /// Worker and HTTP on a laptop: always in development, and no setting is required.
     Dev,
-    /// Reads or changes the store.
     Store,
-    /// Declares the exchanges and queues.
     Topology,
-    /// Makes tokens for development.
     Token,
     /// Checks the store, the broker and the providers.
     Status,
-    /// Checks templates.
     Texts,
     /// Needs no outside system.
     Offline,
-    /// Shows the settings.
     Show,
 }
 
@@ -62,7 +54,6 @@ pub enum DevProvider {
     Configured,
 }
 
-/// An error in one setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     /// The environment variable, or a file of `TEMPLATES_DIR`.
@@ -91,6 +82,8 @@ pub struct ConfigErrors {
     pub shown: Vec<Shown>,
     /// Settings that are valid and probably not intended.
     pub notices: Vec<String>,
+    /// Nothing names an environment, not even a `.env` that is not read.
+    pub production_by_default: bool,
 }
 
 /// A setting in a form that may be shown.
@@ -160,12 +153,10 @@ pub struct Settings {
     pub jwt: Option<Jwt>,
     pub log_json: bool,
     pub log_filter: String,
-    /// Settings that are valid and probably not intended.
     pub notices: Vec<String>,
     pub shown: Vec<Shown>,
 }
 
-/// The checks of tokens.
 pub struct Jwt {
     pub key: JwtKey,
     /// The required `iss`.

@@ -2,16 +2,16 @@
 //!
 //! The text is not checked here. Names that begin with a dot are skipped: mounted volumes keep files of their own there.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read as _};
+use std::io::ErrorKind;
 use std::path::Path;
+
+use super::text_file;
 
 /// More than any set of templates and languages.
 const FILES_MAX: usize = 200;
 /// The longest message has 1600 characters.
 const BYTES_MAX: u64 = 8 * 1024;
 
-/// A file of the directory.
 #[derive(Clone, Debug)]
 pub struct TemplateText {
     pub name: String,
@@ -43,15 +43,5 @@ pub(super) fn read_directory(directory: &Path) -> Result<Vec<TemplateText>, Stri
 }
 
 fn read_file(path: &Path) -> Result<String, String> {
-    let unread = |error: std::io::Error| format!("cannot be read: {}", error.kind());
-    // Checked before it is opened: opening a pipe waits for a writer.
-    if !std::fs::metadata(path).map_err(unread)?.is_file() {
-        return Err("is no file".to_owned());
-    }
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(BYTES_MAX + 1).read_to_end(&mut bytes)).map_err(unread)?;
-    if bytes.len() as u64 > BYTES_MAX {
-        return Err(format!("is longer than {BYTES_MAX} bytes"));
-    }
-    String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())
+    text_file::read(path, BYTES_MAX).and_then(text_file::text).map_err(|fault| fault.to_string())
 }

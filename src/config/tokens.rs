@@ -5,9 +5,9 @@ use super::settings::{Jwt, JwtKey};
 use super::validators::is_loopback;
 
 /// Public development values. Production refuses the secret.
-mod development {
-    pub(super) const JWT_SECRET: &str = "otpost development secret, known to everybody";
-    pub(super) const JWT_AUDIENCE: &str = "otpost-development";
+pub(super) mod development {
+    pub(in crate::config) const JWT_SECRET: &str = "otpost development secret, known to everybody";
+    pub(in crate::config) const JWT_AUDIENCE: &str = "otpost-development";
 }
 
 impl Reader<'_> {
@@ -29,7 +29,7 @@ impl Reader<'_> {
 
     fn jwt_key(&mut self, development: bool) -> Option<JwtKey> {
         let sources = [
-            ("JWT_SECRET", self.jwt_secret(development)),
+            ("JWT_SECRET", self.jwt_secret()),
             ("JWT_PUBLIC_KEY", self.secret("JWT_PUBLIC_KEY").map(JwtKey::Pem)),
             ("JWT_JWKS_URL", self.jwks_url(development).map(JwtKey::Jwks)),
         ];
@@ -63,12 +63,8 @@ impl Reader<'_> {
         }
     }
 
-    fn jwt_secret(&mut self, development: bool) -> Option<JwtKey> {
+    fn jwt_secret(&mut self) -> Option<JwtKey> {
         let secret = self.secret("JWT_SECRET")?;
-        if !development && secret == development::JWT_SECRET {
-            self.error("JWT_SECRET", "is the public development secret; production needs its own");
-            return None;
-        }
         if secret.len() < 32 {
             self.error("JWT_SECRET", "must be at least 32 bytes long");
             return None;

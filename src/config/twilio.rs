@@ -6,6 +6,19 @@ use super::providers::{Twilio, TwilioSender, VerifyService};
 use super::reader::Reader;
 use super::validators::{is_sender, is_sid, parts};
 
+/// Without effect unless `SMS_PROVIDER=verify`.
+const VERIFY_ONLY: [&str; 2] = ["TWILIO_VERIFY_SERVICE_SID", "TWILIO_VERIFY_BASE_URL"];
+/// Without effect with `SMS_PROVIDER=verify`, whose service has senders and texts of its own and sends no receipts.
+const MESSAGING_ONLY: [&str; 7] = [
+    "TWILIO_FROM_NUMBER",
+    "TWILIO_MESSAGING_SERVICE_SID",
+    "TWILIO_API_BASE_URL",
+    "TWILIO_STATUS_CALLBACK_URL",
+    "TWILIO_SENDER_MPS",
+    "RECEIPT_WAIT_HOURS",
+    "SMS_ENCODING",
+];
+
 /// The credential as set: an auth token, or an API key and its secret.
 struct Credential {
     key_sid: String,
@@ -45,10 +58,6 @@ impl Reader<'_> {
         let tokens = credential.tokens;
         self.check_base_url("TWILIO_API_BASE_URL", &base_url);
         self.check_callback(&callback, tokens.is_empty(), development);
-        if verify.is_some() && !callback.is_empty() {
-            let cause = "TWILIO_STATUS_CALLBACK_URL is set, but SMS_PROVIDER=verify";
-            self.notices.push(format!("{cause}: Twilio Verify sends no status callbacks"));
-        }
         // Without a token a callback's signature cannot be verified.
         let status_callback = Some(callback).filter(|url| !url.is_empty() && !tokens.is_empty());
         let sender = match &verify {
@@ -102,19 +111,23 @@ impl Reader<'_> {
         let sid = self.text("TWILIO_VERIFY_SERVICE_SID", "");
         let base_url = self.text("TWILIO_VERIFY_BASE_URL", "https://verify.twilio.com");
         if !by_verify {
-            for name in ["TWILIO_VERIFY_SERVICE_SID", "TWILIO_VERIFY_BASE_URL"] {
-                if self.is_given(name) {
-                    let cause = format!("{name} is set, but SMS_PROVIDER is not verify");
-                    self.notices.push(format!("{cause}: it has no effect"));
-                }
-            }
+            self.notice_no_effect(&VERIFY_ONLY, "SMS_PROVIDER is not verify");
             return None;
         }
+        self.notice_no_effect(&MESSAGING_ONLY, "SMS_PROVIDER=verify");
         if !is_sid(&sid, "VA") {
             self.error("TWILIO_VERIFY_SERVICE_SID", "must be set to VA and 32 hexadecimal digits");
         }
         self.check_base_url("TWILIO_VERIFY_BASE_URL", &base_url);
         Some(VerifyService { sid, base_url })
+    }
+
+    fn notice_no_effect(&mut self, names: &[&'static str], reason: &str) {
+        for name in names {
+            if self.is_given(name) {
+                self.notices.push(format!("{name} is set, but {reason}: it has no effect"));
+            }
+        }
     }
 
     fn sender(&mut self, numbers: Vec<String>, service: String) -> Option<TwilioSender> {

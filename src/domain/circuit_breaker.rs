@@ -14,18 +14,14 @@ const UNRECOGNISED_MAX: usize = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BreakerState {
-    /// Messages are sent.
     Closed,
-    /// No message is sent.
     Open(Cause),
     /// One message may be sent, as a test.
     HalfOpen(Cause),
 }
 
-/// The cause of an open circuit breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// The provider refuses our account or its settings.
     Account,
     /// The provider fails, or does not answer.
     Failures,

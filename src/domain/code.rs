@@ -120,7 +120,6 @@ impl CodeKey {
         &self.kid
     }
 
-    /// The code of a challenge.
     pub fn derive(&self, challenge: &ChallengeId, scope: CodeScope<'_>, length: CodeLength) -> Code {
         let bound = 10_u64.pow(u32::try_from(length.get()).expect("at most ten"));
         // Below this multiple of `bound` every remainder is equally frequent. A draw above it is discarded.

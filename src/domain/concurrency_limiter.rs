@@ -1,6 +1,6 @@
 //! The concurrency limit: how many messages may be in flight to the provider.
 //!
-//! Additive increase, multiplicative decrease: as many good answers as the limit add one place. A 429 halves the limit,
+//! Additive increase, multiplicative decrease: as many good answers as the limit raise it by one. A 429 halves the limit,
 //! and an answer much slower than usual lowers it by a fifth. The limit falls at most once a second, because the answers
 //! that were in flight show the same problem.
 
@@ -16,7 +16,6 @@ const USUAL_WEIGHT: f64 = 0.05;
 /// The least time between two decreases.
 const DECREASE_PAUSE: Duration = Duration::from_secs(1);
 
-/// The load of the provider, as one answer shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Load {
     /// The provider answered, in this time.

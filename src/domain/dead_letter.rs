@@ -22,9 +22,7 @@ const EXCERPT_BYTES_MAX: usize = 2_048;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetterBody {
-    /// The length of the message.
     pub bytes: usize,
-    /// See [`masked_excerpt`].
     pub excerpt: String,
     /// The encrypted message; `None` if it is no JSON object or larger than a request may be.
     #[serde(default)]
@@ -101,20 +99,17 @@ pub fn dead_letter_id(message_id: Option<&str>, at: Option<UnixMillis>, body: &[
     hex::encode(&hash.finalize()[..6])
 }
 
-/// The request in a dead letter.
 #[derive(Clone, Copy, Debug)]
 pub struct Replayed<'a> {
     pub body: &'a [u8],
     /// The time of its message, else of the dead letter.
     pub at: Option<UnixMillis>,
-    /// The outcome, if the dead letter names it.
     pub status: Option<Status>,
 }
 
 /// A request to publish again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replay {
-    /// The id of the dead-lettered request.
     pub from: RequestId,
     /// A new id; with the old one it would get the stored result.
     pub to: RequestId,

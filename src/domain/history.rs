@@ -44,12 +44,12 @@ pub enum HistoryEvent {
     TakenOver(bool),
     /// The answer of a message lookup: `found`, `absent`, `unanswered` or `refused`.
     LookedUp(String),
-    /// The number of the attempt that repeats one in doubt.
-    Resent(u32),
-    /// Waited at the gate: `kill_switch`, `store_silent`, `breaker` or `senders_rest`.
+    /// The message is to be sent once more: the number of the attempt that repeats the one in doubt.
+    #[serde(rename = "resent")]
+    ToBeResent(u32),
+    /// The reason of a wait at the gate: `kill_switch`, `store_silent`, `breaker` or `senders_rest`.
     #[serde(rename = "held")]
-    Paused(String),
-    /// The reason of a requeue.
+    WaitsAtGate(String),
     #[serde(rename = "given_back")]
     Requeued(String),
     /// Completed because its message is poison; the message is dead-lettered.
@@ -60,9 +60,7 @@ pub enum HistoryEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PoisonCause {
-    /// The message crashes its worker.
     Crash,
-    /// The message panics its handler.
     Panic,
 }
 
@@ -92,7 +90,6 @@ pub struct Attempt {
     pub sender: Option<u32>,
     /// `accepted`, `rejected`, `sender_refused`, `throttled`, `deferred`, `unreachable` or `in_doubt`.
     pub answer: String,
-    /// The provider's own error number.
     #[serde(default, rename = "code", skip_serializing_if = "Option::is_none")]
     pub provider_code: Option<u32>,
     /// The time until the answer.
@@ -108,7 +105,6 @@ impl RequestHistory {
         self.entries.push(HistoryEntry { at, event });
     }
 
-    /// The cause if the message is to be dead-lettered.
     pub fn dead_lettered(&self) -> Option<PoisonCause> {
         self.entries.iter().rev().find_map(|entry| match entry.event {
             HistoryEvent::DeadLettered(cause) => Some(cause),
@@ -144,7 +140,7 @@ mod tests {
     #[test]
     fn the_beginning_and_the_end_are_kept() {
         let mut history = RequestHistory::default();
-        (0..100).for_each(|n| history.add(UnixMillis(n), HistoryEvent::Resent(0)));
+        (0..100).for_each(|n| history.add(UnixMillis(n), HistoryEvent::ToBeResent(0)));
         let times: Vec<u64> = history.entries.iter().map(|entry| entry.at.0).collect();
         assert_eq!((times.len(), times[0], times[ENTRIES_MAX - 1]), (ENTRIES_MAX, 0, 99));
     }
@@ -182,8 +178,8 @@ mod tests {
             HistoryEvent::Attempted(sent),
             HistoryEvent::TakenOver(true),
             HistoryEvent::LookedUp("found".to_owned()),
-            HistoryEvent::Resent(2),
-            HistoryEvent::Paused("breaker".to_owned()),
+            HistoryEvent::ToBeResent(2),
+            HistoryEvent::WaitsAtGate("breaker".to_owned()),
             HistoryEvent::Requeued("stopping".to_owned()),
             HistoryEvent::DeadLettered(PoisonCause::Crash),
             HistoryEvent::DeadLettered(PoisonCause::Panic),

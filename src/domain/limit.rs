@@ -22,35 +22,33 @@ pub enum Limit {
     User,
     /// Sends for one client IP in an hour.
     Ip,
+    /// Sends for the network around one client IP in an hour.
+    Network,
     /// All sends in an hour.
     All,
     /// Wrong attempts at the codes of one recipient in an hour.
     Wrong,
-    /// Refunds after a provider's refusal, for one recipient in a day. More refusals are charged like sends.
+    /// Refunds after a provider's refusal, for one recipient in a day. Once it is reached, requests to the recipient are
+    /// `rate_limited`.
     Refunds,
 }
 
 /// The events that a limit counts. Two limits may count the same events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventLog {
-    /// Sends to one recipient.
     Sends,
-    /// Sends for one user.
     UserSends,
-    /// Sends for one client IP.
     IpSends,
-    /// Sends to all recipients.
+    NetworkSends,
     AllSends,
-    /// Wrong attempts of one recipient.
     Wrong,
-    /// Refunds of one recipient.
     Refunds,
 }
 
 impl EventLog {
     /// The logs that a send is charged to and refunded from, in the order of the scripts' keys.
-    pub const CHARGED: [EventLog; 4] =
-        [EventLog::Sends, EventLog::UserSends, EventLog::IpSends, EventLog::AllSends];
+    pub const CHARGED: [EventLog; 5] =
+        [EventLog::Sends, EventLog::UserSends, EventLog::IpSends, EventLog::NetworkSends, EventLog::AllSends];
 }
 
 /// A setting that is a whole number, with its default and its bounds.
@@ -65,20 +63,20 @@ pub struct NumberSetting {
 /// The least time between two sends to one recipient; 0 turns it off.
 pub const COOLDOWN_SECONDS: NumberSetting =
     NumberSetting { name: "OTP_RESEND_COOLDOWN_SECONDS", default: 30, min: 0, max: 3_600 };
-/// Wrong attempts at one challenge.
 pub const WRONG_PER_CHALLENGE: NumberSetting =
     NumberSetting { name: "OTP_MAX_ATTEMPTS", default: 5, min: 1, max: 10 };
 
 impl Limit {
     /// The limits that a send is charged to, in the order of their settings.
-    pub const OF_SENDS: [Limit; 5] =
-        [Limit::Recipient, Limit::RecipientDay, Limit::User, Limit::Ip, Limit::All];
+    pub const OF_SENDS: [Limit; 6] =
+        [Limit::Recipient, Limit::RecipientDay, Limit::User, Limit::Ip, Limit::Network, Limit::All];
     /// Every limit, in the order of the variants.
-    pub const ALL: [Limit; 7] = [
+    pub const ALL: [Limit; 8] = [
         Limit::Recipient,
         Limit::RecipientDay,
         Limit::User,
         Limit::Ip,
+        Limit::Network,
         Limit::All,
         Limit::Wrong,
         Limit::Refunds,
@@ -89,6 +87,7 @@ impl Limit {
             Limit::Recipient | Limit::RecipientDay => EventLog::Sends,
             Limit::User => EventLog::UserSends,
             Limit::Ip => EventLog::IpSends,
+            Limit::Network => EventLog::NetworkSends,
             Limit::All => EventLog::AllSends,
             Limit::Wrong => EventLog::Wrong,
             Limit::Refunds => EventLog::Refunds,
@@ -102,6 +101,7 @@ impl Limit {
             Limit::RecipientDay => ("SMS_RATE_LIMIT_PER_DAY", 10, 100_000),
             Limit::User => ("SMS_RATE_LIMIT_PER_USER", 10, 100_000),
             Limit::Ip => ("SMS_RATE_LIMIT_PER_IP", 30, 100_000),
+            Limit::Network => ("SMS_RATE_LIMIT_PER_NETWORK", 120, 100_000),
             Limit::All => ("SMS_MAX_PER_HOUR", 10_000, 10_000_000),
             Limit::Wrong => ("OTP_WRONG_PER_HOUR", 10, 100),
             Limit::Refunds => return None,
@@ -122,7 +122,7 @@ impl Limit {
     const fn default_quota(self) -> Quota {
         let window = match self {
             Limit::RecipientDay | Limit::Refunds => DAY,
-            Limit::Recipient | Limit::User | Limit::Ip | Limit::All | Limit::Wrong => HOUR,
+            Limit::Recipient | Limit::User | Limit::Ip | Limit::Network | Limit::All | Limit::Wrong => HOUR,
         };
         match self.count_setting() {
             Some(setting) => Quota { count: setting.default, window },
@@ -135,14 +135,11 @@ impl Limit {
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub quotas: [Quota; Limit::ALL.len()],
-    /// The least time between two sends to one recipient.
     pub cooldown: Duration,
-    /// Wrong attempts at one challenge.
     pub wrong_per_challenge: u32,
 }
 
 impl Default for Limits {
-    /// The defaults of the settings.
     fn default() -> Limits {
         Limits {
             quotas: Limit::ALL.map(Limit::default_quota),
@@ -153,7 +150,6 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Replaces the count of a limit.
     #[must_use]
     pub fn with(mut self, limit: Limit, count: u32) -> Limits {
         self[limit].count = count;
@@ -201,7 +197,6 @@ pub fn wait(quota: Quota, events: &[UnixMillis], now: UnixMillis) -> Duration {
     UnixMillis(blocking.0 + millis(quota.window)).since(now)
 }
 
-/// The number of events inside the window.
 pub fn used(window: Duration, events: &[UnixMillis], now: UnixMillis) -> u32 {
     let inside = events.iter().filter(|at| at.0 + millis(window) > now.0).count();
     u32::try_from(inside).unwrap_or(u32::MAX)

@@ -27,7 +27,6 @@ pub struct MessageMatcher<'a> {
     /// The latest such time.
     pub created_until: UnixMillis,
     pub text: &'a str,
-    /// The code in the text.
     pub code: &'a str,
 }
 

@@ -119,12 +119,10 @@ impl ErrorCode {
 /// The error of an outcome, as stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutcomeError {
-    /// The machine word.
     pub code: ErrorCode,
     /// A sentence that says more than the code does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// The provider's own error number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_code: Option<u32>,
     /// Seconds until a new request could succeed.
@@ -135,22 +133,17 @@ pub struct OutcomeError {
 /// The outcome of a request. Stored for repeated requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// The end.
     pub status: Status,
-    /// When.
     pub at: UnixMillis,
     /// The purpose of the first copy of the request.
     pub purpose: String,
-    /// Why it was not sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<OutcomeError>,
     /// The provider of the attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
-    /// The provider's id of the message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_message_id: Option<String>,
-    /// The attempts made.
     #[serde(default)]
     pub attempts: u32,
     /// The segments of the text.
@@ -167,7 +160,6 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// An outcome without a send.
     pub fn without_send(status: Status, at: UnixMillis, purpose: &str, error: OutcomeError) -> Outcome {
         Outcome {
             status,

@@ -116,7 +116,6 @@ impl fmt::Debug for PhoneNumber {
     }
 }
 
-/// The kind of line that a range of numbers is assigned to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LineType {
     Mobile,

@@ -97,7 +97,6 @@ mod tests {
 
     use super::*;
 
-    /// The status after all receipts.
     fn merged(receipts: &[DeliveryStatus]) -> Option<DeliveryStatus> {
         receipts.iter().fold(None, |known, &receipt| merge(known, receipt).or(known))
     }

@@ -1,6 +1,6 @@
 //! Keyed digests by which the store names recipients, users and client IPs.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::channel::Channel;
 use super::encryption::DeadLetterKey;
@@ -13,6 +13,7 @@ pub struct RecipientKeyring {
     user: MacKey,
     user_in_ids: MacKey,
     ip: MacKey,
+    network: MacKey,
     idempotency: MacKey,
     service: MacKey,
     service_key: MacKey,
@@ -28,6 +29,7 @@ impl RecipientKeyring {
             user: MacKey::derived(secret, "otpost user"),
             user_in_ids: MacKey::derived(secret, "otpost user in request ids"),
             ip: MacKey::derived(secret, "otpost ip"),
+            network: MacKey::derived(secret, "otpost network"),
             idempotency: MacKey::derived(secret, "otpost idempotency"),
             service: MacKey::derived(secret, "otpost service in request ids"),
             service_key: MacKey::derived(secret, "otpost service's idempotency"),
@@ -36,7 +38,6 @@ impl RecipientKeyring {
         }
     }
 
-    /// The key that encrypts the bodies of dead letters.
     pub fn dead_letter_key(&self) -> &DeadLetterKey {
         &self.dead_letters
     }
@@ -56,11 +57,12 @@ impl RecipientKeyring {
 
     /// A client's IP. A household or server has a whole IPv6 network of 64 bits, which counts as one client.
     pub fn ip(&self, ip: IpAddr) -> Digest16 {
-        let network = match ip.to_canonical() {
-            IpAddr::V4(ip) => u128::from(ip.to_bits()),
-            IpAddr::V6(ip) => ip.to_bits() >> 64 << 64,
-        };
-        Digest16::of(&self.ip.digest(&[&network.to_be_bytes()]))
+        Digest16::of(&self.ip.digest(&[&prefix(ip, 32, 64)]))
+    }
+
+    /// The network around a client's IP. One customer may have all of an IPv6 network of 48 bits, or of an IPv4 one of 24.
+    pub fn network(&self, ip: IpAddr) -> Digest16 {
+        Digest16::of(&self.network.digest(&[&prefix(ip, 24, 48)]))
     }
 
     /// A user's idempotency key for one recipient. With another number or channel, the same key has another digest.
@@ -88,6 +90,28 @@ impl RecipientKeyring {
     }
 }
 
+/// The first bits of an address, which are other ones for IPv4.
+fn prefix(ip: IpAddr, bits_of_v4: u32, bits_of_v6: u32) -> [u8; 16] {
+    let prefix = match in_ipv4(ip) {
+        IpAddr::V4(ip) => u128::from(ip.to_bits() & (u32::MAX << (32 - bits_of_v4))),
+        IpAddr::V6(ip) => ip.to_bits() & (u128::MAX << (128 - bits_of_v6)),
+    };
+    prefix.to_be_bytes()
+}
+
+/// The IPv4 address that an IPv6 one stands for, mapped, behind 6to4 (RFC 3056) or NAT64 (RFC 6052); else the address.
+fn in_ipv4(ip: IpAddr) -> IpAddr {
+    let IpAddr::V6(v6) = ip.to_canonical() else {
+        return ip.to_canonical();
+    };
+    match v6.segments() {
+        [0x2002, high, low, ..] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+            IpAddr::V4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)))
+        }
+        _ => IpAddr::V6(v6),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,5 +132,21 @@ mod tests {
         assert_ne!(digest("2001:db8::1"), digest("2001:db8:0:1::1"));
         assert_eq!(digest("::ffff:10.0.0.1"), digest("10.0.0.1"));
         assert_ne!(digest("10.0.0.2"), digest("10.0.0.1"));
+        for stands_for in ["2002:a00:1::1", "2002:a00:1:7::9", "64:ff9b::10.0.0.1"] {
+            assert_eq!(digest(stands_for), digest("10.0.0.1"), "{stands_for}");
+        }
+    }
+
+    #[test]
+    fn the_network_of_a_client_is_48_bits_of_ipv6_and_24_of_ipv4() {
+        let keyring = RecipientKeyring::new(&[7; 32]);
+        let digest = |ip: &str| keyring.network(ip.parse().expect("an address"));
+        assert_eq!(digest("2001:db8:1::1"), digest("2001:db8:1:ffff:ffff::1"));
+        assert_ne!(digest("2001:db8:1::1"), digest("2001:db8:2::1"));
+        assert_ne!(digest("10.0.0.1"), digest("10.0.1.1"));
+        for inside in ["10.0.0.255", "::ffff:10.0.0.2", "2002:a00:3:7::1", "64:ff9b::10.0.0.4"] {
+            assert_eq!(digest(inside), digest("10.0.0.1"), "{inside}");
+        }
+        assert_ne!(digest("10.0.0.0"), keyring.ip("10.0.0.0".parse().expect("an address")));
     }
 }

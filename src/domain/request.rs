@@ -54,7 +54,7 @@ pub enum AutofillField<'a> {
 
 /// An invalid body, with the fields that its result needs.
 #[derive(Debug)]
-pub struct Unacceptable {
+pub struct InvalidBody {
     pub request_id: Option<RequestId>,
     pub purpose: Option<Purpose>,
     pub fault: RequestError,
@@ -68,11 +68,11 @@ impl<'a> SendRequest<'a> {
     pub fn decode(
         body: &'a [u8],
         timestamp: Option<UnixMillis>,
-    ) -> Result<SendRequest<'a>, Box<Unacceptable>> {
+    ) -> Result<SendRequest<'a>, Box<InvalidBody>> {
         let mut fields = Fields::default();
         let read = read_fields(body, &mut fields);
         read.and_then(|()| fields.check(timestamp)).map_err(|fault| {
-            Box::new(Unacceptable {
+            Box::new(InvalidBody {
                 request_id: fields.request_id.text().and_then(RequestId::parse),
                 purpose: fields.purpose.text().and_then(Purpose::parse),
                 fault,

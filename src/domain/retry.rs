@@ -26,10 +26,8 @@ impl Default for RetryPolicy {
     }
 }
 
-/// The next step after a failure.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// Another attempt, after this wait.
     After(Duration),
     /// Another attempt as soon as the gate allows it: when the circuit breaker closes, or another sender is available.
     /// Without one before the deadline, the request ends with this error.

@@ -6,12 +6,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SendFailure {
     /// Refused: another attempt would be refused too, for everything in the scope.
-    Refused {
-        scope: Scope,
-        reason: RefusalReason,
-        /// The provider's own error number, to show.
-        provider_code: Option<u32>,
-    },
+    Refused { scope: Scope, reason: RefusalReason, provider_code: Option<u32> },
     /// Not processed: a later attempt may succeed, an earlier one will not.
     Throttled {
         provider_code: Option<u32>,
@@ -55,12 +50,10 @@ pub enum RefusalReason {
     OptedOut,
     /// No message reaches the recipient.
     Unreachable,
-    /// The sender is not registered with the carriers.
     NotRegistered,
     FilteredAsSpam,
     /// The provider's fraud protection blocked the number range.
     FraudBlocked,
-    /// The account may not send to the country.
     CountryDisabled,
     /// Too many messages wait for the sender.
     QueueFull,

@@ -2,11 +2,11 @@
 //!
 //! A recipient always gets the same sender, on every worker and in every version, so that a person's codes arrive in one
 //! thread. While that sender cools down, the recipient gets a stand-in: the same one as long as the same senders cool
-//! down. After the cooldown one message probes the sender, and only the answer to that message decides.
+//! down. After the cooldown one trial message goes to the sender, and only the answer to that message decides.
 //!
 //! A refusal seldom shows its cause: a recipient of another country can look like a sender that is not ours. So a refusal
-//! for one recipient says nothing of the sender; a second one in a row, for another recipient, does. A message that two
-//! senders refuse alike is a problem of its recipient. If all refusals concern one country, and the sender last worked
+//! for one recipient says nothing of the sender; a second one in a row, for another recipient, does. If the provider refuses
+//! a message alike from two senders, the recipient is the cause. If all refusals concern one country, and the sender last worked
 //! in another country, more of them are needed.
 
 use std::time::Duration;
@@ -70,13 +70,11 @@ struct Sender {
 struct Suspicion {
     recipient: Digest16,
     country: Option<String>,
-    /// The time of the refusal.
     at: Duration,
     /// Refusals in a row, each for another recipient than the one before.
     refused: u32,
 }
 
-/// The recipient of a message.
 #[derive(Clone, Copy, Debug)]
 pub struct RecipientInfo<'a> {
     pub recipient: Digest16,
@@ -87,13 +85,13 @@ pub struct RecipientInfo<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SenderHealth {
     Healthy,
-    /// Until this time; then one message may probe it.
+    /// Until this time; then one trial message may go to it.
     CoolingDown(Duration),
-    /// The probing message is in flight.
-    Probing,
+    /// The trial message is in flight.
+    OnTrial,
 }
 
-/// The senders that refused a message: at most one entry per sender.
+/// The refusals of one message by the provider: the latest of each sender.
 #[derive(Clone, Debug, Default)]
 pub struct SenderRefusals(Vec<SenderRefusal>);
 
@@ -106,7 +104,6 @@ struct SenderRefusal {
     cools_down_until: Option<Duration>,
 }
 
-/// The sender of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SenderChoice {
     Sender(usize),
@@ -114,12 +111,11 @@ pub enum SenderChoice {
     NoneAvailable(Option<Duration>),
 }
 
-/// A message assigned to a sender.
 #[derive(Clone, Copy, Debug)]
 pub struct SenderAssignment {
     pub sender: usize,
-    /// The message probes a sender after its cooldown.
-    pub is_probe: bool,
+    /// The trial message of a sender after its cooldown.
+    pub is_trial: bool,
     pub started: Duration,
 }
 
@@ -129,7 +125,7 @@ pub enum SenderVerdict {
     Nothing,
     /// The sender starts to cool down, for this time.
     CoolingDown(Duration),
-    /// The sender works for other recipients: a message that it refused may be given to it once more.
+    /// The sender works for other recipients: a message refused from it may be sent from it once more.
     Works,
     /// The recipient is the cause: no other sender will be accepted either.
     NotTheSender,
@@ -155,10 +151,10 @@ impl SenderPool {
         SenderPool(vec![healthy; count.max(1)])
     }
 
-    /// Chooses the sender of a message, which some senders may have refused already.
+    /// Chooses the sender of a message, which the provider may have refused from some senders already.
     ///
-    /// A sender that refused the message gets it again after the time of a cooldown, or once it has sent another message:
-    /// then the cause of the refusal will show.
+    /// Such a sender gets the message again after the time of a cooldown, or once another message from it was accepted: then
+    /// the cause of the refusal will show.
     pub fn choose(&self, hash: RecipientHash, refusals: &SenderRefusals, now: Duration) -> SenderChoice {
         let count = self.0.len();
         let own = hash.own(count);
@@ -183,7 +179,7 @@ impl SenderPool {
         let healthy_at = match self.0[sender].health {
             SenderHealth::Healthy => Duration::ZERO,
             SenderHealth::CoolingDown(until) => until,
-            SenderHealth::Probing => return None,
+            SenderHealth::OnTrial => return None,
         };
         let again_at = match refusals.of(sender) {
             Some(refusal) if !self.worked_since(refusal) => refusal.at + COOLDOWN,
@@ -196,19 +192,19 @@ impl SenderPool {
         self.0[refusal.sender].worked_at.is_some_and(|at| at > refusal.at)
     }
 
-    /// True while no sender is healthy, except those that refused the message.
+    /// True while every sender is unhealthy or was refused for the message.
     pub fn none_available(&self, refusals: &SenderRefusals) -> bool {
         (0..self.0.len()).all(|n| !self.0[n].is_healthy() || refusals.of(n).is_some())
     }
 
-    /// Assigns a message to a sender. True if the message probes it after its cooldown.
+    /// Assigns a message to a sender. True if it is the sender's trial message.
     pub fn assign(&mut self, sender: usize) -> bool {
         let sender = &mut self.0[sender];
-        let is_probe = !sender.is_healthy();
-        if is_probe {
-            sender.health = SenderHealth::Probing;
+        let is_trial = !sender.is_healthy();
+        if is_trial {
+            sender.health = SenderHealth::OnTrial;
         }
-        is_probe
+        is_trial
     }
 
     /// Updates the senders by the answer to a message, and records a refusal.
@@ -222,25 +218,25 @@ impl SenderPool {
         now: Duration,
         failure: Option<&SendFailure>,
     ) -> SenderVerdict {
-        let SenderAssignment { sender: n, is_probe, started } = assignment;
+        let SenderAssignment { sender: n, is_trial, started } = assignment;
         let answer = answer_for_sender(failure);
         if let SenderAnswer::Refused(provider_code) = answer
             && self.is_about_recipient(n, provider_code, refusals)
         {
             self.clear_suspicions(to.recipient, refusals, now);
-            if is_probe {
-                self.probe_not_sent(n, now);
+            if is_trial {
+                self.trial_undecided(n, now);
             }
             return SenderVerdict::NotTheSender;
         }
         let sender = &mut self.0[n];
-        let counts = is_probe || sender.is_healthy();
+        let counts = is_trial || sender.is_healthy();
         match answer {
             SenderAnswer::Accepted => {
                 if sender.worked_at.is_none_or(|at| at <= started) {
                     (sender.worked_at, sender.worked_in) = (Some(started), to.country.map(str::to_owned));
                 }
-                if is_probe {
+                if is_trial {
                     sender.health = SenderHealth::Healthy;
                 }
                 if sender.suspicion.as_ref().is_some_and(|suspicion| started > suspicion.at) {
@@ -248,7 +244,7 @@ impl SenderPool {
                     return SenderVerdict::Works;
                 }
             }
-            SenderAnswer::OtherRefusal if is_probe => sender.health = SenderHealth::Healthy,
+            SenderAnswer::OtherRefusal if is_trial => sender.health = SenderHealth::Healthy,
             SenderAnswer::QueueFull if counts => return sender.cool_down(COOLDOWN_QUEUE_FULL, now),
             SenderAnswer::Refused(provider_code) => {
                 let cools_down = counts && sender.add_suspicion(to, now);
@@ -258,23 +254,23 @@ impl SenderPool {
                     sender.suspicion = None;
                     return sender.cool_down(COOLDOWN, now);
                 }
-                // The refusal of one recipient starts no new cooldown either: the next message probes.
-                if is_probe {
-                    self.probe_not_sent(n, now);
+                // The refusal of one recipient starts no new cooldown either: the next message is the trial.
+                if is_trial {
+                    self.trial_undecided(n, now);
                 }
             }
-            SenderAnswer::Nothing if is_probe => self.probe_not_sent(n, now),
+            SenderAnswer::Nothing if is_trial => self.trial_undecided(n, now),
             SenderAnswer::OtherRefusal | SenderAnswer::QueueFull | SenderAnswer::Nothing => {}
         }
         SenderVerdict::Nothing
     }
 
-    /// The probing message was not sent, or decided nothing: the next message probes.
-    pub fn probe_not_sent(&mut self, sender: usize, now: Duration) {
+    /// The trial message was not sent, or decided nothing: the next message is the trial.
+    pub fn trial_undecided(&mut self, sender: usize, now: Duration) {
         self.0[sender].health = SenderHealth::CoolingDown(now);
     }
 
-    /// True if another sender refused the message alike, or the same sender did and has worked for others since.
+    /// True if the message was refused alike from another sender, or from this one, which has worked for others since.
     fn is_about_recipient(
         &self,
         sender: usize,
@@ -285,7 +281,7 @@ impl SenderPool {
         refusals.0.iter().filter(alike).any(|before| before.sender != sender || self.worked_since(before))
     }
 
-    /// The recipient was the cause of its refusals: a cooldown that they started ends, and a message probes.
+    /// The recipient was the cause of its refusals: a cooldown that they started ends with a trial message.
     fn clear_suspicions(&mut self, recipient: Digest16, refusals: &SenderRefusals, now: Duration) {
         for sender in &mut self.0 {
             sender.suspicion.take_if(|suspicion| suspicion.recipient == recipient);

@@ -11,7 +11,6 @@ use super::time::UnixMillis;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Suppression {
     pub scope: SuppressionScope,
-    /// The provider's own error number, to show.
     pub provider_code: u32,
     /// `None`: until it is removed.
     pub duration: Option<Duration>,
@@ -20,15 +19,22 @@ pub struct Suppression {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SuppressionScope {
     Recipient,
-    /// The recipient's country.
     Country,
+}
+
+impl SuppressionScope {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            SuppressionScope::Recipient => "recipient",
+            SuppressionScope::Country => "country",
+        }
+    }
 }
 
 /// A suppression by the names of the store, which never shortens an existing one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewSuppression<'a> {
     pub target: SuppressionTarget<'a>,
-    /// The provider's own error number, to show.
     pub provider_code: u32,
     /// `None`: until it is removed.
     pub duration: Option<Duration>,
@@ -36,7 +42,6 @@ pub struct NewSuppression<'a> {
     pub masked: &'a str,
 }
 
-/// A suppression made by an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ManualSuppression<'a> {
     /// The recipient, masked: one word.
@@ -49,12 +54,10 @@ pub struct ManualSuppression<'a> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SuppressionTarget<'a> {
-    /// The recipient of the request.
     Recipient,
     Country(&'a str),
 }
 
-/// A suppressed recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SuppressionEntry {
     /// The recipient, masked; `None` for an entry of an older version.

@@ -1,16 +1,19 @@
 //! Time zones and their local times.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use super::time::UnixMillis;
+
+/// Answers where the machine has an incomplete database, as one without old names such as `Asia/Calcutta`.
+static BUILT_IN: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
 
 /// Existing names are half as long.
 const NAME_BYTES_MAX: usize = 64;
 
-/// A time zone that exists, by its IANA name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Zone {
     name: Box<str>,
@@ -22,7 +25,10 @@ impl Zone {
 
     /// `None` for an unknown name, and for `Etc/Unknown`, which names no zone.
     pub fn parse(name: &str) -> Option<Zone> {
-        let zone = TimeZone::get(name).ok().filter(|_| name.len() <= NAME_BYTES_MAX)?;
+        if name.len() > NAME_BYTES_MAX {
+            return None;
+        }
+        let zone = TimeZone::get(name).or_else(|_| BUILT_IN.get(name)).ok()?;
         (!zone.is_unknown()).then(|| Zone { name: name.into(), zone })
     }
 

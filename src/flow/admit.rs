@@ -21,12 +21,12 @@ use crate::domain::sender_pool::SenderRefusals;
 use crate::store::{Admission, AdmissionInput, Grant, Progress, ProposedChallenge};
 use crate::telemetry::events;
 
-/// A request with more unfinished leases, this one included, is dead-lettered. A lease is unfinished if its handler
-/// ended without completing or requeueing the request.
+/// A request with more unfinished leases is dead-lettered; the handler's own lease counts. A lease is unfinished until its
+/// handler completes or requeues the request, so a crash leaves it unfinished.
 const UNFINISHED_LEASES_MAX: u32 = 5;
-/// A request with this many earlier unfinished leases is a suspect: it crashed its workers, or it was in flight beside the
-/// request that did. A poison message crashes its worker at once, each time. So each suspect starts at a random time
-/// of its own: the next crash then finds few requests in flight, and not the same ones.
+/// A request with this many unfinished leases, before its handler has one, is a suspect: it may have crashed its workers,
+/// or it was in flight beside a request that did. Suspects that restarted together would be interrupted together
+/// again: a random wait separates the poison message from the others.
 const UNFINISHED_LEASES_SUSPECT: u32 = 2;
 /// The longest wait of a request that has just become a suspect. It doubles with each further unfinished lease.
 const SUSPECT_WAIT_FIRST: Duration = Duration::from_secs(20);
@@ -44,8 +44,8 @@ struct Granted {
     grant: Grant,
     /// Taken before the store was asked, so our deadline and lease end earlier than the store's, never later.
     at: Instant,
-    /// An earlier attempt may have sent the message.
-    in_doubt: bool,
+    /// The last attempt is in doubt: it may have sent the message.
+    is_in_doubt: bool,
     history: RequestHistory,
 }
 
@@ -62,7 +62,7 @@ impl ChannelGateway {
         let history =
             RequestHistory { to: valid.to.to_string(), correlation_id, ..RequestHistory::default() };
         let country = valid.to.country();
-        let mut ask = AdmissionInput {
+        let mut input = AdmissionInput {
             lease: valid.lease(handler),
             requested_at: request.requested_at,
             not_after: request.not_after,
@@ -84,17 +84,17 @@ impl ChannelGateway {
         };
         let mut backoff = OutageBackoff::new();
         loop {
-            ask.gate_closed = self.gate.closed_by().is_some();
-            let (admission, at) = self.ask_admission(handler, &ask).await?;
+            input.gate_closed = self.gate.closed_by().is_some();
+            let (admission, at) = self.ask_admission(handler, &input).await?;
             match admission {
                 Admission::Granted(grant) => {
-                    let in_doubt = self.may_lack_earlier_record(handler, &grant);
-                    let granted = Granted { grant, at, in_doubt, history };
+                    let is_in_doubt = self.may_lack_earlier_record(handler, &grant);
+                    let granted = Granted { grant, at, is_in_doubt, history };
                     return Ok(self.prepare_send(valid, granted, proposed));
                 }
                 Admission::InDoubt(grant) => {
                     events::in_doubt_taken_over(request.id.as_str(), grant.attempt);
-                    let granted = Granted { grant, at, in_doubt: true, history };
+                    let granted = Granted { grant, at, is_in_doubt: true, history };
                     return Ok(self.prepare_send(valid, granted, proposed));
                 }
                 Admission::Completed { outcome, ours } => {
@@ -110,7 +110,7 @@ impl ChannelGateway {
                     // No wait beyond the deadline: an expired request ends at once.
                     handler.sleep_without_slot(suspect_wait(unfinished_leases).min(time_left)).await?;
                     // It waits once only.
-                    ask.suspect_from = u32::MAX;
+                    input.suspect_from = u32::MAX;
                 }
             }
         }
@@ -120,12 +120,12 @@ impl ChannelGateway {
     async fn ask_admission(
         &self,
         handler: &DeliveryContext<'_>,
-        ask: &AdmissionInput<'_>,
+        input: &AdmissionInput<'_>,
     ) -> Result<(Admission, Instant), RequeueReason> {
         let mut asked_at = Instant::now();
         let call = || {
             asked_at = Instant::now();
-            self.store.admit(ask)
+            self.store.admit(input)
         };
         let answer = handler.retry_store("admit", CancelOn::AnyCause, call).await;
         match answer {
@@ -136,7 +136,7 @@ impl ChannelGateway {
             Err(reason) => {
                 // A lost answer may have been a grant.
                 let progress = Progress::Requeued { retry_in: Duration::ZERO, in_doubt: false };
-                self.release_lease(&ask.lease, None, progress, None).await;
+                self.release_lease(&input.lease, None, progress, None).await;
                 Err(reason)
             }
         }
@@ -205,7 +205,8 @@ impl ChannelGateway {
                 Ok(Some(key.derive(&grant.challenge, scope, self.policy.code_length)))
             }
             Some(key) if proposed.matches(key, scope, grant.digest) => Ok(proposed.code),
-            // Only the caller knows its own code, so a repeat with another code cannot replace it.
+            // The store has only a digest of the first code: it cannot be sent again, and the repeat's code does not
+            // match the challenge.
             Some(_) => Err(OutcomeError::detailed(
                 ErrorCode::InvalidRequest,
                 "`code` differs from that of the first request with this `request_id`",
@@ -215,21 +216,21 @@ impl ChannelGateway {
     }
 
     fn begin_send(&self, valid: &ValidRequest<'_>, granted: Granted, code: Option<Code>) -> SendState {
-        let Granted { grant, at, in_doubt, history } = granted;
+        let Granted { grant, at, is_in_doubt, history } = granted;
         let mut history = grant.history.clone().unwrap_or(history);
         history.challenge = Some(grant.challenge.as_str().to_owned());
         let event = match grant.history {
             None => HistoryEvent::Admitted(grant.sends),
-            Some(_) => HistoryEvent::TakenOver(in_doubt),
+            Some(_) => HistoryEvent::TakenOver(is_in_doubt),
         };
         history.add(self.clock.now(), event);
         SendState {
-            attempts_made: if in_doubt { grant.attempt } else { grant.attempt - 1 },
-            doubt: self.inherited_doubt(valid, &grant, at, in_doubt),
+            attempts_made: if is_in_doubt { grant.attempt } else { grant.attempt - 1 },
+            doubt: self.inherited_doubt(valid, &grant, at, is_in_doubt),
             sender_refusals: SenderRefusals::default(),
             deadline: at + grant.deadline.since(grant.now),
-            // Before an attempt after the first the lease is renewed: the code may have been used meanwhile.
-            attempt_covered_until: if grant.attempt > 1 { at } else { at + self.policy.lease_duration() },
+            // Every attempt but the first renews the lease before it: the renewal checks that the code is still unused.
+            attempt_may_run_until: if grant.attempt > 1 { at } else { at + self.policy.lease_duration() },
             last_error: None,
             grant,
             code,
@@ -239,8 +240,8 @@ impl ChannelGateway {
 
     /// The completion of a request that is not sent any more. An earlier attempt in doubt stays in doubt.
     fn abandon(&self, valid: &ValidRequest<'_>, granted: Granted, error: OutcomeError) -> Completion {
-        let Granted { grant, in_doubt, history, .. } = granted;
-        let (status, error, attempts) = if in_doubt || grant.attempts_in_doubt > 0 {
+        let Granted { grant, is_in_doubt, history, .. } = granted;
+        let (status, error, attempts) = if is_in_doubt || grant.attempts_in_doubt > 0 {
             (Status::Unknown, OutcomeError::of(ErrorCode::InDoubt), grant.attempt)
         } else {
             (Status::Failed, error, grant.attempt - 1)

@@ -1,4 +1,4 @@
-//! Completion: records the outcome, then publishes the result and waits for the broker's confirm.
+//! Completion: records the outcome. The result is published in a step of its own, which waits for the broker's confirm.
 
 use super::backoff::OutageBackoff;
 use super::context::{CancelOn, DeliveryContext, RequeueReason, ValidRequest};
@@ -23,7 +23,7 @@ const LINK_VERIFICATION: &str = "name_challenge";
 pub(super) struct Completion {
     pub(super) outcome: Outcome,
     /// A lookup found the message, so another request may have found the same one.
-    pub(super) found: bool,
+    pub(super) found_by_lookup: bool,
     /// The provider's refusal applies to later requests, too.
     pub(super) suppression: Option<Suppression>,
     /// For a code that the provider made: its challenge, and the provider's id of the verification.
@@ -32,11 +32,10 @@ pub(super) struct Completion {
 
 impl Completion {
     pub(super) fn of(outcome: Outcome) -> Completion {
-        Completion { outcome, found: false, suppression: None, verification: None }
+        Completion { outcome, found_by_lookup: false, suppression: None, verification: None }
     }
 }
 
-/// The recorded outcome of a request.
 pub(super) struct Completed {
     pub(super) outcome: Outcome,
     /// An earlier handler recorded it.
@@ -53,7 +52,6 @@ pub(super) enum AfterCompletion {
     },
 }
 
-/// The parts of a result message.
 pub(super) struct ResultParts<'a> {
     pub(super) request_id: &'a RequestId,
     /// The recipient, masked.
@@ -70,21 +68,21 @@ impl ChannelGateway {
         valid: &ValidRequest<'_>,
         completion: Completion,
     ) -> Result<AfterCompletion, RequeueReason> {
-        let Completion { outcome, found, suppression, verification } = completion;
+        let Completion { outcome, found_by_lookup, suppression, verification } = completion;
         let (country, masked) = (valid.to.country(), valid.to.to_string());
         let expects_receipt = self.channel.polls_receipts() && outcome.status == Status::Sent;
-        let complete = CompletionInput {
+        let input = CompletionInput {
             lease: valid.lease(handler),
             outcome: &outcome,
             refund: refund(&outcome),
-            found_by_lookup: found,
+            found_by_lookup,
             suppression: suppression.and_then(|new| suppression_for_store(new, country.as_deref(), &masked)),
             poll_receipt_after: self.policy.poll_receipt_after.filter(|_| expects_receipt),
         };
-        match handler.retry_store(COMPLETE, CancelOn::Never, || self.store.complete(&complete)).await? {
+        match handler.retry_store(COMPLETE, CancelOn::Never, || self.store.complete(&input)).await? {
             CompletionAnswer::Recorded => {
                 if let Some((challenge, verification_sid)) = verification {
-                    let subject = &complete.lease.subject;
+                    let subject = &input.lease.subject;
                     let link = || self.store.link_verification(subject, &challenge, &verification_sid);
                     handler.retry_store(LINK_VERIFICATION, CancelOn::Never, link).await?;
                 }
@@ -154,7 +152,8 @@ impl ChannelGateway {
     }
 }
 
-/// A suppression as the store takes it. A country cannot be suppressed for a recipient without one.
+/// A suppression as the store takes it. `None` if a country is to be suppressed and the recipient's country is not
+/// known.
 pub(super) fn suppression_for_store<'a>(
     suppression: Suppression,
     country: Option<&'a str>,
@@ -172,14 +171,14 @@ pub(super) fn suppression_for_store<'a>(
     })
 }
 
-/// Refunds the limits if nothing was sent. Refunds of refused messages are counted, so that a recipient
-/// cannot have refused messages sent without limit.
+/// The charges are refunded if nothing was sent. If the provider refused the message, the refund counts toward
+/// [`Limit::Refunds`](crate::domain::limit::Limit::Refunds): without it a recipient could cause refused messages without end.
 fn refund(outcome: &Outcome) -> Refund {
     let refused = outcome.error.as_ref().is_some_and(|error| error.code == ErrorCode::ProviderRejected);
     match outcome.status {
         Status::Sent | Status::Unknown => Refund::None,
-        Status::Failed if refused => Refund::Counted,
-        Status::Failed | Status::Rejected => Refund::Free,
+        Status::Failed if refused => Refund::CountedRefusal,
+        Status::Failed | Status::Rejected => Refund::Uncounted,
     }
 }
 

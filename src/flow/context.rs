@@ -17,13 +17,12 @@ use crate::domain::outcome::OutcomeError;
 use crate::domain::request::SendRequest;
 use crate::domain::sender_pool::SenderRefusals;
 use crate::domain::time::UnixMillis;
-use crate::store::{ChargedTo, Grant, Lease, StoreError};
+use crate::store::{Grant, Lease, LimitSubject, StoreError};
 use crate::telemetry::events;
 use crate::text::autofill::Autofill;
 
-/// A waiting delivery is requeued after this long. RabbitMQ's `consumer_timeout`, 30 minutes by default, closes the
-/// channel of a consumer that does not acknowledge in time. The delivery may already have waited as long in the prefetch
-/// buffer: 24 minutes in all.
+/// A waiting delivery is requeued after this long. With the default prefetch it has waited at most as long in the buffer
+/// before: 24 minutes, less than RabbitMQ's `consumer_timeout` (30 by default), which closes the channel.
 pub(super) const HOLD_MAX: Duration = Duration::from_secs(12 * 60);
 
 /// Why a delivery goes back to the queue.
@@ -33,7 +32,6 @@ pub(super) enum RequeueReason {
     Stopping,
     /// Its connection was lost: the broker delivers it again.
     DeliveryLost,
-    /// Another handler has the lease.
     TakenOver,
     /// It has waited for [`HOLD_MAX`].
     HeldTooLong,
@@ -56,13 +54,13 @@ impl RequeueReason {
 pub(super) enum CancelOn {
     /// Shutdown, a lost delivery, and the end of [`HOLD_MAX`]. A requeue loses nothing.
     AnyCause,
-    /// A lost delivery only. The store has the outcome, so the next handler can publish it.
+    /// A lost delivery only. The step is short of its end and worth finishing: a result to publish, an outcome or a wait
+    /// to record.
     DeliveryLost,
     /// Nothing but the end of the process. Only this handler knows the outcome.
     Never,
 }
 
-/// One delivery in one handler.
 pub(super) struct DeliveryContext<'a> {
     pub(super) delivery: &'a Delivery,
     pub(super) slot: HandlerSlot,
@@ -135,25 +133,27 @@ impl DeliveryContext<'_> {
     }
 }
 
-/// One place among the deliveries that a worker processes at once.
+/// One of the slots of a consumer loop: each delivery in process holds one.
 pub(super) struct HandlerSlot {
-    semaphore: Arc<Semaphore>,
-    permit: Option<OwnedSemaphorePermit>,
+    slots: Arc<Semaphore>,
+    held: Option<OwnedSemaphorePermit>,
 }
 
 impl HandlerSlot {
-    pub(super) fn new(semaphore: Arc<Semaphore>, permit: OwnedSemaphorePermit) -> HandlerSlot {
-        HandlerSlot { semaphore, permit: Some(permit) }
+    pub(super) async fn acquire(slots: &Arc<Semaphore>) -> HandlerSlot {
+        let mut slot = HandlerSlot { slots: slots.clone(), held: None };
+        slot.reacquire().await;
+        slot
     }
 
     fn release(&mut self) {
-        self.permit = None;
+        self.held = None;
     }
 
     async fn reacquire(&mut self) {
-        if self.permit.is_none() {
-            let permit = self.semaphore.clone().acquire_owned().await;
-            self.permit = Some(permit.expect("the semaphore is never closed"));
+        if self.held.is_none() {
+            let slot = self.slots.clone().acquire_owned().await;
+            self.held = Some(slot.expect("the semaphore is never closed"));
         }
     }
 }
@@ -166,13 +166,20 @@ pub(super) struct ValidRequest<'a> {
     pub(super) recipient: Digest16,
     pub(super) user: Option<Digest16>,
     pub(super) ip: Option<Digest16>,
+    pub(super) network: Option<Digest16>,
 }
 
 impl ValidRequest<'_> {
     pub(super) fn lease(&self, handler: &DeliveryContext<'_>) -> Lease<'_> {
         let purpose = self.request.purpose.as_str();
         Lease {
-            subject: ChargedTo { recipient: self.recipient, purpose, user: self.user, ip: self.ip },
+            subject: LimitSubject {
+                recipient: self.recipient,
+                purpose,
+                user: self.user,
+                ip: self.ip,
+                network: self.network,
+            },
             request_id: &self.request.id,
             token: handler.token,
         }
@@ -218,10 +225,10 @@ pub(super) struct SendState {
     pub(super) doubt: DoubtState,
     pub(super) sender_refusals: SenderRefusals,
     pub(super) deadline: Instant,
-    /// Until this moment the lease covers an attempt. In the past: the lease must be renewed first, however long it
-    /// still runs.
-    pub(super) attempt_covered_until: Instant,
-    /// The error of the outcome if the deadline passes first.
+    /// The lease covers an attempt until this moment. If a whole call of the provider does not fit before it, the lease is
+    /// renewed first; a past moment forces that.
+    pub(super) attempt_may_run_until: Instant,
+    /// The error of the outcome if the deadline passes before another attempt.
     pub(super) last_error: Option<OutcomeError>,
 }
 
@@ -229,7 +236,7 @@ pub(super) struct SendState {
 pub(super) struct DoubtState {
     /// The last attempt is in doubt now.
     pub(super) is_in_doubt: bool,
-    pub(super) count: u32,
+    pub(super) attempts_in_doubt: u32,
     /// The first of them began at this moment of our clock or later.
     pub(super) began_no_earlier_than: UnixMillis,
     /// The last of them has ended by this moment.
@@ -241,9 +248,10 @@ pub(super) struct DoubtState {
 impl DoubtState {
     /// Adds an attempt whose answer was lost.
     pub(super) fn add(&mut self, began: UnixMillis, ended_by: Instant) {
-        if self.count == 0 {
+        if self.attempts_in_doubt == 0 {
             self.began_no_earlier_than = began;
         }
-        (self.is_in_doubt, self.count, self.ended_by) = (true, self.count + 1, ended_by);
+        (self.is_in_doubt, self.ended_by) = (true, ended_by);
+        self.attempts_in_doubt += 1;
     }
 }

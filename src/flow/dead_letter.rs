@@ -1,5 +1,5 @@
-//! A body that is no request ends as a result if it has a request id, else as a dead letter. A poison message ends as
-//! both.
+//! An invalid body ends with a result if it has a request id, else as a dead letter. A poison message ends as a dead
+//! letter, after a result if it has a request id.
 
 use super::complete::{COMPLETE, ResultParts};
 use super::context::{CancelOn, DeliveryContext, RequeueReason, ValidRequest};
@@ -10,7 +10,7 @@ use crate::domain::dead_letter::DeadLetterBody;
 use crate::domain::history::{HistoryEvent, PoisonCause};
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use crate::domain::recipient_rules::UNREADABLE;
-use crate::domain::request::{SendRequest, Unacceptable};
+use crate::domain::request::{InvalidBody, SendRequest};
 use crate::domain::request_id::RequestId;
 use crate::store::{CompletionAnswer, CompletionInput, Lease, Refund};
 use crate::telemetry::events;
@@ -20,24 +20,25 @@ use crate::telemetry::events;
 const NO_REQUEST_ID: &str = "unattributable";
 
 impl ChannelGateway {
-    /// Rejects a body that breaks the contract. Without a request id there is no result, only a dead letter.
-    pub(super) async fn reject_unacceptable(
+    /// Rejects an invalid body. Without a request id there is no result, only a dead letter.
+    pub(super) async fn reject_invalid_body(
         &self,
         handler: &DeliveryContext<'_>,
-        unacceptable: &Unacceptable,
+        invalid: &InvalidBody,
     ) -> Result<(), RequeueReason> {
-        let fault = unacceptable.fault.by(self.channel).to_string();
-        let Some(request_id) = &unacceptable.request_id else {
+        let fault = invalid.fault.by(self.channel).to_string();
+        let Some(request_id) = &invalid.request_id else {
             return self.dead_letter(handler, NO_REQUEST_ID, &fault, None).await;
         };
-        let purpose = unacceptable.purpose.clone().unwrap_or_default();
+        let purpose = invalid.purpose.clone().unwrap_or_default();
         let error = OutcomeError::detailed(ErrorCode::InvalidRequest, fault);
         let outcome = &Outcome::without_send(Status::Rejected, self.clock.now(), purpose.as_str(), error);
         let result = ResultParts { request_id, to: UNREADABLE, outcome, replayed: false };
         self.publish_result(handler, &result).await
     }
 
-    /// Completes a request that panics its handler each time, publishes the result, then dead-letters the message.
+    /// Completes a request whose handler panicked on its fifth delivery or later, publishes the result, then dead-letters
+    /// the message.
     pub(super) async fn dead_letter_panicked(
         &self,
         handler: &DeliveryContext<'_>,
@@ -54,8 +55,8 @@ impl ChannelGateway {
                 };
                 Some((request.id, to, outcome))
             }
-            Err(unacceptable) => {
-                let Unacceptable { request_id, purpose, .. } = *unacceptable;
+            Err(invalid) => {
+                let InvalidBody { request_id, purpose, .. } = *invalid;
                 let outcome = self.panicked_outcome(purpose.unwrap_or_default().as_str());
                 request_id.map(|request_id| (request_id, UNREADABLE.to_owned(), outcome))
             }
@@ -76,7 +77,8 @@ impl ChannelGateway {
         outcome
     }
 
-    /// Records `failed`, or `unknown` if the store knows of an attempt: a panicked handler may have sent the message.
+    /// Records `failed`, or `unknown` if the store has a record of the request in progress: the record cannot show
+    /// whether a handler sent the message before it panicked.
     async fn complete_panicked(
         &self,
         handler: &DeliveryContext<'_>,
@@ -88,8 +90,9 @@ impl ChannelGateway {
         let lease = Lease { token: random_id(), ..valid.lease(handler) };
         let error = Some(OutcomeError::of(ErrorCode::InDoubt));
         let unknown = Outcome { status: Status::Unknown, error, ..failed.clone() };
+        // The store accepts `failed` only without a record in progress.
         for outcome in [failed, unknown] {
-            let complete = CompletionInput {
+            let input = CompletionInput {
                 lease,
                 outcome: &outcome,
                 refund: Refund::None,
@@ -97,7 +100,7 @@ impl ChannelGateway {
                 suppression: None,
                 poll_receipt_after: None,
             };
-            let call = || self.store.complete(&complete);
+            let call = || self.store.complete(&input);
             match handler.retry_store(COMPLETE, CancelOn::DeliveryLost, call).await? {
                 CompletionAnswer::Recorded => return Ok(outcome),
                 CompletionAnswer::AlreadyCompleted(recorded) => return Ok(recorded),
@@ -107,7 +110,6 @@ impl ChannelGateway {
         Err(RequeueReason::TakenOver)
     }
 
-    /// Publishes the encrypted message to the dead-letter queue.
     pub(super) async fn dead_letter(
         &self,
         handler: &DeliveryContext<'_>,
@@ -117,7 +119,7 @@ impl ChannelGateway {
     ) -> Result<(), RequeueReason> {
         let delivery = handler.delivery;
         let message_id = format!("dead:{:016x}", handler.token);
-        let key = self.recipients.dead_letter_key();
+        let key = self.recipient_keyring.dead_letter_key();
         let contents = DeadLetterBody::of(&delivery.body, &message_id, key, random_bytes());
         let body = serde_json::to_vec(&contents).expect("a dead letter is plain data");
         let message = Outgoing {
@@ -126,6 +128,7 @@ impl ChannelGateway {
                 reason,
                 error,
                 delivery_count: delivery.properties.delivery_count,
+                // The message's AMQP timestamp. A `requested_at` in its body is not read.
                 requested_at: delivery.properties.timestamp,
                 request_id: ended.as_ref().map(|(request_id, _)| request_id.as_str()),
                 status: ended.as_ref().map(|(_, status)| status.as_str()),

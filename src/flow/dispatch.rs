@@ -25,8 +25,7 @@ use crate::domain::time::{UnixMillis, millis, seconds_rounded_up};
 use crate::provider::{Accepted, Mail, Message};
 use crate::store::ProgressAnswer;
 use crate::telemetry::events;
-use crate::text::email::EmailValues;
-use crate::text::{Rendered, SmsValues};
+use crate::text::{Rendered, TextValues};
 
 /// While a request waits at the gate, its lease is renewed at least this often.
 const GATE_WAIT_MAX: Duration = Duration::from_secs(15);
@@ -74,11 +73,7 @@ impl ChannelGateway {
         let minutes = grant.expires_at.since(grant.admitted_at).as_secs() / 60;
         let minutes = u32::try_from(minutes.max(1)).unwrap_or(u32::MAX);
         let (locale, user_name) = (request.locale.as_deref(), request.user_name.as_deref());
-        if self.channel == Channel::Email {
-            let text = EmailValues { locale, code, user_name, minutes };
-            return Some(Rendered::Email(self.texts.render_email(&text)));
-        }
-        let text = SmsValues {
+        let text = TextValues {
             template: request.template.as_deref(),
             locale,
             code,
@@ -88,28 +83,31 @@ impl ChannelGateway {
             zone: request.timezone.as_ref(),
             autofill: ctx.valid.autofill.as_ref(),
         };
-        self.texts.render_sms(&text).ok().map(Rendered::Sms)
+        match self.channel {
+            Channel::Sms => self.texts.render_sms(&text).ok().map(Rendered::Sms),
+            Channel::Email => self.texts.render_email(&text).ok().map(Rendered::Email),
+        }
     }
 
-    /// Reconciles the attempt in doubt. `None` if the message was not sent and may be sent again.
+    /// Reconciles the attempt in doubt. `None` if the message may be sent once more.
     async fn resolve_doubt(
         &self,
         ctx: &mut SendContext<'_>,
         text: &Rendered,
     ) -> Result<Option<Completion>, RequeueReason> {
         match self.reconcile(ctx, text).await? {
-            Reconciliation::Sent { accepted, found } => {
-                Ok(Some(Completion { found, ..self.sent(ctx, accepted, text) }))
+            Reconciliation::Sent { accepted, found_by_lookup } => {
+                Ok(Some(Completion { found_by_lookup, ..self.sent(ctx, accepted, text) }))
             }
             Reconciliation::Unknown => {
                 Ok(Some(self.ended_without_send(ctx, Status::Unknown, OutcomeError::of(ErrorCode::InDoubt))))
             }
-            Reconciliation::NotSent => {
+            Reconciliation::MayResend => {
                 let attempt = ctx.state.attempts_made + 1;
                 ctx.state.doubt.is_in_doubt = false;
-                ctx.state.attempt_covered_until = Instant::now();
-                ctx.state.history.add(self.clock.now(), HistoryEvent::Resent(attempt));
-                events::send_repeated(ctx.request_id(), attempt);
+                ctx.state.attempt_may_run_until = Instant::now();
+                ctx.state.history.add(self.clock.now(), HistoryEvent::ToBeResent(attempt));
+                events::send_to_be_repeated(ctx.request_id(), attempt);
                 Ok(None)
             }
         }
@@ -121,11 +119,11 @@ impl ChannelGateway {
         if let Some(ticket) = self.gate.try_enter(recipient, &ctx.state.sender_refusals) {
             return Ok(Some(ticket));
         }
-        // No longer than until the request is too late, plus 1 ms so that the loop sees that it is.
+        // Wait until less than `TIME_LEFT_MIN` is left; 1 ms more, so that the loop then ends the request as too late.
         let useful_wait = ctx.time_left().saturating_sub(TIME_LEFT_MIN) + Duration::from_millis(1);
         let wait_max = useful_wait.min(GATE_WAIT_MAX);
         let closed_by = self.gate.closed_by();
-        self.record_pause(ctx, closed_by);
+        self.record_gate_wait(ctx, closed_by);
         if closed_by.is_some() {
             self.wait(ctx, WaitReason::Gate, wait_max, self.gate.wait_until_open()).await?;
             return Ok(None);
@@ -134,15 +132,16 @@ impl ChannelGateway {
         Ok(self.wait(ctx, WaitReason::Gate, wait_max, entered).await?.flatten())
     }
 
-    /// Adds to the history that the request waits at the gate, and why: once in a row.
-    fn record_pause(&self, ctx: &mut SendContext<'_>, closed_by: Option<ClosedBy>) {
+    /// Adds a wait at a closed gate, or for senders, to the history unless it is the last entry. Waits for the concurrency
+    /// limit or a rate are not recorded.
+    fn record_gate_wait(&self, ctx: &mut SendContext<'_>, closed_by: Option<ClosedBy>) {
         let cooling_down =
             self.gate.senders_cooling_down(&ctx.state.sender_refusals).then_some(SENDERS_COOLING_DOWN);
         let Some(cause) = closed_by.map(ClosedBy::as_str).or(cooling_down) else { return };
-        let paused = HistoryEvent::Paused(cause.to_owned());
-        if ctx.state.history.entries.last().is_none_or(|last| last.event != paused) {
-            ctx.state.history.add(self.clock.now(), paused);
-            events::send_paused(self.channel, ctx.request_id(), cause);
+        let wait = HistoryEvent::WaitsAtGate(cause.to_owned());
+        if ctx.state.history.entries.last().is_none_or(|last| last.event != wait) {
+            ctx.state.history.add(self.clock.now(), wait);
+            events::send_waits_at_gate(self.channel, ctx.request_id(), cause);
         }
     }
 
@@ -153,19 +152,19 @@ impl ChannelGateway {
         ctx: &mut SendContext<'_>,
         text: &Rendered,
     ) -> Result<Option<Completion>, RequeueReason> {
-        let lease_left = ctx.state.attempt_covered_until.saturating_duration_since(Instant::now());
-        if lease_left >= self.policy.provider_call_max() {
+        let attempt_time = ctx.state.attempt_may_run_until.saturating_duration_since(Instant::now());
+        if attempt_time >= self.policy.provider_call_max() {
             return Ok(None);
         }
         match self.begin_attempt(ctx).await? {
             ProgressAnswer::Applied => Ok(None),
-            // A receipt arrived for the attempt that counted as not sent.
+            // A receipt shows that an earlier attempt in doubt was sent after all.
             ProgressAnswer::AlreadySent(message_id) => {
                 Ok(Some(self.sent(ctx, accepted_by_receipt(message_id), text)))
             }
             ProgressAnswer::NotOwner => Err(RequeueReason::TakenOver),
-            // The code was used or replaced: a message with it would be of no use, as after the deadline.
-            ProgressAnswer::ChallengeReplaced => Ok(Some(self.too_late(ctx))),
+            // The code was used or replaced: the request ends as if its deadline had passed.
+            ProgressAnswer::ChallengeUsedOrReplaced => Ok(Some(self.too_late(ctx))),
         }
     }
 
@@ -241,7 +240,7 @@ impl ChannelGateway {
         ctx.state.history.add(self.clock.now(), HistoryEvent::Attempted(entry));
         ctx.state.attempts_made = attempt;
         // Each further attempt needs a renewed lease.
-        ctx.state.attempt_covered_until = Instant::now();
+        ctx.state.attempt_may_run_until = Instant::now();
     }
 
     /// Takes the next step after a failed attempt: a completion, reconciliation, or another attempt after a wait.
@@ -293,7 +292,7 @@ impl ChannelGateway {
     /// `unknown`.
     fn ended_without_send(&self, ctx: &SendContext<'_>, status: Status, error: OutcomeError) -> Completion {
         let state = &ctx.state;
-        let (status, error) = if state.doubt.count == 0 {
+        let (status, error) = if state.doubt.attempts_in_doubt == 0 {
             (status, error)
         } else {
             let provider_code = error.provider_code;

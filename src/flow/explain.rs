@@ -44,7 +44,7 @@ pub struct RequestExplanation {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<CodeStateRow>,
     pub timeline: Vec<TimelineEntry>,
-    /// The history was too long: some steps in the middle are missing.
+    /// The history is full: steps in the middle may be missing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub shortened: bool,
 }
@@ -88,7 +88,6 @@ pub struct CodeStateRow {
     pub expires_at: UnixMillis,
 }
 
-/// One of the last requests of a recipient.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RecentRequest {
     /// The time of admission, or of the end without a send.
@@ -101,7 +100,6 @@ pub struct RecentRequest {
     pub status: Option<Status>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<ErrorCode>,
-    /// The last status that the provider reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub receipt: Option<&'static str>,
     /// The state of a request that has not ended, as a sentence.
@@ -164,7 +162,6 @@ pub fn explain_request(
     }
 }
 
-/// The last requests of a recipient, the newest first.
 pub async fn recent_requests(
     store: &dyn Store,
     recipient: Digest16,
@@ -276,12 +273,12 @@ fn history_entry(HistoryEntry { at, event }: &HistoryEntry) -> TimelineEntry {
             answered("taken_up", text, "in_doubt")
         }
         HistoryEvent::LookedUp(found) => answered("looked_up", lookup_in_words(found), found),
-        HistoryEvent::Resent(attempt) => {
-            let text = format!("sent once more, as attempt {attempt}, with the same code");
+        HistoryEvent::ToBeResent(attempt) => {
+            let text = format!("to be sent once more, as attempt {attempt}, with the same code");
             TimelineEntry { attempt: Some(*attempt), ..entry(at, "resent", text) }
         }
-        HistoryEvent::Paused(reason) => {
-            answered("held", format!("paused: {}", pause_in_words(reason)), reason)
+        HistoryEvent::WaitsAtGate(reason) => {
+            answered("held", format!("waits at the gate: {}", gate_wait_in_words(reason)), reason)
         }
         HistoryEvent::Requeued(reason) => {
             answered("given_back", format!("requeued: {}", requeue_reason_in_words(reason)), reason)
@@ -319,7 +316,7 @@ fn lookup_in_words(answer: &str) -> String {
     format!("message lookup: {words}")
 }
 
-fn pause_in_words(reason: &str) -> &str {
+fn gate_wait_in_words(reason: &str) -> &str {
     match reason {
         "kill_switch" => "the kill switch is on",
         "store_silent" => "the store was silent, so the kill switch was unknown",

@@ -31,10 +31,9 @@ pub struct ChannelGateway {
     pub replies: Replies,
     pub texts: Texts,
     pub codes: Arc<CodeKeyring>,
-    pub recipients: Arc<RecipientKeyring>,
+    pub recipient_keyring: Arc<RecipientKeyring>,
     pub rules: RecipientRules,
     pub policy: Policy,
-    /// The names of our own exchanges and queues.
     pub names: Names,
     pub clock: Clock,
 }
@@ -42,16 +41,15 @@ pub struct ChannelGateway {
 #[derive(Clone, Debug)]
 pub struct Policy {
     pub limits: Limits,
-    /// From the admission of a request to the expiry of its code.
+    /// From the admission that starts a challenge to the expiry of its code.
     pub code_life: Duration,
     pub code_length: CodeLength,
     pub retry: RetryPolicy,
-    /// The longest wait for a provider's answer.
     pub provider_timeout: Duration,
-    pub in_doubt: InDoubtPolicy,
+    pub in_doubt_policy: InDoubtPolicy,
     /// An attempt in doubt waits this long for a receipt, if the provider sends receipts but lists no messages.
     pub in_doubt_receipt_wait: Duration,
-    /// A receipt that is missing for this long is polled; `None` if receipts are never polled.
+    /// A final receipt that is missing for this long is polled; `None` if receipts are never polled.
     pub poll_receipt_after: Option<Duration>,
     /// Reply queues that may be used: names, or prefixes that end in `*`.
     pub reply_to_allowed: Vec<String>,
@@ -59,11 +57,10 @@ pub struct Policy {
 
 /// Adapters enforce `provider_timeout`. A call that takes this much longer is cancelled here.
 const PROVIDER_TIMEOUT_SLACK: Duration = Duration::from_secs(2);
-/// The time to record a provider's answer.
+/// The slack of the call, and the time to record the provider's answer.
 const LEASE_SLACK: Duration = Duration::from_secs(5);
 
 impl Policy {
-    /// The longest call of the provider.
     pub(super) fn provider_call_max(&self) -> Duration {
         self.provider_timeout + PROVIDER_TIMEOUT_SLACK
     }

@@ -28,10 +28,9 @@ pub struct ReceiptPolling {
 }
 
 impl ChannelGateway {
-    /// Runs the maintenance tasks until shutdown.
     pub async fn run_maintenance(&self, polling: Option<ReceiptPolling>, shutdown: CancellationToken) {
         let tasks = async {
-            tokio::join!(self.poll_shared_state(), self.probe_provider(), self.poll_receipts(polling));
+            tokio::join!(self.run_heartbeat(), self.probe_provider(), self.poll_receipts(polling));
         };
         shutdown.run_until_cancelled(tasks).await;
     }
@@ -42,20 +41,21 @@ impl ChannelGateway {
             Ok(Ok(switch)) => {
                 self.gate.store_answered(SharedState { kill_switch_on: switch.is_some(), active_workers: 0 })
             }
-            Ok(Err(_)) | Err(_) => self.gate.store_did_not_answer(),
+            Ok(Err(_)) | Err(_) => self.gate.check_store_silence(),
         }
     }
 
-    async fn poll_shared_state(&self) {
-        let worker = random_id();
+    async fn run_heartbeat(&self) {
+        // Each channel's gateway counts as a worker of its own.
+        let worker_id = random_id();
         let mut ticks = tokio::time::interval(HEARTBEAT_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let heartbeat = self.store.heartbeat(worker, self.gate.is_active());
+            let heartbeat = self.store.heartbeat(worker_id, self.gate.is_active());
             match tokio::time::timeout(HEARTBEAT_TIMEOUT, heartbeat).await {
                 Ok(Ok(shared)) => self.gate.store_answered(shared),
-                Ok(Err(_)) | Err(_) => self.gate.store_did_not_answer(),
+                Ok(Err(_)) | Err(_) => self.gate.check_store_silence(),
             }
         }
     }

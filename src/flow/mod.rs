@@ -1,14 +1,14 @@
 //! The life of a request. Read [`process_delivery`] first: it shows the steps of one delivery in order.
 //!
 //! A [`worker`] consumes deliveries and gives each one to a handler. The handler decodes and [validates](validate) the
-//! request, [admits](admit) it, [dispatches](dispatch) its message to the provider, and [completes](complete) it: the
-//! outcome is recorded, the result published and confirmed, and only then is the delivery acknowledged.
+//! request, [admits](admit) it, [dispatches](dispatch) its message to the provider, and [completes](complete) it, which
+//! records the outcome. Then it publishes the result. Once the broker has confirmed that, the delivery is acknowledged.
 //!
 //! - [`send_gate`] holds the checks before every message: kill switch, circuit breaker, concurrency, senders, and the
 //!   [`sender_rate`].
 //! - [`reconcile`] finds out whether an attempt in doubt was sent, before anything is sent again.
 //! - [`progress`] keeps the lease of a request in the store while it is sent.
-//! - [`dead_letter`] ends bodies that are no request, and messages that panic a handler or crash a worker each time.
+//! - [`dead_letter`] ends deliveries with an invalid body, and messages that panic a handler or crash a worker too often.
 //! - [`reply`] copies results to callers' own queues.
 //! - [`maintenance`] runs beside the requests: heartbeat, probes, overdue receipts.
 //! - [`verify`] checks a typed code, and publishes that it was right ([`verified_event`]). [`receipts`] records the provider's delivery receipts.

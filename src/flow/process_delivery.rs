@@ -9,12 +9,13 @@ use crate::domain::recipient_rules::Rejection;
 use crate::domain::request::SendRequest;
 
 impl ChannelGateway {
-    /// Processes one delivery until the broker has confirmed its result. `Ok` acknowledges the delivery, `Err` requeues it.
+    /// Processes one delivery until the broker has confirmed its result, its dead letter or both. `Ok` acknowledges the
+    /// delivery, `Err` requeues it.
     pub(super) async fn process(&self, handler: &mut DeliveryContext<'_>) -> Result<(), RequeueReason> {
         let delivery = handler.delivery;
         let request = match SendRequest::decode(&delivery.body, delivery.properties.timestamp) {
             Ok(request) => request,
-            Err(unacceptable) => return self.reject_unacceptable(handler, &unacceptable).await,
+            Err(invalid) => return self.reject_invalid_body(handler, &invalid).await,
         };
         let valid = match self.validate(&request) {
             Ok(valid) => valid,

@@ -1,4 +1,4 @@
-//! The lease of a request while it is sent: every change of its progress in the store.
+//! Keeps the lease of a request while it is sent, and records the request's progress in the store.
 
 use std::time::Duration;
 
@@ -16,7 +16,6 @@ const UPDATE_PROGRESS: &str = "mark";
 /// A lease outlives the wait of its handler by this much.
 const WAIT_LEASE_SLACK: Duration = Duration::from_secs(5);
 
-/// A reason to wait before an attempt.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum WaitReason {
     Backoff,
@@ -31,9 +30,9 @@ impl ChannelGateway {
     ) -> Result<ProgressAnswer, RequeueReason> {
         let lease_duration = self.policy.lease_duration();
         let sending = Progress::Sending(lease_duration);
-        let (result, asked_at) = self.update_progress(ctx, sending, CancelOn::AnyCause).await?;
-        ctx.state.attempt_covered_until = asked_at + lease_duration;
-        Ok(result)
+        let (answer, asked_at) = self.update_progress(ctx, sending, CancelOn::AnyCause).await?;
+        ctx.state.attempt_may_run_until = asked_at + lease_duration;
+        Ok(answer)
     }
 
     /// Records that the last attempt is in doubt, and renews the lease.
@@ -46,8 +45,8 @@ impl ChannelGateway {
         Ok(self.update_progress(ctx, in_doubt, CancelOn::AnyCause).await?.0)
     }
 
-    /// Awaits `future` for at most `wait_max`, after the store has recorded that nothing is in doubt. If the wait is
-    /// cancelled, the lease is released.
+    /// Records that the request waits, then awaits `future` for at most `wait_max`. If the wait is cancelled, the lease is
+    /// released.
     pub(super) async fn wait<T>(
         &self,
         ctx: &mut SendContext<'_>,
@@ -59,7 +58,7 @@ impl ChannelGateway {
         if self.update_progress(ctx, waiting, CancelOn::DeliveryLost).await?.0 == ProgressAnswer::NotOwner {
             return Err(RequeueReason::TakenOver);
         }
-        ctx.state.attempt_covered_until = Instant::now();
+        ctx.state.attempt_may_run_until = Instant::now();
         let until = Instant::now() + wait_max;
         let waited = ctx.handler.wait_for(future, wait_max, CancelOn::AnyCause).await;
         if let Err(cancelled) = waited {
@@ -86,8 +85,8 @@ impl ChannelGateway {
         self.release_lease(&ctx.lease(), attempts, requeued, history).await;
     }
 
-    /// Records in the store that the lease ends, once and without a retry. If that fails, the lease runs out, and an attempt that was
-    /// being made is then in doubt.
+    /// Records in the store that the lease ends. The call is not repeated: if it fails, the lease expires, and an attempt
+    /// that the record counts as being made is then in doubt.
     pub(super) async fn release_lease(
         &self,
         lease: &Lease<'_>,
@@ -117,6 +116,6 @@ impl ChannelGateway {
         if let Err(cancelled) = answer {
             self.release_send(ctx, Duration::ZERO, cancelled).await;
         }
-        answer.map(|result| (result, asked_at))
+        answer.map(|answer| (answer, asked_at))
     }
 }

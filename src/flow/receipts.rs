@@ -1,8 +1,8 @@
 //! Records delivery receipts, from callbacks and from polling, and publishes delivery events.
 //!
-//! A final receipt is published as `delivered` or `undelivered`. Publishing is repeated, under one message id, until
-//! the broker confirms. Receipts arrive late, repeated and out of order: the store merges them and drops those that
-//! add nothing.
+//! A final receipt is published as `delivered` or `undelivered`. If the broker does not confirm, the receipt must come
+//! again; its event then has the same message id. Receipts arrive late, repeated and out of order: the store merges them
+//! and drops those that add nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,7 @@ const POLL_BATCH: u32 = 20;
 pub struct ReceiptProcessor {
     pub store: Arc<dyn Store>,
     pub publisher: Arc<dyn Publisher>,
-    pub recipients: Arc<RecipientKeyring>,
+    pub recipient_keyring: Arc<RecipientKeyring>,
     pub clock: Clock,
 }
 
@@ -58,7 +58,6 @@ struct Receipt<'a> {
 }
 
 impl ReceiptProcessor {
-    /// Processes a receipt from a callback.
     pub async fn process(
         &self,
         provider: &'static str,
@@ -67,7 +66,7 @@ impl ReceiptProcessor {
         self.record(&Receipt {
             provider,
             channel: receipt.to.channel(),
-            recipient: self.recipients.address(receipt.to.channel(), receipt.to.as_str()),
+            recipient: self.recipient_keyring.address(receipt.to.channel(), receipt.to.as_str()),
             request_id: &receipt.request_id,
             message_id: &receipt.message_id,
             to: Some(&receipt.to),
@@ -93,7 +92,8 @@ impl ReceiptProcessor {
             match provider.fetch(&receipt.message_id).await {
                 Ok(fetched) => self.record_fetched(provider.name(), receipt, &fetched).await?,
                 Err(LookupError::NotFound) => {}
-                // The provider would not answer for the next one either. All stay overdue.
+                // The provider would not answer for the next one either. This one and the rest come again at their next
+                // turn, except those that lapsed.
                 Err(error) => {
                     events::message_lookup(provider.name(), receipt.request_id.as_str(), Some(&error));
                     return Ok(0);
@@ -138,15 +138,15 @@ impl ReceiptProcessor {
             published: false,
             suppression: suppression.and_then(|it| suppression_for_store(it, country.as_deref(), &masked)),
         };
-        let result = self.store.record_receipt(&new_receipt).await?;
+        let answer = self.store.record_receipt(&new_receipt).await?;
         events::receipt_recorded(
             receipt.request_id.as_str(),
             receipt.status.as_str(),
             receipt.provider_code,
             receipt.reason,
-            result_label(&result),
+            answer_label(&answer),
         );
-        if let ReceiptAnswer::Publish { purpose, correlation_id } = result {
+        if let ReceiptAnswer::Publish { purpose, correlation_id } = answer {
             self.publish(receipt, &purpose, correlation_id.as_deref()).await?;
             (new_receipt.published, new_receipt.suppression) = (true, None);
             self.store.record_receipt(&new_receipt).await?;
@@ -202,8 +202,8 @@ impl ReceiptProcessor {
 
 /// The value of a metric's label, and a field of the log. The words are part of the interface and older than the
 /// glossary.
-fn result_label(result: &ReceiptAnswer) -> &'static str {
-    match result {
+fn answer_label(answer: &ReceiptAnswer) -> &'static str {
+    match answer {
         ReceiptAnswer::Publish { .. } => "news",
         ReceiptAnswer::NothingToPublish => "known",
         ReceiptAnswer::NoRequest => "no_request",

@@ -2,11 +2,12 @@
 //!
 //! A receipt from the provider decides at once. Otherwise the provider's list of messages is read. A matching message
 //! is ours unless another request has claimed it. A message counts as not sent only if it is absent in two lookups,
-//! both made after the attempt had certainly ended. Then it is sent once more, with the same code; a second attempt in
-//! doubt is never followed by a third. By `IN_DOUBT_POLICY` it may also be sent again without a lookup, or never again.
-//! If the provider does not answer, the lookups go on until the deadline, and the
-//! outcome is `unknown`. If the provider cannot list messages, only a receipt can decide, within
-//! [`Policy::in_doubt_receipt_wait`].
+//! both made after the attempt had certainly ended. Then it is sent once more, with the same code. If that attempt is in
+//! doubt as well and not found, nothing more is sent. `IN_DOUBT_POLICY` can change this: send once more without a lookup,
+//! or never send again.
+//!
+//! If the provider does not answer, the lookups go on until the deadline, and the outcome is `unknown`. If the provider
+//! cannot list messages, only a receipt can decide, within [`Policy::in_doubt_receipt_wait`].
 //!
 //! [`Policy::in_doubt_receipt_wait`]: super::gateway::Policy::in_doubt_receipt_wait
 
@@ -37,15 +38,16 @@ pub(super) enum Reconciliation {
     Sent {
         accepted: Accepted,
         /// A lookup found the message, so another request may have found the same one.
-        found: bool,
+        found_by_lookup: bool,
     },
-    NotSent,
+    /// The message may be sent once more: two lookups did not find it, or the policy is to send it without a lookup.
+    MayResend,
     Unknown,
 }
 
 impl ChannelGateway {
-    /// The attempts that earlier handlers left in doubt. If the store has lost their record, only the request's own
-    /// time bounds the first attempt.
+    /// The attempts that earlier handlers left in doubt. If the store has lost their record, the first attempt is
+    /// bounded by the request's time and by the life of a code.
     pub(super) fn inherited_doubt(
         &self,
         valid: &ValidRequest<'_>,
@@ -55,19 +57,20 @@ impl ChannelGateway {
     ) -> DoubtState {
         let earliest = UnixMillis(grant.now.0.saturating_sub(millis(self.policy.code_life)));
         let (first_began, last_began) = match (is_in_doubt, grant.attempts_in_doubt) {
-            // The store lost the record.
+            // The store may have lost the record: the first attempt is bounded by the request's time and by the life of a
+            // code.
             (true, 0) => {
                 (valid.request.requested_at.map_or(earliest, |requested| requested.max(earliest)), grant.now)
             }
-            // Only the last attempt.
+            // The last attempt is the only one in doubt.
             (true, 1) => (grant.attempt_started_at, grant.attempt_started_at),
-            // A resend is in doubt, or none: from the admission to the last attempt.
+            // The start of the first attempt in doubt is not recorded. It is the admission or later.
             (_, _) => (grant.admitted_at, grant.attempt_started_at),
         };
         let age = millis(grant.now.since(first_began));
         DoubtState {
             is_in_doubt,
-            count: grant.attempts_in_doubt.max(u32::from(is_in_doubt)),
+            attempts_in_doubt: grant.attempts_in_doubt.max(u32::from(is_in_doubt)),
             began_no_earlier_than: UnixMillis(self.clock.now().0.saturating_sub(age)),
             ended_by: granted_at + last_began.plus(self.policy.lease_duration()).since(grant.now),
             excluded: Vec::new(),
@@ -80,15 +83,18 @@ impl ChannelGateway {
         ctx: &mut SendContext<'_>,
         text: &Rendered,
     ) -> Result<Reconciliation, RequeueReason> {
-        let may_resend = ctx.state.doubt.count < ATTEMPTS_IN_DOUBT_MAX;
+        let may_resend = ctx.state.doubt.attempts_in_doubt < ATTEMPTS_IN_DOUBT_MAX;
         let mut lookups = Lookups::new(Instant::now() + self.policy.in_doubt_receipt_wait);
         loop {
-            if let Some(message_id) = self.message_by_receipt(ctx).await? {
+            if let Some(message_id) = self.record_doubt_and_read_receipt(ctx).await? {
                 events::in_doubt_resolved(ctx.request_id(), "reported");
-                return Ok(Reconciliation::Sent { accepted: accepted_by_receipt(message_id), found: false });
+                return Ok(Reconciliation::Sent {
+                    accepted: accepted_by_receipt(message_id),
+                    found_by_lookup: false,
+                });
             }
-            if self.policy.in_doubt == InDoubtPolicy::Resend && may_resend {
-                return Ok(Reconciliation::NotSent);
+            if self.policy.in_doubt_policy == InDoubtPolicy::Resend && may_resend {
+                return Ok(Reconciliation::MayResend);
             }
             if ctx.time_left().is_zero() {
                 events::in_doubt_resolved(ctx.request_id(), "unknown");
@@ -114,11 +120,13 @@ impl ChannelGateway {
                         segments: found.segments,
                         verification_sid: found.verification_sid,
                     };
-                    return Ok(Reconciliation::Sent { accepted, found: true });
+                    return Ok(Reconciliation::Sent { accepted, found_by_lookup: true });
                 }
-                NextLookup::Absent if may_resend && self.policy.in_doubt == InDoubtPolicy::Reconcile => {
+                NextLookup::Absent
+                    if may_resend && self.policy.in_doubt_policy == InDoubtPolicy::Reconcile =>
+                {
                     events::in_doubt_resolved(ctx.request_id(), "absent");
-                    return Ok(Reconciliation::NotSent);
+                    return Ok(Reconciliation::MayResend);
                 }
                 NextLookup::Absent | NextLookup::GiveUp => {
                     events::in_doubt_resolved(ctx.request_id(), "unknown");
@@ -131,15 +139,18 @@ impl ChannelGateway {
         }
     }
 
-    /// Renews the lease of the attempt in doubt. Returns the message that a receipt has reported for the request.
-    async fn message_by_receipt(&self, ctx: &mut SendContext<'_>) -> Result<Option<String>, RequeueReason> {
+    /// Records the doubt and renews the lease. Returns the message that a receipt has reported for the request.
+    async fn record_doubt_and_read_receipt(
+        &self,
+        ctx: &mut SendContext<'_>,
+    ) -> Result<Option<String>, RequeueReason> {
         let lease_duration = BREAKER_WAIT_MAX + self.policy.lease_duration() + LOOKUP_WAIT_MAX;
         match self.record_in_doubt(ctx, lease_duration).await? {
             ProgressAnswer::AlreadySent(id) if !ctx.state.doubt.excluded.contains(&id) => Ok(Some(id)),
             ProgressAnswer::NotOwner => Err(RequeueReason::TakenOver),
-            ProgressAnswer::Applied | ProgressAnswer::AlreadySent(_) | ProgressAnswer::ChallengeReplaced => {
-                Ok(None)
-            }
+            ProgressAnswer::Applied
+            | ProgressAnswer::AlreadySent(_)
+            | ProgressAnswer::ChallengeUsedOrReplaced => Ok(None),
         }
     }
 
@@ -149,13 +160,13 @@ impl ChannelGateway {
         ctx: &SendContext<'_>,
         text: &Rendered,
     ) -> Result<Option<ProviderMessage>, LookupError> {
-        let in_doubt = &ctx.state.doubt;
-        // `ended_by` on the wall clock: after now or before.
-        let until_end = in_doubt.ended_by.saturating_duration_since(Instant::now());
-        let since_end = Instant::now().saturating_duration_since(in_doubt.ended_by);
+        let doubt = &ctx.state.doubt;
+        // `doubt.ended_by`, converted to the wall clock. It may lie in the future or in the past.
+        let until_end = doubt.ended_by.saturating_duration_since(Instant::now());
+        let since_end = Instant::now().saturating_duration_since(doubt.ended_by);
         let ended_by = UnixMillis(self.clock.now().plus(until_end).0.saturating_sub(millis(since_end)));
         let matcher = MessageMatcher {
-            created_from: in_doubt.began_no_earlier_than,
+            created_from: doubt.began_no_earlier_than,
             created_until: ended_by,
             text: text.expose(),
             code: ctx.state.code.as_ref().map_or("", Code::expose),
@@ -165,7 +176,7 @@ impl ChannelGateway {
         let answer = answer.unwrap_or_else(|_| Err(LookupError::Unanswered("no answer in time".to_owned())));
         events::message_lookup(self.provider.name(), ctx.request_id(), answer.as_ref().err());
         let is_ours = |message: &ProviderMessage| {
-            !in_doubt.excluded.contains(&message.message_id)
+            !doubt.excluded.contains(&message.message_id)
                 && matcher.matches(message.created, message.text.as_deref())
         };
         Ok(answer?.into_iter().filter(is_ours).min_by_key(|message| message.created))
@@ -192,7 +203,6 @@ pub(super) fn accepted_by_receipt(message_id: String) -> Accepted {
     Accepted { message_id: Some(message_id), segments: None, verification_sid: None }
 }
 
-/// The lookups of one reconciliation.
 struct Lookups {
     /// False once the provider has refused to list messages.
     supported: bool,
@@ -203,7 +213,6 @@ struct Lookups {
     wait: Duration,
 }
 
-/// The step after a lookup.
 enum NextLookup {
     Found(ProviderMessage),
     Absent,

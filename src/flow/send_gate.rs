@@ -1,8 +1,8 @@
 //! The checks before every send: kill switch, circuit breaker, concurrency limit, sender, and sender rate.
 //!
-//! While the gate is closed the worker consumes nothing, and requests in flight wait: they neither fail nor use up an
-//! attempt. They also wait while every sender is cooling down. [`crate::domain`] decides; this file counts the messages
-//! in flight and wakes the handlers that wait.
+//! While the gate is closed its channel's consumer loop consumes nothing, and requests in flight wait, without using up
+//! attempts, until their deadline. A message also waits while no sender is available for it. [`crate::domain`] decides;
+//! this file counts the messages in flight and wakes the handlers that wait.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -25,8 +25,8 @@ use crate::telemetry::events;
 /// After this long without an answer from the store the kill switch counts as unknown, and the gate closes.
 const STORE_SILENT_AFTER: Duration = Duration::from_millis(750);
 
-/// The word in logs, metrics and histories for a wait while every sender is cooling down. The word is part of the
-/// interface and older than the glossary.
+/// The word in logs, metrics and histories for a wait while no sender is available for the message: each is cooling down
+/// or was refused for it. The word is part of the interface and older than the glossary.
 pub(super) const SENDERS_COOLING_DOWN: &str = "senders_rest";
 
 /// The gate of one channel, shared by all its handlers.
@@ -34,7 +34,6 @@ pub struct SendGate {
     channel: Channel,
     state: Mutex<State>,
     closed_by: watch::Sender<Option<ClosedBy>>,
-    /// A watch: true while the gate is closed.
     paused: watch::Sender<bool>,
     breaker: watch::Sender<BreakerState>,
     /// Wakes the handlers that wait to enter: something they wait for may have changed.
@@ -44,13 +43,11 @@ pub struct SendGate {
     started: Instant,
 }
 
-/// The cause of a closed gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClosedBy {
     KillSwitch,
     /// The store does not answer, so the kill switch may be on.
     StoreSilent,
-    /// The circuit breaker is open.
     Breaker,
 }
 
@@ -150,10 +147,9 @@ impl SendGate {
         self.paused.subscribe()
     }
 
-    /// The cause if the gate is closed now.
     pub(super) fn closed_by(&self) -> Option<ClosedBy> {
         if self.lock().store_answered_at.is_some_and(|at| at.elapsed() >= STORE_SILENT_AFTER) {
-            self.store_did_not_answer();
+            self.check_store_silence();
         }
         *self.closed_by.borrow()
     }
@@ -206,7 +202,7 @@ impl SendGate {
         self.lock().senders.none_available(refusals)
     }
 
-    /// Waits for a ticket: for a free place, a sender, and that sender's rate. `None` if the gate closes.
+    /// Waits for a ticket: until the concurrency limit, a sender and its rate allow one. `None` if the gate closes.
     pub(super) async fn enter(
         &self,
         recipient: RecipientHash,
@@ -258,8 +254,8 @@ impl SendGate {
         }
         state.in_flight += 1;
         state.half_open_in_flight = half_open;
-        let is_probe = state.senders.assign(sender);
-        let assignment = SenderAssignment { sender, is_probe, started: self.started.elapsed() };
+        let is_trial = state.senders.assign(sender);
+        let assignment = SenderAssignment { sender, is_trial, started: self.started.elapsed() };
         Entry::Granted(TicketTerms { breaker_epoch: state.breaker_epoch, assignment })
     }
 
@@ -275,8 +271,8 @@ impl SendGate {
         let mut verdict = SenderVerdict::Nothing;
         self.update(|state, now| {
             verdict = state.senders.record_answer(terms.assignment, to, refusals, now, failure);
-            // `NotTheSender` may also mean that the provider now refuses all our senders. So the breaker counts it as unrecognised: from
-            // different recipients, such refusals open it.
+            // `NotTheSender` may also mean that the provider now refuses all our senders. So the circuit breaker counts it
+            // as unrecognised: such refusals of several recipients open it.
             let unrecognised = SendFailure::refused(Scope::Unrecognised, None);
             if terms.breaker_epoch == state.breaker_epoch {
                 let not_the_sender = verdict == SenderVerdict::NotTheSender;
@@ -286,7 +282,7 @@ impl SendGate {
             state.concurrency.record_answer(now, load_of(failure, elapsed));
         });
         // A sender may be available now.
-        if terms.assignment.is_probe || matches!(verdict, SenderVerdict::Works | SenderVerdict::NotTheSender)
+        if terms.assignment.is_trial || matches!(verdict, SenderVerdict::Works | SenderVerdict::NotTheSender)
         {
             self.changed.notify_waiters();
         }
@@ -303,7 +299,6 @@ impl SendGate {
         self.sender_rate.is_some() && self.lock().is_active()
     }
 
-    /// Applies the shared state that the store returned.
     pub(super) fn store_answered(&self, shared: SharedState) {
         self.share_rate(shared.active_workers);
         self.update(|state, _| {
@@ -313,7 +308,7 @@ impl SendGate {
         });
     }
 
-    pub(super) fn store_did_not_answer(&self) {
+    pub(super) fn check_store_silence(&self) {
         self.update(|state, _| {
             state.store_silent = state.store_answered_at.is_none_or(|at| at.elapsed() >= STORE_SILENT_AFTER);
         });
@@ -334,17 +329,18 @@ impl SendGate {
         self.changed.notify_waiters();
     }
 
-    /// Frees the place. If the message was a sender's probe and was not sent, a later message may probe it.
+    /// The message is no longer in flight. If it was a sender's trial message and had no answer, a later one tries the
+    /// sender.
     fn release(&self, terms: TicketTerms, answered: bool) {
-        let probe_not_sent = terms.assignment.is_probe && !answered;
+        let trial_undecided = terms.assignment.is_trial && !answered;
         self.update(|state, now| {
             state.in_flight -= 1;
             state.half_open_in_flight &= terms.breaker_epoch != state.breaker_epoch;
-            if probe_not_sent {
-                state.senders.probe_not_sent(terms.assignment.sender, now);
+            if trial_undecided {
+                state.senders.trial_undecided(terms.assignment.sender, now);
             }
         });
-        if probe_not_sent {
+        if trial_undecided {
             self.changed.notify_waiters();
         }
     }
@@ -399,7 +395,7 @@ fn replace<T: PartialEq>(published: &watch::Sender<T>, new: T) -> bool {
     })
 }
 
-/// The permission to send one message, until the provider has answered. Dropping it frees its place.
+/// The permission to send one message. The message counts as in flight until this is dropped.
 pub(super) struct GateTicket<'a> {
     gate: &'a SendGate,
     terms: TicketTerms,

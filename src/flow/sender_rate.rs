@@ -17,7 +17,7 @@ pub(super) enum RateShare {
     /// The store has counted the worker. The others learn of it within one heartbeat, so the worker sends from its next
     /// heartbeat on.
     Joining,
-    /// One share of so many.
+    /// One of this many equal shares.
     OneOf(u32),
 }
 
@@ -51,8 +51,9 @@ impl SenderRateLimiter {
         SenderRateLimiter::starting(rate, workers, self.clock.clone(), Some(self))
     }
 
-    /// A worker that sent within the last period continues from its last message. Any other starts at a random moment of
-    /// the period, so that workers that start together do not send together.
+    /// A worker that sent within the last period continues from its last message. One that has a start ahead, within the
+    /// period, keeps it. Any other starts at a random moment of the period, so that workers that start together are spread
+    /// over it.
     fn starting(
         rate: f64,
         workers: u32,

@@ -32,9 +32,10 @@ impl ChannelGateway {
             )));
         }
         Ok(ValidRequest {
-            recipient: self.recipients.address(to.channel(), to.as_str()),
-            user: request.user_id.as_deref().map(|user| self.recipients.user(user)),
-            ip: request.client_ip.map(|ip| self.recipients.ip(ip)),
+            recipient: self.recipient_keyring.address(to.channel(), to.as_str()),
+            user: request.user_id.as_deref().map(|user| self.recipient_keyring.user(user)),
+            ip: request.client_ip.map(|ip| self.recipient_keyring.ip(ip)),
+            network: request.client_ip.map(|ip| self.recipient_keyring.network(ip)),
             request,
             to,
             autofill,

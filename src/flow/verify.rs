@@ -30,9 +30,8 @@ pub struct Verifier {
     /// Of the events of verified codes.
     pub publisher: Arc<dyn Publisher>,
     pub codes: Arc<CodeKeyring>,
-    pub recipients: Arc<RecipientKeyring>,
+    pub recipient_keyring: Arc<RecipientKeyring>,
     pub limits: Limits,
-    /// Compares the codes that the provider made.
     pub provider_verifier: Option<Arc<dyn CodeVerifier>>,
     /// Checks in progress. Shutdown waits for them.
     pub in_flight: TaskTracker,
@@ -65,7 +64,7 @@ impl Verifier {
         let digests: Vec<_> =
             self.codes.iter().map(|key| (key.kid().as_str(), key.digest(scope, code))).collect();
         let check = CodeCheck {
-            recipient: self.recipients.address(scope.channel, scope.address),
+            recipient: self.recipient_keyring.address(scope.channel, scope.address),
             purpose: purpose.as_str(),
             check_id: random_id(),
             digests: &digests,
@@ -119,28 +118,30 @@ impl Verifier {
                 Ok(ProviderVerdict::Gone) => service_exists(provider).await.map(|()| ProviderVerdict::Gone),
                 answer => answer,
             };
-        let result = match &answer {
+        let answer_for_store = match &answer {
             Ok(ProviderVerdict::Right) => ProviderAnswer::Right,
             Ok(ProviderVerdict::Wrong | ProviderVerdict::Gone | ProviderVerdict::TooManyChecks) => {
                 ProviderAnswer::Wrong
+            }
+            Err(CodeVerifierError::Lost(_)) if is_approved(provider, verification_sid).await => {
+                ProviderAnswer::Found
             }
             Err(error) => {
                 events::code_check_failed(to, error);
                 match error {
                     CodeVerifierError::NotCompared(_) => ProviderAnswer::NotCompared,
-                    CodeVerifierError::Lost(_) if is_approved(provider, verification_sid).await => {
-                        ProviderAnswer::Found
-                    }
                     // The check stays open in the store: a later approval may be its effect.
                     CodeVerifierError::Lost(_) => return Ok(Verdict::Unanswered { counted: true }),
                 }
             }
         };
         let verdict =
-            retry_once(FINISH_PROVIDER_CHECK, || self.store.finish_provider_check(check, result)).await?;
-        // The provider's reason replaces a wrong verdict only. A concurrent check may have verified the code.
+            retry_once(FINISH_PROVIDER_CHECK, || self.store.finish_provider_check(check, answer_for_store))
+                .await?;
+        // The provider's reason is more exact than the store's `Wrong`. Any other verdict of the store stays: a concurrent
+        // check may have verified the code.
         Ok(match (&answer, verdict, verification_sid) {
-            // No message has been sent yet.
+            // No message is known to have been sent.
             (Ok(ProviderVerdict::Gone), Verdict::Wrong { .. }, None) => Verdict::NonePending,
             (Ok(ProviderVerdict::Gone), Verdict::Wrong { .. }, Some(_)) => {
                 Verdict::Expired { at: self.clock.now() }

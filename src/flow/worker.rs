@@ -3,8 +3,8 @@
 //! The broker hands out at most its prefetch, and at most `handlers_max` of these are processed. Each handler is a task. A
 //! panic is caught inside the task, which keeps the delivery, so neither it nor the handler slot is lost.
 //!
-//! During a pause no delivery starts, and those in flight go on. The consumer keeps its buffered deliveries for up to
-//! 12 minutes. At shutdown the loop finishes what is in flight and requeues what waits.
+//! During a pause no delivery starts, and those in flight keep their handlers, which wait at the gate. The consumer keeps
+//! its buffered deliveries for up to 12 minutes. At shutdown the loop finishes what is in flight and requeues what waits.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -24,8 +24,8 @@ use crate::broker::pause::pause_is;
 use crate::broker::{Delivery, RequestConsumer, Settlement};
 use crate::telemetry::events;
 
-/// A message whose handler panics on this delivery of it, or on a later one, is dead-lettered. Every earlier return of
-/// the message counts, not only panics.
+/// A message whose handler panics on its fifth delivery or later is dead-lettered. Every earlier return counts, not only
+/// panics.
 const PANICKED_DELIVERIES_MAX: u64 = 5;
 
 /// The longest wait for the next buffered delivery of a consumer.
@@ -35,7 +35,7 @@ const BUFFERED_WAIT: Duration = Duration::from_millis(50);
 /// one for each channel.
 pub struct ConsumerLoop {
     gateway: Arc<ChannelGateway>,
-    permits: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     shutdown: CancellationToken,
     paused: watch::Receiver<bool>,
     grace: Duration,
@@ -52,7 +52,7 @@ impl ConsumerLoop {
         let never_paused = watch::Sender::new(false).subscribe();
         ConsumerLoop {
             gateway,
-            permits: Arc::new(Semaphore::new(handlers_max)),
+            slots: Arc::new(Semaphore::new(handlers_max)),
             shutdown,
             paused: never_paused,
             grace,
@@ -68,9 +68,8 @@ impl ConsumerLoop {
     /// the broker delivers them to another worker.
     pub async fn run(mut self, mut consumer: Box<dyn RequestConsumer>) -> usize {
         let mut handlers = JoinSet::new();
-        while let Some((permit, delivery)) = self.next(consumer.as_mut()).await {
+        while let Some((slot, delivery)) = self.next(consumer.as_mut()).await {
             let (gateway, shutdown) = (self.gateway.clone(), self.shutdown.clone());
-            let slot = HandlerSlot::new(self.permits.clone(), permit);
             handlers.spawn(async move { handle(&gateway, delivery, slot, &shutdown).await });
             while handlers.try_join_next().is_some() {}
         }
@@ -89,10 +88,10 @@ impl ConsumerLoop {
         handlers.len()
     }
 
-    /// The next delivery with a permit to process it; `None` at shutdown.
+    /// The next delivery and the slot for its handler; `None` at shutdown.
     ///
-    /// The delivery comes first. An idle loop that held a permit would block a handler that wants its slot back.
-    async fn next(&mut self, consumer: &mut dyn RequestConsumer) -> Option<(OwnedSemaphorePermit, Delivery)> {
+    /// The delivery comes first. An idle loop that held a slot would keep it from a handler that wants its slot back.
+    async fn next(&mut self, consumer: &mut dyn RequestConsumer) -> Option<(HandlerSlot, Delivery)> {
         let mut waiting = None;
         loop {
             if *self.paused.borrow() {
@@ -106,9 +105,8 @@ impl ConsumerLoop {
                 }
                 () = pause_is(&mut self.paused, true) => {}
                 delivery = consumer.next(), if waiting.is_none() => waiting = Some(delivery?),
-                permit = self.permits.clone().acquire_owned(), if waiting.is_some() => {
-                    let permit = permit.expect("the semaphore is never closed");
-                    return Some((permit, waiting.expect("a delivery waits for the permit")));
+                slot = HandlerSlot::acquire(&self.slots), if waiting.is_some() => {
+                    return Some((slot, waiting.expect("a delivery waits for the slot")));
                 }
             }
         }
@@ -144,13 +142,11 @@ impl ConsumerLoop {
     }
 }
 
-/// Requeues a delivery that no handler has started.
 fn requeue(delivery: Delivery, reason: RequeueReason) {
     events::delivery_requeued(reason.as_str());
     delivery.settle(Settlement::Requeue);
 }
 
-/// Processes and settles one delivery.
 async fn handle(
     gateway: &ChannelGateway,
     delivery: Delivery,

@@ -32,7 +32,7 @@ pub struct Api {
     pub send_wait: Duration,
     pub pending: PendingLimiter,
     pub store: Arc<dyn Store>,
-    pub recipients: Arc<RecipientKeyring>,
+    pub recipient_keyring: Arc<RecipientKeyring>,
     pub rules: RecipientRules,
     pub limits: Limits,
     pub code_length: usize,

@@ -94,7 +94,6 @@ pub(super) struct Claims {
     exp: u64,
 }
 
-/// The person that a token identifies.
 pub(super) struct User {
     pub(super) sub: String,
     pub(super) claims: Claims,
@@ -230,7 +229,6 @@ async fn published_key(jwks: &Jwks, token: &str) -> Result<Arc<TokenKey>, Proble
     })
 }
 
-/// The rules for every token.
 fn validation(settings: &Jwt, algorithm: Algorithm) -> Validation {
     let mut validation = Validation::new(algorithm);
     validation.leeway = LEEWAY_SECONDS;

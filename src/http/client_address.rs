@@ -1,30 +1,91 @@
 //! The address of the client behind trusted proxies.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use axum::http::HeaderMap;
 use ipnet::IpNet;
 
+use crate::telemetry::events;
+
+/// More hops than proxies ever append; the rest is not read.
+const HOPS_MAX: usize = 64;
+
 /// The last address in `X-Forwarded-For` that is not a trusted proxy.
 ///
 /// Only the part that trusted proxies appended counts. A client can only write to the left of the address that the first
-/// trusted proxy saw.
+/// trusted proxy saw. So an unreadable hop, and one too many, ends the walk at the proxy that stated it: an address further
+/// left may be the client's invention.
 pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(&address));
+    let is_trusted = |address: IpAddr| trusted.iter().any(|net| contains(net, address));
     let mut client = peer.to_canonical();
-    let lines: Vec<&str> =
-        headers.get_all("x-forwarded-for").iter().filter_map(|line| line.to_str().ok()).collect();
-    let hops = lines.iter().rev().flat_map(|line| line.rsplit(','));
-    for hop in hops {
+    // The lines are one list (RFC 9110 §5.3), in any bytes, and an empty element of a list does not count (§5.6.1).
+    let lines = headers.get_all("x-forwarded-for").iter().rev();
+    let elements = lines.flat_map(|line| line.as_bytes().rsplit(|&byte| byte == b','));
+    let hops = elements.map(<[u8]>::trim_ascii).filter(|hop| !hop.is_empty());
+    for (count, hop) in hops.enumerate() {
         if !is_trusted(client) {
             break;
         }
-        let Ok(address) = hop.trim().parse::<IpAddr>() else {
+        let Some(address) = address(hop).filter(|_| count < HOPS_MAX) else {
+            events::forwarded_hop_unreadable();
             break;
         };
-        client = address.to_canonical();
+        client = address;
     }
     client
+}
+
+/// True for an address in the network; both may be an IPv4 address in the form of IPv6.
+fn contains(net: &IpNet, address: IpAddr) -> bool {
+    let mapped = match (net, address) {
+        (IpNet::V6(net), IpAddr::V4(address)) => {
+            net.addr().to_ipv4_mapped().is_some()
+                && net.prefix_len() >= 96
+                && net.contains(&address.to_ipv6_mapped())
+        }
+        _ => false,
+    };
+    mapped || net.contains(&address)
+}
+
+/// The address of a hop, in the forms of `node` (RFC 7239 §6): with a port, in quotes, IPv6 in brackets. Proxies also write
+/// IPv6 without brackets and with a zone. No address: `unknown`, a hidden name, and text of a client.
+fn address(hop: &[u8]) -> Option<IpAddr> {
+    let hop = str::from_utf8(hop).ok()?;
+    let hop = match hop.strip_prefix('"') {
+        Some(quoted) => quoted.strip_suffix('"')?,
+        None => hop,
+    };
+    if let Some(bracketed) = hop.strip_prefix('[') {
+        let (address, port) = bracketed.split_once(']')?;
+        let has_port = |rest: &str| rest.strip_prefix(':').is_some_and(is_port);
+        return ipv6(address).filter(|_| port.is_empty() || has_port(port));
+    }
+    // A second colon is part of an IPv6 address, which has no port without brackets.
+    match hop.split_once(':') {
+        Some((address, port)) if is_port(port) => Some(IpAddr::V4(address.parse().ok()?)),
+        Some(_) => ipv6(hop),
+        None => Some(IpAddr::V4(hop.parse().ok()?)),
+    }
+}
+
+/// An IPv6 address without its zone, which means nothing here.
+fn ipv6(text: &str) -> Option<IpAddr> {
+    let (address, zone) = text.split_once('%').map_or((text, None), |(address, zone)| (address, Some(zone)));
+    let is_zone = |zone: &str| {
+        !zone.is_empty() && zone.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte))
+    };
+    let address: Ipv6Addr = address.parse().ok()?;
+    zone.is_none_or(is_zone).then(|| IpAddr::V6(address).to_canonical())
+}
+
+/// A port, or the name of a hidden one.
+fn is_port(text: &str) -> bool {
+    let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    match text.strip_prefix('_') {
+        Some(name) => !name.is_empty() && name.bytes().all(is_name_byte),
+        None => text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok(),
+    }
 }
 
 #[cfg(test)]

@@ -38,5 +38,4 @@ pub use self::router::{router, router_with_page};
 pub use self::serve::serve;
 pub use self::webhooks::Webhooks;
 
-/// The routes of a server.
 pub type Routes = axum::Router;

@@ -71,7 +71,7 @@ pub(super) async fn otp_status(
     if api.is_request_of(&request_id, &user.sub) {
         // The id does not name its channel. It belongs to one recipient only.
         for to in recipients {
-            let recipient = api.recipients.address(to.channel(), to.as_str());
+            let recipient = api.recipient_keyring.address(to.channel(), to.as_str());
             if let Some(record) = api.request_record(&request_id, Some(recipient)).await? {
                 return Ok(Json(OtpStatusResponse::of(&request_id, to.channel(), &record, api.clock.now())));
             }

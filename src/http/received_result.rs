@@ -35,7 +35,6 @@ impl IntoResponse for SendResponse {
     }
 }
 
-/// The fields of a result message that a response needs.
 #[derive(Deserialize)]
 pub(super) struct ReceivedResult {
     pub(super) status: Status,

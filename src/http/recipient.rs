@@ -11,7 +11,6 @@ use crate::domain::channel::Channel;
 
 const CHANNEL_RULE: &str = "must be \"sms\" or \"email\"";
 
-/// The claim that holds the recipient on a channel.
 pub(super) const fn claim_name(channel: Channel) -> &'static str {
     match channel {
         Channel::Sms => "phone_number",

@@ -25,9 +25,9 @@ const OWNER_DIGITS: usize = 16;
 
 impl Api {
     pub(super) fn new_request_id(&self, sub: &str, to: &Address, key: Option<&str>) -> RequestId {
-        let recipient = self.recipients.address(to.channel(), to.as_str());
+        let recipient = self.recipient_keyring.address(to.channel(), to.as_str());
         let unique =
-            key.map_or_else(random_digest, |key| self.recipients.idempotency_key(sub, recipient, key));
+            key.map_or_else(random_digest, |key| self.recipient_keyring.idempotency_key(sub, recipient, key));
         RequestId::parse(&format!("{}{unique}", self.id_prefix(sub)))
             .expect("hexadecimal digits are visible ASCII")
     }
@@ -38,7 +38,7 @@ impl Api {
     }
 
     fn id_prefix(&self, sub: &str) -> String {
-        let user = self.recipients.user_in_ids(sub);
+        let user = self.recipient_keyring.user_in_ids(sub);
         format!("http-{}-", &user.as_str()[..OWNER_DIGITS])
     }
 
@@ -69,9 +69,9 @@ impl Api {
         key: &str,
         values: &[&str],
     ) -> KeyBinding {
-        let recipient = self.recipients.address(to.channel(), to.as_str());
-        let key = self.recipients.service_key(self.service_digest(service), recipient, key);
-        KeyBinding { key, request: self.recipients.service_request(key, values) }
+        let recipient = self.recipient_keyring.address(to.channel(), to.as_str());
+        let key = self.recipient_keyring.service_key(self.service_digest(service), recipient, key);
+        KeyBinding { key, request: self.recipient_keyring.service_request(key, values) }
     }
 
     /// True if the key is bound to this request; an error if it is bound to another.
@@ -96,7 +96,7 @@ impl Api {
     }
 
     fn service_digest(&self, Service { issuer, claim, id }: &Service) -> Digest16 {
-        self.recipients.service_in_ids(issuer, claim, id)
+        self.recipient_keyring.service_in_ids(issuer, claim, id)
     }
 }
 
@@ -118,7 +118,6 @@ fn random_digest() -> Digest16 {
     Digest16::from_random(bytes)
 }
 
-/// The `{request_id}` of a path.
 pub(super) fn request_id_in(path: Result<Path<String>, PathRejection>) -> Result<RequestId, Problem> {
     path.ok()
         .and_then(|Path(id)| RequestId::parse(&id))

@@ -27,7 +27,7 @@ use crate::domain::request::body::SendRequestBody;
 use crate::domain::request_id::RequestId;
 use crate::domain::time::seconds_rounded_up;
 use crate::domain::time_zone::Zone;
-use crate::store::{ChargedTo, RequestState};
+use crate::store::{LimitSubject, RequestState};
 use crate::telemetry::events;
 
 /// `POST /api/v1/auth/send-verification-sms`: a code for the number in the caller's token.
@@ -119,7 +119,7 @@ impl Api {
     /// A repeat of a request with a record is answered from the record, whatever the limits are by now, and is not
     /// published. The first copy is safe: the broker redelivers it until a worker has completed it.
     async fn check_limits(&self, request: &NewRequest<'_>) -> Result<PreCheck, Problem> {
-        let subject = self.charged_to(request);
+        let subject = self.limit_subject(request);
         let limits = self.limits.on(request.to.channel());
         let usage = self.store.usage(&subject, Some(&request.request_id), &limits).await;
         let usage = usage.map_err(|error| store_unavailable("usage", &error))?;
@@ -140,25 +140,27 @@ impl Api {
         Ok(PreCheck::Publish)
     }
 
-    fn charged_to<'a>(&self, request: &NewRequest<'a>) -> ChargedTo<'a> {
-        ChargedTo {
-            recipient: self.recipients.address(request.to.channel(), request.to.as_str()),
+    fn limit_subject<'a>(&self, request: &NewRequest<'a>) -> LimitSubject<'a> {
+        LimitSubject {
+            recipient: self.recipient_keyring.address(request.to.channel(), request.to.as_str()),
             purpose: request.purpose,
-            user: request.fields.user_id.as_deref().map(|user| self.recipients.user(user)),
-            ip: request.client_ip.map(|ip| self.recipients.ip(ip)),
+            user: request.fields.user_id.as_deref().map(|user| self.recipient_keyring.user(user)),
+            ip: request.client_ip.map(|ip| self.recipient_keyring.ip(ip)),
+            network: request.client_ip.map(|ip| self.recipient_keyring.network(ip)),
         }
     }
 
     /// Publishes a request, unless too many of the same user or client address are pending in the queue. Without a user
     /// the recipient counts.
     async fn publish_bounded(&self, request: &NewRequest<'_>) -> Result<Option<ReceivedResult>, Problem> {
-        let subject = self.charged_to(request);
+        let subject = self.limit_subject(request);
         let by_user = match subject.user {
             Some(user) => (user, self.limits[Limit::User]),
             None => (subject.recipient, self.limits[Limit::Recipient]),
         };
         let by_ip = subject.ip.map(|ip| (ip, self.limits[Limit::Ip]));
-        let counted: Vec<_> = [Some(by_user), by_ip].into_iter().flatten().collect();
+        let by_network = subject.network.map(|network| (network, self.limits[Limit::Network]));
+        let counted: Vec<_> = [Some(by_user), by_ip, by_network].into_iter().flatten().collect();
         let count = self.pending.add(&counted).map_err(|wait| too_many(ErrorCode::RateLimited, wait))?;
         let remove = |counted: &[(Digest16, Quota)]| self.pending.remove(count, counted);
         if let Some(binding) = request.key {

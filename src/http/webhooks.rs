@@ -28,7 +28,6 @@ pub struct Webhooks {
 /// Receipts of one call that are processed at the same time.
 const RECEIPTS_AT_ONCE: usize = 16;
 
-/// One route for each provider.
 pub(super) fn routes(webhooks: Webhooks) -> Router {
     let Webhooks { callbacks, receipts } = webhooks;
     callbacks.into_iter().fold(Router::new(), |routes, callbacks| {

@@ -33,7 +33,6 @@ pub trait Provider: Send + Sync {
     /// Sends one message, once. Retries are the caller's decision.
     async fn send(&self, message: &Message<'_>) -> Result<Accepted, SendFailure>;
 
-    /// Checks our credentials without sending anything.
     async fn check_credentials(&self) -> Result<(), CredentialError>;
 
     /// True if the provider makes the codes, so that only a [`CodeVerifier`] can check them.
@@ -56,11 +55,9 @@ pub trait Provider: Send + Sync {
     /// proves nothing.
     async fn find(&self, to: &Address, since: UnixMillis) -> Result<Vec<ProviderMessage>, LookupError>;
 
-    /// Fetches the status of one message.
     async fn fetch(&self, message_id: &str) -> Result<FetchedMessage, LookupError>;
 }
 
-/// Checks codes that a provider made.
 #[async_trait]
 pub trait CodeVerifier: Send + Sync {
     /// Checks a code, once. Without the SID of a verification, the pending one of the address counts.
@@ -78,7 +75,6 @@ pub trait CodeVerifier: Send + Sync {
     async fn is_there(&self) -> Result<(), CredentialError>;
 }
 
-/// The provider's verdict on a code that it made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProviderVerdict {
     /// Correct, and used up now.
@@ -137,11 +133,9 @@ pub trait MessageObserver: Send + Sync {
 pub struct Mail<'a> {
     /// One line, without the code.
     pub subject: &'a str,
-    /// The text as HTML.
     pub html: &'a str,
 }
 
-/// The provider has the message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Accepted {
     /// The provider's id of the message; unknown if the answer was cut off after the status.
@@ -152,16 +146,17 @@ pub struct Accepted {
     pub verification_sid: Option<String>,
 }
 
-/// A failed check of credentials.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
-    /// The provider refused them.
     #[error("the provider refuses the credentials (answer {status}{})", .provider_code.map_or(String::new(), |number| format!(", code {number}")))]
     Refused {
         /// The HTTP status, or the SMTP reply code.
         status: u16,
         provider_code: Option<u32>,
     },
+    /// Valid credentials and a service that does not exist, or an unknown account: the provider answers both alike.
+    #[error("the provider knows no such service (answer {status}{})", .provider_code.map_or(String::new(), |number| format!(", code {number}")))]
+    NoSuchService { status: u16, provider_code: Option<u32> },
     /// The provider does not offer the authentication of our settings. Holds the missing feature and the remedy.
     #[error("{0}")]
     UnsupportedLogin(&'static str),
@@ -181,6 +176,7 @@ impl CredentialError {
     pub fn is_refusal(&self) -> bool {
         match self {
             CredentialError::Refused { .. }
+            | CredentialError::NoSuchService { .. }
             | CredentialError::UnsupportedLogin(_)
             | CredentialError::MayNotSend => true,
             CredentialError::MayNotRead { .. } | CredentialError::Unanswered(_) => false,
@@ -191,7 +187,6 @@ impl CredentialError {
 /// A message in the provider's list. It holds the text, and so a code: it has no `Debug` and is never stored.
 #[derive(Clone)]
 pub struct ProviderMessage {
-    /// The provider's id of the message.
     pub message_id: String,
     /// The time of creation, converted to our clock.
     pub created: UnixMillis,
@@ -203,19 +198,16 @@ pub struct ProviderMessage {
     pub verification_sid: Option<String>,
 }
 
-/// The status of one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchedMessage {
     /// `None` if the provider has deleted the recipient.
     pub to: Option<Address>,
     pub status: DeliveryStatus,
-    /// The provider's own error number of a message that did not arrive.
     pub provider_code: Option<u32>,
     /// `Other` without a failure.
     pub reason: RefusalReason,
 }
 
-/// A failed message lookup.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LookupError {
     /// No usable answer: another lookup may succeed. Names no address.
@@ -236,10 +228,8 @@ pub trait Callbacks: Send + Sync {
     fn read(&self, call: &Callback<'_>) -> Result<Vec<DeliveryReceipt>, CallbackError>;
 }
 
-/// The route of a provider's callbacks.
 #[derive(Clone, Copy, Debug)]
 pub struct CallbackEndpoint {
-    /// The provider's name in events.
     pub provider: &'static str,
     pub path: &'static str,
     /// The header with the signature, in lower case.
@@ -249,13 +239,10 @@ pub struct CallbackEndpoint {
     pub body_bytes_max: usize,
 }
 
-/// A callback as it arrived.
 pub struct Callback<'a> {
     /// The query of the URL, without its `?` and as it was written.
     pub query: Option<&'a str>,
-    /// The `Content-Type` header.
     pub content_type: Option<&'a str>,
-    /// The value of the signature header.
     pub signature: Option<&'a str>,
     /// The value of the timestamp header, if the provider has one.
     pub timestamp: Option<&'a str>,
@@ -268,10 +255,8 @@ pub struct Callback<'a> {
 pub struct DeliveryReceipt {
     pub request_id: RequestId,
     pub to: Address,
-    /// The provider's id of the message.
     pub message_id: String,
     pub status: DeliveryStatus,
-    /// The provider's own error number of a message that did not arrive.
     pub provider_code: Option<u32>,
     /// `Other` without a failure.
     pub reason: RefusalReason,

@@ -48,6 +48,7 @@ use crate::clock::Clock;
 use crate::domain::address::Address;
 use crate::domain::channel::Channel;
 use crate::domain::code::Code;
+use crate::domain::printable::is_printable;
 use crate::domain::receipt::{DeliveryStatus, merge};
 use crate::domain::request_id::RequestId;
 use crate::domain::send_failure::{RefusalReason, SendFailure};
@@ -303,9 +304,9 @@ fn block(message: &Message<'_>, clock: Clock) -> String {
     block + &ruler + "\n"
 }
 
-/// A text without control characters: a name must not forge a line or steer the terminal.
+/// A name must not forge a line or steer the terminal. The joiners in names and words are kept.
 fn on_one_line(text: &str) -> String {
-    text.replace(char::is_control, " ")
+    text.replace(|character| !is_printable(character) && !matches!(character, '\u{200c}' | '\u{200d}'), " ")
 }
 
 /// The text with its own lines, all right of the margin.

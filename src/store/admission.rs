@@ -28,11 +28,11 @@ pub struct AdmissionInput<'a> {
     pub channel_disabled: bool,
     /// The send gate is closed: nothing changes. A completed request still answers with its outcome.
     pub gate_closed: bool,
-    /// From this many earlier unfinished leases on the request is a crash suspect.
+    /// From this many unfinished leases on, before this one begins, the request is a crash suspect. A lease is unfinished
+    /// until its handler completes or requeues the request.
     pub suspect_from: u32,
     /// The recipient's country, which a suppression may cover.
     pub country: Option<&'a str>,
-    /// The history to record with a new request.
     pub history: &'a RequestHistory,
 }
 
@@ -41,13 +41,10 @@ pub struct AdmissionInput<'a> {
 pub struct ProposedChallenge<'a> {
     pub id: ChallengeId,
     pub kid: &'a str,
-    /// The keyed digest of the code.
     pub digest: Digest16,
-    /// The caller chose the code.
     pub callers_code: bool,
 }
 
-/// The answer to an [`AdmissionInput`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// The request may be sent, under this lease.
@@ -64,7 +61,7 @@ pub enum Admission {
     Busy(Duration),
     /// Earlier handlers crashed while they worked on it. Wait, then ask again with `suspect_from: u32::MAX`.
     CrashSuspect {
-        /// Earlier leases whose handlers ended without completing or requeueing, without this one.
+        /// This handler has no lease yet, so none of them is its own.
         unfinished_leases: u32,
         /// The time to the request's deadline.
         time_left: Duration,
@@ -73,20 +70,16 @@ pub enum Admission {
     Paused,
 }
 
-/// The facts that a send needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// Counted from 1. Granted: the attempt to make. In doubt: the attempt that is in doubt.
     pub attempt: u32,
     pub challenge: ChallengeId,
     pub kid: String,
-    /// The keyed digest of the code.
     pub digest: Digest16,
-    /// The caller chose the code.
     pub callers_code: bool,
     /// The first admission. Times in a message's text count from here, so that a resend has the same text.
     pub admitted_at: UnixMillis,
-    /// The end of the code's life.
     pub expires_at: UnixMillis,
     pub deadline: UnixMillis,
     /// The store's clock at the answer. The other times compare with it.
@@ -94,7 +87,7 @@ pub struct Grant {
     /// By the store's clock: when the attempt was recorded, before it was made.
     pub attempt_started_at: UnixMillis,
     pub attempts_in_doubt: u32,
-    /// Earlier leases whose handlers ended without completing or requeueing, plus this one.
+    /// This lease is one of them.
     pub unfinished_leases: u32,
     /// Sends to the recipient within a day, this one included; 0 if the request is not new.
     pub sends: u32,

@@ -27,18 +27,18 @@ impl<'a> CompletionInput<'a> {
     }
 }
 
-/// The treatment of a completed request's charges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refund {
     /// The charges remain: a message was or may have been sent.
     None,
-    /// The charges are refunded: nothing was sent, and the recipient is not the cause.
-    Free,
-    /// The charges are refunded and the refund is counted: the provider refused the message.
-    Counted,
+    /// The charges are refunded: nothing was sent, and not because the provider refused the message.
+    Uncounted,
+    /// The charges are refunded, and the refund counts toward [`Limit::Refunds`]: the provider refused the message.
+    ///
+    /// [`Limit::Refunds`]: crate::domain::limit::Limit::Refunds
+    CountedRefusal,
 }
 
-/// The answer to a [`CompletionInput`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is read at once")]
 pub enum CompletionAnswer {

@@ -1,6 +1,6 @@
 //! Failures of the store itself. A refused request is an answer, not an error.
 
-/// The store gave no usable answer. The step may have been made or not, and can be repeated: every step is idempotent.
+/// The store gave no usable answer. The step may have been made or not, and can be repeated.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// No answer in time, or no connection.

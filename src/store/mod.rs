@@ -1,6 +1,9 @@
 //! Seam: limits, challenges and request records that all workers share, behind one trait.
 //!
-//! - Every method is one atomic step, and idempotent: a step whose answer was lost can be repeated.
+//! - Every method is one atomic step, and a step whose answer was lost can be repeated. The repeated step gives the same
+//!   answer, with these exceptions: `overdue_receipts` hands out none of the same messages until their next turn,
+//!   `set_kill_switch` and `remove_suppression` return the state that the first call left, and a repeated `Requeued` is
+//!   answered `NotOwner`.
 //! - Decisions compare stored times with the store's own clock. A time to live only collects garbage.
 //! - [`memory`] is the specification; the contract tests compare [`redis`] with it.
 //! - The store is not a cache: if its data is lost, limits and pending codes are lost. If the
@@ -28,7 +31,7 @@ pub use self::admission::{Admission, AdmissionInput, Grant, ProposedChallenge};
 use self::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 pub use self::completion::{CompletionAnswer, CompletionInput, Refund};
 pub use self::error::StoreError;
-pub use self::lease::{ChargedTo, Lease};
+pub use self::lease::{Lease, LimitSubject};
 pub use self::progress::{Progress, ProgressAnswer};
 pub use self::receipt::{NewReceipt, OverdueReceipt, ReceiptAnswer, RecordedReceipt};
 pub use self::request_record::{CodeState, RequestRecord, RequestState, RequestSummary};
@@ -48,13 +51,13 @@ pub trait Store: Send + Sync {
     /// Decides whether a request may be sent, and with which challenge. If so, charges every limit once.
     ///
     /// A request that has a record is never charged again: the answer follows from its record.
-    async fn admit(&self, admit: &AdmissionInput<'_>) -> Result<Admission, StoreError>;
+    async fn admit(&self, input: &AdmissionInput<'_>) -> Result<Admission, StoreError>;
 
-    /// Records the progress of a lease, and the request's history if one is given.
+    /// Records the progress that the handler with the lease reports, and the request's history if one is given.
     ///
-    /// `attempts_made` is the number of attempts that the handler knows of. With fewer than recorded the update is late
-    /// and changes nothing. `None`: the handler does not know, because the answer to its admission was lost. It can then
-    /// only report `Requeued` with `in_doubt: false`.
+    /// `attempts_made` is the number of attempts that the handler knows of. The record may count one more, not made yet.
+    /// With fewer than that the update is late and changes nothing. `None`: the handler does not know, because the answer
+    /// to its admission was lost. It can then only report `Requeued` with `in_doubt: false`.
     async fn update_progress(
         &self,
         lease: &Lease<'_>,
@@ -64,7 +67,7 @@ pub trait Store: Send + Sync {
     ) -> Result<ProgressAnswer, StoreError>;
 
     /// Completes a request. Its first outcome stays.
-    async fn complete(&self, completion: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError>;
+    async fn complete(&self, input: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError>;
 
     /// Checks a typed code. The check is counted before the code is compared.
     async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError>;
@@ -72,11 +75,11 @@ pub trait Store: Send + Sync {
     /// Starts a check of a code that the provider made. The check is counted before the provider is asked.
     async fn begin_provider_check(&self, check: &CodeCheck<'_>) -> Result<ProviderCheckStart, StoreError>;
 
-    /// Ends a check with the provider's answer. A code is right only once.
+    /// Ends a check with the provider's answer. A code is verified only once.
     async fn finish_provider_check(
         &self,
         check: &CodeCheck<'_>,
-        result: ProviderAnswer,
+        answer: ProviderAnswer,
     ) -> Result<Verdict, StoreError>;
 
     /// Undoes the check that verified a challenge: its code can be verified again, here also if the provider made it.
@@ -86,7 +89,7 @@ pub trait Store: Send + Sync {
     /// Records the SID of a challenge's verification, unless the challenge was replaced.
     async fn link_verification(
         &self,
-        subject: &ChargedTo<'_>,
+        subject: &LimitSubject<'_>,
         challenge: &ChallengeId,
         verification_sid: &str,
     ) -> Result<(), StoreError>;
@@ -94,7 +97,7 @@ pub trait Store: Send + Sync {
     /// Reads a subject's use of its limits, and whether the request has a record. Charges nothing.
     async fn usage(
         &self,
-        subject: &ChargedTo<'_>,
+        subject: &LimitSubject<'_>,
         request_id: Option<&RequestId>,
         limits: &Limits,
     ) -> Result<Usage, StoreError>;
@@ -119,10 +122,9 @@ pub trait Store: Send + Sync {
         count_max: u32,
     ) -> Result<Vec<OverdueReceipt>, StoreError>;
 
-    /// Counts a worker as active while it has something to send; without work it is removed. Returns the shared state.
-    async fn heartbeat(&self, worker: u64, has_work: bool) -> Result<SharedState, StoreError>;
+    /// Counts a worker as active, or no longer, and returns the shared state. An active worker has something to send.
+    async fn heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError>;
 
-    /// The kill switch, if it is on.
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError>;
 
     /// Turns the kill switch on with a reason, or off with `None`. Returns its previous state.
@@ -148,7 +150,6 @@ pub trait Store: Send + Sync {
         suppression: &ManualSuppression<'_>,
     ) -> Result<SuppressionEntry, StoreError>;
 
-    /// Removes a recipient's suppression, and returns it.
     async fn remove_suppression(&self, recipient: Digest16) -> Result<Option<SuppressionEntry>, StoreError>;
 
     /// Is the store possibly missing its last second of writes, after a failover? A request without a record may then

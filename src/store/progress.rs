@@ -1,12 +1,12 @@
-//! Progress of a lease between admission and completion.
+//! Progress of a request between admission and completion, as the handler with its lease reports it.
 
 use std::time::Duration;
 
-/// The state that a lease reports. Each duration extends the lease from the store's current time; of `Requeued`, it
+/// The state that a handler reports. Each duration extends the lease from the store's current time; of `Requeued`, it
 /// delays the next attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// The next attempt starts within this time. The last one was surely not accepted.
+    /// The next attempt starts within this time. The last one counts as not sent.
     Waiting(Duration),
     /// The next attempt starts now, and ends within this time.
     Sending(Duration),
@@ -26,9 +26,9 @@ pub enum ProgressAnswer {
     Applied,
     /// A receipt proves that the message with this id was sent. Nothing more may be sent.
     AlreadySent(String),
-    /// The lease was taken over or released, a newer attempt exists, or the request is completed or has no record.
-    /// Nothing changed.
+    /// Nothing changed, because the handler does not have the request. Another handler has taken over the lease, this one
+    /// has released it, a newer attempt is recorded, the request is completed, or it has no record.
     NotOwner,
-    /// The challenge was used or replaced, so its code is useless. Nothing changed.
-    ChallengeReplaced,
+    /// Nothing changed, because a message with this code would be useless.
+    ChallengeUsedOrReplaced,
 }

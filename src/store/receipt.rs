@@ -18,7 +18,6 @@ pub struct NewReceipt<'a> {
     pub suppression: Option<NewSuppression<'a>>,
 }
 
-/// The answer to a [`NewReceipt`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReceiptAnswer {
     /// The status is final and not published yet. Publish it, then record it again as `published`.
@@ -39,7 +38,6 @@ pub struct RecordedReceipt {
     pub at: UnixMillis,
 }
 
-/// A message whose final receipt is overdue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OverdueReceipt {
     pub recipient: Digest16,

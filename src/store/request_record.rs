@@ -38,7 +38,6 @@ pub struct CodeState {
     pub used: bool,
 }
 
-/// One of the last requests of a recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestSummary {
     /// The admission, or the end of a request that was not sent.

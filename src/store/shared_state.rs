@@ -10,10 +10,8 @@ pub struct SharedState {
     pub active_workers: u32,
 }
 
-/// The kill switch while it is on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KillSwitch {
     pub since: UnixMillis,
-    /// The operator's words.
     pub reason: String,
 }

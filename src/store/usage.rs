@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-/// A subject's use of its limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Usage {
     /// Sends in the window of [`crate::domain::limit::Limit::Recipient`].
@@ -13,6 +12,5 @@ pub struct Usage {
     /// The time until every limit allows one more send, the cooldown apart.
     pub limited_for: Duration,
     pub cooldown_left: Duration,
-    /// The request has a record.
     pub has_record: bool,
 }

@@ -5,7 +5,8 @@
 //! masked form.
 
 use std::fmt::Display;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tracing::field::display;
 use tracing::{debug, error, info, warn};
@@ -18,6 +19,7 @@ use crate::domain::address::Address;
 use crate::domain::channel::Channel;
 use crate::domain::outcome::Outcome;
 use crate::domain::send_failure::{RefusalReason, SendFailure};
+use crate::domain::suppression::after_refusal;
 use crate::domain::time::millis;
 use crate::domain::verdict::Verdict;
 
@@ -71,8 +73,10 @@ pub fn provider_failed(
     let answer = failure.as_str();
     observe(&METRICS.provider.get_or_create(&ProviderLabels { provider, answer }), elapsed);
     match failure {
-        SendFailure::Refused { provider_code, scope, .. } => {
-            let scope = scope.as_str();
+        SendFailure::Refused { provider_code, scope, reason } => {
+            // A refusal of a range of numbers suppresses the recipient only, as the range is not known.
+            let suppressed = after_refusal(*scope, *reason, *provider_code);
+            let scope = suppressed.map_or(scope.as_str(), |suppression| suppression.scope.as_str());
             warn!(
                 request = request_id,
                 provider,
@@ -118,7 +122,7 @@ pub fn send_retried(request_id: &str, attempt: u32, failure: &SendFailure, wait:
 }
 
 /// A send waits for the gate or for a sender, beyond its own backoff.
-pub fn send_paused(channel: Channel, request_id: &str, reason: &'static str) {
+pub fn send_waits_at_gate(channel: Channel, request_id: &str, reason: &'static str) {
     METRICS.held.get_or_create(&ReasonLabel { reason }).inc();
     info!(channel = channel.as_str(), request = request_id, reason, "send waiting");
 }
@@ -135,10 +139,10 @@ pub fn sender_cooling_down(
     error!(provider, sender, code = provider_code, cooldown_seconds, "provider refused a sender");
 }
 
-/// The provider does not have the message that was in doubt.
-pub fn send_repeated(request_id: &str, attempt: u32) {
+/// The attempt in doubt is not known to have sent the message, so another one will repeat it.
+pub fn send_to_be_repeated(request_id: &str, attempt: u32) {
     METRICS.resent.inc();
-    warn!(request = request_id, attempt, "in-doubt send repeated");
+    warn!(request = request_id, attempt, "in-doubt send will be repeated");
 }
 
 pub fn message_lookup(provider: &'static str, request_id: &str, error: Option<&impl Display>) {
@@ -167,7 +171,6 @@ pub fn gate_changed(channel: Channel, closed_by: Option<&'static str>) {
     }
 }
 
-/// A probe ran while the circuit breaker was open.
 pub fn provider_probed(channel: Channel, provider: &'static str, good: bool, waited: Duration) {
     let answer = if good { "good" } else { "bad" };
     METRICS.probes.get_or_create(&ReasonLabel { reason: answer }).inc();
@@ -175,19 +178,19 @@ pub fn provider_probed(channel: Channel, provider: &'static str, good: bool, wai
     warn!(channel = channel.as_str(), provider, answer, waited_ms, "provider account probed");
 }
 
-/// `result` is `news` (a final status to publish), `known` (all others) or `no_request`: words of the interface.
+/// `answer` is `news` (a final status to publish), `known` (all others) or `no_request`: words of the interface.
 pub fn receipt_recorded(
     request_id: &str,
     status: &'static str,
     provider_code: Option<u32>,
     reason: RefusalReason,
-    result: &'static str,
+    answer: &'static str,
 ) {
-    METRICS.receipts.get_or_create(&ReceiptLabels { status, taken: result }).inc();
+    METRICS.receipts.get_or_create(&ReceiptLabels { status, taken: answer }).inc();
     if reason.concerns_every_message() {
-        error!(request = request_id, status, code = provider_code, taken = result, "receipt recorded");
+        error!(request = request_id, status, code = provider_code, taken = answer, "receipt recorded");
     } else {
-        info!(request = request_id, status, code = provider_code, taken = result, "receipt recorded");
+        info!(request = request_id, status, code = provider_code, taken = answer, "receipt recorded");
     }
 }
 
@@ -196,7 +199,6 @@ pub fn receipt_failed(request_id: &str, error: &impl Display) {
     warn!(request = request_id, %error, "receipt processing failed");
 }
 
-/// No receipt came before the wait ended.
 pub fn receipt_lapsed(request_id: &str) {
     METRICS.receipts.get_or_create(&ReceiptLabels { status: "unconfirmed", taken: "lapsed" }).inc();
     info!(request = request_id, "receipt did not come in time");
@@ -223,7 +225,6 @@ pub fn handler_started() -> InFlightGuard {
     InFlightGuard(())
 }
 
-/// Counts one handler as in flight.
 pub struct InFlightGuard(());
 
 impl Drop for InFlightGuard {
@@ -270,7 +271,7 @@ pub fn reply_failed(reason: &'static str) {
 pub fn store_failed(step: &'static str, error: &impl Display, retry_in: Option<Duration>) {
     METRICS.store_failures.get_or_create(&ReasonLabel { reason: step }).inc();
     let retry_in_ms = retry_in.map(millis);
-    warn!(step, %error, retry_in_ms, "store did not answer");
+    warn!(step, %error, retry_in_ms, "store call failed");
 }
 
 pub fn publish_failed(error: &impl Display, retry_in: Option<Duration>) {
@@ -305,6 +306,17 @@ pub fn http_answered(method: &str, route: &str, status: u16, elapsed: Duration) 
     observe(&METRICS.http_seconds, elapsed);
     let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
     debug!(method, route, status, elapsed_us, "http request answered");
+}
+
+/// The request counts for the proxy that stated the hop. It is logged once a minute: every request may have one.
+pub fn forwarded_hop_unreadable() {
+    static LOGGED: Mutex<Option<Instant>> = Mutex::new(None);
+    METRICS.forwarded_unreadable.inc();
+    let mut logged = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
+    if logged.is_none_or(|at| at.elapsed() >= Duration::from_secs(60)) {
+        *logged = Some(Instant::now());
+        warn!("unreadable hop in X-Forwarded-For; requests behind it count for a trusted proxy");
+    }
 }
 
 pub fn token_refused(reason: &'static str) {
@@ -346,7 +358,6 @@ pub enum AdminAction {
     RateLimit,
     Validate,
     Request,
-    /// The last requests of a recipient.
     Requests,
 }
 
@@ -418,7 +429,6 @@ pub fn broker_connected(role: &'static str, channel: Option<Channel>) {
     info!(role, channel = channel.map(Channel::as_str), "broker connected");
 }
 
-/// The connection was lost or could not be made.
 pub fn broker_lost(role: &'static str, channel: Option<Channel>, error: &impl Display, retry_in: Duration) {
     METRICS.connected.get_or_create(&role_label(role, channel)).set(0);
     METRICS.connections_lost.get_or_create(&role_label(role, channel)).inc();
@@ -443,7 +453,7 @@ pub fn broker_unblocked(role: &'static str) {
 }
 
 /// A queue or an exchange exists with other arguments, or we may not declare it: an operator has to act. With
-/// `retry_in` the connection was closed for it; without, the declaration is repeated when a message is returned.
+/// `retry_in` the role is not connected, or not as it should be, until then; without, the declaration is repeated when a message is returned.
 pub fn topology_refused(
     role: &'static str,
     channel: Option<Channel>,

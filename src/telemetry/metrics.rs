@@ -13,7 +13,6 @@ use prometheus_client::registry::{Registry, Unit};
 /// The content type of [`render`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The constant value of a label.
 type Word = &'static str;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -102,6 +101,7 @@ pub(super) struct Metrics {
     pub(super) connections_lost: Family<RoleLabel, Counter>,
     pub(super) http: Family<HttpLabels, Counter>,
     pub(super) http_seconds: Histogram,
+    pub(super) forwarded_unreadable: Counter,
     pub(super) admin: Family<ReasonLabel, Counter>,
     pub(super) jwks_fetches: Family<ReasonLabel, Counter>,
     pub(super) jwks_ignored: Family<ReasonLabel, Counter>,
@@ -141,6 +141,7 @@ impl Metrics {
             connections_lost: Family::default(),
             http: Family::default(),
             http_seconds: Seconds.new_metric(),
+            forwarded_unreadable: Counter::default(),
             admin: Family::default(),
             jwks_fetches: Family::default(),
             jwks_ignored: Family::default(),
@@ -164,14 +165,14 @@ impl Metrics {
             "Senders that began to cool down after a refusal",
             self.sender_rests.clone(),
         );
-        r.register("resent", "In-doubt sends repeated", self.resent.clone());
+        r.register("resent", "In-doubt sends to be repeated", self.resent.clone());
         r.register("doubts", "In-doubt sends resolved, by answer", self.doubts.clone());
         r.register("gate_shut", "1 while this closes the send gate", self.gate_shut.clone());
         r.register("probes", "Probes while the circuit breaker is open", self.probes.clone());
         r.register("receipts", "Receipts, by status and novelty", self.receipts.clone());
         r.register("callbacks_refused", "Calls to the webhook refused", self.callbacks_refused.clone());
         r.register("checks", "Code checks, by verdict", self.checks.clone());
-        r.register("store_failures", "Steps that the store did not answer", self.store_failures.clone());
+        r.register("store_failures", "Store calls that failed, by step", self.store_failures.clone());
         r.register(
             "publish_failures",
             "Messages that the broker did not confirm",
@@ -191,6 +192,11 @@ impl Metrics {
             "Time of an HTTP answer",
             Unit::Seconds,
             self.http_seconds.clone(),
+        );
+        r.register(
+            "forwarded_unreadable",
+            "Requests whose client address could not be read behind a trusted proxy",
+            self.forwarded_unreadable.clone(),
         );
         r.register("admin_requests", "Operator queries over HTTP, by kind", self.admin.clone());
         r.register("jwks_fetches", "Fetches of published token keys", self.jwks_fetches.clone());

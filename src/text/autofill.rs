@@ -2,12 +2,18 @@
 
 use thiserror::Error;
 
+/// The longest text that Android's SMS Retriever API reads.
+pub const ANDROID_BYTES_MAX: usize = 140;
+
+/// The bytes of the line with the hash, and of the empty line before it.
+pub(super) const ANDROID_ENDING_BYTES: usize = "\n\n".len() + 11;
+
 /// The reader of the code. Both endings need the last line, so a text has only one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Autofill {
     /// `@domain #code`, for browsers (WICG "Origin-bound one-time codes delivered via SMS").
     WebOtp { domain: WebOtpDomain },
-    /// The app's hash, for Android (SMS Retriever API; it reads texts of at most 140 bytes).
+    /// The app's hash, for Android (SMS Retriever API, [`ANDROID_BYTES_MAX`]).
     AndroidHash { hash: AndroidAppHash },
 }
 

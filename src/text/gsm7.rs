@@ -21,7 +21,6 @@ const SINGLE_UNITS: u32 = 70;
 const PART_SEPTETS: u32 = 153;
 const PART_UNITS: u32 = 67;
 
-/// The encoding of a text, its length and its segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segments {
     pub encoding: Encoding,
@@ -78,7 +77,6 @@ pub fn fold(text: &str) -> Cow<'_, str> {
     Cow::Owned(folded)
 }
 
-/// True if a text can be sent as GSM-7.
 pub fn is_gsm7(text: &str) -> bool {
     text.chars().all(|character| septets(character).is_some())
 }

@@ -4,10 +4,12 @@ use std::fmt;
 
 use minijinja::{Error, Value};
 
+use super::autofill::{ANDROID_BYTES_MAX, ANDROID_ENDING_BYTES};
 use super::greeting_name::NAME_UNITS_MAX;
 use super::gsm7::{self, Encoding, Segments};
 use super::prepare::{PLACEHOLDERS, Prepared, Source, VALUES, Values};
 use super::settings::{MINUTES_MAX, SmsEncoding, TextSettings};
+use crate::domain::channel::Channel;
 use crate::domain::time_zone::ClockTime;
 
 /// Providers refuse longer bodies.
@@ -19,17 +21,27 @@ const LONGEST_CODE: &str = "9876543210";
 /// People who wait for a code, and phones, take this many digits in a row for one.
 const CODE_DIGITS_MIN: usize = 4;
 
-/// The cost of a text at its longest values: brand as configured, longest name, ten digits, three-digit minutes.
+/// A valid text, with its cost at its longest values: brand as configured, longest name, ten digits, three-digit minutes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateCost {
+    pub channel: Channel,
     pub template: String,
     pub locale: String,
     /// The operator's file; `None` for a built-in text.
     pub file: Option<String>,
-    pub segments: Segments,
+    /// `None` for an e-mail.
+    pub segments: Option<Segments>,
+    /// The bytes of a text message without a name and with the hash of an Android app.
+    pub android_bytes: usize,
 }
 
-/// An error in a text or in a setting of texts.
+impl TemplateCost {
+    /// True if an Android app cannot read the code by itself.
+    pub fn is_too_long_for_android(&self) -> bool {
+        self.android_bytes > ANDROID_BYTES_MAX
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {problem}")]
 pub struct TextError {
@@ -37,7 +49,6 @@ pub struct TextError {
     pub problem: String,
 }
 
-/// The place of an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// The brand, alone or inside a built-in text.
@@ -86,21 +97,62 @@ pub(super) fn checked_brand(settings: &TextSettings, errors: &mut Vec<TextError>
     "Brand".to_owned()
 }
 
-/// Prepares a text and measures its highest cost, or returns all its errors.
+/// A text whose only value is the brand, or the rule that it breaks.
+pub(super) fn constant(source: &str, brand: &str) -> Result<String, String> {
+    let source = Source::parse(source, brand).map_err(|error| explain(&error))?;
+    let prepared = Prepared::new(&source, SmsEncoding::Unicode).map_err(|error| explain(&error))?;
+    let constant = prepared.constant().filter(|_| source.unknown().is_empty()).map(str::to_owned);
+    constant.ok_or_else(|| "may contain no value but {{ brand }}: it is shown on locked screens".to_owned())
+}
+
+/// Prepares an e-mail as plain text and as HTML, or returns all its errors.
+pub(super) fn linted_email(
+    text: &str,
+    brand: &str,
+    html: impl Fn(&str) -> String,
+) -> Result<(Prepared, Prepared), Vec<String>> {
+    let source = Source::parse(text, brand).map_err(|error| vec![explain(&error)])?;
+    let (prepared, _) = checked(text, &source, SmsEncoding::Unicode, usize::MAX)?;
+    let values = Values { name: None, code: LONGEST_CODE, minutes: 10, expires_at: ClockTime::new(0, 0) };
+    if !prepared.fill(&values, None).lines().any(|line| line == LONGEST_CODE) {
+        return Err(vec!["{{ code }} must be alone on its line".to_owned()]);
+    }
+    let html =
+        Prepared::converted(&source, SmsEncoding::Unicode, html).map_err(|error| vec![explain(&error)])?;
+    Ok((prepared, html))
+}
+
+/// Prepares a text message and measures its highest cost, or returns all its errors.
 pub(super) fn linted(
-    source: &str,
+    text: &str,
     brand: &str,
     encoding: SmsEncoding,
 ) -> Result<(Prepared, Segments), Vec<String>> {
-    let text = source;
     let source = Source::parse(text, brand).map_err(|error| vec![explain(&error)])?;
+    checked(text, &source, encoding, CHARS_MAX)
+}
+
+/// The bytes of a text message at its longest without a name, with the ending for Android.
+pub(super) fn android_bytes(prepared: &Prepared) -> usize {
+    let expires_at = ClockTime::new(0, 0);
+    let longest = Values { name: None, code: LONGEST_CODE, minutes: MINUTES_MAX, expires_at };
+    prepared.fill(&longest, None).len() + ANDROID_ENDING_BYTES
+}
+
+/// The checks of every text. Their errors are returned together.
+fn checked(
+    text: &str,
+    source: &Source<'_>,
+    encoding: SmsEncoding,
+    chars_max: usize,
+) -> Result<(Prepared, Segments), Vec<String>> {
     let values = VALUES.join(", ");
     let no_value = |name: &String| {
         let line = line_of(text, name).map_or(String::new(), |line| format!("line {line}: "));
         format!("{line}{{{{ {name} }}}} is no value: there are {values}")
     };
     let mut problems: Vec<String> = source.unknown().iter().map(no_value).collect();
-    let prepared = match Prepared::new(&source, encoding) {
+    let prepared = match Prepared::new(source, encoding) {
         Ok(prepared) => prepared,
         Err(error) => {
             problems.push(explain(&error));
@@ -124,8 +176,8 @@ pub(super) fn linted(
         {
             let values = Values { name, code, minutes, expires_at: ClockTime::new(hour, hour) };
             let body = prepared.fill(&values, None);
-            problems.extend(problems_of(&body, code, encoding));
-            if !engine_agrees(&source, &values, &body, encoding) {
+            problems.extend(problems_of(&body, code, encoding, chars_max));
+            if !engine_agrees(source, &values, &body, encoding) {
                 problems
                     .push("may only ask whether there is a user_name and whether minutes == 1".to_owned());
             }
@@ -150,7 +202,7 @@ fn longest_name(encoding: SmsEncoding) -> String {
 }
 
 /// The errors of one rendered text.
-fn problems_of(body: &str, code: &str, encoding: SmsEncoding) -> Vec<String> {
+fn problems_of(body: &str, code: &str, encoding: SmsEncoding, chars_max: usize) -> Vec<String> {
     let mut problems = Vec::new();
     if digit_runs(body).any(|run| run != code) {
         problems.push(
@@ -159,8 +211,8 @@ fn problems_of(body: &str, code: &str, encoding: SmsEncoding) -> Vec<String> {
     } else if let Some(grouped) = grouped_digits(body) {
         problems.push(format!("has groups of digits as {grouped}, which look like a second code"));
     }
-    if body.chars().count() > CHARS_MAX {
-        problems.push(format!("is longer than {CHARS_MAX} characters at its longest values"));
+    if body.chars().count() > chars_max {
+        problems.push(format!("is longer than {chars_max} characters at its longest values"));
     }
     if encoding == SmsEncoding::Gsm7 && gsm7::measure(body).encoding != Encoding::Gsm7 {
         let foreign = body.chars().find(|&character| !gsm7::is_gsm7(character.encode_utf8(&mut [0; 4])));

@@ -12,12 +12,11 @@ use crate::domain::time_zone::ClockTime;
 
 /// Private-use characters (Unicode §23.5) that stand for a value while a template is cut into pieces.
 const NAME: char = '\u{e000}';
-const CODE: char = '\u{e001}';
+pub(super) const CODE: char = '\u{e001}';
 const MINUTES: char = '\u{e002}';
 const EXPIRES: char = '\u{e003}';
 pub(super) const PLACEHOLDERS: [char; 4] = [NAME, CODE, MINUTES, EXPIRES];
 
-/// The variables of a template.
 pub(super) const VALUES: [&str; 5] = ["brand", "code", "expires_at", "minutes", "user_name"];
 
 /// The bytes of `14:05`.
@@ -48,13 +47,21 @@ enum Piece {
 
 impl Prepared {
     pub(super) fn new(source: &Source<'_>, encoding: SmsEncoding) -> Result<Prepared, Error> {
+        Prepared::converted(source, encoding, str::to_owned)
+    }
+
+    /// A text that is converted after it was rendered with placeholders, which the conversion keeps.
+    pub(super) fn converted(
+        source: &Source<'_>,
+        encoding: SmsEncoding,
+        convert: impl Fn(&str) -> String,
+    ) -> Result<Prepared, Error> {
         let variant = |named: bool, one_minute: bool| -> Result<Vec<Piece>, Error> {
             let name = named.then(|| NAME.to_string());
             let minutes = if one_minute { Value::from(1) } else { Value::from(MINUTES.to_string()) };
-            Ok(pieces(
-                &source.render(name.as_deref(), &CODE.to_string(), minutes, &EXPIRES.to_string())?,
-                encoding,
-            ))
+            let rendered =
+                source.render(name.as_deref(), &CODE.to_string(), minutes, &EXPIRES.to_string())?;
+            Ok(pieces(&convert(&rendered), encoding))
         };
         let variants =
             [variant(false, false)?, variant(false, true)?, variant(true, false)?, variant(true, true)?];
@@ -92,7 +99,6 @@ impl Prepared {
         body
     }
 
-    /// The codes in each variant of the text.
     pub(super) fn codes(&self) -> [usize; 4] {
         let codes = |pieces: &Vec<Piece>| pieces.iter().filter(|&piece| *piece == Piece::Code).count();
         self.variants.each_ref().map(codes)
@@ -107,6 +113,18 @@ impl Prepared {
                     && pieces.get(at + 1).is_none_or(Piece::may_follow_a_name)
             })
         })
+    }
+
+    /// The text, if it contains no value.
+    pub(super) fn constant(&self) -> Option<&str> {
+        match self.variants.each_ref().map(Vec::as_slice) {
+            [[Piece::Literal(text)], others @ ..]
+                if others.iter().all(|other| matches!(other, [Piece::Literal(same)] if same == text)) =>
+            {
+                Some(text)
+            }
+            _ => None,
+        }
     }
 
     fn variant(&self, values: &Values<'_>) -> &[Piece] {

@@ -1,4 +1,4 @@
-//! Rendered messages, and the values of a text message.
+//! Rendered messages, and the values that they are rendered with.
 
 use zeroize::Zeroizing;
 
@@ -8,8 +8,8 @@ use super::gsm7::{self, Segments};
 use crate::domain::time::UnixMillis;
 use crate::domain::time_zone::Zone;
 
-/// The values of a text message. It holds a code: no `Debug`.
-pub struct SmsValues<'a> {
+/// The values of a message. It holds a code: no `Debug`.
+pub struct TextValues<'a> {
     pub template: Option<&'a str>,
     /// A language tag, checked by the caller.
     pub locale: Option<&'a str>,
@@ -19,6 +19,7 @@ pub struct SmsValues<'a> {
     pub expires_at: UnixMillis,
     /// The time zone of `expires_at` in the text.
     pub zone: Option<&'a Zone>,
+    /// The last line of a text message. An e-mail has none.
     pub autofill: Option<&'a Autofill>,
 }
 

@@ -12,11 +12,13 @@ pub struct TextSettings {
     pub default_locale: String,
     /// The time zone of times in texts if a request names none.
     pub default_zone: Zone,
+    /// Each template of e-mails needs a text in the default locale.
+    pub sends_emails: bool,
     /// The operator's own: each replaces the built-in text of its name and locale, or adds one.
     pub templates: Vec<TemplateFile>,
 }
 
-/// A template file: `<template>.<locale>.txt` in MiniJinja's language, with `brand`, `user_name` (none: no
+/// A template file: `<template>.<locale>.txt` or, for e-mails, `<template>.<locale>.email.txt`, in MiniJinja's language, with `brand`, `user_name` (none: no
 /// greeting), `code`, `minutes` and `expires_at`, a time of the day. A text may test only if there is a name and if it is one
 /// minute; any other test of a value is an error.
 #[derive(Clone, Debug)]
@@ -26,7 +28,6 @@ pub struct TemplateFile {
     pub source: Result<String, String>,
 }
 
-/// The alphabet of text messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SmsEncoding {
     /// Only GSM-7: other characters are folded, and names that cannot be folded are left out.

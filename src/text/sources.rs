@@ -5,38 +5,42 @@ use std::collections::btree_map::Entry;
 
 use super::lint::{Place, TextError};
 use super::settings::TemplateFile;
+use crate::domain::channel::Channel;
 use crate::domain::language_tag::is_bcp47;
 
-/// `<template>.<locale>.txt` and its text, as in the operator's directory.
-const BUILT_IN: [(&str, &str); 3] = [
+/// Files as in the operator's directory: each language has a text message and an e-mail.
+pub(super) const BUILT_IN: [(&str, &str); 6] = [
     ("default.es.txt", include_str!("templates/default.es.txt")),
     ("default.en.txt", include_str!("templates/default.en.txt")),
     ("default.pt.txt", include_str!("templates/default.pt.txt")),
+    ("default.es.email.txt", include_str!("templates/default.es.email.txt")),
+    ("default.en.email.txt", include_str!("templates/default.en.email.txt")),
+    ("default.pt.email.txt", include_str!("templates/default.pt.email.txt")),
 ];
 
-/// A text before any check.
 pub(super) struct Source {
     pub(super) text: String,
     /// The operator's file; `None` for a built-in text.
     pub(super) file: Option<String>,
 }
 
-/// Every source by template and locale. The operator's file replaces a built-in text, but no other file.
-pub(super) fn sources(
-    files: Vec<TemplateFile>,
-    errors: &mut Vec<TextError>,
-) -> BTreeMap<(String, String), Source> {
+/// A text is identified by its channel, template and locale.
+pub(super) type Key = (Channel, String, String);
+
+/// Every source. The operator's file replaces a built-in text, but no other file.
+pub(super) fn sources(files: Vec<TemplateFile>, errors: &mut Vec<TextError>) -> BTreeMap<Key, Source> {
     let mut sources = BTreeMap::new();
     for (name, text) in BUILT_IN {
-        let key = template_and_locale(name).expect("built-in names follow the rule");
+        let key = key_of(name).expect("built-in names follow the rule");
         sources.insert(key, Source { text: tidied(text), file: None });
     }
     for TemplateFile { name, source } in files {
         let place = Place::File(name.clone());
         let mut error = |problem: String| errors.push(TextError::new(&place, problem));
-        let Some(key) = template_and_locale(&name) else {
+        let Some(key) = key_of(&name) else {
             error(
-                "is not named <template>.<locale>.txt with a template of 1 to 64 of a-z, 0-9, _ and -"
+                "is not named <template>.<locale>.txt or <template>.<locale>.email.txt with a template of 1 to 64 of \
+                 a-z, 0-9, _ and -"
                     .to_owned(),
             );
             continue;
@@ -60,12 +64,18 @@ pub(super) fn sources(
     sources
 }
 
-/// Splits `<template>.<locale>.txt`. A template's name follows the rule of requests.
-fn template_and_locale(file: &str) -> Option<(String, String)> {
-    let (template, locale) = file.strip_suffix(".txt")?.split_once('.')?;
+/// Splits `<template>.<locale>.txt`, a text message, or `<template>.<locale>.email.txt`. A template's name follows the rule
+/// of requests.
+pub(super) fn key_of(file: &str) -> Option<Key> {
+    let name = file.strip_suffix(".txt")?;
+    let (channel, name) = match name.strip_suffix(".email") {
+        Some(name) => (Channel::Email, name),
+        None => (Channel::Sms, name),
+    };
+    let (template, locale) = name.split_once('.')?;
     let named = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
     let fits = (1..=64).contains(&template.len()) && template.bytes().all(named) && is_bcp47(locale);
-    fits.then(|| (template.to_owned(), locale.to_ascii_lowercase().replace('_', "-")))
+    fits.then(|| (channel, template.to_owned(), locale.to_ascii_lowercase().replace('_', "-")))
 }
 
 /// Removes the traces of editors: a byte order mark, carriage returns, trailing lines.

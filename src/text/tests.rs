@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::autofill::{AndroidAppHash, Autofill, WebOtpDomain};
 use super::gsm7::{Encoding, Segments};
+use super::sources::{BUILT_IN, key_of};
 use super::*;
 use crate::domain::time::UnixMillis;
 
@@ -11,6 +12,7 @@ fn settings() -> TextSettings {
         sms_encoding: SmsEncoding::Gsm7,
         default_locale: "es".to_owned(),
         default_zone: Zone::parse("America/Bogota").expect("a zone"),
+        sends_emails: true,
         templates: Vec::new(),
     }
 }
@@ -27,8 +29,8 @@ fn with_template(name: &str, source: &str) -> TextSettings {
     TextSettings { templates: vec![file(name, source)], ..settings() }
 }
 
-fn text(code: &str) -> SmsValues<'_> {
-    SmsValues {
+fn text(code: &str) -> TextValues<'_> {
+    TextValues {
         template: None,
         locale: None,
         code,
@@ -41,7 +43,7 @@ fn text(code: &str) -> SmsValues<'_> {
 }
 
 #[track_caller]
-fn says(texts: &Texts, text: &SmsValues<'_>, expected: &str) -> Segments {
+fn says(texts: &Texts, text: &TextValues<'_>, expected: &str) -> Segments {
     let rendered = texts.render_sms(text).expect("a known template");
     assert_eq!(rendered.expose(), expected);
     rendered.segments()
@@ -59,7 +61,7 @@ fn the_default_text_greets_by_name_in_one_segment() {
     let expected =
         "MeStore: Hola Carlos, tu codigo de verificacion es 123456. Valido por 10 minutos. No compartir.";
     let segments =
-        says(&texts(settings()), &SmsValues { user_name: Some("Carlos"), ..text("123456") }, expected);
+        says(&texts(settings()), &TextValues { user_name: Some("Carlos"), ..text("123456") }, expected);
     assert_eq!(segments, Segments { encoding: Encoding::Gsm7, units: 95, count: 1 });
 }
 
@@ -67,14 +69,14 @@ fn the_default_text_greets_by_name_in_one_segment() {
 fn without_a_usable_name_the_greeting_is_left_out() {
     let expected = "MeStore: Tu codigo de verificacion es 123456. Valido por 10 minutos. No compartir.";
     for user_name in [None, Some(""), Some("evil.example"), Some("Анна")] {
-        says(&texts(settings()), &SmsValues { user_name, ..text("123456") }, expected);
+        says(&texts(settings()), &TextValues { user_name, ..text("123456") }, expected);
     }
 }
 
 #[test]
 fn every_language_has_its_text() {
     let texts = texts(settings());
-    let named = |locale| SmsValues { locale: Some(locale), user_name: Some("José"), ..text("123456") };
+    let named = |locale| TextValues { locale: Some(locale), user_name: Some("José"), ..text("123456") };
     says(
         &texts,
         &named("en-US-x-any"),
@@ -94,22 +96,23 @@ fn every_language_has_its_text() {
 #[test]
 fn every_built_in_text_costs_one_segment_at_its_longest() {
     let texts = texts(settings());
-    assert_eq!(texts.costs().len(), 3);
-    for cost in texts.costs() {
-        assert_eq!((cost.segments.encoding, cost.segments.count), (Encoding::Gsm7, 1), "{cost:?}");
+    let segments: Vec<Segments> = texts.costs().iter().filter_map(|cost| cost.segments).collect();
+    assert_eq!(segments.len(), 3);
+    for segments in segments {
+        assert_eq!((segments.encoding, segments.count), (Encoding::Gsm7, 1), "{segments:?}");
     }
 }
 
 #[test]
 fn one_minute_is_said_in_the_singular() {
     let expected = "MeStore: Tu codigo de verificacion es 123456. Valido por 1 minuto. No compartir.";
-    says(&texts(settings()), &SmsValues { minutes: 1, ..text("123456") }, expected);
+    says(&texts(settings()), &TextValues { minutes: 1, ..text("123456") }, expected);
 }
 
 #[test]
 fn minutes_never_look_like_a_second_code() {
     let expected = "MeStore: Tu codigo de verificacion es 123456. Valido por 999 minutos. No compartir.";
-    says(&texts(settings()), &SmsValues { minutes: 1440, ..text("123456") }, expected);
+    says(&texts(settings()), &TextValues { minutes: 1440, ..text("123456") }, expected);
 }
 
 #[test]
@@ -117,9 +120,9 @@ fn unicode_keeps_the_accents_and_says_what_they_cost() {
     let texts = texts(TextSettings { sms_encoding: SmsEncoding::Unicode, ..settings() });
     let expected =
         "MeStore: Hola María, tu código de verificación es 123456. Válido por 10 minutos. No compartir.";
-    let segments = says(&texts, &SmsValues { user_name: Some("María"), ..text("123456") }, expected);
+    let segments = says(&texts, &TextValues { user_name: Some("María"), ..text("123456") }, expected);
     assert_eq!(segments, Segments { encoding: Encoding::Ucs2, units: 94, count: 2 });
-    assert!(texts.costs().iter().all(|cost| cost.segments.count == 2));
+    assert!(texts.costs().iter().filter_map(|cost| cost.segments).all(|segments| segments.count == 2));
 }
 
 #[test]
@@ -130,14 +133,14 @@ fn an_ending_is_the_last_line() {
     let web = Autofill::WebOtp { domain };
     says(
         &texts,
-        &SmsValues { autofill: Some(&web), ..text("123456") },
+        &TextValues { autofill: Some(&web), ..text("123456") },
         &format!("{body}\n\n@shop.example #123456"),
     );
     let hash = AndroidAppHash::parse("FA+9qCX9VSu").expect("a hash");
     let android = Autofill::AndroidHash { hash };
     says(
         &texts,
-        &SmsValues { autofill: Some(&android), ..text("123456") },
+        &TextValues { autofill: Some(&android), ..text("123456") },
         &format!("{body}\n\nFA+9qCX9VSu"),
     );
 }
@@ -151,7 +154,7 @@ fn an_ending_is_the_last_line_of_an_operators_text_too() {
         (Autofill::WebOtp { domain }, "@shop.example #482913"),
         (Autofill::AndroidHash { hash }, "FA+9qCX9VSu"),
     ] {
-        let text = SmsValues { template: Some("login"), autofill: Some(&ending), ..text("482913") };
+        let text = TextValues { template: Some("login"), autofill: Some(&ending), ..text("482913") };
         says(&texts, &text, &format!("Entrar: 482913\nhasta las 14:05\n\n{line}"));
     }
 }
@@ -165,7 +168,11 @@ fn an_expiry_time_is_shown_in_the_zone_of_the_request() {
         (Some("Asia/Kolkata"), "482913 hasta las 00:35."),
     ] {
         let zone = zone.map(|name| Zone::parse(name).expect("a zone"));
-        says(&texts, &SmsValues { template: Some("login"), zone: zone.as_ref(), ..text("482913") }, expected);
+        says(
+            &texts,
+            &TextValues { template: Some("login"), zone: zone.as_ref(), ..text("482913") },
+            expected,
+        );
     }
 }
 
@@ -187,14 +194,14 @@ fn a_text_of_another_language_is_found_by_the_closest_tag() {
         ("de", "MeStore: Tu"),
     ] {
         let rendered =
-            texts.render_sms(&SmsValues { locale: Some(locale), ..text("482913") }).expect("a template");
+            texts.render_sms(&TextValues { locale: Some(locale), ..text("482913") }).expect("a template");
         assert!(rendered.expose().starts_with(begins), "{locale}: {}", rendered.expose());
     }
 }
 
 #[test]
 fn an_unknown_template_is_an_answer() {
-    let answer = texts(settings()).render_sms(&SmsValues { template: Some("unknown"), ..text("123456") });
+    let answer = texts(settings()).render_sms(&TextValues { template: Some("unknown"), ..text("123456") });
     assert_eq!(answer.err(), Some(UnknownTemplate));
 }
 
@@ -206,16 +213,16 @@ fn the_operators_text_replaces_the_built_in_one_of_its_name_and_language() {
     ));
     says(
         &texts,
-        &SmsValues { user_name: Some("Ana"), ..text("123456") },
+        &TextValues { user_name: Some("Ana"), ..text("123456") },
         "123456 es tu codigo de MeStore, 10 min.",
     );
-    assert_eq!(texts.costs().len(), 3);
+    assert_eq!(texts.costs().len(), 6);
 }
 
 #[test]
 fn a_template_of_ones_own_is_found_by_its_name() {
     let texts = texts(with_template("login.es_CO.txt", "Entrar: {{ code }}"));
-    says(&texts, &SmsValues { template: Some("login"), locale: Some("en"), ..text("4321") }, "Entrar: 4321");
+    says(&texts, &TextValues { template: Some("login"), locale: Some("en"), ..text("4321") }, "Entrar: 4321");
 }
 
 #[test]
@@ -302,7 +309,7 @@ fn every_fault_is_reported_at_once() {
         settings,
         &[
             "SMS_BRAND: cannot be written in GSM-7; set SMS_ENCODING=unicode, or write it in Latin letters",
-            "Default.txt: is not named <template>.<locale>.txt with a template of 1 to 64 of a-z, 0-9, _ and -",
+            "Default.txt: is not named <template>.<locale>.txt or <template>.<locale>.email.txt with a template of 1 to 64 of a-z, 0-9, _ and -",
             "login.es_co.txt: is of the same template and language as login.es-CO.txt",
             "big.es.txt: is not UTF-8",
             "default.en.txt: {{ code }} must stand in it exactly once, with and without a name",
@@ -326,9 +333,104 @@ fn a_brand_that_would_break_a_text_is_a_fault() {
 #[test]
 fn a_default_language_without_a_text_is_a_fault() {
     let french = TextSettings { default_locale: "fr".to_owned(), ..settings() };
-    errors(french, &["DEFAULT_LOCALE: template default has no text for it"]);
+    errors(
+        french,
+        &[
+            "DEFAULT_LOCALE: template default has no text for it",
+            "DEFAULT_LOCALE: template default has no e-mail for it: add default.fr.email.txt",
+        ],
+    );
     let nonsense = TextSettings { default_locale: "español".to_owned(), ..settings() };
     errors(nonsense, &["DEFAULT_LOCALE: is not a language tag (BCP 47)"]);
+}
+
+fn email(settings: TextSettings, text: &TextValues<'_>) -> RenderedEmail {
+    texts(settings).render_email(text).expect("a known template")
+}
+
+#[test]
+fn every_built_in_language_has_a_text_message_and_an_email() {
+    let languages = |channel| -> Vec<String> {
+        let keys = BUILT_IN.iter().filter_map(|(name, _)| key_of(name));
+        keys.filter(|key| key.0 == channel).map(|(_, _, locale)| locale).collect()
+    };
+    assert_eq!(languages(Channel::Sms), languages(Channel::Email));
+    assert_eq!(languages(Channel::Sms).len() * 2, BUILT_IN.len());
+}
+
+#[test]
+fn an_email_has_the_language_of_the_request_or_the_default_one() {
+    let french = TextSettings {
+        default_locale: "fr".to_owned(),
+        templates: vec![
+            file("default.fr.txt", "{{ code }}"),
+            file("default.fr.email.txt", "Subject: {{ brand }}: votre code\n\nBonjour,\n\n{{ code }}\n"),
+        ],
+        ..settings()
+    };
+    for (locale, subject) in [
+        (None, "MeStore: votre code"),
+        (Some("de"), "MeStore: votre code"),
+        (Some("fr-CA"), "MeStore: votre code"),
+        (Some("en"), "MeStore: your verification code"),
+        (Some("pt_BR"), "MeStore: seu código de verificação"),
+    ] {
+        let mail = email(french.clone(), &TextValues { locale, ..text("123456") });
+        assert_eq!(mail.subject(), subject, "{locale:?}");
+    }
+    assert_eq!(email(french, &text("123456")).text(), "Bonjour,\n\n123456\n");
+}
+
+#[test]
+fn an_email_has_templates_of_ones_own_with_every_value() {
+    let source = "Subject: {{ brand }}: entrar\n\n{% if user_name %}{{ user_name }}: {% endif %}hasta las \
+                  {{ expires_at }}, {{ minutes }} min\n\n{{ code }}";
+    let zone = Zone::parse("Europe/Madrid").expect("a zone");
+    let login =
+        TextValues {
+            template: Some("login"), user_name: Some("María"), zone: Some(&zone), ..text("482913")
+        };
+    let mail = email(with_template("login.es.email.txt", source), &login);
+    assert_eq!(mail.text(), "María: hasta las 20:05, 10 min\n\n482913\n");
+    assert_eq!(texts(settings()).render_email(&login).err(), Some(UnknownTemplate));
+    errors(
+        with_template("login.en.email.txt", "Subject: x\n\n{{ code }}"),
+        &["DEFAULT_LOCALE: template login has no e-mail for it: add login.es.email.txt"],
+    );
+}
+
+#[test]
+fn without_emails_their_texts_need_no_default_language() {
+    let templates = vec![file("default.fr.txt", "{{ code }}")];
+    let french =
+        TextSettings { default_locale: "fr".to_owned(), sends_emails: false, templates, ..settings() };
+    says(&texts(french), &text("123456"), "123456");
+}
+
+#[test]
+fn a_text_with_an_android_hash_leaves_out_a_name_rather_than_exceed_140_bytes() {
+    let hash = AndroidAppHash::parse("FA+9qCX9VSu").expect("a hash");
+    let ending = Autofill::AndroidHash { hash };
+    let texts = texts(TextSettings { brand: "Tienda de la Esquina de Bogota".to_owned(), ..settings() });
+    for (user_name, is_greeted) in [("Ana", true), ("Maximiliana Carolina", false)] {
+        let message = TextValues { user_name: Some(user_name), autofill: Some(&ending), ..text("123456") };
+        let rendered = texts.render_sms(&message).expect("a known template");
+        let body = rendered.expose();
+        assert_eq!(body.contains(user_name), is_greeted, "{body}");
+        assert!(body.len() <= 140 && body.ends_with("\n\nFA+9qCX9VSu"), "{} bytes: {body}", body.len());
+    }
+}
+
+#[test]
+fn a_text_that_is_too_long_for_android_without_a_name_is_known() {
+    let of = |brand: String| {
+        let texts = texts(TextSettings { brand, ..settings() });
+        let mut over = texts.costs().iter().filter(|cost| cost.is_too_long_for_android());
+        over.next().map(|cost| cost.locale.clone())
+    };
+    assert_eq!(of("MeStore".to_owned()), None);
+    // At the longest: ten digits, 999 minutes and the app's hash.
+    assert_eq!(of("x".repeat(60)), Some("en".to_owned()));
 }
 
 proptest! {
@@ -336,7 +438,7 @@ proptest! {
     fn any_name_leaves_one_segment_with_the_code_once(name in any::<String>(), code in "[0-9]{4,10}", minutes: u32) {
         let texts = texts(settings());
         for locale in ["es", "en", "pt"] {
-            let text = SmsValues { locale: Some(locale), user_name: Some(&name), minutes, ..text(&code) };
+            let text = TextValues { locale: Some(locale), user_name: Some(&name), minutes, ..text(&code) };
             let rendered = texts.render_sms(&text).expect("a known template");
             prop_assert_eq!(rendered.segments().count, 1);
             prop_assert_eq!(rendered.segments().encoding, Encoding::Gsm7);

@@ -186,6 +186,7 @@ class Gateway:
             "TWILIO_AUTH_TOKEN": "0123456789abcdef0123456789abcdef",
             "TWILIO_FROM_NUMBER": "+15005550006",
             "TWILIO_API_BASE_URL": f"http://127.0.0.1:{self.twilio_port}",
+            "SMS_BRAND": "MeStore",
             "OTP_SECRET_KEYS": f"k1:{key('codes')}",
             "OTP_RECIPIENT_KEY": key("recipients"),
             "JWT_SECRET": JWT_SECRET,

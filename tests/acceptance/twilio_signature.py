@@ -5,7 +5,7 @@
     python twilio_signature.py > ../it/golden/twilio-signatures.json
 
 Each case is a call to a configured URL, signed by the library's `RequestValidator`; the same seed gives the same cases.
-To try many more, write `--cases 2000 --seed 7` to that file for one run of `cargo test --test it callbacks`.
+To try many more, write `--cases 2000 --seed 7` to that file for one run of `cargo test --lib signature`.
 """
 
 import argparse

@@ -88,6 +88,7 @@ impl Fleet {
             .env("REDIS_URL", format!("redis://{redis}"))
             .env("OTP_SECRET_KEYS", "chaos:Y2hhb3MgY2hhb3MgY2hhb3MgY2hhb3MgY2hhb3MhISE=")
             .env("OTP_RECIPIENT_KEY", "cmVjaXBpZW50IHJlY2lwaWVudCByZWNpcGllbnQhISE=")
+            .env("SMS_BRAND", "MeStore")
             .env("TWILIO_ACCOUNT_SID", ACCOUNT_SID)
             .env("TWILIO_AUTH_TOKEN", AUTH_TOKEN)
             .env("TWILIO_FROM_NUMBER", "+15005550006")

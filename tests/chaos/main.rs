@@ -9,7 +9,7 @@
 //! `CHAOS_SEED` fixes the randomness: the same seed gives the same plan of faults. `CHAOS_SECONDS` is the length of
 //! a phase and `CHAOS_RATE` its requests a second. `CHAOS_EXPECT_LOOKUP=1` demands that sends in doubt are looked up;
 //! `CHAOS_WORKER_SETTINGS="NAME=value …"` adds settings of the workers, `CHAOS_BINARY` names another binary to test.
-//! `CHAOS_KEEP=1` leaves the logs.
+//! The logs of a run that fails are kept, and `CHAOS_KEEP=1` keeps those of any run.
 //!
 //! Every history is judged once nothing is in flight, by rules that hold under every fault ([`history`]). Speed is not
 //! judged. Every started process is killed when the run ends, unless the run itself gets a `kill -9`.
@@ -102,17 +102,26 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let folder = Folder::new();
+    let mut folder = Folder::new();
     let began = Instant::now();
     let holds = runtime.expect("a runtime").block_on(async {
         tokio::select! {
-            holds = run(&options, &folder.0) => holds,
+            holds = run(&options, &folder.path) => holds,
             _ = tokio::signal::ctrl_c() => false,
             () = terminated() => false,
         }
     });
     println!("chaos: {} in {:.0} s", if holds { "ok" } else { "FAILED" }, began.elapsed().as_secs_f64());
-    if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if holds {
+        return ExitCode::SUCCESS;
+    }
+    folder.is_kept = true;
+    println!(
+        "chaos: the logs are kept in {}; CHAOS_SEED={} makes the same plan of faults again",
+        folder.path.display(),
+        options.seed
+    );
+    ExitCode::FAILURE
 }
 
 async fn terminated() {
@@ -189,21 +198,24 @@ fn tell(verdict: &Verdict, took: f64) {
     }
 }
 
-/// A folder for logs and what the servers keep, removed at the end.
-struct Folder(PathBuf);
+/// A folder for logs and the servers' data. It is removed at the end unless the run failed.
+struct Folder {
+    path: PathBuf,
+    is_kept: bool,
+}
 
 impl Folder {
     fn new() -> Folder {
-        let folder = std::env::temp_dir().join(format!("otpost-chaos-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder can be made");
-        Folder(folder)
+        let path = std::env::temp_dir().join(format!("otpost-chaos-{}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a folder can be made");
+        Folder { path, is_kept: std::env::var_os("CHAOS_KEEP").is_some() }
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        if std::env::var_os("CHAOS_KEEP").is_none() {
-            let _ = std::fs::remove_dir_all(&self.0);
+        if !self.is_kept {
+            let _ = std::fs::remove_dir_all(&self.path);
         }
     }
 }

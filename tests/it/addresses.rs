@@ -12,6 +12,7 @@ use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::store::Store as _;
 use serde_json::{Value, json};
 
+use crate::harness::RECIPIENT_KEY;
 use crate::http::{ALICE, ANA, TestServer, service};
 use crate::real::Redis;
 use crate::why::{otpost, rows, said, seed};
@@ -32,7 +33,7 @@ fn expect_masked(output: &Output) {
 fn server(redis: &Redis) -> TestServer {
     TestServer::with(|api| {
         api.store = Arc::new(redis.store());
-        api.recipients = Arc::new(RecipientKeyring::new(&[9; 32]));
+        api.recipient_keyring = Arc::new(RecipientKeyring::new(&RECIPIENT_KEY));
     })
 }
 
@@ -74,7 +75,7 @@ async fn an_address_is_suppressed_listed_and_removed_again() {
     rows(&ask(&["add", ALICE, "--json"]), 0);
     let (out, _) = said(&ask(&["list"]), 0);
     assert!(out.lines().count() == 3 && out.contains(MASKED) && out.contains("+57******4567"), "{out}");
-    let name = RecipientKeyring::new(&[9; 32]).address(Channel::Email, ANA);
+    let name = RecipientKeyring::new(&RECIPIENT_KEY).address(Channel::Email, ANA);
     let removed = ask(&["remove", ANA, "--json"]);
     expect_masked(&removed);
     assert_eq!(rows(&removed, 0)[0]["reason"], "pidió parar");

@@ -13,7 +13,7 @@ use otpost::store::Store as _;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::harness::{Embedded, HOUR, Options, World};
+use crate::harness::{Embedded, HOUR, Options, RECIPIENT_KEY, World};
 use crate::http::services::{SEND, sender};
 use crate::http::{Answer, SEND_SMS, TestServer, alice, post, token};
 use crate::scripted::Script;
@@ -26,14 +26,14 @@ fn server_of(world: &World) -> TestServer {
     let (broker, store, clock) = (world.broker.clone(), world.store.clone(), world.clock);
     TestServer::with(move |api| {
         // The same key as in the harness.
-        let recipients = Arc::new(RecipientKeyring::new(&[9; 32]));
+        let recipients = Arc::new(RecipientKeyring::new(&RECIPIENT_KEY));
         api.rpc_client = Arc::new(broker.rpc_client());
         api.send_wait = WAIT;
         api.limits = Options::default().limits;
         api.store = store.clone();
         api.verifier.store = store;
-        api.verifier.recipients = recipients.clone();
-        (api.recipients, api.clock) = (recipients, clock);
+        api.verifier.recipient_keyring = recipients.clone();
+        (api.recipient_keyring, api.clock) = (recipients, clock);
     })
 }
 

@@ -36,9 +36,9 @@ use otpost::provider::{CodeVerifier, Provider as _};
 use otpost::store::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
-    Admission, AdmissionInput, ChargedTo, CompletionAnswer, CompletionInput, KillSwitch, Lease, NewReceipt,
-    OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestSummary, SharedState,
-    Store, StoreError, Usage,
+    Admission, AdmissionInput, CompletionAnswer, CompletionInput, KillSwitch, Lease, LimitSubject,
+    NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestSummary,
+    SharedState, Store, StoreError, Usage,
 };
 use otpost::text::{SmsEncoding, TemplateFile, TextSettings, Texts};
 use serde_json::{Value, json};
@@ -53,7 +53,7 @@ pub use crate::scripted::{Posted, ScriptedProvider};
 pub const ALICE: &str = "+573001234567";
 pub const BOB: &str = "+573109876543";
 pub const PROVIDER_TIMEOUT: Duration = Duration::from_secs(15);
-const RECIPIENT_KEY: [u8; 32] = [9; 32];
+pub const RECIPIENT_KEY: [u8; 32] = *b"the recipient key of these tests";
 pub const HOUR: Duration = Duration::from_secs(3_600);
 
 pub fn region() -> Region {
@@ -129,7 +129,7 @@ impl Store for FlakyStore {
     }
     async fn link_verification(
         &self,
-        subject: &ChargedTo<'_>,
+        subject: &LimitSubject<'_>,
         challenge: &ChallengeId,
         verification: &str,
     ) -> Result<(), StoreError> {
@@ -137,7 +137,7 @@ impl Store for FlakyStore {
     }
     async fn usage(
         &self,
-        subject: &ChargedTo<'_>,
+        subject: &LimitSubject<'_>,
         request: Option<&RequestId>,
         limits: &Limits,
     ) -> Result<Usage, StoreError> {
@@ -331,7 +331,7 @@ impl Embedded {
             ),
             texts: texts_with(options.templates),
             codes: codes.clone(),
-            recipients: recipients.clone(),
+            recipient_keyring: recipients.clone(),
             rules: options.rules,
             policy: Policy {
                 limits: options.limits,
@@ -339,7 +339,7 @@ impl Embedded {
                 code_length: CodeLength::new(6).expect("valid"),
                 retry: options.retry,
                 provider_timeout: PROVIDER_TIMEOUT,
-                in_doubt: options.in_doubt,
+                in_doubt_policy: options.in_doubt,
                 in_doubt_receipt_wait: options.doubt_report_wait,
                 poll_receipt_after: Some(Duration::from_secs(60)),
                 reply_to_allowed: ["amq.rabbitmq.reply-to.*", "reply.*", "exact"].map(str::to_owned).to_vec(),
@@ -355,7 +355,7 @@ impl Embedded {
         let tracker = Arc::new(ReceiptProcessor {
             store: store.clone(),
             publisher: Arc::new(world.broker.publisher()),
-            recipients: recipients.clone(),
+            recipient_keyring: recipients.clone(),
             clock: world.clock,
         });
         let maintenance = CancellationToken::new();
@@ -372,7 +372,7 @@ impl Embedded {
                 store,
                 publisher: Arc::new(world.broker.publisher()),
                 codes,
-                recipients,
+                recipient_keyring: recipients,
                 limits: options.limits,
                 provider_verifier: options.code_verifier,
                 in_flight: TaskTracker::new(),
@@ -499,6 +499,7 @@ fn texts_with(templates: Vec<TemplateFile>) -> Texts {
         sms_encoding: SmsEncoding::Gsm7,
         default_locale: "es".to_owned(),
         default_zone: Zone::parse("America/Bogota").expect("a zone"),
+        sends_emails: true,
         templates,
     };
     Texts::built_in(settings).expect("the texts are good")

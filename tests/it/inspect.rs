@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::contract::broker::rabbit;
 use crate::fake_sendgrid::{API_KEY, Answer as SendGridSays, FakeSendGrid};
 use crate::fake_twilio::{ACCOUNT_SID, AUTH_TOKEN, Answer as TwilioSays, FakeTwilio};
-use crate::harness::{ALICE, Embedded};
+use crate::harness::{ALICE, Embedded, RECIPIENT_KEY};
 use crate::http::broken::{Broken, Fails};
 use crate::http::{Answer, TestServer, service, token};
 use crate::promises::secrets::{captured_log, has_run, start_capturing};
@@ -376,10 +376,10 @@ async fn a_store_that_never_answers_delays_the_status_only_briefly() {
 #[tokio::test]
 async fn the_limit_usage_is_the_same_by_command_and_endpoint() {
     let redis = Redis::fresh();
-    let key = [9; 32];
+    let key = RECIPIENT_KEY;
     let server = TestServer::with(|api| {
         api.store = Arc::new(redis.store());
-        api.recipients = Arc::new(RecipientKeyring::new(&key));
+        api.recipient_keyring = Arc::new(RecipientKeyring::new(&key));
     });
     let settings = |more: &[(&'static str, &'static str)]| {
         let (url, prefix, key) = (redis_url(), redis.prefix.clone(), BASE64.encode(key));
@@ -407,7 +407,7 @@ async fn a_reached_limit_has_the_time_of_its_reset() {
     let mut gateway = Embedded::start();
     let server = TestServer::with(|api| {
         api.store = gateway.world.store.clone();
-        api.recipients = Arc::new(RecipientKeyring::new(&[9; 32]));
+        api.recipient_keyring = Arc::new(RecipientKeyring::new(&RECIPIENT_KEY));
         api.clock = gateway.world.clock;
         api.limits.cooldown = Duration::ZERO;
     });

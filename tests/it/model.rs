@@ -28,7 +28,7 @@ enum Step {
     Usage { copy: Copy },
     NewReceipt { copy: Copy, message: u8, status: usize, published: bool, suppress: Option<Suppression> },
     OverdueReceipts { wait_max: u64, count_max: u32 },
-    Heartbeat { worker: u64, has_work: bool },
+    Heartbeat { worker: u64, is_active: bool },
     KillSwitch { change: Option<bool> },
     RequestRecord { copy: Copy, with_recipient: bool },
     RecentRequests { recipient: u8 },
@@ -122,7 +122,7 @@ fn steps() -> impl Strategy<Value = Step> {
             |(copy, message, status, published, suppress)| Step::NewReceipt { copy, message, status, published, suppress }
         ),
         3 => (0..700_000_u64, 0..5_u32).prop_map(|(wait_max, count_max)| Step::OverdueReceipts { wait_max, count_max }),
-        1 => (0..3_u64, any::<bool>()).prop_map(|(worker, has_work)| Step::Heartbeat { worker, has_work }),
+        1 => (0..3_u64, any::<bool>()).prop_map(|(worker, is_active)| Step::Heartbeat { worker, is_active }),
         1 => prop::option::of(any::<bool>()).prop_map(|change| Step::KillSwitch { change }),
         2 => (copies(), any::<bool>()).prop_map(|(copy, with_recipient)| Step::RequestRecord { copy, with_recipient }),
         1 => (0..3_u8).prop_map(|recipient| Step::RecentRequests { recipient }),
@@ -238,7 +238,7 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
         Step::OverdueReceipts { wait_max, count_max } => {
             shown(store.overdue_receipts(Duration::from_millis(*wait_max), *count_max).await)
         }
-        Step::Heartbeat { worker, has_work } => shown(store.heartbeat(*worker, *has_work).await),
+        Step::Heartbeat { worker, is_active } => shown(store.heartbeat(*worker, *is_active).await),
         Step::KillSwitch { change: None } => shown(store.kill_switch().await),
         Step::KillSwitch { change: Some(on) } => {
             let reason = on.then(|| format!("at {now}"));
@@ -307,7 +307,7 @@ async fn complete(store: &dyn TimedStore, copy: &Copy, end: &End, now: UnixMilli
     let completion = CompletionInput {
         lease: request.lease(),
         outcome: &outcome,
-        refund: [Refund::None, Refund::Counted, Refund::Free][status],
+        refund: [Refund::None, Refund::CountedRefusal, Refund::Uncounted][status],
         found_by_lookup: end.found,
         suppression: end.suppression.as_ref().map(Suppression::new_suppression),
         poll_receipt_after: end.receipt_due.map(Duration::from_millis),

@@ -6,7 +6,7 @@ use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::domain::suppression::ManualSuppression;
 use otpost::store::Store as _;
 
-use crate::harness::{ALICE, BOB, within};
+use crate::harness::{ALICE, BOB, RECIPIENT_KEY, within};
 use crate::promises::secrets::has_run;
 use crate::real::Redis;
 use crate::why::{otpost, otpost_at, rows, said};
@@ -14,7 +14,7 @@ use crate::why::{otpost, otpost_at, rows, said};
 const MASKED: &str = "+57******4567";
 
 fn name(to: &str) -> Digest16 {
-    RecipientKeyring::new(&[9; 32]).address(Channel::Sms, to)
+    RecipientKeyring::new(&RECIPIENT_KEY).address(Channel::Sms, to)
 }
 
 #[tokio::test]
@@ -71,6 +71,22 @@ async fn a_longer_suppression_is_kept_and_shown() {
     redis.store().add_suppression(name(ALICE), &for_ever).await.expect("answers");
     let printed = rows(&otpost(&redis, &["suppressions", "add", ALICE, "--hours", "1", "--json"]), 0);
     assert_eq!((&printed[0]["reason"], printed[0].get("until")), (&"for ever".into(), None));
+}
+
+#[tokio::test]
+async fn text_that_others_stored_neither_turns_nor_hides_what_a_terminal_shows() {
+    let redis = Redis::fresh();
+    let odd = "a\u{202e}\u{2067}\u{200b}\u{2029}\u{85}\u{feff}\u{1b}z";
+    let suppression = ManualSuppression { masked: MASKED, reason: odd, duration: None };
+    redis.store().add_suppression(name(ALICE), &suppression).await.expect("answers");
+    redis.store().set_kill_switch(Some(odd)).await.expect("answers");
+    for (command, code) in [(&["suppressions", "list"] as &[&str], 0), (&["kill-switch", "status"], 3)] {
+        let (out, _) = said(&otpost(&redis, command), code);
+        assert!(out.contains("a\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}z"), "{out:?}");
+        let json = otpost(&redis, &[command, &["--json"]].concat());
+        assert!(said(&json, code).0.is_ascii(), "{json:?}");
+        assert_eq!(rows(&json, code)[0]["reason"], odd);
+    }
 }
 
 #[tokio::test]

@@ -85,6 +85,7 @@ fn the_linter_lists_the_segments_of_built_in_and_operator_templates() {
     let directory = Directory::of(&[
         ("default.es.txt", "{{ brand }}: código {{ code }}, hasta las {{ expires_at }}.\n".as_bytes()),
         ("login.es.txt", b"{{ code }}"),
+        ("login.es.email.txt", b"Subject: {{ brand }}\n\n{{ code }}"),
         ("login.pt-BR.txt", b"\xef\xbb\xbf{{ code }}\r\n"),
         (".hidden", b"\xff"),
     ]);
@@ -94,17 +95,22 @@ fn the_linter_lists_the_segments_of_built_in_and_operator_templates() {
     let listed: Vec<_> = rows
         .iter()
         .map(|row| {
-            ["template", "locale", "from", "encoding"].map(|name| row[name].as_str().unwrap_or_default())
+            ["channel", "template", "locale", "from", "encoding"]
+                .map(|name| row[name].as_str().unwrap_or_default())
         })
         .collect();
     assert_eq!(
         listed,
         [
-            ["default", "en", "built in", "gsm7"],
-            ["default", "es", "default.es.txt", "gsm7"],
-            ["default", "pt", "built in", "gsm7"],
-            ["login", "es", "login.es.txt", "gsm7"],
-            ["login", "pt-br", "login.pt-BR.txt", "gsm7"],
+            ["sms", "default", "en", "built in", "gsm7"],
+            ["sms", "default", "es", "default.es.txt", "gsm7"],
+            ["sms", "default", "pt", "built in", "gsm7"],
+            ["sms", "login", "es", "login.es.txt", "gsm7"],
+            ["sms", "login", "pt-br", "login.pt-BR.txt", "gsm7"],
+            ["email", "default", "en", "built in", ""],
+            ["email", "default", "es", "built in", ""],
+            ["email", "default", "pt", "built in", ""],
+            ["email", "login", "es", "login.es.email.txt", ""],
         ]
     );
     assert_eq!((&rows[4]["units"], &rows[4]["segments"]), (&json!(10), &json!(1)));
@@ -115,8 +121,9 @@ fn the_linter_lists_the_segments_of_built_in_and_operator_templates() {
 #[test]
 fn the_built_in_texts_cost_one_segment_each_with_the_longest_name() {
     let (exit, rows) = lint(&Directory::of(&[]).0, &[]);
-    assert_eq!((exit, rows.len()), (Some(0), 3));
-    assert!(rows.iter().all(|row| row["segments"] == 1 && row["encoding"] == "gsm7"), "{rows:?}");
+    let (sms, emails) = rows.split_at(3);
+    assert_eq!((exit, emails.len()), (Some(0), 3));
+    assert!(sms.iter().all(|row| row["segments"] == 1 && row["encoding"] == "gsm7"), "{rows:?}");
 }
 
 #[test]
@@ -246,4 +253,46 @@ async fn an_unknown_language_gets_the_default_text_and_an_unknown_zone_or_templa
         assert!(message.starts_with(&format!("`{field}` ")) && !message.contains(value), "{message}");
     }
     assert_eq!(gateway.posted().len(), 1);
+}
+
+/// A copy of some of the machine's zones, or of none.
+fn zones(files: &[(&str, &[u8])]) -> Directory {
+    let directory = Directory::of(&[]);
+    for (name, content) in files {
+        let path = directory.0.join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, content).expect("a file");
+    }
+    directory
+}
+
+/// Version 1 of RFC 9636 with one type of local time: UTC.
+const UTC: &[u8] = b"TZif\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\x04\0\0\0\0\0\0UTC\0";
+
+#[test]
+fn the_built_in_zones_answer_where_the_machine_has_none_or_damaged_ones() {
+    let few = zones(&[("Etc/UTC", UTC)]);
+    let damaged = zones(&[("Etc/UTC", UTC), ("America/Bogota", b"TZif2"), ("Asia/Calcutta", b"garbage")]);
+    let files = zones(&[("tzdata.zi", b"# version 1970a"), ("zone.tab", b"\xff"), ("Asia", b"no folder")]);
+    let empty = zones(&[]);
+    let file = empty.0.join("a-file");
+    std::fs::write(&file, "no folder").expect("a file");
+    let missing = empty.0.join("missing");
+    for directory in
+        [&few.0, &damaged.0, &files.0, &empty.0, &file, &missing, Path::new(""), Path::new("/dev/null")]
+    {
+        for zone in ["America/Bogota", "Asia/Calcutta", "asia/calcutta", "US/Eastern", "UTC"] {
+            let more = [
+                ("ENVIRONMENT", "development"),
+                ("TZDIR", directory.to_str().expect("a plain path")),
+                ("TZ", ":/nowhere/zone"),
+                ("DEFAULT_TIMEZONE", zone),
+            ];
+            let output = otpost(&empty.0.join("none"), &more[..], &["check-number", "+573001234567"], "");
+            assert_eq!(output.status.code(), Some(0), "{zone} with {directory:?}: {output:?}");
+        }
+    }
+    let unknown = [("TZDIR", few.0.to_str().expect("a plain path")), ("DEFAULT_TIMEZONE", "Asia/Nowhere")];
+    let output = otpost(&empty.0, &unknown, &["check-number", "+573001234567"], "");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
 }

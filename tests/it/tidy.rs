@@ -123,6 +123,15 @@ fn binaries_and_archives_stay_in_their_homes() {
 }
 
 #[test]
+fn a_failed_test_hides_no_other_and_the_costly_tests_come_last() {
+    let make = std::process::Command::new("make").args(["--dry-run", "test"]).output().expect("make starts");
+    let recipe = String::from_utf8(make.stdout).expect("text");
+    assert!(recipe.contains("--no-fail-fast"), "{recipe}");
+    let places = ["--test it", "--test chaos"].map(|part| recipe.find(part).expect("a part of the tests"));
+    assert!(places.is_sorted(), "{recipe}");
+}
+
+#[test]
 fn every_rule_sees_its_bad_sample() {
     let tree = samples::bad_tree(TREE.text("docs/architecture.md"));
     for (rule, expected) in samples::EXPECTED {

@@ -24,21 +24,19 @@ use otpost::domain::send_failure::RefusalReason;
 use otpost::domain::send_failure::SendFailure;
 use otpost::provider::DeliveryReceipt;
 use otpost::store::{
-    Admission, AdmissionInput, ChargedTo, CompletionAnswer, CompletionInput, Grant, Lease, NewReceipt,
+    Admission, AdmissionInput, CompletionAnswer, CompletionInput, Grant, Lease, LimitSubject, NewReceipt,
     ProposedChallenge, Refund, Store,
 };
 use serde_json::{Value, json};
 
 use crate::contract::store::limits;
-use crate::harness::{ALICE, BOB, Embedded, Options, number, region, within};
+use crate::harness::{ALICE, BOB, Embedded, Options, RECIPIENT_KEY, number, region, within};
 use crate::http::{Answer, TestServer, post, service, token};
 use crate::promises::secrets::{captured_log, has_run, start_capturing};
 use crate::real::{Redis, redis_url};
 use crate::scripted::Script;
 
 const REQUESTS: &str = "/api/v1/sms/requests";
-/// The same key as in the harness.
-const RECIPIENT_KEY: [u8; 32] = [9; 32];
 const ALICE_DIGITS: &str = "3001234567";
 const MASKED: &str = "+57******4567";
 
@@ -46,7 +44,7 @@ const MASKED: &str = "+57******4567";
 fn server(gateway: &Embedded) -> TestServer {
     TestServer::with(|api| {
         api.store = gateway.world.store.clone();
-        api.recipients = Arc::new(RecipientKeyring::new(&RECIPIENT_KEY));
+        api.recipient_keyring = Arc::new(RecipientKeyring::new(&RECIPIENT_KEY));
         api.clock = gateway.world.clock;
     })
 }
@@ -374,7 +372,7 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
     let limits = Limits { cooldown: Duration::ZERO, ..limits() };
     let shown = Address::parse(to, region()).expect("a recipient").to_string();
     let mut history = RequestHistory { to: shown, ..RequestHistory::default() };
-    let subject = ChargedTo { recipient, purpose: "login", user: None, ip: None };
+    let subject = LimitSubject { recipient, purpose: "login", user: None, ip: None, network: None };
     let lease = Lease { subject, request_id: &request, token: 1 };
     let digest = Digest16::from_random([7; 16]);
     let admit = AdmissionInput {
@@ -415,7 +413,7 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
         history,
         ..refused
     };
-    let refund = if sent { Refund::None } else { Refund::Free };
+    let refund = if sent { Refund::None } else { Refund::Uncounted };
     let completion = CompletionInput {
         lease,
         outcome: &outcome,

@@ -11,7 +11,6 @@ use crate::broker::pending_replies::PendingReplies;
 use crate::broker::{Outgoing, PublishError, RpcClient};
 
 impl MemoryBroker {
-    /// A new client with a reply queue of its own.
     pub fn rpc_client(&self) -> MemoryRpcClient {
         let mut state = self.lock();
         let reply_to = format!("amq.rabbitmq.reply-to.{}", state.next_id());

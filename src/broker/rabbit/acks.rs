@@ -17,7 +17,6 @@ use super::RPC_TIMEOUT;
 use super::error::{RabbitError, within};
 use crate::broker::Settlement;
 
-/// A delivery tag and its settlement.
 pub(super) type SettledDelivery = (u64, Settlement);
 
 /// The first settlement of a batch waits this long for others.
@@ -86,7 +85,6 @@ async fn write(channel: &Channel, plan: Plan) -> Result<(), RabbitError> {
 /// The settled and open deliveries of a channel. Tags count from 1 without a gap.
 #[derive(Default)]
 struct Deliveries {
-    /// The highest settled tag.
     highest: u64,
     /// The unsettled tags below it, at most the prefetch.
     open: BTreeSet<u64>,

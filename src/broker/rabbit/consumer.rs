@@ -1,12 +1,14 @@
 //! Consumes the request queue of a channel, over one connection that is rebuilt whenever it is lost.
+//!
+//! The broker reports no deleted exchange or binding, so each session declares the topology again from time to time.
 
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::{Stream, StreamExt};
+use futures_util::StreamExt;
 use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, Consumer, Event};
@@ -20,13 +22,16 @@ use super::error::{RabbitError, within};
 use super::reconnect::ReconnectBackoff;
 use super::{CLOSE_TIMEOUT, RPC_TIMEOUT, RabbitSettings, SETTLE_GRACE, close, connect, properties, topology};
 use crate::broker::pause::pause_is;
-use crate::broker::{Delivery, RequestConsumer, Settlement, Settler};
+use crate::broker::{Delivery, Names, RequestConsumer, Settlement, Settler};
 use crate::domain::channel;
 use crate::telemetry::events;
 
 const ROLE: &str = "requests";
 /// The prefetch is 1 for this long after a message that `lapin` could not parse.
 const CAUTION: Duration = Duration::from_secs(5);
+
+/// The longest time that a deleted exchange or binding stays away, and that a replaced one goes unnoticed.
+const DECLARE_INTERVAL: Duration = Duration::from_secs(10);
 
 pub struct RabbitConsumer {
     deliveries: mpsc::Receiver<Delivery>,
@@ -60,7 +65,7 @@ impl RabbitConsumer {
         RabbitConsumer { deliveries, consuming, paused, cancelled, supervisor, ended: ended.drop_guard() }
     }
 
-    /// True while consuming or paused, for readiness.
+    /// True while consuming or paused, with the topology as declared; for readiness.
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.consuming.clone()
     }
@@ -181,7 +186,9 @@ impl Supervisor {
         session: &Session,
         mut consumer: Option<Consumer>,
     ) -> Result<(), RabbitError> {
-        let mut failure = pin!(failure(session.connection.events_listener()));
+        let mut failure = pin!(session.failure());
+        let names = self.settings.names.clone();
+        let mut declared = pin!(session.declare_again(&names, self.of));
         let (cancelled, ended) = (self.cancelled.clone(), self.ended.clone());
         let (mut cancelled, mut ended) = (pin!(cancelled.cancelled()), pin!(ended.cancelled()));
         let (mut pausing, mut resuming) = (self.paused.clone(), self.paused.clone());
@@ -200,6 +207,10 @@ impl Supervisor {
                         Some(_) => session.cancel().await?,
                         None => self.deliveries = None,
                     }
+                }
+                outcome = &mut declared, if phase != Phase::Draining => {
+                    self.report_topology(&outcome);
+                    declared.set(session.declare_again(&names, self.of));
                 }
                 () = pause_is(&mut pausing, true), if matches!(phase, Phase::Consuming | Phase::Cautious) => {
                     phase = Phase::Pausing;
@@ -228,6 +239,17 @@ impl Supervisor {
                 },
             }
         }
+    }
+
+    /// Requests in flight are not disturbed where an object was refused: only readiness changes.
+    fn report_topology(&self, outcome: &Result<(), RabbitError>) {
+        let is_declared = outcome.is_ok();
+        match outcome {
+            Err(error) => events::topology_refused(ROLE, Some(self.of), error, Some(DECLARE_INTERVAL)),
+            Ok(()) if !*self.consuming.borrow() => events::broker_connected(ROLE, Some(self.of)),
+            Ok(()) => {}
+        }
+        self.consuming.send_if_modified(|consuming| std::mem::replace(consuming, is_declared) != is_declared);
     }
 
     fn consuming_with(&self, prefetch: u16) -> Phase {
@@ -279,7 +301,7 @@ impl Session {
         paused: bool,
     ) -> Result<Opened, RabbitError> {
         let connection = connect(settings, ROLE).await?;
-        let channel = within("open a channel", RPC_TIMEOUT, connection.create_channel()).await?;
+        let channel = topology::open(&connection).await?;
         topology::declare_for_consuming(&channel, &settings.names, of).await?;
         // The prefetch bounds this channel, because each delivery is settled at most once.
         let (settlements, receiver) = mpsc::unbounded_channel();
@@ -290,6 +312,28 @@ impl Session {
             false => Some(session.consume(&settings.names.requests_of(of), prefetch).await?),
         };
         Ok((session, consumer, receiver))
+    }
+
+    /// Declares the topology once more, on a channel of its own, which a refusal closes.
+    async fn declare_again(&self, names: &Names, of: channel::Channel) -> Result<(), RabbitError> {
+        tokio::time::sleep(DECLARE_INTERVAL).await;
+        let channel = topology::open(&self.connection).await?;
+        topology::declare_for_consuming(&channel, names, of).await?;
+        topology::close_channel(&channel).await;
+        Ok(())
+    }
+
+    /// The first event that ends the connection. A refusal ends only the channel that declares the topology again.
+    async fn failure(&self) -> RabbitError {
+        let mut events = pin!(self.connection.events_listener());
+        while let Some(event) = events.next().await {
+            if let Event::Error(source) = event
+                && !(self.connection.status().connected() && self.channel.status().connected())
+            {
+                return RabbitError::Failed { step: "connection", source };
+            }
+        }
+        RabbitError::Ended("the connection ended")
     }
 
     async fn consume(&self, queue: &str, prefetch: u16) -> Result<Consumer, RabbitError> {
@@ -345,17 +389,6 @@ impl Session {
 
 fn consumer_tag(nth: u32) -> String {
     format!("otpost-{nth}")
-}
-
-/// The first event that ends a connection.
-async fn failure(events: impl Stream<Item = Event>) -> RabbitError {
-    let mut events: Pin<&mut _> = pin!(events);
-    while let Some(event) = events.next().await {
-        if let Event::Error(source) = event {
-            return RabbitError::Failed { step: "connection", source };
-        }
-    }
-    RabbitError::Ended("the connection ended")
 }
 
 struct RabbitSettler {

@@ -7,6 +7,7 @@
 //! Every wait for the broker has a limit, and no error or log line holds the URL.
 
 mod acks;
+mod address;
 pub mod consumer;
 pub mod dead_letters;
 pub mod error;
@@ -24,6 +25,7 @@ use lapin::{Connection, ConnectionProperties};
 
 use self::error::{CONNECT, RabbitError, within};
 use crate::broker::Names;
+use crate::domain::server_url::InvalidUrl;
 
 /// It holds a password: no `Debug`.
 #[derive(Clone)]
@@ -36,22 +38,10 @@ pub struct RabbitSettings {
 impl RabbitSettings {
     /// Reads an `amqp://` or `amqps://` URL. A prefetch of 0, which means "no limit" in AMQP, becomes 1.
     pub fn new(url: &str, names: Names, prefetch: u16) -> Result<RabbitSettings, InvalidUrl> {
-        let mut uri: AMQPUri = url.parse().map_err(|_| InvalidUrl)?;
-        uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
-        uri.query.connection_timeout.get_or_insert(TCP_CONNECT_TIMEOUT_MS);
-        Ok(RabbitSettings { uri, names, prefetch: prefetch.max(1) })
+        Ok(RabbitSettings { uri: address::read(url)?, names, prefetch: prefetch.max(1) })
     }
 }
 
-/// It says no more, because the URL holds a password.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a valid amqp:// or amqps:// URL")]
-pub struct InvalidUrl;
-
-/// Each side notices a silent peer after twice this time.
-const HEARTBEAT_SECONDS: u16 = 10;
-/// The TCP connection alone.
-const TCP_CONNECT_TIMEOUT_MS: u64 = 5_000;
 /// TCP, TLS and the AMQP handshake together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// One synchronous AMQP method on an open connection.
@@ -79,6 +69,7 @@ const SUCCESS: u16 = 200;
 
 #[cfg(test)]
 mod tests {
+    use super::address::{HEARTBEAT_SECONDS, TCP_CONNECT_TIMEOUT_MS};
     use super::*;
 
     #[test]
@@ -95,6 +86,19 @@ mod tests {
         let settings = RabbitSettings::new(url, Names::new("t"), 9).expect("valid");
         assert_eq!(settings.uri.query.heartbeat, Some(3));
         assert_eq!(settings.uri.query.connection_timeout, Some(70));
+    }
+
+    #[test]
+    fn the_url_names_the_server_and_the_virtual_host() {
+        for (url, host, port, vhost) in [
+            ("amqp://u:p@[2001:db8::1]:5672/", "2001:db8::1", 5672, ""),
+            ("amqps://[2001:DB8:0::1]", "2001:db8::1", 5671, "/"),
+            ("AMQP://host/%2f", "host", 5672, "/"),
+            ("amqp://192.0.2.1:1/a%2Fb", "192.0.2.1", 1, "a/b"),
+        ] {
+            let uri = RabbitSettings::new(url, Names::new("t"), 1).expect("valid").uri;
+            assert_eq!((&*uri.authority.host, uri.authority.port, &*uri.vhost), (host, port, vhost), "{url}");
+        }
     }
 
     #[test]

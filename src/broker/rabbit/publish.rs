@@ -114,7 +114,6 @@ fn unaddressable(message: &Outgoing<'_>) -> Result<(), PublishError> {
     Ok(())
 }
 
-/// One connection and its channels.
 struct Session {
     connection: Connection,
     pipelined: Channel,

@@ -54,7 +54,6 @@ struct SessionHandle {
     replies: Arc<PendingReplies>,
 }
 
-/// A message for the session to publish.
 struct Request {
     envelope: Envelope,
     body: Vec<u8>,
@@ -110,7 +109,6 @@ impl RpcClient for RabbitRpcClient {
 }
 
 impl SessionHandle {
-    /// Waits for the broker's confirm.
     async fn publish(&self, envelope: Envelope, message: &Outgoing<'_>) -> Result<(), PublishError> {
         let (confirmed, confirm) = oneshot::channel();
         let (body, message_id) = (message.body.to_vec(), message.message_id.to_owned());
@@ -228,7 +226,6 @@ fn hand_over(pending: &PendingReplies, reply: Option<lapin::Result<Delivery>>) -
     Ok(())
 }
 
-/// One connection and its channel.
 struct Session {
     connection: Connection,
     channel: Channel,

@@ -1,6 +1,6 @@
 //! The exchanges and queues of one gateway.
 //!
-//! Every session starts with the declarations, so that deleted objects come back. We never change or delete an object
+//! Every session starts with the declarations, and a consumer repeats them, so that deleted objects come back. We never change or delete an object
 //! that has other arguments: it is an error with advice. A refused request queue stops its channel only.
 
 use std::fmt;
@@ -70,7 +70,6 @@ impl fmt::Display for Declared {
     }
 }
 
-/// Declares everything over a connection of its own.
 pub async fn declare_topology(settings: &RabbitSettings) -> Result<Vec<Declared>, RabbitError> {
     let connection = connect(settings, "topology").await?;
     let channel = open(&connection).await?;
@@ -117,12 +116,16 @@ pub(super) async fn declare_for_publishing(
             Err(error) => return Err(error),
         }
     }
-    // The declarations stay, even if the close fails.
-    let _ = within("close a channel", RPC_TIMEOUT, channel.close(SUCCESS, "OK".into())).await;
+    close_channel(&channel).await;
     Ok(())
 }
 
-async fn open(connection: &Connection) -> Result<Channel, RabbitError> {
+/// The declarations stay, even if the close fails.
+pub(super) async fn close_channel(channel: &Channel) {
+    let _ = within("close a channel", RPC_TIMEOUT, channel.close(SUCCESS, "OK".into())).await;
+}
+
+pub(super) async fn open(connection: &Connection) -> Result<Channel, RabbitError> {
     within("open a channel", RPC_TIMEOUT, connection.create_channel()).await
 }
 

@@ -4,7 +4,6 @@ use clap::Args;
 use serde::Serialize;
 
 use super::entry::Entry;
-use super::print::printable;
 use crate::broker::{DeadLetters, Names, Outgoing, Target};
 use crate::cli::output::{Exit, print_json, say};
 use crate::clock::Clock;
@@ -181,7 +180,7 @@ async fn remove(entry: &Entry, dry_run: bool, queue: &mut dyn DeadLetters) -> Op
 }
 
 fn print_row(row: &OperationRow) {
-    let mut line = format!("{}  {}", printable(&row.id), row.result.replace('_', " "));
+    let mut line = format!("{}  {}", row.id, row.result.replace('_', " "));
     if let Some(from) = &row.request_id {
         line.push_str(&format!("  {from}"));
     }

@@ -52,11 +52,11 @@ pub(super) fn list(entries: &[Entry], json: bool) -> Exit {
                 row.id.to_owned(),
                 row.at.map_or_else(nothing, |at| at.to_string()),
                 row.age_seconds.map_or_else(nothing, age),
-                printable(row.reason),
+                row.reason.to_owned(),
                 row.delivery_count.map_or_else(nothing, |count| count.to_string()),
                 row.bytes.to_string(),
                 row.request_id.map_or_else(nothing, str::to_owned),
-                row.error.map_or_else(nothing, printable),
+                row.error.map_or_else(nothing, str::to_owned),
             ]
         }),
     );
@@ -101,11 +101,6 @@ fn print_table<const COLUMNS: usize>(head: [&str; COLUMNS], rows: impl Iterator<
         let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
         say(cells.collect::<Vec<_>>().join("  ").trim_end());
     }
-}
-
-/// Replaces control characters, which a terminal would obey: the text comes from a message.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
 }
 
 #[derive(Serialize)]
@@ -188,7 +183,7 @@ fn print_details(details: &DeadLetterDetails<'_>) {
     say(row.id);
     for (name, value) in lines {
         if let Some(value) = value {
-            say(&format!("  {name:<16}  {}", printable(&value)));
+            say(&format!("  {name:<16}  {value}"));
         }
     }
 }

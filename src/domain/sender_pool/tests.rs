@@ -33,7 +33,7 @@ fn answer(
     now: Duration,
     failure: Option<&SendFailure>,
 ) -> SenderVerdict {
-    let assignment = SenderAssignment { sender, is_probe: senders.assign(sender), started: now };
+    let assignment = SenderAssignment { sender, is_trial: senders.assign(sender), started: now };
     senders.record_answer(assignment, to(who), refusals, now, failure)
 }
 
@@ -211,7 +211,7 @@ fn the_only_sender_gets_a_message_again_after_a_while_or_once_it_has_sent_anothe
     // No other message has shown the cause, so the second refusal of this one does not either.
     assert_eq!(answer(&mut senders, (0, 1), &mut refusals, later, Some(&no)), SenderVerdict::Nothing);
     // A message sent before the refusal may have been the last that the sender could send.
-    let early = SenderAssignment { sender: 0, is_probe: false, started: NOW };
+    let early = SenderAssignment { sender: 0, is_trial: false, started: NOW };
     senders.record_answer(early, to(2), &mut free(), later, None);
     assert_eq!(senders.choose(number(1), &refusals, later), SenderChoice::NoneAvailable(Some(COOLDOWN)));
     answer(&mut senders, (0, 2), &mut free(), later + soon, None);
@@ -236,7 +236,7 @@ fn after_the_cooldown_one_message_probes_a_sender() {
         assert!(senders.assign(0));
         let waiting = senders.choose(number(2), &free(), then);
         assert_eq!(waiting, SenderChoice::NoneAvailable(None), "the others wait for its answer");
-        let assignment = SenderAssignment { sender: 0, is_probe: true, started: then };
+        let assignment = SenderAssignment { sender: 0, is_trial: true, started: then };
         senders.record_answer(assignment, to(7), &mut free(), then, failure.as_ref());
         assert_eq!(senders.choose(number(2), &free(), then), free_then, "{failure:?}");
     }
@@ -266,7 +266,7 @@ fn one_recipient_cannot_start_another_cooldown_and_two_can() {
 fn a_message_in_flight_neither_ends_a_cooldown_nor_makes_it_longer() {
     let mut senders = SenderPool::new(2);
     refuse(&mut senders, 0, NOW, 21_606);
-    let late = SenderAssignment { sender: 0, is_probe: false, started: NOW };
+    let late = SenderAssignment { sender: 0, is_trial: false, started: NOW };
     for failure in [Some(refused(21_606)), Some(refused(QUEUE_FULL)), None] {
         let now = NOW + COOLDOWN / 2;
         let verdict = senders.record_answer(late, to(7), &mut free(), now, failure.as_ref());
@@ -280,7 +280,7 @@ fn a_trial_that_is_not_made_is_the_next_ones() {
     let mut senders = SenderPool::new(1);
     refuse(&mut senders, 0, NOW, 21_611);
     senders.assign(0);
-    senders.probe_not_sent(0, NOW + COOLDOWN);
+    senders.trial_undecided(0, NOW + COOLDOWN);
     assert_eq!(senders.choose(number(1), &free(), NOW + COOLDOWN), SenderChoice::Sender(0));
 }
 

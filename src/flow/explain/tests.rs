@@ -82,14 +82,14 @@ fn every_history_event_has_a_sentence() {
             "attempt 2 by sender 3: the provider refused the sender (21606), after 5 ms",
         ),
         (
-            HistoryEvent::Paused("senders_rest".to_owned()),
-            "paused: every sender is cooling down or was refused for this message",
+            HistoryEvent::WaitsAtGate("senders_rest".to_owned()),
+            "waits at the gate: every sender is cooling down or was refused for this message",
         ),
         (HistoryEvent::TakenOver(false), "taken over by another handler; nothing is in doubt"),
         (HistoryEvent::TakenOver(true), "taken over by another handler; the last attempt is in doubt"),
         (HistoryEvent::LookedUp("found".to_owned()), "message lookup: found, so it was sent"),
-        (HistoryEvent::Resent(2), "sent once more, as attempt 2, with the same code"),
-        (HistoryEvent::Paused("kill_switch".to_owned()), "paused: the kill switch is on"),
+        (HistoryEvent::ToBeResent(2), "to be sent once more, as attempt 2, with the same code"),
+        (HistoryEvent::WaitsAtGate("kill_switch".to_owned()), "waits at the gate: the kill switch is on"),
         (HistoryEvent::Requeued("stopping".to_owned()), "requeued: the worker shut down"),
         (HistoryEvent::DeadLettered(PoisonCause::Crash), "dead-lettered: the message crashed its worker"),
     ];
@@ -102,7 +102,7 @@ fn every_history_event_has_a_sentence() {
 fn every_stored_word_has_its_own_sentence() {
     let closed_by = [ClosedBy::KillSwitch, ClosedBy::StoreSilent, ClosedBy::Breaker].map(ClosedBy::as_str);
     for reason in closed_by.into_iter().chain([SENDERS_COOLING_DOWN]) {
-        assert_ne!(pause_in_words(reason), reason);
+        assert_ne!(gate_wait_in_words(reason), reason);
     }
     for reason in [
         RequeueReason::Stopping,
@@ -122,7 +122,7 @@ fn every_stored_word_has_its_own_sentence() {
         let attempt = Attempt { attempt: 1, sender: None, answer, provider_code: None, ms: 1 };
         assert!(!attempt_in_words(&attempt).contains(&attempt.answer), "{attempt:?}");
     }
-    assert_eq!(pause_in_words("a word of a newer version"), "a word of a newer version");
+    assert_eq!(gate_wait_in_words("a word of a newer version"), "a word of a newer version");
 }
 
 #[test]

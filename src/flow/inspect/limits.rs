@@ -7,14 +7,13 @@ use crate::domain::limit::{Limit, Limits};
 use crate::domain::purpose::Purpose;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::time::{UnixMillis, seconds_rounded_up};
-use crate::store::{ChargedTo, Store, StoreError};
+use crate::store::{LimitSubject, Store, StoreError};
 
 /// Times are in seconds, except `resets_at`. A limit of 0 is off: it has no `remaining`.
 #[derive(Serialize)]
 pub struct LimitUsageRow {
     /// The recipient, masked.
     pub to: String,
-    /// Allowed sends in the window.
     pub limit: u32,
     pub used: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,7 +41,7 @@ pub async fn limit_usage(
     now: UnixMillis,
 ) -> Result<LimitUsageRow, StoreError> {
     let (recipient, purpose) = (recipients.address(to.channel(), to.as_str()), Purpose::default());
-    let subject = ChargedTo { recipient, purpose: purpose.as_str(), user: None, ip: None };
+    let subject = LimitSubject { recipient, purpose: purpose.as_str(), user: None, ip: None, network: None };
     let usage = store.usage(&subject, None, &limits.on(to.channel())).await?;
     let remaining = |limit: u32, used: u32| (limit > 0).then(|| limit.saturating_sub(used));
     let (limit, limit_day) = (limits[Limit::Recipient].count, limits[Limit::RecipientDay].count);

@@ -20,7 +20,6 @@ pub struct NumberRow {
     /// The kind of line of its range, such as `mobile`.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<&'static str>,
-    /// The rules allow sending to it.
     pub sendable: bool,
     /// The error code if it is not sendable.
     #[serde(skip_serializing_if = "Option::is_none")]

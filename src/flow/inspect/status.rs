@@ -21,21 +21,17 @@ use crate::store::{KillSwitch, Store, StoreError};
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 /// The longest wait for a provider, over the internet.
 const PROVIDER_ANSWERS_WITHIN: Duration = Duration::from_secs(4);
-/// The time that a provider's answer is cached.
 const PROVIDER_CACHED_FOR: Duration = Duration::from_secs(30);
 const SIMULATED: &str = "simulated";
 
-/// Facts fixed by the settings and the start of the process.
 pub struct ProcessInfo {
     pub version: &'static str,
-    /// `http`, `serve`, `dev` or `command`.
     pub role: &'static str,
     pub production: bool,
     /// The name of the SMS provider where this process has no account.
     pub sms_provider_default: &'static str,
     pub sms_enabled: bool,
     pub email_enabled: bool,
-    /// The names of the settings that are set.
     pub configured: Vec<&'static str>,
     pub limits: Limits,
     /// `None` for a command.
@@ -99,16 +95,13 @@ pub struct EmailRow {
 
 #[derive(Serialize)]
 pub struct HealthRow {
-    /// The store.
     pub redis: Health,
-    /// The broker.
     pub rabbitmq: Health,
     /// The provider of text messages, whichever it is: the key is part of the interface.
     #[serde(rename = "twilio")]
     pub sms_provider: Health,
 }
 
-/// The health of one server or provider.
 #[derive(Clone, Serialize)]
 pub struct Health {
     pub state: HealthState,
@@ -126,15 +119,12 @@ pub struct Health {
 #[serde(rename_all = "snake_case")]
 pub enum HealthState {
     Up,
-    /// It does not answer.
     Down,
-    /// It answers and refuses the credentials.
     Refused,
     /// It answers, and the credentials lack a permission.
     Limited,
     InMemory,
     Simulated,
-    /// This process has no account.
     NotConfigured,
     /// The first check is in progress for another status query.
     Unknown,
@@ -161,10 +151,10 @@ pub struct LimitsRow {
     pub per_user: u32,
     /// Sends for a client IP in an hour.
     pub per_ip: u32,
+    pub per_network: u32,
     /// All sends in an hour.
     pub all_per_hour: u32,
     pub cooldown: u64,
-    /// Wrong attempts on a code.
     pub wrong_per_code: u32,
     /// Wrong attempts of a recipient in an hour.
     pub wrong_per_hour: u32,
@@ -383,6 +373,7 @@ fn limits_row(limits: &Limits) -> LimitsRow {
         per_day: limits[Limit::RecipientDay].count,
         per_user: limits[Limit::User].count,
         per_ip: limits[Limit::Ip].count,
+        per_network: limits[Limit::Network].count,
         all_per_hour: limits[Limit::All].count,
         cooldown: limits.cooldown.as_secs(),
         wrong_per_code: limits.wrong_per_challenge,

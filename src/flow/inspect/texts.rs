@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::domain::channel::Channel;
 use crate::text::gsm7::{self, Segments};
 use crate::text::lint::{TemplateCost, TextError};
 use crate::text::{TextSettings, Texts};
@@ -22,9 +23,11 @@ impl From<Segments> for Cost {
     }
 }
 
-/// A template in one language with its cost at its longest values, or an error.
+/// A template in one language, with its cost at its longest values if it is a text message; or an error.
 #[derive(Serialize)]
 pub struct TemplateRow {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel: Option<Channel>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,17 +36,24 @@ pub struct TemplateRow {
     pub from: String,
     #[serde(flatten)]
     pub cost: Option<Cost>,
+    /// With the hash of an Android app the text exceeds 140 bytes, so the app cannot read it.
+    #[serde(rename = "too_long_for_android", skip_serializing_if = "std::ops::Not::not")]
+    pub is_too_long_for_android: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
 impl From<TemplateCost> for TemplateRow {
-    fn from(TemplateCost { template, locale, file, segments }: TemplateCost) -> TemplateRow {
+    fn from(cost: TemplateCost) -> TemplateRow {
+        let is_too_long_for_android = cost.is_too_long_for_android();
+        let TemplateCost { channel, template, locale, file, segments, .. } = cost;
         TemplateRow {
+            channel: Some(channel),
             template: Some(template),
             locale: Some(locale),
             from: file.unwrap_or_else(|| "built in".to_owned()),
-            cost: Some(segments.into()),
+            cost: segments.map(Cost::from),
+            is_too_long_for_android,
             problem: None,
         }
     }
@@ -52,10 +62,12 @@ impl From<TemplateCost> for TemplateRow {
 impl From<TextError> for TemplateRow {
     fn from(TextError { place, problem }: TextError) -> TemplateRow {
         TemplateRow {
+            channel: None,
             template: None,
             locale: None,
             from: place.to_string(),
             cost: None,
+            is_too_long_for_android: false,
             problem: Some(problem),
         }
     }

@@ -21,7 +21,6 @@ pub(crate) trait Endpoint: Send + Sync {
     async fn get(&self) -> Result<Vec<u8>, FetchError>;
 }
 
-/// The URL cannot be used as an endpoint.
 pub(crate) enum InvalidEndpoint {
     Url,
     HttpClient,

@@ -33,7 +33,6 @@ pub(super) struct KeySet {
     usable: usize,
 }
 
-/// The reason why a key is ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ignored {
     /// A published secret is not secret.

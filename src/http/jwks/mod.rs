@@ -51,7 +51,6 @@ pub(super) struct Jwks {
     waiting: Semaphore,
 }
 
-/// The reason why there is no key for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoKey {
     /// The issuer publishes no key with this `kid`.
@@ -63,7 +62,6 @@ pub(super) enum NoKey {
 #[derive(Default)]
 struct KeyState {
     keys: Option<Arc<KeySet>>,
-    /// The start of the last fetch.
     fetch_started: Option<Instant>,
     fetching: bool,
     /// Finished fetches, failed ones included.
@@ -104,7 +102,6 @@ impl Jwks {
         self.state.borrow().find(kid)
     }
 
-    /// Refreshes the keys, forever.
     pub(super) async fn refresh(self: Arc<Jwks>) {
         let mut delays = delays();
         let mut last_body = Vec::new();

@@ -22,6 +22,7 @@ pub(crate) async fn rate_limit(
     let body = Body::read(&headers, &bytes)?;
     let to = api.address_in(&body)?;
     events::admin_asked(&sub, AdminAction::RateLimit, None, Some(&to));
-    let row = limit_usage(api.store.as_ref(), &api.recipients, &api.limits, &to, api.clock.now()).await;
+    let row =
+        limit_usage(api.store.as_ref(), &api.recipient_keyring, &api.limits, &to, api.clock.now()).await;
     row.map(Json).map_err(|error| store_unavailable("usage", &error))
 }

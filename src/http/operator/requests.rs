@@ -50,7 +50,7 @@ pub(crate) async fn recent_requests(
     let body = Body::read(&headers, &bytes)?;
     let to = api.address_in(&body)?;
     events::admin_asked(&sub, AdminAction::Requests, None, Some(&to));
-    let recipient = api.recipients.address(to.channel(), to.as_str());
+    let recipient = api.recipient_keyring.address(to.channel(), to.as_str());
     let requests = explain::recent_requests(api.store.as_ref(), recipient)
         .await
         .map_err(|error| store_unavailable("recent", &error))?;

@@ -39,7 +39,6 @@ struct Messages {
     kept: VecDeque<(u64, Arc<str>)>,
 }
 
-/// A message in the format of the page.
 #[derive(Serialize)]
 struct HandsetMessage<'a> {
     channel: Channel,
@@ -83,7 +82,6 @@ impl MessageObserver for Handset {
     }
 }
 
-/// The state of the streams of messages to browsers.
 #[derive(Clone)]
 pub(super) struct MessageStreams {
     handset: Arc<Handset>,

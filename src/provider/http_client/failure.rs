@@ -53,7 +53,6 @@ pub(crate) fn transport_detail(error: &reqwest::Error) -> &'static str {
     }
 }
 
-/// An answer in words.
 pub(crate) fn answered(status: StatusCode, provider_code: Option<u32>) -> String {
     let code = provider_code.map_or(String::new(), |number| format!(", code {number}"));
     format!("answered with HTTP {}{code}", status.as_u16())

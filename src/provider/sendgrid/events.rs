@@ -29,7 +29,6 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// More events than fit in a call of SendGrid's.
 const EVENTS_MAX: usize = 5_000;
 
-/// The events of one account.
 pub struct SendGridEvents {
     signature: Signature,
     clock: Clock,

@@ -64,7 +64,6 @@ fn in_doubt(status: StatusCode) -> SendFailure {
     SendFailure::InDoubt { detail: failure::answered(status, None) }
 }
 
-/// The body of an error.
 #[derive(Deserialize)]
 struct Errors {
     errors: Vec<Problem>,

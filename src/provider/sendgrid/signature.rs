@@ -5,9 +5,10 @@
 //!
 //! SendGrid repeats a call for a day until it gets a 2xx, and does not document if a repeat is signed anew. So a signature
 //! is valid as long: with a shorter time, events during an outage of ours would be refused for good. An attacker who
-//! replays a call within that time changes nothing while the store knows the request: the events are known and suppress no
-//! recipient again, even after an operator removed the suppression. A record expires a day after its request ended; in
-//! the remaining hour a replay suppresses once more.
+//! replays a call within that time changes nothing: the events are known and suppress no recipient again, even after an
+//! operator removed the suppression. Once the record has expired, the store drops them.
+//!
+//! The signed text has no separator between the time and the body. A digit that moves makes the time too old.
 //!
 //! SendGrid: docs page "Event Webhook security features"; checked against the vector of its own libraries.
 

@@ -20,7 +20,6 @@ pub(super) struct Step {
     pub(super) reason: RefusalReason,
 }
 
-/// The result of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
     /// `None`: accepted.

@@ -26,7 +26,6 @@ pub enum SmtpSettingsError {
     From,
 }
 
-/// The steps of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Connecting, TLS and `EHLO`.

@@ -90,7 +90,6 @@ fn class_of_status(status: StatusCode, provider_code: Option<u32>) -> Class {
     }
 }
 
-/// The class of an error number.
 fn class_of_code(provider_code: u32) -> Option<Class> {
     let scope = match provider_code {
         // Not a number, a short code, the sender itself, a premium number, not reachable, not a mobile, unverified

@@ -38,7 +38,6 @@ const PAGES_MAX: usize = 10;
 /// Twilio cuts times to seconds: a message may be younger by this.
 const TIME_GRAIN: Duration = Duration::from_secs(1);
 
-/// Message lookups of one account.
 pub(super) struct Lookup {
     messages: Url,
     /// The path of the list in Twilio's answers, without the path of a configured base URL.

@@ -54,7 +54,6 @@ impl Authentication {
     }
 }
 
-/// The sender of messages.
 #[derive(Clone)]
 pub enum Sender {
     /// Numbers of ours, or names. A recipient always gets the same one.
@@ -116,12 +115,10 @@ impl Account {
     }
 }
 
-/// Checks a URL for status callbacks.
 pub fn check_status_callback(url: &str) -> Result<(), InvalidSettings> {
     status_url::StatusUrl::parse(url).map(|_| ())
 }
 
-/// The headers of a request with a form.
 fn form_headers(account: &Account) -> HeaderMap {
     let mut headers = account.headers.clone();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
@@ -150,7 +147,6 @@ fn is_sid(prefix: &str, text: &str) -> bool {
         .is_some_and(|rest| rest.len() == 32 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// True for a Message SID.
 fn is_message_sid(text: &str) -> bool {
     is_sid("SM", text) || is_sid("MM", text)
 }

@@ -2,6 +2,7 @@
 //!
 //! The URL comes from the settings, never from a request, whose `Host` a caller could choose. It is kept as written, because
 //! the signature covers its text. The request id of a message is added to the query, so that the signature covers it, too.
+//! A callback's query counts only in the spelling that Twilio was given: the signed text does not show where it ends.
 //!
 //! Twilio: docs page "Outbound message status in status callbacks" (a valid host, no underscores), "Webhooks:
 //! connection overrides" (the fragment, which stays at the end and is not part of what is called or signed).
@@ -13,7 +14,7 @@ use crate::domain::request_id::RequestId;
 use crate::provider::http_client::{InvalidSettings, fault};
 
 /// The parameter of the request's id.
-pub(super) const REQUEST: &str = "r";
+const REQUEST: &str = "r";
 /// The parameter of the attempt, for readers of Twilio's log: no code here reads it.
 const ATTEMPT: &str = "a";
 
@@ -65,15 +66,20 @@ impl<'a> StatusUrl<'a> {
     /// The form-encoded URL without the values of one message.
     pub(super) fn template(&self) -> UrlTemplate {
         let port = self.port.map_or(String::new(), |port| format!(":{port}"));
-        let query = self.query.filter(|query| !query.is_empty()).map_or(String::new(), |q| format!("{q}&"));
         let StatusUrl { scheme, host, path, .. } = self;
-        let before = format!("{scheme}://{host}{port}{path}?{query}{REQUEST}=");
+        let before = format!("{scheme}://{host}{port}{path}?{}", self.query_before());
         let fragment = self.fragment.map_or(String::new(), |fragment| format!("#{fragment}"));
-        UrlTemplate {
-            before: encoded(&before),
-            between: encoded(&format!("&{ATTEMPT}=")),
-            after: encoded(&fragment),
-        }
+        UrlTemplate { before: encoded(&before), between: encoded(&between()), after: encoded(&fragment) }
+    }
+
+    /// The query up to the request's id.
+    fn query_before(&self) -> String {
+        let query = self.query.filter(|query| !query.is_empty()).map_or(String::new(), |q| format!("{q}&"));
+        format!("{query}{REQUEST}=")
+    }
+
+    pub(super) fn callback_query(&self) -> CallbackQuery {
+        CallbackQuery { before: self.query_before(), between: between() }
     }
 
     /// The part before the query in each form that Twilio may have signed: without the port, and with it or the scheme's
@@ -108,6 +114,28 @@ impl UrlTemplate {
         form.push_str(&attempt.to_string());
         form.push_str(&self.after);
     }
+}
+
+/// The queries of callbacks about our messages.
+pub(super) struct CallbackQuery {
+    before: String,
+    between: String,
+}
+
+impl CallbackQuery {
+    /// The request that a query names, if the query is spelled as [`UrlTemplate::finish`] does. No code reads the attempt.
+    pub(super) fn request_id(&self, query: &str) -> Option<RequestId> {
+        let (spelled, attempt) = query.strip_prefix(&self.before)?.split_once(&self.between)?;
+        let number = attempt.parse::<u32>().ok().filter(|&number| number > 0)?;
+        let (id, _) = form_urlencoded::parse(spelled.as_bytes()).next()?;
+        let id = RequestId::parse(&id)?;
+        (encoded(id.as_str()) == spelled && number.to_string() == attempt).then_some(id)
+    }
+}
+
+/// The query between the request's id and the attempt.
+fn between() -> String {
+    format!("&{ATTEMPT}=")
 }
 
 fn encoded(text: &str) -> String {
@@ -159,6 +187,9 @@ mod tests {
             let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
             assert_eq!(query, [pair("r", id), pair("a", "4294967295")]);
             assert_eq!(url.fragment(), Some("rc=5"));
+            let parsed = StatusUrl::parse("https://otp.example.co/s").expect("a good URL").callback_query();
+            let read = parsed.request_id(url.query().expect("a query"));
+            assert_eq!(read.as_ref().map(RequestId::as_str), Some(id));
         }
     }
 

@@ -11,46 +11,46 @@ use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use crate::domain::request_id::RequestId;
 use crate::domain::time::{UnixMillis, seconds_rounded_up};
 use crate::store::retention::{OUTCOME_KEPT, REJECTION_KEPT};
-use crate::store::{Admission, AdmissionInput, ChargedTo, Usage};
+use crate::store::{Admission, AdmissionInput, LimitSubject, Usage};
 
 impl State {
-    pub(super) fn admit(&mut self, admit: &AdmissionInput<'_>, now: UnixMillis) -> Admission {
-        let (lease, subject) = (&admit.lease, &admit.lease.subject);
+    pub(super) fn admit(&mut self, input: &AdmissionInput<'_>, now: UnixMillis) -> Admission {
+        let (lease, subject) = (&input.lease, &input.lease.subject);
         let (recipient, key) = (subject.recipient, record_key(lease));
         let sends = self.sends_in_a_day(recipient, now);
         if let Some(record) = self.record_mut(&key, now) {
-            return record.admit_again(admit, sends, now);
+            return record.admit_again(input, sends, now);
         }
-        if admit.gate_closed {
+        if input.gate_closed {
             return Admission::Paused;
         }
         self.index.insert(lease.request_id.clone(), recipient);
         let challenge = self
-            .continued_challenge(admit, now)
-            .unwrap_or_else(|| Challenge::new(&admit.proposal, now.plus(admit.code_life)));
-        let deadline = deadline(admit, challenge.expires, now);
-        if let Err(error) = self.check_allowed(admit, deadline, now) {
-            return self.reject(admit, error, now);
+            .continued_challenge(input, now)
+            .unwrap_or_else(|| Challenge::new(&input.proposal, now.plus(input.code_life)));
+        let deadline = deadline(input, challenge.expires, now);
+        if let Err(error) = self.check_allowed(input, deadline, now) {
+            return self.reject(input, error, now);
         }
-        self.charge(admit, now);
+        self.charge(input, now);
         self.challenges.insert((recipient, subject.purpose.to_owned()), challenge.clone());
-        let request = InProgress::new(admit, challenge, deadline, now);
+        let request = InProgress::new(input, challenge, deadline, now);
         let mut record = Record::new(lease.token, now.plus(OUTCOME_KEPT), Stage::InProgress(request));
-        let admission = record.admit_again(admit, self.sends_in_a_day(recipient, now), now);
+        let admission = record.admit_again(input, self.sends_in_a_day(recipient, now), now);
         self.records.insert(key, record);
         admission
     }
 
     /// The pending challenge, if this send may continue it: enough life is left, and its code is one we can make.
-    fn continued_challenge(&self, admit: &AdmissionInput<'_>, now: UnixMillis) -> Option<Challenge> {
-        let subject = &admit.lease.subject;
+    fn continued_challenge(&self, input: &AdmissionInput<'_>, now: UnixMillis) -> Option<Challenge> {
+        let subject = &input.lease.subject;
         let pending = self.challenge(subject.recipient, subject.purpose)?;
-        let proposal = &admit.proposal;
-        let life_left_min = (admit.code_life / CONTINUE_LIFE_LEFT_DIVISOR).max(TIME_LEFT_MIN);
+        let proposal = &input.proposal;
+        let life_left_min = (input.code_life / CONTINUE_LIFE_LEFT_DIVISOR).max(TIME_LEFT_MIN);
         let continues = pending.used.is_none()
-            && pending.checks < admit.limits.wrong_per_challenge
+            && pending.checks < input.limits.wrong_per_challenge
             && pending.expires.since(now) >= life_left_min
-            && admit.known_kids.contains(&format!(",{},", pending.kid))
+            && input.known_kids.contains(&format!(",{},", pending.kid))
             && pending.callers_code == proposal.callers_code
             && (!proposal.callers_code || pending.digest == proposal.digest);
         continues.then(|| pending.clone())
@@ -58,22 +58,22 @@ impl State {
 
     fn check_allowed(
         &self,
-        admit: &AdmissionInput<'_>,
+        input: &AdmissionInput<'_>,
         deadline: UnixMillis,
         now: UnixMillis,
     ) -> Result<(), OutcomeError> {
-        let recipient = admit.lease.subject.recipient;
-        if admit.channel_disabled {
+        let recipient = input.lease.subject.recipient;
+        if input.channel_disabled {
             return Err(OutcomeError::of(ErrorCode::ChannelDisabled));
         }
         if deadline.since(now) < TIME_LEFT_MIN {
             return Err(OutcomeError::of(ErrorCode::Expired));
         }
         self.check_suppression(ErrorCode::Suppressed, &SuppressionKey::Recipient(recipient), now)?;
-        if let Some(country) = admit.country {
+        if let Some(country) = input.country {
             self.check_suppression(ErrorCode::Blocked, &SuppressionKey::Country(country.to_owned()), now)?;
         }
-        let limited = self.limited_for(&admit.lease.subject, admit.limits, now);
+        let limited = self.limited_for(&input.lease.subject, input.limits, now);
         if !limited.is_zero() {
             return Err(OutcomeError::after(ErrorCode::RateLimited, limited));
         }
@@ -103,7 +103,7 @@ impl State {
 
     /// The time until every limit allows one more send. Wrong attempts limit sends, too: a code that could not be
     /// checked is not worth a message.
-    fn limited_for(&self, subject: &ChargedTo<'_>, limits: &Limits, now: UnixMillis) -> Duration {
+    fn limited_for(&self, subject: &LimitSubject<'_>, limits: &Limits, now: UnixMillis) -> Duration {
         let wait = |limit: Limit| {
             let digest = subject.digest(limit.log())?;
             Some(self.logs.wait((limit.log(), digest), limits[limit], now))
@@ -111,8 +111,8 @@ impl State {
         Limit::ALL.into_iter().filter_map(wait).max().unwrap_or_default()
     }
 
-    /// After its time the cooldown goes on while the request that started it may still be sent. Two messages to one
-    /// recipient are thus never in doubt together: the provider could not tell them apart.
+    /// After its time the cooldown goes on while the request that started it may still be sent. So, unless the
+    /// cooldown is off, two messages to one recipient are never in doubt together: a lookup could not tell them apart.
     fn cooldown(&self, recipient: Digest16, now: UnixMillis) -> Duration {
         let Some(cooldown) = self.cooldowns.get(&recipient) else { return Duration::ZERO };
         if cooldown.until > now {
@@ -123,18 +123,18 @@ impl State {
     }
 
     /// Records a rejection, so that a repeat gets the same answer.
-    fn reject(&mut self, admit: &AdmissionInput<'_>, error: OutcomeError, now: UnixMillis) -> Admission {
-        let lease = &admit.lease;
+    fn reject(&mut self, input: &AdmissionInput<'_>, error: OutcomeError, now: UnixMillis) -> Admission {
+        let lease = &input.lease;
         let rejected = Outcome::without_send(Status::Rejected, now, lease.subject.purpose, error);
-        let outcome = Outcome { history: admit.history.clone(), ..rejected };
+        let outcome = Outcome { history: input.history.clone(), ..rejected };
         self.remember_unsent(lease.subject.recipient, lease.request_id, now);
         let stage = Stage::Completed(outcome.clone());
         self.records.insert(record_key(lease), Record::new(lease.token, now.plus(REJECTION_KEPT), stage));
         Admission::Completed { outcome, ours: true }
     }
 
-    fn charge(&mut self, admit: &AdmissionInput<'_>, now: UnixMillis) {
-        let (lease, limits, subject) = (&admit.lease, admit.limits, &admit.lease.subject);
+    fn charge(&mut self, input: &AdmissionInput<'_>, now: UnixMillis) {
+        let (lease, limits, subject) = (&input.lease, input.limits, &input.lease.subject);
         // Sends to the recipient are counted without a limit, too: grants and lists of requests show them.
         let window = limits[Limit::Recipient].window.max(DAY);
         self.logs.append((EventLog::Sends, subject.recipient), event_source(lease), window, now);
@@ -151,7 +151,7 @@ impl State {
 
     pub(super) fn usage(
         &self,
-        subject: &ChargedTo<'_>,
+        subject: &LimitSubject<'_>,
         request_id: Option<&RequestId>,
         limits: &Limits,
         now: UnixMillis,
@@ -170,8 +170,8 @@ impl State {
 }
 
 /// The earliest of: the code's life counted from `requested_at`, the challenge's end, the caller's `not_after`.
-fn deadline(admit: &AdmissionInput<'_>, challenge_expires: UnixMillis, now: UnixMillis) -> UnixMillis {
-    let requested_at = admit.requested_at.map_or(now, |at| at.min(now));
-    let deadline = requested_at.plus(admit.code_life).min(challenge_expires);
-    admit.not_after.map_or(deadline, |not_after| deadline.min(not_after))
+fn deadline(input: &AdmissionInput<'_>, challenge_expires: UnixMillis, now: UnixMillis) -> UnixMillis {
+    let requested_at = input.requested_at.map_or(now, |at| at.min(now));
+    let deadline = requested_at.plus(input.code_life).min(challenge_expires);
+    input.not_after.map_or(deadline, |not_after| deadline.min(not_after))
 }

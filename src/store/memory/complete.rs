@@ -9,8 +9,8 @@ use crate::store::retention::{CLAIM_KEPT, OUTCOME_KEPT, REJECTION_KEPT};
 use crate::store::{CompletionAnswer, CompletionInput, Lease, Refund};
 
 impl State {
-    pub(super) fn complete(&mut self, completion: &CompletionInput<'_>, now: UnixMillis) -> CompletionAnswer {
-        let (lease, outcome) = (&completion.lease, completion.outcome);
+    pub(super) fn complete(&mut self, input: &CompletionInput<'_>, now: UnixMillis) -> CompletionAnswer {
+        let (lease, outcome) = (&input.lease, input.outcome);
         let recipient = lease.subject.recipient;
         let nothing_sent = matches!(outcome.status, Status::Failed | Status::Rejected);
         let earlier = self.record(recipient, lease.request_id, now);
@@ -19,7 +19,7 @@ impl State {
             match &record.stage {
                 Stage::Completed(_) if ours => return CompletionAnswer::Recorded,
                 Stage::Completed(outcome) => return CompletionAnswer::AlreadyCompleted(outcome.clone()),
-                // Only the owner of the lease that knows the last attempt can know that nothing was sent.
+                // Only a handler that has the lease and knows of the last attempt can say that nothing was sent.
                 Stage::InProgress(request)
                     if nothing_sent && !(ours && request.is_unsent(outcome.attempts)) =>
                 {
@@ -31,18 +31,18 @@ impl State {
         let receipt = earlier.and_then(|record| record.receipt.clone());
         let suppression_strength =
             earlier.map_or(SuppressionStrength::None, |record| record.suppression_strength);
-        if let Some(message_id) = completion.message_id() {
-            if !self.claim(completion, message_id, now) {
+        if let Some(message_id) = input.message_id() {
+            if !self.claim(input, message_id, now) {
                 return CompletionAnswer::MessageClaimed;
             }
-            if let Some(poll_after) = completion.poll_receipt_after {
+            if let Some(poll_after) = input.poll_receipt_after {
                 self.expect_receipt(lease, message_id, poll_after, now);
             }
         }
-        if let Some(suppression) = completion.suppression {
+        if let Some(suppression) = input.suppression {
             self.suppress(recipient, suppression, now);
         }
-        self.refund(lease, completion.refund, now);
+        self.refund(lease, input.refund, now);
         let kept = if outcome.status == Status::Rejected { REJECTION_KEPT } else { OUTCOME_KEPT };
         let completed = Record::new(lease.token, now.plus(kept), Stage::Completed(outcome.clone()));
         self.records.insert(record_key(lease), Record { receipt, suppression_strength, ..completed });
@@ -50,12 +50,12 @@ impl State {
     }
 
     /// Claims a message for this request. `false`: a lookup found it, and another request has claimed it.
-    fn claim(&mut self, completion: &CompletionInput<'_>, message_id: &str, now: UnixMillis) -> bool {
-        let request_id = completion.lease.request_id;
-        let key = (completion.lease.subject.recipient, message_id.to_owned());
+    fn claim(&mut self, input: &CompletionInput<'_>, message_id: &str, now: UnixMillis) -> bool {
+        let request_id = input.lease.request_id;
+        let key = (input.lease.subject.recipient, message_id.to_owned());
         match self.claims.get(&key).filter(|claim| claim.until > now) {
             Some(claim) if claim.request_id == *request_id => true,
-            Some(_) if completion.found_by_lookup => false,
+            Some(_) if input.found_by_lookup => false,
             _ => {
                 self.claims
                     .insert(key, Claim { request_id: request_id.clone(), until: now.plus(CLAIM_KEPT) });
@@ -69,7 +69,7 @@ impl State {
             return;
         }
         let (subject, source) = (&lease.subject, event_source(lease));
-        if refund == Refund::Counted {
+        if refund == Refund::CountedRefusal {
             let key = (EventLog::Refunds, subject.recipient);
             self.logs.append(key, source.clone(), DAY, now);
         }

@@ -27,7 +27,6 @@ pub(super) enum Source {
 }
 
 impl Logs {
-    /// The time until the log allows one more event.
     pub(super) fn wait(&self, key: LogKey, quota: Quota, now: UnixMillis) -> Duration {
         limit::wait(quota, &self.times(key), now)
     }

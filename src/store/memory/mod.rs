@@ -24,9 +24,9 @@ use async_trait::async_trait;
 use self::state::State;
 use super::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use super::{
-    Admission, AdmissionInput, ChargedTo, CompletionAnswer, CompletionInput, KillSwitch, Lease, NewReceipt,
-    OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestSummary, SharedState,
-    Store, StoreError, Usage,
+    Admission, AdmissionInput, CompletionAnswer, CompletionInput, KillSwitch, Lease, LimitSubject,
+    NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestSummary,
+    SharedState, Store, StoreError, Usage,
 };
 use crate::clock::Clock;
 use crate::domain::challenge::ChallengeId;
@@ -40,7 +40,6 @@ use crate::domain::verdict::Verdict;
 
 const SWEEP_EVERY_STEPS: u32 = 1_000;
 
-/// Limits, challenges and records of one process.
 pub struct MemoryStore {
     clock: Clock,
     state: Mutex<State>,
@@ -98,8 +97,8 @@ impl MemoryStore {
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn admit(&self, admit: &AdmissionInput<'_>) -> Result<Admission, StoreError> {
-        Ok(self.step(|state, now| state.admit(admit, now)))
+    async fn admit(&self, input: &AdmissionInput<'_>) -> Result<Admission, StoreError> {
+        Ok(self.step(|state, now| state.admit(input, now)))
     }
 
     async fn update_progress(
@@ -112,8 +111,8 @@ impl Store for MemoryStore {
         Ok(self.step(|state, now| state.update_progress(lease, attempts_made, progress, history, now)))
     }
 
-    async fn complete(&self, completion: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError> {
-        Ok(self.step(|state, now| state.complete(completion, now)))
+    async fn complete(&self, input: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError> {
+        Ok(self.step(|state, now| state.complete(input, now)))
     }
 
     async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError> {
@@ -127,9 +126,9 @@ impl Store for MemoryStore {
     async fn finish_provider_check(
         &self,
         check: &CodeCheck<'_>,
-        result: ProviderAnswer,
+        answer: ProviderAnswer,
     ) -> Result<Verdict, StoreError> {
-        Ok(self.step(|state, _| state.finish_provider_check(check, result)))
+        Ok(self.step(|state, _| state.finish_provider_check(check, answer)))
     }
 
     async fn reopen_challenge(&self, check: &CodeCheck<'_>) -> Result<(), StoreError> {
@@ -139,7 +138,7 @@ impl Store for MemoryStore {
 
     async fn link_verification(
         &self,
-        subject: &ChargedTo<'_>,
+        subject: &LimitSubject<'_>,
         challenge: &ChallengeId,
         verification_sid: &str,
     ) -> Result<(), StoreError> {
@@ -149,7 +148,7 @@ impl Store for MemoryStore {
 
     async fn usage(
         &self,
-        subject: &ChargedTo<'_>,
+        subject: &LimitSubject<'_>,
         request_id: Option<&RequestId>,
         limits: &Limits,
     ) -> Result<Usage, StoreError> {
@@ -176,8 +175,8 @@ impl Store for MemoryStore {
         Ok(self.step(|state, now| state.overdue_receipts(wait_max, count_max, now)))
     }
 
-    async fn heartbeat(&self, worker: u64, has_work: bool) -> Result<SharedState, StoreError> {
-        Ok(self.step(|state, now| state.heartbeat(worker, has_work, now)))
+    async fn heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
+        Ok(self.step(|state, now| state.heartbeat(worker_id, is_active, now)))
     }
 
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {

@@ -1,4 +1,4 @@
-//! Progress of a lease between admission and completion.
+//! Progress of a request between admission and completion.
 
 use super::record::{Phase, Stage};
 use super::state::{State, record_key};
@@ -39,7 +39,7 @@ impl State {
                     return ProgressAnswer::AlreadySent(message_id.clone());
                 }
                 if pending != Some(request.challenge.id) {
-                    return ProgressAnswer::ChallengeReplaced;
+                    return ProgressAnswer::ChallengeUsedOrReplaced;
                 }
                 request.withdraw_attempt(attempts_made);
                 request.start_attempt(now);

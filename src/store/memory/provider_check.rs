@@ -6,7 +6,7 @@ use crate::domain::challenge::{ChallengeId, PROVIDER_MADE};
 use crate::domain::limit::{EventLog, Limit};
 use crate::domain::time::UnixMillis;
 use crate::domain::verdict::Verdict;
-use crate::store::ChargedTo;
+use crate::store::LimitSubject;
 use crate::store::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use crate::store::retention::CHALLENGE_KEPT_AFTER;
 
@@ -56,28 +56,28 @@ impl State {
         Ask(verification_sid)
     }
 
-    pub(super) fn finish_provider_check(&mut self, check: &CodeCheck<'_>, result: ProviderAnswer) -> Verdict {
+    pub(super) fn finish_provider_check(&mut self, check: &CodeCheck<'_>, answer: ProviderAnswer) -> Verdict {
         use ProviderAnswer::{Found, NotCompared, Right, Wrong};
         let checks_max = check.limits.wrong_per_challenge;
         let is_only_possible = self.is_only_possible_check(check);
-        if matches!(result, Wrong | NotCompared) {
+        if matches!(answer, Wrong | NotCompared) {
             let possible = self.possible_checks.entry(check.recipient).or_default();
             possible.retain(|possible| possible.check_id != check.check_id);
         }
         // Not a wrong attempt, even if the challenge is gone.
-        if matches!(result, Right | NotCompared) {
+        if matches!(answer, Right | NotCompared) {
             self.uncount_wrong(check);
         }
         let not_counted = Verdict::Unanswered { counted: false };
         let Some(challenge) = self.challenge_mut(check.recipient, check.purpose) else {
-            return if result == NotCompared { not_counted } else { Verdict::NonePending };
+            return if answer == NotCompared { not_counted } else { Verdict::NonePending };
         };
         if let Some(used) = challenge.used {
             return if used == check.check_id { Verdict::Verified } else { Verdict::AlreadyUsed };
         }
         // Without this unfinished check the challenge is a newer one, or this step is being repeated.
         let is_unfinished = challenge.unfinished_checks.contains_key(&check.check_id);
-        match result {
+        match answer {
             Wrong => {
                 challenge.unfinished_checks.remove(&check.check_id);
                 return Verdict::Wrong { attempts_left: checks_max.saturating_sub(challenge.checks) };
@@ -119,7 +119,7 @@ impl State {
 
     pub(super) fn link_verification(
         &mut self,
-        subject: &ChargedTo<'_>,
+        subject: &LimitSubject<'_>,
         challenge_id: &ChallengeId,
         verification_sid: &str,
     ) {

@@ -13,21 +13,20 @@ impl State {
     pub(super) fn record_receipt(&mut self, receipt: &NewReceipt<'_>, now: UnixMillis) -> ReceiptAnswer {
         let key = (receipt.recipient, receipt.request_id.clone());
         let record = self.record_mut(&key, now).filter(|_| is_word(receipt.message_id));
-        let recorded_strength = record.map(|record| record.suppression_strength);
+        // Without a record a repeat cannot be recognised, so nothing is suppressed.
+        let Some(recorded_strength) = record.map(|record| record.suppression_strength) else {
+            return ReceiptAnswer::NoRequest;
+        };
         // A receipt suppresses only if the strength grows: a repeated one must not undo an operator's removal.
         let strength = match receipt.suppression {
             None => SuppressionStrength::None,
             Some(suppression) if suppression.duration.is_some() => SuppressionStrength::Temporary,
             Some(_) => SuppressionStrength::Permanent,
         };
-        let is_stronger = recorded_strength.is_none_or(|recorded| recorded < strength);
-        if let Some(suppression) = receipt.suppression.filter(|_| is_stronger) {
+        if let Some(suppression) = receipt.suppression.filter(|_| recorded_strength < strength) {
             self.suppress(receipt.recipient, suppression, now);
         }
-        let record = self.record_mut(&key, now).filter(|_| recorded_strength.is_some());
-        let Some(record) = record else {
-            return ReceiptAnswer::NoRequest;
-        };
+        let record = self.record_mut(&key, now).expect("it is there");
         record.suppression_strength = record.suppression_strength.max(strength);
         let recorded = record.receipt.as_ref();
         // A request may have two messages, after a resend. The one that arrived counts.

@@ -115,15 +115,15 @@ impl Record {
     /// Answers the admission of a request that has a record. `sends` counts those to its recipient within a day.
     pub(super) fn admit_again(
         &mut self,
-        admit: &AdmissionInput<'_>,
+        input: &AdmissionInput<'_>,
         sends: u32,
         now: UnixMillis,
     ) -> Admission {
-        let token = admit.lease.token;
+        let token = input.lease.token;
         let ours = self.owner == Some(token);
         let request = match &mut self.stage {
             Stage::Completed(outcome) => return Admission::Completed { outcome: outcome.clone(), ours },
-            Stage::InProgress(_) if admit.gate_closed => return Admission::Paused,
+            Stage::InProgress(_) if input.gate_closed => return Admission::Paused,
             Stage::InProgress(request) => request,
         };
         // A repeated step gets the answer that was lost, and only the answer to a new request counts the sends.
@@ -134,7 +134,7 @@ impl Record {
             if !lease_left.is_zero() {
                 return Admission::Busy(lease_left);
             }
-            if request.unfinished_leases >= admit.suspect_from {
+            if request.unfinished_leases >= input.suspect_from {
                 return Admission::CrashSuspect {
                     unfinished_leases: request.unfinished_leases,
                     time_left: request.deadline.since(now),
@@ -142,7 +142,7 @@ impl Record {
             }
             request.take_over(now);
         }
-        (self.owner, request.lease_until) = (Some(token), now.plus(admit.lease_duration));
+        (self.owner, request.lease_until) = (Some(token), now.plus(input.lease_duration));
         let grant = request.grant(now);
         let grant = if is_new { Grant { sends, history: None, ..grant } } else { grant };
         match request.phase {
@@ -154,14 +154,14 @@ impl Record {
 
 impl InProgress {
     pub(super) fn new(
-        admit: &AdmissionInput<'_>,
+        input: &AdmissionInput<'_>,
         challenge: Challenge,
         deadline: UnixMillis,
         now: UnixMillis,
     ) -> InProgress {
         InProgress {
             phase: Phase::Sending,
-            lease_until: now.plus(admit.lease_duration),
+            lease_until: now.plus(input.lease_duration),
             attempt: 1,
             attempt_started_at: now,
             attempts_in_doubt: 0,
@@ -169,8 +169,8 @@ impl InProgress {
             challenge,
             admitted_at: now,
             deadline,
-            purpose: admit.lease.subject.purpose.to_owned(),
-            history: admit.history.clone(),
+            purpose: input.lease.subject.purpose.to_owned(),
+            history: input.history.clone(),
         }
     }
 

@@ -6,11 +6,11 @@ use crate::store::retention::ACTIVE_WORKER_FOR;
 use crate::store::{KillSwitch, SharedState};
 
 impl State {
-    pub(super) fn heartbeat(&mut self, worker: u64, has_work: bool, now: UnixMillis) -> SharedState {
+    pub(super) fn heartbeat(&mut self, worker_id: u64, is_active: bool, now: UnixMillis) -> SharedState {
         self.active_workers.retain(|_, at| at.plus(ACTIVE_WORKER_FOR) > now);
-        match has_work {
-            true => self.active_workers.insert(worker, now),
-            false => self.active_workers.remove(&worker),
+        match is_active {
+            true => self.active_workers.insert(worker_id, now),
+            false => self.active_workers.remove(&worker_id),
         };
         SharedState {
             kill_switch_on: self.kill_switch.is_some(),

@@ -48,7 +48,6 @@ pub(super) struct Cooldown {
     pub(super) request_id: RequestId,
 }
 
-/// A message belongs to this request.
 pub(super) struct Claim {
     pub(super) request_id: RequestId,
     pub(super) until: UnixMillis,
@@ -168,7 +167,6 @@ pub(super) fn record_key(lease: &Lease<'_>) -> RecordKey {
     (lease.subject.recipient, lease.request_id.clone())
 }
 
-/// A request as the source of an event.
 pub(super) fn event_source(lease: &Lease<'_>) -> Source {
     Source::Request(lease.subject.recipient, lease.request_id.clone())
 }

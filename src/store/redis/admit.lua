@@ -1,28 +1,32 @@
 -- Admission: decides whether a request may be sent, and with which challenge. If so, charges every limit once.
 -- KEYS     record, challenge, cooldown, suppression, country's suppression, recent, index, wrong, refunds,
---          then the logs of sends: the recipient's, the user's, the client IP's, and all
+--          then the logs of sends: the recipient's, the user's, the client IP's, its network's, and all
 -- ARGV     the lists below
--- Answers  granted GRANT | in_doubt GRANT | completed OURS OUTCOME | busy MS | crash_suspect LEASES MS | paused
---          GRANT: attempt, now, its start, attempts in doubt, unfinished leases, sends in a day, facts, history or '-'
+-- Answers  granted GRANT | in_doubt GRANT | completed OURS OUTCOME | busy MS | crash_suspect UNFINISHED_LEASES MS |
+--          paused
+--          GRANT: attempt, now, start of the attempt, attempts in doubt, unfinished leases, sends in a day, facts,
+--          history or '-'
 --
--- A requeued request has no owner ('-'), and its lease ends when the next attempt is due.
+-- A requeued request has no owner ('-'), and `lease_until` is when its next attempt is due.
+-- `shared_member` names the request in the logs that recipients share.
 local record, challenge, cooldown, suppression, country_suppression, recent, index, wrong, refunds = unpack(KEYS, 1, 9)
-local sends, user, ip, all = unpack(KEYS, 10, 13)
-local now, token, request_id, member, requested_at = unpack(ARGV, 1, 5)
+local sends, user, ip, network, all = unpack(KEYS, 10, 14)
+local now, token, request_id, shared_member, requested_at = unpack(ARGV, 1, 5)
 local not_after, code_life, lease_duration, known_kids = unpack(ARGV, 6, 9)
-local challenge_id, kid, digest, callers_code, purpose, wrong_per_challenge = unpack(ARGV, 10, 15)
+local challenge_id, kid, digest, is_callers_code, purpose, wrong_per_challenge = unpack(ARGV, 10, 15)
 -- A count of 0 turns a limit off.
-local recipient_count, day_count, user_count, ip_count, all_count, wrong_count, refunds_count = unpack(ARGV, 16, 22)
-local recipient_window, cooldown_duration, time_left_min, life_divisor = unpack(ARGV, 23, 26)
-local rejection_kept, challenge_kept_after, outcome_kept = unpack(ARGV, 27, 29)
-local channel_disabled, history, recipient, recent_max, gate_closed, suspect_from = unpack(ARGV, 30, 35)
+local recipient_count, day_count, user_count, ip_count, network_count, all_count = unpack(ARGV, 16, 21)
+local wrong_count, refunds_count = unpack(ARGV, 22, 23)
+local recipient_window, cooldown_duration, time_left_min, life_divisor = unpack(ARGV, 24, 27)
+local rejection_kept, challenge_kept_after, outcome_kept = unpack(ARGV, 28, 30)
+local channel_disabled, history, recipient, recent_max, gate_closed, suspect_from = unpack(ARGV, 31, 36)
 
 now = clock(now)
 local values = redis.call('MGET', record, cooldown, suppression, country_suppression)
 
 -- The number of sends is for a new request, the history for any other.
 local function grant(r, is_new)
-  return table.concat({r.state == 'doubt' and 'in_doubt' or 'granted', r.attempt, ms(now), r.started_at,
+  return table.concat({r.state == 'doubt' and 'in_doubt' or 'granted', r.attempt, decimal(now), r.started_at,
     r.attempts_in_doubt, r.unfinished_leases, is_new and used(sends, DAY, now) or 0, r.facts,
     is_new and '-' or r.history}, ' ')
 end
@@ -37,18 +41,18 @@ if r then
   local admitted_at = string.match(r.facts, '^%S+ %S+ %S+ %S+ (%S+)')
   local is_new = r.owner == token and r.state == 'sending' and r.started_at == admitted_at
   if r.owner ~= token then
-    if tonumber(r.lease_until) > now then return 'busy ' .. ms(r.lease_until - now) end
+    if tonumber(r.lease_until) > now then return 'busy ' .. decimal(r.lease_until - now) end
     if tonumber(r.unfinished_leases) >= tonumber(suspect_from) then
-      return 'crash_suspect ' .. r.unfinished_leases .. ' ' .. ms(math.max(0, deadline_of(r) - now))
+      return 'crash_suspect ' .. r.unfinished_leases .. ' ' .. decimal(math.max(0, deadline_of(r) - now))
     end
     r.unfinished_leases = r.unfinished_leases + 1
     if r.state == 'waiting' then
-      r.state, r.attempt, r.started_at = 'sending', r.attempt + 1, ms(now)
+      r.state, r.attempt, r.started_at = 'sending', r.attempt + 1, decimal(now)
     else
       mark_in_doubt(r)
     end
   end
-  r.owner, r.lease_until = token, ms(now + lease_duration)
+  r.owner, r.lease_until = token, decimal(now + lease_duration)
   redis.call('SET', record, progress_line(r), 'KEEPTTL')
   return grant(r, is_new)
 end
@@ -61,25 +65,25 @@ local pending_id, pending_kid, pending_digest, pending_callers, pending_expires,
 local is_continued = pending_id and not used_by and tonumber(checks) < tonumber(wrong_per_challenge)
   and tonumber(pending_expires) - now >= math.max(code_life / life_divisor, tonumber(time_left_min))
   and string.find(known_kids, ',' .. pending_kid .. ',', 1, true)
-  and pending_callers == callers_code and (callers_code == '0' or pending_digest == digest)
+  and pending_callers == is_callers_code and (is_callers_code == '0' or pending_digest == digest)
 local expires = is_continued and tonumber(pending_expires) or now + code_life
 local deadline = math.min(math.min(tonumber(requested_at) or now, now) + code_life, expires)
 deadline = math.min(deadline, tonumber(not_after) or deadline)
 
--- Writes a new record. The index lives longer, so that it exists as long as the record.
+-- Writes a new record. Completion extends the record but not the index, so the index gets more time here.
 local function write(line, kept)
   redis.call('SET', record, line, 'PX', kept)
-  redis.call('SET', index, recipient, 'PX', ms(kept + challenge_kept_after))
+  redis.call('SET', index, recipient, 'PX', decimal(kept + challenge_kept_after))
 end
 
 -- Rejections are recorded, so that a repeat gets the same answer.
 local function reject(error_code, wait_time, provider_code)
   local error = '{"code":"' .. error_code .. '"'
   if provider_code then error = error .. ',"provider_code":' .. provider_code end
-  if wait_time then error = error .. ',"retry_after":' .. ms(math.ceil(wait_time / 1000)) end
-  local outcome = '{"status":"rejected","at":' .. ms(now) .. ',"purpose":"' .. purpose .. '","error":' .. error
+  if wait_time then error = error .. ',"retry_after":' .. decimal(math.ceil(wait_time / 1000)) end
+  local outcome = '{"status":"rejected","at":' .. decimal(now) .. ',"purpose":"' .. purpose .. '","error":' .. error
     .. '},"notes":' .. history .. '}'
-  write(table.concat({'ended', token, ms(now + rejection_kept), '-', outcome}, ' '), rejection_kept)
+  write(table.concat({'ended', token, decimal(now + rejection_kept), '-', outcome}, ' '), rejection_kept)
   remember_unsent(recent, request_id, recent_max, now)
   return 'completed 1 ' .. outcome
 end
@@ -100,32 +104,34 @@ if provider_code then return reject('blocked', time_left, provider_code) end
 -- Wrong attempts limit sends, too: a code that could not be checked is not worth a message.
 local limited_for = math.max(
   wait(sends, recipient_count, recipient_window, now), wait(sends, day_count, DAY, now), wait(user, user_count, HOUR, now),
-  wait(ip, ip_count, HOUR, now), wait(all, all_count, HOUR, now), wait(wrong, wrong_count, HOUR, now),
-  wait(refunds, refunds_count, DAY, now))
+  wait(ip, ip_count, HOUR, now), wait(network, network_count, HOUR, now), wait(all, all_count, HOUR, now),
+  wait(wrong, wrong_count, HOUR, now), wait(refunds, refunds_count, DAY, now))
 if limited_for > 0 then return reject('rate_limited', limited_for) end
 local cooldown_for = cooldown_left(cooldown, values[2], now)
 if cooldown_for > 0 then return reject('cooldown', cooldown_for) end
 
 -- Granted: charge every limit once, then write challenge and record.
 append(sends, request_id, math.max(recipient_window, DAY), now)
-if user_count ~= '0' then append(user, member, HOUR, now) end
-if ip_count ~= '0' then append(ip, member, HOUR, now) end
-if all_count ~= '0' then append(all, member, HOUR, now) end
+if user_count ~= '0' then append(user, shared_member, HOUR, now) end
+if ip_count ~= '0' then append(ip, shared_member, HOUR, now) end
+if network_count ~= '0' then append(network, shared_member, HOUR, now) end
+if all_count ~= '0' then append(all, shared_member, HOUR, now) end
 if cooldown_duration ~= '0' then
-  redis.call('SET', cooldown, ms(now + cooldown_duration) .. ' ' .. request_id,
-    'PX', ms(math.max(cooldown_duration, deadline - now)))
+  redis.call('SET', cooldown, decimal(now + cooldown_duration) .. ' ' .. request_id,
+    'PX', decimal(math.max(cooldown_duration, deadline - now)))
 end
 if is_continued then
   challenge_id, kid, digest = pending_id, pending_kid, pending_digest
 else
   if pending_id then redis.call('DEL', challenge) end
-  redis.call('HSET', challenge, 'id', challenge_id, 'kid', kid, 'digest', digest, 'callers', callers_code,
-    'expires', ms(expires), 'wrong', 0)
-  redis.call('PEXPIRE', challenge, ms(code_life + challenge_kept_after))
+  redis.call('HSET', challenge, 'id', challenge_id, 'kid', kid, 'digest', digest, 'callers', is_callers_code,
+    'expires', decimal(expires), 'wrong', 0)
+  redis.call('PEXPIRE', challenge, decimal(code_life + challenge_kept_after))
 end
-r = {state = 'sending', owner = token, kept_until = ms(now + outcome_kept), receipt = '-',
-  lease_until = ms(now + lease_duration), attempt = 1, started_at = ms(now),
+r = {state = 'sending', owner = token, kept_until = decimal(now + outcome_kept), receipt = '-',
+  lease_until = decimal(now + lease_duration), attempt = 1, started_at = decimal(now),
   attempts_in_doubt = 0, unfinished_leases = 1, purpose = purpose, history = history,
-  facts = table.concat({challenge_id, kid, digest, callers_code, ms(now), ms(expires), ms(deadline)}, ' ')}
+  facts = table.concat({challenge_id, kid, digest, is_callers_code, decimal(now), decimal(expires), decimal(deadline)},
+    ' ')}
 write(progress_line(r), outcome_kept)
 return grant(r, true)

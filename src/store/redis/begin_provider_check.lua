@@ -17,7 +17,7 @@ if unfinished_sid then return 'ask ' .. unfinished_sid end
 if tonumber(expires) <= now then return 'expired ' .. expires end
 -- The recipient's lock comes first: a new code does not lift it.
 local locked = wait(wrong, wrong_count, HOUR, now)
-if locked > 0 then return 'locked ' .. ms(locked) end
+if locked > 0 then return 'locked ' .. decimal(locked) end
 if tonumber(checks) >= tonumber(wrong_per_challenge) then return 'locked 0' end
 
 verification_sid = verification_sid or '-'

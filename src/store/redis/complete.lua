@@ -1,9 +1,10 @@
 -- Completion: records the first outcome of a request, its refund, message claim, expected receipt and suppression.
 -- KEYS     record, refunds, recent, claim, suppression, expected receipts, then the logs of sends as in admit.lua
--- ARGV     the lists below; `attempts_if_unsent` is '-' unless the outcome says that nothing was sent
+-- ARGV     the lists below; `attempts_if_unsent` is '-' unless the outcome says that nothing was sent;
+--          `refund` is none|uncounted|counted_refusal
 -- Answers  recorded | already_completed OUTCOME | not_owner | message_claimed
 local record, refunds, recent, claim_key, suppression, expected_receipts, sends = unpack(KEYS, 1, 7)
-local now, token, outcome, kept, attempts_if_unsent, refund, request_id, member, recent_max = unpack(ARGV, 1, 9)
+local now, token, outcome, kept, attempts_if_unsent, refund, request_id, shared_member, recent_max = unpack(ARGV, 1, 9)
 local recipient, message_id, found_by_lookup, claim_kept = unpack(ARGV, 10, 13)
 local poll_receipt_after, expected_receipts_kept = unpack(ARGV, 14, 15)
 local suppression_provider_code, suppression_duration, masked = unpack(ARGV, 16, 18)
@@ -11,7 +12,7 @@ now = clock(now)
 local r = read_record(redis.call('GET', record), now)
 if r then
   if r.state == 'ended' then return r.owner == token and 'recorded' or 'already_completed ' .. r.rest end
-  -- Only the owner of the lease that knows the last attempt can know that nothing was sent.
+  -- Only a handler that has the lease and knows of the last attempt can say that nothing was sent.
   if attempts_if_unsent ~= '-' then
     read_progress(r)
     if r.owner ~= token or r.attempts_in_doubt ~= '0' or not knows_last_attempt(r, attempts_if_unsent, false) then
@@ -20,7 +21,7 @@ if r then
   end
 end
 if message_id ~= '-' then
-  local claim = ms(now + claim_kept) .. ' ' .. request_id
+  local claim = decimal(now + claim_kept) .. ' ' .. request_id
   local earlier = redis.call('SET', claim_key, claim, 'NX', 'GET', 'PX', claim_kept)
   if earlier then
     local claimed_until, claimed_by = string.match(earlier, '^(%S+) (%S+)$')
@@ -29,8 +30,8 @@ if message_id ~= '-' then
     if not is_valid or claimed_by ~= request_id then redis.call('SET', claim_key, claim, 'PX', claim_kept) end
   end
   if poll_receipt_after ~= '-' then
-    local expected = table.concat({message_id, recipient, ms(now), request_id}, ' ')
-    redis.call('ZADD', expected_receipts, ms(now + poll_receipt_after), expected)
+    local expected = table.concat({message_id, recipient, decimal(now), request_id}, ' ')
+    redis.call('ZADD', expected_receipts, decimal(now + poll_receipt_after), expected)
     redis.call('PEXPIRE', expected_receipts, expected_receipts_kept)
   end
 end
@@ -38,12 +39,12 @@ if suppression_provider_code ~= '-' then
   suppress(suppression, suppression_provider_code, suppression_duration, now, masked)
 end
 local receipt = r and r.receipt or '-'
-redis.call('SET', record, table.concat({'ended', token, ms(now + kept), receipt, outcome}, ' '), 'PX', kept)
-if refund == 'counted' then append(refunds, request_id, DAY, now) end
+redis.call('SET', record, table.concat({'ended', token, decimal(now + kept), receipt, outcome}, ' '), 'PX', kept)
+if refund == 'counted_refusal' then append(refunds, request_id, DAY, now) end
 if refund ~= 'none' then
   redis.call('ZREM', sends, request_id)
-  -- Logs that recipients share have their own member for a request.
-  for i = 8, #KEYS do redis.call('ZREM', KEYS[i], member) end
+  -- The logs that recipients share name the request by `shared_member`.
+  for i = 8, #KEYS do redis.call('ZREM', KEYS[i], shared_member) end
   remember_unsent(recent, request_id, recent_max, now)
 end
 return 'recorded'

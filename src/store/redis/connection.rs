@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::io::tcp::TcpSettings;
-use redis::{Client, ErrorKind, IntoConnectionInfo};
+use redis::{Client, ErrorKind};
 
+use super::address;
 use super::script_call::Call;
+use crate::domain::server_url::InvalidUrl;
 use crate::domain::time::millis;
 use crate::store::StoreError;
 
@@ -33,12 +35,13 @@ pub(super) struct Link {
 
 impl Link {
     /// Connects at the first step, so that a gateway can start while Redis is down.
-    pub(super) fn open(url: &str) -> Result<Link, StoreError> {
+    pub(super) fn open(url: &str) -> Result<Link, InvalidUrl> {
+        let unusable =
+            |error: redis::RedisError| InvalidUrl::new(format!("cannot be used: {}", error.category()));
         let settings = TcpSettings::default().set_nodelay(true).set_user_timeout(Duration::from_secs(3));
-        let info = url.into_connection_info().map_err(unavailable)?.set_tcp_settings(settings);
-        let client = Client::open(info).map_err(unavailable)?;
+        let client = Client::open(address::read(url)?.set_tcp_settings(settings)).map_err(unusable)?;
         Ok(Link {
-            connection: Mutex::new(connection_to(&client).map_err(unavailable)?),
+            connection: Mutex::new(connection_to(&client).map_err(unusable)?),
             client,
             server: Mutex::default(),
             has_silent_step: AtomicBool::new(false),
@@ -47,7 +50,6 @@ impl Link {
         })
     }
 
-    /// Runs a script.
     pub(super) async fn run(&self, call: &Call<'_>) -> Result<String, StoreError> {
         let mut connection = self.connection.lock().expect("nothing panics while it holds the lock").clone();
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, call.invoke(&mut connection)).await;

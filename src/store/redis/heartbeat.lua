@@ -1,17 +1,17 @@
--- Heartbeat: counts a worker as active while it has something to send; without work it is removed.
+-- Heartbeat: counts a worker as active, or no longer, and reads the shared state.
 -- KEYS     active workers, kill switch, server
--- ARGV     now, worker, has work, a worker is active for, a new server may lack writes for,
---          run id that the worker knows or '-'
+-- ARGV     now, worker id, is active (has something to send), how long a worker stays active,
+--          how long a new server may lack writes, run id that the worker knows or '-'
 -- Answers  kill switch (0 or 1), active workers, for how long the server may still lack writes, run id of the server
 local active_workers, kill_switch, server_key = unpack(KEYS)
-local now, worker, has_work, active_for, may_lack_writes_for, known_server = unpack(ARGV)
+local now, worker_id, is_active, active_for, may_lack_writes_for, known_server = unpack(ARGV)
 now = clock(now)
-redis.call('ZREMRANGEBYSCORE', active_workers, '-inf', ms(now - active_for))
-if has_work == '1' then
-  redis.call('ZADD', active_workers, ms(now), worker)
+redis.call('ZREMRANGEBYSCORE', active_workers, '-inf', decimal(now - active_for))
+if is_active == '1' then
+  redis.call('ZADD', active_workers, decimal(now), worker_id)
   redis.call('PEXPIRE', active_workers, 60000)
 else
-  redis.call('ZREM', active_workers, worker)
+  redis.call('ZREM', active_workers, worker_id)
 end
 
 -- Another server than before may lack the last second of writes. Without permission for INFO a change goes unnoticed.
@@ -19,11 +19,11 @@ local info = redis.pcall('INFO', 'server')
 local server = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or 'unknown'
 local recorded_server, since = string.match(redis.call('GET', server_key) or '', '^(%S+) (%S+)$')
 local is_changed = recorded_server and recorded_server ~= server
--- The failover can lose this key as well. Then only `known_server` shows that the server has changed. `since` is 0 while
--- the server has never changed.
+-- A failover can lose this key, and a worker that knows no server may already have written it again, with `since` 0. Then
+-- only `known_server` shows the change.
 local is_key_lost = known_server ~= '-' and (not recorded_server or since == '0' and known_server ~= server)
-if is_changed or is_key_lost then since = ms(now) end
+if is_changed or is_key_lost then since = decimal(now) end
 redis.call('SET', server_key, server .. ' ' .. (since or '0'), 'PX', DAY)
 local lacking_for = math.max(0, tonumber(since or 0) + may_lack_writes_for - now)
 local active = redis.call('ZCARD', active_workers)
-return table.concat({redis.call('EXISTS', kill_switch), active, ms(lacking_for), server}, ' ')
+return table.concat({redis.call('EXISTS', kill_switch), active, decimal(lacking_for), server}, ' ')

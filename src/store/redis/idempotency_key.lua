@@ -7,5 +7,5 @@ local now, request, kept = unpack(ARGV)
 now = clock(now)
 local bound_until, bound = string.match(redis.call('GET', key) or '', '^(%d+) (%x+)$')
 if bound and tonumber(bound_until) > now then return bound end
-if request ~= '-' then redis.call('SET', key, ms(now + kept) .. ' ' .. request, 'PX', kept) end
+if request ~= '-' then redis.call('SET', key, decimal(now + kept) .. ' ' .. request, 'PX', kept) end
 return request

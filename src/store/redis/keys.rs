@@ -10,7 +10,7 @@ use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::EventLog;
 use crate::domain::request_id::RequestId;
 use crate::domain::suppression::{NewSuppression, SuppressionTarget};
-use crate::store::ChargedTo;
+use crate::store::LimitSubject;
 
 pub(super) struct Keys {
     prefix: String,
@@ -125,13 +125,16 @@ impl Keys {
     }
 
     /// The events that a limit counts. A limit without a digest in the subject is off, and its key is not touched.
-    pub(super) fn log<'a>(&'a self, log: EventLog, subject: &'a ChargedTo<'_>) -> Key<'a> {
+    pub(super) fn log<'a>(&'a self, log: EventLog, subject: &'a LimitSubject<'_>) -> Key<'a> {
         match log {
             EventLog::Sends => self.sends(&subject.recipient),
             EventLog::Wrong => self.wrong(&subject.recipient),
             EventLog::Refunds => self.refunds(&subject.recipient),
             EventLog::UserSends => self.shared(":user:", subject.user.as_ref().map_or("", Digest16::as_str)),
             EventLog::IpSends => self.shared(":ip:", subject.ip.as_ref().map_or("", Digest16::as_str)),
+            EventLog::NetworkSends => {
+                self.shared(":net:", subject.network.as_ref().map_or("", Digest16::as_str))
+            }
             EventLog::AllSends => self.shared(":spend:h", ""),
         }
     }

@@ -6,7 +6,7 @@ local kill_switch = KEYS[1]
 local now, change, reason = unpack(ARGV)
 local previous = redis.call('GET', kill_switch)
 if change == 'on' then
-  local since = previous and string.match(previous, '^%S+') or ms(clock(now))
+  local since = previous and string.match(previous, '^%S+') or decimal(clock(now))
   redis.call('SET', kill_switch, since .. ' ' .. reason)
 elseif change == 'off' then
   redis.call('DEL', kill_switch)

@@ -2,6 +2,7 @@
 //!
 //! `replies.rs` reads the answers of all scripts. `docs/architecture.md` lists the keys and the words of a record.
 
+mod address;
 mod connection;
 mod keys;
 mod replies;
@@ -24,9 +25,9 @@ use super::retention::{
     RECEIPT_POLL_INTERVAL_MIN, RECENT_MAX, REJECTION_KEPT, SUPPRESSION_MIN, SUPPRESSIONS_MAX, is_word,
 };
 use super::{
-    Admission, AdmissionInput, ChargedTo, CompletionAnswer, CompletionInput, KillSwitch, Lease, NewReceipt,
-    OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, Refund, RequestRecord, RequestSummary,
-    SharedState, Store, StoreError, Usage,
+    Admission, AdmissionInput, CompletionAnswer, CompletionInput, KillSwitch, Lease, LimitSubject,
+    NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, Refund, RequestRecord,
+    RequestSummary, SharedState, Store, StoreError, Usage,
 };
 use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, ChallengeId, PROVIDER_MADE, TIME_LEFT_MIN};
 use crate::domain::history::RequestHistory;
@@ -34,6 +35,7 @@ use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::{EventLog, Limit, Limits};
 use crate::domain::outcome::Status;
 use crate::domain::request_id::RequestId;
+use crate::domain::server_url::InvalidUrl;
 use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry};
 use crate::domain::time::{UnixMillis, millis};
 use crate::domain::verdict::Verdict;
@@ -41,7 +43,6 @@ use crate::domain::verdict::Verdict;
 /// The list of expected receipts is kept longer than any receipt is waited for.
 const EXPECTED_RECEIPTS_KEPT: Duration = Duration::from_secs(2 * 86_400);
 
-/// Limits, challenges and records that all workers share.
 pub struct RedisStore {
     link: Link,
     keys: Keys,
@@ -52,7 +53,7 @@ pub struct RedisStore {
 
 impl RedisStore {
     /// Connects at the first step, so that a gateway can start while Redis is down.
-    pub fn connect(url: &str, prefix: &str) -> Result<RedisStore, StoreError> {
+    pub fn connect(url: &str, prefix: &str) -> Result<RedisStore, InvalidUrl> {
         Ok(RedisStore {
             link: Link::open(url)?,
             keys: Keys::new(prefix),
@@ -71,7 +72,6 @@ impl RedisStore {
         self.time.load(Ordering::Relaxed)
     }
 
-    /// Runs a script and reads its answer.
     async fn run<T>(
         &self,
         step: &'static str,
@@ -100,7 +100,7 @@ impl RedisStore {
         self.run("suppress", &call, replies::suppression).await
     }
 
-    fn add_charged_logs(&self, call: &mut Call<'_>, subject: &ChargedTo<'_>) {
+    fn add_charged_logs(&self, call: &mut Call<'_>, subject: &LimitSubject<'_>) {
         for log in EventLog::CHARGED {
             call.arg(self.keys.log(log, subject));
         }
@@ -115,7 +115,7 @@ impl RedisStore {
 
 /// Adds the count of each limit in the order of [`Limit::ALL`], then the window that is a setting. The other windows are
 /// fixed, and the scripts know them. A limit without a digest in the subject is off.
-fn add_limits(call: &mut Call<'_>, subject: &ChargedTo<'_>, limits: &Limits) {
+fn add_limits(call: &mut Call<'_>, subject: &LimitSubject<'_>, limits: &Limits) {
     for limit in Limit::ALL {
         call.arg(subject.digest(limit.log()).map_or(0, |_| limits[limit].count));
     }
@@ -148,16 +148,17 @@ fn shared_member(lease: &Lease<'_>) -> String {
 
 #[async_trait]
 impl Store for RedisStore {
-    async fn admit(&self, admit: &AdmissionInput<'_>) -> Result<Admission, StoreError> {
-        let (lease, limits, subject) = (&admit.lease, admit.limits, &admit.lease.subject);
+    async fn admit(&self, input: &AdmissionInput<'_>) -> Result<Admission, StoreError> {
+        let (lease, limits, subject) = (&input.lease, input.limits, &input.lease.subject);
         let recipient = &subject.recipient;
-        let is_shared = limits[Limit::All].count > 0 || subject.user.is_some() || subject.ip.is_some();
+        let is_client = subject.ip.is_some() || subject.network.is_some();
+        let is_shared = limits[Limit::All].count > 0 || subject.user.is_some() || is_client;
         let mut call = self.scripts.admit.call(9 + EventLog::CHARGED.len());
         call.arg(self.keys.record(recipient, lease.request_id))
             .arg(self.keys.challenge(recipient, subject.purpose))
             .arg(self.keys.cooldown(recipient))
             .arg(self.keys.suppression(recipient))
-            .arg(self.keys.country_suppression(admit.country))
+            .arg(self.keys.country_suppression(input.country))
             .arg(self.keys.recent(recipient))
             .arg(self.keys.index(lease.request_id))
             .arg(self.keys.wrong(recipient))
@@ -167,15 +168,15 @@ impl Store for RedisStore {
             .arg(id_word(lease.token))
             .arg(lease.request_id.as_str())
             .arg(if is_shared { shared_member(lease) } else { String::new() })
-            .optional(admit.requested_at.map(|at| at.0))
-            .optional(admit.not_after.map(|at| at.0))
-            .arg(millis(admit.code_life))
-            .arg(millis(admit.lease_duration))
-            .arg(admit.known_kids)
-            .arg(admit.proposal.id.as_str())
-            .arg(admit.proposal.kid)
-            .arg(admit.proposal.digest.as_str())
-            .arg(u8::from(admit.proposal.callers_code))
+            .optional(input.requested_at.map(|at| at.0))
+            .optional(input.not_after.map(|at| at.0))
+            .arg(millis(input.code_life))
+            .arg(millis(input.lease_duration))
+            .arg(input.known_kids)
+            .arg(input.proposal.id.as_str())
+            .arg(input.proposal.kid)
+            .arg(input.proposal.digest.as_str())
+            .arg(u8::from(input.proposal.callers_code))
             .arg(subject.purpose)
             .arg(limits.wrong_per_challenge);
         add_limits(&mut call, subject, limits);
@@ -185,12 +186,12 @@ impl Store for RedisStore {
             .arg(millis(REJECTION_KEPT))
             .arg(millis(CHALLENGE_KEPT_AFTER))
             .arg(millis(OUTCOME_KEPT))
-            .arg(u8::from(admit.channel_disabled))
-            .json(admit.history)
+            .arg(u8::from(input.channel_disabled))
+            .json(input.history)
             .arg(recipient.as_str())
             .arg(RECENT_MAX)
-            .arg(u8::from(admit.gate_closed))
-            .arg(admit.suspect_from);
+            .arg(u8::from(input.gate_closed))
+            .arg(input.suspect_from);
         self.run("admit", &call, replies::admission).await
     }
 
@@ -221,12 +222,12 @@ impl Store for RedisStore {
             Some(history) => call.json(history),
             None => call.arg("-"),
         };
-        self.run("update_progress", &call, replies::progress_result).await
+        self.run("update_progress", &call, replies::progress_answer).await
     }
 
-    async fn complete(&self, completion: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError> {
-        let (lease, subject, outcome) = (&completion.lease, &completion.lease.subject, completion.outcome);
-        let (recipient, message_id) = (&subject.recipient, completion.message_id());
+    async fn complete(&self, input: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError> {
+        let (lease, subject, outcome) = (&input.lease, &input.lease.subject, input.outcome);
+        let (recipient, message_id) = (&subject.recipient, input.message_id());
         let kept = if outcome.status == Status::Rejected { REJECTION_KEPT } else { OUTCOME_KEPT };
         let nothing_sent = matches!(outcome.status, Status::Failed | Status::Rejected);
         let mut call = self.scripts.complete.call(6 + EventLog::CHARGED.len());
@@ -234,7 +235,7 @@ impl Store for RedisStore {
             .arg(self.keys.refunds(recipient))
             .arg(self.keys.recent(recipient))
             .arg(self.keys.claim(recipient, message_id))
-            .arg(self.keys.suppression_of(recipient, completion.suppression.as_ref()))
+            .arg(self.keys.suppression_of(recipient, input.suppression.as_ref()))
             .arg(self.keys.expected_receipts());
         self.add_charged_logs(&mut call, subject);
         call.arg(self.time())
@@ -242,22 +243,22 @@ impl Store for RedisStore {
             .json(outcome)
             .arg(millis(kept))
             .optional(nothing_sent.then_some(outcome.attempts))
-            .arg(match completion.refund {
+            .arg(match input.refund {
                 Refund::None => "none",
-                Refund::Free => "free",
-                Refund::Counted => "counted",
+                Refund::Uncounted => "uncounted",
+                Refund::CountedRefusal => "counted_refusal",
             })
             .arg(lease.request_id.as_str())
-            .arg(if completion.refund == Refund::None { String::new() } else { shared_member(lease) })
+            .arg(if input.refund == Refund::None { String::new() } else { shared_member(lease) })
             .arg(RECENT_MAX)
             .arg(recipient.as_str())
             .optional(message_id)
-            .arg(u8::from(completion.found_by_lookup))
+            .arg(u8::from(input.found_by_lookup))
             .arg(millis(CLAIM_KEPT))
-            .optional(completion.poll_receipt_after.map(millis))
+            .optional(input.poll_receipt_after.map(millis))
             .arg(millis(EXPECTED_RECEIPTS_KEPT));
-        add_suppression(&mut call, completion.suppression.as_ref());
-        self.run("complete", &call, replies::complete_result).await
+        add_suppression(&mut call, input.suppression.as_ref());
+        self.run("complete", &call, replies::completion_answer).await
     }
 
     async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError> {
@@ -292,7 +293,7 @@ impl Store for RedisStore {
     async fn finish_provider_check(
         &self,
         check: &CodeCheck<'_>,
-        result: ProviderAnswer,
+        answer: ProviderAnswer,
     ) -> Result<Verdict, StoreError> {
         let mut call = self.scripts.finish_provider_check.call(3);
         call.arg(self.keys.challenge(&check.recipient, check.purpose))
@@ -300,7 +301,7 @@ impl Store for RedisStore {
             .arg(self.keys.possible_checks(&check.recipient))
             .arg(id_word(check.check_id))
             .arg(check.limits.wrong_per_challenge)
-            .arg(match result {
+            .arg(match answer {
                 ProviderAnswer::Right => "right",
                 ProviderAnswer::Found => "found",
                 ProviderAnswer::Wrong => "wrong",
@@ -324,7 +325,7 @@ impl Store for RedisStore {
 
     async fn link_verification(
         &self,
-        subject: &ChargedTo<'_>,
+        subject: &LimitSubject<'_>,
         challenge: &ChallengeId,
         verification_sid: &str,
     ) -> Result<(), StoreError> {
@@ -337,7 +338,7 @@ impl Store for RedisStore {
 
     async fn usage(
         &self,
-        subject: &ChargedTo<'_>,
+        subject: &LimitSubject<'_>,
         request_id: Option<&RequestId>,
         limits: &Limits,
     ) -> Result<Usage, StoreError> {
@@ -381,7 +382,7 @@ impl Store for RedisStore {
             .arg(u8::from(receipt.published))
             .optional(receipt.provider_code);
         add_suppression(&mut call, receipt.suppression.as_ref());
-        self.run("record_receipt", &call, replies::receipt_result).await
+        self.run("record_receipt", &call, replies::receipt_answer).await
     }
 
     async fn overdue_receipts(
@@ -399,14 +400,14 @@ impl Store for RedisStore {
         self.run("overdue_receipts", &call, replies::overdue_receipts).await
     }
 
-    async fn heartbeat(&self, worker: u64, has_work: bool) -> Result<SharedState, StoreError> {
+    async fn heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
         let mut call = self.scripts.heartbeat.call(3);
         call.arg(self.keys.active_workers())
             .arg(self.keys.kill_switch())
             .arg(self.keys.server())
             .arg(self.time())
-            .arg(id_word(worker))
-            .arg(u8::from(has_work))
+            .arg(id_word(worker_id))
+            .arg(u8::from(is_active))
             .arg(millis(ACTIVE_WORKER_FOR))
             .arg(millis(LOST_WRITES_FOR))
             .arg(self.link.server());

@@ -6,7 +6,7 @@ local expected_receipts = KEYS[1]
 local now, wait_max, count_max, interval_min, prefix = unpack(ARGV)
 now = clock(now)
 local overdue = {}
-for _, member in ipairs(redis.call('ZRANGE', expected_receipts, '-inf', ms(now), 'BYSCORE', 'LIMIT', 0, count_max)) do
+for _, member in ipairs(redis.call('ZRANGE', expected_receipts, '-inf', decimal(now), 'BYSCORE', 'LIMIT', 0, count_max)) do
   local recipient, sent_at, request_id = string.match(member, '^%S+ (%S+) (%S+) (%S+)$')
   local r = read_record(redis.call('GET', prefix .. ':' .. recipient .. ':req:' .. request_id), now)
   local waited = math.max(0, now - sent_at)
@@ -15,7 +15,7 @@ for _, member in ipairs(redis.call('ZRANGE', expected_receipts, '-inf', ms(now),
   if needs_no_poll or is_lapsed then
     redis.call('ZREM', expected_receipts, member)
   else
-    redis.call('ZADD', expected_receipts, ms(now + math.max(waited, tonumber(interval_min))), member)
+    redis.call('ZADD', expected_receipts, decimal(now + math.max(waited, tonumber(interval_min))), member)
   end
   if not needs_no_poll then overdue[#overdue + 1] = (is_lapsed and 'lapsed ' or 'due ') .. member end
 end

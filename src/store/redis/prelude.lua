@@ -13,8 +13,8 @@ local function clock(test_time)
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
--- A number as text. Lua's own conversion writes large numbers with an exponent.
-local function ms(n) return string.format('%.0f', n) end
+-- A number as decimal digits. Lua's own conversion writes large numbers with an exponent.
+local function decimal(number) return string.format('%.0f', number) end
 
 -- The time until a log of events allows one more. A limit is reached while its count-th newest event is inside the window.
 local function wait(log, count, window, now)
@@ -26,14 +26,14 @@ end
 
 -- Adds an event to a log, and drops those that have left the window. A member counts once.
 local function append(log, member, window, now)
-  redis.call('ZADD', log, ms(now), member)
-  redis.call('ZREMRANGEBYSCORE', log, '-inf', ms(now - window))
-  redis.call('PEXPIRE', log, ms(window))
+  redis.call('ZADD', log, decimal(now), member)
+  redis.call('ZREMRANGEBYSCORE', log, '-inf', decimal(now - window))
+  redis.call('PEXPIRE', log, decimal(window))
 end
 
 -- The number of events inside the window.
 local function used(log, window, now)
-  return redis.call('ZCOUNT', log, '(' .. ms(now - window), '+inf')
+  return redis.call('ZCOUNT', log, '(' .. decimal(now - window), '+inf')
 end
 
 -- Reads the record of a request, unless it has expired. Of a completed request (state `ended`) `rest` is the outcome.
@@ -44,8 +44,8 @@ local function read_record(line, now)
   return r.state and tonumber(r.kept_until) > now and r or nil
 end
 
--- Splits the rest of a record in progress. `facts` are fixed at admission: challenge id, key id, digest, caller's code,
--- admission, expiry, deadline.
+-- Splits the rest of a record in progress. `facts` are fixed at admission: challenge id, key id, digest, whether the
+-- caller chose the code (0 or 1), admission, expiry, deadline.
 local function read_progress(r)
   r.lease_until, r.attempt, r.started_at, r.attempts_in_doubt, r.unfinished_leases, r.facts, r.purpose, r.history =
     string.match(r.rest, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+ %S+ %S+ %S+ %S+ %S+ %S+) (%S+) (.+)$')
@@ -64,10 +64,10 @@ local function deadline_of(r) return tonumber(string.match(r.facts, '%S+$')) end
 local function receipt_of(r) return string.match(r.receipt, '^([^,]+),(%d+),([^,]+),(%d)') end
 
 -- Is the handler's count of attempts up to date? In state `sending` the record counts an attempt that may not have been
--- made, so one fewer is up to date, too, unless `must_be_made`.
-local function knows_last_attempt(r, attempts_made, must_be_made)
+-- made, so one fewer is up to date, too, unless the attempt was surely made (`was_made`).
+local function knows_last_attempt(r, attempts_made, was_made)
   return r.attempt == attempts_made
-    or not must_be_made and r.state == 'sending' and tonumber(r.attempt) - 1 == tonumber(attempts_made)
+    or not was_made and r.state == 'sending' and tonumber(r.attempt) - 1 == tonumber(attempts_made)
 end
 
 -- Marks the current attempt as in doubt, and counts it once.
@@ -75,9 +75,9 @@ local function mark_in_doubt(r)
   if r.state ~= 'doubt' then r.state, r.attempts_in_doubt = 'doubt', r.attempts_in_doubt + 1 end
 end
 
--- The time that is left of a recipient's cooldown. After its time it goes on while the request that started it may
--- still be sent. Two messages to one recipient are thus never in doubt together: the provider could not tell them apart.
--- Reads the record of that request, whose key follows from the cooldown's key.
+-- The time left of a recipient's cooldown. It lasts for its duration, and longer while the request that started it may
+-- still be sent. So, unless the cooldown is off, two messages to one recipient are never in doubt together: a lookup could
+-- not tell them apart. The key of that request's record follows from the cooldown's key.
 local function cooldown_left(key, value, now)
   local cooldown_until, request_id = string.match(value or '', '^(%S+) (%S+)$')
   if not cooldown_until then return 0 end
@@ -101,12 +101,12 @@ local function suppress(key, provider_code, duration, now, masked_and_reason)
   if prefix then
     note_key = prefix .. ':' .. recipient .. ':suppression'
     local since = old_until and tonumber(old_until) > now and string.match(redis.call('GET', note_key) or '', '^%S+')
-    note = (since or ms(now)) .. ' ' .. masked_and_reason
-    redis.call('ZREMRANGEBYSCORE', prefix .. ':suppressions', '-inf', ms(now))
-    redis.call('ZADD', prefix .. ':suppressions', new_until and ms(new_until) or 'inf', recipient)
+    note = (since or decimal(now)) .. ' ' .. masked_and_reason
+    redis.call('ZREMRANGEBYSCORE', prefix .. ':suppressions', '-inf', decimal(now))
+    redis.call('ZADD', prefix .. ':suppressions', new_until and decimal(new_until) or 'inf', recipient)
   end
   if new_until then
-    redis.call('SET', key, provider_code .. ' ' .. ms(new_until), 'PX', duration)
+    redis.call('SET', key, provider_code .. ' ' .. decimal(new_until), 'PX', duration)
     if note then redis.call('SET', note_key, note, 'PX', duration) end
   else
     redis.call('SET', key, provider_code .. ' -')
@@ -123,7 +123,7 @@ end
 
 -- Lists a request among the recipient's last ones, although nothing was sent.
 local function remember_unsent(recent, request_id, recent_max, now)
-  redis.call('ZADD', recent, ms(now), request_id)
+  redis.call('ZADD', recent, decimal(now), request_id)
   redis.call('ZREMRANGEBYRANK', recent, 0, -1 - recent_max)
   redis.call('PEXPIRE', recent, DAY)
 end

@@ -6,7 +6,7 @@ local now, count = unpack(ARGV)
 now = clock(now)
 local words = {}
 for _, key in ipairs(KEYS) do
-  local newest = redis.call('ZRANGE', key, '+inf', '(' .. ms(now - DAY), 'BYSCORE', 'REV', 'LIMIT', 0, count, 'WITHSCORES')
+  local newest = redis.call('ZRANGE', key, '+inf', '(' .. decimal(now - DAY), 'BYSCORE', 'REV', 'LIMIT', 0, count, 'WITHSCORES')
   for _, word in ipairs(newest) do words[#words + 1] = word end
 end
 return table.concat(words, ' ')

@@ -9,9 +9,11 @@ local now, message_id, rank, status, is_final, published, provider_code = unpack
 local suppression_provider_code, suppression_duration, masked = unpack(ARGV, 8, 10)
 now = clock(now)
 local r = message_id ~= '-' and read_record(redis.call('GET', record), now)
+-- Without a record a repeat cannot be recognised, so nothing is suppressed.
+if not r then return 'no_request' end
 -- The last field of a receipt is its suppression strength: 0 it has not suppressed, 1 for a time, 2 without an end. A receipt
 -- suppresses only if that grows: a repeated one must not undo an operator's removal.
-local recorded_strength = r and string.match(r.receipt, '^[^,]+,%d+,[^,]+,%d,[^,]+,%d+,(%d)$') or '0'
+local recorded_strength = string.match(r.receipt, '^[^,]+,%d+,[^,]+,%d,[^,]+,%d+,(%d)$') or '0'
 local strength = suppression_provider_code == '-' and '0' or suppression_duration == '-' and '2' or '1'
 local is_stronger = strength > recorded_strength
 if is_stronger then
@@ -19,7 +21,6 @@ if is_stronger then
 else
   strength = recorded_strength
 end
-if not r then return 'no_request' end
 
 local function write(receipt)
   local line = {r.state, r.owner, r.kept_until, receipt .. ',' .. strength, r.rest}
@@ -28,21 +29,21 @@ end
 
 local recorded_message_id, recorded_rank, recorded_status, recorded_published = receipt_of(r)
 local arrived = { delivered = true, read = true }
--- A request may have two messages, after a resend. The one that arrived counts. Without a recorded receipt there is no
--- other message.
-local other_arrived = arrived[status] and recorded_message_id ~= message_id and not arrived[recorded_status or 'read']
+-- After a resend a request may have two messages. The receipt of the one that arrived replaces the other's.
+local other_arrived = arrived[status] and recorded_message_id ~= message_id
+  and recorded_status and not arrived[recorded_status]
 published = published == '1' and is_final == '1' and '1' or '0'
 if not recorded_rank or other_arrived or tonumber(recorded_rank) < tonumber(rank) then
-  write(table.concat({message_id, rank, status, published, provider_code, ms(now)}, ','))
+  write(table.concat({message_id, rank, status, published, provider_code, decimal(now)}, ','))
 else
   local recorded = string.match(r.receipt, '^[^,]+,%d+,[^,]+,%d,[^,]+,%d+')
-  local is_unpublished = recorded_status == status and recorded_published ~= '1'
-  if is_unpublished and published == '1' then
+  local is_unpublished_repeat = recorded_status == status and recorded_published ~= '1'
+  if is_unpublished_repeat and published == '1' then
     write((string.gsub(recorded, '^([^,]+,[^,]+,[^,]+),0', '%1,1')))
   elseif is_stronger then
     write(recorded)
   end
-  if not is_unpublished then return 'nothing_to_publish' end
+  if not is_unpublished_repeat then return 'nothing_to_publish' end
 end
 if is_final ~= '1' or published == '1' then return 'nothing_to_publish' end
 if r.state == 'ended' then return 'completed ' .. r.rest end

@@ -62,16 +62,16 @@ fn grant(words: &str) -> Option<Grant> {
     })
 }
 
-pub(super) fn progress_result(answer: &str) -> Option<ProgressAnswer> {
+pub(super) fn progress_answer(answer: &str) -> Option<ProgressAnswer> {
     Some(match answer {
         "applied" => ProgressAnswer::Applied,
         "not_owner" => ProgressAnswer::NotOwner,
-        "challenge_replaced" => ProgressAnswer::ChallengeReplaced,
+        "challenge_replaced" => ProgressAnswer::ChallengeUsedOrReplaced,
         other => ProgressAnswer::AlreadySent(other.strip_prefix("already_sent ")?.to_owned()),
     })
 }
 
-pub(super) fn complete_result(answer: &str) -> Option<CompletionAnswer> {
+pub(super) fn completion_answer(answer: &str) -> Option<CompletionAnswer> {
     Some(match answer {
         "recorded" => CompletionAnswer::Recorded,
         "not_owner" => CompletionAnswer::NotOwner,
@@ -135,7 +135,7 @@ pub(super) fn idempotency_key(answer: &str) -> Option<Option<Digest16>> {
     }
 }
 
-pub(super) fn receipt_result(answer: &str) -> Option<ReceiptAnswer> {
+pub(super) fn receipt_answer(answer: &str) -> Option<ReceiptAnswer> {
     let (word, rest) = answer.split_once(' ').unwrap_or((answer, ""));
     let (purpose, history) = match word {
         "no_request" => return Some(ReceiptAnswer::NoRequest),

@@ -11,7 +11,7 @@ local line = redis.call('GET', prefix .. ':' .. recipient .. ':req:' .. request_
 local r = read_record(line, now)
 if not r then return '' end
 if r.state ~= 'ended' then read_progress(r) end
--- Quotes inside JSON strings are escaped, so these patterns match only fields of the outcome itself.
+-- Quotes inside JSON strings are escaped, so these patterns match only fields, never text inside a value.
 local purpose = r.purpose or string.match(r.rest, '"purpose":"([^"]*)"')
 local challenge_id = r.facts and string.match(r.facts, '^%S+') or string.match(r.rest, '"challenge":"([^"]*)"')
 local challenge = prefix .. ':' .. recipient .. ':challenge:' .. purpose

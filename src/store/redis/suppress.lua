@@ -1,4 +1,4 @@
--- Manual suppression: suppresses a recipient by hand, or removes its suppression, by hand or not.
+-- Manual suppression: an operator suppresses a recipient, or removes its suppression, even one that a provider caused.
 -- KEYS     suppression, its note, suppressions
 -- ARGV     now, add|remove, recipient, duration or '-', masked recipient and reason
 -- Answers  the suppression in force after adding, or before removing; nothing if there is none
@@ -6,7 +6,7 @@ local now, change, recipient, duration, masked_and_reason = unpack(ARGV)
 local suppression, note_key, suppressions = unpack(KEYS)
 now = clock(now)
 if change == 'add' then
-  -- Without a new reason, that of an earlier suppression without a provider code stays.
+  -- Without a new reason the old one stays, if the earlier suppression has no provider code (0).
   local masked, reason = string.match(masked_and_reason, '^(%S+) ?(.*)$')
   local since, old_reason = string.match(suppression_line(suppression, note_key, now) or '', '^0 %S+ (%S+) %S+ ?(.*)$')
   if since and reason == '' then masked_and_reason = masked .. ' ' .. old_reason end

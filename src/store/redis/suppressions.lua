@@ -5,7 +5,7 @@
 local suppressions = KEYS[1]
 local now, count, prefix = unpack(ARGV)
 now = clock(now)
-redis.call('ZREMRANGEBYSCORE', suppressions, '-inf', ms(now))
+redis.call('ZREMRANGEBYSCORE', suppressions, '-inf', decimal(now))
 local lines = {}
 for _, recipient in ipairs(redis.call('ZRANGE', suppressions, '+inf', '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, count)) do
   local key = prefix .. ':' .. recipient

@@ -1,20 +1,23 @@
--- Progress: records the state that a lease reports, and extends the lease.
+-- Progress: records the state that the handler with the lease reports, and extends or ends the lease.
 -- KEYS     record, challenge
 -- ARGV     now, token, attempts made or '-', waiting|sending|doubt|requeued|requeued_in_doubt, duration, history or '-'
--- Answers  applied | already_sent MESSAGE | not_owner | challenge_replaced
+-- Answers  applied | already_sent MESSAGE | not_owner | challenge_replaced (or used)
 local record, challenge = unpack(KEYS)
 local now, token, attempts_made, progress, duration, history = unpack(ARGV)
 now = clock(now)
 local r = read_record(redis.call('GET', record), now)
 if not r or r.state == 'ended' or r.owner ~= token then return 'not_owner' end
 read_progress(r)
--- An update by a handler that does not know the last attempt changes nothing.
+-- An update by a handler that does not know the last attempt changes nothing. A handler whose admission had no answer knows
+-- of no attempt, and may only requeue.
 local in_doubt = progress == 'doubt' or progress == 'requeued_in_doubt'
-local knows_no_attempt = attempts_made == '-' and progress == 'requeued'
-if not knows_last_attempt(r, attempts_made, in_doubt) and not knows_no_attempt then return 'not_owner' end
+local had_no_admission_answer = attempts_made == '-' and progress == 'requeued'
+if not knows_last_attempt(r, attempts_made, in_doubt) and not had_no_admission_answer then
+  return 'not_owner'
+end
 local proven_message = receipt_of(r)
 -- The record counts an attempt that was not made: withdraw it.
-if not in_doubt and r.state == 'sending' and r.attempt ~= attempts_made then r.attempt = ms(r.attempt - 1) end
+if not in_doubt and r.state == 'sending' and r.attempt ~= attempts_made then r.attempt = decimal(r.attempt - 1) end
 if progress == 'waiting' then
   r.state = 'waiting'
 elseif progress == 'sending' then
@@ -22,7 +25,7 @@ elseif progress == 'sending' then
   -- The code of a challenge that was used or replaced is useless.
   local challenge_id, used_by = unpack(redis.call('HMGET', challenge, 'id', 'used'))
   if challenge_id ~= string.match(r.facts, '^%S+') or used_by then return 'challenge_replaced' end
-  r.state, r.attempt, r.started_at = 'sending', ms(r.attempt + 1), ms(now)
+  r.state, r.attempt, r.started_at = 'sending', decimal(r.attempt + 1), decimal(now)
 elseif progress == 'doubt' then
   mark_in_doubt(r)
 else
@@ -31,7 +34,7 @@ else
   if r.state == 'sending' then r.state = 'waiting' end
   r.owner, r.unfinished_leases = '-', math.max(0, r.unfinished_leases - 1)
 end
-r.lease_until = ms(now + duration)
+r.lease_until = decimal(now + duration)
 if history ~= '-' then r.history = history end
 redis.call('SET', record, progress_line(r), 'KEEPTTL')
 return progress == 'doubt' and proven_message and 'already_sent ' .. proven_message or 'applied'

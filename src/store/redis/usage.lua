@@ -3,15 +3,15 @@
 -- ARGV     now, the count of each limit (0: off), the window of the first
 -- Answers  sends in the window, sends in a day, wrong attempts in an hour, time until no limit applies, cooldown left,
 --          whether the request has a record
-local cooldown, wrong, refunds, sends, user, ip, all, record = unpack(KEYS)
-local now, recipient_count, day_count, user_count, ip_count, all_count, wrong_count, refunds_count, recipient_window =
-  unpack(ARGV)
+local cooldown, wrong, refunds, sends, user, ip, network, all, record = unpack(KEYS)
+local now, recipient_count, day_count, user_count, ip_count, network_count, all_count = unpack(ARGV, 1, 7)
+local wrong_count, refunds_count, recipient_window = unpack(ARGV, 8, 10)
 now = clock(now)
 local limited_for = math.max(
   wait(sends, recipient_count, recipient_window, now), wait(sends, day_count, DAY, now), wait(user, user_count, HOUR, now),
-  wait(ip, ip_count, HOUR, now), wait(all, all_count, HOUR, now), wait(wrong, wrong_count, HOUR, now),
-  wait(refunds, refunds_count, DAY, now))
+  wait(ip, ip_count, HOUR, now), wait(network, network_count, HOUR, now), wait(all, all_count, HOUR, now),
+  wait(wrong, wrong_count, HOUR, now), wait(refunds, refunds_count, DAY, now))
 local cooldown_for = cooldown_left(cooldown, redis.call('GET', cooldown), now)
 local has_record = record and read_record(redis.call('GET', record), now) and 1 or 0
-return table.concat({used(sends, recipient_window, now), used(sends, DAY, now), used(wrong, HOUR, now), ms(limited_for),
-  ms(cooldown_for), has_record}, ' ')
+return table.concat({used(sends, recipient_window, now), used(sends, DAY, now), used(wrong, HOUR, now), decimal(limited_for),
+  decimal(cooldown_for), has_record}, ' ')

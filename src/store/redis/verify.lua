@@ -17,7 +17,7 @@ if tonumber(expires) <= now then return 'expired ' .. expires end
 if redis.call('ZSCORE', wrong, check_id) then return 'wrong ' .. math.max(0, wrong_per_challenge - checks) end
 -- The recipient's lock comes first: a new code does not lift it.
 local locked = wait(wrong, wrong_count, HOUR, now)
-if locked > 0 then return 'locked ' .. ms(locked) end
+if locked > 0 then return 'locked ' .. decimal(locked) end
 if tonumber(checks) >= tonumber(wrong_per_challenge) then return 'locked 0' end
 local typed_digest
 for i = 6, #ARGV, 2 do

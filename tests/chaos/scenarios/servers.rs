@@ -32,7 +32,7 @@ pub(super) async fn redis_out_of_memory_noeviction(place: Place<'_>) -> Result<V
     stage.ask_often(SENDS / 2);
     let refused = async {
         let fleet = stage.fleet.lock().await;
-        let refused = || match fleet.said_about("store did not answer") {
+        let refused = || match fleet.said_about("store call failed") {
             lines if lines.len() >= 10 => Ok(()),
             lines => Err(format!("({} refusals)", lines.len())),
         };

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_secret_may_be_in_a_file_and_is_trimmed() {
-    let (keys, url) = (File::of(format!("\n k2:{KEY_2} , k1:{KEY_1}\n\n")), File::of("rediss://u:p@redis\n"));
+    let (keys, url) = (File::of(format!("\n k2:{KEY_3} , k1:{KEY_1}\n\n")), File::of("rediss://u:p@redis\n"));
     let pairs = with(
         production(),
         &[
@@ -40,12 +40,33 @@ fn a_secret_file_that_cannot_be_used_is_a_fault() {
     }
     let (good, empty) = (File::of(JWT_SECRET), File::of("\n"));
     let (binary, large) = (File::of([0xff, 0xfe]), File::of("hunter2".repeat(20_000)));
-    check("/nowhere/hunter2", &[], &["JWT_SECRET_FILE", "JWT_SECRET"]);
-    check(binary.path(), &[], &["JWT_SECRET_FILE", "JWT_SECRET"]);
-    check(large.path(), &[], &["JWT_SECRET_FILE", "JWT_SECRET"]);
-    check(env!("CARGO_MANIFEST_DIR"), &[], &["JWT_SECRET_FILE", "JWT_SECRET"]);
-    check(empty.path(), &[], &["JWT_SECRET"]);
+    let (mark, nul) = (File::of("\u{feff}\r\n"), File::of(format!("{JWT_SECRET}\0")));
+    let utf_16 = File::of(JWT_SECRET.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>());
+    for path in ["/nowhere/hunter2", env!("CARGO_MANIFEST_DIR"), "/dev/zero"] {
+        check(path, &[], &["JWT_SECRET_FILE", "JWT_SECRET"]);
+    }
+    for file in [&binary, &large, &empty, &mark, &nul, &utf_16] {
+        check(file.path(), &[], &["JWT_SECRET_FILE", "JWT_SECRET"]);
+        let development = [("ENVIRONMENT", "development"), ("JWT_SECRET_FILE", file.path())];
+        assert!(read(Role::Http, &development).is_err(), "it must not fall back to the public secret");
+    }
     check(good.path(), &[("JWT_SECRET", JWT_SECRET)], &["JWT_SECRET_FILE"]);
+}
+
+#[test]
+fn a_secret_file_is_read_without_its_byte_order_mark_and_line_ends() {
+    for (before, after) in
+        [("\u{feff}", "\r\n"), ("\u{feff}", ""), ("", "\r\n\r\n"), ("\n", " \n"), (" ", "\t")]
+    {
+        let file = File::of(format!("{before}{JWT_SECRET}{after}"));
+        let pairs = with(production(), &[("JWT_SECRET", ""), ("JWT_SECRET_FILE", file.path())]);
+        let jwt = expect(Role::Http, &pairs).jwt.expect("a key");
+        assert_eq!(signing_secret(&jwt), Some(JWT_SECRET), "{before:?} {after:?}");
+    }
+    let marked = format!("\u{feff}{JWT_SECRET}");
+    let pairs = with(production(), &[("JWT_SECRET", &marked)]);
+    let jwt = expect(Role::Http, &pairs).jwt.expect("a key");
+    assert_eq!(signing_secret(&jwt), Some(JWT_SECRET), "a mark in the variable");
 }
 
 #[test]
@@ -85,13 +106,170 @@ fn an_empty_variable_does_not_hide_one_of_a_dotenv_file() {
     }
 }
 
-#[test]
-fn a_broken_dotenv_file_is_an_error_that_repeats_none_of_it() {
-    let file = File::of("SMS_BRAND=Good\nJWT SECRET hunter2\n");
-    let failure = read_with(Role::Dev, &[], &file.0).err().expect("a fault");
-    assert_eq!(failure.names, [".env"]);
+/// The brand, the code length, and the e-mail sender of a `.env`.
+#[track_caller]
+fn expect_dotenv(content: impl AsRef<[u8]>, brand: &str) {
+    let file = File::of(&content);
+    let shown = String::from_utf8_lossy(content.as_ref()).into_owned();
+    let settings =
+        read_with(Role::Dev, &[], &file.0).unwrap_or_else(|failure| panic!("{shown:?}: {}", failure.text));
+    assert_eq!(settings.brand, brand, "{shown:?}");
+}
+
+/// The faults of a `.env` that also has a wrong code length, which must be found beside them.
+#[track_caller]
+fn expect_dotenv_refused(content: impl AsRef<[u8]>, lines: &[usize]) {
+    let content = [content.as_ref(), b"\nOTP_CODE_LENGTH=none"].concat();
+    let file = File::of(&content);
+    let shown = String::from_utf8_lossy(&content).into_owned();
+    let failure = read_with(Role::Dev, &[], &file.0).err().unwrap_or_else(|| panic!("{shown:?} was taken"));
+    let names = [vec![".env"; lines.len()], vec!["OTP_CODE_LENGTH"]].concat();
+    assert_eq!(failure.names, names, "{shown:?}: {}", failure.text);
+    for line in lines {
+        assert!(failure.text.contains(&format!(".env line {line} ")), "{shown:?}: {}", failure.text);
+    }
     assert!(!failure.text.contains("hunter2"), "{}", failure.text);
-    assert!(read_with(Role::Serve, &production(), &file.0).is_ok(), "production does not read it");
+}
+
+#[test]
+fn a_dotenv_file_is_read_as_people_write_it() {
+    for content in [
+        "\u{feff}SMS_BRAND=My Shop",
+        "\u{feff}SMS_BRAND=My Shop\r\nOTP_CODE_LENGTH=8\r\n",
+        "SMS_BRAND=My Shop   \n",
+        "  export  SMS_BRAND = My Shop",
+        "SMS_BRAND=My Shop # the name",
+        "SMS_BRAND=My Shop\t#",
+        "SMS_BRAND='My Shop'",
+        "SMS_BRAND=\"My Shop\" # the name",
+        "# SMS_BRAND=Other\n\n   # more\nSMS_BRAND=My Shop",
+        "OTHER=\"-----BEGIN-----\nabc==\n-----END-----\"\nSMS_BRAND=My Shop",
+        "OTHER=\nSMS_BRAND=My Shop",
+        "SMS_BRAND=\nSMS_ENCODING=gsm7\nexport OTHER=x\nOTHER_2='SMS_BRAND=No'\nOTHER_3=\"'\"",
+    ] {
+        let brand = if content.contains("My Shop") { "My Shop" } else { "MeStore" };
+        expect_dotenv(content, brand);
+    }
+    expect_dotenv("SMS_BRAND=a#b", "a#b");
+    expect_dotenv("SMS_BRAND=#b", "#b");
+    expect_dotenv("SMS_BRAND=a=b", "a=b");
+    for brand in ["$A", "a$", "A$HOME", "a$$b", "$HOME"] {
+        expect_dotenv(format!("SMS_BRAND={brand}"), brand);
+        expect_dotenv(format!("SMS_BRAND=\"{brand}\""), brand);
+    }
+    expect_dotenv("SMS_BRAND='a${HOME}\\b'", "a${HOME}\\b");
+    expect_dotenv("SMS_BRAND='\"#\"'", "\"#\"");
+    expect_dotenv("SMS_BRAND=\"a\\\"b\\\\c\\$d\"", "a\"b\\c$d");
+    expect_dotenv("", "MeStore");
+    expect_dotenv("SMS_BRAND= # none", "MeStore");
+    expect_dotenv("\u{feff}", "MeStore");
+}
+
+#[test]
+fn the_sender_of_the_documentation_needs_no_quotes_in_a_dotenv_file() {
+    let file = File::of("EMAIL_FROM=Shop <codes@shop.example>\nSENDGRID_API_KEY=SG.a$b\n");
+    let settings = read_with(Role::Dev, &[], &file.0).unwrap_or_else(|failure| panic!("{}", failure.text));
+    let Some(EmailProvider::SendGrid(provider)) = settings.email_provider else { panic!("no provider") };
+    assert_eq!(provider.api_key.expose_secret(), "SG.a$b");
+}
+
+#[test]
+fn a_broken_line_of_a_dotenv_file_is_refused_by_its_number_and_the_rest_is_read() {
+    expect_dotenv_refused("SMS_BRAND=Good\nJWT SECRET hunter2\n", &[2]);
+    for line in [
+        "hunter2",
+        "=hunter2",
+        "JWT-SECRET=hunter2",
+        "JWT_SECRET: hunter2",
+        "export JWT_SECRET",
+        "2JWT_SECRET=hunter2",
+        "\u{feff}JWT_SECRET=hunter2",
+        "SMS_BRAND='hunter2",
+        "SMS_BRAND=\"hunter2",
+        "SMS_BRAND=hunter2'",
+        "SMS_BRAND=hun\"ter2\"",
+        "SMS_BRAND='hunter2' hunter2",
+        "SMS_BRAND=\"hunter2\"hunter2",
+        "SMS_BRAND=\"hunter2\\q\"",
+        "SMS_BRAND=hunter2\\ hunter2",
+        "SMS_BRAND=hunter2 #1",
+        "SMS_BRAND=a${hunter2}",
+        "SMS_BRAND=\"a${hunter2}\"",
+        "SMS_BRAND=hunter2\0",
+        "SMS_BRAND='hunter2\u{1b}'",
+        "SMS_BRAND=hunter2\rOTHER=x",
+    ] {
+        expect_dotenv_refused(format!("# first\n{line}"), &[2]);
+    }
+    expect_dotenv_refused("hunter2\n\nhunter2\nX=1\nhunter2", &[1, 3, 5]);
+    expect_dotenv_refused("SMS_BRAND=a\nX=1\nSMS_BRAND=hunter2", &[3]);
+    expect_dotenv_refused(b"X=1\nSMS_BRAND=hunter2\xff\n", &[2]);
+    // A quote that ends on a later line swallows no setting.
+    expect_dotenv_refused("SMS_BRAND=\"hunter2\nEMAIL_FROM=\"Shop <codes@shop.example>\"", &[1]);
+}
+
+#[test]
+fn a_dotenv_that_is_no_text_file_is_one_fault() {
+    #[track_caller]
+    fn check(path: &Path, words: &str) {
+        let failure = read_with(Role::Dev, &[("OTP_CODE_LENGTH", "none")], path).err().expect("a fault");
+        assert_eq!(failure.names, [".env", "OTP_CODE_LENGTH"], "{}", failure.text);
+        assert!(failure.text.contains(words) && !failure.text.contains("hunter2"), "{}", failure.text);
+        let faults = read_with(Role::Serve, &production(), path).err();
+        assert!(faults.is_none(), "production does not read it");
+    }
+    let utf_16 = |bytes: fn(u16) -> [u8; 2]| {
+        let units = "\u{feff}SMS_BRAND=hunter2\n".encode_utf16();
+        File::of(units.flat_map(bytes).collect::<Vec<u8>>())
+    };
+    check(&utf_16(u16::to_le_bytes).0, "UTF-16");
+    check(&utf_16(u16::to_be_bytes).0, "UTF-16");
+    check(&File::of("SMS_BRAND=hunter2\n".repeat(10_000)).0, "64 KiB");
+    check(Path::new(env!("CARGO_MANIFEST_DIR")), "no file");
+    let many = File::of("hunter2\n".repeat(2_000));
+    let failure = read_with(Role::Dev, &[], &many.0).err().expect("faults");
+    assert!(failure.names.len() <= 21 && failure.text.contains("1980"), "{}", failure.text);
+}
+
+#[test]
+fn a_dotenv_that_is_not_read_is_mentioned() {
+    for (content, environment) in
+        [("ENVIRONMENT=production\n", ""), ("ENVIRONMENT=production\n", "production"), ("hunter2 \0", "")]
+    {
+        let file = File::of(content);
+        let failure =
+            read_with(Role::Worker, &[("ENVIRONMENT", environment)], &file.0).err().expect("faults");
+        assert!(failure.text.contains(".env is here and not read"), "{}", failure.text);
+        assert!(!failure.text.contains("hunter2"), "{}", failure.text);
+        let settings = read_with(Role::Serve, &with(production(), &[("ENVIRONMENT", environment)]), &file.0);
+        let notices = settings.map(|settings| settings.notices).map_err(|failure| failure.text);
+        assert!(
+            notices.as_ref().is_ok_and(|notices| notices
+                .iter()
+                .any(|notice| notice.starts_with(".env is here and not read"))),
+            "{notices:?}"
+        );
+    }
+    let absent = read(Role::Worker, &[]).err().expect("faults");
+    assert!(!absent.text.contains(".env"), "{}", absent.text);
+}
+
+#[test]
+fn a_dotenv_that_names_another_environment_causes_a_notice() {
+    let notices = |content: &str, role, pairs: &[(&str, &str)]| {
+        let settings = read_with(role, pairs, &File::of(content).0);
+        settings.map(|settings| settings.notices).unwrap_or_else(|failure| panic!("{}", failure.text))
+    };
+    let development = [("ENVIRONMENT", "development")];
+    for (role, pairs) in [(Role::Dev, &[][..]), (Role::Worker, &development)] {
+        for value in ["production", "staging", "'production'"] {
+            let notices = notices(&format!("ENVIRONMENT={value}\n"), role, pairs);
+            assert!(notices.iter().any(|notice| notice.contains(".env sets ENVIRONMENT")), "{notices:?}");
+        }
+        assert_eq!(notices("ENVIRONMENT=development\nOTHER=1\n", role, pairs), Vec::<String>::new());
+    }
+    let contradiction = notices("ENVIRONMENT=development\n", Role::Serve, &production());
+    assert!(contradiction.iter().any(|notice| notice.contains(".env sets ENVIRONMENT")), "{contradiction:?}");
 }
 
 #[test]
@@ -107,7 +285,6 @@ fn a_dotenv_file_cannot_set_the_environment_to_development() {
 fn an_empty_variable_is_no_variable() {
     let empty = [
         "OTP_CODE_LENGTH",
-        "SMS_BRAND",
         "AMQP_PREFIX",
         "HTTP_TRUSTED_PROXIES",
         "TWILIO_API_BASE_URL",
@@ -119,7 +296,7 @@ fn an_empty_variable_is_no_variable() {
     for value in ["", "  ", "\t\n"] {
         let changes: Vec<_> = empty.iter().map(|name| (*name, value)).collect();
         let settings = expect(Role::Serve, &with(production(), &changes));
-        assert_eq!((settings.code_length.get(), settings.brand.as_str()), (6, "MeStore"));
+        assert_eq!((settings.code_length.get(), settings.amqp_prefix.as_str()), (6, "otpost"));
         assert!(settings.shown.iter().filter(|shown| empty.contains(&shown.name)).all(|shown| !shown.given));
     }
     let spaced = expect(Role::Serve, &with(production(), &[("OTP_CODE_LENGTH", " 8 ")]));

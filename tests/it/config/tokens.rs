@@ -15,8 +15,8 @@ fn tokens_are_checked_with_exactly_one_key_for_an_audience() {
     check(&[("JWT_JWKS_URL", "http://issuer.example/jwks")], &["JWT_JWKS_URL"]);
     check(&[("JWT_AUDIENCE", "")], &["JWT_AUDIENCE"]);
     check(&[("JWT_SECRET", "")], &["JWT_SECRET"]);
-    expect_refused("JWT_SECRET", &"s".repeat(31));
-    expect(Role::Http, &with(production(), &[("JWT_SECRET", &"s".repeat(32))]));
+    expect_refused("JWT_SECRET", &JWT_SECRET[..31]);
+    expect(Role::Http, &with(production(), &[("JWT_SECRET", &JWT_SECRET[..32])]));
     let jwt = expect(Role::Http, &with(production(), &[("JWT_ISSUER", "https://issuer.example")]))
         .jwt
         .expect("a key");

@@ -198,6 +198,19 @@ async fn a_name_or_text_can_neither_forge_a_line_nor_steer_the_terminal() {
 }
 
 #[tokio::test]
+async fn a_name_or_text_can_neither_turn_nor_hide_what_a_terminal_shows() {
+    let (adapter, console) = simulated(1);
+    let mut draft = Draft::to("+573001234567");
+    draft.user_name = Some("Ana\u{202e}\u{2028}\u{200b}\u{9b}\u{e0041}z".to_owned());
+    draft.body = "می\u{200c}خواهم \u{2066}a\u{feff}".to_owned();
+    adapter.send(&draft.message()).await.expect("accepted");
+    let block = console.blocks().concat();
+    assert!(block.contains("   Usuario: Ana     z\n"), "{block:?}");
+    // Joiners belong to names and words.
+    assert!(block.contains("   Mensaje: می\u{200c}خواهم  a \n"), "{block:?}");
+}
+
+#[tokio::test]
 async fn a_message_without_a_user_name_still_has_the_line() {
     let (adapter, console) = simulated(1);
     let draft = Draft { user_name: None, ..Draft::to("+573001234567") };

@@ -23,7 +23,7 @@ use otpost::store::code_check::CodeCheck;
 use otpost::store::memory::MemoryStore;
 use otpost::store::redis::RedisStore;
 use otpost::store::{
-    Admission, AdmissionInput, ChargedTo, CompletionAnswer, CompletionInput, Grant, Lease, Progress,
+    Admission, AdmissionInput, CompletionAnswer, CompletionInput, Grant, Lease, LimitSubject, Progress,
     ProgressAnswer, ProposedChallenge, Refund, Store,
 };
 
@@ -52,7 +52,7 @@ impl TimedStore for RedisStore {
 }
 
 pub fn limits() -> Limits {
-    Limits::default().with(Limit::User, 3).with(Limit::Ip, 4).with(Limit::All, 0)
+    Limits::default().with(Limit::User, 3).with(Limit::Ip, 4).with(Limit::Network, 2).with(Limit::All, 0)
 }
 
 pub fn named(number: u8) -> Digest16 {
@@ -67,6 +67,7 @@ pub struct TestRequest {
     pub request: RequestId,
     pub owner: u64,
     pub user: Option<Digest16>,
+    pub network: Option<Digest16>,
     pub limits: Limits,
     pub requested_at: Option<UnixMillis>,
     pub not_after: Option<UnixMillis>,
@@ -84,6 +85,7 @@ pub fn request_to(recipient: u8, request: &str) -> TestRequest {
         request: RequestId::parse(request).expect("valid"),
         owner: 1,
         user: None,
+        network: None,
         limits: limits(),
         requested_at: None,
         not_after: None,
@@ -101,8 +103,13 @@ impl TestRequest {
     }
 
     pub fn lease(&self) -> Lease<'_> {
-        let subject =
-            ChargedTo { recipient: named(self.recipient), purpose: self.purpose, user: self.user, ip: None };
+        let subject = LimitSubject {
+            recipient: named(self.recipient),
+            purpose: self.purpose,
+            user: self.user,
+            ip: None,
+            network: self.network,
+        };
         Lease { subject, request_id: &self.request, token: self.owner }
     }
 
@@ -232,6 +239,7 @@ async fn keeps_its_promises(store: &dyn TimedStore) {
     a_check_without_the_key_is_not_counted(store).await;
     an_undone_check_leaves_its_code_to_the_next_one(store).await;
     a_users_limit_spans_recipients(store).await;
+    a_networks_limit_spans_recipients_and_is_refunded(store).await;
     the_first_outcome_stays(store).await;
     progress::keeps_its_promises(store).await;
     provider_check::keeps_its_promises(store).await;
@@ -284,7 +292,7 @@ async fn a_refund_returns_the_charge_but_not_the_cooldown(store: &dyn TimedStore
     let request = request_to(4, "refund");
     granted(admit(store, &request).await);
     let outcome = failed(START);
-    let completion = completion(request.lease(), &outcome, Refund::Counted);
+    let completion = completion(request.lease(), &outcome, Refund::CountedRefusal);
     store.complete(&completion).await.expect("answers");
     let usage = store.usage(&request.lease().subject, None, &limits()).await.expect("the store answers");
     assert_eq!(usage.used, 0);
@@ -335,7 +343,7 @@ async fn refunds_after_refusals_are_limited(store: &dyn TimedStore) {
         let request = request_to(5, &format!("free-{number}"));
         granted(admit(store, &request).await);
         let outcome = failed(START);
-        let completion = completion(request.lease(), &outcome, Refund::Counted);
+        let completion = completion(request.lease(), &outcome, Refund::CountedRefusal);
         store.complete(&completion).await.expect("answers");
     }
     store.at(START.plus(Duration::from_secs(600)));
@@ -441,7 +449,7 @@ async fn only_the_owner_can_complete_a_request_as_not_sent(store: &dyn TimedStor
     granted(admit(store, &request).await);
     let other = request.owned_by(2);
     let outcome = failed(START);
-    let not_sent = completion(other.lease(), &outcome, Refund::Free);
+    let not_sent = completion(other.lease(), &outcome, Refund::Uncounted);
     assert_eq!(store.complete(&not_sent).await.expect("answers"), CompletionAnswer::NotOwner);
     let outcome = sent(START);
     let sent_after_all = completion(other.lease(), &outcome, Refund::None);
@@ -457,7 +465,7 @@ async fn no_attempt_starts_after_the_code_was_used(store: &dyn TimedStore) {
     let next = Progress::Sending(LEASE);
     assert_eq!(
         store.update_progress(&request.lease(), Some(1), next, None).await.expect("answers"),
-        ProgressAnswer::ChallengeReplaced
+        ProgressAnswer::ChallengeUsedOrReplaced
     );
 }
 
@@ -639,6 +647,24 @@ async fn a_users_limit_spans_recipients(store: &dyn TimedStore) {
     granted(admit(store, &TestRequest { user: Some(named(241)), ..request_to(19, "other-user") }).await);
 }
 
+async fn a_networks_limit_spans_recipients_and_is_refunded(store: &dyn TimedStore) {
+    let from =
+        |recipient, network| TestRequest { network: Some(named(network)), ..request_to(recipient, "net") };
+    store.at(START);
+    let first = from(101, 242);
+    granted(admit(store, &first).await);
+    granted(admit(store, &from(102, 242)).await);
+    assert_eq!(rejected(admit(store, &from(103, 242)).await).code, ErrorCode::RateLimited);
+    granted(admit(store, &from(104, 243)).await);
+    let usage = store.usage(&from(105, 242).lease().subject, None, &limits()).await.expect("answers");
+    assert_eq!(usage.limited_for, HOUR);
+    let outcome = failed(START);
+    let completion = completion(first.lease(), &outcome, Refund::Uncounted);
+    store.complete(&completion).await.expect("answers");
+    granted(admit(store, &from(106, 242)).await);
+    assert_eq!(rejected(admit(store, &from(107, 242)).await).code, ErrorCode::RateLimited);
+}
+
 async fn the_first_outcome_stays(store: &dyn TimedStore) {
     store.at(START);
     let request = request_to(20, "end");
@@ -647,7 +673,7 @@ async fn the_first_outcome_stays(store: &dyn TimedStore) {
     let outcome = sent(START);
     let first = completion(request.lease(), &outcome, Refund::None);
     let outcome = failed(START);
-    let second = completion(other.lease(), &outcome, Refund::Counted);
+    let second = completion(other.lease(), &outcome, Refund::CountedRefusal);
     assert_eq!(store.complete(&first).await.expect("answers"), CompletionAnswer::Recorded);
     assert_eq!(store.complete(&first).await.expect("answers"), CompletionAnswer::Recorded);
     assert_eq!(

@@ -12,6 +12,7 @@ use otpost::domain::recipient_keyring::RecipientKeyring;
 use serde_json::{Map, Value, json};
 
 use super::document;
+use crate::harness::RECIPIENT_KEY;
 use crate::schema::{faults, faults_of_ours};
 
 pub static ASYNCAPI: LazyLock<Value> = LazyLock::new(|| document("asyncapi.json"));
@@ -126,7 +127,7 @@ fn the_documented_reasons_of_dead_letters_are_those_in_use() {
 #[test]
 fn the_body_of_a_dead_letter_is_as_documented() {
     let payload = &ASYNCAPI["components"]["messages"]["deadLetter"]["payload"];
-    let keys = RecipientKeyring::new(&[9; 32]);
+    let keys = RecipientKeyring::new(&RECIPIENT_KEY);
     for message in [br#"{"to":"3001234567","code":"482913"}"#.as_slice(), b"no JSON"] {
         let contents = DeadLetterBody::of(message, "dead:1", keys.dead_letter_key(), [3; 24]);
         let body = serde_json::to_value(contents).expect("plain data");

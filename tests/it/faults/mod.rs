@@ -13,7 +13,7 @@ use otpost::broker::Properties;
 use otpost::broker::memory::OwnedMessage;
 use otpost::domain::channel::Channel;
 use otpost::domain::recipient_keyring::RecipientKeyring;
-use otpost::store::{ChargedTo, Store as _};
+use otpost::store::{LimitSubject, Store as _};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
@@ -153,7 +153,8 @@ async fn charges_match(world: &World, history: &History, seed: u64) {
             })
             .count();
         let recipient = keyring.address(Channel::Sms, number(to).e164());
-        let subject = ChargedTo { recipient, purpose: "verification", user: None, ip: None };
+        let subject =
+            LimitSubject { recipient, purpose: "verification", user: None, ip: None, network: None };
         let usage = world.store.usage(&subject, None, &world.limits).await.expect("calm");
         assert_eq!(usage.used as usize, expected, "OTPOST_SEED={seed}: charges of {to}");
     }

@@ -39,9 +39,9 @@ use otpost::provider::{
 use otpost::store::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
-    Admission, AdmissionInput, ChargedTo, CompletionAnswer, CompletionInput, KillSwitch, Lease, NewReceipt,
-    OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestSummary, SharedState,
-    Store, StoreError, Usage,
+    Admission, AdmissionInput, CompletionAnswer, CompletionInput, KillSwitch, Lease, LimitSubject,
+    NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestSummary,
+    SharedState, Store, StoreError, Usage,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -122,7 +122,7 @@ impl World {
             clock,
             // A lookup cannot distinguish two sends to one recipient that are in doubt at the same time, so the default
             // cooldown stays.
-            limits: [Limit::RecipientDay, Limit::User, Limit::Ip, Limit::All]
+            limits: [Limit::RecipientDay, Limit::User, Limit::Ip, Limit::Network, Limit::All]
                 .into_iter()
                 .fold(Limits::default(), |limits, limit| limits.with(limit, 0))
                 .with(Limit::Recipient, sends_an_hour),
@@ -197,7 +197,7 @@ impl World {
             replies: Replies::new(publisher()),
             texts: texts(),
             codes: Arc::new(CodeKeyring::new(vec![key]).expect("valid")),
-            recipients: recipients.clone(),
+            recipient_keyring: recipients.clone(),
             rules: RecipientRules {
                 sms_enabled: true,
                 email_enabled: true,
@@ -211,7 +211,7 @@ impl World {
                 code_length: CodeLength::new(6).expect("valid"),
                 retry: RetryPolicy::default(),
                 provider_timeout: PROVIDER_TIMEOUT,
-                in_doubt: InDoubtPolicy::Reconcile,
+                in_doubt_policy: InDoubtPolicy::Reconcile,
                 in_doubt_receipt_wait: Duration::ZERO,
                 poll_receipt_after: Some(Duration::from_secs(60)),
                 reply_to_allowed: Vec::new(),
@@ -219,7 +219,12 @@ impl World {
             names: Names::new("otpost"),
             clock,
         });
-        let processor = Arc::new(ReceiptProcessor { store, publisher: publisher(), recipients, clock });
+        let processor = Arc::new(ReceiptProcessor {
+            store,
+            publisher: publisher(),
+            recipient_keyring: recipients,
+            clock,
+        });
         *self.provider.receipts.lock().unwrap() = Some(processor.clone());
         let shutdown = CancellationToken::new();
         let worker = worker::ConsumerLoop::new(
@@ -295,7 +300,7 @@ impl Store for SeamStore {
     }
     async fn link_verification(
         &self,
-        subject: &ChargedTo<'_>,
+        subject: &LimitSubject<'_>,
         challenge: &ChallengeId,
         verification: &str,
     ) -> Result<(), StoreError> {
@@ -303,7 +308,7 @@ impl Store for SeamStore {
     }
     async fn usage(
         &self,
-        subject: &ChargedTo<'_>,
+        subject: &LimitSubject<'_>,
         request: Option<&RequestId>,
         limits: &Limits,
     ) -> Result<Usage, StoreError> {

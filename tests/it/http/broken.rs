@@ -12,9 +12,9 @@ use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::verdict::Verdict;
 use otpost::store::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use otpost::store::{
-    Admission, AdmissionInput, ChargedTo, CompletionAnswer, CompletionInput, KillSwitch, Lease, NewReceipt,
-    OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestSummary, SharedState,
-    Store, StoreError, Usage,
+    Admission, AdmissionInput, CompletionAnswer, CompletionInput, KillSwitch, Lease, LimitSubject,
+    NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestSummary,
+    SharedState, Store, StoreError, Usage,
 };
 
 /// A store whose every method fails in the same way.
@@ -79,11 +79,21 @@ impl Store for Broken {
         self.fail().await
     }
 
-    async fn link_verification(&self, _: &ChargedTo<'_>, _: &ChallengeId, _: &str) -> Result<(), StoreError> {
+    async fn link_verification(
+        &self,
+        _: &LimitSubject<'_>,
+        _: &ChallengeId,
+        _: &str,
+    ) -> Result<(), StoreError> {
         self.fail().await
     }
 
-    async fn usage(&self, _: &ChargedTo<'_>, _: Option<&RequestId>, _: &Limits) -> Result<Usage, StoreError> {
+    async fn usage(
+        &self,
+        _: &LimitSubject<'_>,
+        _: Option<&RequestId>,
+        _: &Limits,
+    ) -> Result<Usage, StoreError> {
         self.fail().await
     }
 

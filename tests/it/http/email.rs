@@ -16,7 +16,7 @@ use super::{
     ALICE, ANA, Answer, CODE, PURPOSE, SEND_EMAIL, SEND_SMS, TestServer, VERIFY_EMAIL, VERIFY_PHONE,
     VERIFY_SERVICE, alice, post, service, token,
 };
-use crate::harness::{BOB, Embedded, Options, World};
+use crate::harness::{BOB, Embedded, Options, RECIPIENT_KEY, World};
 
 const MASKED: &str = "a***@s***.example";
 
@@ -175,14 +175,14 @@ fn server_of(world: &World, limits: Limits) -> TestServer {
     let (broker, store, clock) = (world.broker.clone(), world.store.clone(), world.clock);
     TestServer::with(move |api| {
         // The same key as in the harness.
-        let recipients = Arc::new(RecipientKeyring::new(&[9; 32]));
+        let recipients = Arc::new(RecipientKeyring::new(&RECIPIENT_KEY));
         api.rpc_client = Arc::new(broker.rpc_client());
         api.send_wait = Duration::from_secs(3);
         api.limits = limits;
         api.store = store.clone();
         api.verifier.store = store;
-        api.verifier.recipients = recipients.clone();
-        (api.recipients, api.clock) = (recipients, clock);
+        api.verifier.recipient_keyring = recipients.clone();
+        (api.recipient_keyring, api.clock) = (recipients, clock);
     })
 }
 

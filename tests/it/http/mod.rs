@@ -41,7 +41,7 @@ use otpost::flow::verify::Verifier;
 use otpost::http::{Api, PendingLimiter, Tokens, VALIDATIONS_MAX, Webhooks, router};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
-    Admission, AdmissionInput, ChargedTo, CompletionInput, Lease, ProposedChallenge, Refund, Store,
+    Admission, AdmissionInput, CompletionInput, Lease, LimitSubject, ProposedChallenge, Refund, Store,
 };
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -72,7 +72,7 @@ pub struct TestServer {
     pub store: Arc<MemoryStore>,
     pub broker: MemoryBroker,
     codes: Arc<CodeKeyring>,
-    recipients: Arc<RecipientKeyring>,
+    recipient_keyring: Arc<RecipientKeyring>,
     router: Router,
 }
 
@@ -110,7 +110,7 @@ impl TestServer {
                 store: store.clone(),
                 publisher: Arc::new(broker.publisher()),
                 codes: codes.clone(),
-                recipients: recipients.clone(),
+                recipient_keyring: recipients.clone(),
                 limits: limits(),
                 provider_verifier: None,
                 in_flight: TaskTracker::new(),
@@ -120,7 +120,7 @@ impl TestServer {
             send_wait: Duration::ZERO,
             pending: PendingLimiter::default(),
             store: store.clone(),
-            recipients: recipients.clone(),
+            recipient_keyring: recipients.clone(),
             rules: RecipientRules {
                 sms_enabled: true,
                 email_enabled: true,
@@ -157,7 +157,7 @@ impl TestServer {
         };
         change(&mut api);
         let router = router(Arc::new(api), webhooks);
-        TestServer { store, broker, codes, recipients, router }
+        TestServer { store, broker, codes, recipient_keyring: recipients, router }
     }
 
     /// With another store.
@@ -257,8 +257,14 @@ impl TestServer {
         self.store.complete(&completion).await.expect("the store answers");
     }
 
-    fn subject<'a>(&self, to: &str, purpose: &'a str) -> ChargedTo<'a> {
-        ChargedTo { recipient: self.recipients.address(channel_of(to), to), purpose, user: None, ip: None }
+    fn subject<'a>(&self, to: &str, purpose: &'a str) -> LimitSubject<'a> {
+        LimitSubject {
+            recipient: self.recipient_keyring.address(channel_of(to), to),
+            purpose,
+            user: None,
+            ip: None,
+            network: None,
+        }
     }
 
     fn pass(&self, time: Duration) {

@@ -166,22 +166,25 @@ async fn a_request_that_could_not_be_queued_may_be_repeated() {
     server.request_code().await.expect_problem(503, "queue_unavailable");
 }
 
+/// The client address of a request with these `X-Forwarded-For` lines.
+async fn client_ip(trusted: &str, peer: &str, forwarded: &[&[u8]]) -> String {
+    let server = TestServer::with(|api| {
+        api.trusted_proxies = trusted.split(',').filter_map(|net| net.parse().ok()).collect();
+    });
+    let mut request = post(SEND_SMS, &alice(), r#"{"otp_type":"SMS"}"#);
+    for line in forwarded {
+        let line = HeaderValue::from_bytes(line).expect("a header value");
+        request.headers_mut().append("x-forwarded-for", line);
+    }
+    server.ask_from(peer, request).await.expect(202);
+    let body = &server.queued().await[0];
+    decoded(body).client_ip.expect("an address").to_string()
+}
+
+const TRUSTED: &str = "10.0.0.0/8,2001:db8::/32";
+
 #[tokio::test]
 async fn only_a_trusted_proxy_may_state_the_client_address() {
-    async fn client_ip(trusted: &str, peer: &str, forwarded: &[&str]) -> Option<String> {
-        let server = TestServer::with(|api| {
-            api.trusted_proxies = trusted.split(',').filter_map(|net| net.parse().ok()).collect();
-        });
-        let mut request = post(SEND_SMS, &alice(), r#"{"otp_type":"SMS"}"#);
-        for line in forwarded {
-            let line = HeaderValue::from_bytes(line.as_bytes()).expect("a header value");
-            request.headers_mut().append("x-forwarded-for", line);
-        }
-        server.ask_from(peer, request).await.expect(202);
-        let body = &server.queued().await[0];
-        decoded(body).client_ip.map(|ip| ip.to_string())
-    }
-    const TRUSTED: &str = "10.0.0.0/8,2001:db8::/32";
     for (trusted, peer, forwarded, expected) in [
         ("", "203.0.113.9:1", &["198.51.100.7"] as &[&str], "203.0.113.9"),
         ("", "10.0.0.1:1", &["198.51.100.7"], "10.0.0.1"),
@@ -194,8 +197,102 @@ async fn only_a_trusted_proxy_may_state_the_client_address() {
         (TRUSTED, "10.0.0.1:1", &["ñ"], "10.0.0.1"),
         (TRUSTED, "[2001:db8::1]:1", &["2a00::7"], "2a00::7"),
         (TRUSTED, "[::ffff:10.0.0.1]:1", &["::ffff:198.51.100.7"], "198.51.100.7"),
+        ("::ffff:10.0.0.0/104", "10.0.0.1:1", &["198.51.100.7, 10.9.9.9"], "198.51.100.7"),
+        ("::ffff:10.0.0.0/104", "[::ffff:10.0.0.1]:1", &["198.51.100.7"], "198.51.100.7"),
+        ("::ffff:10.0.0.0/104", "11.0.0.1:1", &["198.51.100.7"], "11.0.0.1"),
+        ("::/0", "10.0.0.1:1", &["198.51.100.7"], "10.0.0.1"),
     ] {
-        let got = client_ip(trusted, peer, forwarded).await;
-        assert_eq!(got.as_deref(), Some(expected), "{trusted} {peer} {forwarded:?}");
+        let lines: Vec<&[u8]> = forwarded.iter().map(|line| line.as_bytes()).collect();
+        let got = client_ip(trusted, peer, &lines).await;
+        assert_eq!(got, expected, "{trusted} {peer} {forwarded:?}");
     }
+}
+
+#[tokio::test]
+async fn a_forwarded_hop_may_have_a_port_brackets_quotes_and_a_zone() {
+    for (hop, expected) in [
+        ("198.51.100.7:50000", "198.51.100.7"),
+        ("198.51.100.7:_hidden", "198.51.100.7"),
+        ("\"198.51.100.7\"", "198.51.100.7"),
+        ("\"198.51.100.7:443\"", "198.51.100.7"),
+        ("[2a00::7]", "2a00::7"),
+        ("[2a00::7]:443", "2a00::7"),
+        ("\"[2a00::7]:443\"", "2a00::7"),
+        ("\"2a00::7\"", "2a00::7"),
+        ("fe80::1%eth0", "fe80::1"),
+        ("[fe80::1%25eth0]:443", "fe80::1"),
+        ("[::ffff:198.51.100.7]:1", "198.51.100.7"),
+        ("\t 198.51.100.7 \t", "198.51.100.7"),
+        // Empty elements of a list do not count (RFC 9110 §5.6.1).
+        ("198.51.100.7,, ,\t,", "198.51.100.7"),
+        ("198.51.100.7:1, 10.0.0.2:80, [2001:db8::2%eth1]:443", "198.51.100.7"),
+    ] {
+        let got = client_ip(TRUSTED, "10.0.0.1:1", &[b"6.6.6.6", hop.as_bytes()]).await;
+        assert_eq!(got, expected, "{hop}");
+    }
+}
+
+#[tokio::test]
+async fn an_unreadable_forwarded_hop_ends_the_walk_at_the_nearest_trusted_address() {
+    let (many, long) = (["10.0.0.2"; 2_000].join(","), "1".repeat(20_000));
+    for hop in [
+        "unknown",
+        "_hidden",
+        "198.51.100",
+        "198.51.100.007",
+        "0198.51.100.7",
+        "198.51.100.7:",
+        "198.51.100.7:65536",
+        "198.51.100.7:+1",
+        "198.51.100.7:1:1",
+        "198.51.100.7%eth0",
+        "198.51.100.7/32",
+        "[198.51.100.7]",
+        "[2a00::7",
+        "2a00::7]",
+        "[2a00::7]443",
+        "[2a00::7]:",
+        "[2a00::7]:x",
+        "[2a00::7%]",
+        "[2a00::7%a b]",
+        "\"198.51.100.7",
+        "198.51.100.7\"",
+        "\"\"198.51.100.7\"\"",
+        "for=198.51.100.7",
+        "198.51.100.7 198.51.100.8",
+        "\"",
+        "\"\"",
+        "[]",
+        "%",
+        ":1",
+        &long,
+    ] {
+        let line = format!("6.6.6.6, {hop}, 10.0.0.3");
+        let got = client_ip(TRUSTED, "10.0.0.1:1", &[b"6.6.6.6", line.as_bytes()]).await;
+        assert_eq!(got, "10.0.0.3", "{hop}");
+    }
+    // A line with any byte counts, whatever the lines around it are.
+    for odd in [b"198.51.100.7\xff" as &[u8], b"\xff", b"6.6.6.6, \xc3\xb1", b"198.51.100.7\xa0"] {
+        let got = client_ip(TRUSTED, "10.0.0.1:1", &[b"6.6.6.6", odd, b"10.0.0.3, 10.0.0.4"]).await;
+        assert_eq!(got, "10.0.0.3", "{odd:?}");
+        assert_eq!(client_ip(TRUSTED, "10.0.0.1:1", &[b"6.6.6.6", odd]).await, "10.0.0.1", "{odd:?}");
+    }
+    // The number of hops that are read is bounded.
+    let got = client_ip(TRUSTED, "10.0.0.1:1", &[format!("6.6.6.6,{many}").as_bytes()]).await;
+    assert_eq!(got, "10.0.0.2");
+    let lines = vec![b"10.0.0.2" as &[u8]; 90];
+    let lines = [vec![b"6.6.6.6" as &[u8]], lines].concat();
+    assert_eq!(client_ip(TRUSTED, "10.0.0.1:1", &lines).await, "10.0.0.2");
+}
+
+#[tokio::test]
+async fn an_unreadable_forwarded_hop_is_counted() {
+    let counted = || {
+        let rendered = otpost::telemetry::metrics::render();
+        let line = rendered.lines().find(|line| line.starts_with("otpost_forwarded_unreadable_total "));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    let before = counted();
+    client_ip(TRUSTED, "10.0.0.1:1", &[b"unknown"]).await;
+    assert!(counted() > before);
 }

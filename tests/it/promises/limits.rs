@@ -102,6 +102,36 @@ async fn a_users_and_an_addresss_limits_hold_over_recipients() {
     gateway.result().await.expect("rejected", Some("rate_limited"));
 }
 
+/// A person may have every network of an IPv6 /48, and a provider's customer every address of an IPv4 /24.
+#[tokio::test(start_paused = true)]
+async fn the_networks_of_one_site_share_a_limit_over_recipients_and_users() {
+    let mut gateway =
+        Embedded::with(Options { limits: Limits::default().with(Limit::All, 0), ..Options::default() });
+    let mut people = 0;
+    let mut ask = async |client_ip: &str| {
+        people += 1;
+        let fields = json!({"client_ip": client_ip, "user_id": format!("u{people}")});
+        gateway.publish(&with("n", &format!("+573001{people:06}"), fields));
+        gateway.result().await
+    };
+    for number in 0..120 {
+        ask(&format!("2001:db8:1:{number:x}::1")).await.expect_sent();
+        ask(&format!("198.51.100.{number}")).await.expect_sent();
+    }
+    for full in ["2001:db8:1:ffff::1", "2001:db8:1::2", "198.51.100.200", "::ffff:198.51.100.201"] {
+        let limited = ask(full).await;
+        limited.expect("rejected", Some("rate_limited"));
+        assert_eq!(limited.retry_after(), Some(3_600), "{full}");
+    }
+    // IPv6 addresses that stand for an IPv4 one: 6to4 (RFC 3056) and NAT64 (RFC 6052).
+    for full in ["2002:c633:6401:7::1", "64:ff9b::198.51.100.202"] {
+        ask(full).await.expect("rejected", Some("rate_limited"));
+    }
+    for other in ["2001:db8:2:1::1", "2001:db8:0:1::1", "198.51.101.1", "198.51.99.1", "2002:c633:6501::1"] {
+        ask(other).await.expect_sent();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_limit_over_all_sends_holds() {
     let mut gateway = Embedded::with(limits(|limits| limits[Limit::All].count = 4));

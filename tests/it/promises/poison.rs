@@ -10,7 +10,7 @@ use otpost::domain::recipient_keyring::RecipientKeyring;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::harness::{ALICE, BOB, Embedded, Options, World, request, with, within};
+use crate::harness::{ALICE, BOB, Embedded, Options, RECIPIENT_KEY, World, request, with, within};
 use crate::scripted::{LookupScript, Script};
 
 #[tokio::test(start_paused = true)]
@@ -118,7 +118,7 @@ async fn a_dead_letter_opens_with_the_recipient_key_and_holds_no_code() {
         .map(|dead_letter| {
             let contents: DeadLetterBody = serde_json::from_slice(&dead_letter.body).expect("ours");
             let sealed = contents.sealed.expect("sealed");
-            let key = RecipientKeyring::new(&[9; 32]);
+            let key = RecipientKeyring::new(&RECIPIENT_KEY);
             let body = key.dead_letter_key().open(&dead_letter.message_id, &sealed).expect("the key");
             serde_json::from_slice(&body).expect("JSON")
         })

@@ -15,6 +15,7 @@ use otpost::provider::{CodeVerifier, CodeVerifierError, CredentialError, LookupE
 use serde_json::json;
 
 use crate::harness::{ALICE, Embedded, Options, World, with, within};
+use crate::promises::secrets::{captured_log, start_capturing};
 use crate::scripted::{Script, VERIFICATION};
 
 const RIGHT: &str = "482913";
@@ -217,7 +218,10 @@ async fn a_right_code_whose_answer_was_lost_is_verified_by_a_later_read() {
         let verifier = Arc::<ScriptedVerifier>::default();
         let gateway = sent(&verifier).await;
         verifier.will([script]);
+        start_capturing();
         assert_eq!(within(gateway.verify(ALICE, RIGHT)).await, Verdict::Verified);
+        let log = captured_log();
+        assert!(log.contains("code checked") && !log.contains("code check failed"), "{log}");
         assert_eq!(gateway.verify(ALICE, RIGHT).await, Verdict::AlreadyUsed);
     }
 }

@@ -10,6 +10,7 @@ use otpost::provider::twilio::errors::refusal_reason;
 use tokio::time::sleep;
 
 use crate::harness::{ALICE, BOB, Embedded, Options, number, request};
+use crate::promises::secrets::{captured_log, start_capturing};
 use crate::scripted::refused;
 
 async fn receive(gateway: &Embedded, id: &str, status: DeliveryStatus, code: Option<u32>) -> bool {
@@ -113,6 +114,28 @@ async fn a_recipient_that_opted_out_or_is_unreachable_gets_no_more_messages() {
     sleep(Duration::from_secs(2 * 3_600)).await;
     gateway.request("r5", BOB).await.expect_sent();
     gateway.request("r6", ALICE).await.expect("rejected", Some("suppressed"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_names_the_scope_that_a_refusal_suppresses() {
+    use otpost::domain::send_failure::{RefusalReason, Scope, SendFailure};
+    for (code, reason, scope) in [
+        (60410, RefusalReason::FraudBlocked, "recipient"),
+        (30450, RefusalReason::Other, "recipient"),
+        (21408, RefusalReason::CountryDisabled, "country"),
+    ] {
+        let mut gateway = Embedded::start();
+        let provider_code = Some(code);
+        gateway.world.provider.fail_next([SendFailure::Refused {
+            scope: Scope::Country,
+            reason,
+            provider_code,
+        }]);
+        start_capturing();
+        gateway.request("r1", ALICE).await.expect("failed", Some("provider_rejected"));
+        let log = captured_log();
+        assert!(log.contains(&format!(r#""code":{code},"scope":"{scope}""#)), "{log}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -108,6 +108,21 @@ async fn a_signature_is_valid_as_long_as_sendgrid_repeats_a_call() {
     }
 }
 
+/// Nothing separates the time from the body in the text that is signed.
+#[tokio::test(start_paused = true)]
+async fn bytes_moved_between_the_time_and_the_body_make_a_call_forged() {
+    let (key, now) = (EventKey::fresh(), 1_700_000_000);
+    for body in ["[]", "1[]", " []"] {
+        let text = format!("1700000000{body}");
+        let signature = key.sign(&text, b"");
+        for at in (0..=text.len()).filter(|&at| at != 10) {
+            let (timestamp, body) = text.split_at(at);
+            let read = read(&key.public(), now, &signature, timestamp, body.as_bytes());
+            assert_eq!(read, Err(CallbackError::Forged), "{timestamp} {body}");
+        }
+    }
+}
+
 #[test]
 fn only_a_public_key_on_p_256_is_a_key() {
     for key in ["", "hunter2", "aHVudGVyMg==", &published::KEY[..60], include_str!("../keys/p256.public.pem")]

@@ -192,6 +192,7 @@ fn production_does_not_start_with_a_key_that_may_not_send() {
             // The check of the key needs no servers.
             .env("AMQP_URL", "amqp://127.0.0.1:1")
             .env("REDIS_URL", "redis://127.0.0.1:1")
+            .env("SMS_BRAND", "MeStore")
             .env("OTP_SECRET_KEYS", "k1:b25lIGtleSBvZiBleGFjdGx5IHRoaXJ0eS10d28gYiE=")
             .env("OTP_RECIPIENT_KEY", "c2Vjb25kIGtleSBvZiBleGFjdGx5IHRoaXJ0eS10d28=")
             .env("OPS_ADDR", format!("127.0.0.1:{}", free_port()))

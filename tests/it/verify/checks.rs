@@ -96,7 +96,7 @@ async fn a_deleted_service_is_distinguished_from_an_expired_code() {
     assert_eq!(check(&verify, Some(VE), "482913").await, Ok(ProviderVerdict::Gone), "it says no more");
     let gone = verify.is_there().await;
     assert!(
-        matches!(gone, Err(CredentialError::Refused { status: 404, provider_code: Some(20404) })),
+        matches!(gone, Err(CredentialError::NoSuchService { status: 404, provider_code: Some(20404) })),
         "{gone:?}"
     );
     assert_has_no_secret(&format!("{gone:?}"));

@@ -223,6 +223,7 @@ fn production_does_not_start_with_a_missing_service() {
         // They are not needed to start.
         .env("AMQP_URL", "amqp://127.0.0.1:1")
         .env("REDIS_URL", "redis://127.0.0.1:1")
+        .env("SMS_BRAND", "MeStore")
         .env("OTP_SECRET_KEYS", "k1:b25lIGtleSBvZiBleGFjdGx5IHRoaXJ0eS10d28gYiE=")
         .env("OTP_RECIPIENT_KEY", "c2Vjb25kIGtleSBvZiBleGFjdGx5IHRoaXJ0eS10d28=")
         .env("OPS_ADDR", format!("127.0.0.1:{}", free_port()))
@@ -233,4 +234,5 @@ fn production_does_not_start_with_a_missing_service() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("TWILIO_VERIFY_SERVICE_SID") && !said.contains(AUTH_TOKEN), "{said}");
+    assert!(said.contains("knows no such service") && !said.contains("credentials"), "{said}");
 }

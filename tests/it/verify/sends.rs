@@ -104,7 +104,7 @@ async fn credentials_are_good_if_they_may_read_the_service() {
         ..settings(fake.base_url(), Duration::from_secs(5))
     };
     let fault = TwilioVerify::new(&wrong).expect("well-formed").check_credentials().await;
-    assert!(matches!(fault, Err(CredentialError::Refused { status: 404, .. })), "{fault:?}");
+    assert!(matches!(fault, Err(CredentialError::NoSuchService { status: 404, .. })), "{fault:?}");
 }
 
 #[tokio::test]

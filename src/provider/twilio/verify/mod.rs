@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use form_urlencoded::Serializer;
 use jiff::Timestamp;
 use reqwest::header::HeaderMap;
-use reqwest::{Body, Method, Request, Url};
+use reqwest::{Body, Method, Request, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -121,6 +121,11 @@ impl Provider for TwilioVerify {
         let unanswered =
             |error: reqwest::Error| CredentialError::Unanswered(failure::transport_detail(&error).to_owned());
         let answer = self.service.get(self.service.url(""), BODY_BYTES_MAX).await.map_err(unanswered)?;
+        // Wrong credentials get a 401.
+        if answer.status == StatusCode::NOT_FOUND {
+            let provider_code = errors::error_code(&answer.body);
+            return Err(CredentialError::NoSuchService { status: answer.status.as_u16(), provider_code });
+        }
         credential_verdict(&answer)
     }
 

@@ -22,7 +22,7 @@ use super::rabbit::{RabbitWorld, in_empty_world, in_world, url};
 use super::{TRACE, World, close, next, patiently, until_waiting};
 use crate::harness::{ALICE, Embedded, with};
 
-const KEY: [u8; 32] = [9; 32];
+const KEY: [u8; 32] = *b"the recipient key of these tests";
 const LIFE: Duration = Duration::from_secs(600);
 
 fn ago(seconds: u64) -> UnixMillis {
@@ -260,10 +260,11 @@ async fn a_list_shows_no_number_and_no_code_and_ids_stay_the_same() {
     in_world(async |world: &RabbitWorld| {
         assert_eq!(run(world, &["list"]).expect(0).out, "no dead letters\n");
         assert!(run(world, &["list", "--json"]).expect(0).json().is_empty());
-        let own = with("own", ALICE, json!({"code": "98761234", "user_name": "Ana\u{1b}[2J"}));
+        let odd = "\u{1b}[2J\u{202e}\u{2066}\u{200f}\u{200b}\u{2028}\u{9b}\u{feff}\u{ad}\u{e0041}";
+        let own = with("own", ALICE, json!({"code": "98761234", "user_name": format!("Ana{odd}")}));
         dead_letter(world, "dead:1", &own, panicked("own", "failed"), ago(7_300)).await;
-        let unread =
-            DeadHeaders { reason: "unattributable", error: "no \u{1b}[2J id", ..DeadHeaders::default() };
+        let error = format!("no {odd} id");
+        let unread = DeadHeaders { reason: "unattributable", error: &error, ..DeadHeaders::default() };
         dead_letter(world, "dead:2", b"code 98761234 for +573001234567", unread, ago(90)).await;
         exceed_delivery_limit(
             world,
@@ -284,6 +285,7 @@ async fn a_list_shows_no_number_and_no_code_and_ids_stay_the_same() {
             texts.push(run(world, &["show", id]).expect(0).out);
             texts.push(run(world, &["show", id, "--json"]).expect(0).out);
         }
+        let printed = texts.len();
         let (browser, found) = dead_letters(world, 3).await;
         browser.close().await;
         for dead_letter in found.iter().filter(|dead_letter| !dead_letter.by_broker) {
@@ -294,6 +296,13 @@ async fn a_list_shows_no_number_and_no_code_and_ids_stay_the_same() {
                 assert!(!text.contains(secret), "{secret:?} is in {text}");
             }
         }
+        // A terminal obeys such characters. JSON keeps them, escaped.
+        for text in &texts[..printed] {
+            let obeyed = odd.chars().filter(|character| !character.is_ascii_graphic());
+            obeyed.for_each(|obeyed| assert!(!text.contains(obeyed), "{obeyed:?} is in {text}"));
+        }
+        let errors: Vec<Value> = list.json().into_iter().map(|row| row["error"].clone()).collect();
+        assert!(errors.contains(&json!(error)), "{errors:?}");
         assert!(table.out.contains("2 h") && table.out.contains("delivery_limit"), "{}", table.out);
         let broker = &list.json()[2];
         assert_eq!((&broker["by"], &broker["request_id"]), (&json!("broker"), &json!("worn")));
@@ -406,7 +415,8 @@ async fn a_replay_is_refused_with_its_reason_and_forced_only_where_it_makes_sens
         }
         assert_eq!((rows.len(), world.waiting().await), (5, 0));
 
-        let wrong_key = run_with(world, &[8; 32], &["replay", "--all", "--force"]).expect(3);
+        let wrong_key =
+            run_with(world, b"another recipient key of a test!", &["replay", "--all", "--force"]).expect(3);
         assert_eq!(wrong_key.out.matches("is OTP_RECIPIENT_KEY the one").count(), 3, "{}", wrong_key.out);
         let dry_run = run(world, &["replay", "--all", "--force", "--dry-run"]).expect(3);
         assert_eq!((dry_run.out.matches("would replay").count(), world.waiting().await), (2, 0));

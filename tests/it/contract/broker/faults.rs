@@ -1,6 +1,7 @@
 //! The RabbitMQ adapter survives the loss of connections, queues and exchanges.
 
 mod rpc_client;
+mod topology;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,12 +10,14 @@ use std::time::Duration;
 use lapin::options::{ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 use lapin::uri::AMQPUri;
+use otpost::broker::rabbit::RabbitSettings;
 use otpost::broker::rabbit::consumer::RabbitConsumer;
 use otpost::broker::rabbit::error::RabbitError;
 use otpost::broker::rabbit::publish::RabbitPublisher;
 use otpost::broker::rabbit::topology::declare_topology;
 use otpost::broker::{
-    DeadHeaders, Properties, PublishError, Publisher, RequestConsumer, SEND_SMS_KEY, Settlement, Target,
+    DeadHeaders, Names, Properties, PublishError, Publisher, RequestConsumer, SEND_SMS_KEY, Settlement,
+    Target,
 };
 use otpost::domain::channel::Channel;
 use tokio::sync::watch;
@@ -345,4 +348,16 @@ async fn a_message_that_lapin_cannot_read_costs_its_neighbours_one_delivery() {
         let _held = [next(&mut consumer).await, next(&mut consumer).await, next(&mut consumer).await];
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_ipv6_address_in_the_url_is_the_server_that_is_connected_to() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.2:0").await.expect("a free port");
+    let port = listener.local_addr().expect("bound").port();
+    for host in ["[::ffff:127.0.0.2]", "[0:0:0:0:0:FFFF:7f00:2]", "127.0.0.2"] {
+        let url = format!("amqp://guest:guest@{host}:{port}/");
+        let settings = RabbitSettings::new(&url, Names::new("nowhere"), 1).expect("a valid URL");
+        let _publisher = RabbitPublisher::start("results", settings);
+        patiently(listener.accept()).await.expect("it connects here");
+    }
 }

@@ -143,7 +143,7 @@ async fn the_next_lease_gets_the_history(store: &dyn TimedStore) {
     let request = TestRequest { history: history_of("first"), ..request_to(35, "history") };
     granted(admit(store, &request).await);
     let mut history = history_of("with spaces, \"quotes\" and ünïcode\n");
-    history.add(START, HistoryEvent::Resent(2));
+    history.add(START, HistoryEvent::ToBeResent(2));
     let result = store
         .update_progress(&request.lease(), Some(1), Progress::InDoubt(LEASE), Some(&history))
         .await

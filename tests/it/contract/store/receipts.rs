@@ -20,6 +20,7 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
     an_overdue_receipt_is_polled_at_growing_intervals(store).await;
     a_published_receipt_is_not_polled(store).await;
     a_repeated_receipt_does_not_restore_a_removed_suppression(store).await;
+    a_receipt_of_a_request_without_a_record_suppresses_no_recipient(store).await;
 }
 
 fn receipt<'a>(request: &'a TestRequest, status: DeliveryStatus) -> NewReceipt<'a> {
@@ -210,11 +211,33 @@ async fn a_repeated_receipt_does_not_restore_a_removed_suppression(store: &dyn T
     assert_eq!(removed(141).await, None);
     let stored = store.request_record(&early.request, None).await.expect("answers").expect("known");
     assert_eq!(stored.receipt.expect("reported").status, Delivered);
+}
 
-    // Without a record, a receipt cannot be recognised as a repeat.
-    let never = request_to(142, "never-again");
-    for _ in 0..2 {
-        record(store, NewReceipt { suppression: for_a_day, ..receipt(&never, Undelivered) }).await;
-        assert_eq!(removed(142).await, Some(Some(until)));
+/// Without a record a receipt cannot be recognised as a repeat.
+async fn a_receipt_of_a_request_without_a_record_suppresses_no_recipient(store: &dyn TimedStore) {
+    use DeliveryStatus::{Failed, Undelivered};
+    let suppressions = [Some(24 * HOUR), None].map(|duration| {
+        let (target, masked) = (SuppressionTarget::Recipient, "+57******4567");
+        NewSuppression { target, provider_code: 21_610, duration, masked }
+    });
+    let suppresses = async |receipt: NewReceipt<'_>| {
+        assert_eq!(record(store, receipt).await, ReceiptAnswer::NoRequest);
+        store.remove_suppression(receipt.recipient).await.expect("answers").is_some()
+    };
+    store.at(START);
+    let (unknown, elsewhere) = (request_to(142, "unknown"), request_to(143, "ended"));
+    let ended = completed(store, 144, "ended", None).await;
+    for suppression in suppressions {
+        for status in [Failed, Undelivered, DeliveryStatus::Sent] {
+            let of = |request| NewReceipt { suppression: Some(suppression), ..receipt(request, status) };
+            assert!(!suppresses(of(&unknown)).await, "a request that never was");
+            assert!(!suppresses(of(&elsewhere)).await, "another recipient's request");
+            assert!(!suppresses(NewReceipt { message_id: "a,b", ..of(&ended) }).await, "no message id");
+        }
     }
+    let opted_out = NewReceipt { suppression: Some(suppressions[1]), ..receipt(&ended, Failed) };
+    assert_eq!(record(store, opted_out).await, publish());
+    assert!(store.remove_suppression(named(144)).await.expect("answers").is_some(), "its own request");
+    store.at(START.plus(24 * HOUR));
+    assert!(!suppresses(opted_out).await, "its record has expired");
 }

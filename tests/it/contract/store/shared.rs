@@ -34,7 +34,7 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
 async fn fail(store: &dyn TimedStore, request: &TestRequest, suppression: Option<NewSuppression<'_>>) {
     let outcome = failed(START);
     let completion =
-        CompletionInput { suppression, ..completion(request.lease(), &outcome, Refund::Counted) };
+        CompletionInput { suppression, ..completion(request.lease(), &outcome, Refund::CountedRefusal) };
     store.complete(&completion).await.expect("answers");
 }
 
@@ -156,9 +156,9 @@ async fn the_kill_switch_keeps_its_start(store: &dyn TimedStore) {
 }
 
 async fn active_workers_are_counted(store: &dyn TimedStore) {
-    let heartbeat = async |after: u64, worker: u64, has_work: bool| -> u32 {
+    let heartbeat = async |after: u64, worker: u64, is_active: bool| -> u32 {
         store.at(START.plus(Duration::from_millis(after)));
-        let SharedState { active_workers, .. } = store.heartbeat(worker, has_work).await.expect("answers");
+        let SharedState { active_workers, .. } = store.heartbeat(worker, is_active).await.expect("answers");
         active_workers
     };
     assert_eq!(heartbeat(0, 1, false).await, 0);

@@ -141,7 +141,7 @@ async fn a_manual_suppression_never_shortens_another(store: &dyn TimedStore) {
             masked: "+57**78",
         });
         let completion =
-            CompletionInput { suppression, ..completion(request.lease(), &outcome, Refund::Counted) };
+            CompletionInput { suppression, ..completion(request.lease(), &outcome, Refund::CountedRefusal) };
         store.complete(&completion).await.expect("answers");
     };
     let (now, later) = (START.plus(20_000 * HOUR), START.plus(20_001 * HOUR));

@@ -1,0 +1,71 @@
+//! Reads `AMQP_URL` into the client's own settings. The client's parser connects to localhost where it finds no host
+//! name, and overlooks what it does not know.
+
+use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo, SASLMechanism};
+
+use crate::domain::server_url::{InvalidUrl, ServerUrl, whole_number};
+
+/// Each side notices a silent peer after twice this time.
+pub(super) const HEARTBEAT_SECONDS: u16 = 10;
+/// The TCP connection alone.
+pub(super) const TCP_CONNECT_TIMEOUT_MS: u64 = 5_000;
+
+/// Without credentials the user is `guest`, and without a path the virtual host is `/` (RabbitMQ's URI specification).
+pub(super) fn read(url: &str) -> Result<AMQPUri, InvalidUrl> {
+    let url = ServerUrl::parse(url, &["amqp", "amqps"])?;
+    let scheme = if url.scheme == "amqps" { AMQPScheme::AMQPS } else { AMQPScheme::AMQP };
+    let userinfo = match url.credentials {
+        Some(known) if known.user.is_empty() => {
+            return Err(InvalidUrl::new("must have a user beside its password, as user:password@host"));
+        }
+        Some(known) => AMQPUserInfo { username: known.user, password: known.password },
+        None => AMQPUserInfo::default(),
+    };
+    let port = url.port.unwrap_or_else(|| scheme.default_port());
+    Ok(AMQPUri {
+        scheme,
+        authority: AMQPAuthority { userinfo, host: url.host, port },
+        vhost: url.path.unwrap_or_else(|| "/".to_owned()),
+        query: parameters(&url.parameters)?,
+    })
+}
+
+fn parameters(given: &[(String, String)]) -> Result<AMQPQueryString, InvalidUrl> {
+    let mut query = AMQPQueryString {
+        heartbeat: Some(HEARTBEAT_SECONDS),
+        connection_timeout: Some(TCP_CONNECT_TIMEOUT_MS),
+        ..AMQPQueryString::default()
+    };
+    for (name, value) in given {
+        match name.as_str() {
+            "heartbeat" => query.heartbeat = Some(number("heartbeat", value, 1, 600)?),
+            "connection_timeout" => {
+                query.connection_timeout = Some(number("connection_timeout", value, 1, 600_000)?);
+            }
+            // A connection has a few channels of its own.
+            "channel_max" => query.channel_max = Some(number("channel_max", value, 16, 65_535)?),
+            "frame_max" => query.frame_max = Some(number("frame_max", value, 8_192, 1_048_576)?),
+            "auth_mechanism" => query.auth_mechanism = Some(mechanism(value)?),
+            _ => {
+                let known = "heartbeat, connection_timeout, channel_max, frame_max and auth_mechanism";
+                return Err(InvalidUrl::new(format!("must have no other parameters than {known}")));
+            }
+        }
+    }
+    Ok(query)
+}
+
+fn number<T: TryFrom<u64>>(name: &str, value: &str, min: u64, max: u64) -> Result<T, InvalidUrl> {
+    let number = whole_number(value).filter(|number| (min..=max).contains(number));
+    let fault = || InvalidUrl::new(format!("must have {name} as a whole number from {min} to {max}"));
+    number.and_then(|number| T::try_from(number).ok()).ok_or_else(fault)
+}
+
+/// The others need a client certificate or an extension of the broker.
+fn mechanism(value: &str) -> Result<SASLMechanism, InvalidUrl> {
+    match value {
+        "plain" => Ok(SASLMechanism::Plain),
+        "amqplain" => Ok(SASLMechanism::AMQPlain),
+        _ => Err(InvalidUrl::new("must have auth_mechanism as plain or amqplain")),
+    }
+}
