@@ -2,6 +2,7 @@
 
 use std::sync::Once;
 
+use otpost::domain::decimal_digit::decimal_digit;
 use otpost::domain::phone::{PhoneError, PhoneNumber, Region, warm_up};
 
 use super::{assert_is_e164, assert_shows_no_digits};
@@ -34,7 +35,7 @@ pub fn check(input: &[u8]) {
             Err(fault) => assert_is_explained(*fault, text, *home),
         }
     }
-    if text.trim_matches(' ').starts_with('+') {
+    if has_plus(text) {
         assert!(
             read.iter().all(|other| other == &read[0]),
             "a number with its country code is of one country"
@@ -44,9 +45,9 @@ pub fn check(input: &[u8]) {
 
 /// Only separators and a trunk prefix of at most two digits are removed, and only a country code is added.
 fn assert_consists_of_the_input(number: &PhoneNumber, text: &str, home: Region) {
-    let written: String = text.chars().filter(char::is_ascii_digit).collect();
+    let written: String = text.chars().filter_map(decimal_digit).map(|digit| digit.to_string()).collect();
     let e164 = &number.e164()[1..];
-    if text.trim_matches(' ').starts_with('+') {
+    if has_plus(text) {
         assert!(e164 == written, "{number} is not what was written");
     } else {
         let (code, national) = e164.split_at(national_at(number) - 1);
@@ -58,6 +59,12 @@ fn assert_consists_of_the_input(number: &PhoneNumber, text: &str, home: Region) 
         assert_eq!(number.region(), Some(home), "a number without a country code is of the country given");
         assert!(!written.starts_with("00"), "{number} was written with an international prefix");
     }
+}
+
+/// A plus comes before everything that could belong to a number.
+fn has_plus(text: &str) -> bool {
+    let belongs = |c: &char| c.is_alphanumeric() || "+＋*#".contains(*c);
+    text.chars().find(belongs).is_some_and(|c| "+＋".contains(c))
 }
 
 /// The mask begins after the country code.
@@ -81,22 +88,24 @@ fn assert_is_masked(number: &PhoneNumber) {
 
 fn assert_is_explained(fault: PhoneError, text: &str, home: Region) {
     let message = fault.to_string();
-    let trimmed = text.trim_matches(' ');
     let is_long = text.chars().count() > 32;
     assert_eq!(fault == PhoneError::TooLong, is_long, "{message}");
-    assert_eq!(fault == PhoneError::Empty, !is_long && trimmed.is_empty(), "{message}");
     match fault {
+        PhoneError::Empty => {
+            assert!(!text.chars().any(|c| c.is_alphanumeric() || c.is_ascii_graphic()), "{message}")
+        }
         PhoneError::Letters => assert!(text.chars().any(char::is_alphabetic), "{message}"),
         PhoneError::Characters => {
             let plain = |c: char| c.is_ascii_digit() || " -.()".contains(c);
-            assert!(!trimmed.strip_prefix('+').unwrap_or(trimmed).chars().all(plain), "{message}");
+            let trimmed = text.trim_matches(' ').trim_start_matches('+');
+            assert!(!trimmed.chars().all(plain), "{message}");
         }
         PhoneError::NotAssigned { digits, region } => {
-            assert_eq!(digits, text.bytes().filter(u8::is_ascii_digit).count(), "{message}");
-            assert_eq!(region, (!trimmed.starts_with('+')).then_some(home), "{message}");
+            assert_eq!(digits, text.chars().filter_map(decimal_digit).count(), "{message}");
+            assert_eq!(region, (!has_plus(text)).then_some(home), "{message}");
         }
-        PhoneError::InternationalPrefix => assert!(!trimmed.starts_with('+'), "{message}"),
-        PhoneError::Empty | PhoneError::TooLong => {}
+        PhoneError::InternationalPrefix => assert!(!has_plus(text), "{message}"),
+        PhoneError::TooLong => {}
     }
     assert_shows_no_digits(&message, text.as_bytes());
 }

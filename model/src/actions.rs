@@ -4,7 +4,10 @@ use crate::flaw::Flaw;
 use crate::life::{Life, Provider};
 use crate::store::{LeaseState, Open, Record, State, Token};
 use crate::worker::{Phase, Worker};
-use crate::world::{Action, Age, CallResult, Fate, LookupResult, PostResult, PublishResult, WORKERS, World};
+use crate::world::{
+    Action, Age, CallResult, Fate, LookupResult, OTHERS_MESSAGE, Other, PostResult, PublishResult, WORKERS,
+    World,
+};
 
 impl Life {
     pub fn possible(&self, world: &World, actions: &mut Vec<Action>) {
@@ -46,7 +49,12 @@ impl Life {
             actions.push(Action::GiveUp(w));
             return;
         }
-        for result in [PostResult::Accepted, PostResult::RefusedForGood, PostResult::AnswerLost] {
+        for result in [
+            PostResult::Accepted,
+            PostResult::AcceptedUnnamed,
+            PostResult::RefusedForGood,
+            PostResult::AnswerLost,
+        ] {
             actions.push(Action::Post(w, result));
         }
         if world.refusals_left > 0 {
@@ -63,8 +71,17 @@ impl Life {
         if world.too_late {
             actions.push(Action::GiveUp(w));
         }
-        for (message, _) in world.accepted() {
-            actions.push(Action::LookUp(w, LookupResult::Found(message)));
+        let takes_unnamed = self.flaw == Some(Flaw::TakesUnnamedMessage);
+        let others_listed = usize::from(world.other.has_unclaimed_message());
+        let others_max = usize::from(world.other.may_have_unclaimed_message());
+        // A list may lack any message, so it is enough that all listed messages outnumber those of the other request.
+        if takes_unnamed || world.accepted().count() + others_listed > others_max {
+            for (message, _) in world.accepted() {
+                actions.push(Action::LookUp(w, LookupResult::Found(message)));
+            }
+        }
+        if takes_unnamed && others_listed > 0 {
+            actions.push(Action::LookUp(w, LookupResult::Found(OTHERS_MESSAGE)));
         }
         let must_be_listed = world.accepted().any(|(message, _)| {
             let newest = usize::from(message) + 1 == world.posts.len();
@@ -74,8 +91,14 @@ impl Life {
             0 => world.age != Age::Young,
             _ => world.age == Age::Old,
         };
-        if counts && !must_be_listed && !world.too_late && !world.worker(w).grant.resent {
+        if !counts || world.too_late || world.worker(w).grant.resent {
+            return;
+        }
+        if !must_be_listed {
             actions.push(Action::LookUp(w, LookupResult::Absent));
+        }
+        if !takes_unnamed && others_max > 0 && world.accepted().count() + others_listed > 0 {
+            actions.push(Action::LookUp(w, LookupResult::Unaccounted));
         }
     }
 
@@ -144,6 +167,7 @@ impl Life {
         let Record::Open(open) = world.store.record else {
             return;
         };
+        others_steps(world.other).iter().for_each(|&next| actions.push(Action::OtherBecomes(next)));
         if open.receipt.is_none() {
             actions.extend(world.accepted().map(|(message, _)| Action::ReceiptArrives(message)));
         }
@@ -178,5 +202,21 @@ impl Life {
             Age::Ripe => looking(1),
             Age::Old => false,
         }
+    }
+}
+
+/// The next states of the other request. A receipt names a message that was accepted.
+fn others_steps(other: Other) -> &'static [Other] {
+    match other {
+        Other::NotStarted => &[Other::Sending { accepted: false }],
+        Other::Sending { accepted: false } => {
+            &[Other::Sending { accepted: true }, Other::InDoubt { accepted: false }, Other::Failed]
+        }
+        Other::Sending { accepted: true } => {
+            &[Other::Named, Other::Unnamed, Other::InDoubt { accepted: true }]
+        }
+        Other::InDoubt { accepted: false } => &[Other::InDoubt { accepted: true }],
+        Other::Unnamed | Other::InDoubt { accepted: true } => &[Other::Named],
+        Other::None | Other::Failed | Other::Named => &[],
     }
 }

@@ -61,6 +61,7 @@ impl Life {
             Action::Ages => self.age(world),
             Action::DeadlinePasses => world.too_late = true,
             Action::PostArrives(message) => world.posts[usize::from(message)].fate = Fate::Accepted,
+            Action::OtherBecomes(other) => world.other = other,
             Action::ReceiptArrives(message) => {
                 if let Record::Open(open) = &mut world.store.record {
                     open.receipt = Some(message);
@@ -133,6 +134,7 @@ impl Life {
         worker.post_fits_lease = false;
         worker.phase = match result {
             PostResult::Accepted => Phase::Completing(Outcome::Sent(message)),
+            PostResult::AcceptedUnnamed => Phase::Completing(Outcome::SentUnnamed),
             PostResult::RefusedForNow => Phase::WritingWaiting,
             PostResult::RefusedForGood => {
                 Phase::Completing(worker.outcome_without_attempt(self.flaw == Some(Flaw::FailsAfterDoubt)))
@@ -140,7 +142,9 @@ impl Life {
             PostResult::AnswerLost => Phase::WritingInDoubt,
         };
         match result {
-            PostResult::Accepted => world.posts.push(Post { fate: Fate::Accepted, code }),
+            PostResult::Accepted | PostResult::AcceptedUnnamed => {
+                world.posts.push(Post { fate: Fate::Accepted, code });
+            }
             PostResult::AnswerLost => world.posts.push(Post { fate: Fate::Flying, code }),
             PostResult::RefusedForNow => world.refusals_left -= 1,
             PostResult::RefusedForGood => {}
@@ -154,9 +158,12 @@ impl Life {
             (LookupResult::Receipt(message) | LookupResult::Found(message), _) => {
                 Phase::Completing(Outcome::Sent(message))
             }
-            (LookupResult::Absent, Phase::LookingUp { absent_lookups }) if absent_lookups + 1 < enough => {
+            (LookupResult::Absent | LookupResult::Unaccounted, Phase::LookingUp { absent_lookups })
+                if absent_lookups + 1 < enough =>
+            {
                 Phase::LookingUp { absent_lookups: absent_lookups + 1 }
             }
+            (LookupResult::Unaccounted, _) => Phase::Completing(Outcome::Unknown),
             (LookupResult::Absent, _) if self.flaw == Some(Flaw::ResendsWithoutUpdate) => {
                 (worker.post_fits_lease, worker.grant.resent) = (true, true);
                 Phase::Ready

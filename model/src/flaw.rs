@@ -25,10 +25,13 @@ pub enum Flaw {
     PostsWithoutLease,
     /// The POST starts without a check of the deadline.
     PostsAfterDeadline,
+    /// A lookup takes any message that no request has claimed by its id. It may be that of a request that was accepted
+    /// without an id, or that is in doubt itself.
+    TakesUnnamedMessage,
 }
 
 impl Flaw {
-    pub const ALL: [Flaw; 11] = [
+    pub const ALL: [Flaw; 12] = [
         Flaw::ResendsAfterOneAbsent,
         Flaw::ResendsWithoutUpdate,
         Flaw::TakesOverWithoutLookup,
@@ -40,5 +43,6 @@ impl Flaw {
         Flaw::StepsNameNoAttempt,
         Flaw::PostsWithoutLease,
         Flaw::PostsAfterDeadline,
+        Flaw::TakesUnnamedMessage,
     ];
 }

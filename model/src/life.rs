@@ -21,5 +21,7 @@ pub struct Life {
     pub faults: u8,
     /// The maximum of refusals worth a retry.
     pub refusals: u8,
+    /// Another request has the same recipient and code.
+    pub other: bool,
     pub flaw: Option<Flaw>,
 }

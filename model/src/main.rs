@@ -50,6 +50,7 @@ fn check_all() -> Verdict {
     let mut verdicts = Vec::new();
     for provider in [Provider::Prompt, Provider::Laggard] {
         verdicts.push(must_hold(&life(provider, None)));
+        verdicts.push(must_hold(&beside_another(provider, None)));
     }
     println!();
     verdicts.extend(Flaw::ALL.map(must_be_found));
@@ -60,7 +61,12 @@ fn check_all() -> Verdict {
 }
 
 fn life(provider: Provider, flaw: Option<Flaw>) -> Life {
-    Life { provider, copies: COPIES, faults: FAULTS, refusals: REFUSALS, flaw }
+    Life { provider, copies: COPIES, faults: FAULTS, refusals: REFUSALS, other: false, flaw }
+}
+
+/// With another request to the same recipient and one fault fewer, so that the search ends soon.
+fn beside_another(provider: Provider, flaw: Option<Flaw>) -> Life {
+    Life { faults: FAULTS - 1, other: true, ..life(provider, flaw) }
 }
 
 fn must_hold(life: &Life) -> Verdict {
@@ -90,9 +96,10 @@ fn must_hold(life: &Life) -> Verdict {
         verdict = Verdict::Unexpected;
     }
     println!(
-        "{:8} {:?}: {} properties, {} states ({} steps), depth {}, {:.0?}",
+        "{:8} {:?}{}: {} properties, {} states ({} steps), depth {}, {:.0?}",
         if verdict == Verdict::Expected { "holds" } else { "FAILS" },
         life.provider,
+        if life.other { ", beside another request" } else { "" },
         life.properties().len(),
         checker.unique_state_count(),
         checker.state_count(),
@@ -111,7 +118,10 @@ struct Found {
 fn find(flaw: Flaw) -> Option<Found> {
     // A laggard may cause two SMS, so a flaw that does no more is found with a prompt provider.
     let provider = if flaw == Flaw::PostsWithoutLease { Provider::Prompt } else { Provider::Laggard };
-    let life = life(provider, Some(flaw));
+    let life = match flaw {
+        Flaw::TakesUnnamedMessage => beside_another(provider, Some(flaw)),
+        _ => life(provider, Some(flaw)),
+    };
     // One thread finds the same shortest run each time.
     let checker = life.clone().checker().finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     let broken = life.properties().into_iter().filter(|property| property.expectation == Expectation::Always);

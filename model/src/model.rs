@@ -6,7 +6,7 @@ use crate::life::Life;
 use crate::properties;
 use crate::store::{Charge, Record, Store};
 use crate::worker::Worker;
-use crate::world::{Action, Age, History, WORKERS, World};
+use crate::world::{Action, Age, History, Other, WORKERS, World};
 
 impl Model for Life {
     type State = World;
@@ -26,6 +26,7 @@ impl Model for Life {
             refusals_left: self.refusals,
             published: Vec::new(),
             confirms: 0,
+            other: if self.other { Other::NotStarted } else { Other::None },
             history: History::default(),
         }]
     }

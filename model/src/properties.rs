@@ -4,8 +4,8 @@ use stateright::Property;
 
 use crate::life::{Life, Provider};
 use crate::store::{Charge, Outcome, Record};
-use crate::worker::Phase;
-use crate::world::{Fate, World};
+use crate::worker::{Phase, Worker};
+use crate::world::{Fate, Other, World};
 
 pub fn all(life: &Life) -> Vec<Property<Life>> {
     let mut all = vec![
@@ -54,6 +54,9 @@ pub fn all(life: &Life) -> Vec<Property<Life>> {
                 .iter()
                 .any(|worker| worker.took_over && matches!(worker.phase, Phase::Completing(Outcome::Sent(_))))
         }),
+        Property::sometimes("an answer names no message", |_, world: &World| {
+            world.published.contains(&Outcome::SentUnnamed)
+        }),
         Property::sometimes("unknown is published", |_, world: &World| {
             world.published.contains(&Outcome::Unknown)
         }),
@@ -72,6 +75,23 @@ pub fn all(life: &Life) -> Vec<Property<Life>> {
         ),
         Property::sometimes("everything ends", has_ended),
     ];
+    if life.other {
+        all.push(Property::sometimes(
+            "a message is found beside one of another request",
+            |_, world: &World| {
+                let found = |worker: &Worker| {
+                    worker.took_over && matches!(worker.phase, Phase::Completing(Outcome::Sent(_)))
+                };
+                world.other == Other::Unnamed && world.workers.iter().any(found)
+            },
+        ));
+        all.push(Property::sometimes(
+            "a message that may be another request's is not taken",
+            |_, world: &World| {
+                world.store.record == Record::Completed(Outcome::Unknown) && world.other == Other::Unnamed
+            },
+        ));
+    }
     all.push(match life.provider {
         Provider::Prompt => Property::always("never two SMS with a prompt provider", |_, world: &World| {
             world.accepted().count() <= 1
@@ -96,6 +116,7 @@ fn is_true(world: &World) -> bool {
         Record::Completed(Outcome::Sent(message)) => {
             world.accepted().any(|(accepted, _)| accepted == message)
         }
+        Record::Completed(Outcome::SentUnnamed) => world.accepted().next().is_some(),
         Record::Completed(Outcome::Failed | Outcome::Rejected) => !may_be_accepted,
         Record::Completed(Outcome::Unknown) | Record::Open(_) => true,
         Record::Absent => world.posts.is_empty(),
@@ -105,7 +126,9 @@ fn is_true(world: &World) -> bool {
 fn charge_is_right(world: &World) -> bool {
     let expected = match world.store.record {
         Record::Absent | Record::Completed(Outcome::Rejected) => Charge::Never,
-        Record::Open(_) | Record::Completed(Outcome::Sent(_) | Outcome::Unknown) => Charge::Kept,
+        Record::Open(_) | Record::Completed(Outcome::Sent(_) | Outcome::SentUnnamed | Outcome::Unknown) => {
+            Charge::Kept
+        }
         Record::Completed(Outcome::Failed) => Charge::Refunded,
     };
     world.store.charge == expected

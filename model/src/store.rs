@@ -17,8 +17,10 @@ pub enum Token {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Outcome {
-    /// With the message: its place among all POSTs.
+    /// With the message: its place among all POSTs, or [`OTHERS_MESSAGE`](crate::world::OTHERS_MESSAGE).
     Sent(u8),
+    /// The provider's answer did not name the message.
+    SentUnnamed,
     /// Admitted, but surely nothing was sent.
     Failed,
     /// It may have been sent.

@@ -41,6 +41,44 @@ pub struct Late {
     pub step: Step,
 }
 
+/// The message of the other request, in place of one of ours.
+pub const OTHERS_MESSAGE: u8 = u8::MAX;
+
+/// Another request to the same recipient, with the same code. It is modelled from outside: a lookup cannot tell its
+/// message from ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Other {
+    /// There is none.
+    None,
+    NotStarted,
+    /// Its record says `sending`.
+    Sending {
+        accepted: bool,
+    },
+    /// Surely not sent.
+    Failed,
+    /// Accepted with a message id: the message is claimed. Or a receipt has named it.
+    Named,
+    /// Accepted by an answer without a message id.
+    Unnamed,
+    /// In doubt, or ended as `unknown`.
+    InDoubt {
+        accepted: bool,
+    },
+}
+
+impl Other {
+    /// The provider may list a message that no request has claimed.
+    pub fn has_unclaimed_message(self) -> bool {
+        matches!(self, Other::Sending { accepted: true } | Other::Unnamed | Other::InDoubt { accepted: true })
+    }
+
+    /// By its record it may have such a message.
+    pub fn may_have_unclaimed_message(self) -> bool {
+        matches!(self, Other::Sending { .. } | Other::Unnamed | Other::InDoubt { .. })
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct World {
     pub ready: u8,
@@ -56,6 +94,7 @@ pub struct World {
     pub refusals_left: u8,
     pub published: Vec<Outcome>,
     pub confirms: u8,
+    pub other: Other,
     pub history: History,
 }
 
@@ -95,6 +134,7 @@ pub enum Action {
     PostArrives(u8),
     /// A receipt arrives, and its message id is written to the record.
     ReceiptArrives(u8),
+    OtherBecomes(Other),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +151,8 @@ pub enum CallResult {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PostResult {
     Accepted,
+    /// The answer broke off after its status.
+    AcceptedUnnamed,
     /// 429 or no connection.
     RefusedForNow,
     RefusedForGood,
@@ -122,6 +164,8 @@ pub enum LookupResult {
     /// The record has a receipt.
     Receipt(u8),
     Found(u8),
+    /// Messages match, but not more than other requests may have.
+    Unaccounted,
     Absent,
 }
 
@@ -141,7 +185,7 @@ impl Action {
             Action::Publish(_, result) => result == PublishResult::Confirmed,
             Action::Requeue(..) | Action::Crash(_) | Action::LoseConnection(_) | Action::Freeze(_) => false,
             Action::LateStepArrives | Action::LeaseOfLiveHandlerExpires => false,
-            Action::PostArrives(_) | Action::ReceiptArrives(_) => false,
+            Action::PostArrives(_) | Action::ReceiptArrives(_) | Action::OtherBecomes(_) => false,
         }
     }
 }

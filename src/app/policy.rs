@@ -14,6 +14,7 @@ pub(crate) fn rules(settings: &Settings) -> RecipientRules {
         email_enabled: settings.email_enabled,
         default_region: settings.default_region,
         allowed_countries: settings.allowed_countries.clone(),
+        allowed_shared_codes: settings.allowed_shared_codes.clone(),
         allow_landline: settings.allow_landline,
     }
 }
@@ -23,6 +24,7 @@ pub(super) fn policy(settings: &Settings, channel: Channel) -> Policy {
         limits: settings.limits.on(channel),
         code_life: settings.code_life,
         code_length: settings.code_length,
+        caller_codes_allowed: settings.caller_codes_allowed,
         retry: RetryPolicy::default(),
         provider_timeout: settings.provider_timeout,
         in_doubt_policy: settings.in_doubt,

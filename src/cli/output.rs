@@ -34,7 +34,7 @@ pub(super) fn store_failed(error: &StoreError) -> Exit {
             complain(&format!("Redis (REDIS_URL) cannot be reached: {detail}"));
         }
         StoreError::Refused(detail) => complain(&format!("Redis (REDIS_URL) refused: {detail}")),
-        StoreError::Garbled { .. } => complain(&format!("Redis (REDIS_URL): {error}")),
+        StoreError::Unreadable { .. } => complain(&format!("Redis (REDIS_URL): {error}")),
     }
     Exit::Failed
 }

@@ -50,6 +50,7 @@ raw_settings! {
     otp_secret_keys "OTP_SECRET_KEYS" Secret,
     otp_recipient_key "OTP_RECIPIENT_KEY" Secret,
     otp_code_length "OTP_CODE_LENGTH" Plain,
+    otp_caller_codes "OTP_CALLER_CODES" Plain,
     otp_expiration_minutes "OTP_EXPIRATION_MINUTES" Plain,
     otp_max_attempts "OTP_MAX_ATTEMPTS" Plain,
     otp_resend_cooldown_seconds "OTP_RESEND_COOLDOWN_SECONDS" Plain,
@@ -189,7 +190,27 @@ pub(super) fn unknown(variables: &Variables) -> Vec<String> {
         UNSUPPORTED.contains(&name.as_str()) || OURS.iter().any(|prefix| name.starts_with(prefix))
     };
     let known = |name: &str| is_ours(name) || name.strip_suffix("_FILE").is_some_and(is_secret);
-    variables.keys().filter(looks_ours).filter(|name| !known(name)).cloned().collect()
+    let expected = |name: &str| known(name) || is_of_kubernetes(name, variables);
+    variables.keys().filter(looks_ours).filter(|name| !expected(name)).cloned().collect()
+}
+
+/// True for the variables by which Kubernetes shows a service to a container: `OTP_SERVICE_HOST`, `OTP_PORT_80_TCP_ADDR`
+/// and others, for a service called `otp`.
+fn is_of_kubernetes(name: &str, variables: &Variables) -> bool {
+    let services = variables.keys().filter_map(|name| name.strip_suffix("_SERVICE_HOST"));
+    let mut rests = services.filter_map(|service| name.strip_prefix(service)?.strip_prefix('_'));
+    rests.any(|rest| {
+        let of_port = |rest: &str| {
+            let mut words = rest.split('_');
+            words.next().is_some_and(|port| port.parse::<u16>().is_ok())
+                && words.next().is_some_and(|protocol| ["TCP", "UDP", "SCTP"].contains(&protocol))
+                && words.next().is_none_or(|part| ["PROTO", "PORT", "ADDR"].contains(&part))
+                && words.next().is_none()
+        };
+        matches!(rest, "SERVICE_HOST" | "SERVICE_PORT" | "PORT")
+            || rest.starts_with("SERVICE_PORT_")
+            || rest.strip_prefix("PORT_").is_some_and(of_port)
+    })
 }
 
 fn is_ours(name: &str) -> bool {

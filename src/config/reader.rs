@@ -18,7 +18,7 @@ use super::validators::{hours, is_loopback, key_bytes, minutes, parts, seconds};
 use crate::domain::code::{CodeKey, CodeKeyring, CodeLength, Kid};
 use crate::domain::language_tag::is_bcp47;
 use crate::domain::limit::{COOLDOWN_SECONDS, Limit, Limits, NumberSetting, WRONG_PER_CHALLENGE};
-use crate::domain::phone::Region;
+use crate::domain::phone::{Region, is_code_of_no_country};
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::server_url::ServerUrl;
 use crate::domain::time_zone::Zone;
@@ -60,6 +60,7 @@ impl<'a> Reader<'a> {
         let redis_prefix = self.prefix("REDIS_PREFIX", &amqp_prefix);
         let concurrency: u16 = self.number("WORKER_CONCURRENCY", 64, 1, 4_096);
         let email = self.email(development);
+        let (allowed_countries, allowed_shared_codes) = self.countries();
         let mut settings = Settings {
             environment,
             amqp_url: self.amqp_url(development),
@@ -73,11 +74,13 @@ impl<'a> Reader<'a> {
             codes: self.codes(development),
             recipients: self.recipients(development),
             code_length: self.code_length(),
+            caller_codes_allowed: self.choice("OTP_CALLER_CODES", "refuse", &["allow", "refuse"]) == "allow",
             code_life: minutes(self.number("OTP_EXPIRATION_MINUTES", 10, 1, 1_440)),
             limits: self.limits(),
             sms_enabled: self.boolean("SMS_ENABLED", true),
             email_enabled: email.enabled,
-            allowed_countries: self.countries(),
+            allowed_countries,
+            allowed_shared_codes,
             allow_landline: self.boolean("SMS_ALLOW_LANDLINE", false),
             gsm7: self.choice("SMS_ENCODING", "gsm7", &["gsm7", "unicode"]) == "gsm7",
             brand: self.brand(development),
@@ -370,19 +373,23 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn countries(&mut self) -> Option<BTreeSet<String>> {
+    /// The countries, `None` for all, and the codes of no country.
+    fn countries(&mut self) -> (Option<BTreeSet<String>>, BTreeSet<String>) {
         let text = self.text("SMS_ALLOWED_COUNTRIES", "CO");
-        if text == "*" {
-            return None;
+        let is_code = |part: &String| is_code_of_no_country(part);
+        let (codes, mut countries): (BTreeSet<String>, BTreeSet<String>) =
+            parts(&text).map(str::to_ascii_uppercase).partition(is_code);
+        let is_all = countries.remove("*");
+        let is_valid = countries.iter().all(|country| country.parse::<Region>().is_ok());
+        if !is_valid
+            || (is_all && !countries.is_empty())
+            || (!is_all && codes.is_empty() && countries.is_empty())
+        {
+            let rule = "must be a comma list of countries as two letters, such as CO,MX; or *; beside them, codes of \
+                        no country, such as +881";
+            self.error("SMS_ALLOWED_COUNTRIES", rule);
         }
-        let countries: BTreeSet<String> = parts(&text).map(str::to_ascii_uppercase).collect();
-        if countries.is_empty() || countries.iter().any(|country| country.parse::<Region>().is_err()) {
-            self.error(
-                "SMS_ALLOWED_COUNTRIES",
-                "must be a comma list of countries as two letters, such as CO,MX; or *",
-            );
-        }
-        Some(countries)
+        ((!is_all).then_some(countries), codes)
     }
 
     fn limits(&mut self) -> Limits {

@@ -115,12 +115,15 @@ pub struct Settings {
     pub codes: Option<Arc<CodeKeyring>>,
     pub recipients: Option<Arc<RecipientKeyring>>,
     pub code_length: CodeLength,
+    pub caller_codes_allowed: bool,
     pub code_life: Duration,
     pub limits: Limits,
     pub sms_enabled: bool,
     pub email_enabled: bool,
     /// `None`: all countries.
     pub allowed_countries: Option<BTreeSet<String>>,
+    /// Codes of no country, such as `+881`.
+    pub allowed_shared_codes: BTreeSet<String>,
     pub allow_landline: bool,
     /// Texts stay in the GSM-7 alphabet.
     pub gsm7: bool,

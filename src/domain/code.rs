@@ -26,7 +26,7 @@ pub const CODE_DIGITS_MAX: usize = 10;
 pub const CODE_DIGITS_MIN: usize = 4;
 
 impl Code {
-    /// Parses a typed code or the code of a caller: four to ten ASCII digits.
+    /// Parses the code of a caller: four to ten ASCII digits. [`Code::parse_typed`] reads the code of a person.
     pub fn parse(text: &str) -> Option<Code> {
         let length = text.len();
         let digits_only = text.bytes().all(|byte| byte.is_ascii_digit());

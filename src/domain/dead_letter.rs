@@ -7,10 +7,11 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::encryption::{DeadLetterKey, NONCE_BYTES};
+use super::json::{Member, members};
 use super::outcome::Status;
 use super::request::SendRequest;
 use super::request::error::BODY_BYTES_MAX;
@@ -47,12 +48,13 @@ impl DeadLetterBody {
             code_removed: false,
         };
         // A message of another type may hold a code anywhere, and is no request.
-        let Some(mut object) = json_object(message) else {
+        let Some(object) = object_members(message) else {
             return body;
         };
-        body.code_removed = object.remove("code").is_some_and(|code| !code.is_null());
+        let is_code = |member: &&Member<'_>| member.name.as_deref() == Some("code");
+        body.code_removed = object.iter().filter(is_code).any(|code| !code.value.is_null());
         let kept = match body.code_removed {
-            true => serde_json::to_vec(&object).expect("an object is plain data"),
+            true => object_of(object.iter().filter(|member| !is_code(member)).map(|member| member.raw)),
             false => message.to_vec(),
         };
         body.sealed = Some(key.seal(message_id, &kept, nonce));
@@ -60,8 +62,13 @@ impl DeadLetterBody {
     }
 }
 
-fn json_object(message: &[u8]) -> Option<Map<String, Value>> {
-    (message.len() <= BODY_BYTES_MAX).then(|| serde_json::from_slice(message).ok())?
+fn object_members(message: &[u8]) -> Option<Vec<Member<'_>>> {
+    (message.len() <= BODY_BYTES_MAX).then(|| members(message).collect::<Result<_, _>>().ok())?
+}
+
+/// An object with these members, each as it stood in its text.
+fn object_of<'a>(members: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+    [b"{", &*members.collect::<Vec<_>>().join(&b","[..]), b"}"].concat()
 }
 
 /// The shape of a body's beginning: field names of the contract stay, other letters become `x`, digits `#`. It shows no
@@ -181,14 +188,16 @@ impl Replayed<'_> {
         if expired && !forced {
             return Err(ReplayRefusal::Expired);
         }
-        let nested = || ReplayRefusal::NoRequest("the body is nested too deep".to_owned());
-        let mut object = json_object(self.body).ok_or_else(nested)?;
-        object.insert("request_id".to_owned(), to.as_str().into());
-        if expired {
-            object.remove("requested_at");
-            object.remove("not_after");
-        }
-        let body = serde_json::to_vec(&object).expect("an object is plain data");
+        let replaced: &[&str] = match expired {
+            true => &["request_id", "requested_at", "not_after"],
+            false => &["request_id"],
+        };
+        let object = object_members(self.body).expect("a request is an object");
+        let is_kept =
+            |member: &&Member<'_>| member.name.as_deref().is_none_or(|name| !replaced.contains(&name));
+        let id = format!("\"request_id\":{}", Value::from(to.as_str()));
+        let kept = object.iter().filter(is_kept).map(|member| member.raw);
+        let body = object_of(std::iter::once(id.as_bytes()).chain(kept));
         Ok(Replay { from: request.id, to, body, at: if expired { now } else { requested_at } })
     }
 }
@@ -235,6 +244,9 @@ mod tests {
             r#"{"request_id":"r1","code":"482913"}"#,
             r#"{"code":"482913","code":"482913","to":"+573001234567"}"#,
             r#"{"c\u006fde":482913}"#,
+            r#"{"user_name":"Ana \ud83d","code":"482913","request_id":"r1"}"#,
+            r#"{"code":"482913 \ud83d","x":1e999}"#,
+            "\u{feff}{\"code\":482913}",
         ] {
             let body_kept = DeadLetterBody::of(body.as_bytes(), "dead:1", &key(), NONCE);
             let opened = key().open("dead:1", &body_kept.sealed.expect("sealed")).expect("opened");
@@ -330,10 +342,21 @@ mod tests {
     }
 
     #[test]
+    fn a_request_with_odd_neighbours_is_kept_and_replayed_with_them() {
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        let odd = format!(r#""user_name":"Ana \ud83d","to":"3","x":{deep},"y":1e999"#);
+        let body = format!(r#"{{{odd},"request_id":"r1"}}"#);
+        let kept = DeadLetterBody::of(body.as_bytes(), "dead:1", &key(), NONCE);
+        let opened = key().open("dead:1", &kept.sealed.expect("sealed")).expect("opened");
+        let replayed = Replayed { body: &opened, at: Some(NOW), status: None }.replay(NOW, LIFE, false);
+        let expected = format!(r#"{{"request_id":"r1~r1",{odd}}}"#);
+        assert_eq!(replayed.map(|replay| replay.body), Ok(expected.into_bytes()));
+    }
+
+    #[test]
     fn an_invalid_request_is_never_replayed() {
-        let deep = format!(r#"{{"request_id":"r1","to":"3","x":{}{}}}"#, "[".repeat(200), "]".repeat(200));
         let twice = r#"{"request_id":"r1","to":"3","to":"4"}"#;
-        for body in ["", "[]", "{}", r#"{"request_id":"r1"}"#, twice, &deep] {
+        for body in ["", "[]", "{}", r#"{"request_id":"r1"}"#, twice] {
             let replayed = Replayed { body: body.as_bytes(), at: None, status: None };
             let refused = replayed.replay(NOW, LIFE, true).expect_err("no request");
             assert!(matches!(refused, ReplayRefusal::NoRequest(_)) && !refused.can_be_forced(), "{body}");

@@ -42,7 +42,7 @@ pub enum HistoryEvent {
     /// Another handler took over; `true` if an attempt is in doubt.
     #[serde(rename = "taken_up")]
     TakenOver(bool),
-    /// The answer of a message lookup: `found`, `absent`, `unanswered` or `refused`.
+    /// The answer of a message lookup: `found`, `absent`, `ambiguous`, `unanswered` or `refused`.
     LookedUp(String),
     /// The message is to be sent once more: the number of the attempt that repeats the one in doubt.
     #[serde(rename = "resent")]

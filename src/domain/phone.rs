@@ -19,6 +19,8 @@ use phonenumber::country::Id;
 use phonenumber::metadata::{DATABASE, Descriptor, Metadata};
 use thiserror::Error;
 
+use super::decimal_digit::decimal_digit;
+
 /// A number with all usual separators is shorter.
 const CHARS_MAX: usize = 32;
 
@@ -44,7 +46,8 @@ pub struct PhoneNumber {
 
 impl PhoneNumber {
     /// Reads `+` and an E.164 number, or the national digits of `default_region` (with or without its trunk prefix or
-    /// country code). Spaces, dashes, dots and parentheses may stand anywhere between them.
+    /// country code). Digits of any script count, and the separators of Google's library may stand between them; around
+    /// them stands what is neither letter nor number, as in that library.
     ///
     /// A number without `+` belongs to `default_region`, or is refused.
     pub fn parse(text: &str, default_region: Region) -> Result<PhoneNumber, PhoneError> {
@@ -78,6 +81,11 @@ impl PhoneNumber {
     /// its neighbour's numbers counts as the neighbour (`AX` as `FI`, `SJ` as `NO`).
     pub fn region(&self) -> Option<Region> {
         self.region
+    }
+
+    /// `+` and the country code, or the international code that no country has.
+    pub fn calling_code(&self) -> &str {
+        &self.e164[..self.national_at]
     }
 
     /// The type of the number's range in the plan.
@@ -122,7 +130,9 @@ pub enum LineType {
     Landline,
     /// The plan does not distinguish them, as in all of +1 and in Mexico. Most are mobiles.
     MobileOrLandline,
-    /// Toll-free, premium, shared cost, VoIP, pager, personal and company numbers.
+    Voip,
+    /// Premium, shared cost, toll-free, personal, pager, company (UAN) and voicemail numbers. A message there reaches no
+    /// person, or costs one more than a message should.
     Other,
 }
 
@@ -132,8 +142,13 @@ impl LineType {
             LineType::Mobile => "mobile",
             LineType::Landline => "landline",
             LineType::MobileOrLandline => "mobile_or_landline",
-            LineType::Other => "other",
+            LineType::Voip | LineType::Other => "other",
         }
+    }
+
+    /// Nothing may be sent there, whatever the settings allow.
+    pub fn is_never_sent_to(self) -> bool {
+        self == LineType::Other
     }
 
     /// A person is likely to read an SMS there.
@@ -151,9 +166,7 @@ pub enum PhoneError {
     TooLong,
     #[error("contains letters")]
     Letters,
-    #[error(
-        "contains something other than the digits 0-9, spaces, dashes, dots, parentheses and a leading +"
-    )]
+    #[error("contains a character, perhaps an invisible one, that is no digit, separator or leading +")]
     Characters,
     #[error("starts with 00; write + and the country code")]
     InternationalPrefix,
@@ -247,24 +260,20 @@ impl Written {
         if text.chars().nth(CHARS_MAX).is_some() {
             return Err(PhoneError::TooLong);
         }
-        let text = text.trim_matches(' ');
-        if text.is_empty() {
+        if text.chars().all(|character| character.is_whitespace() || is_invisible(character)) {
             return Err(PhoneError::Empty);
         }
-        let (plus, rest) = match text.strip_prefix('+') {
-            Some(rest) => (true, rest),
-            None => (false, text),
-        };
+        let text = text.trim_matches(surrounds);
+        let rest = text.trim_start_matches(PLUS_SIGNS);
+        let plus = rest.len() < text.len();
         let mut written = Written { buffer: [b'+'; CHARS_MAX + 1], len: 1, plus };
         for character in rest.chars() {
-            match character {
-                '0'..='9' => {
-                    written.buffer[written.len] = character as u8;
-                    written.len += 1;
-                }
-                ' ' | '-' | '.' | '(' | ')' => {}
-                letter if letter.is_alphabetic() => return Err(PhoneError::Letters),
-                _ => return Err(PhoneError::Characters),
+            if let Some(digit) = decimal_digit(character) {
+                written.buffer[written.len] = b'0' + digit;
+                written.len += 1;
+            } else if !separates(character) {
+                let is_letter = character.is_alphabetic();
+                return Err(if is_letter { PhoneError::Letters } else { PhoneError::Characters });
             }
         }
         Ok(written)
@@ -277,6 +286,40 @@ impl Written {
     fn digits(&self) -> &str {
         &self.with_plus()[1..]
     }
+}
+
+const PLUS_SIGNS: [char; 2] = ['+', '＋'];
+
+/// Stands around a number. `*` and `#` do not: they belong to codes that a telephone network carries out.
+fn surrounds(character: char) -> bool {
+    !character.is_alphanumeric() && !PLUS_SIGNS.contains(&character) && !matches!(character, '*' | '#')
+}
+
+/// Stands between digits: the `VALID_PUNCTUATION` of Google's library, without the letter x and the tilde, behind which it
+/// reads an extension.
+fn separates(character: char) -> bool {
+    matches!(
+        character,
+        ' ' | '-' | '.' | '/' | '(' | ')' | '[' | ']'
+            | '\u{a0}' | '\u{ad}' | '\u{200b}' | '\u{2060}' | '\u{3000}'
+            | '\u{2010}'..='\u{2015}' | '\u{2053}' | '\u{2212}' | '\u{223c}' | '\u{30fc}'
+            | '\u{ff08}' | '\u{ff09}' | '\u{ff0d}'..='\u{ff0f}' | '\u{ff3b}' | '\u{ff3d}'
+    )
+}
+
+fn is_invisible(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}'
+    )
+}
+
+/// True for `+` and a code that no country has, as of satellite phones.
+pub fn is_code_of_no_country(text: &str) -> bool {
+    let code: Option<u16> = text.strip_prefix('+').and_then(|digits| digits.parse().ok());
+    let regions = code.filter(|code| text == format!("+{code}")).and_then(|code| DATABASE.region(&code));
+    regions.is_some_and(|regions| regions.iter().all(|id| id.parse::<Id>().is_err()))
 }
 
 /// The country and type of a number; `None` if no plan has it. The national number keeps its leading zeros, which belong
@@ -316,7 +359,6 @@ fn line_in(plan: &Metadata, national: &str) -> Option<LineType> {
         ranges.premium_rate(),
         ranges.toll_free(),
         ranges.shared_cost(),
-        ranges.voip(),
         ranges.personal_number(),
         ranges.pager(),
         ranges.uan(),
@@ -324,6 +366,9 @@ fn line_in(plan: &Metadata, national: &str) -> Option<LineType> {
     ];
     if others.into_iter().any(of) {
         return Some(LineType::Other);
+    }
+    if of(ranges.voip()) {
+        return Some(LineType::Voip);
     }
     match (of(ranges.mobile()), of(ranges.fixed_line())) {
         (true, true) => Some(LineType::MobileOrLandline),

@@ -1,8 +1,8 @@
 //! A request for a code, parsed from a JSON body.
 //!
 //! One pass reads every known field of any type, so that a wrong type gets an error with the field, the rule and the
-//! value's shape. A broken or too deeply nested body still yields a `request_id` read before, so that its caller gets a
-//! result. Unknown fields are skipped.
+//! value's shape. A broken body still yields a `request_id` read before, so that its caller gets a result. Unknown fields
+//! are skipped, and so is a name that is not Unicode: the greeting goes without it.
 //!
 //! JSON is RFC 8259; times are RFC 3339. A field given twice is refused, because two readers could take different ones.
 
@@ -13,10 +13,8 @@ mod read;
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use serde_json::Value;
-
-use self::error::{RequestError, Shape, TO};
-use self::read::{FIELDS, Fields, read_fields};
+use self::error::{RequestError, TO};
+use self::read::{FIELDS, Fields, Raw, read_fields};
 use super::code::Code;
 use super::language_tag::is_bcp47;
 use super::purpose::Purpose;
@@ -73,8 +71,8 @@ impl<'a> SendRequest<'a> {
         let read = read_fields(body, &mut fields);
         read.and_then(|()| fields.check(timestamp)).map_err(|fault| {
             Box::new(InvalidBody {
-                request_id: fields.request_id.text().and_then(RequestId::parse),
-                purpose: fields.purpose.text().and_then(Purpose::parse),
+                request_id: fields.request_id.text().and_then(|text| RequestId::parse(&text)),
+                purpose: fields.purpose.text().and_then(|text| Purpose::parse(&text)),
                 fault,
             })
         })
@@ -83,23 +81,23 @@ impl<'a> SendRequest<'a> {
 
 impl<'a> Fields<'a> {
     fn check(&self, timestamp: Option<UnixMillis>) -> Result<SendRequest<'a>, RequestError> {
-        const TIME: &str = "must be an RFC 3339 time";
+        const TIME: &str = "must be an RFC 3339 time of the years 1970 to 9999";
         Ok(SendRequest {
-            id: self.request_id.required("request_id", RequestId::RULE, |text| RequestId::parse(text))?,
+            id: self.request_id.required("request_id", RequestId::RULE, |text| RequestId::parse(&text))?,
             to: self.to.required(TO, "must be a string of 1 to 320 characters", bounded::<320>)?,
             purpose: self
                 .purpose
-                .optional("purpose", Purpose::RULE_SENTENCE, |text| Purpose::parse(text))?
+                .optional("purpose", Purpose::RULE_SENTENCE, |text| Purpose::parse(&text))?
                 .unwrap_or_default(),
             user_id: self.user_id.optional(
                 "user_id",
                 "must be a string of 1 to 255 characters",
                 bounded::<255>,
             )?,
-            user_name: self.user_name.optional(
+            user_name: self.user_name.or_cut().optional(
                 "user_name",
                 "must be a string of at most 200 characters",
-                |text| (text.len() <= 800 && text.chars().count() <= 200).then(|| text.clone()),
+                |text| (text.len() <= 800 && text.chars().count() <= 200).then_some(text),
             )?,
             client_ip: self
                 .client_ip
@@ -107,46 +105,53 @@ impl<'a> Fields<'a> {
             locale: self.locale.optional(
                 "locale",
                 "must be a BCP 47 language tag of at most 35 characters",
-                |text| is_bcp47(text).then(|| text.clone()),
+                |text| is_bcp47(&text).then_some(text),
             )?,
-            timezone: self.timezone.optional("timezone", Zone::RULE, |text| Zone::parse(text))?,
+            timezone: self.timezone.optional("timezone", Zone::RULE, |text| Zone::parse(&text))?,
             template: self.template.optional("template", "must be 1 to 64 of a-z, 0-9, _ and -", |text| {
                 let allowed =
                     |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
-                ((1..=64).contains(&text.len()) && text.bytes().all(allowed)).then(|| text.clone())
+                ((1..=64).contains(&text.len()) && text.bytes().all(allowed)).then_some(text)
             })?,
-            code: self.code.optional("code", "must be 4 to 10 digits", |text| Code::parse(text))?,
+            code: self.code.optional("code", "must be 4 to 10 digits", |text| Code::parse(&text))?,
             requested_at: self
                 .requested_at
-                .optional("requested_at", TIME, |text| UnixMillis::parse_rfc3339(text))?
+                .optional("requested_at", TIME, |text| UnixMillis::parse_rfc3339(&text))?
                 .or(timestamp),
-            not_after: self.not_after.optional("not_after", TIME, |text| UnixMillis::parse_rfc3339(text))?,
-            autofill: check_autofill(self.autofill.as_ref())?,
+            not_after: self.not_after.optional("not_after", TIME, |text| UnixMillis::parse_rfc3339(&text))?,
+            autofill: check_autofill(self.autofill)?,
         })
     }
 }
 
 /// Text of 1 to `MAX` characters. A character has at most four bytes, so long text need not be counted.
-fn bounded<'a, const MAX: usize>(text: &Cow<'a, str>) -> Option<Cow<'a, str>> {
+fn bounded<const MAX: usize>(text: Cow<'_, str>) -> Option<Cow<'_, str>> {
     let fits = !text.is_empty() && text.len() <= 4 * MAX && text.chars().count() <= MAX;
-    fits.then(|| text.clone())
+    fits.then_some(text)
 }
 
 /// Its values are checked when the text is rendered.
-fn check_autofill<'a>(given: Option<&Value>) -> Result<Option<AutofillField<'a>>, RequestError> {
-    let fault = |value: &Value| RequestError::Field {
-        field: "autofill",
-        rule: "must be {\"webotp_domain\": \"…\"} or {\"android_hash\": \"…\"}",
-        got: Shape::of(value),
-    };
-    let Some(value) = given.filter(|value| !value.is_null()) else {
+fn check_autofill(given: Raw<'_>) -> Result<Option<AutofillField<'_>>, RequestError> {
+    const FIELD: &str = "autofill";
+    let Some(value) = given.given() else {
         return Ok(None);
     };
-    let text = |name| value.get(name).and_then(Value::as_str).map(|text| Cow::Owned(text.to_owned()));
-    match (text("webotp_domain"), text("android_hash")) {
-        (Some(domain), None) => Ok(Some(AutofillField::WebOtpDomain(domain))),
-        (None, Some(hash)) => Ok(Some(AutofillField::AndroidHash(hash))),
-        _ => Err(fault(value)),
+    let [mut domain, mut hash] = [None; 2];
+    for member in value.members() {
+        let Ok(member) = member else { break };
+        let slot = match member.name.as_deref() {
+            Some("webotp_domain") => &mut domain,
+            Some("android_hash") => &mut hash,
+            _ => continue,
+        };
+        if slot.replace(member.value).is_some() {
+            return Err(RequestError::Repeated { field: FIELD });
+        }
+    }
+    match [domain, hash].map(|value| value?.text()) {
+        [Some(domain), None] => Ok(Some(AutofillField::WebOtpDomain(domain))),
+        [None, Some(hash)] => Ok(Some(AutofillField::AndroidHash(hash))),
+        _ => Err(given.fault(FIELD, "must be {\"webotp_domain\": \"…\"} or {\"android_hash\": \"…\"}")),
     }
 }
 

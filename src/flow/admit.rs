@@ -76,7 +76,7 @@ impl ChannelGateway {
             },
             known_kids: if self.provider.makes_codes() { PROVIDER_MADE_KIDS } else { self.codes.kids() },
             limits: &self.policy.limits,
-            channel_disabled: !self.rules.is_enabled(self.channel),
+            refused: valid.refused.as_ref(),
             gate_closed: false,
             suspect_from: UNFINISHED_LEASES_SUSPECT,
             country: country.as_deref(),

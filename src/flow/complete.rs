@@ -22,8 +22,10 @@ const LINK_VERIFICATION: &str = "name_challenge";
 /// The outcome of a request, with everything to record beside it.
 pub(super) struct Completion {
     pub(super) outcome: Outcome,
-    /// A lookup found the message, so another request may have found the same one.
+    /// A lookup found the message, so another request may have claimed the same one.
     pub(super) found_by_lookup: bool,
+    /// The id in the outcome is none that a lookup lists.
+    pub(super) id_is_unlisted: bool,
     /// The provider's refusal applies to later requests, too.
     pub(super) suppression: Option<Suppression>,
     /// For a code that the provider made: its challenge, and the provider's id of the verification.
@@ -32,7 +34,13 @@ pub(super) struct Completion {
 
 impl Completion {
     pub(super) fn of(outcome: Outcome) -> Completion {
-        Completion { outcome, found_by_lookup: false, suppression: None, verification: None }
+        Completion {
+            outcome,
+            found_by_lookup: false,
+            id_is_unlisted: false,
+            suppression: None,
+            verification: None,
+        }
     }
 }
 
@@ -45,11 +53,8 @@ pub(super) struct Completed {
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is read at once")]
 pub(super) enum AfterCompletion {
     Completed(Completed),
-    /// Nothing was recorded: the message that a lookup found belongs to another request. Reconciliation goes on
-    /// without it.
-    MessageClaimed {
-        message_id: String,
-    },
+    /// Nothing was recorded: the message that a lookup found belongs to another request. Reconciliation goes on.
+    MessageClaimed,
 }
 
 pub(super) struct ResultParts<'a> {
@@ -68,7 +73,7 @@ impl ChannelGateway {
         valid: &ValidRequest<'_>,
         completion: Completion,
     ) -> Result<AfterCompletion, RequeueReason> {
-        let Completion { outcome, found_by_lookup, suppression, verification } = completion;
+        let Completion { outcome, found_by_lookup, id_is_unlisted, suppression, verification } = completion;
         let (country, masked) = (valid.to.country(), valid.to.to_string());
         let expects_receipt = self.channel.polls_receipts() && outcome.status == Status::Sent;
         let input = CompletionInput {
@@ -76,6 +81,7 @@ impl ChannelGateway {
             outcome: &outcome,
             refund: refund(&outcome),
             found_by_lookup,
+            id_is_unlisted,
             suppression: suppression.and_then(|new| suppression_for_store(new, country.as_deref(), &masked)),
             poll_receipt_after: self.policy.poll_receipt_after.filter(|_| expects_receipt),
         };
@@ -92,10 +98,7 @@ impl ChannelGateway {
                 Ok(AfterCompletion::Completed(Completed { outcome, replayed: true }))
             }
             CompletionAnswer::NotOwner => Err(RequeueReason::TakenOver),
-            CompletionAnswer::MessageClaimed => {
-                let message_id = outcome.provider_message_id.unwrap_or_default();
-                Ok(AfterCompletion::MessageClaimed { message_id })
-            }
+            CompletionAnswer::MessageClaimed => Ok(AfterCompletion::MessageClaimed),
         }
     }
 

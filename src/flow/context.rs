@@ -35,6 +35,8 @@ pub(super) enum RequeueReason {
     TakenOver,
     /// It has waited for [`HOLD_MAX`].
     HeldTooLong,
+    /// Something stored cannot be read: the delivery is dead-lettered instead.
+    RecordUnreadable,
 }
 
 impl RequeueReason {
@@ -45,6 +47,7 @@ impl RequeueReason {
             RequeueReason::DeliveryLost => "delivery_lost",
             RequeueReason::TakenOver => "taken_over",
             RequeueReason::HeldTooLong => "held_too_long",
+            RequeueReason::RecordUnreadable => "record_unreadable",
         }
     }
 }
@@ -123,6 +126,10 @@ impl DeliveryContext<'_> {
         loop {
             match call().await {
                 Ok(answer) => return Ok(answer),
+                Err(error) if error.is_permanent() => {
+                    events::store_failed(step, &error, None);
+                    return Err(RequeueReason::RecordUnreadable);
+                }
                 Err(error) => {
                     let wait = backoff.get_or_insert_with(OutageBackoff::new).next_wait();
                     events::store_failed(step, &error, Some(wait));
@@ -167,6 +174,8 @@ pub(super) struct ValidRequest<'a> {
     pub(super) user: Option<Digest16>,
     pub(super) ip: Option<Digest16>,
     pub(super) network: Option<Digest16>,
+    /// The error of the request, if it is new: one that was admitted before a setting changed is finished.
+    pub(super) refused: Option<OutcomeError>,
 }
 
 impl ValidRequest<'_> {
@@ -241,8 +250,6 @@ pub(super) struct DoubtState {
     pub(super) began_no_earlier_than: UnixMillis,
     /// The last of them has ended by this moment.
     pub(super) ended_by: Instant,
-    /// Messages that lookups found and that belong to other requests.
-    pub(super) excluded: Vec<String>,
 }
 
 impl DoubtState {

@@ -18,6 +18,8 @@ use crate::telemetry::events;
 /// The reason of a dead letter whose body has no request id, so no result can name its request. The word is part of the
 /// interface.
 const NO_REQUEST_ID: &str = "unattributable";
+/// The reason of a dead letter whose request has a stored record that cannot be read.
+pub const RECORD_UNREADABLE: &str = "record";
 
 impl ChannelGateway {
     /// Rejects an invalid body. Without a request id there is no result, only a dead letter.
@@ -70,6 +72,27 @@ impl ChannelGateway {
         self.dead_letter(handler, cause.as_str(), cause.message(), ended).await
     }
 
+    /// Dead-letters a request of which something stored cannot be read. The result is `unknown`, because an earlier
+    /// attempt may have sent the message. Nothing is recorded.
+    pub(super) async fn dead_letter_unreadable(
+        &self,
+        handler: &DeliveryContext<'_>,
+    ) -> Result<(), RequeueReason> {
+        let delivery = handler.delivery;
+        let message = "a stored record of the request cannot be read";
+        let mut ended = None;
+        if let Ok(request) = SendRequest::decode(&delivery.body, delivery.properties.timestamp) {
+            let to = self.validate(&request).map_or_else(|refused| refused.to, |valid| valid.to.to_string());
+            let error = OutcomeError::detailed(ErrorCode::Internal, message);
+            let purpose = request.purpose.as_str();
+            let outcome = Outcome::without_send(Status::Unknown, self.clock.now(), purpose, error);
+            let result = ResultParts { request_id: &request.id, to: &to, outcome: &outcome, replayed: false };
+            self.publish_result(handler, &result).await?;
+            ended = Some((request.id, Status::Unknown));
+        }
+        self.dead_letter(handler, RECORD_UNREADABLE, message, ended).await
+    }
+
     fn panicked_outcome(&self, purpose: &str) -> Outcome {
         let (now, error) = (self.clock.now(), OutcomeError::of(ErrorCode::Internal));
         let mut outcome = Outcome::without_send(Status::Failed, now, purpose, error);
@@ -97,6 +120,7 @@ impl ChannelGateway {
                 outcome: &outcome,
                 refund: Refund::None,
                 found_by_lookup: false,
+                id_is_unlisted: false,
                 suppression: None,
                 poll_receipt_after: None,
             };

@@ -271,6 +271,7 @@ impl ChannelGateway {
 
     fn sent(&self, ctx: &SendContext<'_>, accepted: Accepted, text: &Rendered) -> Completion {
         let state = &ctx.state;
+        let id_is_unlisted = !accepted.names_message();
         let verification = accepted.verification_sid.map(|sid| (state.grant.challenge, sid));
         let completion = Completion::of(Outcome {
             status: Status::Sent,
@@ -285,7 +286,7 @@ impl ChannelGateway {
             resend_after: Some(seconds_rounded_up(self.policy.limits.cooldown)),
             history: state.history.clone(),
         });
-        Completion { verification, ..completion }
+        Completion { id_is_unlisted, verification, ..completion }
     }
 
     /// The completion of a request that ends without a known send. If any attempt was in doubt, the status is

@@ -309,6 +309,7 @@ fn lookup_in_words(answer: &str) -> String {
     let words = match answer {
         "found" => "found, so it was sent",
         "absent" => "not found",
+        "ambiguous" => "found, but it may be another request's",
         "unanswered" => "no answer",
         "refused" => "access refused",
         unknown => unknown,

@@ -44,6 +44,8 @@ pub struct Policy {
     /// From the admission that starts a challenge to the expiry of its code.
     pub code_life: Duration,
     pub code_length: CodeLength,
+    /// Callers may choose codes, of at least `code_length` digits.
+    pub caller_codes_allowed: bool,
     pub retry: RetryPolicy,
     pub provider_timeout: Duration,
     pub in_doubt_policy: InDoubtPolicy,

@@ -28,7 +28,7 @@ impl ChannelGateway {
             AfterAdmission::Abandon(completion) => match self.complete(handler, &valid, completion).await? {
                 AfterCompletion::Completed(completed) => completed,
                 // Unreachable: only a completion after a message lookup gets this answer.
-                AfterCompletion::MessageClaimed { .. } => return Err(RequeueReason::TakenOver),
+                AfterCompletion::MessageClaimed => return Err(RequeueReason::TakenOver),
             },
             AfterAdmission::Completed(completed) => completed,
         };
@@ -63,10 +63,8 @@ impl ChannelGateway {
             let completion = self.dispatch(&mut ctx).await?;
             match self.complete(ctx.handler, ctx.valid, completion).await? {
                 AfterCompletion::Completed(completed) => return Ok(completed),
-                // The found message belongs to another request: look up again without it.
-                AfterCompletion::MessageClaimed { message_id } => {
-                    ctx.state.doubt.excluded.push(message_id);
-                }
+                // The found message belongs to another request: look up again.
+                AfterCompletion::MessageClaimed => {}
             }
         }
     }

@@ -138,7 +138,14 @@ impl ReceiptProcessor {
             published: false,
             suppression: suppression.and_then(|it| suppression_for_store(it, country.as_deref(), &masked)),
         };
-        let answer = self.store.record_receipt(&new_receipt).await?;
+        let answer = match self.store.record_receipt(&new_receipt).await {
+            // A repeated receipt would fail likewise.
+            Err(error) if error.is_permanent() => {
+                events::receipt_failed(receipt.request_id.as_str(), &error);
+                return Ok(());
+            }
+            answer => answer?,
+        };
         events::receipt_recorded(
             receipt.request_id.as_str(),
             receipt.status.as_str(),

@@ -1,10 +1,11 @@
 //! Finds out whether an attempt in doubt was sent, before anything is sent again.
 //!
 //! A receipt from the provider decides at once. Otherwise the provider's list of messages is read. A matching message
-//! is ours unless another request has claimed it. A message counts as not sent only if it is absent in two lookups,
+//! is ours if no other request can have made it: the matching messages without a claim must outnumber those that other
+//! requests may have made without knowing their ids. A message counts as not sent only if it is absent in two lookups,
 //! both made after the attempt had certainly ended. Then it is sent once more, with the same code. If that attempt is in
-//! doubt as well and not found, nothing more is sent. `IN_DOUBT_POLICY` can change this: send once more without a lookup,
-//! or never send again.
+//! doubt as well and not found, or if a message may be another request's, nothing more is sent. `IN_DOUBT_POLICY` can
+//! change this: send once more without a lookup, or never send again.
 //!
 //! If the provider does not answer, the lookups go on until the deadline, and the outcome is `unknown`. If the provider
 //! cannot list messages, only a receipt can decide, within [`Policy::in_doubt_receipt_wait`].
@@ -22,7 +23,8 @@ use crate::domain::history::HistoryEvent;
 use crate::domain::message_match::{ABSENT_APART, InDoubtPolicy, MessageMatcher};
 use crate::domain::time::{UnixMillis, millis};
 use crate::provider::{Accepted, LOOKUP_UNSUPPORTED, LookupError, ProviderMessage};
-use crate::store::{Grant, ProgressAnswer};
+use crate::store::claim::LISTED_MAX;
+use crate::store::{ClaimAnswer, ClaimInput, Grant, ProgressAnswer};
 use crate::telemetry::events;
 use crate::text::Rendered;
 
@@ -73,7 +75,6 @@ impl ChannelGateway {
             attempts_in_doubt: grant.attempts_in_doubt.max(u32::from(is_in_doubt)),
             began_no_earlier_than: UnixMillis(self.clock.now().0.saturating_sub(age)),
             ended_by: granted_at + last_began.plus(self.policy.lease_duration()).since(grant.now),
-            excluded: Vec::new(),
         }
     }
 
@@ -106,20 +107,21 @@ impl ChannelGateway {
                 continue;
             }
             let began = Instant::now();
-            let answer =
-                if lookups.supported { self.look_up(ctx, text).await } else { Err(LOOKUP_UNSUPPORTED) };
+            let answer = match lookups.supported {
+                true => self.look_up(ctx, text).await,
+                false => Err(LOOKUP_UNSUPPORTED),
+            };
+            let answer = match answer {
+                Ok(matches) => Ok(self.claim(ctx, matches).await?),
+                Err(error) => Err(error),
+            };
             let ended_by = ctx.state.doubt.ended_by;
             if let Some(word) = lookups.history_word(began, ended_by, &answer) {
                 ctx.state.history.add(self.clock.now(), HistoryEvent::LookedUp(word.to_owned()));
             }
             match lookups.next(began, ended_by, answer) {
-                NextLookup::Found(found) => {
+                NextLookup::Found(accepted) => {
                     events::in_doubt_resolved(ctx.request_id(), "found");
-                    let accepted = Accepted {
-                        message_id: Some(found.message_id),
-                        segments: found.segments,
-                        verification_sid: found.verification_sid,
-                    };
                     return Ok(Reconciliation::Sent { accepted, found_by_lookup: true });
                 }
                 NextLookup::Absent
@@ -128,7 +130,7 @@ impl ChannelGateway {
                     events::in_doubt_resolved(ctx.request_id(), "absent");
                     return Ok(Reconciliation::MayResend);
                 }
-                NextLookup::Absent | NextLookup::GiveUp => {
+                NextLookup::Absent | NextLookup::Ambiguous | NextLookup::GiveUp => {
                     events::in_doubt_resolved(ctx.request_id(), "unknown");
                     return Ok(Reconciliation::Unknown);
                 }
@@ -146,20 +148,18 @@ impl ChannelGateway {
     ) -> Result<Option<String>, RequeueReason> {
         let lease_duration = BREAKER_WAIT_MAX + self.policy.lease_duration() + LOOKUP_WAIT_MAX;
         match self.record_in_doubt(ctx, lease_duration).await? {
-            ProgressAnswer::AlreadySent(id) if !ctx.state.doubt.excluded.contains(&id) => Ok(Some(id)),
+            ProgressAnswer::AlreadySent(id) => Ok(Some(id)),
             ProgressAnswer::NotOwner => Err(RequeueReason::TakenOver),
-            ProgressAnswer::Applied
-            | ProgressAnswer::AlreadySent(_)
-            | ProgressAnswer::ChallengeUsedOrReplaced => Ok(None),
+            ProgressAnswer::Applied | ProgressAnswer::ChallengeUsedOrReplaced => Ok(None),
         }
     }
 
-    /// Reads the provider's list of messages once. Of several matches the oldest counts.
+    /// Reads the provider's list of messages once. Returns those that match, oldest first.
     async fn look_up(
         &self,
         ctx: &SendContext<'_>,
         text: &Rendered,
-    ) -> Result<Option<ProviderMessage>, LookupError> {
+    ) -> Result<Vec<ProviderMessage>, LookupError> {
         let doubt = &ctx.state.doubt;
         // `doubt.ended_by`, converted to the wall clock. It may lie in the future or in the past.
         let until_end = doubt.ended_by.saturating_duration_since(Instant::now());
@@ -175,11 +175,49 @@ impl ChannelGateway {
         let answer = tokio::time::timeout(self.policy.provider_call_max(), call).await;
         let answer = answer.unwrap_or_else(|_| Err(LookupError::Unanswered("no answer in time".to_owned())));
         events::message_lookup(self.provider.name(), ctx.request_id(), answer.as_ref().err());
-        let is_ours = |message: &ProviderMessage| {
-            !doubt.excluded.contains(&message.message_id)
-                && matcher.matches(message.created, message.text.as_deref())
+        let mut matches = answer?;
+        matches.retain(|message| matcher.matches(message.created, message.text.as_deref()));
+        matches.sort_by_key(|message| message.created);
+        // The oldest ones are left out: the fewer messages are listed, the fewer can be claimed.
+        matches.drain(..matches.len().saturating_sub(LISTED_MAX));
+        Ok(matches)
+    }
+
+    /// Claims the message among the matching ones that must be ours.
+    async fn claim(
+        &self,
+        ctx: &mut SendContext<'_>,
+        mut matches: Vec<ProviderMessage>,
+    ) -> Result<LookupResult, RequeueReason> {
+        if matches.is_empty() {
+            return Ok(LookupResult::Absent);
+        }
+        let answer = {
+            let listed: Vec<&str> = matches.iter().map(|message| message.message_id.as_str()).collect();
+            let any_code = matches.iter().any(|message| message.text.is_none());
+            let claim = ClaimInput { lease: ctx.lease(), listed: &listed, any_code };
+            let call = || self.store.claim_message(&claim);
+            ctx.handler.retry_store("claim", CancelOn::AnyCause, call).await
         };
-        Ok(answer?.into_iter().filter(is_ours).min_by_key(|message| message.created))
+        match answer {
+            Ok(ClaimAnswer::Claimed(id)) => {
+                matches.retain(|message| message.message_id == id);
+                Ok(matches
+                    .pop()
+                    .map_or(LookupResult::Absent, |message| LookupResult::Found(accepted_by_lookup(message))))
+            }
+            Ok(ClaimAnswer::SentUnnamed) => {
+                let newest = matches.pop().map(accepted_by_lookup).expect("there are matches");
+                Ok(LookupResult::Found(Accepted { message_id: None, ..newest }))
+            }
+            Ok(ClaimAnswer::AllClaimed) => Ok(LookupResult::Absent),
+            Ok(ClaimAnswer::Ambiguous) => Ok(LookupResult::Ambiguous),
+            Ok(ClaimAnswer::NotOwner) => Err(RequeueReason::TakenOver),
+            Err(cancelled) => {
+                self.release_send(ctx, Duration::ZERO, cancelled).await;
+                Err(cancelled)
+            }
+        }
     }
 
     /// Waits while the attempt is in doubt. If the wait is cancelled, another handler goes on with the reconciliation.
@@ -203,6 +241,19 @@ pub(super) fn accepted_by_receipt(message_id: String) -> Accepted {
     Accepted { message_id: Some(message_id), segments: None, verification_sid: None }
 }
 
+fn accepted_by_lookup(found: ProviderMessage) -> Accepted {
+    let ProviderMessage { message_id, segments, verification_sid, .. } = found;
+    Accepted { message_id: Some(message_id), segments, verification_sid }
+}
+
+/// The result of a lookup that the provider answered.
+enum LookupResult {
+    Found(Accepted),
+    /// Messages match that may all be those of other requests.
+    Ambiguous,
+    Absent,
+}
+
 struct Lookups {
     /// False once the provider has refused to list messages.
     supported: bool,
@@ -214,8 +265,10 @@ struct Lookups {
 }
 
 enum NextLookup {
-    Found(ProviderMessage),
+    Found(Accepted),
     Absent,
+    /// It may have been sent, and will not be known.
+    Ambiguous,
     GiveUp,
     After(Duration),
 }
@@ -230,11 +283,12 @@ impl Lookups {
         &self,
         began: Instant,
         ended_by: Instant,
-        answer: &Result<Option<ProviderMessage>, LookupError>,
+        answer: &Result<LookupResult, LookupError>,
     ) -> Option<&'static str> {
         match answer {
-            Ok(Some(_)) => Some("found"),
-            Ok(None) => (began >= ended_by).then_some("absent"),
+            Ok(LookupResult::Found(_)) => Some("found"),
+            Ok(LookupResult::Ambiguous) => (began >= ended_by).then_some("ambiguous"),
+            Ok(LookupResult::Absent) => (began >= ended_by).then_some("absent"),
             Err(LookupError::Unanswered(_)) => Some("unanswered"),
             Err(LookupError::Refused { .. } | LookupError::NotFound) => self.supported.then_some("refused"),
         }
@@ -244,13 +298,16 @@ impl Lookups {
         &mut self,
         began: Instant,
         ended_by: Instant,
-        answer: Result<Option<ProviderMessage>, LookupError>,
+        answer: Result<LookupResult, LookupError>,
     ) -> NextLookup {
         match answer {
-            Ok(Some(found)) => NextLookup::Found(found),
-            Ok(None) if began < ended_by => NextLookup::After(self.take_wait().min(ended_by - began)),
-            Ok(None) => match self.absent_since {
-                Some(first) if began >= first + ABSENT_APART => NextLookup::Absent,
+            Ok(LookupResult::Found(found)) => NextLookup::Found(found),
+            Ok(_) if began < ended_by => NextLookup::After(self.take_wait().min(ended_by - began)),
+            Ok(result) => match (self.absent_since, result) {
+                (Some(first), LookupResult::Ambiguous) if began >= first + ABSENT_APART => {
+                    NextLookup::Ambiguous
+                }
+                (Some(first), _) if began >= first + ABSENT_APART => NextLookup::Absent,
                 _ => NextLookup::After(*self.absent_since.get_or_insert(began) + ABSENT_APART - began),
             },
             Err(LookupError::Unanswered(_)) => {

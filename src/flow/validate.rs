@@ -1,7 +1,7 @@
 //! Checks a request by everything that needs no store.
 //!
-//! Not checked here: whether the channel is on. The store decides that, because a repeat of an earlier request still
-//! gets its result.
+//! A disabled channel and a caller's code that the settings do not allow refuse a request only if it is new. The store
+//! knows that, so the refusal goes there.
 
 use super::context::ValidRequest;
 use super::gateway::ChannelGateway;
@@ -36,10 +36,26 @@ impl ChannelGateway {
             user: request.user_id.as_deref().map(|user| self.recipient_keyring.user(user)),
             ip: request.client_ip.map(|ip| self.recipient_keyring.ip(ip)),
             network: request.client_ip.map(|ip| self.recipient_keyring.network(ip)),
+            refused: self.refusal(request),
             request,
             to,
             autofill,
         })
+    }
+
+    fn refusal(&self, request: &SendRequest<'_>) -> Option<OutcomeError> {
+        if !self.rules.is_enabled(self.channel) {
+            return Some(OutcomeError::of(ErrorCode::ChannelDisabled));
+        }
+        let (digits, digits_min) = (request.code.as_ref()?.expose().len(), self.policy.code_length.get());
+        let detail = if !self.policy.caller_codes_allowed {
+            "`code` is refused: OTP_CALLER_CODES is `refuse`".to_owned()
+        } else if digits < digits_min {
+            format!("`code` must have at least {digits_min} digits (OTP_CODE_LENGTH); got {digits}")
+        } else {
+            return None;
+        };
+        Some(OutcomeError::detailed(ErrorCode::InvalidRequest, detail))
     }
 }
 

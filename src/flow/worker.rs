@@ -164,15 +164,25 @@ async fn handle(
     let processed = AssertUnwindSafe(gateway.process(&mut handler)).catch_unwind().await;
     let settlement = match processed {
         Ok(Ok(())) => Settlement::Ack,
-        Ok(Err(reason)) => {
-            events::delivery_requeued(reason.as_str());
-            Settlement::Requeue
-        }
+        Ok(Err(reason)) => after_requeue(gateway, &handler, reason).await,
         Err(_panic) => after_panic(gateway, &handler).await,
     };
     drop(handler);
     drop(in_flight);
     delivery.settle(settlement);
+}
+
+/// Requeues the delivery, or dead-letters it if a requeue would repeat the failure.
+async fn after_requeue(
+    gateway: &ChannelGateway,
+    handler: &DeliveryContext<'_>,
+    reason: RequeueReason,
+) -> Settlement {
+    if reason == RequeueReason::RecordUnreadable && gateway.dead_letter_unreadable(handler).await.is_ok() {
+        return Settlement::Ack;
+    }
+    events::delivery_requeued(reason.as_str());
+    Settlement::Requeue
 }
 
 /// Requeues the delivery of a handler that panicked, or dead-letters it after [`PANICKED_DELIVERIES_MAX`] deliveries.
@@ -184,6 +194,7 @@ async fn after_panic(gateway: &ChannelGateway, handler: &DeliveryContext<'_>) ->
     }
     match AssertUnwindSafe(gateway.dead_letter_panicked(handler)).catch_unwind().await {
         Ok(Ok(())) => Settlement::Ack,
-        Ok(Err(_)) | Err(_) => Settlement::Requeue,
+        Ok(Err(reason)) => after_requeue(gateway, handler, reason).await,
+        Err(_) => Settlement::Requeue,
     }
 }

@@ -8,31 +8,34 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode, header};
-use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
+use jsonwebtoken::{DecodingKey, EncodingKey, Header, encode};
 use secrecy::ExposeSecret as _;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::claims::{Claims, InvalidClaims, Required};
 use super::jwks::endpoint::{HttpEndpoint, InvalidEndpoint};
-use super::jwks::{self, Jwks, NoKey};
+use super::jwks::{Jwks, NoKey};
 use super::problem::Problem;
-use super::token_key::TokenKey;
+use super::token::Token;
+use super::token_key::{Algorithm, POINT_BYTES, TokenKey};
+use crate::clock::Clock;
 use crate::config::{Jwt, JwtKey, signing_secret};
 use crate::domain::time::UnixMillis;
 use crate::telemetry::events;
 
 /// A longer token is refused unread.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
-/// Tolerated clock difference between issuer and gateway.
-const LEEWAY_SECONDS: u64 = 10;
 
 const KEY_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Verifies tokens with the keys of the one configured source.
-pub struct Tokens(Keys);
+pub struct Tokens {
+    keys: Keys,
+    required: Required,
+}
 
 enum Keys {
-    Configured(Box<TokenKey>),
+    Configured(Arc<TokenKey>),
     Published(Arc<Jwks>),
 }
 
@@ -65,35 +68,6 @@ impl TokenSettingsError {
     }
 }
 
-/// OpenID Connect's standard claims, and OAuth's scope.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Claims {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) sub: Option<String>,
-    /// OAuth's client (RFC 9068 §2.2).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) phone_number: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) email: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) name: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) locale: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) zoneinfo: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) scope: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    iss: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    aud: Option<serde_json::Value>,
-    /// For development tokens only. `decode` has verified a received `exp`, which may have a fraction (RFC 7519 §2).
-    #[serde(skip_deserializing)]
-    exp: u64,
-}
-
 pub(super) struct User {
     pub(super) sub: String,
     pub(super) claims: Claims,
@@ -111,28 +85,22 @@ pub(super) struct Service {
 impl Tokens {
     /// Published keys are available only while [`Tokens::refresh_keys`] runs.
     pub fn new(settings: &Jwt) -> Result<Tokens, TokenSettingsError> {
-        let configured = |key, algorithm| {
-            Keys::Configured(Box::new(TokenKey { key, validation: validation(settings, algorithm) }))
-        };
-        Ok(Tokens(match &settings.key {
+        let keys = match &settings.key {
             JwtKey::Secret(secret) => {
-                configured(DecodingKey::from_secret(secret.expose_secret().as_bytes()), Algorithm::HS256)
+                Keys::Configured(Arc::new(TokenKey::secret(secret.expose_secret().as_bytes())))
             }
             JwtKey::Pem(pem) => {
-                let (key, algorithm) = public_key(pem).ok_or(TokenSettingsError::PublicKey)?;
-                configured(key, algorithm)
+                Keys::Configured(Arc::new(public_key(pem).ok_or(TokenSettingsError::PublicKey)?))
             }
-            JwtKey::Jwks(url) => {
-                // Each published key replaces the algorithm by its own.
-                let validation = validation(settings, Algorithm::RS256);
-                Keys::Published(Arc::new(Jwks::new(Box::new(HttpEndpoint::new(url)?), validation)))
-            }
-        }))
+            JwtKey::Jwks(url) => Keys::Published(Arc::new(Jwks::new(Box::new(HttpEndpoint::new(url)?)))),
+        };
+        let required = Required { issuer: settings.issuer.clone(), audience: settings.audience.clone() };
+        Ok(Tokens { keys, required })
     }
 
     /// Refreshes published keys forever. Pending forever if the key is configured.
     pub fn refresh_keys(&self) -> impl Future<Output = ()> + Send + 'static {
-        let jwks = match &self.0 {
+        let jwks = match &self.keys {
             Keys::Configured(_) => None,
             Keys::Published(jwks) => Some(jwks.clone()),
         };
@@ -193,32 +161,26 @@ impl Tokens {
         let Some(token) = token.filter(|token| token.len() <= TOKEN_BYTES_MAX) else {
             return Err(unauthenticated("a bearer token is needed"));
         };
-        match &self.0 {
-            Keys::Configured(key) => verified_claims(key, token),
-            Keys::Published(jwks) => verified_claims(&*published_key(jwks, token).await?, token),
-        }
+        let token = Token::parse(token).ok_or_else(invalid)?;
+        let key = match &self.keys {
+            Keys::Configured(key) => key.clone(),
+            Keys::Published(jwks) => published_key(jwks, &token).await?,
+        };
+        let payload = token.signed_by(&key).ok_or_else(invalid)?;
+        self.required.check(&payload, Clock::System.now()).map_err(|error| match error {
+            InvalidClaims::Expired => refused("expired", "the token has expired"),
+            InvalidClaims::Other => invalid(),
+        })
     }
 }
 
-fn verified_claims(TokenKey { key, validation }: &TokenKey, token: &str) -> Result<Claims, Problem> {
-    match decode::<Claims>(token, key, validation) {
-        // A critical extension that is not understood makes a token invalid (RFC 7515 §4.1.11). None is implemented.
-        Ok(token) if token.header.crit.is_none() => Ok(token.claims),
-        Err(error) if matches!(error.kind(), ErrorKind::ExpiredSignature) => {
-            Err(refused("expired", "the token has expired"))
-        }
-        Ok(_) | Err(_) => Err(invalid()),
+/// The key that the token names by `kid`. Nothing of the token is verified yet: `alg` is only a filter, so that a token
+/// that no published key can verify causes no fetch.
+async fn published_key(jwks: &Jwks, token: &Token<'_>) -> Result<Arc<TokenKey>, Problem> {
+    if token.algorithm == Algorithm::HS256 {
+        return Err(invalid());
     }
-}
-
-/// The key that the token names by `kid`. The header is not verified yet: `alg` is only a filter, and a key or URL in
-/// it is ignored.
-async fn published_key(jwks: &Jwks, token: &str) -> Result<Arc<TokenKey>, Problem> {
-    let kid = match decode_header(token) {
-        Ok(header) if jwks::ALGORITHMS.contains(&header.alg) => header.kid,
-        Ok(_) | Err(_) => return Err(invalid()),
-    };
-    jwks.find(kid.as_deref()).await.map_err(|no_key| match no_key {
+    jwks.find(token.kid.as_deref()).await.map_err(|no_key| match no_key {
         NoKey::Unknown => refused("kid", INVALID),
         NoKey::Unavailable => {
             events::token_refused("key_unavailable");
@@ -227,24 +189,6 @@ async fn published_key(jwks: &Jwks, token: &str) -> Result<Arc<TokenKey>, Proble
                 .retry_after(KEY_RETRY_AFTER)
         }
     })
-}
-
-fn validation(settings: &Jwt, algorithm: Algorithm) -> Validation {
-    let mut validation = Validation::new(algorithm);
-    validation.leeway = LEEWAY_SECONDS;
-    validation.validate_nbf = true;
-    match &settings.audience {
-        Some(audience) => {
-            validation.set_audience(&[audience]);
-            validation.required_spec_claims.insert("aud".to_owned());
-        }
-        None => validation.validate_aud = false,
-    }
-    if let Some(issuer) = &settings.issuer {
-        validation.set_issuer(&[issuer]);
-        validation.required_spec_claims.insert("iss".to_owned());
-    }
-    validation
 }
 
 const INVALID: &str = "the token is not valid here";
@@ -272,27 +216,41 @@ fn refused(reason: &'static str, detail: &str) -> Problem {
 }
 
 /// The kind of key determines the algorithm. An unusable key is an error at startup, not at each token.
-fn public_key(pem: &str) -> Option<(DecodingKey, Algorithm)> {
-    /// An RSA key in PKCS #1 with a modulus of 2048 bits and the shortest exponent.
-    const RSA_BYTES_MIN: usize = 268;
-    /// A point of P-256, uncompressed.
-    const P256_BYTES: usize = 65;
-    const ED25519_BYTES: usize = 32;
+fn public_key(pem: &str) -> Option<TokenKey> {
     if !pem.contains("PUBLIC KEY-----") {
         return None;
     }
     let pem = pem.as_bytes();
-    let rsa = || DecodingKey::from_rsa_pem(pem).map(|key| (key, Algorithm::RS256));
-    let ec = || DecodingKey::from_ec_pem(pem).map(|key| (key, Algorithm::ES256));
-    let ed = || DecodingKey::from_ed_pem(pem).map(|key| (key, Algorithm::EdDSA));
-    let (key, algorithm) = rsa().or_else(|_| ec()).or_else(|_| ed()).ok()?;
-    let bytes = key.try_get_as_bytes().ok()?.len();
-    let usable = match algorithm {
-        Algorithm::RS256 => bytes >= RSA_BYTES_MIN,
-        Algorithm::ES256 => bytes == P256_BYTES,
-        _ => bytes == ED25519_BYTES,
-    };
-    usable.then_some((key, algorithm))
+    if let Ok(key) = DecodingKey::from_rsa_pem(pem) {
+        let components =
+            jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.key_utils.rsa_pub_components_from_public_key;
+        let (modulus, exponent) = components(key.try_get_as_bytes().ok()?).ok()?;
+        return TokenKey::rsa(&modulus, &exponent);
+    }
+    if let Ok(key) = DecodingKey::from_ec_pem(pem) {
+        let (_, point) = key.try_get_as_bytes().ok()?.split_first()?;
+        let (x, y) = point.split_at_checked(POINT_BYTES)?;
+        return TokenKey::p256(x, y);
+    }
+    TokenKey::ed25519(DecodingKey::from_ed_pem(pem).ok()?.try_get_as_bytes().ok()?)
+}
+
+#[derive(Serialize)]
+struct DevelopmentClaims<'a> {
+    sub: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phone_number: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iss: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aud: Option<&'a str>,
+    exp: u64,
 }
 
 /// A token for development: for a person with this number and e-mail address, or for a service if both are absent.
@@ -306,17 +264,16 @@ pub fn development_token(
     expires: UnixMillis,
 ) -> Option<String> {
     let is_person = phone_number.is_some() || email.is_some();
-    let claims = Claims {
-        sub: Some(if is_person { "development-user" } else { "development-service" }.to_owned()),
-        phone_number: phone_number.map(str::to_owned),
-        email: email.map(str::to_owned),
-        name: phone_number.or(email).map(|_| "Ana".to_owned()),
-        scope: scope.map(str::to_owned),
-        iss: settings.issuer.clone(),
-        aud: settings.audience.clone().map(Into::into),
+    let claims = DevelopmentClaims {
+        sub: if is_person { "development-user" } else { "development-service" },
+        phone_number,
+        email,
+        name: is_person.then_some("Ana"),
+        scope,
+        iss: settings.issuer.as_deref(),
+        aud: settings.audience.as_deref(),
         exp: expires.as_seconds(),
-        ..Claims::default()
     };
     let key = EncodingKey::from_secret(signing_secret(settings)?.as_bytes());
-    encode(&Header::new(Algorithm::HS256), &claims, &key).ok()
+    encode(&Header::new(jsonwebtoken::Algorithm::HS256), &claims, &key).ok()
 }

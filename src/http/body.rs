@@ -1,13 +1,28 @@
 //! Reads a small JSON object. An error names the field, its rule and the type received, never the value.
 
+use std::collections::HashSet;
+
 use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use serde_json::{Map, Value};
 
 use super::problem::Problem;
-use crate::domain::request::error::Shape;
+use crate::domain::json::{Json, JsonError, Shape};
+use crate::domain::request::SendRequest;
 
-pub(super) struct Body(Map<String, Value>);
+/// Deeper bodies are refused.
+const NESTING_MAX: usize = 127;
+/// The fields of the API besides those of a request. An error repeats no other name.
+const FIELDS: [&str; 6] = ["otp_type", "otp_code", "channel", "numbers", "phone_number", "email"];
+
+/// The fields that are strings or lists; of others only the shape.
+pub(super) struct Body(Vec<(String, Field)>);
+
+enum Field {
+    Text(String),
+    /// `None` is an element that is no string.
+    List(Vec<Option<String>>),
+    Other(Shape),
+}
 
 impl Body {
     pub(super) fn read(headers: &HeaderMap, bytes: &Bytes) -> Result<Body, Problem> {
@@ -21,20 +36,22 @@ impl Body {
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
                 .detail("the body must be application/json"));
         }
-        match serde_json::from_slice(bytes) {
-            Ok(Value::Object(fields)) => Ok(Body(fields)),
-            Ok(_) => Err(Problem::invalid("the body must be a JSON object")),
-            Err(error) => Err(Problem::new(StatusCode::BAD_REQUEST, "malformed_json").detail(format!(
-                "the body is not valid JSON at line {}, column {}",
-                error.line(),
-                error.column()
-            ))),
+        if std::str::from_utf8(bytes).is_err() {
+            return Err(malformed("the body is not UTF-8"));
         }
+        let body = Json::read(bytes).map_err(not_json)?;
+        check(body, 0)?;
+        let fields = body.members().map(|member| {
+            let member = member.map_err(not_json)?;
+            Ok(member.name.map(|name| (name.into_owned(), Field::of(member.value))))
+        });
+        Ok(Body(fields.filter_map(Result::transpose).collect::<Result<_, Problem>>()?))
     }
 
     /// Refuses every other field. A misspelt optional field would be left out without a word.
     pub(super) fn only(&self, known: &[&str]) -> Result<(), Problem> {
-        let Some(name) = self.0.keys().find(|name| !known.contains(&name.as_str())) else {
+        let Some(name) = self.0.iter().map(|(name, _)| name).find(|name| !known.contains(&name.as_str()))
+        else {
             return Ok(());
         };
         // Only a name is repeated. A number or an address in place of one is not.
@@ -46,10 +63,22 @@ impl Body {
             .detail(format!("{named} is not known; known are {}", known.join(", "))))
     }
 
-    /// The object as JSON, with one more field.
-    pub(super) fn with(mut self, field: &str, value: &str) -> Vec<u8> {
-        self.0.insert(field.to_owned(), value.into());
-        serde_json::to_vec(&self.0).expect("it was read from JSON")
+    /// The strings as JSON, with one more field, for the rules of a request. Of other values only the type stays.
+    pub(super) fn with(&self, field: &str, value: &str) -> Vec<u8> {
+        let string = |text: &str| serde_json::to_string(text).expect("text is JSON");
+        let fields = self.0.iter().map(|(name, given)| {
+            let given = match given {
+                Field::Text(text) => &string(text),
+                Field::List(_) => "[]",
+                Field::Other(Shape::Boolean) => "false",
+                Field::Other(Shape::Number) => "0",
+                Field::Other(Shape::Object) => "{}",
+                Field::Other(Shape::NotUnicode) => r#""\ud800""#,
+                Field::Other(_) => "null",
+            };
+            format!("{}:{given},", string(name))
+        });
+        format!("{{{}{}:{}}}", fields.collect::<String>(), string(field), string(value)).into_bytes()
     }
 
     /// `rule` completes the sentence "`field` …" of the error.
@@ -69,9 +98,9 @@ impl Body {
         rule: &str,
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Result<Option<T>, Problem> {
-        match self.0.get(field) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => match read(text) {
+        match self.get(field) {
+            None | Some(Field::Other(Shape::Null)) => Ok(None),
+            Some(Field::Text(text)) => match read(text) {
                 Some(value) => Ok(Some(value)),
                 None => Err(broken_rule(field, rule, self.shape(field))),
             },
@@ -81,18 +110,82 @@ impl Body {
 
     /// A list of 1 to `count_max` strings.
     pub(super) fn texts(&self, field: &str, count_max: usize, rule: &str) -> Result<Vec<String>, Problem> {
-        let texts = match self.0.get(field) {
-            Some(Value::Array(items)) if (1..=count_max).contains(&items.len()) => {
-                items.iter().map(|item| item.as_str().map(str::to_owned)).collect()
+        let texts = match self.get(field) {
+            Some(Field::List(items)) if (1..=count_max).contains(&items.len()) => {
+                items.iter().cloned().collect()
             }
             _ => None,
         };
         texts.ok_or_else(|| broken_rule(field, rule, self.shape(field)))
     }
 
-    fn shape(&self, field: &str) -> Shape {
-        self.0.get(field).map_or(Shape::Nothing, Shape::of)
+    fn get(&self, field: &str) -> Option<&Field> {
+        self.0.iter().find(|(name, _)| name == field).map(|(_, value)| value)
     }
+
+    fn shape(&self, field: &str) -> Shape {
+        match self.get(field) {
+            None => Shape::Nothing,
+            Some(Field::Text(text)) => Shape::Text(text.chars().count()),
+            Some(Field::List(_)) => Shape::Array,
+            Some(Field::Other(shape)) => *shape,
+        }
+    }
+}
+
+impl Field {
+    fn of(value: Json<'_>) -> Field {
+        match value.shape() {
+            Shape::Text(_) => Field::Text(value.text().unwrap_or_default().into_owned()),
+            Shape::Array => {
+                let text = |item: Json<'_>| item.text().map(|text| text.into_owned());
+                Field::List(value.elements().map_while(Result::ok).map(text).collect())
+            }
+            shape => Field::Other(shape),
+        }
+    }
+}
+
+/// Refuses a name that an object has twice, at any depth: a proxy in front may have checked the other value.
+fn check(value: Json<'_>, depth: usize) -> Result<(), Problem> {
+    if depth > NESTING_MAX {
+        return Err(malformed(&format!("the body is nested more than {NESTING_MAX} deep")));
+    }
+    match value.shape() {
+        Shape::Array => value.elements().try_for_each(|item| check(item.map_err(not_json)?, depth + 1)),
+        Shape::Object => {
+            let mut names = HashSet::new();
+            value.members().try_for_each(|member| {
+                let member = member.map_err(not_json)?;
+                match member.name {
+                    Some(name) if names.contains(&name) => Err(repeated(&name)),
+                    name => {
+                        names.extend(name);
+                        check(member.value, depth + 1)
+                    }
+                }
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn repeated(name: &str) -> Problem {
+    let ours = FIELDS.iter().chain(SendRequest::FIELDS).find(|field| **field == name);
+    malformed(&ours.map_or("a field is given twice".to_owned(), |name| format!("`{name}` is given twice")))
+}
+
+fn not_json(error: JsonError) -> Problem {
+    match error {
+        JsonError::Syntax { line, column } => {
+            malformed(&format!("the body is not valid JSON at line {line}, column {column}"))
+        }
+        JsonError::OtherType => Problem::invalid("the body must be a JSON object"),
+    }
+}
+
+fn malformed(detail: &str) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "malformed_json").detail(detail)
 }
 
 fn broken_rule(field: &str, rule: &str, received: Shape) -> Problem {

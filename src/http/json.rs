@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 /// An `application/json` answer.
-pub(crate) struct Json<T>(pub(crate) T);
+pub(crate) struct JsonAnswer<T>(pub(crate) T);
 
 /// An answer as JSON, with its newline.
 pub(super) fn json_line(answer: &impl Serialize) -> Vec<u8> {
@@ -14,7 +14,7 @@ pub(super) fn json_line(answer: &impl Serialize) -> Vec<u8> {
     body
 }
 
-impl<T: Serialize> IntoResponse for Json<T> {
+impl<T: Serialize> IntoResponse for JsonAnswer<T> {
     fn into_response(self) -> Response {
         ([(header::CONTENT_TYPE, "application/json")], json_line(&self.0)).into_response()
     }

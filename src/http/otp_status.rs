@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use super::api::Api;
-use super::json::Json;
+use super::json::JsonAnswer;
 use super::problem::Problem;
 use super::received_result::seconds_left;
 use super::request_ids::request_id_in;
@@ -59,7 +59,7 @@ pub(super) async fn otp_status(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
     path: Result<Path<String>, PathRejection>,
-) -> Result<Json<OtpStatusResponse>, Problem> {
+) -> Result<JsonAnswer<OtpStatusResponse>, Problem> {
     let user = api.tokens.user(&headers).await?;
     let recipients: Vec<Address> =
         Channel::ALL.into_iter().filter_map(|channel| api.token_recipient(&user, channel).ok()).collect();
@@ -73,7 +73,12 @@ pub(super) async fn otp_status(
         for to in recipients {
             let recipient = api.recipient_keyring.address(to.channel(), to.as_str());
             if let Some(record) = api.request_record(&request_id, Some(recipient)).await? {
-                return Ok(Json(OtpStatusResponse::of(&request_id, to.channel(), &record, api.clock.now())));
+                return Ok(JsonAnswer(OtpStatusResponse::of(
+                    &request_id,
+                    to.channel(),
+                    &record,
+                    api.clock.now(),
+                )));
             }
         }
     }
@@ -85,13 +90,13 @@ pub(super) async fn otp_status_for_service(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
     path: Result<Path<String>, PathRejection>,
-) -> Result<Json<OtpStatusResponse>, Problem> {
+) -> Result<JsonAnswer<OtpStatusResponse>, Problem> {
     let service = api.tokens.named_service(&headers, "otp:send").await?;
     let request_id = request_id_in(path)?;
     if let Some(channel) = api.channel_of_request(&request_id, &service)
         && let Some(record) = api.request_record(&request_id, None).await?
     {
-        return Ok(Json(OtpStatusResponse::of(&request_id, channel, &record, api.clock.now())));
+        return Ok(JsonAnswer(OtpStatusResponse::of(&request_id, channel, &record, api.clock.now())));
     }
     Err(unknown_request())
 }

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-use super::json::Json;
+use super::json::JsonAnswer;
 use super::problem::Problem;
 use crate::domain::channel::Channel;
 use crate::domain::outcome::{ErrorCode, Outcome, Status};
@@ -31,7 +31,7 @@ pub(super) struct SendResponse {
 
 impl IntoResponse for SendResponse {
     fn into_response(self) -> Response {
-        (StatusCode::ACCEPTED, Json(self)).into_response()
+        (StatusCode::ACCEPTED, JsonAnswer(self)).into_response()
     }
 }
 

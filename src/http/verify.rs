@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::api::Api;
 use super::body::Body;
-use super::json::Json;
+use super::json::JsonAnswer;
 use super::problem::Problem;
 use crate::domain::address::Address;
 use crate::domain::channel::Channel;
@@ -32,7 +32,7 @@ pub(super) async fn verify_phone_otp(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
     bytes: Bytes,
-) -> Result<Json<VerifiedResponse>, Problem> {
+) -> Result<JsonAnswer<VerifiedResponse>, Problem> {
     api.verify_for_person(Channel::Sms, &headers, &bytes).await
 }
 
@@ -41,7 +41,7 @@ pub(super) async fn verify_email_otp(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
     bytes: Bytes,
-) -> Result<Json<VerifiedResponse>, Problem> {
+) -> Result<JsonAnswer<VerifiedResponse>, Problem> {
     api.verify_for_person(Channel::Email, &headers, &bytes).await
 }
 
@@ -50,7 +50,7 @@ pub(super) async fn verify_for_service(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
     bytes: Bytes,
-) -> Result<Json<VerifiedResponse>, Problem> {
+) -> Result<JsonAnswer<VerifiedResponse>, Problem> {
     api.tokens.service(&headers, "otp:verify").await?;
     let body = Body::read(&headers, &bytes)?;
     let purpose = body.optional("purpose", Purpose::RULE_SENTENCE, Purpose::parse)?.unwrap_or_default();
@@ -66,7 +66,7 @@ impl Api {
         channel: Channel,
         headers: &HeaderMap,
         bytes: &Bytes,
-    ) -> Result<Json<VerifiedResponse>, Problem> {
+    ) -> Result<JsonAnswer<VerifiedResponse>, Problem> {
         let user = self.tokens.user(headers).await?;
         let body = Body::read(headers, bytes)?;
         let code = typed_code(&body)?;
@@ -79,9 +79,9 @@ impl Api {
         to: &Address,
         purpose: Purpose,
         code: &Code,
-    ) -> Result<Json<VerifiedResponse>, Problem> {
+    ) -> Result<JsonAnswer<VerifiedResponse>, Problem> {
         match self.verifier.verify(to, &purpose, code).await {
-            Ok(Verdict::Verified) => Ok(Json(VerifiedResponse {
+            Ok(Verdict::Verified) => Ok(JsonAnswer(VerifiedResponse {
                 verified: true,
                 channel: to.channel(),
                 purpose: purpose.as_str().to_owned(),
@@ -94,7 +94,7 @@ impl Api {
 }
 
 fn typed_code(body: &Body) -> Result<Code, Problem> {
-    body.required("otp_code", "must be a string of 4 to 10 digits", Code::parse)
+    body.required("otp_code", "must be a string of 4 to 10 digits", Code::parse_typed)
 }
 
 fn problem(verdict: &Verdict) -> Problem {

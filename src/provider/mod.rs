@@ -146,6 +146,13 @@ pub struct Accepted {
     pub verification_sid: Option<String>,
 }
 
+impl Accepted {
+    /// The id is that of the message: Verify may name only the Verification, whose messages have other ids.
+    pub fn names_message(&self) -> bool {
+        self.message_id.is_some() && self.message_id != self.verification_sid
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
     #[error("the provider refuses the credentials (answer {status}{})", .provider_code.map_or(String::new(), |number| format!(", code {number}")))]

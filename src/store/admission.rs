@@ -7,7 +7,7 @@ use crate::domain::challenge::ChallengeId;
 use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::Limits;
-use crate::domain::outcome::Outcome;
+use crate::domain::outcome::{Outcome, OutcomeError};
 use crate::domain::time::UnixMillis;
 
 #[derive(Clone, Copy, Debug)]
@@ -24,8 +24,8 @@ pub struct AdmissionInput<'a> {
     /// The ids of our code keys, in the form of [`crate::domain::code::CodeKeyring::kids`].
     pub known_kids: &'a str,
     pub limits: &'a Limits,
-    /// New requests are rejected. A completed one still answers with its outcome.
-    pub channel_disabled: bool,
+    /// A new request is rejected with this error. A request that has a record goes on, or answers with its outcome.
+    pub refused: Option<&'a OutcomeError>,
     /// The send gate is closed: nothing changes. A completed request still answers with its outcome.
     pub gate_closed: bool,
     /// From this many unfinished leases on, before this one begins, the request is a crash suspect. A lease is unfinished

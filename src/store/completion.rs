@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::lease::Lease;
 use super::retention::is_word;
-use crate::domain::outcome::Outcome;
+use crate::domain::outcome::{Outcome, Status};
 use crate::domain::suppression::NewSuppression;
 
 /// Records an outcome, unless the request has one.
@@ -15,6 +15,8 @@ pub struct CompletionInput<'a> {
     pub refund: Refund,
     /// A message lookup found the message, so another request could have found the same one.
     pub found_by_lookup: bool,
+    /// The id in the outcome is none that a lookup lists.
+    pub id_is_unlisted: bool,
     pub suppression: Option<NewSuppression<'a>>,
     /// The provider is polled for the receipt after this time, unless one arrives; `None` if none is expected.
     pub poll_receipt_after: Option<Duration>,
@@ -24,6 +26,11 @@ impl<'a> CompletionInput<'a> {
     /// The message id, if there is one that the store can keep as a word.
     pub(crate) fn message_id(&self) -> Option<&'a str> {
         self.outcome.provider_message_id.as_deref().filter(|id| is_word(id))
+    }
+
+    /// The message was sent, and a lookup that lists it shows that it is this request's.
+    pub(crate) fn is_named(&self) -> bool {
+        self.outcome.status == Status::Sent && !self.id_is_unlisted && self.message_id().is_some()
     }
 }
 

@@ -9,10 +9,17 @@ pub enum StoreError {
     /// The server answered with an error.
     #[error("the store refused: {0}")]
     Refused(String),
-    /// The answer has a form that no version of the scripts writes.
-    #[error("the store answered in an unknown form to {step}")]
-    Garbled {
+    /// Something stored is damaged, or of another version: a repeated step fails likewise.
+    #[error("a stored record cannot be read ({step})")]
+    Unreadable {
         /// The method of [`super::Store`]. Metrics have step labels of their own.
         step: &'static str,
     },
+}
+
+impl StoreError {
+    /// The step fails again however often it is repeated.
+    pub fn is_permanent(&self) -> bool {
+        matches!(self, StoreError::Unreadable { .. })
+    }
 }

@@ -10,6 +10,7 @@
 //!   store cannot answer, that is an error: nothing is guessed.
 
 pub mod admission;
+pub mod claim;
 pub mod code_check;
 pub mod completion;
 pub mod error;
@@ -28,6 +29,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use self::admission::{Admission, AdmissionInput, Grant, ProposedChallenge};
+pub use self::claim::{ClaimAnswer, ClaimInput};
 use self::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 pub use self::completion::{CompletionAnswer, CompletionInput, Refund};
 pub use self::error::StoreError;
@@ -65,6 +67,9 @@ pub trait Store: Send + Sync {
         progress: Progress,
         history: Option<&RequestHistory>,
     ) -> Result<ProgressAnswer, StoreError>;
+
+    /// Finds out whether one of the listed messages must be that of a request in doubt, and claims it.
+    async fn claim_message(&self, claim: &ClaimInput<'_>) -> Result<ClaimAnswer, StoreError>;
 
     /// Completes a request. Its first outcome stays.
     async fn complete(&self, input: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError>;

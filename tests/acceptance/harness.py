@@ -189,6 +189,7 @@ class Gateway:
             "SMS_BRAND": "MeStore",
             "OTP_SECRET_KEYS": f"k1:{key('codes')}",
             "OTP_RECIPIENT_KEY": key("recipients"),
+            "OTP_CALLER_CODES": "allow",
             "JWT_SECRET": JWT_SECRET,
             "JWT_AUDIENCE": AUDIENCE,
             "EMAIL_OTP_ENABLED": "false",

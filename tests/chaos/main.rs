@@ -6,7 +6,8 @@
 //! cargo test --test chaos -- --long twilio_storm           # those whose names hold a word
 //! ```
 //!
-//! `CHAOS_SEED` fixes the randomness: the same seed gives the same plan of faults. `CHAOS_SECONDS` is the length of
+//! `CHAOS_SEED` fixes the randomness: the same seed gives the same plan of faults. `CHAOS_SEEDS=910545,1000..1200` runs
+//! one after the other, without those that have held before under the same options. `CHAOS_SECONDS` is the length of
 //! a phase and `CHAOS_RATE` its requests a second. `CHAOS_EXPECT_LOOKUP=1` demands that sends in doubt are looked up;
 //! `CHAOS_WORKER_SETTINGS="NAME=value …"` adds settings of the workers, `CHAOS_BINARY` names another binary to test.
 //! The logs of a run that fails are kept, and `CHAOS_KEEP=1` keeps those of any run.
@@ -23,6 +24,7 @@ mod plan;
 mod process;
 mod proxy;
 mod scenarios;
+mod seeds;
 mod servers;
 mod stage;
 mod twilio;
@@ -50,6 +52,8 @@ struct Options {
     /// Parts of names; none for all.
     names: Vec<String>,
     seed: u64,
+    /// Many seeds, of which those that have held are left out.
+    seeds: Option<Vec<u64>>,
     traffic: Traffic,
 }
 
@@ -73,9 +77,17 @@ impl Options {
         Some(Options {
             long,
             names: named.collect(),
+            seeds: std::env::var("CHAOS_SEEDS").ok().map(|list| seeds::parse(&list).expect("seeds")),
             seed: number("CHAOS_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000)),
             traffic: Traffic { a_second: rate.clamp(1, RATE_MAX), length },
         })
+    }
+
+    /// The seed and every option that changes the run.
+    fn run_name(&self) -> String {
+        let Traffic { a_second, length } = self.traffic;
+        let scope = if self.long { "long" } else { "short" };
+        format!("{} {} s {a_second}/s {scope} {}", self.seed, length.as_secs(), self.names.join(" "))
     }
 
     fn wants(&self, name: &str, short: bool) -> bool {
@@ -91,7 +103,7 @@ fn names() -> impl Iterator<Item = &'static str> {
 }
 
 fn main() -> ExitCode {
-    let Some(options) = Options::read() else { return ExitCode::SUCCESS };
+    let Some(mut options) = Options::read() else { return ExitCode::SUCCESS };
     if !names().any(|name| options.wants(name, true)) {
         println!("chaos: nothing here is called that");
         return ExitCode::SUCCESS;
@@ -101,12 +113,28 @@ fn main() -> ExitCode {
         println!("chaos: SKIPPED, as this machine has no {}", missing.join(" and no "));
         return ExitCode::SUCCESS;
     }
+    let Some(seeds) = options.seeds.take() else { return run_seed(&options) };
+    for seed in seeds {
+        options.seed = seed;
+        let run = options.run_name();
+        if seeds::has_held(&run) {
+            continue;
+        }
+        if run_seed(&options) != ExitCode::SUCCESS {
+            return ExitCode::FAILURE;
+        }
+        seeds::record_held(&run);
+    }
+    ExitCode::SUCCESS
+}
+
+fn run_seed(options: &Options) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let mut folder = Folder::new();
     let began = Instant::now();
     let holds = runtime.expect("a runtime").block_on(async {
         tokio::select! {
-            holds = run(&options, &folder.path) => holds,
+            holds = run(options, &folder.path) => holds,
             _ = tokio::signal::ctrl_c() => false,
             () = terminated() => false,
         }

@@ -17,6 +17,7 @@ import random
 import subprocess
 import sys
 import time
+import unicodedata
 
 import phonenumbers
 from phonenumbers import NumberParseException, PhoneNumberFormat, PhoneNumberType
@@ -84,6 +85,37 @@ def written(country, national, chance):
     return national if form is None else phonenumbers.format_number(number, form)
 
 
+# Zeros of digits in other scripts.
+ZEROS = "０٠۰०"
+# What may stand between digits, and around a number.
+BETWEEN = " \u00a0\u3000-\u2010\u2011\u2012\u2013\u2014\u2015\u2212\uff0d\uff0e\uff0f./~\u223c\uff5e\u2053\u00ad\u200b\u2060"
+INVISIBLE_INSIDE = "\ufeff\u202d\u202f\u2009\t\n"
+AROUND = [
+    ("\u202d", "\u202c"), ("\u2066", "\u2069"), ("\ufeff", ""), ("\u200e", "\u200f"), ("", "\n"), ("\t", "\r\n"), ("(", ")"),
+    ("<", ">"), ('"', '",'), ("", "."), ("\u00a0", "\u00a0"), ("[", "]"), ("（", "）"), ("", "#"), ("*", ""), ("tel:", ""), ("", ";ext=1"),
+]
+
+
+def pasted(text, chance):
+    """The number as it comes out of a document, a chat or a spreadsheet."""
+    how = chance.random()
+    if how < 0.25:
+        at = chance.randrange(len(text) + 1)
+        text = text[:at] + chance.choice(BETWEEN) + text[at:]
+    elif how < 0.35:
+        zero = ord(chance.choice(ZEROS))
+        text = "".join(chr(zero + int(c)) if c in "0123456789" else c for c in text)
+    elif how < 0.45 and text.startswith("+"):
+        text = chance.choice(["＋", "++", "(+", "+ ", "+(", "+ +"]) + text[1:]
+    elif how < 0.5:
+        at = chance.randrange(len(text) + 1)
+        text = text[:at] + chance.choice(INVISIBLE_INSIDE) + text[at:]
+    elif how < 0.75:
+        before, behind = chance.choice(AROUND)
+        text = before + text + behind
+    return text
+
+
 def google(text, country):
     try:
         number = phonenumbers.parse(text, country)
@@ -119,14 +151,17 @@ def rule(text, country, ours, theirs):
     """The rule of ours that explains a difference, if one does."""
     if ours["valid"] or not theirs["valid"]:
         return None
-    digits = "".join(c for c in text if c.isdigit())
-    if any(c.isalpha() for c in text):
+    digits = "".join(str(unicodedata.decimal(c)) for c in text if c.isdecimal())
+    if any(c.isalpha() and c != "\u30fc" for c in text):
         return "letters are not read as keypad digits"
-    if not text.startswith("+") and digits.startswith("00"):
+    has_plus = next((c for c in text if c.isalnum() or c in "+＋*#"), "") in ("+", "＋")
+    if not has_plus and digits.startswith("00"):
         return "00 is not read as +"
-    if not set(text) <= set("+0123456789 -.()"):
-        return "signs that people rarely write, as /"
-    if not text.startswith("+") and theirs["region"] != country:
+    if set(text) & set("~\uff5e"):
+        return "a tilde may begin an extension"
+    if set(text) & set("*#"):
+        return "codes that a telephone network carries out, as *67 and #31#"
+    if not has_plus and theirs["region"] != country:
         return "a number without + is one of DEFAULT_REGION or none"
     if len(theirs["formatted"]) > 16:
         return "E.164 has 15 digits at most"
@@ -146,6 +181,7 @@ def compare(binary, per_country, chance):
     for country in COUNTRIES:
         known = list(examples(country))
         texts = [written(country, mutated(chance.choice(known), chance), chance) for _ in range(per_country)]
+        texts += [pasted(written(country, chance.choice(known), chance), chance) for _ in range(per_country)]
         for text, ours in zip(texts, ask(binary, texts, country), strict=True):
             theirs = google(text, country)
             counts["valid" if theirs["valid"] else "not valid"] += 1

@@ -36,9 +36,9 @@ use otpost::provider::{CodeVerifier, Provider as _};
 use otpost::store::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
-    Admission, AdmissionInput, CompletionAnswer, CompletionInput, KillSwitch, Lease, LimitSubject,
-    NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestSummary,
-    SharedState, Store, StoreError, Usage,
+    Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
+    LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord,
+    RequestSummary, SharedState, Store, StoreError, Usage,
 };
 use otpost::text::{SmsEncoding, TemplateFile, TextSettings, Texts};
 use serde_json::{Value, json};
@@ -78,6 +78,8 @@ impl Publisher for NeverConfirmed {
 pub struct FlakyStore {
     pub inner: MemoryStore,
     pub gone: AtomicBool,
+    /// Its data is damaged.
+    pub unreadable: AtomicBool,
     pub panics: AtomicUsize,
     pub calls: AtomicUsize,
 }
@@ -89,6 +91,9 @@ impl FlakyStore {
         assert!(panics.is_err(), "the test wants a panic");
         if self.gone.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable("gone".to_owned()));
+        }
+        if self.unreadable.load(Ordering::SeqCst) {
+            return Err(StoreError::Unreadable { step: "test" });
         }
         Ok(&self.inner)
     }
@@ -107,6 +112,9 @@ impl Store for FlakyStore {
         history: Option<&RequestHistory>,
     ) -> Result<ProgressAnswer, StoreError> {
         self.reach()?.update_progress(lease, attempts_made, progress, history).await
+    }
+    async fn claim_message(&self, claim: &ClaimInput<'_>) -> Result<ClaimAnswer, StoreError> {
+        self.reach()?.claim_message(claim).await
     }
     async fn complete(&self, complete: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError> {
         self.reach()?.complete(complete).await
@@ -207,6 +215,7 @@ pub struct Options {
     pub grace: Duration,
     pub retry: RetryPolicy,
     pub in_doubt: InDoubtPolicy,
+    pub caller_codes_allowed: bool,
     /// The wait of a send in doubt for a receipt if the provider lists no messages.
     pub doubt_report_wait: Duration,
     /// The maintenance tasks run: heartbeat, probes, overdue receipts.
@@ -233,6 +242,7 @@ impl Default for Options {
                 email_enabled: true,
                 default_region: region(),
                 allowed_countries: Some(["CO".to_owned()].into()),
+                allowed_shared_codes: [].into(),
                 allow_landline: false,
             },
             keys: vec![("k1", [1; 32])],
@@ -240,6 +250,7 @@ impl Default for Options {
             grace: Duration::from_secs(25),
             retry: RetryPolicy::default(),
             in_doubt: InDoubtPolicy::Reconcile,
+            caller_codes_allowed: false,
             doubt_report_wait: Duration::ZERO,
             maintained: false,
             sender_rate: None,
@@ -268,6 +279,7 @@ impl World {
             store: Arc::new(FlakyStore {
                 inner: MemoryStore::new(clock),
                 gone: AtomicBool::new(false),
+                unreadable: AtomicBool::default(),
                 panics: AtomicUsize::new(0),
                 calls: AtomicUsize::new(0),
             }),
@@ -337,6 +349,7 @@ impl Embedded {
                 limits: options.limits,
                 code_life: Duration::from_secs(600),
                 code_length: CodeLength::new(6).expect("valid"),
+                caller_codes_allowed: options.caller_codes_allowed,
                 retry: options.retry,
                 provider_timeout: PROVIDER_TIMEOUT,
                 in_doubt_policy: options.in_doubt,

@@ -5,14 +5,14 @@ use std::time::Duration;
 use otpost::clock::Clock;
 use otpost::domain::history::RequestHistory;
 use otpost::domain::limit::{Limit, Limits};
-use otpost::domain::outcome::Status;
+use otpost::domain::outcome::{ErrorCode, OutcomeError, Status};
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::suppression::{ManualSuppression, NewSuppression, SuppressionTarget};
 use otpost::domain::time::UnixMillis;
 use otpost::store::code_check::CodeCheck;
 use otpost::store::memory::MemoryStore;
-use otpost::store::{AdmissionInput, CompletionInput, NewReceipt, Progress, Refund, StoreError};
+use otpost::store::{AdmissionInput, ClaimInput, CompletionInput, NewReceipt, Progress, Refund, StoreError};
 use proptest::prelude::*;
 
 use crate::contract::store::{START, TestRequest, TimedStore, limits, named, request_to, sent};
@@ -23,6 +23,7 @@ enum Step {
     Pass { milliseconds: u64 },
     AdmissionInput(Copy),
     Progress { copy: Copy, progress: u8, attempts_made: Option<u32> },
+    Claim { copy: Copy, listed: u8, any_code: bool },
     Complete { copy: Copy, end: End },
     Verify { recipient: u8, check_id: u64, digest: u8, kid: u8 },
     Usage { copy: Copy },
@@ -115,6 +116,7 @@ fn steps() -> impl Strategy<Value = Step> {
         8 => copies().prop_map(Step::AdmissionInput),
         6 => (copies(), 0..6_u8, prop::option::weighted(0.95, 0..4_u32)).prop_map(|(copy, progress, attempts_made)| Step::Progress { copy, progress, attempts_made }),
         3 => (copies(), ends()).prop_map(|(copy, end)| Step::Complete { copy, end }),
+        3 => (copies(), 1..4_u8, prop::bool::weighted(0.2)).prop_map(|(copy, listed, any_code)| Step::Claim { copy, listed, any_code }),
         5 => (0..3_u8, 0..40_u64, 0..5_u8, 0..3_u8)
             .prop_map(|(recipient, check_id, digest, kid)| Step::Verify { recipient, check_id, digest, kid }),
         1 => copies().prop_map(|copy| Step::Usage { copy }),
@@ -135,7 +137,7 @@ fn steps() -> impl Strategy<Value = Step> {
 
 fn ends() -> impl Strategy<Value = End> {
     let message = prop::option::weighted(0.8, 0..4_u8);
-    (0..3_u8, message, any::<bool>(), suppressions(), prop::option::of(0..300_000_u64)).prop_map(
+    (0..4_u8, message, any::<bool>(), suppressions(), prop::option::of(0..300_000_u64)).prop_map(
         |(status, message, found, suppression, receipt_due)| End {
             status,
             message,
@@ -182,7 +184,8 @@ impl Copy {
         TestRequest {
             owner: self.owner,
             user: (self.user > 0).then(|| named(200 + self.user)),
-            limits: tight(),
+            // Without a cooldown several requests are in progress at once.
+            limits: if self.user == 2 { Limits { cooldown: Duration::ZERO, ..tight() } } else { tight() },
             requested_at: self.requested_ago.map(|ago| UnixMillis(if ago < 3_000 { 0 } else { now.0 - ago })),
             not_after: self.left.map(|left| UnixMillis(now.0 + left)),
             challenge: 100 + self.challenge,
@@ -214,6 +217,7 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
         Step::Progress { copy, progress, attempts_made } => {
             update_progress(store, copy, *progress, *attempts_made, now).await
         }
+        Step::Claim { copy, listed, any_code } => claim(store, copy, *listed, *any_code, now).await,
         Step::Complete { copy, end } => complete(store, copy, end, now).await,
         Step::Verify { recipient, check_id, digest, kid } => {
             verify(store, *recipient, *check_id, *digest, *kid).await
@@ -267,8 +271,9 @@ fn shown<T: std::fmt::Debug>(answer: Result<T, StoreError>) -> String {
 
 async fn admit(store: &dyn TimedStore, copy: &Copy, now: UnixMillis) -> String {
     let request = copy.request_to(now);
+    let disabled = OutcomeError::of(ErrorCode::ChannelDisabled);
     let admit = AdmissionInput {
-        channel_disabled: copy.challenge == 2 && copy.owner == 2,
+        refused: (copy.challenge == 2 && copy.owner == 2).then_some(&disabled),
         gate_closed: copy.challenge == 1 && copy.owner == 2,
         country: (copy.recipient == 2).then_some(COUNTRY),
         ..request.admit()
@@ -300,19 +305,28 @@ async fn update_progress(
 async fn complete(store: &dyn TimedStore, copy: &Copy, end: &End, now: UnixMillis) -> String {
     let mut outcome = sent(now);
     let status = usize::from(end.status);
-    outcome.status = [Status::Sent, Status::Failed, Status::Rejected][status];
+    outcome.status = [Status::Sent, Status::Failed, Status::Rejected, Status::Unknown][status];
     outcome.provider_message_id = end.message.map(|message| format!("SM{message}"));
     outcome.history = copy.history();
     let request = copy.request_to(now);
     let completion = CompletionInput {
         lease: request.lease(),
         outcome: &outcome,
-        refund: [Refund::None, Refund::CountedRefusal, Refund::Uncounted][status],
+        refund: [Refund::None, Refund::CountedRefusal, Refund::Uncounted, Refund::None][status],
         found_by_lookup: end.found,
+        id_is_unlisted: false,
         suppression: end.suppression.as_ref().map(Suppression::new_suppression),
         poll_receipt_after: end.receipt_due.map(Duration::from_millis),
     };
     shown(store.complete(&completion).await)
+}
+
+async fn claim(store: &dyn TimedStore, copy: &Copy, listed: u8, any_code: bool, now: UnixMillis) -> String {
+    let request = copy.request_to(now);
+    let ids: Vec<String> = (0..listed).map(|message| format!("SM{message}")).collect();
+    let listed: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let claim = ClaimInput { lease: request.lease(), listed: &listed, any_code };
+    shown(store.claim_message(&claim).await)
 }
 
 async fn verify(store: &dyn TimedStore, recipient: u8, check_id: u64, digest: u8, kid: u8) -> String {

@@ -75,6 +75,21 @@ impl Redis {
             .expect("Redis answers");
     }
 
+    /// Replaces one of the keys by the effect of a command, whose first argument it is.
+    pub fn replace(&self, key: &str, command: &str, arguments: &[&[u8]]) {
+        let mut connection = self.client.get_connection().expect("Redis answers");
+        self.delete(key);
+        let key = format!("{{{}}}:{key}", self.prefix);
+        let () = redis::cmd(command).arg(key).arg(arguments).query(&mut connection).expect("Redis answers");
+    }
+
+    /// A string under one of the keys.
+    pub fn read(&self, key: &str) -> Vec<u8> {
+        let mut connection = self.client.get_connection().expect("Redis answers");
+        let key = format!("{{{}}}:{key}", self.prefix);
+        redis::cmd("GET").arg(key).query(&mut connection).expect("Redis answers")
+    }
+
     pub fn delete(&self, key: &str) {
         let mut connection = self.client.get_connection().expect("Redis answers");
         let key = format!("{{{}}}:{key}", self.prefix);

@@ -48,6 +48,8 @@ pub fn refused(scope: Scope, code: u32) -> SendFailure {
 pub enum Script {
     /// The message is made.
     Accept,
+    /// The message is made, and the answer breaks off after its status.
+    AcceptUnnamed,
     /// The message is made, and the answer is lost.
     AcceptAndLoseAnswer,
     /// The message is made, and no answer ever comes.
@@ -281,6 +283,12 @@ impl Provider for ScriptedProvider {
                 segments: None,
                 verification_sid: self.verification(),
             }),
+            Script::AcceptUnnamed => {
+                self.make(message, nth);
+                // Verify names the Verification, which is no message.
+                let verification_sid = self.verification();
+                Ok(Accepted { message_id: verification_sid.clone(), segments: None, verification_sid })
+            }
             Script::AcceptAndLoseAnswer => {
                 self.make(message, nth);
                 Err(SendFailure::InDoubt { detail: "reset".to_owned() })

@@ -1,5 +1,8 @@
 //! E-mails through a relay, on the wire.
 
+mod replies;
+mod starttls;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,20 +13,23 @@ use otpost::domain::send_failure::{Scope, SendFailure};
 use otpost::domain::time::UnixMillis;
 use otpost::provider::smtp::{SmtpProvider, SmtpSettings};
 use otpost::provider::{CredentialError, LookupError, Mail, Message, Provider};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
 
 use crate::contract::provider::Draft;
 
 /// The reaction of the relay to a line.
 #[derive(Clone, Copy)]
 enum Answer {
+    /// A line, without its end.
     Say(&'static str),
+    /// Exactly these bytes.
+    Bytes(&'static [u8]),
     Close,
     Hang,
 }
 
-use Answer::{Close, Hang, Say};
+use Answer::{Bytes, Close, Hang, Say};
 
 /// A relay with the part of SMTP that these tests need. Its answers can be scripted.
 struct FakeRelay {
@@ -66,16 +72,17 @@ impl FakeRelay {
 }
 
 async fn converse(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite,
     odd: &'static [(&'static str, Answer)],
     received: Arc<Mutex<Vec<String>>>,
 ) -> Option<()> {
-    let (read, mut write) = stream.into_split();
+    let (read, mut write) = tokio::io::split(stream);
     let mut lines = BufReader::new(read).lines();
     let mut answer = async |verb: &str, usual: &'static str| {
         let odd = odd.iter().find(|(odd, _)| *odd == verb).map(|(_, answer)| *answer);
         match odd.unwrap_or(Say(usual)) {
             Say(line) => write.write_all(format!("{line}\r\n").as_bytes()).await.ok(),
+            Bytes(bytes) => write.write_all(bytes).await.ok(),
             Close => None,
             Hang => std::future::pending().await,
         }

@@ -2,6 +2,7 @@
 //!
 //! The keys under `keys/` were made for these tests and open nothing.
 
+mod claims;
 mod jwks;
 
 use std::path::Path;
@@ -234,8 +235,7 @@ async fn a_token_is_valid_in_its_time_with_its_audience_and_issuer_only() {
         (json!({"sub": null}), NO_SUBJECT),
         (json!({"sub": ""}), NO_SUBJECT),
         (json!({"sub": "s".repeat(1_000)}), NO_SUBJECT),
-        (json!({"sub": 7}), INVALID),
-        (json!({"phone_number": 573_001_234_567_u64}), INVALID),
+        (json!({"sub": 7}), NO_SUBJECT),
     ] {
         let answer = with_token(&server, &token(&changes)).await;
         expect_refused(&changes.to_string(), &answer, "invalid_token", detail);

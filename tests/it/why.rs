@@ -310,7 +310,7 @@ fn admin_requests() -> u64 {
 
 #[tokio::test(start_paused = true)]
 async fn a_timeline_has_no_code_no_full_number_and_no_address() {
-    let mut gateway = Embedded::start();
+    let mut gateway = Embedded::with(Options { caller_codes_allowed: true, ..Options::default() });
     let mut codes = eventful(&mut gateway, "r1").await;
     let full = json!({"code": "98761234", "user_id": "user-7", "user_name": "Ana", "client_ip": "10.1.2.3"});
     gateway
@@ -389,7 +389,7 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
         },
         known_kids: ",k1,",
         limits: &limits,
-        channel_disabled: false,
+        refused: None,
         gate_closed: false,
         suspect_from: u32::MAX,
         country: None,
@@ -419,6 +419,7 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
         outcome: &outcome,
         refund,
         found_by_lookup: false,
+        id_is_unlisted: false,
         suppression: None,
         poll_receipt_after: None,
     };

@@ -8,9 +8,10 @@ use std::path::Path;
 
 use otpost::domain::channel::Channel;
 use otpost::domain::delivery_event::{DeliveryEvent, DeliveryEventStatus};
+use otpost::domain::json::Shape;
 use otpost::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
 use otpost::domain::request::body::{AutofillBody, SendRequestBody};
-use otpost::domain::request::error::{RequestError, Shape};
+use otpost::domain::request::error::RequestError;
 use otpost::domain::request::{AutofillField, SendRequest};
 use otpost::domain::send_result::SendResult;
 use otpost::domain::time::UnixMillis;

@@ -10,8 +10,17 @@ use crate::clock::Clock;
 use crate::config::Settings;
 
 /// Reasons for dead-lettering: those of otpost, then those of the broker, and `unknown` if no reason is recorded.
-pub(super) const REASONS: [&str; 8] =
-    ["unattributable", "panic", "crash", "delivery_limit", "expired", "maxlen", "rejected", "unknown"];
+pub(super) const REASONS: [&str; 9] = [
+    "unattributable",
+    "panic",
+    "crash",
+    "record",
+    "delivery_limit",
+    "expired",
+    "maxlen",
+    "rejected",
+    "unknown",
+];
 
 #[derive(Args, Clone)]
 pub(in crate::cli) struct Selection {

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use serde_json::Value;
-
 use crate::domain::channel::Channel;
+use crate::domain::json::{JsonError, Shape};
 
 /// The largest body that is read, many times a full request. Of a larger body only this much is read, for the
 /// `request_id` of its result.
@@ -51,6 +50,15 @@ impl RequestError {
     }
 }
 
+impl From<JsonError> for RequestError {
+    fn from(error: JsonError) -> RequestError {
+        match error {
+            JsonError::Syntax { line, column } => RequestError::NotJson { line, column },
+            JsonError::OtherType => RequestError::NotAnObject,
+        }
+    }
+}
+
 impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -63,47 +71,6 @@ impl fmt::Display for RequestError {
             RequestError::NotAnObject => f.write_str("the body must be a JSON object"),
             RequestError::Field { field, rule, got } => write!(f, "`{field}` {rule}; got {got}"),
             RequestError::Repeated { field } => write!(f, "`{field}` is given twice"),
-        }
-    }
-}
-
-/// The type and size of a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
-    Nothing,
-    Null,
-    Boolean,
-    Number,
-    /// The number of characters.
-    Text(usize),
-    Array,
-    Object,
-}
-
-impl Shape {
-    pub fn of(value: &Value) -> Shape {
-        match value {
-            Value::Null => Shape::Null,
-            Value::Bool(_) => Shape::Boolean,
-            Value::Number(_) => Shape::Number,
-            Value::String(text) => Shape::Text(text.chars().count()),
-            Value::Array(_) => Shape::Array,
-            Value::Object(_) => Shape::Object,
-        }
-    }
-}
-
-impl fmt::Display for Shape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Shape::Nothing => f.write_str("nothing"),
-            Shape::Null => f.write_str("null"),
-            Shape::Boolean => f.write_str("a boolean"),
-            Shape::Number => f.write_str("a number"),
-            Shape::Text(1) => f.write_str("a string of 1 character"),
-            Shape::Text(characters) => write!(f, "a string of {characters} characters"),
-            Shape::Array => f.write_str("an array"),
-            Shape::Object => f.write_str("an object"),
         }
     }
 }

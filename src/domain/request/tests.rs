@@ -48,7 +48,7 @@ fn a_fault_names_the_field_the_rule_and_the_shape_but_never_the_value() {
     );
     check_fault(
         r#"{"request_id":"r1","to":"3","not_after":"tomorrow"}"#,
-        "`not_after` must be an RFC 3339 time; got a string of 8 characters",
+        "`not_after` must be an RFC 3339 time of the years 1970 to 9999; got a string of 8 characters",
     );
     check_fault(r#"{"request_id":"r1","to":"3","to":"4"}"#, "`to` is given twice");
     check_fault(
@@ -101,6 +101,70 @@ fn unknown_and_deeply_nested_fields_are_skipped() {
     assert!(SendRequest::decode(body.as_bytes(), None).is_ok());
     let nested = format!(r#"{{"request_id":"r1","to":{deep}}}"#);
     check_fault(&nested, "`to` must be a string of 1 to 320 characters; got an array");
+}
+
+#[test]
+fn a_name_that_is_cut_inside_an_emoji_is_left_out_and_a_field_that_counts_is_named() {
+    for name in ["\"Ana \\ud83d\"", "\"\\ude00\\ud83d\"", "null"] {
+        for body in [
+            format!(r#"{{"user_name":{name},"request_id":"r1","to":"3"}}"#),
+            format!(r#"{{"request_id":"r1","to":"3","user_name":{name}}}"#),
+        ] {
+            let request =
+                SendRequest::decode(body.as_bytes(), None).unwrap_or_else(|error| panic!("{}", error.fault));
+            assert_eq!((request.id.as_str(), request.user_name), ("r1", None));
+        }
+    }
+    let raw = b"{\"user_name\":\"Ana \xf0\x9f\",\"request_id\":\"r1\",\"to\":\"3\"}";
+    assert!(SendRequest::decode(raw, None).is_ok_and(|request| request.user_name.is_none()));
+    for field in SendRequest::FIELDS.iter().filter(|field| !["request_id", "user_name"].contains(field)) {
+        let body = format!(r#"{{"{field}":"3 \ud83d","request_id":"r1","x":"\ud83d"}}"#);
+        let (id, message) = refused(body.as_bytes());
+        assert_eq!(id.as_deref(), Some("r1"), "{field}");
+        let named = message.starts_with("`to` must be") || message.starts_with(&format!("`{field}` must be"));
+        assert!(
+            named && (message.ends_with("not valid Unicode") || message.ends_with("got nothing")),
+            "{message}"
+        );
+    }
+    let (id, message) = refused(br#"{"request_id":"r1 \ud83d","to":"3"}"#);
+    assert_eq!(id, None);
+    assert!(
+        message.starts_with("`request_id` must be") && message.ends_with("not valid Unicode"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_byte_order_mark_and_odd_fields_that_nothing_reads_spoil_no_request() {
+    for body in [
+        "\u{feff}{\"request_id\":\"r1\",\"to\":\"3\"}",
+        r#"{"x":"\ud83d","request_id":"r1","to":"3"}"#,
+        r#"{"\ud83d":1,"request_id":"r1","\ud83d":[{"\ud83d":1,"a":1,"a":2}],"to":"3"}"#,
+        r#"{"x":1e999,"x":-1e-999,"request_id":"r1","to":"3"}"#,
+    ] {
+        assert!(SendRequest::decode(body.as_bytes(), None).is_ok(), "{body}");
+    }
+    let twice = r#"{"webotp_domain":"a.b","webotp_domain":"c.d"}"#;
+    check_fault(
+        &format!(r#"{{"request_id":"r1","to":"3","autofill":{twice}}}"#),
+        "`autofill` is given twice",
+    );
+}
+
+#[test]
+fn a_time_before_1970_or_after_9999_is_named_by_a_rule_that_is_true() {
+    for time in ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59.999Z", "9999-12-31T23:59:59Z"] {
+        for field in ["not_after", "requested_at"] {
+            check_fault(
+                &format!(r#"{{"request_id":"r1","to":"3","{field}":"{time}"}}"#),
+                &format!(
+                    "`{field}` must be an RFC 3339 time of the years 1970 to 9999; got a string of {} characters",
+                    time.len()
+                ),
+            );
+        }
+    }
 }
 
 proptest::proptest! {

@@ -42,8 +42,9 @@ pub fn validate(rules: &RecipientRules, text: &str) -> NumberRow {
                 region: phone.region().map(|region| region.to_string()),
                 kind: Some(phone.line().as_str()),
                 sendable: rejection.is_none(),
-                reason: rejection.map(ErrorCode::as_str),
-                why_not: rejection.map(|code| code.message().to_owned()),
+                reason: rejection.as_ref().map(|error| error.code.as_str()),
+                why_not: rejection
+                    .map(|error| error.detail.unwrap_or_else(|| error.code.message().to_owned())),
             }
         }
         Err(error) => NumberRow {

@@ -3,27 +3,16 @@
 //! The kind of a key determines its algorithm, never a token. A key that is not certainly a public signature key is
 //! ignored, and the others stay usable (RFC 7517 §5).
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
-use jsonwebtoken::jwk::{
-    AlgorithmParameters, CommonParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse,
-    RSAKeyParameters,
-};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
-use serde::Deserialize;
-use serde_json::Value;
 
 use super::fetch_error::{FetchError, KEYS_MAX};
-use crate::http::token_key::TokenKey;
-
-const RSA_BITS_MIN: usize = 2_048;
-/// The longest key that the library verifies with.
-const RSA_BITS_MAX: usize = 8_192;
-/// Of a coordinate on P-256, and of a public key of Ed25519.
-const POINT_BYTES: usize = 32;
+use crate::domain::json::{Json, Shape, members};
+use crate::http::token_key::{Algorithm, TokenKey};
 
 pub(super) struct KeySet {
     /// `None` if two keys share the `kid`: a token could mean either.
@@ -61,30 +50,22 @@ impl Ignored {
     }
 }
 
-#[derive(Deserialize)]
-struct Document {
-    keys: Vec<Value>,
-}
-
 impl KeySet {
-    /// Parses a key set. `validation` has the rules for every token.
-    pub(super) fn read(body: &[u8], validation: &Validation) -> Result<(KeySet, Vec<Ignored>), FetchError> {
-        let Document { keys } = serde_json::from_slice(body).map_err(|_| FetchError::Unreadable)?;
-        if keys.len() > KEYS_MAX {
-            return Err(FetchError::TooMany);
-        }
-        let (mut usable, mut ignored) = (Vec::new(), Vec::new());
-        for key in keys {
+    pub(super) fn read(body: &[u8]) -> Result<(KeySet, Vec<Ignored>), FetchError> {
+        let (mut usable, mut ignored) = (Vec::<(Option<String>, Arc<TokenKey>)>::new(), Vec::new());
+        for key in published(body)? {
             match usable_key(key) {
-                Ok((kid, key, algorithm)) => {
-                    let validation = Validation { algorithms: vec![algorithm], ..validation.clone() };
-                    usable.push((kid, Arc::new(TokenKey { key, validation })));
-                }
+                // The same key again, which some issuers publish while they rotate.
+                Ok((kid, key))
+                    if usable.iter().any(|(known, other)| *known == kid && other.is_same(&key)) => {}
+                Ok((kid, key)) => usable.push((kid, Arc::new(key))),
                 Err(reason) => ignored.push(reason),
             }
         }
         let only = match &usable[..] {
-            [(_, key)] => Some(key.clone()),
+            [(_, key), others @ ..] if others.iter().all(|(_, other)| other.is_same(key)) => {
+                Some(key.clone())
+            }
             _ => None,
         };
         let mut by_kid = HashMap::new();
@@ -116,61 +97,117 @@ impl KeySet {
     }
 }
 
-/// The `kid`, key and algorithm, if the key can verify signatures.
-fn usable_key(key: Value) -> Result<(Option<String>, DecodingKey, Algorithm), Ignored> {
-    if key.get("kty").is_some_and(|kind| kind == "oct") || key.get("k").is_some() {
+/// The elements of `keys`.
+fn published(body: &[u8]) -> Result<Vec<Json<'_>>, FetchError> {
+    let mut keys = None;
+    for member in members(body) {
+        let member = member.map_err(|_| FetchError::Unreadable)?;
+        if member.name.as_deref() == Some("keys") && keys.replace(member.value).is_some() {
+            return Err(FetchError::Unreadable);
+        }
+    }
+    let keys = keys.ok_or(FetchError::Unreadable)?.elements().take(KEYS_MAX + 1);
+    let keys: Vec<_> = keys.collect::<Result<_, _>>().map_err(|_| FetchError::Unreadable)?;
+    if keys.len() > KEYS_MAX { Err(FetchError::TooMany) } else { Ok(keys) }
+}
+
+/// The parameters of a key that decide. Others may be of any type.
+#[derive(Default)]
+struct Jwk<'a> {
+    kty: Option<Json<'a>>,
+    usage: Option<Json<'a>>,
+    key_ops: Option<Json<'a>>,
+    alg: Option<Json<'a>>,
+    kid: Option<Json<'a>>,
+    crv: Option<Json<'a>>,
+    n: Option<Json<'a>>,
+    e: Option<Json<'a>>,
+    x: Option<Json<'a>>,
+    y: Option<Json<'a>>,
+    k: Option<Json<'a>>,
+    d: Option<Json<'a>>,
+}
+
+impl<'a> Jwk<'a> {
+    /// `None` if the key is no object, or if one of the parameters is given twice.
+    fn read(key: Json<'a>) -> Option<Jwk<'a>> {
+        let mut jwk = Jwk::default();
+        for member in key.members() {
+            let member = member.ok()?;
+            let slot = match member.name.as_deref() {
+                Some("kty") => &mut jwk.kty,
+                Some("use") => &mut jwk.usage,
+                Some("key_ops") => &mut jwk.key_ops,
+                Some("alg") => &mut jwk.alg,
+                Some("kid") => &mut jwk.kid,
+                Some("crv") => &mut jwk.crv,
+                Some("n") => &mut jwk.n,
+                Some("e") => &mut jwk.e,
+                Some("x") => &mut jwk.x,
+                Some("y") => &mut jwk.y,
+                Some("k") => &mut jwk.k,
+                Some("d") => &mut jwk.d,
+                _ => continue,
+            };
+            if slot.replace(member.value).is_some() {
+                return None;
+            }
+        }
+        Some(jwk)
+    }
+
+    fn is_for_signatures(&self) -> Result<bool, Ignored> {
+        let for_signatures = optional_text(self.usage)?.is_none_or(|usage| usage == "sig");
+        let Some(operations) = self.key_ops.filter(|value| !value.is_null()) else {
+            return Ok(for_signatures);
+        };
+        if operations.shape() != Shape::Array {
+            return Err(Ignored::Unfit);
+        }
+        let mut operations = operations.elements().map_while(Result::ok);
+        Ok(for_signatures
+            && operations.any(|operation| operation.text().is_some_and(|text| text == "verify")))
+    }
+
+    fn algorithm(&self) -> Result<Algorithm, Ignored> {
+        let algorithm = match (optional_text(self.kty)?.as_deref(), optional_text(self.crv)?.as_deref()) {
+            (Some("RSA"), _) => Algorithm::RS256,
+            (Some("EC"), Some("P-256")) => Algorithm::ES256,
+            (Some("OKP"), Some("Ed25519")) => Algorithm::EdDSA,
+            _ => return Err(Ignored::Unsupported),
+        };
+        match optional_text(self.alg)? {
+            Some(declared) if declared != algorithm.name() => Err(Ignored::Unsupported),
+            _ => Ok(algorithm),
+        }
+    }
+}
+
+/// The `kid` and the key, if it can verify signatures.
+fn usable_key(key: Json<'_>) -> Result<(Option<String>, TokenKey), Ignored> {
+    let jwk = Jwk::read(key).ok_or(Ignored::Unfit)?;
+    if jwk.k.is_some() || jwk.kty.and_then(Json::text).is_some_and(|kind| kind == "oct") {
         return Err(Ignored::Symmetric);
     }
-    if key.get("d").is_some() {
+    if jwk.d.is_some() {
         return Err(Ignored::Private);
     }
-    let key: Jwk = serde_json::from_value(key).map_err(|_| Ignored::Unfit)?;
-    if !is_for_signatures(&key.common) {
+    if !jwk.is_for_signatures()? {
         return Err(Ignored::OtherUse);
     }
-    let is_point = |coordinate: &str| bytes(coordinate).is_some_and(|bytes| bytes.len() == POINT_BYTES);
-    let (algorithm, named, fit) = match &key.algorithm {
-        AlgorithmParameters::RSA(rsa) => (Algorithm::RS256, KeyAlgorithm::RS256, is_fit(rsa)),
-        AlgorithmParameters::EllipticCurve(point) if point.curve == EllipticCurve::P256 => {
-            (Algorithm::ES256, KeyAlgorithm::ES256, is_point(&point.x) && is_point(&point.y))
-        }
-        AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => {
-            (Algorithm::EdDSA, KeyAlgorithm::EdDSA, is_point(&pair.x))
-        }
-        _ => return Err(Ignored::Unsupported),
+    let kid = optional_text(jwk.kid)?.map(Cow::into_owned);
+    let bytes = |value: Option<Json<'_>>| BASE64URL.decode(&*value?.text()?).ok();
+    let key = match jwk.algorithm()? {
+        Algorithm::HS256 => None,
+        Algorithm::RS256 => bytes(jwk.n).zip(bytes(jwk.e)).and_then(|(n, e)| TokenKey::rsa(&n, &e)),
+        Algorithm::ES256 => bytes(jwk.x).zip(bytes(jwk.y)).and_then(|(x, y)| TokenKey::p256(&x, &y)),
+        Algorithm::EdDSA => bytes(jwk.x).and_then(|x| TokenKey::ed25519(&x)),
     };
-    if key.common.key_algorithm.is_some_and(|declared| declared != named) {
-        return Err(Ignored::Unsupported);
-    }
-    match DecodingKey::from_jwk(&key) {
-        Ok(usable) if fit => Ok((key.common.key_id, usable, algorithm)),
-        _ => Err(Ignored::Unfit),
-    }
+    Ok((kid, key.ok_or(Ignored::Unfit)?))
 }
 
-fn is_for_signatures(key: &CommonParameters) -> bool {
-    let for_signatures = key.public_key_use.as_ref().is_none_or(|usage| *usage == PublicKeyUse::Signature);
-    let operations = key.key_operations.as_ref();
-    for_signatures && operations.is_none_or(|operations| operations.contains(&KeyOperations::Verify))
-}
-
-/// An exponent of one is refused: every message would be its own signature.
-fn is_fit(rsa: &RSAKeyParameters) -> bool {
-    let Some((modulus, exponent)) = bytes(&rsa.n).zip(bytes(&rsa.e)) else {
-        return false;
-    };
-    let bits = significant(&modulus).first().map_or(0, |first| {
-        8 * significant(&modulus).len() - usize::try_from(first.leading_zeros()).unwrap_or_default()
-    });
-    (RSA_BITS_MIN..=RSA_BITS_MAX).contains(&bits) && !matches!(significant(&exponent), [] | [1])
-}
-
-/// A number without leading zeros.
-fn significant(number: &[u8]) -> &[u8] {
-    let zeros = number.iter().take_while(|byte| **byte == 0).count();
-    &number[zeros..]
-}
-
-fn bytes(text: &str) -> Option<Vec<u8>> {
-    BASE64URL.decode(text).ok()
+/// `null` counts as absent.
+fn optional_text(value: Option<Json<'_>>) -> Result<Option<Cow<'_, str>>, Ignored> {
+    let given = value.filter(|value| !value.is_null());
+    given.map(|value| value.text().ok_or(Ignored::Unfit)).transpose()
 }

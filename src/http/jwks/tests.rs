@@ -4,13 +4,14 @@ use std::sync::Mutex;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
-use jsonwebtoken::EncodingKey;
 use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm as Signing, EncodingKey};
 use serde_json::{Value, json};
 
 use super::fetch_error::KEYS_MAX;
 use super::keys::Ignored;
 use super::*;
+use crate::http::token_key::Algorithm;
 
 macro_rules! pem {
     ($name:literal) => {
@@ -18,7 +19,7 @@ macro_rules! pem {
     };
 }
 
-fn published(key: &EncodingKey, algorithm: Algorithm, kid: &str) -> Value {
+fn published(key: &EncodingKey, algorithm: Signing, kid: &str) -> Value {
     let mut key =
         serde_json::to_value(Jwk::from_encoding_key(key, algorithm).expect("a key")).expect("plain data");
     key["kid"] = kid.into();
@@ -26,15 +27,15 @@ fn published(key: &EncodingKey, algorithm: Algorithm, kid: &str) -> Value {
 }
 
 fn rsa(kid: &str) -> Value {
-    published(&EncodingKey::from_rsa_pem(pem!("rsa")).expect("a key"), Algorithm::RS256, kid)
+    published(&EncodingKey::from_rsa_pem(pem!("rsa")).expect("a key"), Signing::RS256, kid)
 }
 
 fn p256(kid: &str) -> Value {
-    published(&EncodingKey::from_ec_pem(pem!("p256")).expect("a key"), Algorithm::ES256, kid)
+    published(&EncodingKey::from_ec_pem(pem!("p256")).expect("a key"), Signing::ES256, kid)
 }
 
 fn ed25519(kid: &str) -> Value {
-    published(&EncodingKey::from_ed_pem(pem!("ed25519")).expect("a key"), Algorithm::EdDSA, kid)
+    published(&EncodingKey::from_ed_pem(pem!("ed25519")).expect("a key"), Signing::EdDSA, kid)
 }
 
 fn with(mut key: Value, changes: &Value) -> Value {
@@ -50,7 +51,7 @@ fn set(keys: &[Value]) -> Vec<u8> {
 }
 
 fn read(keys: &[Value]) -> (KeySet, Vec<Ignored>) {
-    KeySet::read(&set(keys), &Validation::new(Algorithm::RS256)).expect("a set")
+    KeySet::read(&set(keys)).expect("a set")
 }
 
 #[track_caller]
@@ -60,7 +61,7 @@ fn expect_key(name: &str, key: Value, expected: Result<Algorithm, Ignored>) {
     match expected {
         Ok(algorithm) => {
             let key = keys.find(kid.as_deref()).unwrap_or_else(|| panic!("{name}: {ignored:?}"));
-            assert_eq!((&key.validation.algorithms[..], keys.usable()), (&[algorithm][..], 1), "{name}");
+            assert_eq!((key.algorithm(), keys.usable()), (algorithm, 1), "{name}");
             assert!(ignored.is_empty(), "{name}");
         }
         Err(reason) => {
@@ -111,11 +112,24 @@ fn a_key_that_would_accept_no_signature_or_every_signature_is_ignored() {
     let modulus = |bytes: Vec<u8>| BASE64URL.encode(bytes);
     let big = |bytes: usize| modulus([vec![0x80], vec![1; bytes - 1]].concat());
     expect_key("2048 bits", with(rsa("a"), &json!({"n": big(256)})), Ok(Algorithm::RS256));
+    let zeros = modulus([vec![0; 9], vec![0x80], vec![1; 255]].concat());
+    expect_key("zeros in front", with(rsa("a"), &json!({"n": zeros, "e": "AAAAAQAB"})), Ok(Algorithm::RS256));
     expect_key("8192 bits", with(rsa("a"), &json!({"n": big(1_024)})), Ok(Algorithm::RS256));
     for changes in [
         json!({"n": big(128)}),
         json!({"n": modulus([vec![0x7f], vec![1; 255]].concat())}),
         json!({"n": modulus([vec![0; 256], vec![0x80], vec![1; 127]].concat())}),
+        json!({"n": modulus([vec![0x80], vec![1; 254], vec![2]].concat())}),
+        json!({"n": modulus(vec![0; 256])}),
+        json!({"n": 7}),
+        json!({"n": format!("{}=", big(256))}),
+        json!({"n": big(256).replacen('A', "+", 1)}),
+        json!({"e": "AgAAAAAB"}),
+        json!({"e": "AA"}),
+        json!({"e": "AQAA"}),
+        json!({"e": "Ag"}),
+        json!({"e": "AQAB="}),
+        json!({"e": null}),
         json!({"n": big(1_025)}),
         json!({"n": ""}),
         json!({"n": "not base64!"}),
@@ -125,11 +139,65 @@ fn a_key_that_would_accept_no_signature_or_every_signature_is_ignored() {
     ] {
         expect_key(&changes.to_string(), with(rsa("a"), &changes), Err(Ignored::Unfit));
     }
-    for changes in [json!({"x": "AAAA"}), json!({"y": ""}), json!({"y": "="})] {
+    for changes in [json!({"x": "AAAA"}), json!({"y": ""}), json!({"y": "="}), json!({"y": null})] {
         expect_key(&changes.to_string(), with(p256("a"), &changes), Err(Ignored::Unfit));
     }
-    expect_key("short", with(ed25519("a"), &json!({"x": "AAAA"})), Err(Ignored::Unfit));
-    for changes in [json!({"crv": "P-384"}), json!({"crv": "secp256k1"}), json!({"y": null})] {
+}
+
+#[test]
+fn a_key_that_is_no_point_on_its_curve_is_ignored() {
+    let point = |x: [u8; 32], y: [u8; 32]| json!({"x": BASE64URL.encode(x), "y": BASE64URL.encode(y)});
+    let of = |key: &Value, name: &str| BASE64URL.decode(key[name].as_str().expect("text")).expect("base64");
+    let (x, y) = (of(&p256("a"), "x"), of(&p256("a"), "y"));
+    let mut aside = y.clone();
+    aside[31] ^= 1;
+    for changes in [
+        json!({"x": BASE64URL.encode(&x[1..])}),
+        json!({"y": BASE64URL.encode([&[0], &y[..]].concat())}),
+        json!({"y": BASE64URL.encode(aside)}),
+        json!({"x": BASE64URL.encode(&y), "y": BASE64URL.encode(&x)}),
+        point([0; 32], [0; 32]),
+        point([0xff; 32], [0xff; 32]),
+    ] {
+        expect_key(&changes.to_string(), with(p256("a"), &changes), Err(Ignored::Unfit));
+    }
+    for changes in
+        [json!({"x": "AAAA"}), json!({"x": format!("{}=", BASE64URL.encode([9; 32]))}), json!({"x": 7})]
+    {
+        expect_key(&changes.to_string(), with(ed25519("a"), &changes), Err(Ignored::Unfit));
+    }
+    // The encodings of the points whose multiples are few, and of a y without a point.
+    let mut encodings: Vec<String> = [
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "0200000000000000000000000000000000000000000000000000000000000000",
+    ]
+    .map(str::to_owned)
+    .into();
+    let negative = encodings.iter().map(|text| {
+        let mut bytes = hex::decode(text).expect("digits");
+        bytes[31] |= 0x80;
+        hex::encode(bytes)
+    });
+    encodings.extend(negative.collect::<Vec<_>>());
+    for text in encodings {
+        let x = BASE64URL.encode(hex::decode(&text).expect("digits"));
+        expect_key(&text, with(ed25519("a"), &json!({ "x": x })), Err(Ignored::Unfit));
+    }
+    for seed in 0..40_u8 {
+        let pair = aws_lc_rs::signature::Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).expect("a seed");
+        let x = BASE64URL.encode(aws_lc_rs::signature::KeyPair::public_key(&pair).as_ref());
+        expect_key("a point", with(ed25519("a"), &json!({ "x": x })), Ok(Algorithm::EdDSA));
+    }
+}
+
+#[test]
+fn a_key_of_another_kind_or_curve_is_ignored() {
+    for changes in [json!({"crv": "P-384"}), json!({"crv": "secp256k1"})] {
         expect_key(&changes.to_string(), with(p256("a"), &changes), Err(Ignored::Unsupported));
     }
     for changes in [json!({"crv": "X25519"}), json!({"crv": "P-256"}), json!({"kty": "odd"})] {
@@ -139,7 +207,7 @@ fn a_key_that_would_accept_no_signature_or_every_signature_is_ignored() {
 
 #[test]
 fn a_shared_kid_finds_no_key_and_a_missing_kid_finds_the_only_key() {
-    let (keys, ignored) = read(&[rsa("a"), p256("a"), ed25519("a"), ed25519("b")]);
+    let (keys, ignored) = read(&[rsa("a"), rsa("a"), p256("a"), ed25519("a"), ed25519("b"), ed25519("b")]);
     assert_eq!((ignored, keys.usable()), (vec![Ignored::Duplicate; 3], 1));
     assert!(keys.find(Some("a")).is_none() && keys.find(Some("b")).is_some() && keys.find(None).is_none());
     // An unusable key does not make the `kid` of another one ambiguous.
@@ -149,9 +217,59 @@ fn a_shared_kid_finds_no_key_and_a_missing_kid_finds_the_only_key() {
 }
 
 #[test]
+fn the_same_key_twice_is_one_key() {
+    let without_name = |key: Value| with(key, &json!({"kid": null}));
+    for key in [rsa("a"), p256("a"), ed25519("a")] {
+        let more = with(key.clone(), &json!({"x5c": 7, "use": "sig"}));
+        for keys in [vec![key.clone(), key.clone()], vec![key.clone(), more, key.clone()]] {
+            let (keys, ignored) = read(&keys);
+            assert_eq!((ignored, keys.usable()), (vec![], 1));
+            assert!(keys.find(Some("a")).is_some() && keys.find(None).is_some());
+        }
+        let unnamed = without_name(key.clone());
+        assert_eq!(read(&[unnamed.clone(), unnamed.clone()]).0.usable(), 1);
+        // One key under two names, or with and without one: a token without a name can only mean it.
+        for other in [with(key.clone(), &json!({"kid": "b"})), unnamed] {
+            let (keys, ignored) = read(&[key.clone(), other]);
+            assert_eq!((ignored, keys.usable()), (vec![], 2));
+            assert!(keys.find(Some("a")).is_some() && keys.find(None).is_some());
+        }
+    }
+    let (keys, _) = read(&[without_name(rsa("a")), without_name(p256("a"))]);
+    assert!(keys.find(None).is_none());
+}
+
+#[test]
+fn a_parameter_that_is_given_twice_spoils_its_key_only() {
+    let good = ed25519("b").to_string();
+    for twice in [
+        r#""kid":"a""#,
+        r#""k\u0069d":"c""#,
+        r#""use":"sig","use":"enc""#,
+        r#""alg":"EdDSA""#,
+        r#""d":1,"d":1"#,
+    ] {
+        let odd = ed25519("a").to_string().replacen('{', &format!("{{{twice},"), 1);
+        let body = format!(r#"{{"x":"\ud83d","keys":[{odd},{{"kid":"\ud83d"}},{good}]}}"#);
+        let (keys, ignored) = KeySet::read(body.as_bytes()).expect("a set");
+        assert_eq!((ignored.len(), keys.usable(), ignored[0]), (2, 1, Ignored::Unfit), "{twice}");
+        assert!(keys.find(Some("b")).is_some());
+    }
+}
+
+#[test]
 fn a_malformed_or_too_large_key_set_is_refused_whole() {
-    let read = |body: &[u8]| KeySet::read(body, &Validation::new(Algorithm::RS256)).err();
-    for body in [&b""[..], b"[]", b"{}", b"<html>", b"{\"keys\":{}}", b"{\"keys\":[]", b"\xff"] {
+    let read = |body: &[u8]| KeySet::read(body).err();
+    for body in [
+        &b""[..],
+        b"[]",
+        b"{}",
+        b"<html>",
+        b"{\"keys\":{}}",
+        b"{\"keys\":[]",
+        b"{\"keys\":[],\"keys\":[]}",
+        b"\xff",
+    ] {
         assert_eq!(read(body), Some(FetchError::Unreadable));
     }
     assert_eq!(read(&set(&vec![json!(null); KEYS_MAX + 1])), Some(FetchError::TooMany));
@@ -182,7 +300,7 @@ impl Script {
             delay: Mutex::new(delay),
             fetches: Mutex::default(),
         });
-        let jwks = Arc::new(Jwks::new(Box::new(script.clone()), Validation::new(Algorithm::RS256)));
+        let jwks = Arc::new(Jwks::new(Box::new(script.clone())));
         tokio::spawn(jwks.clone().refresh());
         (script, jwks)
     }

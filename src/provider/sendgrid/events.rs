@@ -9,14 +9,14 @@
 //!
 //! Fields: SendGrid's docs page "Event Webhook Reference".
 
-use serde::Deserialize;
-use serde_json::Value;
+use std::borrow::Cow;
 
 use super::responses::is_message_id;
 use super::signature::Signature;
 use crate::clock::Clock;
 use crate::domain::address::Address;
 use crate::domain::email::EmailAddress;
+use crate::domain::json::{Json, Shape};
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::request_id::RequestId;
 use crate::domain::send_failure::RefusalReason;
@@ -56,12 +56,13 @@ impl Callbacks for SendGridEvents {
         if !self.signature.proves(call, self.clock.now()) {
             return Err(CallbackError::Forged);
         }
-        let events: Vec<Event> =
-            serde_json::from_slice(call.body).map_err(|_| CallbackError::Unreadable("body"))?;
+        let unreadable = |_| CallbackError::Unreadable("body");
+        let list = Json::read(call.body).map_err(unreadable)?.elements().take(EVENTS_MAX + 1);
+        let events: Vec<Json<'_>> = list.collect::<Result<_, _>>().map_err(unreadable)?;
         if events.len() > EVENTS_MAX {
             return Err(CallbackError::Unreadable("body"));
         }
-        let read: Vec<_> = events.iter().filter_map(Event::receipt).collect();
+        let read: Vec<_> = events.into_iter().filter_map(receipt).collect();
         if read.iter().any(Option::is_none) {
             telemetry::events::callback_refused("unreadable");
         }
@@ -69,36 +70,63 @@ impl Callbacks for SendGridEvents {
     }
 }
 
-/// An event. Any type is read, so that one field that changes does not hide the others.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Event {
-    event: Value,
-    email: Value,
-    sg_message_id: Value,
-    otpost_request: Value,
-    reason: Value,
-    #[serde(rename = "type")]
-    kind: Value,
+/// `None` for a foreign event; `Some(None)` for one that cannot be read.
+fn receipt(event: Json<'_>) -> Option<Option<DeliveryReceipt>> {
+    if event.shape() != Shape::Object {
+        return Some(None);
+    }
+    let event = Event::read(event);
+    let request_id = event.otpost_request.as_deref()?;
+    if event.is_ambiguous {
+        return Some(None);
+    }
+    let status = status(event.event.as_deref()?)?;
+    Some(event.receipt_of(request_id, status))
 }
 
-impl Event {
-    /// `None` for a foreign event; `Some(None)` for an unreadable one of ours.
-    fn receipt(&self) -> Option<Option<DeliveryReceipt>> {
-        let request_id = self.otpost_request.as_str()?;
-        let status = status(self.event.as_str()?)?;
-        Some(self.receipt_of(request_id, status))
+/// The members of an event that are strings. A member of another type, or that is not Unicode, counts as absent, so that
+/// it does not hide the others.
+#[derive(Default)]
+struct Event<'a> {
+    event: Option<Cow<'a, str>>,
+    email: Option<Cow<'a, str>>,
+    sg_message_id: Option<Cow<'a, str>>,
+    otpost_request: Option<Cow<'a, str>>,
+    reason: Option<Cow<'a, str>>,
+    kind: Option<Cow<'a, str>>,
+    /// One of them is given twice, with different values.
+    is_ambiguous: bool,
+}
+
+impl<'a> Event<'a> {
+    fn read(event: Json<'a>) -> Event<'a> {
+        let mut read = Event::default();
+        for member in event.members().map_while(Result::ok) {
+            let slot = match member.name.as_deref() {
+                Some("event") => &mut read.event,
+                Some("email") => &mut read.email,
+                Some("sg_message_id") => &mut read.sg_message_id,
+                Some("otpost_request") => &mut read.otpost_request,
+                Some("reason") => &mut read.reason,
+                Some("type") => &mut read.kind,
+                _ => continue,
+            };
+            if let Some(text) = member.value.text() {
+                read.is_ambiguous |= slot.replace(text.clone()).is_some_and(|other| other != text);
+            }
+        }
+        read
     }
 
     fn receipt_of(&self, request_id: &str, status: DeliveryStatus) -> Option<DeliveryReceipt> {
         Some(DeliveryReceipt {
             request_id: RequestId::parse(request_id)?,
-            to: Address::Email(EmailAddress::parse(self.email.as_str()?).ok()?),
-            message_id: message_id(self.sg_message_id.as_str()?)?,
+            to: Address::Email(EmailAddress::parse(self.email.as_deref()?).ok()?),
+            message_id: message_id(self.sg_message_id.as_deref()?)?,
             status,
             provider_code: self
                 .reason
-                .as_str()
+                .as_deref()
                 .filter(|_| status == DeliveryStatus::Undelivered)
                 .and_then(reply_code),
             reason: self.refusal_reason(status),
@@ -107,9 +135,11 @@ impl Event {
 
     /// The reasons for which SendGrid refuses later e-mails to the address, too: it keeps suppression lists of its own.
     fn refusal_reason(&self, status: DeliveryStatus) -> RefusalReason {
-        match (status, self.reason.as_str()) {
+        match (status, self.reason.as_deref()) {
             // The other type, `blocked`, concerns one e-mail only; the next may arrive.
-            (DeliveryStatus::Undelivered, _) if self.kind == "bounce" => RefusalReason::Unreachable,
+            (DeliveryStatus::Undelivered, _) if self.kind.as_deref() == Some("bounce") => {
+                RefusalReason::Unreachable
+            }
             (DeliveryStatus::Failed, Some("Unsubscribed Address" | "Spam Reporting Address")) => {
                 RefusalReason::OptedOut
             }
@@ -195,11 +225,11 @@ mod tests {
             (id, reason) in ("\\PC{0,40}|[a-z.]{0,9}\\.filter.{0,9}", "\\PC{0,30}|[45][0-9]{2}.{0,9}"),
             (request, email) in ("\\PC{0,140}|r1", "[a-z]{0,9}@[a-z.]{0,9}|ana@shop\\.example"),
         ) {
-            let event: Event = serde_json::from_value(serde_json::json!({
+            let event = serde_json::json!({
                 "event": kind, "email": email, "sg_message_id": id, "otpost_request": request,
                 "reason": reason, "type": "bounce",
-            })).expect("an object");
-            if let Some(Some(receipt)) = event.receipt() {
+            }).to_string();
+            if let Some(Some(receipt)) = receipt(Json::read(event.as_bytes()).expect("JSON")) {
                 prop_assert!(is_message_id(&receipt.message_id));
                 prop_assert!(receipt.provider_code.is_none_or(|code| (400..600).contains(&code)));
             }

@@ -6,9 +6,11 @@
 //! Replies: RFC 5321 §4.2.3 and §4.3.2, of a log-in RFC 4954 §6. Enhanced numbers: RFC 3463, RFC 5248.
 
 use std::error::Error as _;
+use std::io;
 
 use lettre::transport::smtp::Error;
 
+use super::replies::Unwritten;
 use crate::domain::send_failure::{Scope, SendFailure};
 
 /// An invalid URL or sender: the rule, never the value.
@@ -24,6 +26,60 @@ pub enum SmtpSettingsError {
     Credentials,
     #[error("must be an address that mail servers take")]
     From,
+    #[error("needs certificates of authorities for TLS, and this machine has none (SSL_CERT_FILE)")]
+    Authorities,
+}
+
+/// The failure of a step.
+#[derive(Debug)]
+pub(super) enum Fault {
+    Library(Error),
+    Connect(io::Error),
+    Tls,
+    NoStartTls,
+    /// Bytes followed the `220` of STARTTLS.
+    Injected,
+    /// A reply of success that is not the one for this step.
+    OtherReply,
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Fault {
+        Fault::Library(error)
+    }
+}
+
+impl Fault {
+    /// The code of a reply that refuses.
+    pub(super) fn reply_code(&self) -> Option<u16> {
+        match self {
+            Fault::Library(error) => error.status().map(u16::from),
+            _ => None,
+        }
+    }
+
+    /// The text of a reply that refuses.
+    fn text(&self) -> String {
+        match self {
+            Fault::Library(error) => error.source().map(ToString::to_string).unwrap_or_default(),
+            _ => String::new(),
+        }
+    }
+
+    /// The relay lacks STARTTLS, or a login method that we support.
+    fn is_lack(&self) -> bool {
+        match self {
+            Fault::Library(error) => error.is_client(),
+            Fault::NoStartTls => true,
+            _ => false,
+        }
+    }
+
+    /// Set if nothing of the step was written.
+    pub(super) fn unwritten(&self) -> Option<Unwritten> {
+        let Fault::Library(error) = self else { return None };
+        error.source()?.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref().copied()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,24 +98,23 @@ pub(super) enum Step {
 pub(super) const TIMED_OUT: &str = "timed out before the answer";
 
 /// True if the relay refused. Otherwise its decision is unknown.
-pub(super) fn was_answered(error: &Error) -> bool {
+pub(super) fn was_answered(fault: &Fault) -> bool {
     // Closing, and so not about this e-mail (RFC 5321 §3.8).
-    error.status().is_some_and(|reply_code| u16::from(reply_code) != CLOSING)
+    fault.reply_code().is_some_and(|reply_code| reply_code != CLOSING)
 }
 
 const CLOSING: u16 = 421;
 
 /// The failure of an exchange that certainly sent nothing.
-pub(super) fn failure(step: Step, error: &Error) -> SendFailure {
-    let Some(reply_code) = error.status().map(u16::from) else {
+pub(super) fn failure(step: Step, fault: &Fault) -> SendFailure {
+    let Some(reply_code) = fault.reply_code() else {
         return match step {
-            // No STARTTLS, or no login method that we support: another attempt is no use.
-            Step::Hello | Step::LogIn if error.is_client() => SendFailure::refused(Scope::Account, None),
-            _ => SendFailure::NotConnected { detail: detail(error).to_owned() },
+            // Another attempt is no use.
+            Step::Hello | Step::LogIn if fault.is_lack() => SendFailure::refused(Scope::Account, None),
+            _ => SendFailure::NotConnected { detail: detail(fault).to_owned() },
         };
     };
-    let text = error.source().map(ToString::to_string).unwrap_or_default();
-    match class(step, reply_code, enhanced(reply_code, &text)) {
+    match class(step, reply_code, enhanced(reply_code, &fault.text())) {
         Class::Later => SendFailure::Deferred { provider_code: Some(reply_code.into()) },
         Class::Slower => SendFailure::Throttled { provider_code: Some(reply_code.into()), retry_after: None },
         Class::Closed => SendFailure::NotConnected { detail: format!("answered with SMTP {reply_code}") },
@@ -118,13 +173,22 @@ fn enhanced(reply_code: u16, text: &str) -> Option<(u16, u16)> {
 }
 
 /// The failed step, in words that name no address.
-pub(super) fn detail(error: &Error) -> &'static str {
-    if error.is_timeout() {
+pub(super) fn detail(fault: &Fault) -> &'static str {
+    let error = match fault {
+        Fault::Library(error) => error,
+        Fault::Connect(error) if error.kind() == io::ErrorKind::TimedOut => return TIMED_OUT,
+        Fault::Connect(_) => return "no connection, or it broke before the answer",
+        Fault::Tls => return "the TLS handshake failed",
+        Fault::NoStartTls => return LACKING,
+        Fault::Injected => return UNASKED,
+        Fault::OtherReply => return "the mail server sent another reply than the step has",
+    };
+    if fault.unwritten() == Some(Unwritten::Unasked) {
+        UNASKED
+    } else if error.is_timeout() {
         TIMED_OUT
-    } else if error.is_tls() {
-        "the TLS handshake failed"
     } else if error.is_client() {
-        "the mail server lacks what is needed (STARTTLS, or a way to log in)"
+        LACKING
     } else if error.is_response() {
         "the answer broke off or cannot be read"
     } else if error.status().is_some() {
@@ -133,6 +197,9 @@ pub(super) fn detail(error: &Error) -> &'static str {
         "no connection, or it broke before the answer"
     }
 }
+
+const LACKING: &str = "the mail server lacks what is needed (STARTTLS, or a way to log in)";
+const UNASKED: &str = "the mail server sent a reply that no command asked for";
 
 /// The feature that the relay lacks for a step, and the remedy.
 pub(super) fn lacks(step: Step) -> &'static str {

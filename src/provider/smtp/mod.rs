@@ -12,6 +12,7 @@
 
 mod errors;
 mod relay;
+mod replies;
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -21,12 +22,13 @@ use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox as HeaderMailbox, MultiPart};
 use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
+use lettre::transport::smtp::response::{Response, Severity};
 use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, timeout_at};
 
 pub use self::errors::SmtpSettingsError;
-use self::errors::{Step, TIMED_OUT, detail, failure, lacks, was_answered};
+use self::errors::{Fault, Step, TIMED_OUT, detail, failure, lacks, was_answered};
 use self::relay::Relay;
 use crate::domain::address::Address;
 use crate::domain::email_sender::Mailbox;
@@ -84,7 +86,7 @@ impl SmtpProvider {
             let soon = by.min(Instant::now() + IDLE_ANSWERS_WITHIN);
             match timeout_at(soon, self.envelope(&mut connection, to)).await {
                 Ok(Ok(())) => return Ok(connection),
-                Ok(Err((step, error))) if was_answered(&error) => return Err(failure(step, &error)),
+                Ok(Err((step, fault))) if was_answered(&fault) => return Err(failure(step, &fault)),
                 // The other idle connections go to the same relay.
                 Ok(Err(_)) | Err(_) => self.drop_idle(),
             }
@@ -96,7 +98,7 @@ impl SmtpProvider {
         };
         match timeout_at(by, fresh).await {
             Ok(Ok(connection)) => Ok(connection),
-            Ok(Err((step, error))) => Err(failure(step, &error)),
+            Ok(Err((step, fault))) => Err(failure(step, &fault)),
             Err(_) => Err(SendFailure::NotConnected { detail: TIMED_OUT.to_owned() }),
         }
     }
@@ -105,12 +107,15 @@ impl SmtpProvider {
         &self,
         connection: &mut AsyncSmtpConnection,
         to: &lettre::Address,
-    ) -> Result<(), (Step, lettre::transport::smtp::Error)> {
+    ) -> Result<(), (Step, Fault)> {
         let from = Mail::new(Some(self.from.email.clone()), vec![]);
-        connection.command(from).await.map_err(|error| (Step::From, error))?;
-        connection.command(Rcpt::new(to.clone(), vec![])).await.map_err(|error| (Step::To, error))?;
-        connection.command(Data).await.map_err(|error| (Step::Text, error))?;
-        Ok(())
+        let from = connection.command(from).await.map_err(Fault::from).and_then(check_completed);
+        from.map_err(|fault| (Step::From, fault))?;
+        let to = connection.command(Rcpt::new(to.clone(), vec![])).await;
+        to.map_err(Fault::from).and_then(check_completed).map_err(|fault| (Step::To, fault))?;
+        let text = connection.command(Data).await.map_err(|error| (Step::Text, error.into()))?;
+        // Without it the relay would take the text for commands.
+        if text.has_code(354) { Ok(()) } else { Err((Step::Text, Fault::OtherReply)) }
     }
 
     /// The e-mail in its wire format, and its `Message-ID`.
@@ -175,14 +180,17 @@ impl Provider for SmtpProvider {
         // The envelope gets half of the time at most: a text that is sent too late would be in doubt.
         let mut connection = self.addressed(&to, began + self.timeout / 2).await?;
         let answer = timeout_at(began + self.timeout, connection.message(&text)).await;
+        let answer = answer.map(|answer| answer.map_err(Fault::from).and_then(check_completed));
         let in_doubt = |detail: &str| SendFailure::InDoubt { detail: detail.to_owned() };
         match answer {
-            Ok(Ok(_)) => {
+            Ok(Ok(())) => {
                 self.keep_idle(connection);
                 Ok(Accepted { message_id: Some(message_id), segments: None, verification_sid: None })
             }
-            Ok(Err(error)) if was_answered(&error) => Err(failure(Step::Text, &error)),
-            Ok(Err(error)) => Err(in_doubt(detail(&error))),
+            Ok(Err(fault)) if was_answered(&fault) || fault.unwritten().is_some() => {
+                Err(failure(Step::Text, &fault))
+            }
+            Ok(Err(fault)) => Err(in_doubt(detail(&fault))),
             Err(_) => Err(in_doubt(TIMED_OUT)),
         }
     }
@@ -194,14 +202,14 @@ impl Provider for SmtpProvider {
                 self.keep_idle(connection);
                 Ok(())
             }
-            Ok(Err((step, error))) => Err(match (failure(step, &error), error.status()) {
+            Ok(Err((step, fault))) => Err(match (failure(step, &fault), fault.reply_code()) {
                 // A relay may refuse connections for an hour: that does not prevent the start.
                 (SendFailure::Refused { .. }, Some(reply)) if step == Step::LogIn => {
                     // Reply codes of a login mean the same as HTTP statuses here.
-                    CredentialError::Refused { status: reply.into(), provider_code: None }
+                    CredentialError::Refused { status: reply, provider_code: None }
                 }
                 (SendFailure::Refused { .. }, None) => CredentialError::UnsupportedLogin(lacks(step)),
-                _ => unanswered(detail(&error)),
+                _ => unanswered(detail(&fault)),
             }),
             Err(_) => Err(unanswered(TIMED_OUT)),
         }
@@ -214,6 +222,12 @@ impl Provider for SmtpProvider {
     async fn fetch(&self, _message_id: &str) -> Result<FetchedMessage, LookupError> {
         Err(LOOKUP_UNSUPPORTED)
     }
+}
+
+/// Refuses a reply that asks for more, such as `354`.
+fn check_completed(reply: Response) -> Result<(), Fault> {
+    let completed = reply.code().severity == Severity::PositiveCompletion;
+    if completed { Ok(()) } else { Err(Fault::OtherReply) }
 }
 
 fn domain(address: &str) -> &str {

@@ -1,16 +1,28 @@
 //! The relay: its address, TLS and login.
 
-use std::net::IpAddr;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
-use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
-use lettre::transport::smtp::extension::ClientId;
+use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream};
+use lettre::transport::smtp::commands::Starttls;
+use lettre::transport::smtp::extension::{ClientId, Extension};
 use percent_encoding::percent_decode_str;
+use rustls::ClientConfig;
+use rustls::crypto;
+use rustls::pki_types::ServerName;
+use rustls_platform_verifier::BuilderVerifierExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use url::Url;
 
-use super::errors::{SmtpSettingsError, Step};
+use super::errors::{Fault, SmtpSettingsError, Step};
+use super::replies::{Lent, ReplyStream};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Ports of RFC 8314 and RFC 6409.
@@ -31,11 +43,35 @@ pub(super) struct Relay {
 
 enum Security {
     /// From the first byte.
-    Tls(TlsParameters),
+    Tls(Tls),
     /// Required before anything else.
-    StartTls(TlsParameters),
+    StartTls(Tls),
     /// Nothing leaves this machine.
     Loopback,
+}
+
+struct Tls {
+    connector: TlsConnector,
+    /// The name that the certificate must have.
+    server: ServerName<'static>,
+}
+
+impl Tls {
+    /// The certificate must be trusted by this machine.
+    fn new(host: &str) -> Result<Tls, SmtpSettingsError> {
+        let server = ServerName::try_from(host.to_owned()).map_err(|_| SmtpSettingsError::Url)?;
+        let provider = Arc::new(crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .and_then(|config| config.with_platform_verifier())
+            .map_err(|_| SmtpSettingsError::Authorities)?
+            .with_no_client_auth();
+        Ok(Tls { connector: TlsConnector::from(Arc::new(config)), server })
+    }
+
+    async fn handshake(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, Fault> {
+        self.connector.connect(self.server.clone(), stream).await.map_err(|_| Fault::Tls)
+    }
 }
 
 impl Relay {
@@ -47,7 +83,7 @@ impl Relay {
         if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
             return Err(SmtpSettingsError::Rest);
         }
-        let tls = || TlsParameters::new(host.to_owned()).map_err(|_| SmtpSettingsError::Url);
+        let tls = || Tls::new(host);
         let (security, port) = match url.scheme() {
             "smtps" => (Security::Tls(tls()?), PORT_TLS),
             "smtp" if is_loopback(host) => (Security::Loopback, PORT_SUBMISSION),
@@ -64,31 +100,55 @@ impl Relay {
     }
 
     /// A connection that can send e-mails. The caller bounds the time.
-    pub(super) async fn connect(
-        &self,
-    ) -> Result<AsyncSmtpConnection, (Step, lettre::transport::smtp::Error)> {
-        let from_the_start = match &self.security {
-            Security::Tls(parameters) => Some(parameters.clone()),
-            Security::StartTls(_) | Security::Loopback => None,
-        };
-        let address = (self.host.as_str(), self.port);
-        let connection = AsyncSmtpConnection::connect_tokio1(
-            address,
-            Some(CONNECT_TIMEOUT),
-            &self.name,
-            from_the_start,
-            None,
-        );
-        let mut connection = connection.await.map_err(|error| (Step::Hello, error))?;
-        if let Security::StartTls(parameters) = &self.security {
-            let upgraded = connection.starttls(parameters.clone(), &self.name).await;
-            upgraded.map_err(|error| (Step::Hello, error))?;
-        }
+    pub(super) async fn connect(&self) -> Result<AsyncSmtpConnection, (Step, Fault)> {
+        let mut connection = self.secured().await.map_err(|fault| (Step::Hello, fault))?;
         if let Some(credentials) = &self.credentials {
             let login = connection.auth(&MECHANISMS, credentials).await;
-            login.map_err(|error| (Step::LogIn, error))?;
+            login.map_err(|error| (Step::LogIn, error.into()))?;
         }
         Ok(connection)
+    }
+
+    /// A connection after `EHLO`, inside TLS unless the relay is on this machine.
+    async fn secured(&self) -> Result<AsyncSmtpConnection, Fault> {
+        let (stream, peer) = self.reach().await.map_err(Fault::Connect)?;
+        let stream: Box<dyn AsyncTokioStream> = match &self.security {
+            Security::Loopback => Lent::new(ReplyStream::new(stream, peer)).lend(),
+            Security::Tls(tls) => Lent::new(ReplyStream::new(tls.handshake(stream).await?, peer)).lend(),
+            Security::StartTls(tls) => {
+                let stream = tls.handshake(self.start_tls(stream, peer).await?).await?;
+                Lent::new(ReplyStream::after_starttls(stream, peer)).lend()
+            }
+        };
+        Ok(AsyncSmtpConnection::connect_with_transport(stream, &self.name).await?)
+    }
+
+    /// Asks for TLS on a plain connection. No byte that was received before TLS gets beyond this function.
+    async fn start_tls(&self, stream: TcpStream, peer: SocketAddr) -> Result<TcpStream, Fault> {
+        let lent = Lent::new(ReplyStream::new(stream, peer));
+        let mut plain = AsyncSmtpConnection::connect_with_transport(lent.lend(), &self.name).await?;
+        if !plain.server_info().supports_feature(Extension::StartTls) {
+            return Err(Fault::NoStartTls);
+        }
+        let reply = plain.command(Starttls).await?;
+        if !reply.has_code(220) {
+            return Err(Fault::OtherReply);
+        }
+        drop(plain);
+        lent.into_inner().map_err(|_| Fault::Injected)
+    }
+
+    /// The first address of the relay that answers.
+    async fn reach(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let mut failed = ErrorKind::NotFound.into();
+        for address in lookup_host((self.host.as_str(), self.port)).await? {
+            match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return Ok((stream, address)),
+                Ok(Err(error)) => failed = error,
+                Err(_) => failed = ErrorKind::TimedOut.into(),
+            }
+        }
+        Err(failed)
     }
 }
 

@@ -63,8 +63,8 @@ impl State {
         now: UnixMillis,
     ) -> Result<(), OutcomeError> {
         let recipient = input.lease.subject.recipient;
-        if input.channel_disabled {
-            return Err(OutcomeError::of(ErrorCode::ChannelDisabled));
+        if let Some(error) = input.refused {
+            return Err(error.clone());
         }
         if deadline.since(now) < TIME_LEFT_MIN {
             return Err(OutcomeError::of(ErrorCode::Expired));

@@ -1,6 +1,6 @@
 //! Completion of a request: outcome, refund, message claim and suppression.
 
-use super::record::{Record, Stage, SuppressionStrength};
+use super::record::{Record, Stage, SuppressionStrength, unnamed_without_record};
 use super::state::{Claim, DAY, State, event_source, record_key};
 use crate::domain::limit::EventLog;
 use crate::domain::outcome::Status;
@@ -31,6 +31,12 @@ impl State {
         let receipt = earlier.and_then(|record| record.receipt.clone());
         let suppression_strength =
             earlier.map_or(SuppressionStrength::None, |record| record.suppression_strength);
+        let is_named = input.is_named();
+        let unnamed = match earlier {
+            _ if nothing_sent => None,
+            Some(record) => record.unnamed_at_completion(is_named, now),
+            None => unnamed_without_record(is_named, now),
+        };
         if let Some(message_id) = input.message_id() {
             if !self.claim(input, message_id, now) {
                 return CompletionAnswer::MessageClaimed;
@@ -45,7 +51,8 @@ impl State {
         self.refund(lease, input.refund, now);
         let kept = if outcome.status == Status::Rejected { REJECTION_KEPT } else { OUTCOME_KEPT };
         let completed = Record::new(lease.token, now.plus(kept), Stage::Completed(outcome.clone()));
-        self.records.insert(record_key(lease), Record { receipt, suppression_strength, ..completed });
+        self.records
+            .insert(record_key(lease), Record { receipt, suppression_strength, unnamed, ..completed });
         CompletionAnswer::Recorded
     }
 

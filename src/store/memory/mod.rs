@@ -3,6 +3,7 @@
 //! One file per step or group of steps; `state.rs` and `record.rs` hold the data.
 
 mod admit;
+mod claim;
 mod complete;
 mod log;
 mod progress;
@@ -24,9 +25,9 @@ use async_trait::async_trait;
 use self::state::State;
 use super::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use super::{
-    Admission, AdmissionInput, CompletionAnswer, CompletionInput, KillSwitch, Lease, LimitSubject,
-    NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestSummary,
-    SharedState, Store, StoreError, Usage,
+    Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
+    LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord,
+    RequestSummary, SharedState, Store, StoreError, Usage,
 };
 use crate::clock::Clock;
 use crate::domain::challenge::ChallengeId;
@@ -109,6 +110,10 @@ impl Store for MemoryStore {
         history: Option<&RequestHistory>,
     ) -> Result<ProgressAnswer, StoreError> {
         Ok(self.step(|state, now| state.update_progress(lease, attempts_made, progress, history, now)))
+    }
+
+    async fn claim_message(&self, claim: &ClaimInput<'_>) -> Result<ClaimAnswer, StoreError> {
+        Ok(self.step(|state, now| state.claim_message(claim, now)))
     }
 
     async fn complete(&self, input: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError> {

@@ -7,7 +7,8 @@ use crate::domain::challenge::ChallengeId;
 use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::Outcome;
-use crate::domain::time::UnixMillis;
+use crate::domain::time::{UnixMillis, millis};
+use crate::store::retention::CLAIM_KEPT;
 use crate::store::{Admission, AdmissionInput, Grant, Progress, ProposedChallenge, RecordedReceipt};
 
 #[derive(Clone)]
@@ -33,6 +34,8 @@ pub(super) struct Record {
     pub(super) receipt: Option<RecordedReceipt>,
     /// The strongest suppression that receipts of this request have caused.
     pub(super) suppression_strength: SuppressionStrength,
+    /// Of a completed request.
+    pub(super) unnamed: Option<UnnamedMessages>,
     pub(super) stage: Stage,
 }
 
@@ -93,6 +96,7 @@ impl Record {
             kept_until,
             receipt: None,
             suppression_strength: SuppressionStrength::None,
+            unnamed: None,
             stage,
         }
     }
@@ -239,4 +243,83 @@ impl InProgress {
             history: Some(self.history.clone()),
         }
     }
+}
+
+/// The messages that a request may have, and whose ids it does not know.
+#[derive(Clone)]
+pub(super) struct UnnamedMessages {
+    pub(super) count: u32,
+    pub(super) from: UnixMillis,
+    pub(super) until: UnixMillis,
+    /// `None` if the store had lost the record.
+    pub(super) code: Option<MessageCode>,
+}
+
+/// The code in a message, as far as the store knows it.
+#[derive(Clone)]
+pub(super) struct MessageCode {
+    pub(super) challenge: ChallengeId,
+    pub(super) kid: String,
+    pub(super) digest: Digest16,
+    pub(super) callers_code: bool,
+    pub(super) purpose: String,
+}
+
+impl MessageCode {
+    /// Codes of one purpose and key are compared by their digests. A caller's code may be the code of another purpose, too.
+    pub(super) fn may_equal(&self, other: &MessageCode) -> bool {
+        if self.challenge == other.challenge {
+            return true;
+        }
+        if self.kid == other.kid && self.purpose == other.purpose {
+            return self.digest == other.digest;
+        }
+        self.callers_code || other.callers_code
+    }
+}
+
+impl Record {
+    /// The messages that the request may have and that no completion has named.
+    pub(super) fn unnamed_messages(&self, now: UnixMillis) -> Option<UnnamedMessages> {
+        match &self.stage {
+            Stage::Completed(_) => self.unnamed.clone(),
+            Stage::InProgress(request) => {
+                let sending = u32::from(request.phase == Phase::Sending);
+                let count = request.attempts_in_doubt + sending;
+                let is_last_attempt = count == 1 && request.phase != Phase::Waiting;
+                Some(UnnamedMessages {
+                    count,
+                    from: if is_last_attempt { request.attempt_started_at } else { request.admitted_at },
+                    until: now.min(request.deadline),
+                    code: Some(MessageCode {
+                        challenge: request.challenge.id,
+                        kid: request.challenge.kid.clone(),
+                        digest: request.challenge.digest,
+                        callers_code: request.challenge.callers_code,
+                        purpose: request.purpose.clone(),
+                    }),
+                })
+            }
+        }
+    }
+
+    /// The messages that stay without a name if the request is completed now.
+    pub(super) fn unnamed_at_completion(&self, is_named: bool, now: UnixMillis) -> Option<UnnamedMessages> {
+        let possible = self.unnamed_messages(now)?;
+        let count = possible.count.saturating_sub(u32::from(is_named));
+        let until = match &self.stage {
+            // The other attempts ended before the one that is named.
+            Stage::InProgress(request) if is_named && request.phase == Phase::Sending => {
+                request.attempt_started_at
+            }
+            _ => possible.until,
+        };
+        (count > 0).then_some(UnnamedMessages { count, until, ..possible })
+    }
+}
+
+/// A completion whose record was lost: the times of its messages are unknown.
+pub(super) fn unnamed_without_record(is_named: bool, now: UnixMillis) -> Option<UnnamedMessages> {
+    let from = UnixMillis(now.0.saturating_sub(millis(CLAIM_KEPT)));
+    (!is_named).then_some(UnnamedMessages { count: 1, from, until: now, code: None })
 }

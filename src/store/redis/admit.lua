@@ -19,10 +19,12 @@ local recipient_count, day_count, user_count, ip_count, network_count, all_count
 local wrong_count, refunds_count = unpack(ARGV, 22, 23)
 local recipient_window, cooldown_duration, time_left_min, life_divisor = unpack(ARGV, 24, 27)
 local rejection_kept, challenge_kept_after, outcome_kept = unpack(ARGV, 28, 30)
-local channel_disabled, history, recipient, recent_max, gate_closed, suspect_from = unpack(ARGV, 31, 36)
+local refused, history, recipient, recent_max, gate_closed, suspect_from = unpack(ARGV, 31, 36)
 
 now = clock(now)
-local values = redis.call('MGET', record, cooldown, suppression, country_suppression)
+-- Not MGET: it takes a key of another type for none.
+local values = {}
+for i, key in ipairs({record, cooldown, suppression, country_suppression}) do values[i] = redis.call('GET', key) end
 
 -- The number of sends is for a new request, the history for any other.
 local function grant(r, is_new)
@@ -62,8 +64,9 @@ if gate_closed == '1' then return 'paused' end
 -- The challenge: the pending one, if enough of its life is left and its code is one that we can make; else a new one.
 local pending = redis.call('HMGET', challenge, 'id', 'kid', 'digest', 'callers', 'expires', 'used', 'wrong')
 local pending_id, pending_kid, pending_digest, pending_callers, pending_expires, used_by, checks = unpack(pending)
-local is_continued = pending_id and not used_by and tonumber(checks) < tonumber(wrong_per_challenge)
-  and tonumber(pending_expires) - now >= math.max(code_life / life_divisor, tonumber(time_left_min))
+assert(pending_id or not (pending_kid or pending_digest or pending_expires), 'a challenge cannot be read')
+local is_continued = pending_id and not used_by and number(checks) < tonumber(wrong_per_challenge)
+  and number(pending_expires) - now >= math.max(code_life / life_divisor, tonumber(time_left_min))
   and string.find(known_kids, ',' .. pending_kid .. ',', 1, true)
   and pending_callers == is_callers_code and (is_callers_code == '0' or pending_digest == digest)
 local expires = is_continued and tonumber(pending_expires) or now + code_life
@@ -77,24 +80,28 @@ local function write(line, kept)
 end
 
 -- Rejections are recorded, so that a repeat gets the same answer.
-local function reject(error_code, wait_time, provider_code)
-  local error = '{"code":"' .. error_code .. '"'
-  if provider_code then error = error .. ',"provider_code":' .. provider_code end
-  if wait_time then error = error .. ',"retry_after":' .. decimal(math.ceil(wait_time / 1000)) end
+local function reject_with(error)
   local outcome = '{"status":"rejected","at":' .. decimal(now) .. ',"purpose":"' .. purpose .. '","error":' .. error
-    .. '},"notes":' .. history .. '}'
+    .. ',"notes":' .. history .. '}'
   write(table.concat({'ended', token, decimal(now + rejection_kept), '-', outcome}, ' '), rejection_kept)
   remember_unsent(recent, request_id, recent_max, now)
   return 'completed 1 ' .. outcome
 end
 
+local function reject(error_code, wait_time, provider_code)
+  local error = '{"code":"' .. error_code .. '"'
+  if provider_code then error = error .. ',"provider_code":' .. provider_code end
+  if wait_time then error = error .. ',"retry_after":' .. decimal(math.ceil(wait_time / 1000)) end
+  return reject_with(error .. '}')
+end
+
 -- The provider code of a suppression in force, and the time that is left of it; no time if it has no end.
 local function in_force(value)
-  local provider_code, ends = string.match(value or '', '^(%S+) (%S+)$')
+  local provider_code, ends = read_suppression(value)
   if provider_code and (ends == '-' or tonumber(ends) > now) then return provider_code, ends ~= '-' and ends - now end
 end
 
-if channel_disabled == '1' then return reject('channel_disabled') end
+if refused ~= 'null' then return reject_with(refused) end
 if deadline - now < tonumber(time_left_min) then return reject('expired') end
 local provider_code, time_left = in_force(values[3])
 -- Code 0 stands for an operator's suppression, or for a provider that gave no number.

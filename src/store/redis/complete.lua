@@ -6,8 +6,8 @@
 local record, refunds, recent, claim_key, suppression, expected_receipts, sends = unpack(KEYS, 1, 7)
 local now, token, outcome, kept, attempts_if_unsent, refund, request_id, shared_member, recent_max = unpack(ARGV, 1, 9)
 local recipient, message_id, found_by_lookup, claim_kept = unpack(ARGV, 10, 13)
-local poll_receipt_after, expected_receipts_kept = unpack(ARGV, 14, 15)
-local suppression_provider_code, suppression_duration, masked = unpack(ARGV, 16, 18)
+local poll_receipt_after, expected_receipts_kept, is_named = unpack(ARGV, 14, 16)
+local suppression_provider_code, suppression_duration, masked = unpack(ARGV, 17, 19)
 now = clock(now)
 local r = read_record(redis.call('GET', record), now)
 if r then
@@ -39,6 +39,23 @@ if suppression_provider_code ~= '-' then
   suppress(suppression, suppression_provider_code, suppression_duration, now, masked)
 end
 local receipt = r and r.receipt or '-'
+-- The messages that the request may have and whose ids it does not know are kept with the outcome, as its last field:
+-- their number, their times and their code. `claim_message.lua` reads it.
+if attempts_if_unsent == '-' then
+  local count, from, till, code = 1, now - claim_kept, now, '- - - - -'
+  if r then
+    read_progress(r)
+    count, from, till = possible_messages(r, now)
+    code = code_of(r)
+    -- The other attempts ended before the one that is named.
+    if is_named == '1' and r.state == 'sending' then till = r.started_at end
+  end
+  if is_named == '1' then count = count - 1 end
+  if count > 0 then
+    local unnamed = table.concat({decimal(count), decimal(math.max(from, 0)), decimal(till), code}, ' ')
+    outcome = string.sub(outcome, 1, -2) .. ',"unnamed":"' .. unnamed .. '"}'
+  end
+end
 redis.call('SET', record, table.concat({'ended', token, decimal(now + kept), receipt, outcome}, ' '), 'PX', kept)
 if refund == 'counted_refusal' then append(refunds, request_id, DAY, now) end
 if refund ~= 'none' then

@@ -20,6 +20,9 @@ use crate::store::StoreError;
 /// Includes a reconnection.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_500);
 
+/// The error code by which a script says that something stored cannot be read.
+const UNREADABLE: &str = "UNREADABLE";
+
 /// The process's one connection. It reconnects on its own.
 pub(super) struct Link {
     connection: Mutex<ConnectionManager>,
@@ -50,14 +53,18 @@ impl Link {
         })
     }
 
-    pub(super) async fn run(&self, call: &Call<'_>) -> Result<String, StoreError> {
+    /// Runs a script. `None`: something stored cannot be read.
+    pub(super) async fn run(&self, call: &Call<'_>) -> Result<Option<String>, StoreError> {
         let mut connection = self.connection.lock().expect("nothing panics while it holds the lock").clone();
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, call.invoke(&mut connection)).await;
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, call.invoke::<Vec<u8>>(&mut connection)).await;
+        if matches!(&answer, Ok(Err(error)) if error.code() == Some(UNREADABLE)) {
+            return Ok(None);
+        }
         if !matches!(answer, Ok(Ok(_))) {
             self.has_silent_step.store(true, Ordering::Relaxed);
         }
         match answer {
-            Ok(Ok(answer)) => Ok(answer),
+            Ok(Ok(answer)) => Ok(String::from_utf8(answer).ok()),
             Ok(Err(error)) => {
                 self.leave_replica(&error);
                 Err(unavailable(error))

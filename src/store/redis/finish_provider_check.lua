@@ -21,6 +21,7 @@ if answer == 'right' or answer == 'not_compared' then redis.call('ZREM', wrong, 
 
 local fields = redis.call('HMGET', challenge, 'kid', 'used', 'wrong', unfinished_field)
 local kid, used_by, checks, is_unfinished = unpack(fields)
+assert(kid and number(checks) or not (kid or used_by or checks), 'a challenge cannot be read')
 if not kid then return answer == 'not_compared' and 'not_counted' or 'none_pending' end
 if used_by then return used_by == check_id and 'verified' or 'already_used' end
 if answer == 'wrong' then

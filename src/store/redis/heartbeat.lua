@@ -17,8 +17,10 @@ end
 -- Another server than before may lack the last second of writes. Without permission for INFO a change goes unnoticed.
 local info = redis.pcall('INFO', 'server')
 local server = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or 'unknown'
-local recorded_server, since = string.match(redis.call('GET', server_key) or '', '^(%S+) (%S+)$')
-local is_changed = recorded_server and recorded_server ~= server
+local recorded = redis.pcall('GET', server_key)
+local recorded_server, since = string.match(type(recorded) == 'string' and recorded or '', '^(%S+) (%d+)$')
+-- A record that cannot be read counts as that of another server.
+local is_changed = recorded and recorded_server ~= server
 -- A failover can lose this key, and a worker that knows no server may already have written it again, with `since` 0. Then
 -- only `known_server` shows the change.
 local is_key_lost = known_server ~= '-' and (not recorded_server or since == '0' and known_server ~= server)

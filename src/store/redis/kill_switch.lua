@@ -4,7 +4,12 @@
 -- Answers  the switch before the change: since when, reason; nothing if it was off
 local kill_switch = KEYS[1]
 local now, change, reason = unpack(ARGV)
-local previous = redis.call('GET', kill_switch)
+local previous = redis.pcall('GET', kill_switch)
+-- A switch of another type can still be changed.
+if type(previous) == 'table' then
+  if change == 'none' then error(previous) end
+  previous = false
+end
 if change == 'on' then
   local since = previous and string.match(previous, '^%S+') or decimal(clock(now))
   redis.call('SET', kill_switch, since .. ' ' .. reason)

@@ -21,12 +21,13 @@ use self::script_call::Call;
 use self::scripts::Scripts;
 use super::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use super::retention::{
-    ACTIVE_WORKER_FOR, CHALLENGE_KEPT_AFTER, CLAIM_KEPT, LOST_WRITES_FOR, OUTCOME_KEPT,
-    RECEIPT_POLL_INTERVAL_MIN, RECENT_MAX, REJECTION_KEPT, SUPPRESSION_MIN, SUPPRESSIONS_MAX, is_word,
+    ACTIVE_WORKER_FOR, CHALLENGE_KEPT_AFTER, CLAIM_KEPT, CLAIM_REQUESTS_MAX, CLAIM_TIMES_DIFFER,
+    LOST_WRITES_FOR, OUTCOME_KEPT, RECEIPT_POLL_INTERVAL_MIN, RECENT_MAX, REJECTION_KEPT, SUPPRESSION_MIN,
+    SUPPRESSIONS_MAX, is_word,
 };
 use super::{
-    Admission, AdmissionInput, CompletionAnswer, CompletionInput, KillSwitch, Lease, LimitSubject,
-    NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, Refund, RequestRecord,
+    Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
+    LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, Refund, RequestRecord,
     RequestSummary, SharedState, Store, StoreError, Usage,
 };
 use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, ChallengeId, PROVIDER_MADE, TIME_LEFT_MIN};
@@ -36,7 +37,7 @@ use crate::domain::limit::{EventLog, Limit, Limits};
 use crate::domain::outcome::Status;
 use crate::domain::request_id::RequestId;
 use crate::domain::server_url::InvalidUrl;
-use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry};
+use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
 use crate::domain::time::{UnixMillis, millis};
 use crate::domain::verdict::Verdict;
 
@@ -78,7 +79,8 @@ impl RedisStore {
         call: &Call<'_>,
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, StoreError> {
-        read(&self.link.run(call).await?).ok_or(StoreError::Garbled { step })
+        let answer = self.link.run(call).await?;
+        answer.and_then(|answer| read(&answer)).ok_or(StoreError::Unreadable { step })
     }
 
     async fn change_suppression(
@@ -111,25 +113,6 @@ impl RedisStore {
         call.arg(self.keys.kill_switch()).arg(self.time()).arg(change).arg(reason);
         self.run("kill_switch", &call, replies::kill_switch).await
     }
-}
-
-/// Adds the count of each limit in the order of [`Limit::ALL`], then the window that is a setting. The other windows are
-/// fixed, and the scripts know them. A limit without a digest in the subject is off.
-fn add_limits(call: &mut Call<'_>, subject: &LimitSubject<'_>, limits: &Limits) {
-    for limit in Limit::ALL {
-        call.arg(subject.digest(limit.log()).map_or(0, |_| limits[limit].count));
-    }
-    call.arg(millis(limits[Limit::Recipient].window));
-}
-
-/// Adds the provider's error number, the duration and the masked recipient, or three `-`. A duration of zero suppresses
-/// nothing.
-fn add_suppression(call: &mut Call<'_>, suppression: Option<&NewSuppression<'_>>) {
-    let lasts = |new: &&NewSuppression<'_>| new.duration.is_none_or(|duration| millis(duration) > 0);
-    let suppression = suppression.filter(lasts);
-    call.optional(suppression.map(|new| new.provider_code));
-    call.optional(suppression.and_then(|new| new.duration).map(millis));
-    call.optional(suppression.map(|new| new.masked));
 }
 
 fn id_word(id: u64) -> String {
@@ -179,14 +162,14 @@ impl Store for RedisStore {
             .arg(u8::from(input.proposal.callers_code))
             .arg(subject.purpose)
             .arg(limits.wrong_per_challenge);
-        add_limits(&mut call, subject, limits);
+        call.limits(subject, limits);
         call.arg(millis(limits.cooldown))
             .arg(millis(TIME_LEFT_MIN))
             .arg(CONTINUE_LIFE_LEFT_DIVISOR)
             .arg(millis(REJECTION_KEPT))
             .arg(millis(CHALLENGE_KEPT_AFTER))
             .arg(millis(OUTCOME_KEPT))
-            .arg(u8::from(input.channel_disabled))
+            .json(&input.refused)
             .json(input.history)
             .arg(recipient.as_str())
             .arg(RECENT_MAX)
@@ -225,6 +208,25 @@ impl Store for RedisStore {
         self.run("update_progress", &call, replies::progress_answer).await
     }
 
+    async fn claim_message(&self, claim: &ClaimInput<'_>) -> Result<ClaimAnswer, StoreError> {
+        let (lease, recipient) = (&claim.lease, &claim.lease.subject.recipient);
+        let mut call = self.scripts.claim_message.call(3);
+        call.arg(self.keys.record(recipient, lease.request_id))
+            .arg(self.keys.claim(recipient, None))
+            .arg(self.keys.sends(recipient))
+            .arg(self.time())
+            .arg(id_word(lease.token))
+            .arg(lease.request_id.as_str())
+            .arg(u8::from(claim.any_code))
+            .arg(millis(CLAIM_TIMES_DIFFER))
+            .arg(millis(CLAIM_KEPT))
+            .arg(CLAIM_REQUESTS_MAX);
+        for message_id in claim.listed.iter().filter(|id| is_word(id)) {
+            call.arg(*message_id);
+        }
+        self.run("claim_message", &call, replies::claim_answer).await
+    }
+
     async fn complete(&self, input: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError> {
         let (lease, subject, outcome) = (&input.lease, &input.lease.subject, input.outcome);
         let (recipient, message_id) = (&subject.recipient, input.message_id());
@@ -256,8 +258,9 @@ impl Store for RedisStore {
             .arg(u8::from(input.found_by_lookup))
             .arg(millis(CLAIM_KEPT))
             .optional(input.poll_receipt_after.map(millis))
-            .arg(millis(EXPECTED_RECEIPTS_KEPT));
-        add_suppression(&mut call, input.suppression.as_ref());
+            .arg(millis(EXPECTED_RECEIPTS_KEPT))
+            .arg(u8::from(input.is_named()));
+        call.suppression(input.suppression.as_ref());
         self.run("complete", &call, replies::completion_answer).await
     }
 
@@ -353,7 +356,7 @@ impl Store for RedisStore {
             call.arg(self.keys.record(recipient, request_id));
         }
         call.arg(self.time());
-        add_limits(&mut call, subject, limits);
+        call.limits(subject, limits);
         self.run("usage", &call, replies::usage).await
     }
 
@@ -381,7 +384,7 @@ impl Store for RedisStore {
             .arg(u8::from(receipt.status.is_final()))
             .arg(u8::from(receipt.published))
             .optional(receipt.provider_code);
-        add_suppression(&mut call, receipt.suppression.as_ref());
+        call.suppression(receipt.suppression.as_ref());
         self.run("record_receipt", &call, replies::receipt_answer).await
     }
 
@@ -469,7 +472,7 @@ impl Store for RedisStore {
         let ManualSuppression { masked, reason, duration } = suppression;
         let note = format!("{masked} {reason}");
         let in_force = self.change_suppression("add", &recipient, *duration, &note).await?;
-        in_force.ok_or(StoreError::Garbled { step: "suppress" })
+        in_force.ok_or(StoreError::Unreadable { step: "suppress" })
     }
 
     async fn remove_suppression(&self, recipient: Digest16) -> Result<Option<SuppressionEntry>, StoreError> {

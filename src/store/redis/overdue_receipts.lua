@@ -7,8 +7,12 @@ local now, wait_max, count_max, interval_min, prefix = unpack(ARGV)
 now = clock(now)
 local overdue = {}
 for _, member in ipairs(redis.call('ZRANGE', expected_receipts, '-inf', decimal(now), 'BYSCORE', 'LIMIT', 0, count_max)) do
-  local recipient, sent_at, request_id = string.match(member, '^%S+ (%S+) (%S+) (%S+)$')
-  local r = read_record(redis.call('GET', prefix .. ':' .. recipient .. ':req:' .. request_id), now)
+  local recipient, sent_at, request_id = string.match(member, '^%S+ (%x+) (%d+) (%S+)$')
+  local is_read, r = pcall(function()
+    return read_record(redis.call('GET', prefix .. ':' .. recipient .. ':req:' .. request_id), now)
+  end)
+  -- A message is not polled for if its member or its record cannot be read.
+  if not is_read then r, sent_at = nil, now end
   local waited = math.max(0, now - sent_at)
   local is_lapsed = waited >= tonumber(wait_max)
   local needs_no_poll = not r or select(4, receipt_of(r)) == '1'

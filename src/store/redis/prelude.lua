@@ -13,6 +13,9 @@ local function clock(test_time)
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
+-- A stored number. Lua's own conversion takes more, such as `nan`.
+local function number(text) return assert(tonumber(string.match(text or '', '^%d+$')), 'a number cannot be read') end
+
 -- A number as decimal digits. Lua's own conversion writes large numbers with an exponent.
 local function decimal(number) return string.format('%.0f', number) end
 
@@ -39,16 +42,21 @@ end
 -- Reads the record of a request, unless it has expired. Of a completed request (state `ended`) `rest` is the outcome.
 -- Of one in progress it is the words that `read_progress` splits.
 local function read_record(line, now)
+  if not line then return nil end
   local r = {}
-  r.state, r.owner, r.kept_until, r.receipt, r.rest = string.match(line or '', '^(%S+) (%S+) (%S+) (%S+) (.+)$')
-  return r.state and tonumber(r.kept_until) > now and r or nil
+  r.state, r.owner, r.kept_until, r.receipt, r.rest = string.match(line, '^(%l+) (%S+) (%d+) (%S+) (.+)$')
+  local is_known = r.state == 'ended' or r.state == 'sending' or r.state == 'waiting' or r.state == 'doubt'
+  local receipt_is_known = r.receipt == '-' or string.find(r.receipt or '', '^[^,]+,%d+,[^,]+,%d,[^,]+,%d+')
+  assert(is_known and receipt_is_known, 'a record cannot be read')
+  return tonumber(r.kept_until) > now and r or nil
 end
 
 -- Splits the rest of a record in progress. `facts` are fixed at admission: challenge id, key id, digest, whether the
 -- caller chose the code (0 or 1), admission, expiry, deadline.
 local function read_progress(r)
   r.lease_until, r.attempt, r.started_at, r.attempts_in_doubt, r.unfinished_leases, r.facts, r.purpose, r.history =
-    string.match(r.rest, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+ %S+ %S+ %S+ %S+ %S+ %S+) (%S+) (.+)$')
+    string.match(r.rest, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%S+ %S+ %S+ %S+ %d+ %d+ %d+) (%S+) (.+)$')
+  assert(r.lease_until, 'a record in progress cannot be read')
 end
 
 local function progress_line(r)
@@ -75,25 +83,50 @@ local function mark_in_doubt(r)
   if r.state ~= 'doubt' then r.state, r.attempts_in_doubt = 'doubt', r.attempts_in_doubt + 1 end
 end
 
+-- Of a request in progress: the number of messages that it may have, when the first such attempt began at the earliest, and
+-- until when the last one can have been made.
+local function possible_messages(r, now)
+  local count = r.attempts_in_doubt + (r.state == 'sending' and 1 or 0)
+  local is_last_attempt = count == 1 and r.state ~= 'waiting'
+  local from = is_last_attempt and r.started_at or string.match(r.facts, '^%S+ %S+ %S+ %S+ (%S+)')
+  return count, tonumber(from), math.min(now, deadline_of(r))
+end
+
+-- The code of a request in progress: challenge id, key id, digest, caller's code, purpose.
+local function code_of(r) return string.match(r.facts, '^%S+ %S+ %S+ %S+') .. ' ' .. r.purpose end
+
 -- The time left of a recipient's cooldown. It lasts for its duration, and longer while the request that started it may
 -- still be sent. So, unless the cooldown is off, two messages to one recipient are never in doubt together: a lookup could
 -- not tell them apart. The key of that request's record follows from the cooldown's key.
 local function cooldown_left(key, value, now)
-  local cooldown_until, request_id = string.match(value or '', '^(%S+) (%S+)$')
-  if not cooldown_until then return 0 end
-  if tonumber(cooldown_until) > now then return cooldown_until - now end
-  local r = read_record(redis.call('GET', string.sub(key, 1, -#'cooldown' - 1) .. 'req:' .. request_id), now)
+  if not value then return 0 end
+  local cooldown_until, request_id = string.match(value, '^(%d+) (%S+)$')
+  if number(cooldown_until) > now then return cooldown_until - now end
+  local is_read, r = pcall(function()
+    local other = read_record(redis.call('GET', string.sub(key, 1, -#'cooldown' - 1) .. 'req:' .. request_id), now)
+    if other and other.state ~= 'ended' then read_progress(other) end
+    return other
+  end)
+  -- The record of another request cannot be read: that request may still be sent.
+  if not is_read then return 1000 end
   if not r or r.state == 'ended' then return 0 end
-  read_progress(r)
   if deadline_of(r) <= now then return 0 end
   -- At least 1 s, so that a caller does not retry at once.
   return math.max(r.lease_until - now, 1000)
 end
 
+-- The provider code of a stored suppression, and its end: a time, or '-'.
+local function read_suppression(value)
+  if not value then return nil end
+  local provider_code, ends = string.match(value, '^(%d+) (%S+)$')
+  assert(provider_code and (ends == '-' or number(ends)), 'a suppression cannot be read')
+  return provider_code, ends
+end
+
 -- Suppresses a recipient or a country for a duration, or without end if it is '-'. A suppression that ends later stays.
 -- A recipient is also listed, with a note: since when, masked recipient, reason. The keys of both follow from `key`.
 local function suppress(key, provider_code, duration, now, masked_and_reason)
-  local old_until = string.match(redis.call('GET', key) or '', ' (%S+)$')
+  local _, old_until = read_suppression(redis.call('GET', key))
   local new_until = duration ~= '-' and now + duration
   if old_until == '-' or new_until and old_until and tonumber(old_until) >= new_until then return end
   local prefix, recipient = string.match(key, '^(.+):(%x+):suppressed$')
@@ -116,7 +149,7 @@ end
 
 -- A recipient's suppression in force, as one line: provider code, until when, since when, masked recipient, reason.
 local function suppression_line(key, note_key, now)
-  local provider_code, ends = string.match(redis.call('GET', key) or '', '^(%S+) (%S+)$')
+  local provider_code, ends = read_suppression(redis.call('GET', key))
   if not provider_code or ends ~= '-' and tonumber(ends) <= now then return nil end
   return table.concat({provider_code, ends, redis.call('GET', note_key) or '- -'}, ' ')
 end

@@ -14,8 +14,8 @@ use crate::domain::verdict::Verdict;
 use crate::store::code_check::ProviderCheckStart;
 use crate::store::retention::NO_PROVIDER_CODE;
 use crate::store::{
-    Admission, CodeState, CompletionAnswer, Grant, KillSwitch, OverdueReceipt, ProgressAnswer, ReceiptAnswer,
-    RecordedReceipt, RequestRecord, RequestState, RequestSummary, SharedState, Usage,
+    Admission, ClaimAnswer, CodeState, CompletionAnswer, Grant, KillSwitch, OverdueReceipt, ProgressAnswer,
+    ReceiptAnswer, RecordedReceipt, RequestRecord, RequestState, RequestSummary, SharedState, Usage,
 };
 
 pub(super) fn admission(answer: &str) -> Option<Admission> {
@@ -68,6 +68,16 @@ pub(super) fn progress_answer(answer: &str) -> Option<ProgressAnswer> {
         "not_owner" => ProgressAnswer::NotOwner,
         "challenge_replaced" => ProgressAnswer::ChallengeUsedOrReplaced,
         other => ProgressAnswer::AlreadySent(other.strip_prefix("already_sent ")?.to_owned()),
+    })
+}
+
+pub(super) fn claim_answer(answer: &str) -> Option<ClaimAnswer> {
+    Some(match answer {
+        "sent_unnamed" => ClaimAnswer::SentUnnamed,
+        "all_claimed" => ClaimAnswer::AllClaimed,
+        "ambiguous" => ClaimAnswer::Ambiguous,
+        "not_owner" => ClaimAnswer::NotOwner,
+        other => ClaimAnswer::Claimed(other.strip_prefix("claimed ")?.to_owned()),
     })
 }
 

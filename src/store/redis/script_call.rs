@@ -3,9 +3,24 @@
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisResult, ServerErrorKind, ToRedisArgs};
 use serde::Serialize;
 
+use crate::domain::limit::{Limit, Limits};
+use crate::domain::suppression::NewSuppression;
+use crate::domain::time::millis;
+use crate::store::LimitSubject;
+
 /// More than most calls need, so that the buffer rarely grows.
 const ARGUMENTS: usize = 48;
 const BYTES: usize = 2_048;
+
+/// Follows every script. An error of Lua, or a key of another type, means that something stored cannot be read. Any other
+/// error is the server's own.
+const GUARD: &str = r"
+local is_done, answer = pcall(step)
+if is_done then return answer end
+local error = type(answer) == 'table' and answer.err or ''
+if type(answer) == 'table' and not string.find(error, 'WRONGTYPE', 1, true) then return answer end
+return redis.error_reply('UNREADABLE stored data')
+";
 
 /// A script, called by its hash.
 pub(super) struct Script(redis::Script);
@@ -17,8 +32,10 @@ pub(super) struct Call<'s> {
 }
 
 impl Script {
+    /// A script from the body of a step.
     pub(super) fn new(body: &str) -> Script {
-        Script(redis::Script::new(body))
+        let prelude = include_str!("prelude.lua");
+        Script(redis::Script::new(&format!("{prelude}\nlocal function step()\n{body}\nend\n{GUARD}")))
     }
 
     /// A call whose first `keys` arguments are keys.
@@ -45,6 +62,25 @@ impl Call<'_> {
 
     pub(super) fn json(&mut self, arg: &impl Serialize) -> &mut Self {
         self.arg(serde_json::to_vec(arg).expect("it is plain data"))
+    }
+
+    /// Adds the count of each limit in the order of [`Limit::ALL`], then the window that is a setting. The other windows
+    /// are fixed, and the scripts know them. A limit without a digest in the subject is off.
+    pub(super) fn limits(&mut self, subject: &LimitSubject<'_>, limits: &Limits) -> &mut Self {
+        for limit in Limit::ALL {
+            self.arg(subject.digest(limit.log()).map_or(0, |_| limits[limit].count));
+        }
+        self.arg(millis(limits[Limit::Recipient].window))
+    }
+
+    /// Adds the provider's error number, the duration and the masked recipient, or three `-`. A duration of zero
+    /// suppresses nothing.
+    pub(super) fn suppression(&mut self, suppression: Option<&NewSuppression<'_>>) -> &mut Self {
+        let lasts = |new: &&NewSuppression<'_>| new.duration.is_none_or(|duration| millis(duration) > 0);
+        let suppression = suppression.filter(lasts);
+        self.optional(suppression.map(|new| new.provider_code));
+        self.optional(suppression.and_then(|new| new.duration).map(millis));
+        self.optional(suppression.map(|new| new.masked))
     }
 
     /// Runs the script. If the server does not know it, as after a restart, the script is loaded first.

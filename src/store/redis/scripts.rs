@@ -1,10 +1,11 @@
-//! The scripts: one for each step, behind what all of them share.
+//! The scripts: one for each step.
 
 use super::script_call::Script;
 
 pub(super) struct Scripts {
     pub(super) admit: Script,
     pub(super) update_progress: Script,
+    pub(super) claim_message: Script,
     pub(super) complete: Script,
     pub(super) verify: Script,
     pub(super) begin_provider_check: Script,
@@ -26,28 +27,25 @@ pub(super) struct Scripts {
 impl Scripts {
     pub(super) fn new() -> Scripts {
         Scripts {
-            admit: script(include_str!("admit.lua")),
-            update_progress: script(include_str!("update_progress.lua")),
-            complete: script(include_str!("complete.lua")),
-            verify: script(include_str!("verify.lua")),
-            begin_provider_check: script(include_str!("begin_provider_check.lua")),
-            finish_provider_check: script(include_str!("finish_provider_check.lua")),
-            reopen_challenge: script(include_str!("reopen_challenge.lua")),
-            link_verification: script(include_str!("link_verification.lua")),
-            usage: script(include_str!("usage.lua")),
-            idempotency_key: script(include_str!("idempotency_key.lua")),
-            record_receipt: script(include_str!("record_receipt.lua")),
-            overdue_receipts: script(include_str!("overdue_receipts.lua")),
-            heartbeat: script(include_str!("heartbeat.lua")),
-            kill_switch: script(include_str!("kill_switch.lua")),
-            request_record: script(include_str!("request_record.lua")),
-            recent_requests: script(include_str!("recent_requests.lua")),
-            suppress: script(include_str!("suppress.lua")),
-            suppressions: script(include_str!("suppressions.lua")),
+            admit: Script::new(include_str!("admit.lua")),
+            update_progress: Script::new(include_str!("update_progress.lua")),
+            claim_message: Script::new(include_str!("claim_message.lua")),
+            complete: Script::new(include_str!("complete.lua")),
+            verify: Script::new(include_str!("verify.lua")),
+            begin_provider_check: Script::new(include_str!("begin_provider_check.lua")),
+            finish_provider_check: Script::new(include_str!("finish_provider_check.lua")),
+            reopen_challenge: Script::new(include_str!("reopen_challenge.lua")),
+            link_verification: Script::new(include_str!("link_verification.lua")),
+            usage: Script::new(include_str!("usage.lua")),
+            idempotency_key: Script::new(include_str!("idempotency_key.lua")),
+            record_receipt: Script::new(include_str!("record_receipt.lua")),
+            overdue_receipts: Script::new(include_str!("overdue_receipts.lua")),
+            heartbeat: Script::new(include_str!("heartbeat.lua")),
+            kill_switch: Script::new(include_str!("kill_switch.lua")),
+            request_record: Script::new(include_str!("request_record.lua")),
+            recent_requests: Script::new(include_str!("recent_requests.lua")),
+            suppress: Script::new(include_str!("suppress.lua")),
+            suppressions: Script::new(include_str!("suppressions.lua")),
         }
     }
-}
-
-fn script(body: &str) -> Script {
-    Script::new(&format!("{}\n{body}", include_str!("prelude.lua")))
 }

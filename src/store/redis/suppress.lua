@@ -14,7 +14,8 @@ if change == 'add' then
   if since then redis.call('SET', note_key, since .. ' ' .. masked_and_reason, 'KEEPTTL') end
   return suppression_line(suppression, note_key, now) or ''
 end
-local removed = suppression_line(suppression, note_key, now)
+-- One that cannot be read can still be removed.
+local is_read, removed = pcall(suppression_line, suppression, note_key, now)
 redis.call('DEL', suppression, note_key)
 redis.call('ZREM', suppressions, recipient)
-return removed or ''
+return is_read and removed or ''

@@ -163,6 +163,7 @@ fn a_bad_configuration_reports_every_fault_and_starts_nothing() {
         ("OTP_RESEND_COOLDOWN_SECONDS", "7.7777"),
         ("OTP_WRONG_PER_HOUR", "77777777777777777777"),
         ("SMS_ENABLED", "hunter2"),
+        ("OTP_CALLER_CODES", "hunter2"),
         ("SMS_RATE_LIMIT_PER_NUMBER", "hunter2"),
         ("SMS_RATE_LIMIT_WINDOW", "0"),
         ("SMS_ALLOWED_COUNTRIES", "CO,hunter2"),
@@ -469,5 +470,12 @@ fn lists_and_switches_are_read_as_people_write_them() {
     assert_eq!(settings.reply_to_allowed, ["replies.*"]);
     assert_eq!(settings.limits[Limit::Recipient].count, 0);
     let all = expect(Role::Serve, &with(production(), &[("SMS_ALLOWED_COUNTRIES", "*")]));
-    assert!(all.allowed_countries.is_none());
+    assert!(all.allowed_countries.is_none() && all.allowed_shared_codes.is_empty());
+    assert!(!all.caller_codes_allowed, "a caller's code is refused by default");
+    let more = [("SMS_ALLOWED_COUNTRIES", "*, +881,+882"), ("OTP_CALLER_CODES", "allow")];
+    let more = expect(Role::Serve, &with(production(), &more));
+    assert!(more.allowed_countries.is_none() && more.caller_codes_allowed);
+    assert!(more.allowed_shared_codes.iter().eq(["+881", "+882"]));
+    let only = expect(Role::Serve, &with(production(), &[("SMS_ALLOWED_COUNTRIES", "+881,mx")]));
+    assert!(only.allowed_countries.iter().flatten().eq(["MX"]) && only.allowed_shared_codes.contains("+881"));
 }

@@ -344,3 +344,30 @@ fn a_setting_of_another_version_causes_a_notice_whatever_its_prefix() {
     let notices = expect(Role::Serve, &with(production(), &[(name, "hunter2")])).notices;
     assert_eq!(notices, [format!("{name} is set, but not supported by this version: it has no effect")]);
 }
+
+#[test]
+fn the_variables_of_kubernetes_services_cause_no_notice_and_a_misspelt_setting_beside_them_does() {
+    let of_service = |service: &str| {
+        ["SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "SERVICE_PORT_HTTP_2", "PORT", "PORT_80_TCP"]
+            .into_iter()
+            .chain(["PORT_80_TCP_PROTO", "PORT_80_TCP_PORT", "PORT_80_TCP_ADDR", "PORT_53_UDP_ADDR"])
+            .map(|rest| format!("{service}_{rest}"))
+            .collect::<Vec<_>>()
+    };
+    for service in ["OTP", "SMS", "SMS_GATEWAY", "EMAIL", "SMTP", "TWILIO", "SENDGRID", "WORKER", "JWT"] {
+        let names = of_service(service);
+        let variables: Pairs<'_> = names.iter().map(|name| (name.as_str(), "tcp://10.0.0.7:80")).collect();
+        let notices = expect(Role::Serve, &with(production(), &variables)).notices;
+        assert!(notices.is_empty(), "{notices:?}");
+        // Without the host there is no such service.
+        let without = expect(Role::Serve, &with(production(), &variables[1..])).notices;
+        assert_eq!(without.len(), names.len() - 1, "{without:?}");
+        let misspelt =
+            ["OTP_CODE_LENGHT", "OTP_PORT_HTTP", "OTP_PORT_80_HTTP", "OTP_PORTS", "OTP_PORT_80_TCP_X"];
+        for name in misspelt {
+            let notices = expect(Role::Serve, &with(with(production(), &variables), &[(name, "7")])).notices;
+            assert_eq!(notices.len(), 1, "{notices:?}");
+            assert!(notices[0].starts_with(&format!("{name} is set")), "{notices:?}");
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! The contract of a store, tested on the one in memory and on a real Redis.
 
+mod claims;
+mod damaged;
 mod failover;
 mod progress;
 mod properties;
@@ -128,7 +130,7 @@ impl TestRequest {
             },
             known_kids: ",k1,k2,",
             limits: &self.limits,
-            channel_disabled: false,
+            refused: None,
             gate_closed: false,
             suspect_from: u32::MAX,
             country: None,
@@ -172,6 +174,7 @@ fn completion<'a>(lease: Lease<'a>, outcome: &'a Outcome, refund: Refund) -> Com
         outcome,
         refund,
         found_by_lookup: false,
+        id_is_unlisted: false,
         suppression: None,
         poll_receipt_after: None,
     }
@@ -228,7 +231,7 @@ async fn keeps_its_promises(store: &dyn TimedStore) {
     a_requeued_request_is_free_when_its_next_attempt_is_due(store).await;
     only_the_owner_can_complete_a_request_as_not_sent(store).await;
     no_attempt_starts_after_the_code_was_used(store).await;
-    a_disabled_channel_rejects_new_requests(store).await;
+    a_refused_request_is_rejected_if_it_is_new(store).await;
     the_epoch_is_a_valid_time(store).await;
     a_request_with_too_little_time_left_is_expired(store).await;
     a_resend_continues_the_challenge_while_enough_life_is_left(store).await;
@@ -241,6 +244,7 @@ async fn keeps_its_promises(store: &dyn TimedStore) {
     a_users_limit_spans_recipients(store).await;
     a_networks_limit_spans_recipients_and_is_refunded(store).await;
     the_first_outcome_stays(store).await;
+    claims::keeps_its_promises(store).await;
     progress::keeps_its_promises(store).await;
     provider_check::keeps_its_promises(store).await;
     receipts::keeps_its_promises(store).await;
@@ -469,7 +473,7 @@ async fn no_attempt_starts_after_the_code_was_used(store: &dyn TimedStore) {
     );
 }
 
-async fn a_disabled_channel_rejects_new_requests(store: &dyn TimedStore) {
+async fn a_refused_request_is_rejected_if_it_is_new(store: &dyn TimedStore) {
     store.at(START);
     let request = request_to(23, "open");
     granted(admit(store, &request).await);
@@ -477,14 +481,21 @@ async fn a_disabled_channel_rejects_new_requests(store: &dyn TimedStore) {
     let completion = completion(request.lease(), &outcome, Refund::None);
     store.complete(&completion).await.expect("answers");
     let other = request.owned_by(2);
-    let closed = AdmissionInput { channel_disabled: true, ..other.admit() };
+    let error = OutcomeError::detailed(ErrorCode::InvalidRequest, "`code` is \"refused\"");
+    let refused = Some(&error);
+    let closed = AdmissionInput { refused, ..other.admit() };
     let replay = Admission::Completed { outcome: sent(START), ours: false };
     assert_eq!(store.admit(&closed).await.expect("answers"), replay);
     let new = request_to(24, "new");
-    let rejection = rejected(
-        store.admit(&AdmissionInput { channel_disabled: true, ..new.admit() }).await.expect("answers"),
-    );
-    assert_eq!(rejection.code, ErrorCode::ChannelDisabled);
+    let admission = store.admit(&AdmissionInput { refused, ..new.admit() }).await.expect("answers");
+    assert_eq!(rejected(admission), error);
+    let begun = request_to(24, "begun");
+    let first = granted(admit(store, &begun).await);
+    store.at(START.plus(LEASE));
+    let again = begun.owned_by(2);
+    let taken_over = store.admit(&AdmissionInput { refused, ..again.admit() }).await.expect("answers");
+    let Admission::InDoubt(grant) = taken_over else { panic!("an admitted request goes on: {taken_over:?}") };
+    assert_eq!((grant.challenge, grant.sends), (first.challenge, 0));
 }
 
 async fn the_epoch_is_a_valid_time(store: &dyn TimedStore) {
@@ -614,27 +625,28 @@ async fn a_check_without_the_key_is_not_counted(store: &dyn TimedStore) {
 
 async fn an_undone_check_leaves_its_code_to_the_next_one(store: &dyn TimedStore) {
     store.at(START);
-    let request = request_to(55, "undone");
+    let request = request_to(112, "undone");
     grant_and_complete(store, &request).await;
     let right = named(request.digest);
     let undo = async |check_id: u64| {
         let (digests, limits) = ([("k1", right)], limits());
         let purpose = "verification";
-        let check = CodeCheck { recipient: named(55), purpose, check_id, digests: &digests, limits: &limits };
+        let check =
+            CodeCheck { recipient: named(112), purpose, check_id, digests: &digests, limits: &limits };
         store.reopen_challenge(&check).await.expect("the store answers");
     };
     // More often than a code may be checked.
     for check_id in 1..=7 {
-        assert_eq!(verify(store, 55, check_id, request.digest).await, Verdict::Verified);
+        assert_eq!(verify(store, 112, check_id, request.digest).await, Verdict::Verified);
         undo(check_id + 100).await;
-        assert_eq!(verify(store, 55, 99, request.digest).await, Verdict::AlreadyUsed, "not its own check");
+        assert_eq!(verify(store, 112, 99, request.digest).await, Verdict::AlreadyUsed, "not its own check");
         undo(check_id).await;
         undo(check_id).await;
     }
-    assert_eq!(verify(store, 55, 50, 0).await, Verdict::Wrong { attempts_left: 4 });
-    assert_eq!(verify(store, 55, 51, request.digest).await, Verdict::Verified);
+    assert_eq!(verify(store, 112, 50, 0).await, Verdict::Wrong { attempts_left: 4 });
+    assert_eq!(verify(store, 112, 51, request.digest).await, Verdict::Verified);
     undo(7).await;
-    assert_eq!(verify(store, 55, 52, request.digest).await, Verdict::AlreadyUsed);
+    assert_eq!(verify(store, 112, 52, request.digest).await, Verdict::AlreadyUsed);
 }
 
 async fn a_users_limit_spans_recipients(store: &dyn TimedStore) {

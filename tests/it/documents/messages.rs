@@ -9,6 +9,7 @@ use otpost::domain::channel::Channel;
 use otpost::domain::dead_letter::DeadLetterBody;
 use otpost::domain::history::PoisonCause;
 use otpost::domain::recipient_keyring::RecipientKeyring;
+use otpost::flow::dead_letter::RECORD_UNREADABLE;
 use serde_json::{Map, Value, json};
 
 use super::document;
@@ -120,7 +121,8 @@ fn the_documented_bindings_cover_all_results() {
 fn the_documented_reasons_of_dead_letters_are_those_in_use() {
     let reasons =
         &ASYNCAPI["components"]["messages"]["deadLetter"]["headers"]["properties"]["x-otpost-reason"];
-    let given = [PoisonCause::Crash.as_str(), PoisonCause::Panic.as_str(), "unattributable"];
+    let given =
+        [PoisonCause::Crash.as_str(), PoisonCause::Panic.as_str(), "unattributable", RECORD_UNREADABLE];
     assert_eq!(texts(&reasons["enum"]), BTreeSet::from(given));
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use otpost::broker::Properties;
 use otpost::broker::memory::OwnedMessage;
 use otpost::domain::channel::Channel;
+use otpost::domain::limit::Limits;
 use otpost::domain::recipient_keyring::RecipientKeyring;
 use otpost::store::{LimitSubject, Store as _};
 use serde_json::{Value, json};
@@ -25,7 +26,7 @@ use crate::harness::number;
 use crate::history::{History, Limit, PublishedResult, Request, check};
 
 /// Each of these seeds once found a defect.
-const SEEDS_THAT_FAILED: [u64; 0] = [];
+const SEEDS_THAT_FAILED: [u64; 1] = [832_316_866_853];
 const SEEDS: u64 = 6;
 const REQUESTS: usize = 350;
 const WORKERS: usize = 3;
@@ -56,7 +57,9 @@ fn paused() -> Runtime {
 /// One run, and its verdict.
 async fn run(seed: u64) -> String {
     fastrand::seed(seed);
-    let world = World::new(SENDS_AN_HOUR, CODE_LIFE);
+    // Without a cooldown two requests to one recipient are in doubt at the same time.
+    let cooldown = if seed.is_multiple_of(2) { Limits::default().cooldown } else { Duration::ZERO };
+    let world = World::new(SENDS_AN_HOUR, CODE_LIFE, cooldown);
     let mut published = world.broker.subscribe_results();
     let mut workers: Vec<Worker> = (0..WORKERS).map(|_| world.worker()).collect();
     let mut requests = Vec::new();
@@ -165,7 +168,7 @@ async fn charges_match(world: &World, history: &History, seed: u64) {
 fn a_run_meets_every_kind_of_fault() {
     paused().block_on(async {
         fastrand::seed(1);
-        let world = World::new(SENDS_AN_HOUR, CODE_LIFE);
+        let world = World::new(SENDS_AN_HOUR, CODE_LIFE, Duration::ZERO);
         let mut workers: Vec<Worker> = (0..WORKERS).map(|_| world.worker()).collect();
         // The rarest fault happens once in some hundred requests.
         for nth in 0..20 * REQUESTS {

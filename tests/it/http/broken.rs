@@ -12,9 +12,9 @@ use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::verdict::Verdict;
 use otpost::store::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use otpost::store::{
-    Admission, AdmissionInput, CompletionAnswer, CompletionInput, KillSwitch, Lease, LimitSubject,
-    NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord, RequestSummary,
-    SharedState, Store, StoreError, Usage,
+    Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
+    LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord,
+    RequestSummary, SharedState, Store, StoreError, Usage,
 };
 
 /// A store whose every method fails in the same way.
@@ -52,6 +52,10 @@ impl Store for Broken {
         _: Progress,
         _: Option<&RequestHistory>,
     ) -> Result<ProgressAnswer, StoreError> {
+        self.fail().await
+    }
+
+    async fn claim_message(&self, _: &ClaimInput<'_>) -> Result<ClaimAnswer, StoreError> {
         self.fail().await
     }
 

@@ -126,6 +126,7 @@ impl TestServer {
                 email_enabled: true,
                 default_region: "CO".parse().expect("a region"),
                 allowed_countries: Some(BTreeSet::from(["CO".to_owned()])),
+                allowed_shared_codes: BTreeSet::new(),
                 allow_landline: false,
             },
             limits: limits(),
@@ -232,7 +233,7 @@ impl TestServer {
             },
             known_kids: ",k2,k1,k9,",
             limits: &limits,
-            channel_disabled: false,
+            refused: None,
             gate_closed: false,
             suspect_from: u32::MAX,
             country: None,
@@ -251,6 +252,7 @@ impl TestServer {
             outcome: &Outcome { error: None, history, ..refused },
             refund: Refund::None,
             found_by_lookup: false,
+            id_is_unlisted: false,
             suppression: None,
             poll_receipt_after: None,
         };
@@ -272,7 +274,7 @@ impl TestServer {
     }
 
     /// The bodies of the requests on the queue.
-    async fn queued(&self) -> Vec<Vec<u8>> {
+    pub async fn queued(&self) -> Vec<Vec<u8>> {
         self.queued_by(Channel::Sms).await
     }
 

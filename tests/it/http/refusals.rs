@@ -218,10 +218,9 @@ async fn a_malformed_code_is_not_checked() {
         for code in [
             json!("739164".repeat(500)),
             json!("73916473916"),
-            json!("７３９１６４"),
-            json!("٧٣٩١٦٤"),
-            json!("739 164"),
-            json!("739164\r\n"),
+            json!("⁷³⁹¹⁶⁴"),
+            json!("739.164"),
+            json!("739164\r\nx"),
             json!(739164),
             json!(""),
             json!(null),

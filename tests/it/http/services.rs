@@ -193,6 +193,17 @@ async fn a_field_that_breaks_its_rule_is_refused_like_one_of_a_message() {
 }
 
 #[tokio::test]
+async fn half_a_character_in_a_field_is_read_like_that_of_a_message() {
+    let server = TestServer::start();
+    let send = async |body: &str| server.ask(post(SEND, &shop(), body.to_owned())).await;
+    send(r#"{"to":"+57300123\ud83d"}"#).await.expect_problem(422, "invalid_request");
+    send(r#"{"to":"+573001234567","to":"+573109876543"}"#).await.expect_problem(400, "malformed_json");
+    expect_idle(&server, "a refused body");
+    send(r#"{"to":"+573001234567","user_name":"Ana \ud83d"}"#).await.expect(202);
+    assert_eq!(decoded(&server.queued().await[0]).user_name, None, "it does not matter");
+}
+
+#[tokio::test]
 async fn only_a_named_service_with_the_scope_may_send() {
     let server = TestServer::start();
     let body = json!({ "to": ALICE });

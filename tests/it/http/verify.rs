@@ -88,6 +88,33 @@ async fn a_code_is_valid_for_its_own_number_and_purpose_only() {
 }
 
 #[tokio::test]
+async fn a_code_is_read_as_people_type_and_paste_it_and_other_text_counts_no_attempt() {
+    for path in VERIFY_PATHS {
+        for typed in [
+            " 482913\n",
+            "482 913",
+            "482-913",
+            "482\u{a0}913",
+            "482\u{2009}\u{2013}913",
+            "\u{202d}482913\u{202c}",
+            "４８２９１３",
+            "٤٨٢٩١٣",
+            "۴۸۲-۹۱۳",
+            "४८२ ९१३",
+        ] {
+            let server = TestServer::start();
+            server.send_code("r1", CODE).await;
+            for other in ["482913x", "-482913", "482.913", "⁴⁸²⁹¹³", "482913\0", "", "\u{202d}"] {
+                server.check_code(path, other).await.expect_problem(422, "invalid_request");
+            }
+            let wrong = server.check_code(path, "００００-00").await.expect_problem(422, "wrong_code");
+            assert_eq!(wrong["attempts_remaining"], 4, "{typed}: what is no code was not counted");
+            server.check_code(path, typed).await.expect(200);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_code_of_a_missing_key_counts_no_attempt() {
     for path in VERIFY_PATHS {
         let server = TestServer::start();

@@ -218,23 +218,6 @@ async fn without_message_lookups_a_send_in_doubt_waits_a_while_for_a_receipt() {
     assert_eq!((gateway.posted().len(), gateway.world.provider.lookups().len()), (2, 2));
 }
 
-#[tokio::test(start_paused = true)]
-async fn two_requests_to_one_number_do_not_claim_the_same_message() {
-    let mut gateway = Embedded::start();
-    gateway.world.provider.script_next([Script::AcceptAndLoseAnswer, Script::Fail(lost())]);
-    gateway.publish(&request("r1", ALICE));
-    gateway.publish(&request("r2", ALICE));
-    let mut found = Vec::new();
-    for _ in 0..2 {
-        let ended = gateway.result().await;
-        ended.expect_sent();
-        found.push(ended.body["provider_message_id"].clone());
-    }
-    assert_ne!(found[0], found[1]);
-    let posted = gateway.world.provider.made();
-    assert_eq!(posted.len(), 2, "one of the two was made at the second attempt");
-}
-
 /// A lookup could not tell the two messages apart.
 #[tokio::test(start_paused = true)]
 async fn while_a_message_is_in_doubt_no_other_goes_to_its_number() {

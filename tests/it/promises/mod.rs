@@ -14,3 +14,4 @@ mod receipts;
 pub mod secrets;
 mod senders;
 mod sending;
+mod unnamed;

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::Once;
 use std::time::Duration;
 
-use crate::harness::{ALICE, Embedded, with};
+use crate::harness::{ALICE, Embedded, Options, with};
 use otpost::domain::send_failure::{Scope, SendFailure};
 use serde_json::json;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -82,7 +82,7 @@ async fn drive(gateway: &mut Embedded, captured: &mut Vec<String>) -> Vec<String
 #[tokio::test(start_paused = true)]
 async fn no_code_or_full_address_appears_in_anything_captured() {
     start_capturing();
-    let mut gateway = Embedded::start();
+    let mut gateway = Embedded::with(Options { caller_codes_allowed: true, ..Options::default() });
     let mut captured = Vec::new();
     let codes = drive(&mut gateway, &mut captured).await;
     let log = captured_log();

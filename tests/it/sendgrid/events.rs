@@ -215,11 +215,65 @@ async fn a_foreign_or_unreadable_event_does_not_hide_its_neighbours() {
     assert_eq!(response(&vec![json!({}); 5_000]), Ok(vec![]));
     assert_eq!(response(&vec![json!({}); 5_001]), Err(CallbackError::Unreadable("body")));
     let key = EventKey::fresh();
-    for body in ["", "{}", "null", "[1]", "[{}", "\u{feff}[]"] {
+    for body in ["", "{}", "null", "[1,]", "[{}", "[] []"] {
         let signature = key.sign("1700000000", body.as_bytes());
         let fault = read(&key.public(), 1_700_000_000, &signature, "1700000000", body.as_bytes());
         assert_eq!(fault, Err(CallbackError::Unreadable("body")), "{body}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_odd_event_or_member_of_a_call_hides_no_other() {
+    let good = event("delivered", &[]).to_string();
+    let (key, open) = (EventKey::fresh(), good.strip_suffix('}').expect("an object"));
+    let count = |events: &[&[u8]]| {
+        let body = [b"[", &*events.join(&b","[..]), b"]"].concat();
+        let signature = key.sign("1700000000", &body);
+        let receipts = read(&key.public(), 1_700_000_000, &signature, "1700000000", &body).expect("read");
+        assert!(receipts.iter().all(|receipt| receipt.request_id.as_str() == "r1"));
+        receipts.len()
+    };
+    // A member that decides nothing may be anything, and also given twice.
+    for member in [
+        r#""smtp-id":7"#,
+        r#""name":"Ana","name":"Ana""#,
+        r#""asm":{"a":1,"a":2}"#,
+        r#""useragent":"Ana \ud83d""#,
+        r#""na\ud83dme":1"#,
+        r#""timestamp":1e999"#,
+        r#""otpost_attempt":null,"otpost_attempt":[]"#,
+        r#""reason":null,"reason":{}"#,
+        r#""type":7"#,
+        &format!(r#""email":"{ANA}""#),
+    ] {
+        let odd = format!("{open},{member}}}");
+        assert_eq!(count(&[good.as_bytes(), odd.as_bytes(), good.as_bytes()]), 3, "{member}");
+    }
+    // Such an event is skipped, and only it.
+    let cut = b"{\"event\":\"delivered\",\"otpost_request\":\"r1\",\"email\":\"\xf0\x9f\"}";
+    let mallory = format!(r#"{open},"email":"mallory@shop.example"}}"#);
+    let other = format!(r#"{open},"otpost_request":"r2"}}"#);
+    let no_text = good.replace(ANA, "ana\\ud83d@shop.example");
+    let odd: [&[u8]; 11] = [
+        b"null",
+        b"7",
+        b"\"x\"",
+        b"[]",
+        b"[{}]",
+        b"true",
+        b"{}",
+        cut,
+        mallory.as_bytes(),
+        other.as_bytes(),
+        no_text.as_bytes(),
+    ];
+    for odd in odd {
+        assert_eq!(count(&[good.as_bytes(), odd, good.as_bytes()]), 2, "{}", String::from_utf8_lossy(odd));
+    }
+    let marked = [b"\xef\xbb\xbf[", good.as_bytes(), b"]"].concat();
+    let signature = key.sign("1700000000", &marked);
+    let receipts = read(&key.public(), 1_700_000_000, &signature, "1700000000", &marked);
+    assert_eq!(receipts.map(|receipts| receipts.len()), Ok(1), "a byte order mark");
 }
 
 /// A gateway of e-mails with its webhook.

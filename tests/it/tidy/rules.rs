@@ -174,11 +174,13 @@ fn in_order(mut circle: Vec<&str>) -> Vec<&str> {
     circle
 }
 
-pub const HOMES: [(&str, &[&str]); 19] = [
-    ("aws_lc_rs", &["provider/sendgrid/signature.rs"]),
+pub const HOMES: [(&str, &[&str]); 21] = [
+    ("aws_lc_rs", &["http/token_key.rs", "provider/sendgrid/signature.rs"]),
     ("chacha20poly1305", &["domain/encryption.rs"]),
     ("lapin", &["broker/rabbit/"]),
     ("lettre", &["provider/smtp/"]),
+    ("rustls_platform_verifier", &["provider/smtp/relay.rs"]),
+    ("tokio_rustls", &["provider/smtp/relay.rs"]),
     ("redis", &["store/redis/"]),
     (
         "reqwest",

@@ -134,6 +134,89 @@ async fn a_token_of_a_published_key_is_accepted_with_its_kid_and_algorithm_only(
     assert_eq!(issuer.fetches(), 1, "the last fetch was less than a minute ago");
 }
 
+/// The key with bytes in front of this number.
+fn padded(kind: &Kind, parameter: &str, front: &[u8]) -> Value {
+    let mut key = published(kind);
+    let number = BASE64URL.decode(key[parameter].as_str().expect("text")).expect("base64");
+    key[parameter] = BASE64URL.encode([front, &number].concat()).into();
+    key
+}
+
+#[tokio::test]
+async fn a_published_rsa_key_with_zeros_in_front_of_its_numbers_verifies() {
+    let [_, rsa, ..] = kinds();
+    for (parameter, zeros) in [("n", 1), ("n", 8), ("e", 1), ("e", 300)] {
+        let issuer = Issuer::publishing(&[padded(&rsa, parameter, &vec![0; zeros])]).await;
+        let server = issuer.server();
+        for kid in [Some(rsa.name), None] {
+            let answer = with_token(&server, &named(&rsa, kid)).await;
+            expect_accepted(&format!("{zeros} in front of {parameter}"), &answer);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_published_twice_is_one_key_and_odd_neighbours_spoil_no_set() {
+    let [_, rsa, p256, ed25519] = kinds();
+    for kind in [&rsa, &p256, &ed25519] {
+        let again = published(kind);
+        let mut annotated = published(kind);
+        annotated["x5c"] = json!({"odd": [7]});
+        annotated["use"] = "sig".into();
+        let set = json!({"keys": [published(kind), null, 7, again, {"kty": "RSA"}, annotated]}).to_string();
+        let odd = r#"{"name":"Ana \ud83d","\ud83d":1e999,"keys":[{"kid":"\ud83d"},"#;
+        let body = set.replacen(r#"{"keys":["#, &format!("\u{feff}{odd}"), 1);
+        let issuer = Issuer::answering(ok(&body)).await;
+        let server = issuer.server();
+        for kid in [Some(kind.name), None] {
+            expect_accepted(kind.name, &with_token(&server, &named(kind, kid)).await);
+        }
+    }
+    // Another key under the same name is ambiguous, however often the first is there.
+    let mut other = published(&p256);
+    other["kid"] = rsa.name.into();
+    let issuer = Issuer::publishing(&[published(&rsa), published(&rsa), other]).await;
+    let answer = with_token(&issuer.server(), &named(&rsa, Some(rsa.name))).await;
+    expect_refused("ambiguous", &answer, "invalid_token", INVALID);
+}
+
+#[tokio::test]
+async fn a_header_with_odd_parameters_is_read_and_one_with_two_of_a_name_is_not() {
+    let [_, rsa, p256, _] = kinds();
+    let issuer = Issuer::publishing(&[published(&rsa), published(&p256)]).await;
+    let server = issuer.server();
+    let with_header = |header: &str| {
+        let signed =
+            format!("{}.{}", BASE64URL.encode(header), BASE64URL.encode(claims(&json!({})).to_string()));
+        let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &rsa.signs, rsa.algorithm);
+        format!("{signed}.{}", signature.expect("a signature"))
+    };
+    for odd in [
+        r#""typ":7"#,
+        r#""x":"\ud83d","\ud83d":{}"#,
+        r#""x5c":{},"jwk":[],"jku":7,"x5u":null"#,
+        r#""x":1,"x":2"#,
+    ] {
+        let header = format!(r#"{{{odd},"alg":"RS256","kid":"{}"}}"#, rsa.name);
+        expect_accepted(odd, &with_token(&server, &with_header(&header)).await);
+    }
+    let name = rsa.name;
+    for header in [
+        format!(r#"{{"alg":"RS256","alg":"RS256","kid":"{name}"}}"#),
+        format!(r#"{{"alg":"RS256","kid":"{name}","kid":"{name}"}}"#),
+        format!(r#"{{"alg":"RS256","kid":"{name}","crit":null}}"#),
+        format!(r#"{{"alg":"RS256","kid":"{name}","crit":[]}}"#),
+        format!(r#"{{"alg":"RS256","kid":["{name}"]}}"#),
+        format!(r#"{{"alg":["RS256"],"kid":"{name}"}}"#),
+        format!(r#"{{"kid":"{name}"}}"#),
+        r#"{"alg":"RS256","kid":"\ud83d"}"#.to_owned(),
+        r#"["RS256"]"#.to_owned(),
+        String::new(),
+    ] {
+        expect_refused(&header, &with_token(&server, &with_header(&header)).await, "invalid_token", INVALID);
+    }
+}
+
 #[tokio::test]
 async fn a_published_key_cannot_be_used_as_a_secret() {
     let [_, rsa, ..] = kinds();
