@@ -4,6 +4,7 @@
 
 pub(crate) mod brokers;
 pub mod config_check;
+mod descriptors;
 mod dev_banner;
 mod listen;
 pub(crate) mod policy;
@@ -23,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::descriptors::{OPS_LIMITS, connection_limits, raise_descriptor_limit};
 use self::listen::{listen, stop_on_signal};
 use self::provider_adapters::{email_account, sms_account};
 use self::provider_selection::{email_provider, handset, sms_provider};
@@ -58,6 +60,7 @@ struct Workers {
 /// Starts the parts of a role, and runs until a signal stops the process or a part fails.
 pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> anyhow::Result<()> {
     settings.notices.iter().for_each(|notice| events::notice(notice));
+    raise_descriptor_limit();
     let stop = stop_on_signal()?;
     let warm_up = tokio::task::spawn_blocking(phone::warm_up);
     let wiring = Wiring::new(&settings)?;
@@ -67,9 +70,9 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
     let workers = process.workers(dev_provider).await?;
     let http_listener = match role {
         Role::Worker => None,
-        _ => Some(listen("HTTP_ADDR", process.settings.http_addr, role, &process.settings).await?),
+        _ => Some(listen("HTTP_ADDR", process.settings.http_addr, role, &process.settings)?),
     };
-    let ops_listener = listen("OPS_ADDR", process.settings.ops_addr, role, &process.settings).await?;
+    let ops_listener = listen("OPS_ADDR", process.settings.ops_addr, role, &process.settings)?;
     warm_up.await.context("warming up")?;
     if let (Role::Dev, Some(listener)) = (role, &http_listener) {
         let (http, ops) = (listener.local_addr()?, ops_listener.local_addr()?);
@@ -77,12 +80,13 @@ pub async fn run(role: Role, settings: Settings, dev_provider: DevProvider) -> a
     }
     let sms_gateway = workers.sms.as_ref().map(|worker| worker.gateway.clone());
     let ops_router = http::ops_router(process.wiring.readiness(sms_gateway));
-    let ops = http::serve(ops_listener, ops_router, CancellationToken::new());
+    let ops = http::serve(ops_listener, ops_router, OPS_LIMITS, CancellationToken::new());
     let mut key_refresh = JoinSet::new();
     let http = match http_listener {
         Some(listener) => {
             let router = process.router(&listener, &workers, &mut key_refresh).await?;
-            Some(http::serve(listener, router, process.stop.clone()))
+            let limits = connection_limits(role, &process.settings);
+            Some(http::serve(listener, router, limits, process.stop.clone()))
         }
         None => None,
     };

@@ -75,6 +75,8 @@ async fn a_simulation_refuses_what_the_provider_that_is_set_would() {
     }
 }
 
+const LIMITS: http::ConnectionLimits = http::ConnectionLimits { connections_max: 8, bytes_max: 1024 * 1024 };
+
 /// A server that answers one request after `takes`.
 async fn slow_server(
     takes: Duration,
@@ -89,7 +91,7 @@ async fn slow_server(
             "answered"
         }),
     );
-    (address, http::serve(listener, router, stop.clone()))
+    (address, http::serve(listener, router, LIMITS, stop.clone()))
 }
 
 /// Asks, stops the server a moment later, and returns the part of the answer that came before the shutdown ended.

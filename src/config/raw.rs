@@ -45,6 +45,8 @@ raw_settings! {
     redis_prefix "REDIS_PREFIX" Plain,
     http_addr "HTTP_ADDR" Plain,
     ops_addr "OPS_ADDR" Plain,
+    http_max_connections "HTTP_MAX_CONNECTIONS" Plain,
+    http_max_bytes_in_flight "HTTP_MAX_BYTES_IN_FLIGHT" Plain,
     http_trusted_proxies "HTTP_TRUSTED_PROXIES" Plain,
     reply_to_allowed "REPLY_TO_ALLOWED" Plain,
     otp_secret_keys "OTP_SECRET_KEYS" Secret,

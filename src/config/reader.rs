@@ -69,6 +69,13 @@ impl<'a> Reader<'a> {
             redis_prefix,
             http_addr: self.address("HTTP_ADDR", "127.0.0.1:8080"),
             ops_addr: self.address("OPS_ADDR", "127.0.0.1:9090"),
+            connections_max: self.number("HTTP_MAX_CONNECTIONS", 1_000, 1, 65_536),
+            bytes_in_flight_max: self.number(
+                "HTTP_MAX_BYTES_IN_FLIGHT",
+                32 * 1024 * 1024,
+                2 * 1024 * 1024,
+                1024 * 1024 * 1024,
+            ),
             trusted_proxies: self.trusted_proxies(),
             reply_to_allowed: self.reply_to_allowed(),
             codes: self.codes(development),

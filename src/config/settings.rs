@@ -108,6 +108,10 @@ pub struct Settings {
     pub http_addr: SocketAddr,
     /// The address of probes and metrics.
     pub ops_addr: SocketAddr,
+    /// Connections to `http_addr` at once.
+    pub connections_max: usize,
+    /// Request heads and bodies in memory, over all connections.
+    pub bytes_in_flight_max: usize,
     /// The proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// Reply queues that may be used: names, or prefixes that end in `*`.

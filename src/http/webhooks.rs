@@ -1,14 +1,16 @@
 //! Webhooks: the callbacks by which providers report the status of messages.
 //!
-//! A signature is verified before anything else is read. A provider repeats a call after an answer other than 2xx, so 204
-//! means that every receipt was recorded or is of no use to us. A repeated call changes nothing.
+//! A call whose headers cannot be valid is refused before its body is read, and its signature is verified before
+//! anything else. A provider repeats a call after an answer other than 2xx, so 204 means that every receipt was recorded
+//! or is of no use to us. A repeated call changes nothing.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::RawQuery;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{RawQuery, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use futures_util::{StreamExt as _, stream};
@@ -32,20 +34,41 @@ pub(super) fn routes(webhooks: Webhooks) -> Router {
     let Webhooks { callbacks, receipts } = webhooks;
     callbacks.into_iter().fold(Router::new(), |routes, callbacks| {
         let endpoint = callbacks.endpoint();
-        let receipts = receipts.clone();
+        let (receipts, reader) = (receipts.clone(), callbacks.clone());
         let handler = async move |RawQuery(query): RawQuery, headers: HeaderMap, body: Bytes| {
-            let call = Callback {
-                query: query.as_deref(),
-                content_type: text(&headers, header::CONTENT_TYPE.as_str()),
-                signature: text(&headers, endpoint.signature_header),
-                timestamp: endpoint.timestamp_header.and_then(|name| text(&headers, name)),
-                body: &body,
-            };
-            answer(endpoint, &*callbacks, &receipts, &call).await
+            let call = callback(endpoint, query.as_deref(), &headers, &body);
+            answer(endpoint, &*reader, &receipts, &call).await
         };
-        let route = Router::new().route(endpoint.path, post(handler));
-        routes.merge(bounded(route, endpoint.body_bytes_max))
+        let route = bounded(Router::new().route(endpoint.path, post(handler)), endpoint.body_bytes_max);
+        routes.merge(route.layer(middleware::from_fn_with_state((endpoint, callbacks), check_headers)))
     })
+}
+
+async fn check_headers(
+    State((endpoint, callbacks)): State<(CallbackEndpoint, Arc<dyn Callbacks>)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let call = callback(endpoint, request.uri().query(), request.headers(), &[]);
+    if request.method() == Method::POST && !callbacks.may_be_signed(&call) {
+        return refused(CallbackError::Forged);
+    }
+    next.run(request).await
+}
+
+fn callback<'c>(
+    endpoint: CallbackEndpoint,
+    query: Option<&'c str>,
+    headers: &'c HeaderMap,
+    body: &'c [u8],
+) -> Callback<'c> {
+    Callback {
+        query,
+        content_type: text(headers, header::CONTENT_TYPE.as_str()),
+        signature: text(headers, endpoint.signature_header),
+        timestamp: endpoint.timestamp_header.and_then(|name| text(headers, name)),
+        body,
+    }
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {

@@ -231,6 +231,11 @@ pub enum LookupError {
 pub trait Callbacks: Send + Sync {
     fn endpoint(&self) -> CallbackEndpoint;
 
+    /// The checks that need no body. False: the call is forged, and its body is not worth reading.
+    fn may_be_signed(&self, call: &Callback<'_>) -> bool {
+        call.signature.is_some()
+    }
+
     /// Verifies and reads one call, which may report on several messages, in any order.
     fn read(&self, call: &Callback<'_>) -> Result<Vec<DeliveryReceipt>, CallbackError>;
 }

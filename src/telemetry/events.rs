@@ -319,6 +319,26 @@ pub fn forwarded_hop_unreadable() {
     }
 }
 
+/// `reason` is `head` (not complete in time), `idle`, `unread` (an answer), or the bound that it gave way to: `connections`,
+/// `bytes`.
+pub fn http_connection_closed(reason: &'static str) {
+    METRICS.http_connections_closed.get_or_create(&ReasonLabel { reason }).inc();
+    debug!(reason, "http connection closed");
+}
+
+/// `bound` is `connections` or `bytes`.
+pub fn http_bound_reached(bound: &'static str, max: usize) {
+    warn!(bound, max, "http bound reached: clients that only wait give way");
+}
+
+/// Counts every failure. A caller that fails often logs some of them.
+pub fn accept_failed(error: &impl Display, is_logged: bool) {
+    METRICS.accept_failures.inc();
+    if is_logged {
+        error!(%error, "http connection not accepted");
+    }
+}
+
 pub fn token_refused(reason: &'static str) {
     info!(reason, "token refused");
 }

@@ -102,6 +102,8 @@ pub(super) struct Metrics {
     pub(super) http: Family<HttpLabels, Counter>,
     pub(super) http_seconds: Histogram,
     pub(super) forwarded_unreadable: Counter,
+    pub(super) http_connections_closed: Family<ReasonLabel, Counter>,
+    pub(super) accept_failures: Counter,
     pub(super) admin: Family<ReasonLabel, Counter>,
     pub(super) jwks_fetches: Family<ReasonLabel, Counter>,
     pub(super) jwks_ignored: Family<ReasonLabel, Counter>,
@@ -142,6 +144,8 @@ impl Metrics {
             http: Family::default(),
             http_seconds: Seconds.new_metric(),
             forwarded_unreadable: Counter::default(),
+            http_connections_closed: Family::default(),
+            accept_failures: Counter::default(),
             admin: Family::default(),
             jwks_fetches: Family::default(),
             jwks_ignored: Family::default(),
@@ -197,6 +201,16 @@ impl Metrics {
             "forwarded_unreadable",
             "Requests whose client address could not be read behind a trusted proxy",
             self.forwarded_unreadable.clone(),
+        );
+        r.register(
+            "http_connections_closed",
+            "HTTP connections that the server closed, by reason",
+            self.http_connections_closed.clone(),
+        );
+        r.register(
+            "accept_failures",
+            "HTTP connections that were not accepted",
+            self.accept_failures.clone(),
         );
         r.register("admin_requests", "Operator queries over HTTP, by kind", self.admin.clone());
         r.register("jwks_fetches", "Fetches of published token keys", self.jwks_fetches.clone());

@@ -12,7 +12,7 @@
 use std::borrow::Cow;
 
 use super::responses::is_message_id;
-use super::signature::Signature;
+use super::signature::{Signature, recent_signature};
 use crate::clock::Clock;
 use crate::domain::address::Address;
 use crate::domain::email::EmailAddress;
@@ -50,6 +50,10 @@ impl Callbacks for SendGridEvents {
             timestamp_header: Some("x-twilio-email-event-webhook-timestamp"),
             body_bytes_max: BODY_BYTES_MAX,
         }
+    }
+
+    fn may_be_signed(&self, call: &Callback<'_>) -> bool {
+        recent_signature(call, self.clock.now()).is_some()
     }
 
     fn read(&self, call: &Callback<'_>) -> Result<Vec<DeliveryReceipt>, CallbackError> {

@@ -46,18 +46,22 @@ impl Signature {
 
     /// True if SendGrid signed the call, and recently.
     pub(super) fn proves(&self, call: &Callback<'_>, now: UnixMillis) -> bool {
-        let (Some(signature), Some(timestamp)) = (call.signature, call.timestamp) else {
-            return false;
-        };
-        let Ok(signature) = BASE64_STANDARD.decode(signature) else {
+        let Some((signature, timestamp)) = recent_signature(call, now) else {
             return false;
         };
         let mut signed = Context::new(&SHA256);
         signed.update(timestamp.as_bytes());
         signed.update(call.body);
         self.key.verify_digest_sig(&signed.finish(), &signature).is_ok()
-            && signed_at(timestamp).is_some_and(|at| at.plus(AGE_MAX) >= now && at <= now.plus(AHEAD_MAX))
     }
+}
+
+/// The signature and the timestamp, unless they are missing, unreadable or too old. The body is not read.
+pub(super) fn recent_signature<'c>(call: &Callback<'c>, now: UnixMillis) -> Option<(Vec<u8>, &'c str)> {
+    let signature = BASE64_STANDARD.decode(call.signature?).ok()?;
+    let timestamp = call.timestamp?;
+    let at = signed_at(timestamp)?;
+    (at.plus(AGE_MAX) >= now && at <= now.plus(AHEAD_MAX)).then_some((signature, timestamp))
 }
 
 fn signed_at(timestamp: &str) -> Option<UnixMillis> {

@@ -663,18 +663,18 @@ async fn a_networks_limit_spans_recipients_and_is_refunded(store: &dyn TimedStor
     let from =
         |recipient, network| TestRequest { network: Some(named(network)), ..request_to(recipient, "net") };
     store.at(START);
-    let first = from(101, 242);
+    let first = from(81, 242);
     granted(admit(store, &first).await);
-    granted(admit(store, &from(102, 242)).await);
-    assert_eq!(rejected(admit(store, &from(103, 242)).await).code, ErrorCode::RateLimited);
-    granted(admit(store, &from(104, 243)).await);
-    let usage = store.usage(&from(105, 242).lease().subject, None, &limits()).await.expect("answers");
+    granted(admit(store, &from(82, 242)).await);
+    assert_eq!(rejected(admit(store, &from(83, 242)).await).code, ErrorCode::RateLimited);
+    granted(admit(store, &from(84, 243)).await);
+    let usage = store.usage(&from(85, 242).lease().subject, None, &limits()).await.expect("answers");
     assert_eq!(usage.limited_for, HOUR);
     let outcome = failed(START);
     let completion = completion(first.lease(), &outcome, Refund::Uncounted);
     store.complete(&completion).await.expect("answers");
-    granted(admit(store, &from(106, 242)).await);
-    assert_eq!(rejected(admit(store, &from(107, 242)).await).code, ErrorCode::RateLimited);
+    granted(admit(store, &from(86, 242)).await);
+    assert_eq!(rejected(admit(store, &from(87, 242)).await).code, ErrorCode::RateLimited);
 }
 
 async fn the_first_outcome_stays(store: &dyn TimedStore) {

@@ -3,7 +3,9 @@
 mod bodies;
 pub mod broken;
 mod connections;
+mod crowds;
 mod email;
+mod many_connections;
 mod paths;
 mod refusals;
 mod send;

@@ -9,7 +9,7 @@ use otpost::provider::DeliveryReceipt;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::harness::{ALICE, Embedded, number, request, with};
+use crate::harness::{ALICE, Embedded, Options, number, request, with};
 use crate::scripted::{LookupScript, Script};
 
 fn lost() -> Script {
@@ -76,7 +76,7 @@ async fn messages_listed_late_are_waited_for_beside_one_without_a_claim() {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_with_another_code_does_not_count() {
-    let mut gateway = Embedded::start();
+    let mut gateway = Embedded::with(Options { caller_codes_allowed: true, ..Options::default() });
     gateway.world.provider.script_next([Script::AcceptUnnamed, Script::AcceptAndLoseAnswer, lost()]);
     gateway.publish(&with("r1", ALICE, json!({"code": "111111"})));
     gateway.result().await.expect_sent();

@@ -1,10 +1,13 @@
 //! The event webhook: signatures, the reading of events, and their effect on the embedded gateway.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{HeaderValue, Request};
+use futures_util::stream::pending;
 use otpost::clock::Clock;
 use otpost::domain::channel::Channel;
 use otpost::domain::receipt::DeliveryStatus;
@@ -446,6 +449,32 @@ async fn an_unsigned_call_is_refused_and_only_this_route_takes_long_bodies() {
     assert!(answer.status == 413 && answer.text.contains("16384"), "{}", answer.text);
     let got = Request::get("/webhooks/sendgrid/events").body(Body::empty()).expect("a request");
     assert_eq!(stage.server.ask(got).await.status, 405);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_headers_cannot_be_valid_is_refused_before_its_body_is_read() {
+    const SIGNATURE: &str = "x-twilio-email-event-webhook-signature";
+    const TIMESTAMP: &str = "x-twilio-email-event-webhook-timestamp";
+    let stage = Stage::start();
+    for (name, value) in [
+        (SIGNATURE, None),
+        (SIGNATURE, Some("no base64")),
+        (TIMESTAMP, None),
+        (TIMESTAMP, Some("")),
+        (TIMESTAMP, Some("1")),
+        (TIMESTAMP, Some("99999999999")),
+        (TIMESTAMP, Some("yesterday")),
+    ] {
+        let mut call = stage.call(b"[]".to_vec());
+        call.headers_mut().remove(name);
+        if let Some(value) = value {
+            call.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        let began = Instant::now();
+        *call.body_mut() = Body::from_stream(pending::<Result<Vec<u8>, Infallible>>());
+        let answer = stage.server.ask(call).await;
+        assert_eq!((answer.status, began.elapsed()), (403, Duration::ZERO), "{name}: {value:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

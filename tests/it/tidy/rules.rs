@@ -174,7 +174,7 @@ fn in_order(mut circle: Vec<&str>) -> Vec<&str> {
     circle
 }
 
-pub const HOMES: [(&str, &[&str]); 21] = [
+pub const HOMES: [(&str, &[&str]); 22] = [
     ("aws_lc_rs", &["http/token_key.rs", "provider/sendgrid/signature.rs"]),
     ("chacha20poly1305", &["domain/encryption.rs"]),
     ("lapin", &["broker/rabbit/"]),
@@ -188,7 +188,7 @@ pub const HOMES: [(&str, &[&str]); 21] = [
     ),
     ("sha1", &["provider/twilio/"]),
     ("axum", &["http/"]),
-    ("hyper", &["http/serve.rs"]),
+    ("hyper", &["http/serve.rs", "http/connection_io.rs"]),
     ("hyper_util", &["http/serve.rs"]),
     ("tower_http", &["http/"]),
     ("jsonwebtoken", &["http/"]),
@@ -199,6 +199,7 @@ pub const HOMES: [(&str, &[&str]); 21] = [
     ("phonenumber", &["domain/phone"]),
     ("clap", &["cli/", "main.rs"]),
     ("anyhow", &["app.rs", "app/"]),
+    ("rlimit", &["app/"]),
 ];
 
 pub fn heavy_crates_have_one_home(tree: &Tree) -> Vec<String> {
