@@ -88,7 +88,10 @@ pub(super) async fn token(
     let masked_phone = phone_number.as_deref().and_then(|text| PhoneNumber::parse(text, signer.region).ok());
     let to = MaskedAddresses {
         phone_number: masked_phone.map(|number| number.to_string()),
-        email: email.as_deref().and_then(|text| EmailAddress::parse(text).ok()).map(|email| email.to_string()),
+        email: email
+            .as_deref()
+            .and_then(|text| EmailAddress::parse(text).ok())
+            .map(|email| email.to_string()),
     };
     let claims = DevClaims {
         sub: subject(phone_number.as_deref(), email.as_deref()),

@@ -137,6 +137,20 @@ async fn every_answer_forbids_what_the_page_does_not_need() {
     assert!(refused.headers().contains_key(header::CONTENT_SECURITY_POLICY));
 }
 
+#[test]
+fn every_documented_error_has_a_text_in_every_language() {
+    let openapi: Value = serde_json::from_str(include_str!("../../../docs/openapi.json")).expect("JSON");
+    let codes = openapi["components"]["schemas"]["ProblemCode"]["enum"].as_array().expect("error codes");
+    let texts = include_str!("texts.js");
+    let languages = texts.matches("    errors: {").count();
+    // Errors of callbacks never reach a person.
+    for code in codes.iter().filter(|code| *code != "signature_refused" && *code != "not_recorded") {
+        let code = code.as_str().expect("a string");
+        assert_eq!(texts.matches(&format!("\n      {code}: \"")).count(), languages, "{code}");
+    }
+    assert!(languages >= 3 && codes.len() > 30);
+}
+
 #[tokio::test]
 async fn another_page_in_the_same_browser_gets_nothing() {
     let page = start();
@@ -212,7 +226,11 @@ async fn a_token_names_its_addresses_in_the_form_of_all_answers() {
         ("123", json!(null)),
         ("", json!(null)),
     ] {
-        assert_eq!(page.token(&json!({"phone_number": typed})).await["to"]["phone_number"], masked, "{typed}");
+        assert_eq!(
+            page.token(&json!({"phone_number": typed})).await["to"]["phone_number"],
+            masked,
+            "{typed}"
+        );
     }
     for (typed, masked) in [
         ("ana@example.com", json!("a***@e***.com")),
