@@ -2,6 +2,15 @@
 
 const ANSWER_WITHIN_MS = 15000;
 
+export const CHANNELS = {
+  sms: { send: "send-verification-sms", verify: "verify-phone-otp", otp_type: "SMS" },
+  email: { send: "send-verification-email", verify: "verify-email-otp", otp_type: "EMAIL" },
+};
+/** After these errors the code is of no use; the person needs another one. */
+export const ENDS_A_CODE = ["code_expired", "code_used", "perhaps_verified", "no_pending_code", "too_many_attempts"];
+/** After these errors it is unknown whether the code was checked. */
+export const LOST_ANSWERS = ["offline", "timed_out", "provider_unavailable"];
+
 /** An error response, or no response. */
 export class ApiError extends Error {
   constructor(code, answer = {}) {

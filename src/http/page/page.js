@@ -1,19 +1,11 @@
 // A sample front end for codes: requests one, accepts it typed, pasted or read from an SMS, verifies it, and shows errors.
 // `render` draws everything from `state` and `now`.
 
-import { ApiError, callAs, maskedAddresses, toLocalTime } from "./gateway.js";
+import { ApiError, callAs, CHANNELS, ENDS_A_CODE, LOST_ANSWERS, maskedAddresses, toLocalTime } from "./gateway.js";
 import { drawHandset, listen, reveal } from "./handset.js";
 import { TEXTS } from "./texts.js";
-import { clock, dotted, minutes, preferredLanguage, say, texts, write } from "./words.js";
+import { clock, digitsIn, digitsOf, dotted, errorText, inAscii, minutes, preferredLanguage, say, texts, write } from "./words.js";
 
-const CHANNELS = {
-  sms: { send: "send-verification-sms", verify: "verify-phone-otp", otp_type: "SMS" },
-  email: { send: "send-verification-email", verify: "verify-email-otp", otp_type: "EMAIL" },
-};
-/** After these errors the code is of no use; the person needs another one. */
-const ENDS_A_CODE = ["code_expired", "code_used", "perhaps_verified", "no_pending_code", "too_many_attempts"];
-/** After these errors it is unknown whether the code was checked. */
-const LOST_ANSWERS = ["offline", "timed_out", "provider_unavailable"];
 /** News about one click or paste. They leave after this time, and when the answer to a check comes. */
 const BRIEF_NEWS = ["filled", "put", "copied", "notCopied", "noCode", "online"];
 const BRIEF_NEWS_MS = 4000;
@@ -37,8 +29,7 @@ const state = {
 // Not kept over a reload.
 const now = {
   busy: "", problem: null, news: "", newsTimer: 0, smsReader: null, arrivedCode: "", waited: false, visit: 0,
-  // The gateway's masked form of each address: null for an invalid one.
-  masked: {},
+  masked: {}, // The gateway's masked form of each address: null for an invalid one.
 };
 
 const inSeconds = (seconds) => Date.now() + seconds * 1000;
@@ -260,16 +251,12 @@ async function showAddresses() {
   now.masked = {};
   const { visit } = now;
   const masked = await maskedAddresses(person()).catch(() => ({}));
-  if (visit !== now.visit) return;
-  now.masked = masked;
-  render();
+  if (visit === now.visit) render(Object.assign(now, { masked }));
 }
 
 // --- the field ---
 
 const isFull = () => $("code").value.length === state.length;
-const inAscii = (text) => text.normalize("NFKC");
-const digitsOf = (text) => inAscii(text).replace(/\D/g, "");
 
 function typed(event) {
   // An input method may change its text until the composition ends.
@@ -294,18 +281,13 @@ function beforeTyped(event) {
   if (isDigit && from === to) event.target.setSelectionRange(from, from + 1);
 }
 
-/**
- * Accepts a pasted or dropped message: the code is the number of the right length in it. Without one, all digits count if
- * they are not too many, because a part of a longer number would cost an attempt.
- */
+/** Accepts a pasted or dropped message. */
 function pasted(event) {
   event.preventDefault();
   const field = event.target;
   if (field.readOnly) return;
-  const text = inAscii((event.clipboardData ?? event.dataTransfer).getData("text"));
-  const code = text.match(new RegExp(`(?<!\\d)\\d{${state.length}}(?!\\d)`))?.[0];
-  const digits = code ?? digitsOf(text);
-  if (!digits || digits.length > state.length) {
+  const digits = digitsIn((event.clipboardData ?? event.dataTransfer).getData("text"), state.length);
+  if (!digits) {
     announceBriefly("noCode");
     return render();
   }
@@ -359,16 +341,6 @@ function titleText() {
   return say(left(state.checkAt) && state.held ? "heldTitle" : "codeTitle");
 }
 
-function problemText() {
-  if (!problem()) return "";
-  const { code, attempts } = problem();
-  const { errors } = texts();
-  const special = errors[`${code}:${state.channel}`] ?? errors[`${code}:${state.step}`];
-  const message = (special ?? errors[code] ?? errors.unknown).replace("{code}", code).replace("{n}", state.length);
-  if (attempts === undefined) return message;
-  return `${message} ${say(attempts === 1 ? "attempt" : "attempts", { n: attempts })}`;
-}
-
 /** The action of the main button, its texts, and the time until which it waits. */
 function mainAction() {
   const { step, over, resendAt, checkAt } = state;
@@ -404,7 +376,7 @@ function render() {
   write($("title"), titleText());
   const sent = { queued: "queued", unknown: "perhapsSentTo", rejected: "notSent", failed: "notSent" }[state.status] ?? "sentTo";
   write($("lead"), say({ ask: "lead", code: sent, done: "done" }[step], { to: dotted(state.to) }));
-  write($("problem"), problemText());
+  write($("problem"), problem() ? errorText(problem(), state) : "");
   write($("news"), now.news && say(now.news, { n: length }));
 
   $("form").elements.channel.value = channel;
