@@ -70,7 +70,7 @@ describe("the words and the layout of each state", { concurrency: 4 }, () => {
   test("news of a copy leave with the answer to a check, with typing and after some seconds", async (t) => {
     const page = await open(t);
     await send(page);
-    await read(page);
+    await expectText(page, "#news", "Entregado");
     const copyNews = page.locator("#news").filter({ hasText: /copi|puesto/ });
     const wrongCode = { status: 422, json: { code: "wrong_code", attempts_remaining: 4 } };
     let answer;

@@ -235,7 +235,8 @@ describe("the page in trouble", { concurrency: 4 }, () => {
     await page.evaluate(() => (navigator.clipboard.writeText = () => Promise.reject(new Error("no"))));
     await send(page);
     await page.route(`**/${VERIFY}`, () => {});
-    await read(page);
+    // Later, this news would replace the next.
+    await expectText(page, "#news", "Entregado");
     await page.click("#sms-list button");
     await expectText(page, "#news", /^Código puesto\.$/);
   });
