@@ -1,6 +1,6 @@
 // Requests a code over RabbitMQ, and verifies the typed code over HTTP.
 //
-//   node send-and-verify.js +573001234567
+//   node send-and-verify.js YOUR_NUMBER
 
 import { randomUUID } from "node:crypto";
 import { createInterface } from "node:readline/promises";

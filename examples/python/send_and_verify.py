@@ -1,6 +1,6 @@
 """Requests a code over RabbitMQ, and verifies the typed code over HTTP.
 
-    python send_and_verify.py +573001234567
+    python send_and_verify.py YOUR_NUMBER
 """
 
 import json

@@ -1,7 +1,7 @@
 //! Requests a code over RabbitMQ, and verifies the typed code over HTTP.
 //!
 //! ```sh
-//! cargo run --example send_and_verify -- +573001234567
+//! cargo run --example send_and_verify -- YOUR_NUMBER
 //! ```
 
 use std::io::Write as _;

@@ -12,7 +12,7 @@ pub(super) fn print(settings: &Settings, http: SocketAddr, ops: SocketAddr, wiri
     let token = settings.jwt.as_ref().and_then(|jwt| {
         http::development_token(jwt, Some("+573001234567"), Some("ana@example.com"), None, in_an_hour)
     });
-    let user = token.as_deref().unwrap_or("<one that your issuer signs>");
+    let (owner, user) = person(token.as_deref(), has_page);
     let place = |in_memory, name| {
         if in_memory { format!("in memory ({name} is not set)") } else { format!("at {name}") }
     };
@@ -20,8 +20,7 @@ pub(super) fn print(settings: &Settings, http: SocketAddr, ops: SocketAddr, wiri
     let shown = if has_page {
         "Ask for a code; the message is shown here:"
     } else {
-        "Ask for a code. It is sent for real, and that number may belong to a person: make a token for your own phone first,
-with `otpost token --phone NUMBER`:"
+        "Ask for a code. It is sent for real:"
     };
     let kept = if wiring.broker_in_memory && wiring.store_in_memory { ", nothing is kept" } else { "" };
     println!(
@@ -31,8 +30,7 @@ with `otpost token --phone NUMBER`:"
   broker   {}
   store    {}
 
-Paste this into another terminal. The first line is a token for the number +57 300 123 4567 and the address
-ana@example.com, good for an hour:
+Paste this into another terminal. {owner}
 
   TOKEN={user}
 
@@ -53,4 +51,38 @@ Stop with Ctrl-C.
         place(wiring.broker_in_memory, "AMQP_URL"),
         place(wiring.store_in_memory, "REDIS_URL"),
     );
+}
+
+/// A sentence on the token's person, and the token. A made-up number may belong to a person, so it gets no real message.
+fn person(made_up: Option<&str>, is_simulated: bool) -> (&'static str, &str) {
+    match made_up {
+        None => ("The first line is for a token of your issuer:", "<one that your issuer signs>"),
+        Some(token) if is_simulated => (
+            "The first line is a token for the number +57 300 123 4567 and the address
+ana@example.com, good for an hour:",
+            token,
+        ),
+        Some(_) => (
+            "The first line makes a token for your own number and address:
+messages are sent for real, and made-up ones may belong to people.",
+            "$(ENVIRONMENT=development otpost token --phone YOUR_NUMBER --email YOUR_ADDRESS)",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::person;
+
+    #[test]
+    fn the_token_of_a_made_up_number_is_printed_only_if_messages_are_simulated() {
+        assert_eq!(person(Some("ey"), true).1, "ey");
+        let (owner, token) = person(Some("ey"), false);
+        assert!(
+            owner.contains("your own number") && token.contains("--phone YOUR_NUMBER"),
+            "{owner} {token}"
+        );
+        assert!(!owner.contains("+57") && token != "ey", "{owner} {token}");
+        assert!(person(None, true).1.contains("your issuer"));
+    }
 }

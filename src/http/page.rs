@@ -43,7 +43,7 @@ impl Page {
         let jwt = settings.jwt.as_ref().filter(|_| !is_given(settings, "JWT_SECRET"));
         Page {
             streams: MessageStreams::new(handset, shutdown),
-            signer: jwt.and_then(TokenSigner::new),
+            signer: jwt.and_then(|jwt| TokenSigner::new(jwt, settings.default_region)),
             listening: listening.ip(),
         }
     }

@@ -13,6 +13,8 @@ use serde::Serialize;
 
 use crate::clock::Clock;
 use crate::config::{Jwt, signing_secret};
+use crate::domain::email::EmailAddress;
+use crate::domain::phone::{PhoneNumber, Region};
 use crate::http::body::Body;
 use crate::http::problem::Problem;
 
@@ -25,6 +27,8 @@ pub(super) struct TokenSigner {
     key: EncodingKey,
     issuer: Option<String>,
     audience: Option<String>,
+    /// The region of numbers without a country code.
+    region: Region,
 }
 
 #[derive(Serialize)]
@@ -48,12 +52,20 @@ struct DevClaims<'a> {
 pub(super) struct DevTokenResponse {
     token: String,
     expires_in: u64,
+    to: MaskedAddresses,
+}
+
+/// The addresses as all answers show them; `None` for an invalid one.
+#[derive(Serialize)]
+struct MaskedAddresses {
+    phone_number: Option<String>,
+    email: Option<String>,
 }
 
 impl TokenSigner {
-    pub(super) fn new(jwt: &Jwt) -> Option<TokenSigner> {
+    pub(super) fn new(jwt: &Jwt, region: Region) -> Option<TokenSigner> {
         let key = EncodingKey::from_secret(signing_secret(jwt)?.as_bytes());
-        Some(TokenSigner { key, issuer: jwt.issuer.clone(), audience: jwt.audience.clone() })
+        Some(TokenSigner { key, issuer: jwt.issuer.clone(), audience: jwt.audience.clone(), region })
     }
 }
 
@@ -73,6 +85,14 @@ pub(super) async fn token(
         Problem::new(StatusCode::CONFLICT, "no_signing_key")
             .detail("tokens are verified with your own key, so this page cannot sign any")
     })?;
+    let masked_phone = phone_number.as_deref().and_then(|text| PhoneNumber::parse(text, signer.region).ok());
+    let to = MaskedAddresses {
+        phone_number: masked_phone.map(|number| number.to_string()),
+        email: email
+            .as_deref()
+            .and_then(|text| EmailAddress::parse(text).ok())
+            .map(|email| email.to_string()),
+    };
     let claims = DevClaims {
         sub: subject(phone_number.as_deref(), email.as_deref()),
         name: "Ana",
@@ -85,7 +105,7 @@ pub(super) async fn token(
     };
     let token = encode(&Header::new(Algorithm::HS256), &claims, &signer.key)
         .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal"))?;
-    Ok(Json(DevTokenResponse { token, expires_in: LIFETIME.as_secs() }))
+    Ok(Json(DevTokenResponse { token, expires_in: LIFETIME.as_secs(), to }))
 }
 
 /// Each pair of addresses is another person with separate limits, so that trying many scenarios does not reach the limit by

@@ -2,6 +2,15 @@
 
 const ANSWER_WITHIN_MS = 15000;
 
+export const CHANNELS = {
+  sms: { send: "send-verification-sms", verify: "verify-phone-otp", otp_type: "SMS" },
+  email: { send: "send-verification-email", verify: "verify-email-otp", otp_type: "EMAIL" },
+};
+/** After these errors the code is of no use; the person needs another one. */
+export const ENDS_A_CODE = ["code_expired", "code_used", "perhaps_verified", "no_pending_code", "too_many_attempts"];
+/** After these errors it is unknown whether the code was checked. */
+export const LOST_ANSWERS = ["offline", "timed_out", "provider_unavailable"];
+
 /** An error response, or no response. */
 export class ApiError extends Error {
   constructor(code, answer = {}) {
@@ -35,13 +44,21 @@ async function call(method, path, body, headers = {}) {
 
 let token = null;
 
-/** Calls the API as a person. A token is for one person and language, and is renewed when it has expired. */
-export async function callAs(person, method, path, body, headers = {}) {
+/** A token is for one person and language. */
+async function tokenOf(person) {
   const owner = JSON.stringify(person);
+  if (token?.owner !== owner) token = { owner, ...(await call("POST", "/dev/token", person)) };
+  return token;
+}
+
+/** The masked `phone_number` and `email` of a person; null for an invalid one. */
+export const maskedAddresses = async (person) => (await tokenOf(person)).to;
+
+/** Calls the API as a person. The token is renewed when it has expired. */
+export async function callAs(person, method, path, body, headers = {}) {
   for (const isRetry of [false, true]) {
-    if (token?.owner !== owner) token = { owner, ...(await call("POST", "/dev/token", person)) };
+    const bearer = { Authorization: `Bearer ${(await tokenOf(person)).token}` };
     try {
-      const bearer = { Authorization: `Bearer ${token.token}` };
       return await call(method, `/api/v1/auth/${path}`, body, { ...headers, ...bearer });
     } catch (error) {
       if (error.code !== "invalid_token" || isRetry) throw error;

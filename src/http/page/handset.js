@@ -46,7 +46,7 @@ function show(message, pick) {
   small.dataset.at = message.at;
   const text = document.createElement(message.subject ? "div" : "p");
   const code = document.createElement("button");
-  Object.assign(code, { type: "button", textContent: message.code, onclick: () => pick(message.code, message.to) });
+  Object.assign(code, { type: "button", textContent: message.code, onkeydown: move, onclick: () => pick(message.code, message.to) });
   // The autofill line at the end repeats the code.
   const [before, ...after] = message.text.trim().split(message.code);
   text.append(before, code, after.join(message.code));
@@ -62,6 +62,14 @@ function show(message, pick) {
   $(`${message.channel}-list`).append(item);
 }
 
+/** The arrow keys go from one code to the next. */
+function move(event) {
+  const step = { ArrowUp: "previousElementSibling", ArrowDown: "nextElementSibling" }[event.key];
+  if (!step) return;
+  event.preventDefault();
+  event.target.closest("article")[step]?.querySelector("button").focus();
+}
+
 /** Draws a channel. While a recipient waits for a code, all messages but the newest one to it are dimmed. */
 export function drawHandset(channel, waitingRecipient) {
   for (const list of document.querySelectorAll(".messages")) {
@@ -72,6 +80,8 @@ export function drawHandset(channel, waitingRecipient) {
       const small = item.querySelector("small");
       write(small, `${clock(Date.parse(small.dataset.at))} · ${say("to", { to: dotted(item.dataset.to) })}`);
       const code = item.querySelector("button");
+      // The newest code is the only tab stop: earlier ones do not stand before it.
+      code.tabIndex = item === list.lastChild ? 0 : -1;
       code.ariaLabel = say("use", { code: code.textContent });
     }
   }

@@ -1,19 +1,14 @@
 // A sample front end for codes: requests one, accepts it typed, pasted or read from an SMS, verifies it, and shows errors.
 // `render` draws everything from `state` and `now`.
 
-import { ApiError, callAs, toLocalTime } from "./gateway.js";
+import { ApiError, callAs, CHANNELS, ENDS_A_CODE, LOST_ANSWERS, maskedAddresses, toLocalTime } from "./gateway.js";
 import { drawHandset, listen, reveal } from "./handset.js";
 import { TEXTS } from "./texts.js";
-import { clock, dotted, minutes, preferredLanguage, say, texts, write } from "./words.js";
+import { clock, digitsIn, digitsOf, dotted, errorText, inAscii, minutes, preferredLanguage, say, texts, write } from "./words.js";
 
-const CHANNELS = {
-  sms: { send: "send-verification-sms", verify: "verify-phone-otp", otp_type: "SMS" },
-  email: { send: "send-verification-email", verify: "verify-email-otp", otp_type: "EMAIL" },
-};
-/** After these errors the code is of no use; the person needs another one. */
-const ENDS_A_CODE = ["code_expired", "code_used", "perhaps_verified", "no_pending_code", "too_many_attempts"];
-/** After these errors it is unknown whether the code was checked. */
-const LOST_ANSWERS = ["offline", "timed_out", "provider_unavailable"];
+/** News about one click or paste. They leave after this time, and when the answer to a check comes. */
+const BRIEF_NEWS = ["filled", "put", "copied", "notCopied", "noCode", "online"];
+const BRIEF_NEWS_MS = 4000;
 /** Pauses between polls of a request's status: two minutes in all. */
 const POLL_PAUSES_MS = [1500, 1500, 2000, 3000, 5000, 7000, 10000, 15000, 15000, 30000, 30000];
 
@@ -32,12 +27,26 @@ const state = {
   kept: {}, ...FRESH,
 };
 // Not kept over a reload.
-const now = { busy: "", problem: null, news: "", smsReader: null, arrivedCode: "", waited: false, visit: 0 };
+const now = {
+  busy: "", problem: null, news: "", newsTimer: 0, smsReader: null, arrivedCode: "", waited: false, visit: 0,
+  masked: {}, // The gateway's masked form of each address: null for an invalid one.
+};
 
 const inSeconds = (seconds) => Date.now() + seconds * 1000;
 const left = (time) => Math.max(0, Math.ceil((time - Date.now()) / 1000));
 /** Sets the focus after drawing, when the element can take it. */
 const focusSoon = (id) => setTimeout(() => $(id).focus());
+const person = () => ({ phone_number: state.phone, email: state.email, locale: state.language });
+
+function announceBriefly(news) {
+  clearTimeout(now.newsTimer);
+  now.news = news;
+  now.newsTimer = setTimeout(() => (endBriefNews(), render()), BRIEF_NEWS_MS);
+}
+
+function endBriefNews() {
+  if (BRIEF_NEWS.includes(now.news)) now.news = "";
+}
 
 // --- the flow ---
 
@@ -53,6 +62,7 @@ async function runExclusively(action, work) {
     if (error.code !== "left") now.problem = error;
   } finally {
     now.busy = "";
+    endBriefNews();
     if (now.arrivedCode) fill(now.arrivedCode);
     now.arrivedCode = "";
     save();
@@ -63,8 +73,7 @@ async function runExclusively(action, work) {
 /** Calls the API as the current person. Discards the answer if the person has changed meanwhile. */
 async function callApi(method, path, body, headers) {
   const { visit } = now;
-  const person = { phone_number: state.phone, email: state.email, locale: state.language };
-  const answer = await callAs(person, method, path, body, headers).catch((error) => error);
+  const answer = await callAs(person(), method, path, body, headers).catch((error) => error);
   if (visit !== now.visit) throw new ApiError("left");
   if (answer instanceof Error) throw answer;
   return answer;
@@ -128,6 +137,15 @@ const check = () => runExclusively("verify", async () => {
   }
 });
 
+/** Enter, or a press of the inactive button, before all digits are typed. */
+function reportMissingDigits() {
+  if (state.step !== "code" || state.over || now.busy || left(state.checkAt) || isFull()) return;
+  now.problem = new ApiError("digits_missing");
+  shake();
+  focusSoon("code");
+  render();
+}
+
 /** Decides after a failed check whether the code can be typed again. */
 function handleCheckError(error) {
   const { wait } = error;
@@ -151,6 +169,7 @@ function handleCheckError(error) {
 /** The code is of no use. The focus moves to the button for another one, or to the title while that has to wait. */
 function endCode(code) {
   state.over = code;
+  now.news = "";
   $("code").value = "";
   stopReadingSms();
   const hasFocus = [$("code"), $("go"), $("resend"), document.body].includes(document.activeElement);
@@ -221,17 +240,28 @@ function again() {
 }
 
 const selectChannel = (channel) => restart({ channel, resendAt: state.kept[channel]?.resendAt ?? 0 });
-const selectPerson = (person) => restart({ ...person, kept: {} });
+
+function selectPerson(changes) {
+  restart({ ...changes, kept: {} });
+  showAddresses();
+}
+
+/** Reads the masked addresses from the gateway: the page shows no second form of its own. */
+async function showAddresses() {
+  now.masked = {};
+  const { visit } = now;
+  const masked = await maskedAddresses(person()).catch(() => ({}));
+  if (visit === now.visit) render(Object.assign(now, { masked }));
+}
 
 // --- the field ---
 
 const isFull = () => $("code").value.length === state.length;
-const inAscii = (text) => text.normalize("NFKC");
-const digitsOf = (text) => inAscii(text).replace(/\D/g, "");
 
 function typed(event) {
   // An input method may change its text until the composition ends.
   if (event?.isComposing) return;
+  if (event) endBriefNews();
   const field = $("code");
   const digits = digitsOf(field.value).slice(0, state.length);
   if (digits !== field.value) {
@@ -239,7 +269,7 @@ function typed(event) {
     field.value = digits;
     field.setSelectionRange(at, at);
   }
-  if (["wrong_code", "not_yet"].includes(now.problem?.code) && digits) now.problem = null;
+  if (["wrong_code", "not_yet", "digits_missing"].includes(now.problem?.code) && digits) now.problem = null;
   render();
   if (isFull() && Date.now() >= state.checkAt) check();
 }
@@ -251,19 +281,14 @@ function beforeTyped(event) {
   if (isDigit && from === to) event.target.setSelectionRange(from, from + 1);
 }
 
-/**
- * Accepts a pasted or dropped message: the code is the number of the right length in it. Without one, all digits count if
- * they are not too many, because a part of a longer number would cost an attempt.
- */
+/** Accepts a pasted or dropped message. */
 function pasted(event) {
   event.preventDefault();
   const field = event.target;
   if (field.readOnly) return;
-  const text = inAscii((event.clipboardData ?? event.dataTransfer).getData("text"));
-  const code = text.match(new RegExp(`(?<!\\d)\\d{${state.length}}(?!\\d)`))?.[0];
-  const digits = code ?? digitsOf(text);
-  if (!digits || digits.length > state.length) {
-    now.news = "noCode";
+  const digits = digitsIn((event.clipboardData ?? event.dataTransfer).getData("text"), state.length);
+  if (!digits) {
+    announceBriefly("noCode");
     return render();
   }
   const [from, to] = digits.length === state.length ? [0, field.value.length] : [field.selectionStart, field.selectionEnd];
@@ -291,9 +316,11 @@ function shake() {
 /** Fills in and copies a code clicked on the phone. The code of another person is only copied. */
 async function pick(code, to) {
   const isIn = !now.busy && to === state.to && fill(code);
+  const isChecked = isIn && now.busy;
   const copied = await navigator.clipboard?.writeText(code).then(() => true, () => false);
-  if (isIn && state.step !== "code") return;
-  now.news = isIn ? (copied ? "filled" : "put") : copied ? "copied" : "notCopied";
+  // The answer to the check is the later news.
+  if (isChecked && !now.busy) return;
+  announceBriefly(isIn ? (copied ? "filled" : "put") : copied ? "copied" : "notCopied");
   render();
 }
 
@@ -306,14 +333,12 @@ function problem() {
   return code ? { code } : null;
 }
 
-function problemText() {
-  if (!problem()) return "";
-  const { code, attempts } = problem();
-  const { errors } = texts();
-  const special = errors[`${code}:${state.channel}`] ?? errors[`${code}:${state.step}`];
-  const message = special ?? errors[code] ?? errors.unknown.replace("{code}", code);
-  if (attempts === undefined) return message;
-  return `${message} ${say(attempts === 1 ? "attempt" : "attempts", { n: attempts })}`;
+/** A code that is of no use, and checks that have to wait, have titles of their own. */
+function titleText() {
+  const { step, over } = state;
+  if (step !== "code") return say(step === "ask" ? "title" : "doneTitle");
+  if (over) return say(over === "too_many_attempts" ? "lockedTitle" : "overTitle");
+  return say(left(state.checkAt) && state.held ? "heldTitle" : "codeTitle");
 }
 
 /** The action of the main button, its texts, and the time until which it waits. */
@@ -348,15 +373,16 @@ function render() {
   $("card").dataset.step = step;
   const parts = { ask: "ask", entry: "code", others: "code", seal: "done" };
   for (const [id, at] of Object.entries(parts)) $(id).toggleAttribute("hidden", step !== at);
-  write($("title"), say({ ask: "title", code: "codeTitle", done: "doneTitle" }[step]));
+  write($("title"), titleText());
   const sent = { queued: "queued", unknown: "perhapsSentTo", rejected: "notSent", failed: "notSent" }[state.status] ?? "sentTo";
   write($("lead"), say({ ask: "lead", code: sent, done: "done" }[step], { to: dotted(state.to) }));
-  write($("problem"), problemText());
+  write($("problem"), problem() ? errorText(problem(), state) : "");
   write($("news"), now.news && say(now.news, { n: length }));
 
   $("form").elements.channel.value = channel;
-  write($("sms-to"), dotted(state.phone.replace(/^(\+?\d{2}).*(\d{4})$/, "$1***$2")));
-  write($("email-to"), dotted(state.email.replace(/^(.).*@/, "$1***@")));
+  const { phone_number, email } = now.masked;
+  write($("sms-to"), phone_number === null ? state.phone : dotted(phone_number ?? ""));
+  write($("email-to"), email === null ? state.email : dotted(email ?? ""));
   renderCode(length);
   button("go", mainAction());
   $("resend").hidden = state.over !== "";
@@ -378,9 +404,9 @@ function renderCode(length) {
   });
   field.disabled = state.over !== "";
   field.readOnly = now.busy === "verify";
-  field.ariaInvalid = String(now.problem?.code === "wrong_code");
-  const until = state.until && !state.over ? ` ${say("until", { time: clock(state.until) })}` : "";
-  write($("hint"), say("codeHint", { n: length }) + until);
+  field.ariaInvalid = String(["wrong_code", "digits_missing"].includes(now.problem?.code));
+  const until = state.until ? ` ${say("until", { time: clock(state.until) })}` : "";
+  write($("hint"), state.step !== "code" || state.over ? "" : say("codeHint", { n: length }) + until);
 }
 
 function renderSimulation() {
@@ -426,12 +452,12 @@ function start() {
     // Unreadable state is ignored.
   }
   // The second click of a double click was meant for the previous action of the button.
-  const press = (id, work) => $(id).addEventListener("click", ({ detail }) => {
-    if (detail < 2 && $(id).ariaDisabled !== "true") work();
+  const press = (id, work, workIfInactive = () => {}) => $(id).addEventListener("click", ({ detail }) => {
+    if (detail < 2) ($(id).ariaDisabled === "true" ? workIfInactive : work)();
   });
   $("form").addEventListener("submit", (event) => event.preventDefault());
   $("form").addEventListener("keydown", (event) => event.repeat && event.key === "Enter" && event.preventDefault());
-  press("go", () => mainAction().work());
+  press("go", () => mainAction().work(), reportMissingDigits);
   press("resend", requestCode);
   press("back", back);
   $("code").addEventListener("beforeinput", beforeTyped);
@@ -451,12 +477,16 @@ function start() {
   $("email").addEventListener("change", ({ target }) => selectPerson({ email: target.value.trim(), channel: "email" }));
   addEventListener("offline", () => (now.problem = new ApiError("offline"), render()));
   addEventListener("online", () => {
-    Object.assign(now, now.problem?.code === "offline" ? { problem: null, news: "online" } : {});
+    if (now.problem?.code === "offline") {
+      now.problem = null;
+      announceBriefly("online");
+    }
     render();
     if (state.step === "code" && !state.over && !left(state.checkAt) && isFull()) check();
   });
   setInterval(tick, 1000);
   render();
+  showAddresses();
   listen(pick, (arrived) => {
     render();
     if (arrived) reveal(arrived, arrived === state.channel && state.step === "code");

@@ -64,11 +64,15 @@ impl TestPage {
         self.ask(request, "{}").await.status().as_u16()
     }
 
-    /// The person that the API reads from a token of the page.
-    async fn user(&self, person: &Value) -> User {
+    async fn token(&self, person: &Value) -> Value {
         let answer = self.ask(post_token(), &person.to_string()).await;
         let body = axum::body::to_bytes(answer.into_body(), 1 << 16).await.expect("a short answer");
-        let answer: Value = serde_json::from_slice(&body).expect("JSON");
+        serde_json::from_slice(&body).expect("JSON")
+    }
+
+    /// The person that the API reads from a token of the page.
+    async fn user(&self, person: &Value) -> User {
+        let answer = self.token(person).await;
         let bearer = format!("Bearer {}", answer["token"].as_str().expect("a token"));
         let headers =
             HeaderMap::from_iter([(header::AUTHORIZATION, bearer.parse().expect("a header value"))]);
@@ -133,6 +137,20 @@ async fn every_answer_forbids_what_the_page_does_not_need() {
     assert!(refused.headers().contains_key(header::CONTENT_SECURITY_POLICY));
 }
 
+#[test]
+fn every_documented_error_has_a_text_in_every_language() {
+    let openapi: Value = serde_json::from_str(include_str!("../../../docs/openapi.json")).expect("JSON");
+    let codes = openapi["components"]["schemas"]["ProblemCode"]["enum"].as_array().expect("error codes");
+    let texts = include_str!("texts.js");
+    let languages = texts.matches("    errors: {").count();
+    // Errors of callbacks never reach a person.
+    for code in codes.iter().filter(|code| *code != "signature_refused" && *code != "not_recorded") {
+        let code = code.as_str().expect("a string");
+        assert_eq!(texts.matches(&format!("\n      {code}: \"")).count(), languages, "{code}");
+    }
+    assert!(languages >= 3 && codes.len() > 30);
+}
+
 #[tokio::test]
 async fn another_page_in_the_same_browser_gets_nothing() {
     let page = start();
@@ -195,6 +213,33 @@ async fn a_token_identifies_the_requested_person() {
     assert_eq!(user.claims.locale.as_deref(), Some("pt"));
     let long = json!({"email": "a".repeat(255)}).to_string();
     assert_eq!(page.ask(post_token(), &long).await.status(), 422);
+}
+
+#[tokio::test]
+async fn a_token_names_its_addresses_in_the_form_of_all_answers() {
+    let page = start();
+    for (typed, masked) in [
+        ("+573001234567", json!("+57******4567")),
+        ("300 123 4567", json!("+57******4567")),
+        ("(+57) 300-123-4567", json!("+57******4567")),
+        ("+34600000001", json!("+34*****0001")),
+        ("123", json!(null)),
+        ("", json!(null)),
+    ] {
+        assert_eq!(
+            page.token(&json!({"phone_number": typed})).await["to"]["phone_number"],
+            masked,
+            "{typed}"
+        );
+    }
+    for (typed, masked) in [
+        ("ana@example.com", json!("a***@e***.com")),
+        ("MARIA@mail.shop.example", json!("m***@m***.example")),
+        ("ana@", json!(null)),
+    ] {
+        assert_eq!(page.token(&json!({"email": typed})).await["to"]["email"], masked, "{typed}");
+    }
+    assert_eq!(page.token(&json!({})).await["to"], json!({"phone_number": null, "email": null}));
 }
 
 #[tokio::test]

@@ -25,6 +25,28 @@ export function minutes(seconds) {
 /** A masked address. Non-breaking spaces keep a number on one line. */
 export const dotted = (to) => to.replace(/\*+/g, to.includes("@") ? "•••" : "\u00a0•••\u00a0•••\u00a0");
 
+/** An error on a channel at a step, with the attempts that are left. */
+export function errorText({ code, attempts }, { channel, step, length }) {
+  const { errors } = texts();
+  const special = errors[`${code}:${channel}`] ?? errors[`${code}:${step}`];
+  const message = (special ?? errors[code] ?? errors.unknown).replace("{code}", code).replace("{n}", length);
+  if (attempts === undefined) return message;
+  return `${message} ${say(attempts === 1 ? "attempt" : "attempts", { n: attempts })}`;
+}
+
+export const inAscii = (text) => text.normalize("NFKC");
+export const digitsOf = (text) => inAscii(text).replace(/\D/g, "");
+
+/**
+ * The code in a message: its number of the right length. Without one, all digits count if they are not too many, because
+ * a part of a longer number would cost an attempt.
+ */
+export function digitsIn(text, length) {
+  const code = inAscii(text).match(new RegExp(`(?<!\\d)\\d{${length}}(?!\\d)`))?.[0];
+  const digits = code ?? digitsOf(text);
+  return digits.length > length ? "" : digits;
+}
+
 /** Writes only changes: screen readers announce every write to a live region. */
 export function write(element, text) {
   if (element.textContent !== text) element.textContent = text;
