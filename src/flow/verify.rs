@@ -58,6 +58,7 @@ impl Verifier {
         };
         let verdict =
             match (retry_once("verify", || self.store.verify(&check)).await?, &self.provider_verifier) {
+                // None of our keys made the code, so the provider may have.
                 (Verdict::KeyUnavailable, Some(provider)) => {
                     let (verifier, provider) = (self.clone(), Arc::clone(provider));
                     let (recipient, check_id) = (check.recipient, check.check_id);
@@ -116,7 +117,8 @@ impl Verifier {
                 events::code_check_failed(to, error);
                 match error {
                     CodeVerifierError::NotCompared(_) => ProviderAnswer::NotCompared,
-                    // The check stays open in the store: a later approval may be its effect.
+                    // The check stays unfinished in the store: if the provider later shows the verification as approved,
+                    // this check may be what approved it.
                     CodeVerifierError::Lost(_) => return Ok(Verdict::Unanswered { counted: true }),
                 }
             }
