@@ -91,8 +91,8 @@ async fn only_messages_of_the_same_time_and_code_are_counted(store: &dyn TimedSt
     store.at(START);
     send_unnamed(store, &other_code).await;
     be_in_doubt(store, &ours).await;
-    let a_text_is_missing = ClaimInput { lease: ours.lease(), listed: &["SM1"], a_text_is_missing: true };
-    let answer = store.claim_message(&a_text_is_missing).await.expect("answers");
+    let without_text = ClaimInput { lease: ours.lease(), listed: &["SM1"], a_text_is_missing: true };
+    let answer = store.claim_message(&without_text).await.expect("answers");
     assert_eq!(answer, ClaimAnswer::Ambiguous, "a message without a text may be anybody's");
     assert_eq!(claim(store, &ours, &["SM1"]).await, claimed("SM1"));
 
