@@ -198,7 +198,7 @@ async fn run_worker(
     Ok(unfinished)
 }
 
-/// Answers until the stop, and then finishes what is in progress: answers to callers, and code checks at a provider.
+/// Answers until the stop, and then finishes what is in progress: answers to callers, and code checks.
 async fn run_http(
     http: Option<impl Future<Output = std::io::Result<()>>>,
     checks: &TaskTracker,

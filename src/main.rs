@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use otpost::cli::{self, Arguments};
+use otpost::cli;
 
 /// Profiling found a sixth of a message's CPU time in the system's allocator.
 #[global_allocator]
@@ -13,7 +12,7 @@ fn main() -> ExitCode {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .expect("nothing was installed before main");
-    let arguments = Arguments::parse();
+    let arguments = cli::arguments();
     // One thread: a worker mostly waits for servers, and computes for microseconds. More processes do more work. Name
     // lookups and file reads have threads of their own.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

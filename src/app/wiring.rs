@@ -39,7 +39,7 @@ pub(super) struct Wiring {
     pub(super) clock: Clock,
     pub(super) broker_in_memory: bool,
     pub(super) store_in_memory: bool,
-    /// Code checks at a provider, in progress.
+    /// Code checks in progress.
     pub(super) checks: TaskTracker,
 }
 
@@ -127,6 +127,7 @@ impl Wiring {
             tokens: Tokens::new(jwt)?,
             verifier: Verifier {
                 store: self.store.clone(),
+                publisher: self.broker.publisher(),
                 codes: settings.codes.clone().context("OTP_SECRET_KEYS must be set")?,
                 recipient_keyring: recipients.clone(),
                 limits: settings.limits,

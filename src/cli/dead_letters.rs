@@ -97,6 +97,13 @@ async fn run_on(
             return Exit::Failed;
         }
     };
+    // Only another read shows that the queue holds more.
+    if queue.browse(1).await.is_ok_and(|more| !more.is_empty()) {
+        eprintln!(
+            "otpost: there are more dead letters than the {} that were read: --limit reads more",
+            entries.len()
+        );
+    }
     entries.sort_by_key(|entry| entry.dead_letter.at);
     match action {
         DeadLetterAction::List { reason, .. } => {

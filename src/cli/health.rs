@@ -4,13 +4,24 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::output::Exit;
+use super::output::{Exit, print_json};
 use crate::config::Settings;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
-pub(super) fn run(settings: &Settings) -> Exit {
-    match ready(reachable(settings.ops_addr)) {
+#[derive(serde::Serialize)]
+struct HealthRow {
+    address: SocketAddr,
+    ready: bool,
+}
+
+pub(super) fn run(settings: &Settings, json: bool) -> Exit {
+    let ready = ready(reachable(settings.ops_addr));
+    if json {
+        let ready = matches!(ready, Ok(true));
+        print_json(&[HealthRow { address: settings.ops_addr, ready }]);
+    }
+    match ready {
         Ok(true) => Exit::Done,
         Ok(false) => Exit::No,
         Err(error) => {

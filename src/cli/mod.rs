@@ -20,7 +20,8 @@ mod topology;
 mod why;
 
 use clap::builder::PossibleValue;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use self::kill_switch::KillSwitchAction;
 use self::output::{Exit, print_json};
@@ -117,8 +118,8 @@ enum Command {
         /// The e-mail address of the person.
         #[arg(long, value_name = "ADDRESS")]
         email: Option<String>,
-        /// The scopes, such as "otp:verify". Without --phone and --email, the token is for a service.
-        #[arg(long)]
+        /// The scopes, such as "otp:send otp:verify". Without --phone and --email, the token is for a service.
+        #[arg(long, value_parser = token::scopes)]
         scope: Option<String>,
         /// The lifetime of the token in minutes.
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=1440))]
@@ -140,6 +141,31 @@ impl ValueEnum for DevProvider {
                 .help("Twilio, and the configured e-mail provider: real messages, real cost"),
         })
     }
+}
+
+/// Reads the arguments of this process, or ends it with an error or the help.
+pub fn arguments() -> Arguments {
+    Arguments::try_parse().unwrap_or_else(|error| with_suggestion(error).exit())
+}
+
+/// Suggests the command with the same letters: clap finds no similarity between `dve` and `dev`.
+fn with_suggestion(mut error: clap::Error) -> clap::Error {
+    let letters = |word: &str| {
+        let mut letters: Vec<char> = word.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    let typed = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(typed)) if error.kind() == ErrorKind::InvalidSubcommand => letters(typed),
+        _ => return error,
+    };
+    let command = Arguments::command();
+    let similar = command.get_subcommands().map(|known| known.get_name().to_owned());
+    let similar: Vec<String> = similar.filter(|name| letters(name) == typed).collect();
+    if !similar.is_empty() && error.get(ContextKind::SuggestedSubcommand).is_none() {
+        error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(similar));
+    }
+    error
 }
 
 pub async fn run(arguments: Arguments) -> Exit {
@@ -185,9 +211,9 @@ pub async fn run(arguments: Arguments) -> Exit {
         Command::Config => config::run(&settings, json),
         Command::Topology => topology::run(&settings, json).await,
         Command::Token { phone, email, scope, minutes } => {
-            token::run(&settings, phone.as_deref(), email.as_deref(), scope.as_deref(), minutes)
+            token::run(&settings, phone.as_deref(), email.as_deref(), scope.as_deref(), minutes, json)
         }
-        Command::Health => health::run(&settings),
+        Command::Health => health::run(&settings, json),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::output::{Exit, say};
+use super::output::{Exit, print_json, say};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::address::Address;
@@ -11,12 +11,30 @@ use crate::http::development_token;
 
 const DEFAULT_PHONE: &str = "+573001234567";
 
+/// The scopes that otpost knows.
+const SCOPES: [&str; 3] = ["otp:send", "otp:verify", "otp:admin"];
+
+#[derive(serde::Serialize)]
+struct TokenRow<'a> {
+    token: &'a str,
+    expires_at: String,
+}
+
+/// Refuses a misspelt scope: its token would be refused by every endpoint.
+pub(super) fn scopes(text: &str) -> Result<String, String> {
+    match text.split_whitespace().find(|word| !SCOPES.contains(word)) {
+        Some(word) => Err(format!("`{word}` is no scope of otpost; there are {}", SCOPES.join(", "))),
+        None => Ok(text.split_whitespace().collect::<Vec<_>>().join(" ")),
+    }
+}
+
 pub(super) fn run(
     settings: &Settings,
     phone: Option<&str>,
     email: Option<&str>,
     scope: Option<&str>,
     minutes: u32,
+    json: bool,
 ) -> Exit {
     if !settings.is_development() {
         eprintln!("otpost: tokens are made in development only; set ENVIRONMENT=development");
@@ -34,7 +52,11 @@ pub(super) fn run(
     let token = settings.jwt.as_ref().and_then(|jwt| development_token(jwt, phone, email, scope, expires));
     match token {
         Some(token) => {
-            say(&token);
+            if json {
+                print_json(&[TokenRow { token: &token, expires_at: expires.to_string() }]);
+            } else {
+                say(&token);
+            }
             Exit::Done
         }
         None => {

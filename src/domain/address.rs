@@ -27,8 +27,12 @@ pub enum AddressError {
 impl Address {
     /// Text with an `@` is read as an e-mail address, other text as a phone number.
     pub fn parse(text: &str, region: Region) -> Result<Address, AddressError> {
-        let channel = if text.contains('@') { Channel::Email } else { Channel::Sms };
-        Address::parse_for(channel, text, region)
+        Address::parse_for(Address::channel_of(text), text, region)
+    }
+
+    /// The channel of a recipient that is not checked yet.
+    pub fn channel_of(text: &str) -> Channel {
+        if text.contains('@') { Channel::Email } else { Channel::Sms }
     }
 
     /// `region` is that of numbers without a country code.

@@ -40,3 +40,4 @@ pub mod time;
 pub mod time_zone;
 mod typed_code;
 pub mod verdict;
+pub mod verified_event;

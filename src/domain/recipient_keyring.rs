@@ -15,6 +15,9 @@ pub struct RecipientKeyring {
     ip: MacKey,
     network: MacKey,
     idempotency: MacKey,
+    service: MacKey,
+    service_key: MacKey,
+    service_request: MacKey,
     dead_letters: DeadLetterKey,
 }
 
@@ -28,6 +31,9 @@ impl RecipientKeyring {
             ip: MacKey::derived(secret, "otpost ip"),
             network: MacKey::derived(secret, "otpost network"),
             idempotency: MacKey::derived(secret, "otpost idempotency"),
+            service: MacKey::derived(secret, "otpost service in request ids"),
+            service_key: MacKey::derived(secret, "otpost service's idempotency"),
+            service_request: MacKey::derived(secret, "otpost service's request"),
             dead_letters: DeadLetterKey::derived(secret),
         }
     }
@@ -63,6 +69,24 @@ impl RecipientKeyring {
     pub fn idempotency_key(&self, user_id: &str, recipient: Digest16, key: &str) -> Digest16 {
         let fields = [user_id.as_bytes(), recipient.as_str().as_bytes(), key.as_bytes()];
         Digest16::of(&self.idempotency.digest(&fields))
+    }
+
+    /// A service in request ids. The same id from another issuer, or in another claim, is another service.
+    pub fn service_in_ids(&self, issuer: &str, claim: &str, id: &str) -> Digest16 {
+        Digest16::of(&self.service.digest(&[issuer.as_bytes(), claim.as_bytes(), id.as_bytes()]))
+    }
+
+    /// A service's idempotency key for one recipient.
+    pub fn service_key(&self, service: Digest16, recipient: Digest16, key: &str) -> Digest16 {
+        let fields = [service.as_str().as_bytes(), recipient.as_str().as_bytes(), key.as_bytes()];
+        Digest16::of(&self.service_key.digest(&fields))
+    }
+
+    /// A request under a service's idempotency key, by the values of its fields.
+    pub fn service_request(&self, key: Digest16, values: &[&str]) -> Digest16 {
+        let mut fields = vec![key.as_str().as_bytes()];
+        fields.extend(values.iter().map(|value| value.as_bytes()));
+        Digest16::of(&self.service_request.digest(&fields))
     }
 }
 

@@ -25,6 +25,8 @@ pub enum Verdict {
         /// The wait until the recipient's next check is allowed. `None`: only a new code helps.
         retry_after: Option<Duration>,
     },
+    /// The code is right, but the event of it was not confirmed. The check was undone: the code can be checked again.
+    Unpublished,
     /// This process lacks the key of the challenge. The check was not counted.
     KeyUnavailable,
     /// The provider that made the code gave no answer, so the code is unknown.
@@ -44,6 +46,7 @@ impl Verdict {
             Verdict::NonePending => "no_pending_code",
             Verdict::AlreadyUsed => "code_used",
             Verdict::Locked { .. } => "too_many_attempts",
+            Verdict::Unpublished => "queue_unavailable",
             Verdict::KeyUnavailable => "key_unavailable",
             Verdict::Unanswered { .. } => "provider_unavailable",
         }

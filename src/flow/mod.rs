@@ -12,7 +12,7 @@
 //!   requests whose record cannot be read.
 //! - [`reply`] copies results to callers' own queues.
 //! - [`maintenance`] runs beside the requests: heartbeat, probes, overdue receipts.
-//! - [`verify`] checks a typed code. [`receipts`] records the provider's delivery receipts.
+//! - [`verify`] checks a typed code, and publishes that it was right ([`verified_event`]). [`receipts`] records the provider's delivery receipts.
 //! - [`explain`] shows the history of a request, and [`inspect`] the state of otpost.
 //!
 //! [`gateway`] holds the parts and the policy of one channel's flow, and [`context`] the values that one request passes
@@ -38,8 +38,10 @@ mod random;
 pub mod receipts;
 pub mod reconcile;
 pub mod reply;
+mod retry_once;
 pub mod send_gate;
 pub mod sender_rate;
 pub mod validate;
+mod verified_event;
 pub mod verify;
 pub mod worker;

@@ -9,6 +9,9 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 use super::random::random_id;
+use super::retry_once::retry_once;
+use super::verified_event::{VerifiedEventError, publish_verified};
+use crate::broker::Publisher;
 use crate::clock::Clock;
 use crate::domain::address::Address;
 use crate::domain::code::{Code, CodeKeyring, CodeScope};
@@ -24,11 +27,13 @@ use crate::telemetry::events;
 #[derive(Clone)]
 pub struct Verifier {
     pub store: Arc<dyn Store>,
+    /// Of the events of verified codes.
+    pub publisher: Arc<dyn Publisher>,
     pub codes: Arc<CodeKeyring>,
     pub recipient_keyring: Arc<RecipientKeyring>,
     pub limits: Limits,
     pub provider_verifier: Option<Arc<dyn CodeVerifier>>,
-    /// Checks at the provider. Each runs to its end even if the client disconnects; shutdown waits for them.
+    /// Checks in progress. Shutdown waits for them.
     pub in_flight: TaskTracker,
     pub clock: Clock,
 }
@@ -44,8 +49,17 @@ const BEGIN_PROVIDER_CHECK: &str = "begin_check";
 const FINISH_PROVIDER_CHECK: &str = "end_check";
 
 impl Verifier {
-    /// The verdict on one check. The check has an id, so that a repeated call to the store counts it once.
+    /// The verdict on one check. It runs to its end even if the client disconnects: a right code is right only once, and
+    /// its event must be published.
     pub async fn verify(&self, to: &Address, purpose: &Purpose, code: &Code) -> Result<Verdict, StoreError> {
+        let (verifier, to, purpose) = (self.clone(), to.clone(), purpose.clone());
+        let code = Code::parse(code.expose()).expect("a code reads back");
+        let check = self.in_flight.spawn(async move { verifier.check(&to, &purpose, &code).await });
+        check.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+    }
+
+    /// The check has an id, so that a repeated call to the store counts it once.
+    async fn check(&self, to: &Address, purpose: &Purpose, code: &Code) -> Result<Verdict, StoreError> {
         let scope = CodeScope { channel: to.channel(), address: to.as_str(), purpose };
         let digests: Vec<_> =
             self.codes.iter().map(|key| (key.kid().as_str(), key.digest(scope, code))).collect();
@@ -56,33 +70,33 @@ impl Verifier {
             digests: &digests,
             limits: &self.limits,
         };
-        let verdict =
-            match (retry_once("verify", || self.store.verify(&check)).await?, &self.provider_verifier) {
-                // None of our keys made the code, so the provider may have.
-                (Verdict::KeyUnavailable, Some(provider)) => {
-                    let (verifier, provider) = (self.clone(), Arc::clone(provider));
-                    let (recipient, check_id) = (check.recipient, check.check_id);
-                    let (to, purpose) = (to.clone(), purpose.clone());
-                    let code = Code::parse(code.expose()).expect("a code reads back");
-                    // A provider accepts a right code only once, so a client that disconnects must not keep the verdict
-                    // from being stored.
-                    let task = self.in_flight.spawn(async move {
-                        let limits = &verifier.limits;
-                        let check = CodeCheck {
-                            recipient,
-                            purpose: purpose.as_str(),
-                            check_id,
-                            digests: &[],
-                            limits,
-                        };
-                        verifier.verify_at_provider(&*provider, &check, &to, &code).await
-                    });
-                    task.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?
-                }
-                (verdict, _) => verdict,
-            };
+        let mut verdict = retry_once("verify", || self.store.verify(&check)).await?;
+        // None of our keys made the code, so the provider may have.
+        if let (Verdict::KeyUnavailable, Some(provider)) = (&verdict, &self.provider_verifier) {
+            verdict = self.verify_at_provider(&**provider, &check, to, code).await?;
+        }
+        if verdict == Verdict::Verified {
+            verdict = self.publish_or_reopen(&check, to).await?;
+        }
         events::code_checked(to, purpose.as_str(), &verdict);
         Ok(verdict)
+    }
+
+    /// Publishes the event of a right code. If that fails, the check is undone: otherwise the next one would find the
+    /// code used, and no caller would have had the verdict.
+    async fn publish_or_reopen(&self, check: &CodeCheck<'_>, to: &Address) -> Result<Verdict, StoreError> {
+        let published = publish_verified(&*self.store, &*self.publisher, check, to, self.clock.now()).await;
+        let Err(error) = published else {
+            return Ok(Verdict::Verified);
+        };
+        let reopened = retry_once("reopen", || self.store.reopen_challenge(check)).await;
+        match error {
+            VerifiedEventError::Store(error) => Err(error),
+            VerifiedEventError::Publish(error) => {
+                events::publish_failed(&error, None);
+                reopened.map(|()| Verdict::Unpublished)
+            }
+        }
     }
 
     /// The provider's verdict on a code that it made, if the store allows a check.
@@ -161,19 +175,5 @@ async fn service_exists(provider: &dyn CodeVerifier) -> Result<(), CodeVerifierE
             }
             Err(CodeVerifierError::NotCompared(error.to_string()))
         }
-    }
-}
-
-/// Calls the store, and once more after a failure. The id of the check makes the call idempotent.
-async fn retry_once<T, Call>(step: &'static str, mut call: impl FnMut() -> Call) -> Result<T, StoreError>
-where
-    Call: Future<Output = Result<T, StoreError>>,
-{
-    match call().await {
-        Err(error) => {
-            events::store_failed(step, &error, None);
-            call().await
-        }
-        answer => answer,
     }
 }

@@ -73,6 +73,15 @@ pub(super) struct User {
     pub(super) claims: Claims,
 }
 
+/// The back end that a token identifies.
+pub(super) struct Service {
+    /// Empty if the token names none.
+    pub(super) issuer: String,
+    /// The claim that holds the id: `sub`, or without it `client_id`.
+    pub(super) claim: &'static str,
+    pub(super) id: String,
+}
+
 impl Tokens {
     /// Published keys are available only while [`Tokens::refresh_keys`] runs.
     pub fn new(settings: &Jwt) -> Result<Tokens, TokenSettingsError> {
@@ -111,6 +120,16 @@ impl Tokens {
     /// Requires the scope of a service.
     pub(super) async fn service(&self, headers: &HeaderMap, scope: &str) -> Result<(), Problem> {
         self.claims_with_scope(headers, scope).await.map(drop)
+    }
+
+    /// Requires the scope of a service, and its identity.
+    pub(super) async fn named_service(&self, headers: &HeaderMap, scope: &str) -> Result<Service, Problem> {
+        let claims = self.claims_with_scope(headers, scope).await?;
+        let id = |claim, id: Option<String>| Some((claim, id.filter(|id| is_identity(id))?));
+        let (claim, id) = id("sub", claims.sub)
+            .or_else(|| id("client_id", claims.client_id))
+            .ok_or_else(|| refused("sub", "the token has no subject (`sub`) and no client (`client_id`)"))?;
+        Ok(Service { issuer: claims.iss.unwrap_or_default(), claim, id })
     }
 
     /// Requires the scope of an operator. Returns the subject, for the audit log.
@@ -179,8 +198,12 @@ fn invalid() -> Problem {
 }
 
 fn subject(claims: &Claims) -> Result<String, Problem> {
-    let named = claims.sub.clone().filter(|sub| (1..=255).contains(&sub.len()));
+    let named = claims.sub.clone().filter(|sub| is_identity(sub));
     named.ok_or_else(|| refused("sub", "the token has no subject (`sub`)"))
+}
+
+fn is_identity(text: &str) -> bool {
+    (1..=255).contains(&text.len())
 }
 
 fn unauthenticated(detail: &str) -> Problem {

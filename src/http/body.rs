@@ -48,6 +48,39 @@ impl Body {
         Ok(Body(fields.filter_map(Result::transpose).collect::<Result<_, Problem>>()?))
     }
 
+    /// Refuses every other field. A misspelt optional field would be left out without a word.
+    pub(super) fn only(&self, known: &[&str]) -> Result<(), Problem> {
+        let Some(name) = self.0.iter().map(|(name, _)| name).find(|name| !known.contains(&name.as_str()))
+        else {
+            return Ok(());
+        };
+        // Only a name is repeated. A number or an address in place of one is not.
+        let readable = name.len() <= 64
+            && name.starts_with(|first: char| first.is_ascii_alphabetic())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        let named = if readable { format!("`{name}`") } else { "a field".to_owned() };
+        Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_request")
+            .detail(format!("{named} is not known; known are {}", known.join(", "))))
+    }
+
+    /// The strings as JSON, with one more field, for the rules of a request. Of other values only the type stays.
+    pub(super) fn with(&self, field: &str, value: &str) -> Vec<u8> {
+        let string = |text: &str| serde_json::to_string(text).expect("text is JSON");
+        let fields = self.0.iter().map(|(name, given)| {
+            let given = match given {
+                Field::Text(text) => &string(text),
+                Field::List(_) => "[]",
+                Field::Other(Shape::Boolean) => "false",
+                Field::Other(Shape::Number) => "0",
+                Field::Other(Shape::Object) => "{}",
+                Field::Other(Shape::NotUnicode) => r#""\ud800""#,
+                Field::Other(_) => "null",
+            };
+            format!("{}:{given},", string(name))
+        });
+        format!("{{{}{}:{}}}", fields.collect::<String>(), string(field), string(value)).into_bytes()
+    }
+
     /// `rule` completes the sentence "`field` …" of the error.
     pub(super) fn required<T>(
         &self,

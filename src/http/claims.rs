@@ -21,7 +21,10 @@ pub(super) struct Required {
 /// OpenID Connect's standard claims, and OAuth's scope. Each is absent if it is no string.
 #[derive(Default)]
 pub(super) struct Claims {
+    pub(super) iss: Option<String>,
     pub(super) sub: Option<String>,
+    /// OAuth's client (RFC 9068 §2.2).
+    pub(super) client_id: Option<String>,
     pub(super) phone_number: Option<String>,
     pub(super) email: Option<String>,
     pub(super) name: Option<String>,
@@ -52,6 +55,7 @@ struct Read<'a> {
     iss: Claim<'a>,
     aud: Claim<'a>,
     sub: Claim<'a>,
+    client_id: Claim<'a>,
     phone_number: Claim<'a>,
     email: Claim<'a>,
     scope: Claim<'a>,
@@ -74,8 +78,17 @@ impl Required {
     }
 
     fn is_valid(&self, read: &Read<'_>) -> Option<Times> {
-        let decides =
-            [read.exp, read.nbf, read.iss, read.aud, read.sub, read.phone_number, read.email, read.scope];
+        let decides = [
+            read.exp,
+            read.nbf,
+            read.iss,
+            read.aud,
+            read.sub,
+            read.client_id,
+            read.phone_number,
+            read.email,
+            read.scope,
+        ];
         if decides.iter().any(|claim| matches!(claim, Claim::Repeated)) {
             return None;
         }
@@ -130,6 +143,7 @@ impl<'a> Read<'a> {
                 Some("iss") => &mut read.iss,
                 Some("aud") => &mut read.aud,
                 Some("sub") => &mut read.sub,
+                Some("client_id") => &mut read.client_id,
                 Some("phone_number") => &mut read.phone_number,
                 Some("email") => &mut read.email,
                 Some("scope") => &mut read.scope,
@@ -148,7 +162,9 @@ impl<'a> Read<'a> {
 
     fn claims(&self) -> Claims {
         Claims {
+            iss: self.iss.text(),
             sub: self.sub.text(),
+            client_id: self.client_id.text(),
             phone_number: self.phone_number.text(),
             email: self.email.text(),
             name: self.name.text(),

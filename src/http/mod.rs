@@ -1,4 +1,4 @@
-//! The HTTP interface: users request and verify a code, back ends verify one, operators ask about the gateway.
+//! The HTTP interface: users and back ends request and verify a code, operators ask about the gateway.
 //!
 //! Answers are JSON; errors are `application/problem+json` (RFC 9457) with a machine-readable `code`. A bearer token
 //! identifies the caller. Every request is bounded in size and time. No answer, log line or metric holds a code or a
@@ -13,6 +13,7 @@ mod client_address;
 mod connection_io;
 mod connections;
 mod health_and_metrics;
+mod json;
 mod jwks;
 mod openapi;
 mod operator;
@@ -25,6 +26,7 @@ mod recipient;
 mod request_ids;
 mod router;
 mod send;
+mod send_for_service;
 mod serve;
 mod token;
 mod token_key;

@@ -1,14 +1,15 @@
-//! `GET /api/v1/auth/otp-status/{request_id}`: the state of a request, only for the person who made it.
+//! The state of a request: `GET /api/v1/auth/otp-status/{request_id}` for the person who made it,
+//! `GET /api/v1/otp/status/{request_id}` for the service that did.
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use super::api::Api;
+use super::json::JsonAnswer;
 use super::problem::Problem;
 use super::received_result::seconds_left;
 use super::request_ids::request_id_in;
@@ -58,7 +59,7 @@ pub(super) async fn otp_status(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
     path: Result<Path<String>, PathRejection>,
-) -> Result<Json<OtpStatusResponse>, Problem> {
+) -> Result<JsonAnswer<OtpStatusResponse>, Problem> {
     let user = api.tokens.user(&headers).await?;
     let recipients: Vec<Address> =
         Channel::ALL.into_iter().filter_map(|channel| api.token_recipient(&user, channel).ok()).collect();
@@ -72,13 +73,38 @@ pub(super) async fn otp_status(
         for to in recipients {
             let recipient = api.recipient_keyring.address(to.channel(), to.as_str());
             if let Some(record) = api.request_record(&request_id, Some(recipient)).await? {
-                return Ok(Json(OtpStatusResponse::of(&request_id, to.channel(), &record, api.clock.now())));
+                return Ok(JsonAnswer(OtpStatusResponse::of(
+                    &request_id,
+                    to.channel(),
+                    &record,
+                    api.clock.now(),
+                )));
             }
         }
     }
-    Err(Problem::new(StatusCode::NOT_FOUND, "unknown_request").detail(
+    Err(unknown_request())
+}
+
+/// A request of another service has the same answer as an unknown one.
+pub(super) async fn otp_status_for_service(
+    State(api): State<Arc<Api>>,
+    headers: HeaderMap,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<JsonAnswer<OtpStatusResponse>, Problem> {
+    let service = api.tokens.named_service(&headers, "otp:send").await?;
+    let request_id = request_id_in(path)?;
+    if let Some(channel) = api.channel_of_request(&request_id, &service)
+        && let Some(record) = api.request_record(&request_id, None).await?
+    {
+        return Ok(JsonAnswer(OtpStatusResponse::of(&request_id, channel, &record, api.clock.now())));
+    }
+    Err(unknown_request())
+}
+
+fn unknown_request() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "unknown_request").detail(
         "no record of this request is kept: it waits in the queue, was rejected without a record, is too old, or is not yours",
-    ))
+    )
 }
 
 impl OtpStatusResponse {

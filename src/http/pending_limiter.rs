@@ -64,12 +64,12 @@ impl PendingLimiter {
     }
 
     /// Removes a request that is no longer pending. A count of an earlier window is gone already.
-    pub(super) fn remove(&self, PendingCount(window_start): PendingCount, subjects: &[Digest16]) {
+    pub(super) fn remove(&self, PendingCount(window_start): PendingCount, subjects: &[(Digest16, Quota)]) {
         let mut counts = self.lock();
         if counts.window_start != window_start {
             return;
         }
-        for subject in subjects {
+        for (subject, _) in subjects {
             match counts.by_digest.get_mut(subject) {
                 Some(0 | 1) => drop(counts.by_digest.remove(subject)),
                 Some(count) => *count -= 1,
@@ -123,7 +123,7 @@ mod tests {
         let pending = PendingLimiter::default();
         for _ in 0..1_000 {
             let count = pending.add(&[(subject(1), limit(1))]).expect("nothing is pending");
-            pending.remove(count, &[subject(1)]);
+            pending.remove(count, &[(subject(1), limit(1))]);
         }
         assert!(pending.lock().by_digest.is_empty());
         let early = pending.add(&[(subject(1), limit(1))]).expect("nothing is pending");
@@ -131,7 +131,7 @@ mod tests {
         for _ in 0..3 {
             pending.add(&[(subject(1), limit(1))]).expect("a new window");
         }
-        pending.remove(early, &[subject(1)]);
+        pending.remove(early, &[(subject(1), limit(1))]);
         assert!(
             pending.add(&[(subject(1), limit(1))]).is_err(),
             "the removed count belonged to the window before"

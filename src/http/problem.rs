@@ -6,6 +6,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use super::json::json_line;
 use crate::domain::request_id::RequestId;
 use crate::domain::time::seconds_rounded_up;
 
@@ -81,7 +82,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = serde_json::to_vec(&self).expect("a problem is plain data");
+        let body = json_line(&self);
         let kind = HeaderValue::from_static("application/problem+json");
         let mut response = (self.http_status, [(header::CONTENT_TYPE, kind)], body).into_response();
         if let Some(seconds) = self.retry_after {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
+use super::json::JsonAnswer;
 use super::problem::Problem;
 use crate::domain::channel::Channel;
 use crate::domain::outcome::{ErrorCode, Outcome, Status};
@@ -31,7 +31,7 @@ pub(super) struct SendResponse {
 
 impl IntoResponse for SendResponse {
     fn into_response(self) -> Response {
-        (StatusCode::ACCEPTED, Json(self)).into_response()
+        (StatusCode::ACCEPTED, JsonAnswer(self)).into_response()
     }
 }
 
@@ -86,8 +86,8 @@ impl ReceivedResult {
         self.resend_after.map(|seconds| seconds_left(seconds, at, now))
     }
 
-    /// The error response, if no code was sent.
-    pub(super) fn problem(&self, now: UnixMillis) -> Option<Problem> {
+    /// The error response, if no code was sent. `recipient` names the recipient's field in it.
+    pub(super) fn problem(&self, recipient: &str, now: UnixMillis) -> Option<Problem> {
         let error = match (self.status, &self.error) {
             (Status::Sent | Status::Unknown, _) => return None,
             (Status::Rejected | Status::Failed, Some(error)) => error,
@@ -95,7 +95,7 @@ impl ReceivedResult {
                 return Some(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal"));
             }
         };
-        let detail = error.message.replace("`to`", "the recipient in the token");
+        let detail = error.message.replace("`to`", recipient);
         let at = UnixMillis::parse_rfc3339(&self.at).unwrap_or(now);
         let left = error.retry_after.map(|seconds| seconds_left(seconds, at, now));
         let problem = Problem::new(http_status(error.code), error.code.as_str())
@@ -150,11 +150,11 @@ mod tests {
         let at = UnixMillis(1_800_000_000_000).to_string();
         let sent = result(serde_json::json!({"status": "sent", "at": at, "resend_after": 30}));
         assert_eq!(sent.resend_after(NOW), Some(20));
-        assert!(sent.problem(NOW).is_none());
+        assert!(sent.problem("`to`", NOW).is_none());
         for (retry_after, left) in [(30, Some("20")), (11, Some("1")), (10, None), (5, None)] {
             let limited = serde_json::json!({"status": "rejected", "at": at,
                 "error": {"code": "cooldown", "message": "m", "retry_after": retry_after}});
-            let response = result(limited).problem(NOW).expect("a rejection").into_response();
+            let response = result(limited).problem("`to`", NOW).expect("a rejection").into_response();
             assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
             let header = response.headers().get("retry-after").map(|value| value.to_str().expect("digits"));
             assert_eq!(header, left);
@@ -174,7 +174,7 @@ mod tests {
         let unknown = result(
             serde_json::json!({"status": "unknown", "at": at, "error": {"code": "in_doubt", "message": "m"}}),
         );
-        assert!(unknown.problem(NOW).is_none());
+        assert!(unknown.problem("`to`", NOW).is_none());
     }
 
     #[test]

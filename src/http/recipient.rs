@@ -39,7 +39,7 @@ impl Api {
 
     /// The recipient in `to` of a body. Without `channel`, an `@` makes it an e-mail address.
     pub(super) fn address_in(&self, body: &Body) -> Result<Address, Problem> {
-        let channel = body.optional("channel", CHANNEL_RULE, Channel::parse)?;
+        let channel = named_channel(body)?;
         let rule = "must be a phone number or an e-mail address";
         let text = body.required("to", rule, |text| Some(text.to_owned()))?;
         let region = self.rules.default_region;
@@ -49,6 +49,11 @@ impl Api {
         };
         to.map_err(|fault| Problem::invalid(format!("`to` {fault}")))
     }
+}
+
+/// The channel that a body names.
+pub(super) fn named_channel(body: &Body) -> Result<Option<Channel>, Problem> {
+    body.optional("channel", CHANNEL_RULE, Channel::parse)
 }
 
 fn invalid(detail: String) -> Problem {

@@ -16,7 +16,7 @@ use super::body_limit::bounded;
 use super::page::{self, Page};
 use super::problem::Problem;
 use super::webhooks::{self, Webhooks};
-use super::{health_and_metrics, openapi, operator, otp_status, send, verify};
+use super::{health_and_metrics, openapi, operator, otp_status, send, send_for_service, verify};
 use crate::telemetry::events;
 
 const BODY_BYTES_MAX: usize = 16 * 1024;
@@ -39,6 +39,8 @@ fn routes(api: Arc<Api>, webhooks: Option<Webhooks>) -> Router {
         .route("/api/v1/auth/otp-status/{request_id}", get(otp_status::otp_status))
         .route("/api/v1/auth/verify-phone-otp", post(verify::verify_phone_otp))
         .route("/api/v1/auth/verify-email-otp", post(verify::verify_email_otp))
+        .route("/api/v1/otp/send", post(send_for_service::send_for_service))
+        .route("/api/v1/otp/status/{request_id}", get(otp_status::otp_status_for_service))
         .route("/api/v1/otp/verify", post(verify::verify_for_service))
         .route("/api/v1/sms/status", get(operator::status::status))
         .route("/api/v1/sms/rate-limit", post(operator::rate_limit::rate_limit))

@@ -9,18 +9,18 @@ use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, StatusCode};
 
 use super::api::{Api, store_unavailable};
-use super::auth::User;
 use super::body::Body;
 use super::client_address::client_address;
 use super::problem::Problem;
 use super::received_result::{ReceivedResult, SendResponse, http_status};
 use super::recipient::claim_name;
-use super::request_ids::idempotency_key;
+use super::request_ids::{KeyBinding, idempotency_key};
 use crate::broker::{Outgoing, PublishError, Target};
 use crate::domain::address::Address;
 use crate::domain::channel::Channel;
+use crate::domain::keyed_digest::Digest16;
 use crate::domain::language_tag::is_bcp47;
-use crate::domain::limit::Limit;
+use crate::domain::limit::{Limit, Quota};
 use crate::domain::outcome::{ErrorCode, OutcomeError, Status};
 use crate::domain::purpose::Purpose;
 use crate::domain::request::body::SendRequestBody;
@@ -66,36 +66,46 @@ impl Api {
         };
         body.required("otp_type", rule, |kind| (kind == otp_type).then_some(()))?;
         let to = self.rules.recipient(channel, user.claimed_recipient(channel)?);
-        let to = to.map_err(|rejection| rejected(channel, &rejection.error))?;
-        self.send(headers, peer, &user, &to).await
+        let to = to.map_err(|rejection| {
+            let claim = format!("the token's `{}`", claim_name(channel));
+            rejected(&rejection.error, &claim)
+        })?;
+        let client_ip = client_address(peer, headers, &self.trusted_proxies);
+        self.send(&NewRequest {
+            request_id: self.new_request_id(&user.sub, &to, idempotency_key(headers)?),
+            to: &to,
+            purpose: Purpose::default().as_str(),
+            client_ip: Some(client_ip),
+            fields: SendRequestBody {
+                user_id: Some(user.sub),
+                user_name: user.claims.name.filter(|name| name.chars().count() <= 200),
+                locale: user.claims.locale.filter(|locale| is_bcp47(locale)),
+                timezone: user.claims.zoneinfo.filter(|zone| Zone::parse(zone).is_some()),
+                ..SendRequestBody::default()
+            },
+            key: None,
+            to_in_errors: "the recipient in the token",
+        })
+        .await
     }
 
-    async fn send(
-        &self,
-        headers: &HeaderMap,
-        peer: IpAddr,
-        user: &User,
-        to: &Address,
-    ) -> Result<SendResponse, Problem> {
-        let client_ip = client_address(peer, headers, &self.trusted_proxies);
-        let request_id = self.new_request_id(&user.sub, to, idempotency_key(headers)?);
-        let (result, cooldown) = match self.check_limits(&request_id, to, &user.sub, client_ip).await? {
+    /// Publishes a request, unless it is a repeat or reaches a limit, and waits briefly for its result.
+    pub(super) async fn send(&self, request: &NewRequest<'_>) -> Result<SendResponse, Problem> {
+        let (result, cooldown) = match self.check_limits(request).await? {
             PreCheck::Completed(result) => (Some(result), Duration::ZERO),
             PreCheck::InProgress { cooldown } => (None, cooldown),
-            PreCheck::Publish => {
-                (self.publish_bounded(&request_id, to, user, client_ip).await?, self.limits.cooldown)
-            }
+            PreCheck::Publish => (self.publish_bounded(request).await?, self.limits.cooldown),
         };
         let now = self.clock.now();
-        if let Some(problem) = result.as_ref().and_then(|result| result.problem(now)) {
-            return Err(problem.request_id(&request_id));
+        if let Some(problem) = result.as_ref().and_then(|result| result.problem(request.to_in_errors, now)) {
+            return Err(problem.request_id(&request.request_id));
         }
         let resend_after = result.as_ref().and_then(|result| result.resend_after(now));
         Ok(SendResponse {
-            request_id: request_id.to_string(),
+            request_id: request.request_id.to_string(),
             status: result.as_ref().map_or("queued", |result| result.status.as_str()),
-            channel: to.channel(),
-            to: to.to_string(),
+            channel: request.to.channel(),
+            to: request.to.to_string(),
             expires_at: result.as_ref().and_then(ReceivedResult::expires_at),
             resend_after: resend_after.unwrap_or_else(|| seconds_rounded_up(cooldown)),
             code_length: self.code_length,
@@ -108,26 +118,13 @@ impl Api {
     ///
     /// A repeat of a request with a record is answered from the record, whatever the limits are by now, and is not
     /// published. The first copy is safe: the broker redelivers it until a worker has completed it.
-    async fn check_limits(
-        &self,
-        request_id: &RequestId,
-        to: &Address,
-        sub: &str,
-        client_ip: IpAddr,
-    ) -> Result<PreCheck, Problem> {
-        let purpose = Purpose::default();
-        let subject = LimitSubject {
-            recipient: self.recipient_keyring.address(to.channel(), to.as_str()),
-            purpose: purpose.as_str(),
-            user: Some(self.recipient_keyring.user(sub)),
-            ip: Some(self.recipient_keyring.ip(client_ip)),
-            network: Some(self.recipient_keyring.network(client_ip)),
-        };
-        let limits = self.limits.on(to.channel());
-        let usage = self.store.usage(&subject, Some(request_id), &limits).await;
+    async fn check_limits(&self, request: &NewRequest<'_>) -> Result<PreCheck, Problem> {
+        let subject = self.limit_subject(request);
+        let limits = self.limits.on(request.to.channel());
+        let usage = self.store.usage(&subject, Some(&request.request_id), &limits).await;
         let usage = usage.map_err(|error| store_unavailable("usage", &error))?;
         if usage.has_record
-            && let Some(record) = self.request_record(request_id, Some(subject.recipient)).await?
+            && let Some(record) = self.request_record(&request.request_id, Some(subject.recipient)).await?
         {
             return Ok(match record.state {
                 RequestState::InProgress { .. } => PreCheck::InProgress { cooldown: usage.cooldown_left },
@@ -143,36 +140,39 @@ impl Api {
         Ok(PreCheck::Publish)
     }
 
-    /// Publishes a request, unless too many of the same user or client address are pending in the queue.
-    async fn publish_bounded(
-        &self,
-        request_id: &RequestId,
-        to: &Address,
-        user: &User,
-        client_ip: IpAddr,
-    ) -> Result<Option<ReceivedResult>, Problem> {
-        let keyring = &self.recipient_keyring;
-        let by_user = keyring.user(&user.sub);
-        let (by_ip, by_network) = (keyring.ip(client_ip), keyring.network(client_ip));
-        let count = self
-            .pending
-            .add(&[
-                (by_user, self.limits[Limit::User]),
-                (by_ip, self.limits[Limit::Ip]),
-                (by_network, self.limits[Limit::Network]),
-            ])
-            .map_err(|wait| too_many(ErrorCode::RateLimited, wait))?;
-        let result = self.publish_request(request_id, to, user, client_ip).await;
+    fn limit_subject<'a>(&self, request: &NewRequest<'a>) -> LimitSubject<'a> {
+        LimitSubject {
+            recipient: self.recipient_keyring.address(request.to.channel(), request.to.as_str()),
+            purpose: request.purpose,
+            user: request.fields.user_id.as_deref().map(|user| self.recipient_keyring.user(user)),
+            ip: request.client_ip.map(|ip| self.recipient_keyring.ip(ip)),
+            network: request.client_ip.map(|ip| self.recipient_keyring.network(ip)),
+        }
+    }
+
+    /// Publishes a request, unless too many of the same user or client address are pending in the queue. Without a user
+    /// the recipient counts.
+    async fn publish_bounded(&self, request: &NewRequest<'_>) -> Result<Option<ReceivedResult>, Problem> {
+        let subject = self.limit_subject(request);
+        let by_user = match subject.user {
+            Some(user) => (user, self.limits[Limit::User]),
+            None => (subject.recipient, self.limits[Limit::Recipient]),
+        };
+        let by_ip = subject.ip.map(|ip| (ip, self.limits[Limit::Ip]));
+        let by_network = subject.network.map(|network| (network, self.limits[Limit::Network]));
+        let counted: Vec<_> = [Some(by_user), by_ip, by_network].into_iter().flatten().collect();
+        let count = self.pending.add(&counted).map_err(|wait| too_many(ErrorCode::RateLimited, wait))?;
+        let remove = |counted: &[(Digest16, Quota)]| self.pending.remove(count, counted);
+        if let Some(binding) = request.key {
+            self.bind_key(binding).await.inspect_err(|_| remove(&counted))?;
+        }
+        let result = self.publish_request(request).await;
         match &result {
             // It is in the queue, or may be: a missing confirm proves nothing.
             Ok(None) | Err(PublishError::Unconfirmed(_)) => {}
             // A rejection charges no limit, so it keeps counting against the user.
-            Ok(Some(result)) if result.status == Status::Rejected => {
-                self.pending.remove(count, &[by_ip, by_network]);
-            }
-            Ok(Some(_)) | Err(PublishError::NotTaken(_) | PublishError::Unroutable) => {
-                self.pending.remove(count, &[by_user, by_ip, by_network]);
-            }
+            Ok(Some(result)) if result.status == Status::Rejected => remove(&counted[1..]),
+            Ok(Some(_)) | Err(PublishError::NotTaken(_) | PublishError::Unroutable) => remove(&counted),
         }
         result.map_err(|error| {
             events::publish_failed(&error, None);
@@ -183,35 +183,42 @@ impl Api {
 
     async fn publish_request(
         &self,
-        request_id: &RequestId,
-        to: &Address,
-        user: &User,
-        client_ip: IpAddr,
+        request: &NewRequest<'_>,
     ) -> Result<Option<ReceivedResult>, PublishError> {
         let at = self.clock.now();
-        let request = SendRequestBody {
-            request_id: request_id.to_string(),
-            to: to.as_str().to_owned(),
-            user_id: Some(user.sub.clone()),
-            user_name: user.claims.name.clone().filter(|name| name.chars().count() <= 200),
-            client_ip: Some(client_ip.to_string()),
-            locale: user.claims.locale.clone().filter(|locale| is_bcp47(locale)),
-            timezone: user.claims.zoneinfo.clone().filter(|zone| Zone::parse(zone).is_some()),
+        let body = SendRequestBody {
+            request_id: request.request_id.to_string(),
+            to: request.to.as_str().to_owned(),
+            client_ip: request.client_ip.map(|ip| ip.to_string()),
             requested_at: Some(at.to_string()),
-            ..SendRequestBody::default()
+            ..request.fields.clone()
         };
-        let body = serde_json::to_vec(&request).expect("a request is plain data");
+        let body = serde_json::to_vec(&body).expect("a request is plain data");
         let message = Outgoing {
-            target: Target::Requests(to.channel()),
+            target: Target::Requests(request.to.channel()),
             body: &body,
-            message_id: request_id.as_str(),
-            correlation_id: Some(request_id.as_str()),
+            message_id: request.request_id.as_str(),
+            correlation_id: Some(request.request_id.as_str()),
             at,
             traceparent: None,
         };
         let body = self.rpc_client.request(message, self.send_wait).await?;
         Ok(body.as_deref().and_then(ReceivedResult::read))
     }
+}
+
+/// A checked request for a code, before it is published.
+pub(super) struct NewRequest<'a> {
+    pub(super) request_id: RequestId,
+    pub(super) to: &'a Address,
+    pub(super) purpose: &'a str,
+    pub(super) client_ip: Option<IpAddr>,
+    /// The other fields of the message.
+    pub(super) fields: SendRequestBody,
+    /// The idempotency key to bind when the request is published.
+    pub(super) key: Option<KeyBinding>,
+    /// The recipient's field, as errors name it to this caller.
+    pub(super) to_in_errors: &'static str,
 }
 
 /// The answer of the checks before a request is published.
@@ -228,8 +235,8 @@ fn too_many(code: ErrorCode, wait: Duration) -> Problem {
     Problem::new(http_status(code), code.as_str()).detail(code.message()).retry_after(wait)
 }
 
-fn rejected(channel: Channel, error: &OutcomeError) -> Problem {
-    let detail = error.detail.as_deref().unwrap_or(error.code.message());
-    let detail = detail.replace("`to`", &format!("the token's `{}`", claim_name(channel)));
+/// `to` names the recipient's field to this caller.
+pub(super) fn rejected(error: &OutcomeError, to: &str) -> Problem {
+    let detail = error.detail.as_deref().unwrap_or(error.code.message()).replace("`to`", to);
     Problem::new(http_status(error.code), error.code.as_str()).detail(detail)
 }

@@ -1,8 +1,8 @@
 //! Endpoints that verify a typed code, for a person or for a back end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::api::Api;
 use super::body::Body;
+use super::json::JsonAnswer;
 use super::problem::Problem;
 use crate::domain::address::Address;
 use crate::domain::channel::Channel;
@@ -31,7 +32,7 @@ pub(super) async fn verify_phone_otp(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
     bytes: Bytes,
-) -> Result<Json<VerifiedResponse>, Problem> {
+) -> Result<JsonAnswer<VerifiedResponse>, Problem> {
     api.verify_for_person(Channel::Sms, &headers, &bytes).await
 }
 
@@ -40,7 +41,7 @@ pub(super) async fn verify_email_otp(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
     bytes: Bytes,
-) -> Result<Json<VerifiedResponse>, Problem> {
+) -> Result<JsonAnswer<VerifiedResponse>, Problem> {
     api.verify_for_person(Channel::Email, &headers, &bytes).await
 }
 
@@ -49,7 +50,7 @@ pub(super) async fn verify_for_service(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
     bytes: Bytes,
-) -> Result<Json<VerifiedResponse>, Problem> {
+) -> Result<JsonAnswer<VerifiedResponse>, Problem> {
     api.tokens.service(&headers, "otp:verify").await?;
     let body = Body::read(&headers, &bytes)?;
     let purpose = body.optional("purpose", Purpose::RULE_SENTENCE, Purpose::parse)?.unwrap_or_default();
@@ -65,7 +66,7 @@ impl Api {
         channel: Channel,
         headers: &HeaderMap,
         bytes: &Bytes,
-    ) -> Result<Json<VerifiedResponse>, Problem> {
+    ) -> Result<JsonAnswer<VerifiedResponse>, Problem> {
         let user = self.tokens.user(headers).await?;
         let body = Body::read(headers, bytes)?;
         let code = typed_code(&body)?;
@@ -78,9 +79,9 @@ impl Api {
         to: &Address,
         purpose: Purpose,
         code: &Code,
-    ) -> Result<Json<VerifiedResponse>, Problem> {
+    ) -> Result<JsonAnswer<VerifiedResponse>, Problem> {
         match self.verifier.verify(to, &purpose, code).await {
-            Ok(Verdict::Verified) => Ok(Json(VerifiedResponse {
+            Ok(Verdict::Verified) => Ok(JsonAnswer(VerifiedResponse {
                 verified: true,
                 channel: to.channel(),
                 purpose: purpose.as_str().to_owned(),
@@ -119,6 +120,11 @@ fn problem(verdict: &Verdict) -> Problem {
             )
             .retry_after(*wait)
         }
+        Verdict::Unpublished => problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the result could not be published, and the check was not counted; check the same code again",
+        )
+        .retry_after(Duration::from_secs(2)),
         Verdict::KeyUnavailable => problem(
             StatusCode::SERVICE_UNAVAILABLE,
             "the key of this code is not configured here; no attempt was counted",

@@ -87,6 +87,10 @@ pub trait Store: Send + Sync {
         answer: ProviderAnswer,
     ) -> Result<Verdict, StoreError>;
 
+    /// Undoes the check that verified a challenge: its code can be verified again, here also if the provider made it.
+    /// A challenge that another check verified, or a new one, stays.
+    async fn reopen_challenge(&self, check: &CodeCheck<'_>) -> Result<(), StoreError>;
+
     /// Records the SID of a challenge's verification, unless the challenge was replaced.
     async fn link_verification(
         &self,
@@ -102,6 +106,14 @@ pub trait Store: Send + Sync {
         request_id: Option<&RequestId>,
         limits: &Limits,
     ) -> Result<Usage, StoreError>;
+
+    /// The request that an idempotency key names, both as digests. A free key is bound to `request`, if one is given, for
+    /// [`retention::OUTCOME_KEPT`].
+    async fn idempotency_key(
+        &self,
+        key: Digest16,
+        request: Option<Digest16>,
+    ) -> Result<Option<Digest16>, StoreError>;
 
     /// Records a receipt. One that adds nothing to the record changes nothing, and it does not suppress again: an
     /// operator may have removed the suppression that it caused the first time.

@@ -285,6 +285,11 @@ pub fn code_checked(to: &impl Display, purpose: &str, verdict: &Verdict) {
     info!(%to, purpose, verdict = verdict.as_str(), "code checked");
 }
 
+/// No record of the request is kept, so a reader could not know which code it was.
+pub fn verified_without_request(to: &impl Display, purpose: &str) {
+    warn!(%to, purpose, "verified event not published: the request of the code has no record");
+}
+
 /// The provider that made the code gave no verdict.
 pub fn code_check_failed(to: &impl Display, fault: &impl Display) {
     warn!(%to, %fault, "code check failed");

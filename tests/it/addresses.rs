@@ -153,3 +153,49 @@ fn a_development_token_has_a_number_an_address_or_both() {
         );
     }
 }
+
+/// Standard output and error of a command of development, and its exit code.
+fn ran(arguments: &[&str]) -> (String, String, Option<i32>) {
+    let output = Command::new(env!("CARGO_BIN_EXE_otpost"))
+        .args(arguments)
+        .env_clear()
+        .envs([("ENVIRONMENT", "development"), ("OPS_ADDR", "127.0.0.1:1")])
+        .output()
+        .expect("the binary starts");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    (text(output.stdout), text(output.stderr), output.status.code())
+}
+
+#[test]
+fn a_misspelt_scope_is_refused_and_the_known_ones_are_named() {
+    for scope in ["otp:verfiy", "otp:verify otp:sent", "verify", "otp:verify,otp:send", "OTP:SEND"] {
+        let (out, err, code) = ran(&["token", "--scope", scope]);
+        assert_eq!((out.as_str(), code), ("", Some(2)), "{scope}");
+        assert!(err.contains("is no scope of otpost; there are otp:send, otp:verify, otp:admin"), "{err}");
+    }
+    let both = token(&["--scope", "otp:send  otp:verify"], 0);
+    assert_eq!(both["scope"], "otp:send otp:verify");
+}
+
+#[test]
+fn a_command_with_swapped_letters_is_recognised() {
+    for (typed, meant) in [("dve", "dev"), ("wroker", "worker"), ("sevre", "serve"), ("httpp", "http")] {
+        let (_, err, code) = ran(&[typed]);
+        assert_eq!(code, Some(2), "{err}");
+        assert!(err.contains(&format!("'{meant}'")), "{err}");
+    }
+    assert!(!ran(&["xyz"]).1.contains("similar"));
+}
+
+#[test]
+fn token_and_health_print_json_if_asked_to() {
+    let (out, err, code) = ran(&["token", "--json"]);
+    assert_eq!(code, Some(0), "{err}");
+    let rows: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(rows[0]["token"].as_str().map(|token| token.split('.').count()), Some(3));
+    assert!(rows[0]["expires_at"].is_string() && out.ends_with("]\n"));
+    let (out, err, code) = ran(&["health", "--json"]);
+    assert_eq!(code, Some(1), "{err}");
+    let rows: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(rows, json!([{"address": "127.0.0.1:1", "ready": false}]));
+}

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::harness::{Embedded, HOUR, Options, RECIPIENT_KEY, World};
+use crate::http::services::{SEND, sender};
 use crate::http::{Answer, SEND_SMS, TestServer, alice, post, token};
 use crate::scripted::Script;
 use crate::scripted::refused;
@@ -102,6 +103,38 @@ async fn each_rejection_is_reported_at_once_with_its_reason() {
     assert!(limited.header("retry-after").is_some());
     assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     assert_eq!(gateway.posted().len(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_services_request_is_answered_like_a_persons() {
+    let world = World::new();
+    let gateway = Embedded::in_world(world.clone(), Options::default());
+    let server = server_of(&world);
+    let ask = async |body: Value| server.post(SEND, &sender(&json!({})), &body).await;
+    let sent = ask(json!({"to": "+573001234567", "user_id": "user-1"})).await.expect(202);
+    assert_eq!((&sent["status"], &sent["resend_after"]), (&json!("sent"), &json!(0)));
+    assert!(sent["expires_at"].is_string());
+
+    let unknown = ask(json!({"to": "+573001234567", "template": "unknown"})).await;
+    let problem = unknown.expect_problem(422, "invalid_request");
+    let detail = problem["detail"].to_string();
+    assert!(detail.contains("`template` is not a known template") && problem["request_id"].is_string());
+
+    world.provider.script_next([Script::Fail(refused(Scope::Recipient, 21610))]);
+    ask(json!({"to": "+573109876543"})).await.expect_problem(422, "provider_rejected");
+    ask(json!({"to": "+573109876543"})).await.expect_problem(422, "suppressed");
+    // The person's own request counts against the same user, and so does the address that the service names.
+    let limit = Options::default().limits[Limit::User].count;
+    for nth in 1..limit {
+        ask(json!({"to": format!("+57310987{nth:04}"), "user_id": "user-1"})).await.expect(202);
+    }
+    server.post(SEND_SMS, &alice(), &json!({"otp_type": "SMS"})).await.expect_problem(429, "rate_limited");
+    for nth in 0..30 {
+        ask(json!({"to": format!("+57311987{nth:04}"), "client_ip": "203.0.113.7"})).await.expect(202);
+    }
+    let limited = ask(json!({"to": "+573121234567", "client_ip": "203.0.113.7"})).await;
+    limited.expect_problem(429, "rate_limited");
+    assert_eq!(gateway.posted().len(), 1 + 1 + limit as usize - 1 + 30);
 }
 
 #[tokio::test(start_paused = true)]

@@ -132,6 +132,9 @@ impl Store for FlakyStore {
     ) -> Result<Verdict, StoreError> {
         self.reach()?.finish_provider_check(check, end).await
     }
+    async fn reopen_challenge(&self, check: &CodeCheck<'_>) -> Result<(), StoreError> {
+        self.reach()?.reopen_challenge(check).await
+    }
     async fn link_verification(
         &self,
         subject: &LimitSubject<'_>,
@@ -147,6 +150,13 @@ impl Store for FlakyStore {
         limits: &Limits,
     ) -> Result<Usage, StoreError> {
         self.reach()?.usage(subject, request, limits).await
+    }
+    async fn idempotency_key(
+        &self,
+        key: Digest16,
+        request: Option<Digest16>,
+    ) -> Result<Option<Digest16>, StoreError> {
+        self.reach()?.idempotency_key(key, request).await
     }
     async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptAnswer, StoreError> {
         self.reach()?.record_receipt(receipt).await
@@ -373,6 +383,7 @@ impl Embedded {
             results: world.broker.subscribe_results(),
             verifier: Verifier {
                 store,
+                publisher: Arc::new(world.broker.publisher()),
                 codes,
                 recipient_keyring: recipients,
                 limits: options.limits,

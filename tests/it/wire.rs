@@ -16,6 +16,7 @@ use otpost::domain::request::{AutofillField, SendRequest};
 use otpost::domain::send_result::SendResult;
 use otpost::domain::time::UnixMillis;
 use otpost::domain::time_zone::Zone;
+use otpost::domain::verified_event::{VerifiedEvent, VerifiedEventStatus};
 use schemars::generate::SchemaSettings;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -128,6 +129,11 @@ fn event_schema() -> Value {
     settings.into_generator().into_root_schema_for::<DeliveryEvent<'static>>().to_value()
 }
 
+fn verified_schema() -> Value {
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    settings.into_generator().into_root_schema_for::<VerifiedEvent<'static>>().to_value()
+}
+
 fn request_schema() -> Value {
     schemars::schema_for!(SendRequestBody).to_value()
 }
@@ -161,6 +167,7 @@ fn the_published_schemas_match_the_types() {
     check_file(SCHEMAS, "send-request.json", &request_schema());
     check_file(SCHEMAS, "send-result.json", &result_schema());
     check_file(SCHEMAS, "delivery-event.json", &event_schema());
+    check_file(SCHEMAS, "verified-event.json", &verified_schema());
 }
 
 #[test]
@@ -184,6 +191,21 @@ fn every_event_follows_the_schema() {
         assert_eq!(faults(&event_schema(), &event), Vec::<String>::new());
         assert_eq!(event["status"], status.as_str());
     }
+}
+
+#[test]
+fn a_verified_event_matches_its_golden_file() {
+    let event = VerifiedEvent {
+        request_id: "r1",
+        channel: Channel::Sms,
+        purpose: "verification",
+        to: "+57******4567",
+        status: VerifiedEventStatus::Verified,
+        at: sent().at,
+    };
+    check_file(GOLDEN, "event-verified.json", &event);
+    let event = serde_json::to_value(&event).expect("plain data");
+    assert_eq!(faults(&verified_schema(), &event), Vec::<String>::new());
 }
 
 #[test]

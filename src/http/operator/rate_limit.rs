@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -10,6 +9,7 @@ use axum::http::HeaderMap;
 use crate::flow::inspect::limits::{LimitUsageRow, limit_usage};
 use crate::http::api::{Api, store_unavailable};
 use crate::http::body::Body;
+use crate::http::json::JsonAnswer;
 use crate::http::problem::Problem;
 use crate::telemetry::events::{self, AdminAction};
 
@@ -17,12 +17,12 @@ pub(crate) async fn rate_limit(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
     bytes: Bytes,
-) -> Result<Json<LimitUsageRow>, Problem> {
+) -> Result<JsonAnswer<LimitUsageRow>, Problem> {
     let sub = api.tokens.admin(&headers).await?;
     let body = Body::read(&headers, &bytes)?;
     let to = api.address_in(&body)?;
     events::admin_asked(&sub, AdminAction::RateLimit, None, Some(&to));
     let row =
         limit_usage(api.store.as_ref(), &api.recipient_keyring, &api.limits, &to, api.clock.now()).await;
-    row.map(Json).map_err(|error| store_unavailable("usage", &error))
+    row.map(JsonAnswer).map_err(|error| store_unavailable("usage", &error))
 }

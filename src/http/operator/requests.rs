@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -12,6 +11,7 @@ use serde::Serialize;
 use crate::flow::explain::{self, RecentRequest, RequestExplanation};
 use crate::http::api::{Api, store_unavailable};
 use crate::http::body::Body;
+use crate::http::json::JsonAnswer;
 use crate::http::problem::Problem;
 use crate::http::request_ids::request_id_in;
 use crate::telemetry::events::{self, AdminAction};
@@ -27,7 +27,7 @@ pub(crate) async fn explain_request(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
     path: Result<Path<String>, PathRejection>,
-) -> Result<Json<RequestExplanation>, Problem> {
+) -> Result<JsonAnswer<RequestExplanation>, Problem> {
     let sub = api.tokens.admin(&headers).await?;
     let request_id = request_id_in(path)?;
     events::admin_asked(&sub, AdminAction::Request, Some(request_id.as_str()), None);
@@ -37,7 +37,7 @@ pub(crate) async fn explain_request(
         )
     })?;
     let checks_max = api.limits.wrong_per_challenge;
-    Ok(Json(explain::explain_request(&request_id, &record, checks_max, api.clock.now())))
+    Ok(JsonAnswer(explain::explain_request(&request_id, &record, checks_max, api.clock.now())))
 }
 
 /// `POST /api/v1/sms/requests`: the last requests of a recipient. The recipient is in the body because URLs are logged.
@@ -45,7 +45,7 @@ pub(crate) async fn recent_requests(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
     bytes: Bytes,
-) -> Result<Json<RecentRequestsResponse>, Problem> {
+) -> Result<JsonAnswer<RecentRequestsResponse>, Problem> {
     let sub = api.tokens.admin(&headers).await?;
     let body = Body::read(&headers, &bytes)?;
     let to = api.address_in(&body)?;
@@ -54,5 +54,5 @@ pub(crate) async fn recent_requests(
     let requests = explain::recent_requests(api.store.as_ref(), recipient)
         .await
         .map_err(|error| store_unavailable("recent", &error))?;
-    Ok(Json(RecentRequestsResponse { to: to.to_string(), requests }))
+    Ok(JsonAnswer(RecentRequestsResponse { to: to.to_string(), requests }))
 }

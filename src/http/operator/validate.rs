@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -12,6 +11,7 @@ use serde::Serialize;
 use crate::flow::inspect::numbers::{self, NumberRow};
 use crate::http::api::Api;
 use crate::http::body::Body;
+use crate::http::json::JsonAnswer;
 use crate::http::problem::Problem;
 use crate::telemetry::events::{self, AdminAction};
 
@@ -27,7 +27,7 @@ pub(crate) async fn validate(
     State(api): State<Arc<Api>>,
     headers: HeaderMap,
     bytes: Bytes,
-) -> Result<Json<ValidateResponse>, Problem> {
+) -> Result<JsonAnswer<ValidateResponse>, Problem> {
     let sub = api.tokens.admin(&headers).await?;
     let body = Body::read(&headers, &bytes)?;
     let numbers = body.texts("numbers", NUMBERS_MAX, "must be a list of 1 to 100 strings")?;
@@ -45,5 +45,5 @@ pub(crate) async fn validate(
     });
     let numbers =
         validation.await.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal"))?;
-    Ok(Json(ValidateResponse { numbers }))
+    Ok(JsonAnswer(ValidateResponse { numbers }))
 }

@@ -136,6 +136,11 @@ impl Store for MemoryStore {
         Ok(self.step(|state, _| state.finish_provider_check(check, answer)))
     }
 
+    async fn reopen_challenge(&self, check: &CodeCheck<'_>) -> Result<(), StoreError> {
+        self.step(|state, _| state.reopen_challenge(check));
+        Ok(())
+    }
+
     async fn link_verification(
         &self,
         subject: &LimitSubject<'_>,
@@ -153,6 +158,14 @@ impl Store for MemoryStore {
         limits: &Limits,
     ) -> Result<Usage, StoreError> {
         Ok(self.step(|state, now| state.usage(subject, request_id, limits, now)))
+    }
+
+    async fn idempotency_key(
+        &self,
+        key: Digest16,
+        request: Option<Digest16>,
+    ) -> Result<Option<Digest16>, StoreError> {
+        Ok(self.step(|state, now| state.idempotency_key(key, request, now)))
     }
 
     async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptAnswer, StoreError> {

@@ -10,7 +10,7 @@ use crate::domain::limit::EventLog;
 use crate::domain::request_id::RequestId;
 use crate::domain::suppression::SuppressionEntry;
 use crate::domain::time::UnixMillis;
-use crate::store::retention::CHALLENGE_KEPT_AFTER;
+use crate::store::retention::{CHALLENGE_KEPT_AFTER, OUTCOME_KEPT};
 use crate::store::{KillSwitch, Lease, RequestSummary};
 
 pub(super) const HOUR: Duration = Duration::from_secs(3_600);
@@ -33,6 +33,8 @@ pub(super) struct State {
     /// By recipient and message id.
     pub(super) claims: HashMap<(Digest16, String), Claim>,
     pub(super) expected_receipts: BTreeSet<ExpectedReceipt>,
+    /// The request that each idempotency key of a service names, and until when.
+    pub(super) idempotency_keys: HashMap<Digest16, (Digest16, UnixMillis)>,
     /// When each worker last had something to send.
     pub(super) active_workers: HashMap<u64, UnixMillis>,
     pub(super) kill_switch: Option<KillSwitch>,
@@ -125,6 +127,22 @@ impl State {
         self.logs.used((EventLog::Sends, recipient), DAY, now)
     }
 
+    pub(super) fn idempotency_key(
+        &mut self,
+        key: Digest16,
+        request: Option<Digest16>,
+        now: UnixMillis,
+    ) -> Option<Digest16> {
+        if let Some((bound, until)) = self.idempotency_keys.get(&key)
+            && *until > now
+        {
+            return Some(*bound);
+        }
+        let request = request?;
+        self.idempotency_keys.insert(key, (request, now.plus(OUTCOME_KEPT)));
+        Some(request)
+    }
+
     /// Drops everything that no step can read any more.
     pub(super) fn sweep(&mut self, now: UnixMillis) {
         const KEPT: Duration = Duration::from_secs(7 * 86_400);
@@ -140,6 +158,7 @@ impl State {
         self.possible_checks.retain(|_, checks| checks.iter().any(|check| check.at.plus(DAY) > now));
         self.suppressions.retain(|_, suppression| suppression.is_in_force(now));
         self.claims.retain(|_, claim| claim.until > now);
+        self.idempotency_keys.retain(|_, (_, until)| *until > now);
         self.expected_receipts.retain(|expected| expected.due.plus(KEPT) > now);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::log::Source;
 use super::state::{HOUR, State};
+use crate::domain::challenge::PROVIDER_MADE;
 use crate::domain::limit::{EventLog, Limit};
 use crate::domain::time::UnixMillis;
 use crate::domain::verdict::Verdict;
@@ -47,5 +48,20 @@ impl State {
         let attempts_left = checks_max - challenge.checks;
         self.logs.append(wrong_log, source, HOUR, now);
         Verdict::Wrong { attempts_left }
+    }
+
+    pub(super) fn reopen_challenge(&mut self, check: &CodeCheck<'_>) {
+        let challenge = self.challenge_mut(check.recipient, check.purpose);
+        let ours = challenge.filter(|challenge| challenge.used == Some(check.check_id));
+        let (Some(challenge), Some((kid, digest))) = (ours, check.digests.first()) else {
+            return;
+        };
+        challenge.used = None;
+        challenge.checks -= 1;
+        // A provider accepts a code only once, so the next check compares here. No other code continues this challenge.
+        if challenge.kid == PROVIDER_MADE {
+            (challenge.kid, challenge.digest) = ((*kid).to_owned(), *digest);
+            challenge.callers_code = true;
+        }
     }
 }

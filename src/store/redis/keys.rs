@@ -49,6 +49,11 @@ impl Keys {
         self.shared(":id:", request_id.as_str())
     }
 
+    /// An idempotency key of a service; its digest covers the service and the recipient.
+    pub(super) fn idempotency_key<'a>(&'a self, key: &'a Digest16) -> Key<'a> {
+        self.shared(":key:", key.as_str())
+    }
+
     pub(super) fn recent<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
         self.of(recipient, ":recent", "")
     }

@@ -7,6 +7,7 @@ mod connection;
 mod keys;
 mod replies;
 mod script_call;
+mod scripts;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,7 +17,8 @@ use sha2::{Digest as _, Sha256};
 
 use self::connection::Link;
 use self::keys::Keys;
-use self::script_call::{Call, Script};
+use self::script_call::Call;
+use self::scripts::Scripts;
 use super::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use super::retention::{
     ACTIVE_WORKER_FOR, CHALLENGE_KEPT_AFTER, CLAIM_CLOCK_DIFFERENCE_MAX, CLAIM_KEPT, CLAIM_REQUESTS_MAX,
@@ -50,51 +52,13 @@ pub struct RedisStore {
     time: AtomicU64,
 }
 
-struct Scripts {
-    admit: Script,
-    update_progress: Script,
-    claim_message: Script,
-    complete: Script,
-    verify: Script,
-    begin_provider_check: Script,
-    finish_provider_check: Script,
-    link_verification: Script,
-    usage: Script,
-    record_receipt: Script,
-    overdue_receipts: Script,
-    heartbeat: Script,
-    kill_switch: Script,
-    request_record: Script,
-    recent_requests: Script,
-    suppress: Script,
-    suppressions: Script,
-}
-
 impl RedisStore {
     /// Connects at the first step, so that a gateway can start while Redis is down.
     pub fn connect(url: &str, prefix: &str) -> Result<RedisStore, InvalidUrl> {
         Ok(RedisStore {
             link: Link::open(url)?,
             keys: Keys::new(prefix),
-            scripts: Scripts {
-                admit: Script::new(include_str!("admit.lua")),
-                update_progress: Script::new(include_str!("update_progress.lua")),
-                claim_message: Script::new(include_str!("claim_message.lua")),
-                complete: Script::new(include_str!("complete.lua")),
-                verify: Script::new(include_str!("verify.lua")),
-                begin_provider_check: Script::new(include_str!("begin_provider_check.lua")),
-                finish_provider_check: Script::new(include_str!("finish_provider_check.lua")),
-                link_verification: Script::new(include_str!("link_verification.lua")),
-                usage: Script::new(include_str!("usage.lua")),
-                record_receipt: Script::new(include_str!("record_receipt.lua")),
-                overdue_receipts: Script::new(include_str!("overdue_receipts.lua")),
-                heartbeat: Script::new(include_str!("heartbeat.lua")),
-                kill_switch: Script::new(include_str!("kill_switch.lua")),
-                request_record: Script::new(include_str!("request_record.lua")),
-                recent_requests: Script::new(include_str!("recent_requests.lua")),
-                suppress: Script::new(include_str!("suppress.lua")),
-                suppressions: Script::new(include_str!("suppressions.lua")),
-            },
+            scripts: Scripts::new(),
             time: AtomicU64::new(0),
         })
     }
@@ -349,6 +313,19 @@ impl Store for RedisStore {
         self.run("finish_provider_check", &call, replies::verdict).await
     }
 
+    async fn reopen_challenge(&self, check: &CodeCheck<'_>) -> Result<(), StoreError> {
+        let Some((kid, digest)) = check.digests.first() else {
+            return Ok(());
+        };
+        let mut call = self.scripts.reopen_challenge.call(1);
+        call.arg(self.keys.challenge(&check.recipient, check.purpose))
+            .arg(id_word(check.check_id))
+            .arg(PROVIDER_MADE)
+            .arg(*kid)
+            .arg(digest.as_str());
+        self.run("reopen_challenge", &call, replies::reopened).await
+    }
+
     async fn link_verification(
         &self,
         subject: &LimitSubject<'_>,
@@ -381,6 +358,19 @@ impl Store for RedisStore {
         call.arg(self.time());
         call.limits(subject, limits);
         self.run("usage", &call, replies::usage).await
+    }
+
+    async fn idempotency_key(
+        &self,
+        key: Digest16,
+        request: Option<Digest16>,
+    ) -> Result<Option<Digest16>, StoreError> {
+        let mut call = self.scripts.idempotency_key.call(1);
+        call.arg(self.keys.idempotency_key(&key))
+            .arg(self.time())
+            .optional(request.as_ref().map(Digest16::as_str))
+            .arg(millis(OUTCOME_KEPT));
+        self.run("idempotency_key", &call, replies::idempotency_key).await
     }
 
     async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptAnswer, StoreError> {

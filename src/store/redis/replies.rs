@@ -116,6 +116,10 @@ pub(super) fn provider_check_start(answer: &str) -> Option<ProviderCheckStart> {
     }
 }
 
+pub(super) fn reopened(answer: &str) -> Option<()> {
+    matches!(answer, "reopened" | "unchanged").then_some(())
+}
+
 pub(super) fn linked(answer: &str) -> Option<()> {
     matches!(answer, "linked" | "replaced").then_some(())
 }
@@ -131,6 +135,14 @@ pub(super) fn usage(answer: &str) -> Option<Usage> {
         cooldown_left: duration(next()?)?,
         has_record: next()? == "1",
     })
+}
+
+/// `None` inside if the key is free.
+pub(super) fn idempotency_key(answer: &str) -> Option<Option<Digest16>> {
+    match optional(answer) {
+        Some(digest) => Digest16::parse(digest).map(Some),
+        None => Some(None),
+    }
 }
 
 pub(super) fn receipt_answer(answer: &str) -> Option<ReceiptAnswer> {

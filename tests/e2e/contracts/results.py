@@ -100,7 +100,8 @@ def check(channel) -> int:
                 break
             message, key = json.loads(body), method.routing_key
             later = message.get("status") in ("delivered", "undelivered")
-            kind = "deadLetter" if queue != QUEUE else "laterFact" if later else "result"
+            fact = "verified" if message.get("status") == "verified" else "laterFact" if later else "result"
+            kind = "deadLetter" if queue != QUEUE else fact
             found = message_faults(kind, properties, body)
             if queue == QUEUE and properties.message_id != f"{message.get('request_id')}:{message.get('status')}":
                 found.append(f"its message_id is {properties.message_id}")

@@ -240,6 +240,7 @@ async fn keeps_its_promises(store: &dyn TimedStore) {
     ten_wrong_attempts_in_an_hour_lock_a_recipient(store).await;
     a_check_whose_answer_was_lost_is_counted_once(store).await;
     a_check_without_the_key_is_not_counted(store).await;
+    an_undone_check_leaves_its_code_to_the_next_one(store).await;
     a_users_limit_spans_recipients(store).await;
     a_networks_limit_spans_recipients_and_is_refunded(store).await;
     the_first_outcome_stays(store).await;
@@ -620,6 +621,32 @@ async fn a_check_without_the_key_is_not_counted(store: &dyn TimedStore) {
     granted(admit(store, &request_to(15, "key")).await);
     assert_eq!(verify_under(store, 15, 1, &[("k9", named(65))]).await, Verdict::KeyUnavailable);
     assert_eq!(verify_under(store, 15, 2, &[("k9", named(0)), ("k1", named(65))]).await, Verdict::Verified);
+}
+
+async fn an_undone_check_leaves_its_code_to_the_next_one(store: &dyn TimedStore) {
+    store.at(START);
+    let request = request_to(112, "undone");
+    grant_and_complete(store, &request).await;
+    let right = named(request.digest);
+    let undo = async |check_id: u64| {
+        let (digests, limits) = ([("k1", right)], limits());
+        let purpose = "verification";
+        let check =
+            CodeCheck { recipient: named(112), purpose, check_id, digests: &digests, limits: &limits };
+        store.reopen_challenge(&check).await.expect("the store answers");
+    };
+    // More often than a code may be checked.
+    for check_id in 1..=7 {
+        assert_eq!(verify(store, 112, check_id, request.digest).await, Verdict::Verified);
+        undo(check_id + 100).await;
+        assert_eq!(verify(store, 112, 99, request.digest).await, Verdict::AlreadyUsed, "not its own check");
+        undo(check_id).await;
+        undo(check_id).await;
+    }
+    assert_eq!(verify(store, 112, 50, 0).await, Verdict::Wrong { attempts_left: 4 });
+    assert_eq!(verify(store, 112, 51, request.digest).await, Verdict::Verified);
+    undo(7).await;
+    assert_eq!(verify(store, 112, 52, request.digest).await, Verdict::AlreadyUsed);
 }
 
 async fn a_users_limit_spans_recipients(store: &dyn TimedStore) {

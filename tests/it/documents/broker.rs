@@ -115,6 +115,7 @@ async fn the_properties_of_published_messages_are_the_documented_ones() {
 
         let (result, fact) =
             (Target::Results { routing_key: "sms.sent" }, Target::Results { routing_key: "sms.delivered" });
+        let verified = Target::Results { routing_key: "sms.verified" };
         let reply = Target::Reply { queue: &queue };
         let least = DeadHeaders { reason: "unattributable", ..DeadHeaders::default() };
         let most = DeadHeaders {
@@ -129,6 +130,8 @@ async fn the_properties_of_published_messages_are_the_documented_ones() {
             ("result", result, Some("c-1"), None, false),
             ("laterFact", fact, Some("c-1"), None, true),
             ("laterFact", fact, Some("c-1"), None, false),
+            ("verified", verified, Some("c-1"), None, true),
+            ("verified", verified, Some("c-1"), None, false),
             ("reply", reply, Some("c-1"), Some(TRACE), true),
             ("reply", reply, Some("c-1"), None, false),
             ("deadLetter", Target::Dead(most), Some("c-1"), Some(TRACE), true),

@@ -20,16 +20,21 @@ pub static ASYNCAPI: LazyLock<Value> = LazyLock::new(|| document("asyncapi.json"
 static REQUEST: LazyLock<Value> = LazyLock::new(|| document("schemas/send-request.json"));
 pub static RESULT: LazyLock<Value> = LazyLock::new(|| document("schemas/send-result.json"));
 static EVENT: LazyLock<Value> = LazyLock::new(|| document("schemas/delivery-event.json"));
+static VERIFIED: LazyLock<Value> = LazyLock::new(|| document("schemas/verified-event.json"));
 
 /// Statuses in the routing keys `<channel>.<status>`.
 const RESULTS: [&str; 4] = ["sent", "rejected", "failed", "unknown"];
-const FACTS: [&str; 2] = ["delivered", "undelivered"];
+const FACTS: [&str; 3] = ["delivered", "undelivered", "verified"];
 
-/// Panics at an undocumented result, reply or delivery event.
+/// Panics at an undocumented result, reply or event.
 pub fn check_result(message_id: &str, body: &[u8]) {
     let body: Value = serde_json::from_slice(body).expect("a result is JSON");
     let status = body["status"].as_str().expect("a status");
-    let schema = if FACTS.contains(&status) { &EVENT } else { &RESULT };
+    let schema = match status {
+        "delivered" | "undelivered" => &EVENT,
+        "verified" => &VERIFIED,
+        _ => &RESULT,
+    };
     let found = faults_of_ours(schema, schema, &body);
     assert!(found.is_empty(), "docs/schemas does not document this: {found:?}\n{body}");
     assert_eq!(message_id, format!("{}:{status}", body["request_id"].as_str().expect("an id")));
@@ -153,9 +158,13 @@ fn correlation_ids_and_reply_addresses_are_documented_properties() {
 #[test]
 fn every_example_of_a_message_follows_its_schema() {
     let messages = &ASYNCAPI["components"]["messages"];
-    for (name, schema) in
-        [("request", &REQUEST), ("result", &RESULT), ("laterFact", &EVENT), ("reply", &RESULT)]
-    {
+    for (name, schema) in [
+        ("request", &REQUEST),
+        ("result", &RESULT),
+        ("laterFact", &EVENT),
+        ("verified", &VERIFIED),
+        ("reply", &RESULT),
+    ] {
         let file = messages[name]["payload"]["$ref"].as_str().expect("a file");
         assert_eq!(&document(file), &**schema, "{name}");
         let examples = messages[name]["examples"].as_array().expect("examples");

@@ -122,6 +122,10 @@ impl Facts {
                     self.add(format!("{at} must keep to {keyword} {rule}"));
                 }
                 _ if RULES.contains(&keyword) || OTHER.contains(&keyword) => {}
+                // Keeping to the documented members is what callers must do.
+                "additionalProperties" if side == Side::Written && *rule == false => {
+                    self.add(format!("{at} must have no other member"));
+                }
                 "default" => self.add(format!("{at} is {rule} if it is not there")),
                 unknown => panic!("teach the list of {at} what {unknown:?} means"),
             }

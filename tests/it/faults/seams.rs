@@ -298,6 +298,9 @@ impl Store for SeamStore {
     ) -> Result<Verdict, StoreError> {
         self.step(self.inner.finish_provider_check(check, end)).await
     }
+    async fn reopen_challenge(&self, check: &CodeCheck<'_>) -> Result<(), StoreError> {
+        self.step(self.inner.reopen_challenge(check)).await
+    }
     async fn link_verification(
         &self,
         subject: &LimitSubject<'_>,
@@ -313,6 +316,13 @@ impl Store for SeamStore {
         limits: &Limits,
     ) -> Result<Usage, StoreError> {
         self.step(self.inner.usage(subject, request, limits)).await
+    }
+    async fn idempotency_key(
+        &self,
+        key: Digest16,
+        request: Option<Digest16>,
+    ) -> Result<Option<Digest16>, StoreError> {
+        self.step(self.inner.idempotency_key(key, request)).await
     }
     async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptAnswer, StoreError> {
         self.step(self.inner.record_receipt(receipt)).await

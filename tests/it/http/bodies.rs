@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::{Request, header};
 use serde_json::{Value, json};
 
+use super::services::{SEND, sender};
 use super::{ALICE, CODE, SEND_SMS, TestServer, VERIFY_PHONE, VERIFY_SERVICE, alice, post, service};
 
 /// Wrong bodies. Each contains `Secreto` or the digits `739164`, which no answer may repeat.
@@ -163,8 +164,22 @@ async fn a_request_without_a_token_learns_nothing_about_its_body() {
     }
 }
 
+#[tokio::test]
+async fn a_json_answer_ends_in_a_newline() {
+    let server = TestServer::start();
+    server.send_code("r1", CODE).await;
+    let check = |code: &str| json!({"to": ALICE, "otp_code": code});
+    let wrong = server.post(VERIFY_SERVICE, &service(), &check("000000")).await;
+    let right = server.post(VERIFY_SERVICE, &service(), &check(CODE)).await;
+    let limits = server.post("/api/v1/sms/rate-limit", &service(), &json!({ "to": ALICE })).await;
+    for (answer, status) in [(wrong, 422), (right, 200), (limits, 200)] {
+        assert_eq!(answer.status, status, "{}", answer.text);
+        assert!(answer.text.ends_with("}\n") && answer.text.matches('\n').count() == 1, "{:?}", answer.text);
+    }
+}
+
 /// Objects that begin with the fields that an endpoint needs.
-const SEND: &str = r#"{"otp_type":"SMS","#;
+const SEND_BODY: &str = r#"{"otp_type":"SMS","#;
 const CHECK: &str = r#"{"otp_code":"482913","#;
 const CHECK_FOR_SERVICE: &str = r#"{"otp_code":"482913","to":"+573001234567","#;
 
@@ -173,13 +188,14 @@ async fn a_field_that_is_given_twice_is_refused_at_every_depth_and_named_if_it_i
     let server = TestServer::start();
     let operator = super::token(&json!({"scope": "otp:admin", "phone_number": null}));
     for (path, token, open, field) in [
-        (SEND_SMS, alice(), SEND, "otp_type"),
+        (SEND_SMS, alice(), SEND_BODY, "otp_type"),
         (super::SEND_EMAIL, alice(), r#"{"otp_type":"EMAIL","#, "otp_type"),
         (VERIFY_PHONE, alice(), CHECK, "otp_code"),
         (super::VERIFY_EMAIL, alice(), CHECK, "otp_code"),
         (VERIFY_SERVICE, service(), CHECK_FOR_SERVICE, "to"),
         (VERIFY_SERVICE, service(), r#"{"purpose":null,"#, "purpose"),
         (VERIFY_SERVICE, service(), r#"{"channel":"sms","#, "channel"),
+        (SEND, sender(&json!({})), r#"{"to":"+573001234567","#, "to"),
         ("/api/v1/sms/rate-limit", operator.clone(), r#"{"to":"+573001234567","#, "to"),
         ("/api/v1/sms/validate", operator.clone(), r#"{"numbers":["1"],"#, "numbers"),
         ("/api/v1/sms/requests", operator.clone(), r#"{"to":"+573001234567","#, "to"),

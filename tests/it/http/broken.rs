@@ -79,6 +79,10 @@ impl Store for Broken {
         self.fail().await
     }
 
+    async fn reopen_challenge(&self, _: &CodeCheck<'_>) -> Result<(), StoreError> {
+        self.fail().await
+    }
+
     async fn link_verification(
         &self,
         _: &LimitSubject<'_>,
@@ -94,6 +98,14 @@ impl Store for Broken {
         _: Option<&RequestId>,
         _: &Limits,
     ) -> Result<Usage, StoreError> {
+        self.fail().await
+    }
+
+    async fn idempotency_key(
+        &self,
+        _: Digest16,
+        _: Option<Digest16>,
+    ) -> Result<Option<Digest16>, StoreError> {
         self.fail().await
     }
 

@@ -9,6 +9,8 @@ mod many_connections;
 mod paths;
 mod refusals;
 mod send;
+pub mod services;
+mod verified;
 mod verify;
 
 use std::collections::BTreeSet;
@@ -108,6 +110,7 @@ impl TestServer {
             tokens: Tokens::new(&jwt(JwtKey::Secret(SECRET.into()))).expect("a secret"),
             verifier: Verifier {
                 store: store.clone(),
+                publisher: Arc::new(broker.publisher()),
                 codes: codes.clone(),
                 recipient_keyring: recipients.clone(),
                 limits: limits(),
@@ -238,15 +241,17 @@ impl TestServer {
             country: None,
             history: &RequestHistory::default(),
         };
-        match self.store.admit(&admit).await {
-            Ok(Admission::Granted(_)) => {}
+        let grant = match self.store.admit(&admit).await {
+            Ok(Admission::Granted(grant)) => grant,
             other => panic!("the send must be granted: {other:?}"),
-        }
+        };
         let refused =
             Outcome::without_send(Status::Sent, START, purpose, OutcomeError::of(ErrorCode::Internal));
+        let challenge = Some(grant.challenge.as_str().to_owned());
+        let history = RequestHistory { challenge, ..RequestHistory::default() };
         let completion = CompletionInput {
             lease: admit.lease,
-            outcome: &Outcome { error: None, ..refused },
+            outcome: &Outcome { error: None, history, ..refused },
             refund: Refund::None,
             found_by_lookup: false,
             id_is_unlisted: false,

@@ -128,6 +128,7 @@ async fn a_request_with_a_code_that_was_admitted_before_the_refusal_is_finished(
     after.result().await.expect_sent();
     assert!(world.provider.posted()[1].body.contains("20261122"));
     assert_eq!(after.verify(ALICE, "20261122").await, Verdict::Verified);
+    assert_eq!(after.result().await.body["status"], "verified");
     after.publish(&with("r1", ALICE, json!({"code": "20261122"})));
     let repeated = after.result().await;
     repeated.expect("sent", None);

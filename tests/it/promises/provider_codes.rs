@@ -185,6 +185,24 @@ async fn of_many_right_codes_at_once_exactly_one_is_verified() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_right_code_whose_event_was_not_confirmed_is_compared_here_the_next_time() {
+    let verifier = Arc::<ScriptedVerifier>::default();
+    let mut gateway = sent(&verifier).await;
+    for _ in 0..3 {
+        gateway.world.broker.fail_next_publishes(1);
+        assert_eq!(gateway.verify(ALICE, RIGHT).await, Verdict::Unpublished);
+    }
+    assert!(matches!(gateway.verify(ALICE, WRONG).await, Verdict::Wrong { attempts_left: 4 }));
+    assert_eq!(gateway.verify(ALICE, RIGHT).await, Verdict::Verified);
+    assert_eq!(verifier.checked().len(), 1, "a provider accepts a code only once");
+    let mut event = gateway.result().await;
+    while event.body["status"] != "verified" {
+        event = gateway.result().await;
+    }
+    assert_eq!(gateway.verify(ALICE, RIGHT).await, Verdict::AlreadyUsed);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_burst_of_guesses_asks_the_provider_five_times() {
     let verifier = Arc::<ScriptedVerifier>::default();
     let gateway = sent(&verifier).await;

@@ -197,6 +197,8 @@ async fn a_code_that_was_used_meanwhile_is_not_sent_again() {
     gateway.request("r2", ALICE).await.expect_sent();
     let code = gateway.posted()[1].code.clone();
     assert_eq!(gateway.verify(ALICE, &code).await, otpost::domain::verdict::Verdict::Verified);
+    let event = gateway.result().await;
+    assert_eq!((&event.body["status"], &event.body["request_id"]), (&json!("verified"), &json!("r2")));
     gateway.result().await.expect("failed", Some("expired"));
     assert_eq!(gateway.posted().len(), 2);
 }

@@ -130,6 +130,8 @@ async fn a_code_made_by_verify_is_sent_and_accepted_once() {
         assert_eq!(wrong["attempts_remaining"], 4);
         let verified = otpost.expect(&code, 200, "verified").await;
         assert_eq!(verified["verified"], true);
+        let event = results.next().await;
+        assert_eq!((event.routing_key.as_str(), event.message_id.as_str()), ("sms.verified", "r1:verified"));
         otpost.expect(&code, 409, "code_used").await;
         let checks = fake.requests_to("/VerificationCheck");
         assert_eq!(checks.len(), 2, "a code that was used is not asked about");

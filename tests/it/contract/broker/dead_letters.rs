@@ -536,3 +536,22 @@ async fn a_replay_that_broke_off_before_the_removal_sends_one_message() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_command_says_that_there_are_more_dead_letters_than_it_read() {
+    in_world(async |world: &RabbitWorld| {
+        for name in ["dead:1", "dead:2", "dead:3"] {
+            dead_letter(world, name, b"{}", panicked(name, "failed"), ago(10)).await;
+        }
+        let (browser, _) = dead_letters(world, 3).await;
+        browser.close().await;
+        for (limit, left_out) in [("2", true), ("3", false)] {
+            let (browser, _) = dead_letters(world, 3).await;
+            browser.close().await;
+            let listed = run(world, &["list", "--json", "--limit", limit]).expect(0);
+            assert_eq!(listed.json().len().to_string(), limit);
+            assert_eq!(listed.err.contains("more dead letters than the"), left_out, "{}", listed.err);
+        }
+    })
+    .await;
+}

@@ -28,6 +28,7 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
     active_workers_are_counted(store).await;
     a_record_is_found_by_the_request_id_alone(store).await;
     the_last_requests_include_rejected_ones(store).await;
+    an_idempotency_key_names_its_first_request_for_a_day(store).await;
 }
 
 async fn fail(store: &dyn TimedStore, request: &TestRequest, suppression: Option<NewSuppression<'_>>) {
@@ -238,4 +239,20 @@ async fn the_last_requests_include_rejected_ones(store: &dyn TimedStore) {
     assert!(!listed.contains(&"recent-3".to_owned()));
     store.at(START.plus(25 * HOUR));
     assert_eq!(recent().await, [""; 0]);
+}
+
+async fn an_idempotency_key_names_its_first_request_for_a_day(store: &dyn TimedStore) {
+    let [key, first, second] = [named(201), named(202), named(203)];
+    let bound = async |request| store.idempotency_key(key, request).await.expect("answers");
+    store.at(START);
+    assert_eq!(bound(None).await, None, "reading binds nothing");
+    assert_eq!(bound(Some(first)).await, Some(first));
+    store.at(START.plus(24 * HOUR - Duration::from_millis(1)));
+    for asked in [Some(second), None, Some(first)] {
+        assert_eq!(bound(asked).await, Some(first));
+    }
+    assert_eq!(store.idempotency_key(named(204), None).await.expect("answers"), None);
+    store.at(START.plus(24 * HOUR));
+    assert_eq!(bound(None).await, None);
+    assert_eq!(bound(Some(second)).await, Some(second));
 }

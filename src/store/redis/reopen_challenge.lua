@@ -1,0 +1,13 @@
+-- Reopen: undoes the check that verified a challenge, so that its code can be verified again.
+-- KEYS     challenge
+-- ARGV     check id, key id of codes that the provider made, one of our key ids, digest of the right code under it
+-- Answers  reopened | unchanged (another check, or a new challenge)
+local challenge = KEYS[1]
+local check_id, provider_made, kid, digest = unpack(ARGV)
+local fields = redis.call('HMGET', challenge, 'kid', 'used')
+if fields[2] ~= check_id then return 'unchanged' end
+redis.call('HDEL', challenge, 'used')
+redis.call('HINCRBY', challenge, 'wrong', -1)
+-- A provider accepts a code only once, so the next check compares here. No other code continues this challenge.
+if fields[1] == provider_made then redis.call('HSET', challenge, 'kid', kid, 'digest', digest, 'callers', 1) end
+return 'reopened'
