@@ -70,12 +70,7 @@ impl<'a> Reader<'a> {
             http_addr: self.address("HTTP_ADDR", "127.0.0.1:8080"),
             ops_addr: self.address("OPS_ADDR", "127.0.0.1:9090"),
             connections_max: self.number("HTTP_MAX_CONNECTIONS", 1_000, 1, 65_536),
-            bytes_in_flight_max: self.number(
-                "HTTP_MAX_BYTES_IN_FLIGHT",
-                32 * 1024 * 1024,
-                2 * 1024 * 1024,
-                1024 * 1024 * 1024,
-            ),
+            bytes_in_flight_max: self.bytes_in_flight_max(),
             trusted_proxies: self.trusted_proxies(),
             reply_to_allowed: self.reply_to_allowed(),
             codes: self.codes(development),
@@ -147,6 +142,11 @@ impl<'a> Reader<'a> {
             _ => "must be an address and a port, such as 0.0.0.0:8080",
         };
         self.parsed(name, default, rule)
+    }
+
+    fn bytes_in_flight_max(&mut self) -> usize {
+        const MIB: usize = 1024 * 1024;
+        self.number("HTTP_MAX_BYTES_IN_FLIGHT", 32 * MIB, 2 * MIB, 1024 * MIB)
     }
 
     fn trusted_proxies(&mut self) -> Vec<IpNet> {

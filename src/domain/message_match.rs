@@ -16,7 +16,7 @@ pub enum InDoubtPolicy {
 }
 
 /// The largest difference between our clock and the provider's.
-pub const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
+pub const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(5);
 /// A message counts as absent after two lookups without it, this far apart.
 pub const ABSENT_APART: Duration = Duration::from_secs(10);
 
@@ -33,13 +33,13 @@ pub struct MessageMatcher<'a> {
 impl MessageMatcher<'_> {
     /// An older message cannot match.
     pub fn list_since(&self) -> UnixMillis {
-        UnixMillis(self.created_from.0.saturating_sub(millis(CLOCKS_DIFFER)))
+        UnixMillis(self.created_from.0.saturating_sub(millis(CLOCK_DIFFERENCE_MAX)))
     }
 
     /// A message of the right time (by our clock) matches by its text, by the code (the provider may alter a text), or
     /// without a text, which the provider may have deleted.
     pub fn matches(&self, created: UnixMillis, text: Option<&str>) -> bool {
-        let in_time = (self.list_since()..=self.created_until.plus(CLOCKS_DIFFER)).contains(&created);
+        let in_time = (self.list_since()..=self.created_until.plus(CLOCK_DIFFERENCE_MAX)).contains(&created);
         in_time && text.is_none_or(|text| text == self.text || has_number(text, self.code))
     }
 }

@@ -31,7 +31,7 @@ pub enum Retry {
     After(Duration),
     /// Another attempt as soon as the gate allows it: when the circuit breaker closes, or another sender is available.
     /// Without one before the deadline, the request ends with this error.
-    AtGate(OutcomeError),
+    WhenGateAllows(OutcomeError),
     /// Look the message up first: it may have been sent.
     LookUp,
     GiveUp(Status, OutcomeError),
@@ -51,10 +51,10 @@ pub fn after_failure(
 ) -> Retry {
     let (asked, provider_code) = match failure {
         SendFailure::Refused { provider_code, scope: Scope::Account, .. } => {
-            return Retry::AtGate(error(ErrorCode::ProviderMisconfigured, *provider_code));
+            return Retry::WhenGateAllows(error(ErrorCode::ProviderMisconfigured, *provider_code));
         }
         SendFailure::Refused { provider_code, scope: Scope::Sender, reason } => {
-            return Retry::AtGate(error(sender_pool::error_code(*reason), *provider_code));
+            return Retry::WhenGateAllows(error(sender_pool::error_code(*reason), *provider_code));
         }
         SendFailure::Refused { provider_code, .. } => {
             return Retry::GiveUp(Status::Failed, error(ErrorCode::ProviderRejected, *provider_code));
@@ -108,7 +108,7 @@ mod tests {
     fn wait(attempt: u32, failure: &SendFailure, time_left: Duration, jitter: f64) -> Option<u128> {
         match after_failure(&RetryPolicy::default(), attempt, failure, time_left, jitter) {
             Retry::After(wait) => Some(wait.as_millis()),
-            Retry::GiveUp(..) | Retry::AtGate(_) | Retry::LookUp => None,
+            Retry::GiveUp(..) | Retry::WhenGateAllows(_) | Retry::LookUp => None,
         }
     }
 
@@ -156,7 +156,7 @@ mod tests {
             let failure = SendFailure::Refused { scope, reason, provider_code: Some(provider_code) };
             for attempt in [1, 20] {
                 let next = after_failure(&RetryPolicy::default(), attempt, &failure, MINUTE, 0.0);
-                assert_eq!(next, Retry::AtGate(error(expected, Some(provider_code))));
+                assert_eq!(next, Retry::WhenGateAllows(error(expected, Some(provider_code))));
             }
         }
     }

@@ -24,9 +24,9 @@ use crate::telemetry::events;
 /// A request with more unfinished leases is dead-lettered; the handler's own lease counts. A lease is unfinished until its
 /// handler completes or requeues the request, so a crash leaves it unfinished.
 const UNFINISHED_LEASES_MAX: u32 = 5;
-/// A request with this many unfinished leases, before its handler has one, is a suspect: it may have crashed its workers,
-/// or it was in flight beside a request that did. Suspects that restarted together would be interrupted together
-/// again: a random wait separates the poison message from the others.
+/// A request that earlier handlers left with this many unfinished leases (the new handler's is not counted) is a suspect:
+/// it may have crashed its workers, or it was in flight beside a request that did. Suspects that restarted together would
+/// be interrupted together again: a random wait separates the poison message from the others.
 const UNFINISHED_LEASES_SUSPECT: u32 = 2;
 /// The longest wait of a request that has just become a suspect. It doubles with each further unfinished lease.
 const SUSPECT_WAIT_FIRST: Duration = Duration::from_secs(20);
@@ -225,6 +225,7 @@ impl ChannelGateway {
         };
         history.add(self.clock.now(), event);
         SendState {
+            // `grant.attempt`: the attempt in doubt, else the one about to be made.
             attempts_made: if is_in_doubt { grant.attempt } else { grant.attempt - 1 },
             doubt: self.inherited_doubt(valid, &grant, at, is_in_doubt),
             sender_refusals: SenderRefusals::default(),

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-/// Exponential backoff without an end: from 100 ms to 3 s, each with a random addition of up to as much: 6 s at most.
+/// Exponential backoff without an end. The waits grow from 100 ms to 3 s; each is lengthened at random, at most to its
+/// double, so to 6 s at most.
 pub(super) struct OutageBackoff(ExponentialBackoff);
 
 impl OutageBackoff {

@@ -24,7 +24,7 @@ pub(super) struct Completion {
     pub(super) outcome: Outcome,
     /// A lookup found the message, so another request may have claimed the same one.
     pub(super) found_by_lookup: bool,
-    /// The id in the outcome is none that a lookup lists.
+    /// A lookup does not list the message under the outcome's id.
     pub(super) id_is_unlisted: bool,
     /// The provider's refusal applies to later requests, too.
     pub(super) suppression: Option<Suppression>,

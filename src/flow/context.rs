@@ -21,11 +21,11 @@ use crate::store::{Grant, Lease, LimitSubject, StoreError};
 use crate::telemetry::events;
 use crate::text::autofill::Autofill;
 
-/// A waiting delivery is requeued after this long. With the default prefetch it has waited at most as long in the buffer
-/// before: 24 minutes, less than RabbitMQ's `consumer_timeout` (30 by default), which closes the channel.
+/// A waiting delivery is requeued after this long. Before that it has waited up to another 12 minutes in the consumer's
+/// buffer (default prefetch): 24 in all, less than RabbitMQ's `consumer_timeout` (30 by default), which closes the channel.
 pub(super) const HOLD_MAX: Duration = Duration::from_secs(12 * 60);
 
-/// Why a delivery goes back to the queue.
+/// Why a handler stops early: the delivery is requeued, or with `RecordUnreadable` dead-lettered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequeueReason {
     /// The worker shuts down while the delivery waits.
@@ -35,7 +35,7 @@ pub(super) enum RequeueReason {
     TakenOver,
     /// It has waited for [`HOLD_MAX`].
     HeldTooLong,
-    /// Something stored cannot be read: the delivery is dead-lettered instead.
+    /// Something stored cannot be read. The delivery is dead-lettered, and requeued only if that fails.
     RecordUnreadable,
 }
 
@@ -57,8 +57,8 @@ impl RequeueReason {
 pub(super) enum CancelOn {
     /// Shutdown, a lost delivery, and the end of [`HOLD_MAX`]. A requeue loses nothing.
     AnyCause,
-    /// A lost delivery only. The step is short of its end and worth finishing: a result to publish, an outcome or a wait
-    /// to record.
+    /// A lost delivery only. The step is nearly done and worth finishing: a result to publish, an outcome or a wait to
+    /// record.
     DeliveryLost,
     /// Nothing but the end of the process. Only this handler knows the outcome.
     Never,
@@ -174,7 +174,8 @@ pub(super) struct ValidRequest<'a> {
     pub(super) user: Option<Digest16>,
     pub(super) ip: Option<Digest16>,
     pub(super) network: Option<Digest16>,
-    /// The error of the request, if it is new: one that was admitted before a setting changed is finished.
+    /// The error to reject the request with if it has no record yet. A request admitted before the setting changed is
+    /// carried through.
     pub(super) refused: Option<OutcomeError>,
 }
 

@@ -1,5 +1,5 @@
-//! An invalid body ends with a result if it has a request id, else as a dead letter. A poison message ends as a dead
-//! letter, after a result if it has a request id.
+//! An invalid body ends with a result if it has a request id, else as a dead letter. A poison message, and a request whose
+//! record cannot be read, end as a dead letter, after a result if the body has a request id.
 
 use super::complete::{COMPLETE, ResultParts};
 use super::context::{CancelOn, DeliveryContext, RequeueReason, ValidRequest};
@@ -109,7 +109,8 @@ impl ChannelGateway {
         mut failed: Outcome,
     ) -> Result<Outcome, RequeueReason> {
         failed.history.to = valid.to.to_string();
-        // With the panicked handler's token the store would take this step for a repeat of that handler's completion.
+        // A new token: if the handler completed before it panicked, the store then answers with that outcome and does not
+        // take this call for a repeat.
         let lease = Lease { token: random_id(), ..valid.lease(handler) };
         let error = Some(OutcomeError::of(ErrorCode::InDoubt));
         let unknown = Outcome { status: Status::Unknown, error, ..failed.clone() };

@@ -203,6 +203,7 @@ impl ChannelGateway {
                 events::sender_cooling_down(self.provider.name(), sender, *provider_code, cooldown);
             }
             (SenderVerdict::NotTheSender, Err(SendFailure::Refused { scope, .. })) => {
+                // The refusal turned out not to concern the sender, so we do not know what it concerns.
                 *scope = Scope::Unrecognised;
             }
             _ => {}
@@ -260,7 +261,7 @@ impl ChannelGateway {
                 return Ok(Some(Completion { suppression: suppression_after(failure), ..completion }));
             }
             Retry::LookUp => ctx.state.doubt.add(began_wall_time, began + self.policy.lease_duration()),
-            Retry::AtGate(error) => ctx.state.last_error = Some(error),
+            Retry::WhenGateAllows(error) => ctx.state.last_error = Some(error),
             Retry::After(wait) => {
                 events::send_retried(ctx.request_id(), attempts, failure, wait);
                 self.wait(ctx, WaitReason::Backoff, wait, std::future::pending::<()>()).await?;

@@ -67,7 +67,7 @@ impl Policy {
         self.provider_timeout + PROVIDER_TIMEOUT_SLACK
     }
 
-    /// The duration of a lease: one call of the provider, and time to record its answer.
+    /// The duration of a lease for one attempt: one call of the provider, and time to record its answer.
     pub(super) fn lease_duration(&self) -> Duration {
         self.provider_timeout + LEASE_SLACK
     }

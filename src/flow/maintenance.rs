@@ -23,7 +23,7 @@ const RECEIPT_POLL_EVERY: Duration = Duration::from_secs(15);
 
 pub struct ReceiptPolling {
     pub processor: Arc<ReceiptProcessor>,
-    /// A receipt still missing this long after the send is given up.
+    /// We give up on a receipt that is still missing this long after the send.
     pub wait_max: Duration,
 }
 

@@ -8,7 +8,8 @@
 //!   [`sender_rate`].
 //! - [`reconcile`] finds out whether an attempt in doubt was sent, before anything is sent again.
 //! - [`progress`] keeps the lease of a request in the store while it is sent.
-//! - [`dead_letter`] ends deliveries with an invalid body, and messages that panic a handler or crash a worker too often.
+//! - [`dead_letter`] ends deliveries with an invalid body, messages that panic a handler or crash a worker too often, and
+//!   requests whose record cannot be read.
 //! - [`reply`] copies results to callers' own queues.
 //! - [`maintenance`] runs beside the requests: heartbeat, probes, overdue receipts.
 //! - [`verify`] checks a typed code, and publishes that it was right ([`verified_event`]). [`receipts`] records the provider's delivery receipts.
@@ -17,8 +18,8 @@
 //! [`gateway`] holds the parts and the policy of one channel's flow, and [`context`] the values that one request passes
 //! from step to step.
 //!
-//! In the `Result` of a step, `Ok` has what the next step needs; `Err(RequeueReason)` requeues the delivery. The flow
-//! knows the traits of [`broker`](crate::broker), [`store`](crate::store) and [`provider`](crate::provider), and none
+//! In the `Result` of a step, `Ok` has what the next step needs. `Err(RequeueReason)` ends the handler: the delivery is
+//! requeued, or dead-lettered if a record cannot be read. The flow knows the traits of [`broker`](crate::broker), [`store`](crate::store) and [`provider`](crate::provider), and none
 //! of their adapters.
 
 pub mod admit;

@@ -10,7 +10,7 @@ use crate::domain::request::SendRequest;
 
 impl ChannelGateway {
     /// Processes one delivery until the broker has confirmed its result, its dead letter or both. `Ok` acknowledges the
-    /// delivery, `Err` requeues it.
+    /// delivery; `Err` requeues it, or dead-letters it if a record cannot be read.
     pub(super) async fn process(&self, handler: &mut DeliveryContext<'_>) -> Result<(), RequeueReason> {
         let delivery = handler.delivery;
         let request = match SendRequest::decode(&delivery.body, delivery.properties.timestamp) {

@@ -85,8 +85,8 @@ impl ChannelGateway {
         self.release_lease(&ctx.lease(), attempts, requeued, history).await;
     }
 
-    /// Records in the store that the lease ends. The call is not repeated: if it fails, the lease expires, and an attempt
-    /// that the record counts as being made is then in doubt.
+    /// Records in the store that the lease ends. The call is not repeated: if it fails, the lease expires, and the next
+    /// handler treats an attempt recorded as `sending` as in doubt.
     pub(super) async fn release_lease(
         &self,
         lease: &Lease<'_>,

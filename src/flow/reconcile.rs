@@ -1,11 +1,10 @@
 //! Finds out whether an attempt in doubt was sent, before anything is sent again.
 //!
-//! A receipt from the provider decides at once. Otherwise the provider's list of messages is read. A matching message
-//! is ours if no other request can have made it: the matching messages without a claim must outnumber those that other
-//! requests may have made without knowing their ids. A message counts as not sent only if it is absent in two lookups,
-//! both made after the attempt had certainly ended. Then it is sent once more, with the same code. If that attempt is in
-//! doubt as well and not found, or if a message may be another request's, nothing more is sent. `IN_DOUBT_POLICY` can
-//! change this: send once more without a lookup, or never send again.
+//! A receipt from the provider decides at once. Otherwise the provider's list of messages is read: if there are more
+//! unclaimed matches than unnamed messages of other requests, at least one match is ours. A message counts as not sent
+//! only if it is absent in two lookups, both made after the attempt had certainly ended. Then it is sent once more, with
+//! the same code. If that attempt is in doubt as well and not found, or if a match may be another request's, nothing more
+//! is sent. `IN_DOUBT_POLICY` can change this: send once more without a lookup, or never send again.
 //!
 //! If the provider does not answer, the lookups go on until the deadline, and the outcome is `unknown`. If the provider
 //! cannot list messages, only a receipt can decide, within [`Policy::in_doubt_receipt_wait`].
@@ -48,8 +47,7 @@ pub(super) enum Reconciliation {
 }
 
 impl ChannelGateway {
-    /// The attempts that earlier handlers left in doubt. If the store has lost their record, the first attempt is
-    /// bounded by the request's time and by the life of a code.
+    /// The attempts that earlier handlers left in doubt.
     pub(super) fn inherited_doubt(
         &self,
         valid: &ValidRequest<'_>,
@@ -59,8 +57,8 @@ impl ChannelGateway {
     ) -> DoubtState {
         let earliest = UnixMillis(grant.now.0.saturating_sub(millis(self.policy.code_life)));
         let (first_began, last_began) = match (is_in_doubt, grant.attempts_in_doubt) {
-            // The store may have lost the record: the first attempt is bounded by the request's time and by the life of a
-            // code.
+            // The store may have lost the record: the first attempt is assumed to have begun no earlier than
+            // `requested_at`, nor more than a code's life ago.
             (true, 0) => {
                 (valid.request.requested_at.map_or(earliest, |requested| requested.max(earliest)), grant.now)
             }
@@ -178,7 +176,7 @@ impl ChannelGateway {
         let mut matches = answer?;
         matches.retain(|message| matcher.matches(message.created, message.text.as_deref()));
         matches.sort_by_key(|message| message.created);
-        // The oldest ones are left out: the fewer messages are listed, the fewer can be claimed.
+        // The oldest beyond `LISTED_MAX` are dropped. That is safe: with fewer matches we claim less, never wrongly.
         matches.drain(..matches.len().saturating_sub(LISTED_MAX));
         Ok(matches)
     }
@@ -194,8 +192,8 @@ impl ChannelGateway {
         }
         let answer = {
             let listed: Vec<&str> = matches.iter().map(|message| message.message_id.as_str()).collect();
-            let any_code = matches.iter().any(|message| message.text.is_none());
-            let claim = ClaimInput { lease: ctx.lease(), listed: &listed, any_code };
+            let a_text_is_missing = matches.iter().any(|message| message.text.is_none());
+            let claim = ClaimInput { lease: ctx.lease(), listed: &listed, a_text_is_missing };
             let call = || self.store.claim_message(&claim);
             ctx.handler.retry_store("claim", CancelOn::AnyCause, call).await
         };
@@ -267,7 +265,7 @@ struct Lookups {
 enum NextLookup {
     Found(Accepted),
     Absent,
-    /// It may have been sent, and will not be known.
+    /// The message may have been sent; further lookups would not tell.
     Ambiguous,
     GiveUp,
     After(Duration),

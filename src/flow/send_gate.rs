@@ -271,8 +271,9 @@ impl SendGate {
         let mut verdict = SenderVerdict::Nothing;
         self.update(|state, now| {
             verdict = state.senders.record_answer(terms.assignment, to, refusals, now, failure);
-            // `NotTheSender` may also mean that the provider now refuses all our senders. So the circuit breaker counts it
-            // as unrecognised: such refusals of several recipients open it.
+            // Normally `NotTheSender` means that the fault is not the sender's; it may also mean that all our senders are
+            // now refused. So the breaker counts it as an unrecognised refusal, and opens after refused messages to several
+            // recipients.
             let unrecognised = SendFailure::refused(Scope::Unrecognised, None);
             if terms.breaker_epoch == state.breaker_epoch {
                 let not_the_sender = verdict == SenderVerdict::NotTheSender;

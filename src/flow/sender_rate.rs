@@ -51,9 +51,9 @@ impl SenderRateLimiter {
         SenderRateLimiter::starting(rate, workers, self.clock.clone(), Some(self))
     }
 
-    /// A worker that sent within the last period continues from its last message. One that has a start ahead, within the
-    /// period, keeps it. Any other starts at a random moment of the period, so that workers that start together are spread
-    /// over it.
+    /// A worker that sent within the last period continues from its last message. One that still waits for its first
+    /// moment (`ready_at`) keeps it, if it lies within the new period. Any other starts at a random moment of the period,
+    /// so that workers that start together are spread over it.
     fn starting(
         rate: f64,
         workers: u32,

@@ -1,7 +1,7 @@
 //! Checks a request by everything that needs no store.
 //!
-//! A disabled channel and a caller's code that the settings do not allow refuse a request only if it is new. The store
-//! knows that, so the refusal goes there.
+//! Two refusals apply to new requests only: a disabled channel, and a caller's code that the settings forbid. Only the
+//! store knows whether a request is new, so they are passed to admission.
 
 use super::context::ValidRequest;
 use super::gateway::ChannelGateway;

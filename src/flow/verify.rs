@@ -71,6 +71,7 @@ impl Verifier {
             limits: &self.limits,
         };
         let mut verdict = retry_once("verify", || self.store.verify(&check)).await?;
+        // None of our keys made the code, so the provider may have.
         if let (Verdict::KeyUnavailable, Some(provider)) = (&verdict, &self.provider_verifier) {
             verdict = self.verify_at_provider(&**provider, &check, to, code).await?;
         }
@@ -130,7 +131,8 @@ impl Verifier {
                 events::code_check_failed(to, error);
                 match error {
                     CodeVerifierError::NotCompared(_) => ProviderAnswer::NotCompared,
-                    // The check stays open in the store: a later approval may be its effect.
+                    // The check stays unfinished in the store: if the provider later shows the verification as approved,
+                    // this check may be what approved it.
                     CodeVerifierError::Lost(_) => return Ok(Verdict::Unanswered { counted: true }),
                 }
             }

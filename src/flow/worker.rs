@@ -24,8 +24,8 @@ use crate::broker::pause::pause_is;
 use crate::broker::{Delivery, RequestConsumer, Settlement};
 use crate::telemetry::events;
 
-/// A message whose handler panics on its fifth delivery or later is dead-lettered. Every earlier return counts, not only
-/// panics.
+/// A message whose handler panics on its fifth delivery or later is dead-lettered. Every earlier delivery counts, whatever
+/// the reason of its requeue.
 const PANICKED_DELIVERIES_MAX: u64 = 5;
 
 /// The longest wait for the next buffered delivery of a consumer.
@@ -90,7 +90,8 @@ impl ConsumerLoop {
 
     /// The next delivery and the slot for its handler; `None` at shutdown.
     ///
-    /// The delivery comes first. An idle loop that held a slot would keep it from a handler that wants its slot back.
+    /// The delivery comes first. An idle loop that held a slot would keep it from a handler that gave up its slot for a
+    /// wait (`sleep_without_slot`).
     async fn next(&mut self, consumer: &mut dyn RequestConsumer) -> Option<(HandlerSlot, Delivery)> {
         let mut waiting = None;
         loop {

@@ -11,8 +11,8 @@ pub struct ClaimInput<'a> {
     pub lease: Lease<'a>,
     /// The ids of the messages that match the request, oldest first.
     pub listed: &'a [&'a str],
-    /// One of them is listed without its text, so requests with any code can have made it.
-    pub any_code: bool,
+    /// A listed message has no text, so it may hold any code.
+    pub a_text_is_missing: bool,
 }
 
 /// The answer to a [`ClaimInput`].

@@ -15,7 +15,7 @@ pub struct CompletionInput<'a> {
     pub refund: Refund,
     /// A message lookup found the message, so another request could have found the same one.
     pub found_by_lookup: bool,
-    /// The id in the outcome is none that a lookup lists.
+    /// A lookup does not list the message under the outcome's id.
     pub id_is_unlisted: bool,
     pub suppression: Option<NewSuppression<'a>>,
     /// The provider is polled for the receipt after this time, unless one arrives; `None` if none is expected.
@@ -28,8 +28,8 @@ impl<'a> CompletionInput<'a> {
         self.outcome.provider_message_id.as_deref().filter(|id| is_word(id))
     }
 
-    /// The message was sent, and a lookup that lists it shows that it is this request's.
-    pub(crate) fn is_named(&self) -> bool {
+    /// The message was sent, and a lookup lists it under the outcome's id.
+    pub(crate) fn id_is_known(&self) -> bool {
         self.outcome.status == Status::Sent && !self.id_is_unlisted && self.message_id().is_some()
     }
 }

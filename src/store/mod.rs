@@ -57,8 +57,8 @@ pub trait Store: Send + Sync {
 
     /// Records the progress that the handler with the lease reports, and the request's history if one is given.
     ///
-    /// `attempts_made` is the number of attempts that the handler knows of. The record may count one more, not made yet.
-    /// With fewer than that the update is late and changes nothing. `None`: the handler does not know, because the answer
+    /// `attempts_made` is the number of attempts that the handler knows of. The record's count may be one higher, for an
+    /// attempt not made yet. If it is higher still, the update is late and changes nothing. `None`: the handler does not know, because the answer
     /// to its admission was lost. It can then only report `Requeued` with `in_doubt: false`.
     async fn update_progress(
         &self,

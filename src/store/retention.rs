@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::message_match::CLOCKS_DIFFER;
+use crate::domain::message_match::CLOCK_DIFFERENCE_MAX;
 
 /// A request in progress, and an outcome other than `rejected`, are kept this long for repeats.
 pub(crate) const OUTCOME_KEPT: Duration = Duration::from_secs(86_400);
@@ -12,8 +12,9 @@ pub(crate) const REJECTION_KEPT: Duration = Duration::from_secs(900);
 pub(crate) const CLAIM_KEPT: Duration = Duration::from_secs(7_200);
 /// A claim reads at most this many requests of its recipient.
 pub(crate) const CLAIM_REQUESTS_MAX: usize = 200;
-/// The provider's times of two messages may differ from ours by so much: each by [`CLOCKS_DIFFER`].
-pub(crate) const CLAIM_TIMES_DIFFER: Duration = Duration::from_secs(2 * CLOCKS_DIFFER.as_secs());
+/// The provider's times of two messages may differ from ours by so much: each by [`CLOCK_DIFFERENCE_MAX`].
+pub(crate) const CLAIM_CLOCK_DIFFERENCE_MAX: Duration =
+    Duration::from_secs(2 * CLOCK_DIFFERENCE_MAX.as_secs());
 /// A new server may lack the last writes of the one before it. The store says so for this long.
 pub(crate) const LOST_WRITES_FOR: Duration = Duration::from_secs(600);
 /// A worker counts as active for this long after its last heartbeat with something to send.

@@ -23,7 +23,7 @@ enum Step {
     Pass { milliseconds: u64 },
     AdmissionInput(Copy),
     Progress { copy: Copy, progress: u8, attempts_made: Option<u32> },
-    Claim { copy: Copy, listed: u8, any_code: bool },
+    Claim { copy: Copy, listed: u8, a_text_is_missing: bool },
     Complete { copy: Copy, end: End },
     Verify { recipient: u8, check_id: u64, digest: u8, kid: u8 },
     Usage { copy: Copy },
@@ -116,7 +116,7 @@ fn steps() -> impl Strategy<Value = Step> {
         8 => copies().prop_map(Step::AdmissionInput),
         6 => (copies(), 0..6_u8, prop::option::weighted(0.95, 0..4_u32)).prop_map(|(copy, progress, attempts_made)| Step::Progress { copy, progress, attempts_made }),
         3 => (copies(), ends()).prop_map(|(copy, end)| Step::Complete { copy, end }),
-        3 => (copies(), 1..4_u8, prop::bool::weighted(0.2)).prop_map(|(copy, listed, any_code)| Step::Claim { copy, listed, any_code }),
+        3 => (copies(), 1..4_u8, prop::bool::weighted(0.2)).prop_map(|(copy, listed, a_text_is_missing)| Step::Claim { copy, listed, a_text_is_missing }),
         5 => (0..3_u8, 0..40_u64, 0..5_u8, 0..3_u8)
             .prop_map(|(recipient, check_id, digest, kid)| Step::Verify { recipient, check_id, digest, kid }),
         1 => copies().prop_map(|copy| Step::Usage { copy }),
@@ -217,7 +217,9 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
         Step::Progress { copy, progress, attempts_made } => {
             update_progress(store, copy, *progress, *attempts_made, now).await
         }
-        Step::Claim { copy, listed, any_code } => claim(store, copy, *listed, *any_code, now).await,
+        Step::Claim { copy, listed, a_text_is_missing } => {
+            claim(store, copy, *listed, *a_text_is_missing, now).await
+        }
         Step::Complete { copy, end } => complete(store, copy, end, now).await,
         Step::Verify { recipient, check_id, digest, kid } => {
             verify(store, *recipient, *check_id, *digest, *kid).await
@@ -321,11 +323,17 @@ async fn complete(store: &dyn TimedStore, copy: &Copy, end: &End, now: UnixMilli
     shown(store.complete(&completion).await)
 }
 
-async fn claim(store: &dyn TimedStore, copy: &Copy, listed: u8, any_code: bool, now: UnixMillis) -> String {
+async fn claim(
+    store: &dyn TimedStore,
+    copy: &Copy,
+    listed: u8,
+    a_text_is_missing: bool,
+    now: UnixMillis,
+) -> String {
     let request = copy.request_to(now);
     let ids: Vec<String> = (0..listed).map(|message| format!("SM{message}")).collect();
     let listed: Vec<&str> = ids.iter().map(String::as_str).collect();
-    let claim = ClaimInput { lease: request.lease(), listed: &listed, any_code };
+    let claim = ClaimInput { lease: request.lease(), listed: &listed, a_text_is_missing };
     shown(store.claim_message(&claim).await)
 }
 

@@ -8,7 +8,7 @@ use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::EventLog;
 use crate::domain::request_id::RequestId;
 use crate::domain::time::{UnixMillis, millis};
-use crate::store::retention::{CLAIM_KEPT, CLAIM_REQUESTS_MAX, CLAIM_TIMES_DIFFER, is_word};
+use crate::store::retention::{CLAIM_CLOCK_DIFFERENCE_MAX, CLAIM_KEPT, CLAIM_REQUESTS_MAX, is_word};
 use crate::store::{ClaimAnswer, ClaimInput};
 
 /// The messages of other requests that may be among the listed ones.
@@ -82,10 +82,10 @@ impl State {
             others.named.extend(reported);
             let Some(theirs) = record.unnamed_messages(now) else { continue };
             let count = theirs.count.saturating_sub(named);
-            let meets = |a: UnixMillis, b: UnixMillis| a.plus(CLAIM_TIMES_DIFFER) >= b;
+            let meets = |a: UnixMillis, b: UnixMillis| a.plus(CLAIM_CLOCK_DIFFERENCE_MAX) >= b;
             let in_time = meets(theirs.until, ours.from) && meets(now, theirs.from);
             let may_equal = match (&theirs.code, &ours.code) {
-                (Some(theirs), Some(ours)) => input.any_code || theirs.may_equal(ours),
+                (Some(theirs), Some(ours)) => input.a_text_is_missing || theirs.may_equal(ours),
                 _ => true,
             };
             if count > 0 && in_time && may_equal {

@@ -31,11 +31,11 @@ impl State {
         let receipt = earlier.and_then(|record| record.receipt.clone());
         let suppression_strength =
             earlier.map_or(SuppressionStrength::None, |record| record.suppression_strength);
-        let is_named = input.is_named();
+        let id_is_known = input.id_is_known();
         let unnamed = match earlier {
             _ if nothing_sent => None,
-            Some(record) => record.unnamed_at_completion(is_named, now),
-            None => unnamed_without_record(is_named, now),
+            Some(record) => record.unnamed_at_completion(id_is_known, now),
+            None => unnamed_without_record(id_is_known, now),
         };
         if let Some(message_id) = input.message_id() {
             if !self.claim(input, message_id, now) {

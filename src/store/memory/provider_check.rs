@@ -48,7 +48,7 @@ impl State {
         challenge.unfinished_checks.insert(check.check_id, verification_sid.clone());
         // Counted as wrong until the provider says otherwise.
         self.logs.append(wrong_log, Source::Check(check.check_id), HOUR, now);
-        // Listed by recipient: one code of the provider may serve several challenges, and outlive each.
+        // Kept per recipient, not per challenge: the provider may use one code for several challenges in turn.
         let possible = self.possible_checks.entry(check.recipient).or_default();
         possible.retain(|possible| possible.at.plus(DAY) > now);
         let (check_id, at) = (check.check_id, now);
@@ -75,7 +75,7 @@ impl State {
         if let Some(used) = challenge.used {
             return if used == check.check_id { Verdict::Verified } else { Verdict::AlreadyUsed };
         }
-        // Without this unfinished check the challenge is a newer one, or this step is being repeated.
+        // If the challenge does not have this check as unfinished, it is a newer challenge, or this step is a repeat.
         let is_unfinished = challenge.unfinished_checks.contains_key(&check.check_id);
         match answer {
             Wrong => {

@@ -197,7 +197,8 @@ impl InProgress {
         self.phase = Phase::InDoubt;
     }
 
-    /// Is the handler's count of attempts up to date?
+    /// Is the handler's count of attempts up to date? In phase `Sending` the record already counts the attempt about to be
+    /// made.
     pub(super) fn accepts(&self, attempts_made: Option<u32>, progress: Progress) -> bool {
         let Some(attempts_made) = attempts_made else {
             return matches!(progress, Progress::Requeued { in_doubt: false, .. });
@@ -220,7 +221,7 @@ impl InProgress {
         self.attempts_in_doubt == 0 && knows_last
     }
 
-    /// Does the record count one attempt more, which may not have been made?
+    /// Does the record count one attempt more, which the handler may not have made yet?
     fn may_be_unmade_after(&self, attempts_made: u32) -> bool {
         self.phase == Phase::Sending && self.attempt == attempts_made + 1
     }
@@ -266,7 +267,8 @@ pub(super) struct MessageCode {
 }
 
 impl MessageCode {
-    /// Codes of one purpose and key are compared by their digests. A caller's code may be the code of another purpose, too.
+    /// Digests compare only within one purpose and key. Beyond that, codes that we made count as different, and a caller's
+    /// code may equal any.
     pub(super) fn may_equal(&self, other: &MessageCode) -> bool {
         if self.challenge == other.challenge {
             return true;
@@ -286,10 +288,10 @@ impl Record {
             Stage::InProgress(request) => {
                 let sending = u32::from(request.phase == Phase::Sending);
                 let count = request.attempts_in_doubt + sending;
-                let is_last_attempt = count == 1 && request.phase != Phase::Waiting;
+                let only_current_attempt = count == 1 && request.phase != Phase::Waiting;
                 Some(UnnamedMessages {
                     count,
-                    from: if is_last_attempt { request.attempt_started_at } else { request.admitted_at },
+                    from: if only_current_attempt { request.attempt_started_at } else { request.admitted_at },
                     until: now.min(request.deadline),
                     code: Some(MessageCode {
                         challenge: request.challenge.id,
@@ -304,12 +306,16 @@ impl Record {
     }
 
     /// The messages that stay without a name if the request is completed now.
-    pub(super) fn unnamed_at_completion(&self, is_named: bool, now: UnixMillis) -> Option<UnnamedMessages> {
+    pub(super) fn unnamed_at_completion(
+        &self,
+        id_is_known: bool,
+        now: UnixMillis,
+    ) -> Option<UnnamedMessages> {
         let possible = self.unnamed_messages(now)?;
-        let count = possible.count.saturating_sub(u32::from(is_named));
+        let count = possible.count.saturating_sub(u32::from(id_is_known));
         let until = match &self.stage {
-            // The other attempts ended before the one that is named.
-            Stage::InProgress(request) if is_named && request.phase == Phase::Sending => {
+            // The outcome has the id of the last attempt's message; the earlier attempts ended before that one began.
+            Stage::InProgress(request) if id_is_known && request.phase == Phase::Sending => {
                 request.attempt_started_at
             }
             _ => possible.until,
@@ -319,7 +325,7 @@ impl Record {
 }
 
 /// A completion whose record was lost: the times of its messages are unknown.
-pub(super) fn unnamed_without_record(is_named: bool, now: UnixMillis) -> Option<UnnamedMessages> {
+pub(super) fn unnamed_without_record(id_is_known: bool, now: UnixMillis) -> Option<UnnamedMessages> {
     let from = UnixMillis(now.0.saturating_sub(millis(CLAIM_KEPT)));
-    (!is_named).then_some(UnnamedMessages { count: 1, from, until: now, code: None })
+    (!id_is_known).then_some(UnnamedMessages { count: 1, from, until: now, code: None })
 }

@@ -54,7 +54,7 @@ impl State {
         let manual =
             self.suppressions.get(&key).filter(|old| old.provider_code.is_none() && old.is_in_force(now));
         let is_manual = manual.is_some();
-        // Without a new reason the old one stays, if the earlier suppression has no provider code.
+        // Without a new reason, that of an earlier manual suppression (stored without a provider code) stays.
         let given = Some(suppression.reason).filter(|reason| !reason.is_empty()).map(str::to_owned);
         let reason = given.or_else(|| manual.and_then(|manual| manual.reason.clone()));
         let new = NewSuppression {

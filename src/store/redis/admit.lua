@@ -1,14 +1,25 @@
 -- Admission: decides whether a request may be sent, and with which challenge. If so, charges every limit once.
--- KEYS     record, challenge, cooldown, suppression, country's suppression, recent, index, wrong, refunds,
+-- KEYS     record, challenge, cooldown, suppression, country's suppression, recent (requests without a send),
+--          index (request id to recipient), wrong (wrong attempts), refunds (those after a provider's refusal),
 --          then the logs of sends: the recipient's, the user's, the client IP's, its network's, and all
--- ARGV     the lists below
--- Answers  granted GRANT | in_doubt GRANT | completed OURS OUTCOME | busy MS | crash_suspect UNFINISHED_LEASES MS |
---          paused
---          GRANT: attempt, now, start of the attempt, attempts in doubt, unfinished leases, sends in a day, facts,
---          history or '-'
+-- ARGV     the lists below, in their order. `requested_at` and `not_after` may be '-'; flags are 0 or 1.
+--          `token`: of the handler's lease. `known_kids`: the ids of the keys whose codes can be sent, as ',ID,ID,'.
+--          `challenge_id` to `is_callers_code`: the challenge to start if none is continued. `min_life_left_divisor`: a
+--          pending challenge is continued if at least `code_life` / this is left. `refused`: the error to reject a new
+--          request with, as JSON, or 'null'. `history`: JSON. `suspect_from`: with this many unfinished leases a request is a
+--          crash suspect.
+--          In the logs of user, client IP, network and all, which hold requests to many recipients, `shared_member` stands
+--          for the request id.
+-- Answers  granted GRANT: make the attempt
+--          in_doubt GRANT: the attempt of an earlier lease is in doubt
+--          completed OURS OUTCOME: OURS is 1 if this lease recorded the outcome
+--          busy MS: another lease is valid, or the next attempt is not due, for this long
+--          crash_suspect UNFINISHED_LEASES MS: the time is that until the deadline
+--          paused: the send gate is closed
+--          GRANT: attempt, now, start of the attempt, attempts in doubt, unfinished leases, sends in a day,
+--          challenge id, key id, digest, caller's code (0 or 1), admission, expiry, deadline, then the history or '-'
 --
 -- A requeued request has no owner ('-'), and `lease_until` is when its next attempt is due.
--- `shared_member` names the request in the logs that recipients share.
 local record, challenge, cooldown, suppression, country_suppression, recent, index, wrong, refunds = unpack(KEYS, 1, 9)
 local sends, user, ip, network, all = unpack(KEYS, 10, 14)
 local now, token, request_id, shared_member, requested_at = unpack(ARGV, 1, 5)
@@ -17,16 +28,16 @@ local challenge_id, kid, digest, is_callers_code, purpose, wrong_per_challenge =
 -- A count of 0 turns a limit off.
 local recipient_count, day_count, user_count, ip_count, network_count, all_count = unpack(ARGV, 16, 21)
 local wrong_count, refunds_count = unpack(ARGV, 22, 23)
-local recipient_window, cooldown_duration, time_left_min, life_divisor = unpack(ARGV, 24, 27)
+local recipient_window, cooldown_duration, time_left_min, min_life_left_divisor = unpack(ARGV, 24, 27)
 local rejection_kept, challenge_kept_after, outcome_kept = unpack(ARGV, 28, 30)
 local refused, history, recipient, recent_max, gate_closed, suspect_from = unpack(ARGV, 31, 36)
 
 now = clock(now)
--- Not MGET: it takes a key of another type for none.
+-- Not MGET: it answers nil for a key of the wrong type, where GET fails.
 local values = {}
 for i, key in ipairs({record, cooldown, suppression, country_suppression}) do values[i] = redis.call('GET', key) end
 
--- The number of sends is for a new request, the history for any other.
+-- A new request gets the number of sends and no history; any other gets 0 and its history.
 local function grant(r, is_new)
   return table.concat({r.state == 'doubt' and 'in_doubt' or 'granted', r.attempt, decimal(now), r.started_at,
     r.attempts_in_doubt, r.unfinished_leases, is_new and used(sends, DAY, now) or 0, r.facts,
@@ -66,7 +77,7 @@ local pending = redis.call('HMGET', challenge, 'id', 'kid', 'digest', 'callers',
 local pending_id, pending_kid, pending_digest, pending_callers, pending_expires, used_by, checks = unpack(pending)
 assert(pending_id or not (pending_kid or pending_digest or pending_expires), 'a challenge cannot be read')
 local is_continued = pending_id and not used_by and number(checks) < tonumber(wrong_per_challenge)
-  and number(pending_expires) - now >= math.max(code_life / life_divisor, tonumber(time_left_min))
+  and number(pending_expires) - now >= math.max(code_life / min_life_left_divisor, tonumber(time_left_min))
   and string.find(known_kids, ',' .. pending_kid .. ',', 1, true)
   and pending_callers == is_callers_code and (is_callers_code == '0' or pending_digest == digest)
 local expires = is_continued and tonumber(pending_expires) or now + code_life

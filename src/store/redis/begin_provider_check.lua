@@ -1,8 +1,9 @@
 -- Provider check, first half: the check is counted before the provider is asked.
--- KEYS     challenge, wrong, possible checks
+-- KEYS     challenge, wrong (the recipient's wrong attempts), possible checks (the recipient's checks that may have been right)
 -- ARGV     now, check id, wrong attempts per challenge, wrong attempts per hour, challenge kept after its expiry,
 --          key id of codes that the provider made
--- Answers  ask VERIFICATION_SID (or '-'), or a verdict as in verify.lua
+-- Answers  ask VERIFICATION_SID: ask the provider; '-' if the SID is not known
+--          already_used | expired AT | locked MS (0: until a new code) | none_pending | key_unavailable (a code of ours)
 local challenge, wrong, possible_checks = unpack(KEYS)
 local now, check_id, wrong_per_challenge, wrong_count, kept_after, provider_made = unpack(ARGV)
 now = clock(now)
@@ -26,6 +27,6 @@ redis.call('HINCRBY', challenge, 'wrong', 1)
 redis.call('HSET', challenge, 'open:' .. check_id, verification_sid)
 -- Counted as wrong until the provider says otherwise.
 append(wrong, check_id, HOUR, now)
--- Listed by recipient: one code of the provider may serve several challenges, and outlive each.
+-- Kept per recipient, not per challenge: the provider may use one code for several challenges in turn.
 append(possible_checks, verification_sid .. ' ' .. check_id, DAY, now)
 return 'ask ' .. verification_sid

@@ -1,12 +1,19 @@
 -- Completion: records the first outcome of a request, its refund, message claim, expected receipt and suppression.
--- KEYS     record, refunds, recent, claim, suppression, expected receipts, then the logs of sends as in admit.lua
--- ARGV     the lists below; `attempts_if_unsent` is '-' unless the outcome says that nothing was sent;
---          `refund` is none|uncounted|counted_refusal
--- Answers  recorded | already_completed OUTCOME | not_owner | message_claimed
+-- KEYS     record, refunds (those after a provider's refusal), recent (requests without a send), claim of the message,
+--          suppression (the recipient's or its country's), expected receipts,
+--          then the logs of sends: the recipient's, the user's, the client IP's, its network's, and all
+-- ARGV     the lists below, in their order. Flags are 0 or 1.
+--          `token`: of the handler's lease. `outcome`: JSON. `attempts_if_unsent`: if the outcome says that nothing was sent,
+--          the attempts that the handler knows of, else '-'. `refund`: none|uncounted|counted_refusal. `message_id`: of the
+--          outcome, or '-'. `found_by_lookup`: another request may have claimed the message. `poll_receipt_after`: '-' if no
+--          receipt is expected. `id_is_known`: the outcome has the id under which a lookup lists the message.
+--          The last three: '-' each without a suppression; the duration is '-' without an end
+-- Answers  recorded | already_completed OUTCOME (which stays) | message_claimed (by another request) |
+--          not_owner (the handler cannot say that nothing was sent)
 local record, refunds, recent, claim_key, suppression, expected_receipts, sends = unpack(KEYS, 1, 7)
 local now, token, outcome, kept, attempts_if_unsent, refund, request_id, shared_member, recent_max = unpack(ARGV, 1, 9)
 local recipient, message_id, found_by_lookup, claim_kept = unpack(ARGV, 10, 13)
-local poll_receipt_after, expected_receipts_kept, is_named = unpack(ARGV, 14, 16)
+local poll_receipt_after, expected_receipts_kept, id_is_known = unpack(ARGV, 14, 16)
 local suppression_provider_code, suppression_duration, masked = unpack(ARGV, 17, 19)
 now = clock(now)
 local r = read_record(redis.call('GET', record), now)
@@ -47,10 +54,10 @@ if attempts_if_unsent == '-' then
     read_progress(r)
     count, from, till = possible_messages(r, now)
     code = code_of(r)
-    -- The other attempts ended before the one that is named.
-    if is_named == '1' and r.state == 'sending' then till = r.started_at end
+    -- The outcome has the id of the last attempt's message; the earlier attempts ended before that one began.
+    if id_is_known == '1' and r.state == 'sending' then till = r.started_at end
   end
-  if is_named == '1' then count = count - 1 end
+  if id_is_known == '1' then count = count - 1 end
   if count > 0 then
     local unnamed = table.concat({decimal(count), decimal(math.max(from, 0)), decimal(till), code}, ' ')
     outcome = string.sub(outcome, 1, -2) .. ',"unnamed":"' .. unnamed .. '"}'
@@ -60,7 +67,7 @@ redis.call('SET', record, table.concat({'ended', token, decimal(now + kept), rec
 if refund == 'counted_refusal' then append(refunds, request_id, DAY, now) end
 if refund ~= 'none' then
   redis.call('ZREM', sends, request_id)
-  -- The logs that recipients share name the request by `shared_member`.
+  -- In the logs that hold requests to many recipients, `shared_member` stands for the request id.
   for i = 8, #KEYS do redis.call('ZREM', KEYS[i], shared_member) end
   remember_unsent(recent, request_id, recent_max, now)
 end

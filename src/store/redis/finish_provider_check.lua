@@ -1,7 +1,8 @@
 -- Provider check, second half: the provider's answer decides. A code is verified only once.
--- KEYS     challenge, wrong, possible checks
+-- KEYS     challenge, wrong (the recipient's wrong attempts), possible checks (the recipient's checks that may have been right)
 -- ARGV     check id, wrong attempts per challenge, right|found|wrong|not_compared
--- Answers  verified | wrong LEFT | already_used | none_pending
+--          found: the answer was lost, and the provider shows that a right code was checked, perhaps by another check
+-- Answers  verified | wrong LEFT (checks left) | already_used | none_pending
 --          unanswered: the code may have been right, and the check counts; not_counted: it does not
 local challenge, wrong, possible_checks = unpack(KEYS)
 local check_id, wrong_per_challenge, answer = unpack(ARGV)
@@ -28,7 +29,7 @@ if answer == 'wrong' then
   redis.call('HDEL', challenge, unfinished_field)
   return 'wrong ' .. math.max(0, wrong_per_challenge - checks)
 end
--- Without this unfinished check the challenge is a newer one, or this step is being repeated.
+-- If the challenge does not have this check as unfinished, it is a newer challenge, or this step is a repeat.
 if not is_unfinished then return answer == 'not_compared' and 'not_counted' or 'none_pending' end
 -- Found: the provider has seen a right code. It is ours only if no other check of our verification may have been right.
 -- The verification of a check may be unknown ('-').

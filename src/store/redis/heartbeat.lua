@@ -1,7 +1,7 @@
 -- Heartbeat: counts a worker as active, or no longer, and reads the shared state.
 -- KEYS     active workers, kill switch, server
--- ARGV     now, worker id, is active (has something to send), how long a worker stays active,
---          how long a new server may lack writes, run id that the worker knows or '-'
+-- ARGV     now, worker id, is active (1: it has something to send), how long a worker stays active,
+--          how long a new server may lack writes, run id of the server that the worker knows or '-'
 -- Answers  kill switch (0 or 1), active workers, for how long the server may still lack writes, run id of the server
 local active_workers, kill_switch, server_key = unpack(KEYS)
 local now, worker_id, is_active, active_for, may_lack_writes_for, known_server = unpack(ARGV)
@@ -21,8 +21,8 @@ local recorded = redis.pcall('GET', server_key)
 local recorded_server, since = string.match(type(recorded) == 'string' and recorded or '', '^(%S+) (%d+)$')
 -- A record that cannot be read counts as that of another server.
 local is_changed = recorded and recorded_server ~= server
--- A failover can lose this key, and a worker that knows no server may already have written it again, with `since` 0. Then
--- only `known_server` shows the change.
+-- A failover can lose this key. A worker just started then writes it with `since` 0, as if nothing had changed; only a worker
+-- that knows the old run id notices.
 local is_key_lost = known_server ~= '-' and (not recorded_server or since == '0' and known_server ~= server)
 if is_changed or is_key_lost then since = decimal(now) end
 redis.call('SET', server_key, server .. ' ' .. (since or '0'), 'PX', DAY)

@@ -1,11 +1,11 @@
 -- Kill switch: reads it, turns it on or turns it off.
 -- KEYS     kill switch
--- ARGV     now, none|on|off, reason
--- Answers  the switch before the change: since when, reason; nothing if it was off
+-- ARGV     now, change (none|on|off), reason
+-- Answers  the switch before the change: since when, reason; empty if it was off
 local kill_switch = KEYS[1]
 local now, change, reason = unpack(ARGV)
 local previous = redis.pcall('GET', kill_switch)
--- A switch of another type can still be changed.
+-- If the key has the wrong Redis type, the switch can still be set or deleted.
 if type(previous) == 'table' then
   if change == 'none' then error(previous) end
   previous = false

@@ -1,5 +1,5 @@
 -- Link: records the SID of a challenge's verification, unless the challenge was replaced.
--- KEYS     challenge
+-- KEYS     challenge (the recipient's current one)
 -- ARGV     challenge id, verification SID
 -- Answers  linked | replaced
 local challenge = KEYS[1]

@@ -21,7 +21,7 @@ use self::script_call::Call;
 use self::scripts::Scripts;
 use super::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use super::retention::{
-    ACTIVE_WORKER_FOR, CHALLENGE_KEPT_AFTER, CLAIM_KEPT, CLAIM_REQUESTS_MAX, CLAIM_TIMES_DIFFER,
+    ACTIVE_WORKER_FOR, CHALLENGE_KEPT_AFTER, CLAIM_CLOCK_DIFFERENCE_MAX, CLAIM_KEPT, CLAIM_REQUESTS_MAX,
     LOST_WRITES_FOR, OUTCOME_KEPT, RECEIPT_POLL_INTERVAL_MIN, RECENT_MAX, REJECTION_KEPT, SUPPRESSION_MIN,
     SUPPRESSIONS_MAX, is_word,
 };
@@ -217,8 +217,8 @@ impl Store for RedisStore {
             .arg(self.time())
             .arg(id_word(lease.token))
             .arg(lease.request_id.as_str())
-            .arg(u8::from(claim.any_code))
-            .arg(millis(CLAIM_TIMES_DIFFER))
+            .arg(u8::from(claim.a_text_is_missing))
+            .arg(millis(CLAIM_CLOCK_DIFFERENCE_MAX))
             .arg(millis(CLAIM_KEPT))
             .arg(CLAIM_REQUESTS_MAX);
         for message_id in claim.listed.iter().filter(|id| is_word(id)) {
@@ -259,7 +259,7 @@ impl Store for RedisStore {
             .arg(millis(CLAIM_KEPT))
             .optional(input.poll_receipt_after.map(millis))
             .arg(millis(EXPECTED_RECEIPTS_KEPT))
-            .arg(u8::from(input.is_named()));
+            .arg(u8::from(input.id_is_known()));
         call.suppression(input.suppression.as_ref());
         self.run("complete", &call, replies::completion_answer).await
     }

@@ -1,7 +1,8 @@
 -- Overdue receipts: takes messages to poll for, and schedules the next poll so that the time since the send doubles.
 -- KEYS     expected receipts; the keys of the records follow from its members
--- ARGV     now, longest wait, how many, shortest interval, prefix of the keys
--- Answers  a line each: due|lapsed MESSAGE_ID RECIPIENT SENT_AT REQUEST_ID; lapsed: not handed out again
+-- ARGV     now, longest wait since the send, how many at most, shortest interval between two polls, prefix of all keys
+-- Answers  a line each: due|lapsed MESSAGE_ID RECIPIENT SENT_AT REQUEST_ID
+--          lapsed: the longest wait is over, and the message is not handed out again
 local expected_receipts = KEYS[1]
 local now, wait_max, count_max, interval_min, prefix = unpack(ARGV)
 now = clock(now)

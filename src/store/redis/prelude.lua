@@ -1,5 +1,7 @@
 -- Precedes every script. docs/architecture.md describes all keys and the words of a record.
--- `now` and every duration is in milliseconds.
+-- `now` is 0 for the server's time, or the time that a test sets. Times and durations are in milliseconds. A recipient is
+-- named by its keyed digest. An error of Lua, such as a failed `assert`, and a key of the wrong Redis type are answered as
+-- unreadable stored data.
 --
 -- Stored names are older than the glossary and stay. Of a challenge's fields, `wrong` counts its checks, the right one
 -- included, `name` is the verification SID, and `open:<check id>` marks an unfinished provider check. The key `wrong`
@@ -71,8 +73,8 @@ local function deadline_of(r) return tonumber(string.match(r.facts, '%S+$')) end
 -- A status of a higher rank replaces one of a lower rank. `record_receipt.lua` explains the strength.
 local function receipt_of(r) return string.match(r.receipt, '^([^,]+),(%d+),([^,]+),(%d)') end
 
--- Is the handler's count of attempts up to date? In state `sending` the record counts an attempt that may not have been
--- made, so one fewer is up to date, too, unless the attempt was surely made (`was_made`).
+-- Is the handler's count of attempts up to date? In state `sending` the record already counts the attempt about to be made.
+-- A handler that has not made it knows one fewer; that is accepted unless `was_made`.
 local function knows_last_attempt(r, attempts_made, was_made)
   return r.attempt == attempts_made
     or not was_made and r.state == 'sending' and tonumber(r.attempt) - 1 == tonumber(attempts_made)
@@ -83,12 +85,11 @@ local function mark_in_doubt(r)
   if r.state ~= 'doubt' then r.state, r.attempts_in_doubt = 'doubt', r.attempts_in_doubt + 1 end
 end
 
--- Of a request in progress: the number of messages that it may have, when the first such attempt began at the earliest, and
--- until when the last one can have been made.
+-- Of a request in progress: how many messages it may have, the earliest time of the first, and the latest time of the last.
 local function possible_messages(r, now)
   local count = r.attempts_in_doubt + (r.state == 'sending' and 1 or 0)
-  local is_last_attempt = count == 1 and r.state ~= 'waiting'
-  local from = is_last_attempt and r.started_at or string.match(r.facts, '^%S+ %S+ %S+ %S+ (%S+)')
+  local only_current_attempt = count == 1 and r.state ~= 'waiting'
+  local from = only_current_attempt and r.started_at or string.match(r.facts, '^%S+ %S+ %S+ %S+ (%S+)')
   return count, tonumber(from), math.min(now, deadline_of(r))
 end
 

@@ -1,7 +1,7 @@
 -- Recent requests: lists the newest requests of a recipient within a day.
 -- KEYS     sends (charged requests), recent (requests that ended without a send)
--- ARGV     now, how many of each
--- Answers  request id and time of each
+-- ARGV     now, how many of each key
+-- Answers  request id and time of each request, all in one line
 local now, count = unpack(ARGV)
 now = clock(now)
 local words = {}

@@ -1,9 +1,10 @@
 -- Receipt: records a status that the provider reports, if it adds something to the record.
--- KEYS     record, suppression
--- ARGV     now, message id, rank, status, is final, was published, provider code,
---          then of a suppression: provider code, duration, masked recipient
--- Answers  in_progress PURPOSE HISTORY | completed OUTCOME | nothing_to_publish | no_request
---          The first two: publish the delivery event, then record it as published.
+-- KEYS     record, suppression (the recipient's or its country's)
+-- ARGV     now, message id or '-', rank of the status, status, is final (0 or 1), was published (1: the delivery event was
+--          published before), provider code or '-', then of the suppression that the receipt causes: provider code,
+--          duration ('-': without end), masked recipient; '-' each without one
+-- Answers  in_progress PURPOSE HISTORY | completed OUTCOME: publish the delivery event, then record it as published
+--          nothing_to_publish | no_request (it has no record)
 local record, suppression = unpack(KEYS)
 local now, message_id, rank, status, is_final, published, provider_code = unpack(ARGV, 1, 7)
 local suppression_provider_code, suppression_duration, masked = unpack(ARGV, 8, 10)

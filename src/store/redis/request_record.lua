@@ -1,7 +1,8 @@
 -- Request record: reads the record of a request, and the state of its code.
--- KEYS     index; the other keys follow from the recipient
--- ARGV     now, prefix of the keys, recipient or '-', request id, challenge kept after its expiry
--- Answers  the code's expiry, checks and use (or three '-'), then the record; nothing if there is none
+-- KEYS     index (request id to recipient); the other keys follow from the recipient
+-- ARGV     now, prefix of all keys, recipient or '-', request id, challenge kept after its expiry
+-- Answers  the code's expiry, checks, and 1 if it was used (three '-' if the challenge was replaced or is gone), then the
+--          record; empty if there is no record
 local index = KEYS[1]
 local now, prefix, recipient, request_id, kept_after = unpack(ARGV)
 now = clock(now)

@@ -1,12 +1,13 @@
 -- Manual suppression: an operator suppresses a recipient, or removes its suppression, even one that a provider caused.
--- KEYS     suppression, its note, suppressions
--- ARGV     now, add|remove, recipient, duration or '-', masked recipient and reason
--- Answers  the suppression in force after adding, or before removing; nothing if there is none
+-- KEYS     suppression, its note, suppressions (the list of all suppressed recipients)
+-- ARGV     now, add|remove, recipient, duration or '-' (without end), masked recipient and reason
+-- Answers  the suppression in force after adding, or before removing: provider code, until when or '-', since when, masked
+--          recipient, reason; empty if there is none
 local now, change, recipient, duration, masked_and_reason = unpack(ARGV)
 local suppression, note_key, suppressions = unpack(KEYS)
 now = clock(now)
 if change == 'add' then
-  -- Without a new reason the old one stays, if the earlier suppression has no provider code (0).
+  -- Without a new reason, that of an earlier manual suppression (stored with provider code 0) stays.
   local masked, reason = string.match(masked_and_reason, '^(%S+) ?(.*)$')
   local since, old_reason = string.match(suppression_line(suppression, note_key, now) or '', '^0 %S+ (%S+) %S+ ?(.*)$')
   if since and reason == '' then masked_and_reason = masked .. ' ' .. old_reason end

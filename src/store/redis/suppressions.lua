@@ -1,7 +1,7 @@
 -- Suppressions: lists suppressed recipients, latest end first.
--- KEYS     suppressions; the keys of each follow from the recipient
--- ARGV     now, how many, prefix of the keys
--- Answers  a line each, as in `suppression_line`
+-- KEYS     suppressions (the list of all suppressed recipients); the keys of each follow from the recipient
+-- ARGV     now, how many at most, prefix of all keys
+-- Answers  a line each: provider code, until when or '-', since when, masked recipient, reason
 local suppressions = KEYS[1]
 local now, count, prefix = unpack(ARGV)
 now = clock(now)

@@ -1,7 +1,10 @@
 -- Progress: records the state that the handler with the lease reports, and extends or ends the lease.
 -- KEYS     record, challenge
--- ARGV     now, token, attempts made or '-', waiting|sending|doubt|requeued|requeued_in_doubt, duration, history or '-'
--- Answers  applied | already_sent MESSAGE | not_owner | challenge_replaced (or used)
+-- ARGV     now, token of the lease, attempts that the handler knows of or '-', the state
+--          (waiting|sending|doubt|requeued|requeued_in_doubt), the duration of the lease (requeued: until the next attempt is
+--          due), history as JSON or '-' (it stays)
+-- Answers  applied | already_sent MESSAGE (a receipt proves it) | challenge_replaced (or used: the code is useless) |
+--          not_owner (the lease is not the handler's any more, or the update is late)
 local record, challenge = unpack(KEYS)
 local now, token, attempts_made, progress, duration, history = unpack(ARGV)
 now = clock(now)
@@ -16,7 +19,7 @@ if not knows_last_attempt(r, attempts_made, in_doubt) and not had_no_admission_a
   return 'not_owner'
 end
 local proven_message = receipt_of(r)
--- The record counts an attempt that was not made: withdraw it.
+-- An attempt that the record counts and the handler has not made is withdrawn.
 if not in_doubt and r.state == 'sending' and r.attempt ~= attempts_made then r.attempt = decimal(r.attempt - 1) end
 if progress == 'waiting' then
   r.state = 'waiting'

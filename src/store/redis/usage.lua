@@ -1,8 +1,9 @@
 -- Usage: reads a subject's use of its limits. Charges nothing.
--- KEYS     cooldown, wrong, refunds, the logs of sends as in admit.lua, and the record of a request if one is given
--- ARGV     now, the count of each limit (0: off), the window of the first
+-- KEYS     cooldown, wrong (wrong attempts), refunds (those after a provider's refusal), the logs of sends: the recipient's,
+--          the user's, the client IP's, its network's, and all; then the record of a request if one is given
+-- ARGV     now, the count of each limit (0: off), the window of the recipient's first limit
 -- Answers  sends in the window, sends in a day, wrong attempts in an hour, time until no limit applies, cooldown left,
---          whether the request has a record
+--          1 if the request has a record, else 0
 local cooldown, wrong, refunds, sends, user, ip, network, all, record = unpack(KEYS)
 local now, recipient_count, day_count, user_count, ip_count, network_count, all_count = unpack(ARGV, 1, 7)
 local wrong_count, refunds_count, recipient_window = unpack(ARGV, 8, 10)

@@ -1,9 +1,9 @@
 -- Verification: checks a typed code. The check is counted before the code is compared.
--- KEYS     challenge, wrong
+-- KEYS     challenge, wrong (the recipient's wrong attempts)
 -- ARGV     now, check id, wrong attempts per challenge, wrong attempts per hour, challenge kept after its expiry,
 --          then the id of each of our code keys, and the digest of the typed code under it
--- Answers  verified | wrong LEFT | already_used | expired AT | locked MS (0: until a new code) |
---          none_pending | key_unavailable
+-- Answers  verified | wrong LEFT (checks left) | already_used | expired AT | locked MS (0: until a new code) |
+--          none_pending | key_unavailable (none of our keys made the code)
 local challenge, wrong = unpack(KEYS)
 local now, check_id, wrong_per_challenge, wrong_count, kept_after = unpack(ARGV, 1, 5)
 now = clock(now)

@@ -41,7 +41,7 @@ async fn be_in_doubt(store: &dyn TimedStore, request: &TestRequest) {
 }
 
 async fn claim(store: &dyn TimedStore, request: &TestRequest, listed: &[&str]) -> ClaimAnswer {
-    let claim = ClaimInput { lease: request.lease(), listed, any_code: false };
+    let claim = ClaimInput { lease: request.lease(), listed, a_text_is_missing: false };
     store.claim_message(&claim).await.expect("answers")
 }
 
@@ -91,8 +91,8 @@ async fn only_messages_of_the_same_time_and_code_are_counted(store: &dyn TimedSt
     store.at(START);
     send_unnamed(store, &other_code).await;
     be_in_doubt(store, &ours).await;
-    let any_code = ClaimInput { lease: ours.lease(), listed: &["SM1"], any_code: true };
-    let answer = store.claim_message(&any_code).await.expect("answers");
+    let without_text = ClaimInput { lease: ours.lease(), listed: &["SM1"], a_text_is_missing: true };
+    let answer = store.claim_message(&without_text).await.expect("answers");
     assert_eq!(answer, ClaimAnswer::Ambiguous, "a message without a text may be anybody's");
     assert_eq!(claim(store, &ours, &["SM1"]).await, claimed("SM1"));
 

@@ -47,7 +47,7 @@ impl Stored {
             suppression: None,
         };
         let in_doubt = Progress::InDoubt(LEASE);
-        let claim = ClaimInput { lease, listed: &["SM1"], any_code: false };
+        let claim = ClaimInput { lease, listed: &["SM1"], a_text_is_missing: false };
         let answers = [
             ("admit", store.admit(&request.owned_by(2).admit()).await.err()),
             ("update_progress", store.update_progress(&lease, Some(1), in_doubt, None).await.err()),
@@ -190,7 +190,7 @@ async fn the_damaged_record_of_another_request_is_no_error_of_this_one() {
     granted(admit(&stored.store, &other).await);
     let in_doubt = Progress::InDoubt(LEASE);
     stored.store.update_progress(&other.lease(), Some(1), in_doubt, None).await.expect("answers");
-    let claim = ClaimInput { lease: other.lease(), listed: &["SM1"], any_code: false };
+    let claim = ClaimInput { lease: other.lease(), listed: &["SM1"], a_text_is_missing: false };
     let answer = stored.store.claim_message(&claim).await.expect("answers");
     assert_eq!(answer, otpost::store::ClaimAnswer::Ambiguous);
 }
