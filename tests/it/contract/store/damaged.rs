@@ -163,6 +163,25 @@ async fn a_code_is_never_verified_by_a_damaged_challenge() {
     }
 }
 
+#[tokio::test]
+async fn a_damaged_idempotency_key_is_never_taken_for_a_free_one() {
+    let redis = Redis::fresh();
+    let (store, name) = (redis.store(), format!("key:{}", named(1)));
+    for (command, value) in [
+        ("SET", b"x".as_slice()),
+        ("SET", b""),
+        ("SET", b"nan 0123456789abcdef0123456789abcdef"),
+        ("SET", b"1800000600000 first"),
+        ("SADD", b"x"),
+    ] {
+        redis.replace(&name, command, &[value]);
+        for request in [None, Some(named(2))] {
+            let bound = store.idempotency_key(named(1), request).await;
+            assert!(matches!(bound, Err(StoreError::Unreadable { .. })), "{command} {value:?}: {bound:?}");
+        }
+    }
+}
+
 async fn check(store: &RedisStore, kid: &str) -> Result<Verdict, StoreError> {
     let (limits, digests) = (limits(), [(kid, named(51))]);
     let check = otpost::store::code_check::CodeCheck {
