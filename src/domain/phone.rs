@@ -289,10 +289,15 @@ impl Written {
 }
 
 const PLUS_SIGNS: [char; 2] = ['+', '＋'];
+/// Other plus signs. Without them a number of another country would be read as one of the default region.
+const PLUS_LOOKALIKES: [char; 6] = ['⁺', '₊', '﹢', '﬩', '➕', '˖'];
 
 /// Stands around a number. `*` and `#` do not: they belong to codes that a telephone network carries out.
 fn surrounds(character: char) -> bool {
-    !character.is_alphanumeric() && !PLUS_SIGNS.contains(&character) && !matches!(character, '*' | '#')
+    !character.is_alphanumeric()
+        && !PLUS_SIGNS.contains(&character)
+        && !PLUS_LOOKALIKES.contains(&character)
+        && !matches!(character, '*' | '#')
 }
 
 /// Stands between digits: the `VALID_PUNCTUATION` of Google's library, without the letter x and the tilde, behind which it

@@ -100,7 +100,7 @@ fn server_of(text: &str) -> Result<(String, Option<u16>), InvalidUrl> {
             (name(&text[..end])?, &text[end..])
         }
     };
-    if host.parse().is_ok_and(|address: IpAddr| address.is_unspecified()) {
+    if host.parse().is_ok_and(|address: IpAddr| address.to_canonical().is_unspecified()) {
         return broken("must name a host that can be connected to");
     }
     let port = match rest.strip_prefix(':') {

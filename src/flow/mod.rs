@@ -12,7 +12,8 @@
 //!   requests whose record cannot be read.
 //! - [`reply`] copies results to callers' own queues.
 //! - [`maintenance`] runs beside the requests: heartbeat, probes, overdue receipts.
-//! - [`verify`] checks a typed code, and publishes that it was right ([`verified_event`]). [`receipts`] records the provider's delivery receipts.
+//! - [`verify`] checks a typed code, and publishes that it was right, as `verified_event.rs` says. [`receipts`] records the
+//!   provider's delivery receipts.
 //! - [`explain`] shows the history of a request, and [`inspect`] the state of otpost.
 //!
 //! [`gateway`] holds the parts and the policy of one channel's flow, and [`context`] the values that one request passes

@@ -154,24 +154,23 @@ fn check(value: Json<'_>, depth: usize) -> Result<(), Problem> {
     match value.shape() {
         Shape::Array => value.elements().try_for_each(|item| check(item.map_err(not_json)?, depth + 1)),
         Shape::Object => {
+            // A name that cannot be read is like any other such name.
             let mut names = HashSet::new();
             value.members().try_for_each(|member| {
                 let member = member.map_err(not_json)?;
-                match member.name {
-                    Some(name) if names.contains(&name) => Err(repeated(&name)),
-                    name => {
-                        names.extend(name);
-                        check(member.value, depth + 1)
-                    }
+                if names.contains(&member.name) {
+                    return Err(repeated(member.name.as_deref()));
                 }
+                names.insert(member.name);
+                check(member.value, depth + 1)
             })
         }
         _ => Ok(()),
     }
 }
 
-fn repeated(name: &str) -> Problem {
-    let ours = FIELDS.iter().chain(SendRequest::FIELDS).find(|field| **field == name);
+fn repeated(name: Option<&str>) -> Problem {
+    let ours = FIELDS.iter().chain(SendRequest::FIELDS).find(|field| Some(**field) == name);
     malformed(&ours.map_or("a field is given twice".to_owned(), |name| format!("`{name}` is given twice")))
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::StreamExt as _;
@@ -46,7 +46,12 @@ async fn answer(request: Request, next: Next, bytes_max: usize) -> Response {
     let reading = read_or_give_way(body, bytes_max, head_bytes, in_flight.as_ref());
     let body = match timeout(BODY_WITHIN, reading).await {
         Ok(Ok(body)) => body,
-        Ok(Err(problem)) => return problem.into_response(),
+        Ok(Err(problem)) => {
+            // A connection whose body gave way is given no more memory, so it must not be used again.
+            let mut response = problem.into_response();
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            return response;
+        }
         Err(_) => {
             let detail = format!("the body was not complete within {} s", BODY_WITHIN.as_secs());
             return Problem::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow").detail(detail).into_response();

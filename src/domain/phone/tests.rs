@@ -114,6 +114,10 @@ fn a_text_that_is_no_number_is_refused_by_the_rule_it_breaks() {
         "contains a character, perhaps an invisible one, that is no digit, separator or leading +";
     for written in [
         "+57+3001234567",
+        "⁺47 92 34 56 78",
+        "(﹢47) 92 34 56 78",
+        "₊573001234567",
+        "➕573001234567",
         "+ +573001234567",
         "300123+4567",
         "300123#4567",

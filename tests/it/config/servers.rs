@@ -40,6 +40,8 @@ fn a_url_that_could_mean_another_server_or_user_is_refused() {
             "//u:hunter2@[v1.host]",
             "//u:hunter2@[::]",
             "//u:hunter2@0.0.0.0",
+            "//u:hunter2@[::ffff:0.0.0.0]",
+            "//u:hunter2@[::ffff:0:0]",
             "//u:hunter2@127.1",
             "//u:hunter2@2130706433",
             "//u:hunter2@0x7f000001",

@@ -208,6 +208,8 @@ async fn a_field_that_is_given_twice_is_refused_at_every_depth_and_named_if_it_i
             (format!(r#""x":[[{{"z":{{"{field}":1,"{escaped}":{{}}}}}}]]"#), true),
             (r#""Secreto":1,"Secreto":2"#.to_owned(), false),
             (r#""x":{"Secreto":1,"Secreto":2}"#.to_owned(), false),
+            (r#""a\ud83d":1,"a\ud83d":2"#.to_owned(), false),
+            (r#""x":[{"\udc00":1,"\udc00":2}]"#.to_owned(), false),
         ] {
             let answer = server.ask(post(path, &token, format!("{open}{twice}}}"))).await;
             let problem = answer.expect_problem(400, "malformed_json");
@@ -225,7 +227,7 @@ async fn a_byte_order_mark_and_odd_values_that_nothing_reads_spoil_no_body() {
     for body in [
         format!("\u{feff}{CHECK}\"x\":1}}"),
         format!(r#"{CHECK}"name":"Ana \ud83d"}}"#),
-        format!(r#"{CHECK}"\ud83d":1,"\ud83d":2}}"#),
+        format!(r#"{CHECK}"\ud83d":1}}"#),
         format!(r#"{CHECK}"x":[{{"y":["\ude00\ud83d"]}}]}}"#),
         format!(r#"{CHECK}"x":1e999,"y":-{}}}"#, "9".repeat(5_000)),
         format!("{CHECK}\"x\":{}{}}}", "[".repeat(100), "]".repeat(100)),

@@ -159,6 +159,17 @@ async fn a_body_that_no_other_can_give_way_to_is_refused_for_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_whose_body_was_refused_is_closed_also_if_the_rest_of_the_body_is_there() {
+    let limits = ConnectionLimits { bytes_max: 1024, ..LIMITS };
+    let (address, _stop) = serve(router(), limits).await;
+    let mut connection = connect(address).await;
+    send(&mut connection, &format!("{}{GET}", post(5_000, 5_000))).await;
+    let answer = read_until(&mut connection, "never sent").await;
+    assert!(answer.contains("\"overloaded\"") && answer.contains("connection: close"), "{answer}");
+    assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_body_must_be_complete_within_10_seconds() {
     let chunked = post(0, 0).replace("content-length: 0", "transfer-encoding: chunked");
     let expect = post(100, 0).replace("\r\n\r\n", "\r\nexpect: 100-continue\r\n\r\n");
