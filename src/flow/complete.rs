@@ -24,7 +24,8 @@ pub(super) struct Completion {
     pub(super) outcome: Outcome,
     /// A lookup found the message, so another request may have claimed the same one.
     pub(super) found_by_lookup: bool,
-    /// A lookup does not list the message under the outcome's id.
+    /// The outcome has no message id, or one that is not the message's (that of a Verification): a lookup would list the
+    /// message under another id.
     pub(super) id_is_unlisted: bool,
     /// The provider's refusal applies to later requests, too.
     pub(super) suppression: Option<Suppression>,

@@ -21,8 +21,9 @@ use crate::store::{Grant, Lease, LimitSubject, StoreError};
 use crate::telemetry::events;
 use crate::text::autofill::Autofill;
 
-/// A waiting delivery is requeued after this long. Before that it has waited up to another 12 minutes in the consumer's
-/// buffer (default prefetch): 24 in all, less than RabbitMQ's `consumer_timeout` (30 by default), which closes the channel.
+/// A waiting delivery is requeued after this long. Before that it may have waited as long in the consumer's buffer for
+/// a slot: with the default prefetch, fewer than two deliveries for each slot, at most once this long. So 24 minutes in all,
+/// less than RabbitMQ's `consumer_timeout` (30 by default), which closes the channel.
 pub(super) const HOLD_MAX: Duration = Duration::from_secs(12 * 60);
 
 /// Why a handler stops early: the delivery is requeued, or with `RecordUnreadable` dead-lettered.
@@ -174,8 +175,8 @@ pub(super) struct ValidRequest<'a> {
     pub(super) user: Option<Digest16>,
     pub(super) ip: Option<Digest16>,
     pub(super) network: Option<Digest16>,
-    /// The error to reject the request with if it has no record yet. A request admitted before the setting changed is
-    /// carried through.
+    /// The error to reject a new request with: its channel is disabled, or the settings forbid its code. A request that has
+    /// a record is carried through.
     pub(super) refused: Option<OutcomeError>,
 }
 

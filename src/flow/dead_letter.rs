@@ -28,7 +28,7 @@ impl ChannelGateway {
         handler: &DeliveryContext<'_>,
         invalid: &InvalidBody,
     ) -> Result<(), RequeueReason> {
-        let fault = invalid.fault.by(self.channel).to_string();
+        let fault = invalid.fault.worded_for(self.channel).to_string();
         let Some(request_id) = &invalid.request_id else {
             return self.dead_letter(handler, NO_REQUEST_ID, &fault, None).await;
         };

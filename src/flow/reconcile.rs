@@ -2,8 +2,8 @@
 //!
 //! A receipt from the provider decides at once. Otherwise the provider's list of messages is read: if there are more
 //! unclaimed matches than unnamed messages of other requests, at least one match is ours. A message counts as not sent
-//! only if it is absent in two lookups, both made after the attempt had certainly ended. Then it is sent once more, with
-//! the same code. If that attempt is in doubt as well and not found, or if a match may be another request's, nothing more
+//! only if two lookups, both made after the attempt had certainly ended, give none of ours, and the second none that may be
+//! ours. Then it is sent once more, with the same code. If that attempt is in doubt as well and not found, or if a match may be another request's, nothing more
 //! is sent. `IN_DOUBT_POLICY` can change this: send once more without a lookup, or never send again.
 //!
 //! If the provider does not answer, the lookups go on until the deadline, and the outcome is `unknown`. If the provider
@@ -257,8 +257,9 @@ struct Lookups {
     supported: bool,
     /// Without lookups a receipt must come before this moment.
     receipt_until: Instant,
-    /// The first lookup that found nothing although the attempt had certainly ended.
-    absent_since: Option<Instant>,
+    /// The first lookup after the attempt had certainly ended that gave no message of ours: absent or ambiguous. If a later
+    /// one is absent, the ambiguous matches were those of others, so ours was absent then as well.
+    undecided_since: Option<Instant>,
     wait: Duration,
 }
 
@@ -273,7 +274,7 @@ enum NextLookup {
 
 impl Lookups {
     fn new(receipt_until: Instant) -> Lookups {
-        Lookups { supported: true, receipt_until, absent_since: None, wait: LOOKUP_WAIT_FIRST }
+        Lookups { supported: true, receipt_until, undecided_since: None, wait: LOOKUP_WAIT_FIRST }
     }
 
     /// The word for a lookup in the request's history. A lookup that came too early to prove anything gets none.
@@ -301,14 +302,15 @@ impl Lookups {
         match answer {
             Ok(LookupResult::Found(found)) => NextLookup::Found(found),
             Ok(_) if began < ended_by => NextLookup::After(self.take_wait().min(ended_by - began)),
-            Ok(result) => match (self.absent_since, result) {
+            Ok(result) => match (self.undecided_since, result) {
                 (Some(first), LookupResult::Ambiguous) if began >= first + ABSENT_APART => {
                     NextLookup::Ambiguous
                 }
                 (Some(first), _) if began >= first + ABSENT_APART => NextLookup::Absent,
-                _ => NextLookup::After(*self.absent_since.get_or_insert(began) + ABSENT_APART - began),
+                _ => NextLookup::After(*self.undecided_since.get_or_insert(began) + ABSENT_APART - began),
             },
             Err(LookupError::Unanswered(_)) => {
+                // No answer: twice as long as after an answer.
                 self.take_wait();
                 NextLookup::After(self.wait)
             }

@@ -71,8 +71,8 @@ pub(super) async fn publish_verified(
     Ok(())
 }
 
-/// The newest request of the recipient that sent the used code. If none sent it, its caller chose the code, and the
-/// newest that tried is taken.
+/// The newest request of the recipient that sent the used code. If none sent it, the person can know it only from the caller
+/// that chose it, and the newest request that tried to send it is taken.
 async fn request_of_code(
     store: &dyn Store,
     check: &CodeCheck<'_>,

@@ -87,8 +87,9 @@ pub trait Store: Send + Sync {
         answer: ProviderAnswer,
     ) -> Result<Verdict, StoreError>;
 
-    /// Undoes the check that verified a challenge: its code can be verified again, here also if the provider made it.
-    /// A challenge that another check verified, or a new one, stays.
+    /// Undoes the check that verified a challenge: its code can be verified again. A code that the provider made is from
+    /// then on compared by the store, because the provider accepts it only once. A challenge that another check verified,
+    /// or a new one, stays.
     async fn reopen_challenge(&self, check: &CodeCheck<'_>) -> Result<(), StoreError>;
 
     /// Records the SID of a challenge's verification, unless the challenge was replaced.

@@ -36,7 +36,7 @@ pub(super) const TO: &str = "to";
 
 impl RequestError {
     /// Narrows the rule of `to` to the recipients of a channel.
-    pub fn by(&self, channel: Channel) -> RequestError {
+    pub fn worded_for(&self, channel: Channel) -> RequestError {
         match self {
             RequestError::Field { field: TO, got, .. } => {
                 let rule = match channel {

@@ -62,16 +62,16 @@ fn an_error_of_a_recipient_names_the_rule_of_its_channel() {
     let fault = |body: &str| SendRequest::decode(body.as_bytes(), None).err().expect("refused").fault;
     let number = fault(r#"{"request_id":"r1","to":573001234567}"#);
     let rule = "`to` must be a string of 1 to 32 characters, a phone number; got a number";
-    assert_eq!(number.by(Channel::Sms).to_string(), rule);
+    assert_eq!(number.worded_for(Channel::Sms).to_string(), rule);
     let rule = "`to` must be a string of 1 to 254 bytes, an e-mail address; got a number";
-    assert_eq!(number.by(Channel::Email).to_string(), rule);
+    assert_eq!(number.worded_for(Channel::Email).to_string(), rule);
     let other = fault(r#"{"request_id":"r1","to":"3","code":1}"#);
-    assert_eq!(other.by(Channel::Email), other);
+    assert_eq!(other.worded_for(Channel::Email), other);
     // The parsers say the same of what is too long.
     let region = "CO".parse().expect("a region");
     for (channel, letter, most) in [(Channel::Sms, "3", 32), (Channel::Email, "a", 254)] {
         let long = Address::parse_for(channel, &letter.repeat(5 * most), region).expect_err("too long");
-        let fault = number.by(channel).to_string();
+        let fault = number.worded_for(channel).to_string();
         assert!(long.to_string().contains(&format!("longer than {most}")), "{long}");
         assert!(fault.contains(&format!("1 to {most} ")), "{fault}");
     }

@@ -8,8 +8,8 @@
 --          pending challenge is continued if at least `code_life` / this is left. `refused`: the error to reject a new
 --          request with, as JSON, or 'null'. `history`: JSON. `suspect_from`: with this many unfinished leases a request is a
 --          crash suspect.
---          In the logs of user, client IP, network and all, which hold requests to many recipients, `shared_member` stands
---          for the request id.
+--          `shared_member`: a digest of recipient and request id, the member in the logs of user, client IP, network and
+--          all. A request id is unique only within a recipient.
 -- Answers  granted GRANT: make the attempt
 --          in_doubt GRANT: the attempt of an earlier lease is in doubt
 --          completed OURS OUTCOME: OURS is 1 if this lease recorded the outcome
@@ -72,7 +72,7 @@ end
 
 if gate_closed == '1' then return 'paused' end
 
--- The challenge: the pending one, if enough of its life is left and its code is one that we can make; else a new one.
+-- The challenge: the pending one, if enough of its life is left and this request can send its code; else a new one.
 local pending = redis.call('HMGET', challenge, 'id', 'kid', 'digest', 'callers', 'expires', 'used', 'wrong')
 local pending_id, pending_kid, pending_digest, pending_callers, pending_expires, used_by, checks = unpack(pending)
 assert(pending_id or not (pending_kid or pending_digest or pending_expires), 'a challenge cannot be read')

@@ -5,8 +5,8 @@
 -- KEYS     record, prefix of the claims' keys (a message id follows), sends (the recipient's requests: other records are
 --          found by their ids)
 -- ARGV     now, token of the handler's lease, request id, `a_text_is_missing` (1: a listed message has no text, so it may
---          hold any code), `clock_difference_max`, `claim_kept`, `requests_max` (with more requests to read: ambiguous),
---          then the ids of the listed messages, oldest first
+--          hold any code), `clock_difference_max` (between the provider's clock and ours), `claim_kept`,
+--          `requests_max` (with more requests to read: ambiguous), then the ids of the listed messages, oldest first
 -- Answers  claimed MESSAGE | sent_unnamed | all_claimed (by other requests) | ambiguous (at most N unclaimed) |
 --          not_owner (the lease is not the handler's any more, or the request is completed)
 local record, claim_key, sends = unpack(KEYS)
@@ -63,6 +63,7 @@ for _, other_id in ipairs(others) do
   if other then
     local reported = receipt_of(other)
     count = tonumber(count)
+    -- A receipt names one of its messages. If the request claimed that one, completion has left it out of the count.
     if reported then
       named[reported] = true
       if claimed_by(reported) ~= other_id then count = count - 1 end

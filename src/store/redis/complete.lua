@@ -67,7 +67,7 @@ redis.call('SET', record, table.concat({'ended', token, decimal(now + kept), rec
 if refund == 'counted_refusal' then append(refunds, request_id, DAY, now) end
 if refund ~= 'none' then
   redis.call('ZREM', sends, request_id)
-  -- In the logs that hold requests to many recipients, `shared_member` stands for the request id.
+  -- In the logs that recipients share, the member is a digest of recipient and request id.
   for i = 8, #KEYS do redis.call('ZREM', KEYS[i], shared_member) end
   remember_unsent(recent, request_id, recent_max, now)
 end

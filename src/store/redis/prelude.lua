@@ -97,8 +97,8 @@ end
 local function code_of(r) return string.match(r.facts, '^%S+ %S+ %S+ %S+') .. ' ' .. r.purpose end
 
 -- The time left of a recipient's cooldown. It lasts for its duration, and longer while the request that started it may
--- still be sent. So, unless the cooldown is off, two messages to one recipient are never in doubt together: a lookup could
--- not tell them apart. The key of that request's record follows from the cooldown's key.
+-- still be sent. So, unless the cooldown is off, messages of two requests to one recipient are not in doubt together before
+-- the first one's deadline: a lookup could not tell them apart. The key of that request's record follows from the cooldown's key.
 local function cooldown_left(key, value, now)
   if not value then return 0 end
   local cooldown_until, request_id = string.match(value, '^(%d+) (%S+)$')

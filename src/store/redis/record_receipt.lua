@@ -1,6 +1,6 @@
 -- Receipt: records a status that the provider reports, if it adds something to the record.
 -- KEYS     record, suppression (the recipient's or its country's)
--- ARGV     now, message id or '-', rank of the status, status, is final (0 or 1), was published (1: the delivery event was
+-- ARGV     now, message id ('-' if it is not one word: then no_request), rank of the status, status, is final (0 or 1), was published (1: the delivery event was
 --          published before), provider code or '-', then of the suppression that the receipt causes: provider code,
 --          duration ('-': without end), masked recipient; '-' each without one
 -- Answers  in_progress PURPOSE HISTORY | completed OUTCOME: publish the delivery event, then record it as published

@@ -8,6 +8,7 @@ local fields = redis.call('HMGET', challenge, 'kid', 'used')
 if fields[2] ~= check_id then return 'unchanged' end
 redis.call('HDEL', challenge, 'used')
 redis.call('HINCRBY', challenge, 'wrong', -1)
--- A provider accepts a code only once, so the next check compares here. No other code continues this challenge.
+-- A provider accepts a code only once, so the next check compares here. With `callers` 1, admission continues
+-- this challenge only for a request that brings this same code.
 if fields[1] == provider_made then redis.call('HSET', challenge, 'kid', kid, 'digest', digest, 'callers', 1) end
 return 'reopened'
