@@ -3,8 +3,9 @@
 //! A receipt from the provider decides at once. Otherwise the provider's list of messages is read: if there are more
 //! unclaimed matches than unnamed messages of other requests, at least one match is ours. A message counts as not sent
 //! only if two lookups, both made after the attempt had certainly ended, give none of ours, and the second none that may be
-//! ours. Then it is sent once more, with the same code. If that attempt is in doubt as well and not found, or if a match may be another request's, nothing more
-//! is sent. `IN_DOUBT_POLICY` can change this: send once more without a lookup, or never send again.
+//! ours. Then it is sent once more, with the same code. If that attempt is in doubt as well and not found, or if a match may
+//! be another request's, nothing more is sent. `IN_DOUBT_POLICY` can change this: send once more without a lookup, or never
+//! send again.
 //!
 //! If the provider does not answer, the lookups go on until the deadline, and the outcome is `unknown`. If the provider
 //! cannot list messages, only a receipt can decide, within [`Policy::in_doubt_receipt_wait`].
