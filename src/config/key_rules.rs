@@ -54,7 +54,8 @@ impl Forms {
     }
 }
 
-/// The bytes without quotes and spaces around them, and as hexadecimal digits or either kind of base64.
+/// The bytes without quotes and spaces around them, without a key id in front, and as hexadecimal digits or either kind of
+/// base64.
 fn decoded(bytes: &[u8]) -> impl Iterator<Item = Zeroizing<Vec<u8>>> {
     let text = std::str::from_utf8(bytes).unwrap_or_default();
     let bare = text.trim_matches(|char: char| char.is_whitespace() || matches!(char, '"' | '\''));
@@ -63,7 +64,8 @@ fn decoded(bytes: &[u8]) -> impl Iterator<Item = Zeroizing<Vec<u8>>> {
         .with_decode_allow_trailing_bits(true);
     let base64 =
         [STANDARD, URL_SAFE].map(|alphabet| GeneralPurpose::new(&alphabet, config).decode(bare).ok());
-    [Some(bare.as_bytes().to_vec()), hex::decode(bare).ok()]
+    let without_id = bare.split_once(':').map(|(_, key)| key.as_bytes().to_vec());
+    [Some(bare.as_bytes().to_vec()), without_id, hex::decode(bare).ok()]
         .into_iter()
         .chain(base64)
         .flatten()

@@ -21,9 +21,9 @@ use crate::store::{Grant, Lease, LimitSubject, StoreError};
 use crate::telemetry::events;
 use crate::text::autofill::Autofill;
 
-/// A waiting delivery is requeued after this long. Before that it may have waited as long in the consumer's buffer for
-/// a slot: with the default prefetch, fewer than two deliveries for each slot, at most once this long. So 24 minutes in all,
-/// less than RabbitMQ's `consumer_timeout` (30 by default), which closes the channel.
+/// A waiting delivery is requeued after this long. With the default prefetch, fewer than two deliveries for each slot, one
+/// other delivery goes before it at most, and that one holds its slot no longer than this. So 24 minutes in all, less than
+/// RabbitMQ's `consumer_timeout` (30 by default), which closes the channel.
 pub(super) const HOLD_MAX: Duration = Duration::from_secs(12 * 60);
 
 /// Why a handler stops early: the delivery is requeued, or with `RecordUnreadable` dead-lettered.
@@ -58,8 +58,8 @@ impl RequeueReason {
 pub(super) enum CancelOn {
     /// Shutdown, a lost delivery, and the end of [`HOLD_MAX`]. A requeue loses nothing.
     AnyCause,
-    /// A lost delivery only. The step is nearly done and worth finishing: a result to publish, an outcome or a wait to
-    /// record.
+    /// A lost delivery only. The step is nearly done and worth finishing: a result to publish, a wait to
+    /// record, or the outcome of a request whose handler panicked.
     DeliveryLost,
     /// Nothing but the end of the process. Only this handler knows the outcome.
     Never,
@@ -141,7 +141,8 @@ impl DeliveryContext<'_> {
     }
 }
 
-/// One of the slots of a consumer loop: each delivery in process holds one.
+/// One of the slots of a consumer loop: each delivery in process holds one, but during
+/// `sleep_without_slot`.
 pub(super) struct HandlerSlot {
     slots: Arc<Semaphore>,
     held: Option<OwnedSemaphorePermit>,

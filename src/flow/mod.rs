@@ -7,7 +7,7 @@
 //! - [`send_gate`] holds the checks before every message: kill switch, circuit breaker, concurrency, senders, and the
 //!   [`sender_rate`].
 //! - [`reconcile`] finds out whether an attempt in doubt was sent, before anything is sent again.
-//! - [`progress`] keeps the lease of a request in the store while it is sent.
+//! - [`progress`] renews the lease of a request while it is sent, and records the progress.
 //! - [`dead_letter`] ends deliveries with an invalid body, messages that panic a handler or crash a worker too often, and
 //!   requests whose record cannot be read.
 //! - [`reply`] copies results to callers' own queues.

@@ -1,4 +1,4 @@
-//! Keeps the lease of a request while it is sent, and records the request's progress in the store.
+//! Renews the lease of a request while it is sent, and records the request's progress in the store.
 
 use std::time::Duration;
 

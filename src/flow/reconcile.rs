@@ -2,9 +2,9 @@
 //!
 //! A receipt from the provider decides at once. Otherwise the provider's list of messages is read: if there are more
 //! unclaimed matches than unnamed messages of other requests, at least one match is ours. A message counts as not sent
-//! only if two lookups, both made after the attempt had certainly ended, give none of ours, and the second none that may be
-//! ours. Then it is sent once more, with the same code. If that attempt is in doubt as well and not found, or if a match may
-//! be another request's, nothing more is sent. `IN_DOUBT_POLICY` can change this: send once more without a lookup, or never
+//! only if two lookups, both made after the attempt had certainly ended, find none that must be ours: the first may be
+//! ambiguous, the second must be absent. Then it is sent once more, with the same code. If that attempt is in doubt as well
+//! and not found, or if a match may be another request's, nothing more is sent. `IN_DOUBT_POLICY` can change this: send once more without a lookup, or never
 //! send again.
 //!
 //! If the provider does not answer, the lookups go on until the deadline, and the outcome is `unknown`. If the provider
@@ -177,7 +177,8 @@ impl ChannelGateway {
         let mut matches = answer?;
         matches.retain(|message| matcher.matches(message.created, message.text.as_deref()));
         matches.sort_by_key(|message| message.created);
-        // The oldest beyond `LISTED_MAX` are dropped. That is safe: with fewer matches we claim less, never wrongly.
+        // The oldest beyond `LISTED_MAX` are dropped. That is safe: a shorter list claims less, and ours are
+        // the newest.
         matches.drain(..matches.len().saturating_sub(LISTED_MAX));
         Ok(matches)
     }

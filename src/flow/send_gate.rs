@@ -380,7 +380,7 @@ fn load_of(failure: Option<&SendFailure>, elapsed: Duration) -> Load {
     match failure {
         None | Some(SendFailure::Refused { .. }) => Load::Answered(elapsed),
         Some(SendFailure::Throttled { .. }) => Load::Throttled,
-        // The wait for one mailbox says nothing about the provider's capacity.
+        // None of these shows the provider's capacity: `Deferred` is the wait of one mailbox, the others are no answer.
         Some(
             SendFailure::Deferred { .. } | SendFailure::NotConnected { .. } | SendFailure::InDoubt { .. },
         ) => Load::Unknown,

@@ -109,7 +109,7 @@ pub trait Store: Send + Sync {
     ) -> Result<Usage, StoreError>;
 
     /// The request that an idempotency key names, both as digests. A free key is bound to `request`, if one is given, for
-    /// a day, as long as the outcome of a request is kept.
+    /// a day: the time for which an outcome is kept.
     async fn idempotency_key(
         &self,
         key: Digest16,

@@ -84,7 +84,8 @@ local expires = is_continued and tonumber(pending_expires) or now + code_life
 local deadline = math.min(math.min(tonumber(requested_at) or now, now) + code_life, expires)
 deadline = math.min(deadline, tonumber(not_after) or deadline)
 
--- Writes a new record. Completion extends the record but not the index, so the index gets more time here.
+-- Writes a new record. Completion extends the record but not the index, so the index gets more time here:
+-- `challenge_kept_after`.
 local function write(line, kept)
   redis.call('SET', record, line, 'PX', kept)
   redis.call('SET', index, recipient, 'PX', decimal(kept + challenge_kept_after))

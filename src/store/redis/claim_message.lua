@@ -63,7 +63,8 @@ for _, other_id in ipairs(others) do
   if other then
     local reported = receipt_of(other)
     count = tonumber(count)
-    -- A receipt names one of its messages. If the request claimed that one, completion has left it out of the count.
+    -- A receipt names one of its messages: it is taken off the count, unless the request claimed it, as completion then did
+    -- so.
     if reported then
       named[reported] = true
       if claimed_by(reported) ~= other_id then count = count - 1 end

@@ -55,6 +55,8 @@ fn a_known_secret_is_known_in_every_encoding() {
             hex::encode_upper(known),
             format!("\"{}\"", base64(known)),
             base64(base64(known)),
+            format!("dev:{}", base64(known)),
+            format!("k1:{text}"),
         ] {
             expect_known(&[("JWT_SECRET", &form)], &["JWT_SECRET"]);
         }
@@ -87,7 +89,8 @@ fn two_keys_are_two_keys() {
     expect_known(&[("OTP_SECRET_KEYS", &format!("k1:{KEY_1},k2:{KEY_2}"))], &["OTP_RECIPIENT_KEY"]);
     expect_known(&[("OTP_SECRET_KEYS", &format!("k1:{KEY_1},k2:{KEY_1}"))], &["OTP_SECRET_KEYS"]);
     for key in [KEY_1, KEY_2] {
-        for form in [key.to_owned(), hex::encode(bytes(key)), String::from_utf8(bytes(key)).expect("text")] {
+        let text = String::from_utf8(bytes(key)).expect("text");
+        for form in [key.to_owned(), format!("k1:{key}"), hex::encode(bytes(key)), text] {
             expect_known(&[("JWT_SECRET", &form)], &["JWT_SECRET"]);
         }
     }
