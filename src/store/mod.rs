@@ -10,6 +10,7 @@
 //!   store cannot answer, that is an error: nothing is guessed.
 
 pub mod admission;
+pub mod before;
 pub mod claim;
 pub mod code_check;
 pub mod completion;

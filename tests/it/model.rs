@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use otpost::clock::Clock;
+use otpost::domain::challenge::{ChallengeId, PROVIDER_MADE};
 use otpost::domain::history::RequestHistory;
 use otpost::domain::limit::{Limit, Limits};
 use otpost::domain::outcome::{ErrorCode, OutcomeError, Status};
@@ -10,9 +11,11 @@ use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::suppression::{ManualSuppression, NewSuppression, SuppressionTarget};
 use otpost::domain::time::UnixMillis;
-use otpost::store::code_check::CodeCheck;
+use otpost::store::code_check::{CodeCheck, ProviderAnswer};
 use otpost::store::memory::MemoryStore;
-use otpost::store::{AdmissionInput, ClaimInput, CompletionInput, NewReceipt, Progress, Refund, StoreError};
+use otpost::store::{
+    AdmissionInput, ClaimInput, CompletionInput, NewReceipt, Progress, Refund, Store as _, StoreError,
+};
 use proptest::prelude::*;
 
 use crate::contract::store::{START, TestRequest, TimedStore, limits, named, request_to, sent};
@@ -36,6 +39,11 @@ enum Step {
     AddSuppression { recipient: u8, minutes: Option<u64> },
     RemoveSuppression { recipient: u8 },
     Suppressions { count_max: u32 },
+    BeginProviderCheck { recipient: u8, check_id: u64 },
+    FinishProviderCheck { recipient: u8, check_id: u64, answer: u8 },
+    ReopenChallenge { recipient: u8, check_id: u64 },
+    LinkVerification { copy: Copy, sid: u8 },
+    IdempotencyKey { key: u8, request: Option<u8> },
 }
 
 /// The completion of a request.
@@ -132,6 +140,11 @@ fn steps() -> impl Strategy<Value = Step> {
             .prop_map(|(recipient, minutes)| Step::AddSuppression { recipient, minutes }),
         1 => (0..3_u8).prop_map(|recipient| Step::RemoveSuppression { recipient }),
         1 => (0..4_u32).prop_map(|count_max| Step::Suppressions { count_max }),
+        3 => (mostly(1, 3), 0..12_u64).prop_map(|(recipient, check_id)| Step::BeginProviderCheck { recipient, check_id }),
+        3 => (mostly(1, 3), 0..12_u64, 0..4_u8).prop_map(|(recipient, check_id, answer)| Step::FinishProviderCheck { recipient, check_id, answer }),
+        2 => (mostly(1, 3), 0..12_u64).prop_map(|(recipient, check_id)| Step::ReopenChallenge { recipient, check_id }),
+        2 => (copies(), 0..3_u8).prop_map(|(copy, sid)| Step::LinkVerification { copy, sid }),
+        1 => (0..3_u8, prop::option::of(0..3_u8)).prop_map(|(key, request)| Step::IdempotencyKey { key, request }),
     ]
 }
 
@@ -182,7 +195,7 @@ impl Copy {
     fn request_to(&self, now: UnixMillis) -> TestRequest {
         let base = request_to(self.recipient, &format!("r{}", self.request));
         TestRequest {
-            owner: self.owner,
+            owner: self.owner + 1,
             user: (self.user > 0).then(|| named(200 + self.user)),
             // Without a cooldown several requests are in progress at once.
             limits: if self.user == 2 { Limits { cooldown: Duration::ZERO, ..tight() } } else { tight() },
@@ -190,7 +203,7 @@ impl Copy {
             not_after: self.left.map(|left| UnixMillis(now.0 + left)),
             challenge: 100 + self.challenge,
             digest: self.challenge,
-            kid: if self.challenge == 3 { "k3" } else { "k1" },
+            kid: ["k1", PROVIDER_MADE, "k1", "k3"][usize::from(self.challenge)],
             callers_code: self.callers_code,
             request: RequestId::parse(&format!("r{}", self.request)).expect("valid"),
             history: self.history(),
@@ -263,6 +276,33 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
         }
         Step::RemoveSuppression { recipient } => shown(store.remove_suppression(named(*recipient)).await),
         Step::Suppressions { count_max } => shown(store.suppressions(*count_max).await),
+        Step::IdempotencyKey { key, request } => {
+            shown(store.idempotency_key(named(*key), request.map(named)).await)
+        }
+        Step::BeginProviderCheck { recipient, check_id }
+        | Step::FinishProviderCheck { recipient, check_id, .. }
+        | Step::ReopenChallenge { recipient, check_id } => {
+            provider_check(store, step, *recipient, *check_id).await
+        }
+        Step::LinkVerification { copy, sid } => {
+            let (request, challenge) = (copy.request_to(now), ChallengeId::from_digest(named(100 + copy.challenge)));
+            shown(store.link_verification(&request.lease().subject, &challenge, &format!("VE{sid}")).await)
+        }
+    }
+}
+
+async fn provider_check(store: &dyn TimedStore, step: &Step, recipient: u8, check_id: u64) -> String {
+    let (limits, digests) = (tight(), [("k1", named(1))]);
+    let (recipient, purpose) = (named(recipient), "verification");
+    let check = CodeCheck { recipient, purpose, check_id, digests: &digests, limits: &limits };
+    match step {
+        Step::BeginProviderCheck { .. } => shown(store.begin_provider_check(&check).await),
+        Step::FinishProviderCheck { answer, .. } => {
+            use ProviderAnswer::{Found, NotCompared, Right, Wrong};
+            let answer = [Right, Found, Wrong, NotCompared][usize::from(*answer)];
+            shown(store.finish_provider_check(&check, answer).await)
+        }
+        _ => shown(store.reopen_challenge(&check).await),
     }
 }
 
@@ -278,6 +318,7 @@ async fn admit(store: &dyn TimedStore, copy: &Copy, now: UnixMillis) -> String {
         refused: (copy.challenge == 2 && copy.owner == 2).then_some(&disabled),
         gate_closed: copy.challenge == 1 && copy.owner == 2,
         country: (copy.recipient == 2).then_some(COUNTRY),
+        known_kids: ",k1,k2,@provider,",
         ..request.admit()
     };
     shown(store.admit(&admit).await)
@@ -308,7 +349,9 @@ async fn complete(store: &dyn TimedStore, copy: &Copy, end: &End, now: UnixMilli
     let mut outcome = sent(now);
     let status = usize::from(end.status);
     outcome.status = [Status::Sent, Status::Failed, Status::Rejected, Status::Unknown][status];
-    outcome.provider_message_id = end.message.map(|message| format!("SM{message}"));
+    // A provider names each message once, so another request can have its id only from a lookup.
+    let message = |message| format!("SM{}", if end.found { message } else { copy.request });
+    outcome.provider_message_id = end.message.map(message);
     outcome.history = copy.history();
     let request = copy.request_to(now);
     let completion = CompletionInput {
@@ -353,7 +396,11 @@ async fn verify(store: &dyn TimedStore, recipient: u8, check_id: u64, digest: u8
 
 async fn agree(steps: Vec<Step>) {
     let redis = real::Redis::fresh();
-    let (memory, scripts) = (MemoryStore::new(Clock::System), redis.store());
+    agree_on(steps, &redis.store()).await;
+}
+
+async fn agree_on(steps: Vec<Step>, scripts: &dyn TimedStore) {
+    let memory = MemoryStore::new(Clock::System);
     let mut now = START;
     for (at, step) in steps.iter().enumerate() {
         if let Step::Pass { milliseconds } = step {
@@ -361,7 +408,7 @@ async fn agree(steps: Vec<Step>) {
         }
         memory.at(now);
         scripts.at(now);
-        let (expected, got) = (answer(&memory, step, now).await, answer(&scripts, step, now).await);
+        let (expected, got) = (answer(&memory, step, now).await, answer(scripts, step, now).await);
         assert_eq!(expected, got, "step {at} {step:?} of {steps:#?}");
     }
 }
@@ -373,5 +420,59 @@ proptest! {
     fn memory_and_redis_answer_the_same(steps in prop::collection::vec(steps(), 1..120)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(agree(steps));
+    }
+}
+
+fn cases() -> u32 {
+    std::env::var("DIFF_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
+}
+
+async fn differ(steps: Vec<Step>) {
+    let redis = real::Redis::fresh();
+    let before = otpost::store::before::BeforeStore::connect(&real::redis_url(), &format!("{}-b", redis.prefix)).expect("url");
+    let after = redis.store();
+    let memory = MemoryStore::new(Clock::System);
+    let mut now = START;
+    for (at, step) in steps.iter().enumerate() {
+        if let Step::Pass { milliseconds } = step {
+            now = UnixMillis(now.0 + milliseconds);
+        }
+        if matches!(step, Step::RequestRecord { with_recipient: false, .. }) { continue }
+        before.set_time(now);
+        after.at(now);
+        memory.at(now);
+        let sorted = |mut all: Vec<otpost::store::OverdueReceipt>| {
+            all.sort_by_key(|one| format!("{one:?}"));
+            all.dedup();
+            format!("{all:?}")
+        };
+        let (expected, got, spec) = match step {
+            Step::OverdueReceipts { wait_max, .. } => {
+                let wait_max = Duration::from_millis(*wait_max);
+                let b = before.overdue_receipts(wait_max, 1000).await.expect("answers");
+                (sorted(b),
+                 sorted(after.overdue_receipts(wait_max, 1000).await.expect("answers")),
+                 sorted(memory.overdue_receipts(wait_max, 1000).await.expect("answers")))
+            }
+            step => (answer(&before, step, now).await, answer(&after, step, now).await, answer(&memory, step, now).await),
+        };
+        assert_eq!(expected, got, "step {at} {step:?} of {steps:#?}");
+        assert_eq!(spec, got, "MEMORY step {at} {step:?} of {steps:#?}");
+    }
+}
+
+impl TimedStore for otpost::store::before::BeforeStore {
+    fn at(&self, now: UnixMillis) {
+        self.set_time(now);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), max_shrink_iters: 600, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn before_and_after(steps in prop::collection::vec(steps(), 1..300)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(differ(steps));
     }
 }

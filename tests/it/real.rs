@@ -48,16 +48,17 @@ impl Redis {
         self.keys(&mut connection).into_iter().map(|key| read(&mut connection, key)).collect()
     }
 
-    /// Every key has a time to live, but those with these endings.
-    pub fn expect_only_these_without_a_ttl(&self, endings: &[&str]) {
+    /// Every key has a time to live, but those whose names begin so.
+    pub fn expect_only_these_without_a_ttl(&self, beginnings: &[&str]) {
         let dump = self.dump();
         assert!(!dump.is_empty(), "a scan that finds nothing proves nothing");
-        let mut without: Vec<&str> =
-            dump.iter().filter(|(_, ttl, _)| *ttl <= 0).map(|(key, ..)| key.as_str()).collect();
-        without.sort_unstable_by_key(|key| key.rsplit(':').next());
-        let ends_so = |(key, ending): (&&str, &&str)| key.ends_with(ending);
+        let mut without: Vec<&str> = dump.iter().filter(|(_, ttl, _)| *ttl <= 0).map(|(key, ..)| key.as_str()).collect();
+        without.sort_unstable();
+        let begins_so = |(key, beginning): (&&str, &&str)| {
+            key.split_once("}:").is_some_and(|(_, name)| name.starts_with(beginning))
+        };
         assert!(
-            without.len() == endings.len() && without.iter().zip(endings).all(ends_so),
+            without.len() == beginnings.len() && without.iter().zip(beginnings).all(begins_so),
             "without a time to live: {without:?}"
         );
     }
@@ -96,12 +97,12 @@ impl Redis {
         let () = redis::cmd("DEL").arg(key).query(&mut connection).expect("Redis answers");
     }
 
-    fn keys(&self, connection: &mut redis::Connection) -> Vec<String> {
+    fn keys(&self, connection: &mut redis::Connection) -> Vec<Vec<u8>> {
         let pattern = format!("*{}*", self.prefix);
-        let mut keys: Vec<String> = Vec::new();
+        let mut keys: Vec<Vec<u8>> = Vec::new();
         let mut cursor = 0_u64;
         loop {
-            let (next, found): (u64, Vec<String>) = redis::cmd("SCAN")
+            let (next, found): (u64, Vec<Vec<u8>>) = redis::cmd("SCAN")
                 .arg(cursor)
                 .arg("MATCH")
                 .arg(&pattern)
@@ -118,16 +119,17 @@ impl Redis {
     }
 }
 
-fn read(connection: &mut redis::Connection, key: String) -> (String, i64, String) {
+fn read(connection: &mut redis::Connection, key: Vec<u8>) -> (String, i64, String) {
     let ttl = redis::cmd("PTTL").arg(&key).query(connection).expect("Redis answers");
     let kind: String = redis::cmd("TYPE").arg(&key).query(connection).expect("Redis answers");
     let value: redis::Value = match kind.as_str() {
         "hash" => redis::cmd("HGETALL").arg(&key).query(connection),
+        "list" => redis::cmd("LRANGE").arg(&key).arg(0).arg(-1).query(connection),
         "zset" => redis::cmd("ZRANGE").arg(&key).arg(0).arg(-1).arg("WITHSCORES").query(connection),
         _ => redis::cmd("GET").arg(&key).query(connection),
     }
     .expect("Redis answers");
-    (key, ttl, format!("{value:?}"))
+    (key.escape_ascii().to_string(), ttl, format!("{value:?}"))
 }
 
 impl Drop for Redis {

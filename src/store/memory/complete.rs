@@ -37,12 +37,15 @@ impl State {
             Some(record) => record.unnamed_at_completion(id_is_known, now),
             None => unnamed_without_record(id_is_known, now),
         };
+        if earlier.is_none() {
+            self.index_request(lease.request_id, recipient, now);
+        }
         if let Some(message_id) = input.message_id() {
             if !self.claim(input, message_id, now) {
                 return CompletionAnswer::MessageClaimed;
             }
             if let Some(poll_after) = input.poll_receipt_after {
-                self.expect_receipt(lease, message_id, poll_after, now);
+                self.expect_receipt(lease, poll_after, now);
             }
         }
         if let Some(suppression) = input.suppression {
@@ -61,8 +64,7 @@ impl State {
         let request_id = input.lease.request_id;
         let key = (input.lease.subject.recipient, message_id.to_owned());
         match self.claims.get(&key).filter(|claim| claim.until > now) {
-            Some(claim) if claim.request_id == *request_id => true,
-            Some(_) if input.found_by_lookup => false,
+            Some(claim) if input.found_by_lookup && claim.request_id != *request_id => false,
             _ => {
                 self.claims
                     .insert(key, Claim { request_id: request_id.clone(), until: now.plus(CLAIM_KEPT) });

@@ -62,17 +62,23 @@ impl State {
     pub(super) fn expect_receipt(
         &mut self,
         lease: &Lease<'_>,
-        message_id: &str,
         poll_after: Duration,
         now: UnixMillis,
     ) {
-        self.expected_receipts.insert(ExpectedReceipt {
+        self.insert_expected(ExpectedReceipt {
             due: now.plus(poll_after),
-            message_id: message_id.to_owned(),
+            number: 0,
             recipient: lease.subject.recipient,
             sent_at: now,
             request_id: lease.request_id.clone(),
         });
+    }
+
+    /// Messages are taken by the minute: `due` is rounded up.
+    fn insert_expected(&mut self, expected: ExpectedReceipt) {
+        self.receipts_expected += 1;
+        let due = UnixMillis(expected.due.0.div_ceil(60_000) * 60_000);
+        self.expected_receipts.insert(ExpectedReceipt { due, number: self.receipts_expected, ..expected });
     }
 
     pub(super) fn overdue_receipts(
@@ -105,16 +111,19 @@ impl State {
         if record.receipt.as_ref().is_some_and(|receipt| receipt.published) {
             return None;
         }
+        // The record may be of a later request with the same id.
+        let Stage::Completed(outcome) = &record.stage else { return None };
+        let message_id = outcome.provider_message_id.clone().filter(|id| is_word(id))?;
         let waited = now.since(expected.sent_at);
         let overdue = OverdueReceipt {
             recipient: expected.recipient,
             request_id: expected.request_id.clone(),
-            message_id: expected.message_id.clone(),
+            message_id,
             lapsed: waited >= wait_max,
         };
         if !overdue.lapsed {
             let due = now.plus(waited.max(RECEIPT_POLL_INTERVAL_MIN));
-            self.expected_receipts.insert(ExpectedReceipt { due, ..expected });
+            self.insert_expected(ExpectedReceipt { due, ..expected });
         }
         Some(overdue)
     }

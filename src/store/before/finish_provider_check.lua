@@ -5,7 +5,8 @@
 -- Answers  verified | wrong LEFT (checks left) | already_used | none_pending
 --          unanswered: the code may have been right, and the check counts; not_counted: it does not
 local challenge, wrong, possible_checks = unpack(KEYS)
-local check_id, wrong_per_challenge, answer = unpack(ARGV)
+local now, check_id, wrong_per_challenge, answer = unpack(ARGV)
+now = clock(now)
 local unfinished_field = 'open:' .. check_id
 
 -- The recipient's checks that may have been right: answered right, or without an answer.
@@ -23,7 +24,8 @@ if answer == 'right' or answer == 'not_compared' then redis.call('ZREM', wrong, 
 local fields = redis.call('HMGET', challenge, 'kid', 'used', 'wrong', unfinished_field)
 local kid, used_by, checks, is_unfinished = unpack(fields)
 assert(kid and number(checks) or not (kid or used_by or checks), 'a challenge cannot be read')
-if not kid then return answer == 'not_compared' and 'not_counted' or 'none_pending' end
+local expires = kid and redis.call('HMGET', challenge, 'expires')[1]
+if not kid or expires + 3600000 <= now then return answer == 'not_compared' and 'not_counted' or 'none_pending' end
 if used_by then return used_by == check_id and 'verified' or 'already_used' end
 if answer == 'wrong' then
   redis.call('HDEL', challenge, unfinished_field)

@@ -27,7 +27,8 @@ elseif progress == 'sending' then
   if r.attempts_in_doubt ~= '0' and proven_message then return 'already_sent ' .. proven_message end
   -- The code of a challenge that was used or replaced is useless.
   local challenge_id, used_by = unpack(redis.call('HMGET', challenge, 'id', 'used'))
-  if challenge_id ~= string.match(r.facts, '^%S+') or used_by then return 'challenge_replaced' end
+  local expires = redis.call('HMGET', challenge, 'expires')[1]
+  if challenge_id ~= string.match(r.facts, '^%S+') or used_by or expires + 3600000 <= now then return 'challenge_replaced' end
   r.state, r.attempt, r.started_at = 'sending', decimal(r.attempt + 1), decimal(now)
 elseif progress == 'doubt' then
   mark_in_doubt(r)

@@ -3,7 +3,9 @@
 -- ARGV     challenge id, verification SID
 -- Answers  linked | replaced
 local challenge = KEYS[1]
-local challenge_id, verification_sid = unpack(ARGV)
-if redis.call('HMGET', challenge, 'id')[1] ~= challenge_id then return 'replaced' end
+local now, challenge_id, verification_sid = unpack(ARGV)
+now = clock(now)
+local fields = redis.call('HMGET', challenge, 'id', 'expires')
+if fields[1] ~= challenge_id or fields[2] + 3600000 <= now then return 'replaced' end
 redis.call('HSET', challenge, 'name', verification_sid)
 return 'linked'

@@ -14,14 +14,16 @@ for _, member in ipairs(redis.call('ZRANGE', expected_receipts, '-inf', decimal(
   end)
   -- A message is not polled for if its member or its record cannot be read.
   if not is_read then r, sent_at = nil, now end
+  local its = r and r.state == 'ended' and string.match(r.rest, '"provider_message_id":"([^"]*)"')
+  if not its then r = nil end
   local waited = math.max(0, now - sent_at)
   local is_lapsed = waited >= tonumber(wait_max)
   local needs_no_poll = not r or select(4, receipt_of(r)) == '1'
   if needs_no_poll or is_lapsed then
     redis.call('ZREM', expected_receipts, member)
   else
-    redis.call('ZADD', expected_receipts, decimal(now + math.max(waited, tonumber(interval_min))), member)
+    redis.call('ZADD', expected_receipts, decimal(math.ceil((now + math.max(waited, tonumber(interval_min))) / 60000) * 60000), member)
   end
-  if not needs_no_poll then overdue[#overdue + 1] = (is_lapsed and 'lapsed ' or 'due ') .. member end
+  if not needs_no_poll then overdue[#overdue + 1] = (is_lapsed and 'lapsed ' or 'due ') .. its .. string.match(member, ' .*$') end
 end
 return table.concat(overdue, '\n')

@@ -1,0 +1,142 @@
+//! The connection to Redis, and signs of a failover: another server, or steps without an answer.
+//!
+//! Every call has its own timeout, because the client's does not cover its wait for a reconnection.
+
+use std::error::Error;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::io::tcp::TcpSettings;
+use redis::{Client, ErrorKind};
+
+use super::address;
+use super::script_call::Call;
+use crate::domain::server_url::InvalidUrl;
+use crate::domain::time::millis;
+use crate::store::StoreError;
+
+/// Includes a reconnection.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// The error code by which a script says that something stored cannot be read.
+const UNREADABLE: &str = "UNREADABLE";
+
+/// The process's one connection. It reconnects on its own.
+pub(super) struct Link {
+    connection: Mutex<ConnectionManager>,
+    client: Client,
+    /// The run id of the server that answered the last heartbeat.
+    server: Mutex<Option<String>>,
+    /// A step got no answer since the last answered heartbeat: a failover may be in progress.
+    has_silent_step: AtomicBool,
+    /// The server may lack writes of the one before it until then, in milliseconds after `opened`.
+    lost_writes_until: AtomicU64,
+    opened: Instant,
+}
+
+impl Link {
+    /// Connects at the first step, so that a gateway can start while Redis is down.
+    pub(super) fn open(url: &str) -> Result<Link, InvalidUrl> {
+        let unusable =
+            |error: redis::RedisError| InvalidUrl::new(format!("cannot be used: {}", error.category()));
+        let settings = TcpSettings::default().set_nodelay(true).set_user_timeout(Duration::from_secs(3));
+        let client = Client::open(address::read(url)?.set_tcp_settings(settings)).map_err(unusable)?;
+        Ok(Link {
+            connection: Mutex::new(connection_to(&client).map_err(unusable)?),
+            client,
+            server: Mutex::default(),
+            has_silent_step: AtomicBool::new(false),
+            lost_writes_until: AtomicU64::new(0),
+            opened: Instant::now(),
+        })
+    }
+
+    /// Runs a script. `None`: something stored cannot be read.
+    pub(super) async fn run(&self, call: &Call<'_>) -> Result<Option<String>, StoreError> {
+        let mut connection = self.connection.lock().expect("nothing panics while it holds the lock").clone();
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, call.invoke::<Vec<u8>>(&mut connection)).await;
+        if matches!(&answer, Ok(Err(error)) if error.code() == Some(UNREADABLE)) {
+            return Ok(None);
+        }
+        if !matches!(answer, Ok(Ok(_))) {
+            self.has_silent_step.store(true, Ordering::Relaxed);
+        }
+        match answer {
+            Ok(Ok(answer)) => Ok(String::from_utf8(answer).ok()),
+            Ok(Err(error)) => {
+                self.leave_replica(&error);
+                Err(unavailable(error))
+            }
+            Err(_) => Err(StoreError::Unavailable("no answer in time".to_owned())),
+        }
+    }
+
+    /// After a failover the old primary may keep our connection, as a replica that refuses every write. The client does
+    /// not leave it, so this opens a new connection: the address leads to the new primary.
+    fn leave_replica(&self, error: &redis::RedisError) {
+        let refused = matches!(error.code(), Some("READONLY" | "MASTERDOWN" | "LOADING"));
+        if refused && let Ok(connection) = connection_to(&self.client) {
+            *self.connection.lock().expect("nothing panics while it holds the lock") = connection;
+        }
+    }
+
+    /// The run id of the server that answered the last heartbeat; `-` before the first.
+    pub(super) fn server(&self) -> String {
+        let server = self.server.lock().expect("nothing panics while it holds the lock");
+        server.clone().unwrap_or_else(|| "-".to_owned())
+    }
+
+    /// Records an answered heartbeat. The server may lack writes for `lost_writes_for` longer.
+    pub(super) fn heartbeat_answered(&self, server: &str, lost_writes_for: Duration) {
+        *self.server.lock().expect("nothing panics while it holds the lock") = Some(server.to_owned());
+        let until = millis(self.opened.elapsed() + lost_writes_for);
+        let until = if lost_writes_for.is_zero() { 0 } else { until };
+        self.lost_writes_until.store(until, Ordering::Relaxed);
+        self.has_silent_step.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn may_have_lost_writes(&self) -> bool {
+        self.has_silent_step.load(Ordering::Relaxed)
+            || self.lost_writes_until.load(Ordering::Relaxed) > millis(self.opened.elapsed())
+    }
+}
+
+fn connection_to(client: &Client) -> redis::RedisResult<ConnectionManager> {
+    let config = ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(Duration::from_millis(800)))
+        .set_response_timeout(Some(Duration::from_millis(1_000)))
+        .set_number_of_retries(1)
+        .set_min_delay(Duration::from_millis(50))
+        .set_max_delay(Duration::from_millis(200))
+        .set_pipeline_buffer_size(512);
+    ConnectionManager::new_lazy_with_config(client.clone(), config)
+}
+
+/// Keeps the kind of an error and the server's error word, not its message: that could hold a value.
+fn unavailable(error: redis::RedisError) -> StoreError {
+    let is_authentication = error.kind() == ErrorKind::AuthenticationFailed;
+    match error.code() {
+        code if is_authentication || matches!(code, Some("NOAUTH" | "WRONGPASS")) => {
+            StoreError::Refused("check the user and password in REDIS_URL".to_owned())
+        }
+        Some(code @ "NOPERM") => StoreError::Refused(format!("the user may not do that ({code})")),
+        Some(code) => StoreError::Refused(format!("{} ({code})", error.category())),
+        None => StoreError::Unavailable(connection_error(&error)),
+    }
+}
+
+/// The system's message for a failed connection or name lookup. For anything else, such as a certificate, only the kind:
+/// the message could name the host.
+fn connection_error(error: &redis::RedisError) -> String {
+    let cause = error.source().and_then(|source| source.downcast_ref::<Arc<dyn Error + Send + Sync>>());
+    let Some(io) = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>()) else {
+        return error.category().to_owned();
+    };
+    let text = io.to_string().to_lowercase();
+    match io.raw_os_error().is_some() || text.starts_with("failed to lookup") {
+        true => text.split(" (os error").next().unwrap_or_default().to_owned(),
+        false => io.kind().to_string(),
+    }
+}

@@ -1,0 +1,72 @@
+-- State that all workers share.
+
+-- Heartbeat: counts a worker as active, or no longer, and reads the shared state.
+-- KEYS     active workers, kill switch, server
+-- ARGV     settings; worker id, is active (1: it has something to send), how long a worker stays active,
+--          how long a new server may lack writes, run id of the server that the worker knows or '-'
+-- Answers  kill switch (0 or 1), active workers, for how long the server may still lack writes, run id of the server
+local function heartbeat(keys, args)
+  local active_workers, kill_switch, server_key = unpack(keys)
+  local worker_id, is_active, active_for, may_lack_writes_for, known_server = unpack(args, 2, 6)
+  local now = clock(settings_of(args[1]).test_time)
+  call('ZREMRANGEBYSCORE', active_workers, '-inf', decimal(now - active_for))
+  if is_active == '1' then
+    call('ZADD', active_workers, decimal(now), worker_id)
+    call('PEXPIRE', active_workers, 60000)
+  else
+    call('ZREM', active_workers, worker_id)
+  end
+
+  -- Another server than before may lack the last second of writes. Without permission for INFO a change goes unnoticed.
+  local info = redis.pcall('INFO', 'server')
+  local server = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or 'unknown'
+  local recorded = redis.pcall('GET', server_key)
+  local recorded_server, since = string.match(type(recorded) == 'string' and recorded or '', '^(%S+) (%d+)$')
+  -- A record that cannot be read counts as that of another server.
+  local is_changed = recorded and recorded_server ~= server
+  -- A failover can lose this key. A worker just started then writes it with `since` 0, as if nothing had changed; only a worker
+  -- that knows the old run id notices.
+  local is_key_lost = known_server ~= '-' and (not recorded_server or since == '0' and known_server ~= server)
+  if is_changed or is_key_lost then since = decimal(now) end
+  call('SET', server_key, server .. ' ' .. (since or '0'), 'PX', decimal(DAY))
+  local lacking_for = max(0, tonumber(since or 0) + may_lack_writes_for - now)
+  local active = call('ZCARD', active_workers)
+  return table.concat({call('EXISTS', kill_switch), active, decimal(lacking_for), server}, ' ')
+end
+
+-- Idempotency key: reads the request that a key names, and binds a free key.
+-- KEYS     idempotency key: I6 until, c16 digest of the request
+-- ARGV     settings; digest of the request or empty, time kept
+-- Answers  the digest that the key is bound to, by this call or an earlier one; empty if it is free
+local function idempotency_key(keys, args)
+  local request, kept = args[2], args[3]
+  local now = clock(settings_of(args[1]).test_time)
+  local recorded = call('GET', keys[1])
+  if recorded then
+    local bound_until, bound = read('>I6c16', recorded)
+    if bound_until > now then return bound end
+  end
+  if request ~= '' then call('SET', keys[1], pack('>I6c16', now + kept, request), 'PX', kept) end
+  return request
+end
+
+-- Kill switch: reads it, turns it on or turns it off.
+-- KEYS     kill switch
+-- ARGV     settings; change (none|on|off), reason
+-- Answers  the switch before the change: since when, reason; empty if it was off
+local function kill_switch(keys, args)
+  local change, reason = args[2], args[3]
+  local previous = redis.pcall('GET', keys[1])
+  -- If the key has the wrong Redis type, the switch can still be set or deleted.
+  if type(previous) == 'table' then
+    if change == 'none' then error(previous) end
+    previous = false
+  end
+  if change == 'on' then
+    local since = previous and string.match(previous, '^%S+') or decimal(clock(settings_of(args[1]).test_time))
+    call('SET', keys[1], since .. ' ' .. reason)
+  elseif change == 'off' then
+    call('DEL', keys[1])
+  end
+  return previous or ''
+end
