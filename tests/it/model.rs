@@ -476,3 +476,52 @@ proptest! {
         runtime.block_on(differ(steps));
     }
 }
+
+#[tokio::test]
+#[ignore]
+async fn cost() {
+    let mut connection = redis::Client::open(real::redis_url()).expect("url").get_connection().expect("redis");
+    let mut info = |section: &str| -> String { redis::cmd("INFO").arg(section).query(&mut connection).expect("info") };
+    let number = |text: &str, name: &str| -> f64 {
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok()).unwrap_or(0.0)
+    };
+    let cpu = |text: &str| number(text, "used_cpu_user") + number(text, "used_cpu_sys");
+    let full = std::env::var("FULL").is_ok();
+    for round in 0..6 {
+        let redis = real::Redis::fresh();
+        let before = otpost::store::before::BeforeStore::connect(&real::redis_url(), &redis.prefix).expect("url");
+        let after = redis.store();
+        let store: &dyn TimedStore = if round % 2 == 0 { &before } else { &after };
+        let (cpu0, mem0, st0) = (cpu(&info("cpu")), number(&info("memory"), "used_memory"), info("stats"));
+        let count = 20_000_u32;
+        for n in 0..count {
+            let mut bytes = [0; 16];
+            bytes[..4].copy_from_slice(&n.to_be_bytes());
+            let digest = otpost::domain::keyed_digest::Digest16::from_bytes(bytes);
+            let id = format!("{:08x}-7dec-11d0-a765-00a0c91e6bf6", n);
+            let base = TestRequest { request: RequestId::parse(&id).expect("id"), history: RequestHistory { to: "+57******4567".to_owned(), correlation_id: Some(id.clone()), ..RequestHistory::default() }, ..request_to(1, "x") };
+            let mut limits = Limits::default();
+            if !full { limits = limits.with(Limit::All, 0).with(Limit::User, 0).with(Limit::Ip, 0).with(Limit::Network, 0); }
+            let mut admit = base.admit();
+            admit.limits = &limits;
+            admit.lease.subject.recipient = digest;
+            if full { admit.lease.subject.user = Some(digest); admit.lease.subject.ip = Some(digest); admit.lease.subject.network = Some(digest); }
+            let admission = store.admit(&admit).await.expect("answers");
+            let otpost::store::Admission::Granted(grant) = admission else { panic!("{admission:?}") };
+            let mut outcome = sent(grant.now);
+            outcome.provider = Some("twilio".to_owned());
+            outcome.segments = Some(1);
+            outcome.expires_at = Some(grant.expires_at);
+            outcome.resend_after = Some(30);
+            outcome.provider_message_id = Some(format!("SM{:032x}", n));
+            outcome.history = base.history.clone();
+            outcome.history.challenge = Some(grant.challenge.as_str().to_owned());
+            outcome.history.add(grant.now, otpost::domain::history::HistoryEvent::Admitted(1));
+            outcome.history.add(grant.now, otpost::domain::history::HistoryEvent::Attempted(otpost::domain::history::Attempt { attempt: 1, sender: None, answer: "accepted".to_owned(), provider_code: None, ms: 40 }));
+            let done = CompletionInput { lease: admit.lease, outcome: &outcome, refund: Refund::None, found_by_lookup: false, id_is_unlisted: false, suppression: None, poll_receipt_after: Some(Duration::from_secs(600)) };
+            store.complete(&done).await.expect("answers");
+        }
+        let (cpu1, mem1, st1) = (cpu(&info("cpu")), number(&info("memory"), "used_memory"), info("stats"));
+        println!("{} cpu {:.1} us, {:.0} bytes, calls {:.2}", if round % 2 == 0 { "before" } else { "after " }, (cpu1 - cpu0) * 1e6 / f64::from(count), (mem1 - mem0) / f64::from(count), (number(&st1, "total_commands_processed") - number(&st0, "total_commands_processed")) / f64::from(count));
+    }
+}

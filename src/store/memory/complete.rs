@@ -4,6 +4,7 @@ use super::record::{Record, Stage, SuppressionStrength, unnamed_without_record};
 use super::state::{Claim, DAY, State, event_source, record_key};
 use crate::domain::limit::EventLog;
 use crate::domain::outcome::Status;
+use crate::domain::suppression::NewSuppression;
 use crate::domain::time::UnixMillis;
 use crate::store::retention::{CLAIM_KEPT, OUTCOME_KEPT, REJECTION_KEPT};
 use crate::store::{CompletionAnswer, CompletionInput, Lease, Refund};
@@ -48,7 +49,7 @@ impl State {
                 self.expect_receipt(lease, poll_after, now);
             }
         }
-        if let Some(suppression) = input.suppression {
+        if let Some(suppression) = input.suppression.filter(NewSuppression::lasts) {
             self.suppress(recipient, suppression, now);
         }
         self.refund(lease, input.refund, now);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::record::{Stage, SuppressionStrength};
 use super::state::{ExpectedReceipt, State};
 use crate::domain::receipt::merge;
+use crate::domain::suppression::NewSuppression;
 use crate::domain::time::UnixMillis;
 use crate::store::retention::{RECEIPT_POLL_INTERVAL_MIN, is_word};
 use crate::store::{Lease, NewReceipt, OverdueReceipt, ReceiptAnswer, RecordedReceipt};
@@ -18,12 +19,13 @@ impl State {
             return ReceiptAnswer::NoRequest;
         };
         // A receipt suppresses only if the strength grows: a repeated one must not undo an operator's removal.
-        let strength = match receipt.suppression {
+        let suppression = receipt.suppression.filter(NewSuppression::lasts);
+        let strength = match suppression {
             None => SuppressionStrength::None,
             Some(suppression) if suppression.duration.is_some() => SuppressionStrength::Temporary,
             Some(_) => SuppressionStrength::Permanent,
         };
-        if let Some(suppression) = receipt.suppression.filter(|_| recorded_strength < strength) {
+        if let Some(suppression) = suppression.filter(|_| recorded_strength < strength) {
             self.suppress(receipt.recipient, suppression, now);
         }
         let record = self.record_mut(&key, now).expect("it is there");

@@ -145,7 +145,7 @@ impl RedisStore {
     }
 }
 
-/// A suppression that the provider's answer causes, or nothing. One of a duration of zero suppresses nothing.
+/// A suppression that the provider's answer causes, or nothing.
 fn pack_suppression(suppression: Option<&NewSuppression<'_>>) -> Vec<u8> {
     let Some(new) = suppression else { return Vec::new() };
     let target = match new.target {
@@ -251,7 +251,7 @@ impl Store for RedisStore {
         let (lease, outcome) = (&input.lease, input.outcome);
         let kept = if outcome.status == Status::Rejected { REJECTION_KEPT } else { OUTCOME_KEPT };
         let nothing_sent = matches!(outcome.status, Status::Failed | Status::Rejected);
-        let suppression = input.suppression.filter(|new| new.duration.is_none_or(|lasts| millis(lasts) > 0));
+        let suppression = input.suppression.filter(NewSuppression::lasts);
         let [recipient, request] = self.recipient_and_request(lease);
         let mut keys = vec![recipient, request, self.keys.country(country_of(suppression.as_ref()))];
         let refunded = (input.refund != Refund::None).then_some(&lease.subject);
@@ -367,10 +367,11 @@ impl Store for RedisStore {
     }
 
     async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptAnswer, StoreError> {
+        let suppression = receipt.suppression.filter(NewSuppression::lasts);
         let keys = [
             self.keys.recipient(&receipt.recipient),
             self.keys.request(receipt.request_id),
-            self.keys.country(country_of(receipt.suppression.as_ref())),
+            self.keys.country(country_of(suppression.as_ref())),
         ];
         let status = receipt.status;
         let call = self
@@ -386,7 +387,7 @@ impl Store for RedisStore {
                     .done(),
             )
             .arg(Some(receipt.message_id).filter(|id| is_word(id)).unwrap_or_default())
-            .arg(pack_suppression(receipt.suppression.as_ref()));
+            .arg(pack_suppression(suppression.as_ref()));
         self.run("record_receipt", &call, replies::receipt_answer).await
     }
 

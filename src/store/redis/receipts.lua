@@ -31,10 +31,9 @@ local function record_receipt(keys, args)
   local is_stronger = new_strength > strength
   if is_stronger then
     strength = new_strength
-    -- A duration of zero suppresses nothing, and counts.
-    if duration ~= 0 and target == 2 then
+    if target == 2 then
       suppress_country(keys[3], its_suppression, duration, now)
-    elseif duration ~= 0 then
+    else
       local s = read_recipient(call('GET', keys[1]))
       if suppress_recipient(prefix, recipient, s, its_suppression, duration, now, sub(suppression, masked)) then
         write_recipient(keys[1], s, c.window, now)
