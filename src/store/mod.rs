@@ -10,13 +10,13 @@
 //!   store cannot answer, that is an error: nothing is guessed.
 
 pub mod admission;
-pub mod before;
 pub mod claim;
 pub mod code_check;
 pub mod completion;
 pub mod error;
 pub mod lease;
 pub mod memory;
+pub mod packed;
 pub mod progress;
 pub mod receipt;
 pub mod redis;

@@ -12,7 +12,7 @@ use redis::io::tcp::TcpSettings;
 use redis::{Client, ErrorKind};
 
 use super::address;
-use super::step_call::{Call, Mode};
+use super::script_call::Call;
 use crate::domain::server_url::InvalidUrl;
 use crate::domain::time::millis;
 use crate::store::StoreError;
@@ -34,8 +34,6 @@ pub(super) struct Link {
     /// The server may lack writes of the one before it until then, in milliseconds after `opened`.
     lost_writes_until: AtomicU64,
     opened: Instant,
-    /// The server does not run functions. Until the next reconnection of the process.
-    uses_scripts: AtomicBool,
 }
 
 impl Link {
@@ -52,26 +50,21 @@ impl Link {
             has_silent_step: AtomicBool::new(false),
             lost_writes_until: AtomicU64::new(0),
             opened: Instant::now(),
-            uses_scripts: AtomicBool::new(false),
         })
     }
 
-    /// Runs a step. `None`: something stored cannot be read.
-    pub(super) async fn run(&self, call: &Call<'_>) -> Result<Option<Vec<u8>>, StoreError> {
+    /// Runs a script. `None`: something stored cannot be read.
+    pub(super) async fn run(&self, call: &Call<'_>) -> Result<Option<String>, StoreError> {
         let mut connection = self.connection.lock().expect("nothing panics while it holds the lock").clone();
-        let mode = if self.uses_scripts.load(Ordering::Relaxed) { Mode::Scripts } else { Mode::Functions };
-        let set_mode = |mode| self.uses_scripts.store(mode == Mode::Scripts, Ordering::Relaxed);
-        let answer = call.invoke::<Vec<u8>>(mode, &mut connection, set_mode);
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, call.invoke::<Vec<u8>>(&mut connection)).await;
         if matches!(&answer, Ok(Err(error)) if error.code() == Some(UNREADABLE)) {
-            eprintln!("DEBUG {answer:?}");
             return Ok(None);
         }
         if !matches!(answer, Ok(Ok(_))) {
             self.has_silent_step.store(true, Ordering::Relaxed);
         }
         match answer {
-            Ok(Ok(answer)) => Ok(Some(answer)),
+            Ok(Ok(answer)) => Ok(String::from_utf8(answer).ok()),
             Ok(Err(error)) => {
                 self.leave_replica(&error);
                 Err(unavailable(error))

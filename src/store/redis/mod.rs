@@ -1,54 +1,53 @@
-//! The store on Redis 7 or later: one function a step, each run whole or not at all.
+//! The store on Redis 7 or later: one Lua script a step, each run whole or not at all.
 //!
-//! `layout.lua` describes what is stored. `replies.rs` reads the answers of all steps.
+//! `replies.rs` reads the answers of all scripts. `docs/architecture.md` lists the keys and the words of a record.
 
 mod address;
 mod connection;
 mod keys;
-mod library;
-mod pack;
-mod records;
 mod replies;
-mod settings;
-mod step_call;
+mod script_call;
+mod scripts;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sha2::{Digest as _, Sha256};
 
 use self::connection::Link;
-use self::keys::{Key, Keys, request_text};
-use self::library::{Library, Step};
-use self::pack::{NO_END, Packer};
-use self::records::{pack_error, pack_history, pack_outcome};
-use self::settings::{CallSettings, LIST_FROM};
-use self::step_call::Call;
+use self::keys::Keys;
+use self::script_call::Call;
+use self::scripts::Scripts;
 use super::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use super::retention::{
-    ACTIVE_WORKER_FOR, CLAIM_CLOCK_DIFFERENCE_MAX, CLAIM_REQUESTS_MAX, LOST_WRITES_FOR, OUTCOME_KEPT,
-    RECEIPT_POLL_INTERVAL_MIN, RECENT_MAX, REJECTION_KEPT, SUPPRESSION_MIN, SUPPRESSIONS_MAX, is_word,
+    ACTIVE_WORKER_FOR, CHALLENGE_KEPT_AFTER, CLAIM_CLOCK_DIFFERENCE_MAX, CLAIM_KEPT, CLAIM_REQUESTS_MAX,
+    LOST_WRITES_FOR, OUTCOME_KEPT, RECEIPT_POLL_INTERVAL_MIN, RECENT_MAX, REJECTION_KEPT, SUPPRESSION_MIN,
+    SUPPRESSIONS_MAX, is_word,
 };
 use super::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
     LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, Refund, RequestRecord,
     RequestSummary, SharedState, Store, StoreError, Usage,
 };
-use crate::domain::challenge::{ChallengeId, PROVIDER_MADE};
+use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, ChallengeId, PROVIDER_MADE, TIME_LEFT_MIN};
 use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
-use crate::domain::limit::{Limit, Limits};
+use crate::domain::limit::{EventLog, Limit, Limits};
 use crate::domain::outcome::Status;
 use crate::domain::request_id::RequestId;
 use crate::domain::server_url::InvalidUrl;
-use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry, SuppressionTarget};
+use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
 use crate::domain::time::{UnixMillis, millis};
 use crate::domain::verdict::Verdict;
+
+/// The list of expected receipts is kept longer than any receipt is waited for.
+const EXPECTED_RECEIPTS_KEPT: Duration = Duration::from_secs(2 * 86_400);
 
 pub struct RedisStore {
     link: Link,
     keys: Keys,
-    library: Library,
+    scripts: Scripts,
     /// Replaces the server's clock; 0 leaves it. Tests only.
     time: AtomicU64,
 }
@@ -59,7 +58,7 @@ impl RedisStore {
         Ok(RedisStore {
             link: Link::open(url)?,
             keys: Keys::new(prefix),
-            library: Library::new(),
+            scripts: Scripts::new(),
             time: AtomicU64::new(0),
         })
     }
@@ -70,134 +69,113 @@ impl RedisStore {
         self.time.store(now.0, Ordering::Relaxed);
     }
 
-    fn settings(&self) -> CallSettings<'static> {
-        CallSettings { time: self.time.load(Ordering::Relaxed), ..CallSettings::default() }
-    }
-
-    fn call(&self, step: Step, keys: &[Key]) -> Call<'_> {
-        Call::new(&self.library, step, keys)
+    fn time(&self) -> u64 {
+        self.time.load(Ordering::Relaxed)
     }
 
     async fn run<T>(
         &self,
         step: &'static str,
         call: &Call<'_>,
-        read: impl FnOnce(&[u8]) -> Option<T>,
+        read: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, StoreError> {
         let answer = self.link.run(call).await?;
-        answer.and_then(|answer| { let r = read(&answer); if r.is_none() { println!("DEBUG {step} {}", answer.escape_ascii()); } r }).ok_or(StoreError::Unreadable { step })
-    }
-
-    fn recipient_and_request(&self, lease: &Lease<'_>) -> [Key; 2] {
-        [self.keys.recipient(&lease.subject.recipient), self.keys.request(lease.request_id)]
-    }
-
-    /// Adds the keys of the shared logs that `limits` counts for a subject, in the order of the settings.
-    fn add_shared_logs(&self, keys: &mut Vec<Key>, subject: &LimitSubject<'_>, limits: &Limits) {
-        for (limit, digest) in settings::shared_limits(subject, limits) {
-            keys.push(self.keys.shared_log(limit.log(), &digest, limits[limit].count >= LIST_FROM));
-        }
-    }
-
-    /// Adds the keys of all shared logs that a charge of a subject may be in, in the order of the settings.
-    fn add_charged_logs(&self, keys: &mut Vec<Key>, subject: &LimitSubject<'_>) {
-        for (log, digest) in settings::charged_logs(subject) {
-            keys.push(self.keys.shared_log(log, &digest, false));
-            keys.push(self.keys.shared_log(log, &digest, true));
-        }
+        answer.and_then(|answer| read(&answer)).ok_or(StoreError::Unreadable { step })
     }
 
     async fn change_suppression(
         &self,
-        add: bool,
+        change: &str,
         recipient: &Digest16,
         duration: Option<Duration>,
         note: &str,
     ) -> Result<Option<SuppressionEntry>, StoreError> {
-        let duration = duration.map_or(NO_END, |duration| millis(duration.max(SUPPRESSION_MIN)));
-        let call = self
-            .call(Step::Suppress, &[self.keys.recipient(recipient)])
-            .arg(self.settings().pack())
-            .arg(Packer::new().flag(add).u48(duration).done())
+        let mut call = self.scripts.suppress.call(3);
+        call.arg(self.keys.suppression(recipient))
+            .arg(self.keys.suppression_note(recipient))
+            .arg(self.keys.suppressions())
+            .arg(self.time())
+            .arg(change)
+            .arg(recipient.as_str())
+            .optional(duration.map(|duration| millis(duration.max(SUPPRESSION_MIN))))
             .arg(note);
         self.run("suppress", &call, replies::suppression).await
     }
 
+    fn add_charged_logs(&self, call: &mut Call<'_>, subject: &LimitSubject<'_>) {
+        for log in EventLog::CHARGED {
+            call.arg(self.keys.log(log, subject));
+        }
+    }
+
     async fn change_kill_switch(&self, change: &str, reason: &str) -> Result<Option<KillSwitch>, StoreError> {
-        let call = self
-            .call(Step::KillSwitch, &[self.keys.kill_switch()])
-            .arg(self.settings().pack())
-            .arg(change)
-            .arg(reason);
+        let mut call = self.scripts.kill_switch.call(1);
+        call.arg(self.keys.kill_switch()).arg(self.time()).arg(change).arg(reason);
         self.run("kill_switch", &call, replies::kill_switch).await
     }
-
-    /// A call about the code check of a recipient, up to the check and its purpose.
-    fn check_call(&self, step: Step, check: &CodeCheck<'_>) -> Call<'_> {
-        let mut keys = vec![self.keys.recipient(&check.recipient)];
-        if matches!(step, Step::BeginProviderCheck | Step::FinishProviderCheck) {
-            keys.push(self.keys.possible_checks(&check.recipient));
-        }
-        let settings = CallSettings { limits: Some((None, check.limits)), ..self.settings() };
-        self.call(step, &keys)
-            .arg(settings.pack())
-            .arg(Packer::new().bytes(&check.check_id.to_be_bytes()).bytes(check.purpose.as_bytes()).done())
-    }
 }
 
-/// A suppression that the provider's answer causes, or nothing.
-fn pack_suppression(suppression: Option<&NewSuppression<'_>>) -> Vec<u8> {
-    let Some(new) = suppression else { return Vec::new() };
-    let target = match new.target {
-        SuppressionTarget::Recipient => 1,
-        SuppressionTarget::Country(_) => 2,
-    };
-    let packed = Packer::new().u8(target).u32(new.provider_code).u48(new.duration.map_or(NO_END, millis));
-    packed.bytes(new.masked.as_bytes()).done()
+fn id_word(id: u64) -> String {
+    format!("{id:016x}")
 }
 
-/// The country that a suppression is of.
-fn country_of<'a>(suppression: Option<&NewSuppression<'a>>) -> Option<&'a str> {
-    match suppression?.target {
-        SuppressionTarget::Country(country) => Some(country),
-        SuppressionTarget::Recipient => None,
-    }
+/// The member by which logs that recipients share count a request. Short: Redis needs six times the memory for longer
+/// members. The recipient's digest is keyed, so the member reveals no recipient.
+fn shared_member(lease: &Lease<'_>) -> String {
+    let digest = Sha256::new()
+        .chain_update(lease.subject.recipient.as_str())
+        .chain_update(lease.request_id.as_str())
+        .finalize();
+    hex::encode(&digest[..12])
 }
 
 #[async_trait]
 impl Store for RedisStore {
     async fn admit(&self, input: &AdmissionInput<'_>) -> Result<Admission, StoreError> {
-        let (lease, subject) = (&input.lease, &input.lease.subject);
-        let [recipient, request] = self.recipient_and_request(lease);
-        let mut keys = vec![recipient, request, self.keys.country(input.country)];
-        self.add_shared_logs(&mut keys, subject, input.limits);
-        let settings = CallSettings {
-            code_life: input.code_life,
-            lease_duration: input.lease_duration,
-            known_kids: input.known_kids,
-            limits: Some((Some(subject), input.limits)),
-            ..self.settings()
-        };
-        let proposal = &input.proposal;
-        let facts = Packer::new().flag(proposal.callers_code).bytes(&proposal.id.bytes());
-        let call = self
-            .call(Step::Admit, &keys)
-            .arg(settings.pack())
-            .arg(
-                Packer::new()
-                    .bytes(&lease.token.to_be_bytes())
-                    .optional48(input.requested_at.map(|at| at.0))
-                    .optional48(input.not_after.map(|at| at.0))
-                    .flag(input.gate_closed)
-                    .u32(input.suspect_from)
-                    .done(),
-            )
+        let (lease, limits, subject) = (&input.lease, input.limits, &input.lease.subject);
+        let recipient = &subject.recipient;
+        let is_client = subject.ip.is_some() || subject.network.is_some();
+        let is_shared = limits[Limit::All].count > 0 || subject.user.is_some() || is_client;
+        let mut call = self.scripts.admit.call(9 + EventLog::CHARGED.len());
+        call.arg(self.keys.record(recipient, lease.request_id))
+            .arg(self.keys.challenge(recipient, subject.purpose))
+            .arg(self.keys.cooldown(recipient))
+            .arg(self.keys.suppression(recipient))
+            .arg(self.keys.country_suppression(input.country))
+            .arg(self.keys.recent(recipient))
+            .arg(self.keys.index(lease.request_id))
+            .arg(self.keys.wrong(recipient))
+            .arg(self.keys.refunds(recipient));
+        self.add_charged_logs(&mut call, subject);
+        call.arg(self.time())
+            .arg(id_word(lease.token))
+            .arg(lease.request_id.as_str())
+            .arg(if is_shared { shared_member(lease) } else { String::new() })
+            .optional(input.requested_at.map(|at| at.0))
+            .optional(input.not_after.map(|at| at.0))
+            .arg(millis(input.code_life))
+            .arg(millis(input.lease_duration))
+            .arg(input.known_kids)
+            .arg(input.proposal.id.as_str())
+            .arg(input.proposal.kid)
+            .arg(input.proposal.digest.as_str())
+            .arg(u8::from(input.proposal.callers_code))
             .arg(subject.purpose)
-            .arg(facts.digest(&proposal.digest).short(proposal.kid.as_bytes()).done())
-            .arg(pack_history(input.history))
-            .arg(input.refused.map(pack_error).unwrap_or_default())
-            .arg(request_text(lease.request_id));
-        self.run("admit", &call, |answer| replies::admission(answer, input)).await
+            .arg(limits.wrong_per_challenge);
+        call.limits(subject, limits);
+        call.arg(millis(limits.cooldown))
+            .arg(millis(TIME_LEFT_MIN))
+            .arg(CONTINUE_LIFE_LEFT_DIVISOR)
+            .arg(millis(REJECTION_KEPT))
+            .arg(millis(CHALLENGE_KEPT_AFTER))
+            .arg(millis(OUTCOME_KEPT))
+            .json(&input.refused)
+            .json(input.history)
+            .arg(recipient.as_str())
+            .arg(RECENT_MAX)
+            .arg(u8::from(input.gate_closed))
+            .arg(input.suspect_from);
+        self.run("admit", &call, replies::admission).await
     }
 
     async fn update_progress(
@@ -208,92 +186,110 @@ impl Store for RedisStore {
         history: Option<&RequestHistory>,
     ) -> Result<ProgressAnswer, StoreError> {
         let (state, duration) = match progress {
-            Progress::Waiting(duration) => (1, duration),
-            Progress::Sending(duration) => (2, duration),
-            Progress::InDoubt(duration) => (3, duration),
-            Progress::Requeued { retry_in, in_doubt: false } => (4, retry_in),
-            Progress::Requeued { retry_in, in_doubt: true } => (5, retry_in),
+            Progress::Waiting(duration) => ("waiting", duration),
+            Progress::Sending(duration) => ("sending", duration),
+            Progress::InDoubt(duration) => ("doubt", duration),
+            Progress::Requeued { retry_in, in_doubt: false } => ("requeued", retry_in),
+            Progress::Requeued { retry_in, in_doubt: true } => ("requeued_in_doubt", retry_in),
         };
-        let update = Packer::new()
-            .bytes(&lease.token.to_be_bytes())
-            .u16(attempts_made.map_or(0, |attempts| attempts + 1))
-            .u8(state)
-            .millis32(millis(duration))
-            .flag(history.is_some())
-            .bytes(&history.map(pack_history).unwrap_or_default());
-        let call = self
-            .call(Step::UpdateProgress, &self.recipient_and_request(lease))
-            .arg(self.settings().pack())
-            .arg(update.done());
+        let subject = &lease.subject;
+        let mut call = self.scripts.update_progress.call(2);
+        call.arg(self.keys.record(&subject.recipient, lease.request_id))
+            .arg(self.keys.challenge(&subject.recipient, subject.purpose))
+            .arg(self.time())
+            .arg(id_word(lease.token))
+            .optional(attempts_made)
+            .arg(state)
+            .arg(millis(duration));
+        match history {
+            Some(history) => call.json(history),
+            None => call.arg("-"),
+        };
         self.run("update_progress", &call, replies::progress_answer).await
     }
 
     async fn claim_message(&self, claim: &ClaimInput<'_>) -> Result<ClaimAnswer, StoreError> {
-        let requests_max = u32::try_from(CLAIM_REQUESTS_MAX).expect("a small number");
-        let mut call = self
-            .call(Step::ClaimMessage, &self.recipient_and_request(&claim.lease))
-            .arg(self.settings().pack())
-            .arg(
-                Packer::new()
-                    .bytes(&claim.lease.token.to_be_bytes())
-                    .flag(claim.a_text_is_missing)
-                    .millis32(millis(CLAIM_CLOCK_DIFFERENCE_MAX))
-                    .u16(requests_max)
-                    .done(),
-            );
+        let (lease, recipient) = (&claim.lease, &claim.lease.subject.recipient);
+        let mut call = self.scripts.claim_message.call(3);
+        call.arg(self.keys.record(recipient, lease.request_id))
+            .arg(self.keys.claim(recipient, None))
+            .arg(self.keys.sends(recipient))
+            .arg(self.time())
+            .arg(id_word(lease.token))
+            .arg(lease.request_id.as_str())
+            .arg(u8::from(claim.a_text_is_missing))
+            .arg(millis(CLAIM_CLOCK_DIFFERENCE_MAX))
+            .arg(millis(CLAIM_KEPT))
+            .arg(CLAIM_REQUESTS_MAX);
         for message_id in claim.listed.iter().filter(|id| is_word(id)) {
-            call = call.arg(*message_id);
+            call.arg(*message_id);
         }
         self.run("claim_message", &call, replies::claim_answer).await
     }
 
     async fn complete(&self, input: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError> {
-        let (lease, outcome) = (&input.lease, input.outcome);
+        let (lease, subject, outcome) = (&input.lease, &input.lease.subject, input.outcome);
+        let (recipient, message_id) = (&subject.recipient, input.message_id());
         let kept = if outcome.status == Status::Rejected { REJECTION_KEPT } else { OUTCOME_KEPT };
         let nothing_sent = matches!(outcome.status, Status::Failed | Status::Rejected);
-        let suppression = input.suppression.filter(NewSuppression::lasts);
-        let [recipient, request] = self.recipient_and_request(lease);
-        let mut keys = vec![recipient, request, self.keys.country(country_of(suppression.as_ref()))];
-        let refunded = (input.refund != Refund::None).then_some(&lease.subject);
-        if let Some(subject) = refunded {
-            self.add_charged_logs(&mut keys, subject);
-        }
-        let call = self
-            .call(Step::Complete, &keys)
-            .arg(CallSettings { refunded, ..self.settings() }.pack())
-            .arg(
-                Packer::new()
-                    .bytes(&lease.token.to_be_bytes())
-                    .millis32(millis(kept))
-                    .flag(nothing_sent)
-                    .u16(outcome.attempts)
-                    .u8(match input.refund {
-                        Refund::None => 0,
-                        Refund::Uncounted => 1,
-                        Refund::CountedRefusal => 2,
-                    })
-                    .optional48(input.poll_receipt_after.map(millis))
-                    .flag(input.found_by_lookup)
-                    .flag(input.id_is_known())
-                    .done(),
-            )
-            .arg(input.message_id().unwrap_or_default())
-            .arg(pack_outcome(outcome))
-            .arg(request_text(lease.request_id))
-            .arg(pack_suppression(suppression.as_ref()));
+        let mut call = self.scripts.complete.call(6 + EventLog::CHARGED.len());
+        call.arg(self.keys.record(recipient, lease.request_id))
+            .arg(self.keys.refunds(recipient))
+            .arg(self.keys.recent(recipient))
+            .arg(self.keys.claim(recipient, message_id))
+            .arg(self.keys.suppression_of(recipient, input.suppression.as_ref()))
+            .arg(self.keys.expected_receipts());
+        self.add_charged_logs(&mut call, subject);
+        call.arg(self.time())
+            .arg(id_word(lease.token))
+            .json(outcome)
+            .arg(millis(kept))
+            .optional(nothing_sent.then_some(outcome.attempts))
+            .arg(match input.refund {
+                Refund::None => "none",
+                Refund::Uncounted => "uncounted",
+                Refund::CountedRefusal => "counted_refusal",
+            })
+            .arg(lease.request_id.as_str())
+            .arg(if input.refund == Refund::None { String::new() } else { shared_member(lease) })
+            .arg(RECENT_MAX)
+            .arg(recipient.as_str())
+            .optional(message_id)
+            .arg(u8::from(input.found_by_lookup))
+            .arg(millis(CLAIM_KEPT))
+            .optional(input.poll_receipt_after.map(millis))
+            .arg(millis(EXPECTED_RECEIPTS_KEPT))
+            .arg(u8::from(input.id_is_known()));
+        call.suppression(input.suppression.as_ref());
         self.run("complete", &call, replies::completion_answer).await
     }
 
     async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError> {
-        let mut call = self.check_call(Step::Verify, check);
+        let mut call = self.scripts.verify.call(2);
+        call.arg(self.keys.challenge(&check.recipient, check.purpose))
+            .arg(self.keys.wrong(&check.recipient))
+            .arg(self.time())
+            .arg(id_word(check.check_id))
+            .arg(check.limits.wrong_per_challenge)
+            .arg(check.limits[Limit::Wrong].count)
+            .arg(millis(CHALLENGE_KEPT_AFTER));
         for (kid, digest) in check.digests {
-            call = call.arg(*kid).arg(&digest.bytes());
+            call.arg(*kid).arg(digest.as_str());
         }
         self.run("verify", &call, replies::verdict).await
     }
 
     async fn begin_provider_check(&self, check: &CodeCheck<'_>) -> Result<ProviderCheckStart, StoreError> {
-        let call = self.check_call(Step::BeginProviderCheck, check).arg(PROVIDER_MADE);
+        let mut call = self.scripts.begin_provider_check.call(3);
+        call.arg(self.keys.challenge(&check.recipient, check.purpose))
+            .arg(self.keys.wrong(&check.recipient))
+            .arg(self.keys.possible_checks(&check.recipient))
+            .arg(self.time())
+            .arg(id_word(check.check_id))
+            .arg(check.limits.wrong_per_challenge)
+            .arg(check.limits[Limit::Wrong].count)
+            .arg(millis(CHALLENGE_KEPT_AFTER))
+            .arg(PROVIDER_MADE);
         self.run("begin_provider_check", &call, replies::provider_check_start).await
     }
 
@@ -302,12 +298,19 @@ impl Store for RedisStore {
         check: &CodeCheck<'_>,
         answer: ProviderAnswer,
     ) -> Result<Verdict, StoreError> {
-        let call = self.check_call(Step::FinishProviderCheck, check).arg(match answer {
-            ProviderAnswer::Right => "right",
-            ProviderAnswer::Found => "found",
-            ProviderAnswer::Wrong => "wrong",
-            ProviderAnswer::NotCompared => "not_compared",
-        });
+        let mut call = self.scripts.finish_provider_check.call(3);
+        call.arg(self.keys.challenge(&check.recipient, check.purpose))
+            .arg(self.keys.wrong(&check.recipient))
+            .arg(self.keys.possible_checks(&check.recipient))
+            .arg(self.time())
+            .arg(id_word(check.check_id))
+            .arg(check.limits.wrong_per_challenge)
+            .arg(match answer {
+                ProviderAnswer::Right => "right",
+                ProviderAnswer::Found => "found",
+                ProviderAnswer::Wrong => "wrong",
+                ProviderAnswer::NotCompared => "not_compared",
+            });
         self.run("finish_provider_check", &call, replies::verdict).await
     }
 
@@ -315,8 +318,13 @@ impl Store for RedisStore {
         let Some((kid, digest)) = check.digests.first() else {
             return Ok(());
         };
-        let call = self.check_call(Step::ReopenChallenge, check);
-        let call = call.arg(PROVIDER_MADE).arg(*kid).arg(&digest.bytes());
+        let mut call = self.scripts.reopen_challenge.call(1);
+        call.arg(self.keys.challenge(&check.recipient, check.purpose))
+            .arg(self.time())
+            .arg(id_word(check.check_id))
+            .arg(PROVIDER_MADE)
+            .arg(*kid)
+            .arg(digest.as_str());
         self.run("reopen_challenge", &call, replies::reopened).await
     }
 
@@ -326,10 +334,10 @@ impl Store for RedisStore {
         challenge: &ChallengeId,
         verification_sid: &str,
     ) -> Result<(), StoreError> {
-        let call = self
-            .call(Step::LinkVerification, &[self.keys.recipient(&subject.recipient)])
-            .arg(self.settings().pack())
-            .arg(Packer::new().bytes(&challenge.bytes()).bytes(subject.purpose.as_bytes()).done())
+        let mut call = self.scripts.link_verification.call(1);
+        call.arg(self.keys.challenge(&subject.recipient, subject.purpose))
+            .arg(self.time())
+            .arg(challenge.as_str())
             .arg(verification_sid);
         self.run("link_verification", &call, replies::linked).await
     }
@@ -340,16 +348,18 @@ impl Store for RedisStore {
         request_id: Option<&RequestId>,
         limits: &Limits,
     ) -> Result<Usage, StoreError> {
-        let recipient = self.keys.recipient(&subject.recipient);
-        let request = request_id.map_or_else(|| recipient.clone(), |id| self.keys.request(id));
-        let mut keys = vec![recipient, request, self.keys.country(None)];
-        self.add_shared_logs(&mut keys, subject, limits);
-        let settings = CallSettings { limits: Some((Some(subject), limits)), ..self.settings() };
-        let window = millis(limits[Limit::Recipient].window);
-        let call = self
-            .call(Step::Usage, &keys)
-            .arg(settings.pack())
-            .arg(Packer::new().flag(request_id.is_some()).u48(window).done());
+        let recipient = &subject.recipient;
+        let mut call =
+            self.scripts.usage.call(3 + EventLog::CHARGED.len() + usize::from(request_id.is_some()));
+        call.arg(self.keys.cooldown(recipient))
+            .arg(self.keys.wrong(recipient))
+            .arg(self.keys.refunds(recipient));
+        self.add_charged_logs(&mut call, subject);
+        if let Some(request_id) = request_id {
+            call.arg(self.keys.record(recipient, request_id));
+        }
+        call.arg(self.time());
+        call.limits(subject, limits);
         self.run("usage", &call, replies::usage).await
     }
 
@@ -358,36 +368,26 @@ impl Store for RedisStore {
         key: Digest16,
         request: Option<Digest16>,
     ) -> Result<Option<Digest16>, StoreError> {
-        let call = self
-            .call(Step::IdempotencyKey, &[self.keys.idempotency_key(&key)])
-            .arg(self.settings().pack())
-            .arg(request.map(|digest| digest.bytes().to_vec()).unwrap_or_default())
+        let mut call = self.scripts.idempotency_key.call(1);
+        call.arg(self.keys.idempotency_key(&key))
+            .arg(self.time())
+            .optional(request.as_ref().map(Digest16::as_str))
             .arg(millis(OUTCOME_KEPT));
         self.run("idempotency_key", &call, replies::idempotency_key).await
     }
 
     async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptAnswer, StoreError> {
-        let suppression = receipt.suppression.filter(NewSuppression::lasts);
-        let keys = [
-            self.keys.recipient(&receipt.recipient),
-            self.keys.request(receipt.request_id),
-            self.keys.country(country_of(suppression.as_ref())),
-        ];
-        let status = receipt.status;
-        let call = self
-            .call(Step::RecordReceipt, &keys)
-            .arg(self.settings().pack())
-            .arg(
-                Packer::new()
-                    .u8(status.rank())
-                    .u8(status.index())
-                    .flag(status.is_final())
-                    .flag(receipt.published)
-                    .u32(receipt.provider_code.unwrap_or(0))
-                    .done(),
-            )
-            .arg(Some(receipt.message_id).filter(|id| is_word(id)).unwrap_or_default())
-            .arg(pack_suppression(suppression.as_ref()));
+        let mut call = self.scripts.record_receipt.call(2);
+        call.arg(self.keys.record(&receipt.recipient, receipt.request_id))
+            .arg(self.keys.suppression_of(&receipt.recipient, receipt.suppression.as_ref()))
+            .arg(self.time())
+            .optional(Some(receipt.message_id).filter(|id| is_word(id)))
+            .arg(receipt.status.rank())
+            .arg(receipt.status.as_str())
+            .arg(u8::from(receipt.status.is_final()))
+            .arg(u8::from(receipt.published))
+            .optional(receipt.provider_code);
+        call.suppression(receipt.suppression.as_ref());
         self.run("record_receipt", &call, replies::receipt_answer).await
     }
 
@@ -396,30 +396,28 @@ impl Store for RedisStore {
         wait_max: Duration,
         count_max: u32,
     ) -> Result<Vec<OverdueReceipt>, StoreError> {
-        let call = self
-            .call(Step::OverdueReceipts, &[self.keys.due()])
-            .arg(self.settings().pack())
-            .arg(
-                Packer::new()
-                    .u48(millis(wait_max))
-                    .u32(count_max)
-                    .millis32(millis(RECEIPT_POLL_INTERVAL_MIN))
-                    .done(),
-            );
+        let mut call = self.scripts.overdue_receipts.call(1);
+        call.arg(self.keys.expected_receipts())
+            .arg(self.time())
+            .arg(millis(wait_max))
+            .arg(count_max)
+            .arg(millis(RECEIPT_POLL_INTERVAL_MIN))
+            .arg(self.keys.prefix());
         self.run("overdue_receipts", &call, replies::overdue_receipts).await
     }
 
     async fn heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
-        let keys = [self.keys.active_workers(), self.keys.kill_switch(), self.keys.server()];
-        let call = self
-            .call(Step::Heartbeat, &keys)
-            .arg(self.settings().pack())
-            .arg(format!("{worker_id:016x}"))
+        let mut call = self.scripts.heartbeat.call(3);
+        call.arg(self.keys.active_workers())
+            .arg(self.keys.kill_switch())
+            .arg(self.keys.server())
+            .arg(self.time())
+            .arg(id_word(worker_id))
             .arg(u8::from(is_active))
             .arg(millis(ACTIVE_WORKER_FOR))
             .arg(millis(LOST_WRITES_FOR))
             .arg(self.link.server());
-        let read = |answer: &[u8]| {
+        let read = |answer: &str| {
             let (shared_state, lost_writes_for, server) = replies::heartbeat(answer)?;
             self.link.heartbeat_answered(server, lost_writes_for);
             Some(shared_state)
@@ -441,25 +439,31 @@ impl Store for RedisStore {
         request_id: &RequestId,
         recipient: Option<Digest16>,
     ) -> Result<Option<RequestRecord>, StoreError> {
-        let call = self
-            .call(Step::RequestRecord, &[self.keys.request(request_id)])
-            .arg(self.settings().pack())
-            .arg(recipient.map(|digest| digest.bytes().to_vec()).unwrap_or_default());
+        let mut call = self.scripts.request_record.call(1);
+        call.arg(self.keys.index(request_id))
+            .arg(self.time())
+            .arg(self.keys.prefix())
+            .optional(recipient.as_ref().map(Digest16::as_str))
+            .arg(request_id.as_str())
+            .arg(millis(CHALLENGE_KEPT_AFTER));
         self.run("request_record", &call, replies::request_record).await
     }
 
     async fn recent_requests(&self, recipient: Digest16) -> Result<Vec<RequestSummary>, StoreError> {
-        let call = self
-            .call(Step::RecentRequests, &[self.keys.recipient(&recipient)])
-            .arg(self.settings().pack());
+        let mut call = self.scripts.recent_requests.call(2);
+        call.arg(self.keys.sends(&recipient))
+            .arg(self.keys.recent(&recipient))
+            .arg(self.time())
+            .arg(RECENT_MAX);
         self.run("recent_requests", &call, |answer| replies::recent_requests(answer, RECENT_MAX)).await
     }
 
     async fn suppressions(&self, count_max: u32) -> Result<Vec<SuppressionEntry>, StoreError> {
-        let call = self
-            .call(Step::Suppressions, &[self.keys.suppressed()])
-            .arg(self.settings().pack())
-            .arg(count_max.min(SUPPRESSIONS_MAX));
+        let mut call = self.scripts.suppressions.call(1);
+        call.arg(self.keys.suppressions())
+            .arg(self.time())
+            .arg(count_max.min(SUPPRESSIONS_MAX))
+            .arg(self.keys.prefix());
         self.run("suppressions", &call, replies::suppressions).await
     }
 
@@ -470,12 +474,12 @@ impl Store for RedisStore {
     ) -> Result<SuppressionEntry, StoreError> {
         let ManualSuppression { masked, reason, duration } = suppression;
         let note = format!("{masked} {reason}");
-        let in_force = self.change_suppression(true, &recipient, *duration, &note).await?;
+        let in_force = self.change_suppression("add", &recipient, *duration, &note).await?;
         in_force.ok_or(StoreError::Unreadable { step: "suppress" })
     }
 
     async fn remove_suppression(&self, recipient: Digest16) -> Result<Option<SuppressionEntry>, StoreError> {
-        self.change_suppression(false, &recipient, None, "").await
+        self.change_suppression("remove", &recipient, None, "").await
     }
 
     fn may_have_lost_writes(&self) -> bool {

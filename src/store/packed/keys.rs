@@ -1,0 +1,178 @@
+//! Key names. Recipients, users and IPs appear only as keyed digests.
+//!
+//! Every name starts with the hash tag `{prefix}`. On a Redis Cluster all keys of a gateway thus share one slot, which a
+//! script with keys of several recipients needs. A letter after it names the kind of key, and binary digests follow.
+//! `layout.lua` describes the values; the scripts derive further names.
+
+use sha2::{Digest as _, Sha256};
+
+use crate::domain::keyed_digest::Digest16;
+use crate::domain::limit::EventLog;
+use crate::domain::request_id::RequestId;
+
+/// A key name.
+pub(super) type Key = Vec<u8>;
+
+pub(super) struct Keys {
+    /// `{prefix}:`.
+    prefix: Vec<u8>,
+}
+
+/// A request id in 17 bytes: `u` and a UUID, or `h` and the digest of another id.
+pub(super) fn request_bytes(request_id: &RequestId) -> [u8; 17] {
+    let mut bytes = [0; 17];
+    match uuid(request_id.as_str()) {
+        Some(uuid) => {
+            bytes[0] = b'u';
+            bytes[1..].copy_from_slice(&uuid);
+        }
+        None => {
+            bytes[0] = b'h';
+            bytes[1..].copy_from_slice(&Sha256::digest(request_id.as_str())[..16]);
+        }
+    }
+    bytes
+}
+
+/// The text of an id that its 17 bytes do not tell: empty for a UUID.
+pub(super) fn request_text(request_id: &RequestId) -> &str {
+    if uuid(request_id.as_str()).is_some() { "" } else { request_id.as_str() }
+}
+
+/// A request id from its 17 bytes, and its text if it is no UUID.
+pub(super) fn read_request_id(bytes: &[u8], text: &str) -> Option<RequestId> {
+    match (bytes.split_first()?, text) {
+        ((b'u', uuid), "") => {
+            let digits = hex::encode(uuid);
+            let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
+            RequestId::parse(&parts.join("-"))
+        }
+        ((b'h', _), text) => RequestId::parse(text),
+        _ => None,
+    }
+}
+
+/// The bytes of a UUID in its usual form: lower case, with hyphens (RFC 9562). Any other form is another id.
+fn uuid(text: &str) -> Option<[u8; 16]> {
+    let text = text.as_bytes();
+    let is_hyphen = |at: usize| matches!(at, 8 | 13 | 18 | 23);
+    if text.len() != 36 {
+        return None;
+    }
+    let (mut digits, mut count) = ([0; 32], 0);
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            b'-' if is_hyphen(at) => {}
+            b'0'..=b'9' | b'a'..=b'f' if !is_hyphen(at) => {
+                digits[count] = *byte;
+                count += 1;
+            }
+            _ => return None,
+        }
+    }
+    let mut bytes = [0; 16];
+    hex::decode_to_slice(digits, &mut bytes).ok()?;
+    Some(bytes)
+}
+
+impl Keys {
+    pub(super) fn new(prefix: &str) -> Keys {
+        Keys { prefix: format!("{{{prefix}}}:").into_bytes() }
+    }
+
+    pub(super) fn recipient(&self, recipient: &Digest16) -> Key {
+        self.name(b"s", &recipient.bytes())
+    }
+
+    pub(super) fn request(&self, request_id: &RequestId) -> Key {
+        self.name(b"q", &request_bytes(request_id))
+    }
+
+    /// Without a country the scripts only read the key.
+    pub(super) fn country(&self, country: Option<&str>) -> Key {
+        self.name(b"c", country.unwrap_or_default().as_bytes())
+    }
+
+    /// A log that recipients share, packed or, where many events are counted, as a list.
+    pub(super) fn shared_log(&self, log: EventLog, digest: &Digest16, is_list: bool) -> Key {
+        let kind = match (log, is_list) {
+            (EventLog::UserSends, false) => b"u",
+            (EventLog::UserSends, true) => b"U",
+            (EventLog::IpSends, false) => b"i",
+            (EventLog::IpSends, true) => b"I",
+            (EventLog::NetworkSends, false) => b"w",
+            (EventLog::NetworkSends, true) => b"W",
+            (EventLog::AllSends, false) => b"a",
+            (EventLog::AllSends, true) => b"A",
+            (EventLog::Sends | EventLog::Wrong | EventLog::Refunds, _) => {
+                unreachable!("a log of the recipient is in its value")
+            }
+        };
+        match log {
+            EventLog::AllSends => self.name(kind, b""),
+            _ => self.name(kind, &digest.bytes()),
+        }
+    }
+
+    /// Provider checks that may have been right: answered right, or without an answer.
+    pub(super) fn possible_checks(&self, recipient: &Digest16) -> Key {
+        self.name(b"v", &recipient.bytes())
+    }
+
+    /// An idempotency key of a service; its digest covers the service and the recipient.
+    pub(super) fn idempotency_key(&self, key: &Digest16) -> Key {
+        self.name(b"k", &key.bytes())
+    }
+
+    /// The suppressed recipients, by the end of their suppressions.
+    pub(super) fn suppressed(&self) -> Key {
+        self.name(b"suppressed", b"")
+    }
+
+    /// The minutes in which receipts are due.
+    pub(super) fn due(&self) -> Key {
+        self.name(b"due", b"")
+    }
+
+    pub(super) fn active_workers(&self) -> Key {
+        self.name(b"workers", b"")
+    }
+
+    pub(super) fn kill_switch(&self) -> Key {
+        self.name(b"kill", b"")
+    }
+
+    pub(super) fn server(&self) -> Key {
+        self.name(b"server", b"")
+    }
+
+    fn name(&self, kind: &[u8], rest: &[u8]) -> Key {
+        let mut name = Vec::with_capacity(self.prefix.len() + kind.len() + rest.len());
+        name.extend(&self.prefix);
+        name.extend(kind);
+        name.extend(rest);
+        name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_id_reads_back() {
+        for text in [
+            "f81d4fae-7dec-11d0-a765-00a0c91e6bf6",
+            "F81D4FAE-7DEC-11D0-A765-00A0C91E6BF6",
+            "f81d4fae7dec11d0a76500a0c91e6bf6",
+            "f81d4fae-7dec-11d0-a765-00a0c91e6bf",
+            "f81d4fae-7dec-11d0-a76-500a0c91e6bf6",
+            "orders/71",
+        ] {
+            let id = RequestId::parse(text).expect("valid");
+            let (bytes, kept) = (request_bytes(&id), request_text(&id));
+            assert_eq!(kept.is_empty(), text == "f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "{text}");
+            assert_eq!(read_request_id(&bytes, kept), Some(id));
+        }
+    }
+}

@@ -1,0 +1,484 @@
+//! The store on Redis 7 or later: one function a step, each run whole or not at all.
+//!
+//! `layout.lua` describes what is stored. `replies.rs` reads the answers of all steps.
+
+mod address;
+mod connection;
+mod keys;
+mod library;
+mod pack;
+mod records;
+mod replies;
+mod settings;
+mod step_call;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use self::connection::Link;
+use self::keys::{Key, Keys, request_text};
+use self::library::{Library, Step};
+use self::pack::{NO_END, Packer};
+use self::records::{pack_error, pack_history, pack_outcome};
+use self::settings::{CallSettings, LIST_FROM};
+use self::step_call::Call;
+use super::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
+use super::retention::{
+    ACTIVE_WORKER_FOR, CLAIM_CLOCK_DIFFERENCE_MAX, CLAIM_REQUESTS_MAX, LOST_WRITES_FOR, OUTCOME_KEPT,
+    RECEIPT_POLL_INTERVAL_MIN, RECENT_MAX, REJECTION_KEPT, SUPPRESSION_MIN, SUPPRESSIONS_MAX, is_word,
+};
+use super::{
+    Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
+    LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, Refund, RequestRecord,
+    RequestSummary, SharedState, Store, StoreError, Usage,
+};
+use crate::domain::challenge::{ChallengeId, PROVIDER_MADE};
+use crate::domain::history::RequestHistory;
+use crate::domain::keyed_digest::Digest16;
+use crate::domain::limit::{Limit, Limits};
+use crate::domain::outcome::Status;
+use crate::domain::request_id::RequestId;
+use crate::domain::server_url::InvalidUrl;
+use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry, SuppressionTarget};
+use crate::domain::time::{UnixMillis, millis};
+use crate::domain::verdict::Verdict;
+
+pub struct PackedStore {
+    link: Link,
+    keys: Keys,
+    library: Library,
+    /// Replaces the server's clock; 0 leaves it. Tests only.
+    time: AtomicU64,
+}
+
+impl PackedStore {
+    /// Connects at the first step, so that a gateway can start while Redis is down.
+    pub fn connect(url: &str, prefix: &str) -> Result<PackedStore, InvalidUrl> {
+        Ok(PackedStore {
+            link: Link::open(url)?,
+            keys: Keys::new(prefix),
+            library: Library::new(),
+            time: AtomicU64::new(0),
+        })
+    }
+
+    /// Sets the time of every later step. For tests of windows and expiry.
+    #[doc(hidden)]
+    pub fn set_time(&self, now: UnixMillis) {
+        self.time.store(now.0, Ordering::Relaxed);
+    }
+
+    fn settings(&self) -> CallSettings<'static> {
+        CallSettings { time: self.time.load(Ordering::Relaxed), ..CallSettings::default() }
+    }
+
+    fn call(&self, step: Step, keys: &[Key]) -> Call<'_> {
+        Call::new(&self.library, step, keys)
+    }
+
+    async fn run<T>(
+        &self,
+        step: &'static str,
+        call: &Call<'_>,
+        read: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<T, StoreError> {
+        let answer = self.link.run(call).await?;
+        answer.and_then(|answer| { let r = read(&answer); if r.is_none() { println!("DEBUG {step} {}", answer.escape_ascii()); } r }).ok_or(StoreError::Unreadable { step })
+    }
+
+    fn recipient_and_request(&self, lease: &Lease<'_>) -> [Key; 2] {
+        [self.keys.recipient(&lease.subject.recipient), self.keys.request(lease.request_id)]
+    }
+
+    /// Adds the keys of the shared logs that `limits` counts for a subject, in the order of the settings.
+    fn add_shared_logs(&self, keys: &mut Vec<Key>, subject: &LimitSubject<'_>, limits: &Limits) {
+        for (limit, digest) in settings::shared_limits(subject, limits) {
+            keys.push(self.keys.shared_log(limit.log(), &digest, limits[limit].count >= LIST_FROM));
+        }
+    }
+
+    /// Adds the keys of all shared logs that a charge of a subject may be in, in the order of the settings.
+    fn add_charged_logs(&self, keys: &mut Vec<Key>, subject: &LimitSubject<'_>) {
+        for (log, digest) in settings::charged_logs(subject) {
+            keys.push(self.keys.shared_log(log, &digest, false));
+            keys.push(self.keys.shared_log(log, &digest, true));
+        }
+    }
+
+    async fn change_suppression(
+        &self,
+        add: bool,
+        recipient: &Digest16,
+        duration: Option<Duration>,
+        note: &str,
+    ) -> Result<Option<SuppressionEntry>, StoreError> {
+        let duration = duration.map_or(NO_END, |duration| millis(duration.max(SUPPRESSION_MIN)));
+        let call = self
+            .call(Step::Suppress, &[self.keys.recipient(recipient)])
+            .arg(self.settings().pack())
+            .arg(Packer::new().flag(add).u48(duration).done())
+            .arg(note);
+        self.run("suppress", &call, replies::suppression).await
+    }
+
+    async fn change_kill_switch(&self, change: &str, reason: &str) -> Result<Option<KillSwitch>, StoreError> {
+        let call = self
+            .call(Step::KillSwitch, &[self.keys.kill_switch()])
+            .arg(self.settings().pack())
+            .arg(change)
+            .arg(reason);
+        self.run("kill_switch", &call, replies::kill_switch).await
+    }
+
+    /// A call about the code check of a recipient, up to the check and its purpose.
+    fn check_call(&self, step: Step, check: &CodeCheck<'_>) -> Call<'_> {
+        let mut keys = vec![self.keys.recipient(&check.recipient)];
+        if matches!(step, Step::BeginProviderCheck | Step::FinishProviderCheck) {
+            keys.push(self.keys.possible_checks(&check.recipient));
+        }
+        let settings = CallSettings { limits: Some((None, check.limits)), ..self.settings() };
+        self.call(step, &keys)
+            .arg(settings.pack())
+            .arg(Packer::new().bytes(&check.check_id.to_be_bytes()).bytes(check.purpose.as_bytes()).done())
+    }
+}
+
+/// A suppression that the provider's answer causes, or nothing.
+fn pack_suppression(suppression: Option<&NewSuppression<'_>>) -> Vec<u8> {
+    let Some(new) = suppression else { return Vec::new() };
+    let target = match new.target {
+        SuppressionTarget::Recipient => 1,
+        SuppressionTarget::Country(_) => 2,
+    };
+    let packed = Packer::new().u8(target).u32(new.provider_code).u48(new.duration.map_or(NO_END, millis));
+    packed.bytes(new.masked.as_bytes()).done()
+}
+
+/// The country that a suppression is of.
+fn country_of<'a>(suppression: Option<&NewSuppression<'a>>) -> Option<&'a str> {
+    match suppression?.target {
+        SuppressionTarget::Country(country) => Some(country),
+        SuppressionTarget::Recipient => None,
+    }
+}
+
+#[async_trait]
+impl Store for PackedStore {
+    async fn admit(&self, input: &AdmissionInput<'_>) -> Result<Admission, StoreError> {
+        let (lease, subject) = (&input.lease, &input.lease.subject);
+        let [recipient, request] = self.recipient_and_request(lease);
+        let mut keys = vec![recipient, request, self.keys.country(input.country)];
+        self.add_shared_logs(&mut keys, subject, input.limits);
+        let settings = CallSettings {
+            code_life: input.code_life,
+            lease_duration: input.lease_duration,
+            known_kids: input.known_kids,
+            limits: Some((Some(subject), input.limits)),
+            ..self.settings()
+        };
+        let proposal = &input.proposal;
+        let facts = Packer::new().flag(proposal.callers_code).bytes(&proposal.id.bytes());
+        let call = self
+            .call(Step::Admit, &keys)
+            .arg(settings.pack())
+            .arg(
+                Packer::new()
+                    .bytes(&lease.token.to_be_bytes())
+                    .optional48(input.requested_at.map(|at| at.0))
+                    .optional48(input.not_after.map(|at| at.0))
+                    .flag(input.gate_closed)
+                    .u32(input.suspect_from)
+                    .done(),
+            )
+            .arg(subject.purpose)
+            .arg(facts.digest(&proposal.digest).short(proposal.kid.as_bytes()).done())
+            .arg(pack_history(input.history))
+            .arg(input.refused.map(pack_error).unwrap_or_default())
+            .arg(request_text(lease.request_id));
+        self.run("admit", &call, |answer| replies::admission(answer, input)).await
+    }
+
+    async fn update_progress(
+        &self,
+        lease: &Lease<'_>,
+        attempts_made: Option<u32>,
+        progress: Progress,
+        history: Option<&RequestHistory>,
+    ) -> Result<ProgressAnswer, StoreError> {
+        let (state, duration) = match progress {
+            Progress::Waiting(duration) => (1, duration),
+            Progress::Sending(duration) => (2, duration),
+            Progress::InDoubt(duration) => (3, duration),
+            Progress::Requeued { retry_in, in_doubt: false } => (4, retry_in),
+            Progress::Requeued { retry_in, in_doubt: true } => (5, retry_in),
+        };
+        let update = Packer::new()
+            .bytes(&lease.token.to_be_bytes())
+            .u16(attempts_made.map_or(0, |attempts| attempts + 1))
+            .u8(state)
+            .millis32(millis(duration))
+            .flag(history.is_some())
+            .bytes(&history.map(pack_history).unwrap_or_default());
+        let call = self
+            .call(Step::UpdateProgress, &self.recipient_and_request(lease))
+            .arg(self.settings().pack())
+            .arg(update.done());
+        self.run("update_progress", &call, replies::progress_answer).await
+    }
+
+    async fn claim_message(&self, claim: &ClaimInput<'_>) -> Result<ClaimAnswer, StoreError> {
+        let requests_max = u32::try_from(CLAIM_REQUESTS_MAX).expect("a small number");
+        let mut call = self
+            .call(Step::ClaimMessage, &self.recipient_and_request(&claim.lease))
+            .arg(self.settings().pack())
+            .arg(
+                Packer::new()
+                    .bytes(&claim.lease.token.to_be_bytes())
+                    .flag(claim.a_text_is_missing)
+                    .millis32(millis(CLAIM_CLOCK_DIFFERENCE_MAX))
+                    .u16(requests_max)
+                    .done(),
+            );
+        for message_id in claim.listed.iter().filter(|id| is_word(id)) {
+            call = call.arg(*message_id);
+        }
+        self.run("claim_message", &call, replies::claim_answer).await
+    }
+
+    async fn complete(&self, input: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError> {
+        let (lease, outcome) = (&input.lease, input.outcome);
+        let kept = if outcome.status == Status::Rejected { REJECTION_KEPT } else { OUTCOME_KEPT };
+        let nothing_sent = matches!(outcome.status, Status::Failed | Status::Rejected);
+        let suppression = input.suppression.filter(NewSuppression::lasts);
+        let [recipient, request] = self.recipient_and_request(lease);
+        let mut keys = vec![recipient, request, self.keys.country(country_of(suppression.as_ref()))];
+        let refunded = (input.refund != Refund::None).then_some(&lease.subject);
+        if let Some(subject) = refunded {
+            self.add_charged_logs(&mut keys, subject);
+        }
+        let call = self
+            .call(Step::Complete, &keys)
+            .arg(CallSettings { refunded, ..self.settings() }.pack())
+            .arg(
+                Packer::new()
+                    .bytes(&lease.token.to_be_bytes())
+                    .millis32(millis(kept))
+                    .flag(nothing_sent)
+                    .u16(outcome.attempts)
+                    .u8(match input.refund {
+                        Refund::None => 0,
+                        Refund::Uncounted => 1,
+                        Refund::CountedRefusal => 2,
+                    })
+                    .optional48(input.poll_receipt_after.map(millis))
+                    .flag(input.found_by_lookup)
+                    .flag(input.id_is_known())
+                    .done(),
+            )
+            .arg(input.message_id().unwrap_or_default())
+            .arg(pack_outcome(outcome))
+            .arg(request_text(lease.request_id))
+            .arg(pack_suppression(suppression.as_ref()));
+        self.run("complete", &call, replies::completion_answer).await
+    }
+
+    async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError> {
+        let mut call = self.check_call(Step::Verify, check);
+        for (kid, digest) in check.digests {
+            call = call.arg(*kid).arg(&digest.bytes());
+        }
+        self.run("verify", &call, replies::verdict).await
+    }
+
+    async fn begin_provider_check(&self, check: &CodeCheck<'_>) -> Result<ProviderCheckStart, StoreError> {
+        let call = self.check_call(Step::BeginProviderCheck, check).arg(PROVIDER_MADE);
+        self.run("begin_provider_check", &call, replies::provider_check_start).await
+    }
+
+    async fn finish_provider_check(
+        &self,
+        check: &CodeCheck<'_>,
+        answer: ProviderAnswer,
+    ) -> Result<Verdict, StoreError> {
+        let call = self.check_call(Step::FinishProviderCheck, check).arg(match answer {
+            ProviderAnswer::Right => "right",
+            ProviderAnswer::Found => "found",
+            ProviderAnswer::Wrong => "wrong",
+            ProviderAnswer::NotCompared => "not_compared",
+        });
+        self.run("finish_provider_check", &call, replies::verdict).await
+    }
+
+    async fn reopen_challenge(&self, check: &CodeCheck<'_>) -> Result<(), StoreError> {
+        let Some((kid, digest)) = check.digests.first() else {
+            return Ok(());
+        };
+        let call = self.check_call(Step::ReopenChallenge, check);
+        let call = call.arg(PROVIDER_MADE).arg(*kid).arg(&digest.bytes());
+        self.run("reopen_challenge", &call, replies::reopened).await
+    }
+
+    async fn link_verification(
+        &self,
+        subject: &LimitSubject<'_>,
+        challenge: &ChallengeId,
+        verification_sid: &str,
+    ) -> Result<(), StoreError> {
+        let call = self
+            .call(Step::LinkVerification, &[self.keys.recipient(&subject.recipient)])
+            .arg(self.settings().pack())
+            .arg(Packer::new().bytes(&challenge.bytes()).bytes(subject.purpose.as_bytes()).done())
+            .arg(verification_sid);
+        self.run("link_verification", &call, replies::linked).await
+    }
+
+    async fn usage(
+        &self,
+        subject: &LimitSubject<'_>,
+        request_id: Option<&RequestId>,
+        limits: &Limits,
+    ) -> Result<Usage, StoreError> {
+        let recipient = self.keys.recipient(&subject.recipient);
+        let request = request_id.map_or_else(|| recipient.clone(), |id| self.keys.request(id));
+        let mut keys = vec![recipient, request, self.keys.country(None)];
+        self.add_shared_logs(&mut keys, subject, limits);
+        let settings = CallSettings { limits: Some((Some(subject), limits)), ..self.settings() };
+        let window = millis(limits[Limit::Recipient].window);
+        let call = self
+            .call(Step::Usage, &keys)
+            .arg(settings.pack())
+            .arg(Packer::new().flag(request_id.is_some()).u48(window).done());
+        self.run("usage", &call, replies::usage).await
+    }
+
+    async fn idempotency_key(
+        &self,
+        key: Digest16,
+        request: Option<Digest16>,
+    ) -> Result<Option<Digest16>, StoreError> {
+        let call = self
+            .call(Step::IdempotencyKey, &[self.keys.idempotency_key(&key)])
+            .arg(self.settings().pack())
+            .arg(request.map(|digest| digest.bytes().to_vec()).unwrap_or_default())
+            .arg(millis(OUTCOME_KEPT));
+        self.run("idempotency_key", &call, replies::idempotency_key).await
+    }
+
+    async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptAnswer, StoreError> {
+        let suppression = receipt.suppression.filter(NewSuppression::lasts);
+        let keys = [
+            self.keys.recipient(&receipt.recipient),
+            self.keys.request(receipt.request_id),
+            self.keys.country(country_of(suppression.as_ref())),
+        ];
+        let status = receipt.status;
+        let call = self
+            .call(Step::RecordReceipt, &keys)
+            .arg(self.settings().pack())
+            .arg(
+                Packer::new()
+                    .u8(status.rank())
+                    .u8(status.index())
+                    .flag(status.is_final())
+                    .flag(receipt.published)
+                    .u32(receipt.provider_code.unwrap_or(0))
+                    .done(),
+            )
+            .arg(Some(receipt.message_id).filter(|id| is_word(id)).unwrap_or_default())
+            .arg(pack_suppression(suppression.as_ref()));
+        self.run("record_receipt", &call, replies::receipt_answer).await
+    }
+
+    async fn overdue_receipts(
+        &self,
+        wait_max: Duration,
+        count_max: u32,
+    ) -> Result<Vec<OverdueReceipt>, StoreError> {
+        let call = self
+            .call(Step::OverdueReceipts, &[self.keys.due()])
+            .arg(self.settings().pack())
+            .arg(
+                Packer::new()
+                    .u48(millis(wait_max))
+                    .u32(count_max)
+                    .millis32(millis(RECEIPT_POLL_INTERVAL_MIN))
+                    .done(),
+            );
+        self.run("overdue_receipts", &call, replies::overdue_receipts).await
+    }
+
+    async fn heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
+        let keys = [self.keys.active_workers(), self.keys.kill_switch(), self.keys.server()];
+        let call = self
+            .call(Step::Heartbeat, &keys)
+            .arg(self.settings().pack())
+            .arg(format!("{worker_id:016x}"))
+            .arg(u8::from(is_active))
+            .arg(millis(ACTIVE_WORKER_FOR))
+            .arg(millis(LOST_WRITES_FOR))
+            .arg(self.link.server());
+        let read = |answer: &[u8]| {
+            let (shared_state, lost_writes_for, server) = replies::heartbeat(answer)?;
+            self.link.heartbeat_answered(server, lost_writes_for);
+            Some(shared_state)
+        };
+        self.run("heartbeat", &call, read).await
+    }
+
+    async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {
+        self.change_kill_switch("none", "").await
+    }
+
+    async fn set_kill_switch(&self, reason: Option<&str>) -> Result<Option<KillSwitch>, StoreError> {
+        let change = if reason.is_some() { "on" } else { "off" };
+        self.change_kill_switch(change, reason.unwrap_or_default()).await
+    }
+
+    async fn request_record(
+        &self,
+        request_id: &RequestId,
+        recipient: Option<Digest16>,
+    ) -> Result<Option<RequestRecord>, StoreError> {
+        let call = self
+            .call(Step::RequestRecord, &[self.keys.request(request_id)])
+            .arg(self.settings().pack())
+            .arg(recipient.map(|digest| digest.bytes().to_vec()).unwrap_or_default());
+        self.run("request_record", &call, replies::request_record).await
+    }
+
+    async fn recent_requests(&self, recipient: Digest16) -> Result<Vec<RequestSummary>, StoreError> {
+        let call = self
+            .call(Step::RecentRequests, &[self.keys.recipient(&recipient)])
+            .arg(self.settings().pack());
+        self.run("recent_requests", &call, |answer| replies::recent_requests(answer, RECENT_MAX)).await
+    }
+
+    async fn suppressions(&self, count_max: u32) -> Result<Vec<SuppressionEntry>, StoreError> {
+        let call = self
+            .call(Step::Suppressions, &[self.keys.suppressed()])
+            .arg(self.settings().pack())
+            .arg(count_max.min(SUPPRESSIONS_MAX));
+        self.run("suppressions", &call, replies::suppressions).await
+    }
+
+    async fn add_suppression(
+        &self,
+        recipient: Digest16,
+        suppression: &ManualSuppression<'_>,
+    ) -> Result<SuppressionEntry, StoreError> {
+        let ManualSuppression { masked, reason, duration } = suppression;
+        let note = format!("{masked} {reason}");
+        let in_force = self.change_suppression(true, &recipient, *duration, &note).await?;
+        in_force.ok_or(StoreError::Unreadable { step: "suppress" })
+    }
+
+    async fn remove_suppression(&self, recipient: Digest16) -> Result<Option<SuppressionEntry>, StoreError> {
+        self.change_suppression(false, &recipient, None, "").await
+    }
+
+    fn may_have_lost_writes(&self) -> bool {
+        self.link.may_have_lost_writes()
+    }
+}
