@@ -2,6 +2,7 @@
 
 use std::sync::Once;
 
+use otpost::store::packed::PackedStore;
 use otpost::store::redis::RedisStore;
 
 /// Where a server is: as given, or on its standard port.
@@ -42,23 +43,27 @@ impl Redis {
         RedisStore::connect(&redis_url(), &self.prefix).expect("a Redis URL")
     }
 
+    pub fn packed_store(&self) -> PackedStore {
+        PackedStore::connect(&redis_url(), &format!("{}-packed", self.prefix)).expect("a Redis URL")
+    }
+
     /// All keys with their time to live in milliseconds and everything in them, as one string each.
     pub fn dump(&self) -> Vec<(String, i64, String)> {
         let mut connection = self.client.get_connection().expect("Redis answers");
         self.keys(&mut connection).into_iter().map(|key| read(&mut connection, key)).collect()
     }
 
-    /// Every key has a time to live, but those whose names begin so.
-    pub fn expect_only_these_without_a_ttl(&self, beginnings: &[&str]) {
+    /// Every key has a time to live, but those whose names hold these words, in their order.
+    pub fn expect_only_these_without_a_ttl(&self, words: &[&str]) {
         let dump = self.dump();
         assert!(!dump.is_empty(), "a scan that finds nothing proves nothing");
-        let mut without: Vec<&str> = dump.iter().filter(|(_, ttl, _)| *ttl <= 0).map(|(key, ..)| key.as_str()).collect();
-        without.sort_unstable();
-        let begins_so = |(key, beginning): (&&str, &&str)| {
-            key.split_once("}:").is_some_and(|(_, name)| name.starts_with(beginning))
-        };
+        let mut without: Vec<&str> =
+            dump.iter().filter(|(_, ttl, _)| *ttl <= 0).map(|(key, ..)| key.as_str()).collect();
+        let name = |key: &&str| key.split_once("}:").map_or(String::new(), |(_, name)| format!(":{name}"));
+        without.sort_unstable_by_key(|key| (name(key).rsplit(':').next().map(str::to_owned), key.to_owned()));
+        let holds = |(key, word): (&&str, &&str)| name(key).contains(word);
         assert!(
-            without.len() == beginnings.len() && without.iter().zip(beginnings).all(begins_so),
+            without.len() == words.len() && without.iter().zip(words).all(holds),
             "without a time to live: {without:?}"
         );
     }

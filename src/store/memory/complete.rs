@@ -46,7 +46,7 @@ impl State {
                 return CompletionAnswer::MessageClaimed;
             }
             if let Some(poll_after) = input.poll_receipt_after {
-                self.expect_receipt(lease, poll_after, now);
+                self.expect_receipt(lease, message_id, poll_after, now);
             }
         }
         if let Some(suppression) = input.suppression.filter(NewSuppression::lasts) {

@@ -7,7 +7,7 @@ use super::state::{ExpectedReceipt, State};
 use crate::domain::receipt::merge;
 use crate::domain::suppression::NewSuppression;
 use crate::domain::time::UnixMillis;
-use crate::store::retention::{RECEIPT_POLL_INTERVAL_MIN, is_word};
+use crate::store::retention::{OUTCOME_KEPT, RECEIPT_POLL_INTERVAL_MIN, REJECTION_KEPT, is_word};
 use crate::store::{Lease, NewReceipt, OverdueReceipt, ReceiptAnswer, RecordedReceipt};
 
 impl State {
@@ -64,12 +64,14 @@ impl State {
     pub(super) fn expect_receipt(
         &mut self,
         lease: &Lease<'_>,
+        message_id: &str,
         poll_after: Duration,
         now: UnixMillis,
     ) {
         self.insert_expected(ExpectedReceipt {
             due: now.plus(poll_after),
             number: 0,
+            message_id: message_id.to_owned(),
             recipient: lease.subject.recipient,
             sent_at: now,
             request_id: lease.request_id.clone(),
@@ -102,7 +104,7 @@ impl State {
     }
 
     /// The receipt to poll for, unless its delivery event was published. Until the next poll the time since the send
-    /// doubles.
+    /// doubles. After the longest wait it is the shortest interval.
     fn poll(
         &mut self,
         expected: ExpectedReceipt,
@@ -110,23 +112,35 @@ impl State {
         now: UnixMillis,
     ) -> Option<OverdueReceipt> {
         let record = self.record(expected.recipient, &expected.request_id, now)?;
-        if record.receipt.as_ref().is_some_and(|receipt| receipt.published) {
+        let receipt = record.receipt.as_ref();
+        if receipt.is_some_and(|receipt| receipt.published) {
             return None;
         }
         // The record may be of a later request with the same id.
-        let Stage::Completed(outcome) = &record.stage else { return None };
-        let message_id = outcome.provider_message_id.clone().filter(|id| is_word(id))?;
+        let is_completed_then = |kept| record.kept_until == expected.sent_at.plus(kept);
+        if !is_completed_then(OUTCOME_KEPT) && !is_completed_then(REJECTION_KEPT) {
+            return None;
+        }
+        let is_unpublished = receipt.is_some_and(|receipt| receipt.status.is_final());
         let waited = now.since(expected.sent_at);
         let overdue = OverdueReceipt {
             recipient: expected.recipient,
             request_id: expected.request_id.clone(),
-            message_id,
-            lapsed: waited >= wait_max,
+            message_id: expected.message_id.clone(),
+            sent_at: expected.sent_at,
+            lapsed: waited >= wait_max && !is_unpublished,
         };
-        if !overdue.lapsed {
-            let due = now.plus(waited.max(RECEIPT_POLL_INTERVAL_MIN));
-            self.insert_expected(ExpectedReceipt { due, ..expected });
-        }
+        let interval = if waited < wait_max { waited } else { Duration::ZERO };
+        let due = now.plus(interval.max(RECEIPT_POLL_INTERVAL_MIN));
+        self.insert_expected(ExpectedReceipt { due, ..expected });
         Some(overdue)
+    }
+
+    pub(super) fn end_receipt_wait(&mut self, lapsed: &OverdueReceipt) {
+        self.expected_receipts.retain(|expected| {
+            let ExpectedReceipt { message_id, recipient, sent_at, request_id, .. } = expected;
+            (message_id, recipient, sent_at, request_id)
+                != (&lapsed.message_id, &lapsed.recipient, &lapsed.sent_at, &lapsed.request_id)
+        });
     }
 }

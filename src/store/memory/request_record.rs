@@ -42,7 +42,8 @@ impl State {
                 outcome.history.challenge.as_deref(),
             ),
         };
-        let code = self.challenge(recipient, purpose, now).filter(|pending| Some(pending.id.as_str()) == challenge);
+        let code =
+            self.challenge(recipient, purpose, now).filter(|pending| Some(pending.id.as_str()) == challenge);
         Some(RequestRecord {
             state,
             receipt: record.receipt.clone(),

@@ -66,6 +66,7 @@ pub(super) struct PossibleCheck {
 pub(super) struct ExpectedReceipt {
     pub(super) due: UnixMillis,
     pub(super) number: u64,
+    pub(super) message_id: String,
     pub(super) recipient: Digest16,
     pub(super) sent_at: UnixMillis,
     pub(super) request_id: RequestId,
@@ -118,7 +119,12 @@ impl State {
     }
 
     /// A challenge is kept for a while after its code has expired.
-    pub(super) fn challenge(&self, recipient: Digest16, purpose: &str, now: UnixMillis) -> Option<&Challenge> {
+    pub(super) fn challenge(
+        &self,
+        recipient: Digest16,
+        purpose: &str,
+        now: UnixMillis,
+    ) -> Option<&Challenge> {
         let challenge = self.challenges.get(&(recipient, purpose.to_owned()));
         challenge.filter(|challenge| challenge.is_kept(now))
     }

@@ -3,6 +3,7 @@
 //! Where a server does not allow functions, the same source runs as one script a step.
 
 use std::fmt::Write as _;
+use std::sync::atomic::AtomicBool;
 
 use sha2::{Digest as _, Sha256};
 
@@ -30,7 +31,7 @@ local function guarded(step, keys, args)
   if is_done then return answer end
   local error = type(answer) == 'table' and answer.err or ''
   if type(answer) == 'table' and not find(error, 'WRONGTYPE', 1, true) then return answer end
-  return redis.error_reply('UNREADABLE stored data' .. tostring(answer))
+  return redis.error_reply('UNREADABLE stored data')
 end
 ";
 
@@ -50,6 +51,8 @@ pub(super) enum Step {
     IdempotencyKey,
     RecordReceipt,
     OverdueReceipts,
+    EndReceiptWait,
+    CheckSharedData,
     Heartbeat,
     KillSwitch,
     RequestRecord,
@@ -58,7 +61,7 @@ pub(super) enum Step {
     Suppressions,
 }
 
-const STEPS: [Step; 19] = [
+const STEPS: [Step; 21] = [
     Step::Admit,
     Step::UpdateProgress,
     Step::ClaimMessage,
@@ -72,6 +75,8 @@ const STEPS: [Step; 19] = [
     Step::IdempotencyKey,
     Step::RecordReceipt,
     Step::OverdueReceipts,
+    Step::EndReceiptWait,
+    Step::CheckSharedData,
     Step::Heartbeat,
     Step::KillSwitch,
     Step::RequestRecord,
@@ -97,6 +102,8 @@ impl Step {
             Step::IdempotencyKey => "idempotency_key",
             Step::RecordReceipt => "record_receipt",
             Step::OverdueReceipts => "overdue_receipts",
+            Step::EndReceiptWait => "end_receipt_wait",
+            Step::CheckSharedData => "check_shared_data",
             Step::Heartbeat => "heartbeat",
             Step::KillSwitch => "kill_switch",
             Step::RequestRecord => "request_record",
@@ -112,6 +119,8 @@ pub(super) struct Library {
     pub(super) code: String,
     functions: [String; STEPS.len()],
     scripts: [redis::Script; STEPS.len()],
+    /// The server has no functions, or the user may not use them.
+    pub(super) runs_as_scripts: AtomicBool,
 }
 
 impl Library {
@@ -131,7 +140,7 @@ impl Library {
         let script = |step: Step| {
             redis::Script::new(&format!("{source}\nreturn guarded({}, KEYS, ARGV)", step.name()))
         };
-        Library { code, functions, scripts: STEPS.map(script) }
+        Library { code, functions, scripts: STEPS.map(script), runs_as_scripts: AtomicBool::new(false) }
     }
 
     pub(super) fn function(&self, step: Step) -> &str {

@@ -2,8 +2,6 @@
 //!
 //! `layout.lua` describes what is stored. `replies.rs` reads the answers of all steps.
 
-mod address;
-mod connection;
 mod keys;
 mod library;
 mod pack;
@@ -17,28 +15,29 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use self::connection::Link;
-use self::keys::{Key, Keys, request_text};
+use self::keys::{Key, Keys, request_bytes, request_text};
 use self::library::{Library, Step};
 use self::pack::{NO_END, Packer};
 use self::records::{pack_error, pack_history, pack_outcome};
 use self::settings::{CallSettings, LIST_FROM};
 use self::step_call::Call;
 use super::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
+use super::redis::connection::{Answer, Link};
 use super::retention::{
     ACTIVE_WORKER_FOR, CLAIM_CLOCK_DIFFERENCE_MAX, CLAIM_REQUESTS_MAX, LOST_WRITES_FOR, OUTCOME_KEPT,
     RECEIPT_POLL_INTERVAL_MIN, RECENT_MAX, REJECTION_KEPT, SUPPRESSION_MIN, SUPPRESSIONS_MAX, is_word,
 };
 use super::{
-    Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
-    LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, Refund, RequestRecord,
-    RequestSummary, SharedState, Store, StoreError, Usage,
+    Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged,
+    KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer,
+    Refund, RequestRecord, RequestSummary, SharedState, Store, StoreError, Usage,
 };
 use crate::domain::challenge::{ChallengeId, PROVIDER_MADE};
 use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::{Limit, Limits};
 use crate::domain::outcome::Status;
+use crate::domain::receipt::FINAL_RANK_MIN;
 use crate::domain::request_id::RequestId;
 use crate::domain::server_url::InvalidUrl;
 use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry, SuppressionTarget};
@@ -84,8 +83,11 @@ impl PackedStore {
         call: &Call<'_>,
         read: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<T, StoreError> {
-        let answer = self.link.run(call).await?;
-        answer.and_then(|answer| { let r = read(&answer); if r.is_none() { println!("DEBUG {step} {}", answer.escape_ascii()); } r }).ok_or(StoreError::Unreadable { step })
+        let answer = match self.link.run(call).await? {
+            Answer::Bytes(answer) => read(&answer),
+            Answer::KeyUnreadable(_) => None,
+        };
+        answer.ok_or(StoreError::Unreadable { damaged: Damaged::Request, step })
     }
 
     fn recipient_and_request(&self, lease: &Lease<'_>) -> [Key; 2] {
@@ -396,17 +398,31 @@ impl Store for PackedStore {
         wait_max: Duration,
         count_max: u32,
     ) -> Result<Vec<OverdueReceipt>, StoreError> {
-        let call = self
-            .call(Step::OverdueReceipts, &[self.keys.due()])
-            .arg(self.settings().pack())
-            .arg(
-                Packer::new()
-                    .u48(millis(wait_max))
-                    .u32(count_max)
-                    .millis32(millis(RECEIPT_POLL_INTERVAL_MIN))
-                    .done(),
-            );
+        let call = self.call(Step::OverdueReceipts, &[self.keys.due()]).arg(self.settings().pack()).arg(
+            Packer::new()
+                .u48(millis(wait_max))
+                .u32(count_max)
+                .millis32(millis(RECEIPT_POLL_INTERVAL_MIN))
+                .u8(FINAL_RANK_MIN)
+                .done(),
+        );
         self.run("overdue_receipts", &call, replies::overdue_receipts).await
+    }
+
+    async fn end_receipt_wait(&self, lapsed: &OverdueReceipt) -> Result<(), StoreError> {
+        let entry = Packer::new().u48(lapsed.sent_at.0).digest(&lapsed.recipient);
+        let call = self
+            .call(Step::EndReceiptWait, &[self.keys.due()])
+            .arg(self.settings().pack())
+            .arg(entry.bytes(&request_bytes(&lapsed.request_id)).done());
+        self.run("end_receipt_wait", &call, replies::receipt_wait_ended).await
+    }
+
+    async fn check_shared_data(&self) -> Result<(), StoreError> {
+        let keys =
+            [self.keys.kill_switch(), self.keys.active_workers(), self.keys.due(), self.keys.suppressed()];
+        let call = self.call(Step::CheckSharedData, &keys);
+        self.run("check_shared_data", &call, replies::shared_data_readable).await
     }
 
     async fn heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
@@ -449,9 +465,8 @@ impl Store for PackedStore {
     }
 
     async fn recent_requests(&self, recipient: Digest16) -> Result<Vec<RequestSummary>, StoreError> {
-        let call = self
-            .call(Step::RecentRequests, &[self.keys.recipient(&recipient)])
-            .arg(self.settings().pack());
+        let call =
+            self.call(Step::RecentRequests, &[self.keys.recipient(&recipient)]).arg(self.settings().pack());
         self.run("recent_requests", &call, |answer| replies::recent_requests(answer, RECENT_MAX)).await
     }
 
@@ -471,7 +486,7 @@ impl Store for PackedStore {
         let ManualSuppression { masked, reason, duration } = suppression;
         let note = format!("{masked} {reason}");
         let in_force = self.change_suppression(true, &recipient, *duration, &note).await?;
-        in_force.ok_or(StoreError::Unreadable { step: "suppress" })
+        in_force.ok_or(StoreError::Unreadable { damaged: Damaged::Request, step: "suppress" })
     }
 
     async fn remove_suppression(&self, recipient: Digest16) -> Result<Option<SuppressionEntry>, StoreError> {

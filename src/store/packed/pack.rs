@@ -149,11 +149,18 @@ mod tests {
 
     #[test]
     fn what_is_packed_reads_back() {
-        let packed = Packer::new().u8(1).u16(70_000).u32(7).u48(NO_END + 5).optional48(Some(4)).optional48(None);
+        let packed =
+            Packer::new().u8(1).u16(70_000).u32(7).u48(NO_END + 5).optional48(Some(4)).optional48(None);
         let packed = packed.short(b"abc").flag(true).bytes(b"rest").done();
         let mut read = Unpacker::new(&packed);
-        assert_eq!((read.u8(), read.u16(), read.u32(), read.u48()), (Some(1), Some(65_535), Some(7), Some(NO_END)));
-        assert_eq!((read.u48(), read.u48(), read.short_text(), read.u8()), (Some(5), Some(0), Some("abc"), Some(1)));
+        assert_eq!(
+            (read.u8(), read.u16(), read.u32(), read.u48()),
+            (Some(1), Some(65_535), Some(7), Some(NO_END))
+        );
+        assert_eq!(
+            (read.u48(), read.u48(), read.short_text(), read.u8()),
+            (Some(5), Some(0), Some("abc"), Some(1))
+        );
         assert_eq!(read.rest(), b"rest");
     }
 

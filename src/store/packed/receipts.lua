@@ -66,14 +66,16 @@ local function record_receipt(keys, args)
   return pack('>c1Bc0', 'p', #r.purpose, r.purpose) .. r.history
 end
 
--- Overdue receipts: takes messages to poll for, and schedules the next poll so that the time since the send doubles.
+-- Overdue receipts: takes messages to poll for, and schedules the next poll so that the time since the send doubles. After the
+-- longest wait it is the shortest interval.
 -- KEYS     the minutes that have messages
--- ARGV     settings; I6 longest wait since the send, I4 how many at most, I4 shortest interval between two polls
--- Answers  of each: B lapsed (1: the longest wait is over, and the message is not handed out again), c16 recipient, c17 request,
---          Bc0 text of its id (empty for a UUID), Hc0 message id
+-- ARGV     settings; I6 longest wait since the send, I4 how many at most, I4 shortest interval between two polls, B least rank of
+--          a final status
+-- Answers  of each: B lapsed (1: the longest wait is over, and no final receipt waits for its event to be published), c16
+--          recipient, c17 request, Bc0 text of its id (empty for a UUID), Hc0 message id, I6 time of the send
 local function overdue_receipts(keys, args)
   local c = settings_of(args[1])
-  local wait_max, count_max, interval_min = read('>I6I4I4', args[2])
+  local wait_max, count_max, interval_min, final_rank_min = read('>I6I4I4B', args[2])
   local now, prefix, overdue, taken = clock(c.test_time), sub(keys[1], 1, -4), {}, {}
   for _, minute in ipairs(call('ZRANGE', keys[1], '-inf', decimal(now / 60000 - now % 60000 / 60000), 'BYSCORE', 'LIMIT', 0, 100)) do
     if #taken >= count_max then break end
@@ -84,23 +86,39 @@ local function overdue_receipts(keys, args)
   for _, entry in ipairs(taken) do
     -- A message is not polled for if its entry or its record cannot be read.
     pcall(function()
+      local _
       local sent_at, recipient, request = read('>I6c16c17', entry)
       local name = prefix .. 'q' .. request
       local line = find_record(name, call('GET', name), recipient)
       if not line then return end
       local state, _, kept_until, receipt, rest = read_head(line)
       -- The record may be of a later request with the same id.
-      if kept_until <= now or state ~= COMPLETED then return end
-      if receipt ~= '' and select(4, read(RECEIPT, receipt)) == 1 then return end
+      local kept_for = kept_until - sent_at
+      if kept_until <= now or kept_for ~= c.outcome_kept and kept_for ~= c.rejection_kept then return end
+      local its_rank, was_published = 0, 0
+      if receipt ~= '' then _, its_rank, _, was_published = read(RECEIPT, receipt) end
+      if was_published == 1 then return end
       local text = request_text(prefix, request)
       if not text then return end
       local waited = max(0, now - sent_at)
-      local lapsed = waited >= wait_max and 1 or 0
+      local is_over = waited >= wait_max
+      local lapsed = is_over and its_rank < final_rank_min and 1 or 0
       local message_id = read('>Hc0', line, rest)
-      if message_id == '' then return end
-      if lapsed == 0 then expect_receipt(prefix, recipient, request, sent_at, now + max(waited, interval_min), now) end
-      overdue[#overdue + 1] = pack('>Bc16c17Bc0Hc0', lapsed, recipient, request, #text, text, #message_id, message_id)
+      expect_receipt(prefix, recipient, request, sent_at, now + (is_over and interval_min or max(waited, interval_min)), now)
+      overdue[#overdue + 1] = pack('>Bc16c17Bc0Hc0I6', lapsed, recipient, request, #text, text, #message_id, message_id, sent_at)
     end)
   end
   return table.concat(overdue)
+end
+
+-- End of a wait: drops a message whose receipt lapsed. It is due again within minutes.
+-- KEYS     the minutes that have messages
+-- ARGV     settings; the entry of the message
+-- Answers  e: ended
+local function end_receipt_wait(keys, args)
+  local prefix = sub(keys[1], 1, -4)
+  for _, minute in ipairs(call('ZRANGE', keys[1], 0, -1)) do
+    if call('LREM', prefix .. 'r' .. minute, 0, args[2]) > 0 then break end
+  end
+  return 'e'
 end

@@ -38,8 +38,13 @@ const ERROR_CODES: [ErrorCode; 15] = [
 ];
 
 /// The reasons of `admit.lua`, from 1.
-const REJECTION_REASONS: [ErrorCode; 5] =
-    [ErrorCode::Expired, ErrorCode::Suppressed, ErrorCode::Blocked, ErrorCode::RateLimited, ErrorCode::Cooldown];
+const REJECTION_REASONS: [ErrorCode; 5] = [
+    ErrorCode::Expired,
+    ErrorCode::Suppressed,
+    ErrorCode::Blocked,
+    ErrorCode::RateLimited,
+    ErrorCode::Cooldown,
+];
 
 #[derive(Serialize, Deserialize)]
 struct PackedHistory<'a> {
@@ -198,7 +203,8 @@ impl<'a> PackedHistory<'a> {
     }
 
     fn read(self) -> RequestHistory {
-        let entry = |(at, event): (u64, PackedEvent<'_>)| HistoryEntry { at: UnixMillis(at), event: event.read() };
+        let entry =
+            |(at, event): (u64, PackedEvent<'_>)| HistoryEntry { at: UnixMillis(at), event: event.read() };
         RequestHistory {
             to: self.to.to_owned(),
             correlation_id: self.correlation_id.map(str::to_owned),

@@ -246,18 +246,25 @@ pub(super) fn overdue_receipts(answer: &[u8]) -> Option<Vec<OverdueReceipt>> {
     while !words.is_empty() {
         let (lapsed, recipient, request) = (words.u8()? == 1, words.digest()?, words.bytes(17)?);
         let request_id = read_request_id(request, words.short_text()?)?;
-        overdue.push(OverdueReceipt { recipient, request_id, message_id: words.long_text()?.to_owned(), lapsed });
+        let message_id = words.long_text()?.to_owned();
+        overdue.push(OverdueReceipt { recipient, request_id, message_id, sent_at: words.time()?, lapsed });
     }
     Some(overdue)
+}
+
+pub(super) fn receipt_wait_ended(answer: &[u8]) -> Option<()> {
+    (answer == b"e").then_some(())
+}
+
+pub(super) fn shared_data_readable(answer: &[u8]) -> Option<()> {
+    (answer == b"r").then_some(())
 }
 
 /// The shared state, for how much longer the server may lack writes, and its run id.
 pub(super) fn heartbeat(answer: &[u8]) -> Option<(SharedState, Duration, &str)> {
     let mut words = std::str::from_utf8(answer).ok()?.split(' ');
-    let shared_state = SharedState {
-        kill_switch_on: words.next()? == "1",
-        active_workers: words.next()?.parse().ok()?,
-    };
+    let shared_state =
+        SharedState { kill_switch_on: words.next()? == "1", active_workers: words.next()?.parse().ok()? };
     let lost_writes_for = Duration::from_millis(words.next()?.parse().ok()?);
     Some((shared_state, lost_writes_for, words.next()?))
 }
@@ -309,7 +316,8 @@ fn in_progress(
     mut words: Unpacker<'_>,
 ) -> Option<(RequestState, Option<Digest16>)> {
     let (_lease_until, attempt, _started_at) = (words.u48()?, words.u16()?, words.u48()?);
-    let (_in_doubt, _unfinished, _admitted_at, _expires) = (words.u16()?, words.u16()?, words.u48()?, words.u48()?);
+    let (_in_doubt, _unfinished, _admitted_at, _expires) =
+        (words.u16()?, words.u16()?, words.u48()?, words.u48()?);
     let (deadline, purpose, facts) = (words.time()?, words.short_text()?.to_owned(), words.short()?);
     let challenge = Facts::read(&mut Unpacker::new(facts))?.id;
     let history = read_history(words.rest())?;
@@ -333,7 +341,8 @@ fn code_state(
     now: UnixMillis,
 ) -> Option<Option<CodeState>> {
     let mut words = Unpacker::new(recipient);
-    let (version, _kept_until, _cooldown_until, _deadline) = (words.u8()?, words.u48()?, words.u48()?, words.u48()?);
+    let (version, _kept_until, _cooldown_until, _deadline) =
+        (words.u8()?, words.u48()?, words.u48()?, words.u48()?);
     let (_request, _code, _until) = (words.short()?, words.u32()?, words.u48()?);
     let (_sends, _refunds, _unsent, _wrong) = (words.long()?, words.long()?, words.long()?, words.long()?);
     if version != VERSION {

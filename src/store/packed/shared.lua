@@ -70,3 +70,12 @@ local function kill_switch(keys, args)
   end
   return previous or ''
 end
+
+-- Shared data: reads what all requests share. Fails at the first key that cannot be read.
+-- KEYS     kill switch, then sorted sets: active workers, the minutes that have messages, suppressed recipients
+-- Answers  r: readable
+local function check_shared_data(keys)
+  call('GET', keys[1])
+  for i = 2, #keys do call('ZCARD', keys[i]) end
+  return 'r'
+end

@@ -1,10 +1,13 @@
 //! A call of a step, as a function of the library or as a script.
 
-use redis::aio::ConnectionLike;
-use redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, ToRedisArgs};
+use std::sync::atomic::Ordering;
+
+use redis::aio::ConnectionManager;
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, ToRedisArgs};
 
 use super::keys::Key;
 use super::library::{Library, Step};
+use crate::store::redis::connection::Invoke;
 
 /// More than most calls need, so that the buffer rarely grows.
 const ARGUMENTS: usize = 16;
@@ -15,14 +18,6 @@ pub(super) struct Call<'s> {
     library: &'s Library,
     step: Step,
     command: Cmd,
-}
-
-/// How the server runs the steps.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
-    Functions,
-    /// The server has no functions, or the user may not use them.
-    Scripts,
 }
 
 impl<'s> Call<'s> {
@@ -40,34 +35,13 @@ impl<'s> Call<'s> {
         self
     }
 
-    /// Runs the step. `set_mode` is called if the server does not run functions.
-    pub(super) async fn invoke<T: FromRedisValue>(
-        &self,
-        mode: Mode,
-        connection: &mut impl ConnectionLike,
-        set_mode: impl FnOnce(Mode),
-    ) -> RedisResult<T> {
-        if mode == Mode::Scripts {
-            return self.invoke_script(connection).await;
-        }
-        let error = match self.command.query_async(connection).await {
-            Err(error) if has_no_function(&error) || has_no_functions(&error) => error,
-            answer => return answer,
-        };
-        if !has_no_functions(&error) {
-            let load = redis::cmd("FUNCTION").arg("LOAD").arg(&self.library.code).query_async(connection).await;
-            match load {
-                Err::<String, _>(error) if has_no_functions(&error) => {}
-                // Another worker has loaded it in the meantime.
-                Err(error) if !error.to_string().contains("already exists") => return Err(error),
-                Ok(_) | Err(_) => return self.command.query_async(connection).await,
-            }
-        }
-        set_mode(Mode::Scripts);
+    /// From now on, until the process ends, all steps run as scripts.
+    async fn fall_back(&self, connection: &mut ConnectionManager) -> RedisResult<Vec<u8>> {
+        self.library.runs_as_scripts.store(true, Ordering::Relaxed);
         self.invoke_script(connection).await
     }
 
-    async fn invoke_script<T: FromRedisValue>(&self, connection: &mut impl ConnectionLike) -> RedisResult<T> {
+    async fn invoke_script(&self, connection: &mut ConnectionManager) -> RedisResult<Vec<u8>> {
         let script = self.library.script(self.step);
         let mut command = Cmd::with_capacity(ARGUMENTS, BYTES);
         command.arg("EVALSHA").arg(script.get_hash());
@@ -83,6 +57,27 @@ impl<'s> Call<'s> {
                 command.query_async(connection).await
             }
             answer => answer,
+        }
+    }
+}
+
+impl Invoke for Call<'_> {
+    /// Runs the step as a function, and as a script where the server does not run functions.
+    async fn invoke(&self, connection: &mut ConnectionManager) -> RedisResult<Vec<u8>> {
+        if self.library.runs_as_scripts.load(Ordering::Relaxed) {
+            return self.invoke_script(connection).await;
+        }
+        match self.command.query_async(connection).await {
+            Err(error) if has_no_function(&error) => {}
+            Err(error) if has_no_functions(&error) => return self.fall_back(connection).await,
+            answer => return answer,
+        }
+        let load = redis::cmd("FUNCTION").arg("LOAD").arg(&self.library.code).query_async(connection).await;
+        match load {
+            Err::<String, _>(error) if has_no_functions(&error) => self.fall_back(connection).await,
+            // Another worker has loaded it in the meantime.
+            Err(error) if !error.to_string().contains("already exists") => Err(error),
+            Ok(_) | Err(_) => self.command.query_async(connection).await,
         }
     }
 }

@@ -12,7 +12,6 @@ use redis::io::tcp::TcpSettings;
 use redis::{Client, ErrorKind};
 
 use super::address;
-use super::script_call::Call;
 use crate::domain::server_url::InvalidUrl;
 use crate::domain::time::millis;
 use crate::store::StoreError;
@@ -20,11 +19,26 @@ use crate::store::StoreError;
 /// Includes a reconnection.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// The error code by which a script says that something stored cannot be read.
+/// The error code by which a script says that something stored cannot be read. The key follows.
 const UNREADABLE: &str = "UNREADABLE";
 
+/// A call of a step.
+pub(in crate::store) trait Invoke: Sync {
+    fn invoke(
+        &self,
+        connection: &mut ConnectionManager,
+    ) -> impl Future<Output = redis::RedisResult<Vec<u8>>> + Send;
+}
+
+/// The answer of a script.
+pub(in crate::store) enum Answer {
+    Bytes(Vec<u8>),
+    /// The script could not read this key.
+    KeyUnreadable(String),
+}
+
 /// The process's one connection. It reconnects on its own.
-pub(super) struct Link {
+pub(in crate::store) struct Link {
     connection: Mutex<ConnectionManager>,
     client: Client,
     /// The run id of the server that answered the last heartbeat.
@@ -38,7 +52,7 @@ pub(super) struct Link {
 
 impl Link {
     /// Connects at the first step, so that a gateway can start while Redis is down.
-    pub(super) fn open(url: &str) -> Result<Link, InvalidUrl> {
+    pub(in crate::store) fn open(url: &str) -> Result<Link, InvalidUrl> {
         let unusable =
             |error: redis::RedisError| InvalidUrl::new(format!("cannot be used: {}", error.category()));
         let settings = TcpSettings::default().set_nodelay(true).set_user_timeout(Duration::from_secs(3));
@@ -53,18 +67,20 @@ impl Link {
         })
     }
 
-    /// Runs a script. `None`: something stored cannot be read.
-    pub(super) async fn run(&self, call: &Call<'_>) -> Result<Option<String>, StoreError> {
+    /// Runs a step.
+    pub(in crate::store) async fn run(&self, call: &impl Invoke) -> Result<Answer, StoreError> {
         let mut connection = self.connection.lock().expect("nothing panics while it holds the lock").clone();
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, call.invoke::<Vec<u8>>(&mut connection)).await;
-        if matches!(&answer, Ok(Err(error)) if error.code() == Some(UNREADABLE)) {
-            return Ok(None);
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, call.invoke(&mut connection)).await;
+        if let Ok(Err(error)) = &answer
+            && error.code() == Some(UNREADABLE)
+        {
+            return Ok(Answer::KeyUnreadable(error.detail().unwrap_or_default().to_owned()));
         }
         if !matches!(answer, Ok(Ok(_))) {
             self.has_silent_step.store(true, Ordering::Relaxed);
         }
         match answer {
-            Ok(Ok(answer)) => Ok(String::from_utf8(answer).ok()),
+            Ok(Ok(answer)) => Ok(Answer::Bytes(answer)),
             Ok(Err(error)) => {
                 self.leave_replica(&error);
                 Err(unavailable(error))
@@ -83,13 +99,13 @@ impl Link {
     }
 
     /// The run id of the server that answered the last heartbeat; `-` before the first.
-    pub(super) fn server(&self) -> String {
+    pub(in crate::store) fn server(&self) -> String {
         let server = self.server.lock().expect("nothing panics while it holds the lock");
         server.clone().unwrap_or_else(|| "-".to_owned())
     }
 
     /// Records an answered heartbeat. The server may lack writes for `lost_writes_for` longer.
-    pub(super) fn heartbeat_answered(&self, server: &str, lost_writes_for: Duration) {
+    pub(in crate::store) fn heartbeat_answered(&self, server: &str, lost_writes_for: Duration) {
         *self.server.lock().expect("nothing panics while it holds the lock") = Some(server.to_owned());
         let until = millis(self.opened.elapsed() + lost_writes_for);
         let until = if lost_writes_for.is_zero() { 0 } else { until };
@@ -97,7 +113,7 @@ impl Link {
         self.has_silent_step.store(false, Ordering::Relaxed);
     }
 
-    pub(super) fn may_have_lost_writes(&self) -> bool {
+    pub(in crate::store) fn may_have_lost_writes(&self) -> bool {
         self.has_silent_step.load(Ordering::Relaxed)
             || self.lost_writes_until.load(Ordering::Relaxed) > millis(self.opened.elapsed())
     }

@@ -1,8 +1,10 @@
 //! A call of a script. Arguments are written straight into the command, without a copy of each.
 
-use redis::{Cmd, ErrorKind, FromRedisValue, RedisResult, ServerErrorKind, ToRedisArgs};
+use redis::aio::ConnectionManager;
+use redis::{Cmd, ErrorKind, RedisResult, ServerErrorKind, ToRedisArgs};
 use serde::Serialize;
 
+use super::connection::Invoke;
 use crate::domain::limit::{Limit, Limits};
 use crate::domain::suppression::NewSuppression;
 use crate::domain::time::millis;
@@ -12,14 +14,14 @@ use crate::store::LimitSubject;
 const ARGUMENTS: usize = 48;
 const BYTES: usize = 2_048;
 
-/// Follows every script. An error of Lua, or a key of another type, means that something stored cannot be read. Any other
-/// error is the server's own.
+/// Follows every script. An error of Lua, or a key of another type, means that something stored cannot be read: the answer
+/// names its key. Any other error is the server's own.
 const GUARD: &str = r"
 local is_done, answer = pcall(step)
 if is_done then return answer end
 local error = type(answer) == 'table' and answer.err or ''
 if type(answer) == 'table' and not string.find(error, 'WRONGTYPE', 1, true) then return answer end
-return redis.error_reply('UNREADABLE stored data')
+return redis.error_reply('UNREADABLE ' .. (touched or ''))
 ";
 
 /// A script, called by its hash.
@@ -82,12 +84,11 @@ impl Call<'_> {
         self.optional(suppression.and_then(|new| new.duration).map(millis));
         self.optional(suppression.map(|new| new.masked))
     }
+}
 
+impl Invoke for Call<'_> {
     /// Runs the script. If the server does not know it, as after a restart, the script is loaded first.
-    pub(super) async fn invoke<T: FromRedisValue>(
-        &self,
-        connection: &mut impl redis::aio::ConnectionLike,
-    ) -> RedisResult<T> {
+    async fn invoke(&self, connection: &mut ConnectionManager) -> RedisResult<Vec<u8>> {
         match self.command.query_async(connection).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
                 self.script.load_async(connection).await?;
