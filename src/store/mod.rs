@@ -16,7 +16,6 @@ pub mod completion;
 pub mod error;
 pub mod lease;
 pub mod memory;
-pub mod packed;
 pub mod progress;
 pub mod receipt;
 pub mod redis;

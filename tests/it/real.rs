@@ -2,7 +2,6 @@
 
 use std::sync::Once;
 
-use otpost::store::packed::PackedStore;
 use otpost::store::redis::RedisStore;
 
 /// Where a server is: as given, or on its standard port.
@@ -41,10 +40,6 @@ impl Redis {
 
     pub fn store(&self) -> RedisStore {
         RedisStore::connect(&redis_url(), &self.prefix).expect("a Redis URL")
-    }
-
-    pub fn packed_store(&self) -> PackedStore {
-        PackedStore::connect(&redis_url(), &format!("{}-packed", self.prefix)).expect("a Redis URL")
     }
 
     /// All keys with their time to live in milliseconds and everything in them, as one string each.

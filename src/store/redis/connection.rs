@@ -23,7 +23,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_500);
 const UNREADABLE: &str = "UNREADABLE";
 
 /// A call of a step.
-pub(in crate::store) trait Invoke: Sync {
+pub(super) trait Invoke: Sync {
     fn invoke(
         &self,
         connection: &mut ConnectionManager,
@@ -31,14 +31,14 @@ pub(in crate::store) trait Invoke: Sync {
 }
 
 /// The answer of a script.
-pub(in crate::store) enum Answer {
+pub(super) enum Answer {
     Bytes(Vec<u8>),
     /// The script could not read this key.
     KeyUnreadable(String),
 }
 
 /// The process's one connection. It reconnects on its own.
-pub(in crate::store) struct Link {
+pub(super) struct Link {
     connection: Mutex<ConnectionManager>,
     client: Client,
     /// The run id of the server that answered the last heartbeat.
@@ -52,7 +52,7 @@ pub(in crate::store) struct Link {
 
 impl Link {
     /// Connects at the first step, so that a gateway can start while Redis is down.
-    pub(in crate::store) fn open(url: &str) -> Result<Link, InvalidUrl> {
+    pub(super) fn open(url: &str) -> Result<Link, InvalidUrl> {
         let unusable =
             |error: redis::RedisError| InvalidUrl::new(format!("cannot be used: {}", error.category()));
         let settings = TcpSettings::default().set_nodelay(true).set_user_timeout(Duration::from_secs(3));
@@ -68,7 +68,7 @@ impl Link {
     }
 
     /// Runs a step.
-    pub(in crate::store) async fn run(&self, call: &impl Invoke) -> Result<Answer, StoreError> {
+    pub(super) async fn run(&self, call: &impl Invoke) -> Result<Answer, StoreError> {
         let mut connection = self.connection.lock().expect("nothing panics while it holds the lock").clone();
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, call.invoke(&mut connection)).await;
         if let Ok(Err(error)) = &answer
@@ -99,13 +99,13 @@ impl Link {
     }
 
     /// The run id of the server that answered the last heartbeat; `-` before the first.
-    pub(in crate::store) fn server(&self) -> String {
+    pub(super) fn server(&self) -> String {
         let server = self.server.lock().expect("nothing panics while it holds the lock");
         server.clone().unwrap_or_else(|| "-".to_owned())
     }
 
     /// Records an answered heartbeat. The server may lack writes for `lost_writes_for` longer.
-    pub(in crate::store) fn heartbeat_answered(&self, server: &str, lost_writes_for: Duration) {
+    pub(super) fn heartbeat_answered(&self, server: &str, lost_writes_for: Duration) {
         *self.server.lock().expect("nothing panics while it holds the lock") = Some(server.to_owned());
         let until = millis(self.opened.elapsed() + lost_writes_for);
         let until = if lost_writes_for.is_zero() { 0 } else { until };
@@ -113,7 +113,7 @@ impl Link {
         self.has_silent_step.store(false, Ordering::Relaxed);
     }
 
-    pub(in crate::store) fn may_have_lost_writes(&self) -> bool {
+    pub(super) fn may_have_lost_writes(&self) -> bool {
         self.has_silent_step.load(Ordering::Relaxed)
             || self.lost_writes_until.load(Ordering::Relaxed) > millis(self.opened.elapsed())
     }

@@ -24,7 +24,6 @@ use otpost::domain::time::UnixMillis;
 use otpost::domain::verdict::Verdict;
 use otpost::store::code_check::CodeCheck;
 use otpost::store::memory::MemoryStore;
-use otpost::store::packed::PackedStore;
 use otpost::store::redis::RedisStore;
 use otpost::store::{
     Admission, AdmissionInput, CompletionAnswer, CompletionInput, Grant, Lease, LimitSubject, Progress,
@@ -44,12 +43,6 @@ pub trait TimedStore: Store {
 }
 
 impl TimedStore for MemoryStore {
-    fn at(&self, now: UnixMillis) {
-        self.set_time(now);
-    }
-}
-
-impl TimedStore for PackedStore {
     fn at(&self, now: UnixMillis) {
         self.set_time(now);
     }
@@ -713,19 +706,5 @@ async fn memory_keeps_its_promises() {
 async fn redis_keeps_its_promises() {
     let redis = real::Redis::fresh();
     keeps_its_promises(&redis.store()).await;
-    redis.expect_only_these_without_a_ttl(&[
-        ":kill",
-        ":suppressed",
-        ":suppressed",
-        ":suppression",
-        ":suppression",
-        ":suppressions",
-    ]);
-}
-
-#[tokio::test]
-async fn redis_keeps_its_promises_with_packed_values() {
-    let redis = real::Redis::fresh();
-    keeps_its_promises(&redis.packed_store()).await;
     redis.expect_only_these_without_a_ttl(&[":kill", ":n", ":n", ":s", ":s", ":suppressed"]);
 }

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use redis::aio::ConnectionManager;
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, ToRedisArgs};
 
+use super::connection::Invoke;
 use super::keys::Key;
 use super::library::{Library, Step};
-use crate::store::redis::connection::Invoke;
 
 /// More than most calls need, so that the buffer rarely grows.
 const ARGUMENTS: usize = 16;
