@@ -62,7 +62,7 @@ local function continued_challenge(c, s, purpose, facts, now)
   if continues then return expires, sub(body, at, after - 1) end
 end
 
--- What is against a new request: a reason, the time until it ends if it does, and a provider code.
+-- The obstacle to a new request: a reason, the time until it ends if it does, and a provider code.
 local function refusal(c, s, country, deadline, keys, stored, now)
   if deadline - now < c.time_left_min then return EXPIRED, 0, 0 end
   if s.suppressed_until > now then
@@ -95,9 +95,9 @@ local function reject(c, keys, s, stood, token, purpose, history, reason, left, 
   s.unsent = append(s.unsent, REQUEST_ENTRY, request, DAY, now, c.recent_max)
   write_recipient(keys[1], s, c.window, now)
   if text ~= '' then call('SET', prefix_of(keys[1]) .. 't' .. request, text, 'PX', decimal(3 * DAY)) end
-  call('SET', key, pack(REQUEST_COMPLETED, VERSION, recipient, COMPLETED, token, now + c.rejection_kept, 0, '', 0, '', 0, '',
+  call('SET', key, pack(REQUEST_COMPLETED, VERSION, recipient, COMPLETED, token, now + c.rejection_kept, 0, '', 0, 0, '', 0, '',
     outcome), 'PX', kept_px, 'GET')
-  return 'e1\0\0\0\0' .. outcome
+  return 'e1\0\0\0\0\0' .. outcome
 end
 
 local function admit(keys, args)

@@ -29,14 +29,14 @@ end
 -- Adds the claim that a completed record shows to `claims`, by message: the request and the end of the claim.
 local function add_recorded_claim(claims, request, line, outcome_kept, now)
   local state, _, kept_until, _, rest = read_head(line)
-  local message_id = state == COMPLETED and read('>Hc0', line, rest) or ''
+  if state ~= COMPLETED then return end
+  local claims_it, message_id = read(COMPLETION, line, rest)
   local till = kept_until - outcome_kept + CLAIM_KEPT
-  if message_id == '' or till <= now then return end
-  local earlier = claims[message_id]
-  if not earlier or earlier.till <= till then claims[message_id] = {request = request, till = till} end
+  if claims_it == 1 and till > now then claims[message_id] = {request = request, till = till} end
 end
 
--- The request that has claimed a message. The later claim counts.
+-- The request that has claimed a message. The later claim counts: of two at one time, that of the record, because a lookup
+-- does not claim what a record has.
 local function claimed_by(prefix, recipient, claims, message_id, now)
   local recorded = claims[message_id]
   local value = call('GET', claim_key(prefix, recipient, message_id))
@@ -71,7 +71,7 @@ end
 local function unnamed_messages(line, recipient, now)
   local state, _, _, _, rest = read_head(line)
   if state == COMPLETED then
-    local _, unnamed = read('>Hc0Hc0', line, rest)
+    local _, _, unnamed = read(COMPLETION, line, rest)
     if unnamed == '' then return 0 end
     return read('>HI6I6Bc0Bc0', unnamed)
   end

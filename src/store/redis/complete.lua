@@ -81,9 +81,11 @@ local function complete(keys, args)
     key, kept_px = place_record(c, keys[2], stood, recipient, c.outcome_px, now)
     if text ~= '' then call('SET', prefix .. 't' .. request, text, 'PX', decimal(3 * DAY)) end
   end
+  local claims_it = message_id ~= '' and 1 or 0
   if message_id ~= '' then
-    -- A send that leaves the log within the claim's time does not show it either.
+    -- The record cannot show the claim of a send that is not, or soon no longer, in the recipient's log.
     if found == 1 or not line or refund ~= 0 or kept ~= c.outcome_kept or now - admitted_at > DAY - CLAIM_KEPT then
+      claims_it = 0
       if not claim_at_completion(c, keys, prefix, recipient, request, message_id, found, now) then return 'm' end
     end
     if poll_after ~= 0 then expect_receipt(prefix, recipient, request, now, now + poll_after - 1, now) end
@@ -98,7 +100,7 @@ local function complete(keys, args)
       changed = suppress_recipient(prefix, recipient, s, code, duration, now, sub(suppression, masked)) or changed
     end
   end
-  call('SET', key, pack(REQUEST_COMPLETED, VERSION, recipient, COMPLETED, token, now + kept, #receipt, receipt, #message_id, message_id,
+  call('SET', key, pack(REQUEST_COMPLETED, VERSION, recipient, COMPLETED, token, now + kept, #receipt, receipt, claims_it, #message_id, message_id,
     #unnamed, unnamed, outcome), 'PX', c.outcome_px)
   if is_shared then call('PEXPIRE', keys[2], c.outcome_px, 'GT') end
   if refund == 2 then s.refunds = append(s.refunds, REQUEST_ENTRY, request, DAY, now, c.entries_max) end

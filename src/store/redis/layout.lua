@@ -1,4 +1,4 @@
--- What is stored: one packed value for a recipient and one for a request. Numbers are big-endian; times and durations are
+-- Layout: one packed value for a recipient and one for a request. Numbers are big-endian; times and durations are
 -- in milliseconds. `B` is 1 byte, `H` 2, `I4` 4, `I6` 6; `Bc0` and `Hc0` are bytes after their length.
 --
 -- Recipient, {P}:s<digest of 16 bytes>
@@ -15,7 +15,7 @@
 --   B version, c16 recipient, B state, c8 token of the lease (zeros: requeued), I6 kept until, Hc0 receipt, then
 --   in progress: I6 end of the lease, H attempt, I6 its start, H attempts in doubt, H unfinished leases, I6 admission,
 --     I6 expiry, I6 deadline, Bc0 purpose, Bc0 facts of the challenge, then the history
---   completed: Hc0 message id, Hc0 unnamed messages, then the outcome
+--   completed: B the record claims its message (0: a key does), Hc0 message id, Hc0 unnamed messages, then the outcome
 -- Unnamed messages: H count, I6 from, I6 until, Bc0 purpose, Bc0 facts; without purpose and facts if the record was lost
 -- Receipt: Hc0 message id, B rank, B status, B published (0 or 1), I4 provider code (0: none), I6 time, B suppression strength
 -- A request is 17 bytes: `u` and a UUID, or `h` and a digest of another id, whose text is in {P}:t<17 bytes>.
@@ -32,7 +32,8 @@ local BODY, FACTS = '>I6BBc0', '>Bc16c16Bc0'
 local HEAD = '>Bc16Bc8I6Hc0'
 local PROGRESS = '>I6HI6HHI6I6I6Bc0Bc0'
 local REQUEST_IN_PROGRESS = '>Bc16Bc8I6Hc0I6HI6HHI6I6I6Bc0Bc0c0'
-local REQUEST_COMPLETED = '>Bc16Bc8I6Hc0Hc0Hc0c0'
+local REQUEST_COMPLETED = '>Bc16Bc8I6Hc0BHc0Hc0c0'
+local COMPLETION = '>BHc0Hc0'
 local RECEIPT = '>Hc0BBBI4I6B'
 
 -- A function library gets the API of Redis only when a function runs, not while it is loaded.

@@ -103,7 +103,7 @@ local function overdue_receipts(keys, args)
       local waited = max(0, now - sent_at)
       local is_over = waited >= wait_max
       local lapsed = is_over and its_rank < final_rank_min and 1 or 0
-      local message_id = read('>Hc0', line, rest)
+      local _, message_id = read(COMPLETION, line, rest)
       expect_receipt(prefix, recipient, request, sent_at, now + (is_over and interval_min or max(waited, interval_min)), now)
       overdue[#overdue + 1] = pack('>Bc16c17Bc0Hc0I6', lapsed, recipient, request, #text, text, #message_id, message_id, sent_at)
     end)
