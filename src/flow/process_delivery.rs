@@ -9,8 +9,7 @@ use crate::domain::recipient_rules::Rejection;
 use crate::domain::request::SendRequest;
 
 impl ChannelGateway {
-    /// Processes one delivery until the broker has confirmed its result, its dead letter or both. `Ok` acknowledges the
-    /// delivery; `Err` requeues it, or dead-letters it if a record cannot be read.
+    /// Processes one delivery until the broker has confirmed its result, its dead letter or both. `Ok` acknowledges it.
     pub(super) async fn process(&self, handler: &mut DeliveryContext<'_>) -> Result<(), RequeueReason> {
         let delivery = handler.delivery;
         let request = match SendRequest::decode(&delivery.body, delivery.properties.timestamp) {
@@ -63,7 +62,7 @@ impl ChannelGateway {
             let completion = self.dispatch(&mut ctx).await?;
             match self.complete(ctx.handler, ctx.valid, completion).await? {
                 AfterCompletion::Completed(completed) => return Ok(completed),
-                // The found message belongs to another request: look up again.
+                // Look up again.
                 AfterCompletion::MessageClaimed => {}
             }
         }
