@@ -169,6 +169,9 @@ impl Wiring {
             (true, true) if gateway.gate.is_breaker_open() => {
                 Err("not sending: the provider fails for every recipient\n")
             }
+            (true, true) if gateway.gate.is_store_damaged() => {
+                Err("not sending: a key in Redis that all requests share is damaged\n")
+            }
             (true, true) => Ok(()),
             (false, _) => Err("not consuming: RabbitMQ is not connected, or refused our topology\n"),
             (true, false) => Err("not publishing: RabbitMQ is not connected or blocks publishers\n"),

@@ -47,7 +47,7 @@ pub enum HistoryEvent {
     /// The message is to be sent once more: the number of the attempt that repeats the one in doubt.
     #[serde(rename = "resent")]
     ToBeResent(u32),
-    /// The reason of a wait at the gate: `kill_switch`, `store_silent`, `breaker` or `senders_rest`.
+    /// The reason of a wait at the gate: `kill_switch`, `store_silent`, `store_damaged`, `breaker` or `senders_rest`.
     #[serde(rename = "held")]
     WaitsAtGate(String),
     #[serde(rename = "given_back")]

@@ -28,6 +28,9 @@ pub enum DeliveryStatus {
     Read,
 }
 
+/// The least rank of a final status.
+pub const FINAL_RANK_MIN: u8 = 4;
+
 impl DeliveryStatus {
     pub fn parse(text: &str) -> Option<DeliveryStatus> {
         ALL.into_iter().find(|status| status.as_str() == text)
@@ -58,14 +61,14 @@ impl DeliveryStatus {
             DeliveryStatus::Delivered
             | DeliveryStatus::Undelivered
             | DeliveryStatus::Failed
-            | DeliveryStatus::Canceled => 4,
+            | DeliveryStatus::Canceled => FINAL_RANK_MIN,
             DeliveryStatus::Read => 5,
         }
     }
 
     /// True if the status shows whether the message arrived.
     pub const fn is_final(self) -> bool {
-        self.rank() >= 4
+        self.rank() >= FINAL_RANK_MIN
     }
 
     pub const fn is_delivered(self) -> bool {

@@ -35,7 +35,7 @@ pub(super) enum RequeueReason {
     TakenOver,
     /// For [`HOLD_MAX`].
     HeldTooLong,
-    /// The delivery is dead-lettered, and requeued only if that fails.
+    /// Stored data that this request needs cannot be read. The delivery is dead-lettered, and requeued only if that fails.
     RecordUnreadable,
 }
 
@@ -103,11 +103,11 @@ impl DeliveryContext<'_> {
     pub(super) async fn sleep_without_slot(&mut self, wait: Duration) -> Result<(), RequeueReason> {
         self.slot.release();
         self.sleep(wait, CancelOn::AnyCause).await?;
-        tokio::select! {
-            biased;
-            () = self.shutdown.cancelled() => Err(RequeueReason::Stopping),
-            () = self.slot.reacquire() => Ok(()),
+        let free_slot = HandlerSlot::acquire(&self.slot.slots);
+        if let Some(slot) = self.wait_for(free_slot, Duration::MAX, CancelOn::AnyCause).await? {
+            self.slot = slot;
         }
+        Ok(())
     }
 
     /// Repeats a call until the store answers.
@@ -146,20 +146,12 @@ pub(super) struct HandlerSlot {
 
 impl HandlerSlot {
     pub(super) async fn acquire(slots: &Arc<Semaphore>) -> HandlerSlot {
-        let mut slot = HandlerSlot { slots: slots.clone(), held: None };
-        slot.reacquire().await;
-        slot
+        let held = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+        HandlerSlot { slots: slots.clone(), held: Some(held) }
     }
 
     fn release(&mut self) {
         self.held = None;
-    }
-
-    async fn reacquire(&mut self) {
-        if self.held.is_none() {
-            let slot = self.slots.clone().acquire_owned().await;
-            self.held = Some(slot.expect("the semaphore is never closed"));
-        }
     }
 }
 
@@ -256,5 +248,42 @@ impl DoubtState {
         }
         (self.is_in_doubt, self.ended_by) = (true, ended_by);
         self.attempts_in_doubt += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::{Properties, Settlement, Settler};
+
+    struct NeverLost;
+
+    impl Settler for NeverLost {
+        fn settle(self: Box<Self>, _: Settlement) {}
+
+        fn is_lost(&self) -> bool {
+            false
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_that_finds_no_slot_after_its_sleep_holds_its_delivery_no_longer_than_others() {
+        let started_at = Instant::now();
+        let (slots, shutdown) = (Arc::new(Semaphore::new(1)), CancellationToken::new());
+        let delivery = Delivery {
+            body: Vec::new(),
+            properties: Properties::default(),
+            arrived: started_at,
+            settler: Box::new(NeverLost),
+        };
+        let slot = HandlerSlot::acquire(&slots).await;
+        let mut handler =
+            DeliveryContext { delivery: &delivery, slot, shutdown: &shutdown, started_at, token: 1 };
+        let (slept, _other) = tokio::join!(
+            tokio::time::timeout(2 * HOLD_MAX, handler.sleep_without_slot(Duration::from_secs(60))),
+            HandlerSlot::acquire(&slots)
+        );
+        assert_eq!(slept.ok(), Some(Err(RequeueReason::HeldTooLong)));
+        assert_eq!(started_at.elapsed(), HOLD_MAX);
     }
 }

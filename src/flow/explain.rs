@@ -312,6 +312,7 @@ fn gate_wait_in_words(reason: &str) -> &str {
     match reason {
         "kill_switch" => "the kill switch is on",
         "store_silent" => "the store was silent, so the kill switch was unknown",
+        "store_damaged" => "stored data that all requests share was damaged",
         "breaker" => "the circuit breaker was open",
         SENDERS_COOLING_DOWN => "every sender is cooling down or was refused for this message",
         unknown => unknown,

@@ -10,7 +10,7 @@ use super::gateway::ChannelGateway;
 use super::random::random_id;
 use super::receipts::ReceiptProcessor;
 use crate::provider::CredentialError;
-use crate::store::SharedState;
+use crate::store::{Damaged, SharedState, StoreError};
 use crate::telemetry::events;
 
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(250);
@@ -37,9 +37,23 @@ impl ChannelGateway {
 
     /// Before the first delivery is consumed. Without an answer the gate closes.
     pub async fn load_kill_switch(&self) {
-        match tokio::time::timeout(HEARTBEAT_TIMEOUT, self.store.kill_switch()).await {
-            Ok(Ok(switch)) => {
-                self.gate.store_answered(SharedState { kill_switch_on: switch.is_some(), active_workers: 0 })
+        let shared_state = async {
+            let kill_switch_on = self.store.kill_switch().await?.is_some();
+            Ok(SharedState { kill_switch_on, active_workers: 0 })
+        };
+        self.read_shared_state(shared_state, false).await;
+    }
+
+    /// Opens or closes the gate by the store's answer.
+    async fn read_shared_state(
+        &self,
+        call: impl Future<Output = Result<SharedState, StoreError>>,
+        was_counted: bool,
+    ) {
+        match tokio::time::timeout(HEARTBEAT_TIMEOUT, call).await {
+            Ok(Ok(shared)) => self.gate.store_answered(shared, was_counted),
+            Ok(Err(StoreError::Unreadable { damaged: Damaged::Shared(key), .. })) => {
+                self.gate.store_damaged(&key);
             }
             Ok(Err(_)) | Err(_) => self.gate.check_store_silence(),
         }
@@ -52,11 +66,8 @@ impl ChannelGateway {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let heartbeat = self.store.heartbeat(worker_id, self.gate.is_active());
-            match tokio::time::timeout(HEARTBEAT_TIMEOUT, heartbeat).await {
-                Ok(Ok(shared)) => self.gate.store_answered(shared),
-                Ok(Err(_)) | Err(_) => self.gate.check_store_silence(),
-            }
+            let is_active = self.gate.is_active();
+            self.read_shared_state(self.store.heartbeat(worker_id, is_active), is_active).await;
         }
     }
 

@@ -75,22 +75,23 @@ impl ReceiptProcessor {
         .await
     }
 
-    /// Returns the number of overdue receipts, or 0 if the provider does not answer.
+    /// Returns the number of overdue receipts, or 0 if the provider does not answer. One that this does not finish comes
+    /// again, those that lapsed included.
     pub async fn poll_overdue(
         &self,
         provider: &dyn Provider,
         wait_max: Duration,
     ) -> Result<usize, ReceiptError> {
         let overdue = self.store.overdue_receipts(wait_max, POLL_BATCH).await?;
-        for receipt in &overdue {
-            if receipt.lapsed {
-                events::receipt_lapsed(receipt.request_id.as_str());
-                continue;
-            }
+        for lapsed in overdue.iter().filter(|receipt| receipt.lapsed) {
+            events::receipt_lapsed(lapsed.request_id.as_str());
+            self.store.end_receipt_wait(lapsed).await?;
+        }
+        for receipt in overdue.iter().filter(|receipt| !receipt.lapsed) {
             match provider.fetch(&receipt.message_id).await {
                 Ok(fetched) => self.record_fetched(provider.name(), receipt, &fetched).await?,
                 Err(LookupError::NotFound) => {}
-                // The provider would not answer for the rest either. They come again at their next turn.
+                // The provider would not answer for the next one either.
                 Err(error) => {
                     events::message_lookup(provider.name(), receipt.request_id.as_str(), Some(&error));
                     return Ok(0);

@@ -47,6 +47,8 @@ pub enum ClosedBy {
     KillSwitch,
     /// The kill switch may be on.
     StoreSilent,
+    /// A key that all requests share cannot be read.
+    StoreDamaged,
     Breaker,
 }
 
@@ -55,6 +57,7 @@ impl ClosedBy {
         match self {
             ClosedBy::KillSwitch => "kill_switch",
             ClosedBy::StoreSilent => "store_silent",
+            ClosedBy::StoreDamaged => "store_damaged",
             ClosedBy::Breaker => "breaker",
         }
     }
@@ -71,6 +74,8 @@ struct State {
     kill_switch_on: bool,
     store_answered_at: Option<Instant>,
     store_silent: bool,
+    /// The name of a key that all requests share and that the store cannot read.
+    damaged_key: Option<String>,
     senders: SenderPool,
     /// One for each sender if there is a sender rate, else none.
     rate_limiters: Vec<SenderRateLimiter>,
@@ -80,6 +85,10 @@ struct State {
 }
 
 impl State {
+    fn store_answered(&mut self) {
+        (self.store_answered_at, self.store_silent) = (Some(Instant::now()), false);
+    }
+
     /// The worker takes a share of the senders' rate.
     fn is_active(&self) -> bool {
         self.last_demand.is_some_and(|at| at.elapsed() < ACTIVE_WORKER_FOR)
@@ -119,6 +128,7 @@ impl SendGate {
             kill_switch_on: false,
             store_answered_at: None,
             store_silent: false,
+            damaged_key: None,
             senders: SenderPool::new(senders),
             rate_limiters: rate_limiters.unwrap_or_default(),
             rate_share: RateShare::Idle,
@@ -289,13 +299,29 @@ impl SendGate {
         self.sender_rate.is_some() && self.lock().is_active()
     }
 
-    pub(super) fn store_answered(&self, shared: SharedState) {
-        self.share_rate(shared.active_workers);
+    /// `was_counted`: the heartbeat counted this worker as active.
+    pub(super) fn store_answered(&self, shared: SharedState, was_counted: bool) {
+        self.share_rate(shared.active_workers, was_counted);
         self.update(|state, _| {
             state.kill_switch_on = shared.kill_switch_on;
-            state.store_answered_at = Some(Instant::now());
-            state.store_silent = false;
+            state.damaged_key = None;
+            state.store_answered();
         });
+    }
+
+    /// The store cannot read a key that all requests share. It answers, so it is not silent.
+    pub(super) fn store_damaged(&self, key: &str) {
+        self.update(|state, _| {
+            if state.damaged_key.as_deref() != Some(key) {
+                events::shared_key_damaged(self.channel, key);
+                state.damaged_key = Some(key.to_owned());
+            }
+            state.store_answered();
+        });
+    }
+
+    pub fn is_store_damaged(&self) -> bool {
+        self.lock().damaged_key.is_some()
     }
 
     pub(super) fn check_store_silence(&self) {
@@ -304,9 +330,9 @@ impl SendGate {
         });
     }
 
-    fn share_rate(&self, active_workers: u32) {
+    fn share_rate(&self, active_workers: u32, was_counted: bool) {
         let mut state = self.lock();
-        let share = state.rate_share.next(state.is_active(), active_workers);
+        let share = state.rate_share.next(was_counted, active_workers);
         if let (RateShare::OneOf(workers), Some(rate)) = (share, self.sender_rate)
             && share != state.rate_share
         {
@@ -339,11 +365,12 @@ impl SendGate {
         let mut state = self.lock();
         change(&mut state, self.started.elapsed());
         let breaker = state.breaker.state();
-        let closed_by = match (breaker, state.kill_switch_on, state.store_silent) {
-            (BreakerState::Open(_), _, _) => Some(ClosedBy::Breaker),
-            (_, true, _) => Some(ClosedBy::KillSwitch),
-            (_, _, true) => Some(ClosedBy::StoreSilent),
-            (_, false, false) => None,
+        let closed_by = match breaker {
+            BreakerState::Open(_) => Some(ClosedBy::Breaker),
+            _ if state.damaged_key.is_some() => Some(ClosedBy::StoreDamaged),
+            _ if state.kill_switch_on => Some(ClosedBy::KillSwitch),
+            _ if state.store_silent => Some(ClosedBy::StoreSilent),
+            _ => None,
         };
         if replace(&self.closed_by, closed_by) {
             events::gate_changed(self.channel, closed_by.map(ClosedBy::as_str));
@@ -413,5 +440,42 @@ impl GateTicket<'_> {
 impl Drop for GateTicket<'_> {
     fn drop(&mut self) {
         self.gate.release(self.terms, self.answered);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message asks to enter after its worker's heartbeat has left, so the store counts only another worker. The other one
+    /// learns of this one a heartbeat later.
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_the_store_has_not_counted_yet_sends_nothing() {
+        let gate = SendGate::new(Channel::Sms, 8, 1, Some(10.0));
+        let refusals = SenderRefusals::default();
+        let shared = |active_workers| SharedState { kill_switch_on: false, active_workers };
+        gate.store_answered(shared(0), false);
+        let mut sent_after = None;
+        for (heartbeat, workers) in [1, 2, 2].into_iter().enumerate() {
+            let was_counted = gate.is_active();
+            gate.store_answered_during_demand(shared(workers), was_counted, &refusals);
+            // Longer than the random start of a share, shorter than the time for which a worker counts as active.
+            tokio::time::advance(Duration::from_millis(250)).await;
+            let is_sent = gate.try_enter(RecipientHash::of("+573001234567"), &refusals).is_some();
+            sent_after = sent_after.or(is_sent.then_some(heartbeat));
+        }
+        assert_eq!(sent_after, Some(2), "not counted; counted, and the others learn of it; sends");
+    }
+
+    impl SendGate {
+        fn store_answered_during_demand(
+            &self,
+            shared: SharedState,
+            was_counted: bool,
+            refusals: &SenderRefusals,
+        ) {
+            assert!(self.try_enter(RecipientHash::of("+573001234567"), refusals).is_none());
+            self.store_answered(shared, was_counted);
+        }
     }
 }

@@ -21,10 +21,10 @@ pub(super) enum RateShare {
 }
 
 impl RateShare {
-    /// After a heartbeat of this worker.
-    pub(super) fn next(self, is_active: bool, active_workers: u32) -> RateShare {
+    /// After a heartbeat of this worker, which counted it or not.
+    pub(super) fn next(self, was_counted: bool, active_workers: u32) -> RateShare {
         match self {
-            _ if !is_active || active_workers == 0 => RateShare::Idle,
+            _ if !was_counted || active_workers == 0 => RateShare::Idle,
             RateShare::Idle => RateShare::Joining,
             RateShare::Joining | RateShare::OneOf(_) => RateShare::OneOf(active_workers),
         }

@@ -1,5 +1,7 @@
 //! Failures of the store itself. A refused request is an answer, not an error.
 
+use std::fmt::{self, Display, Formatter};
+
 /// The store gave no usable answer. The step may have been made or not, and can be repeated.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -9,17 +11,39 @@ pub enum StoreError {
     /// The server answered with an error.
     #[error("the store refused: {0}")]
     Refused(String),
-    /// Something stored is damaged, or of another version: a repeated step fails likewise.
-    #[error("a stored record cannot be read ({step})")]
+    /// Something stored is damaged, or of another version: a repeated step fails likewise until it is mended.
+    #[error("{damaged} cannot be read ({step})")]
     Unreadable {
+        damaged: Damaged,
         /// The method of [`super::Store`]. Metrics have step labels of their own.
         step: &'static str,
     },
 }
 
+/// Stored data that cannot be read, by the requests that need it. Names no person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Damaged {
+    /// The record of one request.
+    Request,
+    /// Data about one recipient, user or client IP: its kind, such as `challenge`.
+    Subject(&'static str),
+    /// Data that all requests share, by its name. No request ends because of it: all wait, as in an outage.
+    Shared(String),
+}
+
+impl Display for Damaged {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Damaged::Request => f.write_str("the stored record of a request"),
+            Damaged::Subject(kind) => write!(f, "a stored key of kind `{kind}`"),
+            Damaged::Shared(key) => write!(f, "the stored key `{key}`, which all requests share,"),
+        }
+    }
+}
+
 impl StoreError {
-    /// The step fails again however often it is repeated.
+    /// The step fails again however often it is repeated, and only for this request or those like it.
     pub fn is_permanent(&self) -> bool {
-        matches!(self, StoreError::Unreadable { .. })
+        matches!(self, StoreError::Unreadable { damaged: Damaged::Request | Damaged::Subject(_), .. })
     }
 }

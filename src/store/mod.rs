@@ -30,7 +30,7 @@ pub use self::admission::{Admission, AdmissionInput, Grant, ProposedChallenge};
 pub use self::claim::{ClaimAnswer, ClaimInput};
 use self::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 pub use self::completion::{CompletionAnswer, CompletionInput, Refund};
-pub use self::error::StoreError;
+pub use self::error::{Damaged, StoreError};
 pub use self::lease::{Lease, LimitSubject};
 pub use self::progress::{Progress, ProgressAnswer};
 pub use self::receipt::{NewReceipt, OverdueReceipt, ReceiptAnswer, RecordedReceipt};
@@ -115,16 +115,24 @@ pub trait Store: Send + Sync {
     /// removed the suppression.
     async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptAnswer, StoreError>;
 
-    /// Takes up to `count_max` messages whose final receipt is overdue. Each is handed out again at growing intervals, and
-    /// a last time after `wait_max`.
+    /// Takes up to `count_max` messages whose final receipt is overdue. Each is handed out again at growing intervals until
+    /// its delivery event was recorded as published. After `wait_max` it is handed out as lapsed, unless an unpublished
+    /// final receipt is recorded, and again every minute until [`Store::end_receipt_wait`].
     async fn overdue_receipts(
         &self,
         wait_max: Duration,
         count_max: u32,
     ) -> Result<Vec<OverdueReceipt>, StoreError>;
 
+    /// Ends the wait for a receipt that lapsed.
+    async fn end_receipt_wait(&self, lapsed: &OverdueReceipt) -> Result<(), StoreError>;
+
     /// Counts a worker as active, or no longer. An active worker has something to send.
     async fn heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError>;
+
+    /// Reads the data that all requests share. The error names what cannot be read. A heartbeat reads it, too, except
+    /// suppressions of countries: only those that a step could not read.
+    async fn check_shared_data(&self) -> Result<(), StoreError>;
 
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError>;
 

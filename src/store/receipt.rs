@@ -43,6 +43,7 @@ pub struct OverdueReceipt {
     pub recipient: Digest16,
     pub request_id: RequestId,
     pub message_id: String,
-    /// The longest wait since the send is over: it is not polled, and not handed out again.
+    pub sent_at: UnixMillis,
+    /// The longest wait since the send is over: it is not polled.
     pub lapsed: bool,
 }

@@ -161,7 +161,7 @@ pub fn in_doubt_resolved(request_id: &str, answer: &'static str) {
 /// `closed_by` is `None` when the gate opens.
 pub fn gate_changed(channel: Channel, closed_by: Option<&'static str>) {
     let channel = channel.as_str();
-    for reason in ["kill_switch", "store_silent", "breaker"] {
+    for reason in ["kill_switch", "store_silent", "store_damaged", "breaker"] {
         let labels = ClosedLabels { channel, reason };
         METRICS.gate_shut.get_or_create(&labels).set(i64::from(closed_by == Some(reason)));
     }
@@ -169,6 +169,12 @@ pub fn gate_changed(channel: Channel, closed_by: Option<&'static str>) {
         Some(reason) => error!(channel, reason, "sending paused"),
         None => warn!(channel, "sending resumed"),
     }
+}
+
+/// `key` is the key's name without its prefix. It holds no number.
+pub fn shared_key_damaged(channel: Channel, key: &str) {
+    let channel = channel.as_str();
+    error!(channel, key, "shared key is damaged: sending pauses until it is mended or deleted (runbook)");
 }
 
 pub fn provider_probed(channel: Channel, provider: &'static str, good: bool, waited: Duration) {

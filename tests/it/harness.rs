@@ -1,7 +1,7 @@
 //! The embedded gateway as a test drives it: the real flow over the adapters in memory, with time that can be paused.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -36,9 +36,9 @@ use otpost::provider::{CodeVerifier, Provider as _};
 use otpost::store::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
-    Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
-    LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord,
-    RequestSummary, SharedState, Store, StoreError, Usage,
+    Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged,
+    KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer,
+    RequestRecord, RequestSummary, SharedState, Store, StoreError, Usage,
 };
 use otpost::text::{SmsEncoding, TemplateFile, TextSettings, Texts};
 use serde_json::{Value, json};
@@ -78,13 +78,18 @@ impl Publisher for NeverConfirmed {
 pub struct FlakyStore {
     pub inner: MemoryStore,
     pub gone: AtomicBool,
-    /// Its data is damaged.
-    pub unreadable: AtomicBool,
+    /// What no step can read.
+    pub damaged: Mutex<Option<Damaged>>,
     pub panics: AtomicUsize,
     pub calls: AtomicUsize,
 }
 
 impl FlakyStore {
+    /// From now on no step can read this; `None` mends it.
+    pub fn damage(&self, damaged: Option<Damaged>) {
+        *self.damaged.lock().expect("no panic") = damaged;
+    }
+
     fn reach(&self) -> Result<&MemoryStore, StoreError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let panics = self.panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
@@ -92,8 +97,8 @@ impl FlakyStore {
         if self.gone.load(Ordering::SeqCst) {
             return Err(StoreError::Unavailable("gone".to_owned()));
         }
-        if self.unreadable.load(Ordering::SeqCst) {
-            return Err(StoreError::Unreadable { step: "test" });
+        if let Some(damaged) = self.damaged.lock().expect("no panic").clone() {
+            return Err(StoreError::Unreadable { damaged, step: "test" });
         }
         Ok(&self.inner)
     }
@@ -167,6 +172,12 @@ impl Store for FlakyStore {
         count_max: u32,
     ) -> Result<Vec<OverdueReceipt>, StoreError> {
         self.reach()?.overdue_receipts(wait_max, count_max).await
+    }
+    async fn end_receipt_wait(&self, lapsed: &OverdueReceipt) -> Result<(), StoreError> {
+        self.reach()?.end_receipt_wait(lapsed).await
+    }
+    async fn check_shared_data(&self) -> Result<(), StoreError> {
+        self.reach()?.check_shared_data().await
     }
     async fn heartbeat(&self, worker: u64, active: bool) -> Result<SharedState, StoreError> {
         self.reach()?.heartbeat(worker, active).await
@@ -279,7 +290,7 @@ impl World {
             store: Arc::new(FlakyStore {
                 inner: MemoryStore::new(clock),
                 gone: AtomicBool::new(false),
-                unreadable: AtomicBool::default(),
+                damaged: Mutex::default(),
                 panics: AtomicUsize::new(0),
                 calls: AtomicUsize::new(0),
             }),

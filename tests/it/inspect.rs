@@ -33,7 +33,7 @@ const VALIDATE: &str = "/api/v1/sms/validate";
 /// The numbers of the test script in the guide of the previous service.
 const FOUR: [&str; 4] = ["3001234567", "+573001234567", "6012345678", "invalid"];
 
-fn otpost(more: &[(&str, &str)], arguments: &[&str]) -> Output {
+pub fn otpost(more: &[(&str, &str)], arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_otpost"))
         .args(arguments)
         .env_clear()
@@ -43,7 +43,7 @@ fn otpost(more: &[(&str, &str)], arguments: &[&str]) -> Output {
 }
 
 #[track_caller]
-fn rows(output: &Output, exit: i32) -> Vec<Value> {
+pub fn rows(output: &Output, exit: i32) -> Vec<Value> {
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(exit), "{text} {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text:?} is no list"))

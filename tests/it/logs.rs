@@ -95,21 +95,23 @@ fn an_invalid_filter_is_refused_without_being_repeated() {
 }
 
 /// A process of the real binary and its log lines. It is killed when dropped.
-struct Running(Child, UnboundedReceiver<Value>);
+pub struct Running(Child, UnboundedReceiver<Value>);
 
 impl Running {
     fn start(world: &RabbitWorld, redis: &Redis) -> Running {
-        let prefix = world.names.dead();
-        Running::spawn(
-            "worker",
-            &[
-                ("ENVIRONMENT", "development"),
-                ("AMQP_URL", &url()),
-                ("REDIS_URL", &redis_url()),
-                ("REDIS_PREFIX", &redis.prefix),
-                ("AMQP_PREFIX", prefix.trim_end_matches(".dead")),
-            ],
-        )
+        Running::with_servers("worker", world, redis, &[])
+    }
+
+    pub fn with_servers(command: &str, world: &RabbitWorld, redis: &Redis, more: &[(&str, &str)]) -> Running {
+        let (prefix, amqp, url) = (world.names.dead(), url(), redis_url());
+        let servers = [
+            ("ENVIRONMENT", "development"),
+            ("AMQP_URL", amqp.as_str()),
+            ("REDIS_URL", &url),
+            ("REDIS_PREFIX", &redis.prefix),
+            ("AMQP_PREFIX", prefix.trim_end_matches(".dead")),
+        ];
+        Running::spawn(command, &[&servers[..], more].concat())
     }
 
     fn spawn(command: &str, settings: &[(&str, &str)]) -> Running {
@@ -133,7 +135,12 @@ impl Running {
     }
 
     /// The next line with this message.
-    async fn says(&mut self, message: &str) -> Value {
+    pub async fn says(&mut self, message: &str) -> Value {
+        self.says_without(message, "").await
+    }
+
+    /// The next line with this message, if none with the other one comes before it.
+    pub async fn says_without(&mut self, message: &str, other: &str) -> Value {
         patiently(async {
             loop {
                 let line = self
@@ -144,6 +151,7 @@ impl Running {
                 if line["message"] == message {
                     return line;
                 }
+                assert_ne!(line["message"], other, "before {message:?}");
             }
         })
         .await

@@ -9,6 +9,7 @@ mod contract {
 }
 mod config;
 mod corpora;
+mod damaged;
 mod documents;
 mod fake_http;
 mod fake_sendgrid;

@@ -242,7 +242,13 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
             shown(store.record_receipt(&receipt).await)
         }
         Step::OverdueReceipts { wait_max, count_max } => {
-            shown(store.overdue_receipts(Duration::from_millis(*wait_max), *count_max).await)
+            let overdue = store.overdue_receipts(Duration::from_millis(*wait_max), *count_max).await;
+            for lapsed in
+                overdue.iter().flatten().filter(|overdue| overdue.lapsed && overdue.sent_at.0 % 2 == 0)
+            {
+                store.end_receipt_wait(lapsed).await.expect("answers");
+            }
+            shown(overdue)
         }
         Step::Heartbeat { worker, is_active } => shown(store.heartbeat(*worker, *is_active).await),
         Step::KillSwitch { change: None } => shown(store.kill_switch().await),

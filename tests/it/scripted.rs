@@ -335,6 +335,9 @@ impl Provider for ScriptedProvider {
     async fn fetch(&self, message_id: &str) -> Result<FetchedMessage, LookupError> {
         let mut state = self.lock();
         state.fetches += 1;
+        if state.default_lookup == LookupScript::Unanswered {
+            return Err(LookupError::Unanswered("no answer in time".to_owned()));
+        }
         let (to, _) =
             state.made.iter().find(|(_, made)| made.message_id == message_id).ok_or(LookupError::NotFound)?;
         Ok(FetchedMessage {

@@ -100,7 +100,8 @@ fn every_history_event_has_a_sentence() {
 
 #[test]
 fn every_stored_word_has_its_own_sentence() {
-    let closed_by = [ClosedBy::KillSwitch, ClosedBy::StoreSilent, ClosedBy::Breaker].map(ClosedBy::as_str);
+    let closed_by = [ClosedBy::KillSwitch, ClosedBy::StoreSilent, ClosedBy::StoreDamaged, ClosedBy::Breaker]
+        .map(ClosedBy::as_str);
     for reason in closed_by.into_iter().chain([SENDERS_COOLING_DOWN]) {
         assert_ne!(gate_wait_in_words(reason), reason);
     }

@@ -228,7 +228,11 @@ impl Inspector {
     }
 
     async fn check_store(&self) -> (Health, Option<KillSwitchRow>) {
-        let (answer, ms) = timed(ANSWER_WITHIN, self.store.kill_switch()).await;
+        let query = async {
+            let switch = self.store.kill_switch().await?;
+            self.store.check_shared_data().await.map(|()| switch)
+        };
+        let (answer, ms) = timed(ANSWER_WITHIN, query).await;
         let answer = answer.unwrap_or_else(|| Err(StoreError::Unavailable("no answer in time".to_owned())));
         match answer {
             Ok(switch) => {

@@ -180,6 +180,15 @@ impl Store for MemoryStore {
         Ok(self.step(|state, now| state.overdue_receipts(wait_max, count_max, now)))
     }
 
+    async fn end_receipt_wait(&self, lapsed: &OverdueReceipt) -> Result<(), StoreError> {
+        self.step(|state, _| state.end_receipt_wait(lapsed));
+        Ok(())
+    }
+
+    async fn check_shared_data(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
         Ok(self.step(|state, now| state.heartbeat(worker_id, is_active, now)))
     }

@@ -94,7 +94,7 @@ impl State {
     }
 
     /// The receipt to poll for, unless its delivery event was published. Until the next poll the time since the send
-    /// doubles.
+    /// doubles. After the longest wait it is the shortest interval.
     fn poll(
         &mut self,
         expected: ExpectedReceipt,
@@ -102,20 +102,29 @@ impl State {
         now: UnixMillis,
     ) -> Option<OverdueReceipt> {
         let record = self.record(expected.recipient, &expected.request_id, now)?;
-        if record.receipt.as_ref().is_some_and(|receipt| receipt.published) {
+        let receipt = record.receipt.as_ref();
+        if receipt.is_some_and(|receipt| receipt.published) {
             return None;
         }
+        let is_unpublished = receipt.is_some_and(|receipt| receipt.status.is_final());
         let waited = now.since(expected.sent_at);
         let overdue = OverdueReceipt {
             recipient: expected.recipient,
             request_id: expected.request_id.clone(),
             message_id: expected.message_id.clone(),
-            lapsed: waited >= wait_max,
+            sent_at: expected.sent_at,
+            lapsed: waited >= wait_max && !is_unpublished,
         };
-        if !overdue.lapsed {
-            let due = now.plus(waited.max(RECEIPT_POLL_INTERVAL_MIN));
-            self.expected_receipts.insert(ExpectedReceipt { due, ..expected });
-        }
+        let interval = if waited < wait_max { waited } else { Duration::ZERO };
+        let due = now.plus(interval.max(RECEIPT_POLL_INTERVAL_MIN));
+        self.expected_receipts.insert(ExpectedReceipt { due, ..expected });
         Some(overdue)
+    }
+    pub(super) fn end_receipt_wait(&mut self, lapsed: &OverdueReceipt) {
+        self.expected_receipts.retain(|expected| {
+            let ExpectedReceipt { message_id, recipient, sent_at, request_id, .. } = expected;
+            (message_id, recipient, sent_at, request_id)
+                != (&lapsed.message_id, &lapsed.recipient, &lapsed.sent_at, &lapsed.request_id)
+        });
     }
 }

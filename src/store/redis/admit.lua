@@ -1,7 +1,8 @@
 -- Admission: decides whether a request may be sent, and with which challenge. If so, charges every limit once.
 -- KEYS     record, challenge, cooldown, suppression, country's suppression, recent (requests without a send),
 --          index (request id to recipient), wrong (wrong attempts), refunds (those after a provider's refusal),
---          then the logs of sends: the recipient's, the user's, the client IP's, its network's, and all
+--          then the logs of sends: the recipient's, the user's, the client IP's, its network's, and all;
+--          then the lists that completion writes: expected receipts, suppressed recipients
 -- ARGV     the lists below, in their order. `requested_at` and `not_after` may be '-'; flags are 0 or 1.
 --          `token`: of the handler's lease. `known_kids`: the ids of the keys whose codes can be sent, as ',ID,ID,'.
 --          `challenge_id` to `is_callers_code`: the challenge to start if none is continued. `min_life_left_divisor`: a
@@ -33,9 +34,6 @@ local rejection_kept, challenge_kept_after, outcome_kept = unpack(ARGV, 28, 30)
 local refused, history, recipient, recent_max, gate_closed, suspect_from = unpack(ARGV, 31, 36)
 
 now = clock(now)
--- Not MGET: it answers nil for a key of the wrong type, where GET fails.
-local values = {}
-for i, key in ipairs({record, cooldown, suppression, country_suppression}) do values[i] = redis.call('GET', key) end
 
 -- A new request gets the number of sends and no history; any other gets 0 and its history.
 local function grant(r, is_new)
@@ -45,11 +43,13 @@ local function grant(r, is_new)
 end
 
 -- A request that has a record: the answer follows from it, and nothing is charged.
-local r = read_record(values[1], now)
+local r = read_record(redis.call('GET', record), now)
+if r and r.state == 'ended' then return 'completed ' .. (r.owner == token and '1 ' or '0 ') .. r.rest end
+if gate_closed == '1' then return 'paused' end
+if r then read_progress(r) end
+-- Completion needs them: better no message than one whose outcome cannot be recorded.
+for i = 15, 16 do redis.call('ZCARD', KEYS[i]) end
 if r then
-  if r.state == 'ended' then return 'completed ' .. (r.owner == token and '1 ' or '0 ') .. r.rest end
-  if gate_closed == '1' then return 'paused' end
-  read_progress(r)
   -- If this step is repeated because its answer was lost, the answer is the same.
   local admitted_at = string.match(r.facts, '^%S+ %S+ %S+ %S+ (%S+)')
   local is_new = r.owner == token and r.state == 'sending' and r.started_at == admitted_at
@@ -70,16 +70,19 @@ if r then
   return grant(r, is_new)
 end
 
-if gate_closed == '1' then return 'paused' end
-
 -- The challenge: the pending one, if enough of its life is left and this request can send its code; else a new one.
-local pending = redis.call('HMGET', challenge, 'id', 'kid', 'digest', 'callers', 'expires', 'used', 'wrong')
-local pending_id, pending_kid, pending_digest, pending_callers, pending_expires, used_by, checks = unpack(pending)
-assert(pending_id or not (pending_kid or pending_digest or pending_expires), 'a challenge cannot be read')
-local is_continued = pending_id and not used_by and number(checks) < tonumber(wrong_per_challenge)
-  and number(pending_expires) - now >= math.max(code_life / min_life_left_divisor, tonumber(time_left_min))
-  and string.find(known_kids, ',' .. pending_kid .. ',', 1, true)
-  and pending_callers == is_callers_code and (is_callers_code == '0' or pending_digest == digest)
+local pending_id, pending_kid, pending_digest, pending_expires
+local is_read, is_continued = pcall(function()
+  local pending = redis.call('HMGET', challenge, 'id', 'kid', 'digest', 'callers', 'expires', 'used', 'wrong')
+  local pending_callers, used_by, checks
+  pending_id, pending_kid, pending_digest, pending_callers, pending_expires, used_by, checks = unpack(pending)
+  return pending_id and not used_by and number(checks) < tonumber(wrong_per_challenge)
+    and number(pending_expires) - now >= math.max(code_life / min_life_left_divisor, tonumber(time_left_min))
+    and string.find(known_kids, ',' .. pending_kid .. ',', 1, true)
+    and pending_callers == is_callers_code and (is_callers_code == '0' or pending_digest == digest)
+end)
+-- A damaged one is replaced like one without checks left. The recipient's wrong attempts are counted elsewhere.
+is_continued = is_read and is_continued
 local expires = is_continued and tonumber(pending_expires) or now + code_life
 local deadline = math.min(math.min(tonumber(requested_at) or now, now) + code_life, expires)
 deadline = math.min(deadline, tonumber(not_after) or deadline)
@@ -95,8 +98,8 @@ end
 local function reject_with(error)
   local outcome = '{"status":"rejected","at":' .. decimal(now) .. ',"purpose":"' .. purpose .. '","error":' .. error
     .. ',"notes":' .. history .. '}'
-  write(table.concat({'ended', token, decimal(now + rejection_kept), '-', outcome}, ' '), rejection_kept)
   remember_unsent(recent, request_id, recent_max, now)
+  write(table.concat({'ended', token, decimal(now + rejection_kept), '-', outcome}, ' '), rejection_kept)
   return 'completed 1 ' .. outcome
 end
 
@@ -108,17 +111,17 @@ local function reject(error_code, wait_time, provider_code)
 end
 
 -- The provider code of a suppression in force, and the time that is left of it; no time if it has no end.
-local function in_force(value)
-  local provider_code, ends = read_suppression(value)
+local function in_force(key)
+  local provider_code, ends = read_suppression(redis.call('GET', key))
   if provider_code and (ends == '-' or tonumber(ends) > now) then return provider_code, ends ~= '-' and ends - now end
 end
 
 if refused ~= 'null' then return reject_with(refused) end
 if deadline - now < tonumber(time_left_min) then return reject('expired') end
-local provider_code, time_left = in_force(values[3])
+local provider_code, time_left = in_force(suppression)
 -- Code 0 stands for an operator's suppression, or for a provider that gave no number.
 if provider_code then return reject('suppressed', time_left, provider_code ~= '0' and provider_code or nil) end
-provider_code, time_left = in_force(values[4])
+provider_code, time_left = in_force(country_suppression)
 if provider_code then return reject('blocked', time_left, provider_code) end
 -- Wrong attempts limit sends, too: a code that could not be checked is not worth a message.
 local limited_for = math.max(
@@ -126,7 +129,7 @@ local limited_for = math.max(
   wait(ip, ip_count, HOUR, now), wait(network, network_count, HOUR, now), wait(all, all_count, HOUR, now),
   wait(wrong, wrong_count, HOUR, now), wait(refunds, refunds_count, DAY, now))
 if limited_for > 0 then return reject('rate_limited', limited_for) end
-local cooldown_for = cooldown_left(cooldown, values[2], now)
+local cooldown_for = cooldown_left(cooldown, now)
 if cooldown_for > 0 then return reject('cooldown', cooldown_for) end
 
 -- Granted: charge every limit once, then write challenge and record.
@@ -142,7 +145,7 @@ end
 if is_continued then
   challenge_id, kid, digest = pending_id, pending_kid, pending_digest
 else
-  if pending_id then redis.call('DEL', challenge) end
+  redis.call('DEL', challenge)
   redis.call('HSET', challenge, 'id', challenge_id, 'kid', kid, 'digest', digest, 'callers', is_callers_code,
     'expires', decimal(expires), 'wrong', 0)
   redis.call('PEXPIRE', challenge, decimal(code_life + challenge_kept_after))

@@ -10,8 +10,8 @@ now = clock(now)
 
 local fields = redis.call('HMGET', challenge, 'kid', 'expires', 'used', 'wrong', 'name', 'open:' .. check_id)
 local kid, expires, used_by, checks, verification_sid, unfinished_sid = unpack(fields)
-assert(kid or not (expires or used_by or checks), 'a challenge cannot be read')
-if not kid or number(expires) + kept_after <= now then return 'none_pending' end
+assert(kid and number(expires) and number(checks) or not (kid or expires or used_by or checks), 'a challenge cannot be read')
+if not kid or expires + kept_after <= now then return 'none_pending' end
 if used_by then return 'already_used' end
 if kid ~= provider_made then return 'key_unavailable' end
 -- The step is repeated because its answer was lost. It was counted the first time.
@@ -20,7 +20,7 @@ if tonumber(expires) <= now then return 'expired ' .. expires end
 -- The recipient's lock comes first: a new code does not lift it.
 local locked = wait(wrong, wrong_count, HOUR, now)
 if locked > 0 then return 'locked ' .. decimal(locked) end
-if number(checks) >= tonumber(wrong_per_challenge) then return 'locked 0' end
+if tonumber(checks) >= tonumber(wrong_per_challenge) then return 'locked 0' end
 
 verification_sid = verification_sid or '-'
 redis.call('HINCRBY', challenge, 'wrong', 1)

@@ -19,9 +19,9 @@ now = clock(now)
 local r = read_record(redis.call('GET', record), now)
 if r then
   if r.state == 'ended' then return r.owner == token and 'recorded' or 'already_completed ' .. r.rest end
+  read_progress(r)
   -- Only a handler that has the lease and knows of the last attempt can say that nothing was sent.
   if attempts_if_unsent ~= '-' then
-    read_progress(r)
     if r.owner ~= token or r.attempts_in_doubt ~= '0' or not knows_last_attempt(r, attempts_if_unsent, false) then
       return 'not_owner'
     end
@@ -51,7 +51,6 @@ local receipt = r and r.receipt or '-'
 if attempts_if_unsent == '-' then
   local count, from, till, code = 1, now - claim_kept, now, '- - - - -'
   if r then
-    read_progress(r)
     count, from, till = possible_messages(r, now)
     code = code_of(r)
     -- The outcome has the id of the last attempt's message; the earlier attempts ended before that one began.
@@ -63,7 +62,6 @@ if attempts_if_unsent == '-' then
     outcome = string.sub(outcome, 1, -2) .. ',"unnamed":"' .. unnamed .. '"}'
   end
 end
-redis.call('SET', record, table.concat({'ended', token, decimal(now + kept), receipt, outcome}, ' '), 'PX', kept)
 if refund == 'counted_refusal' then append(refunds, request_id, DAY, now) end
 if refund ~= 'none' then
   redis.call('ZREM', sends, request_id)
@@ -71,4 +69,6 @@ if refund ~= 'none' then
   for i = 8, #KEYS do redis.call('ZREM', KEYS[i], shared_member) end
   remember_unsent(recent, request_id, recent_max, now)
 end
+-- Last: a step that fails at a damaged key does the rest when it is repeated.
+redis.call('SET', record, table.concat({'ended', token, decimal(now + kept), receipt, outcome}, ' '), 'PX', kept)
 return 'recorded'

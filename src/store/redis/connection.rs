@@ -20,8 +20,15 @@ use crate::store::StoreError;
 /// Includes a reconnection.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// The error code by which a script says that something stored cannot be read.
+/// The error code by which a script says that something stored cannot be read. The key follows.
 const UNREADABLE: &str = "UNREADABLE";
+
+/// The answer of a script.
+pub(super) enum Answer {
+    Bytes(Vec<u8>),
+    /// The script could not read this key.
+    KeyUnreadable(String),
+}
 
 /// The process's one connection. It reconnects on its own.
 pub(super) struct Link {
@@ -53,18 +60,20 @@ impl Link {
         })
     }
 
-    /// Runs a script. `None`: something stored cannot be read.
-    pub(super) async fn run(&self, call: &Call<'_>) -> Result<Option<String>, StoreError> {
+    /// Runs a script.
+    pub(super) async fn run(&self, call: &Call<'_>) -> Result<Answer, StoreError> {
         let mut connection = self.connection.lock().expect("nothing panics while it holds the lock").clone();
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, call.invoke::<Vec<u8>>(&mut connection)).await;
-        if matches!(&answer, Ok(Err(error)) if error.code() == Some(UNREADABLE)) {
-            return Ok(None);
+        if let Ok(Err(error)) = &answer
+            && error.code() == Some(UNREADABLE)
+        {
+            return Ok(Answer::KeyUnreadable(error.detail().unwrap_or_default().to_owned()));
         }
         if !matches!(answer, Ok(Ok(_))) {
             self.has_silent_step.store(true, Ordering::Relaxed);
         }
         match answer {
-            Ok(Ok(answer)) => Ok(String::from_utf8(answer).ok()),
+            Ok(Ok(answer)) => Ok(Answer::Bytes(answer)),
             Ok(Err(error)) => {
                 self.leave_replica(&error);
                 Err(unavailable(error))

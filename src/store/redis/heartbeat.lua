@@ -1,11 +1,14 @@
 -- Heartbeat: counts a worker as active, or no longer, and reads the shared state.
--- KEYS     active workers, kill switch, server
+-- KEYS     active workers, kill switch, server, log of all sends, expected receipts, suppressed recipients,
+--          then a country's suppression if a step could not read it
 -- ARGV     now, worker id, is active (1: it has something to send), how long a worker stays active,
 --          how long a new server may lack writes, run id of the server that the worker knows or '-'
 -- Answers  kill switch (0 or 1), active workers, for how long the server may still lack writes, run id of the server
-local active_workers, kill_switch, server_key = unpack(KEYS)
+local active_workers, kill_switch, server_key, all_sends, expected_receipts, suppressions, country = unpack(KEYS)
 local now, worker_id, is_active, active_for, may_lack_writes_for, known_server = unpack(ARGV)
 now = clock(now)
+local is_stopped = check_shared_keys({expected_receipts, suppressions}, all_sends, kill_switch)
+if country then read_suppression(redis.call('GET', country)) end
 redis.call('ZREMRANGEBYSCORE', active_workers, '-inf', decimal(now - active_for))
 if is_active == '1' then
   redis.call('ZADD', active_workers, decimal(now), worker_id)
@@ -28,4 +31,4 @@ if is_changed or is_key_lost then since = decimal(now) end
 redis.call('SET', server_key, server .. ' ' .. (since or '0'), 'PX', DAY)
 local lacking_for = math.max(0, tonumber(since or 0) + may_lack_writes_for - now)
 local active = redis.call('ZCARD', active_workers)
-return table.concat({redis.call('EXISTS', kill_switch), active, decimal(lacking_for), server}, ' ')
+return table.concat({is_stopped and 1 or 0, active, decimal(lacking_for), server}, ' ')

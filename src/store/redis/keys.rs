@@ -5,15 +5,42 @@
 //! script with keys of several recipients needs.
 
 use redis::{RedisWrite, ToRedisArgs};
+use sha2::{Digest as _, Sha256};
 
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::EventLog;
 use crate::domain::request_id::RequestId;
 use crate::domain::suppression::{NewSuppression, SuppressionTarget};
-use crate::store::LimitSubject;
+use crate::store::{Damaged, Lease, LimitSubject};
 
 pub(super) struct Keys {
     prefix: String,
+}
+
+const ALL_SENDS: &str = "spend:h";
+/// The other keys that all requests share.
+const SHARED: [&str; 5] = ["receipts", "suppressions", "busy", "kill", "server"];
+/// The kinds of keys of one recipient, user, client IP, network or idempotency key. Records and their index are of one request.
+const KINDS: [&str; 14] = [
+    "challenge",
+    "sends",
+    "recent",
+    "refunds",
+    "cooldown",
+    "suppressed",
+    "suppression",
+    "sid",
+    "wrong",
+    "asked",
+    "user",
+    "ip",
+    "net",
+    "key",
+];
+
+/// Is this the name of a country's suppression?
+pub(super) fn is_country(name: &str) -> bool {
+    name.starts_with("country:")
 }
 
 /// More than most names need.
@@ -98,6 +125,10 @@ impl Keys {
         self.shared(":receipts", "")
     }
 
+    pub(super) fn all_sends(&self) -> Key<'_> {
+        self.by_name(ALL_SENDS)
+    }
+
     pub(super) fn active_workers(&self) -> Key<'_> {
         self.shared(":busy", "")
     }
@@ -135,7 +166,7 @@ impl Keys {
             EventLog::NetworkSends => {
                 self.shared(":net:", subject.network.as_ref().map_or("", Digest16::as_str))
             }
-            EventLog::AllSends => self.shared(":spend:h", ""),
+            EventLog::AllSends => self.all_sends(),
         }
     }
 
@@ -151,11 +182,67 @@ impl Keys {
         self.of(recipient, ":refunds", "")
     }
 
+    /// Sorts a damaged key by the requests that need it, without its digest or request id.
+    pub(super) fn damaged(&self, key: &str) -> Damaged {
+        let name =
+            key.strip_prefix(self.prefix()).and_then(|name| name.strip_prefix(':')).unwrap_or_default();
+        let (first, rest) = name.split_once(':').unwrap_or((name, ""));
+        if name == ALL_SENDS || is_country(name) || SHARED.contains(&name) {
+            return Damaged::Shared(name.to_owned());
+        }
+        let kind = match Digest16::parse(first) {
+            Some(_) => rest.split(':').next().unwrap_or_default(),
+            None => first,
+        };
+        KINDS.into_iter().find(|known| *known == kind).map_or(Damaged::Request, Damaged::Subject)
+    }
+
+    /// A shared key by its name in [`Damaged::Shared`].
+    pub(super) fn by_name<'a>(&'a self, name: &'a str) -> Key<'a> {
+        self.shared(":", name)
+    }
+
     fn of<'a>(&'a self, recipient: &'a Digest16, kind: &'a str, rest: &'a str) -> Key<'a> {
         Key([&self.prefix, ":", recipient.as_str(), kind, rest])
     }
 
     fn shared<'a>(&'a self, kind: &'a str, rest: &'a str) -> Key<'a> {
         Key([&self.prefix, kind, rest, "", ""])
+    }
+}
+
+/// The member by which logs that recipients share count a request. Short: Redis needs six times the memory for longer
+/// members. The recipient's digest is keyed, so the member reveals no recipient.
+pub(super) fn shared_member(lease: &Lease<'_>) -> String {
+    let digest = Sha256::new()
+        .chain_update(lease.subject.recipient.as_str())
+        .chain_update(lease.request_id.as_str())
+        .finalize();
+    hex::encode(&digest[..12])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_key_is_named_without_a_digest_or_a_request_id() {
+        let keys = Keys::new("shop");
+        let recipient = Digest16::from_random([7; 16]);
+        for (name, damaged) in [
+            (format!("{recipient}:req:receipts"), Damaged::Request),
+            (format!("{recipient}:challenge:login"), Damaged::Subject("challenge")),
+            (format!("{recipient}:suppressed"), Damaged::Subject("suppressed")),
+            (format!("user:{recipient}"), Damaged::Subject("user")),
+            ("id:receipts".to_owned(), Damaged::Request),
+            ("spend:h".to_owned(), Damaged::Shared("spend:h".to_owned())),
+            ("country:CO".to_owned(), Damaged::Shared("country:CO".to_owned())),
+            ("receipts".to_owned(), Damaged::Shared("receipts".to_owned())),
+        ] {
+            assert_eq!(keys.damaged(&format!("{{shop}}:{name}")), damaged, "{name}");
+        }
+        for foreign in ["", "{other}:receipts", "receipts"] {
+            assert_eq!(keys.damaged(foreign), Damaged::Request);
+        }
     }
 }

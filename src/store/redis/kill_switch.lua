@@ -4,14 +4,18 @@
 -- Answers  the switch before the change: since when, reason; empty if it was off
 local kill_switch = KEYS[1]
 local now, change, reason = unpack(ARGV)
-local previous = redis.pcall('GET', kill_switch)
--- If the key has the wrong Redis type, the switch can still be set or deleted.
-if type(previous) == 'table' then
+local is_read, previous, since = pcall(function()
+  local switch = redis.call('GET', kill_switch)
+  if not switch then return nil end
+  return switch, assert(string.match(switch, '^(%d+) '), 'the kill switch cannot be read')
+end)
+-- A damaged switch can still be set or deleted.
+if not is_read then
   if change == 'none' then error(previous) end
-  previous = false
+  previous = nil
 end
 if change == 'on' then
-  local since = previous and string.match(previous, '^%S+') or decimal(clock(now))
+  since = since or decimal(clock(now))
   redis.call('SET', kill_switch, since .. ' ' .. reason)
 elseif change == 'off' then
   redis.call('DEL', kill_switch)

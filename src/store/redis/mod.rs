@@ -5,36 +5,38 @@
 mod address;
 mod connection;
 mod keys;
+mod repeated_calls;
 mod replies;
 mod script_call;
 mod scripts;
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sha2::{Digest as _, Sha256};
 
-use self::connection::Link;
-use self::keys::Keys;
+use self::connection::{Answer, Link};
+use self::keys::{Keys, shared_member};
 use self::script_call::Call;
 use self::scripts::Scripts;
 use super::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use super::retention::{
     ACTIVE_WORKER_FOR, CHALLENGE_KEPT_AFTER, CLAIM_CLOCK_DIFFERENCE_MAX, CLAIM_KEPT, CLAIM_REQUESTS_MAX,
-    LOST_WRITES_FOR, OUTCOME_KEPT, RECEIPT_POLL_INTERVAL_MIN, RECENT_MAX, REJECTION_KEPT, SUPPRESSION_MIN,
-    SUPPRESSIONS_MAX, is_word,
+    LOST_WRITES_FOR, OUTCOME_KEPT, RECEIPT_POLL_INTERVAL_MIN, RECENT_MAX, REJECTION_KEPT, SUPPRESSIONS_MAX,
+    is_word,
 };
 use super::{
-    Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
-    LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, Refund, RequestRecord,
-    RequestSummary, SharedState, Store, StoreError, Usage,
+    Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged,
+    KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer,
+    Refund, RequestRecord, RequestSummary, SharedState, Store, StoreError, Usage,
 };
 use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, ChallengeId, PROVIDER_MADE, TIME_LEFT_MIN};
 use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::{EventLog, Limit, Limits};
 use crate::domain::outcome::Status;
+use crate::domain::receipt::FINAL_RANK_MIN;
 use crate::domain::request_id::RequestId;
 use crate::domain::server_url::InvalidUrl;
 use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
@@ -48,6 +50,8 @@ pub struct RedisStore {
     link: Link,
     keys: Keys,
     scripts: Scripts,
+    /// The last suppression of a country that a step could not read. Heartbeats read it, until it can be read.
+    damaged_country: Mutex<Option<String>>,
     /// Replaces the server's clock; 0 leaves it. Tests only.
     time: AtomicU64,
 }
@@ -59,6 +63,7 @@ impl RedisStore {
             link: Link::open(url)?,
             keys: Keys::new(prefix),
             scripts: Scripts::new(),
+            damaged_country: Mutex::default(),
             time: AtomicU64::new(0),
         })
     }
@@ -79,54 +84,29 @@ impl RedisStore {
         call: &Call<'_>,
         read: impl FnOnce(&str) -> Option<T>,
     ) -> Result<T, StoreError> {
-        let answer = self.link.run(call).await?;
-        answer.and_then(|answer| read(&answer)).ok_or(StoreError::Unreadable { step })
-    }
-
-    async fn change_suppression(
-        &self,
-        change: &str,
-        recipient: &Digest16,
-        duration: Option<Duration>,
-        note: &str,
-    ) -> Result<Option<SuppressionEntry>, StoreError> {
-        let mut call = self.scripts.suppress.call(3);
-        call.arg(self.keys.suppression(recipient))
-            .arg(self.keys.suppression_note(recipient))
-            .arg(self.keys.suppressions())
-            .arg(self.time())
-            .arg(change)
-            .arg(recipient.as_str())
-            .optional(duration.map(|duration| millis(duration.max(SUPPRESSION_MIN))))
-            .arg(note);
-        self.run("suppress", &call, replies::suppression).await
-    }
-
-    fn add_charged_logs(&self, call: &mut Call<'_>, subject: &LimitSubject<'_>) {
-        for log in EventLog::CHARGED {
-            call.arg(self.keys.log(log, subject));
+        let damaged = match self.link.run(call).await? {
+            Answer::Bytes(answer) => match str::from_utf8(&answer).ok().and_then(read) {
+                Some(answer) => return Ok(answer),
+                // The scripts check what other steps read.
+                None => Damaged::Request,
+            },
+            Answer::KeyUnreadable(key) => self.keys.damaged(&key),
+        };
+        if let Damaged::Shared(name) = &damaged
+            && keys::is_country(name)
+        {
+            *self.damaged_country() = Some(name.clone());
         }
+        Err(StoreError::Unreadable { damaged, step })
     }
 
-    async fn change_kill_switch(&self, change: &str, reason: &str) -> Result<Option<KillSwitch>, StoreError> {
-        let mut call = self.scripts.kill_switch.call(1);
-        call.arg(self.keys.kill_switch()).arg(self.time()).arg(change).arg(reason);
-        self.run("kill_switch", &call, replies::kill_switch).await
+    fn damaged_country(&self) -> MutexGuard<'_, Option<String>> {
+        self.damaged_country.lock().expect("nothing panics while it holds the lock")
     }
 }
 
 fn id_word(id: u64) -> String {
     format!("{id:016x}")
-}
-
-/// The member by which logs that recipients share count a request. Short: Redis needs six times the memory for longer
-/// members. The recipient's digest is keyed, so the member reveals no recipient.
-fn shared_member(lease: &Lease<'_>) -> String {
-    let digest = Sha256::new()
-        .chain_update(lease.subject.recipient.as_str())
-        .chain_update(lease.request_id.as_str())
-        .finalize();
-    hex::encode(&digest[..12])
 }
 
 #[async_trait]
@@ -136,7 +116,7 @@ impl Store for RedisStore {
         let recipient = &subject.recipient;
         let is_client = subject.ip.is_some() || subject.network.is_some();
         let is_shared = limits[Limit::All].count > 0 || subject.user.is_some() || is_client;
-        let mut call = self.scripts.admit.call(9 + EventLog::CHARGED.len());
+        let mut call = self.scripts.admit.call(11 + EventLog::CHARGED.len());
         call.arg(self.keys.record(recipient, lease.request_id))
             .arg(self.keys.challenge(recipient, subject.purpose))
             .arg(self.keys.cooldown(recipient))
@@ -147,7 +127,9 @@ impl Store for RedisStore {
             .arg(self.keys.wrong(recipient))
             .arg(self.keys.refunds(recipient));
         self.add_charged_logs(&mut call, subject);
-        call.arg(self.time())
+        call.arg(self.keys.expected_receipts())
+            .arg(self.keys.suppressions())
+            .arg(self.time())
             .arg(id_word(lease.token))
             .arg(lease.request_id.as_str())
             .arg(if is_shared { shared_member(lease) } else { String::new() })
@@ -399,16 +381,43 @@ impl Store for RedisStore {
             .arg(millis(wait_max))
             .arg(count_max)
             .arg(millis(RECEIPT_POLL_INTERVAL_MIN))
-            .arg(self.keys.prefix());
+            .arg(self.keys.prefix())
+            .arg(FINAL_RANK_MIN);
         self.run("overdue_receipts", &call, replies::overdue_receipts).await
     }
 
+    async fn end_receipt_wait(&self, lapsed: &OverdueReceipt) -> Result<(), StoreError> {
+        let OverdueReceipt { recipient, request_id, message_id, sent_at, .. } = lapsed;
+        let mut call = self.scripts.end_receipt_wait.call(1);
+        call.arg(self.keys.expected_receipts())
+            .arg(format!("{message_id} {recipient} {} {request_id}", sent_at.0));
+        self.run("end_receipt_wait", &call, replies::receipt_wait_ended).await
+    }
+
+    async fn check_shared_data(&self) -> Result<(), StoreError> {
+        let mut call = self.scripts.check_shared_keys.call(5);
+        call.arg(self.keys.kill_switch())
+            .arg(self.keys.all_sends())
+            .arg(self.keys.active_workers())
+            .arg(self.keys.expected_receipts())
+            .arg(self.keys.suppressions())
+            .arg(self.keys.prefix());
+        self.run("check_shared_data", &call, replies::shared_keys_readable).await
+    }
+
     async fn heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
-        let mut call = self.scripts.heartbeat.call(3);
+        let country = self.damaged_country().clone();
+        let mut call = self.scripts.heartbeat.call(6 + usize::from(country.is_some()));
         call.arg(self.keys.active_workers())
             .arg(self.keys.kill_switch())
             .arg(self.keys.server())
-            .arg(self.time())
+            .arg(self.keys.all_sends())
+            .arg(self.keys.expected_receipts())
+            .arg(self.keys.suppressions());
+        if let Some(country) = &country {
+            call.arg(self.keys.by_name(country));
+        }
+        call.arg(self.time())
             .arg(id_word(worker_id))
             .arg(u8::from(is_active))
             .arg(millis(ACTIVE_WORKER_FOR))
@@ -419,7 +428,10 @@ impl Store for RedisStore {
             self.link.heartbeat_answered(server, lost_writes_for);
             Some(shared_state)
         };
-        self.run("heartbeat", &call, read).await
+        let shared_state = self.run("heartbeat", &call, read).await?;
+        // Another step may have met another country meanwhile.
+        self.damaged_country().take_if(|name| Some(&*name) == country.as_ref());
+        Ok(shared_state)
     }
 
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {
@@ -472,7 +484,7 @@ impl Store for RedisStore {
         let ManualSuppression { masked, reason, duration } = suppression;
         let note = format!("{masked} {reason}");
         let in_force = self.change_suppression("add", &recipient, *duration, &note).await?;
-        in_force.ok_or(StoreError::Unreadable { step: "suppress" })
+        in_force.ok_or(StoreError::Unreadable { damaged: Damaged::Request, step: "suppress" })
     }
 
     async fn remove_suppression(&self, recipient: Digest16) -> Result<Option<SuppressionEntry>, StoreError> {

@@ -8,6 +8,14 @@
 -- counts wrong attempts.
 local HOUR, DAY = 3600000, 86400000
 
+-- The key of the last command: the answer to an error names it. So a value is read right after its GET.
+local touched
+local server_call = redis.call
+local redis = {pcall = redis.pcall, error_reply = redis.error_reply, call = function(...)
+  touched = select(2, ...)
+  return server_call(...)
+end}
+
 -- The server's time, or the one that a test sets.
 local function clock(test_time)
   if test_time ~= '0' then return tonumber(test_time) end
@@ -21,12 +29,19 @@ local function number(text) return assert(tonumber(string.match(text or '', '^%d
 -- A number as decimal digits. Lua's own conversion writes large numbers with an exponent.
 local function decimal(number) return string.format('%.0f', number) end
 
+-- The score of an event, which is its time.
+local function time_of(score)
+  local time = tonumber(score)
+  assert(time < math.huge, 'a time cannot be read')
+  return time
+end
+
 -- The time until a log of events allows one more. A limit is reached while its count-th newest event is inside the window.
 local function wait(log, count, window, now)
   if count == '0' then return 0 end
   local blocking = redis.call('ZREVRANGE', log, count - 1, count - 1, 'WITHSCORES')
   if not blocking[2] then return 0 end
-  return math.max(0, tonumber(blocking[2]) + window - now)
+  return math.max(0, time_of(blocking[2]) + window - now)
 end
 
 -- Adds an event to a log, and drops those that have left the window. A member counts once.
@@ -99,7 +114,8 @@ local function code_of(r) return string.match(r.facts, '^%S+ %S+ %S+ %S+') .. ' 
 -- The time left of a recipient's cooldown. It lasts for its duration, and longer while the request that started it may
 -- still be sent. So, unless the cooldown is off, messages of two requests to one recipient are not in doubt together before
 -- the first one's deadline: a lookup could not tell them apart. The key of that request's record follows from the cooldown's key.
-local function cooldown_left(key, value, now)
+local function cooldown_left(key, now)
+  local value = redis.call('GET', key)
   if not value then return 0 end
   local cooldown_until, request_id = string.match(value, '^(%d+) (%S+)$')
   if number(cooldown_until) > now then return cooldown_until - now end
@@ -122,6 +138,16 @@ local function read_suppression(value)
   local provider_code, ends = string.match(value, '^(%d+) (%S+)$')
   assert(provider_code and (ends == '-' or number(ends)), 'a suppression cannot be read')
   return provider_code, ends
+end
+
+-- Reads the keys that all requests share: `sets` are sorted sets, `all_sends` the log of all sends. True if the kill switch is on.
+local function check_shared_keys(sets, all_sends, kill_switch)
+  for _, set in ipairs(sets) do redis.call('ZCARD', set) end
+  local newest = redis.call('ZRANGE', all_sends, -1, -1, 'WITHSCORES')
+  if newest[2] then time_of(newest[2]) end
+  local switch = redis.call('GET', kill_switch)
+  assert(not switch or string.find(switch, '^%d+ '), 'the kill switch cannot be read')
+  return switch ~= false
 end
 
 -- Suppresses a recipient or a country for a duration, or without end if it is '-'. A suppression that ends later stays.

@@ -12,6 +12,7 @@ now = clock(now)
 local r = message_id ~= '-' and read_record(redis.call('GET', record), now)
 -- Without a record a repeat cannot be recognised, so nothing is suppressed.
 if not r then return 'no_request' end
+if r.state ~= 'ended' then read_progress(r) end
 -- The last field of a receipt is its suppression strength: 0 it has not suppressed, 1 for a time, 2 without an end. A receipt
 -- suppresses only if that grows: a repeated one must not undo an operator's removal.
 local recorded_strength = string.match(r.receipt, '^[^,]+,%d+,[^,]+,%d,[^,]+,%d+,(%d)$') or '0'
@@ -48,5 +49,4 @@ else
 end
 if is_final ~= '1' or published == '1' then return 'nothing_to_publish' end
 if r.state == 'ended' then return 'completed ' .. r.rest end
-read_progress(r)
 return table.concat({'in_progress', r.purpose, r.history}, ' ')

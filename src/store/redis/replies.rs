@@ -171,8 +171,16 @@ fn overdue_receipt(line: &str) -> Option<OverdueReceipt> {
     let mut words = line.split(' ');
     let lapsed = words.next()? == "lapsed";
     let (message_id, recipient) = (words.next()?.to_owned(), Digest16::parse(words.next()?)?);
-    let _sent_at = words.next()?;
-    Some(OverdueReceipt { lapsed, message_id, recipient, request_id: RequestId::parse(words.next()?)? })
+    let (sent_at, request_id) = (time(words.next()?)?, RequestId::parse(words.next()?)?);
+    Some(OverdueReceipt { recipient, request_id, message_id, sent_at, lapsed })
+}
+
+pub(super) fn receipt_wait_ended(answer: &str) -> Option<()> {
+    (answer == "ended").then_some(())
+}
+
+pub(super) fn shared_keys_readable(answer: &str) -> Option<()> {
+    (answer == "readable").then_some(())
 }
 
 /// The shared state, for how much longer the server may lack writes, and its run id.

@@ -12,14 +12,14 @@ use crate::store::LimitSubject;
 const ARGUMENTS: usize = 48;
 const BYTES: usize = 2_048;
 
-/// Follows every script. An error of Lua, or a key of another type, means that something stored cannot be read. Any other
-/// error is the server's own.
+/// Follows every script. An error of Lua, or a key of another type, means that something stored cannot be read: the answer
+/// names its key. Any other error is the server's own.
 const GUARD: &str = r"
 local is_done, answer = pcall(step)
 if is_done then return answer end
 local error = type(answer) == 'table' and answer.err or ''
 if type(answer) == 'table' and not string.find(error, 'WRONGTYPE', 1, true) then return answer end
-return redis.error_reply('UNREADABLE stored data')
+return redis.error_reply('UNREADABLE ' .. (touched or ''))
 ";
 
 /// A script, called by its hash.

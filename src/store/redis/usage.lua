@@ -12,7 +12,7 @@ local limited_for = math.max(
   wait(sends, recipient_count, recipient_window, now), wait(sends, day_count, DAY, now), wait(user, user_count, HOUR, now),
   wait(ip, ip_count, HOUR, now), wait(network, network_count, HOUR, now), wait(all, all_count, HOUR, now),
   wait(wrong, wrong_count, HOUR, now), wait(refunds, refunds_count, DAY, now))
-local cooldown_for = cooldown_left(cooldown, redis.call('GET', cooldown), now)
+local cooldown_for = cooldown_left(cooldown, now)
 local has_record = record and read_record(redis.call('GET', record), now) and 1 or 0
 return table.concat({used(sends, recipient_window, now), used(sends, DAY, now), used(wrong, HOUR, now), decimal(limited_for),
   decimal(cooldown_for), has_record}, ' ')

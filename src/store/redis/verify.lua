@@ -10,8 +10,9 @@ now = clock(now)
 
 local fields = redis.call('HMGET', challenge, 'kid', 'digest', 'expires', 'used', 'wrong')
 local kid, digest, expires, used_by, checks = unpack(fields)
-assert(kid or not (expires or used_by or checks), 'a challenge cannot be read')
-if not kid or number(expires) + kept_after <= now then return 'none_pending' end
+assert(kid and digest and number(expires) and number(checks) or not (kid or digest or expires or used_by or checks),
+  'a challenge cannot be read')
+if not kid or expires + kept_after <= now then return 'none_pending' end
 if used_by then return used_by == check_id and 'verified' or 'already_used' end
 if tonumber(expires) <= now then return 'expired ' .. expires end
 -- The check is repeated because its answer was lost. It was counted the first time.
@@ -19,14 +20,13 @@ if redis.call('ZSCORE', wrong, check_id) then return 'wrong ' .. math.max(0, wro
 -- The recipient's lock comes first: a new code does not lift it.
 local locked = wait(wrong, wrong_count, HOUR, now)
 if locked > 0 then return 'locked ' .. decimal(locked) end
-if number(checks) >= tonumber(wrong_per_challenge) then return 'locked 0' end
+if tonumber(checks) >= tonumber(wrong_per_challenge) then return 'locked 0' end
 local typed_digest
 for i = 6, #ARGV, 2 do
   if ARGV[i] == kid then typed_digest = ARGV[i + 1] end
 end
 if not typed_digest then return 'key_unavailable' end
 
-assert(digest, 'a challenge cannot be read')
 checks = redis.call('HINCRBY', challenge, 'wrong', 1)
 if typed_digest == digest then
   redis.call('HSET', challenge, 'used', check_id)

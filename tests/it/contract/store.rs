@@ -2,6 +2,7 @@
 
 mod claims;
 mod damaged;
+mod damaged_shared;
 mod failover;
 mod progress;
 mod properties;

@@ -334,6 +334,12 @@ impl Store for SeamStore {
     ) -> Result<Vec<OverdueReceipt>, StoreError> {
         self.step(self.inner.overdue_receipts(wait_max, count_max)).await
     }
+    async fn end_receipt_wait(&self, lapsed: &OverdueReceipt) -> Result<(), StoreError> {
+        self.step(self.inner.end_receipt_wait(lapsed)).await
+    }
+    async fn check_shared_data(&self) -> Result<(), StoreError> {
+        self.step(self.inner.check_shared_data()).await
+    }
     async fn heartbeat(&self, worker: u64, active: bool) -> Result<SharedState, StoreError> {
         self.step(self.inner.heartbeat(worker, active)).await
     }

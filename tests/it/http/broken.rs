@@ -117,6 +117,14 @@ impl Store for Broken {
         self.fail().await
     }
 
+    async fn end_receipt_wait(&self, _: &OverdueReceipt) -> Result<(), StoreError> {
+        self.fail().await
+    }
+
+    async fn check_shared_data(&self) -> Result<(), StoreError> {
+        self.fail().await
+    }
+
     async fn heartbeat(&self, _: u64, _: bool) -> Result<SharedState, StoreError> {
         self.fail().await
     }

@@ -3,7 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::harness::{ALICE, Embedded, Options, World, request};
+use otpost::store::Damaged;
+
+use crate::harness::{ALICE, BOB, Embedded, Options, World, request};
+use crate::promises::secrets::{captured_log, start_capturing};
 
 #[tokio::test(start_paused = true)]
 async fn a_store_outage_does_not_spin_and_loses_nothing() {
@@ -64,4 +67,70 @@ async fn shutdown_during_a_store_outage_requeues_everything_at_once() {
     assert_eq!(gateway.stop().await, 0);
     assert!(before.elapsed() < Duration::from_secs(1));
     assert_eq!(world.broker.waiting(), 1);
+}
+
+fn receipts() -> Option<Damaged> {
+    Some(Damaged::Shared("receipts".to_owned()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_key_that_all_requests_share_delays_them_and_is_logged_once() {
+    let mut gateway = Embedded::with(Options { maintained: true, ..Options::default() });
+    gateway.request("before", ALICE).await.expect_sent();
+    gateway.world.store.damage(receipts());
+    start_capturing();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for number in 0..20 {
+        gateway.publish(&request(&format!("r{number}"), &format!("+5730012345{number:02}")));
+    }
+    tokio::time::sleep(Duration::from_secs(1_800)).await;
+    gateway.expect_no_result();
+    assert_eq!((gateway.posted().len(), gateway.world.dead_letters().len()), (1, 0));
+    assert_eq!(gateway.world.broker.waiting(), 20, "nothing is consumed");
+    let log = captured_log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("receipts")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(lines[0].contains(r#""level":"ERROR""#) && lines[0].contains(r#""key":"receipts""#), "{log}");
+    assert!(log.contains("store_damaged"), "{log}");
+
+    gateway.world.store.damage(None);
+    let mended = tokio::time::Instant::now();
+    for _ in 0..20 {
+        gateway.result().await.expect_sent();
+    }
+    assert!(mended.elapsed() < Duration::from_secs(1), "{:?}", mended.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shared_key_that_is_damaged_after_the_send_is_waited_for_and_nothing_is_sent_twice() {
+    let mut gateway = Embedded::with(Options { maintained: true, ..Options::default() });
+    gateway.world.provider.close_gate();
+    gateway.publish(&request("r1", ALICE));
+    gateway.world.provider.until_posted(1).await;
+    gateway.world.store.damage(receipts());
+    gateway.world.provider.open_gate(1);
+    tokio::time::sleep(Duration::from_secs(1_800)).await;
+    gateway.expect_no_result();
+    gateway.world.store.damage(None);
+    gateway.result().await.expect_sent();
+    assert_eq!((gateway.posted().len(), gateway.world.dead_letters().len()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_key_of_one_recipient_fails_its_checks_closed_and_is_logged_by_its_kind() {
+    let mut gateway = Embedded::start();
+    gateway.world.store.damage(Some(Damaged::Subject("sends")));
+    start_capturing();
+    gateway.request("r1", ALICE).await.expect("unknown", Some("internal"));
+    let code = otpost::domain::code::Code::parse("123456").expect("a code");
+    let (to, purpose) = (crate::harness::number(ALICE).into(), otpost::domain::purpose::Purpose::default());
+    gateway.verifier.verify(&to, &purpose, &code).await.expect_err("it fails closed");
+    gateway.world.store.damage(None);
+    gateway.request("r2", BOB).await.expect_sent();
+    let dead = gateway.world.dead_letters();
+    assert_eq!((dead.len(), dead[0].reason.as_str()), (1, "record"));
+    let log = captured_log();
+    assert!(log.contains("a stored key of kind `sends` cannot be read"), "{log}");
+    let recipient = gateway.world.recipient(ALICE);
+    assert!(!log.contains("3001234567") && !log.contains(recipient.as_str()), "{log}");
 }

@@ -7,6 +7,7 @@ use otpost::broker::Properties;
 use otpost::broker::memory::StoredDeadLetter;
 use otpost::domain::dead_letter::DeadLetterBody;
 use otpost::domain::recipient_keyring::RecipientKeyring;
+use otpost::store::Damaged;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
@@ -250,7 +251,7 @@ async fn expect_dead_letter_of_another(world: &World, dying: Embedded, reason: &
 #[tokio::test(start_paused = true)]
 async fn a_request_with_an_unreadable_record_is_dead_lettered_and_not_retried() {
     let mut gateway = Embedded::start();
-    gateway.world.store.unreadable.store(true, std::sync::atomic::Ordering::SeqCst);
+    gateway.world.store.damage(Some(Damaged::Request));
     let started = tokio::time::Instant::now();
     gateway.request("r1", ALICE).await.expect("unknown", Some("internal"));
     let dead = within(async {
@@ -266,7 +267,7 @@ async fn a_request_with_an_unreadable_record_is_dead_lettered_and_not_retried() 
     assert_eq!((dead.len(), dead[0].reason.as_str()), (1, "record"));
     assert!(!String::from_utf8_lossy(&dead[0].body).contains("573001234567"));
     assert!(gateway.posted().is_empty() && started.elapsed() < Duration::from_secs(5));
-    gateway.world.store.unreadable.store(false, std::sync::atomic::Ordering::SeqCst);
+    gateway.world.store.damage(None);
     gateway.request("r2", BOB).await.expect_sent();
     assert_eq!(gateway.world.dead_letters().len(), 1, "the message was acknowledged");
 }
@@ -277,7 +278,7 @@ async fn a_record_that_becomes_unreadable_after_the_send_is_dead_lettered_too() 
     gateway.world.provider.close_gate();
     gateway.publish(&request("r1", ALICE));
     gateway.world.provider.until_posted(1).await;
-    gateway.world.store.unreadable.store(true, std::sync::atomic::Ordering::SeqCst);
+    gateway.world.store.damage(Some(Damaged::Request));
     gateway.world.provider.open_gate(1);
     gateway.result().await.expect("unknown", Some("internal"));
     assert_eq!(gateway.posted().len(), 1);

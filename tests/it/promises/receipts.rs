@@ -7,11 +7,12 @@ use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::request_id::RequestId;
 use otpost::provider::DeliveryReceipt;
 use otpost::provider::twilio::errors::refusal_reason;
+use otpost::store::Store as _;
 use tokio::time::sleep;
 
 use crate::harness::{ALICE, BOB, Embedded, Options, number, request};
 use crate::promises::secrets::{captured_log, start_capturing};
-use crate::scripted::refused;
+use crate::scripted::{LookupScript, refused};
 
 async fn receive(gateway: &Embedded, id: &str, status: DeliveryStatus, code: Option<u32>) -> bool {
     let receipt = DeliveryReceipt {
@@ -93,6 +94,59 @@ async fn a_missing_receipt_is_polled() {
     gateway.result().await.expect("delivered", None);
     sleep(Duration::from_secs(20_000)).await;
     gateway.expect_no_result();
+}
+
+/// The last poll before the longest wait ends is due after 7 680 s, and the next turn would come after it.
+#[tokio::test(start_paused = true)]
+async fn a_delivery_event_that_the_last_poll_could_not_publish_is_published_later() {
+    let mut gateway = Embedded::with(Options { maintained: true, ..Options::default() });
+    gateway.request("r1", ALICE).await.expect_sent();
+    sleep(Duration::from_secs(5_000)).await;
+    gateway.world.provider.set_status(DeliveryStatus::Delivered);
+    gateway.world.broker.fail_next_publishes(1);
+    sleep(Duration::from_secs(9_000)).await;
+    gateway.expect_no_result();
+    gateway.result().await.expect("delivered", None);
+    sleep(Duration::from_secs(20_000)).await;
+    gateway.expect_no_result();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_lookup_loses_no_receipt_that_lapsed_beside_it() {
+    let mut gateway = Embedded::start();
+    let (provider, tracker) = (gateway.world.provider.clone(), gateway.tracker.clone());
+    let poll = async || tracker.poll_overdue(&*provider, Duration::from_secs(14_400)).await;
+    gateway.request("lapses", ALICE).await.expect_sent();
+    sleep(Duration::from_secs(7_200)).await;
+    assert_eq!(poll().await.expect("answers"), 1);
+    sleep(Duration::from_secs(7_000)).await;
+    gateway.request("fails", BOB).await.expect_sent();
+    sleep(Duration::from_secs(300)).await;
+    provider.script_default_lookup(LookupScript::Unanswered);
+    start_capturing();
+    assert_eq!(poll().await.expect("answers"), 0);
+    let log = captured_log();
+    let lapsed = log.lines().find(|line| line.contains("receipt did not come in time")).expect("a line");
+    assert!(lapsed.contains("lapses"), "{lapsed}");
+    start_capturing();
+    sleep(Duration::from_secs(600)).await;
+    poll().await.expect("answers");
+    assert!(!captured_log().contains("receipt did not come in time"), "it is counted once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lapse_whose_step_had_no_answer_is_found_again() {
+    let mut gateway = Embedded::start();
+    let (provider, tracker, store) =
+        (gateway.world.provider.clone(), gateway.tracker.clone(), gateway.world.store.clone());
+    gateway.request("r1", ALICE).await.expect_sent();
+    sleep(Duration::from_secs(600)).await;
+    // Its answer is lost.
+    assert_eq!(store.inner.overdue_receipts(Duration::from_secs(600), 9).await.expect("answers").len(), 1);
+    sleep(Duration::from_secs(60)).await;
+    start_capturing();
+    tracker.poll_overdue(&*provider, Duration::from_secs(600)).await.expect("answers");
+    assert!(captured_log().contains("receipt did not come in time"));
 }
 
 #[tokio::test(start_paused = true)]

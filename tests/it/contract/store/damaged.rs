@@ -3,13 +3,19 @@
 
 use std::time::Duration;
 
+use otpost::domain::challenge::ChallengeId;
+use otpost::domain::outcome::ErrorCode;
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::verdict::Verdict;
 use otpost::store::redis::RedisStore;
-use otpost::store::{Admission, ClaimInput, NewReceipt, Progress, Refund, Store as _, StoreError};
+use otpost::store::{
+    Admission, AdmissionInput, ClaimInput, Damaged, Grant, NewReceipt, Progress, Refund, Store as _,
+    StoreError,
+};
 
 use super::{
-    LEASE, START, TestRequest, TimedStore as _, admit, completion, granted, limits, named, request_to, sent,
+    LEASE, START, TestRequest, TimedStore as _, admit, completion, granted, limits, named, rejected,
+    request_to, sent,
 };
 use crate::real::Redis;
 
@@ -57,8 +63,9 @@ impl Stored {
             ("usage", store.usage(&lease.subject, Some(lease.request_id), &limits()).await.err()),
             ("request_record", store.request_record(lease.request_id, None).await.err()),
         ];
-        let unreadable = |error: &Option<StoreError>| matches!(error, Some(StoreError::Unreadable { .. }));
-        answers.into_iter().filter(|(_, error)| !unreadable(error)).map(|(step, _)| step).collect()
+        let is_named =
+            |error: &Option<StoreError>| error.as_ref().and_then(damaged) == Some(Damaged::Request);
+        answers.into_iter().filter(|(_, error)| !is_named(error)).map(|(step, _)| step).collect()
     }
 }
 
@@ -109,13 +116,9 @@ async fn a_record_whose_rest_is_damaged_is_an_error_of_an_admission() {
 }
 
 #[tokio::test]
-async fn no_damaged_key_is_taken_for_none_at_an_admission() {
+async fn a_damaged_key_of_a_recipient_is_taken_for_none_at_no_admission_and_concerns_no_other() {
     for (key, command, arguments) in [
-        ("challenge:verification", "SET", [b"x".as_slice()].as_slice()),
-        ("challenge:verification", "HSET", &[b"kid", b"k1"]),
-        ("challenge:verification", "HSET", &[b"id", b"x", b"kid", b"k1", b"expires", b"nan", b"wrong", b"0"]),
-        ("challenge:verification", "HSET", &[b"id", b"x", b"kid", b"k1", b"expires", b"1800000600000"]),
-        ("cooldown", "SET", &[b"soon stored"]),
+        ("cooldown", "SET", [b"soon stored".as_slice()].as_slice()),
         ("cooldown", "SET", &[b""]),
         ("cooldown", "HSET", &[b"a", b"b"]),
         ("suppressed", "SET", &[b"21610"]),
@@ -123,6 +126,7 @@ async fn no_damaged_key_is_taken_for_none_at_an_admission() {
         ("suppressed", "SET", &[b"\xff\xfe"]),
         ("suppressed", "HSET", &[b"a", b"b"]),
         ("sends", "SET", &[b"x"]),
+        ("sends", "ZADD", &[b"inf", b"a", b"inf", b"b", b"inf", b"c", b"inf", b"d", b"inf", b"e"]),
         ("wrong", "SET", &[b"x"]),
         ("refunds", "SET", &[b"x"]),
     ] {
@@ -130,11 +134,79 @@ async fn no_damaged_key_is_taken_for_none_at_an_admission() {
         stored.redis.replace(&stored.key(key), command, arguments);
         stored.store.at(START.plus(Duration::from_secs(40)));
         let admission = stored.store.admit(&request_to(1, "next").admit()).await;
-        assert!(
-            matches!(admission, Err(StoreError::Unreadable { .. })),
-            "{key} {arguments:?}: {admission:?}"
-        );
+        let error = admission.expect_err(key);
+        assert_eq!(damaged(&error), Some(Damaged::Subject(key)), "{arguments:?}");
+        assert!(error.is_permanent() && !error.to_string().contains(named(1).as_str()), "{error}");
+        granted(admit(&stored.store, &request_to(2, "other")).await);
     }
+}
+
+#[tokio::test]
+async fn a_damaged_key_of_a_user_or_a_network_concerns_its_requests_only() {
+    for (kind, user, network) in [("user", Some(named(7)), None), ("net", None, Some(named(7)))] {
+        let stored = Stored::new().await;
+        stored.redis.replace(&format!("{kind}:{}", named(7)), "SET", &[b"x"]);
+        let of_it = TestRequest { user, network, ..request_to(2, "of-it") };
+        let error = stored.store.admit(&of_it.admit()).await.expect_err(kind);
+        assert_eq!(damaged(&error), Some(Damaged::Subject(kind)));
+        assert!(!error.to_string().contains(named(7).as_str()), "{error}");
+        granted(admit(&stored.store, &request_to(2, "other")).await);
+    }
+}
+
+const DAMAGED_CHALLENGES: [(&str, &[&[u8]]); 6] = [
+    ("SET", &[b"x"]),
+    ("HSET", &[b"kid", b"k1"]),
+    ("HSET", &[b"a", b"b"]),
+    ("HSET", &[b"id", b"x", b"kid", b"k1", b"digest", b"x", b"expires", b"nan", b"wrong", b"0"]),
+    ("HSET", &[b"id", b"x", b"kid", b"k1", b"digest", b"x", b"expires", b"1800000600000"]),
+    ("HSET", &[b"id", b"x", b"kid", b"k1", b"digest", b"x", b"expires", b"1800000600000", b"wrong", b"-9"]),
+];
+
+/// Its challenge is damaged, and a request with a code of its own is admitted.
+async fn admit_beside_damaged_challenge(stored: &Stored, command: &str, arguments: &[&[u8]]) -> Admission {
+    stored.redis.replace(&stored.key("challenge:verification"), command, arguments);
+    stored.redis.delete(&stored.key("cooldown"));
+    stored.store.at(START.plus(Duration::from_secs(40)));
+    let next = TestRequest { challenge: 200, digest: 150, ..request_to(1, "next") };
+    admit(&stored.store, &next).await
+}
+
+#[tokio::test]
+async fn a_new_request_replaces_a_damaged_challenge() {
+    for (command, arguments) in DAMAGED_CHALLENGES {
+        let stored = Stored::new().await;
+        let Grant { challenge, .. } =
+            granted(admit_beside_damaged_challenge(&stored, command, arguments).await);
+        assert_eq!(challenge, ChallengeId::from_digest(named(200)), "{arguments:?}");
+        let verdict = check_digest(&stored.store, "k1", 51).await.expect("answers");
+        assert_eq!(verdict, Verdict::Wrong { attempts_left: 4 }, "the code of the damaged challenge");
+        let verdict = check_digest(&stored.store, "k1", 150).await.expect("answers");
+        assert_eq!(verdict, Verdict::Verified, "nothing of the damaged challenge is left");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_challenge_lifts_no_lock_of_its_recipient() {
+    let (command, arguments) = DAMAGED_CHALLENGES[0];
+    let stored = Stored::new().await;
+    let now = START.0.to_string();
+    let checks: Vec<String> = (0..10).map(|check| format!("{check:016x}")).collect();
+    let wrong: Vec<&[u8]> = checks.iter().flat_map(|check| [now.as_bytes(), check.as_bytes()]).collect();
+    stored.redis.replace(&stored.key("wrong"), "ZADD", &wrong);
+    let error = rejected(admit_beside_damaged_challenge(&stored, command, arguments).await);
+    assert_eq!(error.code, ErrorCode::RateLimited);
+    let error = check(&stored.store, "k1").await.expect_err("the challenge stays");
+    assert_eq!(damaged(&error), Some(Damaged::Subject("challenge")));
+}
+
+#[tokio::test]
+async fn a_damaged_challenge_is_no_error_of_a_request_that_is_rejected_or_repeated() {
+    let stored = Stored::new().await;
+    stored.redis.replace(&stored.key("challenge:verification"), "SET", &[b"x"]);
+    assert_eq!(rejected(admit(&stored.store, &request_to(1, "next")).await).code, ErrorCode::Cooldown);
+    let repeated = AdmissionInput { ..stored.request.admit() };
+    assert!(matches!(stored.store.admit(&repeated).await, Ok(Admission::Granted(_))));
 }
 
 #[tokio::test]
@@ -155,11 +227,11 @@ async fn a_code_is_never_verified_by_a_damaged_challenge() {
             assert!(is_error || kid == "k9", "{arguments:?}: {check:?}");
         }
     }
-    for key in ["challenge:verification", "wrong"] {
+    for (key, kind) in [("challenge:verification", "challenge"), ("wrong", "wrong")] {
         let stored = Stored::new().await;
         stored.redis.replace(&stored.key(key), "SET", &[b"x"]);
-        let check = check(&stored.store, "k1").await;
-        assert!(matches!(check, Err(StoreError::Unreadable { .. })), "{key}: {check:?}");
+        let error = check(&stored.store, "k1").await.expect_err(key);
+        assert_eq!(damaged(&error), Some(Damaged::Subject(kind)));
     }
 }
 
@@ -182,12 +254,23 @@ async fn a_damaged_idempotency_key_is_never_taken_for_a_free_one() {
     }
 }
 
+fn damaged(error: &StoreError) -> Option<Damaged> {
+    match error {
+        StoreError::Unreadable { damaged, .. } => Some(damaged.clone()),
+        StoreError::Unavailable(_) | StoreError::Refused(_) => None,
+    }
+}
+
 async fn check(store: &RedisStore, kid: &str) -> Result<Verdict, StoreError> {
-    let (limits, digests) = (limits(), [(kid, named(51))]);
+    check_digest(store, kid, 51).await
+}
+
+async fn check_digest(store: &RedisStore, kid: &str, digest: u8) -> Result<Verdict, StoreError> {
+    let (limits, digests) = (limits(), [(kid, named(digest))]);
     let check = otpost::store::code_check::CodeCheck {
         recipient: named(1),
         purpose: "verification",
-        check_id: 1,
+        check_id: u64::from(digest),
         digests: &digests,
         limits: &limits,
     };
@@ -212,24 +295,4 @@ async fn the_damaged_record_of_another_request_is_no_error_of_this_one() {
     let claim = ClaimInput { lease: other.lease(), listed: &["SM1"], a_text_is_missing: false };
     let answer = stored.store.claim_message(&claim).await.expect("answers");
     assert_eq!(answer, otpost::store::ClaimAnswer::Ambiguous);
-}
-
-#[tokio::test]
-async fn damaged_lists_and_switches_stop_no_worker_and_can_be_removed() {
-    let stored = Stored::new().await;
-    let (redis, store) = (&stored.redis, &stored.store);
-    redis.replace("receipts", "ZADD", &[b"0", b"rubbish", b"0", b"SM1 x y z"]);
-    assert_eq!(store.overdue_receipts(super::HOUR, 9).await.expect("answers"), []);
-    redis.replace("server", "HSET", &[b"a", b"b"]);
-    store.heartbeat(1, false).await.expect("answers");
-    assert!(store.may_have_lost_writes(), "it cannot be told whether the server has changed");
-    redis.replace("kill", "HSET", &[b"a", b"b"]);
-    assert!(store.heartbeat(1, false).await.expect("answers").kill_switch_on);
-    assert!(matches!(store.kill_switch().await, Err(StoreError::Unreadable { .. })));
-    store.set_kill_switch(None).await.expect("it can be turned off");
-    assert!(!store.heartbeat(1, false).await.expect("answers").kill_switch_on);
-    redis.replace(&stored.key("suppressed"), "SET", &[b"x"]);
-    store.remove_suppression(named(1)).await.expect("it can be removed");
-    stored.store.at(START.plus(Duration::from_secs(40)));
-    granted(admit(store, &request_to(2, "elsewhere")).await);
 }

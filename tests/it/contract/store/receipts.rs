@@ -18,6 +18,7 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
     a_receipt_can_come_before_completion(store).await;
     a_receipt_of_an_unknown_request_is_ignored(store).await;
     an_overdue_receipt_is_polled_at_growing_intervals(store).await;
+    a_final_receipt_that_was_not_published_never_lapses(store).await;
     a_published_receipt_is_not_polled(store).await;
     a_repeated_receipt_does_not_restore_a_removed_suppression(store).await;
     a_receipt_of_a_request_without_a_record_suppresses_no_recipient(store).await;
@@ -134,15 +135,40 @@ async fn an_overdue_receipt_is_polled_at_growing_intervals(store: &dyn TimedStor
     let request = completed(store, 44, "overdue_once", Some(seconds(30))).await;
     let polled = |lapsed| {
         let (message_id, request) = ("SM1".to_owned(), request.request.clone());
-        vec![OverdueReceipt { recipient: named(44), request_id: request, message_id, lapsed }]
+        let (recipient, sent_at) = (named(44), START);
+        vec![OverdueReceipt { recipient, request_id: request, message_id, sent_at, lapsed }]
     };
     for (after, is_polled) in
         [(29, false), (30, true), (30, false), (89, false), (90, true), (179, false), (180, true)]
     {
         assert_eq!(overdue(after).await, if is_polled { polled(false) } else { vec![] }, "after {after} s");
     }
-    assert_eq!(overdue(600).await, polled(true));
-    assert_eq!(overdue(6_000).await, []);
+    for (after, is_handed_out) in [(600, true), (600, false), (659, false), (660, true), (6_000, true)] {
+        let expected = if is_handed_out { polled(true) } else { vec![] };
+        assert_eq!(overdue(after).await, expected, "it lapsed, after {after} s");
+    }
+    for _ in 0..2 {
+        store.end_receipt_wait(&polled(true)[0]).await.expect("answers");
+    }
+    assert_eq!(overdue(80_000).await, []);
+}
+
+async fn a_final_receipt_that_was_not_published_never_lapses(store: &dyn TimedStore) {
+    store.at(START);
+    let request = completed(store, 145, "unconfirmed", Some(LEASE)).await;
+    let is_lapsed = async |after: Duration| {
+        store.at(START.plus(after));
+        let overdue = store.overdue_receipts(HOUR, 10).await.expect("answers");
+        overdue.iter().map(|overdue| overdue.lapsed).collect::<Vec<_>>()
+    };
+    record(store, receipt(&request, DeliveryStatus::Sent)).await;
+    assert_eq!(is_lapsed(HOUR).await, [true]);
+    record(store, receipt(&request, DeliveryStatus::Delivered)).await;
+    for minute in 1..4_u32 {
+        assert_eq!(is_lapsed(HOUR + minute * Duration::from_secs(60)).await, [false]);
+    }
+    record(store, NewReceipt { published: true, ..receipt(&request, DeliveryStatus::Delivered) }).await;
+    assert_eq!(is_lapsed(2 * HOUR).await, [false; 0]);
 }
 
 async fn a_published_receipt_is_not_polled(store: &dyn TimedStore) {

@@ -1,0 +1,180 @@
+//! Damaged data that all requests share: steps fail with an error that names the key, end no request, and succeed once
+//! the key is deleted or mended. Only Redis can be damaged.
+
+use std::time::Duration;
+
+use otpost::domain::keyed_digest::Digest16;
+use otpost::domain::limit::{Limit, Limits};
+use otpost::domain::suppression::{NewSuppression, SuppressionTarget};
+use otpost::store::redis::RedisStore;
+use otpost::store::{
+    AdmissionInput, CompletionAnswer, CompletionInput, Damaged, Refund, Store as _, StoreError,
+};
+
+use super::{
+    HOUR, LEASE, START, TestRequest, TimedStore as _, admit, completion, failed, granted, limits, named,
+    request_to, sent,
+};
+use crate::real::Redis;
+
+/// A key, and a command with its arguments that damages it.
+type Damage = (&'static str, &'static str, &'static [&'static [u8]]);
+
+/// Every shared key but those of countries, and `server`, which every heartbeat writes anew.
+const DAMAGES: [Damage; 8] = [
+    ("receipts", "SET", &[b"x"]),
+    ("suppressions", "HSET", &[b"a", b"b"]),
+    ("spend:h", "SET", &[b"x"]),
+    ("spend:h", "ZADD", &[b"inf", b"x", b"inf", b"y", b"inf", b"z"]),
+    ("busy", "SET", &[b"x"]),
+    ("kill", "HSET", &[b"a", b"b"]),
+    ("kill", "SET", &[b"x"]),
+    ("kill", "SET", &[b"soon a reason"]),
+];
+
+fn fresh() -> (Redis, RedisStore) {
+    let redis = Redis::fresh();
+    let store = redis.store();
+    store.at(START);
+    (redis, store)
+}
+
+#[track_caller]
+fn expect_named<T: std::fmt::Debug>(key: &str, answer: Result<T, StoreError>) {
+    let error = answer.expect_err(key);
+    assert!(!error.is_permanent(), "{error}");
+    match error {
+        StoreError::Unreadable { damaged, .. } => assert_eq!(damaged, Damaged::Shared(key.to_owned())),
+        other => panic!("{key}: {other}"),
+    }
+}
+
+fn with_all_limited(request: TestRequest) -> TestRequest {
+    TestRequest { limits: limits().with(Limit::All, 3), ..request }
+}
+
+#[tokio::test]
+async fn a_heartbeat_and_the_status_name_a_damaged_key_until_it_is_deleted() {
+    for (key, command, arguments) in DAMAGES {
+        let (redis, store) = fresh();
+        redis.replace(key, command, arguments);
+        for is_active in [true, false] {
+            expect_named(key, store.heartbeat(1, is_active).await);
+        }
+        expect_named(key, store.check_shared_data().await);
+        redis.delete(key);
+        store.heartbeat(1, true).await.unwrap_or_else(|error| panic!("{key}: {error}"));
+        store.check_shared_data().await.unwrap_or_else(|error| panic!("{key}: {error}"));
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_not_admitted_beside_a_damaged_key_that_its_steps_need_and_is_charged_once_afterwards() {
+    for (key, command, arguments) in &DAMAGES[..4] {
+        let (redis, store) = fresh();
+        let request = with_all_limited(request_to(1, "waits"));
+        redis.replace(key, command, arguments);
+        for _ in 0..2 {
+            expect_named(key, store.admit(&request.admit()).await);
+        }
+        redis.delete(key);
+        assert_eq!(granted(admit(&store, &request).await).sends, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_suppression_of_a_country_is_watched_once_a_request_met_it() {
+    for (command, arguments) in
+        [("SET", [b"x".as_slice()].as_slice()), ("SET", &[b"21408 later"]), ("HSET", &[b"a", b"b"])]
+    {
+        let (redis, store) = fresh();
+        let (other, request) = (redis.store(), request_to(1, "waits"));
+        let admission = AdmissionInput { country: Some("CO"), ..request.admit() };
+        redis.replace("country:CO", command, arguments);
+        expect_named("country:CO", other.check_shared_data().await);
+        store.heartbeat(1, false).await.expect("no request met it");
+        expect_named("country:CO", store.admit(&admission).await);
+        expect_named("country:CO", store.heartbeat(1, false).await);
+        redis.delete("country:CO");
+        store.heartbeat(1, false).await.expect("mended");
+        other.check_shared_data().await.expect("mended");
+        granted(store.admit(&admission).await.expect("answers"));
+    }
+}
+
+#[tokio::test]
+async fn a_completion_waits_for_the_key_of_expected_receipts_and_then_is_whole() {
+    let (redis, store) = fresh();
+    let request = request_to(1, "sent");
+    granted(admit(&store, &request).await);
+    let outcome = sent(START);
+    let input = CompletionInput {
+        poll_receipt_after: Some(LEASE),
+        ..completion(request.lease(), &outcome, Refund::None)
+    };
+    redis.replace("receipts", "SET", &[b"x"]);
+    for _ in 0..2 {
+        expect_named("receipts", store.complete(&input).await);
+    }
+    redis.delete("receipts");
+    assert_eq!(store.complete(&input).await.expect("answers"), CompletionAnswer::Recorded);
+    store.at(START.plus(LEASE));
+    assert_eq!(store.overdue_receipts(HOUR, 9).await.expect("answers").len(), 1);
+}
+
+/// The lists of all sends and of suppressions are written last, so a step that stops there must do the rest when it is repeated.
+#[tokio::test]
+async fn a_completion_that_stopped_at_a_damaged_key_refunds_and_suppresses_when_it_is_repeated() {
+    for key in ["spend:h", "suppressions"] {
+        let (redis, store) = fresh();
+        let request = with_all_limited(TestRequest { user: Some(named(7)), ..request_to(1, "refused") });
+        granted(admit(&store, &request).await);
+        let (target, masked) = (SuppressionTarget::Recipient, "+57******4567");
+        let (outcome, lease) = (failed(START), request.lease());
+        let suppression = Some(NewSuppression { target, provider_code: 21_610, duration: None, masked });
+        let input = CompletionInput { suppression, ..completion(lease, &outcome, Refund::CountedRefusal) };
+        redis.replace(key, "SET", &[b"x"]);
+        for _ in 0..2 {
+            expect_named(key, store.complete(&input).await);
+        }
+        redis.delete(key);
+        assert_eq!(store.complete(&input).await.expect("answers"), CompletionAnswer::Recorded);
+        let limits = Limits { cooldown: Duration::ZERO, ..request.limits };
+        let usage = store.usage(&lease.subject, None, &limits).await.expect("answers");
+        assert_eq!((usage.used, usage.limited_for), (0, Duration::ZERO), "{key}");
+        assert_eq!(store.suppressions(9).await.expect("answers").len(), 1, "{key}");
+        assert_eq!(store.recent_requests(named(1)).await.expect("answers").len(), 1, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_kill_switch_can_be_turned_on_and_off() {
+    for (_, command, arguments) in &DAMAGES[5..] {
+        for reason in [Some("pumping"), None] {
+            let (redis, store) = fresh();
+            redis.replace("kill", command, arguments);
+            expect_named("kill", store.kill_switch().await);
+            assert_eq!(store.set_kill_switch(reason).await.expect("it can be changed"), None);
+            let switch = store.kill_switch().await.expect("it is mended");
+            assert_eq!(switch.map(|switch| switch.reason).as_deref(), reason);
+            assert_eq!(store.heartbeat(1, false).await.expect("answers").kill_switch_on, reason.is_some());
+        }
+    }
+}
+
+#[tokio::test]
+async fn rubbish_that_no_step_reads_stops_nothing() {
+    let (redis, store) = fresh();
+    redis.replace("receipts", "ZADD", &[b"0", b"rubbish", b"0", b"SM1 x y z", b"inf", b"x"]);
+    redis.replace("suppressions", "ZADD", &[b"inf", b"rubbish"]);
+    redis.replace("busy", "ZADD", &[b"0", b"rubbish"]);
+    redis.replace("server", "HSET", &[b"a", b"b"]);
+    store.heartbeat(1, false).await.expect("answers");
+    assert!(store.may_have_lost_writes(), "it cannot be told whether the server has changed");
+    assert_eq!(store.overdue_receipts(HOUR, 9).await.expect("answers"), []);
+    store.check_shared_data().await.expect("answers");
+    granted(admit(&store, &request_to(1, "first")).await);
+    let recipient: Digest16 = named(2);
+    redis.replace(&format!("{recipient}:suppressed"), "SET", &[b"x"]);
+    store.remove_suppression(recipient).await.expect("it can be removed");
+}
