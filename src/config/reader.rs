@@ -146,7 +146,7 @@ impl<'a> Reader<'a> {
 
     fn bytes_in_flight_max(&mut self) -> usize {
         const MIB: usize = 1024 * 1024;
-        self.number("HTTP_MAX_BYTES_IN_FLIGHT", 32 * MIB, 2 * MIB, 1024 * MIB)
+        self.number("HTTP_MAX_BYTES_IN_FLIGHT", 16 * MIB, 2 * MIB, 1024 * MIB)
     }
 
     fn trusted_proxies(&mut self) -> Vec<IpNet> {
