@@ -5,6 +5,7 @@
 
 mod dotenv;
 mod email;
+mod key_patterns;
 mod key_rules;
 mod providers;
 mod raw;
