@@ -22,7 +22,7 @@ use crate::child::Process;
 use crate::{Args, Side};
 
 pub const ACCOUNT: &str = "AC0123456789abcdef0123456789abcdef";
-pub const AUTH_TOKEN: &str = "0123456789abcdef0123456789abcdef";
+pub const AUTH_TOKEN: &str = "0fc65b227eab370d777b378f1efa5165";
 pub const SENDER: &str = "+15005550006";
 
 const UNDER_WAY_WITHIN: Duration = Duration::from_secs(20);
@@ -156,9 +156,9 @@ fn worker(args: &Args, prefix: &str, twilio: &FakeTwilio, command: &str) -> anyh
         .env("TWILIO_AUTH_TOKEN", AUTH_TOKEN)
         .env("TWILIO_FROM_NUMBER", SENDER)
         .env("TWILIO_API_BASE_URL", twilio.url())
-        .env("OTP_SECRET_KEYS", "k1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
-        .env("OTP_RECIPIENT_KEY", "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=")
-        .env("JWT_SECRET", "a-secret-for-the-benchmark-of-otpost-only")
+        .env("OTP_SECRET_KEYS", "k1:2dMCoPYHFOGcb4Wg8epZ1hw5KMr5Mz/0hp7YlXLims0=")
+        .env("OTP_RECIPIENT_KEY", "W07ZAqgO6Obxgbhbt0+M1wa4tFzHgfZ4uIxXqyPnNsU=")
+        .env("JWT_SECRET", "PH_xgVABii6VblNypwgccPuU6rX1x55QwwIEz-IF")
         .env("JWT_AUDIENCE", "otpost")
         // No e-mail provider is set up here, and no e-mail is sent.
         .env("EMAIL_OTP_ENABLED", "false")

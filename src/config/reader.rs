@@ -198,8 +198,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The first error of a variable counts: a second one would often follow from it.
     pub(super) fn error(&mut self, name: &str, problem: impl Into<String>) {
-        self.errors.push(ConfigError::new(name, problem));
+        if self.errors.iter().all(|known| known.name != name) {
+            self.errors.push(ConfigError::new(name, problem));
+        }
     }
 
     pub(super) fn show(&mut self, name: &'static str, value: impl ToString) {

@@ -20,6 +20,7 @@ use phonenumber::metadata::{DATABASE, Descriptor, Metadata};
 use thiserror::Error;
 
 use super::decimal_digit::decimal_digit;
+use super::printable::is_invisible;
 
 /// A number with all usual separators is shorter.
 const CHARS_MAX: usize = 32;
@@ -301,23 +302,19 @@ fn surrounds(character: char) -> bool {
 }
 
 /// Stands between digits: the `VALID_PUNCTUATION` of Google's library, without the letter x and the tilde, behind which it
-/// reads an extension.
+/// reads an extension; and, as around a code, any space within a line and marks that show nothing.
 fn separates(character: char) -> bool {
-    matches!(
+    let is_space = character == '\t'
+        || character.is_whitespace()
+            && !character.is_control()
+            && !matches!(character, '\u{2028}' | '\u{2029}');
+    let is_sign = matches!(
         character,
-        ' ' | '-' | '.' | '/' | '(' | ')' | '[' | ']'
-            | '\u{a0}' | '\u{ad}' | '\u{200b}' | '\u{2060}' | '\u{3000}'
+        '-' | '.' | '/' | '(' | ')' | '[' | ']'
             | '\u{2010}'..='\u{2015}' | '\u{2053}' | '\u{2212}' | '\u{223c}' | '\u{30fc}'
             | '\u{ff08}' | '\u{ff09}' | '\u{ff0d}'..='\u{ff0f}' | '\u{ff3b}' | '\u{ff3d}'
-    )
-}
-
-fn is_invisible(character: char) -> bool {
-    matches!(
-        character,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}'
-    )
+    );
+    is_space || is_sign || is_invisible(character)
 }
 
 /// True for `+` and a code that no country has, as of satellite phones.

@@ -7,6 +7,7 @@ use super::gateway::ChannelGateway;
 use crate::domain::outcome::{Outcome, Status};
 use crate::domain::recipient_rules::Rejection;
 use crate::domain::request::SendRequest;
+use crate::telemetry::events;
 
 impl ChannelGateway {
     /// Processes one delivery until the broker has confirmed its result, its dead letter or both. `Ok` acknowledges it.
@@ -16,6 +17,7 @@ impl ChannelGateway {
             Ok(request) => request,
             Err(invalid) => return self.reject_invalid_body(handler, &invalid).await,
         };
+        request.left_out.iter().for_each(|fault| events::field_left_out(request.id.as_str(), fault));
         let valid = match self.validate(&request) {
             Ok(valid) => valid,
             Err(rejection) => return self.reject(handler, &request, rejection).await,

@@ -55,6 +55,11 @@ pub fn request_completed(
     );
 }
 
+/// The message goes without a field that cannot be read.
+pub fn field_left_out(request_id: &str, fault: &impl Display) {
+    info!(request = request_id, fault = display(fault), "request field left out");
+}
+
 pub fn admitted(elapsed: Duration) {
     observe(&METRICS.admission, elapsed);
 }

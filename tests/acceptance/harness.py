@@ -28,7 +28,7 @@ import pika
 import redis
 
 AUDIENCE = "otpost"
-JWT_SECRET = "a-secret-for-the-acceptance-runs-of-otpost"
+JWT_SECRET = "tztSCVvKmC4IxdO1oJhxRuk9ZOr2xOPzUYbDuLvN"
 # Mobile ranges of Colombia in which every seven digits are a valid number.
 MOBILE_RANGES = [*range(300, 306), *range(310, 324)]
 TERMINAL = {"sent", "rejected", "failed", "unknown"}
@@ -183,7 +183,7 @@ class Gateway:
             "REDIS_URL": self.options.redis_url,
             "REDIS_PREFIX": self.prefix,
             "TWILIO_ACCOUNT_SID": "AC0123456789abcdef0123456789abcdef",
-            "TWILIO_AUTH_TOKEN": "0123456789abcdef0123456789abcdef",
+            "TWILIO_AUTH_TOKEN": "e2a7076108fc0dd2b397274c07b3ee31",
             "TWILIO_FROM_NUMBER": "+15005550006",
             "TWILIO_API_BASE_URL": f"http://127.0.0.1:{self.twilio_port}",
             "SMS_BRAND": "MeStore",
