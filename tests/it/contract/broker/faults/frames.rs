@@ -26,7 +26,8 @@ async fn a_request_whose_properties_fill_a_frame_is_delivered() {
 async fn a_dead_letter_with_the_longest_properties_and_a_long_body_is_published() {
     in_world(async |world: &RabbitWorld| {
         let publisher = RabbitPublisher::start("results", world.settings(1));
-        let (id, error) = ("i".repeat(255), "e".repeat(2_000));
+        // Longer than any error of ours.
+        let (id, error) = ("i".repeat(255), "e".repeat(8_000));
         let headers = DeadHeaders {
             channel: Channel::Sms,
             reason: "unattributable",
