@@ -20,6 +20,7 @@ use phonenumber::metadata::{DATABASE, Descriptor, Metadata};
 use thiserror::Error;
 
 use super::decimal_digit::decimal_digit;
+use super::number_pattern::{matches_all, matches_beginning};
 use super::printable::is_invisible;
 
 /// A number with all usual separators is shorter.
@@ -28,9 +29,8 @@ const CHARS_MAX: usize = 32;
 /// ITU-T E.164 §6: country code and national number together.
 const DIGITS_MAX: usize = 15;
 
-/// Compiled patterns in the cache: those of some forty countries, about 100 kB each. All patterns take 130 MB, which
-/// senders of foreign numbers must not be able to fill.
-const PATTERNS_KEPT_MAX: usize = 400;
+/// The crate's compiled patterns in its cache, about 100 kB each: parsing a mobile number of each country compiles 122.
+const PATTERNS_KEPT_MAX: usize = 150;
 
 /// `Display` and `Debug` are masked; only [`PhoneNumber::e164`] shows the full number.
 ///
@@ -226,8 +226,7 @@ impl fmt::Debug for Region {
 #[error("is not the two-letter code of a country (ISO 3166)")]
 pub struct UnknownRegion;
 
-/// Loads the numbering plans and compiles the patterns of a few countries, about 100 ms of one core that the first
-/// request would wait for. Call it at the start, from a thread that may block.
+/// Loads the numbering plans and compiles the patterns of a few countries, for which the first request would wait. Call it at the start, from a thread that may block.
 ///
 /// It calls [`enlarge_cache`].
 pub fn warm_up() {
@@ -241,8 +240,8 @@ pub fn warm_up() {
     }
 }
 
-/// Caches the patterns of some forty countries. The crate caches 100, those of about ten countries, and compiles under a
-/// lock that every parse takes: with numbers from many countries each parse would cost milliseconds.
+/// Caches the patterns that parsing numbers of all countries needs. The crate caches 100, and compiles under a lock that
+/// every parse takes: with numbers from many countries some parses would cost milliseconds.
 pub fn enlarge_cache() {
     if let Ok(mut patterns) = DATABASE.cache().lock() {
         patterns.set_capacity(PATTERNS_KEPT_MAX);
@@ -338,12 +337,10 @@ fn place(code: u16, national: &str) -> Option<(Option<Region>, LineType)> {
         };
         let line = match plan.leading_digits() {
             // Leading digits decide the country, even if its plan does not have the number.
-            Some(leading) if !is_only => {
-                match leading.find(national).is_some_and(|found| found.start() == 0) {
-                    true => return Some((region, line_in(plan, national)?)),
-                    false => None,
-                }
-            }
+            Some(leading) if !is_only => match matches_beginning(leading.as_str(), national) {
+                true => return Some((region, line_in(plan, national)?)),
+                false => None,
+            },
             _ => line_in(plan, national),
         };
         if let Some(line) = line {
@@ -385,11 +382,7 @@ fn is_of(range: &Descriptor, national: &str) -> bool {
     let lengths = range.possible_length();
     let is_long_enough =
         lengths.is_empty() || lengths.iter().any(|&length| usize::from(length) == national.len());
-    is_long_enough
-        && range
-            .national_number()
-            .find(national)
-            .is_some_and(|found| found.start() == 0 && found.end() == national.len())
+    is_long_enough && matches_all(range.national_number().as_str(), national)
 }
 
 fn digit_count(value: u64) -> usize {

@@ -64,7 +64,8 @@ impl ConsumerLoop {
         let mut handlers = JoinSet::new();
         while let Some((slot, delivery)) = self.next(consumer.as_mut()).await {
             let (gateway, shutdown) = (self.gateway.clone(), self.shutdown.clone());
-            handlers.spawn(async move { handle(&gateway, delivery, slot, &shutdown).await });
+            // Boxed, because a task moves its future some times, and this one has 6 kB.
+            handlers.spawn(Box::pin(async move { handle(&gateway, delivery, slot, &shutdown).await }));
             while handlers.try_join_next().is_some() {}
         }
         events::stopping(self.gateway.channel, self.grace);

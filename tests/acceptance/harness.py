@@ -100,6 +100,11 @@ class Process:
         status = self.popen.poll()
         expect(status is None, f"{self.name} ended with {status}; the end of its log:\n{self.tail()}")
 
+    def resident_mib(self, field="VmRSS"):
+        """The process's resident memory now; with VmHWM, the most there ever was."""
+        status = Path(f"/proc/{self.popen.pid}/status").read_text("utf-8")
+        return int(re.search(rf"^{field}:\s+(\d+) kB$", status, re.MULTILINE)[1]) / 1024
+
     def stop(self):
         """SIGTERM, as an orchestrator does it; SIGKILL only for one that does not heed it, which is a failure."""
         if self.popen.poll() is None:

@@ -269,6 +269,37 @@ fn every_region_has_a_plan() {
 }
 
 #[test]
+fn every_pattern_of_every_plan_is_understood() {
+    let mut examples = 0;
+    for plan in DATABASE.iter() {
+        let ranges = plan.descriptors();
+        let ranges = [
+            ranges.premium_rate(),
+            ranges.toll_free(),
+            ranges.shared_cost(),
+            ranges.personal_number(),
+            ranges.pager(),
+            ranges.uan(),
+            ranges.voicemail(),
+            ranges.voip(),
+            ranges.mobile(),
+            ranges.fixed_line(),
+        ];
+        for (range, example) in
+            ranges.into_iter().flatten().filter_map(|range| Some((range, range.example()?)))
+        {
+            assert!(is_of(range, example), "{} {example}", plan.id());
+            examples += 1;
+        }
+        if let Some(leading) = plan.leading_digits() {
+            let mut beginnings = (0..100_000).map(|digits| format!("{digits:05}"));
+            assert!(beginnings.any(|digits| matches_beginning(leading.as_str(), &digits)), "{}", plan.id());
+        }
+    }
+    assert!(examples > 1_000);
+}
+
+#[test]
 fn warming_up_can_be_repeated() {
     warm_up();
     warm_up();
