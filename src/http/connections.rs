@@ -60,6 +60,8 @@ struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// Waits for its first byte.
+    /// Its first request may have come, and was not read.
+    Accepted,
     Opened,
     Head,
     Body,
@@ -145,7 +147,7 @@ impl Progress {
 
     fn waiting_since(&self) -> Option<Instant> {
         match self.stage {
-            Stage::Closing => None,
+            Stage::Closing | Stage::Accepted => None,
             Stage::Working => self.write_blocked,
             Stage::Opened | Stage::Head | Stage::Body | Stage::Idle => {
                 Some(self.write_blocked.unwrap_or(self.since))
@@ -167,7 +169,7 @@ impl Progress {
             Stage::Opened | Stage::Head => (HEAD_WITHIN, CloseReason::Head),
             Stage::Idle => (NEXT_REQUEST_WITHIN, CloseReason::Idle),
             // A body has a time limit of its own, which is answered.
-            Stage::Body | Stage::Working | Stage::Closing => return None,
+            Stage::Body | Stage::Working | Stage::Accepted | Stage::Closing => return None,
         };
         (now >= self.since + within).then_some(reason)
     }
@@ -311,16 +313,14 @@ impl Connections {
 
     pub(super) fn open(self: &Arc<Connections>) -> Arc<Connection> {
         let signals = Arc::<Signals>::default();
-        let now = Instant::now();
         let mut state = self.state();
         let id = state.next_id;
         state.next_id += 1;
-        state.waiting.insert((now, id));
         state.progress.insert(
             id,
             Progress {
-                stage: Stage::Opened,
-                since: now,
+                stage: Stage::Accepted,
+                since: Instant::now(),
                 write_blocked: None,
                 unparsed: 0,
                 is_drained: true,
@@ -387,7 +387,7 @@ impl Connection {
         self.update(|progress| {
             progress.unparsed += bytes;
             progress.is_drained = false;
-            if bytes > 0 && matches!(progress.stage, Stage::Opened | Stage::Idle) {
+            if bytes > 0 && matches!(progress.stage, Stage::Accepted | Stage::Opened | Stage::Idle) {
                 progress.enter(Stage::Head);
             }
         });
@@ -396,7 +396,12 @@ impl Connection {
     /// A read found nothing. Between the head of a request and the end of its answer hyper reads only into an empty
     /// buffer, so this proves that no part of a next request was read.
     pub(super) fn read_blocked(&self) {
-        self.update(|progress| progress.is_drained = true);
+        self.update(|progress| {
+            progress.is_drained = true;
+            if progress.stage == Stage::Accepted {
+                progress.enter(Stage::Opened);
+            }
+        });
     }
 
     pub(super) fn request_began(&self) {

@@ -203,7 +203,8 @@ fn probes_are_answered_while_many_clients_ask_for_metrics_without_a_pause() {
         waits
     });
     for (is_answered, wait) in waits {
-        assert!(is_answered && wait < Duration::from_secs(1), "{wait:?}");
+        // Without bounds no probe was answered in 5 s. The crowd has most of the machine's time, and other tests the rest.
+        assert!(is_answered && wait < Duration::from_secs(3), "{wait:?}");
     }
 }
 
