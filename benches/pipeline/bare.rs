@@ -24,7 +24,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 // The worker bounds each of its waits too; a timer costs the same whatever its length.
-const STORE_WITHIN: Duration = Duration::from_millis(800);
+pub const STORE_WITHIN: Duration = Duration::from_millis(800);
 const PROVIDER_WITHIN: Duration = Duration::from_secs(15);
 const BROKER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -285,6 +285,6 @@ impl Loop {
 }
 
 /// `+57300*****67`.
-fn masked(number: &str) -> String {
+pub fn masked(number: &str) -> String {
     format!("{}*****{}", &number[..6], &number[number.len() - 2..])
 }

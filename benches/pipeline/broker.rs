@@ -82,11 +82,11 @@ impl Broker {
     }
 
     /// Fills the requests queue: persistent, mandatory, confirmed, each request for another number.
-    pub async fn publish_requests(&self, count: usize) -> anyhow::Result<()> {
+    pub async fn publish_requests(&self, count: usize, code: Option<&str>) -> anyhow::Result<()> {
         self.channel.queue_purge(self.name("send-sms"), QueuePurgeOptions::default()).await?;
         let mut window = Vec::with_capacity(CONFIRM_WINDOW);
         for index in 0..count {
-            window.push(self.publish_request(index).await?);
+            window.push(self.publish_request(index, code).await?);
             if window.len() == CONFIRM_WINDOW || index + 1 == count {
                 for confirm in window.drain(..) {
                     match timeout(ANSWER_WITHIN, confirm).await.context("no confirm of a request")?? {
@@ -99,14 +99,21 @@ impl Broker {
         Ok(())
     }
 
-    async fn publish_request(&self, index: usize) -> anyhow::Result<lapin::PublisherConfirm> {
+    async fn publish_request(
+        &self,
+        index: usize,
+        code: Option<&str>,
+    ) -> anyhow::Result<lapin::PublisherConfirm> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
         let request_id = format!("{}-{index:06}", self.prefix);
-        let body = serde_json::json!({
+        let mut body = serde_json::json!({
             "request_id": request_id,
             "to": mobile_number(index),
             "purpose": "verification",
         });
+        if let Some(code) = code {
+            body["code"] = code.into();
+        }
         let properties = BasicProperties::default()
             .with_content_type("application/json".into())
             .with_delivery_mode(2)
@@ -196,7 +203,7 @@ fn long(text: &str) -> AMQPValue {
 }
 
 /// The `index`-th of many distinct valid numbers, spread over the ranges.
-fn mobile_number(index: usize) -> String {
+pub fn mobile_number(index: usize) -> String {
     let range = MOBILE_RANGES[index % MOBILE_RANGES.len()];
     // Some 380 apart, so that no thousand-number block looks pumped; clear of the simulation's 555 numbers.
     let subscriber = 6_000_000 + index / MOBILE_RANGES.len() * 379;

@@ -11,7 +11,9 @@
 //! what is being weighed: checking, deriving the code, limits, leases, texts, metrics, the panic fence.
 
 mod bare;
+mod bare_check;
 mod broker;
+mod checks;
 mod child;
 mod fake_twilio;
 mod report;
@@ -44,6 +46,9 @@ struct Args {
     /// The runtime of the bare loop.
     #[arg(long, value_enum, default_value_t = bare::Flavor::Multi)]
     bare_runtime: bare::Flavor,
+    /// Measure messages or checks alone.
+    #[arg(long, value_enum)]
+    part: Option<Part>,
     /// Measure one side alone.
     #[arg(long, value_enum)]
     only: Option<Side>,
@@ -67,7 +72,15 @@ enum Role {
     #[command(hide = true)]
     Bare(bare::Settings),
     #[command(hide = true)]
+    BareCheck(bare_check::Settings),
+    #[command(hide = true)]
     FakeTwilio(fake_twilio::Settings),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Messages,
+    Checks,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -83,6 +96,7 @@ fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     match &args.role {
         Some(Role::Bare(settings)) => settings.runtime.build()?.block_on(bare::consume(settings)),
+        Some(Role::BareCheck(settings)) => settings.runtime.build()?.block_on(bare_check::serve(settings)),
         Some(Role::FakeTwilio(settings)) => current_thread()?.block_on(fake_twilio::serve(settings)),
         None => current_thread()?.block_on(compare(&args)),
     }
@@ -101,18 +115,31 @@ fn current_thread() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 async fn compare(args: &Args) -> anyhow::Result<()> {
-    let mut report = report::Report::default();
-    for pair in 0..args.pairs {
-        for side in sides(args.only, pair) {
+    if args.part != Some(Part::Checks) {
+        let mut report = report::Report::default();
+        for (pair, side) in runs(args) {
             let name = report::name(side);
-            let measured =
-                run::run(args, side).await.with_context(|| format!("pair {}, {name}", pair + 1))?;
-            eprintln!("pair {} {name:<6} {measured}", pair + 1);
+            let measured = run::run(args, side).await.with_context(|| format!("pair {pair}, {name}"))?;
+            eprintln!("pair {pair} {name:<6} {measured}");
             report.add(side, measured);
         }
+        report.print(args);
     }
-    report.print(args);
+    if args.part != Some(Part::Messages) {
+        let mut report = report::Checks::default();
+        for (pair, side) in runs(args) {
+            let name = report::name(side);
+            let checked = checks::run(args, side).await.with_context(|| format!("checks {pair}, {name}"))?;
+            report.add(side, checked);
+        }
+        report.print(args);
+    }
     Ok(())
+}
+
+/// The numbers of the pairs, from 1, each with its sides in their order.
+fn runs(args: &Args) -> impl Iterator<Item = (usize, Side)> {
+    (0..args.pairs).flat_map(move |pair| sides(args.only, pair).into_iter().map(move |side| (pair + 1, side)))
 }
 
 /// Both sides, alternately first, so that a machine that slows down over time favours neither.

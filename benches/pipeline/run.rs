@@ -22,8 +22,10 @@ use crate::child::Process;
 use crate::{Args, Side};
 
 pub const ACCOUNT: &str = "AC0123456789abcdef0123456789abcdef";
-pub const AUTH_TOKEN: &str = "0123456789abcdef0123456789abcdef";
+pub const AUTH_TOKEN: &str = "0fc65b227eab370d777b378f1efa5165";
 pub const SENDER: &str = "+15005550006";
+pub const JWT_SECRET: &str = "PH_xgVABii6VblNypwgccPuU6rX1x55QwwIEz-IF";
+pub const AUDIENCE: &str = "otpost";
 
 const UNDER_WAY_WITHIN: Duration = Duration::from_secs(20);
 
@@ -32,24 +34,35 @@ pub struct Measured {
     pub per_second: f64,
     pub result_bytes: f64,
     pub log_bytes: f64,
+    pub peak_mib: f64,
 }
 
 impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cpu_us, per_second, result_bytes, log_bytes } = self;
+        let Self { cpu_us, per_second, result_bytes, log_bytes, peak_mib } = self;
         write!(f, "{cpu_us:6.1} µs CPU and {log_bytes:4.0} B of log a message, ")?;
-        write!(f, "{per_second:6.0} messages/s, results of {result_bytes:.0} B")
+        write!(
+            f,
+            "{per_second:6.0} messages/s, results of {result_bytes:.0} B, at most {peak_mib:.1} MiB resident"
+        )
     }
 }
 
 pub async fn run(args: &Args, side: Side) -> anyhow::Result<Measured> {
-    // A prefix of its own: no run finds another's keys, limits or messages.
+    in_world(args, async |prefix, folder, broker| measure(args, side, prefix, folder, broker).await).await
+}
+
+/// Runs a measurement with a prefix of its own, so that it finds no other's keys, limits or messages, and deletes all of it.
+pub async fn in_world<T>(
+    args: &Args,
+    measure: impl AsyncFnOnce(&str, &Path, &Broker) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let prefix = format!("otpost-bench-{:08x}", getrandom::u32().context("no random numbers")?);
     let folder = std::env::temp_dir().join(&prefix);
     std::fs::create_dir(&folder).context("no folder for the logs")?;
     let broker = Broker::connect(&args.amqp_url, &prefix).await?;
 
-    let measured = measure(args, side, &prefix, &folder, &broker).await;
+    let measured = measure(&prefix, &folder, &broker).await;
 
     let cleaned = clean_up(args, &prefix, &folder, broker).await;
     // Of two failures the first one is the cause.
@@ -74,14 +87,8 @@ async fn measure(
     let twilio = FakeTwilio::start(args.latency_ms)?;
     let mut process = match side {
         Side::Worker => {
-            let mut topology = worker(args, prefix, &twilio, "topology")?;
-            let declared = topology.current_dir(folder).output().context("cannot run otpost topology")?;
-            ensure!(
-                declared.status.success(),
-                "otpost topology: {}",
-                String::from_utf8_lossy(&declared.stderr)
-            );
-            worker(args, prefix, &twilio, "worker")?
+            declare(args, prefix, &twilio, folder)?;
+            otpost(args, prefix, &twilio, "worker")?
         }
         Side::Bare => {
             broker.declare_for_bare_loop().await?;
@@ -89,7 +96,7 @@ async fn measure(
         }
     };
     let results = broker.collector().await?;
-    broker.publish_requests(args.messages).await?;
+    broker.publish_requests(args.messages, None).await?;
     // Let the broker finish what publishing left it to do.
     sleep(Duration::from_secs(1)).await;
 
@@ -100,9 +107,11 @@ async fn measure(
     ensure!(posts == args.messages, "{posts} POSTs for {} requests", args.messages);
     let count = args.messages as f64;
     let log_bytes = process.log_bytes() as f64 / count;
+    let peak_mib = process.peak_mib()?;
     let ended = process.terminate().await?;
     ensure!(ended.success(), "after SIGTERM: {ended}");
     Ok(Measured {
+        peak_mib,
         cpu_us: cpu.as_secs_f64() * 1e6 / count,
         per_second: (count - 1.0) / collected.wall.as_secs_f64(),
         result_bytes: collected.bytes as f64 / count,
@@ -138,8 +147,16 @@ async fn between_the_points(
     Ok((process.cpu_time()?.saturating_sub(before), collected, process))
 }
 
+/// Declares the topology with otpost's own command.
+pub fn declare(args: &Args, prefix: &str, twilio: &FakeTwilio, folder: &Path) -> anyhow::Result<()> {
+    let mut topology = otpost(args, prefix, twilio, "topology")?;
+    let declared = topology.current_dir(folder).output().context("cannot run otpost topology")?;
+    ensure!(declared.status.success(), "otpost topology: {}", String::from_utf8_lossy(&declared.stderr));
+    Ok(())
+}
+
 /// An otpost command with the settings of a production of its own. The whole environment is here.
-fn worker(args: &Args, prefix: &str, twilio: &FakeTwilio, command: &str) -> anyhow::Result<Command> {
+pub fn otpost(args: &Args, prefix: &str, twilio: &FakeTwilio, command: &str) -> anyhow::Result<Command> {
     // Bound and released at once. If another process takes the port in between, the worker logs it and the run fails.
     let ops = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.to_string();
     let mut otpost = Command::new(&args.binary);
@@ -156,10 +173,12 @@ fn worker(args: &Args, prefix: &str, twilio: &FakeTwilio, command: &str) -> anyh
         .env("TWILIO_AUTH_TOKEN", AUTH_TOKEN)
         .env("TWILIO_FROM_NUMBER", SENDER)
         .env("TWILIO_API_BASE_URL", twilio.url())
-        .env("OTP_SECRET_KEYS", "k1:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
-        .env("OTP_RECIPIENT_KEY", "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=")
-        .env("JWT_SECRET", "a-secret-for-the-benchmark-of-otpost-only")
-        .env("JWT_AUDIENCE", "otpost")
+        .env("OTP_SECRET_KEYS", "k1:2dMCoPYHFOGcb4Wg8epZ1hw5KMr5Mz/0hp7YlXLims0=")
+        .env("OTP_RECIPIENT_KEY", "W07ZAqgO6Obxgbhbt0+M1wa4tFzHgfZ4uIxXqyPnNsU=")
+        .env("JWT_SECRET", JWT_SECRET)
+        .env("JWT_AUDIENCE", AUDIENCE)
+        // The requests of the checks have codes.
+        .env("OTP_CALLER_CODES", "allow")
         // No e-mail provider is set up here, and no e-mail is sent.
         .env("EMAIL_OTP_ENABLED", "false")
         .env("SMS_MAX_PER_HOUR", "0")
@@ -184,7 +203,7 @@ fn prefetch(args: &Args) -> u16 {
     args.concurrency + args.concurrency.div_ceil(10)
 }
 
-struct FakeTwilio {
+pub struct FakeTwilio {
     child: Child,
     port: u16,
     http: reqwest::Client,
@@ -197,7 +216,7 @@ struct State {
 }
 
 impl FakeTwilio {
-    fn start(latency_ms: u64) -> anyhow::Result<Self> {
+    pub fn start(latency_ms: u64) -> anyhow::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .args(["fake-twilio", "0", "--latency-ms", &latency_ms.to_string()])
             .stdin(Stdio::piped())
@@ -223,7 +242,7 @@ impl FakeTwilio {
         Ok(serde_json::from_slice(&body)?)
     }
 
-    async fn open(&self) -> anyhow::Result<()> {
+    pub async fn open(&self) -> anyhow::Result<()> {
         self.http.post(format!("{}/open", self.url())).send().await?;
         Ok(())
     }

@@ -1,12 +1,19 @@
 //! File descriptors, shared out: HTTP connections get what Redis, RabbitMQ, the providers and the ops port leave.
 
+use std::time::Duration;
+
 use crate::config::{Role, Settings};
 use crate::http::ConnectionLimits;
 use crate::telemetry::events;
 
-/// The bounds of `OPS_ADDR`: probes answer while `HTTP_ADDR` is at its own.
-pub(super) const OPS_LIMITS: ConnectionLimits =
-    ConnectionLimits { connections_max: 32, bytes_max: 1024 * 1024 };
+/// The bounds of `OPS_ADDR`: probes answer while `HTTP_ADDR` is at its own. A probe sends its request at once.
+pub(super) const OPS_LIMITS: ConnectionLimits = ConnectionLimits {
+    connections_max: 32,
+    bytes_max: 1024 * 1024,
+    gives_way_after: Duration::from_millis(10),
+};
+/// Ten times a slow turn of all connections.
+const GIVES_WAY_AFTER: Duration = Duration::from_millis(100);
 /// Standard streams, listening sockets, the runtime's own, connections to RabbitMQ and Redis, name lookups.
 const KEPT_BACK: usize = 64;
 
@@ -27,7 +34,8 @@ pub(super) fn connection_limits(role: Role, settings: &Settings) -> ConnectionLi
              the limit of open files (ulimit -n)"
         ));
     }
-    ConnectionLimits { connections_max, bytes_max: settings.bytes_in_flight_max }
+    let bytes_max = settings.bytes_in_flight_max;
+    ConnectionLimits { connections_max, bytes_max, gives_way_after: GIVES_WAY_AFTER }
 }
 
 /// At least a quarter: a worker seldom has a connection to its provider for each request in flight.

@@ -75,7 +75,11 @@ async fn a_simulation_refuses_what_the_provider_that_is_set_would() {
     }
 }
 
-const LIMITS: http::ConnectionLimits = http::ConnectionLimits { connections_max: 8, bytes_max: 1024 * 1024 };
+const LIMITS: http::ConnectionLimits = http::ConnectionLimits {
+    connections_max: 8,
+    bytes_max: 1024 * 1024,
+    gives_way_after: Duration::from_millis(100),
+};
 
 /// A server that answers one request after `takes`.
 async fn slow_server(

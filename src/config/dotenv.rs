@@ -19,6 +19,12 @@ pub(super) struct Dotenv {
     pub(super) problems: Vec<String>,
 }
 
+impl Dotenv {
+    fn with_problem(problem: impl ToString) -> Dotenv {
+        Dotenv { problems: vec![problem.to_string()], ..Dotenv::default() }
+    }
+}
+
 /// True if there is a file, a directory or anything else of that name.
 pub(super) fn is_here(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok()
@@ -27,8 +33,9 @@ pub(super) fn is_here(path: &Path) -> bool {
 pub(super) fn read(path: &Path) -> Dotenv {
     match text_file::read(path, BYTES_MAX) {
         Ok(bytes) => parse(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes)),
-        Err(ReadFault::Missing) => Dotenv::default(),
-        Err(fault) => Dotenv { problems: vec![fault.to_string()], ..Dotenv::default() },
+        Err(ReadFault::Missing) if !is_here(path) => Dotenv::default(),
+        Err(ReadFault::Missing) => Dotenv::with_problem("is a symbolic link to a file that does not exist"),
+        Err(fault) => Dotenv::with_problem(fault),
     }
 }
 

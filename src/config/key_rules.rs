@@ -1,13 +1,10 @@
-//! Keys that production refuses: those that this repository publishes, those with a pattern, and one key in two places.
+//! Keys that production refuses: those that are published, those with a pattern, and one key in two places.
 //!
 //! Bytes are compared, in every form that a text may stand for: another encoding makes no new key.
 
-use base64::Engine as _;
-use base64::alphabet::{STANDARD, URL_SAFE};
-use base64::engine::DecodePaddingMode;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
+use super::key_patterns::{Pattern, is_placeholder, is_text, pattern};
 use super::reader::Reader;
 use super::validators::parts;
 use super::{reader, tokens};
@@ -17,12 +14,35 @@ const CODE_KEYS: &str = "OTP_SECRET_KEYS";
 const OWN: [&str; 3] = [CODE_KEYS, "OTP_RECIPIENT_KEY", "JWT_SECRET"];
 const OTHERS: [&str; 3] = ["TWILIO_AUTH_TOKEN", "TWILIO_API_KEY_SECRET", "SENDGRID_API_KEY"];
 
+/// Keys that standards and makers of tools publish, and that have no pattern.
+const PUBLISHED: [&str; 13] = [
+    // RFC 7515 A.1, also in RFC 7517 A.3 and RFC 7797.
+    "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow",
+    // RFC 7520 §3.5 and §3.6, RFC 7517 A.3.
+    "hJtXIZ2uSN5kbQfbtTNWbpdmhkV8FJG-Onbc6mxCcYg",
+    "AAPapAv4LbFbiVawEjagUBluYqN5rhna-8nuldDvOx8",
+    "GawgguFyGrWKav7AX4VKUg",
+    // NIST SP 800-38A F.1 and F.1.5.
+    "2b7e151628aed2a6abf7158809cf4f3c",
+    "603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4",
+    // RFC 8439 §2.5.2, RFC 8032 §7.1.
+    "85d6be7857556d337f4452fe42d506a80103808afb0db2fd4abff6af4149f51b",
+    "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
+    // jwt.io.
+    "your-256-bit-secret",
+    "a-string-secret-at-least-256-bits-long",
+    "a-valid-string-secret-that-is-at-least-384-bits-long",
+    "a-valid-string-secret-that-is-at-least-512-bits-long-which-is-very-long",
+    // Hasura's documentation.
+    "3EK6FD+o0+c7tzBNVfjpMkNDi2yARAAKzQlk8O2IKoxQu4nF7EdAh8s3TwpHwrdWT6R",
+];
+
 /// Shorter values are no keys: they are part of an accidental form.
 const KEY_BYTES_MIN: usize = 16;
-/// Sixteen random bytes never have fewer different ones.
-const DIFFERENT_BYTES_MIN: usize = 5;
-/// A text in quotes, in base64 of base64.
-const DEPTH: usize = 3;
+/// Of a key that a setting holds as base64.
+const KEY_BYTES: usize = 32;
+/// A text in quotes, in base64 of base64 of hexadecimal digits.
+const DEPTH: usize = 4;
 
 /// Everything that one value may stand for.
 struct Forms(Vec<Zeroizing<Vec<u8>>>);
@@ -49,57 +69,82 @@ impl Forms {
         self.0.iter().any(|form| other.0.contains(form))
     }
 
-    fn has_pattern(&self) -> bool {
-        self.0.iter().any(|form| has_pattern(form))
+    /// The first pattern, and the size of the form that has it.
+    fn pattern(&self) -> Option<(Pattern, usize)> {
+        self.0.iter().find_map(|form| Some((pattern(form)?, form.len())))
+    }
+
+    /// The raw key, which is the form after the text itself.
+    fn has_readable_bytes(&self) -> bool {
+        self.0.get(1).is_some_and(|form| is_text(form))
     }
 }
 
-/// The bytes without quotes and spaces around them, without a key id in front, and as hexadecimal digits or either kind of
-/// base64.
+/// The bytes without quotes and spaces around them, without a key id in front, and those that the text encodes.
 fn decoded(bytes: &[u8]) -> impl Iterator<Item = Zeroizing<Vec<u8>>> {
     let text = std::str::from_utf8(bytes).unwrap_or_default();
     let bare = text.trim_matches(|char: char| char.is_whitespace() || matches!(char, '"' | '\''));
-    let config = GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true);
-    let base64 =
-        [STANDARD, URL_SAFE].map(|alphabet| GeneralPurpose::new(&alphabet, config).decode(bare).ok());
     let without_id = bare.split_once(':').map(|(_, key)| key.as_bytes().to_vec());
-    [Some(bare.as_bytes().to_vec()), without_id, hex::decode(bare).ok()]
+    // The encoded bytes come first: a raw key is the second form of its text.
+    [from_encoding(bare), Some(bare.as_bytes().to_vec()), without_id]
         .into_iter()
-        .chain(base64)
         .flatten()
         .map(Zeroizing::new)
 }
 
-/// Few different bytes, or bytes at one distance from each other.
-fn has_pattern(bytes: &[u8]) -> bool {
-    let mut seen = [false; 256];
-    bytes.iter().for_each(|byte| seen[usize::from(*byte)] = true);
-    let step = |pair: &[u8]| pair[1].wrapping_sub(pair[0]);
-    seen.iter().filter(|seen| **seen).count() < DIFFERENT_BYTES_MIN
-        || bytes.windows(2).all(|pair| step(pair) == step(&bytes[..2]))
+/// The bytes of hexadecimal digits, base32 or either kind of base64 (RFC 4648), whichever is the narrowest. Spaces, colons
+/// and hyphens separate digits; padding and bits at the end do not count.
+fn from_encoding(text: &str) -> Option<Vec<u8>> {
+    const HEX: &[u8] = b"0123456789abcdef";
+    const BASE32: &[u8] = b"abcdefghijklmnopqrstuvwxyz234567";
+    const BASE64: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let one_line: String = text.split_whitespace().collect();
+    let unpadded = one_line.trim_end_matches('=');
+    let lower = unpadded.to_ascii_lowercase();
+    let is_one_case = unpadded == lower || unpadded == lower.to_ascii_uppercase();
+    let digits: String = lower.strip_prefix("0x").unwrap_or(&lower).split([':', '-']).collect();
+    bytes_in(&digits, HEX, 4)
+        .or_else(|| is_one_case.then(|| bytes_in(&lower, BASE32, 5)).flatten())
+        .or_else(|| bytes_in(&unpadded.replace('-', "+").replace('_', "/"), BASE64, 6))
+}
+
+fn bytes_in(text: &str, alphabet: &[u8], bits: u32) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let (mut pending, mut held) = (0_u32, 0);
+    for character in text.bytes() {
+        let value = alphabet.iter().position(|known| *known == character)?;
+        pending = (pending << bits | u32::try_from(value).ok()?) & 0xffff;
+        held += bits;
+        if held >= 8 {
+            held -= 8;
+            bytes.push((pending >> held & 0xff) as u8);
+        }
+    }
+    Some(bytes)
 }
 
 impl Reader<'_> {
     /// Reports every setting with a key that others may know.
     pub(super) fn check_keys(&mut self) {
-        let published = [
-            reader::development::OTP_SECRET_KEYS,
+        let own = [
+            reader::development::OTP_SECRET_KEYS.trim_start_matches("dev:"),
             reader::development::OTP_RECIPIENT_KEY,
             tokens::development::JWT_SECRET,
         ];
-        let published = published.map(|key| Forms::of(key.trim_start_matches("dev:")));
+        let [own, published] =
+            [&own[..], &PUBLISHED].map(|keys| keys.iter().map(|key| Forms::of(key)).collect::<Vec<_>>());
         let mut before: Vec<(&str, Forms)> = Vec::new();
         for name in OWN.into_iter().chain(OTHERS) {
-            let keys: Vec<Forms> =
-                values(name, self.raw.get(name).unwrap_or_default()).map(Forms::of).collect();
+            let texts: Vec<&str> = values(name, self.raw.get(name).unwrap_or_default()).collect();
+            let keys: Vec<Forms> = texts.iter().copied().map(Forms::of).collect();
             let problem = keys.iter().enumerate().find_map(|(at, key)| {
                 let equals = |other: &&(&str, Forms)| other.1.meets(key);
-                if published.iter().any(|known| known.meets(key)) {
+                if own.iter().any(|known| known.meets(key)) {
                     Some("is the public development key; production needs its own".to_owned())
-                } else if OWN.contains(&name) && key.has_pattern() {
-                    Some("is a key with a pattern, which can be guessed: openssl rand -base64 32".to_owned())
+                } else if published.iter().any(|known| known.meets(key)) {
+                    Some("is a key that a standard or a tool publishes; production needs its own".to_owned())
+                } else if let Some((pattern, length)) = guessable(name, texts[at], key) {
+                    Some(format!("is a key that can be guessed: it {pattern} ({length} bytes)"))
                 } else if let Some((other, _)) = before.iter().find(equals) {
                     Some(format!("holds the key of {other}: each needs its own"))
                 } else if name == CODE_KEYS && keys[..at].iter().any(|other| other.meets(key)) {
@@ -126,4 +171,17 @@ fn values<'a>(name: &str, text: &'a str) -> impl Iterator<Item = &'a str> {
     let key =
         move |part: &'a str| part.split_once(':').filter(|_| is_ring).map_or(part, |(_, key)| key.trim());
     Some(text).filter(|text| !is_ring && text.contains(',')).into_iter().chain(parts(text).map(key))
+}
+
+/// The pattern of a key. A key of ours that is read as bytes is no text. A provider's token may be short.
+fn guessable(name: &str, text: &str, key: &Forms) -> Option<(Pattern, usize)> {
+    if OTHERS.contains(&name) {
+        let is_one = text.len() > 3 && text.bytes().all(|byte| byte == text.as_bytes()[0]);
+        if is_one || is_placeholder(text.as_bytes()) {
+            let pattern = if is_one { Pattern::Repeats { period: 1 } } else { Pattern::Placeholder };
+            return Some((pattern, text.len()));
+        }
+    }
+    let is_readable = || name != "JWT_SECRET" && OWN.contains(&name) && key.has_readable_bytes();
+    key.pattern().or_else(|| is_readable().then_some((Pattern::Text, KEY_BYTES)))
 }

@@ -5,6 +5,7 @@
 
 mod dotenv;
 mod email;
+mod key_patterns;
 mod key_rules;
 mod providers;
 mod raw;
@@ -63,6 +64,7 @@ impl Settings {
             raw::add_dotenv(&mut variables, file, &mut errors);
         }
         raw::add_files(&mut variables, &mut errors);
+        raw::check_secrets(&variables, &mut errors);
         let raw = raw::read(&variables);
         let mut reader = Reader::new(&raw, role, errors);
         if named.as_ref().is_some_and(|name| (name == "development") != is_development) {

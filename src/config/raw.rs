@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::dotenv::Dotenv;
 use super::settings::ConfigError;
 use super::text_file;
+use crate::domain::printable::is_printable;
 
 /// Decides if a value may be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +153,7 @@ pub(super) fn add_files(variables: &mut Variables, errors: &mut Vec<ConfigError>
             errors.push(ConfigError::new(&file_name, format!("is set beside {name}; set one of them")));
             continue;
         }
-        match secret_file(path.as_ref(), BYTES_MAX) {
+        match secret_file(name, path.as_ref(), BYTES_MAX) {
             Ok(secret) => drop(variables.insert((*name).to_owned(), secret)),
             Err(problem) => errors.push(ConfigError::new(&file_name, format!("names a file that {problem}"))),
         }
@@ -160,13 +161,45 @@ pub(super) fn add_files(variables: &mut Variables, errors: &mut Vec<ConfigError>
 }
 
 /// An empty file is a fault: an unset secret would be replaced by the public one in development.
-fn secret_file(path: &Path, bytes_max: u64) -> Result<String, String> {
+fn secret_file(name: &str, path: &Path, bytes_max: u64) -> Result<String, String> {
     let secret = text_file::read(path, bytes_max).and_then(text_file::text);
     let secret = secret.map_err(|fault| fault.to_string())?;
-    match secret.trim() {
-        "" => Err("is empty".to_owned()),
-        secret if secret.contains('\0') => Err("is no text: it has a zero byte".to_owned()),
-        secret => Ok(secret.to_owned()),
+    let secret = secret.trim();
+    fault_of_file(name, secret).map_or_else(|| Ok(secret.to_owned()), |fault| Err(fault.to_owned()))
+}
+
+/// The reason why a file's text may not be the secret that its writer meant.
+fn fault_of_file(name: &str, secret: &str) -> Option<&'static str> {
+    let is_quoted = |quote: char| secret.len() > 1 && secret.starts_with(quote) && secret.ends_with(quote);
+    let assigned = secret.strip_prefix("export").map_or(secret, str::trim_start).strip_prefix(name);
+    let is_pem = secret.starts_with("-----BEGIN ");
+    let mut breaks = secret.chars().filter(|char| "\n\r\u{b}\u{c}\u{85}\u{2028}\u{2029}".contains(*char));
+    if secret.is_empty() {
+        Some("is empty")
+    } else if secret.contains('\0') {
+        Some("is no text: it has a zero byte")
+    } else if is_quoted('"') || is_quoted('\'') {
+        Some("has quotes around its value: take them away")
+    } else if assigned.is_some_and(|rest| rest.trim_start().starts_with('=')) {
+        Some("has a name and = before its value: take them away")
+    } else if !is_pem && breaks.next().is_some() {
+        Some("has more than one line")
+    } else if secret.chars().any(|char| !is_printable(char) && !char.is_whitespace()) {
+        Some(INVISIBLE)
+    } else {
+        None
+    }
+}
+
+const INVISIBLE: &str = "has an invisible or a control character";
+
+/// Reports each secret with an invisible character, such as a byte order mark behind it. A PEM has lines.
+pub(super) fn check_secrets(variables: &Variables, errors: &mut Vec<ConfigError>) {
+    let is_odd = |char: char| !is_printable(char) && !char.is_whitespace();
+    for (name, _) in RawSettings::KINDS.iter().filter(|(_, kind)| *kind == Kind::Secret) {
+        if variables.get(*name).is_some_and(|value| trimmed(value).contains(is_odd)) {
+            errors.push(ConfigError::new(name, INVISIBLE));
+        }
     }
 }
 

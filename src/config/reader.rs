@@ -146,7 +146,7 @@ impl<'a> Reader<'a> {
 
     fn bytes_in_flight_max(&mut self) -> usize {
         const MIB: usize = 1024 * 1024;
-        self.number("HTTP_MAX_BYTES_IN_FLIGHT", 32 * MIB, 2 * MIB, 1024 * MIB)
+        self.number("HTTP_MAX_BYTES_IN_FLIGHT", 16 * MIB, 2 * MIB, 1024 * MIB)
     }
 
     fn trusted_proxies(&mut self) -> Vec<IpNet> {
@@ -198,8 +198,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The first error of a variable counts: a second one would often follow from it.
     pub(super) fn error(&mut self, name: &str, problem: impl Into<String>) {
-        self.errors.push(ConfigError::new(name, problem));
+        if self.errors.iter().all(|known| known.name != name) {
+            self.errors.push(ConfigError::new(name, problem));
+        }
     }
 
     pub(super) fn show(&mut self, name: &'static str, value: impl ToString) {

@@ -89,6 +89,11 @@ impl<'a> Json<'a> {
         matches!(self.0[0], b'-' | b'0'..=b'9').then(|| serde_json::from_slice(self.0).ok())?
     }
 
+    /// A number without fraction, sign or exponent.
+    pub fn whole_number(self) -> Option<u64> {
+        serde_json::from_slice(self.0).ok()
+    }
+
     pub fn is_null(self) -> bool {
         self.0[0] == b'n'
     }
@@ -99,6 +104,18 @@ impl<'a> Json<'a> {
 
     pub fn elements(self) -> Elements<'a> {
         Elements(Items::new(self.0, b'[', b']'))
+    }
+
+    /// The members of these names, `None` for an absent one. The last one of a name counts.
+    pub fn pick<const N: usize>(self, names: [&str; N]) -> [Option<Json<'a>>; N] {
+        let mut picked = [None; N];
+        for member in self.members().map_while(Result::ok) {
+            let name = member.name.as_deref();
+            if let Some(at) = names.iter().position(|wanted| Some(*wanted) == name) {
+                picked[at] = Some(member.value);
+            }
+        }
+        picked
     }
 
     pub fn shape(self) -> Shape {
@@ -324,6 +341,17 @@ mod tests {
             Json::read(b"{}").expect("JSON").elements().next().map(Result::err),
             Some(Some(JsonError::OtherType))
         );
+    }
+
+    #[test]
+    fn members_are_picked_by_name_whatever_stands_beside_them() {
+        let object =
+            Json::read(br#"{"\ud83d":1,"a":"\ud83d","b":7,"c":1e999,"b":8,"d":-1,"e":1.0}"#).expect("JSON");
+        let [a, b, c, d, e, f] = object.pick(["a", "b", "c", "d", "e", "f"]);
+        assert_eq!(a.map(Json::shape), Some(Shape::NotUnicode));
+        assert_eq!([b, c, d, e].map(|value| value?.whole_number()), [Some(8), None, None, None]);
+        assert!(f.is_none());
+        assert!(Json::read(b"[]").expect("JSON").pick(["a"])[0].is_none());
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod keyed_digest;
 pub mod language_tag;
 pub mod limit;
 pub mod message_match;
+mod number_pattern;
 pub mod outcome;
 pub mod phone;
 pub mod printable;

@@ -20,6 +20,8 @@ use phonenumber::metadata::{DATABASE, Descriptor, Metadata};
 use thiserror::Error;
 
 use super::decimal_digit::decimal_digit;
+use super::number_pattern::{matches_all, matches_beginning};
+use super::printable::is_invisible;
 
 /// A number with all usual separators is shorter.
 const CHARS_MAX: usize = 32;
@@ -27,9 +29,8 @@ const CHARS_MAX: usize = 32;
 /// ITU-T E.164 §6: country code and national number together.
 const DIGITS_MAX: usize = 15;
 
-/// Compiled patterns in the cache: those of some forty countries, about 100 kB each. All patterns take 130 MB, which
-/// senders of foreign numbers must not be able to fill.
-const PATTERNS_KEPT_MAX: usize = 400;
+/// The crate's compiled patterns in its cache, about 100 kB each: parsing a mobile number of each country compiles 122.
+const PATTERNS_KEPT_MAX: usize = 150;
 
 /// `Display` and `Debug` are masked; only [`PhoneNumber::e164`] shows the full number.
 ///
@@ -225,8 +226,7 @@ impl fmt::Debug for Region {
 #[error("is not the two-letter code of a country (ISO 3166)")]
 pub struct UnknownRegion;
 
-/// Loads the numbering plans and compiles the patterns of a few countries, about 100 ms of one core that the first
-/// request would wait for. Call it at the start, from a thread that may block.
+/// Loads the numbering plans and compiles the patterns of a few countries, for which the first request would wait. Call it at the start, from a thread that may block.
 ///
 /// It calls [`enlarge_cache`].
 pub fn warm_up() {
@@ -240,8 +240,8 @@ pub fn warm_up() {
     }
 }
 
-/// Caches the patterns of some forty countries. The crate caches 100, those of about ten countries, and compiles under a
-/// lock that every parse takes: with numbers from many countries each parse would cost milliseconds.
+/// Caches the patterns that parsing numbers of all countries needs. The crate caches 100, and compiles under a lock that
+/// every parse takes: with numbers from many countries some parses would cost milliseconds.
 pub fn enlarge_cache() {
     if let Ok(mut patterns) = DATABASE.cache().lock() {
         patterns.set_capacity(PATTERNS_KEPT_MAX);
@@ -301,23 +301,19 @@ fn surrounds(character: char) -> bool {
 }
 
 /// Stands between digits: the `VALID_PUNCTUATION` of Google's library, without the letter x and the tilde, behind which it
-/// reads an extension.
+/// reads an extension; and, as around a code, any space within a line and marks that show nothing.
 fn separates(character: char) -> bool {
-    matches!(
+    let is_space = character == '\t'
+        || character.is_whitespace()
+            && !character.is_control()
+            && !matches!(character, '\u{2028}' | '\u{2029}');
+    let is_sign = matches!(
         character,
-        ' ' | '-' | '.' | '/' | '(' | ')' | '[' | ']'
-            | '\u{a0}' | '\u{ad}' | '\u{200b}' | '\u{2060}' | '\u{3000}'
+        '-' | '.' | '/' | '(' | ')' | '[' | ']'
             | '\u{2010}'..='\u{2015}' | '\u{2053}' | '\u{2212}' | '\u{223c}' | '\u{30fc}'
             | '\u{ff08}' | '\u{ff09}' | '\u{ff0d}'..='\u{ff0f}' | '\u{ff3b}' | '\u{ff3d}'
-    )
-}
-
-fn is_invisible(character: char) -> bool {
-    matches!(
-        character,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}'
-    )
+    );
+    is_space || is_sign || is_invisible(character)
 }
 
 /// True for `+` and a code that no country has, as of satellite phones.
@@ -341,12 +337,10 @@ fn place(code: u16, national: &str) -> Option<(Option<Region>, LineType)> {
         };
         let line = match plan.leading_digits() {
             // Leading digits decide the country, even if its plan does not have the number.
-            Some(leading) if !is_only => {
-                match leading.find(national).is_some_and(|found| found.start() == 0) {
-                    true => return Some((region, line_in(plan, national)?)),
-                    false => None,
-                }
-            }
+            Some(leading) if !is_only => match matches_beginning(leading.as_str(), national) {
+                true => return Some((region, line_in(plan, national)?)),
+                false => None,
+            },
             _ => line_in(plan, national),
         };
         if let Some(line) = line {
@@ -388,11 +382,7 @@ fn is_of(range: &Descriptor, national: &str) -> bool {
     let lengths = range.possible_length();
     let is_long_enough =
         lengths.is_empty() || lengths.iter().any(|&length| usize::from(length) == national.len());
-    is_long_enough
-        && range
-            .national_number()
-            .find(national)
-            .is_some_and(|found| found.start() == 0 && found.end() == national.len())
+    is_long_enough && matches_all(range.national_number().as_str(), national)
 }
 
 fn digit_count(value: u64) -> usize {

@@ -2,10 +2,15 @@
 
 use std::borrow::Cow;
 
-/// False for a character that a terminal obeys or does not show: controls, line and paragraph separators, marks that turn
-/// the direction of text, and other invisible characters (Unicode's `Default_Ignorable_Code_Point`).
+/// False for a character that a terminal obeys or does not show: controls, line and paragraph separators, and marks.
 pub fn is_printable(character: char) -> bool {
-    let is_invisible = matches!(
+    !character.is_control() && !matches!(character, '\u{2028}' | '\u{2029}') && !is_invisible(character)
+}
+
+/// True for marks that turn the direction of text, and other marks that show nothing (Unicode's
+/// `Default_Ignorable_Code_Point`).
+pub fn is_invisible(character: char) -> bool {
+    matches!(
         character,
         '\u{ad}'
             | '\u{34f}'
@@ -14,7 +19,7 @@ pub fn is_printable(character: char) -> bool {
             | '\u{17b4}'..='\u{17b5}'
             | '\u{180b}'..='\u{180f}'
             | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}'
+            | '\u{202a}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}'
             | '\u{3164}'
             | '\u{fe00}'..='\u{fe0f}'
@@ -25,8 +30,7 @@ pub fn is_printable(character: char) -> bool {
             | '\u{1bca0}'..='\u{1bca3}'
             | '\u{1d173}'..='\u{1d17a}'
             | '\u{e0000}'..='\u{e0fff}'
-    );
-    !character.is_control() && !is_invisible
+    )
 }
 
 /// The text on one line, with `U+FFFD` for each character that is not printable.

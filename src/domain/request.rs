@@ -2,9 +2,10 @@
 //!
 //! One pass reads every known field of any type, so that a wrong type gets an error with the field, the rule and the
 //! value's shape. A broken body still yields a `request_id` read before, so that its caller gets a result. Unknown fields
-//! are skipped, and so is a name that is not Unicode: the greeting goes without it.
+//! are skipped, and a name, language or time zone that is no text or is given twice: the message goes without it.
 //!
-//! JSON is RFC 8259; times are RFC 3339. A field given twice is refused, because two readers could take different ones.
+//! JSON is RFC 8259; times are RFC 3339. Any other field given twice is refused, because two readers could take different
+//! ones.
 
 pub mod body;
 pub mod error;
@@ -42,6 +43,8 @@ pub struct SendRequest<'a> {
     pub not_after: Option<UnixMillis>,
     /// The machine-readable last line of the text.
     pub autofill: Option<AutofillField<'a>>,
+    /// The rules that fields broke which count as absent.
+    pub left_out: Vec<RequestError>,
 }
 
 /// The last line of the text, for autofill; checked when the text is rendered.
@@ -82,6 +85,7 @@ impl<'a> SendRequest<'a> {
 impl<'a> Fields<'a> {
     fn check(&self, timestamp: Option<UnixMillis>) -> Result<SendRequest<'a>, RequestError> {
         const TIME: &str = "must be an RFC 3339 time of the years 1970 to 9999";
+        let mut left_out = Vec::new();
         Ok(SendRequest {
             id: self.request_id.required("request_id", RequestId::RULE, |text| RequestId::parse(&text))?,
             to: self.to.required(TO, "must be a string of 1 to 320 characters", bounded::<320>)?,
@@ -94,20 +98,24 @@ impl<'a> Fields<'a> {
                 "must be a string of 1 to 255 characters",
                 bounded::<255>,
             )?,
-            user_name: self.user_name.or_cut().optional(
+            user_name: self.user_name.or_left_out(
                 "user_name",
                 "must be a string of at most 200 characters",
+                &mut left_out,
                 |text| (text.len() <= 800 && text.chars().count() <= 200).then_some(text),
             )?,
             client_ip: self
                 .client_ip
                 .optional("client_ip", "must be an IPv4 or IPv6 address", |text| text.parse().ok())?,
-            locale: self.locale.optional(
+            locale: self.locale.or_left_out(
                 "locale",
                 "must be a BCP 47 language tag of at most 35 characters",
+                &mut left_out,
                 |text| is_bcp47(&text).then_some(text),
             )?,
-            timezone: self.timezone.optional("timezone", Zone::RULE, |text| Zone::parse(&text))?,
+            timezone: self
+                .timezone
+                .or_left_out("timezone", Zone::RULE, &mut left_out, |text| Zone::parse(&text))?,
             template: self.template.optional("template", "must be 1 to 64 of a-z, 0-9, _ and -", |text| {
                 let allowed =
                     |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
@@ -120,6 +128,7 @@ impl<'a> Fields<'a> {
                 .or(timestamp),
             not_after: self.not_after.optional("not_after", TIME, |text| UnixMillis::parse_rfc3339(&text))?,
             autofill: check_autofill(self.autofill)?,
+            left_out,
         })
     }
 }

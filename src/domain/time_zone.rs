@@ -8,7 +8,7 @@ use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use super::time::UnixMillis;
 
-/// Answers where the machine has an incomplete database, as one without old names such as `Asia/Calcutta`.
+/// The machine's database may be incomplete, and is wherever `TZDIR` says: all of a disk would be searched for zones.
 static BUILT_IN: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
 
 /// Existing names are half as long.
@@ -28,7 +28,7 @@ impl Zone {
         if name.len() > NAME_BYTES_MAX {
             return None;
         }
-        let zone = TimeZone::get(name).or_else(|_| BUILT_IN.get(name)).ok()?;
+        let zone = BUILT_IN.get(name).ok()?;
         (!zone.is_unknown()).then(|| Zone { name: name.into(), zone })
     }
 

@@ -5,6 +5,7 @@
 
 use super::code::{CODE_DIGITS_MAX, Code};
 use super::decimal_digit::decimal_digit;
+use super::printable::is_invisible;
 
 /// Ten digits of four bytes with room for what stands between them.
 const TYPED_BYTES_MAX: usize = 128;
@@ -58,15 +59,6 @@ fn is_hyphen(character: char) -> bool {
                 | '\u{fe63}'
                 | '\u{ff0d}'
                 | '\u{ff70}'
-    )
-}
-
-/// Marks of direction, joiners, variation selectors and the like: they show nothing.
-fn is_invisible(character: char) -> bool {
-    matches!(
-        character,
-        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
     )
 }
 

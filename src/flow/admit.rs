@@ -1,7 +1,7 @@
 //! Admission: asks the store whether a request may be sent, and finds the code to send.
 //!
-//! One atomic call of the store decides and charges the limits. The handler waits here through an outage of the store,
-//! while another handler has the lease, and while the send gate is closed.
+//! The handler waits here through an outage of the store, while another handler has the lease, and while the send gate
+//! is closed.
 
 use std::time::Duration;
 
@@ -21,37 +21,34 @@ use crate::domain::sender_pool::SenderRefusals;
 use crate::store::{Admission, AdmissionInput, Grant, Progress, ProposedChallenge};
 use crate::telemetry::events;
 
-/// A request with more unfinished leases is dead-lettered; the handler's own lease counts. A lease is unfinished until its
-/// handler completes or requeues the request, so a crash leaves it unfinished.
+/// A request with more unfinished leases is dead-lettered; the handler's own lease counts. A crash leaves a lease
+/// unfinished.
 const UNFINISHED_LEASES_MAX: u32 = 5;
-/// A request that earlier handlers left with this many unfinished leases (the new handler's is not counted) is a suspect:
-/// it may have crashed its workers, or it was in flight beside a request that did. Suspects that restarted together would
-/// be interrupted together again: a random wait separates the poison message from the others.
+/// With this many unfinished leases of earlier handlers a request is a suspect: it crashed its workers, or was in flight
+/// beside a request that did. A random wait separates the poison message from the others before the next crash.
 const UNFINISHED_LEASES_SUSPECT: u32 = 2;
-/// The longest wait of a request that has just become a suspect. It doubles with each further unfinished lease.
+/// The longest wait of a new suspect. It doubles with each further unfinished lease.
 const SUSPECT_WAIT_FIRST: Duration = Duration::from_secs(20);
 
 pub(super) enum AfterAdmission {
     Send(SendState),
-    /// The request was admitted, but cannot be sent: its code cannot be made here, or it crashed too many workers.
+    /// The code cannot be made here, or the request crashed too many workers.
     Abandon(Completion),
-    /// The request has its outcome: an earlier one, or the rejection that this admission has just recorded.
+    /// The outcome is an earlier one, or the rejection that this admission has just recorded.
     Completed(Completed),
 }
 
 /// A grant of the store, with the facts that the store does not know.
 struct Granted {
     grant: Grant,
-    /// Taken before the store was asked, so our deadline and lease end earlier than the store's, never later.
+    /// Taken before the store was asked, so our deadline and lease never end later than the store's.
     at: Instant,
-    /// The last attempt is in doubt: it may have sent the message.
     is_in_doubt: bool,
     history: RequestHistory,
 }
 
 impl ChannelGateway {
-    /// Asks for admission until the request is granted or has ended. While the gate is closed nothing is granted or
-    /// charged; a completed request still gets its outcome.
+    /// Asks until the request is granted or has ended. While the gate is closed only a completed request gets its outcome.
     pub(super) async fn admit(
         &self,
         handler: &mut DeliveryContext<'_>,
@@ -107,16 +104,15 @@ impl ChannelGateway {
                     handler.sleep_without_slot(backoff.next_wait().min(lease_left)).await?;
                 }
                 Admission::CrashSuspect { unfinished_leases, time_left } => {
-                    // No wait beyond the deadline: an expired request ends at once.
                     handler.sleep_without_slot(suspect_wait(unfinished_leases).min(time_left)).await?;
-                    // It waits once only.
+                    // A suspect waits once.
                     input.suspect_from = u32::MAX;
                 }
             }
         }
     }
 
-    /// Returns the store's answer, and the time just before the call.
+    /// Returns the time just before the call, too.
     async fn ask_admission(
         &self,
         handler: &DeliveryContext<'_>,
@@ -142,7 +138,7 @@ impl ChannelGateway {
         }
     }
 
-    /// True if the store may have lost the record of an earlier delivery of this request.
+    /// The store may have lost the record of an earlier delivery.
     fn may_lack_earlier_record(&self, handler: &DeliveryContext<'_>, grant: &Grant) -> bool {
         let is_new = grant.history.is_none() && grant.attempt == 1;
         is_new && handler.delivery.properties.redelivered && self.store.may_have_lost_writes()
@@ -183,8 +179,7 @@ impl ChannelGateway {
         }
     }
 
-    /// The code of the granted challenge: the proposed one, or that of a pending challenge. `None` if the provider
-    /// makes the code.
+    /// The proposed code, or that of a pending challenge; `None` if the provider makes it.
     fn granted_code(
         &self,
         valid: &ValidRequest<'_>,
@@ -205,8 +200,7 @@ impl ChannelGateway {
                 Ok(Some(key.derive(&grant.challenge, scope, self.policy.code_length)))
             }
             Some(key) if proposed.matches(key, scope, grant.digest) => Ok(proposed.code),
-            // The store has only a digest of the first code: it cannot be sent again, and the repeat's code does not
-            // match the challenge.
+            // The store has only a digest of the first code, so that code cannot be sent again.
             Some(_) => Err(OutcomeError::detailed(
                 ErrorCode::InvalidRequest,
                 "`code` differs from that of the first request with this `request_id`",
@@ -230,7 +224,7 @@ impl ChannelGateway {
             doubt: self.inherited_doubt(valid, &grant, at, is_in_doubt),
             sender_refusals: SenderRefusals::default(),
             deadline: at + grant.deadline.since(grant.now),
-            // Every attempt but the first renews the lease before it: the renewal checks that the code is still unused.
+            // A past moment forces a renewal before a later attempt, which checks that the code is still unused.
             attempt_may_run_until: if grant.attempt > 1 { at } else { at + self.policy.lease_duration() },
             last_error: None,
             grant,
@@ -239,7 +233,7 @@ impl ChannelGateway {
         }
     }
 
-    /// The completion of a request that is not sent any more. An earlier attempt in doubt stays in doubt.
+    /// Completes a request without another attempt. An earlier attempt in doubt stays in doubt.
     fn abandon(&self, valid: &ValidRequest<'_>, granted: Granted, error: OutcomeError) -> Completion {
         let Granted { grant, is_in_doubt, history, .. } = granted;
         let (status, error, attempts) = if is_in_doubt || grant.attempts_in_doubt > 0 {
@@ -268,7 +262,7 @@ impl ProposedCode<'_> {
     }
 }
 
-/// The wait before a suspect is admitted again; none if that admission only dead-letters it.
+/// Zero if the next admission only dead-letters the suspect.
 fn suspect_wait(unfinished_leases: u32) -> Duration {
     if unfinished_leases >= UNFINISHED_LEASES_MAX {
         return Duration::ZERO;

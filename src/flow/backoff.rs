@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-/// Exponential backoff without an end. The waits grow from 100 ms to 3 s; each is lengthened at random, at most to its
-/// double, so to 6 s at most.
+/// Unlimited exponential backoff from 100 ms to 3 s. Jitter lengthens each wait, at most to its double.
 pub(super) struct OutageBackoff(ExponentialBackoff);
 
 impl OutageBackoff {

@@ -1,4 +1,4 @@
-//! Completion: records the outcome. The result is published in a step of its own, which waits for the broker's confirm.
+//! Completion records the outcome; the result is published after it.
 
 use super::backoff::OutageBackoff;
 use super::context::{CancelOn, DeliveryContext, RequeueReason, ValidRequest};
@@ -13,23 +13,19 @@ use crate::domain::suppression::{NewSuppression, Suppression, SuppressionScope, 
 use crate::store::{CompletionAnswer, CompletionInput, Refund};
 use crate::telemetry::events;
 
-/// The name of [`Store::complete`](crate::store::Store::complete) in logs and in a metric's label. These names are part
-/// of the interface and older than the glossary.
+/// Names of store calls in logs and in a metric's label. They are part of the interface and older than the glossary.
 pub(super) const COMPLETE: &str = "settle";
-/// The name of [`Store::link_verification`](crate::store::Store::link_verification), likewise.
 const LINK_VERIFICATION: &str = "name_challenge";
 
 /// The outcome of a request, with everything to record beside it.
 pub(super) struct Completion {
     pub(super) outcome: Outcome,
-    /// A lookup found the message, so another request may have claimed the same one.
+    /// Another request may have claimed the same message.
     pub(super) found_by_lookup: bool,
-    /// The outcome has no message id, or one that is not the message's (that of a Verification): a lookup would list the
-    /// message under another id.
+    /// A lookup would not list the message under the outcome's id: it has none, or that of a Verification.
     pub(super) id_is_unlisted: bool,
-    /// The provider's refusal applies to later requests, too.
     pub(super) suppression: Option<Suppression>,
-    /// For a code that the provider made: its challenge, and the provider's id of the verification.
+    /// The SID of a code that the provider made.
     pub(super) verification: Option<(ChallengeId, String)>,
 }
 
@@ -54,13 +50,13 @@ pub(super) struct Completed {
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is read at once")]
 pub(super) enum AfterCompletion {
     Completed(Completed),
-    /// Nothing was recorded: the message that a lookup found belongs to another request. Reconciliation goes on.
+    /// Nothing was recorded: the found message belongs to another request.
     MessageClaimed,
 }
 
 pub(super) struct ResultParts<'a> {
     pub(super) request_id: &'a RequestId,
-    /// The recipient, masked.
+    /// Masked.
     pub(super) to: &'a str,
     pub(super) outcome: &'a Outcome,
     pub(super) replayed: bool,
@@ -103,7 +99,7 @@ impl ChannelGateway {
         }
     }
 
-    /// Publishes a result and waits for the confirm. Also sends the copy to an allowed reply queue.
+    /// Publishes a result, waits for the confirm, and sends the reply.
     pub(super) async fn publish_result(
         &self,
         handler: &DeliveryContext<'_>,
@@ -140,7 +136,7 @@ impl ChannelGateway {
         allowed.then_some(queue)
     }
 
-    /// Publishes a message again and again until the broker confirms it.
+    /// Repeats until the broker confirms.
     pub(super) async fn publish(
         &self,
         handler: &DeliveryContext<'_>,
@@ -156,8 +152,7 @@ impl ChannelGateway {
     }
 }
 
-/// A suppression as the store takes it. `None` if a country is to be suppressed and the recipient's country is not
-/// known.
+/// `None` if a country is to be suppressed and the recipient's country is not known.
 pub(super) fn suppression_for_store<'a>(
     suppression: Suppression,
     country: Option<&'a str>,
@@ -175,8 +170,8 @@ pub(super) fn suppression_for_store<'a>(
     })
 }
 
-/// The charges are refunded if nothing was sent. If the provider refused the message, the refund counts toward
-/// [`Limit::Refunds`](crate::domain::limit::Limit::Refunds): without it a recipient could cause refused messages without end.
+/// The refund of a message that the provider refused counts toward
+/// [`Limit::Refunds`](crate::domain::limit::Limit::Refunds), which bounds the refused messages to one recipient.
 fn refund(outcome: &Outcome) -> Refund {
     let refused = outcome.error.as_ref().is_some_and(|error| error.code == ErrorCode::ProviderRejected);
     match outcome.status {
@@ -199,7 +194,7 @@ fn routing_key(channel: Channel, status: Status) -> &'static str {
     }
 }
 
-/// A pattern is a queue's name, or the beginning of one and a `*`.
+/// A pattern is a name, or a prefix that ends in `*`.
 fn matches(pattern: &str, queue: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(prefix) => queue.starts_with(prefix),

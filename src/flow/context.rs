@@ -1,4 +1,4 @@
-//! The values that the steps of one request pass on: its delivery, the valid request, and the state of its send.
+//! The values that the steps of one request pass on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,27 +21,25 @@ use crate::store::{Grant, Lease, LimitSubject, StoreError};
 use crate::telemetry::events;
 use crate::text::autofill::Autofill;
 
-/// A waiting delivery is requeued after this long. With the default prefetch, fewer than two deliveries for each slot, one
-/// other delivery goes before it at most, and that one holds its slot no longer than this. So 24 minutes in all, less than
-/// RabbitMQ's `consumer_timeout` (30 by default), which closes the channel.
+/// A waiting delivery is requeued after this long. With the default prefetch at most one delivery goes before it in its
+/// slot: 24 minutes in all, less than RabbitMQ's `consumer_timeout` (30 by default), which closes the channel.
 pub(super) const HOLD_MAX: Duration = Duration::from_secs(12 * 60);
 
-/// Why a handler stops early: the delivery is requeued, or with `RecordUnreadable` dead-lettered.
+/// Why a handler stops early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RequeueReason {
-    /// The worker shuts down while the delivery waits.
+    /// Shutdown.
     Stopping,
-    /// Its connection was lost: the broker delivers it again.
+    /// The connection was lost: the broker delivers again.
     DeliveryLost,
     TakenOver,
-    /// It has waited for [`HOLD_MAX`].
+    /// For [`HOLD_MAX`].
     HeldTooLong,
-    /// Something stored that this request needs cannot be read. The delivery is dead-lettered, and requeued only if that fails.
+    /// Stored data that this request needs cannot be read. The delivery is dead-lettered, and requeued only if that fails.
     RecordUnreadable,
 }
 
 impl RequeueReason {
-    /// The word in logs and in the request's history.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             RequeueReason::Stopping => "stopping",
@@ -58,10 +56,9 @@ impl RequeueReason {
 pub(super) enum CancelOn {
     /// Shutdown, a lost delivery, and the end of [`HOLD_MAX`]. A requeue loses nothing.
     AnyCause,
-    /// A lost delivery only. The step is nearly done and worth finishing: a result to publish, a wait to
-    /// record, or the outcome of a request whose handler panicked.
+    /// Only a lost delivery: the step is nearly done.
     DeliveryLost,
-    /// Nothing but the end of the process. Only this handler knows the outcome.
+    /// Nothing: only this handler knows the outcome.
     Never,
 }
 
@@ -70,7 +67,7 @@ pub(super) struct DeliveryContext<'a> {
     pub(super) slot: HandlerSlot,
     pub(super) shutdown: &'a CancellationToken,
     pub(super) started_at: Instant,
-    /// The fencing token of this handler's lease.
+    /// The fencing token.
     pub(super) token: u64,
 }
 
@@ -79,7 +76,7 @@ impl DeliveryContext<'_> {
         self.wait_for(std::future::pending::<()>(), wait, cancel_on).await.map(|_| ())
     }
 
-    /// Awaits `future` for at most `wait_max`; `None` if that time is over first.
+    /// `None` after `wait_max`.
     pub(super) async fn wait_for<T>(
         &self,
         future: impl Future<Output = T>,
@@ -102,7 +99,7 @@ impl DeliveryContext<'_> {
         }
     }
 
-    /// Sleeps without the handler slot, so that another delivery is processed meanwhile.
+    /// Another delivery is processed meanwhile.
     pub(super) async fn sleep_without_slot(&mut self, wait: Duration) -> Result<(), RequeueReason> {
         self.slot.release();
         self.sleep(wait, CancelOn::AnyCause).await?;
@@ -113,7 +110,7 @@ impl DeliveryContext<'_> {
         Ok(())
     }
 
-    /// Repeats a call of the store until it answers. The delivery stays unacknowledged through an outage.
+    /// Repeats a call until the store answers.
     pub(super) async fn retry_store<T, Answer>(
         &self,
         step: &'static str,
@@ -141,8 +138,7 @@ impl DeliveryContext<'_> {
     }
 }
 
-/// One of the slots of a consumer loop: each delivery in process holds one, but during
-/// `sleep_without_slot`.
+/// Each delivery in process holds a slot, except during `sleep_without_slot`.
 pub(super) struct HandlerSlot {
     slots: Arc<Semaphore>,
     held: Option<OwnedSemaphorePermit>,
@@ -159,7 +155,7 @@ impl HandlerSlot {
     }
 }
 
-/// A request that passed every check that needs no store.
+/// A request that passed every check but those of the store.
 pub(super) struct ValidRequest<'a> {
     pub(super) request: &'a SendRequest<'a>,
     pub(super) to: Address,
@@ -168,8 +164,7 @@ pub(super) struct ValidRequest<'a> {
     pub(super) user: Option<Digest16>,
     pub(super) ip: Option<Digest16>,
     pub(super) network: Option<Digest16>,
-    /// The error to reject a new request with: its channel is disabled, or the settings forbid its code. A request that has
-    /// a record is carried through.
+    /// The error to reject a new request with. A request that has a record goes on.
     pub(super) refused: Option<OutcomeError>,
 }
 
@@ -219,7 +214,6 @@ impl<'a> SendContext<'a> {
     }
 }
 
-/// The part of an admitted request that changes while it is sent.
 pub(super) struct SendState {
     pub(super) grant: Grant,
     /// `None` if the provider makes the code.
@@ -230,7 +224,7 @@ pub(super) struct SendState {
     pub(super) sender_refusals: SenderRefusals,
     pub(super) deadline: Instant,
     /// The lease covers an attempt until this moment. If a whole call of the provider does not fit before it, the lease is
-    /// renewed first; a past moment forces that.
+    /// renewed first.
     pub(super) attempt_may_run_until: Instant,
     /// The error of the outcome if the deadline passes before another attempt.
     pub(super) last_error: Option<OutcomeError>,
@@ -241,14 +235,13 @@ pub(super) struct DoubtState {
     /// The last attempt is in doubt now.
     pub(super) is_in_doubt: bool,
     pub(super) attempts_in_doubt: u32,
-    /// The first of them began at this moment of our clock or later.
+    /// Of the first attempt in doubt, by our clock.
     pub(super) began_no_earlier_than: UnixMillis,
-    /// The last of them has ended by this moment.
+    /// Of the last attempt in doubt.
     pub(super) ended_by: Instant,
 }
 
 impl DoubtState {
-    /// Adds an attempt whose answer was lost.
     pub(super) fn add(&mut self, began: UnixMillis, ended_by: Instant) {
         if self.attempts_in_doubt == 0 {
             self.began_no_earlier_than = began;

@@ -15,14 +15,11 @@ use crate::domain::request_id::RequestId;
 use crate::store::{CompletionAnswer, CompletionInput, Lease, Refund};
 use crate::telemetry::events;
 
-/// The reason of a dead letter whose body has no request id, so no result can name its request. The word is part of the
-/// interface.
+/// Reasons of dead letters: part of the interface.
 const NO_REQUEST_ID: &str = "unattributable";
-/// The reason of a dead letter whose request has a stored record that cannot be read.
 pub const RECORD_UNREADABLE: &str = "record";
 
 impl ChannelGateway {
-    /// Rejects an invalid body. Without a request id there is no result, only a dead letter.
     pub(super) async fn reject_invalid_body(
         &self,
         handler: &DeliveryContext<'_>,
@@ -39,8 +36,6 @@ impl ChannelGateway {
         self.publish_result(handler, &result).await
     }
 
-    /// Completes a request whose handler panicked on its fifth delivery or later, publishes the result, then dead-letters
-    /// the message.
     pub(super) async fn dead_letter_panicked(
         &self,
         handler: &DeliveryContext<'_>,
@@ -72,8 +67,7 @@ impl ChannelGateway {
         self.dead_letter(handler, cause.as_str(), cause.message(), ended).await
     }
 
-    /// Dead-letters a request of which something stored cannot be read. The result is `unknown`, because an earlier
-    /// attempt may have sent the message. Nothing is recorded.
+    /// The result is `unknown`, because an earlier attempt may have sent the message. Nothing is recorded.
     pub(super) async fn dead_letter_unreadable(
         &self,
         handler: &DeliveryContext<'_>,

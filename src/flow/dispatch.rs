@@ -31,7 +31,6 @@ use crate::text::{Rendered, TextValues};
 const GATE_WAIT_MAX: Duration = Duration::from_secs(15);
 
 impl ChannelGateway {
-    /// Sends the message of an admitted request, and returns the outcome.
     pub(super) async fn dispatch(&self, ctx: &mut SendContext<'_>) -> Result<Completion, RequeueReason> {
         let Some(text) = self.compose(ctx) else {
             return Ok(self.ended_without_send(ctx, Status::Failed, OutcomeError::of(ErrorCode::Internal)));
@@ -49,8 +48,7 @@ impl ChannelGateway {
             if let Some(completion) = self.secure_lease(ctx, &text).await? {
                 return Ok(completion);
             }
-            // The last check before the POST: no message goes out late or through a closed gate, however long the steps
-            // above took.
+            // The steps above may have taken long: no message goes out late or through a closed gate.
             if ctx.time_left() < TIME_LEFT_MIN || self.gate.closed_by().is_some() {
                 continue;
             }
@@ -66,7 +64,7 @@ impl ChannelGateway {
         }
     }
 
-    /// The message's text; `None` if it cannot be rendered.
+    /// `None` if the text cannot be rendered.
     fn compose(&self, ctx: &SendContext<'_>) -> Option<Rendered> {
         let (request, grant) = (ctx.valid.request, &ctx.state.grant);
         let Some(code) = ctx.state.code.as_ref().map(Code::expose) else { return Some(Rendered::ByProvider) };
@@ -89,7 +87,7 @@ impl ChannelGateway {
         }
     }
 
-    /// Reconciles the attempt in doubt. `None` if the message may be sent once more.
+    /// `None` if the message may be sent once more.
     async fn resolve_doubt(
         &self,
         ctx: &mut SendContext<'_>,
@@ -113,13 +111,13 @@ impl ChannelGateway {
         }
     }
 
-    /// A ticket for one message. `None` after a wait that brought no ticket.
+    /// `None` after a wait that brought no ticket.
     async fn pass_gate(&self, ctx: &mut SendContext<'_>) -> Result<Option<GateTicket<'_>>, RequeueReason> {
         let recipient = RecipientHash::of(ctx.valid.to.as_str());
         if let Some(ticket) = self.gate.try_enter(recipient, &ctx.state.sender_refusals) {
             return Ok(Some(ticket));
         }
-        // Wait until less than `TIME_LEFT_MIN` is left; 1 ms more, so that the loop then ends the request as too late.
+        // 1 ms more, so that the loop then ends the request as too late.
         let useful_wait = ctx.time_left().saturating_sub(TIME_LEFT_MIN) + Duration::from_millis(1);
         let wait_max = useful_wait.min(GATE_WAIT_MAX);
         let closed_by = self.gate.closed_by();
@@ -132,8 +130,7 @@ impl ChannelGateway {
         Ok(self.wait(ctx, WaitReason::Gate, wait_max, entered).await?.flatten())
     }
 
-    /// Adds a wait at a closed gate, or for senders, to the history unless it is the last entry. Waits for the concurrency
-    /// limit or a rate are not recorded.
+    /// Records a wait at a closed gate or for senders, once; waits for the concurrency limit or a rate are too frequent.
     fn record_gate_wait(&self, ctx: &mut SendContext<'_>, closed_by: Option<ClosedBy>) {
         let cooling_down =
             self.gate.senders_cooling_down(&ctx.state.sender_refusals).then_some(SENDERS_COOLING_DOWN);
@@ -145,8 +142,8 @@ impl ChannelGateway {
         }
     }
 
-    /// Makes sure that the lease outlasts a whole call of the provider: else another handler could take the request
-    /// over during the call. Returns a completion if the request needs no further attempt.
+    /// The lease must outlast a whole call of the provider: else another handler could take the request over during the
+    /// call. Returns a completion if the request needs no further attempt.
     async fn secure_lease(
         &self,
         ctx: &mut SendContext<'_>,
@@ -158,12 +155,11 @@ impl ChannelGateway {
         }
         match self.begin_attempt(ctx).await? {
             ProgressAnswer::Applied => Ok(None),
-            // A receipt shows that an earlier attempt in doubt was sent after all.
+            // A receipt shows that an attempt in doubt was sent.
             ProgressAnswer::AlreadySent(message_id) => {
                 Ok(Some(self.sent(ctx, accepted_by_receipt(message_id), text)))
             }
             ProgressAnswer::NotOwner => Err(RequeueReason::TakenOver),
-            // The code was used or replaced: the request ends as if its deadline had passed.
             ProgressAnswer::ChallengeUsedOrReplaced => Ok(Some(self.too_late(ctx))),
         }
     }
@@ -203,7 +199,7 @@ impl ChannelGateway {
                 events::sender_cooling_down(self.provider.name(), sender, *provider_code, cooldown);
             }
             (SenderVerdict::NotTheSender, Err(SendFailure::Refused { scope, .. })) => {
-                // The refusal turned out not to concern the sender, so we do not know what it concerns.
+                // We do not know what the refusal concerns.
                 *scope = Scope::Unrecognised;
             }
             _ => {}
@@ -240,11 +236,10 @@ impl ChannelGateway {
         };
         ctx.state.history.add(self.clock.now(), HistoryEvent::Attempted(entry));
         ctx.state.attempts_made = attempt;
-        // Each further attempt needs a renewed lease.
+        // A further attempt needs a renewed lease.
         ctx.state.attempt_may_run_until = Instant::now();
     }
 
-    /// Takes the next step after a failed attempt: a completion, reconciliation, or another attempt after a wait.
     async fn after_failed_attempt(
         &self,
         ctx: &mut SendContext<'_>,
@@ -290,8 +285,7 @@ impl ChannelGateway {
         Completion { id_is_unlisted, verification, ..completion }
     }
 
-    /// The completion of a request that ends without a known send. If any attempt was in doubt, the status is
-    /// `unknown`.
+    /// If any attempt was in doubt, the status is `unknown`.
     fn ended_without_send(&self, ctx: &SendContext<'_>, status: Status, error: OutcomeError) -> Completion {
         let state = &ctx.state;
         let (status, error) = if state.doubt.attempts_in_doubt == 0 {
@@ -306,7 +300,7 @@ impl ChannelGateway {
         Completion::of(Outcome { attempts, provider, history: state.history.clone(), ..ended })
     }
 
-    /// The completion of a request whose next attempt would come after its deadline.
+    /// Completes a request whose next attempt would come after its deadline.
     fn too_late(&self, ctx: &SendContext<'_>) -> Completion {
         let expired = OutcomeError::of(ErrorCode::Expired);
         let (status, error) = match (&ctx.state.last_error, ctx.state.attempts_made) {

@@ -1,7 +1,6 @@
-//! Explains a request: its record as a timeline, in fields and in words.
+//! Explains a request: its record as a timeline, in fields and in words. `docs/http.md` describes the fields.
 //!
-//! The source is the request's record and history in the store. They hold no code and no full recipient. A provider's
-//! error numbers are shown, its sentences are not.
+//! Record and history hold no code and no full recipient. A provider's error numbers are shown, its sentences are not.
 
 use serde::Serialize;
 
@@ -21,30 +20,28 @@ use crate::store::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RequestExplanation {
     pub request_id: String,
-    /// The recipient, masked.
+    /// Masked.
     pub to: String,
     pub purpose: String,
-    /// `sending`, `waiting`, `doubt` or `ended`.
     pub state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<ErrorCode>,
-    /// State and outcome as a sentence.
     pub text: String,
     pub attempts: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider_message_id: Option<String>,
-    /// Only of a request that has not ended.
+    /// Until the request has ended.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_rfc3339")]
     pub deadline: Option<UnixMillis>,
     /// Only while the store keeps the challenge.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<CodeStateRow>,
     pub timeline: Vec<TimelineEntry>,
-    /// The history is full: steps in the middle may be missing.
+    /// Steps in the middle may be missing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub shortened: bool,
 }
@@ -53,23 +50,19 @@ pub struct RequestExplanation {
 pub struct TimelineEntry {
     #[serde(serialize_with = "serialize_rfc3339")]
     pub at: UnixMillis,
-    /// These words are part of the interface and older than the glossary: `admitted`, `tried` (attempted), `held`
-    /// (waited at the gate), `given_back` (requeued), `taken_up` (taken over), `looked_up`, `resent`, `set_aside`
-    /// (dead-lettered), `ended` and `receipt`.
+    /// These words are part of the interface and older than the glossary.
     pub what: &'static str,
     pub text: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
-    /// The sender, counted from 1 in the order of the settings; `None` if there is only one.
+    /// From 1, in the order of the settings; `None` if there is only one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sender: Option<u32>,
-    /// The provider's answer (`tried`, `looked_up`), the reason (`held`, `given_back`, `set_aside`), the status
-    /// (`ended`, `receipt`), or `in_doubt` (`taken_up`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub answer: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider_code: Option<u32>,
-    /// The response time of the provider.
+    /// The provider's response time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ms: Option<u64>,
     /// Seconds until a new request may succeed.
@@ -79,7 +72,6 @@ pub struct TimelineEntry {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CodeStateRow {
-    /// `open`, `used`, `locked` or `expired`.
     pub state: &'static str,
     pub text: String,
     /// Checks of the code, the right one included.
@@ -94,7 +86,6 @@ pub struct RecentRequest {
     #[serde(serialize_with = "serialize_rfc3339")]
     pub at: UnixMillis,
     pub request_id: String,
-    /// `sending`, `waiting`, `doubt`, `ended`, or `forgotten` if the record is no longer kept.
     pub state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
@@ -102,12 +93,12 @@ pub struct RecentRequest {
     pub reason: Option<ErrorCode>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub receipt: Option<&'static str>,
-    /// The state of a request that has not ended, as a sentence.
+    /// Until the request has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
 }
 
-/// `checks_max` is the number of checks after which an unused code is locked.
+/// An unused code is locked after `checks_max` checks.
 pub fn explain_request(
     request_id: &RequestId,
     record: &RequestRecord,
@@ -407,7 +398,7 @@ fn code_state(code: &CodeState, checks_max: u32, now: UnixMillis) -> CodeStateRo
     CodeStateRow { state, text: format!("{words}; {counted}"), tries: checks, expires_at: expires }
 }
 
-/// An ordinal number: 1st, 2nd, 11th.
+/// 1st, 2nd, 11th.
 fn nth(number: u32) -> String {
     let ending = match (number % 10, number % 100) {
         (1, tens) if tens != 11 => "st",

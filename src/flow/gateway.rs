@@ -1,5 +1,4 @@
-//! The parts and the policy of one channel's flow. Its steps are the `impl ChannelGateway` blocks of the other files
-//! here.
+//! The parts and the policy of one channel. The steps are the `impl ChannelGateway` blocks of the other files here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +18,12 @@ use crate::provider::Provider;
 use crate::store::Store;
 use crate::text::Texts;
 
-/// Sends the codes of one channel. The handlers of its channel share it.
+/// All handlers of a channel share it. Each channel has its own, so that neither waits for the other's provider.
 pub struct ChannelGateway {
-    /// Each channel has its own gateway, so that no channel waits for the other's provider.
     pub channel: Channel,
     pub store: Arc<dyn Store>,
     pub provider: Arc<dyn Provider>,
-    /// Publishes results and dead letters.
+    /// Of results and dead letters.
     pub publisher: Arc<dyn Publisher>,
     pub gate: SendGate,
     pub replies: Replies,
@@ -41,19 +39,18 @@ pub struct ChannelGateway {
 #[derive(Clone, Debug)]
 pub struct Policy {
     pub limits: Limits,
-    /// From the admission that starts a challenge to the expiry of its code.
+    /// From the admission that starts a challenge.
     pub code_life: Duration,
     pub code_length: CodeLength,
-    /// Callers may choose codes, of at least `code_length` digits.
     pub caller_codes_allowed: bool,
     pub retry: RetryPolicy,
     pub provider_timeout: Duration,
     pub in_doubt_policy: InDoubtPolicy,
-    /// An attempt in doubt waits this long for a receipt, if the provider sends receipts but lists no messages.
+    /// If the provider sends receipts but lists no messages.
     pub in_doubt_receipt_wait: Duration,
-    /// A final receipt that is missing for this long is polled; `None` if receipts are never polled.
+    /// `None`: never.
     pub poll_receipt_after: Option<Duration>,
-    /// Reply queues that may be used: names, or prefixes that end in `*`.
+    /// Names, or prefixes that end in `*`.
     pub reply_to_allowed: Vec<String>,
 }
 
@@ -67,7 +64,7 @@ impl Policy {
         self.provider_timeout + PROVIDER_TIMEOUT_SLACK
     }
 
-    /// The duration of a lease for one attempt: one call of the provider, and time to record its answer.
+    /// Of a lease for one attempt.
     pub(super) fn lease_duration(&self) -> Duration {
         self.provider_timeout + LEASE_SLACK
     }

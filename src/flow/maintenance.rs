@@ -16,14 +16,14 @@ use crate::telemetry::events;
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(250);
 /// A later answer of the store counts as none.
 const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(500);
-/// The wait before the first probe after the circuit breaker opened. It doubles up to [`PROBE_WAIT_MAX`].
+/// Doubles up to [`PROBE_WAIT_MAX`].
 const PROBE_WAIT_FIRST: Duration = Duration::from_secs(2);
 const PROBE_WAIT_MAX: Duration = Duration::from_secs(30);
 const RECEIPT_POLL_EVERY: Duration = Duration::from_secs(15);
 
 pub struct ReceiptPolling {
     pub processor: Arc<ReceiptProcessor>,
-    /// We give up on a receipt that is still missing this long after the send.
+    /// From the send to the last poll.
     pub wait_max: Duration,
 }
 
@@ -35,7 +35,7 @@ impl ChannelGateway {
         shutdown.run_until_cancelled(tasks).await;
     }
 
-    /// Reads the kill switch before the first delivery is consumed. Without an answer the gate closes.
+    /// Before the first delivery is consumed. Without an answer the gate closes.
     pub async fn load_kill_switch(&self) {
         let shared_state = async {
             let kill_switch_on = self.store.kill_switch().await?.is_some();
@@ -71,13 +71,13 @@ impl ChannelGateway {
         }
     }
 
-    /// Checks the account while the circuit breaker is open. A probe sends no message and costs nothing.
+    /// A probe reads the account: it sends no message and costs nothing.
     async fn probe_provider(&self) {
         let mut wait = PROBE_WAIT_FIRST;
         loop {
             self.gate.wait_until_breaker_opens().await;
             let waiting_since = Instant::now();
-            // The jitter of ±25 % keeps workers apart.
+            // ±25 % keep workers apart.
             tokio::time::sleep(wait.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
             let probe = self.provider.check_credentials();
             let answer = tokio::time::timeout(self.policy.provider_call_max(), probe).await;
@@ -95,7 +95,6 @@ impl ChannelGateway {
     }
 
     async fn poll_receipts(&self, polling: Option<ReceiptPolling>) {
-        // Overdue receipts are those of text messages, so only the SMS gateway polls.
         let polling = polling.filter(|_| self.channel.polls_receipts());
         let Some(ReceiptPolling { processor, wait_max }) = polling else { return };
         loop {

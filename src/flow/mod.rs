@@ -1,27 +1,24 @@
 //! The life of a request. Read [`process_delivery`] first: it shows the steps of one delivery in order.
 //!
-//! A [`worker`] consumes deliveries and gives each one to a handler. The handler decodes and [validates](validate) the
-//! request, [admits](admit) it, [dispatches](dispatch) its message to the provider, and [completes](complete) it, which
-//! records the outcome. Then it publishes the result. Once the broker has confirmed that, the delivery is acknowledged.
+//! A [`worker`] gives each delivery to a handler. The handler decodes and [validates](validate) the request,
+//! [admits](admit) it, [dispatches](dispatch) its message to the provider, [completes](complete) it, and publishes the
+//! result. Once the broker has confirmed that, the delivery is acknowledged.
 //!
-//! - [`send_gate`] holds the checks before every message: kill switch, circuit breaker, concurrency, senders, and the
-//!   [`sender_rate`].
-//! - [`reconcile`] finds out whether an attempt in doubt was sent, before anything is sent again.
-//! - [`progress`] renews the lease of a request while it is sent, and records the progress.
-//! - [`dead_letter`] ends deliveries with an invalid body, messages that panic a handler or crash a worker too often, and
-//!   requests whose record cannot be read.
-//! - [`reply`] copies results to callers' own queues.
-//! - [`maintenance`] runs beside the requests: heartbeat, probes, overdue receipts.
-//! - [`verify`] checks a typed code, and publishes that it was right, as `verified_event.rs` says. [`receipts`] records the
-//!   provider's delivery receipts.
-//! - [`explain`] shows the history of a request, and [`inspect`] the state of otpost.
+//! - [`send_gate`]: the checks before every message, with the [`sender_rate`].
+//! - [`reconcile`]: finds out whether an attempt in doubt was sent.
+//! - [`progress`]: renews the lease of a request while it is sent.
+//! - [`dead_letter`]: invalid bodies, poison messages, unreadable records.
+//! - [`reply`]: copies of results for callers' own queues.
+//! - [`maintenance`]: heartbeat, probes, overdue receipts.
+//! - [`verify`] and `verified_event.rs`: the check of a typed code, and its event.
+//! - [`receipts`]: the provider's delivery receipts.
+//! - [`explain`] and [`inspect`]: the history of a request, and the state of otpost.
 //!
-//! [`gateway`] holds the parts and the policy of one channel's flow, and [`context`] the values that one request passes
-//! from step to step.
+//! [`gateway`] holds the parts and the policy of one channel, [`context`] the values that a request passes from step to
+//! step.
 //!
-//! In the `Result` of a step, `Ok` has what the next step needs. `Err(RequeueReason)` ends the handler: the delivery is
-//! requeued, or dead-lettered if a record cannot be read. The flow knows the traits of [`broker`](crate::broker), [`store`](crate::store) and [`provider`](crate::provider), and none
-//! of their adapters.
+//! In the `Result` of a step, `Err(RequeueReason)` ends the handler: the delivery is requeued, or dead-lettered if a
+//! record cannot be read.
 
 pub mod admit;
 mod backoff;

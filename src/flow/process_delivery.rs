@@ -7,16 +7,17 @@ use super::gateway::ChannelGateway;
 use crate::domain::outcome::{Outcome, Status};
 use crate::domain::recipient_rules::Rejection;
 use crate::domain::request::SendRequest;
+use crate::telemetry::events;
 
 impl ChannelGateway {
-    /// Processes one delivery until the broker has confirmed its result, its dead letter or both. `Ok` acknowledges the
-    /// delivery; `Err` requeues it, or dead-letters it if a record cannot be read.
+    /// Processes one delivery until the broker has confirmed its result, its dead letter or both. `Ok` acknowledges it.
     pub(super) async fn process(&self, handler: &mut DeliveryContext<'_>) -> Result<(), RequeueReason> {
         let delivery = handler.delivery;
         let request = match SendRequest::decode(&delivery.body, delivery.properties.timestamp) {
             Ok(request) => request,
             Err(invalid) => return self.reject_invalid_body(handler, &invalid).await,
         };
+        request.left_out.iter().for_each(|fault| events::field_left_out(request.id.as_str(), fault));
         let valid = match self.validate(&request) {
             Ok(valid) => valid,
             Err(rejection) => return self.reject(handler, &request, rejection).await,
@@ -63,7 +64,7 @@ impl ChannelGateway {
             let completion = self.dispatch(&mut ctx).await?;
             match self.complete(ctx.handler, ctx.valid, completion).await? {
                 AfterCompletion::Completed(completed) => return Ok(completed),
-                // The found message belongs to another request: look up again.
+                // Look up again.
                 AfterCompletion::MessageClaimed => {}
             }
         }

@@ -1,4 +1,4 @@
-//! Renews the lease of a request while it is sent, and records the request's progress in the store.
+//! Renews the lease of a request while it is sent, and records its progress.
 
 use std::time::Duration;
 
@@ -10,8 +10,7 @@ use crate::domain::history::{HistoryEvent, RequestHistory};
 use crate::store::{Lease, Progress, ProgressAnswer};
 use crate::telemetry::events;
 
-/// The name of [`Store::update_progress`](crate::store::Store::update_progress) in logs and in a metric's label: part
-/// of the interface, and older than the glossary.
+/// The name in logs and in a metric's label: part of the interface, and older than the glossary.
 const UPDATE_PROGRESS: &str = "mark";
 /// A lease outlives the wait of its handler by this much.
 const WAIT_LEASE_SLACK: Duration = Duration::from_secs(5);
@@ -35,7 +34,6 @@ impl ChannelGateway {
         Ok(answer)
     }
 
-    /// Records that the last attempt is in doubt, and renews the lease.
     pub(super) async fn record_in_doubt(
         &self,
         ctx: &mut SendContext<'_>,
@@ -45,8 +43,7 @@ impl ChannelGateway {
         Ok(self.update_progress(ctx, in_doubt, CancelOn::AnyCause).await?.0)
     }
 
-    /// Records that the request waits, then awaits `future` for at most `wait_max`. If the wait is cancelled, the lease is
-    /// released.
+    /// Records that the request waits, then awaits `future` for at most `wait_max`. A cancelled wait releases the lease.
     pub(super) async fn wait<T>(
         &self,
         ctx: &mut SendContext<'_>,
@@ -72,7 +69,7 @@ impl ChannelGateway {
         waited
     }
 
-    /// Releases the lease of a send, with its history: another handler may take it over after `retry_in`.
+    /// Another handler may take the request over after `retry_in`.
     pub(super) async fn release_send(
         &self,
         ctx: &mut SendContext<'_>,
@@ -85,8 +82,7 @@ impl ChannelGateway {
         self.release_lease(&ctx.lease(), attempts, requeued, history).await;
     }
 
-    /// Records in the store that the lease ends. The call is not repeated: if it fails, the lease expires, and the next
-    /// handler treats an attempt recorded as `sending` as in doubt.
+    /// Not repeated: if the call fails, the lease expires, and the next handler treats `sending` as in doubt.
     pub(super) async fn release_lease(
         &self,
         lease: &Lease<'_>,
@@ -99,7 +95,7 @@ impl ChannelGateway {
         }
     }
 
-    /// Returns the store's answer, and the time just before the call. If the call is cancelled, the lease is released.
+    /// Returns the time just before the call, too. A cancelled call releases the lease.
     async fn update_progress(
         &self,
         ctx: &mut SendContext<'_>,

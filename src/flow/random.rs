@@ -1,4 +1,4 @@
-//! Random bytes from the operating system, for identifiers and nonces.
+//! Random bytes for identifiers and nonces.
 
 pub(super) fn random_bytes<const LENGTH: usize>() -> [u8; LENGTH] {
     let mut bytes = [0; LENGTH];
@@ -6,7 +6,7 @@ pub(super) fn random_bytes<const LENGTH: usize>() -> [u8; LENGTH] {
     bytes
 }
 
-/// 64 random bits, for a fencing token or the id of a check.
+/// For a fencing token or the id of a check.
 pub(super) fn random_id() -> u64 {
     u64::from_ne_bytes(random_bytes())
 }

@@ -1,8 +1,7 @@
 //! Records delivery receipts, from callbacks and from polling, and publishes delivery events.
 //!
-//! A final receipt is published as `delivered` or `undelivered`. If the broker does not confirm, the receipt must come
-//! again; its event then has the same message id. Receipts arrive late, repeated and out of order: the store merges them
-//! and drops those that add nothing.
+//! Receipts arrive late, repeated and out of order: the store merges them. If the broker does not confirm an event, the
+//! receipt must come again; its event then has the same message id.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +24,6 @@ use crate::provider::{DeliveryReceipt, FetchedMessage, LookupError, Provider};
 use crate::store::{NewReceipt, OverdueReceipt, ReceiptAnswer, Store, StoreError};
 use crate::telemetry::events;
 
-/// Overdue receipts that one poll handles.
 const POLL_BATCH: u32 = 20;
 
 pub struct ReceiptProcessor {
@@ -35,7 +33,7 @@ pub struct ReceiptProcessor {
     pub clock: Clock,
 }
 
-/// The receipt was not processed and must come again.
+/// The receipt must come again.
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiptError {
     #[error(transparent)]
@@ -44,7 +42,7 @@ pub enum ReceiptError {
     Publish(#[from] PublishError),
 }
 
-/// A receipt from either source.
+/// From a callback or a poll.
 struct Receipt<'a> {
     provider: &'static str,
     recipient: Digest16,
@@ -77,8 +75,8 @@ impl ReceiptProcessor {
         .await
     }
 
-    /// Polls the provider for overdue receipts. Returns their number, or 0 if the provider does not answer. One that this
-    /// does not finish comes again, those that lapsed included.
+    /// Returns the number of overdue receipts, or 0 if the provider does not answer. One that this does not finish comes
+    /// again, those that lapsed included.
     pub async fn poll_overdue(
         &self,
         provider: &dyn Provider,
@@ -207,8 +205,7 @@ impl ReceiptProcessor {
     }
 }
 
-/// The value of a metric's label, and a field of the log. The words are part of the interface and older than the
-/// glossary.
+/// In the log and in a metric's label: part of the interface, and older than the glossary.
 fn answer_label(answer: &ReceiptAnswer) -> &'static str {
     match answer {
         ReceiptAnswer::Publish { .. } => "news",

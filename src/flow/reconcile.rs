@@ -1,14 +1,15 @@
 //! Finds out whether an attempt in doubt was sent, before anything is sent again.
 //!
-//! A receipt from the provider decides at once. Otherwise the provider's list of messages is read: if there are more
-//! unclaimed matches than unnamed messages of other requests, at least one match is ours. A message counts as not sent
-//! only if two lookups, both made after the attempt had certainly ended, find none that must be ours: the first may be
-//! ambiguous, the second must be absent. Then it is sent once more, with the same code. If that attempt is in doubt as well
-//! and not found, or if a match may be another request's, nothing more is sent. `IN_DOUBT_POLICY` can change this: send once more without a lookup, or never
-//! send again.
+//! - A receipt from the provider decides at once.
+//! - A lookup reads the provider's list. If more unclaimed messages match than other requests may have made without an
+//!   id, at least one match is ours.
+//! - A message counts as not sent after two lookups that began when the attempt had certainly ended. The first may be
+//!   ambiguous, the second must find none. Then it is sent once more, with the same code.
+//! - If that attempt is in doubt as well and not found, or a match may be another request's, nothing more is sent.
+//! - Without an answer the lookups go on until the deadline. A provider that lists no messages can decide only by a
+//!   receipt, within [`Policy::in_doubt_receipt_wait`].
 //!
-//! If the provider does not answer, the lookups go on until the deadline, and the outcome is `unknown`. If the provider
-//! cannot list messages, only a receipt can decide, within [`Policy::in_doubt_receipt_wait`].
+//! `IN_DOUBT_POLICY` can change this: send once more without a lookup, or never send again.
 //!
 //! [`Policy::in_doubt_receipt_wait`]: super::gateway::Policy::in_doubt_receipt_wait
 
@@ -28,21 +29,21 @@ use crate::store::{ClaimAnswer, ClaimInput, Grant, ProgressAnswer};
 use crate::telemetry::events;
 use crate::text::Rendered;
 
-/// The first wait between two lookups. It doubles up to [`LOOKUP_WAIT_MAX`]: most messages are listed soon.
+/// Doubles up to [`LOOKUP_WAIT_MAX`]: most messages are listed soon.
 const LOOKUP_WAIT_FIRST: Duration = Duration::from_secs(1);
 const LOOKUP_WAIT_MAX: Duration = Duration::from_secs(10);
-/// The longest wait for the circuit breaker before the lease is renewed.
+/// Then the lease is renewed.
 const BREAKER_WAIT_MAX: Duration = Duration::from_secs(15);
-/// After this many attempts in doubt nothing more is sent.
+/// Then nothing more is sent.
 const ATTEMPTS_IN_DOUBT_MAX: u32 = 2;
 
 pub(super) enum Reconciliation {
     Sent {
         accepted: Accepted,
-        /// A lookup found the message, so another request may have found the same one.
+        /// Another request may have found the same message.
         found_by_lookup: bool,
     },
-    /// The message may be sent once more: two lookups did not find it, or the policy is to send it without a lookup.
+    /// Two lookups did not find the message, or the policy needs none.
     MayResend,
     Unknown,
 }
@@ -58,14 +59,13 @@ impl ChannelGateway {
     ) -> DoubtState {
         let earliest = UnixMillis(grant.now.0.saturating_sub(millis(self.policy.code_life)));
         let (first_began, last_began) = match (is_in_doubt, grant.attempts_in_doubt) {
-            // The store may have lost the record: the first attempt is assumed to have begun no earlier than
-            // `requested_at`, nor more than a code's life ago.
+            // The store may have lost the record: an attempt began after `requested_at`, and less than a code's life ago.
             (true, 0) => {
                 (valid.request.requested_at.map_or(earliest, |requested| requested.max(earliest)), grant.now)
             }
             // The last attempt is the only one in doubt.
             (true, 1) => (grant.attempt_started_at, grant.attempt_started_at),
-            // The start of the first attempt in doubt is not recorded. It is the admission or later.
+            // The start of the first attempt in doubt is not recorded: the admission or later.
             (_, _) => (grant.admitted_at, grant.attempt_started_at),
         };
         let age = millis(grant.now.since(first_began));
@@ -77,7 +77,6 @@ impl ChannelGateway {
         }
     }
 
-    /// Reads receipts and lookups until they decide, or until the deadline.
     pub(super) async fn reconcile(
         &self,
         ctx: &mut SendContext<'_>,
@@ -100,7 +99,6 @@ impl ChannelGateway {
                 events::in_doubt_resolved(ctx.request_id(), "unknown");
                 return Ok(Reconciliation::Unknown);
             }
-            // No lookups while the circuit breaker is open.
             let reachable = self.gate.wait_until_provider_reachable();
             if self.wait_in_doubt(ctx, BREAKER_WAIT_MAX, reachable).await?.is_none() {
                 continue;
@@ -140,7 +138,7 @@ impl ChannelGateway {
         }
     }
 
-    /// Records the doubt and renews the lease. Returns the message that a receipt has reported for the request.
+    /// Renews the lease, too. Returns the message that a receipt has reported for the request.
     async fn record_doubt_and_read_receipt(
         &self,
         ctx: &mut SendContext<'_>,
@@ -153,14 +151,14 @@ impl ChannelGateway {
         }
     }
 
-    /// Reads the provider's list of messages once. Returns those that match, oldest first.
+    /// Returns the messages that match, oldest first.
     async fn look_up(
         &self,
         ctx: &SendContext<'_>,
         text: &Rendered,
     ) -> Result<Vec<ProviderMessage>, LookupError> {
         let doubt = &ctx.state.doubt;
-        // `doubt.ended_by`, converted to the wall clock. It may lie in the future or in the past.
+        // In wall time; it may lie in the future or in the past.
         let until_end = doubt.ended_by.saturating_duration_since(Instant::now());
         let since_end = Instant::now().saturating_duration_since(doubt.ended_by);
         let ended_by = UnixMillis(self.clock.now().plus(until_end).0.saturating_sub(millis(since_end)));
@@ -177,13 +175,11 @@ impl ChannelGateway {
         let mut matches = answer?;
         matches.retain(|message| matcher.matches(message.created, message.text.as_deref()));
         matches.sort_by_key(|message| message.created);
-        // The oldest beyond `LISTED_MAX` are dropped. That is safe: a shorter list claims less, and ours are
-        // the newest.
+        // Dropping the oldest is safe: a shorter list claims less, and ours are the newest.
         matches.drain(..matches.len().saturating_sub(LISTED_MAX));
         Ok(matches)
     }
 
-    /// Claims the message among the matching ones that must be ours.
     async fn claim(
         &self,
         ctx: &mut SendContext<'_>,
@@ -220,7 +216,7 @@ impl ChannelGateway {
         }
     }
 
-    /// Waits while the attempt is in doubt. If the wait is cancelled, another handler goes on with the reconciliation.
+    /// If the wait is cancelled, another handler reconciles.
     async fn wait_in_doubt<T>(
         &self,
         ctx: &mut SendContext<'_>,
@@ -236,7 +232,6 @@ impl ChannelGateway {
     }
 }
 
-/// A message that is known by its receipt.
 pub(super) fn accepted_by_receipt(message_id: String) -> Accepted {
     Accepted { message_id: Some(message_id), segments: None, verification_sid: None }
 }
@@ -246,10 +241,9 @@ fn accepted_by_lookup(found: ProviderMessage) -> Accepted {
     Accepted { message_id: Some(message_id), segments, verification_sid }
 }
 
-/// The result of a lookup that the provider answered.
 enum LookupResult {
     Found(Accepted),
-    /// Messages match that may all be those of other requests.
+    /// The matches may all be those of other requests.
     Ambiguous,
     Absent,
 }
@@ -259,8 +253,8 @@ struct Lookups {
     supported: bool,
     /// Without lookups a receipt must come before this moment.
     receipt_until: Instant,
-    /// The first lookup after the attempt had certainly ended that gave no message of ours: absent or ambiguous. If a later
-    /// one is absent, the ambiguous matches were those of others, so ours was absent then as well.
+    /// The first absent or ambiguous lookup after the attempt had certainly ended. If a later one is absent, the ambiguous
+    /// matches were those of others, so ours was absent then as well.
     undecided_since: Option<Instant>,
     wait: Duration,
 }
@@ -268,7 +262,7 @@ struct Lookups {
 enum NextLookup {
     Found(Accepted),
     Absent,
-    /// The message may have been sent; further lookups would not tell.
+    /// Further lookups would not decide.
     Ambiguous,
     GiveUp,
     After(Duration),
@@ -279,7 +273,7 @@ impl Lookups {
         Lookups { supported: true, receipt_until, undecided_since: None, wait: LOOKUP_WAIT_FIRST }
     }
 
-    /// The word for a lookup in the request's history. A lookup that came too early to prove anything gets none.
+    /// `None` for a lookup that came too early to prove anything.
     fn history_word(
         &self,
         began: Instant,
@@ -312,7 +306,7 @@ impl Lookups {
                 _ => NextLookup::After(*self.undecided_since.get_or_insert(began) + ABSENT_APART - began),
             },
             Err(LookupError::Unanswered(_)) => {
-                // No answer: twice as long as after an answer.
+                // Twice as long as after an answer.
                 self.take_wait();
                 NextLookup::After(self.wait)
             }
@@ -326,7 +320,6 @@ impl Lookups {
         }
     }
 
-    /// The current wait; the next one is twice as long.
     fn take_wait(&mut self) -> Duration {
         let wait = self.wait;
         self.wait = (wait * 2).min(LOOKUP_WAIT_MAX);

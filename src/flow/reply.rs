@@ -1,7 +1,7 @@
 //! The copy of a result for the caller's `reply_to` queue: one attempt, best effort.
 //!
-//! A caller's queue may be full, gone or misspelt. So replies have their own connection, a bound on how many are in
-//! flight, and no handler that waits for them. Only the result on the results exchange is guaranteed.
+//! A caller's queue may be full, gone or misspelt. So replies have their own connection and a bound, and no handler
+//! waits for them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use crate::broker::{Outgoing, Publisher, Target};
 use crate::telemetry::events;
 
-/// A reply beyond this many in flight is dropped.
+/// Further replies are dropped.
 const IN_FLIGHT_MAX: u32 = 256;
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -54,7 +54,7 @@ impl Replies {
         });
     }
 
-    /// Waits until no reply is in flight, at most [`PUBLISH_TIMEOUT`].
+    /// Waits at most [`PUBLISH_TIMEOUT`].
     pub(super) async fn finish(&self) {
         let all = self.permits.acquire_many(IN_FLIGHT_MAX).await;
         drop(all.expect("the semaphore is never closed"));

@@ -1,9 +1,9 @@
-//! One more call of the store after a failure.
+//! Repeats a failed call of the store once.
 
 use crate::store::StoreError;
 use crate::telemetry::events;
 
-/// Calls the store, and once more after a failure. The call must be idempotent.
+/// The call must be idempotent.
 pub(super) async fn retry_once<T, Call>(
     step: &'static str,
     mut call: impl FnMut() -> Call,

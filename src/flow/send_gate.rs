@@ -1,8 +1,7 @@
 //! The checks before every send: kill switch, circuit breaker, concurrency limit, sender, and sender rate.
 //!
-//! While the gate is closed its channel's consumer loop consumes nothing, and requests in flight wait, without using up
-//! attempts, until their deadline. A message also waits while no sender is available for it. [`crate::domain`] decides;
-//! this file counts the messages in flight and wakes the handlers that wait.
+//! While the gate is closed its channel's consumer loop consumes nothing, and requests in flight wait until their
+//! deadline. [`crate::domain`] decides; this file counts the messages in flight and wakes the handlers that wait.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -22,23 +21,23 @@ use crate::store::SharedState;
 use crate::store::retention::ACTIVE_WORKER_FOR;
 use crate::telemetry::events;
 
-/// After this long without an answer from the store the kill switch counts as unknown, and the gate closes.
+/// Then the kill switch counts as unknown, and the gate closes.
 const STORE_SILENT_AFTER: Duration = Duration::from_millis(750);
 
-/// The word in logs, metrics and histories for a wait while no sender is available for the message: each is cooling down
-/// or was refused for it. The word is part of the interface and older than the glossary.
+/// No sender is available for the message: each is cooling down or was refused for it. The word is part of the interface
+/// and older than the glossary.
 pub(super) const SENDERS_COOLING_DOWN: &str = "senders_rest";
 
-/// The gate of one channel, shared by all its handlers.
+/// Of one channel, shared by all its handlers.
 pub struct SendGate {
     channel: Channel,
     state: Mutex<State>,
     closed_by: watch::Sender<Option<ClosedBy>>,
     paused: watch::Sender<bool>,
     breaker: watch::Sender<BreakerState>,
-    /// Wakes the handlers that wait to enter: something they wait for may have changed.
+    /// Wakes the handlers that wait to enter.
     changed: Notify,
-    /// Messages a second of one sender over all workers; `None` for no limit.
+    /// Messages a second of one sender over all workers; `None`: no limit.
     sender_rate: Option<f64>,
     started: Instant,
 }
@@ -46,7 +45,7 @@ pub struct SendGate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClosedBy {
     KillSwitch,
-    /// The store does not answer, so the kill switch may be on.
+    /// The kill switch may be on.
     StoreSilent,
     /// A key that all requests share cannot be read.
     StoreDamaged,
@@ -54,7 +53,6 @@ pub enum ClosedBy {
 }
 
 impl ClosedBy {
-    /// The word in logs, metrics and histories.
     pub const fn as_str(self) -> &'static str {
         match self {
             ClosedBy::KillSwitch => "kill_switch",
@@ -69,12 +67,11 @@ struct State {
     breaker: CircuitBreaker,
     concurrency: ConcurrencyLimiter,
     in_flight: usize,
-    /// Counts the changes of the breaker's state. The breaker ignores the answer to a message of an earlier epoch.
+    /// Counts the changes of the breaker's state: it ignores the answer to a message of an earlier epoch.
     breaker_epoch: u64,
-    /// The one message that the half-open breaker lets through is in flight.
+    /// The one message that the half-open breaker lets through.
     half_open_in_flight: bool,
     kill_switch_on: bool,
-    /// The last answer of the store; `None` before the first one.
     store_answered_at: Option<Instant>,
     store_silent: bool,
     /// The name of a key that all requests share and that the store cannot read.
@@ -92,18 +89,17 @@ impl State {
         (self.store_answered_at, self.store_silent) = (Some(Instant::now()), false);
     }
 
-    /// True if the worker takes a share of the senders' rate.
+    /// The worker takes a share of the senders' rate.
     fn is_active(&self) -> bool {
         self.last_demand.is_some_and(|at| at.elapsed() < ACTIVE_WORKER_FOR)
     }
 }
 
-/// The answer to a message that asks to enter.
 enum Entry {
     Granted(TicketTerms),
     /// Wait until [`SendGate::changed`].
     Wait,
-    /// Wait for this long, or until [`SendGate::changed`].
+    /// Or until [`SendGate::changed`].
     WaitFor(Duration),
 }
 
@@ -114,8 +110,6 @@ struct TicketTerms {
 }
 
 impl SendGate {
-    /// At most `concurrency_max` messages are in flight, and each of the `senders` sends `sender_rate` messages a
-    /// second.
     pub fn new(
         channel: Channel,
         concurrency_max: usize,
@@ -152,7 +146,6 @@ impl SendGate {
         }
     }
 
-    /// A watch: true while the gate is closed.
     pub fn paused(&self) -> watch::Receiver<bool> {
         self.paused.subscribe()
     }
@@ -168,7 +161,7 @@ impl SendGate {
         self.wait_until(|closed_by| closed_by.is_none()).await;
     }
 
-    /// Waits while the circuit breaker is open. With the kill switch on, lookups at the provider go on.
+    /// The kill switch does not stop lookups.
     pub(super) async fn wait_until_provider_reachable(&self) {
         self.wait_until(|closed_by| closed_by != Some(ClosedBy::Breaker)).await;
     }
@@ -195,7 +188,7 @@ impl SendGate {
         closed_by.wait_for(|cause| is(*cause)).await.expect("the gate holds the sender");
     }
 
-    /// A ticket, if a message may go now. `refusals` names the senders that the provider already refused for the message.
+    /// `refusals` names the senders that the provider already refused for the message.
     pub(super) fn try_enter(
         &self,
         recipient: RecipientHash,
@@ -207,12 +200,11 @@ impl SendGate {
         }
     }
 
-    /// True while every sender is cooling down or was refused for the message.
     pub(super) fn senders_cooling_down(&self, refusals: &SenderRefusals) -> bool {
         self.lock().senders.none_available(refusals)
     }
 
-    /// Waits for a ticket: until the concurrency limit, a sender and its rate allow one. `None` if the gate closes.
+    /// `None` if the gate closes.
     pub(super) async fn enter(
         &self,
         recipient: RecipientHash,
@@ -269,7 +261,7 @@ impl SendGate {
         Entry::Granted(TicketTerms { breaker_epoch: state.breaker_epoch, assignment })
     }
 
-    /// Adapts sender, circuit breaker and concurrency to the provider's answer. Returns the verdict on the sender.
+    /// Adapts sender, circuit breaker and concurrency.
     fn record_answer(
         &self,
         terms: TicketTerms,
@@ -281,9 +273,8 @@ impl SendGate {
         let mut verdict = SenderVerdict::Nothing;
         self.update(|state, now| {
             verdict = state.senders.record_answer(terms.assignment, to, refusals, now, failure);
-            // Normally `NotTheSender` means that the fault is not the sender's; it may also mean that all our senders are
-            // now refused. So the breaker counts it as an unrecognised refusal, and opens after refused messages to several
-            // recipients.
+            // `NotTheSender` may also mean that all our senders are now refused. So the breaker counts it as an
+            // unrecognised refusal, and opens after several recipients.
             let unrecognised = SendFailure::refused(Scope::Unrecognised, None);
             if terms.breaker_epoch == state.breaker_epoch {
                 let not_the_sender = verdict == SenderVerdict::NotTheSender;
@@ -300,12 +291,10 @@ impl SendGate {
         verdict
     }
 
-    /// The breaker is half-open now if it was open.
     pub(super) fn probe_succeeded(&self) {
         self.update(|state, _| state.breaker.probe_succeeded());
     }
 
-    /// True if this worker counts among those that share the senders' rate.
     pub(super) fn is_active(&self) -> bool {
         self.sender_rate.is_some() && self.lock().is_active()
     }
@@ -356,8 +345,7 @@ impl SendGate {
         self.changed.notify_waiters();
     }
 
-    /// The message is no longer in flight. If it was a sender's trial message and had no answer, a later one tries the
-    /// sender.
+    /// A trial message without an answer leaves the trial to a later one.
     fn release(&self, terms: TicketTerms, answered: bool) {
         let trial_undecided = terms.assignment.is_trial && !answered;
         self.update(|state, now| {
@@ -372,7 +360,7 @@ impl SendGate {
         }
     }
 
-    /// Changes the state, then publishes a changed cause or breaker and wakes the handlers that wait.
+    /// Publishes a changed cause or breaker, and wakes the handlers that wait.
     fn update(&self, change: impl FnOnce(&mut State, Duration)) {
         let mut state = self.lock();
         change(&mut state, self.started.elapsed());
@@ -407,14 +395,14 @@ fn load_of(failure: Option<&SendFailure>, elapsed: Duration) -> Load {
     match failure {
         None | Some(SendFailure::Refused { .. }) => Load::Answered(elapsed),
         Some(SendFailure::Throttled { .. }) => Load::Throttled,
-        // None of these shows the provider's capacity: `Deferred` is the wait of one mailbox, the others are no answer.
+        // No measure of the provider's capacity: `Deferred` is the wait of one mailbox, the others are no answer.
         Some(
             SendFailure::Deferred { .. } | SendFailure::NotConnected { .. } | SendFailure::InDoubt { .. },
         ) => Load::Unknown,
     }
 }
 
-/// Publishes a value if it differs from the last one; true if it does.
+/// True if the value changed.
 fn replace<T: PartialEq>(published: &watch::Sender<T>, new: T) -> bool {
     published.send_if_modified(|last| {
         let changed = *last != new;
@@ -423,7 +411,7 @@ fn replace<T: PartialEq>(published: &watch::Sender<T>, new: T) -> bool {
     })
 }
 
-/// The permission to send one message. The message counts as in flight until this is dropped.
+/// The message counts as in flight until this is dropped.
 pub(super) struct GateTicket<'a> {
     gate: &'a SendGate,
     terms: TicketTerms,
@@ -431,12 +419,12 @@ pub(super) struct GateTicket<'a> {
 }
 
 impl GateTicket<'_> {
-    /// The sender of the message, counted from 0.
+    /// Counted from 0.
     pub(super) fn sender(&self) -> usize {
         self.terms.assignment.sender
     }
 
-    /// Records the provider's answer. Adds the sender to `refusals` if the sender was refused.
+    /// Adds a refused sender to `refusals`.
     pub(super) fn answered(
         mut self,
         to: RecipientInfo<'_>,

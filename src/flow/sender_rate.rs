@@ -1,4 +1,4 @@
-//! The rate of one sender, in messages a second, shared by all workers that have messages to send.
+//! The rate of one sender, in messages a second, shared by all active workers.
 
 use std::time::Duration;
 
@@ -12,17 +12,16 @@ use tokio::time::Instant;
 /// This worker's share of every sender's rate.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum RateShare {
-    /// No share: the worker has nothing to send, or the store has not counted it yet.
+    /// The worker has nothing to send, or the store has not counted it yet.
     Idle,
-    /// The store has counted the worker. The others learn of it within one heartbeat, so the worker sends from its next
-    /// heartbeat on.
+    /// The other workers learn of it within one heartbeat, so it sends from its next heartbeat on.
     Joining,
     /// One of this many equal shares.
     OneOf(u32),
 }
 
 impl RateShare {
-    /// The share after a heartbeat of this worker, which counted it or not.
+    /// After a heartbeat of this worker, which counted it or not.
     pub(super) fn next(self, was_counted: bool, active_workers: u32) -> RateShare {
         match self {
             _ if !was_counted || active_workers == 0 => RateShare::Idle,
@@ -32,11 +31,11 @@ impl RateShare {
     }
 }
 
-/// Limits one sender to this worker's share of its rate.
+/// Limits one sender to this worker's share.
 pub(super) struct SenderRateLimiter {
     limiter: RateLimiter<NotKeyed, InMemoryState, TokioClock, NoOpMiddleware<Nanos>>,
     clock: TokioClock,
-    /// After a change of the share, nothing is sent before this moment.
+    /// Nothing is sent before this moment.
     ready_at: Instant,
     last_sent: Option<Instant>,
 }
@@ -46,14 +45,12 @@ impl SenderRateLimiter {
         SenderRateLimiter::starting(rate, 1, clock, None)
     }
 
-    /// The limiter after the number of workers has changed.
     pub(super) fn shared_by(&self, workers: u32, rate: f64) -> SenderRateLimiter {
         SenderRateLimiter::starting(rate, workers, self.clock.clone(), Some(self))
     }
 
-    /// A worker that sent within the last period continues from its last message. One that still waits for its first
-    /// moment (`ready_at`) keeps it, if it lies within the new period. Any other starts at a random moment of the period,
-    /// so that workers that start together are spread over it.
+    /// A worker that sent within the last period continues from its last message. One that waits keeps its `ready_at`
+    /// within the new period. Any other starts at a random moment, so that workers that start together are spread.
     fn starting(
         rate: f64,
         workers: u32,
@@ -86,7 +83,7 @@ impl SenderRateLimiter {
     }
 }
 
-/// Tokio's clock for the limiter, so that a test that pauses time also pauses the rate.
+/// A test that pauses tokio's time also pauses the rate.
 #[derive(Clone, Debug)]
 pub(super) struct TokioClock(pub(super) Instant);
 

@@ -1,7 +1,7 @@
-//! Checks a request by everything that needs no store.
+//! Checks a request without the store.
 //!
-//! Two refusals apply to new requests only: a disabled channel, and a caller's code that the settings forbid. Only the
-//! store knows whether a request is new, so they are passed to admission.
+//! A disabled channel and a forbidden code are refused for new requests only. Only the store knows these, so the refusal
+//! is passed to admission.
 
 use super::context::ValidRequest;
 use super::gateway::ChannelGateway;
@@ -59,7 +59,6 @@ impl ChannelGateway {
     }
 }
 
-/// The first field of a request that chooses its code or its text.
 fn first_code_or_text_field(request: &SendRequest<'_>) -> Option<&'static str> {
     let given = [
         ("code", request.code.is_some()),

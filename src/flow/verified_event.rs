@@ -13,10 +13,9 @@ use crate::store::code_check::CodeCheck;
 use crate::store::{RequestState, Store, StoreError};
 use crate::telemetry::events;
 
-/// The longest wait for the broker's confirm: a person is waiting.
+/// A person is waiting.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(3);
 
-/// The event was not confirmed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum VerifiedEventError {
     #[error(transparent)]
@@ -31,7 +30,6 @@ struct CodeRequest {
     correlation_id: Option<String>,
 }
 
-/// Publishes the event of a check that has just verified its code.
 pub(super) async fn publish_verified(
     store: &dyn Store,
     publisher: &dyn Publisher,
@@ -71,8 +69,8 @@ pub(super) async fn publish_verified(
     Ok(())
 }
 
-/// The newest request of the recipient that sent the used code. If none sent it, the person can know it only from the caller
-/// that chose it, and the newest request that tried to send it is taken.
+/// The newest request of the recipient that sent the used code. If none sent it, the person knows the code from the caller
+/// that chose it: then the newest request that tried to send it.
 async fn request_of_code(
     store: &dyn Store,
     check: &CodeCheck<'_>,
@@ -80,7 +78,7 @@ async fn request_of_code(
     let mut unsent = None;
     for recent in store.recent_requests(check.recipient).await? {
         let record = store.request_record(&recent.request_id, Some(check.recipient)).await?;
-        // The state of the code is that of the record's own challenge, or absent.
+        // `code` is the state of the record's own challenge.
         let Some(record) = record.filter(|record| record.code.is_some_and(|code| code.used)) else {
             continue;
         };

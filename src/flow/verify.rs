@@ -1,7 +1,7 @@
 //! Verifies a typed code.
 //!
-//! The store counts every check and decides the verdict. If the provider made the code, the provider compares it, after
-//! the store has counted the check.
+//! The store counts every check before the code is compared, and decides the verdict. A code that the provider made is
+//! compared there.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,30 +27,29 @@ use crate::telemetry::events;
 #[derive(Clone)]
 pub struct Verifier {
     pub store: Arc<dyn Store>,
-    /// Of the events of verified codes.
+    /// Of verified events.
     pub publisher: Arc<dyn Publisher>,
     pub codes: Arc<CodeKeyring>,
     pub recipient_keyring: Arc<RecipientKeyring>,
     pub limits: Limits,
     pub provider_verifier: Option<Arc<dyn CodeVerifier>>,
-    /// Checks in progress. Shutdown waits for them.
+    /// Shutdown waits for these checks.
     pub in_flight: TaskTracker,
     pub clock: Clock,
 }
 
-/// The longest wait for the provider's check: a person is waiting.
+/// A person is waiting.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(4);
-/// The longest wait for reading a verification or the Verify service after a check.
+/// For reading a Verification or the Verify service after a check.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The names of the two halves of a provider's check in logs and in a metric's label: part of the interface, and older
-/// than the glossary.
+/// In logs and in a metric's label: part of the interface, and older than the glossary.
 const BEGIN_PROVIDER_CHECK: &str = "begin_check";
 const FINISH_PROVIDER_CHECK: &str = "end_check";
 
 impl Verifier {
-    /// The verdict on one check. It runs to its end even if the client disconnects: a right code is right only once, and
-    /// its event must be published.
+    /// The check runs to its end even if the client disconnects: a right code is right only once, and its event must be
+    /// published.
     pub async fn verify(&self, to: &Address, purpose: &Purpose, code: &Code) -> Result<Verdict, StoreError> {
         let (verifier, to, purpose) = (self.clone(), to.clone(), purpose.clone());
         let code = Code::parse(code.expose()).expect("a code reads back");
@@ -82,8 +81,8 @@ impl Verifier {
         Ok(verdict)
     }
 
-    /// Publishes the event of a right code. If that fails, the check is undone: otherwise the next one would find the
-    /// code used, and no caller would have had the verdict.
+    /// If the event is not published, the check is undone: else the next one would find the code used, and no caller would
+    /// have had the verdict.
     async fn publish_or_reopen(&self, check: &CodeCheck<'_>, to: &Address) -> Result<Verdict, StoreError> {
         let published = publish_verified(&*self.store, &*self.publisher, check, to, self.clock.now()).await;
         let Err(error) = published else {
@@ -99,7 +98,6 @@ impl Verifier {
         }
     }
 
-    /// The provider's verdict on a code that it made, if the store allows a check.
     async fn verify_at_provider(
         &self,
         provider: &dyn CodeVerifier,
@@ -131,8 +129,8 @@ impl Verifier {
                 events::code_check_failed(to, error);
                 match error {
                     CodeVerifierError::NotCompared(_) => ProviderAnswer::NotCompared,
-                    // The check stays unfinished in the store: if the provider later shows the verification as approved,
-                    // this check may be what approved it.
+                    // Unfinished in the store: if the provider later shows the Verification as approved, this check may
+                    // have approved it.
                     CodeVerifierError::Lost(_) => return Ok(Verdict::Unanswered { counted: true }),
                 }
             }
@@ -140,8 +138,8 @@ impl Verifier {
         let verdict =
             retry_once(FINISH_PROVIDER_CHECK, || self.store.finish_provider_check(check, answer_for_store))
                 .await?;
-        // The provider's reason is more exact than the store's `Wrong`. Any other verdict of the store stays: a concurrent
-        // check may have verified the code.
+        // The provider's reason is more exact than the store's `Wrong`. Any other verdict stays: a concurrent check may
+        // have verified the code.
         Ok(match (&answer, verdict, verification_sid) {
             // No message is known to have been sent.
             (Ok(ProviderVerdict::Gone), Verdict::Wrong { .. }, None) => Verdict::NonePending,
@@ -156,7 +154,7 @@ impl Verifier {
     }
 }
 
-/// True if the provider answers in time that the right code was given.
+/// False without an answer in time.
 async fn is_approved(provider: &dyn CodeVerifier, verification_sid: Option<&str>) -> bool {
     let Some(verification_sid) = verification_sid else { return false };
     let approved = tokio::time::timeout(LOOKUP_TIMEOUT, provider.is_approved(verification_sid)).await;
@@ -167,7 +165,7 @@ async fn is_approved(provider: &dyn CodeVerifier, verification_sid: Option<&str>
 async fn service_exists(provider: &dyn CodeVerifier) -> Result<(), CodeVerifierError> {
     let answer = tokio::time::timeout(LOOKUP_TIMEOUT, provider.is_there()).await;
     match answer.unwrap_or_else(|_| Err(CredentialError::Unanswered("no answer in time".to_owned()))) {
-        // The credentials may check but not read: the service exists.
+        // They may check but not read: the service exists.
         Ok(()) | Err(CredentialError::MayNotRead { .. }) => Ok(()),
         Err(error) => {
             if !matches!(error, CredentialError::Unanswered(_)) {

@@ -1,10 +1,7 @@
 //! Consumes deliveries, processes a bounded number at once, and settles each of them.
 //!
-//! The broker hands out at most its prefetch, and at most `handlers_max` of these are processed. Each handler is a task. A
-//! panic is caught inside the task, which keeps the delivery, so neither it nor the handler slot is lost.
-//!
-//! During a pause no delivery starts, and those in flight keep their handlers, which wait at the gate. The consumer keeps
-//! its buffered deliveries for up to 12 minutes. At shutdown the loop finishes what is in flight and requeues what waits.
+//! Each handler is a task. A panic is caught inside the task, which keeps the delivery, so neither it nor the handler
+//! slot is lost. During a pause no delivery starts, and the handlers of those in flight wait at the gate.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -24,15 +21,14 @@ use crate::broker::pause::pause_is;
 use crate::broker::{Delivery, RequestConsumer, Settlement};
 use crate::telemetry::events;
 
-/// A message whose handler panics on its fifth delivery or later is dead-lettered. Every earlier delivery counts, whatever
-/// the reason of its requeue.
+/// A message whose handler panics on this delivery or later is dead-lettered. Every earlier delivery counts, whatever the
+/// reason of its requeue.
 const PANICKED_DELIVERIES_MAX: u64 = 5;
 
 /// The longest wait for the next buffered delivery of a consumer.
 const BUFFERED_WAIT: Duration = Duration::from_millis(50);
 
-/// The consumer loop of one channel: processes the deliveries of one consumer until shutdown. A worker process runs
-/// one for each channel.
+/// A worker process runs one for each channel.
 pub struct ConsumerLoop {
     gateway: Arc<ChannelGateway>,
     slots: Arc<Semaphore>,
@@ -42,7 +38,7 @@ pub struct ConsumerLoop {
 }
 
 impl ConsumerLoop {
-    /// A loop that processes at most `handlers_max` deliveries at once and drains for at most `grace` at shutdown.
+    /// At most `handlers_max` deliveries are processed at once. At shutdown the loop drains for at most `grace`.
     pub fn new(
         gateway: Arc<ChannelGateway>,
         handlers_max: usize,
@@ -59,18 +55,17 @@ impl ConsumerLoop {
         }
     }
 
-    /// The same loop, which starts no delivery while `paused` is true.
     pub fn pausing_when(self, paused: watch::Receiver<bool>) -> ConsumerLoop {
         ConsumerLoop { paused, ..self }
     }
 
-    /// Runs until shutdown, then drains. Returns how many deliveries were unfinished at the end of the grace period;
-    /// the broker delivers them to another worker.
+    /// Runs until shutdown, then drains. Returns the number of unfinished deliveries, which go to another worker.
     pub async fn run(mut self, mut consumer: Box<dyn RequestConsumer>) -> usize {
         let mut handlers = JoinSet::new();
         while let Some((slot, delivery)) = self.next(consumer.as_mut()).await {
             let (gateway, shutdown) = (self.gateway.clone(), self.shutdown.clone());
-            handlers.spawn(async move { handle(&gateway, delivery, slot, &shutdown).await });
+            // Boxed, because a task moves its future some times, and this one has 6 kB.
+            handlers.spawn(Box::pin(async move { handle(&gateway, delivery, slot, &shutdown).await }));
             while handlers.try_join_next().is_some() {}
         }
         events::stopping(self.gateway.channel, self.grace);
@@ -82,16 +77,14 @@ impl ConsumerLoop {
             while handlers.join_next().await.is_some() {}
             self.gateway.replies.finish().await;
         });
-        // After the grace period the remaining handlers are counted and dropped.
+        // The remaining handlers are counted and dropped.
         let _ = drained.await;
         consumer.close().await;
         handlers.len()
     }
 
-    /// The next delivery and the slot for its handler; `None` at shutdown.
-    ///
-    /// The delivery comes first. An idle loop that held a slot would keep it from a handler that gave up its slot for a
-    /// wait (`sleep_without_slot`).
+    /// `None` at shutdown. The delivery comes before its slot: an idle loop that held a slot would keep it from a handler
+    /// that gave up its own for a wait (`sleep_without_slot`).
     async fn next(&mut self, consumer: &mut dyn RequestConsumer) -> Option<(HandlerSlot, Delivery)> {
         let mut waiting = None;
         loop {
@@ -113,7 +106,7 @@ impl ConsumerLoop {
         }
     }
 
-    /// Waits until the pause ends or the worker shuts down. Requeues every waiting delivery after [`HOLD_MAX`].
+    /// Requeues every waiting delivery after [`HOLD_MAX`].
     async fn wait_out_pause(&mut self, consumer: &mut dyn RequestConsumer, waiting: &mut Option<Delivery>) {
         events::consumption_paused(self.gateway.channel);
         consumer.pause().await;
@@ -186,7 +179,6 @@ async fn after_requeue(
     Settlement::Requeue
 }
 
-/// Requeues the delivery of a handler that panicked, or dead-letters it after [`PANICKED_DELIVERIES_MAX`] deliveries.
 async fn after_panic(gateway: &ChannelGateway, handler: &DeliveryContext<'_>) -> Settlement {
     let delivery_count = handler.delivery.properties.delivery_count;
     events::handler_panicked(delivery_count);

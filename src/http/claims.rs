@@ -104,7 +104,8 @@ impl Required {
             }
         }
         let expires = seconds(read.exp.given()?)?;
-        let begins = read.nbf.given().map_or(Some(0.0), seconds)?;
+        // Any time in the past allows the same, also one before 1970.
+        let begins = read.nbf.given().filter(|value| !value.is_null()).map_or(Some(0.0), Json::number)?;
         Some(Times { expires, begins })
     }
 }

@@ -35,17 +35,13 @@ pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet
     client
 }
 
-/// True for an address in the network; both may be an IPv4 address in the form of IPv6.
+/// True for an address in the network. A network of IPv6 contains IPv4 addresses in the form of IPv6, so `::/0` contains
+/// every address.
 fn contains(net: &IpNet, address: IpAddr) -> bool {
-    let mapped = match (net, address) {
-        (IpNet::V6(net), IpAddr::V4(address)) => {
-            net.addr().to_ipv4_mapped().is_some()
-                && net.prefix_len() >= 96
-                && net.contains(&address.to_ipv6_mapped())
-        }
-        _ => false,
-    };
-    mapped || net.contains(&address)
+    match (net, address) {
+        (IpNet::V6(net), IpAddr::V4(address)) => net.contains(&address.to_ipv6_mapped()),
+        _ => net.contains(&address),
+    }
 }
 
 /// The address of a hop, in the forms of `node` (RFC 7239 §6): with a port, in quotes, IPv6 in brackets. Proxies also write
@@ -106,6 +102,16 @@ mod tests {
     #[test]
     fn no_proxy_is_trusted_by_default() {
         check(&["1.2.3.4"], "", "10.0.0.1");
+    }
+
+    #[test]
+    fn a_network_of_ipv6_contains_the_ipv4_addresses_in_the_form_of_ipv6() {
+        for trusted in ["::/0", "::/80", "::ffff:0:0/96", "::ffff:10.0.0.0/104", "0.0.0.0/0"] {
+            check(&["2001:db8::1, 1.2.3.4"], &format!("{trusted},1.2.3.4/32"), "2001:db8::1");
+        }
+        for other in ["::/97", "2000::/3", "::ffff:11.0.0.0/104"] {
+            check(&["1.2.3.4"], other, "10.0.0.1");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::telemetry::events;
 
@@ -20,7 +20,7 @@ const HEAD_WITHIN: Duration = Duration::from_secs(30);
 const NEXT_REQUEST_WITHIN: Duration = Duration::from_secs(630);
 /// The time in which a client reads an answer.
 const READ_WITHIN: Duration = Duration::from_secs(30);
-/// A read buffer that is not counted: the bound on connections covers it.
+/// The least read buffer of hyper. It is not counted: the bound on connections covers it.
 const BUFFER_BYTES_FREE: usize = 8 * 1024;
 /// The least time between two warnings about a bound.
 pub(super) const WARNING_EVERY: Duration = Duration::from_secs(60);
@@ -31,6 +31,8 @@ pub struct ConnectionLimits {
     pub connections_max: usize,
     /// Request heads and bodies in memory, over all connections.
     pub bytes_max: usize,
+    /// No connection gives way to a new one earlier: in a burst, its request may be waiting in the kernel.
+    pub gives_way_after: Duration,
 }
 
 /// The connections of one server.
@@ -58,6 +60,8 @@ struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// Waits for its first byte.
+    /// Its first request may have come, and was not read.
+    Accepted,
     Opened,
     Head,
     Body,
@@ -143,7 +147,7 @@ impl Progress {
 
     fn waiting_since(&self) -> Option<Instant> {
         match self.stage {
-            Stage::Closing => None,
+            Stage::Closing | Stage::Accepted => None,
             Stage::Working => self.write_blocked,
             Stage::Opened | Stage::Head | Stage::Body | Stage::Idle => {
                 Some(self.write_blocked.unwrap_or(self.since))
@@ -165,7 +169,7 @@ impl Progress {
             Stage::Opened | Stage::Head => (HEAD_WITHIN, CloseReason::Head),
             Stage::Idle => (NEXT_REQUEST_WITHIN, CloseReason::Idle),
             // A body has a time limit of its own, which is answered.
-            Stage::Body | Stage::Working | Stage::Closing => return None,
+            Stage::Body | Stage::Working | Stage::Accepted | Stage::Closing => return None,
         };
         (now >= self.since + within).then_some(reason)
     }
@@ -263,29 +267,36 @@ impl Connections {
     /// Waits until another connection may be opened, and closes the one that has waited longest for its client.
     pub(super) async fn room(&self) {
         loop {
-            {
+            let next_closable = {
                 let mut state = self.state();
                 let open = state.progress.len();
                 if open < self.limits.connections_max {
                     return;
                 }
-                if open - state.closing >= self.limits.connections_max {
-                    self.close_longest_waiting(&mut state);
-                }
+                let is_full = open - state.closing >= self.limits.connections_max;
+                is_full.then(|| self.close_longest_waiting(&mut state, self.limits.gives_way_after)).flatten()
+            };
+            let changed = self.changed.notified();
+            match next_closable {
+                Some(at) => drop(timeout_at(at, changed).await),
+                None => changed.await,
             }
-            self.changed.notified().await;
         }
     }
 
     /// Frees a descriptor.
     pub(super) fn close_one(&self) {
-        self.close_longest_waiting(&mut self.state());
+        self.close_longest_waiting(&mut self.state(), Duration::ZERO);
     }
 
-    fn close_longest_waiting(&self, state: &mut State) {
-        if let Some((_, id)) = state.waiting.first().copied() {
-            state.close(id, CloseReason::Connections, self.limits);
+    /// Returns when a connection will have waited this long, if none has.
+    fn close_longest_waiting(&self, state: &mut State, wait: Duration) -> Option<Instant> {
+        let (since, id) = state.waiting.first().copied()?;
+        if since.elapsed() < wait {
+            return Some(since + wait);
         }
+        state.close(id, CloseReason::Connections, self.limits);
+        None
     }
 
     pub(super) fn close_overdue(&self) {
@@ -302,16 +313,14 @@ impl Connections {
 
     pub(super) fn open(self: &Arc<Connections>) -> Arc<Connection> {
         let signals = Arc::<Signals>::default();
-        let now = Instant::now();
         let mut state = self.state();
         let id = state.next_id;
         state.next_id += 1;
-        state.waiting.insert((now, id));
         state.progress.insert(
             id,
             Progress {
-                stage: Stage::Opened,
-                since: now,
+                stage: Stage::Accepted,
+                since: Instant::now(),
                 write_blocked: None,
                 unparsed: 0,
                 is_drained: true,
@@ -378,7 +387,7 @@ impl Connection {
         self.update(|progress| {
             progress.unparsed += bytes;
             progress.is_drained = false;
-            if bytes > 0 && matches!(progress.stage, Stage::Opened | Stage::Idle) {
+            if bytes > 0 && matches!(progress.stage, Stage::Accepted | Stage::Opened | Stage::Idle) {
                 progress.enter(Stage::Head);
             }
         });
@@ -387,7 +396,12 @@ impl Connection {
     /// A read found nothing. Between the head of a request and the end of its answer hyper reads only into an empty
     /// buffer, so this proves that no part of a next request was read.
     pub(super) fn read_blocked(&self) {
-        self.update(|progress| progress.is_drained = true);
+        self.update(|progress| {
+            progress.is_drained = true;
+            if progress.stage == Stage::Accepted {
+                progress.enter(Stage::Opened);
+            }
+        });
     }
 
     pub(super) fn request_began(&self) {
@@ -445,6 +459,12 @@ impl Drop for Connection {
 pub(super) struct BodyInFlight(Arc<Connection>);
 
 impl BodyInFlight {
+    /// The buffer that the head was read into. The head keeps it, and the body is read into another.
+    pub(super) fn head_buffer_bytes(&self) -> usize {
+        let state = self.0.connections.state();
+        state.progress.get(&self.0.id).map_or(0, |progress| progress.buffer_bytes.max(BUFFER_BYTES_FREE))
+    }
+
     pub(super) fn grow(&self, more: usize) -> Room {
         let connection = &self.0;
         let mut state = connection.connections.state();

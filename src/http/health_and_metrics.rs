@@ -1,22 +1,38 @@
 //! Probes and metrics, on the separate port `OPS_ADDR`.
+//!
+//! A connection serves one request, so that clients with many requests wait their turn among the probes.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::body::Bytes;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tokio::time::Instant;
 
 use crate::telemetry::metrics;
 
 /// The readiness of this process; the error is the reason.
 pub type Readiness = Arc<dyn Fn() -> Result<(), &'static str> + Send + Sync>;
 
+/// Metrics are rendered at most once in this time, for all clients.
+const RENDERED_FOR: Duration = Duration::from_millis(100);
+
 pub fn ops_router(readiness: Readiness) -> Router {
+    let rendered = RenderedMetrics::default();
     Router::new()
         .route("/livez", get(live))
         .route("/readyz", get(move || std::future::ready(ready(&readiness))))
-        .route("/metrics", get(render_metrics))
+        .route("/metrics", get(move || std::future::ready(rendered.recent())))
+        .layer(map_response(close_behind))
+}
+
+async fn close_behind(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 pub(super) async fn live() -> &'static str {
@@ -30,6 +46,18 @@ fn ready(readiness: &Readiness) -> (StatusCode, &'static str) {
     }
 }
 
-async fn render_metrics() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::render())
+/// The last rendering, and its time.
+#[derive(Clone, Default)]
+struct RenderedMetrics(Arc<Mutex<Option<(Instant, Bytes)>>>);
+
+impl RenderedMetrics {
+    fn recent(&self) -> impl IntoResponse + use<> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let recent = last.as_ref().filter(|(at, _)| at.elapsed() < RENDERED_FOR);
+        let rendered = match recent {
+            Some((_, rendered)) => rendered.clone(),
+            None => last.insert((Instant::now(), metrics::render().into())).1.clone(),
+        };
+        ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], rendered)
+    }
 }

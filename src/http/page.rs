@@ -115,12 +115,11 @@ async fn require_this_machine(State(listening): State<IpAddr>, request: Request,
 /// Refuses requests from other sites. Browsers send these headers; other clients may omit them.
 async fn require_same_origin(request: Request, next: Next) -> Response {
     let headers = request.headers();
-    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
-    let same_site = site.is_none_or(|site| site == b"same-origin" || site == b"none");
+    let same_site = |site: &HeaderValue| site == "same-origin" || site == "none";
     let own_origin = host(headers).map(|host| format!("http://{host}"));
-    let origin = headers.get(header::ORIGIN).map(HeaderValue::as_bytes);
-    let same_origin = origin.is_none_or(|origin| own_origin.is_some_and(|own| origin == own.as_bytes()));
-    match same_site && same_origin {
+    let same_origin = |origin: &HeaderValue| own_origin.as_ref().is_some_and(|own| origin == own);
+    let sites_agree = headers.get_all("sec-fetch-site").iter().all(same_site);
+    match sites_agree && headers.get_all(header::ORIGIN).iter().all(same_origin) {
         true => next.run(request).await,
         false => refused("foreign_origin", "only the page of otpost may call this"),
     }
@@ -131,7 +130,9 @@ fn refused(code: &'static str, detail: &str) -> Response {
 }
 
 fn host(headers: &HeaderMap) -> Option<Authority> {
-    headers.get(header::HOST)?.to_str().ok()?.parse().ok()
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next()?.to_str().ok()?.parse().ok()?;
+    hosts.next().is_none().then_some(host)
 }
 
 /// True for loopback addresses and for the address that is listened on.

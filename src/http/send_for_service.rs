@@ -37,6 +37,10 @@ pub(super) async fn send_for_service(
     let channel = named_channel(&body)?;
     let json = body.with("request_id", NO_ID);
     let request = SendRequest::decode(&json, None).map_err(|refused| Problem::invalid(refused.fault))?;
+    // The caller waits for the answer and can mend the field, unless a cut name of a person is all that it has.
+    if let Some(fault) = request.left_out.iter().find(|fault| !fault.is_cut_text()) {
+        return Err(Problem::invalid(fault));
+    }
     let channel = channel.unwrap_or_else(|| Address::channel_of(&request.to));
     let to = api.rules.recipient(channel, &request.to);
     let to = to.map_err(|rejection| rejected(&rejection.error, "`to`"))?;

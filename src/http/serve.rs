@@ -4,7 +4,6 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,8 +23,8 @@ use super::connection_io::{ReportingBody, ReportingStream};
 use super::connections::{Connection, ConnectionLimits, Connections, WARNING_EVERY};
 use crate::telemetry::events;
 
-/// Request line and header fields together: several times a token and the cookies of a browser.
-const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Request line and header fields together: the longest token, and as much for the cookies of a browser.
+pub(super) const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Header fields of one request.
 const HEADERS_MAX: usize = 100;
 /// The time between two looks for connections whose wait has ended.
@@ -114,13 +113,14 @@ async fn serve_connection(
         }
     });
     let stream = TokioIo::new(ReportingStream::new(stream, connection.clone()));
-    let server = http1::Builder::new()
-        .header_read_timeout(None)
-        .max_headers(HEADERS_MAX)
-        .max_header_size(HEAD_BYTES_MAX)
-        .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(stream, respond);
-    let mut server = pin!(server);
+    let mut server = Box::pin(
+        http1::Builder::new()
+            .header_read_timeout(None)
+            .max_headers(HEADERS_MAX)
+            .max_header_size(HEAD_BYTES_MAX)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .serve_connection(stream, respond),
+    );
     tokio::select! {
         // An error means that the client is gone.
         _ = server.as_mut() => return,

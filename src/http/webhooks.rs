@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{RawQuery, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
@@ -37,6 +37,7 @@ pub(super) fn routes(webhooks: Webhooks) -> Router {
         let (receipts, reader) = (receipts.clone(), callbacks.clone());
         let handler = async move |RawQuery(query): RawQuery, headers: HeaderMap, body: Bytes| {
             let call = callback(endpoint, query.as_deref(), &headers, &body);
+            let Some(call) = call else { return refused(CallbackError::Forged) };
             answer(endpoint, &*reader, &receipts, &call).await
         };
         let route = bounded(Router::new().route(endpoint.path, post(handler)), endpoint.body_bytes_max);
@@ -50,29 +51,37 @@ async fn check_headers(
     next: Next,
 ) -> Response {
     let call = callback(endpoint, request.uri().query(), request.headers(), &[]);
-    if request.method() == Method::POST && !callbacks.may_be_signed(&call) {
+    if request.method() == Method::POST && !call.is_some_and(|call| callbacks.may_be_signed(&call)) {
         return refused(CallbackError::Forged);
     }
     next.run(request).await
 }
 
+/// `None` if a header that decides cannot be read, or is given twice: a proxy may have checked the other one.
 fn callback<'c>(
     endpoint: CallbackEndpoint,
     query: Option<&'c str>,
     headers: &'c HeaderMap,
     body: &'c [u8],
-) -> Callback<'c> {
-    Callback {
+) -> Option<Callback<'c>> {
+    let timestamp = match endpoint.timestamp_header {
+        Some(name) => text(headers, name)?,
+        None => None,
+    };
+    let content_type = text(headers, header::CONTENT_TYPE.as_str())?;
+    Some(Callback {
         query,
-        content_type: text(headers, header::CONTENT_TYPE.as_str()),
-        signature: text(headers, endpoint.signature_header),
-        timestamp: endpoint.timestamp_header.and_then(|name| text(headers, name)),
+        content_type,
+        signature: text(headers, endpoint.signature_header)?,
+        timestamp,
         body,
-    }
+    })
 }
 
-fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
+fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<Option<&'h str>> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next().map(HeaderValue::to_str).transpose().ok()?;
+    values.next().is_none().then_some(value)
 }
 
 async fn answer(

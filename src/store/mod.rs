@@ -1,13 +1,11 @@
 //! Seam: limits, challenges and request records that all workers share, behind one trait.
 //!
-//! - Every method is one atomic step, and a step whose answer was lost can be repeated. The repeated step gives the same
-//!   answer, with these exceptions: `overdue_receipts` hands out none of the same messages until their next turn,
-//!   `set_kill_switch` and `remove_suppression` return the state that the first call left, and a repeated `Requeued` is
-//!   answered `NotOwner`.
+//! - Every method is one atomic step. A repeated step gives the same answer, with these exceptions: `overdue_receipts`
+//!   hands out no message before its next turn, `set_kill_switch` and `remove_suppression` return the state that the
+//!   first call left, and a repeated `Requeued` is answered `NotOwner`.
 //! - Decisions compare stored times with the store's own clock. A time to live only collects garbage.
 //! - [`memory`] is the specification; the contract tests compare [`redis`] with it.
-//! - The store is not a cache: if its data is lost, limits and pending codes are lost. If the
-//!   store cannot answer, that is an error: nothing is guessed.
+//! - The store is no cache: lost data are lost limits and codes. A store that cannot answer returns an error.
 
 pub mod admission;
 pub mod claim;
@@ -47,19 +45,17 @@ use crate::domain::request_id::RequestId;
 use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
 use crate::domain::verdict::Verdict;
 
-/// The state that all workers share: limits, challenges and request records.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// Decides whether a request may be sent, and with which challenge. If so, charges every limit once.
-    ///
-    /// A request that has a record is never charged again: the answer follows from its record.
+    /// Decides whether a request may be sent, and with which challenge. A new request that may be sent is charged; for
+    /// one that has a record the answer follows from the record.
     async fn admit(&self, input: &AdmissionInput<'_>) -> Result<Admission, StoreError>;
 
-    /// Records the progress that the handler with the lease reports, and the request's history if one is given.
+    /// Records the progress that the handler with the lease reports.
     ///
     /// `attempts_made` is the number of attempts that the handler knows of. The record's count may be one higher, for an
-    /// attempt not made yet. If it is higher still, the update is late and changes nothing. `None`: the handler does not know, because the answer
-    /// to its admission was lost. It can then only report `Requeued` with `in_doubt: false`.
+    /// attempt not made yet. If it is higher still, the update is late and changes nothing. `None`: the answer to the
+    /// admission was lost. The handler can then only report `Requeued` with `in_doubt: false`.
     async fn update_progress(
         &self,
         lease: &Lease<'_>,
@@ -68,16 +64,16 @@ pub trait Store: Send + Sync {
         history: Option<&RequestHistory>,
     ) -> Result<ProgressAnswer, StoreError>;
 
-    /// Finds out whether one of the listed messages must be that of a request in doubt, and claims it.
+    /// Claims one of the listed messages, if one must be that of the request in doubt.
     async fn claim_message(&self, claim: &ClaimInput<'_>) -> Result<ClaimAnswer, StoreError>;
 
-    /// Completes a request. Its first outcome stays.
+    /// The first outcome stays.
     async fn complete(&self, input: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError>;
 
-    /// Checks a typed code. The check is counted before the code is compared.
+    /// The check is counted before the code is compared.
     async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError>;
 
-    /// Starts a check of a code that the provider made. The check is counted before the provider is asked.
+    /// The check is counted before the provider is asked.
     async fn begin_provider_check(&self, check: &CodeCheck<'_>) -> Result<ProviderCheckStart, StoreError>;
 
     /// Ends a check with the provider's answer. A code is verified only once.
@@ -87,12 +83,11 @@ pub trait Store: Send + Sync {
         answer: ProviderAnswer,
     ) -> Result<Verdict, StoreError>;
 
-    /// Undoes the check that verified a challenge: its code can be verified again. A code that the provider made is from
-    /// then on compared by the store, because the provider accepts it only once. A challenge that another check verified,
-    /// or a new one, stays.
+    /// Undoes the check that verified a challenge. A code that the provider made is from then on compared by the store,
+    /// because the provider accepts it only once. A challenge that another check verified, or a new one, stays.
     async fn reopen_challenge(&self, check: &CodeCheck<'_>) -> Result<(), StoreError>;
 
-    /// Records the SID of a challenge's verification, unless the challenge was replaced.
+    /// Records the SID of a challenge's Verification, unless the challenge was replaced.
     async fn link_verification(
         &self,
         subject: &LimitSubject<'_>,
@@ -100,7 +95,7 @@ pub trait Store: Send + Sync {
         verification_sid: &str,
     ) -> Result<(), StoreError>;
 
-    /// Reads a subject's use of its limits, and whether the request has a record. Charges nothing.
+    /// Charges nothing.
     async fn usage(
         &self,
         subject: &LimitSubject<'_>,
@@ -109,15 +104,15 @@ pub trait Store: Send + Sync {
     ) -> Result<Usage, StoreError>;
 
     /// The request that an idempotency key names, both as digests. A free key is bound to `request`, if one is given, for
-    /// a day: the time for which an outcome is kept.
+    /// as long as an outcome is kept.
     async fn idempotency_key(
         &self,
         key: Digest16,
         request: Option<Digest16>,
     ) -> Result<Option<Digest16>, StoreError>;
 
-    /// Records a receipt. One that adds nothing to the record changes nothing, and it does not suppress again: an
-    /// operator may have removed the suppression that it caused the first time.
+    /// A receipt that adds nothing to the record changes nothing. It does not suppress again: an operator may have
+    /// removed the suppression.
     async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptAnswer, StoreError>;
 
     /// Takes up to `count_max` messages whose final receipt is overdue. Each is handed out again at growing intervals until
@@ -132,7 +127,7 @@ pub trait Store: Send + Sync {
     /// Ends the wait for a receipt that lapsed.
     async fn end_receipt_wait(&self, lapsed: &OverdueReceipt) -> Result<(), StoreError>;
 
-    /// Counts a worker as active, or no longer, and returns the shared state. An active worker has something to send.
+    /// Counts a worker as active, or no longer. An active worker has something to send.
     async fn heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError>;
 
     /// Reads the data that all requests share. The error names what cannot be read. A heartbeat reads it, too, except
@@ -141,23 +136,23 @@ pub trait Store: Send + Sync {
 
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError>;
 
-    /// Turns the kill switch on with a reason, or off with `None`. Returns its previous state.
+    /// On with a reason, off with `None`. Returns the previous state.
     async fn set_kill_switch(&self, reason: Option<&str>) -> Result<Option<KillSwitch>, StoreError>;
 
-    /// Reads the record of a request. Without a recipient, the request id alone finds it.
+    /// Without a recipient, the request id alone finds the record.
     async fn request_record(
         &self,
         request_id: &RequestId,
         recipient: Option<Digest16>,
     ) -> Result<Option<RequestRecord>, StoreError>;
 
-    /// The last requests of a recipient, rejected ones included, newest first: at most [`retention::RECENT_MAX`].
+    /// Rejected ones included, newest first: at most [`retention::RECENT_MAX`].
     async fn recent_requests(&self, recipient: Digest16) -> Result<Vec<RequestSummary>, StoreError>;
 
-    /// Suppressed recipients: first those without an end, then those with the latest end.
+    /// First those without an end, then those with the latest end.
     async fn suppressions(&self, count_max: u32) -> Result<Vec<SuppressionEntry>, StoreError>;
 
-    /// Suppresses a recipient. A suppression that ends later stays. Returns the one now in force.
+    /// A suppression that ends later stays. Returns the one in force.
     async fn add_suppression(
         &self,
         recipient: Digest16,
@@ -166,7 +161,7 @@ pub trait Store: Send + Sync {
 
     async fn remove_suppression(&self, recipient: Digest16) -> Result<Option<SuppressionEntry>, StoreError>;
 
-    /// Is the store possibly missing its last second of writes, after a failover? A request without a record may then
+    /// True for a while after a failover, which may lose the last second of writes. A request without a record may then
     /// have been sent.
     fn may_have_lost_writes(&self) -> bool;
 }

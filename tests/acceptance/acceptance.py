@@ -2,7 +2,7 @@
 """A foreign client's view of the real binary: does otpost keep its promises to other people's programs?
 
     pip install -r requirements.txt
-    python acceptance.py --binary PATH [bulk] [hammer] [guess] [poison] [secrets]
+    python acceptance.py --binary PATH [bulk] [memory] [hammer] [guess] [poison] [secrets]
 
 RabbitMQ and Redis must run (`--amqp-url`, `--redis-url`; loopback by default). Each scenario prints what it saw and
 fails loudly; the exit status is 0 only if all of them held. Without names, all are run.
@@ -33,6 +33,10 @@ from harness import (
     statuses,
     verdicts,
 )
+
+# The resident memory of a worker, of which about 16 MiB are pages of the binary.
+IDLE_MIB_MAX = 48
+BUSY_MIB_MAX = 64
 
 
 def bulk(options):
@@ -94,6 +98,20 @@ def expect_codes_verify(gateway, requests):
         status, body = verifier.verify(request.to, code)
         expect(status == 200 and body.get("verified") is True, f"the code from the SMS: {status} {body}")
     say(f"{len(requests)} codes, read from their SMS, verified over HTTP")
+
+
+def memory(options):
+    """One worker's memory: little when idle, and little more after many requests."""
+    count = options.messages
+    with Gateway(options) as gateway:
+        worker = gateway.start("worker")
+        idle = worker.resident_mib()
+        publish_at_once(gateway, [Request(number) for number in mobile_numbers(count)])
+        gateway.results.wait_for(count, gateway, 60 + count / 100)
+        peak = worker.resident_mib("VmHWM")
+        say(f"{idle:.0f} MiB resident when idle, at most {peak:.0f} MiB in {count} requests")
+        expect(idle <= IDLE_MIB_MAX, f"more than {IDLE_MIB_MAX} MiB when idle: {idle:.1f}")
+        expect(peak <= BUSY_MIB_MAX, f"more than {BUSY_MIB_MAX} MiB when busy: {peak:.1f}")
 
 
 def hammer(options):
@@ -353,7 +371,7 @@ def check_some_codes(gateway, verifier):
         verifier.verify(to, code)
 
 
-SCENARIOS = {scenario.__name__: scenario for scenario in (bulk, hammer, guess, poison, secrets)}
+SCENARIOS = {scenario.__name__: scenario for scenario in (bulk, memory, hammer, guess, poison, secrets)}
 
 
 def main():

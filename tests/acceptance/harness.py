@@ -28,7 +28,7 @@ import pika
 import redis
 
 AUDIENCE = "otpost"
-JWT_SECRET = "a-secret-for-the-acceptance-runs-of-otpost"
+JWT_SECRET = "tztSCVvKmC4IxdO1oJhxRuk9ZOr2xOPzUYbDuLvN"
 # Mobile ranges of Colombia in which every seven digits are a valid number.
 MOBILE_RANGES = [*range(300, 306), *range(310, 324)]
 TERMINAL = {"sent", "rejected", "failed", "unknown"}
@@ -99,6 +99,11 @@ class Process:
     def expect_running(self):
         status = self.popen.poll()
         expect(status is None, f"{self.name} ended with {status}; the end of its log:\n{self.tail()}")
+
+    def resident_mib(self, field="VmRSS"):
+        """The process's resident memory now; with VmHWM, the most there ever was."""
+        status = Path(f"/proc/{self.popen.pid}/status").read_text("utf-8")
+        return int(re.search(rf"^{field}:\s+(\d+) kB$", status, re.MULTILINE)[1]) / 1024
 
     def stop(self):
         """SIGTERM, as an orchestrator does it; SIGKILL only for one that does not heed it, which is a failure."""
@@ -183,7 +188,7 @@ class Gateway:
             "REDIS_URL": self.options.redis_url,
             "REDIS_PREFIX": self.prefix,
             "TWILIO_ACCOUNT_SID": "AC0123456789abcdef0123456789abcdef",
-            "TWILIO_AUTH_TOKEN": "0123456789abcdef0123456789abcdef",
+            "TWILIO_AUTH_TOKEN": "e2a7076108fc0dd2b397274c07b3ee31",
             "TWILIO_FROM_NUMBER": "+15005550006",
             "TWILIO_API_BASE_URL": f"http://127.0.0.1:{self.twilio_port}",
             "SMS_BRAND": "MeStore",

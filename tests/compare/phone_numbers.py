@@ -88,8 +88,8 @@ def written(country, national, chance):
 # Zeros of digits in other scripts.
 ZEROS = "０٠۰०"
 # What may stand between digits, and around a number.
-BETWEEN = " \u00a0\u3000-\u2010\u2011\u2012\u2013\u2014\u2015\u2212\uff0d\uff0e\uff0f./~\u223c\uff5e\u2053\u00ad\u200b\u2060"
-INVISIBLE_INSIDE = "\ufeff\u202d\u202f\u2009\t\n"
+BETWEEN = "\u0009\u2007\u2009\u202f \u00a0\u3000-\u2010\u2011\u2012\u2013\u2014\u2015\u2212\uff0d\uff0e\uff0f./~\u223c\uff5e\u2053\u00ad\u200b\u2060"
+INVISIBLE_INSIDE = "\ufeff\u202d\u200c\u200f\u2066\u061c\n"
 AROUND = [
     ("\u202d", "\u202c"), ("\u2066", "\u2069"), ("\ufeff", ""), ("\u200e", "\u200f"), ("", "\n"), ("\t", "\r\n"), ("(", ")"),
     ("<", ">"), ('"', '",'), ("", "."), ("\u00a0", "\u00a0"), ("[", "]"), ("（", "）"), ("", "#"), ("*", ""), ("tel:", ""), ("", ";ext=1"),
@@ -116,7 +116,14 @@ def pasted(text, chance):
     return text
 
 
+def bare(text):
+    """What is left of a number's text for that library: more spaces than its own and invisible marks stand between digits here."""
+    text = "".join(" " if c == "\t" or unicodedata.category(c) == "Zs" else c for c in text)
+    return "".join(c for c in text if unicodedata.category(c) != "Cf")
+
+
 def google(text, country):
+    text = bare(text)
     try:
         number = phonenumbers.parse(text, country)
     except NumberParseException:

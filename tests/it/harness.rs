@@ -53,7 +53,11 @@ pub use crate::scripted::{Posted, ScriptedProvider};
 pub const ALICE: &str = "+573001234567";
 pub const BOB: &str = "+573109876543";
 pub const PROVIDER_TIMEOUT: Duration = Duration::from_secs(15);
-pub const RECIPIENT_KEY: [u8; 32] = *b"the recipient key of these tests";
+/// Production refuses a key that is a text.
+pub const RECIPIENT_KEY: [u8; 32] = [
+    0x82, 0xf3, 0xe9, 0xc6, 0x95, 0xdc, 0x6b, 0x8d, 0x1b, 0x11, 0x81, 0x8d, 0x57, 0x01, 0x91, 0x9e, 0x28,
+    0x6d, 0xe8, 0xd4, 0x7f, 0x7c, 0x3e, 0xb3, 0x10, 0x0c, 0x48, 0x5f, 0x79, 0xe5, 0x78, 0x28,
+];
 pub const HOUR: Duration = Duration::from_secs(3_600);
 
 pub fn region() -> Region {

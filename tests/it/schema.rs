@@ -102,6 +102,9 @@ impl<'a> Checker<'a> {
                 let known = self.members(schema);
                 value.as_object().is_none_or(|fields| fields.keys().all(|name| known.contains(name.as_str())))
             }
+            "propertyNames" => value
+                .as_object()
+                .is_none_or(|fields| fields.keys().all(|name| self.is_valid(rule, &json!(name)))),
             "items" => {
                 for (index, item) in value.as_array().into_iter().flatten().enumerate() {
                     self.check(rule, item, &format!("{at}/{index}"), found);

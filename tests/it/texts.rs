@@ -292,6 +292,12 @@ fn the_built_in_zones_answer_where_the_machine_has_none_or_damaged_ones() {
             assert_eq!(output.status.code(), Some(0), "{zone} with {directory:?}: {output:?}");
         }
     }
+    // A folder of zones, or of anything else, is not searched.
+    let made_up = zones(&[("Made/Up", UTC)]);
+    let more = [("TZDIR", made_up.0.to_str().expect("a plain path")), ("DEFAULT_TIMEZONE", "Made/Up")];
+    let more = [&more[..], &[("ENVIRONMENT", "development")]].concat();
+    let output = otpost(&empty.0.join("none"), &more, &["check-number", "+573001234567"], "");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
     let unknown = [("TZDIR", few.0.to_str().expect("a plain path")), ("DEFAULT_TIMEZONE", "Asia/Nowhere")];
     let output = otpost(&empty.0, &unknown, &["check-number", "+573001234567"], "");
     assert_eq!(output.status.code(), Some(2), "{output:?}");

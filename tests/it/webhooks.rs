@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{HeaderValue, Request};
 use otpost::http::Webhooks;
 use otpost::provider::twilio::callback::TwilioCallbacks;
 
@@ -76,6 +76,31 @@ async fn an_unsigned_or_wrongly_signed_callback_is_refused_and_changes_nothing()
         );
     }
     gateway.expect_no_result();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_callback_with_a_repeated_or_unreadable_header_is_refused() {
+    let mut gateway = Embedded::start();
+    let server = server(&gateway);
+    gateway.request("r1", ALICE).await.expect_sent();
+    let good = || call(AUTH_TOKEN, "r1", &fields("delivered", &[]));
+    for name in ["x-twilio-signature", "content-type"] {
+        let given = good().headers()[name].clone();
+        let others: [&[u8]; 4] = [given.as_bytes(), b"other", b"", b"\xff"];
+        for other in others.map(|other| HeaderValue::from_bytes(other).expect("a header value")) {
+            for [first, second] in [[&given, &other], [&other, &given]] {
+                let mut repeated = good();
+                repeated.headers_mut().insert(name, first.clone());
+                repeated.headers_mut().append(name, second.clone());
+                assert_eq!(server.ask(repeated).await.status, 403, "{name}: {first:?}, {second:?}");
+            }
+        }
+        let mut unreadable = good();
+        unreadable.headers_mut().insert(name, HeaderValue::from_bytes(b"\xff").expect("a header value"));
+        assert_eq!(server.ask(unreadable).await.status, 403, "{name}");
+    }
+    gateway.expect_no_result();
+    assert_eq!(server.ask(good()).await.status, 204);
 }
 
 #[tokio::test(start_paused = true)]

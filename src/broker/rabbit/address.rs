@@ -9,6 +9,10 @@ use crate::domain::server_url::{InvalidUrl, ServerUrl, whole_number};
 pub(super) const HEARTBEAT_SECONDS: u16 = 10;
 /// The TCP connection alone.
 pub(super) const TCP_CONNECT_TIMEOUT_MS: u64 = 5_000;
+/// RabbitMQ's default. The properties of a message are one frame, so with a smaller limit a request that the broker has
+/// accepted could not be delivered. `lapin` buffers 32 frames in each direction. A size that is known before it connects
+/// leaves the buffers untouched until they are used; to one that the broker names it grows them, and writes 8 MiB of zeros.
+pub(super) const FRAME_BYTES: u32 = 131_072;
 
 /// Without credentials the user is `guest`, and without a path the virtual host is `/` (RabbitMQ's URI specification).
 pub(super) fn read(url: &str) -> Result<AMQPUri, InvalidUrl> {
@@ -34,6 +38,7 @@ fn parameters(given: &[(String, String)]) -> Result<AMQPQueryString, InvalidUrl>
     let mut query = AMQPQueryString {
         heartbeat: Some(HEARTBEAT_SECONDS),
         connection_timeout: Some(TCP_CONNECT_TIMEOUT_MS),
+        frame_max: Some(FRAME_BYTES),
         ..AMQPQueryString::default()
     };
     for (name, value) in given {

@@ -226,14 +226,13 @@ impl Supervisor {
                     prefetch = self.settings.prefetch;
                     session.cancel().await?;
                 }
-                step = session.hand_over_one(consumer.as_mut(), self.deliveries.as_ref()) => match (step?, phase) {
-                    (HandOver::Delivered, _) => {}
-                    (HandOver::Cancelled, Phase::Draining) => self.deliveries = None,
-                    (HandOver::Cancelled, Phase::Pausing) => {
+                ended = session.hand_over(consumer.as_mut(), self.deliveries.as_ref()) => match (ended?, phase) {
+                    ((), Phase::Draining) => self.deliveries = None,
+                    ((), Phase::Pausing) => {
                         consumer = None;
                         phase = Phase::Paused;
                     }
-                    (HandOver::Cancelled, Phase::Consuming | Phase::Cautious | Phase::Paused) => {
+                    ((), Phase::Consuming | Phase::Cautious | Phase::Paused) => {
                         return Err(RabbitError::Ended("the broker cancelled the consumer"));
                     }
                 },
@@ -285,12 +284,6 @@ type Opened = (Session, Option<Consumer>, mpsc::UnboundedReceiver<SettledDeliver
 struct Link {
     lost: AtomicBool,
     settlements: mpsc::UnboundedSender<SettledDelivery>,
-}
-
-enum HandOver {
-    Delivered,
-    /// The AMQP consumer has ended.
-    Cancelled,
 }
 
 impl Session {
@@ -354,27 +347,25 @@ impl Session {
         within("cancel the consumer", RPC_TIMEOUT, cancelled).await
     }
 
-    /// Waits for room and for a delivery. It never ends without a consumer and a sender.
-    async fn hand_over_one(
+    /// Hands deliveries over, each as soon as there is room, until the AMQP consumer has ended. Without a consumer and a
+    /// sender it waits for ever. Dropping it loses no delivery.
+    async fn hand_over(
         &self,
         consumer: Option<&mut Consumer>,
         sender: Option<&mpsc::Sender<Delivery>>,
-    ) -> Result<HandOver, RabbitError> {
+    ) -> Result<(), RabbitError> {
         let (Some(consumer), Some(sender)) = (consumer, sender) else {
             return std::future::pending().await;
         };
         // Without a receiver the consumer was dropped, and `ended` ends the session.
-        let Ok(room) = sender.reserve().await else {
-            return std::future::pending().await;
-        };
-        match consumer.next().await {
-            Some(Ok(delivery)) => room.send(self.delivery(delivery)),
-            Some(Err(source)) => {
-                return Err(RabbitError::Failed { step: "consume", source });
+        while let Ok(room) = sender.reserve().await {
+            match consumer.next().await {
+                Some(Ok(delivery)) => room.send(self.delivery(delivery)),
+                Some(Err(source)) => return Err(RabbitError::Failed { step: "consume", source }),
+                None => return Ok(()),
             }
-            None => return Ok(HandOver::Cancelled),
         }
-        Ok(HandOver::Delivered)
+        std::future::pending().await
     }
 
     fn delivery(&self, delivery: lapin::message::Delivery) -> Delivery {

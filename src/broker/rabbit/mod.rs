@@ -69,7 +69,7 @@ const SUCCESS: u16 = 200;
 
 #[cfg(test)]
 mod tests {
-    use super::address::{HEARTBEAT_SECONDS, TCP_CONNECT_TIMEOUT_MS};
+    use super::address::{FRAME_BYTES, HEARTBEAT_SECONDS, TCP_CONNECT_TIMEOUT_MS};
     use super::*;
 
     #[test]
@@ -77,15 +77,17 @@ mod tests {
         let settings = RabbitSettings::new("amqp://u:p@host/%2f", Names::new("t"), 0).expect("valid");
         assert_eq!(settings.uri.query.heartbeat, Some(HEARTBEAT_SECONDS));
         assert_eq!(settings.uri.query.connection_timeout, Some(TCP_CONNECT_TIMEOUT_MS));
+        assert_eq!(settings.uri.query.frame_max, Some(FRAME_BYTES));
         assert_eq!(settings.prefetch, 1);
     }
 
     #[test]
     fn limits_in_the_url_are_kept() {
-        let url = "amqps://u:p@host/v?heartbeat=3&connection_timeout=70";
+        let url = "amqps://u:p@host/v?heartbeat=3&connection_timeout=70&frame_max=8192";
         let settings = RabbitSettings::new(url, Names::new("t"), 9).expect("valid");
         assert_eq!(settings.uri.query.heartbeat, Some(3));
         assert_eq!(settings.uri.query.connection_timeout, Some(70));
+        assert_eq!(settings.uri.query.frame_max, Some(8192));
     }
 
     #[test]

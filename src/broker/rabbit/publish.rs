@@ -29,6 +29,9 @@ use crate::telemetry::events;
 pub(super) const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 /// A message waits this long for a connection.
 pub(super) const SESSION_TIMEOUT: Duration = Duration::from_secs(1);
+/// The properties of outgoing messages are bounded and fit one such frame; a body is split. `lapin` buffers 32 frames in
+/// each direction.
+const FRAME_BYTES: u32 = 16_384;
 /// `lapin` remembers each message whose confirm timed out, for as long as the channel lives.
 const TIMED_OUT_MAX: u64 = 10_000;
 
@@ -44,7 +47,8 @@ pub struct RabbitPublisher {
 
 impl RabbitPublisher {
     /// Connects in the background, without a last attempt. `role` names the connection in logs and metrics.
-    pub fn start(role: &'static str, settings: RabbitSettings) -> RabbitPublisher {
+    pub fn start(role: &'static str, mut settings: RabbitSettings) -> RabbitPublisher {
+        settings.uri.query.frame_max = settings.uri.query.frame_max.min(Some(FRAME_BYTES));
         let routes = Routes::new(&settings.names);
         let (session_sender, session) = watch::channel(None);
         let (usable_sender, usable) = watch::channel(false);
@@ -93,7 +97,10 @@ impl Publisher for RabbitPublisher {
             Target::Results { .. } | Target::Reply { .. } => {
                 session.publish_pipelined(envelope, message.body).await
             }
-            Target::Requests(_) | Target::Dead(_) => session.publish_checked(envelope, message.body).await,
+            // Boxed, to keep the future of a result small.
+            Target::Requests(_) | Target::Dead(_) => {
+                Box::pin(session.publish_checked(envelope, message.body)).await
+            }
         }
     }
 }

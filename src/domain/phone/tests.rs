@@ -63,11 +63,41 @@ fn a_number_is_read_as_people_paste_it() {
         "+57 300\u{223c}123\u{2053}4567",
         "<+573001234567>",
         "\"+573001234567\",",
+        "+57\u{202d}3001234567",
+        "300\u{feff}1234567",
+        "+57\t300\t1234567",
+        "\u{202a}+57\u{202c} 300\u{2066}123\u{2069}4567",
+        "+\u{200e}57\u{200f}300 123\u{200c}45\u{200d}67",
+        "\u{200b}＋\u{2060}57 300\u{180e}1234\u{61c}567",
+        "3\u{fe0f}001234567",
+        "(\u{200e}+57)\u{2007}300\u{2007}1234567",
     ] {
         check(written, "+573001234567", LineType::Mobile);
     }
     refused("\u{202d}00573001234567\u{202c}", "starts with 00; write + and the country code");
     refused("００５７３００１２３４５６７", "starts with 00; write + and the country code");
+}
+
+/// Unicode's category Zs and the tab, the hyphens of Google's library, and marks that show nothing.
+#[test]
+fn every_space_hyphen_and_invisible_mark_may_stand_between_digits() {
+    let spaces = "\t \u{a0}\u{1680}\u{2000}\u{2001}\u{2002}\u{2003}\u{2004}\u{2005}\u{2006}\u{2007}\u{2008}\u{2009}\u{200a}\u{202f}\u{205f}\u{3000}";
+    let hyphens = "-\u{2010}\u{2011}\u{2012}\u{2013}\u{2014}\u{2015}\u{2212}\u{ff0d}\u{30fc}";
+    let marks = "\u{ad}\u{34f}\u{61c}\u{180e}\u{200b}\u{200c}\u{200d}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2060}\u{2061}\u{2066}\u{2067}\u{2068}\u{2069}\u{fe0e}\u{fe0f}\u{feff}";
+    for between in spaces.chars().chain(hyphens.chars()).chain(marks.chars()) {
+        for written in [
+            format!("+57{between}300{between}123{between}4567"),
+            format!("300{between}{between}1234567"),
+            format!("{between}3001234567{between}"),
+            format!("+{between}573001234567"),
+            format!("＋５７{between}٣٠٠{between}۱۲۳4567"),
+        ] {
+            let number = PhoneNumber::parse(&written, colombia());
+            let number = number.unwrap_or_else(|fault| panic!("{written:?}: {fault}"));
+            assert_eq!((number.e164(), number.to_string().as_str()), ("+573001234567", "+57******4567"));
+        }
+    }
+    refused("\u{200b}0\u{200b}0\u{200b}573001234567", "starts with 00; write + and the country code");
 }
 
 #[test]
@@ -127,9 +157,13 @@ fn a_text_that_is_no_number_is_refused_by_the_rule_it_breaks() {
         "300,123,4567",
         "300123~4567",
         "+57 300 123～4567",
-        "+57\u{202d}3001234567",
         "+57\n3001234567",
-        "300\u{feff}1234567",
+        "+57\r\n3001234567",
+        "+57\u{2028}3001234567",
+        "+57\u{2029}3001234567",
+        "300\u{7}1234567",
+        "300\u{0}1234567",
+        "+\u{200b}57+3001234567",
         "300①1234567",
     ] {
         refused(written, characters);
@@ -232,6 +266,37 @@ fn every_region_has_a_plan() {
     assert!(regions > 200);
     assert_eq!(colombia().to_string(), "CO");
     assert_eq!("colombia".parse::<Region>(), Err(UnknownRegion));
+}
+
+#[test]
+fn every_pattern_of_every_plan_is_understood() {
+    let mut examples = 0;
+    for plan in DATABASE.iter() {
+        let ranges = plan.descriptors();
+        let ranges = [
+            ranges.premium_rate(),
+            ranges.toll_free(),
+            ranges.shared_cost(),
+            ranges.personal_number(),
+            ranges.pager(),
+            ranges.uan(),
+            ranges.voicemail(),
+            ranges.voip(),
+            ranges.mobile(),
+            ranges.fixed_line(),
+        ];
+        for (range, example) in
+            ranges.into_iter().flatten().filter_map(|range| Some((range, range.example()?)))
+        {
+            assert!(is_of(range, example), "{} {example}", plan.id());
+            examples += 1;
+        }
+        if let Some(leading) = plan.leading_digits() {
+            let mut beginnings = (0..100_000).map(|digits| format!("{digits:05}"));
+            assert!(beginnings.any(|digits| matches_beginning(leading.as_str(), &digits)), "{}", plan.id());
+        }
+    }
+    assert!(examples > 1_000);
 }
 
 #[test]

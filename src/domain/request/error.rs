@@ -35,6 +35,11 @@ pub enum RequestError {
 pub(super) const TO: &str = "to";
 
 impl RequestError {
+    /// True for a text that was cut inside a character.
+    pub fn is_cut_text(&self) -> bool {
+        matches!(self, RequestError::Field { got: Shape::NotUnicode, .. })
+    }
+
     /// Narrows the rule of `to` to the recipients of a channel.
     pub fn worded_for(&self, channel: Channel) -> RequestError {
         match self {

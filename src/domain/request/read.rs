@@ -19,19 +19,22 @@ pub(super) fn read_fields<'a>(body: &'a [u8], fields: &mut Fields<'a>) -> Result
 
 /// A field's value before any rule.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Raw<'a>(Option<Json<'a>>);
+pub(super) struct Raw<'a> {
+    value: Option<Json<'a>>,
+    is_repeated: bool,
+}
 
 impl<'a> Raw<'a> {
     pub(super) fn given(self) -> Option<Json<'a>> {
-        self.0.filter(|value| !value.is_null())
+        self.value.filter(|value| !value.is_null())
     }
 
     pub(super) fn text(self) -> Option<Cow<'a, str>> {
-        self.0?.text()
+        self.value?.text()
     }
 
     pub(super) fn fault(self, field: &'static str, rule: &'static str) -> RequestError {
-        RequestError::Field { field, rule, got: self.0.map_or(Shape::Nothing, Json::shape) }
+        RequestError::Field { field, rule, got: self.value.map_or(Shape::Nothing, Json::shape) }
     }
 
     /// `null` counts as absent.
@@ -56,9 +59,23 @@ impl<'a> Raw<'a> {
         self.optional(field, rule, read)?.ok_or_else(|| self.fault(field, rule))
     }
 
-    /// Absent if it is a string that is not Unicode, such as one that was cut inside an emoji.
-    pub(super) fn or_cut(self) -> Raw<'a> {
-        Raw(self.0.filter(|value| value.shape() != Shape::NotUnicode))
+    /// As [`Raw::optional`], but what is no text, or given twice, counts as absent and is noted.
+    pub(super) fn or_left_out<T>(
+        self,
+        field: &'static str,
+        rule: &'static str,
+        left_out: &mut Vec<RequestError>,
+        read: impl FnOnce(Cow<'a, str>) -> Option<T>,
+    ) -> Result<Option<T>, RequestError> {
+        if self.is_repeated {
+            left_out.push(RequestError::Repeated { field });
+            return Ok(None);
+        }
+        if self.given().is_some_and(|value| value.text().is_none()) {
+            left_out.push(self.fault(field, rule));
+            return Ok(None);
+        }
+        self.optional(field, rule, read)
     }
 }
 
@@ -100,8 +117,11 @@ fields!(
     autofill
 );
 
+/// The fields that a request can do without: the text then takes its defaults.
+const LEFT_OUT: [&str; 3] = ["user_name", "locale", "timezone"];
+
 impl<'a> Fields<'a> {
-    /// Fills the fields as far as the body can be read. Returns the first repeated one.
+    /// Fills the fields as far as the body can be read. Returns the first repeated one that matters.
     fn read(&mut self, body: &'a [u8]) -> Result<Option<&'static str>, RequestError> {
         let mut repeated = None;
         for member in members(body) {
@@ -109,7 +129,8 @@ impl<'a> Fields<'a> {
             let Some((field, slot)) = member.name.and_then(|name| self.slot(&name)) else {
                 continue;
             };
-            if slot.0.replace(member.value).is_some() {
+            slot.is_repeated = slot.value.replace(member.value).is_some();
+            if slot.is_repeated && !LEFT_OUT.contains(&field) {
                 repeated = repeated.or(Some(field));
             }
         }

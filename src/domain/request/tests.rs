@@ -117,7 +117,9 @@ fn a_name_that_is_cut_inside_an_emoji_is_left_out_and_a_field_that_counts_is_nam
     }
     let raw = b"{\"user_name\":\"Ana \xf0\x9f\",\"request_id\":\"r1\",\"to\":\"3\"}";
     assert!(SendRequest::decode(raw, None).is_ok_and(|request| request.user_name.is_none()));
-    for field in SendRequest::FIELDS.iter().filter(|field| !["request_id", "user_name"].contains(field)) {
+    for field in
+        SendRequest::FIELDS.iter().filter(|field| **field != "request_id" && !OPTIONAL.contains(field))
+    {
         let body = format!(r#"{{"{field}":"3 \ud83d","request_id":"r1","x":"\ud83d"}}"#);
         let (id, message) = refused(body.as_bytes());
         assert_eq!(id.as_deref(), Some("r1"), "{field}");
@@ -133,6 +135,53 @@ fn a_name_that_is_cut_inside_an_emoji_is_left_out_and_a_field_that_counts_is_nam
         message.starts_with("`request_id` must be") && message.ends_with("not valid Unicode"),
         "{message}"
     );
+}
+
+/// The fields without which a request is as good.
+const OPTIONAL: [&str; 3] = ["user_name", "locale", "timezone"];
+
+#[test]
+fn a_field_that_decides_nothing_is_left_out_whatever_it_is() {
+    for field in OPTIONAL {
+        for odd in [
+            "7",
+            "true",
+            "1e999",
+            "[]",
+            r#"["es"]"#,
+            r#"{"language":"es"}"#,
+            r#""\udc00""#,
+            r#""es \ud83d""#,
+            &format!(r#""es","{field}":"pt""#),
+            &format!(r#"null,"{field}":7"#),
+            &format!(r#"{{}},"{field}":"es","{field}":[]"#),
+        ] {
+            let body = format!(r#"{{"{field}":{odd},"request_id":"r1","to":"3","user_id":"u"}}"#);
+            let request = SendRequest::decode(body.as_bytes(), None)
+                .unwrap_or_else(|error| panic!("{body}: {}", error.fault));
+            let (name, locale) = (request.user_name.as_deref(), request.locale.as_deref());
+            assert!(name.is_none() && locale.is_none() && request.timezone.is_none(), "{body}");
+            assert_eq!((request.user_id.as_deref(), request.to.as_ref()), (Some("u"), "3"));
+        }
+    }
+    let others =
+        r#"{"request_id":"r1","to":"3","user_name":7,"locale":"es","timezone":["UTC"],"user_id":"u"}"#;
+    let request =
+        SendRequest::decode(others.as_bytes(), None).unwrap_or_else(|error| panic!("{}", error.fault));
+    assert_eq!((request.user_name, request.locale.as_deref()), (None, Some("es")), "each for itself");
+    // A text that breaks its rule is an error of the caller, who learns the rule.
+    check_fault(
+        r#"{"request_id":"r1","to":"3","locale":"klingon!"}"#,
+        "`locale` must be a BCP 47 language tag of at most 35 characters; got a string of 8 characters",
+    );
+    for field in
+        SendRequest::FIELDS.iter().filter(|field| **field != "request_id" && !OPTIONAL.contains(field))
+    {
+        let (_, message) = refused(format!(r#"{{"request_id":"r1","to":"3","{field}":[]}}"#).as_bytes());
+        assert!(message.starts_with(&format!("`{field}` ")), "{message}");
+        let twice = format!(r#"{{"request_id":"r1","{field}":"3","{field}":"3"}}"#);
+        assert_eq!(refused(twice.as_bytes()).1, format!("`{field}` is given twice"));
+    }
 }
 
 #[test]

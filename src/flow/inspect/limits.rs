@@ -12,7 +12,7 @@ use crate::store::{LimitSubject, Store, StoreError};
 /// Times are in seconds, except `resets_at`. A limit of 0 is off: it has no `remaining`.
 #[derive(Serialize)]
 pub struct LimitUsageRow {
-    /// The recipient, masked.
+    /// Masked.
     pub to: String,
     pub limit: u32,
     pub used: u32,
@@ -23,13 +23,12 @@ pub struct LimitUsageRow {
     pub used_day: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remaining_day: Option<u32>,
-    /// Allowed wrong attempts in an hour.
+    /// In an hour.
     pub limit_wrong: u32,
     pub used_wrong: u32,
-    /// The time when a reached limit allows the next send.
+    /// When a reached limit allows the next send.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resets_at: Option<String>,
-    /// The time until the cooldown after the last send is over.
     pub cooldown: u64,
 }
 

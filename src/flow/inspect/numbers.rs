@@ -17,19 +17,16 @@ pub struct NumberRow {
     pub formatted: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// The kind of line of its range, such as `mobile`.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<&'static str>,
     pub sendable: bool,
-    /// The error code if it is not sendable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
-    /// The reason as a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why_not: Option<String>,
 }
 
-/// Checks a number by the rules that need no store.
+/// By the rules that need no store.
 pub fn validate(rules: &RecipientRules, text: &str) -> NumberRow {
     let number = text.to_owned();
     match PhoneNumber::parse(text, rules.default_region) {

@@ -1,7 +1,6 @@
-//! The status of servers and providers, the kill switch and the limits.
+//! The status of servers and providers, the kill switch and the limits. `docs/http.md` describes the fields.
 //!
-//! All servers are queried concurrently, each with a timeout. A provider's answer is cached, so that frequent status
-//! requests do not become frequent requests to the provider.
+//! A provider's answer is cached, so that frequent status requests do not become frequent requests to the provider.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,9 +16,9 @@ use crate::domain::time::{UnixMillis, millis};
 use crate::provider::{CredentialError, Provider};
 use crate::store::{KillSwitch, Store, StoreError};
 
-/// The longest wait for the store or the broker.
+/// For the store or the broker.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// The longest wait for a provider, over the internet.
+/// Over the internet.
 const PROVIDER_ANSWERS_WITHIN: Duration = Duration::from_secs(4);
 const PROVIDER_CACHED_FOR: Duration = Duration::from_secs(30);
 const SIMULATED: &str = "simulated";
@@ -28,7 +27,7 @@ pub struct ProcessInfo {
     pub version: &'static str,
     pub role: &'static str,
     pub production: bool,
-    /// The name of the SMS provider where this process has no account.
+    /// Where this process has no account.
     pub sms_provider_default: &'static str,
     pub sms_enabled: bool,
     pub email_enabled: bool,
@@ -41,13 +40,12 @@ pub struct ProcessInfo {
 pub struct Inspector {
     pub process: ProcessInfo,
     pub store: Arc<dyn Store>,
-    /// The store is part of this process.
     pub store_in_memory: bool,
-    /// `None` if the broker is part of this process.
+    /// `None` if it is part of this process.
     pub broker: Option<Arc<dyn HealthCheck>>,
-    /// The provider of text messages; `None` if this process has no account.
+    /// Of text messages; `None` if this process has no account.
     pub provider: Option<Arc<dyn Provider>>,
-    /// The provider of e-mails; `None` if this process has no account or e-mail is off.
+    /// `None` if this process has no account or e-mail is off.
     pub email_provider: Option<Arc<dyn Provider>>,
     pub clock: Clock,
     pub provider_health: ProviderHealthCache,
@@ -57,14 +55,11 @@ pub struct Inspector {
 #[derive(Serialize)]
 pub struct StatusRow {
     pub version: &'static str,
-    /// `http`, `serve`, `dev` or `command`.
     pub role: &'static str,
-    /// Seconds since the start of the process.
+    /// In seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uptime: Option<u64>,
-    /// `production` or `development`.
     pub environment: &'static str,
-    /// `production`: messages are sent; `simulation`: they are only shown.
     pub mode: &'static str,
     pub provider: &'static str,
     pub sms_enabled: bool,
@@ -72,17 +67,16 @@ pub struct StatusRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kill_switch: Option<KillSwitchRow>,
     pub health: HealthRow,
-    /// For text messages. A limit of 0 is off.
     pub limits: LimitsRow,
     pub email: EmailRow,
-    /// The names of the settings that are set; never a value.
+    /// Names of settings, never a value.
     pub configured: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
 pub struct EmailRow {
     pub enabled: bool,
-    /// `production` or `simulation`; `None` without a provider.
+    /// `None` without a provider.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,7 +91,7 @@ pub struct EmailRow {
 pub struct HealthRow {
     pub redis: Health,
     pub rabbitmq: Health,
-    /// The provider of text messages, whichever it is: the key is part of the interface.
+    /// Whichever provider it is: the key is part of the interface.
     #[serde(rename = "twilio")]
     pub sms_provider: Health,
 }
@@ -107,10 +101,10 @@ pub struct Health {
     pub state: HealthState,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// The response time in milliseconds.
+    /// The response time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ms: Option<u64>,
-    /// The time of a cached answer.
+    /// Of a cached answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked_at: Option<String>,
 }
@@ -121,12 +115,12 @@ pub enum HealthState {
     Up,
     Down,
     Refused,
-    /// It answers, and the credentials lack a permission.
+    /// The credentials lack a permission.
     Limited,
     InMemory,
     Simulated,
     NotConfigured,
-    /// The first check is in progress for another status query.
+    /// The first check is in progress.
     Unknown,
 }
 
@@ -139,29 +133,27 @@ pub struct KillSwitchRow {
     pub reason: Option<String>,
 }
 
-/// The limits in the settings; times in seconds.
+/// The limits in the settings; times in seconds. 0 is off.
 #[derive(Serialize)]
 pub struct LimitsRow {
-    /// Sends to a recipient in `window`.
+    /// In `window`.
     pub per_number: u32,
     pub window: u64,
-    /// Sends to a recipient in a day.
+    /// Of a recipient.
     pub per_day: u32,
-    /// Sends for a user in an hour.
+    /// In an hour, as the next three.
     pub per_user: u32,
-    /// Sends for a client IP in an hour.
     pub per_ip: u32,
     pub per_network: u32,
-    /// All sends in an hour.
     pub all_per_hour: u32,
     pub cooldown: u64,
     pub wrong_per_code: u32,
-    /// Wrong attempts of a recipient in an hour.
+    /// Of a recipient.
     pub wrong_per_hour: u32,
 }
 
 impl StatusRow {
-    /// A server or provider that this process needs does not answer or refuses access.
+    /// One that this process needs does not answer or refuses access.
     pub fn is_down(&self) -> bool {
         let HealthRow { redis, rabbitmq, sms_provider } = &self.health;
         let down = |health: &Health| matches!(health.state, HealthState::Down | HealthState::Refused);
@@ -301,7 +293,7 @@ fn credentials_health((answer, ms): (Option<Result<(), CredentialError>>, u64)) 
     Health::of(state, detail.as_deref().unwrap_or("no answer in time"))
 }
 
-/// The answer, if it came in time, and the milliseconds that it took.
+/// The answer, if it came in time, and its milliseconds.
 async fn timed<T>(limit: Duration, query: impl Future<Output = T>) -> (Option<T>, u64) {
     let started = Instant::now();
     let answer = timeout(limit, query).await.ok();
@@ -334,7 +326,6 @@ struct LastHealth {
 
 enum CachedHealth {
     Fresh(Health),
-    /// Another caller queries the provider, and there is no earlier answer.
     FirstCheckRunning,
     /// The caller must query the provider.
     Stale,

@@ -9,11 +9,9 @@ use crate::text::{TextSettings, Texts};
 
 #[derive(Serialize)]
 pub struct Cost {
-    /// `gsm7` or `ucs2`.
     pub encoding: &'static str,
-    /// The length: septets in GSM-7, code units in UCS-2.
+    /// Septets in GSM-7, code units in UCS-2.
     pub units: u32,
-    /// Billed parts.
     pub segments: u32,
 }
 
@@ -23,7 +21,7 @@ impl From<Segments> for Cost {
     }
 }
 
-/// A template in one language, with its cost at its longest values if it is a text message; or an error.
+/// A template in one language, with its cost at its longest values; or an error.
 #[derive(Serialize)]
 pub struct TemplateRow {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -32,11 +30,11 @@ pub struct TemplateRow {
     pub template: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub locale: Option<String>,
-    /// The file, or `built in`; for an error, the file or the setting.
+    /// The file, `built in`, or a wrong setting.
     pub from: String,
     #[serde(flatten)]
     pub cost: Option<Cost>,
-    /// With the hash of an Android app the text exceeds 140 bytes, so the app cannot read it.
+    /// With an app's hash the text exceeds the 140 bytes that Android reads.
     #[serde(rename = "too_long_for_android", skip_serializing_if = "std::ops::Not::not")]
     pub is_too_long_for_android: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,11 +82,10 @@ pub struct CostRow {
     pub text: String,
     #[serde(flatten)]
     pub cost: Cost,
-    /// The text as `SMS_ENCODING=gsm7` sends it.
+    /// As `SMS_ENCODING=gsm7` sends it.
     pub folded: Folded,
 }
 
-/// A text with characters replaced by similar ones of GSM-7, where there are any.
 #[derive(Serialize)]
 pub struct Folded {
     pub text: String,

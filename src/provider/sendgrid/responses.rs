@@ -9,8 +9,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use reqwest::StatusCode;
 use reqwest::header::{DATE, HeaderMap};
-use serde::Deserialize;
 
+use crate::domain::json::Json;
 use crate::domain::send_failure::{Scope, SendFailure};
 use crate::provider::CredentialError;
 use crate::provider::http_client::Answer;
@@ -64,22 +64,14 @@ fn in_doubt(status: StatusCode) -> SendFailure {
     SendFailure::InDoubt { detail: failure::answered(status, None) }
 }
 
-#[derive(Deserialize)]
-struct Errors {
-    errors: Vec<Problem>,
-}
-
-#[derive(Deserialize)]
-struct Problem {
-    field: Option<String>,
-}
-
 /// The sender is one of our settings, so its error concerns every e-mail.
 fn is_about_sender(body: &[u8]) -> bool {
-    let errors = serde_json::from_slice::<Errors>(body).map(|body| body.errors).unwrap_or_default();
+    let errors = Json::read(body).ok().and_then(|body| body.pick(["errors"])[0]);
     errors
-        .iter()
-        .filter_map(|problem| problem.field.as_deref())
+        .into_iter()
+        .flat_map(Json::elements)
+        .map_while(Result::ok)
+        .filter_map(|problem| problem.pick(["field"])[0]?.text())
         .any(|field| field == "from" || field.starts_with("from."))
 }
 
@@ -97,24 +89,26 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim)
 }
 
-#[derive(Deserialize)]
-struct Scopes {
-    scopes: Vec<String>,
-}
-
 /// The verdict on a key, by the answer to the request for its scopes.
 pub(super) fn credential_verdict(answer: &Answer) -> Result<(), CredentialError> {
     match answer.status {
-        StatusCode::OK => match serde_json::from_slice::<Scopes>(&answer.body) {
-            Ok(allowed) if allowed.scopes.iter().any(|scope| scope == MAY_SEND) => Ok(()),
-            Ok(_) => Err(CredentialError::MayNotSend),
-            Err(_) => Err(CredentialError::Unanswered("answered with no list of scopes".to_owned())),
+        StatusCode::OK => match may_send(&answer.body) {
+            Some(true) => Ok(()),
+            Some(false) => Err(CredentialError::MayNotSend),
+            None => Err(CredentialError::Unanswered("answered with no list of scopes".to_owned())),
         },
         StatusCode::UNAUTHORIZED => Err(CredentialError::Refused { status: 401, provider_code: None }),
         // It may still be able to send: not every key may read its scopes.
         StatusCode::FORBIDDEN => Err(CredentialError::MayNotRead { provider_code: 403 }),
         status => Err(CredentialError::Unanswered(failure::answered(status, None))),
     }
+}
+
+/// `None` without a list of scopes.
+fn may_send(body: &[u8]) -> Option<bool> {
+    let scopes =
+        Json::read(body).ok()?.pick(["scopes"])[0]?.elements().collect::<Result<Vec<_>, _>>().ok()?;
+    Some(scopes.into_iter().filter_map(Json::text).any(|scope| scope == MAY_SEND))
 }
 
 #[cfg(test)]
@@ -169,6 +163,10 @@ mod tests {
             ("null", Scope::Request),
         ] {
             assert_eq!(about(field), rejected(scope), "{field}");
+        }
+        for odd in [r#"{"field":7}"#, "null", r#"{"message":"\ud83d"}"#] {
+            let body = format!(r#"{{"errors":[{odd},{{"field":"from","message":"\ud83d"}}]}}"#);
+            assert_eq!(refused(400, &body), rejected(Scope::Account), "{body}");
         }
         for body in ["", "<html>", "{}", "[]", r#"{"errors":{}}"#, r#"{"errors":["from"]}"#] {
             assert_eq!(refused(400, body), rejected(Scope::Request), "{body}");

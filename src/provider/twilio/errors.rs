@@ -12,8 +12,8 @@
 
 use jiff::Timestamp;
 use reqwest::StatusCode;
-use serde_json::Value;
 
+use crate::domain::json::Json;
 use crate::domain::send_failure::{RefusalReason, Scope, SendFailure};
 use crate::provider::http_client::Answer;
 use crate::provider::http_client::failure::{answered, retry_after};
@@ -58,8 +58,8 @@ pub fn refusal_reason(provider_code: Option<u32>) -> RefusalReason {
 
 /// The error number in the JSON body of an error, if the body is whole.
 pub(super) fn error_code(body: &[u8]) -> Option<u32> {
-    let body: Value = serde_json::from_slice(body).ok()?;
-    u32::try_from(body.get("code")?.as_u64()?).ok()
+    let [code] = Json::read(body).ok()?.pick(["code"]);
+    u32::try_from(code?.whole_number()?).ok()
 }
 
 /// A known number counts for more than the status, except after a 5xx, which is always in doubt.
@@ -117,6 +117,21 @@ fn class_of_code(provider_code: u32) -> Option<Class> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_number_is_read_beside_odd_members() {
+        for body in [
+            r#"{"code":21211,"message":"The 'To' number \ud83d is not valid"}"#,
+            r#"{"message":["\ud83d",1e999],"code":21211}"#,
+        ] {
+            assert_eq!(error_code(body.as_bytes()), Some(21211), "{body}");
+        }
+        for body in
+            ["", "[]", "{}", r#"{"code":"21211"}"#, r#"{"code":-1}"#, r#"{"code":1.5}"#, r#"{"code":21211"#]
+        {
+            assert_eq!(error_code(body.as_bytes()), None, "{body}");
+        }
+    }
 
     const UNKNOWN: u32 = 29_999;
 

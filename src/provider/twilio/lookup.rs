@@ -1,7 +1,8 @@
 //! Looks messages up at Twilio: those of a number since a time, and one by its Message SID.
 //!
 //! Only complete answers count: a page that is missing, cut off or unreadable makes the whole lookup unanswered. Rows of the
-//! account's other senders are skipped. Requests go only to the configured origin and this account's messages, even if an
+//! account's other senders are skipped, whatever they hold. A row that may be ours counts with what can be read of it; one
+//! without a SID, or with neither time nor text, leaves the lookup unanswered. Requests go only to the configured origin and this account's messages, even if an
 //! answer points elsewhere.
 //!
 //! The list has no filter for the time of creation, and its order is not documented, so pages are read until a whole page
@@ -9,6 +10,7 @@
 //!
 //! Fields: Twilio's OpenAPI file `twilio_api_v2010` (`ListMessage`, `FetchMessage`).
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use form_urlencoded::Serializer;
@@ -16,13 +18,12 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::header::DATE;
 use reqwest::{StatusCode, Url};
-use serde::Deserialize;
-use serde_json::Value;
 
 use super::errors;
 use super::{Account, CODE_NOT_AUTHORIZED, Sender, is_message_sid, phone_number};
 use crate::clock::Clock;
 use crate::domain::address::Address;
+use crate::domain::json::{Json, Shape};
 use crate::domain::phone::PhoneNumber;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::time::UnixMillis;
@@ -51,31 +52,20 @@ enum OurSenders {
     Service(String),
 }
 
-/// A page of the list. A missing field makes the answer unreadable, unless it may be null.
-#[derive(Deserialize)]
-struct Page {
-    messages: Vec<Row>,
-    #[serde(deserialize_with = "Option::deserialize")]
-    next_page_uri: Option<String>,
+/// A page of the list.
+struct Page<'a> {
+    messages: Vec<Json<'a>>,
+    next: Option<Cow<'a, str>>,
 }
 
-#[derive(Deserialize)]
-struct Row {
-    sid: String,
-    direction: String,
-    date_created: Option<String>,
-    from: Option<String>,
-    messaging_service_sid: Option<String>,
-    body: Option<String>,
-    num_segments: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Single {
-    status: String,
-    to: Option<String>,
-    #[serde(default)]
-    error_code: Value,
+impl<'a> Page<'a> {
+    /// `None` without a list of messages, or if it does not say whether there is another page.
+    fn read(body: &'a [u8]) -> Option<Page<'a>> {
+        let [messages, next] = Json::read(body).ok()?.pick(["messages", "next_page_uri"]);
+        let (messages, next) = (messages?.elements().collect::<Result<_, _>>().ok()?, next?);
+        let next = if next.is_null() { None } else { Some(next.text()?) };
+        Some(Page { messages, next })
+    }
 }
 
 impl Lookup {
@@ -102,17 +92,20 @@ impl Lookup {
         let mut found = Vec::new();
         for _ in 0..PAGES_MAX {
             let answer = self.page(account, &query).await?;
-            let page: Page = serde_json::from_slice(&answer.body).map_err(|_| unreadable())?;
-            let rows = page.messages.into_iter().map(|row| self.read(row, &answer));
-            let rows: Vec<ListedRow> = rows.collect::<Result<_, _>>()?;
-            let all_before = rows.iter().all(|row| row.created.plus(TIME_GRAIN) <= since);
-            found.extend(rows.into_iter().filter_map(|row| row.ours));
-            match page.next_page_uri {
-                Some(next) if !all_before => query = self.query_of(&next)?,
-                _ => {
-                    found.retain(|candidate| candidate.created.plus(TIME_GRAIN) > since);
-                    return Ok(found);
+            let page = Page::read(&answer.body).ok_or_else(unreadable)?;
+            let mut all_before = true;
+            for row in page.messages {
+                let [created] = row.pick(["date_created"]);
+                let created = created.and_then(Json::text).and_then(|date| answer.on_our_clock(&date));
+                let is_before = created.is_some_and(|created| created.plus(TIME_GRAIN) <= since);
+                all_before &= is_before;
+                if !is_before && self.may_include(row) {
+                    found.push(candidate(row, created, since).ok_or_else(unreadable)?);
                 }
+            }
+            match page.next {
+                Some(next) if !all_before => query = self.query_of(&next)?,
+                _ => return Ok(found),
             }
         }
         Err(LookupError::Unanswered("there are too many messages to read".to_owned()))
@@ -138,24 +131,17 @@ impl Lookup {
         if this_list { Ok(query.to_owned()) } else { Err(foreign()) }
     }
 
-    fn read(&self, row: Row, answer: &Timed) -> Result<ListedRow, LookupError> {
-        let created = row.date_created.as_deref().and_then(|text| answer.on_our_clock(text));
-        let created = created.ok_or_else(unreadable)?;
-        if row.direction != "outbound-api" || !self.senders.include(&row) {
-            return Ok(ListedRow { created, ours: None });
+    /// False for a row of another direction or sender. Without a Messaging Service of ours a row still has one: Twilio's
+    /// default. With one, the row has no sender until the service has chosen.
+    fn may_include(&self, row: Json<'_>) -> bool {
+        let [direction, from, service] = row.pick(["direction", "from", "messaging_service_sid"]);
+        if direction.and_then(Json::text).is_some_and(|direction| direction != "outbound-api") {
+            return false;
         }
-        if !is_message_sid(&row.sid) {
-            return Err(unreadable());
+        match &self.senders {
+            OurSenders::Numbers(numbers) => may_be(from, |from| numbers.contains(&sender_key(from))),
+            OurSenders::Service(sid) => may_be(service, |service| service.eq_ignore_ascii_case(sid)),
         }
-        let ours = ProviderMessage {
-            message_id: row.sid,
-            created,
-            // A redacted message has an empty text.
-            text: row.body.filter(|text| !text.is_empty()),
-            segments: row.num_segments.and_then(|count| count.parse().ok()).filter(|&count| count > 0),
-            verification_sid: None,
-        };
-        Ok(ListedRow { created, ours: Some(ours) })
     }
 
     pub(super) async fn fetch(account: &Account, message_id: &str) -> Result<FetchedMessage, LookupError> {
@@ -170,12 +156,13 @@ impl Lookup {
         if !answer.status.is_success() {
             return Err(lookup_error(&answer));
         }
-        let single: Single = serde_json::from_slice(&answer.body).map_err(|_| unreadable())?;
-        let provider_code =
-            single.error_code.as_u64().and_then(|provider_code| u32::try_from(provider_code).ok());
+        let single = Json::read(&answer.body).map_err(|_| unreadable())?;
+        let [status, to, error_code] = single.pick(["status", "to", "error_code"]);
+        let provider_code = error_code.and_then(Json::whole_number).and_then(|code| u32::try_from(code).ok());
+        let status = status.and_then(Json::text).and_then(|status| DeliveryStatus::parse(&status));
         Ok(FetchedMessage {
-            to: single.to.as_deref().and_then(phone_number).map(Address::Phone),
-            status: DeliveryStatus::parse(&single.status).ok_or_else(unreadable)?,
+            to: to.and_then(Json::text).and_then(|to| phone_number(&to)).map(Address::Phone),
+            status: status.ok_or_else(unreadable)?,
             provider_code,
             reason: errors::refusal_reason(provider_code),
         })
@@ -189,24 +176,27 @@ impl Account {
     }
 }
 
-/// A row; `ours` is `None` for a foreign message.
-struct ListedRow {
-    created: UnixMillis,
-    ours: Option<ProviderMessage>,
+/// A row that may be our message. One without a readable time may be of any time, and then needs a text.
+fn candidate(row: Json<'_>, created: Option<UnixMillis>, since: UnixMillis) -> Option<ProviderMessage> {
+    let [sid, body, segments] =
+        row.pick(["sid", "body", "num_segments"]).map(|value| value.and_then(Json::text));
+    // A redacted message has an empty text.
+    let text = body.filter(|text| !text.is_empty()).map(Cow::into_owned);
+    Some(ProviderMessage {
+        message_id: sid.filter(|sid| is_message_sid(sid))?.into_owned(),
+        created: created.or_else(|| text.is_some().then_some(since))?,
+        text,
+        segments: segments.and_then(|count| count.parse().ok()).filter(|&count| count > 0),
+        verification_sid: None,
+    })
 }
 
-impl OurSenders {
-    /// Without a Messaging Service of ours a row still has one: Twilio's default. With one, the row has no sender until the
-    /// service has chosen.
-    fn include(&self, row: &Row) -> bool {
-        match self {
-            OurSenders::Numbers(numbers) => {
-                row.from.as_deref().map(sender_key).is_some_and(|from| numbers.contains(&from))
-            }
-            OurSenders::Service(sid) => {
-                row.messaging_service_sid.as_deref().is_some_and(|row| row.eq_ignore_ascii_case(sid))
-            }
-        }
+/// False for a value that is another one than ours, or none: ours is a text. True for a value of another type.
+fn may_be(value: Option<Json<'_>>, is_ours: impl FnOnce(&str) -> bool) -> bool {
+    let shape = value.map_or(Shape::Null, Json::shape);
+    match value.and_then(Json::text) {
+        Some(text) => is_ours(&text),
+        None => !matches!(shape, Shape::Null | Shape::NotUnicode),
     }
 }
 

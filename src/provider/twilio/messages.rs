@@ -14,14 +14,13 @@ use form_urlencoded::Serializer;
 use jiff::Timestamp;
 use reqwest::header::HeaderMap;
 use reqwest::{Body, Method, Request, StatusCode, Url};
-use serde::Deserialize;
-use serde_json::Value;
 
 use super::lookup::Lookup;
 use super::status_url::{StatusUrl, UrlTemplate};
 use super::{Account, BODY_BYTES_MAX, CODE_NOT_AUTHORIZED, Sender, TwilioSettings};
 use super::{errors, form_headers, is_message_sid, is_sid};
 use crate::domain::address::Address;
+use crate::domain::json::Json;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::send_failure::SendFailure;
 use crate::domain::time::UnixMillis;
@@ -183,19 +182,13 @@ fn validity_seconds(validity: Duration) -> u64 {
     validity.as_secs().clamp(*VALIDITY_SECONDS.start(), *VALIDITY_SECONDS.end())
 }
 
-/// The fields in use. Any JSON type is read, so that a change of one does not hide the other.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Created {
-    sid: Value,
-    num_segments: Value,
-}
-
+/// Each member is read for itself, so that an odd one does not hide the other.
 fn accepted(body: &[u8]) -> Accepted {
-    let created: Created = serde_json::from_slice(body).unwrap_or_default();
-    let message_id = created.sid.as_str().filter(|sid| is_message_sid(sid)).map(str::to_owned);
+    let created = Json::read(body).ok().map(|body| body.pick(["sid", "num_segments"]));
+    let [sid, segments] = created.unwrap_or_default().map(|value| value.and_then(Json::text));
+    let message_id = sid.filter(|sid| is_message_sid(sid)).map(|sid| sid.into_owned());
     // A Messaging Service answers "0" before it has chosen a sender: the count is unknown.
-    let segments = created.num_segments.as_str().and_then(|n| n.parse().ok()).filter(|&n| n > 0);
+    let segments = segments.and_then(|n| n.parse().ok()).filter(|&n| n > 0);
     Accepted { message_id, segments, verification_sid: None }
 }
 

@@ -13,7 +13,7 @@ import re
 import sys
 import time
 import tomllib
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 import requests
 import schemathesis
@@ -37,9 +37,10 @@ class ByTwilio(requests.auth.AuthBase):
     def __call__(self, request):
         if request.headers.get(TWILIO) not in MARKS:
             return request
-        # Only the order in which otpost writes the two parameters is accepted.
+        # Twilio calls the URL as otpost wrote it: in this order, and with these characters encoded.
         path, _, query = request.url.partition("?")
-        query = "&".join(sorted(query.split("&"), key=lambda part: not part.startswith("r=")))
+        parameters = sorted(parse_qsl(query, keep_blank_values=True), key=lambda part: part[0] != "r")
+        query = urlencode(parameters, safe="*").replace("~", "%7E")
         request.url = f"{path}?{query}" if query else path
         text = os.environ["TWILIO_STATUS_CALLBACK_URL"] + (f"?{query}" if query else "")
         if "form" in request.headers.get("Content-Type", ""):

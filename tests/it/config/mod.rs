@@ -24,21 +24,21 @@ use crate::real;
 
 type Pairs<'a> = Vec<(&'a str, &'a str)>;
 
-const KEY_1: &str = "b25lIGtleSBvZiBleGFjdGx5IHRoaXJ0eS10d28gYiE=";
-const KEY_2: &str = "c2Vjb25kIGtleSBvZiBleGFjdGx5IHRoaXJ0eS10d28=";
-const KEY_3: &str = "dGhpcmQga2V5IG9mIGV4YWN0bHkgdGhpcnR5LXR3byE=";
+const KEY_1: &str = "s5VoIedjng5FOfqCH0Nkq9hJTZT9qdQnvsnGkd+AyMc=";
+const KEY_2: &str = "65U8x/WOwpfTdmrExkT5DBWiVDkcum1BCeqjaS3rM10=";
+const KEY_3: &str = "B7hlhd0wQkaYowjGJNRxmSqnUhIuM+ZacIAtu0IWINQ=";
 const DEV_KEY: &str = "ZGV2ZWxvcG1lbnQgb25seSwga25vd24gdG8gYWxsISE=";
 const DEV_RECIPIENT_KEY: &str = "ZGV2ZWxvcG1lbnQgcmVjaXBpZW50IGtleSwgcHVibGk=";
 const DEV_JWT_SECRET: &str = "otpost development secret, known to everybody";
 const JWKS_URL: &str = "https://issuer.example/jwks";
-const JWT_SECRET: &str = "hunter2-hunter2-hunter2-hunter2-hunter2";
+const JWT_SECRET: &str = "hunter2-RB74BVzLbPBGl93Mp_KuqccxNR5NeygdZ";
 
 /// The required settings of production.
 fn production() -> Pairs<'static> {
     vec![
         ("AMQP_URL", "amqps://otpost:hunter2@rabbit.internal"),
         ("REDIS_URL", "rediss://otpost:hunter2@redis.internal"),
-        ("OTP_SECRET_KEYS", "k1:b25lIGtleSBvZiBleGFjdGx5IHRoaXJ0eS10d28gYiE="),
+        ("OTP_SECRET_KEYS", "k1:s5VoIedjng5FOfqCH0Nkq9hJTZT9qdQnvsnGkd+AyMc="),
         ("OTP_RECIPIENT_KEY", KEY_2),
         ("SMS_BRAND", "MeStore"),
         ("JWT_SECRET", JWT_SECRET),

@@ -70,6 +70,59 @@ fn a_secret_file_is_read_without_its_byte_order_mark_and_line_ends() {
 }
 
 #[test]
+fn a_secret_file_with_two_readings_is_refused_by_its_setting() {
+    for content in [
+        format!("{JWT_SECRET}\u{feff}"),
+        format!("{JWT_SECRET}\u{feff}\n"),
+        format!("{}\u{200b}{}", &JWT_SECRET[..20], &JWT_SECRET[20..]),
+        format!("\"{JWT_SECRET}\"\n"),
+        format!("'{JWT_SECRET}'"),
+        format!("{JWT_SECRET}\nhunter2\n"),
+        format!("# the secret\n{JWT_SECRET}\n"),
+        format!("{JWT_SECRET}\r{JWT_SECRET}"),
+        format!("{JWT_SECRET}\n\n{JWT_SECRET}"),
+        format!("{JWT_SECRET}\u{2028}x"),
+        format!("{JWT_SECRET}\0"),
+        format!("{JWT_SECRET}\0\n"),
+        format!("{JWT_SECRET}\u{1b}[0m"),
+        format!("JWT_SECRET={JWT_SECRET}\n"),
+        format!("export JWT_SECRET='{JWT_SECRET}'\n"),
+    ] {
+        let file = File::of(&content);
+        for base in [production(), vec![("ENVIRONMENT", "development")]] {
+            let pairs = with(base, &[("JWT_SECRET", ""), ("JWT_SECRET_FILE", file.path())]);
+            let failure = read(Role::Http, &pairs).err().unwrap_or_else(|| panic!("{content:?} was taken"));
+            assert_eq!(failure.names[0], "JWT_SECRET_FILE", "{content:?}: {}", failure.text);
+            assert!(!failure.text.contains("hunter2"), "{}", failure.text);
+        }
+    }
+    let pem = include_str!("../keys/p256.public.pem");
+    for content in [format!("{pem}\u{feff}"), format!("\"{pem}\""), pem.replace('\n', "\u{200b}\n")] {
+        let file = File::of(content);
+        let pairs = with(production(), &[("JWT_SECRET", ""), ("JWT_PUBLIC_KEY_FILE", file.path())]);
+        let failure = read(Role::Http, &pairs).err().expect("a fault");
+        assert_eq!(failure.names[0], "JWT_PUBLIC_KEY_FILE", "{}", failure.text);
+    }
+    let windows = File::of(format!("\u{feff}{}", pem.replace('\n', "\r\n")));
+    expect(Role::Http, &with(production(), &[("JWT_SECRET", ""), ("JWT_PUBLIC_KEY_FILE", windows.path())]));
+}
+
+#[test]
+fn a_secret_variable_with_an_invisible_character_is_refused() {
+    for (name, value) in [
+        ("JWT_SECRET", format!("{JWT_SECRET}\u{feff}")),
+        ("JWT_SECRET", format!("{}\u{200b}{}", &JWT_SECRET[..20], &JWT_SECRET[20..])),
+        ("TWILIO_AUTH_TOKEN", "hunter2-token\u{feff}".to_owned()),
+        ("TWILIO_AUTH_TOKEN", "hunter2-\u{7f}token".to_owned()),
+    ] {
+        expect_refused(name, &value);
+        let quoted = File::of(format!("{name}='{value}'\n"));
+        let failure = read_with(Role::Dev, &[], &quoted.0).err().expect("a fault");
+        assert!(failure.names[0] == name || failure.names == [".env"], "{}", failure.text);
+    }
+}
+
+#[test]
 fn a_file_for_a_setting_that_is_no_secret_causes_a_notice() {
     let file = File::of("AC00000000000000000000000000000002");
     let pairs = with(production(), &[("TWILIO_ACCOUNT_SID_FILE", file.path())]);
@@ -226,6 +279,16 @@ fn a_dotenv_that_is_no_text_file_is_one_fault() {
     check(&utf_16(u16::to_be_bytes).0, "UTF-16");
     check(&File::of("SMS_BRAND=hunter2\n".repeat(10_000)).0, "64 KiB");
     check(Path::new(env!("CARGO_MANIFEST_DIR")), "no file");
+    let link = std::env::temp_dir().join(real::unique("link"));
+    std::os::unix::fs::symlink("/nowhere/hunter2", &link).expect("a writable folder");
+    check(&link, "symbolic link");
+    drop(std::fs::remove_file(&link));
+    std::os::unix::fs::symlink(&link, &link).expect("a writable folder");
+    check(&link, "cannot be read");
+    drop(std::fs::remove_file(&link));
+    let unmarked = "SMS_BRAND=hunter2".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+    let failure = read_with(Role::Dev, &[], &File::of(unmarked).0).err().expect("a fault");
+    assert!(failure.names == [".env"] && !failure.text.contains("hunter2"), "{}", failure.text);
     let many = File::of("hunter2\n".repeat(2_000));
     let failure = read_with(Role::Dev, &[], &many.0).err().expect("faults");
     assert!(failure.names.len() <= 21 && failure.text.contains("1980"), "{}", failure.text);

@@ -126,6 +126,9 @@ impl Facts {
                 "additionalProperties" if side == Side::Written && *rule == false => {
                     self.add(format!("{at} must have no other member"));
                 }
+                "propertyNames" if side == Side::Written => {
+                    self.add(format!("{at} must have names that keep to {rule}"));
+                }
                 "default" => self.add(format!("{at} is {rule} if it is not there")),
                 unknown => panic!("teach the list of {at} what {unknown:?} means"),
             }

@@ -167,6 +167,9 @@ async fn a_field_that_breaks_its_rule_is_refused_like_one_of_a_message() {
         (json!({"to": ALICE, "client_ip": "203.0.113.7:443"}), "`client_ip` must be"),
         (json!({"to": ALICE, "locale": "español"}), "`locale` must be"),
         (json!({"to": ALICE, "timezone": "Mars/Base"}), "`timezone` must be"),
+        (json!({"to": ALICE, "locale": 7}), "`locale` must be"),
+        (json!({"to": ALICE, "timezone": ["UTC"]}), "`timezone` must be"),
+        (json!({"to": ALICE, "user_name": {}}), "`user_name` must be"),
         (json!({"to": ALICE, "template": "../x"}), "`template` must be"),
     ] {
         let answer = ask(&server, &body).await;
@@ -201,6 +204,10 @@ async fn half_a_character_in_a_field_is_read_like_that_of_a_message() {
     expect_idle(&server, "a refused body");
     send(r#"{"to":"+573001234567","user_name":"Ana \ud83d"}"#).await.expect(202);
     assert_eq!(decoded(&server.queued().await[0]).user_name, None, "it does not matter");
+    send(r#"{"to":"+573109876543","locale":"\udc00","timezone":"\ud83d"}"#).await.expect(202);
+    let bodies = server.queued().await;
+    let queued = decoded(bodies.last().expect("a request"));
+    assert!(queued.locale.is_none() && queued.timezone.is_none(), "they do not matter");
 }
 
 #[tokio::test]

@@ -465,15 +465,17 @@ async fn a_call_whose_headers_cannot_be_valid_is_refused_before_its_body_is_read
         (TIMESTAMP, Some("99999999999")),
         (TIMESTAMP, Some("yesterday")),
     ] {
-        let mut call = stage.call(b"[]".to_vec());
-        call.headers_mut().remove(name);
-        if let Some(value) = value {
-            call.headers_mut().insert(name, HeaderValue::from_static(value));
+        for is_repeated in [false, true] {
+            let mut call = stage.call(b"[]".to_vec());
+            if !is_repeated || value.is_none() {
+                call.headers_mut().remove(name);
+            }
+            value.map(|value| call.headers_mut().append(name, HeaderValue::from_static(value)));
+            let began = Instant::now();
+            *call.body_mut() = Body::from_stream(pending::<Result<Vec<u8>, Infallible>>());
+            let answer = stage.server.ask(call).await;
+            assert_eq!((answer.status, began.elapsed()), (403, Duration::ZERO), "{name}: {value:?}");
         }
-        let began = Instant::now();
-        *call.body_mut() = Body::from_stream(pending::<Result<Vec<u8>, Infallible>>());
-        let answer = stage.server.ask(call).await;
-        assert_eq!((answer.status, began.elapsed()), (403, Duration::ZERO), "{name}: {value:?}");
     }
 }
 

@@ -71,6 +71,77 @@ async fn a_claim_that_decides_nothing_is_left_out_whatever_it_is() {
 }
 
 #[tokio::test]
+async fn a_beginning_that_is_null_or_long_ago_is_none() {
+    let server = TestServer::start();
+    for more in [
+        r#""nbf":null"#,
+        r#""nbf":0"#,
+        r#""nbf":-1"#,
+        r#""nbf":-1.5e9"#,
+        r#""iat":null,"nbf":null,"jti":null"#,
+    ] {
+        expect_accepted(more, &with_token(&server, &with_more(more.as_bytes())).await);
+    }
+    for more in [r#""nbf":1e300"#, r#""nbf":9999999999"#, r#""nbf":null,"nbf":null"#] {
+        expect_refused(
+            more,
+            &with_token(&server, &with_more(more.as_bytes())).await,
+            "invalid_token",
+            INVALID,
+        );
+    }
+}
+
+/// A token of Alice whose header is this text.
+fn with_header(header: &[u8]) -> String {
+    let payload = claims(&json!({})).to_string();
+    let signed = format!("{}.{}", BASE64URL.encode(header), BASE64URL.encode(payload));
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    let signature = crypto::sign(signed.as_bytes(), &key, Algorithm::HS256).expect("a signature");
+    format!("{signed}.{signature}")
+}
+
+#[tokio::test]
+async fn a_header_is_read_parameter_by_parameter_and_a_key_id_is_a_string() {
+    let server = TestServer::start();
+    let long = format!(r#""{}""#, "k".repeat(4_000));
+    // With one configured key its id decides nothing.
+    for kid in ["\"\"", "null", r#""k1""#, r#""\u0000""#, &long] {
+        let header = format!(r#"{{"alg":"HS256","kid":{kid}}}"#);
+        expect_accepted(
+            &kid[..kid.len().min(40)],
+            &with_token(&server, &with_header(header.as_bytes())).await,
+        );
+    }
+    // RFC 7515 §4.1.4: its value must be a string.
+    for kid in ["7", "true", "[]", r#"["k1"]"#, "{}", r#""\ud83d""#, r#""k1","kid":"k1""#] {
+        let header = format!(r#"{{"alg":"HS256","kid":{kid}}}"#);
+        expect_refused(
+            kid,
+            &with_token(&server, &with_header(header.as_bytes())).await,
+            "invalid_token",
+            INVALID,
+        );
+    }
+    // Parameters that are not used.
+    for name in ["typ", "cty", "jku", "jwk", "x5u", "x5c", "x5t", "\\ud83d", "more"] {
+        for value in ODD {
+            let header = [br#"{"alg":"HS256",""#, name.as_bytes(), b"\":", value, b"}"].concat();
+            expect_accepted(name, &with_token(&server, &with_header(&header)).await);
+        }
+    }
+    for crit in ["null", "[]", r#"["exp"]"#, "7"] {
+        let header = format!(r#"{{"alg":"HS256","crit":{crit}}}"#);
+        expect_refused(
+            crit,
+            &with_token(&server, &with_header(header.as_bytes())).await,
+            "invalid_token",
+            INVALID,
+        );
+    }
+}
+
+#[tokio::test]
 async fn the_message_of_a_person_goes_without_the_claims_that_cannot_be_read() {
     for (more, name, locale) in [
         (r#""name":"Ana","locale":"es-CO""#, json!("Ana"), json!("es-CO")),
@@ -101,8 +172,9 @@ async fn a_claim_that_decides_is_refused_if_it_is_given_twice_or_no_text() {
         r#""phone_number":"+573001234567""#,
         r#""email":null"#,
         r#""scope":"otp:verify","scope":"otp:admin""#,
-        r#""nbf":null"#,
         r#""nbf":"1""#,
+        r#""nbf":[1]"#,
+        r#""nbf":true"#,
         r#""nbf":1e999"#,
     ] {
         let answer = with_token(&server, &with_more(more.as_bytes())).await;

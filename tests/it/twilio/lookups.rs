@@ -230,7 +230,7 @@ async fn pages_are_followed_below_a_base_url_with_a_path() {
 async fn an_incomplete_answer_never_counts_as_nothing_found() {
     let row = |change: fn(&mut serde_json::Value)| {
         let mut row = json!({"sid": "SM00000000000000000000000000000001", "direction": "outbound-api",
-            "date_created": "Thu, 24 Aug 2023 05:01:45 +0000", "from": SENDER});
+            "date_created": rfc_2822(jiff::Timestamp::now()), "from": SENDER});
         change(&mut row);
         Answer::Status(200, json!({"messages": [row], "next_page_uri": null}))
     };
@@ -238,11 +238,14 @@ async fn an_incomplete_answer_never_counts_as_nothing_found() {
         Answer::Status(200, json!({})),
         Answer::Status(200, json!({"messages": []})),
         Answer::Status(200, json!([])),
+        Answer::Status(200, json!({"messages": {}, "next_page_uri": null})),
+        Answer::Status(200, json!({"messages": null, "next_page_uri": null})),
+        Answer::Status(200, json!({"messages": [], "next_page_uri": 7})),
+        Answer::AcceptWith(r#"{"messages":[],"next_page_uri":"\ud83d"}"#.to_owned()),
         row(|row| row["sid"] = json!("../Calls")),
+        row(|row| row["sid"] = json!(7)),
         row(|row| row["date_created"] = json!(null)),
         row(|row| row["date_created"] = json!("yesterday")),
-        row(|row| row["direction"] = json!(null)),
-        row(|row| row["body"] = json!(7)),
         Answer::AcceptWith("<html>".to_owned()),
         Answer::AcceptWith(format!("{{\"pad\":\"{}\"}}", "x".repeat(2 << 20))),
         Answer::AcceptThenTruncate,
@@ -261,6 +264,84 @@ async fn an_incomplete_answer_never_counts_as_nothing_found() {
         let fault = found_with(&settings, ago(60)).await.err();
         assert!(matches!(fault, Some(LookupError::Unanswered(_))), "{answer:?}: {fault:?}");
     }
+}
+
+/// A page with our message among its neighbours, as Twilio writes it.
+fn page(neighbours: &[String]) -> Answer {
+    let now = rfc_2822(jiff::Timestamp::now());
+    let ours = format!(
+        r#"{{"sid":"SM00000000000000000000000000000001","direction":"outbound-api","date_created":"{now}","from":"{SENDER}","body":"ours"}}"#
+    );
+    let rows = [&neighbours[..1], &[ours], &neighbours[1..]].concat().join(",");
+    Answer::AcceptWith(format!(r#"{{"messages":[{rows}],"next_page_uri":null}}"#))
+}
+
+#[tokio::test]
+async fn an_odd_neighbour_spoils_no_page() {
+    let now = rfc_2822(jiff::Timestamp::now());
+    let row = |sid: &str, direction: &str, date: &str, from: &str, body: &str| {
+        format!(
+            r#"{{"sid":{sid},"direction":{direction},"date_created":{date},"from":{from},"body":{body}}}"#
+        )
+    };
+    let (api, at, theirs, us) =
+        (r#""outbound-api""#, format!("\"{now}\""), r#""+15005550099""#, format!("\"{SENDER}\""));
+    let old = r#""Thu, 24 Aug 2023 05:01:45 +0000""#;
+    let sid = |n: usize| format!("\"SM{n:032}\"");
+    for (found_besides, neighbour) in [
+        (0, row(&sid(2), api, &at, theirs, r#""\ud83d""#)),
+        (0, row(&sid(2), api, &at, theirs, r#"{"a":["\ude00",1e999]}"#)),
+        (0, row("7", api, r#""yesterday""#, theirs, "7")),
+        (0, row("null", "[]", "null", theirs, "null")),
+        (0, row(&sid(2), r#""inbound""#, "null", &us, r#""x""#)),
+        (0, row("null", api, old, &us, r#""x""#)),
+        (0, row(&sid(2), api, &at, r#""\ud83d""#, r#""x""#)),
+        (0, "null".to_owned()),
+        (0, "7".to_owned()),
+        (0, "{}".to_owned()),
+        // Possibly ours: its text decides, or none.
+        (1, row(&sid(2), api, &at, &us, r#""Hola \ud83d""#)),
+        (1, row(&sid(2), api, &at, &us, "7")),
+        (1, row(&sid(2), "null", &at, &us, r#""x""#)),
+        (1, row(&sid(2), api, r#""yesterday""#, &us, r#""x""#)),
+        (1, row(&sid(2), api, &at, "15005550006", r#""x""#)),
+    ] {
+        for rows in [vec![neighbour.clone()], vec!["{\"sid\":\"\\udc00\"}".to_owned(), neighbour.clone()]] {
+            let twilio = FakeTwilio::start();
+            twilio.next([page(&rows)]);
+            let found = found_with(&settings(&twilio), ago(60)).await;
+            let mut found = found.unwrap_or_else(|fault| panic!("{neighbour}: {fault}"));
+            found.retain(|message| message.text.as_deref() != Some("ours"));
+            assert_eq!(found.len(), found_besides, "{neighbour}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_message_of_ours_with_an_unreadable_text_may_be_any_of_ours() {
+    let now = rfc_2822(jiff::Timestamp::now());
+    for body in ["7", r#""Tu codigo \ud83d""#, "null", "{}"] {
+        let twilio = FakeTwilio::start();
+        let row = format!(
+            r#"{{"sid":"SM00000000000000000000000000000001","direction":"outbound-api","date_created":"{now}","from":"{SENDER}","body":{body}}}"#
+        );
+        twilio.next([Answer::AcceptWith(format!(r#"{{"messages":[{row}],"next_page_uri":null}}"#))]);
+        let found = found_with(&settings(&twilio), ago(60)).await.expect("an answer");
+        assert!(found.len() == 1 && found[0].text.is_none(), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_with_an_odd_member_keeps_the_others() {
+    let twilio = FakeTwilio::start();
+    let sid = "SM00000000000000000000000000000001";
+    twilio.next([Answer::AcceptWith(format!(r#"{{"sid":"{sid}","num_segments":"1","body":"\ud83d"}}"#))]);
+    let accepted = adapter(&settings(&twilio)).send(&Draft::to(ALICE).message()).await.expect("accepted");
+    assert_eq!((accepted.message_id.as_deref(), accepted.segments), (Some(sid), Some(1)));
+    let single = format!(r#"{{"status":"delivered","to":"{ALICE}","error_code":null,"body":"\ud83d"}}"#);
+    twilio.next([Answer::AcceptWith(single)]);
+    let fetched = adapter(&settings(&twilio)).fetch(sid).await.expect("an answer");
+    assert_eq!((fetched.status, fetched.to), (DeliveryStatus::Delivered, Some(number(ALICE))));
 }
 
 #[tokio::test]

@@ -59,6 +59,33 @@ async fn times_are_converted_to_our_clock() {
 }
 
 #[tokio::test]
+async fn an_odd_attempt_spoils_no_list() {
+    type Change = fn(&mut serde_json::Value);
+    let changes: [(usize, Change); 5] = [
+        (1, |attempt| attempt["channel_data"]["status"] = 7.into()),
+        (1, |attempt| attempt["channel"] = serde_json::Value::Null),
+        (1, |attempt| attempt["service_sid"] = serde_json::Value::Null),
+        (0, |attempt| {
+            attempt["channel"] = "call".into();
+            attempt["sid"] = 7.into();
+            attempt["verification_sid"] = serde_json::Value::Null;
+        }),
+        (0, |attempt| {
+            attempt["service_sid"] = "VA00000000000000000000000000000009".into();
+            attempt["sid"] = 7.into();
+        }),
+    ];
+    for (besides, change) in changes {
+        let fake = FakeVerify::start();
+        sent(&fake, ALICE).await;
+        fake.change_attempt(change);
+        sent(&fake, ALICE).await;
+        let found = find(&fake, -5).await.unwrap_or_else(|fault| panic!("{besides}: {fault}"));
+        assert_eq!(found.len(), 1 + besides);
+    }
+}
+
+#[tokio::test]
 async fn only_a_complete_list_is_an_answer() {
     let unanswered =
         |found: &Result<Vec<ProviderMessage>, LookupError>| matches!(found, Err(LookupError::Unanswered(_)));

@@ -9,12 +9,12 @@
 use async_trait::async_trait;
 use form_urlencoded::Serializer;
 use reqwest::StatusCode;
-use serde::Deserialize;
 
 use super::super::{BODY_BYTES_MAX, errors, is_sid};
 use super::{CODE_CHECKS_MAX, TwilioVerify};
 use crate::domain::address::Address;
 use crate::domain::code::Code;
+use crate::domain::json::Json;
 use crate::domain::send_failure::SendFailure;
 use crate::provider::http_client::{Answer, failure};
 use crate::provider::{
@@ -24,11 +24,6 @@ use crate::provider::{
 /// An invalid parameter: the code is the only one that a person typed.
 const CODE_INVALID: u32 = 60200;
 const CODE_NOT_FOUND: u32 = 20404;
-
-#[derive(Deserialize)]
-struct Checked {
-    status: String,
-}
 
 #[async_trait]
 impl CodeVerifier for TwilioVerify {
@@ -101,9 +96,8 @@ fn verdict(answer: &Answer) -> Result<ProviderVerdict, CodeVerifierError> {
 
 /// The status in a complete answer.
 fn status(answer: &Answer) -> Option<String> {
-    let checked: Option<Checked> =
-        answer.status.is_success().then(|| serde_json::from_slice(&answer.body).ok()).flatten();
-    checked.map(|checked| checked.status)
+    let body = Json::read(&answer.body).ok().filter(|_| answer.status.is_success())?;
+    Some(body.pick(["status"])[0]?.text()?.into_owned())
 }
 
 fn verdict_of(status: &str) -> Option<ProviderVerdict> {

@@ -17,12 +17,11 @@ use form_urlencoded::Serializer;
 use jiff::Timestamp;
 use reqwest::header::HeaderMap;
 use reqwest::{Body, Method, Request, StatusCode, Url};
-use serde::Deserialize;
-use serde_json::Value;
 
 use super::messages::credential_verdict;
 use super::{Account, Authentication, BODY_BYTES_MAX, errors, form_headers, is_sid};
 use crate::domain::address::Address;
+use crate::domain::json::Json;
 use crate::domain::phone::PhoneNumber;
 use crate::domain::send_failure::{Scope, SendFailure};
 use crate::domain::time::UnixMillis;
@@ -171,22 +170,19 @@ fn locale(wanted: &str) -> Option<&'static str> {
     has(&wanted).or_else(|| has(wanted.split('-').next().unwrap_or_default()))
 }
 
-/// The fields in use. Any JSON type is read, so that a change of one does not hide the other.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Verification {
-    sid: Value,
-    send_code_attempts: Value,
-}
-
-/// The last message of the Verification is ours.
+/// The last message of the Verification is ours. Each member is read for itself.
 fn accepted(body: &[u8]) -> Accepted {
-    let created: Verification = serde_json::from_slice(body).unwrap_or_default();
-    let sid = |value: &Value, kind| value.as_str().filter(|sid| is_sid(kind, sid)).map(str::to_owned);
-    let verification_sid = sid(&created.sid, "VE");
-    let attempts = created.send_code_attempts.as_array().into_iter().flatten();
-    let last = attempts.max_by_key(|attempt| attempt["time"].as_str().unwrap_or_default());
-    let message_id = last.and_then(|attempt| sid(&attempt["attempt_sid"], "VL"));
+    let read = |value: Option<Json<'_>>, kind| {
+        let sid = value.and_then(Json::text).filter(|sid| is_sid(kind, sid));
+        sid.map(|sid| sid.into_owned())
+    };
+    let created = Json::read(body).ok().map(|body| body.pick(["sid", "send_code_attempts"]));
+    let [sid, attempts] = created.unwrap_or_default();
+    let verification_sid = read(sid, "VE");
+    let attempts = attempts.into_iter().flat_map(Json::elements).map_while(Result::ok);
+    let attempts = attempts.map(|attempt| attempt.pick(["time", "attempt_sid"]));
+    let last = attempts.max_by_key(|[time, _]| time.and_then(Json::text).unwrap_or_default());
+    let message_id = last.and_then(|[_, sid]| read(sid, "VL"));
     Accepted { message_id: message_id.or_else(|| verification_sid.clone()), segments: None, verification_sid }
 }
 
@@ -223,6 +219,12 @@ mod tests {
             Some(VE),
         );
         check(&format!(r#"{{"sid":"VE/../","send_code_attempts":[{first}]}}"#), Some(VL[0]), None);
+        let odd = format!(r#"[7,null,{{"time":"\ud83d"}},{first},{{"attempt_sid":"\ud83d"}}]"#);
+        check(
+            &format!(r#"{{"to":"\ud83d","sid":"{VE}","send_code_attempts":{odd}}}"#),
+            Some(VL[0]),
+            Some(VE),
+        );
         check(&format!(r#"{{"sid":"{VE}","send_co"#), None, None);
         check("", None, None);
     }

@@ -22,7 +22,14 @@ use super::rabbit::{RabbitWorld, in_empty_world, in_world, url};
 use super::{TRACE, World, close, next, patiently, until_waiting};
 use crate::harness::{ALICE, Embedded, with};
 
-const KEY: [u8; 32] = *b"the recipient key of these tests";
+const KEY: [u8; 32] = [
+    0x82, 0xf3, 0xe9, 0xc6, 0x95, 0xdc, 0x6b, 0x8d, 0x1b, 0x11, 0x81, 0x8d, 0x57, 0x01, 0x91, 0x9e, 0x28,
+    0x6d, 0xe8, 0xd4, 0x7f, 0x7c, 0x3e, 0xb3, 0x10, 0x0c, 0x48, 0x5f, 0x79, 0xe5, 0x78, 0x28,
+];
+const ANOTHER_KEY: [u8; 32] = [
+    0xdb, 0x77, 0xfd, 0x01, 0xaf, 0x95, 0x72, 0x21, 0xa4, 0x98, 0x9b, 0x64, 0xb3, 0x77, 0x0a, 0x83, 0xa3,
+    0xc5, 0x60, 0x68, 0x40, 0x5b, 0x9f, 0x0e, 0x94, 0x08, 0xfe, 0xae, 0x57, 0xfd, 0x17, 0xe4,
+];
 const LIFE: Duration = Duration::from_secs(600);
 
 fn ago(seconds: u64) -> UnixMillis {
@@ -415,8 +422,7 @@ async fn a_replay_is_refused_with_its_reason_and_forced_only_where_it_makes_sens
         }
         assert_eq!((rows.len(), world.waiting().await), (5, 0));
 
-        let wrong_key =
-            run_with(world, b"another recipient key of a test!", &["replay", "--all", "--force"]).expect(3);
+        let wrong_key = run_with(world, &ANOTHER_KEY, &["replay", "--all", "--force"]).expect(3);
         assert_eq!(wrong_key.out.matches("is OTP_RECIPIENT_KEY the one").count(), 3, "{}", wrong_key.out);
         let dry_run = run(world, &["replay", "--all", "--force", "--dry-run"]).expect(3);
         assert_eq!((dry_run.out.matches("would replay").count(), world.waiting().await), (2, 0));

@@ -1,5 +1,6 @@
 //! The RabbitMQ adapter survives the loss of connections, queues and exchanges.
 
+mod frames;
 mod rpc_client;
 mod topology;
 

@@ -1,0 +1,153 @@
+//! The cost of a check in `otpost http`, beside a bare handler on the same libraries.
+//!
+//! Each recipient's code is checked wrong twice and then right, by clients that keep their connections. A wrong check is one
+//! script on both sides; otpost answers a right one after its event is confirmed, and the bare handler has no event.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, ensure};
+use futures_util::future::try_join_all;
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::bare_check;
+use crate::broker::{Broker, mobile_number};
+use crate::child::Process;
+use crate::run::{self, AUDIENCE, FakeTwilio, JWT_SECRET};
+use crate::{Args, Side};
+
+const RECIPIENTS: usize = 4_000;
+const CLIENTS: usize = 32;
+const CODE: &str = "246810";
+const WRONG_CODE: &str = "135791";
+const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
+
+/// µs of CPU a check.
+pub struct Checked {
+    pub wrong_us: f64,
+    pub right_us: f64,
+}
+
+pub async fn run(args: &Args, side: Side) -> anyhow::Result<Checked> {
+    run::in_world(args, async |prefix, folder, broker| {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        // The events of right codes need a queue, or they are returned.
+        let (mut command, _events) = match side {
+            Side::Worker => {
+                let twilio = send_codes(args, prefix, folder, broker).await?;
+                let mut http = run::otpost(args, prefix, &twilio, "http")?;
+                http.env("HTTP_ADDR", format!("127.0.0.1:{port}"));
+                (http, Some(broker.collector().await?))
+            }
+            Side::Bare => {
+                write_codes(args, prefix).await?;
+                (bare(args, prefix, port)?, None)
+            }
+        };
+        let process = Process::start(&mut command, &folder.join("checks.log"))?;
+        let checked = check_all(port, &process).await;
+        let checked = checked.with_context(|| format!("the log ends:\n{}", process.log_tail()))?;
+        let ended = process.terminate().await?;
+        ensure!(ended.success(), "after SIGTERM: {ended}");
+        Ok(checked)
+    })
+    .await
+}
+
+/// A worker sends each recipient the code that its request has.
+async fn send_codes(args: &Args, prefix: &str, folder: &Path, broker: &Broker) -> anyhow::Result<FakeTwilio> {
+    let twilio = FakeTwilio::start(0)?;
+    twilio.open().await?;
+    run::declare(args, prefix, &twilio, folder)?;
+    let results = broker.collector().await?;
+    broker.publish_requests(RECIPIENTS, Some(CODE)).await?;
+    let mut worker = run::otpost(args, prefix, &twilio, "worker")?;
+    let worker = Process::start(&mut worker, &folder.join("worker.log"))?;
+    results.collect(RECIPIENTS).await?;
+    worker.terminate().await?;
+    Ok(twilio)
+}
+
+async fn write_codes(args: &Args, prefix: &str) -> anyhow::Result<()> {
+    let mut redis = redis::Client::open(args.redis_url.as_str())?.get_multiplexed_async_connection().await?;
+    let mut pipeline = redis::pipe();
+    for index in 0..RECIPIENTS {
+        pipeline.hset(bare_check::key(prefix, &mobile_number(index)), "code", CODE).ignore();
+    }
+    pipeline.query_async(&mut redis).await.context("Redis takes no codes")
+}
+
+fn bare(args: &Args, prefix: &str, port: u16) -> anyhow::Result<Command> {
+    let mut bare = Command::new(std::env::current_exe()?);
+    bare.arg("bare-check").env_clear();
+    bare.args(["--port", &port.to_string(), "--redis-url", &args.redis_url, "--prefix", prefix]);
+    bare.args(["--runtime", args.bare_runtime.name()]);
+    Ok(bare)
+}
+
+async fn check_all(port: u16, process: &Process) -> anyhow::Result<Checked> {
+    let client = Arc::new(Client::new(port)?);
+    client.until_it_answers().await?;
+    let cpu_us = async |code, status| {
+        let before = process.cpu_time()?;
+        client.round(code, status).await?;
+        Ok::<_, anyhow::Error>((process.cpu_time()? - before).as_secs_f64() * 1e6 / RECIPIENTS as f64)
+    };
+    let _opens_connections = cpu_us(WRONG_CODE, 422).await?;
+    Ok(Checked { wrong_us: cpu_us(WRONG_CODE, 422).await?, right_us: cpu_us(CODE, 200).await? })
+}
+
+struct Client {
+    http: reqwest::Client,
+    url: String,
+    token: String,
+}
+
+impl Client {
+    fn new(port: u16) -> anyhow::Result<Self> {
+        let hour = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() + 3_600;
+        let claims = json!({ "sub": "bench", "aud": AUDIENCE, "exp": hour, "scope": "otp:send otp:verify" });
+        let key = jsonwebtoken::EncodingKey::from_secret(JWT_SECRET.as_bytes());
+        Ok(Self {
+            http: reqwest::Client::builder().no_proxy().timeout(ANSWERS_WITHIN).build()?,
+            url: format!("http://127.0.0.1:{port}/api/v1/otp/verify"),
+            token: jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key)?,
+        })
+    }
+
+    async fn until_it_answers(&self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        while let Err(error) = self.http.get(&self.url).send().await {
+            ensure!(started.elapsed() < ANSWERS_WITHIN, "no answer: {error}");
+            sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    /// Checks the code for each recipient once.
+    async fn round(self: &Arc<Self>, code: &'static str, status: u16) -> anyhow::Result<()> {
+        let clients = (0..CLIENTS).map(|first| {
+            let client = Arc::clone(self);
+            tokio::spawn(async move {
+                for index in (first..RECIPIENTS).step_by(CLIENTS) {
+                    client.check(&mobile_number(index), code, status).await?;
+                }
+                Ok::<_, anyhow::Error>(())
+            })
+        });
+        try_join_all(clients).await?.into_iter().collect()
+    }
+
+    async fn check(&self, to: &str, code: &str, status: u16) -> anyhow::Result<()> {
+        let body = json!({ "to": to, "otp_code": code }).to_string();
+        let request = self.http.post(&self.url).bearer_auth(&self.token);
+        let answer = request.header("Content-Type", "application/json").body(body).send().await?;
+        let (got, body) = (answer.status().as_u16(), answer.text().await?);
+        ensure!(got == status, "{got}, not {status}: {body}");
+        Ok(())
+    }
+}
