@@ -170,7 +170,7 @@ impl Keys {
         self.name(b"server", b"")
     }
 
-    /// What `check_shared_keys` reads.
+    /// The keys that `check_shared_keys` reads.
     pub(super) fn all_shared(&self) -> Vec<Key> {
         let all_sends =
             |is_list| self.shared_log(EventLog::AllSends, &Digest16::from_bytes([0; 16]), is_list);

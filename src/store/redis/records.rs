@@ -149,7 +149,7 @@ pub(super) fn read_history(bytes: &[u8]) -> Option<RequestHistory> {
     }
 }
 
-/// What a completed record holds after its head: the message id, the unnamed messages and the outcome.
+/// The rest of a completed record after its head: the message id, the unnamed messages and the outcome.
 pub(super) fn read_completion(bytes: &[u8]) -> Option<Outcome> {
     let mut words = Unpacker::new(bytes);
     let (message_id, _unnamed) = (words.long_text()?, words.long()?);
