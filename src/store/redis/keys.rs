@@ -170,12 +170,13 @@ impl Keys {
         self.name(b"server", b"")
     }
 
-    /// The keys that `check_shared_keys` reads.
+    /// The keys that all requests share, but those of countries, in the order that `shared.lua` has.
     pub(super) fn all_shared(&self) -> Vec<Key> {
         let all_sends =
             |is_list| self.shared_log(EventLog::AllSends, &Digest16::from_bytes([0; 16]), is_list);
         let (packed, list) = (all_sends(false), all_sends(true));
-        vec![self.kill_switch(), packed, list, self.due(), self.suppressed(), self.active_workers()]
+        let sets = [self.due(), self.suppressed(), self.active_workers()];
+        [self.kill_switch(), packed, list].into_iter().chain(sets).chain([self.server()]).collect()
     }
 
     /// A shared key by its name in [`Damaged::Shared`].

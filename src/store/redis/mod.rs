@@ -89,20 +89,17 @@ impl RedisStore {
         call: &Call<'_>,
         read: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<T, StoreError> {
-        let damaged = match self.link.run(call).await? {
-            Answer::Bytes(answer) => match read(&answer) {
-                Some(answer) => return Ok(answer),
-                // The scripts check what other steps read.
-                None => Damaged::Request,
-            },
-            Answer::KeyUnreadable(name) => keys::damaged(&name),
+        let answer = match self.link.run(call).await? {
+            // The scripts check what other steps read.
+            Answer::Bytes(answer) => read(&answer).ok_or(Damaged::Request),
+            Answer::KeyUnreadable(name) => Err(keys::damaged(&name)),
         };
-        if let Damaged::Shared(name) = &damaged
+        if let Err(Damaged::Shared(name)) = &answer
             && keys::is_country(name)
         {
             *self.damaged_country() = Some(name.clone());
         }
-        Err(StoreError::Unreadable { damaged, step })
+        answer.map_err(|damaged| StoreError::Unreadable { damaged, step })
     }
 
     fn damaged_country(&self) -> MutexGuard<'_, Option<String>> {
@@ -426,7 +423,6 @@ impl Store for RedisStore {
     async fn heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
         let country = self.damaged_country().clone();
         let mut keys = self.keys.all_shared();
-        keys.push(self.keys.server());
         keys.extend(country.as_deref().map(|name| self.keys.by_name(name)));
         let call = self
             .call(Step::Heartbeat, &keys)

@@ -2,7 +2,7 @@
 
 -- Reads the keys that all requests share. Fails at the first that cannot be read. True if the kill switch is on.
 -- KEYS     kill switch, log of all sends packed and as a list, then sorted sets: the minutes that have messages, suppressed
---          recipients, active workers
+--          recipients, active workers; then server, which is not read
 local function check_shared_keys(keys)
   local switch = call('GET', keys[1])
   if switch and not find(switch, '^%d+ ') then error('the kill switch cannot be read') end
@@ -19,7 +19,7 @@ local function check_country(key)
 end
 
 -- Heartbeat: counts a worker as active, or no longer, and reads the shared state.
--- KEYS     those of `check_shared_keys`, server, then a country's suppression if a step could not read it
+-- KEYS     those of `check_shared_keys`, then a country's suppression if a step could not read it
 -- ARGV     settings; worker id, is active (1: it has something to send), how long a worker stays active,
 --          how long a new server may lack writes, run id of the server that the worker knows or '-'
 -- Answers  kill switch (0 or 1), active workers, for how long the server may still lack writes, run id of the server
