@@ -64,9 +64,9 @@ impl Redis {
     }
 
     /// Puts a value under one of the keys, for a minute.
-    pub fn write(&self, key: &str, value: &str) {
+    pub fn write(&self, key: impl AsRef<[u8]>, value: &str) {
         let mut connection = self.client.get_connection().expect("Redis answers");
-        let key = format!("{{{}}}:{key}", self.prefix);
+        let key = self.name(key);
         let () = redis::cmd("SET")
             .arg(key)
             .arg(value)
@@ -77,24 +77,28 @@ impl Redis {
     }
 
     /// Replaces one of the keys by the effect of a command, whose first argument it is.
-    pub fn replace(&self, key: &str, command: &str, arguments: &[&[u8]]) {
+    pub fn replace(&self, key: impl AsRef<[u8]>, command: &str, arguments: &[&[u8]]) {
         let mut connection = self.client.get_connection().expect("Redis answers");
-        self.delete(key);
-        let key = format!("{{{}}}:{key}", self.prefix);
+        self.delete(&key);
+        let key = self.name(key);
         let () = redis::cmd(command).arg(key).arg(arguments).query(&mut connection).expect("Redis answers");
     }
 
     /// A string under one of the keys.
-    pub fn read(&self, key: &str) -> Vec<u8> {
+    pub fn read(&self, key: impl AsRef<[u8]>) -> Vec<u8> {
         let mut connection = self.client.get_connection().expect("Redis answers");
-        let key = format!("{{{}}}:{key}", self.prefix);
+        let key = self.name(key);
         redis::cmd("GET").arg(key).query(&mut connection).expect("Redis answers")
     }
 
-    pub fn delete(&self, key: &str) {
+    pub fn delete(&self, key: impl AsRef<[u8]>) {
         let mut connection = self.client.get_connection().expect("Redis answers");
-        let key = format!("{{{}}}:{key}", self.prefix);
+        let key = self.name(key);
         let () = redis::cmd("DEL").arg(key).query(&mut connection).expect("Redis answers");
+    }
+
+    fn name(&self, key: impl AsRef<[u8]>) -> Vec<u8> {
+        [format!("{{{}}}:", self.prefix).as_bytes(), key.as_ref()].concat()
     }
 
     fn keys(&self, connection: &mut redis::Connection) -> Vec<Vec<u8>> {

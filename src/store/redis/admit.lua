@@ -22,13 +22,13 @@ local function grant_again(r, now)
 end
 
 -- A request that has a record: the answer follows from it, and nothing is charged.
-local function admit_again(c, key, line, recipient, recipient_value, token, gate_closed, suspect_from, facts, now)
+local function admit_again(c, key, line, recipient_key, recipient_value, token, gate_closed, suspect_from, facts, now)
   local state, owner, _, _, rest = read_head(line)
   if state == COMPLETED then
     return 'e' .. (owner == token and '1' or '0') .. sub(line, rest)
   end
   if gate_closed == 1 then return 'p' end
-  local r = read_progress(line, recipient)
+  local r = read_progress(line, sub(recipient_key, -16))
   -- If this step is repeated because its answer was lost, the answer is the same.
   local is_new = r.owner == token and r.state == SENDING and r.started_at == r.admitted_at
   if r.owner ~= token then
@@ -46,13 +46,13 @@ local function admit_again(c, key, line, recipient, recipient_value, token, gate
   r.owner, r.lease_until = token, now + c.lease_duration
   call('SET', key, progress_line(r), 'KEEPTTL')
   if not is_new then return (r.state == DOUBT and 'd' or 'g') .. grant_again(r, now) .. r.history end
-  local sends = used(read_recipient(recipient_value).sends, REQUEST_ENTRY, DAY, now)
+  local sends = used(read_recipient(recipient_key, recipient_value).sends, REQUEST_ENTRY, DAY, now)
   return pack('>c1H', 'r', sends) .. grant_again(r, now)
 end
 
 -- The pending challenge, if enough of its life is left and this request can send its code.
 local function continued_challenge(c, s, purpose, facts, now)
-  local body = find_challenge(s.challenges, purpose)
+  local body = find_challenge(s, purpose)
   if not body then return nil end
   local expires, checks, used_by, at = read(BODY, body)
   local callers, id, digest, kid, after = read(FACTS, body, at)
@@ -69,7 +69,7 @@ local function refusal(c, s, country, deadline, keys, stored, now)
     return SUPPRESSED, s.suppressed_until == NO_END and 0 or s.suppressed_until - now, s.suppression_code
   end
   if country then
-    local code, till = read('>I4I6', country)
+    local code, till = read_country(keys[3], country)
     if till > now then return BLOCKED, till == NO_END and 0 or till - now, code end
   end
   local left = limited_for(c, s, keys, 4, stored, now)
@@ -82,10 +82,21 @@ end
 -- another recipient's outlives would be missed, so a key that is taken over, or shared, is kept as long as any record.
 local function place_record(c, key, stood, recipient, kept_px, now)
   if not stood then return key, kept_px end
+  touched = key
   local _, _, kept_until = read_head(stood)
   if is_of(stood, recipient) or kept_until <= now then return key, c.outcome_px end
   call('PEXPIRE', key, c.outcome_px, 'GT')
   return key .. recipient, kept_px
+end
+
+-- Writes the record of a new request and the value of its recipient; or neither, if one of the keys has another type, which
+-- MGET takes for no value.
+local function write_new(key, record, kept_px, recipient_key, s, c, now)
+  local old = call('SET', key, seal(record), 'PX', kept_px, 'GET')
+  local is_written, problem = pcall(write_recipient, recipient_key, s, c.window, now)
+  if is_written then return end
+  if old then server_call('SET', key, old, 'KEEPTTL') else server_call('DEL', key) end
+  error(problem)
 end
 
 local function reject(c, keys, s, stood, token, purpose, history, reason, left, code, refused, text, now)
@@ -93,10 +104,9 @@ local function reject(c, keys, s, stood, token, purpose, history, reason, left, 
   local outcome = pack('>BI6BI4I4Bc0Hc0', 2, now, reason, ceil(left / 1000), code, #purpose, purpose, #refused, refused) .. history
   local key, kept_px = place_record(c, keys[2], stood, recipient, c.rejection_px, now)
   s.unsent = append(s.unsent, REQUEST_ENTRY, request, DAY, now, c.recent_max)
-  write_recipient(keys[1], s, c.window, now)
+  local record = pack(REQUEST_COMPLETED, recipient, COMPLETED, token, now + c.rejection_kept, 0, '', 0, 0, '', 0, '', outcome)
+  write_new(key, record, kept_px, keys[1], s, c, now)
   if text ~= '' then call('SET', prefix_of(keys[1]) .. 't' .. request, text, 'PX', decimal(3 * DAY)) end
-  call('SET', key, pack(REQUEST_COMPLETED, VERSION, recipient, COMPLETED, token, now + c.rejection_kept, 0, '', 0, 0, '', 0, '',
-    outcome), 'PX', kept_px, 'GET')
   return 'e1\0\0\0\0\0' .. outcome
 end
 
@@ -112,13 +122,15 @@ local function admit(keys, args)
   if line then
     local _, _, kept_until = read_head(line)
     if kept_until > now then
-      return admit_again(c, key, line, recipient, value, token, gate_closed, suspect_from, facts, now)
+      return admit_again(c, key, line, keys[1], value, token, gate_closed, suspect_from, facts, now)
     end
   end
   if gate_closed == 1 then return 'p' end
 
-  local s = read_recipient(value)
-  local expires, its_facts = continued_challenge(c, s, purpose, facts, now)
+  local s = read_recipient(keys[1], value)
+  -- A challenge that cannot be read is replaced.
+  local is_read, expires, its_facts = pcall(continued_challenge, c, s, purpose, facts, now)
+  if not is_read then expires = nil end
   local deadline = min((requested_at ~= 0 and min(requested_at - 1, now) or now) + c.code_life, expires or now + c.code_life)
   if not_after ~= 0 then deadline = min(deadline, not_after - 1) end
   local reason, left, code
@@ -131,7 +143,6 @@ local function admit(keys, args)
     return reject(c, keys, s, stood, token, purpose, history, reason, left, code, refused, text, now)
   end
 
-  charge_shared(c, keys, 4, stored, now)
   s.sends = append(s.sends, REQUEST_ENTRY, request, c.window, now, c.entries_max)
   if c.cooldown > 0 then
     s.cooldown_until, s.cooldown_deadline, s.cooldown_request = now + c.cooldown, deadline, request
@@ -140,15 +151,15 @@ local function admit(keys, args)
   end
   if not expires then
     local body = pack(BODY, now + c.code_life, 0, 0, '') .. facts
-    s.challenges = with_challenge(s.challenges, purpose, body, c.challenge_kept_after, now)
+    s.challenges = with_challenge(s, purpose, body, c.challenge_kept_after, now)
   end
-  write_recipient(keys[1], s, c.window, now)
-  if text ~= '' then call('SET', prefix_of(keys[1]) .. 't' .. request, text, 'PX', decimal(3 * DAY)) end
   local place, kept_px = place_record(c, keys[2], stood, recipient, c.outcome_px, now)
   local own_facts, own_expires = its_facts or facts, expires or now + c.code_life
-  call('SET', place, pack(REQUEST_IN_PROGRESS, VERSION, recipient, SENDING, token, now + c.outcome_kept, 0, '',
-    now + c.lease_duration, 1, now, 0, 1, now, own_expires, deadline, #purpose, purpose, #own_facts, own_facts, history),
-    'PX', kept_px, 'GET')
+  local record = pack(REQUEST_IN_PROGRESS, recipient, SENDING, token, now + c.outcome_kept, 0, '', now + c.lease_duration, 1,
+    now, 0, 1, now, own_expires, deadline, #purpose, purpose, #own_facts, own_facts, history)
+  write_new(place, record, kept_px, keys[1], s, c, now)
+  charge_shared(c, keys, 4, stored, now)
+  if text ~= '' then call('SET', prefix_of(keys[1]) .. 't' .. request, text, 'PX', decimal(3 * DAY)) end
   local new = pack('>I6HI6I6', now, used(s.sends, REQUEST_ENTRY, DAY, now), own_expires, deadline)
   return its_facts and 'c' .. new .. its_facts or 'n' .. new
 end

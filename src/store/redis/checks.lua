@@ -5,7 +5,7 @@
 
 -- The challenge of a purpose as a table, unless its time is over.
 local function pending_challenge(c, s, purpose, now)
-  local body, from, after = find_challenge(s.challenges, purpose)
+  local body, from, after = find_challenge(s, purpose)
   if not body then return nil end
   local p = {purpose = purpose, from = from, after = after, unfinished = {}, sid = ''}
   local facts_at, at
@@ -50,7 +50,7 @@ local function verify(keys, args)
   local now = clock(c.test_time)
   local value = call('GET', keys[1])
   if not value then return 'n' end
-  local s = read_recipient(value)
+  local s = read_recipient(keys[1], value)
   local p = pending_challenge(c, s, sub(args[2], purpose_at), now)
   if not p then return 'n' end
   if p.used_by ~= '' then return p.used_by == check and 'v' or 'u' end
@@ -88,7 +88,7 @@ local function begin_provider_check(keys, args)
   local c = settings_of(args[1])
   local check, purpose_at = read('>c8', args[2])
   local now = clock(c.test_time)
-  local s = read_recipient(call('GET', keys[1]))
+  local s = read_recipient(keys[1], call('GET', keys[1]))
   local p = pending_challenge(c, s, sub(args[2], purpose_at), now)
   if not p then return 'n' end
   if p.used_by ~= '' then return 'u' end
@@ -131,7 +131,7 @@ local function finish_provider_check(keys, args)
 
   local value = call('GET', keys[1])
   if not value then return answer == 'not_compared' and '-' or 'n' end
-  local s = read_recipient(value)
+  local s = read_recipient(keys[1], value)
   -- Not a wrong attempt, even if the challenge is gone.
   local wrong = s.wrong
   if answer == 'right' or answer == 'not_compared' then s.wrong = without(wrong, CHECK_ENTRY, check) end
@@ -179,7 +179,7 @@ local function reopen_challenge(keys, args)
   local c = settings_of(args[1])
   local check, purpose_at = read('>c8', args[2])
   local now = clock(c.test_time)
-  local s = read_recipient(call('GET', keys[1]))
+  local s = read_recipient(keys[1], call('GET', keys[1]))
   local p = pending_challenge(c, s, sub(args[2], purpose_at), now)
   if not p or p.used_by ~= check then return 'u' end
   p.used_by, p.checks = '', p.checks - 1
@@ -198,7 +198,7 @@ local function link_verification(keys, args)
   local c = settings_of(args[1])
   local id, purpose_at = read('>c16', args[2])
   local now = clock(c.test_time)
-  local s = read_recipient(call('GET', keys[1]))
+  local s = read_recipient(keys[1], call('GET', keys[1]))
   local p = pending_challenge(c, s, sub(args[2], purpose_at), now)
   if not p or p.id ~= id then return 'r' end
   p.sid = args[3]

@@ -18,7 +18,8 @@ local function each_sent_request(prefix, recipient, sends, since, now, visit)
         local key = prefix .. 'q' .. request
         local line = find_record(key, call('GET', key), recipient)
         if not line then return nil end
-        local _, _, kept_until = read_head(line)
+        local state, _, kept_until, _, rest = read_head(line)
+        if state == COMPLETED then read(COMPLETION, line, rest) else read_progress(line, recipient) end
         return kept_until > now and line or nil
       end)
       visit(request, time, is_read, line)
@@ -92,7 +93,7 @@ local function claim_message(keys, args)
   local r = read_progress(line, recipient)
   local _, from = possible_messages(r, now)
 
-  local s = read_recipient(call('GET', keys[1]))
+  local s = read_recipient(keys[1], call('GET', keys[1]))
   local claims, others, unreadable, in_time = {}, {}, false, 0
   each_sent_request(prefix, recipient, s.sends, now - DAY, now, function(other, time, is_read, other_line)
     if time >= from - CLAIM_KEPT then

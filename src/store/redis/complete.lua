@@ -1,4 +1,5 @@
--- Completion: records the first outcome of a request, its refund, message claim, expected receipt and suppression.
+-- Completion: records the first outcome of a request, its refund, message claim, expected receipt and suppression. The record
+-- comes last of what can fail, and what comes before can be repeated: a step that stopped at damaged data does the rest later.
 -- KEYS     recipient, request, country whose suppression begins (or any key), then the shared logs if charges are refunded
 -- ARGV     settings; call: c8 token of the lease, I4 how long the outcome is kept, B nothing was sent, H attempts that the handler
 --          knows of, B refund (0 none, 1 uncounted, 2 counted: after the provider's refusal), I6 poll for the receipt after (one
@@ -27,16 +28,19 @@ end
 local function expect_receipt(prefix, recipient, request, sent_at, due, now)
   local minute = ceil(due / 60000)
   local bucket = prefix .. 'r' .. decimal(minute)
-  if call('RPUSH', bucket, pack('>I6c16c17', sent_at, recipient, request)) == 1 then
-    call('PEXPIRE', bucket, decimal(max(0, minute * 60000 - now) + 2 * DAY))
-    call('ZADD', prefix .. 'due', decimal(minute), decimal(minute))
-  end
+  if call('RPUSH', bucket, pack('>I6c16c17', sent_at, recipient, request)) > 1 then return end
+  call('PEXPIRE', bucket, decimal(max(0, minute * 60000 - now) + 2 * DAY))
+  local is_listed, problem = pcall(call, 'ZADD', prefix .. 'due', decimal(minute), decimal(minute))
+  if is_listed then return end
+  -- The step is repeated, and must find an empty list again.
+  server_call('DEL', bucket)
+  error(problem)
 end
 
 local function claim_at_completion(c, keys, prefix, recipient, request, message_id, found, now)
   if found == 1 then
     local claims = {}
-    each_sent_request(prefix, recipient, read_recipient(call('GET', keys[1])).sends, now - DAY, now, function(other, _, is_read, line)
+    each_sent_request(prefix, recipient, read_recipient(keys[1], call('GET', keys[1])).sends, now - DAY, now, function(other, _, is_read, line)
       if is_read and line then add_recorded_claim(claims, other, line, c.outcome_kept, now) end
     end)
     local claimant = claimed_by(prefix, recipient, claims, message_id, now)
@@ -82,15 +86,15 @@ local function complete(keys, args)
     if text ~= '' then call('SET', prefix .. 't' .. request, text, 'PX', decimal(3 * DAY)) end
   end
   local claims_it = message_id ~= '' and 1 or 0
+  local s = (refund ~= 0 or suppression ~= '') and read_recipient(keys[1], call('GET', keys[1]))
+  local charged = refund ~= 0 and read_charged(c, keys, 4)
   if message_id ~= '' then
     -- The record cannot show the claim of a send that is not, or soon no longer, in the recipient's log.
     if found == 1 or not line or refund ~= 0 or kept ~= c.outcome_kept or now - admitted_at > DAY - CLAIM_KEPT then
       claims_it = 0
       if not claim_at_completion(c, keys, prefix, recipient, request, message_id, found, now) then return 'm' end
     end
-    if poll_after ~= 0 then expect_receipt(prefix, recipient, request, now, now + poll_after - 1, now) end
   end
-  local s = (refund ~= 0 or suppression ~= '') and read_recipient(call('GET', keys[1]))
   local changed = refund ~= 0
   if suppression ~= '' then
     local target, code, duration, masked = read('>BI4I6', suppression)
@@ -100,13 +104,16 @@ local function complete(keys, args)
       changed = suppress_recipient(prefix, recipient, s, code, duration, now, sub(suppression, masked)) or changed
     end
   end
-  call('SET', key, pack(REQUEST_COMPLETED, VERSION, recipient, COMPLETED, token, now + kept, #receipt, receipt, claims_it, #message_id, message_id,
-    #unnamed, unnamed, outcome), 'PX', c.outcome_px)
+  if message_id ~= '' and poll_after ~= 0 then
+    expect_receipt(prefix, recipient, request, now, now + poll_after - 1, now)
+  end
+  call('SET', key, seal(pack(REQUEST_COMPLETED, recipient, COMPLETED, token, now + kept, #receipt, receipt, claims_it,
+    #message_id, message_id, #unnamed, unnamed, outcome)), 'PX', c.outcome_px)
   if is_shared then call('PEXPIRE', keys[2], c.outcome_px, 'GT') end
   if refund == 2 then s.refunds = append(s.refunds, REQUEST_ENTRY, request, DAY, now, c.entries_max) end
   if refund ~= 0 then
     s.sends = without(s.sends, REQUEST_ENTRY, request)
-    if admitted_at then refund_shared(c, keys, 4, admitted_at) end
+    if admitted_at then refund_shared(c, keys, 4, charged, admitted_at) end
     s.unsent = append(s.unsent, REQUEST_ENTRY, request, DAY, now, c.recent_max)
   end
   if changed then write_recipient(keys[1], s, c.window, now) end

@@ -19,7 +19,7 @@ use crate::store::StoreError;
 /// Includes a reconnection.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// The error code by which a script says that something stored cannot be read. The key follows.
+/// The error code by which a script says that something stored cannot be read. The key's name follows, or its kind.
 const UNREADABLE: &str = "UNREADABLE";
 
 /// A call of a step.
@@ -33,7 +33,7 @@ pub(super) trait Invoke: Sync {
 /// The answer of a script.
 pub(super) enum Answer {
     Bytes(Vec<u8>),
-    /// The script could not read this key.
+    /// The script could not read this key, or one of this kind.
     KeyUnreadable(String),
 }
 

@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::EventLog;
 use crate::domain::request_id::RequestId;
+use crate::store::Damaged;
 
 /// A key name.
 pub(super) type Key = Vec<u8>;
@@ -73,6 +74,29 @@ fn uuid(text: &str) -> Option<[u8; 16]> {
     let mut bytes = [0; 16];
     hex::decode_to_slice(digits, &mut bytes).ok()?;
     Some(bytes)
+}
+
+/// Is this the name of a country's suppression?
+pub(super) fn is_country(name: &str) -> bool {
+    name.len() == 3 && name.starts_with('c')
+}
+
+/// Sorts a key that a script could not read by the requests that need it: by its name, or of a key with a digest by the
+/// letter of its kind.
+pub(super) fn damaged(name: &str) -> Damaged {
+    Damaged::Subject(match name {
+        "s" => "recipient",
+        "u" | "U" => "user",
+        "i" | "I" => "ip",
+        "w" | "W" => "network",
+        "v" => "possible_checks",
+        "k" => "idempotency_key",
+        "m" => "claim",
+        "n" => "suppression_note",
+        "t" => "request_text",
+        "q" | "" => return Damaged::Request,
+        shared => return Damaged::Shared(shared.to_owned()),
+    })
 }
 
 impl Keys {
@@ -146,6 +170,20 @@ impl Keys {
         self.name(b"server", b"")
     }
 
+    /// The keys that all requests share, but those of countries, in the order that `shared.lua` has.
+    pub(super) fn all_shared(&self) -> Vec<Key> {
+        let all_sends =
+            |is_list| self.shared_log(EventLog::AllSends, &Digest16::from_bytes([0; 16]), is_list);
+        let (packed, list) = (all_sends(false), all_sends(true));
+        let sets = [self.due(), self.suppressed(), self.active_workers()];
+        [self.kill_switch(), packed, list].into_iter().chain(sets).chain([self.server()]).collect()
+    }
+
+    /// A shared key by its name in [`Damaged::Shared`].
+    pub(super) fn by_name(&self, name: &str) -> Key {
+        self.name(name.as_bytes(), b"")
+    }
+
     fn name(&self, kind: &[u8], rest: &[u8]) -> Key {
         let mut name = Vec::with_capacity(self.prefix.len() + kind.len() + rest.len());
         name.extend(&self.prefix);
@@ -173,6 +211,20 @@ mod tests {
             let (bytes, kept) = (request_bytes(&id), request_text(&id));
             assert_eq!(kept.is_empty(), text == "f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "{text}");
             assert_eq!(read_request_id(&bytes, kept), Some(id));
+        }
+    }
+    #[test]
+    fn a_damaged_key_is_named_without_a_digest() {
+        for (name, damage) in [
+            ("q", Damaged::Request),
+            ("", Damaged::Request),
+            ("s", Damaged::Subject("recipient")),
+            ("U", Damaged::Subject("user")),
+            ("A", Damaged::Shared("A".to_owned())),
+            ("cCO", Damaged::Shared("cCO".to_owned())),
+            ("suppressed", Damaged::Shared("suppressed".to_owned())),
+        ] {
+            assert_eq!(damaged(name), damage, "{name}");
         }
     }
 }

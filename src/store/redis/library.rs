@@ -22,16 +22,18 @@ const SOURCES: [&str; 11] = [
     include_str!("shared.lua"),
 ];
 
-/// Runs a step. An error of Lua, or a key of another type, means that something stored cannot be read. Any other error is
-/// the server's own.
+/// Runs a step. An error of Lua, or a key of another type, means that something stored cannot be read: the answer names a
+/// key that requests share, and of one with a digest only the letter of its kind. Any other error is the server's own.
 const GUARD: &str = r"
 local function guarded(step, keys, args)
   if not call then fetch_api() end
+  touched = nil
   local is_done, answer = pcall(step, keys, args)
   if is_done then return answer end
   local error = type(answer) == 'table' and answer.err or ''
   if type(answer) == 'table' and not find(error, 'WRONGTYPE', 1, true) then return answer end
-  return redis.error_reply('UNREADABLE stored data')
+  local name = sub(touched or '', (find(touched or '', '}:', 1, true) or 0) + 2)
+  return redis.error_reply('UNREADABLE ' .. (#name > 16 and sub(name, 1, 1) or name))
 end
 ";
 

@@ -71,10 +71,23 @@ local function append(log, width, name, window, now, entries_max)
   return log .. pack('>I6', max(now, newest)) .. name
 end
 
+-- MGET shows no value where a key has another type, so a log without a value must not exist: nothing is charged before.
+local function expect_no_other_type(c, keys, first, stored)
+  local missing = {}
+  for n, limit in ipairs(c.shared) do
+    local at = first + n - 1
+    if limit.log == PACKED and not stored[at] then missing[#missing + 1] = keys[at] end
+  end
+  if #missing > 0 and call('EXISTS', unpack(missing)) > 0 then
+    for _, key in ipairs(missing) do call('GET', key) end
+  end
+end
+
 -- The time until every limit allows one more send. Wrong attempts limit sends, too: a code that could not be checked is not worth a
 -- message. `stored` are the packed shared logs, the key of the n-th of which is `keys[first + n - 1]`.
 local function limited_for(c, s, keys, first, stored, now)
   local left = 0
+  expect_no_other_type(c, keys, first, stored)
   for _, limit in ipairs(c.limits) do
     if limit.log == SENDS then
       left = max(left, wait(s.sends, REQUEST_ENTRY, limit.count, limit.window, now))
@@ -87,14 +100,11 @@ local function limited_for(c, s, keys, first, stored, now)
   for n, limit in ipairs(c.shared) do
     local key = keys[first + n - 1]
     if limit.log == PACKED then
-      local log = stored[first + n - 1]
-      if log then
-        if #log % 6 ~= 0 then error('a log cannot be read') end
-        left = max(left, wait(log, 6, limit.count, limit.window, now))
-      end
+      local log = read_shared(key, stored[first + n - 1])
+      if log then left = max(left, wait(log, 6, limit.count, limit.window, now)) end
     else
       local blocking = call('LINDEX', key, -limit.count)
-      if blocking then left = max(left, tonumber(blocking) + limit.window - now) end
+      if blocking then left = max(left, number(blocking) + limit.window - now) end
     end
   end
   return left
@@ -106,7 +116,7 @@ local function charge_shared(c, keys, first, stored, now)
     if limit.log == PACKED then
       local log = stored[first + n - 1]
       log = log and append(log, 6, '', limit.window, now, limit.count) or pack('>I6', now)
-      call('SET', key, log, 'PX', decimal(limit.window), 'GET')
+      call('SET', key, log, 'PX', decimal(limit.window))
     else
       if call('RPUSH', key, decimal(now)) > limit.count then call('LTRIM', key, -limit.count, -1) end
       call('PEXPIRE', key, decimal(limit.window))
@@ -114,12 +124,26 @@ local function charge_shared(c, keys, first, stored, now)
   end
 end
 
+-- The shared logs from which charges are refunded. Fails before any is refunded: of a list only the type is checked.
+local function read_charged(c, keys, first)
+  local stored = {}
+  for n, limit in ipairs(c.shared) do
+    local at = first + n - 1
+    if limit.log == PACKED then
+      stored[at] = read_shared(keys[at], call('GET', keys[at]))
+    else
+      call('LLEN', keys[at])
+    end
+  end
+  return stored
+end
+
 -- Takes the charge of a request out of the shared logs. All that were charged have the time of its admission.
-local function refund_shared(c, keys, first, admitted_at)
+local function refund_shared(c, keys, first, stored, admitted_at)
   for n, limit in ipairs(c.shared) do
     local key = keys[first + n - 1]
     if limit.log == PACKED then
-      local log, charge = call('GET', key), pack('>I6', admitted_at)
+      local log, charge = stored[first + n - 1], pack('>I6', admitted_at)
       for at = log and #log - 5 or 0, 1, -6 do
         if sub(log, at, at + 5) == charge then
           call('SET', key, sub(log, 1, at - 1) .. sub(log, at + 6), 'KEEPTTL')

@@ -13,6 +13,7 @@ mod settings;
 mod step_call;
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,7 +23,7 @@ use self::keys::{Key, Keys, request_bytes, request_text};
 use self::library::{Library, Step};
 use self::pack::{NO_END, Packer};
 use self::records::{pack_error, pack_history, pack_outcome};
-use self::settings::{CallSettings, LIST_FROM};
+use self::settings::{CallSettings, LIST_FROM, country_of, pack_suppression};
 use self::step_call::Call;
 use super::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use super::retention::{
@@ -42,7 +43,7 @@ use crate::domain::outcome::Status;
 use crate::domain::receipt::FINAL_RANK_MIN;
 use crate::domain::request_id::RequestId;
 use crate::domain::server_url::InvalidUrl;
-use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry, SuppressionTarget};
+use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry};
 use crate::domain::time::{UnixMillis, millis};
 use crate::domain::verdict::Verdict;
 
@@ -50,6 +51,8 @@ pub struct RedisStore {
     link: Link,
     keys: Keys,
     library: Library,
+    /// A country whose suppression a step could not read: the heartbeat watches it.
+    damaged_country: Mutex<Option<String>>,
     /// Replaces the server's clock; 0 leaves it. Tests only.
     time: AtomicU64,
 }
@@ -61,6 +64,7 @@ impl RedisStore {
             link: Link::open(url)?,
             keys: Keys::new(prefix),
             library: Library::new(),
+            damaged_country: Mutex::default(),
             time: AtomicU64::new(0),
         })
     }
@@ -86,10 +90,20 @@ impl RedisStore {
         read: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<T, StoreError> {
         let answer = match self.link.run(call).await? {
-            Answer::Bytes(answer) => read(&answer),
-            Answer::KeyUnreadable(_) => None,
+            // The scripts check what other steps read.
+            Answer::Bytes(answer) => read(&answer).ok_or(Damaged::Request),
+            Answer::KeyUnreadable(name) => Err(keys::damaged(&name)),
         };
-        answer.ok_or(StoreError::Unreadable { damaged: Damaged::Request, step })
+        if let Err(Damaged::Shared(name)) = &answer
+            && keys::is_country(name)
+        {
+            *self.damaged_country() = Some(name.clone());
+        }
+        answer.map_err(|damaged| StoreError::Unreadable { damaged, step })
+    }
+
+    fn damaged_country(&self) -> MutexGuard<'_, Option<String>> {
+        self.damaged_country.lock().expect("nothing panics while it holds the lock")
     }
 
     fn recipient_and_request(&self, lease: &Lease<'_>) -> [Key; 2] {
@@ -146,25 +160,6 @@ impl RedisStore {
         self.call(step, &keys)
             .arg(settings.pack())
             .arg(Packer::new().bytes(&check.check_id.to_be_bytes()).bytes(check.purpose.as_bytes()).done())
-    }
-}
-
-/// A suppression that the provider's answer causes, or nothing.
-fn pack_suppression(suppression: Option<&NewSuppression<'_>>) -> Vec<u8> {
-    let Some(new) = suppression else { return Vec::new() };
-    let target = match new.target {
-        SuppressionTarget::Recipient => 1,
-        SuppressionTarget::Country(_) => 2,
-    };
-    let packed = Packer::new().u8(target).u32(new.provider_code).u48(new.duration.map_or(NO_END, millis));
-    packed.bytes(new.masked.as_bytes()).done()
-}
-
-/// The country that a suppression is of.
-fn country_of<'a>(suppression: Option<&NewSuppression<'a>>) -> Option<&'a str> {
-    match suppression?.target {
-        SuppressionTarget::Country(country) => Some(country),
-        SuppressionTarget::Recipient => None,
     }
 }
 
@@ -421,14 +416,14 @@ impl Store for RedisStore {
     }
 
     async fn check_shared_data(&self) -> Result<(), StoreError> {
-        let keys =
-            [self.keys.kill_switch(), self.keys.active_workers(), self.keys.due(), self.keys.suppressed()];
-        let call = self.call(Step::CheckSharedData, &keys);
+        let call = self.call(Step::CheckSharedData, &self.keys.all_shared());
         self.run("check_shared_data", &call, replies::shared_data_readable).await
     }
 
     async fn heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
-        let keys = [self.keys.active_workers(), self.keys.kill_switch(), self.keys.server()];
+        let country = self.damaged_country().clone();
+        let mut keys = self.keys.all_shared();
+        keys.extend(country.as_deref().map(|name| self.keys.by_name(name)));
         let call = self
             .call(Step::Heartbeat, &keys)
             .arg(self.settings().pack())
@@ -442,7 +437,10 @@ impl Store for RedisStore {
             self.link.heartbeat_answered(server, lost_writes_for);
             Some(shared_state)
         };
-        self.run("heartbeat", &call, read).await
+        let shared_state = self.run("heartbeat", &call, read).await?;
+        // Another step may have met another country meanwhile.
+        self.damaged_country().take_if(|name| Some(&*name) == country.as_ref());
+        Ok(shared_state)
     }
 
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {

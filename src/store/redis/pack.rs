@@ -70,7 +70,7 @@ impl Packer {
     }
 }
 
-/// Reads a value from its beginning. Every method is `None` where the value ends too early.
+/// The bytes left to read. Every method is `None` where the value ends too early.
 pub(super) struct Unpacker<'a>(&'a [u8]);
 
 impl<'a> Unpacker<'a> {

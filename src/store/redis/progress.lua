@@ -26,12 +26,12 @@ local function update_progress(keys, args)
   local proven_message = r.receipt ~= '' and read(RECEIPT, r.receipt)
   if progress == 2 then
     if r.attempts_in_doubt ~= 0 and proven_message then return 's' .. proven_message end
+    local _, our_id = read(FACTS, r.facts)
     -- The code of a challenge that was used or replaced is useless.
-    local body = find_challenge(read_recipient(call('GET', keys[1])).challenges, r.purpose)
+    local body = find_challenge(read_recipient(keys[1], call('GET', keys[1])), r.purpose)
     if not body then return 'r' end
     local expires, _, used_by, at = read(BODY, body)
     local _, id = read(FACTS, body, at)
-    local _, our_id = read(FACTS, r.facts)
     if id ~= our_id or used_by ~= '' or expires + c.challenge_kept_after <= now then return 'r' end
   end
   -- An attempt that the record counts and the handler has not made is withdrawn.

@@ -11,12 +11,13 @@ local function usage(keys, args)
   local now = clock(c.test_time)
   local recipient = sub(keys[1], -16)
   local stored = call('MGET', unpack(keys))
-  local s = read_recipient(call('GET', keys[1]))
+  local s = read_recipient(keys[1], call('GET', keys[1]))
   local has_record = 0
   if has_request == 1 then
     local line = find_record(keys[2], call('GET', keys[2]), recipient)
     if line and select(3, read_head(line)) > now then
-      if read_head(line) ~= COMPLETED then read_progress(line, recipient) end
+      local state, _, _, _, rest = read_head(line)
+      if state == COMPLETED then read(COMPLETION, line, rest) else read_progress(line, recipient) end
       has_record = 1
     end
   end
@@ -34,12 +35,14 @@ local function request_record(keys, args)
   local now, recipient = clock(c.test_time), args[2]
   local line = call('GET', keys[1])
   if not line then return '' end
-  if recipient == '' then recipient = sub(line, 2, 17) end
+  if recipient == '' then recipient = sub(line, SEALED, SEALED + 15) end
   line = find_record(keys[1], line, recipient)
   if not line then return '' end
   local state, _, kept_until = read_head(line)
   if kept_until <= now then return '' end
-  return pack('>I6I4c0', now, #line, line) .. (call('GET', sub(keys[1], 1, -19) .. 's' .. recipient) or '')
+  local value = call('GET', sub(keys[1], 1, -19) .. 's' .. recipient)
+  if value then check_seal(value) end
+  return pack('>I6I4c0', now, #line, line) .. (value or '')
 end
 
 -- Recent requests: the newest requests of a recipient within a day.
@@ -49,7 +52,7 @@ end
 local function recent_requests(keys, args)
   local c = settings_of(args[1])
   local now, prefix = clock(c.test_time), prefix_of(keys[1])
-  local s = read_recipient(call('GET', keys[1]))
+  local s = read_recipient(keys[1], call('GET', keys[1]))
   local recent = {}
   for _, log in ipairs({s.sends, s.unsent}) do
     log = inside(log, REQUEST_ENTRY, DAY, now)

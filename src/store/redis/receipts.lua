@@ -34,7 +34,7 @@ local function record_receipt(keys, args)
     if target == 2 then
       suppress_country(keys[3], its_suppression, duration, now)
     else
-      local s = read_recipient(call('GET', keys[1]))
+      local s = read_recipient(keys[1], call('GET', keys[1]))
       if suppress_recipient(prefix, recipient, s, its_suppression, duration, now, sub(suppression, masked)) then
         write_recipient(keys[1], s, c.window, now)
       end
@@ -42,7 +42,7 @@ local function record_receipt(keys, args)
   end
   local function write(...)
     local new = pack(RECEIPT, ...)
-    call('SET', key, sub(line, 1, 32) .. pack('>Hc0', #new, new) .. sub(line, rest), 'KEEPTTL')
+    call('SET', key, seal(sub(line, SEALED, 35) .. pack('>Hc0', #new, new) .. sub(line, rest)), 'KEEPTTL')
   end
 
   published = published == 1 and is_final == 1 and 1 or 0

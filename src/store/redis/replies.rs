@@ -285,7 +285,8 @@ pub(super) fn request_record(answer: &[u8]) -> Option<Option<RequestRecord>> {
     let now = words.time()?;
     let length = usize::try_from(words.u32()?).ok()?;
     let (mut record, recipient) = (Unpacker::new(words.bytes(length)?), words.rest());
-    let (version, _recipient, state) = (record.u8()?, record.digest()?, record.u8()?);
+    let (version, _length, _recipient) = (record.u8()?, record.bytes(3)?, record.digest()?);
+    let state = record.u8()?;
     let (token, _kept_until, receipt) = (record.bytes(8)?, record.u48()?, record.long()?);
     if version != VERSION {
         return None;
@@ -341,8 +342,8 @@ fn code_state(
     now: UnixMillis,
 ) -> Option<Option<CodeState>> {
     let mut words = Unpacker::new(recipient);
-    let (version, _kept_until, _cooldown_until, _deadline) =
-        (words.u8()?, words.u48()?, words.u48()?, words.u48()?);
+    let (version, _length, _kept_until) = (words.u8()?, words.bytes(3)?, words.u48()?);
+    let (_cooldown_until, _deadline) = (words.u48()?, words.u48()?);
     let (_request, _code, _until) = (words.short()?, words.u32()?, words.u48()?);
     let (_sends, _refunds, _unsent, _wrong) = (words.long()?, words.long()?, words.long()?, words.long()?);
     if version != VERSION {

@@ -1,11 +1,12 @@
-//! The settings of a call, in the form that `limits.lua` reads and remembers.
+//! The settings of a call, in the form that `limits.lua` reads and remembers, and the suppression that a call may bring.
 
 use std::time::Duration;
 
-use super::pack::Packer;
+use super::pack::{NO_END, Packer};
 use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, TIME_LEFT_MIN};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::{EventLog, Limit, Limits, Quota};
+use crate::domain::suppression::{NewSuppression, SuppressionTarget};
 use crate::domain::time::millis;
 use crate::store::LimitSubject;
 use crate::store::retention::{CHALLENGE_KEPT_AFTER, OUTCOME_KEPT, RECENT_MAX, REJECTION_KEPT};
@@ -106,5 +107,24 @@ impl CallSettings<'_> {
             (if quota.count >= LIST_FROM { LIST } else { PACKED }, quota)
         };
         Limit::ALL.iter().filter_map(own).filter(is_on).chain(shared.map(log_of)).collect()
+    }
+}
+
+/// A suppression that the provider's answer causes, or nothing.
+pub(super) fn pack_suppression(suppression: Option<&NewSuppression<'_>>) -> Vec<u8> {
+    let Some(new) = suppression else { return Vec::new() };
+    let target = match new.target {
+        SuppressionTarget::Recipient => 1,
+        SuppressionTarget::Country(_) => 2,
+    };
+    let packed = Packer::new().u8(target).u32(new.provider_code).u48(new.duration.map_or(NO_END, millis));
+    packed.bytes(new.masked.as_bytes()).done()
+}
+
+/// The country that a suppression is of.
+pub(super) fn country_of<'a>(suppression: Option<&NewSuppression<'a>>) -> Option<&'a str> {
+    match suppression?.target {
+        SuppressionTarget::Country(country) => Some(country),
+        SuppressionTarget::Recipient => None,
     }
 }

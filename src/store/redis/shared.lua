@@ -1,14 +1,34 @@
 -- State that all workers share.
 
+-- Reads the keys that all requests share. Fails at the first that cannot be read. True if the kill switch is on.
+-- KEYS     kill switch, log of all sends packed and as a list, then sorted sets: the minutes that have messages, suppressed
+--          recipients, active workers; then server, which is not read
+local function check_shared_keys(keys)
+  local switch = call('GET', keys[1])
+  if switch and not find(switch, '^%d+ ') then error('the kill switch cannot be read') end
+  read_shared(keys[2], call('GET', keys[2]))
+  local newest = call('LINDEX', keys[3], -1)
+  if newest then number(newest) end
+  for i = 4, 6 do call('ZCARD', keys[i]) end
+  return switch ~= false
+end
+
+local function check_country(key)
+  local value = call('GET', key)
+  if value then read_country(key, value) end
+end
+
 -- Heartbeat: counts a worker as active, or no longer, and reads the shared state.
--- KEYS     active workers, kill switch, server
+-- KEYS     those of `check_shared_keys`, then a country's suppression if a step could not read it
 -- ARGV     settings; worker id, is active (1: it has something to send), how long a worker stays active,
 --          how long a new server may lack writes, run id of the server that the worker knows or '-'
 -- Answers  kill switch (0 or 1), active workers, for how long the server may still lack writes, run id of the server
 local function heartbeat(keys, args)
-  local active_workers, kill_switch, server_key = unpack(keys)
+  local active_workers, server_key = keys[6], keys[7]
   local worker_id, is_active, active_for, may_lack_writes_for, known_server = unpack(args, 2, 6)
   local now = clock(settings_of(args[1]).test_time)
+  local is_stopped = check_shared_keys(keys)
+  if keys[8] then check_country(keys[8]) end
   call('ZREMRANGEBYSCORE', active_workers, '-inf', decimal(now - active_for))
   if is_active == '1' then
     call('ZADD', active_workers, decimal(now), worker_id)
@@ -31,7 +51,7 @@ local function heartbeat(keys, args)
   call('SET', server_key, server .. ' ' .. (since or '0'), 'PX', decimal(DAY))
   local lacking_for = max(0, tonumber(since or 0) + may_lack_writes_for - now)
   local active = call('ZCARD', active_workers)
-  return table.concat({call('EXISTS', kill_switch), active, decimal(lacking_for), server}, ' ')
+  return table.concat({is_stopped and 1 or 0, active, decimal(lacking_for), server}, ' ')
 end
 
 -- Idempotency key: reads the request that a key names, and binds a free key.
@@ -43,6 +63,7 @@ local function idempotency_key(keys, args)
   local now = clock(settings_of(args[1]).test_time)
   local recorded = call('GET', keys[1])
   if recorded then
+    if #recorded ~= 22 then error('a key cannot be read') end
     local bound_until, bound = read('>I6c16', recorded)
     if bound_until > now then return bound end
   end
@@ -57,9 +78,10 @@ end
 local function kill_switch(keys, args)
   local change, reason = args[2], args[3]
   local previous = redis.pcall('GET', keys[1])
-  -- If the key has the wrong Redis type, the switch can still be set or deleted.
-  if type(previous) == 'table' then
-    if change == 'none' then error(previous) end
+  -- A damaged switch can still be set or deleted.
+  if previous and (type(previous) == 'table' or not find(previous, '^%d+ ')) then
+    touched = keys[1]
+    if change == 'none' then error('the kill switch cannot be read') end
     previous = false
   end
   if change == 'on' then
@@ -71,11 +93,15 @@ local function kill_switch(keys, args)
   return previous or ''
 end
 
--- Shared data: reads what all requests share. Fails at the first key that cannot be read.
--- KEYS     kill switch, then sorted sets: active workers, the minutes that have messages, suppressed recipients
+-- Shared data: reads what all requests share. Fails at the first key that cannot be read. This and no admission finds the key of
+-- a country that has another type: MGET shows no value of it, so its requests are sent.
+-- KEYS     those of `check_shared_keys`; those of the countries follow from the first
 -- Answers  r: readable
 local function check_shared_data(keys)
-  call('GET', keys[1])
-  for i = 2, #keys do call('ZCARD', keys[i]) end
+  check_shared_keys(keys)
+  local prefix, first, last = sub(keys[1], 1, -1 - #'kill'), string.byte('AZ', 1, 2)
+  for a = first, last do
+    for b = first, last do check_country(prefix .. 'c' .. string.char(a, b)) end
+  end
   return 'r'
 end

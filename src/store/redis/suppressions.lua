@@ -22,7 +22,7 @@ end
 local function suppress_country(key, code, duration, now)
   local till = duration == NO_END and NO_END or now + duration
   local value = call('GET', key)
-  if value and select(2, read('>I4I6', value)) >= till then return end
+  if value and select(2, read_country(key, value)) >= till then return end
   value = pack('>I4I6', code, till)
   if till == NO_END then call('SET', key, value) else call('SET', key, value, 'PX', decimal(duration)) end
 end
@@ -43,7 +43,7 @@ local function suppress(keys, args)
   local masked_and_reason = args[3]
   local now, recipient, prefix = clock(c.test_time), sub(keys[1], -16), prefix_of(keys[1])
   local note_key = prefix .. 'n' .. recipient
-  local s = read_recipient(call('GET', keys[1]))
+  local s = read_recipient(keys[1], call('GET', keys[1]))
   if add == 0 then
     local removed = suppression_entry(prefix, recipient, s, now)
     if s.suppressed_until ~= 0 then
@@ -83,7 +83,8 @@ local function suppressions(keys, args)
   call('ZREMRANGEBYSCORE', keys[1], '-inf', decimal(now))
   local entries = {}
   for _, recipient in ipairs(call('ZRANGE', keys[1], '+inf', '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, args[2])) do
-    local entry = suppression_entry(prefix, recipient, read_recipient(call('GET', prefix .. 's' .. recipient)), now)
+    local key = prefix .. 's' .. recipient
+    local entry = suppression_entry(prefix, recipient, read_recipient(key, call('GET', key)), now)
     if entry then
       entries[#entries + 1] = pack('>Hc0', #entry, entry)
     else
