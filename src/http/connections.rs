@@ -1,8 +1,7 @@
 //! Bounds the connections of a server, and the bytes that they hold.
 //!
-//! A connection either works on a request or waits for its client: for a head, a body, the next request, or until the
-//! client has read an answer. At a bound the connection that has waited longest gives way. A client in use makes its
-//! server wait for milliseconds, so clients that only hold their places lose them.
+//! A connection either works on a request or waits for its client: for a head, a body, the next request, or the reading of
+//! an answer. At a bound the one that has waited longest gives way: clients that only hold their places lose them.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -60,7 +59,7 @@ struct State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// Waits for its first byte.
-    /// Its first request may have come, and was not read.
+    /// Not read yet, though its first request may have come.
     Accepted,
     Opened,
     Head,
@@ -413,11 +412,8 @@ impl Connection {
 
     /// The answer is complete, but perhaps not yet read.
     pub(super) fn answered(&self) {
-        self.update(|progress| match progress.is_drained {
-            true => progress.enter(Stage::Idle),
-            // A part of the next request came with this one.
-            false => progress.enter(Stage::Head),
-        });
+        // A part of the next request may have come with this one.
+        self.update(|progress| progress.enter(if progress.is_drained { Stage::Idle } else { Stage::Head }));
     }
 
     pub(super) fn write_blocked(&self) {

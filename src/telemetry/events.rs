@@ -13,7 +13,10 @@ use std::time::{Duration, Instant};
 use tracing::field::display;
 use tracing::{debug, error, info, warn};
 
-pub use self::broker::*;
+pub use self::broker::{
+    broker_blocked, broker_closed, broker_connected, broker_lost, broker_unblocked, result_unroutable,
+    topology_refused,
+};
 use super::metrics::{
     ClosedLabels, HttpLabels, METRICS, OutcomeLabels, ProviderLabels, ReasonLabel, ReceiptLabels, observe,
 };
