@@ -142,8 +142,14 @@ impl Keys {
         self.name(b"kill", b"")
     }
 
+    /// The last server. The layout before this one had `server`, by which `before.lua` knows its workers.
     pub(super) fn server(&self) -> Key {
-        self.name(b"server", b"")
+        self.name(b"primary", b"")
+    }
+
+    /// The number of this layout, and until when data of the one before may exist.
+    pub(super) fn format(&self) -> Key {
+        self.name(b"format", b"")
     }
 
     fn name(&self, kind: &[u8], rest: &[u8]) -> Key {

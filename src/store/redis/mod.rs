@@ -6,6 +6,7 @@ mod address;
 mod connection;
 mod keys;
 mod library;
+mod opening;
 mod pack;
 mod records;
 mod replies;
@@ -16,14 +17,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::OnceCell;
 
 use self::connection::{Answer, Link};
 use self::keys::{Key, Keys, request_bytes, request_text};
 use self::library::{Library, Step};
+use self::opening::{FORMAT, OldData, Opening};
 use self::pack::{NO_END, Packer};
 use self::records::{pack_error, pack_history, pack_outcome};
 use self::settings::{CallSettings, LIST_FROM};
-use self::step_call::Call;
+use self::step_call::{About, Call};
 use super::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use super::retention::{
     ACTIVE_WORKER_FOR, CLAIM_CLOCK_DIFFERENCE_MAX, CLAIM_REQUESTS_MAX, LOST_WRITES_FOR, OUTCOME_KEPT,
@@ -50,6 +53,7 @@ pub struct RedisStore {
     link: Link,
     keys: Keys,
     library: Library,
+    opened: OnceCell<OldData>,
     /// Replaces the server's clock; 0 leaves it. Tests only.
     time: AtomicU64,
 }
@@ -61,6 +65,7 @@ impl RedisStore {
             link: Link::open(url)?,
             keys: Keys::new(prefix),
             library: Library::new(),
+            opened: OnceCell::new(),
             time: AtomicU64::new(0),
         })
     }
@@ -80,6 +85,37 @@ impl RedisStore {
     }
 
     async fn run<T>(
+        &self,
+        step: &'static str,
+        call: &Call<'_>,
+        read: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<T, StoreError> {
+        let old_data = self.open().await?;
+        if old_data.may_exist()
+            && let Some(adoption) = call.adoption(old_data.until)
+        {
+            self.answer(step, &adoption, |answer| (answer == b"a").then_some(())).await?;
+        }
+        self.answer(step, call, read).await
+    }
+
+    /// Makes sure, once, that the data is of this layout. A failed opening begins again.
+    async fn open(&self) -> Result<&OldData, StoreError> {
+        let open = async || {
+            let mut copied = 0;
+            loop {
+                let call =
+                    self.call(Step::Open, &[self.keys.format()]).arg(self.settings().pack()).arg(copied);
+                match self.answer("open", &call, opening::read).await?? {
+                    Opening::Open(old_data) => return Ok(old_data),
+                    Opening::More(so_far) => copied = so_far,
+                }
+            }
+        };
+        self.opened.get_or_try_init(open).await
+    }
+
+    async fn answer<T>(
         &self,
         step: &'static str,
         call: &Call<'_>,
@@ -137,13 +173,14 @@ impl RedisStore {
     }
 
     /// A call about the code check of a recipient, up to the check and its purpose.
-    fn check_call(&self, step: Step, check: &CodeCheck<'_>) -> Call<'_> {
+    fn check_call<'a>(&'a self, step: Step, check: &'a CodeCheck<'_>) -> Call<'a> {
         let mut keys = vec![self.keys.recipient(&check.recipient)];
         if matches!(step, Step::BeginProviderCheck | Step::FinishProviderCheck) {
             keys.push(self.keys.possible_checks(&check.recipient));
         }
         let settings = CallSettings { limits: Some((None, check.limits)), ..self.settings() };
         self.call(step, &keys)
+            .about(About { purpose: check.purpose, ..About::default() })
             .arg(settings.pack())
             .arg(Packer::new().bytes(&check.check_id.to_be_bytes()).bytes(check.purpose.as_bytes()).done())
     }
@@ -186,6 +223,7 @@ impl Store for RedisStore {
         let facts = Packer::new().flag(proposal.callers_code).bytes(&proposal.id.bytes());
         let call = self
             .call(Step::Admit, &keys)
+            .about(About { purpose: subject.purpose, ..About::of(lease.request_id) })
             .arg(settings.pack())
             .arg(
                 Packer::new()
@@ -227,6 +265,7 @@ impl Store for RedisStore {
             .bytes(&history.map(pack_history).unwrap_or_default());
         let call = self
             .call(Step::UpdateProgress, &self.recipient_and_request(lease))
+            .about(About::of(lease.request_id))
             .arg(self.settings().pack())
             .arg(update.done());
         self.run("update_progress", &call, replies::progress_answer).await
@@ -234,8 +273,10 @@ impl Store for RedisStore {
 
     async fn claim_message(&self, claim: &ClaimInput<'_>) -> Result<ClaimAnswer, StoreError> {
         let requests_max = u32::try_from(CLAIM_REQUESTS_MAX).expect("a small number");
+        let message_ids: Vec<_> = claim.listed.iter().copied().filter(|id| is_word(id)).collect();
         let mut call = self
             .call(Step::ClaimMessage, &self.recipient_and_request(&claim.lease))
+            .about(About { message_ids: message_ids.clone(), ..About::of(claim.lease.request_id) })
             .arg(self.settings().pack())
             .arg(
                 Packer::new()
@@ -245,8 +286,8 @@ impl Store for RedisStore {
                     .u16(requests_max)
                     .done(),
             );
-        for message_id in claim.listed.iter().filter(|id| is_word(id)) {
-            call = call.arg(*message_id);
+        for message_id in message_ids {
+            call = call.arg(message_id);
         }
         self.run("claim_message", &call, replies::claim_answer).await
     }
@@ -264,6 +305,11 @@ impl Store for RedisStore {
         }
         let call = self
             .call(Step::Complete, &keys)
+            .about(About {
+                token: refunded.map(|_| lease.token),
+                message_ids: input.message_id().into_iter().collect(),
+                ..About::of(lease.request_id)
+            })
             .arg(CallSettings { refunded, ..self.settings() }.pack())
             .arg(
                 Packer::new()
@@ -332,6 +378,7 @@ impl Store for RedisStore {
     ) -> Result<(), StoreError> {
         let call = self
             .call(Step::LinkVerification, &[self.keys.recipient(&subject.recipient)])
+            .about(About { purpose: subject.purpose, ..About::default() })
             .arg(self.settings().pack())
             .arg(Packer::new().bytes(&challenge.bytes()).bytes(subject.purpose.as_bytes()).done())
             .arg(verification_sid);
@@ -352,6 +399,7 @@ impl Store for RedisStore {
         let window = millis(limits[Limit::Recipient].window);
         let call = self
             .call(Step::Usage, &keys)
+            .about(About { request_id, ..About::default() })
             .arg(settings.pack())
             .arg(Packer::new().flag(request_id.is_some()).u48(window).done());
         self.run("usage", &call, replies::usage).await
@@ -380,6 +428,7 @@ impl Store for RedisStore {
         let status = receipt.status;
         let call = self
             .call(Step::RecordReceipt, &keys)
+            .about(About::of(receipt.request_id))
             .arg(self.settings().pack())
             .arg(
                 Packer::new()
@@ -428,7 +477,9 @@ impl Store for RedisStore {
     }
 
     async fn heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
-        let keys = [self.keys.active_workers(), self.keys.kill_switch(), self.keys.server()];
+        let old_data = self.open().await?;
+        let keys =
+            [self.keys.active_workers(), self.keys.kill_switch(), self.keys.server(), self.keys.format()];
         let call = self
             .call(Step::Heartbeat, &keys)
             .arg(self.settings().pack())
@@ -436,13 +487,17 @@ impl Store for RedisStore {
             .arg(u8::from(is_active))
             .arg(millis(ACTIVE_WORKER_FOR))
             .arg(millis(LOST_WRITES_FOR))
-            .arg(self.link.server());
+            .arg(self.link.server())
+            .arg(format!("{FORMAT} {}", old_data.until));
         let read = |answer: &[u8]| {
+            if let Some(number) = answer.strip_prefix(b"f ") {
+                return Some(Err(opening::other_format(str::from_utf8(number).ok()?)));
+            }
             let (shared_state, lost_writes_for, server) = replies::heartbeat(answer)?;
             self.link.heartbeat_answered(server, lost_writes_for);
-            Some(shared_state)
+            Some(Ok(shared_state))
         };
-        self.run("heartbeat", &call, read).await
+        self.run("heartbeat", &call, read).await?
     }
 
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError> {
@@ -459,8 +514,11 @@ impl Store for RedisStore {
         request_id: &RequestId,
         recipient: Option<Digest16>,
     ) -> Result<Option<RequestRecord>, StoreError> {
+        let mut keys = vec![self.keys.request(request_id)];
+        keys.extend(recipient.map(|digest| self.keys.recipient(&digest)));
         let call = self
-            .call(Step::RequestRecord, &[self.keys.request(request_id)])
+            .call(Step::RequestRecord, &keys)
+            .about(About::of(request_id))
             .arg(self.settings().pack())
             .arg(recipient.map(|digest| digest.bytes().to_vec()).unwrap_or_default());
         self.run("request_record", &call, replies::request_record).await

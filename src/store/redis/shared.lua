@@ -1,14 +1,20 @@
 -- State that all workers share.
 
 -- Heartbeat: counts a worker as active, or no longer, and reads the shared state.
--- KEYS     active workers, kill switch, server
+-- KEYS     active workers, kill switch, server, format
 -- ARGV     settings; worker id, is active (1: it has something to send), how long a worker stays active,
---          how long a new server may lack writes, run id of the server that the worker knows or '-'
--- Answers  kill switch (0 or 1), active workers, for how long the server may still lack writes, run id of the server
+--          how long a new server may lack writes, run id of the server that the worker knows or '-', format
+-- Answers  kill switch (0 or 1), active workers, for how long the server may still lack writes, run id of the server | f NUMBER: the
+--          data has another format
 local function heartbeat(keys, args)
-  local active_workers, kill_switch, server_key = unpack(keys)
-  local worker_id, is_active, active_for, may_lack_writes_for, known_server = unpack(args, 2, 6)
+  local active_workers, kill_switch, server_key, format_key = unpack(keys)
+  local worker_id, is_active, active_for, may_lack_writes_for, known_server, our_format = unpack(args, 2, 7)
   local now = clock(settings_of(args[1]).test_time)
+  -- A flush deletes the format.
+  local stored_format = redis.pcall('GET', format_key)
+  local number = type(stored_format) == 'string' and string.match(stored_format, '^%d+')
+  if number and number ~= decimal(VERSION) then return 'f ' .. number end
+  if not number then call('SET', format_key, our_format) end
   call('ZREMRANGEBYSCORE', active_workers, '-inf', decimal(now - active_for))
   if is_active == '1' then
     call('ZADD', active_workers, decimal(now), worker_id)
