@@ -156,7 +156,7 @@ end
 -- KEYS     those of the step
 -- ARGV     the step's settings; until when such data may exist; text of the request id or empty; purpose or empty; token of a
 --          lease that may refund its charges, or empty; then message ids that may be claimed
--- Answers  a: adopted
+-- Answers  a: adopted | d KEY: cannot be read, and all requests need it
 local function adopt(keys, args)
   local c = settings_of(args[1])
   local text, purpose, token = args[3], args[4], args[5]
@@ -173,7 +173,11 @@ local function adopt(keys, args)
       shared = shared + 1
       local digest = sub(key, #prefix + 2)
       local limit, old = c.shared[shared], prefix .. SHARED_LOGS[kind] .. hex_of(digest)
-      if limit and limit.count > 0 then adopt_shared(key, old, limit) end
+      if limit and limit.count > 0 then
+        local is_read, damage = pcall(adopt_shared, key, old, limit)
+        if not is_read and digest == '' then return 'd ' .. SHARED_LOGS[kind] end
+        if not is_read then error(damage) end
+      end
     end
   end
   if request and not recipient then

@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::EventLog;
 use crate::domain::request_id::RequestId;
+use crate::store::Lease;
 
 /// A key name.
 pub(super) type Key = Vec<u8>;
@@ -143,13 +144,22 @@ impl Keys {
     }
 
     /// The last server. The layout before this one had `server`, by which `before.lua` knows its workers.
-    pub(super) fn server(&self) -> Key {
+    fn server(&self) -> Key {
         self.name(b"primary", b"")
     }
 
     /// The number of this layout, and until when data of the one before may exist.
     pub(super) fn format(&self) -> Key {
         self.name(b"format", b"")
+    }
+
+    pub(super) fn of_lease(&self, lease: &Lease<'_>) -> [Key; 2] {
+        [self.recipient(&lease.subject.recipient), self.request(lease.request_id)]
+    }
+
+    /// The keys that a heartbeat reads and writes.
+    pub(super) fn of_heartbeat(&self) -> [Key; 4] {
+        [self.active_workers(), self.kill_switch(), self.server(), self.format()]
     }
 
     fn name(&self, kind: &[u8], rest: &[u8]) -> Key {

@@ -17,7 +17,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::OnceCell;
 
 use self::connection::{Answer, Link};
 use self::keys::{Key, Keys, request_bytes, request_text};
@@ -25,7 +24,7 @@ use self::library::{Library, Step};
 use self::opening::{FORMAT, OldData, Opening};
 use self::pack::{NO_END, Packer};
 use self::records::{pack_error, pack_history, pack_outcome};
-use self::settings::{CallSettings, LIST_FROM};
+use self::settings::{CallSettings, country_of, pack_suppression, progress_state, refund_kind};
 use self::step_call::{About, Call};
 use super::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use super::retention::{
@@ -45,7 +44,7 @@ use crate::domain::outcome::Status;
 use crate::domain::receipt::FINAL_RANK_MIN;
 use crate::domain::request_id::RequestId;
 use crate::domain::server_url::InvalidUrl;
-use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry, SuppressionTarget};
+use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry};
 use crate::domain::time::{UnixMillis, millis};
 use crate::domain::verdict::Verdict;
 
@@ -53,7 +52,7 @@ pub struct RedisStore {
     link: Link,
     keys: Keys,
     library: Library,
-    opened: OnceCell<OldData>,
+    opening: Opening,
     /// Replaces the server's clock; 0 leaves it. Tests only.
     time: AtomicU64,
 }
@@ -65,7 +64,7 @@ impl RedisStore {
             link: Link::open(url)?,
             keys: Keys::new(prefix),
             library: Library::new(),
-            opened: OnceCell::new(),
+            opening: Opening::default(),
             time: AtomicU64::new(0),
         })
     }
@@ -94,25 +93,16 @@ impl RedisStore {
         if old_data.may_exist()
             && let Some(adoption) = call.adoption(old_data.until)
         {
-            self.answer(step, &adoption, |answer| (answer == b"a").then_some(())).await?;
+            self.answer(step, &adoption, opening::adopted).await??;
         }
         self.answer(step, call, read).await
     }
 
-    /// Makes sure, once, that the data is of this layout. A failed opening begins again.
     async fn open(&self) -> Result<&OldData, StoreError> {
-        let open = async || {
-            let mut copied = 0;
-            loop {
-                let call =
-                    self.call(Step::Open, &[self.keys.format()]).arg(self.settings().pack()).arg(copied);
-                match self.answer("open", &call, opening::read).await?? {
-                    Opening::Open(old_data) => return Ok(old_data),
-                    Opening::More(so_far) => copied = so_far,
-                }
-            }
+        let step = |copied: u64| {
+            self.call(Step::Open, &[self.keys.format()]).arg(self.settings().pack()).arg(copied)
         };
-        self.opened.get_or_try_init(open).await
+        self.opening.once(&self.link, step).await
     }
 
     async fn answer<T>(
@@ -126,25 +116,6 @@ impl RedisStore {
             Answer::KeyUnreadable(_) => None,
         };
         answer.ok_or(StoreError::Unreadable { damaged: Damaged::Request, step })
-    }
-
-    fn recipient_and_request(&self, lease: &Lease<'_>) -> [Key; 2] {
-        [self.keys.recipient(&lease.subject.recipient), self.keys.request(lease.request_id)]
-    }
-
-    /// Adds the keys of the shared logs that `limits` counts for a subject, in the order of the settings.
-    fn add_shared_logs(&self, keys: &mut Vec<Key>, subject: &LimitSubject<'_>, limits: &Limits) {
-        for (limit, digest) in settings::shared_limits(subject, limits) {
-            keys.push(self.keys.shared_log(limit.log(), &digest, limits[limit].count >= LIST_FROM));
-        }
-    }
-
-    /// Adds the keys of all shared logs that a charge of a subject may be in, in the order of the settings.
-    fn add_charged_logs(&self, keys: &mut Vec<Key>, subject: &LimitSubject<'_>) {
-        for (log, digest) in settings::charged_logs(subject) {
-            keys.push(self.keys.shared_log(log, &digest, false));
-            keys.push(self.keys.shared_log(log, &digest, true));
-        }
     }
 
     async fn change_suppression(
@@ -180,28 +151,9 @@ impl RedisStore {
         }
         let settings = CallSettings { limits: Some((None, check.limits)), ..self.settings() };
         self.call(step, &keys)
-            .about(About { purpose: check.purpose, ..About::default() })
+            .about(About::purpose(check.purpose))
             .arg(settings.pack())
             .arg(Packer::new().bytes(&check.check_id.to_be_bytes()).bytes(check.purpose.as_bytes()).done())
-    }
-}
-
-/// A suppression that the provider's answer causes, or nothing.
-fn pack_suppression(suppression: Option<&NewSuppression<'_>>) -> Vec<u8> {
-    let Some(new) = suppression else { return Vec::new() };
-    let target = match new.target {
-        SuppressionTarget::Recipient => 1,
-        SuppressionTarget::Country(_) => 2,
-    };
-    let packed = Packer::new().u8(target).u32(new.provider_code).u48(new.duration.map_or(NO_END, millis));
-    packed.bytes(new.masked.as_bytes()).done()
-}
-
-/// The country that a suppression is of.
-fn country_of<'a>(suppression: Option<&NewSuppression<'a>>) -> Option<&'a str> {
-    match suppression?.target {
-        SuppressionTarget::Country(country) => Some(country),
-        SuppressionTarget::Recipient => None,
     }
 }
 
@@ -209,9 +161,9 @@ fn country_of<'a>(suppression: Option<&NewSuppression<'a>>) -> Option<&'a str> {
 impl Store for RedisStore {
     async fn admit(&self, input: &AdmissionInput<'_>) -> Result<Admission, StoreError> {
         let (lease, subject) = (&input.lease, &input.lease.subject);
-        let [recipient, request] = self.recipient_and_request(lease);
+        let [recipient, request] = self.keys.of_lease(lease);
         let mut keys = vec![recipient, request, self.keys.country(input.country)];
-        self.add_shared_logs(&mut keys, subject, input.limits);
+        keys.extend(self.keys.counted_logs(subject, input.limits));
         let settings = CallSettings {
             code_life: input.code_life,
             lease_duration: input.lease_duration,
@@ -249,13 +201,7 @@ impl Store for RedisStore {
         progress: Progress,
         history: Option<&RequestHistory>,
     ) -> Result<ProgressAnswer, StoreError> {
-        let (state, duration) = match progress {
-            Progress::Waiting(duration) => (1, duration),
-            Progress::Sending(duration) => (2, duration),
-            Progress::InDoubt(duration) => (3, duration),
-            Progress::Requeued { retry_in, in_doubt: false } => (4, retry_in),
-            Progress::Requeued { retry_in, in_doubt: true } => (5, retry_in),
-        };
+        let (state, duration) = progress_state(progress);
         let update = Packer::new()
             .bytes(&lease.token.to_be_bytes())
             .u16(attempts_made.map_or(0, |attempts| attempts + 1))
@@ -264,7 +210,7 @@ impl Store for RedisStore {
             .flag(history.is_some())
             .bytes(&history.map(pack_history).unwrap_or_default());
         let call = self
-            .call(Step::UpdateProgress, &self.recipient_and_request(lease))
+            .call(Step::UpdateProgress, &self.keys.of_lease(lease))
             .about(About::of(lease.request_id))
             .arg(self.settings().pack())
             .arg(update.done());
@@ -275,7 +221,7 @@ impl Store for RedisStore {
         let requests_max = u32::try_from(CLAIM_REQUESTS_MAX).expect("a small number");
         let message_ids: Vec<_> = claim.listed.iter().copied().filter(|id| is_word(id)).collect();
         let mut call = self
-            .call(Step::ClaimMessage, &self.recipient_and_request(&claim.lease))
+            .call(Step::ClaimMessage, &self.keys.of_lease(&claim.lease))
             .about(About { message_ids: message_ids.clone(), ..About::of(claim.lease.request_id) })
             .arg(self.settings().pack())
             .arg(
@@ -297,11 +243,11 @@ impl Store for RedisStore {
         let kept = if outcome.status == Status::Rejected { REJECTION_KEPT } else { OUTCOME_KEPT };
         let nothing_sent = matches!(outcome.status, Status::Failed | Status::Rejected);
         let suppression = input.suppression.filter(NewSuppression::lasts);
-        let [recipient, request] = self.recipient_and_request(lease);
+        let [recipient, request] = self.keys.of_lease(lease);
         let mut keys = vec![recipient, request, self.keys.country(country_of(suppression.as_ref()))];
         let refunded = (input.refund != Refund::None).then_some(&lease.subject);
         if let Some(subject) = refunded {
-            self.add_charged_logs(&mut keys, subject);
+            keys.extend(self.keys.charged_logs(subject));
         }
         let call = self
             .call(Step::Complete, &keys)
@@ -317,11 +263,7 @@ impl Store for RedisStore {
                     .millis32(millis(kept))
                     .flag(nothing_sent)
                     .u16(outcome.attempts)
-                    .u8(match input.refund {
-                        Refund::None => 0,
-                        Refund::Uncounted => 1,
-                        Refund::CountedRefusal => 2,
-                    })
+                    .u8(refund_kind(input.refund))
                     .optional48(input.poll_receipt_after.map(millis))
                     .flag(input.found_by_lookup)
                     .flag(input.id_is_known())
@@ -378,7 +320,7 @@ impl Store for RedisStore {
     ) -> Result<(), StoreError> {
         let call = self
             .call(Step::LinkVerification, &[self.keys.recipient(&subject.recipient)])
-            .about(About { purpose: subject.purpose, ..About::default() })
+            .about(About::purpose(subject.purpose))
             .arg(self.settings().pack())
             .arg(Packer::new().bytes(&challenge.bytes()).bytes(subject.purpose.as_bytes()).done())
             .arg(verification_sid);
@@ -394,7 +336,7 @@ impl Store for RedisStore {
         let recipient = self.keys.recipient(&subject.recipient);
         let request = request_id.map_or_else(|| recipient.clone(), |id| self.keys.request(id));
         let mut keys = vec![recipient, request, self.keys.country(None)];
-        self.add_shared_logs(&mut keys, subject, limits);
+        keys.extend(self.keys.counted_logs(subject, limits));
         let settings = CallSettings { limits: Some((Some(subject), limits)), ..self.settings() };
         let window = millis(limits[Limit::Recipient].window);
         let call = self
@@ -478,10 +420,8 @@ impl Store for RedisStore {
 
     async fn heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
         let old_data = self.open().await?;
-        let keys =
-            [self.keys.active_workers(), self.keys.kill_switch(), self.keys.server(), self.keys.format()];
         let call = self
-            .call(Step::Heartbeat, &keys)
+            .call(Step::Heartbeat, &self.keys.of_heartbeat())
             .arg(self.settings().pack())
             .arg(format!("{worker_id:016x}"))
             .arg(u8::from(is_active))
@@ -490,12 +430,11 @@ impl Store for RedisStore {
             .arg(self.link.server())
             .arg(format!("{FORMAT} {}", old_data.until));
         let read = |answer: &[u8]| {
-            if let Some(number) = answer.strip_prefix(b"f ") {
-                return Some(Err(opening::other_format(str::from_utf8(number).ok()?)));
-            }
-            let (shared_state, lost_writes_for, server) = replies::heartbeat(answer)?;
-            self.link.heartbeat_answered(server, lost_writes_for);
-            Some(Ok(shared_state))
+            opening::refusal(answer).map(Err).or_else(|| {
+                let (shared_state, lost_writes_for, server) = replies::heartbeat(answer)?;
+                self.link.heartbeat_answered(server, lost_writes_for);
+                Some(Ok(shared_state))
+            })
         };
         self.run("heartbeat", &call, read).await?
     }

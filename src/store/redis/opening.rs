@@ -2,13 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::sync::OnceCell;
+
+use super::connection::{Answer, Link};
+use super::step_call::Call;
 use crate::store::{Damaged, StoreError};
 
 /// The number of this layout.
 pub(super) const FORMAT: &str = "2";
 
 /// Records of the layout before this one may exist until then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OldData {
     /// By the server's clock, in milliseconds; 0: there were none.
     pub(super) until: u64,
@@ -21,38 +24,82 @@ impl OldData {
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Opening {
-    Open(OldData),
-    /// Another batch is to be copied; so many suppressions are.
-    More(u64),
+enum Opened {
+    Whole(OldData),
+    /// To be repeated, with so many suppressions copied.
+    Partly(u64),
 }
 
-/// Data of a format that only another version reads.
-pub(super) fn other_format(number: &str) -> StoreError {
-    StoreError::Refused(format!(
-        "REDIS_PREFIX holds data of format {number}; this version reads format {FORMAT}"
-    ))
+#[derive(Default)]
+pub(super) struct Opening(OnceCell<OldData>);
+
+impl Opening {
+    /// Opens once. A call that comes meanwhile waits; one after a failure begins again.
+    pub(super) async fn once<'s>(
+        &self,
+        link: &Link,
+        step: impl Fn(u64) -> Call<'s>,
+    ) -> Result<&OldData, StoreError> {
+        let open = async || {
+            let mut copied = 0;
+            loop {
+                let opened = match link.run(&step(copied)).await? {
+                    Answer::Bytes(answer) => read(&answer),
+                    Answer::KeyUnreadable(_) => None,
+                };
+                let unreadable =
+                    StoreError::Unreadable { damaged: Damaged::Shared("format".to_owned()), step: "open" };
+                match opened.unwrap_or(Err(unreadable))? {
+                    Opened::Whole(old_data) => return Ok(old_data),
+                    Opened::Partly(so_far) => copied = so_far,
+                }
+            }
+        };
+        self.0.get_or_try_init(open).await
+    }
+}
+
+/// An answer by which a step refuses to run on this data.
+pub(super) fn refusal(answer: &[u8]) -> Option<StoreError> {
+    let words = str::from_utf8(answer).ok()?;
+    let reason = match words.split_once(' ') {
+        Some(("f", number)) => {
+            format!("REDIS_PREFIX holds data of format {number}; this version reads format {FORMAT}")
+        }
+        Some(("d", key)) => {
+            return Some(StoreError::Unreadable { damaged: Damaged::Shared(key.to_owned()), step: "open" });
+        }
+        None if words == "w" => {
+            "workers of an earlier version are running with this REDIS_PREFIX: stop them first".to_owned()
+        }
+        _ => return None,
+    };
+    Some(StoreError::Refused(reason))
 }
 
 /// `None`: the answer cannot be read.
-pub(super) fn read(answer: &[u8]) -> Option<Result<Opening, StoreError>> {
+fn read(answer: &[u8]) -> Option<Result<Opened, StoreError>> {
+    if let Some(refusal) = refusal(answer) {
+        return Some(Err(refusal));
+    }
     let mut words = str::from_utf8(answer).ok()?.split(' ');
     let letter = words.next()?;
-    let refused = |reason: &str| Err(StoreError::Refused(reason.to_owned()));
-    Some(match letter {
+    let mut number = || words.next()?.parse().ok();
+    match letter {
         "o" => {
-            let (until, left) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+            let (until, left) = (number()?, number()?);
             let over = (left > 0).then(|| Instant::now() + Duration::from_millis(left));
-            Ok(Opening::Open(OldData { until, over }))
+            Some(Ok(Opened::Whole(OldData { until, over })))
         }
-        "m" => Ok(Opening::More(words.next()?.parse().ok()?)),
-        "f" => Err(other_format(words.next()?)),
-        "w" => refused("workers of an earlier version are running with this REDIS_PREFIX: stop them first"),
-        "d" => {
-            let damaged = Damaged::Shared(words.next()?.to_owned());
-            Err(StoreError::Unreadable { damaged, step: "open" })
-        }
-        _ => return None,
-    })
+        "m" => Some(Ok(Opened::Partly(number()?))),
+        _ => None,
+    }
+}
+
+/// `None`: the answer cannot be read.
+pub(super) fn adopted(answer: &[u8]) -> Option<Result<(), StoreError>> {
+    match refusal(answer) {
+        Some(refusal) => Some(Err(refusal)),
+        None => (answer == b"a").then_some(Ok(())),
+    }
 }

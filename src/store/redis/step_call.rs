@@ -18,6 +18,10 @@ impl<'s> About<'s> {
     pub(super) fn of(request_id: &'s RequestId) -> About<'s> {
         About { request_id: Some(request_id), ..About::default() }
     }
+
+    pub(super) fn purpose(purpose: &'s str) -> About<'s> {
+        About { purpose, ..About::default() }
+    }
 }
 
 /// A call under construction. Its arguments hold digests and names, so it has no `Debug`.
@@ -29,7 +33,7 @@ pub(super) struct Call<'s> {
     command: Cmd,
 }
 
-/// What a call is about, for the layout before this one: its keys have names that no digest shows.
+/// The subject of a call, as the layout before this one names it in keys.
 #[derive(Default)]
 pub(super) struct About<'s> {
     pub(super) request_id: Option<&'s RequestId>,

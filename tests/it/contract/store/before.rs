@@ -11,8 +11,8 @@ use otpost::domain::verdict::Verdict;
 use otpost::store::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use otpost::store::redis::RedisStore;
 use otpost::store::{
-    Admission, ClaimAnswer, ClaimInput, CompletionAnswer, LimitSubject, NewReceipt, ReceiptAnswer, Refund,
-    RequestState, Store as _, StoreError,
+    Admission, ClaimAnswer, ClaimInput, CompletionAnswer, Damaged, LimitSubject, NewReceipt, ReceiptAnswer,
+    Refund, RequestState, Store as _, StoreError,
 };
 
 use super::{
@@ -295,10 +295,25 @@ async fn shared_logs_of_the_layout_before_still_count_and_are_refunded() {
 }
 
 #[tokio::test]
+async fn damaged_data_of_the_layout_before_that_all_requests_share_stops_them() {
+    for key in ["receipts", "suppressions", "spend:h"] {
+        let (redis, store) = fresh();
+        put(&redis, key, "SET", &["x"]);
+        let request = TestRequest { limits: limits().with(Limit::All, 9), ..asked(UUID) };
+        let damaged = Damaged::Shared(key.to_owned());
+        let error = store.admit(&request.admit()).await.expect_err("it cannot be read");
+        assert!(matches!(&error, StoreError::Unreadable { damaged: its, .. } if *its == damaged), "{error}");
+        redis.delete(key);
+        granted(admit(&store, &request).await);
+    }
+}
+
+#[tokio::test]
 async fn suppressions_of_the_layout_before_are_in_force() {
     let (redis, store) = fresh();
-    let [first, second, third] = [1, 2, 3].map(|number| named(number).to_string());
-    let listed = ["inf", &first, "1800000900000", &second, "1800000050000", &third, "inf", "rubbish"];
+    let [first, second, third, fifth] = [1, 2, 3, 5].map(|number| named(number).to_string());
+    let listed =
+        ["inf", &first, "1800000900000", &second, "1800000050000", &third, "inf", "rubbish", "9", &fifth];
     put(&redis, "suppressions", "ZADD", &listed);
     put(&redis, &of(1, "suppressed"), "SET", &["0 -"]);
     put(&redis, &of(1, "suppression"), "SET", &["1799999999000 +57…67 asked us"]);
@@ -306,13 +321,20 @@ async fn suppressions_of_the_layout_before_are_in_force() {
     put(&redis, &of(2, "suppression"), "SET", &["1800000000000 +57…68"]);
     put(&redis, &of(3, "suppressed"), "SET", &["30006 1800000050000"]);
     put(&redis, "country:CO", "SET", &["21408 1800000900000"]);
+    put(&redis, &of(5, "suppressed"), "SET", &["rubbish"]);
     let entries = store.suppressions(9).await.expect("answers");
-    assert_eq!(entries.len(), 2);
+    assert_eq!(entries.len(), 3);
+    let unreadable = entries.iter().find(|entry| entry.to.is_none()).expect("it stays in force");
+    assert_eq!((unreadable.until, unreadable.provider_code), (None, None));
+    let entries: Vec<_> = entries.iter().filter(|entry| entry.to.is_some()).collect();
     assert_eq!((entries[0].to.as_deref(), entries[0].reason.as_deref()), (Some("+57…67"), Some("asked us")));
     assert_eq!((entries[0].since, entries[0].until), (Some(UnixMillis(1_799_999_999_000)), None));
     assert_eq!((entries[1].provider_code, entries[1].to.as_deref()), (Some(30_006), Some("+57…68")));
     assert_eq!(entries[1].until, Some(UnixMillis(1_800_000_900_000)));
-    assert_eq!(rejected(admit(&store, &request_to(2, "a")).await).code, ErrorCode::Suppressed);
+    for recipient in [1, 2, 5] {
+        let rejection = rejected(admit(&store, &request_to(recipient, "a")).await);
+        assert_eq!(rejection.code, ErrorCode::Suppressed);
+    }
     granted(admit(&store, &request_to(3, "b")).await);
     let request = request_to(4, "c");
     let blocked =
@@ -322,7 +344,7 @@ async fn suppressions_of_the_layout_before_are_in_force() {
     store.remove_suppression(named(1)).await.expect("answers");
     let next = redis.store();
     next.at(START.plus(Duration::from_secs(61)));
-    assert_eq!(next.suppressions(9).await.expect("answers").len(), 1);
+    assert_eq!(next.suppressions(9).await.expect("answers").len(), 2);
 }
 
 #[tokio::test]
