@@ -4,7 +4,7 @@
 local BATCH = 500
 -- A record is kept for a day, and its index for an hour longer.
 local OLD_KEPT = 90000000
--- An old worker writes {P}:server with a day to live at each heartbeat, every 5 s.
+-- An old worker writes {P}:server with a day to live at each heartbeat.
 local SERVER_WRITTEN_WITHIN = 15000
 local STATES = {sending = SENDING, waiting = WAITING, doubt = DOUBT}
 local STATUSES = {accepted = 0, scheduled = 1, queued = 2, sending = 3, sent = 4, delivered = 5, undelivered = 6, failed = 7,

@@ -1,5 +1,6 @@
 //! Opening: makes sure that the stored data is of this layout, before the first step of the process.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::OnceCell;
@@ -31,7 +32,11 @@ enum Opened {
 }
 
 #[derive(Default)]
-pub(super) struct Opening(OnceCell<OldData>);
+pub(super) struct Opening {
+    done: OnceCell<OldData>,
+    /// Suppressions copied so far: a heartbeat does not wait long enough for many.
+    copied: AtomicU64,
+}
 
 impl Opening {
     /// Opens once. A call that comes meanwhile waits; one after a failure begins again.
@@ -41,22 +46,26 @@ impl Opening {
         step: impl Fn(u64) -> Call<'s>,
     ) -> Result<&OldData, StoreError> {
         let open = async || {
-            let mut copied = 0;
             loop {
-                let opened = match link.run(&step(copied)).await? {
+                let answer = link.run(&step(self.copied.load(Ordering::Relaxed))).await;
+                // A server that fails may be followed by one without the last copies.
+                let answer = answer.inspect_err(|_| self.copied.store(0, Ordering::Relaxed))?;
+                let opened = match answer {
                     Answer::Bytes(answer) => read(&answer),
                     Answer::KeyUnreadable(_) => None,
                 };
-                let unreadable =
-                    StoreError::Unreadable { damaged: Damaged::Shared("format".to_owned()), step: "open" };
-                match opened.unwrap_or(Err(unreadable))? {
+                match opened.unwrap_or_else(|| Err(unreadable("format")))? {
                     Opened::Whole(old_data) => return Ok(old_data),
-                    Opened::Partly(so_far) => copied = so_far,
+                    Opened::Partly(so_far) => self.copied.store(so_far, Ordering::Relaxed),
                 }
             }
         };
-        self.0.get_or_try_init(open).await
+        self.done.get_or_try_init(open).await
     }
+}
+
+fn unreadable(key: &str) -> StoreError {
+    StoreError::Unreadable { damaged: Damaged::Shared(key.to_owned()), step: "open" }
 }
 
 /// An answer by which a step refuses to run on this data.
@@ -67,7 +76,7 @@ pub(super) fn refusal(answer: &[u8]) -> Option<StoreError> {
             format!("REDIS_PREFIX holds data of format {number}; this version reads format {FORMAT}")
         }
         Some(("d", key)) => {
-            return Some(StoreError::Unreadable { damaged: Damaged::Shared(key.to_owned()), step: "open" });
+            return Some(unreadable(key));
         }
         None if words == "w" => {
             "workers of an earlier version are running with this REDIS_PREFIX: stop them first".to_owned()

@@ -1,6 +1,6 @@
 //! Data of the layout before the present one, as its scripts wrote it: what the present store makes of it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use otpost::domain::limit::Limit;
 use otpost::domain::outcome::{ErrorCode, Status};
@@ -355,7 +355,7 @@ async fn a_copy_that_was_broken_off_is_repeated() {
         let members: Vec<&str> = names[..count].iter().flat_map(|name| ["inf", name]).collect();
         put(&redis, "suppressions", "ZADD", &members);
     };
-    names.iter().for_each(|name| put(&redis, &format!("{name}:suppressed"), "SET", &["0 -"]));
+    redis.write_all(names.iter().map(|name| (format!("{name}:suppressed"), "0 -")));
     list(500);
     assert_eq!(store.suppressions(2_000).await.expect("answers").len(), 500);
     // The first process stopped after its first batch: the format was not yet written.
@@ -369,6 +369,29 @@ async fn a_copy_that_was_broken_off_is_repeated() {
     for name in [0_u128, 499, 500, 1_099] {
         let recipient = otpost::domain::keyed_digest::Digest16::from_bytes(name.to_be_bytes());
         assert!(next.remove_suppression(recipient).await.expect("answers").is_some(), "{name}");
+    }
+}
+
+/// A heartbeat is given up after half a second, and with it an opening.
+#[tokio::test]
+async fn an_opening_that_is_given_up_goes_on_where_it_was() {
+    let names: Vec<String> = (0..5_000_u32).map(|n| format!("{n:032x}")).collect();
+    let members: Vec<&str> = names.iter().flat_map(|name| ["inf", name]).collect();
+    let filled = || {
+        let (redis, store) = fresh();
+        redis.write_all(names.iter().map(|name| (format!("{name}:suppressed"), "0 -")));
+        put(&redis, "suppressions", "ZADD", &members);
+        (redis, store)
+    };
+    let (_redis, store) = filled();
+    let begin = Instant::now();
+    store.heartbeat(1, true).await.expect("answers");
+    let patience = begin.elapsed() / 2;
+    let (_redis, store) = filled();
+    let mut given_up = 0;
+    while tokio::time::timeout(patience, store.heartbeat(1, true)).await.is_err() {
+        given_up += 1;
+        assert!(given_up < 20, "it begins anew each time");
     }
 }
 
