@@ -76,6 +76,16 @@ impl Redis {
             .expect("Redis answers");
     }
 
+    /// Puts a value under each of many keys.
+    pub fn write_all(&self, values: impl Iterator<Item = (String, &'static str)>) {
+        let mut connection = self.client.get_connection().expect("Redis answers");
+        let mut all = redis::pipe();
+        for (key, value) in values {
+            all.set(format!("{{{}}}:{key}", self.prefix), value).ignore();
+        }
+        let () = all.query(&mut connection).expect("Redis answers");
+    }
+
     /// Replaces one of the keys by the effect of a command, whose first argument it is.
     pub fn replace(&self, key: impl AsRef<[u8]>, command: &str, arguments: &[&[u8]]) {
         let mut connection = self.client.get_connection().expect("Redis answers");

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::EventLog;
 use crate::domain::request_id::RequestId;
-use crate::store::Damaged;
+use crate::store::{Damaged, Lease};
 
 /// A key name.
 pub(super) type Key = Vec<u8>;
@@ -166,8 +166,18 @@ impl Keys {
         self.name(b"kill", b"")
     }
 
-    pub(super) fn server(&self) -> Key {
-        self.name(b"server", b"")
+    /// The last server. The layout before this one had `server`, by which `before.lua` knows its workers.
+    fn server(&self) -> Key {
+        self.name(b"primary", b"")
+    }
+
+    /// The number of this layout, and until when data of the one before may exist.
+    pub(super) fn format(&self) -> Key {
+        self.name(b"format", b"")
+    }
+
+    pub(super) fn of_lease(&self, lease: &Lease<'_>) -> [Key; 2] {
+        [self.recipient(&lease.subject.recipient), self.request(lease.request_id)]
     }
 
     /// The keys that all requests share, but those of countries, in the order that `shared.lua` has.

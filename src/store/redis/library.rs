@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use sha2::{Digest as _, Sha256};
 
 /// In this order: each file uses what those before it define.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 13] = [
     include_str!("layout.lua"),
     include_str!("limits.lua"),
     include_str!("admit.lua"),
@@ -20,6 +20,8 @@ const SOURCES: [&str; 11] = [
     include_str!("receipts.lua"),
     include_str!("readers.lua"),
     include_str!("shared.lua"),
+    include_str!("before.lua"),
+    include_str!("adopt.lua"),
 ];
 
 /// Runs a step. An error of Lua, or a key of another type, means that something stored cannot be read: the answer names a
@@ -61,9 +63,11 @@ pub(super) enum Step {
     RecentRequests,
     Suppress,
     Suppressions,
+    Open,
+    Adopt,
 }
 
-const STEPS: [Step; 21] = [
+const STEPS: [Step; 23] = [
     Step::Admit,
     Step::UpdateProgress,
     Step::ClaimMessage,
@@ -85,9 +89,26 @@ const STEPS: [Step; 21] = [
     Step::RecentRequests,
     Step::Suppress,
     Step::Suppressions,
+    Step::Open,
+    Step::Adopt,
 ];
 
 impl Step {
+    /// Does the step need what the layout before this one may hold about its keys? Opening has copied what all requests share.
+    pub(super) const fn reads_old_data(self) -> bool {
+        !matches!(
+            self,
+            Step::OverdueReceipts
+                | Step::EndReceiptWait
+                | Step::CheckSharedData
+                | Step::Heartbeat
+                | Step::KillSwitch
+                | Step::Suppressions
+                | Step::Open
+                | Step::Adopt
+        )
+    }
+
     /// The name of its function in the sources.
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -112,6 +133,8 @@ impl Step {
             Step::RecentRequests => "recent_requests",
             Step::Suppress => "suppress",
             Step::Suppressions => "suppressions",
+            Step::Open => "open",
+            Step::Adopt => "adopt",
         }
     }
 }

@@ -6,6 +6,7 @@ mod address;
 mod connection;
 mod keys;
 mod library;
+mod opening;
 mod pack;
 mod records;
 mod replies;
@@ -21,10 +22,11 @@ use async_trait::async_trait;
 use self::connection::{Answer, Link};
 use self::keys::{Key, Keys, request_bytes, request_text};
 use self::library::{Library, Step};
+use self::opening::{FORMAT, OldData, Opening};
 use self::pack::{NO_END, Packer};
 use self::records::{pack_error, pack_history, pack_outcome};
-use self::settings::{CallSettings, LIST_FROM, country_of, pack_suppression};
-use self::step_call::Call;
+use self::settings::{CallSettings, country_of, pack_suppression, progress_state, refund_kind};
+use self::step_call::{About, Call};
 use super::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use super::retention::{
     ACTIVE_WORKER_FOR, CLAIM_CLOCK_DIFFERENCE_MAX, CLAIM_REQUESTS_MAX, LOST_WRITES_FOR, OUTCOME_KEPT,
@@ -53,6 +55,7 @@ pub struct RedisStore {
     library: Library,
     /// A country whose suppression a step could not read: the heartbeat watches it.
     damaged_country: Mutex<Option<String>>,
+    opening: Opening,
     /// Replaces the server's clock; 0 leaves it. Tests only.
     time: AtomicU64,
 }
@@ -65,6 +68,7 @@ impl RedisStore {
             keys: Keys::new(prefix),
             library: Library::new(),
             damaged_country: Mutex::default(),
+            opening: Opening::default(),
             time: AtomicU64::new(0),
         })
     }
@@ -89,6 +93,28 @@ impl RedisStore {
         call: &Call<'_>,
         read: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<T, StoreError> {
+        let old_data = self.open().await?;
+        if old_data.may_exist()
+            && let Some(adoption) = call.adoption(old_data.until)
+        {
+            self.answer(step, &adoption, opening::adopted).await??;
+        }
+        self.answer(step, call, read).await
+    }
+
+    async fn open(&self) -> Result<&OldData, StoreError> {
+        let step = |copied: u64| {
+            self.call(Step::Open, &[self.keys.format()]).arg(self.settings().pack()).arg(copied)
+        };
+        self.opening.once(&self.link, step).await
+    }
+
+    async fn answer<T>(
+        &self,
+        step: &'static str,
+        call: &Call<'_>,
+        read: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<T, StoreError> {
         let answer = match self.link.run(call).await? {
             // The scripts check what other steps read.
             Answer::Bytes(answer) => read(&answer).ok_or(Damaged::Request),
@@ -104,25 +130,6 @@ impl RedisStore {
 
     fn damaged_country(&self) -> MutexGuard<'_, Option<String>> {
         self.damaged_country.lock().expect("nothing panics while it holds the lock")
-    }
-
-    fn recipient_and_request(&self, lease: &Lease<'_>) -> [Key; 2] {
-        [self.keys.recipient(&lease.subject.recipient), self.keys.request(lease.request_id)]
-    }
-
-    /// Adds the keys of the shared logs that `limits` counts for a subject, in the order of the settings.
-    fn add_shared_logs(&self, keys: &mut Vec<Key>, subject: &LimitSubject<'_>, limits: &Limits) {
-        for (limit, digest) in settings::shared_limits(subject, limits) {
-            keys.push(self.keys.shared_log(limit.log(), &digest, limits[limit].count >= LIST_FROM));
-        }
-    }
-
-    /// Adds the keys of all shared logs that a charge of a subject may be in, in the order of the settings.
-    fn add_charged_logs(&self, keys: &mut Vec<Key>, subject: &LimitSubject<'_>) {
-        for (log, digest) in settings::charged_logs(subject) {
-            keys.push(self.keys.shared_log(log, &digest, false));
-            keys.push(self.keys.shared_log(log, &digest, true));
-        }
     }
 
     async fn change_suppression(
@@ -151,13 +158,14 @@ impl RedisStore {
     }
 
     /// A call about the code check of a recipient, up to the check and its purpose.
-    fn check_call(&self, step: Step, check: &CodeCheck<'_>) -> Call<'_> {
+    fn check_call<'a>(&'a self, step: Step, check: &'a CodeCheck<'_>) -> Call<'a> {
         let mut keys = vec![self.keys.recipient(&check.recipient)];
         if matches!(step, Step::BeginProviderCheck | Step::FinishProviderCheck) {
             keys.push(self.keys.possible_checks(&check.recipient));
         }
         let settings = CallSettings { limits: Some((None, check.limits)), ..self.settings() };
         self.call(step, &keys)
+            .about(About::purpose(check.purpose))
             .arg(settings.pack())
             .arg(Packer::new().bytes(&check.check_id.to_be_bytes()).bytes(check.purpose.as_bytes()).done())
     }
@@ -167,9 +175,9 @@ impl RedisStore {
 impl Store for RedisStore {
     async fn admit(&self, input: &AdmissionInput<'_>) -> Result<Admission, StoreError> {
         let (lease, subject) = (&input.lease, &input.lease.subject);
-        let [recipient, request] = self.recipient_and_request(lease);
+        let [recipient, request] = self.keys.of_lease(lease);
         let mut keys = vec![recipient, request, self.keys.country(input.country)];
-        self.add_shared_logs(&mut keys, subject, input.limits);
+        keys.extend(self.keys.counted_logs(subject, input.limits));
         let settings = CallSettings {
             code_life: input.code_life,
             lease_duration: input.lease_duration,
@@ -181,6 +189,7 @@ impl Store for RedisStore {
         let facts = Packer::new().flag(proposal.callers_code).bytes(&proposal.id.bytes());
         let call = self
             .call(Step::Admit, &keys)
+            .about(About { purpose: subject.purpose, ..About::of(lease.request_id) })
             .arg(settings.pack())
             .arg(
                 Packer::new()
@@ -206,13 +215,7 @@ impl Store for RedisStore {
         progress: Progress,
         history: Option<&RequestHistory>,
     ) -> Result<ProgressAnswer, StoreError> {
-        let (state, duration) = match progress {
-            Progress::Waiting(duration) => (1, duration),
-            Progress::Sending(duration) => (2, duration),
-            Progress::InDoubt(duration) => (3, duration),
-            Progress::Requeued { retry_in, in_doubt: false } => (4, retry_in),
-            Progress::Requeued { retry_in, in_doubt: true } => (5, retry_in),
-        };
+        let (state, duration) = progress_state(progress);
         let update = Packer::new()
             .bytes(&lease.token.to_be_bytes())
             .u16(attempts_made.map_or(0, |attempts| attempts + 1))
@@ -221,7 +224,8 @@ impl Store for RedisStore {
             .flag(history.is_some())
             .bytes(&history.map(pack_history).unwrap_or_default());
         let call = self
-            .call(Step::UpdateProgress, &self.recipient_and_request(lease))
+            .call(Step::UpdateProgress, &self.keys.of_lease(lease))
+            .about(About::of(lease.request_id))
             .arg(self.settings().pack())
             .arg(update.done());
         self.run("update_progress", &call, replies::progress_answer).await
@@ -229,8 +233,10 @@ impl Store for RedisStore {
 
     async fn claim_message(&self, claim: &ClaimInput<'_>) -> Result<ClaimAnswer, StoreError> {
         let requests_max = u32::try_from(CLAIM_REQUESTS_MAX).expect("a small number");
+        let message_ids: Vec<_> = claim.listed.iter().copied().filter(|id| is_word(id)).collect();
         let mut call = self
-            .call(Step::ClaimMessage, &self.recipient_and_request(&claim.lease))
+            .call(Step::ClaimMessage, &self.keys.of_lease(&claim.lease))
+            .about(About { message_ids: message_ids.clone(), ..About::of(claim.lease.request_id) })
             .arg(self.settings().pack())
             .arg(
                 Packer::new()
@@ -240,8 +246,8 @@ impl Store for RedisStore {
                     .u16(requests_max)
                     .done(),
             );
-        for message_id in claim.listed.iter().filter(|id| is_word(id)) {
-            call = call.arg(*message_id);
+        for message_id in message_ids {
+            call = call.arg(message_id);
         }
         self.run("claim_message", &call, replies::claim_answer).await
     }
@@ -251,14 +257,19 @@ impl Store for RedisStore {
         let kept = if outcome.status == Status::Rejected { REJECTION_KEPT } else { OUTCOME_KEPT };
         let nothing_sent = matches!(outcome.status, Status::Failed | Status::Rejected);
         let suppression = input.suppression.filter(NewSuppression::lasts);
-        let [recipient, request] = self.recipient_and_request(lease);
+        let [recipient, request] = self.keys.of_lease(lease);
         let mut keys = vec![recipient, request, self.keys.country(country_of(suppression.as_ref()))];
         let refunded = (input.refund != Refund::None).then_some(&lease.subject);
         if let Some(subject) = refunded {
-            self.add_charged_logs(&mut keys, subject);
+            keys.extend(self.keys.charged_logs(subject));
         }
         let call = self
             .call(Step::Complete, &keys)
+            .about(About {
+                token: refunded.map(|_| lease.token),
+                message_ids: input.message_id().into_iter().collect(),
+                ..About::of(lease.request_id)
+            })
             .arg(CallSettings { refunded, ..self.settings() }.pack())
             .arg(
                 Packer::new()
@@ -266,11 +277,7 @@ impl Store for RedisStore {
                     .millis32(millis(kept))
                     .flag(nothing_sent)
                     .u16(outcome.attempts)
-                    .u8(match input.refund {
-                        Refund::None => 0,
-                        Refund::Uncounted => 1,
-                        Refund::CountedRefusal => 2,
-                    })
+                    .u8(refund_kind(input.refund))
                     .optional48(input.poll_receipt_after.map(millis))
                     .flag(input.found_by_lookup)
                     .flag(input.id_is_known())
@@ -327,6 +334,7 @@ impl Store for RedisStore {
     ) -> Result<(), StoreError> {
         let call = self
             .call(Step::LinkVerification, &[self.keys.recipient(&subject.recipient)])
+            .about(About::purpose(subject.purpose))
             .arg(self.settings().pack())
             .arg(Packer::new().bytes(&challenge.bytes()).bytes(subject.purpose.as_bytes()).done())
             .arg(verification_sid);
@@ -342,11 +350,12 @@ impl Store for RedisStore {
         let recipient = self.keys.recipient(&subject.recipient);
         let request = request_id.map_or_else(|| recipient.clone(), |id| self.keys.request(id));
         let mut keys = vec![recipient, request, self.keys.country(None)];
-        self.add_shared_logs(&mut keys, subject, limits);
+        keys.extend(self.keys.counted_logs(subject, limits));
         let settings = CallSettings { limits: Some((Some(subject), limits)), ..self.settings() };
         let window = millis(limits[Limit::Recipient].window);
         let call = self
             .call(Step::Usage, &keys)
+            .about(About { request_id, ..About::default() })
             .arg(settings.pack())
             .arg(Packer::new().flag(request_id.is_some()).u48(window).done());
         self.run("usage", &call, replies::usage).await
@@ -375,6 +384,7 @@ impl Store for RedisStore {
         let status = receipt.status;
         let call = self
             .call(Step::RecordReceipt, &keys)
+            .about(About::of(receipt.request_id))
             .arg(self.settings().pack())
             .arg(
                 Packer::new()
@@ -421,8 +431,10 @@ impl Store for RedisStore {
     }
 
     async fn heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
+        let old_data = self.open().await?;
         let country = self.damaged_country().clone();
         let mut keys = self.keys.all_shared();
+        keys.push(self.keys.format());
         keys.extend(country.as_deref().map(|name| self.keys.by_name(name)));
         let call = self
             .call(Step::Heartbeat, &keys)
@@ -431,13 +443,16 @@ impl Store for RedisStore {
             .arg(u8::from(is_active))
             .arg(millis(ACTIVE_WORKER_FOR))
             .arg(millis(LOST_WRITES_FOR))
-            .arg(self.link.server());
+            .arg(self.link.server())
+            .arg(format!("{FORMAT} {}", old_data.until));
         let read = |answer: &[u8]| {
-            let (shared_state, lost_writes_for, server) = replies::heartbeat(answer)?;
-            self.link.heartbeat_answered(server, lost_writes_for);
-            Some(shared_state)
+            opening::refusal(answer).map(Err).or_else(|| {
+                let (shared_state, lost_writes_for, server) = replies::heartbeat(answer)?;
+                self.link.heartbeat_answered(server, lost_writes_for);
+                Some(Ok(shared_state))
+            })
         };
-        let shared_state = self.run("heartbeat", &call, read).await?;
+        let shared_state = self.run("heartbeat", &call, read).await??;
         // Another step may have met another country meanwhile.
         self.damaged_country().take_if(|name| Some(&*name) == country.as_ref());
         Ok(shared_state)
@@ -457,8 +472,11 @@ impl Store for RedisStore {
         request_id: &RequestId,
         recipient: Option<Digest16>,
     ) -> Result<Option<RequestRecord>, StoreError> {
+        let mut keys = vec![self.keys.request(request_id)];
+        keys.extend(recipient.map(|digest| self.keys.recipient(&digest)));
         let call = self
-            .call(Step::RequestRecord, &[self.keys.request(request_id)])
+            .call(Step::RequestRecord, &keys)
+            .about(About::of(request_id))
             .arg(self.settings().pack())
             .arg(recipient.map(|digest| digest.bytes().to_vec()).unwrap_or_default());
         self.run("request_record", &call, replies::request_record).await

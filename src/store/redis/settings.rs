@@ -1,18 +1,19 @@
-//! The settings of a call, in the form that `limits.lua` reads and remembers, and the suppression that a call may bring.
+//! The settings of a call, in the form that `limits.lua` reads and remembers, and its other packed arguments.
 
 use std::time::Duration;
 
+use super::keys::{Key, Keys};
 use super::pack::{NO_END, Packer};
 use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, TIME_LEFT_MIN};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::{EventLog, Limit, Limits, Quota};
 use crate::domain::suppression::{NewSuppression, SuppressionTarget};
 use crate::domain::time::millis;
-use crate::store::LimitSubject;
 use crate::store::retention::{CHALLENGE_KEPT_AFTER, OUTCOME_KEPT, RECENT_MAX, REJECTION_KEPT};
+use crate::store::{LimitSubject, Progress, Refund};
 
 /// From this count on, a shared log is a list of its own and no packed value: that would be rewritten whole.
-pub(super) const LIST_FROM: u32 = 257;
+const LIST_FROM: u32 = 257;
 /// A log of a recipient keeps this many entries, or as many as its largest limit counts.
 const ENTRIES: u32 = 128;
 
@@ -36,7 +37,7 @@ pub(super) struct CallSettings<'a> {
 }
 
 /// The limits on logs that a subject shares, with its digest. Each that is off is left out.
-pub(super) fn shared_limits<'a>(
+fn shared_limits<'a>(
     subject: &'a LimitSubject<'_>,
     limits: &'a Limits,
 ) -> impl Iterator<Item = (Limit, Digest16)> + 'a {
@@ -47,9 +48,7 @@ pub(super) fn shared_limits<'a>(
 }
 
 /// The shared logs that a charge of a subject may be in.
-pub(super) fn charged_logs<'a>(
-    subject: &'a LimitSubject<'_>,
-) -> impl Iterator<Item = (EventLog, Digest16)> + 'a {
+fn charged_logs<'a>(subject: &'a LimitSubject<'_>) -> impl Iterator<Item = (EventLog, Digest16)> + 'a {
     EventLog::CHARGED
         .into_iter()
         .filter(|log| is_shared(*log))
@@ -58,6 +57,24 @@ pub(super) fn charged_logs<'a>(
 
 fn is_shared(log: EventLog) -> bool {
     !matches!(log, EventLog::Sends | EventLog::Wrong | EventLog::Refunds)
+}
+
+impl Keys {
+    /// The shared logs that `limits` counts for a subject, in the order of the settings.
+    pub(super) fn counted_logs(&self, subject: &LimitSubject<'_>, limits: &Limits) -> Vec<Key> {
+        let name = |(limit, digest): (Limit, Digest16)| {
+            self.shared_log(limit.log(), &digest, limits[limit].count >= LIST_FROM)
+        };
+        shared_limits(subject, limits).map(name).collect()
+    }
+
+    /// All shared logs that a charge of a subject may be in, in the order of the settings.
+    pub(super) fn charged_logs(&self, subject: &LimitSubject<'_>) -> Vec<Key> {
+        let names = |(log, digest): (EventLog, Digest16)| {
+            [false, true].map(|is_list| self.shared_log(log, &digest, is_list))
+        };
+        charged_logs(subject).flat_map(names).collect()
+    }
 }
 
 impl CallSettings<'_> {
@@ -126,5 +143,25 @@ pub(super) fn country_of<'a>(suppression: Option<&NewSuppression<'a>>) -> Option
     match suppression?.target {
         SuppressionTarget::Country(country) => Some(country),
         SuppressionTarget::Recipient => None,
+    }
+}
+
+/// A state that a handler reports, as `progress.lua` numbers it, and the duration of its lease.
+pub(super) fn progress_state(progress: Progress) -> (u8, Duration) {
+    match progress {
+        Progress::Waiting(duration) => (1, duration),
+        Progress::Sending(duration) => (2, duration),
+        Progress::InDoubt(duration) => (3, duration),
+        Progress::Requeued { retry_in, in_doubt: false } => (4, retry_in),
+        Progress::Requeued { retry_in, in_doubt: true } => (5, retry_in),
+    }
+}
+
+/// A refund, as `complete.lua` numbers it.
+pub(super) fn refund_kind(refund: Refund) -> u8 {
+    match refund {
+        Refund::None => 0,
+        Refund::Uncounted => 1,
+        Refund::CountedRefusal => 2,
     }
 }

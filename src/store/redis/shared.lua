@@ -19,16 +19,22 @@ local function check_country(key)
 end
 
 -- Heartbeat: counts a worker as active, or no longer, and reads the shared state.
--- KEYS     those of `check_shared_keys`, then a country's suppression if a step could not read it
+-- KEYS     those of `check_shared_keys`, the format, then a country's suppression if a step could not read it
 -- ARGV     settings; worker id, is active (1: it has something to send), how long a worker stays active,
---          how long a new server may lack writes, run id of the server that the worker knows or '-'
--- Answers  kill switch (0 or 1), active workers, for how long the server may still lack writes, run id of the server
+--          how long a new server may lack writes, run id of the server that the worker knows or '-', format
+-- Answers  kill switch (0 or 1), active workers, for how long the server may still lack writes, run id of the server | f NUMBER: the
+--          data has another format
 local function heartbeat(keys, args)
-  local active_workers, server_key = keys[6], keys[7]
-  local worker_id, is_active, active_for, may_lack_writes_for, known_server = unpack(args, 2, 6)
+  local active_workers, server_key, format_key, country = unpack(keys, 6, 9)
+  local worker_id, is_active, active_for, may_lack_writes_for, known_server, our_format = unpack(args, 2, 7)
   local now = clock(settings_of(args[1]).test_time)
+  -- A flush deletes the format.
+  local stored_format = redis.pcall('GET', format_key)
+  local its_number = type(stored_format) == 'string' and string.match(stored_format, '^%d+')
+  if its_number and its_number ~= decimal(VERSION) then return 'f ' .. its_number end
+  if not its_number then call('SET', format_key, our_format) end
   local is_stopped = check_shared_keys(keys)
-  if keys[8] then check_country(keys[8]) end
+  if country then check_country(country) end
   call('ZREMRANGEBYSCORE', active_workers, '-inf', decimal(now - active_for))
   if is_active == '1' then
     call('ZADD', active_workers, decimal(now), worker_id)

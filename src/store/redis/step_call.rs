@@ -8,16 +8,39 @@ use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, ToRedisArg
 use super::connection::Invoke;
 use super::keys::Key;
 use super::library::{Library, Step};
+use crate::domain::request_id::RequestId;
 
 /// More than most calls need, so that the buffer rarely grows.
 const ARGUMENTS: usize = 16;
 const BYTES: usize = 1_024;
 
+impl<'s> About<'s> {
+    pub(super) fn of(request_id: &'s RequestId) -> About<'s> {
+        About { request_id: Some(request_id), ..About::default() }
+    }
+
+    pub(super) fn purpose(purpose: &'s str) -> About<'s> {
+        About { purpose, ..About::default() }
+    }
+}
+
 /// A call under construction. Its arguments hold digests and names, so it has no `Debug`.
 pub(super) struct Call<'s> {
     library: &'s Library,
     step: Step,
+    keys: usize,
+    about: About<'s>,
     command: Cmd,
+}
+
+/// The subject of a call, as the layout before this one names it in keys.
+#[derive(Default)]
+pub(super) struct About<'s> {
+    pub(super) request_id: Option<&'s RequestId>,
+    pub(super) purpose: &'s str,
+    /// Of a lease that may refund its charges.
+    pub(super) token: Option<u64>,
+    pub(super) message_ids: Vec<&'s str>,
 }
 
 impl<'s> Call<'s> {
@@ -27,12 +50,45 @@ impl<'s> Call<'s> {
         for key in keys {
             command.arg(key.as_slice());
         }
-        Call { library, step, command }
+        Call { library, step, keys: keys.len(), about: About::default(), command }
     }
 
     pub(super) fn arg(mut self, arg: impl ToRedisArgs) -> Call<'s> {
         self.command.arg(arg);
         self
+    }
+
+    pub(super) fn about(mut self, about: About<'s>) -> Call<'s> {
+        self.about = about;
+        self
+    }
+
+    /// The call that moves, before this one, what this one needs of the layout before; `None` if it needs nothing.
+    pub(super) fn adoption(&self, until: u64) -> Option<Call<'s>> {
+        if !self.step.reads_old_data() {
+            return None;
+        }
+        let About { request_id, purpose, token, message_ids } = &self.about;
+        let (keys, settings) = (self.arguments(3, self.keys), self.arguments(3 + self.keys, 1));
+        let mut call = Call::new(self.library, Step::Adopt, &keys)
+            .arg(&settings[0])
+            .arg(until)
+            .arg(request_id.map_or("", RequestId::as_str))
+            .arg(*purpose)
+            .arg(token.map(|token| token.to_be_bytes().to_vec()).unwrap_or_default());
+        for message_id in message_ids {
+            call = call.arg(*message_id);
+        }
+        Some(call)
+    }
+
+    /// Some of the words of the command.
+    fn arguments(&self, first: usize, count: usize) -> Vec<Vec<u8>> {
+        let word = |argument: redis::Arg<&[u8]>| match argument {
+            redis::Arg::Simple(bytes) => bytes.to_vec(),
+            redis::Arg::Cursor | _ => unreachable!("a step has no cursor"),
+        };
+        self.command.args_iter().skip(first).take(count).map(word).collect()
     }
 
     /// From now on, until the process ends, all steps run as scripts.

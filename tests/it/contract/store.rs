@@ -1,5 +1,6 @@
 //! The contract of a store, tested on the one in memory and on a real Redis.
 
+mod before;
 mod claims;
 mod damaged;
 mod damaged_shared;
@@ -706,5 +707,5 @@ async fn memory_keeps_its_promises() {
 async fn redis_keeps_its_promises() {
     let redis = real::Redis::fresh();
     keeps_its_promises(&redis.store()).await;
-    redis.expect_only_these_without_a_ttl(&[":kill", ":n", ":n", ":s", ":s", ":suppressed"]);
+    redis.expect_only_these_without_a_ttl(&[":format", ":kill", ":n", ":n", ":s", ":s", ":suppressed"]);
 }

@@ -191,7 +191,7 @@ async fn rubbish_that_no_step_reads_stops_nothing() {
     redis.replace("due", "ZADD", &[b"0", b"rubbish", b"0", b"SM1 x y z", b"inf", b"x"]);
     redis.replace("suppressed", "ZADD", &[b"inf", b"rubbish"]);
     redis.replace("workers", "ZADD", &[b"0", b"rubbish"]);
-    redis.replace("server", "HSET", &[b"a", b"b"]);
+    redis.replace("primary", "HSET", &[b"a", b"b"]);
     store.heartbeat(1, false).await.expect("answers");
     assert!(store.may_have_lost_writes(), "it cannot be told whether the server has changed");
     assert_eq!(store.overdue_receipts(HOUR, 9).await.expect("answers"), []);
