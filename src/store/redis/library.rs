@@ -23,15 +23,18 @@ const SOURCES: [&str; 11] = [
 ];
 
 /// Runs a step. An error of Lua, or a key of another type, means that something stored cannot be read. Any other error is
-/// the server's own.
+/// the server's own, such as a full memory or a missing right. Redis 7.0 raises an error of a command as its text, which
+/// begins with a code; later servers raise a table. An error of Lua begins with its place.
 const GUARD: &str = r"
 local function guarded(step, keys, args)
   if not call then fetch_api() end
   local is_done, answer = pcall(step, keys, args)
   if is_done then return answer end
-  local error = type(answer) == 'table' and answer.err or ''
-  if type(answer) == 'table' and not find(error, 'WRONGTYPE', 1, true) then return answer end
-  return redis.error_reply('UNREADABLE stored data')
+  local error = tostring(type(answer) == 'table' and answer.err or answer)
+  local code = string.match(error, '^%-?(%u+) ')
+  if not code or code == 'WRONGTYPE' then return redis.error_reply('UNREADABLE stored data') end
+  local is_forbidden = find(error, 'user executing the script', 1, true) or find(error, 'ACL failure', 1, true)
+  return redis.error_reply(is_forbidden and 'NOPERM a command of the step' or error)
 end
 ";
 

@@ -1,6 +1,7 @@
 //! The contract of a store, tested on the one in memory and on a real Redis.
 
 mod claims;
+mod cost;
 mod damaged;
 mod damaged_shared;
 mod failover;
@@ -8,6 +9,7 @@ mod progress;
 mod properties;
 mod provider_check;
 mod receipts;
+mod rights;
 mod shared;
 mod suppressions;
 
