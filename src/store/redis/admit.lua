@@ -62,7 +62,7 @@ local function continued_challenge(c, s, purpose, facts, now)
   if continues then return expires, sub(body, at, after - 1) end
 end
 
--- What is against a new request: a reason, the time until it ends if it does, and a provider code.
+-- The refusal of a new request: a reason, the time until it ends if it does, and a provider code.
 local function refusal(c, s, country, deadline, keys, stored, now)
   if deadline - now < c.time_left_min then return EXPIRED, 0, 0 end
   if s.suppressed_until > now then

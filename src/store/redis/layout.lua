@@ -1,4 +1,4 @@
--- What is stored: one packed value for a recipient and one for a request. Numbers are big-endian; times and durations are
+-- Stored are one packed value for a recipient and one for a request. Numbers are big-endian; times and durations are
 -- in milliseconds. `B` is 1 byte, `H` 2, `I4` 4, `I6` 6; `Bc0` and `Hc0` are bytes after their length.
 --
 -- Recipient, {P}:s<digest of 16 bytes>

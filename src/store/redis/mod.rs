@@ -10,7 +10,9 @@ mod pack;
 mod records;
 mod replies;
 mod settings;
+mod show;
 mod step_call;
+mod values;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -21,7 +23,7 @@ use self::connection::{Answer, Link};
 use self::keys::{Key, Keys, request_bytes, request_text};
 use self::library::{Library, Step};
 use self::pack::{NO_END, Packer};
-use self::records::{pack_error, pack_history, pack_outcome};
+use self::records::{country_of, pack_error, pack_history, pack_outcome, pack_suppression};
 use self::settings::{CallSettings, LIST_FROM};
 use self::step_call::Call;
 use super::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
@@ -30,9 +32,9 @@ use super::retention::{
     RECEIPT_POLL_INTERVAL_MIN, RECENT_MAX, REJECTION_KEPT, SUPPRESSION_MIN, SUPPRESSIONS_MAX, is_word,
 };
 use super::{
-    Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged,
+    Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged, KeyName,
     KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer,
-    Refund, RequestRecord, RequestSummary, SharedState, Store, StoreError, Usage,
+    Refund, RequestRecord, RequestSummary, SharedState, ShownKey, Store, StoreError, Usage,
 };
 use crate::domain::challenge::{ChallengeId, PROVIDER_MADE};
 use crate::domain::history::RequestHistory;
@@ -42,7 +44,7 @@ use crate::domain::outcome::Status;
 use crate::domain::receipt::FINAL_RANK_MIN;
 use crate::domain::request_id::RequestId;
 use crate::domain::server_url::InvalidUrl;
-use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry, SuppressionTarget};
+use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry};
 use crate::domain::time::{UnixMillis, millis};
 use crate::domain::verdict::Verdict;
 
@@ -69,6 +71,11 @@ impl RedisStore {
     #[doc(hidden)]
     pub fn set_time(&self, now: UnixMillis) {
         self.time.store(now.0, Ordering::Relaxed);
+    }
+
+    /// For people: `otpost store show`.
+    pub async fn show(&self, name: &KeyName) -> Result<Vec<ShownKey>, StoreError> {
+        show::show(&self.link, &self.keys, name).await
     }
 
     fn settings(&self) -> CallSettings<'static> {
@@ -146,25 +153,6 @@ impl RedisStore {
         self.call(step, &keys)
             .arg(settings.pack())
             .arg(Packer::new().bytes(&check.check_id.to_be_bytes()).bytes(check.purpose.as_bytes()).done())
-    }
-}
-
-/// A suppression that the provider's answer causes, or nothing.
-fn pack_suppression(suppression: Option<&NewSuppression<'_>>) -> Vec<u8> {
-    let Some(new) = suppression else { return Vec::new() };
-    let target = match new.target {
-        SuppressionTarget::Recipient => 1,
-        SuppressionTarget::Country(_) => 2,
-    };
-    let packed = Packer::new().u8(target).u32(new.provider_code).u48(new.duration.map_or(NO_END, millis));
-    packed.bytes(new.masked.as_bytes()).done()
-}
-
-/// The country that a suppression is of.
-fn country_of<'a>(suppression: Option<&NewSuppression<'a>>) -> Option<&'a str> {
-    match suppression?.target {
-        SuppressionTarget::Country(country) => Some(country),
-        SuppressionTarget::Recipient => None,
     }
 }
 

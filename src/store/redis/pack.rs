@@ -70,7 +70,7 @@ impl Packer {
     }
 }
 
-/// What is left to read. Every method is `None` where the value ends too early.
+/// The rest of a value. Every method is `None` where the value ends too early.
 pub(super) struct Unpacker<'a>(&'a [u8]);
 
 impl<'a> Unpacker<'a> {

@@ -5,11 +5,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::pack::Unpacker;
+use super::pack::{NO_END, Packer, Unpacker};
 use crate::domain::history::{Attempt, HistoryEntry, HistoryEvent, PoisonCause, RequestHistory};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
-use crate::domain::time::UnixMillis;
+use crate::domain::suppression::{NewSuppression, SuppressionTarget};
+use crate::domain::time::{UnixMillis, millis};
 use crate::store::retention::{NO_PROVIDER_CODE, is_word};
 
 const PACKED: u8 = 1;
@@ -141,6 +142,25 @@ pub(super) fn pack_error(error: &OutcomeError) -> Vec<u8> {
     packed(&PackedError::of(error))
 }
 
+/// A suppression that the provider's answer causes, or nothing.
+pub(super) fn pack_suppression(suppression: Option<&NewSuppression<'_>>) -> Vec<u8> {
+    let Some(new) = suppression else { return Vec::new() };
+    let target = match new.target {
+        SuppressionTarget::Recipient => 1,
+        SuppressionTarget::Country(_) => 2,
+    };
+    let packed = Packer::new().u8(target).u32(new.provider_code).u48(new.duration.map_or(NO_END, millis));
+    packed.bytes(new.masked.as_bytes()).done()
+}
+
+/// The country that a suppression is of.
+pub(super) fn country_of<'a>(suppression: Option<&NewSuppression<'a>>) -> Option<&'a str> {
+    match suppression?.target {
+        SuppressionTarget::Country(country) => Some(country),
+        SuppressionTarget::Recipient => None,
+    }
+}
+
 pub(super) fn read_history(bytes: &[u8]) -> Option<RequestHistory> {
     match bytes.split_first()? {
         (&PACKED, rest) => postcard::from_bytes::<PackedHistory<'_>>(rest).ok().map(PackedHistory::read),
@@ -149,7 +169,7 @@ pub(super) fn read_history(bytes: &[u8]) -> Option<RequestHistory> {
     }
 }
 
-/// What a completed record holds after its head: the message id, the unnamed messages and the outcome.
+/// The rest of a completed record: the message id, the unnamed messages and the outcome.
 pub(super) fn read_completion(bytes: &[u8]) -> Option<Outcome> {
     let mut words = Unpacker::new(bytes);
     let (message_id, _unnamed) = (words.long_text()?, words.long()?);
