@@ -73,8 +73,8 @@ fn reader(name: &[u8]) -> Option<(&'static str, Reader, &[u8])> {
         b"suppressed" => Some(("suppressed recipients", suppressed)),
         b"due" => Some(("minutes in which receipts are due", due)),
         b"workers" => Some(("active workers", workers)),
-        b"server" => Some(("last server", text)),
-        b"kill" => Some(("kill switch", text)),
+        b"server" => Some(("last server", server)),
+        b"kill" => Some(("kill switch", kill_switch)),
         _ => None,
     };
     if let Some((kind, read)) = exact {
@@ -246,6 +246,16 @@ fn unnamed_messages(unnamed: &[u8]) -> Option<Value> {
 
 fn text(_name: &[u8], stored: &Stored) -> Option<Fields> {
     Some(vec![("text", json!(std::str::from_utf8(bytes(stored)?).ok()?))])
+}
+
+fn kill_switch(_name: &[u8], stored: &Stored) -> Option<Fields> {
+    let (since, reason) = std::str::from_utf8(bytes(stored)?).ok()?.split_once(' ')?;
+    Some(vec![("since", time(UnixMillis(since.parse().ok()?))), ("reason", json!(reason))])
+}
+
+fn server(_name: &[u8], stored: &Stored) -> Option<Fields> {
+    let (run_id, since) = std::str::from_utf8(bytes(stored)?).ok()?.split_once(' ')?;
+    Some(vec![("run_id", json!(run_id)), ("changed_at", end(since.parse().ok()?))])
 }
 
 fn claim(name: &[u8], stored: &Stored) -> Option<Fields> {
