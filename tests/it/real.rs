@@ -48,6 +48,22 @@ impl Redis {
         self.keys(&mut connection).into_iter().map(|key| read(&mut connection, key)).collect()
     }
 
+    pub fn key_names(&self) -> Vec<Vec<u8>> {
+        let mut connection = self.client.get_connection().expect("Redis answers");
+        self.keys(&mut connection)
+    }
+
+    /// Cuts the last byte of the value under a key, whose name is escaped.
+    pub fn truncate(&self, escaped: &str) {
+        let mut connection = self.client.get_connection().expect("Redis answers");
+        let mut keys = self.keys(&mut connection).into_iter();
+        let key = keys.find(|key| key.escape_ascii().to_string() == escaped).expect("it is there");
+        let value: Vec<u8> = redis::cmd("GET").arg(&key).query(&mut connection).expect("Redis answers");
+        let cut = &value[..value.len() - 1];
+        let () =
+            redis::cmd("SET").arg(key).arg(cut).arg("KEEPTTL").query(&mut connection).expect("Redis answers");
+    }
+
     /// Every key has a time to live, but those whose names hold these words, in their order.
     pub fn expect_only_these_without_a_ttl(&self, words: &[&str]) {
         let dump = self.dump();

@@ -89,6 +89,15 @@ impl Link {
         }
     }
 
+    /// Runs a command that only reads.
+    pub(super) async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, StoreError> {
+        let mut connection = self.connection.lock().expect("nothing panics while it holds the lock").clone();
+        match tokio::time::timeout(ANSWER_TIMEOUT, command.query_async(&mut connection)).await {
+            Ok(answer) => answer.map_err(unavailable),
+            Err(_) => Err(StoreError::Unavailable("no answer in time".to_owned())),
+        }
+    }
+
     /// After a failover the old primary may keep our connection, as a replica that refuses every write. The client does
     /// not leave it, so this opens a new connection: the address leads to the new primary.
     fn leave_replica(&self, error: &redis::RedisError) {

@@ -104,6 +104,11 @@ impl Keys {
         Keys { prefix: format!("{{{prefix}}}:").into_bytes() }
     }
 
+    /// A key's kind and what follows it. `None`: the key of another prefix.
+    pub(super) fn without_prefix<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
+        key.strip_prefix(self.prefix.as_slice())
+    }
+
     pub(super) fn recipient(&self, recipient: &Digest16) -> Key {
         self.name(b"s", &recipient.bytes())
     }

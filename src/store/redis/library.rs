@@ -25,17 +25,23 @@ const SOURCES: [&str; 13] = [
 ];
 
 /// Runs a step. An error of Lua, or a key of another type, means that something stored cannot be read: the answer names a
-/// key that requests share, and of one with a digest only the letter of its kind. Any other error is the server's own.
+/// key that requests share, and of one with a digest only the letter of its kind. Any other error is the server's own, such
+/// as a full memory or a missing right. Redis 7.0 raises an error of a command as its text, which begins with a code; later
+/// servers raise a table. An error of Lua begins with its place.
 const GUARD: &str = r"
 local function guarded(step, keys, args)
   if not call then fetch_api() end
   touched = nil
   local is_done, answer = pcall(step, keys, args)
   if is_done then return answer end
-  local error = type(answer) == 'table' and answer.err or ''
-  if type(answer) == 'table' and not find(error, 'WRONGTYPE', 1, true) then return answer end
-  local name = sub(touched or '', (find(touched or '', '}:', 1, true) or 0) + 2)
-  return redis.error_reply('UNREADABLE ' .. (#name > 16 and sub(name, 1, 1) or name))
+  local error = tostring(type(answer) == 'table' and answer.err or answer)
+  local code = string.match(error, '^%-?(%u+) ')
+  if not code or code == 'WRONGTYPE' then
+    local name = sub(touched or '', (find(touched or '', '}:', 1, true) or 0) + 2)
+    return redis.error_reply('UNREADABLE ' .. (#name > 16 and sub(name, 1, 1) or name))
+  end
+  local is_forbidden = find(error, 'user executing the script', 1, true) or find(error, 'ACL failure', 1, true)
+  return redis.error_reply(is_forbidden and 'NOPERM a command of the step' or error)
 end
 ";
 

@@ -11,7 +11,9 @@ mod pack;
 mod records;
 mod replies;
 mod settings;
+mod show;
 mod step_call;
+mod values;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -33,9 +35,9 @@ use super::retention::{
     RECEIPT_POLL_INTERVAL_MIN, RECENT_MAX, REJECTION_KEPT, SUPPRESSION_MIN, SUPPRESSIONS_MAX, is_word,
 };
 use super::{
-    Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged,
+    Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged, KeyName,
     KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer,
-    Refund, RequestRecord, RequestSummary, SharedState, Store, StoreError, Usage,
+    Refund, RequestRecord, RequestSummary, SharedState, ShownKey, Store, StoreError, Usage,
 };
 use crate::domain::challenge::{ChallengeId, PROVIDER_MADE};
 use crate::domain::history::RequestHistory;
@@ -77,6 +79,11 @@ impl RedisStore {
     #[doc(hidden)]
     pub fn set_time(&self, now: UnixMillis) {
         self.time.store(now.0, Ordering::Relaxed);
+    }
+
+    /// For people: `otpost store show`.
+    pub async fn show(&self, name: &KeyName) -> Result<Vec<ShownKey>, StoreError> {
+        show::show(&self.link, &self.keys, name).await
     }
 
     fn settings(&self) -> CallSettings<'static> {

@@ -96,6 +96,10 @@ impl<'a> Unpacker<'a> {
         self.number(2).and_then(|number| u32::try_from(number).ok())
     }
 
+    pub(super) fn u24(&mut self) -> Option<u32> {
+        self.number(3).and_then(|number| u32::try_from(number).ok())
+    }
+
     pub(super) fn u32(&mut self) -> Option<u32> {
         self.number(4).and_then(|number| u32::try_from(number).ok())
     }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::keys::read_request_id;
 use super::pack::{NO_END, Unpacker};
 use super::records::{read_completion, read_history};
+use super::values::{Facts, InProgress, Recipient, Record};
 use crate::domain::challenge::ChallengeId;
 use crate::domain::keyed_digest::Digest16;
-use crate::domain::receipt::DeliveryStatus;
 use crate::domain::suppression::SuppressionEntry;
 use crate::domain::time::UnixMillis;
 use crate::domain::verdict::Verdict;
@@ -16,32 +16,8 @@ use crate::store::code_check::ProviderCheckStart;
 use crate::store::retention::{CHALLENGE_KEPT_AFTER, NO_PROVIDER_CODE};
 use crate::store::{
     Admission, AdmissionInput, ClaimAnswer, CodeState, CompletionAnswer, Grant, KillSwitch, OverdueReceipt,
-    ProgressAnswer, ReceiptAnswer, RecordedReceipt, RequestRecord, RequestState, RequestSummary, SharedState,
-    Usage,
+    ProgressAnswer, ReceiptAnswer, RequestRecord, RequestState, RequestSummary, SharedState, Usage,
 };
-
-const VERSION: u8 = 2;
-const STAGES: [&str; 3] = ["sending", "waiting", "doubt"];
-const COMPLETED: u8 = 4;
-
-/// Of a challenge: id, key id, digest of the code, and whether the caller chose it.
-struct Facts<'a> {
-    callers_code: bool,
-    id: Digest16,
-    digest: Digest16,
-    kid: &'a str,
-}
-
-impl<'a> Facts<'a> {
-    fn read(words: &mut Unpacker<'a>) -> Option<Facts<'a>> {
-        Some(Facts {
-            callers_code: words.u8()? == 1,
-            id: words.digest()?,
-            digest: words.digest()?,
-            kid: words.short_text()?,
-        })
-    }
-}
 
 fn letter(answer: &[u8]) -> Option<(u8, Unpacker<'_>)> {
     answer.split_first().map(|(letter, rest)| (*letter, Unpacker::new(rest)))
@@ -284,21 +260,14 @@ pub(super) fn request_record(answer: &[u8]) -> Option<Option<RequestRecord>> {
     let mut words = Unpacker::new(answer);
     let now = words.time()?;
     let length = usize::try_from(words.u32()?).ok()?;
-    let (mut record, recipient) = (Unpacker::new(words.bytes(length)?), words.rest());
-    let (version, _length, _recipient) = (record.u8()?, record.bytes(3)?, record.digest()?);
-    let state = record.u8()?;
-    let (token, _kept_until, receipt) = (record.bytes(8)?, record.u48()?, record.long()?);
-    if version != VERSION {
-        return None;
-    }
-    let receipt = if receipt.is_empty() { None } else { Some(recorded_receipt(receipt)?) };
-    let (state, challenge) = if state == COMPLETED {
-        let outcome = read_completion(record.rest())?;
-        let challenge = outcome.history.challenge.as_deref().and_then(Digest16::parse);
-        (RequestState::Completed(outcome), challenge)
-    } else {
-        let stage = STAGES.get(usize::from(state.checked_sub(1)?))?;
-        in_progress(stage, token != [0; 8], record)?
+    let (record, recipient) = (Record::read(words.bytes(length)?)?, words.rest());
+    let (state, challenge) = match record.stage {
+        None => {
+            let outcome = read_completion(record.rest)?;
+            let challenge = outcome.history.challenge.as_deref().and_then(Digest16::parse);
+            (RequestState::Completed(outcome), challenge)
+        }
+        Some(stage) => in_progress(stage, record.has_lease(), record.rest)?,
     };
     let purpose = match &state {
         RequestState::InProgress { purpose, .. } => purpose,
@@ -308,30 +277,13 @@ pub(super) fn request_record(answer: &[u8]) -> Option<Option<RequestRecord>> {
         Some(challenge) if !recipient.is_empty() => code_state(recipient, purpose, challenge, now)?,
         _ => None,
     };
-    Some(Some(RequestRecord { state, receipt, code }))
+    Some(Some(RequestRecord { state, receipt: record.receipt, code }))
 }
 
-fn in_progress(
-    stage: &'static str,
-    leased: bool,
-    mut words: Unpacker<'_>,
-) -> Option<(RequestState, Option<Digest16>)> {
-    let (_lease_until, attempt, _started_at) = (words.u48()?, words.u16()?, words.u48()?);
-    let (_in_doubt, _unfinished, _admitted_at, _expires) =
-        (words.u16()?, words.u16()?, words.u48()?, words.u48()?);
-    let (deadline, purpose, facts) = (words.time()?, words.short_text()?.to_owned(), words.short()?);
-    let challenge = Facts::read(&mut Unpacker::new(facts))?.id;
-    let history = read_history(words.rest())?;
-    Some((RequestState::InProgress { stage, leased, attempt, purpose, deadline, history }, Some(challenge)))
-}
-
-fn recorded_receipt(receipt: &[u8]) -> Option<RecordedReceipt> {
-    let mut words = Unpacker::new(receipt);
-    let (message_id, _rank) = (words.long_text()?.to_owned(), words.u8()?);
-    let status = DeliveryStatus::from_index(words.u8()?)?;
-    let (published, provider_code) = (words.u8()? == 1, words.u32()?);
-    let provider_code = (provider_code != NO_PROVIDER_CODE).then_some(provider_code);
-    Some(RecordedReceipt { message_id, status, provider_code, published, at: words.time()? })
+fn in_progress(stage: &'static str, leased: bool, rest: &[u8]) -> Option<(RequestState, Option<Digest16>)> {
+    let InProgress { attempt, deadline, purpose, facts, history, .. } = InProgress::read(rest)?;
+    let (purpose, history) = (purpose.to_owned(), read_history(history)?);
+    Some((RequestState::InProgress { stage, leased, attempt, purpose, deadline, history }, Some(facts.id)))
 }
 
 /// The state of a challenge, if it is the recipient's current one. `None` outside: the value cannot be read.
@@ -341,25 +293,16 @@ fn code_state(
     challenge: Digest16,
     now: UnixMillis,
 ) -> Option<Option<CodeState>> {
-    let mut words = Unpacker::new(recipient);
-    let (version, _length, _kept_until) = (words.u8()?, words.bytes(3)?, words.u48()?);
-    let (_cooldown_until, _deadline) = (words.u48()?, words.u48()?);
-    let (_request, _code, _until) = (words.short()?, words.u32()?, words.u48()?);
-    let (_sends, _refunds, _unsent, _wrong) = (words.long()?, words.long()?, words.long()?, words.long()?);
-    if version != VERSION {
-        return None;
-    }
-    while !words.is_empty() {
-        let (its_purpose, body) = (words.short_text()?, words.long()?);
-        if its_purpose == purpose {
-            let mut body = Unpacker::new(body);
-            let (expires, checks, used_by) = (body.time()?, body.u8()?.into(), body.short()?);
-            let facts = Facts::read(&mut body)?;
-            let is_current = facts.id == challenge && expires.plus(CHALLENGE_KEPT_AFTER) > now;
-            return Some(is_current.then_some(CodeState { expires, checks, used: !used_by.is_empty() }));
-        }
-    }
-    Some(None)
+    let challenges = Recipient::read(recipient)?.challenges;
+    let current = challenges
+        .iter()
+        .find(|current| current.purpose == purpose)
+        .filter(|current| current.facts.id == challenge && current.expires.plus(CHALLENGE_KEPT_AFTER) > now);
+    Some(current.map(|current| CodeState {
+        expires: current.expires,
+        checks: current.checks,
+        used: !current.used_by.is_empty(),
+    }))
 }
 
 /// `None` inside if there is none.

@@ -143,7 +143,10 @@ fn has_no_function(error: &RedisError) -> bool {
     error.detail().is_some_and(|detail| detail.contains("Function not found"))
 }
 
-/// The server does not know functions, or the user may not load or call them.
+/// The server does not know functions, or the user may not load or call them. A right that the step itself lacks is another
+/// matter: it lacks it as a script, too.
 fn has_no_functions(error: &RedisError) -> bool {
-    error.code() == Some("NOPERM") || error.detail().is_some_and(|detail| detail.contains("unknown command"))
+    let detail = error.detail().unwrap_or_default();
+    let names_functions = detail.contains("fcall") || detail.contains("function");
+    detail.contains("unknown command") || error.code() == Some("NOPERM") && names_functions
 }

@@ -2,6 +2,7 @@
 
 mod before;
 mod claims;
+mod cost;
 mod damaged;
 mod damaged_shared;
 mod failover;
@@ -9,6 +10,7 @@ mod progress;
 mod properties;
 mod provider_check;
 mod receipts;
+mod rights;
 mod shared;
 mod suppressions;
 
@@ -221,7 +223,7 @@ async fn grant_and_complete(store: &dyn TimedStore, request: &TestRequest) -> Gr
 }
 
 /// Tests every promise, each with its own recipients.
-async fn keeps_its_promises(store: &dyn TimedStore) {
+pub async fn keeps_its_promises(store: &dyn TimedStore) {
     a_repeated_admission_gets_the_same_answer_and_one_charge(store).await;
     a_completed_request_is_replayed_to_other_leases(store).await;
     limits_slide_and_say_when_to_retry(store).await;
