@@ -57,6 +57,7 @@ async fn a_number_is_suppressed_listed_and_removed_again() {
 #[tokio::test]
 async fn a_suppression_of_an_older_version_can_be_removed_though_it_is_not_listed() {
     let redis = Redis::fresh();
+    redis.write("server", "0123456789abcdef 0");
     redis.write(&format!("{}:suppressed", name(ALICE)), "21610 -");
     assert_eq!(said(&otpost(&redis, &["suppressions", "list"]), 0).0, "no recipient is suppressed\n");
     let removed = rows(&otpost(&redis, &["suppressions", "remove", ALICE, "--json"]), 0);
