@@ -52,6 +52,7 @@ async fn every_key_that_the_steps_write_is_shown() {
         "all sends",
         "checks that may have been right",
         "claim",
+        "format",
         "idempotency key",
         "kill switch",
         "last server",

@@ -78,6 +78,11 @@ local function adopt_recipient(c, prefix, recipient, purposes, now)
   local old = prefix .. hex_of(recipient) .. ':'
   local names = {old .. 'sends', old .. 'recent', old .. 'refunds', old .. 'wrong', old .. 'cooldown'}
   local has_logs = call('EXISTS', unpack(names)) > 0
+  -- Before there was a list, suppressions were not listed. Opening has copied those that are.
+  if call('EXISTS', old .. 'suppressed') == 1 and not call('ZSCORE', prefix .. 'suppressions', hex_of(recipient)) then
+    copy_suppression(c, prefix, hex_of(recipient), now)
+    call('DEL', old .. 'suppressed', old .. 'suppression')
+  end
   if call('EXISTS', old .. 'asked') == 1 then adopt_possible_checks(prefix, old, recipient, now) end
   local challenges = {}
   for _, purpose in ipairs(purposes) do

@@ -372,6 +372,16 @@ async fn a_copy_that_was_broken_off_is_repeated() {
     }
 }
 
+#[tokio::test]
+async fn a_suppression_that_was_not_listed_is_in_force_until_it_is_removed() {
+    let (redis, store) = fresh();
+    put(&redis, &of(1, "suppressed"), "SET", &["21610 -"]);
+    assert_eq!(rejected(admit(&store, &asked("a")).await).code, ErrorCode::Suppressed);
+    let removed = store.remove_suppression(named(1)).await.expect("answers").expect("suppressed");
+    assert_eq!((removed.provider_code, removed.until), (Some(21_610), None));
+    granted(admit(&store, &asked("b")).await);
+}
+
 /// A heartbeat is given up after half a second, and with it an opening.
 #[tokio::test]
 async fn an_opening_that_is_given_up_goes_on_where_it_was() {
