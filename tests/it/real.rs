@@ -152,11 +152,14 @@ impl Redis {
 fn read(connection: &mut redis::Connection, key: Vec<u8>) -> (String, i64, String) {
     let ttl = redis::cmd("PTTL").arg(&key).query(connection).expect("Redis answers");
     let kind: String = redis::cmd("TYPE").arg(&key).query(connection).expect("Redis answers");
+    if kind == "string" {
+        let value: Vec<u8> = redis::cmd("GET").arg(&key).query(connection).expect("Redis answers");
+        return (key.escape_ascii().to_string(), ttl, value.escape_ascii().to_string());
+    }
     let value: redis::Value = match kind.as_str() {
         "hash" => redis::cmd("HGETALL").arg(&key).query(connection),
         "list" => redis::cmd("LRANGE").arg(&key).arg(0).arg(-1).query(connection),
-        "zset" => redis::cmd("ZRANGE").arg(&key).arg(0).arg(-1).arg("WITHSCORES").query(connection),
-        _ => redis::cmd("GET").arg(&key).query(connection),
+        _ => redis::cmd("ZRANGE").arg(&key).arg(0).arg(-1).arg("WITHSCORES").query(connection),
     }
     .expect("Redis answers");
     (key.escape_ascii().to_string(), ttl, format!("{value:?}"))

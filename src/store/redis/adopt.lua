@@ -90,12 +90,12 @@ local function adopt_recipient(c, prefix, recipient, purposes, now)
   end
   if not has_logs and #challenges == 0 then return end
   local key = prefix .. 's' .. recipient
-  local s, window = read_recipient(call('GET', key)), c.window
+  local s, window = read_recipient(key, call('GET', key)), c.window
   if has_logs then window = adopt_logs(c, s, prefix, old, recipient, now) end
   for _, purpose in ipairs(challenges) do
     names[#names + 1] = old .. 'challenge:' .. purpose
-    if not find_challenge(s.challenges, purpose) then
-      s.challenges = with_challenge(s.challenges, purpose, challenge_before(old .. 'challenge:' .. purpose), c.challenge_kept_after, now)
+    if not find_challenge(s, purpose) then
+      s.challenges = with_challenge(s, purpose, challenge_before(old .. 'challenge:' .. purpose), c.challenge_kept_after, now)
     end
   end
   write_recipient(key, s, window, now)

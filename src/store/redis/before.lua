@@ -111,8 +111,9 @@ local function record_before(line, recipient)
     local unnamed, outcome = unnamed_before(rest)
     -- Quotes inside JSON strings are escaped, so these patterns match only fields.
     local message_id = string.match(outcome, '"provider_message_id":"([^"\\%s]*)"') or ''
-    return pack(REQUEST_COMPLETED, VERSION, recipient, COMPLETED, r.owner, r.kept_until, #r.receipt, r.receipt, #message_id,
-      message_id, #unnamed, unnamed, outcome), r.kept_until
+    -- Its claim has a key.
+    return seal(pack(REQUEST_COMPLETED, recipient, COMPLETED, r.owner, r.kept_until, #r.receipt, r.receipt, 0, #message_id,
+      message_id, #unnamed, unnamed, outcome)), r.kept_until
   end
   local words = {string.match(rest, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%S+) (%S+) (%d) (%d+) (%d+) (%d+) (%S+) (.+)$')}
   r.state = STATES[state]
@@ -136,7 +137,7 @@ local function move_record(c, prefix, recipient, request, text, now)
     move_record(c, prefix, bytes_of(first), request, text, now)
   end
   local is_read, moved, kept_until = pcall(record_before, line, recipient)
-  if not is_read then moved, kept_until = pack('>Bc16', VERSION, recipient), now + DAY end
+  if not is_read then moved, kept_until = pack(SEAL, VERSION, 0) .. recipient, now + DAY end
   local key = prefix .. 'q' .. request
   local stood = call('GET', key)
   if kept_until > now and not find_record(key, stood, recipient) then
@@ -175,7 +176,7 @@ local function copy_suppression(c, prefix, hex, now)
   if till <= now then return end
   local recipient = bytes_of(hex)
   local key = prefix .. 's' .. recipient
-  local s = read_recipient(call('GET', key))
+  local s = read_recipient(key, call('GET', key))
   local has_note, note = pcall(function()
     local since, masked_and_reason = string.match(call('GET', old .. ':suppression'), '^(%d+) (.*)$')
     return pack('>I6', whole(since)) .. masked_and_reason

@@ -9,6 +9,7 @@ mod library;
 mod opening;
 mod pack;
 mod records;
+mod repeated_calls;
 mod replies;
 mod settings;
 mod show;
@@ -25,14 +26,14 @@ use self::connection::{Answer, Link};
 use self::keys::{Key, Keys, request_bytes, request_text};
 use self::library::{Library, Step};
 use self::opening::{FORMAT, OldData, Opening};
-use self::pack::{NO_END, Packer};
+use self::pack::Packer;
 use self::records::{pack_error, pack_history, pack_outcome};
 use self::settings::{CallSettings, country_of, pack_suppression, progress_state, refund_kind};
 use self::step_call::{About, Call};
 use super::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use super::retention::{
     ACTIVE_WORKER_FOR, CLAIM_CLOCK_DIFFERENCE_MAX, CLAIM_REQUESTS_MAX, LOST_WRITES_FOR, OUTCOME_KEPT,
-    RECEIPT_POLL_INTERVAL_MIN, RECENT_MAX, REJECTION_KEPT, SUPPRESSION_MIN, SUPPRESSIONS_MAX, is_word,
+    RECEIPT_POLL_INTERVAL_MIN, RECENT_MAX, REJECTION_KEPT, SUPPRESSIONS_MAX, is_word,
 };
 use super::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged, KeyName,
@@ -137,44 +138,6 @@ impl RedisStore {
 
     fn damaged_country(&self) -> MutexGuard<'_, Option<String>> {
         self.damaged_country.lock().expect("nothing panics while it holds the lock")
-    }
-
-    async fn change_suppression(
-        &self,
-        add: bool,
-        recipient: &Digest16,
-        duration: Option<Duration>,
-        note: &str,
-    ) -> Result<Option<SuppressionEntry>, StoreError> {
-        let duration = duration.map_or(NO_END, |duration| millis(duration.max(SUPPRESSION_MIN)));
-        let call = self
-            .call(Step::Suppress, &[self.keys.recipient(recipient)])
-            .arg(self.settings().pack())
-            .arg(Packer::new().flag(add).u48(duration).done())
-            .arg(note);
-        self.run("suppress", &call, replies::suppression).await
-    }
-
-    async fn change_kill_switch(&self, change: &str, reason: &str) -> Result<Option<KillSwitch>, StoreError> {
-        let call = self
-            .call(Step::KillSwitch, &[self.keys.kill_switch()])
-            .arg(self.settings().pack())
-            .arg(change)
-            .arg(reason);
-        self.run("kill_switch", &call, replies::kill_switch).await
-    }
-
-    /// A call about the code check of a recipient, up to the check and its purpose.
-    fn check_call<'a>(&'a self, step: Step, check: &'a CodeCheck<'_>) -> Call<'a> {
-        let mut keys = vec![self.keys.recipient(&check.recipient)];
-        if matches!(step, Step::BeginProviderCheck | Step::FinishProviderCheck) {
-            keys.push(self.keys.possible_checks(&check.recipient));
-        }
-        let settings = CallSettings { limits: Some((None, check.limits)), ..self.settings() };
-        self.call(step, &keys)
-            .about(About::purpose(check.purpose))
-            .arg(settings.pack())
-            .arg(Packer::new().bytes(&check.check_id.to_be_bytes()).bytes(check.purpose.as_bytes()).done())
     }
 }
 

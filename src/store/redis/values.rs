@@ -125,7 +125,7 @@ impl<'a> Recipient<'a> {
     }
 }
 
-/// The head of a request's record, and the rest, which [`Progress`] or `records.rs` reads.
+/// The head of a request's record, and the rest, which [`InProgress`] or `records.rs` reads.
 pub(super) struct Record<'a> {
     pub(super) recipient: Digest16,
     /// `None`: completed.

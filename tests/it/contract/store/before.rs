@@ -276,10 +276,10 @@ async fn shared_logs_of_the_layout_before_still_count_and_are_refunded() {
                 async || store.usage(&subject, None, &limits).await.expect("answers").limited_for;
             if count == 2 {
                 // The charge of a request is refunded before its log is needed.
-                input.limits = off.clone();
+                input.limits = off;
                 granted(admit(&store, &input).await);
                 let mut lease = input.lease();
-                lease.subject = subject.clone();
+                lease.subject = subject;
                 let outcome = failed(START);
                 let outcome = otpost::domain::outcome::Outcome { attempts: 2, ..outcome };
                 let done = store.complete(&completion(lease, &outcome, Refund::Uncounted)).await;
