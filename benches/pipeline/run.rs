@@ -261,7 +261,7 @@ async fn delete_keys(url: &str, prefix: &str) -> anyhow::Result<()> {
     loop {
         let mut scan = redis::cmd("SCAN");
         scan.arg(cursor).arg("MATCH").arg(format!("*{prefix}*")).arg("COUNT").arg(1000);
-        let (next, keys): (u64, Vec<String>) = scan.query_async(&mut redis).await?;
+        let (next, keys): (u64, Vec<Vec<u8>>) = scan.query_async(&mut redis).await?;
         if !keys.is_empty() {
             let _: i64 = redis::cmd("UNLINK").arg(keys).query_async(&mut redis).await?;
         }

@@ -13,6 +13,7 @@ mod rate_limit;
 mod reason;
 mod recipient;
 mod status;
+mod store;
 mod suppressions;
 mod templates;
 mod token;
@@ -95,6 +96,11 @@ enum Command {
     Suppressions {
         #[command(subcommand)]
         action: suppressions::SuppressionAction,
+    },
+    /// Read what is stored in Redis, for people.
+    Store {
+        #[command(subcommand)]
+        action: store::StoreAction,
     },
     /// Stop all sending in every worker, resume it, or show the state.
     KillSwitch {
@@ -206,6 +212,7 @@ pub async fn run(arguments: Arguments) -> Exit {
             why::run(&settings, request_id.as_deref(), to.as_deref(), json).await
         }
         Command::Suppressions { action } => suppressions::run(&settings, &action, json).await,
+        Command::Store { action } => store::run(&settings, &action, json).await,
         Command::KillSwitch { action } => kill_switch::run(&settings, action, json).await,
         Command::Templates { action } => templates::run(&settings, &action, json),
         Command::Config => config::run(&settings, json),
@@ -232,6 +239,7 @@ fn role(command: &Command) -> Role {
         Command::RateLimit { .. }
         | Command::Why { .. }
         | Command::Suppressions { .. }
+        | Command::Store { .. }
         | Command::KillSwitch { .. } => Role::Store,
         // Dead letters also need the broker. The recipient key is needed for a replay only.
         Command::Topology | Command::DeadLetters { .. } => Role::Topology,

@@ -18,6 +18,10 @@ impl ChallengeId {
         Digest16::parse(text).map(ChallengeId)
     }
 
+    pub fn bytes(&self) -> [u8; 16] {
+        self.0.bytes()
+    }
+
     /// 32 hexadecimal digits.
     pub fn as_str(&self) -> &str {
         self.0.as_str()

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     fn person(n: u8) -> Digest16 {
-        Digest16::from_random([n; 16])
+        Digest16::from_bytes([n; 16])
     }
 
     fn lost() -> SendFailure {

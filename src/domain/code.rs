@@ -218,7 +218,7 @@ mod tests {
     fn challenge(number: u32) -> ChallengeId {
         let mut bytes = [0; 16];
         bytes[..4].copy_from_slice(&number.to_be_bytes());
-        ChallengeId::from_digest(Digest16::from_random(bytes))
+        ChallengeId::from_digest(Digest16::from_bytes(bytes))
     }
 
     fn length(digits: usize) -> CodeLength {

@@ -45,7 +45,7 @@ impl Digest16 {
         Digest16(text)
     }
 
-    pub fn from_random(bytes: [u8; 16]) -> Digest16 {
+    pub fn from_bytes(bytes: [u8; 16]) -> Digest16 {
         let mut text = [0; 32];
         hex::encode_to_slice(bytes, &mut text).expect("sixteen bytes are 32 digits");
         Digest16(text)
@@ -54,6 +54,13 @@ impl Digest16 {
     pub fn parse(text: &str) -> Option<Digest16> {
         let bytes: [u8; 32] = text.as_bytes().try_into().ok()?;
         bytes.iter().all(u8::is_ascii_hexdigit).then_some(Digest16(bytes))
+    }
+
+    /// The sixteen bytes.
+    pub fn bytes(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        hex::decode_to_slice(self.0, &mut bytes).expect("32 hexadecimal digits");
+        bytes
     }
 
     pub fn as_str(&self) -> &str {

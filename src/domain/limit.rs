@@ -97,8 +97,8 @@ impl Limit {
     /// The setting of the count; 0 turns the limit off. `None`: the count is fixed.
     pub const fn count_setting(self) -> Option<NumberSetting> {
         let (name, default, max) = match self {
-            Limit::Recipient => ("SMS_RATE_LIMIT_PER_NUMBER", 5, 100_000),
-            Limit::RecipientDay => ("SMS_RATE_LIMIT_PER_DAY", 10, 100_000),
+            Limit::Recipient => ("SMS_RATE_LIMIT_PER_NUMBER", 5, 1_000),
+            Limit::RecipientDay => ("SMS_RATE_LIMIT_PER_DAY", 10, 1_000),
             Limit::User => ("SMS_RATE_LIMIT_PER_USER", 10, 100_000),
             Limit::Ip => ("SMS_RATE_LIMIT_PER_IP", 30, 100_000),
             Limit::Network => ("SMS_RATE_LIMIT_PER_NETWORK", 120, 100_000),

@@ -36,6 +36,15 @@ impl DeliveryStatus {
         ALL.into_iter().find(|status| status.as_str() == text)
     }
 
+    /// The place in the order of the variants, which never changes: stored.
+    pub const fn index(self) -> u8 {
+        self as u8
+    }
+
+    pub fn from_index(index: u8) -> Option<DeliveryStatus> {
+        ALL.into_iter().find(|status| status.index() == index)
+    }
+
     pub const fn as_str(self) -> &'static str {
         match self {
             DeliveryStatus::Accepted => "accepted",

@@ -42,6 +42,13 @@ pub struct NewSuppression<'a> {
     pub masked: &'a str,
 }
 
+impl NewSuppression<'_> {
+    /// One of less than a millisecond suppresses nothing.
+    pub fn lasts(&self) -> bool {
+        self.duration.is_none_or(|duration| duration >= Duration::from_millis(1))
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ManualSuppression<'a> {
     /// The recipient, masked: one word.

@@ -148,7 +148,7 @@ impl ChannelGateway {
         let (scope, key) = (valid.code_scope(), self.codes.first());
         let challenge = match valid.request.requested_at {
             Some(requested_at) => key.challenge_id(&valid.request.id, scope, requested_at),
-            None => ChallengeId::from_digest(Digest16::from_random(random_bytes())),
+            None => ChallengeId::from_digest(Digest16::from_bytes(random_bytes())),
         };
         if self.provider.makes_codes() {
             return ProposedCode { challenge, kid: PROVIDER_MADE, digest: Digest16::NONE, code: None };

@@ -90,7 +90,7 @@ mod tests {
     fn subject(nth: usize) -> Digest16 {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&nth.to_be_bytes());
-        Digest16::from_random(bytes)
+        Digest16::from_bytes(bytes)
     }
 
     fn limit(count: u32) -> Quota {

@@ -115,7 +115,7 @@ fn reused() -> Problem {
 fn random_digest() -> Digest16 {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
-    Digest16::from_random(bytes)
+    Digest16::from_bytes(bytes)
 }
 
 pub(super) fn request_id_in(path: Result<Path<String>, PathRejection>) -> Result<RequestId, Problem> {

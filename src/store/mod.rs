@@ -20,6 +20,7 @@ pub mod redis;
 pub mod request_record;
 pub mod retention;
 pub mod shared_state;
+mod shown_key;
 pub mod usage;
 
 use std::time::Duration;
@@ -36,6 +37,7 @@ pub use self::progress::{Progress, ProgressAnswer};
 pub use self::receipt::{NewReceipt, OverdueReceipt, ReceiptAnswer, RecordedReceipt};
 pub use self::request_record::{CodeState, RequestRecord, RequestState, RequestSummary};
 pub use self::shared_state::{KillSwitch, SharedState};
+pub use self::shown_key::{KeyName, ShownKey};
 pub use self::usage::Usage;
 use crate::domain::challenge::ChallengeId;
 use crate::domain::history::RequestHistory;

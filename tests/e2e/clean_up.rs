@@ -25,7 +25,7 @@ async fn main() -> Result<()> {
     let pattern = format!("{{{prefix}}}:*");
     let mut scan = redis::cmd("SCAN");
     scan.cursor_arg(0).arg("MATCH").arg(pattern);
-    let keys: Vec<String> = scan.iter(&mut store)?.collect::<Result<_, _>>()?;
+    let keys: Vec<Vec<u8>> = scan.iter(&mut store)?.collect::<Result<_, _>>()?;
     if !keys.is_empty() {
         redis::cmd("UNLINK").arg(&keys).exec(&mut store)?;
     }

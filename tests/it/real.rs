@@ -48,24 +48,41 @@ impl Redis {
         self.keys(&mut connection).into_iter().map(|key| read(&mut connection, key)).collect()
     }
 
-    /// Every key has a time to live, but those with these endings.
-    pub fn expect_only_these_without_a_ttl(&self, endings: &[&str]) {
+    pub fn key_names(&self) -> Vec<Vec<u8>> {
+        let mut connection = self.client.get_connection().expect("Redis answers");
+        self.keys(&mut connection)
+    }
+
+    /// Cuts the last byte of the value under a key, whose name is escaped.
+    pub fn truncate(&self, escaped: &str) {
+        let mut connection = self.client.get_connection().expect("Redis answers");
+        let mut keys = self.keys(&mut connection).into_iter();
+        let key = keys.find(|key| key.escape_ascii().to_string() == escaped).expect("it is there");
+        let value: Vec<u8> = redis::cmd("GET").arg(&key).query(&mut connection).expect("Redis answers");
+        let cut = &value[..value.len() - 1];
+        let () =
+            redis::cmd("SET").arg(key).arg(cut).arg("KEEPTTL").query(&mut connection).expect("Redis answers");
+    }
+
+    /// Every key has a time to live, but those whose names hold these words, in their order.
+    pub fn expect_only_these_without_a_ttl(&self, words: &[&str]) {
         let dump = self.dump();
         assert!(!dump.is_empty(), "a scan that finds nothing proves nothing");
         let mut without: Vec<&str> =
             dump.iter().filter(|(_, ttl, _)| *ttl <= 0).map(|(key, ..)| key.as_str()).collect();
-        without.sort_unstable_by_key(|key| key.rsplit(':').next());
-        let ends_so = |(key, ending): (&&str, &&str)| key.ends_with(ending);
+        let name = |key: &&str| key.split_once("}:").map_or(String::new(), |(_, name)| format!(":{name}"));
+        without.sort_unstable_by_key(|key| (name(key).rsplit(':').next().map(str::to_owned), key.to_owned()));
+        let holds = |(key, word): (&&str, &&str)| name(key).contains(word);
         assert!(
-            without.len() == endings.len() && without.iter().zip(endings).all(ends_so),
+            without.len() == words.len() && without.iter().zip(words).all(holds),
             "without a time to live: {without:?}"
         );
     }
 
     /// Puts a value under one of the keys, for a minute.
-    pub fn write(&self, key: &str, value: &str) {
+    pub fn write(&self, key: impl AsRef<[u8]>, value: &str) {
         let mut connection = self.client.get_connection().expect("Redis answers");
-        let key = format!("{{{}}}:{key}", self.prefix);
+        let key = self.name(key);
         let () = redis::cmd("SET")
             .arg(key)
             .arg(value)
@@ -75,33 +92,47 @@ impl Redis {
             .expect("Redis answers");
     }
 
-    /// Replaces one of the keys by the effect of a command, whose first argument it is.
-    pub fn replace(&self, key: &str, command: &str, arguments: &[&[u8]]) {
+    /// Puts a value under each of many keys.
+    pub fn write_all(&self, values: impl Iterator<Item = (String, &'static str)>) {
         let mut connection = self.client.get_connection().expect("Redis answers");
-        self.delete(key);
-        let key = format!("{{{}}}:{key}", self.prefix);
+        let mut all = redis::pipe();
+        for (key, value) in values {
+            all.set(format!("{{{}}}:{key}", self.prefix), value).ignore();
+        }
+        let () = all.query(&mut connection).expect("Redis answers");
+    }
+
+    /// Replaces one of the keys by the effect of a command, whose first argument it is.
+    pub fn replace(&self, key: impl AsRef<[u8]>, command: &str, arguments: &[&[u8]]) {
+        let mut connection = self.client.get_connection().expect("Redis answers");
+        self.delete(&key);
+        let key = self.name(key);
         let () = redis::cmd(command).arg(key).arg(arguments).query(&mut connection).expect("Redis answers");
     }
 
     /// A string under one of the keys.
-    pub fn read(&self, key: &str) -> Vec<u8> {
+    pub fn read(&self, key: impl AsRef<[u8]>) -> Vec<u8> {
         let mut connection = self.client.get_connection().expect("Redis answers");
-        let key = format!("{{{}}}:{key}", self.prefix);
+        let key = self.name(key);
         redis::cmd("GET").arg(key).query(&mut connection).expect("Redis answers")
     }
 
-    pub fn delete(&self, key: &str) {
+    pub fn delete(&self, key: impl AsRef<[u8]>) {
         let mut connection = self.client.get_connection().expect("Redis answers");
-        let key = format!("{{{}}}:{key}", self.prefix);
+        let key = self.name(key);
         let () = redis::cmd("DEL").arg(key).query(&mut connection).expect("Redis answers");
     }
 
-    fn keys(&self, connection: &mut redis::Connection) -> Vec<String> {
+    fn name(&self, key: impl AsRef<[u8]>) -> Vec<u8> {
+        [format!("{{{}}}:", self.prefix).as_bytes(), key.as_ref()].concat()
+    }
+
+    fn keys(&self, connection: &mut redis::Connection) -> Vec<Vec<u8>> {
         let pattern = format!("*{}*", self.prefix);
-        let mut keys: Vec<String> = Vec::new();
+        let mut keys: Vec<Vec<u8>> = Vec::new();
         let mut cursor = 0_u64;
         loop {
-            let (next, found): (u64, Vec<String>) = redis::cmd("SCAN")
+            let (next, found): (u64, Vec<Vec<u8>>) = redis::cmd("SCAN")
                 .arg(cursor)
                 .arg("MATCH")
                 .arg(&pattern)
@@ -118,16 +149,20 @@ impl Redis {
     }
 }
 
-fn read(connection: &mut redis::Connection, key: String) -> (String, i64, String) {
+fn read(connection: &mut redis::Connection, key: Vec<u8>) -> (String, i64, String) {
     let ttl = redis::cmd("PTTL").arg(&key).query(connection).expect("Redis answers");
     let kind: String = redis::cmd("TYPE").arg(&key).query(connection).expect("Redis answers");
+    if kind == "string" {
+        let value: Vec<u8> = redis::cmd("GET").arg(&key).query(connection).expect("Redis answers");
+        return (key.escape_ascii().to_string(), ttl, value.escape_ascii().to_string());
+    }
     let value: redis::Value = match kind.as_str() {
         "hash" => redis::cmd("HGETALL").arg(&key).query(connection),
-        "zset" => redis::cmd("ZRANGE").arg(&key).arg(0).arg(-1).arg("WITHSCORES").query(connection),
-        _ => redis::cmd("GET").arg(&key).query(connection),
+        "list" => redis::cmd("LRANGE").arg(&key).arg(0).arg(-1).query(connection),
+        _ => redis::cmd("ZRANGE").arg(&key).arg(0).arg(-1).arg("WITHSCORES").query(connection),
     }
     .expect("Redis answers");
-    (key, ttl, format!("{value:?}"))
+    (key.escape_ascii().to_string(), ttl, format!("{value:?}"))
 }
 
 impl Drop for Redis {

@@ -374,7 +374,7 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
     let mut history = RequestHistory { to: shown, ..RequestHistory::default() };
     let subject = LimitSubject { recipient, purpose: "login", user: None, ip: None, network: None };
     let lease = Lease { subject, request_id: &request, token: 1 };
-    let digest = Digest16::from_random([7; 16]);
+    let digest = Digest16::from_bytes([7; 16]);
     let admit = AdmissionInput {
         lease,
         requested_at: None,

@@ -14,7 +14,7 @@ fn number(n: u32) -> RecipientHash {
 }
 
 fn person(n: u8) -> Digest16 {
-    Digest16::from_random([n; 16])
+    Digest16::from_bytes([n; 16])
 }
 
 fn to(n: u8) -> RecipientInfo<'static> {

@@ -24,7 +24,7 @@ impl State {
         if input.gate_closed {
             return Admission::Paused;
         }
-        self.index.insert(lease.request_id.clone(), recipient);
+        self.index_request(lease.request_id, recipient, now);
         let challenge = self
             .continued_challenge(input, now)
             .unwrap_or_else(|| Challenge::new(&input.proposal, now.plus(input.code_life)));
@@ -41,10 +41,18 @@ impl State {
         admission
     }
 
+    /// Of two recipients with one request id, the first stays in the index while its record is kept.
+    pub(super) fn index_request(&mut self, request_id: &RequestId, recipient: Digest16, now: UnixMillis) {
+        let indexed = self.index.get(request_id);
+        if indexed.is_none_or(|indexed| self.record(*indexed, request_id, now).is_none()) {
+            self.index.insert(request_id.clone(), recipient);
+        }
+    }
+
     /// The pending challenge, if this send may continue it: enough life is left, and its code is one we can make.
     fn continued_challenge(&self, input: &AdmissionInput<'_>, now: UnixMillis) -> Option<Challenge> {
         let subject = &input.lease.subject;
-        let pending = self.challenge(subject.recipient, subject.purpose)?;
+        let pending = self.challenge(subject.recipient, subject.purpose, now)?;
         let proposal = &input.proposal;
         let life_left_min = (input.code_life / CONTINUE_LIFE_LEFT_DIVISOR).max(TIME_LEFT_MIN);
         let continues = pending.used.is_none()

@@ -4,6 +4,7 @@ use super::record::{Record, Stage, SuppressionStrength, unnamed_without_record};
 use super::state::{Claim, DAY, State, event_source, record_key};
 use crate::domain::limit::EventLog;
 use crate::domain::outcome::Status;
+use crate::domain::suppression::NewSuppression;
 use crate::domain::time::UnixMillis;
 use crate::store::retention::{CLAIM_KEPT, OUTCOME_KEPT, REJECTION_KEPT};
 use crate::store::{CompletionAnswer, CompletionInput, Lease, Refund};
@@ -37,6 +38,9 @@ impl State {
             Some(record) => record.unnamed_at_completion(id_is_known, now),
             None => unnamed_without_record(id_is_known, now),
         };
+        if earlier.is_none() {
+            self.index_request(lease.request_id, recipient, now);
+        }
         if let Some(message_id) = input.message_id() {
             if !self.claim(input, message_id, now) {
                 return CompletionAnswer::MessageClaimed;
@@ -45,7 +49,7 @@ impl State {
                 self.expect_receipt(lease, message_id, poll_after, now);
             }
         }
-        if let Some(suppression) = input.suppression {
+        if let Some(suppression) = input.suppression.filter(NewSuppression::lasts) {
             self.suppress(recipient, suppression, now);
         }
         self.refund(lease, input.refund, now);
@@ -61,8 +65,7 @@ impl State {
         let request_id = input.lease.request_id;
         let key = (input.lease.subject.recipient, message_id.to_owned());
         match self.claims.get(&key).filter(|claim| claim.until > now) {
-            Some(claim) if claim.request_id == *request_id => true,
-            Some(_) if input.found_by_lookup => false,
+            Some(claim) if input.found_by_lookup && claim.request_id != *request_id => false,
             _ => {
                 self.claims
                     .insert(key, Claim { request_id: request_id.clone(), until: now.plus(CLAIM_KEPT) });

@@ -133,11 +133,11 @@ impl Store for MemoryStore {
         check: &CodeCheck<'_>,
         answer: ProviderAnswer,
     ) -> Result<Verdict, StoreError> {
-        Ok(self.step(|state, _| state.finish_provider_check(check, answer)))
+        Ok(self.step(|state, now| state.finish_provider_check(check, answer, now)))
     }
 
     async fn reopen_challenge(&self, check: &CodeCheck<'_>) -> Result<(), StoreError> {
-        self.step(|state, _| state.reopen_challenge(check));
+        self.step(|state, now| state.reopen_challenge(check, now));
         Ok(())
     }
 
@@ -147,7 +147,7 @@ impl Store for MemoryStore {
         challenge: &ChallengeId,
         verification_sid: &str,
     ) -> Result<(), StoreError> {
-        self.step(|state, _| state.link_verification(subject, challenge, verification_sid));
+        self.step(|state, now| state.link_verification(subject, challenge, verification_sid, now));
         Ok(())
     }
 

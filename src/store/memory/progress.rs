@@ -16,7 +16,7 @@ impl State {
         now: UnixMillis,
     ) -> ProgressAnswer {
         let subject = &lease.subject;
-        let pending = self.challenge(subject.recipient, subject.purpose).filter(|c| c.used.is_none());
+        let pending = self.challenge(subject.recipient, subject.purpose, now).filter(|c| c.used.is_none());
         let pending = pending.map(|challenge| challenge.id);
         let record = self.record_mut(&record_key(lease), now);
         let Some(record) = record.filter(|record| record.owner == Some(lease.token)) else {

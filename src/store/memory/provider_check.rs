@@ -8,7 +8,6 @@ use crate::domain::time::UnixMillis;
 use crate::domain::verdict::Verdict;
 use crate::store::LimitSubject;
 use crate::store::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
-use crate::store::retention::CHALLENGE_KEPT_AFTER;
 
 impl State {
     pub(super) fn begin_provider_check(
@@ -19,8 +18,7 @@ impl State {
         use ProviderCheckStart::{Ask, Decided};
         let wrong_log = (EventLog::Wrong, check.recipient);
         let wrong_wait = self.logs.wait(wrong_log, check.limits[Limit::Wrong], now);
-        let challenge = self.challenge_mut(check.recipient, check.purpose);
-        let Some(challenge) = challenge.filter(|c| c.expires.plus(CHALLENGE_KEPT_AFTER) > now) else {
+        let Some(challenge) = self.challenge_mut(check.recipient, check.purpose, now) else {
             return Decided(Verdict::NonePending);
         };
         if challenge.used.is_some() {
@@ -56,7 +54,12 @@ impl State {
         Ask(verification_sid)
     }
 
-    pub(super) fn finish_provider_check(&mut self, check: &CodeCheck<'_>, answer: ProviderAnswer) -> Verdict {
+    pub(super) fn finish_provider_check(
+        &mut self,
+        check: &CodeCheck<'_>,
+        answer: ProviderAnswer,
+        now: UnixMillis,
+    ) -> Verdict {
         use ProviderAnswer::{Found, NotCompared, Right, Wrong};
         let checks_max = check.limits.wrong_per_challenge;
         let is_only_possible = self.is_only_possible_check(check);
@@ -69,7 +72,7 @@ impl State {
             self.uncount_wrong(check);
         }
         let not_counted = Verdict::Unanswered { counted: false };
-        let Some(challenge) = self.challenge_mut(check.recipient, check.purpose) else {
+        let Some(challenge) = self.challenge_mut(check.recipient, check.purpose, now) else {
             return if answer == NotCompared { not_counted } else { Verdict::NonePending };
         };
         if let Some(used) = challenge.used {
@@ -122,8 +125,9 @@ impl State {
         subject: &LimitSubject<'_>,
         challenge_id: &ChallengeId,
         verification_sid: &str,
+        now: UnixMillis,
     ) {
-        let challenge = self.challenge_mut(subject.recipient, subject.purpose);
+        let challenge = self.challenge_mut(subject.recipient, subject.purpose, now);
         if let Some(challenge) = challenge.filter(|challenge| challenge.id == *challenge_id) {
             challenge.verification_sid = Some(verification_sid.to_owned());
         }

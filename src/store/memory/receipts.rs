@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::record::{Stage, SuppressionStrength};
 use super::state::{ExpectedReceipt, State};
 use crate::domain::receipt::merge;
+use crate::domain::suppression::NewSuppression;
 use crate::domain::time::UnixMillis;
-use crate::store::retention::{RECEIPT_POLL_INTERVAL_MIN, is_word};
+use crate::store::retention::{OUTCOME_KEPT, RECEIPT_POLL_INTERVAL_MIN, REJECTION_KEPT, is_word};
 use crate::store::{Lease, NewReceipt, OverdueReceipt, ReceiptAnswer, RecordedReceipt};
 
 impl State {
@@ -18,12 +19,13 @@ impl State {
             return ReceiptAnswer::NoRequest;
         };
         // A receipt suppresses only if the strength grows: a repeated one must not undo an operator's removal.
-        let strength = match receipt.suppression {
+        let suppression = receipt.suppression.filter(NewSuppression::lasts);
+        let strength = match suppression {
             None => SuppressionStrength::None,
             Some(suppression) if suppression.duration.is_some() => SuppressionStrength::Temporary,
             Some(_) => SuppressionStrength::Permanent,
         };
-        if let Some(suppression) = receipt.suppression.filter(|_| recorded_strength < strength) {
+        if let Some(suppression) = suppression.filter(|_| recorded_strength < strength) {
             self.suppress(receipt.recipient, suppression, now);
         }
         let record = self.record_mut(&key, now).expect("it is there");
@@ -66,13 +68,21 @@ impl State {
         poll_after: Duration,
         now: UnixMillis,
     ) {
-        self.expected_receipts.insert(ExpectedReceipt {
+        self.insert_expected(ExpectedReceipt {
             due: now.plus(poll_after),
+            number: 0,
             message_id: message_id.to_owned(),
             recipient: lease.subject.recipient,
             sent_at: now,
             request_id: lease.request_id.clone(),
         });
+    }
+
+    /// Messages are taken by the minute: `due` is rounded up.
+    fn insert_expected(&mut self, expected: ExpectedReceipt) {
+        self.receipts_expected += 1;
+        let due = UnixMillis(expected.due.0.div_ceil(60_000) * 60_000);
+        self.expected_receipts.insert(ExpectedReceipt { due, number: self.receipts_expected, ..expected });
     }
 
     pub(super) fn overdue_receipts(
@@ -106,6 +116,11 @@ impl State {
         if receipt.is_some_and(|receipt| receipt.published) {
             return None;
         }
+        // The record may be of a later request with the same id.
+        let is_completed_then = |kept| record.kept_until == expected.sent_at.plus(kept);
+        if !is_completed_then(OUTCOME_KEPT) && !is_completed_then(REJECTION_KEPT) {
+            return None;
+        }
         let is_unpublished = receipt.is_some_and(|receipt| receipt.status.is_final());
         let waited = now.since(expected.sent_at);
         let overdue = OverdueReceipt {
@@ -117,9 +132,10 @@ impl State {
         };
         let interval = if waited < wait_max { waited } else { Duration::ZERO };
         let due = now.plus(interval.max(RECEIPT_POLL_INTERVAL_MIN));
-        self.expected_receipts.insert(ExpectedReceipt { due, ..expected });
+        self.insert_expected(ExpectedReceipt { due, ..expected });
         Some(overdue)
     }
+
     pub(super) fn end_receipt_wait(&mut self, lapsed: &OverdueReceipt) {
         self.expected_receipts.retain(|expected| {
             let ExpectedReceipt { message_id, recipient, sent_at, request_id, .. } = expected;

@@ -8,7 +8,7 @@ use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::Outcome;
 use crate::domain::time::{UnixMillis, millis};
-use crate::store::retention::CLAIM_KEPT;
+use crate::store::retention::{CHALLENGE_KEPT_AFTER, CLAIM_KEPT};
 use crate::store::{Admission, AdmissionInput, Grant, Progress, ProposedChallenge, RecordedReceipt};
 
 #[derive(Clone)]
@@ -86,6 +86,10 @@ impl Challenge {
             verification_sid: None,
             unfinished_checks: BTreeMap::new(),
         }
+    }
+
+    pub(super) fn is_kept(&self, now: UnixMillis) -> bool {
+        self.expires.plus(CHALLENGE_KEPT_AFTER) > now
     }
 }
 

@@ -8,7 +8,7 @@ use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::EventLog;
 use crate::domain::request_id::RequestId;
 use crate::domain::time::UnixMillis;
-use crate::store::retention::{CHALLENGE_KEPT_AFTER, RECENT_MAX};
+use crate::store::retention::RECENT_MAX;
 use crate::store::{CodeState, RequestRecord, RequestState, RequestSummary};
 
 impl State {
@@ -42,9 +42,8 @@ impl State {
                 outcome.history.challenge.as_deref(),
             ),
         };
-        let code = self.challenge(recipient, purpose).filter(|pending| {
-            Some(pending.id.as_str()) == challenge && pending.expires.plus(CHALLENGE_KEPT_AFTER) > now
-        });
+        let code =
+            self.challenge(recipient, purpose, now).filter(|pending| Some(pending.id.as_str()) == challenge);
         Some(RequestRecord {
             state,
             receipt: record.receipt.clone(),

@@ -10,7 +10,7 @@ use crate::domain::limit::EventLog;
 use crate::domain::request_id::RequestId;
 use crate::domain::suppression::SuppressionEntry;
 use crate::domain::time::UnixMillis;
-use crate::store::retention::{CHALLENGE_KEPT_AFTER, OUTCOME_KEPT};
+use crate::store::retention::OUTCOME_KEPT;
 use crate::store::{KillSwitch, Lease, RequestSummary};
 
 pub(super) const HOUR: Duration = Duration::from_secs(3_600);
@@ -33,6 +33,8 @@ pub(super) struct State {
     /// By recipient and message id.
     pub(super) claims: HashMap<(Digest16, String), Claim>,
     pub(super) expected_receipts: BTreeSet<ExpectedReceipt>,
+    /// Counts those that were expected.
+    pub(super) receipts_expected: u64,
     /// The request that each idempotency key of a service names, and until when.
     pub(super) idempotency_keys: HashMap<Digest16, (Digest16, UnixMillis)>,
     /// When each worker last had something to send.
@@ -59,10 +61,11 @@ pub(super) struct PossibleCheck {
     pub(super) at: UnixMillis,
 }
 
-/// A message whose final receipt has not come. The set's order is by `due`.
+/// A message whose final receipt has not come. The set's order is by `due`, the beginning of a minute, and then by `number`.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ExpectedReceipt {
     pub(super) due: UnixMillis,
+    pub(super) number: u64,
     pub(super) message_id: String,
     pub(super) recipient: Digest16,
     pub(super) sent_at: UnixMillis,
@@ -115,12 +118,25 @@ impl State {
         self.records.get_mut(key).filter(|record| record.kept_until > now)
     }
 
-    pub(super) fn challenge(&self, recipient: Digest16, purpose: &str) -> Option<&Challenge> {
-        self.challenges.get(&(recipient, purpose.to_owned()))
+    /// A challenge is kept for a while after its code has expired.
+    pub(super) fn challenge(
+        &self,
+        recipient: Digest16,
+        purpose: &str,
+        now: UnixMillis,
+    ) -> Option<&Challenge> {
+        let challenge = self.challenges.get(&(recipient, purpose.to_owned()));
+        challenge.filter(|challenge| challenge.is_kept(now))
     }
 
-    pub(super) fn challenge_mut(&mut self, recipient: Digest16, purpose: &str) -> Option<&mut Challenge> {
-        self.challenges.get_mut(&(recipient, purpose.to_owned()))
+    pub(super) fn challenge_mut(
+        &mut self,
+        recipient: Digest16,
+        purpose: &str,
+        now: UnixMillis,
+    ) -> Option<&mut Challenge> {
+        let challenge = self.challenges.get_mut(&(recipient, purpose.to_owned()));
+        challenge.filter(|challenge| challenge.is_kept(now))
     }
 
     pub(super) fn sends_in_a_day(&self, recipient: Digest16, now: UnixMillis) -> u32 {
@@ -149,7 +165,7 @@ impl State {
         self.records.retain(|_, record| record.kept_until > now);
         let records = &self.records;
         self.index.retain(|request_id, recipient| records.contains_key(&(*recipient, request_id.clone())));
-        self.challenges.retain(|_, challenge| challenge.expires.plus(CHALLENGE_KEPT_AFTER) > now);
+        self.challenges.retain(|_, challenge| challenge.is_kept(now));
         self.cooldowns.retain(|recipient, cooldown| {
             cooldown.until > now || records.contains_key(&(*recipient, cooldown.request_id.clone()))
         });

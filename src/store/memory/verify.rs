@@ -7,7 +7,6 @@ use crate::domain::limit::{EventLog, Limit};
 use crate::domain::time::UnixMillis;
 use crate::domain::verdict::Verdict;
 use crate::store::code_check::CodeCheck;
-use crate::store::retention::CHALLENGE_KEPT_AFTER;
 
 impl State {
     pub(super) fn verify(&mut self, check: &CodeCheck<'_>, now: UnixMillis) -> Verdict {
@@ -15,8 +14,7 @@ impl State {
         let source = Source::Check(check.check_id);
         let wrong_wait = self.logs.wait(wrong_log, check.limits[Limit::Wrong], now);
         let was_counted_wrong = self.logs.contains(wrong_log, &source);
-        let challenge = self.challenge_mut(check.recipient, check.purpose);
-        let Some(challenge) = challenge.filter(|c| c.expires.plus(CHALLENGE_KEPT_AFTER) > now) else {
+        let Some(challenge) = self.challenge_mut(check.recipient, check.purpose, now) else {
             return Verdict::NonePending;
         };
         if let Some(used) = challenge.used {
@@ -50,8 +48,8 @@ impl State {
         Verdict::Wrong { attempts_left }
     }
 
-    pub(super) fn reopen_challenge(&mut self, check: &CodeCheck<'_>) {
-        let challenge = self.challenge_mut(check.recipient, check.purpose);
+    pub(super) fn reopen_challenge(&mut self, check: &CodeCheck<'_>, now: UnixMillis) {
+        let challenge = self.challenge_mut(check.recipient, check.purpose, now);
         let ours = challenge.filter(|challenge| challenge.used == Some(check.check_id));
         let (Some(challenge), Some((kid, digest))) = (ours, check.digests.first()) else {
             return;

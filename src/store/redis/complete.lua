@@ -1,74 +1,121 @@
--- Completion: records the first outcome of a request, its refund, message claim, expected receipt and suppression.
--- KEYS     record, refunds (those after a provider's refusal), recent (requests without a send), claim of the message,
---          suppression (the recipient's or its country's), expected receipts,
---          then the logs of sends: the recipient's, the user's, the client IP's, its network's, and all
--- ARGV     the lists below, in their order. Flags are 0 or 1.
---          `token`: of the handler's lease. `outcome`: JSON. `attempts_if_unsent`: if the outcome says that nothing was sent,
---          the attempts that the handler knows of, else '-'. `refund`: none|uncounted|counted_refusal. `message_id`: of the
---          outcome, or '-'. `found_by_lookup`: another request may have claimed the message. `poll_receipt_after`: '-' if no
---          receipt is expected. `id_is_known`: the outcome has the id under which a lookup lists the message.
---          The last three: '-' each without a suppression; the duration is '-' without an end
--- Answers  recorded | already_completed OUTCOME (which stays) | message_claimed (by another request) |
---          not_owner (the handler cannot say that nothing was sent)
-local record, refunds, recent, claim_key, suppression, expected_receipts, sends = unpack(KEYS, 1, 7)
-local now, token, outcome, kept, attempts_if_unsent, refund, request_id, shared_member, recent_max = unpack(ARGV, 1, 9)
-local recipient, message_id, found_by_lookup, claim_kept = unpack(ARGV, 10, 13)
-local poll_receipt_after, expected_receipts_kept, id_is_known = unpack(ARGV, 14, 16)
-local suppression_provider_code, suppression_duration, masked = unpack(ARGV, 17, 19)
-now = clock(now)
-local r = read_record(redis.call('GET', record), now)
-if r then
-  if r.state == 'ended' then return r.owner == token and 'recorded' or 'already_completed ' .. r.rest end
-  read_progress(r)
-  -- Only a handler that has the lease and knows of the last attempt can say that nothing was sent.
-  if attempts_if_unsent ~= '-' then
-    if r.owner ~= token or r.attempts_in_doubt ~= '0' or not knows_last_attempt(r, attempts_if_unsent, false) then
-      return 'not_owner'
+-- Completion: records the first outcome of a request, its refund, message claim, expected receipt and suppression. The record
+-- comes last of what can fail, and what comes before can be repeated: a step that stopped at damaged data does the rest later.
+-- KEYS     recipient, request, country whose suppression begins (or any key), then the shared logs if charges are refunded
+-- ARGV     settings; call: c8 token of the lease, I4 how long the outcome is kept, B nothing was sent, H attempts that the handler
+--          knows of, B refund (0 none, 1 uncounted, 2 counted: after the provider's refusal), I6 poll for the receipt after (one
+--          more; 0: none is expected), B found by a lookup (another request may have claimed the message), B the outcome has
+--          the id under which a lookup lists the message; message id or empty; outcome; text of the request id, empty for a
+--          UUID; suppression or empty: B 1 of the recipient, 2 of the country, I4 provider code, I6 duration (NO_END: without end),
+--          then the masked recipient
+-- Answers  r: recorded | a COMPLETION: already completed so, which stays | m: another request has claimed the message |
+--          o: not the owner (the handler cannot say that nothing was sent)
+
+-- The request's messages whose ids are not known: their number, their times and their code.
+local function unnamed_at_completion(line, recipient, id_is_known, now)
+  if not line then
+    if id_is_known == 1 then return '' end
+    return pack('>HI6I6BB', 1, max(0, now - CLAIM_KEPT), now, 0, 0)
+  end
+  local r = read_progress(line, recipient)
+  local count, from, till = possible_messages(r, now)
+  -- The outcome has the id of the last attempt's message; the earlier attempts ended before that one began.
+  if id_is_known == 1 and r.state == SENDING then till = r.started_at end
+  if count - id_is_known <= 0 then return '' end
+  return pack('>HI6I6Bc0Bc0', count - id_is_known, max(from, 0), till, #r.purpose, r.purpose, #r.facts, r.facts)
+end
+
+-- Puts a message where the poll for its receipt is due: in the list of the minute that begins then or later.
+local function expect_receipt(prefix, recipient, request, sent_at, due, now)
+  local minute = ceil(due / 60000)
+  local bucket = prefix .. 'r' .. decimal(minute)
+  if call('RPUSH', bucket, pack('>I6c16c17', sent_at, recipient, request)) > 1 then return end
+  call('PEXPIRE', bucket, decimal(max(0, minute * 60000 - now) + 2 * DAY))
+  local is_listed, problem = pcall(call, 'ZADD', prefix .. 'due', decimal(minute), decimal(minute))
+  if is_listed then return end
+  -- The step is repeated, and must find an empty list again.
+  server_call('DEL', bucket)
+  error(problem)
+end
+
+local function claim_at_completion(c, keys, prefix, recipient, request, message_id, found, now)
+  if found == 1 then
+    local claims = {}
+    each_sent_request(prefix, recipient, read_recipient(keys[1], call('GET', keys[1])).sends, now - DAY, now, function(other, _, is_read, line)
+      if is_read and line then add_recorded_claim(claims, other, line, c.outcome_kept, now) end
+    end)
+    local claimant = claimed_by(prefix, recipient, claims, message_id, now)
+    if claimant and claimant ~= request then return false end
+  end
+  set_claim(prefix, recipient, message_id, request, now)
+  return true
+end
+
+local function complete(keys, args)
+  local c = settings_of(args[1])
+  local token, kept, nothing_sent, attempts, refund, poll_after, found, id_is_known = read('>c8I4BHBI6BB', args[2])
+  local message_id, outcome, text, suppression = args[3], args[4], args[5], args[6]
+  local now, prefix = clock(c.test_time), prefix_of(keys[1])
+  local recipient, request = sub(keys[1], -16), sub(keys[2], -17)
+  local stood = call('GET', keys[2])
+  local line, key, is_shared = find_record(keys[2], stood, recipient)
+  local state, owner, kept_until, receipt, rest
+  if line then
+    state, owner, kept_until, receipt, rest = read_head(line)
+    if kept_until <= now then line = nil end
+  end
+  local unnamed, admitted_at = '', nil
+  if line then
+    if state == COMPLETED then
+      if owner == token then return 'r' end
+      return 'a' .. sub(line, rest)
+    end
+    local _, _, _, attempts_in_doubt, _, its_admission = read('>I6HI6HHI6', line, rest)
+    admitted_at = its_admission
+    if nothing_sent == 1 then
+      -- Only a handler that has the lease and knows of the last attempt can say that nothing was sent.
+      local r = read_progress(line, recipient)
+      if owner ~= token or attempts_in_doubt ~= 0 or not knows_last_attempt(r, attempts, false) then return 'o' end
+    elseif attempts_in_doubt + (state == SENDING and 1 or 0) > id_is_known then
+      unnamed = unnamed_at_completion(line, recipient, id_is_known, now)
+    end
+  else
+    receipt = ''
+    if nothing_sent == 0 then unnamed = unnamed_at_completion(nil, recipient, id_is_known, now) end
+    local kept_px
+    key, kept_px = place_record(c, keys[2], stood, recipient, c.outcome_px, now)
+    if text ~= '' then call('SET', prefix .. 't' .. request, text, 'PX', decimal(3 * DAY)) end
+  end
+  local claims_it = message_id ~= '' and 1 or 0
+  local s = (refund ~= 0 or suppression ~= '') and read_recipient(keys[1], call('GET', keys[1]))
+  local charged = refund ~= 0 and read_charged(c, keys, 4)
+  if message_id ~= '' then
+    -- The record cannot show the claim of a send that is not, or soon no longer, in the recipient's log.
+    if found == 1 or not line or refund ~= 0 or kept ~= c.outcome_kept or now - admitted_at > DAY - CLAIM_KEPT then
+      claims_it = 0
+      if not claim_at_completion(c, keys, prefix, recipient, request, message_id, found, now) then return 'm' end
     end
   end
-end
-if message_id ~= '-' then
-  local claim = decimal(now + claim_kept) .. ' ' .. request_id
-  local earlier = redis.call('SET', claim_key, claim, 'NX', 'GET', 'PX', claim_kept)
-  if earlier then
-    local claimed_until, claimed_by = string.match(earlier, '^(%S+) (%S+)$')
-    local is_valid = tonumber(claimed_until) > now
-    if is_valid and claimed_by ~= request_id and found_by_lookup == '1' then return 'message_claimed' end
-    if not is_valid or claimed_by ~= request_id then redis.call('SET', claim_key, claim, 'PX', claim_kept) end
+  local changed = refund ~= 0
+  if suppression ~= '' then
+    local target, code, duration, masked = read('>BI4I6', suppression)
+    if target == 2 then
+      suppress_country(keys[3], code, duration, now)
+    else
+      changed = suppress_recipient(prefix, recipient, s, code, duration, now, sub(suppression, masked)) or changed
+    end
   end
-  if poll_receipt_after ~= '-' then
-    local expected = table.concat({message_id, recipient, decimal(now), request_id}, ' ')
-    redis.call('ZADD', expected_receipts, decimal(now + poll_receipt_after), expected)
-    redis.call('PEXPIRE', expected_receipts, expected_receipts_kept)
+  if message_id ~= '' and poll_after ~= 0 then
+    expect_receipt(prefix, recipient, request, now, now + poll_after - 1, now)
   end
-end
-if suppression_provider_code ~= '-' then
-  suppress(suppression, suppression_provider_code, suppression_duration, now, masked)
-end
-local receipt = r and r.receipt or '-'
--- The messages that the request may have and whose ids it does not know are kept with the outcome, as its last field:
--- their number, their times and their code. `claim_message.lua` reads it.
-if attempts_if_unsent == '-' then
-  local count, from, till, code = 1, now - claim_kept, now, '- - - - -'
-  if r then
-    count, from, till = possible_messages(r, now)
-    code = code_of(r)
-    -- The outcome has the id of the last attempt's message; the earlier attempts ended before that one began.
-    if id_is_known == '1' and r.state == 'sending' then till = r.started_at end
+  call('SET', key, seal(pack(REQUEST_COMPLETED, recipient, COMPLETED, token, now + kept, #receipt, receipt, claims_it,
+    #message_id, message_id, #unnamed, unnamed, outcome)), 'PX', c.outcome_px)
+  if is_shared then call('PEXPIRE', keys[2], c.outcome_px, 'GT') end
+  if refund == 2 then s.refunds = append(s.refunds, REQUEST_ENTRY, request, DAY, now, c.entries_max) end
+  if refund ~= 0 then
+    s.sends = without(s.sends, REQUEST_ENTRY, request)
+    if admitted_at then refund_shared(c, keys, 4, charged, admitted_at) end
+    s.unsent = append(s.unsent, REQUEST_ENTRY, request, DAY, now, c.recent_max)
   end
-  if id_is_known == '1' then count = count - 1 end
-  if count > 0 then
-    local unnamed = table.concat({decimal(count), decimal(math.max(from, 0)), decimal(till), code}, ' ')
-    outcome = string.sub(outcome, 1, -2) .. ',"unnamed":"' .. unnamed .. '"}'
-  end
+  if changed then write_recipient(keys[1], s, c.window, now) end
+  return 'r'
 end
-if refund == 'counted_refusal' then append(refunds, request_id, DAY, now) end
-if refund ~= 'none' then
-  redis.call('ZREM', sends, request_id)
-  -- In the logs that recipients share, the member is a digest of recipient and request id.
-  for i = 8, #KEYS do redis.call('ZREM', KEYS[i], shared_member) end
-  remember_unsent(recent, request_id, recent_max, now)
-end
--- Last: a step that fails at a damaged key does the rest when it is repeated.
-redis.call('SET', record, table.concat({'ended', token, decimal(now + kept), receipt, outcome}, ' '), 'PX', kept)
-return 'recorded'

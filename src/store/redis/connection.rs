@@ -12,7 +12,6 @@ use redis::io::tcp::TcpSettings;
 use redis::{Client, ErrorKind};
 
 use super::address;
-use super::script_call::Call;
 use crate::domain::server_url::InvalidUrl;
 use crate::domain::time::millis;
 use crate::store::StoreError;
@@ -20,13 +19,21 @@ use crate::store::StoreError;
 /// Includes a reconnection.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// The error code by which a script says that something stored cannot be read. The key follows.
+/// The error code by which a script says that something stored cannot be read. The key's name follows, or its kind.
 const UNREADABLE: &str = "UNREADABLE";
+
+/// A call of a step.
+pub(super) trait Invoke: Sync {
+    fn invoke(
+        &self,
+        connection: &mut ConnectionManager,
+    ) -> impl Future<Output = redis::RedisResult<Vec<u8>>> + Send;
+}
 
 /// The answer of a script.
 pub(super) enum Answer {
     Bytes(Vec<u8>),
-    /// The script could not read this key.
+    /// The script could not read this key, or one of this kind.
     KeyUnreadable(String),
 }
 
@@ -60,10 +67,10 @@ impl Link {
         })
     }
 
-    /// Runs a script.
-    pub(super) async fn run(&self, call: &Call<'_>) -> Result<Answer, StoreError> {
+    /// Runs a step.
+    pub(super) async fn run(&self, call: &impl Invoke) -> Result<Answer, StoreError> {
         let mut connection = self.connection.lock().expect("nothing panics while it holds the lock").clone();
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, call.invoke::<Vec<u8>>(&mut connection)).await;
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, call.invoke(&mut connection)).await;
         if let Ok(Err(error)) = &answer
             && error.code() == Some(UNREADABLE)
         {
@@ -78,6 +85,15 @@ impl Link {
                 self.leave_replica(&error);
                 Err(unavailable(error))
             }
+            Err(_) => Err(StoreError::Unavailable("no answer in time".to_owned())),
+        }
+    }
+
+    /// Runs a command that only reads.
+    pub(super) async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, StoreError> {
+        let mut connection = self.connection.lock().expect("nothing panics while it holds the lock").clone();
+        match tokio::time::timeout(ANSWER_TIMEOUT, command.query_async(&mut connection)).await {
+            Ok(answer) => answer.map_err(unavailable),
             Err(_) => Err(StoreError::Unavailable("no answer in time".to_owned())),
         }
     }

@@ -1,224 +1,211 @@
 //! Key names. Recipients, users and IPs appear only as keyed digests.
-//! Stored names are older than the glossary and stay.
 //!
 //! Every name starts with the hash tag `{prefix}`. On a Redis Cluster all keys of a gateway thus share one slot, which a
-//! script with keys of several recipients needs.
+//! script with keys of several recipients needs. A letter after it names the kind of key, and binary digests follow.
+//! `layout.lua` describes the values; the scripts derive further names.
 
-use redis::{RedisWrite, ToRedisArgs};
 use sha2::{Digest as _, Sha256};
 
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::EventLog;
 use crate::domain::request_id::RequestId;
-use crate::domain::suppression::{NewSuppression, SuppressionTarget};
-use crate::store::{Damaged, Lease, LimitSubject};
+use crate::store::{Damaged, Lease};
+
+/// A key name.
+pub(super) type Key = Vec<u8>;
 
 pub(super) struct Keys {
-    prefix: String,
+    /// `{prefix}:`.
+    prefix: Vec<u8>,
 }
 
-const ALL_SENDS: &str = "spend:h";
-/// The other keys that all requests share.
-const SHARED: [&str; 5] = ["receipts", "suppressions", "busy", "kill", "server"];
-/// The kinds of keys of one recipient, user, client IP, network or idempotency key. Records and their index are of one request.
-const KINDS: [&str; 14] = [
-    "challenge",
-    "sends",
-    "recent",
-    "refunds",
-    "cooldown",
-    "suppressed",
-    "suppression",
-    "sid",
-    "wrong",
-    "asked",
-    "user",
-    "ip",
-    "net",
-    "key",
-];
+/// A request id in 17 bytes: `u` and a UUID, or `h` and the digest of another id.
+pub(super) fn request_bytes(request_id: &RequestId) -> [u8; 17] {
+    let mut bytes = [0; 17];
+    match uuid(request_id.as_str()) {
+        Some(uuid) => {
+            bytes[0] = b'u';
+            bytes[1..].copy_from_slice(&uuid);
+        }
+        None => {
+            bytes[0] = b'h';
+            bytes[1..].copy_from_slice(&Sha256::digest(request_id.as_str())[..16]);
+        }
+    }
+    bytes
+}
+
+/// The text of an id that its 17 bytes do not tell: empty for a UUID.
+pub(super) fn request_text(request_id: &RequestId) -> &str {
+    if uuid(request_id.as_str()).is_some() { "" } else { request_id.as_str() }
+}
+
+/// A request id from its 17 bytes, and its text if it is no UUID.
+pub(super) fn read_request_id(bytes: &[u8], text: &str) -> Option<RequestId> {
+    match (bytes.split_first()?, text) {
+        ((b'u', uuid), "") => {
+            let digits = hex::encode(uuid);
+            let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
+            RequestId::parse(&parts.join("-"))
+        }
+        ((b'h', _), text) => RequestId::parse(text),
+        _ => None,
+    }
+}
+
+/// The bytes of a UUID in its usual form: lower case, with hyphens (RFC 9562). Any other form is another id.
+fn uuid(text: &str) -> Option<[u8; 16]> {
+    let text = text.as_bytes();
+    let is_hyphen = |at: usize| matches!(at, 8 | 13 | 18 | 23);
+    if text.len() != 36 {
+        return None;
+    }
+    let (mut digits, mut count) = ([0; 32], 0);
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            b'-' if is_hyphen(at) => {}
+            b'0'..=b'9' | b'a'..=b'f' if !is_hyphen(at) => {
+                digits[count] = *byte;
+                count += 1;
+            }
+            _ => return None,
+        }
+    }
+    let mut bytes = [0; 16];
+    hex::decode_to_slice(digits, &mut bytes).ok()?;
+    Some(bytes)
+}
 
 /// Is this the name of a country's suppression?
 pub(super) fn is_country(name: &str) -> bool {
-    name.starts_with("country:")
+    name.len() == 3 && name.starts_with('c')
 }
 
-/// More than most names need.
-const NAME_BYTES: usize = 128;
-
-/// A name in pieces, joined when the command is written.
-#[derive(Clone, Copy)]
-pub(super) struct Key<'a>([&'a str; 5]);
-
-impl ToRedisArgs for Key<'_> {
-    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
-        let mut name = String::with_capacity(NAME_BYTES);
-        self.0.iter().for_each(|piece| name.push_str(piece));
-        out.write_arg(name.as_bytes());
-    }
+/// Sorts a key that a script could not read by the requests that need it: by its name, or of a key with a digest by the
+/// letter of its kind.
+pub(super) fn damaged(name: &str) -> Damaged {
+    Damaged::Subject(match name {
+        "s" => "recipient",
+        "u" | "U" => "user",
+        "i" | "I" => "ip",
+        "w" | "W" => "network",
+        "v" => "possible_checks",
+        "k" => "idempotency_key",
+        "m" => "claim",
+        "n" => "suppression_note",
+        "t" => "request_text",
+        "q" | "" => return Damaged::Request,
+        shared => return Damaged::Shared(shared.to_owned()),
+    })
 }
 
 impl Keys {
     pub(super) fn new(prefix: &str) -> Keys {
-        Keys { prefix: format!("{{{prefix}}}") }
+        Keys { prefix: format!("{{{prefix}}}:").into_bytes() }
     }
 
-    pub(super) fn prefix(&self) -> &str {
-        &self.prefix
+    /// A key's kind and what follows it. `None`: the key of another prefix.
+    pub(super) fn without_prefix<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
+        key.strip_prefix(self.prefix.as_slice())
     }
 
-    pub(super) fn record<'a>(&'a self, recipient: &'a Digest16, request_id: &'a RequestId) -> Key<'a> {
-        self.of(recipient, ":req:", request_id.as_str())
+    pub(super) fn recipient(&self, recipient: &Digest16) -> Key {
+        self.name(b"s", &recipient.bytes())
     }
 
-    /// Leads from a request id to its recipient.
-    pub(super) fn index<'a>(&'a self, request_id: &'a RequestId) -> Key<'a> {
-        self.shared(":id:", request_id.as_str())
-    }
-
-    /// An idempotency key of a service; its digest covers the service and the recipient.
-    pub(super) fn idempotency_key<'a>(&'a self, key: &'a Digest16) -> Key<'a> {
-        self.shared(":key:", key.as_str())
-    }
-
-    pub(super) fn recent<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
-        self.of(recipient, ":recent", "")
-    }
-
-    /// Without a message id the scripts do not touch the key.
-    pub(super) fn claim<'a>(&'a self, recipient: &'a Digest16, message_id: Option<&'a str>) -> Key<'a> {
-        self.of(recipient, ":sid:", message_id.unwrap_or_default())
-    }
-
-    pub(super) fn suppression<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
-        self.of(recipient, ":suppressed", "")
-    }
-
-    /// Start, masked recipient and reason of a suppression. `prelude.lua` derives this name from the suppression's.
-    pub(super) fn suppression_note<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
-        self.of(recipient, ":suppression", "")
-    }
-
-    /// The suppressed recipients. `prelude.lua` derives this name, too.
-    pub(super) fn suppressions(&self) -> Key<'_> {
-        self.shared(":suppressions", "")
+    pub(super) fn request(&self, request_id: &RequestId) -> Key {
+        self.name(b"q", &request_bytes(request_id))
     }
 
     /// Without a country the scripts only read the key.
-    pub(super) fn country_suppression<'a>(&'a self, country: Option<&'a str>) -> Key<'a> {
-        self.shared(":country:", country.unwrap_or_default())
+    pub(super) fn country(&self, country: Option<&str>) -> Key {
+        self.name(b"c", country.unwrap_or_default().as_bytes())
     }
 
-    /// The key of a new suppression. Without one the scripts do not touch the key.
-    pub(super) fn suppression_of<'a>(
-        &'a self,
-        recipient: &'a Digest16,
-        suppression: Option<&NewSuppression<'a>>,
-    ) -> Key<'a> {
-        match suppression.map(|new| new.target) {
-            Some(SuppressionTarget::Country(country)) => self.country_suppression(Some(country)),
-            Some(SuppressionTarget::Recipient) | None => self.suppression(recipient),
+    /// A log that recipients share, packed or, where many events are counted, as a list.
+    pub(super) fn shared_log(&self, log: EventLog, digest: &Digest16, is_list: bool) -> Key {
+        let kind = match (log, is_list) {
+            (EventLog::UserSends, false) => b"u",
+            (EventLog::UserSends, true) => b"U",
+            (EventLog::IpSends, false) => b"i",
+            (EventLog::IpSends, true) => b"I",
+            (EventLog::NetworkSends, false) => b"w",
+            (EventLog::NetworkSends, true) => b"W",
+            (EventLog::AllSends, false) => b"a",
+            (EventLog::AllSends, true) => b"A",
+            (EventLog::Sends | EventLog::Wrong | EventLog::Refunds, _) => {
+                unreachable!("a log of the recipient is in its value")
+            }
+        };
+        match log {
+            EventLog::AllSends => self.name(kind, b""),
+            _ => self.name(kind, &digest.bytes()),
         }
-    }
-
-    pub(super) fn expected_receipts(&self) -> Key<'_> {
-        self.shared(":receipts", "")
-    }
-
-    pub(super) fn all_sends(&self) -> Key<'_> {
-        self.by_name(ALL_SENDS)
-    }
-
-    pub(super) fn active_workers(&self) -> Key<'_> {
-        self.shared(":busy", "")
-    }
-
-    pub(super) fn kill_switch(&self) -> Key<'_> {
-        self.shared(":kill", "")
-    }
-
-    pub(super) fn server(&self) -> Key<'_> {
-        self.shared(":server", "")
-    }
-
-    pub(super) fn challenge<'a>(&'a self, recipient: &'a Digest16, purpose: &'a str) -> Key<'a> {
-        self.of(recipient, ":challenge:", purpose)
-    }
-
-    /// `prelude.lua` derives the key of the cooldown's request from this name.
-    pub(super) fn cooldown<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
-        self.of(recipient, ":cooldown", "")
     }
 
     /// Provider checks that may have been right: answered right, or without an answer.
-    pub(super) fn possible_checks<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
-        self.of(recipient, ":asked", "")
+    pub(super) fn possible_checks(&self, recipient: &Digest16) -> Key {
+        self.name(b"v", &recipient.bytes())
     }
 
-    /// The events that a limit counts. A limit without a digest in the subject is off, and its key is not touched.
-    pub(super) fn log<'a>(&'a self, log: EventLog, subject: &'a LimitSubject<'_>) -> Key<'a> {
-        match log {
-            EventLog::Sends => self.sends(&subject.recipient),
-            EventLog::Wrong => self.wrong(&subject.recipient),
-            EventLog::Refunds => self.refunds(&subject.recipient),
-            EventLog::UserSends => self.shared(":user:", subject.user.as_ref().map_or("", Digest16::as_str)),
-            EventLog::IpSends => self.shared(":ip:", subject.ip.as_ref().map_or("", Digest16::as_str)),
-            EventLog::NetworkSends => {
-                self.shared(":net:", subject.network.as_ref().map_or("", Digest16::as_str))
-            }
-            EventLog::AllSends => self.all_sends(),
-        }
+    /// An idempotency key of a service; its digest covers the service and the recipient.
+    pub(super) fn idempotency_key(&self, key: &Digest16) -> Key {
+        self.name(b"k", &key.bytes())
     }
 
-    pub(super) fn sends<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
-        self.of(recipient, ":sends", "")
+    /// The suppressed recipients, by the end of their suppressions.
+    pub(super) fn suppressed(&self) -> Key {
+        self.name(b"suppressed", b"")
     }
 
-    pub(super) fn wrong<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
-        self.of(recipient, ":wrong", "")
+    /// The minutes in which receipts are due.
+    pub(super) fn due(&self) -> Key {
+        self.name(b"due", b"")
     }
 
-    pub(super) fn refunds<'a>(&'a self, recipient: &'a Digest16) -> Key<'a> {
-        self.of(recipient, ":refunds", "")
+    pub(super) fn active_workers(&self) -> Key {
+        self.name(b"workers", b"")
     }
 
-    /// Sorts a damaged key by the requests that need it, without its digest or request id.
-    pub(super) fn damaged(&self, key: &str) -> Damaged {
-        let name =
-            key.strip_prefix(self.prefix()).and_then(|name| name.strip_prefix(':')).unwrap_or_default();
-        let (first, rest) = name.split_once(':').unwrap_or((name, ""));
-        if name == ALL_SENDS || is_country(name) || SHARED.contains(&name) {
-            return Damaged::Shared(name.to_owned());
-        }
-        let kind = match Digest16::parse(first) {
-            Some(_) => rest.split(':').next().unwrap_or_default(),
-            None => first,
-        };
-        KINDS.into_iter().find(|known| *known == kind).map_or(Damaged::Request, Damaged::Subject)
+    pub(super) fn kill_switch(&self) -> Key {
+        self.name(b"kill", b"")
+    }
+
+    /// The last server. The layout before this one had `server`, by which `before.lua` knows its workers.
+    fn server(&self) -> Key {
+        self.name(b"primary", b"")
+    }
+
+    /// The number of this layout, and until when data of the one before may exist.
+    pub(super) fn format(&self) -> Key {
+        self.name(b"format", b"")
+    }
+
+    pub(super) fn of_lease(&self, lease: &Lease<'_>) -> [Key; 2] {
+        [self.recipient(&lease.subject.recipient), self.request(lease.request_id)]
+    }
+
+    /// The keys that all requests share, but those of countries, in the order that `shared.lua` has.
+    pub(super) fn all_shared(&self) -> Vec<Key> {
+        let all_sends =
+            |is_list| self.shared_log(EventLog::AllSends, &Digest16::from_bytes([0; 16]), is_list);
+        let (packed, list) = (all_sends(false), all_sends(true));
+        let sets = [self.due(), self.suppressed(), self.active_workers()];
+        [self.kill_switch(), packed, list].into_iter().chain(sets).chain([self.server()]).collect()
     }
 
     /// A shared key by its name in [`Damaged::Shared`].
-    pub(super) fn by_name<'a>(&'a self, name: &'a str) -> Key<'a> {
-        self.shared(":", name)
+    pub(super) fn by_name(&self, name: &str) -> Key {
+        self.name(name.as_bytes(), b"")
     }
 
-    fn of<'a>(&'a self, recipient: &'a Digest16, kind: &'a str, rest: &'a str) -> Key<'a> {
-        Key([&self.prefix, ":", recipient.as_str(), kind, rest])
+    fn name(&self, kind: &[u8], rest: &[u8]) -> Key {
+        let mut name = Vec::with_capacity(self.prefix.len() + kind.len() + rest.len());
+        name.extend(&self.prefix);
+        name.extend(kind);
+        name.extend(rest);
+        name
     }
-
-    fn shared<'a>(&'a self, kind: &'a str, rest: &'a str) -> Key<'a> {
-        Key([&self.prefix, kind, rest, "", ""])
-    }
-}
-
-/// The member by which logs that recipients share count a request. Short: Redis needs six times the memory for longer
-/// members. The recipient's digest is keyed, so the member reveals no recipient.
-pub(super) fn shared_member(lease: &Lease<'_>) -> String {
-    let digest = Sha256::new()
-        .chain_update(lease.subject.recipient.as_str())
-        .chain_update(lease.request_id.as_str())
-        .finalize();
-    hex::encode(&digest[..12])
 }
 
 #[cfg(test)]
@@ -226,23 +213,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_damaged_key_is_named_without_a_digest_or_a_request_id() {
-        let keys = Keys::new("shop");
-        let recipient = Digest16::from_random([7; 16]);
-        for (name, damaged) in [
-            (format!("{recipient}:req:receipts"), Damaged::Request),
-            (format!("{recipient}:challenge:login"), Damaged::Subject("challenge")),
-            (format!("{recipient}:suppressed"), Damaged::Subject("suppressed")),
-            (format!("user:{recipient}"), Damaged::Subject("user")),
-            ("id:receipts".to_owned(), Damaged::Request),
-            ("spend:h".to_owned(), Damaged::Shared("spend:h".to_owned())),
-            ("country:CO".to_owned(), Damaged::Shared("country:CO".to_owned())),
-            ("receipts".to_owned(), Damaged::Shared("receipts".to_owned())),
+    fn a_request_id_reads_back() {
+        for text in [
+            "f81d4fae-7dec-11d0-a765-00a0c91e6bf6",
+            "F81D4FAE-7DEC-11D0-A765-00A0C91E6BF6",
+            "f81d4fae7dec11d0a76500a0c91e6bf6",
+            "f81d4fae-7dec-11d0-a765-00a0c91e6bf",
+            "f81d4fae-7dec-11d0-a76-500a0c91e6bf6",
+            "orders/71",
         ] {
-            assert_eq!(keys.damaged(&format!("{{shop}}:{name}")), damaged, "{name}");
+            let id = RequestId::parse(text).expect("valid");
+            let (bytes, kept) = (request_bytes(&id), request_text(&id));
+            assert_eq!(kept.is_empty(), text == "f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "{text}");
+            assert_eq!(read_request_id(&bytes, kept), Some(id));
         }
-        for foreign in ["", "{other}:receipts", "receipts"] {
-            assert_eq!(keys.damaged(foreign), Damaged::Request);
+    }
+    #[test]
+    fn a_damaged_key_is_named_without_a_digest() {
+        for (name, damage) in [
+            ("q", Damaged::Request),
+            ("", Damaged::Request),
+            ("s", Damaged::Subject("recipient")),
+            ("U", Damaged::Subject("user")),
+            ("A", Damaged::Shared("A".to_owned())),
+            ("cCO", Damaged::Shared("cCO".to_owned())),
+            ("suppressed", Damaged::Shared("suppressed".to_owned())),
+        ] {
+            assert_eq!(damaged(name), damage, "{name}");
         }
     }
 }

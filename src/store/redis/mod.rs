@@ -1,14 +1,20 @@
-//! The store on Redis 7 or later: one Lua script a step, each run whole or not at all.
+//! The store on Redis 7 or later: one function a step, each run whole or not at all.
 //!
-//! `replies.rs` reads the answers of all scripts. `docs/architecture.md` lists the keys and the words of a record.
+//! `layout.lua` describes what is stored. `replies.rs` reads the answers of all steps.
 
 mod address;
 mod connection;
 mod keys;
+mod library;
+mod opening;
+mod pack;
+mod records;
 mod repeated_calls;
 mod replies;
-mod script_call;
-mod scripts;
+mod settings;
+mod show;
+mod step_call;
+mod values;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -17,41 +23,42 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::connection::{Answer, Link};
-use self::keys::{Keys, shared_member};
-use self::script_call::Call;
-use self::scripts::Scripts;
+use self::keys::{Key, Keys, request_bytes, request_text};
+use self::library::{Library, Step};
+use self::opening::{FORMAT, OldData, Opening};
+use self::pack::Packer;
+use self::records::{pack_error, pack_history, pack_outcome};
+use self::settings::{CallSettings, country_of, pack_suppression, progress_state, refund_kind};
+use self::step_call::{About, Call};
 use super::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
 use super::retention::{
-    ACTIVE_WORKER_FOR, CHALLENGE_KEPT_AFTER, CLAIM_CLOCK_DIFFERENCE_MAX, CLAIM_KEPT, CLAIM_REQUESTS_MAX,
-    LOST_WRITES_FOR, OUTCOME_KEPT, RECEIPT_POLL_INTERVAL_MIN, RECENT_MAX, REJECTION_KEPT, SUPPRESSIONS_MAX,
-    is_word,
+    ACTIVE_WORKER_FOR, CLAIM_CLOCK_DIFFERENCE_MAX, CLAIM_REQUESTS_MAX, LOST_WRITES_FOR, OUTCOME_KEPT,
+    RECEIPT_POLL_INTERVAL_MIN, RECENT_MAX, REJECTION_KEPT, SUPPRESSIONS_MAX, is_word,
 };
 use super::{
-    Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged,
+    Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged, KeyName,
     KillSwitch, Lease, LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer,
-    Refund, RequestRecord, RequestSummary, SharedState, Store, StoreError, Usage,
+    Refund, RequestRecord, RequestSummary, SharedState, ShownKey, Store, StoreError, Usage,
 };
-use crate::domain::challenge::{CONTINUE_LIFE_LEFT_DIVISOR, ChallengeId, PROVIDER_MADE, TIME_LEFT_MIN};
+use crate::domain::challenge::{ChallengeId, PROVIDER_MADE};
 use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
-use crate::domain::limit::{EventLog, Limit, Limits};
+use crate::domain::limit::{Limit, Limits};
 use crate::domain::outcome::Status;
 use crate::domain::receipt::FINAL_RANK_MIN;
 use crate::domain::request_id::RequestId;
 use crate::domain::server_url::InvalidUrl;
-use crate::domain::suppression::{ManualSuppression, SuppressionEntry};
+use crate::domain::suppression::{ManualSuppression, NewSuppression, SuppressionEntry};
 use crate::domain::time::{UnixMillis, millis};
 use crate::domain::verdict::Verdict;
-
-/// The list of expected receipts is kept longer than any receipt is waited for.
-const EXPECTED_RECEIPTS_KEPT: Duration = Duration::from_secs(2 * 86_400);
 
 pub struct RedisStore {
     link: Link,
     keys: Keys,
-    scripts: Scripts,
-    /// The last suppression of a country that a step could not read. Heartbeats read it, until it can be read.
+    library: Library,
+    /// A country whose suppression a step could not read: the heartbeat watches it.
     damaged_country: Mutex<Option<String>>,
+    opening: Opening,
     /// Replaces the server's clock; 0 leaves it. Tests only.
     time: AtomicU64,
 }
@@ -62,8 +69,9 @@ impl RedisStore {
         Ok(RedisStore {
             link: Link::open(url)?,
             keys: Keys::new(prefix),
-            scripts: Scripts::new(),
+            library: Library::new(),
             damaged_country: Mutex::default(),
+            opening: Opening::default(),
             time: AtomicU64::new(0),
         })
     }
@@ -74,30 +82,58 @@ impl RedisStore {
         self.time.store(now.0, Ordering::Relaxed);
     }
 
-    fn time(&self) -> u64 {
-        self.time.load(Ordering::Relaxed)
+    /// For people: `otpost store show`.
+    pub async fn show(&self, name: &KeyName) -> Result<Vec<ShownKey>, StoreError> {
+        show::show(&self.link, &self.keys, name).await
+    }
+
+    fn settings(&self) -> CallSettings<'static> {
+        CallSettings { time: self.time.load(Ordering::Relaxed), ..CallSettings::default() }
+    }
+
+    fn call(&self, step: Step, keys: &[Key]) -> Call<'_> {
+        Call::new(&self.library, step, keys)
     }
 
     async fn run<T>(
         &self,
         step: &'static str,
         call: &Call<'_>,
-        read: impl FnOnce(&str) -> Option<T>,
+        read: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<T, StoreError> {
-        let damaged = match self.link.run(call).await? {
-            Answer::Bytes(answer) => match str::from_utf8(&answer).ok().and_then(read) {
-                Some(answer) => return Ok(answer),
-                // The scripts check what other steps read.
-                None => Damaged::Request,
-            },
-            Answer::KeyUnreadable(key) => self.keys.damaged(&key),
+        let old_data = self.open().await?;
+        if old_data.may_exist()
+            && let Some(adoption) = call.adoption(old_data.until)
+        {
+            self.answer(step, &adoption, opening::adopted).await??;
+        }
+        self.answer(step, call, read).await
+    }
+
+    async fn open(&self) -> Result<&OldData, StoreError> {
+        let step = |copied: u64| {
+            self.call(Step::Open, &[self.keys.format()]).arg(self.settings().pack()).arg(copied)
         };
-        if let Damaged::Shared(name) = &damaged
+        self.opening.once(&self.link, step).await
+    }
+
+    async fn answer<T>(
+        &self,
+        step: &'static str,
+        call: &Call<'_>,
+        read: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<T, StoreError> {
+        let answer = match self.link.run(call).await? {
+            // The scripts check what other steps read.
+            Answer::Bytes(answer) => read(&answer).ok_or(Damaged::Request),
+            Answer::KeyUnreadable(name) => Err(keys::damaged(&name)),
+        };
+        if let Err(Damaged::Shared(name)) = &answer
             && keys::is_country(name)
         {
             *self.damaged_country() = Some(name.clone());
         }
-        Err(StoreError::Unreadable { damaged, step })
+        answer.map_err(|damaged| StoreError::Unreadable { damaged, step })
     }
 
     fn damaged_country(&self) -> MutexGuard<'_, Option<String>> {
@@ -105,59 +141,41 @@ impl RedisStore {
     }
 }
 
-fn id_word(id: u64) -> String {
-    format!("{id:016x}")
-}
-
 #[async_trait]
 impl Store for RedisStore {
     async fn admit(&self, input: &AdmissionInput<'_>) -> Result<Admission, StoreError> {
-        let (lease, limits, subject) = (&input.lease, input.limits, &input.lease.subject);
-        let recipient = &subject.recipient;
-        let is_client = subject.ip.is_some() || subject.network.is_some();
-        let is_shared = limits[Limit::All].count > 0 || subject.user.is_some() || is_client;
-        let mut call = self.scripts.admit.call(11 + EventLog::CHARGED.len());
-        call.arg(self.keys.record(recipient, lease.request_id))
-            .arg(self.keys.challenge(recipient, subject.purpose))
-            .arg(self.keys.cooldown(recipient))
-            .arg(self.keys.suppression(recipient))
-            .arg(self.keys.country_suppression(input.country))
-            .arg(self.keys.recent(recipient))
-            .arg(self.keys.index(lease.request_id))
-            .arg(self.keys.wrong(recipient))
-            .arg(self.keys.refunds(recipient));
-        self.add_charged_logs(&mut call, subject);
-        call.arg(self.keys.expected_receipts())
-            .arg(self.keys.suppressions())
-            .arg(self.time())
-            .arg(id_word(lease.token))
-            .arg(lease.request_id.as_str())
-            .arg(if is_shared { shared_member(lease) } else { String::new() })
-            .optional(input.requested_at.map(|at| at.0))
-            .optional(input.not_after.map(|at| at.0))
-            .arg(millis(input.code_life))
-            .arg(millis(input.lease_duration))
-            .arg(input.known_kids)
-            .arg(input.proposal.id.as_str())
-            .arg(input.proposal.kid)
-            .arg(input.proposal.digest.as_str())
-            .arg(u8::from(input.proposal.callers_code))
+        let (lease, subject) = (&input.lease, &input.lease.subject);
+        let [recipient, request] = self.keys.of_lease(lease);
+        let mut keys = vec![recipient, request, self.keys.country(input.country)];
+        keys.extend(self.keys.counted_logs(subject, input.limits));
+        let settings = CallSettings {
+            code_life: input.code_life,
+            lease_duration: input.lease_duration,
+            known_kids: input.known_kids,
+            limits: Some((Some(subject), input.limits)),
+            ..self.settings()
+        };
+        let proposal = &input.proposal;
+        let facts = Packer::new().flag(proposal.callers_code).bytes(&proposal.id.bytes());
+        let call = self
+            .call(Step::Admit, &keys)
+            .about(About { purpose: subject.purpose, ..About::of(lease.request_id) })
+            .arg(settings.pack())
+            .arg(
+                Packer::new()
+                    .bytes(&lease.token.to_be_bytes())
+                    .optional48(input.requested_at.map(|at| at.0))
+                    .optional48(input.not_after.map(|at| at.0))
+                    .flag(input.gate_closed)
+                    .u32(input.suspect_from)
+                    .done(),
+            )
             .arg(subject.purpose)
-            .arg(limits.wrong_per_challenge);
-        call.limits(subject, limits);
-        call.arg(millis(limits.cooldown))
-            .arg(millis(TIME_LEFT_MIN))
-            .arg(CONTINUE_LIFE_LEFT_DIVISOR)
-            .arg(millis(REJECTION_KEPT))
-            .arg(millis(CHALLENGE_KEPT_AFTER))
-            .arg(millis(OUTCOME_KEPT))
-            .json(&input.refused)
-            .json(input.history)
-            .arg(recipient.as_str())
-            .arg(RECENT_MAX)
-            .arg(u8::from(input.gate_closed))
-            .arg(input.suspect_from);
-        self.run("admit", &call, replies::admission).await
+            .arg(facts.digest(&proposal.digest).short(proposal.kid.as_bytes()).done())
+            .arg(pack_history(input.history))
+            .arg(input.refused.map(pack_error).unwrap_or_default())
+            .arg(request_text(lease.request_id));
+        self.run("admit", &call, |answer| replies::admission(answer, input)).await
     }
 
     async fn update_progress(
@@ -167,111 +185,91 @@ impl Store for RedisStore {
         progress: Progress,
         history: Option<&RequestHistory>,
     ) -> Result<ProgressAnswer, StoreError> {
-        let (state, duration) = match progress {
-            Progress::Waiting(duration) => ("waiting", duration),
-            Progress::Sending(duration) => ("sending", duration),
-            Progress::InDoubt(duration) => ("doubt", duration),
-            Progress::Requeued { retry_in, in_doubt: false } => ("requeued", retry_in),
-            Progress::Requeued { retry_in, in_doubt: true } => ("requeued_in_doubt", retry_in),
-        };
-        let subject = &lease.subject;
-        let mut call = self.scripts.update_progress.call(2);
-        call.arg(self.keys.record(&subject.recipient, lease.request_id))
-            .arg(self.keys.challenge(&subject.recipient, subject.purpose))
-            .arg(self.time())
-            .arg(id_word(lease.token))
-            .optional(attempts_made)
-            .arg(state)
-            .arg(millis(duration));
-        match history {
-            Some(history) => call.json(history),
-            None => call.arg("-"),
-        };
+        let (state, duration) = progress_state(progress);
+        let update = Packer::new()
+            .bytes(&lease.token.to_be_bytes())
+            .u16(attempts_made.map_or(0, |attempts| attempts + 1))
+            .u8(state)
+            .millis32(millis(duration))
+            .flag(history.is_some())
+            .bytes(&history.map(pack_history).unwrap_or_default());
+        let call = self
+            .call(Step::UpdateProgress, &self.keys.of_lease(lease))
+            .about(About::of(lease.request_id))
+            .arg(self.settings().pack())
+            .arg(update.done());
         self.run("update_progress", &call, replies::progress_answer).await
     }
 
     async fn claim_message(&self, claim: &ClaimInput<'_>) -> Result<ClaimAnswer, StoreError> {
-        let (lease, recipient) = (&claim.lease, &claim.lease.subject.recipient);
-        let mut call = self.scripts.claim_message.call(3);
-        call.arg(self.keys.record(recipient, lease.request_id))
-            .arg(self.keys.claim(recipient, None))
-            .arg(self.keys.sends(recipient))
-            .arg(self.time())
-            .arg(id_word(lease.token))
-            .arg(lease.request_id.as_str())
-            .arg(u8::from(claim.a_text_is_missing))
-            .arg(millis(CLAIM_CLOCK_DIFFERENCE_MAX))
-            .arg(millis(CLAIM_KEPT))
-            .arg(CLAIM_REQUESTS_MAX);
-        for message_id in claim.listed.iter().filter(|id| is_word(id)) {
-            call.arg(*message_id);
+        let requests_max = u32::try_from(CLAIM_REQUESTS_MAX).expect("a small number");
+        let message_ids: Vec<_> = claim.listed.iter().copied().filter(|id| is_word(id)).collect();
+        let mut call = self
+            .call(Step::ClaimMessage, &self.keys.of_lease(&claim.lease))
+            .about(About { message_ids: message_ids.clone(), ..About::of(claim.lease.request_id) })
+            .arg(self.settings().pack())
+            .arg(
+                Packer::new()
+                    .bytes(&claim.lease.token.to_be_bytes())
+                    .flag(claim.a_text_is_missing)
+                    .millis32(millis(CLAIM_CLOCK_DIFFERENCE_MAX))
+                    .u16(requests_max)
+                    .done(),
+            );
+        for message_id in message_ids {
+            call = call.arg(message_id);
         }
         self.run("claim_message", &call, replies::claim_answer).await
     }
 
     async fn complete(&self, input: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError> {
-        let (lease, subject, outcome) = (&input.lease, &input.lease.subject, input.outcome);
-        let (recipient, message_id) = (&subject.recipient, input.message_id());
+        let (lease, outcome) = (&input.lease, input.outcome);
         let kept = if outcome.status == Status::Rejected { REJECTION_KEPT } else { OUTCOME_KEPT };
         let nothing_sent = matches!(outcome.status, Status::Failed | Status::Rejected);
-        let mut call = self.scripts.complete.call(6 + EventLog::CHARGED.len());
-        call.arg(self.keys.record(recipient, lease.request_id))
-            .arg(self.keys.refunds(recipient))
-            .arg(self.keys.recent(recipient))
-            .arg(self.keys.claim(recipient, message_id))
-            .arg(self.keys.suppression_of(recipient, input.suppression.as_ref()))
-            .arg(self.keys.expected_receipts());
-        self.add_charged_logs(&mut call, subject);
-        call.arg(self.time())
-            .arg(id_word(lease.token))
-            .json(outcome)
-            .arg(millis(kept))
-            .optional(nothing_sent.then_some(outcome.attempts))
-            .arg(match input.refund {
-                Refund::None => "none",
-                Refund::Uncounted => "uncounted",
-                Refund::CountedRefusal => "counted_refusal",
+        let suppression = input.suppression.filter(NewSuppression::lasts);
+        let [recipient, request] = self.keys.of_lease(lease);
+        let mut keys = vec![recipient, request, self.keys.country(country_of(suppression.as_ref()))];
+        let refunded = (input.refund != Refund::None).then_some(&lease.subject);
+        if let Some(subject) = refunded {
+            keys.extend(self.keys.charged_logs(subject));
+        }
+        let call = self
+            .call(Step::Complete, &keys)
+            .about(About {
+                token: refunded.map(|_| lease.token),
+                message_ids: input.message_id().into_iter().collect(),
+                ..About::of(lease.request_id)
             })
-            .arg(lease.request_id.as_str())
-            .arg(if input.refund == Refund::None { String::new() } else { shared_member(lease) })
-            .arg(RECENT_MAX)
-            .arg(recipient.as_str())
-            .optional(message_id)
-            .arg(u8::from(input.found_by_lookup))
-            .arg(millis(CLAIM_KEPT))
-            .optional(input.poll_receipt_after.map(millis))
-            .arg(millis(EXPECTED_RECEIPTS_KEPT))
-            .arg(u8::from(input.id_is_known()));
-        call.suppression(input.suppression.as_ref());
+            .arg(CallSettings { refunded, ..self.settings() }.pack())
+            .arg(
+                Packer::new()
+                    .bytes(&lease.token.to_be_bytes())
+                    .millis32(millis(kept))
+                    .flag(nothing_sent)
+                    .u16(outcome.attempts)
+                    .u8(refund_kind(input.refund))
+                    .optional48(input.poll_receipt_after.map(millis))
+                    .flag(input.found_by_lookup)
+                    .flag(input.id_is_known())
+                    .done(),
+            )
+            .arg(input.message_id().unwrap_or_default())
+            .arg(pack_outcome(outcome))
+            .arg(request_text(lease.request_id))
+            .arg(pack_suppression(suppression.as_ref()));
         self.run("complete", &call, replies::completion_answer).await
     }
 
     async fn verify(&self, check: &CodeCheck<'_>) -> Result<Verdict, StoreError> {
-        let mut call = self.scripts.verify.call(2);
-        call.arg(self.keys.challenge(&check.recipient, check.purpose))
-            .arg(self.keys.wrong(&check.recipient))
-            .arg(self.time())
-            .arg(id_word(check.check_id))
-            .arg(check.limits.wrong_per_challenge)
-            .arg(check.limits[Limit::Wrong].count)
-            .arg(millis(CHALLENGE_KEPT_AFTER));
+        let mut call = self.check_call(Step::Verify, check);
         for (kid, digest) in check.digests {
-            call.arg(*kid).arg(digest.as_str());
+            call = call.arg(*kid).arg(&digest.bytes());
         }
         self.run("verify", &call, replies::verdict).await
     }
 
     async fn begin_provider_check(&self, check: &CodeCheck<'_>) -> Result<ProviderCheckStart, StoreError> {
-        let mut call = self.scripts.begin_provider_check.call(3);
-        call.arg(self.keys.challenge(&check.recipient, check.purpose))
-            .arg(self.keys.wrong(&check.recipient))
-            .arg(self.keys.possible_checks(&check.recipient))
-            .arg(self.time())
-            .arg(id_word(check.check_id))
-            .arg(check.limits.wrong_per_challenge)
-            .arg(check.limits[Limit::Wrong].count)
-            .arg(millis(CHALLENGE_KEPT_AFTER))
-            .arg(PROVIDER_MADE);
+        let call = self.check_call(Step::BeginProviderCheck, check).arg(PROVIDER_MADE);
         self.run("begin_provider_check", &call, replies::provider_check_start).await
     }
 
@@ -280,18 +278,12 @@ impl Store for RedisStore {
         check: &CodeCheck<'_>,
         answer: ProviderAnswer,
     ) -> Result<Verdict, StoreError> {
-        let mut call = self.scripts.finish_provider_check.call(3);
-        call.arg(self.keys.challenge(&check.recipient, check.purpose))
-            .arg(self.keys.wrong(&check.recipient))
-            .arg(self.keys.possible_checks(&check.recipient))
-            .arg(id_word(check.check_id))
-            .arg(check.limits.wrong_per_challenge)
-            .arg(match answer {
-                ProviderAnswer::Right => "right",
-                ProviderAnswer::Found => "found",
-                ProviderAnswer::Wrong => "wrong",
-                ProviderAnswer::NotCompared => "not_compared",
-            });
+        let call = self.check_call(Step::FinishProviderCheck, check).arg(match answer {
+            ProviderAnswer::Right => "right",
+            ProviderAnswer::Found => "found",
+            ProviderAnswer::Wrong => "wrong",
+            ProviderAnswer::NotCompared => "not_compared",
+        });
         self.run("finish_provider_check", &call, replies::verdict).await
     }
 
@@ -299,12 +291,8 @@ impl Store for RedisStore {
         let Some((kid, digest)) = check.digests.first() else {
             return Ok(());
         };
-        let mut call = self.scripts.reopen_challenge.call(1);
-        call.arg(self.keys.challenge(&check.recipient, check.purpose))
-            .arg(id_word(check.check_id))
-            .arg(PROVIDER_MADE)
-            .arg(*kid)
-            .arg(digest.as_str());
+        let call = self.check_call(Step::ReopenChallenge, check);
+        let call = call.arg(PROVIDER_MADE).arg(*kid).arg(&digest.bytes());
         self.run("reopen_challenge", &call, replies::reopened).await
     }
 
@@ -314,9 +302,11 @@ impl Store for RedisStore {
         challenge: &ChallengeId,
         verification_sid: &str,
     ) -> Result<(), StoreError> {
-        let mut call = self.scripts.link_verification.call(1);
-        call.arg(self.keys.challenge(&subject.recipient, subject.purpose))
-            .arg(challenge.as_str())
+        let call = self
+            .call(Step::LinkVerification, &[self.keys.recipient(&subject.recipient)])
+            .about(About::purpose(subject.purpose))
+            .arg(self.settings().pack())
+            .arg(Packer::new().bytes(&challenge.bytes()).bytes(subject.purpose.as_bytes()).done())
             .arg(verification_sid);
         self.run("link_verification", &call, replies::linked).await
     }
@@ -327,18 +317,17 @@ impl Store for RedisStore {
         request_id: Option<&RequestId>,
         limits: &Limits,
     ) -> Result<Usage, StoreError> {
-        let recipient = &subject.recipient;
-        let mut call =
-            self.scripts.usage.call(3 + EventLog::CHARGED.len() + usize::from(request_id.is_some()));
-        call.arg(self.keys.cooldown(recipient))
-            .arg(self.keys.wrong(recipient))
-            .arg(self.keys.refunds(recipient));
-        self.add_charged_logs(&mut call, subject);
-        if let Some(request_id) = request_id {
-            call.arg(self.keys.record(recipient, request_id));
-        }
-        call.arg(self.time());
-        call.limits(subject, limits);
+        let recipient = self.keys.recipient(&subject.recipient);
+        let request = request_id.map_or_else(|| recipient.clone(), |id| self.keys.request(id));
+        let mut keys = vec![recipient, request, self.keys.country(None)];
+        keys.extend(self.keys.counted_logs(subject, limits));
+        let settings = CallSettings { limits: Some((Some(subject), limits)), ..self.settings() };
+        let window = millis(limits[Limit::Recipient].window);
+        let call = self
+            .call(Step::Usage, &keys)
+            .about(About { request_id, ..About::default() })
+            .arg(settings.pack())
+            .arg(Packer::new().flag(request_id.is_some()).u48(window).done());
         self.run("usage", &call, replies::usage).await
     }
 
@@ -347,26 +336,37 @@ impl Store for RedisStore {
         key: Digest16,
         request: Option<Digest16>,
     ) -> Result<Option<Digest16>, StoreError> {
-        let mut call = self.scripts.idempotency_key.call(1);
-        call.arg(self.keys.idempotency_key(&key))
-            .arg(self.time())
-            .optional(request.as_ref().map(Digest16::as_str))
+        let call = self
+            .call(Step::IdempotencyKey, &[self.keys.idempotency_key(&key)])
+            .arg(self.settings().pack())
+            .arg(request.map(|digest| digest.bytes().to_vec()).unwrap_or_default())
             .arg(millis(OUTCOME_KEPT));
         self.run("idempotency_key", &call, replies::idempotency_key).await
     }
 
     async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptAnswer, StoreError> {
-        let mut call = self.scripts.record_receipt.call(2);
-        call.arg(self.keys.record(&receipt.recipient, receipt.request_id))
-            .arg(self.keys.suppression_of(&receipt.recipient, receipt.suppression.as_ref()))
-            .arg(self.time())
-            .optional(Some(receipt.message_id).filter(|id| is_word(id)))
-            .arg(receipt.status.rank())
-            .arg(receipt.status.as_str())
-            .arg(u8::from(receipt.status.is_final()))
-            .arg(u8::from(receipt.published))
-            .optional(receipt.provider_code);
-        call.suppression(receipt.suppression.as_ref());
+        let suppression = receipt.suppression.filter(NewSuppression::lasts);
+        let keys = [
+            self.keys.recipient(&receipt.recipient),
+            self.keys.request(receipt.request_id),
+            self.keys.country(country_of(suppression.as_ref())),
+        ];
+        let status = receipt.status;
+        let call = self
+            .call(Step::RecordReceipt, &keys)
+            .about(About::of(receipt.request_id))
+            .arg(self.settings().pack())
+            .arg(
+                Packer::new()
+                    .u8(status.rank())
+                    .u8(status.index())
+                    .flag(status.is_final())
+                    .flag(receipt.published)
+                    .u32(receipt.provider_code.unwrap_or(0))
+                    .done(),
+            )
+            .arg(Some(receipt.message_id).filter(|id| is_word(id)).unwrap_or_default())
+            .arg(pack_suppression(suppression.as_ref()));
         self.run("record_receipt", &call, replies::receipt_answer).await
     }
 
@@ -375,60 +375,54 @@ impl Store for RedisStore {
         wait_max: Duration,
         count_max: u32,
     ) -> Result<Vec<OverdueReceipt>, StoreError> {
-        let mut call = self.scripts.overdue_receipts.call(1);
-        call.arg(self.keys.expected_receipts())
-            .arg(self.time())
-            .arg(millis(wait_max))
-            .arg(count_max)
-            .arg(millis(RECEIPT_POLL_INTERVAL_MIN))
-            .arg(self.keys.prefix())
-            .arg(FINAL_RANK_MIN);
+        let call = self.call(Step::OverdueReceipts, &[self.keys.due()]).arg(self.settings().pack()).arg(
+            Packer::new()
+                .u48(millis(wait_max))
+                .u32(count_max)
+                .millis32(millis(RECEIPT_POLL_INTERVAL_MIN))
+                .u8(FINAL_RANK_MIN)
+                .done(),
+        );
         self.run("overdue_receipts", &call, replies::overdue_receipts).await
     }
 
     async fn end_receipt_wait(&self, lapsed: &OverdueReceipt) -> Result<(), StoreError> {
-        let OverdueReceipt { recipient, request_id, message_id, sent_at, .. } = lapsed;
-        let mut call = self.scripts.end_receipt_wait.call(1);
-        call.arg(self.keys.expected_receipts())
-            .arg(format!("{message_id} {recipient} {} {request_id}", sent_at.0));
+        let entry = Packer::new().u48(lapsed.sent_at.0).digest(&lapsed.recipient);
+        let call = self
+            .call(Step::EndReceiptWait, &[self.keys.due()])
+            .arg(self.settings().pack())
+            .arg(entry.bytes(&request_bytes(&lapsed.request_id)).done());
         self.run("end_receipt_wait", &call, replies::receipt_wait_ended).await
     }
 
     async fn check_shared_data(&self) -> Result<(), StoreError> {
-        let mut call = self.scripts.check_shared_keys.call(5);
-        call.arg(self.keys.kill_switch())
-            .arg(self.keys.all_sends())
-            .arg(self.keys.active_workers())
-            .arg(self.keys.expected_receipts())
-            .arg(self.keys.suppressions())
-            .arg(self.keys.prefix());
-        self.run("check_shared_data", &call, replies::shared_keys_readable).await
+        let call = self.call(Step::CheckSharedData, &self.keys.all_shared());
+        self.run("check_shared_data", &call, replies::shared_data_readable).await
     }
 
     async fn heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError> {
+        let old_data = self.open().await?;
         let country = self.damaged_country().clone();
-        let mut call = self.scripts.heartbeat.call(6 + usize::from(country.is_some()));
-        call.arg(self.keys.active_workers())
-            .arg(self.keys.kill_switch())
-            .arg(self.keys.server())
-            .arg(self.keys.all_sends())
-            .arg(self.keys.expected_receipts())
-            .arg(self.keys.suppressions());
-        if let Some(country) = &country {
-            call.arg(self.keys.by_name(country));
-        }
-        call.arg(self.time())
-            .arg(id_word(worker_id))
+        let mut keys = self.keys.all_shared();
+        keys.push(self.keys.format());
+        keys.extend(country.as_deref().map(|name| self.keys.by_name(name)));
+        let call = self
+            .call(Step::Heartbeat, &keys)
+            .arg(self.settings().pack())
+            .arg(format!("{worker_id:016x}"))
             .arg(u8::from(is_active))
             .arg(millis(ACTIVE_WORKER_FOR))
             .arg(millis(LOST_WRITES_FOR))
-            .arg(self.link.server());
-        let read = |answer: &str| {
-            let (shared_state, lost_writes_for, server) = replies::heartbeat(answer)?;
-            self.link.heartbeat_answered(server, lost_writes_for);
-            Some(shared_state)
+            .arg(self.link.server())
+            .arg(format!("{FORMAT} {}", old_data.until));
+        let read = |answer: &[u8]| {
+            opening::refusal(answer).map(Err).or_else(|| {
+                let (shared_state, lost_writes_for, server) = replies::heartbeat(answer)?;
+                self.link.heartbeat_answered(server, lost_writes_for);
+                Some(Ok(shared_state))
+            })
         };
-        let shared_state = self.run("heartbeat", &call, read).await?;
+        let shared_state = self.run("heartbeat", &call, read).await??;
         // Another step may have met another country meanwhile.
         self.damaged_country().take_if(|name| Some(&*name) == country.as_ref());
         Ok(shared_state)
@@ -448,31 +442,27 @@ impl Store for RedisStore {
         request_id: &RequestId,
         recipient: Option<Digest16>,
     ) -> Result<Option<RequestRecord>, StoreError> {
-        let mut call = self.scripts.request_record.call(1);
-        call.arg(self.keys.index(request_id))
-            .arg(self.time())
-            .arg(self.keys.prefix())
-            .optional(recipient.as_ref().map(Digest16::as_str))
-            .arg(request_id.as_str())
-            .arg(millis(CHALLENGE_KEPT_AFTER));
+        let mut keys = vec![self.keys.request(request_id)];
+        keys.extend(recipient.map(|digest| self.keys.recipient(&digest)));
+        let call = self
+            .call(Step::RequestRecord, &keys)
+            .about(About::of(request_id))
+            .arg(self.settings().pack())
+            .arg(recipient.map(|digest| digest.bytes().to_vec()).unwrap_or_default());
         self.run("request_record", &call, replies::request_record).await
     }
 
     async fn recent_requests(&self, recipient: Digest16) -> Result<Vec<RequestSummary>, StoreError> {
-        let mut call = self.scripts.recent_requests.call(2);
-        call.arg(self.keys.sends(&recipient))
-            .arg(self.keys.recent(&recipient))
-            .arg(self.time())
-            .arg(RECENT_MAX);
+        let call =
+            self.call(Step::RecentRequests, &[self.keys.recipient(&recipient)]).arg(self.settings().pack());
         self.run("recent_requests", &call, |answer| replies::recent_requests(answer, RECENT_MAX)).await
     }
 
     async fn suppressions(&self, count_max: u32) -> Result<Vec<SuppressionEntry>, StoreError> {
-        let mut call = self.scripts.suppressions.call(1);
-        call.arg(self.keys.suppressions())
-            .arg(self.time())
-            .arg(count_max.min(SUPPRESSIONS_MAX))
-            .arg(self.keys.prefix());
+        let call = self
+            .call(Step::Suppressions, &[self.keys.suppressed()])
+            .arg(self.settings().pack())
+            .arg(count_max.min(SUPPRESSIONS_MAX));
         self.run("suppressions", &call, replies::suppressions).await
     }
 
@@ -483,12 +473,12 @@ impl Store for RedisStore {
     ) -> Result<SuppressionEntry, StoreError> {
         let ManualSuppression { masked, reason, duration } = suppression;
         let note = format!("{masked} {reason}");
-        let in_force = self.change_suppression("add", &recipient, *duration, &note).await?;
+        let in_force = self.change_suppression(true, &recipient, *duration, &note).await?;
         in_force.ok_or(StoreError::Unreadable { damaged: Damaged::Request, step: "suppress" })
     }
 
     async fn remove_suppression(&self, recipient: Digest16) -> Result<Option<SuppressionEntry>, StoreError> {
-        self.change_suppression("remove", &recipient, None, "").await
+        self.change_suppression(false, &recipient, None, "").await
     }
 
     fn may_have_lost_writes(&self) -> bool {

@@ -2,39 +2,33 @@
 
 use std::time::Duration;
 
-use super::script_call::Call;
+use super::library::Step;
+use super::pack::{NO_END, Packer};
+use super::settings::CallSettings;
+use super::step_call::{About, Call};
 use super::{RedisStore, replies};
 use crate::domain::keyed_digest::Digest16;
-use crate::domain::limit::EventLog;
 use crate::domain::suppression::SuppressionEntry;
 use crate::domain::time::millis;
+use crate::store::code_check::CodeCheck;
 use crate::store::retention::SUPPRESSION_MIN;
-use crate::store::{KillSwitch, LimitSubject, StoreError};
+use crate::store::{KillSwitch, StoreError};
 
 impl RedisStore {
     pub(super) async fn change_suppression(
         &self,
-        change: &str,
+        add: bool,
         recipient: &Digest16,
         duration: Option<Duration>,
         note: &str,
     ) -> Result<Option<SuppressionEntry>, StoreError> {
-        let mut call = self.scripts.suppress.call(3);
-        call.arg(self.keys.suppression(recipient))
-            .arg(self.keys.suppression_note(recipient))
-            .arg(self.keys.suppressions())
-            .arg(self.time())
-            .arg(change)
-            .arg(recipient.as_str())
-            .optional(duration.map(|duration| millis(duration.max(SUPPRESSION_MIN))))
+        let duration = duration.map_or(NO_END, |duration| millis(duration.max(SUPPRESSION_MIN)));
+        let call = self
+            .call(Step::Suppress, &[self.keys.recipient(recipient)])
+            .arg(self.settings().pack())
+            .arg(Packer::new().flag(add).u48(duration).done())
             .arg(note);
         self.run("suppress", &call, replies::suppression).await
-    }
-
-    pub(super) fn add_charged_logs(&self, call: &mut Call<'_>, subject: &LimitSubject<'_>) {
-        for log in EventLog::CHARGED {
-            call.arg(self.keys.log(log, subject));
-        }
     }
 
     pub(super) async fn change_kill_switch(
@@ -42,8 +36,24 @@ impl RedisStore {
         change: &str,
         reason: &str,
     ) -> Result<Option<KillSwitch>, StoreError> {
-        let mut call = self.scripts.kill_switch.call(1);
-        call.arg(self.keys.kill_switch()).arg(self.time()).arg(change).arg(reason);
+        let call = self
+            .call(Step::KillSwitch, &[self.keys.kill_switch()])
+            .arg(self.settings().pack())
+            .arg(change)
+            .arg(reason);
         self.run("kill_switch", &call, replies::kill_switch).await
+    }
+
+    /// A call about the code check of a recipient, up to the check and its purpose.
+    pub(super) fn check_call<'a>(&'a self, step: Step, check: &'a CodeCheck<'_>) -> Call<'a> {
+        let mut keys = vec![self.keys.recipient(&check.recipient)];
+        if matches!(step, Step::BeginProviderCheck | Step::FinishProviderCheck) {
+            keys.push(self.keys.possible_checks(&check.recipient));
+        }
+        let settings = CallSettings { limits: Some((None, check.limits)), ..self.settings() };
+        self.call(step, &keys)
+            .about(About::purpose(check.purpose))
+            .arg(settings.pack())
+            .arg(Packer::new().bytes(&check.check_id.to_be_bytes()).bytes(check.purpose.as_bytes()).done())
     }
 }

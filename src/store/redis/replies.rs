@@ -1,161 +1,215 @@
-//! Reads the answers of the scripts: words, and JSON that we wrote.
+//! Reads the answers of the steps. Each begins with a letter, which the script describes.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
+use super::keys::read_request_id;
+use super::pack::{NO_END, Unpacker};
+use super::records::{read_completion, read_history};
+use super::values::{Facts, InProgress, Recipient, Record};
 use crate::domain::challenge::ChallengeId;
-use crate::domain::history::RequestHistory;
 use crate::domain::keyed_digest::Digest16;
-use crate::domain::outcome::Outcome;
-use crate::domain::receipt::DeliveryStatus;
-use crate::domain::request_id::RequestId;
 use crate::domain::suppression::SuppressionEntry;
 use crate::domain::time::UnixMillis;
 use crate::domain::verdict::Verdict;
 use crate::store::code_check::ProviderCheckStart;
-use crate::store::retention::NO_PROVIDER_CODE;
+use crate::store::retention::{CHALLENGE_KEPT_AFTER, NO_PROVIDER_CODE};
 use crate::store::{
-    Admission, ClaimAnswer, CodeState, CompletionAnswer, Grant, KillSwitch, OverdueReceipt, ProgressAnswer,
-    ReceiptAnswer, RecordedReceipt, RequestRecord, RequestState, RequestSummary, SharedState, Usage,
+    Admission, AdmissionInput, ClaimAnswer, CodeState, CompletionAnswer, Grant, KillSwitch, OverdueReceipt,
+    ProgressAnswer, ReceiptAnswer, RequestRecord, RequestState, RequestSummary, SharedState, Usage,
 };
 
-pub(super) fn admission(answer: &str) -> Option<Admission> {
-    let (word, rest) = answer.split_once(' ').unwrap_or((answer, ""));
-    match word {
-        "paused" => Some(Admission::Paused),
-        "granted" => grant(rest).map(Admission::Granted),
-        "in_doubt" => grant(rest).map(Admission::InDoubt),
-        "crash_suspect" => {
-            let (unfinished, time_left) = rest.split_once(' ')?;
-            let (unfinished_leases, time_left) = (number(unfinished)?, duration(time_left)?);
-            Some(Admission::CrashSuspect { unfinished_leases, time_left })
+fn letter(answer: &[u8]) -> Option<(u8, Unpacker<'_>)> {
+    answer.split_first().map(|(letter, rest)| (*letter, Unpacker::new(rest)))
+}
+
+fn text(words: Unpacker<'_>) -> Option<String> {
+    String::from_utf8(words.rest().to_vec()).ok()
+}
+
+fn millis(words: &mut Unpacker<'_>) -> Option<Duration> {
+    words.u48().map(Duration::from_millis)
+}
+
+pub(super) fn admission(answer: &[u8], input: &AdmissionInput<'_>) -> Option<Admission> {
+    let (letter, mut words) = letter(answer)?;
+    match letter {
+        b'p' => Some(Admission::Paused),
+        b'b' => millis(&mut words).map(Admission::Busy),
+        b's' => {
+            Some(Admission::CrashSuspect { unfinished_leases: words.u16()?, time_left: millis(&mut words)? })
         }
-        "busy" => duration(rest).map(Admission::Busy),
-        "completed" => {
-            let (ours, outcome) = rest.split_once(' ')?;
-            Some(Admission::Completed { outcome: json(outcome)?, ours: ours == "1" })
+        b'e' => {
+            let ours = words.u8()? == b'1';
+            Some(Admission::Completed { outcome: read_completion(words.rest())?, ours })
+        }
+        b'n' => {
+            let proposal = &input.proposal;
+            let facts = Facts {
+                callers_code: proposal.callers_code,
+                id: Digest16::parse(proposal.id.as_str())?,
+                digest: proposal.digest,
+                kid: proposal.kid,
+            };
+            new_grant(&mut words, |_| Some(facts)).map(Admission::Granted)
+        }
+        b'c' => new_grant(&mut words, Facts::read).map(Admission::Granted),
+        b'g' => grant_again(words).map(Admission::Granted),
+        b'd' => grant_again(words).map(Admission::InDoubt),
+        b'r' => {
+            let sends = words.u16()?;
+            grant(&mut words).map(|grant| Admission::Granted(Grant { sends, ..grant }))
         }
         _ => None,
     }
 }
 
-fn grant(words: &str) -> Option<Grant> {
-    let mut words = words.splitn(14, ' ');
-    let mut next = || words.next();
+fn new_grant<'a>(
+    words: &mut Unpacker<'a>,
+    facts: impl FnOnce(&mut Unpacker<'a>) -> Option<Facts<'a>>,
+) -> Option<Grant> {
+    let (now, sends, expires_at, deadline) = (words.time()?, words.u16()?, words.time()?, words.time()?);
+    let facts = facts(words)?;
     Some(Grant {
-        attempt: number(next()?)?,
-        now: time(next()?)?,
-        attempt_started_at: time(next()?)?,
-        attempts_in_doubt: number(next()?)?,
-        unfinished_leases: number(next()?)?,
-        sends: number(next()?)?,
-        challenge: ChallengeId::parse(next()?)?,
-        kid: next()?.to_owned(),
-        digest: Digest16::parse(next()?)?,
-        callers_code: next()? == "1",
-        admitted_at: time(next()?)?,
-        expires_at: time(next()?)?,
-        deadline: time(next()?)?,
-        history: match optional(next()?) {
-            Some(history) => Some(json(history)?),
-            None => None,
-        },
+        attempt: 1,
+        challenge: ChallengeId::from_digest(facts.id),
+        kid: facts.kid.to_owned(),
+        digest: facts.digest,
+        callers_code: facts.callers_code,
+        admitted_at: now,
+        expires_at,
+        deadline,
+        now,
+        attempt_started_at: now,
+        attempts_in_doubt: 0,
+        unfinished_leases: 1,
+        sends,
+        history: None,
     })
 }
 
-pub(super) fn progress_answer(answer: &str) -> Option<ProgressAnswer> {
-    Some(match answer {
-        "applied" => ProgressAnswer::Applied,
-        "not_owner" => ProgressAnswer::NotOwner,
-        "challenge_replaced" => ProgressAnswer::ChallengeUsedOrReplaced,
-        other => ProgressAnswer::AlreadySent(other.strip_prefix("already_sent ")?.to_owned()),
+fn grant_again(mut words: Unpacker<'_>) -> Option<Grant> {
+    let grant = grant(&mut words)?;
+    Some(Grant { history: Some(read_history(words.rest())?), ..grant })
+}
+
+fn grant(words: &mut Unpacker<'_>) -> Option<Grant> {
+    let (now, attempt, attempt_started_at) = (words.time()?, words.u16()?, words.time()?);
+    let (attempts_in_doubt, unfinished_leases) = (words.u16()?, words.u16()?);
+    let (admitted_at, expires_at, deadline) = (words.time()?, words.time()?, words.time()?);
+    let facts = words.short()?;
+    let facts = Facts::read(&mut Unpacker::new(facts))?;
+    Some(Grant {
+        attempt,
+        challenge: ChallengeId::from_digest(facts.id),
+        kid: facts.kid.to_owned(),
+        digest: facts.digest,
+        callers_code: facts.callers_code,
+        admitted_at,
+        expires_at,
+        deadline,
+        now,
+        attempt_started_at,
+        attempts_in_doubt,
+        unfinished_leases,
+        sends: 0,
+        history: None,
     })
 }
 
-pub(super) fn claim_answer(answer: &str) -> Option<ClaimAnswer> {
-    Some(match answer {
-        "sent_unnamed" => ClaimAnswer::SentUnnamed,
-        "all_claimed" => ClaimAnswer::AllClaimed,
-        "ambiguous" => ClaimAnswer::Ambiguous,
-        "not_owner" => ClaimAnswer::NotOwner,
-        other => ClaimAnswer::Claimed(other.strip_prefix("claimed ")?.to_owned()),
-    })
+pub(super) fn progress_answer(answer: &[u8]) -> Option<ProgressAnswer> {
+    let (letter, words) = letter(answer)?;
+    match letter {
+        b'a' => Some(ProgressAnswer::Applied),
+        b'o' => Some(ProgressAnswer::NotOwner),
+        b'r' => Some(ProgressAnswer::ChallengeUsedOrReplaced),
+        b's' => text(words).map(ProgressAnswer::AlreadySent),
+        _ => None,
+    }
 }
 
-pub(super) fn completion_answer(answer: &str) -> Option<CompletionAnswer> {
-    Some(match answer {
-        "recorded" => CompletionAnswer::Recorded,
-        "not_owner" => CompletionAnswer::NotOwner,
-        "message_claimed" => CompletionAnswer::MessageClaimed,
-        other => CompletionAnswer::AlreadyCompleted(json(other.strip_prefix("already_completed ")?)?),
-    })
+pub(super) fn claim_answer(answer: &[u8]) -> Option<ClaimAnswer> {
+    let (letter, words) = letter(answer)?;
+    match letter {
+        b'c' => text(words).map(ClaimAnswer::Claimed),
+        b'u' => Some(ClaimAnswer::SentUnnamed),
+        b'a' => Some(ClaimAnswer::AllClaimed),
+        b'n' => Some(ClaimAnswer::Ambiguous),
+        b'o' => Some(ClaimAnswer::NotOwner),
+        _ => None,
+    }
 }
 
-pub(super) fn verdict(answer: &str) -> Option<Verdict> {
-    let (word, rest) = answer.split_once(' ').unwrap_or((answer, ""));
-    Some(match word {
-        "verified" => Verdict::Verified,
-        "wrong" => Verdict::Wrong { attempts_left: number(rest)? },
-        "already_used" => Verdict::AlreadyUsed,
-        "none_pending" => Verdict::NonePending,
-        "key_unavailable" => Verdict::KeyUnavailable,
-        "unanswered" => Verdict::Unanswered { counted: true },
-        "not_counted" => Verdict::Unanswered { counted: false },
-        "expired" => Verdict::Expired { at: time(rest)? },
-        "locked" => {
-            let wait: u64 = rest.parse().ok()?;
-            Verdict::Locked { retry_after: (wait > 0).then(|| Duration::from_millis(wait)) }
+pub(super) fn completion_answer(answer: &[u8]) -> Option<CompletionAnswer> {
+    let (letter, words) = letter(answer)?;
+    match letter {
+        b'r' => Some(CompletionAnswer::Recorded),
+        b'o' => Some(CompletionAnswer::NotOwner),
+        b'm' => Some(CompletionAnswer::MessageClaimed),
+        b'a' => read_completion(words.rest()).map(CompletionAnswer::AlreadyCompleted),
+        _ => None,
+    }
+}
+
+pub(super) fn verdict(answer: &[u8]) -> Option<Verdict> {
+    let (letter, mut words) = letter(answer)?;
+    Some(match letter {
+        b'v' => Verdict::Verified,
+        b'w' => Verdict::Wrong { attempts_left: words.u8()?.into() },
+        b'u' => Verdict::AlreadyUsed,
+        b'n' => Verdict::NonePending,
+        b'k' => Verdict::KeyUnavailable,
+        b'?' => Verdict::Unanswered { counted: true },
+        b'-' => Verdict::Unanswered { counted: false },
+        b'x' => Verdict::Expired { at: words.time()? },
+        b'l' => {
+            let wait = millis(&mut words)?;
+            Verdict::Locked { retry_after: (!wait.is_zero()).then_some(wait) }
         }
         _ => return None,
     })
 }
 
-pub(super) fn provider_check_start(answer: &str) -> Option<ProviderCheckStart> {
-    match answer.strip_prefix("ask ") {
-        Some(sid) => Some(ProviderCheckStart::Ask(optional(sid).map(str::to_owned))),
-        None => verdict(answer).map(ProviderCheckStart::Decided),
+pub(super) fn provider_check_start(answer: &[u8]) -> Option<ProviderCheckStart> {
+    match letter(answer)? {
+        (b'a', sid) => Some(ProviderCheckStart::Ask(text(sid).filter(|sid| !sid.is_empty()))),
+        _ => verdict(answer).map(ProviderCheckStart::Decided),
     }
 }
 
-pub(super) fn reopened(answer: &str) -> Option<()> {
-    matches!(answer, "reopened" | "unchanged").then_some(())
+pub(super) fn reopened(answer: &[u8]) -> Option<()> {
+    matches!(answer, b"r" | b"u").then_some(())
 }
 
-pub(super) fn linked(answer: &str) -> Option<()> {
-    matches!(answer, "linked" | "replaced").then_some(())
+pub(super) fn linked(answer: &[u8]) -> Option<()> {
+    matches!(answer, b"l" | b"r").then_some(())
 }
 
-pub(super) fn usage(answer: &str) -> Option<Usage> {
-    let mut words = answer.split(' ');
-    let mut next = || words.next();
+pub(super) fn usage(answer: &[u8]) -> Option<Usage> {
+    let mut words = Unpacker::new(answer);
     Some(Usage {
-        used: number(next()?)?,
-        used_day: number(next()?)?,
-        wrong_attempts: number(next()?)?,
-        limited_for: duration(next()?)?,
-        cooldown_left: duration(next()?)?,
-        has_record: next()? == "1",
+        used: words.u32()?,
+        used_day: words.u32()?,
+        wrong_attempts: words.u32()?,
+        limited_for: millis(&mut words)?,
+        cooldown_left: millis(&mut words)?,
+        has_record: words.u8()? == 1,
     })
 }
 
 /// `None` inside if the key is free.
-pub(super) fn idempotency_key(answer: &str) -> Option<Option<Digest16>> {
-    match optional(answer) {
-        Some(digest) => Digest16::parse(digest).map(Some),
-        None => Some(None),
-    }
+pub(super) fn idempotency_key(answer: &[u8]) -> Option<Option<Digest16>> {
+    if answer.is_empty() { Some(None) } else { Unpacker::new(answer).digest().map(Some) }
 }
 
-pub(super) fn receipt_answer(answer: &str) -> Option<ReceiptAnswer> {
-    let (word, rest) = answer.split_once(' ').unwrap_or((answer, ""));
-    let (purpose, history) = match word {
-        "no_request" => return Some(ReceiptAnswer::NoRequest),
-        "nothing_to_publish" => return Some(ReceiptAnswer::NothingToPublish),
-        "in_progress" => {
-            let (purpose, history) = rest.split_once(' ')?;
-            (purpose.to_owned(), json::<RequestHistory>(history)?)
-        }
-        "completed" => {
-            let outcome: Outcome = json(rest)?;
+pub(super) fn receipt_answer(answer: &[u8]) -> Option<ReceiptAnswer> {
+    let (letter, mut words) = letter(answer)?;
+    let (purpose, history) = match letter {
+        b'n' => return Some(ReceiptAnswer::NoRequest),
+        b'k' => return Some(ReceiptAnswer::NothingToPublish),
+        b'p' => (words.short_text()?.to_owned(), read_history(words.rest())?),
+        b'e' => {
+            let outcome = read_completion(words.rest())?;
             (outcome.purpose, outcome.history)
         }
         _ => return None,
@@ -163,158 +217,132 @@ pub(super) fn receipt_answer(answer: &str) -> Option<ReceiptAnswer> {
     Some(ReceiptAnswer::Publish { purpose, correlation_id: history.correlation_id })
 }
 
-pub(super) fn overdue_receipts(answer: &str) -> Option<Vec<OverdueReceipt>> {
-    answer.lines().map(overdue_receipt).collect()
+pub(super) fn overdue_receipts(answer: &[u8]) -> Option<Vec<OverdueReceipt>> {
+    let (mut words, mut overdue) = (Unpacker::new(answer), Vec::new());
+    while !words.is_empty() {
+        let (lapsed, recipient, request) = (words.u8()? == 1, words.digest()?, words.bytes(17)?);
+        let request_id = read_request_id(request, words.short_text()?)?;
+        let message_id = words.long_text()?.to_owned();
+        overdue.push(OverdueReceipt { recipient, request_id, message_id, sent_at: words.time()?, lapsed });
+    }
+    Some(overdue)
 }
 
-fn overdue_receipt(line: &str) -> Option<OverdueReceipt> {
-    let mut words = line.split(' ');
-    let lapsed = words.next()? == "lapsed";
-    let (message_id, recipient) = (words.next()?.to_owned(), Digest16::parse(words.next()?)?);
-    let (sent_at, request_id) = (time(words.next()?)?, RequestId::parse(words.next()?)?);
-    Some(OverdueReceipt { recipient, request_id, message_id, sent_at, lapsed })
+pub(super) fn receipt_wait_ended(answer: &[u8]) -> Option<()> {
+    (answer == b"e").then_some(())
 }
 
-pub(super) fn receipt_wait_ended(answer: &str) -> Option<()> {
-    (answer == "ended").then_some(())
-}
-
-pub(super) fn shared_keys_readable(answer: &str) -> Option<()> {
-    (answer == "readable").then_some(())
+pub(super) fn shared_data_readable(answer: &[u8]) -> Option<()> {
+    (answer == b"r").then_some(())
 }
 
 /// The shared state, for how much longer the server may lack writes, and its run id.
-pub(super) fn heartbeat(answer: &str) -> Option<(SharedState, Duration, &str)> {
-    let mut words = answer.split(' ');
+pub(super) fn heartbeat(answer: &[u8]) -> Option<(SharedState, Duration, &str)> {
+    let mut words = std::str::from_utf8(answer).ok()?.split(' ');
     let shared_state =
-        SharedState { kill_switch_on: words.next()? == "1", active_workers: number(words.next()?)? };
-    Some((shared_state, duration(words.next()?)?, words.next()?))
+        SharedState { kill_switch_on: words.next()? == "1", active_workers: words.next()?.parse().ok()? };
+    let lost_writes_for = Duration::from_millis(words.next()?.parse().ok()?);
+    Some((shared_state, lost_writes_for, words.next()?))
 }
 
-pub(super) fn kill_switch(answer: &str) -> Option<Option<KillSwitch>> {
+pub(super) fn kill_switch(answer: &[u8]) -> Option<Option<KillSwitch>> {
     if answer.is_empty() {
         return Some(None);
     }
-    let (since, reason) = answer.split_once(' ')?;
-    Some(Some(KillSwitch { since: time(since)?, reason: reason.to_owned() }))
+    let (since, reason) = std::str::from_utf8(answer).ok()?.split_once(' ')?;
+    Some(Some(KillSwitch { since: UnixMillis(since.parse().ok()?), reason: reason.to_owned() }))
 }
 
-pub(super) fn request_record(answer: &str) -> Option<Option<RequestRecord>> {
+pub(super) fn request_record(answer: &[u8]) -> Option<Option<RequestRecord>> {
     if answer.is_empty() {
         return Some(None);
     }
-    let mut words = answer.splitn(8, ' ');
-    let mut next = || words.next();
-    let code = match (next()?, next()?, next()?) {
-        ("-", _, _) => None,
-        (expires, checks, used) => {
-            Some(CodeState { expires: time(expires)?, checks: number(checks)?, used: used == "1" })
+    let mut words = Unpacker::new(answer);
+    let now = words.time()?;
+    let length = usize::try_from(words.u32()?).ok()?;
+    let (record, recipient) = (Record::read(words.bytes(length)?)?, words.rest());
+    let (state, challenge) = match record.stage {
+        None => {
+            let outcome = read_completion(record.rest)?;
+            let challenge = outcome.history.challenge.as_deref().and_then(Digest16::parse);
+            (RequestState::Completed(outcome), challenge)
         }
+        Some(stage) => in_progress(stage, record.has_lease(), record.rest)?,
     };
-    let (state, owner, _kept_until) = (next()?, next()?, next()?);
-    let receipt = match optional(next()?) {
-        Some(receipt) => Some(recorded_receipt(receipt)?),
-        None => None,
+    let purpose = match &state {
+        RequestState::InProgress { purpose, .. } => purpose,
+        RequestState::Completed(outcome) => &outcome.purpose,
     };
-    let rest = next()?;
-    let state = match state {
-        "ended" => RequestState::Completed(json(rest)?),
-        stage => in_progress(stage, owner != "-", rest)?,
+    let code = match challenge {
+        Some(challenge) if !recipient.is_empty() => code_state(recipient, purpose, challenge, now)?,
+        _ => None,
     };
-    Some(Some(RequestRecord { state, receipt, code }))
+    Some(Some(RequestRecord { state, receipt: record.receipt, code }))
 }
 
-fn in_progress(stage: &str, leased: bool, rest: &str) -> Option<RequestState> {
-    let words: Vec<&str> = rest.splitn(14, ' ').collect();
-    let [_lease, attempt, _started, _in_doubt, _unfinished, facts @ .., purpose, history] = words.as_slice()
-    else {
-        return None;
-    };
-    Some(RequestState::InProgress {
-        stage: ["sending", "waiting", "doubt"].into_iter().find(|word| *word == stage)?,
-        leased,
-        attempt: number(attempt)?,
-        purpose: (*purpose).to_owned(),
-        deadline: time(facts.last()?)?,
-        history: json(history)?,
-    })
+fn in_progress(stage: &'static str, leased: bool, rest: &[u8]) -> Option<(RequestState, Option<Digest16>)> {
+    let InProgress { attempt, deadline, purpose, facts, history, .. } = InProgress::read(rest)?;
+    let (purpose, history) = (purpose.to_owned(), read_history(history)?);
+    Some((RequestState::InProgress { stage, leased, attempt, purpose, deadline, history }, Some(facts.id)))
 }
 
-fn recorded_receipt(receipt: &str) -> Option<RecordedReceipt> {
-    let words: Vec<&str> = receipt.split(',').collect();
-    let &[message_id, _rank, status, published, provider_code, at, ref _strength @ ..] = words.as_slice()
-    else {
-        return None;
-    };
-    Some(RecordedReceipt {
-        message_id: message_id.to_owned(),
-        status: DeliveryStatus::parse(status)?,
-        provider_code: match optional(provider_code) {
-            Some(provider_code) => Some(number(provider_code)?),
-            None => None,
-        },
-        published: published == "1",
-        at: time(at)?,
-    })
+/// The state of a challenge, if it is the recipient's current one. `None` outside: the value cannot be read.
+fn code_state(
+    recipient: &[u8],
+    purpose: &str,
+    challenge: Digest16,
+    now: UnixMillis,
+) -> Option<Option<CodeState>> {
+    let challenges = Recipient::read(recipient)?.challenges;
+    let current = challenges
+        .iter()
+        .find(|current| current.purpose == purpose)
+        .filter(|current| current.facts.id == challenge && current.expires.plus(CHALLENGE_KEPT_AFTER) > now);
+    Some(current.map(|current| CodeState {
+        expires: current.expires,
+        checks: current.checks,
+        used: !current.used_by.is_empty(),
+    }))
 }
 
-pub(super) fn suppression(answer: &str) -> Option<Option<SuppressionEntry>> {
-    if answer.is_empty() { Some(None) } else { suppression_line(answer).map(Some) }
+/// `None` inside if there is none.
+pub(super) fn suppression(answer: &[u8]) -> Option<Option<SuppressionEntry>> {
+    if answer.is_empty() { Some(None) } else { suppression_entry(answer).map(Some) }
 }
 
-pub(super) fn suppressions(answer: &str) -> Option<Vec<SuppressionEntry>> {
-    answer.lines().map(suppression_line).collect()
+pub(super) fn suppressions(answer: &[u8]) -> Option<Vec<SuppressionEntry>> {
+    let (mut words, mut entries) = (Unpacker::new(answer), Vec::new());
+    while !words.is_empty() {
+        entries.push(suppression_entry(words.long()?)?);
+    }
+    Some(entries)
 }
 
-fn suppression_line(line: &str) -> Option<SuppressionEntry> {
-    let mut words = line.splitn(5, ' ');
-    let mut next = || words.next();
-    let provider_code = number(next()?)?;
-    let mut optional_time = || {
-        Some(match optional(next()?) {
-            Some(word) => Some(time(word)?),
-            None => None,
-        })
-    };
-    let (until, since) = (optional_time()?, optional_time()?);
+fn suppression_entry(entry: &[u8]) -> Option<SuppressionEntry> {
+    let mut words = Unpacker::new(entry);
+    let (provider_code, until) = (words.u32()?, words.u48()?);
+    let since = if words.is_empty() { None } else { Some(words.time()?) };
+    let note = std::str::from_utf8(words.rest()).ok()?;
+    let (masked, reason) = note.split_once(' ').unwrap_or((note, ""));
     Some(SuppressionEntry {
-        to: optional(next()?).map(str::to_owned),
+        to: (!masked.is_empty()).then(|| masked.to_owned()),
         provider_code: (provider_code != NO_PROVIDER_CODE).then_some(provider_code),
-        reason: next().filter(|reason| !reason.is_empty()).map(str::to_owned),
+        reason: (!reason.is_empty()).then(|| reason.to_owned()),
         since,
-        until,
+        until: (until != NO_END).then_some(UnixMillis(until)),
     })
 }
 
 /// Merges the lists of sent and unsent requests, newest first, each request once.
-pub(super) fn recent_requests(answer: &str, count: u32) -> Option<Vec<RequestSummary>> {
-    let words: Vec<&str> = answer.split_whitespace().collect();
-    let read =
-        |pair: &[&str]| Some(RequestSummary { request_id: RequestId::parse(pair[0])?, at: time(pair[1])? });
-    let mut recent = words.chunks_exact(2).map(read).collect::<Option<Vec<_>>>()?;
+pub(super) fn recent_requests(answer: &[u8], count: u32) -> Option<Vec<RequestSummary>> {
+    let (mut words, mut recent) = (Unpacker::new(answer), Vec::new());
+    while !words.is_empty() {
+        let (at, request) = (words.time()?, words.bytes(17)?);
+        recent.push(RequestSummary { at, request_id: read_request_id(request, words.short_text()?)? });
+    }
     recent.sort_by(|a, b| (b.at, &b.request_id).cmp(&(a.at, &a.request_id)));
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     recent.retain(|recent| seen.insert(recent.request_id.clone()));
     recent.truncate(usize::try_from(count).expect("a small number"));
     Some(recent)
-}
-
-fn json<T: serde::de::DeserializeOwned>(text: &str) -> Option<T> {
-    serde_json::from_str(text).ok()
-}
-
-fn time(word: &str) -> Option<UnixMillis> {
-    word.parse().ok().map(UnixMillis)
-}
-
-fn duration(word: &str) -> Option<Duration> {
-    word.parse().ok().map(Duration::from_millis)
-}
-
-fn number(word: &str) -> Option<u32> {
-    word.parse().ok()
-}
-
-fn optional(word: &str) -> Option<&str> {
-    (word != "-").then_some(word)
 }

@@ -1,15 +1,95 @@
--- Suppressions: lists suppressed recipients, latest end first.
--- KEYS     suppressions (the list of all suppressed recipients); the keys of each follow from the recipient
--- ARGV     now, how many at most, prefix of all keys
--- Answers  a line each: provider code, until when or '-', since when, masked recipient, reason
-local suppressions = KEYS[1]
-local now, count, prefix = unpack(ARGV)
-now = clock(now)
-redis.call('ZREMRANGEBYSCORE', suppressions, '-inf', decimal(now))
-local lines = {}
-for _, recipient in ipairs(redis.call('ZRANGE', suppressions, '+inf', '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, count)) do
-  local key = prefix .. ':' .. recipient
-  local line = suppression_line(key .. ':suppressed', key .. ':suppression', now)
-  if line then lines[#lines + 1] = line else redis.call('ZREM', suppressions, recipient) end
+-- Suppressions. That of a recipient is in its packed value; {P}:n<recipient> notes since when (I6), masked recipient and
+-- reason; {P}:suppressed lists the recipients by the end. That of a country is {P}:c<country>: I4 provider code, I6 end.
+
+-- An end that is no time: `inf` for the list's scores.
+local function score(till) return till == NO_END and 'inf' or decimal(till) end
+
+-- Suppresses a recipient until a time. A suppression that ends later stays. Answers whether `s` changed.
+local function suppress_recipient(prefix, recipient, s, code, duration, now, masked_and_reason)
+  local till = duration == NO_END and NO_END or now + duration
+  if s.suppressed_until >= till then return false end
+  local note_key = prefix .. 'n' .. recipient
+  local note = s.suppressed_until > now and call('GET', note_key)
+  local since = note and read('>I6', note) or now
+  note = pack('>I6', since) .. masked_and_reason
+  call('ZREMRANGEBYSCORE', prefix .. 'suppressed', '-inf', decimal(now))
+  call('ZADD', prefix .. 'suppressed', score(till), recipient)
+  if till == NO_END then call('SET', note_key, note) else call('SET', note_key, note, 'PX', decimal(duration)) end
+  s.suppression_code, s.suppressed_until = code, till
+  return true
 end
-return table.concat(lines, '\n')
+
+local function suppress_country(key, code, duration, now)
+  local till = duration == NO_END and NO_END or now + duration
+  local value = call('GET', key)
+  if value and select(2, read_country(key, value)) >= till then return end
+  value = pack('>I4I6', code, till)
+  if till == NO_END then call('SET', key, value) else call('SET', key, value, 'PX', decimal(duration)) end
+end
+
+-- A suppression in force as one entry: I4 provider code, I6 end, then the note (none: unknown).
+local function suppression_entry(prefix, recipient, s, now)
+  if s.suppressed_until <= now then return nil end
+  return pack('>I4I6', s.suppression_code, s.suppressed_until) .. (call('GET', prefix .. 'n' .. recipient) or '')
+end
+
+-- Manual suppression: an operator suppresses a recipient, or removes its suppression, even one that a provider caused.
+-- KEYS     recipient
+-- ARGV     settings; change: B 1 add, 0 remove, I6 duration (NO_END: without end); masked recipient and reason
+-- Answers  the suppression in force after adding, or before removing: an entry; empty if there is none
+local function suppress(keys, args)
+  local c = settings_of(args[1])
+  local add, duration = read('>BI6', args[2])
+  local masked_and_reason = args[3]
+  local now, recipient, prefix = clock(c.test_time), sub(keys[1], -16), prefix_of(keys[1])
+  local note_key = prefix .. 'n' .. recipient
+  local s = read_recipient(keys[1], call('GET', keys[1]))
+  if add == 0 then
+    local removed = suppression_entry(prefix, recipient, s, now)
+    if s.suppressed_until ~= 0 then
+      s.suppression_code, s.suppressed_until = 0, 0
+      write_recipient(keys[1], s, c.window, now)
+    end
+    call('DEL', note_key)
+    call('ZREM', prefix .. 'suppressed', recipient)
+    return removed or ''
+  end
+  -- Without a new reason, that of an earlier manual suppression (stored with provider code 0) stays.
+  local since
+  if s.suppressed_until > now and s.suppression_code == 0 then
+    local note = call('GET', note_key) or ''
+    if #note > 6 then
+      since = read('>I6', note)
+      local old_reason = string.match(sub(note, 7), '^%S+ ?(.*)$')
+      local masked, reason = string.match(masked_and_reason, '^(%S+) ?(.*)$')
+      if reason == '' then masked_and_reason = masked .. ' ' .. (old_reason or '') end
+    end
+  end
+  if suppress_recipient(prefix, recipient, s, 0, duration, now, masked_and_reason) then
+    write_recipient(keys[1], s, c.window, now)
+  elseif since then
+    call('SET', note_key, pack('>I6', since) .. masked_and_reason, 'KEEPTTL')
+  end
+  return suppression_entry(prefix, recipient, s, now)
+end
+
+-- Suppressions: lists suppressed recipients, latest end first.
+-- KEYS     the list of suppressed recipients
+-- ARGV     settings, how many at most
+-- Answers  of each: H length of its entry, entry
+local function suppressions(keys, args)
+  local c = settings_of(args[1])
+  local now, prefix = clock(c.test_time), sub(keys[1], 1, -11)
+  call('ZREMRANGEBYSCORE', keys[1], '-inf', decimal(now))
+  local entries = {}
+  for _, recipient in ipairs(call('ZRANGE', keys[1], '+inf', '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, args[2])) do
+    local key = prefix .. 's' .. recipient
+    local entry = suppression_entry(prefix, recipient, read_recipient(key, call('GET', key)), now)
+    if entry then
+      entries[#entries + 1] = pack('>Hc0', #entry, entry)
+    else
+      call('ZREM', keys[1], recipient)
+    end
+  end
+  return table.concat(entries)
+end

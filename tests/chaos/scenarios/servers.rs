@@ -49,7 +49,7 @@ pub(super) async fn redis_out_of_memory_noeviction(place: Place<'_>) -> Result<V
     Ok(verdict)
 }
 
-/// Redis loses its scripts repeatedly.
+/// Redis loses its functions and scripts repeatedly.
 pub(super) async fn script_flush(place: Place<'_>) -> Result<Verdict, String> {
     let setup = Setup::new("script_flush", place.seed);
     let stage = Stage::set(setup, place.servers, place.folder).await?;
@@ -58,6 +58,7 @@ pub(super) async fn script_flush(place: Place<'_>) -> Result<Verdict, String> {
         for nth in 1..=15 {
             // A fifth of a second of traffic lies between two.
             stage.client.answered(nth * 8, SOON).await?;
+            redis(place, &["FUNCTION", "FLUSH"]).await?;
             redis(place, &["SCRIPT", "FLUSH"]).await?;
             flushed += 1;
         }

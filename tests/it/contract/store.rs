@@ -1,6 +1,8 @@
 //! The contract of a store, tested on the one in memory and on a real Redis.
 
+mod before;
 mod claims;
+mod cost;
 mod damaged;
 mod damaged_shared;
 mod failover;
@@ -8,6 +10,7 @@ mod progress;
 mod properties;
 mod provider_check;
 mod receipts;
+mod rights;
 mod shared;
 mod suppressions;
 
@@ -59,7 +62,7 @@ pub fn limits() -> Limits {
 }
 
 pub fn named(number: u8) -> Digest16 {
-    Digest16::from_random([number; 16])
+    Digest16::from_bytes([number; 16])
 }
 
 /// A request, the lease under which it is admitted, and the challenge that it would start.
@@ -220,7 +223,7 @@ async fn grant_and_complete(store: &dyn TimedStore, request: &TestRequest) -> Gr
 }
 
 /// Tests every promise, each with its own recipients.
-async fn keeps_its_promises(store: &dyn TimedStore) {
+pub async fn keeps_its_promises(store: &dyn TimedStore) {
     a_repeated_admission_gets_the_same_answer_and_one_charge(store).await;
     a_completed_request_is_replayed_to_other_leases(store).await;
     limits_slide_and_say_when_to_retry(store).await;
@@ -706,12 +709,5 @@ async fn memory_keeps_its_promises() {
 async fn redis_keeps_its_promises() {
     let redis = real::Redis::fresh();
     keeps_its_promises(&redis.store()).await;
-    redis.expect_only_these_without_a_ttl(&[
-        ":kill",
-        ":suppressed",
-        ":suppressed",
-        ":suppression",
-        ":suppression",
-        ":suppressions",
-    ]);
+    redis.expect_only_these_without_a_ttl(&[":format", ":kill", ":n", ":n", ":s", ":s", ":suppressed"]);
 }

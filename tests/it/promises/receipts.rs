@@ -143,7 +143,7 @@ async fn a_lapse_whose_step_had_no_answer_is_found_again() {
     sleep(Duration::from_secs(600)).await;
     // Its answer is lost.
     assert_eq!(store.inner.overdue_receipts(Duration::from_secs(600), 9).await.expect("answers").len(), 1);
-    sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_secs(120)).await;
     start_capturing();
     tracker.poll_overdue(&*provider, Duration::from_secs(600)).await.expect("answers");
     assert!(captured_log().contains("receipt did not come in time"));

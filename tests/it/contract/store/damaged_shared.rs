@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::limit::{Limit, Limits};
 use otpost::domain::suppression::{NewSuppression, SuppressionTarget};
 use otpost::store::redis::RedisStore;
@@ -21,12 +20,15 @@ use crate::real::Redis;
 type Damage = (&'static str, &'static str, &'static [&'static [u8]]);
 
 /// Every shared key but those of countries, and `server`, which every heartbeat writes anew.
-const DAMAGES: [Damage; 8] = [
-    ("receipts", "SET", &[b"x"]),
-    ("suppressions", "HSET", &[b"a", b"b"]),
-    ("spend:h", "SET", &[b"x"]),
-    ("spend:h", "ZADD", &[b"inf", b"x", b"inf", b"y", b"inf", b"z"]),
-    ("busy", "SET", &[b"x"]),
+const DAMAGES: [Damage; 11] = [
+    ("a", "SET", &[b"x"]),
+    ("a", "RPUSH", &[b"1800000000000"]),
+    ("A", "SET", &[b"x"]),
+    ("A", "RPUSH", &[b"soon"]),
+    ("A", "RPUSH", &[b"nan"]),
+    ("due", "SET", &[b"x"]),
+    ("suppressed", "HSET", &[b"a", b"b"]),
+    ("workers", "SET", &[b"x"]),
     ("kill", "HSET", &[b"a", b"b"]),
     ("kill", "SET", &[b"x"]),
     ("kill", "SET", &[b"soon a reason"]),
@@ -49,8 +51,10 @@ fn expect_named<T: std::fmt::Debug>(key: &str, answer: Result<T, StoreError>) {
     }
 }
 
-fn with_all_limited(request: TestRequest) -> TestRequest {
-    TestRequest { limits: limits().with(Limit::All, 3), ..request }
+/// All sends are counted in `a`, and where the limit is higher, in `A`.
+fn with_all_limited(key: &str, request: TestRequest) -> TestRequest {
+    let limits = limits().with(Limit::All, if key == "A" { 300 } else { 3 });
+    TestRequest { user: Some(named(7)), limits, ..request }
 }
 
 #[tokio::test]
@@ -69,36 +73,55 @@ async fn a_heartbeat_and_the_status_name_a_damaged_key_until_it_is_deleted() {
 }
 
 #[tokio::test]
-async fn a_request_is_not_admitted_beside_a_damaged_key_that_its_steps_need_and_is_charged_once_afterwards() {
-    for (key, command, arguments) in &DAMAGES[..4] {
+async fn a_request_is_not_admitted_beside_a_damaged_log_of_all_sends_and_is_charged_once_afterwards() {
+    for (key, command, arguments) in &DAMAGES[..5] {
         let (redis, store) = fresh();
-        let request = with_all_limited(request_to(1, "waits"));
+        // The list's newest entry but two counts: its limit is that many.
+        let arguments: Vec<&[u8]> = if *key == "A" { arguments.repeat(300) } else { arguments.to_vec() };
+        let arguments = if *command == "SET" { &arguments[..1] } else { &arguments };
+        let request = with_all_limited(key, request_to(1, "waits"));
         redis.replace(key, command, arguments);
         for _ in 0..2 {
             expect_named(key, store.admit(&request.admit()).await);
         }
         redis.delete(key);
         assert_eq!(granted(admit(&store, &request).await).sends, 1);
+        assert_eq!(redis.read([b"u".as_slice(), &[7; 16]].concat()).len(), 6, "one charge of the user");
     }
 }
 
 #[tokio::test]
 async fn a_damaged_suppression_of_a_country_is_watched_once_a_request_met_it() {
-    for (command, arguments) in
-        [("SET", [b"x".as_slice()].as_slice()), ("SET", &[b"21408 later"]), ("HSET", &[b"a", b"b"])]
-    {
+    for value in [b"x".as_slice(), b"21408 later", &[0; 9], &[0; 11]] {
         let (redis, store) = fresh();
         let (other, request) = (redis.store(), request_to(1, "waits"));
         let admission = AdmissionInput { country: Some("CO"), ..request.admit() };
-        redis.replace("country:CO", command, arguments);
-        expect_named("country:CO", other.check_shared_data().await);
+        redis.replace("cCO", "SET", &[value]);
+        expect_named("cCO", other.check_shared_data().await);
         store.heartbeat(1, false).await.expect("no request met it");
-        expect_named("country:CO", store.admit(&admission).await);
-        expect_named("country:CO", store.heartbeat(1, false).await);
-        redis.delete("country:CO");
+        expect_named("cCO", store.admit(&admission).await);
+        expect_named("cCO", store.heartbeat(1, false).await);
+        redis.delete("cCO");
         store.heartbeat(1, false).await.expect("mended");
         other.check_shared_data().await.expect("mended");
         granted(store.admit(&admission).await.expect("answers"));
+    }
+}
+
+/// An admission takes it for none: it would need a command more for each message.
+#[tokio::test]
+async fn the_status_names_a_country_whose_key_has_another_type() {
+    for (key, country) in [("cAA", "AA"), ("cZZ", "ZZ")] {
+        let (redis, store) = fresh();
+        redis.replace(key, "HSET", &[b"a", b"b"]);
+        expect_named(key, store.check_shared_data().await);
+        let request = request_to(1, "sent");
+        granted(
+            store
+                .admit(&AdmissionInput { country: Some(country), ..request.admit() })
+                .await
+                .expect("answers"),
+        );
     }
 }
 
@@ -112,22 +135,21 @@ async fn a_completion_waits_for_the_key_of_expected_receipts_and_then_is_whole()
         poll_receipt_after: Some(LEASE),
         ..completion(request.lease(), &outcome, Refund::None)
     };
-    redis.replace("receipts", "SET", &[b"x"]);
+    redis.replace("due", "SET", &[b"x"]);
     for _ in 0..2 {
-        expect_named("receipts", store.complete(&input).await);
+        expect_named("due", store.complete(&input).await);
     }
-    redis.delete("receipts");
+    redis.delete("due");
     assert_eq!(store.complete(&input).await.expect("answers"), CompletionAnswer::Recorded);
-    store.at(START.plus(LEASE));
+    store.at(START.plus(Duration::from_secs(60)));
     assert_eq!(store.overdue_receipts(HOUR, 9).await.expect("answers").len(), 1);
 }
 
-/// The lists of all sends and of suppressions are written last, so a step that stops there must do the rest when it is repeated.
 #[tokio::test]
 async fn a_completion_that_stopped_at_a_damaged_key_refunds_and_suppresses_when_it_is_repeated() {
-    for key in ["spend:h", "suppressions"] {
+    for key in ["a", "A", "suppressed"] {
         let (redis, store) = fresh();
-        let request = with_all_limited(TestRequest { user: Some(named(7)), ..request_to(1, "refused") });
+        let request = with_all_limited(key, request_to(1, "refused"));
         granted(admit(&store, &request).await);
         let (target, masked) = (SuppressionTarget::Recipient, "+57******4567");
         let (outcome, lease) = (failed(START), request.lease());
@@ -144,12 +166,13 @@ async fn a_completion_that_stopped_at_a_damaged_key_refunds_and_suppresses_when_
         assert_eq!((usage.used, usage.limited_for), (0, Duration::ZERO), "{key}");
         assert_eq!(store.suppressions(9).await.expect("answers").len(), 1, "{key}");
         assert_eq!(store.recent_requests(named(1)).await.expect("answers").len(), 1, "{key}");
+        assert_eq!(redis.read([b"u".as_slice(), &[7; 16]].concat()), b"", "{key}");
     }
 }
 
 #[tokio::test]
 async fn a_damaged_kill_switch_can_be_turned_on_and_off() {
-    for (_, command, arguments) in &DAMAGES[5..] {
+    for (_, command, arguments) in &DAMAGES[8..] {
         for reason in [Some("pumping"), None] {
             let (redis, store) = fresh();
             redis.replace("kill", command, arguments);
@@ -165,16 +188,14 @@ async fn a_damaged_kill_switch_can_be_turned_on_and_off() {
 #[tokio::test]
 async fn rubbish_that_no_step_reads_stops_nothing() {
     let (redis, store) = fresh();
-    redis.replace("receipts", "ZADD", &[b"0", b"rubbish", b"0", b"SM1 x y z", b"inf", b"x"]);
-    redis.replace("suppressions", "ZADD", &[b"inf", b"rubbish"]);
-    redis.replace("busy", "ZADD", &[b"0", b"rubbish"]);
-    redis.replace("server", "HSET", &[b"a", b"b"]);
+    redis.replace("due", "ZADD", &[b"0", b"rubbish", b"0", b"SM1 x y z", b"inf", b"x"]);
+    redis.replace("suppressed", "ZADD", &[b"inf", b"rubbish"]);
+    redis.replace("workers", "ZADD", &[b"0", b"rubbish"]);
+    redis.replace("primary", "HSET", &[b"a", b"b"]);
     store.heartbeat(1, false).await.expect("answers");
     assert!(store.may_have_lost_writes(), "it cannot be told whether the server has changed");
     assert_eq!(store.overdue_receipts(HOUR, 9).await.expect("answers"), []);
     store.check_shared_data().await.expect("answers");
     granted(admit(&store, &request_to(1, "first")).await);
-    let recipient: Digest16 = named(2);
-    redis.replace(&format!("{recipient}:suppressed"), "SET", &[b"x"]);
-    store.remove_suppression(recipient).await.expect("it can be removed");
+    assert_eq!(store.suppressions(9).await.expect("answers"), []);
 }

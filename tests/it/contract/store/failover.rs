@@ -20,7 +20,7 @@ async fn a_new_server_may_have_lost_writes() {
     }
     old.heartbeat(1, false).await.expect("answers");
     assert!(!old.may_have_lost_writes(), "the first server is no change");
-    redis.write("server", "0123456789abcdef 0");
+    redis.write("primary", "0123456789abcdef 0");
     new.heartbeat(2, false).await.expect("answers");
     assert!(new.may_have_lost_writes(), "a promoted replica has the record of its predecessor");
     old.at(START.plus(Duration::from_secs(1)));
@@ -38,10 +38,10 @@ async fn an_empty_server_has_lost_writes() {
     old.at(START);
     new.at(START);
     old.heartbeat(1, false).await.expect("answers");
-    redis.delete("server");
+    redis.delete("primary");
     new.heartbeat(2, false).await.expect("answers");
     assert!(!new.may_have_lost_writes(), "it never knew another server");
-    redis.delete("server");
+    redis.delete("primary");
     old.heartbeat(1, false).await.expect("answers");
     assert!(old.may_have_lost_writes());
 }

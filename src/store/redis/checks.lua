@@ -1,0 +1,207 @@
+-- Checks of typed codes. A check is counted before the code is compared, or before the provider is asked.
+-- Verdicts v: verified | w LEFT: wrong (B checks left) | u: already used | x AT: expired (I6) | l MS: locked (I6; 0: until a new
+--          code) | n: none pending | k: key unavailable (none of our keys made the code) | ?: unanswered: the code may have been
+--          right, and the check counts | -: unanswered, and not counted
+
+-- The challenge of a purpose as a table, unless its time is over.
+local function pending_challenge(c, s, purpose, now)
+  local body, from, after = find_challenge(s, purpose)
+  if not body then return nil end
+  local p = {purpose = purpose, from = from, after = after, unfinished = {}, sid = ''}
+  local facts_at, at
+  p.expires, p.checks, p.used_by, facts_at = read(BODY, body)
+  local _
+  _, p.id, p.digest, p.kid, at = read(FACTS, body, facts_at)
+  p.facts = sub(body, facts_at, at - 1)
+  if at <= #body then p.sid, at = read('>Bc0', body, at) end
+  while at <= #body do
+    local check, sid, after_it = read('>c8Bc0', body, at)
+    p.unfinished[#p.unfinished + 1] = {check = check, sid = sid}
+    at = after_it
+  end
+  return p.expires + c.challenge_kept_after > now and p or nil
+end
+
+local function write_challenge(c, key, s, p, now)
+  local body = {pack(BODY, p.expires, p.checks, #p.used_by, p.used_by), p.facts}
+  if p.sid ~= '' or #p.unfinished > 0 then body[3] = pack('>Bc0', #p.sid, p.sid) end
+  for _, open in ipairs(p.unfinished) do body[#body + 1] = pack('>c8Bc0', open.check, #open.sid, open.sid) end
+  body = table.concat(body)
+  s.challenges = sub(s.challenges, 1, p.from - 1) .. pack('>Bc0Hc0', #p.purpose, p.purpose, #body, body) .. sub(s.challenges, p.after)
+  write_recipient(key, s, c.window, now)
+end
+
+-- The time for which a recipient's wrong attempts lock it.
+local function locked_for(c, s, now)
+  local left = 0
+  for _, limit in ipairs(c.limits) do
+    if limit.log == WRONG then left = max(left, wait(s.wrong, CHECK_ENTRY, limit.count, limit.window, now)) end
+  end
+  return left
+end
+
+-- Verification: checks a typed code.
+-- KEYS     recipient
+-- ARGV     settings; c8 check, then the purpose; then each of our code keys: the id, and the digest of the typed code under it
+-- Answers  a verdict
+local function verify(keys, args)
+  local c = settings_of(args[1])
+  local check, purpose_at = read('>c8', args[2])
+  local now = clock(c.test_time)
+  local value = call('GET', keys[1])
+  if not value then return 'n' end
+  local s = read_recipient(keys[1], value)
+  local p = pending_challenge(c, s, sub(args[2], purpose_at), now)
+  if not p then return 'n' end
+  if p.used_by ~= '' then return p.used_by == check and 'v' or 'u' end
+  if p.expires <= now then return pack('>c1I6', 'x', p.expires) end
+  -- The check is repeated because its answer was lost. It was counted the first time.
+  if find_entry(s.wrong, CHECK_ENTRY, check) then return pack('>c1B', 'w', max(0, c.wrong_per_challenge - p.checks)) end
+  -- The recipient's lock comes first: a new code does not lift it.
+  local locked = locked_for(c, s, now)
+  if locked > 0 then return pack('>c1I6', 'l', locked) end
+  if p.checks >= c.wrong_per_challenge then return pack('>c1I6', 'l', 0) end
+  local typed
+  for i = 3, #args, 2 do
+    if args[i] == p.kid then typed = args[i + 1] end
+  end
+  if not typed then return 'k' end
+  p.checks = p.checks + 1
+  local is_right = typed == p.digest
+  if is_right then p.used_by = check else s.wrong = append(s.wrong, CHECK_ENTRY, check, HOUR, now, c.entries_max) end
+  write_challenge(c, keys[1], s, p, now)
+  return is_right and 'v' or pack('>c1B', 'w', c.wrong_per_challenge - p.checks)
+end
+
+local function find_unfinished(p, check)
+  for i, open in ipairs(p.unfinished) do
+    if open.check == check then return open, i end
+  end
+end
+
+-- Provider check, first half: the check is counted before the provider is asked.
+-- KEYS     recipient, possible checks (the recipient's checks that may have been right), a sorted set: the member is the check's
+--          8 bytes and the SID that it asked about
+-- ARGV     settings; c8 check, then the purpose; key id of codes that the provider made
+-- Answers  a SID: ask the provider; without a SID if it is not known | a verdict
+local function begin_provider_check(keys, args)
+  local c = settings_of(args[1])
+  local check, purpose_at = read('>c8', args[2])
+  local now = clock(c.test_time)
+  local s = read_recipient(keys[1], call('GET', keys[1]))
+  local p = pending_challenge(c, s, sub(args[2], purpose_at), now)
+  if not p then return 'n' end
+  if p.used_by ~= '' then return 'u' end
+  if p.kid ~= args[3] then return 'k' end
+  -- The step is repeated because its answer was lost. It was counted the first time.
+  local open = find_unfinished(p, check)
+  if open then return 'a' .. open.sid end
+  if p.expires <= now then return pack('>c1I6', 'x', p.expires) end
+  -- The recipient's lock comes first: a new code does not lift it.
+  local locked = locked_for(c, s, now)
+  if locked > 0 then return pack('>c1I6', 'l', locked) end
+  if p.checks >= c.wrong_per_challenge then return pack('>c1I6', 'l', 0) end
+  p.checks = p.checks + 1
+  p.unfinished[#p.unfinished + 1] = {check = check, sid = p.sid}
+  -- Counted as wrong until the provider says otherwise.
+  s.wrong = append(s.wrong, CHECK_ENTRY, check, HOUR, now, c.entries_max)
+  -- Kept per recipient, not per challenge: the provider may use one code for several challenges in turn.
+  call('ZADD', keys[2], decimal(now), check .. p.sid)
+  call('ZREMRANGEBYSCORE', keys[2], '-inf', decimal(now - DAY))
+  call('PEXPIRE', keys[2], decimal(DAY))
+  write_challenge(c, keys[1], s, p, now)
+  return 'a' .. p.sid
+end
+
+-- Provider check, second half: the provider's answer decides. A code is verified only once.
+-- KEYS     recipient, possible checks
+-- ARGV     settings; c8 check, then the purpose; answer: right|found|wrong|not_compared
+--          found: the answer was lost, and the provider shows that a right code was checked, perhaps by another check
+-- Answers  a verdict
+local function finish_provider_check(keys, args)
+  local c = settings_of(args[1])
+  local check, purpose_at = read('>c8', args[2])
+  local answer, now = args[3], clock(c.test_time)
+  local our_sid, other_sids = nil, {}
+  for _, possible in ipairs(call('ZRANGE', keys[2], 0, -1)) do
+    local sid = sub(possible, 9)
+    if sub(possible, 1, 8) == check then our_sid = sid else other_sids[sid] = true end
+  end
+  if our_sid and (answer == 'wrong' or answer == 'not_compared') then call('ZREM', keys[2], check .. our_sid) end
+
+  local value = call('GET', keys[1])
+  if not value then return answer == 'not_compared' and '-' or 'n' end
+  local s = read_recipient(keys[1], value)
+  -- Not a wrong attempt, even if the challenge is gone.
+  local wrong = s.wrong
+  if answer == 'right' or answer == 'not_compared' then s.wrong = without(wrong, CHECK_ENTRY, check) end
+  local p = pending_challenge(c, s, sub(args[2], purpose_at), now)
+  local open, place
+  if p then open, place = find_unfinished(p, check) end
+  local verdict
+  if not p then
+    verdict = answer == 'not_compared' and '-' or 'n'
+  elseif p.used_by ~= '' then
+    verdict = p.used_by == check and 'v' or 'u'
+  elseif answer == 'wrong' then
+    if open then table.remove(p.unfinished, place) end
+    write_challenge(c, keys[1], s, p, now)
+    return pack('>c1B', 'w', max(0, c.wrong_per_challenge - p.checks))
+  -- If the challenge does not have this check as unfinished, it is a newer challenge, or this step is a repeat.
+  elseif not open then
+    verdict = answer == 'not_compared' and '-' or 'n'
+  end
+  -- Found: the provider has seen a right code. It is ours only if no other check of our verification may have been right.
+  -- The verification of a check may be unknown.
+  local has_rival = our_sid and (other_sids[our_sid] or other_sids[''])
+  if not verdict and answer == 'found' and (not our_sid or our_sid == '' or has_rival) then return '?' end
+  if verdict then
+    if s.wrong ~= wrong then write_recipient(keys[1], s, c.window, now) end
+    return verdict
+  end
+  table.remove(p.unfinished, place)
+  if answer == 'not_compared' then
+    p.checks, verdict = p.checks - 1, '-'
+  else
+    p.used_by, verdict = check, 'v'
+    s.wrong = without(s.wrong, CHECK_ENTRY, check)
+  end
+  write_challenge(c, keys[1], s, p, now)
+  return verdict
+end
+
+-- Reopen: undoes the check that verified a challenge, so that its code can be verified again.
+-- KEYS     recipient
+-- ARGV     settings; c8 check, then the purpose; key id of codes that the provider made, one of our key ids, digest of the right
+--          code under it
+-- Answers  r: reopened | u: unchanged (another check, or a new challenge)
+local function reopen_challenge(keys, args)
+  local c = settings_of(args[1])
+  local check, purpose_at = read('>c8', args[2])
+  local now = clock(c.test_time)
+  local s = read_recipient(keys[1], call('GET', keys[1]))
+  local p = pending_challenge(c, s, sub(args[2], purpose_at), now)
+  if not p or p.used_by ~= check then return 'u' end
+  p.used_by, p.checks = '', p.checks - 1
+  -- A provider accepts a code only once, so the next check compares here. With a caller's code, admission continues this
+  -- challenge only for a request that brings this same code.
+  if p.kid == args[3] then p.facts = pack(FACTS, 1, p.id, args[5], #args[4], args[4]) end
+  write_challenge(c, keys[1], s, p, now)
+  return 'r'
+end
+
+-- Link: records the SID of a challenge's verification, unless the challenge was replaced.
+-- KEYS     recipient
+-- ARGV     settings; c16 challenge id, then the purpose; verification SID
+-- Answers  l: linked | r: replaced
+local function link_verification(keys, args)
+  local c = settings_of(args[1])
+  local id, purpose_at = read('>c16', args[2])
+  local now = clock(c.test_time)
+  local s = read_recipient(keys[1], call('GET', keys[1]))
+  local p = pending_challenge(c, s, sub(args[2], purpose_at), now)
+  if not p or p.id ~= id then return 'r' end
+  p.sid = args[3]
+  write_challenge(c, keys[1], s, p, now)
+  return 'l'
+end

@@ -1,0 +1,196 @@
+//! The steps in Lua: one function library, named by its content. Old and new libraries stand side by side in a rollout.
+//!
+//! Where a server does not allow functions, the same source runs as one script a step.
+
+use std::fmt::Write as _;
+use std::sync::atomic::AtomicBool;
+
+use sha2::{Digest as _, Sha256};
+
+/// In this order: each file uses what those before it define.
+const SOURCES: [&str; 13] = [
+    include_str!("layout.lua"),
+    include_str!("limits.lua"),
+    include_str!("admit.lua"),
+    include_str!("progress.lua"),
+    include_str!("claims.lua"),
+    include_str!("suppressions.lua"),
+    include_str!("complete.lua"),
+    include_str!("checks.lua"),
+    include_str!("receipts.lua"),
+    include_str!("readers.lua"),
+    include_str!("shared.lua"),
+    include_str!("before.lua"),
+    include_str!("adopt.lua"),
+];
+
+/// Runs a step. An error of Lua, or a key of another type, means that something stored cannot be read: the answer names a
+/// key that requests share, and of one with a digest only the letter of its kind. Any other error is the server's own, such
+/// as a full memory or a missing right. Redis 7.0 raises an error of a command as its text, which begins with a code; later
+/// servers raise a table. An error of Lua begins with its place.
+const GUARD: &str = r"
+local function guarded(step, keys, args)
+  if not call then fetch_api() end
+  touched = nil
+  local is_done, answer = pcall(step, keys, args)
+  if is_done then return answer end
+  local error = tostring(type(answer) == 'table' and answer.err or answer)
+  local code = string.match(error, '^%-?(%u+) ')
+  if not code or code == 'WRONGTYPE' then
+    local name = sub(touched or '', (find(touched or '', '}:', 1, true) or 0) + 2)
+    return redis.error_reply('UNREADABLE ' .. (#name > 16 and sub(name, 1, 1) or name))
+  end
+  local is_forbidden = find(error, 'user executing the script', 1, true) or find(error, 'ACL failure', 1, true)
+  return redis.error_reply(is_forbidden and 'NOPERM a command of the step' or error)
+end
+";
+
+/// A step of the store: one function, or one script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Admit,
+    UpdateProgress,
+    ClaimMessage,
+    Complete,
+    Verify,
+    BeginProviderCheck,
+    FinishProviderCheck,
+    ReopenChallenge,
+    LinkVerification,
+    Usage,
+    IdempotencyKey,
+    RecordReceipt,
+    OverdueReceipts,
+    EndReceiptWait,
+    CheckSharedData,
+    Heartbeat,
+    KillSwitch,
+    RequestRecord,
+    RecentRequests,
+    Suppress,
+    Suppressions,
+    Open,
+    Adopt,
+}
+
+const STEPS: [Step; 23] = [
+    Step::Admit,
+    Step::UpdateProgress,
+    Step::ClaimMessage,
+    Step::Complete,
+    Step::Verify,
+    Step::BeginProviderCheck,
+    Step::FinishProviderCheck,
+    Step::ReopenChallenge,
+    Step::LinkVerification,
+    Step::Usage,
+    Step::IdempotencyKey,
+    Step::RecordReceipt,
+    Step::OverdueReceipts,
+    Step::EndReceiptWait,
+    Step::CheckSharedData,
+    Step::Heartbeat,
+    Step::KillSwitch,
+    Step::RequestRecord,
+    Step::RecentRequests,
+    Step::Suppress,
+    Step::Suppressions,
+    Step::Open,
+    Step::Adopt,
+];
+
+impl Step {
+    /// Does the step need what the layout before this one may hold about its keys? Opening has copied what all requests share.
+    pub(super) const fn reads_old_data(self) -> bool {
+        !matches!(
+            self,
+            Step::OverdueReceipts
+                | Step::EndReceiptWait
+                | Step::CheckSharedData
+                | Step::Heartbeat
+                | Step::KillSwitch
+                | Step::Suppressions
+                | Step::Open
+                | Step::Adopt
+        )
+    }
+
+    /// The name of its function in the sources.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Step::Admit => "admit",
+            Step::UpdateProgress => "update_progress",
+            Step::ClaimMessage => "claim_message",
+            Step::Complete => "complete",
+            Step::Verify => "verify",
+            Step::BeginProviderCheck => "begin_provider_check",
+            Step::FinishProviderCheck => "finish_provider_check",
+            Step::ReopenChallenge => "reopen_challenge",
+            Step::LinkVerification => "link_verification",
+            Step::Usage => "usage",
+            Step::IdempotencyKey => "idempotency_key",
+            Step::RecordReceipt => "record_receipt",
+            Step::OverdueReceipts => "overdue_receipts",
+            Step::EndReceiptWait => "end_receipt_wait",
+            Step::CheckSharedData => "check_shared_data",
+            Step::Heartbeat => "heartbeat",
+            Step::KillSwitch => "kill_switch",
+            Step::RequestRecord => "request_record",
+            Step::RecentRequests => "recent_requests",
+            Step::Suppress => "suppress",
+            Step::Suppressions => "suppressions",
+            Step::Open => "open",
+            Step::Adopt => "adopt",
+        }
+    }
+}
+
+pub(super) struct Library {
+    /// For `FUNCTION LOAD`.
+    pub(super) code: String,
+    functions: [String; STEPS.len()],
+    scripts: [redis::Script; STEPS.len()],
+    /// The server has no functions, or the user may not use them.
+    pub(super) runs_as_scripts: AtomicBool,
+}
+
+impl Library {
+    pub(super) fn new() -> Library {
+        let source = SOURCES.concat() + GUARD;
+        let name = format!("otpost_{}", &hex::encode(Sha256::digest(&source))[..12]);
+        let functions = STEPS.map(|step| format!("{name}_{}", step.name()));
+        let mut code = format!("#!lua name={name}\n{source}");
+        for (step, function) in STEPS.iter().zip(&functions) {
+            let step = step.name();
+            writeln!(
+                code,
+                "redis.register_function('{function}', function(keys, args) return guarded({step}, keys, args) end)"
+            )
+            .expect("a string takes all");
+        }
+        let script = |step: Step| {
+            redis::Script::new(&format!("{source}\nreturn guarded({}, KEYS, ARGV)", step.name()))
+        };
+        Library { code, functions, scripts: STEPS.map(script), runs_as_scripts: AtomicBool::new(false) }
+    }
+
+    pub(super) fn function(&self, step: Step) -> &str {
+        &self.functions[step as usize]
+    }
+
+    pub(super) fn script(&self, step: Step) -> &redis::Script {
+        &self.scripts[step as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_has_the_place_of_its_variant() {
+        for (place, step) in STEPS.into_iter().enumerate() {
+            assert_eq!(step as usize, place, "{step:?}");
+        }
+    }
+}

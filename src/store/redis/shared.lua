@@ -1,0 +1,113 @@
+-- State that all workers share.
+
+-- Reads the keys that all requests share. Fails at the first that cannot be read. True if the kill switch is on.
+-- KEYS     kill switch, log of all sends packed and as a list, then sorted sets: the minutes that have messages, suppressed
+--          recipients, active workers; then server, which is not read
+local function check_shared_keys(keys)
+  local switch = call('GET', keys[1])
+  if switch and not find(switch, '^%d+ ') then error('the kill switch cannot be read') end
+  read_shared(keys[2], call('GET', keys[2]))
+  local newest = call('LINDEX', keys[3], -1)
+  if newest then number(newest) end
+  for i = 4, 6 do call('ZCARD', keys[i]) end
+  return switch ~= false
+end
+
+local function check_country(key)
+  local value = call('GET', key)
+  if value then read_country(key, value) end
+end
+
+-- Heartbeat: counts a worker as active, or no longer, and reads the shared state.
+-- KEYS     those of `check_shared_keys`, the format, then a country's suppression if a step could not read it
+-- ARGV     settings; worker id, is active (1: it has something to send), how long a worker stays active,
+--          how long a new server may lack writes, run id of the server that the worker knows or '-', format
+-- Answers  kill switch (0 or 1), active workers, for how long the server may still lack writes, run id of the server | f NUMBER: the
+--          data has another format
+local function heartbeat(keys, args)
+  local active_workers, server_key, format_key, country = unpack(keys, 6, 9)
+  local worker_id, is_active, active_for, may_lack_writes_for, known_server, our_format = unpack(args, 2, 7)
+  local now = clock(settings_of(args[1]).test_time)
+  -- A flush deletes the format.
+  local stored_format = redis.pcall('GET', format_key)
+  local its_number = type(stored_format) == 'string' and string.match(stored_format, '^%d+')
+  if its_number and its_number ~= decimal(VERSION) then return 'f ' .. its_number end
+  if not its_number then call('SET', format_key, our_format) end
+  local is_stopped = check_shared_keys(keys)
+  if country then check_country(country) end
+  call('ZREMRANGEBYSCORE', active_workers, '-inf', decimal(now - active_for))
+  if is_active == '1' then
+    call('ZADD', active_workers, decimal(now), worker_id)
+    call('PEXPIRE', active_workers, 60000)
+  else
+    call('ZREM', active_workers, worker_id)
+  end
+
+  -- Another server than before may lack the last second of writes. Without permission for INFO a change goes unnoticed.
+  local info = redis.pcall('INFO', 'server')
+  local server = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or 'unknown'
+  local recorded = redis.pcall('GET', server_key)
+  local recorded_server, since = string.match(type(recorded) == 'string' and recorded or '', '^(%S+) (%d+)$')
+  -- A record that cannot be read counts as that of another server.
+  local is_changed = recorded and recorded_server ~= server
+  -- A failover can lose this key. A worker just started then writes it with `since` 0, as if nothing had changed; only a worker
+  -- that knows the old run id notices.
+  local is_key_lost = known_server ~= '-' and (not recorded_server or since == '0' and known_server ~= server)
+  if is_changed or is_key_lost then since = decimal(now) end
+  call('SET', server_key, server .. ' ' .. (since or '0'), 'PX', decimal(DAY))
+  local lacking_for = max(0, tonumber(since or 0) + may_lack_writes_for - now)
+  local active = call('ZCARD', active_workers)
+  return table.concat({is_stopped and 1 or 0, active, decimal(lacking_for), server}, ' ')
+end
+
+-- Idempotency key: reads the request that a key names, and binds a free key.
+-- KEYS     idempotency key: I6 until, c16 digest of the request
+-- ARGV     settings; digest of the request or empty, time kept
+-- Answers  the digest that the key is bound to, by this call or an earlier one; empty if it is free
+local function idempotency_key(keys, args)
+  local request, kept = args[2], args[3]
+  local now = clock(settings_of(args[1]).test_time)
+  local recorded = call('GET', keys[1])
+  if recorded then
+    if #recorded ~= 22 then error('a key cannot be read') end
+    local bound_until, bound = read('>I6c16', recorded)
+    if bound_until > now then return bound end
+  end
+  if request ~= '' then call('SET', keys[1], pack('>I6c16', now + kept, request), 'PX', kept) end
+  return request
+end
+
+-- Kill switch: reads it, turns it on or turns it off.
+-- KEYS     kill switch
+-- ARGV     settings; change (none|on|off), reason
+-- Answers  the switch before the change: since when, reason; empty if it was off
+local function kill_switch(keys, args)
+  local change, reason = args[2], args[3]
+  local previous = redis.pcall('GET', keys[1])
+  -- A damaged switch can still be set or deleted.
+  if previous and (type(previous) == 'table' or not find(previous, '^%d+ ')) then
+    touched = keys[1]
+    if change == 'none' then error('the kill switch cannot be read') end
+    previous = false
+  end
+  if change == 'on' then
+    local since = previous and string.match(previous, '^%S+') or decimal(clock(settings_of(args[1]).test_time))
+    call('SET', keys[1], since .. ' ' .. reason)
+  elseif change == 'off' then
+    call('DEL', keys[1])
+  end
+  return previous or ''
+end
+
+-- Shared data: reads what all requests share. Fails at the first key that cannot be read. This and no admission finds the key of
+-- a country that has another type: MGET shows no value of it, so its requests are sent.
+-- KEYS     those of `check_shared_keys`; those of the countries follow from the first
+-- Answers  r: readable
+local function check_shared_data(keys)
+  check_shared_keys(keys)
+  local prefix, first, last = sub(keys[1], 1, -1 - #'kill'), string.byte('AZ', 1, 2)
+  for a = first, last do
+    for b = first, last do check_country(prefix .. 'c' .. string.char(a, b)) end
+  end
+  return 'r'
+end

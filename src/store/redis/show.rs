@@ -1,0 +1,404 @@
+//! One key for people: its kind and every field by its name, for `otpost store show`.
+
+use serde_json::{Value, json};
+
+use super::connection::Link;
+use super::keys::{Key, Keys, read_request_id};
+use super::pack::{NO_END, Unpacker};
+use super::records::{read_completion, read_history};
+use super::values::{Challenge, Entry, Facts, InProgress, Recipient, Record, log};
+use crate::domain::time::UnixMillis;
+use crate::store::{KeyName, ShownKey, StoreError};
+
+/// Of a list or a sorted set, the last entries are shown.
+const ENTRIES_MAX: isize = 1_000;
+
+type Fields = Vec<(&'static str, Value)>;
+
+enum Stored {
+    Bytes(Vec<u8>),
+    List(Vec<Vec<u8>>),
+    Scores(Vec<(Vec<u8>, f64)>),
+    OtherType,
+}
+
+pub(super) async fn show(link: &Link, keys: &Keys, name: &KeyName) -> Result<Vec<ShownKey>, StoreError> {
+    let mut shown = Vec::new();
+    for key in named(keys, name) {
+        let Some((stored, ttl)) = read(link, &key).await? else { continue };
+        let reader = keys.without_prefix(&key).and_then(reader);
+        let fields = reader.and_then(|(_, read, rest)| read(rest, &stored));
+        let kind = reader.map(|(kind, ..)| kind);
+        shown.push(ShownKey { key: key.escape_ascii().to_string(), kind, ttl, fields });
+    }
+    Ok(shown)
+}
+
+fn named(keys: &Keys, name: &KeyName) -> Vec<Key> {
+    match name {
+        KeyName::Bytes(key) => vec![key.clone()],
+        KeyName::Recipient(recipient) => vec![keys.recipient(recipient)],
+        KeyName::Request(request_id, recipient) => {
+            let key = keys.request(request_id);
+            let of_shared_id = recipient.map(|recipient| [key.as_slice(), &recipient.bytes()].concat());
+            [key].into_iter().chain(of_shared_id).collect()
+        }
+    }
+}
+
+/// The value and the time to live of a key, if there is one.
+async fn read(link: &Link, key: &[u8]) -> Result<Option<(Stored, Option<u64>)>, StoreError> {
+    let of_type: String = link.ask(redis::cmd("TYPE").arg(key)).await?;
+    let stored = match &*of_type {
+        "none" => return Ok(None),
+        "string" => Stored::Bytes(link.ask(redis::cmd("GET").arg(key)).await?),
+        "list" => Stored::List(link.ask(redis::cmd("LRANGE").arg(key).arg(-ENTRIES_MAX).arg(-1)).await?),
+        "zset" => {
+            let mut command = redis::cmd("ZRANGE");
+            command.arg(key).arg(-ENTRIES_MAX).arg(-1).arg("WITHSCORES");
+            Stored::Scores(link.ask(&command).await?)
+        }
+        _ => Stored::OtherType,
+    };
+    let ttl: i64 = link.ask(redis::cmd("PTTL").arg(key)).await?;
+    Ok(Some((stored, u64::try_from(ttl).ok())))
+}
+
+/// Reads the rest of a name and what is stored there.
+type Reader = fn(&[u8], &Stored) -> Option<Fields>;
+
+/// The kind of a key by its name after the prefix.
+fn reader(name: &[u8]) -> Option<(&'static str, Reader, &[u8])> {
+    let exact: Option<(&'static str, Reader)> = match name {
+        b"suppressed" => Some(("suppressed recipients", suppressed)),
+        b"due" => Some(("minutes in which receipts are due", due)),
+        b"workers" => Some(("active workers", workers)),
+        b"primary" => Some(("last server", server)),
+        b"format" => Some(("format", format)),
+        b"kill" => Some(("kill switch", kill_switch)),
+        _ => None,
+    };
+    if let Some((kind, read)) = exact {
+        return Some((kind, read, b""));
+    }
+    let (letter, rest) = name.split_first()?;
+    let (kind, read): (&'static str, Reader) = match (letter, rest.len()) {
+        (b's', 16) => ("recipient", recipient),
+        (b'q', 17 | 33) => ("request", request),
+        (b't', 17) => ("text of a request id", text),
+        (b'm', 17..) => ("claim", claim),
+        (b'v', 16) => ("checks that may have been right", possible_checks),
+        (b'k', 16) => ("idempotency key", idempotency_key),
+        (b'u' | b'U', 16) => ("sends of a user", shared_log),
+        (b'i' | b'I', 16) => ("sends of an IP", shared_log),
+        (b'w' | b'W', 16) => ("sends of a network", shared_log),
+        (b'a' | b'A', 0) => ("all sends", shared_log),
+        (b'c', 1..=8) => ("suppression of a country", country),
+        (b'n', 16) => ("note of a suppression", note),
+        (b'r', 1..=12) => ("receipts due in a minute", due_receipts),
+        _ => return None,
+    };
+    Some((kind, read, rest))
+}
+
+fn bytes(stored: &Stored) -> Option<&[u8]> {
+    match stored {
+        Stored::Bytes(bytes) => Some(bytes),
+        _ => None,
+    }
+}
+
+/// A time that may be none (0) or without end.
+fn end(at: u64) -> Value {
+    match at {
+        0 => Value::Null,
+        NO_END => json!("no end"),
+        at => time(UnixMillis(at)),
+    }
+}
+
+/// A request id, or the digest of one that is no UUID.
+fn request_name(request: &[u8]) -> Value {
+    match request {
+        [] => Value::Null,
+        [b'h', digest @ ..] => json!(format!("h {}", hex::encode(digest))),
+        request => read_request_id(request, "").map_or(Value::Null, |id| json!(id.as_str())),
+    }
+}
+
+fn entries(log: &[Entry<'_>], name: &str, read: fn(&[u8]) -> Value) -> Value {
+    log.iter().map(|(at, what)| json!({"at": time(*at), name: read(what)})).collect()
+}
+
+fn hexadecimal(bytes: &[u8]) -> Value {
+    json!(hex::encode(bytes))
+}
+
+fn facts(facts: &Facts<'_>) -> Value {
+    json!({
+        "id": facts.id.to_string(),
+        "digest": facts.digest.to_string(),
+        "kid": facts.kid,
+        "callers_code": facts.callers_code,
+    })
+}
+
+fn challenge(challenge: &Challenge<'_>) -> Value {
+    let unfinished = challenge.unfinished_checks.iter();
+    let unfinished: Value = unfinished
+        .map(|(check, sid)| json!({"check": hexadecimal(check), "verification_sid": sid}))
+        .collect();
+    json!({
+        "purpose": challenge.purpose,
+        "expires": time(challenge.expires),
+        "checks": challenge.checks,
+        "used_by": hexadecimal(challenge.used_by),
+        "facts": facts(&challenge.facts),
+        "verification_sid": challenge.verification_sid,
+        "unfinished_checks": unfinished,
+    })
+}
+
+fn recipient(name: &[u8], stored: &Stored) -> Option<Fields> {
+    let recipient = Recipient::read(bytes(stored)?)?;
+    Some(vec![
+        ("recipient", hexadecimal(name)),
+        ("kept_until", time(recipient.kept_until)),
+        ("cooldown_until", end(recipient.cooldown_until.0)),
+        ("cooldown_deadline", end(recipient.cooldown_deadline.0)),
+        ("cooldown_request", request_name(recipient.cooldown_request)),
+        ("suppression_code", json!(recipient.suppression_code)),
+        ("suppressed_until", end(recipient.suppressed_until)),
+        ("sends", entries(&recipient.sends, "request", request_name)),
+        ("refunds", entries(&recipient.refunds, "request", request_name)),
+        ("unsent", entries(&recipient.unsent, "request", request_name)),
+        ("wrong", entries(&recipient.wrong, "check", hexadecimal)),
+        ("challenges", recipient.challenges.iter().map(challenge).collect()),
+    ])
+}
+
+fn request(name: &[u8], stored: &Stored) -> Option<Fields> {
+    let record = Record::read(bytes(stored)?)?;
+    let receipt = record.receipt.as_ref().map(|receipt| {
+        json!({
+            "message_id": receipt.message_id,
+            "status": receipt.status.as_str(),
+            "provider_code": receipt.provider_code,
+            "published": receipt.published,
+            "at": time(receipt.at),
+        })
+    });
+    let mut fields = vec![
+        ("request", request_name(name.get(..17)?)),
+        ("recipient", json!(record.recipient.to_string())),
+        ("state", json!(record.stage.unwrap_or("completed"))),
+        ("token", if record.has_lease() { hexadecimal(record.token) } else { json!("requeued") }),
+        ("kept_until", time(record.kept_until)),
+        ("receipt", json!(receipt)),
+    ];
+    match record.stage {
+        Some(_) => fields.extend(in_progress(record.rest)?),
+        None => fields.extend(completed(record.rest)?),
+    }
+    Some(fields)
+}
+
+fn in_progress(rest: &[u8]) -> Option<Fields> {
+    let rest = InProgress::read(rest)?;
+    Some(vec![
+        ("lease_until", time(rest.lease_until)),
+        ("attempt", json!(rest.attempt)),
+        ("started_at", time(rest.started_at)),
+        ("attempts_in_doubt", json!(rest.attempts_in_doubt)),
+        ("unfinished_leases", json!(rest.unfinished_leases)),
+        ("admitted_at", time(rest.admitted_at)),
+        ("expires", time(rest.expires)),
+        ("deadline", time(rest.deadline)),
+        ("purpose", json!(rest.purpose)),
+        ("challenge", facts(&rest.facts)),
+        ("history", with_times(json!(read_history(rest.history)?))),
+    ])
+}
+
+fn completed(rest: &[u8]) -> Option<Fields> {
+    let mut words = Unpacker::new(rest);
+    let (claims_it, message_id, unnamed) = (words.u8()? == 1, words.long_text()?, words.long()?);
+    let unnamed = if unnamed.is_empty() { Value::Null } else { unnamed_messages(unnamed)? };
+    let outcome = read_completion(rest)?;
+    Some(vec![
+        ("message_id", json!(message_id)),
+        ("claims_message", json!(claims_it)),
+        ("unnamed_messages", unnamed),
+        ("outcome", with_times(json!(outcome))),
+    ])
+}
+
+fn unnamed_messages(unnamed: &[u8]) -> Option<Value> {
+    let mut words = Unpacker::new(unnamed);
+    let (count, from, until) = (words.u16()?, words.time()?, words.time()?);
+    let (purpose, its_facts) = (words.short_text()?, words.short()?);
+    let its_facts = match its_facts {
+        [] => Value::Null,
+        its_facts => facts(&Facts::read(&mut Unpacker::new(its_facts))?),
+    };
+    Some(
+        json!({"count": count, "from": time(from), "until": time(until), "purpose": purpose, "challenge": its_facts}),
+    )
+}
+
+fn text(_name: &[u8], stored: &Stored) -> Option<Fields> {
+    Some(vec![("text", json!(std::str::from_utf8(bytes(stored)?).ok()?))])
+}
+
+fn kill_switch(_name: &[u8], stored: &Stored) -> Option<Fields> {
+    let (since, reason) = std::str::from_utf8(bytes(stored)?).ok()?.split_once(' ')?;
+    Some(vec![("since", time(UnixMillis(since.parse().ok()?))), ("reason", json!(reason))])
+}
+
+fn format(_name: &[u8], stored: &Stored) -> Option<Fields> {
+    let Stored::Bytes(bytes) = stored else { return None };
+    let (number, until) = std::str::from_utf8(bytes).ok()?.split_once(' ')?;
+    let until = until.parse().ok().filter(|until| *until > 0).map(UnixMillis);
+    Some(vec![("format", json!(number)), ("old_records_until", json!(until.map(|until| until.to_string())))])
+}
+
+fn server(_name: &[u8], stored: &Stored) -> Option<Fields> {
+    let (run_id, since) = std::str::from_utf8(bytes(stored)?).ok()?.split_once(' ')?;
+    Some(vec![("run_id", json!(run_id)), ("changed_at", end(since.parse().ok()?))])
+}
+
+fn claim(name: &[u8], stored: &Stored) -> Option<Fields> {
+    let (recipient, message_id) = name.split_at_checked(16)?;
+    let mut words = Unpacker::new(bytes(stored)?);
+    Some(vec![
+        ("recipient", hexadecimal(recipient)),
+        ("message_id", json!(std::str::from_utf8(message_id).ok()?)),
+        ("until", time(words.time()?)),
+        ("request", request_name(words.bytes(17)?)),
+    ])
+}
+
+fn possible_checks(name: &[u8], stored: &Stored) -> Option<Fields> {
+    let of_member = |(member, at): (&[u8], f64)| {
+        let (check, sid) = member.split_at_checked(8)?;
+        Some(
+            json!({"at": score(at)?, "check": hexadecimal(check), "verification_sid": std::str::from_utf8(sid).ok()?}),
+        )
+    };
+    Some(vec![("recipient", hexadecimal(name)), ("checks", scores(stored, of_member)?)])
+}
+
+fn idempotency_key(name: &[u8], stored: &Stored) -> Option<Fields> {
+    let mut words = Unpacker::new(bytes(stored)?);
+    let (until, request) = (words.time()?, words.digest()?);
+    Some(vec![
+        ("key", hexadecimal(name)),
+        ("until", time(until)),
+        ("request_digest", json!(request.to_string())),
+    ])
+}
+
+fn shared_log(name: &[u8], stored: &Stored) -> Option<Fields> {
+    let times: Value = match stored {
+        Stored::Bytes(packed) => log(packed, 6)?.into_iter().map(|(at, _)| time(at)).collect(),
+        Stored::List(list) => {
+            list.iter().map(|at| Some(time(UnixMillis(decimal(at)?)))).collect::<Option<_>>()?
+        }
+        _ => return None,
+    };
+    let subject = if name.is_empty() { Value::Null } else { hexadecimal(name) };
+    Some(vec![("digest", subject), ("sends", times)])
+}
+
+fn country(name: &[u8], stored: &Stored) -> Option<Fields> {
+    let mut words = Unpacker::new(bytes(stored)?);
+    let country = json!(std::str::from_utf8(name).ok()?);
+    Some(vec![("country", country), ("provider_code", json!(words.u32()?)), ("until", end(words.u48()?))])
+}
+
+fn note(name: &[u8], stored: &Stored) -> Option<Fields> {
+    let mut words = Unpacker::new(bytes(stored)?);
+    let (since, note) = (words.time()?, std::str::from_utf8(words.rest()).ok()?);
+    let (masked, reason) = note.split_once(' ').unwrap_or((note, ""));
+    Some(vec![
+        ("recipient", hexadecimal(name)),
+        ("since", time(since)),
+        ("to", json!(masked)),
+        ("reason", json!(reason)),
+    ])
+}
+
+fn due_receipts(name: &[u8], stored: &Stored) -> Option<Fields> {
+    let Stored::List(list) = stored else { return None };
+    let entry = |entry: &Vec<u8>| {
+        let mut words = Unpacker::new(entry);
+        let (at, recipient, request) = (words.time()?, words.digest()?, words.bytes(17)?);
+        Some(
+            json!({"sent_at": time(at), "recipient": recipient.to_string(), "request": request_name(request)}),
+        )
+    };
+    let messages = list.iter().map(entry).collect::<Option<Value>>()?;
+    Some(vec![("minute", minute(decimal(name)?)?), ("messages", messages)])
+}
+
+fn suppressed(_name: &[u8], stored: &Stored) -> Option<Fields> {
+    let of_member = |(member, until): (&[u8], f64)| {
+        let until = if until.is_infinite() { json!("no end") } else { score(until)? };
+        Some(json!({"recipient": hexadecimal(member), "until": until}))
+    };
+    Some(vec![("recipients", scores(stored, of_member)?)])
+}
+
+fn due(_name: &[u8], stored: &Stored) -> Option<Fields> {
+    Some(vec![("minutes", scores(stored, |(member, _)| minute(decimal(member)?))?)])
+}
+
+fn workers(_name: &[u8], stored: &Stored) -> Option<Fields> {
+    let of_member = |(member, at): (&[u8], f64)| {
+        Some(json!({"worker": std::str::from_utf8(member).ok()?, "active_at": score(at)?}))
+    };
+    Some(vec![("workers", scores(stored, of_member)?)])
+}
+
+fn scores(stored: &Stored, of_member: impl Fn((&[u8], f64)) -> Option<Value>) -> Option<Value> {
+    let Stored::Scores(members) = stored else { return None };
+    members.iter().map(|(member, score)| of_member((member, *score))).collect()
+}
+
+fn decimal(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// A time as a score: a whole number below 2^53 is exact.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is in the range")]
+fn score(score: f64) -> Option<Value> {
+    (0.0..9e15).contains(&score).then(|| time(UnixMillis(score as u64)))
+}
+
+/// From minutes since 1970.
+fn minute(number: u64) -> Option<Value> {
+    number.checked_mul(60_000).map(|at| time(UnixMillis(at)))
+}
+
+fn time(at: UnixMillis) -> Value {
+    json!(at.to_string())
+}
+
+/// Outcomes and histories have their times as stored, in milliseconds.
+fn with_times(value: Value) -> Value {
+    match value {
+        Value::Array(values) => values.into_iter().map(with_times).collect(),
+        Value::Object(fields) => {
+            let with_time = |(name, value): (String, Value)| {
+                let is_time = matches!(&*name, "at" | "expires_at");
+                let value = match value.as_u64().filter(|_| is_time) {
+                    Some(at) => time(UnixMillis(at)),
+                    None => with_times(value),
+                };
+                (name, value)
+            };
+            Value::Object(fields.into_iter().map(with_time).collect())
+        }
+        value => value,
+    }
+}

@@ -1,0 +1,152 @@
+//! A call of a step, as a function of the library or as a script.
+
+use std::sync::atomic::Ordering;
+
+use redis::aio::ConnectionManager;
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, ToRedisArgs};
+
+use super::connection::Invoke;
+use super::keys::Key;
+use super::library::{Library, Step};
+use crate::domain::request_id::RequestId;
+
+/// More than most calls need, so that the buffer rarely grows.
+const ARGUMENTS: usize = 16;
+const BYTES: usize = 1_024;
+
+impl<'s> About<'s> {
+    pub(super) fn of(request_id: &'s RequestId) -> About<'s> {
+        About { request_id: Some(request_id), ..About::default() }
+    }
+
+    pub(super) fn purpose(purpose: &'s str) -> About<'s> {
+        About { purpose, ..About::default() }
+    }
+}
+
+/// A call under construction. Its arguments hold digests and names, so it has no `Debug`.
+pub(super) struct Call<'s> {
+    library: &'s Library,
+    step: Step,
+    keys: usize,
+    about: About<'s>,
+    command: Cmd,
+}
+
+/// The subject of a call, as the layout before this one names it in keys.
+#[derive(Default)]
+pub(super) struct About<'s> {
+    pub(super) request_id: Option<&'s RequestId>,
+    pub(super) purpose: &'s str,
+    /// Of a lease that may refund its charges.
+    pub(super) token: Option<u64>,
+    pub(super) message_ids: Vec<&'s str>,
+}
+
+impl<'s> Call<'s> {
+    pub(super) fn new(library: &'s Library, step: Step, keys: &[Key]) -> Call<'s> {
+        let mut command = Cmd::with_capacity(ARGUMENTS, BYTES);
+        command.arg("FCALL").arg(library.function(step)).arg(keys.len());
+        for key in keys {
+            command.arg(key.as_slice());
+        }
+        Call { library, step, keys: keys.len(), about: About::default(), command }
+    }
+
+    pub(super) fn arg(mut self, arg: impl ToRedisArgs) -> Call<'s> {
+        self.command.arg(arg);
+        self
+    }
+
+    pub(super) fn about(mut self, about: About<'s>) -> Call<'s> {
+        self.about = about;
+        self
+    }
+
+    /// The call that moves, before this one, what this one needs of the layout before; `None` if it needs nothing.
+    pub(super) fn adoption(&self, until: u64) -> Option<Call<'s>> {
+        if !self.step.reads_old_data() {
+            return None;
+        }
+        let About { request_id, purpose, token, message_ids } = &self.about;
+        let (keys, settings) = (self.arguments(3, self.keys), self.arguments(3 + self.keys, 1));
+        let mut call = Call::new(self.library, Step::Adopt, &keys)
+            .arg(&settings[0])
+            .arg(until)
+            .arg(request_id.map_or("", RequestId::as_str))
+            .arg(*purpose)
+            .arg(token.map(|token| token.to_be_bytes().to_vec()).unwrap_or_default());
+        for message_id in message_ids {
+            call = call.arg(*message_id);
+        }
+        Some(call)
+    }
+
+    /// Some of the words of the command.
+    fn arguments(&self, first: usize, count: usize) -> Vec<Vec<u8>> {
+        let word = |argument: redis::Arg<&[u8]>| match argument {
+            redis::Arg::Simple(bytes) => bytes.to_vec(),
+            redis::Arg::Cursor | _ => unreachable!("a step has no cursor"),
+        };
+        self.command.args_iter().skip(first).take(count).map(word).collect()
+    }
+
+    /// From now on, until the process ends, all steps run as scripts.
+    async fn fall_back(&self, connection: &mut ConnectionManager) -> RedisResult<Vec<u8>> {
+        self.library.runs_as_scripts.store(true, Ordering::Relaxed);
+        self.invoke_script(connection).await
+    }
+
+    async fn invoke_script(&self, connection: &mut ConnectionManager) -> RedisResult<Vec<u8>> {
+        let script = self.library.script(self.step);
+        let mut command = Cmd::with_capacity(ARGUMENTS, BYTES);
+        command.arg("EVALSHA").arg(script.get_hash());
+        for argument in self.command.args_iter().skip(2) {
+            match argument {
+                redis::Arg::Simple(bytes) => command.arg(bytes),
+                redis::Arg::Cursor | _ => unreachable!("a step has no cursor"),
+            };
+        }
+        match command.query_async(connection).await {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                script.load_async(connection).await?;
+                command.query_async(connection).await
+            }
+            answer => answer,
+        }
+    }
+}
+
+impl Invoke for Call<'_> {
+    /// Runs the step as a function, and as a script where the server does not run functions.
+    async fn invoke(&self, connection: &mut ConnectionManager) -> RedisResult<Vec<u8>> {
+        if self.library.runs_as_scripts.load(Ordering::Relaxed) {
+            return self.invoke_script(connection).await;
+        }
+        match self.command.query_async(connection).await {
+            Err(error) if has_no_function(&error) => {}
+            Err(error) if has_no_functions(&error) => return self.fall_back(connection).await,
+            answer => return answer,
+        }
+        let load = redis::cmd("FUNCTION").arg("LOAD").arg(&self.library.code).query_async(connection).await;
+        match load {
+            Err::<String, _>(error) if has_no_functions(&error) => self.fall_back(connection).await,
+            // Another worker has loaded it in the meantime.
+            Err(error) if !error.to_string().contains("already exists") => Err(error),
+            Ok(_) | Err(_) => self.command.query_async(connection).await,
+        }
+    }
+}
+
+/// The library is not loaded: a new server, or one that was flushed.
+fn has_no_function(error: &RedisError) -> bool {
+    error.detail().is_some_and(|detail| detail.contains("Function not found"))
+}
+
+/// The server does not know functions, or the user may not load or call them. A right that the step itself lacks is another
+/// matter: it lacks it as a script, too.
+fn has_no_functions(error: &RedisError) -> bool {
+    let detail = error.detail().unwrap_or_default();
+    let names_functions = detail.contains("fcall") || detail.contains("function");
+    detail.contains("unknown command") || error.code() == Some("NOPERM") && names_functions
+}

@@ -1,0 +1,161 @@
+//! What a message costs Redis: commands, keys and bytes. Measured on a server of its own, where nothing else runs.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use otpost::domain::history::{Attempt, HistoryEvent};
+use otpost::domain::keyed_digest::Digest16;
+use otpost::domain::limit::{Limit, Limits};
+use otpost::store::redis::RedisStore;
+use otpost::store::{CompletionAnswer, CompletionInput, Store as _};
+
+use super::{Refund, completion, granted, request_to, sent};
+use crate::real;
+
+/// Without the two calls of steps.
+const COMMANDS_MAX: u64 = 8;
+/// The values of the recipient and of the request.
+const NEW_KEYS_MAX: u64 = 2;
+const BYTES_MAX: u64 = 700;
+const MESSAGES: u32 = 2_000;
+
+/// A server without persistence; killed when dropped.
+pub(super) struct Server {
+    process: Child,
+    pub(super) url: String,
+}
+
+impl Server {
+    /// `None` if the program is not there.
+    pub(super) fn start() -> Option<Server> {
+        real::install_crypto();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        let port = listener.local_addr().expect("it is bound").port().to_string();
+        drop(listener);
+        let mut process = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no"])
+            .current_dir(std::env::temp_dir())
+            .stdout(Stdio::piped())
+            .spawn()
+            .ok()?;
+        let log = BufReader::new(process.stdout.take().expect("it is piped"));
+        let server = Server { process, url: format!("redis://127.0.0.1:{port}") };
+        let is_ready =
+            log.lines().map_while(Result::ok).any(|line| line.contains("eady to accept connections"));
+        assert!(is_ready, "the server ended");
+        Some(server)
+    }
+
+    pub(super) fn connection(&self) -> redis::Connection {
+        redis::Client::open(&*self.url).expect("a URL").get_connection().expect("Redis answers")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn info(connection: &mut redis::Connection, section: &str) -> String {
+    redis::cmd("INFO").arg(section).query(connection).expect("Redis answers")
+}
+
+/// The commands that steps have run.
+fn commands(connection: &mut redis::Connection) -> u64 {
+    let stats = info(connection, "commandstats");
+    let count = |line: &str| {
+        let (name, counts) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+        let of_steps = !["fcall", "function|load", "client|setinfo", "info", "keys", "hello"].contains(&name);
+        of_steps.then(|| counts.split(',').next()?.parse::<u64>().ok())?
+    };
+    stats.lines().filter_map(count).sum()
+}
+
+/// Of the value under the first key that begins so.
+fn memory_usage(connection: &mut redis::Connection, start: &[u8]) -> u64 {
+    let all: Vec<Vec<u8>> = redis::cmd("KEYS").arg("*").query(connection).expect("Redis answers");
+    let key = all.into_iter().find(|key| key.starts_with(start)).expect("there is one");
+    redis::cmd("MEMORY").arg("USAGE").arg(key).query(connection).expect("Redis answers")
+}
+
+/// The keys, without those of the minutes in which receipts are due.
+fn keys(connection: &mut redis::Connection) -> u64 {
+    let keys: Vec<Vec<u8>> = redis::cmd("KEYS").arg("*").query(connection).expect("Redis answers");
+    let is_counted = |key: &&Vec<u8>| !key.starts_with(b"{otpost}:r");
+    u64::try_from(keys.iter().filter(is_counted).count()).expect("a small number")
+}
+
+fn used_memory(connection: &mut redis::Connection) -> u64 {
+    let memory = info(connection, "memory");
+    let used = memory.lines().find_map(|line| line.strip_prefix("used_memory:"));
+    used.expect("Redis says it").trim().parse().expect("a number")
+}
+
+/// A request on the default limits of a recipient, sent at the first attempt, with a receipt due.
+async fn send(store: &RedisStore, number: u32) {
+    let limits = [Limit::User, Limit::Ip, Limit::Network, Limit::All]
+        .into_iter()
+        .fold(Limits::default(), |limits, limit| limits.with(limit, 0));
+    let id = format!("{number:08x}-7dec-41d0-a765-00a0c91e6bf6");
+    let mut request = request_to(0, &id);
+    request.limits = limits;
+    request.history.to = "+57******4567".to_owned();
+    request.history.correlation_id = Some(id);
+    let mut bytes = [7; 16];
+    bytes[..4].copy_from_slice(&number.to_be_bytes());
+    let mut input = request.admit();
+    input.lease.subject.recipient = Digest16::from_bytes(bytes);
+    let grant = granted(store.admit(&input).await.expect("answers"));
+    let mut outcome = sent(grant.now);
+    outcome.provider = Some("twilio".to_owned());
+    outcome.provider_message_id = Some(format!("SM{number:032x}"));
+    outcome.segments = Some(1);
+    outcome.expires_at = Some(grant.expires_at);
+    outcome.resend_after = Some(30);
+    outcome.history = request.history.clone();
+    outcome.history.challenge = Some(grant.challenge.as_str().to_owned());
+    outcome.history.add(grant.now, HistoryEvent::Admitted(1));
+    let answer =
+        Attempt { attempt: 1, sender: None, answer: "accepted".to_owned(), provider_code: None, ms: 240 };
+    outcome.history.add(grant.now, HistoryEvent::Attempted(answer));
+    let end = CompletionInput {
+        poll_receipt_after: Some(Duration::from_secs(600)),
+        ..completion(input.lease, &outcome, Refund::None)
+    };
+    assert_eq!(store.complete(&end).await.expect("answers"), CompletionAnswer::Recorded);
+}
+
+#[tokio::test]
+async fn a_message_stays_within_its_bars() {
+    let Some(server) = Server::start() else {
+        eprintln!("not measured: redis-server is not installed");
+        return;
+    };
+    let mut connection = server.connection();
+    let store = RedisStore::connect(&server.url, "otpost").expect("a URL");
+    // Loads the library, and begins the lists of receipts.
+    send(&store, 0).await;
+    let (mut fewest, keys_before) = (u64::MAX, keys(&mut connection));
+    // A minute may begin between two messages, but not between each two.
+    for number in 1..4 {
+        let before = commands(&mut connection);
+        send(&store, number).await;
+        fewest = fewest.min(commands(&mut connection) - before);
+    }
+    assert!((1..=COMMANDS_MAX).contains(&fewest), "{fewest} commands");
+    let new_keys = keys(&mut connection) - keys_before;
+    assert_eq!(new_keys, 3 * NEW_KEYS_MAX);
+    let before = used_memory(&mut connection);
+    for number in 4..4 + MESSAGES {
+        send(&store, number).await;
+    }
+    let both = [b"{otpost}:s".as_slice(), b"{otpost}:qu"].map(|kind| memory_usage(&mut connection, kind));
+    let bytes = (used_memory(&mut connection) - before) / u64::from(MESSAGES);
+    println!("{fewest} commands, {bytes} bytes; values of recipient and request: {both:?}");
+    assert!((100..=BYTES_MAX).contains(&bytes), "{bytes} bytes");
+    assert!(both.iter().sum::<u64>() < BYTES_MAX, "{both:?}");
+}
