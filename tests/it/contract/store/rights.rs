@@ -60,7 +60,9 @@ impl User {
 
     fn store(&self, prefix: &str) -> RedisStore {
         let url = redis_url();
-        let server = url.rsplit(['@', '/']).next().expect("a part");
+        let address = url.split_once("://").expect("a scheme").1;
+        let server =
+            address.rsplit('@').next().and_then(|server| server.split('/').next()).expect("a server");
         let url = format!("redis://{}:PASSWORD@{server}", self.name);
         RedisStore::connect(&url, prefix).expect("a Redis URL")
     }
