@@ -51,6 +51,9 @@ local function adopt_possible_checks(prefix, old, recipient, now)
   call('DEL', old .. 'asked')
 end
 
+-- A log, of which this layout keeps no more than the largest limit counts.
+local function newest(log, width) return sub(log, -1000 * width) end
+
 -- Moves a recipient's logs and cooldown into `s`. Answers for how long the value is kept at least.
 local function adopt_logs(c, s, prefix, old, recipient, now)
   local function request_bytes(text)
@@ -60,10 +63,10 @@ local function adopt_logs(c, s, prefix, old, recipient, now)
     return request
   end
   local window = max(c.window, call('PTTL', old .. 'sends'))
-  s.sends = log_before(old .. 'sends', request_bytes) .. s.sends
-  s.unsent = log_before(old .. 'recent', request_bytes) .. s.unsent
-  s.refunds = log_before(old .. 'refunds', request_of) .. s.refunds
-  s.wrong = log_before(old .. 'wrong', check_before) .. s.wrong
+  s.sends = newest(log_before(old .. 'sends', request_bytes) .. s.sends, REQUEST_ENTRY)
+  s.unsent = newest(log_before(old .. 'recent', request_bytes) .. s.unsent, REQUEST_ENTRY)
+  s.refunds = newest(log_before(old .. 'refunds', request_of) .. s.refunds, REQUEST_ENTRY)
+  s.wrong = newest(log_before(old .. 'wrong', check_before) .. s.wrong, CHECK_ENTRY)
   local cooldown = call('GET', old .. 'cooldown')
   if cooldown and s.cooldown_request == '' then
     local till, text = string.match(cooldown, '^(%d+) (%S+)$')

@@ -2,10 +2,8 @@
 -- exist (0: there were none). Until then a step first moves what it needs. Old keys of a recipient begin with its digest in
 -- hexadecimal digits, {P}:<hex>:…; old values are words and JSON.
 local BATCH = 500
--- A record is kept for a day, and its index for an hour longer.
-local OLD_KEPT = 90000000
--- An old worker writes {P}:server with a day to live at each heartbeat.
-local SERVER_WRITTEN_WITHIN = 15000
+-- The longest window of a limit is a week.
+local OLD_KEPT = 7 * DAY + HOUR
 local STATES = {sending = SENDING, waiting = WAITING, doubt = DOUBT}
 local STATUSES = {accepted = 0, scheduled = 1, queued = 2, sending = 3, sent = 4, delivered = 5, undelivered = 6, failed = 7,
   canceled = 8, read = 9}
@@ -219,7 +217,7 @@ local function open(keys, args)
     if not number then return 'd format' end
     return number == decimal(VERSION) and till and answer(tonumber(till)) or 'f ' .. number
   end
-  if call('PTTL', prefix .. 'server') > DAY - SERVER_WRITTEN_WITHIN then return 'w' end
+  if has_old_worker(prefix) then return 'w' end
   for _, name in ipairs({'receipts', 'suppressions'}) do
     if not pcall(call, 'ZCARD', prefix .. name) then return 'd ' .. name end
   end

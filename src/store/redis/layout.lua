@@ -27,6 +27,8 @@ local NO_END = 281474976710655
 local NO_OWNER = '\0\0\0\0\0\0\0\0'
 local SENDING, WAITING, DOUBT, COMPLETED = 1, 2, 3, 4
 local REQUEST_ENTRY, CHECK_ENTRY = 23, 14
+-- Its length has two bytes, and `pack` does not check it.
+local LOG_BYTES_MAX = 65535
 
 local SEAL, SEALED = '>BI3', 5
 local RECIPIENT = '>I6I6I6Bc0I4I6Hc0Hc0Hc0Hc0'
@@ -97,6 +99,7 @@ end
 -- SET with GET fails where the key has another type, which MGET takes for no value.
 local function write_recipient(key, s, window, now)
   s.kept_until = max(s.kept_until, now + window)
+  if max(#s.sends, #s.refunds, #s.unsent, #s.wrong) > LOG_BYTES_MAX then error('a log is too long') end
   local value = seal(pack(RECIPIENT, s.kept_until, s.cooldown_until, s.cooldown_deadline, #s.cooldown_request, s.cooldown_request,
     s.suppression_code, s.suppressed_until, #s.sends, s.sends, #s.refunds, s.refunds, #s.unsent, s.unsent, #s.wrong, s.wrong)
     .. s.challenges)

@@ -38,6 +38,9 @@ local function guarded(step, keys, args)
   local code = string.match(error, '^%-?(%u+) ')
   if not code or code == 'WRONGTYPE' then
     local name = sub(touched or '', (find(touched or '', '}:', 1, true) or 0) + 2)
+    -- Keys of the layout before: of a recipient, a request, a network.
+    if find(name, ':', 1, true) == 33 then name = 's' end
+    name = string.gsub(string.gsub(name, '^id:.*$', 'q'), '^net:.*$', 'w')
     return redis.error_reply('UNREADABLE ' .. (#name > 16 and sub(name, 1, 1) or name))
   end
   local is_forbidden = find(error, 'user executing the script', 1, true) or find(error, 'ACL failure', 1, true)

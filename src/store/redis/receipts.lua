@@ -116,8 +116,8 @@ end
 -- ARGV     settings; the entry of the message
 -- Answers  e: ended
 local function end_receipt_wait(keys, args)
-  local prefix = sub(keys[1], 1, -4)
-  for _, minute in ipairs(call('ZRANGE', keys[1], 0, -1)) do
+  local prefix, now = sub(keys[1], 1, -4), clock(settings_of(args[1]).test_time)
+  for _, minute in ipairs(call('ZRANGE', keys[1], '-inf', decimal(now / 60000 + 3), 'BYSCORE')) do
     if call('LREM', prefix .. 'r' .. minute, 0, args[2]) > 0 then break end
   end
   return 'e'

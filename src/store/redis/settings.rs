@@ -9,13 +9,17 @@ use crate::domain::keyed_digest::Digest16;
 use crate::domain::limit::{EventLog, Limit, Limits, Quota};
 use crate::domain::suppression::{NewSuppression, SuppressionTarget};
 use crate::domain::time::millis;
-use crate::store::retention::{CHALLENGE_KEPT_AFTER, OUTCOME_KEPT, RECENT_MAX, REJECTION_KEPT};
+use crate::store::retention::{
+    CHALLENGE_KEPT_AFTER, CLAIM_REQUESTS_MAX, OUTCOME_KEPT, RECENT_MAX, REJECTION_KEPT,
+};
 use crate::store::{LimitSubject, Progress, Refund};
 
 /// From this count on, a shared log is a list of its own and no packed value: that would be rewritten whole.
 const LIST_FROM: u32 = 257;
-/// A log of a recipient keeps this many entries, or as many as its largest limit counts.
-const ENTRIES: u32 = 128;
+/// A log of a recipient keeps this many entries, or as many as its largest limit counts. A claim finds too many requests
+/// only if they are all there.
+#[expect(clippy::cast_possible_truncation, reason = "a small number")]
+const ENTRIES: u32 = CLAIM_REQUESTS_MAX as u32 + 1;
 
 const SENDS: u8 = 1;
 const WRONG: u8 = 2;

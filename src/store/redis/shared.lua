@@ -18,12 +18,16 @@ local function check_country(key)
   if value then read_country(key, value) end
 end
 
+-- A worker of the layout before this one writes {P}:server with a day to live at each heartbeat.
+local SERVER_WRITTEN_WITHIN = 15000
+local function has_old_worker(prefix) return call('PTTL', prefix .. 'server') > DAY - SERVER_WRITTEN_WITHIN end
+
 -- Heartbeat: counts a worker as active, or no longer, and reads the shared state.
 -- KEYS     those of `check_shared_keys`, the format, then a country's suppression if a step could not read it
 -- ARGV     settings; worker id, is active (1: it has something to send), how long a worker stays active,
 --          how long a new server may lack writes, run id of the server that the worker knows or '-', format
 -- Answers  kill switch (0 or 1), active workers, for how long the server may still lack writes, run id of the server | f NUMBER: the
---          data has another format
+--          data has another format | w: an old worker is running
 local function heartbeat(keys, args)
   local active_workers, server_key, format_key, country = unpack(keys, 6, 9)
   local worker_id, is_active, active_for, may_lack_writes_for, known_server, our_format = unpack(args, 2, 7)
@@ -33,6 +37,8 @@ local function heartbeat(keys, args)
   local its_number = type(stored_format) == 'string' and string.match(stored_format, '^%d+')
   if its_number and its_number ~= decimal(VERSION) then return 'f ' .. its_number end
   if not its_number then call('SET', format_key, our_format) end
+  -- While old records may exist, an old worker could send again what was moved.
+  if tonumber(string.match(our_format, '%d+$')) > now and has_old_worker(sub(format_key, 1, -7)) then return 'w' end
   local is_stopped = check_shared_keys(keys)
   if country then check_country(country) end
   call('ZREMRANGEBYSCORE', active_workers, '-inf', decimal(now - active_for))

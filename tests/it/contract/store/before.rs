@@ -541,6 +541,43 @@ async fn old_workers_must_stop_first() {
     granted(admit(&next, &request_to(2, "next")).await);
 }
 
+/// It reads no format, and could send again what was moved.
+#[tokio::test]
+async fn an_old_worker_that_comes_back_stops_the_new_ones() {
+    let (redis, store) = fresh();
+    store.heartbeat(1, true).await.expect("answers");
+    put(&redis, "server", "SET", &["0123456789abcdef 0", "PX", "86399000"]);
+    let reason = "workers of an earlier version are running with this REDIS_PREFIX: stop them first";
+    assert_eq!(refusal(store.heartbeat(1, true).await), reason);
+    put(&redis, "server", "SET", &["0123456789abcdef 0", "PX", "86384000"]);
+    store.heartbeat(1, true).await.expect("it has stopped");
+}
+
+#[tokio::test]
+async fn of_a_long_log_the_newest_events_are_adopted() {
+    let (redis, store) = fresh();
+    let events: Vec<String> = (0..3_000_u64)
+        .flat_map(|number| [(1_800_000_000_000 + number).to_string(), format!("r{number}")])
+        .collect();
+    put(&redis, &of(1, "sends"), "ZADD", &events.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(used(&store).await.0, 1_000);
+    store.recent_requests(named(1)).await.expect("the value is whole");
+}
+
+#[tokio::test]
+async fn a_damaged_key_of_the_layout_before_is_named_without_its_digest() {
+    for (key, kind) in [
+        (of(1, "sends"), Damaged::Subject("recipient")),
+        (format!("net:{}", named(3)), Damaged::Subject("network")),
+    ] {
+        let (redis, store) = fresh();
+        put(&redis, &key, "SET", &["x"]);
+        let request = TestRequest { network: Some(named(3)), ..asked(UUID) };
+        let error = store.admit(&request.admit()).await.expect_err("damaged");
+        assert!(matches!(&error, StoreError::Unreadable { damaged, .. } if *damaged == kind), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn data_of_another_format_is_refused() {
     let redis = Redis::fresh();
@@ -558,11 +595,11 @@ async fn data_of_another_format_is_refused() {
 }
 
 #[tokio::test]
-async fn data_of_the_layout_before_is_adopted_for_25_hours() {
-    for (hours, is_read) in [(24, true), (25, false)] {
+async fn data_of_the_layout_before_is_adopted_for_a_week() {
+    for (hours, is_read) in [(168, true), (169, false)] {
         let (redis, store) = fresh();
         store.heartbeat(1, true).await.expect("answers");
-        assert_eq!(redis.read("format"), b"2 1800090060000");
+        assert_eq!(redis.read("format"), b"2 1800608460000");
         put(
             &redis,
             &of(1, "sends"),

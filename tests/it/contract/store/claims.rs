@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use otpost::domain::limit::Limit;
 use otpost::domain::outcome::{Outcome, Status};
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::time::UnixMillis;
@@ -15,6 +16,7 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
     only_messages_of_the_same_time_and_code_are_counted(store).await;
     a_request_in_progress_may_have_made_any_message(store).await;
     a_claim_needs_the_lease(store).await;
+    beside_too_many_requests_to_read_no_message_is_claimed(store).await;
 }
 
 fn of(recipient: u8, id: &str) -> TestRequest {
@@ -134,4 +136,23 @@ async fn a_claim_needs_the_lease(store: &dyn TimedStore) {
     assert_eq!(claim(store, &of(107, "no-record"), &["SM1"]).await, ClaimAnswer::NotOwner);
     complete(store, &request, None).await;
     assert_eq!(claim(store, &request, &["SM1"]).await, ClaimAnswer::NotOwner);
+}
+
+/// The first of them may have made the listed message.
+async fn beside_too_many_requests_to_read_no_message_is_claimed(store: &dyn TimedStore) {
+    store.at(START);
+    let unlimited = |id: &str| {
+        let request = of(109, id);
+        let limits = request.limits.with(Limit::Recipient, 0).with(Limit::RecipientDay, 0);
+        TestRequest { limits, ..request }
+    };
+    be_in_doubt(store, &unlimited("crowd-first")).await;
+    for number in 0..199 {
+        let request = unlimited(&format!("crowd-{number}"));
+        granted(admit(store, &request).await);
+        complete(store, &request, Some(&format!("SMcrowd{number}"))).await;
+    }
+    let last = unlimited("crowd-last");
+    be_in_doubt(store, &last).await;
+    assert_eq!(claim(store, &last, &["SM1"]).await, ClaimAnswer::Ambiguous);
 }
