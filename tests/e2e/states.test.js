@@ -3,7 +3,9 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
-import { choose, expectText, focused, messages, open, paste, read, requests, send, step, type, withClipboard, wrong } from "./steps.js";
+import {
+  afterDoubleClick, choose, expectText, focused, messages, open, paste, read, requests, send, step, type, withClipboard, wrong,
+} from "./steps.js";
 
 const AT_ONCE = { OTP_RESEND_COOLDOWN_SECONDS: "0" };
 const VERIFY = "verify-phone-otp";
@@ -129,6 +131,7 @@ describe("the words and the layout of each state", { concurrency: 4 }, () => {
     const page = await open(t, { settings: AT_ONCE });
     await send(page);
     for (const count of [1, 2, 3]) {
+      if (count > 1) await afterDoubleClick(page);
       if (count > 1) await page.locator("#resend[aria-disabled=false]").click();
       await messages(page, count);
     }

@@ -30,6 +30,9 @@ export async function open(t, { settings, language = "es-CO", ...options } = {})
   return page;
 }
 
+/** Waits until another click is no part of a double click, which the page takes for one. */
+export const afterDoubleClick = (page) => page.waitForTimeout(600);
+
 /** Waits until the phone shows `count` messages. */
 export const messages = (page, count) =>
   page.waitForFunction((count) => document.querySelectorAll("#sms-list article").length === count, count);

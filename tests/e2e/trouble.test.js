@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
 import {
-  choose, expectText, focused, loseAnswer, messages, open, paste, read, requests, send, step, type, withClipboard, wrong,
+  afterDoubleClick, choose, expectText, focused, loseAnswer, messages, open, paste, read, requests, send, step, type, withClipboard,
+  wrong,
 } from "./steps.js";
 
 const AT_ONCE = { OTP_RESEND_COOLDOWN_SECONDS: "0" };
@@ -391,6 +392,7 @@ describe("the page on a phone", { concurrency: 4 }, () => {
       });
       await send(page);
       for (const count of [1, 2, 3]) {
+        if (count > 1) await afterDoubleClick(page);
         if (count > 1) await page.locator("#resend[aria-disabled=false]").tap();
         await messages(page, count);
         await focused(page, "#code");
