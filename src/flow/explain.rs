@@ -98,7 +98,7 @@ pub struct RecentRequest {
     pub text: Option<String>,
 }
 
-/// What happened to a request, in order, and its present state. An unused code is locked after `checks_max` checks.
+/// The events of a request in order, and its present state. An unused code is locked after `checks_max` checks.
 pub fn explain_request(
     request_id: &RequestId,
     record: &RequestRecord,

@@ -46,7 +46,7 @@ pub struct Policy {
     pub retry: RetryPolicy,
     pub provider_timeout: Duration,
     pub in_doubt_policy: InDoubtPolicy,
-    /// How long an attempt in doubt waits for its receipt, if the provider cannot list its messages.
+    /// An attempt in doubt waits this long for its receipt, if the provider cannot list its messages.
     pub in_doubt_receipt_wait: Duration,
     /// A receipt that has not come for this long is polled; `None`: never.
     pub poll_receipt_after: Option<Duration>,

@@ -24,7 +24,7 @@ pub enum ProviderCheckStart {
     Decided(Verdict),
 }
 
-/// How the provider's part of a check ended.
+/// The end of the provider's part of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProviderCheckEnd {
     Right,

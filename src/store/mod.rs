@@ -97,7 +97,7 @@ pub trait Store: Send + Sync {
         verification_sid: &str,
     ) -> Result<(), StoreError>;
 
-    /// How much of each limit a subject has used, and the cooldown of `request_id`. Charges nothing.
+    /// The use of each limit of a subject, and whether `request_id` started its cooldown. Charges nothing.
     async fn usage(
         &self,
         subject: &LimitSubject<'_>,

@@ -27,7 +27,7 @@ pub struct ProcessInfo {
     pub version: &'static str,
     pub role: &'static str,
     pub production: bool,
-    /// What a process without an account of its own shows.
+    /// Shown by a process without an account of its own.
     pub sms_provider_default: &'static str,
     pub sms_enabled: bool,
     pub email_enabled: bool,
