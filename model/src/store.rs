@@ -106,7 +106,7 @@ pub enum Answer {
     Busy,
     Applied,
     /// Another handler has the request, or the attempt is not the recorded one.
-    NotOwner,
+    LeaseNotHeld,
     /// A receipt arrived meanwhile.
     AlreadySent(u8),
     Completed(Outcome),
@@ -179,10 +179,10 @@ impl Store {
 
     fn update_progress(&mut self, step: Step, me: Token, flaw: Option<Flaw>) -> Answer {
         let Record::Open(open) = &mut self.record else {
-            return Answer::NotOwner;
+            return Answer::LeaseNotHeld;
         };
         if open.token != me || !(flaw == Some(Flaw::StepsNameNoAttempt) || open.allows(step)) {
-            return Answer::NotOwner;
+            return Answer::LeaseNotHeld;
         }
         match step {
             Step::WriteWaiting { .. } => open.state = State::Waiting,
@@ -219,7 +219,7 @@ impl Store {
             Record::Completed(before) => return Answer::Completed(before),
             Record::Open(Open { receipt: Some(message), .. }) => Outcome::Sent(message),
             Record::Open(open) if outcome == Outcome::Failed && !open.may_fail(attempt, me, flaw) => {
-                return Answer::NotOwner;
+                return Answer::LeaseNotHeld;
             }
             Record::Open(_) | Record::Absent => outcome,
         };

@@ -75,7 +75,7 @@ impl Worker {
 
     pub fn receive(&mut self, answer: Answer) -> Next {
         match (self.phase, answer) {
-            (_, Answer::NotOwner) => return Next::TakenOver,
+            (_, Answer::LeaseNotHeld) => return Next::TakenOver,
             (_, Answer::Completed(outcome)) => {
                 // The other fields have no effect any more; resetting them makes such worlds equal.
                 *self = Worker {

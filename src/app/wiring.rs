@@ -78,7 +78,7 @@ impl Wiring {
             publisher: self.broker.publisher(),
             replies: Replies::new(replies),
             texts: texts(settings, channel)?,
-            codes: settings.codes.clone().context("OTP_SECRET_KEYS must be set")?,
+            code_keyring: settings.code_keyring.clone().context("OTP_SECRET_KEYS must be set")?,
             recipient_keyring: settings.recipients.clone().context("OTP_RECIPIENT_KEY must be set")?,
             rules: rules(settings),
             policy: policy(settings, channel),
@@ -128,7 +128,7 @@ impl Wiring {
             verifier: Verifier {
                 store: self.store.clone(),
                 publisher: self.broker.publisher(),
-                codes: settings.codes.clone().context("OTP_SECRET_KEYS must be set")?,
+                code_keyring: settings.code_keyring.clone().context("OTP_SECRET_KEYS must be set")?,
                 recipient_keyring: recipients.clone(),
                 limits: settings.limits,
                 provider_verifier: code_verifier(settings).await?,

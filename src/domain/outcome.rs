@@ -160,7 +160,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub fn without_send(status: Status, at: UnixMillis, purpose: &str, error: OutcomeError) -> Outcome {
+    pub fn with_error(status: Status, at: UnixMillis, purpose: &str, error: OutcomeError) -> Outcome {
         Outcome {
             status,
             at,

@@ -8,7 +8,7 @@ use super::outcome::{ErrorCode, OutcomeError};
 use super::phone::{PhoneNumber, Region};
 
 /// Stands in a result for a recipient that could not be read.
-pub const UNREADABLE: &str = "***";
+pub const UNREADABLE_RECIPIENT: &str = "***";
 
 /// Which channels are enabled, and which phone numbers are allowed.
 #[derive(Clone, Debug)]
@@ -91,7 +91,7 @@ impl Rejection {
 
 fn unreadable(error: AddressError) -> Rejection {
     Rejection {
-        to: UNREADABLE.to_owned(),
+        to: UNREADABLE_RECIPIENT.to_owned(),
         error: OutcomeError::detailed(ErrorCode::InvalidRecipient, format!("`to` {error}")),
     }
 }

@@ -127,8 +127,9 @@ pub enum SenderVerdict {
     CoolingDown(Duration),
     /// The sender works for other recipients: a message refused from it may be sent from it once more.
     Works,
-    /// The recipient is the cause: no other sender will be accepted either.
-    NotTheSender,
+    /// Refused alike from another sender, or from one that works for others. Probably the recipient is the cause, perhaps
+    /// all our senders are refused now.
+    RefusedFromSeveralSenders,
 }
 
 /// An answer, as far as it concerns the sender of the message.
@@ -227,7 +228,7 @@ impl SenderPool {
             if is_trial {
                 self.trial_undecided(n, now);
             }
-            return SenderVerdict::NotTheSender;
+            return SenderVerdict::RefusedFromSeveralSenders;
         }
         let sender = &mut self.0[n];
         let counts = is_trial || sender.is_healthy();

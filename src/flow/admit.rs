@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::backoff::OutageBackoff;
 use super::complete::{Completed, Completion};
-use super::context::{CancelOn, DeliveryContext, RequeueReason, SendState, ValidRequest};
+use super::context::{CancelOn, DeliveryContext, SendState, StopReason, ValidRequest};
 use super::gateway::ChannelGateway;
 use super::random::random_bytes;
 use crate::domain::challenge::{ChallengeId, PROVIDER_MADE, PROVIDER_MADE_KIDS};
@@ -21,28 +21,28 @@ use crate::domain::sender_pool::SenderRefusals;
 use crate::store::{Admission, AdmissionInput, Grant, Progress, ProposedChallenge};
 use crate::telemetry::events;
 
-/// A request with more unfinished leases is dead-lettered; the handler's own lease counts. A crash leaves a lease
-/// unfinished.
-const UNFINISHED_LEASES_MAX: u32 = 5;
-/// With this many unfinished leases of earlier handlers a request is a suspect: it crashed its workers, or was in flight
-/// beside a request that did. A random wait separates the poison message from the others before the next crash.
-const UNFINISHED_LEASES_SUSPECT: u32 = 2;
-/// The longest wait of a new suspect. It doubles with each further unfinished lease.
+/// A crash leaves a lease unfinished. With this many of earlier handlers a request is dead-lettered.
+const CRASHED_LEASES_MAX: u32 = 5;
+/// With this many a request is a suspect: it crashed its workers, or was in flight beside a request that did. A random wait
+/// separates the poison message from the others before the next crash.
+const CRASHED_LEASES_SUSPECT: u32 = 2;
+/// The longest wait of a new suspect. It doubles with each further crash.
 const SUSPECT_WAIT_FIRST: Duration = Duration::from_secs(20);
 
 pub(super) enum AfterAdmission {
     Send(SendState),
-    /// The code cannot be made here, or the request crashed too many workers.
+    /// No code can be sent: it cannot be made here, or is not that of the first request. Or the request crashed too many
+    /// workers.
     Abandon(Completion),
     /// The outcome is an earlier one, or the rejection that this admission has just recorded.
     Completed(Completed),
 }
 
-/// A grant of the store, with the facts that the store does not know.
-struct Granted {
+/// A grant of the store, with what only the handler knows.
+struct GrantedRequest {
     grant: Grant,
-    /// Taken before the store was asked, so our deadline and lease never end later than the store's.
-    at: Instant,
+    /// Before the store answered, so our deadline and lease never end later than the store's.
+    asked_at: Instant,
     is_in_doubt: bool,
     history: RequestHistory,
 }
@@ -53,11 +53,10 @@ impl ChannelGateway {
         &self,
         handler: &mut DeliveryContext<'_>,
         valid: &ValidRequest<'_>,
-    ) -> Result<AfterAdmission, RequeueReason> {
-        let (request, proposed) = (valid.request, self.propose_challenge(valid));
+    ) -> Result<AfterAdmission, StopReason> {
+        let (request, proposed) = (valid.request, self.propose_code(valid));
         let correlation_id = handler.delivery.properties.correlation_id.clone();
-        let history =
-            RequestHistory { to: valid.to.to_string(), correlation_id, ..RequestHistory::default() };
+        let history = RequestHistory { to: valid.to.masked(), correlation_id, ..RequestHistory::default() };
         let country = valid.to.country();
         let mut input = AdmissionInput {
             lease: valid.lease(handler),
@@ -71,42 +70,46 @@ impl ChannelGateway {
                 digest: proposed.digest,
                 callers_code: request.code.is_some(),
             },
-            known_kids: if self.provider.makes_codes() { PROVIDER_MADE_KIDS } else { self.codes.kids() },
+            code_key_ids: if self.provider.makes_codes() {
+                PROVIDER_MADE_KIDS
+            } else {
+                self.code_keyring.kids()
+            },
             limits: &self.policy.limits,
-            refused: valid.refused.as_ref(),
+            reject_if_new: valid.reject_if_new.as_ref(),
             gate_closed: false,
-            suspect_from: UNFINISHED_LEASES_SUSPECT,
+            crash_suspect_leases_min: CRASHED_LEASES_SUSPECT,
             country: country.as_deref(),
             history: &history,
         };
         let mut backoff = OutageBackoff::new();
         loop {
             input.gate_closed = self.gate.closed_by().is_some();
-            let (admission, at) = self.ask_admission(handler, &input).await?;
+            let (admission, asked_at) = self.ask_admission(handler, &input).await?;
             match admission {
                 Admission::Granted(grant) => {
-                    let is_in_doubt = self.may_lack_earlier_record(handler, &grant);
-                    let granted = Granted { grant, at, is_in_doubt, history };
-                    return Ok(self.prepare_send(valid, granted, proposed));
+                    let is_in_doubt = self.may_have_lost_record(handler, &grant);
+                    let granted = GrantedRequest { grant, asked_at, is_in_doubt, history };
+                    return Ok(self.after_grant(valid, granted, proposed));
                 }
                 Admission::InDoubt(grant) => {
                     events::in_doubt_taken_over(request.id.as_str(), grant.attempt);
-                    let granted = Granted { grant, at, is_in_doubt: true, history };
-                    return Ok(self.prepare_send(valid, granted, proposed));
+                    let granted = GrantedRequest { grant, asked_at, is_in_doubt: true, history };
+                    return Ok(self.after_grant(valid, granted, proposed));
                 }
                 Admission::Completed { outcome, ours } => {
                     return Ok(AfterAdmission::Completed(Completed { outcome, replayed: !ours }));
                 }
-                Admission::Paused => {
+                Admission::GateClosed => {
                     handler.wait_for(self.gate.wait_until_open(), Duration::MAX, CancelOn::AnyCause).await?;
                 }
-                Admission::Busy(lease_left) => {
-                    handler.sleep_without_slot(backoff.next_wait().min(lease_left)).await?;
+                Admission::Busy(ask_again_in) => {
+                    handler.sleep_without_slot(backoff.next_wait().min(ask_again_in)).await?;
                 }
                 Admission::CrashSuspect { unfinished_leases, time_left } => {
                     handler.sleep_without_slot(suspect_wait(unfinished_leases).min(time_left)).await?;
                     // A suspect waits once.
-                    input.suspect_from = u32::MAX;
+                    input.crash_suspect_leases_min = u32::MAX;
                 }
             }
         }
@@ -117,7 +120,7 @@ impl ChannelGateway {
         &self,
         handler: &DeliveryContext<'_>,
         input: &AdmissionInput<'_>,
-    ) -> Result<(Admission, Instant), RequeueReason> {
+    ) -> Result<(Admission, Instant), StopReason> {
         let mut asked_at = Instant::now();
         let call = || {
             asked_at = Instant::now();
@@ -126,7 +129,7 @@ impl ChannelGateway {
         let answer = handler.retry_store("admit", CancelOn::AnyCause, call).await;
         match answer {
             Ok(admission) => {
-                events::admitted(asked_at.elapsed());
+                events::admission_answered(asked_at.elapsed());
                 Ok((admission, asked_at))
             }
             Err(reason) => {
@@ -139,13 +142,13 @@ impl ChannelGateway {
     }
 
     /// The store may have lost the record of an earlier delivery.
-    fn may_lack_earlier_record(&self, handler: &DeliveryContext<'_>, grant: &Grant) -> bool {
+    fn may_have_lost_record(&self, handler: &DeliveryContext<'_>, grant: &Grant) -> bool {
         let is_new = grant.history.is_none() && grant.attempt == 1;
         is_new && handler.delivery.properties.redelivered && self.store.may_have_lost_writes()
     }
 
-    fn propose_challenge(&self, valid: &ValidRequest<'_>) -> ProposedCode<'_> {
-        let (scope, key) = (valid.code_scope(), self.codes.first());
+    fn propose_code(&self, valid: &ValidRequest<'_>) -> ProposedCode<'_> {
+        let (scope, key) = (valid.code_scope(), self.code_keyring.first());
         let challenge = match valid.request.requested_at {
             Some(requested_at) => key.challenge_id(&valid.request.id, scope, requested_at),
             None => ChallengeId::from_digest(Digest16::from_bytes(random_bytes())),
@@ -161,20 +164,21 @@ impl ChannelGateway {
         ProposedCode { challenge, kid: key.kid().as_str(), digest, code: Some(code) }
     }
 
-    fn prepare_send(
+    fn after_grant(
         &self,
         valid: &ValidRequest<'_>,
-        granted: Granted,
+        granted: GrantedRequest,
         proposed: ProposedCode<'_>,
     ) -> AfterAdmission {
-        if granted.grant.unfinished_leases > UNFINISHED_LEASES_MAX {
+        // Our own lease is one of the unfinished.
+        if granted.grant.unfinished_leases - 1 >= CRASHED_LEASES_MAX {
             let mut completion = self.abandon(valid, granted, OutcomeError::of(ErrorCode::Internal));
             let event = HistoryEvent::DeadLettered(PoisonCause::Crash);
             completion.outcome.history.add(self.clock.now(), event);
             return AfterAdmission::Abandon(completion);
         }
         match self.granted_code(valid, &granted.grant, proposed) {
-            Ok(code) => AfterAdmission::Send(self.begin_send(valid, granted, code)),
+            Ok(code) => AfterAdmission::Send(self.send_state(valid, granted, code)),
             Err(error) => AfterAdmission::Abandon(self.abandon(valid, granted, error)),
         }
     }
@@ -195,7 +199,7 @@ impl ChannelGateway {
             return Ok(proposed.code);
         }
         let scope = valid.code_scope();
-        match self.codes.get(&grant.kid) {
+        match self.code_keyring.get(&grant.kid) {
             Some(key) if !grant.callers_code => {
                 Ok(Some(key.derive(&grant.challenge, scope, self.policy.code_length)))
             }
@@ -209,23 +213,27 @@ impl ChannelGateway {
         }
     }
 
-    fn begin_send(&self, valid: &ValidRequest<'_>, granted: Granted, code: Option<Code>) -> SendState {
-        let Granted { grant, at, is_in_doubt, history } = granted;
+    fn send_state(&self, valid: &ValidRequest<'_>, granted: GrantedRequest, code: Option<Code>) -> SendState {
+        let GrantedRequest { grant, asked_at, is_in_doubt, history } = granted;
         let mut history = grant.history.clone().unwrap_or(history);
         history.challenge = Some(grant.challenge.as_str().to_owned());
         let event = match grant.history {
             None => HistoryEvent::Admitted(grant.sends),
-            Some(_) => HistoryEvent::TakenOver(is_in_doubt),
+            Some(_) => HistoryEvent::TookOver(is_in_doubt),
         };
         history.add(self.clock.now(), event);
         SendState {
             // `grant.attempt`: the attempt in doubt, else the one about to be made.
             attempts_made: if is_in_doubt { grant.attempt } else { grant.attempt - 1 },
-            doubt: self.inherited_doubt(valid, &grant, at, is_in_doubt),
+            doubt: self.inherited_doubt(valid, &grant, asked_at, is_in_doubt),
             sender_refusals: SenderRefusals::default(),
-            deadline: at + grant.deadline.since(grant.now),
-            // A past moment forces a renewal before a later attempt, which checks that the code is still unused.
-            attempt_may_run_until: if grant.attempt > 1 { at } else { at + self.policy.lease_duration() },
+            deadline: asked_at + grant.deadline.since(grant.now),
+            // Before a later attempt the lease is renewed, which checks that the code is still unused.
+            lease_covers_attempt_until: if grant.attempt > 1 {
+                asked_at
+            } else {
+                asked_at + self.policy.lease_duration()
+            },
             last_error: None,
             grant,
             code,
@@ -234,15 +242,15 @@ impl ChannelGateway {
     }
 
     /// Completes a request without another attempt. An earlier attempt in doubt stays in doubt.
-    fn abandon(&self, valid: &ValidRequest<'_>, granted: Granted, error: OutcomeError) -> Completion {
-        let Granted { grant, is_in_doubt, history, .. } = granted;
+    fn abandon(&self, valid: &ValidRequest<'_>, granted: GrantedRequest, error: OutcomeError) -> Completion {
+        let GrantedRequest { grant, is_in_doubt, history, .. } = granted;
         let (status, error, attempts) = if is_in_doubt || grant.attempts_in_doubt > 0 {
             (Status::Unknown, OutcomeError::of(ErrorCode::InDoubt), grant.attempt)
         } else {
             (Status::Failed, error, grant.attempt - 1)
         };
         let purpose = valid.request.purpose.as_str();
-        let ended = Outcome::without_send(status, self.clock.now(), purpose, error);
+        let ended = Outcome::with_error(status, self.clock.now(), purpose, error);
         let provider = (attempts > 0).then(|| self.provider.name().to_owned());
         let history = grant.history.unwrap_or(history);
         Completion::of(Outcome { attempts, provider, history, ..ended })
@@ -263,10 +271,10 @@ impl ProposedCode<'_> {
 }
 
 /// Zero if the next admission only dead-letters the suspect.
-fn suspect_wait(unfinished_leases: u32) -> Duration {
-    if unfinished_leases >= UNFINISHED_LEASES_MAX {
+fn suspect_wait(crashed_leases: u32) -> Duration {
+    if crashed_leases >= CRASHED_LEASES_MAX {
         return Duration::ZERO;
     }
-    let doublings = unfinished_leases.saturating_sub(UNFINISHED_LEASES_SUSPECT);
+    let doublings = crashed_leases.saturating_sub(CRASHED_LEASES_SUSPECT);
     SUSPECT_WAIT_FIRST.mul_f64(fastrand::f64()) * 2_u32.pow(doublings)
 }

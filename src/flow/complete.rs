@@ -1,7 +1,7 @@
 //! Completion records the outcome; the result is published after it.
 
 use super::backoff::OutageBackoff;
-use super::context::{CancelOn, DeliveryContext, RequeueReason, ValidRequest};
+use super::context::{CancelOn, DeliveryContext, StopReason, ValidRequest};
 use super::gateway::ChannelGateway;
 use crate::broker::{Outgoing, Target};
 use crate::domain::challenge::ChallengeId;
@@ -20,10 +20,11 @@ const LINK_VERIFICATION: &str = "name_challenge";
 /// The outcome of a request, with everything to record beside it.
 pub(super) struct Completion {
     pub(super) outcome: Outcome,
-    /// Another request may have claimed the same message.
+    /// It is only deduced that the message is this request's. If the provider's own answer ties it to another request, the
+    /// completion answers [`AfterCompletion::MessageClaimed`].
     pub(super) found_by_lookup: bool,
-    /// A lookup would not list the message under the outcome's id: it has none, or that of a Verification.
-    pub(super) id_is_unlisted: bool,
+    /// We do not know the id under which the provider lists the message: the outcome has none, or that of a Verification.
+    pub(super) message_is_unnamed: bool,
     pub(super) suppression: Option<Suppression>,
     /// The SID of a code that the provider made.
     pub(super) verification: Option<(ChallengeId, String)>,
@@ -34,7 +35,7 @@ impl Completion {
         Completion {
             outcome,
             found_by_lookup: false,
-            id_is_unlisted: false,
+            message_is_unnamed: false,
             suppression: None,
             verification: None,
         }
@@ -69,16 +70,17 @@ impl ChannelGateway {
         handler: &DeliveryContext<'_>,
         valid: &ValidRequest<'_>,
         completion: Completion,
-    ) -> Result<AfterCompletion, RequeueReason> {
-        let Completion { outcome, found_by_lookup, id_is_unlisted, suppression, verification } = completion;
-        let (country, masked) = (valid.to.country(), valid.to.to_string());
+    ) -> Result<AfterCompletion, StopReason> {
+        let Completion { outcome, found_by_lookup, message_is_unnamed, suppression, verification } =
+            completion;
+        let (country, masked) = (valid.to.country(), valid.to.masked());
         let expects_receipt = self.channel.polls_receipts() && outcome.status == Status::Sent;
         let input = CompletionInput {
             lease: valid.lease(handler),
             outcome: &outcome,
             refund: refund(&outcome),
             found_by_lookup,
-            id_is_unlisted,
+            message_is_unnamed,
             suppression: suppression.and_then(|new| suppression_for_store(new, country.as_deref(), &masked)),
             poll_receipt_after: self.policy.poll_receipt_after.filter(|_| expects_receipt),
         };
@@ -94,7 +96,7 @@ impl ChannelGateway {
             CompletionAnswer::AlreadyCompleted(outcome) => {
                 Ok(AfterCompletion::Completed(Completed { outcome, replayed: true }))
             }
-            CompletionAnswer::NotOwner => Err(RequeueReason::TakenOver),
+            CompletionAnswer::MayHaveBeenSent => Err(StopReason::LeaseLost),
             CompletionAnswer::MessageClaimed => Ok(AfterCompletion::MessageClaimed),
         }
     }
@@ -104,7 +106,7 @@ impl ChannelGateway {
         &self,
         handler: &DeliveryContext<'_>,
         result: &ResultParts<'_>,
-    ) -> Result<(), RequeueReason> {
+    ) -> Result<(), StopReason> {
         let ResultParts { request_id, to, outcome, replayed } = result;
         let properties = &handler.delivery.properties;
         let result = SendResult::new(self.channel, request_id.as_str(), to, outcome, *replayed);
@@ -141,7 +143,7 @@ impl ChannelGateway {
         &self,
         handler: &DeliveryContext<'_>,
         message: Outgoing<'_>,
-    ) -> Result<(), RequeueReason> {
+    ) -> Result<(), StopReason> {
         let mut backoff = None;
         while let Err(error) = self.publisher.publish(message).await {
             let wait = backoff.get_or_insert_with(OutageBackoff::new).next_wait();
@@ -176,8 +178,8 @@ fn refund(outcome: &Outcome) -> Refund {
     let refused = outcome.error.as_ref().is_some_and(|error| error.code == ErrorCode::ProviderRejected);
     match outcome.status {
         Status::Sent | Status::Unknown => Refund::None,
-        Status::Failed if refused => Refund::CountedRefusal,
-        Status::Failed | Status::Rejected => Refund::Uncounted,
+        Status::Failed if refused => Refund::FullAndCounted,
+        Status::Failed | Status::Rejected => Refund::Full,
     }
 }
 

@@ -21,32 +21,32 @@ use crate::store::{Grant, Lease, LimitSubject, StoreError};
 use crate::telemetry::events;
 use crate::text::autofill::Autofill;
 
-/// A waiting delivery is requeued after this long. With the default prefetch at most one delivery goes before it in its
-/// slot: 24 minutes in all, less than RabbitMQ's `consumer_timeout` (30 by default), which closes the channel.
+/// A waiting delivery is requeued after this long. With the default prefetch it may first wait for one other delivery in
+/// its slot: 24 minutes in all. RabbitMQ closes the channel after its `consumer_timeout`, 30 minutes by default.
 pub(super) const HOLD_MAX: Duration = Duration::from_secs(12 * 60);
 
-/// Why a handler stops early.
+/// Why a handler stops early. Its delivery is then requeued, or dead-lettered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RequeueReason {
-    /// Shutdown.
-    Stopping,
+pub(super) enum StopReason {
+    Shutdown,
     /// The connection was lost: the broker delivers again.
     DeliveryLost,
-    TakenOver,
-    /// For [`HOLD_MAX`].
+    /// Another handler has taken the request over, or nothing shows that this one still has it.
+    LeaseLost,
+    /// The delivery was held for [`HOLD_MAX`].
     HeldTooLong,
     /// Stored data that this request needs cannot be read. The delivery is dead-lettered, and requeued only if that fails.
     RecordUnreadable,
 }
 
-impl RequeueReason {
+impl StopReason {
     pub(super) fn as_str(self) -> &'static str {
         match self {
-            RequeueReason::Stopping => "stopping",
-            RequeueReason::DeliveryLost => "delivery_lost",
-            RequeueReason::TakenOver => "taken_over",
-            RequeueReason::HeldTooLong => "held_too_long",
-            RequeueReason::RecordUnreadable => "record_unreadable",
+            StopReason::Shutdown => "stopping",
+            StopReason::DeliveryLost => "delivery_lost",
+            StopReason::LeaseLost => "taken_over",
+            StopReason::HeldTooLong => "held_too_long",
+            StopReason::RecordUnreadable => "record_unreadable",
         }
     }
 }
@@ -67,12 +67,11 @@ pub(super) struct DeliveryContext<'a> {
     pub(super) slot: HandlerSlot,
     pub(super) shutdown: &'a CancellationToken,
     pub(super) started_at: Instant,
-    /// The fencing token.
-    pub(super) token: u64,
+    pub(super) fencing_token: u64,
 }
 
 impl DeliveryContext<'_> {
-    pub(super) async fn sleep(&self, wait: Duration, cancel_on: CancelOn) -> Result<(), RequeueReason> {
+    pub(super) async fn sleep(&self, wait: Duration, cancel_on: CancelOn) -> Result<(), StopReason> {
         self.wait_for(std::future::pending::<()>(), wait, cancel_on).await.map(|_| ())
     }
 
@@ -82,9 +81,9 @@ impl DeliveryContext<'_> {
         future: impl Future<Output = T>,
         wait_max: Duration,
         cancel_on: CancelOn,
-    ) -> Result<Option<T>, RequeueReason> {
+    ) -> Result<Option<T>, StopReason> {
         if self.delivery.is_lost() && cancel_on != CancelOn::Never {
-            return Err(RequeueReason::DeliveryLost);
+            return Err(StopReason::DeliveryLost);
         }
         if cancel_on != CancelOn::AnyCause {
             return Ok(tokio::time::timeout(wait_max, future).await.ok());
@@ -92,15 +91,15 @@ impl DeliveryContext<'_> {
         let hold_left = HOLD_MAX.saturating_sub(self.started_at.elapsed());
         tokio::select! {
             biased;
-            () = self.shutdown.cancelled() => Err(RequeueReason::Stopping),
+            () = self.shutdown.cancelled() => Err(StopReason::Shutdown),
             done = future => Ok(Some(done)),
-            () = tokio::time::sleep(hold_left), if hold_left <= wait_max => Err(RequeueReason::HeldTooLong),
+            () = tokio::time::sleep(hold_left), if hold_left <= wait_max => Err(StopReason::HeldTooLong),
             () = tokio::time::sleep(wait_max) => Ok(None),
         }
     }
 
     /// Another delivery is processed meanwhile.
-    pub(super) async fn sleep_without_slot(&mut self, wait: Duration) -> Result<(), RequeueReason> {
+    pub(super) async fn sleep_without_slot(&mut self, wait: Duration) -> Result<(), StopReason> {
         self.slot.release();
         self.sleep(wait, CancelOn::AnyCause).await?;
         let free_slot = HandlerSlot::acquire(&self.slot.slots);
@@ -116,7 +115,7 @@ impl DeliveryContext<'_> {
         step: &'static str,
         cancel_on: CancelOn,
         mut call: impl FnMut() -> Answer,
-    ) -> Result<T, RequeueReason>
+    ) -> Result<T, StopReason>
     where
         Answer: Future<Output = Result<T, StoreError>>,
     {
@@ -126,7 +125,7 @@ impl DeliveryContext<'_> {
                 Ok(answer) => return Ok(answer),
                 Err(error) if error.is_permanent() => {
                     events::store_failed(step, &error, None);
-                    return Err(RequeueReason::RecordUnreadable);
+                    return Err(StopReason::RecordUnreadable);
                 }
                 Err(error) => {
                     let wait = backoff.get_or_insert_with(OutageBackoff::new).next_wait();
@@ -165,7 +164,7 @@ pub(super) struct ValidRequest<'a> {
     pub(super) ip: Option<Digest16>,
     pub(super) network: Option<Digest16>,
     /// The error to reject a new request with. A request that has a record goes on.
-    pub(super) refused: Option<OutcomeError>,
+    pub(super) reject_if_new: Option<OutcomeError>,
 }
 
 impl ValidRequest<'_> {
@@ -180,7 +179,7 @@ impl ValidRequest<'_> {
                 network: self.network,
             },
             request_id: &self.request.id,
-            token: handler.token,
+            token: handler.fencing_token,
         }
     }
 
@@ -189,7 +188,7 @@ impl ValidRequest<'_> {
     }
 }
 
-/// An admitted request while it is sent.
+/// An admitted request while it is being sent.
 pub(super) struct SendContext<'a> {
     pub(super) handler: &'a DeliveryContext<'a>,
     pub(super) valid: &'a ValidRequest<'a>,
@@ -223,11 +222,16 @@ pub(super) struct SendState {
     pub(super) doubt: DoubtState,
     pub(super) sender_refusals: SenderRefusals,
     pub(super) deadline: Instant,
-    /// The lease covers an attempt until this moment. If a whole call of the provider does not fit before it, the lease is
-    /// renewed first.
-    pub(super) attempt_may_run_until: Instant,
+    /// If a whole call of the provider does not fit before this moment, the lease is renewed first.
+    pub(super) lease_covers_attempt_until: Instant,
     /// The error of the outcome if the deadline passes before another attempt.
     pub(super) last_error: Option<OutcomeError>,
+}
+
+impl SendState {
+    pub(super) fn renew_lease_before_next_attempt(&mut self) {
+        self.lease_covers_attempt_until = Instant::now();
+    }
 }
 
 /// The attempts of a request that are or were in doubt.
@@ -235,18 +239,18 @@ pub(super) struct DoubtState {
     /// The last attempt is in doubt now.
     pub(super) is_in_doubt: bool,
     pub(super) attempts_in_doubt: u32,
-    /// Of the first attempt in doubt, by our clock.
+    /// A time before the first attempt in doubt began, by our clock.
     pub(super) began_no_earlier_than: UnixMillis,
-    /// Of the last attempt in doubt.
-    pub(super) ended_by: Instant,
+    /// After this moment the last attempt in doubt has ended, whatever became of its call.
+    pub(super) certainly_ended_at: Instant,
 }
 
 impl DoubtState {
-    pub(super) fn add(&mut self, began: UnixMillis, ended_by: Instant) {
+    pub(super) fn add(&mut self, began: UnixMillis, certainly_ended_at: Instant) {
         if self.attempts_in_doubt == 0 {
             self.began_no_earlier_than = began;
         }
-        (self.is_in_doubt, self.ended_by) = (true, ended_by);
+        (self.is_in_doubt, self.certainly_ended_at) = (true, certainly_ended_at);
         self.attempts_in_doubt += 1;
     }
 }
@@ -278,12 +282,12 @@ mod tests {
         };
         let slot = HandlerSlot::acquire(&slots).await;
         let mut handler =
-            DeliveryContext { delivery: &delivery, slot, shutdown: &shutdown, started_at, token: 1 };
+            DeliveryContext { delivery: &delivery, slot, shutdown: &shutdown, started_at, fencing_token: 1 };
         let (slept, _other) = tokio::join!(
             tokio::time::timeout(2 * HOLD_MAX, handler.sleep_without_slot(Duration::from_secs(60))),
             HandlerSlot::acquire(&slots)
         );
-        assert_eq!(slept.ok(), Some(Err(RequeueReason::HeldTooLong)));
+        assert_eq!(slept.ok(), Some(Err(StopReason::HeldTooLong)));
         assert_eq!(started_at.elapsed(), HOLD_MAX);
     }
 }

@@ -2,14 +2,14 @@
 //! record cannot be read, end as a dead letter, after a result if the body has a request id.
 
 use super::complete::{COMPLETE, ResultParts};
-use super::context::{CancelOn, DeliveryContext, RequeueReason, ValidRequest};
+use super::context::{CancelOn, DeliveryContext, StopReason, ValidRequest};
 use super::gateway::ChannelGateway;
 use super::random::{random_bytes, random_id};
 use crate::broker::{DeadHeaders, Outgoing, Target};
 use crate::domain::dead_letter::DeadLetterBody;
 use crate::domain::history::{HistoryEvent, PoisonCause};
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
-use crate::domain::recipient_rules::UNREADABLE;
+use crate::domain::recipient_rules::UNREADABLE_RECIPIENT;
 use crate::domain::request::{InvalidBody, SendRequest};
 use crate::domain::request_id::RequestId;
 use crate::store::{CompletionAnswer, CompletionInput, Lease, Refund};
@@ -24,30 +24,25 @@ impl ChannelGateway {
         &self,
         handler: &DeliveryContext<'_>,
         invalid: &InvalidBody,
-    ) -> Result<(), RequeueReason> {
+    ) -> Result<(), StopReason> {
         let fault = invalid.fault.worded_for(self.channel).to_string();
         let Some(request_id) = &invalid.request_id else {
             return self.dead_letter(handler, NO_REQUEST_ID, &fault, None).await;
         };
         let purpose = invalid.purpose.clone().unwrap_or_default();
         let error = OutcomeError::detailed(ErrorCode::InvalidRequest, fault);
-        let outcome = &Outcome::without_send(Status::Rejected, self.clock.now(), purpose.as_str(), error);
-        let result = ResultParts { request_id, to: UNREADABLE, outcome, replayed: false };
+        let outcome = &Outcome::with_error(Status::Rejected, self.clock.now(), purpose.as_str(), error);
+        let result = ResultParts { request_id, to: UNREADABLE_RECIPIENT, outcome, replayed: false };
         self.publish_result(handler, &result).await
     }
 
-    pub(super) async fn dead_letter_panicked(
-        &self,
-        handler: &DeliveryContext<'_>,
-    ) -> Result<(), RequeueReason> {
+    pub(super) async fn dead_letter_panicked(&self, handler: &DeliveryContext<'_>) -> Result<(), StopReason> {
         let delivery = handler.delivery;
         let ended = match SendRequest::decode(&delivery.body, delivery.properties.timestamp) {
             Ok(request) => {
                 let outcome = self.panicked_outcome(request.purpose.as_str());
                 let (to, outcome) = match self.validate(&request) {
-                    Ok(valid) => {
-                        (valid.to.to_string(), self.complete_panicked(handler, &valid, outcome).await?)
-                    }
+                    Ok(valid) => (valid.to.masked(), self.complete_panicked(handler, &valid, outcome).await?),
                     Err(rejection) => (rejection.to, outcome),
                 };
                 Some((request.id, to, outcome))
@@ -55,7 +50,7 @@ impl ChannelGateway {
             Err(invalid) => {
                 let InvalidBody { request_id, purpose, .. } = *invalid;
                 let outcome = self.panicked_outcome(purpose.unwrap_or_default().as_str());
-                request_id.map(|request_id| (request_id, UNREADABLE.to_owned(), outcome))
+                request_id.map(|request_id| (request_id, UNREADABLE_RECIPIENT.to_owned(), outcome))
             }
         };
         if let Some((request_id, to, outcome)) = &ended {
@@ -71,15 +66,15 @@ impl ChannelGateway {
     pub(super) async fn dead_letter_unreadable(
         &self,
         handler: &DeliveryContext<'_>,
-    ) -> Result<(), RequeueReason> {
+    ) -> Result<(), StopReason> {
         let delivery = handler.delivery;
         let message = "a stored record of the request cannot be read";
         let mut ended = None;
         if let Ok(request) = SendRequest::decode(&delivery.body, delivery.properties.timestamp) {
-            let to = self.validate(&request).map_or_else(|refused| refused.to, |valid| valid.to.to_string());
+            let to = self.validate(&request).map_or_else(|rejection| rejection.to, |valid| valid.to.masked());
             let error = OutcomeError::detailed(ErrorCode::Internal, message);
             let purpose = request.purpose.as_str();
-            let outcome = Outcome::without_send(Status::Unknown, self.clock.now(), purpose, error);
+            let outcome = Outcome::with_error(Status::Unknown, self.clock.now(), purpose, error);
             let result = ResultParts { request_id: &request.id, to: &to, outcome: &outcome, replayed: false };
             self.publish_result(handler, &result).await?;
             ended = Some((request.id, Status::Unknown));
@@ -89,7 +84,7 @@ impl ChannelGateway {
 
     fn panicked_outcome(&self, purpose: &str) -> Outcome {
         let (now, error) = (self.clock.now(), OutcomeError::of(ErrorCode::Internal));
-        let mut outcome = Outcome::without_send(Status::Failed, now, purpose, error);
+        let mut outcome = Outcome::with_error(Status::Failed, now, purpose, error);
         outcome.history.add(now, HistoryEvent::DeadLettered(PoisonCause::Panic));
         outcome
     }
@@ -101,21 +96,21 @@ impl ChannelGateway {
         handler: &DeliveryContext<'_>,
         valid: &ValidRequest<'_>,
         mut failed: Outcome,
-    ) -> Result<Outcome, RequeueReason> {
-        failed.history.to = valid.to.to_string();
+    ) -> Result<Outcome, StopReason> {
+        failed.history.to = valid.to.masked();
         // A new token: if the handler completed before it panicked, the store then answers with that outcome and does not
         // take this call for a repeat.
         let lease = Lease { token: random_id(), ..valid.lease(handler) };
         let error = Some(OutcomeError::of(ErrorCode::InDoubt));
         let unknown = Outcome { status: Status::Unknown, error, ..failed.clone() };
-        // The store accepts `failed` only without a record in progress.
+        // With a record in progress the store refuses `failed`, and `unknown` is recorded.
         for outcome in [failed, unknown] {
             let input = CompletionInput {
                 lease,
                 outcome: &outcome,
                 refund: Refund::None,
                 found_by_lookup: false,
-                id_is_unlisted: false,
+                message_is_unnamed: false,
                 suppression: None,
                 poll_receipt_after: None,
             };
@@ -123,10 +118,10 @@ impl ChannelGateway {
             match handler.retry_store(COMPLETE, CancelOn::DeliveryLost, call).await? {
                 CompletionAnswer::Recorded => return Ok(outcome),
                 CompletionAnswer::AlreadyCompleted(recorded) => return Ok(recorded),
-                CompletionAnswer::NotOwner | CompletionAnswer::MessageClaimed => {}
+                CompletionAnswer::MayHaveBeenSent | CompletionAnswer::MessageClaimed => {}
             }
         }
-        Err(RequeueReason::TakenOver)
+        Err(StopReason::LeaseLost)
     }
 
     pub(super) async fn dead_letter(
@@ -135,9 +130,9 @@ impl ChannelGateway {
         reason: &'static str,
         error: &str,
         ended: Option<(RequestId, Status)>,
-    ) -> Result<(), RequeueReason> {
+    ) -> Result<(), StopReason> {
         let delivery = handler.delivery;
-        let message_id = format!("dead:{:016x}", handler.token);
+        let message_id = format!("dead:{:016x}", handler.fencing_token);
         let key = self.recipient_keyring.dead_letter_key();
         let contents = DeadLetterBody::of(&delivery.body, &message_id, key, random_bytes());
         let body = serde_json::to_vec(&contents).expect("a dead letter is plain data");

@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::complete::Completion;
-use super::context::{RequeueReason, SendContext};
+use super::context::{SendContext, StopReason};
 use super::gateway::ChannelGateway;
 use super::progress::WaitReason;
 use super::reconcile::{Reconciliation, accepted_by_receipt};
-use super::send_gate::{ClosedBy, GateTicket, SENDERS_COOLING_DOWN};
+use super::send_gate::{ClosedBy, GateTicket, NO_SENDER_AVAILABLE};
 use crate::domain::challenge::TIME_LEFT_MIN;
 use crate::domain::channel::Channel;
 use crate::domain::code::Code;
@@ -31,9 +31,9 @@ use crate::text::{Rendered, TextValues};
 const GATE_WAIT_MAX: Duration = Duration::from_secs(15);
 
 impl ChannelGateway {
-    pub(super) async fn dispatch(&self, ctx: &mut SendContext<'_>) -> Result<Completion, RequeueReason> {
+    pub(super) async fn dispatch(&self, ctx: &mut SendContext<'_>) -> Result<Completion, StopReason> {
         let Some(text) = self.compose(ctx) else {
-            return Ok(self.ended_without_send(ctx, Status::Failed, OutcomeError::of(ErrorCode::Internal)));
+            return Ok(self.ended_with_error(ctx, Status::Failed, OutcomeError::of(ErrorCode::Internal)));
         };
         loop {
             if ctx.state.doubt.is_in_doubt
@@ -87,23 +87,23 @@ impl ChannelGateway {
         }
     }
 
-    /// `None` if the message may be sent once more.
+    /// `Some` ends the request. `None`: the message may be sent once more.
     async fn resolve_doubt(
         &self,
         ctx: &mut SendContext<'_>,
         text: &Rendered,
-    ) -> Result<Option<Completion>, RequeueReason> {
+    ) -> Result<Option<Completion>, StopReason> {
         match self.reconcile(ctx, text).await? {
             Reconciliation::Sent { accepted, found_by_lookup } => {
                 Ok(Some(Completion { found_by_lookup, ..self.sent(ctx, accepted, text) }))
             }
             Reconciliation::Unknown => {
-                Ok(Some(self.ended_without_send(ctx, Status::Unknown, OutcomeError::of(ErrorCode::InDoubt))))
+                Ok(Some(self.ended_with_error(ctx, Status::Unknown, OutcomeError::of(ErrorCode::InDoubt))))
             }
             Reconciliation::MayResend => {
                 let attempt = ctx.state.attempts_made + 1;
                 ctx.state.doubt.is_in_doubt = false;
-                ctx.state.attempt_may_run_until = Instant::now();
+                ctx.state.renew_lease_before_next_attempt();
                 ctx.state.history.add(self.clock.now(), HistoryEvent::ToBeResent(attempt));
                 events::send_to_be_repeated(ctx.request_id(), attempt);
                 Ok(None)
@@ -112,7 +112,7 @@ impl ChannelGateway {
     }
 
     /// `None` after a wait that brought no ticket.
-    async fn pass_gate(&self, ctx: &mut SendContext<'_>) -> Result<Option<GateTicket<'_>>, RequeueReason> {
+    async fn pass_gate(&self, ctx: &mut SendContext<'_>) -> Result<Option<GateTicket<'_>>, StopReason> {
         let recipient = RecipientHash::of(ctx.valid.to.as_str());
         if let Some(ticket) = self.gate.try_enter(recipient, &ctx.state.sender_refusals) {
             return Ok(Some(ticket));
@@ -133,7 +133,7 @@ impl ChannelGateway {
     /// Records a wait at a closed gate or for senders, once; waits for the concurrency limit or a rate are too frequent.
     fn record_gate_wait(&self, ctx: &mut SendContext<'_>, closed_by: Option<ClosedBy>) {
         let cooling_down =
-            self.gate.senders_cooling_down(&ctx.state.sender_refusals).then_some(SENDERS_COOLING_DOWN);
+            self.gate.no_sender_available(&ctx.state.sender_refusals).then_some(NO_SENDER_AVAILABLE);
         let Some(cause) = closed_by.map(ClosedBy::as_str).or(cooling_down) else { return };
         let wait = HistoryEvent::WaitsAtGate(cause.to_owned());
         if ctx.state.history.entries.last().is_none_or(|last| last.event != wait) {
@@ -143,23 +143,23 @@ impl ChannelGateway {
     }
 
     /// The lease must outlast a whole call of the provider: else another handler could take the request over during the
-    /// call. Returns a completion if the request needs no further attempt.
+    /// call. `Some` ends the request.
     async fn secure_lease(
         &self,
         ctx: &mut SendContext<'_>,
         text: &Rendered,
-    ) -> Result<Option<Completion>, RequeueReason> {
-        let attempt_time = ctx.state.attempt_may_run_until.saturating_duration_since(Instant::now());
+    ) -> Result<Option<Completion>, StopReason> {
+        let attempt_time = ctx.state.lease_covers_attempt_until.saturating_duration_since(Instant::now());
         if attempt_time >= self.policy.provider_call_max() {
             return Ok(None);
         }
-        match self.begin_attempt(ctx).await? {
+        match self.renew_lease_for_attempt(ctx).await? {
             ProgressAnswer::Applied => Ok(None),
             // A receipt shows that an attempt in doubt was sent.
             ProgressAnswer::AlreadySent(message_id) => {
                 Ok(Some(self.sent(ctx, accepted_by_receipt(message_id), text)))
             }
-            ProgressAnswer::NotOwner => Err(RequeueReason::TakenOver),
+            ProgressAnswer::LeaseNotHeld => Err(StopReason::LeaseLost),
             ProgressAnswer::ChallengeUsedOrReplaced => Ok(Some(self.too_late(ctx))),
         }
     }
@@ -198,8 +198,7 @@ impl ChannelGateway {
             (SenderVerdict::CoolingDown(cooldown), Err(SendFailure::Refused { provider_code, .. })) => {
                 events::sender_cooling_down(self.provider.name(), sender, *provider_code, cooldown);
             }
-            (SenderVerdict::NotTheSender, Err(SendFailure::Refused { scope, .. })) => {
-                // We do not know what the refusal concerns.
+            (SenderVerdict::RefusedFromSeveralSenders, Err(SendFailure::Refused { scope, .. })) => {
                 *scope = Scope::Unrecognised;
             }
             _ => {}
@@ -236,25 +235,26 @@ impl ChannelGateway {
         };
         ctx.state.history.add(self.clock.now(), HistoryEvent::Attempted(entry));
         ctx.state.attempts_made = attempt;
-        // A further attempt needs a renewed lease.
-        ctx.state.attempt_may_run_until = Instant::now();
+        ctx.state.renew_lease_before_next_attempt();
     }
 
+    /// `Some` ends the request.
     async fn after_failed_attempt(
         &self,
         ctx: &mut SendContext<'_>,
         failure: &SendFailure,
         began: Instant,
         began_wall_time: UnixMillis,
-    ) -> Result<Option<Completion>, RequeueReason> {
+    ) -> Result<Option<Completion>, StopReason> {
         let time_left = ctx.time_left().saturating_sub(TIME_LEFT_MIN);
         let attempts = ctx.state.attempts_made;
         // The jitter is no secret, so a fast generator suffices.
         match after_failure(&self.policy.retry, attempts, failure, time_left, fastrand::f64()) {
             Retry::GiveUp(status, error) => {
-                let completion = self.ended_without_send(ctx, status, error);
+                let completion = self.ended_with_error(ctx, status, error);
                 return Ok(Some(Completion { suppression: suppression_after(failure), ..completion }));
             }
+            // The provider may create the message after our call broke off. Until the lease ends, it has or never will.
             Retry::LookUp => ctx.state.doubt.add(began_wall_time, began + self.policy.lease_duration()),
             Retry::WhenGateAllows(error) => ctx.state.last_error = Some(error),
             Retry::After(wait) => {
@@ -267,7 +267,7 @@ impl ChannelGateway {
 
     fn sent(&self, ctx: &SendContext<'_>, accepted: Accepted, text: &Rendered) -> Completion {
         let state = &ctx.state;
-        let id_is_unlisted = !accepted.names_message();
+        let message_is_unnamed = !accepted.names_message();
         let verification = accepted.verification_sid.map(|sid| (state.grant.challenge, sid));
         let completion = Completion::of(Outcome {
             status: Status::Sent,
@@ -282,11 +282,11 @@ impl ChannelGateway {
             resend_after: Some(seconds_rounded_up(self.policy.limits.cooldown)),
             history: state.history.clone(),
         });
-        Completion { id_is_unlisted, verification, ..completion }
+        Completion { message_is_unnamed, verification, ..completion }
     }
 
     /// If any attempt was in doubt, the status is `unknown`.
-    fn ended_without_send(&self, ctx: &SendContext<'_>, status: Status, error: OutcomeError) -> Completion {
+    fn ended_with_error(&self, ctx: &SendContext<'_>, status: Status, error: OutcomeError) -> Completion {
         let state = &ctx.state;
         let (status, error) = if state.doubt.attempts_in_doubt == 0 {
             (status, error)
@@ -295,7 +295,7 @@ impl ChannelGateway {
             (Status::Unknown, OutcomeError { provider_code, ..OutcomeError::of(ErrorCode::InDoubt) })
         };
         let attempts = state.attempts_made;
-        let ended = Outcome::without_send(status, self.clock.now(), ctx.purpose(), error);
+        let ended = Outcome::with_error(status, self.clock.now(), ctx.purpose(), error);
         let provider = (attempts > 0).then(|| self.provider.name().to_owned());
         Completion::of(Outcome { attempts, provider, history: state.history.clone(), ..ended })
     }
@@ -308,7 +308,7 @@ impl ChannelGateway {
             (None, 1..) => (Status::Failed, expired),
             (None, 0) => (Status::Rejected, expired),
         };
-        self.ended_without_send(ctx, status, error)
+        self.ended_with_error(ctx, status, error)
     }
 }
 

@@ -4,11 +4,11 @@
 
 use serde::Serialize;
 
-use super::send_gate::SENDERS_COOLING_DOWN;
+use super::send_gate::NO_SENDER_AVAILABLE;
 use crate::domain::history::{Attempt, ENTRIES_MAX, HistoryEntry, HistoryEvent, RequestHistory};
 use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::{ErrorCode, Outcome, OutcomeError, Status};
-use crate::domain::recipient_rules::UNREADABLE;
+use crate::domain::recipient_rules::UNREADABLE_RECIPIENT;
 use crate::domain::request_id::RequestId;
 use crate::domain::send_result::ResultError;
 use crate::domain::time::optional_rfc3339;
@@ -98,7 +98,7 @@ pub struct RecentRequest {
     pub text: Option<String>,
 }
 
-/// An unused code is locked after `checks_max` checks.
+/// The events of a request in order, and its present state. An unused code is locked after `checks_max` checks.
 pub fn explain_request(
     request_id: &RequestId,
     record: &RequestRecord,
@@ -118,7 +118,7 @@ pub fn explain_request(
     let receipt_message_id = record.receipt.as_ref().map(|receipt| receipt.message_id.clone());
     let explanation = RequestExplanation {
         request_id: request_id.to_string(),
-        to: if history.to.is_empty() { UNREADABLE.to_owned() } else { history.to.clone() },
+        to: if history.to.is_empty() { UNREADABLE_RECIPIENT.to_owned() } else { history.to.clone() },
         purpose: String::new(),
         state: state_word(&record.state),
         status: None,
@@ -135,7 +135,7 @@ pub fn explain_request(
     match &record.state {
         RequestState::InProgress { stage, leased, attempt, purpose, deadline, .. } => RequestExplanation {
             purpose: purpose.clone(),
-            text: live_state_in_words(stage, *leased),
+            text: stage_in_words(stage, *leased),
             attempts: *attempt,
             deadline: Some(*deadline),
             ..explanation
@@ -178,7 +178,7 @@ fn recent_request(summary: &RequestSummary, record: Option<&RequestRecord>) -> R
         reason: outcome.and_then(|outcome| outcome.error.as_ref()).map(|error| error.code),
         receipt: record.and_then(|record| record.receipt.as_ref()).map(|receipt| receipt.status.as_str()),
         text: record.and_then(|record| match &record.state {
-            RequestState::InProgress { stage, leased, .. } => Some(live_state_in_words(stage, *leased)),
+            RequestState::InProgress { stage, leased, .. } => Some(stage_in_words(stage, *leased)),
             RequestState::Completed(_) => None,
         }),
     }
@@ -198,8 +198,8 @@ fn state_word(state: &RequestState) -> &'static str {
     }
 }
 
-fn live_state_in_words(state: &str, leased: bool) -> String {
-    let state = match (state, leased) {
+fn stage_in_words(stage: &str, leased: bool) -> String {
+    let words = match (stage, leased) {
         ("sending", _) => "it is being sent",
         ("waiting", _) => "it waits to be sent",
         (_, true) => "it is in doubt and being reconciled",
@@ -209,7 +209,7 @@ fn live_state_in_words(state: &str, leased: bool) -> String {
     };
     // A crashed worker does not requeue, so its lease looks the same.
     let place = if leased { "a worker has it, or crashed with it" } else { "it is back in the queue" };
-    format!("{state}; {place}")
+    format!("{words}; {place}")
 }
 
 fn outcome_in_words(outcome: &Outcome, receipt: Option<&RecordedReceipt>) -> String {
@@ -256,10 +256,10 @@ fn history_entry(HistoryEntry { at, event }: &HistoryEntry) -> TimelineEntry {
             ms: Some(attempt.ms),
             ..answered("tried", attempt_in_words(attempt), &attempt.answer)
         },
-        HistoryEvent::TakenOver(false) => {
+        HistoryEvent::TookOver(false) => {
             entry(at, "taken_up", "taken over by another handler; nothing is in doubt")
         }
-        HistoryEvent::TakenOver(true) => {
+        HistoryEvent::TookOver(true) => {
             let text = "taken over by another handler; the last attempt is in doubt".to_owned();
             answered("taken_up", text, "in_doubt")
         }
@@ -314,7 +314,7 @@ fn gate_wait_in_words(reason: &str) -> &str {
         "store_silent" => "the store was silent, so the kill switch was unknown",
         "store_damaged" => "stored data that all requests share was damaged",
         "breaker" => "the circuit breaker was open",
-        SENDERS_COOLING_DOWN => "every sender is cooling down or was refused for this message",
+        NO_SENDER_AVAILABLE => "every sender is cooling down or was refused for this message",
         unknown => unknown,
     }
 }
@@ -325,6 +325,7 @@ fn requeue_reason_in_words(reason: &str) -> &str {
         "delivery_lost" => "the connection to the broker was lost",
         "taken_over" => "another handler had taken it over",
         "held_too_long" => "it had waited for 12 minutes",
+        "record_unreadable" => "stored data that it needs could not be read",
         unknown => unknown,
     }
 }

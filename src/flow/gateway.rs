@@ -23,12 +23,12 @@ pub struct ChannelGateway {
     pub channel: Channel,
     pub store: Arc<dyn Store>,
     pub provider: Arc<dyn Provider>,
-    /// Of results and dead letters.
+    /// It publishes results and dead letters.
     pub publisher: Arc<dyn Publisher>,
     pub gate: SendGate,
     pub replies: Replies,
     pub texts: Texts,
-    pub codes: Arc<CodeKeyring>,
+    pub code_keyring: Arc<CodeKeyring>,
     pub recipient_keyring: Arc<RecipientKeyring>,
     pub rules: RecipientRules,
     pub policy: Policy,
@@ -39,18 +39,18 @@ pub struct ChannelGateway {
 #[derive(Clone, Debug)]
 pub struct Policy {
     pub limits: Limits,
-    /// From the admission that starts a challenge.
+    /// A code can be verified for this long after the admission that starts its challenge.
     pub code_life: Duration,
     pub code_length: CodeLength,
     pub caller_codes_allowed: bool,
     pub retry: RetryPolicy,
     pub provider_timeout: Duration,
     pub in_doubt_policy: InDoubtPolicy,
-    /// If the provider sends receipts but lists no messages.
+    /// An attempt in doubt waits this long for its receipt, if the provider cannot list its messages.
     pub in_doubt_receipt_wait: Duration,
-    /// `None`: never.
+    /// A receipt that has not come for this long is polled; `None`: never.
     pub poll_receipt_after: Option<Duration>,
-    /// Names, or prefixes that end in `*`.
+    /// Queues that may get replies: names, or prefixes that end in `*`.
     pub reply_to_allowed: Vec<String>,
 }
 
@@ -64,7 +64,7 @@ impl Policy {
         self.provider_timeout + PROVIDER_TIMEOUT_SLACK
     }
 
-    /// Of a lease for one attempt.
+    /// The duration of a lease for one attempt.
     pub(super) fn lease_duration(&self) -> Duration {
         self.provider_timeout + LEASE_SLACK
     }

@@ -41,11 +41,11 @@ impl ChannelGateway {
             let kill_switch_on = self.store.kill_switch().await?.is_some();
             Ok(SharedState { kill_switch_on, active_workers: 0 })
         };
-        self.read_shared_state(shared_state, false).await;
+        self.apply_shared_state(shared_state, false).await;
     }
 
     /// Opens or closes the gate by the store's answer.
-    async fn read_shared_state(
+    async fn apply_shared_state(
         &self,
         call: impl Future<Output = Result<SharedState, StoreError>>,
         was_counted: bool,
@@ -67,7 +67,7 @@ impl ChannelGateway {
         loop {
             ticks.tick().await;
             let is_active = self.gate.is_active();
-            self.read_shared_state(self.store.heartbeat(worker_id, is_active), is_active).await;
+            self.apply_shared_state(self.store.heartbeat(worker_id, is_active), is_active).await;
         }
     }
 

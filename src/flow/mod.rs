@@ -1,12 +1,12 @@
 //! The life of a request. Read [`process_delivery`] first: it shows the steps of one delivery in order.
 //!
-//! A [`worker`] gives each delivery to a handler. The handler decodes and [validates](validate) the request,
+//! A [`consumer_loop`] gives each delivery to a handler. The handler decodes and [validates](validate) the request,
 //! [admits](admit) it, [dispatches](dispatch) its message to the provider, [completes](complete) it, and publishes the
 //! result. Once the broker has confirmed that, the delivery is acknowledged.
 //!
 //! - [`send_gate`]: the checks before every message, with the [`sender_rate`].
 //! - [`reconcile`]: finds out whether an attempt in doubt was sent.
-//! - [`progress`]: renews the lease of a request while it is sent.
+//! - [`progress`]: renews the lease of a request while it is being sent.
 //! - [`dead_letter`]: invalid bodies, poison messages, unreadable records.
 //! - [`reply`]: copies of results for callers' own queues.
 //! - [`maintenance`]: heartbeat, probes, overdue receipts.
@@ -17,12 +17,13 @@
 //! [`gateway`] holds the parts and the policy of one channel, [`context`] the values that a request passes from step to
 //! step.
 //!
-//! In the `Result` of a step, `Err(RequeueReason)` ends the handler: the delivery is requeued, or dead-lettered if a
+//! In the `Result` of a step, `Err(StopReason)` ends the handler: the delivery is requeued, or dead-lettered if a
 //! record cannot be read.
 
 pub mod admit;
 mod backoff;
 pub mod complete;
+pub mod consumer_loop;
 pub mod context;
 pub mod dead_letter;
 pub mod dispatch;
@@ -42,4 +43,3 @@ pub mod sender_rate;
 pub mod validate;
 mod verified_event;
 pub mod verify;
-pub mod worker;

@@ -2,7 +2,7 @@
 
 use super::admit::AfterAdmission;
 use super::complete::{AfterCompletion, Completed, ResultParts};
-use super::context::{DeliveryContext, RequeueReason, SendContext};
+use super::context::{DeliveryContext, SendContext, StopReason};
 use super::gateway::ChannelGateway;
 use crate::domain::outcome::{Outcome, Status};
 use crate::domain::recipient_rules::Rejection;
@@ -11,7 +11,7 @@ use crate::telemetry::events;
 
 impl ChannelGateway {
     /// Processes one delivery until the broker has confirmed its result, its dead letter or both. `Ok` acknowledges it.
-    pub(super) async fn process(&self, handler: &mut DeliveryContext<'_>) -> Result<(), RequeueReason> {
+    pub(super) async fn process(&self, handler: &mut DeliveryContext<'_>) -> Result<(), StopReason> {
         let delivery = handler.delivery;
         let request = match SendRequest::decode(&delivery.body, delivery.properties.timestamp) {
             Ok(request) => request,
@@ -28,16 +28,16 @@ impl ChannelGateway {
             }
             AfterAdmission::Abandon(completion) => match self.complete(handler, &valid, completion).await? {
                 AfterCompletion::Completed(completed) => completed,
-                // Unreachable: only a completion after a message lookup gets this answer.
-                AfterCompletion::MessageClaimed => return Err(RequeueReason::TakenOver),
+                // Only a completion after a message lookup gets this answer.
+                AfterCompletion::MessageClaimed => return Err(StopReason::LeaseLost),
             },
             AfterAdmission::Completed(completed) => completed,
         };
         let Completed { outcome, replayed } = &completed;
-        let (request_id, to) = (&request.id, &valid.to.to_string());
+        let (request_id, to) = (&request.id, &valid.to.masked());
         self.publish_result(handler, &ResultParts { request_id, to, outcome, replayed: *replayed }).await?;
-        // The handler that completed the request may have crashed before it published the dead letter. Two dead letters
-        // are better than none.
+        // The dead letter follows the first result. On a redelivery it follows a replay, too: the handler that completed the
+        // request may have crashed between the two. Two dead letters are better than none.
         match outcome.history.dead_lettered() {
             Some(poison) if !replayed || delivery.properties.redelivered => {
                 let ended = Some((request_id.clone(), outcome.status));
@@ -52,19 +52,19 @@ impl ChannelGateway {
         handler: &DeliveryContext<'_>,
         request: &SendRequest<'_>,
         rejection: Rejection,
-    ) -> Result<(), RequeueReason> {
+    ) -> Result<(), StopReason> {
         let (now, purpose) = (self.clock.now(), request.purpose.as_str());
-        let outcome = &Outcome::without_send(Status::Rejected, now, purpose, rejection.error);
+        let outcome = &Outcome::with_error(Status::Rejected, now, purpose, rejection.error);
         let result = ResultParts { request_id: &request.id, to: &rejection.to, outcome, replayed: false };
         self.publish_result(handler, &result).await
     }
 
-    async fn send_and_complete(&self, mut ctx: SendContext<'_>) -> Result<Completed, RequeueReason> {
+    async fn send_and_complete(&self, mut ctx: SendContext<'_>) -> Result<Completed, StopReason> {
         loop {
             let completion = self.dispatch(&mut ctx).await?;
             match self.complete(ctx.handler, ctx.valid, completion).await? {
                 AfterCompletion::Completed(completed) => return Ok(completed),
-                // Look up again.
+                // The attempt is still in doubt, so `dispatch` looks it up again.
                 AfterCompletion::MessageClaimed => {}
             }
         }

@@ -1,10 +1,10 @@
-//! Renews the lease of a request while it is sent, and records its progress.
+//! Renews the lease of a request while it is being sent, and records its progress.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::context::{CancelOn, RequeueReason, SendContext};
+use super::context::{CancelOn, SendContext, StopReason};
 use super::gateway::ChannelGateway;
 use crate::domain::history::{HistoryEvent, RequestHistory};
 use crate::store::{Lease, Progress, ProgressAnswer};
@@ -22,15 +22,15 @@ pub(super) enum WaitReason {
 }
 
 impl ChannelGateway {
-    /// Renews the lease for one attempt.
-    pub(super) async fn begin_attempt(
+    /// Renews the lease, so that it covers one attempt.
+    pub(super) async fn renew_lease_for_attempt(
         &self,
         ctx: &mut SendContext<'_>,
-    ) -> Result<ProgressAnswer, RequeueReason> {
+    ) -> Result<ProgressAnswer, StopReason> {
         let lease_duration = self.policy.lease_duration();
         let sending = Progress::Sending(lease_duration);
         let (answer, asked_at) = self.update_progress(ctx, sending, CancelOn::AnyCause).await?;
-        ctx.state.attempt_may_run_until = asked_at + lease_duration;
+        ctx.state.lease_covers_attempt_until = asked_at + lease_duration;
         Ok(answer)
     }
 
@@ -38,7 +38,7 @@ impl ChannelGateway {
         &self,
         ctx: &mut SendContext<'_>,
         lease_duration: Duration,
-    ) -> Result<ProgressAnswer, RequeueReason> {
+    ) -> Result<ProgressAnswer, StopReason> {
         let in_doubt = Progress::InDoubt(lease_duration);
         Ok(self.update_progress(ctx, in_doubt, CancelOn::AnyCause).await?.0)
     }
@@ -47,34 +47,35 @@ impl ChannelGateway {
     pub(super) async fn wait<T>(
         &self,
         ctx: &mut SendContext<'_>,
-        reason: WaitReason,
+        wait_reason: WaitReason,
         wait_max: Duration,
         future: impl Future<Output = T>,
-    ) -> Result<Option<T>, RequeueReason> {
+    ) -> Result<Option<T>, StopReason> {
         let waiting = Progress::Waiting(wait_max + WAIT_LEASE_SLACK);
-        if self.update_progress(ctx, waiting, CancelOn::DeliveryLost).await?.0 == ProgressAnswer::NotOwner {
-            return Err(RequeueReason::TakenOver);
+        if self.update_progress(ctx, waiting, CancelOn::DeliveryLost).await?.0 == ProgressAnswer::LeaseNotHeld
+        {
+            return Err(StopReason::LeaseLost);
         }
-        ctx.state.attempt_may_run_until = Instant::now();
+        ctx.state.renew_lease_before_next_attempt();
         let until = Instant::now() + wait_max;
         let waited = ctx.handler.wait_for(future, wait_max, CancelOn::AnyCause).await;
-        if let Err(cancelled) = waited {
-            let retry_in = match reason {
+        if let Err(reason) = waited {
+            let retry_in = match wait_reason {
                 WaitReason::Backoff => until.saturating_duration_since(Instant::now()),
                 // Another worker's gate may be open.
                 WaitReason::Gate => Duration::ZERO,
             };
-            self.release_send(ctx, retry_in, cancelled).await;
+            self.record_requeue(ctx, retry_in, reason).await;
         }
         waited
     }
 
-    /// Another handler may take the request over after `retry_in`.
-    pub(super) async fn release_send(
+    /// Adds the requeue to the history, and releases the lease. Another handler may make an attempt after `retry_in`.
+    pub(super) async fn record_requeue(
         &self,
         ctx: &mut SendContext<'_>,
         retry_in: Duration,
-        reason: RequeueReason,
+        reason: StopReason,
     ) {
         ctx.state.history.add(self.clock.now(), HistoryEvent::Requeued(reason.as_str().to_owned()));
         let requeued = Progress::Requeued { retry_in, in_doubt: ctx.state.doubt.is_in_doubt };
@@ -101,7 +102,7 @@ impl ChannelGateway {
         ctx: &mut SendContext<'_>,
         progress: Progress,
         cancel_on: CancelOn,
-    ) -> Result<(ProgressAnswer, Instant), RequeueReason> {
+    ) -> Result<(ProgressAnswer, Instant), StopReason> {
         let (lease, attempts) = (ctx.lease(), Some(ctx.state.attempts_made));
         let mut asked_at = Instant::now();
         let call = || {
@@ -109,8 +110,8 @@ impl ChannelGateway {
             self.store.update_progress(&lease, attempts, progress, Some(&ctx.state.history))
         };
         let answer = ctx.handler.retry_store(UPDATE_PROGRESS, cancel_on, call).await;
-        if let Err(cancelled) = answer {
-            self.release_send(ctx, Duration::ZERO, cancelled).await;
+        if let Err(reason) = answer {
+            self.record_requeue(ctx, Duration::ZERO, reason).await;
         }
         answer.map(|answer| (answer, asked_at))
     }

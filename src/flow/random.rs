@@ -6,7 +6,7 @@ pub(super) fn random_bytes<const LENGTH: usize>() -> [u8; LENGTH] {
     bytes
 }
 
-/// For a fencing token or the id of a check.
+/// For a fencing token, or the id of a check or of a worker.
 pub(super) fn random_id() -> u64 {
     u64::from_ne_bytes(random_bytes())
 }

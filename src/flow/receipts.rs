@@ -16,7 +16,7 @@ use crate::domain::keyed_digest::Digest16;
 use crate::domain::outcome::{ErrorCode, OutcomeError};
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::recipient_keyring::RecipientKeyring;
-use crate::domain::recipient_rules::UNREADABLE;
+use crate::domain::recipient_rules::UNREADABLE_RECIPIENT;
 use crate::domain::request_id::RequestId;
 use crate::domain::send_failure::RefusalReason;
 use crate::domain::suppression;
@@ -75,8 +75,8 @@ impl ReceiptProcessor {
         .await
     }
 
-    /// Returns the number of overdue receipts, or 0 if the provider does not answer. One that this does not finish comes
-    /// again, those that lapsed included.
+    /// Returns the number of overdue receipts: 0 means pause, also because the provider does not answer. What an error
+    /// leaves undone comes again.
     pub async fn poll_overdue(
         &self,
         provider: &dyn Provider,
@@ -124,7 +124,7 @@ impl ReceiptProcessor {
 
     async fn record(&self, receipt: &Receipt<'_>) -> Result<(), ReceiptError> {
         let country = receipt.to.and_then(Address::country);
-        let masked = receipt.to.map_or_else(|| UNREADABLE.to_owned(), Address::to_string);
+        let masked = receipt.to.map_or_else(|| UNREADABLE_RECIPIENT.to_owned(), Address::masked);
         let suppression = suppression::after_receipt(receipt.reason, receipt.provider_code)
             .filter(|_| receipt.status.is_final());
         let mut new_receipt = NewReceipt {
@@ -165,7 +165,7 @@ impl ReceiptProcessor {
         purpose: &str,
         correlation_id: Option<&str>,
     ) -> Result<(), PublishError> {
-        let to = receipt.to.map_or_else(|| UNREADABLE.to_owned(), Address::to_string);
+        let to = receipt.to.map_or_else(|| UNREADABLE_RECIPIENT.to_owned(), Address::masked);
         let delivered = receipt.status.is_delivered();
         let status =
             if delivered { DeliveryEventStatus::Delivered } else { DeliveryEventStatus::Undelivered };

@@ -1,10 +1,10 @@
 //! Finds out whether an attempt in doubt was sent, before anything is sent again.
 //!
 //! - A receipt from the provider decides at once.
-//! - A lookup reads the provider's list. If more unclaimed messages match than other requests may have made without an
-//!   id, at least one match is ours.
-//! - A message counts as not sent after two lookups that began when the attempt had certainly ended. The first may be
-//!   ambiguous, the second must find none. Then it is sent once more, with the same code.
+//! - A lookup reads the provider's list. Other requests to this recipient may have n messages whose ids they do not know.
+//!   If more than n unclaimed messages match, at least one of them is ours.
+//! - A message counts as not sent after two lookups, [`ABSENT_APART`] from each other, that began when the attempt had
+//!   certainly ended. The first may be ambiguous, the second must find none. Then it is sent once more, with the same code.
 //! - If that attempt is in doubt as well and not found, or a match may be another request's, nothing more is sent.
 //! - Without an answer the lookups go on until the deadline. A provider that lists no messages can decide only by a
 //!   receipt, within [`Policy::in_doubt_receipt_wait`].
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::context::{CancelOn, DoubtState, RequeueReason, SendContext, ValidRequest};
+use super::context::{CancelOn, DoubtState, SendContext, StopReason, ValidRequest};
 use super::gateway::ChannelGateway;
 use crate::domain::code::Code;
 use crate::domain::history::HistoryEvent;
@@ -32,15 +32,14 @@ use crate::text::Rendered;
 /// Doubles up to [`LOOKUP_WAIT_MAX`]: most messages are listed soon.
 const LOOKUP_WAIT_FIRST: Duration = Duration::from_secs(1);
 const LOOKUP_WAIT_MAX: Duration = Duration::from_secs(10);
-/// Then the lease is renewed.
+/// After this wait for the breaker the lease is renewed.
 const BREAKER_WAIT_MAX: Duration = Duration::from_secs(15);
-/// Then nothing more is sent.
+/// With this many attempts in doubt nothing more is sent.
 const ATTEMPTS_IN_DOUBT_MAX: u32 = 2;
 
 pub(super) enum Reconciliation {
     Sent {
         accepted: Accepted,
-        /// Another request may have found the same message.
         found_by_lookup: bool,
     },
     /// Two lookups did not find the message, or the policy needs none.
@@ -59,13 +58,13 @@ impl ChannelGateway {
     ) -> DoubtState {
         let earliest = UnixMillis(grant.now.0.saturating_sub(millis(self.policy.code_life)));
         let (first_began, last_began) = match (is_in_doubt, grant.attempts_in_doubt) {
-            // The store may have lost the record: an attempt began after `requested_at`, and less than a code's life ago.
+            // The record was lost: an attempt began after `requested_at`, and less than a code's life ago.
             (true, 0) => {
                 (valid.request.requested_at.map_or(earliest, |requested| requested.max(earliest)), grant.now)
             }
             // The last attempt is the only one in doubt.
             (true, 1) => (grant.attempt_started_at, grant.attempt_started_at),
-            // The start of the first attempt in doubt is not recorded: the admission or later.
+            // Several are in doubt, or the last one is not. The start of the first is not recorded: the admission or later.
             (_, _) => (grant.admitted_at, grant.attempt_started_at),
         };
         let age = millis(grant.now.since(first_began));
@@ -73,7 +72,7 @@ impl ChannelGateway {
             is_in_doubt,
             attempts_in_doubt: grant.attempts_in_doubt.max(u32::from(is_in_doubt)),
             began_no_earlier_than: UnixMillis(self.clock.now().0.saturating_sub(age)),
-            ended_by: granted_at + last_began.plus(self.policy.lease_duration()).since(grant.now),
+            certainly_ended_at: granted_at + last_began.plus(self.policy.lease_duration()).since(grant.now),
         }
     }
 
@@ -81,7 +80,7 @@ impl ChannelGateway {
         &self,
         ctx: &mut SendContext<'_>,
         text: &Rendered,
-    ) -> Result<Reconciliation, RequeueReason> {
+    ) -> Result<Reconciliation, StopReason> {
         let may_resend = ctx.state.doubt.attempts_in_doubt < ATTEMPTS_IN_DOUBT_MAX;
         let mut lookups = Lookups::new(Instant::now() + self.policy.in_doubt_receipt_wait);
         loop {
@@ -112,26 +111,26 @@ impl ChannelGateway {
                 Ok(matches) => Ok(self.claim(ctx, matches).await?),
                 Err(error) => Err(error),
             };
-            let ended_by = ctx.state.doubt.ended_by;
-            if let Some(word) = lookups.history_word(began, ended_by, &answer) {
+            let ended_at = ctx.state.doubt.certainly_ended_at;
+            if let Some(word) = lookups.history_word(began, ended_at, &answer) {
                 ctx.state.history.add(self.clock.now(), HistoryEvent::LookedUp(word.to_owned()));
             }
-            match lookups.next(began, ended_by, answer) {
-                NextLookup::Found(accepted) => {
+            match lookups.next(began, ended_at, answer) {
+                AfterLookup::Found(accepted) => {
                     events::in_doubt_resolved(ctx.request_id(), "found");
                     return Ok(Reconciliation::Sent { accepted, found_by_lookup: true });
                 }
-                NextLookup::Absent
+                AfterLookup::Absent
                     if may_resend && self.policy.in_doubt_policy == InDoubtPolicy::Reconcile =>
                 {
                     events::in_doubt_resolved(ctx.request_id(), "absent");
                     return Ok(Reconciliation::MayResend);
                 }
-                NextLookup::Absent | NextLookup::Ambiguous | NextLookup::GiveUp => {
+                AfterLookup::Absent | AfterLookup::Ambiguous | AfterLookup::GiveUp => {
                     events::in_doubt_resolved(ctx.request_id(), "unknown");
                     return Ok(Reconciliation::Unknown);
                 }
-                NextLookup::After(wait) => {
+                AfterLookup::Again(wait) => {
                     self.wait_in_doubt(ctx, wait, std::future::pending::<()>()).await?;
                 }
             }
@@ -142,11 +141,11 @@ impl ChannelGateway {
     async fn record_doubt_and_read_receipt(
         &self,
         ctx: &mut SendContext<'_>,
-    ) -> Result<Option<String>, RequeueReason> {
+    ) -> Result<Option<String>, StopReason> {
         let lease_duration = BREAKER_WAIT_MAX + self.policy.lease_duration() + LOOKUP_WAIT_MAX;
         match self.record_in_doubt(ctx, lease_duration).await? {
             ProgressAnswer::AlreadySent(id) => Ok(Some(id)),
-            ProgressAnswer::NotOwner => Err(RequeueReason::TakenOver),
+            ProgressAnswer::LeaseNotHeld => Err(StopReason::LeaseLost),
             ProgressAnswer::Applied | ProgressAnswer::ChallengeUsedOrReplaced => Ok(None),
         }
     }
@@ -158,13 +157,13 @@ impl ChannelGateway {
         text: &Rendered,
     ) -> Result<Vec<ProviderMessage>, LookupError> {
         let doubt = &ctx.state.doubt;
-        // In wall time; it may lie in the future or in the past.
-        let until_end = doubt.ended_by.saturating_duration_since(Instant::now());
-        let since_end = Instant::now().saturating_duration_since(doubt.ended_by);
-        let ended_by = UnixMillis(self.clock.now().plus(until_end).0.saturating_sub(millis(since_end)));
+        // The end in wall time. It may be in the future.
+        let until_end = doubt.certainly_ended_at.saturating_duration_since(Instant::now());
+        let since_end = Instant::now().saturating_duration_since(doubt.certainly_ended_at);
+        let ended_at = UnixMillis(self.clock.now().plus(until_end).0.saturating_sub(millis(since_end)));
         let matcher = MessageMatcher {
             created_from: doubt.began_no_earlier_than,
-            created_until: ended_by,
+            created_until: ended_at,
             text: text.expose(),
             code: ctx.state.code.as_ref().map_or("", Code::expose),
         };
@@ -184,7 +183,7 @@ impl ChannelGateway {
         &self,
         ctx: &mut SendContext<'_>,
         mut matches: Vec<ProviderMessage>,
-    ) -> Result<LookupResult, RequeueReason> {
+    ) -> Result<LookupResult, StopReason> {
         if matches.is_empty() {
             return Ok(LookupResult::Absent);
         }
@@ -208,10 +207,10 @@ impl ChannelGateway {
             }
             Ok(ClaimAnswer::AllClaimed) => Ok(LookupResult::Absent),
             Ok(ClaimAnswer::Ambiguous) => Ok(LookupResult::Ambiguous),
-            Ok(ClaimAnswer::NotOwner) => Err(RequeueReason::TakenOver),
-            Err(cancelled) => {
-                self.release_send(ctx, Duration::ZERO, cancelled).await;
-                Err(cancelled)
+            Ok(ClaimAnswer::LeaseNotHeld) => Err(StopReason::LeaseLost),
+            Err(reason) => {
+                self.record_requeue(ctx, Duration::ZERO, reason).await;
+                Err(reason)
             }
         }
     }
@@ -222,11 +221,11 @@ impl ChannelGateway {
         ctx: &mut SendContext<'_>,
         wait_max: Duration,
         future: impl Future<Output = T>,
-    ) -> Result<Option<T>, RequeueReason> {
+    ) -> Result<Option<T>, StopReason> {
         let wait_max = wait_max.min(ctx.time_left());
         let waited = ctx.handler.wait_for(future, wait_max, CancelOn::AnyCause).await;
         if let Err(reason) = waited {
-            self.release_send(ctx, Duration::ZERO, reason).await;
+            self.record_requeue(ctx, Duration::ZERO, reason).await;
         }
         waited
     }
@@ -253,19 +252,19 @@ struct Lookups {
     supported: bool,
     /// Without lookups a receipt must come before this moment.
     receipt_until: Instant,
-    /// The first absent or ambiguous lookup after the attempt had certainly ended. If a later one is absent, the ambiguous
-    /// matches were those of others, so ours was absent then as well.
+    /// The start of the first lookup after the attempt had certainly ended that did not find ours. An ambiguous one counts: if
+    /// a later one is absent, all its matches were those of others.
     undecided_since: Option<Instant>,
     wait: Duration,
 }
 
-enum NextLookup {
+enum AfterLookup {
     Found(Accepted),
     Absent,
     /// Further lookups would not decide.
     Ambiguous,
     GiveUp,
-    After(Duration),
+    Again(Duration),
 }
 
 impl Lookups {
@@ -277,13 +276,13 @@ impl Lookups {
     fn history_word(
         &self,
         began: Instant,
-        ended_by: Instant,
+        ended_at: Instant,
         answer: &Result<LookupResult, LookupError>,
     ) -> Option<&'static str> {
         match answer {
             Ok(LookupResult::Found(_)) => Some("found"),
-            Ok(LookupResult::Ambiguous) => (began >= ended_by).then_some("ambiguous"),
-            Ok(LookupResult::Absent) => (began >= ended_by).then_some("absent"),
+            Ok(LookupResult::Ambiguous) => (began >= ended_at).then_some("ambiguous"),
+            Ok(LookupResult::Absent) => (began >= ended_at).then_some("absent"),
             Err(LookupError::Unanswered(_)) => Some("unanswered"),
             Err(LookupError::Refused { .. } | LookupError::NotFound) => self.supported.then_some("refused"),
         }
@@ -292,30 +291,30 @@ impl Lookups {
     fn next(
         &mut self,
         began: Instant,
-        ended_by: Instant,
+        ended_at: Instant,
         answer: Result<LookupResult, LookupError>,
-    ) -> NextLookup {
+    ) -> AfterLookup {
         match answer {
-            Ok(LookupResult::Found(found)) => NextLookup::Found(found),
-            Ok(_) if began < ended_by => NextLookup::After(self.take_wait().min(ended_by - began)),
+            Ok(LookupResult::Found(found)) => AfterLookup::Found(found),
+            Ok(_) if began < ended_at => AfterLookup::Again(self.take_wait().min(ended_at - began)),
             Ok(result) => match (self.undecided_since, result) {
                 (Some(first), LookupResult::Ambiguous) if began >= first + ABSENT_APART => {
-                    NextLookup::Ambiguous
+                    AfterLookup::Ambiguous
                 }
-                (Some(first), _) if began >= first + ABSENT_APART => NextLookup::Absent,
-                _ => NextLookup::After(*self.undecided_since.get_or_insert(began) + ABSENT_APART - began),
+                (Some(first), _) if began >= first + ABSENT_APART => AfterLookup::Absent,
+                _ => AfterLookup::Again(*self.undecided_since.get_or_insert(began) + ABSENT_APART - began),
             },
             Err(LookupError::Unanswered(_)) => {
-                // Twice as long as after an answer.
+                // The doubled wait at once: a provider that does not answer is asked less often.
                 self.take_wait();
-                NextLookup::After(self.wait)
+                AfterLookup::Again(self.wait)
             }
             Err(LookupError::Refused { .. } | LookupError::NotFound) => {
                 self.supported = false;
                 if began >= self.receipt_until {
-                    return NextLookup::GiveUp;
+                    return AfterLookup::GiveUp;
                 }
-                NextLookup::After(self.take_wait().min(self.receipt_until - began))
+                AfterLookup::Again(self.take_wait().min(self.receipt_until - began))
             }
         }
     }

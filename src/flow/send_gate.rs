@@ -26,7 +26,7 @@ const STORE_SILENT_AFTER: Duration = Duration::from_millis(750);
 
 /// No sender is available for the message: each is cooling down or was refused for it. The word is part of the interface
 /// and older than the glossary.
-pub(super) const SENDERS_COOLING_DOWN: &str = "senders_rest";
+pub(super) const NO_SENDER_AVAILABLE: &str = "senders_rest";
 
 /// Of one channel, shared by all its handlers.
 pub struct SendGate {
@@ -99,7 +99,7 @@ enum Entry {
     Granted(TicketTerms),
     /// Wait until [`SendGate::changed`].
     Wait,
-    /// Or until [`SendGate::changed`].
+    /// Wait until [`SendGate::changed`], and at most for this time.
     WaitFor(Duration),
 }
 
@@ -200,7 +200,7 @@ impl SendGate {
         }
     }
 
-    pub(super) fn senders_cooling_down(&self, refusals: &SenderRefusals) -> bool {
+    pub(super) fn no_sender_available(&self, refusals: &SenderRefusals) -> bool {
         self.lock().senders.none_available(refusals)
     }
 
@@ -273,18 +273,18 @@ impl SendGate {
         let mut verdict = SenderVerdict::Nothing;
         self.update(|state, now| {
             verdict = state.senders.record_answer(terms.assignment, to, refusals, now, failure);
-            // `NotTheSender` may also mean that all our senders are now refused. So the breaker counts it as an
-            // unrecognised refusal, and opens after several recipients.
+            // The breaker counts a refusal from several senders as unrecognised, so it opens after several recipients.
             let unrecognised = SendFailure::refused(Scope::Unrecognised, None);
             if terms.breaker_epoch == state.breaker_epoch {
-                let not_the_sender = verdict == SenderVerdict::NotTheSender;
-                let failure = if not_the_sender { Some(&unrecognised) } else { failure };
+                let from_several_senders = verdict == SenderVerdict::RefusedFromSeveralSenders;
+                let failure = if from_several_senders { Some(&unrecognised) } else { failure };
                 state.breaker.record_answer(to.recipient, failure);
             }
             state.concurrency.record_answer(now, load_of(failure, elapsed));
         });
         // A sender may be available now.
-        if terms.assignment.is_trial || matches!(verdict, SenderVerdict::Works | SenderVerdict::NotTheSender)
+        if terms.assignment.is_trial
+            || matches!(verdict, SenderVerdict::Works | SenderVerdict::RefusedFromSeveralSenders)
         {
             self.changed.notify_waiters();
         }
@@ -360,7 +360,7 @@ impl SendGate {
         }
     }
 
-    /// Publishes a changed cause or breaker, and wakes the handlers that wait.
+    /// Tells the watchers a changed cause or breaker, and wakes the handlers that wait.
     fn update(&self, change: impl FnOnce(&mut State, Duration)) {
         let mut state = self.lock();
         change(&mut state, self.started.elapsed());
@@ -403,8 +403,8 @@ fn load_of(failure: Option<&SendFailure>, elapsed: Duration) -> Load {
 }
 
 /// True if the value changed.
-fn replace<T: PartialEq>(published: &watch::Sender<T>, new: T) -> bool {
-    published.send_if_modified(|last| {
+fn replace<T: PartialEq>(watched: &watch::Sender<T>, new: T) -> bool {
+    watched.send_if_modified(|last| {
         let changed = *last != new;
         *last = new;
         changed

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 pub(super) enum RateShare {
     /// The worker has nothing to send, or the store has not counted it yet.
     Idle,
-    /// The other workers learn of it within one heartbeat, so it sends from its next heartbeat on.
+    /// The other workers learn of this one within a heartbeat, so it sends nothing before its own next heartbeat.
     Joining,
     /// One of this many equal shares.
     OneOf(u32),

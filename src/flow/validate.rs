@@ -1,7 +1,7 @@
 //! Checks a request without the store.
 //!
-//! A disabled channel and a forbidden code are refused for new requests only. Only the store knows these, so the refusal
-//! is passed to admission.
+//! A request for a disabled channel or with a forbidden code is rejected if it is new. Only the store knows whether it is,
+//! so admission decides that.
 
 use super::context::ValidRequest;
 use super::gateway::ChannelGateway;
@@ -14,7 +14,7 @@ impl ChannelGateway {
     pub(super) fn validate<'a>(&self, request: &'a SendRequest<'a>) -> Result<ValidRequest<'a>, Rejection> {
         let to = self.rules.allowed_address(self.channel, &request.to)?;
         let invalid = |detail: String| Rejection {
-            to: to.to_string(),
+            to: to.masked(),
             error: OutcomeError::detailed(ErrorCode::InvalidRequest, detail),
         };
         if self.provider.writes_texts()
@@ -36,14 +36,14 @@ impl ChannelGateway {
             user: request.user_id.as_deref().map(|user| self.recipient_keyring.user(user)),
             ip: request.client_ip.map(|ip| self.recipient_keyring.ip(ip)),
             network: request.client_ip.map(|ip| self.recipient_keyring.network(ip)),
-            refused: self.refusal(request),
+            reject_if_new: self.rejection_if_new(request),
             request,
             to,
             autofill,
         })
     }
 
-    fn refusal(&self, request: &SendRequest<'_>) -> Option<OutcomeError> {
+    fn rejection_if_new(&self, request: &SendRequest<'_>) -> Option<OutcomeError> {
         if !self.rules.is_enabled(self.channel) {
             return Some(OutcomeError::of(ErrorCode::ChannelDisabled));
         }

@@ -41,7 +41,7 @@ pub(super) async fn publish_verified(
         events::verified_without_request(to, check.purpose);
         return Ok(());
     };
-    let masked = to.to_string();
+    let masked = to.masked();
     let event = VerifiedEvent {
         request_id: request.id.as_str(),
         channel: to.channel(),
@@ -82,18 +82,18 @@ async fn request_of_code(
         let Some(record) = record.filter(|record| record.code.is_some_and(|code| code.used)) else {
             continue;
         };
-        let (purpose, history, may_be_sent) = match record.state {
+        let (purpose, history, may_have_been_sent) = match record.state {
             RequestState::InProgress { purpose, history, .. } => (purpose, history, true),
             RequestState::Completed(outcome) => {
-                let may_be_sent = matches!(outcome.status, Status::Sent | Status::Unknown);
-                (outcome.purpose, outcome.history, may_be_sent)
+                let may_have_been_sent = matches!(outcome.status, Status::Sent | Status::Unknown);
+                (outcome.purpose, outcome.history, may_have_been_sent)
             }
         };
         if purpose != check.purpose {
             continue;
         }
         let request = CodeRequest { id: recent.request_id, correlation_id: history.correlation_id };
-        if may_be_sent {
+        if may_have_been_sent {
             return Ok(Some(request));
         }
         unsent.get_or_insert(request);

@@ -20,7 +20,7 @@ use crate::domain::purpose::Purpose;
 use crate::domain::recipient_keyring::RecipientKeyring;
 use crate::domain::verdict::Verdict;
 use crate::provider::{CodeVerifier, CodeVerifierError, CredentialError, ProviderVerdict};
-use crate::store::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
+use crate::store::code_check::{CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 use crate::store::{Store, StoreError};
 use crate::telemetry::events;
 
@@ -29,7 +29,7 @@ pub struct Verifier {
     pub store: Arc<dyn Store>,
     /// Of verified events.
     pub publisher: Arc<dyn Publisher>,
-    pub codes: Arc<CodeKeyring>,
+    pub code_keyring: Arc<CodeKeyring>,
     pub recipient_keyring: Arc<RecipientKeyring>,
     pub limits: Limits,
     pub provider_verifier: Option<Arc<dyn CodeVerifier>>,
@@ -61,7 +61,7 @@ impl Verifier {
     async fn check(&self, to: &Address, purpose: &Purpose, code: &Code) -> Result<Verdict, StoreError> {
         let scope = CodeScope { channel: to.channel(), address: to.as_str(), purpose };
         let digests: Vec<_> =
-            self.codes.iter().map(|key| (key.kid().as_str(), key.digest(scope, code))).collect();
+            self.code_keyring.iter().map(|key| (key.kid().as_str(), key.digest(scope, code))).collect();
         let check = CodeCheck {
             recipient: self.recipient_keyring.address(scope.channel, scope.address),
             purpose: purpose.as_str(),
@@ -118,19 +118,18 @@ impl Verifier {
                 answer => answer,
             };
         let answer_for_store = match &answer {
-            Ok(ProviderVerdict::Right) => ProviderAnswer::Right,
+            Ok(ProviderVerdict::Right) => ProviderCheckEnd::Right,
             Ok(ProviderVerdict::Wrong | ProviderVerdict::Gone | ProviderVerdict::TooManyChecks) => {
-                ProviderAnswer::Wrong
+                ProviderCheckEnd::Wrong
             }
             Err(CodeVerifierError::Lost(_)) if is_approved(provider, verification_sid).await => {
-                ProviderAnswer::Found
+                ProviderCheckEnd::ApprovedAfterLostAnswer
             }
             Err(error) => {
                 events::code_check_failed(to, error);
                 match error {
-                    CodeVerifierError::NotCompared(_) => ProviderAnswer::NotCompared,
-                    // Unfinished in the store: if the provider later shows the Verification as approved, this check may
-                    // have approved it.
+                    CodeVerifierError::NotCompared(_) => ProviderCheckEnd::NotCompared,
+                    // The check stays unfinished in the store: it may be the one that approved the Verification.
                     CodeVerifierError::Lost(_) => return Ok(Verdict::Unanswered { counted: true }),
                 }
             }

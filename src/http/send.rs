@@ -105,7 +105,7 @@ impl Api {
             request_id: request.request_id.to_string(),
             status: result.as_ref().map_or("queued", |result| result.status.as_str()),
             channel: request.to.channel(),
-            to: request.to.to_string(),
+            to: request.to.masked(),
             expires_at: result.as_ref().and_then(ReceivedResult::expires_at),
             resend_after: resend_after.unwrap_or_else(|| seconds_rounded_up(cooldown)),
             code_length: self.code_length,

@@ -85,7 +85,7 @@ impl Api {
                 verified: true,
                 channel: to.channel(),
                 purpose: purpose.as_str().to_owned(),
-                to: to.to_string(),
+                to: to.masked(),
             })),
             Ok(verdict) => Err(problem(&verdict)),
             Err(_) => Err(Problem::store_unavailable()),

@@ -287,7 +287,7 @@ fn block(message: &Message<'_>, clock: Clock) -> String {
     let ruler = "─".repeat(RULER_WIDTH);
     let at = i64::try_from(clock.now().as_seconds()).ok().and_then(|at| Timestamp::from_second(at).ok());
     let lines = [
-        ("Para", message.to.to_string()),
+        ("Para", message.to.masked()),
         ("Código", message.code.map_or("-", Code::expose).to_owned()),
         ("Usuario", on_one_line(message.user_name.unwrap_or("-"))),
         ("Mensaje", indented(message.body)),

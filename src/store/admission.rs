@@ -22,15 +22,15 @@ pub struct AdmissionInput<'a> {
     /// The challenge to start if no pending one can be continued.
     pub proposal: ProposedChallenge<'a>,
     /// The ids of our code keys, in the form of [`crate::domain::code::CodeKeyring::kids`].
-    pub known_kids: &'a str,
+    pub code_key_ids: &'a str,
     pub limits: &'a Limits,
     /// A new request is rejected with this error. A request that has a record goes on, or answers with its outcome.
-    pub refused: Option<&'a OutcomeError>,
+    pub reject_if_new: Option<&'a OutcomeError>,
     /// The send gate is closed: nothing changes. A completed request still answers with its outcome.
     pub gate_closed: bool,
-    /// From this many unfinished leases on, before this one begins, the request is a crash suspect. A lease is unfinished
-    /// until its handler completes or requeues the request.
-    pub suspect_from: u32,
+    /// With this many unfinished leases of earlier handlers the request is a crash suspect. A lease is unfinished until its
+    /// handler completes or requeues the request.
+    pub crash_suspect_leases_min: u32,
     /// The recipient's country, which a suppression may cover.
     pub country: Option<&'a str>,
     pub history: &'a RequestHistory,
@@ -59,7 +59,7 @@ pub enum Admission {
     },
     /// Another lease is valid, or the next attempt is not due, for this long.
     Busy(Duration),
-    /// Earlier handlers crashed while they worked on it. Wait, then ask again with `suspect_from: u32::MAX`.
+    /// Earlier handlers crashed while they worked on it. Wait, then ask again with `crash_suspect_leases_min: u32::MAX`.
     CrashSuspect {
         /// This handler has no lease yet, so none of them is its own.
         unfinished_leases: u32,
@@ -67,7 +67,7 @@ pub enum Admission {
         time_left: Duration,
     },
     /// The request is not completed, and the send gate is closed.
-    Paused,
+    GateClosed,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -28,5 +28,5 @@ pub enum ClaimAnswer {
     /// stayed in doubt, and those that the provider accepted without naming the message.
     Ambiguous,
     /// The lease was taken over or released, or the request is completed or has no record.
-    NotOwner,
+    LeaseNotHeld,
 }

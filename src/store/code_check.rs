@@ -24,13 +24,13 @@ pub enum ProviderCheckStart {
     Decided(Verdict),
 }
 
-/// The provider's part of a check.
+/// The end of the provider's part of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProviderAnswer {
+pub enum ProviderCheckEnd {
     Right,
-    /// The answer was lost, and the provider shows that a right code was checked. Another unfinished check of the same
-    /// verification could have been the right one.
-    Found,
+    /// The answer was lost, and the provider shows that a right code was checked. Another unfinished check with the same SID
+    /// could have been the right one.
+    ApprovedAfterLostAnswer,
     Wrong,
     /// The provider did not compare the code, so the check no longer counts.
     NotCompared,

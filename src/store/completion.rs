@@ -13,10 +13,10 @@ pub struct CompletionInput<'a> {
     pub lease: Lease<'a>,
     pub outcome: &'a Outcome,
     pub refund: Refund,
-    /// A message lookup found the message, so another request could have found the same one.
+    /// A message lookup found the message, so it is only deduced that it is this request's.
     pub found_by_lookup: bool,
-    /// A lookup does not list the message under the outcome's id.
-    pub id_is_unlisted: bool,
+    /// We do not know the id under which the provider lists the message.
+    pub message_is_unnamed: bool,
     pub suppression: Option<NewSuppression<'a>>,
     /// The provider is polled for the receipt after this time, unless one arrives; `None` if none is expected.
     pub poll_receipt_after: Option<Duration>,
@@ -30,7 +30,7 @@ impl<'a> CompletionInput<'a> {
 
     /// The message was sent, and a lookup lists it under the outcome's id.
     pub(crate) fn id_is_known(&self) -> bool {
-        self.outcome.status == Status::Sent && !self.id_is_unlisted && self.message_id().is_some()
+        self.outcome.status == Status::Sent && !self.message_is_unnamed && self.message_id().is_some()
     }
 }
 
@@ -39,11 +39,11 @@ pub enum Refund {
     /// The charges remain: a message was or may have been sent.
     None,
     /// The charges are refunded: nothing was sent, and not because the provider refused the message.
-    Uncounted,
+    Full,
     /// The charges are refunded, and the refund counts toward [`Limit::Refunds`]: the provider refused the message.
     ///
     /// [`Limit::Refunds`]: crate::domain::limit::Limit::Refunds
-    CountedRefusal,
+    FullAndCounted,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,9 +52,9 @@ pub enum CompletionAnswer {
     Recorded,
     /// The request was completed earlier, with this outcome, which stays.
     AlreadyCompleted(Outcome),
-    /// The store does not accept that nothing was sent: it knows of another lease, a later attempt or an attempt in
-    /// doubt.
-    NotOwner,
+    /// Nothing was recorded, because the outcome says that nothing was sent, and the store knows of another lease, a later
+    /// attempt or an attempt in doubt.
+    MayHaveBeenSent,
     /// Another request has claimed the message that the lookup found.
     MessageClaimed,
 }

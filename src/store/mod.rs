@@ -1,8 +1,8 @@
 //! Seam: limits, challenges and request records that all workers share, behind one trait.
 //!
-//! - Every method is one atomic step. A repeated step gives the same answer, with these exceptions: `overdue_receipts`
-//!   hands out no message before its next turn, `set_kill_switch` and `remove_suppression` return the state that the
-//!   first call left, and a repeated `Requeued` is answered `NotOwner`.
+//! - Every method is one atomic step. A repeated step gives the same answer, with these exceptions: a repeated
+//!   `overdue_receipts` leaves out the messages that it has just returned, `set_kill_switch` and `remove_suppression`
+//!   return the state that the first call left, and a repeated `Requeued` is answered `LeaseNotHeld`.
 //! - Decisions compare stored times with the store's own clock. A time to live only collects garbage.
 //! - [`memory`] is the specification; the contract tests compare [`redis`] with it.
 //! - The store is no cache: lost data are lost limits and codes. A store that cannot answer returns an error.
@@ -29,7 +29,7 @@ use async_trait::async_trait;
 
 pub use self::admission::{Admission, AdmissionInput, Grant, ProposedChallenge};
 pub use self::claim::{ClaimAnswer, ClaimInput};
-use self::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
+use self::code_check::{CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 pub use self::completion::{CompletionAnswer, CompletionInput, Refund};
 pub use self::error::{Damaged, StoreError};
 pub use self::lease::{Lease, LimitSubject};
@@ -55,9 +55,9 @@ pub trait Store: Send + Sync {
 
     /// Records the progress that the handler with the lease reports.
     ///
-    /// `attempts_made` is the number of attempts that the handler knows of. The record's count may be one higher, for an
-    /// attempt not made yet. If it is higher still, the update is late and changes nothing. `None`: the answer to the
-    /// admission was lost. The handler can then only report `Requeued` with `in_doubt: false`.
+    /// `attempts_made` counts the attempts that this handler knows of. The record counts an attempt before it is made, so it
+    /// may show one more. If it shows two more, a newer lease has gone on, and nothing changes. `None`: the handler never
+    /// got the answer to its admission. Then it may only report `Requeued`, with `in_doubt: false`.
     async fn update_progress(
         &self,
         lease: &Lease<'_>,
@@ -69,7 +69,7 @@ pub trait Store: Send + Sync {
     /// Claims one of the listed messages, if one must be that of the request in doubt.
     async fn claim_message(&self, claim: &ClaimInput<'_>) -> Result<ClaimAnswer, StoreError>;
 
-    /// The first outcome stays.
+    /// Records the outcome of a request, and refunds its charges if nothing was sent. An earlier outcome stays.
     async fn complete(&self, input: &CompletionInput<'_>) -> Result<CompletionAnswer, StoreError>;
 
     /// The check is counted before the code is compared.
@@ -82,7 +82,7 @@ pub trait Store: Send + Sync {
     async fn finish_provider_check(
         &self,
         check: &CodeCheck<'_>,
-        answer: ProviderAnswer,
+        answer: ProviderCheckEnd,
     ) -> Result<Verdict, StoreError>;
 
     /// Undoes the check that verified a challenge. A code that the provider made is from then on compared by the store,
@@ -97,7 +97,7 @@ pub trait Store: Send + Sync {
         verification_sid: &str,
     ) -> Result<(), StoreError>;
 
-    /// Charges nothing.
+    /// The use of each limit of a subject, and whether `request_id` started its cooldown. Charges nothing.
     async fn usage(
         &self,
         subject: &LimitSubject<'_>,
@@ -105,9 +105,9 @@ pub trait Store: Send + Sync {
         limits: &Limits,
     ) -> Result<Usage, StoreError>;
 
-    /// The request that an idempotency key names, both as digests. A free key is bound to `request`, if one is given, for
-    /// as long as an outcome is kept.
-    async fn idempotency_key(
+    /// Returns the request that is bound to an idempotency key, both as digests. A free key is first bound to `request`, if
+    /// that is given, for as long as an outcome is kept.
+    async fn bind_idempotency_key(
         &self,
         key: Digest16,
         request: Option<Digest16>,
@@ -117,9 +117,9 @@ pub trait Store: Send + Sync {
     /// removed the suppression.
     async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptAnswer, StoreError>;
 
-    /// Takes up to `count_max` messages whose final receipt is overdue. Each is handed out again at growing intervals until
-    /// its delivery event was recorded as published. After `wait_max` it is handed out as lapsed, unless an unpublished
-    /// final receipt is recorded, and again every minute until [`Store::end_receipt_wait`].
+    /// Up to `count_max` messages whose final receipt is overdue. Each comes again at growing intervals, until its delivery
+    /// event was recorded as published. After `wait_max` it comes marked as lapsed, once a minute, until
+    /// [`Store::end_receipt_wait`]. A message with a final receipt that is still to be published does not lapse.
     async fn overdue_receipts(
         &self,
         wait_max: Duration,
@@ -132,8 +132,8 @@ pub trait Store: Send + Sync {
     /// Counts a worker as active, or no longer. An active worker has something to send.
     async fn heartbeat(&self, worker_id: u64, is_active: bool) -> Result<SharedState, StoreError>;
 
-    /// Reads the data that all requests share. The error names what cannot be read. A heartbeat reads it, too, except
-    /// suppressions of countries: only those that a step could not read.
+    /// Reads the data that all requests share. The error names what cannot be read. A heartbeat makes the same check, but of
+    /// the suppressions of countries it reads only those that a step found unreadable.
     async fn check_shared_data(&self) -> Result<(), StoreError>;
 
     async fn kill_switch(&self) -> Result<Option<KillSwitch>, StoreError>;

@@ -26,9 +26,9 @@ pub enum ProgressAnswer {
     Applied,
     /// A receipt proves that the message with this id was sent. Nothing more may be sent.
     AlreadySent(String),
-    /// Nothing changed, because the handler does not have the request. Another handler has taken over the lease, this one
+    /// Nothing changed, because the handler does not hold the lease. Another handler has taken over the lease, this one
     /// has released it, a newer attempt is recorded, the request is completed, or it has no record.
-    NotOwner,
+    LeaseNotHeld,
     /// Nothing changed, because a message with this code would be useless.
     ChallengeUsedOrReplaced,
 }

@@ -65,7 +65,7 @@ pub fn field_left_out(request_id: &str, fault: &impl Display) {
     info!(request = request_id, fault = display(fault), "request field left out");
 }
 
-pub fn admitted(elapsed: Duration) {
+pub fn admission_answered(elapsed: Duration) {
     observe(&METRICS.admission, elapsed);
 }
 

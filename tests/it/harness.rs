@@ -25,15 +25,15 @@ use otpost::domain::retry::RetryPolicy;
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::time_zone::Zone;
 use otpost::domain::verdict::Verdict;
+use otpost::flow::consumer_loop::ConsumerLoop;
 use otpost::flow::gateway::{ChannelGateway, Policy};
 use otpost::flow::maintenance::ReceiptPolling;
 use otpost::flow::receipts::ReceiptProcessor;
 use otpost::flow::reply::Replies;
 use otpost::flow::send_gate::SendGate;
 use otpost::flow::verify::Verifier;
-use otpost::flow::worker::ConsumerLoop;
 use otpost::provider::{CodeVerifier, Provider as _};
-use otpost::store::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
+use otpost::store::code_check::{CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, Damaged,
@@ -137,7 +137,7 @@ impl Store for FlakyStore {
     async fn finish_provider_check(
         &self,
         check: &CodeCheck<'_>,
-        end: ProviderAnswer,
+        end: ProviderCheckEnd,
     ) -> Result<Verdict, StoreError> {
         self.reach()?.finish_provider_check(check, end).await
     }
@@ -160,12 +160,12 @@ impl Store for FlakyStore {
     ) -> Result<Usage, StoreError> {
         self.reach()?.usage(subject, request, limits).await
     }
-    async fn idempotency_key(
+    async fn bind_idempotency_key(
         &self,
         key: Digest16,
         request: Option<Digest16>,
     ) -> Result<Option<Digest16>, StoreError> {
-        self.reach()?.idempotency_key(key, request).await
+        self.reach()?.bind_idempotency_key(key, request).await
     }
     async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptAnswer, StoreError> {
         self.reach()?.record_receipt(receipt).await
@@ -357,7 +357,7 @@ impl Embedded {
                 options.sender_rate,
             ),
             texts: texts_with(options.templates),
-            codes: codes.clone(),
+            code_keyring: codes.clone(),
             recipient_keyring: recipients.clone(),
             rules: options.rules,
             policy: Policy {
@@ -399,7 +399,7 @@ impl Embedded {
             verifier: Verifier {
                 store,
                 publisher: Arc::new(world.broker.publisher()),
-                codes,
+                code_keyring: codes,
                 recipient_keyring: recipients,
                 limits: options.limits,
                 provider_verifier: options.code_verifier,

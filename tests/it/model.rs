@@ -11,7 +11,7 @@ use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::suppression::{ManualSuppression, NewSuppression, SuppressionTarget};
 use otpost::domain::time::UnixMillis;
-use otpost::store::code_check::{CodeCheck, ProviderAnswer};
+use otpost::store::code_check::{CodeCheck, ProviderCheckEnd};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{AdmissionInput, ClaimInput, CompletionInput, NewReceipt, Progress, Refund, StoreError};
 use proptest::prelude::*;
@@ -284,7 +284,7 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
         Step::RemoveSuppression { recipient } => shown(store.remove_suppression(named(*recipient)).await),
         Step::Suppressions { count_max } => shown(store.suppressions(*count_max).await),
         Step::IdempotencyKey { key, request } => {
-            shown(store.idempotency_key(named(*key), request.map(named)).await)
+            shown(store.bind_idempotency_key(named(*key), request.map(named)).await)
         }
         Step::BeginProviderCheck { recipient, check_id }
         | Step::FinishProviderCheck { recipient, check_id, .. }
@@ -306,8 +306,8 @@ async fn provider_check(store: &dyn TimedStore, step: &Step, recipient: u8, chec
     match step {
         Step::BeginProviderCheck { .. } => shown(store.begin_provider_check(&check).await),
         Step::FinishProviderCheck { answer, .. } => {
-            use ProviderAnswer::{Found, NotCompared, Right, Wrong};
-            let answer = [Right, Found, Wrong, NotCompared][usize::from(*answer)];
+            use ProviderCheckEnd::{ApprovedAfterLostAnswer, NotCompared, Right, Wrong};
+            let answer = [Right, ApprovedAfterLostAnswer, Wrong, NotCompared][usize::from(*answer)];
             shown(store.finish_provider_check(&check, answer).await)
         }
         _ => shown(store.reopen_challenge(&check).await),
@@ -323,10 +323,10 @@ async fn admit(store: &dyn TimedStore, copy: &Copy, now: UnixMillis) -> String {
     let request = copy.request_to(now);
     let disabled = OutcomeError::of(ErrorCode::ChannelDisabled);
     let admit = AdmissionInput {
-        refused: (copy.challenge == 2 && copy.owner == 2).then_some(&disabled),
+        reject_if_new: (copy.challenge == 2 && copy.owner == 2).then_some(&disabled),
         gate_closed: copy.challenge == 1 && copy.owner == 2,
         country: (copy.recipient == 2).then_some(COUNTRY),
-        known_kids: ",k1,k2,@provider,",
+        code_key_ids: ",k1,k2,@provider,",
         ..request.admit()
     };
     shown(store.admit(&admit).await)
@@ -365,9 +365,9 @@ async fn complete(store: &dyn TimedStore, copy: &Copy, end: &End, now: UnixMilli
     let completion = CompletionInput {
         lease: request.lease(),
         outcome: &outcome,
-        refund: [Refund::None, Refund::CountedRefusal, Refund::Uncounted, Refund::None][status],
+        refund: [Refund::None, Refund::FullAndCounted, Refund::Full, Refund::None][status],
         found_by_lookup: end.found,
-        id_is_unlisted: false,
+        message_is_unnamed: false,
         suppression: end.suppression.as_ref().map(Suppression::new_suppression),
         poll_receipt_after: end.receipt_due.map(Duration::from_millis),
     };

@@ -35,7 +35,7 @@ async fn every_key_that_the_steps_write_is_shown() {
         outcome: &store::sent(grant.now),
         refund: Refund::None,
         found_by_lookup: false,
-        id_is_unlisted: false,
+        message_is_unnamed: false,
         suppression: None,
         poll_receipt_after: Some(Duration::from_secs(60)),
     };

@@ -387,11 +387,11 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
             digest,
             callers_code: false,
         },
-        known_kids: ",k1,",
+        code_key_ids: ",k1,",
         limits: &limits,
-        refused: None,
+        reject_if_new: None,
         gate_closed: false,
-        suspect_from: u32::MAX,
+        crash_suspect_leases_min: u32::MAX,
         country: None,
         history: &history.clone(),
     };
@@ -402,7 +402,7 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
     history.add(now, HistoryEvent::Admitted(1));
     let throttled = SendFailure::Throttled { provider_code: Some(20429), retry_after: None };
     history.add(now, HistoryEvent::Attempted(Attempt::failed(1, None, &throttled, 12)));
-    let refused = Outcome::without_send(end, now, "login", OutcomeError::of(ErrorCode::Internal));
+    let refused = Outcome::with_error(end, now, "login", OutcomeError::of(ErrorCode::Internal));
     let sent = error.is_none();
     let outcome = Outcome {
         error,
@@ -413,13 +413,13 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
         history,
         ..refused
     };
-    let refund = if sent { Refund::None } else { Refund::Uncounted };
+    let refund = if sent { Refund::None } else { Refund::Full };
     let completion = CompletionInput {
         lease,
         outcome: &outcome,
         refund,
         found_by_lookup: false,
-        id_is_unlisted: false,
+        message_is_unnamed: false,
         suppression: None,
         poll_receipt_after: None,
     };

@@ -66,7 +66,7 @@ fn not_sent(status: Status, error: OutcomeError) -> Outcome {
     Outcome {
         attempts: 2,
         provider: Some("twilio".to_owned()),
-        ..Outcome::without_send(status, AT, "login", error)
+        ..Outcome::with_error(status, AT, "login", error)
     }
 }
 
@@ -80,8 +80,8 @@ fn results() -> Vec<(&'static str, Outcome, bool)> {
     vec![
         ("result-sent.json", sent(), false),
         ("result-replayed.json", sent(), true),
-        ("result-rejected.json", Outcome::without_send(Status::Rejected, AT, "verification", limited), false),
-        ("result-invalid.json", Outcome::without_send(Status::Rejected, AT, "verification", invalid), false),
+        ("result-rejected.json", Outcome::with_error(Status::Rejected, AT, "verification", limited), false),
+        ("result-invalid.json", Outcome::with_error(Status::Rejected, AT, "verification", invalid), false),
         ("result-failed.json", not_sent(Status::Failed, refused), false),
         ("result-unknown.json", not_sent(Status::Unknown, OutcomeError::of(ErrorCode::InDoubt)), false),
     ]

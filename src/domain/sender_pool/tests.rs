@@ -163,7 +163,7 @@ fn a_message_that_two_senders_refuse_alike_is_a_problem_of_its_recipient() {
         assert_eq!(own, SenderVerdict::Nothing);
         assert_ne!(senders.choose(number(1), &refusals, NOW), SenderChoice::Sender(0));
         let other = answer(&mut senders, (1, who), &mut refusals, NOW, Some(&refused(21_606)));
-        assert_eq!(other, SenderVerdict::NotTheSender);
+        assert_eq!(other, SenderVerdict::RefusedFromSeveralSenders);
     }
     assert!(senders.0.iter().all(Sender::is_healthy));
 }
@@ -193,9 +193,15 @@ fn a_cooldown_ends_if_the_recipient_was_the_cause() {
         answer(&mut senders, (0, 2), &mut second, NOW, Some(&no)),
         SenderVerdict::CoolingDown(COOLDOWN)
     );
-    assert_eq!(answer(&mut senders, (1, 1), &mut first, NOW, Some(&no)), SenderVerdict::NotTheSender);
+    assert_eq!(
+        answer(&mut senders, (1, 1), &mut first, NOW, Some(&no)),
+        SenderVerdict::RefusedFromSeveralSenders
+    );
     assert!(senders.none_available(&free()) || !senders.0[0].is_healthy());
-    assert_eq!(answer(&mut senders, (1, 2), &mut second, NOW, Some(&no)), SenderVerdict::NotTheSender);
+    assert_eq!(
+        answer(&mut senders, (1, 2), &mut second, NOW, Some(&no)),
+        SenderVerdict::RefusedFromSeveralSenders
+    );
     assert_eq!(senders.0[0].health, SenderHealth::CoolingDown(NOW));
 }
 
@@ -217,7 +223,7 @@ fn the_only_sender_gets_a_message_again_after_a_while_or_once_it_has_sent_anothe
     answer(&mut senders, (0, 2), &mut free(), later + soon, None);
     assert_eq!(senders.choose(number(1), &refusals, later + soon), SenderChoice::Sender(0));
     let verdict = answer(&mut senders, (0, 1), &mut refusals, later + soon, Some(&no));
-    assert_eq!(verdict, SenderVerdict::NotTheSender);
+    assert_eq!(verdict, SenderVerdict::RefusedFromSeveralSenders);
     assert!(!senders.none_available(&free()));
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::domain::history::PoisonCause;
 use crate::domain::receipt::DeliveryStatus;
 use crate::domain::send_failure::{Scope, SendFailure};
-use crate::flow::context::RequeueReason;
+use crate::flow::context::StopReason;
 use crate::flow::send_gate::ClosedBy;
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
@@ -18,7 +18,7 @@ fn history_of(events: impl IntoIterator<Item = HistoryEvent>) -> RequestHistory 
 }
 
 fn ended(status: Status, error: Option<OutcomeError>, history: RequestHistory) -> RequestRecord {
-    let refused = Outcome::without_send(status, at(60), "login", OutcomeError::of(ErrorCode::Internal));
+    let refused = Outcome::with_error(status, at(60), "login", OutcomeError::of(ErrorCode::Internal));
     let outcome = Outcome { error, history, attempts: 2, ..refused };
     RequestRecord { state: RequestState::Completed(outcome), receipt: None, code: None }
 }
@@ -85,8 +85,8 @@ fn every_history_event_has_a_sentence() {
             HistoryEvent::WaitsAtGate("senders_rest".to_owned()),
             "waits at the gate: every sender is cooling down or was refused for this message",
         ),
-        (HistoryEvent::TakenOver(false), "taken over by another handler; nothing is in doubt"),
-        (HistoryEvent::TakenOver(true), "taken over by another handler; the last attempt is in doubt"),
+        (HistoryEvent::TookOver(false), "taken over by another handler; nothing is in doubt"),
+        (HistoryEvent::TookOver(true), "taken over by another handler; the last attempt is in doubt"),
         (HistoryEvent::LookedUp("found".to_owned()), "message lookup: found, so it was sent"),
         (HistoryEvent::ToBeResent(2), "to be sent once more, as attempt 2, with the same code"),
         (HistoryEvent::WaitsAtGate("kill_switch".to_owned()), "waits at the gate: the kill switch is on"),
@@ -102,15 +102,12 @@ fn every_history_event_has_a_sentence() {
 fn every_stored_word_has_its_own_sentence() {
     let closed_by = [ClosedBy::KillSwitch, ClosedBy::StoreSilent, ClosedBy::StoreDamaged, ClosedBy::Breaker]
         .map(ClosedBy::as_str);
-    for reason in closed_by.into_iter().chain([SENDERS_COOLING_DOWN]) {
+    for reason in closed_by.into_iter().chain([NO_SENDER_AVAILABLE]) {
         assert_ne!(gate_wait_in_words(reason), reason);
     }
-    for reason in [
-        RequeueReason::Stopping,
-        RequeueReason::DeliveryLost,
-        RequeueReason::TakenOver,
-        RequeueReason::HeldTooLong,
-    ] {
+    for reason in
+        [StopReason::Shutdown, StopReason::DeliveryLost, StopReason::LeaseLost, StopReason::HeldTooLong]
+    {
         assert_ne!(requeue_reason_in_words(reason.as_str()), reason.as_str());
     }
     for answer in ["found", "absent", "unanswered", "refused"] {
@@ -225,7 +222,7 @@ fn a_record_without_history_is_explained() {
         Some(OutcomeError::of(ErrorCode::InDoubt)),
         RequestHistory::default(),
     ));
-    assert_eq!((explanation.to.as_str(), explanation.timeline.len()), (UNREADABLE, 1));
+    assert_eq!((explanation.to.as_str(), explanation.timeline.len()), (UNREADABLE_RECIPIENT, 1));
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub async fn limit_usage(
     let remaining = |limit: u32, used: u32| (limit > 0).then(|| limit.saturating_sub(used));
     let (limit, limit_day) = (limits[Limit::Recipient].count, limits[Limit::RecipientDay].count);
     Ok(LimitUsageRow {
-        to: to.to_string(),
+        to: to.masked(),
         limit,
         used: usage.used,
         remaining: remaining(limit, usage.used),

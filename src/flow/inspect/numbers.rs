@@ -27,7 +27,7 @@ pub struct NumberRow {
 }
 
 /// By the rules that need no store.
-pub fn validate(rules: &RecipientRules, text: &str) -> NumberRow {
+pub fn check_number(rules: &RecipientRules, text: &str) -> NumberRow {
     let number = text.to_owned();
     match PhoneNumber::parse(text, rules.default_region) {
         Ok(phone) => {

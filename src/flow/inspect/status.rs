@@ -27,7 +27,7 @@ pub struct ProcessInfo {
     pub version: &'static str,
     pub role: &'static str,
     pub production: bool,
-    /// Where this process has no account.
+    /// Shown by a process without an account of its own.
     pub sms_provider_default: &'static str,
     pub sms_enabled: bool,
     pub email_enabled: bool,
@@ -153,7 +153,7 @@ pub struct LimitsRow {
 }
 
 impl StatusRow {
-    /// One that this process needs does not answer or refuses access.
+    /// A server or provider that this process needs does not answer, or refuses access.
     pub fn is_down(&self) -> bool {
         let HealthRow { redis, rabbitmq, sms_provider } = &self.health;
         let down = |health: &Health| matches!(health.state, HealthState::Down | HealthState::Refused);

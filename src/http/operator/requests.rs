@@ -54,5 +54,5 @@ pub(crate) async fn recent_requests(
     let requests = explain::recent_requests(api.store.as_ref(), recipient)
         .await
         .map_err(|error| store_unavailable("recent", &error))?;
-    Ok(JsonAnswer(RecentRequestsResponse { to: to.to_string(), requests }))
+    Ok(JsonAnswer(RecentRequestsResponse { to: to.masked(), requests }))
 }

@@ -41,7 +41,7 @@ pub(crate) async fn validate(
     let rules = api.rules.clone();
     let validation = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        numbers.iter().map(|number| numbers::validate(&rules, number)).collect()
+        numbers.iter().map(|number| numbers::check_number(&rules, number)).collect()
     });
     let numbers =
         validation.await.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal"))?;

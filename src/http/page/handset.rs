@@ -65,7 +65,7 @@ impl MessageObserver for Handset {
         let shown = HandsetMessage {
             channel: message.to.channel(),
             from: &self.brand,
-            to: message.to.to_string(),
+            to: message.to.masked(),
             subject: message.mail.map(|mail| mail.subject),
             text: message.body,
             code: message.code.map_or("", Code::expose),

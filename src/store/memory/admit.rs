@@ -22,7 +22,7 @@ impl State {
             return record.admit_again(input, sends, now);
         }
         if input.gate_closed {
-            return Admission::Paused;
+            return Admission::GateClosed;
         }
         self.index_request(lease.request_id, recipient, now);
         let challenge = self
@@ -58,7 +58,7 @@ impl State {
         let continues = pending.used.is_none()
             && pending.checks < input.limits.wrong_per_challenge
             && pending.expires.since(now) >= life_left_min
-            && input.known_kids.contains(&format!(",{},", pending.kid))
+            && input.code_key_ids.contains(&format!(",{},", pending.kid))
             && pending.callers_code == proposal.callers_code
             && (!proposal.callers_code || pending.digest == proposal.digest);
         continues.then(|| pending.clone())
@@ -71,7 +71,7 @@ impl State {
         now: UnixMillis,
     ) -> Result<(), OutcomeError> {
         let recipient = input.lease.subject.recipient;
-        if let Some(error) = input.refused {
+        if let Some(error) = input.reject_if_new {
             return Err(error.clone());
         }
         if deadline.since(now) < TIME_LEFT_MIN {
@@ -133,7 +133,7 @@ impl State {
     /// Records a rejection, so that a repeat gets the same answer.
     fn reject(&mut self, input: &AdmissionInput<'_>, error: OutcomeError, now: UnixMillis) -> Admission {
         let lease = &input.lease;
-        let rejected = Outcome::without_send(Status::Rejected, now, lease.subject.purpose, error);
+        let rejected = Outcome::with_error(Status::Rejected, now, lease.subject.purpose, error);
         let outcome = Outcome { history: input.history.clone(), ..rejected };
         self.remember_unsent(lease.subject.recipient, lease.request_id, now);
         let stage = Stage::Completed(outcome.clone());

@@ -27,7 +27,7 @@ impl State {
         let record = self.record(recipient, lease.request_id, now);
         let record = record.filter(|record| record.owner == Some(lease.token));
         let Some(record) = record.filter(|record| matches!(record.stage, Stage::InProgress(_))) else {
-            return ClaimAnswer::NotOwner;
+            return ClaimAnswer::LeaseNotHeld;
         };
         let ours = record.unnamed_messages(now).expect("the request is in progress");
         let Some(others) = self.others_messages(input, &ours, now) else {

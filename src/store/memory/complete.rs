@@ -24,7 +24,7 @@ impl State {
                 Stage::InProgress(request)
                     if nothing_sent && !(ours && request.is_unsent(outcome.attempts)) =>
                 {
-                    return CompletionAnswer::NotOwner;
+                    return CompletionAnswer::MayHaveBeenSent;
                 }
                 Stage::InProgress(_) => {}
             }
@@ -79,7 +79,7 @@ impl State {
             return;
         }
         let (subject, source) = (&lease.subject, event_source(lease));
-        if refund == Refund::CountedRefusal {
+        if refund == Refund::FullAndCounted {
             let key = (EventLog::Refunds, subject.recipient);
             self.logs.append(key, source.clone(), DAY, now);
         }

@@ -23,7 +23,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use self::state::State;
-use super::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
+use super::code_check::{CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 use super::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
     LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord,
@@ -131,7 +131,7 @@ impl Store for MemoryStore {
     async fn finish_provider_check(
         &self,
         check: &CodeCheck<'_>,
-        answer: ProviderAnswer,
+        answer: ProviderCheckEnd,
     ) -> Result<Verdict, StoreError> {
         Ok(self.step(|state, now| state.finish_provider_check(check, answer, now)))
     }
@@ -160,7 +160,7 @@ impl Store for MemoryStore {
         Ok(self.step(|state, now| state.usage(subject, request_id, limits, now)))
     }
 
-    async fn idempotency_key(
+    async fn bind_idempotency_key(
         &self,
         key: Digest16,
         request: Option<Digest16>,

@@ -20,14 +20,14 @@ impl State {
         let pending = pending.map(|challenge| challenge.id);
         let record = self.record_mut(&record_key(lease), now);
         let Some(record) = record.filter(|record| record.owner == Some(lease.token)) else {
-            return ProgressAnswer::NotOwner;
+            return ProgressAnswer::LeaseNotHeld;
         };
         let proven_message = record.proven_message();
         let Stage::InProgress(request) = &mut record.stage else {
-            return ProgressAnswer::NotOwner;
+            return ProgressAnswer::LeaseNotHeld;
         };
         if !request.accepts(attempts_made, progress) {
-            return ProgressAnswer::NotOwner;
+            return ProgressAnswer::LeaseNotHeld;
         }
         match progress {
             Progress::Waiting(duration) => {

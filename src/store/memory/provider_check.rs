@@ -7,7 +7,7 @@ use crate::domain::limit::{EventLog, Limit};
 use crate::domain::time::UnixMillis;
 use crate::domain::verdict::Verdict;
 use crate::store::LimitSubject;
-use crate::store::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
+use crate::store::code_check::{CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 
 impl State {
     pub(super) fn begin_provider_check(
@@ -57,10 +57,10 @@ impl State {
     pub(super) fn finish_provider_check(
         &mut self,
         check: &CodeCheck<'_>,
-        answer: ProviderAnswer,
+        answer: ProviderCheckEnd,
         now: UnixMillis,
     ) -> Verdict {
-        use ProviderAnswer::{Found, NotCompared, Right, Wrong};
+        use ProviderCheckEnd::{ApprovedAfterLostAnswer, NotCompared, Right, Wrong};
         let checks_max = check.limits.wrong_per_challenge;
         let is_only_possible = self.is_only_possible_check(check);
         if matches!(answer, Wrong | NotCompared) {
@@ -86,15 +86,15 @@ impl State {
                 return Verdict::Wrong { attempts_left: checks_max.saturating_sub(challenge.checks) };
             }
             NotCompared if !is_unfinished => return not_counted,
-            Right | Found if !is_unfinished => return Verdict::NonePending,
+            Right | ApprovedAfterLostAnswer if !is_unfinished => return Verdict::NonePending,
             // The provider has seen a right code, which may be the one of another check.
-            Found if !is_only_possible => return Verdict::Unanswered { counted: true },
+            ApprovedAfterLostAnswer if !is_only_possible => return Verdict::Unanswered { counted: true },
             NotCompared => {
                 challenge.unfinished_checks.remove(&check.check_id);
                 challenge.checks -= 1;
                 return not_counted;
             }
-            Right | Found => {
+            Right | ApprovedAfterLostAnswer => {
                 challenge.unfinished_checks.remove(&check.check_id);
                 challenge.used = Some(check.check_id);
             }

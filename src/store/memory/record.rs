@@ -131,7 +131,7 @@ impl Record {
         let ours = self.owner == Some(token);
         let request = match &mut self.stage {
             Stage::Completed(outcome) => return Admission::Completed { outcome: outcome.clone(), ours },
-            Stage::InProgress(_) if input.gate_closed => return Admission::Paused,
+            Stage::InProgress(_) if input.gate_closed => return Admission::GateClosed,
             Stage::InProgress(request) => request,
         };
         // A repeated step gets the answer that was lost, and only the answer to a new request counts the sends.
@@ -142,7 +142,7 @@ impl Record {
             if !lease_left.is_zero() {
                 return Admission::Busy(lease_left);
             }
-            if request.unfinished_leases >= input.suspect_from {
+            if request.unfinished_leases >= input.crash_suspect_leases_min {
                 return Admission::CrashSuspect {
                     unfinished_leases: request.unfinished_leases,
                     time_left: request.deadline.since(now),

@@ -30,7 +30,7 @@ use self::pack::Packer;
 use self::records::{pack_error, pack_history, pack_outcome};
 use self::settings::{CallSettings, country_of, pack_suppression, progress_state, refund_kind};
 use self::step_call::{About, Call};
-use super::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
+use super::code_check::{CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 use super::retention::{
     ACTIVE_WORKER_FOR, CLAIM_CLOCK_DIFFERENCE_MAX, CLAIM_REQUESTS_MAX, LOST_WRITES_FOR, OUTCOME_KEPT,
     RECEIPT_POLL_INTERVAL_MIN, RECENT_MAX, REJECTION_KEPT, SUPPRESSIONS_MAX, is_word,
@@ -151,7 +151,7 @@ impl Store for RedisStore {
         let settings = CallSettings {
             code_life: input.code_life,
             lease_duration: input.lease_duration,
-            known_kids: input.known_kids,
+            code_key_ids: input.code_key_ids,
             limits: Some((Some(subject), input.limits)),
             ..self.settings()
         };
@@ -167,13 +167,13 @@ impl Store for RedisStore {
                     .optional48(input.requested_at.map(|at| at.0))
                     .optional48(input.not_after.map(|at| at.0))
                     .flag(input.gate_closed)
-                    .u32(input.suspect_from)
+                    .u32(input.crash_suspect_leases_min)
                     .done(),
             )
             .arg(subject.purpose)
             .arg(facts.digest(&proposal.digest).short(proposal.kid.as_bytes()).done())
             .arg(pack_history(input.history))
-            .arg(input.refused.map(pack_error).unwrap_or_default())
+            .arg(input.reject_if_new.map(pack_error).unwrap_or_default())
             .arg(request_text(lease.request_id));
         self.run("admit", &call, |answer| replies::admission(answer, input)).await
     }
@@ -276,13 +276,13 @@ impl Store for RedisStore {
     async fn finish_provider_check(
         &self,
         check: &CodeCheck<'_>,
-        answer: ProviderAnswer,
+        answer: ProviderCheckEnd,
     ) -> Result<Verdict, StoreError> {
         let call = self.check_call(Step::FinishProviderCheck, check).arg(match answer {
-            ProviderAnswer::Right => "right",
-            ProviderAnswer::Found => "found",
-            ProviderAnswer::Wrong => "wrong",
-            ProviderAnswer::NotCompared => "not_compared",
+            ProviderCheckEnd::Right => "right",
+            ProviderCheckEnd::ApprovedAfterLostAnswer => "found",
+            ProviderCheckEnd::Wrong => "wrong",
+            ProviderCheckEnd::NotCompared => "not_compared",
         });
         self.run("finish_provider_check", &call, replies::verdict).await
     }
@@ -331,7 +331,7 @@ impl Store for RedisStore {
         self.run("usage", &call, replies::usage).await
     }
 
-    async fn idempotency_key(
+    async fn bind_idempotency_key(
         &self,
         key: Digest16,
         request: Option<Digest16>,

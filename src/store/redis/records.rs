@@ -178,7 +178,7 @@ fn read_rejection(bytes: &[u8]) -> Option<Outcome> {
             ..OutcomeError::of(*REJECTION_REASONS.get(place)?)
         },
     };
-    let rejected = Outcome::without_send(Status::Rejected, at, purpose, error);
+    let rejected = Outcome::with_error(Status::Rejected, at, purpose, error);
     Some(Outcome { history: read_history(words.rest())?, ..rejected })
 }
 
@@ -231,7 +231,7 @@ impl<'a> PackedEvent<'a> {
                     ms: *ms,
                 }
             }
-            HistoryEvent::TakenOver(in_doubt) => PackedEvent::TakenOver(*in_doubt),
+            HistoryEvent::TookOver(in_doubt) => PackedEvent::TakenOver(*in_doubt),
             HistoryEvent::LookedUp(answer) => PackedEvent::LookedUp(answer),
             HistoryEvent::ToBeResent(attempt) => PackedEvent::ToBeResent(*attempt),
             HistoryEvent::WaitsAtGate(reason) => PackedEvent::WaitsAtGate(reason),
@@ -253,7 +253,7 @@ impl<'a> PackedEvent<'a> {
                     ms,
                 })
             }
-            PackedEvent::TakenOver(in_doubt) => HistoryEvent::TakenOver(in_doubt),
+            PackedEvent::TakenOver(in_doubt) => HistoryEvent::TookOver(in_doubt),
             PackedEvent::LookedUp(answer) => HistoryEvent::LookedUp(answer.to_owned()),
             PackedEvent::ToBeResent(attempt) => HistoryEvent::ToBeResent(attempt),
             PackedEvent::WaitsAtGate(reason) => HistoryEvent::WaitsAtGate(reason.to_owned()),

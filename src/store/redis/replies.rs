@@ -34,7 +34,7 @@ fn millis(words: &mut Unpacker<'_>) -> Option<Duration> {
 pub(super) fn admission(answer: &[u8], input: &AdmissionInput<'_>) -> Option<Admission> {
     let (letter, mut words) = letter(answer)?;
     match letter {
-        b'p' => Some(Admission::Paused),
+        b'p' => Some(Admission::GateClosed),
         b'b' => millis(&mut words).map(Admission::Busy),
         b's' => {
             Some(Admission::CrashSuspect { unfinished_leases: words.u16()?, time_left: millis(&mut words)? })
@@ -121,7 +121,7 @@ pub(super) fn progress_answer(answer: &[u8]) -> Option<ProgressAnswer> {
     let (letter, words) = letter(answer)?;
     match letter {
         b'a' => Some(ProgressAnswer::Applied),
-        b'o' => Some(ProgressAnswer::NotOwner),
+        b'o' => Some(ProgressAnswer::LeaseNotHeld),
         b'r' => Some(ProgressAnswer::ChallengeUsedOrReplaced),
         b's' => text(words).map(ProgressAnswer::AlreadySent),
         _ => None,
@@ -135,7 +135,7 @@ pub(super) fn claim_answer(answer: &[u8]) -> Option<ClaimAnswer> {
         b'u' => Some(ClaimAnswer::SentUnnamed),
         b'a' => Some(ClaimAnswer::AllClaimed),
         b'n' => Some(ClaimAnswer::Ambiguous),
-        b'o' => Some(ClaimAnswer::NotOwner),
+        b'o' => Some(ClaimAnswer::LeaseNotHeld),
         _ => None,
     }
 }
@@ -144,7 +144,7 @@ pub(super) fn completion_answer(answer: &[u8]) -> Option<CompletionAnswer> {
     let (letter, words) = letter(answer)?;
     match letter {
         b'r' => Some(CompletionAnswer::Recorded),
-        b'o' => Some(CompletionAnswer::NotOwner),
+        b'o' => Some(CompletionAnswer::MayHaveBeenSent),
         b'm' => Some(CompletionAnswer::MessageClaimed),
         b'a' => read_completion(words.rest()).map(CompletionAnswer::AlreadyCompleted),
         _ => None,

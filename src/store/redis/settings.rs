@@ -33,7 +33,7 @@ pub(super) struct CallSettings<'a> {
     pub(super) time: u64,
     pub(super) code_life: Duration,
     pub(super) lease_duration: Duration,
-    pub(super) known_kids: &'a str,
+    pub(super) code_key_ids: &'a str,
     /// Without a subject, only the limits of a recipient.
     pub(super) limits: Option<(Option<&'a LimitSubject<'a>>, &'a Limits)>,
     /// In place of limits: the shared logs that may hold a charge.
@@ -105,7 +105,7 @@ impl CallSettings<'_> {
         let add = |packed: Packer, (log, quota): &(u8, Quota)| {
             packed.u8(*log).u32(quota.count).u48(millis(quota.window))
         };
-        list.iter().fold(packed, add).bytes(self.known_kids.as_bytes()).done()
+        list.iter().fold(packed, add).bytes(self.code_key_ids.as_bytes()).done()
     }
 
     /// The limits that are on, each with its log.
@@ -165,7 +165,7 @@ pub(super) fn progress_state(progress: Progress) -> (u8, Duration) {
 pub(super) fn refund_kind(refund: Refund) -> u8 {
     match refund {
         Refund::None => 0,
-        Refund::Uncounted => 1,
-        Refund::CountedRefusal => 2,
+        Refund::Full => 1,
+        Refund::FullAndCounted => 2,
     }
 }

@@ -142,7 +142,7 @@ impl Drop for File {
 }
 
 fn kids(settings: &Settings) -> Option<&str> {
-    settings.codes.as_deref().map(CodeKeyring::kids)
+    settings.code_keyring.as_deref().map(CodeKeyring::kids)
 }
 
 #[test]
@@ -393,7 +393,7 @@ fn every_setting_is_shown_and_no_secret() {
 fn the_first_code_key_makes_codes_and_all_of_them_check() {
     let keys = format!("k2:{KEY_3},k1:{KEY_1}");
     let settings = expect(Role::Worker, &with(production(), &[("OTP_SECRET_KEYS", &keys)]));
-    let codes = settings.codes.as_deref().expect("keys");
+    let codes = settings.code_keyring.as_deref().expect("keys");
     assert_eq!((codes.first().kid().as_str(), codes.kids()), ("k2", ",k2,k1,"));
     assert!(codes.get("k1").is_some() && codes.get("k3").is_none());
 }

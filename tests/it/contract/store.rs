@@ -132,11 +132,11 @@ impl TestRequest {
                 digest: named(self.digest),
                 callers_code: self.callers_code,
             },
-            known_kids: ",k1,k2,",
+            code_key_ids: ",k1,k2,",
             limits: &self.limits,
-            refused: None,
+            reject_if_new: None,
             gate_closed: false,
-            suspect_from: u32::MAX,
+            crash_suspect_leases_min: u32::MAX,
             country: None,
             history: &self.history,
         }
@@ -168,7 +168,7 @@ pub fn sent(at: UnixMillis) -> Outcome {
         error: None,
         provider_message_id: Some("SM1".to_owned()),
         attempts: 1,
-        ..Outcome::without_send(Status::Sent, at, "verification", error)
+        ..Outcome::with_error(Status::Sent, at, "verification", error)
     }
 }
 
@@ -178,14 +178,14 @@ fn completion<'a>(lease: Lease<'a>, outcome: &'a Outcome, refund: Refund) -> Com
         outcome,
         refund,
         found_by_lookup: false,
-        id_is_unlisted: false,
+        message_is_unnamed: false,
         suppression: None,
         poll_receipt_after: None,
     }
 }
 
 fn failed(at: UnixMillis) -> Outcome {
-    Outcome::without_send(Status::Failed, at, "verification", OutcomeError::of(ErrorCode::ProviderRejected))
+    Outcome::with_error(Status::Failed, at, "verification", OutcomeError::of(ErrorCode::ProviderRejected))
 }
 
 async fn verify(store: &dyn TimedStore, recipient: u8, check_id: u64, digest: u8) -> Verdict {
@@ -300,7 +300,7 @@ async fn a_refund_returns_the_charge_but_not_the_cooldown(store: &dyn TimedStore
     let request = request_to(4, "refund");
     granted(admit(store, &request).await);
     let outcome = failed(START);
-    let completion = completion(request.lease(), &outcome, Refund::CountedRefusal);
+    let completion = completion(request.lease(), &outcome, Refund::FullAndCounted);
     store.complete(&completion).await.expect("answers");
     let usage = store.usage(&request.lease().subject, None, &limits()).await.expect("the store answers");
     assert_eq!(usage.used, 0);
@@ -351,7 +351,7 @@ async fn refunds_after_refusals_are_limited(store: &dyn TimedStore) {
         let request = request_to(5, &format!("free-{number}"));
         granted(admit(store, &request).await);
         let outcome = failed(START);
-        let completion = completion(request.lease(), &outcome, Refund::CountedRefusal);
+        let completion = completion(request.lease(), &outcome, Refund::FullAndCounted);
         store.complete(&completion).await.expect("answers");
     }
     store.at(START.plus(Duration::from_secs(600)));
@@ -377,7 +377,7 @@ async fn an_expired_lease_is_in_doubt_but_not_while_waiting(store: &dyn TimedSto
             .update_progress(&request.lease(), Some(1), Progress::Waiting(LEASE), None)
             .await
             .expect("answers"),
-        ProgressAnswer::NotOwner
+        ProgressAnswer::LeaseNotHeld
     );
 
     let waiting = request_to(7, "waiting");
@@ -398,7 +398,7 @@ async fn a_crash_suspect_is_admitted_with_a_higher_bound(store: &dyn TimedStore)
     store.at(START);
     granted(admit(store, &request).await);
     let later = |nth: u32| START.plus(LEASE * nth);
-    let below_two = AdmissionInput { suspect_from: 2, ..request.admit() };
+    let below_two = AdmissionInput { crash_suspect_leases_min: 2, ..request.admit() };
     let by = |token| AdmissionInput { lease: Lease { token, ..below_two.lease }, ..below_two };
     store.at(later(1));
     assert_eq!(progress::in_doubt(store.admit(&by(2)).await.expect("answers")).unfinished_leases, 2);
@@ -457,8 +457,8 @@ async fn only_the_owner_can_complete_a_request_as_not_sent(store: &dyn TimedStor
     granted(admit(store, &request).await);
     let other = request.owned_by(2);
     let outcome = failed(START);
-    let not_sent = completion(other.lease(), &outcome, Refund::Uncounted);
-    assert_eq!(store.complete(&not_sent).await.expect("answers"), CompletionAnswer::NotOwner);
+    let not_sent = completion(other.lease(), &outcome, Refund::Full);
+    assert_eq!(store.complete(&not_sent).await.expect("answers"), CompletionAnswer::MayHaveBeenSent);
     let outcome = sent(START);
     let sent_after_all = completion(other.lease(), &outcome, Refund::None);
     assert_eq!(store.complete(&sent_after_all).await.expect("answers"), CompletionAnswer::Recorded);
@@ -487,17 +487,19 @@ async fn a_refused_request_is_rejected_if_it_is_new(store: &dyn TimedStore) {
     let other = request.owned_by(2);
     let error = OutcomeError::detailed(ErrorCode::InvalidRequest, "`code` is \"refused\"");
     let refused = Some(&error);
-    let closed = AdmissionInput { refused, ..other.admit() };
+    let closed = AdmissionInput { reject_if_new: refused, ..other.admit() };
     let replay = Admission::Completed { outcome: sent(START), ours: false };
     assert_eq!(store.admit(&closed).await.expect("answers"), replay);
     let new = request_to(24, "new");
-    let admission = store.admit(&AdmissionInput { refused, ..new.admit() }).await.expect("answers");
+    let admission =
+        store.admit(&AdmissionInput { reject_if_new: refused, ..new.admit() }).await.expect("answers");
     assert_eq!(rejected(admission), error);
     let begun = request_to(24, "begun");
     let first = granted(admit(store, &begun).await);
     store.at(START.plus(LEASE));
     let again = begun.owned_by(2);
-    let taken_over = store.admit(&AdmissionInput { refused, ..again.admit() }).await.expect("answers");
+    let taken_over =
+        store.admit(&AdmissionInput { reject_if_new: refused, ..again.admit() }).await.expect("answers");
     let Admission::InDoubt(grant) = taken_over else { panic!("an admitted request goes on: {taken_over:?}") };
     assert_eq!((grant.challenge, grant.sends), (first.challenge, 0));
 }
@@ -675,7 +677,7 @@ async fn a_networks_limit_spans_recipients_and_is_refunded(store: &dyn TimedStor
     let usage = store.usage(&from(85, 242).lease().subject, None, &limits()).await.expect("answers");
     assert_eq!(usage.limited_for, HOUR);
     let outcome = failed(START);
-    let completion = completion(first.lease(), &outcome, Refund::Uncounted);
+    let completion = completion(first.lease(), &outcome, Refund::Full);
     store.complete(&completion).await.expect("answers");
     granted(admit(store, &from(86, 242)).await);
     assert_eq!(rejected(admit(store, &from(87, 242)).await).code, ErrorCode::RateLimited);
@@ -689,7 +691,7 @@ async fn the_first_outcome_stays(store: &dyn TimedStore) {
     let outcome = sent(START);
     let first = completion(request.lease(), &outcome, Refund::None);
     let outcome = failed(START);
-    let second = completion(other.lease(), &outcome, Refund::CountedRefusal);
+    let second = completion(other.lease(), &outcome, Refund::FullAndCounted);
     assert_eq!(store.complete(&first).await.expect("answers"), CompletionAnswer::Recorded);
     assert_eq!(store.complete(&first).await.expect("answers"), CompletionAnswer::Recorded);
     assert_eq!(

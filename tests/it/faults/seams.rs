@@ -26,17 +26,17 @@ use otpost::domain::send_failure::{RefusalReason, Scope, SendFailure};
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::time::UnixMillis;
 use otpost::domain::verdict::Verdict;
+use otpost::flow::consumer_loop;
 use otpost::flow::gateway::{ChannelGateway, Policy};
 use otpost::flow::maintenance::ReceiptPolling;
 use otpost::flow::receipts::ReceiptProcessor;
 use otpost::flow::reply::Replies;
 use otpost::flow::send_gate::SendGate;
-use otpost::flow::worker;
 use otpost::provider::{
     Accepted, CredentialError, DeliveryReceipt, FetchedMessage, LookupError, Message, Provider,
     ProviderMessage,
 };
-use otpost::store::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
+use otpost::store::code_check::{CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 use otpost::store::memory::MemoryStore;
 use otpost::store::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
@@ -194,7 +194,7 @@ impl World {
             gate: SendGate::new(Channel::Sms, concurrency, SENDERS, None),
             replies: Replies::new(publisher()),
             texts: texts(),
-            codes: Arc::new(CodeKeyring::new(vec![key]).expect("valid")),
+            code_keyring: Arc::new(CodeKeyring::new(vec![key]).expect("valid")),
             recipient_keyring: recipients.clone(),
             rules: RecipientRules {
                 sms_enabled: true,
@@ -227,7 +227,7 @@ impl World {
         });
         *self.provider.receipts.lock().unwrap() = Some(processor.clone());
         let shutdown = CancellationToken::new();
-        let worker = worker::ConsumerLoop::new(
+        let worker = consumer_loop::ConsumerLoop::new(
             gateway.clone(),
             concurrency,
             Duration::from_secs(25),
@@ -294,7 +294,7 @@ impl Store for SeamStore {
     async fn finish_provider_check(
         &self,
         check: &CodeCheck<'_>,
-        end: ProviderAnswer,
+        end: ProviderCheckEnd,
     ) -> Result<Verdict, StoreError> {
         self.step(self.inner.finish_provider_check(check, end)).await
     }
@@ -317,12 +317,12 @@ impl Store for SeamStore {
     ) -> Result<Usage, StoreError> {
         self.step(self.inner.usage(subject, request, limits)).await
     }
-    async fn idempotency_key(
+    async fn bind_idempotency_key(
         &self,
         key: Digest16,
         request: Option<Digest16>,
     ) -> Result<Option<Digest16>, StoreError> {
-        self.step(self.inner.idempotency_key(key, request)).await
+        self.step(self.inner.bind_idempotency_key(key, request)).await
     }
     async fn record_receipt(&self, receipt: &NewReceipt<'_>) -> Result<ReceiptAnswer, StoreError> {
         self.step(self.inner.record_receipt(receipt)).await

@@ -10,7 +10,7 @@ use otpost::domain::limit::Limits;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::suppression::{ManualSuppression, SuppressionEntry};
 use otpost::domain::verdict::Verdict;
-use otpost::store::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
+use otpost::store::code_check::{CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 use otpost::store::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionAnswer, CompletionInput, KillSwitch, Lease,
     LimitSubject, NewReceipt, OverdueReceipt, Progress, ProgressAnswer, ReceiptAnswer, RequestRecord,
@@ -74,7 +74,7 @@ impl Store for Broken {
     async fn finish_provider_check(
         &self,
         _: &CodeCheck<'_>,
-        _: ProviderAnswer,
+        _: ProviderCheckEnd,
     ) -> Result<Verdict, StoreError> {
         self.fail().await
     }
@@ -101,7 +101,7 @@ impl Store for Broken {
         self.fail().await
     }
 
-    async fn idempotency_key(
+    async fn bind_idempotency_key(
         &self,
         _: Digest16,
         _: Option<Digest16>,

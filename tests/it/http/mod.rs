@@ -111,7 +111,7 @@ impl TestServer {
             verifier: Verifier {
                 store: store.clone(),
                 publisher: Arc::new(broker.publisher()),
-                codes: codes.clone(),
+                code_keyring: codes.clone(),
                 recipient_keyring: recipients.clone(),
                 limits: limits(),
                 provider_verifier: None,
@@ -233,11 +233,11 @@ impl TestServer {
                 digest,
                 callers_code: true,
             },
-            known_kids: ",k2,k1,k9,",
+            code_key_ids: ",k2,k1,k9,",
             limits: &limits,
-            refused: None,
+            reject_if_new: None,
             gate_closed: false,
-            suspect_from: u32::MAX,
+            crash_suspect_leases_min: u32::MAX,
             country: None,
             history: &RequestHistory::default(),
         };
@@ -246,7 +246,7 @@ impl TestServer {
             other => panic!("the send must be granted: {other:?}"),
         };
         let refused =
-            Outcome::without_send(Status::Sent, START, purpose, OutcomeError::of(ErrorCode::Internal));
+            Outcome::with_error(Status::Sent, START, purpose, OutcomeError::of(ErrorCode::Internal));
         let challenge = Some(grant.challenge.as_str().to_owned());
         let history = RequestHistory { challenge, ..RequestHistory::default() };
         let completion = CompletionInput {
@@ -254,7 +254,7 @@ impl TestServer {
             outcome: &Outcome { error: None, history, ..refused },
             refund: Refund::None,
             found_by_lookup: false,
-            id_is_unlisted: false,
+            message_is_unnamed: false,
             suppression: None,
             poll_receipt_after: None,
         };

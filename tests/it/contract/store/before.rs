@@ -8,7 +8,7 @@ use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::request_id::RequestId;
 use otpost::domain::time::UnixMillis;
 use otpost::domain::verdict::Verdict;
-use otpost::store::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
+use otpost::store::code_check::{CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 use otpost::store::redis::RedisStore;
 use otpost::store::{
     Admission, ClaimAnswer, ClaimInput, CompletionAnswer, Damaged, LimitSubject, NewReceipt, ReceiptAnswer,
@@ -214,9 +214,12 @@ async fn a_providers_code_of_the_layout_before_is_checked() {
     assert_eq!(start, ProviderCheckStart::Ask(Some("VE1".to_owned())), "counted before");
     let start = store.begin_provider_check(&check(0xbb)).await.expect("answers");
     assert_eq!(start, ProviderCheckStart::Ask(Some("VE1".to_owned())));
-    let found = store.finish_provider_check(&check(0xbb), ProviderAnswer::Found).await.expect("answers");
+    let found = store
+        .finish_provider_check(&check(0xbb), ProviderCheckEnd::ApprovedAfterLostAnswer)
+        .await
+        .expect("answers");
     assert_eq!(found, Verdict::Unanswered { counted: true }, "the other check may have been the right one");
-    let right = store.finish_provider_check(&check(0xaa), ProviderAnswer::Right).await.expect("answers");
+    let right = store.finish_provider_check(&check(0xaa), ProviderCheckEnd::Right).await.expect("answers");
     assert_eq!(right, Verdict::Verified);
 }
 
@@ -282,7 +285,7 @@ async fn shared_logs_of_the_layout_before_still_count_and_are_refunded() {
                 lease.subject = subject;
                 let outcome = failed(START);
                 let outcome = otpost::domain::outcome::Outcome { attempts: 2, ..outcome };
-                let done = store.complete(&completion(lease, &outcome, Refund::Uncounted)).await;
+                let done = store.complete(&completion(lease, &outcome, Refund::Full)).await;
                 assert_eq!(done.expect("answers"), CompletionAnswer::Recorded);
                 assert_eq!(limited_for().await, Duration::ZERO, "{kind}");
             } else {
@@ -489,9 +492,9 @@ async fn a_request_of_the_layout_before_is_shown() {
 async fn keys_and_claims_of_the_layout_before_are_bound() {
     let (redis, store) = fresh();
     put(&redis, &format!("key:{}", named(7)), "SET", &[&format!("1800000100000 {}", named(8))]);
-    assert_eq!(store.idempotency_key(named(7), Some(named(9))).await.expect("answers"), Some(named(8)));
+    assert_eq!(store.bind_idempotency_key(named(7), Some(named(9))).await.expect("answers"), Some(named(8)));
     store.at(START.plus(Duration::from_secs(100)));
-    assert_eq!(store.idempotency_key(named(7), None).await.expect("answers"), None, "its time is over");
+    assert_eq!(store.bind_idempotency_key(named(7), None).await.expect("answers"), None, "its time is over");
 
     let doubt = in_progress("doubt 0000000000000002 1800086400000 - 1800000085000 1 1800000000000 1 1");
     let claim = async |store: &RedisStore, listed: &[&str]| {

@@ -132,10 +132,10 @@ async fn a_claim_needs_the_lease(store: &dyn TimedStore) {
     store.at(START);
     let request = of(107, "lease");
     be_in_doubt(store, &request).await;
-    assert_eq!(claim(store, &request.owned_by(2), &["SM1"]).await, ClaimAnswer::NotOwner);
-    assert_eq!(claim(store, &of(107, "no-record"), &["SM1"]).await, ClaimAnswer::NotOwner);
+    assert_eq!(claim(store, &request.owned_by(2), &["SM1"]).await, ClaimAnswer::LeaseNotHeld);
+    assert_eq!(claim(store, &of(107, "no-record"), &["SM1"]).await, ClaimAnswer::LeaseNotHeld);
     complete(store, &request, None).await;
-    assert_eq!(claim(store, &request, &["SM1"]).await, ClaimAnswer::NotOwner);
+    assert_eq!(claim(store, &request, &["SM1"]).await, ClaimAnswer::LeaseNotHeld);
 }
 
 /// The first of them may have made the listed message.

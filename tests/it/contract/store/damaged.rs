@@ -9,7 +9,7 @@ use otpost::domain::outcome::{ErrorCode, Outcome};
 use otpost::domain::receipt::DeliveryStatus;
 use otpost::domain::suppression::{ManualSuppression, NewSuppression, SuppressionTarget};
 use otpost::domain::verdict::Verdict;
-use otpost::store::code_check::{CodeCheck, ProviderAnswer};
+use otpost::store::code_check::{CodeCheck, ProviderCheckEnd};
 use otpost::store::redis::RedisStore;
 use otpost::store::{
     Admission, AdmissionInput, ClaimAnswer, ClaimInput, CompletionInput, Damaged, Grant, NewReceipt,
@@ -100,7 +100,7 @@ impl Stored {
         let suppression = ManualSuppression { masked: MASKED, reason: "", duration: None };
         let refund = CompletionInput {
             suppression: self.receipt().suppression,
-            ..completion(lease, &outcome, Refund::CountedRefusal)
+            ..completion(lease, &outcome, Refund::FullAndCounted)
         };
         let challenge = ChallengeId::from_digest(named(101));
         let claim = ClaimInput { lease, listed: &["SM1"], a_text_is_missing: false };
@@ -114,7 +114,10 @@ impl Stored {
             ("complete", store.complete(&refund).await.err()),
             ("verify", store.verify(&check).await.err()),
             ("begin_provider_check", store.begin_provider_check(&check).await.err()),
-            ("finish_provider_check", store.finish_provider_check(&check, ProviderAnswer::Right).await.err()),
+            (
+                "finish_provider_check",
+                store.finish_provider_check(&check, ProviderCheckEnd::Right).await.err(),
+            ),
             ("reopen_challenge", store.reopen_challenge(&check).await.err()),
             ("link_verification", store.link_verification(&lease.subject, &challenge, "VE1").await.err()),
             ("usage", store.usage(&lease.subject, None, &limits).await.err()),
@@ -241,7 +244,7 @@ async fn a_request_beside_a_key_of_another_type_is_charged_nowhere() {
         store.at(START);
         redis.replace(&key, OTHER_TYPE.0, OTHER_TYPE.1);
         for refused in [None, Some(failed(START).error.expect("a reason"))] {
-            let input = AdmissionInput { refused: refused.as_ref(), ..request.admit() };
+            let input = AdmissionInput { reject_if_new: refused.as_ref(), ..request.admit() };
             let is_read = refused.is_none() || matches!(kind, RECIPIENT | Damaged::Request);
             if is_read {
                 let error = store.admit(&input).await.expect_err("damaged");
@@ -278,7 +281,8 @@ async fn a_damaged_claim_note_or_list_of_possible_checks_is_named_by_its_kind() 
     let (limits, digests) = (limits(), [("k1", named(51))]);
     stored.redis.replace(key_of("v", 1), "SET", &[b"x"]);
     let check = code_check(&limits, &digests);
-    let error = stored.store.finish_provider_check(&check, ProviderAnswer::Right).await.expect_err("damaged");
+    let error =
+        stored.store.finish_provider_check(&check, ProviderCheckEnd::Right).await.expect_err("damaged");
     assert_eq!(damaged(&error), Some(Damaged::Subject("possible_checks")));
 
     let claim = ClaimInput { lease: stored.request.lease(), listed: &["SM1"], a_text_is_missing: false };
@@ -367,7 +371,7 @@ async fn a_damaged_idempotency_key_is_never_taken_for_a_free_one() {
     ] {
         redis.replace(&name, command, arguments);
         for request in [None, Some(named(2))] {
-            let error = store.idempotency_key(named(1), request).await.expect_err("damaged");
+            let error = store.bind_idempotency_key(named(1), request).await.expect_err("damaged");
             assert_eq!(damaged(&error), Some(Damaged::Subject("idempotency_key")), "{arguments:?}");
         }
     }

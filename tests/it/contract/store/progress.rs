@@ -116,7 +116,7 @@ async fn unfinished_leases_exclude_requeued_ones(store: &dyn TimedStore) {
         let ours = request.owned_by(owner);
         assert_eq!(granted(admit(store, &ours).await).unfinished_leases, 1);
         assert_eq!(update(store, &ours, 0, requeued).await, ProgressAnswer::Applied);
-        assert_eq!(update(store, &ours, 0, requeued).await, ProgressAnswer::NotOwner, "it has no owner");
+        assert_eq!(update(store, &ours, 0, requeued).await, ProgressAnswer::LeaseNotHeld, "it has no owner");
     }
     granted(admit(store, &request.owned_by(4)).await);
     for crashes in 1..3 {

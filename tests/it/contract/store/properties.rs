@@ -30,7 +30,7 @@ proptest! {
             let request = TestRequest { user: Some(named(recipient)), ..request_to(recipient, &format!("r{number}")) };
             let Admission::Granted(_) = run(admit(&store, &request)) else { continue };
             let outcome = if end == 0 { sent(START) } else { failed(START) };
-            let refund = [Refund::None, Refund::Uncounted, Refund::CountedRefusal][usize::from(end)];
+            let refund = [Refund::None, Refund::Full, Refund::FullAndCounted][usize::from(end)];
             let result = run(store.complete(&completion(request.lease(), &outcome, refund))).expect("answers");
             prop_assert_eq!(result, CompletionAnswer::Recorded);
             *charged.entry(recipient).or_default() += u32::from(refund == Refund::None);

@@ -7,7 +7,7 @@ use otpost::domain::keyed_digest::Digest16;
 use otpost::domain::limit::Limits;
 use otpost::domain::outcome::ErrorCode;
 use otpost::domain::verdict::Verdict;
-use otpost::store::code_check::{CodeCheck, ProviderAnswer, ProviderCheckStart};
+use otpost::store::code_check::{CodeCheck, ProviderCheckEnd, ProviderCheckStart};
 use otpost::store::{AdmissionInput, Grant, ProposedChallenge, Refund};
 
 use super::{
@@ -36,7 +36,7 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
 async fn admit_provider_made(store: &dyn TimedStore, request: &TestRequest) -> Grant {
     let id = ChallengeId::from_digest(named(request.challenge));
     let proposal = ProposedChallenge { id, kid: PROVIDER_MADE, digest: Digest16::NONE, callers_code: false };
-    let admit = AdmissionInput { proposal, known_kids: PROVIDER_MADE_KIDS, ..request.admit() };
+    let admit = AdmissionInput { proposal, code_key_ids: PROVIDER_MADE_KIDS, ..request.admit() };
     let grant = granted(store.admit(&admit).await.expect("the store answers"));
     let outcome = sent(grant.now);
     store.complete(&completion(request.lease(), &outcome, Refund::None)).await.expect("the store answers");
@@ -48,7 +48,7 @@ async fn begin(store: &dyn TimedStore, recipient: u8, check_id: u64) -> Provider
     store.begin_provider_check(&check(recipient, check_id, &limits)).await.expect("the store answers")
 }
 
-async fn finish(store: &dyn TimedStore, recipient: u8, check_id: u64, result: ProviderAnswer) -> Verdict {
+async fn finish(store: &dyn TimedStore, recipient: u8, check_id: u64, result: ProviderCheckEnd) -> Verdict {
     let limits = limits();
     store
         .finish_provider_check(&check(recipient, check_id, &limits), result)
@@ -74,7 +74,7 @@ async fn a_right_code_is_right_once(store: &dyn TimedStore) {
     assert_eq!(begin(store, 120, 1).await, ProviderCheckStart::Ask(None));
     for _ in 0..2 {
         assert_eq!(
-            finish(store, 120, 1, ProviderAnswer::Right).await,
+            finish(store, 120, 1, ProviderCheckEnd::Right).await,
             Verdict::Verified,
             "and again when repeated"
         );
@@ -89,8 +89,8 @@ async fn of_two_right_codes_at_once_one_is_verified(store: &dyn TimedStore) {
     for check_id in [1, 2] {
         assert_eq!(begin(store, 121, check_id).await, ProviderCheckStart::Ask(None));
     }
-    assert_eq!(finish(store, 121, 2, ProviderAnswer::Right).await, Verdict::Verified);
-    assert_eq!(finish(store, 121, 1, ProviderAnswer::Right).await, Verdict::AlreadyUsed);
+    assert_eq!(finish(store, 121, 2, ProviderCheckEnd::Right).await, Verdict::Verified);
+    assert_eq!(finish(store, 121, 1, ProviderCheckEnd::Right).await, Verdict::AlreadyUsed);
 }
 
 async fn checks_are_counted_before_the_provider_is_asked(store: &dyn TimedStore) {
@@ -104,7 +104,7 @@ async fn checks_are_counted_before_the_provider_is_asked(store: &dyn TimedStore)
     let locked = ProviderCheckStart::Decided(Verdict::Locked { retry_after: None });
     assert_eq!(begin(store, 122, 6).await, locked, "none of the five has finished");
     for _ in 0..2 {
-        assert_eq!(finish(store, 122, 1, ProviderAnswer::Wrong).await, Verdict::Wrong { attempts_left: 0 });
+        assert_eq!(finish(store, 122, 1, ProviderCheckEnd::Wrong).await, Verdict::Wrong { attempts_left: 0 });
     }
     assert_eq!(begin(store, 122, 6).await, locked);
 
@@ -115,7 +115,7 @@ async fn checks_are_counted_before_the_provider_is_asked(store: &dyn TimedStore)
         assert_eq!(begin(store, 122, check_id).await, ProviderCheckStart::Ask(None));
     }
     // One of them is right, so that there can be another code.
-    assert_eq!(finish(store, 122, 15, ProviderAnswer::Right).await, Verdict::Verified);
+    assert_eq!(finish(store, 122, 15, ProviderCheckEnd::Right).await, Verdict::Verified);
     store.at(START.plus(Duration::from_secs(80)));
     admit_provider_made(store, &TestRequest { challenge: 231, ..request_to(122, "count-3") }).await;
     assert_eq!(begin(store, 122, 20).await, ProviderCheckStart::Ask(None));
@@ -130,11 +130,11 @@ async fn a_check_that_was_not_compared_is_uncounted_once(store: &dyn TimedStore)
     begin(store, 123, 2).await;
     for _ in 0..3 {
         assert_eq!(
-            finish(store, 123, 1, ProviderAnswer::NotCompared).await,
+            finish(store, 123, 1, ProviderCheckEnd::NotCompared).await,
             Verdict::Unanswered { counted: false }
         );
     }
-    assert_eq!(finish(store, 123, 2, ProviderAnswer::Wrong).await, Verdict::Wrong { attempts_left: 4 });
+    assert_eq!(finish(store, 123, 2, ProviderCheckEnd::Wrong).await, Verdict::Wrong { attempts_left: 4 });
 }
 
 async fn a_right_code_found_later_needs_a_single_possible_check(store: &dyn TimedStore) {
@@ -144,20 +144,28 @@ async fn a_right_code_found_later_needs_a_single_possible_check(store: &dyn Time
     begin(store, 124, 9).await;
     let unnamed = Verdict::Unanswered { counted: true };
     assert_eq!(
-        finish(store, 124, 9, ProviderAnswer::Found).await,
+        finish(store, 124, 9, ProviderCheckEnd::ApprovedAfterLostAnswer).await,
         unnamed,
         "without a name, nothing can have been found"
     );
-    finish(store, 124, 9, ProviderAnswer::Wrong).await;
+    finish(store, 124, 9, ProviderCheckEnd::Wrong).await;
     link(store, &found, found.challenge, NAME).await;
     begin(store, 124, 1).await;
     begin(store, 124, 2).await;
     let unsure = Verdict::Unanswered { counted: true };
-    assert_eq!(finish(store, 124, 1, ProviderAnswer::Found).await, unsure, "it may be the other check");
-    finish(store, 124, 2, ProviderAnswer::Wrong).await;
-    assert_eq!(finish(store, 124, 1, ProviderAnswer::Found).await, Verdict::Verified);
-    assert_eq!(finish(store, 124, 1, ProviderAnswer::Found).await, Verdict::Verified, "repeated");
-    assert_eq!(finish(store, 124, 2, ProviderAnswer::Found).await, Verdict::AlreadyUsed);
+    assert_eq!(
+        finish(store, 124, 1, ProviderCheckEnd::ApprovedAfterLostAnswer).await,
+        unsure,
+        "it may be the other check"
+    );
+    finish(store, 124, 2, ProviderCheckEnd::Wrong).await;
+    assert_eq!(finish(store, 124, 1, ProviderCheckEnd::ApprovedAfterLostAnswer).await, Verdict::Verified);
+    assert_eq!(
+        finish(store, 124, 1, ProviderCheckEnd::ApprovedAfterLostAnswer).await,
+        Verdict::Verified,
+        "repeated"
+    );
+    assert_eq!(finish(store, 124, 2, ProviderCheckEnd::ApprovedAfterLostAnswer).await, Verdict::AlreadyUsed);
 }
 
 /// A provider has one code for a number, whatever its purpose.
@@ -173,10 +181,13 @@ async fn a_code_right_for_one_purpose_is_not_found_for_another(store: &dyn Timed
     let limits = limits();
     let for_login = |check_id| CodeCheck { purpose: "login", ..check(129, check_id, &limits) };
     store.begin_provider_check(&for_login(1)).await.expect("answers");
-    let right = store.finish_provider_check(&for_login(1), ProviderAnswer::Right).await.expect("answers");
+    let right = store.finish_provider_check(&for_login(1), ProviderCheckEnd::Right).await.expect("answers");
     assert_eq!(right, Verdict::Verified);
     assert_eq!(begin(store, 129, 2).await, ProviderCheckStart::Ask(Some(NAME.to_owned())));
-    assert_eq!(finish(store, 129, 2, ProviderAnswer::Found).await, Verdict::Unanswered { counted: true });
+    assert_eq!(
+        finish(store, 129, 2, ProviderCheckEnd::ApprovedAfterLostAnswer).await,
+        Verdict::Unanswered { counted: true }
+    );
     // A new code of the provider's is independent of the old one.
     store.at(START.plus(Duration::from_secs(90)));
     let other = TestRequest { purpose: "payment", challenge: 237, ..request_to(129, "payment") };
@@ -184,7 +195,10 @@ async fn a_code_right_for_one_purpose_is_not_found_for_another(store: &dyn Timed
     link(store, &other, 237, "VE00000000000000000000000000000002").await;
     let for_payment = CodeCheck { purpose: "payment", ..check(129, 3, &limits) };
     store.begin_provider_check(&for_payment).await.expect("answers");
-    let found = store.finish_provider_check(&for_payment, ProviderAnswer::Found).await.expect("answers");
+    let found = store
+        .finish_provider_check(&for_payment, ProviderCheckEnd::ApprovedAfterLostAnswer)
+        .await
+        .expect("answers");
     assert_eq!(found, Verdict::Verified);
 }
 
@@ -198,9 +212,12 @@ async fn a_code_right_for_a_replaced_challenge_is_not_found_for_the_next(store: 
     store.at(START.plus(LIFE - Duration::from_secs(40)));
     admit_provider_made(store, &TestRequest { challenge: 238, ..request_to(130, "new") }).await;
     link(store, &first, 238, NAME).await;
-    assert_eq!(finish(store, 130, 1, ProviderAnswer::Right).await, Verdict::NonePending);
+    assert_eq!(finish(store, 130, 1, ProviderCheckEnd::Right).await, Verdict::NonePending);
     begin(store, 130, 2).await;
-    assert_eq!(finish(store, 130, 2, ProviderAnswer::Found).await, Verdict::Unanswered { counted: true });
+    assert_eq!(
+        finish(store, 130, 2, ProviderCheckEnd::ApprovedAfterLostAnswer).await,
+        Verdict::Unanswered { counted: true }
+    );
 }
 
 /// Ten wrong attempts an hour are allowed. These are none.
@@ -210,14 +227,14 @@ async fn a_check_that_was_not_wrong_is_no_wrong_attempt(store: &dyn TimedStore) 
     for check_id in 1..=5 {
         begin(store, 131, check_id).await;
     }
-    assert_eq!(finish(store, 131, 1, ProviderAnswer::Right).await, Verdict::Verified);
-    assert_eq!(finish(store, 131, 2, ProviderAnswer::Right).await, Verdict::AlreadyUsed);
+    assert_eq!(finish(store, 131, 1, ProviderCheckEnd::Right).await, Verdict::Verified);
+    assert_eq!(finish(store, 131, 2, ProviderCheckEnd::Right).await, Verdict::AlreadyUsed);
     store.at(START.plus(Duration::from_secs(40)));
     admit_provider_made(store, &TestRequest { challenge: 239, ..request_to(131, "two") }).await;
     for check_id in [3, 4, 5] {
         let uncounted = Verdict::Unanswered { counted: false };
         assert_eq!(
-            finish(store, 131, check_id, ProviderAnswer::NotCompared).await,
+            finish(store, 131, check_id, ProviderCheckEnd::NotCompared).await,
             uncounted,
             "its challenge is gone"
         );
@@ -247,9 +264,9 @@ async fn a_verification_name_stays_with_its_challenge(store: &dyn TimedStore) {
     // A check of a replaced challenge says nothing about the new one.
     store.at(START.plus(LIFE));
     admit_provider_made(store, &TestRequest { challenge: 232, ..request_to(125, "name-2") }).await;
-    assert_eq!(finish(store, 125, 2, ProviderAnswer::Right).await, Verdict::NonePending);
+    assert_eq!(finish(store, 125, 2, ProviderCheckEnd::Right).await, Verdict::NonePending);
     assert_eq!(begin(store, 125, 3).await, ProviderCheckStart::Ask(None));
-    assert_eq!(finish(store, 125, 3, ProviderAnswer::Wrong).await, Verdict::Wrong { attempts_left: 4 });
+    assert_eq!(finish(store, 125, 3, ProviderCheckEnd::Wrong).await, Verdict::Wrong { attempts_left: 4 });
 }
 
 async fn a_challenge_is_continued_only_by_the_maker_of_its_code(store: &dyn TimedStore) {
@@ -287,7 +304,7 @@ async fn the_provider_is_not_asked_about_expired_codes(store: &dyn TimedStore) {
         begin(store, 128, 2).await,
         ProviderCheckStart::Decided(Verdict::Expired { at: START.plus(LIFE) })
     );
-    assert_eq!(finish(store, 128, 1, ProviderAnswer::Right).await, Verdict::Verified, "it began in time");
+    assert_eq!(finish(store, 128, 1, ProviderCheckEnd::Right).await, Verdict::Verified, "it began in time");
     store.at(START.plus(LIFE + HOUR));
     assert_eq!(begin(store, 128, 3).await, ProviderCheckStart::Decided(Verdict::NonePending));
 }

@@ -34,7 +34,7 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
 async fn fail(store: &dyn TimedStore, request: &TestRequest, suppression: Option<NewSuppression<'_>>) {
     let outcome = failed(START);
     let completion =
-        CompletionInput { suppression, ..completion(request.lease(), &outcome, Refund::CountedRefusal) };
+        CompletionInput { suppression, ..completion(request.lease(), &outcome, Refund::FullAndCounted) };
     store.complete(&completion).await.expect("answers");
 }
 
@@ -243,7 +243,7 @@ async fn the_last_requests_include_rejected_ones(store: &dyn TimedStore) {
 
 async fn an_idempotency_key_names_its_first_request_for_a_day(store: &dyn TimedStore) {
     let [key, first, second] = [named(201), named(202), named(203)];
-    let bound = async |request| store.idempotency_key(key, request).await.expect("answers");
+    let bound = async |request| store.bind_idempotency_key(key, request).await.expect("answers");
     store.at(START);
     assert_eq!(bound(None).await, None, "reading binds nothing");
     assert_eq!(bound(Some(first)).await, Some(first));
@@ -251,7 +251,7 @@ async fn an_idempotency_key_names_its_first_request_for_a_day(store: &dyn TimedS
     for asked in [Some(second), None, Some(first)] {
         assert_eq!(bound(asked).await, Some(first));
     }
-    assert_eq!(store.idempotency_key(named(204), None).await.expect("answers"), None);
+    assert_eq!(store.bind_idempotency_key(named(204), None).await.expect("answers"), None);
     store.at(START.plus(24 * HOUR));
     assert_eq!(bound(None).await, None);
     assert_eq!(bound(Some(second)).await, Some(second));

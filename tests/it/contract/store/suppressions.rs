@@ -33,8 +33,8 @@ async fn while_paused_nothing_starts_but_outcomes_are_replayed(store: &dyn Timed
         store.admit(&AdmissionInput { gate_closed: true, ..other.admit() }).await.expect("answers")
     };
     assert_eq!(paused(&completed).await, Admission::Completed { outcome: sent(START), ours: false });
-    assert_eq!(paused(&live).await, Admission::Paused);
-    assert_eq!(paused(&new).await, Admission::Paused);
+    assert_eq!(paused(&live).await, Admission::GateClosed);
+    assert_eq!(paused(&new).await, Admission::GateClosed);
     assert_eq!(store.request_record(&new.request, None).await.expect("answers"), None);
     let usage = store.usage(&new.lease().subject, Some(&new.request), &new.limits).await;
     let usage = usage.expect("answers");
@@ -141,7 +141,7 @@ async fn a_manual_suppression_never_shortens_another(store: &dyn TimedStore) {
             masked: "+57**78",
         });
         let completion =
-            CompletionInput { suppression, ..completion(request.lease(), &outcome, Refund::CountedRefusal) };
+            CompletionInput { suppression, ..completion(request.lease(), &outcome, Refund::FullAndCounted) };
         store.complete(&completion).await.expect("answers");
     };
     let (now, later) = (START.plus(20_000 * HOUR), START.plus(20_001 * HOUR));

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::context::{DeliveryContext, HOLD_MAX, HandlerSlot, RequeueReason};
+use super::context::{DeliveryContext, HOLD_MAX, HandlerSlot, StopReason};
 use super::gateway::ChannelGateway;
 use super::random::random_id;
 use crate::broker::pause::pause_is;
@@ -23,7 +23,7 @@ use crate::telemetry::events;
 
 /// A message whose handler panics on this delivery or later is dead-lettered. Every earlier delivery counts, whatever the
 /// reason of its requeue.
-const PANICKED_DELIVERIES_MAX: u64 = 5;
+const POISON_FROM_DELIVERY: u64 = 5;
 
 /// The longest wait for the next buffered delivery of a consumer.
 const BUFFERED_WAIT: Duration = Duration::from_millis(50);
@@ -64,7 +64,7 @@ impl ConsumerLoop {
         let mut handlers = JoinSet::new();
         while let Some((slot, delivery)) = self.next(consumer.as_mut()).await {
             let (gateway, shutdown) = (self.gateway.clone(), self.shutdown.clone());
-            // Boxed, because a task moves its future some times, and this one has 6 kB.
+            // Boxed, because a task moves its future some times, and this one is 6 kB.
             handlers.spawn(Box::pin(async move { handle(&gateway, delivery, slot, &shutdown).await }));
             while handlers.try_join_next().is_some() {}
         }
@@ -72,7 +72,7 @@ impl ConsumerLoop {
         consumer.cancel().await;
         let drained = tokio::time::timeout(self.grace, async {
             while let Some(delivery) = consumer.next().await {
-                requeue(delivery, RequeueReason::Stopping);
+                requeue(delivery, StopReason::Shutdown);
             }
             while handlers.join_next().await.is_some() {}
             self.gateway.replies.finish().await;
@@ -94,7 +94,7 @@ impl ConsumerLoop {
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => {
-                    waiting.into_iter().for_each(|delivery| requeue(delivery, RequeueReason::Stopping));
+                    waiting.into_iter().for_each(|delivery| requeue(delivery, StopReason::Shutdown));
                     return None;
                 }
                 () = pause_is(&mut self.paused, true) => {}
@@ -123,9 +123,9 @@ impl ConsumerLoop {
         };
         let mut over = pin!(over);
         if tokio::time::timeout_at(oldest + HOLD_MAX, &mut over).await.is_err() {
-            waiting.take().into_iter().for_each(|delivery| requeue(delivery, RequeueReason::HeldTooLong));
+            waiting.take().into_iter().for_each(|delivery| requeue(delivery, StopReason::HeldTooLong));
             while let Ok(Some(delivery)) = tokio::time::timeout(BUFFERED_WAIT, consumer.next()).await {
-                requeue(delivery, RequeueReason::HeldTooLong);
+                requeue(delivery, StopReason::HeldTooLong);
             }
             over.await;
         }
@@ -136,7 +136,7 @@ impl ConsumerLoop {
     }
 }
 
-fn requeue(delivery: Delivery, reason: RequeueReason) {
+fn requeue(delivery: Delivery, reason: StopReason) {
     events::delivery_requeued(reason.as_str());
     delivery.settle(Settlement::Requeue);
 }
@@ -153,12 +153,12 @@ async fn handle(
         slot,
         shutdown,
         started_at: Instant::now(),
-        token: random_id(),
+        fencing_token: random_id(),
     };
     let processed = AssertUnwindSafe(gateway.process(&mut handler)).catch_unwind().await;
     let settlement = match processed {
         Ok(Ok(())) => Settlement::Ack,
-        Ok(Err(reason)) => after_requeue(gateway, &handler, reason).await,
+        Ok(Err(reason)) => settle_stopped(gateway, &handler, reason).await,
         Err(_panic) => after_panic(gateway, &handler).await,
     };
     drop(handler);
@@ -166,13 +166,13 @@ async fn handle(
     delivery.settle(settlement);
 }
 
-/// Requeues the delivery, or dead-letters it if a requeue would repeat the failure.
-async fn after_requeue(
+/// Requeues the delivery of a handler that stopped, or dead-letters it if a requeue would repeat the failure.
+async fn settle_stopped(
     gateway: &ChannelGateway,
     handler: &DeliveryContext<'_>,
-    reason: RequeueReason,
+    reason: StopReason,
 ) -> Settlement {
-    if reason == RequeueReason::RecordUnreadable && gateway.dead_letter_unreadable(handler).await.is_ok() {
+    if reason == StopReason::RecordUnreadable && gateway.dead_letter_unreadable(handler).await.is_ok() {
         return Settlement::Ack;
     }
     events::delivery_requeued(reason.as_str());
@@ -182,12 +182,12 @@ async fn after_requeue(
 async fn after_panic(gateway: &ChannelGateway, handler: &DeliveryContext<'_>) -> Settlement {
     let delivery_count = handler.delivery.properties.delivery_count;
     events::handler_panicked(delivery_count);
-    if delivery_count + 1 < PANICKED_DELIVERIES_MAX {
+    if delivery_count + 1 < POISON_FROM_DELIVERY {
         return Settlement::Requeue;
     }
     match AssertUnwindSafe(gateway.dead_letter_panicked(handler)).catch_unwind().await {
         Ok(Ok(())) => Settlement::Ack,
-        Ok(Err(reason)) => after_requeue(gateway, handler, reason).await,
+        Ok(Err(reason)) => settle_stopped(gateway, handler, reason).await,
         Err(_) => Settlement::Requeue,
     }
 }
