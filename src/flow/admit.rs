@@ -71,11 +71,11 @@ impl ChannelGateway {
                 digest: proposed.digest,
                 callers_code: request.code.is_some(),
             },
-            known_kids: if self.provider.makes_codes() { PROVIDER_MADE_KIDS } else { self.codes.kids() },
+            code_key_ids: if self.provider.makes_codes() { PROVIDER_MADE_KIDS } else { self.codes.kids() },
             limits: &self.policy.limits,
             refused: valid.refused.as_ref(),
             gate_closed: false,
-            suspect_from: UNFINISHED_LEASES_SUSPECT,
+            crash_suspect_leases_min: UNFINISHED_LEASES_SUSPECT,
             country: country.as_deref(),
             history: &history,
         };
@@ -106,7 +106,7 @@ impl ChannelGateway {
                 Admission::CrashSuspect { unfinished_leases, time_left } => {
                     handler.sleep_without_slot(suspect_wait(unfinished_leases).min(time_left)).await?;
                     // A suspect waits once.
-                    input.suspect_from = u32::MAX;
+                    input.crash_suspect_leases_min = u32::MAX;
                 }
             }
         }

@@ -22,7 +22,7 @@ pub struct AdmissionInput<'a> {
     /// The challenge to start if no pending one can be continued.
     pub proposal: ProposedChallenge<'a>,
     /// The ids of our code keys, in the form of [`crate::domain::code::CodeKeyring::kids`].
-    pub known_kids: &'a str,
+    pub code_key_ids: &'a str,
     pub limits: &'a Limits,
     /// A new request is rejected with this error. A request that has a record goes on, or answers with its outcome.
     pub refused: Option<&'a OutcomeError>,
@@ -30,7 +30,7 @@ pub struct AdmissionInput<'a> {
     pub gate_closed: bool,
     /// From this many unfinished leases on, before this one begins, the request is a crash suspect. A lease is unfinished
     /// until its handler completes or requeues the request.
-    pub suspect_from: u32,
+    pub crash_suspect_leases_min: u32,
     /// The recipient's country, which a suppression may cover.
     pub country: Option<&'a str>,
     pub history: &'a RequestHistory,
@@ -59,7 +59,7 @@ pub enum Admission {
     },
     /// Another lease is valid, or the next attempt is not due, for this long.
     Busy(Duration),
-    /// Earlier handlers crashed while they worked on it. Wait, then ask again with `suspect_from: u32::MAX`.
+    /// Earlier handlers crashed while they worked on it. Wait, then ask again with `crash_suspect_leases_min: u32::MAX`.
     CrashSuspect {
         /// This handler has no lease yet, so none of them is its own.
         unfinished_leases: u32,

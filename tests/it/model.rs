@@ -258,7 +258,7 @@ async fn answer(store: &dyn TimedStore, step: &Step, now: UnixMillis) -> String 
                 overdue.sort_by_key(|overdue| format!("{overdue:?}"));
             }
             for lapsed in
-                overdue.iter().flatten().filter(|overdue| overdue.lapsed && overdue.sent_at.0 % 2 == 0)
+                overdue.iter().flatten().filter(|overdue| overdue.lapsed && overdue.completed_at.0 % 2 == 0)
             {
                 store.end_receipt_wait(lapsed).await.expect("answers");
             }
@@ -326,7 +326,7 @@ async fn admit(store: &dyn TimedStore, copy: &Copy, now: UnixMillis) -> String {
         refused: (copy.challenge == 2 && copy.owner == 2).then_some(&disabled),
         gate_closed: copy.challenge == 1 && copy.owner == 2,
         country: (copy.recipient == 2).then_some(COUNTRY),
-        known_kids: ",k1,k2,@provider,",
+        code_key_ids: ",k1,k2,@provider,",
         ..request.admit()
     };
     shown(store.admit(&admit).await)

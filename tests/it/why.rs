@@ -387,11 +387,11 @@ pub async fn seed(store: &dyn Store, to: &str, id: &str, end: Status, error: Opt
             digest,
             callers_code: false,
         },
-        known_kids: ",k1,",
+        code_key_ids: ",k1,",
         limits: &limits,
         refused: None,
         gate_closed: false,
-        suspect_from: u32::MAX,
+        crash_suspect_leases_min: u32::MAX,
         country: None,
         history: &history.clone(),
     };

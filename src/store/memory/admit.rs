@@ -58,7 +58,7 @@ impl State {
         let continues = pending.used.is_none()
             && pending.checks < input.limits.wrong_per_challenge
             && pending.expires.since(now) >= life_left_min
-            && input.known_kids.contains(&format!(",{},", pending.kid))
+            && input.code_key_ids.contains(&format!(",{},", pending.kid))
             && pending.callers_code == proposal.callers_code
             && (!proposal.callers_code || pending.digest == proposal.digest);
         continues.then(|| pending.clone())

@@ -14,24 +14,24 @@ local function each_sent_request(prefix, recipient, sends, since, now, visit)
   for at = 1, #sends, REQUEST_ENTRY do
     local time, request = read('>I6c17', sends, at)
     if time >= since then
-      local is_read, line = pcall(function()
+      local is_read, record = pcall(function()
         local key = prefix .. 'q' .. request
-        local line = find_record(key, call('GET', key), recipient)
-        if not line then return nil end
-        local state, _, kept_until, _, rest = read_head(line)
-        if state == COMPLETED then read(COMPLETION, line, rest) else read_progress(line, recipient) end
-        return kept_until > now and line or nil
+        local record = find_record(key, call('GET', key), recipient)
+        if not record then return nil end
+        local state, _, kept_until, _, rest_at = read_common(record)
+        if state == COMPLETED then read(COMPLETION, record, rest_at) else read_progress(record, recipient) end
+        return kept_until > now and record or nil
       end)
-      visit(request, time, is_read, line)
+      visit(request, time, is_read, record)
     end
   end
 end
 
 -- Adds the claim that a completed record shows to `claims`, by message: the request and the end of the claim.
-local function add_recorded_claim(claims, request, line, outcome_kept, now)
-  local state, _, kept_until, _, rest = read_head(line)
+local function add_recorded_claim(claims, request, record, outcome_kept, now)
+  local state, _, kept_until, _, rest_at = read_common(record)
   if state ~= COMPLETED then return end
-  local claims_it, message_id = read(COMPLETION, line, rest)
+  local claims_it, message_id = read(COMPLETION, record, rest_at)
   local till = kept_until - outcome_kept + CLAIM_KEPT
   if claims_it == 1 and till > now then claims[message_id] = {request = request, till = till} end
 end
@@ -61,22 +61,22 @@ end
 -- may equal any. No facts: the code of a request whose record was lost; it may be any, too.
 local function may_be_same_code(purpose, facts, our_purpose, our_facts)
   if facts == '' then return true end
-  local callers, id, digest, kid = read(FACTS, facts)
-  local our_callers, our_id, our_digest, our_kid = read(FACTS, our_facts)
+  local is_callers_code, id, digest, kid = read(CODE_FACTS, facts)
+  local our_is_callers_code, our_id, our_digest, our_kid = read(CODE_FACTS, our_facts)
   if id == our_id then return true end
   if kid == our_kid and purpose == our_purpose then return digest == our_digest end
-  return callers == 1 or our_callers == 1
+  return is_callers_code == 1 or our_is_callers_code == 1
 end
 
 -- The messages of another request that may be unclaimed: their number, their times, purpose and facts of their code.
-local function unnamed_messages(line, recipient, now)
-  local state, _, _, _, rest = read_head(line)
+local function unnamed_messages(record, recipient, now)
+  local state, _, _, _, rest_at = read_common(record)
   if state == COMPLETED then
-    local _, _, unnamed = read(COMPLETION, line, rest)
+    local _, _, unnamed = read(COMPLETION, record, rest_at)
     if unnamed == '' then return 0 end
     return read('>HI6I6Bc0Bc0', unnamed)
   end
-  local r = read_progress(line, recipient)
+  local r = read_progress(record, recipient)
   local count, from, till = possible_messages(r, now)
   return count, from, till, r.purpose, r.facts
 end
@@ -86,22 +86,22 @@ local function claim_message(keys, args)
   local token, a_text_is_missing, clock_difference_max, requests_max = read('>c8BI4H', args[2])
   local now = clock(c.test_time)
   local recipient, request, prefix = sub(keys[1], -16), sub(keys[2], -17), prefix_of(keys[1])
-  local line = find_record(keys[2], call('GET', keys[2]), recipient)
-  if not line then return 'o' end
-  local state, owner, kept_until = read_head(line)
-  if kept_until <= now or state == COMPLETED or owner ~= token then return 'o' end
-  local r = read_progress(line, recipient)
+  local record = find_record(keys[2], call('GET', keys[2]), recipient)
+  if not record then return 'o' end
+  local state, lease_token, kept_until = read_common(record)
+  if kept_until <= now or state == COMPLETED or lease_token ~= token then return 'o' end
+  local r = read_progress(record, recipient)
   local _, from = possible_messages(r, now)
 
   local s = read_recipient(keys[1], call('GET', keys[1]))
   local claims, others, unreadable, in_time = {}, {}, false, 0
-  each_sent_request(prefix, recipient, s.sends, now - DAY, now, function(other, time, is_read, other_line)
+  each_sent_request(prefix, recipient, s.sends, now - DAY, now, function(other, time, is_read, other_record)
     if time >= from - CLAIM_KEPT then
       in_time = in_time + 1
       unreadable = unreadable or not is_read
-      if other ~= request and is_read and other_line then others[#others + 1] = {other, other_line} end
+      if other ~= request and is_read and other_record then others[#others + 1] = {other, other_record} end
     end
-    if is_read and other_line then add_recorded_claim(claims, other, other_line, c.outcome_kept, now) end
+    if is_read and other_record then add_recorded_claim(claims, other, other_record, c.outcome_kept, now) end
   end)
   -- Another request whose record cannot be read may have made any message.
   if in_time > requests_max or unreadable then return 'n' end
@@ -110,7 +110,7 @@ local function claim_message(keys, args)
   for _, other in ipairs(others) do
     local is_done, count, since, till, purpose, facts = pcall(unnamed_messages, other[2], recipient, now)
     if not is_done then return 'n' end
-    local other_state, _, _, receipt = read_head(other[2])
+    local other_state, _, _, receipt = read_common(other[2])
     -- A receipt names one of its messages: it is taken off the count, unless the request claimed it, as completion then did
     -- so.
     if receipt ~= '' then

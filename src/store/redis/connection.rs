@@ -113,11 +113,11 @@ impl Link {
         server.clone().unwrap_or_else(|| "-".to_owned())
     }
 
-    /// Records an answered heartbeat. The server may lack writes for `lost_writes_for` longer.
-    pub(super) fn heartbeat_answered(&self, server: &str, lost_writes_for: Duration) {
+    /// Records an answered heartbeat. The server may lack writes for `lost_writes_left` longer.
+    pub(super) fn heartbeat_answered(&self, server: &str, lost_writes_left: Duration) {
         *self.server.lock().expect("nothing panics while it holds the lock") = Some(server.to_owned());
-        let until = millis(self.opened.elapsed() + lost_writes_for);
-        let until = if lost_writes_for.is_zero() { 0 } else { until };
+        let until = millis(self.opened.elapsed() + lost_writes_left);
+        let until = if lost_writes_left.is_zero() { 0 } else { until };
         self.lost_writes_until.store(until, Ordering::Relaxed);
         self.has_silent_step.store(false, Ordering::Relaxed);
     }

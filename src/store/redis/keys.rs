@@ -123,7 +123,7 @@ impl Keys {
     }
 
     /// A log that recipients share, packed or, where many events are counted, as a list.
-    pub(super) fn shared_log(&self, log: EventLog, digest: &Digest16, is_list: bool) -> Key {
+    pub(super) fn subject_log(&self, log: EventLog, digest: &Digest16, is_list: bool) -> Key {
         let kind = match (log, is_list) {
             (EventLog::UserSends, false) => b"u",
             (EventLog::UserSends, true) => b"U",
@@ -171,8 +171,8 @@ impl Keys {
         self.name(b"kill", b"")
     }
 
-    /// The last server. The layout before this one had `server`, by which `before.lua` knows its workers.
-    fn server(&self) -> Key {
+    /// The last server. Layout 1 had `server`, by which `before.lua` knows its workers.
+    fn primary(&self) -> Key {
         self.name(b"primary", b"")
     }
 
@@ -188,10 +188,10 @@ impl Keys {
     /// The keys that all requests share, but those of countries, in the order that `shared.lua` has.
     pub(super) fn all_shared(&self) -> Vec<Key> {
         let all_sends =
-            |is_list| self.shared_log(EventLog::AllSends, &Digest16::from_bytes([0; 16]), is_list);
+            |is_list| self.subject_log(EventLog::AllSends, &Digest16::from_bytes([0; 16]), is_list);
         let (packed, list) = (all_sends(false), all_sends(true));
         let sets = [self.due(), self.suppressed(), self.active_workers()];
-        [self.kill_switch(), packed, list].into_iter().chain(sets).chain([self.server()]).collect()
+        [self.kill_switch(), packed, list].into_iter().chain(sets).chain([self.primary()]).collect()
     }
 
     /// A shared key by its name in [`Damaged::Shared`].

@@ -21,19 +21,19 @@
 -- Receipt: Hc0 message id, B rank, B status, B published (0 or 1), I4 provider code (0: none), I6 time, B suppression strength
 -- A request is 17 bytes: `u` and a UUID, or `h` and a digest of another id, whose text is in {P}:t<17 bytes>.
 -- Histories and outcomes are opaque here: `records.rs` packs them. Only a rejection is written here.
-local VERSION = 2
+local LAYOUT = 2
 local HOUR, DAY = 3600000, 86400000
 local NO_END = 281474976710655
-local NO_OWNER = '\0\0\0\0\0\0\0\0'
+local NO_LEASE = '\0\0\0\0\0\0\0\0'
 local SENDING, WAITING, DOUBT, COMPLETED = 1, 2, 3, 4
 local REQUEST_ENTRY, CHECK_ENTRY = 23, 14
 -- Its length has two bytes, and `pack` does not check it.
 local LOG_BYTES_MAX = 65535
 
-local SEAL, SEALED = '>BI3', 5
+local HEADER, BODY_AT = '>BI3', 5
 local RECIPIENT = '>I6I6I6Bc0I4I6Hc0Hc0Hc0Hc0'
-local BODY, FACTS = '>I6BBc0', '>Bc16c16Bc0'
-local HEAD = '>c16Bc8I6Hc0'
+local CHALLENGE, CODE_FACTS = '>I6BBc0', '>Bc16c16Bc0'
+local COMMON = '>c16Bc8I6Hc0'
 local PROGRESS = '>I6HI6HHI6I6I6Bc0Bc0'
 local REQUEST_IN_PROGRESS = '>c16Bc8I6Hc0I6HI6HHI6I6I6Bc0Bc0c0'
 local REQUEST_COMPLETED = '>c16Bc8I6Hc0BHc0Hc0c0'
@@ -42,14 +42,14 @@ local RECEIPT = '>Hc0BBBI4I6B'
 
 -- The key of the last command, or whose value is being read: the answer to an error names it. So a value is read right after
 -- its command, or by a function that sets this.
-local touched
+local last_key
 
 -- A function library gets the API of Redis only when a function runs, not while it is loaded.
 local pack, read, call, server_call, sub, find, format, max, min, ceil
 local function fetch_api()
   pack, read, server_call = struct.pack, struct.unpack, redis.call
   call = function(command, key, ...)
-    touched = key
+    last_key = key
     return server_call(command, key, ...)
   end
   sub, find, format, max, min, ceil = string.sub, string.find, string.format, math.max, math.min, math.ceil
@@ -63,22 +63,22 @@ local function clock(test_time)
 end
 
 -- A stored time as decimal digits. Lua's own conversion takes more, such as `nan`.
-local function number(text) return tonumber(string.match(text, '^%d+$')) or error('a number cannot be read') end
+local function parse_time(text) return tonumber(string.match(text, '^%d+$')) or error('a number cannot be read') end
 
 -- A number as decimal digits. Lua's own conversion writes large numbers with an exponent.
 local function decimal(number) return format('%.0f', number) end
 
 local function prefix_of(recipient_key) return sub(recipient_key, 1, -18) end
 
-local function seal(body) return pack(SEAL, VERSION, #body) .. body end
+local function with_header(body) return pack(HEADER, LAYOUT, #body) .. body end
 
-local function check_seal(value)
-  local version, length = read(SEAL, value)
-  if version ~= VERSION or length ~= #value - SEALED + 1 then error('a value is cut off, or of another version') end
+local function check_header(value)
+  local version, length = read(HEADER, value)
+  if version ~= LAYOUT or length ~= #value - BODY_AT + 1 then error('a value is cut off, or of another version') end
 end
 
 local function read_recipient(key, value)
-  touched = key
+  last_key = key
   local s = {key = key}
   if not value then
     s.kept_until, s.cooldown_until, s.cooldown_deadline, s.cooldown_request = 0, 0, 0, ''
@@ -86,12 +86,12 @@ local function read_recipient(key, value)
     s.sends, s.refunds, s.unsent, s.wrong, s.challenges = '', '', '', '', ''
     return s
   end
-  check_seal(value)
-  local rest
+  check_header(value)
+  local rest_at
   s.kept_until, s.cooldown_until, s.cooldown_deadline, s.cooldown_request, s.suppression_code, s.suppressed_until,
-    s.sends, s.refunds, s.unsent, s.wrong, rest = read(RECIPIENT, value, SEALED)
+    s.sends, s.refunds, s.unsent, s.wrong, rest_at = read(RECIPIENT, value, BODY_AT)
   if (#s.sends + #s.refunds + #s.unsent) % REQUEST_ENTRY ~= 0 or #s.wrong % CHECK_ENTRY ~= 0 then error('a log cannot be read') end
-  s.challenges = sub(value, rest)
+  s.challenges = sub(value, rest_at)
   return s
 end
 
@@ -100,7 +100,7 @@ end
 local function write_recipient(key, s, window, now)
   s.kept_until = max(s.kept_until, now + window)
   if max(#s.sends, #s.refunds, #s.unsent, #s.wrong) > LOG_BYTES_MAX then error('a log is too long') end
-  local value = seal(pack(RECIPIENT, s.kept_until, s.cooldown_until, s.cooldown_deadline, #s.cooldown_request, s.cooldown_request,
+  local value = with_header(pack(RECIPIENT, s.kept_until, s.cooldown_until, s.cooldown_deadline, #s.cooldown_request, s.cooldown_request,
     s.suppression_code, s.suppressed_until, #s.sends, s.sends, #s.refunds, s.refunds, #s.unsent, s.unsent, #s.wrong, s.wrong)
     .. s.challenges)
   if s.suppressed_until == NO_END then return call('SET', key, value, 'GET') end
@@ -109,7 +109,7 @@ end
 
 -- The end of the entry of a challenge is checked by `read` itself, which fails where the value ends too early.
 local function find_challenge(s, purpose)
-  touched = s.key
+  last_key = s.key
   local challenges, at = s.challenges, 1
   while at <= #challenges do
     local its_purpose, body, after = read('>Bc0Hc0', challenges, at)
@@ -120,7 +120,7 @@ end
 
 -- Replaces the challenge of a purpose, and drops those whose time is over or cannot be read.
 local function with_challenge(s, purpose, body, kept_after, now)
-  touched = s.key
+  last_key = s.key
   local challenges, others, at = s.challenges, {}, 1
   while at <= #challenges do
     local its_purpose, its_body, after = read('>Bc0Hc0', challenges, at)
@@ -132,41 +132,41 @@ local function with_challenge(s, purpose, body, kept_after, now)
   return table.concat(others)
 end
 
-local function is_of(line, recipient) return sub(line, SEALED, SEALED + 15) == recipient end
+local function is_of(record, recipient) return sub(record, BODY_AT, BODY_AT + 15) == recipient end
 
 -- The head of a record: state, token, kept until, receipt, and where its rest begins.
-local function read_head(line)
-  local _, state, owner, kept_until, receipt, rest = read(HEAD, line, SEALED)
+local function read_common(record)
+  local _, state, lease_token, kept_until, receipt, rest_at = read(COMMON, record, BODY_AT)
   if state < SENDING or state > COMPLETED then error('a state cannot be read') end
-  return state, owner, kept_until, receipt, rest
+  return state, lease_token, kept_until, receipt, rest_at
 end
 
 -- The record of a request to a recipient, its key, and whether its id is shared: `line` is what stands at `key`.
-local function find_record(key, line, recipient)
-  touched = key
-  if not line then return line, key, false end
-  check_seal(line)
-  if is_of(line, recipient) then return line, key, false end
+local function find_record(key, record, recipient)
+  last_key = key
+  if not record then return record, key, false end
+  check_header(record)
+  if is_of(record, recipient) then return record, key, false end
   key = key .. recipient
-  line = call('GET', key)
-  if line then check_seal(line) end
-  return line, key, true
+  record = call('GET', key)
+  if record then check_header(record) end
+  return record, key, true
 end
 
 -- A record in progress, as a table.
-local function read_progress(line, recipient)
+local function read_progress(record, recipient)
   local r = {recipient = recipient}
-  local rest
-  r.state, r.owner, r.kept_until, r.receipt, rest = read_head(line)
-  r.lease_until, r.attempt, r.started_at, r.attempts_in_doubt, r.unfinished_leases, r.admitted_at, r.expires, r.deadline,
-    r.purpose, r.facts, rest = read(PROGRESS, line, rest)
-  r.history = sub(line, rest)
+  local rest_at
+  r.state, r.lease_token, r.kept_until, r.receipt, rest_at = read_common(record)
+  r.busy_until, r.attempts_started, r.attempt_started_at, r.attempts_in_doubt, r.unfinished_leases, r.admitted_at, r.expires, r.deadline,
+    r.purpose, r.facts, rest_at = read(PROGRESS, record, rest_at)
+  r.history = sub(record, rest_at)
   return r
 end
 
-local function progress_line(r)
-  return seal(pack(REQUEST_IN_PROGRESS, r.recipient, r.state, r.owner, r.kept_until, #r.receipt, r.receipt, r.lease_until,
-    r.attempt, r.started_at, r.attempts_in_doubt, r.unfinished_leases, r.admitted_at, r.expires, r.deadline, #r.purpose,
+local function pack_progress(r)
+  return with_header(pack(REQUEST_IN_PROGRESS, r.recipient, r.state, r.lease_token, r.kept_until, #r.receipt, r.receipt, r.busy_until,
+    r.attempts_started, r.attempt_started_at, r.attempts_in_doubt, r.unfinished_leases, r.admitted_at, r.expires, r.deadline, #r.purpose,
     r.purpose, #r.facts, r.facts, r.history))
 end
 
@@ -177,32 +177,32 @@ end
 
 -- Is the handler's count of attempts up to date? In state SENDING the record already counts the attempt about to be made.
 -- A handler that has not made it knows one fewer; that is accepted unless `was_made`.
-local function knows_last_attempt(r, attempts_made, was_made)
-  return r.attempt == attempts_made or not was_made and r.state == SENDING and r.attempt - 1 == attempts_made
+local function attempts_are_current(r, attempts_made, must_be_made)
+  return r.attempts_started == attempts_made or not must_be_made and r.state == SENDING and r.attempts_started - 1 == attempts_made
 end
 
 -- Of a request in progress: how many messages it may have, the earliest time of the first, and the latest time of the last.
 local function possible_messages(r, now)
   local count = r.attempts_in_doubt + (r.state == SENDING and 1 or 0)
   local only_current_attempt = count == 1 and r.state ~= WAITING
-  return count, only_current_attempt and r.started_at or r.admitted_at, min(now, r.deadline)
+  return count, only_current_attempt and r.attempt_started_at or r.admitted_at, min(now, r.deadline)
 end
 
 -- The suppression of a country: its provider code, and its end.
 local function read_country(key, value)
-  touched = key
+  last_key = key
   if #value ~= 10 then error('a suppression cannot be read') end
   return read('>I4I6', value)
 end
 
 -- A packed log that recipients share.
-local function read_shared(key, log)
-  touched = key
+local function read_subject_log(key, log)
+  last_key = key
   if log and #log % 6 ~= 0 then error('a log cannot be read') end
   return log
 end
 
 -- The text of a request id, from its 17 bytes; nothing if it is not kept any more.
-local function request_text(prefix, request)
+local function find_id_text(prefix, request)
   return sub(request, 1, 1) == 'u' and '' or call('GET', prefix .. 't' .. request)
 end

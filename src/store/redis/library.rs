@@ -31,14 +31,14 @@ const SOURCES: [&str; 13] = [
 const GUARD: &str = r"
 local function guarded(step, keys, args)
   if not call then fetch_api() end
-  touched = nil
+  last_key = nil
   local is_done, answer = pcall(step, keys, args)
   if is_done then return answer end
   local error = tostring(type(answer) == 'table' and answer.err or answer)
   local code = string.match(error, '^%-?(%u+) ')
   if not code or code == 'WRONGTYPE' then
-    local name = sub(touched or '', (find(touched or '', '}:', 1, true) or 0) + 2)
-    -- Keys of the layout before: of a recipient, a request, a network.
+    local name = sub(last_key or '', (find(last_key or '', '}:', 1, true) or 0) + 2)
+    -- Keys of layout 1: of a recipient, a request, a network.
     if find(name, ':', 1, true) == 33 then name = 's' end
     name = string.gsub(string.gsub(name, '^id:.*$', 'q'), '^net:.*$', 'w')
     return redis.error_reply('UNREADABLE ' .. (#name > 16 and sub(name, 1, 1) or name))
@@ -72,8 +72,8 @@ pub(super) enum Step {
     RecentRequests,
     Suppress,
     Suppressions,
-    Open,
-    Adopt,
+    OpenStore,
+    MoveOldData,
 }
 
 const STEPS: [Step; 23] = [
@@ -98,13 +98,13 @@ const STEPS: [Step; 23] = [
     Step::RecentRequests,
     Step::Suppress,
     Step::Suppressions,
-    Step::Open,
-    Step::Adopt,
+    Step::OpenStore,
+    Step::MoveOldData,
 ];
 
 impl Step {
-    /// Does the step need what the layout before this one may hold about its keys? Opening has copied what all requests share.
-    pub(super) const fn reads_old_data(self) -> bool {
+    /// Does the step need what layout 1 may hold about its keys? Opening has copied what all requests share.
+    pub(super) const fn needs_move(self) -> bool {
         !matches!(
             self,
             Step::OverdueReceipts
@@ -113,8 +113,8 @@ impl Step {
                 | Step::Heartbeat
                 | Step::KillSwitch
                 | Step::Suppressions
-                | Step::Open
-                | Step::Adopt
+                | Step::OpenStore
+                | Step::MoveOldData
         )
     }
 
@@ -142,8 +142,8 @@ impl Step {
             Step::RecentRequests => "recent_requests",
             Step::Suppress => "suppress",
             Step::Suppressions => "suppressions",
-            Step::Open => "open",
-            Step::Adopt => "adopt",
+            Step::OpenStore => "open_store",
+            Step::MoveOldData => "move_old_data",
         }
     }
 }

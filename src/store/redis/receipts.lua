@@ -13,56 +13,56 @@ local function record_receipt(keys, args)
   local rank, status, is_final, published, code = read('>BBBBI4', args[2])
   local message_id, suppression = args[3], args[4]
   local now, prefix, recipient = clock(c.test_time), prefix_of(keys[1]), sub(keys[1], -16)
-  local line, key = nil, nil
-  if message_id ~= '' then line, key = find_record(keys[2], call('GET', keys[2]), recipient) end
+  local record, key = nil, nil
+  if message_id ~= '' then record, key = find_record(keys[2], call('GET', keys[2]), recipient) end
   -- Without a record a repeat cannot be recognised, so nothing is suppressed.
-  if not line then return 'n' end
-  local state, _, kept_until, receipt, rest = read_head(line)
+  if not record then return 'n' end
+  local state, _, kept_until, receipt, rest_at = read_common(record)
   if kept_until <= now then return 'n' end
-  local its_id, its_rank, its_status, was_published, its_code, its_time, strength = nil, 0, 0, 0, 0, 0, 0
-  if receipt ~= '' then its_id, its_rank, its_status, was_published, its_code, its_time, strength = read(RECEIPT, receipt) end
+  local recorded_id, recorded_rank, recorded_status, recorded_published, recorded_code, recorded_time, strength = nil, 0, 0, 0, 0, 0, 0
+  if receipt ~= '' then recorded_id, recorded_rank, recorded_status, recorded_published, recorded_code, recorded_time, strength = read(RECEIPT, receipt) end
   -- The last field of a receipt is its suppression strength: 0 it has not suppressed, 1 for a time, 2 without an end. A receipt
   -- suppresses only if that grows: a repeated one must not undo an operator's removal.
-  local new_strength, target, its_suppression, duration, masked = 0, nil, nil, nil, nil
+  local new_strength, target, suppression_code, duration, masked_at = 0, nil, nil, nil, nil
   if suppression ~= '' then
-    target, its_suppression, duration, masked = read('>BI4I6', suppression)
+    target, suppression_code, duration, masked_at = read('>BI4I6', suppression)
     new_strength = duration == NO_END and 2 or 1
   end
   local is_stronger = new_strength > strength
   if is_stronger then
     strength = new_strength
     if target == 2 then
-      suppress_country(keys[3], its_suppression, duration, now)
+      suppress_country(keys[3], suppression_code, duration, now)
     else
       local s = read_recipient(keys[1], call('GET', keys[1]))
-      if suppress_recipient(prefix, recipient, s, its_suppression, duration, now, sub(suppression, masked)) then
+      if suppress_recipient(prefix, recipient, s, suppression_code, duration, now, sub(suppression, masked_at)) then
         write_recipient(keys[1], s, c.window, now)
       end
     end
   end
   local function write(...)
     local new = pack(RECEIPT, ...)
-    call('SET', key, seal(sub(line, SEALED, 35) .. pack('>Hc0', #new, new) .. sub(line, rest)), 'KEEPTTL')
+    call('SET', key, with_header(sub(record, BODY_AT, 35) .. pack('>Hc0', #new, new) .. sub(record, rest_at)), 'KEEPTTL')
   end
 
   published = published == 1 and is_final == 1 and 1 or 0
   -- After a resend a request may have two messages. The receipt of the one that arrived replaces the other's.
-  local function arrived(which) return which == DELIVERED or which == READ end
-  local other_arrived = its_id and arrived(status) and its_id ~= message_id and not arrived(its_status)
-  if not its_id or other_arrived or its_rank < rank then
+  local function means_arrived(which) return which == DELIVERED or which == READ end
+  local replaces_recorded = recorded_id and means_arrived(status) and recorded_id ~= message_id and not means_arrived(recorded_status)
+  if not recorded_id or replaces_recorded or recorded_rank < rank then
     write(#message_id, message_id, rank, status, published, code, now, strength)
   else
-    local is_unpublished_repeat = its_status == status and was_published == 0
+    local is_unpublished_repeat = recorded_status == status and recorded_published == 0
     if is_unpublished_repeat and published == 1 then
-      write(#its_id, its_id, its_rank, its_status, 1, its_code, its_time, strength)
+      write(#recorded_id, recorded_id, recorded_rank, recorded_status, 1, recorded_code, recorded_time, strength)
     elseif is_stronger then
-      write(#its_id, its_id, its_rank, its_status, was_published, its_code, its_time, strength)
+      write(#recorded_id, recorded_id, recorded_rank, recorded_status, recorded_published, recorded_code, recorded_time, strength)
     end
     if not is_unpublished_repeat then return 'k' end
   end
   if is_final ~= 1 or published == 1 then return 'k' end
-  if state == COMPLETED then return 'e' .. sub(line, rest) end
-  local r = read_progress(line, recipient)
+  if state == COMPLETED then return 'e' .. sub(record, rest_at) end
+  local r = read_progress(record, recipient)
   return pack('>c1Bc0', 'p', #r.purpose, r.purpose) .. r.history
 end
 
@@ -87,25 +87,25 @@ local function overdue_receipts(keys, args)
     -- A message is not polled for if its entry or its record cannot be read.
     pcall(function()
       local _
-      local sent_at, recipient, request = read('>I6c16c17', entry)
+      local completed_at, recipient, request = read('>I6c16c17', entry)
       local name = prefix .. 'q' .. request
-      local line = find_record(name, call('GET', name), recipient)
-      if not line then return end
-      local state, _, kept_until, receipt, rest = read_head(line)
+      local record = find_record(name, call('GET', name), recipient)
+      if not record then return end
+      local state, _, kept_until, receipt, rest_at = read_common(record)
       -- The record may be of a later request with the same id.
-      local kept_for = kept_until - sent_at
+      local kept_for = kept_until - completed_at
       if kept_until <= now or kept_for ~= c.outcome_kept and kept_for ~= c.rejection_kept then return end
-      local its_rank, was_published = 0, 0
-      if receipt ~= '' then _, its_rank, _, was_published = read(RECEIPT, receipt) end
-      if was_published == 1 then return end
-      local text = request_text(prefix, request)
-      if not text then return end
-      local waited = max(0, now - sent_at)
+      local recorded_rank, recorded_published = 0, 0
+      if receipt ~= '' then _, recorded_rank, _, recorded_published = read(RECEIPT, receipt) end
+      if recorded_published == 1 then return end
+      local id_text = find_id_text(prefix, request)
+      if not id_text then return end
+      local waited = max(0, now - completed_at)
       local is_over = waited >= wait_max
-      local lapsed = is_over and its_rank < final_rank_min and 1 or 0
-      local _, message_id = read(COMPLETION, line, rest)
-      expect_receipt(prefix, recipient, request, sent_at, now + (is_over and interval_min or max(waited, interval_min)), now)
-      overdue[#overdue + 1] = pack('>Bc16c17Bc0Hc0I6', lapsed, recipient, request, #text, text, #message_id, message_id, sent_at)
+      local lapsed = is_over and recorded_rank < final_rank_min and 1 or 0
+      local _, message_id = read(COMPLETION, record, rest_at)
+      expect_receipt(prefix, recipient, request, completed_at, now + (is_over and interval_min or max(waited, interval_min)), now)
+      overdue[#overdue + 1] = pack('>Bc16c17Bc0Hc0I6', lapsed, recipient, request, #id_text, id_text, #message_id, message_id, completed_at)
     end)
   end
   return table.concat(overdue)

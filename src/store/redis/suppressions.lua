@@ -9,12 +9,12 @@ local function suppress_recipient(prefix, recipient, s, code, duration, now, mas
   local till = duration == NO_END and NO_END or now + duration
   if s.suppressed_until >= till then return false end
   local note_key = prefix .. 'n' .. recipient
-  local note = s.suppressed_until > now and call('GET', note_key)
-  local since = note and read('>I6', note) or now
-  note = pack('>I6', since) .. masked_and_reason
+  local suppression_note = s.suppressed_until > now and call('GET', note_key)
+  local since = suppression_note and read('>I6', suppression_note) or now
+  suppression_note = pack('>I6', since) .. masked_and_reason
   call('ZREMRANGEBYSCORE', prefix .. 'suppressed', '-inf', decimal(now))
   call('ZADD', prefix .. 'suppressed', score(till), recipient)
-  if till == NO_END then call('SET', note_key, note) else call('SET', note_key, note, 'PX', decimal(duration)) end
+  if till == NO_END then call('SET', note_key, suppression_note) else call('SET', note_key, suppression_note, 'PX', decimal(duration)) end
   s.suppression_code, s.suppressed_until = code, till
   return true
 end
@@ -57,10 +57,10 @@ local function suppress(keys, args)
   -- Without a new reason, that of an earlier manual suppression (stored with provider code 0) stays.
   local since
   if s.suppressed_until > now and s.suppression_code == 0 then
-    local note = call('GET', note_key) or ''
-    if #note > 6 then
-      since = read('>I6', note)
-      local old_reason = string.match(sub(note, 7), '^%S+ ?(.*)$')
+    local suppression_note = call('GET', note_key) or ''
+    if #suppression_note > 6 then
+      since = read('>I6', suppression_note)
+      local old_reason = string.match(sub(suppression_note, 7), '^%S+ ?(.*)$')
       local masked, reason = string.match(masked_and_reason, '^(%S+) ?(.*)$')
       if reason == '' then masked_and_reason = masked .. ' ' .. (old_reason or '') end
     end

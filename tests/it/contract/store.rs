@@ -132,11 +132,11 @@ impl TestRequest {
                 digest: named(self.digest),
                 callers_code: self.callers_code,
             },
-            known_kids: ",k1,k2,",
+            code_key_ids: ",k1,k2,",
             limits: &self.limits,
             refused: None,
             gate_closed: false,
-            suspect_from: u32::MAX,
+            crash_suspect_leases_min: u32::MAX,
             country: None,
             history: &self.history,
         }
@@ -398,7 +398,7 @@ async fn a_crash_suspect_is_admitted_with_a_higher_bound(store: &dyn TimedStore)
     store.at(START);
     granted(admit(store, &request).await);
     let later = |nth: u32| START.plus(LEASE * nth);
-    let below_two = AdmissionInput { suspect_from: 2, ..request.admit() };
+    let below_two = AdmissionInput { crash_suspect_leases_min: 2, ..request.admit() };
     let by = |token| AdmissionInput { lease: Lease { token, ..below_two.lease }, ..below_two };
     store.at(later(1));
     assert_eq!(progress::in_doubt(store.admit(&by(2)).await.expect("answers")).unfinished_leases, 2);

@@ -233,11 +233,11 @@ impl TestServer {
                 digest,
                 callers_code: true,
             },
-            known_kids: ",k2,k1,k9,",
+            code_key_ids: ",k2,k1,k9,",
             limits: &limits,
             refused: None,
             gate_closed: false,
-            suspect_from: u32::MAX,
+            crash_suspect_leases_min: u32::MAX,
             country: None,
             history: &RequestHistory::default(),
         };

@@ -36,7 +36,7 @@ pub(super) async fn keeps_its_promises(store: &dyn TimedStore) {
 async fn admit_provider_made(store: &dyn TimedStore, request: &TestRequest) -> Grant {
     let id = ChallengeId::from_digest(named(request.challenge));
     let proposal = ProposedChallenge { id, kid: PROVIDER_MADE, digest: Digest16::NONE, callers_code: false };
-    let admit = AdmissionInput { proposal, known_kids: PROVIDER_MADE_KIDS, ..request.admit() };
+    let admit = AdmissionInput { proposal, code_key_ids: PROVIDER_MADE_KIDS, ..request.admit() };
     let grant = granted(store.admit(&admit).await.expect("the store answers"));
     let outcome = sent(grant.now);
     store.complete(&completion(request.lease(), &outcome, Refund::None)).await.expect("the store answers");
