@@ -1,7 +1,7 @@
--- Moves the data of layout 1 that a step is about to need. It runs before the step while such data may
--- exist. A moved key is deleted, so nothing is moved twice.
+-- Moves the data of layout 1 that a step is about to need. It runs before the step while such data may exist. A moved key is
+-- deleted, so nothing is moved twice.
 
--- The events of an old log: `member_bytes` makes the bytes of a member. A damaged log stays, and fails the step.
+-- The events of an old log, packed: `member_bytes` makes the bytes of a member. A damaged log stays, and fails the step.
 local function convert_log(key, member_bytes)
   local events, words = {}, call('ZRANGE', key, 0, -1, 'WITHSCORES')
   for i = 1, #words, 2 do events[#events + 1] = pack('>I6', whole(words[i + 1])) .. member_bytes(words[i]) end
@@ -33,7 +33,7 @@ local function convert_challenge(key)
   return table.concat(packed)
 end
 
--- The purpose of a record in this layout.
+-- The purpose of a record just moved. A moved outcome is still JSON.
 local function purpose_of(record, recipient)
   local state, _, _, _, rest_at = read_common(record)
   if state ~= COMPLETED then return read_progress(record, recipient).purpose end
@@ -51,7 +51,7 @@ local function move_possible_checks(prefix, old, recipient, now)
   call('DEL', old .. 'asked')
 end
 
--- A log, of which this layout keeps no more than the largest limit counts.
+-- The newest entries of a log: no limit on a recipient's log counts more.
 local function newest(log, width) return sub(log, -1000 * width) end
 
 -- Moves a recipient's logs and cooldown into `s`. Answers for how long the value is kept at least.
@@ -111,14 +111,15 @@ local function move_claim(prefix, recipient, message_id, now)
   if not claim then return end
   local till, id_text = string.match(claim, '^(%d+) (%S+)$')
   if whole(till) > now then
-    call('SET', claim_key(prefix, recipient, message_id), pack('>I6c17', whole(till), request_of(id_text)), 'NX', 'PX', decimal(till - now))
+    local value = pack('>I6c17', whole(till), request_of(id_text))
+    call('SET', claim_key(prefix, recipient, message_id), value, 'NX', 'PX', decimal(till - now))
   end
   call('DEL', old)
 end
 
 local OLD_SUBJECT_LOGS = {u = 'user:', U = 'user:', i = 'ip:', I = 'ip:', w = 'net:', W = 'net:', a = 'spend:h', A = 'spend:h'}
 
--- Moves the newest events of a log that recipients share, as many as its limit counts.
+-- Moves the newest events of a subject log, as many as its limit counts.
 local function move_subject_log(key, old, limit)
   local words = call('ZRANGE', old, -limit.count, -1, 'WITHSCORES')
   if #words == 0 then return end

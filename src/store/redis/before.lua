@@ -1,10 +1,12 @@
--- Data of layout 1. {P}:format is the number of this layout, and until when (ms) records of that one may
--- exist (0: there were none). Until then a step first moves what it needs. Old keys of a recipient begin with its digest in
--- hexadecimal digits, {P}:<hex>:…; old values are words and JSON.
+-- Data of layout 1. {P}:format is the number of this layout, and until when (ms) data of layout 1 may exist (0: there was none).
+-- Until then a step first moves what it needs. Old keys of a recipient begin with its digest in hexadecimal digits, {P}:<hex>:…;
+-- old values are words and JSON. To convert is to make the bytes of this layout; to copy, to write them; to move, to delete the old
+-- key as well.
 local BATCH = 500
 -- The longest window of a limit is a week.
 local OLD_RECORDS_LIVE = 7 * DAY + HOUR
 local STATES = {sending = SENDING, waiting = WAITING, doubt = DOUBT}
+-- As `DeliveryStatus::index` numbers them.
 local STATUSES = {accepted = 0, scheduled = 1, queued = 2, sending = 3, sent = 4, delivered = 5, undelivered = 6, failed = 7,
   canceled = 8, read = 9}
 
@@ -88,7 +90,7 @@ local function convert_facts(challenge, kid, digest, is_callers_code)
   return pack(CODE_FACTS, whole(is_callers_code), bytes_of(challenge), bytes_of(digest), #kid, kid)
 end
 
--- The messages without a claim, the last field of an old outcome, and the outcome without it.
+-- The unnamed messages, which are the last field of an old outcome, and the outcome without them.
 local function convert_unnamed(outcome)
   local rest, words = string.match(outcome, '^(.*),"unnamed":"([^"]*)"}$')
   if not words then return '', outcome end
@@ -99,7 +101,7 @@ local function convert_unnamed(outcome)
   return pack('>HI6I6Bc0Bc0', whole(count), whole(from), whole(till), #purpose, purpose, #facts, facts), rest .. '}'
 end
 
--- An old record in this layout, and its end.
+-- An old record in the bytes of this layout, and until when it is kept.
 local function convert_record(record, recipient)
   local r = {recipient = recipient}
   local state, lease_token, kept_until, receipt, rest = string.match(record, '^(%l+) (%S+) (%d+) (%S+) (.+)$')
@@ -109,26 +111,27 @@ local function convert_record(record, recipient)
     local unnamed, outcome = convert_unnamed(rest)
     -- Quotes inside JSON strings are escaped, so these patterns match only fields.
     local message_id = string.match(outcome, '"provider_message_id":"([^"\\%s]*)"') or ''
-    -- Its claim has a key.
-    return with_header(pack(REQUEST_COMPLETED, recipient, COMPLETED, r.lease_token, r.kept_until, #r.receipt, r.receipt, 0, #message_id,
-      message_id, #unnamed, unnamed, outcome)), r.kept_until
+    -- 0: the claim of its message has a key.
+    return with_header(pack(REQUEST_COMPLETED, recipient, COMPLETED, r.lease_token, r.kept_until, #r.receipt, r.receipt, 0,
+      #message_id, message_id, #unnamed, unnamed, outcome)), r.kept_until
   end
   local words = {string.match(rest, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%S+) (%S+) (%S+) (%d) (%d+) (%d+) (%d+) (%S+) (.+)$')}
   r.state = STATES[state]
-  r.busy_until, r.attempts_started, r.attempt_started_at, r.attempts_in_doubt = whole(words[1]), whole(words[2]), whole(words[3]), whole(words[4])
-  r.unfinished_leases, r.facts = whole(words[5]), convert_facts(words[6], words[7], words[8], words[9])
+  r.busy_until, r.attempts_started, r.attempt_started_at = whole(words[1]), whole(words[2]), whole(words[3])
+  r.attempts_in_doubt, r.unfinished_leases = whole(words[4]), whole(words[5])
+  r.facts = convert_facts(words[6], words[7], words[8], words[9])
   r.admitted_at, r.expires, r.deadline = whole(words[10]), whole(words[11]), whole(words[12])
   r.purpose, r.history = words[13], words[14]
   return pack_progress(r), r.kept_until
 end
 
--- Moves the record of a request. One that cannot be read stays so: it is cut short.
+-- Moves the record of a request. For one that cannot be read, writes a stub with length 0, which every later read refuses as damaged.
 local function move_record(c, prefix, recipient, request, id_text, now)
   local hex = hex_of(recipient)
   local old_key = prefix .. hex .. ':req:' .. id_text
   local is_string, record = pcall(call, 'GET', old_key)
   if is_string and not record then return end
-  -- Of two recipients with one request id, that of the index comes first, and gets the key of the request alone.
+  -- {P}:id:<text> names the recipient that used the id first. Its record is moved first, so it gets the plain key.
   local first = call('GET', prefix .. 'id:' .. id_text)
   if first and first ~= hex then
     call('DEL', prefix .. 'id:' .. id_text)

@@ -25,9 +25,10 @@ end
 local function write_challenge(c, key, s, challenge, now)
   local packed = {pack(CHALLENGE, challenge.expires, challenge.checks, #challenge.used_by, challenge.used_by), challenge.facts}
   if challenge.sid ~= '' or #challenge.unfinished > 0 then packed[3] = pack('>Bc0', #challenge.sid, challenge.sid) end
-  for _, unfinished_check in ipairs(challenge.unfinished) do packed[#packed + 1] = pack('>c8Bc0', unfinished_check.check, #unfinished_check.sid, unfinished_check.sid) end
+  for _, asked in ipairs(challenge.unfinished) do packed[#packed + 1] = pack('>c8Bc0', asked.check, #asked.sid, asked.sid) end
   packed = table.concat(packed)
-  s.challenges = sub(s.challenges, 1, challenge.from - 1) .. pack('>Bc0Hc0', #challenge.purpose, challenge.purpose, #packed, packed) .. sub(s.challenges, challenge.after)
+  local entry = pack('>Bc0Hc0', #challenge.purpose, challenge.purpose, #packed, packed)
+  s.challenges = sub(s.challenges, 1, challenge.from - 1) .. entry .. sub(s.challenges, challenge.after)
   write_recipient(key, s, c.window, now)
 end
 
@@ -151,8 +152,8 @@ local function finish_provider_check(keys, args)
   elseif not unfinished_check then
     verdict = answer == 'not_compared' and '-' or 'n'
   end
-  -- Found: the provider has seen a right code. It is ours only if no other check of our verification may have been right.
-  -- The verification of a check may be unknown.
+  -- Found: the provider has seen a right code. It is ours only if no other check of the same SID may have been right. The SID of a
+  -- check may be unknown.
   local another_check_may_be_right = our_sid and (other_sids[our_sid] or other_sids[''])
   if not verdict and answer == 'found' and (not our_sid or our_sid == '' or another_check_may_be_right) then return '?' end
   if verdict then
@@ -190,9 +191,9 @@ local function reopen_challenge(keys, args)
   return 'r'
 end
 
--- Link: records the SID of a challenge's verification, unless the challenge was replaced.
+-- Link: records the SID of a challenge's Verification, unless the challenge was replaced.
 -- KEYS     recipient
--- ARGV     settings; c16 challenge id, then the purpose; verification SID
+-- ARGV     settings; c16 challenge id, then the purpose; Verification SID
 -- Answers  l: linked | r: replaced
 local function link_verification(keys, args)
   local c = settings_of(args[1])

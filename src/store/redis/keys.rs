@@ -122,7 +122,7 @@ impl Keys {
         self.name(b"c", country.unwrap_or_default().as_bytes())
     }
 
-    /// A log that recipients share, packed or, where many events are counted, as a list.
+    /// A log of a user, an IP, a network or all sends: packed or, where many events are counted, as a list.
     pub(super) fn subject_log(&self, log: EventLog, digest: &Digest16, is_list: bool) -> Key {
         let kind = match (log, is_list) {
             (EventLog::UserSends, false) => b"u",
@@ -171,12 +171,12 @@ impl Keys {
         self.name(b"kill", b"")
     }
 
-    /// The last server. Layout 1 had `server`, by which `before.lua` knows its workers.
+    /// The last server. Workers of layout 1 write `server` instead, by which `shared.lua` knows them.
     fn primary(&self) -> Key {
         self.name(b"primary", b"")
     }
 
-    /// The number of this layout, and until when data of the one before may exist.
+    /// The number of this layout, and until when data of layout 1 may exist.
     pub(super) fn format(&self) -> Key {
         self.name(b"format", b"")
     }

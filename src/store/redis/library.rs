@@ -24,16 +24,17 @@ const SOURCES: [&str; 13] = [
     include_str!("adopt.lua"),
 ];
 
-/// Runs a step. An error of Lua, or a key of another type, means that something stored cannot be read: the answer names a
-/// key that requests share, and of one with a digest only the letter of its kind. Any other error is the server's own, such
-/// as a full memory or a missing right. Redis 7.0 raises an error of a command as its text, which begins with a code; later
-/// servers raise a table. An error of Lua begins with its place.
+/// Runs a step. An error of Lua, or a key of another type, means that something stored cannot be read. It answers
+/// `UNREADABLE <name>`: the whole name for a key that requests share; for a key with a digest only its first letter, so that no
+/// digest leaks. Any other error is the server's own, such as a full memory or a missing right.
 const GUARD: &str = r"
 local function guarded(step, keys, args)
   if not call then fetch_api() end
   last_key = nil
   local is_done, answer = pcall(step, keys, args)
   if is_done then return answer end
+  -- Redis 7.0 raises an error of a command as its text, which begins with a code; later servers raise a table. An error of Lua
+  -- begins with its place.
   local error = tostring(type(answer) == 'table' and answer.err or answer)
   local code = string.match(error, '^%-?(%u+) ')
   if not code or code == 'WRONGTYPE' then
@@ -103,7 +104,7 @@ const STEPS: [Step; 23] = [
 ];
 
 impl Step {
-    /// Does the step need what layout 1 may hold about its keys? Opening has copied what all requests share.
+    /// Must data of layout 1 be moved before this step? Opening has copied what all requests share.
     pub(super) const fn needs_move(self) -> bool {
         !matches!(
             self,

@@ -1,20 +1,19 @@
 -- Limits. A log lists the times of events, oldest first. A limit is reached while its count-th newest event is inside the
--- window. The logs of a recipient are in its packed value; those that recipients share have keys of their own.
+-- window. The logs of a recipient are in its packed value; a subject log has a key of its own.
 
--- The settings of a call, read once for each wording of them.
+-- The settings of a call, parsed once for each distinct value, then cached.
 --   I6 time (0: the server's), I6 code life, I4 lease duration, I4 cooldown, B wrong attempts per challenge,
 --   I4 time left at least, I4 least life left of a continued challenge, I4 rejection kept, I4 outcome kept, I4 challenge kept after its
---   expiry, B recent requests at most, H entries of a log at most, B number of limits, then each: B its log (1 sends, 2 wrong
---   attempts, 3 refunds, 4 shared and packed, 5 shared and a list), I4 count, I6 window; then the ids of the keys whose codes
---   can be sent, as ',ID,ID,'
--- A limit that is off, or whose digest the request does not have, is not in the list. Shared logs have the last keys of a
+--   expiry, B recent requests at most, H entries of a log at most, B number of limits, then each: B kind (the log that it counts),
+--   I4 count, I6 window; then the ids of our code keys, as ',ID,ID,' (a challenge of another key is not continued)
+-- A limit that is off, or whose digest the request does not have, is not in the list. The subject logs have the last keys of a
 -- call, in the order of the list.
 local SENDS, WRONG, REFUNDS, SUBJECT_PACKED, SUBJECT_LIST = 1, 2, 3, 4, 5
 local parsed_settings, parsed_count = {}, 0
 local function settings_of(packed_settings)
   local c = parsed_settings[packed_settings]
   if c then return c end
-  c = {recipient_limits = {}, subject_limits = {}, refunds_max = 1}
+  c = {recipient_limits = {}, subject_limits = {}}
   local count, at
   c.test_time, c.code_life, c.lease_duration, c.cooldown, c.wrong_per_challenge, c.time_left_min, c.life_left_min, c.rejection_kept,
     c.outcome_kept, c.challenge_kept_after, c.recent_max, c.entries_max, count, at = read('>I6I6I4I4BI4I4I4I4I4BHB', packed_settings)
@@ -22,12 +21,14 @@ local function settings_of(packed_settings)
   for _ = 1, count do
     local limit = {}
     limit.kind, limit.count, limit.window, at = read('>BI4I6', packed_settings, at)
-    if limit.kind >= SUBJECT_PACKED then c.subject_limits[#c.subject_limits + 1] = limit else c.recipient_limits[#c.recipient_limits + 1] = limit end
+    local limits = limit.kind >= SUBJECT_PACKED and c.subject_limits or c.recipient_limits
+    limits[#limits + 1] = limit
     if limit.kind == SENDS then c.window = max(c.window, limit.window) end
   end
   c.code_key_ids = sub(packed_settings, at)
-  c.window_px, c.rejection_px, c.outcome_px = decimal(c.window), decimal(c.rejection_kept), decimal(c.outcome_kept)
-  -- A process has few wordings; a test has one for each time that it sets.
+  -- For the option PX.
+  c.rejection_px, c.outcome_px = decimal(c.rejection_kept), decimal(c.outcome_kept)
+  -- A process has few distinct settings; a test has one for each time that it sets.
   if parsed_count == 64 then parsed_settings, parsed_count = {}, 0 end
   parsed_settings[packed_settings], parsed_count = c, parsed_count + 1
   return c
@@ -49,29 +50,30 @@ end
 
 local function count_inside(log, width, window, now) return #inside_window(log, width, window, now) / width end
 
--- Where the entry of a request or check is in a log.
-local function find_entry(log, width, name)
-  local at = find(log, name, 1, true)
-  while at and (at - 7) % width ~= 0 do at = find(log, name, at + 1, true) end
+-- Where the entry of a source, a request or a check, is in a log. The source follows the 6 bytes of the time; at other places its
+-- bytes stand by chance.
+local function find_entry(log, width, source)
+  local at = find(log, source, 1, true)
+  while at and (at - 7) % width ~= 0 do at = find(log, source, at + 1, true) end
   return at and at - 6
 end
 
-local function without(log, width, name)
-  local at = find_entry(log, width, name)
+local function without(log, width, source)
+  local at = find_entry(log, width, source)
   return at and sub(log, 1, at - 1) .. sub(log, at + width) or log
 end
 
--- Adds an event, and drops those that have left the window. A name counts once. A clock that went back does not put an
+-- Adds an event, and drops those that have left the window. A source counts once. A clock that went back does not put an
 -- event before an earlier one.
-local function append(log, width, name, window, now, entries_max)
-  if name ~= '' then log = without(log, width, name) end
+local function append(log, width, source, window, now, entries_max)
+  if source ~= '' then log = without(log, width, source) end
   log = inside_window(log, width, window, now)
   if #log >= width * entries_max then log = sub(log, #log - width * (entries_max - 1) + 1) end
   local newest = #log > 0 and read('>I6', log, #log - width + 1) or 0
-  return log .. pack('>I6', max(now, newest)) .. name
+  return log .. pack('>I6', max(now, newest)) .. source
 end
 
--- MGET shows no value where a key has another type, so a log without a value must not exist: nothing is charged before.
+-- Makes sure, before anything is charged, that a log which MGET did not find is missing and has no other type.
 local function expect_no_other_type(c, keys, first, stored)
   local missing = {}
   for n, limit in ipairs(c.subject_limits) do
@@ -79,6 +81,7 @@ local function expect_no_other_type(c, keys, first, stored)
     if limit.kind == SUBJECT_PACKED and not stored[at] then missing[#missing + 1] = keys[at] end
   end
   if #missing > 0 and call('EXISTS', unpack(missing)) > 0 then
+    -- Fails at the one of another type.
     for _, key in ipairs(missing) do call('GET', key) end
   end
 end

@@ -1,7 +1,7 @@
 -- Readers: they change nothing.
 
 -- Usage: a subject's use of its limits.
--- KEYS     recipient, request (of a given id, or any key), any key, then the subject logs
+-- KEYS     recipient, request (a placeholder where unused), a placeholder, then the subject logs
 -- ARGV     settings; B a request is given, I6 window of the recipient's first limit
 -- Answers  I4 sends in the window, I4 sends in a day, I4 wrong attempts in an hour, I6 time until no limit applies, I6 cooldown left,
 --          B has a record
@@ -11,6 +11,7 @@ local function usage(keys, args)
   local now = clock(c.test_time)
   local recipient = sub(keys[1], -16)
   local stored = call('MGET', unpack(keys))
+  -- GET, unlike MGET, fails at a key of another type.
   local s = read_recipient(keys[1], call('GET', keys[1]))
   local has_record = 0
   if has_request == 1 then
@@ -28,7 +29,7 @@ end
 
 -- Request record: the record of a request, and the value of its recipient.
 -- KEYS     request; the other keys follow from its record
--- ARGV     settings; recipient, or empty: that of the record at the request's own key
+-- ARGV     settings; recipient, or empty: that of the record at the plain key
 -- Answers  I6 now, I4 length of the record, record, value of the recipient; empty if there is no record
 local function request_record(keys, args)
   local c = settings_of(args[1])

@@ -242,7 +242,7 @@ pub(super) fn shared_data_readable(answer: &[u8]) -> Option<()> {
     (answer == b"r").then_some(())
 }
 
-/// The shared state, for how much longer the server may lack writes, and its run id.
+/// The shared state, for how much longer the server may have lost writes, and its run id.
 pub(super) fn heartbeat(answer: &[u8]) -> Option<(SharedState, Duration, &str)> {
     let mut words = std::str::from_utf8(answer).ok()?.split(' ');
     let shared_state =

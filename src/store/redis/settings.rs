@@ -40,7 +40,7 @@ pub(super) struct CallSettings<'a> {
     pub(super) refunded: Option<&'a LimitSubject<'a>>,
 }
 
-/// The limits on logs that a subject shares, with its digest. Each that is off is left out.
+/// The limits on subject logs, each with the subject's digest. Those that are off are left out.
 fn subject_limits<'a>(
     subject: &'a LimitSubject<'_>,
     limits: &'a Limits,

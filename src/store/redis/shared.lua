@@ -2,7 +2,7 @@
 
 -- Reads the keys that all requests share. Fails at the first that cannot be read. True if the kill switch is on.
 -- KEYS     kill switch, log of all sends packed and as a list, then sorted sets: the minutes that have messages, suppressed
---          recipients, active workers; then server, which is not read
+--          recipients, active workers; then primary (the last server), which is not read
 local function check_shared_keys(keys)
   local switch = call('GET', keys[1])
   if switch and not find(switch, '^%d+ ') then error('the kill switch cannot be read') end
@@ -27,7 +27,7 @@ local function has_old_worker(prefix) return call('PTTL', prefix .. 'server') > 
 -- ARGV     settings; worker id, is active (1: it has something to send), how long a worker stays active,
 --          how long a new server may have lost writes, run id of the server that the worker knows or '-', format
 -- Answers  kill switch (0 or 1), active workers, for how long it may still have lost writes, run id of the server | f NUMBER: the
---          data has another format | w: an old worker is running
+--          data has another layout | w: an old worker is running
 local function heartbeat(keys, args)
   local active_workers, primary_key, layout_key, country = unpack(keys, 6, 9)
   local worker_id, is_active, active_for, lost_writes_for, known_run_id, our_layout = unpack(args, 2, 7)
@@ -49,15 +49,16 @@ local function heartbeat(keys, args)
     call('ZREM', active_workers, worker_id)
   end
 
-  -- Another server than before may lack the last second of writes. Without permission for INFO a change goes unnoticed.
+  -- Another server than before may have lost the last second of writes. Without permission for INFO a change goes unnoticed.
   local info = redis.pcall('INFO', 'server')
   local run_id = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or 'unknown'
-  local recorded = redis.pcall('GET', primary_key)
-  local recorded_run_id, since = string.match(type(recorded) == 'string' and recorded or '', '^(%S+) (%d+)$')
-  -- A record that cannot be read counts as that of another server.
-  local is_changed = recorded and recorded_run_id ~= run_id
-  -- A failover can lose this key. A worker just started then writes it with `since` 0, as if nothing had changed; only a worker
-  -- that knows the old run id notices.
+  local recorded_primary = redis.pcall('GET', primary_key)
+  local text = type(recorded_primary) == 'string' and recorded_primary or ''
+  local recorded_run_id, since = string.match(text, '^(%S+) (%d+)$')
+  -- A value that cannot be read counts as that of another server.
+  local is_changed = recorded_primary and recorded_run_id ~= run_id
+  -- A failover can lose this key. If `since` is 0 and the run id is not the one that this worker knows, a worker that has just
+  -- started has written the lost key again.
   local is_key_lost = known_run_id ~= '-' and (not recorded_run_id or since == '0' and known_run_id ~= run_id)
   if is_changed or is_key_lost then since = decimal(now) end
   call('SET', primary_key, run_id .. ' ' .. (since or '0'), 'PX', decimal(DAY))
@@ -105,8 +106,8 @@ local function kill_switch(keys, args)
   return previous or ''
 end
 
--- Shared data: reads what all requests share. Fails at the first key that cannot be read. This and no admission finds the key of
--- a country that has another type: MGET shows no value of it, so its requests are sent.
+-- Shared data: reads what all requests share. Fails at the first key that cannot be read. Only this step notices a country's key of
+-- the wrong type. Admission reads it with MGET, so the country counts as not suppressed.
 -- KEYS     those of `check_shared_keys`; those of the countries follow from the first
 -- Answers  r: readable
 local function check_shared_data(keys)

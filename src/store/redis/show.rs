@@ -40,8 +40,9 @@ fn named(keys: &Keys, name: &KeyName) -> Vec<Key> {
         KeyName::Recipient(recipient) => vec![keys.recipient(recipient)],
         KeyName::Request(request_id, recipient) => {
             let key = keys.request(request_id);
-            let of_shared_id = recipient.map(|recipient| [key.as_slice(), &recipient.bytes()].concat());
-            [key].into_iter().chain(of_shared_id).collect()
+            let of_second_recipient =
+                recipient.map(|recipient| [key.as_slice(), &recipient.bytes()].concat());
+            [key].into_iter().chain(of_second_recipient).collect()
         }
     }
 }
@@ -222,12 +223,12 @@ fn in_progress(rest: &[u8]) -> Option<Fields> {
 
 fn completed(rest: &[u8]) -> Option<Fields> {
     let mut words = Unpacker::new(rest);
-    let (claims_it, message_id, unnamed) = (words.u8()? == 1, words.long_text()?, words.long()?);
+    let (shows_claim, message_id, unnamed) = (words.u8()? == 1, words.long_text()?, words.long()?);
     let unnamed = if unnamed.is_empty() { Value::Null } else { unnamed_messages(unnamed)? };
     let outcome = read_completion(rest)?;
     Some(vec![
         ("message_id", json!(message_id)),
-        ("claims_message", json!(claims_it)),
+        ("claims_message", json!(shows_claim)),
         ("unnamed_messages", unnamed),
         ("outcome", with_times(json!(outcome))),
     ])
@@ -236,13 +237,13 @@ fn completed(rest: &[u8]) -> Option<Fields> {
 fn unnamed_messages(unnamed: &[u8]) -> Option<Value> {
     let mut words = Unpacker::new(unnamed);
     let (count, from, until) = (words.u16()?, words.time()?, words.time()?);
-    let (purpose, its_facts) = (words.short_text()?, words.short()?);
-    let its_facts = match its_facts {
+    let (purpose, code_facts) = (words.short_text()?, words.short()?);
+    let code_facts = match code_facts {
         [] => Value::Null,
-        its_facts => facts(&CodeFacts::read(&mut Unpacker::new(its_facts))?),
+        code_facts => facts(&CodeFacts::read(&mut Unpacker::new(code_facts))?),
     };
     Some(
-        json!({"count": count, "from": time(from), "until": time(until), "purpose": purpose, "challenge": its_facts}),
+        json!({"count": count, "from": time(from), "until": time(until), "purpose": purpose, "challenge": code_facts}),
     )
 }
 

@@ -15,12 +15,12 @@ const REQUEST_ENTRY: usize = 23;
 /// A time, and the 8 bytes of a check.
 const CHECK_ENTRY: usize = 14;
 
-/// The bytes behind the version and the length, if both are right.
+/// The bytes behind the header, if that is right.
 fn without_header(value: &[u8]) -> Option<Unpacker<'_>> {
     let mut words = Unpacker::new(value);
-    let (version, length) = (words.u8()?, words.u24()?);
+    let (layout, length) = (words.u8()?, words.u24()?);
     let rest = words.rest();
-    (version == LAYOUT && usize::try_from(length) == Ok(rest.len())).then(|| Unpacker::new(rest))
+    (layout == LAYOUT && usize::try_from(length) == Ok(rest.len())).then(|| Unpacker::new(rest))
 }
 
 /// Of a challenge: id, key id, digest of the code, and whether the caller chose it.
@@ -125,7 +125,7 @@ impl<'a> Recipient<'a> {
     }
 }
 
-/// The head of a request's record, and the rest, which [`InProgress`] or `records.rs` reads.
+/// The common fields of a request's record, and the rest, which [`InProgress`] or `records.rs` reads.
 pub(super) struct Record<'a> {
     pub(super) recipient: Digest16,
     /// `None`: completed.
