@@ -10,7 +10,7 @@
 --   {P}:r<minute>, due  receipts to poll for: complete.lua
 --   {P}:kD  idempotency key, {P}:kill, workers, primary: shared.lua
 --   {P}:suppressed  recipients: suppressions.lua
---   {P}:format  number of this layout, and until when data of layout 1 may exist: before.lua
+--   {P}:format  number of this layout, and until when data of layout 1 may exist: old_layout.lua
 -- {P}:qQ is the plain key of a request. If it holds the record of another recipient, who has the same request id, the record is at
 -- {P}:qQR. If the plain key is missing, no other is read.
 --

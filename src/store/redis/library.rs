@@ -20,8 +20,8 @@ const SOURCES: [&str; 13] = [
     include_str!("receipts.lua"),
     include_str!("readers.lua"),
     include_str!("shared.lua"),
-    include_str!("before.lua"),
-    include_str!("adopt.lua"),
+    include_str!("old_layout.lua"),
+    include_str!("move_old.lua"),
 ];
 
 /// Runs a step. An error of Lua, or a key of another type, means that something stored cannot be read. It answers
